@@ -1,0 +1,331 @@
+"""What every mixture-of-experts estimator shares: parameters, the fit, the routes."""
+
+import warnings
+from functools import partial
+from numbers import Integral, Real
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted
+
+from ._data import Rows
+from ._engine import SOLVERS, MoENet, Progress, Stopping
+from ._inputs import check_samples, hold_out
+from ._settings import resolve_settings
+from .exceptions import ExpertCollapseWarning
+from .metrics import expert_load
+from .nn import BALANCES, GATES, HEADS, ROUTERS, build_mixture
+
+__all__ = ["BaseMoE"]
+
+_COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearly all"
+_MAX_SEED = 2**31 - 1
+
+
+class BaseMoE(BaseEstimator):
+    """Parameters and training of a mixture of experts; see MoEClassifier for their meaning."""
+
+    _parameter_constraints: dict = {  # noqa: RUF012
+        "n_experts": [Interval(Integral, 1, None, closed="left")],
+        "expert": [str, callable],
+        "activation": [str, callable],
+        "expert_width": [Interval(Integral, 1, None, closed="left"), None],
+        "n_patches": [Interval(Integral, 1, None, closed="left"), None],
+        "router": [StrOptions(set(ROUTERS))],
+        "top_k": [Interval(Integral, 1, None, closed="left")],
+        "router_noise": [str, callable, None],
+        "noise_at_predict": ["boolean"],
+        "gate": [StrOptions(set(GATES)), callable],
+        "head": [StrOptions(set(HEADS))],
+        "balance": [StrOptions(set(BALANCES)), None],
+        "balance_weight": [Interval(Real, 0, None, closed="left")],
+        "solver": [StrOptions({"auto", *SOLVERS})],
+        "gradient_norm": [StrOptions({"l2", "sum"})],
+        "learning_rate": [StrOptions({"auto", "constant", "residual"})],
+        "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
+        "router_learning_rate_init": [
+            StrOptions({"auto"}),
+            Interval(Real, 0, None, closed="left"),
+        ],
+        "init_scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "momentum": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "warm_start": ["boolean"],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "train_transform": [callable, None],
+        "callbacks": [list, tuple, None],
+        "device": [str, torch.device],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_experts=8,
+        *,
+        expert="auto",
+        activation="auto",
+        expert_width=None,
+        n_patches=None,
+        router="top1",
+        top_k=1,
+        router_noise="auto",
+        noise_at_predict=False,
+        gate="softmax",
+        head="logits",
+        balance=None,
+        balance_weight=0.01,
+        solver="auto",
+        gradient_norm="l2",
+        learning_rate="auto",
+        learning_rate_init="auto",
+        router_learning_rate_init="auto",
+        init_scale="auto",
+        momentum=0.0,
+        weight_decay=0.0,
+        max_iter=200,
+        batch_size="auto",
+        early_stopping=False,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        class_weight=None,
+        train_transform=None,
+        callbacks=None,
+        device="auto",
+        verbose=0,
+        random_state=None,
+    ):
+        self.n_experts = n_experts
+        self.expert = expert
+        self.activation = activation
+        self.expert_width = expert_width
+        self.n_patches = n_patches
+        self.router = router
+        self.top_k = top_k
+        self.router_noise = router_noise
+        self.noise_at_predict = noise_at_predict
+        self.gate = gate
+        self.head = head
+        self.balance = balance
+        self.balance_weight = balance_weight
+        self.solver = solver
+        self.gradient_norm = gradient_norm
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.router_learning_rate_init = router_learning_rate_init
+        self.init_scale = init_scale
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.max_iter = max_iter
+        self.batch_size = batch_size
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.class_weight = class_weight
+        self.train_transform = train_transform
+        self.callbacks = callbacks
+        self.device = device
+        self.verbose = verbose
+        self.random_state = random_state
+
+    # -- training -------------------------------------------------------------------------
+
+    def _fit(self, X, y, weight, *, n_classes, go_on, epochs, stop):
+        """Train on checked samples: from new weights, or from those of `net_` with `go_on`."""
+        if not go_on:
+            self._random_state = check_random_state(self.random_state)
+        training, validation = (X, y, weight), None
+        if self.early_stopping and stop:
+            seed = self._random_state.randint(_MAX_SEED)
+            training, validation = hold_out(X, y, weight, self.validation_fraction, seed)
+        settings = resolve_settings(self, training[0], training[2])
+        architecture = (self.n_experts, self.head, self.gate, *settings.architecture, n_classes)
+        if go_on:
+            self._check_architecture(architecture)
+            net = self.net_
+        else:
+            net = self._build_net(settings, X.shape[1:], n_classes, X.dtype).initialize()
+        rows = Rows.from_arrays(*training, net.device)
+        if validation is not None:
+            validation = Rows.from_arrays(*validation, net.device)
+        stopping = Stopping(self.tol if stop else None, self.n_iter_no_change, validation)
+        callbacks = [*(self.callbacks or ()), stopping]
+        if self.verbose:
+            callbacks.insert(-1, Progress(epochs))
+        before = len(net.history)
+        seed = self._random_state.randint(_MAX_SEED)
+        net.train(rows, epochs=epochs, seed=seed, callbacks=callbacks)
+
+        self.net_ = net
+        self._architecture = architecture
+        self._predict_seed = seed
+        self.input_shape_ = X.shape[1:]
+        self.loss_curve_ = list(net.history[:, "train_loss"])
+        self.n_iter_ = len(self.loss_curve_)
+        if validation is not None:
+            self.validation_scores_ = stopping.scores_
+        self.expert_load_ = expert_load(
+            self._route(rows.x), n_experts=self.n_experts, sample_weight=rows.weight.cpu().numpy()
+        )
+        if stop:
+            self._warn(converged=stopping.converged_ or self.n_iter_ - before < epochs)
+        return self
+
+    def _build_net(self, settings, input_shape, n_classes, dtype):
+        head = HEADS[self.head]
+        module = partial(
+            build_mixture,
+            input_shape,
+            head.n_outputs(n_classes),
+            self.n_experts,
+            expert=settings.expert,
+            expert_options=settings.expert_options,
+            router_init_scale=settings.router_init_scale,
+            top_k=self._top_k(),
+            gate=self.gate,
+            noise=settings.router_noise,
+            dtype=torch.float64 if dtype == np.float64 else torch.float32,
+            seed=self._random_state.randint(_MAX_SEED),
+        )
+        options = {"optimizer__weight_decay": self.weight_decay}
+        if settings.solver != "adam":
+            options["optimizer__momentum"] = self.momentum
+        if settings.solver == "normalized_sgd":
+            options["optimizer__norm"] = self.gradient_norm
+        elif settings.pace == "residual":
+            raise ValueError(
+                f"learning_rate='residual' is made for solver='normalized_sgd', got solver="
+                f"{settings.solver!r}. Use learning_rate='constant'."
+            )
+        return MoENet(
+            module,
+            head,
+            optimizer=SOLVERS[settings.solver],
+            lr=settings.learning_rate,
+            router_lr=settings.router_learning_rate,
+            pace=settings.pace,
+            balance=self.balance,
+            balance_weight=self.balance_weight,
+            batch_size=settings.batch_size,
+            train_transform=self.train_transform,
+            n_classes=n_classes,
+            device=settings.device,
+            **options,
+        )
+
+    def _top_k(self):
+        """Return how many experts answer a sample; refuse what contradicts itself."""
+        if self.router == "top1" and self.top_k != 1:
+            raise ValueError(
+                f"router='top1' sends a sample to one expert, got top_k={self.top_k}. Use "
+                "router='topk', or top_k=1."
+            )
+        if self.top_k > self.n_experts:
+            raise ValueError(
+                f"top_k={self.top_k} experts cannot be chosen out of n_experts={self.n_experts}."
+            )
+        return self.top_k
+
+    def _check_architecture(self, architecture):
+        """Refuse to go on with weights that belong to another model."""
+        if architecture != self._architecture:
+            raise ValueError(
+                "The fitted model cannot be trained further with these parameters: its "
+                f"architecture is {self._architecture}, they ask for {architecture}. Set them "
+                "back, or fit a clone (warm_start=False) from the start."
+            )
+
+    def _warn(self, *, converged):
+        if self.tol is not None and not converged:
+            warnings.warn(
+                f"The training loss was still changing after max_iter={self.max_iter} epochs. "
+                "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
+                ConvergenceWarning,
+                stacklevel=4,
+            )
+        busiest = self.expert_load_.argmax()
+        if self.n_experts > 1 and self.expert_load_[busiest] > _COLLAPSED:
+            warnings.warn(
+                f"Expert {busiest} answers {self.expert_load_[busiest]:.1%} of the training "
+                f"samples (load: {np.round(self.expert_load_, 3).tolist()}): the mixture has "
+                "collapsed to a single expert. Try balance='switch', a smaller "
+                "router_learning_rate_init, router_noise='uniform' or fewer experts.",
+                ExpertCollapseWarning,
+                stacklevel=4,
+            )
+
+    # -- routes ---------------------------------------------------------------------------
+
+    def _predict_generator(self):
+        """Return the source of noise at prediction, None without it."""
+        if not self.noise_at_predict:
+            return None
+        return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
+
+    def _route(self, X):
+        """Return the experts of each sample, (n_samples, k)."""
+        generator = self._predict_generator()
+        return self.net_.map_batches(lambda x: self.module_.route(x, generator).chosen, X)
+
+    def apply(self, X):
+        """Return the expert that answers each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *input_shape)
+
+        Returns
+        -------
+        experts : ndarray of shape (n_samples,) or (n_samples, top_k), int
+            One column per answering expert where there are several, best first.
+        """
+        check_is_fitted(self)
+        chosen = self._route(check_samples(self, X))
+        return chosen[:, 0] if chosen.shape[1] == 1 else chosen
+
+    def gate_proba(self, X):
+        """Return the router's distribution over the experts, without noise.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *input_shape)
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_experts)
+            Softmax of the scores; rows sum to 1.
+        """
+        check_is_fitted(self)
+        return self.net_.map_batches(
+            lambda x: self.module_.route(x).scores.softmax(1).to(x.dtype), check_samples(self, X)
+        )
+
+    @property
+    def module_(self):
+        """The trained mixture, a `torch.nn.Module`."""
+        check_is_fitted(self)
+        return self.net_.module_
+
+    def __sklearn_is_fitted__(self):
+        """Tell a fitted estimator by its net."""
+        return hasattr(self, "net_")
+
+    def __sklearn_tags__(self):
+        """Say that X may have three axes; there is no tag for four."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        return tags

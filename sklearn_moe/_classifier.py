@@ -1,0 +1,382 @@
+"""MoEClassifier: the mixture of experts as a scikit-learn classifier."""
+
+import numpy as np
+from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils.multiclass import _check_partial_fit_first_call
+from sklearn.utils.validation import check_is_fitted
+
+from ._base import BaseMoE
+from ._inputs import check_samples, check_training_data, encode
+
+__all__ = ["MoEClassifier"]
+
+
+class MoEClassifier(ClassifierMixin, BaseMoE):
+    """Mixture of experts with a learned router.
+
+    Every sample is sent to the expert of highest router score, and the class probabilities are
+    made of that expert's answer times its gate value, F(x) = pi_m(x) f_m(x) [1]_. Router and
+    experts are trained together. Each expert computes its own samples only, so that a training
+    step costs about the same for 4 and for 32 experts.
+
+    The defaults depend on the shape of X: feature vectors are given to multilayer perceptrons,
+    bags of patches to the paper's patch CNN with cubic activation, images to a small CNN.
+
+    Parameters
+    ----------
+    n_experts : int, default=8
+        Number of experts, M. With 1 there is no router and the gate is exactly 1: the model is
+        the single expert.
+
+    expert : {"auto", "patch", "patch_conv", "mlp", "cnn"} or callable, default="auto"
+        Network of an expert:
+
+        - "patch": the sum over patches and filters of sigma(<w, x_p>), without biases
+          (section 3.2 of [1]_);
+        - "patch_conv": the same with a bias per filter and uniform initial weights, as in the
+          authors' code;
+        - "mlp": one hidden layer and a readout;
+        - "cnn": two convolutions and two fully connected layers;
+        - a callable `(input_shape, n_outputs) -> torch.nn.Module`, called once per expert.
+
+        "auto" is "mlp", "patch" or "cnn" for X of 2, 3 or 4 dimensions.
+
+    activation : {"auto", "cubic", "linear", "relu", "celu", "gelu", "tanh"} or callable, \
+            default="auto"
+        Nonlinearity of the experts, sigma. "auto" is "cubic" for patch experts and "relu" for
+        the others. A callable expert does not use it.
+
+    expert_width : int, default=None
+        Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100),
+        channels of a CNN (64). A callable expert does not use it.
+
+    n_patches : int, default=None
+        Read each row of a 2-D X as that many patches of equal size, one after the other.
+
+    router : {"top1", "topk"}, default="top1"
+        "top1" sends a sample to the expert of highest score, "topk" to the `top_k` highest,
+        whose gated answers are added up.
+
+    top_k : int, default=1
+        Experts per sample for `router="topk"`.
+
+    router_noise : {"auto", "uniform"} or None, default="auto"
+        "uniform" adds U[0, 1], drawn anew for every sample, expert and step, to the scores that
+        choose the expert in training (Algorithm 1 of [1]_). None trains without noise, from
+        small random router weights. "auto" is None for 2-D X, so that a sample of weight 2
+        counts exactly as the sample twice, and "uniform" for the others.
+
+    noise_at_predict : bool, default=False
+        Whether prediction draws the noise, too, from a fixed seed, as the authors' notebooks
+        do. A sample's answer then depends on its place in X.
+
+    gate : {"softmax", "logit"}, default="softmax"
+        Gate value: the softmax of the noise-free scores over all experts (section 3.2 of
+        [1]_), or the raw noisy score itself (authors' notebooks).
+
+    head : {"logits", "margin", "probabilities"}, default="logits"
+        "logits" is one output per class and cross-entropy; "margin" a single output for two
+        classes and the logistic loss (section 3.2 of [1]_); "probabilities" takes the softmax
+        twice, as in the authors' code, which bounds the loss from below.
+
+    balance : {"switch"} or None, default=None
+        Load-balancing loss M sum_m f_m P_m, with f_m the share of samples and P_m the mean
+        gate of expert m.
+
+    balance_weight : float, default=0.01
+        Factor of the load-balancing loss.
+
+    solver : {"auto", "normalized_sgd", "sgd", "adam"}, default="auto"
+        "normalized_sgd" scales each expert's gradient to norm 1 (Algorithm 1 of [1]_) and
+        trains the router by plain SGD. "auto" is "normalized_sgd" for patch experts and "adam"
+        for the others.
+
+    gradient_norm : {"l2", "sum"}, default="l2"
+        Norm of an expert's gradient under "normalized_sgd": over all its weights together, or
+        the sum of the norms of its weight arrays (authors' code).
+
+    learning_rate : {"auto", "constant", "residual"}, default="auto"
+        Schedule of the experts' learning rate. "residual", for "normalized_sgd", multiplies an
+        expert's step by its current mean probability of error over its own samples, relative
+        to a blind guess: a normalized step never gets shorter by itself, and experts that are
+        done would otherwise disturb those that are not. "auto" is "residual" for
+        "normalized_sgd" and "constant" for the others.
+
+    learning_rate_init : float, default="auto"
+        Learning rate of the experts. "auto" is 0.001 for "adam", 0.01 for "sgd" and, for
+        "normalized_sgd", 0.06 / r with r the root mean square norm of the training patches.
+
+    router_learning_rate_init : float, default="auto"
+        Learning rate of the router. "auto" is as above and 4 / r^2 for "normalized_sgd".
+
+    init_scale : float, default="auto"
+        Factor on the experts' initial weights. "auto" is 1, and for patch experts such that
+        <w, x_p> has standard deviation 0.001 for a patch of norm r.
+
+    momentum : float, default=0.0
+        Momentum of "normalized_sgd" and "sgd".
+
+    weight_decay : float, default=0.0
+        Strength of the L2 penalty.
+
+    max_iter : int, default=200
+        Maximum number of epochs.
+
+    batch_size : int, default="auto"
+        Samples per step. "auto" is `min(1024, n_samples)` for "normalized_sgd" and
+        `min(200, n_samples)` for the others. A batch that holds all samples is not shuffled.
+
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the training samples, stratified, to stop
+        when their accuracy ceases to improve, and to return to the best weights.
+
+    validation_fraction : float, default=0.1
+        Share of the samples held out for early stopping.
+
+    n_iter_no_change : int, default=10
+        Epochs without an improvement of `tol` after which training stops.
+
+    tol : float, default=1e-4
+        Smallest improvement of the training loss (or of the validation accuracy) that counts.
+        Training also stops when the training loss itself is below `tol`. None trains for
+        exactly `max_iter` epochs.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last one.
+
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, which multiply `sample_weight`.
+
+    train_transform : callable, default=None
+        Applied to the samples (a tensor) of every training batch, never at prediction. Its
+        torch draws come from `random_state`.
+
+    callbacks : list of skorch callbacks, default=None
+        Told of every batch and epoch of the fit, as in skorch.
+
+    device : str or torch.device, default="auto"
+        "auto" is CUDA where there is one, the CPU otherwise; resolved in `fit`.
+
+    verbose : bool or int, default=0
+        Whether to show a progress bar.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the initial weights, the shuffling, the noise and the validation split.
+        The global generators of torch and NumPy are never touched by an int.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels.
+
+    n_features_in_ : int
+        Number of features seen during `fit`, `X.shape[1]`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`, if X has string feature names.
+
+    input_shape_ : tuple of int
+        Shape of a sample as the experts see it.
+
+    n_iter_ : int
+        Number of epochs run.
+
+    loss_curve_ : list of float
+        Training loss of every epoch, mean over its batches.
+
+    validation_scores_ : list of float
+        Accuracy on the held-out samples after every epoch, with `early_stopping` only.
+
+    expert_load_ : ndarray of shape (n_experts,)
+        Share of the training samples that each expert answers, by weight.
+
+    net_ : skorch.NeuralNet
+        The fitted net.
+
+    module_ : torch.nn.Module
+        The mixture itself, with `experts` and `router`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `max_iter` epochs were not enough.
+    ExpertCollapseWarning
+        If one expert answers more than 95 % of the training samples.
+
+    See Also
+    --------
+    sklearn.neural_network.MLPClassifier : A single multilayer perceptron.
+    sklearn_moe.datasets.make_cluster_patches : The problem of the paper.
+
+    Notes
+    -----
+    X of float64 is computed in float64 (about three times as slow), anything else in float32.
+    Images of dtype uint8 stay as they are until their batch, then 0 ... 255 becomes 0 ... 1.
+
+    References
+    ----------
+    .. [1] Z. Chen, Y. Deng, Y. Wu, Q. Gu, Y. Li, "Towards Understanding the
+       Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022.
+
+    Examples
+    --------
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+    >>> X, y, clusters = make_cluster_patches(
+    ...     4000, return_clusters=True, random_state=0, **PAPER_SETTINGS[1])
+    >>> clf = MoEClassifier(random_state=0).fit(X[:2000], y[:2000])
+    >>> clf.score(X[2000:], y[2000:]) > 0.99
+    True
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit router and experts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, n_patches, patch_size) or \
+                (n_samples, n_channels, height, width)
+            Training samples.
+
+        y : array-like of shape (n_samples,)
+            Class labels, of any type.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.
+
+        Returns
+        -------
+        self : MoEClassifier
+
+        Raises
+        ------
+        ValueError
+            If X or y is malformed, fewer than two classes have positive weight, a parameter
+            does not fit X, or the training loss stops being finite.
+        """
+        go_on = self.warm_start and self.__sklearn_is_fitted__()
+        X, y, weight = check_training_data(self, X, y, sample_weight, reset=not go_on)
+        classes = np.unique(y)
+        if len(classes) < 2:
+            raise ValueError(
+                f"MoEClassifier needs samples of at least 2 classes, got 1 class: {classes[0]!r}."
+            )
+        if go_on and not np.array_equal(classes, self.classes_):
+            raise ValueError(
+                f"warm_start=True goes on with classes {self.classes_.tolist()}, y has "
+                f"{classes.tolist()}. Use the same classes, or warm_start=False."
+            )
+        self.classes_ = classes
+        return self._fit(
+            X,
+            encode(y, classes),
+            weight,
+            n_classes=len(classes),
+            go_on=go_on,
+            epochs=self.max_iter,
+            stop=True,
+        )
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, classes=None, sample_weight=None):
+        """Train for one epoch on these samples, from where the model stands.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *input_shape)
+
+        y : array-like of shape (n_samples,)
+
+        classes : array-like of shape (n_classes,), default=None
+            All classes that will ever be seen; required in the first call.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : MoEClassifier
+        """
+        go_on = self.__sklearn_is_fitted__()
+        if _check_partial_fit_first_call(self, classes) and go_on:
+            del self.net_
+        X, y, weight = check_training_data(self, X, y, sample_weight, reset=not go_on)
+        return self._fit(
+            X,
+            encode(y, self.classes_),
+            weight,
+            n_classes=len(self.classes_),
+            go_on=go_on,
+            epochs=1,
+            stop=False,
+        )
+
+    def predict_proba(self, X):
+        """Return the class probabilities of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *input_shape)
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        check_is_fitted(self)
+        generator = self._predict_generator()
+        proba = self.net_.criterion_.proba
+        return self.net_.map_batches(
+            lambda x: proba(self.module_(x, generator).output), check_samples(self, X)
+        )
+
+    def predict_log_proba(self, X):
+        """Return the logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *input_shape)
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def predict(self, X):
+        """Return the most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *input_shape)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[proba.argmax(axis=1)]
+
+    def expert_proba(self, X):
+        """Return what every expert would say of each sample.
+
+        An expert speaks in the place of those that the router chose, with their gate value:
+        where one expert answers, its entry is `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, *input_shape)
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_experts, n_classes)
+        """
+        check_is_fitted(self)
+        proba = self.net_.criterion_.proba
+
+        def answer(x):
+            answers = self.module_.forward_each(x)
+            return proba(answers.flatten(0, 1)).unflatten(0, answers.shape[:2])
+
+        return self.net_.map_batches(answer, check_samples(self, X))

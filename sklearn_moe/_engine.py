@@ -1,0 +1,287 @@
+"""The skorch net that trains a mixture: its loop, its step, its stopping rule."""
+
+import copy
+import math
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+from ._data import Batches, as_tensor
+from .nn import BALANCES, OwnGenerator, expert_means, weighted_mean
+from .optim import NormalizedSGD
+
+__all__ = ["SOLVERS", "Callback", "MoENet", "Progress", "StopTraining", "Stopping"]
+
+SOLVERS = {
+    "normalized_sgd": NormalizedSGD,
+    "sgd": torch.optim.SGD,
+    "adam": torch.optim.Adam,
+}
+_PREDICT_ELEMENTS = 2**21  # features held by one batch of predict: a few MB, any shape of X
+
+
+class StopTraining(Exception):
+    """Raised by a callback at the end of an epoch: training is over, as intended."""
+
+
+class MoENet(NeuralNet):
+    """skorch net over a `MixtureOfExperts`, with tensors sliced in place of a DataLoader.
+
+    Parameters
+    ----------
+    module, criterion, **kwargs
+        As in skorch; `module` builds the mixture, `criterion` is a head of `nn.HEADS`.
+    router_lr : float
+        Learning rate of the router.
+    pace : {"constant", "residual"}
+        `"residual"` multiplies an expert's step by the mean probability of error over its own
+        samples of the batch, in units of that of a blind guess, 1 at most.
+    balance : str or None
+        Load-balancing loss, a name in `nn.BALANCES`.
+    balance_weight : float
+    train_transform : callable or None
+        Applied to the samples of each training batch.
+    n_classes : int
+    """
+
+    def __init__(
+        self,
+        module,
+        criterion,
+        *,
+        router_lr,
+        pace,
+        balance,
+        balance_weight,
+        train_transform,
+        n_classes,
+        **kwargs,
+    ):
+        super().__init__(module, criterion, train_split=None, verbose=0, **kwargs)
+        self.router_lr = router_lr
+        self.pace = pace
+        self.balance = balance
+        self.balance_weight = balance_weight
+        self.train_transform = train_transform
+        self.n_classes = n_classes
+
+    # -- set-up ---------------------------------------------------------------------------
+
+    def initialize_optimizer(self, triggered_directly=None):
+        """Give the router its own learning rate and, under NormalizedSGD, each expert a group."""
+        _, options = self.get_params_for_optimizer("optimizer", [])
+        experts = [list(expert.parameters()) for expert in self.module_.experts]
+        if self.optimizer is NormalizedSGD:
+            groups = [{"params": parameters} for parameters in experts if parameters]
+        else:
+            options.pop("norm", None)
+            groups = [{"params": [p for parameters in experts for p in parameters]}]
+        if self.module_.router is not None:
+            router = {"params": list(self.module_.router.parameters()), "lr": self.router_lr}
+            groups.append(router | ({"norm": None} if self.optimizer is NormalizedSGD else {}))
+        self.optimizer_ = self.optimizer(groups, **options)
+        return self
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Return the rows as they are; validation is the business of `Stopping`."""
+        return X, None
+
+    def get_iterator(self, dataset, training=False):
+        """Return the batches of an epoch."""
+        return Batches(dataset, self.batch_size, self.generator_)
+
+    # -- training -------------------------------------------------------------------------
+
+    def train(self, rows, *, epochs, seed, callbacks):
+        """Train for at most `epochs`; shuffling, noise and transforms draw from `seed`."""
+        self.generator_ = torch.Generator(rows.y.device).manual_seed(seed)
+        self.callbacks = callbacks
+        self._initialize_callbacks()
+        try:
+            self.notify("on_train_begin", X=rows.x, y=rows.y)
+            try:
+                self.fit_loop(rows, rows.y, epochs=epochs)
+            except StopTraining:
+                pass
+            self.notify("on_train_end", X=rows.x, y=rows.y)
+        finally:
+            # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
+            del self.generator_
+            self.callbacks, self.callbacks_ = None, []
+            self.module_.eval()
+        return self
+
+    def notify(self, method_name, **cb_kwargs):
+        """Let callbacks speak; skorch's way to stop early must not look like Ctrl-C to us."""
+        try:
+            super().notify(method_name, **cb_kwargs)
+        except KeyboardInterrupt as stop:
+            if method_name == "on_epoch_end":
+                raise StopTraining from stop
+            raise
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run an epoch and look at the loss once, at its end."""
+        if iterator is None:
+            return
+        self._set_training(training)
+        total, weight = 0.0, 0.0
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch)
+            batch_weight = batch.weight.sum()
+            total, weight = total + step["loss"] * batch_weight, weight + batch_weight
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        self.history[-1]["batches"].clear()
+        loss = float(total / weight)
+        if not math.isfinite(loss):
+            raise ValueError(
+                f"The training loss became {loss} in epoch {len(self.history)}. Likely causes: "
+                "X is not scaled (put a StandardScaler in front), or the steps are too long for "
+                "the activation ('cubic' and 'linear' are unbounded): lower learning_rate_init "
+                "and router_learning_rate_init, or leave them at 'auto'."
+            )
+        self.history.record(prefix + "_loss", loss)
+
+    def train_step(self, batch, **fit_params):
+        """Forward, backward, step; nothing here waits for the device but the dispatch."""
+        x = self._as_input(batch.x)
+        if self.train_transform is not None:
+            with OwnGenerator(self.generator_):
+                x = self.train_transform(x)
+        self.optimizer_.zero_grad(set_to_none=True)
+        mixed = self.module_(x, self.generator_)
+        loss = weighted_mean(self.criterion_.loss(mixed.output, batch.y), batch.weight)
+        if self.balance is not None and self.module_.router is not None:
+            scores, chosen, _ = mixed.route
+            balance = BALANCES[self.balance](scores, chosen, batch.weight)
+            loss = loss + self.balance_weight * balance
+        loss.backward()
+        if self.callbacks_:
+            self.notify(
+                "on_grad_computed",
+                named_parameters=self.get_all_learnable_params(),
+                batch=batch,
+                training=True,
+            )
+        if self.pace == "residual":
+            self._set_pace(mixed, batch)
+        self.optimizer_.step()
+        return {"loss": loss.detach(), "y_pred": mixed.output.detach()}
+
+    @torch.no_grad()
+    def _set_pace(self, mixed, batch):
+        """Shorten each expert's step as its own mistakes become rare."""
+        proba = self.criterion_.proba(mixed.output).gather(1, batch.y.unsqueeze(1)).squeeze(1)
+        blind_guess = 1 - 1 / self.n_classes
+        n_experts = len(self.module_.experts)
+        residual = expert_means(1 - proba, batch.weight, mixed.route.chosen, n_experts)
+        pace = (residual / blind_guess).clamp(max=1)
+        for group, value in zip(self.optimizer_.param_groups, pace, strict=False):
+            group["pace"] = value
+
+    def _as_input(self, x):
+        """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1."""
+        dtype = next(self.module_.parameters()).dtype
+        return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+
+    # -- inference ------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def map_batches(self, function, X):
+        """Apply `function` to X, an array or tensor, in batches; return one array."""
+        size = max(1, _PREDICT_ELEMENTS // max(1, math.prod(X.shape[1:])))
+        parts = []
+        for start in range(0, len(X), size):
+            x = X[start : start + size]
+            x = as_tensor(x) if isinstance(x, np.ndarray) else x
+            parts.append(function(self._as_input(x.to(self.device))).cpu())
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+
+
+class Stopping(Callback):
+    """Stop when the training loss, or with `validation` rows the accuracy, ceases to improve.
+
+    Parameters
+    ----------
+    tol : float or None
+        Least improvement that counts. None: never stop.
+    patience : int
+        Epochs without improvement that are waited for.
+    validation : Rows or None
+        Rows whose accuracy is watched; the best weights are restored in the end.
+
+    Attributes
+    ----------
+    converged_ : bool
+    scores_ : list of float
+        Validation accuracy of each epoch.
+    """
+
+    def __init__(self, tol, patience, validation=None):
+        self.tol = tol
+        self.patience = patience
+        self.validation = validation
+
+    def initialize(self):
+        """Forget earlier trainings."""
+        self.best_ = -math.inf
+        self.best_weights_ = None
+        self.waited_ = 0
+        self.converged_ = False
+        self.scores_ = []
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        """Compare this epoch with the best one so far."""
+        if self.validation is None:
+            score = -net.history[-1, "train_loss"]
+        else:
+            score = self._accuracy(net)
+            self.scores_.append(score)
+            if score > max(self.scores_[:-1], default=-math.inf):
+                self.best_weights_ = copy.deepcopy(net.module_.state_dict())
+        if self.tol is None:
+            return
+        self.waited_ = 0 if score > self.best_ + self.tol else self.waited_ + 1
+        self.best_ = max(self.best_, score)
+        # A training loss below the tolerance leaves nothing to improve by it.
+        exhausted = self.validation is None and score > -self.tol
+        if exhausted or self.waited_ >= self.patience:
+            self.converged_ = True
+            raise StopTraining
+
+    def on_train_end(self, net, **kwargs):
+        """Return to the best weights."""
+        if self.best_weights_ is not None:
+            net.module_.load_state_dict(self.best_weights_)
+
+    def _accuracy(self, net):
+        x, y, weight = self.validation
+        net.module_.eval()
+        proba = net.map_batches(lambda batch: net.criterion_.proba(net.module_(batch).output), x)
+        hits = proba.argmax(1) == y.cpu().numpy()
+        return float(np.average(hits, weights=weight.cpu().numpy()))
+
+
+class Progress(Callback):
+    """A progress bar over the epochs, with the loss of the last one."""
+
+    def __init__(self, epochs):
+        self.epochs = epochs
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the bar."""
+        self.bar_ = tqdm(total=self.epochs, unit="epoch", desc="MoEClassifier")
+
+    def on_epoch_end(self, net, **kwargs):
+        """Advance the bar."""
+        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4f}", refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar where it stands."""
+        self.bar_.close()

@@ -1,0 +1,102 @@
+"""What "auto" means: the one place where the shape and scale of X choose settings."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from .nn import EXPERTS
+
+__all__ = ["Settings", "resolve_settings"]
+
+_EXPERT_BY_NDIM = {2: "mlp", 3: "patch", 4: "cnn"}
+
+_DEFAULTS = {
+    "patch": {"activation": "cubic", "router_noise": "uniform", "solver": "normalized_sgd"},
+    "patch_conv": {"activation": "cubic", "router_noise": "uniform", "solver": "normalized_sgd"},
+    "mlp": {"activation": "relu", "router_noise": None, "solver": "adam"},
+    "cnn": {"activation": "relu", "router_noise": "uniform", "solver": "adam"},
+}
+_BATCH_SIZE = {"normalized_sgd": 1024, "adam": 200, "sgd": 200}
+_LEARNING_RATE = {"adam": 1e-3, "sgd": 1e-2}
+
+# The patch expert of unit patches: pre-activations start near 0.001 and a normalized step
+# moves them by 0.06; the router answers with 4 times its gradient.
+_PATCH_INIT, _PATCH_STEP, _PATCH_ROUTER_STEP = 1e-3, 0.06, 4.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The settings of one fit, every "auto" resolved."""
+
+    expert: Any
+    expert_options: dict[str, Any]
+    router_noise: Any
+    router_init_scale: float
+    solver: str
+    pace: str
+    learning_rate: float
+    router_learning_rate: float
+    batch_size: int
+    device: str
+
+    @property
+    def architecture(self):
+        """Return what a warm start must find unchanged."""
+        return self.expert, self.expert_options, self.router_noise
+
+
+def _rms_norm(X, weight):
+    """Return the root mean square of the Euclidean norms of the patches, 1 if all are zero."""
+    flat = X.reshape(len(X), -1)
+    squares = np.einsum("nf,nf->n", flat, flat) / X.shape[1]
+    return float(np.sqrt(np.average(squares, weights=weight))) or 1.0
+
+
+def resolve_settings(estimator, X, weight):
+    """Return the settings of `estimator` for samples X, (n_samples, *input_shape).
+
+    The default steps of the patch expert are inversely proportional to the scale of X (those
+    of the router to its square), so that multiplying X by a constant changes nothing.
+    """
+    expert = estimator.expert
+    if expert == "auto":
+        expert = _EXPERT_BY_NDIM[X.ndim]
+    registered = isinstance(expert, str) and expert in EXPERTS
+    defaults = _DEFAULTS[expert if registered else _EXPERT_BY_NDIM[X.ndim]]
+    is_patch = registered and EXPERTS[expert] in (EXPERTS["patch"], EXPERTS["patch_conv"])
+
+    def pick(name, default):
+        value = getattr(estimator, name)
+        return default if isinstance(value, str) and value == "auto" else value
+
+    solver = pick("solver", defaults["solver"] if registered else "adam")
+    scale = _rms_norm(X, weight) if X.ndim == 3 else 1.0
+    learning_rate = _LEARNING_RATE.get(solver, _PATCH_STEP / scale)
+    router_rate = _LEARNING_RATE.get(solver, _PATCH_ROUTER_STEP / scale**2)
+    init_scale = _PATCH_INIT * np.sqrt(3 * X.shape[-1]) / scale if is_patch else 1.0
+    options = {}
+    if registered:
+        options["activation"] = pick("activation", defaults["activation"])
+        options["init_scale"] = float(pick("init_scale", init_scale))
+        if estimator.expert_width is not None:
+            options["width"] = estimator.expert_width
+    batch_size = min(pick("batch_size", _BATCH_SIZE[solver]), len(X))
+    device = pick("device", "cuda" if torch.cuda.is_available() else "cpu")
+    noise = pick("router_noise", defaults["router_noise"])
+    return Settings(
+        expert=expert,
+        expert_options=options,
+        router_noise=noise,
+        # Without noise something else must tell the experts apart.
+        router_init_scale=0.0 if noise is not None else 0.1,
+        solver=solver,
+        pace=pick("learning_rate", "residual" if solver == "normalized_sgd" else "constant"),
+        learning_rate=learning_rate
+        if estimator.learning_rate_init == "auto"
+        else estimator.learning_rate_init,
+        router_learning_rate=pick("router_learning_rate_init", router_rate),
+        batch_size=batch_size,
+        device=device,
+    )

@@ -1,0 +1,339 @@
+"""The data distribution of Chen et al. (2022), Definition 3.1."""
+
+from numbers import Integral, Real
+from types import MappingProxyType
+
+import numpy as np
+from sklearn.utils import check_array, check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+_N_SIGNALS = 3  # feature, cluster center and feature noise: one patch each
+
+PAPER_SETTINGS = MappingProxyType(
+    {
+        name: MappingProxyType(setting)
+        for name, setting in {
+            1: {"alpha": (0.5, 2), "beta": (1, 2), "gamma": (0.5, 3), "sigma": 1.0},
+            2: {"alpha": (0.5, 2), "beta": (1, 2), "gamma": (0.5, 3), "sigma": 2.0},
+            3: {"alpha": (0.5, 2), "beta": (1, 2), "gamma": (0.5, 2), "sigma": 1.0},
+            4: {"alpha": (0.5, 2), "beta": (1, 2), "gamma": (0.5, 2), "sigma": 2.0},
+            "verify": {"alpha": (1, 2), "beta": (1, 2), "gamma": (1, 2), "sigma": 1.0},
+            "visualization": {
+                "alpha": 1,
+                "beta": (1.2, 2),
+                "gamma": (1, 2),
+                "sigma": 3.0,
+                "noise": "orthogonal",
+            },
+        }.items()
+    }
+)
+"""Keyword arguments of :func:`make_cluster_patches` for the settings of Chen et al. (2022).
+
+Keys are 1 to 4 (the settings of the tables), ``"verify"`` (the comparison of
+activations) and ``"visualization"`` (Figure 1). Both levels are read-only.
+"""
+
+
+def _check_range(name, bounds):
+    """Return (low, high) of a uniform distribution given as a pair or as one number."""
+    if isinstance(bounds, Real):
+        return bounds, bounds
+    if np.shape(bounds) != (2,):
+        raise ValueError(
+            f"{name} must be a positive number or a pair (low, high), got {bounds!r}. "
+            f"Pass, for instance, {name}=(1, 2)."
+        )
+    low, high = bounds
+    if not 0 < low <= high < np.inf:
+        raise ValueError(
+            f"{name}=(low, high) must satisfy 0 < low <= high < inf, got low={low} and "
+            f"high={high}. Pass two positive bounds in increasing order."
+        )
+    return low, high
+
+
+def _check_patch_size(n_clusters, patch_size, noise):
+    """Check that the dictionary, and orthogonal noise beside it, fit into a patch."""
+    n_vectors = 2 * n_clusters
+    if n_vectors > patch_size:
+        raise ValueError(
+            f"A patch of patch_size={patch_size} coordinates cannot hold 2 * n_clusters = "
+            f"{n_vectors} orthonormal vectors. Use patch_size >= {n_vectors} or "
+            f"n_clusters <= {patch_size // 2}."
+        )
+    if noise == "orthogonal" and n_vectors == patch_size:
+        raise ValueError(
+            f"noise='orthogonal' needs patch_size > 2 * n_clusters = {n_vectors}, got "
+            f"patch_size={patch_size}: the dictionary leaves no direction for the noise. "
+            "Use a larger patch_size or noise='gaussian'."
+        )
+
+
+def _check_dtype(dtype):
+    """Return the floating type of the patches."""
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype}. Convert X afterwards.")
+    return dtype
+
+
+def _check_dictionary(dictionary, n_clusters, patch_size, dtype):
+    """Return (features, centers) as arrays of `dtype`, 2K orthonormal rows together."""
+    if len(dictionary) != 2:
+        raise ValueError(
+            f"dictionary must be the pair (features, centers), got {len(dictionary)} items. "
+            "Pass the dictionary returned with return_dictionary=True."
+        )
+    features, centers = (
+        check_array(part, dtype=dtype, input_name=name)
+        for part, name in zip(dictionary, ("features", "centers"), strict=True)
+    )
+    expected = (n_clusters, patch_size)
+    if features.shape != expected or centers.shape != expected:
+        raise ValueError(
+            f"features and centers of dictionary must have shape (n_clusters, patch_size) = "
+            f"{expected}, got {features.shape} and {centers.shape}. Pass the n_clusters and "
+            "patch_size that the dictionary was drawn with."
+        )
+    basis = np.vstack([features, centers])
+    deviation = np.abs(basis @ basis.T - np.eye(len(basis))).max()
+    if deviation > 1e-4:  # float32 rounding stays below 1e-6
+        raise ValueError(
+            f"features and centers of dictionary must be {len(basis)} orthonormal rows "
+            f"together, but their inner products are off by up to {deviation:.3g}. "
+            "Pass unit vectors, not multiplied by scale, such as those returned with "
+            "return_dictionary=True."
+        )
+    return features, centers
+
+
+def _draw_dictionary(n_clusters, patch_size, dtype, random_state):
+    """Draw features and centers, each (K, d): 2K orthonormal rows, uniformly distributed."""
+    gaussian = random_state.standard_normal((patch_size, 2 * n_clusters))
+    basis, triangle = np.linalg.qr(gaussian)
+    # QR is unique, hence the basis uniform, only once the diagonal is positive.
+    basis = (basis * np.sign(np.diag(triangle))).T.astype(dtype)  # (2K, d)
+    return basis[:n_clusters], basis[n_clusters:]
+
+
+def _draw_noise(n_samples, dictionary, sigma, noise, random_state):
+    """Draw one noise patch per sample, (n_samples, d)."""
+    basis = np.vstack(dictionary)
+    patches = random_state.standard_normal((n_samples, basis.shape[1]))
+    if noise == "gaussian":
+        patches *= sigma / np.sqrt(basis.shape[1])
+    else:
+        # A Gaussian has no preferred direction, so neither has its projection.
+        patches -= patches @ basis.T @ basis
+        patches *= sigma / np.linalg.norm(patches, axis=1, keepdims=True)
+    return patches
+
+
+@validate_params(
+    {
+        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "n_clusters": [Interval(Integral, 2, None, closed="left")],
+        "n_patches": [Interval(Integral, _N_SIGNALS, None, closed="left")],
+        "patch_size": [Interval(Integral, 4, None, closed="left")],
+        "alpha": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "beta": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "gamma": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "sigma": [Interval(Real, 0, None, closed="left")],
+        "noise": [StrOptions({"gaussian", "orthogonal"})],
+        "scale": [Interval(Real, 0, None, closed="neither")],
+        "flatten": ["boolean"],
+        "dictionary": ["array-like", None],
+        "return_clusters": ["boolean"],
+        "return_dictionary": ["boolean"],
+        "dtype": [type, np.dtype, str],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def make_cluster_patches(
+    n_samples=1000,
+    *,
+    n_clusters=4,
+    n_patches=4,
+    patch_size=50,
+    alpha=(0.5, 2),
+    beta=(1, 2),
+    gamma=(0.5, 3),
+    sigma=1.0,
+    noise="gaussian",
+    scale=10.0,
+    flatten=False,
+    dictionary=None,
+    return_clusters=False,
+    return_dictionary=False,
+    dtype=np.float32,
+    random_state=None,
+):
+    """Generate two classes of patch samples with a hidden cluster structure.
+
+    Every cluster `k` owns a feature vector `v_k`, whose sign tells the class, and a
+    center `c_k`, which tells the cluster; these 2K vectors, the dictionary, are
+    orthonormal. A sample draws two different clusters `(k, k')` and two independent
+    signs `y` and `eps`, all uniformly, and consists of these patches in random order:
+
+    - feature signal: `y * alpha * v_k`, one patch;
+    - cluster-center signal: `beta * c_k`, one patch;
+    - feature noise: `eps * gamma * v_k'`, one patch, the feature of another cluster;
+    - random noise: the other `n_patches - 3` patches.
+
+    All patches are multiplied by `scale` in the end. This is Definition 3.1 of [1]_.
+    The defaults are its setting 1; `PAPER_SETTINGS` holds all settings.
+
+    Parameters
+    ----------
+    n_samples : int, default=1000
+        The number of samples.
+
+    n_clusters : int, default=4
+        The number of clusters K, at least 2.
+
+    n_patches : int, default=4
+        The number of patches per sample, at least 3; with 3 there is no random noise.
+
+    patch_size : int, default=50
+        The number of coordinates d of a patch, at least `2 * n_clusters`.
+
+    alpha : float or pair of floats, default=(0.5, 2)
+        The size of the feature signal before scaling: drawn uniformly between the two
+        positive bounds (low, high), or constant if a single number.
+
+    beta : float or pair of floats, default=(1, 2)
+        The size of the cluster-center signal, given like `alpha`.
+
+    gamma : float or pair of floats, default=(0.5, 3)
+        The size of the feature noise, given like `alpha`.
+
+    sigma : float, default=1.0
+        The root mean square norm of a random noise patch before scaling; in X it is
+        `scale * sigma`.
+
+    noise : {"gaussian", "orthogonal"}, default="gaussian"
+        The distribution of the random noise patches, independent of each other:
+
+        - "gaussian": normal with variance `sigma ** 2 / patch_size` in every coordinate;
+        - "orthogonal": norm exactly `sigma`, direction uniform among those orthogonal
+          to the dictionary. It needs `patch_size > 2 * n_clusters`.
+
+    scale : float, default=10.0
+        The factor by which all patches, signals and noise, are multiplied in the end.
+
+    flatten : bool, default=False
+        Whether to lay the patches of a sample one after the other in a single row.
+
+    dictionary : tuple (features, centers) of arrays of shape (n_clusters, patch_size), \
+            default=None
+        The vectors `v_k` and `c_k`, orthonormal and without `scale`. Pass the one of an
+        earlier call to draw more samples of the same problem. If None, it is drawn
+        uniformly and does not depend on `n_samples`.
+
+    return_clusters : bool, default=False
+        Whether to return the cluster of every sample.
+
+    return_dictionary : bool, default=False
+        Whether to return the dictionary.
+
+    dtype : {numpy.float32, numpy.float64}, default=numpy.float32
+        The type of X and of the dictionary.
+
+    random_state : int, RandomState instance or None, default=None
+        Determines the dictionary and the samples. Pass an int for reproducible output
+        across multiple function calls.
+
+    Returns
+    -------
+    X : ndarray of shape (n_samples, n_patches, patch_size)
+        The samples; of shape (n_samples, n_patches * patch_size) if `flatten` is True.
+
+    y : ndarray of int of shape (n_samples,)
+        The classes: 1 if the sign of the feature signal is +1, 0 if it is -1.
+
+    clusters : ndarray of int of shape (n_samples,)
+        The cluster `k` of every sample. Only if `return_clusters` is True.
+
+    dictionary : tuple (features, centers) of ndarrays of shape (n_clusters, patch_size)
+        The vectors `v_k` and `c_k`. Only if `return_dictionary` is True.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is out of its range, `patch_size` is too small for the dictionary,
+        the bounds of a range are not positive and increasing, or the given dictionary
+        has the wrong shape or is not orthonormal.
+
+    References
+    ----------
+    .. [1] Z. Chen, Y. Deng, Y. Wu, Q. Gu, Y. Li, "Towards Understanding the
+       Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022, Definition 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+    >>> X, y, clusters, dictionary = make_cluster_patches(
+    ...     100, return_clusters=True, return_dictionary=True, random_state=0
+    ... )
+    >>> X.shape, y.shape, clusters.shape
+    ((100, 4, 50), (100,), (100,))
+
+    The center patch gives the cluster away:
+
+    >>> features, centers = dictionary
+    >>> strength = (X @ centers.T).max(axis=1)
+    >>> np.array_equal(strength.argmax(axis=1), clusters)
+    True
+
+    More samples of the same problem, and another setting of the paper:
+
+    >>> X_test, y_test = make_cluster_patches(50, dictionary=dictionary, random_state=1)
+    >>> X_flat, _ = make_cluster_patches(50, flatten=True, **PAPER_SETTINGS[2])
+    >>> X_flat.shape
+    (50, 200)
+    """
+    _check_patch_size(n_clusters, patch_size, noise)
+    alpha, beta, gamma = (
+        _check_range(name, bounds)
+        for name, bounds in (("alpha", alpha), ("beta", beta), ("gamma", gamma))
+    )
+    dtype = _check_dtype(dtype)
+    rng = check_random_state(random_state)
+
+    if dictionary is None:
+        dictionary = _draw_dictionary(n_clusters, patch_size, dtype, rng)
+    else:
+        dictionary = _check_dictionary(dictionary, n_clusters, patch_size, dtype)
+    features, centers = dictionary
+
+    y = rng.randint(2, size=n_samples)
+    noise_sign = 2 * rng.randint(2, size=n_samples) - 1
+    clusters = rng.randint(n_clusters, size=n_samples)
+    # A shift by 1 to K - 1 reaches every other cluster with the same probability.
+    noise_clusters = (clusters + rng.randint(1, n_clusters, size=n_samples)) % n_clusters
+    signals = (
+        ((2 * y - 1) * rng.uniform(*alpha, size=n_samples), features, clusters),
+        (rng.uniform(*beta, size=n_samples), centers, clusters),
+        (noise_sign * rng.uniform(*gamma, size=n_samples), features, noise_clusters),
+    )
+
+    X = np.empty((n_samples, n_patches, patch_size), dtype=dtype)
+    samples = np.arange(n_samples)
+    # Sorting uniform numbers permutes uniformly; patch j of sample i goes to positions[j, i].
+    positions = rng.uniform(size=(n_samples, n_patches)).argsort(axis=1).T
+    for position, (size, vectors, index) in zip(positions[:_N_SIGNALS], signals, strict=True):
+        X[samples, position] = size.astype(dtype)[:, np.newaxis] * vectors[index]
+    # RandomState draws float64 only: one noise patch at a time keeps that copy small.
+    for position in positions[_N_SIGNALS:]:
+        X[samples, position] = _draw_noise(n_samples, dictionary, sigma, noise, rng)
+    X *= scale
+
+    result = (X.reshape(n_samples, -1) if flatten else X, y)
+    if return_clusters:
+        result += (clusters,)
+    if return_dictionary:
+        result += (dictionary,)
+    return result

@@ -1,0 +1,11 @@
+"""Warnings that sklearn_moe raises and a user may want to filter."""
+
+__all__ = ["ExpertCollapseWarning"]
+
+
+class ExpertCollapseWarning(UserWarning):
+    """One expert of a mixture answers nearly every sample.
+
+    The mixture then behaves as a single expert. The message names the load of the
+    experts and the remedies.
+    """

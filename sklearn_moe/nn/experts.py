@@ -1,0 +1,191 @@
+"""Experts: the networks among which a router chooses.
+
+An expert is built by `factory(input_shape, n_outputs)` and maps a batch of samples to
+(n_samples, n_outputs). The factories registered here also take `width`, `activation` and
+`init_scale`, which the estimator passes on; a factory of the user's own takes the two shapes
+only.
+"""
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from .activations import ACTIVATIONS
+from .registry import resolve
+
+__all__ = ["EXPERTS", "CNNExpert", "MLPExpert", "PatchExpert"]
+
+
+def _require_ndim(input_shape: tuple[int, ...], ndim: int, expert: str, axes: str) -> None:
+    if len(input_shape) != ndim:
+        raise ValueError(
+            f"expert={expert!r} takes samples of shape ({axes}), got samples of shape "
+            f"{tuple(input_shape)}. Reshape X, or choose the expert that fits its shape."
+        )
+
+
+class PatchExpert(nn.Module):
+    """The paper's two-layer patch CNN: sum of sigma(<w_j, x_p>) over filters and patches.
+
+    One set of filters per output; the second layer is fixed to ones (section 3.2).
+
+    Parameters
+    ----------
+    input_shape : (n_patches, patch_size)
+    n_outputs : int
+        Number of outputs; each has filters of its own.
+    width : int, default=8
+        Filters per output, the paper's J.
+    activation : str or callable, default="cubic"
+        sigma, a name in `ACTIVATIONS` or an elementwise function.
+    init_scale : float, default=1.0
+        Factor on initial weights of standard deviation 1 / sqrt(3 patch_size), which is the
+        deviation of torch's own default.
+    init : {"normal", "uniform"}, default="normal"
+        Shape of the initial distribution: Gaussian (paper) or uniform (authors' code).
+    bias : bool, default=False
+        Whether each filter has a bias (authors' code).
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_outputs: int,
+        *,
+        width: int = 8,
+        activation: str | Callable = "cubic",
+        init_scale: float = 1.0,
+        init: str = "normal",
+        bias: bool = False,
+    ):
+        super().__init__()
+        _require_ndim(input_shape, 2, "patch", "n_patches, patch_size")
+        patch_size = input_shape[1]
+        self.activation = resolve(activation, ACTIVATIONS, "activation")
+        self.weight = nn.Parameter(torch.empty(n_outputs, width, patch_size))
+        self.bias = nn.Parameter(torch.empty(n_outputs, width)) if bias else None
+        std = init_scale / math.sqrt(3 * patch_size)
+        for parameter in self.parameters():
+            if init == "uniform":
+                nn.init.uniform_(parameter, -math.sqrt(3) * std, math.sqrt(3) * std)
+            else:
+                nn.init.normal_(parameter, 0.0, std)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_patches, patch_size) to (n_samples, n_outputs)."""
+        n_samples, n_patches, patch_size = x.shape
+        n_outputs, width, _ = self.weight.shape
+        # Filters first, (n_outputs * width, n_samples * n_patches): the sum over filters then
+        # adds long contiguous rows.
+        z = self.weight.view(-1, patch_size) @ x.reshape(-1, patch_size).T
+        if self.bias is not None:
+            z = z + self.bias.view(-1, 1)
+        per_patch = self.activation(z).view(n_outputs, width, -1).sum(1)
+        return per_patch.view(n_outputs, n_samples, n_patches).sum(2).T
+
+
+class MLPExpert(nn.Sequential):
+    """One hidden layer and a learned readout, for samples that are feature vectors.
+
+    Parameters
+    ----------
+    input_shape : (n_features,)
+    n_outputs : int
+    width : int, default=100
+        Hidden units, as in scikit-learn's MLPClassifier.
+    activation : str or callable, default="relu"
+    init_scale : float, default=1.0
+        Factor on the Glorot-uniform initial weights; biases start at zero.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_outputs: int,
+        *,
+        width: int = 100,
+        activation: str | Callable = "relu",
+        init_scale: float = 1.0,
+    ):
+        _require_ndim(input_shape, 1, "mlp", "n_features,")
+        super().__init__(
+            nn.Linear(input_shape[0], width),
+            _Elementwise(activation),
+            nn.Linear(width, n_outputs),
+        )
+        for layer in (self[0], self[2]):
+            nn.init.xavier_uniform_(layer.weight, gain=init_scale)
+            nn.init.zeros_(layer.bias)
+
+
+class CNNExpert(nn.Sequential):
+    """Two convolutions and two fully connected layers, the paper's small image network.
+
+    Kernels are 3 x 3 with padding 1, each convolution is followed by the activation and a
+    2 x 2 max pooling (section 5 and appendix A of the paper).
+
+    Parameters
+    ----------
+    input_shape : (n_channels, height, width)
+        Height and width are at least 4: pooling halves them twice.
+    n_outputs : int
+    width : int, default=64
+        Channels of both convolutions; the hidden layer has twice as many units.
+    activation : str or callable, default="relu"
+    init_scale : float, default=1.0
+        Factor on torch's initial weights and biases.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_outputs: int,
+        *,
+        width: int = 64,
+        activation: str | Callable = "relu",
+        init_scale: float = 1.0,
+    ):
+        _require_ndim(input_shape, 3, "cnn", "n_channels, height, width")
+        channels, rows, columns = input_shape
+        if min(rows, columns) < 4:
+            raise ValueError(
+                f"expert='cnn' halves height and width twice and needs at least 4 x 4 pixels, "
+                f"got {rows} x {columns}. Enlarge the pictures or pass an expert of your own."
+            )
+        super().__init__(
+            nn.Conv2d(channels, width, 3, padding=1),
+            _Elementwise(activation),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, width, 3, padding=1),
+            _Elementwise(activation),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(width * (rows // 4) * (columns // 4), 2 * width),
+            _Elementwise(activation),
+            nn.Linear(2 * width, n_outputs),
+        )
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.mul_(init_scale)
+
+
+class _Elementwise(nn.Module):
+    """An activation as a layer, so that experts can be written as a sequence."""
+
+    def __init__(self, activation: str | Callable):
+        super().__init__()
+        self.function = resolve(activation, ACTIVATIONS, "activation")
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.function(z)
+
+
+EXPERTS: dict[str, Callable[..., nn.Module]] = {
+    "patch": PatchExpert,
+    "patch_conv": partial(PatchExpert, init="uniform", bias=True),  # the authors' Conv1d
+    "mlp": MLPExpert,
+    "cnn": CNNExpert,
+}
