@@ -60,11 +60,17 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     top_k : int, default=1
         Experts per sample for `router="topk"`.
 
-    router_noise : {"auto", "uniform"} or None, default="auto"
-        "uniform" adds U[0, 1], drawn anew for every sample, expert and step, to the scores that
-        choose the expert in training (Algorithm 1 of [1]_). None trains without noise, from
-        small random router weights. "auto" is None for 2-D X, so that a sample of weight 2
-        counts exactly as the sample twice, and "uniform" for the others.
+    router_noise : {"auto", "uniform", "hashed"}, callable or None, default="auto"
+        Added to the scores that choose the expert in training, not to the gate.
+
+        - "uniform": U[0, 1], drawn anew for every sample, expert and step (Algorithm 1 of
+          [1]_);
+        - "hashed": in every step a new random function from samples to U[0, 1]. Equal samples
+          get equal noise, so that a sample of weight 2 counts exactly as the sample twice;
+        - None: no noise, and small random initial router weights to tell the experts apart;
+        - a callable `(x, scores, generator) -> noise`, in torch.
+
+        "auto" is "hashed" for 2-D X and "uniform" for the others.
 
     noise_at_predict : bool, default=False
         Whether prediction draws the noise, too, from a fixed seed, as the authors' notebooks
@@ -107,7 +113,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         "normalized_sgd", 0.06 / r with r the root mean square norm of the training patches.
 
     router_learning_rate_init : float, default="auto"
-        Learning rate of the router. "auto" is as above and 4 / r^2 for "normalized_sgd".
+        Learning rate of the router. "auto" is 0.0003 for "adam", 0.01 for "sgd" and 1 / r^2 for
+        "normalized_sgd".
 
     init_scale : float, default="auto"
         Factor on the experts' initial weights. "auto" is 1, and for patch experts such that
@@ -119,12 +126,13 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     weight_decay : float, default=0.0
         Strength of the L2 penalty.
 
-    max_iter : int, default=200
-        Maximum number of epochs.
+    max_iter : int, default=1000
+        Maximum number of epochs; `tol` ends most fits far earlier.
 
-    batch_size : int, default="auto"
-        Samples per step. "auto" is `min(1024, n_samples)` for "normalized_sgd" and
-        `min(200, n_samples)` for the others. A batch that holds all samples is not shuffled.
+    batch_size : int or None, default="auto"
+        Samples per step; None takes all of them (gradient descent). "auto" is 1024 for
+        "normalized_sgd" and a quarter of the samples, but 32 at least and 200 at most, for the
+        others. A batch that holds all samples is not shuffled.
 
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the training samples, stratified, to stop
@@ -134,7 +142,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Share of the samples held out for early stopping.
 
     n_iter_no_change : int, default=10
-        Epochs without an improvement of `tol` after which training stops.
+        Epochs without an improvement of `tol` after which training stops, though never before
+        50 steps without one: a small X has one step per epoch.
 
     tol : float, default=1e-4
         Smallest improvement of the training loss (or of the validation accuracy) that counts.

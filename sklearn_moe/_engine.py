@@ -20,6 +20,7 @@ SOLVERS = {
     "sgd": torch.optim.SGD,
     "adam": torch.optim.Adam,
 }
+_MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
 _PREDICT_ELEMENTS = 2**21  # features held by one batch of predict: a few MB, any shape of X
 
 
@@ -210,7 +211,7 @@ class Stopping(Callback):
     tol : float or None
         Least improvement that counts. None: never stop.
     patience : int
-        Epochs without improvement that are waited for.
+        Epochs without improvement that are waited for, and 50 steps at least.
     validation : Rows or None
         Rows whose accuracy is watched; the best weights are restored in the end.
 
@@ -230,10 +231,14 @@ class Stopping(Callback):
         """Forget earlier trainings."""
         self.best_ = -math.inf
         self.best_weights_ = None
-        self.waited_ = 0
+        self.waited_ = self.steps_waited_ = 0
         self.converged_ = False
         self.scores_ = []
         return self
+
+    def on_batch_end(self, net, **kwargs):
+        """Count the step."""
+        self.steps_waited_ += 1
 
     def on_epoch_end(self, net, **kwargs):
         """Compare this epoch with the best one so far."""
@@ -246,11 +251,14 @@ class Stopping(Callback):
                 self.best_weights_ = copy.deepcopy(net.module_.state_dict())
         if self.tol is None:
             return
-        self.waited_ = 0 if score > self.best_ + self.tol else self.waited_ + 1
+        self.waited_ += 1
+        if score > self.best_ + self.tol:
+            self.waited_ = self.steps_waited_ = 0
         self.best_ = max(self.best_, score)
         # A training loss below the tolerance leaves nothing to improve by it.
         exhausted = self.validation is None and score > -self.tol
-        if exhausted or self.waited_ >= self.patience:
+        patient = self.waited_ >= self.patience and self.steps_waited_ >= _MIN_WAIT
+        if exhausted or patient:
             self.converged_ = True
             raise StopTraining
 

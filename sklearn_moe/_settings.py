@@ -15,15 +15,15 @@ _EXPERT_BY_NDIM = {2: "mlp", 3: "patch", 4: "cnn"}
 _DEFAULTS = {
     "patch": {"activation": "cubic", "router_noise": "uniform", "solver": "normalized_sgd"},
     "patch_conv": {"activation": "cubic", "router_noise": "uniform", "solver": "normalized_sgd"},
-    "mlp": {"activation": "relu", "router_noise": None, "solver": "adam"},
+    "mlp": {"activation": "relu", "router_noise": "hashed", "solver": "adam"},
     "cnn": {"activation": "relu", "router_noise": "uniform", "solver": "adam"},
 }
-_BATCH_SIZE = {"normalized_sgd": 1024, "adam": 200, "sgd": 200}
 _LEARNING_RATE = {"adam": 1e-3, "sgd": 1e-2}
+_ROUTER_LEARNING_RATE = {"adam": 3e-4, "sgd": 1e-2}  # slower: experts first learn what they share
 
 # The patch expert of unit patches: pre-activations start near 0.001 and a normalized step
-# moves them by 0.06; the router answers with 4 times its gradient.
-_PATCH_INIT, _PATCH_STEP, _PATCH_ROUTER_STEP = 1e-3, 0.06, 4.0
+# moves them by 0.06; the router follows its gradient as it is.
+_PATCH_INIT, _PATCH_STEP, _PATCH_ROUTER_STEP = 1e-3, 0.06, 1.0
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,12 @@ def _rms_norm(X, weight):
     return float(np.sqrt(np.average(squares, weights=weight))) or 1.0
 
 
+def _batch_size(solver, n_samples):
+    if solver == "normalized_sgd":  # a noisy direction is as long a step as a good one
+        return 1024
+    return min(200, max(32, n_samples // 4))
+
+
 def resolve_settings(estimator, X, weight):
     """Return the settings of `estimator` for samples X, (n_samples, *input_shape).
 
@@ -74,7 +80,7 @@ def resolve_settings(estimator, X, weight):
     solver = pick("solver", defaults["solver"] if registered else "adam")
     scale = _rms_norm(X, weight) if X.ndim == 3 else 1.0
     learning_rate = _LEARNING_RATE.get(solver, _PATCH_STEP / scale)
-    router_rate = _LEARNING_RATE.get(solver, _PATCH_ROUTER_STEP / scale**2)
+    router_rate = _ROUTER_LEARNING_RATE.get(solver, _PATCH_ROUTER_STEP / scale**2)
     init_scale = _PATCH_INIT * np.sqrt(3 * X.shape[-1]) / scale if is_patch else 1.0
     options = {}
     if registered:
@@ -82,7 +88,7 @@ def resolve_settings(estimator, X, weight):
         options["init_scale"] = float(pick("init_scale", init_scale))
         if estimator.expert_width is not None:
             options["width"] = estimator.expert_width
-    batch_size = min(pick("batch_size", _BATCH_SIZE[solver]), len(X))
+    batch_size = pick("batch_size", _batch_size(solver, len(X)))
     device = pick("device", "cuda" if torch.cuda.is_available() else "cpu")
     noise = pick("router_noise", defaults["router_noise"])
     return Settings(
@@ -93,10 +99,8 @@ def resolve_settings(estimator, X, weight):
         router_init_scale=0.0 if noise is not None else 0.1,
         solver=solver,
         pace=pick("learning_rate", "residual" if solver == "normalized_sgd" else "constant"),
-        learning_rate=learning_rate
-        if estimator.learning_rate_init == "auto"
-        else estimator.learning_rate_init,
+        learning_rate=pick("learning_rate_init", learning_rate),
         router_learning_rate=pick("router_learning_rate_init", router_rate),
-        batch_size=batch_size,
+        batch_size=len(X) if batch_size is None else min(batch_size, len(X)),
         device=device,
     )

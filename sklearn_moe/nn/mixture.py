@@ -42,7 +42,7 @@ class MixtureOfExperts(nn.Module):
     gate : callable
         (scores, noisy scores, chosen) -> (n_samples, k) weights of the answers.
     noise : callable or None
-        (scores, generator) -> noise added to the scores before the choice, in training.
+        (x, scores, generator) -> noise added to the scores before the choice, in training.
 
     Notes
     -----
@@ -58,7 +58,7 @@ class MixtureOfExperts(nn.Module):
         *,
         top_k: int = 1,
         gate: Callable[[Tensor, Tensor, Tensor], Tensor],
-        noise: Callable[[Tensor, Generator], Tensor] | None = None,
+        noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
     ):
         super().__init__()
         self.router = router
@@ -75,7 +75,7 @@ class MixtureOfExperts(nn.Module):
         scores = self.router(x, x.dtype if self.training else torch.float64)
         noisy = scores
         if self.noise is not None and generator is not None:
-            noisy = scores + self.noise(scores, generator)
+            noisy = scores + self.noise(x, scores, generator)
         chosen = choose(noisy.detach(), self.top_k)
         return Route(scores, chosen, self.gate(scores, noisy, chosen))
 

@@ -68,16 +68,30 @@ def make_router(input_shape: tuple[int, ...], n_experts: int, init_scale: float)
     return LinearRouter(input_shape, n_experts, init_scale=init_scale)
 
 
-def uniform_noise(scores: Tensor, generator: Generator) -> Tensor:
+def uniform_noise(x: Tensor, scores: Tensor, generator: Generator) -> Tensor:
     """Draw U[0, 1] for every sample and expert (paper, section 3.2)."""
-    return torch.rand(scores.shape, generator=generator, dtype=scores.dtype, device=scores.device)
+    return torch.rand(scores.shape, generator=generator, dtype=scores.dtype, device=x.device)
+
+
+def hashed_noise(x: Tensor, scores: Tensor, generator: Generator) -> Tensor:
+    """Draw a function from samples to noise, uniform on [0, 1] over samples and draws.
+
+    Equal samples get equal noise, so that a sample of weight 2 is exactly the sample twice.
+    The fractional part of a steep random linear function does it: samples 0.001 apart are far
+    apart in phase.
+    """
+    x = x.flatten(1)
+    options = {"generator": generator, "dtype": x.dtype, "device": x.device}
+    slope = torch.randn(x.shape[1], scores.shape[1], **options)
+    phase = torch.rand(scores.shape[1], **options)
+    return (1e3 * (x @ slope) + phase).remainder(1).to(scores.dtype)
 
 
 def choose(scores: Tensor, k: int) -> Tensor:
     """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
     if k == 1:
         return scores.argmax(1, keepdim=True)
-    return scores.argsort(1, descending=True, stable=True)[:, :k]
+    return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
 
 
 def softmax_gate(scores: Tensor, noisy: Tensor, chosen: Tensor) -> Tensor:
@@ -93,7 +107,10 @@ def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor) -> Tensor:
     return noisy.gather(1, chosen)
 
 
-NOISES: dict[str, Callable[[Tensor, Generator], Tensor]] = {"uniform": uniform_noise}
+NOISES: dict[str, Callable[[Tensor, Tensor, Generator], Tensor]] = {
+    "uniform": uniform_noise,
+    "hashed": hashed_noise,
+}
 GATES: dict[str, Callable[[Tensor, Tensor, Tensor], Tensor]] = {
     "softmax": softmax_gate,
     "logit": logit_gate,

@@ -1,0 +1,458 @@
+"""Which expert answers which cluster, as a picture."""
+
+import numpy as np
+from sklearn.pipeline import Pipeline
+
+from ..metrics import dispatch_entropy, routing_matrix
+
+__all__ = ["RoutingDisplay"]
+
+_SMALLEST_TEXT = 7  # points: smaller numbers are noise, not information
+_SMALLEST_GRID = 5  # points: lines around smaller cells would hide them
+_ENTRIES = {
+    "true": "Share of the cluster",
+    "pred": "Share of the expert",
+    "all": "Share of all samples",
+    None: "Samples",
+}
+
+
+class RoutingDisplay:
+    """Matrix of clusters (rows) and the experts that answer them (columns).
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions` to create a
+    display. All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    routing_matrix : ndarray of shape (n_clusters, n_experts)
+        The matrix, see :func:`sklearn_moe.metrics.routing_matrix`.
+
+    display_labels : array-like of shape (n_clusters,), default=None
+        Names of the clusters. If None, they are numbered from 0 on.
+
+    normalize : {"true", "pred", "all"}, default=None
+        What the entries are: shares of the cluster, of the expert or of all samples, or, if
+        None, counts. It decides the label of the color bar, and for "true" and "pred" colors
+        range from 0 to 1, so that two pictures can be compared.
+
+    entropy : float, default=None
+        Dispatch entropy, see :func:`sklearn_moe.metrics.dispatch_entropy`, shown in the title.
+
+    Attributes
+    ----------
+    im_ : matplotlib AxesImage
+        The image of the matrix.
+
+    text_ : ndarray of shape (n_clusters, n_experts), dtype=matplotlib Text, or None
+        The numbers in the cells, None if there are none.
+
+    ax_ : matplotlib Axes
+        Axes with the matrix.
+
+    figure_ : matplotlib Figure
+        Figure that contains the axes.
+
+    See Also
+    --------
+    sklearn_moe.metrics.routing_matrix : The numbers shown.
+    sklearn.metrics.ConfusionMatrixDisplay : The same for classes and predictions.
+
+    Examples
+    --------
+    >>> from sklearn_moe.inspection import RoutingDisplay
+    >>> clusters, experts = ["cat", "cat", "dog", "dog"], [0, 0, 2, 1]
+    >>> display = RoutingDisplay.from_predictions(clusters, experts, n_experts=4)
+    >>> display.routing_matrix
+    array([[1. , 0. , 0. , 0. ],
+           [0. , 0.5, 0.5, 0. ]])
+    >>> display.entropy
+    0.0
+    """
+
+    def __init__(self, routing_matrix, *, display_labels=None, normalize=None, entropy=None):
+        self.routing_matrix = routing_matrix
+        self.display_labels = display_labels
+        self.normalize = normalize
+        self.entropy = entropy
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        clusters,
+        *,
+        sample_weight=None,
+        normalize="true",
+        display_labels=None,
+        ax=None,
+        cmap="Blues",
+        include_values="auto",
+        values_format=None,
+        colorbar=True,
+        im_kw=None,
+        text_kw=None,
+    ):
+        """Plot which experts of a fitted estimator answer which clusters.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted mixture of experts, with a method `apply`, or a fitted
+            :class:`~sklearn.pipeline.Pipeline` in which it is the last step.
+
+        X : array-like of shape (n_samples, ...)
+            Samples.
+
+        clusters : array-like of shape (n_samples,)
+            Cluster of every sample, labels of any type.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of every sample. If None, all weigh the same.
+
+        normalize : {"true", "pred", "all"} or None, default="true"
+            Whether to divide the counts by the sum over each cluster, over each expert or
+            over all samples.
+
+        display_labels : array-like of shape (n_clusters,), default=None
+            Names of the clusters, in the order of the sorted distinct labels. If None, those
+            labels.
+
+        ax : matplotlib Axes, default=None
+            Axes to plot on. If None, a new figure is created.
+
+        cmap : str or matplotlib Colormap, default="Blues"
+            Colormap.
+
+        include_values : bool or "auto", default="auto"
+            Whether to write the numbers into the cells. "auto" writes them where they fit.
+
+        values_format : str, default=None
+            Format of the numbers. If None, "d" for counts and ".2f" otherwise, an exact
+            zero being "0".
+
+        colorbar : bool, default=True
+            Whether to add a color bar.
+
+        im_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.imshow`.
+
+        text_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.text`.
+
+        Returns
+        -------
+        display : RoutingDisplay
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no method `apply`.
+
+        See Also
+        --------
+        from_predictions : Plot from clusters and experts.
+
+        Examples
+        --------
+        >>> from sklearn_moe import MoEClassifier
+        >>> from sklearn_moe.datasets import make_cluster_patches
+        >>> from sklearn_moe.inspection import RoutingDisplay
+        >>> X, y, clusters = make_cluster_patches(500, return_clusters=True, random_state=0)
+        >>> clf = MoEClassifier(n_experts=4, max_iter=5, tol=None, random_state=0).fit(X, y)
+        >>> RoutingDisplay.from_estimator(clf, X, clusters)
+        <...>
+        """
+        if isinstance(estimator, Pipeline):
+            if len(estimator) > 1:
+                X = estimator[:-1].transform(X)
+            estimator = estimator[-1]
+        if not hasattr(estimator, "apply"):
+            raise TypeError(
+                f"{cls.__name__}.from_estimator asks the estimator which expert answers a "
+                f"sample, by its method `apply`, which {type(estimator).__name__} does not have. "
+                "Pass the fitted mixture itself (of a search, `best_estimator_`) and X as it "
+                f"takes it, or use {cls.__name__}.from_predictions."
+            )
+        return cls.from_predictions(
+            clusters,
+            estimator.apply(X),
+            n_experts=_count_experts(estimator, X),
+            sample_weight=sample_weight,
+            normalize=normalize,
+            display_labels=display_labels,
+            ax=ax,
+            cmap=cmap,
+            include_values=include_values,
+            values_format=values_format,
+            colorbar=colorbar,
+            im_kw=im_kw,
+            text_kw=text_kw,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        clusters,
+        experts,
+        *,
+        n_experts=None,
+        sample_weight=None,
+        normalize="true",
+        display_labels=None,
+        ax=None,
+        cmap="Blues",
+        include_values="auto",
+        values_format=None,
+        colorbar=True,
+        im_kw=None,
+        text_kw=None,
+    ):
+        """Plot which experts answer which clusters.
+
+        Parameters
+        ----------
+        clusters : array-like of shape (n_samples,)
+            Cluster of every sample, labels of any type.
+
+        experts : array-like of int of shape (n_samples,) or (n_samples, k)
+            Index of the expert that answers every sample. If k experts answer, each of them
+            counts 1 / k.
+
+        n_experts : int, default=None
+            Number of columns. If None, one more than the largest index in `experts`.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of every sample. If None, all weigh the same.
+
+        normalize : {"true", "pred", "all"} or None, default="true"
+            Whether to divide the counts by the sum over each cluster, over each expert or
+            over all samples.
+
+        display_labels : array-like of shape (n_clusters,), default=None
+            Names of the clusters, in the order of the sorted distinct labels. If None, those
+            labels.
+
+        ax : matplotlib Axes, default=None
+            Axes to plot on. If None, a new figure is created.
+
+        cmap : str or matplotlib Colormap, default="Blues"
+            Colormap.
+
+        include_values : bool or "auto", default="auto"
+            Whether to write the numbers into the cells. "auto" writes them where they fit.
+
+        values_format : str, default=None
+            Format of the numbers. If None, "d" for counts and ".2f" otherwise, an exact
+            zero being "0".
+
+        colorbar : bool, default=True
+            Whether to add a color bar.
+
+        im_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.imshow`.
+
+        text_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.text`.
+
+        Returns
+        -------
+        display : RoutingDisplay
+
+        See Also
+        --------
+        from_estimator : Plot from a fitted estimator.
+
+        Examples
+        --------
+        >>> from sklearn_moe.inspection import RoutingDisplay
+        >>> RoutingDisplay.from_predictions(["cat", "cat", "dog"], [0, 0, 1], normalize=None)
+        <...>
+        """
+        matrix = routing_matrix(
+            clusters,
+            experts,
+            n_experts=n_experts,
+            normalize=normalize,
+            sample_weight=sample_weight,
+        )
+        display = cls(
+            matrix,
+            display_labels=np.unique(clusters) if display_labels is None else display_labels,
+            normalize=normalize,
+            entropy=dispatch_entropy(clusters, experts, sample_weight=sample_weight),
+        )
+        return display.plot(
+            ax=ax,
+            cmap=cmap,
+            include_values=include_values,
+            values_format=values_format,
+            colorbar=colorbar,
+            im_kw=im_kw,
+            text_kw=text_kw,
+        )
+
+    def plot(
+        self,
+        *,
+        ax=None,
+        cmap="Blues",
+        include_values="auto",
+        values_format=None,
+        colorbar=True,
+        im_kw=None,
+        text_kw=None,
+    ):
+        """Plot the matrix.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to plot on. If None, a new figure is created. A title that the axes already
+            have stays.
+
+        cmap : str or matplotlib Colormap, default="Blues"
+            Colormap.
+
+        include_values : bool or "auto", default="auto"
+            Whether to write the numbers into the cells. "auto" writes them where they fit.
+
+        values_format : str, default=None
+            Format of the numbers. If None, "d" for counts and ".2f" otherwise, an exact
+            zero being "0".
+
+        colorbar : bool, default=True
+            Whether to add a color bar.
+
+        im_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.imshow`.
+
+        text_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.text`.
+
+        Returns
+        -------
+        display : RoutingDisplay
+            This object, with the attributes that end in an underscore.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+
+        ValueError
+            If the number of `display_labels` is not the number of rows of the matrix.
+        """
+        try:
+            import matplotlib.pyplot as plt
+            from matplotlib.cbook import normalize_kwargs
+            from matplotlib.text import Text
+        except ImportError as error:
+            raise ImportError(
+                f"{type(self).__name__}.plot needs matplotlib. Install it with "
+                "`pip install sklearn_moe[plot]`."
+            ) from error
+
+        matrix = np.asarray(self.routing_matrix)
+        n_clusters, n_experts = matrix.shape
+        labels = np.arange(n_clusters) if self.display_labels is None else self.display_labels
+        if len(labels) != n_clusters:
+            raise ValueError(
+                f"display_labels must name the {n_clusters} clusters of the routing matrix, got "
+                f"{len(labels)} labels."
+            )
+        if ax is None:
+            _, ax = plt.subplots(layout="constrained")
+        self.ax_, self.figure_ = ax, ax.figure
+
+        limits = {"vmin": 0, "vmax": 1 if self.normalize in ("true", "pred") else None}
+        self.im_ = ax.imshow(matrix, **{"cmap": cmap, "aspect": "auto", **limits, **(im_kw or {})})
+        if colorbar:
+            ax.figure.colorbar(self.im_, ax=ax, label=_ENTRIES[self.normalize])
+        ax.set(xlabel="Expert", ylabel="Cluster")
+        if self.entropy is not None and not ax.get_title():
+            ax.set_title(f"Dispatch entropy {self.entropy:.3f}")
+        ax.set_xticks(range(n_experts))
+        ax.set_yticks(range(n_clusters), labels)
+
+        width, height = _cell_size(ax)
+        _draw_lines(ax, n_clusters, n_experts, min(width, height) * 72 / ax.figure.dpi)
+        _thin_out(ax.xaxis, range(n_experts), range(n_experts), width, "width")
+        _thin_out(ax.yaxis, range(n_clusters), labels, height, "height")
+        self.text_ = None
+        if include_values:
+            texts = np.array(
+                [[_format(value, values_format) for value in row] for row in matrix], dtype=object
+            )
+            text_kw = normalize_kwargs(text_kw, Text)
+            size = _fitting_size(ax, max(texts.flat, key=len), text_kw, width, height)
+            if include_values is True or size >= _SMALLEST_TEXT:
+                text_kw = {"fontsize": max(size, _SMALLEST_TEXT), **text_kw}
+                self.text_ = self._write(texts, text_kw)
+        return self
+
+    def _write(self, texts, text_kw):
+        """Write a text into every cell, dark on light colors and light on dark ones."""
+        shown = np.empty(texts.shape, dtype=object)
+        for (row, column), text in np.ndenumerate(texts):
+            red, green, blue, _ = self.im_.cmap(self.im_.norm(self.im_.get_array()[row, column]))
+            is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
+            style = {"ha": "center", "va": "center", "color": "black" if is_light else "white"}
+            shown[row, column] = self.ax_.text(column, row, text, **style | text_kw)
+        return shown
+
+
+def _count_experts(estimator, X):
+    """Return the number of experts, None if the estimator does not tell."""
+    if hasattr(estimator, "n_experts"):
+        return estimator.n_experts
+    if hasattr(estimator, "gate_proba"):
+        return np.shape(estimator.gate_proba(X[:1]))[1]
+    return None
+
+
+def _format(value, values_format):
+    if values_format is not None:
+        return format(value, values_format)
+    if value == 0:
+        return "0"
+    return format(value, "d" if np.issubdtype(type(value), np.integer) else ".2f")
+
+
+def _draw_lines(ax, n_rows, n_columns, size):
+    """Separate the cells by thin lines where they are not too small, in place of any grid."""
+    ax.grid(False, which="both")
+    if size >= _SMALLEST_GRID:
+        ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
+        ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
+        ax.grid(True, which="minor", color="0.85", linewidth=0.8)
+        ax.tick_params(which="minor", length=0)
+
+
+def _cell_size(ax):
+    """Return width and height of a cell in pixels, as the axes will be drawn."""
+    engine = ax.figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(ax.figure.canvas.figure)
+    ax.apply_aspect()
+    origin, corner = ax.transData.transform([(0, 0), (1, 1)])
+    return np.abs(corner - origin)
+
+
+def _thin_out(axis, positions, labels, room, side):
+    """Label only every 2nd, 4th, 8th ... cell where the labels would touch each other."""
+    extents = [label.get_window_extent() for label in axis.get_ticklabels()]
+    needed = 1.1 * max((getattr(extent, side) for extent in extents), default=0)
+    step = 1
+    while step * room < needed and step < len(positions):
+        step *= 2
+    axis.set_ticks(positions[::step], labels[::step])
+
+
+def _fitting_size(ax, text, text_kw, width, height):
+    """Return the font size at which `text` fits into a cell, at most the usual size."""
+    sample = ax.text(0, 0, text, **text_kw)
+    extent, size = sample.get_window_extent(), sample.get_fontsize()
+    sample.remove()
+    return size * min(1, 0.85 * width / extent.width, 0.85 * height / extent.height)

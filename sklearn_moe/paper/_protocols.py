@@ -1,0 +1,127 @@
+"""The estimators of the paper: as it is written, and as the authors' notebooks run it."""
+
+from .._classifier import MoEClassifier
+from .._engine import Callback, StopTraining
+
+__all__ = ["NotebookStopping", "paper_classifier"]
+
+
+class NotebookStopping(Callback):
+    """The notebooks' rule: stop at a loss that is worse than the best one, and much so or small.
+
+    Parameters
+    ----------
+    margin : float, default=0.02
+        How much worse than the best loss so far is too much.
+    floor : float, default=0.314
+        A loss below which any worsening ends the training.
+    patience : int, default=0
+        Steps before the rule applies.
+    """
+
+    def __init__(self, margin=0.02, floor=0.314, patience=0):
+        self.margin = margin
+        self.floor = floor
+        self.patience = patience
+
+    def on_epoch_end(self, net, **kwargs):
+        """Look at the loss of this step (one epoch is one step, full batch)."""
+        losses = net.history[:, "train_loss"]
+        loss, best = losses[-1], min(losses[:-1], default=float("inf"))
+        worse = loss > best and (loss > best + self.margin or loss <= self.floor)
+        if worse and len(losses) > self.patience:
+            raise StopTraining
+
+
+def paper_classifier(protocol="paper", nonlinear=True, n_experts=8, **overrides):
+    """Return the classifier of Chen et al. (2022) for `make_cluster_patches` data.
+
+    Parameters
+    ----------
+    protocol : {"paper", "code"}, default="paper"
+        "paper" is the text (section 3.2, Algorithm 1, Theorem 4.2): one score per sample and
+        the logistic loss, softmax gate, experts without biases from Gaussian weights,
+        normalized gradient descent with the Frobenius norm and eta_r = M^2 eta.
+
+        "code" is the authors' notebooks where they depart from it: two logits, softmaxed before
+        the cross-entropy; the raw noisy score as gate; biases and uniform initial weights; the
+        sum of the norms of weights and biases as normalizer; a router rate of 0.1; noise at
+        prediction, too (`noise_at_predict=False` turns it off); their rule for stopping early.
+        A single expert is trained by Adam on logits, with 40 filters each.
+    nonlinear : bool, default=True
+        Cubic activation; False is the linear expert.
+    n_experts : int, default=8
+        1 is the single expert.
+    **overrides
+        Any other parameter of MoEClassifier.
+
+    Returns
+    -------
+    classifier : MoEClassifier
+
+    Raises
+    ------
+    ValueError
+        If `protocol` is unknown.
+
+    Examples
+    --------
+    >>> from sklearn_moe.paper import paper_classifier
+    >>> clf = paper_classifier("code", nonlinear=False, random_state=0)
+    >>> clf.gate, clf.activation, clf.router_learning_rate_init
+    ('logit', 'linear', 0.1)
+    """
+    builders = {"paper": _paper, "code": _code if n_experts > 1 else _code_single}
+    if protocol not in builders:
+        raise ValueError(f"protocol must be 'paper' or 'code', got {protocol!r}.")
+    parameters = {
+        "n_experts": n_experts,
+        "activation": "cubic" if nonlinear else "linear",
+        "batch_size": None,
+        "tol": None,
+    }
+    parameters |= builders[protocol](n_experts, nonlinear)
+    return MoEClassifier(**(parameters | overrides))
+
+
+def _gradient_descent():
+    return {
+        "solver": "normalized_sgd",
+        "learning_rate": "constant",
+        "learning_rate_init": 0.001,
+        "init_scale": 0.001,
+        "max_iter": 501,
+    }
+
+
+def _paper(n_experts, nonlinear):
+    return _gradient_descent() | {
+        "expert": "patch",
+        "head": "margin",
+        "router_learning_rate_init": 0.001 * n_experts**2,  # Theorem 4.2
+    }
+
+
+def _code(n_experts, nonlinear):
+    return _gradient_descent() | {
+        "expert": "patch_conv",
+        "head": "probabilities",
+        "gate": "logit",
+        "gradient_norm": "sum",
+        "router_learning_rate_init": 0.1,
+        "noise_at_predict": True,
+        "callbacks": [NotebookStopping()],
+    }
+
+
+def _code_single(n_experts, nonlinear):
+    return {
+        "expert": "patch_conv",
+        "expert_width": 40,
+        "init_scale": 1.0,
+        "solver": "adam",
+        "learning_rate_init": 0.01 if nonlinear else 0.003,
+        "weight_decay": 5e-4,
+        "max_iter": 801,
+        "callbacks": [NotebookStopping(floor=0.0, patience=501)],
+    }

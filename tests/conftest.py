@@ -1,0 +1,36 @@
+"""Data that many tests share."""
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+
+
+@pytest.fixture(autouse=True)
+def global_generators_untouched():
+    """No test of ours may move a global generator: the library promises not to."""
+    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()
+    yield
+    assert torch.equal(torch_state, torch.get_rng_state())
+    assert all(
+        np.array_equal(a, b) for a, b in zip(numpy_state, np.random.get_state(), strict=True)
+    )
+
+
+@pytest.fixture(scope="session")
+def patches():
+    """1500 training and 1000 test samples of setting 1, with their clusters."""
+    X, y, clusters = make_cluster_patches(
+        2500, random_state=0, return_clusters=True, **PAPER_SETTINGS[1]
+    )
+    return (X[:1500], y[:1500], clusters[:1500]), (X[1500:], y[1500:], clusters[1500:])
+
+
+@pytest.fixture(scope="session")
+def images():
+    """120 pictures of 3 x 8 x 8 in three classes of different brightness."""
+    generator = np.random.default_rng(0)
+    y = generator.integers(3, size=120)
+    X = generator.normal(size=(120, 3, 8, 8)) + y[:, None, None, None]
+    return X.astype(np.float32), y

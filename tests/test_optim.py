@@ -1,0 +1,139 @@
+"""NormalizedSGD against its formula."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from sklearn_moe.optim import NormalizedSGD
+
+
+def units(dtype=torch.float64):
+    """Two units of two tensors each, with gradients."""
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for _ in range(2):
+        unit = [nn.Parameter(torch.randn(s, generator=generator, dtype=dtype)) for s in ((3, 2), 4)]
+        for p in unit:
+            p.grad = 5 * torch.randn(p.shape, generator=generator, dtype=dtype)
+        made.append(unit)
+    return made
+
+
+def reference_norm(gradients, norm):
+    if norm is None:
+        return torch.tensor(1.0)
+    if norm == "sum":
+        return sum(g.norm() for g in gradients)
+    return sum(g.square().sum() for g in gradients).sqrt()
+
+
+@pytest.mark.parametrize("norm", ["l2", "sum", None])
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+def test_follows_the_formula(norm, momentum, weight_decay):
+    groups = units()
+    optimizer = NormalizedSGD(
+        [{"params": unit} for unit in groups],
+        lr=0.1,
+        norm=norm,
+        momentum=momentum,
+        weight_decay=weight_decay,
+    )
+    expected = [[p.detach().clone() for p in unit] for unit in groups]
+    velocity = [[torch.zeros_like(p) for p in unit] for unit in groups]
+    for step in range(3):
+        for u, unit in enumerate(groups):
+            length = reference_norm([p.grad for p in unit], norm)
+            for i, p in enumerate(unit):
+                direction = p.grad / length + weight_decay * expected[u][i]
+                velocity[u][i] = momentum * velocity[u][i] + direction
+                expected[u][i] = expected[u][i] - 0.1 * velocity[u][i]
+        optimizer.step()
+        for unit in groups:
+            for p in unit:
+                p.grad = p.grad * (step + 2)
+    for unit, reference in zip(groups, expected, strict=True):
+        for p, e in zip(unit, reference, strict=True):
+            torch.testing.assert_close(p.detach(), e)
+
+
+@pytest.mark.parametrize("norm", ["l2", "sum", None])
+def test_zero_gradient_leaves_the_unit_alone(norm):
+    moving, resting = units()
+    optimizer = NormalizedSGD(
+        [{"params": moving}, {"params": resting}], norm=norm, momentum=0.9, weight_decay=0.1
+    )
+    optimizer.step()
+    before = [p.detach().clone() for p in resting]
+    buffers = [optimizer.state[p]["momentum_buffer"].clone() for p in resting]
+    for p in resting:
+        p.grad.zero_()
+    optimizer.step()
+    for p, b, buffer in zip(resting, before, buffers, strict=True):
+        assert torch.equal(p, b)
+        assert torch.equal(optimizer.state[p]["momentum_buffer"], buffer)
+    for p in resting:
+        p.grad = None
+    optimizer.step()
+    assert all(torch.equal(p, b) for p, b in zip(resting, before, strict=True))
+
+
+def test_pace_scales_the_step_of_its_group_only():
+    slow, fast = units()
+    start = [[p.detach().clone() for p in unit] for unit in (slow, fast)]
+    optimizer = NormalizedSGD([{"params": slow}, {"params": fast}], lr=0.1)
+    optimizer.param_groups[0]["pace"] = torch.tensor(0.25)
+    optimizer.step()
+    lengths = [
+        sum((p.detach() - s).square().sum() for p, s in zip(unit, begin, strict=True)).sqrt()
+        for unit, begin in zip((slow, fast), start, strict=True)
+    ]
+    assert lengths == pytest.approx([0.025, 0.1])
+
+
+def test_state_dict_round_trip():
+    first, second = units(), units()
+    optimizers = [
+        NormalizedSGD([{"params": u} for u in groups], momentum=0.9) for groups in (first, second)
+    ]
+    optimizers[0].step()
+    with torch.no_grad():
+        for a, b in zip(sum(first, []), sum(second, []), strict=True):
+            b.copy_(a)
+    optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
+    for optimizer in optimizers:
+        optimizer.step()
+    for a, b in zip(sum(first, []), sum(second, []), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_minimizes_a_quadratic():
+    target = torch.tensor([3.0, -4.0])
+    weight = nn.Parameter(torch.zeros(2))
+    optimizer = NormalizedSGD([weight], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = (weight - target).square().sum()
+        loss.backward()
+        return loss
+
+    losses = [optimizer.step(closure).item() for _ in range(100)]
+    assert losses[0] == 25
+    assert losses[-1] < 0.02  # a step of 0.1 cannot come nearer than half of itself
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"lr": -1}, "lr must be at least 0"),
+        ({"momentum": -0.1}, "momentum must be at least 0"),
+        ({"weight_decay": float("nan")}, "weight_decay must be at least 0"),
+        ({"norm": "max"}, "norm must be 'l2', 'sum' or None, got 'max'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(ValueError, match=message):
+        NormalizedSGD([nn.Parameter(torch.zeros(1))], **options)
