@@ -1,5 +1,6 @@
 """What every mixture-of-experts estimator shares: parameters, the fit, the routes."""
 
+import copy
 import warnings
 from functools import partial
 from numbers import Integral, Real
@@ -153,12 +154,18 @@ class BaseMoE(BaseEstimator):
             seed = self._random_state.randint(_MAX_SEED)
             training, validation = hold_out(X, y, weight, self.validation_fraction, seed)
         settings = resolve_settings(self, training[0], training[2])
-        architecture = (self.n_experts, self.head, self.gate, *settings.architecture, n_classes)
+        architecture = settings.architecture | {
+            name: getattr(self, name) for name in ("n_experts", "head", "gate", "top_k")
+        }
         if go_on:
             self._check_architecture(architecture)
+        if go_on and not stop:  # partial_fit: the optimizer keeps its state, too
             net = self.net_
         else:
             net = self._build_net(settings, X.shape[1:], n_classes, X.dtype).initialize()
+            if go_on:
+                net.module_.load_state_dict(self.net_.module_.state_dict())
+                net.history = copy.deepcopy(self.net_.history)
         rows = Rows.from_arrays(*training, net.device)
         if validation is not None:
             validation = Rows.from_arrays(*validation, net.device)
@@ -242,11 +249,12 @@ class BaseMoE(BaseEstimator):
 
     def _check_architecture(self, architecture):
         """Refuse to go on with weights that belong to another model."""
-        if architecture != self._architecture:
+        changed = {k for k, v in architecture.items() if v != self._architecture.get(k)}
+        if changed:
             raise ValueError(
-                "The fitted model cannot be trained further with these parameters: its "
-                f"architecture is {self._architecture}, they ask for {architecture}. Set them "
-                "back, or fit a clone (warm_start=False) from the start."
+                f"The fitted model cannot be trained further with other {sorted(changed)}: it has "
+                f"{self._architecture}, the parameters ask for {architecture}. Set them back, or "
+                "fit a clone (warm_start=False) from the start."
             )
 
     def _warn(self, *, converged):

@@ -269,7 +269,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         classes = np.unique(y)
         if len(classes) < 2:
             raise ValueError(
-                f"MoEClassifier needs samples of at least 2 classes, got 1 class: {classes[0]!r}."
+                f"MoEClassifier needs samples of at least 2 classes, got 1 class: "
+                f"{classes.tolist()[0]!r}."
             )
         if go_on and not np.array_equal(classes, self.classes_):
             raise ValueError(

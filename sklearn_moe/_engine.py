@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import partial
 
 import numpy as np
 import torch
@@ -18,8 +19,9 @@ __all__ = ["SOLVERS", "Callback", "MoENet", "Progress", "StopTraining", "Stoppin
 SOLVERS = {
     "normalized_sgd": NormalizedSGD,
     "sgd": torch.optim.SGD,
-    "adam": torch.optim.Adam,
+    "adam": partial(torch.optim.Adam, fused=True),
 }
+_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 _MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
 _PREDICT_ELEMENTS = 2**21  # features held by one batch of predict: a few MB, any shape of X
 
@@ -101,6 +103,12 @@ class MoENet(NeuralNet):
         self.generator_ = torch.Generator(rows.y.device).manual_seed(seed)
         self.callbacks = callbacks
         self._initialize_callbacks()
+        # Hooks in every step cost as much as a small expert: call them where somebody listens.
+        self.heard_ = any(
+            getattr(type(callback), hook, None) is not getattr(Callback, hook)
+            for _, callback in self.callbacks_
+            for hook in _BATCH_HOOKS
+        )
         try:
             self.notify("on_train_begin", X=rows.x, y=rows.y)
             try:
@@ -131,12 +139,14 @@ class MoENet(NeuralNet):
         self._set_training(training)
         total, weight = 0.0, 0.0
         for batch in iterator:
-            self.notify("on_batch_begin", batch=batch, training=training)
+            if self.heard_:
+                self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             batch_weight = batch.weight.sum()
             total, weight = total + step["loss"] * batch_weight, weight + batch_weight
-            self.notify("on_batch_end", batch=batch, training=training, **step)
-        self.history[-1]["batches"].clear()
+            if self.heard_:
+                self.notify("on_batch_end", batch=batch, training=training, **step)
+        self.history[-1]["batches"].clear()  # most of a pickle, and told already
         loss = float(total / weight)
         if not math.isfinite(loss):
             raise ValueError(
@@ -146,6 +156,7 @@ class MoENet(NeuralNet):
                 "and router_learning_rate_init, or leave them at 'auto'."
             )
         self.history.record(prefix + "_loss", loss)
+        self.history.record(prefix + "_batch_count", len(iterator))
 
     def train_step(self, batch, **fit_params):
         """Forward, backward, step; nothing here waits for the device but the dispatch."""
@@ -161,7 +172,7 @@ class MoENet(NeuralNet):
             balance = BALANCES[self.balance](scores, chosen, batch.weight)
             loss = loss + self.balance_weight * balance
         loss.backward()
-        if self.callbacks_:
+        if self.heard_:
             self.notify(
                 "on_grad_computed",
                 named_parameters=self.get_all_learnable_params(),
@@ -236,10 +247,6 @@ class Stopping(Callback):
         self.scores_ = []
         return self
 
-    def on_batch_end(self, net, **kwargs):
-        """Count the step."""
-        self.steps_waited_ += 1
-
     def on_epoch_end(self, net, **kwargs):
         """Compare this epoch with the best one so far."""
         if self.validation is None:
@@ -252,6 +259,7 @@ class Stopping(Callback):
         if self.tol is None:
             return
         self.waited_ += 1
+        self.steps_waited_ += net.history[-1, "train_batch_count"]
         if score > self.best_ + self.tol:
             self.waited_ = self.steps_waited_ = 0
         self.best_ = max(self.best_, score)

@@ -95,7 +95,5 @@ def encode(y, classes):
 
 def hold_out(X, y, weight, fraction, seed):
     """Split training data into (X, y, weight) to train and to validate on, stratified."""
-    split = train_test_split(
-        X, y, weight, test_size=fraction, stratify=y, random_state=seed
-    )
+    split = train_test_split(X, y, weight, test_size=fraction, stratify=y, random_state=seed)
     return split[::2], split[1::2]

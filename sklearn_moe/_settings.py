@@ -43,8 +43,9 @@ class Settings:
 
     @property
     def architecture(self):
-        """Return what a warm start must find unchanged."""
-        return self.expert, self.expert_options, self.router_noise
+        """Return what must stay the same for old weights to make sense."""
+        options = {k: v for k, v in self.expert_options.items() if k != "init_scale"}
+        return {"expert": self.expert, "router_noise": self.router_noise, **options}
 
 
 def _rms_norm(X, weight):

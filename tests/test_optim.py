@@ -1,6 +1,7 @@
 """NormalizedSGD against its formula."""
 
 import copy
+from itertools import chain
 
 import pytest
 import torch
@@ -100,12 +101,12 @@ def test_state_dict_round_trip():
     ]
     optimizers[0].step()
     with torch.no_grad():
-        for a, b in zip(sum(first, []), sum(second, []), strict=True):
+        for a, b in zip(chain(*first), chain(*second), strict=True):
             b.copy_(a)
     optimizers[1].load_state_dict(copy.deepcopy(optimizers[0].state_dict()))
     for optimizer in optimizers:
         optimizer.step()
-    for a, b in zip(sum(first, []), sum(second, []), strict=True):
+    for a, b in zip(chain(*first), chain(*second), strict=True):
         assert torch.equal(a, b)
 
 

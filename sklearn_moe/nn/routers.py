@@ -51,9 +51,7 @@ class ConvRouter(nn.Module):
     def __init__(self, input_shape: tuple[int, ...], n_experts: int, *, kernel_size: int = 4):
         super().__init__()
         self.stride = min(kernel_size, *input_shape[1:])
-        self.weight = nn.Parameter(
-            torch.zeros(n_experts, input_shape[0], self.stride, self.stride)
-        )
+        self.weight = nn.Parameter(torch.zeros(n_experts, input_shape[0], self.stride, self.stride))
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores, computed in `dtype`."""

@@ -21,11 +21,15 @@ def _models(seed, verbose):
         activation = "cubic" if nonlinear else "linear"
         single, mixture = (1, "single", nonlinear), (1, "mixture", nonlinear)
         yield f"single {kind}", single, paper_classifier("code", nonlinear, 1, **options)
-        yield f"mixture {kind}, as published", mixture, paper_classifier(
-            "code", nonlinear, **options
+        yield (
+            f"mixture {kind}, as published",
+            mixture,
+            paper_classifier("code", nonlinear, **options),
         )
-        yield f"mixture {kind}, our default", mixture, MoEClassifier(
-            activation=activation, **options
+        yield (
+            f"mixture {kind}, our default",
+            mixture,
+            MoEClassifier(activation=activation, **options),
         )
 
 

@@ -1,0 +1,32 @@
+# Each target makes the environment it needs, so that one command is enough on a fresh machine.
+PYTHON ?= python3
+VENV ?= .venv
+export SCIPY_ARRAY_API = 1
+
+.PHONY: demo test lint docs benchmarks clean
+
+demo: $(VENV)/plot
+	$(VENV)/bin/python -m sklearn_moe.paper demo
+
+test: $(VENV)/test
+	$(VENV)/bin/python -m pytest
+
+lint: $(VENV)/test
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+docs: $(VENV)/docs
+	$(VENV)/bin/sphinx-build -W -b html docs docs/_build/html
+
+benchmarks: $(VENV)/test
+	$(VENV)/bin/python tests/benchmarks/speed.py
+	$(VENV)/bin/python tests/benchmarks/accuracy.py
+
+# $(VENV)/EXTRA is a stamp: the project is installed there with that extra.
+$(VENV)/plot $(VENV)/test $(VENV)/docs: pyproject.toml
+	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --editable '.[$(@F)]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) docs/_build docs/auto_examples docs/api

@@ -1,0 +1,105 @@
+"""Hand-written training loops of the paper's synthetic problem, to be raced by speed.py.
+
+`sorted_loop` is the mixture of section 3.2 as a torch user in a hurry would write it well: one
+sort per step, every expert sees its own samples only. `authors_loop` is written after the
+design of the authors' notebooks: every expert sees the whole batch, with the samples of the
+others set to zero. Neither uses anything of sklearn_moe.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+N_EXPERTS = 8
+WIDTH = 8  # filters per logit
+INIT_SCALE = 1e-3
+LEARNING_RATE = 1e-3
+
+
+def sorted_forward(x, experts, router, noise=0.0):
+    """Return the logits of patches x, (n_samples, n_patches, patch_size)."""
+    scores = x.sum(1) @ router.T
+    chosen = (scores + noise).argmax(1)
+    gate = scores.softmax(1).gather(1, chosen[:, None])
+    order = chosen.argsort()
+    loads = torch.bincount(chosen, minlength=len(experts)).tolist()
+    answers = []
+    for weight, group in zip(experts, x[order].split(loads), strict=True):
+        z = (group @ weight.T).pow(3)
+        answers.append(z.view(*z.shape[:2], 2, WIDTH).sum((1, 3)))
+    return gate * torch.empty(len(x), 2).index_copy(0, order, torch.cat(answers))
+
+
+def sorted_loop(X, y, n_steps=501, *, n_experts=N_EXPERTS, router_lr=0.01, seed=0):
+    """Train with a sorted dispatch; return (expert weights, router weights)."""
+    x, y = torch.from_numpy(X), torch.from_numpy(y)
+    generator = torch.Generator().manual_seed(seed)
+    std = INIT_SCALE / (3 * x.shape[2]) ** 0.5
+    experts = [
+        torch.randn(2 * WIDTH, x.shape[2], generator=generator).mul_(std).requires_grad_()
+        for _ in range(n_experts)
+    ]
+    router = torch.zeros(n_experts, x.shape[2], requires_grad=True)
+    for _ in range(n_steps):
+        noise = torch.rand(len(x), n_experts, generator=generator)
+        loss = functional.cross_entropy(sorted_forward(x, experts, router, noise), y)
+        gradients = torch.autograd.grad(loss, [*experts, router])
+        with torch.no_grad():
+            for weight, gradient in zip(experts, gradients, strict=False):
+                weight -= LEARNING_RATE * gradient / gradient.norm().clamp(min=1e-30)
+            router -= router_lr * gradients[-1]
+    return experts, router
+
+
+class ZeroedCopies(nn.Module):
+    """The authors' layer: convolutions over x of shape (n_samples, 1, n_patches * patch_size)."""
+
+    def __init__(self, patch_size, n_experts):
+        super().__init__()
+        self.router = nn.Conv1d(1, n_experts, patch_size, stride=patch_size, bias=False)
+        nn.init.zeros_(self.router.weight)
+        self.experts = nn.ModuleList(
+            nn.Conv1d(1, 2 * WIDTH, patch_size, stride=patch_size) for _ in range(n_experts)
+        )
+        with torch.no_grad():
+            for parameter in self.experts.parameters():
+                parameter.mul_(INIT_SCALE)
+
+    def forward(self, x):
+        """Return class probabilities; the gate is the noisy score itself."""
+        scores = self.router(x).sum(2)
+        scores = scores + torch.rand_like(scores)
+        gate, chosen = scores.max(1)
+        one_hot = functional.one_hot(chosen, scores.shape[1]).to(x.dtype)
+        combine = (gate[:, None] * one_hot)[:, :, None]
+        dispatch = combine.bool().to(x.dtype)
+        inputs = torch.einsum("bnd,ben->ebd", x, dispatch)
+        answers = [
+            (expert(copy[:, None]) ** 3).sum(2).view(len(x), 2, WIDTH).sum(2)
+            for expert, copy in zip(self.experts, inputs, strict=True)
+        ]
+        return torch.einsum("ben,ebc->bc", combine, torch.stack(answers)).softmax(1)
+
+
+def authors_loop(X, y, n_steps=501, *, n_experts=N_EXPERTS, router_lr=0.1, seed=0):
+    """Train with zeroed copies of the whole batch; return the layer."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        x, y = torch.from_numpy(X).flatten(1)[:, None], torch.from_numpy(y)
+        layer = ZeroedCopies(X.shape[2], n_experts)
+        router = torch.optim.SGD(layer.router.parameters(), lr=router_lr)
+        for _ in range(n_steps):
+            layer.zero_grad()
+            functional.cross_entropy(layer(x), y).backward()
+            router.step()
+            _normalized_step(layer.experts)
+    return layer
+
+
+@torch.no_grad()
+def _normalized_step(experts):
+    """Move each expert by its gradient over the sum of the norms of its tensors' gradients."""
+    for expert in experts:
+        norm = sum(parameter.grad.norm() for parameter in expert.parameters())
+        for parameter in expert.parameters():
+            parameter -= LEARNING_RATE * parameter.grad / norm.clamp(min=1e-30)

@@ -1,0 +1,558 @@
+"""MoEClassifier as its users meet it."""
+
+import pickle
+import subprocess
+import sys
+import threading
+import warnings
+
+import numpy as np
+import pandas
+import polars
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe.exceptions import ExpertCollapseWarning
+from sklearn_moe.metrics import dispatch_entropy
+from sklearn_moe.nn import ACTIVATIONS, EXPERTS, GATES, HEADS, NOISES
+
+# Three epochs are enough to see that something works, not for a router to learn.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+BRIEF = {"max_iter": 3, "tol": None, "random_state": 0}
+
+
+def fit_on(X, y, **parameters):
+    return MoEClassifier(**(BRIEF | parameters)).fit(X, y)
+
+
+def as_kind(X, expert):
+    """Return patches X, (n, 4, 50), in the shape that the expert takes."""
+    if expert == "mlp":
+        return X.reshape(len(X), -1)
+    if expert == "cnn":
+        return X.reshape(len(X), 2, 10, 10)
+    return X
+
+
+# -- it learns ----------------------------------------------------------------------------
+
+
+def test_solves_what_a_single_expert_cannot(patches):
+    (X, y, _), (X_test, y_test, clusters) = patches
+    mixture = MoEClassifier(random_state=0).fit(X, y)
+    single = MoEClassifier(n_experts=1, random_state=0).fit(X, y)
+    assert mixture.score(X_test, y_test) > 0.995
+    assert single.score(X_test, y_test) < 0.85
+    assert dispatch_entropy(clusters, mixture.apply(X_test)) < 0.02
+
+
+@pytest.mark.parametrize("factor", [1e-3, 1, 1e3])
+def test_the_scale_of_patches_does_not_matter(patches, factor):
+    (X, y, _), (X_test, y_test, _) = patches
+    clf = MoEClassifier(random_state=0).fit(factor * X, y)
+    assert clf.score(factor * X_test, y_test) > 0.995
+
+
+def test_standardized_flat_patches(patches):
+    (X, y, _), (X_test, y_test, _) = patches
+    flat, flat_test = (a.reshape(len(a), -1) for a in (X, X_test))
+    model = make_pipeline(StandardScaler(), MoEClassifier(n_patches=4, random_state=0))
+    assert model.fit(flat, y).score(flat_test, y_test) > 0.98
+    assert model[-1].input_shape_ == (4, 50)
+    assert model[-1].n_features_in_ == 200
+
+
+def test_images_are_learned(images):
+    X, y = images
+    clf = MoEClassifier(4, max_iter=40, tol=None, random_state=0).fit(X, y)
+    assert clf.score(X, y) > 0.9
+    assert clf.input_shape_ == (3, 8, 8)
+
+
+def test_bytes_are_pictures(images):
+    X, y = images
+    X = np.clip(40 * X + 80, 0, 255).astype(np.uint8)
+    in_bytes = fit_on(X, y, n_experts=2)
+    in_floats = fit_on(X.astype(np.float32) / 255, y, n_experts=2)
+    np.testing.assert_allclose(in_bytes.predict_proba(X), in_floats.predict_proba(X / 255.0), 1e-4)
+
+
+# -- registries ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expert", EXPERTS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_every_expert_and_activation(patches, expert, activation):
+    (X, y, _), _ = patches
+    X = as_kind(X[:60], expert) / 10
+    clf = fit_on(X, y[:60], expert=expert, activation=activation, n_experts=3, expert_width=5)
+    assert clf.predict_proba(X).shape == (60, 2)
+    np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize("noise", [*NOISES, None])
+@pytest.mark.parametrize("top_k", [1, 2])
+def test_every_gate_head_and_noise(patches, gate, head, noise, top_k):
+    (X, y, _), _ = patches
+    options = {"gate": gate, "head": head, "router_noise": noise, "n_experts": 3}
+    clf = fit_on(X[:60], y[:60], router="topk", top_k=top_k, **options)
+    assert clf.apply(X).shape == ((1500,) if top_k == 1 else (1500, 2))
+    assert np.isfinite(clf.predict_proba(X)).all()
+
+
+def test_callables(patches):
+    (X, y, _), _ = patches
+
+    def expert(input_shape, n_outputs):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(200, n_outputs))
+
+    options = {
+        "expert": expert,
+        "gate": lambda scores, noisy, chosen: scores.sigmoid().gather(1, chosen),
+        "router_noise": lambda x, scores, generator: torch.zeros_like(scores),
+    }
+    first, second = (fit_on(X, y, **options) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+# -- what it says -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted(patches):
+    (X, y, _), _ = patches
+    return fit_on(X, y, max_iter=30)
+
+
+def test_routes_and_answers_agree(fitted, patches):
+    _, (X, _, _) = patches
+    gate, proba, experts = fitted.gate_proba(X), fitted.predict_proba(X), fitted.apply(X)
+    assert gate.shape == (1000, 8)
+    assert experts.shape == (1000,)
+    np.testing.assert_allclose(gate.sum(1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(experts, gate.argmax(1))
+    each = fitted.expert_proba(X)
+    assert each.shape == (1000, 8, 2)
+    np.testing.assert_allclose(each[np.arange(1000), experts], proba, atol=1e-6)
+    np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[proba.argmax(1)])
+    np.testing.assert_allclose(np.exp(fitted.predict_log_proba(X)), proba, rtol=1e-5)
+
+
+def test_fitted_attributes(fitted, patches):
+    (X, _, _), _ = patches
+    assert fitted.n_iter_ == len(fitted.loss_curve_) == 30
+    assert fitted.loss_curve_[-1] < fitted.loss_curve_[0]
+    expected = np.bincount(fitted.apply(X), minlength=8) / len(X)
+    np.testing.assert_allclose(fitted.expert_load_, expected)
+    assert fitted.input_shape_ == (4, 50)
+    assert fitted.module_ is fitted.net_.module_
+    assert len(fitted.module_.experts) == 8
+
+
+def test_a_single_expert_is_only_that(patches):
+    (X, y, _), _ = patches
+    clf = fit_on(X, y, n_experts=1)
+    assert clf.module_.router is None
+    np.testing.assert_array_equal(clf.gate_proba(X), np.ones((1500, 1)))
+    np.testing.assert_array_equal(clf.apply(X), 0)
+    with torch.inference_mode():
+        answer = clf.module_.experts[0](torch.from_numpy(X)).softmax(1).numpy()
+    np.testing.assert_allclose(clf.predict_proba(X), answer, rtol=1e-5)
+
+
+# -- the batch does not matter at prediction ----------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("expert", EXPERTS)
+def test_answers_do_not_depend_on_the_batch(patches, expert, dtype):
+    (X, y, _), (X_test, _, _) = patches
+    X, X_test = (as_kind(a, expert).astype(dtype) for a in (X, X_test))
+    clf = fit_on(X, y, expert=expert, max_iter=10)
+    proba, experts = clf.predict_proba(X_test), clf.apply(X_test)
+    tolerance = {"rtol": 0, "atol": 1e-6 if dtype == np.float32 else 1e-12}
+
+    @settings(max_examples=30, deadline=None, derandomize=True, database=None)
+    @given(st.lists(st.integers(0, len(X_test) - 1), min_size=1, max_size=40))
+    def check(rows):
+        np.testing.assert_array_equal(clf.apply(X_test[rows]), experts[rows])
+        np.testing.assert_allclose(clf.predict_proba(X_test[rows]), proba[rows], **tolerance)
+
+    check()
+
+
+def test_noise_at_predict_is_asked_for(patches):
+    (X, y, _), _ = patches
+    quiet, noisy = (fit_on(X, y, noise_at_predict=on) for on in (False, True))
+    assert (quiet.apply(X) != noisy.apply(X)).any()
+    np.testing.assert_array_equal(noisy.apply(X), noisy.apply(X))
+
+
+# -- seeds --------------------------------------------------------------------------------
+
+
+def test_seeds_both_ways(patches):
+    (X, y, _), _ = patches
+    X, y = X[:1200], y[:1200]  # two batches: shuffled
+    first, second = fit_on(X, y), fit_on(X, y)
+    other = fit_on(X, y, random_state=1)
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    assert first.loss_curve_ == second.loss_curve_
+    assert first.loss_curve_ != other.loss_curve_
+
+
+def test_random_state_instance_moves_on(patches):
+    (X, y, _), _ = patches
+    state = np.random.RandomState(0)
+    assert fit_on(X, y, random_state=state).loss_curve_ != (
+        fit_on(X, y, random_state=state).loss_curve_
+    )
+
+
+@pytest.mark.parametrize("expert", ["patch", "cnn"])
+def test_threads_do_not_see_each_other(patches, expert):
+    (X, y, _), _ = patches
+    X = as_kind(X[:300], expert)
+    y = y[:300]
+    expected = fit_on(X, y, expert=expert, batch_size=100).predict_proba(X)
+    results = [None] * 6
+
+    def work(i):
+        results[i] = fit_on(X, y, expert=expert, batch_size=100).predict_proba(X)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for result in results:
+        np.testing.assert_array_equal(result, expected)
+
+
+def test_thread_count_is_left_alone(patches):
+    (X, y, _), _ = patches
+    before = torch.get_num_threads()
+    fit_on(X, y).predict(X)
+    assert torch.get_num_threads() == before
+
+
+# -- weights ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"balance": "switch", "balance_weight": 1.0},
+        {"router": "topk", "top_k": 2},
+        {"solver": "normalized_sgd"},
+        {"class_weight": {0: 2.0, 1: 1.0}},
+    ],
+)
+def test_weight_two_is_the_sample_twice(options):
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(30, 6))
+    y = generator.integers(2, size=30)
+    weight = generator.integers(3, size=30)
+    options = {"n_experts": 3, "max_iter": 20, "batch_size": None} | options
+    weighted = MoEClassifier(**(BRIEF | options)).fit(X, y, sample_weight=weight)
+    repeated = fit_on(X.repeat(weight, 0), y.repeat(weight), **options)
+    np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-7)
+    np.testing.assert_allclose(weighted.expert_load_, repeated.expert_load_)
+
+
+def test_class_weight_is_a_sample_weight(patches):
+    (X, y, _), _ = patches
+    X, y = X[:200], y[:200]
+    by_class = fit_on(X, y, class_weight={0: 3.0, 1: 1.0})
+    by_sample = MoEClassifier(**BRIEF).fit(X, y, sample_weight=np.where(y == 0, 3.0, 1.0))
+    np.testing.assert_array_equal(by_class.predict_proba(X), by_sample.predict_proba(X))
+
+
+# -- the course of a fit ------------------------------------------------------------------
+
+
+def test_early_stopping_returns_to_the_best_weights(patches):
+    (X, y, _), _ = patches
+    clf = MoEClassifier(early_stopping=True, random_state=0).fit(X, y)
+    assert clf.n_iter_ == len(clf.validation_scores_) < clf.max_iter
+    assert max(clf.validation_scores_) > 0.98
+    # The split is drawn from random_state, so that the held-out samples can be had again.
+    from sklearn_moe._inputs import hold_out
+
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    _, (X_held, y_held, _) = hold_out(X, y, np.ones(len(y)), 0.1, seed)
+    assert clf.score(X_held, y_held) == pytest.approx(max(clf.validation_scores_))
+
+
+def test_warm_start_goes_on(patches):
+    (X, y, _), _ = patches
+    clf = MoEClassifier(**BRIEF, warm_start=True).fit(X, y)
+    first = clf.loss_curve_
+    clf.fit(X, y)
+    assert clf.loss_curve_[:3] == first
+    assert clf.n_iter_ == 6
+    clf.set_params(n_experts=4)
+    with pytest.raises(ValueError, match=r"further with other \['n_experts'\]"):
+        clf.fit(X, y)
+    clf.set_params(n_experts=8)
+    with pytest.raises(ValueError, match=r"goes on with classes \[0, 1\], y has \[0, 1, 2\]"):
+        clf.fit(X[:3], [0, 1, 2])
+
+
+def test_partial_fit_learns(patches):
+    (X, y, _), (X_test, y_test, _) = patches
+    clf = MoEClassifier(random_state=0)
+    for epoch in range(200):
+        clf.partial_fit(X, y, classes=[0, 1] if epoch == 0 else None)
+    assert clf.n_iter_ == 200
+    assert clf.score(X_test, y_test) > 0.95
+
+
+def test_partial_fit_refuses_an_unseen_class(patches):
+    (X, y, _), _ = patches
+    clf = MoEClassifier(**BRIEF).partial_fit(X, y, classes=[0, 1])
+    with pytest.raises(ValueError, match=r"labels \[2\] that are not among the classes \[0, 1\]"):
+        clf.partial_fit(X, y + 1)
+
+
+def test_convergence_warning(patches):
+    (X, y, _), _ = patches
+    with pytest.warns(ConvergenceWarning, match="still changing after max_iter=2 epochs"):
+        MoEClassifier(max_iter=2, random_state=0).fit(X, y)
+
+
+def test_collapse_warning_names_the_expert_and_the_remedies(patches):
+    (X, y, _), _ = patches
+    # No noise and a router at zero: every tie goes to expert 0.
+    with pytest.warns(ExpertCollapseWarning, match=r"Expert 0 answers 100\.0% .*balance='switch'"):
+        MoEClassifier(
+            router_noise=lambda x, scores, generator: torch.zeros_like(scores),
+            router_learning_rate_init=0,
+            **BRIEF,
+        ).fit(X, y)
+
+
+def test_balance_loss_spreads_the_load(patches):
+    (X, y, _), _ = patches
+    loads = [
+        fit_on(X, y, max_iter=40, balance=balance, balance_weight=5.0).expert_load_.std()
+        for balance in (None, "switch")
+    ]
+    assert loads[1] < loads[0]
+
+
+def test_a_loss_that_explodes_is_named(patches):
+    (X, y, _), _ = patches
+    with pytest.raises(ValueError, match=r"loss became (nan|inf) in epoch .*StandardScaler"):
+        fit_on(1e12 * X, y, learning_rate_init=1e3, init_scale=1e3, max_iter=50)
+
+
+def test_ctrl_c_comes_through_and_a_callback_may_stop(patches):
+    from skorch.callbacks import Callback, EarlyStopping
+
+    (X, y, _), _ = patches
+
+    class Interrupted(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fit_on(X, y, callbacks=[Interrupted()])
+    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=10.0, sink=lambda text: None)
+    assert fit_on(X, y, callbacks=[stop], max_iter=50).n_iter_ == 2
+
+
+def test_callbacks_hear_every_step(patches):
+    from skorch.callbacks import Callback
+
+    (X, y, _), _ = patches
+    heard = []
+
+    class Listener(Callback):
+        def on_grad_computed(self, net, named_parameters, **kwargs):
+            heard.append([name for name, p in named_parameters if p.grad is not None])
+
+    fit_on(X, y, callbacks=[Listener()], batch_size=500)
+    assert len(heard) == 9
+    assert all("router.weight" in names for names in heard)
+
+
+def test_train_transform_is_for_training_and_seeded(patches):
+    (X, y, _), _ = patches
+    batches = []
+
+    def jitter(x):
+        batches.append(len(x))
+        return x + torch.randn(x.shape)
+
+    first, second = (fit_on(X, y, train_transform=jitter, batch_size=750) for _ in range(2))
+    assert batches == [750] * 12
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    assert batches == [750] * 12
+
+
+def test_verbose_shows_a_bar(patches, capsys):
+    (X, y, _), _ = patches
+    fit_on(X, y, verbose=1)
+    shown = capsys.readouterr().err
+    assert "3/3" in shown
+    assert "loss=0.6" in shown
+
+
+# -- inputs -------------------------------------------------------------------------------
+
+
+def test_string_labels_and_frames():
+    generator = np.random.default_rng(0)
+    X = generator.normal(size=(80, 3))
+    y = np.where(X[:, 0] > 0, "yes", "no")
+    columns = ["a", "b", "c"]
+    for frame in (pandas.DataFrame(X, columns=columns), polars.DataFrame(X, schema=columns)):
+        clf = MoEClassifier(2, random_state=0).fit(frame, y)
+        assert list(clf.feature_names_in_) == columns
+        assert set(clf.predict(frame)) == {"yes", "no"}
+        assert clf.score(frame, y) > 0.95
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.int64, np.uint8, np.float32, np.float64])
+def test_dtypes(patches, dtype):
+    (X, y, _), _ = patches
+    X = np.abs(X[:50]).astype(dtype)
+    clf = fit_on(X, y[:50])
+    weight = next(clf.module_.parameters())
+    assert weight.dtype == (torch.float64 if dtype == np.float64 else torch.float32)
+    assert clf.predict_proba(X).dtype == (np.float64 if dtype == np.float64 else np.float32)
+
+
+def test_memory_maps_and_strides(patches, tmp_path):
+    (X, y, _), _ = patches
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    expected = fit_on(X, y).predict_proba(X)
+    clf = fit_on(mapped, y)
+    np.testing.assert_array_equal(clf.predict_proba(mapped), expected)
+    np.testing.assert_allclose(clf.predict_proba(X[::-1]), expected[::-1], atol=1e-6)
+    np.testing.assert_allclose(clf.predict_proba(np.asfortranarray(X)), expected, atol=1e-6)
+
+
+def test_training_does_not_copy_X(patches):
+    (X, y, _), _ = patches
+    seen = []
+    fit_on(X, y, train_transform=lambda x: seen.append(x.data_ptr()) or x, batch_size=None)
+    assert set(seen) == {X.ctypes.data}
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"router": "top1", "top_k": 2}, "router='top1' sends a sample to one expert"),
+        ({"router": "topk", "top_k": 9}, "top_k=9 experts cannot be chosen out of n_experts=8"),
+        ({"expert": "nope"}, r"Unknown expert='nope': pass one of \['cnn'"),
+        ({"activation": "nope"}, r"Unknown activation='nope': pass one of \['celu'"),
+        ({"router_noise": "pink"}, "Unknown router_noise='pink'"),
+        ({"n_patches": 3}, r"n_patches=3 cuts the rows of a 2-D X"),
+        ({"expert": "mlp"}, r"expert='mlp' takes samples of shape \(n_features,\)"),
+        ({"solver": "adam", "learning_rate": "residual"}, "made for solver='normalized_sgd'"),
+        ({"n_experts": 0}, "The 'n_experts' parameter of MoEClassifier must be an int"),
+        ({"gate": "nope"}, "The 'gate' parameter of MoEClassifier"),
+    ],
+)
+def test_wrong_parameters(patches, parameters, message):
+    (X, y, _), _ = patches
+    with pytest.raises(ValueError, match=message):
+        fit_on(X, y, **parameters)
+
+
+def test_wrong_samples(patches, fitted):
+    (X, y, _), _ = patches
+    broken = X.copy()
+    broken[3, 2, 1] = np.nan
+    with pytest.raises(ValueError, match="Input X contains NaN"):
+        fit_on(broken, y)
+    with pytest.raises(ValueError, match="needs samples of at least 2 classes, got 1 class: 0"):
+        fit_on(X, np.zeros(len(X), dtype=int))
+    with pytest.raises(ValueError, match=r"samples of shape \(4, 49\).*of shape \(4, 50\)"):
+        fitted.predict(X[:, :, :49])
+    with pytest.raises(ValueError, match="X has 3 features, but MoEClassifier is expecting 4"):
+        fitted.predict(X[:, :3])
+    with pytest.raises(ValueError, match=r"got \(2, 1, 1, 1, 5\)"):
+        fit_on(np.ones((2, 1, 1, 1, 5)), [0, 1])
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        fit_on(X, y[:-1])
+    with pytest.raises(ValueError, match="head='margin' separates two classes"):
+        fit_on(X[:6], [0, 1, 2, 0, 1, 2], head="margin")
+    with pytest.raises(NotFittedError):
+        MoEClassifier().predict(X)
+    with pytest.raises(NotFittedError):
+        MoEClassifier().apply(X)
+
+
+def test_wrong_weights(patches):
+    (X, y, _), _ = patches
+    with pytest.raises(ValueError, match=r"All samples have weight 0|at least one non-zero"):
+        MoEClassifier(**BRIEF).fit(X, y, sample_weight=np.zeros(len(y)))
+    with pytest.raises(ValueError, match=r"sample_weight must not be negative, got -1\.0"):
+        MoEClassifier(**BRIEF).fit(X, y, sample_weight=np.full(len(y), -1.0))
+    with pytest.raises(ValueError, match="got 1 class: 0"):
+        MoEClassifier(**BRIEF).fit(X, y, sample_weight=y == 0)
+
+
+# -- among other estimators ---------------------------------------------------------------
+
+
+def test_grid_search_over_the_number_of_experts(patches):
+    (X, y, _), _ = patches
+    search = GridSearchCV(MoEClassifier(random_state=0), {"n_experts": [1, 8]}, cv=3)
+    search.fit(X, y)
+    assert search.best_params_ == {"n_experts": 8}
+    assert search.best_score_ > 0.98
+
+
+def test_parallel_cross_validation_equals_serial(patches):
+    (X, y, _), _ = patches
+    clf = MoEClassifier(**BRIEF)
+    serial = cross_val_score(clf, X, y, cv=2)
+    np.testing.assert_array_equal(serial, cross_val_score(clf, X, y, cv=2, n_jobs=2))
+
+
+def test_pickle_in_another_process(fitted, patches, tmp_path):
+    _, (X, _, _) = patches
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(fitted))
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import pathlib, pickle, sys, numpy as np, torch; torch.set_num_threads(1)\n"
+        "clf = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()); X = np.load(sys.argv[2])\n"
+        "np.save(sys.argv[3], clf.predict_proba(X)); clf.partial_fit(X, clf.predict(X))"
+    )
+    files = [tmp_path / name for name in ("model.pkl", "X.npy", "proba.npy")]
+    subprocess.run([sys.executable, "-W", "error", "-c", code, *files], check=True)
+    np.testing.assert_array_equal(np.load(files[2]), fitted.predict_proba(X))
+
+
+def test_pickle_is_small(fitted):
+    weights = sum(p.numel() * p.element_size() for p in fitted.module_.parameters())
+    assert len(pickle.dumps(fitted)) < 3 * weights + 20_000
+
+
+def test_clone_and_repr(fitted):
+    again = clone(fitted)
+    assert not hasattr(again, "net_")
+    assert repr(again) == "MoEClassifier(max_iter=30, random_state=0, tol=None)"
+
+
+def test_no_warnings_by_default(patches):
+    (X, y, _), _ = patches
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        MoEClassifier(random_state=0).fit(X, y).predict(X)

@@ -1,0 +1,101 @@
+"""The paper's protocols and the demo."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from skorch.history import History
+
+from sklearn_moe._engine import StopTraining
+from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+from sklearn_moe.metrics import dispatch_entropy
+from sklearn_moe.paper import TABLE_1, NotebookStopping, paper_classifier
+from sklearn_moe.paper.__main__ import main
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+
+
+@pytest.mark.parametrize("protocol", ["paper", "code"])
+@pytest.mark.parametrize("nonlinear", [True, False])
+@pytest.mark.parametrize("n_experts", [1, 8])
+def test_protocols_fit_and_clone(patches, protocol, nonlinear, n_experts):
+    (X, y, _), _ = patches
+    clf = paper_classifier(protocol, nonlinear, n_experts, max_iter=4, random_state=0)
+    clf = clone(clf).fit(X, y)
+    assert clf.n_iter_ == 4
+    assert len(clf.module_.experts) == n_experts
+    assert clf.activation == ("cubic" if nonlinear else "linear")
+
+
+def test_unknown_protocol():
+    with pytest.raises(ValueError, match="protocol must be 'paper' or 'code', got 'text'"):
+        paper_classifier("text")
+
+
+def test_paper_protocol_is_section_3_2(patches):
+    (X, y, _), _ = patches
+    clf = paper_classifier(random_state=0, max_iter=1).fit(X, y)
+    expert = clf.module_.experts[0]
+    assert expert.weight.shape == (1, 8, 50)  # one score, J filters, no bias
+    assert expert.bias is None
+    first, second = (
+        paper_classifier(random_state=0, max_iter=n).fit(X, y).module_.experts[0].weight
+        for n in (1, 2)
+    )
+    assert (second - first).norm().item() == pytest.approx(0.001, rel=1e-3)
+
+
+def test_code_protocol_softmaxes_twice(patches):
+    (X, y, _), _ = patches
+    clf = paper_classifier("code", random_state=0).fit(X, y)
+    assert min(clf.loss_curve_) > np.log1p(np.exp(-1))
+    assert clf.module_.experts[0].bias.shape == (2, 8)
+
+
+@pytest.mark.parametrize(
+    ("losses", "stops"),
+    [
+        ([0.69, 0.65, 0.60], False),
+        ([0.69, 0.60, 0.61], False),  # a little worse, still high
+        ([0.69, 0.60, 0.63], True),  # much worse
+        ([0.69, 0.3135, 0.3136], True),  # any worse, and low
+    ],
+)
+def test_notebook_stopping(losses, stops):
+    net = SimpleNamespace(history=History())
+    for loss in losses:
+        net.history.new_epoch()
+        net.history.record("train_loss", loss)
+    NotebookStopping(patience=3).on_epoch_end(net)
+    if stops:
+        with pytest.raises(StopTraining):
+            NotebookStopping().on_epoch_end(net)
+    else:
+        NotebookStopping().on_epoch_end(net)
+
+
+def test_demo_prints_the_paper_beside_ours(tmp_path, capsys, monkeypatch):
+    picture = tmp_path / "routing.png"
+    main(["demo", "--picture", str(picture), "--n-samples", "600"])
+    printed = capsys.readouterr().out
+    assert printed.count("mixture ") == 4
+    assert printed.count("single") == 2
+    assert "99.46+-0.55" in printed
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nonlinear", [True, False])
+def test_code_protocol_reaches_table_1(nonlinear):
+    X, y, clusters = make_cluster_patches(
+        32_000, random_state=12, return_clusters=True, **PAPER_SETTINGS[1]
+    )
+    accuracy, entropy = [], []
+    for seed in range(5):
+        clf = paper_classifier("code", nonlinear, random_state=seed).fit(X[:16_000], y[:16_000])
+        accuracy.append(100 * clf.score(X[16_000:], y[16_000:]))
+        entropy.append(dispatch_entropy(clusters[:16_000], clf.apply(X[:16_000])))
+    published = TABLE_1[1, "mixture", nonlinear]
+    assert abs(np.mean(accuracy) - published.accuracy) <= 2 * published.accuracy_std
+    assert abs(np.mean(entropy) - published.entropy) <= 2 * published.entropy_std
