@@ -66,7 +66,14 @@ def test_who_may_import_what(path):
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_stay_small(path):
-    assert len(path.read_text().splitlines()) <= 380
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
+    docstrings = [
+        node.body[0]
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, documented) and ast.get_docstring(node) is not None
+    ]
+    documentation = sum(node.end_lineno - node.lineno + 1 for node in docstrings)
+    assert len(path.read_text().splitlines()) - documentation <= 350
 
 
 @pytest.mark.parametrize("module", ["sklearn_moe", "sklearn_moe.inspection"])
