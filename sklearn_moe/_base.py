@@ -19,7 +19,7 @@ from ._inputs import check_samples, hold_out
 from ._settings import resolve_settings
 from .exceptions import ExpertCollapseWarning
 from .metrics import expert_load
-from .nn import BALANCES, GATES, HEADS, ROUTERS, build_mixture
+from .nn import BALANCES, GATES, HEADS, ROUTERS, build_mixture, softmax
 
 __all__ = ["BaseMoE"]
 
@@ -319,7 +319,7 @@ class BaseMoE(BaseEstimator):
         """
         check_is_fitted(self)
         return self.net_.map_batches(
-            lambda x: self.module_.route(x).scores.softmax(1).to(x.dtype), check_samples(self, X)
+            lambda x: softmax(self.module_.route(x).scores).to(x.dtype), check_samples(self, X)
         )
 
     @property

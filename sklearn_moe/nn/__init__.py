@@ -9,6 +9,7 @@ from .losses import BALANCES, expert_means, switch_loss, weighted_mean
 from .mixture import Mixed, MixtureOfExperts, Route
 from .routers import GATES, NOISES, ROUTERS, ConvRouter, LinearRouter, make_router
 from .seeding import OwnGenerator
+from .softmax import softmax
 
 __all__ = [
     "ACTIVATIONS",
@@ -31,6 +32,7 @@ __all__ = [
     "dispatch",
     "expert_means",
     "make_router",
+    "softmax",
     "switch_loss",
     "weighted_mean",
 ]

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from .softmax import log_softmax, softmax
+
 __all__ = ["HEADS", "LogitsHead", "MarginHead", "ProbabilitiesHead"]
 
 
@@ -17,12 +19,12 @@ class LogitsHead:
     @staticmethod
     def proba(output: Tensor) -> Tensor:
         """Map (n_samples, n_outputs) to probabilities (n_samples, n_classes)."""
-        return output.softmax(1)
+        return softmax(output)
 
     @staticmethod
     def loss(output: Tensor, y: Tensor) -> Tensor:
         """Return the loss of each sample, (n_samples,)."""
-        return nn.functional.cross_entropy(output, y, reduction="none")
+        return -log_softmax(output).gather(1, y.unsqueeze(1)).squeeze(1)
 
 
 class MarginHead(LogitsHead):
@@ -58,7 +60,7 @@ class ProbabilitiesHead(LogitsHead):
     @staticmethod
     def loss(output: Tensor, y: Tensor) -> Tensor:
         """Return the cross-entropy that takes the probabilities for logits."""
-        return LogitsHead.loss(output.softmax(1), y)
+        return LogitsHead.loss(softmax(output), y)
 
 
 HEADS: dict[str, type[LogitsHead]] = {

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from .softmax import softmax
+
 __all__ = ["BALANCES", "expert_means", "switch_loss", "weighted_mean"]
 
 
@@ -47,7 +49,7 @@ def switch_loss(scores: Tensor, chosen: Tensor, weight: Tensor) -> Tensor:
     n_experts = scores.shape[1]
     slot_weight = weight.repeat_interleave(chosen.shape[1])
     load = torch.bincount(chosen.flatten(), slot_weight, minlength=n_experts) / slot_weight.sum()
-    importance = weight @ scores.softmax(1) / weight.sum()
+    importance = weight @ softmax(scores) / weight.sum()
     return n_experts * (load @ importance)
 
 

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import torch
 from torch import Generator, Tensor, nn
 
+from .softmax import softmax
+
 __all__ = ["GATES", "NOISES", "ROUTERS", "ConvRouter", "LinearRouter", "choose", "make_router"]
 
 
@@ -33,8 +35,8 @@ class LinearRouter(nn.Module):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores, computed in `dtype`."""
-        pooled = x.sum(1, dtype=dtype) if x.ndim == 3 else x.to(dtype)
-        return pooled @ self.weight.to(dtype).T
+        pooled = x.sum(1) if x.ndim == 3 else x
+        return (self.weight.to(dtype) @ pooled.to(dtype).T).T
 
 
 class ConvRouter(nn.Module):
@@ -88,13 +90,13 @@ def hashed_noise(x: Tensor, scores: Tensor, generator: Generator) -> Tensor:
 def choose(scores: Tensor, k: int) -> Tensor:
     """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
     if k == 1:
-        return scores.argmax(1, keepdim=True)
+        return scores.max(1, keepdim=True).indices  # argmax is slower on columns
     return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
 
 
 def softmax_gate(scores: Tensor, noisy: Tensor, chosen: Tensor) -> Tensor:
     """Return softmax(h)_m of the noise-free scores, over all experts (paper, section 3.2)."""
-    return scores.softmax(1).gather(1, chosen)
+    return softmax(scores).gather(1, chosen)
 
 
 def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor) -> Tensor:
