@@ -29,4 +29,4 @@ $(VENV)/plot $(VENV)/test $(VENV)/docs: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build docs/auto_examples docs/api
+	rm -rf $(VENV) docs/_build docs/auto_examples docs/api docs/sg_execution_times.rst

@@ -68,11 +68,5 @@ def unlink_scikit_learn(app, env, node, contnode):
     return contnode if node.get("reftarget") == "accuracy_score" else None
 
 
-def escape_star(app, what, name, obj, options, lines):
-    """Show `(n_samples, *input_shape)` with its star, which would begin an emphasis."""
-    lines[:] = [line.replace(" *input_shape", r" \*input_shape") for line in lines]
-
-
 def setup(app):
     app.connect("missing-reference", unlink_scikit_learn)
-    app.connect("autodoc-process-docstring", escape_star, priority=400)  # before numpydoc

@@ -294,7 +294,7 @@ class BaseMoE(BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape (n_samples, ...)
 
         Returns
         -------
@@ -310,7 +310,7 @@ class BaseMoE(BaseEstimator):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape (n_samples, ...)
 
         Returns
         -------

@@ -16,8 +16,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     Every sample is sent to the expert of highest router score, and the class probabilities are
     made of that expert's answer times its gate value, F(x) = pi_m(x) f_m(x) [1]_. Router and
-    experts are trained together. Each expert computes its own samples only, so that a training
-    step costs about the same for 4 and for 32 experts.
+    experts are trained together. Each expert computes its own samples only: more experts of the
+    same size are more parameters, not more work for a large batch.
 
     The defaults depend on the shape of X: feature vectors are given to multilayer perceptrons,
     bags of patches to the paper's patch CNN with cubic activation, images to a small CNN.
@@ -292,9 +292,12 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one epoch on these samples, from where the model stands.
 
+        Solver, learning rates and batch size are those of the first call, and momentum is kept
+        between calls; `fit` with `warm_start` takes new ones.
+
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape (n_samples, ...)
 
         y : array-like of shape (n_samples,)
 
@@ -326,7 +329,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape (n_samples, ...)
 
         Returns
         -------
@@ -345,7 +348,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape (n_samples, ...)
 
         Returns
         -------
@@ -359,7 +362,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape (n_samples, ...)
 
         Returns
         -------
@@ -376,7 +379,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, *input_shape)
+        X : array-like of shape (n_samples, ...)
 
         Returns
         -------

@@ -232,10 +232,10 @@ def test_types(dtype, noise):
 
 
 def test_returns_only_what_is_asked_for():
-    assert len(make_cluster_patches(5)) == 2
-    _, _, clusters = make_cluster_patches(5, return_clusters=True)
+    assert len(make_cluster_patches(5, random_state=0)) == 2
+    _, _, clusters = make_cluster_patches(5, return_clusters=True, random_state=0)
     assert clusters.shape == (5,)
-    _, _, (features, centers) = make_cluster_patches(5, return_dictionary=True)
+    _, _, (features, centers) = make_cluster_patches(5, return_dictionary=True, random_state=0)
     assert features.shape == centers.shape == (4, 50)
 
 

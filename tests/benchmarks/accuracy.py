@@ -13,6 +13,7 @@ from itertools import product
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from joblib import Parallel, delayed, parallel_config
 from measure import print_table
 from sklearn.base import clone
@@ -22,6 +23,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
@@ -300,7 +302,9 @@ def main():
     options = parser.parse_args()
     if unknown := set(options.rows) - set(ROWS):
         parser.error(f"unknown rows {sorted(unknown)}, choose from {list(ROWS)}")
-    with parallel_config("loky", n_jobs=options.jobs, inner_max_num_threads=1):
+    torch.set_num_threads(1)  # for --jobs 1, which stays in this process
+    config = parallel_config("loky", n_jobs=options.jobs, inner_max_num_threads=1)
+    with config, threadpool_limits(1):
         for name in options.rows or ROWS:
             print(f"## {name}\n\n{ROWS[name].__doc__.splitlines()[0]}\n")
             ROWS[name](Parallel(), options.seeds)

@@ -1,5 +1,6 @@
 """Ratios measured side by side, and the Markdown tables that show them."""
 
+import os
 import subprocess
 import sys
 import time
@@ -91,10 +92,14 @@ def verdict(what, ratio, target, *, at_least=False):
     return Row(what, str(ratio), f"{'>=' if at_least else '<='} {target:g}", ok)
 
 
-def run_python(*args):
-    """Run a fresh interpreter and return what it prints."""
+def run_python(*args, **environment):
+    """Run a fresh interpreter, with more environment variables, and return what it prints."""
     return subprocess.run(
-        [sys.executable, *args], check=True, stdout=subprocess.PIPE, text=True
+        [sys.executable, *args],
+        check=True,
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        text=True,
     ).stdout
 
 

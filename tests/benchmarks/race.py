@@ -1,4 +1,10 @@
-"""How soon a model is good on setting 1: our time to 99.9 % against the others' to their best."""
+"""How soon a model is good on setting 1: our time to 99.9 % against the others' to their best.
+
+The clock runs over whole calls of `fit`, with nothing but `max_iter` changed, one after the
+other on the same samples; the time to find the right `max_iter` is not counted for anyone. The
+test samples choose it for everyone: the smallest that gives us 99.9 %, and for the others the
+most accurate of those tried (MLP: growing by a third each; boosting: every one).
+"""
 
 import warnings
 from statistics import median
@@ -100,7 +106,7 @@ def race(n_samples, seed, quick):
     """Run everyone on one problem.
 
     Returns our epochs (None if we are never good), our default fit, and for each rival (name,
-    our seconds next to theirs, their best fit, their full fit).
+    our seconds next to theirs, their best fit, their longest fit).
     """
     problem = Problem.draw(n_samples, seed)
 
@@ -154,17 +160,17 @@ def race_rows(quick):
 
 
 def rival_rows(results, size, epochs):
-    """Return two rows: against the rival's best moment, and against its full fit."""
+    """Return two rows: against the rival's best moment, and against its longest fit."""
     name = results[0][0]
     ours = [result[1] for result in results]
     rows = []
-    for kind, column, target in (("its own best", 2, TARGET), ("its full fit", 3, None)):
+    for kind, column, target in (("fit up to its own best", 2, TARGET), ("longest fit", 3, None)):
         trials = [result[column] for result in results]
         ratio = ratio_of([trial.seconds for trial in trials], ours)
         lengths = ", ".join(str(trial.length) for trial in trials)
         what = (
-            f"{name}, whole fit that ends at {kind} ({lengths} iterations, test accuracy "
-            f"{median(t.accuracy for t in trials):.2%}), over our whole fit that ends at "
+            f"{name}, {kind} ({lengths} iterations, test accuracy "
+            f"{median(t.accuracy for t in trials):.2%}), over our fit up to "
             f"{GOOD:.1%} ({', '.join(map(str, epochs))} epochs); {size}"
         )
         rows.append(race_row(what, ratio, target))
