@@ -1,5 +1,8 @@
 """Normalized gradient descent: one parameter group, one unit."""
 
+from collections import defaultdict
+from itertools import chain
+
 import torch
 from torch.optim import Optimizer
 
@@ -75,39 +78,63 @@ class NormalizedSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for group in self.param_groups:
-            parameters = [p for p in group["params"] if p.grad is not None]
-            if parameters:
-                self._step_group(group, parameters)
+        for units in self._alike():
+            self._step_units(units)
         return loss
 
-    def _step_group(self, group, parameters):
-        gradients = [p.grad for p in parameters]
-        norm = _norm(gradients, group["norm"] or "l2")
+    def _alike(self):
+        """Return lists of groups with the same options, which can be stepped together."""
+        alike = defaultdict(list)
+        for group in self.param_groups:
+            if any(parameter.grad is not None for parameter in group["params"]):
+                options = ("lr", "norm", "momentum", "weight_decay")
+                alike[tuple(group[name] for name in options)].append(group)
+        return alike.values()
+
+    def _step_units(self, units):
+        """Step groups of the same options; lists of tensors spare Python a call per tensor."""
+        members = [[p for p in unit["params"] if p.grad is not None] for unit in units]
+        sizes = [len(unit) for unit in members]
+        parameters = list(chain.from_iterable(members))
+        gradients = [parameter.grad for parameter in parameters]
+        options = units[0]
+
+        norms = _unit_norms(gradients, sizes, options["norm"])
         # All on the device: a comparison in Python would wait for it.
-        alive = (norm > 0).to(norm.dtype)
-        scale = alive if group["norm"] is None else alive / torch.where(norm > 0, norm, 1)
-        updates = torch._foreach_mul(gradients, scale)
-        if group["weight_decay"]:
-            decay = torch._foreach_mul(parameters, alive * group["weight_decay"])
-            torch._foreach_add_(updates, decay)
-        if group["momentum"]:
-            updates = self._with_momentum(group["momentum"], alive, parameters, updates)
-        step = torch._foreach_mul(updates, -(alive * group["lr"] * group["pace"]))
-        torch._foreach_add_(parameters, step)
+        alive = (norms > 0).to(norms.dtype)
+        scale = alive if options["norm"] is None else alive / torch.where(norms > 0, norms, 1)
+        updates = torch._foreach_mul(gradients, _per_tensor(scale, sizes))
+        if options["weight_decay"]:
+            decay = _per_tensor(alive * options["weight_decay"], sizes)
+            torch._foreach_add_(updates, torch._foreach_mul(parameters, decay))
+        if options["momentum"]:
+            buffers = self._momentum_buffers(parameters)
+            keep = _per_tensor(1 - alive * (1 - options["momentum"]), sizes)
+            torch._foreach_mul_(buffers, keep)
+            torch._foreach_add_(buffers, updates)
+            updates = buffers
+        paces = torch.stack([torch.as_tensor(unit["pace"]).to(norms) for unit in units])
+        steps = _per_tensor(-options["lr"] * alive * paces, sizes)
+        torch._foreach_add_(parameters, torch._foreach_mul(updates, steps))
 
-    def _with_momentum(self, momentum, alive, parameters, updates):
-        buffers = []
+    def _momentum_buffers(self, parameters):
         for parameter in parameters:
-            state = self.state[parameter]
-            if "momentum_buffer" not in state:
-                state["momentum_buffer"] = torch.zeros_like(parameter)
-            buffers.append(state["momentum_buffer"])
-        torch._foreach_mul_(buffers, 1 - alive * (1 - momentum))
-        torch._foreach_add_(buffers, updates)
-        return buffers
+            if "momentum_buffer" not in self.state[parameter]:
+                self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
+        return [self.state[parameter]["momentum_buffer"] for parameter in parameters]
 
 
-def _norm(gradients, kind):
-    norms = torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
-    return norms.sum() if kind == "sum" else torch.linalg.vector_norm(norms)
+def _unit_norms(gradients, sizes, kind):
+    """Return the norm of each unit, whose gradients are `sizes` consecutive tensors."""
+    norms = torch.stack(torch._foreach_norm(gradients))
+    if len(sizes) == len(gradients):
+        return norms
+    units = norms.split(sizes)
+    if kind == "sum":
+        return torch.stack([unit.sum() for unit in units])
+    return torch.stack([torch.linalg.vector_norm(unit) for unit in units])
+
+
+def _per_tensor(values, sizes):
+    """Return the value of its unit for each tensor."""
+    return [value for value, size in zip(values.unbind(), sizes, strict=True) for _ in range(size)]

@@ -138,8 +138,9 @@ def dense(mixture, x, route):
 def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
     mixture = randomize_router(build(expert, top_k=top_k, gate=gate))
     x, target = samples(expert), torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
+    x.requires_grad_()
     mixed = mixture(x, seeded(5))
-    parameters = list(mixture.parameters())
+    parameters = [x, *mixture.parameters()]
     gradients = torch.autograd.grad(
         (mixed.output * target).sum(), parameters, allow_unused=True, retain_graph=True
     )

@@ -7,11 +7,12 @@ only.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .activations import ACTIVATIONS
 from .registry import resolve
@@ -76,15 +77,54 @@ class PatchExpert(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_patches, patch_size) to (n_samples, n_outputs)."""
+        return self.forward_groups([self], x, [len(x)])
+
+    @staticmethod
+    def forward_groups(experts: Sequence["PatchExpert"], x: Tensor, sizes: Sequence[int]) -> Tensor:
+        """Map x, the samples of each expert after those of the one before, to their answers.
+
+        Only the filters differ between experts: activation and sums are taken over all at once.
+        """
         n_samples, n_patches, patch_size = x.shape
-        n_outputs, width, _ = self.weight.shape
+        n_outputs, width, _ = experts[0].weight.shape
+        sizes = [size * n_patches for size in sizes]
         # Filters first, (n_outputs * width, n_samples * n_patches): the sum over filters then
         # adds long contiguous rows.
-        z = self.weight.view(-1, patch_size) @ x.reshape(-1, patch_size).T
-        if self.bias is not None:
-            z = z + self.bias.view(-1, 1)
-        per_patch = self.activation(z).view(n_outputs, width, -1).sum(1)
+        z = _GroupedFilters.apply(
+            x.reshape(-1, patch_size), sizes, *(e.weight.view(-1, patch_size) for e in experts)
+        )
+        if experts[0].bias is not None:
+            biases = (e.bias.view(-1, 1).expand(-1, n) for e, n in zip(experts, sizes, strict=True))
+            z = z + torch.cat(list(biases), 1)
+        per_patch = experts[0].activation(z).view(n_outputs, width, -1).sum(1)
         return per_patch.view(n_outputs, n_samples, n_patches).sum(2).T
+
+
+class _GroupedFilters(torch.autograd.Function):
+    """W_m X_m^T for every expert m, side by side: one node of the graph in place of many.
+
+    The X_m are the consecutive groups of rows of x; the W_m are (n_filters, patch_size).
+    """
+
+    @staticmethod
+    def forward(ctx, x, sizes, *weights):
+        ctx.save_for_backward(x, *weights)
+        ctx.sizes = sizes
+        z = x.new_empty(len(weights[0]), len(x))
+        groups = zip(weights, x.split(sizes), z.split(sizes, 1), strict=True)
+        for weight, rows, columns in groups:
+            torch.mm(weight, rows.T, out=columns)
+        return z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x, *weights = ctx.saved_tensors
+        grads = grad.split(ctx.sizes, 1)
+        x_grad = None
+        if ctx.needs_input_grad[0]:
+            x_grad = torch.cat([g.T @ w for g, w in zip(grads, weights, strict=True)])
+        return x_grad, None, *(g @ r for g, r in zip(grads, x.split(ctx.sizes), strict=True))
 
 
 class MLPExpert(nn.Sequential):
