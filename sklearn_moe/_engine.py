@@ -23,7 +23,8 @@ SOLVERS = {
 }
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 _MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
-_PREDICT_ELEMENTS = 2**21  # features held by one batch of predict: a few MB, any shape of X
+_PREDICT_ELEMENTS = 2**22  # features in one batch of predict, whatever the shape of X
+_PICTURE_GROWTH = 8  # an expert for pictures holds many channels of them at a time
 
 
 class StopTraining(Exception):
@@ -205,7 +206,8 @@ class MoENet(NeuralNet):
     @torch.inference_mode()
     def map_batches(self, function, X):
         """Apply `function` to X, an array or tensor, in batches; return one array."""
-        size = max(1, _PREDICT_ELEMENTS // max(1, math.prod(X.shape[1:])))
+        growth = _PICTURE_GROWTH if X.ndim == 4 else 1
+        size = max(1, _PREDICT_ELEMENTS // (growth * math.prod(X.shape[1:])))
         parts = []
         for start in range(0, len(X), size):
             x = X[start : start + size]

@@ -26,11 +26,14 @@ def expert_means(values: Tensor, weight: Tensor, chosen: Tensor, n_experts: int)
     (n_experts,)
     """
     slots = chosen.flatten()
-    weight = weight.repeat_interleave(chosen.shape[1])
-    values = values.repeat_interleave(chosen.shape[1])
-    load = torch.bincount(slots, weight, minlength=n_experts)
-    total = torch.bincount(slots, weight * values, minlength=n_experts)
+    load = torch.bincount(slots, _per_slot(weight, chosen), minlength=n_experts)
+    total = torch.bincount(slots, _per_slot(weight * values, chosen), minlength=n_experts)
     return total / load.clamp(min=torch.finfo(load.dtype).tiny)
+
+
+def _per_slot(values: Tensor, chosen: Tensor) -> Tensor:
+    """Return the value of its sample for each entry of `chosen`, flat."""
+    return values.unsqueeze(1).expand_as(chosen).flatten()
 
 
 def switch_loss(scores: Tensor, chosen: Tensor, weight: Tensor) -> Tensor:
@@ -47,7 +50,7 @@ def switch_loss(scores: Tensor, chosen: Tensor, weight: Tensor) -> Tensor:
     weight : (n_samples,)
     """
     n_experts = scores.shape[1]
-    slot_weight = weight.repeat_interleave(chosen.shape[1])
+    slot_weight = _per_slot(weight, chosen)
     load = torch.bincount(chosen.flatten(), slot_weight, minlength=n_experts) / slot_weight.sum()
     importance = weight @ softmax(scores) / weight.sum()
     return n_experts * (load @ importance)
