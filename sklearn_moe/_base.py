@@ -4,6 +4,7 @@ import copy
 import warnings
 from functools import partial
 from numbers import Integral, Real
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ _MAX_SEED = 2**31 - 1
 class BaseMoE(BaseEstimator):
     """Parameters and training of a mixture of experts; see MoEClassifier for their meaning."""
 
-    _parameter_constraints: dict = {  # noqa: RUF012
+    _parameter_constraints: ClassVar[dict] = {
         "n_experts": [Interval(Integral, 1, None, closed="left")],
         "expert": [str, callable],
         "activation": [str, callable],
