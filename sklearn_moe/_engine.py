@@ -301,5 +301,7 @@ class Progress(Callback):
         self.bar_.update()
 
     def on_train_end(self, net, **kwargs):
-        """Close the bar where it stands."""
+        """Close the bar: all epochs that were needed are done."""
+        self.bar_.total = self.bar_.n
+        self.bar_.refresh()
         self.bar_.close()

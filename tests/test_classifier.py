@@ -13,9 +13,10 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
-from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -517,6 +518,27 @@ def test_grid_search_over_the_number_of_experts(patches):
     search.fit(X, y)
     assert search.best_params_ == {"n_experts": 8}
     assert search.best_score_ > 0.98
+
+
+def test_metadata_routing_of_weights(patches):
+    (X, y, _), _ = patches
+    weight = np.where(y == 0, 5.0, 1.0)
+    with config_context(enable_metadata_routing=True):
+        clf = MoEClassifier(**BRIEF).set_fit_request(sample_weight=True)
+        model = make_pipeline(StandardScaler(), clf.set_params(n_patches=4))
+        model.fit(X.reshape(len(X), -1), y, sample_weight=weight)
+        result = cross_validate(
+            model,
+            X.reshape(len(X), -1),
+            y,
+            cv=2,
+            params={"sample_weight": weight},
+            return_estimator=True,
+        )
+    assert np.isfinite(result["test_score"]).all()
+    scaled = model[0].transform(X.reshape(len(X), -1))
+    direct = clone(clf).fit(scaled, y, sample_weight=weight)
+    np.testing.assert_array_equal(direct.predict_proba(scaled), model[1].predict_proba(scaled))
 
 
 def test_parallel_cross_validation_equals_serial(patches):
