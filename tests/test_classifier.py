@@ -524,8 +524,9 @@ def test_metadata_routing_of_weights(patches):
     (X, y, _), _ = patches
     weight = np.where(y == 0, 5.0, 1.0)
     with config_context(enable_metadata_routing=True):
-        clf = MoEClassifier(**BRIEF).set_fit_request(sample_weight=True)
-        model = make_pipeline(StandardScaler(), clf.set_params(n_patches=4))
+        clf = MoEClassifier(n_patches=4, **BRIEF).set_fit_request(sample_weight=True)
+        clf.set_score_request(sample_weight=True)
+        model = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), clf)
         model.fit(X.reshape(len(X), -1), y, sample_weight=weight)
         result = cross_validate(
             model,
