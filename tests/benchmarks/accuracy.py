@@ -42,6 +42,7 @@ SETTING_TARGETS = {  # mean and worst accuracy in percent, mean entropy
 SMALL_TARGETS = {250: 97.5, 500: 99.5, 1000: 99.95}  # mean accuracy in percent
 TABLE_MARGIN = 0.5  # points that we may lose to MLPClassifier
 TABLE_TARGETS = {"digits": 97.2}
+FIRST_SEED = 5000  # the defaults were chosen on smaller seeds: these problems are new to them
 DATA_SEEDS = {1: 12, 2: 11, 3: 11, 4: 11}  # of the authors' notebooks
 
 
@@ -93,6 +94,11 @@ def run(clf, setting, n_train, data_seed):
     for X, y, clusters in (train, test):
         measured += [100 * clf.score(X, y), dispatch_entropy(clusters, clf.apply(X))]
     return Outcome(*measured, elapsed, clf.n_iter_, raised)
+
+
+def run_default(setting, n_train, seed):
+    """Fit the default on the problem of this seed."""
+    return run(MoEClassifier(random_state=seed), setting, n_train, seed)
 
 
 def column(outcomes, name):
@@ -158,7 +164,7 @@ def settings_table(parallel, n_seeds):
         parallel,
         SETTING_TARGETS,
         n_seeds or 10,
-        lambda key, seed: run(MoEClassifier(random_state=seed), key, N_SAMPLES, seed),
+        lambda key, i: run_default(key, N_SAMPLES, FIRST_SEED + i),
     )
     print_table(("setting", *DEFAULT_HEADER), default_rows(outcomes, SETTING_TARGETS))
 
@@ -169,7 +175,7 @@ def small_table(parallel, n_seeds):
         parallel,
         SMALL_TARGETS,
         n_seeds or 10,
-        lambda key, seed: run(MoEClassifier(random_state=seed), 1, key, seed),
+        lambda key, i: run_default(1, key, FIRST_SEED + i),
     )
     targets = {key: (target, -np.inf, np.inf) for key, target in SMALL_TARGETS.items()}
     print_table(("training samples", *DEFAULT_HEADER), default_rows(outcomes, targets))
