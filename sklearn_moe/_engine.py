@@ -256,15 +256,15 @@ class Stopping(Callback):
         else:
             score = self._accuracy(net)
             self.scores_.append(score)
-            if score > max(self.scores_[:-1], default=-math.inf):
+            if score > self.best_:
                 self.best_weights_ = copy.deepcopy(net.module_.state_dict())
+        before, self.best_ = self.best_, max(self.best_, score)
         if self.tol is None:
             return
         self.waited_ += 1
         self.steps_waited_ += net.history[-1, "train_batch_count"]
-        if score > self.best_ + self.tol:
+        if score > before + self.tol:
             self.waited_ = self.steps_waited_ = 0
-        self.best_ = max(self.best_, score)
         # A training loss below the tolerance leaves nothing to improve by it.
         exhausted = self.validation is None and score > -self.tol
         patient = self.waited_ >= self.patience and self.steps_waited_ >= _MIN_WAIT

@@ -72,7 +72,7 @@ def resolve_settings(estimator, X, weight):
         expert = _EXPERT_BY_NDIM[X.ndim]
     registered = isinstance(expert, str) and expert in EXPERTS
     defaults = _DEFAULTS[expert if registered else _EXPERT_BY_NDIM[X.ndim]]
-    is_patch = registered and EXPERTS[expert] in (EXPERTS["patch"], EXPERTS["patch_conv"])
+    is_patch = registered and expert in ("patch", "patch_conv")
 
     def pick(name, default):
         value = getattr(estimator, name)

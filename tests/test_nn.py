@@ -152,6 +152,25 @@ def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
         torch.testing.assert_close(gradient, e, rtol=1e-6, atol=1e-9)
 
 
+class Doubled(PatchExpert):
+    """A subclass with an answer of its own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_experts_that_differ_answer_for_themselves():
+    mixture = randomize_router(build())
+    with OwnGenerator(seeded(7)):
+        mixture.experts[0] = PatchExpert((4, 6), 3, activation="linear").double()
+        mixture.experts[1] = PatchExpert((4, 6), 3, width=2, bias=True).double()
+    x = samples("patch")
+    torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
+    with OwnGenerator(seeded(8)):
+        mixture.experts = nn.ModuleList(Doubled((4, 6), 3).double() for _ in range(4))
+    torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
+
+
 def test_softmax_gate_is_free_of_noise_and_the_choice_is_not():
     mixture = randomize_router(build())
     x = samples("patch")

@@ -38,11 +38,11 @@ def dispatch(experts: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
 def _answer(experts: Sequence[nn.Module], x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return the answers of each expert to its group of samples, one group after the other.
 
-    Experts of one class that has `forward_groups(experts, x, sizes)` answer together: for small
-    experts, what they share of the work costs less once than once per expert.
+    Experts of the same `group_key`, not None, differ in their weights only and answer together by
+    `forward_groups(experts, x, sizes)`: what small experts share costs less once than each time.
     """
-    kind = type(experts[0])
-    if hasattr(kind, "forward_groups") and all(type(expert) is kind for expert in experts):
-        return kind.forward_groups(experts, x, sizes)
+    keys = {getattr(expert, "group_key", None) for expert in experts}
+    if len(keys) == 1 and None not in keys:
+        return experts[0].forward_groups(experts, x, sizes)
     groups = x.split(sizes)
     return torch.cat([expert(group) for expert, group in zip(experts, groups, strict=True)])

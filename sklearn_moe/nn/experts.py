@@ -68,6 +68,9 @@ class PatchExpert(nn.Module):
         self.activation = resolve(activation, ACTIVATIONS, "activation")
         self.weight = nn.Parameter(torch.empty(n_outputs, width, patch_size))
         self.bias = nn.Parameter(torch.empty(n_outputs, width)) if bias else None
+        # A subclass may compute something else: it speaks for itself.
+        same = type(self) is PatchExpert
+        self.group_key = (self.activation, n_outputs, width, bias) if same else None
         std = init_scale / math.sqrt(3 * patch_size)
         for parameter in self.parameters():
             if init == "uniform":
