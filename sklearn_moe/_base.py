@@ -17,10 +17,10 @@ from sklearn.utils.validation import check_is_fitted
 from ._data import Rows
 from ._engine import SOLVERS, MoENet, Progress, Stopping
 from ._inputs import check_samples, hold_out
+from ._kmeans import find_centers
 from ._settings import resolve_settings
 from .exceptions import ExpertCollapseWarning
-from .metrics import expert_load
-from .nn import BALANCES, GATES, HEADS, ROUTERS, build_mixture, softmax
+from .nn import HEADS, CentroidScores, Preset, build_mixture, softmax
 
 __all__ = ["BaseMoE"]
 
@@ -37,14 +37,17 @@ class BaseMoE(BaseEstimator):
         "activation": [str, callable],
         "expert_width": [Interval(Integral, 1, None, closed="left"), None],
         "n_patches": [Interval(Integral, 1, None, closed="left"), None],
-        "router": [StrOptions(set(ROUTERS))],
+        "router": [str, callable, Preset],
         "top_k": [Interval(Integral, 1, None, closed="left")],
+        "router_network": [str, callable],
         "router_noise": [str, callable, None],
         "noise_at_predict": ["boolean"],
-        "gate": [StrOptions(set(GATES)), callable],
+        "gate": [str, callable],
         "head": [StrOptions(set(HEADS))],
-        "balance": [StrOptions(set(BALANCES)), None],
+        "balance": [str, callable, None],
         "balance_weight": [Interval(Real, 0, None, closed="left")],
+        "dense_gradient": ["boolean"],
+        "router_max_iter": [Interval(Integral, 0, None, closed="left"), None],
         "solver": [StrOptions({"auto", *SOLVERS})],
         "gradient_norm": [StrOptions({"l2", "sum"})],
         "learning_rate": [StrOptions({"auto", "constant", "residual"})],
@@ -81,12 +84,15 @@ class BaseMoE(BaseEstimator):
         n_patches=None,
         router="top1",
         top_k=1,
+        router_network="auto",
         router_noise="auto",
         noise_at_predict=False,
-        gate="softmax",
+        gate="auto",
         head="logits",
         balance=None,
         balance_weight=0.01,
+        dense_gradient=False,
+        router_max_iter=None,
         solver="auto",
         gradient_norm="l2",
         learning_rate="auto",
@@ -116,12 +122,15 @@ class BaseMoE(BaseEstimator):
         self.n_patches = n_patches
         self.router = router
         self.top_k = top_k
+        self.router_network = router_network
         self.router_noise = router_noise
         self.noise_at_predict = noise_at_predict
         self.gate = gate
         self.head = head
         self.balance = balance
         self.balance_weight = balance_weight
+        self.dense_gradient = dense_gradient
+        self.router_max_iter = router_max_iter
         self.solver = solver
         self.gradient_norm = gradient_norm
         self.learning_rate = learning_rate
@@ -156,7 +165,7 @@ class BaseMoE(BaseEstimator):
             training, validation = hold_out(X, y, weight, self.validation_fraction, seed)
         settings = resolve_settings(self, training[0], training[2])
         architecture = settings.architecture | {
-            name: getattr(self, name) for name in ("n_experts", "head", "gate", "top_k")
+            name: getattr(self, name) for name in ("n_experts", "head", "router", "balance")
         }
         if go_on:
             self._check_architecture(architecture)
@@ -168,6 +177,8 @@ class BaseMoE(BaseEstimator):
                 net.module_.load_state_dict(self.net_.module_.state_dict())
                 net.history = copy.deepcopy(self.net_.history)
         rows = Rows.from_arrays(*training, net.device)
+        if not go_on:
+            self._place_centers(net, rows)
         if validation is not None:
             validation = Rows.from_arrays(*validation, net.device)
         stopping = Stopping(self.tol if stop else None, self.n_iter_no_change, validation)
@@ -183,12 +194,11 @@ class BaseMoE(BaseEstimator):
         self._predict_seed = seed
         self.input_shape_ = X.shape[1:]
         self.loss_curve_ = list(net.history[:, "train_loss"])
+        self.router_gradient_curve_ = list(net.history[:, "router_gradient_norm"])
         self.n_iter_ = len(self.loss_curve_)
         if validation is not None:
             self.validation_scores_ = stopping.scores_
-        self.expert_load_ = expert_load(
-            self._route(rows.x), n_experts=self.n_experts, sample_weight=rows.weight.cpu().numpy()
-        )
+        self.expert_load_ = self._load(rows)
         if stop:
             self._warn(converged=stopping.converged_ or self.n_iter_ - before < epochs)
         return self
@@ -202,10 +212,9 @@ class BaseMoE(BaseEstimator):
             self.n_experts,
             expert=settings.expert,
             expert_options=settings.expert_options,
-            router_init_scale=settings.router_init_scale,
-            top_k=self._top_k(),
-            gate=self.gate,
-            noise=settings.router_noise,
+            router=self.router,
+            router_options=settings.router_options,
+            balance=self.balance,
             dtype=torch.float64 if dtype == np.float64 else torch.float32,
             seed=self._random_state.randint(_MAX_SEED),
         )
@@ -226,8 +235,7 @@ class BaseMoE(BaseEstimator):
             lr=settings.learning_rate,
             router_lr=settings.router_learning_rate,
             pace=settings.pace,
-            balance=self.balance,
-            balance_weight=self.balance_weight,
+            router_max_iter=self.router_max_iter,
             batch_size=settings.batch_size,
             train_transform=self.train_transform,
             n_classes=n_classes,
@@ -235,18 +243,17 @@ class BaseMoE(BaseEstimator):
             **options,
         )
 
-    def _top_k(self):
-        """Return how many experts answer a sample; refuse what contradicts itself."""
-        if self.router == "top1" and self.top_k != 1:
-            raise ValueError(
-                f"router='top1' sends a sample to one expert, got top_k={self.top_k}. Use "
-                "router='topk', or top_k=1."
+    def _place_centers(self, net, rows):
+        """Give a router of fixed centers those of the training samples."""
+        scores = getattr(net.module_.router, "network", None)
+        if isinstance(scores, CentroidScores):
+            centers, spread = find_centers(
+                net.map_batches(scores.pool, rows.x),
+                rows.weight.cpu().numpy(),
+                self.n_experts,
+                self._random_state.randint(_MAX_SEED),
             )
-        if self.top_k > self.n_experts:
-            raise ValueError(
-                f"top_k={self.top_k} experts cannot be chosen out of n_experts={self.n_experts}."
-            )
-        return self.top_k
+            scores.place(torch.from_numpy(centers), spread)
 
     def _check_architecture(self, architecture):
         """Refuse to go on with weights that belong to another model."""
@@ -288,7 +295,14 @@ class BaseMoE(BaseEstimator):
     def _route(self, X):
         """Return the experts of each sample, (n_samples, k)."""
         generator = self._predict_generator()
-        return self.net_.map_batches(lambda x: self.module_.route(x, generator).chosen, X)
+        return self.net_.map_batches(lambda x: self.module_.route(x, generator).ranking(), X)
+
+    def _load(self, rows):
+        """Return the share of each expert in the answers to the rows, by weight."""
+        generator = self._predict_generator()
+        shares = self.net_.map_batches(lambda x: self.module_.route(x, generator).shares(), rows.x)
+        load = rows.weight.cpu().numpy() @ shares
+        return load / max(load.sum(), np.finfo(load.dtype).tiny)
 
     def apply(self, X):
         """Return the expert that answers each sample.

@@ -11,7 +11,7 @@ from skorch.callbacks import Callback
 from tqdm.auto import tqdm
 
 from ._data import Batches, as_tensor
-from .nn import BALANCES, OwnGenerator, expert_means, weighted_mean
+from .nn import OwnGenerator, expert_means, weighted_mean
 from .optim import NormalizedSGD
 
 __all__ = ["SOLVERS", "Callback", "MoENet", "Progress", "StopTraining", "Stopping"]
@@ -43,9 +43,8 @@ class MoENet(NeuralNet):
     pace : {"constant", "residual"}
         `"residual"` multiplies an expert's step by the mean probability of error over its own
         samples of the batch, in units of that of a blind guess, 1 at most.
-    balance : str or None
-        Load-balancing loss, a name in `nn.BALANCES`.
-    balance_weight : float
+    router_max_iter : int or None
+        Epochs after which the router stays as it is.
     train_transform : callable or None
         Applied to the samples of each training batch.
     n_classes : int
@@ -58,8 +57,7 @@ class MoENet(NeuralNet):
         *,
         router_lr,
         pace,
-        balance,
-        balance_weight,
+        router_max_iter,
         train_transform,
         n_classes,
         **kwargs,
@@ -67,8 +65,7 @@ class MoENet(NeuralNet):
         super().__init__(module, criterion, train_split=None, verbose=0, **kwargs)
         self.router_lr = router_lr
         self.pace = pace
-        self.balance = balance
-        self.balance_weight = balance_weight
+        self.router_max_iter = router_max_iter
         self.train_transform = train_transform
         self.n_classes = n_classes
 
@@ -83,11 +80,14 @@ class MoENet(NeuralNet):
         else:
             options.pop("norm", None)
             groups = [{"params": [p for parameters in experts for p in parameters]}]
-        if self.module_.router is not None:
-            router = {"params": list(self.module_.router.parameters()), "lr": self.router_lr}
-            groups.append(router | ({"norm": None} if self.optimizer is NormalizedSGD else {}))
+        if router := self._router_parameters():
+            own = {"norm": None} if self.optimizer is NormalizedSGD else {}
+            groups.append({"params": router, "lr": self.router_lr, **own})
         self.optimizer_ = self.optimizer(groups, **options)
         return self
+
+    def _router_parameters(self):
+        return [] if self.module_.router is None else list(self.module_.router.parameters())
 
     def get_split_datasets(self, X, y=None, **fit_params):
         """Return the rows as they are; validation is the business of `Stopping`."""
@@ -138,13 +138,15 @@ class MoENet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        total, weight = 0.0, 0.0
+        self._freeze_router()
+        total, weight, slope = 0.0, 0.0, 0.0
         for batch in iterator:
             if self.heard_:
                 self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch)
             batch_weight = batch.weight.sum()
             total, weight = total + step["loss"] * batch_weight, weight + batch_weight
+            slope = slope + step["router_gradient_norm"]
             if self.heard_:
                 self.notify("on_batch_end", batch=batch, training=training, **step)
         self.history[-1]["batches"].clear()  # most of a pickle, and told already
@@ -158,6 +160,13 @@ class MoENet(NeuralNet):
             )
         self.history.record(prefix + "_loss", loss)
         self.history.record(prefix + "_batch_count", len(iterator))
+        self.history.record("router_gradient_norm", float(slope) / len(iterator))
+
+    def _freeze_router(self):
+        """Train the router in its first `router_max_iter` epochs only; its bias stays, too."""
+        if self.module_.router is not None and self.router_max_iter is not None:
+            self.module_.router.frozen = len(self.history) > self.router_max_iter
+            self.module_.router.requires_grad_(not self.module_.router.frozen)
 
     def train_step(self, batch, **fit_params):
         """Forward, backward, step; nothing here waits for the device but the dispatch."""
@@ -168,11 +177,8 @@ class MoENet(NeuralNet):
         self.optimizer_.zero_grad(set_to_none=True)
         mixed = self.module_(x, self.generator_)
         loss = weighted_mean(self.criterion_.loss(mixed.output, batch.y), batch.weight)
-        if self.balance is not None and self.module_.router is not None:
-            scores, chosen, _ = mixed.route
-            balance = BALANCES[self.balance](scores, chosen, batch.weight)
-            loss = loss + self.balance_weight * balance
-        loss.backward()
+        balance = self.module_.account(mixed, batch.weight)
+        (loss if balance is None else loss + balance).backward()
         if self.heard_:
             self.notify(
                 "on_grad_computed",
@@ -183,15 +189,25 @@ class MoENet(NeuralNet):
         if self.pace == "residual":
             self._set_pace(mixed, batch)
         self.optimizer_.step()
-        return {"loss": loss.detach(), "y_pred": mixed.output.detach()}
+        return {
+            "loss": loss.detach(),
+            "y_pred": mixed.output.detach(),
+            "router_gradient_norm": self._router_gradient_norm(),
+        }
+
+    def _router_gradient_norm(self):
+        """Return the norm of the router's gradient, a tensor: a router at 0 learns nothing."""
+        gradients = [p.grad for p in self._router_parameters() if p.grad is not None]
+        if not gradients:
+            return 0.0
+        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
 
     @torch.no_grad()
     def _set_pace(self, mixed, batch):
         """Shorten each expert's step as its own mistakes become rare."""
         proba = self.criterion_.proba(mixed.output).gather(1, batch.y.unsqueeze(1)).squeeze(1)
         blind_guess = 1 - 1 / self.n_classes
-        n_experts = len(self.module_.experts)
-        residual = expert_means(1 - proba, batch.weight, mixed.route.chosen, n_experts)
+        residual = expert_means(1 - proba, batch.weight, mixed.route)
         pace = (residual / blind_guess).clamp(max=1)
         for group, value in zip(self.optimizer_.param_groups, pace, strict=False):
             group["pace"] = value

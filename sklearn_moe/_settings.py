@@ -13,10 +13,10 @@ __all__ = ["Settings", "resolve_settings"]
 _EXPERT_BY_NDIM = {2: "mlp", 3: "patch", 4: "cnn"}
 
 _DEFAULTS = {
-    "patch": {"activation": "cubic", "router_noise": "uniform", "solver": "normalized_sgd"},
-    "patch_conv": {"activation": "cubic", "router_noise": "uniform", "solver": "normalized_sgd"},
-    "mlp": {"activation": "relu", "router_noise": "hashed", "solver": "adam"},
-    "cnn": {"activation": "relu", "router_noise": "uniform", "solver": "adam"},
+    "patch": {"activation": "cubic", "solver": "normalized_sgd"},
+    "patch_conv": {"activation": "cubic", "solver": "normalized_sgd"},
+    "mlp": {"activation": "relu", "solver": "adam"},
+    "cnn": {"activation": "relu", "solver": "adam"},
 }
 _LEARNING_RATE = {"adam": 1e-3, "sgd": 1e-2}
 _ROUTER_LEARNING_RATE = {"adam": 3e-4, "sgd": 1e-2}  # slower: experts first learn what they share
@@ -32,8 +32,7 @@ class Settings:
 
     expert: Any
     expert_options: dict[str, Any]
-    router_noise: Any
-    router_init_scale: float
+    router_options: dict[str, Any]
     solver: str
     pace: str
     learning_rate: float
@@ -44,8 +43,9 @@ class Settings:
     @property
     def architecture(self):
         """Return what must stay the same for old weights to make sense."""
-        options = {k: v for k, v in self.expert_options.items() if k != "init_scale"}
-        return {"expert": self.expert, "router_noise": self.router_noise, **options}
+        options = self.expert_options | self.router_options
+        ours = {"init_scale", "init_std", "balance_weight", "hashed"}
+        return {"expert": self.expert, **{k: v for k, v in options.items() if k not in ours}}
 
 
 def _rms_norm(X, weight):
@@ -53,6 +53,13 @@ def _rms_norm(X, weight):
     flat = X.reshape(len(X), -1)
     squares = np.einsum("nf,nf->n", flat, flat) / X.shape[1]
     return float(np.sqrt(np.average(squares, weights=weight))) or 1.0
+
+
+def _router_init_std(X, scale):
+    """Return the deviation of router weights that makes initial scores of about 1."""
+    if X.ndim == 3:  # the sum of unrelated patches
+        return 1 / (scale * np.sqrt(X.shape[1]))
+    return 1 / np.sqrt(np.prod(X.shape[1:]))
 
 
 def _batch_size(solver, n_samples):
@@ -91,13 +98,21 @@ def resolve_settings(estimator, X, weight):
             options["width"] = estimator.expert_width
     batch_size = pick("batch_size", _batch_size(solver, len(X)))
     device = pick("device", "cuda" if torch.cuda.is_available() else "cpu")
-    noise = pick("router_noise", defaults["router_noise"])
+    router_options = {
+        "network": estimator.router_network,
+        "top_k": estimator.top_k,
+        "gate": estimator.gate,
+        "noise": estimator.router_noise,
+        # scikit-learn wants a sample of weight 2 to be the sample twice, of tables above all.
+        "hashed": X.ndim == 2,
+        "balance_weight": estimator.balance_weight,
+        "dense_gradient": estimator.dense_gradient,
+        "init_std": _router_init_std(X, scale),
+    }
     return Settings(
         expert=expert,
         expert_options=options,
-        router_noise=noise,
-        # Without noise something else must tell the experts apart.
-        router_init_scale=0.0 if noise is not None else 0.1,
+        router_options=router_options,
         solver=solver,
         pace=pick("learning_rate", "residual" if solver == "normalized_sgd" else "constant"),
         learning_rate=pick("learning_rate_init", learning_rate),

@@ -16,7 +16,7 @@ LAYERS = [
     ["_classifier"],
     ["_base"],
     ["_engine"],
-    ["_settings", "_inputs"],
+    ["_settings", "_inputs", "_kmeans"],
     ["_data", "inspection"],
     ["nn", "optim", "metrics", "datasets", "exceptions", "_version"],
 ]

@@ -23,7 +23,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_moe import MoEClassifier
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
-from sklearn_moe.nn import ACTIVATIONS, EXPERTS, GATES, HEADS, NOISES
+from sklearn_moe.nn import ACTIVATIONS, EXPERTS, HEADS, NOISES, ROUTERS
 
 # Three epochs are enough to see that something works, not for a router to learn.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -99,15 +99,41 @@ def test_every_expert_and_activation(patches, expert, activation):
     np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1, rtol=1e-5)
 
 
-@pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("head", HEADS)
+@pytest.mark.parametrize(
+    ("router", "gate"), [(r, gate) for r, preset in ROUTERS.items() for gate in preset.gates]
+)
+def test_every_router_gate_and_head(patches, router, gate, head):
+    (X, y, _), _ = patches
+    top_k = 2 if gate == "renormalized" else 1
+    clf = fit_on(X[:60], y[:60], router=router, top_k=top_k, gate=gate, head=head, n_experts=3)
+    several = top_k > 1 and router != "patch_choice"
+    assert clf.apply(X).shape == ((1500, top_k) if several else (1500,))
+    np.testing.assert_allclose(clf.gate_proba(X).sum(1), 1, rtol=1e-5)
+    proba = clf.predict_proba(X)
+    assert np.isfinite(proba).all()
+    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
+    assert clf.expert_proba(X).shape == (1500, 3, 2)
+    assert clf.expert_load_.sum() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("router", "expert"),
+    [(r, e) for r in ROUTERS for e in EXPERTS if (r, e) != ("patch_choice", "cnn")],
+)
+def test_every_router_learns_from_every_kind_of_sample(patches, router, expert):
+    (X, y, _), _ = patches
+    X = as_kind(X[:200], expert) / 10
+    gate = "sigmoid" if router == "patch_choice" else "auto"
+    clf = fit_on(X, y[:200], router=router, gate=gate, n_experts=3, expert=expert, max_iter=30)
+    assert clf.loss_curve_[-1] < clf.loss_curve_[0]
+
+
 @pytest.mark.parametrize("noise", [*NOISES, None])
 @pytest.mark.parametrize("top_k", [1, 2])
-def test_every_gate_head_and_noise(patches, gate, head, noise, top_k):
+def test_every_noise(patches, noise, top_k):
     (X, y, _), _ = patches
-    options = {"gate": gate, "head": head, "router_noise": noise, "n_experts": 3}
-    clf = fit_on(X[:60], y[:60], router="topk", top_k=top_k, **options)
-    assert clf.apply(X).shape == ((1500,) if top_k == 1 else (1500, 2))
+    clf = fit_on(X[:60], y[:60], router="topk", top_k=top_k, router_noise=noise, n_experts=3)
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
@@ -386,7 +412,7 @@ def test_callbacks_hear_every_step(patches):
 
     fit_on(X, y, callbacks=[Listener()], batch_size=500)
     assert len(heard) == 9
-    assert all("router.weight" in names for names in heard)
+    assert all("router.network.weight" in names for names in heard)
 
 
 def test_train_transform_is_for_training_and_seeded(patches):
@@ -457,7 +483,7 @@ def test_training_does_not_copy_X(patches):
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"router": "top1", "top_k": 2}, "router='top1' sends a sample to one expert"),
+        ({"router": "top1", "top_k": 2}, "router='top1': one expert answers"),
         ({"router": "topk", "top_k": 9}, "top_k=9 experts cannot be chosen out of n_experts=8"),
         ({"expert": "nope"}, r"Unknown expert='nope': pass one of \['cnn'"),
         ({"activation": "nope"}, r"Unknown activation='nope': pass one of \['celu'"),
@@ -466,7 +492,11 @@ def test_training_does_not_copy_X(patches):
         ({"expert": "mlp"}, r"expert='mlp' takes samples of shape \(n_features,\)"),
         ({"solver": "adam", "learning_rate": "residual"}, "made for solver='normalized_sgd'"),
         ({"n_experts": 0}, "The 'n_experts' parameter of MoEClassifier must be an int"),
-        ({"gate": "nope"}, "The 'gate' parameter of MoEClassifier"),
+        ({"gate": "nope"}, r"router='top1': Unknown gate='nope': pass one of \['logit'"),
+        ({"gate": 3}, "The 'gate' parameter of MoEClassifier"),
+        ({"router": "nope"}, r"Unknown router='nope': pass one of \['kmeans'"),
+        ({"balance": "nope"}, r"Unknown balance='nope': pass one of \['bias'"),
+        ({"router": "topk", "gate": "renormalized"}, "the router would get no gradient"),
     ],
 )
 def test_wrong_parameters(patches, parameters, message):

@@ -4,19 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_moe import nn as moe_nn
 from sklearn_moe.nn import (
     ACTIVATIONS,
     EXPERTS,
-    GATES,
     HEADS,
-    NOISES,
     OwnGenerator,
     PatchExpert,
+    Route,
+    answer_all,
     build_mixture,
     dispatch,
     expert_means,
-    switch_loss,
     weighted_mean,
 )
 
@@ -27,17 +25,15 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def build(expert="patch", n_experts=4, *, top_k=1, gate="softmax", noise="uniform", seed=0, **kw):
+def build(expert="patch", n_experts=4, *, top_k=1, gate="softmax", seed=0, **kw):
     return build_mixture(
         SHAPES[expert],
         3,
         n_experts,
         expert=expert,
         expert_options=kw,
-        router_init_scale=0.5,
-        top_k=top_k,
-        gate=gate,
-        noise=noise,
+        router="topk",
+        router_options={"top_k": top_k, "gate": gate},
         dtype=torch.float64,
         seed=seed,
     )
@@ -132,7 +128,7 @@ def dense(mixture, x, route):
     return output
 
 
-@pytest.mark.parametrize("gate", GATES)
+@pytest.mark.parametrize("gate", ["softmax", "sigmoid", "logit"])
 @pytest.mark.parametrize("top_k", [1, 2, 4])
 @pytest.mark.parametrize("expert", EXPERTS)
 def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
@@ -150,6 +146,16 @@ def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
     for gradient, e in zip(gradients, expected, strict=True):
         gradient = torch.zeros_like(e) if gradient is None else gradient
         torch.testing.assert_close(gradient, e, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("bias", [False, True])
+def test_all_patch_experts_at_once(bias):
+    mixture = build("patch_conv" if bias else "patch")
+    x = samples("patch")
+    expected = torch.stack([expert(x) for expert in mixture.experts], 1)
+    torch.testing.assert_close(answer_all(mixture.experts, x), expected)
+    alone = answer_all(mixture.experts[:1], x)
+    torch.testing.assert_close(alone, expected[:, :1])
 
 
 class Doubled(PatchExpert):
@@ -174,34 +180,13 @@ def test_experts_that_differ_answer_for_themselves():
 def test_softmax_gate_is_free_of_noise_and_the_choice_is_not():
     mixture = randomize_router(build())
     x = samples("patch")
-    mixture.router.weight.data.mul_(0.1)
+    mixture.router.network.weight.data.mul_(0.1)
     quiet, noisy = mixture.route(x), mixture.route(x, seeded(5))
     assert not torch.equal(quiet.chosen, noisy.chosen)
     torch.testing.assert_close(quiet.scores, noisy.scores)
     torch.testing.assert_close(noisy.gate, quiet.scores.softmax(1).gather(1, noisy.chosen))
-    added = NOISES["uniform"](x, quiet.scores, seeded(5))
+    added = mixture.router.noise(x, quiet.scores, seeded(5))
     assert torch.equal(noisy.chosen[:, 0], (noisy.scores + added).argmax(1))
-
-
-def test_linear_router_is_the_sum_over_patches():
-    mixture = randomize_router(build())
-    x = samples("patch")
-    theta = mixture.router.weight
-    expected = torch.stack([sum(theta @ patch for patch in sample) for sample in x])
-    torch.testing.assert_close(mixture.route(x).scores, expected)
-
-
-def test_conv_router_is_the_sum_over_places():
-    mixture = randomize_router(build("cnn"))
-    x = samples("cnn")
-    kernel = mixture.router.weight
-    expected = 0
-    for i in (0, 4):
-        for j in (0, 4):  # the last row of the 9 x 8 picture does not fill a patch
-            expected = expected + torch.einsum(
-                "nchw,echw->ne", x[:, :, i : i + 4, j : j + 4], kernel
-            )
-    torch.testing.assert_close(mixture.route(x).scores, expected)
 
 
 class Spy(nn.Module):
@@ -229,12 +214,6 @@ def test_an_expert_sees_its_own_samples_only_and_an_empty_one_nothing():
     ]
 
 
-def test_ties_go_to_the_lower_index():
-    scores = torch.tensor([[1.0, 3.0, 3.0, 1.0]])
-    assert moe_nn.routers.choose(scores, 1).tolist() == [[1]]
-    assert moe_nn.routers.choose(scores, 3).tolist() == [[1, 2, 0]]
-
-
 def test_single_expert_has_no_router_and_gate_one():
     mixture = build(n_experts=1)
     x = samples("patch")
@@ -251,28 +230,6 @@ def test_forward_each_agrees_with_forward_where_chosen():
     torch.testing.assert_close(
         mixture.forward_each(x)[rows, mixed.route.chosen[:, 0]], mixed.output
     )
-
-
-@pytest.mark.parametrize("noise", NOISES)
-def test_noise_is_uniform_and_fresh(noise):
-    x, scores = torch.randn(4000, 10, generator=seeded()), torch.zeros(4000, 3)
-    generator = seeded(1)
-    first, second = (NOISES[noise](x, scores, generator) for _ in range(2))
-    assert not torch.equal(first, second)
-    for draw in (first, second):
-        assert 0 <= draw.min() <= draw.max() <= 1
-        ordered = draw.sort(0).values
-        grid = torch.linspace(0, 1, 4000).unsqueeze(1)
-        assert (ordered - grid).abs().max() < 0.035  # Kolmogorov-Smirnov, p far above 1e-3
-        assert torch.corrcoef(draw.T).fill_diagonal_(0).abs().max() < 0.06
-    assert torch.corrcoef(torch.stack([first[:, 0], second[:, 0]]))[0, 1].abs() < 0.06
-
-
-def test_hashed_noise_is_a_function_of_the_sample():
-    x = torch.randn(5, 10, generator=seeded(), dtype=torch.float64)
-    doubled = torch.cat([x, x.flip(0)])
-    noise = NOISES["hashed"](doubled, torch.zeros(10, 3), seeded(1))
-    torch.testing.assert_close(noise[:5], noise[5:].flip(0), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("head", HEADS)
@@ -300,31 +257,10 @@ def test_expert_means_count_weights_and_own_samples():
     values = torch.tensor([1.0, 2.0, 4.0, 8.0])
     weight = torch.tensor([1.0, 3.0, 1.0, 0.5])
     chosen = torch.tensor([[0], [0], [2], [2]])
-    means = expert_means(values, weight, chosen, 4)
+    scores = torch.zeros(4, 4)
+    means = expert_means(values, weight, Route(scores, scores, chosen, scores[:, :1]))
     torch.testing.assert_close(means, torch.tensor([7 / 4, 0, 8 / 1.5, 0]))
     assert weighted_mean(values, weight).item() == pytest.approx(15 / 5.5)
-
-
-def test_switch_loss_grows_with_skew_and_counts_weights():
-    uniform = torch.zeros(8, 4)
-    even = (torch.arange(8) % 4).unsqueeze(1)
-    ones = torch.ones(8)
-    assert switch_loss(uniform, even, ones).item() == pytest.approx(1)
-    skewed = torch.tensor([[50.0, 0, 0, 0]]).expand(8, 4)
-    collapsed = torch.zeros(8, 1, dtype=torch.long)
-    assert switch_loss(skewed, collapsed, ones).item() == pytest.approx(4)
-    scores = torch.randn(8, 4, generator=seeded())
-    chosen = scores.argmax(1, keepdim=True)
-    weight = torch.tensor([1.0, 2, 1, 1, 3, 1, 1, 1])
-    repeats = weight.long()
-    torch.testing.assert_close(
-        switch_loss(scores, chosen, weight),
-        switch_loss(
-            scores.repeat_interleave(repeats, 0),
-            chosen.repeat_interleave(repeats, 0),
-            torch.ones(repeats.sum()),
-        ),
-    )
 
 
 def test_own_generator_seeds_any_layer():
@@ -346,27 +282,22 @@ def test_build_is_reproducible_and_its_dtype_changes_nothing(expert):
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("choice", "message"),
     [
         ({"expert": "transformer"}, r"Unknown expert='transformer': pass one of \['cnn', 'mlp'"),
-        ({"gate": "relu"}, "Unknown gate='relu'"),
+        ({"balance": "fair"}, r"Unknown balance='fair': pass one of \['bias', 'importance'"),
+        ({"router": "best"}, r"Unknown router='best': pass one of \['kmeans', 'merge'"),
+        ({"gate": "tanh"}, "Unknown gate='tanh'"),
         ({"noise": "pink"}, "Unknown router_noise='pink'"),
+        ({"network": "deep"}, "Unknown router_network='deep'"),
     ],
 )
-def test_unknown_names_list_the_known_ones(options, message):
-    arguments = {"expert": "patch", "gate": "softmax", "noise": None} | options
+def test_unknown_names_list_the_known_ones(choice, message):
+    parts = {"expert": "patch", "expert_options": {}}
+    parts |= {k: v for k, v in choice.items() if k in ("expert", "balance", "router")}
+    options = {k: v for k, v in choice.items() if k not in parts}
     with pytest.raises(ValueError, match=message):
-        build_mixture(
-            (4, 6),
-            2,
-            2,
-            expert_options={},
-            router_init_scale=0.0,
-            top_k=1,
-            dtype=torch.float32,
-            seed=0,
-            **arguments,
-        )
+        build_mixture((4, 6), 2, 2, router_options=options, dtype=torch.float32, seed=0, **parts)
 
 
 def test_a_factory_must_return_a_module():
@@ -377,10 +308,7 @@ def test_a_factory_must_return_a_module():
             2,
             expert=lambda shape, n: None,
             expert_options={},
-            router_init_scale=0.0,
-            top_k=1,
-            gate="softmax",
-            noise=None,
+            router_options={},
             dtype=torch.float32,
             seed=0,
         )

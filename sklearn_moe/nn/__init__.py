@@ -1,13 +1,35 @@
-"""The mixture of experts in plain torch: experts, routers, sparse dispatch, heads and losses."""
+"""The mixture of experts in plain torch: experts, routers, balancing, dispatch, heads and losses."""
 
 from .activations import ACTIVATIONS
+from .balance import BALANCES, Balance
 from .build import build_mixture
-from .dispatch import dispatch
+from .dispatch import answer_all, dispatch
 from .experts import EXPERTS, CNNExpert, MLPExpert, PatchExpert
 from .heads import HEADS
-from .losses import BALANCES, expert_means, switch_loss, weighted_mean
-from .mixture import Mixed, MixtureOfExperts, Route
-from .routers import GATES, NOISES, ROUTERS, ConvRouter, LinearRouter, make_router
+from .losses import expert_means, weighted_mean
+from .mixture import Mixed, MixtureOfExperts
+from .routers import (
+    GATES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    CentroidScores,
+    LinearScores,
+    MergeRouter,
+    MLPScores,
+    Noise,
+    NoisyTopKRouter,
+    PatchChoiceRouter,
+    Preset,
+    ReLURouter,
+    Route,
+    Router,
+    SigmoidRouter,
+    SoftRouter,
+    TopKRouter,
+    as_patches,
+    make_router,
+)
 from .seeding import OwnGenerator
 from .softmax import softmax
 
@@ -17,22 +39,36 @@ __all__ = [
     "EXPERTS",
     "GATES",
     "HEADS",
+    "NETWORKS",
     "NOISES",
     "ROUTERS",
+    "Balance",
     "CNNExpert",
-    "ConvRouter",
-    "LinearRouter",
+    "CentroidScores",
+    "LinearScores",
     "MLPExpert",
+    "MLPScores",
+    "MergeRouter",
     "Mixed",
     "MixtureOfExperts",
+    "Noise",
+    "NoisyTopKRouter",
     "OwnGenerator",
+    "PatchChoiceRouter",
     "PatchExpert",
+    "Preset",
+    "ReLURouter",
     "Route",
+    "Router",
+    "SigmoidRouter",
+    "SoftRouter",
+    "TopKRouter",
+    "answer_all",
+    "as_patches",
     "build_mixture",
     "dispatch",
     "expert_means",
     "make_router",
     "softmax",
-    "switch_loss",
     "weighted_mean",
 ]

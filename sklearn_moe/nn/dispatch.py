@@ -1,15 +1,15 @@
-"""Sparse dispatch: every expert computes the samples that chose it, and no others."""
+"""Dispatch: which expert computes which samples, grouped so that each is called once."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-__all__ = ["dispatch"]
+__all__ = ["answer_all", "answer_groups", "dispatch", "dispatch_mask", "group_key"]
 
 
 def dispatch(experts: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
-    """Return the answers of the chosen experts.
+    """Return the answers of the chosen experts; every expert computes its own samples only.
 
     Parameters
     ----------
@@ -29,20 +29,61 @@ def dispatch(experts: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
     # Where the groups begin must be known on the host: the one synchronization of a GPU step.
     loads = torch.bincount(chosen.flatten(), minlength=len(experts)).tolist()
     rows = by_expert // k if k > 1 else by_expert
-    busy = [m for m, load in enumerate(loads) if load]
-    answers = _answer([experts[m] for m in busy], x.index_select(0, rows), [loads[m] for m in busy])
+    answers = answer_groups(experts, x.index_select(0, rows), loads)
     answers = torch.empty_like(answers).index_copy(0, by_expert, answers)
     return answers.view(n_samples, k, -1)
 
 
-def _answer(experts: Sequence[nn.Module], x: Tensor, sizes: Sequence[int]) -> Tensor:
+def dispatch_mask(experts: Sequence[nn.Module], x: Tensor, gate: Tensor) -> Tensor:
+    """Return the sum of gate times answer over the experts with a gate that is not 0.
+
+    Parameters
+    ----------
+    experts : sequence of n_experts modules
+    x : (n_samples, ...)
+    gate : (n_samples, n_experts)
+
+    Returns
+    -------
+    (n_samples, n_outputs)
+        Zero for a sample without any expert.
+    """
+    active = gate != 0
+    expert, rows = active.T.nonzero(as_tuple=True)  # sorted by expert
+    loads = active.sum(0).tolist()
+    if not sum(loads):  # one expert is asked for the shape of its answer
+        return experts[0](x) * gate[:, :1]
+    answers = answer_groups(experts, x.index_select(0, rows), loads)
+    answers = answers * gate[rows, expert].unsqueeze(1)
+    return answers.new_zeros(len(x), answers.shape[1]).index_add(0, rows, answers)
+
+
+def answer_groups(experts: Sequence[nn.Module], x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return the answers of each expert to its group of samples, one group after the other.
 
-    Experts of the same `group_key`, not None, differ in their weights only and answer together by
+    Experts that differ in nothing but their weights answer together by
     `forward_groups(experts, x, sizes)`: what small experts share costs less once than each time.
+    Experts without samples are not called.
     """
-    keys = {getattr(expert, "group_key", None) for expert in experts}
-    if len(keys) == 1 and None not in keys:
+    busy = [m for m, size in enumerate(sizes) if size]
+    experts, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
+    if group_key(experts) is not None:
         return experts[0].forward_groups(experts, x, sizes)
     groups = x.split(sizes)
     return torch.cat([expert(group) for expert, group in zip(experts, groups, strict=True)])
+
+
+def answer_all(experts: Sequence[nn.Module], x: Tensor) -> Tensor:
+    """Return the answers of every expert to every sample, (n_samples, n_experts, n_outputs)."""
+    if group_key(experts) is not None:
+        return experts[0].forward_all(experts, x)
+    return torch.stack([expert(x) for expert in experts], 1)
+
+
+def group_key(experts: Sequence[nn.Module]) -> Hashable | None:
+    """Return what the experts have in common if only their weights differ, otherwise None.
+
+    Each says so by its own `group_key`.
+    """
+    keys = {getattr(expert, "group_key", None) for expert in experts}
+    return keys.pop() if len(keys) == 1 else None

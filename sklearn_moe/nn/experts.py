@@ -89,7 +89,6 @@ class PatchExpert(nn.Module):
         Only the filters differ between experts: activation and sums are taken over all at once.
         """
         n_samples, n_patches, patch_size = x.shape
-        n_outputs, width, _ = experts[0].weight.shape
         sizes = [size * n_patches for size in sizes]
         # Filters first, (n_outputs * width, n_samples * n_patches): the sum over filters then
         # adds long contiguous rows.
@@ -99,8 +98,42 @@ class PatchExpert(nn.Module):
         if experts[0].bias is not None:
             biases = (e.bias.view(-1, 1).expand(-1, n) for e, n in zip(experts, sizes, strict=True))
             z = z + torch.cat(list(biases), 1)
-        per_patch = experts[0].activation(z).view(n_outputs, width, -1).sum(1)
-        return per_patch.view(n_outputs, n_samples, n_patches).sum(2).T
+        return experts[0]._sum(z, n_samples)[0]
+
+    @staticmethod
+    def forward_all(experts: Sequence["PatchExpert"], x: Tensor) -> Tensor:
+        """Map every sample by every expert, to (n_samples, n_experts, n_outputs)."""
+        z = _all_filters(experts, x)
+        return experts[0]._sum(z.flatten(0, 1), len(x)).transpose(0, 1)
+
+    @staticmethod
+    def forward_merged(experts: Sequence["PatchExpert"], x: Tensor, gate: Tensor) -> Tensor:
+        """Map each sample by the mean of the experts' filters, weighted by its row of the gate.
+
+        Filters are linear in their weights: mixing weights is mixing what the filters say.
+        """
+        z = _all_filters(experts, x).unflatten(2, (len(x), -1))
+        return experts[0]._sum((z * gate.T[:, None, :, None]).sum(0).flatten(1), len(x))[0]
+
+    def _sum(self, z: Tensor, n_samples: int) -> Tensor:
+        """Add up the activations over filters and patches.
+
+        z is (n_experts * n_outputs * width, n_samples * n_patches), the result
+        (n_experts, n_samples, n_outputs).
+        """
+        n_outputs, width, _ = self.weight.shape
+        per_patch = self.activation(z).view(-1, width, z.shape[1]).sum(1)
+        return per_patch.view(-1, n_outputs, n_samples, z.shape[1] // n_samples).sum(3).mT
+
+
+def _all_filters(experts: Sequence[PatchExpert], x: Tensor) -> Tensor:
+    """Return what every filter says of every patch, (n_experts, n_filters, n_samples * n_patches)."""
+    weight = torch.stack([e.weight.flatten(0, 1) for e in experts])
+    patches = x.reshape(-1, x.shape[2])
+    z = (weight.flatten(0, 1) @ patches.T).unflatten(0, weight.shape[:2])
+    if experts[0].bias is None:
+        return z
+    return z + torch.stack([e.bias.flatten() for e in experts]).unsqueeze(2)
 
 
 class _GroupedFilters(torch.autograd.Function):

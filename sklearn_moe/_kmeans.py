@@ -1,0 +1,36 @@
+"""Centers for the router that does not learn: k-means that counts weights exactly."""
+
+import numpy as np
+from sklearn.cluster import KMeans
+
+__all__ = ["find_centers"]
+
+
+def find_centers(Z, weight, n_centers, seed):
+    """Cluster rows by k-means.
+
+    Equal rows are put together first, so that a row of weight 2 is exactly the row twice and the
+    order of the rows does not matter, in the random start as well.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_samples, n_features)
+    weight : ndarray of shape (n_samples,)
+    n_centers : int
+    seed : int
+
+    Returns
+    -------
+    centers : ndarray of shape (n_centers, n_features)
+        With fewer distinct rows than centers the last ones repeat the first, which is nearest
+        before they are.
+    spread : float
+        Mean squared distance to the nearest center, positive.
+    """
+    rows, inverse = np.unique(Z, axis=0, return_inverse=True)
+    weight = np.bincount(inverse.ravel(), weight)
+    n_found = min(n_centers, len(rows))
+    kmeans = KMeans(n_found, n_init=1, random_state=seed).fit(rows, sample_weight=weight)
+    missing = np.repeat(kmeans.cluster_centers_[:1], n_centers - n_found, axis=0)
+    spread = kmeans.inertia_ / weight.sum()
+    return np.concatenate([kmeans.cluster_centers_, missing]), spread or 1.0

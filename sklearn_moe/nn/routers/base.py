@@ -1,0 +1,151 @@
+"""What every router is: from samples to a route, and from the experts' answers to one answer."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ..dispatch import answer_all
+from .gates import GATES
+
+__all__ = ["Route", "Router", "choose"]
+
+
+def choose(scores: Tensor, k: int) -> Tensor:
+    """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
+    if k == 1:
+        return scores.max(1, keepdim=True).indices  # argmax is slower on columns
+    return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
+
+
+class Route(NamedTuple):
+    """Where the samples of a batch go.
+
+    `chosen` is None where every expert has a say; `gate` then has a column per expert.
+    """
+
+    scores: Tensor  # (n_samples, n_experts), without noise
+    noisy: Tensor  # (n_samples, n_experts), as they were compared
+    chosen: Tensor | None  # (n_samples, k)
+    gate: Tensor  # (n_samples, k) or (n_samples, n_experts)
+    detail: Any = None  # what else its rule needs to combine the answers
+
+    def ranking(self) -> Tensor:
+        """Return the experts that answer, best first; where all do, the one of largest gate."""
+        return choose(self.gate, 1) if self.chosen is None else self.chosen
+
+    def shares(self) -> Tensor:
+        """Return each expert's part in the answer to each sample, (n_samples, n_experts).
+
+        It is 1 / k for each of k chosen experts, and otherwise the gate in units of its sum.
+        """
+        if self.chosen is None:
+            return self.gate / self.gate.sum(1, keepdim=True).clamp(min=1e-12)
+        shares = torch.zeros_like(self.scores)
+        return shares.scatter_(1, self.chosen, 1 / self.chosen.shape[1])
+
+    def per_expert(self, values: Tensor) -> Tensor:
+        """Return the sum of (n_samples,) values over each expert's share, (n_experts,)."""
+        if self.chosen is None:
+            return values.to(self.gate.dtype) @ self.shares()
+        k, n_experts = self.chosen.shape[1], self.scores.shape[1]
+        slots = values.unsqueeze(1).expand_as(self.chosen).flatten()
+        return torch.bincount(self.chosen.flatten(), slots, minlength=n_experts) / k
+
+    def load(self, weight: Tensor) -> Tensor:
+        """Return the share of the samples, by weight, that each expert answers, (n_experts,)."""
+        load = self.per_expert(weight)
+        return load / load.sum().clamp(min=1e-12)
+
+
+class Router(nn.Module):
+    """A rule of routing; subclasses say who answers and how the answers are combined.
+
+    Parameters
+    ----------
+    network : module
+        `network(x, dtype)` maps a batch to (n_samples, n_experts) scores.
+    top_k : int, default=1
+    gate : str or callable, default="softmax"
+        A name in `GATES` or a function like those.
+    noise : callable or None
+        `noise(x, scores, generator)` is added to the scores that are compared, in training.
+    balance : Balance or None
+        What keeps the load even.
+    defaults : RunningMean or None
+        Of sparse rules: the mean answer of each expert, (n_experts, n_outputs), for a gradient of
+        the gates of experts that were not chosen.
+
+    Notes
+    -----
+    Outside training the scores are computed in float64: how a sample is grouped with others
+    changes the last bits of a matrix product, and in float32 those can decide a close race
+    between two experts.
+    """
+
+    gates: ClassVar[tuple[str, ...]] = ("softmax", "renormalized", "sigmoid", "logit")
+    sparse: ClassVar[bool] = False  # k experts are chosen for each sample
+    noisy: ClassVar[bool] = False  # something is chosen that noise can change
+    learns_noise: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        top_k: int = 1,
+        gate: str | Callable = "softmax",
+        noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
+        balance: nn.Module | None = None,
+        defaults: nn.Module | None = None,
+    ):
+        super().__init__()
+        self.network = network
+        self.top_k = top_k
+        self.gate = GATES[gate] if isinstance(gate, str) else gate
+        self.noise = noise
+        self.balance = balance
+        self.defaults = defaults
+        self.frozen = False  # trained no more: its balance rests, too
+
+    @classmethod
+    def check(cls, input_shape: tuple[int, ...], n_experts: int, top_k: int, gate: str) -> None:
+        """Refuse what the rule cannot do, with the reason."""
+        if top_k != 1:
+            raise ValueError(f"every expert answers every sample, got top_k={top_k}. Use top_k=1")
+
+    @classmethod
+    def build(cls, network: nn.Module, input_shape: tuple[int, ...], n_experts: int, **parts):
+        """Return the router, with whatever else it needs for samples of this shape."""
+        return cls(network, **parts)
+
+    def score(self, x: Tensor) -> Tensor:
+        """Return the scores of samples, (n_samples, n_experts)."""
+        return self.network(x, x.dtype if self.training else torch.float64)
+
+    def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
+        """Route a batch; `generator` switches the noise on."""
+        scores = self.score(x)
+        return Route(scores, scores, None, self.gate(scores, scores, None))
+
+    def combine(
+        self, experts: Sequence[nn.Module], x: Tensor, route: Route
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the answer of the mixture, (n_samples, n_outputs), and those of chosen experts."""
+        answers = answer_all(experts, x)
+        return torch.einsum("nm,nmo->no", route.gate.to(answers.dtype), answers), None
+
+    def combine_each(self, experts: Sequence[nn.Module], x: Tensor, route: Route) -> Tensor:
+        """Return what each expert would say in the place of all, (n_samples, n_experts, n_outputs).
+
+        The samples keep the total gate of their own route, so that the answer of a sole chosen
+        expert is the answer of the mixture.
+        """
+        answers = answer_all(experts, x)
+        return answers * route.gate.sum(1).to(answers.dtype)[:, None, None]
+
+    def account(self, route: Route, answers: Tensor | None, weight: Tensor) -> Tensor | None:
+        """Take note of a training batch; return what balancing adds to its loss, if anything."""
+        if self.balance is None or self.frozen:
+            return None
+        return self.balance(self, route, weight)

@@ -1,0 +1,58 @@
+"""Gates: from scores to the weights of the experts' answers.
+
+A gate takes the scores without noise, the scores as they were compared (with noise) and the
+experts chosen, (n_samples, k), and returns their weights, (n_samples, k). Chosen None stands for all
+experts.
+"""
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..softmax import softmax
+
+__all__ = ["GATES"]
+
+
+def _take(values: Tensor, chosen: Tensor | None) -> Tensor:
+    return values if chosen is None else values.gather(1, chosen)
+
+
+def softmax_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
+    """Return softmax(h)_m over all experts, chosen or not (paper, section 3.2)."""
+    return _take(softmax(scores), chosen)
+
+
+def renormalized_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
+    """Return the softmax over the chosen experts only, so that the weights add up to 1.
+
+    Of a single chosen expert that is 1 whatever its score: the router would learn nothing.
+    """
+    return softmax(_take(scores, chosen))
+
+
+def sigmoid_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
+    """Return sigmoid(h_m), without competition between experts (arXiv 2405.13997)."""
+    return _take(scores.sigmoid(), chosen)
+
+
+def relu_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
+    """Return max(h_m, 0) (ReMoE, arXiv 2412.14711)."""
+    return _take(scores.relu(), chosen)
+
+
+def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
+    """Return the raw score with its noise, h_m + r_m: the gate of the authors' notebooks.
+
+    It can be negative, and then turns the expert's vote around.
+    """
+    return _take(noisy, chosen)
+
+
+GATES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
+    "softmax": softmax_gate,
+    "renormalized": renormalized_gate,
+    "sigmoid": sigmoid_gate,
+    "relu": relu_gate,
+    "logit": logit_gate,
+}

@@ -1,0 +1,167 @@
+"""Put a router together, or say why its parts do not go together."""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch import nn
+
+from ..registry import resolve
+from ..running import RunningMean
+from .base import Router
+from .gates import GATES
+from .noise import NOISES
+from .presets import ROUTERS, Preset
+from .scores import NETWORKS, ModuleScores
+
+__all__ = ["make_router"]
+
+_MEMORY = 100  # steps over which an expert's default answer is averaged
+_TIE_BREAK = 0.1
+
+
+def make_router(
+    router: str | type[Router] | Preset,
+    input_shape: tuple[int, ...],
+    n_experts: int,
+    n_outputs: int,
+    *,
+    network: str | Callable = "auto",
+    top_k: int = 1,
+    gate: str | Callable = "auto",
+    noise: str | Callable | None = "auto",
+    hashed: bool = False,
+    balance: Callable[[int, float], nn.Module] | None = None,
+    balance_weight: float = 0.01,
+    dense_gradient: bool = False,
+    init_std: float = 1.0,
+) -> Router:
+    """Return a router for samples of shape `input_shape`.
+
+    Parameters
+    ----------
+    router : str, subclass of Router or Preset
+        A name in `ROUTERS`, or a rule of your own.
+    network, gate, noise, balance
+        Names in `NETWORKS`, `GATES`, `NOISES`; a class of `BALANCES`; or functions like those.
+        "auto" is what the router is made for, None none.
+    hashed : bool, default=False
+        Whether noise is a function of the sample, see `Noise`.
+    init_std : float, default=1.0
+        Deviation of initial weights that makes scores of about 1, for routers that cannot start
+        at zero. Where noise is merely switched off, a tenth of it tells the experts apart.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown or the parts do not go together; the message says why.
+    """
+    preset = _preset(router)
+    rule = preset.rule
+    noise = preset.noise if _is_auto(noise) else noise
+    gate = preset.gates[0] if _is_auto(gate) else gate
+    try:
+        if preset.one_expert and top_k != 1:
+            raise ValueError(f"one expert answers, got top_k={top_k}. Use router='topk'")
+        _check_network(preset, network)
+        _check_gate(rule, gate)
+        _check_noise(rule, noise)
+        rule.check(input_shape, n_experts, top_k, gate)
+        _check_gradient(rule, gate, dense_gradient)
+        if balance is not None:
+            _check_balance(balance.needs, preset, noise, top_k < n_experts or n_experts == 1)
+    except ValueError as error:
+        reason = str(error).removesuffix(".")
+        raise ValueError(f"router={router!r}: {reason}.") from None
+
+    silent = rule.noisy and noise is None
+    std = init_std if preset.nonzero else _TIE_BREAK * init_std if silent else 0.0
+    parts: dict[str, Any] = {"top_k": top_k, "gate": gate}
+    if noise is not None:
+        parts["noise"] = noise if callable(noise) else NOISES[noise](hashed)
+    if balance is not None:
+        parts["balance"] = balance(n_experts, balance_weight)
+    scores = _make_network(preset, network, input_shape, n_experts, std)
+    if dense_gradient:
+        parts["defaults"] = RunningMean.zeros((n_experts, n_outputs), _MEMORY, per_row=True)
+    return rule.build(scores, input_shape, n_experts, **parts)
+
+
+def _is_auto(choice: Any) -> bool:
+    return isinstance(choice, str) and choice == "auto"
+
+
+def _preset(router: str | type[Router] | Preset) -> Preset:
+    if isinstance(router, Preset):
+        return router
+    if isinstance(router, type) and issubclass(router, Router):
+        return Preset(router, noise="uniform" if router.noisy else None)
+    if not isinstance(router, str) or router not in ROUTERS:
+        raise ValueError(
+            f"Unknown router={router!r}: pass one of {sorted(ROUTERS)} or a subclass of "
+            "sklearn_moe.nn.Router."
+        )
+    return ROUTERS[router]
+
+
+def _make_network(
+    preset: Preset,
+    network: str | Callable,
+    input_shape: tuple[int, ...],
+    n_experts: int,
+    init_std: float,
+) -> nn.Module:
+    if preset.network is not None:
+        return preset.network(input_shape, n_experts, init_std=init_std)
+    if callable(network):
+        return ModuleScores(network(input_shape, n_experts))
+    name = "linear" if network == "auto" else network
+    return NETWORKS[name](input_shape, n_experts, init_std=init_std)
+
+
+def _check_network(preset: Preset, network: str | Callable) -> None:
+    if _is_auto(network):
+        return
+    resolve(network, NETWORKS, "router_network")
+    if preset.network is not None:
+        raise ValueError(
+            f"its scores are fixed, got router_network={network!r}. Use router_network='auto'"
+        )
+
+
+def _check_gate(rule: type[Router], gate: str | Callable) -> None:
+    if not callable(gate) and resolve(gate, GATES, "gate") and gate not in rule.gates:
+        raise ValueError(f"gate={gate!r} is none of its gates, which are {list(rule.gates)}")
+
+
+def _check_noise(rule: type[Router], noise: str | Callable | None) -> None:
+    if noise is None:
+        if rule.learns_noise:
+            raise ValueError("it learns the scale of noise. Use router='topk' for router_noise=None")
+    elif resolve(noise, NOISES, "router_noise") and not rule.noisy:
+        raise ValueError("it makes no choice that noise could change. Use router_noise='auto'")
+
+
+def _check_gradient(rule: type[Router], gate: str | Callable, dense_gradient: bool) -> None:
+    if dense_gradient and not (rule.sparse and gate in ("softmax", "sigmoid")):
+        raise ValueError(
+            "dense_gradient=True is for routers that choose experts, with gate='softmax' or "
+            f"'sigmoid', got gate={gate!r}. Use dense_gradient=False"
+        )
+
+
+def _check_balance(
+    needs: str, preset: Preset, noise: str | Callable | None, some_are_left: bool
+) -> None:
+    if needs == "gradient" and preset.network is not None:
+        raise ValueError(
+            "its scores are not trained and no loss can balance them. Use balance='bias' or None"
+        )
+    if needs != "gradient" and not preset.rule.sparse:
+        raise ValueError("balance='bias' and 'load' are for routers that choose experts")
+    if needs == "noise" and (preset.network is not None or callable(noise) or noise is None):
+        raise ValueError(
+            "balance='load' needs a trained router and router_noise of a known distribution: "
+            f"{sorted(NOISES)}"
+        )
+    if needs == "noise" and not some_are_left:
+        raise ValueError("balance='load' needs top_k < n_experts: all are always chosen")

@@ -1,0 +1,49 @@
+"""Merging: one expert per sample, whose parameters are the gated mean of all experts'."""
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from ..dispatch import group_key
+from .base import Router
+
+__all__ = ["MergeRouter"]
+
+_CHUNK = 2**24  # parameters that are merged at a time
+
+
+class MergeRouter(Router):
+    """F(x) = f(x; sum_m gate_m(x) W_m) (SMEAR, arXiv 2306.03745).
+
+    Costs little more than one expert where merging is cheap, and is differentiable throughout.
+    """
+
+    gates = ("softmax",)
+
+    def combine(self, experts, x, route):
+        """Answer by the merged expert of each sample."""
+        gate = route.gate.to(x.dtype)
+        if group_key(experts) is not None:
+            return experts[0].forward_merged(experts, x, gate), None
+        return _merge(list(experts), x, gate), None
+
+
+def _merge(experts: list[nn.Module], x: Tensor, gate: Tensor) -> Tensor:
+    """Answer each sample by an expert of its own, of any kind."""
+    shapes = [{name: p.shape for name, p in e.named_parameters()} for e in experts]
+    if any(other != shapes[0] for other in shapes) or any(True for _ in experts[0].buffers()):
+        raise ValueError(
+            "router='merge' averages the parameters of the experts: all need the same ones, and no "
+            "buffers such as the statistics of BatchNorm. Use another router or other experts."
+        )
+    stacked = {
+        name: torch.stack([e.get_parameter(name) for e in experts]).flatten(1)
+        for name in shapes[0]
+    }
+
+    def answer(weights, sample):
+        merged = {n: (weights @ p).view(shapes[0][n]) for n, p in stacked.items()}
+        return functional_call(experts[0], merged, (sample.unsqueeze(0),)).squeeze(0)
+
+    n_parameters = sum(p.shape[1] for p in stacked.values())
+    return vmap(answer, chunk_size=max(1, _CHUNK // n_parameters))(gate, x)

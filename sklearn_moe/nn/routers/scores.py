@@ -1,0 +1,178 @@
+"""Score networks: from a sample to one score per expert.
+
+To a router every sample is a bag of patches: a vector is a bag of one, an image is cut into squares.
+A network is called as `network(x, dtype)` and computes in `dtype`.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+__all__ = [
+    "NETWORKS",
+    "CentroidScores",
+    "LinearScores",
+    "MLPScores",
+    "ModuleScores",
+    "as_patches",
+    "patches_shape",
+]
+
+_SIDE = 4  # pixels of a square patch of an image (paper, appendix A)
+
+
+def patches_shape(input_shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return (n_patches, patch_size) of a sample of this shape."""
+    if len(input_shape) == 1:
+        return 1, input_shape[0]
+    if len(input_shape) == 2:
+        return input_shape
+    channels, *sides = input_shape
+    side = min(_SIDE, *sides)
+    return (sides[0] // side) * (sides[1] // side), channels * side**2
+
+
+def as_patches(x: Tensor) -> Tensor:
+    """Return samples as bags of patches, (n_samples, n_patches, patch_size).
+
+    Images are cut into squares of 4 x 4 pixels (smaller ones are one patch); rows and columns at
+    the end that do not fill a square are left out.
+    """
+    if x.ndim == 2:
+        return x.unsqueeze(1)
+    if x.ndim == 3:
+        return x
+    side = min(_SIDE, *x.shape[2:])
+    squares = x.unfold(2, side, side).unfold(3, side, side)  # (n, c, rows, columns, side, side)
+    return squares.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+class LinearScores(nn.Module):
+    """Scores h(x) = sum_p Theta^T x_p, without bias (paper, section 3.2).
+
+    On images that is a strided convolution summed over space, the paper's router for CIFAR-10.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+        Shape of a sample.
+    n_experts : int
+    init_std : float, default=0.0
+        Standard deviation of the initial weights. The paper starts at zero and lets the noise
+        break the ties.
+    trained : bool, default=True
+        False keeps the initial weights: a random projection, the null of learned routing.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_experts: int,
+        *,
+        init_std: float = 0.0,
+        trained: bool = True,
+    ):
+        super().__init__()
+        weight = torch.zeros(n_experts, patches_shape(input_shape)[1])
+        if init_std:
+            nn.init.normal_(weight, 0.0, init_std)
+        if trained:
+            self.weight = nn.Parameter(weight)
+        else:
+            self.register_buffer("weight", weight)
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Map samples to (n_samples, n_experts) scores."""
+        pooled = x if x.ndim == 2 else as_patches(x).sum(1)
+        return (self.weight.to(dtype) @ pooled.to(dtype).T).T
+
+
+class MLPScores(nn.Module):
+    """Scores V^T sum_p relu(U^T x_p + b): one hidden layer on every patch, then the sum.
+
+    Unlike a linear router it can tell apart clusters of equal mean.
+
+    Parameters
+    ----------
+    input_shape : tuple of int
+    n_experts : int
+    init_std : float, default=0.0
+        Standard deviation of the initial scores of a sample with hidden units of mean square 1.
+        The hidden layer starts Glorot-uniform.
+    width : int, default=32
+        Hidden units.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_experts: int,
+        *,
+        init_std: float = 0.0,
+        width: int = 32,
+    ):
+        super().__init__()
+        self.hidden = nn.Parameter(torch.empty(width, patches_shape(input_shape)[1]))
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.weight = nn.Parameter(torch.zeros(n_experts, width))
+        nn.init.xavier_uniform_(self.hidden)
+        if init_std:
+            nn.init.normal_(self.weight, 0.0, init_std)
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Map samples to (n_samples, n_experts) scores."""
+        hidden = nn.functional.linear(
+            as_patches(x).to(dtype), self.hidden.to(dtype), self.bias.to(dtype)
+        )
+        return (self.weight.to(dtype) @ hidden.relu().sum(1).T).T
+
+
+class CentroidScores(nn.Module):
+    """Scores -|x - mu_m|^2 / s: every sample to the nearest of fixed centers.
+
+    The centers are those of a clustering of the summed patches, given by `place`; they are not
+    trained. It is the null of learned routing that looks at X.
+    """
+
+    def __init__(self, input_shape: tuple[int, ...], n_experts: int, *, init_std: float = 0.0):
+        super().__init__()
+        self.register_buffer("centers", torch.zeros(n_experts, patches_shape(input_shape)[1]))
+        self.register_buffer("spread", torch.ones(()))
+
+    @staticmethod
+    def pool(x: Tensor) -> Tensor:
+        """Return what is clustered: the sum of a sample's patches, (n_samples, patch_size)."""
+        return as_patches(x).sum(1)
+
+    @torch.no_grad()
+    def place(self, centers: Tensor, spread: float) -> None:
+        """Set the centers, (n_experts, patch_size), and s, a squared distance."""
+        self.centers.copy_(centers)
+        self.spread.fill_(spread)
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Map samples to (n_samples, n_experts) scores."""
+        pooled, centers = self.pool(x).to(dtype), self.centers.to(dtype)
+        # The |x|^2 that all experts share is left out.
+        products = (centers @ pooled.T).T
+        return (2 * products - centers.square().sum(1)) / self.spread.to(dtype)
+
+
+class ModuleScores(nn.Module):
+    """A user's own network, `module(x) -> (n_samples, n_experts)`, computed in any type."""
+
+    def __init__(self, module: nn.Module):
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Map samples to (n_samples, n_experts) scores."""
+        state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+        if all(value.dtype == dtype for value in state.values() if value.is_floating_point()):
+            return self.module(x.to(dtype))
+        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
+        return torch.func.functional_call(self.module, state, (x.to(dtype),))
+
+
+NETWORKS: dict[str, Callable[..., nn.Module]] = {"linear": LinearScores, "mlp": MLPScores}

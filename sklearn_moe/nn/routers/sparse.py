@@ -1,0 +1,138 @@
+"""Sparse routers: the k experts of highest score answer."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Generator, Tensor, nn
+
+from ..dispatch import dispatch
+from .base import Route, Router, choose
+from .scores import LinearScores
+
+__all__ = ["NoisyTopKRouter", "TopKRouter"]
+
+
+class TopKRouter(Router):
+    """Send each sample to the `top_k` experts of highest noisy score and add up their answers.
+
+    F(x) = sum of gate_m(x) f_m(x) over the chosen experts m; with `top_k=1`, softmax gate and
+    uniform noise that is Algorithm 1 of the paper, with Gumbel noise a draw from the softmax.
+
+    Notes
+    -----
+    With `defaults`, gates of experts that were not chosen learn as if these had given their
+    default answer, the running mean of their answers (Default MoE, arXiv 2504.12463). Only the
+    gradient is dense: the answer itself is that of the chosen experts.
+    """
+
+    sparse = noisy = True
+
+    @classmethod
+    def check(cls, input_shape, n_experts, top_k, gate):
+        """Refuse more experts than there are, and a gate that is always 1."""
+        if top_k > n_experts:
+            raise ValueError(f"top_k={top_k} experts cannot be chosen out of n_experts={n_experts}")
+        if top_k == 1 and gate == "renormalized":
+            raise ValueError(
+                "a gate renormalized over one chosen expert is always 1, and the router would get "
+                "no gradient. Use gate='softmax', or router='topk' with top_k >= 2"
+            )
+
+    def perturb(self, x: Tensor, scores: Tensor, generator: Generator | None):
+        """Return the scores with noise, and the standard deviation of learned noise."""
+        if self.noise is None or generator is None:
+            return scores, None
+        return scores + self.noise(x, scores, generator), None
+
+    def weigh(self, scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
+        """Return the gate values."""
+        return self.gate(scores, noisy, chosen)
+
+    def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
+        """Choose the experts of each sample; `generator` switches the noise on."""
+        scores = self.score(x)
+        noisy, scale = self.perturb(x, scores, generator)
+        ranked = noisy.detach()
+        bias = getattr(self.balance, "bias", None)
+        if bias is not None:
+            ranked = ranked + bias  # decides who answers, not how much the answer counts
+        chosen = choose(ranked, self.top_k)
+        return Route(scores, noisy, chosen, self.weigh(scores, noisy, chosen), scale)
+
+    def combine(
+        self, experts: Sequence[nn.Module], x: Tensor, route: Route
+    ) -> tuple[Tensor, Tensor]:
+        """Add up the gated answers of the chosen experts."""
+        answers = dispatch(experts, x, route.chosen)
+        gate = route.gate.to(answers.dtype)
+        if answers.shape[1] == 1:
+            output = answers[:, 0] * gate
+        else:
+            output = (answers * gate.unsqueeze(2)).sum(1)
+        if self.defaults is not None and self.training:
+            everyone = self.weigh(route.scores, route.noisy, None)
+            others = everyone.scatter(1, route.chosen, 0).to(output) @ self.defaults.mean.clone()
+            output = output + (others - others.detach())
+        return output, answers
+
+    def account(self, route, answers, weight):
+        """Take note of a training batch, its answers included."""
+        if self.defaults is not None:
+            self._note(route, answers.detach(), weight)
+        return super().account(route, answers, weight)
+
+    @torch.no_grad()
+    def _note(self, route: Route, answers: Tensor, weight: Tensor) -> None:
+        n_experts = route.scores.shape[1]
+        slots = route.chosen.flatten()
+        weight = weight.unsqueeze(1).expand_as(route.chosen).flatten()
+        load = torch.bincount(slots, weight, minlength=n_experts).to(answers.dtype)
+        total = torch.zeros_like(self.defaults.mean)
+        total.index_add_(0, slots, weight.unsqueeze(1) * answers.flatten(0, 1))
+        self.defaults.update(total / load.clamp(min=1e-12).unsqueeze(1), load > 0)
+
+    def chance(self, route: Route) -> Tensor:
+        """Return how likely each expert is to be among the k, were its own noise drawn anew.
+
+        The noise of the others stays: the smooth load of Shazeer et al. (2017), appendix A. It
+        needs noise with a known distribution and fewer chosen experts than there are.
+        """
+        k = self.top_k
+        best = route.noisy.topk(k + 1, dim=1).values
+        is_in = route.noisy > best[:, k:]
+        to_beat = torch.where(is_in, best[:, k:], best[:, k - 1 : k])
+        missing = to_beat - route.scores
+        if route.detail is not None:
+            missing = missing / route.detail
+        return self.noise.survival(missing)
+
+
+class NoisyTopKRouter(TopKRouter):
+    """Top-k with noise whose scale is learned per sample and expert (Shazeer et al., 2017).
+
+    noisy_m = h_m + softplus(s_m) r_m with a second score network s. Gates are taken from the noisy
+    scores, so that the scale has a gradient.
+    """
+
+    gates = ("softmax", "renormalized", "sigmoid")
+    learns_noise = True
+
+    def __init__(self, network, *, scale_network, **parts):
+        super().__init__(network, **parts)
+        self.scale_network = scale_network
+
+    @classmethod
+    def build(cls, network, input_shape, n_experts, **parts):
+        """Return the router, with a linear network for the scale."""
+        return cls(network, scale_network=LinearScores(input_shape, n_experts), **parts)
+
+    def perturb(self, x, scores, generator):
+        """Return the scores with noise of learned scale, and that scale."""
+        if generator is None:
+            return scores, None
+        scale = nn.functional.softplus(self.scale_network(x, scores.dtype))
+        return scores + scale * self.noise(x, scores, generator), scale
+
+    def weigh(self, scores, noisy, chosen):
+        """Return the gate values of the noisy scores."""
+        return self.gate(noisy, noisy, chosen)

@@ -1,0 +1,552 @@
+"""Every router against a slow and obvious reference, sample by sample in float64."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from sklearn_moe.nn import (
+    BALANCES,
+    GATES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    CentroidScores,
+    MLPScores,
+    OwnGenerator,
+    Preset,
+    Router,
+    TopKRouter,
+    as_patches,
+    build_mixture,
+    make_router,
+)
+from sklearn_moe.nn.routers import choose
+
+SHAPES = {"patch": (4, 6), "patch_conv": (4, 6), "mlp": (6,), "cnn": (3, 9, 8)}
+SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "patch_choice": 2, "random": 2, "relu": 2}
+COMBINATIONS = [
+    (name, gate, top_k)
+    for name, preset in ROUTERS.items()
+    for gate in preset.gates
+    for top_k in {1, SEVERAL.get(name, 1)}
+    if (gate, top_k) != ("renormalized", 1)
+]
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def build(router="top1", expert="patch", n_experts=4, *, n_outputs=3, balance=None, **options):
+    """Return a mixture whose scores and filters are not small."""
+    mixture = build_mixture(
+        SHAPES[expert],
+        n_outputs,
+        n_experts,
+        expert=expert,
+        expert_options={"width": 5},
+        router=router,
+        router_options={"init_std": 1.0} | options,
+        balance=balance,
+        dtype=torch.float64,
+        seed=0,
+    )
+    generator = seeded(2)
+    for module in (mixture.router.network, getattr(mixture.router, "scale_network", None)):
+        for parameter in [] if module is None else module.parameters():
+            with torch.no_grad():
+                parameter.normal_(0, 0.4, generator=generator)
+    if isinstance(mixture.router.network, CentroidScores):
+        centers = torch.randn(n_experts, 6, generator=generator, dtype=torch.float64)
+        mixture.router.network.place(centers, 3.0)
+    return mixture
+
+
+def samples(expert="patch", n=23, seed=1):
+    return torch.randn(n, *SHAPES[expert], generator=seeded(seed), dtype=torch.float64)
+
+
+# -- references: one sample x, its noise r, everything written out ------------------------
+
+
+def scores_of(router, x):
+    """Return the scores of one bag of patches."""
+    network = router.network
+    total = torch.stack([patch for patch in x]).sum(0)
+    if isinstance(network, CentroidScores):
+        squares = torch.stack([(total - center).square().sum() for center in network.centers])
+        return (total.square().sum() - squares) / network.spread
+    return torch.stack([theta @ total for theta in network.weight])
+
+
+def weights_of(gate, h, noisy, chosen):
+    """Return the gate value of each chosen expert."""
+    exponentials = h.exp()
+    if gate == "softmax":
+        return [exponentials[m] / exponentials.sum() for m in chosen]
+    if gate == "renormalized":
+        return [exponentials[m] / sum(exponentials[j] for j in chosen) for m in chosen]
+    if gate == "sigmoid":
+        return [1 / (1 + (-h[m]).exp()) for m in chosen]
+    return [noisy[m] for m in chosen]
+
+
+def highest(values, k):
+    return sorted(range(len(values)), key=lambda m: (-values[m].item(), m))[:k]
+
+
+def sparse(mixture, gate, x, r, k):
+    h = scores_of(mixture.router, x)
+    if hasattr(mixture.router, "scale_network"):
+        s = torch.stack([theta @ x.sum(0) for theta in mixture.router.scale_network.weight])
+        h = noisy = h + torch.log1p(s.exp()) * r
+    else:
+        noisy = h + r
+    chosen = highest(noisy, k)
+    weights = weights_of(gate, h, noisy, chosen)
+    return sum(w * mixture.experts[m](x[None])[0] for w, m in zip(weights, chosen, strict=True))
+
+
+def soft(mixture, gate, x, r, k):
+    weights = weights_of(gate, scores_of(mixture.router, x), None, range(4))
+    answers = [expert(x[None])[0] for expert in mixture.experts]
+    proba = sum(w * a.exp() / a.exp().sum() for w, a in zip(weights, answers, strict=True))
+    return proba.log()
+
+
+def sigmoid(mixture, gate, x, r, k):
+    weights = weights_of(gate, scores_of(mixture.router, x), None, range(4))
+    return sum(w * e(x[None])[0] for w, e in zip(weights, mixture.experts, strict=True))
+
+
+def relu(mixture, gate, x, r, k):
+    h = scores_of(mixture.router, x)
+    return sum(max(h[m], 0 * h[m]) * mixture.experts[m](x[None])[0] for m in range(4))
+
+
+def merge(mixture, gate, x, r, k):
+    weights = weights_of(gate, scores_of(mixture.router, x), None, range(4))
+    first = mixture.experts[0]
+    merged = {
+        name: sum(w * e.get_parameter(name) for w, e in zip(weights, mixture.experts, strict=True))
+        for name, _ in first.named_parameters()
+    }
+    return functional_call(first, merged, (x[None],))[0]
+
+
+def patch_choice(mixture, gate, x, r, k):
+    output = 0
+    for m, expert in enumerate(mixture.experts):
+        h = torch.stack([mixture.router.network.weight[m] @ patch for patch in x])
+        noisy = h + r.view(4, 4)[m]
+        chosen = highest(noisy, k)
+        for w, p in zip(weights_of(gate, h, noisy, chosen), chosen, strict=True):
+            output = output + w * expert(x[None, p : p + 1])[0]
+    return output
+
+
+REFERENCES = {
+    "soft": soft,
+    "sigmoid": sigmoid,
+    "relu": relu,
+    "merge": merge,
+    "patch_choice": patch_choice,
+} | dict.fromkeys(("top1", "topk", "noisy_topk", "sampled", "random", "kmeans"), sparse)
+
+
+def test_every_router_has_a_reference():
+    assert set(REFERENCES) == set(ROUTERS)
+    assert {gate for _, gate, _ in COMBINATIONS} == set(GATES)
+
+
+def gradients_of(output, target, parameters):
+    grads = torch.autograd.grad((output * target).sum(), parameters, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)]
+
+
+@pytest.mark.parametrize(("router", "gate", "top_k"), COMBINATIONS)
+def test_values_and_gradients_equal_the_reference(router, gate, top_k):
+    mixture = build(router, gate=gate, top_k=top_k)
+    noisy = mixture.router.noise is not None
+    x, target = samples(), torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
+    x.requires_grad_()
+    output = mixture(x, seeded(5)).output
+    noise = torch.zeros(23, 16 if router == "patch_choice" else 4, dtype=torch.float64)
+    if noisy:
+        noise = mixture.router.noise(x, noise, seeded(5))
+    rows = zip(x, noise, strict=True)
+    expected = torch.stack([REFERENCES[router](mixture, gate, a, r, top_k) for a, r in rows])
+    torch.testing.assert_close(output, expected)
+    parameters = [x, *mixture.parameters()]
+    for ours, reference in zip(
+        gradients_of(output, target, parameters),
+        gradients_of(expected, target, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, reference, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("expert", ["mlp", "cnn", "patch_conv"])
+def test_merging_experts_of_any_kind(expert):
+    mixture = build("merge", expert)
+    x = samples(expert).requires_grad_()
+    gate = mixture.route(x).gate
+    expected = []
+    for sample, weights in zip(x, gate, strict=True):
+        merged = {
+            name: sum(w * e.get_parameter(name) for w, e in zip(weights, mixture.experts))
+            for name, _ in mixture.experts[0].named_parameters()
+        }
+        expected.append(functional_call(mixture.experts[0], merged, (sample[None],))[0])
+    expected, output = torch.stack(expected), mixture(x).output
+    torch.testing.assert_close(output, expected)
+    parameters = [x, *mixture.parameters()]
+    target = torch.randn(output.shape, generator=seeded(3), dtype=torch.float64)
+    for ours, reference in zip(
+        gradients_of(output, target, parameters),
+        gradients_of(expected, target, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, reference, rtol=1e-6, atol=1e-9)
+
+
+def test_merging_refuses_experts_that_have_no_mean():
+    mixture = build("merge", "mlp")
+    with OwnGenerator(seeded()):
+        mixture.experts[1] = nn.Linear(6, 3).double()
+    with pytest.raises(ValueError, match="averages the parameters of the experts"):
+        mixture(samples("mlp"))
+    with OwnGenerator(seeded()):
+        mixture.experts = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)).double() for _ in range(4)
+        )
+    with pytest.raises(ValueError, match="statistics of BatchNorm"):
+        mixture(samples("mlp"))
+
+
+def test_the_margin_of_a_soft_mixture_is_its_log_odds():
+    mixture = build("soft", n_outputs=1)
+    x = samples()
+    gate = mixture.route(x).gate
+    positive = sum(gate[:, m] * e(x)[:, 0].sigmoid() for m, e in enumerate(mixture.experts))
+    torch.testing.assert_close(mixture(x).output[:, 0].sigmoid(), positive)
+
+
+@pytest.mark.parametrize("router", ["top1", "sampled"])
+@pytest.mark.parametrize("expert", ["mlp", "cnn"])
+def test_dense_gradient_changes_no_answer_and_reaches_every_gate(router, expert):
+    mixture = build(router, expert, dense_gradient=True)
+    plain = build(router, expert)
+    x, weight = samples(expert), torch.linspace(0.5, 2, 23, dtype=torch.float64)
+    target = torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
+    first = mixture(x, seeded(5))
+    torch.testing.assert_close(first.output, plain(x, seeded(5)).output)
+    mixture.account(first, weight)
+    chosen = first.route.chosen[:, 0]
+    for m in range(4):
+        own = chosen == m
+        if own.any():
+            mean = (weight[own, None] * first.answers[own, 0]).sum(0) / weight[own].sum()
+            torch.testing.assert_close(mixture.router.defaults.mean[m], mean)
+    second = mixture(x, seeded(5))
+    torch.testing.assert_close(second.output, first.output)
+    # The gradient is that of a mixture in which the others give their default answer.
+    gates = mixture.route(x, seeded(5)).scores.softmax(1)
+    defaults = mixture.router.defaults.mean.expand(23, 4, 3).clone()
+    defaults[torch.arange(23), chosen] = first.answers[:, 0].detach()
+    dense = torch.einsum("nm,nmo->no", gates, defaults)
+    router_weights = list(mixture.router.network.parameters())
+    for ours, expected in zip(
+        gradients_of(second.output, target, router_weights),
+        gradients_of(dense, target, router_weights),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, expected)
+
+
+# -- scores -------------------------------------------------------------------------------
+
+
+def test_a_sample_is_a_bag_of_patches():
+    x = torch.arange(2 * 3 * 9 * 8.0).view(2, 3, 9, 8)
+    patches = as_patches(x)  # the ninth row does not fill a square
+    assert patches.shape == (2, 4, 48)
+    assert torch.equal(patches[1, 1], x[1, :, :4, 4:].flatten())
+    assert torch.equal(patches[0, 2], x[0, :, 4:8, :4].flatten())
+    vector = torch.ones(2, 5)
+    assert as_patches(vector).shape == (2, 1, 5)
+    assert as_patches(torch.ones(2, 3, 2, 7)).shape == (2, 3, 12)
+
+
+def test_the_linear_router_of_images_is_a_strided_convolution():
+    mixture = build(expert="cnn")
+    x = samples("cnn")
+    kernel = mixture.router.network.weight.view(4, 3, 4, 4)
+    expected = nn.functional.conv2d(x, kernel, stride=4).sum((2, 3))
+    torch.testing.assert_close(mixture.route(x).scores, expected)
+
+
+@pytest.mark.parametrize("expert", ["patch", "mlp", "cnn"])
+def test_mlp_scores(expert):
+    network = build(expert=expert, network="mlp").router.network
+    assert isinstance(network, MLPScores)
+    x = samples(expert)
+    expected = []
+    for bag in as_patches(x):
+        hidden = sum(torch.relu(network.hidden @ patch + network.bias) for patch in bag)
+        expected.append(network.weight @ hidden)
+    torch.testing.assert_close(network(x, torch.float64), torch.stack(expected))
+
+
+def test_centers_take_their_nearest_samples():
+    mixture = build("kmeans")
+    x = samples()
+    distances = torch.cdist(x.sum(1), mixture.router.network.centers)
+    assert torch.equal(mixture.route(x).chosen[:, 0], distances.argmin(1))
+
+
+def test_a_network_of_the_users_own_runs_in_any_precision():
+    def network(input_shape, n_experts):
+        return nn.Sequential(nn.Flatten(), nn.Linear(24, n_experts))
+
+    mixture = build(network=network).float()
+    x = samples().float()
+    training = mixture.route(x).scores
+    exact = mixture.eval().route(x).scores
+    assert (training.dtype, exact.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(training.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_scores_start_at_zero_unless_they_must_not(network):
+    with OwnGenerator(seeded()):
+        first = make_router("top1", (4, 6), 4, 3, network=network)
+        silent = make_router("top1", (4, 6), 4, 3, network=network, noise=None)
+        nonzero = make_router("relu", (4, 6), 4, 3, network=network)
+    assert not first.network.weight.any()
+    assert 0 < silent.network.weight.std() < nonzero.network.weight.std()
+
+
+def test_random_scores_are_not_trained():
+    assert not list(build("random").router.parameters())
+    assert not list(build("kmeans").router.parameters())
+
+
+def test_ties_go_to_the_lower_index():
+    scores = torch.tensor([[1.0, 3.0, 3.0, 1.0]])
+    assert choose(scores, 1).tolist() == [[1]]
+    assert choose(scores, 3).tolist() == [[1, 2, 0]]
+
+
+# -- noise --------------------------------------------------------------------------------
+
+DISTRIBUTIONS = {
+    "uniform": torch.distributions.Uniform(0.0, 1.0),
+    "gaussian": torch.distributions.Normal(0.0, 1.0),
+    "gumbel": torch.distributions.Gumbel(0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize("hashed", [False, True])
+@pytest.mark.parametrize("name", NOISES)
+def test_noise_has_its_distribution_and_is_fresh(name, hashed):
+    x, scores = torch.randn(4000, 10, generator=seeded()), torch.zeros(4000, 3)
+    noise, generator = NOISES[name](hashed), seeded(1)
+    first, second = (noise(x, scores, generator) for _ in range(2))
+    assert not torch.equal(first, second)
+    for draw in (first, second):
+        assert draw.isfinite().all()
+        uniform = DISTRIBUTIONS[name].cdf(draw.clamp(-20, 20 if name != "uniform" else 1))
+        ordered = uniform.sort(0).values
+        grid = torch.linspace(0, 1, 4000).unsqueeze(1)
+        assert (ordered - grid).abs().max() < 0.035  # Kolmogorov-Smirnov, p far above 1e-3
+        assert torch.corrcoef(draw.T).fill_diagonal_(0).abs().max() < 0.06
+    assert torch.corrcoef(torch.stack([first[:, 0], second[:, 0]]))[0, 1].abs() < 0.06
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_survival_is_that_of_the_distribution(name):
+    z = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    z = z if name == "uniform" else 6 * z - 3
+    torch.testing.assert_close(NOISES[name].survival(z), 1 - DISTRIBUTIONS[name].cdf(z), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("noise", [NOISES[name](hashed) for name in NOISES for hashed in (0, 1)])
+def test_extreme_uniforms_give_finite_noise(noise):
+    edges = torch.tensor([0.0, 1.0 - 2**-24])
+    assert noise.quantile(edges).isfinite().all()
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_hashed_noise_is_a_function_of_the_sample(name):
+    x = torch.randn(5, 10, generator=seeded(), dtype=torch.float64)
+    doubled = torch.cat([x, x.flip(0)])
+    noise = NOISES[name](hashed=True)(doubled, torch.zeros(10, 3).double(), seeded(1))
+    torch.testing.assert_close(noise[:5], noise[5:].flip(0), rtol=0, atol=1e-6)
+
+
+def test_sampled_experts_follow_the_softmax():
+    mixture = build("sampled")
+    x = samples(n=1).expand(20_000, 4, 6)
+    route = mixture.route(x, seeded(4))
+    frequencies = route.chosen[:, 0].bincount(minlength=4) / 20_000
+    torch.testing.assert_close(
+        frequencies.double(), route.scores[0].softmax(0).detach(), rtol=0, atol=0.015
+    )
+    quiet = mixture.route(x)
+    assert (quiet.chosen[:, 0] == quiet.scores.argmax(1)).all()
+
+
+@pytest.mark.parametrize("noise", NOISES)
+@pytest.mark.parametrize("router", ["topk", "noisy_topk"])
+def test_the_chance_to_be_chosen_is_a_monte_carlo_frequency(router, noise):
+    n_draws = 40_000
+    mixture = build(router, top_k=2, noise=noise)
+    x = samples(n=3)
+    route = mixture.route(x, seeded(5))
+    chance = mixture.router.chance(route).detach()
+    scale = torch.ones_like(chance) if route.detail is None else route.detail
+    assert (chance > 0.02).any()
+    assert (chance < 0.98).any()
+    draws = mixture.router.noise(x, torch.zeros(n_draws, 4).double(), seeded(6))
+    for i in range(3):
+        for m in range(4):
+            noisy = route.noisy[i].expand(n_draws, 4).clone()
+            noisy[:, m] = route.scores[i, m] + scale[i, m] * draws[:, m]
+            frequency = (choose(noisy, 2) == m).any(1).double().mean()
+            assert chance[i, m].item() == pytest.approx(frequency.item(), abs=0.012)
+
+
+# -- what goes together -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("router", "options", "message"),
+    [
+        ("topk", {"gate": "renormalized"}, "always 1, and the router would get no gradient"),
+        ("patch_choice", {"gate": "renormalized"}, "over one patch is always 1"),
+        ("top1", {"top_k": 2}, "one expert answers, got top_k=2. Use router='topk'"),
+        ("topk", {"top_k": 5}, "top_k=5 experts cannot be chosen out of n_experts=4"),
+        ("patch_choice", {"top_k": 5}, "top_k=5 patches per expert, but samples have 4"),
+        ("soft", {"top_k": 2}, "every expert answers every sample, got top_k=2"),
+        ("relu", {"top_k": 5}, "top_k=5 experts per sample, but n_experts=4"),
+        ("soft", {"gate": "sigmoid"}, r"none of its gates, which are \['softmax'\]"),
+        ("merge", {"noise": "uniform"}, "makes no choice that noise could change"),
+        ("noisy_topk", {"noise": None}, "learns the scale of noise"),
+        ("random", {"network": "mlp"}, "its scores are fixed"),
+        ("soft", {"dense_gradient": True}, "needs|is for routers that choose experts"),
+        ("topk", {"dense_gradient": True, "gate": "logit"}, "got gate='logit'"),
+        ("kmeans", {"balance": "switch"}, "are not trained and no loss can balance them"),
+        ("soft", {"balance": "bias"}, "are for routers that choose experts"),
+        ("topk", {"balance": "load", "noise": None}, "router_noise of a known distribution"),
+        ("topk", {"balance": "load", "top_k": 4}, "needs top_k < n_experts"),
+    ],
+)
+def test_what_contradicts_itself_is_refused_with_the_reason(router, options, message):
+    if "balance" in options:
+        options = options | {"balance": BALANCES[options["balance"]]}
+    with pytest.raises(ValueError, match=f"router='{router}': .*({message})"):
+        make_router(router, (4, 6), 4, 3, **options)
+
+
+def test_patch_choice_needs_patches():
+    with pytest.raises(ValueError, match="it takes bags of patches"):
+        make_router("patch_choice", (3, 8, 8), 4, 3)
+    with pytest.raises(ValueError, match="over one patch is always 1"):
+        make_router("patch_choice", (6,), 4, 3)
+    make_router("patch_choice", (6,), 4, 3, gate="sigmoid")
+
+
+class Lottery(TopKRouter):
+    """A rule of the user's own: the second best expert answers."""
+
+    def forward(self, x, generator=None):
+        route = super().forward(x, generator)
+        second = choose(route.noisy.detach(), 2)[:, 1:]
+        return route._replace(chosen=second, gate=self.gate(route.scores, route.noisy, second))
+
+
+@pytest.mark.parametrize("router", [Lottery, Preset(Lottery, noise=None)])
+def test_a_rule_of_the_users_own(router):
+    mixture = build(router)
+    assert isinstance(mixture.router, Router)
+    x = samples()
+    chosen = mixture(x).route.chosen[:, 0]
+    assert torch.equal(chosen, mixture.route(x).scores.argsort(1)[:, -2])
+
+
+def test_the_gate_may_be_a_function():
+    mixture = build(gate=lambda scores, noisy, chosen: torch.full_like(chosen, 2).double())
+    x = samples()
+    route = mixture.route(x)
+    expected = [2 * mixture.experts[m](a[None])[0] for m, a in zip(route.chosen[:, 0], x)]
+    torch.testing.assert_close(mixture(x).output, torch.stack(expected))
+
+
+# -- routes -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("router", "gate", "top_k"), COMBINATIONS)
+def test_shares_loads_and_sums_agree(router, gate, top_k):
+    route = build(router, gate=gate, top_k=top_k).route(samples())
+    shares, weight = route.shares(), torch.linspace(0, 2, 23, dtype=torch.float64)
+    assert shares.shape == (23, 4)
+    total = shares.sum(1)
+    torch.testing.assert_close(total, torch.ones_like(total) * (total > 0))
+    torch.testing.assert_close(route.per_expert(weight), weight @ shares)
+    load = weight @ shares
+    torch.testing.assert_close(route.load(weight), load / load.sum())
+    best = route.ranking()
+    assert best.shape == (23, 1 if route.chosen is None else top_k)
+    if route.chosen is None:
+        assert torch.equal(best[:, 0], shares.argmax(1))
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_each_expert_in_the_place_of_all(router):
+    mixture = build(router).eval()
+    x = samples()
+    mixed, each = mixture(x), mixture.forward_each(x)
+    assert each.shape == (23, 4, 3)
+    if mixed.route.chosen is not None:
+        rows = torch.arange(23)
+        torch.testing.assert_close(each[rows, mixed.route.chosen[:, 0]], mixed.output)
+    if router == "patch_choice":
+        torch.testing.assert_close(each.sum(1), mixed.output)
+    if router == "sigmoid":
+        torch.testing.assert_close((each * mixed.route.shares()[:, :, None]).sum(1), mixed.output)
+
+
+def test_relu_routing_without_any_expert_has_an_answer_and_a_gradient():
+    mixture = build("relu")
+    with torch.no_grad():
+        mixture.router.network.weight.zero_()
+    output = mixture(samples()).output
+    assert not output.any()
+    output.sum().backward()
+    assert mixture.router.network.weight.grad is not None
+
+
+def test_the_penalty_of_relu_routing_steers_the_number_of_experts():
+    mixture = build("relu", top_k=1)
+    x, weight = samples(), torch.ones(23, dtype=torch.float64)
+    mixed = mixture(x)
+    assert (mixed.route.gate > 0).sum(1).double().mean() > 1
+    penalties = []
+    for _ in range(3):
+        penalties.append(mixture.account(mixed, weight).item())
+    np.testing.assert_allclose(np.divide(penalties[1:], penalties[:-1]), 1.2)
+    none = mixed.route._replace(gate=torch.zeros_like(mixed.route.gate))
+    before = mixture.router.penalty.item()
+    mixture.account(mixed._replace(route=none), weight)
+    assert mixture.router.penalty.item() == pytest.approx(before / 1.2)
+
+
+def test_own_generator_is_all_that_a_router_draws_from():
+    with OwnGenerator(seeded(1)):
+        first = make_router("relu", (6,), 4, 3)
+    with OwnGenerator(seeded(1)):
+        second = make_router("relu", (6,), 4, 3)
+    assert torch.equal(first.network.weight, second.network.weight)
