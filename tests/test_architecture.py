@@ -14,7 +14,7 @@ LAYERS = [
     ["paper"],
     ["__init__"],
     ["_classifier"],
-    ["_base"],
+    ["_base", "tracing"],
     ["_engine"],
     ["_settings", "_inputs", "_kmeans"],
     ["_data", "inspection"],

@@ -1,0 +1,184 @@
+"""Watch a mixture while it is trained."""
+
+import numpy as np
+
+from ._engine import Callback
+from .metrics import dispatch_entropy
+
+__all__ = ["RoutingTrace"]
+
+
+class RoutingTrace(Callback):
+    """Record how the routing develops during `fit`.
+
+    Pass it in `callbacks`. It works under any search: a clone of the estimator carries a trace of
+    its own, which shares X with this one and is found in the `callbacks` of the fitted clone.
+    Routes are taken without noise, as at prediction.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...), default=None
+        Samples whose routes are followed, as the experts take them. None: the training samples.
+
+    clusters : array-like of shape (n_samples,), default=None
+        Cluster of every sample, for the dispatch entropy.
+
+    dictionary : tuple (features, centers) of arrays of shape (n_clusters, patch_size), \
+            default=None
+        The vectors v_k and c_k of `make_cluster_patches`. With them the inner products with the
+        weights of router and experts are recorded, for a linear router and patch experts.
+
+    every : int, default=1
+        Epochs between two records. The first record is of the start, before any training.
+
+    max_records : int, default=256
+        When there are more, every second one is dropped and `every` doubles: a fit of any length
+        needs no more memory than that.
+
+    Attributes
+    ----------
+    epochs_ : ndarray of shape (n_records,)
+        Epochs trained before each record.
+
+    dispatch_entropy_ : ndarray of shape (n_records,)
+        Dispatch entropy in nats, NaN without clusters.
+
+    load_ : ndarray of shape (n_records, n_experts)
+        Share of the samples that each expert answers.
+
+    router_gradient_norm_ : ndarray of shape (n_records,)
+        Mean norm of the router's gradient in the epoch, NaN at the start.
+
+    last_fluctuation_ : ndarray of shape (n_samples,)
+        Epoch of the last record in which the sample's expert was another one than in the record
+        before; 0 if it never changed (StableMoE, arXiv 2204.08396).
+
+    expert_features_, expert_centers_ : ndarray of shape (n_records, n_experts, n_filters, K)
+        <w_mj, v_k> and <w_mj, c_k> of all filters, those of the first output first.
+
+    router_features_, router_centers_ : ndarray of shape (n_records, n_experts, K)
+        <theta_m, v_k> and <theta_m, c_k>.
+
+    Examples
+    --------
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.datasets import make_cluster_patches
+    >>> from sklearn_moe.tracing import RoutingTrace
+    >>> X, y, clusters, dictionary = make_cluster_patches(
+    ...     1000, return_clusters=True, return_dictionary=True, random_state=0)
+    >>> trace = RoutingTrace(X, clusters, dictionary=dictionary, every=10)
+    >>> clf = MoEClassifier(max_iter=100, tol=None, callbacks=[trace], random_state=0).fit(X, y)
+    >>> trace.epochs_
+    array([  0,  10,  20,  30,  40,  50,  60,  70,  80,  90, 100])
+    >>> bool(trace.dispatch_entropy_[0] > trace.dispatch_entropy_[-1])
+    True
+    >>> trace.router_centers_.shape
+    (11, 8, 4)
+    """
+
+    def __init__(self, X=None, clusters=None, *, dictionary=None, every=1, max_records=256):
+        self.X = X
+        self.clusters = clusters
+        self.dictionary = dictionary
+        self.every = every
+        self.max_records = max_records
+
+    def __sklearn_clone__(self):
+        """Return a trace without records; the samples are shared, not copied."""
+        return type(self)(
+            self.X,
+            self.clusters,
+            dictionary=self.dictionary,
+            every=self.every,
+            max_records=self.max_records,
+        )
+
+    # -- what skorch calls ----------------------------------------------------------------
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Look at the start; a training that goes on with old weights goes on recording."""
+        if len(net.history) and hasattr(self, "records_"):
+            return
+        if self.every < 1 or self.max_records < 2:
+            raise ValueError(
+                f"every must be at least 1 and max_records at least 2, got every={self.every} and "
+                f"max_records={self.max_records}."
+            )
+        self.records_ = []
+        self.every_ = self.every
+        self._experts = None
+        self._record(net, X, np.nan)
+
+    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+        """Look again every few epochs."""
+        if len(net.history) % self.every_ == 0:
+            self._record(net, dataset_train.x, net.history[-1, "router_gradient_norm"])
+
+    # -- records --------------------------------------------------------------------------
+
+    def _record(self, net, X_train, gradient_norm):
+        net.module_.eval()
+        experts, load = self._routes(net, X_train)
+        epoch = len(net.history)
+        if self._experts is None or len(self._experts) != len(experts):
+            self.last_fluctuation_ = np.zeros(len(experts), dtype=int)
+        else:
+            self.last_fluctuation_[experts != self._experts] = epoch
+        self._experts = experts
+        entropy = np.nan if self.clusters is None else dispatch_entropy(self.clusters, experts)
+        record = {
+            "epochs": epoch,
+            "dispatch_entropy": entropy,
+            "load": load,
+            "router_gradient_norm": gradient_norm,
+        }
+        if self.dictionary is not None:
+            record |= self._inner_products(net.module_)
+        self.records_.append(record)
+        if len(self.records_) > self.max_records:
+            self.records_ = self.records_[::2]
+            self.every_ *= 2
+
+    def _routes(self, net, X_train):
+        """Return the expert of each sample and the load."""
+        total = 0
+
+        def look(x):
+            nonlocal total
+            route = net.module_.route(x)
+            total = total + route.shares().sum(0)
+            return route.ranking()[:, 0]
+
+        experts = net.map_batches(look, X_train if self.X is None else np.asarray(self.X))
+        return experts, (total / total.sum()).cpu().numpy()
+
+    def _inner_products(self, module):
+        network = getattr(module.router, "network", None)
+        weights = [getattr(part, "weight", None) for part in (network, *module.experts)]
+        size = np.shape(self.dictionary[0])[1]
+        if any(w is None or w.shape[-1] != size for w in weights) or hasattr(network, "hidden"):
+            raise ValueError(
+                "A dictionary asks for inner products with the weights of a linear router and of "
+                f"patch experts on patches of size {size}, got {type(module.experts[0]).__name__} "
+                f"and {type(network).__name__}. Leave dictionary=None for other models."
+            )
+        theta, *filters = (w.detach().cpu().numpy() for w in weights)
+        filters = np.stack([w.reshape(-1, size) for w in filters])
+        features, centers = (np.asarray(vectors).T for vectors in self.dictionary)
+        return {
+            "expert_features": filters @ features,
+            "expert_centers": filters @ centers,
+            "router_features": theta @ features,
+            "router_centers": theta @ centers,
+        }
+
+    def __getattr__(self, name):
+        """Return a column of the records as an array."""
+        records = self.__dict__.get("records_")
+        column = name.removesuffix("_")
+        if not records or column == name or column not in records[0]:
+            raise AttributeError(
+                f"{type(self).__name__} has no {name!r}"
+                + ("" if records else ": nothing was recorded yet, fit an estimator with it first")
+            )
+        return np.array([record[column] for record in records])
