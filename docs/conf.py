@@ -56,6 +56,8 @@ html_sidebars = {
         "quickstart",
         "data_shapes",
         "how_it_works",
+        "routers",
+        "specialization",
         "paper_parameters",
         "auto_examples/*",
     )

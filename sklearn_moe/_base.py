@@ -274,12 +274,19 @@ class BaseMoE(BaseEstimator):
                 stacklevel=4,
             )
         busiest = self.expert_load_.argmax()
+        if not self.expert_load_[busiest]:
+            warnings.warn(
+                "No expert answers any training sample: all scores are negative. Lower "
+                "router_learning_rate_init, or use another router than 'relu'.",
+                ExpertCollapseWarning,
+                stacklevel=4,
+            )
         if self.n_experts > 1 and self.expert_load_[busiest] > _COLLAPSED:
             warnings.warn(
                 f"Expert {busiest} answers {self.expert_load_[busiest]:.1%} of the training "
                 f"samples (load: {np.round(self.expert_load_, 3).tolist()}): the mixture has "
-                "collapsed to a single expert. Try balance='switch', a smaller "
-                "router_learning_rate_init, router_noise='uniform' or fewer experts.",
+                "collapsed to a single expert. Try balance='switch' or 'bias', a smaller "
+                "router_learning_rate_init, more noise (router_noise='gumbel') or fewer experts.",
                 ExpertCollapseWarning,
                 stacklevel=4,
             )
@@ -314,7 +321,8 @@ class BaseMoE(BaseEstimator):
         Returns
         -------
         experts : ndarray of shape (n_samples,) or (n_samples, top_k), int
-            One column per answering expert where there are several, best first.
+            One column per answering expert where the router chooses several, best first. Where
+            all experts answer, the one of largest gate.
         """
         check_is_fitted(self)
         chosen = self._route(check_samples(self, X))

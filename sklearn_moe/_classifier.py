@@ -14,10 +14,11 @@ __all__ = ["MoEClassifier"]
 class MoEClassifier(ClassifierMixin, BaseMoE):
     """Mixture of experts with a learned router.
 
-    Every sample is sent to the expert of highest router score, and the class probabilities are
-    made of that expert's answer times its gate value, F(x) = pi_m(x) f_m(x) [1]_. Router and
-    experts are trained together. Each expert computes its own samples only: more experts of the
-    same size are more parameters, not more work for a large batch.
+    By default every sample is sent to the expert of highest router score, and the class
+    probabilities are made of that expert's answer times its gate value, F(x) = pi_m(x) f_m(x)
+    [1]_. Router and experts are trained together. Each expert computes its own samples only: more
+    experts of the same size are more parameters, not more work for a large batch. Other rules,
+    `router`, let several experts answer, or all of them.
 
     The defaults depend on the shape of X: feature vectors are given to multilayer perceptrons,
     bags of patches to the paper's patch CNN with cubic activation, images to a small CNN.
@@ -53,44 +54,87 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     n_patches : int, default=None
         Read each row of a 2-D X as that many patches of equal size, one after the other.
 
-    router : {"top1", "topk"}, default="top1"
-        "top1" sends a sample to the expert of highest score, "topk" to the `top_k` highest,
-        whose gated answers are added up.
+    router : str, subclass of sklearn_moe.nn.Router or Preset, default="top1"
+        The rule by which experts answer.
+
+        - "top1": the expert of highest score (Algorithm 1 of [1]_);
+        - "topk": the `top_k` experts of highest score, their gated answers added up;
+        - "noisy_topk": "topk" with Gaussian noise of learned scale, and the gate taken from the
+          noisy scores [2]_;
+        - "sampled": "topk" with Gumbel noise: in training experts are drawn from the softmax of
+          the scores, at prediction the best are taken;
+        - "soft": all experts, as the classical mixture model sum_m gate_m p_m(y | x), trained by
+          its likelihood;
+        - "sigmoid": all experts, each weighted by the sigmoid of its own score [3]_;
+        - "relu": the experts of positive score, weighted by it, `top_k` of them on average [4]_;
+        - "merge": one expert per sample, whose weights are the gated mean of all experts' [5]_;
+        - "patch_choice": within a sample every expert answers to the `top_k` patches it scores
+          highest [6]_; for bags of patches;
+        - "random", "kmeans": "topk" by a random linear projection, or by the nearest center of
+          k-means: the null models of learned routing, whose scores are not trained.
 
     top_k : int, default=1
-        Experts per sample for `router="topk"`.
+        Experts per sample of routers that choose (on average for "relu"); patches per expert for
+        "patch_choice".
 
-    router_noise : {"auto", "uniform", "hashed"}, callable or None, default="auto"
-        Added to the scores that choose the expert in training, not to the gate.
+    router_network : {"auto", "linear", "mlp"} or callable, default="auto"
+        Scores of a sample: "linear" in its patches and summed over them (section 3.2 of [1]_;
+        images are cut into 4 x 4 pixels, a strided convolution), "mlp" with one hidden layer on
+        every patch, or a callable `(input_shape, n_experts) -> torch.nn.Module`. "auto" is
+        "linear" unless `router` has scores of its own.
 
-        - "uniform": U[0, 1], drawn anew for every sample, expert and step (Algorithm 1 of
-          [1]_);
-        - "hashed": in every step a new random function from samples to U[0, 1]. Equal samples
-          get equal noise, so that a sample of weight 2 counts exactly as the sample twice;
-        - None: no noise, and small random initial router weights to tell the experts apart;
-        - a callable `(x, scores, generator) -> noise`, in torch.
-
-        "auto" is "hashed" for 2-D X and "uniform" for the others.
+    router_noise : {"auto", "uniform", "gaussian", "gumbel"}, callable or None, default="auto"
+        Added to the scores that choose the expert in training, not to the gate: U[0, 1]
+        (Algorithm 1 of [1]_), N(0, 1) or Gumbel(0, 1), drawn anew for every sample, expert and
+        step; or a callable `(x, scores, generator) -> noise`, in torch. Of rows of a table it is
+        a new random function in every step: equal rows get equal noise, so that a sample of
+        weight 2 counts exactly as the sample twice. None: no noise, and small random initial
+        router weights to tell the experts apart. "auto" is what `router` says, "uniform" for
+        most; routers in which all experts answer have no noise.
 
     noise_at_predict : bool, default=False
         Whether prediction draws the noise, too, from a fixed seed, as the authors' notebooks
         do. A sample's answer then depends on its place in X.
 
-    gate : {"softmax", "logit"}, default="softmax"
-        Gate value: the softmax of the noise-free scores over all experts (section 3.2 of
-        [1]_), or the raw noisy score itself (authors' notebooks).
+    gate : {"auto", "softmax", "renormalized", "sigmoid", "logit"} or callable, default="auto"
+        Weight of a chosen expert's answer: the softmax of the noise-free scores over all experts
+        (section 3.2 of [1]_), over the chosen ones only, the sigmoid of its score, or its raw
+        noisy score (authors' notebooks). "auto" is "softmax" for routers that have the choice.
+        "renormalized" needs `top_k >= 2`: of a single expert it is always 1, and the router
+        would learn nothing.
 
     head : {"logits", "margin", "probabilities"}, default="logits"
         "logits" is one output per class and cross-entropy; "margin" a single output for two
         classes and the logistic loss (section 3.2 of [1]_); "probabilities" takes the softmax
         twice, as in the authors' code, which bounds the loss from below.
 
-    balance : {"switch"} or None, default=None
-        Load-balancing loss M sum_m f_m P_m, with f_m the share of samples and P_m the mean
-        gate of expert m.
+    balance : {"switch", "importance", "load", "bias", "z_loss"}, callable or None, default=None
+        What keeps the load of the experts even, counting sample weights.
+
+        - "switch": the loss M sum_m f_m P_m, with f_m the running load (over ten batches) and P_m
+          the mean softmax of expert m;
+        - "importance": the squared coefficient of variation of P_m [2]_;
+        - "load": the same of the chance of each expert to be chosen, were its noise drawn anew
+          [2]_;
+        - "bias": no loss, but a bias on the scores that choose, moved by `balance_weight` in every
+          step towards the experts of too little load [7]_; it stays as it is at prediction;
+        - "z_loss": the mean squared logsumexp of the scores, which keeps them small and evens
+          nothing by itself;
+        - a subclass of `sklearn_moe.nn.Balance`.
+
+        Where the clusters, not the load, should decide, None is best.
 
     balance_weight : float, default=0.01
-        Factor of the load-balancing loss.
+        Factor of the balancing loss, or the step of "bias".
+
+    dense_gradient : bool, default=False
+        Whether the gates of experts that did not answer learn, too, as if these had given the
+        running mean of their answers (Default MoE [8]_). For routers that choose; the answers
+        themselves stay sparse.
+
+    router_max_iter : int, default=None
+        Epochs after which the router is not trained any further (0: never), while the experts
+        are. None: as long as the experts.
 
     solver : {"auto", "normalized_sgd", "sgd", "adam"}, default="auto"
         "normalized_sgd" scales each expert's gradient to norm 1 (Algorithm 1 of [1]_) and
@@ -191,13 +235,18 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Number of epochs run.
 
     loss_curve_ : list of float
-        Training loss of every epoch, mean over its batches.
+        Training loss of every epoch, mean over its batches, without what balancing adds.
 
     validation_scores_ : list of float
         Accuracy on the held-out samples after every epoch, with `early_stopping` only.
 
+    router_gradient_curve_ : list of float
+        Norm of the router's gradient in every epoch, mean over its batches. A router whose
+        gradient is 0 from the start learns nothing.
+
     expert_load_ : ndarray of shape (n_experts,)
-        Share of the training samples that each expert answers, by weight.
+        Share of the training samples that each expert answers, by weight. Where all experts
+        answer, a sample counts for each by its share of the gate.
 
     net_ : skorch.NeuralNet
         The fitted net.
@@ -226,6 +275,20 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     ----------
     .. [1] Z. Chen, Y. Deng, Y. Wu, Q. Gu, Y. Li, "Towards Understanding the
        Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022.
+    .. [2] N. Shazeer et al., "Outrageously Large Neural Networks: The Sparsely-Gated
+       Mixture-of-Experts Layer", ICLR 2017.
+    .. [3] H. Nguyen, N. Ho, A. Rinaldo, "Sigmoid Gating is More Sample Efficient than Softmax
+       Gating in Mixture of Experts", arXiv 2405.13997.
+    .. [4] Z. Wang, J. Zhu, J. Chen, "ReMoE: Fully Differentiable Mixture-of-Experts with ReLU
+       Routing", arXiv 2412.14711.
+    .. [5] M. Muqeeth, H. Liu, C. Raffel, "Soft Merging of Experts with Adaptive Routing",
+       arXiv 2306.03745.
+    .. [6] M. Chowdhury et al., "Patch-level Routing in Mixture-of-Experts is Provably
+       Sample-efficient for Convolutional Neural Networks", arXiv 2306.04073.
+    .. [7] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
+       arXiv 2408.15664.
+    .. [8] A. Panda et al., "Dense Backpropagation Improves Training for Sparse
+       Mixture-of-Experts", arXiv 2504.12463.
 
     Examples
     --------
@@ -374,8 +437,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     def expert_proba(self, X):
         """Return what every expert would say of each sample.
 
-        An expert speaks in the place of those that the router chose, with their gate value:
-        where one expert answers, its entry is `predict_proba`.
+        An expert speaks in the place of those that answer, with their total gate: where one
+        expert answers, its entry is `predict_proba`. With `router="patch_choice"` it is what the
+        expert says of the patches it picked.
 
         Parameters
         ----------

@@ -8,9 +8,7 @@ from hypothesis import strategies as st
 from sklearn_moe import MoEClassifier
 from sklearn_moe.nn import BALANCES, EXPERTS, ROUTERS
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning"
-)
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
 
 def goes_with(preset, balance):

@@ -1,8 +1,8 @@
-"""The routing picture shows the routing matrix, legibly, whoever does the routing."""
+"""What all displays have in common: numbers first, legible pictures, matplotlib only to draw."""
 
 import subprocess
 import sys
-from itertools import pairwise
+from itertools import combinations
 
 import matplotlib
 import numpy as np
@@ -14,9 +14,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_moe import MoEClassifier
-from sklearn_moe.inspection import RoutingDisplay
-from sklearn_moe.metrics import dispatch_entropy, routing_matrix
+from sklearn_moe import MoEClassifier, inspection
+from sklearn_moe.inspection import (
+    AlignmentDisplay,
+    DecisionRegionDisplay,
+    DispatchEntropyDisplay,
+    ExpertCountDisplay,
+    LoadDisplay,
+    RoutingDisplay,
+    expert_colors,
+)
 
 matplotlib.use("Agg")
 
@@ -31,6 +38,132 @@ def pyplot():
     pyplot.close("all")
 
 
+def regions(n_experts):
+    rng = np.random.RandomState(0)
+    experts = np.arange(20 * n_experts) % n_experts
+    points = rng.normal(size=(len(experts), 2)) + 6 * rng.normal(size=(n_experts, 2))[experts]
+    classes = np.array(["negative", "positive"])[experts % 2]
+    return DecisionRegionDisplay(points, classes, experts, classes, n_experts=n_experts + 2)
+
+
+def alignment(n_experts):
+    products = np.linspace(-1, 1, 12 * n_experts).reshape(n_experts, 3, 4)
+    return AlignmentDisplay(products[:, 0], 0.1 * products[:, 1], products, 0.01 * products)
+
+
+def expert_count(n_experts):
+    counts = np.arange(1, n_experts + 1)
+    scores = np.random.RandomState(0).uniform(size=(3, n_experts, 5))
+    return ExpertCountDisplay(counts, scores, names=["linear", "cubic", "tanh"])
+
+
+DISPLAYS = {
+    RoutingDisplay: lambda n: RoutingDisplay(np.eye(4, n), normalize="true", entropy=0.0),
+    LoadDisplay: lambda n: LoadDisplay(np.eye(4, n) / 4),
+    DispatchEntropyDisplay: lambda n: DispatchEntropyDisplay(
+        np.arange(0, 500, 10),
+        1.386 / (1 + np.arange(50) * np.arange(1, n + 1)[:, None]),
+        n_clusters=4,
+    ),
+    AlignmentDisplay: alignment,
+    DecisionRegionDisplay: regions,
+    ExpertCountDisplay: expert_count,
+}
+ON_ONE_AXES = [display for display in DISPLAYS if display is not AlignmentDisplay]
+OF_ESTIMATORS = [RoutingDisplay, LoadDisplay, DecisionRegionDisplay]
+each = pytest.mark.parametrize("display", DISPLAYS)
+
+
+def test_no_display_goes_untested():
+    public = {getattr(inspection, name) for name in inspection.__all__} - {expert_colors}
+    assert public == set(DISPLAYS)
+
+
+def test_import_leaves_matplotlib_alone():
+    code = "import sys, sklearn_moe.inspection; sys.exit('matplotlib' in sys.modules)"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+@each
+def test_missing_matplotlib_names_the_extra(monkeypatch, display):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=rf"{display.__name__}.*pip install sklearn_moe\[plot\]"):
+        DISPLAYS[display](4).plot()
+
+
+@each
+def test_parameters_are_kept_as_they_are(display):
+    shown = DISPLAYS[display](4)
+    before = vars(shown).copy()
+    again = display(**before)
+    assert all(vars(again)[name] is value for name, value in before.items())
+
+
+@each
+def test_plot_returns_the_display_itself_again_and_again(pyplot, display):
+    shown = DISPLAYS[display](4)
+    assert shown.plot() is shown
+    first = shown.figure_
+    assert shown.plot() is shown
+    assert shown.figure_ is not first
+
+
+@pytest.mark.parametrize("display", ON_ONE_AXES)
+def test_draws_on_the_given_axes(pyplot, display):
+    figure, (left, right) = pyplot.subplots(1, 2)
+    shown = DISPLAYS[display](4).plot(ax=right)
+    assert shown.ax_ is right
+    assert shown.figure_ is figure
+    assert not left.has_data()
+    assert pyplot.get_fignums() == [figure.number]
+
+
+@pytest.mark.parametrize("display", ON_ONE_AXES)
+def test_axes_are_named(pyplot, display):
+    ax = DISPLAYS[display](4).plot().ax_
+    assert ax.get_xlabel()
+    assert ax.get_ylabel()
+
+
+def is_apart(texts, slack=0):
+    boxes = [text.get_window_extent() for text in texts if text.get_text()]
+    return not any(
+        a.x0 + slack < b.x1 and b.x0 + slack < a.x1 and a.y0 + slack < b.y1 and b.y0 + slack < a.y1
+        for a, b in combinations(boxes, 2)
+    )
+
+
+def drawn_labels(axis):
+    """Return the tick labels of an axis, without those beyond its ends, which are not drawn."""
+    low, high = sorted(axis.get_view_interval())
+    labels = zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=False)  # none if shared
+    return [label for place, label in labels if low <= place <= high]
+
+
+@each
+@pytest.mark.parametrize("n_experts", [4, 32])
+def test_nothing_overlaps_or_leaves_the_figure(pyplot, display, n_experts):
+    shown = DISPLAYS[display](n_experts).plot()
+    figure = shown.figure_
+    figure.canvas.draw()
+    for ax in figure.axes:
+        assert is_apart([*drawn_labels(ax.xaxis), *drawn_labels(ax.yaxis)])
+        legends = ax.findobj(matplotlib.legend.Legend)
+        assert is_apart([text for legend in legends for text in legend.get_texts()])
+        assert is_apart(ax.texts, slack=1)
+        for legend in legends:
+            assert figure.bbox.expanded(1.001, 1.001).containsx(legend.get_window_extent().x1)
+    tight = figure.get_tightbbox()
+    (width, height), slack = figure.get_size_inches(), 0.01
+    assert tight.x0 > -slack
+    assert tight.y0 > -slack
+    assert tight.x1 < width + slack
+    assert tight.y1 < height + slack
+
+
+# -- estimators ------------------------------------------------------------------------------
+
+
 class Sorter(BaseEstimator):
     """Route by the first feature: the least that a display asks of an estimator."""
 
@@ -41,196 +174,109 @@ class Sorter(BaseEstimator):
     def apply(self, X):
         return np.asarray(X)[:, 0].astype(int)
 
+    def predict(self, X):
+        return self.apply(X) > 1
+
 
 class GatedSorter(Sorter):
     def gate_proba(self, X):
         return np.full((len(X), 7), 1 / 7)
 
 
-@pytest.fixture
-def routing():
-    rng = np.random.RandomState(0)
-    return rng.randint(4, size=300), rng.randint(6, size=300)
+def experts_of(shown):
+    """Return how many samples of each expert are in the picture, however it shows them."""
+    if isinstance(shown, RoutingDisplay):
+        return shown.routing_matrix.sum(axis=0)
+    if isinstance(shown, LoadDisplay):
+        return shown.load * 4
+    return np.bincount(shown.experts, minlength=shown.n_experts or 0)
 
 
-def shown(display):
-    return np.vectorize(lambda text: text.get_text())(display.text_)
+OPTIONS = {
+    RoutingDisplay: {"clusters": ["a", "b", "b", "a"], "normalize": None},
+    LoadDisplay: {},
+    DecisionRegionDisplay: {"embedding": np.arange(8).reshape(4, 2) % 3},
+}
+of_estimators = pytest.mark.parametrize("display", OF_ESTIMATORS)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("normalize", ["true", "pred", "all", None])
-def test_numbers_are_the_routing_matrix(pyplot, routing, normalize, weighted):
-    clusters, experts = routing
-    weight = np.linspace(0.5, 2, len(clusters)) if weighted else None
-    display = RoutingDisplay.from_predictions(
-        clusters,
-        experts,
-        n_experts=8,
-        sample_weight=weight,
-        normalize=normalize,
-        values_format=".5g",
-    )
-    expected = routing_matrix(
-        clusters, experts, n_experts=8, sample_weight=weight, normalize=normalize
-    )
-    assert_array_equal(display.routing_matrix, expected)
-    assert_array_equal(display.im_.get_array(), expected)
-    assert_array_equal(shown(display), np.vectorize(lambda value: format(value, ".5g"))(expected))
-    assert display.entropy == dispatch_entropy(clusters, experts, sample_weight=weight)
-    assert f"{display.entropy:.3f}" in display.ax_.get_title()
-
-
-def test_axes_say_what_they_are(pyplot, routing):
-    display = RoutingDisplay.from_predictions(*routing, n_experts=8)
-    ax = display.ax_
-    assert (ax.get_xlabel(), ax.get_ylabel()) == ("Expert", "Cluster")
-    assert [label.get_text() for label in ax.get_xticklabels()] == list("01234567")
-    assert [label.get_text() for label in ax.get_yticklabels()] == list("0123")
-    assert ax.get_ylim() == (3.5, -0.5)  # the first cluster on top
-    assert display.im_.get_clim() == (0, 1)
-    assert display.figure_ is ax.figure
-    assert display.figure_.axes[1].get_ylabel() == "Share of the cluster"
-
-
-def test_numbers_by_default(pyplot):
-    clusters, experts = [0, 0, 0, 1], [0, 0, 1, 1]
-    shares = RoutingDisplay.from_predictions(clusters, experts)
-    assert shown(shares).tolist() == [["0.67", "0.33"], ["0", "1.00"]]
-    counts = RoutingDisplay.from_predictions(clusters, experts, normalize=None)
-    assert shown(counts).tolist() == [["2", "1"], ["0", "1"]]
-
-
-def test_string_clusters_and_names(pyplot):
-    clusters = np.array(["dog", "cat", "dog", "bird"])
-    display = RoutingDisplay.from_predictions(clusters, [0, 1, 0, 2])
-    names = [label.get_text() for label in display.ax_.get_yticklabels()]
-    assert names == ["bird", "cat", "dog"]
-    display = RoutingDisplay.from_predictions(
-        clusters, [0, 1, 0, 2], display_labels=["B", "C", "D"]
-    )
-    assert [label.get_text() for label in display.ax_.get_yticklabels()] == ["B", "C", "D"]
-
-
-def test_several_experts_per_sample(pyplot):
-    experts = np.array([[0, 1], [0, 2]])
-    display = RoutingDisplay.from_predictions([0, 1], experts, n_experts=4)
-    assert display.routing_matrix.tolist() == [[0.5, 0.5, 0, 0], [0.5, 0, 0.5, 0]]
-
-
-@pytest.mark.parametrize(("n_experts", "has_values"), [(2, True), (8, True), (32, False)])
-def test_numbers_appear_where_they_fit(pyplot, n_experts, has_values):
-    matrix = np.full((4, n_experts), 1 / n_experts)
-    display = RoutingDisplay(matrix, normalize="true").plot()
-    assert (display.text_ is not None) == has_values
-    assert len(display.ax_.texts) == (matrix.size if has_values else 0)
-    assert RoutingDisplay(matrix).plot(include_values=True).text_.shape == matrix.shape
-    assert RoutingDisplay(matrix).plot(include_values=False).text_ is None
-
-
-@pytest.mark.parametrize("shape", [(4, 8), (4, 12), (4, 32), (100, 64), (12, 3)])
-def test_nothing_overlaps(pyplot, shape):
-    display = RoutingDisplay(
-        np.ones(shape), display_labels=[f"cluster {k}" for k in range(shape[0])]
-    )
-    display.plot()
-    display.figure_.canvas.draw()
-    ax = display.ax_
-    for labels in (ax.get_xticklabels(), ax.get_yticklabels()):
-        boxes = [label.get_window_extent() for label in labels]
-        assert len(boxes) >= 2
-        assert not any(a.overlaps(b) for a, b in pairwise(boxes))
-    if display.text_ is not None:
-        boxes = [text.get_window_extent() for text in display.text_[0]]
-        assert not any(a.overlaps(b) for a, b in pairwise(boxes))
-
-
-@pytest.mark.parametrize("cmap", ["Blues", "viridis", "Greys_r"])
-def test_text_stands_out_from_its_cell(pyplot, cmap):
-    display = RoutingDisplay(np.linspace(0, 1, 12).reshape(3, 4), normalize="true").plot(cmap=cmap)
-    weights = [0.299, 0.587, 0.114]
-    for (row, column), text in np.ndenumerate(display.text_):
-        cell = display.im_.to_rgba(display.im_.get_array()[row, column])[:3]
-        color = matplotlib.colors.to_rgb(text.get_color())
-        assert abs(np.dot(weights, cell) - np.dot(weights, color)) > 0.45
-
-
-def test_style_reaches_matplotlib(pyplot, routing):
-    _, (left, right) = pyplot.subplots(1, 2, sharey=True, figsize=(12, 4))
-    left.set_title("mine")
-    display = RoutingDisplay.from_predictions(*routing, ax=left, colorbar=False, cmap="cividis_r")
-    assert display.ax_ is left
-    assert left.get_title() == "mine"
-    assert display.im_.get_cmap().name == "cividis_r"
-    assert len(display.figure_.axes) == 2
-    again = display.plot(
-        ax=right, im_kw={"vmax": 0.5, "aspect": "equal"}, text_kw={"size": 9, "color": "red"}
-    )
-    assert again is display
-    assert display.ax_ is right
-    assert display.im_.get_clim() == (0, 0.5)
-    assert {(text.get_fontsize(), text.get_color()) for text in display.text_.flat} == {(9, "red")}
-
-
-def test_asks_the_estimator_by_duck_typing(pyplot):
+@of_estimators
+def test_asks_the_estimator_by_duck_typing(pyplot, display):
     X = np.array([[0.0], [2.0], [2.0], [1.0]])
-    clusters = ["a", "b", "b", "a"]
-    for estimator, n_experts in ((Sorter(), 3), (GatedSorter(), 7)):
-        display = RoutingDisplay.from_estimator(estimator, X, clusters)
-        assert_array_equal(
-            display.routing_matrix,
-            routing_matrix(clusters, [0, 2, 2, 1], n_experts=n_experts, normalize="true"),
-        )
+    shown = display.from_estimator(Sorter(), X, **OPTIONS[display])
+    assert experts_of(shown).tolist() == [1, 1, 2]
+    shown = display.from_estimator(GatedSorter(), X, **OPTIONS[display])
+    assert experts_of(shown).tolist() == [1, 1, 2, 0, 0, 0, 0]
 
 
-def test_of_a_fitted_mixture(pyplot, patches):
-    (X, y, _), (X_test, _, clusters) = patches
-    clf = MoEClassifier(n_experts=5, max_iter=3, tol=None, random_state=0).fit(X, y)
-    display = RoutingDisplay.from_estimator(clf, X_test, clusters, normalize=None)
-    assert display.routing_matrix.shape == (4, 5)
-    assert display.routing_matrix.sum() == len(X_test)
-    assert display.entropy == dispatch_entropy(clusters, clf.apply(X_test))
+@of_estimators
+def test_of_a_pipeline(pyplot, display):
+    X = np.array([[3.0], [4.0], [4.0], [5.0]])
+    pipeline = make_pipeline(FunctionTransformer(lambda X: X - 3), Sorter()).fit(X)
+    shown = display.from_estimator(pipeline, X, **OPTIONS[display])
+    assert experts_of(shown).tolist() == [1, 2, 1]
+    alone = make_pipeline(Sorter()).fit(X)
+    shown = display.from_estimator(alone, X - 3, **OPTIONS[display])
+    assert experts_of(shown).tolist() == [1, 2, 1]
 
 
-def test_of_a_pipeline(pyplot):
-    X, clusters = np.array([[3.0], [4.0], [4.0]]), [0, 1, 1]
-    shift = FunctionTransformer(lambda X: X - 3)
-    pipeline = make_pipeline(shift, Sorter()).fit(X)
-    display = RoutingDisplay.from_estimator(pipeline, X, clusters)
-    assert display.routing_matrix.tolist() == [[1, 0], [0, 1]]
-    alone = RoutingDisplay.from_estimator(make_pipeline(Sorter()).fit(X), X - 3, clusters)
-    assert_array_equal(alone.routing_matrix, display.routing_matrix)
-
-
-def test_unfit_estimators_are_refused(routing):
-    X = np.ones((300, 2))
-    with pytest.raises(TypeError, match=r"LogisticRegression.*from_predictions"):
-        RoutingDisplay.from_estimator(LogisticRegression(), X, routing[0])
+@of_estimators
+def test_unfit_estimators_are_refused(display):
+    X = np.ones((4, 2))
+    with pytest.raises(TypeError, match="LogisticRegression"):
+        display.from_estimator(LogisticRegression(), X, **OPTIONS[display])
     with pytest.raises(TypeError, match="StandardScaler"):
-        RoutingDisplay.from_estimator(make_pipeline(StandardScaler()), X, routing[0])
+        display.from_estimator(make_pipeline(StandardScaler()), X, **OPTIONS[display])
     with pytest.raises(NotFittedError):
-        RoutingDisplay.from_estimator(MoEClassifier(), X, routing[0])
+        display.from_estimator(MoEClassifier(), X, **OPTIONS[display])
 
 
-def test_malformed_input_is_refused(pyplot, routing):
-    clusters, experts = routing
-    figures = pyplot.get_fignums()
-    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
-        RoutingDisplay.from_predictions(clusters[1:], experts)
-    with pytest.raises(ValueError, match="n_experts=2"):
-        RoutingDisplay.from_predictions(clusters, experts, n_experts=2)
-    with pytest.raises(ValueError, match="normalize"):
-        RoutingDisplay.from_predictions(clusters, experts, normalize="rows")
-    with pytest.raises(ValueError, match="4 clusters of the routing matrix, got 2 labels"):
-        RoutingDisplay.from_predictions(clusters, experts, display_labels=["a", "b"])
-    assert pyplot.get_fignums() == figures
+# -- colors ----------------------------------------------------------------------------------
 
 
-def test_import_leaves_matplotlib_alone():
-    code = "import sys, sklearn_moe.inspection; sys.exit('matplotlib' in sys.modules)"
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+def oklab(color):
+    """Return colors of shape (n, 3) in a space where distance is what the eye sees (OKLab)."""
+    to_cones = [
+        [0.4122214708, 0.5363325363, 0.0514459929],
+        [0.2119034982, 0.6806995451, 0.1073969566],
+        [0.0883024619, 0.2817188376, 0.6299787005],
+    ]
+    to_lab = [
+        [0.2104542553, 0.7936177850, -0.0040720468],
+        [1.9779984951, -2.4285922050, 0.4505937099],
+        [0.0259040371, 0.7827717662, -0.8086757660],
+    ]
+    return np.cbrt(color @ np.transpose(to_cones)) @ np.transpose(to_lab)
 
 
-def test_missing_matplotlib_names_the_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"pip install sklearn_moe\[plot\]"):
-        RoutingDisplay(np.eye(2)).plot()
+VISION = {  # what is left of linear red, green and blue (Machado et al. 2009)
+    "normal": np.eye(3),
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+}
+
+
+@pytest.mark.parametrize("vision", VISION)
+@pytest.mark.parametrize(("n_colors", "distance"), [(4, 0.13), (8, 0.075), (32, 0.05)])
+def test_colors_stay_apart(vision, n_colors, distance):
+    colors = expert_colors(n_colors)
+    linear = np.where(colors < 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
+    seen = oklab(np.clip(linear @ np.transpose(VISION[vision]), 0, 1))
+    gaps = [np.linalg.norm(a - b) for a, b in combinations(seen, 2)]
+    assert min(gaps) > distance  # a just noticeable difference is about 0.02
+
+
+def test_an_expert_keeps_its_color():
+    assert_array_equal(expert_colors(32)[:4], expert_colors(4))
+    assert_array_equal(expert_colors(40)[32:], expert_colors(8))
+    assert all(0 <= value <= 1 for value in expert_colors(32).flat)
+    with pytest.raises(ValueError, match="n_colors"):
+        expert_colors(0)

@@ -6,7 +6,13 @@ from math import log
 import numpy as np
 import pytest
 
-from sklearn_moe.metrics import dispatch_entropy, expert_load, routing_matrix
+from sklearn_moe.metrics import (
+    dispatch_entropy,
+    expert_load,
+    mutual_information,
+    purity,
+    routing_matrix,
+)
 
 N_CLUSTERS, N_EXPERTS = 4, 6
 
@@ -124,14 +130,39 @@ def test_normalize(normalize, expected):
 
 
 @pytest.mark.parametrize("n_answers", [None, 2])
+def test_normalized_entropy_is_in_units_of_the_clusters(n_answers):
+    clusters, experts, weight = random_routing(n_answers)
+    entropy = dispatch_entropy(clusters, experts, sample_weight=weight)
+    of_clusters = dispatch_entropy(clusters, np.zeros_like(clusters), sample_weight=weight)
+    normalized = dispatch_entropy(clusters, experts, normalize=True, sample_weight=weight)
+    assert type(normalized) is float
+    assert normalized == pytest.approx(entropy / of_clusters)
+
+
+def test_normalized_entropy_at_its_ends():
+    clusters = np.tile(np.arange(3), 5)
+    assert dispatch_entropy(clusters, clusters, normalize=True) == 0
+    assert dispatch_entropy(clusters, np.repeat(np.arange(5), 3), normalize=True) == 1
+    assert dispatch_entropy([2, 2, 2], [0, 1, 1], normalize=True) == 0  # nothing to tell apart
+    weight = [0.1, 0.7, 0.0]
+    assert dispatch_entropy([2, 2, 1], [0, 1, 1], normalize=True, sample_weight=weight) == 0
+
+
+def test_perfect_entropy_is_not_minus_zero():
+    assert not np.signbit(dispatch_entropy([0, 1], [0, 1]))
+
+
+@pytest.mark.parametrize("n_answers", [None, 2])
 @pytest.mark.parametrize(
     "metric",
     [
         dispatch_entropy,
+        mutual_information,
+        purity,
         routing_matrix,
         lambda _, experts, sample_weight: expert_load(experts, sample_weight=sample_weight),
     ],
-    ids=["dispatch_entropy", "routing_matrix", "expert_load"],
+    ids=["dispatch_entropy", "mutual_information", "purity", "routing_matrix", "expert_load"],
 )
 def test_integer_weights_repeat_samples(metric, n_answers):
     clusters, experts, _ = random_routing(n_answers)
@@ -156,7 +187,7 @@ def test_load_sums_to_one(n_answers):
     assert load.sum() == pytest.approx(1)
 
 
-@pytest.mark.parametrize("metric", [dispatch_entropy, routing_matrix])
+@pytest.mark.parametrize("metric", [dispatch_entropy, mutual_information, purity, routing_matrix])
 @pytest.mark.parametrize(
     ("clusters", "experts", "sample_weight", "message"),
     [

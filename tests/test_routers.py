@@ -196,7 +196,9 @@ def test_merging_experts_of_any_kind(expert):
     expected = []
     for sample, weights in zip(x, gate, strict=True):
         merged = {
-            name: sum(w * e.get_parameter(name) for w, e in zip(weights, mixture.experts))
+            name: sum(
+                w * e.get_parameter(name) for w, e in zip(weights, mixture.experts, strict=True)
+            )
             for name, _ in mixture.experts[0].named_parameters()
         }
         expected.append(functional_call(mixture.experts[0], merged, (sample[None],))[0])
@@ -370,7 +372,9 @@ def test_noise_has_its_distribution_and_is_fresh(name, hashed):
 def test_survival_is_that_of_the_distribution(name):
     z = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
     z = z if name == "uniform" else 6 * z - 3
-    torch.testing.assert_close(NOISES[name].survival(z), 1 - DISTRIBUTIONS[name].cdf(z), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(
+        NOISES[name].survival(z), 1 - DISTRIBUTIONS[name].cdf(z), rtol=1e-5, atol=1e-6
+    )
 
 
 @pytest.mark.parametrize("noise", [NOISES[name](hashed) for name in NOISES for hashed in (0, 1)])
@@ -481,7 +485,9 @@ def test_the_gate_may_be_a_function():
     mixture = build(gate=lambda scores, noisy, chosen: torch.full_like(chosen, 2).double())
     x = samples()
     route = mixture.route(x)
-    expected = [2 * mixture.experts[m](a[None])[0] for m, a in zip(route.chosen[:, 0], x)]
+    expected = [
+        2 * mixture.experts[m](a[None])[0] for m, a in zip(route.chosen[:, 0], x, strict=True)
+    ]
     torch.testing.assert_close(mixture(x).output, torch.stack(expected))
 
 

@@ -9,12 +9,28 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.exceptions import ExpertCollapseWarning
+from sklearn_moe.nn import BALANCES, NOISES, ROUTERS
 
 BRIEF = {"max_iter": 100}
+
+
+def gate_of(router):
+    """Return a gate that teaches the router something on vectors, which are one patch each."""
+    return "sigmoid" if router == "patch_choice" else "auto"
+
+
+ROUTING = [
+    *({"router": router, "gate": gate_of(router)} for router in ROUTERS),
+    *({"balance": balance} for balance in BALANCES),
+    *({"router_noise": noise} for noise in (*NOISES, None)),
+    {"router": "topk", "top_k": 2, "gate": "renormalized", "balance": "switch"},
+    {"router_network": "mlp", "router_max_iter": 5},
+    {"dense_gradient": True},
+]
 CONFIGURATIONS = [
     MoEClassifier(),
     MoEClassifier(n_experts=1, **BRIEF),
-    MoEClassifier(n_experts=3, router="topk", top_k=2, balance="switch", **BRIEF),
+    *(MoEClassifier(n_experts=3, **routing, **BRIEF) for routing in ROUTING),
     MoEClassifier(
         n_experts=3, solver="normalized_sgd", learning_rate_init=0.05, router_noise=None, **BRIEF
     ),
@@ -48,10 +64,14 @@ def test_check_estimator(estimator, check):
     "SCIPY_ARRAY_API" not in os.environ,
     reason="SciPy reads SCIPY_ARRAY_API=1 at import; `make test` and .ci/run set it",
 )
-def test_nothing_is_skipped():
+@pytest.mark.parametrize(
+    "routing", [{}, *(pytest.param(r, marks=pytest.mark.slow) for r in ROUTING)], ids=str
+)
+def test_nothing_is_skipped(routing):
     from sklearn.utils.estimator_checks import check_estimator
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        results = check_estimator(MoEClassifier(), on_skip=None)
-    assert {result["status"] for result in results} == {"passed"}
+        estimator = MoEClassifier(n_experts=3, max_iter=10, **routing)
+        results = check_estimator(estimator, on_skip=None, on_fail=None)
+    assert not [result for result in results if result["status"] == "skipped"]

@@ -120,7 +120,7 @@ def test_pickles_and_copies(problem):
 def test_what_it_cannot_do_is_explained(problem):
     X, y, _, dictionary = problem
     with pytest.raises(AttributeError, match="nothing was recorded yet"):
-        RoutingTrace().load_
+        _ = RoutingTrace().load_
     with pytest.raises(ValueError, match="got every=0"):
         fit(X, y, RoutingTrace(every=0))
     with pytest.raises(ValueError, match="patch experts on patches of size 50, got MLPExpert"):

@@ -1,14 +1,14 @@
 """Which expert answers which cluster, as a picture."""
 
 import numpy as np
-from sklearn.pipeline import Pipeline
 
 from ..metrics import dispatch_entropy, routing_matrix
+from ..metrics._estimators import count_experts, final_step
+from ._cells import label_cells, write_values
+from ._matplotlib import axes_or_new, import_pyplot
 
 __all__ = ["RoutingDisplay"]
 
-_SMALLEST_TEXT = 7  # points: smaller numbers are noise, not information
-_SMALLEST_GRID = 5  # points: lines around smaller cells would hide them
 _ENTRIES = {
     "true": "Share of the cluster",
     "pred": "Share of the expert",
@@ -164,21 +164,11 @@ class RoutingDisplay:
         >>> RoutingDisplay.from_estimator(clf, X, clusters)
         <...>
         """
-        if isinstance(estimator, Pipeline):
-            if len(estimator) > 1:
-                X = estimator[:-1].transform(X)
-            estimator = estimator[-1]
-        if not hasattr(estimator, "apply"):
-            raise TypeError(
-                f"{cls.__name__}.from_estimator asks the estimator which expert answers a "
-                f"sample, by its method `apply`, which {type(estimator).__name__} does not have. "
-                "Pass the fitted mixture itself (of a search, `best_estimator_`) and X as it "
-                f"takes it, or use {cls.__name__}.from_predictions."
-            )
+        estimator, X = final_step(estimator, X)
         return cls.from_predictions(
             clusters,
             estimator.apply(X),
-            n_experts=_count_experts(estimator, X),
+            n_experts=count_experts(estimator, X),
             sample_weight=sample_weight,
             normalize=normalize,
             display_labels=display_labels,
@@ -344,16 +334,7 @@ class RoutingDisplay:
         ValueError
             If the number of `display_labels` is not the number of rows of the matrix.
         """
-        try:
-            import matplotlib.pyplot as plt
-            from matplotlib.cbook import normalize_kwargs
-            from matplotlib.text import Text
-        except ImportError as error:
-            raise ImportError(
-                f"{type(self).__name__}.plot needs matplotlib. Install it with "
-                "`pip install sklearn_moe[plot]`."
-            ) from error
-
+        import_pyplot(self)
         matrix = np.asarray(self.routing_matrix)
         n_clusters, n_experts = matrix.shape
         labels = np.arange(n_clusters) if self.display_labels is None else self.display_labels
@@ -362,10 +343,7 @@ class RoutingDisplay:
                 f"display_labels must name the {n_clusters} clusters of the routing matrix, got "
                 f"{len(labels)} labels."
             )
-        if ax is None:
-            _, ax = plt.subplots(layout="constrained")
-        self.ax_, self.figure_ = ax, ax.figure
-
+        ax = axes_or_new(self, ax)
         limits = {"vmin": 0, "vmax": 1 if self.normalize in ("true", "pred") else None}
         self.im_ = ax.imshow(matrix, **{"cmap": cmap, "aspect": "auto", **limits, **(im_kw or {})})
         if colorbar:
@@ -373,43 +351,16 @@ class RoutingDisplay:
         ax.set(xlabel="Expert", ylabel="Cluster")
         if self.entropy is not None and not ax.get_title():
             ax.set_title(f"Dispatch entropy {self.entropy:.3f}")
-        ax.set_xticks(range(n_experts))
-        ax.set_yticks(range(n_clusters), labels)
-
-        width, height = _cell_size(ax)
-        _draw_lines(ax, n_clusters, n_experts, min(width, height) * 72 / ax.figure.dpi)
-        _thin_out(ax.xaxis, range(n_experts), range(n_experts), width, "width")
-        _thin_out(ax.yaxis, range(n_clusters), labels, height, "height")
+        label_cells(ax, labels, range(n_experts))
         self.text_ = None
         if include_values:
             texts = np.array(
                 [[_format(value, values_format) for value in row] for row in matrix], dtype=object
             )
-            text_kw = normalize_kwargs(text_kw, Text)
-            size = _fitting_size(ax, max(texts.flat, key=len), text_kw, width, height)
-            if include_values is True or size >= _SMALLEST_TEXT:
-                text_kw = {"fontsize": max(size, _SMALLEST_TEXT), **text_kw}
-                self.text_ = self._write(texts, text_kw)
+            self.text_ = write_values(
+                self.im_, texts, force=include_values is True, text_kw=text_kw
+            )
         return self
-
-    def _write(self, texts, text_kw):
-        """Write a text into every cell, dark on light colors and light on dark ones."""
-        shown = np.empty(texts.shape, dtype=object)
-        for (row, column), text in np.ndenumerate(texts):
-            red, green, blue, _ = self.im_.cmap(self.im_.norm(self.im_.get_array()[row, column]))
-            is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
-            style = {"ha": "center", "va": "center", "color": "black" if is_light else "white"}
-            shown[row, column] = self.ax_.text(column, row, text, **style | text_kw)
-        return shown
-
-
-def _count_experts(estimator, X):
-    """Return the number of experts, None if the estimator does not tell."""
-    if hasattr(estimator, "n_experts"):
-        return estimator.n_experts
-    if hasattr(estimator, "gate_proba"):
-        return np.shape(estimator.gate_proba(X[:1]))[1]
-    return None
 
 
 def _format(value, values_format):
@@ -418,41 +369,3 @@ def _format(value, values_format):
     if value == 0:
         return "0"
     return format(value, "d" if np.issubdtype(type(value), np.integer) else ".2f")
-
-
-def _draw_lines(ax, n_rows, n_columns, size):
-    """Separate the cells by thin lines where they are not too small, in place of any grid."""
-    ax.grid(False, which="both")
-    if size >= _SMALLEST_GRID:
-        ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
-        ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
-        ax.grid(True, which="minor", color="0.85", linewidth=0.8)
-        ax.tick_params(which="minor", length=0)
-
-
-def _cell_size(ax):
-    """Return width and height of a cell in pixels, as the axes will be drawn."""
-    engine = ax.figure.get_layout_engine()
-    if engine is not None:
-        engine.execute(ax.figure.canvas.figure)
-    ax.apply_aspect()
-    origin, corner = ax.transData.transform([(0, 0), (1, 1)])
-    return np.abs(corner - origin)
-
-
-def _thin_out(axis, positions, labels, room, side):
-    """Label only every 2nd, 4th, 8th ... cell where the labels would touch each other."""
-    extents = [label.get_window_extent() for label in axis.get_ticklabels()]
-    needed = 1.1 * max((getattr(extent, side) for extent in extents), default=0)
-    step = 1
-    while step * room < needed and step < len(positions):
-        step *= 2
-    axis.set_ticks(positions[::step], labels[::step])
-
-
-def _fitting_size(ax, text, text_kw, width, height):
-    """Return the font size at which `text` fits into a cell, at most the usual size."""
-    sample = ax.text(0, 0, text, **text_kw)
-    extent, size = sample.get_window_extent(), sample.get_fontsize()
-    sample.remove()
-    return size * min(1, 0.85 * width / extent.width, 0.85 * height / extent.height)

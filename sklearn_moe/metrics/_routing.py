@@ -1,76 +1,26 @@
-"""How experts share the samples, and how well that follows known clusters."""
+"""Which expert answers which cluster: the matrix, and its entropy."""
 
 from numbers import Integral
 
 import numpy as np
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from scipy.stats import entropy
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-__all__ = ["dispatch_entropy", "expert_load", "routing_matrix"]
+from ._contingency import check_indices, conditional_entropy, contingency, label_table
 
-
-def _check_labels(experts):
-    """Return `experts` as an array of shape (n_samples, k)."""
-    experts = check_array(experts, dtype=None, ensure_2d=False, input_name="experts")
-    return experts.reshape(len(experts), -1)
-
-
-def _check_indices(experts, n_experts):
-    """Return `experts` as indices of shape (n_samples, k), and the number of experts."""
-    experts = _check_labels(experts)
-    if experts.dtype.kind not in "iu":
-        raise ValueError(
-            f"experts must be integer indices, got dtype {experts.dtype}. Pass the indices "
-            "of the experts that answer, such as those returned by MoEClassifier.apply."
-        )
-    low, high = experts.min(), experts.max()
-    if low < 0:
-        raise ValueError(f"experts must be indices from 0 on, got {low}. Leave such samples out.")
-    if n_experts is None:
-        n_experts = int(high) + 1
-    elif high >= n_experts:
-        raise ValueError(
-            f"experts must be smaller than n_experts={n_experts}, got {high}. "
-            f"Use n_experts >= {high + 1} or None."
-        )
-    return experts.astype(np.intp, copy=False), n_experts
-
-
-def _check_weights(sample_weight):
-    """Return `sample_weight` as non-negative floats, not all zero."""
-    sample_weight = column_or_1d(
-        check_array(sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight")
-    )
-    if sample_weight.min() < 0 or not sample_weight.any():
-        raise ValueError(
-            "sample_weight must be non-negative with at least one positive entry, got "
-            f"values from {sample_weight.min():g} to {sample_weight.max():g}."
-        )
-    return sample_weight
-
-
-def _contingency(clusters, experts, n_experts, sample_weight):
-    """Sum the weights of all samples of a cluster that an expert answers.
-
-    `experts` are indices of shape (n_samples, k), each of which counts 1 / k. The result
-    has shape (n_clusters, n_experts) and is an int array if every entry is a count.
-    """
-    check_consistent_length(clusters, experts, sample_weight)
-    labels, rows = np.unique(column_or_1d(clusters), return_inverse=True)
-    k = experts.shape[1]
-    if sample_weight is not None:
-        sample_weight = np.repeat(_check_weights(sample_weight), k)
-    cells = rows[:, np.newaxis] * n_experts + experts
-    table = np.bincount(cells.ravel(), sample_weight, minlength=labels.size * n_experts)
-    table = table.reshape(labels.size, n_experts)
-    return table if k == 1 else table / k
+__all__ = ["dispatch_entropy", "routing_matrix"]
 
 
 @validate_params(
-    {"clusters": ["array-like"], "experts": ["array-like"], "sample_weight": ["array-like", None]},
+    {
+        "clusters": ["array-like"],
+        "experts": ["array-like"],
+        "normalize": ["boolean"],
+        "sample_weight": ["array-like", None],
+    },
     prefer_skip_nested_validation=True,
 )
-def dispatch_entropy(clusters, experts, *, sample_weight=None):
+def dispatch_entropy(clusters, experts, *, normalize=False, sample_weight=None):
     """Compute the entropy of the cluster given the expert that answers.
 
     With `n_m` of the `n` samples answered by expert `m`, a share `p_km` of them from
@@ -91,13 +41,17 @@ def dispatch_entropy(clusters, experts, *, sample_weight=None):
         The expert that answers every sample, labels of any type. If k experts answer,
         each of them counts 1 / k.
 
+    normalize : bool, default=False
+        Whether to divide by the entropy of the clusters: 0 is perfect, 1 is independent,
+        whatever the number of clusters. It is 0 if there is only one cluster.
+
     sample_weight : array-like of shape (n_samples,), default=None
         The weight of every sample, non-negative. If None, all weigh the same.
 
     Returns
     -------
     entropy : float
-        The dispatch entropy in nats (natural logarithm).
+        The dispatch entropy in nats (natural logarithm), or from 0 to 1 if normalized.
 
     Raises
     ------
@@ -107,6 +61,8 @@ def dispatch_entropy(clusters, experts, *, sample_weight=None):
     See Also
     --------
     routing_matrix : The counts behind the entropy.
+    dispatch_entropy_test : Whether it is smaller than chance explains.
+    mutual_information : What remains of the entropy of the clusters.
 
     References
     ----------
@@ -121,15 +77,14 @@ def dispatch_entropy(clusters, experts, *, sample_weight=None):
     0.0
     >>> round(dispatch_entropy(clusters, [0, 1, 0, 1]), 4)  # log(2)
     0.6931
+    >>> dispatch_entropy(clusters, [0, 1, 0, 1], normalize=True)
+    1.0
     """
-    experts = _check_labels(experts)
-    labels, indices = np.unique(experts, return_inverse=True)
-    weights = _contingency(clusters, indices.reshape(experts.shape), labels.size, sample_weight)
-    joint = weights / weights.sum()
-    load = joint.sum(axis=0)
-    cluster, expert = np.nonzero(joint)  # 0 * log(0) = 0
-    share = joint[cluster, expert]
-    return float(np.sum(share * np.log(load[expert] / share)))
+    table = label_table(clusters, experts, sample_weight)
+    value = float(conditional_entropy(table))
+    if not normalize or value == 0:
+        return value
+    return min(1.0, value / float(entropy(table.sum(axis=1))))
 
 
 @validate_params(
@@ -198,62 +153,10 @@ def routing_matrix(clusters, experts, *, n_experts=None, normalize=None, sample_
     array([[1. , 0. ],
            [0.5, 0.5]])
     """
-    experts, n_experts = _check_indices(experts, n_experts)
-    matrix = _contingency(clusters, experts, n_experts, sample_weight)
+    experts, n_experts = check_indices(experts, n_experts)
+    matrix = contingency(clusters, experts, n_experts, sample_weight)
     if normalize is None:
         return matrix
     axis = {"true": 1, "pred": 0, "all": None}[normalize]
     total = matrix.sum(axis=axis, keepdims=True)
     return matrix / np.where(total > 0, total, 1)
-
-
-@validate_params(
-    {
-        "experts": ["array-like"],
-        "n_experts": [Interval(Integral, 1, None, closed="left"), None],
-        "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
-)
-def expert_load(experts, *, n_experts=None, sample_weight=None):
-    """Compute the share of the samples that each expert answers.
-
-    Parameters
-    ----------
-    experts : array-like of int of shape (n_samples,) or (n_samples, k)
-        The index of the expert that answers every sample. If k experts answer, each of
-        them counts 1 / k.
-
-    n_experts : int, default=None
-        The number of experts. If None, one more than the largest index in `experts`.
-
-    sample_weight : array-like of shape (n_samples,), default=None
-        The weight of every sample, non-negative. If None, all weigh the same.
-
-    Returns
-    -------
-    load : ndarray of shape (n_experts,)
-        The share of every expert; the shares sum to 1.
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, there are no samples, `experts` are not indices from 0 to
-        `n_experts - 1` or the weights are not valid.
-
-    See Also
-    --------
-    routing_matrix : The same, cluster by cluster.
-
-    Examples
-    --------
-    >>> from sklearn_moe.metrics import expert_load
-    >>> expert_load([0, 0, 0, 1], n_experts=3)
-    array([0.75, 0.25, 0.  ])
-    >>> expert_load([[0, 1], [0, 2]])
-    array([0.5 , 0.25, 0.25])
-    """
-    experts, n_experts = _check_indices(experts, n_experts)
-    one_cluster = np.zeros(len(experts), dtype=np.intp)
-    weights = _contingency(one_cluster, experts, n_experts, sample_weight)[0]
-    return weights / weights.sum()

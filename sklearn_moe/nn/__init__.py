@@ -1,4 +1,4 @@
-"""The mixture of experts in plain torch: experts, routers, balancing, dispatch, heads and losses."""
+"""The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
 from .activations import ACTIVATIONS
 from .balance import BALANCES, Balance

@@ -127,7 +127,7 @@ class PatchExpert(nn.Module):
 
 
 def _all_filters(experts: Sequence[PatchExpert], x: Tensor) -> Tensor:
-    """Return what every filter says of every patch, (n_experts, n_filters, n_samples * n_patches)."""
+    """Return what all filters say, (n_experts, n_filters, n_samples * n_patches)."""
     weight = torch.stack([e.weight.flatten(0, 1) for e in experts])
     patches = x.reshape(-1, x.shape[2])
     z = (weight.flatten(0, 1) @ patches.T).unflatten(0, weight.shape[:2])

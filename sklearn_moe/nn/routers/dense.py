@@ -1,7 +1,7 @@
 """Dense routers: every expert answers every sample."""
 
 import torch
-from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ..dispatch import answer_all
 from .base import Router
@@ -24,8 +24,10 @@ class SoftRouter(Router):
         log_gate = route.gate.to(answers.dtype).clamp(min=torch.finfo(answers.dtype).tiny).log()
         if answers.shape[2] == 1:
             score = answers[:, :, 0]
-            positive = _mix(log_gate, torch.nn.functional.logsigmoid(score))
-            return (positive - _mix(log_gate, torch.nn.functional.logsigmoid(-score)))[:, None], None
+            positive, negative = (
+                (log_gate + logsigmoid(sign * score)).logsumexp(1, keepdim=True) for sign in (1, -1)
+            )
+            return positive - negative, None
         # Samples last: torch is slow along a short last axis.
         by_output = answers.permute(2, 1, 0)
         log_proba = by_output - by_output.logsumexp(0)
@@ -34,10 +36,6 @@ class SoftRouter(Router):
     def combine_each(self, experts, x, route):
         """Return each expert's own answer."""
         return answer_all(experts, x)
-
-
-def _mix(log_gate: Tensor, log_proba: Tensor) -> Tensor:
-    return (log_gate + log_proba).logsumexp(1)
 
 
 class SigmoidRouter(Router):

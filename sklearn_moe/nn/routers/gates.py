@@ -1,8 +1,8 @@
 """Gates: from scores to the weights of the experts' answers.
 
 A gate takes the scores without noise, the scores as they were compared (with noise) and the
-experts chosen, (n_samples, k), and returns their weights, (n_samples, k). Chosen None stands for all
-experts.
+chosen experts, (n_samples, k), and returns their weights, (n_samples, k). Chosen None stands for
+all experts.
 """
 
 from collections.abc import Callable

@@ -136,7 +136,7 @@ def _check_gate(rule: type[Router], gate: str | Callable) -> None:
 def _check_noise(rule: type[Router], noise: str | Callable | None) -> None:
     if noise is None:
         if rule.learns_noise:
-            raise ValueError("it learns the scale of noise. Use router='topk' for router_noise=None")
+            raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
     elif resolve(noise, NOISES, "router_noise") and not rule.noisy:
         raise ValueError("it makes no choice that noise could change. Use router_noise='auto'")
 

@@ -37,8 +37,7 @@ def _merge(experts: list[nn.Module], x: Tensor, gate: Tensor) -> Tensor:
             "buffers such as the statistics of BatchNorm. Use another router or other experts."
         )
     stacked = {
-        name: torch.stack([e.get_parameter(name) for e in experts]).flatten(1)
-        for name in shapes[0]
+        name: torch.stack([e.get_parameter(name) for e in experts]).flatten(1) for name in shapes[0]
     }
 
     def answer(weights, sample):

@@ -1,7 +1,7 @@
 """Score networks: from a sample to one score per expert.
 
-To a router every sample is a bag of patches: a vector is a bag of one, an image is cut into squares.
-A network is called as `network(x, dtype)` and computes in `dtype`.
+To a router every sample is a bag of patches: a vector is a bag of one, an image is cut into
+squares. A network is called as `network(x, dtype)` and computes in `dtype`.
 """
 
 from collections.abc import Callable

@@ -1,0 +1,295 @@
+"""How many samples each expert answers, as a picture."""
+
+import numpy as np
+
+from ..metrics import dead_experts, expert_load, routing_matrix
+from ..metrics._estimators import count_experts, final_step
+from ._cells import cell_size, thin_out
+from ._colors import expert_colors
+from ._matplotlib import axes_or_new, import_pyplot, legend_above, legend_beside
+
+__all__ = ["LoadDisplay"]
+
+_MOST_NAMES = 32  # clusters that a legend can name and colors can tell apart
+
+
+class LoadDisplay:
+    """Bars of the share of samples that each expert answers, beside an equal share.
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions` to create a
+    display. All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    load : ndarray of shape (n_experts,) or (n_clusters, n_experts)
+        Share of all samples that each expert answers, see
+        :func:`sklearn_moe.metrics.expert_load`. Of two dimensions, it is split by cluster and
+        the bars are stacked.
+
+    display_labels : array-like of shape (n_clusters,), default=None
+        Names of the clusters. If None, they are numbered from 0 on.
+
+    Attributes
+    ----------
+    bars_ : list of matplotlib BarContainer
+        The bars, one container per cluster, the first at the bottom; a single one without
+        clusters.
+
+    uniform_ : matplotlib Line2D
+        The line of the equal share, 1 / n_experts.
+
+    dead_ : matplotlib Line2D or None
+        The marks of the experts that answer no sample, None if there are none.
+
+    ax_ : matplotlib Axes
+        Axes with the bars.
+
+    figure_ : matplotlib Figure
+        Figure that contains the axes.
+
+    See Also
+    --------
+    RoutingDisplay : Which clusters the experts answer, as a matrix.
+    sklearn_moe.metrics.expert_load : The numbers shown.
+
+    Examples
+    --------
+    >>> from sklearn_moe.inspection import LoadDisplay
+    >>> display = LoadDisplay.from_predictions([0, 0, 0, 2], n_experts=4)
+    >>> display.load
+    array([0.75, 0.  , 0.25, 0.  ])
+    >>> LoadDisplay.from_predictions([0, 0, 0, 2], ["cat", "cat", "dog", "dog"]).load
+    array([[0.5 , 0.  , 0.  ],
+           [0.25, 0.  , 0.25]])
+    """
+
+    def __init__(self, load, *, display_labels=None):
+        self.load = load
+        self.display_labels = display_labels
+
+    @classmethod
+    def from_estimator(
+        cls,
+        estimator,
+        X,
+        clusters=None,
+        *,
+        sample_weight=None,
+        display_labels=None,
+        ax=None,
+        bar_kw=None,
+        line_kw=None,
+    ):
+        """Plot how many samples each expert of a fitted estimator answers.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted mixture of experts, with a method `apply`, or a fitted
+            :class:`~sklearn.pipeline.Pipeline` in which it is the last step.
+
+        X : array-like of shape (n_samples, ...)
+            Samples.
+
+        clusters : array-like of shape (n_samples,), default=None
+            Cluster of every sample, labels of any type, by which the bars are split. If None,
+            they are not.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of every sample. If None, all weigh the same.
+
+        display_labels : array-like of shape (n_clusters,), default=None
+            Names of the clusters, in the order of the sorted distinct labels. If None, those
+            labels.
+
+        ax : matplotlib Axes, default=None
+            Axes to plot on. If None, a new figure is created.
+
+        bar_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.bar`.
+
+        line_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.axhline`, for the equal share.
+
+        Returns
+        -------
+        display : LoadDisplay
+
+        Raises
+        ------
+        TypeError
+            If the estimator has no method `apply`.
+
+        See Also
+        --------
+        from_predictions : Plot from the experts.
+
+        Examples
+        --------
+        >>> from sklearn_moe import MoEClassifier
+        >>> from sklearn_moe.datasets import make_cluster_patches
+        >>> from sklearn_moe.inspection import LoadDisplay
+        >>> X, y, clusters = make_cluster_patches(500, return_clusters=True, random_state=0)
+        >>> clf = MoEClassifier(n_experts=4, max_iter=5, tol=None, random_state=0).fit(X, y)
+        >>> LoadDisplay.from_estimator(clf, X, clusters)
+        <...>
+        """
+        estimator, X = final_step(estimator, X)
+        return cls.from_predictions(
+            estimator.apply(X),
+            clusters,
+            n_experts=count_experts(estimator, X),
+            sample_weight=sample_weight,
+            display_labels=display_labels,
+            ax=ax,
+            bar_kw=bar_kw,
+            line_kw=line_kw,
+        )
+
+    @classmethod
+    def from_predictions(
+        cls,
+        experts,
+        clusters=None,
+        *,
+        n_experts=None,
+        sample_weight=None,
+        display_labels=None,
+        ax=None,
+        bar_kw=None,
+        line_kw=None,
+    ):
+        """Plot how many samples each expert answers.
+
+        Parameters
+        ----------
+        experts : array-like of int of shape (n_samples,) or (n_samples, k)
+            Index of the expert that answers every sample. If k experts answer, each of them
+            counts 1 / k.
+
+        clusters : array-like of shape (n_samples,), default=None
+            Cluster of every sample, labels of any type, by which the bars are split. If None,
+            they are not.
+
+        n_experts : int, default=None
+            Number of bars. If None, one more than the largest index in `experts`: pass it to
+            see all experts that answer no sample.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of every sample. If None, all weigh the same.
+
+        display_labels : array-like of shape (n_clusters,), default=None
+            Names of the clusters, in the order of the sorted distinct labels. If None, those
+            labels.
+
+        ax : matplotlib Axes, default=None
+            Axes to plot on. If None, a new figure is created.
+
+        bar_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.bar`.
+
+        line_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.axhline`, for the equal share.
+
+        Returns
+        -------
+        display : LoadDisplay
+
+        See Also
+        --------
+        from_estimator : Plot from a fitted estimator.
+
+        Examples
+        --------
+        >>> from sklearn_moe.inspection import LoadDisplay
+        >>> LoadDisplay.from_predictions([0, 0, 0, 2], n_experts=4)
+        <...>
+        """
+        options = {"n_experts": n_experts, "sample_weight": sample_weight}
+        if clusters is None:
+            display = cls(expert_load(experts, **options))
+        else:
+            display = cls(
+                routing_matrix(clusters, experts, normalize="all", **options),
+                display_labels=np.unique(clusters) if display_labels is None else display_labels,
+            )
+        return display.plot(ax=ax, bar_kw=bar_kw, line_kw=line_kw)
+
+    def plot(self, *, ax=None, bar_kw=None, line_kw=None):
+        """Plot the bars.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to plot on. If None, a new figure is created.
+
+        bar_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.bar`.
+
+        line_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.axhline`, for the equal share.
+
+        Returns
+        -------
+        display : LoadDisplay
+            This object, with the attributes that end in an underscore.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+
+        ValueError
+            If the number of `display_labels` is not the number of clusters.
+
+        Notes
+        -----
+        Beyond 32 clusters the legend does not name them: no colors tell so many apart.
+        """
+        import_pyplot(self)
+        by_cluster = np.atleast_2d(self.load)
+        n_clusters, n_experts = by_cluster.shape
+        names = range(n_clusters) if self.display_labels is None else self.display_labels
+        if np.ndim(self.load) == 2 and len(names) != n_clusters:
+            raise ValueError(
+                f"display_labels must name the {n_clusters} clusters of the load, got "
+                f"{len(names)} labels."
+            )
+        ax = axes_or_new(self, ax, figsize=(np.clip(0.27 * n_experts, 6.4, 12), 4))
+        ax.grid(False, axis="x")
+        self.bars_, bottom = [], np.zeros(n_experts)
+        for share, color in zip(by_cluster, expert_colors(n_clusters), strict=True):
+            style = {"color": color, "width": 0.8}
+            if n_clusters > 1:
+                style |= {"edgecolor": "white", "linewidth": 0.5}
+            self.bars_.append(
+                ax.bar(range(n_experts), share, bottom=bottom, **style | (bar_kw or {}))
+            )
+            bottom = bottom + share
+        style = {"color": "0.3", "linestyle": "--", "linewidth": 1.2}
+        self.uniform_ = ax.axhline(1 / n_experts, **style | (line_kw or {}))
+        dead = dead_experts(bottom)
+        self.dead_ = None
+        if len(dead):
+            style = {"marker": "x", "markersize": 5, "color": "#D55E00", "linestyle": "none"}
+            height = np.full(len(dead), 0.02)  # of the axes: just above the line
+            (self.dead_,) = ax.plot(dead, height, transform=ax.get_xaxis_transform(), **style)
+        ax.set(xlabel="Expert", ylabel="Share of the samples", xlim=(-0.6, n_experts - 0.4))
+        ax.set_ylim(0, 1.05 * max(bottom.max(), 1 / n_experts))
+        self._explain(names)
+        ax.set_xticks(range(n_experts))
+        thin_out(ax.xaxis, range(n_experts), range(n_experts), cell_size(ax)[0])
+        return self
+
+    def _explain(self, names):
+        """Draw the legend, the clusters in the order in which they are stacked."""
+        entries = [(self.uniform_, f"equal share, 1/{len(self.bars_[0])}")]
+        if self.dead_ is not None:
+            entries.append((self.dead_, "answers no sample"))
+        if np.ndim(self.load) == 1 or len(self.bars_) > _MOST_NAMES:
+            legend_above(self.ax_, *zip(*entries, strict=True))
+            return
+        stacked = zip(self.bars_, names, strict=True)
+        entries += [(bar, f"cluster {name}") for bar, name in stacked][::-1]
+        handles, labels = zip(*entries, strict=True)
+        legend_beside(self.ax_, handles=handles, labels=labels)

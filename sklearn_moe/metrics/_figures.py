@@ -1,0 +1,93 @@
+"""The figures of a specialization report, each with its null and how to read it."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+__all__ = ["NOTES", "Figure", "list_figures"]
+
+NOTES = {
+    "Exchange": "by one expert per sample; value near null: experts are interchangeable",
+    "Clusters": "null: clusters shuffled; k-means: in place of the router",
+}
+_AGREEMENT = {
+    "entropy": ("dispatch entropy", "0: one cluster per expert"),
+    "normalized_entropy": ("dispatch entropy, 0 to 1", "the same over H(cluster)"),
+    "mutual_information": ("mutual information", "H(cluster) - dispatch entropy"),
+    "nmi": ("NMI", "1: one expert per cluster, and back"),
+    "ari": ("ARI", "the same by pairs of samples, 0 by chance"),
+    "ami": ("AMI", "NMI, made 0 by chance"),
+    "purity": ("purity", "samples in the main cluster of their expert"),
+}
+
+
+class Figure(NamedTuple):
+    """One line of a report; NaN where there is nothing to compare with."""
+
+    group: str
+    name: str
+    value: float
+    null: float
+    reading: str
+    kmeans: float = np.nan
+
+
+def list_figures(report):
+    """Return all figures of a SpecializationReport: its text and its table show the same."""
+    figures = [
+        *_figures_of_all_samples(report),
+        *_figures_of_load(report),
+        *_figures_of_exchange(report),
+    ]
+    if report.agreement is not None:
+        figures += _figures_of_clusters(report)
+    return figures
+
+
+def _figures_of_all_samples(report):
+    reading = "null: the most frequent class"
+    yield Figure("All samples", "accuracy", report.accuracy, report.blind_accuracy, reading)
+
+
+def _figures_of_load(report):
+    group = "Load"
+    by_lot = np.sqrt((report.n_experts - 1) / report.n_samples)
+    dead = report.dead_experts
+    names = ", ".join(map(str, dead[:8])) + (", ..." if len(dead) > 8 else "")
+    names = f": {names}" if len(dead) else ""
+    yield Figure(group, "load CV", report.load_cv, by_lot, "0: even; null: routed by lot")
+    reading = "0: one expert answers all, 1: even"
+    yield Figure(group, "usage entropy", report.usage_entropy, 1.0, reading)
+    yield Figure(group, "dead experts", len(dead), 0, f"answer no sample{names}")
+    reading = "0: cannot decide, 1: sure"
+    yield Figure(group, "router margin", report.router_margin, np.nan, reading)
+
+
+def _figures_of_exchange(report):
+    group = "Exchange"
+    worst, reading = 0, "there is no other expert"
+    if report.n_experts > 1:
+        worst = int(report.knock_out_accuracy.argmin())
+        reading = f"without expert {worst}, missed most; null: with it"
+    accuracy = float(report.knock_out_accuracy[worst])
+    yield Figure(group, "accuracy, one expert less", accuracy, report.first_accuracy, reading)
+    reading = "by another expert; null: by the own"
+    swapped = report.swapped_accuracy
+    yield Figure(group, "accuracy, experts swapped", swapped, report.first_accuracy, reading)
+
+
+def _figures_of_clusters(report):
+    group = "Clusters"
+    columns = report.agreement, report.null_agreement, report.kmeans_agreement
+    for key, (name, reading) in _AGREEMENT.items():
+        value, null, kmeans = (getattr(column, key) for column in columns)
+        yield Figure(group, name, value, null, reading, kmeans)
+    own, other = (_mean(errors, report.load) for errors in (report.own_error, report.other_error))
+    reading = "by the experts; null: on other clusters"
+    yield Figure(group, "error on own cluster", own, other, reading)
+
+
+def _mean(values, weight):
+    """Return the weighted mean of the entries that are not NaN, NaN if there are none."""
+    known = ~np.isnan(values)
+    return float(np.average(values[known], weights=weight[known])) if known.any() else np.nan

@@ -1,0 +1,222 @@
+"""What is known about the specialization of a mixture, as an object, a text and a table."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._figures import NOTES, list_figures
+from ._significance import DispatchEntropyTest
+
+__all__ = ["ClusterAgreement", "SpecializationReport"]
+
+_MOST_CLUSTERS, _MOST_EXPERTS = 20, 16  # a larger routing matrix is no reading matter
+
+
+@dataclass(frozen=True)
+class ClusterAgreement:
+    """How well one routing follows the clusters.
+
+    Attributes
+    ----------
+    entropy : float
+        :func:`dispatch_entropy`, 0 if every expert answers a single cluster.
+
+    normalized_entropy : float
+        The same in units of the entropy of the clusters.
+
+    mutual_information : float
+        :func:`mutual_information`.
+
+    nmi, ari, ami : float
+        Normalized mutual information, adjusted Rand index and adjusted mutual information of
+        scikit-learn, by the first expert where several answer.
+
+    purity : float
+        :func:`purity`.
+    """
+
+    entropy: float
+    normalized_entropy: float
+    mutual_information: float
+    nmi: float
+    ari: float
+    ami: float
+    purity: float
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SpecializationReport:
+    """Result of :func:`specialization_report`; `print` shows it as a text.
+
+    What needs clusters is None without them. Where several experts answer a sample, it is
+    judged by the first, but for load, entropy, mutual information and purity, to which each
+    of k experts contributes 1 / k.
+
+    Attributes
+    ----------
+    n_samples, n_experts : int
+        Number of samples and of experts.
+
+    accuracy : float
+        Accuracy of the mixture.
+
+    blind_accuracy : float
+        Share of the most frequent class.
+
+    load : ndarray of shape (n_experts,)
+        :func:`expert_load`.
+
+    load_cv : float
+        :func:`load_cv`.
+
+    usage_entropy : float
+        :func:`usage_entropy`, from 0 to 1.
+
+    dead_experts : ndarray of int
+        :func:`dead_experts`, those that answer no sample.
+
+    router_margin : float
+        Mean of :func:`router_margin`.
+
+    knock_out_accuracy : ndarray of shape (n_experts,)
+        :func:`knock_out_accuracy`.
+
+    swap_accuracy : ndarray of shape (n_experts, n_experts)
+        :func:`expert_swap_accuracy`.
+
+    first_accuracy : float
+        Accuracy if the first expert of every sample answered alone, which is `accuracy` where
+        only one does.
+
+    swapped_accuracy : float
+        Mean accuracy if another expert answered instead; NaN if there is none.
+
+    cluster_labels : ndarray of shape (n_clusters,) or None
+        The sorted distinct labels of the clusters.
+
+    routing_matrix : ndarray of shape (n_clusters, n_experts) or None
+        :func:`routing_matrix`, counts.
+
+    entropy_test : DispatchEntropyTest or None
+        :func:`dispatch_entropy_test`.
+
+    agreement : ClusterAgreement or None
+        How well the experts follow the clusters.
+
+    null_agreement : ClusterAgreement or None
+        The mean of the same if the clusters are shuffled.
+
+    kmeans_agreement : ClusterAgreement or None
+        The same for a k-means clustering in place of the router.
+
+    error_matrix : ndarray of shape (n_experts, n_clusters) or None
+        :func:`expert_error_matrix`.
+
+    own_error, other_error : ndarray of shape (n_experts,) or None
+        :func:`own_other_error`.
+    """
+
+    n_samples: int
+    n_experts: int
+    accuracy: float
+    blind_accuracy: float
+    load: np.ndarray
+    load_cv: float
+    usage_entropy: float
+    dead_experts: np.ndarray
+    router_margin: float
+    knock_out_accuracy: np.ndarray
+    swap_accuracy: np.ndarray
+    first_accuracy: float
+    swapped_accuracy: float
+    cluster_labels: np.ndarray | None = None
+    routing_matrix: np.ndarray | None = None
+    entropy_test: DispatchEntropyTest | None = None
+    agreement: ClusterAgreement | None = None
+    null_agreement: ClusterAgreement | None = None
+    kmeans_agreement: ClusterAgreement | None = None
+    error_matrix: np.ndarray | None = None
+    own_error: np.ndarray | None = None
+    other_error: np.ndarray | None = None
+
+    def to_frame(self):
+        """Return the figures as a table, one per row.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            With columns `group`, `value`, `null`, `reading` and `kmeans`; NaN where there is
+            nothing to compare with.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "SpecializationReport.to_frame needs pandas. Install it with "
+                "`pip install pandas`, or print the report."
+            ) from error
+        return pd.DataFrame(list_figures(self)).set_index("name")
+
+    def __repr__(self):
+        """Return one line; the text is for `print`."""
+        shown = f"n_samples={self.n_samples}, n_experts={self.n_experts}"
+        shown += f", accuracy={self.accuracy:.3f}"
+        if self.agreement is not None:
+            shown += f", dispatch_entropy={self.agreement.entropy:.3f}"
+        return f"{type(self).__name__}({shown})"
+
+    def __str__(self):
+        """Return the figures, each beside what it has to be compared with."""
+        figures = list_figures(self)
+        width = max(len(figure.name) for figure in figures)
+        title = f"Specialization: {self.n_experts} experts, {self.n_samples} samples"
+        header = f"{'':{width + 2}}{'value':>8}{'null':>8}"
+        if self.agreement is not None:
+            title += f", {len(self.cluster_labels)} clusters"
+            header += f"{'k-means':>9}"
+        lines, group = [title, header], None
+        for figure in figures:
+            if figure.group != group:
+                group = figure.group
+                lines += ["", f"{group} ({NOTES[group]})" if group in NOTES else group]
+            line = f"  {figure.name:{width}}{_format(figure.value):>8}{_format(figure.null):>8}"
+            if self.agreement is not None:
+                line += f"{_format(figure.kmeans):>9}"
+            lines.append(f"{line}  {figure.reading}")
+        if self.agreement is not None:
+            lines += ["", *self._test_lines(), *self._matrix_lines()]
+        return "\n".join(lines)
+
+    def _test_lines(self):
+        test = self.entropy_test
+        yield (
+            f"Dispatch entropy: {test.confidence_level:.0%} interval {test.low:.3f} to "
+            f"{test.high:.3f}, null {test.null_low:.3f} to {test.null_high:.3f}, "
+            f"p = {test.p_value:.2g}"
+        )
+
+    def _matrix_lines(self):
+        n_clusters, n_experts = self.routing_matrix.shape
+        if n_clusters > _MOST_CLUSTERS or n_experts > _MOST_EXPERTS:
+            return
+        digits = "d" if self.routing_matrix.dtype.kind == "i" else ".1f"
+        cells = [[format(value, digits) for value in row] for row in self.routing_matrix]
+        names = [str(label)[:20] for label in self.cluster_labels]
+        table = [["", *map(str, range(n_experts))]]
+        table += [[name, *row] for name, row in zip(names, cells, strict=True)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        yield from ("", "Routing matrix (rows: clusters, columns: experts)")
+        for name, *row in table:
+            numbers = (f"{cell:>{width}}" for cell, width in zip(row, widths[1:], strict=True))
+            yield "  ".join([f"  {name:{widths[0]}}", *numbers])
+
+
+def _format(value):
+    if np.isnan(value):
+        return "-"
+    return format(value, "d" if isinstance(value, int) else ".3f")

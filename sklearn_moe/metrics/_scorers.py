@@ -1,0 +1,188 @@
+"""Scorers of routes, for `cross_validate`, `GridSearchCV` and their like."""
+
+import copy
+from inspect import signature
+
+import numpy as np
+from sklearn import get_config
+from sklearn.metrics import normalized_mutual_info_score
+from sklearn.utils.metadata_routing import MetadataRequest
+
+from ._contingency import check_labels
+from ._estimators import count_experts, final_step
+from ._load import dead_experts, expert_load, load_cv
+from ._routing import dispatch_entropy
+
+__all__ = [
+    "RoutingScorer",
+    "cluster_nmi_scorer",
+    "neg_dead_experts_scorer",
+    "neg_dispatch_entropy_scorer",
+    "neg_load_cv_scorer",
+]
+
+
+class RoutingScorer:
+    """Scorer that judges a fitted mixture of experts by its routes; larger is better.
+
+    It is called as `scorer(estimator, X, y)`, like the scorers of scikit-learn. Metadata, such
+    as the clusters, are keyword arguments. In a cross-validation they come through scikit-learn's
+    metadata routing, if :meth:`set_score_request` asks for them.
+
+    Parameters
+    ----------
+    name : str
+        The name of the scorer, for its representation and messages.
+
+    score_func : callable
+        `score_func(estimator, X, *, ...) -> float` with the mixture itself, never a pipeline,
+        and X as it takes it. The keyword arguments are the metadata; those without a default
+        must be given.
+    """
+
+    def __init__(self, name, score_func):
+        self._name = name
+        self._score_func = score_func
+        self._requests = {}
+
+    def __call__(self, estimator, X, y=None, **metadata):
+        """Return the score of a fitted mixture, or of a pipeline that ends in one.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Fitted mixture of experts, or a fitted :class:`~sklearn.pipeline.Pipeline` in which
+            it is the last step.
+
+        X : array-like of shape (n_samples, ...)
+            Samples.
+
+        y : array-like of shape (n_samples,), default=None
+            Not used: routes are judged, not answers.
+
+        **metadata : dict
+            For instance `clusters`, of shape (n_samples,).
+
+        Returns
+        -------
+        score : float
+
+        Raises
+        ------
+        ValueError
+            If metadata that the scorer needs did not arrive.
+
+        TypeError
+            If the scorer does not know the metadata, or the estimator is not a mixture.
+        """
+        self._check_known(metadata)
+        for name, parameter in self._parameters().items():
+            if parameter.default is parameter.empty and metadata.get(name) is None:
+                raise ValueError(self._how_to_pass(name))
+        return self._score_func(*final_step(estimator, X), **metadata)
+
+    def set_score_request(self, **requests):
+        """Return a copy of the scorer that asks for metadata.
+
+        Unlike a scorer of `make_scorer` it does not change itself: it is a constant that the
+        whole program shares. Use what is returned.
+
+        Parameters
+        ----------
+        **requests : dict of {str: bool, str or None}
+            For each metadata: True to ask for it, False to do without, None to refuse it, or
+            the name under which it is passed.
+
+        Returns
+        -------
+        scorer : RoutingScorer
+
+        Raises
+        ------
+        RuntimeError
+            If metadata routing is not enabled.
+
+        TypeError
+            If the scorer does not know the metadata.
+        """
+        if not get_config()["enable_metadata_routing"]:
+            raise RuntimeError(
+                "set_score_request needs metadata routing. Enable it with "
+                "sklearn.set_config(enable_metadata_routing=True)."
+            )
+        self._check_known(requests)
+        scorer = copy.copy(self)
+        scorer._requests = self._requests | requests
+        scorer.get_metadata_routing()  # refuses what is not a valid request
+        return scorer
+
+    def get_metadata_routing(self):
+        """Return the metadata that the scorer asks for.
+
+        Returns
+        -------
+        request : MetadataRequest
+        """
+        request = MetadataRequest(owner=self._name)
+        for name in self._parameters():
+            request.score.add_request(param=name, alias=self._requests.get(name))
+        return request
+
+    def _parameters(self):
+        """Return the metadata that the score knows, {name: inspect.Parameter}."""
+        parameters = signature(self._score_func).parameters
+        return {k: v for k, v in parameters.items() if v.kind is v.KEYWORD_ONLY}
+
+    def _accept_sample_weight(self):
+        """Tell scikit-learn, which asks every scorer when it is given weights."""
+        return "sample_weight" in self._parameters()
+
+    def _check_known(self, names):
+        known = self._parameters()
+        unknown = sorted(set(names) - set(known))
+        if unknown:
+            raise TypeError(
+                f"{self._name} does not know {', '.join(unknown)}. It takes "
+                f"{', '.join(known) or 'no metadata'}."
+            )
+
+    def _how_to_pass(self, name):
+        return (
+            f"{self._name} needs `{name}`, one entry per sample, which did not arrive. Three steps "
+            "bring it here:\n"
+            "1. sklearn.set_config(enable_metadata_routing=True)\n"
+            f"2. scorer = {self._name}.set_score_request({name}=True)  # a copy: use this one\n"
+            f'3. cross_validate(..., scoring=scorer, params={{"{name}": {name}}})'
+        )
+
+    def __repr__(self):
+        requests = ", ".join(f"{name}={alias!r}" for name, alias in self._requests.items())
+        return f"{self._name}.set_score_request({requests})" if requests else self._name
+
+
+def _neg_dispatch_entropy(estimator, X, *, clusters, sample_weight=None):
+    return -dispatch_entropy(clusters, estimator.apply(X), sample_weight=sample_weight)
+
+
+def _cluster_nmi(estimator, X, *, clusters):
+    first = check_labels(estimator.apply(X))[:, 0]
+    return float(normalized_mutual_info_score(clusters, first))
+
+
+def _load(estimator, X, sample_weight):
+    n_experts = count_experts(estimator, X)
+    return expert_load(estimator.apply(X), n_experts=n_experts, sample_weight=sample_weight)
+
+
+def _neg_load_cv(estimator, X, *, sample_weight=None):
+    return -load_cv(_load(estimator, X, sample_weight))
+
+
+def _neg_dead_experts(estimator, X, *, sample_weight=None):
+    return -float(np.size(dead_experts(_load(estimator, X, sample_weight))))
+
+
+neg_dispatch_entropy_scorer = RoutingScorer("neg_dispatch_entropy_scorer", _neg_dispatch_entropy)
+cluster_nmi_scorer = RoutingScorer("cluster_nmi_scorer", _cluster_nmi)
+neg_load_cv_scorer = RoutingScorer("neg_load_cv_scorer", _neg_load_cv)
+neg_dead_experts_scorer = RoutingScorer("neg_dead_experts_scorer", _neg_dead_experts)

@@ -1,0 +1,207 @@
+"""Whether a dispatch entropy is smaller than chance explains, and how exactly it is known."""
+
+from dataclasses import dataclass
+from numbers import Integral, Real
+
+import numpy as np
+from scipy.stats import entropy, random_table
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils._param_validation import Interval, validate_params
+
+from ._contingency import check_labels, conditional_entropy, contingency
+
+__all__ = ["DispatchEntropyTest", "dispatch_entropy_test"]
+
+_CELLS_AT_ONCE = 2**22  # bounds the memory of the drawn tables, 32 MiB
+_ROUNDING = 1e-12  # tables of the same cells in another order are ties
+
+
+@dataclass(frozen=True)
+class DispatchEntropyTest:
+    """Result of :func:`dispatch_entropy_test`.
+
+    Attributes
+    ----------
+    entropy : float
+        The dispatch entropy.
+
+    null_mean, null_low, null_high : float
+        Mean and interval of the entropy if clusters had nothing to do with experts.
+
+    p_value : float
+        How often chance alone gives an entropy as small.
+
+    low, high : float
+        Bootstrap confidence interval of the entropy.
+
+    confidence_level : float
+        Level of both intervals.
+    """
+
+    entropy: float
+    null_mean: float
+    null_low: float
+    null_high: float
+    p_value: float
+    low: float
+    high: float
+    confidence_level: float
+
+
+@validate_params(
+    {
+        "clusters": ["array-like"],
+        "experts": ["array-like"],
+        "n_permutations": [Interval(Integral, 1, None, closed="left")],
+        "n_bootstraps": [Interval(Integral, 1, None, closed="left")],
+        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def dispatch_entropy_test(
+    clusters,
+    experts,
+    *,
+    n_permutations=1000,
+    n_bootstraps=1000,
+    confidence_level=0.95,
+    random_state=None,
+):
+    """Test whether experts follow clusters more than chance explains.
+
+    Parameters
+    ----------
+    clusters : array-like of shape (n_samples,)
+        The true cluster of every sample, labels of any type.
+
+    experts : array-like of shape (n_samples,) or (n_samples, k)
+        The expert that answers every sample, labels of any type. If k experts answer,
+        each of them counts 1 / k.
+
+    n_permutations : int, default=1000
+        How often the clusters are shuffled among the samples. The smallest possible p-value
+        is `1 / (1 + n_permutations)`.
+
+    n_bootstraps : int, default=1000
+        How often the samples are drawn anew, with replacement.
+
+    confidence_level : float, default=0.95
+        Level of the interval of the null and of the confidence interval.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the shuffles and draws. Pass an int for the same result in every call.
+
+    Returns
+    -------
+    test : DispatchEntropyTest
+        With `entropy`; `null_mean`, `null_low` and `null_high`; `p_value`; and the confidence
+        interval from `low` to `high`.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or there are no samples.
+
+    See Also
+    --------
+    dispatch_entropy : The entropy itself.
+
+    Notes
+    -----
+    The entropy of a finite sample is too small on average, by about
+    `n_experts * (n_clusters - 1) / (2 * n_samples)`: with few samples it looks like
+    specialization where there is none. Compare it with the mean of the null, which has the same
+    bias, rather than with the entropy of the clusters. The confidence interval is the basic
+    bootstrap's [1]_, which takes out the bias and may therefore lie above the entropy. It
+    remains rough where an expert has only a handful of samples, and shrinks to a point for an
+    entropy of exactly 0.
+
+    A shuffle keeps the size of every cluster and the load of every expert. A model whose experts
+    are mostly dead, or that sends all to one expert, has a null just as lopsided: only the
+    *match* of experts and clusters can make the p-value small.
+
+    References
+    ----------
+    .. [1] A. C. Davison, D. V. Hinkley, "Bootstrap Methods and their Application", 1997.
+
+    Examples
+    --------
+    >>> from sklearn_moe.metrics import dispatch_entropy_test
+    >>> clusters = ["cat", "cat", "cat", "dog", "dog", "dog"] * 5
+    >>> test = dispatch_entropy_test(clusters, [0, 0, 0, 1, 2, 1] * 5, random_state=0)
+    >>> test.entropy, test.p_value < 0.01
+    (0.0, True)
+    >>> dispatch_entropy_test(clusters, [0, 1, 2] * 10, random_state=0).p_value > 0.5
+    True
+    """
+    rng = check_random_state(random_state)
+    counts, shares = _sample_table(clusters, experts)
+    value = float(conditional_entropy(counts @ shares))
+    null = _permute(counts, shares, conditional_entropy, n_permutations, rng)
+    boots = _bootstrap(counts, shares, conditional_entropy, n_bootstraps, rng)
+
+    tails = np.array([1 - confidence_level, 1 + confidence_level]) / 2
+    null_low, null_high = np.quantile(null, tails)
+    # Basic bootstrap: the draws are to the sample as the sample is to the truth.
+    high, low = 2 * value - np.quantile(boots, tails)
+    low, high = np.clip([low, high], 0, entropy(counts.sum(axis=1)))
+    return DispatchEntropyTest(
+        entropy=value,
+        null_mean=float(null.mean()),
+        null_low=float(null_low),
+        null_high=float(null_high),
+        p_value=float((1 + np.sum(null <= value + _ROUNDING)) / (1 + n_permutations)),
+        low=float(low),
+        high=float(high),
+        confidence_level=confidence_level,
+    )
+
+
+def permuted_mean(clusters, experts, statistic, n_permutations, random_state):
+    """Return the mean of a statistic of the tables if the clusters are shuffled."""
+    counts, shares = _sample_table(clusters, experts)
+    return float(_permute(counts, shares, statistic, n_permutations, random_state).mean())
+
+
+def _sample_table(clusters, experts):
+    """Count the samples of every cluster that are answered by the same set of experts.
+
+    Where k experts answer a sample, its k entries belong together. So the samples are counted
+    by sets of experts, (n_clusters, n_sets), which are shuffled and drawn as a whole;
+    `shares`, (n_sets, n_experts), turns the counts into the table of experts.
+    """
+    experts = check_labels(experts)
+    labels, indices = np.unique(experts, return_inverse=True)
+    indices = np.sort(indices.reshape(experts.shape), axis=1)
+    sets, columns = np.unique(indices, axis=0, return_inverse=True)
+    counts = contingency(clusters, columns.reshape(-1, 1), len(sets))
+    shares = np.zeros((len(sets), labels.size))
+    np.add.at(shares, (np.arange(len(sets))[:, np.newaxis], sets), 1 / experts.shape[1])
+    return counts, shares
+
+
+def _permute(counts, shares, statistic, size, rng):
+    """Return the statistic of `size` tables that have the sums of `counts` and are else random."""
+    if 1 in counts.shape:  # nothing to shuffle; SciPy's draws have negative counts then
+        return np.full(size, statistic(counts @ shares))
+    tables = random_table(counts.sum(axis=1), counts.sum(axis=0))
+    return _repeat(
+        lambda size: statistic(tables.rvs(size, random_state=rng) @ shares), size, counts.size
+    )
+
+
+def _bootstrap(counts, shares, statistic, size, rng):
+    """Return the statistic of `size` draws, with replacement, of as many samples."""
+    n_samples = counts.sum()
+
+    def draw(size):
+        drawn = rng.multinomial(n_samples, counts.ravel() / n_samples, size)
+        return statistic(drawn.reshape(size, *counts.shape) @ shares)
+
+    return _repeat(draw, size, counts.size)
+
+
+def _repeat(draw, size, n_cells):
+    batches = gen_batches(size, max(1, _CELLS_AT_ONCE // n_cells))
+    return np.concatenate([draw(batch.stop - batch.start) for batch in batches])

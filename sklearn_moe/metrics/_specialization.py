@@ -1,0 +1,225 @@
+"""Everything about the specialization of a fitted mixture in one call."""
+
+import warnings
+from numbers import Integral
+
+import numpy as np
+from scipy.stats import entropy
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import (
+    accuracy_score,
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    normalized_mutual_info_score,
+)
+from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
+from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
+from sklearn.utils._param_validation import Interval, validate_params
+
+from ._agreement import mutual_information, purity, table_purity
+from ._contingency import check_labels
+from ._errors import expert_error_matrix, own_other_error
+from ._estimators import final_step
+from ._exchange import expert_swap_accuracy, knock_out_accuracy
+from ._load import dead_experts, expert_load, load_cv, usage_entropy
+from ._report import ClusterAgreement, SpecializationReport
+from ._router import router_margin
+from ._routing import dispatch_entropy, routing_matrix
+from ._significance import dispatch_entropy_test, permuted_mean
+
+__all__ = ["specialization_report"]
+
+_NEEDS = ("apply", "gate_proba", "expert_proba", "predict")
+
+
+@validate_params(
+    {
+        "y": ["array-like"],
+        "clusters": ["array-like", None],
+        "n_permutations": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
+def specialization_report(
+    estimator, X, y, clusters=None, *, n_permutations=1000, random_state=None
+):
+    """Judge what the experts of a fitted mixture have learned.
+
+    Every figure comes with a null: what it would be without any specialization. Use samples
+    that the mixture has not been fitted on.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Fitted :class:`~sklearn_moe.MoEClassifier`, or a fitted
+        :class:`~sklearn.pipeline.Pipeline` that ends in one.
+
+    X : array-like of shape (n_samples, ...)
+        Samples, as `estimator` takes them.
+
+    y : array-like of shape (n_samples,)
+        The true class labels.
+
+    clusters : array-like of shape (n_samples,), default=None
+        The true cluster of every sample, labels of any type. If None, the report says what can
+        be said without them.
+
+    n_permutations : int, default=1000
+        How often the clusters are shuffled for the null.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the shuffles, of the bootstrap and of the k-means centers. Pass an int for
+        the same result in every call.
+
+    Returns
+    -------
+    report : SpecializationReport
+        All figures as attributes; `print(report)` explains them and `report.to_frame()` makes
+        a table of them.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is not a mixture of experts that classifies.
+
+    ValueError
+        If the lengths differ or there are no samples.
+
+    See Also
+    --------
+    sklearn_moe.inspection.RoutingDisplay : The routing matrix as a picture.
+
+    Notes
+    -----
+    The k-means column answers the question whether the router found more than the geometry of
+    the inputs gives away. It replaces the router by as many k-means centers as there are
+    experts, found among the given samples as a linear router sees them: 2-D X itself, the sum
+    over the patches of 3-D X, the pixels of 4-D X.
+
+    Examples
+    --------
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.datasets import make_cluster_patches
+    >>> from sklearn_moe.metrics import specialization_report
+    >>> X, y, clusters = make_cluster_patches(500, return_clusters=True, random_state=0)
+    >>> clf = MoEClassifier(n_experts=4, max_iter=5, tol=None, random_state=0).fit(X, y)
+    >>> report = specialization_report(clf, X, y, clusters, random_state=0)
+    >>> report.routing_matrix.shape
+    (4, 4)
+    >>> print(report)
+    Specialization: 4 experts, 500 samples, 4 clusters
+    ...
+    """
+    estimator, X = final_step(estimator, X, _NEEDS)
+    check_consistent_length(X, y, clusters)
+    rng = check_random_state(random_state)
+    experts = estimator.apply(X)
+    gate_proba = estimator.gate_proba(X)
+    expert_proba = estimator.expert_proba(X)
+    classes = estimator.classes_
+    n_experts = gate_proba.shape[1]
+    load = expert_load(experts, n_experts=n_experts)
+    swap = expert_swap_accuracy(y, experts, expert_proba, classes=classes)
+    first_load = expert_load(check_labels(experts)[:, 0], n_experts=n_experts)
+    first_accuracy, swapped_accuracy = _own_and_other(swap, first_load)
+
+    figures = {
+        "n_samples": len(gate_proba),
+        "n_experts": n_experts,
+        "accuracy": float(accuracy_score(y, estimator.predict(X))),
+        "blind_accuracy": float(np.unique(y, return_counts=True)[1].max() / len(gate_proba)),
+        "load": load,
+        "load_cv": load_cv(load),
+        "usage_entropy": usage_entropy(load),
+        "dead_experts": dead_experts(load),
+        "router_margin": float(router_margin(gate_proba).mean()),
+        "knock_out_accuracy": knock_out_accuracy(
+            y, gate_proba, expert_proba, experts=experts, classes=classes
+        ),
+        "swap_accuracy": swap,
+        "first_accuracy": first_accuracy,
+        "swapped_accuracy": swapped_accuracy,
+    }
+    if clusters is not None:
+        matrix = routing_matrix(clusters, experts, n_experts=n_experts)
+        errors = expert_error_matrix(y, clusters, expert_proba, classes)
+        own, other = own_other_error(errors, matrix)
+        test = dispatch_entropy_test(
+            clusters, experts, n_permutations=n_permutations, random_state=rng
+        )
+        figures |= {
+            "cluster_labels": np.unique(column_or_1d(clusters)),
+            "routing_matrix": matrix,
+            "entropy_test": test,
+            "agreement": _agreement(clusters, experts),
+            "null_agreement": _null_agreement(
+                clusters, experts, test.null_mean, n_permutations, rng
+            ),
+            "kmeans_agreement": _agreement(
+                clusters, _kmeans_routes(_seen_by_linear_router(estimator, X), n_experts, rng)
+            ),
+            "error_matrix": errors,
+            "own_error": own,
+            "other_error": other,
+        }
+    return SpecializationReport(**figures)
+
+
+def _own_and_other(swap, first_load):
+    """Return the mean accuracy of the experts on their own samples and on those of others."""
+    answers = first_load > 0
+    own = swap.diagonal()
+    n_others = len(own) - 1
+    other = (swap.sum(axis=1) - own) / n_others if n_others else np.full(1, np.nan)
+    return tuple(float(first_load[answers] @ mean[answers]) for mean in (own, other))
+
+
+def _agreement(clusters, experts):
+    """Compare a routing with the clusters."""
+    first = check_labels(experts)[:, 0]
+    return ClusterAgreement(
+        entropy=dispatch_entropy(clusters, experts),
+        normalized_entropy=dispatch_entropy(clusters, experts, normalize=True),
+        mutual_information=mutual_information(clusters, experts),
+        nmi=float(normalized_mutual_info_score(clusters, first)),
+        ari=float(adjusted_rand_score(clusters, first)),
+        ami=float(adjusted_mutual_info_score(clusters, first)),
+        purity=purity(clusters, experts),
+    )
+
+
+def _null_agreement(clusters, experts, null_entropy, n_permutations, rng):
+    """Return the mean of `_agreement` under shuffled clusters, which keep all sizes and loads."""
+    if len(np.unique(clusters)) == 1 or len(np.unique(experts)) == 1:
+        return _agreement(clusters, experts)  # a shuffle changes nothing
+    table = contingency_matrix(clusters, check_labels(experts)[:, 0])
+    of_clusters, of_experts = entropy(table.sum(axis=1)), entropy(table.sum(axis=0))
+    information = expected_mutual_information(table, table.sum())
+    return ClusterAgreement(
+        entropy=null_entropy,
+        normalized_entropy=null_entropy / float(of_clusters),
+        mutual_information=float(of_clusters) - null_entropy,
+        nmi=float(2 * information / (of_clusters + of_experts)),
+        ari=0.0,  # adjusted: 0 by construction
+        ami=0.0,
+        purity=permuted_mean(clusters, experts, table_purity, n_permutations, rng),
+    )
+
+
+def _seen_by_linear_router(estimator, X):
+    """Return X as a linear router sees it, (n_samples, n_features)."""
+    X = check_array(X, dtype=(np.float32, np.float64), allow_nd=True, input_name="X")
+    # Rows of a table may have been cut into patches.
+    X = X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:]))
+    return X.sum(axis=1) if X.ndim == 3 else X.reshape(len(X), -1)
+
+
+def _kmeans_routes(X, n_experts, rng):
+    """Return the nearest of `n_experts` k-means centers of every sample."""
+    with warnings.catch_warnings():
+        # Fewer distinct samples than centers: the others stay empty, like dead experts.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans = KMeans(min(n_experts, len(X)), n_init=10, random_state=rng)
+        return kmeans.fit_predict(X)

@@ -1,0 +1,281 @@
+"""Scorers of routes inside scikit-learn's cross-validation and searches."""
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+import sklearn
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.exceptions import UnsetMetadataPassedError
+from sklearn.metrics import normalized_mutual_info_score
+from sklearn.model_selection import GridSearchCV, KFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe.metrics import (
+    cluster_nmi_scorer,
+    dead_experts,
+    dispatch_entropy,
+    expert_load,
+    load_cv,
+    neg_dead_experts_scorer,
+    neg_dispatch_entropy_scorer,
+    neg_load_cv_scorer,
+)
+
+SCORERS = {
+    "neg_dispatch_entropy_scorer": neg_dispatch_entropy_scorer,
+    "cluster_nmi_scorer": cluster_nmi_scorer,
+    "neg_load_cv_scorer": neg_load_cv_scorer,
+    "neg_dead_experts_scorer": neg_dead_experts_scorer,
+}
+OF_CLUSTERS = ("neg_dispatch_entropy_scorer", "cluster_nmi_scorer")
+
+
+class SlicedMixture(ClassifierMixin, BaseEstimator):
+    """Routes by the first feature, cut into equal slices from -1 to 1; learns nothing."""
+
+    def __init__(self, n_experts=4):
+        self.n_experts = n_experts
+
+    def fit(self, X, y, sample_weight=None):
+        self.classes_ = np.unique(y)
+        return self
+
+    def predict(self, X):
+        return self.classes_[np.zeros(len(X), dtype=int)]
+
+    def apply(self, X):
+        slices = np.floor((np.asarray(X)[:, 0] + 1) / 2 * self.n_experts).astype(int)
+        return slices.clip(0, self.n_experts - 1)
+
+
+@pytest.fixture
+def routed():
+    with sklearn.config_context(enable_metadata_routing=True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.RandomState(0)
+    X = rng.uniform(-1, 1, size=(120, 2))
+    return X, rng.randint(2, size=120), np.array(["left", "right"])[(X[:, 0] > 0).astype(int)]
+
+
+def expected_scores(experts, clusters, n_experts):
+    load = expert_load(experts, n_experts=n_experts)
+    return {
+        "neg_dispatch_entropy_scorer": -dispatch_entropy(clusters, experts),
+        "cluster_nmi_scorer": normalized_mutual_info_score(clusters, experts),
+        "neg_load_cv_scorer": -load_cv(load),
+        "neg_dead_experts_scorer": -len(dead_experts(load)),
+    }
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_scorers_are_the_metrics(name, data):
+    X, y, clusters = data
+    clf = SlicedMixture(5).fit(X, y)
+    metadata = {"clusters": clusters} if name in OF_CLUSTERS else {}
+    score = SCORERS[name](clf, X, y, **metadata)
+    assert type(score) is float
+    assert score == expected_scores(clf.apply(X), clusters, 5)[name]
+    scaled = make_pipeline(StandardScaler(), SlicedMixture(5)).fit(X, y)
+    expected = expected_scores(scaled[-1].apply(scaled[0].transform(X)), clusters, 5)[name]
+    assert SCORERS[name](scaled, X, y, **metadata) == expected
+
+
+def test_dead_experts_at_the_end_count(data):
+    X, y, _ = data
+    clf, left = SlicedMixture(4).fit(X, y), X[X[:, 0] < -0.5]
+    assert neg_dead_experts_scorer(clf, left) == -3
+    assert neg_load_cv_scorer(clf, left) == pytest.approx(-np.sqrt(3))
+
+
+def test_weights_repeat_samples(data):
+    X, y, clusters = data
+    clf, weight = SlicedMixture().fit(X, y), np.arange(len(X)) % 3
+    rows = np.repeat(np.arange(len(X)), weight)
+    for scorer, metadata in (
+        (neg_load_cv_scorer, {}),
+        (neg_dispatch_entropy_scorer, {"clusters": clusters}),
+    ):
+        repeated = {name: values[rows] for name, values in metadata.items()}
+        assert scorer(clf, X, y, sample_weight=weight, **metadata) == pytest.approx(
+            scorer(clf, X[rows], y[rows], **repeated)
+        )
+
+
+@pytest.mark.parametrize("estimator", [SlicedMixture(), make_pipeline(None, SlicedMixture())])
+@pytest.mark.parametrize("name", OF_CLUSTERS)
+def test_clusters_are_routed_and_split(name, estimator, data, routed):
+    X, y, clusters = data
+    result = cross_validate(
+        estimator,
+        X,
+        y,
+        cv=KFold(3),
+        scoring=SCORERS[name].set_score_request(clusters=True),
+        params={"clusters": clusters},
+        error_score="raise",
+    )
+    for score, (_, test) in zip(result["test_score"], KFold(3).split(X), strict=True):
+        experts = SlicedMixture().apply(X[test])
+        assert score == expected_scores(experts, clusters[test], 4)[name]
+
+
+def test_many_scorers_at_once(data, routed):
+    X, y, clusters = data
+    scoring = {"accuracy": "accuracy", **SCORERS}
+    for name in OF_CLUSTERS:
+        scoring[name] = scoring[name].set_score_request(clusters=True)
+    result = cross_validate(
+        SlicedMixture(), X, y, cv=3, scoring=scoring, params={"clusters": clusters}
+    )
+    assert {f"test_{name}" for name in scoring} < set(result)
+    assert not any(np.isnan(result[f"test_{name}"]).any() for name in scoring)
+
+
+def test_clusters_under_another_name(data, routed):
+    X, y, clusters = data
+    scorer = cluster_nmi_scorer.set_score_request(clusters="species")
+    result = cross_validate(SlicedMixture(), X, y, scoring=scorer, params={"species": clusters})
+    assert not np.isnan(result["test_score"]).any()
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_search_by_clusters(several, data, routed):
+    X, y, clusters = data
+    scorer = cluster_nmi_scorer.set_score_request(clusters=True)
+    search = GridSearchCV(
+        SlicedMixture(),
+        {"n_experts": [1, 2, 8]},
+        scoring={"nmi": scorer, "load": neg_load_cv_scorer} if several else scorer,
+        refit="nmi" if several else True,
+        error_score="raise",
+    )
+    clone(search).fit(X, y, clusters=clusters)
+    search.fit(X, y, clusters=clusters)
+    assert search.best_params_ == {"n_experts": 2}
+    score = search.score(X, y, clusters=clusters)
+    assert (score["nmi"] if several and isinstance(score, dict) else score) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("scoring", [neg_load_cv_scorer, {"dead": neg_dead_experts_scorer}])
+@pytest.mark.parametrize("routing", [False, True])
+def test_load_needs_no_routing(scoring, routing, data):
+    X, y, _ = data
+    with sklearn.config_context(enable_metadata_routing=routing):
+        result = cross_validate(SlicedMixture(), X, y, scoring=scoring)
+        search = GridSearchCV(
+            SlicedMixture(), {"n_experts": [2, 4]}, scoring=neg_load_cv_scorer
+        ).fit(X, y)
+    assert any(name.startswith("test_") for name in result)
+    assert search.best_params_ == {"n_experts": 2}
+
+
+def test_search_passes_weights_to_scorers_that_take_them(data):
+    X, y, _ = data
+    search = GridSearchCV(SlicedMixture(), {"n_experts": [2]}, scoring=neg_load_cv_scorer)
+    search.fit(X, y, sample_weight=np.ones(len(X)))  # a scorer without weights would warn
+    assert cluster_nmi_scorer._accept_sample_weight() is False
+
+
+@pytest.mark.parametrize("name", OF_CLUSTERS)
+def test_missing_clusters_are_explained_in_three_steps(name, data):
+    X, y, clusters = data
+    scorer, clf = SCORERS[name], SlicedMixture().fit(X, y)
+    with pytest.raises(ValueError, match=r"`clusters`, .* did not arrive. Three") as info:
+        scorer(clf, X, y)
+    steps = str(info.value).splitlines()[1:]
+    assert len(steps) == 3
+    assert "sklearn.set_config(enable_metadata_routing=True)" in steps[0]
+    assert f"{name}.set_score_request(clusters=True)" in steps[1]
+    assert 'params={"clusters": clusters}' in steps[2]
+    with pytest.raises(ValueError, match="Three steps"):
+        cross_validate(clf, X, y, scoring=scorer, error_score="raise")
+    # The steps lead there.
+    with sklearn.config_context(enable_metadata_routing=True):
+        scorer = scorer.set_score_request(clusters=True)
+        cross_validate(clf, X, y, scoring=scorer, params={"clusters": clusters})
+
+
+def test_clusters_nobody_asked_for_are_refused(data, routed):
+    X, y, clusters = data
+    with pytest.raises(UnsetMetadataPassedError, match=r"neg_dispatch_entropy_scorer.score"):
+        cross_validate(
+            SlicedMixture(),
+            X,
+            y,
+            scoring=neg_dispatch_entropy_scorer,
+            params={"clusters": clusters},
+        )
+
+
+def test_a_request_leaves_the_shared_scorer_alone(routed):
+    asking = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
+    assert asking is not neg_dispatch_entropy_scorer
+    assert neg_dispatch_entropy_scorer.get_metadata_routing().score.requests == {
+        "clusters": None,
+        "sample_weight": None,
+    }
+    again = asking.set_score_request(sample_weight="weight")
+    assert asking.get_metadata_routing().score.requests["sample_weight"] is None
+    assert again.get_metadata_routing().score.requests == {
+        "clusters": True,
+        "sample_weight": "weight",
+    }
+
+
+def test_wrong_requests_are_explained(data, routed):
+    X, y, clusters = data
+    with pytest.raises(TypeError, match=r"does not know groups. It takes clusters\."):
+        cluster_nmi_scorer.set_score_request(groups=True)
+    with pytest.raises(ValueError, match=r"alias you're setting for `clusters`"):
+        cluster_nmi_scorer.set_score_request(clusters=3)
+    with pytest.raises(TypeError, match=r"neg_load_cv_scorer does not know clusters. It takes"):
+        neg_load_cv_scorer(SlicedMixture().fit(X, y), X, y, clusters=clusters)
+    with (
+        sklearn.config_context(enable_metadata_routing=False),
+        pytest.raises(RuntimeError, match=r"set_config\(enable_metadata_routing=True\)"),
+    ):
+        cluster_nmi_scorer.set_score_request(clusters=True)
+
+
+def test_other_estimators_are_refused(data):
+    X, y, _ = data
+    with pytest.raises(TypeError, match=r"StandardScaler does not have apply.*`best_estimator_`"):
+        neg_load_cv_scorer(StandardScaler().fit(X), X, y)
+
+
+@pytest.mark.parametrize("name", SCORERS)
+def test_representation_and_copies(name, data, routed):
+    scorer = SCORERS[name]
+    assert repr(scorer) == name
+    metadata = "clusters" if name in OF_CLUSTERS else "sample_weight"
+    asking = scorer.set_score_request(**{metadata: True})
+    assert repr(asking) == f"{name}.set_score_request({metadata}=True)"
+    X, y, clusters = data
+    given = {"clusters": clusters} if name in OF_CLUSTERS else {}
+    clf = SlicedMixture().fit(X, y)
+    for again in (pickle.loads(pickle.dumps(asking)), copy.deepcopy(asking)):
+        assert repr(again) == repr(asking)
+        assert again(clf, X, y, **given) == scorer(clf, X, y, **given)
+
+
+def test_a_real_mixture_in_two_processes(patches, routed):
+    (X, y, clusters), _ = patches
+    clf = MoEClassifier(n_experts=4, max_iter=20, tol=None, random_state=0)
+    scoring = {
+        "entropy": neg_dispatch_entropy_scorer.set_score_request(clusters=True),
+        "load": neg_load_cv_scorer,
+    }
+    params = {"cv": 2, "scoring": scoring, "params": {"clusters": clusters}}
+    alone = cross_validate(clf, X, y, **params)
+    together = cross_validate(clf, X, y, n_jobs=2, **params)
+    for name in ("test_entropy", "test_load"):
+        np.testing.assert_allclose(together[name], alone[name], rtol=1e-3)
+    assert (alone["test_entropy"] > -np.log(4)).all()

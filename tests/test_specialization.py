@@ -1,0 +1,653 @@
+"""Have the experts specialized? Metrics by hand and by reference, and the report of them all."""
+
+import sys
+
+import numpy as np
+import pytest
+from scipy.stats import entropy, kstest
+from sklearn.datasets import load_iris
+from sklearn.metrics import (
+    adjusted_mutual_info_score,
+    adjusted_rand_score,
+    mutual_info_score,
+    normalized_mutual_info_score,
+)
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe.metrics import (
+    dead_experts,
+    dispatch_entropy,
+    dispatch_entropy_test,
+    expert_error_matrix,
+    expert_load,
+    expert_swap_accuracy,
+    knock_out_accuracy,
+    last_fluctuation,
+    load_cv,
+    mutual_information,
+    own_other_error,
+    purity,
+    router_margin,
+    routing_agreement,
+    routing_matrix,
+    specialization_report,
+    usage_entropy,
+)
+
+N_CLUSTERS, N_EXPERTS = 4, 6
+
+
+def half_random_routing(n_answers=None, seed=0, n_samples=300):
+    """Draw routes that follow the cluster half of the time, and weights."""
+    rng = np.random.RandomState(seed)
+    shape = n_samples if n_answers is None else (n_samples, n_answers)
+    clusters = rng.randint(N_CLUSTERS, size=n_samples)
+    experts = np.where(
+        rng.uniform(size=shape) < 0.5,
+        clusters if n_answers is None else clusters[:, np.newaxis],
+        rng.randint(N_EXPERTS, size=shape),
+    )
+    return clusters, experts, rng.randint(3, size=n_samples)
+
+
+def random_answers(seed=0, n_samples=60, n_classes=3):
+    """Draw labels, gates, what all experts say, and integer weights."""
+    rng = np.random.RandomState(seed)
+    y = rng.randint(n_classes, size=n_samples)
+    gate_proba = rng.dirichlet(np.ones(N_EXPERTS), size=n_samples)
+    expert_proba = rng.dirichlet(np.ones(n_classes), size=(n_samples, N_EXPERTS))
+    return y, gate_proba, expert_proba, rng.randint(3, size=n_samples)
+
+
+# -- agreement ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_answers", [None, 3])
+def test_information_is_what_the_entropy_leaves(n_answers, weighted):
+    clusters, experts, weight = half_random_routing(n_answers)
+    weight = weight if weighted else None
+    of_clusters = entropy(np.bincount(clusters, weight))
+    expected = of_clusters - dispatch_entropy(clusters, experts, sample_weight=weight)
+    assert mutual_information(clusters, experts, sample_weight=weight) == pytest.approx(expected)
+
+
+def test_information_matches_scikit_learn():
+    clusters, experts, _ = half_random_routing()
+    assert mutual_information(clusters, experts) == pytest.approx(
+        mutual_info_score(clusters, experts)
+    )
+
+
+def test_information_is_never_negative():
+    for seed in range(50):
+        experts = np.random.RandomState(seed).randint(3, size=7)
+        assert mutual_information(np.zeros(7), experts) >= 0
+
+
+def test_purity_by_hand():
+    clusters = ["a", "a", "a", "b", "b", "c"]
+    assert purity(clusters, [0, 0, 1, 1, 1, 1]) == pytest.approx(4 / 6)
+    assert purity(clusters, [0, 0, 0, 0, 0, 0]) == pytest.approx(3 / 6)
+    assert purity(clusters, range(6)) == 1
+    assert purity(["a", "b"], [[0, 1], [0, 2]]) == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("metric", [dispatch_entropy, mutual_information, purity])
+def test_numbers_of_experts_mean_nothing(metric):
+    clusters, experts, _ = half_random_routing(2)
+    others = np.random.RandomState(0).permutation(N_EXPERTS)[experts]
+    assert metric(clusters, others) == pytest.approx(metric(clusters, experts))
+
+
+def test_routings_agree_up_to_the_numbers_of_experts():
+    _, experts, _ = half_random_routing()
+    names = np.array(list("zyxwvu"))
+    assert routing_agreement(experts, names[experts]) == 1
+    assert routing_agreement(names[experts], experts) == 1
+
+
+def test_routing_agreement_by_hand():
+    # The greedy choice, 0 -> a with 3 samples, would leave 1 -> b without any.
+    first, second = [0, 0, 0, 0, 0, 1, 1], ["a", "a", "a", "b", "b", "a", "a"]
+    assert routing_agreement(first, second) == pytest.approx(4 / 7)
+    assert routing_agreement([0, 0, 0, 0], [0, 1, 2, 3]) == 1 / 4
+    assert routing_agreement([0, 1, 2, 3], [0, 0, 0, 0]) == 1 / 4
+    assert routing_agreement([[0, 5], [1, 5]], [[7, 1], [8, 0]]) == 1  # first experts only
+    assert routing_agreement([0, 0, 1], [0, 1, 0], sample_weight=[5, 1, 1]) == pytest.approx(5 / 7)
+
+
+def test_routing_agreement_wants_the_same_samples():
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[2, 3\]"):
+        routing_agreement([0, 1], [0, 1, 1])
+
+
+# -- load ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale", [1, 16_000])
+def test_load_by_hand(scale):
+    even, lopsided = np.full(4, 0.25) * scale, np.array([1.0, 0, 0, 0]) * scale
+    assert load_cv(even) == 0
+    assert load_cv(lopsided) == pytest.approx(np.sqrt(3))
+    assert usage_entropy(even) == 1
+    assert usage_entropy(lopsided) == 0
+    assert usage_entropy(even, normalize=False) == pytest.approx(np.log(4))
+    np.testing.assert_array_equal(dead_experts(even), [])
+    np.testing.assert_array_equal(dead_experts(lopsided), [1, 2, 3])
+    np.testing.assert_array_equal(dead_experts(even, threshold=0.25), range(4))
+
+
+def test_a_single_expert_is_used_evenly():
+    assert load_cv([1.0]) == 0
+    assert usage_entropy([1.0]) == 1
+    assert usage_entropy([1.0], normalize=False) == 0
+    assert dead_experts([1.0]).size == 0
+
+
+def test_load_cv_of_routes_drawn_by_lot():
+    rng = np.random.RandomState(0)
+    squares = [load_cv(rng.multinomial(500, np.full(8, 1 / 8))) ** 2 for _ in range(2000)]
+    assert np.mean(squares) == pytest.approx(7 / 500, rel=0.05)
+
+
+@pytest.mark.parametrize("metric", [load_cv, usage_entropy, dead_experts])
+@pytest.mark.parametrize(
+    ("load", "message"),
+    [
+        ([], r"0 sample\(s\)"),
+        ([0.0, 0.0], r"at least one positive entry, got values from 0 to 0. Pass the shares"),
+        ([1.5, -0.5], r"non-negative .* got values from -0.5 to 1.5"),
+        ([[0.5, 0.5], [0.5, 0.5]], r"1d array"),
+        ([0.5, np.nan], r"Input load contains NaN"),
+    ],
+)
+def test_wrong_loads_are_explained(metric, load, message):
+    with pytest.raises(ValueError, match=message):
+        metric(load)
+
+
+# -- router -------------------------------------------------------------------------------
+
+
+def test_margin_is_first_minus_second():
+    gate_proba = random_answers()[1]
+    ordered = np.sort(gate_proba, axis=1)
+    np.testing.assert_allclose(router_margin(gate_proba), ordered[:, -1] - ordered[:, -2])
+    np.testing.assert_array_equal(router_margin(np.ones((3, 1))), [1, 1, 1])
+    assert router_margin(gate_proba.astype(np.float32)).dtype == np.float32
+
+
+def test_last_fluctuation_matches_a_loop():
+    rng = np.random.RandomState(0)
+    routes, steps = rng.randint(2, size=(7, 50)), np.cumsum(rng.randint(1, 9, size=7))
+    expected = np.full(50, steps[0])
+    for record in range(1, 7):
+        changed = routes[record] != routes[record - 1]
+        expected[changed] = steps[record]
+    np.testing.assert_array_equal(last_fluctuation(routes, steps), expected)
+    assert (last_fluctuation(routes) == np.searchsorted(steps, expected)).all()
+
+
+def test_last_fluctuation_of_one_record():
+    np.testing.assert_array_equal(last_fluctuation([["a", "b"]], [3.5]), [3.5, 3.5])
+
+
+@pytest.mark.parametrize("steps", [[0], [1, 0], [1, 1], [[0, 1]]])
+def test_wrong_steps_are_explained(steps):
+    with pytest.raises(ValueError, match=r"steps must be 2 increasing numbers, one per record"):
+        last_fluctuation([[0, 1], [0, 0]], steps)
+
+
+# -- experts ------------------------------------------------------------------------------
+
+
+def test_errors_match_a_loop():
+    y, _, expert_proba, _ = random_answers()
+    clusters = np.arange(len(y)) % N_CLUSTERS
+    errors = expert_error_matrix(y, clusters, expert_proba)
+    assert errors.shape == (N_EXPERTS, N_CLUSTERS)
+    for expert, cluster in np.ndindex(errors.shape):
+        said = expert_proba[clusters == cluster, expert].argmax(axis=1)
+        expected = np.mean(said != y[clusters == cluster])
+        assert errors[expert, cluster] == pytest.approx(expected)
+
+
+def test_swap_matches_a_loop():
+    y, gate_proba, expert_proba, _ = random_answers()
+    experts = gate_proba.argmax(axis=1).clip(max=N_EXPERTS - 2)  # the last one is dead
+    swapped = expert_swap_accuracy(y, experts, expert_proba)
+    assert np.isnan(swapped[-1]).all()
+    assert not np.isnan(swapped[:-1]).any()
+    for i, j in np.ndindex(N_EXPERTS - 1, N_EXPERTS):
+        said = expert_proba[experts == i, j].argmax(axis=1)
+        assert swapped[i, j] == pytest.approx(np.mean(said == y[experts == i]))
+
+
+def test_knock_out_matches_a_loop():
+    y, gate_proba, expert_proba, _ = random_answers()
+    rest = knock_out_accuracy(y, gate_proba, expert_proba)
+    for expert in range(N_EXPERTS):
+        without = gate_proba.copy()
+        without[:, expert] = -1
+        said = expert_proba[np.arange(len(y)), without.argmax(axis=1)].argmax(axis=1)
+        assert rest[expert] == pytest.approx(np.mean(said == y))
+
+
+def test_knock_out_of_a_dead_expert_changes_nothing():
+    y, gate_proba, expert_proba, _ = random_answers()
+    experts = np.zeros_like(y)
+    rest = knock_out_accuracy(y, gate_proba, expert_proba, experts=experts)
+    accuracy = np.mean(expert_proba[:, 0].argmax(axis=1) == y)
+    np.testing.assert_allclose(rest[1:], accuracy)
+
+
+def test_nobody_replaces_a_single_expert():
+    y, _, expert_proba, _ = random_answers()
+    one = np.ones((len(y), 1))
+    np.testing.assert_array_equal(knock_out_accuracy(y, one, expert_proba[:, :1]), [np.nan])
+
+
+def test_the_first_expert_is_judged():
+    y, gate_proba, expert_proba, _ = random_answers()
+    first_two = np.argsort(-gate_proba, axis=1)[:, :2]
+    np.testing.assert_array_equal(
+        expert_swap_accuracy(y, first_two, expert_proba),
+        expert_swap_accuracy(y, first_two[:, 0], expert_proba),
+    )
+    np.testing.assert_allclose(
+        knock_out_accuracy(y, gate_proba, expert_proba, experts=first_two),
+        knock_out_accuracy(y, gate_proba, expert_proba),
+    )
+
+
+@pytest.mark.parametrize("kind", ["errors", "swap", "knock out"])
+def test_integer_weights_repeat_samples(kind):
+    y, gate_proba, expert_proba, weight = random_answers()
+    experts, clusters = gate_proba.argmax(axis=1), np.arange(len(y)) % N_CLUSTERS
+
+    def metric(rows, sample_weight):
+        params = {"classes": [0, 1, 2], "sample_weight": sample_weight}
+        if kind == "errors":
+            return expert_error_matrix(y[rows], clusters[rows], expert_proba[rows], **params)
+        if kind == "swap":
+            return expert_swap_accuracy(y[rows], experts[rows], expert_proba[rows], **params)
+        return knock_out_accuracy(y[rows], gate_proba[rows], expert_proba[rows], **params)
+
+    rows = np.arange(len(y))
+    np.testing.assert_allclose(metric(rows, weight), metric(np.repeat(rows, weight), None))
+
+
+def test_labels_may_be_anything():
+    y, _, expert_proba, _ = random_answers()
+    clusters = np.arange(len(y)) % N_CLUSTERS
+    names = np.array(["no", "perhaps", "yes"])
+    expected = expert_error_matrix(y, clusters, expert_proba)
+    given = expert_error_matrix(names[y].tolist(), clusters, expert_proba, names)
+    np.testing.assert_array_equal(given, expected)
+    # A label that no expert knows is an error of all.
+    assert (expert_error_matrix([0, 9], [0, 1], np.ones((2, 3, 2)), [0, 1])[:, 1] == 1).all()
+
+
+@pytest.mark.parametrize(
+    ("y", "proba_shape", "params", "message"),
+    [
+        ([0, 1], (2, 3), {}, r"must have shape \(n_samples, n_experts, n_classes\), got \(2, 3\)"),
+        ([0, 1], (2, 3, 4), {}, r"about 4 classes, got 2: \[0, 1\]. Pass classes=clf.classes_"),
+        ([0, 1], (3, 3, 2), {}, r"inconsistent numbers of samples: \[2, 3\]"),
+        ([5, 6], (2, 3, 2), {"classes": [0, 1]}, r"no label in common .* \[0, 1\], got \[5, 6\]"),
+        (["a", "b"], (2, 3, 2), {"classes": [0, 1]}, r"no label in common .* got \['a', 'b'\]"),
+        ([0, 1], (2, 3, 2), {"sample_weight": [1, 1, 1]}, r"must have 2 entries, got 3"),
+    ],
+)
+def test_wrong_answers_are_explained(y, proba_shape, params, message):
+    proba = np.ones(proba_shape)
+    for metric in (expert_error_matrix, expert_swap_accuracy):
+        with pytest.raises(ValueError, match=message):
+            metric(y, [0, 1], expert_proba=proba, **params)
+    with pytest.raises(ValueError, match=message):
+        knock_out_accuracy(y, np.ones((2, 3)), proba, **params)
+
+
+def test_wrong_gates_and_experts_are_explained():
+    y, proba = [0, 1], np.ones((2, 3, 2))
+    with pytest.raises(ValueError, match=r"gate_proba must have shape .* \(2, 3\), .* got \(2, 4"):
+        knock_out_accuracy(y, np.ones((2, 4)), proba)
+    with pytest.raises(ValueError, match=r"experts must be smaller than n_experts=3, got 3"):
+        expert_swap_accuracy(y, [0, 3], proba)
+
+
+def test_own_and_other_errors_by_hand():
+    errors = [[0.1, 0.4, 0.6], [0.2, 0.0, 0.4], [0.5, 0.5, 0.5]]
+    routing = [[5, 0, 0], [1, 0, 0], [0, 9, 0]]  # expert 2 is dead
+    own, other = own_other_error(errors, routing)
+    np.testing.assert_allclose(own, [0.1, 0.4, np.nan])
+    np.testing.assert_allclose(other, [0.5, 0.1, np.nan])
+    own, other = own_other_error([[0.25]], [[3]])
+    np.testing.assert_array_equal([own[0], other[0]], [0.25, np.nan])
+    with pytest.raises(ValueError, match=r"got \(3, 3\) and \(3, 2\). Pass n_experts"):
+        own_other_error(errors, np.ones((3, 2)))
+
+
+# -- significance -------------------------------------------------------------------------
+
+
+def test_independence_has_uniform_p_values():
+    rng = np.random.RandomState(0)
+    p_values = [
+        dispatch_entropy_test(
+            rng.randint(3, size=80),
+            rng.choice(4, p=[0.5, 0.3, 0.2, 0.0], size=80),  # one expert is dead
+            n_permutations=199,
+            n_bootstraps=1,
+            random_state=rng,
+        ).p_value
+        for _ in range(300)
+    ]
+    assert kstest(p_values, "uniform").pvalue > 0.01
+
+
+@pytest.mark.parametrize("n_answers", [None, 2])
+def test_a_real_match_is_found(n_answers):
+    clusters, experts, _ = half_random_routing(n_answers)
+    test = dispatch_entropy_test(clusters, experts, random_state=0)
+    assert test.entropy == pytest.approx(dispatch_entropy(clusters, experts))
+    assert test.p_value == 1 / 1001
+    assert test.low < test.entropy < test.high < test.null_low < test.null_mean < test.null_high
+
+
+@pytest.mark.parametrize("n_answers", [None, 2])
+def test_null_is_that_of_shuffled_clusters(n_answers):
+    clusters, experts, _ = half_random_routing(n_answers, n_samples=40)
+    rng = np.random.RandomState(0)
+    null = [dispatch_entropy(rng.permutation(clusters), experts) for _ in range(1000)]
+    test = dispatch_entropy_test(clusters, experts, n_permutations=4000, random_state=0)
+    assert test.null_mean == pytest.approx(np.mean(null), abs=4 * np.std(null) / 1000**0.5)
+    assert test.null_low == pytest.approx(np.quantile(null, 0.025), abs=0.03)
+    assert test.null_high == pytest.approx(np.quantile(null, 0.975), abs=0.03)
+
+
+def test_dead_experts_cannot_fake_specialization():
+    """One expert answers all: the entropy is that of the clusters, but so is the null."""
+    clusters = np.repeat([0, 1], [190, 10])
+    test = dispatch_entropy_test(clusters, np.zeros(200), random_state=0)
+    assert test.entropy < 0.2  # looks small
+    assert test.p_value == 1
+    assert test.null_low == pytest.approx(test.null_high)
+
+
+def test_interval_covers_the_truth():
+    """The plug-in entropy is too small; the interval is not."""
+    joint = np.kron(np.eye(4), [0.5, 0.5]) * 0.5 / 4 + 0.5 / 32
+    truth = entropy(joint.ravel()) - entropy(joint.sum(axis=0))
+    rng, covered, plug_in = np.random.RandomState(0), [], []
+    for _ in range(200):
+        cells = rng.choice(32, p=joint.ravel(), size=500)
+        test = dispatch_entropy_test(
+            cells // 8, cells % 8, n_permutations=1, n_bootstraps=200, random_state=rng
+        )
+        covered.append(test.low <= truth <= test.high)
+        plug_in.append(test.entropy)
+    assert np.mean(covered) > 0.88
+    assert np.mean(plug_in) - truth == pytest.approx(-8 * 3 / (2 * 500), rel=0.3)
+
+
+def test_the_seed_decides():
+    clusters, experts, _ = half_random_routing()
+    params = {"n_permutations": 50, "n_bootstraps": 50}
+    first, same, other = (
+        dispatch_entropy_test(clusters, experts, random_state=seed, **params) for seed in (0, 0, 1)
+    )
+    assert first == same
+    assert (first.entropy, first.p_value) == (other.entropy, other.p_value)
+    assert (first.null_mean, first.low) != (other.null_mean, other.low)
+
+
+def test_drawing_in_small_portions(monkeypatch):
+    clusters, experts, _ = half_random_routing(2)
+    whole = dispatch_entropy_test(clusters, experts, random_state=0)
+    monkeypatch.setattr("sklearn_moe.metrics._significance._CELLS_AT_ONCE", 1000)
+    parts = dispatch_entropy_test(clusters, experts, random_state=0)
+    assert parts.null_mean == pytest.approx(whole.null_mean, abs=0.01)
+    assert parts.p_value == whole.p_value
+
+
+def test_one_cluster_shows_nothing():
+    test = dispatch_entropy_test(np.zeros(9), np.arange(9) % 2, random_state=0)
+    assert (test.entropy, test.p_value, test.low, test.high) == (0, 1, 0, 0)
+
+
+# -- report -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted(patches):
+    (X, y, _), _ = patches
+    return MoEClassifier(random_state=0).fit(X, y)
+
+
+@pytest.fixture(scope="module")
+def report(fitted, patches):
+    _, (X, y, clusters) = patches
+    return specialization_report(fitted, X, y, clusters, random_state=0)
+
+
+def test_report_repeats_the_metrics(report, fitted, patches):
+    _, (X, y, clusters) = patches
+    experts, gate_proba = fitted.apply(X), fitted.gate_proba(X)
+    expert_proba, classes = fitted.expert_proba(X), fitted.classes_
+    load = expert_load(experts, n_experts=8)
+    matrix = routing_matrix(clusters, experts, n_experts=8)
+    errors = expert_error_matrix(y, clusters, expert_proba, classes)
+
+    assert (report.n_samples, report.n_experts) == (1000, 8)
+    assert report.accuracy == fitted.score(X, y)
+    assert report.blind_accuracy == max(np.mean(y), 1 - np.mean(y))
+    assert report.load_cv == load_cv(load)
+    assert report.usage_entropy == usage_entropy(load)
+    assert report.router_margin == pytest.approx(router_margin(gate_proba).mean())
+    np.testing.assert_array_equal(report.dead_experts, dead_experts(load))
+    np.testing.assert_array_equal(report.load, load)
+    np.testing.assert_array_equal(report.routing_matrix, matrix)
+    np.testing.assert_array_equal(report.error_matrix, errors)
+    np.testing.assert_array_equal(
+        (report.own_error, report.other_error), own_other_error(errors, matrix)
+    )
+    np.testing.assert_array_equal(
+        report.knock_out_accuracy, knock_out_accuracy(y, gate_proba, expert_proba)
+    )
+    np.testing.assert_array_equal(
+        report.swap_accuracy, expert_swap_accuracy(y, experts, expert_proba)
+    )
+    said = expert_proba.argmax(axis=2) == np.searchsorted(classes, y)[:, np.newaxis]
+    assert report.first_accuracy == pytest.approx(report.accuracy)  # one expert answers
+    assert report.swapped_accuracy == pytest.approx(
+        (said.sum() - report.first_accuracy * 1000) / 7 / 1000
+    )
+    agreement = report.agreement
+    assert agreement.entropy == report.entropy_test.entropy == dispatch_entropy(clusters, experts)
+    assert agreement.mutual_information == mutual_information(clusters, experts)
+    assert agreement.purity == purity(clusters, experts)
+    assert agreement.nmi == normalized_mutual_info_score(clusters, experts)
+    assert agreement.ari == adjusted_rand_score(clusters, experts)
+    assert agreement.ami == adjusted_mutual_info_score(clusters, experts)
+
+
+def test_report_finds_specialization_where_it_is(report):
+    assert report.accuracy > 0.97
+    assert report.entropy_test.p_value < 0.01
+    assert report.agreement.entropy < 0.2 < report.kmeans_agreement.entropy
+    assert report.agreement.nmi > report.kmeans_agreement.nmi
+    assert report.agreement.purity > report.null_agreement.purity + 0.5
+    alive = report.load > 0.05
+    assert (report.own_error[alive] + 0.2 < report.other_error[alive]).all()
+
+
+def test_report_finds_none_where_none_is(fitted, patches):
+    """Clusters that say nothing about the routes: value and null are the same."""
+    _, (X, y, clusters) = patches
+    shuffled = np.random.RandomState(0).permutation(clusters)
+    report = specialization_report(fitted, X, y, shuffled, random_state=0)
+    assert report.entropy_test.p_value > 0.05
+    for name, null in vars(report.null_agreement).items():
+        assert getattr(report.agreement, name) == pytest.approx(null, abs=0.03), name
+
+
+def test_null_is_the_mean_over_shuffles(report, fitted, patches):
+    _, (X, _, clusters) = patches
+    experts, rng = fitted.apply(X), np.random.RandomState(0)
+    shuffled = [rng.permutation(clusters) for _ in range(200)]
+    for name, metric in {
+        "mutual_information": mutual_information,
+        "nmi": normalized_mutual_info_score,
+        "purity": purity,
+        "ari": adjusted_rand_score,
+    }.items():
+        expected = np.mean([metric(labels, experts) for labels in shuffled])
+        assert getattr(report.null_agreement, name) == pytest.approx(expected, abs=0.003), name
+    assert report.null_agreement.normalized_entropy == pytest.approx(
+        report.entropy_test.null_mean / entropy(np.bincount(clusters))
+    )
+
+
+def test_report_is_readable(report):
+    text = str(report)
+    lines = text.splitlines()
+    assert lines[0] == "Specialization: 8 experts, 1000 samples, 4 clusters"
+    assert max(map(len, lines)) <= 100
+    assert "null: clusters shuffled" in text
+    assert f"p = {report.entropy_test.p_value:.2g}" in text
+    values = [line for line in lines if line.startswith("  dispatch entropy ")]
+    assert values[0].split()[2:5] == [
+        f"{agreement.entropy:.3f}"
+        for agreement in (report.agreement, report.null_agreement, report.kmeans_agreement)
+    ]
+    matrix = [[int(cell) for cell in line.split()[1:]] for line in lines[-4:]]
+    np.testing.assert_array_equal(matrix, report.routing_matrix)
+    assert repr(report).startswith("SpecializationReport(n_samples=1000, n_experts=8, accuracy=")
+
+
+def test_report_as_a_frame(report, monkeypatch):
+    frame = report.to_frame()
+    assert list(frame.columns) == ["group", "value", "null", "reading", "kmeans"]
+    assert frame.loc["purity", "value"] == report.agreement.purity
+    assert frame.loc["purity", "kmeans"] == report.kmeans_agreement.purity
+    assert frame.loc["accuracy", "null"] == report.blind_accuracy
+    assert all(name in str(report) for name in frame.index)
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match=r"to_frame needs pandas. Install it with `pip install"):
+        report.to_frame()
+
+
+def test_report_is_frozen_and_seeded(report, fitted, patches):
+    _, (X, y, clusters) = patches
+    again = specialization_report(fitted, X, y, clusters, random_state=0)
+    assert again.null_agreement == report.null_agreement
+    assert again.entropy_test == report.entropy_test
+    assert str(again) == str(report)
+    with pytest.raises(AttributeError):
+        report.accuracy = 1.0
+
+
+def test_report_without_clusters(fitted, report, patches):
+    _, (X, y, _) = patches
+    without = specialization_report(fitted, X, y)
+    assert without.accuracy == report.accuracy
+    assert without.agreement is without.routing_matrix is without.entropy_test is None
+    assert set(without.to_frame()["group"]) == {"All samples", "Load", "Exchange"}
+    assert "clusters" not in str(without).lower()
+    assert "k-means" not in str(without)
+    assert "entropy" not in repr(without)
+
+
+def test_report_leaves_out_a_huge_matrix(fitted, patches):
+    _, (X, y, _) = patches
+    report = specialization_report(fitted, X, y, np.arange(1000) // 40, random_state=0)
+    assert report.routing_matrix.shape == (25, 8)
+    assert "Routing matrix" not in str(report)
+
+
+@pytest.mark.parametrize("with_clusters", [True, False])
+def test_report_of_a_single_expert(patches, with_clusters):
+    (X, y, clusters), _ = patches
+    clf = MoEClassifier(n_experts=1, max_iter=2, tol=None, random_state=0).fit(X, y)
+    report = specialization_report(
+        clf, X, y, clusters if with_clusters else None, n_permutations=10, random_state=0
+    )
+    assert (report.load_cv, report.usage_entropy, report.router_margin) == (0, 1, 1)
+    assert "there is no other expert" in str(report)
+    if with_clusters:
+        assert report.entropy_test.p_value == 1
+        assert report.agreement == report.null_agreement == report.kmeans_agreement
+
+
+def test_report_of_one_cluster(fitted, patches):
+    _, (X, y, _) = patches
+    report = specialization_report(fitted, X, y, np.zeros(1000), n_permutations=10, random_state=0)
+    assert report.agreement == report.null_agreement
+    assert np.isnan(report.other_error).all()
+    assert "-" in str(report)
+
+
+def test_report_of_several_answers_and_names(patches):
+    (X, y, clusters), _ = patches
+    y, clusters = np.array(["no", "yes"])[y], np.array(["ant", "bee", "cat", "dog"])[clusters]
+    clf = MoEClassifier(
+        n_experts=4, router="topk", top_k=2, max_iter=2, tol=None, random_state=0
+    ).fit(X, y)
+    report = specialization_report(clf, X, y, clusters, random_state=0)
+    assert report.agreement.entropy == dispatch_entropy(clusters, clf.apply(X))
+    assert report.accuracy == clf.score(X, y)
+    first, expert_proba = clf.apply(X)[:, 0], clf.expert_proba(X)
+    said = clf.classes_[expert_proba[np.arange(len(X)), first].argmax(axis=1)]
+    assert report.first_accuracy == pytest.approx(np.mean(said == y))
+    assert "  bee" in str(report)
+    assert report.agreement.nmi == normalized_mutual_info_score(clusters, first)
+    assert report.routing_matrix.sum() == len(X)
+
+
+def test_report_of_a_pipeline_and_a_table():
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    names = load_iris().target_names[y]
+    clf = MoEClassifier(n_experts=3, max_iter=5, tol=None, random_state=0)
+    pipeline = make_pipeline(StandardScaler(), clf).fit(X, names)
+    report = specialization_report(pipeline, X, names, names, random_state=0)
+    alone = specialization_report(
+        pipeline[-1], pipeline[0].transform(X), names, names, random_state=0
+    )
+    assert str(report) == str(alone)
+    assert report.accuracy == pipeline.score(X, names)
+
+
+def test_k_means_sees_what_a_linear_router_sees(patches):
+    """A table of patches and the bags of patches themselves have the same null."""
+    (X, y, clusters), _ = patches
+    params = {"n_experts": 4, "max_iter": 1, "tol": None, "random_state": 0}
+    bags = MoEClassifier(**params).fit(X, y)
+    rows = X.reshape(len(X), -1)
+    table = MoEClassifier(n_patches=X.shape[1], **params).fit(rows, y)
+    reports = [
+        specialization_report(clf, Z, y, clusters, n_permutations=10, random_state=0)
+        for clf, Z in ((bags, X), (table, rows))
+    ]
+    assert reports[0].kmeans_agreement == reports[1].kmeans_agreement
+
+
+def test_report_of_few_distinct_images(images):
+    X, y = images
+    clf = MoEClassifier(n_experts=4, expert_width=2, max_iter=1, tol=None, random_state=0)
+    clf.fit(X, y)
+    report = specialization_report(
+        clf, np.repeat(X[:2], 3, axis=0), np.repeat(y[:2], 3), range(6), random_state=0
+    )
+    assert report.n_samples == 6
+
+
+def test_wrong_input_of_the_report_is_explained(fitted, patches):
+    _, (X, y, clusters) = patches
+    with pytest.raises(TypeError, match=r"StandardScaler does not have apply, gate_proba"):
+        specialization_report(StandardScaler(), X, y)
+    with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[1000, 1000, 999\]"):
+        specialization_report(fitted, X, y, clusters[1:])
