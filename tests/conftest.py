@@ -39,3 +39,14 @@ def images():
     y = generator.integers(3, size=120)
     X = generator.normal(size=(120, 3, 8, 8)) + y[:, None, None, None]
     return X.astype(np.float32), y
+
+
+@pytest.fixture
+def pyplot():
+    """Matplotlib's pyplot with its own defaults; figures are closed in the end."""
+    import matplotlib
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context(matplotlib.rcParamsDefault | {"backend": "agg"}):
+        yield pyplot
+    pyplot.close("all")

@@ -28,16 +28,6 @@ from sklearn_moe.inspection import (
 matplotlib.use("Agg")
 
 
-@pytest.fixture
-def pyplot():
-    """Matplotlib's pyplot with its own defaults; figures are closed in the end."""
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context(matplotlib.rcParamsDefault | {"backend": "agg"}):
-        yield pyplot
-    pyplot.close("all")
-
-
 def regions(n_experts):
     rng = np.random.RandomState(0)
     experts = np.arange(20 * n_experts) % n_experts

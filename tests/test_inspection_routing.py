@@ -15,16 +15,6 @@ matplotlib.use("Agg")
 
 
 @pytest.fixture
-def pyplot():
-    """Matplotlib's pyplot with its own defaults; figures are closed in the end."""
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context(matplotlib.rcParamsDefault | {"backend": "agg"}):
-        yield pyplot
-    pyplot.close("all")
-
-
-@pytest.fixture
 def routing():
     rng = np.random.RandomState(0)
     return rng.randint(4, size=300), rng.randint(6, size=300)

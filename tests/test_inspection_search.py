@@ -16,16 +16,6 @@ from sklearn_moe.inspection import ExpertCountDisplay, expert_colors
 matplotlib.use("Agg")
 
 
-@pytest.fixture
-def pyplot():
-    """Matplotlib's pyplot with its own defaults; figures are closed in the end."""
-    from matplotlib import pyplot
-
-    with matplotlib.rc_context(matplotlib.rcParamsDefault | {"backend": "agg"}):
-        yield pyplot
-    pyplot.close("all")
-
-
 def legend_texts(ax):
     legends = ax.findobj(matplotlib.legend.Legend)
     return [text.get_text() for legend in legends for text in legend.get_texts()]

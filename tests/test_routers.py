@@ -340,6 +340,10 @@ def test_ties_go_to_the_lower_index():
     scores = torch.tensor([[1.0, 3.0, 3.0, 1.0]])
     assert choose(scores, 1).tolist() == [[1]]
     assert choose(scores, 3).tolist() == [[1, 2, 0]]
+    scores = torch.randint(4, (200, 9), generator=seeded()).float()  # full of ties
+    for k in (1, 2, 4, 5, 9):
+        expected = [sorted(range(9), key=lambda m: (-row[m], m))[:k] for row in scores.tolist()]
+        assert choose(scores, k).tolist() == expected
 
 
 # -- noise --------------------------------------------------------------------------------

@@ -1,9 +1,10 @@
 """Hand-written training loops of the paper's synthetic problem, to be raced by speed.py.
 
 `sorted_loop` is the mixture of section 3.2 as a torch user in a hurry would write it well: one
-sort per step, every expert sees its own samples only. `authors_loop` is written after the
+sort per step, every expert sees its own samples only. `soft_loop` is the dense mixture, all experts
+in one matrix product, trained by its likelihood. `authors_loop` is written after the
 design of the authors' notebooks: every expert sees the whole batch, with the samples of the
-others set to zero. Neither uses anything of sklearn_moe.
+others set to zero. None uses anything of sklearn_moe.
 """
 
 import torch
@@ -48,6 +49,35 @@ def sorted_loop(X, y, n_steps=501, *, n_experts=N_EXPERTS, router_lr=0.01, seed=
             for weight, gradient in zip(experts, gradients, strict=False):
                 weight -= LEARNING_RATE * gradient / gradient.norm().clamp(min=1e-30)
             router -= router_lr * gradients[-1]
+    return experts, router
+
+
+def soft_loss(x, y, experts, router):
+    """Return the negative log-likelihood of the dense mixture; experts are (M, 2 * WIDTH, d)."""
+    log_gate = (x.sum(1) @ router.T).log_softmax(1)
+    z = x @ experts.flatten(0, 1).T  # (n_samples, n_patches, M * 2 * WIDTH)
+    answers = (z * z * z).sum(1).view(len(x), len(experts), 2, WIDTH).sum(3)
+    log_proba = answers.log_softmax(2).gather(2, y[:, None, None].expand(-1, len(experts), 1))
+    return -(log_gate + log_proba[:, :, 0]).logsumexp(1).mean()
+
+
+def soft_loop(X, y, n_epochs, batch_size, *, n_experts=N_EXPERTS, router_lr=0.01, seed=0):
+    """Train the dense mixture in shuffled batches; return (expert weights, router weights)."""
+    x, y = torch.from_numpy(X), torch.from_numpy(y)
+    generator = torch.Generator().manual_seed(seed)
+    std = INIT_SCALE / (3 * x.shape[2]) ** 0.5
+    experts = torch.randn(n_experts, 2 * WIDTH, x.shape[2], generator=generator).mul_(std)
+    experts.requires_grad_()
+    router = torch.zeros(n_experts, x.shape[2], requires_grad=True)
+    for _ in range(n_epochs):
+        order = torch.randperm(len(x), generator=generator)
+        for rows in order.split(batch_size):
+            loss = soft_loss(x[rows], y[rows], experts, router)
+            of_experts, of_router = torch.autograd.grad(loss, [experts, router])
+            with torch.no_grad():
+                norms = of_experts.flatten(1).norm(dim=1).clamp(min=1e-30)
+                experts -= LEARNING_RATE * of_experts / norms[:, None, None]
+                router -= router_lr * of_router
     return experts, router
 
 

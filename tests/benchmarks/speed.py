@@ -18,6 +18,7 @@ import torch
 from loops import authors_loop, sorted_loop
 from measure import Row, StepClock, paired, print_table, run_python, seconds, verdict
 from race import race_rows
+from routing import routing_rows
 from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
@@ -203,6 +204,11 @@ def race_row(effort):
     return race_rows(quick=effort is QUICK)
 
 
+def routing_row(effort):
+    """Compare routers with each other, by hand, and with routes that are given."""
+    return routing_rows(effort.n_samples, 10 if effort is FULL else 4, effort.pairs)
+
+
 ROWS = {
     "fit": fit_row,
     "authors": authors_row,
@@ -211,6 +217,7 @@ ROWS = {
     "import": import_row,
     "memory": memory_row,
     "race": race_row,
+    "routing": routing_row,
 }
 
 
