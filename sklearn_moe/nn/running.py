@@ -19,7 +19,7 @@ class RunningMean(nn.Module):
     horizon : int
         Number of values that it remembers.
     per_row : bool, default=False
-        Count the values of each row by itself, as some may be missing.
+        Of a mean of two axes, count the values of each row by itself, as some may be missing.
     """
 
     def __init__(self, start: Tensor, horizon: int, *, per_row: bool = False):
@@ -28,16 +28,11 @@ class RunningMean(nn.Module):
         self.register_buffer("mean", start.clone())
         self.register_buffer("count", start.new_zeros(len(start) if per_row else ()))
 
-    @classmethod
-    def zeros(cls, shape: tuple[int, ...], horizon: int, *, per_row: bool = False):
-        """Return a mean that starts at zero."""
-        return cls(torch.zeros(shape), horizon, per_row=per_row)
-
     @torch.no_grad()
-    def update(self, value: Tensor, present: Tensor | None = None) -> Tensor:
-        """Take a value in, of the rows that are present, and return the mean."""
-        present = torch.ones_like(self.count) if present is None else present.to(self.count)
+    def update(self, value: Tensor, present: Tensor | float = 1.0) -> Tensor:
+        """Take a value in, of the rows that are present (1 or 0), and return the mean."""
         self.count += present
         rate = present / self.count.clamp(1, self.horizon)
-        self.mean.lerp_(value.to(self.mean), rate.view(-1, *[1] * (value.ndim - 1)))
-        return self.mean
+        if rate.ndim:
+            rate = rate.unsqueeze(1)
+        return self.mean.lerp_(value.to(self.mean.dtype), rate)

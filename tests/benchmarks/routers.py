@@ -44,6 +44,7 @@ MODELS = {
     "soft": {"router": "soft"},
     "sigmoid": {"router": "sigmoid"},
     "relu": {"router": "relu"},
+    "relu, 2": {"router": "relu", "top_k": 2},
     "merge": {"router": "merge"},
     "patch_choice": {"router": "patch_choice"},
     "patch_choice, 2": {"router": "patch_choice", "top_k": 2},

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import nn
 
 from ..registry import resolve
@@ -82,7 +83,7 @@ def make_router(
         parts["balance"] = balance(n_experts, balance_weight)
     scores = _make_network(preset, network, input_shape, n_experts, std)
     if dense_gradient:
-        parts["defaults"] = RunningMean.zeros((n_experts, n_outputs), _MEMORY, per_row=True)
+        parts["defaults"] = RunningMean(torch.zeros(n_experts, n_outputs), _MEMORY, per_row=True)
     return rule.build(scores, input_shape, n_experts, **parts)
 
 

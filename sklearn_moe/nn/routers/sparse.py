@@ -89,7 +89,8 @@ class TopKRouter(Router):
         load = torch.bincount(slots, weight, minlength=n_experts).to(answers.dtype)
         total = torch.zeros_like(self.defaults.mean)
         total.index_add_(0, slots, weight.unsqueeze(1) * answers.flatten(0, 1))
-        self.defaults.update(total / load.clamp(min=1e-12).unsqueeze(1), load > 0)
+        present = (load > 0).to(load.dtype)
+        self.defaults.update(total / load.clamp(min=1e-12).unsqueeze(1), present)
 
     def chance(self, route: Route) -> Tensor:
         """Return how likely each expert is to be among the k, were its own noise drawn anew.
