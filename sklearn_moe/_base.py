@@ -21,6 +21,7 @@ from ._kmeans import find_centers
 from ._settings import resolve_settings
 from .exceptions import ExpertCollapseWarning
 from .nn import HEADS, CentroidScores, Preset, build_mixture, softmax
+from .nn.routers import pool
 
 __all__ = ["BaseMoE"]
 
@@ -248,7 +249,7 @@ class BaseMoE(BaseEstimator):
         scores = getattr(net.module_.router, "network", None)
         if isinstance(scores, CentroidScores):
             centers, spread = find_centers(
-                net.map_batches(scores.pool, rows.x),
+                net.map_batches(pool, rows.x),
                 rows.weight.cpu().numpy(),
                 self.n_experts,
                 self._random_state.randint(_MAX_SEED),

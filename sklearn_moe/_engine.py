@@ -200,7 +200,8 @@ class MoENet(NeuralNet):
         gradients = [p.grad for p in self._router_parameters() if p.grad is not None]
         if not gradients:
             return 0.0
-        return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        norms = torch._foreach_norm(gradients)
+        return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 
     @torch.no_grad()
     def _set_pace(self, mixed, batch):

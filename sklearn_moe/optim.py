@@ -8,6 +8,7 @@ from torch.optim import Optimizer
 
 __all__ = ["NormalizedSGD"]
 
+_FULL = 1.0  # pace of a group that nobody has set
 
 class NormalizedSGD(Optimizer):
     r"""SGD that scales the gradient of every parameter group to norm 1.
@@ -54,7 +55,7 @@ class NormalizedSGD(Optimizer):
             "norm": norm,
             "momentum": momentum,
             "weight_decay": weight_decay,
-            "pace": 1.0,
+            "pace": _FULL,
         }
         super().__init__(params, defaults)
 
@@ -79,7 +80,10 @@ class NormalizedSGD(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for units in self._alike():
-            self._step_units(units)
+            if _is_plain(units):
+                self._step_plainly(units)
+            else:
+                self._step_units(units)
         return loss
 
     def _alike(self):
@@ -90,6 +94,12 @@ class NormalizedSGD(Optimizer):
                 options = ("lr", "norm", "momentum", "weight_decay")
                 alike[tuple(group[name] for name in options)].append(group)
         return alike.values()
+
+    def _step_plainly(self, units):
+        """Step groups that follow their gradient as it is, such as a router: one call will do."""
+        parameters = [p for unit in units for p in unit["params"] if p.grad is not None]
+        gradients = [parameter.grad for parameter in parameters]
+        torch._foreach_add_(parameters, gradients, alpha=-units[0]["lr"])
 
     def _step_units(self, units):
         """Step groups of the same options; lists of tensors spare Python a call per tensor."""
@@ -122,6 +132,13 @@ class NormalizedSGD(Optimizer):
             if "momentum_buffer" not in self.state[parameter]:
                 self.state[parameter]["momentum_buffer"] = torch.zeros_like(parameter)
         return [self.state[parameter]["momentum_buffer"] for parameter in parameters]
+
+
+def _is_plain(units):
+    """Tell whether groups of the same options neither scale, decay nor remember anything."""
+    options = units[0]
+    plain = options["norm"] is None and not options["weight_decay"] and not options["momentum"]
+    return plain and all(unit["pace"] is _FULL for unit in units)
 
 
 def _unit_norms(gradients, sizes, kind):

@@ -15,7 +15,7 @@ from .noise import NOISES, Noise
 from .patch_choice import PatchChoiceRouter
 from .presets import ROUTERS, Preset
 from .relu import ReLURouter
-from .scores import NETWORKS, CentroidScores, LinearScores, MLPScores, as_patches
+from .scores import NETWORKS, CentroidScores, LinearScores, MLPScores, as_patches, pool
 from .sparse import NoisyTopKRouter, TopKRouter
 
 __all__ = [
@@ -40,4 +40,5 @@ __all__ = [
     "as_patches",
     "choose",
     "make_router",
+    "pool",
 ]

@@ -18,11 +18,11 @@ def choose(scores: Tensor, k: int) -> Tensor:
     """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
     if k > _FEW:
         return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
-    chosen = [scores.max(1, keepdim=True).indices]  # argmax is slower on columns
-    for _ in range(1, k):
-        scores = scores.scatter(1, chosen[-1], -torch.inf)
-        chosen.append(scores.max(1, keepdim=True).indices)
-    return torch.cat(chosen, 1)
+    best = scores.max(1, keepdim=True).indices  # argmax is slower on columns
+    if k == 1:
+        return best
+    others = scores.scatter(1, best, -torch.inf)
+    return torch.cat([best, choose(others, k - 1)], 1)
 
 
 class Route(NamedTuple):

@@ -17,9 +17,11 @@ __all__ = [
     "ModuleScores",
     "as_patches",
     "patches_shape",
+    "pool",
 ]
 
 _SIDE = 4  # pixels of a square patch of an image (paper, appendix A)
+_FEW = 8  # patches
 
 
 def patches_shape(input_shape: tuple[int, ...]) -> tuple[int, int]:
@@ -46,6 +48,19 @@ def as_patches(x: Tensor) -> Tensor:
     side = min(_SIDE, *x.shape[2:])
     squares = x.unfold(2, side, side).unfold(3, side, side)  # (n, c, rows, columns, side, side)
     return squares.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
+
+
+def pool(x: Tensor) -> Tensor:
+    """Return the sum of the patches of each sample, (n_samples, patch_size)."""
+    if x.ndim == 2:
+        return x
+    patches = as_patches(x)
+    if patches.shape[1] > _FEW:
+        return patches.sum(1)
+    total = patches[:, 0].clone()  # adding slices up takes half the time of a sum
+    for p in range(1, patches.shape[1]):
+        total += patches[:, p]
+    return total
 
 
 class LinearScores(nn.Module):
@@ -84,8 +99,7 @@ class LinearScores(nn.Module):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
-        pooled = x if x.ndim == 2 else as_patches(x).sum(1)
-        return (self.weight.to(dtype) @ pooled.to(dtype).T).T
+        return (self.weight.to(dtype) @ pool(x).to(dtype).T).T
 
 
 class MLPScores(nn.Module):
@@ -140,11 +154,6 @@ class CentroidScores(nn.Module):
         self.register_buffer("centers", torch.zeros(n_experts, patches_shape(input_shape)[1]))
         self.register_buffer("spread", torch.ones(()))
 
-    @staticmethod
-    def pool(x: Tensor) -> Tensor:
-        """Return what is clustered: the sum of a sample's patches, (n_samples, patch_size)."""
-        return as_patches(x).sum(1)
-
     @torch.no_grad()
     def place(self, centers: Tensor, spread: float) -> None:
         """Set the centers, (n_experts, patch_size), and s, a squared distance."""
@@ -153,7 +162,7 @@ class CentroidScores(nn.Module):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
-        pooled, centers = self.pool(x).to(dtype), self.centers.to(dtype)
+        pooled, centers = pool(x).to(dtype), self.centers.to(dtype)
         # The |x|^2 that all experts share is left out.
         products = (centers @ pooled.T).T
         return (2 * products - centers.square().sum(1)) / self.spread.to(dtype)

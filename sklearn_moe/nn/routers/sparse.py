@@ -66,7 +66,7 @@ class TopKRouter(Router):
         answers = dispatch(experts, x, route.chosen)
         gate = route.gate.to(answers.dtype)
         if answers.shape[1] == 1:
-            output = answers[:, 0] * gate
+            output = answers.squeeze(1) * gate
         else:
             output = (answers * gate.unsqueeze(2)).sum(1)
         if self.defaults is not None and self.training:
