@@ -1,7 +1,6 @@
 """Centers for the router that does not learn: k-means that counts weights exactly."""
 
 import numpy as np
-from sklearn.cluster import KMeans
 
 __all__ = ["find_centers"]
 
@@ -27,6 +26,8 @@ def find_centers(Z, weight, n_centers, seed):
     spread : float
         Mean squared distance to the nearest center, positive.
     """
+    from sklearn.cluster import KMeans  # imports half of scikit-learn, for one router of many
+
     rows, inverse = np.unique(Z, axis=0, return_inverse=True)
     weight = np.bincount(inverse.ravel(), weight)
     n_found = min(n_centers, len(rows))

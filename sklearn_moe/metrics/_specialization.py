@@ -5,7 +5,6 @@ from numbers import Integral
 
 import numpy as np
 from scipy.stats import entropy
-from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import (
     accuracy_score,
@@ -218,6 +217,8 @@ def _seen_by_linear_router(estimator, X):
 
 def _kmeans_routes(X, n_experts, rng):
     """Return the nearest of `n_experts` k-means centers of every sample."""
+    from sklearn.cluster import KMeans  # imports half of scikit-learn, for reports only
+
     with warnings.catch_warnings():
         # Fewer distinct samples than centers: the others stay empty, like dead experts.
         warnings.simplefilter("ignore", ConvergenceWarning)
