@@ -1,0 +1,128 @@
+"""What every transformer of pictures shares."""
+
+from numbers import Integral
+from typing import ClassVar
+
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import Interval
+
+from ._checks import check_images
+from ._chunks import as_device, map_chunks
+
+__all__ = ["BaseImageTransformer", "StatelessImageTransformer"]
+
+
+class BaseImageTransformer(TransformerMixin, BaseEstimator):
+    """Checks and chunks of pictures, for subclasses with `batch_size` and `device`."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "device": [str, torch.device],
+    }
+
+    def __init_subclass__(cls, **kwargs):
+        """Switch scikit-learn's wrapping of outputs into data frames off, for all subclasses."""
+        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
+
+    def set_output(self, *, transform=None):
+        """Say that pictures stay arrays.
+
+        Parameters
+        ----------
+        transform : {"default", "pandas", "polars"}, default=None
+            Only None and "default" are possible.
+
+        Returns
+        -------
+        self : object
+            The transformer.
+
+        Raises
+        ------
+        ValueError
+            If `transform` asks for a data frame.
+        """
+        if transform not in (None, "default"):
+            raise ValueError(
+                f"set_output(transform={transform!r}) makes data frames, but pictures have four "
+                f"axes: {type(self).__name__} returns arrays only. Call set_output on the steps "
+                "that return tables instead of the whole pipeline."
+            )
+        return self
+
+    def _check(self, X, *, reset):
+        return check_images(self, X, reset=reset)
+
+    def _map(self, function, X):
+        """Return `function(tensor, rows)` of all chunks of X as one array."""
+        device = as_device(self.device)
+        return map_chunks(function, X, batch_size=self.batch_size, device=device)
+
+    def __sklearn_tags__(self):
+        """Say that X is no table; there is no tag for four axes."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = False
+        tags.transformer_tags.preserves_dtype = ["uint8", "float32", "float64"]
+        return tags
+
+
+class StatelessImageTransformer(BaseImageTransformer):
+    """A transformer that learns nothing: `fit` only checks, and need not be called.
+
+    A subclass has `_operation(X)`, which returns the function of chunks, and may have
+    `_check_parameters(X)`.
+    """
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Check the parameters and the pictures; nothing is learned.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Pictures, uint8 or floats.
+
+        y : None
+            Not used.
+
+        Returns
+        -------
+        self : object
+            The transformer.
+        """
+        X = self._check(X, reset=True)
+        self._check_parameters(X)
+        return self
+
+    def transform(self, X):
+        """Transform pictures.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Pictures, uint8 or floats.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, ...)
+            The transformed pictures, a new array.
+        """
+        self._validate_params()  # fit may not have been called
+        X = self._check(X, reset=False)
+        self._check_parameters(X)
+        return self._map(self._operation(X), X)
+
+    def _check_parameters(self, X):
+        """Refuse parameters that do not fit the pictures."""
+
+    def __sklearn_is_fitted__(self):
+        """Return True: there is nothing to fit."""
+        return True
+
+    def __sklearn_tags__(self):
+        """Say that fit may be left out."""
+        tags = super().__sklearn_tags__()
+        tags.requires_fit = False
+        return tags
