@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, _clone_parametrized
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -154,6 +154,30 @@ class BaseMoE(BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
+    def get_params(self, deep=True):
+        """Get the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Not used: no parameter is an estimator.
+
+        Returns
+        -------
+        params : dict
+            Names and values.
+        """
+        # Transforms of torchvision have a `get_params`, too, which draws random numbers.
+        return super().get_params(deep=False)
+
+    def __sklearn_clone__(self):
+        """Copy a transform by value, where scikit-learn would take it for an estimator."""
+        shell = copy.copy(self)
+        shell.train_transform = None
+        twin = _clone_parametrized(shell)
+        twin.train_transform = copy.deepcopy(self.train_transform)
+        return twin
+
     # -- training -------------------------------------------------------------------------
 
     def _fit(self, X, y, weight, *, n_classes, go_on, epochs, stop):
@@ -238,7 +262,8 @@ class BaseMoE(BaseEstimator):
             pace=settings.pace,
             router_max_iter=self.router_max_iter,
             batch_size=settings.batch_size,
-            train_transform=self.train_transform,
+            # skorch would take a transform that is a module for a part of the net.
+            train_transform=self.train_transform and partial(self.train_transform),
             n_classes=n_classes,
             device=settings.device,
             **options,

@@ -102,6 +102,9 @@ class MoENet(NeuralNet):
     def train(self, rows, *, epochs, seed, callbacks):
         """Train for at most `epochs`; shuffling, noise and transforms draw from `seed`."""
         self.generator_ = torch.Generator(rows.y.device).manual_seed(seed)
+        self.transform_draws_ = [self.generator_]
+        if rows.y.device.type != "cpu":  # transforms of torchvision draw on the CPU
+            self.transform_draws_.append(torch.Generator().manual_seed(seed))
         self.callbacks = callbacks
         self._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
@@ -119,7 +122,7 @@ class MoENet(NeuralNet):
             self.notify("on_train_end", X=rows.x, y=rows.y)
         finally:
             # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
-            del self.generator_
+            del self.generator_, self.transform_draws_
             self.callbacks, self.callbacks_ = None, []
             self.module_.eval()
         return self
@@ -172,7 +175,7 @@ class MoENet(NeuralNet):
         """Forward, backward, step; nothing here waits for the device but the dispatch."""
         x = self._as_input(batch.x)
         if self.train_transform is not None:
-            with OwnGenerator(self.generator_):
+            with OwnGenerator(*self.transform_draws_):
                 x = self.train_transform(x)
         self.optimizer_.zero_grad(set_to_none=True)
         mixed = self.module_(x, self.generator_)

@@ -10,6 +10,7 @@ __all__ = ["NormalizedSGD"]
 
 _FULL = 1.0  # pace of a group that nobody has set
 
+
 class NormalizedSGD(Optimizer):
     r"""SGD that scales the gradient of every parameter group to norm 1.
 

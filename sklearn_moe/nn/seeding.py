@@ -18,6 +18,7 @@ _IN_PLACE = (
     "random_",
     "uniform_",
 )
+_LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
 _INITIALIZERS = tuple(
     function
     for name, function in vars(torch.nn.init).items()
@@ -29,13 +30,14 @@ _DRAWS = frozenset(
     [
         *(getattr(torch, name) for name in _FACTORIES),
         *(getattr(torch.Tensor, name) for name in _IN_PLACE),
+        torch._sample_dirichlet,
         *_INITIALIZERS,
     ]
 )
 
 
 class OwnGenerator(TorchFunctionMode):
-    """Within this context every draw that names no generator uses `generator`.
+    """Within this context every draw that names no generator uses one of ours.
 
     Layers of torch and of users draw their initial weights from the global generator. Here
     they draw from a generator of ours instead: the global one stays untouched and threads that
@@ -43,8 +45,8 @@ class OwnGenerator(TorchFunctionMode):
 
     Parameters
     ----------
-    generator : torch.Generator
-        Source of the draws. It must live on the device that the drawn tensors live on.
+    *generators : torch.Generator
+        Sources of the draws, one per device; a draw takes the one of its own device.
 
     Examples
     --------
@@ -57,13 +59,30 @@ class OwnGenerator(TorchFunctionMode):
     True
     """
 
-    def __init__(self, generator: torch.Generator):
+    def __init__(self, *generators: torch.Generator):
         super().__init__()
-        self.generator = generator
+        self.generators = {generator.device.type: generator for generator in generators}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Run `func`, with our generator where it draws and names none."""
         kwargs = dict(kwargs or {})
-        if func in _DRAWS and kwargs.get("generator") is None:
-            kwargs["generator"] = self.generator
+        if kwargs.get("generator") is not None:
+            return func(*args, **kwargs)
+        if func in _LIKE:  # they take no generator
+            like = torch.empty_like(*args, **kwargs)
+            options = {"dtype": like.dtype, "device": like.device}
+            return _LIKE[func](like.shape, generator=self._of(like.device), **options)
+        if func in _DRAWS:
+            tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
+            device = tensors[0].device if tensors else kwargs.get("device") or "cpu"
+            kwargs["generator"] = self._of(torch.device(device))
         return func(*args, **kwargs)
+
+    def _of(self, device: torch.device) -> torch.Generator:
+        """Return the generator for a device."""
+        if device.type not in self.generators:
+            raise ValueError(
+                f"A draw on {device.type}, but there are generators for "
+                f"{sorted(self.generators)} only."
+            )
+        return self.generators[device.type]

@@ -7,6 +7,7 @@ import torch
 from sklearn.utils import check_random_state
 
 from ._base import StatelessImageTransformer
+from ._chunks import as_device
 from ._draws import TransformDraws
 
 __all__ = ["ImageTransform"]
@@ -96,7 +97,7 @@ class ImageTransform(StatelessImageTransformer):
         return type(self)(**copy.deepcopy(self.get_params()))
 
     def _operation(self, X):
-        draws = TransformDraws()
+        draws = TransformDraws(as_device(self.device))
         random, shape = False, None
 
         def call(x):
