@@ -7,14 +7,22 @@ from functools import partial
 import numpy as np
 import torch
 from skorch import NeuralNet
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, LRScheduler
 from tqdm.auto import tqdm
 
 from ._data import Batches, as_tensor
 from .nn import OwnGenerator, expert_means, weighted_mean
 from .optim import NormalizedSGD
 
-__all__ = ["SOLVERS", "Callback", "MoENet", "Progress", "StopTraining", "Stopping"]
+__all__ = [
+    "SOLVERS",
+    "Callback",
+    "LRScheduler",
+    "MoENet",
+    "Progress",
+    "StopTraining",
+    "Stopping",
+]
 
 SOLVERS = {
     "normalized_sgd": NormalizedSGD,
@@ -24,7 +32,7 @@ SOLVERS = {
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 _MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
 _PREDICT_ELEMENTS = 2**22  # features in one batch of predict, whatever the shape of X
-_PICTURE_GROWTH = 8  # an expert for pictures holds many channels of them at a time
+_PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
 
 
 class StopTraining(Exception):

@@ -21,6 +21,7 @@ from sklearn_moe.preprocessing import (
     GaussianBlur,
     ImageScaler,
     ImageTransform,
+    RandomCropFlip,
     Rotate,
     cifar10_features,
     paper_blur,
@@ -687,3 +688,33 @@ def test_cuda_gives_the_same(transformer):
     expected = clone(transformer).fit_transform(X)
     X_new = clone(transformer).set_params(device="cuda").fit_transform(X)
     np.testing.assert_allclose(X_new, expected, rtol=1e-4, atol=1e-5)
+
+
+# -- augmentation -------------------------------------------------------------------------
+
+
+def test_random_crop_flip_is_a_crop_of_the_padded_picture_mirrored_or_not():
+    x = torch.arange(1.0, 1 + 300 * 2 * 6 * 5).view(300, 2, 6, 5)
+    with OwnGenerator(torch.Generator().manual_seed(0)):
+        result = RandomCropFlip(padding=2)(x)
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
+    seen = set()
+    for picture, source in zip(result, padded, strict=True):
+        crops = {
+            (row, column, mirror): crop.flip(2) if mirror else crop
+            for row in range(5)
+            for column in range(5)
+            for mirror in (False, True)
+            for crop in [source[:, row : row + 6, column : column + 5]]
+        }
+        (match,) = (key for key, crop in crops.items() if torch.equal(crop, picture))
+        seen.add(match)
+    assert len(seen) == 50  # every shift, mirrored and not
+
+
+def test_random_crop_flip_keeps_bytes():
+    x = torch.full((4, 3, 8, 8), 7, dtype=torch.uint8)
+    with OwnGenerator(torch.Generator().manual_seed(0)):
+        result = RandomCropFlip()(x)
+    assert result.dtype == torch.uint8
+    assert set(result.unique().tolist()) == {0, 7}

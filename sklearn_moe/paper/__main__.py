@@ -1,9 +1,10 @@
-"""Command line of the experiments: `python -m sklearn_moe.paper demo`."""
+"""Command line of the experiments: `python -m sklearn_moe.paper demo`, or `table2`."""
 
 import argparse
 from pathlib import Path
 
 from .demo import run_demo
+from .table2 import add_arguments, run_table2
 
 
 def main(arguments=None):
@@ -14,7 +15,12 @@ def main(arguments=None):
     demo.add_argument("--picture", type=Path, default=Path("routing.png"), help="PNG to write")
     demo.add_argument("--n-samples", type=int, default=16_000, help="to train on, and to test on")
     demo.add_argument("--seed", type=int, default=0)
+    table2 = commands.add_parser("table2", help="CIFAR-10 and CIFAR-10-Rotate, as in Table 2")
+    add_arguments(table2)
     options = parser.parse_args(arguments)
+    if options.command == "table2":
+        run_table2(options)
+        return
     run_demo(options.picture, n_samples=options.n_samples, seed=options.seed)
 
 

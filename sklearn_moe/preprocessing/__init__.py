@@ -3,6 +3,7 @@
 They are built on torchvision, which is imported by the first transform, not before.
 """
 
+from ._augment import RandomCropFlip
 from ._blur import GaussianBlur, paper_blur
 from ._cifar10 import cifar10_features
 from ._crop import CenterCropResize
@@ -15,6 +16,7 @@ __all__ = [
     "GaussianBlur",
     "ImageScaler",
     "ImageTransform",
+    "RandomCropFlip",
     "Rotate",
     "cifar10_features",
     "paper_blur",
