@@ -143,7 +143,7 @@ class MLPScores(nn.Module):
 
 
 class CentroidScores(nn.Module):
-    """Scores -|x - mu_m|^2 / s: every sample to the nearest of fixed centers.
+    """Every sample to the nearest of fixed centers: scores minus squared distance over s.
 
     The centers are those of a clustering of the summed patches, given by `place`; they are not
     trained. It is the null of learned routing that looks at X.
@@ -163,7 +163,7 @@ class CentroidScores(nn.Module):
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
         pooled, centers = pool(x).to(dtype), self.centers.to(dtype)
-        # The |x|^2 that all experts share is left out.
+        # Without the squared norm of the sample, which all experts share.
         products = (centers @ pooled.T).T
         return (2 * products - centers.square().sum(1)) / self.spread.to(dtype)
 
