@@ -71,6 +71,8 @@ class BaseMoE(BaseEstimator):
         "train_transform": [callable, None],
         "callbacks": [list, tuple, None],
         "device": [str, torch.device],
+        "precision": [StrOptions({"auto", "float32", "bf16"})],
+        "compile": ["boolean"],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -113,6 +115,8 @@ class BaseMoE(BaseEstimator):
         train_transform=None,
         callbacks=None,
         device="auto",
+        precision="auto",
+        compile=False,
         verbose=0,
         random_state=None,
     ):
@@ -151,6 +155,8 @@ class BaseMoE(BaseEstimator):
         self.train_transform = train_transform
         self.callbacks = callbacks
         self.device = device
+        self.precision = precision
+        self.compile = compile
         self.verbose = verbose
         self.random_state = random_state
 
@@ -266,6 +272,8 @@ class BaseMoE(BaseEstimator):
             train_transform=self.train_transform and partial(self.train_transform),
             n_classes=n_classes,
             device=settings.device,
+            precision=settings.precision,
+            compile_experts=self.compile,
             **options,
         )
 

@@ -210,6 +210,15 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     device : str or torch.device, default="auto"
         "auto" is CUDA where there is one, the CPU otherwise; resolved in `fit`.
 
+    precision : {"auto", "float32", "bf16"}, default="auto"
+        Of training on images: "bf16" computes the experts in mixed precision, with weights,
+        routes and losses in float32. "auto" is "bf16" on GPUs that have it. Prediction is always
+        in the precision of the weights.
+
+    compile : bool, default=False
+        Whether to run the experts through `torch.compile`, which takes a while at the start. Where
+        it fails there is a warning, and training goes on without.
+
     verbose : bool or int, default=0
         Whether to show a progress bar.
 

@@ -10,6 +10,7 @@ from skorch import NeuralNet
 from skorch.callbacks import Callback, LRScheduler
 from tqdm.auto import tqdm
 
+from ._compile import compile_modules
 from ._data import Batches, as_tensor
 from .nn import OwnGenerator, expert_means, weighted_mean
 from .optim import NormalizedSGD
@@ -56,6 +57,11 @@ class MoENet(NeuralNet):
     train_transform : callable or None
         Applied to the samples of each training batch.
     n_classes : int
+    precision : {"float32", "bf16"}
+        Of training: `"bf16"` computes the experts in mixed precision. Routes, losses and
+        everything at prediction stay in the precision of the weights.
+    compile_experts : bool
+        Whether to run the experts through `torch.compile`.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class MoENet(NeuralNet):
         router_max_iter,
         train_transform,
         n_classes,
+        precision="float32",
+        compile_experts=False,
         **kwargs,
     ):
         super().__init__(module, criterion, train_split=None, verbose=0, **kwargs)
@@ -76,6 +84,8 @@ class MoENet(NeuralNet):
         self.router_max_iter = router_max_iter
         self.train_transform = train_transform
         self.n_classes = n_classes
+        self.precision = precision
+        self.compile_experts = compile_experts
 
     # -- set-up ---------------------------------------------------------------------------
 
@@ -113,6 +123,8 @@ class MoENet(NeuralNet):
         self.transform_draws_ = [self.generator_]
         if rows.y.device.type != "cpu":  # transforms of torchvision draw on the CPU
             self.transform_draws_.append(torch.Generator().manual_seed(seed))
+        if self.compile_experts:
+            compile_modules(self.module_.experts, self._as_input(rows.x[:2]))
         self.callbacks = callbacks
         self._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
@@ -186,7 +198,9 @@ class MoENet(NeuralNet):
             with OwnGenerator(*self.transform_draws_):
                 x = self.train_transform(x)
         self.optimizer_.zero_grad(set_to_none=True)
-        mixed = self.module_(x, self.generator_)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            mixed = self.module_(x, self.generator_)
+        mixed = mixed._replace(output=mixed.output.to(x.dtype))
         loss = weighted_mean(self.criterion_.loss(mixed.output, batch.y), batch.weight)
         balance = self.module_.account(mixed, batch.weight)
         (loss if balance is None else loss + balance).backward()
@@ -227,7 +241,11 @@ class MoENet(NeuralNet):
     def _as_input(self, x):
         """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1."""
         dtype = next(self.module_.parameters()).dtype
-        return x.to(dtype).div_(255) if x.dtype == torch.uint8 else x.to(dtype)
+        is_bytes = x.dtype == torch.uint8
+        if x.ndim == 4 and x.device.type == "cuda":  # what its convolutions like best
+            x = x.contiguous(memory_format=torch.channels_last)
+        x = x.to(dtype)
+        return x.div_(255) if is_bytes else x
 
     # -- inference ------------------------------------------------------------------------
 

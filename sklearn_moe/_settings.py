@@ -17,6 +17,10 @@ _DEFAULTS = {
     "patch_conv": {"activation": "cubic", "solver": "normalized_sgd"},
     "mlp": {"activation": "relu", "solver": "adam"},
     "cnn": {"activation": "relu", "solver": "adam"},
+    "resnet18": {"activation": "relu", "solver": "adam"},
+    "resnet18_gn": {"activation": "relu", "solver": "adam"},
+    "mobilenet_v2": {"activation": "relu", "solver": "adam"},
+    "mobilenet_v2_gn": {"activation": "relu", "solver": "adam"},
 }
 _LEARNING_RATE = {"adam": 1e-3, "sgd": 1e-2}
 _ROUTER_LEARNING_RATE = {"adam": 3e-4, "sgd": 1e-2}  # slower: experts first learn what they share
@@ -39,6 +43,7 @@ class Settings:
     router_learning_rate: float
     batch_size: int
     device: str
+    precision: str
 
     @property
     def architecture(self):
@@ -60,6 +65,21 @@ def _router_init_std(X, scale):
     if X.ndim == 3:  # the sum of unrelated patches
         return 1 / (scale * np.sqrt(X.shape[1]))
     return 1 / np.sqrt(np.prod(X.shape[1:]))
+
+
+def _precision(precision, X, device):
+    """Return the precision of training; "auto" is mixed for images where it is fast."""
+    if X.ndim == 4 and X.dtype != np.float64:
+        if precision == "auto":
+            is_cuda = torch.device(device).type == "cuda"
+            return "bf16" if is_cuda and torch.cuda.is_bf16_supported() else "float32"
+        return precision
+    if precision == "bf16":
+        raise ValueError(
+            f"precision='bf16' is for images of float32 or uint8, got X of {X.ndim} axes and type "
+            f"{X.dtype}. Use precision='auto'."
+        )
+    return "float32"
 
 
 def _batch_size(solver, n_samples):
@@ -119,4 +139,5 @@ def resolve_settings(estimator, X, weight):
         router_learning_rate=pick("router_learning_rate_init", router_rate),
         batch_size=len(X) if batch_size is None else min(batch_size, len(X)),
         device=device,
+        precision=_precision(estimator.precision, X, device),
     )

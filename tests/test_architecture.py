@@ -16,7 +16,7 @@ LAYERS = [
     ["_classifier"],
     ["_base", "tracing"],
     ["_engine"],
-    ["_settings", "_inputs", "_kmeans"],
+    ["_settings", "_inputs", "_kmeans", "_compile"],
     ["inspection", "preprocessing"],
     ["_data"],
     ["nn", "optim", "metrics", "datasets", "exceptions", "_version"],

@@ -127,7 +127,9 @@ class Router(nn.Module):
 
     def score(self, x: Tensor) -> Tensor:
         """Return the scores of samples, (n_samples, n_experts)."""
-        return self.network(x, x.dtype if self.training else torch.float64)
+        # Never in mixed precision: a route is decided by small differences.
+        with torch.autocast(x.device.type, enabled=False):
+            return self.network(x, x.dtype if self.training else torch.float64)
 
     def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
         """Route a batch; `generator` switches the noise on."""

@@ -45,4 +45,5 @@ def _merge(experts: list[nn.Module], x: Tensor, gate: Tensor) -> Tensor:
         return functional_call(experts[0], merged, (sample.unsqueeze(0),)).squeeze(0)
 
     n_parameters = sum(p.shape[1] for p in stacked.values())
-    return vmap(answer, chunk_size=max(1, _CHUNK // n_parameters))(gate, x)
+    with torch.autocast(x.device.type, enabled=False):  # vmap and mixed precision do not mix
+        return vmap(answer, chunk_size=max(1, _CHUNK // n_parameters))(gate, x)

@@ -1,0 +1,87 @@
+"""Mixed precision and compilation change the speed, not the model."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_moe import MoEClassifier
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+BRIEF = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0, "expert_width": 8}
+
+
+@pytest.mark.parametrize("router", ["top1", "topk", "soft", "relu"])
+def test_mixed_precision_trains_nearly_the_same_model(images, router):
+    X, y = images
+    exact, mixed = (
+        MoEClassifier(router=router, precision=precision, **BRIEF).fit(X, y)
+        for precision in ("float32", "bf16")
+    )
+    assert exact.loss_curve_ != mixed.loss_curve_
+    np.testing.assert_allclose(mixed.loss_curve_, exact.loss_curve_, rtol=0.1)
+    assert all(p.dtype == torch.float32 for p in mixed.module_.parameters())
+    assert mixed.predict_proba(X).dtype == np.float32
+
+
+def test_merged_experts_stay_exact(images):
+    X, y = images
+    exact, mixed = (
+        MoEClassifier(router="merge", precision=precision, **BRIEF).fit(X, y)
+        for precision in ("float32", "bf16")
+    )
+    np.testing.assert_allclose(mixed.loss_curve_, exact.loss_curve_, rtol=1e-5)
+
+
+def test_auto_is_exact_on_a_cpu(images):
+    X, y = images
+    auto, exact = (
+        MoEClassifier(precision=precision, device="cpu", **BRIEF).fit(X, y)
+        for precision in ("auto", "float32")
+    )
+    assert auto.loss_curve_ == exact.loss_curve_
+
+
+def test_mixed_precision_is_for_images(images):
+    X, y = images
+    for other in (X.reshape(len(X), -1), X.astype(np.float64)):
+        with pytest.raises(ValueError, match="precision='bf16' is for images of float32 or uint8"):
+            MoEClassifier(precision="bf16", **BRIEF).fit(other, y)
+
+
+class Untraceable(torch.nn.Linear):
+    """A compiler's failure, made at will."""
+
+    def compile(self, *args, **kwargs):
+        raise RuntimeError("no compiler here\nand more")
+
+
+def test_where_nothing_can_be_compiled_training_goes_on_with_a_warning(images):
+    X, y = images
+    options = {"expert": lambda shape, n: Untraceable(shape[0], n), **BRIEF}
+    X = X.reshape(len(X), -1)
+    with pytest.warns(RuntimeWarning, match="failed with RuntimeError: no compiler here. Training"):
+        compiled = MoEClassifier(compile=True, **options).fit(X, y)
+    plain = MoEClassifier(**options).fit(X, y)
+    assert compiled.loss_curve_ == plain.loss_curve_
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # compilers talk
+def test_compiled_experts_train_the_same_model(images):
+    X, y = images
+    X = X.reshape(len(X), -1)
+    plain, compiled = (MoEClassifier(compile=on, **BRIEF).fit(X, y) for on in (False, True))
+    assert compiled.module_.experts[0]._compiled_call_impl is not None
+    np.testing.assert_allclose(compiled.loss_curve_, plain.loss_curve_, rtol=1e-3)
+    again = pickle.loads(pickle.dumps(compiled))
+    np.testing.assert_allclose(again.predict_proba(X), compiled.predict_proba(X), atol=1e-6)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["auto", "float32", "bf16"])
+def test_precision_on_a_gpu(images, precision):
+    X, y = images
+    clf = MoEClassifier(precision=precision, device="cuda", **BRIEF).fit(X, y)
+    assert clf.loss_curve_[-1] < clf.loss_curve_[0]
