@@ -58,6 +58,7 @@ html_sidebars = {
         "how_it_works",
         "routers",
         "specialization",
+        "images",
         "paper_parameters",
         "auto_examples/*",
     )
