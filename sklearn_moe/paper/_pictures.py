@@ -20,7 +20,8 @@ __all__ = ["ARCHITECTURES", "TASKS", "PictureRun", "run_pictures"]
 ARCHITECTURES = ("cnn", "mobilenet_v2", "resnet18")
 TASKS = {  # how the rotation task is made of CIFAR-10; None: the ten classes themselves
     "cifar10": None,
-    "rotate-paper": {"crop": "paper"},
+    "rotate-paper": {"crop": "paper", "interpolation": "nearest"},  # the pictures of its code
+    "rotate-corners": {"crop": "paper"},  # darkened corners give the label away
     "rotate-inscribed": {"crop": "inscribed"},
     "rotate-symmetric": {"crop": "inscribed", "symmetric": True},
 }
@@ -55,8 +56,8 @@ class PictureRun:
 
     @property
     def settings(self):
-        """Return the settings as a dictionary."""
-        return asdict(self)
+        """Return the settings as a dictionary, with how the task is made."""
+        return asdict(self) | {"rotation": TASKS[self.task]}
 
 
 def load_cifar10(data, split, subset=None):
