@@ -11,6 +11,13 @@ from sklearn_moe.nn import BALANCES, EXPERTS, ROUTERS
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
 
+BACKBONES = ("resnet18", "resnet18_gn", "mobilenet_v2", "mobilenet_v2_gn")  # slow
+SMALL = [expert for expert in EXPERTS if expert not in BACKBONES]
+# BatchNorm has statistics, which merging refuses; patches are no pictures.
+DEEP = [("top1", expert) for expert in BACKBONES]
+DEEP += [(r, "resnet18_gn") for r in ROUTERS if r not in ("top1", "patch_choice")]
+
+
 def goes_with(preset, balance):
     """Tell whether a balance has something to act on."""
     if balance is None:
@@ -33,7 +40,7 @@ EVERY = [
 ]
 
 
-def fit(X, y, router, gate, balance, **options):
+def fit(X, y, router, gate, balance, max_iter=8, **options):
     top_k = 2 if gate == "renormalized" else 1
     return MoEClassifier(
         n_experts=4,
@@ -41,7 +48,7 @@ def fit(X, y, router, gate, balance, **options):
         top_k=top_k,
         gate=gate,
         balance=balance,
-        max_iter=8,
+        max_iter=max_iter,
         tol=None,
         random_state=0,
         **options,
@@ -66,7 +73,9 @@ def check_rows(clf, X, n_examples, tolerance):
 
 def as_kind(X, expert):
     """Return patches, (n, 4, 50), in the shape that the expert takes."""
-    return {"mlp": X.reshape(len(X), -1), "cnn": X.reshape(len(X), 2, 10, 10)}.get(expert, X)
+    if expert in ("cnn", *BACKBONES):
+        return X.reshape(len(X), 2, 10, 10)
+    return X.reshape(len(X), -1) if expert == "mlp" else X
 
 
 def check_combination(patches, combination, n_examples):
@@ -89,13 +98,23 @@ def test_every_router_gate_and_balance_at_length(patches, combination):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize(
     ("router", "expert"),
-    [(r, e) for r in ROUTERS for e in EXPERTS if (r, e) != ("patch_choice", "cnn")],
+    [(r, e) for r in ROUTERS for e in SMALL if (r, e) != ("patch_choice", "cnn")],
 )
 def test_every_kind_of_sample(patches, router, expert, dtype):
     (X, y, _), (X_test, _, _) = patches
     X, X_test = (as_kind(a, expert).astype(dtype) for a in (X[:200], X_test[:200]))
     gate = "sigmoid" if router == "patch_choice" else "auto"
     clf = fit(X, y[:200], router, gate, None, expert=expert, expert_width=8)
+    tolerance = {"rtol": 0, "atol": 1e-5 if dtype == np.float32 else 1e-11}
+    check_rows(clf, X_test, 3, tolerance)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("router", "expert"), DEEP)
+def test_deep_experts(patches, router, expert, dtype):
+    (X, y, _), (X_test, _, _) = patches
+    X, X_test = (as_kind(a, expert).astype(dtype) for a in (X[:64], X_test[:100]))
+    clf = fit(X, y[:64], router, "auto", None, expert=expert, expert_width=4, max_iter=3)
     tolerance = {"rtol": 0, "atol": 1e-5 if dtype == np.float32 else 1e-11}
     check_rows(clf, X_test, 3, tolerance)
 

@@ -28,6 +28,8 @@ from sklearn_moe.nn import ACTIVATIONS, EXPERTS, HEADS, NOISES, ROUTERS
 # Three epochs are enough to see that something works, not for a router to learn.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"max_iter": 3, "tol": None, "random_state": 0}
+BACKBONES = ("resnet18", "resnet18_gn", "mobilenet_v2", "mobilenet_v2_gn")  # slow
+SMALL = [expert for expert in EXPERTS if expert not in BACKBONES]
 
 
 def fit_on(X, y, **parameters):
@@ -38,7 +40,7 @@ def as_kind(X, expert):
     """Return patches X, (n, 4, 50), in the shape that the expert takes."""
     if expert == "mlp":
         return X.reshape(len(X), -1)
-    if expert == "cnn":
+    if expert in ("cnn", *BACKBONES):
         return X.reshape(len(X), 2, 10, 10)
     return X
 
@@ -119,7 +121,7 @@ def test_every_router_gate_and_head(patches, router, gate, head):
 
 @pytest.mark.parametrize(
     ("router", "expert"),
-    [(r, e) for r in ROUTERS for e in EXPERTS if (r, e) != ("patch_choice", "cnn")],
+    [(r, e) for r in ROUTERS for e in SMALL if (r, e) != ("patch_choice", "cnn")],
 )
 def test_every_router_learns_from_every_kind_of_sample(patches, router, expert):
     (X, y, _), _ = patches
@@ -201,7 +203,7 @@ def test_a_single_expert_is_only_that(patches):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("expert", EXPERTS)
+@pytest.mark.parametrize("expert", SMALL)
 def test_answers_do_not_depend_on_the_batch(patches, expert, dtype):
     (X, y, _), (X_test, _, _) = patches
     X, X_test = (as_kind(a, expert).astype(dtype) for a in (X, X_test))
@@ -609,3 +611,19 @@ def test_no_warnings_by_default(patches):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         MoEClassifier(random_state=0).fit(X, y).predict(X)
+
+
+def test_a_transform_of_torchvision_is_cloned_and_draws_from_the_seed(images):
+    from torchvision.transforms import v2
+
+    X, y = images
+    crop = v2.RandomCrop(8, padding=2)  # it has a get_params of another kind
+    clf = MoEClassifier(n_experts=2, train_transform=crop, **BRIEF)
+    assert clf.get_params()["train_transform"] is crop
+    assert clone(clf).train_transform is not crop
+    first, second = (clone(clf).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    noisy = fit_on(X, y, n_experts=2, train_transform=v2.GaussianNoise())
+    assert np.isfinite(noisy.loss_curve_).all()
+    search = GridSearchCV(clf, {"n_experts": [1, 2]}, cv=2).fit(X, y)
+    assert search.best_estimator_.train_transform.size == (8, 8)

@@ -19,6 +19,8 @@ from sklearn_moe.nn import (
 )
 
 SHAPES = {"patch": (4, 6), "patch_conv": (4, 6), "mlp": (6,), "cnn": (3, 9, 8)}
+BACKBONES = ("resnet18", "resnet18_gn", "mobilenet_v2", "mobilenet_v2_gn")
+SHAPES |= dict.fromkeys(BACKBONES, (3, 9, 8))
 
 
 def seeded(seed=0):
@@ -26,6 +28,8 @@ def seeded(seed=0):
 
 
 def build(expert="patch", n_experts=4, *, top_k=1, gate="softmax", seed=0, **kw):
+    if expert in BACKBONES:  # as published they would take minutes
+        kw = {"width": 2} | kw
     return build_mixture(
         SHAPES[expert],
         3,
@@ -128,11 +132,19 @@ def dense(mixture, x, route):
     return output
 
 
-@pytest.mark.parametrize("gate", ["softmax", "sigmoid", "logit"])
-@pytest.mark.parametrize("top_k", [1, 2, 4])
-@pytest.mark.parametrize("expert", EXPERTS)
+@pytest.mark.parametrize(
+    ("expert", "top_k", "gate"),
+    [
+        (expert, top_k, gate)
+        for expert in EXPERTS
+        for top_k in (1, 2, 4)
+        for gate in ("softmax", "sigmoid", "logit")
+        if expert not in BACKBONES or (top_k, gate) == (2, "softmax")
+    ],
+)
 def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
     mixture = randomize_router(build(expert, top_k=top_k, gate=gate))
+    mixture.eval()  # while it learns, BatchNorm answers by whatever else is in the batch
     x, target = samples(expert), torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
     x.requires_grad_()
     mixed = mixture(x, seeded(5))

@@ -4,7 +4,8 @@ from .activations import ACTIVATIONS
 from .balance import BALANCES, Balance
 from .build import build_mixture
 from .dispatch import answer_all, dispatch
-from .experts import EXPERTS, CNNExpert, MLPExpert, PatchExpert
+from .expert_names import EXPERTS
+from .experts import CNNExpert, MLPExpert, PatchExpert
 from .heads import HEADS
 from .losses import expert_means, weighted_mean
 from .mixture import Mixed, MixtureOfExperts

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from .balance import BALANCES
-from .experts import EXPERTS
+from .expert_names import EXPERTS
 from .mixture import MixtureOfExperts
 from .registry import resolve
 from .routers import make_router

@@ -1,14 +1,13 @@
 """Experts: the networks among which a router chooses.
 
 An expert is built by `factory(input_shape, n_outputs)` and maps a batch of samples to
-(n_samples, n_outputs). The factories registered here also take `width`, `activation` and
-`init_scale`, which the estimator passes on; a factory of the user's own takes the two shapes
-only.
+(n_samples, n_outputs). The factories that have names, see expert_names.py, also take `width`,
+`activation` and `init_scale`, which the estimator passes on; a factory of the user's own takes
+the two shapes only.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +16,18 @@ from torch.autograd.function import once_differentiable
 from .activations import ACTIVATIONS
 from .registry import resolve
 
-__all__ = ["EXPERTS", "CNNExpert", "MLPExpert", "PatchExpert"]
+__all__ = [
+    "CNNExpert",
+    "MLPExpert",
+    "PatchExpert",
+    "activation_layer",
+    "channels_last",
+    "require_ndim",
+]
 
 
-def _require_ndim(input_shape: tuple[int, ...], ndim: int, expert: str, axes: str) -> None:
+def require_ndim(input_shape: tuple[int, ...], ndim: int, expert: str, axes: str) -> None:
+    """Refuse samples that do not have the axes which the expert takes."""
     if len(input_shape) != ndim:
         raise ValueError(
             f"expert={expert!r} takes samples of shape ({axes}), got samples of shape "
@@ -63,7 +70,7 @@ class PatchExpert(nn.Module):
         bias: bool = False,
     ):
         super().__init__()
-        _require_ndim(input_shape, 2, "patch", "n_patches, patch_size")
+        require_ndim(input_shape, 2, "patch", "n_patches, patch_size")
         patch_size = input_shape[1]
         self.activation = resolve(activation, ACTIVATIONS, "activation")
         self.weight = nn.Parameter(torch.empty(n_outputs, width, patch_size))
@@ -186,10 +193,10 @@ class MLPExpert(nn.Sequential):
         activation: str | Callable = "relu",
         init_scale: float = 1.0,
     ):
-        _require_ndim(input_shape, 1, "mlp", "n_features,")
+        require_ndim(input_shape, 1, "mlp", "n_features,")
         super().__init__(
             nn.Linear(input_shape[0], width),
-            _Elementwise(activation),
+            activation_layer(activation),
             nn.Linear(width, n_outputs),
         )
         for layer in (self[0], self[2]):
@@ -224,7 +231,7 @@ class CNNExpert(nn.Sequential):
         activation: str | Callable = "relu",
         init_scale: float = 1.0,
     ):
-        _require_ndim(input_shape, 3, "cnn", "n_channels, height, width")
+        require_ndim(input_shape, 3, "cnn", "n_channels, height, width")
         channels, rows, columns = input_shape
         if min(rows, columns) < 4:
             raise ValueError(
@@ -233,35 +240,52 @@ class CNNExpert(nn.Sequential):
             )
         super().__init__(
             nn.Conv2d(channels, width, 3, padding=1),
-            _Elementwise(activation),
+            activation_layer(activation),
             nn.MaxPool2d(2),
             nn.Conv2d(width, width, 3, padding=1),
-            _Elementwise(activation),
+            activation_layer(activation),
             nn.MaxPool2d(2),
             nn.Flatten(),
             nn.Linear(width * (rows // 4) * (columns // 4), 2 * width),
-            _Elementwise(activation),
+            activation_layer(activation),
             nn.Linear(2 * width, n_outputs),
         )
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.mul_(init_scale)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
+        return super().forward(channels_last(x))
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Return pictures laid out so that convolutions are fast, the shape unchanged.
+
+    On a CPU in float32 that is with the channels of a pixel side by side: a training step takes a
+    quarter less time, prediction up to two thirds. Depthwise convolutions in float64 would take
+    twice as long.
+    """
+    if not x.is_cpu or x.dtype != torch.float32:
+        return x
+    # torch.channels_last would say the same, but not under the vmap of MergeRouter.
+    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+
+def activation_layer(activation: str | Callable) -> nn.Module:
+    """Return an activation as a layer, so that experts can be written as a sequence.
+
+    It follows layers that do not look at their output again: ReLU works in place, which halves
+    the memory of a convolution and its activation.
+    """
+    function = resolve(activation, ACTIVATIONS, "activation")
+    return nn.ReLU(inplace=True) if function is nn.functional.relu else _Elementwise(function)
+
 
 class _Elementwise(nn.Module):
-    """An activation as a layer, so that experts can be written as a sequence."""
-
-    def __init__(self, activation: str | Callable):
+    def __init__(self, function: Callable):
         super().__init__()
-        self.function = resolve(activation, ACTIVATIONS, "activation")
+        self.function = function
 
     def forward(self, z: Tensor) -> Tensor:
         return self.function(z)
-
-
-EXPERTS: dict[str, Callable[..., nn.Module]] = {
-    "patch": PatchExpert,
-    "patch_conv": partial(PatchExpert, init="uniform", bias=True),  # the authors' Conv1d
-    "mlp": MLPExpert,
-    "cnn": CNNExpert,
-}

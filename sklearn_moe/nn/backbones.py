@@ -1,0 +1,174 @@
+"""Image networks of torchvision as experts, fitted to small pictures.
+
+This file imports torchvision, which takes its time: only who builds such an expert imports it.
+Weights are never downloaded; they are drawn like those of any other expert.
+"""
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.mobilenetv2 import MobileNetV2
+from torchvision.models.resnet import BasicBlock, ResNet
+
+from .experts import activation_layer, channels_last, require_ndim
+from .registry import resolve
+
+__all__ = ["NORMS", "MobileNetV2Expert", "ResNet18Expert"]
+
+_RESNET_WIDTH, _MOBILENET_WIDTH = 64, 32  # channels of the stem, as published
+
+# Expansion, channels, blocks, stride of the first block. The stage of 24 channels keeps the
+# resolution (torchvision halves it there), since small pictures have none to give away.
+_MOBILENET_STAGES = [
+    [1, 16, 1, 1],
+    [6, 24, 2, 1],
+    [6, 32, 3, 2],
+    [6, 64, 4, 2],
+    [6, 96, 3, 1],
+    [6, 160, 3, 2],
+    [6, 320, 1, 1],
+]
+
+
+class ResNet18Expert(ResNet):
+    """ResNet-18 for small pictures: a stem of one 3 x 3 convolution, without pooling.
+
+    Resolution is halved three times after that, rounded up: pictures may be of any size. With
+    `norm="batch"` an expert is normalized, in training, by the samples that it was sent with a
+    batch, whatever their weights, and at prediction by its running statistics of these, which need
+    some hundred steps to settle.
+
+    Parameters
+    ----------
+    input_shape : (n_channels, height, width)
+    n_outputs : int
+    width : int, default=64
+        Channels of the stem and the first stage; each later stage has twice those before it.
+    activation : str or callable, default="relu"
+        A name in `ACTIVATIONS` or an elementwise function, in place of every ReLU.
+    init_scale : float, default=1.0
+        Factor on the initial weights of convolutions and the readout. Only the readout's matters
+        much: normalization takes out the scale of the others.
+    norm : {"batch", "group"}, default="batch"
+        "batch" is the network as published. "group" normalizes each sample by itself, in groups of
+        about 16 channels: no statistics are kept and no sample depends on its batch, in training
+        neither, as `router="merge"` needs it.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_outputs: int,
+        *,
+        width: int = _RESNET_WIDTH,
+        activation: str | Callable = "relu",
+        init_scale: float = 1.0,
+        norm: str = "batch",
+    ):
+        require_ndim(input_shape, 3, "resnet18", "n_channels, height, width")
+        self.width = width
+        norm_layer = resolve(norm, NORMS, "norm")
+        super().__init__(BasicBlock, [2, 2, 2, 2], n_outputs, norm_layer=norm_layer)
+        self.conv1 = _stem(input_shape[0], width)
+        self.bn1 = norm_layer(width)
+        self.maxpool = nn.Identity()
+        self.fc = nn.Linear(8 * width, n_outputs)
+        _finish(self, activation, init_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
+        return super().forward(channels_last(x))
+
+    def _make_layer(self, block, planes, *args, **kwargs):
+        # torchvision counts from 64 channels: we translate to ours.
+        if planes == _RESNET_WIDTH:
+            self.inplanes = self.width
+        return super()._make_layer(block, planes // _RESNET_WIDTH * self.width, *args, **kwargs)
+
+
+class MobileNetV2Expert(MobileNetV2):
+    """MobileNetV2 for small pictures: resolution is halved three times instead of five.
+
+    As in the authors' code, stem and second stage have stride 1, the activation is ReLU (pass
+    `torch.nn.functional.relu6` for the ReLU6 of the publication) and nothing is dropped out.
+    Their code has 1 x 1 convolutions as shortcuts where channels change at stride 1; as published,
+    these blocks have none here.
+
+    Parameters
+    ----------
+    input_shape : (n_channels, height, width)
+    n_outputs : int
+    width : int, default=32
+        Channels of the stem. Those of other layers are in proportion, in multiples of 8, but the
+        last one has 1280 at least.
+    activation, init_scale, norm
+        As those of `ResNet18Expert`.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_outputs: int,
+        *,
+        width: int = _MOBILENET_WIDTH,
+        activation: str | Callable = "relu",
+        init_scale: float = 1.0,
+        norm: str = "batch",
+    ):
+        require_ndim(input_shape, 3, "mobilenet_v2", "n_channels, height, width")
+        super().__init__(
+            n_outputs,
+            width_mult=width / _MOBILENET_WIDTH,
+            inverted_residual_setting=_MOBILENET_STAGES,
+            norm_layer=resolve(norm, NORMS, "norm"),
+            dropout=0.0,
+        )
+        self.features[0][0] = _stem(input_shape[0], self.features[0][0].out_channels)
+        _finish(self, activation, init_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
+        return super().forward(channels_last(x))
+
+
+def _stem(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """Return a first layer that keeps the resolution, drawn as torchvision draws its own."""
+    stem = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
+    nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
+    return stem
+
+
+def _finish(network: nn.Module, activation: str | Callable, init_scale: float) -> None:
+    """Put the activation in place of every ReLU, scale the initial weights."""
+    for module in list(network.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            with torch.no_grad():
+                for parameter in module.parameters():
+                    parameter.mul_(init_scale)
+        for name, child in list(module.named_children()):
+            if isinstance(child, nn.ReLU | nn.ReLU6):
+                module.add_module(name, activation_layer(activation))
+
+
+class _BatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm for batches of any size: a router may send an expert a single sample.
+
+    Where that leaves one value per channel, its variance is unknown (torch refuses): the
+    running statistics stand in and stay as they are.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training and x.numel() == self.num_features:
+            parameters = (self.running_mean, self.running_var, self.weight, self.bias)
+            return nn.functional.batch_norm(x, *parameters, eps=self.eps)
+        return super().forward(x)
+
+
+def _group_norm(n_channels: int) -> nn.GroupNorm:
+    """Return a normalization in groups of 16 channels, or more where 16 do not divide them."""
+    return nn.GroupNorm(math.gcd(n_channels, max(1, n_channels // 16)), n_channels)
+
+
+NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": _BatchNorm2d, "group": _group_norm}

@@ -1,0 +1,307 @@
+"""The networks of torchvision as experts."""
+
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import make_classification
+from torch import nn
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe._inputs import hold_out
+from sklearn_moe.nn import EXPERTS, OwnGenerator, build_mixture
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+BATCH = ("resnet18", "mobilenet_v2")
+GROUP = ("resnet18_gn", "mobilenet_v2_gn")
+SHAPE = (3, 8, 8)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def build(expert, shape=SHAPE, n_outputs=3, *, seed=0, width=4, **options):
+    with OwnGenerator(seeded(seed)):
+        return EXPERTS[expert](shape, n_outputs, width=width, **options)
+
+
+def build_experts(expert, n_experts=3, router="top1"):
+    return build_mixture(
+        SHAPE,
+        3,
+        n_experts,
+        expert=expert,
+        expert_options={"width": 4},
+        router=router,
+        router_options={"noise": None, "init_std": 1.0},
+        dtype=torch.float32,
+        seed=0,
+    )
+
+
+def pictures(n=20, shape=SHAPE, seed=1):
+    return torch.randn(n, *shape, generator=seeded(seed))
+
+
+def statistics(expert):
+    return {k: v.clone() for k, v in expert.named_buffers() if "running" in k}
+
+
+def changed(before, after):
+    return {k for k in before if not torch.equal(before[k], after[k])}
+
+
+# -- the networks themselves --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expert", "name", "n_parameters"),
+    [
+        ("resnet18", "resnet18", 11_173_962),
+        ("resnet18_gn", "resnet18", 11_173_962),
+        ("mobilenet_v2", "mobilenet_v2", 2_236_682),
+        ("mobilenet_v2_gn", "mobilenet_v2", 2_236_682),
+    ],
+)
+def test_only_the_stem_differs_from_torchvision(expert, name, n_parameters):
+    import torchvision
+
+    ours = EXPERTS[expert]
+    with OwnGenerator(seeded()):
+        ours, theirs = ours((3, 32, 32), 10), getattr(torchvision.models, name)(num_classes=10)
+    assert sum(p.numel() for p in ours.parameters()) == n_parameters
+    ours, theirs = ([(n, p.shape) for n, p in e.named_parameters()] for e in (ours, theirs))
+    different = [a[0] for a, b in zip(ours, theirs, strict=True) if a != b]
+    assert different == (["conv1.weight"] if name == "resnet18" else [])
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_resolution_is_halved_three_times(expert):
+    network = build(expert, (3, 32, 32)).eval()
+    sizes = []
+    last = network.layer4 if expert == "resnet18" else network.features
+    last.register_forward_hook(lambda module, x, y: sizes.append(y.shape[2:]))
+    first = network.conv1 if expert == "resnet18" else network.features[0]
+    first.register_forward_hook(lambda module, x, y: sizes.append(y.shape[2:]))
+    network(pictures(2, (3, 32, 32)))
+    assert sizes == [(32, 32), (4, 4)]
+
+
+@pytest.mark.parametrize("expert", BATCH + GROUP)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 1, 5), (4, 9, 6), (3, 32, 32)])
+def test_pictures_of_any_size(expert, shape):
+    network = build(expert, shape, 1)
+    for n in (1, 3):
+        answer = network(pictures(n, shape))
+        assert answer.shape == (n, 1)
+        answer.sum().backward()
+    for parameter in network.parameters():
+        assert parameter.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("expert", BATCH + GROUP)
+def test_gradients_reach_every_weight_and_the_picture(expert):
+    network, x = build(expert).double(), pictures().double().requires_grad_()
+    answer = network(x)
+    assert answer.dtype == torch.float64
+    weight = torch.randn(answer.shape, generator=seeded(2), dtype=torch.float64)
+    (answer * weight).sum().backward()
+    for tensor in (x, *network.parameters()):
+        assert tensor.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("expert", BATCH + GROUP)
+def test_weights_are_drawn_from_the_seed(expert):
+    first, second, other = (build(expert, seed=seed) for seed in (0, 0, 1))
+    for a, b, c in zip(*(n.named_parameters() for n in (first, second, other)), strict=True):
+        assert torch.equal(a[1], b[1])
+        assert torch.equal(a[1], c[1]) == (a[1].ndim == 1 and "fc.bias" not in a[0])
+
+
+@pytest.mark.parametrize("expert", BATCH + GROUP)
+def test_init_scale_is_for_weights_that_are_drawn(expert):
+    plain, scaled = build(expert), build(expert, init_scale=0.5)
+    norms = nn.BatchNorm2d | nn.GroupNorm
+    of_norms = {f"{n}.weight" for n, m in plain.named_modules() if isinstance(m, norms)}
+    for (name, a), b in zip(plain.named_parameters(), scaled.parameters(), strict=True):
+        torch.testing.assert_close(b, a if name in of_norms else 0.5 * a)
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_activations_are_replaced(expert):
+    kinds = {type(m) for m in build(expert).modules()}
+    assert nn.ReLU in kinds
+    assert nn.ReLU6 not in kinds
+    x = pictures()
+    relu = build(expert)
+    named, given = (build(expert, activation=a) for a in ("gelu", nn.functional.gelu))
+    assert not {type(m) for m in named.modules()} & {nn.ReLU, nn.ReLU6}
+    assert torch.equal(named(x), given(x))
+    assert not torch.allclose(named(x), relu(x))
+    # ReLU works in place, what it is given is ours.
+    kept = x.clone()
+    relu(x)
+    assert torch.equal(x, kept)
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((3, 8), {}, r"samples of shape \(n_channels, height, width\), got samples of .*\(3, 8\)"),
+        (SHAPE, {"norm": "layer"}, r"Unknown norm='layer': pass one of \['batch', 'group'\]"),
+        (SHAPE, {"activation": "sine"}, "Unknown activation='sine'"),
+    ],
+)
+@pytest.mark.parametrize("expert", BATCH)
+def test_what_does_not_fit_is_named(expert, shape, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(expert, shape, **options)
+
+
+# -- BatchNorm and who sees what ----------------------------------------------------------
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_statistics_are_those_of_an_experts_own_samples(expert):
+    mixture, alone = build_experts(expert), build_experts(expert)
+    x = pictures(40)
+    chosen = mixture.route(x).chosen[:, 0]
+    idle = int(chosen[0])  # none of its samples is there
+    x, chosen = x[chosen != idle], chosen[chosen != idle]
+    before = statistics(mixture.experts[idle])
+    mixture(x)
+    assert not changed(before, statistics(mixture.experts[idle]))
+    for m in {0, 1, 2} - {idle}:
+        assert (chosen == m).any()
+        alone.experts[m](x[chosen == m])
+        ours, expected = statistics(mixture.experts[m]), statistics(alone.experts[m])
+        assert not changed(ours, expected)
+        assert changed(before, ours) == set(before)
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_a_single_sample_can_be_learned_from(expert):
+    network, x = build(expert), pictures(1)
+    network(pictures(20))
+    before = statistics(network)
+    network(x).sum().backward()
+    after = statistics(network)
+    # Of a feature map of one pixel there is no variance: its statistics are left alone.
+    one_pixel = "layer4" if expert == "resnet18" else "features.18"
+    moved = changed(before, after)
+    assert moved
+    assert not any(name.startswith(one_pixel) for name in moved)
+    assert all(torch.isfinite(v).all() for v in after.values())
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("expert", GROUP)
+def test_group_norm_keeps_samples_apart_in_training(expert):
+    network, x = build(expert), pictures()
+    assert not statistics(network)
+    torch.testing.assert_close(network(x)[3:4], network(x[3:4]))
+
+
+@pytest.mark.parametrize("expert", BATCH + GROUP)
+def test_merging_needs_experts_without_statistics(expert):
+    mixture, x = build_experts(expert, router="merge"), pictures(3)
+    if expert in BATCH:
+        with pytest.raises(ValueError, match="statistics of BatchNorm"):
+            mixture(x)
+        return
+    gate, first = mixture.route(x).gate, mixture.experts[0]
+    merged = {
+        name: sum(w * e.get_parameter(name) for w, e in zip(gate[0], mixture.experts, strict=True))
+        for name, _ in first.named_parameters()
+    }
+    expected = torch.func.functional_call(first, merged, (x[:1],))
+    torch.testing.assert_close(mixture(x).output[:1], expected, rtol=1e-4, atol=1e-5)
+
+
+# -- in the estimator ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def noisy_pictures():
+    """200 pictures of 3 x 8 x 8 in two classes that are hard to tell apart."""
+    X, y = make_classification(
+        200, 192, n_informative=10, n_redundant=0, flip_y=0.2, class_sep=0.5, random_state=0
+    )
+    return X.reshape(-1, *SHAPE).astype(np.float32), y
+
+
+make = partial(
+    MoEClassifier,
+    n_experts=2,
+    expert_width=4,
+    max_iter=4,
+    batch_size=50,
+    tol=None,
+    random_state=0,
+)
+
+
+@pytest.mark.parametrize("expert", BATCH + GROUP)
+def test_pictures_are_learned(images, expert):
+    X, y = images
+    # The running statistics of BatchNorm need some fifty steps to follow weights that move fast.
+    clf = make(expert=expert, max_iter=30).fit(X, y)
+    assert clf.score(X, y) > 0.8
+    assert clf.loss_curve_[-1] < clf.loss_curve_[0] / 2
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_the_best_weights_come_with_their_statistics(noisy_pictures, expert):
+    X, y = noisy_pictures
+    clf = make(expert=expert, max_iter=10, early_stopping=True, validation_fraction=0.3).fit(X, y)
+    best = int(np.argmax(clf.validation_scores_)) + 1
+    assert best < 10
+    shorter = make(expert=expert, max_iter=best, early_stopping=True, validation_fraction=0.3)
+    expected = shorter.fit(X, y).module_.state_dict()
+    assert any("running_var" in name for name in expected)
+    assert not changed(expected, clf.module_.state_dict())
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    _, (X_held, y_held, _) = hold_out(X, y, np.ones(len(y)), 0.3, seed)
+    assert clf.score(X_held, y_held) == pytest.approx(max(clf.validation_scores_))
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_pickles_and_warm_starts_keep_the_statistics(noisy_pictures, expert):
+    X, y = noisy_pictures
+    clf = make(expert=expert, warm_start=True).fit(X, y)
+    again = pickle.loads(pickle.dumps(clf))
+    assert not changed(clf.module_.state_dict(), again.module_.state_dict())
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    for fitted in (clf, again):
+        fitted.set_params(max_iter=1).fit(X, y).partial_fit(X, y)
+    assert clf.n_iter_ == 6
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_bytes_are_pictures(images, expert):
+    X, y = images
+    X = np.clip(40 * X + 80, 0, 255).astype(np.uint8)
+    in_bytes = make(expert=expert).fit(X, y)
+    in_floats = make(expert=expert).fit(X.astype(np.float32) / 255, y)
+    np.testing.assert_allclose(
+        in_bytes.predict_proba(X), in_floats.predict_proba(X / 255.0), atol=1e-3
+    )
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_one_output_for_two_classes(noisy_pictures, expert):
+    X, y = noisy_pictures
+    clf = make(expert=expert, head="margin").fit(X, y)
+    np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1, rtol=1e-5)
+    assert clf.module_(torch.from_numpy(X)).output.shape == (200, 1)
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_fits_repeat(noisy_pictures, expert):
+    X, y = noisy_pictures
+    first, second = (make(expert=expert, max_iter=2).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
