@@ -29,7 +29,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Number of experts, M. With 1 there is no router and the gate is exactly 1: the model is
         the single expert.
 
-    expert : {"auto", "patch", "patch_conv", "mlp", "cnn"} or callable, default="auto"
+    expert : {"auto", "patch", "patch_conv", "mlp", "cnn", "resnet18", "resnet18_gn", \
+            "mobilenet_v2", "mobilenet_v2_gn"} or callable, default="auto"
         Network of an expert:
 
         - "patch": the sum over patches and filters of sigma(<w, x_p>), without biases
@@ -38,6 +39,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
           authors' code;
         - "mlp": one hidden layer and a readout;
         - "cnn": two convolutions and two fully connected layers;
+        - "resnet18", "mobilenet_v2": those of torchvision, with stems for small pictures and
+          without downloaded weights; "resnet18_gn", "mobilenet_v2_gn": the same with GroupNorm
+          in place of BatchNorm, so that no sample depends on others in training either;
         - a callable `(input_shape, n_outputs) -> torch.nn.Module`, called once per expert.
 
         "auto" is "mlp", "patch" or "cnn" for X of 2, 3 or 4 dimensions.
@@ -49,7 +53,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     expert_width : int, default=None
         Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100),
-        channels of a CNN (64). A callable expert does not use it.
+        channels of a CNN (64), of the stem of ResNet-18 (64) or MobileNetV2 (32). A callable expert does not use it.
 
     n_patches : int, default=None
         Read each row of a 2-D X as that many patches of equal size, one after the other.

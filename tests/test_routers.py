@@ -537,6 +537,7 @@ def test_relu_routing_without_any_expert_has_an_answer_and_a_gradient():
     assert not output.any()
     output.sum().backward()
     assert mixture.router.network.weight.grad is not None
+    assert all(expert.weight.grad is None for expert in mixture.experts)
 
 
 def test_the_penalty_of_relu_routing_steers_the_number_of_experts():

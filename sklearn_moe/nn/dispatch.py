@@ -51,11 +51,20 @@ def dispatch_mask(experts: Sequence[nn.Module], x: Tensor, gate: Tensor) -> Tens
     active = gate != 0
     expert, rows = active.T.nonzero(as_tuple=True)  # sorted by expert
     loads = active.sum(0).tolist()
-    if not sum(loads):  # one expert is asked for the shape of its answer
-        return experts[0](x) * gate[:, :1]
+    if not sum(loads):
+        return gate[:, :1] * _trial(experts[0], x)
     answers = answer_groups(experts, x.index_select(0, rows), loads)
     answers = answers * gate[rows, expert].unsqueeze(1)
     return answers.new_zeros(len(x), answers.shape[1]).index_add(0, rows, answers)
+
+
+@torch.no_grad()
+def _trial(expert: nn.Module, x: Tensor) -> Tensor:
+    """Return an answer for its shape, (1, n_outputs), and leave no trace in the expert."""
+    was_training = expert.training
+    answer = expert.eval()(x[:1])
+    expert.train(was_training)
+    return answer
 
 
 def answer_groups(experts: Sequence[nn.Module], x: Tensor, sizes: Sequence[int]) -> Tensor:
