@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._data import Rows
+from ._data import Rows, home_of
 from ._engine import SOLVERS, MoENet, Progress, Stopping
 from ._inputs import check_samples, hold_out
 from ._kmeans import find_centers
@@ -207,11 +207,11 @@ class BaseMoE(BaseEstimator):
             if go_on:
                 net.module_.load_state_dict(self.net_.module_.state_dict())
                 net.history = copy.deepcopy(self.net_.history)
-        rows = Rows.from_arrays(*training, net.device)
+        rows = Rows.from_arrays(*training, home_of(training[0], net.device))
         if not go_on:
             self._place_centers(net, rows)
         if validation is not None:
-            validation = Rows.from_arrays(*validation, net.device)
+            validation = Rows.from_arrays(*validation, home_of(validation[0], net.device))
         stopping = Stopping(self.tol if stop else None, self.n_iter_no_change, validation)
         callbacks = [*(self.callbacks or ()), stopping]
         if self.verbose:

@@ -53,7 +53,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     expert_width : int, default=None
         Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100),
-        channels of a CNN (64), of the stem of ResNet-18 (64) or MobileNetV2 (32). A callable expert does not use it.
+        channels of a CNN (64), of the stem of ResNet-18 (64) or MobileNetV2 (32). A callable
+        expert does not use it.
 
     n_patches : int, default=None
         Read each row of a 2-D X as that many patches of equal size, one after the other.

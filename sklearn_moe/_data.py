@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["Batches", "Rows", "as_tensor"]
+__all__ = ["Batches", "Rows", "as_tensor", "home_of"]
 
 
 class _Writable:
@@ -29,6 +29,17 @@ def as_tensor(array):
     return torch.from_numpy(array)
 
 
+def home_of(X, device):
+    """Return where the samples of a fit live: on its device, or on the host if they are too big.
+
+    Half of the memory that is free on a GPU is left to the training.
+    """
+    device = torch.device(device)
+    if device.type == "cuda" and X.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+        return torch.device("cpu")
+    return device
+
+
 class Rows(NamedTuple):
     """Samples, encoded labels and weights, row by row."""
 
@@ -45,6 +56,12 @@ class Rows(NamedTuple):
         """Return the rows of an index tensor."""
         return Rows(*(column.index_select(0, index) for column in self))
 
+    def to(self, device):
+        """Return the rows on a device; to a GPU they travel while the host goes on."""
+        if self.y.device.type == device.type:
+            return self
+        return Rows(*(column.pin_memory().to(device, non_blocking=True) for column in self))
+
 
 class Batches:
     """Cut rows into batches of nearly equal size, in a new random order each time.
@@ -53,8 +70,9 @@ class Batches:
     replaces a DataLoader, which would touch every sample in Python.
     """
 
-    def __init__(self, rows, batch_size, generator):
+    def __init__(self, rows, batch_size, generator, device):
         self.rows = rows
+        self.device = device
         self.n_batches = math.ceil(len(rows.y) / batch_size)
         self.generator = generator
 
@@ -63,9 +81,9 @@ class Batches:
 
     def __iter__(self):
         if self.n_batches == 1:
-            yield self.rows
+            yield self.rows.to(self.device)
             return
         y = self.rows.y
         order = torch.randperm(len(y), generator=self.generator, device=y.device)
         for index in order.tensor_split(self.n_batches):
-            yield self.rows.take(index)
+            yield self.rows.take(index).to(self.device)

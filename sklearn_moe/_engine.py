@@ -113,18 +113,20 @@ class MoENet(NeuralNet):
 
     def get_iterator(self, dataset, training=False):
         """Return the batches of an epoch."""
-        return Batches(dataset, self.batch_size, self.generator_)
+        device = torch.device(self.device)
+        order = self.generator_ if dataset.y.device.type == device.type else self.draws_[-1]
+        return Batches(dataset, self.batch_size, order, device)
 
     # -- training -------------------------------------------------------------------------
 
     def train(self, rows, *, epochs, seed, callbacks):
         """Train for at most `epochs`; shuffling, noise and transforms draw from `seed`."""
-        self.generator_ = torch.Generator(rows.y.device).manual_seed(seed)
-        self.transform_draws_ = [self.generator_]
-        if rows.y.device.type != "cpu":  # transforms of torchvision draw on the CPU
-            self.transform_draws_.append(torch.Generator().manual_seed(seed))
+        self.generator_ = torch.Generator(self.device).manual_seed(seed)
+        self.draws_ = [self.generator_]
+        if self.generator_.device.type != "cpu":  # transforms of torchvision draw on the CPU
+            self.draws_.append(torch.Generator().manual_seed(seed))
         if self.compile_experts:
-            compile_modules(self.module_.experts, self._as_input(rows.x[:2]))
+            compile_modules(self.module_.experts, self._as_input(rows.x[:2].to(self.device)))
         self.callbacks = callbacks
         self._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
@@ -142,7 +144,7 @@ class MoENet(NeuralNet):
             self.notify("on_train_end", X=rows.x, y=rows.y)
         finally:
             # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
-            del self.generator_, self.transform_draws_
+            del self.generator_, self.draws_
             self.callbacks, self.callbacks_ = None, []
             self.module_.eval()
         return self
@@ -195,7 +197,7 @@ class MoENet(NeuralNet):
         """Forward, backward, step; nothing here waits for the device but the dispatch."""
         x = self._as_input(batch.x)
         if self.train_transform is not None:
-            with OwnGenerator(*self.transform_draws_):
+            with OwnGenerator(*self.draws_):
                 x = self.train_transform(x)
         self.optimizer_.zero_grad(set_to_none=True)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):

@@ -85,3 +85,17 @@ def test_precision_on_a_gpu(images, precision):
     X, y = images
     clf = MoEClassifier(precision=precision, device="cuda", **BRIEF).fit(X, y)
     assert clf.loss_curve_[-1] < clf.loss_curve_[0]
+
+
+@pytest.mark.gpu
+def test_samples_that_do_not_fit_the_gpu_stay_on_the_host(images, monkeypatch):
+    from sklearn_moe import _base
+
+    X, y = images
+    options = BRIEF | {"device": "cuda", "batch_size": 50}
+    resident = MoEClassifier(**options).fit(X, y)
+    monkeypatch.setattr(_base, "home_of", lambda X, device: torch.device("cpu"))
+    travelling = MoEClassifier(**options).fit(X, y)
+    assert travelling.loss_curve_[-1] < travelling.loss_curve_[0]
+    assert travelling.net_.device == resident.net_.device
+    assert travelling.predict_proba(X).shape == resident.predict_proba(X).shape
