@@ -49,6 +49,9 @@ class RoutingTrace(Callback):
     router_gradient_norm_ : ndarray of shape (n_records,)
         Mean norm of the router's gradient in the epoch, NaN at the start.
 
+    experts_ : ndarray of shape (n_samples,)
+        Expert of each sample in the last record.
+
     last_fluctuation_ : ndarray of shape (n_samples,)
         Epoch of the last record in which the sample's expert was another one than in the record
         before; 0 if it never changed (StableMoE, arXiv 2204.08396).
@@ -106,7 +109,7 @@ class RoutingTrace(Callback):
             )
         self.records_ = []
         self.every_ = self.every
-        self._experts = None
+        self.experts_ = None
         self._record(net, X, np.nan)
 
     def on_epoch_end(self, net, dataset_train=None, **kwargs):
@@ -120,11 +123,11 @@ class RoutingTrace(Callback):
         net.module_.eval()
         experts, load = self._routes(net, X_train)
         epoch = len(net.history)
-        if self._experts is None or len(self._experts) != len(experts):
+        if self.experts_ is None or len(self.experts_) != len(experts):
             self.last_fluctuation_ = np.zeros(len(experts), dtype=int)
         else:
-            self.last_fluctuation_[experts != self._experts] = epoch
-        self._experts = experts
+            self.last_fluctuation_[experts != self.experts_] = epoch
+        self.experts_ = experts
         entropy = np.nan if self.clusters is None else dispatch_entropy(self.clusters, experts)
         record = {
             "epochs": epoch,

@@ -3,7 +3,26 @@
 Chen, Deng, Wu, Gu, Li, NeurIPS 2022. `python -m sklearn_moe.paper` runs them.
 """
 
+from ._experiment import Experiment, Finding
+from ._problem import Problem
 from ._protocols import NotebookStopping, paper_classifier
 from ._published import TABLE_1, Published
+from ._results import CellResult, Results
+from ._runner import run_experiment, run_experiments
+from .experiments import EXPERIMENTS, get_experiment
 
-__all__ = ["TABLE_1", "NotebookStopping", "Published", "paper_classifier"]
+__all__ = [
+    "EXPERIMENTS",
+    "TABLE_1",
+    "CellResult",
+    "Experiment",
+    "Finding",
+    "NotebookStopping",
+    "Problem",
+    "Published",
+    "Results",
+    "get_experiment",
+    "paper_classifier",
+    "run_experiment",
+    "run_experiments",
+]

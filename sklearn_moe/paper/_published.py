@@ -2,7 +2,17 @@
 
 from typing import NamedTuple
 
-__all__ = ["TABLE_1", "TABLE_2", "Published"]
+__all__ = [
+    "ACTIVATIONS",
+    "BALANCE",
+    "ENTROPY_CURVES",
+    "SINGLES",
+    "TABLE_1",
+    "TABLE_2",
+    "Published",
+]
+
+_LINEAR, _CUBIC = "linear", "cubic"
 
 
 class Published(NamedTuple):
@@ -12,6 +22,12 @@ class Published(NamedTuple):
     accuracy_std: float | None = None
     entropy: float | None = None  # dispatch entropy, nats
     entropy_std: float | None = None
+    grade: str = "quoted"  # from the paper by others, or "recorded" in the authors' notebooks
+
+    def value(self, measure):
+        """Return (mean, std) of a measure, None if there is none."""
+        mean = getattr(self, measure, None)
+        return None if mean is None else (mean, getattr(self, f"{measure}_std", None))
 
 
 # Table 1 (settings 1 and 2) and appendix (3 and 4). Keys: setting, kind of model, nonlinear.
@@ -29,6 +45,55 @@ TABLE_1 = {
     (2, "mixture", True): Published(98.09, 1.27, 0.171, 0.103),
     (3, "mixture", True): Published(99.99, 0.02, 0.008, 0.011),
     (4, "mixture", True): Published(98.92, 1.18, 0.089, 0.120),
+}
+
+# Load balancing on setting 1. Keys: nonlinear, balanced.
+BALANCE = {
+    (False, False): TABLE_1[1, "mixture", False],
+    (False, True): Published(93.81, 1.10, 1.272, 0.037),
+    (True, False): TABLE_1[1, "mixture", True],
+    (True, True): Published(99.39, 0.33, 0.083, 0.095),
+}
+
+# Test accuracy of single models, one run each. Keys: setting, activation, number of filters.
+_SINGLES = {  # settings 1 to 4
+    (_LINEAR, 80): (68.3, 68.2, 74.3, 74.3),
+    (_CUBIC, 80): (79.6, 77.4, 73.7, 70.3),
+    (_LINEAR, 128): (70.9, 69.6, 74.8, 74.6),
+    (_CUBIC, 128): (78.5, 74.0, 72.7, 68.6),
+    (_LINEAR, 512): (68.9, 63.0, 74.5, 73.0),
+    (_CUBIC, 512): (72.6, 52.1, 67.8, 61.7),
+}
+SINGLES = {
+    (setting, activation, filters): Published(accuracy, grade="recorded")
+    for (activation, filters), accuracies in _SINGLES.items()
+    for setting, accuracy in zip((1, 2, 3, 4), accuracies, strict=True)
+}
+
+# The same with 128 filters, other activations. Keys: setting, activation.
+_ACTIVATIONS = {
+    "verify": (74.54, 72.69, 74.49, 76.91, 74.01, 74.76),
+    1: (65.87, 75.53, 72.28, 81.75, 79.04, 81.72),
+    2: (66.68, 74.52, 80.11, 78.99, 82.01, 81.03),
+}
+ACTIVATIONS = {
+    (setting, activation): Published(accuracy, grade="recorded")
+    for setting, accuracies in _ACTIVATIONS.items()
+    for activation, accuracy in zip(
+        (_LINEAR, _CUBIC, "relu", "celu", "gelu", "tanh"), accuracies, strict=True
+    )
+}
+
+# Figure 3: dispatch entropy in nats by step, recorded tensors. Keys: setting, activation.
+_STEPS = (0, 10, 25, 50, 75, 100, 150, 200, 300, 500)
+ENTROPY_CURVES = {
+    key: (_STEPS, entropies)
+    for key, entropies in {
+        (1, _CUBIC): (1.386, 1.386, 1.376, 0.705, 0.347, 0.234, 0.118, 0.120, 0.130, 0.135),
+        (2, _CUBIC): (1.385, 1.385, 1.377, 0.720, 0.405, 0.278, 0.215, 0.220, 0.237, 0.257),
+        (1, _LINEAR): (1.386, 1.367, 1.258, 1.188, 1.204, 1.219, 1.240, 1.254, 1.270, 1.285),
+        (2, _LINEAR): (1.385, 1.369, 1.214, 1.123, 1.129, 1.135, 1.145, 1.154, 1.168, 1.191),
+    }.items()
 }
 
 # Table 2, quoted from it: the best test epoch of five runs. Keys: expert, task, mixture.

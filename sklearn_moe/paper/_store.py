@@ -38,5 +38,5 @@ class RunStore:
         self.folder.mkdir(parents=True, exist_ok=True)
         path = self.path(settings)
         part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({"settings": settings, "result": result}, indent=1))
+        part.write_text(json.dumps({"settings": settings, "result": result}))
         part.replace(path)

@@ -1,0 +1,120 @@
+"""An experiment as data: problems, models, what is varied, and what was published."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from sklearn.base import BaseEstimator, clone
+from sklearn.model_selection import ParameterGrid
+
+from ._problem import Problem
+from ._published import Published
+from ._run import Run
+
+__all__ = ["Cell", "Experiment", "Finding"]
+
+
+class Finding(NamedTuple):
+    """A sentence about the results of an experiment.
+
+    `holds` is True or False for a claim that was put to the test, None for an observation.
+    """
+
+    text: str
+    holds: bool | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """A model on a problem, repeated from several seeds."""
+
+    labels: Mapping[str, Any]
+    runs: tuple[Run, ...]
+    published: Published | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Experiment:
+    """Every model on every problem with every combination of the grid.
+
+    It is a plain value: :func:`dataclasses.replace` makes another experiment of it. Models whose
+    tags say that they take 3-D arrays get X as bags of patches, all others as rows of features.
+
+    Parameters
+    ----------
+    name : str
+        On the command line and of its files.
+    title : str
+    question : str
+        What is asked, and where in the paper.
+    problems : tuple of Problem
+    models : mapping of str to estimator
+    grid : mapping of str to sequence, default={}
+        Parameters that are varied, of every model, as in GridSearchCV.
+    once : tuple of str, default=()
+        Models that are fitted from the first seed only, as in the notebooks.
+    published : mapping of tuple to Published, default={}
+        Keys are the labels of a cell in their order: setting, n_train where it varies, model,
+        values of the grid.
+    measures : tuple of str, default=("accuracy", "entropy")
+        Columns of the table.
+    trace : int, default=None
+        Steps between two looks at the routing.
+    draw : callable, default=None
+        `draw(results) -> matplotlib Figure`.
+    findings : callable, default=None
+        `findings(results)` yields a :class:`Finding` for all that can be said of the results.
+    """
+
+    name: str
+    title: str
+    question: str
+    problems: tuple[Problem, ...]
+    models: Mapping[str, BaseEstimator]
+    grid: Mapping[str, Sequence] = field(default_factory=dict)
+    once: tuple[str, ...] = ()
+    published: Mapping[tuple, Published] = field(default_factory=dict)
+    measures: tuple[str, ...] = ("accuracy", "entropy")
+    trace: int | None = None
+    draw: Callable[[Any], Any] | None = None
+    findings: Callable[[Any], Iterable[Finding]] | None = None
+
+    def cells(self, runs=10, seed=0, device="auto"):
+        """Return the cells of the table, in order.
+
+        Parameters
+        ----------
+        runs : int, default=10
+            Seeds of each cell.
+        seed : int, default=0
+            The first of them.
+        device : str, default="auto"
+            For the models that have the parameter.
+        """
+        varied = ["setting"]
+        if len({problem.n_train for problem in self.problems}) > 1:
+            varied.append("n_train")
+        cells = []
+        for problem in self.problems:
+            for name, model in self.models.items():
+                for parameters in _combinations(self.grid):
+                    labels = {label: getattr(problem, label) for label in varied}
+                    labels |= {"model": name, **parameters}
+                    estimator = clone(model).set_params(**parameters)
+                    if "device" in estimator.get_params(deep=False):
+                        estimator.set_params(device=device)
+                    seeds = range(seed, seed + (1 if name in self.once else runs))
+                    cells.append(
+                        Cell(
+                            labels,
+                            tuple(Run(problem, estimator, s, self.trace) for s in seeds),
+                            self.published.get(tuple(labels.values())),
+                        )
+                    )
+        return cells
+
+
+def _combinations(grid):
+    """Yield the combinations of a grid in its own order: ParameterGrid sorts the names."""
+    for combination in ParameterGrid(grid):
+        yield {name: combination[name] for name in grid}

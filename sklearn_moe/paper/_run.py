@@ -1,0 +1,172 @@
+"""One run: an estimator, fitted on a problem from a seed, and what is measured of it."""
+
+import platform
+import time
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import sklearn
+import torch
+from sklearn import config_context
+from sklearn.base import BaseEstimator, clone
+from sklearn.metrics import accuracy_score, make_scorer
+from sklearn.model_selection import cross_validate
+from threadpoolctl import threadpool_limits
+
+from .. import __version__
+from ..metrics import neg_dispatch_entropy_scorer
+from ..tracing import RoutingTrace
+from ._dynamics import summarize
+from ._problem import Problem
+
+__all__ = ["Run", "versions"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """One fit: everything that its result depends on, and nothing else.
+
+    Parameters
+    ----------
+    problem : Problem
+    estimator : estimator
+        Cloned before it is fitted. All its `random_state` are set to the seed.
+    seed : int
+    trace : int, default=None
+        Steps between two looks at the routing of the training samples, None for no look. A single
+        expert has no routing.
+    """
+
+    problem: Problem
+    estimator: BaseEstimator
+    seed: int
+    trace: int | None = None
+
+    @property
+    def settings(self):
+        """Return what identifies the run, as plain values."""
+        return {
+            "problem": asdict(self.problem),
+            "estimator": describe(self.estimator),
+            "seed": self.seed,
+            "trace": self.trace,
+            "sklearn_moe": __version__,
+        }
+
+    def perform(self):
+        """Fit and measure; the result is plain numbers and lists."""
+        start = time.perf_counter()
+        samples = self.problem.draw(self.seed)
+        n_train = self.problem.n_train
+        split = np.arange(n_train), np.arange(n_train, len(samples.X))
+        model = _seeded(self.estimator, self.seed)
+        routes = getattr(model, "n_experts", 1) > 1
+        if routes and self.trace is not None:
+            trace = RoutingTrace(
+                samples.X[:n_train],
+                samples.clusters[:n_train],
+                dictionary=samples.dictionary,
+                every=self.trace,
+                max_records=10**6,
+            )
+            model.set_params(callbacks=[*(model.callbacks or []), trace])
+        with config_context(enable_metadata_routing=True), _one_thread():
+            scores = cross_validate(
+                model,
+                samples.X if _takes_patches(model) else samples.X.reshape(len(samples.X), -1),
+                samples.y,
+                cv=[split],
+                scoring=_scorers(routes),
+                params={"hard": samples.hard} | ({"clusters": samples.clusters} if routes else {}),
+                return_train_score=True,
+                return_estimator=True,
+                error_score="raise",
+            )
+        (fitted,) = scores["estimator"]
+        result = {name: 100 * float(scores[key][0]) for name, key in _ACCURACIES.items()}
+        if routes:
+            result["entropy"] = -float(scores["train_entropy"][0])  # as in the notebooks
+            result["test_entropy"] = -float(scores["test_entropy"][0])
+            result["load"] = fitted.expert_load_.tolist()
+            if self.trace is not None:
+                result |= summarize(fitted.callbacks[-1])
+        if hasattr(fitted, "n_iter_"):
+            result["steps"] = int(np.max(fitted.n_iter_))
+        return result | {
+            "fit_seconds": float(scores["fit_time"][0]),
+            "seconds": time.perf_counter() - start,
+            "device": str(fitted.net_.device) if hasattr(fitted, "net_") else "cpu",
+            "versions": versions(),
+        }
+
+
+_ACCURACIES = {
+    "accuracy": "test_accuracy",
+    "train_accuracy": "train_accuracy",
+    "hard_accuracy": "test_hard",
+}
+
+
+def _scorers(routes):
+    hard = make_scorer(accuracy_score).set_score_request(sample_weight="hard")
+    scorers = {"accuracy": "accuracy", "hard": hard}
+    if routes:
+        scorers["entropy"] = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
+    return scorers
+
+
+def _takes_patches(model):
+    """Whether a model takes bags of patches as they are, not as rows."""
+    return model.__sklearn_tags__().input_tags.three_d_array
+
+
+def _seeded(estimator, seed):
+    names = [n for n in estimator.get_params() if n.rsplit("__")[-1] == "random_state"]
+    return clone(estimator).set_params(**dict.fromkeys(names, seed))
+
+
+@contextmanager
+def _one_thread():
+    """Compute with one thread, so that no result depends on how many runs go side by side."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def describe(value):
+    """Return a parameter as plain JSON values: what the key of a run is made of."""
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, list | tuple):
+        return [describe(part) for part in value]
+    if isinstance(value, dict):
+        return {str(key): describe(part) for key, part in value.items()}
+    if isinstance(value, type) or hasattr(value, "__qualname__"):
+        if "<" in value.__qualname__:
+            raise TypeError(
+                f"{value!r} has no name by which a run could be found again. Define it at the top "
+                "level of a module."
+            )
+        return f"{value.__module__}.{value.__qualname__}"
+    parameters = value.get_params(deep=False) if hasattr(value, "get_params") else vars(value)
+    return {"class": describe(type(value))} | {
+        name: describe(part) for name, part in sorted(parameters.items()) if name != "random_state"
+    }
+
+
+def versions():
+    """Return the versions that a result was made with."""
+    return {
+        "sklearn_moe": __version__,
+        "torch": torch.__version__,
+        "scikit-learn": sklearn.__version__,
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+    }

@@ -1,0 +1,105 @@
+"""Table 1 and the appendix: a single expert against a mixture, on settings 1 to 4."""
+
+import numpy as np
+
+from .._experiment import Experiment, Finding
+from .._published import SINGLES, TABLE_1
+from .models import ACTIVATION, TRACE, default, mixture, problem, single
+
+__all__ = ["appendix", "table1"]
+
+_FILTERS = (80, 128, 512)
+_QUESTION = (
+    "Does a mixture of experts learn what a single expert cannot, and does it need nonlinear "
+    "experts for that? 16,000 samples to train on and 16,000 to test on; dispatch entropy of the "
+    "training samples, in nats, at most log 4 = 1.386."
+)
+
+
+def table1(protocol="code", data="fixed"):
+    """Return settings 1 and 2."""
+    return _table("table1", "Table 1: settings 1 and 2", (1, 2), protocol, data)
+
+
+def appendix(protocol="code", data="fixed"):
+    """Return settings 3 and 4."""
+    return _table("appendix", "Appendix: settings 3 and 4", (3, 4), protocol, data)
+
+
+def _table(name, title, settings, protocol, data):
+    singles, mixtures, published = {}, {}, {}
+    for nonlinear, activation in ACTIVATION.items():
+        for filters in _FILTERS:
+            label = f"single {activation}, {filters} filters"
+            singles[label] = single(nonlinear, filters)
+            for setting in settings:
+                published[setting, label] = SINGLES[setting, activation, filters]
+        label = f"mixture {activation}"
+        mixtures[label] = mixture(protocol, nonlinear)
+        mixtures[f"mixture {activation}, default"] = default(nonlinear)
+        for setting in settings:
+            published[setting, label] = TABLE_1[setting, "mixture", nonlinear]
+    return Experiment(
+        name=name,
+        title=title,
+        question=_QUESTION,
+        problems=tuple(problem(setting, data) for setting in settings),
+        models=singles | mixtures,
+        once=tuple(singles),
+        published=published,
+        trace=TRACE,
+        findings=_findings,
+    )
+
+
+def _findings(results):
+    """Yield the paper's claims about the table, then a reason for what lies outside."""
+    for setting in dict.fromkeys(cell.labels["setting"] for cell in results.cells):
+        cells = results.select(setting=setting)
+        accuracy = {cell.labels["model"]: cell.summary("accuracy").mean for cell in cells}
+        entropy = {
+            cell.labels["model"]: cell.summary("entropy").mean
+            for cell in cells
+            if cell.has("entropy")
+        }
+        best = max((m for m in accuracy if m.startswith("single")), key=accuracy.get)
+        yield Finding(
+            f"Setting {setting}: the mixture of nonlinear experts "
+            f"({accuracy['mixture cubic']:.2f} %) is better than the best single expert "
+            f"({accuracy[best]:.2f} %, {best}) and than the mixture of linear ones "
+            f"({accuracy['mixture linear']:.2f} %).",
+            accuracy["mixture cubic"] > max(accuracy[best], accuracy["mixture linear"]),
+        )
+        yield Finding(
+            f"Setting {setting}: nonlinear experts specialize, linear ones hardly "
+            f"(entropy {entropy['mixture cubic']:.3f} against {entropy['mixture linear']:.3f}).",
+            entropy["mixture cubic"] < entropy["mixture linear"] / 2,
+        )
+    yield from explain_outside(results)
+
+
+def explain_outside(results):
+    """Yield, for every cell outside of the published range, how its runs are spread."""
+    for cell, measure in results.outside():
+        ours, (mean, std) = cell.summary(measure), cell.published.value(measure)
+        digits = 3 if measure == "entropy" else 2
+        label = ", ".join(str(value) for value in cell.labels.values())
+        text = (
+            f"Setting {label}: {measure} {ours.mean:.{digits}f}, published {mean:.{digits}f}"
+            f"{'' if std is None else f' ± {std:.{digits}f}'}."
+        )
+        if ours.n > 2:
+            text += f" {_odd_runs(cell.values(measure), mean, std, digits)}"
+        yield Finding(text)
+
+
+def _odd_runs(values, mean, std, digits):
+    odd = np.abs(values - mean) > 2 * std
+    if odd.all():
+        return f"All {len(values)} runs lie outside of ± 2 std."
+    rest = f"{values[~odd].mean():.{digits}f}"
+    shown = ", ".join(f"{value:.{digits}f}" for value in np.sort(values[odd]))
+    return (
+        f"{odd.sum()} of {len(values)} runs lie outside of ± 2 std ({shown}); the other "
+        f"{(~odd).sum()} average {rest}."
+    )
