@@ -53,6 +53,8 @@ class Experiment:
         Parameters that are varied, of every model, as in GridSearchCV.
     once : tuple of str, default=()
         Models that are fitted from the first seed only, as in the notebooks.
+    max_runs : int, default=None
+        Seeds of each cell at most, for grids that are large.
     published : mapping of tuple to Published, default={}
         Keys are the labels of a cell in their order: setting, n_train where it varies, model,
         values of the grid.
@@ -73,6 +75,7 @@ class Experiment:
     models: Mapping[str, BaseEstimator]
     grid: Mapping[str, Sequence] = field(default_factory=dict)
     once: tuple[str, ...] = ()
+    max_runs: int | None = None
     published: Mapping[tuple, Published] = field(default_factory=dict)
     measures: tuple[str, ...] = ("accuracy", "entropy")
     trace: int | None = None
@@ -103,7 +106,8 @@ class Experiment:
                     estimator = clone(model).set_params(**parameters)
                     if "device" in estimator.get_params(deep=False):
                         estimator.set_params(device=device)
-                    seeds = range(seed, seed + (1 if name in self.once else runs))
+                    count = 1 if name in self.once else min(runs, self.max_runs or runs)
+                    seeds = range(seed, seed + count)
                     cells.append(
                         Cell(
                             labels,
