@@ -1,6 +1,7 @@
 """Watch a mixture while it is trained."""
 
 import numpy as np
+import torch
 
 from ._engine import Callback
 from .metrics import dispatch_entropy
@@ -13,7 +14,7 @@ class RoutingTrace(Callback):
 
     Pass it in `callbacks`. It works under any search: a clone of the estimator carries a trace of
     its own, which shares X with this one and is found in the `callbacks` of the fitted clone.
-    Routes are taken without noise, as at prediction.
+    Routes are taken without noise, as at prediction, unless `noise` says otherwise.
 
     Parameters
     ----------
@@ -27,6 +28,10 @@ class RoutingTrace(Callback):
             default=None
         The vectors v_k and c_k of `make_cluster_patches`. With them the inner products with the
         weights of router and experts are recorded, for a linear router and patch experts.
+
+    noise : bool, default=False
+        Whether to add the noise of training to the scores, the same draws in every record: early
+        on, when the scores are small, it decides most routes.
 
     every : int, default=1
         Epochs between two records. The first record is of the start, before any training.
@@ -79,10 +84,13 @@ class RoutingTrace(Callback):
     (11, 8, 4)
     """
 
-    def __init__(self, X=None, clusters=None, *, dictionary=None, every=1, max_records=256):
+    def __init__(
+        self, X=None, clusters=None, *, dictionary=None, noise=False, every=1, max_records=256
+    ):
         self.X = X
         self.clusters = clusters
         self.dictionary = dictionary
+        self.noise = noise
         self.every = every
         self.max_records = max_records
 
@@ -92,6 +100,7 @@ class RoutingTrace(Callback):
             self.X,
             self.clusters,
             dictionary=self.dictionary,
+            noise=self.noise,
             every=self.every,
             max_records=self.max_records,
         )
@@ -145,10 +154,11 @@ class RoutingTrace(Callback):
     def _routes(self, net, X_train):
         """Return the expert of each sample and the load."""
         total = 0
+        generator = torch.Generator(net.device).manual_seed(0) if self.noise else None
 
         def look(x):
             nonlocal total
-            route = net.module_.route(x)
+            route = net.module_.route(x, generator)
             total = total + route.shares().sum(0)
             return route.ranking()[:, 0]
 

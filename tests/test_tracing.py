@@ -129,3 +129,14 @@ def test_what_it_cannot_do_is_explained(problem):
         fit(X, y, RoutingTrace(dictionary=dictionary), router_network="mlp")
     with pytest.raises(ValueError, match="and NoneType"):
         fit(X, y, RoutingTrace(dictionary=dictionary), n_experts=1)
+
+
+def test_noise_is_that_of_training(problem):
+    X, y, clusters, _ = problem
+    quiet, noisy = RoutingTrace(X, clusters), RoutingTrace(X, clusters, noise=True)
+    for trace in (quiet, noisy):
+        fit(X, y, trace, noise_at_predict=True, n_experts=8)
+    # At the start all scores are equal: the noise decides, and the load is even.
+    assert quiet.load_[0].max() == 1
+    assert 0.05 < noisy.load_[0].min() <= noisy.load_[0].max() < 0.2
+    assert clone(noisy).noise

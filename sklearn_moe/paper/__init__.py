@@ -7,6 +7,7 @@ from ._experiment import Experiment, Finding
 from ._problem import Problem
 from ._protocols import NotebookStopping, paper_classifier
 from ._published import TABLE_1, Published
+from ._report import to_markdown, write_report
 from ._results import CellResult, Results
 from ._runner import run_experiment, run_experiments
 from .experiments import EXPERIMENTS, get_experiment
@@ -25,4 +26,6 @@ __all__ = [
     "paper_classifier",
     "run_experiment",
     "run_experiments",
+    "to_markdown",
+    "write_report",
 ]

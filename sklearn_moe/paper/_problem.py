@@ -60,13 +60,16 @@ class Problem:
             random_state=seed if self.data_seed is None else self.data_seed,
             **PAPER_SETTINGS[self.setting],
         )
-        return Samples(X, y, clusters, _misled(X, y, clusters, dictionary[0]), dictionary)
+        return Samples(X, y, clusters, _misled(X, y, clusters, dictionary), dictionary)
 
 
-def _misled(X, y, clusters, features):
-    """Return 1. where the strongest feature of another cluster has the sign of the other label."""
-    signals = X.sum(1) @ features.T  # (n, K)
+def _misled(X, y, clusters, dictionary):
+    """Return 1. where the feature noise eps gamma v_k' says the opposite of the label, else 0."""
+    coefficients = X @ np.vstack(dictionary).T  # (n, P, 2K)
+    energy = (X**2).sum(2)
+    # Signals lie in the span of the dictionary, random noise does not.
+    noise = energy - (coefficients**2).sum(2) > 1e-3 * energy
+    coefficients[noise] = 0
+    signals = coefficients[..., : len(dictionary[0])].sum(1)  # of the features, (n, K)
     np.put_along_axis(signals, clusters[:, None], 0, axis=1)
-    strongest = np.abs(signals).argmax(1)
-    sign = np.take_along_axis(signals, strongest[:, None], axis=1)[:, 0]
-    return ((sign > 0) != (y == 1)).astype(float)
+    return ((signals.sum(1) > 0) != (y == 1)).astype(float)

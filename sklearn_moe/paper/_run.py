@@ -67,6 +67,7 @@ class Run:
                 samples.X[:n_train],
                 samples.clusters[:n_train],
                 dictionary=samples.dictionary,
+                noise=True,  # as the authors recorded the routing
                 every=self.trace,
                 max_records=10**6,
             )
@@ -94,6 +95,7 @@ class Run:
         if hasattr(fitted, "n_iter_"):
             result["steps"] = int(np.max(fitted.n_iter_))
         return result | {
+            "seed": self.seed,
             "fit_seconds": float(scores["fit_time"][0]),
             "seconds": time.perf_counter() - start,
             "device": str(fitted.net_.device) if hasattr(fitted, "net_") else "cpu",

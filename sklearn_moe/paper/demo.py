@@ -1,5 +1,6 @@
 """Setting 1 in one minute: single experts and mixtures, beside the paper's numbers."""
 
+from pathlib import Path
 from time import perf_counter
 
 from sklearn_moe import MoEClassifier
@@ -10,7 +11,19 @@ from sklearn_moe.metrics import dispatch_entropy
 from ._protocols import paper_classifier
 from ._published import TABLE_1
 
-__all__ = ["run_demo"]
+__all__ = ["add_arguments", "run_command", "run_demo"]
+
+
+def add_arguments(parser):
+    """Add the options of `demo` to a parser."""
+    parser.add_argument("--picture", type=Path, default=Path("routing.png"), help="PNG to write")
+    parser.add_argument("--n-samples", type=int, default=16_000, help="to train on, and to test on")
+    parser.add_argument("--seed", type=int, default=0)
+
+
+def run_command(options):
+    """Run the demo with the options of the command line."""
+    run_demo(options.picture, n_samples=options.n_samples, seed=options.seed)
 
 
 def _models(seed, verbose):

@@ -11,7 +11,7 @@ from ._pictures import ARCHITECTURES, TASKS, PictureRun, run_pictures
 from ._published import TABLE_2
 from ._store import RunStore
 
-__all__ = ["add_arguments", "run_table2"]
+__all__ = ["add_arguments", "run_command"]
 
 _DEFAULT_EPOCHS = {"cnn": 20, "mobilenet_v2": 30, "resnet18": 10}
 
@@ -32,7 +32,7 @@ def add_arguments(parser):
     parser.add_argument("--out", default="results/table2")
 
 
-def run_table2(options):
+def run_command(options):
     """Run what is missing, then write the tables of all that is there."""
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -2,12 +2,33 @@
 
 from types import MappingProxyType
 
+from .activations import activations
+from .balance import balance
+from .baselines import baselines
+from .bound import bound
+from .coverage import coverage
+from .departures import departures
+from .fig1 import fig1
+from .fig3 import fig3
+from .innerproducts import innerproducts
+from .linear import linear
+from .simplified import simplified
+from .stages import stages
 from .tables import appendix, table1
 
 __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 
-EXPERIMENTS = MappingProxyType({builder.__name__: builder for builder in (table1, appendix)})
-GROUPS = MappingProxyType({"all": tuple(EXPERIMENTS)})
+_TABLES = (table1, appendix, balance, activations)
+_FIGURES = (fig1, fig3, innerproducts)
+_CLAIMS = (bound, stages, coverage, simplified, linear)
+_BEYOND = (departures, baselines)
+
+EXPERIMENTS = MappingProxyType(
+    {builder.__name__: builder for builder in (*_TABLES, *_FIGURES, *_CLAIMS, *_BEYOND)}
+)
+GROUPS = MappingProxyType(
+    {"theory": tuple(builder.__name__ for builder in _CLAIMS), "all": tuple(EXPERIMENTS)}
+)
 
 
 def names_of(names):
@@ -27,10 +48,14 @@ def get_experiment(name, protocol="code", data="fixed"):
     data : {"fixed", "fresh"}, default="fixed"
         One data set for all runs, that of the authors' notebooks, or a new problem for each.
 
+    Returns
+    -------
+    experiment : Experiment
+
     Raises
     ------
     ValueError
-        If the name is not known.
+        If one of them is not known.
 
     Examples
     --------
@@ -38,6 +63,11 @@ def get_experiment(name, protocol="code", data="fixed"):
     >>> get_experiment("table1").title
     'Table 1: settings 1 and 2'
     """
-    if name not in EXPERIMENTS:
-        raise ValueError(f"Experiment {name!r} is not known, choose from {list(EXPERIMENTS)}.")
+    for value, known in (
+        (name, EXPERIMENTS),
+        (protocol, ("code", "paper")),
+        (data, ("fixed", "fresh")),
+    ):
+        if value not in known:
+            raise ValueError(f"{value!r} is not known, choose from {list(known)}.")
     return EXPERIMENTS[name](protocol, data)

@@ -1,0 +1,127 @@
+"""Theorem 4.1: no single expert, whatever its activation, exceeds 87.5 %."""
+
+from ..._classifier import MoEClassifier
+from .._experiment import Experiment, Finding
+from ._theory import COLORS, slack
+from .models import problem, single
+
+__all__ = ["bound"]
+
+_ACTIVATIONS = ("linear", "cubic", "relu", "celu", "gelu", "tanh")
+_FILTERS = (16, 128)
+_DEFAULT = "default"
+_COVERED = (3, 4, "verify")  # settings in which alpha and gamma have one distribution
+# Let x have feature a v_k, center c_k, noise -g v_k' (y = 1), and x' feature -g v_k', center c_k',
+# noise a v_k (y = -1): as likely if alpha ~ gamma, and F(x) - F(x') = f(c_k) - f(c_k') for shared
+# random patches. With both signs turned, labels turn but this difference does not: all four
+# cannot be right. They make up the half with y eps = -1: its error is at least 1/4, in all 1/8.
+_LIMITS = {"accuracy": 87.5, "hard_accuracy": 75.0}
+_SIZES = {"n_train": 4000, "n_test": 16_000}
+
+
+def bound(protocol="code", data="fixed"):
+    """Return single experts of all activations on settings 3, 4 and "verify", and on 1.
+
+    A single expert is the same in both protocols.
+    """
+    return Experiment(
+        name="bound",
+        title="Theorem 4.1: the limit of a single expert",
+        question=(
+            "If signal and feature noise have one distribution (settings 3, 4 and verify), does "
+            "any single expert exceed an accuracy of 87.5 %, or of 75 % (hard_accuracy) on the "
+            "half of the samples in which feature noise contradicts the label? Setting 1, where "
+            "noise is the stronger one, is not covered. 4,000 samples to train on, 200 steps; "
+            "16,000 to test on."
+        ),
+        problems=tuple(problem(setting, data, **_SIZES) for setting in (*_COVERED, 1)),
+        models=_models(),
+        max_runs=2,
+        measures=("accuracy", "train_accuracy", "hard_accuracy"),
+        draw=_draw,
+        findings=_findings,
+    )
+
+
+def _models():
+    models = {}
+    for activation in _ACTIVATIONS:
+        rate = 0.001 if activation == "linear" else 0.01  # of the notebooks' activation check
+        for filters in _FILTERS:
+            models[f"{activation}, {filters} filters"] = single(
+                activation != "linear",
+                filters,
+                activation=activation,
+                learning_rate_init=rate,
+                max_iter=200,
+            )
+        models[f"{activation}, {_DEFAULT}"] = MoEClassifier(1, activation=activation)
+    return models
+
+
+def _findings(results):
+    for setting in dict.fromkeys(p.setting for p in results.experiment.problems):
+        for measure, limit in _LIMITS.items():
+            yield _finding(results, setting, measure, limit)
+
+
+def _finding(results, setting, measure, limit):
+    """Put the best run of all single experts beside the limit: it must hold for each of them."""
+    n, share = _tested(results, setting, measure)
+    cells = results.select(setting=setting)
+    best = max(cells, key=lambda cell: cell.values(measure).max())
+    value = best.values(measure).max()
+    half = slack(value, n) * 1.96 / 3
+    text = (
+        f"Setting {setting}: of {len(cells)} single experts the best run "
+        f"({best.labels['model']}) is right for {value:.2f} % (95 % interval "
+        f"{value - half:.2f} to {value + half:.2f}) of {share}"
+    )
+    if setting not in _COVERED:
+        return Finding(f"{text}; the theorem does not cover this setting.")
+    allowed = limit + slack(limit, n)
+    text += f"; the limit is {limit:g} %, or {allowed:.2f} with three standard errors."
+    return Finding(text, bool(value <= allowed))
+
+
+def _tested(results, setting, measure):
+    """Return how many samples a measure is taken of, and what they are."""
+    (n,) = {p.n_test for p in results.experiment.problems if p.setting == setting}
+    if measure == "accuracy":
+        return n, "the test samples"
+    return n // 2, "the test samples whose feature noise contradicts the label"
+
+
+def _draw(results):
+    from matplotlib.figure import Figure
+
+    settings = dict.fromkeys(cell.labels["setting"] for cell in results.cells)
+    figure = Figure(figsize=(2.6 * len(settings), 5.6), layout="constrained")
+    axes = figure.subplots(len(_LIMITS), len(settings), sharex="row", sharey=True, squeeze=False)
+    for row, (measure, limit) in zip(axes, _LIMITS.items(), strict=True):
+        for ax, setting in zip(row, settings, strict=True):
+            _draw_panel(ax, results.select(setting=setting), measure)
+            covered = setting in _COVERED
+            ax.axvline(limit, color="black", linestyle="-" if covered else ":", linewidth=1)
+            ax.set_title(f"setting {setting}" + ("" if covered else " (not covered)"), fontsize=10)
+            ax.set_xlabel("test accuracy, %" if measure == "accuracy" else "on the hard half, %")
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    return figure
+
+
+def _draw_panel(ax, cells, measure):
+    """Draw a row per activation and a marker per run."""
+    kinds = [*(f"{filters} filters" for filters in _FILTERS), _DEFAULT]
+    for i, (kind, color, marker) in enumerate(zip(kinds, COLORS, "os^", strict=False)):
+        x, y = [], []
+        for row, activation in enumerate(_ACTIVATIONS):
+            for cell in cells:
+                if cell.labels["model"] == f"{activation}, {kind}":
+                    x.extend(cell.values(measure))
+                    y.extend([row + 0.2 * (i - 1)] * len(cell.runs))
+        ax.plot(x, y, marker, color=color, markersize=5, alpha=0.8, label=kind)
+    ax.set_yticks(range(len(_ACTIVATIONS)), _ACTIVATIONS)
+    ax.set_ylim(len(_ACTIVATIONS) - 0.5, -0.5)
+    ax.grid(axis="x", color="0.9")
+    ax.set_axisbelow(True)

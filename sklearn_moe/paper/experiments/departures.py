@@ -1,0 +1,114 @@
+"""From the paper to its code, one change at a time."""
+
+import numpy as np
+
+from .._experiment import Experiment, Finding
+from .._protocols import NotebookStopping
+from .models import TRACE, mixture, problem
+
+__all__ = ["CHANGES", "departures"]
+
+CHANGES = {  # in the order in which they are made
+    "router rate .1": {"router_learning_rate_init": 0.1},
+    "two logits": {"head": "logits"},
+    "biases, uniform init": {"expert": "patch_conv"},
+    "sum of norms": {"gradient_norm": "sum"},
+    "raw noisy gate": {"gate": "logit"},
+    "noise at test": {"noise_at_predict": True},
+    "softmax twice": {"head": "probabilities"},
+    "early stop": {"callbacks": [NotebookStopping()]},
+}
+
+
+def departures(protocol="paper", data="fixed"):
+    """Return the path from the paper to the code, and every change of the paper alone."""
+    path, alone, parameters = {"paper": mixture("paper", True)}, {}, {}
+    for name, change in CHANGES.items():
+        parameters |= change
+        path[f"... + {name}"] = mixture("paper", True, **parameters)
+        alone[f"paper + {name}"] = mixture("paper", True, **change)
+    del alone[f"paper + {next(iter(CHANGES))}"]  # the first step of the path
+    return Experiment(
+        name="departures",
+        title="Which departures of the code matter",
+        question=(
+            "The authors' code departs from the text of the paper. Lines with ... add one change "
+            "to the line before, until they arrive at the code; the others are the paper with one "
+            "change alone. Nonlinear mixtures; 4,000 samples to train on."
+        ),
+        problems=tuple(problem(setting, data, n_train=4000) for setting in (1, 2)),
+        models=path | alone,
+        max_runs=5,
+        measures=("accuracy", "entropy", "steps"),
+        trace=TRACE,
+        draw=_draw,
+        findings=_findings,
+    )
+
+
+def _steps(results, setting):
+    """Return the change, and the cells before and after it, for each step of the path."""
+    cells = [c for c in results.select(setting=setting) if c.labels["model"] in _path()]
+    return zip(CHANGES, cells[:-1], cells[1:], strict=True)
+
+
+def _path():
+    return ["paper", *(f"... + {name}" for name in CHANGES)]
+
+
+def _findings(results):
+    """Yield the step of the path that costs most, and what the protocols differ by."""
+    for setting in dict.fromkeys(cell.labels["setting"] for cell in results.cells):
+        effects = {
+            name: after.values("accuracy") - before.values("accuracy")  # paired by seed
+            for name, before, after in _steps(results, setting)
+        }
+        worst = min(effects, key=lambda name: effects[name].mean())
+        total = sum(effects.values()).mean()
+        yield Finding(
+            f"Setting {setting}: from the paper to the code accuracy changes by {total:+.2f} "
+            f'points. The costliest step is "{worst}" ({effects[worst].mean():+.2f}).'
+        )
+        matter = [
+            name
+            for name, effect in effects.items()
+            if len(effect) > 1
+            and abs(effect.mean()) > 2.78 * effect.std(ddof=1) / np.sqrt(len(effect))
+        ]
+        yield Finding(
+            f"Setting {setting}: steps whose effect is larger than the spread over seeds: "
+            f"{', '.join(matter) or 'none'}."
+        )
+
+
+def _draw(results):
+    """Draw accuracy and entropy of every line, with intervals, a column per measure."""
+    from matplotlib.figure import Figure
+
+    names = list(results.experiment.models)
+    settings = list(dict.fromkeys(cell.labels["setting"] for cell in results.cells))
+    figure = Figure(figsize=(10, 0.36 * len(names) + 1.2), layout="constrained")
+    axes = figure.subplots(1, 2, sharey=True)
+    for measure, label, ax in zip(
+        ("accuracy", "entropy"), ("Test accuracy (%)", "Dispatch entropy (nats)"), axes, strict=True
+    ):
+        for i, (setting, color) in enumerate(zip(settings, ("#0072B2", "#D55E00"), strict=False)):
+            rows = [cell.summary(measure) for cell in results.select(setting=setting)]
+            means = np.array([row.mean for row in rows])
+            errors = np.abs(np.array([[row.low, row.high] for row in rows]).T - means)
+            ax.errorbar(
+                means,
+                np.arange(len(names)) + 0.2 * (i - 0.5),
+                xerr=np.nan_to_num(errors),
+                fmt="os"[i],
+                color=color,
+                ms=4,
+                lw=1,
+                label=f"setting {setting}",
+            )
+        ax.set(xlabel=f"{label}, mean and 95 % interval")
+        ax.grid(axis="x", alpha=0.3)
+    axes[0].set(yticks=range(len(names)), yticklabels=names)
+    axes[0].invert_yaxis()
+    axes[0].legend(frameon=False, loc="best")
+    return figure

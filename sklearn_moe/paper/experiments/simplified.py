@@ -1,0 +1,132 @@
+"""What noise in the router and normalized gradients are good for: training without them."""
+
+import numpy as np
+
+from .._experiment import Experiment, Finding
+from ._theory import COLORS, mean_interval
+from .models import TRACE, mixture, problem
+
+__all__ = ["simplified"]
+
+_PUBLISHED, _QUIET = "as published", "no noise"
+_PLAIN, _NEITHER = "no normalization", "neither"
+# The gradient of a cubic expert is of the second order in its weights: from the published start,
+# |<w, v_k>| of 2e-4, plain steps leave zero after about 100 / rate steps. Hence other rates and a
+# larger start, the best of those tried: rates .001, .1, .3, .5, 1 and 10; .03, .1 and .3 with the
+# larger start. They train to the end: a loss that jumps at a large rate would stop them early.
+_RATES = {
+    "": {},
+    ", rate 0.3": {"learning_rate_init": 0.3, "callbacks": None},
+    ", rate 0.1, start x 100": {"learning_rate_init": 0.1, "init_scale": 0.1, "callbacks": None},
+}
+
+
+def simplified(protocol="code", data="fixed"):
+    """Return nonlinear mixtures with and without noise and normalization, on settings 1 and 2."""
+    models = {_PUBLISHED: {}, _QUIET: {"router_noise": None}}
+    for suffix, rates in _RATES.items():
+        models[_PLAIN + suffix] = {"solver": "sgd", **rates}
+    for suffix, rates in _RATES.items():
+        models[_NEITHER + suffix] = {"solver": "sgd", "router_noise": None, **rates}
+    return Experiment(
+        name="simplified",
+        title="Without noise, without normalization",
+        question=(
+            "Does a mixture of nonlinear experts need the noise of the router and the normalized "
+            "gradients of Algorithm 1? Without noise, small random weights of the router tell the "
+            "experts apart; without normalization, experts are trained by plain gradient descent. "
+            "4,000 samples to train on."
+        ),
+        problems=tuple(problem(setting, data, n_train=4000, n_test=8000) for setting in (1, 2)),
+        models={name: mixture(protocol, True, **changes) for name, changes in models.items()},
+        max_runs=5,
+        measures=("accuracy", "entropy", "steps"),
+        trace=TRACE,
+        draw=_draw,
+        findings=_findings,
+    )
+
+
+def _findings(results):
+    for setting in dict.fromkeys(cell.labels["setting"] for cell in results.cells):
+        cells = {cell.labels["model"]: cell for cell in results.select(setting=setting)}
+        yield _needed(setting, "noise", cells[_PUBLISHED], [cells[_QUIET]])
+        for name, left_out in ((_PLAIN, "normalization"), (_NEITHER, "one of the two")):
+            tried = [cell for model, cell in cells.items() if model.startswith(name)]
+            yield _needed(setting, left_out, cells[_PUBLISHED], tried)
+        yield _stuck(setting, cells[_PLAIN])
+
+
+def _needed(setting, left_out, published, tried):
+    """Compare with the best of what was tried, run by run: seeds are the same."""
+    best = max(tried, key=lambda cell: cell.summary("accuracy").mean)
+    loss = published.values("accuracy") - best.values("accuracy")
+    mean, low, high = mean_interval(loss)
+    of = f", best of {len(tried)} tries ({best.labels['model']})" if len(tried) > 1 else ""
+    known = not np.isnan(low)
+    interval = f" (95 % interval {low:.2f} to {high:.2f})" if known else ""
+    return Finding(
+        f"Setting {setting}: {left_out} is needed. Without it{of}, accuracy is {mean:.2f} points"
+        f"{interval} lower, {best.summary('accuracy').mean:.2f} % against "
+        f"{published.summary('accuracy').mean:.2f} %; entropy {best.summary('entropy').mean:.3f} "
+        f"against {published.summary('entropy').mean:.3f}.",
+        bool(low > 0) if known else None,
+    )
+
+
+def _stuck(setting, cell):
+    """Say how far plain gradient descent gets at the published rate."""
+    growth = [np.divide(*np.take(run["curve"]["expert_features"], [-1, 0])) for run in cell.runs]
+    return Finding(
+        f"Setting {setting}: without normalization, at the published rate, experts stay where they "
+        f"started: their strongest |<w, v_k>| grows by a factor of {np.max(growth):.3f} at most, "
+        f"accuracy {cell.summary('accuracy').mean:.2f} %.",
+        bool(np.max(growth) < 2),
+    )
+
+
+def _draw(results):
+    """Draw a row per setting: accuracy and entropy of every run, and how the experts grow."""
+    from matplotlib.figure import Figure
+
+    settings = list(dict.fromkeys(cell.labels["setting"] for cell in results.cells))
+    figure = Figure(figsize=(11, 3.4 * len(settings)), layout="constrained")
+    axes = figure.subplots(len(settings), 3, squeeze=False, sharex="col")
+    for row, setting in zip(axes, settings, strict=True):
+        cells = results.select(setting=setting)
+        _draw_runs(row[0], cells, "accuracy")
+        row[0].set_title(f"setting {setting}: test accuracy, %", fontsize=10)
+        _draw_runs(row[1], cells, "entropy")
+        row[1].set_yticklabels([])
+        row[1].set_title(f"setting {setting}: dispatch entropy, nats", fontsize=10)
+        _draw_growth(row[2], cells)
+        row[2].set_title(f"setting {setting}: strongest |<w, v_k>|", fontsize=10)
+    axes[-1, 2].set_xlabel("step")
+    return figure
+
+
+def _style(model):
+    """Return color and line of a model: what is left out, and at which rate."""
+    name, _, rate = model.partition(",")
+    color = dict(zip((_QUIET, _PLAIN, _NEITHER), COLORS, strict=False)).get(name, "black")
+    lines = dict(zip(_RATES, ("-", "--", ":"), strict=True))
+    return {"color": color, "linestyle": lines[f",{rate}" if rate else ""]}
+
+
+def _draw_runs(ax, cells, measure):
+    for row, cell in enumerate(cells):
+        values, color = cell.values(measure), _style(cell.labels["model"])["color"]
+        ax.plot(values, [row] * len(values), ".", color=color, alpha=0.5)
+        ax.plot(values.mean(), row, "|", color=color, markersize=14, markeredgewidth=2)
+    ax.set_yticks(range(len(cells)), [cell.labels["model"] for cell in cells], fontsize=8)
+    ax.set_ylim(len(cells) - 0.5, -0.5)
+    ax.grid(axis="x", color="0.9")
+
+
+def _draw_growth(ax, cells):
+    """Draw the first run of every model, from start to end."""
+    for cell in cells:
+        curve = cell.runs[0]["curve"]
+        ax.plot(curve["step"], curve["expert_features"], **_style(cell.labels["model"]))
+    ax.set_yscale("log")
+    ax.grid(color="0.9")

@@ -1,0 +1,210 @@
+"""The stages of training: experts explore, then the router learns; and how fast, by the rates."""
+
+import numpy as np
+
+from .._experiment import Experiment, Finding
+from ._theory import COLORS, mean_interval, power_law
+from .models import TRACE, mixture, problem
+
+__all__ = ["crossing", "stages", "times"]
+
+_EXPERT, _ROUTER = "learning_rate_init", "router_learning_rate_init"
+_RATES = {_EXPERT: (0.0005, 0.001, 0.002), _ROUTER: (0.01, 0.03, 0.1, 0.3)}
+_COMMITTED = 50  # times what an expert's strongest inner product with a feature was at the start
+_NOISE = 1.0  # range of the routing noise
+_CENTER = 15.0  # mean of 10 beta: what an inner product <theta_m, c_k> is multiplied by in a score
+_ENTROPY = 0.7  # nats: half of log 4
+_TOLERANCE = 0.15  # of an exponent
+_STAGES = {
+    "commit": "experts commit",
+    "route": "router outweighs the noise",
+    "dispatch": f"entropy below {_ENTROPY:g} for good",
+}
+
+
+def stages(protocol="code", data="fixed"):
+    """Return nonlinear mixtures on setting 1 with learning rates around the protocol's."""
+    return Experiment(
+        name="stages",
+        title="Stages of training: exploration, then router learning",
+        question=(
+            "Do the experts commit to a feature before the router learns the clusters, and how do "
+            "the times of both depend on the learning rates? An expert has committed when its "
+            f"strongest <w, v_k> is {_COMMITTED} times that of the start (mean over experts); the "
+            "router outweighs the noise when its strongest <theta_m, c_k> (mean over experts) "
+            f"makes a score of {_NOISE:g}, the range of the noise; from then on, dispatch is by "
+            f"cluster when the entropy stays below {_ENTROPY:g}. Setting 1, 4,000 samples to "
+            "train on."
+        ),
+        problems=(problem(1, data, n_train=4000, n_test=4000),),
+        models={"mixture cubic": mixture(protocol, True)},
+        grid=_RATES,
+        max_runs=3,
+        measures=("accuracy", "entropy", "steps"),
+        trace=TRACE,
+        draw=_draw,
+        findings=_findings,
+    )
+
+
+def crossing(steps, values, level):
+    """Return when a curve first reaches a level, linear between two looks; NaN if never."""
+    steps, values = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    above = values >= level
+    if not above.any():
+        return np.nan
+    i = int(above.argmax())
+    if i == 0:
+        return float(steps[0])
+    return float(np.interp(level, values[i - 1 : i + 1], steps[i - 1 : i + 1]))
+
+
+def times(curve):
+    """Return the steps at which the stages of `_STAGES` are over, NaN for those that never are.
+
+    Routes are looked at without noise. Those of an untrained router follow the slightest of its
+    weights, and their entropy says nothing of training: it counts once the router outweighs the
+    noise.
+    """
+    steps = np.asarray(curve["step"], dtype=float)
+    features = curve["expert_features"]
+    route = crossing(steps, curve["router_centers"], _NOISE / _CENTER)
+    mixed = steps[np.asarray(curve["entropy"]) > _ENTROPY]
+    last = mixed[-1] if len(mixed) else -np.inf
+    settled = steps[(steps > last) & (steps >= route)]
+    return {
+        "commit": crossing(steps, features, _COMMITTED * features[0]),
+        "route": route,
+        "dispatch": float(settled[0]) if len(settled) else np.nan,
+    }
+
+
+def _table(results):
+    """Return rates and times of all runs, as arrays."""
+    rows = [
+        {_EXPERT: cell.labels[_EXPERT], _ROUTER: cell.labels[_ROUTER], **times(run["curve"])}
+        for cell in results.cells
+        for run in cell.runs
+    ]
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def _findings(results):
+    table = _table(results)
+    yield _order(table)
+    exponents = {
+        stage: power_law(table[stage], expert=table[_EXPERT], router=table[_ROUTER])
+        for stage in _STAGES
+    }
+    yield _scaling("Exploration takes 1/eta steps", exponents["commit"]["expert"], -1)
+    yield _scaling("It does not depend on eta_r", exponents["commit"]["router"], 0)
+    yield _scaling("The router takes 1/eta_r steps", exponents["route"]["router"], -1)
+    # While experts still grow, z = eta t, their cubic answers and with them the router's gradient
+    # grow like (eta t)^3: theta ~ eta_r eta^3 t^4 reaches a level at t ~ eta_r^-1/4 eta^-3/4.
+    b, low, high = exponents["route"]["expert"]
+    yield Finding(
+        f"The router's time depends on the experts' rate, too: exponent of eta {b:.2f} ({low:.2f} "
+        f"to {high:.2f}). If it learned while they still grow, exponents would be -0.25 of eta_r "
+        "and -0.75 of eta."
+    )
+    yield _never(table)
+
+
+def _scaling(claim, exponent, expected):
+    """Compare an exponent with the expected one."""
+    b, low, high = exponent
+    return Finding(
+        f"{claim}: exponent {b:.2f} (95 % interval {low:.2f} to {high:.2f}), expected "
+        f"{expected} within {_TOLERANCE:g}.",
+        None if np.isnan(b) else bool(abs(b - expected) <= _TOLERANCE),
+    )
+
+
+def _order(table):
+    """Put the order of the stages to the test in every run in which the router learned."""
+    commit, route = table["commit"], table["route"]
+    learned = ~np.isnan(route)
+    first = int((commit[learned] < route[learned]).sum())
+    mean, low, high = mean_interval(np.log(route[learned] / commit[learned]))
+    text = f"Experts commit before the router learns in {first} of {learned.sum()} runs"
+    if not np.isnan(low):
+        ratio, low, high = np.exp([mean, low, high])
+        text += f"; the router takes {ratio:.1f} times as long ({low:.1f} to {high:.1f})"
+    return Finding(f"{text}.", bool(first == learned.sum()) if learned.any() else None)
+
+
+def _never(table):
+    missing = ", ".join(
+        f"{int(np.isnan(table[stage]).sum())} ({name})" for stage, name in _STAGES.items()
+    )
+    return Finding(
+        f"Of {len(table['commit'])} runs these never get there, and are in none of the times: "
+        f"{missing}."
+    )
+
+
+def _draw(results):
+    """Draw a column per rate: the times over it, a line per value of the other one."""
+    from matplotlib.figure import Figure
+
+    table = _table(results)
+    figure = Figure(figsize=(10.5, 6), layout="constrained")
+    axes = figure.subplots(2, len(_STAGES), sharey="col")
+    names = {_EXPERT: r"$\eta$ of the experts", _ROUTER: r"$\eta_r$ of the router"}
+    guides = {(_EXPERT, "commit"): -1, (_EXPERT, "route"): -0.75, (_ROUTER, "route"): -0.25}
+    for row, rate, other in zip(axes, (_EXPERT, _ROUTER), (_ROUTER, _EXPERT), strict=True):
+        for ax, (stage, title) in zip(row, _STAGES.items(), strict=True):
+            _draw_times(ax, table, stage, rate, other)
+            if (rate, stage) in guides:
+                _draw_guide(ax, table[rate], table[stage], guides[rate, stage])
+            _scale(ax, table[rate])
+            ax.set_xlabel(names[rate])
+            ax.set_title(title, fontsize=10)
+        row[0].set_ylabel("step")
+        row[-1].legend(
+            title=names[other], loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False
+        )
+    return figure
+
+
+def _draw_times(ax, table, stage, rate, other):
+    """Draw runs as dots, and their geometric mean as a line."""
+    for value, color in zip(np.unique(table[other]), COLORS, strict=False):
+        chosen = (table[other] == value) & ~np.isnan(table[stage])
+        x, y = table[rate][chosen], table[stage][chosen]
+        ax.plot(x, y, ".", color=color, alpha=0.5)
+        levels = np.unique(x)
+        means = [np.exp(np.log(y[x == level]).mean()) for level in levels]
+        ax.plot(levels, means, color=color, label=f"{value:g}")
+
+
+def _draw_guide(ax, x, y, exponent):
+    """Draw the predicted power law, through the geometric mean of all."""
+    known = ~np.isnan(y)
+    if not known.any():
+        return
+    center_x, center_y = np.exp(np.log(x[known]).mean()), np.exp(np.log(y[known]).mean())
+    levels = np.unique(x)
+    ax.plot(levels, center_y * (levels / center_x) ** exponent, "--", color="black", linewidth=1)
+    ax.annotate(
+        f"slope {exponent:g}",
+        (0.97, 0.95),
+        xycoords="axes fraction",
+        ha="right",
+        va="top",
+        fontsize=8,
+    )
+
+
+def _scale(ax, rates):
+    """Take logarithms of both axes; the rates themselves are the ticks."""
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
+    ax.set_xscale("log")
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(levels := np.unique(rates), [f"{level:g}" for level in levels])
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.grid(color="0.9")

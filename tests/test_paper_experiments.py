@@ -1,0 +1,298 @@
+"""Experiments as data, the runner that repeats nothing, and what is measured of a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe.metrics import dispatch_entropy, routing_matrix
+from sklearn_moe.paper import (
+    EXPERIMENTS,
+    CellResult,
+    Experiment,
+    NotebookStopping,
+    Problem,
+    Published,
+    Results,
+    _runner,
+    get_experiment,
+    run_experiment,
+    run_experiments,
+)
+from sklearn_moe.paper._run import Run, describe
+from sklearn_moe.paper.experiments import GROUPS, names_of
+from sklearn_moe.tracing import RoutingTrace
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+
+SMALL = Problem(1, n_train=120, n_test=80)
+SHORT = {"max_iter": 4, "tol": None, "device": "cpu"}
+
+
+def small(**changes):
+    """Return an experiment of four cells that takes a moment."""
+    models = {"single": MoEClassifier(1, **SHORT), "mixture": MoEClassifier(4, **SHORT)}
+    return replace(
+        Experiment("small", "Small", "Does it run?", (SMALL,), models),
+        **{"grid": {"activation": ["linear", "cubic"]}, "trace": 2} | changes,
+    )
+
+
+def numbers(results):
+    """Return the runs of all cells without what a clock says."""
+    return [
+        {name: value for name, value in run.items() if "seconds" not in name}
+        for cell in results.cells
+        for run in cell.runs
+    ]
+
+
+@pytest.mark.parametrize("data", ["fixed", "fresh"])
+@pytest.mark.parametrize("protocol", ["code", "paper"])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_experiments_are_sound(name, protocol, data):
+    experiment = get_experiment(name, protocol, data)
+    assert experiment.name == name
+    cells = experiment.cells(runs=2)
+    labels = [tuple(cell.labels.values()) for cell in cells]
+    assert len(set(labels)) == len(labels)
+    assert set(experiment.published) <= set(labels)
+    keys = [json.dumps(run.settings, sort_keys=True) for cell in cells for run in cell.runs]
+    assert len(set(keys)) == len(keys)
+    fixed = {problem.data_seed is not None for problem in experiment.problems}
+    assert fixed == {data == "fixed"} or name == "baselines"  # a curve over fresh samples
+
+
+def test_names():
+    assert names_of(["table1", "all"])[0] == "table1"
+    assert sorted(names_of(["all"])) == sorted(EXPERIMENTS)
+    for members in GROUPS.values():
+        assert set(members) <= set(EXPERIMENTS)
+    with pytest.raises(ValueError, match="'table3' is not known, choose from"):
+        get_experiment("table3")
+    with pytest.raises(ValueError, match="'text' is not known, choose from"):
+        get_experiment("table1", "text")
+
+
+def test_problems_are_fixed_or_fresh():
+    fixed, fresh = Problem(1, 20, 20, data_seed=12), Problem(1, 20, 20)
+    np.testing.assert_array_equal(fixed.draw(0).X, fixed.draw(1).X)
+    assert not np.array_equal(fresh.draw(0).X, fresh.draw(1).X)
+
+
+@pytest.mark.parametrize("setting", [1, 2, "verify", "visualization"])
+def test_hard_samples_are_those_with_misleading_noise(setting):
+    X, y, clusters, hard, (features, _) = Problem(setting, 150, 50).draw(0)
+    for bag, label, cluster, is_hard in zip(X, y, clusters, hard, strict=True):
+        # A patch that is a multiple of the feature of another cluster is the feature noise.
+        (noise,) = (
+            float(patch @ feature)
+            for patch in bag
+            for k, feature in enumerate(features)
+            if k != cluster and abs(patch @ feature) > 0.999 * np.linalg.norm(patch)
+        )
+        assert is_hard == ((noise > 0) != (label == 1))
+    assert 0.3 < hard.mean() < 0.7
+
+
+def test_a_run_measures_what_a_fit_by_hand_shows():
+    run = Run(SMALL, MoEClassifier(4, **SHORT), seed=3, trace=2)
+    result = run.perform()
+    X, y, clusters, hard, _ = SMALL.draw(3)
+    train, test = slice(120), slice(120, None)
+    clf = MoEClassifier(4, random_state=3, **SHORT).fit(X[train], y[train])
+    correct = clf.predict(X[test]) == y[test]
+    experts = clf.apply(X[train])
+    assert result["accuracy"] == pytest.approx(100 * correct.mean())
+    assert result["hard_accuracy"] == pytest.approx(100 * correct[hard[test] == 1].mean())
+    assert result["train_accuracy"] == pytest.approx(100 * clf.score(X[train], y[train]))
+    assert result["entropy"] == pytest.approx(dispatch_entropy(clusters[train], experts))
+    assert result["test_entropy"] == pytest.approx(
+        dispatch_entropy(clusters[test], clf.apply(X[test]))
+    )
+    assert result["steps"] == 4
+    assert result["curve"]["step"] == [0, 2, 4]
+    noise = RoutingTrace(X[train], clusters[train], noise=True)  # as the authors looked at it
+    MoEClassifier(4, random_state=3, callbacks=[noise], **SHORT).fit(X[train], y[train])
+    np.testing.assert_allclose(result["curve"]["entropy"], noise.dispatch_entropy_[::2], rtol=1e-4)
+    np.testing.assert_array_equal(
+        result["routing"], routing_matrix(clusters[train], noise.experts_, n_experts=4)
+    )
+    assert np.shape(result["router_centers"]) == (4, 4)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_a_run_takes_any_classifier():
+    model = make_pipeline(StandardScaler(), LogisticRegression())
+    result = Run(SMALL, model, seed=0, trace=2).perform()
+    assert 30 < result["accuracy"] < 90
+    assert "entropy" not in result
+
+
+def test_settings_hold_everything_but_the_clock():
+    run = Run(SMALL, MoEClassifier(4), seed=0)
+    same = Run(replace(SMALL), MoEClassifier(4, random_state=5), seed=0)
+    assert run.settings == same.settings
+    for other in (
+        replace(run, seed=1),
+        replace(run, problem=replace(SMALL, data_seed=1)),
+        replace(run, estimator=MoEClassifier(4, tol=1e-3)),
+        replace(run, estimator=MoEClassifier(4, callbacks=[NotebookStopping()])),
+        replace(run, estimator=MoEClassifier(4, callbacks=[NotebookStopping(margin=0.1)])),
+        replace(run, estimator=make_pipeline(StandardScaler(), MoEClassifier(4))),
+        replace(run, trace=5),
+    ):
+        assert other.settings != run.settings
+    assert describe(np.sin.__class__) == "numpy.ufunc"
+    with pytest.raises(TypeError, match="has no name by which a run could be found again"):
+        describe(lambda x: x)
+
+
+def test_no_run_is_repeated_and_experiments_share(tmp_path, monkeypatch):
+    performed = []
+    perform = Run.perform
+    monkeypatch.setattr(Run, "perform", lambda run: performed.append(run) or perform(run))
+    half = small(name="half", grid={"activation": ["cubic"]})
+    first, second = run_experiments([small(), half], tmp_path, runs=2, progress=False)
+    assert len(performed) == 8
+    assert numbers(second) == [
+        n
+        for cell in first.select(activation="cubic")
+        for n in numbers(replace(first, cells=[cell]))
+    ]
+    again = run_experiment(small(), tmp_path, runs=2, progress=False)
+    assert len(performed) == 8
+    assert numbers(again) == numbers(first)
+    run_experiment(small(), tmp_path, runs=3, progress=False)
+    assert len(performed) == 12
+    run_experiment(small(once=("single",)), tmp_path, runs=4, progress=False)
+    assert len(performed) == 14
+
+
+def test_results_do_not_depend_on_the_number_of_jobs(tmp_path):
+    one = run_experiment(small(), tmp_path / "one", runs=2, jobs=1, progress=False)
+    two = run_experiment(small(), tmp_path / "two", runs=2, jobs=2, progress=False)
+    assert numbers(one) == numbers(two)
+
+
+def test_an_interrupt_that_a_fit_swallows_is_not_lost(tmp_path, monkeypatch):
+    def perform(run):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            return {"accuracy": 1.0}
+
+    usual = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Run, "perform", perform)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(small(), tmp_path, runs=1, progress=False)
+    assert not list(tmp_path.rglob("*.json"))
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+SCRIPT = """
+import sys
+from dataclasses import replace
+from sklearn_moe import MoEClassifier
+from sklearn_moe.paper import Experiment, Problem, run_experiment
+
+experiment = Experiment(
+    "small", "Small", "Does it run?", (Problem(1, n_train=300, n_test=100),),
+    {"mixture": MoEClassifier(4, max_iter=60, tol=None, device="cpu")}, trace=20)
+run_experiment(experiment, sys.argv[1], runs=8, jobs=2, progress=False)
+"""
+
+
+def start(script, out):
+    return subprocess.Popen(
+        [sys.executable, script, out], start_new_session=True, stderr=subprocess.DEVNULL
+    )
+
+
+def stored(out):
+    return {path.name: path for path in Path(out, "runs").glob("*.json")}
+
+
+def plain(path):
+    result = json.loads(path.read_text())["result"]
+    return {name: value for name, value in result.items() if "seconds" not in name}
+
+
+def test_killed_at_a_random_moment_it_goes_on(tmp_path):
+    script = tmp_path / "experiment.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    out, reference = tmp_path / "killed", tmp_path / "whole"
+    process = start(script, out)
+    deadline = time.monotonic() + 120
+    while not stored(out) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(np.random.default_rng().uniform(0, 0.6))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {name: path.stat().st_mtime_ns for name, path in stored(out).items()}
+    assert done
+    for path in stored(out).values():
+        plain(path)  # complete
+    assert start(script, out).wait() == 0
+    assert start(script, reference).wait() == 0
+    assert {n: stored(out)[n].stat().st_mtime_ns for n in done} == done
+    assert len(stored(out)) == 8
+    assert {n: plain(p) for n, p in stored(out).items()} == {
+        n: plain(p) for n, p in stored(reference).items()
+    }
+
+
+def result(values, published=None, **labels):
+    runs = [{"accuracy": value, "entropy": value / 100} for value in values]
+    return CellResult(labels, runs, published)
+
+
+def test_summary():
+    summary = result([1.0, 2.0, 3.0, 6.0]).summary("accuracy")
+    assert summary.mean == 3.0
+    assert summary.std == pytest.approx(np.std([1, 2, 3, 6], ddof=1))
+    assert summary.high - summary.mean == pytest.approx(3.1824 * summary.std / 2, rel=1e-4)
+    assert np.isnan(result([1.0]).summary("accuracy").std)
+
+
+@pytest.mark.parametrize(
+    ("published", "values", "inside"),
+    [
+        (Published(90.0, 1.0), [91.0, 92.9], True),
+        (Published(90.0, 1.0), [92.0, 92.2], False),
+        (Published(90.0), [92.9], True),  # a single run
+        (Published(90.0), [86.9], False),
+        (None, [90.0], None),
+    ],
+)
+def test_inside_the_published_range(published, values, inside):
+    cell = result(values, published)
+    assert cell.inside("accuracy") is inside
+    assert cell.inside("entropy") is None
+    outside = Results(small(), [cell]).outside()
+    assert outside == ([(cell, "accuracy")] if inside is False else [])
+
+
+def test_cells_are_found_by_their_labels():
+    results = Results(small(), [result([1.0], model="a", k=1), result([2.0], model="a", k=2)])
+    assert results.cell(k=2).summary("accuracy").mean == 2.0
+    assert len(results.select(model="a")) == 2
+    with pytest.raises(KeyError, match="2 cells have the labels"):
+        results.cell(model="a")
+
+
+def test_bad_number_of_jobs_is_refused_before_any_run(tmp_path):
+    with pytest.raises(ValueError, match="n_jobs"):
+        _runner.run_experiments([small()], tmp_path, runs=1, jobs=0, progress=False)
