@@ -12,6 +12,7 @@ copyright = author
 release = version = sklearn_moe.__version__
 
 extensions = [
+    "myst_parser",  # the results are Markdown, as the experiments write them
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "numpydoc",
@@ -59,6 +60,8 @@ html_sidebars = {
         "routers",
         "specialization",
         "images",
+        "paper",
+        "results/*",
         "paper_parameters",
         "auto_examples/*",
     )

@@ -26,11 +26,13 @@ from sklearn_moe.paper import (
     Problem,
     Published,
     Results,
+    __main__,
     _runner,
     get_experiment,
     run_experiment,
     run_experiments,
 )
+from sklearn_moe.paper.__main__ import main
 from sklearn_moe.paper._run import Run, describe
 from sklearn_moe.paper.experiments import GROUPS, names_of
 from sklearn_moe.tracing import RoutingTrace
@@ -291,6 +293,44 @@ def test_cells_are_found_by_their_labels():
     assert len(results.select(model="a")) == 2
     with pytest.raises(KeyError, match="2 cells have the labels"):
         results.cell(model="a")
+
+
+def test_the_command_line_writes_a_report(tmp_path, monkeypatch, capsys):
+    asked = []
+    monkeypatch.setattr(
+        __main__, "get_experiment", lambda *args: asked.append(args) or small(name=args[0])
+    )
+    options = ["--runs", "1", "--jobs", "1", "--seed", "7", "--out", str(tmp_path)]
+    main(["table1", "fig3", "table1", "--protocol", "paper", "--data", "fresh", *options])
+    assert asked == [("table1", "paper", "fresh"), ("fig3", "paper", "fresh")]
+    written = {path.name for path in tmp_path.iterdir()}
+    assert written == {"runs", "report.html", "table1.md", "table1.json", "fig3.md", "fig3.json"}
+    cells = json.loads((tmp_path / "table1.json").read_text())["cells"]
+    assert [cell["seeds"] for cell in cells] == [[7]] * 4
+    assert str(tmp_path / "report.html") in capsys.readouterr().out
+    assert "--protocol paper" in (tmp_path / "report.html").read_text()
+
+
+def test_the_command_line_names_what_it_knows(capsys):
+    main(["list"])
+    listed = capsys.readouterr().out
+    for name in (*EXPERIMENTS, *GROUPS, "demo", "table2"):
+        assert f"\n{name} " in f"\n{listed}"
+    with pytest.raises(SystemExit):
+        main(["table3"])
+    assert "invalid choice: 'table3'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["table1", "--runs", "0"])
+    assert "expected at least 1, got 0" in capsys.readouterr().err
+
+
+def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch):
+    def interrupt(run):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Run, "perform", interrupt)
+    with pytest.raises(SystemExit, match="the same command goes on"):
+        main(["fig1", "--jobs", "1", "--out", str(tmp_path)])
 
 
 def test_bad_number_of_jobs_is_refused_before_any_run(tmp_path):

@@ -15,7 +15,7 @@ from sklearn_moe.paper.experiments._theory import (
     expected_covered,
     mean_interval,
     power_law,
-    slack,
+    standard_error,
 )
 from sklearn_moe.paper.experiments.bound import bound
 from sklearn_moe.paper.experiments.coverage import commitments, coverage
@@ -101,10 +101,10 @@ def test_one_run_is_enough(name, results):
 # -- shared ----------------------------------------------------------------------------------
 
 
-def test_slack_is_three_standard_errors():
+def test_standard_error():
     rng = np.random.default_rng(0)
     shares = 100 * rng.binomial(400, 0.75, size=20_000) / 400
-    assert slack(75, 400) == pytest.approx(3 * shares.std(), rel=0.03)
+    assert standard_error(75, 400) == pytest.approx(shares.std(), rel=0.03)
 
 
 def test_mean_interval():

@@ -5,14 +5,21 @@ from math import comb, sqrt
 import numpy as np
 from scipy.stats import t
 
-__all__ = ["COLORS", "covered_by_chance", "expected_covered", "mean_interval", "power_law", "slack"]
+__all__ = [
+    "COLORS",
+    "covered_by_chance",
+    "expected_covered",
+    "mean_interval",
+    "power_law",
+    "standard_error",
+]
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe-Ito
 
 
-def slack(percent, n):
-    """Return three binomial standard errors, in points, of a share of `n` samples."""
-    return 300 * sqrt(percent / 100 * (1 - percent / 100) / n)
+def standard_error(percent, n):
+    """Return the binomial standard error, in points, of a share of `n` samples."""
+    return sqrt(percent * (100 - percent) / n)
 
 
 def mean_interval(values):

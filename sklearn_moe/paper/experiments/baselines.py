@@ -157,14 +157,15 @@ def _draw(results):
 
     curves = _curves(results)
     figure = Figure(figsize=(4.6 * len(curves) + 2, 4.4), layout="constrained")
+    sizes = sorted({cell.labels["n_train"] for cell in results.cells})
     axes = figure.subplots(1, len(curves), sharex=True, sharey=True, squeeze=False)[0]
     for ax, (setting, models) in zip(axes, curves.items(), strict=True):
         for model, curve in models.items():
             _draw_curve(ax, model, curve)
         ax.axhline(_GOAL, color="0.5", lw=0.8, ls="--", zorder=0, label=f"{_GOAL} %")
         ax.set(title=f"Setting {setting}", xlabel="Training samples")
+        _label_sizes(ax, sizes)
     axes[0].set_ylabel("Test accuracy (%)")
-    _label_sizes(axes[0], sorted({cell.labels["n_train"] for cell in results.cells}))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
     return figure
 
@@ -180,7 +181,6 @@ def _draw_curve(ax, model, curve):
 
 
 def _label_sizes(ax, sizes):
-    """Name the sizes on the axis that all panels share."""
     from matplotlib.ticker import NullLocator
 
     ax.set_xscale("log")

@@ -2,7 +2,7 @@
 
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
-from ._theory import COLORS, slack
+from ._theory import COLORS, standard_error
 from .models import problem, single
 
 __all__ = ["bound"]
@@ -12,9 +12,10 @@ _FILTERS = (16, 128)
 _DEFAULT = "default"
 _COVERED = (3, 4, "verify")  # settings in which alpha and gamma have one distribution
 # Let x have feature a v_k, center c_k, noise -g v_k' (y = 1), and x' feature -g v_k', center c_k',
-# noise a v_k (y = -1): as likely if alpha ~ gamma, and F(x) - F(x') = f(c_k) - f(c_k') for shared
-# random patches. With both signs turned, labels turn but this difference does not: all four
-# cannot be right. They make up the half with y eps = -1: its error is at least 1/4, in all 1/8.
+# noise a v_k (y = -1): equally likely if alpha ~ gamma, and F(x) - F(x') = f(c_k) - f(c_k') but for
+# random patches, which may be the same. Turn the signs of a and g: labels turn, this difference
+# does not, so not all four can be right. Such fours make up the half with y eps = -1: its error
+# is at least 1/4, and 1/8 over all samples.
 _LIMITS = {"accuracy": 87.5, "hard_accuracy": 75.0}
 _SIZES = {"n_train": 4000, "n_test": 16_000}
 
@@ -71,7 +72,7 @@ def _finding(results, setting, measure, limit):
     cells = results.select(setting=setting)
     best = max(cells, key=lambda cell: cell.values(measure).max())
     value = best.values(measure).max()
-    half = slack(value, n) * 1.96 / 3
+    half = 1.96 * standard_error(value, n)
     text = (
         f"Setting {setting}: of {len(cells)} single experts the best run "
         f"({best.labels['model']}) is right for {value:.2f} % (95 % interval "
@@ -79,7 +80,7 @@ def _finding(results, setting, measure, limit):
     )
     if setting not in _COVERED:
         return Finding(f"{text}; the theorem does not cover this setting.")
-    allowed = limit + slack(limit, n)
+    allowed = limit + 3 * standard_error(limit, n)
     text += f"; the limit is {limit:g} %, or {allowed:.2f} with three standard errors."
     return Finding(text, bool(value <= allowed))
 

@@ -100,12 +100,11 @@ def _by_experts(results):
 
 def _findings(results):
     groups = _by_experts(results)
-    runs = [run for group in groups.values() for run in group]
-    n_clusters = len(runs[0][0]["routing"])
+    n_clusters = len(results.cells[0].runs[0]["routing"])
     yield from _coverage_findings(groups, n_clusters)
     yield _unused(groups)
-    yield _decided_at_start(runs, n_clusters)
-    yield _centers(runs)
+    yield _decided_at_start(groups, n_clusters)
+    yield _centers(groups)
 
 
 def _coverage_findings(groups, n_clusters):
@@ -120,7 +119,7 @@ def _coverage_findings(groups, n_clusters):
             f"all of them in {full} of {len(runs)} runs; random commitments cover {chance:.2f}, "
             f"all with probability {covered_by_chance(n_clusters, n_experts):.2f}."
         )
-    few, *_, many = groups
+    few, many = min(groups), max(groups)
     means = [
         float(np.mean([run["accuracy"] for run, _ in groups[number]])) for number in (few, many)
     ]
@@ -144,10 +143,23 @@ def _unused(groups):
     return Finding(f"Unused experts on average: {counts}.")
 
 
-def _decided_at_start(runs, n_clusters):
-    """Compare with chance; a run is one observation, since its experts are trained together."""
-    start, low, high = (100 * x for x in mean_interval([taken.start for _, taken in runs]))
-    end = 100 * np.nanmean([taken.end for _, taken in runs])
+def _over_seeds(groups, measure):
+    """Return mean and interval of a measure; a seed is one observation, of all its runs together.
+
+    Experts of a run are trained together, and runs of a seed may share their data.
+    """
+    return mean_interval(
+        [
+            mean_interval([measure(*run) for run in runs])[0]
+            for runs in zip(*groups.values(), strict=True)
+        ]
+    )
+
+
+def _decided_at_start(groups, n_clusters):
+    """Compare with chance."""
+    start, low, high = (100 * x for x in _over_seeds(groups, lambda run, taken: taken.start))
+    end = 100 * _over_seeds(groups, lambda run, taken: taken.end)[0]
     return Finding(
         f"The initialization decides: {start:.0f} %{_interval(low, high, 0)} of the experts that "
         "took a cluster took that of the feature which was their strongest before training; "
@@ -157,10 +169,11 @@ def _decided_at_start(runs, n_clusters):
     )
 
 
-def _centers(runs):
+def _centers(groups):
     """Put to the test that the router learns centers, not features."""
-    ratios = np.log([np.divide(*_alignment(run, taken.used)) for run, taken in runs])
-    mean, low, high = np.exp(mean_interval(ratios))
+    mean, low, high = np.exp(
+        _over_seeds(groups, lambda run, taken: np.log(np.divide(*_alignment(run, taken.used))))
+    )
     return Finding(
         "The router learns the centers of the clusters, not the features: the strongest "
         f"|<theta_m, c_k>| is {mean:.1f} times{_interval(low, high, 1)} the strongest "
@@ -173,7 +186,7 @@ def _draw(results):
     from matplotlib.figure import Figure
 
     groups = _by_experts(results)
-    n_clusters = len(next(iter(groups.values()))[0][0]["routing"])
+    n_clusters = len(results.cells[0].runs[0]["routing"])
     figure = Figure(figsize=(10, 6.4), layout="constrained")
     (covered, complete, accuracy), (entropy, unused, start) = figure.subplots(2, 3)
 

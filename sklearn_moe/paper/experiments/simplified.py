@@ -19,6 +19,7 @@ _RATES = {
     ", rate 0.3": {"learning_rate_init": 0.3, "callbacks": None},
     ", rate 0.1, start x 100": {"learning_rate_init": 0.1, "init_scale": 0.1, "callbacks": None},
 }
+_LINES = dict(zip(_RATES, ("-", "--", ":"), strict=True))
 
 
 def simplified(protocol="code", data="fixed"):
@@ -51,7 +52,7 @@ def _findings(results):
     for setting in dict.fromkeys(cell.labels["setting"] for cell in results.cells):
         cells = {cell.labels["model"]: cell for cell in results.select(setting=setting)}
         yield _needed(setting, "noise", cells[_PUBLISHED], [cells[_QUIET]])
-        for name, left_out in ((_PLAIN, "normalization"), (_NEITHER, "one of the two")):
+        for name, left_out in ((_PLAIN, "normalization"), (_NEITHER, "noise or normalization")):
             tried = [cell for model, cell in cells.items() if model.startswith(name)]
             yield _needed(setting, left_out, cells[_PUBLISHED], tried)
         yield _stuck(setting, cells[_PLAIN])
@@ -88,6 +89,7 @@ def _stuck(setting, cell):
 def _draw(results):
     """Draw a row per setting: accuracy and entropy of every run, and how the experts grow."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     settings = list(dict.fromkeys(cell.labels["setting"] for cell in results.cells))
     figure = Figure(figsize=(11, 3.4 * len(settings)), layout="constrained")
@@ -102,6 +104,11 @@ def _draw(results):
         _draw_growth(row[2], cells)
         row[2].set_title(f"setting {setting}: strongest |<w, v_k>|", fontsize=10)
     axes[-1, 2].set_xlabel("step")
+    lines = [
+        Line2D([], [], color="0.3", linestyle=line, label=rate.removeprefix(", ") or "as published")
+        for rate, line in _LINES.items()
+    ]
+    figure.legend(handles=lines, loc="outside lower right", ncols=3, fontsize=8, frameon=False)
     return figure
 
 
@@ -109,8 +116,7 @@ def _style(model):
     """Return color and line of a model: what is left out, and at which rate."""
     name, _, rate = model.partition(",")
     color = dict(zip((_QUIET, _PLAIN, _NEITHER), COLORS, strict=False)).get(name, "black")
-    lines = dict(zip(_RATES, ("-", "--", ":"), strict=True))
-    return {"color": color, "linestyle": lines[f",{rate}" if rate else ""]}
+    return {"color": color, "linestyle": _LINES[f",{rate}" if rate else ""]}
 
 
 def _draw_runs(ax, cells, measure):

@@ -12,8 +12,8 @@ _FILTERS = (80, 128, 512)
 _QUESTION = (
     "Does a mixture of experts learn what a single expert cannot, and does it need nonlinear "
     "experts for that? Dispatch entropy of the training samples, in nats, at most log 4 = 1.386. "
-    "Single experts are trained by Adam and once, as in the authors' notebooks; \"default\" is this "
-    "library's mixture with nothing chosen but the activation."
+    "Single experts are trained by Adam and once, as in the authors' notebooks. The mixtures "
+    "named default are this library's, with nothing chosen but the activation."
 )
 
 
