@@ -133,6 +133,13 @@ def test_a_run_measures_what_a_fit_by_hand_shows():
         result["routing"], routing_matrix(clusters[train], noise.experts_, n_experts=4)
     )
     assert np.shape(result["router_centers"]) == (4, 4)
+    start = MoEClassifier(4, random_state=3, **SHORT | {"max_iter": 1})
+    dictionary = SMALL.draw(3).dictionary
+    trace = RoutingTrace(X[train], clusters[train], dictionary=dictionary)
+    start.set_params(callbacks=[trace]).fit(X[train], y[train])
+    against, towards = np.split(trace.expert_features_[0], 2, axis=1)  # filters of both classes
+    expected = np.maximum(-against, towards).max(1)
+    np.testing.assert_allclose(result["initial_features"], expected, rtol=1e-4)
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 

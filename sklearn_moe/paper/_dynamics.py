@@ -9,11 +9,12 @@ __all__ = ["LIVE", "summarize"]
 LIVE = 0.01  # share of the samples below which an expert counts as unused
 
 
-def summarize(trace):
+def summarize(trace, n_outputs):
     """Return curves and inner products of a :class:`~sklearn_moe.tracing.RoutingTrace`.
 
     The strongest filter stands for an expert: inner products are those of largest magnitude over
-    its filters, in arrays of shape (n_experts, n_clusters).
+    its filters, in arrays of shape (n_experts, n_clusters). Only those of the start have signs,
+    because a filter that is to grow must point to v_k for class 1, away from it for class 0.
     """
     n_experts = trace.load_.shape[1]
     routing = routing_matrix(trace.clusters, trace.experts_, n_experts=n_experts)
@@ -31,10 +32,18 @@ def summarize(trace):
             **{name: _plain(np.abs(a).max(2).mean(1)) for name, a in routers.items()},
         },
         "routing": routing.tolist(),  # (K, M), of the training samples at the end
-        "initial_features": _plain(experts["expert_features"][0]),
+        "initial_features": _plain(_signed(trace.expert_features_[0], n_outputs).max(1)),
         **{name: _plain(a[-1]) for name, a in experts.items()},
         **{name: _plain(a[-1]) for name, a in routers.items()},
     }
+
+
+def _signed(products, n_outputs):
+    """Turn the sign of the filters of class 0, which are the first half; a margin has none."""
+    signs = np.ones(products.shape[1])
+    if n_outputs > 1:
+        signs[: len(signs) // 2] = -1
+    return signs[:, None] * products  # (M, F, K)
 
 
 def _plain(array):

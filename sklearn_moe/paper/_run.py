@@ -91,7 +91,8 @@ class Run:
             result["test_entropy"] = -float(scores["test_entropy"][0])
             result["load"] = fitted.expert_load_.tolist()
             if self.trace is not None:
-                result |= summarize(fitted.callbacks[-1])
+                n_outputs = len(fitted.module_.experts[0].weight)
+                result |= summarize(fitted.callbacks[-1], n_outputs)
         if hasattr(fitted, "n_iter_"):
             result["steps"] = int(np.max(fitted.n_iter_))
         return result | {

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
 
 from .._dynamics import LIVE
 from .._experiment import Experiment, Finding
@@ -50,10 +51,12 @@ class Commitments(NamedTuple):
     covered : int
         Number of clusters that some expert has taken.
     start : float
-        Share of the experts that took a cluster whose strongest inner product with a feature was,
-        before training, with that of this very cluster; NaN where none took one.
+        Share of the experts that took a cluster whose largest inner product with a feature was,
+        before training, with that of this very cluster; NaN where none took one. The gradient of
+        z^3 is even in z, so that the class of a filter decides to which side it grows: only a
+        start on that side counts.
     end : float
-        The same after training.
+        Share of those whose strongest feature is that of their cluster after training.
     """
 
     used: np.ndarray
@@ -64,12 +67,7 @@ class Commitments(NamedTuple):
 
 
 def commitments(run):
-    """Return the :class:`Commitments` of a run.
-
-    A run keeps |<w, v_k>| without its sign. The gradient of z^3 is even in z: it drives the filters
-    of a class to one side, and those that start on the other one must pass zero. What the start
-    decides is therefore, if anything, more than the agreement says.
-    """
+    """Return the :class:`Commitments` of a run."""
     routing = np.array(run["routing"], dtype=float)  # (K, M)
     samples = routing.sum(0)
     used = samples >= LIVE * samples.sum()
@@ -111,13 +109,14 @@ def _coverage_findings(groups, n_clusters):
     """Yield what is covered, and what random commitments would cover, by number of experts."""
     for n_experts, runs in groups.items():
         covered = np.array([taken.covered for _, taken in runs])
-        mean, low, high = mean_interval(covered)
         chance = expected_covered(n_clusters, n_experts)
         full = int((covered == n_clusters).sum())
+        low, high = binomtest(full, len(runs)).proportion_ci(method="wilson")
         yield Finding(
-            f"{n_experts} experts cover {mean:.2f} of {n_clusters} clusters{_interval(low, high)}, "
-            f"all of them in {full} of {len(runs)} runs; random commitments cover {chance:.2f}, "
-            f"all with probability {covered_by_chance(n_clusters, n_experts):.2f}."
+            f"{n_experts} experts cover {covered.mean():.2f} of {n_clusters} clusters, all of them "
+            f"in {full} of {len(runs)} runs (95 % interval {low:.2f} to {high:.2f}); random "
+            f"commitments cover {chance:.2f}, all with probability "
+            f"{covered_by_chance(n_clusters, n_experts):.2f}."
         )
     few, many = min(groups), max(groups)
     means = [
@@ -130,7 +129,7 @@ def _coverage_findings(groups, n_clusters):
     )
 
 
-def _interval(low, high, digits=2):
+def _interval(low, high, digits):
     """Return an interval in brackets, nothing where there is none."""
     return "" if np.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
 

@@ -32,8 +32,8 @@ def stages(protocol="code", data="fixed"):
             "the times of both depend on the learning rates? An expert has committed when its "
             f"strongest <w, v_k> is {_COMMITTED} times that of the start (mean over experts); the "
             "router outweighs the noise when its strongest <theta_m, c_k> (mean over experts) "
-            f"makes a score of {_NOISE:g}, the range of the noise; from then on, dispatch is by "
-            f"cluster when the entropy stays below {_ENTROPY:g}. Setting 1, 4,000 samples to "
+            f"makes a score of {_NOISE:g}, the range of the noise; dispatch is by cluster once the "
+            f"entropy stays below {_ENTROPY:g}. Setting 1, 4,000 samples to "
             "train on."
         ),
         problems=(problem(1, data, n_train=4000, n_test=4000),),
@@ -60,21 +60,14 @@ def crossing(steps, values, level):
 
 
 def times(curve):
-    """Return the steps at which the stages of `_STAGES` are over, NaN for those that never are.
-
-    Routes are looked at without noise. Those of an untrained router follow the slightest of its
-    weights, and their entropy says nothing of training: it counts once the router outweighs the
-    noise.
-    """
+    """Return the steps at which the stages of `_STAGES` are over, NaN for those that never are."""
     steps = np.asarray(curve["step"], dtype=float)
     features = curve["expert_features"]
-    route = crossing(steps, curve["router_centers"], _NOISE / _CENTER)
     mixed = steps[np.asarray(curve["entropy"]) > _ENTROPY]
-    last = mixed[-1] if len(mixed) else -np.inf
-    settled = steps[(steps > last) & (steps >= route)]
+    settled = steps[steps > (mixed[-1] if len(mixed) else -np.inf)]
     return {
         "commit": crossing(steps, features, _COMMITTED * features[0]),
-        "route": route,
+        "route": crossing(steps, curve["router_centers"], _NOISE / _CENTER),
         "dispatch": float(settled[0]) if len(settled) else np.nan,
     }
 
