@@ -1,9 +1,11 @@
 """Table 1 and the appendix: a single expert against a mixture, on settings 1 to 4."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from .._experiment import Experiment, Finding
-from .._published import SINGLES, TABLE_1
+from .._published import NOTEBOOK, SINGLES, TABLE_1
 from .models import ACTIVATION, TRACE, default, mixture, problem, single
 
 __all__ = ["appendix", "table1"]
@@ -77,6 +79,21 @@ def _findings(results):
             entropy["mixture cubic"] < entropy["mixture linear"] / 2,
         )
     yield from explain_outside(results)
+    yield from _beside_the_notebook(results)
+
+
+def _beside_the_notebook(results):
+    """Yield where a recorded notebook and the table differ, and on which side we are."""
+    for (setting, _, nonlinear), recorded in NOTEBOOK.items():
+        for cell in results.select(setting=setting, model=f"mixture {ACTIVATION[nonlinear]}"):
+            accuracy, entropy = recorded.value("accuracy"), recorded.value("entropy")
+            inside = replace(cell, published=recorded)
+            sides = ["inside" if inside.inside(m) else "outside" for m in ("accuracy", "entropy")]
+            yield Finding(
+                f"Setting {setting}, {cell.labels['model']}: the authors' notebook recorded "
+                f"{accuracy[0]:.2f} ± {accuracy[1]:.2f} % (ours is {sides[0]}) and an entropy of "
+                f"{entropy[0]:.3f} ± {entropy[1]:.3f} (ours is {sides[1]})."
+            )
 
 
 def explain_outside(results):
