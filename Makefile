@@ -3,10 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo test lint docs benchmarks clean
+.PHONY: demo paper test lint docs benchmarks clean
 
 demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
+
+paper: $(VENV)/paper
+	$(VENV)/bin/python -m sklearn_moe.paper table1 appendix
 
 test: $(VENV)/test
 	$(VENV)/bin/python -m pytest
@@ -23,7 +26,7 @@ benchmarks: $(VENV)/test
 	$(VENV)/bin/python tests/benchmarks/accuracy.py
 
 # $(VENV)/EXTRA is a stamp: the project is installed there with that extra.
-$(VENV)/plot $(VENV)/test $(VENV)/docs: pyproject.toml
+$(VENV)/plot $(VENV)/paper $(VENV)/test $(VENV)/docs: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable '.[$(@F)]'
 	touch $@
