@@ -80,7 +80,7 @@ def _to_html(results, pictures, command):
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    template = (files("sklearn_moe.paper") / "report.html.jinja").read_text(encoding="utf-8")
+    template = (files(__package__) / "report.html.jinja").read_text(encoding="utf-8")
     sections = [_section(r, pictures.get(r.experiment.name)) for r in results]
     return environment.from_string(template).render(
         sections=sections,
