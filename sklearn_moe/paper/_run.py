@@ -58,41 +58,22 @@ class Run:
         """Fit and measure; the result is plain numbers and lists."""
         start = time.perf_counter()
         samples = self.problem.draw(self.seed)
-        n_train = self.problem.n_train
-        split = np.arange(n_train), np.arange(n_train, len(samples.X))
         model = _seeded(self.estimator, self.seed)
         routes = getattr(model, "n_experts", 1) > 1
-        if routes and self.trace is not None:
-            trace = RoutingTrace(
-                samples.X[:n_train],
-                samples.clusters[:n_train],
-                dictionary=samples.dictionary,
-                noise=True,  # as the authors recorded the routing
-                every=self.trace,
-                max_records=10**6,
-            )
+        traced = routes and self.trace is not None
+        if traced:
+            trace = self._trace(samples)
             model.set_params(callbacks=[*(model.callbacks or []), trace])
-        with config_context(enable_metadata_routing=True), _one_thread():
-            scores = cross_validate(
-                model,
-                samples.X if _takes_patches(model) else samples.X.reshape(len(samples.X), -1),
-                samples.y,
-                cv=[split],
-                scoring=_scorers(routes),
-                params={"hard": samples.hard} | ({"clusters": samples.clusters} if routes else {}),
-                return_train_score=True,
-                return_estimator=True,
-                error_score="raise",
-            )
+        scores = self._cross_validate(model, samples, routes)
         (fitted,) = scores["estimator"]
         result = {name: 100 * float(scores[key][0]) for name, key in _ACCURACIES.items()}
         if routes:
             result["entropy"] = -float(scores["train_entropy"][0])  # as in the notebooks
             result["test_entropy"] = -float(scores["test_entropy"][0])
             result["load"] = fitted.expert_load_.tolist()
-            if self.trace is not None:
-                n_outputs = len(fitted.module_.experts[0].weight)
-                result |= summarize(fitted.callbacks[-1], n_outputs)
+        if traced:
+            n_outputs = len(fitted.module_.experts[0].weight)
+            result |= summarize(fitted.callbacks[-1], n_outputs)
         if hasattr(fitted, "n_iter_"):
             result["steps"] = int(np.max(fitted.n_iter_))
         return result | {
@@ -102,6 +83,34 @@ class Run:
             "device": str(fitted.net_.device) if hasattr(fitted, "net_") else "cpu",
             "versions": versions(),
         }
+
+    def _trace(self, samples):
+        """Return a look at the routing of the training samples, noisy as the authors took it."""
+        n_train = self.problem.n_train
+        return RoutingTrace(
+            samples.X[:n_train],
+            samples.clusters[:n_train],
+            dictionary=samples.dictionary,
+            noise=True,
+            every=self.trace,
+            max_records=10**6,
+        )
+
+    def _cross_validate(self, model, samples, routes):
+        """Fit to the training samples and score on both parts, with one thread."""
+        n_train, n_samples = self.problem.n_train, len(samples.X)
+        with config_context(enable_metadata_routing=True), _one_thread():
+            return cross_validate(
+                model,
+                samples.X if _takes_patches(model) else samples.X.reshape(n_samples, -1),
+                samples.y,
+                cv=[(np.arange(n_train), np.arange(n_train, n_samples))],
+                scoring=_scorers(routes),
+                params={"hard": samples.hard} | ({"clusters": samples.clusters} if routes else {}),
+                return_train_score=True,
+                return_estimator=True,
+                error_score="raise",
+            )
 
 
 _ACCURACIES = {
