@@ -82,8 +82,11 @@ def _groups(results):
 
 
 def tabulate(results):
-    """Return the results as Markdown: accuracies, then who answered which class."""
+    """Return the results as Markdown: accuracies, who answered which class, the picture."""
+    tasks = ", ".join(dict.fromkeys(run.task for run in results))
     lines = [
+        f"# Table 2: {tasks}",
+        "",
         "Test accuracy in percent, mean ± standard deviation over the runs. The last epoch is the "
         "result; the best test epoch, which the published numbers are, flatters.",
         "",
@@ -120,6 +123,7 @@ def tabulate(results):
             for name, row in enumerate(first["dispatch"]):
                 shares = [f"{count / max(1, sum(row)):.2f}" for count in row]
                 lines.append(f"| {name} | {' | '.join(shares)} |")
+    lines += ["", "![Test accuracy by epoch](table2.png)"]
     return "\n".join(lines) + "\n"
 
 

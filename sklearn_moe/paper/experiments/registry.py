@@ -15,10 +15,11 @@ from .linear import linear
 from .simplified import simplified
 from .stages import stages
 from .tables import appendix, table1
+from .wide import wide
 
 __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 
-_TABLES = (table1, appendix, balance, activations)
+_TABLES = (table1, appendix, wide, balance, activations)
 _FIGURES = (fig1, fig3, innerproducts)
 _CLAIMS = (bound, stages, coverage, simplified, linear)
 _BEYOND = (departures, baselines)
