@@ -93,5 +93,6 @@ def test_picture_shows_every_model_in_every_setting():
 
 def test_without_neural_trees(monkeypatch):
     monkeypatch.setitem(sys.modules, "neural_trees", None)
-    with pytest.raises(ImportError, match=r"pip install sklearn_moe\[baselines\]"):
-        baselines()
+    experiment = baselines()
+    assert "hierarchical mixture" not in experiment.models
+    assert "pip install sklearn_moe[baselines]" in experiment.question

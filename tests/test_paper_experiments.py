@@ -8,10 +8,12 @@ import sys
 import textwrap
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -33,7 +35,9 @@ from sklearn_moe.paper import (
     run_experiments,
 )
 from sklearn_moe.paper.__main__ import main
+from sklearn_moe.paper._report import to_json, to_markdown
 from sklearn_moe.paper._run import Run, describe
+from sklearn_moe.paper._statistics import UNDECIDED
 from sklearn_moe.paper.experiments import GROUPS, names_of
 from sklearn_moe.tracing import RoutingTrace
 
@@ -328,7 +332,7 @@ def test_the_command_line_names_what_it_knows(capsys):
     assert "invalid choice: 'table3'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["table1", "--runs", "0"])
-    assert "expected at least 1, got 0" in capsys.readouterr().err
+    assert "expected a whole number of at least 1, got '0'" in capsys.readouterr().err
 
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch):
@@ -343,3 +347,84 @@ def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch):
 def test_bad_number_of_jobs_is_refused_before_any_run(tmp_path):
     with pytest.raises(ValueError, match="n_jobs"):
         _runner.run_experiments([small()], tmp_path, runs=1, jobs=0, progress=False)
+
+
+def made_up(run, rng):
+    """Return a result of the form of `Run.perform`, without the fit."""
+    n_experts = getattr(run.estimator, "n_experts", 1)
+    result = dict(
+        zip(("accuracy", "train_accuracy", "hard_accuracy"), rng.uniform(50, 100, 3), strict=True)
+    )
+    result |= {"seed": run.seed, "fit_seconds": 1.0, "seconds": 1.0, "device": "cpu"}
+    if n_experts == 1:
+        return result
+    result |= dict(zip(("entropy", "test_entropy"), rng.uniform(0, 1.38, 2), strict=True))
+    result |= {"load": rng.dirichlet(np.ones(n_experts)).tolist(), "steps": 501}
+    names = ("expert_features", "expert_centers", "router_features", "router_centers")
+    for name in (*names, "initial_features"):
+        result[name] = rng.uniform(0.01, 1, (n_experts, 4)).tolist()
+    result["routing"] = rng.integers(500, size=(4, n_experts)).tolist()
+    curves = {name: np.linspace(1e-4, rng.uniform(0.1, 0.3), 101) for name in names}
+    curves |= {"step": np.arange(0, 505, 5), "entropy": np.linspace(1.38, 0.1, 101)}
+    return result | {"curve": {name: curve.tolist() for name, curve in curves.items()}}
+
+
+@pytest.mark.parametrize("runs", [1, 2, 5])
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_report_can_be_written(name, runs):
+    experiment, rng = get_experiment(name), np.random.default_rng(0)
+    cells = [
+        CellResult(cell.labels, [made_up(run, rng) for run in cell.runs], cell.published)
+        for cell in experiment.cells(runs)
+    ]
+    results = Results(experiment, cells)
+    json.dumps(to_json(results), allow_nan=False)
+    assert experiment.title in to_markdown(results)
+    findings = results.findings()
+    assert findings
+    for finding in findings:
+        assert finding.holds in (True, False, None, UNDECIDED)
+        assert "nan" not in finding.text
+        assert finding.text.endswith(".")
+
+
+def test_one_failure_does_not_stop_the_others(tmp_path):
+    models = {"fails": MoEClassifier(4, solver="unknown"), "works": MoEClassifier(4, **SHORT)}
+    with pytest.raises(RuntimeError, match=r"2 of 4 runs failed; the others are kept in.*solver"):
+        run_experiment(small(models=models, grid={}), tmp_path, runs=2, progress=False)
+    assert len(stored(tmp_path)) == 2
+
+
+def test_a_pipeline_is_looked_at_for_its_last_step():
+    model = make_pipeline(StandardScaler(), MoEClassifier(4, **SHORT))
+    (cell,) = small(models={"pipeline": model}, grid={}, once=()).cells(1, device="cpu")
+    (run,) = cell.runs
+    assert run.estimator[-1].device == "cpu"
+    result = run.perform()
+    assert 0 <= result["entropy"] <= np.log(4)
+    assert len(result["load"]) == 4
+    assert "curve" not in result  # the trace would see samples that are not scaled
+
+
+def test_problems_of_one_setting_are_told_apart():
+    problems = (SMALL, replace(SMALL, data_seed=1), replace(SMALL, n_test=90))
+    cells = small(problems=problems).cells(1)
+    labels = [tuple(cell.labels.values()) for cell in cells]
+    assert len(set(labels)) == len(labels)
+    assert list(cells[0].labels)[:3] == ["setting", "n_test", "data_seed"]
+
+
+def test_a_grid_may_hold_lists():
+    grid = {"callbacks": [None, [NotebookStopping()]]}
+    assert len(small(grid=grid).cells(1)) == 2 * len(small(grid={}).cells(1))
+
+
+def test_keys_tell_functions_with_other_arguments_apart():
+    assert describe(partial(MoEClassifier, 3)) != describe(partial(MoEClassifier, 4))
+    assert describe(torch.tensor([1.0])) != describe(torch.tensor([2.0]))
+    assert describe(np.array([1.0])) == [1.0]
+
+
+def test_looks_at_the_routing_do_not_make_another_run_of_a_single_expert():
+    run = Run(SMALL, MoEClassifier(1), seed=0)
+    assert replace(run, trace=5).settings == run.settings

@@ -26,6 +26,7 @@ def draw(results):
 def findings(results):
     yield Finding("More is better: 1 < 2 | 3.", True)
     yield Finding("Less is better.", False)
+    yield Finding("Enough is enough.", "undecided")
     yield Finding("So it is.")
 
 
@@ -87,7 +88,10 @@ def test_markdown():
         *(NONE, "1.617 ± 0.5412 [-3.246, 6.48]"),
     ]
     assert "- ✓ holds: More is better: 1 \\< 2 \\| 3.\n" in text
-    assert "- ✗ does not hold: Less is better.\n- So it is.\n" in text
+    assert (
+        "- ✗ does not hold: Less is better.\n- ? undecided: Enough is enough.\n- So it is.\n"
+        in text
+    )
     assert "two published standard deviations" in text
     assert text.endswith("(fake.png)\n")
 
@@ -138,8 +142,11 @@ def test_files(tmp_path):
     assert path == tmp_path / "new" / "report.html"
     names = {"report.html", "fake.md", "fake.json", "fake.png", "other.md", "other.json"}
     assert {file.name for file in path.parent.iterdir()} == names
-    assert (path.parent / "fake.md").read_text("utf-8") == to_markdown(all_results[0])
-    assert json.loads((path.parent / "fake.json").read_text("utf-8")) == to_json(all_results[0])
+    command = "python --out=…/x 'a' …/b c/d"
+    assert (path.parent / "fake.md").read_text("utf-8") == to_markdown(all_results[0], command)
+    assert json.loads((path.parent / "fake.json").read_text("utf-8")) == to_json(
+        all_results[0], command
+    )
     page = path.read_text("utf-8")
     assert "<b>&" not in page
     assert "&lt;b&gt;&amp;" in page
@@ -148,7 +155,7 @@ def test_files(tmp_path):
     assert not re.search(r"https?:|<script|url\(|@import", page)
     assert page.count('src="data:image/png;base64,iVBOR') == 1
     assert "Of 6 published values, ours lie inside of 2 and\noutside of 4." in page
-    assert "Of 4 claims, 2 hold and 2 do not." in page
+    assert "Of 6 claims, 2 hold, 2 do not, 2 stay undecided." in page
     assert "8 min for 5 runs; those that experiments share count once" in page
 
 

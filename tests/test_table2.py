@@ -1,6 +1,7 @@
 """Table 2 goes on where it was killed, and says what was measured."""
 
 import json
+import signal
 
 import numpy as np
 import pytest
@@ -91,6 +92,25 @@ def test_from_the_command_line(folder, tmp_path, capsys):
     assert "80.31 ± 0.62" in report
     assert report in capsys.readouterr().out
     assert (tmp_path / "table2.png").stat().st_size > 10_000
+
+
+def test_an_interrupt_that_a_fit_swallows_ends_the_command(folder, tmp_path, monkeypatch):
+    def run_pictures(run, data, **options):
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            return {"accuracy": 1.0}
+
+    monkeypatch.setattr(table2, "run_pictures", run_pictures)
+    with pytest.raises(KeyboardInterrupt):
+        call(folder, tmp_path)
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_other_pictures_are_other_runs(folder, tmp_path):
+    assert table2._where(folder) == table2._where(f"{folder}/.")
+    assert table2._where(folder) != table2._where(tmp_path)
+    assert str(folder) not in str(table2._where(folder))
 
 
 def test_a_second_start_repeats_nothing(folder, tmp_path, monkeypatch):

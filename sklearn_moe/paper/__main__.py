@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from . import demo, table2
+from ._arguments import positive
 from ._report import write_report
 from ._runner import run_experiments
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
@@ -57,19 +58,14 @@ def _parser():
         default="fixed",
         help="one data set for all runs, as in the authors' notebooks, or a new one for each",
     )
-    parser.add_argument("--runs", type=_positive, default=10, help="seeds of each cell")
+    parser.add_argument(
+        "--runs", type=positive, default=10, help="seeds of each cell, fewer in large experiments"
+    )
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
     parser.add_argument("--jobs", type=int, default=-1, help="runs side by side; all cores")
     parser.add_argument("--device", default="auto", help="of the mixtures")
     parser.add_argument("--out", type=Path, default=Path("results/paper"))
     return parser
-
-
-def _positive(text):
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, got {value}")
-    return value
 
 
 def _run(options, command):

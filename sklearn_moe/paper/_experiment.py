@@ -1,7 +1,7 @@
 """An experiment as data: problems, models, what is varied, and what was published."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from sklearn.base import BaseEstimator, clone
@@ -9,7 +9,7 @@ from sklearn.model_selection import ParameterGrid
 
 from ._problem import Problem
 from ._published import Published
-from ._run import Run
+from ._run import Run, parameters_named
 
 __all__ = ["Cell", "Experiment", "Finding"]
 
@@ -17,11 +17,12 @@ __all__ = ["Cell", "Experiment", "Finding"]
 class Finding(NamedTuple):
     """A sentence about the results of an experiment.
 
-    `holds` is True or False for a claim that was put to the test, None for an observation.
+    `holds` is True or False for a claim that was put to the test, "undecided" where the runs do not
+    tell, None for an observation.
     """
 
     text: str
-    holds: bool | None = None
+    holds: bool | str | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,8 +57,8 @@ class Experiment:
     max_runs : int, default=None
         Seeds of each cell at most, for grids that are large.
     published : mapping of tuple to Published, default={}
-        Keys are the labels of a cell in their order: setting, n_train where it varies, model,
-        values of the grid.
+        Keys are the labels of a cell in their order: setting, what else varies among the problems,
+        model, values of the grid.
     measures : tuple of str, default=("accuracy", "entropy")
         Columns of the table.
     trace : int, default=None
@@ -94,9 +95,7 @@ class Experiment:
         device : str, default="auto"
             For the models that have the parameter.
         """
-        varied = ["setting"]
-        if len({problem.n_train for problem in self.problems}) > 1:
-            varied.append("n_train")
+        varied = ["setting", *_varied(self.problems)]
         cells = []
         for problem in self.problems:
             for name, model in self.models.items():
@@ -104,18 +103,37 @@ class Experiment:
                     labels = {label: getattr(problem, label) for label in varied}
                     labels |= {"model": name, **parameters}
                     estimator = clone(model).set_params(**parameters)
-                    if "device" in estimator.get_params(deep=False):
-                        estimator.set_params(device=device)
+                    devices = parameters_named("device", estimator)
+                    estimator.set_params(**dict.fromkeys(devices, device))
                     count = 1 if name in self.once else min(runs, self.max_runs or runs)
                     seeds = range(seed, seed + count)
                     cells.append(
                         Cell(
                             labels,
                             tuple(Run(problem, estimator, s, self.trace) for s in seeds),
-                            self.published.get(tuple(labels.values())),
+                            self._published(labels),
                         )
                     )
         return cells
+
+    def _published(self, labels):
+        """Return what was published of a cell; one with a list among its labels has no key."""
+        key = tuple(labels.values())
+        try:
+            return self.published.get(key)
+        except TypeError:
+            return None
+
+
+def _varied(problems):
+    """Return the fields by which problems of one setting differ."""
+    names = [field.name for field in fields(Problem) if field.name != "setting"]
+    return [
+        name
+        for name in names
+        if len({(p.setting, getattr(p, name)) for p in problems})
+        > len({p.setting for p in problems})
+    ]
 
 
 def _combinations(grid):

@@ -1,12 +1,9 @@
 """The picture experiments of Table 2: data, models and what is measured of a run."""
 
-import platform
 import time
 from dataclasses import asdict, dataclass
 
 import numpy as np
-import sklearn
-import torch
 
 from .. import __version__
 from .._classifier import MoEClassifier
@@ -14,6 +11,7 @@ from .._engine import Callback, LRScheduler
 from ..datasets import fetch_cifar10, load_image_folder, make_rotation_task
 from ..metrics import dispatch_entropy, routing_matrix
 from ..preprocessing import RandomCropFlip, cifar10_features, paper_blur
+from ._run import versions
 
 __all__ = ["ARCHITECTURES", "TASKS", "PictureRun", "run_pictures"]
 
@@ -56,8 +54,8 @@ class PictureRun:
 
     @property
     def settings(self):
-        """Return the settings as a dictionary, with how the task is made."""
-        return asdict(self) | {"rotation": TASKS[self.task]}
+        """Return the settings as a dictionary, with how the task is made and by which version."""
+        return asdict(self) | {"rotation": TASKS[self.task], "sklearn_moe": __version__}
 
 
 def load_cifar10(data, split, subset=None):
@@ -151,10 +149,5 @@ def run_pictures(run, data=None, *, device="auto", verbose=0):
         "n_test": len(X_test),
         "seconds": seconds,
         "device": str(clf.net_.device),
-        "versions": {
-            "sklearn_moe": __version__,
-            "torch": torch.__version__,
-            "scikit-learn": sklearn.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }

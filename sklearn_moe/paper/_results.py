@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import t
 
 from ._experiment import Experiment
 from ._published import Published
+from ._statistics import mean_interval
 
 __all__ = ["CellResult", "Results", "Summary"]
 
@@ -44,10 +44,13 @@ class CellResult:
     def summary(self, measure):
         """Return the :class:`Summary` of a measure over the runs."""
         values = self.values(measure)
-        n, mean = len(values), float(values.mean())
-        std = float(values.std(ddof=1)) if n > 1 else np.nan
-        half = float(t.ppf(0.975, n - 1) * std / n**0.5) if n > 1 else np.nan
-        return Summary(mean, std, mean - half, mean + half, n)
+        mean, low, high = mean_interval(values)
+        std = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+        return Summary(mean, std, low, high, len(values))
+
+    def interval(self, measure, minus=0):
+        """Return the :class:`Interval` of a measure, or of what it exceeds another one by."""
+        return mean_interval(self.values(measure) - minus)
 
     def inside(self, measure):
         """Whether our mean lies within two published standard deviations, None if none was given.
@@ -68,6 +71,11 @@ class Results:
 
     experiment: Experiment
     cells: Sequence[CellResult]
+
+    @property
+    def settings(self):
+        """Return the settings of the problems, in order."""
+        return list(dict.fromkeys(cell.labels["setting"] for cell in self.cells))
 
     def select(self, **labels):
         """Return the cells that have these labels, in order."""

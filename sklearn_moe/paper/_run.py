@@ -4,6 +4,7 @@ import platform
 import time
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 import sklearn
@@ -12,6 +13,7 @@ from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import cross_validate
+from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from .. import __version__
@@ -20,7 +22,9 @@ from ..tracing import RoutingTrace
 from ._dynamics import summarize
 from ._problem import Problem
 
-__all__ = ["Run", "versions"]
+__all__ = ["Run", "one_thread", "parameters_named", "versions"]
+
+_FORMAT = 2  # of a result: a change of what is measured makes other runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,28 +54,37 @@ class Run:
             "problem": asdict(self.problem),
             "estimator": describe(self.estimator),
             "seed": self.seed,
-            "trace": self.trace,
+            "trace": self._every,
             "sklearn_moe": __version__,
+            "format": _FORMAT,
         }
+
+    @property
+    def _routes(self):
+        """Whether the model has more than one expert; it may be the last step of a pipeline."""
+        return getattr(_final(self.estimator), "n_experts", 1) > 1
+
+    @property
+    def _every(self):
+        """Steps between two looks: without experts, or behind other steps, there are none."""
+        return self.trace if self._routes and _final(self.estimator) is self.estimator else None
 
     def perform(self):
         """Fit and measure; the result is plain numbers and lists."""
         start = time.perf_counter()
         samples = self.problem.draw(self.seed)
         model = _seeded(self.estimator, self.seed)
-        routes = getattr(model, "n_experts", 1) > 1
-        traced = routes and self.trace is not None
-        if traced:
+        if self._every:
             trace = self._trace(samples)
             model.set_params(callbacks=[*(model.callbacks or []), trace])
-        scores = self._cross_validate(model, samples, routes)
-        (fitted,) = scores["estimator"]
+        scores = self._cross_validate(model, samples)
+        fitted = _final(scores["estimator"][0])
         result = {name: 100 * float(scores[key][0]) for name, key in _ACCURACIES.items()}
-        if routes:
+        if self._routes:
             result["entropy"] = -float(scores["train_entropy"][0])  # as in the notebooks
             result["test_entropy"] = -float(scores["test_entropy"][0])
             result["load"] = fitted.expert_load_.tolist()
-        if traced:
+        if self._every:
             n_outputs = len(fitted.module_.experts[0].weight)
             result |= summarize(fitted.callbacks[-1], n_outputs)
         if hasattr(fitted, "n_iter_"):
@@ -92,21 +105,22 @@ class Run:
             samples.clusters[:n_train],
             dictionary=samples.dictionary,
             noise=True,
-            every=self.trace,
+            every=self._every,
             max_records=10**6,
         )
 
-    def _cross_validate(self, model, samples, routes):
+    def _cross_validate(self, model, samples):
         """Fit to the training samples and score on both parts, with one thread."""
         n_train, n_samples = self.problem.n_train, len(samples.X)
-        with config_context(enable_metadata_routing=True), _one_thread():
+        clusters = {"clusters": samples.clusters} if self._routes else {}
+        with config_context(enable_metadata_routing=True), one_thread():
             return cross_validate(
                 model,
                 samples.X if _takes_patches(model) else samples.X.reshape(n_samples, -1),
                 samples.y,
                 cv=[(np.arange(n_train), np.arange(n_train, n_samples))],
-                scoring=_scorers(routes),
-                params={"hard": samples.hard} | ({"clusters": samples.clusters} if routes else {}),
+                scoring=_scorers(self._routes),
+                params={"hard": samples.hard} | clusters,
                 return_train_score=True,
                 return_estimator=True,
                 error_score="raise",
@@ -133,13 +147,24 @@ def _takes_patches(model):
     return model.__sklearn_tags__().input_tags.three_d_array
 
 
+def _final(model):
+    """Return the last step of a pipeline, anything else as it is."""
+    return model.steps[-1][1] if isinstance(model, Pipeline) else model
+
+
+def parameters_named(name, estimator):
+    """Return the parameters with a name, of the estimator and of those inside of it."""
+    return [p for p in estimator.get_params() if p.rsplit("__")[-1] == name]
+
+
 def _seeded(estimator, seed):
-    names = [n for n in estimator.get_params() if n.rsplit("__")[-1] == "random_state"]
-    return clone(estimator).set_params(**dict.fromkeys(names, seed))
+    return clone(estimator).set_params(
+        **dict.fromkeys(parameters_named("random_state", estimator), seed)
+    )
 
 
 @contextmanager
-def _one_thread():
+def one_thread():
     """Compute with one thread, so that no result depends on how many runs go side by side."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -154,8 +179,8 @@ def describe(value):
     """Return a parameter as plain JSON values: what the key of a run is made of."""
     if value is None or isinstance(value, bool | int | float | str):
         return value
-    if isinstance(value, np.generic):
-        return value.item()
+    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
+        return value.tolist()
     if isinstance(value, list | tuple):
         return [describe(part) for part in value]
     if isinstance(value, dict):
@@ -167,10 +192,15 @@ def describe(value):
                 "level of a module."
             )
         return f"{value.__module__}.{value.__qualname__}"
-    parameters = value.get_params(deep=False) if hasattr(value, "get_params") else vars(value)
-    return {"class": describe(type(value))} | {
-        name: describe(part) for name, part in sorted(parameters.items()) if name != "random_state"
-    }
+    if isinstance(value, partial):
+        return [describe(part) for part in (value.func, value.args, value.keywords)]
+    if hasattr(value, "get_params"):  # the seed of a run takes the place of its random_state
+        parameters = value.get_params(deep=False)
+        parameters.pop("random_state", None)
+    else:
+        parameters = vars(value)
+    described = {name: describe(part) for name, part in sorted(parameters.items())}
+    return {"class": describe(type(value))} | described
 
 
 def versions():

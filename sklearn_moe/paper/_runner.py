@@ -1,12 +1,9 @@
 """Run what is not there yet, side by side, and put results together."""
 
-import signal
-import threading
-from contextlib import contextmanager
-
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
+from ._interrupt import stop_on_interrupt
 from ._results import CellResult, Results
 from ._store import RunStore
 
@@ -47,6 +44,8 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
     ------
     KeyboardInterrupt
         On Ctrl-C. What is finished stays.
+    RuntimeError
+        If runs failed, once all others are finished.
     """
     store = RunStore(f"{out}/runs")
     tables = [experiment.cells(runs, seed, device) for experiment in experiments]
@@ -61,9 +60,16 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
         disable=not progress,
         smoothing=0,  # runs differ in length: the mean of all says best how long the rest takes
     )
+    failures = []
     with bar, Parallel(jobs, return_as="generator_unordered") as parallel:
-        for _ in parallel(delayed(_perform)(run, store) for run in missing):
+        for failure in parallel(delayed(_perform)(run, store) for run in missing):
+            failures += failure
             bar.update()
+    if failures:
+        raise RuntimeError(
+            f"{len(failures)} of {len(wanted)} runs failed; the others are kept in {store.folder}. "
+            f"The first: {failures[0]}"
+        )
     return [
         Results(
             experiment,
@@ -77,28 +83,11 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
 
 
 def _perform(run, store):
-    with _whole():
-        result = run.perform()
-    store.put(run.settings, result)
-
-
-@contextmanager
-def _whole():
-    """Raise KeyboardInterrupt at the end, too: a fit may take Ctrl-C for its early stop."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    interrupted = []
-    usual = signal.getsignal(signal.SIGINT)
-
-    def interrupt(number, frame):
-        interrupted.append(number)
-        signal.default_int_handler(number, frame)
-
-    signal.signal(signal.SIGINT, interrupt)
+    """Return nothing, or why the run failed, in a list."""
     try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, usual)
-    if interrupted:
-        raise KeyboardInterrupt
+        with stop_on_interrupt():
+            result = run.perform()
+    except Exception as error:
+        return [f"{run}: {type(error).__name__}: {error}"]
+    store.put(run.settings, result)
+    return []

@@ -3,11 +3,11 @@
 from pathlib import Path
 from time import perf_counter
 
-from sklearn_moe import MoEClassifier
-from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
-from sklearn_moe.inspection import RoutingDisplay
-from sklearn_moe.metrics import dispatch_entropy
-
+from .._classifier import MoEClassifier
+from ..datasets import PAPER_SETTINGS, make_cluster_patches
+from ..inspection import RoutingDisplay
+from ..metrics import dispatch_entropy
+from ._arguments import positive
 from ._protocols import paper_classifier
 from ._published import TABLE_1
 
@@ -17,7 +17,9 @@ __all__ = ["add_arguments", "run_command", "run_demo"]
 def add_arguments(parser):
     """Add the options of `demo` to a parser."""
     parser.add_argument("--picture", type=Path, default=Path("routing.png"), help="PNG to write")
-    parser.add_argument("--n-samples", type=int, default=16_000, help="to train on, and to test on")
+    parser.add_argument(
+        "--n-samples", type=positive, default=16_000, help="to train on, and to test on"
+    )
     parser.add_argument("--seed", type=int, default=0)
 
 
@@ -99,18 +101,19 @@ def _table(rows):
         f"{'entropy':>10}{'paper':>14}{'fit s':>8}"
     ]
     for row in rows:
-        accuracy, accuracy_std, entropy, entropy_std = row["published"]
+        published = row["published"]
         ours = "-" if row["entropy"] is None else f"{row['entropy']:.3f}"
         lines.append(
-            f"{row['model']:32}{row['accuracy']:11.2f}{_spread(accuracy, accuracy_std, 2):>14}"
-            f"{ours:>10}{_spread(entropy, entropy_std, 3):>14}{row['seconds']:8.1f}"
+            f"{row['model']:32}{row['accuracy']:11.2f}{_spread(published.value('accuracy'), 2):>14}"
+            f"{ours:>10}{_spread(published.value('entropy'), 3):>14}{row['seconds']:8.1f}"
         )
     return "\n".join(lines)
 
 
-def _spread(mean, std, digits):
-    if mean is None:
+def _spread(value, digits):
+    if value is None:
         return "-"
+    mean, std = value
     return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f}+-{std:.{digits}f}"
 
 

@@ -1,18 +1,23 @@
 """Table 2: a single network against a mixture of four, on CIFAR-10 and CIFAR-10-Rotate."""
 
+import hashlib
 import json
 import math
 from itertools import product
+from pathlib import Path
 from statistics import mean, stdev
 
 import torch
 
+from ._arguments import positive
+from ._interrupt import stop_on_interrupt
 from ._pictures import ARCHITECTURES, TASKS, PictureRun, run_pictures
 from ._published import TABLE_2
 from ._store import RunStore
 
 __all__ = ["add_arguments", "run_command"]
 
+_PUBLISHED = {"cifar10": "cifar10", "rotate-paper": "rotate"}  # other rotations are other tasks
 _DEFAULT_EPOCHS = {"cnn": 20, "mobilenet_v2": 30, "resnet18": 10}
 
 
@@ -23,17 +28,19 @@ def add_arguments(parser):
     )
     parser.add_argument("--task", nargs="+", choices=TASKS, default=list(TASKS)[:2])
     parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=list(ARCHITECTURES))
-    parser.add_argument("--runs", type=int, default=5)
-    parser.add_argument("--epochs", type=int, help="as published by default")
-    parser.add_argument("--subset", type=int, help="pictures of CIFAR-10 to train on")
+    parser.add_argument("--runs", type=positive, default=5)
+    parser.add_argument("--epochs", type=positive, help="as published by default")
+    parser.add_argument(
+        "--subset", type=positive, help="pictures of CIFAR-10 to train on, before they are rotated"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, help="of torch, all by default")
+    parser.add_argument("--threads", type=positive, help="of torch, all by default")
     parser.add_argument("--out", default="results/table2")
 
 
 def run_command(options):
-    """Run what is missing, then write the tables of all that is there."""
+    """Run what is missing, then write the tables of all runs asked for."""
     if options.threads:
         torch.set_num_threads(options.threads)
     store = RunStore(f"{options.out}/runs")
@@ -49,13 +56,15 @@ def run_command(options):
         for i in range(options.runs)
         for architecture, task, n_experts in product(options.arch, options.task, (1, 4))
     ]
+    data = _where(options.data)
     results = {}
     for done, run in enumerate(runs):
-        result = store.get(run.settings)
+        result = store.get(run.settings | data)
         if result is None:
             print(f"{done + 1} of {len(runs)}: {run}", flush=True)
-            result = run_pictures(run, options.data, device=options.device, verbose=1)
-            store.put(run.settings, result)
+            with stop_on_interrupt():
+                result = run_pictures(run, options.data, device=options.device, verbose=1)
+            store.put(run.settings | data, result)
         results[run] = result
     report = tabulate(results)
     with open(f"{options.out}/table2.md", "w") as file:
@@ -65,6 +74,12 @@ def run_command(options):
     draw(results, f"{options.out}/table2.png")
     print(report)
     return results
+
+
+def _where(folder):
+    """Return what tells pictures from those of another folder, without naming it."""
+    path = folder and str(Path(folder).resolve())
+    return {"data": path and hashlib.sha256(path.encode()).hexdigest()[:8]}
 
 
 def _spread(values):
@@ -97,7 +112,7 @@ def tabulate(results):
     for (task, architecture, n_experts), rows in _groups(results).items():
         run, first = rows[0]
         kind = "single" if n_experts == 1 else f"mixture of {n_experts}"
-        published = TABLE_2.get((architecture, task.split("-")[0], n_experts > 1))
+        published = TABLE_2.get((architecture, _PUBLISHED.get(task), n_experts > 1))
         paper = "" if published is None else f"{published.accuracy} ± {published.accuracy_std}"
         entropy = "" if n_experts == 1 else _spread(r["entropy"] for _, r in rows)
         cells = [

@@ -12,12 +12,14 @@ __all__ = ["origin", "to_json"]
 _ALWAYS = ("accuracy", "train_accuracy", "entropy", "test_entropy", "steps", "fit_seconds")
 
 
-def to_json(results):
+def to_json(results, command=None):
     """Return what came out of an experiment, run by run.
 
     Parameters
     ----------
     results : Results
+    command : str, default=None
+        How they were made.
 
     Returns
     -------
@@ -29,7 +31,11 @@ def to_json(results):
         "name": experiment.name,
         "title": experiment.title,
         "question": experiment.question,
-        "findings": [finding._asdict() for finding in results.findings()],
+        "command": command,
+        "findings": [
+            {name: _plain(value) for name, value in finding._asdict().items()}
+            for finding in results.findings()
+        ],
         **origin([results]),
         "cells": [_cell(cell, experiment.measures) for cell in results.cells],
     }

@@ -9,12 +9,14 @@ __all__ = ["to_markdown"]
 _SPECIAL = re.compile(r"([\\|<*`])")
 
 
-def to_markdown(results):
+def to_markdown(results, command=None):
     """Return the table of an experiment with its question, findings and picture.
 
     Parameters
     ----------
     results : Results
+    command : str, default=None
+        How they were made.
 
     Returns
     -------
@@ -28,6 +30,8 @@ def to_markdown(results):
     parts.append("\n".join(map(_finding, results.findings())))
     if experiment.draw:
         parts.append(f"![Picture: {_escape(experiment.title)}]({experiment.name}.png)")
+    if command:
+        parts.append(f"Made by `{command}`.")
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

@@ -6,9 +6,11 @@ from base64 import b64encode
 from collections import Counter
 from importlib.resources import files
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
+from .._statistics import UNDECIDED
 from .data import origin, to_json
 from .markdown import to_markdown
 from .table import EMPTY, INSIDE, VERDICTS, legend, tabulate
@@ -41,6 +43,7 @@ def write_report(results, out, command=None):
     ValueError
         If two experiments have the same name, and would overwrite each other's files.
     """
+    command = command and _FOLDERS.sub("…/", command)
     names = [r.experiment.name for r in results]
     if len(set(names)) < len(names):
         raise ValueError(f"Experiments need names of their own, got {names}.")
@@ -48,8 +51,8 @@ def write_report(results, out, command=None):
     out.mkdir(parents=True, exist_ok=True)
     pictures = {r.experiment.name: _draw(r) for r in results if r.experiment.draw}
     for name, r in zip(names, results, strict=True):
-        (out / f"{name}.md").write_text(to_markdown(r), encoding="utf-8")
-        data = json.dumps(to_json(r), indent=1, allow_nan=False, ensure_ascii=False)
+        (out / f"{name}.md").write_text(to_markdown(r, command), encoding="utf-8")
+        data = json.dumps(to_json(r, command), indent=1, allow_nan=False, ensure_ascii=False)
         (out / f"{name}.json").write_text(f"{data}\n", encoding="utf-8")
         if name in pictures:
             (out / f"{name}.png").write_bytes(pictures[name].png)
@@ -84,9 +87,9 @@ def _to_html(results, pictures, command):
     sections = [_section(r, pictures.get(r.experiment.name)) for r in results]
     return environment.from_string(template).render(
         sections=sections,
-        tally=sum((section["tally"] for section in sections), Counter()),
+        tally=_tally(*results),
         origin=_readable(origin(results)),
-        command=command and _FOLDERS.sub("…/", command),
+        command=command,
         EMPTY=EMPTY,
         INSIDE=INSIDE,
         VERDICTS=VERDICTS,
@@ -94,27 +97,35 @@ def _to_html(results, pictures, command):
 
 
 def _section(results, picture):
-    table, findings = tabulate(results), results.findings()
+    table = tabulate(results)
     return {
         "experiment": results.experiment,
         "table": table,
         "legend": legend(table),
-        "findings": findings,
+        "findings": results.findings(),
         "picture": picture,
-        "tally": _tally(results, findings),
+        "tally": _tally(results),
         "origin": _readable(origin([results])),
     }
 
 
-def _tally(results, findings):
-    """Count published values that we are inside and outside of, and claims that hold or fail."""
-    inside = [c.inside(m) for c in results.cells for m in results.experiment.measures]
-    holds = [finding.holds for finding in findings]
+def _tally(*all_results):
+    """Count published values that we are inside and outside of, and claims that hold or fail.
+
+    A published value that several experiments show counts for the first of them.
+    """
+    inside = {}
+    for results in all_results:
+        for cell, measure in product(results.cells, results.experiment.measures):
+            inside.setdefault((id(cell.published), measure), cell.inside(measure))
+    inside = list(inside.values())
+    holds = [finding.holds for results in all_results for finding in results.findings()]
     return Counter(
         inside=inside.count(True),
         outside=inside.count(False),
         holds=holds.count(True),
         fails=holds.count(False),
+        undecided=holds.count(UNDECIDED),
     )
 
 

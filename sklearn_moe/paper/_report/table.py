@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._statistics import UNDECIDED
+
 __all__ = [
     "EMPTY",
     "INSIDE",
@@ -20,7 +22,12 @@ __all__ = [
 
 EMPTY = "\u2013"
 INSIDE = {True: "✓", False: "✗", None: ""}
-VERDICTS = {True: "✓ holds", False: "✗ does not hold", None: "•"}  # of a finding
+VERDICTS = {  # of a finding
+    True: "✓ holds",
+    False: "✗ does not hold",
+    UNDECIDED: "? undecided",
+    None: "•",
+}
 
 _DIGITS = {"accuracy": 2, "entropy": 3, "steps": 0}  # by the last word of a measure
 _UNITS = {"accuracy": " (%)", "entropy": " (nats)"}

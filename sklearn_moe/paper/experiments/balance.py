@@ -2,10 +2,13 @@
 
 from .._experiment import Experiment, Finding
 from .._published import BALANCE
+from .._statistics import UNDECIDED
 from .models import ACTIVATION, TRACE, mixture, problem
 from .tables import explain_outside
 
 __all__ = ["balance"]
+
+_LITTLE = 1.0  # points of accuracy
 
 
 def balance(protocol="code", data="fixed"):
@@ -30,15 +33,23 @@ def balance(protocol="code", data="fixed"):
     )
 
 
+def _within(interval, size):
+    """Return whether an interval lies within +- size (True), outside (False) or across an end."""
+    if interval.low > -size and interval.high < size:
+        return True
+    outside = interval.above(size) is True or interval.above(-size) is False
+    return False if outside else UNDECIDED
+
+
 def _findings(results):
     """Yield what the loss does to accuracy and load."""
     for model in results.experiment.models:
         off, on = (results.cell(model=model, balance=b) for b in (None, "switch"))
-        first, second = off.summary("accuracy"), on.summary("accuracy")
+        change = on.interval("accuracy", minus=off.values("accuracy"))  # paired by seed
         yield Finding(
-            f"{model.capitalize()}: the intervals with balancing ({second.low:.2f} to "
-            f"{second.high:.2f} %) and without ({first.low:.2f} to {first.high:.2f} %) overlap.",
-            second.low <= first.high and first.low <= second.high,
+            f"{model.capitalize()}: balancing changes the accuracy by less than {_LITTLE:g} point; "
+            f"it changes by {change.mean:+.2f} points ({change.text(2)}).",
+            _within(change, _LITTLE),
         )
         least = [100 * cell.values("load").min(1).mean() for cell in (off, on)]
         yield Finding(

@@ -2,7 +2,8 @@
 
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
-from ._theory import COLORS, standard_error
+from .._statistics import standard_error
+from ._theory import COLORS
 from .models import problem, single
 
 __all__ = ["bound"]
@@ -32,8 +33,9 @@ def bound(protocol="code", data="fixed"):
             "If signal and feature noise have one distribution (settings 3, 4 and verify), does "
             "any single expert exceed an accuracy of 87.5 %, or of 75 % (hard_accuracy) on the "
             "half of the samples in which feature noise contradicts the label? Setting 1, where "
-            "noise is the stronger one, is not covered. 4,000 samples to train on, 200 steps; "
-            "16,000 to test on."
+            "noise is the stronger one, is not covered. The notebooks' experts are trained for "
+            "200 steps, those of this library (default) until they are done; 4,000 samples to "
+            "train on, 16,000 to test on."
         ),
         problems=tuple(problem(setting, data, **_SIZES) for setting in (*_COVERED, 1)),
         models=_models(),
@@ -61,7 +63,7 @@ def _models():
 
 
 def _findings(results):
-    for setting in dict.fromkeys(p.setting for p in results.experiment.problems):
+    for setting in results.settings:
         for measure, limit in _LIMITS.items():
             yield _finding(results, setting, measure, limit)
 
@@ -96,7 +98,7 @@ def _tested(results, setting, measure):
 def _draw(results):
     from matplotlib.figure import Figure
 
-    settings = dict.fromkeys(cell.labels["setting"] for cell in results.cells)
+    settings = results.settings
     figure = Figure(figsize=(2.6 * len(settings), 5.6), layout="constrained")
     axes = figure.subplots(len(_LIMITS), len(settings), sharex="row", sharey=True, squeeze=False)
     for row, (measure, limit) in zip(axes, _LIMITS.items(), strict=True):

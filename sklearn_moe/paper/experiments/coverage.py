@@ -7,7 +7,8 @@ from scipy.stats import binomtest
 
 from .._dynamics import LIVE
 from .._experiment import Experiment, Finding
-from ._theory import COLORS, covered_by_chance, expected_covered, mean_interval
+from .._statistics import Interval, mean_interval
+from ._theory import COLORS, covered_by_chance, expected_covered
 from .models import TRACE, mixture, problem
 
 __all__ = ["Commitments", "commitments", "coverage"]
@@ -119,19 +120,13 @@ def _coverage_findings(groups, n_clusters):
             f"{covered_by_chance(n_clusters, n_experts):.2f}."
         )
     few, many = min(groups), max(groups)
-    means = [
-        float(np.mean([run["accuracy"] for run, _ in groups[number]])) for number in (few, many)
-    ]
+    least, most = (np.array([run["accuracy"] for run, _ in groups[m]]) for m in (few, many))
+    gain = mean_interval(most - least)  # paired by seed
     yield Finding(
-        f"More experts than clusters help: {means[1]:.2f} % with {many} experts, "
-        f"{means[0]:.2f} % with {few}.",
-        means[1] > means[0],
+        f"More experts than clusters help: {most.mean():.2f} % with {many} experts, "
+        f"{least.mean():.2f} % with {few}, {gain.mean:.2f} points more ({gain.text(2)}).",
+        gain.above(0),
     )
-
-
-def _interval(low, high, digits):
-    """Return an interval in brackets, nothing where there is none."""
-    return "" if np.isnan(low) else f" ({low:.{digits}f} to {high:.{digits}f})"
 
 
 def _unused(groups):
@@ -142,42 +137,44 @@ def _unused(groups):
     return Finding(f"Unused experts on average: {counts}.")
 
 
+def _mean(values):
+    """Return the mean of what is known: a run in which no expert took a cluster has no start."""
+    known = [value for value in values if not np.isnan(value)]
+    return float(np.mean(known)) if known else np.nan
+
+
 def _over_seeds(groups, measure):
     """Return mean and interval of a measure; a seed is one observation, of all its runs together.
 
     Experts of a run are trained together, and runs of a seed may share their data.
     """
     return mean_interval(
-        [
-            mean_interval([measure(*run) for run in runs])[0]
-            for runs in zip(*groups.values(), strict=True)
-        ]
+        [_mean([measure(*run) for run in runs]) for runs in zip(*groups.values(), strict=True)]
     )
 
 
 def _decided_at_start(groups, n_clusters):
     """Compare with chance."""
-    start, low, high = (100 * x for x in _over_seeds(groups, lambda run, taken: taken.start))
-    end = 100 * _over_seeds(groups, lambda run, taken: taken.end)[0]
+    start = _over_seeds(groups, lambda run, taken: 100 * taken.start)
+    end = _over_seeds(groups, lambda run, taken: 100 * taken.end)
     return Finding(
-        f"The initialization decides: {start:.0f} %{_interval(low, high, 0)} of the experts that "
+        f"The initialization has a say: {start.mean:.0f} % ({start.text(0)}) of the experts that "
         "took a cluster took that of the feature which was their strongest before training; "
         f"{100 / n_clusters:.0f} % would by chance. After training it is their strongest feature "
-        f"for {end:.0f} %.",
-        None if np.isnan(low) else bool(low > 100 / n_clusters),
+        f"for {end.mean:.0f} %.",
+        start.above(100 / n_clusters),
     )
 
 
 def _centers(groups):
     """Put to the test that the router learns centers, not features."""
-    mean, low, high = np.exp(
-        _over_seeds(groups, lambda run, taken: np.log(np.divide(*_alignment(run, taken.used))))
-    )
+    logs = _over_seeds(groups, lambda run, taken: np.log(np.divide(*_alignment(run, taken.used))))
+    ratio = Interval(*np.exp(logs))
     return Finding(
         "The router learns the centers of the clusters, not the features: the strongest "
-        f"|<theta_m, c_k>| is {mean:.1f} times{_interval(low, high, 1)} the strongest "
+        f"|<theta_m, c_k>| is {ratio.mean:.1f} times ({ratio.text(1)}) the strongest "
         "|<theta_m, v_k>|, mean over used experts.",
-        None if np.isnan(low) else bool(low > 1),
+        ratio.above(1),
     )
 
 
@@ -223,7 +220,7 @@ def _draw_runs(ax, groups, measure):
     values = [[measure(*run) for run in runs] for runs in groups.values()]
     for n_experts, of_runs in zip(groups, values, strict=True):
         ax.plot([n_experts] * len(of_runs), of_runs, ".", color=COLORS[5], alpha=0.6)
-    means = [mean_interval(of_runs)[0] for of_runs in values]
+    means = [_mean(of_runs) for of_runs in values]
     ax.plot(list(groups), means, "o-", color=COLORS[0], label="mean of the runs")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 
 from .._experiment import Experiment, Finding
 from .._protocols import NotebookStopping
+from .._statistics import UNDECIDED, mean_interval
 from .models import TRACE, mixture, problem
 
 __all__ = ["CHANGES", "departures"]
@@ -57,26 +58,25 @@ def _path():
 
 
 def _findings(results):
-    """Yield the step of the path that costs most, and what the protocols differ by."""
-    for setting in dict.fromkeys(cell.labels["setting"] for cell in results.cells):
+    """Yield what the protocols differ by, and which steps of the path make the difference."""
+    for setting in results.settings:
         effects = {
             name: after.values("accuracy") - before.values("accuracy")  # paired by seed
             for name, before, after in _steps(results, setting)
         }
-        worst = min(effects, key=lambda name: effects[name].mean())
-        total = sum(effects.values()).mean()
+        total = mean_interval(sum(effects.values()))
         yield Finding(
-            f"Setting {setting}: from the paper to the code accuracy changes by {total:+.2f} "
-            f'points. The costliest step is "{worst}" ({effects[worst].mean():+.2f}).'
+            f"Setting {setting}: from the paper to the code accuracy changes by {total.mean:+.2f} "
+            f"points ({total.text(2)})."
         )
+        intervals = {name: mean_interval(effect) for name, effect in effects.items()}
         matter = [
-            name
-            for name, effect in effects.items()
-            if len(effect) > 1
-            and abs(effect.mean()) > 2.78 * effect.std(ddof=1) / np.sqrt(len(effect))
+            f"{name} {change.mean:+.2f} ({change.text(2)})"
+            for name, change in intervals.items()
+            if change.above(0) is not UNDECIDED
         ]
         yield Finding(
-            f"Setting {setting}: steps whose effect is larger than the spread over seeds: "
+            f"Setting {setting}: steps whose effect has an interval without zero: "
             f"{', '.join(matter) or 'none'}."
         )
 
@@ -86,7 +86,7 @@ def _draw(results):
     from matplotlib.figure import Figure
 
     names = list(results.experiment.models)
-    settings = list(dict.fromkeys(cell.labels["setting"] for cell in results.cells))
+    settings = results.settings
     figure = Figure(figsize=(10, 0.36 * len(names) + 1.2), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
     for measure, label, ax in zip(

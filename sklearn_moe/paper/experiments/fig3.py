@@ -65,14 +65,10 @@ def runs_over_steps(cell, measure):
     return steps, np.stack([np.interp(steps, curve["step"], curve[measure]) for curve in curves])
 
 
-def _settings(results):
-    return list(dict.fromkeys(cell.labels["setting"] for cell in results.cells))
-
-
 def _draw(results):
     from matplotlib.figure import Figure
 
-    settings = _settings(results)
+    settings = results.settings
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     axes = figure.subplots(1, len(settings), sharey=True, squeeze=False)[0]
     for ax, setting in zip(axes, settings, strict=True):
@@ -108,7 +104,7 @@ def _draw_setting(results, setting, ax):
 
 def _findings(protocol, results):
     """Yield when the mean curves fall to the level, beside the authors' record."""
-    for setting in _settings(results):
+    for setting in results.settings:
         for name, activation in _NAMES.items():
             cell = results.cell(setting=setting, model=f"mixture {activation}")
             steps, entropies = runs_over_steps(cell, "entropy")

@@ -1,11 +1,11 @@
 """What router and experts align with: inner products of their weights with v_k and c_k."""
 
 import numpy as np
-from scipy.stats import t
 
 from ...inspection import AlignmentDisplay, expert_colors
 from .._experiment import Experiment, Finding
 from .._published import TABLE_1
+from .._statistics import Interval, mean_interval
 from .fig3 import runs_over_steps
 from .models import ACTIVATION, TRACE, mixture, problem
 
@@ -91,19 +91,10 @@ def _draw_curves(results, symbols, ax):
     for color, (name, model) in zip(expert_colors(2), _NAMES.items(), strict=True):
         for style, (measure, symbol) in zip(("-", "--"), symbols.items(), strict=True):
             steps, values = runs_over_steps(results.cell(model=model), measure)
-            mean, low, high = _interval(values)
+            mean, low, high = np.transpose([mean_interval(column) for column in values.T])
             ax.plot(steps, mean, style, color=color, label=f"{symbol}, {name}")
             ax.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
     ax.set_ylim(bottom=0)
-
-
-def _interval(values):
-    """Return mean and ends of the 95 % t-interval over the runs, NaN where one run tells none."""
-    n, mean = len(values), np.mean(values, axis=0)
-    if n == 1:
-        return mean, mean + np.nan, mean + np.nan
-    half = t.ppf(0.975, n - 1) * np.std(values, axis=0, ddof=1) / n**0.5
-    return mean, mean - half, mean + half
 
 
 def _findings(results):
@@ -111,18 +102,16 @@ def _findings(results):
     for name, model in _NAMES.items():
         cell = results.cell(model=model)
         for title, (strong, weak) in _PARTS:
-            ratio, low, high = _ratio(cell, strong, weak)
-            # The theory is about nonlinear experts; one run tells no interval.
-            tested = name == "nonlinear" and len(cell.runs) > 1
+            ratio = _ratio(cell, strong, weak)
             yield Finding(
                 f"{title} of the {name} mixture: inner products with the {_VECTORS[strong]} are "
-                f"{ratio:.3g} times as large as those with the {_VECTORS[weak]} (geometric mean "
-                f"over the runs, 95 % interval {low:.3g} to {high:.3g}).",
-                low > 1 if tested else None,
+                f"{ratio.mean:.3g} times as large as those with the {_VECTORS[weak]} (geometric "
+                f"mean over the runs, {ratio.text(1)}).",
+                ratio.above(1) if name == "nonlinear" else None,  # what the theory is about
             )
 
 
 def _ratio(cell, measure, other):
     """Return the geometric mean over the runs of a ratio at the end, with its interval."""
     ends = ({name: values[-1] for name, values in run["curve"].items()} for run in cell.runs)
-    return np.exp(_interval([np.log(end[measure] / end[other]) for end in ends])).tolist()
+    return Interval(*np.exp(mean_interval([np.log(end[measure] / end[other]) for end in ends])))

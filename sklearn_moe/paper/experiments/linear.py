@@ -47,7 +47,7 @@ def linear(protocol="code", data="fixed"):
 
 def _findings(results):
     """Yield what every choice does to linear experts, averaged over all others."""
-    for setting in dict.fromkeys(cell.labels["setting"] for cell in results.cells):
+    for setting in results.settings:
         spans = {}
         for name, values in _GRID.items():
             if name == "activation":
@@ -70,12 +70,12 @@ def _findings(results):
         )
         cells = results.select(setting=setting, activation="linear")
         best = min(cells, key=lambda cell: cell.summary("entropy").mean)
-        entropy, accuracy = best.summary("entropy"), best.summary("accuracy")
+        entropy, accuracy = best.interval("entropy"), best.summary("accuracy")
         yield Finding(
-            f"Setting {setting}: linear experts fail to specialize whatever the choice. The best "
-            f"cell has entropy {entropy.mean:.3f} ({entropy.low:.3f} to {entropy.high:.3f}) and "
-            f"{accuracy.mean:.2f} %.",
-            entropy.mean > np.log(4) / 2,
+            f"Setting {setting}: linear experts fail to specialize whatever the choice: the "
+            f"entropy stays above log 4 / 2 = {np.log(4) / 2:.3f}. In the best cell it is "
+            f"{entropy.mean:.3f} ({entropy.text(3)}), with {accuracy.mean:.2f} %.",
+            entropy.above(np.log(4) / 2),
         )
 
 
@@ -96,7 +96,7 @@ def _draw(results):
         ("cubic", 1.0): "#56B4E9",
     }
     markers = {"logits": "o", "probabilities": "^"}
-    settings = list(dict.fromkeys(cell.labels["setting"] for cell in results.cells))
+    settings = results.settings
     figure = Figure(figsize=(5.2 * len(settings), 4.8), layout="constrained")
     axes = figure.subplots(1, len(settings), squeeze=False)[0]
     for setting, ax in zip(settings, axes, strict=True):

@@ -3,7 +3,8 @@
 import numpy as np
 
 from .._experiment import Experiment, Finding
-from ._theory import COLORS, mean_interval
+from .._statistics import mean_interval
+from ._theory import COLORS
 from .models import TRACE, mixture, problem
 
 __all__ = ["simplified"]
@@ -49,7 +50,7 @@ def simplified(protocol="code", data="fixed"):
 
 
 def _findings(results):
-    for setting in dict.fromkeys(cell.labels["setting"] for cell in results.cells):
+    for setting in results.settings:
         cells = {cell.labels["model"]: cell for cell in results.select(setting=setting)}
         yield _needed(setting, "noise", cells[_PUBLISHED], [cells[_QUIET]])
         for name, left_out in ((_PLAIN, "normalization"), (_NEITHER, "noise or normalization")):
@@ -62,16 +63,14 @@ def _needed(setting, left_out, published, tried):
     """Compare with the best of what was tried, run by run: seeds are the same."""
     best = max(tried, key=lambda cell: cell.summary("accuracy").mean)
     loss = published.values("accuracy") - best.values("accuracy")
-    mean, low, high = mean_interval(loss)
-    of = f", best of {len(tried)} tries ({best.labels['model']})" if len(tried) > 1 else ""
-    known = not np.isnan(low)
-    interval = f" (95 % interval {low:.2f} to {high:.2f})" if known else ""
+    change = mean_interval(loss)
+    of = f", best of {len(tried)} rates here ({best.labels['model']})" if len(tried) > 1 else ""
     return Finding(
-        f"Setting {setting}: {left_out} is needed. Without it{of}, accuracy is {mean:.2f} points"
-        f"{interval} lower, {best.summary('accuracy').mean:.2f} % against "
+        f"Setting {setting}: {left_out} is needed. Without it{of}, accuracy is {change.mean:.2f} "
+        f"points ({change.text(2)}) lower, {best.summary('accuracy').mean:.2f} % against "
         f"{published.summary('accuracy').mean:.2f} %; entropy {best.summary('entropy').mean:.3f} "
         f"against {published.summary('entropy').mean:.3f}.",
-        bool(low > 0) if known else None,
+        change.above(0),
     )
 
 
@@ -91,7 +90,7 @@ def _draw(results):
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    settings = list(dict.fromkeys(cell.labels["setting"] for cell in results.cells))
+    settings = results.settings
     figure = Figure(figsize=(11, 3.4 * len(settings)), layout="constrained")
     axes = figure.subplots(len(settings), 3, squeeze=False, sharex="col")
     for row, setting in zip(axes, settings, strict=True):

@@ -3,7 +3,8 @@
 import numpy as np
 
 from .._experiment import Experiment, Finding
-from ._theory import COLORS, mean_interval, power_law
+from .._statistics import UNDECIDED, Interval, mean_interval, power_law
+from ._theory import COLORS
 from .models import TRACE, mixture, problem
 
 __all__ = ["crossing", "stages", "times"]
@@ -75,7 +76,12 @@ def times(curve):
 def _table(results):
     """Return rates and times of all runs, as arrays."""
     rows = [
-        {_EXPERT: cell.labels[_EXPERT], _ROUTER: cell.labels[_ROUTER], **times(run["curve"])}
+        {
+            "seed": run["seed"],
+            _EXPERT: cell.labels[_EXPERT],
+            _ROUTER: cell.labels[_ROUTER],
+            **times(run["curve"]),
+        }
         for cell in results.cells
         for run in cell.runs
     ]
@@ -85,31 +91,38 @@ def _table(results):
 def _findings(results):
     table = _table(results)
     yield _order(table)
-    exponents = {
-        stage: power_law(table[stage], expert=table[_EXPERT], router=table[_ROUTER])
-        for stage in _STAGES
-    }
-    yield _scaling("Exploration takes 1/eta steps", exponents["commit"]["expert"], -1)
-    yield _scaling("It does not depend on eta_r", exponents["commit"]["router"], 0)
-    yield _scaling("The router takes 1/eta_r steps", exponents["route"]["router"], -1)
+    explored, routed = _exponents(table, "commit"), _exponents(table, "route")
+    # Nearly by construction: a normalized step has the length eta.
+    yield _scaling("Exploration takes 1/eta steps", explored["expert"], -1)
+    yield _scaling("It does not depend on eta_r", explored["router"], 0)
+    yield _scaling("The router takes 1/eta_r steps", routed["router"], -1)
     # While experts still grow, z = eta t, their cubic answers and with them the router's gradient
     # grow like (eta t)^3: theta ~ eta_r eta^3 t^4 reaches a level at t ~ eta_r^-1/4 eta^-3/4.
-    b, low, high = exponents["route"]["expert"]
+    exponent = routed["expert"]
     yield Finding(
-        f"The router's time depends on the experts' rate, too: exponent of eta {b:.2f} ({low:.2f} "
-        f"to {high:.2f}). If it learned while they still grow, exponents would be -0.25 of eta_r "
-        "and -0.75 of eta."
+        "The router's time depends on the experts' rate, too: exponent of eta "
+        f"{exponent.mean:.2f} ({exponent.text(2)}). If it learned while they still grow, exponents "
+        "would be -0.25 of eta_r and -0.75 of eta."
     )
     yield _never(table)
 
 
+def _exponents(table, stage):
+    """Return the exponents of the rates: fitted seed by seed, as its runs have much in common."""
+    fits = [
+        power_law(table[stage][of], expert=table[_EXPERT][of], router=table[_ROUTER][of])
+        for of in (table["seed"] == seed for seed in np.unique(table["seed"]))
+    ]
+    return {rate: mean_interval([fit[rate] for fit in fits]) for rate in ("expert", "router")}
+
+
 def _scaling(claim, exponent, expected):
     """Compare an exponent with the expected one."""
-    b, low, high = exponent
+    b = exponent.mean
     return Finding(
-        f"{claim}: exponent {b:.2f} (95 % interval {low:.2f} to {high:.2f}), expected "
-        f"{expected} within {_TOLERANCE:g}.",
-        None if np.isnan(b) else bool(abs(b - expected) <= _TOLERANCE),
+        f"{claim}: exponent {b:.2f} ({exponent.text(2)}), expected {expected} within "
+        f"{_TOLERANCE:g}.",
+        UNDECIDED if np.isnan(b) else bool(abs(b - expected) <= _TOLERANCE),
     )
 
 
@@ -118,12 +131,15 @@ def _order(table):
     commit, route = table["commit"], table["route"]
     learned = ~np.isnan(route)
     first = int((commit[learned] < route[learned]).sum())
-    mean, low, high = mean_interval(np.log(route[learned] / commit[learned]))
     text = f"Experts commit before the router learns in {first} of {learned.sum()} runs"
-    if not np.isnan(low):
-        ratio, low, high = np.exp([mean, low, high])
-        text += f"; the router takes {ratio:.1f} times as long ({low:.1f} to {high:.1f})"
-    return Finding(f"{text}.", bool(first == learned.sum()) if learned.any() else None)
+    if learned.any():
+        logs = np.log(route[learned] / commit[learned])
+        seeds = table["seed"][learned]
+        ratio = Interval(
+            *np.exp(mean_interval([logs[seeds == s].mean() for s in np.unique(seeds)]))
+        )
+        text += f"; the router takes {ratio.mean:.1f} times as long ({ratio.text(1)})"
+    return Finding(f"{text}.", bool(first == learned.sum()) if learned.any() else UNDECIDED)
 
 
 def _never(table):

@@ -6,6 +6,7 @@ import numpy as np
 
 from .._experiment import Experiment, Finding
 from .._published import NOTEBOOK, SINGLES, TABLE_1
+from .._statistics import mean_interval
 from .models import ACTIVATION, TRACE, default, mixture, problem, single
 
 __all__ = ["appendix", "table1"]
@@ -57,26 +58,27 @@ def _table(name, title, settings, protocol, data):
 
 def _findings(results):
     """Yield the paper's claims about the table, then a reason for what lies outside."""
-    for setting in dict.fromkeys(cell.labels["setting"] for cell in results.cells):
-        cells = results.select(setting=setting)
-        accuracy = {cell.labels["model"]: cell.summary("accuracy").mean for cell in cells}
-        entropy = {
-            cell.labels["model"]: cell.summary("entropy").mean
-            for cell in cells
-            if cell.has("entropy")
-        }
-        best = max((m for m in accuracy if m.startswith("single")), key=accuracy.get)
+    for setting in results.settings:
+        cells = {cell.labels["model"]: cell for cell in results.select(setting=setting)}
+        means = {model: cell.summary("accuracy").mean for model, cell in cells.items()}
+        best = max((model for model in means if model.startswith("single")), key=means.get)
+        cubic, linear = cells["mixture cubic"], cells["mixture linear"]
         yield Finding(
-            f"Setting {setting}: the mixture of nonlinear experts "
-            f"({accuracy['mixture cubic']:.2f} %) is better than the best single expert "
-            f"({accuracy[best]:.2f} %, {best}) and than the mixture of linear ones "
-            f"({accuracy['mixture linear']:.2f} %).",
-            accuracy["mixture cubic"] > max(accuracy[best], accuracy["mixture linear"]),
+            f"Setting {setting}: the mixture of nonlinear experts ({means['mixture cubic']:.2f} %) "
+            f"is better than the best single expert ({means[best]:.2f} %, {best}).",
+            cubic.interval("accuracy").above(means[best]),
+        )
+        gain = cubic.interval("accuracy", minus=linear.values("accuracy"))  # paired by seed
+        yield Finding(
+            f"Setting {setting}: it is better than the mixture of linear experts, by "
+            f"{gain.mean:.2f} points ({gain.text(2)}).",
+            gain.above(0),
         )
         yield Finding(
-            f"Setting {setting}: nonlinear experts specialize, linear ones hardly "
-            f"(entropy {entropy['mixture cubic']:.3f} against {entropy['mixture linear']:.3f}).",
-            entropy["mixture cubic"] < entropy["mixture linear"] / 2,
+            f"Setting {setting}: nonlinear experts specialize, linear ones hardly: entropy "
+            f"{cubic.summary('entropy').mean:.3f} against {linear.summary('entropy').mean:.3f}, "
+            "less than half.",
+            mean_interval(linear.values("entropy") / 2 - cubic.values("entropy")).above(0),
         )
     yield from explain_outside(results)
     yield from _beside_the_notebook(results)
@@ -106,7 +108,7 @@ def explain_outside(results):
             f"Setting {label}: {measure} {ours.mean:.{digits}f}, published {mean:.{digits}f}"
             f"{'' if std is None else f' ± {std:.{digits}f}'}."
         )
-        if ours.n > 2:
+        if ours.n > 2 and std is not None:
             text += f" {_odd_runs(cell.values(measure), mean, std, digits)}"
         yield Finding(text)
 

@@ -19,9 +19,8 @@ def wide(protocol="code", data="fixed"):
         name="wide",
         title="Wide single experts from other seeds",
         question=(
-            "The notebooks recorded one run of each single expert. With 512 filters ours differs "
-            "from some of them by more than three points: how far do runs differ that vary the "
-            "problem and the initialization?"
+            "The notebooks recorded one run of each single expert. How far do runs of 512 filters "
+            "differ that vary the problem and the initialization?"
         ),
         problems=tuple(problem(setting, "fresh") for setting in _SETTINGS),
         models=models,
