@@ -224,6 +224,7 @@ class BaseMoE(BaseEstimator):
         self._architecture = architecture
         self._predict_seed = seed
         self.input_shape_ = X.shape[1:]
+        self._bytes = X.dtype == np.uint8
         self.loss_curve_ = list(net.history[:, "train_loss"])
         self.router_gradient_curve_ = list(net.history[:, "router_gradient_norm"])
         self.n_iter_ = len(self.loss_curve_)
@@ -269,7 +270,7 @@ class BaseMoE(BaseEstimator):
             router_max_iter=self.router_max_iter,
             batch_size=settings.batch_size,
             # skorch would take a transform that is a module for a part of the net.
-            train_transform=self.train_transform and partial(self.train_transform),
+            train_transform=None if self.train_transform is None else partial(self.train_transform),
             n_classes=n_classes,
             device=settings.device,
             precision=settings.precision,
@@ -282,7 +283,7 @@ class BaseMoE(BaseEstimator):
         scores = getattr(net.module_.router, "network", None)
         if isinstance(scores, CentroidScores):
             centers, spread = find_centers(
-                net.map_batches(pool, rows.x),
+                net.map_batches(lambda x: pool(x, x.dtype), rows.x),
                 rows.weight.cpu().numpy(),
                 self.n_experts,
                 self._random_state.randint(_MAX_SEED),

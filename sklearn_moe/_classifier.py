@@ -206,8 +206,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Weights of the classes, which multiply `sample_weight`.
 
     train_transform : callable, default=None
-        Applied to the samples (a tensor) of every training batch, never at prediction. Its
-        torch draws come from `random_state`.
+        Applied to the samples of every training batch, never at prediction: a tensor of floats
+        (bytes of pictures have become 0 ... 1 by then) on the device of training, to be returned
+        in the same shape and type. Its torch draws come from `random_state`.
 
     callbacks : list of skorch callbacks, default=None
         Told of every batch and epoch of the fit, as in skorch.
@@ -217,12 +218,14 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     precision : {"auto", "float32", "bf16"}, default="auto"
         Of training on images: "bf16" computes the experts in mixed precision, with weights,
-        routes and losses in float32. "auto" is "bf16" on GPUs that have it. Prediction is always
-        in the precision of the weights.
+        routes and losses in float32. "auto" is "bf16" on GPUs that are fast in it. Prediction is
+        in the precision of the weights, which on a GPU includes torch's TF32 for convolutions
+        unless `torch.backends.cudnn.allow_tf32` is off.
 
     compile : bool, default=False
         Whether to run the experts through `torch.compile`, which takes a while at the start. Where
-        it fails there is a warning, and training goes on without.
+        it fails, or experts answer together and have nothing to compile, there is a warning, and
+        training goes on without.
 
     verbose : bool or int, default=0
         Whether to show a progress bar.
@@ -414,11 +417,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             Columns in the order of `classes_`.
         """
         check_is_fitted(self)
-        generator = self._predict_generator()
-        proba = self.net_.criterion_.proba
-        return self.net_.map_batches(
-            lambda x: proba(self.module_(x, generator).output), check_samples(self, X)
-        )
+        return self.net_.proba(check_samples(self, X), self._predict_generator())
 
     def predict_log_proba(self, X):
         """Return the logarithm of `predict_proba`.

@@ -3,6 +3,8 @@
 import copy
 import warnings
 
+from .nn.dispatch import group_key
+
 __all__ = ["compile_modules"]
 
 
@@ -12,6 +14,14 @@ def compile_modules(modules, x):
     A copy of the first one is tried on x, forwards and backwards, to begin with: if that fails,
     all modules stay as they are, with a warning.
     """
+    if len(modules) > 1 and group_key(modules) is not None:
+        warnings.warn(
+            "compile=True has no effect: experts of this kind answer together, in few large "
+            "operations.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return
     trial = copy.deepcopy(modules[0]).train()
     try:
         trial.compile(dynamic=True)

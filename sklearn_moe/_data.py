@@ -35,7 +35,7 @@ def home_of(X, device):
     Half of the memory that is free on a GPU is left to the training.
     """
     device = torch.device(device)
-    if device.type == "cuda" and X.nbytes > torch.cuda.mem_get_info(device)[0] / 2:
+    if device.type == "cuda" and X.nbytes > torch.cuda.mem_get_info(device.index)[0] / 2:
         return torch.device("cpu")
     return device
 

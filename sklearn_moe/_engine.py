@@ -2,6 +2,7 @@
 
 import copy
 import math
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -12,7 +13,7 @@ from tqdm.auto import tqdm
 
 from ._compile import compile_modules
 from ._data import Batches, as_tensor
-from .nn import OwnGenerator, expert_means, weighted_mean
+from .nn import OwnGenerator, expert_means, may_draw, weighted_mean
 from .optim import NormalizedSGD
 
 __all__ = [
@@ -32,7 +33,9 @@ SOLVERS = {
 }
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 _MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
-_PREDICT_ELEMENTS = 2**22  # features in one batch of predict, whatever the shape of X
+# Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
+# wants enough to be busy.
+_PREDICT_ELEMENTS = {False: 2**22, True: 2**28}  # by whether it is a GPU
 _PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
 
 
@@ -125,8 +128,10 @@ class MoENet(NeuralNet):
         self.draws_ = [self.generator_]
         if self.generator_.device.type != "cpu":  # transforms of torchvision draw on the CPU
             self.draws_.append(torch.Generator().manual_seed(seed))
+        self.draws_inside_ = may_draw(self.module_)
         if self.compile_experts:
-            compile_modules(self.module_.experts, self._as_input(rows.x[:2].to(self.device)))
+            with self._autocast():
+                compile_modules(self.module_.experts, self._as_input(rows.x[:2].to(self.device)))
         self.callbacks = callbacks
         self._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
@@ -197,10 +202,9 @@ class MoENet(NeuralNet):
         """Forward, backward, step; nothing here waits for the device but the dispatch."""
         x = self._as_input(batch.x)
         if self.train_transform is not None:
-            with OwnGenerator(*self.draws_):
-                x = self.train_transform(x)
+            x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
         self.optimizer_.zero_grad(set_to_none=True)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+        with self._autocast(), OwnGenerator(*self.draws_) if self.draws_inside_ else nullcontext():
             mixed = self.module_(x, self.generator_)
         mixed = mixed._replace(output=mixed.output.to(x.dtype))
         loss = weighted_mean(self.criterion_.loss(mixed.output, batch.y), batch.weight)
@@ -221,6 +225,23 @@ class MoENet(NeuralNet):
             "y_pred": mixed.output.detach(),
             "router_gradient_norm": self._router_gradient_norm(),
         }
+
+    def _transform(self, x):
+        """Return the samples of a batch as `train_transform` makes them."""
+        shape, dtype = x.shape, x.dtype
+        with OwnGenerator(*self.draws_):
+            x = self.train_transform(x)
+        if not isinstance(x, torch.Tensor) or (x.shape, x.dtype) != (shape, dtype):
+            got = f"{tuple(x.shape)}, {x.dtype}" if isinstance(x, torch.Tensor) else type(x)
+            raise ValueError(
+                "train_transform must return a tensor of the shape and type of the batch that it "
+                f"is given, {tuple(shape)}, {dtype}; it returned {got}."
+            )
+        return x
+
+    def _autocast(self):
+        device = torch.device(self.device).type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _router_gradient_norm(self):
         """Return the norm of the router's gradient, a tensor: a router at 0 learns nothing."""
@@ -244,8 +265,6 @@ class MoENet(NeuralNet):
         """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1."""
         dtype = next(self.module_.parameters()).dtype
         is_bytes = x.dtype == torch.uint8
-        if x.ndim == 4 and x.device.type == "cuda":  # what its convolutions like best
-            x = x.contiguous(memory_format=torch.channels_last)
         x = x.to(dtype)
         return x.div_(255) if is_bytes else x
 
@@ -255,13 +274,20 @@ class MoENet(NeuralNet):
     def map_batches(self, function, X):
         """Apply `function` to X, an array or tensor, in batches; return one array."""
         growth = _PICTURE_GROWTH if X.ndim == 4 else 1
-        size = max(1, _PREDICT_ELEMENTS // (growth * math.prod(X.shape[1:])))
+        elements = _PREDICT_ELEMENTS[torch.device(self.device).type == "cuda"]
+        size = max(1, elements // (growth * math.prod(X.shape[1:])))
         parts = []
         for start in range(0, len(X), size):
             x = X[start : start + size]
             x = as_tensor(x) if isinstance(x, np.ndarray) else x
             parts.append(function(self._as_input(x.to(self.device))).cpu())
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+
+    def proba(self, X, generator=None):
+        """Return the class probabilities of X; `generator` switches the routing noise on."""
+        return self.map_batches(
+            lambda x: self.criterion_.proba(self.module_(x, generator).output), X
+        )
 
 
 class Stopping(Callback):
@@ -328,8 +354,7 @@ class Stopping(Callback):
     def _accuracy(self, net):
         x, y, weight = self.validation
         net.module_.eval()
-        proba = net.map_batches(lambda batch: net.criterion_.proba(net.module_(batch).output), x)
-        hits = proba.argmax(1) == y.cpu().numpy()
+        hits = net.proba(x).argmax(1) == y.cpu().numpy()
         return float(np.average(hits, weights=weight.cpu().numpy()))
 
 

@@ -9,12 +9,29 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 __all__ = ["check_samples", "check_training_data", "encode", "hold_out"]
 
 
-def _check_options(X):
-    """Return the options of `validate_data`: bytes of pictures stay bytes."""
-    is_picture = getattr(X, "ndim", 2) == 4 and getattr(X, "dtype", None) == np.uint8
+def _validate(estimator, X, *y, reset):
+    """Return X, and y where it is given: bytes of pictures stay bytes, the rest becomes floats."""
+    if not hasattr(X, "ndim") or (X.ndim == 4 and not isinstance(X, np.ndarray)):
+        X = _as_pictures(X)
+    is_picture = getattr(X, "ndim", 2) == 4
+    if is_picture and X.dtype.kind in "iu" and X.dtype != np.uint8:
+        raise ValueError(
+            f"X holds pictures of type {X.dtype}. Pass bytes (uint8, 0 ... 255), which are scaled "
+            "to 0 ... 1, or floats, which are not."
+        )
+    is_bytes = is_picture and X.dtype == np.uint8
     # float32 first: other types become it, and float64 stays.
-    dtype = np.uint8 if is_picture else (np.float32, np.float64)
-    return {"dtype": dtype, "allow_nd": True}
+    dtype = np.uint8 if is_bytes else (np.float32, np.float64)
+    return validate_data(estimator, X, *y, reset=reset, dtype=dtype, allow_nd=True)
+
+
+def _as_pictures(X):
+    """Return nested lists or a tensor of pictures as an array, anything else as it is."""
+    try:
+        array = np.asarray(X)
+    except (TypeError, ValueError):  # ragged, for instance: validate_data says so
+        return X
+    return array if array.ndim == 4 else X
 
 
 def _as_patches(X, n_patches):
@@ -32,17 +49,24 @@ def _as_patches(X, n_patches):
 
 def check_samples(estimator, X):
     """Return X as the fitted experts take it."""
-    X = validate_data(estimator, X, reset=False, **_check_options(X))
-    X = _as_patches(X, estimator.n_patches)
-    _check_shape(X, estimator.input_shape_)
+    X = _as_patches(_validate(estimator, X, reset=False), estimator.n_patches)
+    _check_as_fitted(estimator, X)
     return X
 
 
-def _check_shape(X, input_shape):
-    if X.shape[1:] != input_shape:
+def _check_as_fitted(estimator, X):
+    """Refuse samples of another shape or scale than those of `fit`."""
+    if X.shape[1:] != estimator.input_shape_:
         raise ValueError(
             f"X has samples of shape {X.shape[1:]}, MoEClassifier was fitted on samples of "
-            f"shape {input_shape}."
+            f"shape {estimator.input_shape_}."
+        )
+    kinds = ("floats", "bytes (uint8), which it scales to 0 ... 1")
+    is_bytes = X.dtype == np.uint8
+    if is_bytes != estimator._bytes:
+        raise ValueError(
+            f"X holds pictures of type {X.dtype}, MoEClassifier was fitted on "
+            f"{kinds[estimator._bytes]}. Pass pictures of the same kind."
         )
 
 
@@ -55,7 +79,7 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
         If an array is malformed, X has more than 4 axes, a weight is negative or none is
         positive.
     """
-    X, y = validate_data(estimator, X, y, reset=reset, **_check_options(X))
+    X, y = _validate(estimator, X, y, reset=reset)
     check_classification_targets(y)
     X = _as_patches(X, estimator.n_patches)
     if X.ndim > 4:
@@ -64,7 +88,7 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
             f"(n_samples, n_channels, height, width), got {X.shape}."
         )
     if not reset:
-        _check_shape(X, estimator.input_shape_)
+        _check_as_fitted(estimator, X)
     dtype = np.float64 if X.dtype == np.float64 else np.float32
     weight = _check_sample_weight(sample_weight, X, dtype=dtype)
     if weight.min() < 0:

@@ -71,8 +71,7 @@ def _precision(precision, X, device):
     """Return the precision of training; "auto" is mixed for images where it is fast."""
     if X.ndim == 4 and X.dtype != np.float64:
         if precision == "auto":
-            is_cuda = torch.device(device).type == "cuda"
-            return "bf16" if is_cuda and torch.cuda.is_bf16_supported() else "float32"
+            return "bf16" if _is_fast_in_bf16(torch.device(device)) else "float32"
         return precision
     if precision == "bf16":
         raise ValueError(
@@ -80,6 +79,11 @@ def _precision(precision, X, device):
             f"{X.dtype}. Use precision='auto'."
         )
     return "float32"
+
+
+def _is_fast_in_bf16(device):
+    """Whether a GPU has tensor cores for bf16; older ones only say that they support it."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
 
 
 def _batch_size(solver, n_samples):
@@ -118,6 +122,10 @@ def resolve_settings(estimator, X, weight):
             options["width"] = estimator.expert_width
     batch_size = pick("batch_size", _batch_size(solver, len(X)))
     device = pick("device", "cuda" if torch.cuda.is_available() else "cpu")
+    if torch.device(device).type == "mps":
+        raise ValueError(
+            "device='mps' does not compute in float64, in which routes are decided. Use 'cpu'."
+        )
     router_options = {
         "network": estimator.router_network,
         "top_k": estimator.top_k,

@@ -21,6 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier
+from sklearn_moe._engine import Callback
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, HEADS, NOISES, ROUTERS
@@ -86,6 +87,27 @@ def test_bytes_are_pictures(images):
     in_bytes = fit_on(X, y, n_experts=2)
     in_floats = fit_on(X.astype(np.float32) / 255, y, n_experts=2)
     np.testing.assert_allclose(in_bytes.predict_proba(X), in_floats.predict_proba(X / 255.0), 1e-4)
+
+
+def test_pictures_are_bytes_or_floats_throughout(images):
+    X, y = images
+    X = np.clip(40 * X + 80, 0, 255).astype(np.uint8)
+    floats = X.astype(np.float32)
+    in_bytes, in_floats = (fit_on(A, y, n_experts=2) for A in (X, floats))
+    with pytest.raises(ValueError, match="float32, MoEClassifier was fitted on bytes"):
+        in_bytes.predict(floats)
+    with pytest.raises(ValueError, match="uint8, MoEClassifier was fitted on floats"):
+        in_floats.predict(X)
+    for integers in (X.astype(int), X.tolist()):
+        with pytest.raises(ValueError, match=r"X holds pictures of type int64\. Pass bytes"):
+            in_bytes.predict(integers)
+        with pytest.raises(ValueError, match=r"X holds pictures of type int64\. Pass bytes"):
+            fit_on(integers, y, n_experts=2)
+    expected = in_bytes.predict_proba(X)
+    np.testing.assert_array_equal(in_bytes.predict_proba(torch.from_numpy(X)), expected)
+    np.testing.assert_array_equal(
+        in_floats.predict_proba(floats.tolist()), in_floats.predict_proba(floats)
+    )
 
 
 # -- registries ---------------------------------------------------------------------------
@@ -431,6 +453,62 @@ def test_train_transform_is_for_training_and_seeded(patches):
     assert batches == [750] * 12
 
 
+@pytest.mark.parametrize("writeable", [True, False])
+@pytest.mark.parametrize("batch_size", [None, 400])
+def test_a_transform_in_place_leaves_X_alone(patches, writeable, batch_size):
+    (X, y, _), _ = patches
+    X = X.copy()
+    before = X.copy()
+    X.flags.writeable = writeable
+    fit_on(X, y, train_transform=lambda x: x.mul_(2), batch_size=batch_size)
+    np.testing.assert_array_equal(X, before)
+
+
+@pytest.mark.parametrize(
+    ("transform", "got"),
+    [
+        (lambda x: x.numpy(), "it returned <class 'numpy.ndarray'>"),
+        (lambda x: None, "it returned <class 'NoneType'>"),
+        (lambda x: x[:, :2], r"it returned \(1500, 2, 50\), torch.float32"),
+        (lambda x: x.double(), r"it returned \(1500, 4, 50\), torch.float64"),
+    ],
+)
+def test_a_transform_returns_what_it_is_given(patches, transform, got):
+    (X, y, _), _ = patches
+    with pytest.raises(ValueError, match=f"train_transform must return a tensor.*{got}"):
+        fit_on(X, y, train_transform=transform, batch_size=None)
+
+
+def dropout_expert(input_shape, n_outputs):
+    n_features = int(np.prod(input_shape))
+    return torch.nn.Sequential(
+        torch.nn.Flatten(), torch.nn.Dropout(0.5), torch.nn.Linear(n_features, n_outputs)
+    )
+
+
+class Noisy(torch.nn.Linear):
+    """An expert that draws by itself."""
+
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x) * self.training)
+
+
+def noisy_expert(input_shape, n_outputs):
+    return torch.nn.Sequential(torch.nn.Flatten(), Noisy(int(np.prod(input_shape)), n_outputs))
+
+
+@pytest.mark.parametrize("expert", [dropout_expert, noisy_expert])
+def test_draws_of_an_expert_come_from_random_state(patches, expert):
+    (X, y, _), _ = patches
+    state = torch.get_rng_state()
+    first, second, other = (
+        fit_on(X, y, expert=expert, random_state=seed, max_iter=3).loss_curve_ for seed in (0, 0, 1)
+    )
+    assert first == second
+    assert first != other
+    torch.testing.assert_close(torch.get_rng_state(), state)
+
+
 def test_verbose_shows_a_bar(patches, capsys):
     (X, y, _), _ = patches
     fit_on(X, y, verbose=1)
@@ -478,7 +556,12 @@ def test_memory_maps_and_strides(patches, tmp_path):
 def test_training_does_not_copy_X(patches):
     (X, y, _), _ = patches
     seen = []
-    fit_on(X, y, train_transform=lambda x: seen.append(x.data_ptr()) or x, batch_size=None)
+
+    class Look(Callback):
+        def on_batch_begin(self, net, batch, **kwargs):
+            seen.append(batch.x.data_ptr())
+
+    fit_on(X, y, callbacks=[Look()], batch_size=None)
     assert set(seen) == {X.ctypes.data}
 
 

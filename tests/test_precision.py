@@ -7,6 +7,9 @@ import pytest
 import torch
 
 from sklearn_moe import MoEClassifier
+from sklearn_moe._data import home_of
+from sklearn_moe._engine import Callback
+from sklearn_moe._settings import resolve_settings
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0, "expert_width": 8}
@@ -48,6 +51,57 @@ def test_mixed_precision_is_for_images(images):
     for other in (X.reshape(len(X), -1), X.astype(np.float64)):
         with pytest.raises(ValueError, match="precision='bf16' is for images of float32 or uint8"):
             MoEClassifier(precision="bf16", **BRIEF).fit(other, y)
+
+
+@pytest.mark.parametrize(
+    ("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bf16"), ((9, 0), "bf16")]
+)
+def test_auto_is_mixed_on_gpus_that_are_fast_in_it(images, monkeypatch, capability, expected):
+    X, _ = images
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    settings = resolve_settings(MoEClassifier(device="cuda"), X, np.ones(len(X)))
+    assert settings.precision == expected
+
+
+def test_large_data_stay_on_the_host(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: asked.append(i) or (1000, 2000))
+    small, large = np.zeros(499, np.uint8), np.zeros(501, np.uint8)
+    assert home_of(small, "cuda").type == "cuda"
+    assert home_of(large, "cuda:1").type == "cpu"
+    assert asked == [None, 1]
+
+
+def test_devices_without_float64_are_refused(images):
+    with pytest.raises(ValueError, match="device='mps' does not compute in float64"):
+        MoEClassifier(device="mps").fit(*images)
+
+
+def test_routes_are_never_mixed(images):
+    X, y = images
+    kinds = set()
+
+    class Look(Callback):
+        def on_train_begin(self, net, **kwargs):
+            perturb = net.module_.router.perturb
+
+            def look(*args):
+                noisy, scale = perturb(*args)
+                if scale is not None:  # in training
+                    kinds.update([noisy.dtype, scale.dtype])
+                return noisy, scale
+
+            net.module_.router.perturb = look
+
+    options = BRIEF | {"router": "noisy_topk", "precision": "bf16", "callbacks": [Look()]}
+    MoEClassifier(**options).fit(X, y)
+    assert kinds == {torch.float32}
+
+
+def test_experts_that_answer_together_are_not_compiled(images):
+    X, y = images
+    with pytest.warns(RuntimeWarning, match="compile=True has no effect: experts of this kind"):
+        MoEClassifier(compile=True, **BRIEF).fit(X.reshape(len(X), -1, 8), y)
 
 
 class Untraceable(torch.nn.Linear):

@@ -31,7 +31,7 @@ from .routers import (
     as_patches,
     make_router,
 )
-from .seeding import OwnGenerator
+from .seeding import OwnGenerator, may_draw
 from .softmax import softmax
 
 __all__ = [
@@ -70,6 +70,7 @@ __all__ = [
     "dispatch",
     "expert_means",
     "make_router",
+    "may_draw",
     "softmax",
     "weighted_mean",
 ]

@@ -3,9 +3,11 @@
 import inspect
 
 import torch
+import torch.nn.functional as F
+from torch import nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["OwnGenerator"]
+__all__ = ["OwnGenerator", "may_draw"]
 
 _FACTORIES = ("bernoulli", "multinomial", "normal", "rand", "randint", "randn", "randperm")
 _IN_PLACE = (
@@ -34,6 +36,27 @@ _DRAWS = frozenset(
         *_INITIALIZERS,
     ]
 )
+# These take no generator: they draw from the global one, which is seeded by ours and then restored.
+_STUBBORN = frozenset(
+    [
+        *(getattr(F, name) for name in dir(F) if "dropout" in name and name[0] != "_"),
+        *(F.rrelu, F.rrelu_, F.gumbel_softmax, F.fractional_max_pool2d, F.fractional_max_pool3d),
+        *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
+        *(getattr(torch, name) for name in dir(torch) if "dropout" in name and name[0] != "_"),
+        *(torch.rrelu, torch.rrelu_, torch.poisson, torch.binomial, torch._standard_gamma),
+        torch.randint_like,
+    ]
+)
+_KNOWN = ("torch.", "torchvision.", "sklearn_moe.")
+
+
+def may_draw(module: nn.Module) -> bool:
+    """Return whether a module may draw at random in its forward pass: dropout, or not known."""
+    return any(
+        isinstance(part, nn.modules.dropout._DropoutNd | nn.RReLU | nn.MultiheadAttention)
+        or not type(part).__module__.startswith(_KNOWN)
+        for part in module.modules()
+    )
 
 
 class OwnGenerator(TorchFunctionMode):
@@ -41,7 +64,9 @@ class OwnGenerator(TorchFunctionMode):
 
     Layers of torch and of users draw their initial weights from the global generator. Here
     they draw from a generator of ours instead: the global one stays untouched and threads that
-    fit side by side do not see each other (the context belongs to one thread).
+    fit side by side do not see each other (the context belongs to one thread). The few functions
+    that know the global generator only, such as dropout, find it seeded by ours and leave it as
+    it was; of these alone threads can disturb each other.
 
     Parameters
     ----------
@@ -76,6 +101,12 @@ class OwnGenerator(TorchFunctionMode):
             tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
             device = tensors[0].device if tensors else kwargs.get("device") or "cpu"
             kwargs["generator"] = self._of(torch.device(device))
+        if func in _STUBBORN:
+            seed = int(torch.randint(2**62, (), generator=self._of(torch.device("cpu"))))
+            gpus = {arg.device for arg in args if isinstance(arg, torch.Tensor) and arg.is_cuda}
+            with torch.random.fork_rng(devices=gpus):
+                torch.manual_seed(seed)
+                return func(*args, **kwargs)
         return func(*args, **kwargs)
 
     def _of(self, device: torch.device) -> torch.Generator:

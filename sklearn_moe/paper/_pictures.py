@@ -96,8 +96,7 @@ class TestCurve(Callback):
     def on_epoch_end(self, net, **kwargs):
         """Test."""
         net.module_.eval()
-        proba = net.map_batches(lambda x: net.criterion_.proba(net.module_(x).output), self.X)
-        self.accuracy_.append(100 * float((proba.argmax(1) == self.y).mean()))
+        self.accuracy_.append(100 * float((net.proba(self.X).argmax(1) == self.y).mean()))
 
 
 def picture_classifier(run, device, verbose, callbacks):
@@ -149,5 +148,6 @@ def run_pictures(run, data=None, *, device="auto", verbose=0):
         "n_test": len(X_test),
         "seconds": seconds,
         "device": str(clf.net_.device),
+        "precision": clf.net_.precision,
         "versions": versions(),
     }

@@ -50,14 +50,14 @@ def as_patches(x: Tensor) -> Tensor:
     return squares.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
 
-def pool(x: Tensor) -> Tensor:
-    """Return the sum of the patches of each sample, (n_samples, patch_size)."""
+def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the sum of the patches of each sample, (n_samples, patch_size), in `dtype`."""
     if x.ndim == 2:
-        return x
+        return x.to(dtype)
     patches = as_patches(x)
     if patches.shape[1] > _FEW:
-        return patches.sum(1)
-    total = patches[:, 0].clone()  # adding slices up takes half the time of a sum
+        return patches.sum(1, dtype=dtype)
+    total = patches[:, 0].to(dtype, copy=True)  # adding slices up takes half the time of a sum
     for p in range(1, patches.shape[1]):
         total += patches[:, p]
     return total
@@ -99,7 +99,7 @@ class LinearScores(nn.Module):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
-        return (self.weight.to(dtype) @ pool(x).to(dtype).T).T
+        return (self.weight.to(dtype) @ pool(x, dtype).T).T
 
 
 class MLPScores(nn.Module):
@@ -162,7 +162,7 @@ class CentroidScores(nn.Module):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
-        pooled, centers = pool(x).to(dtype), self.centers.to(dtype)
+        pooled, centers = pool(x, dtype), self.centers.to(dtype)
         # Without the squared norm of the sample, which all experts share.
         products = (centers @ pooled.T).T
         return (2 * products - centers.square().sum(1)) / self.spread.to(dtype)

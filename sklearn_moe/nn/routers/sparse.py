@@ -86,7 +86,7 @@ class TopKRouter(Router):
         n_experts = route.scores.shape[1]
         slots = route.chosen.flatten()
         weight = weight.unsqueeze(1).expand_as(route.chosen).flatten()
-        load = torch.bincount(slots, weight, minlength=n_experts).to(answers.dtype)
+        load = torch.bincount(slots, weight, minlength=n_experts).to(self.defaults.mean.dtype)
         total = torch.zeros_like(self.defaults.mean)
         total.index_add_(0, slots, weight.unsqueeze(1) * answers.flatten(0, 1))
         present = (load > 0).to(load.dtype)
@@ -131,7 +131,8 @@ class NoisyTopKRouter(TopKRouter):
         """Return the scores with noise of learned scale, and that scale."""
         if generator is None:
             return scores, None
-        scale = nn.functional.softplus(self.scale_network(x, scores.dtype))
+        with torch.autocast(x.device.type, enabled=False):
+            scale = nn.functional.softplus(self.scale_network(x, scores.dtype))
         return scores + scale * self.noise(x, scores, generator), scale
 
     def weigh(self, scores, noisy, chosen):
