@@ -43,6 +43,9 @@ class PictureRun:
     epochs : int
     subset : int or None
         Pictures of CIFAR-10 to train on, before they are rotated; None for all 50,000.
+    blur : bool, default=True
+        Whether training pictures of the rotation task are blurred, as the paper's are; test
+        pictures never are.
     """
 
     task: str
@@ -51,6 +54,7 @@ class PictureRun:
     seed: int
     epochs: int
     subset: int | None = None
+    blur: bool = True
 
     @property
     def settings(self):
@@ -101,6 +105,10 @@ class TestCurve(Callback):
 
 def picture_classifier(run, device, verbose, callbacks):
     """Return the classifier of a run: the paper's hyper-parameters (section 5 and appendix A)."""
+    if run.task == "cifar10":
+        transform = RandomCropFlip()
+    else:
+        transform = paper_blur if run.blur else None
     options = {
         "expert": run.architecture,
         "batch_size": 128,
@@ -108,7 +116,7 @@ def picture_classifier(run, device, verbose, callbacks):
         "tol": None,
         "balance": "switch",
         "balance_weight": 0.01,
-        "train_transform": RandomCropFlip() if run.task == "cifar10" else paper_blur,
+        "train_transform": transform,
         "device": device,
         "verbose": verbose,
         "random_state": run.seed,

@@ -33,6 +33,9 @@ def add_arguments(parser):
     parser.add_argument(
         "--subset", type=positive, help="pictures of CIFAR-10 to train on, before they are rotated"
     )
+    parser.add_argument(
+        "--no-blur", action="store_true", help="leave training pictures of the rotation task sharp"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first run")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--threads", type=positive, help="of torch, all by default")
@@ -52,6 +55,7 @@ def run_command(options):
             seed=options.seed + i,
             epochs=options.epochs or _DEFAULT_EPOCHS[architecture],
             subset=options.subset,
+            blur=not options.no_blur,
         )
         for i in range(options.runs)
         for architecture, task, n_experts in product(options.arch, options.task, (1, 4))
