@@ -20,6 +20,7 @@ LAYERS = [
     ["inspection", "preprocessing"],
     ["_data"],
     ["nn", "optim", "metrics", "datasets", "exceptions", "_version"],
+    ["_image_checks"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 

@@ -92,6 +92,15 @@ def test_every_picture_becomes_rgb(tmp_path, mode, suffix):
     assert (load_image_folder(tmp_path).data == np.full((1, 3, 4, 4), 255)).all()
 
 
+@pytest.mark.parametrize(("dtype", "written"), [("<u2", "PNG"), ("<i4", "TIFF"), ("<f4", "TIFF")])
+def test_more_than_8_bits_are_refused(tmp_path, dtype, written):
+    path = tmp_path / "train" / "one" / "1.png"  # the content decides, not the suffix
+    path.parent.mkdir(parents=True)
+    Image.fromarray(np.full((4, 4), 300, dtype=dtype)).save(path, written)
+    with pytest.raises(ValueError, match=r"1\.png holds 16-bit values .* Write 8-bit pictures\."):
+        load_image_folder(tmp_path)
+
+
 def no_root(root):
     return load_image_folder(root / "nowhere")
 
@@ -254,6 +263,33 @@ def test_every_picture_appears_once_in_either_class(dtype):
     np.testing.assert_array_equal(groups[order], groups_0)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+@pytest.mark.parametrize(
+    "arrange",
+    [
+        lambda X: X.astype(X.dtype.newbyteorder()),
+        lambda X: np.ascontiguousarray(X[:, ::-1])[:, ::-1],
+        lambda X: np.ascontiguousarray(X[::-1, :, ::-1, ::-1])[::-1, :, ::-1, ::-1],
+        lambda X: np.ascontiguousarray(X.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2),
+        np.asfortranarray,
+    ],
+    ids=["byte-order", "reversed-channels", "reversed", "channels-last-view", "fortran"],
+)
+def test_layouts_do_not_matter(arrange, dtype):
+    images = noise(5, height=9, width=8).astype(dtype)
+    X, _, _ = make_rotation_task(arrange(images), random_state=0)
+    expected, _, _ = make_rotation_task(images, random_state=0)
+    assert X.dtype == dtype
+    np.testing.assert_array_equal(X, expected)
+
+
+def test_half_precision_becomes_float32():
+    half = (noise(5, height=8, width=8) / 255).astype(np.float16)
+    X, _, _ = make_rotation_task(half, random_state=0)
+    assert X.dtype == np.float32
+    np.testing.assert_array_equal(X, make_rotation_task(half.astype(np.float32), random_state=0)[0])
+
+
 def test_random_state():
     images = noise(20, height=8, width=8)
     X, y, groups = make_rotation_task(images, random_state=0)
@@ -361,9 +397,35 @@ def test_shape_size_and_batches(monkeypatch):
 @pytest.mark.parametrize(
     ("images", "params", "message"),
     [
-        (noise(2)[0], {}, r"must have shape .*, got \(3, 32, 32\)\. Channels come first"),
-        (noise(2).transpose(0, 2, 3, 1), {}, r"at least 4 x 4 pixels, got \(2, 32, 32, 3\)\. Ch"),
-        (noise(2).astype(int), {}, r"uint8, float32 or float64, got int64\. Convert"),
+        (
+            noise(2)[:, 0],
+            {},
+            r"got images of shape \(2, 32, 32\)\. .*pass images\[:, np\.newaxis\]",
+        ),
+        (
+            noise(2)[0],
+            {},
+            r"shape \(3, 32, 32\)\. .*single .*channels first, images\[np\.newaxis\]",
+        ),
+        (noise(2)[0].T, {}, r"single picture.*images\.transpose\(2, 0, 1\)\[np\.newaxis\]"),
+        (
+            noise(2).reshape(2, -1),
+            {},
+            r"images\.reshape\(len\(images\), n_channels, height, width\)",
+        ),
+        (
+            noise(2).transpose(0, 2, 3, 1),
+            {},
+            r"make_rotation_task .*images\.transpose\(0, 3, 1, 2\)",
+        ),
+        (noise(2, 4).transpose(0, 2, 3, 1), {}, r"\(2, 32, 32, 4\)\. Channels come first: .*trans"),
+        (noise(2, height=3), {}, r"at least 4 x 4 pixels .* got 3 x 32 .*Pass larger pictures"),
+        (noise(2, channels=0), {}, r"images of shape \(2, 0, 32, 32\) has no pixels"),
+        (noise(0), {}, r"0 sample\(s\) .* required by make_rotation_task"),
+        (np.full((2, 3, 8, 8), np.nan), {}, r"Input images contains NaN"),
+        (np.full((2, 3, 8, 8), np.inf), {}, r"Input images contains infinity"),
+        (noise(2).astype(int), {}, r"uint8 .* or floats, got int64.*images\.astype\(np\.uint8\)"),
+        (noise(2) > 127, {}, r"uint8 .* or floats, got bool"),
         (noise(2), {"groups": [0]}, r"inconsistent numbers of samples: \[2, 1\]"),
         (noise(2), {"groups": [[0, 1], [1, 0]]}, r"y should be a 1d array, got an array of shape"),
         (noise(2), {"angle": 0}, r"angle=0 leaves a picture as it is: .*Pass an angle that"),

@@ -59,11 +59,17 @@ def _read(path):
 
     try:
         with Image.open(path) as picture:
-            return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+            mode = picture.mode
+            if mode[0] not in "IF":  # I, I;16, F and the like have more than 8 bits
+                return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: a damaged PNG
         raise OSError(
             f"The picture {path} cannot be read: {error}. Replace or remove it."
         ) from error
+    raise ValueError(
+        f"The picture {path} holds 16-bit values or floats (Pillow's mode {mode}), which RGB would "
+        "clip to white. Write 8-bit pictures."
+    )
 
 
 @validate_params(
@@ -126,7 +132,7 @@ def load_image_folder(root, split="train", *, return_X_y=False, max_per_class=No
 
     ValueError
         If `root` has no such split, the split has no class folders, a class folder has no
-        pictures or the pictures differ in size.
+        pictures, a picture holds more than 8 bits per value or the pictures differ in size.
 
     OSError
         If a picture is damaged.

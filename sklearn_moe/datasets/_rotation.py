@@ -7,24 +7,9 @@ import numpy as np
 from sklearn.utils import check_consistent_length, check_random_state, column_or_1d, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from .._image_checks import check_images
+
 _BATCH_VALUES = 2**22  # torchvision works in float32: 16 MB at a time stay near the processor
-
-
-def _check_images(images):
-    """Return the pictures as an array of shape (n, c, h, w)."""
-    images = np.asarray(images)
-    if images.ndim != 4 or min(images.shape[2:]) < 4:
-        raise ValueError(
-            "images must have shape (n_samples, channels, height, width), with at least 4 x 4 "
-            f"pixels, got {images.shape}. Channels come first: images.transpose(0, 3, 1, 2) if "
-            "they are last."
-        )
-    if images.dtype not in (np.uint8, np.float32, np.float64):
-        raise ValueError(
-            f"images must be uint8, float32 or float64, got {images.dtype}. Convert them with "
-            "images.astype."
-        )
-    return images
 
 
 def _inscribed_side(height, width, angle):
@@ -50,7 +35,7 @@ def _turn(images, angle, side, size, interpolation):
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as F
 
-    batch = torch.tensor(images)  # a copy: `images` may be read-only
+    batch = torch.from_numpy(images.copy())  # `images` may be read-only, or reversed
     batch = F.rotate(batch, angle, interpolation=InterpolationMode(interpolation))
     batch = F.center_crop(batch, [side, side])
     return F.resize(batch, [size, size], antialias=True).numpy()
@@ -92,7 +77,7 @@ def make_rotation_task(
     Parameters
     ----------
     images : array-like of shape (n_samples, channels, height, width)
-        The pictures: uint8, float32 or float64, at least 4 x 4 pixels.
+        The pictures: uint8 or finite floats, at least 4 x 4 pixels.
 
     groups : array-like of shape (n_samples,), default=None
         The group of every picture, as a rule its original class. None: every picture is a group
@@ -131,7 +116,8 @@ def make_rotation_task(
     Returns
     -------
     X : ndarray of shape (2 * n_samples, channels, size, size)
-        The pictures, in the type of `images`.
+        The pictures, in the type of `images`: uint8, float32 or float64. Of float16 they are
+        float32.
 
     y : ndarray of int of shape (2 * n_samples,)
         The classes: 0 for an original picture, 1 for a rotated one.
@@ -179,7 +165,14 @@ def make_rotation_task(
     >>> y[:8], groups[:8]
     (array([1, 0, 0, 1, 0, 1, 0, 1]), array([5, 8, 3, 4, 5, 0, 7, 7]))
     """
-    images = _check_images(images)
+    images = check_images(images, name="images", taker="make_rotation_task")
+    n_samples, channels, height, width = images.shape
+    short = min(height, width)
+    if short < 4:
+        raise ValueError(
+            f"images must have at least 4 x 4 pixels to be rotated and cropped, got {height} x "
+            f"{width} (height x width) of shape {images.shape}. Pass larger pictures, or resize."
+        )
     groups = np.arange(len(images)) if groups is None else column_or_1d(groups)
     check_consistent_length(images, groups)
     if angle % 360 == 0:
@@ -189,8 +182,6 @@ def make_rotation_task(
         )
     angles = (-angle / 2, angle / 2) if symmetric else (0.0, angle)
 
-    n_samples, channels, height, width = images.shape
-    short = min(height, width)
     side = _inscribed_side(height, width, angles[1]) if crop == "inscribed" else round(0.75 * short)
     size = short if size is None else size
 

@@ -1,6 +1,10 @@
 """RandomCropFlip: the usual augmentation of small pictures, for training only."""
 
+from numbers import Integral
+from typing import ClassVar
+
 import torch
+from sklearn.utils._param_validation import Interval, validate_parameter_constraints
 
 __all__ = ["RandomCropFlip"]
 
@@ -14,7 +18,7 @@ class RandomCropFlip:
     Parameters
     ----------
     padding : int, default=4
-        Largest shift in pixels, in each direction. What comes in from outside is 0.
+        Largest shift in pixels, in each direction, at least 0. What comes in from outside is 0.
 
     Examples
     --------
@@ -23,11 +27,18 @@ class RandomCropFlip:
     >>> clf = MoEClassifier(expert="cnn", train_transform=RandomCropFlip())
     """
 
+    _parameter_constraints: ClassVar[dict] = {
+        "padding": [Interval(Integral, 0, None, closed="left")]
+    }
+
     def __init__(self, padding=4):
         self.padding = padding
 
     def __call__(self, x):
         """Map pictures (n, c, h, w) to shifted and mirrored ones."""
+        validate_parameter_constraints(
+            self._parameter_constraints, vars(self), caller_name=type(self).__name__
+        )
         (n, c, h, w), device, p = x.shape, x.device, self.padding
         shift = torch.randint(2 * p + 1, (2, n, 1), device=device)
         mirror = torch.rand(n, 1, device=device) < 0.5

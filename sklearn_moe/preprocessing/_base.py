@@ -6,8 +6,9 @@ from typing import ClassVar
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils._param_validation import Interval
+from sklearn.utils.validation import validate_data
 
-from ._checks import check_images
+from .._image_checks import check_images
 from ._chunks import as_device, map_chunks
 
 __all__ = ["BaseImageTransformer", "StatelessImageTransformer"]
@@ -52,7 +53,16 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
         return self
 
     def _check(self, X, *, reset):
-        return check_images(self, X, reset=reset)
+        """Return X as an array of uint8, float32 or float64, a copy only where it must be."""
+        X = check_images(X, name="X", taker=type(self).__name__)
+        expected = X.shape[1] if reset else getattr(self, "n_features_in_", X.shape[1])
+        if X.shape[1] != expected:
+            raise ValueError(
+                f"X has {X.shape[1]} channels, {type(self).__name__} was fitted on pictures of "
+                f"{expected}. Pass pictures of {expected} channels, or fit again."
+            )
+        # Remembers n_features_in_, here the number of channels.
+        return validate_data(self, X, reset=reset, skip_check_array=True)
 
     def _map(self, function, X):
         """Return `function(tensor, rows)` of all chunks of X as one array."""
