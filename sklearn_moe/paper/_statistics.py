@@ -28,10 +28,10 @@ class Interval(NamedTuple):
         return False if self.high < level else UNDECIDED
 
     def text(self, digits):
-        """Return "low to high", or that one run tells no interval."""
+        """Return the interval as text, or that one run tells none."""
         if np.isnan(self.low):
             return "no interval of one run"
-        return f"{self.low:.{digits}f} to {self.high:.{digits}f}"
+        return f"95 % interval {self.low:.{digits}f} to {self.high:.{digits}f}"
 
 
 def mean_interval(values):

@@ -95,7 +95,8 @@ def _draw(results):
         for i, (setting, color) in enumerate(zip(settings, ("#0072B2", "#D55E00"), strict=False)):
             rows = [cell.summary(measure) for cell in results.select(setting=setting)]
             means = np.array([row.mean for row in rows])
-            errors = np.abs(np.array([[row.low, row.high] for row in rows]).T - means)
+            ends = np.array([[row.low, row.high] for row in rows]).T.clip(0, 100)
+            errors = np.abs(ends - means)
             ax.errorbar(
                 means,
                 np.arange(len(names)) + 0.2 * (i - 0.5),
@@ -110,5 +111,7 @@ def _draw(results):
         ax.grid(axis="x", alpha=0.3)
     axes[0].set(yticks=range(len(names)), yticklabels=names)
     axes[0].invert_yaxis()
-    axes[0].legend(frameon=False, loc="best")
+    figure.legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False
+    )
     return figure

@@ -110,6 +110,8 @@ def explain_outside(results):
         )
         if ours.n > 2 and std is not None:
             text += f" {_odd_runs(cell.values(measure), mean, std, digits)}"
+        if ours.n == 1:
+            text += " One run of each; `wide` shows how far such runs may differ."
         yield Finding(text)
 
 
