@@ -63,7 +63,7 @@ def test_who_may_import_what(path):
     assert "skorch" not in used or own == "_engine"
     if own in ("nn", "optim"):
         assert not used & {"sklearn", "skorch"}
-    if own in ("metrics", "inspection", "_inputs", "exceptions"):
+    if own in ("metrics", "inspection", "_inputs", "_image_checks", "exceptions"):
         assert "torch" not in used
     if own == "datasets":  # pictures need them, but only once a function is called
         at_import = {name.split(".")[0] for name in imports(path, in_functions=False)}
