@@ -147,3 +147,16 @@ def test_a_second_start_repeats_nothing(folder, tmp_path, monkeypatch):
     assert len(calls) == len(set(calls)) == 8
     call(folder, tmp_path)
     assert len(calls) == 8
+
+
+def test_pictures_that_are_not_blurred_are_not_the_papers(folder, tmp_path):
+    options = ["--task", "rotate-paper", "--arch", "cnn", "--runs", "1", "--epochs", "1"]
+    for more, shown in (([], True), (["--no-blur"], False)):
+        main(["table2", "--data", str(folder), "--out", str(tmp_path), *options, *more])
+        report = (tmp_path / "table2.md").read_text()
+        assert ("76.78 ± 1.79" in report) is shown
+        assert (", without blur\n" in report) is not shown
+    rows = json.loads((tmp_path / "table2.json").read_text())
+    assert [row["blur"] for row in rows] == [False, False]
+    sharp = PictureRun("rotate-paper", "cnn", 1, seed=0, epochs=1, blur=False)
+    assert picture_classifier(sharp, "cpu", 0, []).train_transform is None

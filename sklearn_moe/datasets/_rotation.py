@@ -142,7 +142,8 @@ def make_rotation_task(
     jagged ("nearest") than an original: a network can see that instead of the orientation. On
     CIFAR-10 the energy of the Laplacian, over the variance of the picture, tells the classes apart
     with an area under the ROC curve of 0.7 alone. It is 0.5 with `symmetric=True`, where both
-    classes are rotated as far, in opposite directions.
+    classes are rotated as far, in opposite directions; the pattern of the interpolation still has a
+    direction.
 
     The two copies of a picture belong on the same side of a split into training and test samples.
     Split before you make the task, or by the groups returned for `groups=None`, as with

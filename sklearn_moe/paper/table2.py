@@ -104,7 +104,7 @@ def tabulate(results):
     """Return the results as Markdown: accuracies, who answered which class, the picture."""
     tasks = ", ".join(dict.fromkeys(run.task for run in results))
     lines = [
-        f"# Table 2: {tasks}",
+        f"# Table 2: {tasks}{'' if all(run.blur for run in results) else ', without blur'}",
         "",
         "Test accuracy in percent, mean ± standard deviation over the runs. The last epoch is the "
         "result; the best test epoch, which the published numbers are, flatters.",
@@ -116,7 +116,8 @@ def tabulate(results):
     for (task, architecture, n_experts), rows in _groups(results).items():
         run, first = rows[0]
         kind = "single" if n_experts == 1 else f"mixture of {n_experts}"
-        published = TABLE_2.get((architecture, _PUBLISHED.get(task), n_experts > 1))
+        of = _PUBLISHED.get(task) if run.blur else None
+        published = TABLE_2.get((architecture, of, n_experts > 1))
         paper = "" if published is None else f"{published.accuracy} ± {published.accuracy_std}"
         entropy = "" if n_experts == 1 else _spread(r["entropy"] for _, r in rows)
         cells = [
