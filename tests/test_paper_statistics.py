@@ -38,6 +38,10 @@ def test_verdict():
     assert Interval(2, 1, 3).above(4) is False
     assert Interval(2, 1, 3).above(2.5) == UNDECIDED
     assert mean_interval([5.0]).above(0) == UNDECIDED
+    assert Interval(0, -1, 1).within(2) is True
+    assert Interval(0, -1, 3).within(2) == UNDECIDED
+    assert Interval(4, 3, 5).within(2) is Interval(-4, -5, -3).within(2) is False
+    assert mean_interval([5.0]).within(2) == UNDECIDED
     assert Interval(2, 1, 3).text(1) == "95 % interval 1.0 to 3.0"
     assert mean_interval([5.0]).text(1) == "no interval of one run"
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..metrics import routing_matrix
 
-__all__ = ["LIVE", "summarize"]
+__all__ = ["LIVE", "crossing", "summarize"]
 
 LIVE = 0.01  # share of the samples below which an expert counts as unused
 
@@ -36,6 +36,18 @@ def summarize(trace, n_outputs):
         **{name: _plain(a[-1]) for name, a in experts.items()},
         **{name: _plain(a[-1]) for name, a in routers.items()},
     }
+
+
+def crossing(steps, values, level):
+    """Return when a curve first reaches a level, linear between two looks; NaN if never."""
+    steps, values = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    above = values >= level
+    if not above.any():
+        return np.nan
+    i = int(above.argmax())
+    if i == 0:
+        return float(steps[0])
+    return float(np.interp(level, values[i - 1 : i + 1], steps[i - 1 : i + 1]))
 
 
 def _signed(products, n_outputs):

@@ -27,6 +27,13 @@ class Interval(NamedTuple):
             return True
         return False if self.high < level else UNDECIDED
 
+    def within(self, size):
+        """Return whether all of the interval lies within +- size (True) or outside (False)."""
+        if self.low > -size and self.high < size:
+            return True
+        outside = self.above(size) is True or self.above(-size) is False
+        return False if outside else UNDECIDED
+
     def text(self, digits):
         """Return the interval as text, or that one run tells none."""
         if np.isnan(self.low):

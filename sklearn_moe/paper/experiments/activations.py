@@ -2,7 +2,7 @@
 
 from .._experiment import Experiment, Finding
 from .._published import ACTIVATIONS
-from .models import problem, single
+from .models import KINDS, problem, single_with
 from .tables import explain_outside
 
 __all__ = ["activations"]
@@ -13,14 +13,7 @@ _BOUND = 87.5  # %, Theorem 4.1
 
 def activations(protocol="code", data="fixed"):
     """Return single experts of 128 filters with six activations; the protocol is the code's."""
-    models = {
-        name: single(
-            name != "linear",
-            activation=name,
-            learning_rate_init=0.001 if name == "linear" else 0.01,
-        )
-        for name in ("linear", "cubic", "relu", "celu", "gelu", "tanh")
-    }
+    models = {activation: single_with(activation) for activation in KINDS}
     return Experiment(
         name="activations",
         title="Single experts with other activations",

@@ -2,7 +2,6 @@
 
 from .._experiment import Experiment, Finding
 from .._published import BALANCE
-from .._statistics import UNDECIDED
 from .models import ACTIVATION, TRACE, mixture, problem
 from .tables import explain_outside
 
@@ -33,14 +32,6 @@ def balance(protocol="code", data="fixed"):
     )
 
 
-def _within(interval, size):
-    """Return whether an interval lies within +- size (True), outside (False) or across an end."""
-    if interval.low > -size and interval.high < size:
-        return True
-    outside = interval.above(size) is True or interval.above(-size) is False
-    return False if outside else UNDECIDED
-
-
 def _findings(results):
     """Yield what the loss does to accuracy and load."""
     for model in results.experiment.models:
@@ -49,7 +40,7 @@ def _findings(results):
         yield Finding(
             f"{model.capitalize()}: balancing changes the accuracy by less than {_LITTLE:g} point; "
             f"it changes by {change.mean:+.2f} points ({change.text(2)}).",
-            _within(change, _LITTLE),
+            change.within(_LITTLE),
         )
         least = [100 * cell.values("load").min(1).mean() for cell in (off, on)]
         yield Finding(

@@ -4,11 +4,10 @@ from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._statistics import standard_error
 from ._theory import COLORS
-from .models import problem, single
+from .models import KINDS, problem, single_with
 
 __all__ = ["bound"]
 
-_ACTIVATIONS = ("linear", "cubic", "relu", "celu", "gelu", "tanh")
 _FILTERS = (16, 128)
 _DEFAULT = "default"
 _COVERED = (3, 4, "verify")  # settings in which alpha and gamma have one distribution
@@ -48,15 +47,10 @@ def bound(protocol="code", data="fixed"):
 
 def _models():
     models = {}
-    for activation in _ACTIVATIONS:
-        rate = 0.001 if activation == "linear" else 0.01  # of the notebooks' activation check
+    for activation in KINDS:
         for filters in _FILTERS:
-            models[f"{activation}, {filters} filters"] = single(
-                activation != "linear",
-                filters,
-                activation=activation,
-                learning_rate_init=rate,
-                max_iter=200,
+            models[f"{activation}, {filters} filters"] = single_with(
+                activation, filters, max_iter=200
             )
         models[f"{activation}, {_DEFAULT}"] = MoEClassifier(1, activation=activation)
     return models
@@ -118,13 +112,13 @@ def _draw_panel(ax, cells, measure):
     kinds = [*(f"{filters} filters" for filters in _FILTERS), _DEFAULT]
     for i, (kind, color, marker) in enumerate(zip(kinds, COLORS, "os^", strict=False)):
         x, y = [], []
-        for row, activation in enumerate(_ACTIVATIONS):
+        for row, activation in enumerate(KINDS):
             for cell in cells:
                 if cell.labels["model"] == f"{activation}, {kind}":
                     x.extend(cell.values(measure))
                     y.extend([row + 0.2 * (i - 1)] * len(cell.runs))
         ax.plot(x, y, marker, color=color, markersize=5, alpha=0.8, label=kind)
-    ax.set_yticks(range(len(_ACTIVATIONS)), _ACTIVATIONS)
-    ax.set_ylim(len(_ACTIVATIONS) - 0.5, -0.5)
+    ax.set_yticks(range(len(KINDS)), KINDS)
+    ax.set_ylim(len(KINDS) - 0.5, -0.5)
     ax.grid(axis="x", color="0.9")
     ax.set_axisbelow(True)

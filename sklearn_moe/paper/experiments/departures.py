@@ -4,7 +4,7 @@ import numpy as np
 
 from .._experiment import Experiment, Finding
 from .._protocols import NotebookStopping
-from .._statistics import UNDECIDED, mean_interval
+from .._statistics import UNDECIDED
 from .models import TRACE, mixture, problem
 
 __all__ = ["CHANGES", "departures"]
@@ -47,38 +47,30 @@ def departures(protocol="paper", data="fixed"):
     )
 
 
-def _steps(results, setting):
-    """Return the change, and the cells before and after it, for each step of the path."""
-    cells = [c for c in results.select(setting=setting) if c.labels["model"] in _path()]
-    return zip(CHANGES, cells[:-1], cells[1:], strict=True)
-
-
-def _path():
-    return ["paper", *(f"... + {name}" for name in CHANGES)]
-
-
 def _findings(results):
     """Yield what the protocols differ by, and which steps of the path make the difference."""
     for setting in results.settings:
-        effects = {
-            name: after.values("accuracy") - before.values("accuracy")  # paired by seed
-            for name, before, after in _steps(results, setting)
-        }
-        total = mean_interval(sum(effects.values()))
+        path = results.select(setting=setting)[: len(CHANGES) + 1]
+        total = _effect(path[0], path[-1])
         yield Finding(
             f"Setting {setting}: from the paper to the code accuracy changes by {total.mean:+.2f} "
             f"points ({total.text(2)})."
         )
-        intervals = {name: mean_interval(effect) for name, effect in effects.items()}
+        effects = dict(zip(CHANGES, map(_effect, path, path[1:]), strict=True))
         matter = [
             f"{name} {change.mean:+.2f} ({change.text(2)})"
-            for name, change in intervals.items()
+            for name, change in effects.items()
             if change.above(0) is not UNDECIDED
         ]
         yield Finding(
             f"Setting {setting}: steps whose effect has an interval without zero: "
             f"{', '.join(matter) or 'none'}."
         )
+
+
+def _effect(before, after):
+    """Return the interval of what a change does to the accuracy, paired by seed."""
+    return after.interval("accuracy", minus=before.values("accuracy"))
 
 
 def _draw(results):

@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 
 from ...inspection import DispatchEntropyDisplay
+from .._dynamics import crossing
 from .._experiment import Experiment, Finding
 from .._published import ENTROPY_CURVES, TABLE_1
 from .models import ACTIVATION, TRACE, mixture, problem
@@ -126,12 +127,8 @@ def _findings(protocol, results):
 
 def _crossing(steps, values, level=_LEVEL):
     """Return the step at which a curve first falls to a level, None if it never does."""
-    values = np.asarray(values)
-    below = np.flatnonzero(values <= level)
-    if not len(below):
-        return None
-    around = [below[0], max(below[0] - 1, 0)]  # np.interp wants ascending values
-    return float(np.interp(level, values[around], np.asarray(steps)[around]))
+    step = crossing(steps, -np.asarray(values), -level)
+    return None if np.isnan(step) else step
 
 
 def _fall(step):

@@ -3,7 +3,6 @@
 import numpy as np
 
 from .._experiment import Experiment, Finding
-from .._statistics import mean_interval
 from ._theory import COLORS
 from .models import TRACE, mixture, problem
 
@@ -62,8 +61,7 @@ def _findings(results):
 def _needed(setting, left_out, published, tried):
     """Compare with the best of what was tried, run by run: seeds are the same."""
     best = max(tried, key=lambda cell: cell.summary("accuracy").mean)
-    loss = published.values("accuracy") - best.values("accuracy")
-    change = mean_interval(loss)
+    change = published.interval("accuracy", minus=best.values("accuracy"))
     of = f", best of {len(tried)} rates here ({best.labels['model']})" if len(tried) > 1 else ""
     return Finding(
         f"Setting {setting}: {left_out} is needed. Without it{of}, accuracy is {change.mean:.2f} "

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from .._dynamics import crossing
 from .._experiment import Experiment, Finding
 from .._statistics import UNDECIDED, Interval, mean_interval, power_law
 from ._theory import COLORS
@@ -46,18 +47,6 @@ def stages(protocol="code", data="fixed"):
         draw=_draw,
         findings=_findings,
     )
-
-
-def crossing(steps, values, level):
-    """Return when a curve first reaches a level, linear between two looks; NaN if never."""
-    steps, values = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
-    above = values >= level
-    if not above.any():
-        return np.nan
-    i = int(above.argmax())
-    if i == 0:
-        return float(steps[0])
-    return float(np.interp(level, values[i - 1 : i + 1], steps[i - 1 : i + 1]))
 
 
 def times(curve):
