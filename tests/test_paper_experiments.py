@@ -428,3 +428,19 @@ def test_keys_tell_functions_with_other_arguments_apart():
 def test_looks_at_the_routing_do_not_make_another_run_of_a_single_expert():
     run = Run(SMALL, MoEClassifier(1), seed=0)
     assert replace(run, trace=5).settings == run.settings
+
+
+@pytest.mark.parametrize(
+    ("best", "holds"), [((1.2, 1.3), True), ((0.2, 0.3), False), ((0.6, 0.8), UNDECIDED)]
+)
+def test_linear_experts_fail_only_if_no_choice_saves_them(best, holds):
+    experiment = get_experiment("linear")
+    cells = experiment.cells(2)
+    linear = [i for i, cell in enumerate(cells) if cell.labels["activation"] == "linear"]
+    entropies = dict.fromkeys(range(len(cells)), (1.3, 1.35)) | {i: best for i in linear[3::16]}
+    results = [
+        CellResult(cell.labels, [{"accuracy": 90.0, "entropy": e} for e in entropies[i]])
+        for i, cell in enumerate(cells)
+    ]
+    claims = [f for f in Results(experiment, results).findings() if "whatever the choice" in f.text]
+    assert [finding.holds for finding in claims] == [holds, holds]
