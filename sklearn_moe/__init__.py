@@ -1,11 +1,12 @@
 """Mixture of experts as a scikit-learn estimator.
 
-Fit a mixture of neural experts with `MoEClassifier`, make the paper's problem with
+Fit a mixture of neural experts with `MoEClassifier` or `MoERegressor`, make the paper's problem with
 `sklearn_moe.datasets`, measure who answers what with `sklearn_moe.metrics`, and see it with
 `sklearn_moe.inspection`.
 """
 
 from ._classifier import MoEClassifier
+from ._regressor import MoERegressor
 from ._version import __version__
 
-__all__ = ["MoEClassifier", "__version__"]
+__all__ = ["MoEClassifier", "MoERegressor", "__version__"]

@@ -1,164 +1,101 @@
-"""What every mixture-of-experts estimator shares: parameters, the fit, the routes."""
+"""What every mixture-of-experts estimator shares: the fit in its steps, the routes."""
 
 import copy
-import warnings
 from functools import partial
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import BaseEstimator, _clone_parametrized
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted
 
-from ._data import Rows, home_of
-from ._engine import SOLVERS, MoENet, Progress, Stopping
-from ._inputs import check_samples, hold_out
+from ._data import Rows, storage_device
+from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping
+from ._inputs import check_samples, check_training_data, hold_out
+from ._interrupt import Interrupts
 from ._kmeans import find_centers
-from ._settings import resolve_settings
+from ._settings import Settings, resolve_settings
+from ._sklearn import CallbackSupportMixin
+from ._warnings import warn
 from .exceptions import ExpertCollapseWarning
-from .nn import HEADS, CentroidScores, Preset, build_mixture, softmax
+from .nn import (
+    CentroidScores,
+    ExpertSpec,
+    LossSpec,
+    Preset,
+    build_mixture,
+    choose_head,
+    preset_of,
+    softmax,
+)
 from .nn.routers import pool
+from .optim import SolverSpec
 
 __all__ = ["BaseMoE"]
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearly all"
 _MAX_SEED = 2**31 - 1
+# What must stay the same for weights to make sense.
+_ARCHITECTURE = (
+    *("n_experts", "expert", "activation", "expert_width", "loss"),
+    *("router", "top_k", "router_network", "router_noise", "gate", "balance"),
+)
+_AUTO = StrOptions({"auto"})
 
 
-class BaseMoE(BaseEstimator):
-    """Parameters and training of a mixture of experts; see MoEClassifier for their meaning."""
+class TrainingData(NamedTuple):
+    """The checked samples of a fit, and those held out of it."""
+
+    training: tuple  # X, y as codes, weight
+    validation: tuple | None
+    settings: Settings
+
+
+class BaseMoE(CallbackSupportMixin, BaseEstimator):
+    """Training and routes of a mixture of experts; see MoEClassifier for its parameters.
+
+    Subclasses name the parameters in their `__init__`, check y in `_check_y` and say what it
+    means in `_make_target`.
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         "n_experts": [Interval(Integral, 1, None, closed="left")],
-        "expert": [str, callable],
+        "expert": [str, callable, ExpertSpec],
         "activation": [str, callable],
         "expert_width": [Interval(Integral, 1, None, closed="left"), None],
-        "n_patches": [Interval(Integral, 1, None, closed="left"), None],
+        "loss": [str, callable, LossSpec],
+        "sample_shape": ["array-like", None],
         "router": [str, callable, Preset],
-        "top_k": [Interval(Integral, 1, None, closed="left")],
+        "top_k": [_AUTO, Interval(Integral, 1, None, closed="left")],
         "router_network": [str, callable],
         "router_noise": [str, callable, None],
-        "noise_at_predict": ["boolean"],
         "gate": [str, callable],
-        "head": [StrOptions(set(HEADS))],
         "balance": [str, callable, None],
         "balance_weight": [Interval(Real, 0, None, closed="left")],
-        "dense_gradient": ["boolean"],
-        "router_max_iter": [Interval(Integral, 0, None, closed="left"), None],
-        "solver": [StrOptions({"auto", *SOLVERS})],
-        "gradient_norm": [StrOptions({"l2", "sum"})],
+        "solver": [str, callable, SolverSpec],
         "learning_rate": [StrOptions({"auto", "constant", "residual"})],
-        "learning_rate_init": [StrOptions({"auto"}), Interval(Real, 0, None, closed="neither")],
-        "router_learning_rate_init": [
-            StrOptions({"auto"}),
-            Interval(Real, 0, None, closed="left"),
-        ],
-        "init_scale": [StrOptions({"auto"}), Interval(Real, 0, None, closed="left")],
+        "learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="neither")],
+        "router_learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="left")],
         "momentum": [Interval(Real, 0, 1, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [_AUTO, Interval(Integral, 1, None, closed="left"), None],
         "early_stopping": ["boolean"],
         "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
         "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
         "warm_start": ["boolean"],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
         "train_transform": [callable, None],
         "callbacks": [list, tuple, None],
         "device": [str, torch.device],
         "precision": [StrOptions({"auto", "float32", "bf16"})],
-        "compile": ["boolean"],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
-
-    def __init__(
-        self,
-        n_experts=8,
-        *,
-        expert="auto",
-        activation="auto",
-        expert_width=None,
-        n_patches=None,
-        router="top1",
-        top_k=1,
-        router_network="auto",
-        router_noise="auto",
-        noise_at_predict=False,
-        gate="auto",
-        head="logits",
-        balance=None,
-        balance_weight=0.01,
-        dense_gradient=False,
-        router_max_iter=None,
-        solver="auto",
-        gradient_norm="l2",
-        learning_rate="auto",
-        learning_rate_init="auto",
-        router_learning_rate_init="auto",
-        init_scale="auto",
-        momentum=0.0,
-        weight_decay=0.0,
-        max_iter=1000,
-        batch_size="auto",
-        early_stopping=False,
-        validation_fraction=0.1,
-        n_iter_no_change=10,
-        tol=1e-4,
-        warm_start=False,
-        class_weight=None,
-        train_transform=None,
-        callbacks=None,
-        device="auto",
-        precision="auto",
-        compile=False,
-        verbose=0,
-        random_state=None,
-    ):
-        self.n_experts = n_experts
-        self.expert = expert
-        self.activation = activation
-        self.expert_width = expert_width
-        self.n_patches = n_patches
-        self.router = router
-        self.top_k = top_k
-        self.router_network = router_network
-        self.router_noise = router_noise
-        self.noise_at_predict = noise_at_predict
-        self.gate = gate
-        self.head = head
-        self.balance = balance
-        self.balance_weight = balance_weight
-        self.dense_gradient = dense_gradient
-        self.router_max_iter = router_max_iter
-        self.solver = solver
-        self.gradient_norm = gradient_norm
-        self.learning_rate = learning_rate
-        self.learning_rate_init = learning_rate_init
-        self.router_learning_rate_init = router_learning_rate_init
-        self.init_scale = init_scale
-        self.momentum = momentum
-        self.weight_decay = weight_decay
-        self.max_iter = max_iter
-        self.batch_size = batch_size
-        self.early_stopping = early_stopping
-        self.validation_fraction = validation_fraction
-        self.n_iter_no_change = n_iter_no_change
-        self.tol = tol
-        self.warm_start = warm_start
-        self.class_weight = class_weight
-        self.train_transform = train_transform
-        self.callbacks = callbacks
-        self.device = device
-        self.precision = precision
-        self.compile = compile
-        self.verbose = verbose
-        self.random_state = random_state
 
     def get_params(self, deep=True):
         """Get the parameters of this estimator.
@@ -180,169 +117,265 @@ class BaseMoE(BaseEstimator):
         """Copy a transform by value, where scikit-learn would take it for an estimator."""
         shell = copy.copy(self)
         shell.train_transform = None
-        twin = _clone_parametrized(shell)
+        twin = BaseEstimator.__sklearn_clone__(shell)
         twin.train_transform = copy.deepcopy(self.train_transform)
         return twin
 
     # -- training -------------------------------------------------------------------------
 
-    def _fit(self, X, y, weight, *, n_classes, go_on, epochs, stop):
-        """Train on checked samples: from new weights, or from those of `net_` with `go_on`."""
-        if not go_on:
-            self._random_state = check_random_state(self.random_state)
-        training, validation = (X, y, weight), None
-        if self.early_stopping and stop:
-            seed = self._random_state.randint(_MAX_SEED)
-            training, validation = hold_out(X, y, weight, self.validation_fraction, seed)
-        settings = resolve_settings(self, training[0], training[2])
-        architecture = settings.architecture | {
-            name: getattr(self, name) for name in ("n_experts", "head", "router", "balance")
-        }
-        if go_on:
-            self._check_architecture(architecture)
-        if go_on and not stop:  # partial_fit: the optimizer keeps its state, too
-            net = self.net_
-        else:
-            net = self._build_net(settings, X.shape[1:], n_classes, X.dtype).initialize()
-            if go_on:
-                net.module_.load_state_dict(self.net_.module_.state_dict())
-                net.history = copy.deepcopy(self.net_.history)
-        rows = Rows.from_arrays(*training, home_of(training[0], net.device))
-        if not go_on:
-            self._place_centers(net, rows)
-        if validation is not None:
-            validation = Rows.from_arrays(*validation, home_of(validation[0], net.device))
-        stopping = Stopping(self.tol if stop else None, self.n_iter_no_change, validation)
-        callbacks = [*(self.callbacks or ()), stopping]
-        if self.verbose:
-            callbacks.insert(-1, Progress(epochs))
+    def _fit(self, X, y, sample_weight):
+        """Train from new weights, or with `warm_start` from those of the last fit."""
+        resume = self.warm_start and self.__sklearn_is_fitted__()
+        context = self._begin_task(X, y, sample_weight)
+        draft = copy.copy(self)  # a fit that fails leaves the estimator as it was
+        data = draft._hold_out(*draft._prepare(X, y, sample_weight, resume=resume))
+        net = draft._resume(data) if resume else draft._build(data)
+        stopping = Stopping(self.tol, self.n_iter_no_change, draft._validation_score(net, data))
+        bridge = context and ScikitLearnCallbacks(*context, lambda net: draft._describe(net, data))
         before = len(net.history)
-        seed = self._random_state.randint(_MAX_SEED)
-        net.train(rows, epochs=epochs, seed=seed, callbacks=callbacks)
-
-        self.net_ = net
-        self._architecture = architecture
-        self._predict_seed = seed
-        self.input_shape_ = X.shape[1:]
-        self._bytes = X.dtype == np.uint8
-        self.loss_curve_ = list(net.history[:, "train_loss"])
-        self.router_gradient_curve_ = list(net.history[:, "router_gradient_norm"])
-        self.n_iter_ = len(self.loss_curve_)
-        if validation is not None:
-            self.validation_scores_ = stopping.scores_
-        self.expert_load_ = self._load(rows)
-        if stop:
-            self._warn(converged=stopping.converged_ or self.n_iter_ - before < epochs)
+        interrupted = draft._train(net, data, self.max_iter, (bridge, stopping))
+        self._remember(draft, net, data)
+        if interrupted:
+            raise KeyboardInterrupt
+        if context:
+            bridge.end()
+        self._warn(converged=stopping.converged_ or len(net.history) - before < self.max_iter)
         return self
 
-    def _build_net(self, settings, input_shape, n_classes, dtype):
-        head = HEADS[self.head]
+    def _partial_fit(self, X, y, sample_weight, **target):
+        """Train the net as it stands for one epoch; its optimizer keeps its state, too."""
+        resume = self.__sklearn_is_fitted__()
+        draft = copy.copy(self)
+        training = draft._prepare(X, y, sample_weight, resume=resume, **target)
+        data = TrainingData(training, None, resolve_settings(draft, training[0], training[2]))
+        if resume:
+            draft._check_architecture(data.settings)
+        net = self.net_ if resume else draft._build(data)
+        interrupted = draft._train(net, data, 1)
+        self._remember(draft, net, data)
+        if interrupted:
+            raise KeyboardInterrupt
+        return self
+
+    def _prepare(self, X, y, sample_weight, *, resume, **target):
+        """Step 1: return checked samples, y as the net takes it, and weights."""
+        X, y, weight = check_training_data(self, X, y, sample_weight, reset=not resume)
+        if not resume:
+            self._random_state = check_random_state(self.random_state)
+            self._target = self._make_target(y, weight, **target)
+            self.input_shape_ = X.shape[1:]
+            self._bytes = X.dtype == np.uint8
+        return X, self._target.encode(y, weight.dtype), weight
+
+    def _hold_out(self, X, y, weight):
+        """Split off rows for early stopping, if asked for, and resolve what is "auto"."""
+        training, validation = (X, y, weight), None
+        if self.early_stopping:
+            training, validation = hold_out(
+                *training,
+                self.validation_fraction,
+                self._random_state.randint(_MAX_SEED),
+                stratify=self._target.kind == "classes",
+            )
+        settings = resolve_settings(self, training[0], training[2])
+        return TrainingData(training, validation, settings)
+
+    def _build(self, data):
+        """Step 2: a net with new weights."""
+        X, _, weight = data.training
+        settings = data.settings
+        head = partial(choose_head(self.loss, self._target.kind), self._target.n_targets)
         module = partial(
             build_mixture,
-            input_shape,
-            head.n_outputs(n_classes),
+            self.input_shape_,
             self.n_experts,
+            head=head,
             expert=settings.expert,
             expert_options=settings.expert_options,
             router=self.router,
             router_options=settings.router_options,
             balance=self.balance,
-            dtype=torch.float64 if dtype == np.float64 else torch.float32,
+            balance_weight=self.balance_weight,
+            dtype="float64" if X.dtype == np.float64 else "float32",
             seed=self._random_state.randint(_MAX_SEED),
         )
-        options = {"optimizer__weight_decay": self.weight_decay}
-        if settings.solver != "adam":
-            options["optimizer__momentum"] = self.momentum
-        if settings.solver == "normalized_sgd":
-            options["optimizer__norm"] = self.gradient_norm
-        elif settings.pace == "residual":
-            raise ValueError(
-                f"learning_rate='residual' is made for solver='normalized_sgd', got solver="
-                f"{settings.solver!r}. Use learning_rate='constant'."
-            )
-        return MoENet(
+        # skorch would register a transform that is a module as a part of the net.
+        transform = None if self.train_transform is None else partial(self.train_transform)
+        net = MoENet(
             module,
             head,
-            optimizer=SOLVERS[settings.solver],
+            solver=settings.solver,
             lr=settings.learning_rate,
             router_lr=settings.router_learning_rate,
             pace=settings.pace,
-            router_max_iter=self.router_max_iter,
             batch_size=settings.batch_size,
-            # skorch would take a transform that is a module for a part of the net.
-            train_transform=None if self.train_transform is None else partial(self.train_transform),
-            n_classes=n_classes,
+            train_transform=transform,
             device=settings.device,
             precision=settings.precision,
-            compile_experts=self.compile,
-            **options,
-        )
+            **{f"optimizer__{name}": value for name, value in settings.solver_options.items()},
+        ).initialize()
+        self._place_centers(net, X, weight)
+        return net
 
-    def _place_centers(self, net, rows):
+    def _resume(self, data):
+        """Step 2 of a warm start: a net with new settings and the weights of the last one."""
+        self._check_architecture(data.settings)
+        net = self._build(data)
+        net.module_.load_state_dict(self.net_.module_.state_dict())
+        net.criterion_.load_state_dict(self.net_.criterion_.state_dict())
+        net.history = copy.deepcopy(self.net_.history)
+        return net
+
+    def _train(self, net, data, epochs, callbacks=()):
+        """Step 3: train; return whether Ctrl-C ended it after at least one epoch."""
+        before = len(net.history)
+        progress = Progress(epochs, type(self).__name__) if self.verbose else None
+        callbacks = [*(self.callbacks or ()), progress, *callbacks]
+        self._predict_seed = self._random_state.randint(_MAX_SEED)
+        try:
+            net.train(
+                self._rows(net, data.training),
+                data.validation and self._rows(net, data.validation),
+                epochs=epochs,
+                seed=self._predict_seed,
+                callbacks=[callback for callback in callbacks if callback is not None],
+            )
+        except KeyboardInterrupt:
+            if len(net.history) == before:
+                raise
+            return True
+        return False
+
+    def _remember(self, draft, net, data):
+        """Step 4: take over, at one stroke, what was fitted."""
+        with Interrupts(hold=True):
+            fitted = draft._describe(net, data)
+            rows = draft._rows(net, data.training)
+            vars(draft).update(fitted, expert_load_=draft._load(net, rows))
+            draft.__dict__.pop("validation_scores_", None)
+            if data.validation is not None:
+                score = draft._validation_score(net, data)
+                draft.validation_scores_ = list(net.history[:, score])
+            self.__dict__ = draft.__dict__
+
+    def _describe(self, net, data):
+        """Return the fitted attributes that `net` gives."""
+        return {
+            "net_": net,
+            "_architecture": self._architecture_of(data.settings),
+            "_target": self._target,
+            "input_shape_": self.input_shape_,
+            "_bytes": self._bytes,
+            "_predict_seed": self._predict_seed,
+            "resolved_params_": data.settings.resolved,
+            "loss_curve_": list(net.history[:, "train_loss"]),
+            "router_gradient_curve_": list(net.history[:, "router_gradient_norm"]),
+            "n_iter_": len(net.history),
+        }
+
+    def _begin_task(self, X, y, sample_weight):
+        """Tell scikit-learn's callbacks, if any are set, of the fit that begins."""
+        if not getattr(self, "_skl_callbacks", None):
+            return None
+        context = self._init_callback_context(max_subtasks=self.max_iter)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        data = {"X": X, "y": y, "metadata": metadata}
+        context.call_on_fit_task_begin(estimator=self, **data)
+        return self, context, data
+
+    def _rows(self, net, arrays):
+        return Rows.from_arrays(*arrays, storage_device(arrays[0], net.device))
+
+    def _validation_score(self, net, data):
+        """Return the name of the score of held-out rows in the history, None without them."""
+        return None if data.validation is None else f"valid_{net.criterion_.score_name}"
+
+    def _place_centers(self, net, X, weight):
         """Give a router of fixed centers those of the training samples."""
         scores = getattr(net.module_.router, "network", None)
         if isinstance(scores, CentroidScores):
             centers, spread = find_centers(
-                net.map_batches(lambda x: pool(x, x.dtype), rows.x),
-                rows.weight.cpu().numpy(),
+                net.map_batches(lambda x: pool(x, x.dtype), X),
+                weight,
                 self.n_experts,
                 self._random_state.randint(_MAX_SEED),
             )
             scores.place(torch.from_numpy(centers), spread)
 
-    def _check_architecture(self, architecture):
+    def _architecture_of(self, settings):
+        chosen = {name: getattr(self, name) for name in _ARCHITECTURE}
+        return chosen | {k: v for k, v in settings.resolved.items() if k in chosen}
+
+    def _check_architecture(self, settings):
         """Refuse to go on with weights that belong to another model."""
-        changed = {k for k, v in architecture.items() if v != self._architecture.get(k)}
+        wanted = self._architecture_of(settings)
+        changed = sorted(k for k, v in wanted.items() if v != self._architecture.get(k))
         if changed:
+            had, asked = ({k: a.get(k) for k in changed} for a in (self._architecture, wanted))
             raise ValueError(
-                f"The fitted model cannot be trained further with other {sorted(changed)}: it has "
-                f"{self._architecture}, the parameters ask for {architecture}. Set them back, or "
-                "fit a clone (warm_start=False) from the start."
+                f"The fitted model cannot be trained further with other {changed}: it has "
+                f"{had}, the parameters ask for {asked}. Set them back, or fit a clone "
+                "(warm_start=False) from the start."
             )
 
     def _warn(self, *, converged):
         if self.tol is not None and not converged:
-            warnings.warn(
+            warn(
                 f"The training loss was still changing after max_iter={self.max_iter} epochs. "
                 "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
                 ConvergenceWarning,
-                stacklevel=4,
             )
         busiest = self.expert_load_.argmax()
         if not self.expert_load_[busiest]:
-            warnings.warn(
+            warn(
                 "No expert answers any training sample: all scores are negative. Lower "
                 "router_learning_rate_init, or use another router than 'relu'.",
                 ExpertCollapseWarning,
-                stacklevel=4,
             )
         if self.n_experts > 1 and self.expert_load_[busiest] > _COLLAPSED:
-            warnings.warn(
+            warn(
                 f"Expert {busiest} answers {self.expert_load_[busiest]:.1%} of the training "
                 f"samples (load: {np.round(self.expert_load_, 3).tolist()}): the mixture has "
-                "collapsed to a single expert. Try balance='switch' or 'bias', a smaller "
-                "router_learning_rate_init, more noise (router_noise='gumbel') or fewer experts.",
+                "collapsed to a single expert. Put a StandardScaler in front if X is not scaled. "
+                "Else try balance='switch' or 'bias', a smaller router_learning_rate_init, more "
+                "noise (router_noise='gumbel') or fewer experts.",
                 ExpertCollapseWarning,
-                stacklevel=4,
             )
 
     # -- routes ---------------------------------------------------------------------------
 
     def _predict_generator(self):
         """Return the source of noise at prediction, None without it."""
-        if not self.noise_at_predict:
+        if not preset_of(self.router).noise_at_predict:
             return None
         return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
 
-    def _route(self, X):
-        """Return the experts of each sample, (n_samples, k)."""
-        generator = self._predict_generator()
-        return self.net_.map_batches(lambda x: self.module_.route(x, generator).ranking(), X)
+    def _predictions(self, X):
+        """Return the probabilities or numbers of the head, (n_samples, n_targets)."""
+        check_is_fitted(self)
+        return self._outputs(X, self.net_.criterion_.predict)
 
-    def _load(self, rows):
+    def _outputs(self, X, function):
+        """Return a function of the outputs of the mixture."""
+        X, generator = check_samples(self, X), self._predict_generator()
+        return self.net_.map_batches(lambda x: function(self.module_(x, generator).output), X)
+
+    def _expert_predictions(self, X):
+        """Return those of every expert in the place of all, (n_samples, n_experts, n_targets)."""
+        check_is_fitted(self)
+        predict = self.net_.criterion_.predict
+
+        def answer(x):
+            answers = self.module_.forward_each(x)
+            return predict(answers.flatten(0, 1)).unflatten(0, answers.shape[:2])
+
+        return self.net_.map_batches(answer, check_samples(self, X))
+
+    def _load(self, net, rows):
         """Return the share of each expert in the answers to the rows, by weight."""
+        self.net_ = net
         generator = self._predict_generator()
-        shares = self.net_.map_batches(lambda x: self.module_.route(x, generator).shares(), rows.x)
+        shares = net.map_batches(lambda x: net.module_.route(x, generator).shares(), rows.x)
         load = rows.weight.cpu().numpy() @ shares
         return load / max(load.sum(), np.finfo(load.dtype).tiny)
 
@@ -360,7 +393,8 @@ class BaseMoE(BaseEstimator):
             all experts answer, the one of largest gate.
         """
         check_is_fitted(self)
-        chosen = self._route(check_samples(self, X))
+        X, generator = check_samples(self, X), self._predict_generator()
+        chosen = self.net_.map_batches(lambda x: self.module_.route(x, generator).ranking(), X)
         return chosen[:, 0] if chosen.shape[1] == 1 else chosen
 
     def gate_proba(self, X):
@@ -391,7 +425,7 @@ class BaseMoE(BaseEstimator):
         return hasattr(self, "net_")
 
     def __sklearn_tags__(self):
-        """Say that X may have three axes; there is no tag for four."""
+        """Declare 3-D input; scikit-learn has no tag for 4-D."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
         return tags

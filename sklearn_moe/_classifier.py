@@ -1,12 +1,15 @@
 """MoEClassifier: the mixture of experts as a scikit-learn classifier."""
 
+from typing import ClassVar
+
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context
-from sklearn.utils.multiclass import _check_partial_fit_first_call
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from ._base import BaseMoE
-from ._inputs import check_samples, check_training_data, encode
+from ._targets import ClassTarget, LabelTarget
 
 __all__ = ["MoEClassifier"]
 
@@ -20,8 +23,13 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     experts of the same size are more parameters, not more work for a large batch. Other rules,
     `router`, let several experts answer, or all of them.
 
+    Y may also hold several labels per sample, as an array (n_samples, n_labels) of zeros and ones.
+
     The defaults depend on the shape of X: feature vectors are given to multilayer perceptrons,
     bags of patches to the paper's patch CNN with cubic activation, images to a small CNN.
+
+    The parameters that most people need come first. The others, in this order: the experts and
+    their samples, the router, the solver, the course of training, the machine.
 
     Parameters
     ----------
@@ -29,8 +37,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Number of experts, M. With 1 there is no router and the gate is exactly 1: the model is
         the single expert.
 
-    expert : {"auto", "patch", "patch_conv", "mlp", "cnn", "resnet18", "resnet18_gn", \
-            "mobilenet_v2", "mobilenet_v2_gn"} or callable, default="auto"
+    expert : str, callable or ExpertSpec, default="auto"
         Network of an expert:
 
         - "patch": the sum over patches and filters of sigma(<w, x_p>), without biases
@@ -42,22 +49,12 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         - "resnet18", "mobilenet_v2": those of torchvision, with stems for small pictures and
           without downloaded weights; "resnet18_gn", "mobilenet_v2_gn": the same with GroupNorm
           in place of BatchNorm, so that no sample depends on others in training either;
-        - a callable `(input_shape, n_outputs) -> torch.nn.Module`, called once per expert.
+        - a callable `(input_shape, n_outputs) -> torch.nn.Module`, called once per expert. It is
+          given `activation` and `expert_width` if it has arguments `activation` and `width`;
+        - a name of your own (`sklearn_moe.nn.EXPERTS.register`), or one of these with other
+          options: `EXPERTS["patch"].with_options(init_scale=0.01)`.
 
         "auto" is "mlp", "patch" or "cnn" for X of 2, 3 or 4 dimensions.
-
-    activation : {"auto", "cubic", "linear", "relu", "celu", "gelu", "tanh"} or callable, \
-            default="auto"
-        Nonlinearity of the experts, sigma. "auto" is "cubic" for patch experts and "relu" for
-        the others. A callable expert does not use it.
-
-    expert_width : int, default=None
-        Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100),
-        channels of a CNN (64), of the stem of ResNet-18 (64) or MobileNetV2 (32). A callable
-        expert does not use it.
-
-    n_patches : int, default=None
-        Read each row of a 2-D X as that many patches of equal size, one after the other.
 
     router : str, subclass of sklearn_moe.nn.Router or Preset, default="top1"
         The rule by which experts answer.
@@ -76,44 +73,21 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         - "patch_choice": within a sample every expert answers to the `top_k` patches it scores
           highest [6]_; for bags of patches;
         - "random", "kmeans": "topk" by a random linear projection, or by the nearest center of
-          k-means: the null models of learned routing, whose scores are not trained.
+          k-means: the null models of learned routing, whose scores are not trained;
+        - a class of your own, or a `Preset` with options that few people set, such as
+          `dataclasses.replace(ROUTERS["top1"], dense_gradient=True)`.
 
-    top_k : int, default=1
-        Experts per sample of routers that choose (on average for "relu"); patches per expert for
-        "patch_choice".
+    loss : str or callable, default="log_loss"
+        What the outputs of the experts mean:
 
-    router_network : {"auto", "linear", "mlp"} or callable, default="auto"
-        Scores of a sample: "linear" in its patches and summed over them (section 3.2 of [1]_;
-        images are cut into 4 x 4 pixels, a strided convolution), "mlp" with one hidden layer on
-        every patch, or a callable `(input_shape, n_experts) -> torch.nn.Module`. "auto" is
-        "linear" unless `router` has scores of its own.
+        - "log_loss": one output per class and cross-entropy; of several labels one output per
+          label and the logistic loss of each;
+        - "margin": a single output for two classes and the logistic loss (section 3.2 of [1]_);
+        - "probabilities": the softmax taken twice, as in the authors' code, which bounds the
+          loss from below;
+        - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
-    router_noise : {"auto", "uniform", "gaussian", "gumbel"}, callable or None, default="auto"
-        Added to the scores that choose the expert in training, not to the gate: U[0, 1]
-        (Algorithm 1 of [1]_), N(0, 1) or Gumbel(0, 1), drawn anew for every sample, expert and
-        step; or a callable `(x, scores, generator) -> noise`, in torch. Of rows of a table it is
-        a new random function in every step: equal rows get equal noise, so that a sample of
-        weight 2 counts exactly as the sample twice. None: no noise, and small random initial
-        router weights to tell the experts apart. "auto" is what `router` says, "uniform" for
-        most; routers in which all experts answer have no noise.
-
-    noise_at_predict : bool, default=False
-        Whether prediction draws the noise, too, from a fixed seed, as the authors' notebooks
-        do. A sample's answer then depends on its place in X.
-
-    gate : {"auto", "softmax", "renormalized", "sigmoid", "logit"} or callable, default="auto"
-        Weight of a chosen expert's answer: the softmax of the noise-free scores over all experts
-        (section 3.2 of [1]_), over the chosen ones only, the sigmoid of its score, or its raw
-        noisy score (authors' notebooks). "auto" is "softmax" for routers that have the choice.
-        "renormalized" needs `top_k >= 2`: of a single expert it is always 1, and the router
-        would learn nothing.
-
-    head : {"logits", "margin", "probabilities"}, default="logits"
-        "logits" is one output per class and cross-entropy; "margin" a single output for two
-        classes and the logistic loss (section 3.2 of [1]_); "probabilities" takes the softmax
-        twice, as in the authors' code, which bounds the loss from below.
-
-    balance : {"switch", "importance", "load", "bias", "z_loss"}, callable or None, default=None
+    balance : str, callable or None, default=None
         What keeps the load of the experts even, counting sample weights.
 
         - "switch": the loss M sum_m f_m P_m, with f_m the running load (over ten batches) and P_m
@@ -125,30 +99,87 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
           step towards the experts of too little load [7]_; it stays as it is at prediction;
         - "z_loss": the mean squared logsumexp of the scores, which keeps them small and evens
           nothing by itself;
-        - a subclass of `sklearn_moe.nn.Balance`.
+        - a callable `(n_experts, weight) -> sklearn_moe.nn.Balance`, such as a subclass of it.
 
         Where the clusters, not the load, should decide, None is best.
+
+    learning_rate_init : float, default="auto"
+        Learning rate of the experts. "auto" is 0.001 for "adam", 0.01 for "sgd" and, for
+        "normalized_sgd", 0.06 / r with r the root mean square norm of the training patches.
+
+    max_iter : int, default=1000
+        Maximum number of epochs; `tol` ends most fits far earlier.
+
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the training samples, stratified by class, to
+        stop when their accuracy ceases to improve, and to return to the best weights.
+
+    batch_size : int or None, default="auto"
+        Samples per step; None takes all of them (gradient descent). "auto" is 1024 for
+        "normalized_sgd" and a quarter of the samples, but 32 at least and 200 at most, for the
+        others. A batch that holds all samples is not shuffled.
+
+    class_weight : dict, "balanced" or None, default=None
+        Weights of the classes, which multiply `sample_weight`.
+
+    verbose : bool or int, default=0
+        Whether to show a progress bar.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the initial weights, the shuffling, the noise and the validation split.
+        The global generators of torch and NumPy are never touched by an int.
+
+    Other Parameters
+    ----------------
+    activation : str or callable, default="auto"
+        Nonlinearity of the experts, sigma: "cubic", "linear", "relu", "celu", "gelu", "tanh" or
+        an elementwise callable. "auto" is "cubic" for patch experts and "relu" for the others;
+        a callable expert keeps its own.
+
+    expert_width : int, default=None
+        Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100),
+        channels of a CNN (64), of the stem of ResNet-18 (64) or MobileNetV2 (32).
+
+    sample_shape : tuple of int, default=None
+        Read each row of a 2-D X as patches, (n_patches, patch_size), or as a picture,
+        (n_channels, height, width): for tools that know rows only. -1 stands for a side that
+        follows from the others.
+
+    top_k : int, default="auto"
+        Experts per sample of routers that choose (on average for "relu"); patches per expert for
+        "patch_choice". "auto" is 1, and 2 for "patch_choice".
+
+    router_network : {"auto", "linear", "mlp"} or callable, default="auto"
+        Scores of a sample: "linear" in its patches and summed over them (section 3.2 of [1]_;
+        images are cut into 4 x 4 pixels, a strided convolution), "mlp" with one hidden layer on
+        every patch, or a callable `(input_shape, n_experts) -> torch.nn.Module`. "auto" is
+        "linear" unless `router` has scores of its own.
+
+    router_noise : {"auto", "uniform", "gaussian", "gumbel"}, callable or None, default="auto"
+        Added to the scores that choose the expert in training, not to the gate: U[0, 1]
+        (Algorithm 1 of [1]_), N(0, 1) or Gumbel(0, 1), drawn anew for every sample, expert and
+        step; or a callable `(x, scores, generator) -> noise`, in torch. For 2-D X the noise is a
+        hash of the row, redrawn each step: equal rows get equal noise, so that a sample of
+        weight 2 counts exactly as the sample twice. None: no noise, and small random initial
+        router weights to tell the experts apart. "auto" is what `router` says, "uniform" for
+        most; routers in which all experts answer have no noise.
+
+    gate : {"auto", "softmax", "renormalized", "sigmoid", "logit"} or callable, default="auto"
+        Weight of a chosen expert's answer: the softmax of the noise-free scores over all experts
+        (section 3.2 of [1]_), over the chosen ones only, the sigmoid of its score, or its raw
+        noisy score (authors' notebooks). "auto" is "softmax" for routers that have the choice.
+        "renormalized" needs `top_k >= 2`: of a single expert it is always 1, and the router
+        would learn nothing.
 
     balance_weight : float, default=0.01
         Factor of the balancing loss, or the step of "bias".
 
-    dense_gradient : bool, default=False
-        Whether the gates of experts that did not answer learn, too, as if these had given the
-        running mean of their answers (Default MoE [8]_). For routers that choose; the answers
-        themselves stay sparse.
-
-    router_max_iter : int, default=None
-        Epochs after which the router is not trained any further (0: never), while the experts
-        are. None: as long as the experts.
-
-    solver : {"auto", "normalized_sgd", "sgd", "adam"}, default="auto"
+    solver : str, callable or SolverSpec, default="auto"
         "normalized_sgd" scales each expert's gradient to norm 1 (Algorithm 1 of [1]_) and
-        trains the router by plain SGD. "auto" is "normalized_sgd" for patch experts and "adam"
-        for the others.
-
-    gradient_norm : {"l2", "sum"}, default="l2"
-        Norm of an expert's gradient under "normalized_sgd": over all its weights together, or
-        the sum of the norms of its weight arrays (authors' code).
+        trains the router by plain SGD; "sgd" and "adam" are those of torch. Or a callable
+        `(parameters, lr) -> torch.optim.Optimizer`, such as
+        `partial(NormalizedSGD, norm="sum")` or `torch.optim.RMSprop`. "auto" is what suits the
+        expert: "normalized_sgd" for patch experts and "adam" for the others.
 
     learning_rate : {"auto", "constant", "residual"}, default="auto"
         Schedule of the experts' learning rate. "residual", for "normalized_sgd", multiplies an
@@ -157,35 +188,15 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         done would otherwise disturb those that are not. "auto" is "residual" for
         "normalized_sgd" and "constant" for the others.
 
-    learning_rate_init : float, default="auto"
-        Learning rate of the experts. "auto" is 0.001 for "adam", 0.01 for "sgd" and, for
-        "normalized_sgd", 0.06 / r with r the root mean square norm of the training patches.
-
     router_learning_rate_init : float, default="auto"
         Learning rate of the router. "auto" is 0.0003 for "adam", 0.01 for "sgd" and 1 / r^2 for
         "normalized_sgd".
 
-    init_scale : float, default="auto"
-        Factor on the experts' initial weights. "auto" is 1, and for patch experts such that
-        <w, x_p> has standard deviation 0.001 for a patch of norm r.
-
     momentum : float, default=0.0
-        Momentum of "normalized_sgd" and "sgd".
+        Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
 
     weight_decay : float, default=0.0
         Strength of the L2 penalty.
-
-    max_iter : int, default=1000
-        Maximum number of epochs; `tol` ends most fits far earlier.
-
-    batch_size : int or None, default="auto"
-        Samples per step; None takes all of them (gradient descent). "auto" is 1024 for
-        "normalized_sgd" and a quarter of the samples, but 32 at least and 200 at most, for the
-        others. A batch that holds all samples is not shuffled.
-
-    early_stopping : bool, default=False
-        Whether to hold out `validation_fraction` of the training samples, stratified, to stop
-        when their accuracy ceases to improve, and to return to the best weights.
 
     validation_fraction : float, default=0.1
         Share of the samples held out for early stopping.
@@ -202,16 +213,14 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last one.
 
-    class_weight : dict, "balanced" or None, default=None
-        Weights of the classes, which multiply `sample_weight`.
-
     train_transform : callable, default=None
         Applied to the samples of every training batch, never at prediction: a tensor of floats
         (bytes of pictures have become 0 ... 1 by then) on the device of training, to be returned
         in the same shape and type. Its torch draws come from `random_state`.
 
     callbacks : list of skorch callbacks, default=None
-        Told of every batch and epoch of the fit, as in skorch.
+        Told of every batch and epoch of the fit, as in skorch; see `sklearn_moe.callbacks`.
+        Callbacks of scikit-learn 1.9 are set by `set_callbacks`.
 
     device : str or torch.device, default="auto"
         "auto" is CUDA where there is one, the CPU otherwise; resolved in `fit`.
@@ -222,22 +231,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         in the precision of the weights, which on a GPU includes torch's TF32 for convolutions
         unless `torch.backends.cudnn.allow_tf32` is off.
 
-    compile : bool, default=False
-        Whether to run the experts through `torch.compile`, which takes a while at the start. Where
-        it fails, or experts answer together and have nothing to compile, there is a warning, and
-        training goes on without.
-
-    verbose : bool or int, default=0
-        Whether to show a progress bar.
-
-    random_state : int, RandomState instance or None, default=None
-        Source of the initial weights, the shuffling, the noise and the validation split.
-        The global generators of torch and NumPy are never touched by an int.
-
     Attributes
     ----------
     classes_ : ndarray of shape (n_classes,)
-        Class labels.
+        Class labels; of several labels their indices.
 
     n_features_in_ : int
         Number of features seen during `fit`, `X.shape[1]`.
@@ -248,6 +245,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     input_shape_ : tuple of int
         Shape of a sample as the experts see it.
 
+    resolved_params_ : dict
+        What every parameter that was "auto" became.
+
     n_iter_ : int
         Number of epochs run.
 
@@ -255,7 +255,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Training loss of every epoch, mean over its batches, without what balancing adds.
 
     validation_scores_ : list of float
-        Accuracy on the held-out samples after every epoch, with `early_stopping` only.
+        Accuracy on the held-out samples after every epoch, with `early_stopping` only; of several
+        labels the share of right ones.
 
     router_gradient_curve_ : list of float
         Norm of the router's gradient in every epoch, mean over its batches. A router whose
@@ -266,7 +267,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         answer, a sample counts for each by its share of the gate.
 
     net_ : skorch.NeuralNet
-        The fitted net.
+        The fitted net, for tools of skorch. It knows no labels: its classes are 0, 1, ... in the
+        order of `classes_`.
 
     module_ : torch.nn.Module
         The mixture itself, with `experts` and `router`.
@@ -304,8 +306,6 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
        Sample-efficient for Convolutional Neural Networks", arXiv 2306.04073.
     .. [7] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
        arXiv 2408.15664.
-    .. [8] A. Panda et al., "Dense Backpropagation Improves Training for Sparse
-       Mixture-of-Experts", arXiv 2504.12463.
 
     Examples
     --------
@@ -318,6 +318,82 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     True
     """
 
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseMoE._parameter_constraints,
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+    }
+
+    def __init__(
+        self,
+        n_experts=8,
+        *,
+        expert="auto",
+        router="top1",
+        loss="log_loss",
+        balance=None,
+        learning_rate_init="auto",
+        max_iter=1000,
+        early_stopping=False,
+        batch_size="auto",
+        class_weight=None,
+        verbose=0,
+        random_state=None,
+        activation="auto",
+        expert_width=None,
+        sample_shape=None,
+        top_k="auto",
+        router_network="auto",
+        router_noise="auto",
+        gate="auto",
+        balance_weight=0.01,
+        solver="auto",
+        learning_rate="auto",
+        router_learning_rate_init="auto",
+        momentum=0.0,
+        weight_decay=0.0,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        train_transform=None,
+        callbacks=None,
+        device="auto",
+        precision="auto",
+    ):
+        self.n_experts = n_experts
+        self.expert = expert
+        self.router = router
+        self.loss = loss
+        self.balance = balance
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.batch_size = batch_size
+        self.class_weight = class_weight
+        self.verbose = verbose
+        self.random_state = random_state
+        self.activation = activation
+        self.expert_width = expert_width
+        self.sample_shape = sample_shape
+        self.top_k = top_k
+        self.router_network = router_network
+        self.router_noise = router_noise
+        self.gate = gate
+        self.balance_weight = balance_weight
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.router_learning_rate_init = router_learning_rate_init
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.train_transform = train_transform
+        self.callbacks = callbacks
+        self.device = device
+        self.precision = precision
+
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X, y, sample_weight=None):
         """Fit router and experts.
@@ -328,8 +404,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
                 (n_samples, n_channels, height, width)
             Training samples.
 
-        y : array-like of shape (n_samples,)
-            Class labels, of any type.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels, of any type; or several labels, as zeros and ones.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.
@@ -342,31 +418,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         ------
         ValueError
             If X or y is malformed, fewer than two classes have positive weight, a parameter
-            does not fit X, or the training loss stops being finite.
+            does not fit X or the others, or the training loss stops being finite.
         """
-        go_on = self.warm_start and self.__sklearn_is_fitted__()
-        X, y, weight = check_training_data(self, X, y, sample_weight, reset=not go_on)
-        classes = np.unique(y)
-        if len(classes) < 2:
-            raise ValueError(
-                f"MoEClassifier needs samples of at least 2 classes, got 1 class: "
-                f"{classes.tolist()[0]!r}."
-            )
-        if go_on and not np.array_equal(classes, self.classes_):
-            raise ValueError(
-                f"warm_start=True goes on with classes {self.classes_.tolist()}, y has "
-                f"{classes.tolist()}. Use the same classes, or warm_start=False."
-            )
-        self.classes_ = classes
-        return self._fit(
-            X,
-            encode(y, classes),
-            weight,
-            n_classes=len(classes),
-            go_on=go_on,
-            epochs=self.max_iter,
-            stop=True,
-        )
+        return self._fit(X, y, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y, classes=None, sample_weight=None):
@@ -379,10 +433,11 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         ----------
         X : array-like of shape (n_samples, ...)
 
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
 
         classes : array-like of shape (n_classes,), default=None
-            All classes that will ever be seen; required in the first call.
+            All classes that will ever be seen; required in the first call. Of several labels
+            their indices, `np.arange(n_labels)`.
 
         sample_weight : array-like of shape (n_samples,), default=None
 
@@ -390,19 +445,43 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         -------
         self : MoEClassifier
         """
-        go_on = self.__sklearn_is_fitted__()
-        if _check_partial_fit_first_call(self, classes) and go_on:
-            del self.net_
-        X, y, weight = check_training_data(self, X, y, sample_weight, reset=not go_on)
-        return self._fit(
-            X,
-            encode(y, self.classes_),
-            weight,
-            n_classes=len(self.classes_),
-            go_on=go_on,
-            epochs=1,
-            stop=False,
-        )
+        if classes is not None:
+            classes = np.unique(classes)
+            known = getattr(self, "classes_", classes)
+            if not np.array_equal(classes, known):
+                raise ValueError(
+                    f"`classes={classes!r}` is not the same as on last call to partial_fit, was: "
+                    f"{known!r}"
+                )
+        elif not self.__sklearn_is_fitted__():
+            raise ValueError("classes must be passed on the first call to partial_fit.")
+        return self._partial_fit(X, y, sample_weight, classes=classes)
+
+    def _check_y(self, y):
+        check_classification_targets(y)
+        if type_of_target(y) == "multilabel-indicator":
+            return y.toarray() if hasattr(y, "toarray") else y
+        if y.ndim == 2 and y.shape[1] > 1:
+            raise ValueError(
+                f"y of shape {y.shape} must hold zeros and ones, a column per label. For several "
+                "outputs of several classes each use sklearn.multioutput.MultiOutputClassifier."
+            )
+        return column_or_1d(y, warn=True)
+
+    def _make_target(self, y, weight, classes=None):
+        if y.ndim == 2:
+            return LabelTarget(y.shape[1])
+        if classes is None:
+            classes = np.unique(y)
+        if len(classes) < 2:
+            raise ValueError(
+                f"MoEClassifier needs samples of at least 2 classes, got 1 class: "
+                f"{classes.tolist()[0]!r}."
+            )
+        return ClassTarget(classes)
+
+    def _describe(self, net, data):
+        return super()._describe(net, data) | {"classes_": self._target.classes}
 
     def predict_proba(self, X):
         """Return the class probabilities of each sample.
@@ -414,10 +493,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`.
+            Columns in the order of `classes_`. Of several labels the probability of each,
+            (n_samples, n_labels).
         """
-        check_is_fitted(self)
-        return self.net_.proba(check_samples(self, X), self._predict_generator())
+        return self._predictions(X)
 
     def predict_log_proba(self, X):
         """Return the logarithm of `predict_proba`.
@@ -443,9 +522,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Returns
         -------
         y : ndarray of shape (n_samples,)
+            Of several labels those of probability above one half, (n_samples, n_labels) zeros and
+            ones.
         """
-        proba = self.predict_proba(X)
-        return self.classes_[proba.argmax(axis=1)]
+        return self._target.decode(self.predict_proba(X))
 
     def expert_proba(self, X):
         """Return what every expert would say of each sample.
@@ -462,11 +542,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         -------
         proba : ndarray of shape (n_samples, n_experts, n_classes)
         """
-        check_is_fitted(self)
-        proba = self.net_.criterion_.proba
+        return self._expert_predictions(X)
 
-        def answer(x):
-            answers = self.module_.forward_each(x)
-            return proba(answers.flatten(0, 1)).unflatten(0, answers.shape[:2])
-
-        return self.net_.map_batches(answer, check_samples(self, X))
+    def __sklearn_tags__(self):
+        """Say that y may hold several labels."""
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.multi_label = True
+        return tags

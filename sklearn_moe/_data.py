@@ -6,11 +6,14 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-__all__ = ["Batches", "Rows", "as_tensor", "home_of"]
+__all__ = ["Batches", "Rows", "as_tensor", "storage_device"]
 
 
 class _Writable:
-    """A read-only array shown to torch as it is: we only read it, torch need not warn."""
+    """View of a read-only array that claims to be writeable, so that torch shares its memory.
+
+    Never write to it.
+    """
 
     def __init__(self, array):
         self.array = array  # keeps the memory alive
@@ -29,7 +32,7 @@ def as_tensor(array):
     return torch.from_numpy(array)
 
 
-def home_of(X, device):
+def storage_device(X, device):
     """Return where the samples of a fit live: on its device, or on the host if they are too big.
 
     Half of the memory that is free on a GPU is left to the training.
@@ -66,14 +69,15 @@ class Rows(NamedTuple):
 class Batches:
     """Cut rows into batches of nearly equal size, in a new random order each time.
 
-    Rows that fit into one batch come as they are: no copy, no shuffling. Slicing whole tensors
-    replaces a DataLoader, which would touch every sample in Python.
+    Rows that fit into one batch come as they are, and without a generator all do: no copy, no
+    shuffling. Slicing whole tensors replaces a DataLoader, which would touch every sample in
+    Python.
     """
 
     def __init__(self, rows, batch_size, generator, device):
         self.rows = rows
         self.device = device
-        self.n_batches = math.ceil(len(rows.y) / batch_size)
+        self.n_batches = max(1, math.ceil(len(rows.y) / batch_size))
         self.generator = generator
 
     def __len__(self):
@@ -84,6 +88,10 @@ class Batches:
             yield self.rows.to(self.device)
             return
         y = self.rows.y
+        if self.generator is None:
+            parts = zip(*(column.tensor_split(self.n_batches) for column in self.rows), strict=True)
+            yield from (Rows(*part).to(self.device) for part in parts)
+            return
         order = torch.randperm(len(y), generator=self.generator, device=y.device)
         for index in order.tensor_split(self.n_batches):
             yield self.rows.take(index).to(self.device)

@@ -1,15 +1,18 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
+import math
+
 import numpy as np
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
-__all__ = ["check_samples", "check_training_data", "encode", "hold_out"]
+__all__ = ["check_samples", "check_training_data", "hold_out"]
+
+_SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 
 
-def _validate(estimator, X, *y, reset):
+def _validate(estimator, X, *y, reset, **options):
     """Return X, and y where it is given: bytes of pictures stay bytes, the rest becomes floats."""
     if not hasattr(X, "ndim") or (X.ndim == 4 and not isinstance(X, np.ndarray)):
         X = _as_pictures(X)
@@ -19,10 +22,12 @@ def _validate(estimator, X, *y, reset):
             f"X holds pictures of type {X.dtype}. Pass bytes (uint8, 0 ... 255), which are scaled "
             "to 0 ... 1, or floats, which are not."
         )
-    is_bytes = is_picture and X.dtype == np.uint8
+    if not is_picture:  # rows may be read as pictures
+        is_picture = estimator.sample_shape is not None and len(estimator.sample_shape) == 3
+    is_bytes = is_picture and getattr(X, "dtype", None) == np.uint8
     # float32 first: other types become it, and float64 stays.
     dtype = np.uint8 if is_bytes else (np.float32, np.float64)
-    return validate_data(estimator, X, *y, reset=reset, dtype=dtype, allow_nd=True)
+    return validate_data(estimator, X, *y, reset=reset, dtype=dtype, allow_nd=True, **options)
 
 
 def _as_pictures(X):
@@ -34,44 +39,49 @@ def _as_pictures(X):
     return array if array.ndim == 4 else X
 
 
-def _as_patches(X, n_patches):
-    """Cut the rows of a 2-D X into `n_patches` patches."""
-    if n_patches is None:
+def _reshape(X, sample_shape):
+    """Read the rows of a 2-D X as patches or pictures."""
+    if sample_shape is None:
         return X
-    if X.ndim != 2 or X.shape[1] % n_patches:
+    known = math.prod(side for side in sample_shape if side != -1)
+    n_free = sum(side == -1 for side in sample_shape)
+    n_features = X.shape[1]
+    fits = n_features % known == 0 if n_free == 1 else n_features == known and n_free == 0
+    if len(sample_shape) not in _SHAPES or X.ndim != 2 or not fits:
         raise ValueError(
-            f"n_patches={n_patches} cuts the rows of a 2-D X into equal patches, got X of shape "
-            f"{X.shape}. Pass 2-D X whose number of features is a multiple of n_patches, or "
-            "n_patches=None."
+            f"sample_shape={tuple(sample_shape)} cannot be read from X of shape {X.shape}. It is "
+            f"{_SHAPES[2]} or {_SHAPES[3]} of a row of a 2-D X, with as many numbers as the row "
+            "has; -1 stands for one side that follows from the others."
         )
-    return X.reshape(len(X), n_patches, -1)
+    return X.reshape(len(X), *sample_shape)
 
 
 def check_samples(estimator, X):
     """Return X as the fitted experts take it."""
-    X = _as_patches(_validate(estimator, X, reset=False), estimator.n_patches)
+    X = _reshape(_validate(estimator, X, reset=False), estimator.sample_shape)
     _check_as_fitted(estimator, X)
     return X
 
 
 def _check_as_fitted(estimator, X):
     """Refuse samples of another shape or scale than those of `fit`."""
+    name = type(estimator).__name__
     if X.shape[1:] != estimator.input_shape_:
         raise ValueError(
-            f"X has samples of shape {X.shape[1:]}, MoEClassifier was fitted on samples of "
+            f"X has samples of shape {X.shape[1:]}, {name} was fitted on samples of "
             f"shape {estimator.input_shape_}."
         )
     kinds = ("floats", "bytes (uint8), which it scales to 0 ... 1")
     is_bytes = X.dtype == np.uint8
     if is_bytes != estimator._bytes:
         raise ValueError(
-            f"X holds pictures of type {X.dtype}, MoEClassifier was fitted on "
+            f"X holds pictures of type {X.dtype}, {name} was fitted on "
             f"{kinds[estimator._bytes]}. Pass pictures of the same kind."
         )
 
 
 def check_training_data(estimator, X, y, sample_weight, *, reset):
-    """Return samples, labels and weights; samples of weight 0 are gone.
+    """Return samples, targets and weights; samples of weight 0 are gone.
 
     Raises
     ------
@@ -79,9 +89,9 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
         If an array is malformed, X has more than 4 axes, a weight is negative or none is
         positive.
     """
-    X, y = _validate(estimator, X, y, reset=reset)
-    check_classification_targets(y)
-    X = _as_patches(X, estimator.n_patches)
+    X, y = _validate(estimator, X, y, reset=reset, multi_output=True)
+    y = estimator._check_y(y)
+    X = _reshape(X, estimator.sample_shape)
     if X.ndim > 4:
         raise ValueError(
             "X must have shape (n_samples, n_features), (n_samples, n_patches, patch_size) or "
@@ -93,8 +103,9 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
     weight = _check_sample_weight(sample_weight, X, dtype=dtype)
     if weight.min() < 0:
         raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
-    if estimator.class_weight is not None:
-        weight = weight * compute_sample_weight(estimator.class_weight, y).astype(dtype)
+    class_weight = getattr(estimator, "class_weight", None)
+    if class_weight is not None:
+        weight = weight * compute_sample_weight(class_weight, y).astype(dtype)
     positive = weight > 0
     if not positive.any():
         raise ValueError(
@@ -105,19 +116,8 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
     return X, y, weight
 
 
-def encode(y, classes):
-    """Return the index of each label in `classes`, which are sorted."""
-    codes = np.searchsorted(classes, y).clip(max=len(classes) - 1)
-    unseen = classes[codes] != y
-    if unseen.any():
-        raise ValueError(
-            f"y contains labels {np.unique(y[unseen]).tolist()} that are not among the classes "
-            f"{classes.tolist()}. Name all classes in the first call of partial_fit."
-        )
-    return codes
-
-
-def hold_out(X, y, weight, fraction, seed):
-    """Split training data into (X, y, weight) to train and to validate on, stratified."""
-    split = train_test_split(X, y, weight, test_size=fraction, stratify=y, random_state=seed)
+def hold_out(X, y, weight, fraction, seed, *, stratify):
+    """Split training data into (X, y, weight) to train and to validate on."""
+    classes = y if stratify else None
+    split = train_test_split(X, y, weight, test_size=fraction, stratify=classes, random_state=seed)
     return split[::2], split[1::2]

@@ -6,51 +6,139 @@ from typing import Any
 import numpy as np
 import torch
 
-from .nn import EXPERTS
+from ._registry import takes
+from .nn import EXPERTS, ExpertSpec, preset_of
+from .optim import SOLVERS, SolverSpec
 
 __all__ = ["Settings", "resolve_settings"]
-
-_EXPERT_BY_NDIM = {2: "mlp", 3: "patch", 4: "cnn"}
-
-_DEFAULTS = {
-    "patch": {"activation": "cubic", "solver": "normalized_sgd"},
-    "patch_conv": {"activation": "cubic", "solver": "normalized_sgd"},
-    "mlp": {"activation": "relu", "solver": "adam"},
-    "cnn": {"activation": "relu", "solver": "adam"},
-    "resnet18": {"activation": "relu", "solver": "adam"},
-    "resnet18_gn": {"activation": "relu", "solver": "adam"},
-    "mobilenet_v2": {"activation": "relu", "solver": "adam"},
-    "mobilenet_v2_gn": {"activation": "relu", "solver": "adam"},
-}
-_LEARNING_RATE = {"adam": 1e-3, "sgd": 1e-2}
-_ROUTER_LEARNING_RATE = {"adam": 3e-4, "sgd": 1e-2}  # slower: experts first learn what they share
-
-# The patch expert of unit patches: pre-activations start near 0.001 and a normalized step
-# moves them by 0.06; the router follows its gradient as it is.
-_PATCH_INIT, _PATCH_STEP, _PATCH_ROUTER_STEP = 1e-3, 0.06, 1.0
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of one fit, every "auto" resolved."""
+    """The settings of one fit, every "auto" resolved.
 
-    expert: Any
+    `resolved` is what each "auto" became, by parameter.
+    """
+
+    expert: ExpertSpec
     expert_options: dict[str, Any]
     router_options: dict[str, Any]
-    solver: str
+    solver: SolverSpec
+    solver_options: dict[str, Any]
     pace: str
     learning_rate: float
     router_learning_rate: float
     batch_size: int
     device: str
     precision: str
+    resolved: dict[str, Any]
 
-    @property
-    def architecture(self):
-        """Return what must stay the same for old weights to make sense."""
-        options = self.expert_options | self.router_options
-        ours = {"init_scale", "init_std", "balance_weight", "hashed"}
-        return {"expert": self.expert, **{k: v for k, v in options.items() if k not in ours}}
+
+def resolve_settings(estimator, X, weight):
+    """Return the settings of `estimator` for samples X, (n_samples, *input_shape).
+
+    The default steps of the patch expert are inversely proportional to the scale of X (those
+    of the router to its square), so that multiplying X by a constant changes nothing.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or a parameter is set that has no meaning beside the others.
+    """
+    resolved = {}
+
+    def pick(name, default):
+        value = getattr(estimator, name)
+        if not (isinstance(value, str) and value == "auto"):
+            return value
+        resolved[name] = default
+        return default
+
+    expert = ExpertSpec.of(EXPERTS.resolve(pick("expert", _expert_for(X))))
+    solver = SolverSpec.of(SOLVERS.resolve(pick("solver", expert.solver)))
+    scale = _rms_norm(X, weight) if X.ndim == 3 else 1.0
+    rate, router_rate = solver.learning_rate, solver.router_learning_rate
+    if solver.per_norm:
+        rate, router_rate = rate / scale, router_rate / scale**2
+    batch_size = pick("batch_size", solver.batch_size(len(X)))
+    device = pick("device", "cuda" if torch.cuda.is_available() else "cpu")
+    if torch.device(device).type == "mps":
+        raise ValueError(
+            "device='mps' does not compute in float64, in which routes are decided. Use 'cpu'."
+        )
+    pace = pick("learning_rate", "residual" if solver.per_expert else "constant")
+    if pace == "residual" and not solver.per_expert:
+        raise ValueError(
+            "learning_rate='residual' is made for solver='normalized_sgd', got solver="
+            f"{estimator.solver!r}. Use learning_rate='constant'."
+        )
+    router = preset_of(estimator.router)
+    router_options = {
+        "network": pick("router_network", "linear" if router.network is None else "auto"),
+        "top_k": pick("top_k", router.top_k),
+        "gate": pick("gate", router.gates[0]),
+        "noise": pick("router_noise", router.noise),
+        # Derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
+        "per_row": X.ndim == 2,
+        "init_std": _router_init_std(X, scale),
+    }
+    return Settings(
+        expert=expert,
+        expert_options=_expert_options(estimator, expert, X.shape[1:], scale, pick),
+        router_options=router_options,
+        solver=solver,
+        solver_options=_solver_options(estimator, solver),
+        pace=pace,
+        learning_rate=pick("learning_rate_init", rate),
+        router_learning_rate=pick("router_learning_rate_init", router_rate),
+        batch_size=len(X) if batch_size is None else min(batch_size, len(X)),
+        device=device,
+        precision=_precision(pick("precision", None), X, device, resolved),
+        resolved=resolved,
+    )
+
+
+def _expert_for(X):
+    """Return the first expert that is registered for samples of this many axes."""
+    return next(name for name, spec in EXPERTS.items() if spec.ndim == X.ndim)
+
+
+def _expert_options(estimator, expert, input_shape, scale, pick):
+    """Return the options of the expert's factory; refuse those that it does not take."""
+    options = {}
+    if estimator.expert_width is not None:
+        _require(expert.factory, "width", "expert_width", estimator.expert_width, estimator.expert)
+        options["width"] = estimator.expert_width
+    activation = pick("activation", expert.activation)
+    if activation is not None:
+        _require(expert.factory, "activation", "activation", activation, estimator.expert)
+        options["activation"] = activation
+    if expert.init_scale is not None:
+        options["init_scale"] = expert.init_scale(input_shape, scale)
+    return options
+
+
+def _solver_options(estimator, solver):
+    """Return the options of the optimizer; refuse those that it does not take."""
+    options = {}
+    for name in ("momentum", "weight_decay"):
+        value = getattr(estimator, name)
+        if value:
+            _require(solver.optimizer, name, name, value, estimator.solver)
+        if takes(solver.optimizer, name):
+            options[name] = value
+    return options
+
+
+def _require(function, argument, parameter, value, choice):
+    """Refuse a parameter that would be ignored."""
+    if not takes(function, argument):
+        kind = "solver" if parameter in ("momentum", "weight_decay") else "expert"
+        unset = {"activation": "'auto'", "expert_width": "None"}.get(parameter, "0")
+        raise ValueError(
+            f"{parameter}={value!r} would be ignored: {kind}={choice!r} takes no {argument}. "
+            f"Leave {parameter} at {unset}, or pass a callable with such an argument."
+        )
 
 
 def _rms_norm(X, weight):
@@ -67,85 +155,24 @@ def _router_init_std(X, scale):
     return 1 / np.sqrt(np.prod(X.shape[1:]))
 
 
-def _precision(precision, X, device):
+def _precision(precision, X, device, resolved):
     """Return the precision of training; "auto" is mixed for images where it is fast."""
     if X.ndim == 4 and X.dtype != np.float64:
-        if precision == "auto":
-            return "bf16" if _is_fast_in_bf16(torch.device(device)) else "float32"
-        return precision
-    if precision == "bf16":
+        if precision is not None:
+            return precision
+        precision = "bf16" if _is_fast_in_bf16(torch.device(device)) else "float32"
+    elif precision == "bf16":
         raise ValueError(
             f"precision='bf16' is for images of float32 or uint8, got X of {X.ndim} axes and type "
             f"{X.dtype}. Use precision='auto'."
         )
-    return "float32"
+    else:
+        precision = "float32"
+    if "precision" in resolved:
+        resolved["precision"] = precision if X.dtype != np.float64 else "float64"
+    return precision
 
 
 def _is_fast_in_bf16(device):
     """Whether a GPU has tensor cores for bf16; older ones only say that they support it."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
-
-
-def _batch_size(solver, n_samples):
-    if solver == "normalized_sgd":  # a noisy direction is as long a step as a good one
-        return 1024
-    return min(200, max(32, n_samples // 4))
-
-
-def resolve_settings(estimator, X, weight):
-    """Return the settings of `estimator` for samples X, (n_samples, *input_shape).
-
-    The default steps of the patch expert are inversely proportional to the scale of X (those
-    of the router to its square), so that multiplying X by a constant changes nothing.
-    """
-    expert = estimator.expert
-    if expert == "auto":
-        expert = _EXPERT_BY_NDIM[X.ndim]
-    registered = isinstance(expert, str) and expert in EXPERTS
-    defaults = _DEFAULTS[expert if registered else _EXPERT_BY_NDIM[X.ndim]]
-    is_patch = registered and expert in ("patch", "patch_conv")
-
-    def pick(name, default):
-        value = getattr(estimator, name)
-        return default if isinstance(value, str) and value == "auto" else value
-
-    solver = pick("solver", defaults["solver"] if registered else "adam")
-    scale = _rms_norm(X, weight) if X.ndim == 3 else 1.0
-    learning_rate = _LEARNING_RATE.get(solver, _PATCH_STEP / scale)
-    router_rate = _ROUTER_LEARNING_RATE.get(solver, _PATCH_ROUTER_STEP / scale**2)
-    init_scale = _PATCH_INIT * np.sqrt(3 * X.shape[-1]) / scale if is_patch else 1.0
-    options = {}
-    if registered:
-        options["activation"] = pick("activation", defaults["activation"])
-        options["init_scale"] = float(pick("init_scale", init_scale))
-        if estimator.expert_width is not None:
-            options["width"] = estimator.expert_width
-    batch_size = pick("batch_size", _batch_size(solver, len(X)))
-    device = pick("device", "cuda" if torch.cuda.is_available() else "cpu")
-    if torch.device(device).type == "mps":
-        raise ValueError(
-            "device='mps' does not compute in float64, in which routes are decided. Use 'cpu'."
-        )
-    router_options = {
-        "network": estimator.router_network,
-        "top_k": estimator.top_k,
-        "gate": estimator.gate,
-        "noise": estimator.router_noise,
-        # scikit-learn wants a sample of weight 2 to be the sample twice, of tables above all.
-        "hashed": X.ndim == 2,
-        "balance_weight": estimator.balance_weight,
-        "dense_gradient": estimator.dense_gradient,
-        "init_std": _router_init_std(X, scale),
-    }
-    return Settings(
-        expert=expert,
-        expert_options=options,
-        router_options=router_options,
-        solver=solver,
-        pace=pick("learning_rate", "residual" if solver == "normalized_sgd" else "constant"),
-        learning_rate=pick("learning_rate_init", learning_rate),
-        router_learning_rate=pick("router_learning_rate_init", router_rate),
-        batch_size=len(X) if batch_size is None else min(batch_size, len(X)),
-        device=device,
-        precision=_precision(estimator.precision, X, device),
-    )

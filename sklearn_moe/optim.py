@@ -1,14 +1,18 @@
-"""Normalized gradient descent: one parameter group, one unit."""
+"""Solvers by name, and normalized gradient descent: one parameter group, one unit."""
 
 from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain
+from typing import Any
 
 import torch
-from torch.optim import Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
-__all__ = ["NormalizedSGD"]
+from ._registry import Registry
 
-_FULL = 1.0  # pace of a group that nobody has set
+__all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
 
 class NormalizedSGD(Optimizer):
@@ -56,7 +60,7 @@ class NormalizedSGD(Optimizer):
             "norm": norm,
             "momentum": momentum,
             "weight_decay": weight_decay,
-            "pace": _FULL,
+            "pace": 1.0,
         }
         super().__init__(params, defaults)
 
@@ -139,7 +143,9 @@ def _is_plain(units):
     """Tell whether groups of the same options neither scale, decay nor remember anything."""
     options = units[0]
     plain = options["norm"] is None and not options["weight_decay"] and not options["momentum"]
-    return plain and all(unit["pace"] is _FULL for unit in units)
+    return plain and not any(
+        isinstance(unit["pace"], torch.Tensor) or unit["pace"] != 1 for unit in units
+    )
 
 
 def _unit_norms(gradients, sizes, kind):
@@ -156,3 +162,82 @@ def _unit_norms(gradients, sizes, kind):
 def _per_tensor(values, sizes):
     """Return the value of its unit for each tensor."""
     return [value for value, size in zip(values.unbind(), sizes, strict=True) for _ in range(size)]
+
+
+# -- by name ------------------------------------------------------------------------------
+
+
+def _part_of_X(n_samples: int) -> int:
+    return min(200, max(32, n_samples // 4))
+
+
+@dataclass(frozen=True)
+class SolverSpec:
+    """An optimizer and what goes with it.
+
+    Parameters
+    ----------
+    optimizer : callable
+        `optimizer(parameters, lr=...)` returns a `torch.optim.Optimizer`. It is given `momentum`
+        and `weight_decay` of the estimator if it has arguments of these names.
+    learning_rate, router_learning_rate : float, default=0.001, 0.0003
+        What "auto" becomes. Routers are slower: experts first learn what they share.
+    per_norm : bool, default=False
+        Whether these are rates for X of norm 1: divided by r and by r^2, with r the root mean
+        square norm of the training patches.
+    batch_size : callable
+        `batch_size(n_samples)` is what "auto" becomes.
+    per_expert : bool, default=False
+        Whether every expert is a parameter group of its own, with a "pace" that multiplies its
+        rate (`learning_rate="residual"`).
+    router_options : dict, default={}
+        Options of the router's parameter group.
+    """
+
+    optimizer: Callable[..., Optimizer]
+    learning_rate: float = 1e-3
+    router_learning_rate: float = 3e-4
+    per_norm: bool = False
+    batch_size: Callable[[int], int] = _part_of_X
+    per_expert: bool = False
+    router_options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, solver: "SolverSpec | Callable[..., Optimizer]") -> "SolverSpec":
+        """Return a spec as it is; of an optimizer that of its kind, if one is registered.
+
+        `partial(NormalizedSGD, norm="sum")` is "normalized_sgd" with another norm.
+        """
+        if isinstance(solver, cls):
+            return solver
+        for spec in SOLVERS.values():
+            if _innermost(spec.optimizer) is _innermost(solver):
+                return replace(spec, optimizer=solver)
+        return cls(solver)
+
+
+def _innermost(function: Callable) -> Callable:
+    return _innermost(function.func) if isinstance(function, partial) else function
+
+
+def _large_batch(n_samples: int) -> int:
+    return 1024  # normalized steps do not shrink when the gradient is noisy
+
+
+SOLVERS = Registry(
+    "solver",
+    "a callable (parameters, lr) -> torch.optim.Optimizer",
+    {
+        "normalized_sgd": SolverSpec(
+            NormalizedSGD,
+            learning_rate=0.06,
+            router_learning_rate=1.0,
+            per_norm=True,
+            batch_size=_large_batch,
+            per_expert=True,
+            router_options={"norm": None},
+        ),
+        "sgd": SolverSpec(SGD, learning_rate=1e-2, router_learning_rate=1e-2),
+        "adam": SolverSpec(partial(Adam, fused=True)),
+    },
+)

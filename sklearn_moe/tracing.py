@@ -124,7 +124,7 @@ class RoutingTrace(Callback):
     def on_epoch_end(self, net, dataset_train=None, **kwargs):
         """Look again every few epochs."""
         if len(net.history) % self.every_ == 0:
-            self._record(net, dataset_train.x, net.history[-1, "router_gradient_norm"])
+            self._record(net, dataset_train.X, net.history[-1, "router_gradient_norm"])
 
     # -- records --------------------------------------------------------------------------
 

@@ -4,11 +4,10 @@ from .activations import ACTIVATIONS
 from .balance import BALANCES, Balance
 from .build import build_mixture
 from .dispatch import answer_all, dispatch
-from .expert_names import EXPERTS
-from .experts import CNNExpert, MLPExpert, PatchExpert
-from .heads import HEADS
+from .experts import EXPERTS, CNNExpert, ExpertSpec, MLPExpert, PatchExpert
+from .heads import LOSSES, Head, LossSpec, NumberHead, choose_head
 from .losses import expert_means, weighted_mean
-from .mixture import Mixed, MixtureOfExperts
+from .mixture import MixtureOfExperts, MixtureOutput
 from .routers import (
     GATES,
     NETWORKS,
@@ -30,6 +29,7 @@ from .routers import (
     TopKRouter,
     as_patches,
     make_router,
+    preset_of,
 )
 from .seeding import OwnGenerator, may_draw
 from .softmax import softmax
@@ -39,21 +39,25 @@ __all__ = [
     "BALANCES",
     "EXPERTS",
     "GATES",
-    "HEADS",
+    "LOSSES",
     "NETWORKS",
     "NOISES",
     "ROUTERS",
     "Balance",
     "CNNExpert",
     "CentroidScores",
+    "ExpertSpec",
+    "Head",
     "LinearScores",
+    "LossSpec",
     "MLPExpert",
     "MLPScores",
     "MergeRouter",
-    "Mixed",
     "MixtureOfExperts",
+    "MixtureOutput",
     "Noise",
     "NoisyTopKRouter",
+    "NumberHead",
     "OwnGenerator",
     "PatchChoiceRouter",
     "PatchExpert",
@@ -67,10 +71,12 @@ __all__ = [
     "answer_all",
     "as_patches",
     "build_mixture",
+    "choose_head",
     "dispatch",
     "expert_means",
     "make_router",
     "may_draw",
+    "preset_of",
     "softmax",
     "weighted_mean",
 ]

@@ -1,10 +1,10 @@
 """Nonlinearities of an expert, by name."""
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+
+from .._registry import Registry
 
 __all__ = ["ACTIVATIONS", "cubic", "linear"]
 
@@ -39,11 +39,15 @@ def linear(z: Tensor) -> Tensor:
     return z
 
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
-    "cubic": cubic,
-    "linear": linear,
-    "relu": nn.functional.relu,
-    "celu": nn.functional.celu,
-    "gelu": nn.functional.gelu,
-    "tanh": torch.tanh,
-}
+ACTIVATIONS = Registry(
+    "activation",
+    "an elementwise callable",
+    {
+        "cubic": cubic,
+        "linear": linear,
+        "relu": nn.functional.relu,
+        "celu": nn.functional.celu,
+        "gelu": nn.functional.gelu,
+        "tanh": torch.tanh,
+    },
+)

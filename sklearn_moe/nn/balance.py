@@ -4,15 +4,18 @@ A balance is called in every training step, after the samples were routed. It co
 and returns its loss, or None if it works otherwise.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
+from .._registry import Registry
 from .losses import weighted_mean
 from .routers.base import Route, Router
 from .running import RunningMean
 from .softmax import softmax
 
-__all__ = ["BALANCES", "Balance"]
+__all__ = ["BALANCES", "Balance", "make_balance"]
 
 _HORIZON = 10  # batches over which the load is averaged
 
@@ -27,12 +30,15 @@ class Balance(nn.Module):
         Factor of the loss, or size of a step.
     """
 
-    needs = "gradient"  # of the router: "gradient", "choice" (of k experts) or "noise"
+    # What it requires of the router: "gradient" (trained scores), "choice" (of k experts) or
+    # "noise" (both, and noise of a known distribution).
+    needs = "gradient"
 
     def __init__(self, n_experts: int, weight: float):
         super().__init__()
         self.n_experts = n_experts
         self.weight = weight
+        self.register_buffer("bias", None)  # (n_experts,), added to the scores that choose
         # One batch says little about the load when it is small.
         self.load = RunningMean(torch.full((n_experts,), 1 / n_experts), _HORIZON)
 
@@ -101,7 +107,7 @@ class BiasBalance(Balance):
 
     def __init__(self, n_experts: int, weight: float):
         super().__init__(n_experts, weight)
-        self.register_buffer("bias", torch.zeros(n_experts))
+        self.bias = torch.zeros(n_experts)
 
     def forward(self, router, route, weight):
         """Move the bias; there is no loss."""
@@ -118,10 +124,36 @@ class ZLoss(Balance):
         return weighted_mean(route.scores.logsumexp(1).square(), weight.to(route.scores.dtype))
 
 
-BALANCES: dict[str, type[Balance]] = {
-    "switch": SwitchBalance,
-    "importance": ImportanceBalance,
-    "load": LoadBalance,
-    "bias": BiasBalance,
-    "z_loss": ZLoss,
-}
+BALANCES = Registry(
+    "balance",
+    "a callable (n_experts, weight) -> sklearn_moe.nn.Balance",
+    {
+        "switch": SwitchBalance,
+        "importance": ImportanceBalance,
+        "load": LoadBalance,
+        "bias": BiasBalance,
+        "z_loss": ZLoss,
+    },
+)
+
+
+def make_balance(
+    balance: str | Callable[[int, float], Balance] | None, n_experts: int, weight: float
+) -> Balance | None:
+    """Return a balance for that many experts, None for None.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If a callable returns anything but a `Balance`.
+    """
+    if balance is None:
+        return None
+    made = BALANCES.resolve(balance)(n_experts, weight)
+    if not isinstance(made, Balance):
+        raise TypeError(
+            f"balance={balance!r} must be {BALANCES.own}; it returned {type(made).__name__}."
+        )
+    return made

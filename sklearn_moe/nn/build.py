@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from .balance import BALANCES
-from .expert_names import EXPERTS
+from .balance import make_balance
+from .experts import ExpertSpec
+from .heads import Head
 from .mixture import MixtureOfExperts
-from .registry import resolve
 from .routers import make_router
 from .seeding import OwnGenerator
 
@@ -17,15 +17,16 @@ __all__ = ["build_mixture"]
 
 def build_mixture(
     input_shape: tuple[int, ...],
-    n_outputs: int,
     n_experts: int,
     *,
-    expert: str | Callable,
+    head: Callable[[], Head],
+    expert: ExpertSpec,
     expert_options: Mapping[str, Any],
     router: Any = "top1",
     router_options: Mapping[str, Any],
     balance: str | Callable | None = None,
-    dtype: torch.dtype,
+    balance_weight: float = 0.01,
+    dtype: str = "float32",
     seed: int,
 ) -> MixtureOfExperts:
     """Return a mixture whose weights are drawn from an own generator.
@@ -39,17 +40,22 @@ def build_mixture(
     ValueError
         If a name is unknown, an expert does not fit `input_shape`, or the parts of the router do
         not go together.
+    TypeError
+        If a factory returns something else than asked for.
     """
-    factory = resolve(expert, EXPERTS, "expert")
-    options = dict(router_options)
-    if balance is not None:
-        options["balance"] = resolve(balance, BALANCES, "balance")
+    head = head()
     with OwnGenerator(torch.Generator().manual_seed(seed)):
-        experts = [factory(input_shape, n_outputs, **expert_options) for _ in range(n_experts)]
-        made = make_router(router, input_shape, n_experts, n_outputs, **options)
-    for module in experts:
-        if not isinstance(module, torch.nn.Module):
-            raise TypeError(
-                f"expert must return a torch.nn.Module, {expert!r} returned {type(module)}."
-            )
-    return MixtureOfExperts(made if n_experts > 1 else None, experts).to(dtype)
+        experts = [
+            expert.build(input_shape, head.n_outputs, **expert_options) for _ in range(n_experts)
+        ]
+        made = make_router(
+            router,
+            input_shape,
+            n_experts,
+            head.n_outputs,
+            balance=make_balance(balance, n_experts, balance_weight),
+            mix=head.mix,
+            **router_options,
+        )
+    mixture = MixtureOfExperts(made if n_experts > 1 else None, experts)
+    return mixture.to(getattr(torch, dtype))

@@ -8,10 +8,10 @@ from torch import Generator, Tensor, nn
 from .dispatch import answer_all
 from .routers import Route, Router
 
-__all__ = ["Mixed", "MixtureOfExperts"]
+__all__ = ["MixtureOutput", "MixtureOfExperts"]
 
 
-class Mixed(NamedTuple):
+class MixtureOutput(NamedTuple):
     """What a mixture says of a batch, and how it came to it."""
 
     output: Tensor  # (n_samples, n_outputs)
@@ -42,13 +42,13 @@ class MixtureOfExperts(nn.Module):
             return Route(scores, scores, scores.long(), scores + 1)
         return self.router(x, generator)
 
-    def forward(self, x: Tensor, generator: Generator | None = None) -> Mixed:
+    def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Answer a batch; `generator` switches the routing noise on."""
         route = self.route(x, generator)
         if self.router is None:
-            return Mixed(self.experts[0](x), route, None)
+            return MixtureOutput(self.experts[0](x), route, None)
         output, answers = self.router.combine(self.experts, x, route)
-        return Mixed(output, route, answers)
+        return MixtureOutput(output, route, answers)
 
     def forward_each(self, x: Tensor) -> Tensor:
         """Return what each expert would answer in the place of those that do.
@@ -61,11 +61,11 @@ class MixtureOfExperts(nn.Module):
             return answer_all(self.experts, x)
         return self.router.combine_each(self.experts, x, self.route(x))
 
-    def account(self, mixed: Mixed, weight: Tensor) -> Tensor | None:
-        """Take note of a training batch with sample weights, once.
+    def balance_loss(self, mixed: MixtureOutput, weight: Tensor) -> Tensor | None:
+        """Update running statistics by a training batch; call it once per step.
 
-        Returns what the router adds to the loss, None if nothing.
+        Returns what the router adds to the loss of a batch with sample weights, None if nothing.
         """
         if self.router is None:
             return None
-        return self.router.account(mixed.route, mixed.answers, weight)
+        return self.router.balance_loss(mixed.route, mixed.answers, weight)

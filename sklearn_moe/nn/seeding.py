@@ -20,6 +20,13 @@ _IN_PLACE = (
     "random_",
     "uniform_",
 )
+
+
+def _existing(module, *names):
+    """Return private functions of torch where this version of it has them."""
+    return [getattr(module, name) for name in names if hasattr(module, name)]
+
+
 _LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
 _INITIALIZERS = tuple(
     function
@@ -32,20 +39,25 @@ _DRAWS = frozenset(
     [
         *(getattr(torch, name) for name in _FACTORIES),
         *(getattr(torch.Tensor, name) for name in _IN_PLACE),
-        torch._sample_dirichlet,
+        *_existing(torch, "_sample_dirichlet"),
         *_INITIALIZERS,
     ]
 )
-# These take no generator: they draw from the global one, which is seeded by ours and then restored.
-_STUBBORN = frozenset(
+# Functions without a generator argument: the global one is seeded from ours and then restored.
+_GLOBAL_ONLY = frozenset(
     [
         *(getattr(F, name) for name in dir(F) if "dropout" in name and name[0] != "_"),
         *(F.rrelu, F.rrelu_, F.gumbel_softmax, F.fractional_max_pool2d, F.fractional_max_pool3d),
         *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
         *(getattr(torch, name) for name in dir(torch) if "dropout" in name and name[0] != "_"),
-        *(torch.rrelu, torch.rrelu_, torch.poisson, torch.binomial, torch._standard_gamma),
+        *(torch.rrelu, torch.rrelu_, torch.poisson, torch.binomial),
+        *_existing(torch, "_standard_gamma"),
         torch.randint_like,
     ]
+)
+_DRAWING = (
+    *(cls for name, cls in vars(nn).items() if "Dropout" in name),
+    *(nn.RReLU, nn.MultiheadAttention),
 )
 _KNOWN = ("torch.", "torchvision.", "sklearn_moe.")
 
@@ -53,8 +65,7 @@ _KNOWN = ("torch.", "torchvision.", "sklearn_moe.")
 def may_draw(module: nn.Module) -> bool:
     """Return whether a module may draw at random in its forward pass: dropout, or not known."""
     return any(
-        isinstance(part, nn.modules.dropout._DropoutNd | nn.RReLU | nn.MultiheadAttention)
-        or not type(part).__module__.startswith(_KNOWN)
+        isinstance(part, _DRAWING) or not type(part).__module__.startswith(_KNOWN)
         for part in module.modules()
     )
 
@@ -101,7 +112,7 @@ class OwnGenerator(TorchFunctionMode):
             tensors = [arg for arg in args if isinstance(arg, torch.Tensor)]
             device = tensors[0].device if tensors else kwargs.get("device") or "cpu"
             kwargs["generator"] = self._of(torch.device(device))
-        if func in _STUBBORN:
+        if func in _GLOBAL_ONLY:
             seed = int(torch.randint(2**62, (), generator=self._of(torch.device("cpu"))))
             gpus = {arg.device for arg in args if isinstance(arg, torch.Tensor) and arg.is_cuda}
             with torch.random.fork_rng(devices=gpus):

@@ -1,9 +1,22 @@
 """The estimators of the paper: as it is written, and as the authors' notebooks run it."""
 
+from dataclasses import replace
+from functools import partial
+
 from .._classifier import MoEClassifier
 from .._engine import Callback, StopTraining
+from ..nn import EXPERTS, ROUTERS
+from ..optim import NormalizedSGD
 
-__all__ = ["NotebookStopping", "paper_classifier"]
+__all__ = ["NOISY_AT_TEST", "SUM_OF_NORMS", "NotebookStopping", "expert", "paper_classifier"]
+
+NOISY_AT_TEST = replace(ROUTERS["top1"], noise_at_predict=True)
+SUM_OF_NORMS = partial(NormalizedSGD, norm="sum")
+
+
+def expert(name, init_scale):
+    """Return a patch expert whose initial weights have a fixed scale, whatever X is."""
+    return EXPERTS[name].with_options(init_scale=init_scale)
 
 
 class NotebookStopping(Callback):
@@ -46,7 +59,7 @@ def paper_classifier(protocol="paper", nonlinear=True, n_experts=8, **overrides)
         "code" is the authors' notebooks where they depart from it: two logits, softmaxed before
         the cross-entropy; the raw noisy score as gate; biases and uniform initial weights; the
         sum of the norms of weights and biases as normalizer; a router rate of 0.1; noise at
-        prediction, too (`noise_at_predict=False` turns it off); their rule for stopping early.
+        prediction, too (`router="top1"` turns it off); their rule for stopping early.
         A single expert is trained by Adam on logits, with 40 filters each.
     nonlinear : bool, default=True
         Cubic activation; False is the linear expert.
@@ -89,36 +102,34 @@ def _gradient_descent():
         "solver": "normalized_sgd",
         "learning_rate": "constant",
         "learning_rate_init": 0.001,
-        "init_scale": 0.001,
         "max_iter": 501,
     }
 
 
 def _paper(n_experts, nonlinear):
     return _gradient_descent() | {
-        "expert": "patch",
-        "head": "margin",
+        "expert": expert("patch", 0.001),
+        "loss": "margin",
         "router_learning_rate_init": 0.001 * n_experts**2,  # Theorem 4.2
     }
 
 
 def _code(n_experts, nonlinear):
     return _gradient_descent() | {
-        "expert": "patch_conv",
-        "head": "probabilities",
+        "expert": expert("patch_conv", 0.001),
+        "loss": "probabilities",
+        "router": NOISY_AT_TEST,
         "gate": "logit",
-        "gradient_norm": "sum",
+        "solver": SUM_OF_NORMS,
         "router_learning_rate_init": 0.1,
-        "noise_at_predict": True,
         "callbacks": [NotebookStopping()],
     }
 
 
 def _code_single(n_experts, nonlinear):
     return {
-        "expert": "patch_conv",
+        "expert": expert("patch_conv", 1.0),
         "expert_width": 40,
-        "init_scale": 1.0,
         "solver": "adam",
         "learning_rate_init": 0.01 if nonlinear else 0.003,
         "weight_decay": 5e-4,

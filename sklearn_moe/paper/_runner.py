@@ -3,7 +3,7 @@
 from joblib import Parallel, delayed
 from tqdm.auto import tqdm
 
-from ._interrupt import stop_on_interrupt
+from .._interrupt import Interrupts
 from ._results import CellResult, Results
 from ._store import RunStore
 
@@ -85,7 +85,7 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
 def _perform(run, store):
     """Return nothing, or why the run failed, in a list."""
     try:
-        with stop_on_interrupt():
+        with Interrupts():
             result = run.perform()
     except Exception as error:
         return [f"{run}: {type(error).__name__}: {error}"]

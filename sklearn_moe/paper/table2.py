@@ -10,7 +10,7 @@ from statistics import mean, stdev
 import torch
 
 from ._arguments import positive
-from ._interrupt import stop_on_interrupt
+from .._interrupt import Interrupts
 from ._pictures import ARCHITECTURES, TASKS, PictureRun, run_pictures
 from ._published import TABLE_2
 from ._store import RunStore
@@ -66,7 +66,7 @@ def run_command(options):
         result = store.get(run.settings | data)
         if result is None:
             print(f"{done + 1} of {len(runs)}: {run}", flush=True)
-            with stop_on_interrupt():
+            with Interrupts():
                 result = run_pictures(run, options.data, device=options.device, verbose=1)
             store.put(run.settings | data, result)
         results[run] = result

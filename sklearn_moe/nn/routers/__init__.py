@@ -13,7 +13,7 @@ from .make import make_router
 from .merge import MergeRouter
 from .noise import NOISES, Noise
 from .patch_choice import PatchChoiceRouter
-from .presets import ROUTERS, Preset
+from .presets import ROUTERS, Preset, preset_of
 from .relu import ReLURouter
 from .scores import NETWORKS, CentroidScores, LinearScores, MLPScores, as_patches, pool
 from .sparse import NoisyTopKRouter, TopKRouter
@@ -41,4 +41,5 @@ __all__ = [
     "choose",
     "make_router",
     "pool",
+    "preset_of",
 ]

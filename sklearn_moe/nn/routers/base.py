@@ -82,6 +82,8 @@ class Router(nn.Module):
     defaults : RunningMean or None
         Of sparse rules: the mean answer of each expert, (n_experts, n_outputs), for a gradient of
         the gates of experts that were not chosen.
+    mix : callable or None
+        `mix(log_gate, answers)` is the output of a mixture of distributions, see `Head`.
 
     Notes
     -----
@@ -104,15 +106,17 @@ class Router(nn.Module):
         noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
         balance: nn.Module | None = None,
         defaults: nn.Module | None = None,
+        mix: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         super().__init__()
         self.network = network
         self.top_k = top_k
-        self.gate = GATES[gate] if isinstance(gate, str) else gate
+        self.gate = GATES.resolve(gate)
         self.noise = noise
         self.balance = balance
         self.defaults = defaults
-        self.frozen = False  # trained no more: its balance rests, too
+        self.mix = mix
+        self.frozen = False  # once frozen: no gradient step, no balance update
 
     @classmethod
     def check(cls, input_shape: tuple[int, ...], n_experts: int, top_k: int, gate: str) -> None:
@@ -152,8 +156,16 @@ class Router(nn.Module):
         answers = answer_all(experts, x)
         return answers * route.gate.sum(1).to(answers.dtype)[:, None, None]
 
-    def account(self, route: Route, answers: Tensor | None, weight: Tensor) -> Tensor | None:
-        """Take note of a training batch; return what balancing adds to its loss, if anything."""
+    def freeze(self, frozen: bool = True) -> None:
+        """Train the router no more, or again; its experts are trained on."""
+        self.frozen = frozen
+        self.requires_grad_(not frozen)
+
+    def balance_loss(self, route: Route, answers: Tensor | None, weight: Tensor) -> Tensor | None:
+        """Update what is remembered of training batches; return what is added to the loss.
+
+        Called once per step.
+        """
         if self.balance is None or self.frozen:
             return None
         return self.balance(self, route, weight)

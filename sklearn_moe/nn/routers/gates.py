@@ -5,10 +5,9 @@ chosen experts, (n_samples, k), and returns their weights, (n_samples, k). Chose
 all experts.
 """
 
-from collections.abc import Callable
-
 from torch import Tensor
 
+from ..._registry import Registry
 from ..softmax import softmax
 
 __all__ = ["GATES"]
@@ -49,10 +48,14 @@ def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
     return _take(noisy, chosen)
 
 
-GATES: dict[str, Callable[[Tensor, Tensor, Tensor | None], Tensor]] = {
-    "softmax": softmax_gate,
-    "renormalized": renormalized_gate,
-    "sigmoid": sigmoid_gate,
-    "relu": relu_gate,
-    "logit": logit_gate,
-}
+GATES = Registry(
+    "gate",
+    "a callable (scores, noisy, chosen) -> weights",
+    {
+        "softmax": softmax_gate,
+        "renormalized": renormalized_gate,
+        "sigmoid": sigmoid_gate,
+        "relu": relu_gate,
+        "logit": logit_gate,
+    },
+)

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..registry import resolve
 from ..running import RunningMean
 from .base import Router
 from .gates import GATES
 from .noise import NOISES
-from .presets import ROUTERS, Preset
+from .presets import Preset, preset_of
 from .scores import NETWORKS, ModuleScores
 
 __all__ = ["make_router"]
@@ -27,14 +26,13 @@ def make_router(
     n_outputs: int,
     *,
     network: str | Callable = "auto",
-    top_k: int = 1,
+    top_k: int | str = "auto",
     gate: str | Callable = "auto",
     noise: str | Callable | None = "auto",
-    hashed: bool = False,
-    balance: Callable[[int, float], nn.Module] | None = None,
-    balance_weight: float = 0.01,
-    dense_gradient: bool = False,
+    per_row: bool = False,
+    balance: nn.Module | None = None,
     init_std: float = 1.0,
+    mix: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> Router:
     """Return a router for samples of shape `input_shape`.
 
@@ -42,24 +40,28 @@ def make_router(
     ----------
     router : str, subclass of Router or Preset
         A name in `ROUTERS`, or a rule of your own.
-    network, gate, noise, balance
-        Names in `NETWORKS`, `GATES`, `NOISES`; a class of `BALANCES`; or functions like those.
-        "auto" is what the router is made for, None none.
-    hashed : bool, default=False
+    network, gate, noise
+        Names in `NETWORKS`, `GATES`, `NOISES`, or callables like those. "auto" is what the router
+        is made for, None none.
+    balance : Balance or None
+    per_row : bool, default=False
         Whether noise is a function of the sample, see `Noise`.
     init_std : float, default=1.0
         Deviation of initial weights that makes scores of about 1, for routers that cannot start
         at zero. Where noise is merely switched off, a tenth of it tells the experts apart.
+    mix : callable or None
+        `Head.mix`, for rules that mix distributions.
 
     Raises
     ------
     ValueError
         If a name is unknown or the parts do not go together; the message says why.
     """
-    preset = _preset(router)
+    preset = preset_of(router)
     rule = preset.rule
     noise = preset.noise if _is_auto(noise) else noise
     gate = preset.gates[0] if _is_auto(gate) else gate
+    top_k = preset.top_k if _is_auto(top_k) else top_k
     try:
         if preset.one_expert and top_k != 1:
             raise ValueError(f"one expert answers, got top_k={top_k}. Use router='topk'")
@@ -67,7 +69,7 @@ def make_router(
         _check_gate(rule, gate)
         _check_noise(rule, noise)
         rule.check(input_shape, n_experts, top_k, gate)
-        _check_gradient(rule, gate, dense_gradient)
+        _check_gradient(preset, gate)
         if balance is not None:
             _check_balance(balance.needs, preset, noise, top_k < n_experts or n_experts == 1)
     except ValueError as error:
@@ -75,33 +77,18 @@ def make_router(
         raise ValueError(f"router={router!r}: {reason}.") from None
 
     silent = rule.noisy and noise is None
-    std = init_std if preset.nonzero else _TIE_BREAK * init_std if silent else 0.0
-    parts: dict[str, Any] = {"top_k": top_k, "gate": gate}
+    std = init_std if preset.random_start else _TIE_BREAK * init_std if silent else 0.0
+    parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "mix": mix, "balance": balance}
     if noise is not None:
-        parts["noise"] = noise if callable(noise) else NOISES[noise](hashed)
-    if balance is not None:
-        parts["balance"] = balance(n_experts, balance_weight)
+        parts["noise"] = NOISES[noise](per_row) if isinstance(noise, str) else noise
     scores = _make_network(preset, network, input_shape, n_experts, std)
-    if dense_gradient:
+    if preset.dense_gradient:
         parts["defaults"] = RunningMean(torch.zeros(n_experts, n_outputs), _MEMORY, per_row=True)
     return rule.build(scores, input_shape, n_experts, **parts)
 
 
 def _is_auto(choice: Any) -> bool:
     return isinstance(choice, str) and choice == "auto"
-
-
-def _preset(router: str | type[Router] | Preset) -> Preset:
-    if isinstance(router, Preset):
-        return router
-    if isinstance(router, type) and issubclass(router, Router):
-        return Preset(router, noise="uniform" if router.noisy else None)
-    if not isinstance(router, str) or router not in ROUTERS:
-        raise ValueError(
-            f"Unknown router={router!r}: pass one of {sorted(ROUTERS)} or a subclass of "
-            "sklearn_moe.nn.Router."
-        )
-    return ROUTERS[router]
 
 
 def _make_network(
@@ -122,7 +109,7 @@ def _make_network(
 def _check_network(preset: Preset, network: str | Callable) -> None:
     if _is_auto(network):
         return
-    resolve(network, NETWORKS, "router_network")
+    NETWORKS.resolve(network)
     if preset.network is not None:
         raise ValueError(
             f"its scores are fixed, got router_network={network!r}. Use router_network='auto'"
@@ -130,7 +117,7 @@ def _check_network(preset: Preset, network: str | Callable) -> None:
 
 
 def _check_gate(rule: type[Router], gate: str | Callable) -> None:
-    if not callable(gate) and resolve(gate, GATES, "gate") and gate not in rule.gates:
+    if isinstance(gate, str) and GATES.resolve(gate) and gate not in rule.gates:
         raise ValueError(f"gate={gate!r} is none of its gates, which are {list(rule.gates)}")
 
 
@@ -138,12 +125,12 @@ def _check_noise(rule: type[Router], noise: str | Callable | None) -> None:
     if noise is None:
         if rule.learns_noise:
             raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
-    elif resolve(noise, NOISES, "router_noise") and not rule.noisy:
+    elif NOISES.resolve(noise) and not rule.noisy:
         raise ValueError("it makes no choice that noise could change. Use router_noise='auto'")
 
 
-def _check_gradient(rule: type[Router], gate: str | Callable, dense_gradient: bool) -> None:
-    if dense_gradient and not (rule.sparse and gate in ("softmax", "sigmoid")):
+def _check_gradient(preset: Preset, gate: str | Callable) -> None:
+    if preset.dense_gradient and not (preset.rule.sparse and gate in ("softmax", "sigmoid")):
         raise ValueError(
             "dense_gradient=True is for routers that choose experts, with gate='softmax' or "
             f"'sigmoid', got gate={gate!r}. Use dense_gradient=False"

@@ -5,6 +5,8 @@ import math
 import torch
 from torch import Generator, Tensor
 
+from ..._registry import Registry
+
 __all__ = ["NOISES", "Noise"]
 
 
@@ -13,17 +15,17 @@ class Noise:
 
     Parameters
     ----------
-    hashed : bool, default=False
+    per_row : bool, default=False
         Draw, in every step, a random function from samples to noise instead of noise for each
         sample: equal samples get equal noise, so that a sample of weight 2 is the sample twice.
     """
 
-    def __init__(self, hashed: bool = False):
-        self.hashed = hashed
+    def __init__(self, per_row: bool = False):
+        self.per_row = per_row
 
     def __call__(self, x: Tensor, scores: Tensor, generator: Generator) -> Tensor:
         """Return noise of the shape of `scores`, whose rows belong to the samples x."""
-        if self.hashed:
+        if self.per_row:
             u = _hash(x, scores.shape[1], generator).to(scores.dtype)
         else:
             options = {"generator": generator, "dtype": scores.dtype, "device": scores.device}
@@ -105,8 +107,8 @@ class GumbelNoise(Noise):
         return -torch.expm1(-(-z).exp())
 
 
-NOISES: dict[str, type[Noise]] = {
-    "uniform": UniformNoise,
-    "gaussian": GaussianNoise,
-    "gumbel": GumbelNoise,
-}
+NOISES = Registry(
+    "router_noise",
+    "a callable (x, scores, generator) -> noise",
+    {"uniform": UniformNoise, "gaussian": GaussianNoise, "gumbel": GumbelNoise},
+)

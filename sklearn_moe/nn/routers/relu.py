@@ -35,7 +35,7 @@ class ReLURouter(Router):
         output = dispatch_mask(experts, x, route.gate.to(x.dtype))
         return output, None
 
-    def account(self, route, answers, weight):
+    def balance_loss(self, route, answers, weight):
         """Return the penalty on the gates and, with `balance`, what that adds."""
         if self.frozen:
             return None
@@ -44,5 +44,5 @@ class ReLURouter(Router):
             active = weight @ (route.gate > 0).to(weight.dtype).sum(1)
             self.penalty.mul_(_GROWTH ** torch.sign(active - self.top_k))
         loss = self.penalty * (weight @ route.gate.sum(1))
-        balance = super().account(route, answers, weight)
+        balance = super().balance_loss(route, answers, weight)
         return loss if balance is None else loss + balance

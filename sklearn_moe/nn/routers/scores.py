@@ -4,10 +4,10 @@ To a router every sample is a bag of patches: a vector is a bag of one, an image
 squares. A network is called as `network(x, dtype)` and computes in `dtype`.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor, nn
+
+from ..._registry import Registry
 
 __all__ = [
     "NETWORKS",
@@ -184,4 +184,8 @@ class ModuleScores(nn.Module):
         return torch.func.functional_call(self.module, state, (x.to(dtype),))
 
 
-NETWORKS: dict[str, Callable[..., nn.Module]] = {"linear": LinearScores, "mlp": MLPScores}
+NETWORKS = Registry(
+    "router_network",
+    "a callable (input_shape, n_experts) -> torch.nn.Module",
+    {"linear": LinearScores, "mlp": MLPScores},
+)

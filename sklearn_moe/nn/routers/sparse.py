@@ -53,9 +53,10 @@ class TopKRouter(Router):
         scores = self.score(x)
         noisy, scale = self.perturb(x, scores, generator)
         ranked = noisy.detach()
-        bias = getattr(self.balance, "bias", None)
-        if bias is not None:
-            ranked = ranked + bias  # decides who answers, not how much the answer counts
+        if self.balance is not None and self.balance.bias is not None:
+            ranked = (
+                ranked + self.balance.bias
+            )  # decides who answers, not how much the answer counts
         chosen = choose(ranked, self.top_k)
         return Route(scores, noisy, chosen, self.weigh(scores, noisy, chosen), scale)
 
@@ -75,11 +76,11 @@ class TopKRouter(Router):
             output = output + (others - others.detach())
         return output, answers
 
-    def account(self, route, answers, weight):
+    def balance_loss(self, route, answers, weight):
         """Take note of a training batch, its answers included."""
         if self.defaults is not None:
             self._note(route, answers.detach(), weight)
-        return super().account(route, answers, weight)
+        return super().balance_loss(route, answers, weight)
 
     @torch.no_grad()
     def _note(self, route: Route, answers: Tensor, weight: Tensor) -> None:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from .experts import activation_layer, channels_last, require_ndim
-from .registry import resolve
+from ..._registry import Registry
+from .parts import activation_layer, channels_last, require_ndim
 
 __all__ = ["NORMS", "MobileNetV2Expert", "ResNet18Expert"]
 
@@ -69,7 +69,7 @@ class ResNet18Expert(ResNet):
     ):
         require_ndim(input_shape, 3, "resnet18", "n_channels, height, width")
         self.width = width
-        norm_layer = resolve(norm, NORMS, "norm")
+        norm_layer = NORMS.resolve(norm)
         super().__init__(BasicBlock, [2, 2, 2, 2], n_outputs, norm_layer=norm_layer)
         self.conv1 = _stem(input_shape[0], width)
         self.bn1 = norm_layer(width)
@@ -122,7 +122,7 @@ class MobileNetV2Expert(MobileNetV2):
             n_outputs,
             width_mult=width / _MOBILENET_WIDTH,
             inverted_residual_setting=_MOBILENET_STAGES,
-            norm_layer=resolve(norm, NORMS, "norm"),
+            norm_layer=NORMS.resolve(norm),
             dropout=0.0,
         )
         self.features[0][0] = _stem(input_shape[0], self.features[0][0].out_channels)
@@ -171,4 +171,8 @@ def _group_norm(n_channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(n_channels, max(1, n_channels // 16)), n_channels)
 
 
-NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": _BatchNorm2d, "group": _group_norm}
+NORMS = Registry(
+    "norm",
+    "a callable n_channels -> torch.nn.Module",
+    {"batch": _BatchNorm2d, "group": _group_norm},
+)

@@ -1,10 +1,4 @@
-"""Experts: the networks among which a router chooses.
-
-An expert is built by `factory(input_shape, n_outputs)` and maps a batch of samples to
-(n_samples, n_outputs). The factories that have names, see expert_names.py, also take `width`,
-`activation` and `init_scale`, which the estimator passes on; a factory of the user's own takes
-the two shapes only.
-"""
+"""The paper's patch expert."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -13,26 +7,10 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .activations import ACTIVATIONS
-from .registry import resolve
+from ..activations import ACTIVATIONS
+from .parts import require_ndim
 
-__all__ = [
-    "CNNExpert",
-    "MLPExpert",
-    "PatchExpert",
-    "activation_layer",
-    "channels_last",
-    "require_ndim",
-]
-
-
-def require_ndim(input_shape: tuple[int, ...], ndim: int, expert: str, axes: str) -> None:
-    """Refuse samples that do not have the axes which the expert takes."""
-    if len(input_shape) != ndim:
-        raise ValueError(
-            f"expert={expert!r} takes samples of shape ({axes}), got samples of shape "
-            f"{tuple(input_shape)}. Reshape X, or choose the expert that fits its shape."
-        )
+__all__ = ["PatchExpert"]
 
 
 class PatchExpert(nn.Module):
@@ -72,10 +50,10 @@ class PatchExpert(nn.Module):
         super().__init__()
         require_ndim(input_shape, 2, "patch", "n_patches, patch_size")
         patch_size = input_shape[1]
-        self.activation = resolve(activation, ACTIVATIONS, "activation")
+        self.activation = ACTIVATIONS.resolve(activation)
         self.weight = nn.Parameter(torch.empty(n_outputs, width, patch_size))
         self.bias = nn.Parameter(torch.empty(n_outputs, width)) if bias else None
-        # A subclass may compute something else: it speaks for itself.
+        # A subclass may override forward, which forward_groups would bypass.
         same = type(self) is PatchExpert
         self.group_key = (self.activation, n_outputs, width, bias) if same else None
         std = init_scale / math.sqrt(3 * patch_size)
@@ -168,124 +146,3 @@ class _GroupedFilters(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             x_grad = torch.cat([g.T @ w for g, w in zip(grads, weights, strict=True)])
         return x_grad, None, *(g @ r for g, r in zip(grads, x.split(ctx.sizes), strict=True))
-
-
-class MLPExpert(nn.Sequential):
-    """One hidden layer and a learned readout, for samples that are feature vectors.
-
-    Parameters
-    ----------
-    input_shape : (n_features,)
-    n_outputs : int
-    width : int, default=100
-        Hidden units, as in scikit-learn's MLPClassifier.
-    activation : str or callable, default="relu"
-    init_scale : float, default=1.0
-        Factor on the Glorot-uniform initial weights; biases start at zero.
-    """
-
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        n_outputs: int,
-        *,
-        width: int = 100,
-        activation: str | Callable = "relu",
-        init_scale: float = 1.0,
-    ):
-        require_ndim(input_shape, 1, "mlp", "n_features,")
-        super().__init__(
-            nn.Linear(input_shape[0], width),
-            activation_layer(activation),
-            nn.Linear(width, n_outputs),
-        )
-        for layer in (self[0], self[2]):
-            nn.init.xavier_uniform_(layer.weight, gain=init_scale)
-            nn.init.zeros_(layer.bias)
-
-
-class CNNExpert(nn.Sequential):
-    """Two convolutions and two fully connected layers, the paper's small image network.
-
-    Kernels are 3 x 3 with padding 1, each convolution is followed by the activation and a
-    2 x 2 max pooling (section 5 and appendix A of the paper).
-
-    Parameters
-    ----------
-    input_shape : (n_channels, height, width)
-        Height and width are at least 4: pooling halves them twice.
-    n_outputs : int
-    width : int, default=64
-        Channels of both convolutions; the hidden layer has twice as many units.
-    activation : str or callable, default="relu"
-    init_scale : float, default=1.0
-        Factor on torch's initial weights and biases.
-    """
-
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        n_outputs: int,
-        *,
-        width: int = 64,
-        activation: str | Callable = "relu",
-        init_scale: float = 1.0,
-    ):
-        require_ndim(input_shape, 3, "cnn", "n_channels, height, width")
-        channels, rows, columns = input_shape
-        if min(rows, columns) < 4:
-            raise ValueError(
-                f"expert='cnn' halves height and width twice and needs at least 4 x 4 pixels, "
-                f"got {rows} x {columns}. Enlarge the pictures or pass an expert of your own."
-            )
-        super().__init__(
-            nn.Conv2d(channels, width, 3, padding=1),
-            activation_layer(activation),
-            nn.MaxPool2d(2),
-            nn.Conv2d(width, width, 3, padding=1),
-            activation_layer(activation),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
-            nn.Linear(width * (rows // 4) * (columns // 4), 2 * width),
-            activation_layer(activation),
-            nn.Linear(2 * width, n_outputs),
-        )
-        with torch.no_grad():
-            for parameter in self.parameters():
-                parameter.mul_(init_scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
-        return super().forward(channels_last(x))
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """Return pictures laid out so that convolutions are fast, the shape unchanged.
-
-    On a GPU, and on a CPU in float32, that is with the channels of a pixel side by side. On a CPU
-    a training step takes a quarter less time, prediction up to two thirds; depthwise convolutions
-    in float64 would take twice as long.
-    """
-    if x.is_cpu and x.dtype != torch.float32:
-        return x
-    # torch.channels_last would say the same, but not under the vmap of MergeRouter.
-    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-
-
-def activation_layer(activation: str | Callable) -> nn.Module:
-    """Return an activation as a layer, so that experts can be written as a sequence.
-
-    It follows layers that do not look at their output again: ReLU works in place, which halves
-    the memory of a convolution and its activation.
-    """
-    function = resolve(activation, ACTIVATIONS, "activation")
-    return nn.ReLU(inplace=True) if function is nn.functional.relu else _Elementwise(function)
-
-
-class _Elementwise(nn.Module):
-    def __init__(self, function: Callable):
-        super().__init__()
-        self.function = function
-
-    def forward(self, z: Tensor) -> Tensor:
-        return self.function(z)

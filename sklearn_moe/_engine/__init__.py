@@ -1,0 +1,18 @@
+"""The net that trains a mixture. The only folder that knows skorch."""
+
+from skorch.callbacks import Callback, LRScheduler
+
+from .bridge import ScikitLearnCallbacks
+from .net import MoENet
+from .progress import Progress
+from .stopping import Stopping, StopTraining
+
+__all__ = [
+    "Callback",
+    "LRScheduler",
+    "MoENet",
+    "Progress",
+    "ScikitLearnCallbacks",
+    "StopTraining",
+    "Stopping",
+]

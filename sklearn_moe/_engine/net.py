@@ -1,0 +1,424 @@
+"""The skorch net that trains a mixture: its loop, its step, its predictions."""
+
+import math
+from contextlib import nullcontext
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, PassthroughScoring
+from skorch.dataset import Dataset
+from skorch.utils import get_map_location
+from sklearn.metrics import accuracy_score, r2_score
+
+from .._data import Batches, Rows, as_tensor
+from .._interrupt import Interrupts
+from ..nn import OwnGenerator, expert_means, may_draw, weighted_mean
+from .state import as_arrays, as_tensors
+from .stopping import StopTraining
+from .threads import as_many_threads_as_useful, work_of_a_step
+
+__all__ = ["MoENet"]
+
+_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+# Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
+# wants enough to be busy.
+_PREDICT_ELEMENTS = {False: 2**22, True: 2**28}  # by whether it is a GPU
+_PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
+_WITH_STATE = ("module_", "criterion_", "optimizer_")
+_OF_TRAINING = ("callbacks", "callbacks_", "generator_", "draws_", "interrupts_", "validation_")
+
+
+class WeightedRows(Dataset):
+    """The rows of a fit as skorch's callbacks know a dataset: X and y."""
+
+    def __init__(self, rows):
+        super().__init__(rows.x, rows.y)
+        self.rows = rows
+
+
+class MoENet(NeuralNet):
+    """skorch net over a `MixtureOfExperts`, with tensors sliced in place of a DataLoader.
+
+    It knows no labels and no units: classes are their indices in `classes_`, numbers are in
+    standard deviations from their mean, X has the shape that the experts take.
+
+    Parameters
+    ----------
+    module, criterion, **kwargs
+        As in skorch; `module()` builds the mixture, `criterion()` its head.
+    solver : SolverSpec
+    router_lr : float
+        Learning rate of the router.
+    pace : {"constant", "residual"}
+        `"residual"` multiplies an expert's step by the mean error of its own samples of the
+        batch, in units of that of a blind guess, 1 at most.
+    train_transform : callable or None
+        Applied to the samples of each training batch.
+    precision : {"float32", "bf16"}
+        Of training: `"bf16"` computes the experts in mixed precision. Routes, losses and
+        everything at prediction stay in the precision of the weights.
+    """
+
+    def __init__(
+        self,
+        module,
+        criterion,
+        *,
+        solver,
+        router_lr,
+        pace="constant",
+        train_transform=None,
+        precision="float32",
+        **kwargs,
+    ):
+        defaults = {"optimizer": solver.optimizer, "train_split": None, "verbose": 0}
+        super().__init__(module, criterion, **(defaults | kwargs))
+        self.solver = solver
+        self.router_lr = router_lr
+        self.pace = pace
+        self.train_transform = train_transform
+        self.precision = precision
+
+    # -- what skorch asks for -------------------------------------------------------------
+
+    def get_default_callbacks(self):
+        """Return none: the history holds the losses without them."""
+        return []
+
+    def initialize_optimizer(self, triggered_directly=None):
+        """Give the router its own learning rate and, where the solver asks for it, each expert."""
+        _, options = self.get_params_for_optimizer("optimizer", [])
+        experts = [list(expert.parameters()) for expert in self.module_.experts]
+        if not self.solver.per_expert:
+            experts = [[parameter for expert in experts for parameter in expert]]
+        groups = [{"params": parameters} for parameters in experts if parameters]
+        for parameters in (self._router_parameters(), list(self.criterion_.parameters())):
+            if parameters:
+                own = {"lr": self.router_lr, **self.solver.router_options}
+                groups.append({"params": parameters, **own})
+        self.optimizer_ = self.optimizer(groups, **options)
+        return self
+
+    def _router_parameters(self):
+        return [] if self.module_.router is None else list(self.module_.router.parameters())
+
+    def get_dataset(self, X, y=None):
+        """Return rows with weights, given arrays, tensors or a dataset."""
+        if isinstance(X, WeightedRows):
+            return X
+        if isinstance(X, Dataset):
+            X, y = X.X, X.y
+        x = X if isinstance(X, torch.Tensor) else as_tensor(np.asarray(X))
+        y = torch.zeros(len(x), dtype=torch.long) if y is None else torch.as_tensor(y)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        y = y if self.criterion_.kind == "classes" else y.to(dtype)
+        return WeightedRows(Rows(x, y, torch.ones(len(x), dtype=dtype)))
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        """Return the rows to train on, and those held out."""
+        validation = getattr(self, "validation_", None)
+        return self.get_dataset(X, y), validation and WeightedRows(validation)
+
+    def get_iterator(self, dataset, training=False):
+        """Return the batches of an epoch, shuffled if for training."""
+        rows, device = dataset.rows, torch.device(self.device)
+        if not training:
+            return Batches(rows, self._predict_size(rows.x), None, device)
+        order = self.generator_ if rows.y.device.type == device.type else self.draws_[-1]
+        return Batches(rows, self.batch_size, order, device)
+
+    # -- training -------------------------------------------------------------------------
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train for `max_epochs`; no part of the estimators, which call `train`."""
+        if not self.initialized_:
+            self.initialize()
+        rows = self.get_dataset(X, y).rows
+        seed, callbacks = len(self.history), self.callbacks
+        try:
+            return self.train(rows, epochs=self.max_epochs, seed=seed, callbacks=callbacks or ())
+        finally:
+            self.callbacks = callbacks
+
+    def train(self, rows, validation=None, *, epochs, seed, callbacks=()):
+        """Train for at most `epochs`; shuffling, noise and transforms draw from `seed`.
+
+        Ctrl-C ends the training as it is, and always reaches the caller.
+        """
+        self.generator_ = torch.Generator(self.device).manual_seed(seed)
+        self.draws_ = [self.generator_]
+        if self.generator_.device.type != "cpu":  # transforms of torchvision draw on the CPU
+            self.draws_.append(torch.Generator().manual_seed(seed))
+        self.draws_inside_ = may_draw(self.module_)
+        self.validation_ = validation
+        self.callbacks = list(callbacks)
+        self._initialize_callbacks()
+        # Hooks in every step cost as much as a small expert: call them where somebody listens.
+        self.has_batch_listeners_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
+        batch_size = min(self.batch_size, len(rows.y))
+        work = work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
+        try:
+            with Interrupts() as self.interrupts_, as_many_threads_as_useful(work):
+                self._train(rows, epochs)
+        finally:
+            # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
+            self.callbacks, self.callbacks_ = None, []
+            for name in ("generator_", "draws_", "interrupts_", "validation_"):
+                delattr(self, name)
+            self.module_.eval()
+        return self
+
+    def _train(self, rows, epochs):
+        self.notify("on_train_begin", X=rows.x, y=rows.y)
+        try:
+            self.fit_loop(WeightedRows(rows), epochs=epochs)
+        except StopTraining:
+            pass
+        except KeyboardInterrupt:
+            self._end_epoch()
+            self.notify("on_train_end", X=rows.x, y=rows.y)
+            raise
+        self._end_epoch()
+        self.notify("on_train_end", X=rows.x, y=rows.y)
+
+    def notify(self, method_name, **cb_kwargs):
+        """Call the callbacks; one that stops the training does so when all have been called.
+
+        skorch's EarlyStopping raises KeyboardInterrupt to stop: only a real Ctrl-C is one to us.
+        """
+        getattr(self, method_name)(self, **cb_kwargs)
+        stop = None
+        for _, callback in self.callbacks_:
+            try:
+                getattr(callback, method_name)(self, **cb_kwargs)
+            except (StopTraining, KeyboardInterrupt) as error:
+                stop = error
+                if method_name != "on_epoch_end" or self.interrupts_.seen:
+                    raise
+        if stop is not None:
+            raise StopTraining from stop
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Begin an entry of the history."""
+        self._end_epoch()
+        super().on_epoch_begin(net, **kwargs)
+
+    def _end_epoch(self):
+        """Drop an epoch that was not finished, and the batches of the one before.
+
+        Callbacks have seen the batches, and they would be most of a pickle. Those of skorch want
+        one entry to be there.
+        """
+        done = "valid_loss" if self.validation_ is not None else "train_loss"
+        if self.history and done not in self.history[-1]:
+            self.history.pop()
+        if self.history:
+            self.history[-1]["batches"][:] = [{}]
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """Run an epoch and look at the loss once, at its end."""
+        if iterator is None:
+            return
+        self._set_training(training)
+        loss = slope = score = weight = 0.0
+        for batch in iterator:
+            if self.has_batch_listeners_:
+                xy = (batch.x, batch.y)  # as skorch's callbacks unpack it
+                self.notify("on_batch_begin", batch=xy, training=training)
+            step = step_fn(batch)
+            batch_weight = batch.weight.sum()
+            loss, weight = loss + step["loss"] * batch_weight, weight + batch_weight
+            slope, score = slope + step.get("router_gradient_norm", 0.0), score + step["score"]
+            if self.has_batch_listeners_:
+                self.history.record_batch(prefix + "_loss", step["loss"].item())
+                self.history.record_batch(prefix + "_batch_size", len(batch.y))
+                self.notify("on_batch_end", batch=xy, training=training, **step)
+        loss = float(loss / weight)
+        if training and not math.isfinite(loss):
+            raise ValueError(
+                f"The training loss became {loss} in epoch {len(self.history)}. Likely causes: "
+                "X is not scaled (put a StandardScaler in front), or the steps are too long for "
+                "the activation ('cubic' and 'linear' are unbounded): lower learning_rate_init "
+                "and router_learning_rate_init, or leave them at 'auto'."
+            )
+        self.history.record(prefix + "_batch_count", len(iterator))
+        if training:
+            self.history.record("router_gradient_norm", float(slope) / len(iterator))
+        else:
+            self._record(f"{prefix}_{self.criterion_.score_name}", float(score / weight), -1)
+        self._record(prefix + "_loss", loss, 1)
+
+    def _record(self, name, value, sign):
+        """Record a value, and whether it is the best yet: the least, or with sign -1 the largest."""
+        before = [sign * row[name] for row in self.history[:-1] if name in row]
+        self.history.record(name, value)
+        self.history.record(name + "_best", sign * value < min(before, default=math.inf))
+
+    def train_step(self, batch, **fit_params):
+        """Forward, backward, step; nothing here waits for the device but the dispatch."""
+        x = self._as_input(batch.x)
+        if self.train_transform is not None:
+            x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
+        self.optimizer_.zero_grad(set_to_none=True)
+        with self._autocast(), OwnGenerator(*self.draws_) if self.draws_inside_ else nullcontext():
+            mixed = self.module_(x, self.generator_)
+        mixed = mixed._replace(output=mixed.output.to(x.dtype))
+        loss = weighted_mean(self.criterion_.loss(mixed.output, batch.y), batch.weight)
+        balance = self.module_.balance_loss(mixed, batch.weight)
+        (loss if balance is None else loss + balance).backward()
+        if self.has_batch_listeners_:
+            self.notify(
+                "on_grad_computed",
+                named_parameters=self.get_all_learnable_params(),
+                batch=(batch.x, batch.y),
+                training=True,
+            )
+        if self.pace == "residual":
+            self._set_pace(mixed, batch)
+        self.optimizer_.step()
+        return {
+            "loss": loss.detach(),
+            "y_pred": mixed.output.detach(),
+            "score": 0.0,
+            "router_gradient_norm": self._router_gradient_norm(),
+        }
+
+    @torch.no_grad()
+    def validation_step(self, batch, **fit_params):
+        """Return the loss of held-out rows, and the sum of their scores."""
+        output = self.infer(batch.x)
+        loss = weighted_mean(self.criterion_.loss(output, batch.y), batch.weight)
+        # In float64 a sum of hits is exact, however they fall into batches.
+        score = batch.weight.double() @ self.criterion_.score(output, batch.y).double()
+        return {"loss": loss, "y_pred": output, "score": score}
+
+    def _transform(self, x):
+        """Return the samples of a batch as `train_transform` makes them."""
+        shape, dtype = x.shape, x.dtype
+        with OwnGenerator(*self.draws_):
+            x = self.train_transform(x)
+        if not isinstance(x, torch.Tensor) or (x.shape, x.dtype) != (shape, dtype):
+            got = f"{tuple(x.shape)}, {x.dtype}" if isinstance(x, torch.Tensor) else type(x)
+            raise ValueError(
+                "train_transform must return a tensor of the shape and type of the batch that it "
+                f"is given, {tuple(shape)}, {dtype}; it returned {got}."
+            )
+        return x
+
+    def _autocast(self):
+        device = torch.device(self.device).type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def _router_gradient_norm(self):
+        """Return the norm of the router's gradient, a tensor: a router at 0 learns nothing."""
+        gradients = [p.grad for p in self._router_parameters() if p.grad is not None]
+        if not gradients:
+            return 0.0
+        norms = torch._foreach_norm(gradients)
+        return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+
+    @torch.no_grad()
+    def _set_pace(self, mixed, batch):
+        """Shorten each expert's step as its own mistakes become rare."""
+        error = self.criterion_.error(mixed.output, batch.y)
+        residual = expert_means(error, batch.weight, mixed.route)
+        pace = (residual / self.criterion_.blind_error).clamp(max=1)
+        for group, value in zip(self.optimizer_.param_groups, pace, strict=False):
+            group["pace"] = value
+
+    def _as_input(self, x):
+        """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1."""
+        dtype = next(self.module_.parameters()).dtype
+        is_bytes = x.dtype == torch.uint8
+        x = x.to(dtype)
+        return x.div_(255) if is_bytes else x
+
+    # -- inference ------------------------------------------------------------------------
+
+    def _predict_size(self, X):
+        """Return how many samples are predicted at a time."""
+        growth = _PICTURE_GROWTH if X.ndim == 4 else 1
+        elements = _PREDICT_ELEMENTS[torch.device(self.device).type == "cuda"]
+        return max(1, elements // (growth * math.prod(X.shape[1:])))
+
+    @torch.inference_mode()
+    def map_batches(self, function, X):
+        """Apply `function` to X, an array or tensor, in batches; return one array."""
+        size = self._predict_size(X)
+        parts = []
+        for start in range(0, len(X), size):
+            x = X[start : start + size]
+            x = as_tensor(x) if isinstance(x, np.ndarray) else x
+            parts.append(function(self._as_input(x.to(self.device))).cpu())
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+
+    def infer(self, x, **fit_params):
+        """Return the outputs of a batch, without noise."""
+        return self.module_(self._as_input(x.to(self.device))).output
+
+    def evaluation_step(self, batch, training=False):
+        """Return the outputs of a batch of rows."""
+        self._set_training(training)
+        with torch.set_grad_enabled(training):
+            return self.infer(batch.x)
+
+    def _get_predict_nonlinearity(self):
+        return self.criterion_.predict
+
+    def predict(self, X):
+        """Return indices of classes, labels as zeros and ones, or numbers."""
+        proba = self.predict_proba(X)
+        if self.criterion_.kind == "numbers":
+            return proba
+        return proba.argmax(1) if self.criterion_.kind == "classes" else (proba > 0.5).astype(int)
+
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy, or R2 of numbers."""
+        score = r2_score if self.criterion_.kind == "numbers" else accuracy_score
+        return score(y, self.predict(X), sample_weight=sample_weight)
+
+    @property
+    def classes_(self):
+        """The indices of the classes, as scorers ask for them."""
+        return np.arange(self.criterion_.n_targets)
+
+    def __sklearn_tags__(self):
+        """Say what the net predicts: scorers choose by it."""
+        tags = super().__sklearn_tags__()
+        if hasattr(self, "criterion_"):
+            is_regressor = self.criterion_.kind == "numbers"
+            tags.estimator_type = "regressor" if is_regressor else "classifier"
+        return tags
+
+    # -- persistence ----------------------------------------------------------------------
+
+    def __getstate__(self):
+        """Return the recipe and arrays: no module, no callback, no address."""
+        left_out = (*_WITH_STATE, *_OF_TRAINING)
+        recipe = {name: value for name, value in vars(self).items() if name not in left_out}
+        if not self.initialized_:
+            return recipe, None
+        states = {name: as_arrays(getattr(self, name).state_dict()) for name in _WITH_STATE}
+        return recipe, states
+
+    def __setstate__(self, state):
+        """Build the parts anew and give them their weights."""
+        recipe, states = state
+        vars(self).update(recipe, callbacks=None, callbacks_=[])
+        if states is None:
+            return
+        self.device = str(get_map_location(self.device))
+        for name, factory in (("module_", self.module), ("criterion_", self.criterion)):
+            vars(self)[name] = factory().to(self.device)
+        self.initialize_optimizer()
+        for name, arrays in states.items():
+            getattr(self, name).load_state_dict(as_tensors(arrays))
+        self.module_.eval()
+
+
+def _hears_batches(callback):
+    """Whether a callback wants to know of every batch, or what was recorded of them."""
+    return isinstance(callback, PassthroughScoring) or any(
+        getattr(type(callback), hook, None) is not getattr(Callback, hook) for hook in _BATCH_HOOKS
+    )

@@ -1,0 +1,36 @@
+"""A bar that shows how far training has come."""
+
+from skorch.callbacks import Callback
+from tqdm.auto import tqdm
+
+__all__ = ["Progress"]
+
+
+class Progress(Callback):
+    """A progress bar over the epochs, with the loss of the last one.
+
+    Parameters
+    ----------
+    epochs : int
+    name : str
+        What is trained.
+    """
+
+    def __init__(self, epochs, name):
+        self.epochs = epochs
+        self.name = name
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the bar."""
+        self.bar_ = tqdm(total=self.epochs, unit="epoch", desc=self.name)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Advance the bar."""
+        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4f}", refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar: all epochs that were needed are done."""
+        self.bar_.total = self.bar_.n
+        self.bar_.refresh()
+        self.bar_.close()

@@ -1,0 +1,42 @@
+"""How many threads a training step is worth."""
+
+import math
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+__all__ = ["as_many_threads_as_useful", "work_of_a_step"]
+
+# Multiply-adds. Below that a second thread gains nothing on an idle machine; on a busy one the
+# threads of a step wait for each other, spinning, and it takes tens of times longer.
+_WORTH_THREADS = 1e8
+
+
+@contextmanager
+def as_many_threads_as_useful(work):
+    """Compute small steps with one thread; the settings of the process stay as they are.
+
+    The limit is that of OpenMP, which belongs to the calling thread.
+    """
+    if work > _WORTH_THREADS:
+        yield
+        return
+    torch.get_num_threads()  # torch sets its own number at the first use in a thread
+    with _controller().limit(limits=1, user_api="openmp"):
+        yield
+
+
+@cache
+def _controller():
+    return ThreadpoolController()  # looks through all loaded libraries: once is enough
+
+
+def work_of_a_step(module, n_samples, input_shape):
+    """Return about how many multiply-adds a batch takes forwards."""
+    weights = sum(p.numel() for p in module.experts[0].parameters())
+    positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
+    router = module.router
+    answering = 1 if router is None else router.top_k if router.sparse else len(module.experts)
+    return n_samples * positions * weights * answering

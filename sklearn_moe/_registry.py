@@ -1,0 +1,85 @@
+"""One rule for every choice: a registered name, or an object of the user's own."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+__all__ = ["Registry", "takes"]
+
+
+class Registry(Mapping):
+    """The parts of one kind, by name.
+
+    Register at the top level of a module: a worker process knows the names of what it imports.
+
+    Parameters
+    ----------
+    parameter : str
+        Parameter of the estimators that takes such a name.
+    own : str
+        What may be passed in its place, for messages.
+    entries : dict
+        The names that come with the library.
+
+    Examples
+    --------
+    >>> from sklearn_moe.nn import ACTIVATIONS
+    >>> ACTIVATIONS.register("cubic", lambda z: z**3)
+    Traceback (most recent call last):
+    ...
+    ValueError: activation='cubic' is registered already. Choose another name.
+    """
+
+    def __init__(self, parameter: str, own: str, entries: Mapping[str, Any]):
+        self.parameter = parameter
+        self.own = own
+        self._entries = dict(entries)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.parameter!r}, {list(self._entries)})"
+
+    def register(self, name: str, entry: Any) -> None:
+        """Add a part under a new name.
+
+        Raises
+        ------
+        ValueError
+            If the name is taken: a part of that name may be in use.
+        """
+        if name in self._entries:
+            raise ValueError(
+                f"{self.parameter}={name!r} is registered already. Choose another name."
+            )
+        self._entries[name] = entry
+
+    def resolve(self, choice: Any) -> Any:
+        """Return what `choice` names, or `choice` itself if it is no name.
+
+        Raises
+        ------
+        ValueError
+            If the name is unknown; the message lists those that are known.
+        """
+        if not isinstance(choice, str):
+            return choice
+        if choice not in self._entries:
+            raise ValueError(
+                f"Unknown {self.parameter}={choice!r}: pass one of {sorted(self._entries)} or "
+                f"{self.own}."
+            )
+        return self._entries[choice]
+
+
+def takes(function: Any, name: str) -> bool:
+    """Return whether a function has an argument of that name, or takes any."""
+    parameters = inspect.signature(function).parameters
+    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())

@@ -1,0 +1,388 @@
+"""MoERegressor: the mixture of experts for numbers."""
+
+import numpy as np
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.utils import check_array, column_or_1d
+
+from ._base import BaseMoE
+from ._targets import NumberTarget
+
+__all__ = ["MoERegressor"]
+
+
+class MoERegressor(RegressorMixin, BaseMoE):
+    """Mixture of experts with a learned router, for numbers.
+
+    The twin of :class:`MoEClassifier`, whose documentation says more about the parameters. The
+    target is standardized inside, one or several outputs each by itself, and predictions are in
+    its own units.
+
+    Parameters
+    ----------
+    n_experts : int, default=8
+        Number of experts. With 1 there is no router.
+
+    expert : str, callable or ExpertSpec, default="auto"
+        Network of an expert: "patch", "patch_conv", "mlp", "cnn", "resnet18", "resnet18_gn",
+        "mobilenet_v2", "mobilenet_v2_gn", a callable `(input_shape, n_outputs) ->
+        torch.nn.Module` or an `ExpertSpec`. "auto" is "mlp", "patch" or "cnn" for X of 2, 3 or 4
+        dimensions.
+
+    router : str, subclass of sklearn_moe.nn.Router or Preset, default="top1"
+        The rule by which experts answer: "top1", "topk", "noisy_topk", "sampled", "soft",
+        "sigmoid", "relu", "merge", "patch_choice", "random" or "kmeans".
+
+    loss : str or callable, default="squared_error"
+        What the outputs of the experts mean:
+
+        - "squared_error": half the squared error, whose prediction is the mean;
+        - "absolute_error": whose prediction is the median of an expert's samples;
+        - "huber": squared up to one standard deviation of y, linear beyond;
+        - "gaussian": mean and standard deviation of a normal distribution and its negative log
+          density, for `predict(X, return_std=True)`;
+        - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
+
+        With `router="soft"` it is the density of the mixture of experts that is trained; of
+        "gaussian" that is a mixture density network [1]_, of the others the experts share one
+        learned scale of the noise.
+
+    balance : str, callable or None, default=None
+        What keeps the load of the experts even: "switch", "importance", "load", "bias" or
+        "z_loss".
+
+    learning_rate_init : float, default="auto"
+        Learning rate of the experts. "auto" is 0.001 for "adam", 0.01 for "sgd" and, for
+        "normalized_sgd", 0.06 / r with r the root mean square norm of the training patches.
+
+    max_iter : int, default=1000
+        Maximum number of epochs; `tol` ends most fits far earlier.
+
+    early_stopping : bool, default=False
+        Whether to hold out `validation_fraction` of the training samples, to stop when the
+        squared error on them ceases to improve, and to return to the best weights.
+
+    batch_size : int or None, default="auto"
+        Samples per step; None takes all of them. "auto" is 1024 for "normalized_sgd" and a
+        quarter of the samples, but 32 at least and 200 at most, for the others.
+
+    verbose : bool or int, default=0
+        Whether to show a progress bar.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the initial weights, the shuffling, the noise and the validation split.
+
+    Other Parameters
+    ----------------
+    activation : str or callable, default="auto"
+        Nonlinearity of the experts: "cubic", "linear", "relu", "celu", "gelu", "tanh" or an
+        elementwise callable. "auto" is "cubic" for patch experts and "relu" for the others.
+
+    expert_width : int, default=None
+        Filters per output of a patch expert, hidden units of an MLP, channels of a CNN.
+
+    sample_shape : tuple of int, default=None
+        Read each row of a 2-D X as patches, (n_patches, patch_size), or as a picture,
+        (n_channels, height, width).
+
+    top_k : int, default="auto"
+        Experts per sample of routers that choose; patches per expert for "patch_choice".
+
+    router_network : str or callable, default="auto"
+        Scores of a sample: "linear", "mlp" or a callable `(input_shape, n_experts) ->
+        torch.nn.Module`.
+
+    router_noise : str, callable or None, default="auto"
+        Noise on the scores that choose in training: "uniform", "gaussian" or "gumbel".
+
+    gate : str or callable, default="auto"
+        Weight of a chosen expert's answer: "softmax", "renormalized", "sigmoid" or "logit".
+
+    balance_weight : float, default=0.01
+        Factor of the balancing loss, or the step of "bias".
+
+    solver : str, callable or SolverSpec, default="auto"
+        "normalized_sgd", "sgd", "adam" or a callable `(parameters, lr) ->
+        torch.optim.Optimizer`. "auto" is what suits the expert.
+
+    learning_rate : {"auto", "constant", "residual"}, default="auto"
+        Schedule of the experts' learning rate. "residual", for "normalized_sgd", multiplies an
+        expert's step by the mean absolute error on its own samples, in standard deviations of y
+        and 1 at most.
+
+    router_learning_rate_init : float, default="auto"
+        Learning rate of the router.
+
+    momentum : float, default=0.0
+        Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
+
+    weight_decay : float, default=0.0
+        Strength of the L2 penalty.
+
+    validation_fraction : float, default=0.1
+        Share of the samples held out for early stopping.
+
+    n_iter_no_change : int, default=10
+        Epochs without an improvement of `tol` after which training stops, though never before
+        50 steps without one.
+
+    tol : float, default=1e-4
+        Smallest improvement of the training loss (or of the validation score) that counts. None
+        trains for exactly `max_iter` epochs.
+
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the last one, and with its standardization.
+
+    train_transform : callable, default=None
+        Applied to the samples of every training batch, never at prediction.
+
+    callbacks : list of skorch callbacks, default=None
+        Told of every batch and epoch of the fit.
+
+    device : str or torch.device, default="auto"
+        "auto" is CUDA where there is one, the CPU otherwise; resolved in `fit`.
+
+    precision : {"auto", "float32", "bf16"}, default="auto"
+        Of training on images.
+
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen during `fit`, `X.shape[1]`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`, if X has string feature names.
+
+    input_shape_ : tuple of int
+        Shape of a sample as the experts see it.
+
+    resolved_params_ : dict
+        What every parameter that was "auto" became.
+
+    n_iter_ : int
+        Number of epochs run.
+
+    loss_curve_ : list of float
+        Training loss of every epoch, of the standardized target, without what balancing adds.
+
+    validation_scores_ : list of float
+        One minus the squared error on the held-out samples after every epoch, in variances of
+        the training target: about R2. With `early_stopping` only.
+
+    router_gradient_curve_ : list of float
+        Norm of the router's gradient in every epoch, mean over its batches.
+
+    expert_load_ : ndarray of shape (n_experts,)
+        Share of the training samples that each expert answers, by weight.
+
+    net_ : skorch.NeuralNet
+        The fitted net, for tools of skorch. Its targets are standardized.
+
+    module_ : torch.nn.Module
+        The mixture itself, with `experts` and `router`.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If `max_iter` epochs were not enough.
+    ExpertCollapseWarning
+        If one expert answers more than 95 % of the training samples.
+
+    See Also
+    --------
+    MoEClassifier : The same for classes.
+    sklearn.neural_network.MLPRegressor : A single multilayer perceptron.
+
+    References
+    ----------
+    .. [1] C. Bishop, "Mixture density networks", Aston University, 1994.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_moe import MoERegressor
+    >>> X = np.random.default_rng(0).uniform(-1, 1, size=(500, 2))
+    >>> y = np.where(X[:, 0] > 0, 10 + X[:, 1], -5 * X[:, 1])  # a regime on either side
+    >>> reg = MoERegressor(4, random_state=0).fit(X[:400], y[:400])
+    >>> reg.score(X[400:], y[400:]) > 0.98
+    True
+    """
+
+    def __init__(
+        self,
+        n_experts=8,
+        *,
+        expert="auto",
+        router="top1",
+        loss="squared_error",
+        balance=None,
+        learning_rate_init="auto",
+        max_iter=1000,
+        early_stopping=False,
+        batch_size="auto",
+        verbose=0,
+        random_state=None,
+        activation="auto",
+        expert_width=None,
+        sample_shape=None,
+        top_k="auto",
+        router_network="auto",
+        router_noise="auto",
+        gate="auto",
+        balance_weight=0.01,
+        solver="auto",
+        learning_rate="auto",
+        router_learning_rate_init="auto",
+        momentum=0.0,
+        weight_decay=0.0,
+        validation_fraction=0.1,
+        n_iter_no_change=10,
+        tol=1e-4,
+        warm_start=False,
+        train_transform=None,
+        callbacks=None,
+        device="auto",
+        precision="auto",
+    ):
+        self.n_experts = n_experts
+        self.expert = expert
+        self.router = router
+        self.loss = loss
+        self.balance = balance
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.early_stopping = early_stopping
+        self.batch_size = batch_size
+        self.verbose = verbose
+        self.random_state = random_state
+        self.activation = activation
+        self.expert_width = expert_width
+        self.sample_shape = sample_shape
+        self.top_k = top_k
+        self.router_network = router_network
+        self.router_noise = router_noise
+        self.gate = gate
+        self.balance_weight = balance_weight
+        self.solver = solver
+        self.learning_rate = learning_rate
+        self.router_learning_rate_init = router_learning_rate_init
+        self.momentum = momentum
+        self.weight_decay = weight_decay
+        self.validation_fraction = validation_fraction
+        self.n_iter_no_change = n_iter_no_change
+        self.tol = tol
+        self.warm_start = warm_start
+        self.train_transform = train_transform
+        self.callbacks = callbacks
+        self.device = device
+        self.precision = precision
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, sample_weight=None):
+        """Fit router and experts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, n_patches, patch_size) or \
+                (n_samples, n_channels, height, width)
+            Training samples.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.
+
+        Returns
+        -------
+        self : MoERegressor
+
+        Raises
+        ------
+        ValueError
+            If X or y is malformed, a parameter does not fit X or the others, or the training
+            loss stops being finite.
+        """
+        return self._fit(X, y, sample_weight)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, sample_weight=None):
+        """Train for one epoch on these samples, from where the model stands.
+
+        The standardization of y, solver, learning rates and batch size are those of the first
+        call, and momentum is kept between calls.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+
+        sample_weight : array-like of shape (n_samples,), default=None
+
+        Returns
+        -------
+        self : MoERegressor
+        """
+        return self._partial_fit(X, y, sample_weight)
+
+    def predict(self, X, return_std=False):
+        """Return the number of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        return_std : bool, default=False
+            Whether to return the standard deviation as well, for `loss="gaussian"`.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+
+        std : ndarray of the shape of y
+            Only with `return_std`: of the noise in y, and of what experts differ by where several
+            answer.
+
+        Raises
+        ------
+        ValueError
+            If the loss says nothing about the deviation.
+        """
+        mean = self._target.decode(self._predictions(X))
+        if not return_std:
+            return mean
+        head = self.net_.criterion_
+        if not hasattr(head, "deviation"):
+            raise ValueError(
+                f"return_std=True needs loss='gaussian', the model was fitted with loss={self.loss!r}."
+            )
+        return mean, self._target.decode_deviation(self._outputs(X, head.deviation))
+
+    def expert_predict(self, X):
+        """Return what every expert would say of each sample.
+
+        An expert speaks in the place of those that answer, with their total gate: where one
+        expert answers, its entry is `predict`.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples, n_experts) or (n_samples, n_experts, n_outputs)
+        """
+        return self._target.decode(self._expert_predictions(X))
+
+    def _check_y(self, y):
+        y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)
+        return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+    def _make_target(self, y, weight):
+        return NumberTarget(y, weight)
+
+    def __sklearn_tags__(self):
+        """Say that y may have several columns."""
+        tags = super().__sklearn_tags__()
+        tags.target_tags.multi_output = True
+        return tags

@@ -1,0 +1,110 @@
+"""What y means: classes, labels or numbers, and their codes for the net."""
+
+import numpy as np
+
+__all__ = ["ClassTarget", "LabelTarget", "NumberTarget"]
+
+
+class ClassTarget:
+    """One of several classes; the code is its index.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Sorted.
+    """
+
+    kind = "classes"
+
+    def __init__(self, classes):
+        self.classes = classes
+        self.n_targets = len(classes)
+
+    def encode(self, y, dtype):
+        """Return the index of each label.
+
+        Raises
+        ------
+        ValueError
+            If a label is none of the classes.
+        """
+        if np.ndim(y) != 1:
+            raise ValueError(f"y must have shape (n_samples,), as in the first fit, got {y.shape}.")
+        codes = np.searchsorted(self.classes, y).clip(max=self.n_targets - 1)
+        unseen = self.classes[codes] != y
+        if unseen.any():
+            raise ValueError(
+                f"y contains labels {np.unique(y[unseen]).tolist()} that are not among the classes "
+                f"{self.classes.tolist()}. Name all classes in the first call of partial_fit, or fit "
+                "a new model (warm_start=False)."
+            )
+        return codes
+
+    def decode(self, proba):
+        """Return the most probable class."""
+        return self.classes[proba.argmax(axis=1)]
+
+
+class LabelTarget:
+    """Several labels that a sample has or has not."""
+
+    kind = "labels"
+
+    def __init__(self, n_labels):
+        self.classes = np.arange(n_labels)
+        self.n_targets = n_labels
+
+    def encode(self, y, dtype):
+        """Return zeros and ones as floats, (n_samples, n_labels)."""
+        if np.ndim(y) != 2 or y.shape[1] != self.n_targets:
+            raise ValueError(
+                f"y must have shape (n_samples, {self.n_targets}), a column per label as in the "
+                f"first fit, got {np.shape(y)}."
+            )
+        return np.asarray(y, dtype=dtype)
+
+    def decode(self, proba):
+        """Return the labels of probability above one half, as zeros and ones."""
+        return (proba > 0.5).astype(int)
+
+
+class NumberTarget:
+    """Numbers, in standard deviations from their mean.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        What mean and standard deviation are taken of.
+    weight : ndarray of shape (n_samples,)
+    """
+
+    kind = "numbers"
+
+    def __init__(self, y, weight):
+        self.is_column = y.ndim == 1
+        y = y.reshape(len(y), -1).astype(np.float64)
+        self.n_targets = y.shape[1]
+        weight = weight / weight.sum(dtype=np.float64)
+        self.mean = weight @ y
+        deviation = np.sqrt(weight @ np.square(y - self.mean))
+        # Of a constant nothing is left, whatever it is divided by.
+        self.deviation = np.where(deviation > 1e-12 * np.abs(self.mean), deviation, 1.0)
+
+    def encode(self, y, dtype):
+        """Return standardized numbers, (n_samples, n_outputs)."""
+        if (y.ndim == 1) != self.is_column or y.reshape(len(y), -1).shape[1] != self.n_targets:
+            shape = "(n_samples,)" if self.is_column else f"(n_samples, {self.n_targets})"
+            raise ValueError(f"y must have shape {shape}, as in the first fit, got {y.shape}.")
+        # In float64: a large mean would take all digits of the differences in float32.
+        return ((y.reshape(len(y), -1) - self.mean) / self.deviation).astype(dtype)
+
+    def decode(self, numbers):
+        """Return predictions (n_samples, ..., n_outputs) in the units of y, and in its shape."""
+        return self._shape(numbers * self.deviation + self.mean)
+
+    def decode_deviation(self, deviation):
+        """Return standard deviations in the units of y, and in its shape."""
+        return self._shape(deviation * self.deviation)
+
+    def _shape(self, numbers):
+        return numbers[..., 0] if self.is_column else numbers

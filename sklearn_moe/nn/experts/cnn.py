@@ -1,0 +1,65 @@
+"""The paper's small expert for pictures."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from .parts import activation_layer, channels_last, require_ndim
+
+__all__ = ["CNNExpert"]
+
+
+class CNNExpert(nn.Sequential):
+    """Two convolutions and two fully connected layers, the paper's small image network.
+
+    Kernels are 3 x 3 with padding 1, each convolution is followed by the activation and a
+    2 x 2 max pooling (section 5 and appendix A of the paper).
+
+    Parameters
+    ----------
+    input_shape : (n_channels, height, width)
+        Height and width are at least 4: pooling halves them twice.
+    n_outputs : int
+    width : int, default=64
+        Channels of both convolutions; the hidden layer has twice as many units.
+    activation : str or callable, default="relu"
+    init_scale : float, default=1.0
+        Factor on torch's initial weights and biases.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_outputs: int,
+        *,
+        width: int = 64,
+        activation: str | Callable = "relu",
+        init_scale: float = 1.0,
+    ):
+        require_ndim(input_shape, 3, "cnn", "n_channels, height, width")
+        channels, rows, columns = input_shape
+        if min(rows, columns) < 4:
+            raise ValueError(
+                f"expert='cnn' halves height and width twice and needs at least 4 x 4 pixels, "
+                f"got {rows} x {columns}. Enlarge the pictures or pass an expert of your own."
+            )
+        super().__init__(
+            nn.Conv2d(channels, width, 3, padding=1),
+            activation_layer(activation),
+            nn.MaxPool2d(2),
+            nn.Conv2d(width, width, 3, padding=1),
+            activation_layer(activation),
+            nn.MaxPool2d(2),
+            nn.Flatten(),
+            nn.Linear(width * (rows // 4) * (columns // 4), 2 * width),
+            activation_layer(activation),
+            nn.Linear(2 * width, n_outputs),
+        )
+        with torch.no_grad():
+            for parameter in self.parameters():
+                parameter.mul_(init_scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
+        return super().forward(channels_last(x))
