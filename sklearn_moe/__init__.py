@@ -1,7 +1,7 @@
 """Mixture of experts as a scikit-learn estimator.
 
-Fit a mixture of neural experts with `MoEClassifier` or `MoERegressor`, make the paper's problem with
-`sklearn_moe.datasets`, measure who answers what with `sklearn_moe.metrics`, and see it with
+Fit a mixture of neural experts with `MoEClassifier` or `MoERegressor`, make the paper's problem
+with `sklearn_moe.datasets`, measure who answers what with `sklearn_moe.metrics`, and see it with
 `sklearn_moe.inspection`.
 """
 

@@ -354,7 +354,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         head = self.net_.criterion_
         if not hasattr(head, "deviation"):
             raise ValueError(
-                f"return_std=True needs loss='gaussian', the model was fitted with loss={self.loss!r}."
+                "return_std=True needs loss='gaussian', the model was fitted with "
+                f"loss={self.loss!r}."
             )
         return mean, self._target.decode_deviation(self._outputs(X, head.deviation))
 

@@ -35,8 +35,8 @@ class ClassTarget:
         if unseen.any():
             raise ValueError(
                 f"y contains labels {np.unique(y[unseen]).tolist()} that are not among the classes "
-                f"{self.classes.tolist()}. Name all classes in the first call of partial_fit, or fit "
-                "a new model (warm_start=False)."
+                f"{self.classes.tolist()}. Name all classes in the first call of partial_fit, or "
+                "fit a new model (warm_start=False)."
             )
         return codes
 

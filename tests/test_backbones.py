@@ -6,39 +6,38 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from helpers import has_statistics, is_deep, make_mixture, seeded
 from sklearn.datasets import make_classification
 from torch import nn
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._inputs import hold_out
-from sklearn_moe.nn import EXPERTS, OwnGenerator, build_mixture
+from sklearn_moe.nn import EXPERTS, OwnGenerator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
-BATCH = ("resnet18", "mobilenet_v2")
-GROUP = ("resnet18_gn", "mobilenet_v2_gn")
+BATCH, GROUP = (
+    [name for name in EXPERTS if is_deep(name) and has_statistics(name) == batch]
+    for batch in (True, False)
+)
+PUBLISHED = ("resnet18", "mobilenet_v2")
+VARIANTS = [name for name in EXPERTS if name.startswith(PUBLISHED)]
 SHAPE = (3, 8, 8)
-
-
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
 
 
 def build(expert, shape=SHAPE, n_outputs=3, *, seed=0, width=4, **options):
     with OwnGenerator(seeded(seed)):
-        return EXPERTS[expert](shape, n_outputs, width=width, **options)
+        return EXPERTS[expert].build(shape, n_outputs, width=width, **options)
 
 
 def build_experts(expert, n_experts=3, router="top1"):
-    return build_mixture(
-        SHAPE,
-        3,
+    return make_mixture(
+        expert,
         n_experts,
-        expert=expert,
+        shape=SHAPE,
         expert_options={"width": 4},
         router=router,
         router_options={"noise": None, "init_std": 1.0},
-        dtype=torch.float32,
-        seed=0,
+        dtype="float32",
     )
 
 
@@ -69,16 +68,16 @@ def changed(before, after):
 def test_only_the_stem_differs_from_torchvision(expert, name, n_parameters):
     import torchvision
 
-    ours = EXPERTS[expert]
     with OwnGenerator(seeded()):
-        ours, theirs = ours((3, 32, 32), 10), getattr(torchvision.models, name)(num_classes=10)
+        ours = EXPERTS[expert].build((3, 32, 32), 10)
+        theirs = getattr(torchvision.models, name)(num_classes=10)
     assert sum(p.numel() for p in ours.parameters()) == n_parameters
     ours, theirs = ([(n, p.shape) for n, p in e.named_parameters()] for e in (ours, theirs))
     different = [a[0] for a, b in zip(ours, theirs, strict=True) if a != b]
     assert different == (["conv1.weight"] if name == "resnet18" else [])
 
 
-@pytest.mark.parametrize("expert", BATCH)
+@pytest.mark.parametrize("expert", PUBLISHED)
 def test_resolution_is_halved_three_times(expert):
     network = build(expert, (3, 32, 32)).eval()
     sizes = []
@@ -113,7 +112,7 @@ def test_gradients_reach_every_weight_and_the_picture(expert):
         assert tensor.grad.abs().sum() > 0
 
 
-@pytest.mark.parametrize("expert", BATCH + GROUP)
+@pytest.mark.parametrize("expert", VARIANTS)
 def test_weights_are_drawn_from_the_seed(expert):
     first, second, other = (build(expert, seed=seed) for seed in (0, 0, 1))
     for a, b, c in zip(*(n.named_parameters() for n in (first, second, other)), strict=True):
@@ -121,7 +120,7 @@ def test_weights_are_drawn_from_the_seed(expert):
         assert torch.equal(a[1], c[1]) == (a[1].ndim == 1 and "fc.bias" not in a[0])
 
 
-@pytest.mark.parametrize("expert", BATCH + GROUP)
+@pytest.mark.parametrize("expert", VARIANTS)
 def test_init_scale_is_for_weights_that_are_drawn(expert):
     plain, scaled = build(expert), build(expert, init_scale=0.5)
     norms = nn.BatchNorm2d | nn.GroupNorm
@@ -130,7 +129,7 @@ def test_init_scale_is_for_weights_that_are_drawn(expert):
         torch.testing.assert_close(b, a if name in of_norms else 0.5 * a)
 
 
-@pytest.mark.parametrize("expert", BATCH)
+@pytest.mark.parametrize("expert", PUBLISHED)
 def test_activations_are_replaced(expert):
     kinds = {type(m) for m in build(expert).modules()}
     assert nn.ReLU in kinds
@@ -155,7 +154,7 @@ def test_activations_are_replaced(expert):
         (SHAPE, {"activation": "sine"}, "Unknown activation='sine'"),
     ],
 )
-@pytest.mark.parametrize("expert", BATCH)
+@pytest.mark.parametrize("expert", PUBLISHED)
 def test_what_does_not_fit_is_named(expert, shape, options, message):
     with pytest.raises(ValueError, match=message):
         build(expert, shape, **options)
@@ -182,7 +181,7 @@ def test_statistics_are_those_of_an_experts_own_samples(expert):
         assert changed(before, ours) == set(before)
 
 
-@pytest.mark.parametrize("expert", BATCH)
+@pytest.mark.parametrize("expert", PUBLISHED)
 def test_a_single_sample_can_be_learned_from(expert):
     network, x = build(expert), pictures(1)
     network(pictures(20))
@@ -264,7 +263,7 @@ def test_the_best_weights_come_with_their_statistics(noisy_pictures, expert):
     assert any("running_var" in name for name in expected)
     assert not changed(expected, clf.module_.state_dict())
     seed = np.random.RandomState(0).randint(2**31 - 1)
-    _, (X_held, y_held, _) = hold_out(X, y, np.ones(len(y)), 0.3, seed)
+    _, (X_held, y_held, _) = hold_out(X, y, np.ones(len(y)), 0.3, seed, stratify=True)
     assert clf.score(X_held, y_held) == pytest.approx(max(clf.validation_scores_))
 
 
@@ -295,7 +294,7 @@ def test_bytes_are_pictures(images, expert):
 @pytest.mark.parametrize("expert", BATCH)
 def test_one_output_for_two_classes(noisy_pictures, expert):
     X, y = noisy_pictures
-    clf = make(expert=expert, head="margin").fit(X, y)
+    clf = make(expert=expert, loss="margin").fit(X, y)
     np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1, rtol=1e-5)
     assert clf.module_(torch.from_numpy(X)).output.shape == (200, 1)
 

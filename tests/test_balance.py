@@ -2,24 +2,19 @@
 
 import pytest
 import torch
+from helpers import make_mixture, seeded
 
-from sklearn_moe.nn import BALANCES, Route, build_mixture, make_router
+from sklearn_moe.nn import BALANCES, Route, make_router
 
 LOSSES = [name for name in BALANCES if name != "bias"]
 EVEN_AT_BEST = ["switch", "importance", "load"]
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
 def balanced(name, weight=1.0, n_experts=4, **options):
     """Return a router of four experts on vectors of six features, with a balance."""
     options = {"noise": "gaussian"} | options
-    router = make_router(
-        "topk", (6,), n_experts, 3, balance=BALANCES[name], balance_weight=weight, **options
-    )
-    return router.double()
+    balance = BALANCES[name](n_experts, weight)
+    return make_router("topk", (6,), n_experts, 3, balance=balance, **options).double()
 
 
 def samples(n=400, seed=1):
@@ -106,7 +101,7 @@ def test_weight_two_is_the_sample_twice(name):
     repeats = weight.long()
     results = []
     for rows, w in ((x, weight), (x.repeat_interleave(repeats, 0), torch.ones(repeats.sum()))):
-        router = balanced(name, hashed=True)
+        router = balanced(name, per_row=True)
         torch.nn.init.normal_(router.network.weight, 0, 0.3, generator=seeded())
         for step in range(3):
             loss = loss_of(router, rows, w.double(), seed=step)
@@ -142,7 +137,7 @@ def test_the_bias_moves_towards_an_even_load_and_leaves_the_gate_alone():
     expected = torch.tensor([-0.02, 0.02, 0.02, 0.02], dtype=torch.float64)
     torch.testing.assert_close(router.balance.bias, expected)
     for step in range(300):
-        router.account(router(x, seeded(step)), None, weight)
+        router.balance_loss(router(x, seeded(step)), None, weight)
     route = router(x, seeded(2))
     assert route.load(weight).max() < 0.35
     torch.testing.assert_close(route.gate, route.scores.softmax(1).gather(1, route.chosen))
@@ -151,17 +146,10 @@ def test_the_bias_moves_towards_an_even_load_and_leaves_the_gate_alone():
 
 
 def test_the_bias_and_the_load_travel_with_the_weights():
-    options = {
-        "expert": "mlp",
-        "expert_options": {},
-        "router_options": {"balance_weight": 0.1},
-        "balance": "bias",
-        "dtype": torch.float32,
-        "seed": 0,
-    }
-    first, second = (build_mixture((6,), 3, 4, **options) for _ in range(2))
+    options = {"balance": "bias", "balance_weight": 0.1, "dtype": "float32"}
+    first, second = (make_mixture("mlp", **options) for _ in range(2))
     x = samples().float()
-    first.account(first(x, seeded()), torch.ones(400))
+    first.balance_loss(first(x, seeded()), torch.ones(400))
     assert first.router.balance.bias.any()
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.router.balance.bias, second.router.balance.bias)
@@ -169,7 +157,7 @@ def test_the_bias_and_the_load_travel_with_the_weights():
 
 def test_a_frozen_router_keeps_its_bias():
     router = balanced("bias")
-    router.frozen = True
+    router.freeze()
     x = samples()
-    router.account(router(x, seeded()), None, torch.ones(len(x)))
+    router.balance_loss(router(x, seeded()), None, torch.ones(len(x)))
     assert not router.balance.bias.any()

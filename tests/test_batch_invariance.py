@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import as_kind, has_statistics, is_deep, options_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,12 +11,11 @@ from sklearn_moe.nn import BALANCES, EXPERTS, ROUTERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
-
-BACKBONES = ("resnet18", "resnet18_gn", "mobilenet_v2", "mobilenet_v2_gn")  # slow
-SMALL = [expert for expert in EXPERTS if expert not in BACKBONES]
-# BatchNorm has statistics, which merging refuses; patches are no pictures.
-DEEP = [("top1", expert) for expert in BACKBONES]
-DEEP += [(r, "resnet18_gn") for r in ROUTERS if r not in ("top1", "patch_choice")]
+SMALL, DEEP = ([name for name in EXPERTS if is_deep(name) == deep] for deep in (False, True))
+# Statistics of a batch are what merging refuses; patches are no pictures.
+PLAIN = [name for name in DEEP if not has_statistics(name)]
+FITTING = [("top1", expert) for expert in DEEP]
+FITTING += [(r, PLAIN[0]) for r in ROUTERS if r not in ("top1", "patch_choice")]
 
 
 def goes_with(preset, balance):
@@ -71,13 +71,6 @@ def check_rows(clf, X, n_examples, tolerance):
     check()
 
 
-def as_kind(X, expert):
-    """Return patches, (n, 4, 50), in the shape that the expert takes."""
-    if expert in ("cnn", *BACKBONES):
-        return X.reshape(len(X), 2, 10, 10)
-    return X.reshape(len(X), -1) if expert == "mlp" else X
-
-
 def check_combination(patches, combination, n_examples):
     (X, y, _), (X_test, _, _) = patches
     clf = fit(X[:600], y[:600], *combination)
@@ -110,7 +103,7 @@ def test_every_kind_of_sample(patches, router, expert, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("router", "expert"), DEEP)
+@pytest.mark.parametrize(("router", "expert"), FITTING)
 def test_deep_experts(patches, router, expert, dtype):
     (X, y, _), (X_test, _, _) = patches
     X, X_test = (as_kind(a, expert).astype(dtype) for a in (X[:64], X_test[:100]))

@@ -2,49 +2,41 @@
 
 import pytest
 import torch
+from helpers import is_deep, make_mixture, options_for, samples_for, seeded
 from torch import nn
 
 from sklearn_moe.nn import (
     ACTIVATIONS,
     EXPERTS,
-    HEADS,
+    ExpertSpec,
     OwnGenerator,
     PatchExpert,
     Route,
     answer_all,
-    build_mixture,
     dispatch,
     expert_means,
     weighted_mean,
 )
 
-SHAPES = {"patch": (4, 6), "patch_conv": (4, 6), "mlp": (6,), "cnn": (3, 9, 8)}
-BACKBONES = ("resnet18", "resnet18_gn", "mobilenet_v2", "mobilenet_v2_gn")
-SHAPES |= dict.fromkeys(BACKBONES, (3, 9, 8))
+
+def taking(option):
+    return [expert for expert in EXPERTS if EXPERTS[expert].takes(option)]
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def build(expert="patch", n_experts=4, *, top_k=1, gate="softmax", seed=0, **kw):
-    if expert in BACKBONES:  # as published they would take minutes
-        kw = {"width": 2} | kw
-    return build_mixture(
-        SHAPES[expert],
-        3,
+def build(
+    expert="patch", n_experts=4, *, top_k=1, gate="softmax", seed=0, dtype="float64", **options
+):
+    if is_deep(expert):  # as published they would take minutes
+        options = options_for(expert, width=2) | options
+    return make_mixture(
+        expert,
         n_experts,
-        expert=expert,
-        expert_options=kw,
+        expert_options=options,
         router="topk",
         router_options={"top_k": top_k, "gate": gate},
-        dtype=torch.float64,
+        dtype=dtype,
         seed=seed,
     )
-
-
-def samples(expert, n=23, seed=1):
-    return torch.randn(n, *SHAPES[expert], generator=seeded(seed), dtype=torch.float64)
 
 
 def randomize_router(mixture, seed=2):
@@ -53,10 +45,6 @@ def randomize_router(mixture, seed=2):
         for parameter in mixture.router.parameters():
             parameter.normal_(generator=seeded(seed))
     return mixture
-
-
-def test_every_expert_has_a_shape_here():
-    assert set(SHAPES) == set(EXPERTS)
 
 
 @pytest.mark.parametrize("name", ACTIVATIONS)
@@ -76,7 +64,7 @@ def test_cubic_and_linear_values():
 def test_patch_expert_is_the_sum_over_filters_and_patches(bias, activation):
     with OwnGenerator(seeded()):
         expert = PatchExpert((4, 6), 3, width=5, activation=activation, bias=bias).double()
-    x = samples("patch")
+    x = samples_for("patch")
     sigma = ACTIVATIONS[activation]
     expected = torch.zeros(len(x), 3, dtype=torch.float64)
     for i, sample in enumerate(x):
@@ -99,13 +87,30 @@ def test_patch_expert_initial_scale():
 
 
 @pytest.mark.parametrize("expert", EXPERTS)
-def test_expert_output_width_and_activation(expert):
+def test_experts_answer_every_sample(expert):
+    assert build(expert).experts[0](samples_for(expert)).shape == (23, 3)
+
+
+@pytest.mark.parametrize("expert", taking("width"))
+def test_wider_experts_have_more_weights(expert):
     small, large = build(expert, width=4), build(expert, width=8)
-    assert small.experts[0](samples(expert)).shape == (23, 3)
     sizes = [sum(p.numel() for p in m.experts[0].parameters()) for m in (small, large)]
     assert sizes[0] < sizes[1]
-    outputs = [build(expert, activation=a).experts[0](samples(expert)) for a in ("tanh", "relu")]
-    assert not torch.allclose(*outputs)
+
+
+@pytest.mark.parametrize("expert", taking("activation"))
+def test_experts_follow_their_activation(expert):
+    experts = [build(expert, activation=a).experts[0] for a in ("tanh", "relu")]
+    assert not torch.allclose(*(network(samples_for(expert)) for network in experts))
+
+
+def test_options_of_a_spec_come_before_others():
+    spec = ExpertSpec(PatchExpert, ndim=3).with_options(width=3).with_options(bias=True)
+    with OwnGenerator(seeded()):
+        expert = spec.build((4, 6), 2, width=5, activation="linear")
+    assert expert.weight.shape == (2, 3, 6)
+    assert expert.bias is not None
+    assert expert.activation is ACTIVATIONS["linear"]
 
 
 @pytest.mark.parametrize(
@@ -118,7 +123,7 @@ def test_expert_output_width_and_activation(expert):
 )
 def test_expert_refuses_other_shapes(expert, shape, message):
     with pytest.raises(ValueError, match=message):
-        EXPERTS[expert](shape, 2)
+        EXPERTS[expert].build(shape, 2)
 
 
 def dense(mixture, x, route):
@@ -139,13 +144,13 @@ def dense(mixture, x, route):
         for expert in EXPERTS
         for top_k in (1, 2, 4)
         for gate in ("softmax", "sigmoid", "logit")
-        if expert not in BACKBONES or (top_k, gate) == (2, "softmax")
+        if not is_deep(expert) or (top_k, gate) == (2, "softmax")
     ],
 )
 def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
     mixture = randomize_router(build(expert, top_k=top_k, gate=gate))
     mixture.eval()  # while it learns, BatchNorm answers by whatever else is in the batch
-    x, target = samples(expert), torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
+    x, target = samples_for(expert), torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
     x.requires_grad_()
     mixed = mixture(x, seeded(5))
     parameters = [x, *mixture.parameters()]
@@ -163,7 +168,7 @@ def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
 @pytest.mark.parametrize("bias", [False, True])
 def test_all_patch_experts_at_once(bias):
     mixture = build("patch_conv" if bias else "patch")
-    x = samples("patch")
+    x = samples_for("patch")
     expected = torch.stack([expert(x) for expert in mixture.experts], 1)
     torch.testing.assert_close(answer_all(mixture.experts, x), expected)
     alone = answer_all(mixture.experts[:1], x)
@@ -182,7 +187,7 @@ def test_experts_that_differ_answer_for_themselves():
     with OwnGenerator(seeded(7)):
         mixture.experts[0] = PatchExpert((4, 6), 3, activation="linear").double()
         mixture.experts[1] = PatchExpert((4, 6), 3, width=2, bias=True).double()
-    x = samples("patch")
+    x = samples_for("patch")
     torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
     with OwnGenerator(seeded(8)):
         mixture.experts = nn.ModuleList(Doubled((4, 6), 3).double() for _ in range(4))
@@ -191,7 +196,7 @@ def test_experts_that_differ_answer_for_themselves():
 
 def test_softmax_gate_is_free_of_noise_and_the_choice_is_not():
     mixture = randomize_router(build())
-    x = samples("patch")
+    x = samples_for("patch")
     mixture.router.network.weight.data.mul_(0.1)
     quiet, noisy = mixture.route(x), mixture.route(x, seeded(5))
     assert not torch.equal(quiet.chosen, noisy.chosen)
@@ -228,7 +233,7 @@ def test_an_expert_sees_its_own_samples_only_and_an_empty_one_nothing():
 
 def test_single_expert_has_no_router_and_gate_one():
     mixture = build(n_experts=1)
-    x = samples("patch")
+    x = samples_for("patch")
     assert mixture.router is None
     assert torch.equal(mixture(x, seeded()).output, mixture.experts[0](x))
     assert torch.equal(mixture.route(x).gate, torch.ones(23, 1, dtype=torch.float64))
@@ -236,33 +241,12 @@ def test_single_expert_has_no_router_and_gate_one():
 
 def test_forward_each_agrees_with_forward_where_chosen():
     mixture = randomize_router(build()).eval()
-    x = samples("patch")
+    x = samples_for("patch")
     mixed = mixture(x)
     rows = torch.arange(len(x))
     torch.testing.assert_close(
         mixture.forward_each(x)[rows, mixed.route.chosen[:, 0]], mixed.output
     )
-
-
-@pytest.mark.parametrize("head", HEADS)
-def test_heads_are_probabilities_and_their_likelihood(head):
-    n_classes = 2
-    output = torch.randn(50, HEADS[head].n_outputs(n_classes), generator=seeded()).double()
-    y = torch.arange(50) % n_classes
-    proba = HEADS[head].proba(output)
-    torch.testing.assert_close(proba.sum(1), torch.ones(50, dtype=torch.float64))
-    likelihood = proba.log().gather(1, y[:, None])[:, 0]
-    if head == "probabilities":  # the softmax is taken once more
-        likelihood = proba.log_softmax(1).gather(1, y[:, None])[:, 0]
-    torch.testing.assert_close(HEADS[head].loss(output, y), -likelihood)
-
-
-def test_margin_head_is_the_logistic_loss_of_two_classes():
-    with pytest.raises(ValueError, match="separates two classes by one score, y has 3"):
-        HEADS["margin"].n_outputs(3)
-    loss = HEADS["margin"].loss(torch.tensor([[2.0], [2.0]]), torch.tensor([0, 1]))
-    expected = torch.log1p(torch.exp(torch.tensor([2.0, -2.0])))
-    torch.testing.assert_close(loss, expected)
 
 
 def test_expert_means_count_weights_and_own_samples():
@@ -286,41 +270,14 @@ def test_own_generator_seeds_any_layer():
 
 @pytest.mark.parametrize("expert", EXPERTS)
 def test_build_is_reproducible_and_its_dtype_changes_nothing(expert):
-    first, second, other = build(expert), build(expert), build(expert, seed=1)
-    for a, b in zip(first.experts.parameters(), second.experts.parameters(), strict=True):
+    first, second, single = build(expert), build(expert), build(expert, dtype="float32")
+    for a, b, c in zip(*(m.experts.parameters() for m in (first, second, single)), strict=True):
         assert torch.equal(a, b)
-    weights = [next(m.experts.parameters()) for m in (first, other)]
+        assert torch.equal(a.float(), c)
+    weights = [next(m.experts.parameters()) for m in (first, build(expert, seed=1))]
     assert not torch.equal(*weights)
-
-
-@pytest.mark.parametrize(
-    ("choice", "message"),
-    [
-        ({"expert": "transformer"}, r"Unknown expert='transformer': pass one of \['cnn', 'mlp'"),
-        ({"balance": "fair"}, r"Unknown balance='fair': pass one of \['bias', 'importance'"),
-        ({"router": "best"}, r"Unknown router='best': pass one of \['kmeans', 'merge'"),
-        ({"gate": "tanh"}, "Unknown gate='tanh'"),
-        ({"noise": "pink"}, "Unknown router_noise='pink'"),
-        ({"network": "deep"}, "Unknown router_network='deep'"),
-    ],
-)
-def test_unknown_names_list_the_known_ones(choice, message):
-    parts = {"expert": "patch", "expert_options": {}}
-    parts |= {k: v for k, v in choice.items() if k in ("expert", "balance", "router")}
-    options = {k: v for k, v in choice.items() if k not in parts}
-    with pytest.raises(ValueError, match=message):
-        build_mixture((4, 6), 2, 2, router_options=options, dtype=torch.float32, seed=0, **parts)
 
 
 def test_a_factory_must_return_a_module():
     with pytest.raises(TypeError, match=r"must return a torch\.nn\.Module"):
-        build_mixture(
-            (4, 6),
-            2,
-            2,
-            expert=lambda shape, n: None,
-            expert_options={},
-            router_options={},
-            dtype=torch.float32,
-            seed=0,
-        )
+        ExpertSpec(lambda shape, n: None).build((4, 6), 2)

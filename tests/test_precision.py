@@ -1,4 +1,4 @@
-"""Mixed precision and compilation change the speed, not the model."""
+"""Mixed precision and compiled experts change the speed, not the model."""
 
 import pickle
 
@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._data import home_of
+from sklearn_moe._data import storage_device
 from sklearn_moe._engine import Callback
 from sklearn_moe._settings import resolve_settings
+from sklearn_moe.nn import EXPERTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0, "expert_width": 8}
@@ -67,8 +68,8 @@ def test_large_data_stay_on_the_host(monkeypatch):
     asked = []
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: asked.append(i) or (1000, 2000))
     small, large = np.zeros(499, np.uint8), np.zeros(501, np.uint8)
-    assert home_of(small, "cuda").type == "cuda"
-    assert home_of(large, "cuda:1").type == "cpu"
+    assert storage_device(small, "cuda").type == "cuda"
+    assert storage_device(large, "cuda:1").type == "cpu"
     assert asked == [None, 1]
 
 
@@ -98,27 +99,10 @@ def test_routes_are_never_mixed(images):
     assert kinds == {torch.float32}
 
 
-def test_experts_that_answer_together_are_not_compiled(images):
-    X, y = images
-    with pytest.warns(RuntimeWarning, match="compile=True has no effect: experts of this kind"):
-        MoEClassifier(compile=True, **BRIEF).fit(X.reshape(len(X), -1, 8), y)
-
-
-class Untraceable(torch.nn.Linear):
-    """A compiler's failure, made at will."""
-
-    def compile(self, *args, **kwargs):
-        raise RuntimeError("no compiler here\nand more")
-
-
-def test_where_nothing_can_be_compiled_training_goes_on_with_a_warning(images):
-    X, y = images
-    options = {"expert": lambda shape, n: Untraceable(shape[0], n), **BRIEF}
-    X = X.reshape(len(X), -1)
-    with pytest.warns(RuntimeWarning, match="failed with RuntimeError: no compiler here. Training"):
-        compiled = MoEClassifier(compile=True, **options).fit(X, y)
-    plain = MoEClassifier(**options).fit(X, y)
-    assert compiled.loss_curve_ == plain.loss_curve_
+def compiled_mlp(input_shape, n_outputs):
+    expert = EXPERTS["mlp"].build(input_shape, n_outputs, width=8)
+    expert.compile(dynamic=True)
+    return expert
 
 
 @pytest.mark.slow
@@ -126,7 +110,8 @@ def test_where_nothing_can_be_compiled_training_goes_on_with_a_warning(images):
 def test_compiled_experts_train_the_same_model(images):
     X, y = images
     X = X.reshape(len(X), -1)
-    plain, compiled = (MoEClassifier(compile=on, **BRIEF).fit(X, y) for on in (False, True))
+    plain = MoEClassifier(**BRIEF).fit(X, y)
+    compiled = MoEClassifier(**BRIEF | {"expert": compiled_mlp, "expert_width": None}).fit(X, y)
     assert compiled.module_.experts[0]._compiled_call_impl is not None
     np.testing.assert_allclose(compiled.loss_curve_, plain.loss_curve_, rtol=1e-3)
     again = pickle.loads(pickle.dumps(compiled))
@@ -148,7 +133,7 @@ def test_samples_that_do_not_fit_the_gpu_stay_on_the_host(images, monkeypatch):
     X, y = images
     options = BRIEF | {"device": "cuda", "batch_size": 50}
     resident = MoEClassifier(**options).fit(X, y)
-    monkeypatch.setattr(_base, "home_of", lambda X, device: torch.device("cpu"))
+    monkeypatch.setattr(_base, "storage_device", lambda X, device: torch.device("cpu"))
     travelling = MoEClassifier(**options).fit(X, y)
     assert travelling.loss_curve_[-1] < travelling.loss_curve_[0]
     assert travelling.net_.device == resident.net_.device

@@ -1,8 +1,12 @@
 """Every router against a slow and obvious reference, sample by sample in float64."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
+from helpers import make_mixture, samples_for, seeded
 from torch import nn
 from torch.func import functional_call
 
@@ -19,12 +23,10 @@ from sklearn_moe.nn import (
     Router,
     TopKRouter,
     as_patches,
-    build_mixture,
     make_router,
 )
 from sklearn_moe.nn.routers import choose
 
-SHAPES = {"patch": (4, 6), "patch_conv": (4, 6), "mlp": (6,), "cnn": (3, 9, 8)}
 SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "patch_choice": 2, "random": 2, "relu": 2}
 COMBINATIONS = [
     (name, gate, top_k)
@@ -35,23 +37,15 @@ COMBINATIONS = [
 ]
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def build(router="top1", expert="patch", n_experts=4, *, n_outputs=3, balance=None, **options):
+def build(router="top1", expert="patch", n_experts=4, *, balance=None, **options):
     """Return a mixture whose scores and filters are not small."""
-    mixture = build_mixture(
-        SHAPES[expert],
-        n_outputs,
+    mixture = make_mixture(
+        expert,
         n_experts,
-        expert=expert,
         expert_options={"width": 5},
         router=router,
         router_options={"init_std": 1.0} | options,
         balance=balance,
-        dtype=torch.float64,
-        seed=0,
     )
     generator = seeded(2)
     for module in (mixture.router.network, getattr(mixture.router, "scale_network", None)):
@@ -64,8 +58,7 @@ def build(router="top1", expert="patch", n_experts=4, *, n_outputs=3, balance=No
     return mixture
 
 
-def samples(expert="patch", n=23, seed=1):
-    return torch.randn(n, *SHAPES[expert], generator=seeded(seed), dtype=torch.float64)
+samples = partial(samples_for, "patch")
 
 
 # -- references: one sample x, its noise r, everything written out ------------------------
@@ -191,7 +184,7 @@ def test_values_and_gradients_equal_the_reference(router, gate, top_k):
 @pytest.mark.parametrize("expert", ["mlp", "cnn", "patch_conv"])
 def test_merging_experts_of_any_kind(expert):
     mixture = build("merge", expert)
-    x = samples(expert).requires_grad_()
+    x = samples_for(expert).requires_grad_()
     gate = mixture.route(x).gate
     expected = []
     for sample, weights in zip(x, gate, strict=True):
@@ -219,33 +212,25 @@ def test_merging_refuses_experts_that_have_no_mean():
     with OwnGenerator(seeded()):
         mixture.experts[1] = nn.Linear(6, 3).double()
     with pytest.raises(ValueError, match="averages the parameters of the experts"):
-        mixture(samples("mlp"))
+        mixture(samples_for("mlp"))
     with OwnGenerator(seeded()):
         mixture.experts = nn.ModuleList(
             nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)).double() for _ in range(4)
         )
     with pytest.raises(ValueError, match="statistics of BatchNorm"):
-        mixture(samples("mlp"))
-
-
-def test_the_margin_of_a_soft_mixture_is_its_log_odds():
-    mixture = build("soft", n_outputs=1)
-    x = samples()
-    gate = mixture.route(x).gate
-    positive = sum(gate[:, m] * e(x)[:, 0].sigmoid() for m, e in enumerate(mixture.experts))
-    torch.testing.assert_close(mixture(x).output[:, 0].sigmoid(), positive)
+        mixture(samples_for("mlp"))
 
 
 @pytest.mark.parametrize("router", ["top1", "sampled"])
 @pytest.mark.parametrize("expert", ["mlp", "cnn"])
 def test_dense_gradient_changes_no_answer_and_reaches_every_gate(router, expert):
-    mixture = build(router, expert, dense_gradient=True)
+    mixture = build(replace(ROUTERS[router], dense_gradient=True), expert)
     plain = build(router, expert)
-    x, weight = samples(expert), torch.linspace(0.5, 2, 23, dtype=torch.float64)
+    x, weight = samples_for(expert), torch.linspace(0.5, 2, 23, dtype=torch.float64)
     target = torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
     first = mixture(x, seeded(5))
     torch.testing.assert_close(first.output, plain(x, seeded(5)).output)
-    mixture.account(first, weight)
+    mixture.balance_loss(first, weight)
     chosen = first.route.chosen[:, 0]
     for m in range(4):
         own = chosen == m
@@ -284,7 +269,7 @@ def test_a_sample_is_a_bag_of_patches():
 
 def test_the_linear_router_of_images_is_a_strided_convolution():
     mixture = build(expert="cnn")
-    x = samples("cnn")
+    x = samples_for("cnn")
     kernel = mixture.router.network.weight.view(4, 3, 4, 4)
     expected = nn.functional.conv2d(x, kernel, stride=4).sum((2, 3))
     torch.testing.assert_close(mixture.route(x).scores, expected)
@@ -294,7 +279,7 @@ def test_the_linear_router_of_images_is_a_strided_convolution():
 def test_mlp_scores(expert):
     network = build(expert=expert, network="mlp").router.network
     assert isinstance(network, MLPScores)
-    x = samples(expert)
+    x = samples_for(expert)
     expected = []
     for bag in as_patches(x):
         hidden = sum(torch.relu(network.hidden @ patch + network.bias) for patch in bag)
@@ -326,9 +311,9 @@ def test_scores_start_at_zero_unless_they_must_not(network):
     with OwnGenerator(seeded()):
         first = make_router("top1", (4, 6), 4, 3, network=network)
         silent = make_router("top1", (4, 6), 4, 3, network=network, noise=None)
-        nonzero = make_router("relu", (4, 6), 4, 3, network=network)
+        random = make_router("relu", (4, 6), 4, 3, network=network)
     assert not first.network.weight.any()
-    assert 0 < silent.network.weight.std() < nonzero.network.weight.std()
+    assert 0 < silent.network.weight.std() < random.network.weight.std()
 
 
 def test_random_scores_are_not_trained():
@@ -355,11 +340,11 @@ DISTRIBUTIONS = {
 }
 
 
-@pytest.mark.parametrize("hashed", [False, True])
+@pytest.mark.parametrize("per_row", [False, True])
 @pytest.mark.parametrize("name", NOISES)
-def test_noise_has_its_distribution_and_is_fresh(name, hashed):
+def test_noise_has_its_distribution_and_is_fresh(name, per_row):
     x, scores = torch.randn(4000, 10, generator=seeded()), torch.zeros(4000, 3)
-    noise, generator = NOISES[name](hashed), seeded(1)
+    noise, generator = NOISES[name](per_row), seeded(1)
     first, second = (noise(x, scores, generator) for _ in range(2))
     assert not torch.equal(first, second)
     for draw in (first, second):
@@ -381,17 +366,17 @@ def test_survival_is_that_of_the_distribution(name):
     )
 
 
-@pytest.mark.parametrize("noise", [NOISES[name](hashed) for name in NOISES for hashed in (0, 1)])
+@pytest.mark.parametrize("noise", [NOISES[name](per_row) for name in NOISES for per_row in (0, 1)])
 def test_extreme_uniforms_give_finite_noise(noise):
     edges = torch.tensor([0.0, 1.0 - 2**-24])
     assert noise.quantile(edges).isfinite().all()
 
 
 @pytest.mark.parametrize("name", NOISES)
-def test_hashed_noise_is_a_function_of_the_sample(name):
+def test_per_row_noise_is_a_function_of_the_sample(name):
     x = torch.randn(5, 10, generator=seeded(), dtype=torch.float64)
     doubled = torch.cat([x, x.flip(0)])
-    noise = NOISES[name](hashed=True)(doubled, torch.zeros(10, 3).double(), seeded(1))
+    noise = NOISES[name](per_row=True)(doubled, torch.zeros(10, 3).double(), seeded(1))
     torch.testing.assert_close(noise[:5], noise[5:].flip(0), rtol=0, atol=1e-6)
 
 
@@ -434,7 +419,7 @@ def test_the_chance_to_be_chosen_is_a_monte_carlo_frequency(router, noise):
     ("router", "options", "message"),
     [
         ("topk", {"gate": "renormalized"}, "always 1, and the router would get no gradient"),
-        ("patch_choice", {"gate": "renormalized"}, "over one patch is always 1"),
+        ("patch_choice", {"gate": "renormalized", "top_k": 1}, "over one patch is always 1"),
         ("top1", {"top_k": 2}, "one expert answers, got top_k=2. Use router='topk'"),
         ("topk", {"top_k": 5}, "top_k=5 experts cannot be chosen out of n_experts=4"),
         ("patch_choice", {"top_k": 5}, "top_k=5 patches per expert, but samples have 4"),
@@ -444,8 +429,6 @@ def test_the_chance_to_be_chosen_is_a_monte_carlo_frequency(router, noise):
         ("merge", {"noise": "uniform"}, "makes no choice that noise could change"),
         ("noisy_topk", {"noise": None}, "learns the scale of noise"),
         ("random", {"network": "mlp"}, "its scores are fixed"),
-        ("soft", {"dense_gradient": True}, "needs|is for routers that choose experts"),
-        ("topk", {"dense_gradient": True, "gate": "logit"}, "got gate='logit'"),
         ("kmeans", {"balance": "switch"}, "are not trained and no loss can balance them"),
         ("soft", {"balance": "bias"}, "are for routers that choose experts"),
         ("topk", {"balance": "load", "noise": None}, "router_noise of a known distribution"),
@@ -454,17 +437,29 @@ def test_the_chance_to_be_chosen_is_a_monte_carlo_frequency(router, noise):
 )
 def test_what_contradicts_itself_is_refused_with_the_reason(router, options, message):
     if "balance" in options:
-        options = options | {"balance": BALANCES[options["balance"]]}
+        options = options | {"balance": BALANCES[options["balance"]](4, 0.01)}
     with pytest.raises(ValueError, match=f"router='{router}': .*({message})"):
         make_router(router, (4, 6), 4, 3, **options)
+
+
+@pytest.mark.parametrize(
+    ("router", "gate", "message"),
+    [("soft", "auto", "is for routers that choose experts"), ("topk", "logit", "got gate='logit'")],
+)
+def test_a_dense_gradient_needs_a_choice_and_a_bounded_gate(router, gate, message):
+    preset = replace(ROUTERS[router], dense_gradient=True)
+    with pytest.raises(ValueError, match=f"router=Preset.*{message}"):
+        make_router(preset, (4, 6), 4, 3, gate=gate)
 
 
 def test_patch_choice_needs_patches():
     with pytest.raises(ValueError, match="it takes bags of patches"):
         make_router("patch_choice", (3, 8, 8), 4, 3)
     with pytest.raises(ValueError, match="over one patch is always 1"):
+        make_router("patch_choice", (6,), 4, 3, top_k=1)
+    with pytest.raises(ValueError, match="top_k=2 patches per expert, but samples have 1"):
         make_router("patch_choice", (6,), 4, 3)
-    make_router("patch_choice", (6,), 4, 3, gate="sigmoid")
+    make_router("patch_choice", (6,), 4, 3, top_k=1, gate="sigmoid")
 
 
 class Lottery(TopKRouter):
@@ -547,11 +542,11 @@ def test_the_penalty_of_relu_routing_steers_the_number_of_experts():
     assert (mixed.route.gate > 0).sum(1).double().mean() > 1
     penalties = []
     for _ in range(3):
-        penalties.append(mixture.account(mixed, weight).item())
+        penalties.append(mixture.balance_loss(mixed, weight).item())
     np.testing.assert_allclose(np.divide(penalties[1:], penalties[:-1]), 1.2)
     none = mixed.route._replace(gate=torch.zeros_like(mixed.route.gate))
     before = mixture.router.penalty.item()
-    mixture.account(mixed._replace(route=none), weight)
+    mixture.balance_loss(mixed._replace(route=none), weight)
     assert mixture.router.penalty.item() == pytest.approx(before / 1.2)
 
 

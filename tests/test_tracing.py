@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from sklearn.model_selection import GridSearchCV
 from sklearn_moe import MoEClassifier
 from sklearn_moe.datasets import make_cluster_patches
 from sklearn_moe.metrics import dispatch_entropy
+from sklearn_moe.nn import ROUTERS
 from sklearn_moe.tracing import RoutingTrace
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -135,7 +137,7 @@ def test_noise_is_that_of_training(problem):
     X, y, clusters, _ = problem
     quiet, noisy = RoutingTrace(X, clusters), RoutingTrace(X, clusters, noise=True)
     for trace in (quiet, noisy):
-        fit(X, y, trace, noise_at_predict=True, n_experts=8)
+        fit(X, y, trace, router=replace(ROUTERS["top1"], noise_at_predict=True), n_experts=8)
     # At the start all scores are equal: the noise decides, and the load is even.
     assert quiet.load_[0].max() == 1
     assert 0.05 < noisy.load_[0].min() <= noisy.load_[0].max() < 0.2

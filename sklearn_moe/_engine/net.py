@@ -5,11 +5,11 @@ from contextlib import nullcontext
 
 import numpy as np
 import torch
+from sklearn.metrics import accuracy_score, r2_score
 from skorch import NeuralNet
 from skorch.callbacks import Callback, PassthroughScoring
 from skorch.dataset import Dataset
 from skorch.utils import get_map_location
-from sklearn.metrics import accuracy_score, r2_score
 
 from .._data import Batches, Rows, as_tensor
 from .._interrupt import Interrupts
@@ -250,7 +250,7 @@ class MoENet(NeuralNet):
         self._record(prefix + "_loss", loss, 1)
 
     def _record(self, name, value, sign):
-        """Record a value, and whether it is the best yet: the least, or with sign -1 the largest."""
+        """Record a value, and whether it is the least yet, or with sign -1 the largest."""
         before = [sign * row[name] for row in self.history[:-1] if name in row]
         self.history.record(name, value)
         self.history.record(name + "_best", sign * value < min(before, default=math.inf))

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from .dispatch import answer_all
 from .routers import Route, Router
 
-__all__ = ["MixtureOutput", "MixtureOfExperts"]
+__all__ = ["MixtureOfExperts", "MixtureOutput"]
 
 
 class MixtureOutput(NamedTuple):
