@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import as_kind, has_statistics, is_deep, options_for
+from helpers import as_kind, has_statistics, is_deep, narrow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -97,7 +97,7 @@ def test_every_kind_of_sample(patches, router, expert, dtype):
     (X, y, _), (X_test, _, _) = patches
     X, X_test = (as_kind(a, expert).astype(dtype) for a in (X[:200], X_test[:200]))
     gate = "sigmoid" if router == "patch_choice" else "auto"
-    clf = fit(X, y[:200], router, gate, None, expert=expert, expert_width=8)
+    clf = fit(X, y[:200], router, gate, None, **narrow(expert, 8))
     tolerance = {"rtol": 0, "atol": 1e-5 if dtype == np.float32 else 1e-11}
     check_rows(clf, X_test, 3, tolerance)
 
@@ -107,7 +107,7 @@ def test_every_kind_of_sample(patches, router, expert, dtype):
 def test_deep_experts(patches, router, expert, dtype):
     (X, y, _), (X_test, _, _) = patches
     X, X_test = (as_kind(a, expert).astype(dtype) for a in (X[:64], X_test[:100]))
-    clf = fit(X, y[:64], router, "auto", None, expert=expert, expert_width=4, max_iter=3)
+    clf = fit(X, y[:64], router, "auto", None, max_iter=3, **narrow(expert, 4))
     tolerance = {"rtol": 0, "atol": 1e-5 if dtype == np.float32 else 1e-11}
     check_rows(clf, X_test, 3, tolerance)
 

@@ -1,0 +1,71 @@
+"""What tests of several files share: samples that an expert takes, what is slow, seeds."""
+
+from functools import cache, partial
+
+import torch
+
+from sklearn_moe.nn import EXPERTS, OwnGenerator, build_mixture, choose_head
+
+SHAPES = {2: (6,), 3: (4, 6), 4: (3, 9, 8)}  # of a sample, by the axes of X
+_MANY_LAYERS = 20
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def shape_for(expert):
+    """Return a shape of samples that a registered expert takes."""
+    return SHAPES[EXPERTS[expert].ndim or 3]
+
+
+def samples_for(expert, n=23, seed=1):
+    return torch.randn(n, *shape_for(expert), generator=seeded(seed), dtype=torch.float64)
+
+
+def as_kind(X, expert):
+    """Return patches, (n, 4, 50), in the shape that the expert takes."""
+    shapes = {2: (200,), 3: (4, 50), 4: (2, 10, 10)}
+    return X.reshape(len(X), *shapes[EXPERTS[expert].ndim or 3])
+
+
+def options_for(expert, **options):
+    """Return those of the options that the expert takes."""
+    return {name: value for name, value in options.items() if EXPERTS[expert].takes(name)}
+
+
+def narrow(expert, width):
+    """Return the parameters of an estimator for an expert of that width, if it has one."""
+    return {"expert": expert, "expert_width": width if EXPERTS[expert].takes("width") else None}
+
+
+@cache
+def _example(expert):
+    with OwnGenerator(seeded()):
+        return EXPERTS[expert].build(shape_for(expert), 3, **options_for(expert, width=4))
+
+
+def is_deep(expert):
+    """Tell an expert whose many layers make every combination with others a matter of minutes."""
+    return len(list(_example(expert).modules())) > _MANY_LAYERS
+
+
+def has_statistics(expert):
+    """Tell an expert that keeps statistics of its training samples, as BatchNorm does."""
+    return any(True for _ in _example(expert).buffers())
+
+
+def make_mixture(
+    expert="patch", n_experts=4, *, shape=None, n_targets=3, dtype="float64", seed=0, **parts
+):
+    """Return a mixture that tells classes apart; `parts` are those of `build_mixture`."""
+    parts = {"expert_options": {}, "router_options": {}} | parts
+    return build_mixture(
+        shape_for(expert) if shape is None else shape,
+        n_experts,
+        head=partial(choose_head("log_loss", "classes"), n_targets),
+        expert=EXPERTS[expert],
+        dtype=dtype,
+        seed=seed,
+        **parts,
+    )
