@@ -20,7 +20,7 @@ LAYERS = [
     ["inspection", "preprocessing"],
     ["_data"],
     ["nn", "optim", "metrics", "datasets"],
-    ["_image_checks", "_sklearn", "_warnings", "exceptions", "_version"],
+    ["_estimators", "_image_checks", "_sklearn", "_warnings", "exceptions", "_version"],
     ["_registry", "_interrupt"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from .._estimators import count_experts, final_step
 from ..metrics import dead_experts, expert_load, routing_matrix
-from ..metrics._estimators import count_experts, final_step
 from ._cells import cell_size, thin_out
 from ._colors import expert_colors
 from ._matplotlib import axes_or_new, import_pyplot, legend_above, legend_beside

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from ..metrics._estimators import count_experts, final_step
+from .._estimators import count_experts, final_step
 from ._colors import expert_colors
 from ._embedding import embed
 from ._matplotlib import axes_or_new, import_pyplot, legend_above, legend_beside, settle

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from .._estimators import count_experts, final_step
 from ..metrics import dispatch_entropy, routing_matrix
-from ..metrics._estimators import count_experts, final_step
 from ._cells import label_cells, write_values
 from ._matplotlib import axes_or_new, import_pyplot
 

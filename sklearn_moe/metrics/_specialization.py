@@ -16,10 +16,10 @@ from sklearn.metrics.cluster import contingency_matrix, expected_mutual_informat
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, validate_params
 
+from .._estimators import final_step
 from ._agreement import mutual_information, purity, table_purity
 from ._contingency import check_labels
 from ._errors import expert_error_matrix, own_other_error
-from ._estimators import final_step
 from ._exchange import expert_swap_accuracy, knock_out_accuracy
 from ._load import dead_experts, expert_load, load_cv, usage_entropy
 from ._report import ClusterAgreement, SpecializationReport
