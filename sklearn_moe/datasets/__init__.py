@@ -1,9 +1,9 @@
 """Data sets with a known cluster structure for mixtures of experts."""
 
-from sklearn_moe.datasets._cifar10 import fetch_cifar10
-from sklearn_moe.datasets._cluster_patches import PAPER_SETTINGS, make_cluster_patches
-from sklearn_moe.datasets._image_folder import load_image_folder
-from sklearn_moe.datasets._rotation import make_rotation_task
+from ._cifar10 import fetch_cifar10
+from ._cluster_patches import PAPER_SETTINGS, make_cluster_patches
+from ._image_folder import load_image_folder
+from ._rotation import make_rotation_task
 
 __all__ = [
     "PAPER_SETTINGS",

@@ -9,6 +9,8 @@ from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions, validate_params
 
+__all__ = ["fetch_cifar10"]
+
 _DESCR = """CIFAR-10: 60,000 color pictures of 32 x 32 pixels in ten classes.
 
 50,000 pictures are for training and 10,000 for testing, as many of every class.

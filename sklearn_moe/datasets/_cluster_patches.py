@@ -7,6 +7,8 @@ import numpy as np
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+__all__ = ["PAPER_SETTINGS", "make_cluster_patches"]
+
 _N_SIGNALS = 3  # feature, cluster center and feature noise: one patch each
 
 PAPER_SETTINGS = MappingProxyType(

@@ -9,6 +9,8 @@ from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
 from tqdm.auto import tqdm
 
+__all__ = ["load_image_folder"]
+
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 
 

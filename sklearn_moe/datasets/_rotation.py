@@ -9,6 +9,8 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from .._image_checks import check_images
 
+__all__ = ["make_rotation_task"]
+
 _BATCH_VALUES = 2**22  # torchvision works in float32: 16 MB at a time stay near the processor
 
 
