@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._cells import label_cells, write_values
-from ._matplotlib import import_pyplot
+from ._matplotlib import import_pyplot, merge_style
 from ._weights import expert_filters, router_directions
 
 __all__ = ["AlignmentDisplay"]
@@ -343,9 +343,10 @@ class AlignmentDisplay:
             # Zero is white; a row of zeros needs some range, too.
             limit = max(np.abs(matrix).max() for matrix in matrices[row]) or 1
             style = {"cmap": cmap, "aspect": "auto", "vmin": -limit, "vmax": limit}
+            style = merge_style("image", style, im_kw)
             for column in range(2):
                 ax = axes[row, column]
-                self.im_[row, column] = ax.imshow(matrices[row][column], **style | (im_kw or {}))
+                self.im_[row, column] = ax.imshow(matrices[row][column], **style)
                 ax.set_title(f"{_TITLES[row][column]}, {_PRODUCTS[row][column]}", fontsize="medium")
             if colorbar:
                 image = self.im_[row, 0]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._matplotlib import settle
+from ._matplotlib import merge_style, settle
 
 __all__ = ["cell_size", "draw_lines", "label_cells", "thin_out", "write_values"]
 
@@ -26,11 +26,8 @@ def write_values(image, texts, *, force, text_kw, longest=None):
     Returns the array of matplotlib texts; None if they do not fit, unless `force`. `longest` is
     the text that has to fit if not the longest of this image, to treat several images alike.
     """
-    from matplotlib.cbook import normalize_kwargs
-    from matplotlib.text import Text
-
     ax = image.axes
-    text_kw = normalize_kwargs(text_kw, Text)
+    text_kw = merge_style("text", {}, text_kw)
     longest = max(texts.flat, key=len) if longest is None else longest
     size = _fitting_size(ax, longest, text_kw, *cell_size(ax))
     if not force and size < _SMALLEST_TEXT:
@@ -41,7 +38,7 @@ def write_values(image, texts, *, force, text_kw, longest=None):
         red, green, blue, _ = image.cmap(image.norm(image.get_array()[row, column]))
         is_light = 0.299 * red + 0.587 * green + 0.114 * blue > 0.5
         style = {"ha": "center", "va": "center", "color": "black" if is_light else "white"}
-        shown[row, column] = ax.text(column, row, text, **style | text_kw)
+        shown[row, column] = ax.text(column, row, text, **merge_style("text", style, text_kw))
     return shown
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ._colors import expert_colors
-from ._matplotlib import axes_or_new, import_pyplot, legend_of_curves
+from ._matplotlib import axes_or_new, import_pyplot, legend_of_curves, merge_style
 
 __all__ = ["DispatchEntropyDisplay"]
 
@@ -221,16 +221,16 @@ class DispatchEntropyDisplay:
         if len(epochs) == 1:
             style["marker"] = "o"
         mean = entropies.mean(axis=0)
-        (self.line_,) = ax.plot(epochs, mean, gid=_CURVE, **style | (line_kw or {}))
+        (self.line_,) = ax.plot(epochs, mean, gid=_CURVE, **merge_style("line", style, line_kw))
         self.band_ = None
         if n_runs > 1:
             half = stdtrit(n_runs - 1, (1 + _LEVEL) / 2) * entropies.std(axis=0, ddof=1)
             half /= np.sqrt(n_runs)
-            style = {"color": self.line_.get_color(), "alpha": 0.25, "linewidth": 0}
-            self.band_ = ax.fill_between(
-                epochs, mean - half, mean + half, gid=_CURVE, **style | (band_kw or {})
-            )
-        self._draw_maximum(maximum_kw or {})
+            color = self.line_.get_color()
+            style = {"facecolor": color, "edgecolor": color, "alpha": 0.25, "linewidth": 0}
+            style = merge_style("collection", style, band_kw)
+            self.band_ = ax.fill_between(epochs, mean - half, mean + half, gid=_CURVE, **style)
+        self._draw_maximum(maximum_kw)
         ax.set(xlabel="Epoch", ylabel="Dispatch entropy (nats)")
         ax.set_ylim(bottom=0)
         self._explain()
@@ -246,7 +246,7 @@ class DispatchEntropyDisplay:
         if any(line.get_ydata()[0] == largest for line in before):
             return
         style = {"color": "0.3", "linestyle": "--", "linewidth": 1.2}
-        self.maximum_ = ax.axhline(largest, gid=_MAXIMUM, **style | maximum_kw)
+        self.maximum_ = ax.axhline(largest, gid=_MAXIMUM, **merge_style("line", style, maximum_kw))
         ax.annotate(
             f"maximum, log {self.n_clusters} = {largest:.3f}",
             (1, largest),

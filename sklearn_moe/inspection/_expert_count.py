@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._colors import expert_colors
-from ._matplotlib import axes_or_new, import_pyplot, legend_of_curves
+from ._matplotlib import axes_or_new, import_pyplot, legend_of_curves, merge_style
 from ._search import scores_by_count
 
 __all__ = ["ExpertCountDisplay"]
@@ -210,11 +210,11 @@ class ExpertCountDisplay:
             if n_splits > 1 and not show_folds:
                 error = splits.std(axis=1, ddof=1) / np.sqrt(n_splits)
             style = {"marker": "o", "markersize": 5, "capsize": 3, "color": color, "label": name}
-            style |= line_kw or {}
+            style = merge_style("line", style, line_kw)
             self.lines_.append(ax.errorbar(x, means[curve][known], error, **style))
             if show_folds:
                 style = {"marker": ".", "linestyle": "none", "color": color, "alpha": 0.5}
-                style |= fold_kw or {}
+                style = merge_style("line", style, fold_kw)
                 self.folds_ += ax.plot(np.repeat(x, n_splits), splits.ravel(), **style)
         best = np.unravel_index(np.nanargmax(means), means.shape)
         place = [counts[best[1]] * shift[best[0]]], [means[best]]

@@ -6,7 +6,7 @@ from .._estimators import count_experts, final_step
 from ..metrics import dead_experts, expert_load, routing_matrix
 from ._cells import cell_size, thin_out
 from ._colors import expert_colors
-from ._matplotlib import axes_or_new, import_pyplot, legend_above, legend_beside
+from ._matplotlib import axes_or_new, import_pyplot, legend_above, legend_beside, merge_style
 
 __all__ = ["LoadDisplay"]
 
@@ -262,12 +262,11 @@ class LoadDisplay:
             style = {"color": color, "width": 0.8}
             if n_clusters > 1:
                 style |= {"edgecolor": "white", "linewidth": 0.5}
-            self.bars_.append(
-                ax.bar(range(n_experts), share, bottom=bottom, **style | (bar_kw or {}))
-            )
+            style = merge_style("patch", style, bar_kw)
+            self.bars_.append(ax.bar(range(n_experts), share, bottom=bottom, **style))
             bottom = bottom + share
         style = {"color": "0.3", "linestyle": "--", "linewidth": 1.2}
-        self.uniform_ = ax.axhline(1 / n_experts, **style | (line_kw or {}))
+        self.uniform_ = ax.axhline(1 / n_experts, **merge_style("line", style, line_kw))
         dead = dead_experts(bottom)
         self.dead_ = None
         if len(dead):

@@ -6,8 +6,11 @@ __all__ = [
     "legend_above",
     "legend_beside",
     "legend_of_curves",
+    "merge_style",
     "settle",
 ]
+
+_FACE = {"c", "color", "facecolor"}  # no aliases, and yet each of them is the color of an area
 
 
 def import_pyplot(display):
@@ -29,6 +32,47 @@ def axes_or_new(display, ax, **figure_kw):
         _, ax = plt.subplots(layout="constrained", **figure_kw)
     display.ax_, display.figure_ = ax, ax.figure
     return ax
+
+
+def merge_style(artist, ours, theirs):
+    """Return keyword arguments that draw an artist in our style, but for what the user has chosen.
+
+    Parameters
+    ----------
+    artist : {"collection", "image", "line", "patch", "text"}
+        What is drawn, which decides what the aliases are: "lw" is the "linewidth" of a line.
+
+    ours : dict
+        Our defaults.
+
+    theirs : dict or None
+        The argument of the user, under any names that matplotlib knows. It is left as it is.
+
+    Returns
+    -------
+    style : dict
+        Without aliases.
+
+    Raises
+    ------
+    TypeError
+        If the user has named a property twice.
+    """
+    from matplotlib import collections, image, lines, patches, text
+    from matplotlib.cbook import normalize_kwargs
+
+    drawn = {
+        "collection": collections.Collection,
+        "image": image.AxesImage,
+        "line": lines.Line2D,
+        "patch": patches.Patch,
+        "text": text.Text,
+    }[artist]
+    ours, theirs = (normalize_kwargs(style, drawn) for style in (ours, theirs))
+    replaced = _FACE if not _FACE.isdisjoint(theirs) else set()
+    if "norm" in theirs:  # it has its own limits, and imshow would refuse ours
+        replaced = replaced | {"vmin", "vmax"}
+    return {name: value for name, value in ours.items() if name not in replaced} | theirs
 
 
 def legend_beside(ax, *, rows=16, **legend_kw):

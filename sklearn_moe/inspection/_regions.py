@@ -7,7 +7,14 @@ from sklearn.utils import check_consistent_length, column_or_1d
 from .._estimators import count_experts, final_step
 from ._colors import expert_colors
 from ._embedding import embed
-from ._matplotlib import axes_or_new, import_pyplot, legend_above, legend_beside, settle
+from ._matplotlib import (
+    axes_or_new,
+    import_pyplot,
+    legend_above,
+    legend_beside,
+    merge_style,
+    settle,
+)
 
 __all__ = ["DecisionRegionDisplay"]
 
@@ -331,6 +338,8 @@ class DecisionRegionDisplay:
             If the arrays are not of the shapes above.
         """
         import_pyplot(self)
+        from matplotlib.markers import MarkerStyle
+
         points, shown, predicted, experts = self._checked()
         classes = np.unique(np.concatenate([shown, predicted]))
         ax = axes_or_new(self, ax)
@@ -341,16 +350,18 @@ class DecisionRegionDisplay:
             len(classes),
             n_neighbors,
             grid_resolution,
-            region_kw or {},
+            region_kw,
         )
         colors = expert_colors(experts.max() + 1)
         self.points_ = []
         for index, label in enumerate(classes):
             rows = np.flatnonzero(shown == label)
-            style = _point_style(index, len(classes), len(points)) | {"zorder": 2}
-            self.points_.append(
-                ax.scatter(*points[rows].T, c=colors[experts[rows]], **style | (scatter_kw or {}))
-            )
+            style = _point_style(index, len(classes), len(points))
+            style |= {"facecolor": colors[experts[rows]], "zorder": 2}
+            style = merge_style("collection", style, scatter_kw)
+            if not MarkerStyle(style["marker"]).is_filled():
+                style.pop("edgecolor", None)  # matplotlib would warn: a cross has but one color
+            self.points_.append(ax.scatter(*points[rows].T, **style))
         ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
         self._explain(classes, np.unique(experts), colors)
         answering = len(np.unique(experts))
@@ -391,12 +402,12 @@ class DecisionRegionDisplay:
             "vmin": 0,
             "vmax": 4 * max(n_classes - 1, 1),
             "interpolation": "nearest",
+            "aspect": "auto",
             "zorder": 0,
         }
         extent = (low[0], high[0], low[1], high[1])
-        self.background_ = self.ax_.imshow(
-            region, origin="lower", extent=extent, aspect="auto", **style | region_kw
-        )
+        style = merge_style("image", style, region_kw)
+        self.background_ = self.ax_.imshow(region, origin="lower", extent=extent, **style)
         boundary = {"colors": "0.45", "linewidths": 0.8, "zorder": 1}
         x, y = (low[axis] + steps * size[axis] for axis in (0, 1))
         for index in np.unique(region)[1:]:

@@ -5,7 +5,7 @@ import numpy as np
 from .._estimators import count_experts, final_step
 from ..metrics import dispatch_entropy, routing_matrix
 from ._cells import label_cells, write_values
-from ._matplotlib import axes_or_new, import_pyplot
+from ._matplotlib import axes_or_new, import_pyplot, merge_style
 
 __all__ = ["RoutingDisplay"]
 
@@ -345,7 +345,8 @@ class RoutingDisplay:
             )
         ax = axes_or_new(self, ax)
         limits = {"vmin": 0, "vmax": 1 if self.normalize in ("true", "pred") else None}
-        self.im_ = ax.imshow(matrix, **{"cmap": cmap, "aspect": "auto", **limits, **(im_kw or {})})
+        style = {"cmap": cmap, "aspect": "auto", **limits}
+        self.im_ = ax.imshow(matrix, **merge_style("image", style, im_kw))
         if colorbar:
             ax.figure.colorbar(self.im_, ax=ax, label=_ENTRIES[self.normalize])
         ax.set(xlabel="Expert", ylabel="Cluster")
