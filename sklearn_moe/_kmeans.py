@@ -1,8 +1,13 @@
-"""Centers for the router that does not learn: k-means that counts weights exactly."""
+"""The null of learned routing that looks at X: k-means that counts weights exactly."""
+
+import warnings
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
 
 __all__ = ["find_centers"]
+
+_STARTS = 10  # a single one may end in a poor optimum: what the null finds would be luck
 
 
 def find_centers(Z, weight, n_centers, seed):
@@ -16,7 +21,7 @@ def find_centers(Z, weight, n_centers, seed):
     Z : ndarray of shape (n_samples, n_features)
     weight : ndarray of shape (n_samples,)
     n_centers : int
-    seed : int
+    seed : int or RandomState instance
 
     Returns
     -------
@@ -31,7 +36,11 @@ def find_centers(Z, weight, n_centers, seed):
     rows, inverse = np.unique(Z, axis=0, return_inverse=True)
     weight = np.bincount(inverse.ravel(), weight)
     n_found = min(n_centers, len(rows))
-    kmeans = KMeans(n_found, n_init=1, random_state=seed).fit(rows, sample_weight=weight)
+    kmeans = KMeans(n_found, n_init=_STARTS, random_state=seed)
+    with warnings.catch_warnings():
+        # Rows that differ by rounding only are one row to KMeans, which complains of it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans.fit(rows, sample_weight=weight)
     missing = np.repeat(kmeans.cluster_centers_[:1], n_centers - n_found, axis=0)
     spread = kmeans.inertia_ / weight.sum()
     return np.concatenate([kmeans.cluster_centers_, missing]), spread or 1.0

@@ -16,12 +16,12 @@ LAYERS = [
     ["_classifier", "_regressor"],
     ["_base", "tracing", "callbacks"],
     ["_engine"],
-    ["_settings", "_inputs", "_kmeans", "_targets"],
+    ["_settings", "_inputs", "_targets"],
     ["inspection", "preprocessing"],
     ["_data"],
     ["nn", "optim", "metrics", "datasets"],
     ["_estimators", "_image_checks", "_sklearn", "_warnings", "exceptions", "_version"],
-    ["_registry", "_interrupt"],
+    ["_interrupt", "_kmeans", "_linear_view", "_registry"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = ["metrics", "inspection", "_inputs", "_targets", *LAYERS[-2], *LAYERS[-1]]

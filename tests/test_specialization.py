@@ -4,6 +4,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import entropy, kstest
 from sklearn.datasets import load_iris
 from sklearn.metrics import (
@@ -16,6 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier
+from sklearn_moe._kmeans import find_centers
+from sklearn_moe._linear_view import linear_view
 from sklearn_moe.metrics import (
     dead_experts,
     dispatch_entropy,
@@ -35,6 +38,7 @@ from sklearn_moe.metrics import (
     specialization_report,
     usage_entropy,
 )
+from sklearn_moe.nn.routers.scores import pool
 
 N_CLUSTERS, N_EXPERTS = 4, 6
 
@@ -627,12 +631,97 @@ def test_k_means_sees_what_a_linear_router_sees(patches):
     params = {"n_experts": 4, "max_iter": 1, "tol": None, "random_state": 0}
     bags = MoEClassifier(**params).fit(X, y)
     rows = X.reshape(len(X), -1)
-    table = MoEClassifier(n_patches=X.shape[1], **params).fit(rows, y)
+    table = MoEClassifier(sample_shape=X.shape[1:], **params).fit(rows, y)
     reports = [
         specialization_report(clf, Z, y, clusters, n_permutations=10, random_state=0)
         for clf, Z in ((bags, X), (table, rows))
     ]
     assert reports[0].kmeans_agreement == reports[1].kmeans_agreement
+
+
+@pytest.mark.parametrize(
+    "shape", [(5,), (3, 4), (12, 4), (3, 8, 8), (1, 4, 4), (3, 9, 14), (2, 3, 7), (1, 1, 1)]
+)
+def test_the_linear_view_is_what_routers_pool(shape):
+    X = np.random.RandomState(0).normal(size=(7, *shape))
+    view = linear_view(X)
+    np.testing.assert_allclose(view, pool(torch.from_numpy(X), torch.float64), rtol=1e-12)
+    assert view.dtype == np.float64
+    assert np.shares_memory(view, X) == (X.ndim == 2)
+    whole = X.round().astype(np.float32)  # whole numbers: equal in any order of summation
+    expected = pool(torch.from_numpy(whole), torch.float32)
+    np.testing.assert_array_equal(linear_view(whole), expected)
+    assert linear_view(whole).dtype == np.float32
+
+
+def test_the_linear_view_of_bytes_is_that_of_their_scaled_floats():
+    X = np.random.RandomState(0).randint(256, size=(7, 3, 65, 64)).astype(np.uint8)
+    expected = pool(torch.from_numpy(X / 255), torch.float64)
+    np.testing.assert_allclose(linear_view(X), expected, rtol=1e-12)
+    with pytest.raises(ValueError, match=r"height, width\), got \(7,\)"):
+        linear_view(X[:, 0, 0, 0])
+
+
+def make_pictures(centers, dtype, n_samples=240):
+    """Return noisy copies of some pictures in [0, 1], classes and the number of the original."""
+    rng = np.random.RandomState(0)
+    clusters = np.arange(n_samples) % len(centers)
+    X = np.asarray(centers)[clusters] + rng.normal(0, 0.1, (n_samples, *np.shape(centers)[1:]))
+    y = rng.randint(2, size=n_samples)
+    if dtype == np.uint8:
+        return (255 * X.clip(0, 1)).round().astype(dtype), y, clusters
+    return X.astype(dtype), y, clusters
+
+
+TEXTURES = np.tile(np.random.RandomState(0).uniform(0.3, 0.7, (4, 3, 4, 4)), (2, 2))
+PLACES = np.zeros((4, 3, 8, 8))  # a bright square in one of four places: the sums are the same
+for place, (row, column) in enumerate(np.ndindex(2, 2)):
+    PLACES[place, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 0.8
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+@pytest.mark.parametrize(("centers", "is_seen"), [(TEXTURES, True), (PLACES, False)])
+def test_k_means_of_the_report_is_the_k_means_router(centers, is_seen, dtype):
+    """Both see sums of squares, where textures differ and places do not."""
+    X, y, clusters = make_pictures(centers, dtype)
+    clf = MoEClassifier(
+        n_experts=4, router="kmeans", expert_width=2, max_iter=1, tol=None, random_state=0
+    ).fit(X, y)
+    options = {"n_permutations": 10, "random_state": 0}
+    report = specialization_report(clf, X, y, clusters, **options)
+    assert report.agreement.ari == pytest.approx(float(is_seen), abs=0.1)
+    assert report.kmeans_agreement.ari == pytest.approx(float(is_seen), abs=0.1)
+    if is_seen:
+        assert report.kmeans_agreement == report.agreement
+        again = specialization_report(clf, X, y, clf.apply(X), **options)
+        assert again.kmeans_agreement.ari == 1
+
+
+def test_k_means_counts_weights_and_the_order_of_rows_does_not_matter():
+    rng = np.random.RandomState(0)
+    Z, weight = rng.normal(size=(40, 3)), rng.randint(1, 4, size=40)
+    order = rng.permutation(weight.sum())
+    repeated = np.repeat(Z, weight, axis=0)[order]
+    centers, spread = find_centers(Z, weight, 5, 0)
+    again, spread_again = find_centers(repeated, np.ones(len(repeated)), 5, 0)
+    np.testing.assert_array_equal(centers, again)
+    assert spread == spread_again
+
+
+def test_k_means_does_not_depend_on_one_start():
+    """Of nine clear clusters a single start sometimes misses one, and the spread is 1.45 times."""
+    centers = np.repeat(list(np.ndindex(3, 3)), 20, axis=0)
+    Z = centers + np.random.RandomState(0).normal(0, 0.2, size=(180, 2))
+    spreads = [find_centers(Z, np.ones(180), 9, seed)[1] for seed in range(10)]
+    assert max(spreads) < 1.001 * min(spreads)
+
+
+@pytest.mark.parametrize("other", [1, np.nextafter(1, 2)])
+def test_k_means_of_rows_that_are_all_but_equal(other):
+    Z = np.array([[1], [1], [other], [other]])
+    centers, spread = find_centers(Z, np.ones(4), 3, 0)
+    np.testing.assert_allclose(centers, np.ones((3, 1)))
+    assert spread > 0
 
 
 def test_report_of_few_distinct_images(images):

@@ -4,6 +4,8 @@ import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 
+from .._linear_view import linear_view
+
 __all__ = ["embed"]
 
 _PERPLEXITY = 30  # scikit-learn's default; fewer samples have fewer neighbors
@@ -14,7 +16,7 @@ def embed(X, method, *, input_shape=None, random_state=None):
 
     `method` is "pca", "tsne" or the points themselves. Samples that are bags of patches,
     of shape (n_patches, patch_size), are summed over their patches, whose order means nothing:
-    the sum is also what a router sees. Others are flattened.
+    the sum is also what a router sees. Pictures keep their pixels, whose places mean a lot.
     """
     if not isinstance(method, str):
         return np.asarray(method), ("Dimension 1", "Dimension 2")
@@ -24,7 +26,7 @@ def embed(X, method, *, input_shape=None, random_state=None):
         )
     X = np.asarray(X)
     X = X.reshape(len(X), *(X.shape[1:] if input_shape is None else input_shape))
-    features = X.sum(axis=1) if X.ndim == 3 else X.reshape(len(X), -1)
+    features = linear_view(X) if X.ndim == 3 else X.reshape(len(X), -1)
     if min(features.shape) < 2:
         raise ValueError(
             f"An embedding needs at least 2 samples of 2 features, got shape {features.shape}. "

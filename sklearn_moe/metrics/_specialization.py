@@ -1,22 +1,23 @@
 """Everything about the specialization of a fitted mixture in one call."""
 
-import warnings
 from numbers import Integral
 
 import numpy as np
 from scipy.stats import entropy
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.metrics import (
     accuracy_score,
     adjusted_mutual_info_score,
     adjusted_rand_score,
     normalized_mutual_info_score,
+    pairwise_distances_argmin,
 )
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
 from sklearn.utils._param_validation import Interval, validate_params
 
 from .._estimators import final_step
+from .._kmeans import find_centers
+from .._linear_view import linear_view
 from ._agreement import mutual_information, purity, table_purity
 from ._contingency import check_labels
 from ._errors import expert_error_matrix, own_other_error
@@ -95,7 +96,8 @@ def specialization_report(
     The k-means column answers the question whether the router found more than the geometry of
     the inputs gives away. It replaces the router by as many k-means centers as there are
     experts, found among the given samples as a linear router sees them: 2-D X itself, the sum
-    over the patches of 3-D X, the pixels of 4-D X.
+    over the patches of 3-D X, the sum over the squares of 4 x 4 pixels of 4-D X. This is what
+    `MoEClassifier(router="kmeans")` does with the samples that it is fitted on.
 
     Examples
     --------
@@ -156,9 +158,7 @@ def specialization_report(
             "null_agreement": _null_agreement(
                 clusters, experts, test.null_mean, n_permutations, rng
             ),
-            "kmeans_agreement": _agreement(
-                clusters, _kmeans_routes(_seen_by_linear_router(estimator, X), n_experts, rng)
-            ),
+            "kmeans_agreement": _agreement(clusters, _kmeans_routes(estimator, X, n_experts, rng)),
             "error_matrix": errors,
             "own_error": own,
             "other_error": other,
@@ -207,20 +207,11 @@ def _null_agreement(clusters, experts, null_entropy, n_permutations, rng):
     )
 
 
-def _seen_by_linear_router(estimator, X):
-    """Return X as a linear router sees it, (n_samples, n_features)."""
-    X = check_array(X, dtype=(np.float32, np.float64), allow_nd=True, input_name="X")
-    # Rows of a table may have been cut into patches.
-    X = X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:]))
-    return X.sum(axis=1) if X.ndim == 3 else X.reshape(len(X), -1)
-
-
-def _kmeans_routes(X, n_experts, rng):
+def _kmeans_routes(estimator, X, n_experts, rng):
     """Return the nearest of `n_experts` k-means centers of every sample."""
-    from sklearn.cluster import KMeans  # imports half of scikit-learn, for reports only
-
-    with warnings.catch_warnings():
-        # Fewer distinct samples than centers: the others stay empty, like dead experts.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        kmeans = KMeans(min(n_experts, len(X)), n_init=10, random_state=rng)
-        return kmeans.fit_predict(X)
+    dtypes = (np.float32, np.float64, np.uint8)  # bytes are a picture's, or small numbers
+    X = check_array(X, dtype=dtypes, allow_nd=True, input_name="X")
+    # Rows of a table may be read as patches or pictures.
+    X = linear_view(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
+    centers, _ = find_centers(X, np.ones(len(X)), n_experts, rng)
+    return pairwise_distances_argmin(X, centers)
