@@ -525,7 +525,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             Of several labels those of probability above one half, (n_samples, n_labels) zeros and
             ones.
         """
-        return self._target.decode(self.predict_proba(X))
+        proba = self.predict_proba(X)
+        return self._target.decode(proba)
 
     def expert_proba(self, X):
         """Return what every expert would say of each sample.

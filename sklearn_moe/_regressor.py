@@ -348,7 +348,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         ValueError
             If the loss says nothing about the deviation.
         """
-        mean = self._target.decode(self._predictions(X))
+        numbers = self._predictions(X)
+        mean = self._target.decode(numbers)
         if not return_std:
             return mean
         head = self.net_.criterion_
@@ -373,7 +374,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         -------
         y : ndarray of shape (n_samples, n_experts) or (n_samples, n_experts, n_outputs)
         """
-        return self._target.decode(self._expert_predictions(X))
+        numbers = self._expert_predictions(X)
+        return self._target.decode(numbers)
 
     def _check_y(self, y):
         y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y", estimator=self)

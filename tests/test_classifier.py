@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import config_context
 from sklearn.base import clone
-from sklearn.exceptions import ConvergenceWarning
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._engine import Callback
 from sklearn_moe._inputs import hold_out
 from sklearn_moe.callbacks import FreezeRouter
@@ -633,6 +633,19 @@ def test_wrong_samples(patches, fitted):
         fit_on(X, y[:-1])
     with pytest.raises(ValueError, match="loss='margin' separates two classes"):
         fit_on(X[:6], [0, 1, 2, 0, 1, 2], loss="margin")
+
+
+UNFITTED = [(MoEClassifier(), method) for method in ("predict_proba", "expert_proba", "module_")]
+UNFITTED += [(MoEClassifier(), method) for method in ("predict", "predict_log_proba")]
+UNFITTED += [(MoERegressor(), method) for method in ("predict", "expert_predict")]
+UNFITTED += [(MoERegressor(), method) for method in ("apply", "gate_proba")]
+
+
+@pytest.mark.parametrize(("estimator", "method"), UNFITTED)
+def test_what_is_not_fitted_says_so(patches, estimator, method):
+    (X, _, _), _ = patches
+    with pytest.raises(NotFittedError):
+        getattr(estimator, method)(X)
 
 
 def test_wrong_weights(patches):
