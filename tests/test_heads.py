@@ -1,0 +1,311 @@
+"""Every head against a slow and obvious reference, sample by sample in float64."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from helpers import seeded
+from scipy import integrate, stats
+
+from sklearn_moe.nn import LOSSES, choose_head
+
+KINDS = ("classes", "labels", "numbers")
+HEADS = [
+    (loss, kind, n)
+    for loss, spec in LOSSES.items()
+    for kind in KINDS
+    if getattr(spec, kind)
+    for n in ((2,) if loss == "margin" else (2, 3) if kind == "classes" else (1, 3))
+]
+PROBABILITIES = [head for head in HEADS if head[1] != "numbers"]
+NUMBERS = [head for head in HEADS if head[1] == "numbers"]
+N_SAMPLES, N_EXPERTS = 40, 3
+
+
+def make(loss, kind, n):
+    head = choose_head(loss, kind)(n).double()
+    with torch.no_grad():
+        for parameter in head.parameters():  # the scale that experts of a mixture share
+            parameter.fill_(0.05)
+    return head
+
+
+def draw(head, *shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, head.n_outputs, generator=seeded(seed), dtype=dtype)
+
+
+def targets(head, n=N_SAMPLES, dtype=torch.float64):
+    shape = (n, head.n_targets)
+    if head.kind == "classes":
+        return torch.arange(n) % head.n_targets
+    if head.kind == "labels":
+        return torch.randint(2, shape, generator=seeded(1)).to(dtype)
+    return torch.randn(shape, generator=seeded(1), dtype=dtype)
+
+
+def gates(n=N_SAMPLES, dtype=torch.float64):
+    return torch.randn(n, N_EXPERTS, generator=seeded(2), dtype=dtype).softmax(1)
+
+
+# -- references: one sample, everything written out ---------------------------------------
+
+
+def softmax(output):
+    exponentials = [math.exp(o) for o in output]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def logistic(f):
+    return 1 / (1 + math.exp(-f))
+
+
+def huber(z):
+    return z**2 / 2 if abs(z) < 1 else abs(z) - 1 / 2
+
+
+# The probability of each class or label.
+PROBABILITY = {
+    ("log_loss", "classes"): softmax,
+    ("log_loss", "labels"): lambda output: [logistic(f) for f in output],
+    ("margin", "classes"): lambda output: [logistic(-output[0]), logistic(output[0])],
+    ("probabilities", "classes"): softmax,
+}
+# The penalty of an error, and the distribution whose negative log density it is.
+PENALTY = {
+    "squared_error": (lambda z: z**2 / 2, stats.norm),
+    "absolute_error": (abs, stats.laplace),
+    "huber": (huber, None),
+}
+
+
+def test_every_head_has_a_reference():
+    have = {*PROBABILITY, *((loss, "numbers") for loss in (*PENALTY, "gaussian"))}
+    assert have == {head[:2] for head in HEADS}
+
+
+def log_losses(kind, proba, y):
+    """Return the loss of a sample, given the probabilities of its classes or labels."""
+    if kind == "classes":
+        return -math.log(proba[int(y)])
+    return -np.mean([math.log(p if label else 1 - p) for p, label in zip(proba, y, strict=True)])
+
+
+def errors(kind, proba, y):
+    if kind == "classes":
+        return 1 - proba[int(y)]
+    return np.mean([1 - p if label else p for p, label in zip(proba, y, strict=True)])
+
+
+def scores(kind, proba, y):
+    if kind == "classes":
+        return float(np.argmax(proba) == int(y))
+    return np.mean([(p > 0.5) == bool(label) for p, label in zip(proba, y, strict=True)])
+
+
+def mean_and_deviation(loss, output, n):
+    """Return what an expert says of a sample, as the numbers of each target."""
+    if loss == "gaussian":
+        return output[:n], [math.log(1 + math.exp(o)) + 1e-3 for o in output[n:]]
+    return output, [math.exp(10 * 0.05)] * n
+
+
+def density(loss, z):
+    """Return the density of an error in units of its scale."""
+    if loss == "gaussian":
+        return stats.norm.pdf(z)
+    penalty, distribution = PENALTY[loss]
+    if distribution is not None:
+        return distribution.pdf(z)
+    return math.exp(-penalty(z)) / integrate.quad(lambda t: math.exp(-penalty(t)), -50, 50)[0]
+
+
+def mixture_density(loss, n, gate, answers, y):
+    total = 0
+    for weight, answer in zip(gate, answers, strict=True):
+        mean, deviation = mean_and_deviation(loss, answer, n)
+        each = [density(loss, (y[t] - mean[t]) / deviation[t]) / deviation[t] for t in range(n)]
+        total += weight * math.prod(each)
+    return total
+
+
+def assert_rows(ours, expected):
+    expected = torch.as_tensor(np.array(expected) if isinstance(expected, list) else expected)
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12, check_dtype=False)
+
+
+# -- classes and labels -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), PROBABILITIES)
+def test_probabilities_and_what_follows_from_them(loss, kind, n):
+    head = make(loss, kind, n)
+    output, y = draw(head, N_SAMPLES), targets(head)
+    proba = [PROBABILITY[loss, kind](row) for row in output.tolist()]
+    again = [softmax(p) for p in proba] if loss == "probabilities" else proba
+    assert_rows(head.predict(output), proba)
+    for ours, reference, p in (
+        (head.loss, log_losses, again),
+        (head.error, errors, proba),
+        (head.score, scores, proba),
+    ):
+        expected = [reference(kind, a, b) for a, b in zip(p, y.numpy(), strict=True)]
+        assert_rows(ours(output, y), expected)
+    assert_rows(head(output, y), head.loss(output, y).mean())
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), PROBABILITIES)
+def test_a_mixture_has_the_mean_probabilities(loss, kind, n):
+    head = make(loss, kind, n)
+    answers, gate, y = draw(head, N_SAMPLES, N_EXPERTS), gates(), targets(head)
+    output = head.mix(gate.log(), answers)
+    assert output.shape == (N_SAMPLES, head.n_outputs)
+    expected = [
+        sum(w * np.array(PROBABILITY[loss, kind](a)) for w, a in zip(weights, each, strict=True))
+        for weights, each in zip(gate.tolist(), answers.tolist(), strict=True)
+    ]
+    assert_rows(head.predict(output), expected)
+    again = [softmax(p) for p in expected] if loss == "probabilities" else expected
+    rows = zip(again, y.numpy(), strict=True)
+    assert_rows(head.loss(output, y), [log_losses(kind, p, label) for p, label in rows])
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), PROBABILITIES)
+def test_a_blind_guess_has_the_blind_error(loss, kind, n):
+    head = make(loss, kind, n)
+    blind = torch.zeros(N_SAMPLES, head.n_outputs, dtype=torch.float64)
+    assert_rows(head.error(blind, targets(head)), [head.blind_error] * N_SAMPLES)
+
+
+@pytest.mark.parametrize("n", [2, 5])
+def test_the_softmax_taken_twice_bounds_the_loss(n):
+    head = make("probabilities", "classes", n)
+    output = torch.zeros(1, n, dtype=torch.float64)
+    output[0, 0] = 1e3
+    least = math.log(1 + (n - 1) / math.e)
+    assert head.loss(output, torch.tensor([0])).item() == pytest.approx(least)
+
+
+def test_a_margin_separates_two_classes():
+    with pytest.raises(ValueError, match="separates two classes by one score, y has 3"):
+        choose_head("margin", "classes")(3)
+
+
+# -- numbers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), NUMBERS)
+def test_numbers_and_what_follows_from_them(loss, kind, n):
+    head = make(loss, kind, n)
+    output, y = draw(head, N_SAMPLES), targets(head)
+    expected = {"predict": [], "loss": [], "error": [], "score": []}
+    for row, target in zip(output.tolist(), y.tolist(), strict=True):
+        mean, deviation = mean_and_deviation(loss, row, n)
+        if loss == "gaussian":
+            each = -stats.norm.logpdf(target, mean, deviation)
+        else:
+            each = [PENALTY[loss][0](target[t] - mean[t]) for t in range(n)]
+        expected["predict"].append(mean)
+        expected["loss"].append(np.mean(each))
+        expected["error"].append(np.mean([min(1, abs(target[t] - mean[t])) for t in range(n)]))
+        expected["score"].append(1 - np.mean([(target[t] - mean[t]) ** 2 for t in range(n)]))
+    assert_rows(head.predict(output), expected["predict"])
+    for name in ("loss", "error", "score"):
+        assert_rows(getattr(head, name)(output, y), expected[name])
+    assert_rows(head(output, y), np.mean(expected["loss"]))
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), NUMBERS)
+def test_the_loss_of_a_mixture_is_that_of_its_density(loss, kind, n):
+    head = make(loss, kind, n)
+    answers, gate, y = draw(head, N_SAMPLES, N_EXPERTS), gates(), targets(head)
+    ours = head.loss(head.mix(gate.log(), answers), y)
+    rows = zip(gate.tolist(), answers.tolist(), y.tolist(), strict=True)
+    expected = [-math.log(mixture_density(loss, n, *row)) for row in rows]
+    if loss == "gaussian":
+        assert_rows(ours, np.array(expected) / n)
+    else:  # a penalty is a density up to a constant
+        constant = math.log(density(loss, 0.0))
+        assert_rows(ours - n * constant, expected)
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), [head for head in NUMBERS if head[2] == 1])
+def test_the_density_of_a_mixture_integrates_to_one(loss, kind, n):
+    head = make(loss, kind, n)
+    mixed = head.mix(gates(1).log(), draw(head, 1, N_EXPERTS))
+    constant = 0.0 if loss == "gaussian" else math.log(density(loss, 0.0))
+    y = torch.linspace(-60, 60, 240_001, dtype=torch.float64)[:, None]
+    height = (constant - head.loss(mixed.expand(len(y), -1, -1), y)).exp()
+    assert torch.trapezoid(height, y[:, 0]).item() == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), NUMBERS)
+def test_a_mixture_of_numbers_predicts_their_mean(loss, kind, n):
+    head = make(loss, kind, n)
+    answers, gate, y = draw(head, N_SAMPLES, N_EXPERTS), gates(), targets(head)
+    mixed = head.mix(gate.log(), answers)
+    mean = (gate.unsqueeze(2) * answers[..., :n]).sum(1)
+    assert_rows(head.predict(mixed), mean)
+    assert_rows(head.error(mixed, y), (y - mean).abs().clamp(max=1).mean(1))
+    assert_rows(head.score(mixed, y), 1 - (y - mean).square().mean(1))
+
+
+def test_the_deviation_of_a_mixture_is_that_of_its_density():
+    head = make("gaussian", "numbers", 2)
+    answers, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
+    expected = []
+    for weights, each in zip(gate.tolist(), answers.tolist(), strict=True):
+        parts = [mean_and_deviation("gaussian", answer, 2) for answer in each]
+        normal = [stats.norm(*part) for part in parts]
+        mean, square = (
+            sum(w * p.moment(order) for w, p in zip(weights, normal, strict=True))
+            for order in (1, 2)
+        )
+        expected.append(np.sqrt(square - mean**2))
+    assert_rows(head.deviation(head.mix(gate.log(), answers)), expected)
+    alone = [mean_and_deviation("gaussian", answer, 2)[1] for answer in answers[:, 0].tolist()]
+    assert_rows(head.deviation(answers[:, 0]), alone)
+
+
+# -- all of them --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("size", [0.0, 30.0, 1e4])
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize(("loss", "kind", "n"), HEADS)
+def test_extreme_outputs_have_finite_losses_and_gradients(loss, kind, n, mixed, size, dtype):
+    head = make(loss, kind, n).to(dtype)
+    output = draw(head, N_SAMPLES, *[N_EXPERTS] * mixed, dtype=dtype).sign() * size
+    output.requires_grad_()
+    # The gate of SoftRouter is as small as this where an expert has no say.
+    gate = gates(dtype=dtype).masked_fill(gates() < 0.2, torch.finfo(dtype).tiny)
+    log_gate = gate.log().requires_grad_()
+    given = head.mix(log_gate, output) if mixed else output
+    y = targets(head, dtype=dtype)
+    losses = head.loss(given, y)
+    assert losses.isfinite().all()
+    losses.sum().backward()
+    tensors = [output, *([log_gate] if mixed else []), *(head.parameters() if mixed else [])]
+    assert all(tensor.grad.isfinite().all() for tensor in tensors)
+    assert head.predict(given).isfinite().all()
+    error = head.error(given, y)
+    assert error.shape == head.score(given, y).shape == (N_SAMPLES,)
+    assert 0 <= error.min() <= error.max() <= 1
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), HEADS)
+def test_an_expert_alone_in_a_mixture_speaks_for_itself(loss, kind, n):
+    head = make(loss, kind, n)
+    answers = draw(head, N_SAMPLES, 1)
+    mixed = head.mix(torch.zeros(N_SAMPLES, 1, dtype=torch.float64), answers)
+    assert_rows(head.predict(mixed), head.predict(answers[:, 0]).detach())
+
+
+def test_a_loss_is_for_its_kind_of_target():
+    with pytest.raises(ValueError, match=r"loss='huber' is not made for classes\. Use one of \['l"):
+        choose_head("huber", "classes")
+    with pytest.raises(ValueError, match=r"'margin' is not made for labels\. Use one of \['log_"):
+        choose_head("margin", "labels")
+    with pytest.raises(ValueError, match=r"not made for numbers\. Use one of \['absolute_error'"):
+        choose_head("log_loss", "numbers")
