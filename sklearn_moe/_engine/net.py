@@ -72,7 +72,7 @@ class MoENet(NeuralNet):
         precision="float32",
         **kwargs,
     ):
-        defaults = {"optimizer": solver.optimizer, "train_split": None, "verbose": 0}
+        defaults = {"optimizer": solver.optimizer, "train_split": None}
         super().__init__(module, criterion, **(defaults | kwargs))
         self.solver = solver
         self.router_lr = router_lr
@@ -207,8 +207,7 @@ class MoENet(NeuralNet):
     def _end_epoch(self):
         """Drop an epoch that was not finished, and the batches of the one before.
 
-        Callbacks have seen the batches, and they would be most of a pickle. Those of skorch want
-        one entry to be there.
+        Callbacks have seen the batches, and they would be most of a pickle.
         """
         done = "valid_loss" if self.validation_ is not None else "train_loss"
         if self.history and done not in self.history[-1]:
@@ -242,6 +241,8 @@ class MoENet(NeuralNet):
                 "the activation ('cubic' and 'linear' are unbounded): lower learning_rate_init "
                 "and router_learning_rate_init, or leave them at 'auto'."
             )
+        if not self.history[-1]["batches"]:
+            self.history.new_batch()  # some callbacks of skorch want one to be there
         self.history.record(prefix + "_batch_count", len(iterator))
         if training:
             self.history.record("router_gradient_norm", float(slope) / len(iterator))
