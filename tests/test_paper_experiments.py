@@ -20,6 +20,8 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.metrics import dispatch_entropy, routing_matrix
+from sklearn_moe.nn import EXPERTS, ROUTERS
+from sklearn_moe.optim import SOLVERS, NormalizedSGD
 from sklearn_moe.paper import (
     EXPERIMENTS,
     CellResult,
@@ -35,6 +37,7 @@ from sklearn_moe.paper import (
     run_experiments,
 )
 from sklearn_moe.paper.__main__ import main
+from sklearn_moe.paper._protocols import NOISY_AT_TEST, SUM_OF_NORMS
 from sklearn_moe.paper._report import to_json, to_markdown
 from sklearn_moe.paper._run import Run, describe
 from sklearn_moe.paper._statistics import UNDECIDED
@@ -419,10 +422,31 @@ def test_a_grid_may_hold_lists():
     assert len(small(grid=grid).cells(1)) == 2 * len(small(grid={}).cells(1))
 
 
+def test_a_grid_may_name_its_parameters():
+    starts = {s: {"expert": EXPERTS["patch"].with_options(init_scale=s)} for s in (0.1, 1.0)}
+    experiment = small(grid={"init_scale": starts, "activation": ["cubic", "linear"]})
+    cells = experiment.cells(1)
+    assert len(cells) == 2 * len(small().cells(1))
+    for cell in cells:
+        estimator = cell.runs[0].estimator
+        assert estimator.expert == starts[cell.labels["init_scale"]]["expert"]
+        assert estimator.activation == cell.labels["activation"]
+
+
 def test_keys_tell_functions_with_other_arguments_apart():
     assert describe(partial(MoEClassifier, 3)) != describe(partial(MoEClassifier, 4))
+    assert describe(SUM_OF_NORMS) != describe(partial(NormalizedSGD, norm="l2"))
     assert describe(torch.tensor([1.0])) != describe(torch.tensor([2.0]))
     assert describe(np.array([1.0])) == [1.0]
+
+
+def test_keys_know_specs_by_their_values():
+    patch, quiet = EXPERTS["patch"], replace(NOISY_AT_TEST, noise_at_predict=False)
+    assert describe(patch.with_options(bias=True)) == describe(patch.with_options(bias=True))
+    assert describe(patch.with_options(bias=True)) != describe(patch)
+    assert describe(NOISY_AT_TEST) != describe(quiet) == describe(ROUTERS["top1"])
+    for spec in (*EXPERTS.values(), *ROUTERS.values(), *SOLVERS.values()):
+        assert " at 0x" not in json.dumps(describe(spec))  # an address is another one tomorrow
 
 
 def test_looks_at_the_routing_do_not_make_another_run_of_a_single_expert():

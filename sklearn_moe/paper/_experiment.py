@@ -50,8 +50,10 @@ class Experiment:
         What is asked, and where in the paper.
     problems : tuple of Problem
     models : mapping of str to estimator
-    grid : mapping of str to sequence, default={}
-        Parameters that are varied, of every model, as in GridSearchCV.
+    grid : mapping of str to sequence or mapping, default={}
+        Parameters that are varied, of every model, as in GridSearchCV. A mapping is from labels to
+        parameters, for what is no single parameter, or has values that nobody wants to read:
+        `{"init_scale": {0.1: {"expert": EXPERTS["patch"].with_options(init_scale=0.1)}, ...}}`.
     once : tuple of str, default=()
         Models that are fitted from the first seed only, as in the notebooks.
     max_runs : int, default=None
@@ -74,7 +76,7 @@ class Experiment:
     question: str
     problems: tuple[Problem, ...]
     models: Mapping[str, BaseEstimator]
-    grid: Mapping[str, Sequence] = field(default_factory=dict)
+    grid: Mapping[str, Sequence | Mapping] = field(default_factory=dict)
     once: tuple[str, ...] = ()
     max_runs: int | None = None
     published: Mapping[tuple, Published] = field(default_factory=dict)
@@ -99,9 +101,9 @@ class Experiment:
         cells = []
         for problem in self.problems:
             for name, model in self.models.items():
-                for parameters in _combinations(self.grid):
+                for chosen, parameters in _combinations(self.grid):
                     labels = {label: getattr(problem, label) for label in varied}
-                    labels |= {"model": name, **parameters}
+                    labels |= {"model": name, **chosen}
                     estimator = clone(model).set_params(**parameters)
                     devices = parameters_named("device", estimator)
                     estimator.set_params(**dict.fromkeys(devices, device))
@@ -137,6 +139,12 @@ def _varied(problems):
 
 
 def _combinations(grid):
-    """Yield the combinations of a grid in its own order: ParameterGrid sorts the names."""
-    for combination in ParameterGrid(grid):
-        yield {name: combination[name] for name in grid}
+    """Yield labels and parameters of every combination of a grid."""
+    names = {name: list(c) if isinstance(c, Mapping) else c for name, c in grid.items()}
+    for combination in ParameterGrid(names):
+        labels = {name: combination[name] for name in grid}  # ParameterGrid sorts them
+        parameters = {}
+        for name, label in labels.items():
+            named = isinstance(grid[name], Mapping)
+            parameters |= grid[name][label] if named else {name: label}
+        yield labels, parameters

@@ -99,8 +99,7 @@ class TestCurve(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Test."""
-        net.module_.eval()
-        self.accuracy_.append(100 * float((net.proba(self.X).argmax(1) == self.y).mean()))
+        self.accuracy_.append(100 * float(net.score(self.X, self.y)))
 
 
 def picture_classifier(run, device, verbose, callbacks):

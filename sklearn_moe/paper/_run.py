@@ -2,6 +2,7 @@
 
 import platform
 import time
+from collections.abc import Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -183,7 +184,7 @@ def describe(value):
         return value.tolist()
     if isinstance(value, list | tuple):
         return [describe(part) for part in value]
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(key): describe(part) for key, part in value.items()}
     if isinstance(value, type) or hasattr(value, "__qualname__"):
         if "<" in value.__qualname__:
@@ -197,7 +198,7 @@ def describe(value):
     if hasattr(value, "get_params"):  # the seed of a run takes the place of its random_state
         parameters = value.get_params(deep=False)
         parameters.pop("random_state", None)
-    else:
+    else:  # a spec of an expert, a callback
         parameters = vars(value)
     described = {name: describe(part) for name, part in sorted(parameters.items())}
     return {"class": describe(type(value))} | described

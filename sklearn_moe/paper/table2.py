@@ -9,8 +9,8 @@ from statistics import mean, stdev
 
 import torch
 
-from ._arguments import positive
 from .._interrupt import Interrupts
+from ._arguments import positive
 from ._pictures import ARCHITECTURES, TASKS, PictureRun, run_pictures
 from ._published import TABLE_2
 from ._store import RunStore

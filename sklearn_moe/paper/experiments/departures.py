@@ -3,7 +3,7 @@
 import numpy as np
 
 from .._experiment import Experiment, Finding
-from .._protocols import NotebookStopping
+from .._protocols import NOISY_AT_TEST, SUM_OF_NORMS, NotebookStopping, expert
 from .._statistics import UNDECIDED
 from .models import TRACE, mixture, problem
 
@@ -11,12 +11,12 @@ __all__ = ["CHANGES", "departures"]
 
 CHANGES = {  # in the order in which they are made
     "router rate .1": {"router_learning_rate_init": 0.1},
-    "two logits": {"head": "logits"},
-    "biases, uniform init": {"expert": "patch_conv"},
-    "sum of norms": {"gradient_norm": "sum"},
+    "two logits": {"loss": "log_loss"},
+    "biases, uniform init": {"expert": expert("patch_conv", 0.001)},
+    "sum of norms": {"solver": SUM_OF_NORMS},
     "raw noisy gate": {"gate": "logit"},
-    "noise at test": {"noise_at_predict": True},
-    "softmax twice": {"head": "probabilities"},
+    "noise at test": {"router": NOISY_AT_TEST},
+    "softmax twice": {"loss": "probabilities"},
     "early stop": {"callbacks": [NotebookStopping()]},
 }
 

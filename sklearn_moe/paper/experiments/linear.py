@@ -4,16 +4,17 @@ import numpy as np
 
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
+from .._protocols import expert
 from .models import problem
 
 __all__ = ["linear"]
 
 _GRID = {
     "activation": ["linear", "cubic"],
-    "init_scale": [0.001, 1.0],
+    "init_scale": {scale: {"expert": expert("patch", scale)} for scale in (0.001, 1.0)},
     "router_learning_rate_init": [0.1, 0.01],
     "gate": ["softmax", "logit"],
-    "head": ["logits", "probabilities"],
+    "loss": ["log_loss", "probabilities"],
 }
 
 
@@ -32,7 +33,7 @@ def linear(protocol="code", data="fixed"):
         title="Do linear experts fail?",
         question=(
             "The paper finds that mixtures of linear experts do not specialize; no theorem says "
-            "so. Activation, initial scale, router rate, gate and head are varied together, in "
+            "so. Activation, initial scale, router rate, gate and loss are varied together, in "
             "the paper's regime of 501 normalized full-batch steps of 0.001 and 8 experts; 4,000 "
             "samples to train on."
         ),
@@ -95,7 +96,7 @@ def _draw(results):
         ("cubic", 0.001): "#0072B2",
         ("cubic", 1.0): "#56B4E9",
     }
-    markers = {"logits": "o", "probabilities": "^"}
+    markers = {"log_loss": "o", "probabilities": "^"}
     settings = results.settings
     figure = Figure(figsize=(5.2 * len(settings), 4.8), layout="constrained")
     axes = figure.subplots(1, len(settings), squeeze=False)[0]
@@ -106,7 +107,7 @@ def _draw(results):
             ax.plot(
                 cell.summary("entropy").mean,
                 cell.summary("accuracy").mean,
-                markers[labels["head"]],
+                markers[labels["loss"]],
                 color=color,
                 mfc=color if labels["gate"] == "softmax" else "white",
                 ms=7 if labels["router_learning_rate_init"] == 0.1 else 4.5,
@@ -121,7 +122,10 @@ def _draw(results):
         Line2D([], [], ls="", marker="o", color=c, label=f"{a}, initial scale {s:g}")
         for (a, s), c in colors.items()
     ]
-    handles += [Line2D([], [], ls="", marker=m, color="0.3", label=h) for h, m in markers.items()]
+    handles += [
+        Line2D([], [], ls="", marker=m, color="0.3", label=f"loss {loss}")
+        for loss, m in markers.items()
+    ]
     handles += [
         Line2D([], [], ls="", marker="o", color="0.3", mfc="0.3", label="gate softmax"),
         Line2D([], [], ls="", marker="o", color="0.3", mfc="white", label="gate raw score"),

@@ -39,13 +39,20 @@ def simplified(protocol="code", data="fixed"):
             "4,000 samples to train on."
         ),
         problems=tuple(problem(setting, data, n_train=4000, n_test=8000) for setting in (1, 2)),
-        models={name: mixture(protocol, True, **changes) for name, changes in models.items()},
+        models={name: _mixture(protocol, **changes) for name, changes in models.items()},
         max_runs=5,
         measures=("accuracy", "entropy", "steps"),
         trace=TRACE,
         draw=_draw,
         findings=_findings,
     )
+
+
+def _mixture(protocol, init_scale=None, **changes):
+    model = mixture(protocol, True, **changes)
+    if init_scale is not None:
+        model.expert = model.expert.with_options(init_scale=init_scale)
+    return model
 
 
 def _findings(results):
