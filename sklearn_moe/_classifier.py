@@ -169,7 +169,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         (section 3.2 of [1]_), over the chosen ones only, the sigmoid of its score, or its raw
         noisy score (authors' notebooks). "auto" is "softmax" for routers that have the choice.
         "renormalized" needs `top_k >= 2`: of a single expert it is always 1, and the router
-        would learn nothing.
+        would learn nothing. "relu" is that of `router="relu"`, and of no other.
 
     balance_weight : float, default=0.01
         Factor of the balancing loss, or the step of "bias".

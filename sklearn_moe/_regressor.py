@@ -95,7 +95,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Noise on the scores that choose in training: "uniform", "gaussian" or "gumbel".
 
     gate : str or callable, default="auto"
-        Weight of a chosen expert's answer: "softmax", "renormalized", "sigmoid" or "logit".
+        Weight of a chosen expert's answer: "softmax", "renormalized", "sigmoid" or "logit";
+        "relu" is that of `router="relu"`.
 
     balance_weight : float, default=0.01
         Factor of the balancing loss, or the step of "bias".

@@ -607,6 +607,13 @@ def test_training_does_not_copy_X(patches):
         ({"router": "nope"}, r"Unknown router='nope': pass one of \['kmeans'"),
         ({"balance": "nope"}, r"Unknown balance='nope': pass one of \['bias'"),
         ({"router": "topk", "gate": "renormalized"}, "the router would get no gradient"),
+        ({"solver": "adam", "momentum": 0.9}, "momentum=0.9 would be ignored: solver='adam' takes"),
+        (
+            {"solver": torch.optim.Rprop, "weight_decay": 0.1},
+            "weight_decay=0.1 would be ignored: .* takes no weight_decay",
+        ),
+        ({"expert": dropout_expert, "expert_width": 5}, "expert_width=5 would be ignored"),
+        ({"expert": dropout_expert, "activation": "relu"}, "Leave activation at 'auto'"),
     ],
 )
 def test_wrong_parameters(patches, parameters, message):

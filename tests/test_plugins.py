@@ -1,0 +1,246 @@
+"""Parts of one's own, written as an outside package would: one definition, one registration."""
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._registry import Registry
+from sklearn_moe.nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    LOSSES,
+    ROUTERS,
+    Balance,
+    ExpertSpec,
+    Head,
+    LossSpec,
+    NumberHead,
+    Preset,
+    TopKRouter,
+)
+from sklearn_moe.optim import SOLVERS, SolverSpec
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+BRIEF = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0}
+
+
+# -- the parts ----------------------------------------------------------------------------
+
+
+class Quadratic(torch.nn.Module):
+    """An expert: the squares of a few projections."""
+
+    def __init__(self, input_shape, n_outputs, width=4):
+        super().__init__()
+        self.project = torch.nn.Linear(input_shape[0], width)
+        self.read = torch.nn.Linear(width, n_outputs)
+
+    def forward(self, x):
+        return self.read(self.project(x).square())
+
+
+class RunnerUp(TopKRouter):
+    """A rule: the second best expert answers."""
+
+    def forward(self, x, generator=None):
+        route = super().forward(x, generator)
+        second = route.noisy.detach().topk(2).indices[:, 1:]
+        return route._replace(chosen=second, gate=self.gate(route.scores, route.noisy, second))
+
+
+class Squares(Balance):
+    """A balance: the sum of the squared mean gates, least if they are equal."""
+
+    def loss(self, router, route, weight):
+        return (weight.to(route.scores.dtype) @ route.scores.softmax(1)).square().sum()
+
+
+def swish(z):
+    """Return an activation."""
+    return z * z.sigmoid()
+
+
+class BrierHead(Head):
+    """A loss of classes: the squared error of the probabilities."""
+
+    kind = "classes"
+    score_name = "acc"
+
+    def loss(self, output, y):
+        right = torch.nn.functional.one_hot(y, self.n_targets)
+        return (self.predict(output) - right).square().sum(1)
+
+    def predict(self, output):
+        return output.softmax(1)
+
+    def error(self, output, y):
+        return 1 - self.predict(output).gather(1, y[:, None])[:, 0]
+
+    def score(self, output, y):
+        return (output.argmax(1) == y).to(output.dtype)
+
+
+class LogCoshHead(NumberHead):
+    """A loss of numbers."""
+
+    def loss(self, output, y):
+        return (y - output).cosh().log().mean(1)
+
+
+class SignSGD(torch.optim.Optimizer):
+    """A solver: steps of one length in every coordinate."""
+
+    def __init__(self, params, lr=1e-3, weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.sub_(group["lr"] * (p.grad.sign() + group["weight_decay"] * p))
+
+
+@dataclass
+class Plugin:
+    """A part, the entry of its registry, and what a fitted model has in its place."""
+
+    registry: Registry
+    entry: Any
+    part: Any
+    found: Callable
+
+
+PLUGINS = {
+    "expert": Plugin(
+        EXPERTS, ExpertSpec(Quadratic, ndim=2), Quadratic, lambda model: model.module_.experts[0]
+    ),
+    "router": Plugin(ROUTERS, Preset(RunnerUp), RunnerUp, lambda model: model.module_.router),
+    "balance": Plugin(BALANCES, Squares, Squares, lambda model: model.module_.router.balance),
+    "activation": Plugin(
+        ACTIVATIONS,
+        swish,
+        swish,
+        lambda model: getattr(model.module_.experts[0][1], "function", None),
+    ),
+    "loss": Plugin(
+        LOSSES,
+        LossSpec(classes=BrierHead, numbers=LogCoshHead),
+        BrierHead,
+        lambda model: model.net_.criterion_,
+    ),
+    "solver": Plugin(SOLVERS, SolverSpec(SignSGD), SignSGD, lambda model: model.net_.optimizer_),
+}
+
+
+@pytest.fixture
+def registered():
+    """Register every part as "mine" for the time of a test."""
+    for plugin in PLUGINS.values():
+        plugin.registry.register("mine", plugin.entry)
+    yield
+    for plugin in PLUGINS.values():
+        del plugin.registry._entries["mine"]
+
+
+# -- in use -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    """80 vectors of six features in three classes."""
+    options = {"n_features": 6, "n_informative": 4, "n_classes": 3, "random_state": 0}
+    return make_classification(80, **options)
+
+
+def is_used(model, parameter):
+    """Tell whether a fitted model holds the part."""
+    part, found = PLUGINS[parameter].part, PLUGINS[parameter].found(model)
+    return isinstance(found, part) if isinstance(part, type) else found is part
+
+
+def assert_same(first, second, X):
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+@pytest.mark.parametrize("parameter", PLUGINS)
+def test_a_name_is_all_it_takes(registered, vectors, parameter):
+    X, y = vectors
+    clf = MoEClassifier(**BRIEF, **{parameter: "mine"}).fit(X, y)
+    assert is_used(clf, parameter)
+    assert not is_used(MoEClassifier(**BRIEF).fit(X, y), parameter)
+    np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1)
+
+
+@pytest.mark.parametrize("parameter", PLUGINS)
+def test_the_part_itself_does_the_same_without_a_name(vectors, request, parameter):
+    X, y = vectors
+    part = PLUGINS[parameter].part
+    by_itself = MoEClassifier(**BRIEF, **{parameter: part}).fit(X, y)
+    assert is_used(by_itself, parameter)
+    request.getfixturevalue("registered")
+    assert_same(by_itself, MoEClassifier(**BRIEF, **{parameter: "mine"}).fit(X, y), X)
+
+
+@pytest.mark.parametrize("parameter", PLUGINS)
+def test_the_entry_of_a_registry_may_be_passed_as_it_is(vectors, parameter):
+    X, y = vectors
+    plugin = PLUGINS[parameter]
+    of_entry, of_part = (
+        MoEClassifier(**BRIEF, **{parameter: choice}).fit(X, y)
+        for choice in (plugin.entry, plugin.part)
+    )
+    assert_same(of_entry, of_part, X)
+
+
+def test_all_of_them_together(registered, vectors):
+    X, y = vectors
+    options = dict.fromkeys(PLUGINS, "mine") | {"activation": "auto"}  # Quadratic has its own
+    clf = MoEClassifier(**BRIEF, **options, expert_width=2, weight_decay=0.5).fit(X, y)
+    assert all(is_used(clf, parameter) for parameter in PLUGINS if parameter != "activation")
+    assert clf.module_.experts[0].project.out_features == 2
+    assert clf.net_.optimizer_.defaults["weight_decay"] == 0.5
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize("parameter", PLUGINS)
+def test_searches_clones_and_pickles(registered, vectors, parameter, by_name):
+    X, y = vectors
+    default = MoEClassifier().get_params()[parameter]
+    choice = "mine" if by_name else PLUGINS[parameter].part
+    grid = {parameter: [default, choice]}
+    search = GridSearchCV(MoEClassifier(**BRIEF), grid, cv=2, error_score="raise").fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    clf = MoEClassifier(**BRIEF, **{parameter: choice}).fit(X, y)
+    twin = clone(clf)
+    assert twin.get_params()[parameter] is choice
+    assert_same(clf, twin.fit(X, y), X)
+    again = pickle.loads(pickle.dumps(clf))
+    assert is_used(again, parameter)
+    assert_same(clf, again, X)
+    assert_same(clf.partial_fit(X, y), again.partial_fit(X, y), X)
+
+
+@pytest.mark.parametrize("loss", ["mine", LogCoshHead])
+def test_a_loss_of_numbers(registered, vectors, loss):
+    X, _ = vectors
+    reg = MoERegressor(**BRIEF | {"max_iter": 20}, loss=loss).fit(X, X[:, 0])
+    assert isinstance(reg.net_.criterion_, LogCoshHead)
+    assert reg.loss_curve_[-1] < reg.loss_curve_[0]
+
+
+def test_new_names_change_no_default(registered, vectors):
+    X, y = vectors
+    resolved = MoEClassifier(**BRIEF).fit(X, y).resolved_params_
+    assert "mine" not in resolved.values()
+    assert resolved["expert"] == "mlp"
