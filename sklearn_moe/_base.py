@@ -350,14 +350,11 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             return None
         return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
 
-    def _predictions(self, X):
-        """Return the probabilities or numbers of the head, (n_samples, n_targets)."""
+    def _outputs(self, X, method):
+        """Return what a method of the head makes of the mixture's outputs."""
         check_is_fitted(self)
-        return self._outputs(X, self.net_.criterion_.predict)
-
-    def _outputs(self, X, function):
-        """Return a function of the outputs of the mixture."""
         X, generator = check_samples(self, X), self._predict_generator()
+        function = getattr(self.net_.criterion_, method)
         return self.net_.map_batches(lambda x: function(self.module_(x, generator).output), X)
 
     def _expert_predictions(self, X):

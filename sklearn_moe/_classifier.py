@@ -496,7 +496,25 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             Columns in the order of `classes_`. Of several labels the probability of each,
             (n_samples, n_labels).
         """
-        return self._predictions(X)
+        return self._outputs(X, "predict")
+
+    def decision_function(self, X):
+        """Return scores before they become probabilities.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        score : ndarray of shape (n_samples,) or (n_samples, n_classes)
+            Of two classes the log odds of the second one; of more classes scores whose softmax
+            are the probabilities; of several labels the log odds of each.
+        """
+        scores = self._outputs(X, "decision")
+        if self._target.kind == "classes" and len(self.classes_) == 2:
+            return scores[:, 1] - scores[:, 0]
+        return scores
 
     def predict_log_proba(self, X):
         """Return the logarithm of `predict_proba`.

@@ -14,6 +14,8 @@ _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 
 def _validate(estimator, X, *y, reset, **options):
     """Return X, and y where it is given: bytes of pictures stay bytes, the rest becomes floats."""
+    if hasattr(X, "__array__") and not hasattr(X, "dtype") and not hasattr(X, "columns"):
+        X = np.asarray(X)  # its type counts as that of an array would
     if not hasattr(X, "ndim") or (X.ndim == 4 and not isinstance(X, np.ndarray)):
         X = _as_pictures(X)
     is_picture = getattr(X, "ndim", 2) == 4

@@ -349,17 +349,16 @@ class MoERegressor(RegressorMixin, BaseMoE):
         ValueError
             If the loss says nothing about the deviation.
         """
-        numbers = self._predictions(X)
+        numbers = self._outputs(X, "predict")
         mean = self._target.decode(numbers)
         if not return_std:
             return mean
-        head = self.net_.criterion_
-        if not hasattr(head, "deviation"):
+        if not hasattr(self.net_.criterion_, "deviation"):
             raise ValueError(
                 "return_std=True needs loss='gaussian', the model was fitted with "
                 f"loss={self.loss!r}."
             )
-        return mean, self._target.decode_deviation(self._outputs(X, head.deviation))
+        return mean, self._target.decode_deviation(self._outputs(X, "deviation"))
 
     def expert_predict(self, X):
         """Return what every expert would say of each sample.

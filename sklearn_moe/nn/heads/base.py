@@ -53,6 +53,14 @@ class Head(nn.Module):
         """Return probabilities or numbers, (n_samples, n_targets)."""
         raise NotImplementedError
 
+    def decision(self, output: Tensor) -> Tensor:
+        """Return scores of classes or labels, (n_samples, n_targets), of which the higher wins.
+
+        Of classes, their softmax is `predict`, of labels their logistic function.
+        """
+        proba = self.predict(output)
+        return proba.logit() if self.kind == "labels" else proba.log()
+
     def error(self, output: Tensor, y: Tensor) -> Tensor:
         """Return how wrong each sample is, between 0 and 1, (n_samples,).
 

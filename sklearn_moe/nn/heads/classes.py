@@ -40,6 +40,10 @@ class SoftmaxHead(_ClassHead):
         """Return the softmax."""
         return softmax(output)
 
+    def decision(self, output):
+        """Return the logits."""
+        return output
+
     @staticmethod
     def mix(log_gate, answers):
         """Return log sum_m exp(log gate_m + log p_m), whose softmax is the mixture."""
@@ -79,6 +83,10 @@ class MarginHead(_ClassHead):
     def predict(self, output):
         """Return sigmoid(-F), sigmoid(F)."""
         return torch.cat([-output, output], 1).sigmoid()
+
+    def decision(self, output):
+        """Return -F / 2 and F / 2."""
+        return torch.cat([-output, output], 1) / 2
 
     @staticmethod
     def mix(log_gate, answers):

@@ -23,6 +23,10 @@ class SigmoidHead(Head):
         """Return the probability of each label."""
         return output.sigmoid()
 
+    def decision(self, output):
+        """Return the scores."""
+        return output
+
     def error(self, output, y):
         """Return the mean probability that is given to the wrong values."""
         return (y - output.sigmoid()).abs().mean(1)

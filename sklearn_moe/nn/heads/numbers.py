@@ -46,10 +46,13 @@ class NumberHead(Head):
         """Return 1 minus the squared error in variances of y: their mean is about R2."""
         return 1 - (y - self.predict(output)).square().mean(1)
 
-    def mixture_loss(self, output: Tensor, y: Tensor) -> Tensor:
-        """Return the negative log of the mixture's density, (n_samples,)."""
+    def loss(self, output, y):
+        """Return the negative log density, of an expert or of the mixture, per target."""
+        if output.ndim == 2:
+            return self.density_loss(output, y) / self.n_targets
         log_gate, answers = output[..., 0], output[..., 1:]
-        return -(log_gate - self.density_loss(answers, y.unsqueeze(1))).logsumexp(1)
+        log_density = log_gate - self.density_loss(answers, y.unsqueeze(1))
+        return -log_density.logsumexp(1) / self.n_targets
 
     @staticmethod
     def mix(log_gate, answers):
@@ -60,31 +63,18 @@ class NumberHead(Head):
 class _ErrorHead(NumberHead):
     """A penalty on y - f(x), in standard deviations of y.
 
-    Of a mixture, experts share one learned scale s of what remains: the density of expert m is
-    exp(-penalty((y - f_m) / s)) / s.
+    Of a mixture, the density of expert m is exp(-penalty(y - f_m)): as wide as y itself, so that
+    experts which are about as good learn from the same samples, and few samples make no regions.
     """
-
-    _FASTER = 10  # the scale has a long way to go, at the pace of a weight
-
-    def __init__(self, n_targets: int):
-        super().__init__(n_targets)
-        self.scale = nn.Parameter(torch.zeros(()))
 
     @staticmethod
     def penalty(z: Tensor) -> Tensor:
         """Return the penalty of errors z, elementwise."""
         raise NotImplementedError
 
-    def loss(self, output, y):
-        """Return the mean penalty of the targets; of a mixture the negative log density."""
-        if output.ndim == 3:
-            return self.mixture_loss(output, y)
-        return self.penalty(y - output).mean(1)
-
     def density_loss(self, answers, y):
-        """Return penalty((y - f) / s) + log s."""
-        log_scale = self._FASTER * self.scale
-        return (self.penalty((y - answers) * (-log_scale).exp()) + log_scale).sum(-1)
+        """Return the sum of the penalties."""
+        return self.penalty(y - answers).sum(-1)
 
 
 class SquaredErrorHead(_ErrorHead):
@@ -138,11 +128,6 @@ class GaussianHead(NumberHead):
         deviation = self._deviation(answers)
         z = (y - self.point(answers)) / deviation
         return (z.square() / 2 + deviation.log() + _LOG_2_PI / 2).sum(-1)
-
-    def loss(self, output, y):
-        """Return the negative log density of the targets, per target."""
-        total = self.mixture_loss(output, y) if output.ndim == 3 else self.density_loss(output, y)
-        return total / self.n_targets
 
     def deviation(self, output: Tensor) -> Tensor:
         """Return the standard deviation of the prediction, (n_samples, n_targets).
