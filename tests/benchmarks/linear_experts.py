@@ -2,7 +2,7 @@
 
     python tests/benchmarks/linear_experts.py [--seeds 5] [--jobs 2] [--out FILE.csv]
 
-Activation, initial scale, router rate, gate and head, in the regime of the paper: full batch,
+Activation, initial scale, router rate, gate and loss, in the regime of the paper: full batch,
 normalized steps of 0.001, 501 of them, 8 experts of 8 filters. Every cell is fitted from several
 seeds on one data set of 16,000 samples and scored on 16,000 others; the dispatch entropy comes from
 a scorer that gets the clusters by metadata routing.
@@ -21,13 +21,14 @@ from sklearn.model_selection import GridSearchCV, ShuffleSplit
 from sklearn_moe import MoEClassifier
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.metrics import neg_dispatch_entropy_scorer
+from sklearn_moe.nn import EXPERTS, ExpertSpec
 
 GRID = {
     "activation": ["linear", "cubic"],
-    "init_scale": [0.001, 1.0],
+    "expert": [EXPERTS["patch"].with_options(init_scale=scale) for scale in (0.001, 1.0)],
     "router_learning_rate_init": [0.1, 0.01],
     "gate": ["softmax", "logit"],
-    "head": ["logits", "margin", "probabilities"],
+    "loss": ["log_loss", "margin", "probabilities"],
 }
 
 
@@ -65,10 +66,17 @@ def search(n_samples, seeds, steps, jobs):
 def table(results, names):
     """Yield a line per cell: parameters, mean and deviation of accuracy and entropy over seeds."""
     accuracy, entropy = 100 * results["mean_test_accuracy"], -results["mean_test_entropy"]
-    cells = [tuple(params[name] for name in names) for params in results["params"]]
+    cells = [tuple(_shown(params[name]) for name in names) for params in results["params"]]
     for cell in dict.fromkeys(cells):
         rows = [i for i, other in enumerate(cells) if other == cell]
         yield [*cell, _spread(accuracy[rows], 2), _spread(entropy[rows], 3)]
+
+
+def _shown(value):
+    """Return what tells an expert from the others of the grid, any other value as it is."""
+    if isinstance(value, ExpertSpec):
+        return f"init_scale {value.options['init_scale']:g}"
+    return value
 
 
 def _spread(values, digits):
@@ -82,7 +90,7 @@ def effects(results, names):
     for name in names:
         for value in GRID[name]:
             rows = np.array(linear) & [p[name] == value for p in results["params"]]
-            yield name, value, f"{accuracy[rows].mean():.2f}", f"{entropy[rows].mean():.3f}"
+            yield name, _shown(value), f"{accuracy[rows].mean():.2f}", f"{entropy[rows].mean():.3f}"
 
 
 def main():

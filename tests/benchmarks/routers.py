@@ -14,15 +14,18 @@ import statistics
 import sys
 import time
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from joblib import Parallel, delayed
 
 from sklearn_moe import MoEClassifier
+from sklearn_moe.callbacks import FreezeRouter
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dead_experts, dispatch_entropy, expert_load
+from sklearn_moe.nn import ROUTERS
 
 FIRST_SEED = 6000  # no default was chosen on these problems
 N_SAMPLES = 16_000
@@ -34,8 +37,8 @@ MODELS = {
     "top1, gate sigmoid": {"gate": "sigmoid"},
     "top1, gate logit": {"gate": "logit"},
     "top1, network mlp": {"router_network": "mlp"},
-    "top1, dense_gradient": {"dense_gradient": True},
-    "top1, router_max_iter 10": {"router_max_iter": 10},
+    "top1, dense_gradient": {"router": replace(ROUTERS["top1"], dense_gradient=True)},
+    "top1, frozen after 10 epochs": {"callbacks": [FreezeRouter(after=10)]},
     "topk, 2": {"router": "topk", "top_k": 2},
     "topk, 2, gate renormalized": {"router": "topk", "top_k": 2, "gate": "renormalized"},
     "noisy_topk, 2": {"router": "noisy_topk", "top_k": 2},
@@ -46,7 +49,7 @@ MODELS = {
     "relu": {"router": "relu"},
     "relu, 2": {"router": "relu", "top_k": 2},
     "merge": {"router": "merge"},
-    "patch_choice": {"router": "patch_choice"},
+    "patch_choice, 1": {"router": "patch_choice", "top_k": 1},
     "patch_choice, 2": {"router": "patch_choice", "top_k": 2},
     "random": {"router": "random"},
     "kmeans": {"router": "kmeans"},
