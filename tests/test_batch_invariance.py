@@ -106,8 +106,8 @@ def test_every_kind_of_sample(patches, router, expert, dtype):
 @pytest.mark.parametrize(("router", "expert"), FITTING)
 def test_deep_experts(patches, router, expert, dtype):
     (X, y, _), (X_test, _, _) = patches
-    X, X_test = (as_kind(a, expert).astype(dtype) for a in (X[:64], X_test[:100]))
-    clf = fit(X, y[:64], router, "auto", None, max_iter=3, **narrow(expert, 4))
+    X, X_test = (as_kind(a, expert).astype(dtype) for a in (X[:40], X_test[:50]))
+    clf = fit(X, y[:40], router, "auto", None, max_iter=2, **narrow(expert, 2))
     tolerance = {"rtol": 0, "atol": 1e-5 if dtype == np.float32 else 1e-11}
     check_rows(clf, X_test, 3, tolerance)
 
