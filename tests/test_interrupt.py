@@ -1,0 +1,226 @@
+"""Ctrl-C reaches the caller at any moment, and leaves the estimator whole."""
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+from skorch.callbacks import Callback, EarlyStopping
+from sklearn.model_selection import GridSearchCV
+from sklearn.utils.validation import check_is_fitted
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._interrupt import Interrupts
+from sklearn_moe.callbacks import StopTraining
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+BRIEF = {"n_experts": 3, "max_iter": 20, "tol": None, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def table():
+    X = np.random.default_rng(0).normal(size=(120, 4))
+    return X, np.array(["a", "b", "c"])[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0)]
+
+
+class Press(Callback):
+    """Press Ctrl-C in a hook of some epoch; a real one, by the signal."""
+
+    def __init__(self, hook, epoch, swallow=False):
+        self.hook, self.epoch, self.swallow = hook, epoch, swallow
+
+    def _press(self, hook, net):
+        if hook == self.hook and len(net.history) == self.epoch:
+            try:
+                signal.raise_signal(signal.SIGINT)
+            except KeyboardInterrupt:
+                if not self.swallow:
+                    raise
+
+    def on_epoch_begin(self, net, **kwargs):
+        self._press("on_epoch_begin", net)
+
+    def on_batch_end(self, net, **kwargs):
+        self._press("on_batch_end", net)
+
+    def on_epoch_end(self, net, **kwargs):
+        self._press("on_epoch_end", net)
+
+
+HOOKS = ["on_epoch_begin", "on_batch_end", "on_epoch_end"]
+
+
+@pytest.mark.parametrize("swallow", [False, True])
+@pytest.mark.parametrize("hook", HOOKS)
+@pytest.mark.parametrize("options", [{}, {"verbose": 1}, {"early_stopping": True}], ids=str)
+def test_it_reaches_the_caller_whoever_swallows_it(table, hook, options, swallow):
+    clf = MoEClassifier(**BRIEF, **options, callbacks=[Press(hook, 5, swallow)])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*table)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_what_was_learned_is_kept(table, hook):
+    X, y = table
+    clf = MoEClassifier(**BRIEF, callbacks=[Press(hook, 5)])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(X, y)
+    assert clf.n_iter_ == len(clf.loss_curve_) == (5 if hook == "on_epoch_end" else 4)
+    assert clf.predict_proba(X).shape == (120, 3)
+    assert clf.expert_load_.sum() == pytest.approx(1)
+    before = clf.loss_curve_
+    clf.set_params(callbacks=None, warm_start=True).fit(X, y)
+    assert clf.loss_curve_[: len(before)] == before
+
+
+def test_before_the_first_epoch_nothing_is_fitted(table):
+    clf = MoEClassifier(**BRIEF, callbacks=[Press("on_batch_end", 1)])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*table)
+    assert not hasattr(clf, "classes_")
+    assert not hasattr(clf, "n_features_in_")
+    with pytest.raises(ValueError, match="not fitted"):
+        check_is_fitted(clf)
+
+
+def test_a_refit_is_all_or_nothing(table):
+    X, y = table
+    two = y != "c"
+    clf = MoEClassifier(**BRIEF).fit(X[two][:, :3], y[two])
+    expected = clf.predict_proba(X[:, :3])
+    with pytest.raises(KeyboardInterrupt):
+        clf.set_params(callbacks=[Press("on_batch_end", 1)]).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X[:, :3]), expected)
+    assert clf.classes_.tolist() == ["a", "b"]
+    with pytest.raises(KeyboardInterrupt):
+        clf.set_params(callbacks=[Press("on_batch_end", 3)]).fit(X, y)
+    assert clf.predict_proba(X).shape == (120, 3)
+    with pytest.raises(ValueError, match="loss became"):
+        clf.set_params(callbacks=None, solver="sgd", learning_rate_init=1e9).fit(X[two], y[two])
+    assert clf.predict_proba(X).shape == (120, 3)
+
+
+def test_early_stopping_keeps_the_best_weights_so_far(table):
+    clf = MoEClassifier(**BRIEF, early_stopping=True, callbacks=[Press("on_epoch_end", 15)])
+    with pytest.raises(KeyboardInterrupt):
+        clf.fit(*table)
+    best = MoEClassifier(**(BRIEF | {"max_iter": 15}), early_stopping=True).fit(*table)
+    np.testing.assert_array_equal(clf.predict_proba(table[0]), best.predict_proba(table[0]))
+
+
+def test_partial_fit_goes_on_after_it(table):
+    X = table[0]
+    reg = MoERegressor(**BRIEF, callbacks=[Press("on_batch_end", 3)])
+    reg.partial_fit(X, X[:, 0]).partial_fit(X, X[:, 0])
+    with pytest.raises(KeyboardInterrupt):
+        reg.partial_fit(X, X[:, 0])
+    assert reg.n_iter_ == 2
+    reg.set_params(callbacks=None).partial_fit(X, X[:, 0])
+    assert reg.n_iter_ == 3
+
+
+def test_a_search_stops(table):
+    press = Press("on_epoch_end", 5)
+    search = GridSearchCV(MoEClassifier(**BRIEF, callbacks=[press]), {"n_experts": [2, 3]}, cv=2)
+    with pytest.raises(KeyboardInterrupt):
+        search.fit(*table)
+    assert not hasattr(search, "best_estimator_")
+
+
+def test_a_callback_that_stops_is_no_ctrl_c(table):
+    class Stop(Callback):
+        def __init__(self, kind):
+            self.kind = kind
+
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                raise self.kind
+
+    for kind in (StopTraining, KeyboardInterrupt):  # the second is skorch's way to say it
+        assert MoEClassifier(**BRIEF, callbacks=[Stop(kind)]).fit(*table).n_iter_ == 3
+    patient = EarlyStopping("train_loss", patience=2, threshold=10.0, sink=lambda text: None)
+    assert MoEClassifier(**BRIEF, callbacks=[patient]).fit(*table).n_iter_ == 3
+
+
+def test_other_threads_are_left_alone(table):
+    done = []
+    thread = threading.Thread(target=lambda: done.append(MoEClassifier(**BRIEF).fit(*table)))
+    thread.start()
+    thread.join()
+    assert done[0].n_iter_ == 20
+
+
+def test_a_block_that_must_not_be_torn_apart():
+    steps = []
+    with pytest.raises(KeyboardInterrupt), Interrupts(hold=True):
+        signal.raise_signal(signal.SIGINT)
+        steps.append("finished")
+    assert steps == ["finished"]
+    with pytest.raises(KeyboardInterrupt), Interrupts(hold=True):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)  # who presses twice does not want to wait
+        steps.append("never")
+    assert steps == ["finished"]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["plain", "verbose", "early_stopping", "search", "regressor"])
+def test_at_random_moments(kind):
+    script = textwrap.dedent(
+        """
+        import os, random, signal, sys, threading, time, warnings
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        warnings.simplefilter("ignore")
+        import numpy as np, torch
+        from sklearn.model_selection import GridSearchCV
+        from sklearn_moe import MoEClassifier, MoERegressor
+        torch.set_num_threads(1)
+        kind, moments = sys.argv[1], random.Random(sys.argv[1])
+        X = np.random.default_rng(0).normal(size=(150, 4))
+        y = np.array(list("abc"))[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0)]
+        two = y != "c"
+        options = {"random_state": 0, "tol": None, "n_experts": 3}
+        more = {"verbose": {"verbose": 1}, "early_stopping": {"early_stopping": True}}.get(kind, {})
+        lost = mixed = 0
+        for _ in range(20):
+            model = MoEClassifier(**options, max_iter=2).fit(X[two], y[two])
+            model.set_params(max_iter=10**6, **more)
+            target = y
+            if kind == "regressor":
+                model, target = MoERegressor(**options, max_iter=10**6), X[:, 0]
+            if kind == "search":
+                model = GridSearchCV(model.set_params(max_iter=20), {"n_experts": [2, 3] * 9}, cv=3)
+            pressed = threading.Timer(moments.uniform(0.01, 0.6), signal.pthread_kill,
+                                      (threading.main_thread().ident, signal.SIGINT))
+            pressed.start()
+            try:
+                model.fit(X, target)
+                time.sleep(1)  # a search may have been faster
+                lost += 1
+            except KeyboardInterrupt:
+                pass
+            if kind != "search" and hasattr(model, "net_"):
+                n_targets = model.net_.criterion_.n_targets
+                classes = getattr(model, "classes_", [0])
+                mixed += len(classes) != n_targets or len(model.loss_curve_) != model.n_iter_
+                mixed += not np.isfinite(model._outputs(X, "predict")).all()
+        print(lost, mixed)
+        """
+    )
+    command = [sys.executable, "-c", script, kind]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
+    assert shown.stdout.split() == ["0", "0"]
+
+
+def test_interrupts_cost_nothing(table):
+    start = time.perf_counter()
+    for _ in range(100):
+        with Interrupts():
+            pass
+    assert time.perf_counter() - start < 0.5
