@@ -24,11 +24,7 @@ N_SAMPLES, N_EXPERTS = 40, 3
 
 
 def make(loss, kind, n):
-    head = choose_head(loss, kind)(n).double()
-    with torch.no_grad():
-        for parameter in head.parameters():  # the scale that experts of a mixture share
-            parameter.fill_(0.05)
-    return head
+    return choose_head(loss, kind)(n).double()
 
 
 def draw(head, *shape, seed=0, dtype=torch.float64):
@@ -107,7 +103,7 @@ def mean_and_deviation(loss, output, n):
     """Return what an expert says of a sample, as the numbers of each target."""
     if loss == "gaussian":
         return output[:n], [math.log(1 + math.exp(o)) + 1e-3 for o in output[n:]]
-    return output, [math.exp(10 * 0.05)] * n
+    return output, [1.0] * n
 
 
 def density(loss, z):
@@ -118,6 +114,11 @@ def density(loss, z):
     if distribution is not None:
         return distribution.pdf(z)
     return math.exp(-penalty(z)) / integrate.quad(lambda t: math.exp(-penalty(t)), -50, 50)[0]
+
+
+def constant_of(loss):
+    """Return the log of what turns exp(-loss) into a density; a penalty is one up to it."""
+    return 0.0 if loss == "gaussian" else math.log(density(loss, 0.0))
 
 
 def mixture_density(loss, n, gate, answers, y):
@@ -144,6 +145,8 @@ def test_probabilities_and_what_follows_from_them(loss, kind, n):
     proba = [PROBABILITY[loss, kind](row) for row in output.tolist()]
     again = [softmax(p) for p in proba] if loss == "probabilities" else proba
     assert_rows(head.predict(output), proba)
+    normalize = {"classes": softmax, "labels": lambda row: [logistic(f) for f in row]}[kind]
+    assert_rows(head.predict(output), [normalize(row) for row in head.decision(output).tolist()])
     for ours, reference, p in (
         (head.loss, log_losses, again),
         (head.error, errors, proba),
@@ -221,21 +224,16 @@ def test_the_loss_of_a_mixture_is_that_of_its_density(loss, kind, n):
     answers, gate, y = draw(head, N_SAMPLES, N_EXPERTS), gates(), targets(head)
     ours = head.loss(head.mix(gate.log(), answers), y)
     rows = zip(gate.tolist(), answers.tolist(), y.tolist(), strict=True)
-    expected = [-math.log(mixture_density(loss, n, *row)) for row in rows]
-    if loss == "gaussian":
-        assert_rows(ours, np.array(expected) / n)
-    else:  # a penalty is a density up to a constant
-        constant = math.log(density(loss, 0.0))
-        assert_rows(ours - n * constant, expected)
+    expected = [-math.log(mixture_density(loss, n, *row)) / n for row in rows]
+    assert_rows(ours - constant_of(loss), expected)
 
 
 @pytest.mark.parametrize(("loss", "kind", "n"), [head for head in NUMBERS if head[2] == 1])
 def test_the_density_of_a_mixture_integrates_to_one(loss, kind, n):
     head = make(loss, kind, n)
     mixed = head.mix(gates(1).log(), draw(head, 1, N_EXPERTS))
-    constant = 0.0 if loss == "gaussian" else math.log(density(loss, 0.0))
     y = torch.linspace(-60, 60, 240_001, dtype=torch.float64)[:, None]
-    height = (constant - head.loss(mixed.expand(len(y), -1, -1), y)).exp()
+    height = (constant_of(loss) - head.loss(mixed.expand(len(y), -1, -1), y)).exp()
     assert torch.trapezoid(height, y[:, 0]).item() == pytest.approx(1, rel=1e-6)
 
 
@@ -286,9 +284,10 @@ def test_extreme_outputs_have_finite_losses_and_gradients(loss, kind, n, mixed, 
     losses = head.loss(given, y)
     assert losses.isfinite().all()
     losses.sum().backward()
-    tensors = [output, *([log_gate] if mixed else []), *(head.parameters() if mixed else [])]
-    assert all(tensor.grad.isfinite().all() for tensor in tensors)
+    assert all(t.grad.isfinite().all() for t in ([output, log_gate] if mixed else [output]))
     assert head.predict(given).isfinite().all()
+    if kind != "numbers":
+        assert head.decision(given).isfinite().all()
     error = head.error(given, y)
     assert error.shape == head.score(given, y).shape == (N_SAMPLES,)
     assert 0 <= error.min() <= error.max() <= 1

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import make_classification
 from sklearn.model_selection import GridSearchCV
@@ -244,3 +245,10 @@ def test_new_names_change_no_default(registered, vectors):
     resolved = MoEClassifier(**BRIEF).fit(X, y).resolved_params_
     assert "mine" not in resolved.values()
     assert resolved["expert"] == "mlp"
+
+
+def test_a_head_has_a_decision_without_writing_one(vectors):
+    X, y = vectors
+    clf = MoEClassifier(**BRIEF, loss=BrierHead).fit(X, y)
+    proba = softmax(clf.decision_function(X), axis=1)
+    np.testing.assert_allclose(proba, clf.predict_proba(X), rtol=1e-9)
