@@ -1,4 +1,4 @@
-"""What every mixture-of-experts estimator shares: the fit in its steps, the routes."""
+"""What every mixture-of-experts estimator shares: the fit in its steps."""
 
 import copy
 from functools import partial
@@ -11,11 +11,11 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted
 
 from ._data import Rows, storage_device
 from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping
-from ._inputs import check_samples, check_training_data, hold_out
+from ._fitted import FittedMixture
+from ._inputs import check_training_data, hold_out
 from ._interrupt import Interrupts
 from ._kmeans import find_centers
 from ._settings import Settings, resolve_settings
@@ -29,8 +29,6 @@ from .nn import (
     Preset,
     build_mixture,
     choose_head,
-    preset_of,
-    softmax,
 )
 from .nn.routers import pool
 from .optim import SolverSpec
@@ -55,8 +53,8 @@ class TrainingData(NamedTuple):
     settings: Settings
 
 
-class BaseMoE(CallbackSupportMixin, BaseEstimator):
-    """Training and routes of a mixture of experts; see MoEClassifier for its parameters.
+class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
+    """Training of a mixture of experts; see MoEClassifier for its parameters.
 
     Subclasses name the parameters in their `__init__`, check y in `_check_y` and say what it
     means in `_make_target`.
@@ -342,32 +340,6 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
                 ExpertCollapseWarning,
             )
 
-    # -- routes ---------------------------------------------------------------------------
-
-    def _predict_generator(self):
-        """Return the source of noise at prediction, None without it."""
-        if not preset_of(self.router).noise_at_predict:
-            return None
-        return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
-
-    def _outputs(self, X, method):
-        """Return what a method of the head makes of the mixture's outputs."""
-        check_is_fitted(self)
-        X, generator = check_samples(self, X), self._predict_generator()
-        function = getattr(self.net_.criterion_, method)
-        return self.net_.map_batches(lambda x: function(self.module_(x, generator).output), X)
-
-    def _expert_predictions(self, X):
-        """Return those of every expert in the place of all, (n_samples, n_experts, n_targets)."""
-        check_is_fitted(self)
-        predict = self.net_.criterion_.predict
-
-        def answer(x):
-            answers = self.module_.forward_each(x)
-            return predict(answers.flatten(0, 1)).unflatten(0, answers.shape[:2])
-
-        return self.net_.map_batches(answer, check_samples(self, X))
-
     def _load(self, net, rows):
         """Return the share of each expert in the answers to the rows, by weight."""
         self.net_ = net
@@ -375,51 +347,6 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         shares = net.map_batches(lambda x: net.module_.route(x, generator).shares(), rows.x)
         load = rows.weight.cpu().numpy() @ shares
         return load / max(load.sum(), np.finfo(load.dtype).tiny)
-
-    def apply(self, X):
-        """Return the expert that answers each sample.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        experts : ndarray of shape (n_samples,) or (n_samples, top_k), int
-            One column per answering expert where the router chooses several, best first. Where
-            all experts answer, the one of largest gate.
-        """
-        check_is_fitted(self)
-        X, generator = check_samples(self, X), self._predict_generator()
-        chosen = self.net_.map_batches(lambda x: self.module_.route(x, generator).ranking(), X)
-        return chosen[:, 0] if chosen.shape[1] == 1 else chosen
-
-    def gate_proba(self, X):
-        """Return the router's distribution over the experts, without noise.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, ...)
-
-        Returns
-        -------
-        proba : ndarray of shape (n_samples, n_experts)
-            Softmax of the scores; rows sum to 1.
-        """
-        check_is_fitted(self)
-        return self.net_.map_batches(
-            lambda x: softmax(self.module_.route(x).scores).to(x.dtype), check_samples(self, X)
-        )
-
-    @property
-    def module_(self):
-        """The trained mixture, a `torch.nn.Module`."""
-        check_is_fitted(self)
-        return self.net_.module_
-
-    def __sklearn_is_fitted__(self):
-        """Tell a fitted estimator by its net."""
-        return hasattr(self, "net_")
 
     def __sklearn_tags__(self):
         """Declare 3-D input; scikit-learn has no tag for 4-D."""

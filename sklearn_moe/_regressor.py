@@ -28,9 +28,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
         torch.nn.Module` or an `ExpertSpec`. "auto" is "mlp", "patch" or "cnn" for X of 2, 3 or 4
         dimensions.
 
-    router : str, subclass of sklearn_moe.nn.Router or Preset, default="top1"
+    router : str, subclass of sklearn_moe.nn.Router or Preset, default="soft"
         The rule by which experts answer: "top1", "topk", "noisy_topk", "sampled", "soft",
-        "sigmoid", "relu", "merge", "patch_choice", "random" or "kmeans".
+        "sigmoid", "relu", "merge", "patch_choice", "random" or "kmeans". With "soft" all experts
+        answer, and each learns from the samples that it explains better than the others.
 
     loss : str or callable, default="squared_error"
         What the outputs of the experts mean:
@@ -42,9 +43,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
           density, for `predict(X, return_std=True)`;
         - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
-        With `router="soft"` it is the density of the mixture of experts that is trained; of
-        "gaussian" that is a mixture density network [1]_, of the others the experts share one
-        learned scale of the noise.
+        With `router="soft"` the density of the mixture is trained: of "gaussian" a mixture density
+        network [1]_, of the others exp(-loss) around every expert.
 
     balance : str, callable or None, default=None
         What keeps the load of the experts even: "switch", "importance", "load", "bias" or
@@ -54,16 +54,16 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Learning rate of the experts. "auto" is 0.001 for "adam", 0.01 for "sgd" and, for
         "normalized_sgd", 0.06 / r with r the root mean square norm of the training patches.
 
-    max_iter : int, default=1000
-        Maximum number of epochs; `tol` ends most fits far earlier.
+    max_iter : int, default=100
+        Number of epochs, with `tol` the maximum. The noise in numbers is learned by heart if
+        training goes on: more epochs suit many samples, or `early_stopping`.
 
     early_stopping : bool, default=False
         Whether to hold out `validation_fraction` of the training samples, to stop when the
         squared error on them ceases to improve, and to return to the best weights.
 
     batch_size : int or None, default="auto"
-        Samples per step; None takes all of them. "auto" is 1024 for "normalized_sgd" and a
-        quarter of the samples, but 32 at least and 200 at most, for the others.
+        Samples per step; None takes all of them. "auto" is 200.
 
     verbose : bool or int, default=0
         Whether to show a progress bar.
@@ -111,7 +111,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         and 1 at most.
 
     router_learning_rate_init : float, default="auto"
-        Learning rate of the router.
+        Learning rate of the router. "auto" is 0.0003 for "adam" and 0.01 for "sgd", or with
+        `router="soft"` ten times that of the experts, and 1 / r^2 for "normalized_sgd".
 
     momentum : float, default=0.0
         Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
@@ -123,10 +124,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Share of the samples held out for early stopping.
 
     n_iter_no_change : int, default=10
-        Epochs without an improvement of `tol` after which training stops, though never before
-        50 steps without one.
+        Epochs without an improvement of `tol`, where it is set, after which training stops, though
+        never before 50 steps without one.
 
-    tol : float, default=1e-4
+    tol : float, default=None
         Smallest improvement of the training loss (or of the validation score) that counts. None
         trains for exactly `max_iter` epochs.
 
@@ -204,7 +205,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
     >>> X = np.random.default_rng(0).uniform(-1, 1, size=(500, 2))
     >>> y = np.where(X[:, 0] > 0, 10 + X[:, 1], -5 * X[:, 1])  # a regime on either side
     >>> reg = MoERegressor(4, random_state=0).fit(X[:400], y[:400])
-    >>> reg.score(X[400:], y[400:]) > 0.98
+    >>> reg.score(X[400:], y[400:]) > 0.9
     True
     """
 
@@ -213,11 +214,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
         n_experts=8,
         *,
         expert="auto",
-        router="top1",
+        router="soft",
         loss="squared_error",
         balance=None,
         learning_rate_init="auto",
-        max_iter=1000,
+        max_iter=100,
         early_stopping=False,
         batch_size="auto",
         verbose=0,
@@ -237,7 +238,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         weight_decay=0.0,
         validation_fraction=0.1,
         n_iter_no_change=10,
-        tol=1e-4,
+        tol=None,
         warm_start=False,
         train_transform=None,
         callbacks=None,

@@ -167,8 +167,9 @@ def _per_tensor(values, sizes):
 # -- by name ------------------------------------------------------------------------------
 
 
-def _part_of_X(n_samples: int) -> int:
-    return min(200, max(32, n_samples // 4))
+def _part_of_X(n_samples: int, kind: str) -> int:
+    # Numbers hold noise, which many small steps learn by heart where samples are few.
+    return 200 if kind == "numbers" else min(200, max(32, n_samples // 4))
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,8 @@ class SolverSpec:
         Whether these are rates for X of norm 1: divided by r and by r^2, with r the root mean
         square norm of the training patches.
     batch_size : callable
-        `batch_size(n_samples)` is what "auto" becomes.
+        `batch_size(n_samples, kind)` is what "auto" becomes, for a target of that kind, see
+        `Head`.
     per_expert : bool, default=False
         Whether every expert is a parameter group of its own, with a "pace" that multiplies its
         rate (`learning_rate="residual"`).
@@ -198,7 +200,7 @@ class SolverSpec:
     learning_rate: float = 1e-3
     router_learning_rate: float = 3e-4
     per_norm: bool = False
-    batch_size: Callable[[int], int] = _part_of_X
+    batch_size: Callable[[int, str], int] = _part_of_X
     per_expert: bool = False
     router_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -220,8 +222,9 @@ def _innermost(function: Callable) -> Callable:
     return _innermost(function.func) if isinstance(function, partial) else function
 
 
-def _large_batch(n_samples: int) -> int:
-    return 1024  # normalized steps do not shrink when the gradient is noisy
+def _large_batch(n_samples: int, kind: str) -> int:
+    # Normalized steps do not shrink when the gradient is noisy, but the residuals of numbers do.
+    return 200 if kind == "numbers" else 1024
 
 
 SOLVERS = Registry(

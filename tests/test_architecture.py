@@ -16,6 +16,7 @@ LAYERS = [
     ["_classifier", "_regressor"],
     ["_base", "tracing", "callbacks"],
     ["_engine"],
+    ["_fitted"],
     ["_settings", "_inputs", "_targets"],
     ["inspection", "preprocessing"],
     ["_data"],

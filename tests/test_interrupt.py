@@ -9,9 +9,9 @@ import time
 
 import numpy as np
 import pytest
-from skorch.callbacks import Callback, EarlyStopping
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
+from skorch.callbacks import Callback, EarlyStopping
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._interrupt import Interrupts

@@ -5,6 +5,9 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
+from sklearn.metrics import accuracy_score, log_loss, make_scorer, r2_score
+from skorch.callbacks import Callback as SkorchCallback
 from skorch.callbacks import (
     Checkpoint,
     EarlyStopping,
@@ -19,9 +22,6 @@ from skorch.callbacks import (
     TensorBoard,
     TrainEndCheckpoint,
 )
-from skorch.callbacks import Callback as SkorchCallback
-from sklearn.base import clone
-from sklearn.metrics import accuracy_score, log_loss, make_scorer, r2_score
 
 from sklearn_moe import MoEClassifier, MoERegressor
 
@@ -77,7 +77,8 @@ def test_weights_are_saved_and_loaded(table, tmp_path):
     X, _ = table
     trained, other = fit(table), fit(table, random_state=1)
     names = {
-        f"f_{name}": str(tmp_path / name) for name in ("params", "optimizer", "criterion", "history")
+        f"f_{name}": str(tmp_path / name)
+        for name in ("params", "optimizer", "criterion", "history")
     }
     trained.net_.save_params(**names)
     other.net_.load_params(**names)
@@ -170,7 +171,9 @@ def test_early_stopping_by_its_defaults(table):
     assert len(clf.net_.history) == 2
 
 
-@pytest.mark.parametrize("schedule", ["StepLR", "ReduceLROnPlateau", torch.optim.lr_scheduler.OneCycleLR])
+@pytest.mark.parametrize(
+    "schedule", ["StepLR", "ReduceLROnPlateau", torch.optim.lr_scheduler.OneCycleLR]
+)
 def test_learning_rate_schedules(table, schedule):
     options = {
         "StepLR": {"step_size": 1},

@@ -96,6 +96,7 @@ class Router(nn.Module):
     sparse: ClassVar[bool] = False  # k experts are chosen for each sample
     noisy: ClassVar[bool] = False  # something is chosen that noise can change
     learns_noise: ClassVar[bool] = False
+    mixes: ClassVar[bool] = False  # the distributions of the experts, not their outputs
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ class SoftRouter(Router):
     """
 
     gates = ("softmax",)
+    mixes = True
 
     def combine(self, experts, x, route):
         """Mix the experts' distributions."""

@@ -1,0 +1,133 @@
+"""The net as far as it predicts, and how it is stored."""
+
+import math
+
+import numpy as np
+import torch
+from sklearn.metrics import accuracy_score, r2_score
+from skorch import NeuralNet
+from skorch.dataset import Dataset
+from skorch.utils import get_map_location
+
+from .._data import Rows, as_tensor
+from .state import as_arrays, as_tensors
+
+__all__ = ["PredictingNet", "WeightedRows"]
+
+# Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
+# wants enough to be busy.
+_PREDICT_ELEMENTS = {False: 2**22, True: 2**28}  # by whether it is a GPU
+_PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
+_WITH_STATE = ("module_", "criterion_", "optimizer_")
+_OF_TRAINING = ("callbacks", "callbacks_", "generator_", "draws_", "interrupts_", "validation_")
+
+
+class WeightedRows(Dataset):
+    """The rows of a fit as skorch's callbacks know a dataset: X and y."""
+
+    def __init__(self, rows):
+        super().__init__(rows.x, rows.y)
+        self.rows = rows
+
+
+class PredictingNet(NeuralNet):
+    """skorch net that predicts in large batches and is stored as arrays."""
+
+    def get_dataset(self, X, y=None):
+        """Return rows with weights, given arrays, tensors or a dataset."""
+        if isinstance(X, WeightedRows):
+            return X
+        if isinstance(X, Dataset):
+            X, y = X.X, X.y
+        x = X if isinstance(X, torch.Tensor) else as_tensor(np.asarray(X))
+        y = torch.zeros(len(x), dtype=torch.long) if y is None else torch.as_tensor(y)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        y = y if self.criterion_.kind == "classes" else y.to(dtype)
+        return WeightedRows(Rows(x, y, torch.ones(len(x), dtype=dtype)))
+
+    def _as_input(self, x):
+        """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1."""
+        dtype = next(self.module_.parameters()).dtype
+        is_bytes = x.dtype == torch.uint8
+        x = x.to(dtype)
+        return x.div_(255) if is_bytes else x
+
+    def _predict_size(self, X):
+        """Return how many samples are predicted at a time."""
+        growth = _PICTURE_GROWTH if X.ndim == 4 else 1
+        elements = _PREDICT_ELEMENTS[torch.device(self.device).type == "cuda"]
+        return max(1, elements // (growth * math.prod(X.shape[1:])))
+
+    @torch.inference_mode()
+    def map_batches(self, function, X):
+        """Apply `function` to X, an array or tensor, in batches; return one array."""
+        size = self._predict_size(X)
+        parts = []
+        for start in range(0, len(X), size):
+            x = X[start : start + size]
+            x = as_tensor(x) if isinstance(x, np.ndarray) else x
+            parts.append(function(self._as_input(x.to(self.device))).cpu())
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+
+    def infer(self, x, **fit_params):
+        """Return the outputs of a batch, without noise."""
+        return self.module_(self._as_input(x.to(self.device))).output
+
+    def evaluation_step(self, batch, training=False):
+        """Return the outputs of a batch of rows."""
+        self._set_training(training)
+        with torch.set_grad_enabled(training):
+            return self.infer(batch.x)
+
+    def _get_predict_nonlinearity(self):
+        return self.criterion_.predict
+
+    def predict(self, X):
+        """Return indices of classes, labels as zeros and ones, or numbers."""
+        proba = self.predict_proba(X)
+        if self.criterion_.kind == "numbers":
+            return proba
+        return proba.argmax(1) if self.criterion_.kind == "classes" else (proba > 0.5).astype(int)
+
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy, or R2 of numbers."""
+        score = r2_score if self.criterion_.kind == "numbers" else accuracy_score
+        return score(y, self.predict(X), sample_weight=sample_weight)
+
+    @property
+    def classes_(self):
+        """The indices of the classes, as scorers ask for them."""
+        return np.arange(self.criterion_.n_targets)
+
+    def __sklearn_tags__(self):
+        """Say what the net predicts: scorers choose by it."""
+        tags = super().__sklearn_tags__()
+        if hasattr(self, "criterion_"):
+            is_regressor = self.criterion_.kind == "numbers"
+            tags.estimator_type = "regressor" if is_regressor else "classifier"
+        return tags
+
+    # -- persistence ----------------------------------------------------------------------
+
+    def __getstate__(self):
+        """Return the recipe and arrays: no module, no callback, no address."""
+        left_out = (*_WITH_STATE, *_OF_TRAINING)
+        recipe = {name: value for name, value in vars(self).items() if name not in left_out}
+        if not self.initialized_:
+            return recipe, None
+        states = {name: as_arrays(getattr(self, name).state_dict()) for name in _WITH_STATE}
+        return recipe, states
+
+    def __setstate__(self, state):
+        """Build the parts anew and give them their weights."""
+        recipe, states = state
+        vars(self).update(recipe, callbacks=None, callbacks_=[])
+        if states is None:
+            return
+        self.device = str(get_map_location(self.device))
+        for name, factory in (("module_", self.module), ("criterion_", self.criterion)):
+            vars(self)[name] = factory().to(self.device)
+        self.initialize_optimizer()
+        for name, arrays in states.items():
+            getattr(self, name).load_state_dict(as_tensors(arrays))
+        self.module_.eval()

@@ -1,0 +1,82 @@
+"""What a fitted mixture says, and which expert says it."""
+
+import torch
+from sklearn.utils.validation import check_is_fitted
+
+from ._inputs import check_samples
+from .nn import preset_of, softmax
+
+__all__ = ["FittedMixture"]
+
+
+class FittedMixture:
+    """The half of an estimator that is there once `net_` is."""
+
+    def _predict_generator(self):
+        """Return the source of noise at prediction, None without it."""
+        if not preset_of(self.router).noise_at_predict:
+            return None
+        return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
+
+    def _outputs(self, X, method):
+        """Return what a method of the head makes of the mixture's outputs."""
+        check_is_fitted(self)
+        X, generator = check_samples(self, X), self._predict_generator()
+        function = getattr(self.net_.criterion_, method)
+        return self.net_.map_batches(lambda x: function(self.module_(x, generator).output), X)
+
+    def _expert_predictions(self, X):
+        """Return those of every expert in the place of all, (n_samples, n_experts, n_targets)."""
+        check_is_fitted(self)
+        predict = self.net_.criterion_.predict
+
+        def answer(x):
+            answers = self.module_.forward_each(x)
+            return predict(answers.flatten(0, 1)).unflatten(0, answers.shape[:2])
+
+        return self.net_.map_batches(answer, check_samples(self, X))
+
+    def apply(self, X):
+        """Return the expert that answers each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        experts : ndarray of shape (n_samples,) or (n_samples, top_k), int
+            One column per answering expert where the router chooses several, best first. Where
+            all experts answer, the one of largest gate.
+        """
+        check_is_fitted(self)
+        X, generator = check_samples(self, X), self._predict_generator()
+        chosen = self.net_.map_batches(lambda x: self.module_.route(x, generator).ranking(), X)
+        return chosen[:, 0] if chosen.shape[1] == 1 else chosen
+
+    def gate_proba(self, X):
+        """Return the router's distribution over the experts, without noise.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_experts)
+            Softmax of the scores; rows sum to 1.
+        """
+        check_is_fitted(self)
+        return self.net_.map_batches(
+            lambda x: softmax(self.module_.route(x).scores).to(x.dtype), check_samples(self, X)
+        )
+
+    @property
+    def module_(self):
+        """The trained mixture, a `torch.nn.Module`."""
+        check_is_fitted(self)
+        return self.net_.module_
+
+    def __sklearn_is_fitted__(self):
+        """Tell a fitted estimator by its net."""
+        return hasattr(self, "net_")

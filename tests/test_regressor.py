@@ -1,0 +1,239 @@
+"""MoERegressor as its users meet it."""
+
+import pickle
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.datasets import make_friedman1
+from sklearn.linear_model import Ridge
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_moe import MoERegressor
+from sklearn_moe.metrics import dispatch_entropy
+from sklearn_moe.nn import LOSSES, ROUTERS
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+BRIEF = {"n_experts": 3, "max_iter": 5, "tol": None, "random_state": 0}
+OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.numbers]
+SHAPES = [(8,), (4, 6), (3, 8, 8)]
+
+
+def needs(router, shape):
+    """Return what a router needs for samples of a shape, None if it cannot take them."""
+    if router != "patch_choice":
+        return {}
+    return {1: {"top_k": 1, "gate": "sigmoid"}, 2: {}, 3: None}[len(shape)]
+
+
+def samples(shape, n=60, n_outputs=None, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, *shape))
+    y = X.reshape(n, -1) @ rng.normal(size=(X[0].size, n_outputs or 1))
+    return X, 100 + 7 * (y if n_outputs else y[:, 0])
+
+
+@pytest.fixture(scope="module")
+def regions():
+    """A target that is another linear function on either side, and the sides."""
+    X = np.random.default_rng(0).uniform(-1, 1, size=(1200, 3))
+    side = X[:, 0] > 0
+    return X, np.where(side, 4 + 2 * X[:, 1], -3 * X[:, 2]), side
+
+
+# -- it learns ----------------------------------------------------------------------------
+
+
+def test_finds_the_regions_of_a_piecewise_linear_target(regions):
+    X, y, side = regions
+    reg = MoERegressor(4, max_iter=300, random_state=0).fit(X[:800], y[:800])
+    assert reg.score(X[800:], y[800:]) > 0.95
+    assert dispatch_entropy(side[800:], reg.apply(X[800:])) < 0.15
+    assert Ridge().fit(X[:800], y[:800]).score(X[800:], y[800:]) < 0.8
+
+
+def test_friedman():
+    X, y = make_friedman1(700, noise=0.5, random_state=0)
+    model = make_pipeline(StandardScaler(), MoERegressor(random_state=0))
+    assert model.fit(X[:500], y[:500]).score(X[500:], y[500:]) > 0.85
+
+
+@pytest.mark.parametrize("loss", OF_NUMBERS)
+def test_every_loss_learns(regions, loss):
+    X, y, _ = regions
+    reg = MoERegressor(4, loss=loss, random_state=0).fit(X[:800], y[:800])
+    assert reg.score(X[800:], y[800:]) > 0.85
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=len)
+@pytest.mark.parametrize("router", ROUTERS)
+def test_every_router_learns_from_every_kind_of_sample(router, shape):
+    options = needs(router, shape)
+    if options is None:
+        with pytest.raises(ValueError, match="it takes bags of patches"):
+            MoERegressor(router=router, gate="sigmoid", random_state=0).fit(*samples(shape))
+        return
+    X, y = samples(shape)
+    reg = MoERegressor(**(BRIEF | {"router": router, "max_iter": 30} | options)).fit(X / 3, y)
+    assert reg.loss_curve_[-1] < reg.loss_curve_[0]
+    assert np.isfinite(reg.predict(X)).all()
+    np.testing.assert_allclose(reg.gate_proba(X).sum(1), 1, rtol=1e-5)
+    assert reg.expert_predict(X).shape == (60, 3)
+
+
+# -- what it says -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+@pytest.mark.parametrize("loss", OF_NUMBERS)
+def test_several_outputs(router, loss):
+    X, y = samples((8,), n_outputs=2)
+    options = needs(router, (8,))
+    reg = MoERegressor(**(BRIEF | {"router": router, "loss": loss} | options)).fit(X, y)
+    assert reg.predict(X).shape == (60, 2)
+    assert reg.expert_predict(X).shape == (60, 3, 2)
+    assert reg.score(X, y) <= 1
+
+
+def test_the_mean_of_a_soft_mixture_is_that_of_its_experts():
+    X, y = samples((8,))
+    reg = MoERegressor(**(BRIEF | {"router": "soft"})).fit(X, y)
+    mean = (reg.gate_proba(X) * reg.expert_predict(X)).sum(1)
+    np.testing.assert_allclose(reg.predict(X), mean, rtol=1e-6)
+
+
+def test_the_expert_that_answers_gives_the_answer():
+    X, y = samples((8,))
+    reg = MoERegressor(**(BRIEF | {"router": "top1"})).fit(X, y)
+    answers = reg.expert_predict(X)[np.arange(60), reg.apply(X)]
+    np.testing.assert_allclose(reg.predict(X), answers, rtol=1e-6)
+
+
+def test_units_of_the_target_do_not_matter():
+    X, y = samples((8,))
+    plain, scaled = (MoERegressor(**BRIEF).fit(X, target) for target in (y, 1e6 + 1e-3 * y))
+    np.testing.assert_allclose(scaled.predict(X), 1e6 + 1e-3 * plain.predict(X), rtol=1e-9)
+    far = MoERegressor(**BRIEF).fit(X.astype(np.float32), 1e9 + y)
+    near = MoERegressor(**BRIEF).fit(X.astype(np.float32), y)
+    np.testing.assert_allclose(far.predict(X) - 1e9, near.predict(X), atol=1e-2)
+
+
+def test_a_constant_target_is_predicted():
+    X, _ = samples((8,))
+    reg = MoERegressor(**(BRIEF | {"max_iter": 300})).fit(X, np.full(60, 5.0))
+    np.testing.assert_allclose(reg.predict(X), 5, atol=0.2)
+
+
+@pytest.mark.parametrize("router", ["top1", "soft"])
+def test_the_standard_deviation_is_that_of_the_noise(router):
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, size=(3000, 1))
+    deviation = np.where(X[:, 0] > 0, 2.0, 0.5)
+    y = 10 * X[:, 0] + deviation * rng.normal(size=3000)
+    reg = MoERegressor(2, router=router, loss="gaussian", max_iter=100, random_state=0).fit(X, y)
+    mean, std = reg.predict(X, return_std=True)
+    np.testing.assert_array_equal(mean, reg.predict(X))
+    assert std.shape == (3000,)
+    assert np.median(std[X[:, 0] > 0.3]) == pytest.approx(2, rel=0.15)
+    assert np.median(std[X[:, 0] < -0.3]) == pytest.approx(0.5, rel=0.25)
+
+
+def test_a_standard_deviation_needs_a_loss_that_has_one():
+    X, y = samples((8,))
+    with pytest.raises(ValueError, match=r"needs loss='gaussian', .* loss='squared_error'"):
+        MoERegressor(**BRIEF).fit(X, y).predict(X, return_std=True)
+
+
+# -- the contract -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("router", ["top1", "soft"])
+def test_weight_two_is_the_sample_twice(router):
+    X, y = samples((6,), n=30)
+    weight = np.random.default_rng(1).integers(3, size=30)
+    options = BRIEF | {"max_iter": 20, "batch_size": None, "router": router}
+    weighted = MoERegressor(**options).fit(X, y, sample_weight=weight)
+    repeated = MoERegressor(**options).fit(X.repeat(weight, 0), y.repeat(weight))
+    np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-7)
+
+
+def test_early_stopping_returns_to_the_best_weights():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(120, 8)), rng.normal(size=120)  # nothing to be learned: it overfits
+    reg = MoERegressor(**(BRIEF | {"max_iter": 60, "early_stopping": True})).fit(X, y)
+    assert len(reg.validation_scores_) == 60
+    assert np.argmax(reg.validation_scores_) < 59
+    from sklearn.model_selection import train_test_split
+
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    rest, X_held, y_rest, y_held = train_test_split(X, y, test_size=0.1, random_state=seed)
+    error = np.square(y_held - reg.predict(X_held)).mean() / y_rest.std() ** 2
+    scale = y_rest.std() / y.std()
+    best = 1 - max(reg.validation_scores_)  # in variances of all rows
+    assert error * scale**2 == pytest.approx(best, rel=1e-3)
+
+
+def test_partial_fit_keeps_the_units():
+    X, y = samples((8,))
+    reg = MoERegressor(**BRIEF)
+    for _ in range(100):
+        reg.partial_fit(X, y)
+    assert reg.score(X, y) > 0.8
+    with pytest.raises(ValueError, match=r"y must have shape \(n_samples,\), as in the first fit"):
+        reg.partial_fit(X, np.stack([y, y], 1))
+
+
+def test_warm_start_goes_on():
+    X, y = samples((8,))
+    reg = MoERegressor(**BRIEF, warm_start=True).fit(X, y)
+    first = reg.loss_curve_
+    reg.fit(X, y)
+    assert reg.loss_curve_[:5] == first
+    assert reg.n_iter_ == 10
+
+
+def test_pickle_clone_search_and_frames(tmp_path):
+    X, y = samples((8,))
+    frame = pandas.DataFrame(X).add_prefix("x")
+    search = GridSearchCV(MoERegressor(**BRIEF), {"n_experts": [1, 2]}, cv=2).fit(frame, y)
+    best = search.best_estimator_
+    twin = pickle.loads(pickle.dumps(best))
+    np.testing.assert_array_equal(twin.predict(frame), best.predict(frame))
+    assert list(best.feature_names_in_) == list(frame.columns)
+    assert cross_val_score(clone(best), X, y, cv=2).shape == (2,)
+
+
+def test_seeds_both_ways():
+    X, y = samples((8,))
+    first, second, other = (
+        MoERegressor(**(BRIEF | {"random_state": seed})).fit(X, y).predict(X) for seed in (0, 0, 1)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert np.abs(first - other).max() > 1e-3
+
+
+def test_what_a_loss_is_not_made_for_is_refused():
+    X, y = samples((8,))
+    with pytest.raises(ValueError, match=r"loss='log_loss' is not made for numbers\. Use one of"):
+        MoERegressor(loss="log_loss", random_state=0).fit(X, y)
+
+
+def test_a_misspelt_argument_names_the_class_that_the_user_knows():
+    with pytest.raises(TypeError, match=r"MoERegressor\.__init__\(\) got an unexpected"):
+        MoERegressor(n_expert=2)
+
+
+def test_pace_of_normalized_steps():
+    X, y = samples((4, 6), n=200)
+    options = BRIEF | {"max_iter": 60, "batch_size": None}
+    reg = MoERegressor(**options).fit(X, y)
+    assert reg.resolved_params_["learning_rate"] == "residual"
+    paces = [group["pace"] for group in reg.net_.optimizer_.param_groups[:3]]
+    assert all(isinstance(pace, torch.Tensor) and 0 <= pace <= 1 for pace in paces)
