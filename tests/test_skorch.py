@@ -118,7 +118,6 @@ def test_held_out_rows_are_in_the_history(table):
 @pytest.mark.parametrize("caching", [True, False])
 @pytest.mark.parametrize("on_train", [True, False])
 def test_epoch_scoring(table, caching, on_train):
-    X, y = table
     scorings = {
         "accuracy": "accuracy",
         "neg_log_loss": "neg_log_loss",
@@ -149,7 +148,6 @@ def test_epoch_scoring_of_a_regressor(table):
 
 
 def test_checkpoint_and_load_init_state(table, tmp_path):
-    X, _ = table
     clf = fit(table, Checkpoint(dirname=tmp_path), early_stopping=True)
     best = fit(table, LoadInitState(Checkpoint(dirname=tmp_path)), early_stopping=True)
     assert len(best.net_.history) > len(clf.net_.history)
