@@ -6,17 +6,19 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import entropy, kstest
+from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.metrics import (
     adjusted_mutual_info_score,
     adjusted_rand_score,
     mutual_info_score,
     normalized_mutual_info_score,
+    r2_score,
 )
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._kmeans import find_centers
 from sklearn_moe._linear_view import linear_view
 from sklearn_moe.metrics import (
@@ -38,6 +40,7 @@ from sklearn_moe.metrics import (
     specialization_report,
     usage_entropy,
 )
+from sklearn_moe.metrics._report import _format
 from sklearn_moe.nn.routers.scores import pool
 
 N_CLUSTERS, N_EXPERTS = 4, 6
@@ -447,8 +450,8 @@ def test_report_repeats_the_metrics(report, fitted, patches):
     errors = expert_error_matrix(y, clusters, expert_proba, classes)
 
     assert (report.n_samples, report.n_experts) == (1000, 8)
-    assert report.accuracy == fitted.score(X, y)
-    assert report.blind_accuracy == max(np.mean(y), 1 - np.mean(y))
+    assert report.score == fitted.score(X, y)
+    assert report.blind_score == max(np.mean(y), 1 - np.mean(y))
     assert report.load_cv == load_cv(load)
     assert report.usage_entropy == usage_entropy(load)
     assert report.router_margin == pytest.approx(router_margin(gate_proba).mean())
@@ -460,15 +463,13 @@ def test_report_repeats_the_metrics(report, fitted, patches):
         (report.own_error, report.other_error), own_other_error(errors, matrix)
     )
     np.testing.assert_array_equal(
-        report.knock_out_accuracy, knock_out_accuracy(y, gate_proba, expert_proba)
+        report.knock_out_score, knock_out_accuracy(y, gate_proba, expert_proba)
     )
-    np.testing.assert_array_equal(
-        report.swap_accuracy, expert_swap_accuracy(y, experts, expert_proba)
-    )
+    np.testing.assert_array_equal(report.swap_score, expert_swap_accuracy(y, experts, expert_proba))
     said = expert_proba.argmax(axis=2) == np.searchsorted(classes, y)[:, np.newaxis]
-    assert report.first_accuracy == pytest.approx(report.accuracy)  # one expert answers
-    assert report.swapped_accuracy == pytest.approx(
-        (said.sum() - report.first_accuracy * 1000) / 7 / 1000
+    assert report.first_score == pytest.approx(report.score)  # one expert answers
+    assert report.swapped_score == pytest.approx(
+        (said.sum() - report.first_score * 1000) / 7 / 1000
     )
     agreement = report.agreement
     assert agreement.entropy == report.entropy_test.entropy == dispatch_entropy(clusters, experts)
@@ -480,7 +481,7 @@ def test_report_repeats_the_metrics(report, fitted, patches):
 
 
 def test_report_finds_specialization_where_it_is(report):
-    assert report.accuracy > 0.97
+    assert report.score > 0.97
     assert report.entropy_test.p_value < 0.01
     assert report.agreement.entropy < 0.2 < report.kmeans_agreement.entropy
     assert report.agreement.nmi > report.kmeans_agreement.nmi
@@ -530,7 +531,7 @@ def test_report_is_readable(report):
     ]
     matrix = [[int(cell) for cell in line.split()[1:]] for line in lines[-4:]]
     np.testing.assert_array_equal(matrix, report.routing_matrix)
-    assert repr(report).startswith("SpecializationReport(n_samples=1000, n_experts=8, accuracy=")
+    assert repr(report).startswith("SpecializationReport(n_samples=1000, n_experts=8, score=")
 
 
 def test_report_as_a_frame(report, monkeypatch):
@@ -538,7 +539,7 @@ def test_report_as_a_frame(report, monkeypatch):
     assert list(frame.columns) == ["group", "value", "null", "reading", "kmeans"]
     assert frame.loc["purity", "value"] == report.agreement.purity
     assert frame.loc["purity", "kmeans"] == report.kmeans_agreement.purity
-    assert frame.loc["accuracy", "null"] == report.blind_accuracy
+    assert frame.loc["accuracy", "null"] == report.blind_score
     assert all(name in str(report) for name in frame.index)
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"to_frame needs pandas. Install it with `pip install"):
@@ -552,13 +553,13 @@ def test_report_is_frozen_and_seeded(report, fitted, patches):
     assert again.entropy_test == report.entropy_test
     assert str(again) == str(report)
     with pytest.raises(AttributeError):
-        report.accuracy = 1.0
+        report.score = 1.0
 
 
 def test_report_without_clusters(fitted, report, patches):
     _, (X, y, _) = patches
     without = specialization_report(fitted, X, y)
-    assert without.accuracy == report.accuracy
+    assert without.score == report.score
     assert without.agreement is without.routing_matrix is without.entropy_test is None
     assert set(without.to_frame()["group"]) == {"All samples", "Load", "Exchange"}
     assert "clusters" not in str(without).lower()
@@ -603,10 +604,10 @@ def test_report_of_several_answers_and_names(patches):
     ).fit(X, y)
     report = specialization_report(clf, X, y, clusters, random_state=0)
     assert report.agreement.entropy == dispatch_entropy(clusters, clf.apply(X))
-    assert report.accuracy == clf.score(X, y)
+    assert report.score == clf.score(X, y)
     first, expert_proba = clf.apply(X)[:, 0], clf.expert_proba(X)
     said = clf.classes_[expert_proba[np.arange(len(X)), first].argmax(axis=1)]
-    assert report.first_accuracy == pytest.approx(np.mean(said == y))
+    assert report.first_score == pytest.approx(np.mean(said == y))
     assert "  bee" in str(report)
     assert report.agreement.nmi == normalized_mutual_info_score(clusters, first)
     assert report.routing_matrix.sum() == len(X)
@@ -622,7 +623,7 @@ def test_report_of_a_pipeline_and_a_table():
         pipeline[-1], pipeline[0].transform(X), names, names, random_state=0
     )
     assert str(report) == str(alone)
-    assert report.accuracy == pipeline.score(X, names)
+    assert report.score == pipeline.score(X, names)
 
 
 def test_k_means_sees_what_a_linear_router_sees(patches):
@@ -734,9 +735,220 @@ def test_report_of_few_distinct_images(images):
     assert report.n_samples == 6
 
 
+# -- report of labels and of numbers ------------------------------------------------------
+
+KINDS = ["classes", "labels", "numbers", "several numbers"]
+
+
+def piecewise(kind, n_samples=400):
+    """Return samples in four regions, each with a rule of its own, y and the regions."""
+    rng = np.random.RandomState(0)
+    X = rng.uniform(-1, 1, size=(n_samples, 2))
+    regions = 2 * (X[:, 0] > 0) + (X[:, 1] > 0)
+    slopes = rng.normal(size=(4, 2, 3))
+    Y = 1000 + np.einsum("ni,nio->no", X, slopes[regions]) * [1, 10, 100]
+    if kind == "classes":
+        return X, np.array(["no", "yes"])[(Y[:, 0] > 1000).astype(int)], regions
+    if kind == "labels":
+        return X, (Y > 1000).astype(int), regions
+    return X, Y[:, 0] if kind == "numbers" else Y, regions
+
+
+def fit_kind(kind, X, y, **params):
+    estimator = MoEClassifier if kind in ("classes", "labels") else MoERegressor
+    params = {"n_experts": 5, "max_iter": 10, "tol": None, "random_state": 0} | params
+    return estimator(**params).fit(X, y)
+
+
+def worth_of(kind, y, answer, variance=None):
+    """Judge one answer to one sample."""
+    if kind == "classes":
+        return float(y == answer)
+    if kind == "labels":
+        return np.mean([true == said for true, said in zip(y, answer, strict=True)])
+    return np.mean(1 - (np.atleast_1d(y) - np.atleast_1d(answer)) ** 2 / variance)
+
+
+@pytest.mark.parametrize("router", ["top1", "topk", "soft"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_report_of_any_target_matches_loops(kind, router):
+    X, y, regions = piecewise(kind)
+    moe = fit_kind(kind, X, y, router=router)
+    report = specialization_report(moe, X, y, regions, n_permutations=10, random_state=0)
+    first, gates = moe.apply(X).reshape(len(X), -1)[:, 0], moe.gate_proba(X)
+    variance = None
+    if kind == "classes":
+        said = moe.classes_[moe.expert_proba(X).argmax(axis=2)]
+    elif kind == "labels":
+        said = (moe.expert_proba(X) > 0.5).astype(int)
+    else:
+        said, variance = moe.expert_predict(X), np.var(y, axis=0)
+    worth = np.array(
+        [[worth_of(kind, y[i], said[i, j], variance) for j in range(5)] for i in range(len(X))]
+    )
+    predicted = moe.predict(X)
+    score = np.mean([worth_of(kind, y[i], predicted[i], variance) for i in range(len(X))])
+    assert report.score == pytest.approx(score)
+    assert report.first_score == pytest.approx(np.mean(worth[np.arange(len(X)), first]))
+    for expert in range(5):
+        without = gates.copy()
+        without[:, expert] = -1
+        answering = np.where(first == expert, without.argmax(axis=1), first)
+        rest = worth[np.arange(len(X)), answering].mean()
+        assert report.knock_out_score[expert] == pytest.approx(rest)
+        for cluster in range(4):
+            error = 1 - worth[regions == cluster, expert].mean()
+            assert report.error_matrix[expert, cluster] == pytest.approx(error)
+        if (first == expert).any():
+            for other in range(5):
+                swapped = worth[first == expert, other].mean()
+                assert report.swap_score[expert, other] == pytest.approx(swapped)
+    others = [worth[i, j] for i in range(len(X)) for j in range(5) if j != first[i]]
+    assert report.swapped_score == pytest.approx(np.mean(others))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_scores_are_called_by_their_names(kind):
+    X, y, regions = piecewise(kind)
+    moe = fit_kind(kind, X, y)
+    report = specialization_report(moe, X, y, regions, n_permutations=10, random_state=0)
+    name, blind = {
+        "classes": ("accuracy", "the most frequent class"),
+        "labels": ("right labels", "each label as most samples have it"),
+    }.get(kind, ("R2", "the mean of y"))
+    assert report.score_name == name
+    text, frame = str(report), report.to_frame()
+    assert f"null: {blind}" in text
+    assert ("accuracy" in text) == (kind == "classes")
+    assert ("in variances of y" in text) == (name == "R2")
+    for row in (name, f"{name}, one expert less", f"{name}, experts swapped"):
+        assert row in frame.index
+        assert f"  {row} " in text
+    assert frame.loc[name, "value"] == report.score
+    assert frame.loc[name, "null"] == report.blind_score
+    without = specialization_report(moe, X, y)
+    assert without.score == report.score
+    assert without.error_matrix is None
+
+
+def test_nulls_are_scores_of_blind_answers():
+    for kind in KINDS:
+        X, y, _ = piecewise(kind)
+        report = specialization_report(fit_kind(kind, X, y, max_iter=1), X, y)
+        if kind == "classes":
+            assert report.blind_score == max(np.mean(y == "yes"), np.mean(y == "no"))
+        elif kind == "labels":
+            blind = np.median(y, axis=0)
+            assert report.blind_score == pytest.approx(np.mean(y == blind))
+        else:
+            blind = np.broadcast_to(np.mean(y, axis=0), y.shape)
+            assert report.blind_score == pytest.approx(r2_score(y, blind))
+
+
+@pytest.mark.parametrize("kind", ["numbers", "several numbers"])
+def test_score_of_numbers_is_that_of_scikit_learn(kind):
+    X, y, regions = piecewise(kind)
+    scaler = StandardScaler()
+    moe = MoERegressor(4, max_iter=10, random_state=0)
+    pipeline = make_pipeline(scaler, moe).fit(X[:300], y[:300])
+    report = specialization_report(pipeline, X[300:], y[300:], regions[300:], random_state=0)
+    assert report.score == pytest.approx(pipeline.score(X[300:], y[300:]))
+    other_units = specialization_report(
+        make_pipeline(scaler, clone(moe)).fit(X[:300], 8 * y[:300]), X[300:], 8 * y[300:]
+    )
+    assert other_units.score == pytest.approx(report.score, abs=1e-4)
+    np.testing.assert_allclose(other_units.swap_score, report.swap_score, atol=1e-3)
+
+
+def test_report_finds_the_regions_of_numbers():
+    X, y, regions = piecewise("numbers", 2000)
+    moe = fit_kind("numbers", X[:1500], y[:1500], n_experts=6, max_iter=60)
+    report = specialization_report(moe, X[1500:], y[1500:], regions[1500:], random_state=0)
+    assert report.score > 0.8
+    assert report.swapped_score < report.first_score - 0.1
+    alive = report.load > 0.05
+    assert (report.own_error[alive] < report.other_error[alive]).all()
+
+
+def test_a_constant_output_has_no_unit():
+    X, y, _ = piecewise("several numbers")
+    y[:, 2] = 7
+    moe = fit_kind("several numbers", X, y)
+    report = specialization_report(moe, X, y)
+    predicted = moe.predict(X)
+    assert report.score == pytest.approx(r2_score(y[:, :2], predicted[:, :2]))
+    with pytest.raises(ValueError, match=r"variance of y, and y is constant"):
+        specialization_report(moe, X, np.ones((len(X), 3)))
+    with pytest.raises(ValueError, match=r"as many outputs as .* fitted on, 3, got 1"):
+        specialization_report(moe, X, y[:, 0])
+
+
+def test_a_column_of_numbers_is_as_good_as_a_list():
+    X, y, _ = piecewise("numbers")
+    moe = fit_kind("numbers", X, y)
+    column, plain = (specialization_report(moe, X, given) for given in (y[:, None], y.tolist()))
+    assert str(column) == str(plain)
+
+
+@pytest.mark.parametrize("kind", ["numbers", "labels"])
+def test_report_of_a_single_expert_of_any_target(kind):
+    X, y, regions = piecewise(kind)
+    moe = fit_kind(kind, X, y, n_experts=1)
+    report = specialization_report(moe, X, y, regions, n_permutations=10, random_state=0)
+    assert np.isnan(report.knock_out_score).all()
+    assert report.first_score == pytest.approx(report.score)
+    assert "there is no other expert" in str(report)
+
+
+def test_scores_far_below_zero_keep_the_columns():
+    values = [0.5, -12.3456, -1234.5678, -1.5e7, -1e300, 7, np.nan]
+    shown = [_format(value) for value in values]
+    assert shown == ["0.500", "-12.346", "-1235", "-2e+07", "-1e+300", "7", "-"]
+    X, y, _ = piecewise("numbers")
+    moe = fit_kind("numbers", X, y)
+    report = specialization_report(moe, X, 1000 + (y - 1000) / 1e4)
+    assert report.score < -1000
+    lines = [line for line in str(report).splitlines() if line.startswith("  R2")]
+    assert all(len(line.split("  ")) > 3 for line in lines)
+
+
+def test_metrics_of_several_labels_match_loops():
+    rng = np.random.RandomState(0)
+    y, proba = rng.randint(2, size=(60, 3)), rng.uniform(size=(60, N_EXPERTS, 3))
+    gates, clusters = rng.dirichlet(np.ones(N_EXPERTS), size=60), np.arange(60) % N_CLUSTERS
+    first = gates.argmax(axis=1)
+    errors, swapped = expert_error_matrix(y, clusters, proba), expert_swap_accuracy(y, first, proba)
+    for expert in range(N_EXPERTS):
+        right = (proba[:, expert] > 0.5) == y
+        for cluster in range(N_CLUSTERS):
+            error = 1 - right[clusters == cluster].mean()
+            assert errors[expert, cluster] == pytest.approx(error)
+        for own in set(first):
+            assert swapped[own, expert] == pytest.approx(right[first == own].mean())
+    assert knock_out_accuracy(y, gates, proba).shape == (N_EXPERTS,)
+    with pytest.raises(ValueError, match=r"about 3 labels: .* got shape \(60, 2\)"):
+        expert_error_matrix(y[:, :2], clusters, proba)
+    with pytest.raises(ValueError, match=r"columns of zeros and ones, .* entries \[0, 2\]"):
+        expert_error_matrix(2 * y, clusters, proba)
+
+
+class Silent:
+    """Routes, and says nothing by itself."""
+
+    def apply(self, X):
+        return np.zeros(len(X), dtype=int)
+
+    def gate_proba(self, X):
+        return np.ones((len(X), 1))
+
+    predict = apply
+
+
 def test_wrong_input_of_the_report_is_explained(fitted, patches):
     _, (X, y, clusters) = patches
     with pytest.raises(TypeError, match=r"StandardScaler does not have apply, gate_proba"):
         specialization_report(StandardScaler(), X, y)
+    with pytest.raises(TypeError, match=r"Silent does not have expert_proba"):
+        specialization_report(Silent(), X, y)
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[1000, 1000, 999\]"):
         specialization_report(fitted, X, y, clusters[1:])

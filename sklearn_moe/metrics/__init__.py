@@ -1,6 +1,7 @@
 """How experts share the samples, and whether they have specialized.
 
-All metrics take arrays, such as those a fitted :class:`~sklearn_moe.MoEClassifier` returns.
+All metrics take arrays, such as those a fitted :class:`~sklearn_moe.MoEClassifier` or
+:class:`~sklearn_moe.MoERegressor` returns.
 :func:`specialization_report` takes the estimator itself, as the scorers do.
 """
 

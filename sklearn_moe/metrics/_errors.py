@@ -4,9 +4,9 @@ import numpy as np
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import validate_params
 
-from ._hits import check_hits, group_accuracy
+from ._worth import group_means, worth_of_proba
 
-__all__ = ["expert_error_matrix", "own_other_error"]
+__all__ = ["expert_error_matrix", "mean_errors", "own_other_error"]
 
 
 @validate_params(
@@ -24,8 +24,8 @@ def expert_error_matrix(y, clusters, expert_proba, classes=None, *, sample_weigh
 
     Parameters
     ----------
-    y : array-like of shape (n_samples,)
-        The true class labels.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        The true class labels; or several labels, as zeros and ones.
 
     clusters : array-like of shape (n_samples,)
         The true cluster of every sample, labels of any type.
@@ -44,7 +44,8 @@ def expert_error_matrix(y, clusters, expert_proba, classes=None, *, sample_weigh
     -------
     errors : ndarray of shape (n_experts, n_clusters)
         Row i stands for expert i, column j for the j-th of the sorted distinct labels of
-        `clusters`. NaN if all samples of a cluster have weight 0.
+        `clusters`. NaN if all samples of a cluster have weight 0. Of several labels it is the
+        share of wrong ones.
 
     Raises
     ------
@@ -65,10 +66,14 @@ def expert_error_matrix(y, clusters, expert_proba, classes=None, *, sample_weigh
     array([[0. , 0.5],
            [0.5, 0. ]])
     """
-    hits = check_hits(y, expert_proba, classes)
-    check_consistent_length(hits, clusters)
+    return mean_errors(worth_of_proba(y, expert_proba, classes), clusters, sample_weight)
+
+
+def mean_errors(worth, clusters, sample_weight=None):
+    """Return what the answers of every expert lack on every cluster, (n_experts, n_clusters)."""
+    check_consistent_length(worth, clusters)
     labels, groups = np.unique(column_or_1d(clusters), return_inverse=True)
-    return 1 - group_accuracy(hits, groups, labels.size, sample_weight).T
+    return 1 - group_means(worth, groups, labels.size, sample_weight).T
 
 
 @validate_params(
@@ -84,7 +89,7 @@ def own_other_error(error_matrix, routing_matrix):
     Parameters
     ----------
     error_matrix : array-like of shape (n_experts, n_clusters)
-        The error rates, see :func:`expert_error_matrix`.
+        The error rates, see :func:`expert_error_matrix`, or mean errors of any kind.
 
     routing_matrix : array-like of shape (n_clusters, n_experts)
         How many samples of every cluster each expert answers, see :func:`routing_matrix`.

@@ -4,9 +4,9 @@ import numpy as np
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import validate_params
 
-from ._hits import check_hits, first_experts, group_accuracy, weights_or_ones
+from ._worth import first_experts, group_means, weights_or_ones, worth_of_proba
 
-__all__ = ["expert_swap_accuracy", "knock_out_accuracy"]
+__all__ = ["expert_swap_accuracy", "knock_out", "knock_out_accuracy", "swap"]
 
 
 @validate_params(
@@ -30,8 +30,8 @@ def knock_out_accuracy(
 
     Parameters
     ----------
-    y : array-like of shape (n_samples,)
-        The true class labels.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        The true class labels; or several labels, as zeros and ones.
 
     gate_proba : array-like of shape (n_samples, n_experts)
         The router's distribution over the experts, such as `MoEClassifier.gate_proba`.
@@ -54,7 +54,8 @@ def knock_out_accuracy(
     -------
     accuracy : ndarray of shape (n_experts,)
         The accuracy without each expert. It is the usual one without an expert that answers
-        no sample, and NaN if there is no other expert.
+        no sample, and NaN if there is no other expert. Of several labels it is the share of right
+        ones.
 
     Raises
     ------
@@ -75,23 +76,28 @@ def knock_out_accuracy(
     >>> knock_out_accuracy([1, 1, 0, 0], gate_proba, expert_proba)
     array([0.75, 0.5 ])
     """
-    hits = check_hits(y, expert_proba, classes)
+    worth = worth_of_proba(y, expert_proba, classes)
+    return knock_out(worth, gate_proba, experts, sample_weight)
+
+
+def knock_out(worth, gate_proba, experts=None, sample_weight=None):
+    """Return the mean worth of the answers without each expert, (n_experts,)."""
     others = check_array(gate_proba, dtype=np.float64, copy=True, input_name="gate_proba")
-    if others.shape != hits.shape:
+    if others.shape != worth.shape:
         raise ValueError(
-            f"gate_proba must have shape (n_samples, n_experts) = {hits.shape}, as expert_proba, "
+            f"gate_proba must have shape (n_samples, n_experts) = {worth.shape}, as expert_proba, "
             f"got {others.shape}."
         )
-    n_samples, n_experts = hits.shape
+    n_samples, n_experts = worth.shape
     weight = weights_or_ones(sample_weight, n_samples)
-    first = others.argmax(axis=1) if experts is None else first_experts(experts, hits)
+    first = others.argmax(axis=1) if experts is None else first_experts(experts, worth)
     if n_experts == 1:
         return np.full(1, np.nan)
     rows = np.arange(n_samples)
     others[rows, first] = -np.inf
-    change = weight * (hits[rows, others.argmax(axis=1)] - hits[rows, first])
-    right = np.sum(weight * hits[rows, first]) + np.bincount(first, change, n_experts)
-    return right / weight.sum()
+    change = weight * (worth[rows, others.argmax(axis=1)] - worth[rows, first])
+    total = np.sum(weight * worth[rows, first]) + np.bincount(first, change, n_experts)
+    return total / weight.sum()
 
 
 @validate_params(
@@ -111,8 +117,8 @@ def expert_swap_accuracy(y, experts, expert_proba, *, classes=None, sample_weigh
 
     Parameters
     ----------
-    y : array-like of shape (n_samples,)
-        The true class labels.
+    y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        The true class labels; or several labels, as zeros and ones.
 
     experts : array-like of int of shape (n_samples,) or (n_samples, k)
         The index of the expert that answers every sample, such as `MoEClassifier.apply`.
@@ -131,7 +137,8 @@ def expert_swap_accuracy(y, experts, expert_proba, *, classes=None, sample_weigh
     -------
     accuracy : ndarray of shape (n_experts, n_experts)
         Entry (i, j) is the accuracy of expert j on the samples that expert i answers; the
-        diagonal is the experts at their own work. A row is NaN if the expert answers none.
+        diagonal is the experts at their own work. A row is NaN if the expert answers none. Of
+        several labels it is the share of right ones.
 
     Raises
     ------
@@ -152,5 +159,9 @@ def expert_swap_accuracy(y, experts, expert_proba, *, classes=None, sample_weigh
     array([[1. , 0.5],
            [0. , 1. ]])
     """
-    hits = check_hits(y, expert_proba, classes)
-    return group_accuracy(hits, first_experts(experts, hits), hits.shape[1], sample_weight)
+    return swap(worth_of_proba(y, expert_proba, classes), experts, sample_weight)
+
+
+def swap(worth, experts, sample_weight=None):
+    """Return the mean worth of expert j on the samples of expert i, (n_experts, n_experts)."""
+    return group_means(worth, first_experts(experts, worth), worth.shape[1], sample_weight)

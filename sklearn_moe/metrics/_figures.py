@@ -19,6 +19,11 @@ _AGREEMENT = {
     "ami": ("AMI", "NMI, made 0 by chance"),
     "purity": ("purity", "samples in the main cluster of their expert"),
 }
+_BLIND = {
+    "accuracy": "the most frequent class",
+    "right labels": "each label as most samples have it",
+    "R2": "the mean of y",
+}
 
 
 class Figure(NamedTuple):
@@ -45,8 +50,8 @@ def list_figures(report):
 
 
 def _figures_of_all_samples(report):
-    reading = "null: the most frequent class"
-    yield Figure("All samples", "accuracy", report.accuracy, report.blind_accuracy, reading)
+    name, reading = report.score_name, f"null: {_BLIND[report.score_name]}"
+    yield Figure("All samples", name, report.score, report.blind_score, reading)
 
 
 def _figures_of_load(report):
@@ -64,16 +69,15 @@ def _figures_of_load(report):
 
 
 def _figures_of_exchange(report):
-    group = "Exchange"
+    group, score_name, first = "Exchange", report.score_name, report.first_score
     worst, reading = 0, "there is no other expert"
     if report.n_experts > 1:
-        worst = int(report.knock_out_accuracy.argmin())
+        worst = int(report.knock_out_score.argmin())
         reading = f"without expert {worst}, missed most; null: with it"
-    accuracy = float(report.knock_out_accuracy[worst])
-    yield Figure(group, "accuracy, one expert less", accuracy, report.first_accuracy, reading)
+    rest = float(report.knock_out_score[worst])
+    yield Figure(group, f"{score_name}, one expert less", rest, first, reading)
     reading = "by another expert; null: by the own"
-    swapped = report.swapped_accuracy
-    yield Figure(group, "accuracy, experts swapped", swapped, report.first_accuracy, reading)
+    yield Figure(group, f"{score_name}, experts swapped", report.swapped_score, first, reading)
 
 
 def _figures_of_clusters(report):
@@ -83,7 +87,8 @@ def _figures_of_clusters(report):
         value, null, kmeans = (getattr(column, key) for column in columns)
         yield Figure(group, name, value, null, reading, kmeans)
     own, other = (_mean(errors, report.load) for errors in (report.own_error, report.other_error))
-    reading = "by the experts; null: on other clusters"
+    unit = "in variances of y" if report.score_name == "R2" else "by the experts"
+    reading = f"{unit}; null: on other clusters"
     yield Figure(group, "error on own cluster", own, other, reading)
 
 

@@ -57,11 +57,18 @@ class SpecializationReport:
     n_samples, n_experts : int
         Number of samples and of experts.
 
-    accuracy : float
-        Accuracy of the mixture.
+    score_name : {"accuracy", "right labels", "R2"}
+        What a score is: the share of right answers; of several labels the share of right labels;
+        of numbers R2. Each is the mean of what the answers to single samples are worth: 1 or 0,
+        the share of right labels, and 1 - (squared error) / (variance of y). On any part of the
+        samples the unit is the variance of y among all of them.
 
-    blind_accuracy : float
-        Share of the most frequent class.
+    score : float
+        Score of the mixture.
+
+    blind_score : float
+        Score of one and the same answer to all samples: of the most frequent class, of the more
+        frequent value of each label, or of the mean of y, which is 0.
 
     load : ndarray of shape (n_experts,)
         :func:`expert_load`.
@@ -78,18 +85,18 @@ class SpecializationReport:
     router_margin : float
         Mean of :func:`router_margin`.
 
-    knock_out_accuracy : ndarray of shape (n_experts,)
-        :func:`knock_out_accuracy`.
+    knock_out_score : ndarray of shape (n_experts,)
+        Score without each expert, :func:`knock_out_accuracy`.
 
-    swap_accuracy : ndarray of shape (n_experts, n_experts)
-        :func:`expert_swap_accuracy`.
+    swap_score : ndarray of shape (n_experts, n_experts)
+        Score of expert j on the samples of expert i, :func:`expert_swap_accuracy`.
 
-    first_accuracy : float
-        Accuracy if the first expert of every sample answered alone, which is `accuracy` where
-        only one does.
+    first_score : float
+        Score if the first expert of every sample answered alone, which is `score` where only one
+        does.
 
-    swapped_accuracy : float
-        Mean accuracy if another expert answered instead; NaN if there is none.
+    swapped_score : float
+        Mean score if another expert answered instead; NaN if there is none.
 
     cluster_labels : ndarray of shape (n_clusters,) or None
         The sorted distinct labels of the clusters.
@@ -110,25 +117,27 @@ class SpecializationReport:
         The same for a k-means clustering in place of the router.
 
     error_matrix : ndarray of shape (n_experts, n_clusters) or None
-        :func:`expert_error_matrix`.
+        :func:`expert_error_matrix`; of numbers the mean squared error in units of the variance
+        of y, 1 for an expert that is no better than the mean of y.
 
     own_error, other_error : ndarray of shape (n_experts,) or None
-        :func:`own_other_error`.
+        :func:`own_other_error` of `error_matrix`.
     """
 
     n_samples: int
     n_experts: int
-    accuracy: float
-    blind_accuracy: float
+    score_name: str
+    score: float
+    blind_score: float
     load: np.ndarray
     load_cv: float
     usage_entropy: float
     dead_experts: np.ndarray
     router_margin: float
-    knock_out_accuracy: np.ndarray
-    swap_accuracy: np.ndarray
-    first_accuracy: float
-    swapped_accuracy: float
+    knock_out_score: np.ndarray
+    swap_score: np.ndarray
+    first_score: float
+    swapped_score: float
     cluster_labels: np.ndarray | None = None
     routing_matrix: np.ndarray | None = None
     entropy_test: DispatchEntropyTest | None = None
@@ -165,7 +174,7 @@ class SpecializationReport:
     def __repr__(self):
         """Return one line; the text is for `print`."""
         shown = f"n_samples={self.n_samples}, n_experts={self.n_experts}"
-        shown += f", accuracy={self.accuracy:.3f}"
+        shown += f", score={self.score:.3f}"
         if self.agreement is not None:
             shown += f", dispatch_entropy={self.agreement.entropy:.3f}"
         return f"{type(self).__name__}({shown})"
@@ -219,4 +228,7 @@ class SpecializationReport:
 def _format(value):
     if np.isnan(value):
         return "-"
-    return format(value, "d" if isinstance(value, int) else ".3f")
+    if isinstance(value, int):
+        return format(value, "d")
+    shown = format(value, ".3f")  # an R2 may be any number below 1
+    return shown if len(shown) < 8 else format(value, ".0f" if abs(value) < 1e5 else ".0e")

@@ -5,7 +5,6 @@ from numbers import Integral
 import numpy as np
 from scipy.stats import entropy
 from sklearn.metrics import (
-    accuracy_score,
     adjusted_mutual_info_score,
     adjusted_rand_score,
     normalized_mutual_info_score,
@@ -20,17 +19,18 @@ from .._kmeans import find_centers
 from .._linear_view import linear_view
 from ._agreement import mutual_information, purity, table_purity
 from ._contingency import check_labels
-from ._errors import expert_error_matrix, own_other_error
-from ._exchange import expert_swap_accuracy, knock_out_accuracy
+from ._errors import mean_errors, own_other_error
+from ._exchange import knock_out, swap
 from ._load import dead_experts, expert_load, load_cv, usage_entropy
 from ._report import ClusterAgreement, SpecializationReport
 from ._router import router_margin
 from ._routing import dispatch_entropy, routing_matrix
 from ._significance import dispatch_entropy_test, permuted_mean
+from ._worth import judge
 
 __all__ = ["specialization_report"]
 
-_NEEDS = ("apply", "gate_proba", "expert_proba", "predict")
+_NEEDS = ("apply", "gate_proba", "predict")
 
 
 @validate_params(
@@ -53,14 +53,14 @@ def specialization_report(
     Parameters
     ----------
     estimator : estimator instance
-        Fitted :class:`~sklearn_moe.MoEClassifier`, or a fitted
-        :class:`~sklearn.pipeline.Pipeline` that ends in one.
+        Fitted :class:`~sklearn_moe.MoEClassifier` or :class:`~sklearn_moe.MoERegressor`, or a
+        fitted :class:`~sklearn.pipeline.Pipeline` that ends in one.
 
     X : array-like of shape (n_samples, ...)
         Samples, as `estimator` takes them.
 
-    y : array-like of shape (n_samples,)
-        The true class labels.
+    y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_outputs)
+        The true class labels, zeros and ones of several labels, or numbers.
 
     clusters : array-like of shape (n_samples,), default=None
         The true cluster of every sample, labels of any type. If None, the report says what can
@@ -82,10 +82,11 @@ def specialization_report(
     Raises
     ------
     TypeError
-        If the estimator is not a mixture of experts that classifies.
+        If the estimator is not a mixture of experts: it needs the methods `apply`, `gate_proba`,
+        `predict`, and `expert_proba` or `expert_predict`.
 
     ValueError
-        If the lengths differ or there are no samples.
+        If the lengths differ, there are no samples, or they are numbers that are all the same.
 
     See Also
     --------
@@ -93,6 +94,10 @@ def specialization_report(
 
     Notes
     -----
+    Answers to classes are scored by their accuracy, to several labels by the share of right ones
+    and to numbers by R2; the latter's errors are mean squared errors in units of the variance of
+    all of `y`.
+
     The k-means column answers the question whether the router found more than the geometry of
     the inputs gives away. It replaces the router by as many k-means centers as there are
     experts, found among the given samples as a linear router sees them: 2-D X itself, the sum
@@ -114,38 +119,39 @@ def specialization_report(
     ...
     """
     estimator, X = final_step(estimator, X, _NEEDS)
+    if not hasattr(estimator, "expert_predict"):
+        final_step(estimator, X, (*_NEEDS, "expert_proba"))
     check_consistent_length(X, y, clusters)
     rng = check_random_state(random_state)
     experts = estimator.apply(X)
     gate_proba = estimator.gate_proba(X)
-    expert_proba = estimator.expert_proba(X)
-    classes = estimator.classes_
+    judgment = judge(estimator, X, y)
+    worth = judgment.worth
     n_experts = gate_proba.shape[1]
     load = expert_load(experts, n_experts=n_experts)
-    swap = expert_swap_accuracy(y, experts, expert_proba, classes=classes)
+    swapped = swap(worth, experts)
     first_load = expert_load(check_labels(experts)[:, 0], n_experts=n_experts)
-    first_accuracy, swapped_accuracy = _own_and_other(swap, first_load)
+    first_score, swapped_score = _own_and_other(swapped, first_load)
 
     figures = {
         "n_samples": len(gate_proba),
         "n_experts": n_experts,
-        "accuracy": float(accuracy_score(y, estimator.predict(X))),
-        "blind_accuracy": float(np.unique(y, return_counts=True)[1].max() / len(gate_proba)),
+        "score_name": judgment.score_name,
+        "score": judgment.score,
+        "blind_score": judgment.blind_score,
         "load": load,
         "load_cv": load_cv(load),
         "usage_entropy": usage_entropy(load),
         "dead_experts": dead_experts(load),
         "router_margin": float(router_margin(gate_proba).mean()),
-        "knock_out_accuracy": knock_out_accuracy(
-            y, gate_proba, expert_proba, experts=experts, classes=classes
-        ),
-        "swap_accuracy": swap,
-        "first_accuracy": first_accuracy,
-        "swapped_accuracy": swapped_accuracy,
+        "knock_out_score": knock_out(worth, gate_proba, experts),
+        "swap_score": swapped,
+        "first_score": first_score,
+        "swapped_score": swapped_score,
     }
     if clusters is not None:
         matrix = routing_matrix(clusters, experts, n_experts=n_experts)
-        errors = expert_error_matrix(y, clusters, expert_proba, classes)
+        errors = mean_errors(worth, clusters)
         own, other = own_other_error(errors, matrix)
         test = dispatch_entropy_test(
             clusters, experts, n_permutations=n_permutations, random_state=rng
@@ -166,12 +172,12 @@ def specialization_report(
     return SpecializationReport(**figures)
 
 
-def _own_and_other(swap, first_load):
-    """Return the mean accuracy of the experts on their own samples and on those of others."""
+def _own_and_other(swapped, first_load):
+    """Return the mean score of the experts on their own samples and on those of others."""
     answers = first_load > 0
-    own = swap.diagonal()
+    own = swapped.diagonal()
     n_others = len(own) - 1
-    other = (swap.sum(axis=1) - own) / n_others if n_others else np.full(1, np.nan)
+    other = (swapped.sum(axis=1) - own) / n_others if n_others else np.full(1, np.nan)
     return tuple(float(first_load[answers] @ mean[answers]) for mean in (own, other))
 
 
