@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo paper test lint docs benchmarks clean
+.PHONY: demo paper test test-all lint docs benchmarks clean
 
 demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
@@ -12,7 +12,11 @@ paper: $(VENV)/paper
 	$(VENV)/bin/python -m sklearn_moe.paper table1 appendix
 
 test: $(VENV)/test
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n auto
+
+# Everything: the slow tier, and that of a GPU where there is one.
+test-all: $(VENV)/test
+	$(VENV)/bin/python -m pytest -n auto -m ''
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .

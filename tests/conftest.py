@@ -50,3 +50,11 @@ def pyplot():
     with matplotlib.rc_context(matplotlib.rcParamsDefault | {"backend": "agg"}):
         yield pyplot
     pyplot.close("all")
+
+
+def pytest_collection_modifyitems(items):
+    """Leave out what needs a GPU where there is none."""
+    if not torch.cuda.is_available():
+        for item in items:
+            if "gpu" in item.keywords:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
