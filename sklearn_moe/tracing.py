@@ -10,11 +10,12 @@ __all__ = ["RoutingTrace"]
 
 
 class RoutingTrace(Callback):
-    """Record how the routing develops during `fit`.
+    """Record how the routing of a mixture develops during `fit`, of classes or of numbers.
 
     Pass it in `callbacks`. It works under any search: a clone of the estimator carries a trace of
     its own, which shares X with this one and is found in the `callbacks` of the fitted clone.
-    Routes are taken without noise, as at prediction, unless `noise` says otherwise.
+    Routes are taken without noise, as at prediction, unless `noise` says otherwise. Its attributes
+    are there from the first record on, and grow during the fit.
 
     Parameters
     ----------
@@ -62,10 +63,11 @@ class RoutingTrace(Callback):
         before; 0 if it never changed (StableMoE, arXiv 2204.08396).
 
     expert_features_, expert_centers_ : ndarray of shape (n_records, n_experts, n_filters, K)
-        <w_mj, v_k> and <w_mj, c_k> of all filters, those of the first output first.
+        <w_mj, v_k> and <w_mj, c_k> of all filters, those of the first output first. None without
+        a dictionary.
 
     router_features_, router_centers_ : ndarray of shape (n_records, n_experts, K)
-        <theta_m, v_k> and <theta_m, c_k>.
+        <theta_m, v_k> and <theta_m, c_k>. None without a dictionary.
 
     Examples
     --------
@@ -109,14 +111,14 @@ class RoutingTrace(Callback):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at the start; a training that goes on with old weights goes on recording."""
-        if len(net.history) and hasattr(self, "records_"):
+        if len(net.history) and hasattr(self, "_records"):
             return
         if self.every < 1 or self.max_records < 2:
             raise ValueError(
                 f"every must be at least 1 and max_records at least 2, got every={self.every} and "
                 f"max_records={self.max_records}."
             )
-        self.records_ = []
+        self._records = []
         self.every_ = self.every
         self.experts_ = None
         self._record(net, X, np.nan)
@@ -146,10 +148,25 @@ class RoutingTrace(Callback):
         }
         if self.dictionary is not None:
             record |= self._inner_products(net.module_)
-        self.records_.append(record)
-        if len(self.records_) > self.max_records:
-            self.records_ = self.records_[::2]
+        self._records.append(record)
+        if len(self._records) > self.max_records:
+            self._records = self._records[::2]
             self.every_ *= 2
+        self._show()
+
+    def _show(self):
+        """Set the attributes that users read, arrays over the records."""
+        columns = {
+            name: np.array([record[name] for record in self._records]) for name in self._records[0]
+        }
+        self.epochs_ = columns["epochs"]
+        self.dispatch_entropy_ = columns["dispatch_entropy"]
+        self.load_ = columns["load"]
+        self.router_gradient_norm_ = columns["router_gradient_norm"]
+        self.expert_features_ = columns.get("expert_features")
+        self.expert_centers_ = columns.get("expert_centers")
+        self.router_features_ = columns.get("router_features")
+        self.router_centers_ = columns.get("router_centers")
 
     def _routes(self, net, X_train):
         """Return the expert of each sample and the load."""
@@ -186,12 +203,8 @@ class RoutingTrace(Callback):
         }
 
     def __getattr__(self, name):
-        """Return a column of the records as an array."""
-        records = self.__dict__.get("records_")
-        column = name.removesuffix("_")
-        if not records or column == name or column not in records[0]:
-            raise AttributeError(
-                f"{type(self).__name__} has no {name!r}"
-                + ("" if records else ": nothing was recorded yet, fit an estimator with it first")
-            )
-        return np.array([record[column] for record in records])
+        """Say of an attribute that is not there why it is not."""
+        reason = f"{type(self).__name__} has no {name!r}"
+        if name.endswith("_") and not name.startswith("_") and "epochs_" not in vars(self):
+            reason += ": nothing was recorded yet, fit an estimator with it first"
+        raise AttributeError(reason, name=name, obj=self)

@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.datasets import make_cluster_patches
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import ROUTERS
@@ -26,13 +27,24 @@ def problem():
 def fit(X, y, trace=None, **options):
     callbacks = None if trace is None else [trace]
     options = {"max_iter": 12, "tol": None, "n_experts": 5, "random_state": 0} | options
-    return MoEClassifier(callbacks=callbacks, **options).fit(X, y)
+    estimator = MoEClassifier if y.dtype.kind == "i" else MoERegressor
+    return estimator(callbacks=callbacks, **options).fit(X, y)
+
+
+TARGETS = {
+    "classes": lambda y, clusters: y,
+    "labels": lambda y, clusters: np.stack([y, clusters % 2], axis=1),
+    "numbers": lambda y, clusters: clusters + 0.1 * y,
+    "several numbers": lambda y, clusters: np.stack([y, clusters], axis=1) + 0.5,
+}
 
 
 @pytest.mark.parametrize("router", ["top1", "topk", "soft"])
-def test_records_are_what_the_model_says(problem, router):
+@pytest.mark.parametrize("kind", TARGETS)
+def test_records_are_what_the_model_says(problem, router, kind):
     X, y, clusters, dictionary = problem
-    options = {"router": router, "top_k": 2 if router == "topk" else 1}
+    y = TARGETS[kind](y, clusters)
+    options = {"router": router, "top_k": 2 if router == "topk" else 1, "expert_width": 4}
     trace = RoutingTrace(X, clusters, dictionary=dictionary, every=4)
     clf = fit(X, y, trace, **options)
     np.testing.assert_array_equal(trace.epochs_, [0, 4, 8, 12])
@@ -47,8 +59,9 @@ def test_records_are_what_the_model_says(problem, router):
     theta = clf.module_.router.network.weight.detach().numpy()
     np.testing.assert_allclose(trace.router_centers_[-1], theta @ dictionary[1].T, rtol=1e-5)
     np.testing.assert_allclose(trace.router_features_[-1], theta @ dictionary[0].T, rtol=1e-5)
-    filters = np.stack([e.weight.detach().numpy().reshape(16, 50) for e in clf.module_.experts])
-    assert trace.expert_features_.shape == trace.expert_centers_.shape == (4, 5, 16, 4)
+    filters = np.stack([e.weight.detach().numpy().reshape(-1, 50) for e in clf.module_.experts])
+    assert trace.expert_features_.shape == trace.expert_centers_.shape
+    assert trace.expert_features_.shape == (4, 5, 4 * (1 if kind == "numbers" else 2), 4)
     np.testing.assert_allclose(trace.expert_features_[-1], filters @ dictionary[0].T, rtol=1e-4)
 
 
@@ -56,6 +69,26 @@ def test_a_trace_changes_nothing(problem):
     X, y, clusters, _ = problem
     with_trace, without = fit(X, y, RoutingTrace(X, clusters)), fit(X, y)
     np.testing.assert_array_equal(with_trace.predict_proba(X), without.predict_proba(X))
+
+
+def test_attributes_are_there_from_the_first_record_on(problem):
+    X, y, clusters, _ = problem
+    lengths = []
+
+    class Reader(RoutingTrace):
+        def on_epoch_end(self, net, **kwargs):
+            super().on_epoch_end(net, **kwargs)
+            lengths.append(len(self.load_))
+
+    trace = Reader(X[:50], clusters[:50])
+    assert not hasattr(trace, "load_")
+    fit(X, y, trace, max_iter=3)
+    assert lengths == [2, 3, 4]
+    documented = re.findall(r"^    ((?:\w+_)(?:, \w+_)*) : ", RoutingTrace.__doc__, re.MULTILINE)
+    names = {name for names in documented for name in names.split(", ")}
+    assert len(names) == 10
+    assert names <= set(vars(trace))
+    assert trace.router_centers_ is trace.expert_features_ is None
 
 
 def test_memory_is_bounded(problem):
@@ -117,12 +150,21 @@ def test_pickles_and_copies(problem):
     fit(X, y, trace)
     for other in (pickle.loads(pickle.dumps(trace)), copy.deepcopy(trace)):
         np.testing.assert_array_equal(other.load_, trace.load_)
+    for fresh in (clone(trace), pickle.loads(pickle.dumps(RoutingTrace(X)))):
+        assert not hasattr(fresh, "load_")
+        fit(X, y, fresh, max_iter=1)
+        assert len(fresh.load_) == 2
 
 
 def test_what_it_cannot_do_is_explained(problem):
     X, y, _, dictionary = problem
-    with pytest.raises(AttributeError, match="nothing was recorded yet"):
+    with pytest.raises(AttributeError, match="'load_': nothing was recorded yet"):
         _ = RoutingTrace().load_
+    trace = RoutingTrace(X[:50])
+    fit(X, y, trace, max_iter=1)
+    for name in ("loads_", "__array__", "load"):
+        with pytest.raises(AttributeError, match=f"RoutingTrace has no '{name}'$"):
+            getattr(trace, name)
     with pytest.raises(ValueError, match="got every=0"):
         fit(X, y, RoutingTrace(every=0))
     with pytest.raises(ValueError, match="patch experts on patches of size 50, got MLPExpert"):
