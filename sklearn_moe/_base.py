@@ -129,7 +129,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         data = draft._hold_out(*draft._prepare(X, y, sample_weight, resume=resume))
         net = draft._resume(data) if resume else draft._build(data)
         stopping = Stopping(self.tol, self.n_iter_no_change, draft._validation_score(net, data))
-        bridge = context and ScikitLearnCallbacks(*context, lambda net: draft._describe(net, data))
+        bridge = context and ScikitLearnCallbacks(*context, draft._describe)
         before = len(net.history)
         interrupted = draft._train(net, data, self.max_iter, (bridge, stopping))
         self._remember(draft, net, data)
@@ -182,6 +182,8 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         """Step 2: a net with new weights."""
         X, _, weight = data.training
         settings = data.settings
+        self.resolved_params_ = settings.resolved
+        self._architecture = self._architecture_of(settings)
         head = partial(choose_head(self.loss, self._target.kind), self._target.n_targets)
         module = partial(
             build_mixture,
@@ -247,7 +249,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
     def _remember(self, draft, net, data):
         """Step 4: take over, at one stroke, what was fitted."""
         with Interrupts(hold=True):
-            fitted = draft._describe(net, data)
+            fitted = draft._describe(net)
             rows = draft._rows(net, data.training)
             vars(draft).update(fitted, expert_load_=draft._load(net, rows))
             draft.__dict__.pop("validation_scores_", None)
@@ -256,16 +258,16 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
                 draft.validation_scores_ = list(net.history[:, score])
             self.__dict__ = draft.__dict__
 
-    def _describe(self, net, data):
-        """Return the fitted attributes that `net` gives."""
+    def _describe(self, net):
+        """Return the fitted attributes: what an estimator needs to predict."""
         return {
             "net_": net,
-            "_architecture": self._architecture_of(data.settings),
+            "_architecture": self._architecture,
             "_target": self._target,
             "input_shape_": self.input_shape_,
             "_bytes": self._bytes,
             "_predict_seed": self._predict_seed,
-            "resolved_params_": data.settings.resolved,
+            "resolved_params_": self.resolved_params_,
             "loss_curve_": list(net.history[:, "train_loss"]),
             "router_gradient_curve_": list(net.history[:, "router_gradient_norm"]),
             "n_iter_": len(net.history),

@@ -480,8 +480,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             )
         return ClassTarget(classes)
 
-    def _describe(self, net, data):
-        return super()._describe(net, data) | {"classes_": self._target.classes}
+    def _describe(self, net):
+        return super()._describe(net) | {"classes_": self._target.classes}
 
     def predict_proba(self, X):
         """Return the class probabilities of each sample.

@@ -1,5 +1,6 @@
 """MoEClassifier as its users meet it."""
 
+import inspect
 import pickle
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import pandas
 import polars
 import pytest
+import scipy
 import torch
 from helpers import as_kind, is_deep, narrow
 from hypothesis import given, settings
@@ -751,3 +753,76 @@ def test_a_transform_of_torchvision_is_cloned_and_draws_from_the_seed(images):
     assert np.isfinite(noisy.loss_curve_).all()
     search = GridSearchCV(clf, {"n_experts": [1, 2]}, cv=2).fit(X, y)
     assert search.best_estimator_.train_transform.size == (8, 8)
+
+
+# -- what it tells ------------------------------------------------------------------------
+
+
+def test_warnings_point_at_the_line_of_the_caller(patches):
+    (X, y, _), _ = patches
+    clf = MoEClassifier(max_iter=1, random_state=0)
+    search = GridSearchCV(clf, {"n_experts": [2]}, cv=2)
+    for fit in (clf.fit, make_pipeline(clf).fit, search.fit):
+        with pytest.warns(ConvergenceWarning) as caught:
+            fit(X[:100], y[:100])
+        assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_what_auto_became(patches):
+    (X, y, _), _ = patches
+    clf = fit_on(X, y, learning_rate_init=0.01)
+    assert {"expert": "patch", "activation": "cubic", "top_k": 1, "gate": "softmax"}.items() <= (
+        clf.resolved_params_.items()
+    )
+    assert clf.resolved_params_["solver"] == "normalized_sgd"
+    assert "learning_rate_init" not in clf.resolved_params_  # it was not "auto"
+    first = dict(clf.resolved_params_)
+    clf.partial_fit(10 * X, y)  # keeps the rates of the first call
+    assert clf.resolved_params_ == first
+
+
+@pytest.mark.parametrize("estimator", [MoEClassifier, MoERegressor])
+def test_the_signature_is_that_of_the_class(estimator):
+    names = list(inspect.signature(estimator).parameters)
+    assert names == list(inspect.signature(estimator.__init__).parameters)[1:]
+    assert len(names) <= 33
+    with pytest.raises(TypeError, match=f"{estimator.__name__}.__init__"):
+        estimator(n_expert=2)
+
+
+# -- several labels -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def labels():
+    X = np.random.default_rng(0).normal(size=(300, 5))
+    return X, np.stack([X[:, 0] > 0, X[:, 1] > 0, X[:, 0] * X[:, 1] > 0], 1).astype(int)
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_several_labels(labels, router):
+    X, Y = labels
+    needs = {"gate": "sigmoid", "top_k": 1} if router == "patch_choice" else {}
+    clf = MoEClassifier(3, router=router, max_iter=40, tol=None, random_state=0, **needs).fit(X, Y)
+    proba = clf.predict_proba(X)
+    assert proba.shape == (300, 3)
+    np.testing.assert_array_equal(clf.predict(X), proba > 0.5)
+    np.testing.assert_allclose(scipy.special.expit(clf.decision_function(X)), proba, atol=1e-6)
+    assert clf.expert_proba(X).shape == (300, 3, 3)
+    assert clf.classes_.tolist() == [0, 1, 2]
+    assert (clf.predict(X) == Y).mean() > 0.7
+
+
+def test_labels_are_held_out_weighted_and_taken_in_parts(labels):
+    X, Y = labels
+    clf = fit_on(X, Y, early_stopping=True, class_weight="balanced")
+    assert 0 < clf.validation_scores_[-1] <= 1
+    assert (clf.predict(X) == Y).all(1).mean() == clf.score(X, Y)
+    clf = MoEClassifier(**BRIEF)
+    for _ in range(3):
+        clf.partial_fit(X, Y, classes=[0, 1, 2])
+    assert clf.n_iter_ == 3
+    with pytest.raises(ValueError, match=r"must have shape \(n_samples, 3\), a column per label"):
+        clf.partial_fit(X, Y[:, :2])
+    with pytest.raises(ValueError, match=r"must hold zeros and ones.*MultiOutputClassifier"):
+        clf.fit(X, Y + np.arange(3))
