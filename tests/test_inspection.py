@@ -14,7 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_moe import MoEClassifier, inspection
+from sklearn_moe import MoEClassifier, MoERegressor, inspection
 from sklearn_moe.inspection import (
     AlignmentDisplay,
     DecisionRegionDisplay,
@@ -219,6 +219,8 @@ def test_unfit_estimators_are_refused(display):
         display.from_estimator(make_pipeline(StandardScaler()), X, **OPTIONS[display])
     with pytest.raises(NotFittedError):
         display.from_estimator(MoEClassifier(), X, **OPTIONS[display])
+    with pytest.raises(NotFittedError):
+        display.from_estimator(MoERegressor(), X, **OPTIONS[display])
 
 
 # -- colors ----------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.inspection import RoutingDisplay
 from sklearn_moe.metrics import dispatch_entropy, routing_matrix
 
@@ -138,9 +138,10 @@ def test_style_reaches_matplotlib(pyplot, routing):
     assert {(text.get_fontsize(), text.get_color()) for text in display.text_.flat} == {(9, "red")}
 
 
-def test_of_a_fitted_mixture(pyplot, patches):
+@pytest.mark.parametrize("estimator", [MoEClassifier, MoERegressor])
+def test_of_a_fitted_mixture(pyplot, patches, estimator):
     (X, y, _), (X_test, _, clusters) = patches
-    clf = MoEClassifier(n_experts=5, max_iter=3, tol=None, random_state=0).fit(X, y)
+    clf = estimator(n_experts=5, max_iter=3, tol=None, random_state=0).fit(X, y)
     display = RoutingDisplay.from_estimator(clf, X_test, clusters, normalize=None)
     assert display.routing_matrix.shape == (4, 5)
     assert display.routing_matrix.sum() == len(X_test)

@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.inspection import DecisionRegionDisplay, LoadDisplay, expert_colors
 from sklearn_moe.metrics import expert_load, routing_matrix
 
@@ -142,6 +142,43 @@ def test_background_is_the_nearest_prediction(pyplot, plane, n_neighbors):
     assert_array_equal(region == 1, expected == "right")
 
 
+@pytest.mark.parametrize("with_classes", [False, True])
+def test_background_is_the_nearest_expert_without_predictions(pyplot, plane, with_classes):
+    points, y, experts, _ = plane
+    experts = np.where(experts == 1, 5, experts)  # some experts answer nobody
+    display = DecisionRegionDisplay.from_predictions(
+        points, y if with_classes else None, experts, None, n_experts=7, grid_resolution=30
+    )
+    region = np.asarray(display.background_.get_array())
+    left, right, bottom, top = display.background_.get_extent()
+    steps = (np.arange(30) + 0.5) / 30
+    for row, column in np.ndindex(30, 30):
+        x, z = left + steps[column] * (right - left), bottom + steps[row] * (top - bottom)
+        gaps = (points - [x, z]) / np.ptp(points, axis=0)
+        assert region[row, column] == experts[np.square(gaps).sum(axis=1).argmin()]
+    image = display.background_
+    for expert in np.unique(experts):
+        own, pale = expert_colors(6)[expert], np.array(image.cmap(image.norm(expert))[:3])
+        assert_allclose((1 - pale) / (1 - pale).max(), (1 - own) / (1 - own).max())
+        assert pale.min() > 0.5
+    names = ["0", "2", "5", "left", "right"] if with_classes else ["0", "2", "5"]
+    assert legend_texts(display.ax_) == names
+    legends = display.ax_.findobj(matplotlib.legend.Legend)
+    titles = {legend.get_title().get_text() for legend in legends}
+    assert titles == ({"3 of 7 experts", "Class"} if with_classes else {"3 of 7 experts"})
+    assert len(display.points_) == (2 if with_classes else 1)
+
+
+def test_numbers_are_no_classes(pyplot, plane):
+    points, _, experts, _ = plane
+    for numbers in ((points[:, 0], None), (None, points[:, 0])):
+        with pytest.raises(ValueError, match=r"got numbers such as .* Pass y=None and y_pred=None"):
+            DecisionRegionDisplay(points, numbers[0], experts, numbers[1]).plot()
+    whole = points[:, 0].round()
+    assert len(DecisionRegionDisplay(points, whole, experts, whole).plot().points_) > 2
+    assert len(pyplot.get_fignums()) == 1
+
+
 def test_a_single_class_and_a_single_point_in_common(pyplot):
     display = DecisionRegionDisplay.from_predictions(np.zeros((3, 2)), None, [0, 0, 1], [1, 1, 1])
     assert not np.asarray(display.background_.get_array()).any()
@@ -261,3 +298,23 @@ def test_samples_of_a_fitted_mixture(pyplot, patches):
     assert_array_equal(display.y_pred, clf.predict(X_test))
     drawn = {to_rgb(color) for points in display.points_ for color in points.get_facecolors()}
     assert drawn <= {tuple(color) for color in expert_colors(5)}
+
+
+@pytest.mark.parametrize("kind", ["labels", "numbers", "several numbers"])
+def test_samples_of_a_mixture_for_other_than_classes(pyplot, patches, kind):
+    (X, y, clusters), (X_test, _, clusters_test) = patches
+    y = np.stack([y, clusters % 2], axis=1)
+    y = {"labels": y, "numbers": y[:, 0] + 0.5, "several numbers": y + 0.5}[kind]
+    estimator = MoEClassifier if kind == "labels" else MoERegressor
+    moe = estimator(n_experts=5, max_iter=3, tol=None, random_state=0).fit(X, y)
+    X_test, clusters_test = X_test[:100], clusters_test[:100]
+    load = LoadDisplay.from_estimator(moe, X_test, clusters_test)
+    first = moe.apply(X_test)
+    assert_allclose(load.load.sum(axis=0), expert_load(first, n_experts=5))
+    display = DecisionRegionDisplay.from_estimator(moe, X_test, y[:100])
+    assert display.y is display.y_pred is None
+    assert_array_equal(display.experts, first)
+    region = np.asarray(display.background_.get_array())
+    assert set(region.flat) == set(first)
+    (points,) = display.points_
+    assert_allclose(points.get_facecolors()[:, :3], expert_colors(5)[first])

@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV, Randomize
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
+from sklearn_moe import MoERegressor
 from sklearn_moe.inspection import ExpertCountDisplay, expert_colors
 
 matplotlib.use("Agg")
@@ -143,6 +144,18 @@ def test_finds_the_parameter_of_a_pipeline(pyplot, data):
     for param in (None, "counted__n_experts"):
         display = ExpertCountDisplay.from_search(search, param)
         assert_array_equal(display.n_experts, COUNTS)
+
+
+@pytest.mark.parametrize("scoring", [None, "r2", "neg_mean_squared_error"])
+def test_scores_of_numbers_are_called_by_their_names(pyplot, scoring):
+    X = np.random.RandomState(0).uniform(-1, 1, size=(60, 2))
+    pipeline = make_pipeline(FunctionTransformer(), MoERegressor(max_iter=2, random_state=0))
+    grid = {"moeregressor__n_experts": [1, 2]}
+    search = GridSearchCV(pipeline, grid, cv=3, scoring=scoring).fit(X, np.abs(X[:, 0]))
+    display = ExpertCountDisplay.from_search(search)
+    assert_allclose(display.scores[0], split_scores(search))
+    name = "neg mean squared error" if scoring and scoring != "r2" else "R²"
+    assert display.ax_.get_ylabel() == f"Cross-validated {name}"
 
 
 def test_the_last_score_of_a_halving_search_counts(pyplot, data):

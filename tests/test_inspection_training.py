@@ -13,7 +13,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.datasets import make_cluster_patches
 from sklearn_moe.inspection import AlignmentDisplay, DispatchEntropyDisplay, expert_colors
 from sklearn_moe.tracing import RoutingTrace
@@ -108,13 +108,16 @@ def test_traces_of_equal_and_unequal_length(pyplot):
     assert DispatchEntropyDisplay.from_traces(runs, n_clusters=4).n_clusters == 4
 
 
-def test_traces_of_fits(pyplot):
+@pytest.mark.parametrize("kind", ["classes", "labels", "numbers"])
+def test_traces_of_fits(pyplot, kind):
     X, y, clusters, dictionary = make_cluster_patches(
         300, return_clusters=True, return_dictionary=True, random_state=0
     )
+    y = {"classes": y, "labels": np.stack([y, clusters % 2], axis=1), "numbers": y + 0.5}[kind]
+    estimator = MoERegressor if kind == "numbers" else MoEClassifier
     traces = [RoutingTrace(X, clusters, dictionary=dictionary, every=2) for _ in range(2)]
     for seed, trace in enumerate(traces):
-        clf = MoEClassifier(3, max_iter=4, tol=None, callbacks=[trace], random_state=seed)
+        clf = estimator(3, max_iter=4, tol=None, callbacks=[trace], random_state=seed)
         clf.fit(X, y)
     display = DispatchEntropyDisplay.from_traces(traces)
     assert display.epochs.tolist() == [0, 2, 4]
@@ -313,15 +316,16 @@ def test_malformed_dictionaries_and_products_are_refused(pyplot, dictionary):
     assert pyplot.get_fignums() == []
 
 
-def test_alignment_of_a_fitted_mixture(pyplot):
+@pytest.mark.parametrize(("estimator", "n_outputs"), [(MoEClassifier, 2), (MoERegressor, 1)])
+def test_alignment_of_a_fitted_mixture(pyplot, estimator, n_outputs):
     X, y, dictionary = make_cluster_patches(400, return_dictionary=True, random_state=0)
-    clf = MoEClassifier(n_experts=3, max_iter=3, tol=None, random_state=0)
+    clf = estimator(n_experts=3, max_iter=3, tol=None, random_state=0)
     with pytest.raises(NotFittedError):
         AlignmentDisplay.from_estimator(clf, dictionary)
     clf.fit(X, y)
     display = AlignmentDisplay.from_estimator(clf, dictionary)
     assert display.router_centers.shape == (3, 4)
-    assert display.expert_features.shape == (3, 16, 4)
+    assert display.expert_features.shape == (3, 8 * n_outputs, 4)
     pipeline = make_pipeline(FunctionTransformer(), clf)
     again = AlignmentDisplay.from_estimator(pipeline, dictionary)
     assert_array_equal(again.expert_features, display.expert_features)

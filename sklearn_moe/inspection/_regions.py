@@ -20,6 +20,8 @@ __all__ = ["DecisionRegionDisplay"]
 
 _MARKERS = "oxs^vDP*<>ph"  # as many classes can be told apart
 _MOST_COLORS = 8  # experts that colors alone can tell apart
+_PALE = 0.35  # of an expert's color is in its region
+_FLAT = {"interpolation": "nearest", "aspect": "auto", "zorder": 0}
 
 
 class DecisionRegionDisplay:
@@ -30,6 +32,9 @@ class DecisionRegionDisplay:
     picture of how the predictions lie in the embedding, not the boundary of the model itself,
     which lives in the space of the samples.
 
+    Numbers, and several labels of a sample, are no classes: the background shows the regions of
+    the experts then, in paler colors of theirs.
+
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions` to create a
     display. All parameters are stored as attributes.
 
@@ -39,14 +44,15 @@ class DecisionRegionDisplay:
         The samples as points in the plane.
 
     y : array-like of shape (n_samples,) or None
-        Class of every sample, shown by its marker. If None, the predicted one is.
+        Class of every sample, shown by its marker. If None, the predicted one is, if any.
 
     experts : array-like of int of shape (n_samples,) or (n_samples, k)
         Index of the expert that answers every sample, shown by its color; the first one if
         there are several.
 
-    y_pred : array-like of shape (n_samples,)
-        Predicted class of every sample, shown by the background.
+    y_pred : array-like of shape (n_samples,) or None
+        Predicted class of every sample, shown by the background. If None, it shows the expert of
+        the nearest sample.
 
     n_experts : int, default=None
         Number of experts of the model, told in the title of the legend. If None, it is not.
@@ -57,10 +63,11 @@ class DecisionRegionDisplay:
     Attributes
     ----------
     points_ : list of matplotlib PathCollection
-        The samples, one collection per class.
+        The samples, one collection per class; a single one without classes.
 
     background_ : matplotlib AxesImage
-        The regions, an image of the index of the class.
+        The regions, an image of the index of the class or, without predicted classes, of the
+        expert.
 
     text_ : list of matplotlib Text
         The numbers of the experts at their samples; empty if there are none.
@@ -125,7 +132,7 @@ class DecisionRegionDisplay:
         scatter_kw=None,
         region_kw=None,
     ):
-        """Plot the samples, their experts and the predictions of a fitted estimator.
+        """Plot the samples, their experts and the classes that a fitted estimator predicts.
 
         Parameters
         ----------
@@ -137,7 +144,8 @@ class DecisionRegionDisplay:
             Samples; some hundreds make a clear picture.
 
         y : array-like of shape (n_samples,), default=None
-            Their classes, shown by the markers. If None, the predicted ones are.
+            Their classes, shown by the markers. If None, the predicted ones are. Numbers, and
+            several labels of a sample, are not shown.
 
         embedding : {"pca", "tsne"} or array-like of shape (n_samples, 2), default="pca"
             How the samples become points: by :class:`~sklearn.decomposition.PCA` or
@@ -151,7 +159,7 @@ class DecisionRegionDisplay:
             Axes to plot on. If None, a new figure is created.
 
         n_neighbors : int, default=1
-            Neighbors that vote on the class of a point of the background.
+            Neighbors that vote on the color of a point of the background.
 
         grid_resolution : int, default=200
             Points of the background per axis.
@@ -191,6 +199,8 @@ class DecisionRegionDisplay:
         """
         estimator, X = final_step(estimator, X, needs=("apply", "predict"))
         experts, y_pred = estimator.apply(X), estimator.predict(X)
+        if hasattr(estimator, "expert_predict") or np.ndim(y_pred) > 1:
+            y = y_pred = None  # no classes
         points, axis_labels = embed(
             X,
             embedding,
@@ -238,14 +248,15 @@ class DecisionRegionDisplay:
             The samples as points in the plane.
 
         y : array-like of shape (n_samples,) or None
-            Class of every sample, shown by its marker. If None, the predicted one is.
+            Class of every sample, shown by its marker. If None, the predicted one is, if any.
 
         experts : array-like of int of shape (n_samples,) or (n_samples, k)
             Index of the expert that answers every sample, shown by its color; the first one if
             there are several.
 
-        y_pred : array-like of shape (n_samples,)
-            Predicted class of every sample, shown by the background.
+        y_pred : array-like of shape (n_samples,) or None
+            Predicted class of every sample, shown by the background. If None, it shows the
+            expert of the nearest sample.
 
         n_experts : int, default=None
             Number of experts of the model, told in the title of the legend. If None, it is not.
@@ -257,7 +268,7 @@ class DecisionRegionDisplay:
             Axes to plot on. If None, a new figure is created.
 
         n_neighbors : int, default=1
-            Neighbors that vote on the class of a point of the background.
+            Neighbors that vote on the color of a point of the background.
 
         grid_resolution : int, default=200
             Points of the background per axis.
@@ -309,7 +320,7 @@ class DecisionRegionDisplay:
             Axes to plot on. If None, a new figure is created.
 
         n_neighbors : int, default=1
-            Neighbors that vote on the class of a point of the background.
+            Neighbors that vote on the color of a point of the background.
 
         grid_resolution : int, default=200
             Points of the background per axis.
@@ -341,18 +352,18 @@ class DecisionRegionDisplay:
         from matplotlib.markers import MarkerStyle
 
         points, shown, predicted, experts = self._checked()
-        classes = np.unique(np.concatenate([shown, predicted]))
+        colors = expert_colors(experts.max() + 1)
+        if predicted is None:
+            classes, regions = np.unique(shown), experts
+            style = _expert_style(colors)
+        else:
+            classes = np.unique(np.concatenate([shown, predicted]))
+            regions = np.searchsorted(classes, predicted)
+            style = _class_style(len(classes))
         ax = axes_or_new(self, ax)
         ax.grid(False)
-        self._draw_background(
-            points,
-            np.searchsorted(classes, predicted),
-            len(classes),
-            n_neighbors,
-            grid_resolution,
-            region_kw,
-        )
-        colors = expert_colors(experts.max() + 1)
+        style = merge_style("image", style, region_kw)
+        self._draw_background(points, regions, n_neighbors, grid_resolution, style)
         self.points_ = []
         for index, label in enumerate(classes):
             rows = np.flatnonzero(shown == label)
@@ -370,7 +381,7 @@ class DecisionRegionDisplay:
         return self
 
     def _checked(self):
-        """Return points, classes to mark, predictions and first experts as arrays."""
+        """Return points, classes to mark, predictions or None and first experts as arrays."""
         points, experts = np.asarray(self.embedding, dtype=float), np.asarray(self.experts)
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(
@@ -382,31 +393,24 @@ class DecisionRegionDisplay:
                 "experts must be indices from 0 on, such as those returned by "
                 f"MoEClassifier.apply, got dtype {experts.dtype}, smallest {experts.min()}."
             )
-        predicted = column_or_1d(self.y_pred)
-        shown = predicted if self.y is None else column_or_1d(self.y)
-        check_consistent_length(points, shown, experts, predicted)
+        y, predicted = _check_classes(self.y, "y"), _check_classes(self.y_pred, "y_pred")
+        check_consistent_length(points, experts, y, predicted)
+        shown = predicted if y is None else y
+        if shown is None:
+            shown = np.zeros(len(points), dtype=int)  # one marker for all
         return points, shown, predicted, experts.reshape(len(experts), -1)[:, 0]
 
-    def _draw_background(self, points, predicted, n_classes, n_neighbors, resolution, region_kw):
-        """Color the plane by the class that the nearest predictions give it."""
+    def _draw_background(self, points, regions, n_neighbors, resolution, style):
+        """Color the plane by the region that the nearest samples belong to."""
         low, high = points.min(axis=0), points.max(axis=0)
         margin = 0.05 * np.where(high > low, high - low, 1)
         low, high = low - margin, high + margin
         size = high - low  # both axes count the same, whatever their units
-        knn = KNeighborsClassifier(n_neighbors).fit((points - low) / size, predicted)
+        knn = KNeighborsClassifier(n_neighbors).fit((points - low) / size, regions)
         steps = (np.arange(resolution) + 0.5) / resolution  # centers of the pixels
         grid = np.stack(np.meshgrid(steps, steps), axis=-1)
         region = knn.predict(grid.reshape(-1, 2)).reshape(resolution, resolution)
-        style = {
-            "cmap": "Greys",
-            "vmin": 0,
-            "vmax": 4 * max(n_classes - 1, 1),
-            "interpolation": "nearest",
-            "aspect": "auto",
-            "zorder": 0,
-        }
         extent = (low[0], high[0], low[1], high[1])
-        style = merge_style("image", style, region_kw)
         self.background_ = self.ax_.imshow(region, origin="lower", extent=extent, **style)
         boundary = {"colors": "0.45", "linewidths": 0.8, "zorder": 1}
         x, y = (low[axis] + steps * size[axis] for axis in (0, 1))
@@ -426,19 +430,23 @@ class DecisionRegionDisplay:
         if self.n_experts is not None and len(answering) < self.n_experts:
             title = f"{len(answering)} of {self.n_experts} experts"
         experts = legend_beside(self.ax_, handles=dots, labels=list(answering), title=title)
-        if len(classes) > len(_MARKERS):
+        no_classes = self.y is None and self.y_pred is None
+        if no_classes or len(classes) > len(_MARKERS):
             return
         self.ax_.add_artist(experts)
         experts.set_clip_on(False)  # outside of the axes, and yet part of the layout
-        image = self.background_
-        entries = []
-        for index in range(len(classes)):
-            patch = Patch(facecolor=image.cmap(image.norm(index)), edgecolor="0.45")
-            marker = _MARKERS[index]
-            entries.append((patch, Line2D([], [], marker=marker, linestyle="none", color="0.3")))
-        shown = "marker and background" if self.y is None else "background"
-        title = f"Class (predicted: {shown})"
-        labels = [str(label) for label in classes]
+        image, labels = self.background_, [str(label) for label in classes]
+        entries = [
+            Line2D([], [], marker=marker, linestyle="none", color="0.3")
+            for marker in _MARKERS[: len(classes)]
+        ]
+        title = "Class"
+        if self.y_pred is not None:
+            fills = image.cmap(image.norm(np.arange(len(classes))))
+            patches = [Patch(facecolor=fill, edgecolor="0.45") for fill in fills]
+            entries = list(zip(patches, entries, strict=True))
+            shown = "marker and background" if self.y is None else "background"
+            title = f"Class (predicted: {shown})"
         legend_above(self.ax_, entries, labels, title=title, handleheight=1.3)
 
     def _write_numbers(self, points, experts):
@@ -463,6 +471,33 @@ class DecisionRegionDisplay:
                 texts.append(text)
                 taken.append(box)
         return texts
+
+
+def _check_classes(y, name):
+    """Return classes as an array; None stays None, and numbers are refused."""
+    if y is None:
+        return None
+    y = column_or_1d(y)
+    if y.dtype.kind == "f" and (y != np.round(y)).any():
+        raise ValueError(
+            f"{name} must hold classes, which markers and regions can show, got numbers such as "
+            f"{y[y != np.round(y)][0]:.4g}. Pass y=None and y_pred=None for the regions of the "
+            "experts."
+        )
+    return y
+
+
+def _class_style(n_classes):
+    """Return how the regions of classes look: greys."""
+    return {"cmap": "Greys", "vmin": 0, "vmax": 4 * max(n_classes - 1, 1), **_FLAT}
+
+
+def _expert_style(colors):
+    """Return how the regions of experts look: their colors, but paler."""
+    from matplotlib.colors import ListedColormap
+
+    pale = 1 - _PALE * (1 - colors)
+    return {"cmap": ListedColormap(pale), "vmin": -0.5, "vmax": len(colors) - 0.5, **_FLAT}
 
 
 def _point_style(index, n_classes, n_points):

@@ -1,6 +1,7 @@
 """The results of a scikit-learn search, arranged by the number of experts."""
 
 import numpy as np
+from sklearn.base import is_regressor
 
 __all__ = ["scores_by_count"]
 
@@ -69,10 +70,16 @@ def _find_metric(search, metric):
         metric = search.refit
     if metric is None and known == ["score"]:
         scoring = search.scoring
-        return "score", scoring.replace("_", " ") if isinstance(scoring, str) else "score"
+        if scoring is None and is_regressor(search.estimator):
+            scoring = "r2"
+        return "score", _score_name(scoring) if isinstance(scoring, str) else "score"
     if metric not in known:
         raise ValueError(f"The search has the scores {known}, got metric={metric!r}. Choose one.")
-    return metric, metric.replace("_", " ")
+    return metric, _score_name(metric)
+
+
+def _score_name(scoring):
+    return "R²" if scoring == "r2" else scoring.replace("_", " ")
 
 
 def _show(value):
