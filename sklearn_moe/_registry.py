@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["Registry", "takes"]
+__all__ = ["Registry", "require", "takes"]
 
 
 class Registry(Mapping):
@@ -80,6 +80,30 @@ class Registry(Mapping):
 
 
 def takes(function: Any, name: str) -> bool:
-    """Return whether a function has an argument of that name, or takes any."""
-    parameters = inspect.signature(function).parameters
-    return name in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    """Return whether a function has an argument of that name, or takes any.
+
+    One of C that does not tell its arguments takes none.
+    """
+    try:
+        parameters = inspect.signature(function).parameters
+    except ValueError:
+        return False
+    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        return True
+    by_position = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.VAR_POSITIONAL)
+    return name in parameters and parameters[name].kind not in by_position
+
+
+def require(part: Any, base: type, method: str, purpose: str) -> None:
+    """Refuse a part without a method that its base only describes, and say what needs it.
+
+    Raises
+    ------
+    TypeError
+        If the method is still that of the base.
+    """
+    if getattr(type(part), method) is getattr(base, method):
+        raise TypeError(
+            f"{type(part).__name__} has no method {method!r}, which {purpose} needs. Write it as "
+            f"{base.__name__}.{method} describes."
+        )

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._registry import Registry, takes
+from sklearn_moe._registry import Registry, require, takes
 from sklearn_moe.nn import (
     ACTIVATIONS,
     BALANCES,
@@ -132,3 +133,38 @@ def test_what_a_function_takes():
     assert takes(Made, "width")
     assert takes(partial(some, width=2), "width")
     assert not takes(partial(some, width=2), "activation")
+
+
+def test_an_argument_without_a_keyword_is_not_taken():
+    def by_position(shape, width, /, *activation):
+        return None
+
+    assert not takes(by_position, "width")
+    assert not takes(by_position, "activation")
+
+
+@pytest.mark.parametrize("function", [torch.relu, dict])
+def test_what_does_not_tell_its_arguments_takes_none(function):
+    with pytest.raises(ValueError, match="no signature found"):
+        inspect.signature(function)
+    assert not takes(function, "width")
+
+
+def test_a_missing_method_is_named_with_what_needs_it():
+    class Base:
+        def speak(self):
+            raise NotImplementedError
+
+    class Mute(Base):
+        pass
+
+    class Loud(Mute):
+        def speak(self):
+            return "!"
+
+    require(Loud(), Base, "speak", "talk=True")
+    message = (
+        r"^Mute has no method 'speak', which talk=True needs\. Write it as Base\.speak describes\.$"
+    )
+    with pytest.raises(TypeError, match=message):
+        require(Mute(), Base, "speak", "talk=True")
