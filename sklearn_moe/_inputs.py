@@ -1,6 +1,7 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
 import math
+from numbers import Integral
 
 import numpy as np
 from sklearn.model_selection import train_test_split
@@ -45,17 +46,20 @@ def _reshape(X, sample_shape):
     """Read the rows of a 2-D X as patches or pictures."""
     if sample_shape is None:
         return X
-    known = math.prod(side for side in sample_shape if side != -1)
-    n_free = sum(side == -1 for side in sample_shape)
-    n_features = X.shape[1]
-    fits = n_features % known == 0 if n_free == 1 else n_features == known and n_free == 0
-    if len(sample_shape) not in _SHAPES or X.ndim != 2 or not fits:
+    sides = tuple(sample_shape)
+    fits = X.ndim == 2 and len(sides) in _SHAPES
+    fits = fits and all(isinstance(side, Integral) and (side > 0 or side == -1) for side in sides)
+    if fits:
+        known = math.prod(side for side in sides if side != -1)
+        n_free, n_features = sides.count(-1), X.shape[1]
+        fits = n_features % known == 0 if n_free == 1 else n_features == known and n_free == 0
+    if not fits:
         raise ValueError(
-            f"sample_shape={tuple(sample_shape)} cannot be read from X of shape {X.shape}. It is "
-            f"{_SHAPES[2]} or {_SHAPES[3]} of a row of a 2-D X, with as many numbers as the row "
-            "has; -1 stands for one side that follows from the others."
+            f"sample_shape={sample_shape!r} cannot be read from X of shape {X.shape}. It is "
+            f"{_SHAPES[2]} or {_SHAPES[3]} of a row of a 2-D X, in integers above 0, with as many "
+            "numbers as the row has; -1 stands for one side that follows from the others."
         )
-    return X.reshape(len(X), *sample_shape)
+    return X.reshape(len(X), *sides)
 
 
 def check_samples(estimator, X):
