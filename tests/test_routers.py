@@ -17,10 +17,13 @@ from sklearn_moe.nn import (
     NOISES,
     ROUTERS,
     CentroidScores,
+    LinearScores,
     MLPScores,
+    Noise,
     OwnGenerator,
     Preset,
     Router,
+    Scores,
     TopKRouter,
     as_patches,
     make_router,
@@ -306,6 +309,67 @@ def test_a_network_of_the_users_own_runs_in_any_precision():
     torch.testing.assert_close(training.double(), exact, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_network_and_its_name_are_the_same(name):
+    made = []
+    for network in (name, NETWORKS[name], partial(NETWORKS[name])):
+        with OwnGenerator(seeded()):
+            made.append(make_router("relu", (4, 6), 4, 3, network=network).network)
+    for other in made[1:]:
+        assert type(other) is type(made[0])
+        assert all(map(torch.equal, other.parameters(), made[0].parameters()))
+
+
+def test_scores_of_ones_own_are_told_the_type():
+    class Halved(LinearScores):
+        def forward(self, x, dtype):
+            return super().forward(x, dtype) / 2
+
+    plain, halved = build(), build(network=Halved)
+    assert isinstance(halved.router.network, Halved)
+    x = samples()
+    torch.testing.assert_close(halved.route(x).scores, plain.route(x).scores / 2)
+    assert issubclass(Halved, Scores)
+
+
+def test_a_network_of_the_users_own_is_told_the_deviation_it_asks_for():
+    seen = []
+
+    def network(input_shape, n_experts, init_std):
+        seen.append(init_std)
+        return nn.Sequential(nn.Flatten(), nn.Linear(24, n_experts))
+
+    with OwnGenerator(seeded()):
+        make_router("topk", (4, 6), 4, 3, network=network, init_std=0.5)
+        make_router("relu", (4, 6), 4, 3, network=network, init_std=0.5)
+        preset = Preset(TopKRouter, network=lambda shape, n: nn.Flatten())
+        make_router(preset, (4,), 4, 3)
+    assert seen == [0, 0.5]
+
+
+def test_what_is_no_network_of_scores_is_refused():
+    with pytest.raises(TypeError, match=r"router_network=.* must be a callable .* returned int"):
+        make_router("topk", (4, 6), 4, 3, network=lambda shape, n: n)
+    router = make_router("topk", (6,), 4, 3, network=lambda shape, n: nn.Identity())
+    with pytest.raises(ValueError, match=r"scores of shape \(2, 4\), .* returned \(2, 6\)"):
+        router(torch.zeros(2, 6))
+    with OwnGenerator(seeded()):
+        router = make_router("topk", (6,), 4, 3, network=lambda shape, n: nn.LSTM(6, 4))
+    with pytest.raises(ValueError, match="returned <class 'tuple'>"):
+        router(torch.zeros(2, 6))
+
+
+def test_what_is_not_trained_is_not_balanced():
+    frozen = partial(LinearScores, trained=False)
+    for network in (frozen, CentroidScores):
+        for name in ("switch", "load"):
+            with pytest.raises(ValueError, match="are not trained and no loss can balance them"):
+                make_router("topk", (6,), 4, 3, network=network, balance=BALANCES[name](4, 0.01))
+        make_router("topk", (6,), 4, 3, network=network, balance=BALANCES["bias"](4, 0.01))
+    preset = Preset(TopKRouter, network=LinearScores)
+    make_router(preset, (6,), 4, 3, balance=BALANCES["switch"](4, 0.01))
+
+
 @pytest.mark.parametrize("network", NETWORKS)
 def test_scores_start_at_zero_unless_they_must_not(network):
     with OwnGenerator(seeded()):
@@ -380,6 +444,37 @@ def test_per_row_noise_is_a_function_of_the_sample(name):
     torch.testing.assert_close(noise[:5], noise[5:].flip(0), rtol=0, atol=1e-6)
 
 
+@pytest.mark.parametrize("per_row", [False, True])
+@pytest.mark.parametrize("name", NOISES)
+def test_a_noise_and_its_name_are_the_same(name, per_row):
+    x, scores = torch.randn(5, 6, generator=seeded()), torch.zeros(5, 4)
+    balance = BALANCES["load"](4, 0.01)
+    options = {"per_row": per_row, "balance": balance}
+    by_name = make_router("topk", (6,), 4, 3, noise=name, **options).noise
+    for noise in (NOISES[name], NOISES[name](per_row)):
+        other = make_router("topk", (6,), 4, 3, noise=noise, **options).noise
+        assert torch.equal(by_name(x, scores, seeded(1)), other(x, scores, seeded(1)))
+
+
+class Triangular(Noise):
+    """A noise of the user's own, without a known chance to exceed a value."""
+
+    @staticmethod
+    def quantile(u):
+        return u.sqrt()
+
+
+def test_a_noise_of_the_users_own():
+    router = make_router("topk", (6,), 4, 3, noise=Triangular, per_row=True)
+    assert router.noise.per_row
+    with pytest.raises(ValueError, match="or a Noise with a method 'survival'"):
+        make_router("topk", (6,), 4, 3, noise=Triangular, balance=BALANCES["load"](4, 0.01))
+    with pytest.raises(TypeError, match="Noise has no method 'quantile', which router_noise="):
+        make_router("topk", (6,), 4, 3, noise=Noise)
+    with pytest.raises(TypeError, match=r"router_noise=<class 'dict'> must be a callable \(x, sco"):
+        make_router("topk", (6,), 4, 3, noise=dict)
+
+
 def test_sampled_experts_follow_the_softmax():
     mixture = build("sampled")
     x = samples(n=1).expand(20_000, 4, 6)
@@ -435,11 +530,21 @@ def test_the_chance_to_be_chosen_is_a_monte_carlo_frequency(router, noise):
         ("topk", {"balance": "load", "top_k": 4}, "needs top_k < n_experts"),
     ],
 )
-def test_what_contradicts_itself_is_refused_with_the_reason(router, options, message):
+@pytest.mark.parametrize("by_name", [True, False])
+def test_what_contradicts_itself_is_refused_with_the_reason(router, options, message, by_name):
+    if "gate" in options and not by_name:
+        options = options | {"gate": GATES[options["gate"]]}
     if "balance" in options:
         options = options | {"balance": BALANCES[options["balance"]](4, 0.01)}
-    with pytest.raises(ValueError, match=f"router='{router}': .*({message})"):
+    refused = pytest.raises(ValueError, match=f"router='{router}': .*({message})")
+    with OwnGenerator(seeded()), refused:
         make_router(router, (4, 6), 4, 3, **options)
+
+
+@pytest.mark.parametrize("gate", ["softmax", GATES["softmax"]])
+def test_a_dense_gradient_takes_a_bounded_gate_or_its_name(gate):
+    preset = replace(ROUTERS["topk"], dense_gradient=True)
+    assert make_router(preset, (4, 6), 4, 3, gate=gate).defaults is not None
 
 
 @pytest.mark.parametrize(
@@ -488,6 +593,27 @@ def test_the_gate_may_be_a_function():
         2 * mixture.experts[m](a[None])[0] for m, a in zip(route.chosen[:, 0], x, strict=True)
     ]
     torch.testing.assert_close(mixture(x).output, torch.stack(expected))
+
+
+def even_gate(scores, noisy, chosen):
+    """Return one half for everyone."""
+    return torch.full_like(scores if chosen is None else chosen, 0.5, dtype=scores.dtype)
+
+
+@pytest.mark.parametrize("by_name", [True, False])
+@pytest.mark.parametrize("router", ROUTERS)
+def test_every_rule_takes_a_gate_of_the_users_own(router, by_name):
+    if by_name:
+        GATES.register("even", even_gate)
+    try:
+        mixture = build(router, gate="even" if by_name else even_gate)
+    finally:
+        GATES._entries.pop("even", None)
+    assert mixture.router.gate is even_gate
+    route = mixture.route(samples())
+    gate = route.detail[1] if router == "patch_choice" else route.gate
+    assert (gate == 0.5).all()
+    assert mixture(samples()).output.isfinite().all()
 
 
 # -- routes -------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from .noise import NOISES, Noise
 from .patch_choice import PatchChoiceRouter
 from .presets import ROUTERS, Preset, preset_of
 from .relu import ReLURouter
-from .scores import NETWORKS, CentroidScores, LinearScores, MLPScores, as_patches, pool
+from .scores import NETWORKS, CentroidScores, LinearScores, MLPScores, Scores, as_patches, pool
 from .sparse import NoisyTopKRouter, TopKRouter
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "ReLURouter",
     "Route",
     "Router",
+    "Scores",
     "SigmoidRouter",
     "SoftRouter",
     "TopKRouter",

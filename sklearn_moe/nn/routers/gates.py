@@ -5,12 +5,14 @@ chosen experts, (n_samples, k), and returns their weights, (n_samples, k). Chose
 all experts.
 """
 
+from collections.abc import Callable
+
 from torch import Tensor
 
 from ..._registry import Registry
 from ..softmax import softmax
 
-__all__ = ["GATES"]
+__all__ = ["GATES", "standard_gate"]
 
 
 def _take(values: Tensor, chosen: Tensor | None) -> Tensor:
@@ -59,3 +61,19 @@ GATES = Registry(
         "logit": logit_gate,
     },
 )
+
+_STANDARD = tuple(GATES)
+
+
+def standard_gate(gate: str | Callable) -> str | Callable:
+    """Return the name of a gate of the library, or the function that is somebody's own gate.
+
+    What a standard gate does beside a rule is known, and a rule may refuse it.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    """
+    function = GATES.resolve(gate)
+    return next((name for name in _STANDARD if GATES[name] is function), function)

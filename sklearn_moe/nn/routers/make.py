@@ -1,6 +1,7 @@
 """Put a router together, or say why its parts do not go together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -8,10 +9,10 @@ from torch import Tensor, nn
 
 from ..running import RunningMean
 from .base import Router
-from .gates import GATES
-from .noise import NOISES
+from .gates import standard_gate
+from .noise import NOISES, Noise, make_noise
 from .presets import Preset, preset_of
-from .scores import NETWORKS, ModuleScores
+from .scores import NETWORKS, make_scores
 
 __all__ = ["make_router"]
 
@@ -56,13 +57,15 @@ def make_router(
     ------
     ValueError
         If a name is unknown or the parts do not go together; the message says why.
+    TypeError
+        If a callable is none of its kind, or returns something else than asked for.
     """
     preset = preset_of(router)
     rule = preset.rule
-    noise = preset.noise if _is_auto(noise) else noise
-    gate = preset.gates[0] if _is_auto(gate) else gate
     top_k = preset.top_k if _is_auto(top_k) else top_k
-    try:
+    with _refusals_name(router):
+        noise = make_noise(preset.noise if _is_auto(noise) else noise, per_row)
+        gate = standard_gate(preset.gates[0] if _is_auto(gate) else gate)
         if preset.one_expert and top_k != 1:
             raise ValueError(f"one expert answers, got top_k={top_k}. Use router='topk'")
         _check_network(preset, network)
@@ -70,18 +73,23 @@ def make_router(
         _check_noise(rule, noise)
         rule.check(input_shape, n_experts, top_k, gate)
         _check_gradient(preset, gate)
-        if balance is not None:
-            _check_balance(balance.needs, preset, noise, top_k < n_experts or n_experts == 1)
-    except ValueError as error:
-        reason = str(error).removesuffix(".")
-        raise ValueError(f"router={router!r}: {reason}.") from None
-
     silent = rule.noisy and noise is None
     std = init_std if preset.random_start else _TIE_BREAK * init_std if silent else 0.0
-    parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "mix": mix, "balance": balance}
-    if noise is not None:
-        parts["noise"] = NOISES[noise](per_row) if isinstance(noise, str) else noise
-    scores = _make_network(preset, network, input_shape, n_experts, std)
+    network = "linear" if _is_auto(network) else network
+    network = network if preset.network is None else preset.network
+    scores = make_scores(network, input_shape, n_experts, init_std=std)
+    if balance is not None:
+        with _refusals_name(router):
+            is_trained = any(parameter.requires_grad for parameter in scores.parameters())
+            some_are_left = top_k < n_experts or n_experts == 1
+            _check_balance(balance.needs, rule, is_trained, noise, some_are_left)
+    parts: dict[str, Any] = {
+        "top_k": top_k,
+        "gate": gate,
+        "noise": noise,
+        "mix": mix,
+        "balance": balance,
+    }
     if preset.dense_gradient:
         parts["defaults"] = RunningMean(torch.zeros(n_experts, n_outputs), _MEMORY, per_row=True)
     return rule.build(scores, input_shape, n_experts, **parts)
@@ -91,19 +99,13 @@ def _is_auto(choice: Any) -> bool:
     return isinstance(choice, str) and choice == "auto"
 
 
-def _make_network(
-    preset: Preset,
-    network: str | Callable,
-    input_shape: tuple[int, ...],
-    n_experts: int,
-    init_std: float,
-) -> nn.Module:
-    if preset.network is not None:
-        return preset.network(input_shape, n_experts, init_std=init_std)
-    if callable(network):
-        return ModuleScores(network(input_shape, n_experts))
-    name = "linear" if network == "auto" else network
-    return NETWORKS[name](input_shape, n_experts, init_std=init_std)
+@contextmanager
+def _refusals_name(router: Any) -> Iterator[None]:
+    try:
+        yield
+    except ValueError as error:
+        reason = str(error).removesuffix(".")
+        raise ValueError(f"router={router!r}: {reason}.") from None
 
 
 def _check_network(preset: Preset, network: str | Callable) -> None:
@@ -117,15 +119,14 @@ def _check_network(preset: Preset, network: str | Callable) -> None:
 
 
 def _check_gate(rule: type[Router], gate: str | Callable) -> None:
-    if isinstance(gate, str) and GATES.resolve(gate) and gate not in rule.gates:
+    if isinstance(gate, str) and gate not in rule.gates:
         raise ValueError(f"gate={gate!r} is none of its gates, which are {list(rule.gates)}")
 
 
-def _check_noise(rule: type[Router], noise: str | Callable | None) -> None:
-    if noise is None:
-        if rule.learns_noise:
-            raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
-    elif NOISES.resolve(noise) and not rule.noisy:
+def _check_noise(rule: type[Router], noise: Callable | None) -> None:
+    if noise is None and rule.learns_noise:
+        raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
+    if noise is not None and not rule.noisy:
         raise ValueError("it makes no choice that noise could change. Use router_noise='auto'")
 
 
@@ -138,18 +139,18 @@ def _check_gradient(preset: Preset, gate: str | Callable) -> None:
 
 
 def _check_balance(
-    needs: str, preset: Preset, noise: str | Callable | None, some_are_left: bool
+    needs: str, rule: type[Router], is_trained: bool, noise: Callable | None, some_are_left: bool
 ) -> None:
-    if needs == "gradient" and preset.network is not None:
+    if needs != "choice" and not is_trained:
         raise ValueError(
             "its scores are not trained and no loss can balance them. Use balance='bias' or None"
         )
-    if needs != "gradient" and not preset.rule.sparse:
+    if needs != "gradient" and not rule.sparse:
         raise ValueError("balance='bias' and 'load' are for routers that choose experts")
-    if needs == "noise" and (preset.network is not None or callable(noise) or noise is None):
+    if needs == "noise" and getattr(type(noise), "survival", None) in (None, Noise.survival):
         raise ValueError(
-            "balance='load' needs a trained router and router_noise of a known distribution: "
-            f"{sorted(NOISES)}"
+            "balance='load' needs router_noise of a known distribution: "
+            f"{sorted(NOISES)}, or a Noise with a method 'survival'"
         )
     if needs == "noise" and not some_are_left:
         raise ValueError("balance='load' needs top_k < n_experts: all are always chosen")

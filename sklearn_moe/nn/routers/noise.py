@@ -1,13 +1,14 @@
 """Noise: what is added to the scores that choose the experts, in training."""
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Generator, Tensor
 
-from ..._registry import Registry
+from ..._registry import Registry, require
 
-__all__ = ["NOISES", "Noise"]
+__all__ = ["NOISES", "Noise", "make_noise"]
 
 
 class Noise:
@@ -109,6 +110,28 @@ class GumbelNoise(Noise):
 
 NOISES = Registry(
     "router_noise",
-    "a callable (x, scores, generator) -> noise",
+    "a callable (x, scores, generator) -> noise, or a subclass of sklearn_moe.nn.Noise",
     {"uniform": UniformNoise, "gaussian": GaussianNoise, "gumbel": GumbelNoise},
 )
+
+
+def make_noise(noise: str | Callable | None, per_row: bool) -> Callable | None:
+    """Return the noise function of a name, a subclass of `Noise` or a function; None for None.
+
+    `per_row` is for the subclasses: a function is taken as it is.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is some other class, or a distribution without `quantile`.
+    """
+    made = NOISES.resolve(noise)
+    if isinstance(made, type):
+        if not issubclass(made, Noise):
+            raise TypeError(f"router_noise={noise!r} must be {NOISES.own}.")
+        made = made(per_row)
+    if isinstance(made, Noise) and type(made).__call__ is Noise.__call__:
+        require(made, Noise, "quantile", f"router_noise={noise!r}")
+    return made

@@ -28,10 +28,10 @@ class Preset:
     Parameters
     ----------
     rule : subclass of Router
-    noise : str or None, default="uniform"
+    noise : str, callable or None, default="uniform"
         Noise in training.
-    network : callable or None
-        A score network that is part of the name; None leaves it to the user.
+    network : str, callable or None
+        A score network that is part of the name, as in `NETWORKS`; None leaves it to the user.
     one_expert : bool, default=False
         Whether `top_k` must be 1.
     random_start : bool, default=False
@@ -56,8 +56,8 @@ class Preset:
     """
 
     rule: type[Router]
-    noise: str | None = "uniform"
-    network: Callable[..., nn.Module] | None = None
+    noise: str | Callable | None = "uniform"
+    network: str | Callable[..., nn.Module] | None = None
     one_expert: bool = False
     random_start: bool = False
     top_k: int = 1

@@ -1,21 +1,24 @@
 """Score networks: from a sample to one score per expert.
 
 To a router every sample is a bag of patches: a vector is a bag of one, an image is cut into
-squares. A network is called as `network(x, dtype)` and computes in `dtype`.
+squares.
 """
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from ..._registry import Registry
+from ..._registry import Registry, takes
 
 __all__ = [
     "NETWORKS",
     "CentroidScores",
     "LinearScores",
     "MLPScores",
-    "ModuleScores",
+    "Scores",
     "as_patches",
+    "make_scores",
     "patches_shape",
     "pool",
 ]
@@ -63,7 +66,11 @@ def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
     return total
 
 
-class LinearScores(nn.Module):
+class Scores(nn.Module):
+    """A score network that is called as `network(x, dtype)`, and computes in that type."""
+
+
+class LinearScores(Scores):
     """Scores h(x) = sum_p Theta^T x_p, without bias (paper, section 3.2).
 
     On images that is a strided convolution summed over space, the paper's router for CIFAR-10.
@@ -102,7 +109,7 @@ class LinearScores(nn.Module):
         return (self.weight.to(dtype) @ pool(x, dtype).T).T
 
 
-class MLPScores(nn.Module):
+class MLPScores(Scores):
     """Scores V^T sum_p relu(U^T x_p + b): one hidden layer on every patch, then the sum.
 
     Unlike a linear router it can tell apart clusters of equal mean.
@@ -142,7 +149,7 @@ class MLPScores(nn.Module):
         return (self.weight.to(dtype) @ hidden.relu().sum(1).T).T
 
 
-class CentroidScores(nn.Module):
+class CentroidScores(Scores):
     """Every sample to the nearest of fixed centers: scores minus squared distance over s.
 
     The centers are those of a clustering of the summed patches, given by `place`; they are not
@@ -168,20 +175,32 @@ class CentroidScores(nn.Module):
         return (2 * products - centers.square().sum(1)) / self.spread.to(dtype)
 
 
-class ModuleScores(nn.Module):
-    """A user's own network, `module(x) -> (n_samples, n_experts)`, computed in any type."""
+class _ModuleScores(Scores):
+    """Any other network, `module(x) -> (n_samples, n_experts)`, computed in any type."""
 
-    def __init__(self, module: nn.Module):
+    def __init__(self, module: nn.Module, n_experts: int):
         super().__init__()
         self.module = module
+        self.n_experts = n_experts
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
+        scores = self._compute(x.to(dtype), dtype)
+        shape = (len(x), self.n_experts)
+        if not isinstance(scores, Tensor) or scores.shape != shape:
+            got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores)
+            raise ValueError(
+                f"router_network must map {len(x)} samples to scores of shape {shape}, (n_samples, "
+                f"n_experts); its module returned {got}."
+            )
+        return scores
+
+    def _compute(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
         if all(value.dtype == dtype for value in state.values() if value.is_floating_point()):
-            return self.module(x.to(dtype))
+            return self.module(x)
         state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
-        return torch.func.functional_call(self.module, state, (x.to(dtype),))
+        return torch.func.functional_call(self.module, state, (x,))
 
 
 NETWORKS = Registry(
@@ -189,3 +208,33 @@ NETWORKS = Registry(
     "a callable (input_shape, n_experts) -> torch.nn.Module",
     {"linear": LinearScores, "mlp": MLPScores},
 )
+
+
+def make_scores(
+    network: str | Callable[..., nn.Module],
+    input_shape: tuple[int, ...],
+    n_experts: int,
+    *,
+    init_std: float = 0.0,
+) -> Scores:
+    """Return a score network, by name or by its factory.
+
+    The factory is given `init_std`, the deviation of the initial weights, if it takes an argument
+    of that name.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If the factory returns anything but a module.
+    """
+    factory = NETWORKS.resolve(network)
+    options = {"init_std": init_std} if takes(factory, "init_std") else {}
+    module = factory(input_shape, n_experts, **options)
+    if not isinstance(module, nn.Module):
+        raise TypeError(
+            f"router_network={network!r} must be {NETWORKS.own}; it returned "
+            f"{type(module).__name__}."
+        )
+    return module if isinstance(module, Scores) else _ModuleScores(module, n_experts)
