@@ -1,13 +1,13 @@
 """What "auto" means: the one place where the shape and scale of X choose settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 
-from ._registry import takes
-from .nn import EXPERTS, ExpertSpec, preset_of
+from ._registry import require, takes
+from .nn import EXPERTS, ExpertSpec, Head, OwnGenerator, choose_head, preset_of
 from .optim import SOLVERS, SolverSpec
 
 __all__ = ["Settings", "resolve_settings"]
@@ -47,6 +47,8 @@ def resolve_settings(estimator, X, weight):
     ------
     ValueError
         If a name is unknown, or a parameter is set that has no meaning beside the others.
+    TypeError
+        If the head of the loss is none, or lacks a method that another parameter needs.
     """
     resolved = {}
 
@@ -78,6 +80,7 @@ def resolve_settings(estimator, X, weight):
             "learning_rate='residual' is made for solver='normalized_sgd', got solver="
             f"{estimator.solver!r}. Use learning_rate='constant'."
         )
+    _check_head(estimator, pace)
     router_options = {
         "network": pick("router_network", "linear" if router.network is None else "auto"),
         "top_k": pick("top_k", router.top_k),
@@ -91,7 +94,7 @@ def resolve_settings(estimator, X, weight):
         expert=expert,
         expert_options=_expert_options(estimator, expert, X.shape[1:], scale, pick),
         router_options=router_options,
-        solver=solver,
+        solver=replace(solver, optimizer=solver.build),
         solver_options=_solver_options(estimator, solver),
         pace=pace,
         learning_rate=pick("learning_rate_init", rate),
@@ -106,6 +109,17 @@ def resolve_settings(estimator, X, weight):
 def _expert_for(X):
     """Return the first expert that is registered for samples of this many axes."""
     return next(name for name, spec in EXPERTS.items() if spec.ndim == X.ndim)
+
+
+def _check_head(estimator, pace):
+    """Refuse a loss whose head cannot do what other parameters ask of it."""
+    target = estimator._target
+    with OwnGenerator(torch.Generator().manual_seed(0)):
+        head = choose_head(estimator.loss, target.kind)(target.n_targets)
+    if estimator.early_stopping:
+        require(head, Head, "score", "early_stopping=True")
+    if pace == "residual":
+        require(head, Head, "error", "learning_rate='residual'")
 
 
 def _expert_options(estimator, expert, input_shape, scale, pick):

@@ -1,7 +1,7 @@
 """Solvers by name, and normalized gradient descent: one parameter group, one unit."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
@@ -216,6 +216,22 @@ class SolverSpec:
             if _innermost(spec.optimizer) is _innermost(solver):
                 return replace(spec, optimizer=solver)
         return cls(solver)
+
+    def build(self, parameters: Iterable, **options: Any) -> Optimizer:
+        """Return a new optimizer.
+
+        Raises
+        ------
+        TypeError
+            If the callable returns anything else.
+        """
+        optimizer = self.optimizer(parameters, **options)
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(
+                f"solver={self.optimizer!r} must be {SOLVERS.own}; it returned "
+                f"{type(optimizer).__name__}."
+            )
+        return optimizer
 
 
 def _innermost(function: Callable) -> Callable:

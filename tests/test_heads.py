@@ -8,7 +8,7 @@ import torch
 from helpers import seeded
 from scipy import integrate, stats
 
-from sklearn_moe.nn import LOSSES, choose_head
+from sklearn_moe.nn import LOSSES, Head, LossSpec, NumberHead, choose_head
 
 KINDS = ("classes", "labels", "numbers")
 HEADS = [
@@ -308,3 +308,49 @@ def test_a_loss_is_for_its_kind_of_target():
         choose_head("margin", "labels")
     with pytest.raises(ValueError, match=r"not made for numbers\. Use one of \['absolute_error'"):
         choose_head("log_loss", "numbers")
+
+
+@pytest.mark.parametrize(("loss", "own", "n"), HEADS)
+def test_a_head_is_for_its_kind_of_target_however_it_is_passed(loss, own, n):
+    head = getattr(LOSSES[loss], own)
+    assert isinstance(choose_head(head, own)(n), head)
+    for kind in {*KINDS} - {own}:
+        message = f"is not made for {kind}: its kind is '{own}'. Use one of .* kind='{kind}'"
+        with pytest.raises(ValueError, match=message):
+            choose_head(head, kind)
+        with pytest.raises(ValueError, match=message):
+            choose_head(LossSpec(**{kind: head}), kind)
+        with pytest.raises(ValueError, match=message):
+            choose_head(lambda n_targets: head(n), kind)(n)
+
+
+def test_what_is_no_head_is_named():
+    with pytest.raises(TypeError, match=r"loss=<class 'torch.*MSELoss'> is not a sklearn_moe\.nn"):
+        choose_head(torch.nn.MSELoss, "numbers")
+    with pytest.raises(
+        TypeError, match=r"loss=<function .* returned int, not a sklearn_moe\.nn\.H"
+    ):
+        choose_head(lambda n: n, "numbers")(3)
+
+
+class Aimless(Head):
+    """A head that says nothing of what it is for."""
+
+
+class Wordless(Head):
+    """A head of classes that has nothing but a loss."""
+
+    kind = "classes"
+
+    def loss(self, output, y):
+        return output[:, 0]
+
+
+def test_a_head_says_its_kind_and_has_a_loss_and_a_prediction():
+    with pytest.raises(ValueError, match="is not made for labels: its kind is None"):
+        choose_head(Aimless, "labels")
+    with pytest.raises(TypeError, match=r"Wordless has no method 'predict', which loss=.* needs"):
+        choose_head(Wordless, "classes")(2)
+    head = choose_head(NumberHead, "numbers")(1)
+    with pytest.raises(TypeError, match="NumberHead has no method 'density_loss', which its loss"):
+        head.loss(torch.zeros(2, 1), torch.zeros(2, 1))

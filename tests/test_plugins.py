@@ -19,7 +19,10 @@ from sklearn_moe.nn import (
     ACTIVATIONS,
     BALANCES,
     EXPERTS,
+    GATES,
     LOSSES,
+    NETWORKS,
+    NOISES,
     ROUTERS,
     Balance,
     ExpertSpec,
@@ -94,8 +97,8 @@ class BrierHead(Head):
 class LogCoshHead(NumberHead):
     """A loss of numbers."""
 
-    def loss(self, output, y):
-        return (y - output).cosh().log().mean(1)
+    def density_loss(self, answers, y):
+        return (y - answers).cosh().log().sum(-1)
 
 
 class SignSGD(torch.optim.Optimizer):
@@ -110,6 +113,25 @@ class SignSGD(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     p.sub_(group["lr"] * (p.grad.sign() + group["weight_decay"] * p))
+
+
+class Hinges(torch.nn.Sequential):
+    """A score network: one hidden layer."""
+
+    def __init__(self, input_shape, n_experts):
+        layers = torch.nn.Linear(input_shape[0], 8), torch.nn.ReLU(), torch.nn.Linear(8, n_experts)
+        super().__init__(*layers)
+
+
+def coin(x, scores, generator):
+    """Return a noise: 0 or 1."""
+    return torch.randint(2, scores.shape, generator=generator).to(scores)
+
+
+def timid(scores, noisy, chosen):
+    """Return a gate: half a sigmoid."""
+    weights = scores.sigmoid() / 2
+    return weights if chosen is None else weights.gather(1, chosen)
 
 
 @dataclass
@@ -140,6 +162,14 @@ PLUGINS = {
         BrierHead,
         lambda model: model.net_.criterion_,
     ),
+    "router_network": Plugin(
+        NETWORKS,
+        Hinges,
+        Hinges,
+        lambda model: getattr(model.module_.router.network, "module", None),
+    ),
+    "router_noise": Plugin(NOISES, coin, coin, lambda model: model.module_.router.noise),
+    "gate": Plugin(GATES, timid, timid, lambda model: model.module_.router.gate),
     "solver": Plugin(SOLVERS, SolverSpec(SignSGD), SignSGD, lambda model: model.net_.optimizer_),
 }
 
@@ -204,6 +234,25 @@ def test_the_entry_of_a_registry_may_be_passed_as_it_is(vectors, parameter):
     assert_same(of_entry, of_part, X)
 
 
+REGISTRIES = {parameter: plugin.registry for parameter, plugin in PLUGINS.items()}
+
+
+@pytest.mark.parametrize(
+    ("parameter", "name"),
+    [(parameter, name) for parameter, registry in REGISTRIES.items() for name in registry],
+)
+def test_what_comes_with_the_library_may_be_passed_by_name_or_as_it_is(vectors, parameter, name):
+    X, y = vectors
+    results = []
+    for choice in (name, REGISTRIES[parameter][name]):
+        clf = MoEClassifier(**BRIEF, **{parameter: choice})
+        try:
+            results.append(clf.fit(X, y).predict_proba(X))
+        except ValueError:  # what is made for other samples
+            results.append("refused")
+    np.testing.assert_array_equal(*results)
+
+
 def test_all_of_them_together(registered, vectors):
     X, y = vectors
     options = dict.fromkeys(PLUGINS, "mine") | {"activation": "auto"}  # Quadratic has its own
@@ -252,3 +301,95 @@ def test_a_head_has_a_decision_without_writing_one(vectors):
     clf = MoEClassifier(**BRIEF, loss=BrierHead).fit(X, y)
     proba = softmax(clf.decision_function(X), axis=1)
     np.testing.assert_allclose(proba, clf.predict_proba(X), rtol=1e-9)
+
+
+# -- what is refused ----------------------------------------------------------------------
+
+
+class BareHead(Head):
+    """A head of classes without anything that only some routers and settings need."""
+
+    kind = "classes"
+
+    def loss(self, output, y):
+        return torch.nn.functional.cross_entropy(output, y, reduction="none")
+
+    def predict(self, output):
+        return output.softmax(1)
+
+
+def test_a_bare_head_is_enough_where_nothing_asks_for_more(vectors):
+    X, y = vectors
+    clf = MoEClassifier(**BRIEF, loss=BareHead).fit(X, y)
+    np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "method", "reason"),
+    [
+        ({"router": "soft"}, "mix", "router='soft'"),
+        ({"early_stopping": True}, "score", "early_stopping=True"),
+        ({"solver": "normalized_sgd"}, "error", "learning_rate='residual'"),
+    ],
+)
+@pytest.mark.parametrize("loss", [BareHead, lambda n: BareHead(n), LossSpec(classes=BareHead)])
+def test_a_method_that_a_head_lacks_is_named(vectors, loss, parameters, method, reason):
+    X, y = vectors
+    message = f"BareHead has no method '{method}', which {reason} needs"
+    with pytest.raises(TypeError, match=message):
+        MoEClassifier(**BRIEF, loss=loss, train_transform=pytest.fail, **parameters).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("estimator", "parameters", "error", "message"),
+    [
+        (MoEClassifier, {"loss": LogCoshHead}, ValueError, "not made for classes: its kind is 'nu"),
+        (MoERegressor, {"loss": BrierHead}, ValueError, "not made for numbers: its kind is 'clas"),
+        (
+            MoEClassifier,
+            {"loss": lambda n: n},
+            TypeError,
+            "returned int, not a sklearn_moe.nn.Head",
+        ),
+        (MoEClassifier, {"solver": lambda p, lr: 3}, TypeError, "Optimizer; it returned int"),
+        (MoEClassifier, {"router_noise": dict}, TypeError, "router_noise=<class 'dict'> must be"),
+        (
+            MoEClassifier,
+            {"router_network": lambda shape, n: n},
+            TypeError,
+            "Module; it returned in",
+        ),
+    ],
+)
+def test_what_is_none_of_its_kind_is_named(vectors, estimator, parameters, error, message):
+    X, y = vectors
+    with pytest.raises(error, match=message):
+        estimator(**BRIEF, train_transform=pytest.fail, **parameters).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (-5, -1),
+        (2.0, 3.0),
+        (2, 3.0),
+        ("2", "3"),
+        (0, 6),
+        (-1, -1),
+        (1, 2, 3, 1),
+        (4, -1),
+        (6,),
+    ],
+)
+def test_sample_shapes_that_do_not_fit_are_refused(vectors, shape):
+    X, y = vectors
+    message = r"cannot be read from X of shape \(80, 6\)\. It is \(n_patches, patch_size\) or"
+    with pytest.raises(ValueError, match=message) as refused:
+        MoEClassifier(**BRIEF, sample_shape=shape).fit(X, y)
+    assert str(refused.value).startswith(f"sample_shape={shape!r} ")
+
+
+@pytest.mark.parametrize("shape", [(2, 3), [2, -1], np.array([-1, 3])])
+def test_sample_shapes_that_fit(vectors, shape):
+    X, y = vectors
+    assert MoEClassifier(**BRIEF, sample_shape=shape).fit(X, y).input_shape_ == (2, 3)

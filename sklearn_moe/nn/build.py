@@ -5,11 +5,12 @@ from typing import Any
 
 import torch
 
+from .._registry import require
 from .balance import make_balance
 from .experts import ExpertSpec
 from .heads import Head
 from .mixture import MixtureOfExperts
-from .routers import make_router
+from .routers import make_router, preset_of
 from .seeding import OwnGenerator
 
 __all__ = ["build_mixture"]
@@ -41,9 +42,12 @@ def build_mixture(
         If a name is unknown, an expert does not fit `input_shape`, or the parts of the router do
         not go together.
     TypeError
-        If a factory returns something else than asked for.
+        If a factory returns something else than asked for, or the head cannot mix distributions
+        and the router does.
     """
     head = head()
+    if preset_of(router).rule.mixes:
+        require(head, Head, "mix", f"router={router!r}")
     with OwnGenerator(torch.Generator().manual_seed(seed)):
         experts = [
             expert.build(input_shape, head.n_outputs, **expert_options) for _ in range(n_experts)

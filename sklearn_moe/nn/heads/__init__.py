@@ -5,8 +5,9 @@ A loss of one's own is a subclass of `Head`, passed as it is or registered in `L
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from ..._registry import Registry
+from ..._registry import Registry, require
 from .base import Head
 from .classes import DoubleSoftmaxHead, MarginHead, SoftmaxHead
 from .labels import SigmoidHead
@@ -53,16 +54,45 @@ LOSSES = Registry(
 def choose_head(loss: str | LossSpec | Callable[[int], Head], kind: str) -> Callable[[int], Head]:
     """Return the head that a loss has for a kind of target, as a callable n_targets -> Head.
 
+    What the callable makes is checked: a TypeError says that it is no head, or lacks a method that
+    every head has, a ValueError that it is one for another kind of target.
+
     Raises
     ------
     ValueError
         If the loss is unknown, or not made for such a target.
     """
     spec = LOSSES.resolve(loss)
-    if not isinstance(spec, LossSpec):
-        return spec
-    head = getattr(spec, kind)
-    if head is None:
-        fitting = sorted(name for name, other in LOSSES.items() if getattr(other, kind))
-        raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {fitting}.")
+    make = getattr(spec, kind) if isinstance(spec, LossSpec) else spec
+    if make is None:
+        raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
+    if isinstance(make, type):
+        _check_kind(make, make, kind)
+    return partial(_make_head, make, kind)
+
+
+def _make_head(make: Callable[[int], Head], kind: str, n_targets: int) -> Head:
+    head = make(n_targets)
+    _check_kind(make, head, kind)
+    for method in ("loss", "predict"):
+        require(head, Head, method, f"loss={make!r}")
     return head
+
+
+def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> None:
+    if not (isinstance(head, Head) or (isinstance(head, type) and issubclass(head, Head))):
+        got = "is not" if head is loss else f"returned {type(head).__name__}, not"
+        raise TypeError(f"loss={loss!r} {got} a sklearn_moe.nn.Head.")
+    if getattr(head, "kind", None) != kind:
+        raise ValueError(
+            f"loss={loss!r} is not made for {kind}: its kind is {getattr(head, 'kind', None)!r}. "
+            f"Use one of {_fitting(kind)}, or a Head of kind={kind!r}."
+        )
+
+
+def _fitting(kind: str) -> list[str]:
+    return sorted(
+        name
+        for name, spec in LOSSES.items()
+        if isinstance(spec, LossSpec) and getattr(spec, kind) is not None
+    )

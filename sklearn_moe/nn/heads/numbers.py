@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss
 
+from ..._registry import require
 from .base import Head
 
 __all__ = ["AbsoluteErrorHead", "GaussianHead", "HuberHead", "SquaredErrorHead"]
@@ -14,7 +15,7 @@ _LOG_2_PI = math.log(2 * math.pi)
 
 
 class NumberHead(Head):
-    """What heads for numbers share.
+    """What heads for numbers share; a subclass writes `density_loss`, and `point` if it must.
 
     The mixture of all experts is a density, a different one for each expert and sample, which no
     single output can tell. `mix` puts the log gate beside the answers, (n_samples, n_experts,
@@ -30,6 +31,7 @@ class NumberHead(Head):
 
     def density_loss(self, answers: Tensor, y: Tensor) -> Tensor:
         """Return the negative log density of y, up to a constant, summed over the targets."""
+        require(self, NumberHead, "density_loss", "its loss")
         raise NotImplementedError
 
     def predict(self, output):
