@@ -26,6 +26,7 @@ from .nn import (
     CentroidScores,
     ExpertSpec,
     LossSpec,
+    OwnGenerator,
     Preset,
     build_mixture,
     choose_head,
@@ -145,7 +146,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         resume = self.__sklearn_is_fitted__()
         draft = copy.copy(self)
         training = draft._prepare(X, y, sample_weight, resume=resume, **target)
-        data = TrainingData(training, None, resolve_settings(draft, training[0], training[2]))
+        data = TrainingData(training, None, draft._settings(training))
         if resume:
             draft._check_architecture(data.settings)
         net = self.net_ if resume else draft._build(data)
@@ -166,7 +167,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         return X, self._target.encode(y, weight.dtype), weight
 
     def _hold_out(self, X, y, weight):
-        """Split off rows for early stopping, if asked for, and resolve what is "auto"."""
+        """Split off rows for early stopping, if asked for."""
         training, validation = (X, y, weight), None
         if self.early_stopping:
             training, validation = hold_out(
@@ -175,8 +176,18 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
                 self._random_state.randint(_MAX_SEED),
                 stratify=self._target.kind == "classes",
             )
-        settings = resolve_settings(self, training[0], training[2])
-        return TrainingData(training, validation, settings)
+        return TrainingData(training, validation, self._settings(training))
+
+    def _settings(self, training):
+        """Resolve what is "auto"."""
+        X, _, weight = training
+        with OwnGenerator(torch.Generator().manual_seed(0)):  # a head of one's own may draw
+            head = self._head()()
+        return resolve_settings(self, X, weight, head)
+
+    def _head(self):
+        """Return how the head of the loss is made."""
+        return partial(choose_head(self.loss, self._target.kind), self._target.n_targets)
 
     def _build(self, data):
         """Step 2: a net with new weights."""
@@ -184,7 +195,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         settings = data.settings
         self.resolved_params_ = settings.resolved
         self._architecture = self._architecture_of(settings)
-        head = partial(choose_head(self.loss, self._target.kind), self._target.n_targets)
+        head, seed = self._head(), self._random_state.randint(_MAX_SEED)
         module = partial(
             build_mixture,
             self.input_shape_,
@@ -197,7 +208,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             balance=self.balance,
             balance_weight=self.balance_weight,
             dtype="float64" if X.dtype == np.float64 else "float32",
-            seed=self._random_state.randint(_MAX_SEED),
+            seed=seed,
         )
         # skorch would register a transform that is a module as a part of the net.
         transform = None if self.train_transform is None else partial(self.train_transform)
@@ -213,7 +224,9 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             device=settings.device,
             precision=settings.precision,
             **{f"optimizer__{name}": value for name, value in settings.solver_options.items()},
-        ).initialize()
+        )
+        with OwnGenerator(torch.Generator().manual_seed(seed)):
+            net.initialize()
         self._place_centers(net, X, weight)
         return net
 

@@ -112,7 +112,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     router_learning_rate_init : float, default="auto"
         Learning rate of the router. "auto" is 0.0003 for "adam" and 0.01 for "sgd", or with
-        `router="soft"` ten times that of the experts, and 1 / r^2 for "normalized_sgd".
+        `router="soft"` five times that of the experts, and 1 / r^2 for "normalized_sgd".
 
     momentum : float, default=0.0
         Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.

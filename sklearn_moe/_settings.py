@@ -1,19 +1,19 @@
 """What "auto" means: the one place where the shape and scale of X choose settings."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
 from ._registry import require, takes
-from .nn import EXPERTS, ExpertSpec, Head, OwnGenerator, choose_head, preset_of
+from .nn import EXPERTS, ExpertSpec, Head, preset_of
 from .optim import SOLVERS, SolverSpec
 
 __all__ = ["Settings", "resolve_settings"]
 
 # A density of numbers tells at once which expert is right: its router is faster than they are.
-_HASTE = 10
+_HASTE = 5
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class Settings:
     resolved: dict[str, Any]
 
 
-def resolve_settings(estimator, X, weight):
-    """Return the settings of `estimator` for samples X, (n_samples, *input_shape).
+def resolve_settings(estimator, X, weight, head):
+    """Return the settings of `estimator` for samples X, (n_samples, *input_shape), and a head.
 
     The default steps of the patch expert are inversely proportional to the scale of X (those
     of the router to its square), so that multiplying X by a constant changes nothing.
@@ -48,7 +48,7 @@ def resolve_settings(estimator, X, weight):
     ValueError
         If a name is unknown, or a parameter is set that has no meaning beside the others.
     TypeError
-        If the head of the loss is none, or lacks a method that another parameter needs.
+        If the head lacks a method that another parameter needs.
     """
     resolved = {}
 
@@ -65,10 +65,10 @@ def resolve_settings(estimator, X, weight):
     rate, router_rate = solver.learning_rate, solver.router_learning_rate
     if solver.per_norm:
         rate, router_rate = rate / scale, router_rate / scale**2
-    router, kind = preset_of(estimator.router), estimator._target.kind
-    if kind == "numbers" and router.rule.mixes and not solver.per_norm:
+    router = preset_of(estimator.router)
+    if head.kind == "numbers" and router.rule.mixes and not solver.per_norm:
         router_rate = _HASTE * rate
-    batch_size = pick("batch_size", solver.batch_size(len(X), kind))
+    batch_size = pick("batch_size", solver.batch_size(len(X), head.kind))
     device = pick("device", "cuda" if torch.cuda.is_available() else "cpu")
     if torch.device(device).type == "mps":
         raise ValueError(
@@ -80,7 +80,10 @@ def resolve_settings(estimator, X, weight):
             "learning_rate='residual' is made for solver='normalized_sgd', got solver="
             f"{estimator.solver!r}. Use learning_rate='constant'."
         )
-    _check_head(estimator, pace)
+    if pace == "residual":
+        require(head, Head, "error", "learning_rate='residual'")
+    if estimator.early_stopping:
+        require(head, Head, "score", "early_stopping=True")
     router_options = {
         "network": pick("router_network", "linear" if router.network is None else "auto"),
         "top_k": pick("top_k", router.top_k),
@@ -94,7 +97,7 @@ def resolve_settings(estimator, X, weight):
         expert=expert,
         expert_options=_expert_options(estimator, expert, X.shape[1:], scale, pick),
         router_options=router_options,
-        solver=replace(solver, optimizer=solver.build),
+        solver=solver,
         solver_options=_solver_options(estimator, solver),
         pace=pace,
         learning_rate=pick("learning_rate_init", rate),
@@ -109,17 +112,6 @@ def resolve_settings(estimator, X, weight):
 def _expert_for(X):
     """Return the first expert that is registered for samples of this many axes."""
     return next(name for name, spec in EXPERTS.items() if spec.ndim == X.ndim)
-
-
-def _check_head(estimator, pace):
-    """Refuse a loss whose head cannot do what other parameters ask of it."""
-    target = estimator._target
-    with OwnGenerator(torch.Generator().manual_seed(0)):
-        head = choose_head(estimator.loss, target.kind)(target.n_targets)
-    if estimator.early_stopping:
-        require(head, Head, "score", "early_stopping=True")
-    if pace == "residual":
-        require(head, Head, "error", "learning_rate='residual'")
 
 
 def _expert_options(estimator, expert, input_shape, scale, pick):

@@ -10,7 +10,7 @@ from sklearn_moe import MoEClassifier
 from sklearn_moe._data import storage_device
 from sklearn_moe._engine import Callback
 from sklearn_moe._settings import resolve_settings
-from sklearn_moe.nn import EXPERTS
+from sklearn_moe.nn import EXPERTS, choose_head
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0, "expert_width": 8}
@@ -60,7 +60,8 @@ def test_mixed_precision_is_for_images(images):
 def test_auto_is_mixed_on_gpus_that_are_fast_in_it(images, monkeypatch, capability, expected):
     X, _ = images
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    settings = resolve_settings(MoEClassifier(device="cuda"), X, np.ones(len(X)))
+    head = choose_head("log_loss", "classes")(3)
+    settings = resolve_settings(MoEClassifier(device="cuda"), X, np.ones(len(X)), head)
     assert settings.precision == expected
 
 

@@ -69,7 +69,7 @@ def test_friedman():
 def test_every_loss_learns(regions, loss):
     X, y, _ = regions
     reg = MoERegressor(4, loss=loss, random_state=0).fit(X[:800], y[:800])
-    assert reg.score(X[800:], y[800:]) > 0.85
+    assert reg.score(X[800:], y[800:]) > 0.8
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=len)

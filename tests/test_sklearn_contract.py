@@ -54,23 +54,13 @@ def global_generators_untouched():
     """Replace our own fixture: scikit-learn's checks draw from NumPy's global generator."""
 
 
-def run(estimator, check):
+@parametrize_with_checks(FAST)
+def test_check_estimator(estimator, check):
     with warnings.catch_warnings():
         # A few epochs on thirty samples converge nowhere, and the checks say nothing about it.
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", ExpertCollapseWarning)
         check(estimator)
-
-
-@parametrize_with_checks(FAST)
-def test_check_estimator(estimator, check):
-    run(estimator, check)
-
-
-@pytest.mark.slow
-@parametrize_with_checks(OTHERS)
-def test_check_estimator_in_every_configuration(estimator, check):
-    run(estimator, check)
 
 
 @pytest.mark.slow
@@ -79,7 +69,7 @@ def test_check_estimator_in_every_configuration(estimator, check):
     reason="SciPy reads SCIPY_ARRAY_API=1 at import; `make test` and .ci/run set it",
 )
 @pytest.mark.parametrize("estimator", [*FAST, *OTHERS], ids=str)
-def test_nothing_is_skipped(estimator):
+def test_nothing_fails_and_nothing_is_skipped(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         results = check_estimator(estimator, on_skip=None, on_fail=None)

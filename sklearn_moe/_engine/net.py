@@ -53,7 +53,7 @@ class MoENet(PredictingNet):
         precision="float32",
         **kwargs,
     ):
-        defaults = {"optimizer": solver.optimizer, "train_split": None}
+        defaults = {"optimizer": solver.build, "train_split": None}
         super().__init__(module, criterion, **(defaults | kwargs))
         self.solver = solver
         self.router_lr = router_lr

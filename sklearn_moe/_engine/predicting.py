@@ -10,6 +10,7 @@ from skorch.dataset import Dataset
 from skorch.utils import get_map_location
 
 from .._data import Rows, as_tensor
+from ..nn import OwnGenerator
 from .state import as_arrays, as_tensors
 
 __all__ = ["PredictingNet", "WeightedRows"]
@@ -125,8 +126,9 @@ class PredictingNet(NeuralNet):
         if states is None:
             return
         self.device = str(get_map_location(self.device))
-        for name, factory in (("module_", self.module), ("criterion_", self.criterion)):
-            vars(self)[name] = factory().to(self.device)
+        with OwnGenerator(torch.Generator().manual_seed(0)):
+            for name, factory in (("module_", self.module), ("criterion_", self.criterion)):
+                vars(self)[name] = factory().to(self.device)
         self.initialize_optimizer()
         for name, arrays in states.items():
             getattr(self, name).load_state_dict(as_tensors(arrays))
