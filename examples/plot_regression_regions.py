@@ -32,9 +32,9 @@ X_test, y_test, regions_test = X[2000:], y[2000:], regions[2000:]
 # The mixture
 # -----------
 # Six experts, which is more than needed: the number of regions is not known either. With
-# ``activation="linear"`` each of them is a plane, and ``loss="gaussian"`` lets it learn how close to
-# its plane the targets lie. The default router has no offsets: all its borders run through the
-# origin. Those of ``router_network="mlp"`` may lie anywhere.
+# ``activation="linear"`` each of them is a plane, and ``loss="gaussian"`` lets it learn how close
+# to its plane the targets lie. The borders of a linear router are lines through the origin; those
+# of ``router_network="mlp"`` may lie anywhere.
 
 from sklearn_moe import MoERegressor
 
