@@ -74,7 +74,7 @@ html_show_sourcelink = False
 
 def unlink_scikit_learn(app, env, node, contnode):
     """Leave references to scikit-learn's guide, in inherited docstrings, as plain text."""
-    return contnode if node.get("reftarget") == "accuracy_score" else None
+    return contnode if node.get("reftarget") in ("accuracy_score", "r2_score") else None
 
 
 def setup(app):
