@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo paper test test-all lint docs benchmarks clean
+.PHONY: demo paper test test-slow test-all lint docs benchmarks clean
 
 demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
@@ -11,12 +11,18 @@ demo: $(VENV)/plot
 paper: $(VENV)/paper
 	$(VENV)/bin/python -m sklearn_moe.paper table1 appendix
 
-test: $(VENV)/test
-	$(VENV)/bin/python -m pytest -n auto
+# A process per core, each with one thread.
+test test-slow test-all: export OMP_NUM_THREADS = 1
 
-# Everything: the slow tier, and that of a GPU where there is one.
+test: $(VENV)/test
+	$(VENV)/bin/python -m pytest -n logical
+
+test-slow: $(VENV)/test
+	$(VENV)/bin/python -m pytest -n logical -m slow
+
+# Both tiers, and that of a GPU where there is one.
 test-all: $(VENV)/test
-	$(VENV)/bin/python -m pytest -n auto -m ''
+	$(VENV)/bin/python -m pytest -n logical -m ''
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
