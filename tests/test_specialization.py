@@ -862,10 +862,11 @@ def test_score_of_numbers_is_that_of_scikit_learn(kind):
 
 def test_report_finds_the_regions_of_numbers():
     X, y, regions = piecewise("numbers", 2000)
-    moe = fit_kind("numbers", X[:1500], y[:1500], n_experts=6, max_iter=60)
+    planes = {"activation": "linear", "loss": "gaussian", "n_experts": 6, "max_iter": 60}
+    moe = fit_kind("numbers", X[:1500], y[:1500], **planes)
     report = specialization_report(moe, X[1500:], y[1500:], regions[1500:], random_state=0)
-    assert report.score > 0.8
-    assert report.swapped_score < report.first_score - 0.1
+    assert report.score > 0.6
+    assert report.swapped_score < 0 < 0.7 < report.first_score
     alive = report.load > 0.05
     assert (report.own_error[alive] < report.other_error[alive]).all()
 
