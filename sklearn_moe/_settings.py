@@ -13,7 +13,7 @@ from .optim import SOLVERS, SolverSpec
 __all__ = ["Settings", "resolve_settings"]
 
 # A density of numbers tells at once which expert is right: its router is faster than they are.
-_HASTE = 5
+_HASTE = 3
 
 
 @dataclass(frozen=True)
