@@ -22,13 +22,13 @@ def _hint(shape, name):
     return f"Pass rows of pixels as {name}.reshape(len({name}), n_channels, height, width)."
 
 
-def _check_shape(shape, name, taker):
+def _check_shape(shape, name, caller):
     """Refuse what has not four axes, or has its channels at the end."""
     # (n, 64, 3, 3) may be feature maps; (n, 32, 32, 3) is hardly 32 channels of 32 x 3 pixels.
     channels_last = len(shape) == 4 and shape[3] in _CHANNELS and min(shape[1:3]) > max(_CHANNELS)
     if len(shape) != 4 or channels_last:
         raise ValueError(
-            f"{taker} takes pictures of shape (n_samples, n_channels, height, width), got {name} "
+            f"{caller} takes pictures of shape (n_samples, n_channels, height, width), got {name} "
             f"of shape {shape}. {_hint(shape, name)}"
         )
     if not min(shape):
@@ -50,7 +50,7 @@ def _dtype(dtype, name):
     return np.float64 if dtype.itemsize >= 8 else np.float32
 
 
-def check_images(images, *, name, taker):
+def check_images(images, *, name, caller):
     """Return pictures as an array of uint8, float32 or float64, a copy only where it must be.
 
     Parameters
@@ -61,7 +61,7 @@ def check_images(images, *, name, taker):
     name : str
         The parameter that they were passed as, for messages.
 
-    taker : str
+    caller : str
         The function or class that takes them, for messages.
 
     Returns
@@ -75,7 +75,7 @@ def check_images(images, *, name, taker):
         If this is no four-dimensional array of uint8 or finite floats, channels first.
     """
     images = check_array(
-        images, allow_nd=True, ensure_2d=False, dtype="numeric", estimator=taker, input_name=name
+        images, allow_nd=True, ensure_2d=False, dtype="numeric", estimator=caller, input_name=name
     )
-    _check_shape(images.shape, name, taker)
+    _check_shape(images.shape, name, caller)
     return images.astype(_dtype(images.dtype, name), copy=False)

@@ -168,7 +168,7 @@ def make_rotation_task(
     >>> y[:8], groups[:8]
     (array([1, 0, 0, 1, 0, 1, 0, 1]), array([5, 8, 3, 4, 5, 0, 7, 7]))
     """
-    images = check_images(images, name="images", taker="make_rotation_task")
+    images = check_images(images, name="images", caller="make_rotation_task")
     n_samples, channels, height, width = images.shape
     short = min(height, width)
     if short < 4:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._matplotlib import merge_style, settle
+from ._matplotlib import merge_style, run_layout
 
 __all__ = ["cell_size", "draw_lines", "label_cells", "thin_out", "write_values"]
 
@@ -44,7 +44,7 @@ def write_values(image, texts, *, force, text_kw, longest=None):
 
 def cell_size(ax):
     """Return width and height of a cell in pixels, as the axes will be drawn."""
-    settle(ax)
+    run_layout(ax)
     origin, corner = ax.transData.transform([(0, 0), (1, 1)])
     return np.abs(corner - origin)
 

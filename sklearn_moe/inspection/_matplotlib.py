@@ -7,7 +7,7 @@ __all__ = [
     "legend_beside",
     "legend_of_curves",
     "merge_style",
-    "settle",
+    "run_layout",
 ]
 
 _FACE = {"c", "color", "facecolor"}  # no aliases, and yet each of them is the color of an area
@@ -99,7 +99,7 @@ def legend_of_curves(ax, handles, labels, *, most_inside=3, **legend_kw):
 
 def legend_above(ax, handles, labels, **legend_kw):
     """Draw a legend above the axes, in as many columns as their width has room for."""
-    settle(ax)
+    run_layout(ax)
     options = {
         "loc": "lower left",
         "bbox_to_anchor": (0, 1),
@@ -116,7 +116,7 @@ def legend_above(ax, handles, labels, **legend_kw):
     return ax.legend(handles, labels, **options | legend_kw)
 
 
-def settle(ax):
+def run_layout(ax):
     """Lay the figure out, so that what is measured is what will be drawn."""
     engine = ax.figure.get_layout_engine()
     if engine is not None:

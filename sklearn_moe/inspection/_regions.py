@@ -13,7 +13,7 @@ from ._matplotlib import (
     legend_above,
     legend_beside,
     merge_style,
-    settle,
+    run_layout,
 )
 
 __all__ = ["DecisionRegionDisplay"]
@@ -453,7 +453,7 @@ class DecisionRegionDisplay:
         """Write each expert's number to the middle of its samples, those with most first."""
         from matplotlib.patheffects import withStroke
 
-        settle(self.ax_)
+        run_layout(self.ax_)
         halo = [withStroke(linewidth=2.5, foreground="white")]
         texts, taken = [], []
         numbers, counts = np.unique(experts, return_counts=True)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._figures import NOTES, list_figures
+from ._report_lines import NOTES, report_lines
 from ._significance import DispatchEntropyTest
 
 __all__ = ["ClusterAgreement", "SpecializationReport"]
@@ -169,7 +169,7 @@ class SpecializationReport:
                 "SpecializationReport.to_frame needs pandas. Install it with "
                 "`pip install pandas`, or print the report."
             ) from error
-        return pd.DataFrame(list_figures(self)).set_index("name")
+        return pd.DataFrame(report_lines(self)).set_index("name")
 
     def __repr__(self):
         """Return one line; the text is for `print`."""
@@ -181,7 +181,7 @@ class SpecializationReport:
 
     def __str__(self):
         """Return the figures, each beside what it has to be compared with."""
-        figures = list_figures(self)
+        figures = report_lines(self)
         width = max(len(figure.name) for figure in figures)
         title = f"Specialization: {self.n_experts} experts, {self.n_samples} samples"
         header = f"{'':{width + 2}}{'value':>8}{'null':>8}"

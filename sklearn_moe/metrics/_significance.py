@@ -13,7 +13,7 @@ from ._contingency import check_labels, conditional_entropy, contingency
 __all__ = ["DispatchEntropyTest", "dispatch_entropy_test"]
 
 _CELLS_AT_ONCE = 2**22  # bounds the memory of the drawn tables, 32 MiB
-_ROUNDING = 1e-12  # tables of the same cells in another order are ties
+_ROUNDING = 1e-12  # permuted tables have equal entropy up to rounding
 
 
 @dataclass(frozen=True)

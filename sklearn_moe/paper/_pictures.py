@@ -86,7 +86,7 @@ def make_task(run, data, split):
     return make_rotation_task(X, classes, random_state=run.seed, **options)
 
 
-class TestCurve(Callback):
+class AccuracyCurve(Callback):
     """Test accuracy after every epoch: what the published numbers take the best of."""
 
     def __init__(self, X, y):
@@ -136,7 +136,7 @@ def run_pictures(run, data=None, *, device="auto", verbose=0):
     X, y, _ = make_task(run, data, "train")
     X_test, y_test, groups = make_task(run, data, "test")
     X, X_test = scale.fit_transform(X), scale.transform(X_test)
-    curve = TestCurve(X_test, y_test)
+    curve = AccuracyCurve(X_test, y_test)
     clf = picture_classifier(run, device, verbose, [curve])
     start = time.perf_counter()
     clf.fit(X, y)

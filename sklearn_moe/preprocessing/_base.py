@@ -54,7 +54,7 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
 
     def _check(self, X, *, reset):
         """Return X as an array of uint8, float32 or float64, a copy only where it must be."""
-        X = check_images(X, name="X", taker=type(self).__name__)
+        X = check_images(X, name="X", caller=type(self).__name__)
         expected = X.shape[1] if reset else getattr(self, "n_features_in_", X.shape[1])
         if X.shape[1] != expected:
             raise ValueError(

@@ -188,7 +188,7 @@ class GaussianBlur(StatelessImageTransformer):
         return lambda x, rows: blur(x, kernel_size, sigma[rows].to(x.device))
 
     def __sklearn_tags__(self):
-        """Say that nobody knows what is drawn without a seed."""
+        """Mark as non-deterministic unless seeded."""
         tags = super().__sklearn_tags__()
         tags.non_deterministic = self.random_state is None and not isinstance(self.sigma, Real)
         return tags

@@ -1,10 +1,10 @@
-"""The figures of a specialization report, each with its null and how to read it."""
+"""The lines of a specialization report: a figure each, with its null and how to read it."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["NOTES", "Figure", "list_figures"]
+__all__ = ["NOTES", "ReportLine", "report_lines"]
 
 NOTES = {
     "Exchange": "by one expert per sample; value near null: experts are interchangeable",
@@ -26,7 +26,7 @@ _BLIND = {
 }
 
 
-class Figure(NamedTuple):
+class ReportLine(NamedTuple):
     """One line of a report; NaN where there is nothing to compare with."""
 
     group: str
@@ -37,59 +37,59 @@ class Figure(NamedTuple):
     kmeans: float = np.nan
 
 
-def list_figures(report):
-    """Return all figures of a SpecializationReport: its text and its table show the same."""
-    figures = [
-        *_figures_of_all_samples(report),
-        *_figures_of_load(report),
-        *_figures_of_exchange(report),
+def report_lines(report):
+    """Return all lines of a SpecializationReport: its text and its table show the same."""
+    lines = [
+        *_lines_of_all_samples(report),
+        *_lines_of_load(report),
+        *_lines_of_exchange(report),
     ]
     if report.agreement is not None:
-        figures += _figures_of_clusters(report)
-    return figures
+        lines += _lines_of_clusters(report)
+    return lines
 
 
-def _figures_of_all_samples(report):
+def _lines_of_all_samples(report):
     name, reading = report.score_name, f"null: {_BLIND[report.score_name]}"
-    yield Figure("All samples", name, report.score, report.blind_score, reading)
+    yield ReportLine("All samples", name, report.score, report.blind_score, reading)
 
 
-def _figures_of_load(report):
+def _lines_of_load(report):
     group = "Load"
     by_lot = np.sqrt((report.n_experts - 1) / report.n_samples)
     dead = report.dead_experts
     names = ", ".join(map(str, dead[:8])) + (", ..." if len(dead) > 8 else "")
     names = f": {names}" if len(dead) else ""
-    yield Figure(group, "load CV", report.load_cv, by_lot, "0: even; null: routed by lot")
+    yield ReportLine(group, "load CV", report.load_cv, by_lot, "0: even; null: routed by lot")
     reading = "0: one expert answers all, 1: even"
-    yield Figure(group, "usage entropy", report.usage_entropy, 1.0, reading)
-    yield Figure(group, "dead experts", len(dead), 0, f"answer no sample{names}")
+    yield ReportLine(group, "usage entropy", report.usage_entropy, 1.0, reading)
+    yield ReportLine(group, "dead experts", len(dead), 0, f"answer no sample{names}")
     reading = "0: cannot decide, 1: sure"
-    yield Figure(group, "router margin", report.router_margin, np.nan, reading)
+    yield ReportLine(group, "router margin", report.router_margin, np.nan, reading)
 
 
-def _figures_of_exchange(report):
+def _lines_of_exchange(report):
     group, score_name, first = "Exchange", report.score_name, report.first_score
     worst, reading = 0, "there is no other expert"
     if report.n_experts > 1:
         worst = int(report.knock_out_score.argmin())
         reading = f"without expert {worst}, missed most; null: with it"
     rest = float(report.knock_out_score[worst])
-    yield Figure(group, f"{score_name}, one expert less", rest, first, reading)
+    yield ReportLine(group, f"{score_name}, one expert less", rest, first, reading)
     reading = "by another expert; null: by the own"
-    yield Figure(group, f"{score_name}, experts swapped", report.swapped_score, first, reading)
+    yield ReportLine(group, f"{score_name}, experts swapped", report.swapped_score, first, reading)
 
 
-def _figures_of_clusters(report):
+def _lines_of_clusters(report):
     group = "Clusters"
     columns = report.agreement, report.null_agreement, report.kmeans_agreement
     for key, (name, reading) in _AGREEMENT.items():
         value, null, kmeans = (getattr(column, key) for column in columns)
-        yield Figure(group, name, value, null, reading, kmeans)
+        yield ReportLine(group, name, value, null, reading, kmeans)
     own, other = (_mean(errors, report.load) for errors in (report.own_error, report.other_error))
     unit = "in variances of y" if report.score_name == "R2" else "by the experts"
     reading = f"{unit}; null: on other clusters"
-    yield Figure(group, "error on own cluster", own, other, reading)
+    yield ReportLine(group, "error on own cluster", own, other, reading)
 
 
 def _mean(values, weight):
