@@ -1,5 +1,6 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
+from .._registry import Registry
 from .activations import ACTIVATIONS
 from .balance import BALANCES, Balance
 from .build import build_mixture
@@ -64,6 +65,7 @@ __all__ = [
     "PatchExpert",
     "Preset",
     "ReLURouter",
+    "Registry",
     "Route",
     "Router",
     "Scores",
