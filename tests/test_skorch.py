@@ -248,3 +248,13 @@ def test_no_callback_costs_a_step(table):
     clf = fit(table, Epochs())
     assert epochs == [False] * 4
     assert clf.net_.callbacks_ == []
+
+
+def test_callbacks_may_be_classes_and_have_names(table):
+    fit(table, EpochTimer, ("timer", EpochTimer()))
+
+
+@pytest.mark.parametrize("callback", [3, "early", ("name", object()), object])
+def test_what_is_no_callback_is_named(table, callback):
+    with pytest.raises(TypeError, match=r"must be those of skorch .* set_callbacks"):
+        fit(table, callback)

@@ -121,7 +121,7 @@ class MoENet(PredictingNet):
             self.draws_.append(torch.Generator().manual_seed(seed))
         self.draws_inside_ = may_draw(self.module_)
         self.validation_ = validation
-        self.callbacks = list(callbacks)
+        self.callbacks = _checked(callbacks)
         self._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
         self.has_batch_listeners_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
@@ -303,3 +303,15 @@ def _hears_batches(callback):
     return isinstance(callback, PassthroughScoring) or any(
         getattr(type(callback), hook, None) is not getattr(Callback, hook) for hook in _BATCH_HOOKS
     )
+
+
+def _checked(callbacks):
+    """Return a list of callbacks, of which skorch takes classes and named ones, too."""
+    for callback in callbacks:
+        one = callback[1] if isinstance(callback, tuple | list) else callback
+        if not hasattr(one, "on_epoch_end"):
+            raise TypeError(
+                f"callbacks must be those of skorch (skorch.callbacks.Callback), got {callback!r}. "
+                "Those of scikit-learn 1.9 are set by set_callbacks."
+            )
+    return list(callbacks)
