@@ -13,6 +13,7 @@ from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.nn import BALANCES, LOSSES, NOISES, ROUTERS
 
 BRIEF = {"n_experts": 3, "max_iter": 25}
+NUMBERS = {"n_experts": 3, "max_iter": 60, "learning_rate_init": 0.01}
 OF_CLASSES = [name for name, spec in LOSSES.items() if spec.classes and name != "margin"]
 OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.numbers]
 # A vector is one patch: no other gate has a gradient, and there is no second one to pick.
@@ -35,17 +36,17 @@ SOLVING = [
 FAST = [
     MoEClassifier(**BRIEF),
     MoEClassifier(n_experts=1, max_iter=50),
-    MoERegressor(**BRIEF),
-    MoERegressor(loss="gaussian", **BRIEF),
+    MoERegressor(**NUMBERS),
+    MoERegressor(loss="gaussian", **NUMBERS),
 ]
 OTHERS = [
     MoEClassifier(),
     *(MoEClassifier(**(BRIEF | options)) for options in (*ROUTING, *SOLVING)),
     *(MoEClassifier(loss=loss, **BRIEF) for loss in OF_CLASSES),
     MoERegressor(),
-    MoERegressor(n_experts=1, max_iter=50),
-    *(MoERegressor(**(BRIEF | {"router": name} | NEEDS.get(name, {}))) for name in ROUTERS),
-    *(MoERegressor(loss=loss, **BRIEF) for loss in OF_NUMBERS),
+    MoERegressor(**(NUMBERS | {"n_experts": 1})),
+    *(MoERegressor(**(NUMBERS | {"router": name} | NEEDS.get(name, {}))) for name in ROUTERS),
+    *(MoERegressor(loss=loss, **NUMBERS) for loss in OF_NUMBERS),
 ]
 
 
