@@ -1,6 +1,7 @@
 """scikit-learn's own checks, without an exception and without a skip."""
 
 import os
+import re
 import warnings
 
 import pytest
@@ -69,7 +70,9 @@ def test_check_estimator(estimator, check):
     "SCIPY_ARRAY_API" not in os.environ,
     reason="SciPy reads SCIPY_ARRAY_API=1 at import; `make test` and .ci/run set it",
 )
-@pytest.mark.parametrize("estimator", [*FAST, *OTHERS], ids=str)
+@pytest.mark.parametrize(
+    "estimator", [*FAST, *OTHERS], ids=lambda e: re.sub(" at 0x.*?>", ">", str(e))
+)
 def test_nothing_fails_and_nothing_is_skipped(estimator):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -30,12 +30,15 @@ class PatchChoiceRouter(Router):
         if len(input_shape) == 3:
             raise ValueError("it takes bags of patches, (n_samples, n_patches, patch_size)")
         if top_k > n_patches:
-            raise ValueError(f"top_k={top_k} patches per expert, but samples have {n_patches}")
+            raise ValueError(
+                f"top_k={top_k} patches per expert, but samples have {n_patches}. Use a smaller "
+                "top_k, or samples of more patches (sample_shape)"
+            )
         among = {"softmax": n_patches, "renormalized": top_k}.get(gate)
         if among == 1:
             raise ValueError(
                 f"gate={gate!r} over one patch is always 1, and the router would get no gradient. "
-                "Use gate='sigmoid', or samples of several patches (n_patches)"
+                "Use gate='sigmoid', or samples of several patches (sample_shape)"
             )
 
     def forward(self, x, generator=None):
