@@ -10,6 +10,7 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 
 from ._base import BaseMoE
 from ._targets import ClassTarget, LabelTarget
+from .nn import LOSSES, LossSpec
 
 __all__ = ["MoEClassifier"]
 
@@ -564,7 +565,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         return self._expert_predictions(X)
 
     def __sklearn_tags__(self):
-        """Say that y may hold several labels."""
+        """Say that y may hold several labels, if the loss has a meaning for them."""
         tags = super().__sklearn_tags__()
-        tags.classifier_tags.multi_label = True
+        loss = LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
+        kind = getattr(loss, "kind", "labels")  # of a head of one's own
+        has_labels = loss.labels is not None if isinstance(loss, LossSpec) else kind == "labels"
+        tags.classifier_tags.multi_label = has_labels
         return tags

@@ -24,6 +24,7 @@ from sklearn.exceptions import ConvergenceWarning, NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._engine import Callback
@@ -826,3 +827,13 @@ def test_labels_are_held_out_weighted_and_taken_in_parts(labels):
         clf.partial_fit(X, Y[:, :2])
     with pytest.raises(ValueError, match=r"must hold zeros and ones.*MultiOutputClassifier"):
         clf.fit(X, Y + np.arange(3))
+
+
+def test_the_loss_says_whether_there_may_be_several_labels(labels):
+    X, Y = labels
+    assert get_tags(MoEClassifier()).classifier_tags.multi_label
+    for loss in ("probabilities", "margin", LOSSES["margin"].classes):
+        clf = MoEClassifier(loss=loss)
+        assert not get_tags(clf).classifier_tags.multi_label
+        with pytest.raises(ValueError, match=r"is not made for labels|predicts classes|labels"):
+            clf.fit(X, Y)
