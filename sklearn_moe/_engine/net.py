@@ -128,12 +128,12 @@ class MoENet(PredictingNet):
         batch_size = min(self.batch_size, len(rows.y))
         work = work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
         try:
-            with Interrupts() as self.interrupts_, as_many_threads_as_useful(work):
+            with Interrupts(), as_many_threads_as_useful(work):
                 self._train(rows, epochs)
         finally:
             # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
             self.callbacks, self.callbacks_ = None, []
-            for name in ("generator_", "draws_", "interrupts_", "validation_"):
+            for name in ("generator_", "draws_", "validation_"):
                 delattr(self, name)
             self.module_.eval()
         return self
@@ -154,7 +154,8 @@ class MoENet(PredictingNet):
     def notify(self, method_name, **cb_kwargs):
         """Call the callbacks; one that stops the training does so when all have been called.
 
-        skorch's EarlyStopping raises KeyboardInterrupt to stop: only a real Ctrl-C is one to us.
+        skorch's EarlyStopping raises KeyboardInterrupt to stop. A real Ctrl-C stops, too, and is
+        raised again by `Interrupts` when the training has ended.
         """
         getattr(self, method_name)(self, **cb_kwargs)
         stop = None
@@ -163,7 +164,7 @@ class MoENet(PredictingNet):
                 getattr(callback, method_name)(self, **cb_kwargs)
             except (StopTraining, KeyboardInterrupt) as error:
                 stop = error
-                if method_name != "on_epoch_end" or self.interrupts_.seen:
+                if method_name != "on_epoch_end":
                     raise
         if stop is not None:
             raise StopTraining from stop

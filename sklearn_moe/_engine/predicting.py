@@ -20,7 +20,7 @@ __all__ = ["PredictingNet", "WeightedRows"]
 _PREDICT_ELEMENTS = {False: 2**22, True: 2**28}  # by whether it is a GPU
 _PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
 _WITH_STATE = ("module_", "criterion_", "optimizer_")
-_OF_TRAINING = ("callbacks", "callbacks_", "generator_", "draws_", "interrupts_", "validation_")
+_OF_TRAINING = ("callbacks", "callbacks_", "generator_", "draws_", "validation_")
 
 
 class WeightedRows(Dataset):
