@@ -53,6 +53,14 @@ class TrainingData(NamedTuple):
     validation: tuple | None
     settings: Settings
 
+    def on(self, device):
+        """Return the same as tensors, where a fit on that device keeps its samples."""
+        training, validation = (
+            arrays and Rows.from_arrays(*arrays, storage_device(arrays[0], device))
+            for arrays in (self.training, self.validation)
+        )
+        return self._replace(training=training, validation=validation)
+
 
 class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
     """Training of a mixture of experts; see MoEClassifier for its parameters.
@@ -129,6 +137,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         draft = copy.copy(self)  # a fit that fails leaves the estimator as it was
         data = draft._hold_out(*draft._prepare(X, y, sample_weight, resume=resume))
         net = draft._resume(data) if resume else draft._build(data)
+        data = data.on(net.device)
         stopping = Stopping(self.tol, self.n_iter_no_change, draft._validation_score(net, data))
         bridge = context and ScikitLearnCallbacks(*context, draft._describe)
         before = len(net.history)
@@ -150,6 +159,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         if resume:
             draft._check_architecture(data.settings)
         net = self.net_ if resume else draft._build(data)
+        data = data.on(net.device)
         interrupted = draft._train(net, data, 1)
         self._remember(draft, net, data)
         if interrupted:
@@ -191,7 +201,12 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
 
     def _build(self, data):
         """Step 2: a net with new weights."""
-        X, _, weight = data.training
+        net = self._make_net(data)
+        self._place_centers(net, *data.training)
+        return net
+
+    def _make_net(self, data):
+        """Return a net with drawn weights."""
         settings = data.settings
         self.resolved_params_ = settings.resolved
         self._architecture = self._architecture_of(settings)
@@ -207,7 +222,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             router_options=settings.router_options,
             balance=self.balance,
             balance_weight=self.balance_weight,
-            dtype="float64" if X.dtype == np.float64 else "float32",
+            dtype="float64" if data.training[0].dtype == np.float64 else "float32",
             seed=seed,
         )
         # skorch would register a transform that is a module as a part of the net.
@@ -227,13 +242,12 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         )
         with OwnGenerator(torch.Generator().manual_seed(seed)):
             net.initialize()
-        self._place_centers(net, X, weight)
         return net
 
     def _resume(self, data):
         """Step 2 of a warm start: a net with new settings and the weights of the last one."""
         self._check_architecture(data.settings)
-        net = self._build(data)
+        net = self._make_net(data)
         net.module_.load_state_dict(self.net_.module_.state_dict())
         net.criterion_.load_state_dict(self.net_.criterion_.state_dict())
         net.history = copy.deepcopy(self.net_.history)
@@ -247,8 +261,8 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         self._predict_seed = self._random_state.randint(_MAX_SEED)
         try:
             net.train(
-                self._rows(net, data.training),
-                data.validation and self._rows(net, data.validation),
+                data.training,
+                data.validation,
                 epochs=epochs,
                 seed=self._predict_seed,
                 callbacks=[callback for callback in callbacks if callback is not None],
@@ -263,8 +277,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         """Step 4: take over, at one stroke, what was fitted."""
         with Interrupts(hold=True):
             fitted = draft._describe(net)
-            rows = draft._rows(net, data.training)
-            vars(draft).update(fitted, expert_load_=draft._load(net, rows))
+            vars(draft).update(fitted, expert_load_=draft._load(net, data.training))
             draft.__dict__.pop("validation_scores_", None)
             if data.validation is not None:
                 score = draft._validation_score(net, data)
@@ -296,14 +309,11 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         context.call_on_fit_task_begin(estimator=self, **data)
         return self, context, data
 
-    def _rows(self, net, arrays):
-        return Rows.from_arrays(*arrays, storage_device(arrays[0], net.device))
-
     def _validation_score(self, net, data):
         """Return the name of the score of held-out rows in the history, None without them."""
         return None if data.validation is None else f"valid_{net.criterion_.score_name}"
 
-    def _place_centers(self, net, X, weight):
+    def _place_centers(self, net, X, y, weight):
         """Give a router of fixed centers those of the training samples."""
         scores = getattr(net.module_.router, "network", None)
         if isinstance(scores, CentroidScores):

@@ -198,7 +198,8 @@ class MoENet(PredictingNet):
             step = step_fn(batch)
             batch_weight = batch.weight.sum()
             loss, weight = loss + step["loss"] * batch_weight, weight + batch_weight
-            slope, score = slope + step.get("router_gradient_norm", 0.0), score + step["score"]
+            slope = slope + step.get("router_gradient_norm", 0.0)  # of training
+            score = score + step.get("score", 0.0)  # of held-out rows
             if self.has_batch_listeners_:
                 self.history.record_batch(prefix + "_loss", step["loss"].item())
                 self.history.record_batch(prefix + "_batch_size", len(batch.y))
@@ -251,7 +252,6 @@ class MoENet(PredictingNet):
         return {
             "loss": loss.detach(),
             "y_pred": mixed.output.detach(),
-            "score": 0.0,
             "router_gradient_norm": self._router_gradient_norm(),
         }
 
