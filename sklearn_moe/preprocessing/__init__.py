@@ -1,12 +1,13 @@
-"""scikit-learn transformers of pictures: arrays of shape (n_samples, n_channels, height, width).
+"""scikit-learn transformers, most of them of pictures: (n_samples, n_channels, height, width).
 
-They are built on torchvision, which is imported by the first transform, not before.
+Those of pictures are built on torchvision, which is imported by the first transform, not before.
 """
 
 from ._augment import RandomCropFlip
 from ._blur import GaussianBlur, paper_blur
 from ._cifar10 import cifar10_features
 from ._crop import CenterCropResize
+from ._piecewise_linear import PiecewiseLinearEncoder
 from ._rotate import Rotate
 from ._scaler import ImageScaler
 from ._transform import ImageTransform
@@ -16,6 +17,7 @@ __all__ = [
     "GaussianBlur",
     "ImageScaler",
     "ImageTransform",
+    "PiecewiseLinearEncoder",
     "RandomCropFlip",
     "Rotate",
     "cifar10_features",
