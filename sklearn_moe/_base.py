@@ -2,7 +2,6 @@
 
 import copy
 from functools import partial
-from numbers import Integral, Real
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -10,40 +9,34 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions
 
+from ._columns import describe_columns
 from ._data import Rows, storage_device
 from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping
 from ._fitted import FittedMixture
 from ._inputs import check_training_data, hold_out
 from ._interrupt import Interrupts
 from ._kmeans import find_centers
+from ._parameters import ARCHITECTURE, CONSTRAINTS
 from ._settings import Settings, resolve_settings
 from ._sklearn import CallbackSupportMixin
 from ._warnings import warn
 from .exceptions import ExpertCollapseWarning
 from .nn import (
     CentroidScores,
-    ExpertSpec,
-    LossSpec,
     OwnGenerator,
-    Preset,
     build_mixture,
     choose_head,
+    hide,
+    preset_of,
 )
 from .nn.routers import pool
-from .optim import SolverSpec
 
 __all__ = ["BaseMoE"]
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearly all"
 _MAX_SEED = 2**31 - 1
-# What must stay the same for weights to make sense.
-_ARCHITECTURE = (
-    *("n_experts", "expert", "activation", "expert_width", "loss"),
-    *("router", "top_k", "router_network", "router_noise", "gate", "balance"),
-)
-_AUTO = StrOptions({"auto"})
+_PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
 
 
 class TrainingData(NamedTuple):
@@ -69,40 +62,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
     means in `_make_target`.
     """
 
-    _parameter_constraints: ClassVar[dict] = {
-        "n_experts": [Interval(Integral, 1, None, closed="left")],
-        "expert": [str, callable, ExpertSpec],
-        "activation": [str, callable],
-        "expert_width": [Interval(Integral, 1, None, closed="left"), None],
-        "loss": [str, callable, LossSpec],
-        "sample_shape": ["array-like", None],
-        "router": [str, callable, Preset],
-        "top_k": [_AUTO, Interval(Integral, 1, None, closed="left")],
-        "router_network": [str, callable],
-        "router_noise": [str, callable, None],
-        "gate": [str, callable],
-        "balance": [str, callable, None],
-        "balance_weight": [Interval(Real, 0, None, closed="left")],
-        "solver": [str, callable, SolverSpec],
-        "learning_rate": [StrOptions({"auto", "constant", "residual"})],
-        "learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="neither")],
-        "router_learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="left")],
-        "momentum": [Interval(Real, 0, 1, closed="left")],
-        "weight_decay": [Interval(Real, 0, None, closed="left")],
-        "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "batch_size": [_AUTO, Interval(Integral, 1, None, closed="left"), None],
-        "early_stopping": ["boolean"],
-        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
-        "tol": [Interval(Real, 0, None, closed="left"), None],
-        "warm_start": ["boolean"],
-        "train_transform": [callable, None],
-        "callbacks": [list, tuple, None],
-        "device": [str, torch.device],
-        "precision": [StrOptions({"auto", "float32", "bf16"})],
-        "verbose": ["verbose"],
-        "random_state": ["random_state"],
-    }
+    _parameter_constraints: ClassVar[dict] = CONSTRAINTS
 
     def get_params(self, deep=True):
         """Get the parameters of this estimator.
@@ -133,21 +93,24 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight):
         """Train from new weights, or with `warm_start` from those of the last fit."""
         resume = self.warm_start and self.__sklearn_is_fitted__()
-        context = self._begin_task(X, y, sample_weight)
         draft = copy.copy(self)  # a fit that fails leaves the estimator as it was
         data = draft._hold_out(*draft._prepare(X, y, sample_weight, resume=resume))
+        max_iter = data.settings.max_iter
+        context = self._begin_task(X, y, sample_weight, max_iter)
+        vars(draft).update(vars(self) | vars(draft))  # what scikit-learn remembers of the task
         net = draft._resume(data) if resume else draft._build(data)
-        data = data.on(net.device)
-        stopping = Stopping(self.tol, self.n_iter_no_change, draft._validation_score(net, data))
+        data = draft._hide(net, data.on(net.device))
+        stopping = draft._stopping(net, data)
         bridge = context and ScikitLearnCallbacks(*context, draft._describe)
         before = len(net.history)
-        interrupted = draft._train(net, data, self.max_iter, (bridge, stopping))
+        interrupted = draft._train(net, data, max_iter, (bridge, stopping))
         self._remember(draft, net, data)
         if interrupted:
             raise KeyboardInterrupt
         if context:
             bridge.end()
-        self._warn(converged=stopping.converged_ or len(net.history) - before < self.max_iter)
+        stopped = stopping.converged_ or len(net.history) - before < max_iter
+        self._warn(max_iter, converged=stopped or stopping.tol is None or net.pace == "cosine")
         return self
 
     def _partial_fit(self, X, y, sample_weight, **target):
@@ -168,6 +131,9 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
 
     def _prepare(self, X, y, sample_weight, *, resume, **target):
         """Step 1: return checked samples, y as the net takes it, and weights."""
+        if not resume:
+            self.__dict__.pop("_columns", None)
+            self._categories = None
         X, y, weight = check_training_data(self, X, y, sample_weight, reset=not resume)
         if not resume:
             self._random_state = check_random_state(self.random_state)
@@ -179,7 +145,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
     def _hold_out(self, X, y, weight):
         """Split off rows for early stopping, if asked for."""
         training, validation = (X, y, weight), None
-        if self.early_stopping:
+        if self.early_stopping is True:
             training, validation = hold_out(
                 *training,
                 self.validation_fraction,
@@ -209,6 +175,13 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         """Return a net with drawn weights."""
         settings = data.settings
         self.resolved_params_ = settings.resolved
+        self._noise_at_predict = preset_of(settings.router).noise_at_predict
+        if not hasattr(self, "_columns"):
+            self._columns = None
+            if settings.standardize:
+                X, _, weight = data.training
+                categorical = () if self._categories is None else self._categories.columns
+                self._columns = describe_columns(X, weight, categorical)
         self._architecture = self._architecture_of(settings)
         head, seed = self._head(), self._random_state.randint(_MAX_SEED)
         module = partial(
@@ -218,10 +191,12 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             head=head,
             expert=settings.expert,
             expert_options=settings.expert_options,
-            router=self.router,
+            router=settings.router,
             router_options=settings.router_options,
             balance=self.balance,
             balance_weight=self.balance_weight,
+            columns=self._columns,
+            separate=settings.solver.per_expert,
             dtype="float64" if data.training[0].dtype == np.float64 else "float32",
             seed=seed,
         )
@@ -234,6 +209,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             lr=settings.learning_rate,
             router_lr=settings.router_learning_rate,
             pace=settings.pace,
+            expert_loss_weight=settings.expert_loss_weight,
             batch_size=settings.batch_size,
             train_transform=transform,
             device=settings.device,
@@ -252,6 +228,24 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         net.criterion_.load_state_dict(self.net_.criterion_.state_dict())
         net.history = copy.deepcopy(self.net_.history)
         return net
+
+    def _hide(self, net, data):
+        """Hide each sample from some of the experts, where they are to be tested by it."""
+        n_hidden, rows = data.settings.n_hidden, data.training
+        if not n_hidden:
+            return data
+        shown = net.map_batches(
+            lambda x: hide(net.module_.encode(x), self.n_experts, n_hidden), rows.x
+        )
+        shown = torch.from_numpy(shown).to(rows.y.device)
+        return data._replace(training=rows._replace(shown=shown))
+
+    def _stopping(self, net, data):
+        """Return what ends the training."""
+        tol = data.settings.tol
+        if data.settings.n_hidden:
+            return Stopping(tol, self.n_iter_no_change, "oob_loss", share=_PATIENCE)
+        return Stopping(tol, self.n_iter_no_change, self._validation_score(net, data))
 
     def _train(self, net, data, epochs, callbacks=()):
         """Step 3: train; return whether Ctrl-C ended it after at least one epoch."""
@@ -278,7 +272,10 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         with Interrupts(hold=True):
             fitted = draft._describe(net)
             vars(draft).update(fitted, expert_load_=draft._load(net, data.training))
-            draft.__dict__.pop("validation_scores_", None)
+            for name in ("validation_scores_", "oob_loss_curve_"):
+                draft.__dict__.pop(name, None)
+            if data.settings.n_hidden and "oob_loss" in net.history[-1]:
+                draft.oob_loss_curve_ = list(net.history[:, "oob_loss"])
             if data.validation is not None:
                 score = draft._validation_score(net, data)
                 draft.validation_scores_ = list(net.history[:, score])
@@ -294,16 +291,19 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             "_bytes": self._bytes,
             "_predict_seed": self._predict_seed,
             "resolved_params_": self.resolved_params_,
+            "_categories": self._categories,
+            "_columns": self._columns,
+            "_noise_at_predict": self._noise_at_predict,
             "loss_curve_": list(net.history[:, "train_loss"]),
             "router_gradient_curve_": list(net.history[:, "router_gradient_norm"]),
             "n_iter_": len(net.history),
         }
 
-    def _begin_task(self, X, y, sample_weight):
+    def _begin_task(self, X, y, sample_weight, max_iter):
         """Tell scikit-learn's callbacks, if any are set, of the fit that begins."""
         if not getattr(self, "_skl_callbacks", None):
             return None
-        context = self._init_callback_context(max_subtasks=self.max_iter)
+        context = self._init_callback_context(max_subtasks=max_iter)
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(estimator=self, **data)
@@ -318,7 +318,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         scores = getattr(net.module_.router, "network", None)
         if isinstance(scores, CentroidScores):
             centers, spread = find_centers(
-                net.map_batches(lambda x: pool(x, x.dtype), X),
+                net.map_batches(lambda x: pool(net.module_.encode(x), x.dtype), X),
                 weight,
                 self.n_experts,
                 self._random_state.randint(_MAX_SEED),
@@ -326,7 +326,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             scores.place(torch.from_numpy(centers), spread)
 
     def _architecture_of(self, settings):
-        chosen = {name: getattr(self, name) for name in _ARCHITECTURE}
+        chosen = {name: getattr(self, name) for name in ARCHITECTURE}
         return chosen | {k: v for k, v in settings.resolved.items() if k in chosen}
 
     def _check_architecture(self, settings):
@@ -341,10 +341,10 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
                 "(warm_start=False) from the start."
             )
 
-    def _warn(self, *, converged):
-        if self.tol is not None and not converged:
+    def _warn(self, max_iter, *, converged):
+        if not converged:
             warn(
-                f"The training loss was still changing after max_iter={self.max_iter} epochs. "
+                f"The training loss was still changing after max_iter={max_iter} epochs. "
                 "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
                 ConvergenceWarning,
             )
@@ -374,7 +374,11 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         return load / max(load.sum(), np.finfo(load.dtype).tiny)
 
     def __sklearn_tags__(self):
-        """Declare 3-D input; scikit-learn has no tag for 4-D."""
+        """Declare 3-D input, and what a table may hold; scikit-learn has no tag for 4-D."""
         tags = super().__sklearn_tags__()
         tags.input_tags.three_d_array = True
+        is_table = self.sample_shape is None
+        tags.input_tags.sparse = is_table
+        tags.input_tags.allow_nan = is_table and self.standardize is not False
+        tags.input_tags.categorical = is_table
         return tags

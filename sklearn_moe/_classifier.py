@@ -18,16 +18,19 @@ __all__ = ["MoEClassifier"]
 class MoEClassifier(ClassifierMixin, BaseMoE):
     """Mixture of experts with a learned router.
 
-    By default every sample is sent to the expert of highest router score, and the class
-    probabilities are made of that expert's answer times its gate value, F(x) = pi_m(x) f_m(x)
-    [1]_. Router and experts are trained together. Each expert computes its own samples only: more
-    experts of the same size are more parameters, not more work for a large batch. Other rules,
-    `router`, let several experts answer, or all of them.
+    The rows of a table are answered by all experts, whose probabilities are mixed by the router,
+    p(y | x) = sum_m pi_m(x) p_m(y | x). A bag of patches or an image is sent to the expert of
+    highest router score, and the class probabilities are made of that expert's answer times its
+    gate value, F(x) = pi_m(x) f_m(x) [1]_; an expert then computes its own samples only, and more
+    experts of the same size are more parameters, not more work for a large batch. Either rule, or
+    another one, may be chosen by `router`. Router and experts are trained together.
 
     Y may also hold several labels per sample, as an array (n_samples, n_labels) of zeros and ones.
 
-    The defaults depend on the shape of X: feature vectors are given to multilayer perceptrons,
-    bags of patches to the paper's patch CNN with cubic activation, images to a small CNN.
+    The defaults depend on the shape of X: tables are standardized and given to multilayer
+    perceptrons, bags of patches to the paper's patch CNN with cubic activation, images to a small
+    CNN. A table, here and below, is an X of 2 dimensions that `sample_shape` does not read as
+    patches or pictures.
 
     The parameters that most people need come first. The others, in this order: the experts and
     their samples, the router, the solver, the course of training, the machine.
@@ -57,8 +60,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
         "auto" is "mlp", "patch" or "cnn" for X of 2, 3 or 4 dimensions.
 
-    router : str, subclass of sklearn_moe.nn.Router or Preset, default="top1"
-        The rule by which experts answer.
+    router : str, subclass of sklearn_moe.nn.Router or Preset, default="auto"
+        The rule by which experts answer. "auto" is "soft" for tables, if the loss can mix (all
+        losses below but a `Head` without `mix`), and "top1" otherwise.
 
         - "top1": the expert of highest score (Algorithm 1 of [1]_);
         - "topk": the `top_k` experts of highest score, their gated answers added up;
@@ -105,20 +109,33 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Where the clusters, not the load, should decide, None is best.
 
     learning_rate_init : float, default="auto"
-        Learning rate of the experts. "auto" is 0.001 for "adam", 0.01 for "sgd" and, for
-        "normalized_sgd", 0.06 / r with r the root mean square norm of the training patches.
+        Learning rate of the experts, of "cosine" the highest. "auto" is 0.005 for "adamw", 0.001
+        for "adam", 0.01 for "sgd" and, for "normalized_sgd", 0.06 / r with r the root mean square
+        norm of the training patches.
 
-    max_iter : int, default=1000
-        Maximum number of epochs; `tol` ends most fits far earlier.
+    max_iter : int, default="auto"
+        Maximum number of epochs, over which the rates of "cosine" fall. "auto" is, for "cosine",
+        as many as make about 3,000 steps, but 10 at least and 150 at most; else 1000, and `tol`
+        ends most fits far earlier.
 
-    early_stopping : bool, default=False
-        Whether to hold out `validation_fraction` of the training samples, stratified by class, to
-        stop when their accuracy ceases to improve, and to return to the best weights.
+    early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
+        Whether to stop when the mixture ceases to improve on samples that it was not trained on,
+        and to return to the best weights.
+
+        - "out_of_bag": every training sample is hidden from some of the experts,
+          `validation_fraction` of them and one at least, equal samples from the same. The mixture
+          of these is tested by it. No sample is lost to the training, and the test costs next to
+          nothing. Needs `router="soft"` and several experts;
+        - True: `validation_fraction` of the training samples are held out, stratified by class,
+          and tested by accuracy;
+        - False: what is watched is the training loss, and nothing is returned to.
+
+        "auto" is "out_of_bag" for a table with several experts and `router="soft"`, else False.
 
     batch_size : int or None, default="auto"
         Samples per step; None takes all of them (gradient descent). "auto" is 1024 for
-        "normalized_sgd" and a quarter of the samples, but 32 at least and 200 at most, for the
-        others. A batch that holds all samples is not shuffled.
+        "normalized_sgd", 200 for "adamw" and a quarter of the samples, but 32 at least and 200 at
+        most, for the others. A batch that holds all samples is not shuffled.
 
     class_weight : dict, "balanced" or None, default=None
         Weights of the classes, which multiply `sample_weight`.
@@ -145,6 +162,23 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Read each row of a 2-D X as patches, (n_patches, patch_size), or as a picture,
         (n_channels, height, width): for tools that know rows only. -1 stands for a side that
         follows from the others.
+
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
+        Columns of a table that hold categories. Inside the model each becomes a column of zeros
+        and ones per category, all 0 where it is missing or was not there in `fit`. At most 100
+        categories of a column are told apart; of more, the rarest count as one.
+
+        - "from_dtype": the columns of a pandas or polars frame that are categorical or hold
+          strings, and none of an array;
+        - indices, names or a mask: these columns;
+        - None: no column; a frame with columns of strings or categories is refused.
+
+    standardize : "auto" or bool, default="auto"
+        Whether the model standardizes the columns of a table, for router and experts: z, the
+        distance from the mean in standard deviations, becomes z / sqrt(1 + (z / 3)^2), which no
+        outlier takes beyond 3. Of a column of two values z is 0 and 1. A missing value, NaN,
+        becomes 0, and a column that had some in `fit` has a second one that marks them. "auto" is
+        True for tables. False leaves X as it is, and refuses NaN and categories.
 
     top_k : int, default="auto"
         Experts per sample of routers that choose (on average for "relu"); patches per expert for
@@ -175,49 +209,69 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     balance_weight : float, default=0.01
         Factor of the balancing loss, or the step of "bias".
 
+    expert_loss_weight : float, default="auto"
+        Share of the training loss that is the experts' own, the mean of their losses over all
+        samples that they are shown, whoever is to answer; the rest is the loss of the mixture.
+        With 0 an expert may know nothing outside its own part of the samples; 1 is an ensemble,
+        whose router learns nothing. "auto" is 0.7 for a table with several experts and
+        `router="soft"`, where few samples make no regions, and 0 otherwise; others than "soft"
+        take 0 only.
+
     solver : str, callable or SolverSpec, default="auto"
         "normalized_sgd" scales each expert's gradient to norm 1 (Algorithm 1 of [1]_) and
-        trains the router by plain SGD; "sgd" and "adam" are those of torch. Or a callable
+        trains the router by plain SGD; "sgd", "adam" and "adamw" are those of torch. Or a callable
         `(parameters, lr) -> torch.optim.Optimizer`, such as
         `partial(NormalizedSGD, norm="sum")` or `torch.optim.RMSprop`. "auto" is what suits the
-        expert: "normalized_sgd" for patch experts and "adam" for the others.
+        expert: "normalized_sgd" for patch experts, "adamw" for "mlp" and "adam" for the others.
 
-    learning_rate : {"auto", "constant", "residual"}, default="auto"
-        Schedule of the experts' learning rate. "residual", for "normalized_sgd", multiplies an
-        expert's step by its current mean probability of error over its own samples, relative
-        to a blind guess: a normalized step never gets shorter by itself, and experts that are
-        done would otherwise disturb those that are not. "auto" is "residual" for
-        "normalized_sgd" and "constant" for the others.
+    learning_rate : {"auto", "constant", "cosine", "residual"}, default="auto"
+        Schedule of the learning rates.
+
+        - "constant": none;
+        - "cosine": the rates of experts and router rise over the first twentieth of the steps and
+          fall to 0 by half a period of the cosine, in `max_iter` epochs;
+        - "residual", for "normalized_sgd", multiplies an expert's step by its current mean
+          probability of error over its own samples, relative to a blind guess: a normalized step
+          never gets shorter by itself, and experts that are done would otherwise disturb those
+          that are not.
+
+        "auto" is "cosine" for "adamw", "residual" for "normalized_sgd" and "constant" for the
+        others.
 
     router_learning_rate_init : float, default="auto"
-        Learning rate of the router. "auto" is 0.0003 for "adam", 0.01 for "sgd" and 1 / r^2 for
-        "normalized_sgd".
+        Learning rate of the router. "auto" is 0.005 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
+        and 1 / r^2 for "normalized_sgd".
 
     momentum : float, default=0.0
         Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
 
     weight_decay : float, default=0.0
-        Strength of the L2 penalty.
+        Strength of the L2 penalty; of "adamw" the rate at which weights decay, apart from the
+        gradient.
 
     validation_fraction : float, default=0.1
-        Share of the samples held out for early stopping.
+        Share of the samples held out for early stopping; for "out_of_bag" share of the experts
+        that each sample is hidden from.
 
     n_iter_no_change : int, default=10
         Epochs without an improvement of `tol` after which training stops, though never before
-        50 steps without one: a small X has one step per epoch.
+        50 steps without one: a small X has one step per epoch. For "out_of_bag" they must also be
+        half of the epochs so far.
 
-    tol : float, default=1e-4
-        Smallest improvement of the training loss (or of the validation accuracy) that counts.
-        Training also stops when the training loss itself is below `tol`. None trains for
-        exactly `max_iter` epochs.
+    tol : float or None, default="auto"
+        Smallest improvement that counts: of the training loss, or with `early_stopping` of the
+        out-of-bag loss or the validation accuracy. Training also stops when the training loss
+        itself, if that is watched, is below `tol`. None trains for exactly `max_iter` epochs.
+        "auto" is 0 for "out_of_bag"; else None for "cosine" without early stopping, and 1e-4.
 
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights of the last one.
+        Whether `fit` goes on from the weights of the last one, and with its standardization.
 
     train_transform : callable, default=None
         Applied to the samples of every training batch, never at prediction: a tensor of floats
-        (bytes of pictures have become 0 ... 1 by then) on the device of training, to be returned
-        in the same shape and type. Its torch draws come from `random_state`.
+        (bytes of pictures have become 0 ... 1 by then, tables are not yet standardized) on the
+        device of training, to be returned in the same shape and type. Its torch draws come from
+        `random_state`.
 
     callbacks : list of skorch callbacks, default=None
         Told of every batch and epoch of the fit, as in skorch; see `sklearn_moe.callbacks`.
@@ -255,9 +309,13 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     loss_curve_ : list of float
         Training loss of every epoch, mean over its batches, without what balancing adds.
 
+    oob_loss_curve_ : list of float
+        Loss of the training samples by the mixture of the experts that they are hidden from, in
+        every epoch, mean over its batches. With `early_stopping="out_of_bag"` only.
+
     validation_scores_ : list of float
-        Accuracy on the held-out samples after every epoch, with `early_stopping` only; of several
-        labels the share of right ones.
+        Accuracy on the held-out samples after every epoch, with `early_stopping=True` only; of
+        several labels the share of right ones.
 
     router_gradient_curve_ : list of float
         Norm of the router's gradient in every epoch, mean over its batches. A router whose
@@ -272,12 +330,12 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         order of `classes_`.
 
     module_ : torch.nn.Module
-        The mixture itself, with `experts` and `router`.
+        The mixture itself, with `experts` and `router`; `encoder` standardizes a table.
 
     Warns
     -----
     ConvergenceWarning
-        If `max_iter` epochs were not enough.
+        If `max_iter` epochs at rates that do not fall to 0 were not enough.
     ExpertCollapseWarning
         If one expert answers more than 95 % of the training samples.
 
@@ -290,6 +348,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     -----
     X of float64 is computed in float64 (about three times as slow), anything else in float32.
     Images of dtype uint8 stay as they are until their batch, then 0 ... 255 becomes 0 ... 1.
+    Sparse tables become dense batch by batch.
 
     References
     ----------
@@ -329,12 +388,12 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         n_experts=8,
         *,
         expert="auto",
-        router="top1",
+        router="auto",
         loss="log_loss",
         balance=None,
         learning_rate_init="auto",
-        max_iter=1000,
-        early_stopping=False,
+        max_iter="auto",
+        early_stopping="auto",
         batch_size="auto",
         class_weight=None,
         verbose=0,
@@ -342,11 +401,14 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         activation="auto",
         expert_width=None,
         sample_shape=None,
+        categorical_features="from_dtype",
+        standardize="auto",
         top_k="auto",
         router_network="auto",
         router_noise="auto",
         gate="auto",
         balance_weight=0.01,
+        expert_loss_weight="auto",
         solver="auto",
         learning_rate="auto",
         router_learning_rate_init="auto",
@@ -354,7 +416,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         weight_decay=0.0,
         validation_fraction=0.1,
         n_iter_no_change=10,
-        tol=1e-4,
+        tol="auto",
         warm_start=False,
         train_transform=None,
         callbacks=None,
@@ -376,11 +438,14 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         self.activation = activation
         self.expert_width = expert_width
         self.sample_shape = sample_shape
+        self.categorical_features = categorical_features
+        self.standardize = standardize
         self.top_k = top_k
         self.router_network = router_network
         self.router_noise = router_noise
         self.gate = gate
         self.balance_weight = balance_weight
+        self.expert_loss_weight = expert_loss_weight
         self.solver = solver
         self.learning_rate = learning_rate
         self.router_learning_rate_init = router_learning_rate_init
@@ -403,7 +468,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, n_patches, patch_size) or \
                 (n_samples, n_channels, height, width)
-            Training samples.
+            Training samples. A table (2-D) may be sparse, hold NaN where a value is missing, and
+            have categorical columns.
 
         y : array-like of shape (n_samples,) or (n_samples, n_labels)
             Class labels, of any type; or several labels, as zeros and ones.
@@ -427,8 +493,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     def partial_fit(self, X, y, classes=None, sample_weight=None):
         """Train for one epoch on these samples, from where the model stands.
 
-        Solver, learning rates and batch size are those of the first call, and momentum is kept
-        between calls; `fit` with `warm_start` takes new ones.
+        Solver, learning rates, batch size and the standardization of a table are those of the
+        first call, and momentum is kept between calls; `fit` with `warm_start` takes a new solver,
+        rates and batch size. "cosine" rates rise and fall within each call.
 
         Parameters
         ----------

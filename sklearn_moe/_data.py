@@ -1,12 +1,14 @@
 """The samples of a fit as tensors, and batches cut from them."""
 
 import math
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 
-__all__ = ["Batches", "Rows", "as_tensor", "storage_device"]
+__all__ = ["Batches", "Rows", "SparseRows", "as_tensor", "storage_device"]
 
 
 class _Writable:
@@ -37,33 +39,68 @@ def storage_device(X, device):
 
     Half of the memory that is free on a GPU is left to the training.
     """
+    if issparse(X):
+        return torch.device("cpu")
     device = torch.device(device)
     if device.type == "cuda" and X.nbytes > torch.cuda.mem_get_info(device.index)[0] / 2:
         return torch.device("cpu")
     return device
 
 
+class SparseRows:
+    """Rows of a CSR matrix; those that are asked for come as a dense tensor."""
+
+    def __init__(self, X):
+        self.X = X
+        self.shape = X.shape
+        self.ndim = 2
+        self.dtype = torch.from_numpy(np.empty(0, X.dtype)).dtype
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return torch.from_numpy(self.X[rows].toarray())
+
+    def index_select(self, axis, index):
+        """Return the rows of an index tensor, as tensors do."""
+        return self[index.numpy()]
+
+
 class Rows(NamedTuple):
     """Samples, encoded labels and weights, row by row."""
 
-    x: torch.Tensor
+    x: "torch.Tensor | SparseRows"
     y: torch.Tensor
     weight: torch.Tensor
+    # (n_samples, n_experts): 1 for the experts that a sample is shown to, 0 for the others.
+    shown: torch.Tensor | None = None
 
     @classmethod
     def from_arrays(cls, X, y, weight, device):
         """Share the memory of the arrays where the device allows it."""
-        return cls(*(as_tensor(array).to(device) for array in (X, y, weight)))
+        x = SparseRows(X) if issparse(X) else as_tensor(X).to(device)
+        return cls(x, *(as_tensor(array).to(device) for array in (y, weight)))
+
+    def _map(self, function):
+        return Rows(*(None if column is None else function(column) for column in self))
 
     def take(self, index):
         """Return the rows of an index tensor."""
-        return Rows(*(column.index_select(0, index) for column in self))
+        return self._map(lambda column: column.index_select(0, index))
+
+    def slice(self, start, stop):
+        """Return consecutive rows."""
+        return self._map(lambda column: column[start:stop])
 
     def to(self, device):
         """Return the rows on a device; to a GPU they travel while the host goes on."""
+        rows = self
+        if isinstance(self.x, SparseRows):
+            rows = self._replace(x=self.x[:])
         if self.y.device.type == device.type:
-            return self
-        return Rows(*(column.pin_memory().to(device, non_blocking=True) for column in self))
+            return rows
+        return rows._map(lambda column: column.pin_memory().to(device, non_blocking=True))
 
 
 class Batches:
@@ -89,8 +126,9 @@ class Batches:
             return
         y = self.rows.y
         if self.generator is None:
-            parts = zip(*(column.tensor_split(self.n_batches) for column in self.rows), strict=True)
-            yield from (Rows(*part).to(self.device) for part in parts)
+            edges = np.linspace(0, len(y), self.n_batches + 1).astype(int)
+            for start, stop in pairwise(edges):
+                yield self.rows.slice(start, stop).to(self.device)
             return
         order = torch.randperm(len(y), generator=self.generator, device=y.device)
         for index in order.tensor_split(self.n_batches):

@@ -4,7 +4,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ._inputs import check_samples
-from .nn import preset_of, softmax
+from .nn import softmax
 
 __all__ = ["FittedMixture"]
 
@@ -14,7 +14,7 @@ class FittedMixture:
 
     def _predict_generator(self):
         """Return the source of noise at prediction, None without it."""
-        if not preset_of(self.router).noise_at_predict:
+        if not self._noise_at_predict:
             return None
         return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
 

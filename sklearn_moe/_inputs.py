@@ -4,9 +4,12 @@ import math
 from numbers import Integral
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, validate_data
+
+from ._categories import find_categories
 
 __all__ = ["check_samples", "check_training_data", "hold_out"]
 
@@ -30,7 +33,30 @@ def _validate(estimator, X, *y, reset, **options):
     is_bytes = is_picture and getattr(X, "dtype", None) == np.uint8
     # float32 first: other types become it, and float64 stays.
     dtype = np.uint8 if is_bytes else (np.float32, np.float64)
+    if _is_table(estimator, X):
+        X = _encode_categories(estimator, X, reset)
+        finite = estimator.standardize is False or issparse(X)
+        options |= {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
     return validate_data(estimator, X, *y, reset=reset, dtype=dtype, allow_nd=True, **options)
+
+
+def _is_table(estimator, X):
+    """Tell whether rows are read as they are."""
+    return np.ndim(X) == 2 and estimator.sample_shape is None
+
+
+def _encode_categories(estimator, X, reset):
+    """Return a table of numbers."""
+    if issparse(X) or not hasattr(X, "shape"):
+        return X
+    if reset:
+        estimator._categories = find_categories(X, estimator.categorical_features)
+        if estimator._categories is not None and estimator.standardize is False:
+            raise ValueError(
+                f"Columns {estimator._categories.columns} hold categories, which are encoded "
+                "with standardize=True only. Leave it at 'auto', or encode them before."
+            )
+    return X if estimator._categories is None else estimator._categories.encode(X)
 
 
 def _as_pictures(X):

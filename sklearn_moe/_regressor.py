@@ -15,7 +15,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     The twin of :class:`MoEClassifier`, whose documentation says more about the parameters. The
     target is standardized inside, one or several outputs each by itself, and predictions are in
-    its own units.
+    its own units. A table is an X of 2 dimensions that `sample_shape` does not read as patches or
+    pictures.
 
     Parameters
     ----------
@@ -28,10 +29,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
         torch.nn.Module` or an `ExpertSpec`. "auto" is "mlp", "patch" or "cnn" for X of 2, 3 or 4
         dimensions.
 
-    router : str, subclass of sklearn_moe.nn.Router or Preset, default="soft"
+    router : str, subclass of sklearn_moe.nn.Router or Preset, default="auto"
         The rule by which experts answer: "top1", "topk", "noisy_topk", "sampled", "soft",
         "sigmoid", "relu", "merge", "patch_choice", "random" or "kmeans". With "soft" all experts
-        answer, and each learns from the samples that it explains better than the others.
+        answer, and each learns most from the samples that it explains better than the others.
+        "auto" is "soft" for tables, if the loss can mix, and "top1" for patches and images.
 
     loss : str or callable, default="squared_error"
         What the outputs of the experts mean:
@@ -51,16 +53,21 @@ class MoERegressor(RegressorMixin, BaseMoE):
         "z_loss".
 
     learning_rate_init : float, default="auto"
-        Learning rate of the experts. "auto" is 0.001 for "adam", 0.01 for "sgd" and, for
-        "normalized_sgd", 0.06 / r with r the root mean square norm of the training patches.
+        Learning rate of the experts, of "cosine" the highest. "auto" is 0.005 for "adamw", 0.001
+        for "adam", 0.01 for "sgd" and, for "normalized_sgd", 0.06 / r with r the root mean square
+        norm of the training patches.
 
-    max_iter : int, default=150
-        Number of epochs, with `tol` the maximum. The noise in numbers is learned by heart if
-        training goes on: more epochs suit many samples, or `early_stopping`.
+    max_iter : int, default="auto"
+        Number of epochs, the maximum with `early_stopping` or `tol`, over which the rates of
+        "cosine" fall. "auto" is, for "cosine", as many as make about 3,000 steps, but 10 at least
+        and 150 at most; else 150, as the noise in numbers is learned by heart if training goes on.
 
-    early_stopping : bool, default=False
-        Whether to hold out `validation_fraction` of the training samples, to stop when the
-        squared error on them ceases to improve, and to return to the best weights.
+    early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
+        Whether to stop when the mixture ceases to improve on samples that it was not trained on,
+        and to return to the best weights: "out_of_bag" hides each sample from some of the experts,
+        which are tested by it, and needs `router="soft"` and several experts; True holds out
+        `validation_fraction` of the samples and looks at the squared error. "auto" is "out_of_bag"
+        for a table with several experts and `router="soft"`, else False.
 
     batch_size : int or None, default="auto"
         Samples per step; None takes all of them. "auto" is 200.
@@ -84,6 +91,15 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Read each row of a 2-D X as patches, (n_patches, patch_size), or as a picture,
         (n_channels, height, width).
 
+    categorical_features : "from_dtype", array-like or None, default="from_dtype"
+        Columns of a table that hold categories, which become columns of zeros and ones inside the
+        model: those of a data frame that are categorical or hold strings, or indices, names or a
+        mask. None: no column.
+
+    standardize : "auto" or bool, default="auto"
+        Whether the model standardizes the columns of a table, bounds what lies far out, and marks
+        missing values, NaN. "auto" is True for tables.
+
     top_k : int, default="auto"
         Experts per sample of routers that choose; patches per expert for "patch_choice".
 
@@ -101,35 +117,47 @@ class MoERegressor(RegressorMixin, BaseMoE):
     balance_weight : float, default=0.01
         Factor of the balancing loss, or the step of "bias".
 
-    solver : str, callable or SolverSpec, default="auto"
-        "normalized_sgd", "sgd", "adam" or a callable `(parameters, lr) ->
-        torch.optim.Optimizer`. "auto" is what suits the expert.
+    expert_loss_weight : float, default="auto"
+        Share of the training loss that is the experts' own, the rest being that of the mixture.
+        "auto" is 0.7 for a table with several experts and `router="soft"`, and 0 otherwise; others
+        than "soft" take 0 only.
 
-    learning_rate : {"auto", "constant", "residual"}, default="auto"
-        Schedule of the experts' learning rate. "residual", for "normalized_sgd", multiplies an
+    solver : str, callable or SolverSpec, default="auto"
+        "normalized_sgd", "sgd", "adam", "adamw" or a callable `(parameters, lr) ->
+        torch.optim.Optimizer`. "auto" is what suits the expert: "normalized_sgd" for patch
+        experts, "adamw" for "mlp" and "adam" for the others.
+
+    learning_rate : {"auto", "constant", "cosine", "residual"}, default="auto"
+        Schedule of the learning rates. "cosine" lets them rise over the first twentieth of the
+        steps and fall to 0 in `max_iter` epochs. "residual", for "normalized_sgd", multiplies an
         expert's step by the mean absolute error on its own samples, in standard deviations of y
-        and 1 at most.
+        and 1 at most. "auto" is "cosine" for "adamw", "residual" for "normalized_sgd" and
+        "constant" for the others.
 
     router_learning_rate_init : float, default="auto"
-        Learning rate of the router. "auto" is 0.0003 for "adam" and 0.01 for "sgd", or with
-        `router="soft"` three times that of the experts, and 1 / r^2 for "normalized_sgd".
+        Learning rate of the router. "auto" is 0.005 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
+        and 1 / r^2 for "normalized_sgd".
 
     momentum : float, default=0.0
         Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
 
     weight_decay : float, default=0.0
-        Strength of the L2 penalty.
+        Strength of the L2 penalty; of "adamw" the rate at which weights decay, apart from the
+        gradient.
 
     validation_fraction : float, default=0.1
-        Share of the samples held out for early stopping.
+        Share of the samples held out for early stopping; for "out_of_bag" share of the experts
+        that each sample is hidden from, one at least.
 
     n_iter_no_change : int, default=10
         Epochs without an improvement of `tol`, where it is set, after which training stops, though
-        never before 50 steps without one.
+        never before 50 steps without one. For "out_of_bag" they must also be half of the epochs
+        so far.
 
-    tol : float, default=None
-        Smallest improvement of the training loss (or of the validation score) that counts. None
-        trains for exactly `max_iter` epochs.
+    tol : float or None, default="auto"
+        Smallest improvement that counts: of the training loss, or with `early_stopping` of the
+        out-of-bag loss or the validation score. None trains for exactly `max_iter` epochs. "auto"
+        is 0 for "out_of_bag" and None otherwise.
 
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last one, and with its standardization.
@@ -166,9 +194,13 @@ class MoERegressor(RegressorMixin, BaseMoE):
     loss_curve_ : list of float
         Training loss of every epoch, of the standardized target, without what balancing adds.
 
+    oob_loss_curve_ : list of float
+        Loss of the training samples by the mixture of the experts that they are hidden from, in
+        every epoch. With `early_stopping="out_of_bag"` only.
+
     validation_scores_ : list of float
         One minus the squared error on the held-out samples after every epoch, in variances of
-        the training target: about R2. With `early_stopping` only.
+        the training target: about R2. With `early_stopping=True` only.
 
     router_gradient_curve_ : list of float
         Norm of the router's gradient in every epoch, mean over its batches.
@@ -180,12 +212,12 @@ class MoERegressor(RegressorMixin, BaseMoE):
         The fitted net, for tools of skorch. Its targets are standardized.
 
     module_ : torch.nn.Module
-        The mixture itself, with `experts` and `router`.
+        The mixture itself, with `experts` and `router`; `encoder` standardizes a table.
 
     Warns
     -----
     ConvergenceWarning
-        If `max_iter` epochs were not enough.
+        If `tol` is set and `max_iter` epochs at rates that do not fall to 0 were not enough.
     ExpertCollapseWarning
         If one expert answers more than 95 % of the training samples.
 
@@ -214,23 +246,26 @@ class MoERegressor(RegressorMixin, BaseMoE):
         n_experts=8,
         *,
         expert="auto",
-        router="soft",
+        router="auto",
         loss="squared_error",
         balance=None,
         learning_rate_init="auto",
-        max_iter=150,
-        early_stopping=False,
+        max_iter="auto",
+        early_stopping="auto",
         batch_size="auto",
         verbose=0,
         random_state=None,
         activation="auto",
         expert_width=None,
         sample_shape=None,
+        categorical_features="from_dtype",
+        standardize="auto",
         top_k="auto",
         router_network="auto",
         router_noise="auto",
         gate="auto",
         balance_weight=0.01,
+        expert_loss_weight="auto",
         solver="auto",
         learning_rate="auto",
         router_learning_rate_init="auto",
@@ -238,7 +273,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         weight_decay=0.0,
         validation_fraction=0.1,
         n_iter_no_change=10,
-        tol=None,
+        tol="auto",
         warm_start=False,
         train_transform=None,
         callbacks=None,
@@ -259,11 +294,14 @@ class MoERegressor(RegressorMixin, BaseMoE):
         self.activation = activation
         self.expert_width = expert_width
         self.sample_shape = sample_shape
+        self.categorical_features = categorical_features
+        self.standardize = standardize
         self.top_k = top_k
         self.router_network = router_network
         self.router_noise = router_noise
         self.gate = gate
         self.balance_weight = balance_weight
+        self.expert_loss_weight = expert_loss_weight
         self.solver = solver
         self.learning_rate = learning_rate
         self.router_learning_rate_init = router_learning_rate_init
@@ -286,7 +324,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         ----------
         X : array-like of shape (n_samples, n_features), (n_samples, n_patches, patch_size) or \
                 (n_samples, n_channels, height, width)
-            Training samples.
+            Training samples. A table (2-D) may be sparse, hold NaN where a value is missing, and
+            have categorical columns.
 
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Numbers.
@@ -310,8 +349,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
     def partial_fit(self, X, y, sample_weight=None):
         """Train for one epoch on these samples, from where the model stands.
 
-        The standardization of y, solver, learning rates and batch size are those of the first
-        call, and momentum is kept between calls.
+        Solver, learning rates, batch size and what X and y are standardized by are those of the
+        first call, and momentum is kept between calls. "cosine" rates rise and fall within each
+        call.
 
         Parameters
         ----------

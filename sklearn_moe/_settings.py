@@ -12,8 +12,11 @@ from .optim import SOLVERS, SolverSpec
 
 __all__ = ["Settings", "resolve_settings"]
 
-# A density of numbers tells at once which expert is right: its router is faster than they are.
-_HASTE = 3
+# A mixture of strong experts on a table: each learns most of it by its own loss, as few rows make
+# no regions, and the mixture decides about the rest.
+_OWN_LOSS = 0.7
+# Of a schedule that ends at 0, whatever the number of rows.
+_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 10, 150
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,9 @@ class Settings:
 
     expert: ExpertSpec
     expert_options: dict[str, Any]
+    expert_loss_weight: float
+    n_hidden: int  # experts that a sample is not shown to
+    router: Any
     router_options: dict[str, Any]
     solver: SolverSpec
     solver_options: dict[str, Any]
@@ -32,6 +38,9 @@ class Settings:
     learning_rate: float
     router_learning_rate: float
     batch_size: int
+    max_iter: int
+    tol: float | None
+    standardize: bool
     device: str
     precision: str
     resolved: dict[str, Any]
@@ -65,16 +74,20 @@ def resolve_settings(estimator, X, weight, head):
     rate, router_rate = solver.learning_rate, solver.router_learning_rate
     if solver.per_norm:
         rate, router_rate = rate / scale, router_rate / scale**2
-    router = preset_of(estimator.router)
-    if head.kind == "numbers" and router.rule.mixes and not solver.per_norm:
-        router_rate = _HASTE * rate
-    batch_size = pick("batch_size", solver.batch_size(len(X), head.kind))
+    is_table = X.ndim == 2
+    can_mix = type(head).mix is not Head.mix
+    choice = pick("router", "soft" if is_table and can_mix else "top1")
+    router = preset_of(choice)
+    # Only mixtures of distributions can tell what each expert makes of a sample.
+    apart = router.rule.mixes and estimator.n_experts > 1
+    batch_size = pick("batch_size", solver.batch_size(X.shape[0], head.kind))
+    batch_size = X.shape[0] if batch_size is None else min(batch_size, X.shape[0])
     device = pick("device", "cuda" if torch.cuda.is_available() else "cpu")
     if torch.device(device).type == "mps":
         raise ValueError(
             "device='mps' does not compute in float64, in which routes are decided. Use 'cpu'."
         )
-    pace = pick("learning_rate", "residual" if solver.per_expert else "constant")
+    pace = pick("learning_rate", solver.pace)
     if pace == "residual" and not solver.per_expert:
         raise ValueError(
             "learning_rate='residual' is made for solver='normalized_sgd', got solver="
@@ -82,8 +95,19 @@ def resolve_settings(estimator, X, weight, head):
         )
     if pace == "residual":
         require(head, Head, "error", "learning_rate='residual'")
-    if estimator.early_stopping:
+    stop = pick("early_stopping", "out_of_bag" if apart and is_table else False)
+    if stop is True:
         require(head, Head, "score", "early_stopping=True")
+    own_loss = pick("expert_loss_weight", _OWN_LOSS if apart and is_table else 0.0)
+    if not apart and (stop == "out_of_bag" or own_loss):
+        _refuse_apart(estimator, stop)
+    standardize = pick("standardize", is_table)
+    if standardize and not is_table:
+        raise ValueError(
+            "standardize=True is for tables, X of shape (n_samples, n_features), got samples of "
+            f"shape {X.shape[1:]}. Use standardize='auto', or a transformer such as "
+            "sklearn_moe.preprocessing.ImageScaler."
+        )
     router_options = {
         "network": pick("router_network", "linear" if router.network is None else "auto"),
         "top_k": pick("top_k", router.top_k),
@@ -95,6 +119,9 @@ def resolve_settings(estimator, X, weight, head):
     }
     return Settings(
         expert=expert,
+        expert_loss_weight=own_loss,
+        n_hidden=_n_hidden(estimator) if stop == "out_of_bag" else 0,
+        router=choice,
         expert_options=_expert_options(estimator, expert, X.shape[1:], scale, pick),
         router_options=router_options,
         solver=solver,
@@ -102,11 +129,48 @@ def resolve_settings(estimator, X, weight, head):
         pace=pace,
         learning_rate=pick("learning_rate_init", rate),
         router_learning_rate=pick("router_learning_rate_init", router_rate),
-        batch_size=len(X) if batch_size is None else min(batch_size, len(X)),
+        batch_size=batch_size,
+        max_iter=pick("max_iter", _epochs(pace, head.kind, X.shape[0], batch_size)),
+        tol=pick("tol", _tolerance(stop, pace, head.kind)),
+        standardize=standardize,
         device=device,
         precision=_precision(pick("precision", None), X, device, resolved),
         resolved=resolved,
     )
+
+
+def _refuse_apart(estimator, stop):
+    """Say why the experts of a mixture cannot be judged one by one."""
+    which = "early_stopping='out_of_bag'"
+    if stop != "out_of_bag":
+        which = f"expert_loss_weight={estimator.expert_loss_weight!r}"
+    raise ValueError(
+        f"{which} needs a router that mixes the distributions of several experts, got "
+        f"router={estimator.router!r} and n_experts={estimator.n_experts}. Use router='soft' and "
+        "n_experts > 1, or leave it at 'auto'."
+    )
+
+
+def _n_hidden(estimator):
+    """Return how many of the experts each sample is hidden from."""
+    share = round(estimator.validation_fraction * estimator.n_experts)
+    return min(max(1, share), estimator.n_experts - 1)
+
+
+def _epochs(pace, kind, n_samples, batch_size):
+    """Return the epochs of a schedule, or those after which patience ends."""
+    if pace == "cosine":
+        epochs = _STEPS // -(-n_samples // batch_size)
+        return min(max(_FEWEST_EPOCHS, epochs), _MOST_EPOCHS)
+    # Numbers hold noise, and the loss of the training samples goes on falling.
+    return 150 if kind == "numbers" else 1000
+
+
+def _tolerance(stop, pace, kind):
+    """Return by how much a loss must improve, None where it is not asked."""
+    if stop == "out_of_bag":
+        return 0.0
+    return None if (pace == "cosine" and not stop) or kind == "numbers" else 1e-4
 
 
 def _expert_for(X):
@@ -154,7 +218,7 @@ def _require(function, argument, parameter, value, choice):
 
 def _rms_norm(X, weight):
     """Return the root mean square of the Euclidean norms of the patches, 1 if all are zero."""
-    flat = X.reshape(len(X), -1)
+    flat = X.reshape(X.shape[0], -1)
     squares = np.einsum("nf,nf->n", flat, flat) / X.shape[1]
     return float(np.sqrt(np.average(squares, weights=weight))) or 1.0
 

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Any
 
 import torch
-from torch.optim import SGD, Adam, Optimizer
+from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ._registry import Registry
 
@@ -189,6 +189,8 @@ class SolverSpec:
     batch_size : callable
         `batch_size(n_samples, kind)` is what "auto" becomes, for a target of that kind, see
         `Head`.
+    pace : {"constant", "cosine", "residual"}, default="constant"
+        What `learning_rate="auto"` becomes.
     per_expert : bool, default=False
         Whether every expert is a parameter group of its own, with a "pace" that multiplies its
         rate (`learning_rate="residual"`).
@@ -201,6 +203,7 @@ class SolverSpec:
     router_learning_rate: float = 3e-4
     per_norm: bool = False
     batch_size: Callable[[int, str], int] = _part_of_X
+    pace: str = "constant"
     per_expert: bool = False
     router_options: Mapping[str, Any] = field(default_factory=dict)
 
@@ -238,6 +241,10 @@ def _innermost(function: Callable) -> Callable:
     return _innermost(function.func) if isinstance(function, partial) else function
 
 
+def _table_batch(n_samples: int, kind: str) -> int:
+    return 200
+
+
 def _large_batch(n_samples: int, kind: str) -> int:
     # Normalized steps do not shrink when the gradient is noisy, but the residuals of numbers do.
     return 200 if kind == "numbers" else 1024
@@ -253,10 +260,18 @@ SOLVERS = Registry(
             router_learning_rate=1.0,
             per_norm=True,
             batch_size=_large_batch,
+            pace="residual",
             per_expert=True,
             router_options={"norm": None},
         ),
         "sgd": SolverSpec(SGD, learning_rate=1e-2, router_learning_rate=1e-2),
         "adam": SolverSpec(partial(Adam, fused=True)),
+        "adamw": SolverSpec(
+            partial(AdamW, fused=True),
+            learning_rate=0.005,
+            router_learning_rate=0.01,  # parts of the table are found before experts differ
+            batch_size=_table_batch,
+            pace="cosine",
+        ),
     },
 )

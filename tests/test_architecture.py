@@ -17,12 +17,12 @@ LAYERS = [
     ["_base", "tracing", "callbacks"],
     ["_engine"],
     ["_fitted"],
-    ["_settings", "_inputs", "_targets"],
+    ["_settings", "_inputs", "_targets", "_columns", "_parameters"],
     ["inspection", "preprocessing"],
     ["_data"],
     ["nn", "optim", "metrics", "datasets"],
     ["_estimators", "_image_checks", "_sklearn", "_warnings", "exceptions", "_version"],
-    ["_interrupt", "_kmeans", "_linear_view", "_registry"],
+    ["_categories", "_interrupt", "_kmeans", "_linear_view", "_registry"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = ["metrics", "inspection", "_inputs", "_targets", *LAYERS[-2], *LAYERS[-1]]

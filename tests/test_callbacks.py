@@ -12,7 +12,11 @@ from sklearn_moe.callbacks import FreezeRouter
 
 callback = pytest.importorskip("sklearn.callback", reason="callbacks came with scikit-learn 1.9")
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
-BRIEF = {"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0}
+# Without the best epoch, to which a fit would return in the end.
+BRIEF = {
+    **{"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0},
+    "early_stopping": False,
+}
 
 
 class Recorder:
@@ -107,7 +111,7 @@ def test_a_frozen_router_stays_as_it_is(table):
             module = fitted_estimator.module_
             weights.append(module.router.network.weight.detach().clone().numpy())
 
-    options = BRIEF | {"balance": "bias", "callbacks": [FreezeRouter(after=2)]}
+    options = BRIEF | {"router": "top1", "balance": "bias", "callbacks": [FreezeRouter(after=2)]}
     clf = MoEClassifier(**options).set_callbacks(Look()).fit(X, y)
     assert np.abs(weights[0] - weights[1]).max() > 0
     np.testing.assert_array_equal(weights[1], weights[3])

@@ -40,7 +40,8 @@ def table():
 
 
 def fit(table, *callbacks, **parameters):
-    return MoEClassifier(**(BRIEF | {"callbacks": list(callbacks)} | parameters)).fit(*table)
+    options = BRIEF | {"callbacks": list(callbacks)} | parameters
+    return MoEClassifier(**options).fit(*table)
 
 
 # -- the net ------------------------------------------------------------------------------
@@ -183,7 +184,8 @@ def test_learning_rate_schedules(table, schedule):
         def on_epoch_begin(self, net, **kwargs):
             rates.append(net.optimizer_.param_groups[0]["lr"])
 
-    fit(table, LRScheduler(schedule, **options), Look())
+    own = {"learning_rate": "constant", "learning_rate_init": 1e-3}
+    fit(table, LRScheduler(schedule, **options), Look(), **own)
     assert len(rates) == 4
     if schedule == "StepLR":
         np.testing.assert_allclose(rates, [1e-3, 1e-4, 1e-5, 1e-6])
@@ -194,7 +196,12 @@ def test_values_of_batches_are_averaged(table):
         def on_batch_end(self, net, batch, training, **kwargs):
             net.history.record_batch("size", len(batch[1]))
 
-    clf = fit(table, Count(), PassthroughScoring("size", on_train=True, lower_is_better=False))
+    clf = fit(
+        table,
+        Count(),
+        PassthroughScoring("size", on_train=True, lower_is_better=False),
+        batch_size=50,
+    )
     assert clf.net_.history[:, "size"] == [50] * 4
     assert clf.net_.history[-1, "batches"] == [{}]  # callbacks have seen them
 

@@ -5,16 +5,18 @@ from contextlib import nullcontext
 
 import torch
 from skorch.callbacks import Callback, PassthroughScoring
+from torch.optim.lr_scheduler import LambdaLR
 
 from .._data import Batches
 from .._interrupt import Interrupts
-from ..nn import OwnGenerator, expert_means, may_draw, weighted_mean
+from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, weighted_mean
 from .predicting import PredictingNet, WeightedRows
 from .stopping import StopTraining
 from .threads import as_many_threads_as_useful, work_of_a_step
 
 __all__ = ["MoENet"]
 
+_RISE = 20  # the rates of "cosine" are full after 1 / 20 of the steps
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
@@ -31,9 +33,12 @@ class MoENet(PredictingNet):
     solver : SolverSpec
     router_lr : float
         Learning rate of the router.
-    pace : {"constant", "residual"}
-        `"residual"` multiplies an expert's step by the mean error of its own samples of the
-        batch, in units of that of a blind guess, 1 at most.
+    pace : {"constant", "cosine", "residual"}
+        `"cosine"` lets the rates rise over a twentieth of the steps of a training and fall to 0
+        by half a period of the cosine. `"residual"` multiplies an expert's step by the mean error
+        of its own samples of the batch, in units of that of a blind guess, 1 at most.
+    expert_loss_weight : float, default=0.0
+        Share of the experts' own losses in that which is minimized.
     train_transform : callable or None
         Applied to the samples of each training batch.
     precision : {"float32", "bf16"}
@@ -49,6 +54,7 @@ class MoENet(PredictingNet):
         solver,
         router_lr,
         pace="constant",
+        expert_loss_weight=0.0,
         train_transform=None,
         precision="float32",
         **kwargs,
@@ -58,6 +64,7 @@ class MoENet(PredictingNet):
         self.solver = solver
         self.router_lr = router_lr
         self.pace = pace
+        self.expert_loss_weight = expert_loss_weight
         self.train_transform = train_transform
         self.precision = precision
 
@@ -70,9 +77,9 @@ class MoENet(PredictingNet):
     def initialize_optimizer(self, triggered_directly=None):
         """Give the router its own learning rate and, where the solver asks for it, each expert."""
         _, options = self.get_params_for_optimizer("optimizer", [])
-        experts = [list(expert.parameters()) for expert in self.module_.experts]
-        if not self.solver.per_expert:
-            experts = [[parameter for expert in experts for parameter in expert]]
+        experts = self.module_.experts
+        units = experts if self.solver.per_expert else [experts]
+        experts = [list(unit.parameters()) for unit in units]
         groups = [{"params": parameters} for parameters in experts if parameters]
         for parameters in (self._router_parameters(), list(self.criterion_.parameters())):
             if parameters:
@@ -126,6 +133,8 @@ class MoENet(PredictingNet):
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
         self.has_batch_listeners_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
         batch_size = min(self.batch_size, len(rows.y))
+        n_steps = epochs * math.ceil(len(rows.y) / batch_size)
+        self.schedule_ = _cosine(self.optimizer_, n_steps) if self.pace == "cosine" else None
         work = work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
         try:
             with Interrupts(), as_many_threads_as_useful(work):
@@ -133,7 +142,7 @@ class MoENet(PredictingNet):
         finally:
             # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
             self.callbacks, self.callbacks_ = None, []
-            for name in ("generator_", "draws_", "validation_"):
+            for name in ("generator_", "draws_", "schedule_", "validation_"):
                 delattr(self, name)
             self.module_.eval()
         return self
@@ -190,7 +199,7 @@ class MoENet(PredictingNet):
         if iterator is None:
             return
         self._set_training(training)
-        loss = slope = score = weight = 0.0
+        loss = slope = score = oob = weight = 0.0
         for batch in iterator:
             if self.has_batch_listeners_:
                 xy = (batch.x, batch.y)  # as skorch's callbacks unpack it
@@ -199,6 +208,7 @@ class MoENet(PredictingNet):
             batch_weight = batch.weight.sum()
             loss, weight = loss + step["loss"] * batch_weight, weight + batch_weight
             slope = slope + step.get("router_gradient_norm", 0.0)  # of training
+            oob = oob + step.get("oob_loss", 0.0) * batch_weight
             score = score + step.get("score", 0.0)  # of held-out rows
             if self.has_batch_listeners_:
                 self.history.record_batch(prefix + "_loss", step["loss"].item())
@@ -217,6 +227,8 @@ class MoENet(PredictingNet):
         self.history.record(prefix + "_batch_count", len(iterator))
         if training:
             self.history.record("router_gradient_norm", float(slope) / len(iterator))
+            if iterator.rows.shown is not None:
+                self._record("oob_loss", float(oob / weight), 1)
         else:
             self._record(f"{prefix}_{self.criterion_.score_name}", float(score / weight), -1)
         self._record(prefix + "_loss", loss, 1)
@@ -234,9 +246,13 @@ class MoENet(PredictingNet):
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
         self.optimizer_.zero_grad(set_to_none=True)
         with self._autocast(), OwnGenerator(*self.draws_) if self.draws_inside_ else nullcontext():
-            mixed = self.module_(x, self.generator_)
-        mixed = mixed._replace(output=mixed.output.to(x.dtype))
-        loss = weighted_mean(self.criterion_.loss(mixed.output, batch.y), batch.weight)
+            if self.expert_loss_weight or batch.shown is not None:
+                mixed, loss, more = self._losses_apart(x, batch)
+            else:
+                mixed = self.module_(x, self.generator_)
+                mixed = mixed._replace(output=mixed.output.to(x.dtype))
+                loss, more = self.criterion_.loss(mixed.output, batch.y), {}
+        loss = weighted_mean(loss, batch.weight)
         balance = self.module_.balance_loss(mixed, batch.weight)
         (loss if balance is None else loss + balance).backward()
         if self.has_batch_listeners_:
@@ -249,11 +265,33 @@ class MoENet(PredictingNet):
         if self.pace == "residual":
             self._set_pace(mixed, batch)
         self.optimizer_.step()
+        if self.schedule_ is not None:
+            self.schedule_.step()
+        if mixed.output is not None:
+            more["y_pred"] = mixed.output.detach()
         return {
             "loss": loss.detach(),
-            "y_pred": mixed.output.detach(),
             "router_gradient_norm": self._router_gradient_norm(),
+            **more,
         }
+
+    def _losses_apart(self, x, batch):
+        """Return the losses of samples that are shown to some of the experts, (n_samples,).
+
+        Those it is not shown to have their say on how the mixture does on what it has not seen.
+        """
+        mixed = self.module_.forward_apart(x, self.generator_)
+        losses = self.criterion_.losses(mixed.answers, batch.y)
+        gate, more = mixed.route.gate, {}
+        shown = torch.ones_like(losses) if batch.shown is None else batch.shown
+        loss, hidden_loss = mixture_loss(gate, losses, shown, self.expert_loss_weight)
+        if batch.shown is not None:
+            more["oob_loss"] = weighted_mean(hidden_loss, batch.weight)
+        if self.has_batch_listeners_ or self.pace == "residual":
+            log_gate = gate.detach().to(losses.dtype).log()
+            output = self.criterion_.mix(log_gate, mixed.answers.detach())
+            mixed = mixed._replace(output=output)
+        return mixed, loss, more
 
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
@@ -297,6 +335,19 @@ class MoENet(PredictingNet):
         pace = (residual / self.criterion_.blind_error).clamp(max=1)
         for group, value in zip(self.optimizer_.param_groups, pace, strict=False):
             group["pace"] = value
+
+
+def _cosine(optimizer, n_steps):
+    """Return a schedule of rates: up over a twentieth of the steps, then down to 0."""
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+        group["lr"] = group["initial_lr"]
+
+    def factor(step):
+        rise = min(1, _RISE * (step + 1) / n_steps)
+        return rise * (1 + math.cos(math.pi * min(1, step / n_steps))) / 2
+
+    return LambdaLR(optimizer, factor)
 
 
 def _hears_batches(callback):

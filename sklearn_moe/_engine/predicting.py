@@ -4,12 +4,13 @@ import math
 
 import numpy as np
 import torch
+from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score, r2_score
 from skorch import NeuralNet
 from skorch.dataset import Dataset
 from skorch.utils import get_map_location
 
-from .._data import Rows, as_tensor
+from .._data import Rows, SparseRows, as_tensor
 from ..nn import OwnGenerator
 from .state import as_arrays, as_tensors
 
@@ -62,9 +63,10 @@ class PredictingNet(NeuralNet):
     @torch.inference_mode()
     def map_batches(self, function, X):
         """Apply `function` to X, an array or tensor, in batches; return one array."""
+        X = SparseRows(X) if issparse(X) else X
         size = self._predict_size(X)
         parts = []
-        for start in range(0, len(X), size):
+        for start in range(0, X.shape[0], size):
             x = X[start : start + size]
             x = as_tensor(x) if isinstance(x, np.ndarray) else x
             parts.append(function(self._as_input(x.to(self.device))).cpu())

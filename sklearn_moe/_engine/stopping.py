@@ -24,18 +24,22 @@ class Stopping(Callback):
     patience : int
         Epochs without improvement that are waited for, and 50 steps at least.
     score : str or None, default=None
-        Entry of the history that is maximized, such as "valid_acc"; the best weights are restored
-        in the end. None: minus the training loss.
+        Entry of the history that is maximized, such as "valid_acc", or minimized if its name ends
+        with "loss"; the best weights are restored in the end. None: the training loss, whose best
+        epoch is the last one.
+    share : float, default=0.0
+        Part of the epochs run so far that is waited for at least.
 
     Attributes
     ----------
     converged_ : bool
     """
 
-    def __init__(self, tol, patience, score=None):
+    def __init__(self, tol, patience, score=None, share=0.0):
         self.tol = tol
         self.patience = patience
         self.score = score
+        self.share = share
 
     def initialize(self):
         """Forget earlier trainings."""
@@ -50,9 +54,10 @@ class Stopping(Callback):
         if self.score is None:
             score = -net.history[-1, "train_loss"]
         else:
-            score = net.history[-1, self.score]
+            sign = -1 if self.score.endswith("loss") else 1
+            score = sign * net.history[-1, self.score]
             if score > self.best_:
-                self.best_weights_ = copy.deepcopy(net.module_.state_dict())
+                self._keep(net.module_)
         before, self.best_ = self.best_, max(self.best_, score)
         if self.tol is None:
             return
@@ -62,10 +67,20 @@ class Stopping(Callback):
             self.waited_ = self.steps_waited_ = 0
         # A training loss below the tolerance leaves nothing to improve by it.
         exhausted = self.score is None and -self.tol < score <= 0
-        patient = self.waited_ >= self.patience and self.steps_waited_ >= _MIN_WAIT
+        patience = max(self.patience, self.share * len(net.history))
+        patient = self.waited_ >= patience and self.steps_waited_ >= _MIN_WAIT
         if exhausted or patient:
             self.converged_ = True
             raise StopTraining
+
+    def _keep(self, module):
+        """Copy the weights, over those of the last best epoch."""
+        state = module.state_dict()
+        if self.best_weights_ is None:
+            self.best_weights_ = copy.deepcopy(state)
+            return
+        for kept, value in zip(self.best_weights_.values(), state.values(), strict=True):
+            kept.copy_(value)
 
     def on_train_end(self, net, **kwargs):
         """Return to the best weights."""

@@ -7,7 +7,8 @@ from .build import build_mixture
 from .dispatch import answer_all, dispatch
 from .experts import EXPERTS, CNNExpert, ExpertSpec, MLPExpert, PatchExpert
 from .heads import LOSSES, Head, LossSpec, NumberHead, choose_head
-from .losses import expert_means, weighted_mean
+from .hiding import hide
+from .losses import expert_means, mixture_loss, weighted_mean
 from .mixture import MixtureOfExperts, MixtureOutput
 from .routers import (
     GATES,
@@ -35,6 +36,7 @@ from .routers import (
 )
 from .seeding import OwnGenerator, may_draw
 from .softmax import softmax
+from .table import Columns, TableEncoder
 
 __all__ = [
     "ACTIVATIONS",
@@ -48,6 +50,7 @@ __all__ = [
     "Balance",
     "CNNExpert",
     "CentroidScores",
+    "Columns",
     "ExpertSpec",
     "Head",
     "LinearScores",
@@ -71,6 +74,7 @@ __all__ = [
     "Scores",
     "SigmoidRouter",
     "SoftRouter",
+    "TableEncoder",
     "TopKRouter",
     "answer_all",
     "as_patches",
@@ -78,8 +82,10 @@ __all__ = [
     "choose_head",
     "dispatch",
     "expert_means",
+    "hide",
     "make_router",
     "may_draw",
+    "mixture_loss",
     "preset_of",
     "softmax",
     "weighted_mean",

@@ -12,6 +12,7 @@ from .heads import Head
 from .mixture import MixtureOfExperts
 from .routers import make_router, preset_of
 from .seeding import OwnGenerator
+from .table import Columns, TableEncoder
 
 __all__ = ["build_mixture"]
 
@@ -27,11 +28,15 @@ def build_mixture(
     router_options: Mapping[str, Any],
     balance: str | Callable | None = None,
     balance_weight: float = 0.01,
+    columns: Columns | None = None,
+    separate: bool = False,
     dtype: str = "float32",
     seed: int,
 ) -> MixtureOfExperts:
     """Return a mixture whose weights are drawn from an own generator.
 
+    `columns` are those of a table, which is encoded by them; None: samples stay as they are.
+    `separate` keeps each expert's weights in tensors of their own, which a solver may ask for.
     `expert_options` are those of the expert's factory, `router_options` those of `make_router`.
     Weights are drawn in float32 and then converted, so that models of different `dtype` start
     from the same point. A single expert needs no router, but what is asked of one is checked.
@@ -48,6 +53,9 @@ def build_mixture(
     head = head()
     if preset_of(router).rule.mixes:
         require(head, Head, "mix", f"router={router!r}")
+    encoder = None if columns is None else TableEncoder(columns)
+    if encoder is not None:
+        input_shape = (encoder.n_outputs,)
     with OwnGenerator(torch.Generator().manual_seed(seed)):
         experts = [
             expert.build(input_shape, head.n_outputs, **expert_options) for _ in range(n_experts)
@@ -61,5 +69,8 @@ def build_mixture(
             mix=head.mix,
             **router_options,
         )
-    mixture = MixtureOfExperts(made if n_experts > 1 else None, experts)
+    if preset_of(router).rule.mixes and n_experts > 1 and not separate:
+        stack = getattr(type(experts[0]), "stack", None)
+        experts = (stack and stack(experts)) or experts
+    mixture = MixtureOfExperts(made if n_experts > 1 else None, experts, encoder)
     return mixture.to(getattr(torch, dtype))

@@ -84,6 +84,8 @@ def answer_groups(experts: Sequence[nn.Module], x: Tensor, sizes: Sequence[int])
 
 def answer_all(experts: Sequence[nn.Module], x: Tensor) -> Tensor:
     """Return the answers of every expert to every sample, (n_samples, n_experts, n_outputs)."""
+    if isinstance(experts, nn.Module) and not isinstance(experts, nn.ModuleList):
+        return experts(x)  # a stack
     if group_key(experts) is not None:
         return experts[0].forward_all(experts, x)
     return torch.stack([expert(x) for expert in experts], 1)

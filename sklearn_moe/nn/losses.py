@@ -1,11 +1,12 @@
-"""Weighted means over the samples of a batch and over those of each expert."""
+"""Losses of a batch: of the mixture by those of its experts, means by weight."""
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from .routers import Route
 
-__all__ = ["expert_means", "weighted_mean"]
+__all__ = ["expert_means", "mixture_loss", "weighted_mean"]
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
@@ -27,3 +28,65 @@ def expert_means(values: Tensor, weight: Tensor, route: Route) -> Tensor:
     """
     load = route.per_expert(weight)
     return route.per_expert(weight * values) / load.clamp(min=torch.finfo(load.dtype).tiny)
+
+
+def mixture_loss(
+    gate: Tensor, losses: Tensor, shown: Tensor, own: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of a mixture of distributions by the losses of its experts.
+
+    It is (1 - own) times -log sum_m gate_m exp(-loss_m), a negative log likelihood where the
+    losses are, plus own times the mean loss_m, over the experts that a sample is shown to.
+
+    Parameters
+    ----------
+    gate : (n_samples, n_experts)
+    losses : (n_samples, n_experts)
+        Of each expert's own answer.
+    shown : (n_samples, n_experts)
+        1 for the experts that a sample is shown to, 0 for those it is hidden from, in the type of
+        the losses. Gates are in units of their sum over either.
+    own : float, default=0.0
+
+    Returns
+    -------
+    loss : (n_samples,)
+    hidden_loss : (n_samples,)
+        Of the mixture of the experts that a sample is hidden from, without a gradient; of no
+        meaning where there are none.
+    """
+    return _MixtureLoss.apply(gate.to(losses.dtype), losses, shown, own)
+
+
+class _MixtureLoss(torch.autograd.Function):
+    """One node of the graph: its many small steps would cost more than the experts."""
+
+    @staticmethod
+    def forward(ctx, gate, losses, shown, own):
+        # Samples last: torch is slow along a short last axis.
+        gate, losses, shown = gate.T, losses.T, shown.T
+        tiny = torch.finfo(losses.dtype).tiny
+        least = losses.amin(0)  # about it, so that not all likelihoods are small
+        likelihood = (least - losses).exp_()
+        gate_shown = gate * shown
+        terms = gate_shown * likelihood
+        total, gates = terms.sum(0).clamp_(min=tiny), gate_shown.sum(0).clamp_(min=tiny)
+        count = shown.sum(0)
+        mean = (losses * shown).sum(0) / count
+        loss = least - (total / gates).log()
+        ctx.save_for_backward(likelihood, terms, shown, total, gates, count)
+        ctx.own = own
+        gate_hidden = gate - gate_shown
+        hidden_total = (gate_hidden * likelihood).sum(0).clamp_(min=tiny)
+        hidden_loss = least - (hidden_total / gate_hidden.sum(0).clamp_(min=tiny)).log()
+        ctx.mark_non_differentiable(hidden_loss)
+        return torch.lerp(loss, mean, own), hidden_loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient, _):
+        likelihood, terms, shown, total, gates, count = ctx.saved_tensors
+        joint = (1 - ctx.own) * gradient
+        of_gate = (likelihood * (-joint / total) + joint / gates) * shown
+        of_losses = terms * (joint / total) + shown * (ctx.own * gradient / count)
+        return of_gate.T, of_losses.T, None, None

@@ -14,7 +14,7 @@ __all__ = ["MixtureOfExperts", "MixtureOutput"]
 class MixtureOutput(NamedTuple):
     """What a mixture says of a batch, and how it came to it."""
 
-    output: Tensor  # (n_samples, n_outputs)
+    output: Tensor | None  # (n_samples, n_outputs); None if the answers were kept apart
     route: Route
     answers: Tensor | None  # (n_samples, k, n_outputs) of the chosen experts, before the gate
 
@@ -27,16 +27,32 @@ class MixtureOfExperts(nn.Module):
     router : Router or None
         None with a single expert: its gate is exactly 1.
     experts : sequence of modules
-        Each maps a batch to (n_samples, n_outputs).
+        Each maps a batch to (n_samples, n_outputs). Or a module that is such a sequence and maps
+        a batch to the answers of all, (n_samples, n_experts, n_outputs).
+    encoder : module or None, default=None
+        What makes of a sample of X that which router and experts see. None: the sample itself.
     """
 
-    def __init__(self, router: Router | None, experts: Sequence[nn.Module]):
+    def __init__(
+        self,
+        router: Router | None,
+        experts: Sequence[nn.Module],
+        encoder: nn.Module | None = None,
+    ):
         super().__init__()
+        self.encoder = encoder
         self.router = router
-        self.experts = nn.ModuleList(experts)
+        self.experts = experts if isinstance(experts, nn.Module) else nn.ModuleList(experts)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """Return samples as router and experts see them."""
+        return x if self.encoder is None else self.encoder(x)
 
     def route(self, x: Tensor, generator: Generator | None = None) -> Route:
         """Route a batch; `generator` switches the noise on."""
+        return self._route(self.encode(x), generator)
+
+    def _route(self, x, generator=None):
         if self.router is None:
             scores = x.new_zeros(len(x), 1, dtype=next(self.parameters()).dtype)
             return Route(scores, scores, scores.long(), scores + 1)
@@ -44,11 +60,20 @@ class MixtureOfExperts(nn.Module):
 
     def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Answer a batch; `generator` switches the routing noise on."""
-        route = self.route(x, generator)
+        x = self.encode(x)
+        route = self._route(x, generator)
         if self.router is None:
             return MixtureOutput(self.experts[0](x), route, None)
         output, answers = self.router.combine(self.experts, x, route)
         return MixtureOutput(output, route, answers)
+
+    def forward_apart(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
+        """Route a batch and return the answers of all experts, (n_samples, n_experts, n_outputs).
+
+        For the training of mixtures that look at each expert's own loss.
+        """
+        x = self.encode(x)
+        return MixtureOutput(None, self._route(x, generator), answer_all(self.experts, x))
 
     def forward_each(self, x: Tensor) -> Tensor:
         """Return what each expert would answer in the place of those that do.
@@ -57,9 +82,10 @@ class MixtureOfExperts(nn.Module):
         -------
         (n_samples, n_experts, n_outputs)
         """
+        x = self.encode(x)
         if self.router is None:
             return answer_all(self.experts, x)
-        return self.router.combine_each(self.experts, x, self.route(x))
+        return self.router.combine_each(self.experts, x, self._route(x))
 
     def balance_loss(self, mixed: MixtureOutput, weight: Tensor) -> Tensor | None:
         """Update running statistics by a training batch; call it once per step.

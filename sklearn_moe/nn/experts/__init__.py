@@ -46,7 +46,7 @@ EXPERTS = Registry(
     {
         "patch": _PATCH,
         "patch_conv": _PATCH.with_options(init="uniform", bias=True),  # the authors' Conv1d
-        "mlp": ExpertSpec(MLPExpert, ndim=2, activation="relu"),
+        "mlp": ExpertSpec(MLPExpert, ndim=2, activation="relu", solver="adamw"),
         "cnn": ExpertSpec(CNNExpert, ndim=4, activation="relu"),
         "resnet18": _RESNET18,
         "resnet18_gn": _RESNET18.with_options(norm="group"),

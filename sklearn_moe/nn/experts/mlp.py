@@ -1,12 +1,14 @@
-"""The expert for feature vectors."""
+"""The expert for feature vectors, alone and many at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from .parts import activation_layer, require_ndim
 
-__all__ = ["MLPExpert"]
+__all__ = ["MLPExpert", "MLPStack"]
 
 
 class MLPExpert(nn.Sequential):
@@ -41,3 +43,95 @@ class MLPExpert(nn.Sequential):
         for layer in (self[0], self[2]):
             nn.init.xavier_uniform_(layer.weight, gain=init_scale)
             nn.init.zeros_(layer.bias)
+
+    @staticmethod
+    def stack(experts: Sequence["MLPExpert"]) -> nn.Module | None:
+        """Return the experts as one module with stacked weights, None if they are not alike."""
+        # A subclass may override forward, which the stack would bypass.
+        return MLPStack(experts) if {type(expert) for expert in experts} == {MLPExpert} else None
+
+
+class MLPStack(nn.Module):
+    """Experts that all answer every sample, as one batched computation.
+
+    It is a sequence of experts: `stack[m]` is an `MLPExpert` that shares the weights.
+
+    Parameters
+    ----------
+    experts : sequence of MLPExpert
+        Their weights are copied.
+    """
+
+    def __init__(self, experts: Sequence[MLPExpert]):
+        super().__init__()
+        self._one = [experts[0]]  # in a list, so that its weights are none of the stack's
+        layers = [(expert[0], expert[2]) for expert in experts]
+        self.weight = _stacked([first.weight for first, _ in layers])  # (M, width, n_features)
+        self.bias = _stacked([first.bias for first, _ in layers])  # (M, width)
+        self.readout = _stacked([second.weight for _, second in layers])  # (M, n_outputs, width)
+        self.readout_bias = _stacked([second.bias for _, second in layers])  # (M, n_outputs)
+
+    def __len__(self) -> int:
+        return len(self.weight)
+
+    def __getitem__(self, index: int) -> MLPExpert:
+        m = range(len(self))[index]
+        expert = MLPExpert.__new__(MLPExpert)
+        first = _linear(self.weight[m], self.bias[m])
+        second = _linear(self.readout[m], self.readout_bias[m])
+        nn.Sequential.__init__(expert, first, self._one[0][1], second)
+        return expert.train(self.training)
+
+    def __iter__(self) -> Iterator[MLPExpert]:
+        return (self[m] for m in range(len(self)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_features) to the answers, (n_samples, n_experts, n_outputs)."""
+        activation = self._one[0][1]
+        weight, bias = self.weight.flatten(0, 1), self.bias.flatten()
+        if isinstance(activation, nn.ReLU) and torch.is_grad_enabled():
+            answers = _ReLUNetworks.apply(x, weight, bias, self.readout, self.readout_bias)
+        else:
+            # Samples last: what is elementwise or summed over them runs along contiguous rows.
+            hidden = activation(torch.addmm(bias.unsqueeze(1), weight, x.T))
+            hidden = hidden.unflatten(0, (len(self), -1))
+            answers = torch.baddbmm(self.readout_bias.unsqueeze(2), self.readout, hidden)
+        return answers.permute(2, 0, 1)
+
+
+def _stacked(weights: Sequence[Tensor]) -> nn.Parameter:
+    return nn.Parameter(torch.stack([weight.detach() for weight in weights]))
+
+
+def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    layer.weight, layer.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+    return layer
+
+
+class _ReLUNetworks(torch.autograd.Function):
+    """Networks of one hidden layer over the same samples, with one large array less.
+
+    The hidden units of all networks are most of the memory of a step. torch would write their
+    gradient twice; here it is masked in place.
+    """
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, readout, readout_bias):
+        """Return (n_networks, n_outputs, n_samples)."""
+        hidden = torch.addmm(bias.unsqueeze(1), weight, x.T).relu_()
+        hidden = hidden.unflatten(0, (len(readout), -1))
+        ctx.save_for_backward(x, weight, hidden, readout)
+        return torch.baddbmm(readout_bias.unsqueeze(2), readout, hidden)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient):
+        """Return the gradients of x and the four weights."""
+        x, weight, hidden, readout = ctx.saved_tensors
+        of_readout = torch.bmm(gradient, hidden.transpose(1, 2))
+        of_hidden = torch.bmm(readout.transpose(1, 2), gradient)
+        torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
+        of_hidden = of_hidden.flatten(0, 1)
+        of_x = of_hidden.T @ weight if ctx.needs_input_grad[0] else None
+        return of_x, of_hidden @ x, of_hidden.sum(1), of_readout, gradient.sum(2)

@@ -49,6 +49,15 @@ class Head(nn.Module):
         """Return the loss of each sample, (n_samples,), given outputs (n_samples, n_outputs)."""
         raise NotImplementedError
 
+    def losses(self, answers: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of each expert's own answer, (n_samples, n_experts).
+
+        `answers` are (n_samples, n_experts, n_outputs).
+        """
+        n_experts = answers.shape[1]
+        loss = self.loss(answers.flatten(0, 1), y.repeat_interleave(n_experts, 0))
+        return loss.unflatten(0, (-1, n_experts))
+
     def predict(self, output: Tensor) -> Tensor:
         """Return probabilities or numbers, (n_samples, n_targets)."""
         raise NotImplementedError

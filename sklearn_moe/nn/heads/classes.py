@@ -36,6 +36,12 @@ class SoftmaxHead(_ClassHead):
         """Return the cross-entropy."""
         return -log_softmax(output).gather(1, y.unsqueeze(1)).squeeze(1)
 
+    def losses(self, answers, y):
+        """Return the cross-entropies."""
+        # Samples last, as in mix.
+        log_proba = answers.permute(1, 2, 0).log_softmax(1)  # (n_experts, n_outputs, n_samples)
+        return -log_proba.gather(1, y.expand(len(log_proba), 1, -1)).squeeze(1).T
+
     def predict(self, output):
         """Return the softmax."""
         return softmax(output)
@@ -58,6 +64,8 @@ class DoubleSoftmaxHead(SoftmaxHead):
 
     The loss cannot fall below log(1 + (n_classes - 1) / e): .313 for two classes.
     """
+
+    losses = Head.losses
 
     def loss(self, output, y):
         """Return the cross-entropy that takes the probabilities for logits."""

@@ -56,6 +56,10 @@ class NumberHead(Head):
         log_density = log_gate - self.density_loss(answers, y.unsqueeze(1))
         return -log_density.logsumexp(1) / self.n_targets
 
+    def losses(self, answers, y):
+        """Return the negative log densities, per target."""
+        return self.density_loss(answers, y.unsqueeze(1)) / self.n_targets
+
     @staticmethod
     def mix(log_gate, answers):
         """Return log gate and answers side by side."""

@@ -8,7 +8,7 @@ from torch import Generator, Tensor
 
 from ..._registry import Registry, require
 
-__all__ = ["NOISES", "Noise", "make_noise"]
+__all__ = ["NOISES", "Noise", "hash_rows", "make_noise"]
 
 
 class Noise:
@@ -27,7 +27,7 @@ class Noise:
     def __call__(self, x: Tensor, scores: Tensor, generator: Generator) -> Tensor:
         """Return noise of the shape of `scores`, whose rows belong to the samples x."""
         if self.per_row:
-            u = _hash(x, scores.shape[1], generator).to(scores.dtype)
+            u = hash_rows(x, scores.shape[1], generator).to(scores.dtype)
         else:
             options = {"generator": generator, "dtype": scores.dtype, "device": scores.device}
             u = torch.rand(scores.shape, **options)
@@ -44,7 +44,7 @@ class Noise:
         raise NotImplementedError
 
 
-def _hash(x: Tensor, n_columns: int, generator: Generator) -> Tensor:
+def hash_rows(x: Tensor, n_columns: int, generator: Generator) -> Tensor:
     """Draw `n_columns` functions from samples to [0, 1], uniform over samples and draws.
 
     The fractional part of a steep random linear function does it: samples 0.001 apart are far

@@ -73,6 +73,7 @@ class Scores(nn.Module):
 class LinearScores(Scores):
     """Scores h(x) = sum_p Theta^T x_p, without bias (paper, section 3.2).
 
+    Of a vector, h(x) = Theta^T x + b: borders between experts need not pass through its mean.
     On images that is a strided convolution summed over space, the paper's router for CIFAR-10.
 
     Parameters
@@ -103,10 +104,14 @@ class LinearScores(Scores):
             self.weight = nn.Parameter(weight)
         else:
             self.register_buffer("weight", weight)
+        self.bias = None
+        if trained and len(input_shape) == 1:
+            self.bias = nn.Parameter(torch.zeros(n_experts, 1))
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
-        return (self.weight.to(dtype) @ pool(x, dtype).T).T
+        scores = self.weight.to(dtype) @ pool(x, dtype).T
+        return (scores if self.bias is None else scores + self.bias.to(dtype)).T
 
 
 class MLPScores(Scores):
