@@ -19,7 +19,7 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "tables/*.rst"]
 default_role = "literal"
 add_module_names = False
 toc_object_entries_show_parents = "hide"
@@ -56,6 +56,7 @@ html_sidebars = {
         "index",
         "quickstart",
         "data_shapes",
+        "tabular",
         "how_it_works",
         "routers",
         "regression",
