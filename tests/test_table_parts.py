@@ -1,0 +1,518 @@
+"""What becomes of a table, part by part: each against a slow and obvious reference in float64."""
+
+import math
+import tracemalloc
+from types import SimpleNamespace
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from helpers import make_mixture, seeded
+from scipy.sparse import csr_array, random_array
+from skorch.history import History
+
+from sklearn_moe import MoEClassifier, _columns
+from sklearn_moe._categories import find_categories
+from sklearn_moe._columns import describe_columns
+from sklearn_moe._engine import Callback, Stopping
+from sklearn_moe._engine.stopping import StopTraining
+from sklearn_moe.nn import (
+    LOSSES,
+    Columns,
+    MLPExpert,
+    OwnGenerator,
+    TableEncoder,
+    choose_head,
+    hide,
+    mixture_loss,
+)
+from sklearn_moe.nn.experts.mlp import MLPStack
+
+NAN = float("nan")
+
+
+# -- columns ------------------------------------------------------------------------------
+
+
+def draw_table(n=61):
+    """Return columns of every kind, and weights."""
+    rng = np.random.default_rng(0)
+    some = rng.random(n) < 0.3
+    X = np.stack(
+        [
+            rng.normal(1e4, 1, n),  # far from 0
+            rng.choice([-1.0, 2.0], n),
+            np.where(some, NAN, rng.lognormal(size=n)),
+            np.full(n, NAN),
+            rng.integers(0, 5, n),
+            np.where(some, NAN, rng.choice([7.0, 7.5], n)),
+            np.zeros(n),
+        ],
+        axis=1,
+    )
+    return X, rng.uniform(0.1, 3, n)
+
+
+def center_and_scale(column, weight):
+    """Return those of one column, everything written out."""
+    known = ~np.isnan(column)
+    column, weight = column[known], weight[known]
+    values = np.unique(column)
+    if len(values) == 0:
+        return 0, 1
+    if len(values) <= 2:
+        return values[0], values[-1] - values[0] or 1
+    mean = np.average(column, weights=weight)
+    return mean, np.sqrt(np.average((column - mean) ** 2, weights=weight))
+
+
+def assert_described(columns, X, weight):
+    expected = np.array([center_and_scale(column, weight) for column in X.T])
+    np.testing.assert_allclose(columns.scale, expected[:, 1], rtol=1e-7)
+    np.testing.assert_allclose(columns.mean, expected[:, 0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("chunk", [1, 90, 2**20])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_center_and_scale_of_columns(monkeypatch, chunk, dtype):
+    monkeypatch.setattr(_columns, "_CHUNK", chunk)
+    X, weight = (array.astype(dtype) for array in draw_table())
+    X.flags.writeable = False
+    columns = describe_columns(X, weight)
+    assert columns.numbers == tuple(range(7))
+    assert columns.with_missing == (2, 3, 5)
+    assert columns.categories == columns.n_categories == ()
+    assert_described(columns, X.astype(np.float64), weight.astype(np.float64))
+
+
+def test_categorical_columns_are_counted_and_no_numbers():
+    X, weight = draw_table()
+    columns = describe_columns(X, weight, [1, 4])
+    assert columns.categories == (1, 4)
+    assert columns.n_categories == (3, 5)  # codes 0 ... 2 and 0 ... 4
+    assert columns.numbers == (0, 2, 3, 5, 6)
+    assert columns.with_missing == (1, 2, 3)
+    assert_described(columns, X[:, columns.numbers], weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sparse_columns_are_those_of_the_dense_array(dtype):
+    X = random_array((50, 7), density=0.3, rng=np.random.default_rng(0)).toarray()
+    X[:, 5], X[:, 6] = X[:, 5] > 0, 0
+    X, weight = X.astype(dtype), draw_table(50)[1].astype(dtype)
+    assert_described(describe_columns(csr_array(X), weight), X.astype(np.float64), weight)
+
+
+@pytest.mark.parametrize("kind", ["dense", "missing", "sparse"])
+@pytest.mark.parametrize("value", [0.1, -1e-9, 1e10 / 3])
+@pytest.mark.parametrize("n", [3, 7, 1000])
+def test_a_constant_column_has_scale_one_whatever_is_rounded(kind, value, n):
+    X, weight = np.full((n, 1), value), draw_table(n)[1]
+    X[1:2] = NAN if kind == "missing" else value
+    columns = describe_columns(csr_array(X) if kind == "sparse" else X, weight)
+    assert columns.scale == (1.0,)
+    assert columns.mean == pytest.approx((value,), rel=1e-14)
+
+
+def test_a_memory_map_is_read_chunk_by_chunk(monkeypatch, tmp_path):
+    X = np.random.default_rng(0).normal(size=(100_000, 5)).astype(np.float32)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    monkeypatch.setattr(_columns, "_CHUNK", 10_000)
+    weight = np.ones(len(X), dtype=np.float32)
+    tracemalloc.start()
+    columns = describe_columns(mapped, weight)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < X.nbytes / 4
+    np.testing.assert_allclose(columns.mean, X.mean(0, dtype=float), atol=1e-12)
+
+
+# -- encoder ------------------------------------------------------------------------------
+
+COLUMNS = Columns(
+    numbers=(0, 2, 4),
+    mean=(5.0, -1.0, 0.0),
+    scale=(2.0, 0.5, 1e3),
+    with_missing=(1, 2),
+    categories=(1, 3),
+    n_categories=(3, 2),
+)
+
+
+def encode(row, columns):
+    """Return a row as the experts see it."""
+    encoded = []
+    for index, mean, scale in zip(columns.numbers, columns.mean, columns.scale, strict=True):
+        z = (row[index] - mean) / scale
+        encoded.append(0.0 if math.isnan(z) else z / math.sqrt(1 + (z / 3) ** 2))
+    encoded += [float(math.isnan(row[columns.numbers[i]])) for i in columns.with_missing]
+    for index, n in zip(columns.categories, columns.n_categories, strict=True):
+        encoded += [float(row[index] == code) for code in range(n)]
+    return encoded
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("left_out", [(), ("with_missing",), ("categories", "n_categories")])
+def test_encoder(dtype, left_out):
+    columns = COLUMNS._replace(**dict.fromkeys(left_out, ()))
+    x = 3 * torch.randn(40, 5, generator=seeded(), dtype=torch.float64)
+    codes = torch.tensor([0, 1, 2, NAN, -1, 3, 99], dtype=torch.float64)
+    x[:, 1], x[:, 3] = codes[torch.arange(40) % 7], codes[torch.arange(40) % 5]
+    x[::3, 0] = x[1::3, 2] = NAN  # the first had none in training
+    if not columns.categories:
+        x = x[:, columns.numbers]
+        columns = columns._replace(numbers=(0, 1, 2))
+    encoder = TableEncoder(columns).to(dtype)
+    ours = encoder(x.to(dtype))
+    assert ours.dtype == dtype
+    assert ours.shape == (40, encoder.n_outputs)
+    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
+    expected = [encode(row, columns) for row in x.tolist()]
+    np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.01])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_outliers_are_bounded_and_in_order(dtype, scale):
+    encoder = TableEncoder(Columns(numbers=(0,), mean=(0.0,), scale=(scale,))).to(dtype)
+    x = torch.tensor([0, 1e-30, 1e-3, 0.1, 1, 10, 1e4, 1e10, 1e20, 1e30], dtype=dtype)
+    z = encoder(x[:, None])[:, 0]
+    assert z.isfinite().all()
+    assert (z.diff() >= -4 * torch.finfo(dtype).eps).all()
+    assert z[-1].item() == pytest.approx(3)
+    torch.testing.assert_close(encoder(-x[:, None])[:, 0], -z)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_largest_float_is_no_missing_value(dtype):
+    encoder = TableEncoder(Columns(numbers=(0,), mean=(0.0,), scale=(0.01,))).to(dtype)
+    x = torch.full((1, 1), torch.finfo(dtype).max, dtype=dtype)
+    assert encoder(x).item() == pytest.approx(3)
+
+
+# -- many experts at a time ---------------------------------------------------------------
+
+
+def make_experts(activation="relu", expert=MLPExpert):
+    with OwnGenerator(seeded()):
+        experts = [expert((5,), 3, width=7, activation=activation).double() for _ in range(4)]
+        for parameter in (p for expert in experts for p in expert.parameters()):
+            torch.nn.init.normal_(parameter)
+    return experts
+
+
+def parts_of(expert):
+    return [expert[0].weight, expert[0].bias, expert[2].weight, expert[2].bias]
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "cubic"])
+def test_a_stack_answers_and_learns_as_its_experts_do(activation):
+    experts = make_experts(activation)
+    stack = MLPExpert.stack(experts)
+    x, again = (
+        torch.randn(9, 5, generator=seeded(), dtype=torch.float64).requires_grad_()
+        for _ in range(2)
+    )
+    direction = torch.randn(9, 4, 3, generator=seeded(1), dtype=torch.float64)
+    answers, expected = stack(x), torch.stack([expert(again) for expert in experts], 1)
+    with torch.no_grad():
+        for ours in (answers, stack(x)):
+            torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
+    (answers * direction).sum().backward()
+    (expected * direction).sum().backward()
+    torch.testing.assert_close(x.grad, again.grad, rtol=1e-10, atol=1e-10)
+    ours = [stack.weight, stack.bias, stack.readout, stack.readout_bias]
+    for parameter, *alone in zip(ours, *map(parts_of, experts), strict=True):
+        alone = torch.stack([p.grad for p in alone])
+        torch.testing.assert_close(parameter.grad, alone, rtol=1e-10, atol=1e-10)
+
+
+def test_a_stack_is_a_sequence_of_experts_that_share_its_weights():
+    stack = MLPStack(make_experts())
+    x = torch.randn(9, 5, generator=seeded(), dtype=torch.float64)
+    assert len(stack) == len(list(stack)) == 4
+    for m, (one, expert) in enumerate(zip(stack, make_experts(), strict=True)):
+        assert isinstance(one, MLPExpert)
+        torch.testing.assert_close(one(x), expert(x), rtol=1e-12, atol=1e-12)
+        with torch.no_grad():
+            one[0].weight.mul_(2)
+        torch.testing.assert_close(stack.weight[m], 2 * expert[0].weight)
+    assert torch.equal(stack[-1](x), stack[3](x))
+    with pytest.raises(IndexError):
+        stack[4]
+
+
+class OwnMLP(MLPExpert):
+    """An expert that answers otherwise."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def test_only_experts_that_are_alike_are_stacked():
+    own = make_experts(expert=OwnMLP)
+    assert MLPExpert.stack(own) is None
+    assert MLPExpert.stack([*make_experts(), *own]) is None
+    stacked, apart = (make_mixture("mlp", router="soft", separate=s) for s in (False, True))
+    assert isinstance(stacked.experts, MLPStack)
+    assert isinstance(apart.experts, torch.nn.ModuleList)
+    x = torch.randn(9, 6, generator=seeded(), dtype=torch.float64)
+    torch.testing.assert_close(stacked(x).output, apart(x).output)
+    torch.testing.assert_close(stacked.forward_each(x), apart.forward_each(x))
+    torch.testing.assert_close(stacked.forward_apart(x).answers, apart.forward_apart(x).answers)
+    assert isinstance(make_mixture("mlp", router="top1").experts, torch.nn.ModuleList)
+
+
+# -- losses -------------------------------------------------------------------------------
+
+N_SAMPLES, N_EXPERTS = 12, 4
+HEADS = [
+    (loss, kind, n)
+    for loss, spec in LOSSES.items()
+    for kind in ("classes", "labels", "numbers")
+    if getattr(spec, kind)
+    for n in ((2,) if loss == "margin" else (2, 3))
+]
+
+
+def draw_mixture(hidden, dtype=torch.float64):
+    """Return gates and losses, and 0 for experts that a sample is hidden from."""
+    shape = (N_SAMPLES, N_EXPERTS)
+    gate = torch.randn(shape, generator=seeded(), dtype=dtype).softmax(1)
+    losses = 3 * torch.randn(shape, generator=seeded(1), dtype=dtype)
+    ranks = torch.rand(shape, generator=seeded(2)).argsort(1)
+    return gate, losses, (ranks >= hidden).to(dtype)
+
+
+def mixture_of(gate, losses):
+    """Return the loss of one sample by some experts, everything written out."""
+    likelihood = sum(g * math.exp(-loss) for g, loss in zip(gate, losses, strict=True))
+    return -math.log(likelihood / sum(gate))
+
+
+@pytest.mark.parametrize("own", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("hidden", [0, 1, 3])
+def test_loss_of_a_mixture(own, hidden):
+    gate, losses, shown = draw_mixture(hidden)
+    ours, ours_hidden = mixture_loss(gate, losses, shown, own)
+    for i in range(N_SAMPLES):
+        seen, unseen = shown[i] == 1, shown[i] == 0
+        expected = (1 - own) * mixture_of(gate[i, seen].tolist(), losses[i, seen].tolist())
+        expected += own * losses[i, seen].mean().item()
+        assert ours[i].item() == pytest.approx(expected, rel=1e-12)
+        if hidden:
+            expected = mixture_of(gate[i, unseen].tolist(), losses[i, unseen].tolist())
+            assert ours_hidden[i].item() == pytest.approx(expected, rel=1e-12)
+    gate.requires_grad_(), losses.requires_grad_()
+    assert not mixture_loss(gate, losses, shown, own)[1].requires_grad
+    assert torch.autograd.gradcheck(lambda g, x: mixture_loss(g, x, shown, own)[0], (gate, losses))
+
+
+@pytest.mark.parametrize("own", [0.0, 0.5, 1.0])
+def test_likelihoods_too_small_for_floats_have_finite_losses_and_gradients(own):
+    losses = torch.tensor([[0.0, 200.0], [200.0, 0.0], [1e6, 0.0], [-1e6, 1e6], [1e6, 1e6]])
+    losses = losses.repeat(3, 1).requires_grad_()
+    gate = torch.tensor([[0.5, 0.5], [1.0, 1e-38], [0.0, 1.0]]).repeat_interleave(5, 0)
+    gate.requires_grad_()
+    for shown in ([[1.0, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]):
+        ours = mixture_loss(gate, losses, torch.tensor(shown).expand(15, 2), own)
+        assert all(value.isfinite().all() for value in ours)
+        ours[0].mean().backward()
+        assert gate.grad.isfinite().all()
+        assert losses.grad.isfinite().all()
+
+
+def test_what_hidden_experts_know_does_not_excuse_the_others():
+    losses = torch.tensor([[0.0, 200.0]], requires_grad=True)
+    shown = torch.tensor([[0.0, 1.0]])
+    loss, hidden_loss = mixture_loss(torch.full((1, 2), 0.5), losses, shown)
+    assert loss.item() == pytest.approx(200)
+    assert hidden_loss.item() == pytest.approx(0)
+    loss.sum().backward()
+    torch.testing.assert_close(losses.grad, shown)
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), HEADS)
+def test_losses_of_all_experts_are_those_of_each(loss, kind, n):
+    head = choose_head(loss, kind)(n).double()
+    shape = (N_SAMPLES, N_EXPERTS, head.n_outputs)
+    answers = 3 * torch.randn(shape, generator=seeded(), dtype=torch.float64)
+    y = torch.randint(n, (N_SAMPLES,), generator=seeded(1))
+    if kind != "classes":
+        y = torch.randint(2, (N_SAMPLES, n), generator=seeded(1)).double()
+    expected = torch.stack([head.loss(answers[:, m], y) for m in range(N_EXPERTS)], 1)
+    torch.testing.assert_close(head.losses(answers, y), expected, rtol=1e-12, atol=1e-12)
+
+
+# -- who is shown what --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize(("n_experts", "n_hidden"), [(2, 1), (8, 1), (8, 3), (8, 7)])
+def test_every_sample_is_hidden_from_some_experts(dtype, n_experts, n_hidden):
+    x = torch.randn(1000, 50, generator=seeded(), dtype=torch.float64).to(dtype)
+    x[500:] = x[:500]
+    shown = hide(x, n_experts, n_hidden)
+    assert shown.shape == (1000, n_experts)
+    assert shown.dtype == dtype
+    assert ((shown == 0) | (shown == 1)).all()
+    assert (shown.sum(1) == n_experts - n_hidden).all()
+    assert torch.equal(shown[500:], shown[:500])
+    share = (shown[:500] == 0).double().mean(0)
+    assert (share - n_hidden / n_experts).abs().max() < 0.1  # four standard deviations
+    for size in (1, 7):
+        parts = torch.cat([hide(part, n_experts, n_hidden) for part in x[:500].split(size)])
+        assert torch.equal(parts, shown[:500])
+
+
+# -- categories ---------------------------------------------------------------------------
+
+COLORS = ["red", "blue", None, "red", "green"]
+CODES = [2, 0, NAN, 2, 1]  # in the order of the alphabet
+SEEN = ["blue", "black", None, "green", "red"]  # one of them not known
+CODES_SEEN = [0, NAN, NAN, 1, 2]
+NUMBERS = [0.5, 1.5, NAN, 3.5, 4.5]
+
+
+def in_pandas(colors, dtype):
+    colors = pandas.Series(colors, dtype=dtype)
+    return pandas.DataFrame({"size": NUMBERS, "color": colors, "n": range(5)})
+
+
+def in_polars(colors, dtype):
+    polars = pytest.importorskip("polars")
+    known = sorted({*COLORS, *SEEN} - {None})
+    dtype = polars.Enum(known) if dtype == "Enum" else getattr(polars, dtype)
+    colors = polars.Series(colors, dtype=dtype)
+    return polars.DataFrame({"size": NUMBERS, "color": colors, "n": range(5)})
+
+
+FRAMES = [(in_pandas, dtype) for dtype in ("category", "object", "string", "str")]
+FRAMES += [(in_polars, dtype) for dtype in ("Categorical", "String", "Enum")]
+
+
+@pytest.mark.parametrize("chosen", ["from_dtype", ["color"], [1], [False, True, False]])
+@pytest.mark.parametrize(("make", "dtype"), FRAMES)
+def test_categories_of_a_frame(make, dtype, chosen):
+    categories = find_categories(make(COLORS, dtype), chosen)
+    assert categories.columns == [1]
+    for colors, codes in ((COLORS, CODES), (SEEN, CODES_SEEN)):
+        encoded = categories.encode(make(colors, dtype))
+        assert list(encoded.columns) == ["size", "color", "n"]
+        expected = np.stack([NUMBERS, codes, range(5)], axis=1)
+        np.testing.assert_array_equal(encoded.to_numpy(), expected)
+
+
+@pytest.mark.parametrize("missing", [None, np.nan, pandas.NA])
+@pytest.mark.parametrize("values", [["b", "a"], [2, 1], [2.5, 1.5], [True, False]])
+def test_whatever_is_missing_has_no_code(missing, values):
+    frame = pandas.DataFrame({"c": pandas.Series([*values, missing], dtype=object)})
+    for X in (frame, frame.astype("category")):
+        codes = find_categories(X, ["c"]).encode(X).to_numpy()[:, 0]
+        np.testing.assert_array_equal(codes, [1, 0, NAN])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, object])
+def test_categories_of_an_array(dtype):
+    X = np.array([[7, 1], [3, 2], [9, 3], [3, 4]]).astype(dtype)
+    categories = find_categories(X, [0])
+    before = X.copy()
+    np.testing.assert_array_equal(categories.encode(X), [[1, 1], [0, 2], [2, 3], [0, 4]])
+    X[0, 0] = 5
+    np.testing.assert_array_equal(categories.encode(X)[:, 0].astype(float), [NAN, 0, 2, 0])
+    np.testing.assert_array_equal(X[1:], before[1:])
+
+
+def test_the_rarest_of_many_categories_are_one():
+    names = [f"{i:03}" for i in range(150)]
+    often = pandas.DataFrame({"c": names[:60] * 3 + names[60:]})
+    categories = find_categories(often, "from_dtype")
+    codes = categories.encode(pandas.DataFrame({"c": [*names, "new"]})).to_numpy()[:, 0]
+    assert len(np.unique(codes[:60])) == 60
+    assert len(np.unique(codes[:-1])) == 100
+    assert np.isnan(codes[-1])
+
+
+def test_what_is_no_category_and_what_is_not_there():
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [True, False], "c": ["x", "y"]})
+    assert find_categories(frame[["a", "b"]], "from_dtype") is None
+    assert find_categories(frame[["a", "b"]], None) is None
+    assert find_categories(np.eye(2), "from_dtype") is None
+    assert find_categories(frame, ["b"]).columns == [1]
+    with pytest.raises(ValueError, match="nope"):
+        find_categories(frame, ["nope"])
+    with pytest.raises(ValueError, match=r"all features must be in \[0, 2\]"):
+        find_categories(frame, [3])
+    with pytest.raises(ValueError, match=r"(?s)Columns \['c'\] hold categories.*make_column_trans"):
+        find_categories(frame, None)
+
+
+# -- the course of training ---------------------------------------------------------------
+
+
+def run(scores, name, **options):
+    """Return the epochs run and the weight kept, that of epoch e being e."""
+    net = SimpleNamespace(history=History(), module_=torch.nn.PReLU())
+    stopping = Stopping(score=name, **options).initialize()
+    for epoch, score in enumerate(scores):
+        net.history.new_epoch()
+        for entry in ((name, score), ("train_batch_count", 50), ("train_loss", 1.0)):
+            net.history.record(*entry)
+        torch.nn.init.constant_(net.module_.weight, epoch)
+        try:
+            stopping.on_epoch_end(net)
+        except StopTraining:
+            break
+    stopping.on_train_end(net)
+    return epoch + 1, net.module_.weight.item(), stopping.converged_
+
+
+@pytest.mark.parametrize(("name", "sign"), [("oob_loss", 1), ("valid_loss", 1), ("valid_r2", -1)])
+def test_stopping_returns_to_the_least_loss_or_the_largest_score(name, sign):
+    scores = [sign * score for score in (3, 2, 1, 0, 4, -1, *[5] * 40)]
+    assert run(scores, name, tol=0.0, patience=3) == (9, 5, True)
+    assert run(scores, name, tol=0.0, patience=1) == (5, 3, True)
+    assert run(scores, name, tol=0.0, patience=3, share=0.5) == (12, 5, True)
+    assert run(scores, name, tol=None, patience=1) == (46, 5, False)
+    assert run(scores[:6], name, tol=0.0, patience=3) == (6, 5, False)
+
+
+class Rates(Callback):
+    """Remember the rate of every parameter group in every step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_grad_computed(self, net, **kwargs):
+        self.seen.append([group["lr"] for group in net.optimizer_.param_groups])
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_rates_rise_over_a_twentieth_and_fall_by_a_cosine(again):
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    rates = Rates()
+    clf = MoEClassifier(
+        2,
+        learning_rate="cosine",
+        learning_rate_init=0.2,
+        router_learning_rate_init=0.1,
+        batch_size=5,
+        max_iter=8,
+        early_stopping=False,
+        callbacks=[rates],
+        warm_start=True,
+        random_state=0,
+    ).fit(X, X[:, 0] > 0)
+    if again:
+        rates.seen.clear()
+        clf.fit(X, X[:, 0] > 0)
+    of_experts, of_router = np.array(rates.seen).T
+    rise = np.minimum(1, np.arange(1, 81) / 4)
+    expected = 0.1 * rise * (1 + np.cos(np.pi * np.arange(80) / 80))
+    np.testing.assert_allclose(of_experts, expected)
+    np.testing.assert_allclose(of_router, expected / 2)
+    assert of_experts.argmax() == 3
+    assert of_experts[0] == pytest.approx(0.05)
+    assert of_experts[-1] < 1e-3 * of_experts.max()

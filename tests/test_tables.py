@@ -1,0 +1,442 @@
+"""Tables as users meet them: raw columns, what is missing, categories, and when to stop."""
+
+import pickle
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from scipy.sparse import csr_array, random_array
+from sklearn.base import clone
+from sklearn.datasets import (
+    load_breast_cancer,
+    load_digits,
+    load_iris,
+    load_wine,
+    make_moons,
+)
+from sklearn.metrics import log_loss
+from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._engine import Callback
+from sklearn_moe._settings import resolve_settings
+from sklearn_moe.nn import choose_head
+
+BOTH = [MoEClassifier, MoERegressor]
+NAN = float("nan")
+
+
+def brief(model=MoEClassifier, **parameters):
+    return model(**({"n_experts": 4, "max_iter": 10, "random_state": 0} | parameters))
+
+
+def draw(n=80, n_columns=4, seed=0):
+    """Return a table, and classes 0 and 1, which are numbers, too."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, n_columns))
+    return X, (X[:, 0] + X[:, 1] ** 2 + 0.3 * rng.normal(size=n) > 0.7).astype(int)
+
+
+def answers(model, X):
+    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
+
+
+# -- columns as they come -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("load", "max_iter"),
+    [(load_digits, 20), (load_wine, 20), (load_iris, 120), (load_breast_cancer, 30)],
+)
+def test_raw_columns_are_as_good_as_scaled_ones(load, max_iter):
+    X, y = load(return_X_y=True)
+    X, X_test, y, y_test = train_test_split(X[:600], y[:600], stratify=y[:600], random_state=0)
+    clf = MoEClassifier(max_iter=max_iter, random_state=0).fit(X, y)
+    scaled = make_pipeline(StandardScaler(), clone(clf)).fit(X, y)
+    assert clf.score(X_test, y_test) == pytest.approx(scaled.score(X_test, y_test), abs=0.02)
+    assert clf.score(X_test, y_test) > 0.93
+    assert clf.expert_load_.max() < 0.5
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_units_of_columns_do_not_matter(model):
+    X, y = draw()
+    X[:, 3] = X[:, 3] > 0
+    factor, shift = np.array([1e-6, 3.7, 1e5, 2.3]), np.array([1e-6, -11.0, 1e6, 5.0])
+    one, other = brief(model).fit(X, y), brief(model).fit(factor * X + shift, y)
+    X_new, _ = draw(seed=1)
+    np.testing.assert_allclose(answers(other, factor * X_new + shift), answers(one, X_new), 0, 1e-6)
+
+
+def test_moons_are_told_apart():
+    (X, y), (X_test, y_test) = (make_moons(400, noise=0.15, random_state=seed) for seed in (0, 1))
+    assert MoEClassifier(max_iter=150, random_state=0).fit(X, y).score(X_test, y_test) > 0.95
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize("truth", ["the first", "both", "exactly one"])
+def test_columns_of_two_values_are_learned_however_few_rows_differ(model, truth):
+    X = np.random.default_rng(0).integers(2, size=(600, 1 if truth == "the first" else 2))
+    y = {"the first": X[:, 0], "both": X.all(1), "exactly one": X.sum(1) == 1}[truth].astype(int)
+    assert model(random_state=0).fit(X, y).score(X, y) > 0.95
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_a_row_is_answered_alike_in_any_batch(model):
+    X, y = draw()
+    X[::5, 2] = NAN
+    fitted = brief(model).fit(X, y)
+    alone = np.concatenate([answers(fitted, X[i : i + 1]) for i in range(len(X))])
+    np.testing.assert_allclose(alone, answers(fitted, X), rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_seeds_both_ways(model):
+    X, y = draw(300)
+    first, second, other = (brief(model, random_state=s).fit(X, y) for s in (0, 0, 1))
+    np.testing.assert_array_equal(answers(first, X), answers(second, X))
+    assert first.oob_loss_curve_ == second.oob_loss_curve_ != other.oob_loss_curve_
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("early_stopping", ["out_of_bag", True])
+def test_a_sparse_table_is_the_same_table(model, dtype, early_stopping):
+    X = random_array((90, 6), density=0.4, rng=np.random.default_rng(0)).toarray().astype(dtype)
+    y = (X[:, 0] > X[:, 1]).astype(int)
+    options = {"batch_size": 30, "early_stopping": early_stopping}
+    dense, sparse = brief(model, **options).fit(X, y), brief(model, **options)
+    sparse.fit(csr_array(X), y)
+    tolerance = 1e-12 if dtype == np.float64 else 1e-5
+    for given in (X, csr_array(X), csr_array(X).tocsc()):
+        np.testing.assert_allclose(answers(sparse, given), answers(dense, X), 0, tolerance)
+
+
+# -- missing values -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_that_a_value_is_missing_is_learned(model):
+    X, _ = draw(200)
+    y = np.random.default_rng(1).integers(2, size=200)
+    X[y == 1, 2] = NAN
+    fitted = brief(model, max_iter=40).fit(X, y)
+    assert fitted.score(X, y) > 0.9
+    X[:50, 0] = NAN  # of a column that had none
+    assert np.isfinite(answers(fitted, X)).all()
+    X[:, 3] = NAN
+    assert np.isfinite(answers(brief(model).fit(X, y), X)).all()
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_what_is_not_finite_is_refused_elsewhere(model):
+    X, y = draw()
+    fitted = brief(model).fit(X, y)
+    X[3, 1] = NAN
+    for options in ({"standardize": False}, {"sample_shape": (2, 2)}):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            brief(model, **options).fit(X, y)
+    for given in (X.reshape(80, 2, 2), csr_array(X)):
+        with pytest.raises(ValueError, match="Input X contains NaN"):
+            brief(model).fit(given, y)
+    X[3, 1] = np.inf
+    with pytest.raises(ValueError, match="Input X contains infinity"):
+        brief(model).fit(X, y)
+    with pytest.raises(ValueError, match="Input X contains infinity"):
+        fitted.predict(X)
+
+
+# -- categories ---------------------------------------------------------------------------
+
+
+def draw_frame(n=120, seed=0):
+    """Return a frame of numbers and categories, some missing, and what follows from both."""
+    rng = np.random.default_rng(seed)
+    color, size = rng.choice(["red", "green", "blue"], n), rng.choice([1, 2, 5], n)
+    frame = pandas.DataFrame(
+        {
+            "weight": rng.normal(50, 10, n),
+            "color": np.where(rng.random(n) > 0.1, color.astype(object), None),
+            "size": pandas.Categorical(size),
+            "count": rng.integers(10, size=n),
+        },
+        index=rng.permutation(n),
+    )
+    frame.loc[frame.index[::7], "weight"] = NAN
+    return frame, np.where((color == "red") ^ (size == 5), "yes", "no")
+
+
+def test_a_frame_from_end_to_end():
+    (X, y), (X_test, y_test) = draw_frame(300), draw_frame(seed=1)
+    clf = brief(max_iter=40).fit(X, y)
+    assert list(clf.feature_names_in_) == ["weight", "color", "size", "count"]
+    assert clf.n_features_in_ == 4
+    assert clf.input_shape_ == (4,)
+    proba = clf.predict_proba(X_test)
+    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-6)
+    assert clf.score(X_test, y_test) > 0.85
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X_test), proba)
+    np.testing.assert_array_equal(clone(clf).fit(X, y).predict_proba(X_test), proba)
+    assert cross_val_score(clf, X, y, cv=3).mean() > 0.8
+    search = GridSearchCV(clf, {"n_experts": [1, 3]}, cv=2).fit(X, y)
+    assert search.best_score_ > 0.75
+    reg = brief(MoERegressor, max_iter=40).fit(X, y == "yes")
+    assert reg.score(X_test, y_test == "yes") > 0.5
+    np.testing.assert_array_equal(
+        pickle.loads(pickle.dumps(reg)).predict(X_test), reg.predict(X_test)
+    )
+
+
+def test_categories_that_are_not_known_are_missing():
+    X, y = draw_frame()
+    clf = brief().fit(X, y)
+    unknown, missing = X.assign(color="purple"), X.assign(color=None)
+    np.testing.assert_array_equal(clf.predict_proba(unknown), clf.predict_proba(missing))
+
+
+def test_categories_of_an_array_are_named_by_index():
+    rng = np.random.default_rng(0)
+    X = np.stack([rng.normal(size=200), rng.choice([3, 10, 700, 4], 200)], axis=1)
+    y = np.isin(X[:, 1], [3, 700])
+    frame = pandas.DataFrame({"a": X[:, 0], "b": pandas.Categorical(X[:, 1])})
+    clf, of_frame = brief(categorical_features=[1]).fit(X, y), brief().fit(frame, y)
+    np.testing.assert_allclose(clf.predict_proba(X), of_frame.predict_proba(frame), rtol=1e-12)
+    np.testing.assert_array_equal(
+        of_frame.predict_proba(frame),
+        brief(categorical_features=["b"]).fit(frame, y).predict_proba(frame),
+    )
+    assert clf.score(X, y) > brief().fit(X, y).score(X, y)
+
+
+@pytest.mark.parametrize("form", [np.ndarray.tolist, csr_array])
+@pytest.mark.parametrize("where", ["fit", "predict"])
+def test_named_categories_are_encoded_or_refused_whatever_holds_them(form, where):
+    X, y = draw()
+    X[:, 3] = np.where(y, 7, 3)
+    X[:, :3] *= X[:, :3] > 0
+    expected = brief(categorical_features=[3]).fit(X, y).predict_proba(X)
+    in_fit, in_predict = (form(X) if where == name else X for name in ("fit", "predict"))
+    try:
+        proba = brief(categorical_features=[3]).fit(in_fit, y).predict_proba(in_predict)
+    except (TypeError, ValueError):
+        return
+    np.testing.assert_allclose(proba, expected, rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore:X does not have valid feature names")
+def test_what_differs_from_the_frame_of_the_fit_is_named():
+    X, y = draw_frame()
+    clf = brief().fit(X, y)
+    array = X.assign(color=1.0).to_numpy(dtype=float)
+    for given in (array, array.tolist(), csr_array(np.nan_to_num(array))):
+        with pytest.raises(ValueError, match=r"Pass a data frame with the same columns"):
+            clf.predict(given)
+    for given in (X.drop(columns="color"), X[["color", "weight", "size", "count"]]):
+        with pytest.raises(ValueError, match="feature names should match"):
+            clf.predict(given)
+    with pytest.raises(ValueError, match=r"Columns \['color', 'size'\] hold categories"):
+        brief(categorical_features=None).fit(X, y)
+    with pytest.raises(ValueError, match=r"Columns \[1, 2\] hold categories.*standardize=True"):
+        brief(standardize=False).fit(X, y)
+    with pytest.raises(ValueError, match="nope"):
+        brief(categorical_features=["nope"]).fit(X, y)
+
+
+# -- what "auto" means --------------------------------------------------------------------
+
+OF_TABLES = {
+    "expert": "mlp",
+    "solver": "adamw",
+    "learning_rate": "cosine",
+    "router": "soft",
+    "early_stopping": "out_of_bag",
+    "expert_loss_weight": 0.7,
+    "standardize": True,
+    "batch_size": 200,
+    "tol": 0.0,
+}
+OTHERWISE = {
+    "router": "top1",
+    "early_stopping": False,
+    "expert_loss_weight": 0.0,
+    "standardize": False,
+    "max_iter": 1000,
+    "tol": 1e-4,
+}
+
+
+def settings_for(shape, model=MoEClassifier, **parameters):
+    """Return the settings of a fit that is not made."""
+    X, weight = np.zeros(shape, dtype=np.float32), np.ones(shape[0], dtype=np.float32)
+    loss, kind = ("log_loss", "classes") if model is MoEClassifier else ("huber", "numbers")
+    return resolve_settings(model(**parameters), X, weight, choose_head(loss, kind)(2))
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_defaults_of_tables(model):
+    X, y = draw(200)
+    resolved = settings_for((4000, 4), model).resolved
+    assert (OF_TABLES | {"max_iter": 150}).items() <= resolved.items()
+    fitted = model(max_iter=1, random_state=0).fit(X, y)
+    assert OF_TABLES.items() <= fitted.resolved_params_.items()
+    alone = {"early_stopping": False, "expert_loss_weight": 0.0, "tol": None}
+    assert alone.items() <= settings_for((4000, 4), model, n_experts=1).resolved.items()
+
+
+@pytest.mark.parametrize(
+    ("shape", "solver", "pace"),
+    [((80, 4, 5), "normalized_sgd", "residual"), ((80, 3, 8, 8), "adam", "constant")],
+)
+def test_defaults_of_patches_and_pictures(shape, solver, pace):
+    resolved = settings_for(shape).resolved
+    assert (OTHERWISE | {"solver": solver, "learning_rate": pace}).items() <= resolved.items()
+    mixed = {"early_stopping": False, "expert_loss_weight": 0.0, "standardize": False}
+    assert mixed.items() <= settings_for(shape, router="soft").resolved.items()
+    of_numbers = settings_for(shape, MoERegressor).resolved
+    assert of_numbers["router"] == "top1"
+    assert of_numbers["max_iter"] == 150
+    assert of_numbers["tol"] is None
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize(("n", "epochs"), [(4_000, 150), (20_000, 30), (100_000, 10)])
+def test_the_larger_a_table_the_fewer_epochs(model, n, epochs):
+    settings = settings_for((n, 3), model)
+    assert settings.max_iter == epochs
+    assert epochs * n <= max(3000, 10 * n / 200) * settings.batch_size  # steps
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize(
+    "parameter", [{"early_stopping": "out_of_bag"}, {"expert_loss_weight": 0.5}]
+)
+@pytest.mark.parametrize("other", [{"router": "top1"}, {"n_experts": 1}])
+def test_experts_are_judged_one_by_one_in_mixtures_only(model, parameter, other):
+    X, y = draw()
+    ((name, value),) = parameter.items()
+    with pytest.raises(ValueError, match=rf"{name}={value!r} needs .*Use router='soft' and n_exp"):
+        model(**parameter, **other).fit(X, y)
+
+
+def test_patches_are_not_standardized():
+    X, y = draw()
+    for given, options in ((X.reshape(80, 2, 2), {}), (X, {"sample_shape": (2, 2)})):
+        with pytest.raises(ValueError, match=r"standardize=True is for tables.*Use standardize"):
+            brief(standardize=True, **options).fit(given, y)
+
+
+# -- when training ends -------------------------------------------------------------------
+
+
+class Weights(Callback):
+    """Keep the weights of every epoch."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_epoch_end(self, net, **kwargs):
+        self.seen.append({k: v.clone() for k, v in net.module_.state_dict().items()})
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_the_best_weights_out_of_bag_are_kept(model):
+    X, y = draw(60)
+    weights = Weights()
+    wrong = np.random.default_rng(0).random(60) < 0.3
+    options = {"max_iter": 150, "batch_size": 5, "n_iter_no_change": 1, "callbacks": [weights]}
+    fitted = brief(model, **options).fit(X, np.where(wrong, 1 - y, y))
+    curve = fitted.oob_loss_curve_
+    assert len(curve) == len(fitted.loss_curve_) == fitted.n_iter_ == len(weights.seen)
+    best = int(np.argmin(curve))
+    assert fitted.n_iter_ / 2 <= fitted.n_iter_ - 1 - best < 75  # half of the epochs were waited
+    for name, value in fitted.module_.state_dict().items():
+        assert torch.equal(value, weights.seen[best][name])
+    assert not hasattr(brief(model, early_stopping=False).fit(X, y), "oob_loss_curve_")
+
+
+def test_noise_is_not_learned_by_heart():
+    (X, _), (X_test, _) = draw(200), draw(200, seed=1)
+    y, y_test = np.random.default_rng(2).integers(2, size=(2, 200))
+    stopped = MoEClassifier(max_iter=200, random_state=0).fit(X, y)
+    to_the_end = clone(stopped).set_params(early_stopping=False).fit(X, y)
+    assert stopped.n_iter_ < 100
+    assert to_the_end.n_iter_ == 200
+    losses = [log_loss(y_test, clf.predict_proba(X_test)) for clf in (stopped, to_the_end)]
+    assert losses[0] < np.log(2) + 0.05 < losses[1]
+
+
+# -- weights ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", BOTH)
+@pytest.mark.parametrize("options", [{}, {"batch_size": None, "expert_loss_weight": 0.0}])
+def test_weight_two_is_the_row_twice_and_weight_zero_none(model, options):
+    X, y = draw(60)
+    X[::4, 1], X[:, 2] = NAN, X[:, 2] > 0
+    weight = np.random.default_rng(0).integers(3, size=60)
+    weighted = brief(model, **options).fit(X, y, sample_weight=weight)
+    repeated = brief(model, **options).fit(X.repeat(weight, 0), y.repeat(weight))
+    np.testing.assert_allclose(answers(weighted, X), answers(repeated, X), rtol=1e-6)
+    np.testing.assert_allclose(weighted.oob_loss_curve_, repeated.oob_loss_curve_)
+
+
+def test_a_row_of_weight_zero_brings_no_category():
+    X, y = draw_frame()
+    X = X.assign(color=X["color"].fillna("red"))
+    X.iloc[:3, 1] = "amber"
+    clf = brief().fit(X, y, sample_weight=np.arange(len(X)) >= 3)
+    np.testing.assert_array_equal(clf.predict_proba(X), brief().fit(X[3:], y[3:]).predict_proba(X))
+
+
+def test_class_weight_is_a_sample_weight():
+    X, y = draw()
+    by_class = brief(class_weight={0: 3.0, 1: 1.0}).fit(X, y)
+    by_row = brief().fit(X, y, sample_weight=np.where(y == 0, 3.0, 1.0))
+    np.testing.assert_array_equal(by_class.predict_proba(X), by_row.predict_proba(X))
+    assert by_class.predict(X).sum() < brief().fit(X, y).predict(X).sum()
+
+
+# -- again and again ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_another_fit_forgets_the_columns_of_the_last(model):
+    (X, y), (frame, _) = draw(120), draw_frame()
+    X_other = 100 - 7 * X
+    X_other[::3, 0] = NAN
+    fitted = brief(model)
+    for given in (X, frame, X_other, frame[["size", "color"]], X):
+        fitted.fit(given, y)
+        expected = brief(model).fit(given, y)
+        np.testing.assert_array_equal(answers(fitted, given), answers(expected, given))
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_warm_start_goes_on_with_the_same_columns(model):
+    X, y = draw_frame()
+    y = y == "yes"
+    fitted = brief(model, warm_start=True).fit(X, y)
+    first, before = fitted.oob_loss_curve_, answers(fitted, X)
+    fitted.set_params(learning_rate_init=1e-9, router_learning_rate_init=0.0)
+    other = X.iloc[::-1].assign(weight=X["weight"] + 5, color="red")
+    fitted.fit(other, y)
+    assert fitted.oob_loss_curve_[: len(first)] == first
+    assert fitted.n_iter_ == len(fitted.oob_loss_curve_) > len(first)
+    np.testing.assert_allclose(answers(fitted, X), before, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_partial_fit_learns_from_parts_of_a_table(model):
+    X, y = draw_frame(300)
+    y = y == "yes"
+    fitted = brief(model)
+    for epoch in range(40):
+        part = slice(epoch % 2 * 150, epoch % 2 * 150 + 150)
+        options = {"classes": [False, True]} if epoch == 0 and model is MoEClassifier else {}
+        fitted.partial_fit(X[part], y[part], **options)
+    assert fitted.n_iter_ == 40
+    assert fitted.score(X, y) > (0.85 if model is MoEClassifier else 0.4)
+    assert not hasattr(fitted, "oob_loss_curve_")
