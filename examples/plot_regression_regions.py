@@ -33,8 +33,8 @@ X_test, y_test, regions_test = X[2000:], y[2000:], regions[2000:]
 # -----------
 # Six experts, which is more than needed: the number of regions is not known either. With
 # ``activation="linear"`` each of them is a plane, and ``loss="gaussian"`` lets it learn how close
-# to its plane the targets lie. The borders of a linear router are lines through the origin; those
-# of ``router_network="mlp"`` may lie anywhere.
+# to its plane the targets lie. The borders of a linear router are straight lines; those of
+# ``router_network="mlp"`` may be curved. A fast router finds its regions early.
 
 from sklearn_moe import MoERegressor
 
@@ -43,6 +43,7 @@ reg = MoERegressor(
     activation="linear",
     loss="gaussian",
     router_network="mlp",
+    router_learning_rate_init=0.03,
     random_state=0,
 ).fit(X_train, y_train)
 print(f"R2 {reg.score(X_test, y_test):.3f}")

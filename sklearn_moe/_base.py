@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from ._columns import describe_columns
+from ._columns import describe_columns, repeats_itself
 from ._data import Rows, storage_device
 from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping
 from ._fitted import FittedMixture
@@ -28,6 +28,7 @@ from .nn import (
     build_mixture,
     choose_head,
     hide,
+    hide_at_random,
     preset_of,
 )
 from .nn.routers import pool
@@ -36,6 +37,7 @@ __all__ = ["BaseMoE"]
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearly all"
 _MAX_SEED = 2**31 - 1
+_FIRST = 2000  # samples by which a table is known
 _PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
 
 
@@ -96,8 +98,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         draft = copy.copy(self)  # a fit that fails leaves the estimator as it was
         data = draft._hold_out(*draft._prepare(X, y, sample_weight, resume=resume))
         max_iter = data.settings.max_iter
-        context = self._begin_task(X, y, sample_weight, max_iter)
-        vars(draft).update(vars(self) | vars(draft))  # what scikit-learn remembers of the task
+        context = self._begin_task(draft, X, y, sample_weight, max_iter)
         net = draft._resume(data) if resume else draft._build(data)
         data = draft._hide(net, data.on(net.device))
         stopping = draft._stopping(net, data)
@@ -123,7 +124,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             draft._check_architecture(data.settings)
         net = self.net_ if resume else draft._build(data)
         data = data.on(net.device)
-        interrupted = draft._train(net, data, 1)
+        interrupted = draft._train(net, data, 1, anneal=False)
         self._remember(draft, net, data)
         if interrupted:
             raise KeyboardInterrupt
@@ -234,20 +235,24 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         n_hidden, rows = data.settings.n_hidden, data.training
         if not n_hidden:
             return data
-        shown = net.map_batches(
-            lambda x: hide(net.module_.encode(x), self.n_experts, n_hidden), rows.x
-        )
-        shown = torch.from_numpy(shown).to(rows.y.device)
+        sizes = self.n_experts, n_hidden
+        if repeats_itself(rows.x[:_FIRST].cpu().numpy()):
+            shown = hide_at_random(len(rows.y), *sizes)
+        else:
+            encode = net.module_.encode
+            shown = torch.from_numpy(net.map_batches(lambda x: hide(encode(x), *sizes), rows.x))
+        shown = shown.to(rows.y.device, rows.weight.dtype)
         return data._replace(training=rows._replace(shown=shown))
 
     def _stopping(self, net, data):
         """Return what ends the training."""
-        tol = data.settings.tol
+        tol, max_iter = data.settings.tol, data.settings.max_iter
         if data.settings.n_hidden:
-            return Stopping(tol, self.n_iter_no_change, "oob_loss", share=_PATIENCE)
+            patience = max(self.n_iter_no_change, max_iter // 10)
+            return Stopping(tol, patience, "oob_loss", share=_PATIENCE)
         return Stopping(tol, self.n_iter_no_change, self._validation_score(net, data))
 
-    def _train(self, net, data, epochs, callbacks=()):
+    def _train(self, net, data, epochs, callbacks=(), anneal=True):
         """Step 3: train; return whether Ctrl-C ended it after at least one epoch."""
         before = len(net.history)
         progress = Progress(epochs, type(self).__name__) if self.verbose else None
@@ -259,6 +264,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
                 data.validation,
                 epochs=epochs,
                 seed=self._predict_seed,
+                anneal=anneal,
                 callbacks=[callback for callback in callbacks if callback is not None],
             )
         except KeyboardInterrupt:
@@ -274,8 +280,8 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             vars(draft).update(fitted, expert_load_=draft._load(net, data.training))
             for name in ("validation_scores_", "oob_loss_curve_"):
                 draft.__dict__.pop(name, None)
-            if data.settings.n_hidden and "oob_loss" in net.history[-1]:
-                draft.oob_loss_curve_ = list(net.history[:, "oob_loss"])
+            if oob_losses := [row["oob_loss"] for row in net.history if "oob_loss" in row]:
+                draft.oob_loss_curve_ = oob_losses
             if data.validation is not None:
                 score = draft._validation_score(net, data)
                 draft.validation_scores_ = list(net.history[:, score])
@@ -299,11 +305,14 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             "n_iter_": len(net.history),
         }
 
-    def _begin_task(self, X, y, sample_weight, max_iter):
+    def _begin_task(self, draft, X, y, sample_weight, max_iter):
         """Tell scikit-learn's callbacks, if any are set, of the fit that begins."""
         if not getattr(self, "_skl_callbacks", None):
             return None
+        before = set(vars(self))
         context = self._init_callback_context(max_subtasks=max_iter)
+        # What scikit-learn will look for when the fit has ended.
+        vars(draft).update({k: v for k, v in vars(self).items() if k not in before})
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(estimator=self, **data)
@@ -359,7 +368,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             warn(
                 f"Expert {busiest} answers {self.expert_load_[busiest]:.1%} of the training "
                 f"samples (load: {np.round(self.expert_load_, 3).tolist()}): the mixture has "
-                "collapsed to a single expert. Put a StandardScaler in front if X is not scaled. "
+                "collapsed to a single expert. Put a scaler in front of patches or pictures. "
                 "Else try balance='switch' or 'bias', a smaller router_learning_rate_init, more "
                 "noise (router_noise='gumbel') or fewer experts.",
                 ExpertCollapseWarning,

@@ -1,5 +1,7 @@
 """Categorical columns of a table, as codes."""
 
+import re
+
 import numpy as np
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils._indexing import _get_column_indices
@@ -7,10 +9,16 @@ from sklearn.utils._indexing import _get_column_indices
 __all__ = ["Categories", "find_categories"]
 
 _MOST = 100  # categories of a column that are told apart; rarer ones are one
-_KINDS = ("category", "categorical", "enum", "str")  # of pandas and polars, by their names
+_KINDS = (
+    "category",
+    "categorical",
+    "enum",
+    "str",
+    "string",
+)  # of pandas and polars, by their names
 
 
-def find_categories(X, chosen):
+def find_categories(X, chosen, sample_weight=None):
     """Return the `Categories` of a table, None if it has none.
 
     Parameters
@@ -18,6 +26,8 @@ def find_categories(X, chosen):
     X : array or data frame
     chosen : "from_dtype", None or array-like
         As `categorical_features` of the estimators.
+    sample_weight : array-like of shape (n_samples,) or None
+        Rows of weight 0 bring no categories.
 
     Raises
     ------
@@ -26,7 +36,7 @@ def find_categories(X, chosen):
     """
     of_type = [i for i, dtype in enumerate(_types(X)) if _holds_categories(X, i, dtype)]
     if isinstance(chosen, str):
-        return Categories(of_type).fit(X) if of_type else None
+        return Categories(of_type).fit(X, sample_weight) if of_type else None
     if chosen is None and of_type:
         names = [X.columns[i] for i in of_type]
         raise ValueError(
@@ -36,7 +46,7 @@ def find_categories(X, chosen):
             "remainder='passthrough')"
         )
     columns = [] if chosen is None else sorted(_get_column_indices(X, np.asarray(chosen).tolist()))
-    return Categories(columns).fit(X) if columns else None
+    return Categories(columns).fit(X, sample_weight) if columns else None
 
 
 def _is_frame(X):
@@ -48,7 +58,8 @@ def _types(X):
 
 
 def _holds_categories(X, index, dtype):
-    if str(dtype).lower().startswith(_KINDS):
+    kind = re.match("[a-z0-9_]*", str(dtype).lower()).group()  # without what is in brackets
+    if kind in _KINDS:
         return True
     if str(dtype) != "object":
         return False
@@ -79,10 +90,14 @@ class Categories:
             max_categories=_MOST,
         )
 
-    def fit(self, X):
+    def fit(self, X, sample_weight=None):
         """Learn the categories."""
         self.in_frame = _is_frame(X)
-        self.encoder.fit(self._select(X))
+        values = self._select(X)
+        if sample_weight is not None and np.shape(sample_weight) == (len(values),):
+            values = values[np.asarray(sample_weight) > 0]
+        if len(values):  # what is wrong with no row at all is said later
+            self.encoder.fit(values)
         return self
 
     def encode(self, X):

@@ -115,8 +115,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     max_iter : int, default="auto"
         Maximum number of epochs, over which the rates of "cosine" fall. "auto" is, for "cosine",
-        as many as make about 3,000 steps, but 10 at least and 150 at most; else 1000, and `tol`
-        ends most fits far earlier.
+        as many as make about 3,000 steps, but 10 at least and 150 at most, or as many more as make
+        1,000 steps; else 1000, and `tol` ends most fits far earlier.
 
     early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
         Whether to stop when the mixture ceases to improve on samples that it was not trained on,
@@ -130,7 +130,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
           and tested by accuracy;
         - False: what is watched is the training loss, and nothing is returned to.
 
-        "auto" is "out_of_bag" for a table with several experts and `router="soft"`, else False.
+        "auto" is "out_of_bag" for a table with several experts, `router="soft"` and
+        `expert_loss_weight` above 0, else False: experts that know their own part only cannot
+        judge what was hidden from them.
 
     batch_size : int or None, default="auto"
         Samples per step; None takes all of them (gradient descent). "auto" is 1024 for
@@ -214,8 +216,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         samples that they are shown, whoever is to answer; the rest is the loss of the mixture.
         With 0 an expert may know nothing outside its own part of the samples; 1 is an ensemble,
         whose router learns nothing. "auto" is 0.7 for a table with several experts and
-        `router="soft"`, where few samples make no regions, and 0 otherwise; others than "soft"
-        take 0 only.
+        `router="soft"`, where few samples make no regions, and 0 otherwise, also for
+        `activation="linear"`, whose experts can do a part only; others than "soft" take 0 only.
 
     solver : str, callable or SolverSpec, default="auto"
         "normalized_sgd" scales each expert's gradient to norm 1 (Algorithm 1 of [1]_) and
@@ -239,8 +241,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         others.
 
     router_learning_rate_init : float, default="auto"
-        Learning rate of the router. "auto" is 0.005 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
-        and 1 / r^2 for "normalized_sgd".
+        Learning rate of the router. "auto" is 0.01 for "adamw" and "sgd", 0.0003 for "adam" and
+        1 / r^2 for "normalized_sgd".
 
     momentum : float, default=0.0
         Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
@@ -256,7 +258,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     n_iter_no_change : int, default=10
         Epochs without an improvement of `tol` after which training stops, though never before
         50 steps without one: a small X has one step per epoch. For "out_of_bag" they must also be
-        half of the epochs so far.
+        a tenth of `max_iter` and half of the epochs so far.
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
@@ -298,7 +300,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Names of features seen during `fit`, if X has string feature names.
 
     input_shape_ : tuple of int
-        Shape of a sample as the experts see it.
+        Shape of a sample, as `sample_shape` reads it.
 
     resolved_params_ : dict
         What every parameter that was "auto" became.
@@ -495,7 +497,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
         Solver, learning rates, batch size and the standardization of a table are those of the
         first call, and momentum is kept between calls; `fit` with `warm_start` takes a new solver,
-        rates and batch size. "cosine" rates rise and fall within each call.
+        rates and batch size. "cosine" rates stay at their highest.
 
         Parameters
         ----------

@@ -6,8 +6,9 @@ from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
 from .nn import Columns
 
-__all__ = ["describe_columns"]
+__all__ = ["describe_columns", "repeats_itself"]
 
+_FEW = 10  # distinct rows
 _CHUNK = 2**20  # numbers that are looked at at a time, so that a memory map stays one
 
 
@@ -30,8 +31,9 @@ def describe_columns(X, weight, categorical=()):
     mean, variance, low, high, missing = moments(X, weight)
     # Only two values are as far from their mean as that (Bhatia and Davis 2000).
     spread = high - low
-    two_values = np.abs(variance - (high - mean) * (mean - low)) <= 1e-9 * spread**2
-    scale = np.where(two_values, spread, np.sqrt(variance))
+    distance = np.abs(variance - (high - mean) * (mean - low))
+    two_values = (spread == 0) | (distance <= 1e-9 * spread**2)
+    scale = np.where(two_values, spread, np.sqrt(np.maximum(variance, 0)))
     categorical = np.asarray(categorical, dtype=int)
     numbers = np.setdiff1d(np.arange(X.shape[1]), categorical)
     n_categories = np.nan_to_num(high[categorical], nan=-1).astype(int) + 1
@@ -44,6 +46,18 @@ def describe_columns(X, weight, categorical=()):
         n_categories=n_categories,
     )
     return Columns(*(tuple(values.tolist()) for values in columns))
+
+
+def repeats_itself(X):
+    """Tell whether the rows of a table, (n_samples, n_features), are alike by nature.
+
+    They are if no column has more distinct values than the root of the number of distinct rows,
+    or if there are fewer than ten of these: a row to come will be one of them, too. That does not
+    change if rows are repeated.
+    """
+    distinct = np.unique(X, axis=0)
+    most = max(len(np.unique(column)) for column in distinct.T)
+    return len(distinct) < _FEW or most**2 <= len(distinct)
 
 
 def _moments(X, weight):

@@ -16,7 +16,7 @@ __all__ = ["check_samples", "check_training_data", "hold_out"]
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 
 
-def _validate(estimator, X, *y, reset, **options):
+def _validate(estimator, X, *y, reset, sample_weight=None, **options):
     """Return X, and y where it is given: bytes of pictures stay bytes, the rest becomes floats."""
     if hasattr(X, "__array__") and not hasattr(X, "dtype") and not hasattr(X, "columns"):
         X = np.asarray(X)  # its type counts as that of an array would
@@ -33,8 +33,8 @@ def _validate(estimator, X, *y, reset, **options):
     is_bytes = is_picture and getattr(X, "dtype", None) == np.uint8
     # float32 first: other types become it, and float64 stays.
     dtype = np.uint8 if is_bytes else (np.float32, np.float64)
+    X = _encode_categories(estimator, X, reset, sample_weight)
     if _is_table(estimator, X):
-        X = _encode_categories(estimator, X, reset)
         finite = estimator.standardize is False or issparse(X)
         options |= {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
     return validate_data(estimator, X, *y, reset=reset, dtype=dtype, allow_nd=True, **options)
@@ -42,15 +42,28 @@ def _validate(estimator, X, *y, reset, **options):
 
 def _is_table(estimator, X):
     """Tell whether rows are read as they are."""
-    return np.ndim(X) == 2 and estimator.sample_shape is None
+    try:
+        return estimator.sample_shape is None and np.ndim(X) == 2
+    except ValueError:  # ragged: validate_data says so
+        return False
 
 
-def _encode_categories(estimator, X, reset):
+def _encode_categories(estimator, X, reset, sample_weight):
     """Return a table of numbers."""
-    if issparse(X) or not hasattr(X, "shape"):
+    chosen = estimator.categorical_features
+    by_column = chosen is not None and not isinstance(chosen, str)
+    if issparse(X) or not _is_table(estimator, X):
+        if by_column or (not reset and estimator._categories is not None):
+            raise ValueError(
+                f"X is {type(X).__name__} of shape {getattr(X, 'shape', 'unknown')}, but "
+                f"categorical_features={chosen!r} names columns of a table. Pass a data frame with "
+                "the same columns as in fit, or a dense array of shape (n_samples, n_features)."
+            )
         return X
+    if by_column and not hasattr(X, "shape"):
+        X = np.asarray(X)
     if reset:
-        estimator._categories = find_categories(X, estimator.categorical_features)
+        estimator._categories = find_categories(X, chosen, sample_weight)
         if estimator._categories is not None and estimator.standardize is False:
             raise ValueError(
                 f"Columns {estimator._categories.columns} hold categories, which are encoded "
@@ -121,7 +134,8 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
         If an array is malformed, X has more than 4 axes, a weight is negative or none is
         positive.
     """
-    X, y = _validate(estimator, X, y, reset=reset, multi_output=True)
+    options = {"reset": reset, "sample_weight": sample_weight, "multi_output": True}
+    X, y = _validate(estimator, X, y, **options)
     y = estimator._check_y(y)
     X = _reshape(X, estimator.sample_shape)
     if X.ndim > 4:

@@ -52,6 +52,6 @@ CONSTRAINTS = {
 
 # What must stay the same for weights to make sense.
 ARCHITECTURE = (
-    *("n_experts", "expert", "activation", "expert_width", "loss"),
+    *("n_experts", "expert", "activation", "expert_width", "loss", "standardize"),
     *("router", "top_k", "router_network", "router_noise", "gate", "balance"),
 )

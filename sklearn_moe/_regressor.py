@@ -60,14 +60,16 @@ class MoERegressor(RegressorMixin, BaseMoE):
     max_iter : int, default="auto"
         Number of epochs, the maximum with `early_stopping` or `tol`, over which the rates of
         "cosine" fall. "auto" is, for "cosine", as many as make about 3,000 steps, but 10 at least
-        and 150 at most; else 150, as the noise in numbers is learned by heart if training goes on.
+        and 150 at most, or as many more as make 1,000 steps; else 150, as the noise in numbers is
+        learned by heart if training goes on.
 
     early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
         Whether to stop when the mixture ceases to improve on samples that it was not trained on,
         and to return to the best weights: "out_of_bag" hides each sample from some of the experts,
         which are tested by it, and needs `router="soft"` and several experts; True holds out
         `validation_fraction` of the samples and looks at the squared error. "auto" is "out_of_bag"
-        for a table with several experts and `router="soft"`, else False.
+        for a table with several experts, `router="soft"` and `expert_loss_weight` above 0, else
+        False.
 
     batch_size : int or None, default="auto"
         Samples per step; None takes all of them. "auto" is 200.
@@ -119,8 +121,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     expert_loss_weight : float, default="auto"
         Share of the training loss that is the experts' own, the rest being that of the mixture.
-        "auto" is 0.7 for a table with several experts and `router="soft"`, and 0 otherwise; others
-        than "soft" take 0 only.
+        "auto" is 0.7 for a table with several experts and `router="soft"`, and 0 otherwise, also for
+        `activation="linear"`; others than "soft" take 0 only.
 
     solver : str, callable or SolverSpec, default="auto"
         "normalized_sgd", "sgd", "adam", "adamw" or a callable `(parameters, lr) ->
@@ -135,8 +137,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         "constant" for the others.
 
     router_learning_rate_init : float, default="auto"
-        Learning rate of the router. "auto" is 0.005 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
-        and 1 / r^2 for "normalized_sgd".
+        Learning rate of the router. "auto" is 0.01 for "adamw" and "sgd", 0.0003 for "adam" and
+        1 / r^2 for "normalized_sgd".
 
     momentum : float, default=0.0
         Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
@@ -151,8 +153,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     n_iter_no_change : int, default=10
         Epochs without an improvement of `tol`, where it is set, after which training stops, though
-        never before 50 steps without one. For "out_of_bag" they must also be half of the epochs
-        so far.
+        never before 50 steps without one. For "out_of_bag" they must also be a tenth of `max_iter`
+        and half of the epochs so far.
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
@@ -183,7 +185,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Names of features seen during `fit`, if X has string feature names.
 
     input_shape_ : tuple of int
-        Shape of a sample as the experts see it.
+        Shape of a sample, as `sample_shape` reads it.
 
     resolved_params_ : dict
         What every parameter that was "auto" became.
@@ -350,8 +352,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         """Train for one epoch on these samples, from where the model stands.
 
         Solver, learning rates, batch size and what X and y are standardized by are those of the
-        first call, and momentum is kept between calls. "cosine" rates rise and fall within each
-        call.
+        first call, and momentum is kept between calls. "cosine" rates stay at their highest.
 
         Parameters
         ----------

@@ -13,10 +13,10 @@ from .optim import SOLVERS, SolverSpec
 __all__ = ["Settings", "resolve_settings"]
 
 # A mixture of strong experts on a table: each learns most of it by its own loss, as few rows make
-# no regions, and the mixture decides about the rest.
+# no regions, and the mixture decides about the rest. Linear ones can do a part of it only.
 _OWN_LOSS = 0.7
-# Of a schedule that ends at 0, whatever the number of rows.
-_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 10, 150
+# Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 1,000 for few.
+_STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
 
 
 @dataclass(frozen=True)
@@ -95,10 +95,12 @@ def resolve_settings(estimator, X, weight, head):
         )
     if pace == "residual":
         require(head, Head, "error", "learning_rate='residual'")
-    stop = pick("early_stopping", "out_of_bag" if apart and is_table else False)
+    strong = estimator.activation != "linear"
+    own_loss = pick("expert_loss_weight", _OWN_LOSS if apart and is_table and strong else 0.0)
+    # Experts that know their own part only are no judges of what was hidden from them.
+    stop = pick("early_stopping", "out_of_bag" if apart and is_table and own_loss else False)
     if stop is True:
         require(head, Head, "score", "early_stopping=True")
-    own_loss = pick("expert_loss_weight", _OWN_LOSS if apart and is_table else 0.0)
     if not apart and (stop == "out_of_bag" or own_loss):
         _refuse_apart(estimator, stop)
     standardize = pick("standardize", is_table)
@@ -160,8 +162,9 @@ def _n_hidden(estimator):
 def _epochs(pace, kind, n_samples, batch_size):
     """Return the epochs of a schedule, or those after which patience ends."""
     if pace == "cosine":
-        epochs = _STEPS // -(-n_samples // batch_size)
-        return min(max(_FEWEST_EPOCHS, epochs), _MOST_EPOCHS)
+        n_batches = -(-n_samples // batch_size)
+        epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), _MOST_EPOCHS)
+        return max(epochs, -(-_FEWEST_STEPS // n_batches))
     # Numbers hold noise, and the loss of the training samples goes on falling.
     return 150 if kind == "numbers" else 1000
 

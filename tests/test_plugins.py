@@ -274,7 +274,8 @@ def test_searches_clones_and_pickles(registered, vectors, parameter, by_name):
     default = MoEClassifier().get_params()[parameter]
     choice = "mine" if by_name else PLUGINS[parameter].part
     grid = {parameter: [default, choice]}
-    search = GridSearchCV(MoEClassifier(**brief(parameter)), grid, cv=2, error_score="raise").fit(X, y)
+    clf = MoEClassifier(**brief(parameter))
+    search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     clf = MoEClassifier(**brief(parameter), **{parameter: choice}).fit(X, y)
     twin = clone(clf)

@@ -54,7 +54,7 @@ def regions():
 def test_finds_the_regions_of_a_piecewise_linear_target(regions):
     X, y, side = regions
     regions = {"expert_loss_weight": 0.0, "router_learning_rate_init": 0.1}
-    reg = MoERegressor(4, early_stopping=False, max_iter=300, random_state=0, **regions)
+    reg = MoERegressor(4, max_iter=300, random_state=0, **regions)
     reg.fit(X[:800], y[:800])
     assert reg.score(X[800:], y[800:]) > 0.95
     assert dispatch_entropy(side[800:], reg.apply(X[800:])) < 0.15

@@ -863,7 +863,6 @@ def test_score_of_numbers_is_that_of_scikit_learn(kind):
 def test_report_finds_the_regions_of_numbers():
     X, y, regions = piecewise("numbers", 2000)
     planes = {"activation": "linear", "loss": "gaussian", "n_experts": 6, "max_iter": 60}
-    planes |= {"expert_loss_weight": 0.0, "early_stopping": False}
     moe = fit_kind("numbers", X[:1500], y[:1500], **planes)
     report = specialization_report(moe, X[1500:], y[1500:], regions[1500:], random_state=0)
     assert report.score > 0.6

@@ -372,7 +372,7 @@ def test_noise_is_not_learned_by_heart():
 
 
 @pytest.mark.parametrize("model", BOTH)
-@pytest.mark.parametrize("options", [{}, {"batch_size": None, "expert_loss_weight": 0.0}])
+@pytest.mark.parametrize("options", [{}, {"batch_size": None, "expert_loss_weight": 0.1}])
 def test_weight_two_is_the_row_twice_and_weight_zero_none(model, options):
     X, y = draw(60)
     X[::4, 1], X[:, 2] = NAN, X[:, 2] > 0
@@ -388,7 +388,8 @@ def test_a_row_of_weight_zero_brings_no_category():
     X = X.assign(color=X["color"].fillna("red"))
     X.iloc[:3, 1] = "amber"
     clf = brief().fit(X, y, sample_weight=np.arange(len(X)) >= 3)
-    np.testing.assert_array_equal(clf.predict_proba(X), brief().fit(X[3:], y[3:]).predict_proba(X))
+    without = brief().fit(X[3:], y[3:])
+    np.testing.assert_allclose(clf.predict_proba(X), without.predict_proba(X), rtol=1e-9)
 
 
 def test_class_weight_is_a_sample_weight():

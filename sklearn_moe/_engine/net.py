@@ -117,8 +117,10 @@ class MoENet(PredictingNet):
         finally:
             self.callbacks = callbacks
 
-    def train(self, rows, validation=None, *, epochs, seed, callbacks=()):
+    def train(self, rows, validation=None, *, epochs, seed, anneal=True, callbacks=()):
         """Train for at most `epochs`; shuffling, noise and transforms draw from `seed`.
+
+        Without `anneal` the rates of "cosine" stay what they are at their highest.
 
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
@@ -133,8 +135,10 @@ class MoENet(PredictingNet):
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
         self.has_batch_listeners_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
         batch_size = min(self.batch_size, len(rows.y))
-        n_steps = epochs * math.ceil(len(rows.y) / batch_size)
-        self.schedule_ = _cosine(self.optimizer_, n_steps) if self.pace == "cosine" else None
+        self.schedule_ = None
+        if self.pace == "cosine":
+            n_steps = epochs * math.ceil(len(rows.y) / batch_size)
+            self.schedule_ = _cosine(self.optimizer_, n_steps if anneal else None)
         work = work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
         try:
             with Interrupts(), as_many_threads_as_useful(work):
@@ -218,7 +222,7 @@ class MoENet(PredictingNet):
         if training and not math.isfinite(loss):
             raise ValueError(
                 f"The training loss became {loss} in epoch {len(self.history)}. Likely causes: "
-                "X is not scaled (put a StandardScaler in front), or the steps are too long for "
+                "X is not scaled (put a scaler in front of patches or pictures), or the steps are too long for "
                 "the activation ('cubic' and 'linear' are unbounded): lower learning_rate_init "
                 "and router_learning_rate_init, or leave them at 'auto'."
             )
@@ -338,10 +342,16 @@ class MoENet(PredictingNet):
 
 
 def _cosine(optimizer, n_steps):
-    """Return a schedule of rates: up over a twentieth of the steps, then down to 0."""
+    """Return a schedule of rates: up over a twentieth of the steps, then down to 0.
+
+    None for `n_steps` sets them back to what they were before another one.
+    """
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"]
+
+    if n_steps is None:
+        return None
 
     def factor(step):
         rise = min(1, _RISE * (step + 1) / n_steps)

@@ -7,7 +7,7 @@ from .build import build_mixture
 from .dispatch import answer_all, dispatch
 from .experts import EXPERTS, CNNExpert, ExpertSpec, MLPExpert, PatchExpert
 from .heads import LOSSES, Head, LossSpec, NumberHead, choose_head
-from .hiding import hide
+from .hiding import hide, hide_at_random
 from .losses import expert_means, mixture_loss, weighted_mean
 from .mixture import MixtureOfExperts, MixtureOutput
 from .routers import (
@@ -83,6 +83,7 @@ __all__ = [
     "dispatch",
     "expert_means",
     "hide",
+    "hide_at_random",
     "make_router",
     "may_draw",
     "mixture_loss",

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from .routers.noise import hash_rows
 
-__all__ = ["hide"]
+__all__ = ["hide", "hide_at_random"]
 
 
 def hide(x: Tensor, n_experts: int, n_hidden: int) -> Tensor:
@@ -16,5 +16,15 @@ def hide(x: Tensor, n_experts: int, n_hidden: int) -> Tensor:
     """
     # In float64 the hash does not depend on how the samples are grouped.
     ranks = hash_rows(x.double(), n_experts, torch.Generator(x.device).manual_seed(0))
+    return _first(ranks, n_hidden).to(x.dtype)
+
+
+def hide_at_random(n_samples: int, n_experts: int, n_hidden: int) -> Tensor:
+    """Return the same by the places of samples, which repeat themselves by nature."""
+    generator = torch.Generator().manual_seed(0)
+    return _first(torch.rand(n_samples, n_experts, generator=generator), n_hidden)
+
+
+def _first(ranks: Tensor, n_hidden: int) -> Tensor:
     chosen = ranks.topk(n_hidden, dim=1).indices
-    return torch.ones_like(ranks, dtype=x.dtype).scatter_(1, chosen, 0.0)
+    return torch.ones_like(ranks).scatter_(1, chosen, 0.0)

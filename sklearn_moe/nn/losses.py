@@ -65,9 +65,11 @@ class _MixtureLoss(torch.autograd.Function):
     def forward(ctx, gate, losses, shown, own):
         # Samples last: torch is slow along a short last axis.
         gate, losses, shown = gate.T, losses.T, shown.T
-        tiny = torch.finfo(losses.dtype).tiny
-        least = losses.amin(0)  # about it, so that not all likelihoods are small
-        likelihood = (least - losses).exp_()
+        tiny, largest = torch.finfo(losses.dtype).tiny, torch.finfo(losses.dtype).max
+        # About the least loss of those that have a say: not all likelihoods are small.
+        hidden = shown == 0
+        least = losses.masked_fill(hidden, torch.inf).amin(0)
+        likelihood = (least - losses).clamp_(max=0).exp_()
         gate_shown = gate * shown
         terms = gate_shown * likelihood
         total, gates = terms.sum(0).clamp_(min=tiny), gate_shown.sum(0).clamp_(min=tiny)
@@ -77,8 +79,10 @@ class _MixtureLoss(torch.autograd.Function):
         ctx.save_for_backward(likelihood, terms, shown, total, gates, count)
         ctx.own = own
         gate_hidden = gate - gate_shown
-        hidden_total = (gate_hidden * likelihood).sum(0).clamp_(min=tiny)
-        hidden_loss = least - (hidden_total / gate_hidden.sum(0).clamp_(min=tiny)).log()
+        least_hidden = losses.masked_fill(~hidden, largest).amin(0)
+        hidden_total = (gate_hidden * (least_hidden - losses).clamp_(max=0).exp_()).sum(0)
+        hidden_total /= gate_hidden.sum(0).clamp_(min=tiny)
+        hidden_loss = least_hidden - hidden_total.clamp_(min=tiny).log()
         ctx.mark_non_differentiable(hidden_loss)
         return torch.lerp(loss, mean, own), hidden_loss
 

@@ -54,8 +54,9 @@ class TableEncoder(nn.Module):
         """Map (n_samples, n_features) to (n_samples, n_outputs)."""
         numbers = x if not len(self.categories) else x.index_select(1, self.numbers)
         z = (numbers - self.mean) / self.scale
+        z = torch.nan_to_num(z, nan=0.0)
         # hypot, as the square of a far outlier would overflow.
-        parts = [torch.nan_to_num(z * (_KNEE / torch.hypot(z, z.new_tensor(_KNEE))), nan=0.0)]
+        parts = [z * (_KNEE / torch.hypot(z, z.new_tensor(_KNEE)))]
         if len(self.with_missing):
             parts.append(numbers.index_select(1, self.with_missing).isnan().to(z.dtype))
         if len(self.categories):

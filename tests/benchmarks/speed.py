@@ -9,9 +9,11 @@ uses few samples, steps and pairs: it shows that everything runs, not how fast.
 import argparse
 import json
 import platform
+import warnings
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import sklearn
 import skorch
 import torch
@@ -19,6 +21,9 @@ from loops import authors_loop, sorted_loop
 from measure import Row, StepClock, paired, print_table, run_python, seconds, verdict
 from race import race_rows
 from routing import routing_rows
+from sklearn.datasets import make_classification
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
@@ -110,6 +115,37 @@ def experts_row(effort):
         f"size and no router ({1e3 * ratio.second:.1f} ms), {len(X):,} samples"
     )
     return [verdict(what, ratio, 1.5)]
+
+
+def table_row(effort):
+    """Compare a step on a table, of 20 columns, with one expert's and with MLPClassifier's."""
+    options = {"n_informative": 10, "random_state": 0}
+    X, y = make_classification(1000, 20, **options)
+    n_epochs = 100 if effort is FULL else 4
+    rows = []
+    for dtype in (np.float32, np.float64):
+        typed = X.astype(dtype)
+
+        def step(n_experts, typed=typed):
+            clock = StepClock()
+            options = {"max_iter": n_epochs, "callbacks": [clock], "random_state": 0}
+            MoEClassifier(n_experts, n_iter_no_change=n_epochs, **options).fit(typed, y)
+            return clock.median() / 5
+
+        def mlp(typed=typed):
+            clf = MLPClassifier(max_iter=n_epochs, n_iter_no_change=n_epochs, random_state=0)
+            with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+                return seconds(clf.fit, typed, y) / (5 * n_epochs)
+
+        name = np.dtype(dtype).name
+        for other, what, target in ((lambda: step(1), "1 expert", 2), (mlp, "MLPClassifier", None)):
+            ratio = paired(lambda: step(8), other, effort.pairs)
+            what = (
+                f"step of 8 experts ({1e3 * ratio.first:.2f} ms) over that of {what} "
+                f"({1e3 * ratio.second:.2f} ms), a table of {name}, batch 200, width 100"
+            )
+            rows.append(verdict(what, ratio, target) if target else Row(what, str(ratio), "", None))
+    return rows
 
 
 def predict_row(effort):
@@ -213,6 +249,7 @@ ROWS = {
     "fit": fit_row,
     "authors": authors_row,
     "experts": experts_row,
+    "table": table_row,
     "predict": predict_row,
     "import": import_row,
     "memory": memory_row,
