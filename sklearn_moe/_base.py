@@ -10,10 +10,11 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
-from ._columns import describe_columns, repeats_itself
+from ._columns import describe_columns
 from ._data import Rows, storage_device
 from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping
 from ._fitted import FittedMixture
+from ._hiding import hide_rows
 from ._inputs import check_training_data, hold_out
 from ._interrupt import Interrupts
 from ._kmeans import find_centers
@@ -27,8 +28,6 @@ from .nn import (
     OwnGenerator,
     build_mixture,
     choose_head,
-    hide,
-    hide_at_random,
     preset_of,
 )
 from .nn.routers import pool
@@ -37,7 +36,6 @@ __all__ = ["BaseMoE"]
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearly all"
 _MAX_SEED = 2**31 - 1
-_FIRST = 2000  # samples by which a table is known
 _PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
 
 
@@ -100,7 +98,9 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         max_iter = data.settings.max_iter
         context = self._begin_task(draft, X, y, sample_weight, max_iter)
         net = draft._resume(data) if resume else draft._build(data)
-        data = draft._hide(net, data.on(net.device))
+        data = data.on(net.device)
+        if n_hidden := data.settings.n_hidden:
+            data = data._replace(training=hide_rows(net, data.training, n_hidden))
         stopping = draft._stopping(net, data)
         bridge = context and ScikitLearnCallbacks(*context, draft._describe)
         before = len(net.history)
@@ -229,20 +229,6 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         net.criterion_.load_state_dict(self.net_.criterion_.state_dict())
         net.history = copy.deepcopy(self.net_.history)
         return net
-
-    def _hide(self, net, data):
-        """Hide each sample from some of the experts, where they are to be tested by it."""
-        n_hidden, rows = data.settings.n_hidden, data.training
-        if not n_hidden:
-            return data
-        sizes = self.n_experts, n_hidden
-        if repeats_itself(rows.x[:_FIRST].cpu().numpy()):
-            shown = hide_at_random(len(rows.y), *sizes)
-        else:
-            encode = net.module_.encode
-            shown = torch.from_numpy(net.map_batches(lambda x: hide(encode(x), *sizes), rows.x))
-        shown = shown.to(rows.y.device, rows.weight.dtype)
-        return data._replace(training=rows._replace(shown=shown))
 
     def _stopping(self, net, data):
         """Return what ends the training."""

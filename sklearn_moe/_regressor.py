@@ -121,8 +121,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     expert_loss_weight : float, default="auto"
         Share of the training loss that is the experts' own, the rest being that of the mixture.
-        "auto" is 0.7 for a table with several experts and `router="soft"`, and 0 otherwise, also for
-        `activation="linear"`; others than "soft" take 0 only.
+        "auto" is 0.7 for a table with several experts and `router="soft"`, and 0 otherwise, also
+        for `activation="linear"`; others than "soft" take 0 only.
 
     solver : str, callable or SolverSpec, default="auto"
         "normalized_sgd", "sgd", "adam", "adamw" or a callable `(parameters, lr) ->

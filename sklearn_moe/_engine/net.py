@@ -222,8 +222,8 @@ class MoENet(PredictingNet):
         if training and not math.isfinite(loss):
             raise ValueError(
                 f"The training loss became {loss} in epoch {len(self.history)}. Likely causes: "
-                "X is not scaled (put a scaler in front of patches or pictures), or the steps are too long for "
-                "the activation ('cubic' and 'linear' are unbounded): lower learning_rate_init "
+                "X is not scaled (put a scaler in front of patches or pictures), or the steps are "
+                "too long for the activation ('cubic' and 'linear' are unbounded): lower learning_rate_init "
                 "and router_learning_rate_init, or leave them at 'auto'."
             )
         if not self.history[-1]["batches"]:
