@@ -9,13 +9,8 @@ from sklearn.utils._indexing import _get_column_indices
 __all__ = ["Categories", "find_categories"]
 
 _MOST = 100  # categories of a column that are told apart; rarer ones are one
-_KINDS = (
-    "category",
-    "categorical",
-    "enum",
-    "str",
-    "string",
-)  # of pandas and polars, by their names
+# What types of pandas and polars are called.
+_KINDS = ("category", "categorical", "enum", "str", "string")
 
 
 def find_categories(X, chosen, sample_weight=None):

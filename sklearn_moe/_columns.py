@@ -8,7 +8,7 @@ from .nn import Columns
 
 __all__ = ["describe_columns", "repeats_itself"]
 
-_FEW = 10  # distinct rows
+_FEW = 5  # distinct rows
 _CHUNK = 2**20  # numbers that are looked at at a time, so that a memory map stays one
 
 
@@ -52,7 +52,7 @@ def repeats_itself(X):
     """Tell whether the rows of a table, (n_samples, n_features), are alike by nature.
 
     They are if no column has more distinct values than the root of the number of distinct rows,
-    or if there are fewer than ten of these: a row to come will be one of them, too. That does not
+    or if there are fewer than five of these: a row to come will be one of them, too. That does not
     change if rows are repeated.
     """
     distinct = np.unique(X, axis=0)

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from ._registry import require, takes
-from .nn import EXPERTS, ExpertSpec, Head, preset_of
+from .nn import ACTIVATIONS, EXPERTS, ExpertSpec, Head, preset_of
 from .optim import SOLVERS, SolverSpec
 
 __all__ = ["Settings", "resolve_settings"]
@@ -95,7 +95,7 @@ def resolve_settings(estimator, X, weight, head):
         )
     if pace == "residual":
         require(head, Head, "error", "learning_rate='residual'")
-    strong = estimator.activation != "linear"
+    strong = not _is_linear(estimator.activation)
     own_loss = pick("expert_loss_weight", _OWN_LOSS if apart and is_table and strong else 0.0)
     # Experts that know their own part only are no judges of what was hidden from them.
     stop = pick("early_stopping", "out_of_bag" if apart and is_table and own_loss else False)
@@ -139,6 +139,10 @@ def resolve_settings(estimator, X, weight, head):
         precision=_precision(pick("precision", None), X, device, resolved),
         resolved=resolved,
     )
+
+
+def _is_linear(activation):
+    return activation != "auto" and ACTIVATIONS.resolve(activation) is ACTIVATIONS["linear"]
 
 
 def _refuse_apart(estimator, stop):

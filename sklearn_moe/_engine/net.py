@@ -223,8 +223,8 @@ class MoENet(PredictingNet):
             raise ValueError(
                 f"The training loss became {loss} in epoch {len(self.history)}. Likely causes: "
                 "X is not scaled (put a scaler in front of patches or pictures), or the steps are "
-                "too long for the activation ('cubic' and 'linear' are unbounded): lower learning_rate_init "
-                "and router_learning_rate_init, or leave them at 'auto'."
+                "too long for the activation ('cubic' and 'linear' are unbounded): lower "
+                "learning_rate_init and router_learning_rate_init, or leave them at 'auto'."
             )
         if not self.history[-1]["batches"]:
             self.history.new_batch()  # some callbacks of skorch want one to be there
