@@ -5,18 +5,17 @@ from contextlib import nullcontext
 
 import torch
 from skorch.callbacks import Callback, PassthroughScoring
-from torch.optim.lr_scheduler import LambdaLR
 
 from .._data import Batches
 from .._interrupt import Interrupts
 from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, weighted_mean
+from .cosine import Cosine
 from .predicting import PredictingNet, WeightedRows
 from .stopping import StopTraining
 from .threads import as_many_threads_as_useful, work_of_a_step
 
 __all__ = ["MoENet"]
 
-_RISE = 20  # the rates of "cosine" are full after 1 / 20 of the steps
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
@@ -129,16 +128,16 @@ class MoENet(PredictingNet):
         if self.generator_.device.type != "cpu":  # transforms of torchvision draw on the CPU
             self.draws_.append(torch.Generator().manual_seed(seed))
         self.draws_inside_ = may_draw(self.module_)
+        self.trained_ = [p for group in self.optimizer_.param_groups for p in group["params"]]
+        self.routing_ = self._router_parameters()
         self.validation_ = validation
         self.callbacks = _checked(callbacks)
         self._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
         self.has_batch_listeners_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
         batch_size = min(self.batch_size, len(rows.y))
-        self.schedule_ = None
-        if self.pace == "cosine":
-            n_steps = epochs * math.ceil(len(rows.y) / batch_size)
-            self.schedule_ = _cosine(self.optimizer_, n_steps if anneal else None)
+        n_steps = epochs * math.ceil(len(rows.y) / batch_size) if anneal else None
+        self.schedule_ = Cosine(self.optimizer_, n_steps) if self.pace == "cosine" else None
         work = work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
         try:
             with Interrupts(), as_many_threads_as_useful(work):
@@ -146,7 +145,8 @@ class MoENet(PredictingNet):
         finally:
             # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
             self.callbacks, self.callbacks_ = None, []
-            for name in ("generator_", "draws_", "schedule_", "validation_"):
+            names = ("generator_", "draws_", "schedule_", "trained_", "routing_", "validation_")
+            for name in names:
                 delattr(self, name)
             self.module_.eval()
         return self
@@ -248,7 +248,8 @@ class MoENet(PredictingNet):
         x = self._as_input(batch.x)
         if self.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
-        self.optimizer_.zero_grad(set_to_none=True)
+        for parameter in self.trained_:  # zero_grad would look through the groups, and at more
+            parameter.grad = None
         with self._autocast(), OwnGenerator(*self.draws_) if self.draws_inside_ else nullcontext():
             if self.expert_loss_weight or batch.shown is not None:
                 mixed, loss, more = self._losses_apart(x, batch)
@@ -325,7 +326,7 @@ class MoENet(PredictingNet):
 
     def _router_gradient_norm(self):
         """Return the norm of the router's gradient, a tensor: a router at 0 learns nothing."""
-        gradients = [p.grad for p in self._router_parameters() if p.grad is not None]
+        gradients = [p.grad for p in self.routing_ if p.grad is not None]
         if not gradients:
             return 0.0
         norms = torch._foreach_norm(gradients)
@@ -339,25 +340,6 @@ class MoENet(PredictingNet):
         pace = (residual / self.criterion_.blind_error).clamp(max=1)
         for group, value in zip(self.optimizer_.param_groups, pace, strict=False):
             group["pace"] = value
-
-
-def _cosine(optimizer, n_steps):
-    """Return a schedule of rates: up over a twentieth of the steps, then down to 0.
-
-    None for `n_steps` sets them back to what they were before another one.
-    """
-    for group in optimizer.param_groups:
-        group.setdefault("initial_lr", group["lr"])
-        group["lr"] = group["initial_lr"]
-
-    if n_steps is None:
-        return None
-
-    def factor(step):
-        rise = min(1, _RISE * (step + 1) / n_steps)
-        return rise * (1 + math.cos(math.pi * min(1, step / n_steps))) / 2
-
-    return LambdaLR(optimizer, factor)
 
 
 def _hears_batches(callback):
