@@ -15,7 +15,7 @@ from sklearn_moe.nn import BALANCES, LOSSES, NOISES, ROUTERS
 from sklearn_moe.preprocessing import PiecewiseLinearEncoder
 
 BRIEF = {"n_experts": 3, "max_iter": 25}
-NUMBERS = {"n_experts": 3}  # the checks want some skill, and are few steps
+NUMBERS = {"n_experts": 3, "max_iter": 100}  # the checks want some skill, and are few steps
 OF_CLASSES = [name for name, spec in LOSSES.items() if spec.classes and name != "margin"]
 OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.numbers]
 # A vector is one patch: no other gate has a gradient, and there is no second one to pick.
@@ -25,13 +25,13 @@ NEEDS = {
 }
 ROUTING = [
     *({"router": router} | NEEDS.get(router, {}) for router in ROUTERS),
-    *({"balance": balance} for balance in BALANCES),
-    *({"router_noise": noise} for noise in (*NOISES, None)),
+    *({"router": "top1", "balance": balance} for balance in BALANCES),
+    *({"router": "top1", "router_noise": noise} for noise in (*NOISES, None)),
     {"router": "topk", "top_k": 2, "gate": "renormalized", "balance": "switch"},
     {"router_network": "mlp", "callbacks": [FreezeRouter(5)]},
 ]
 SOLVING = [
-    {"solver": "normalized_sgd", "learning_rate_init": 0.05, "router_noise": None},
+    {"solver": "normalized_sgd", "learning_rate_init": 0.05},
     {"solver": "sgd", "momentum": 0.9, "learning_rate_init": 0.1, "activation": "tanh"},
     {"weight_decay": 1e-3},
 ]
