@@ -269,7 +269,7 @@ SOLVERS = Registry(
         "adamw": SolverSpec(
             partial(AdamW, fused=True),
             learning_rate=0.005,
-            router_learning_rate=0.01,  # parts of the table are found before experts differ
+            router_learning_rate=0.0015,
             batch_size=_table_batch,
             pace="cosine",
         ),
