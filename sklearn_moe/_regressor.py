@@ -137,8 +137,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         "constant" for the others.
 
     router_learning_rate_init : float, default="auto"
-        Learning rate of the router. "auto" is 0.01 for "adamw" and "sgd", 0.0003 for "adam" and
-        1 / r^2 for "normalized_sgd".
+        Learning rate of the router. "auto" is 0.0015 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
+        and 1 / r^2 for "normalized_sgd"; but for `router="soft"` on a table twice that of the
+        experts, except for "normalized_sgd".
 
     momentum : float, default=0.0
         Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
