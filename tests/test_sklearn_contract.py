@@ -26,7 +26,8 @@ NEEDS = {
 ROUTING = [
     *({"router": router} | NEEDS.get(router, {}) for router in ROUTERS),
     *({"router": "top1", "balance": balance} for balance in BALANCES),
-    *({"router": "top1", "router_noise": noise} for noise in (*NOISES, None)),
+    *({"router": "top1", "router_noise": noise} for noise in NOISES),
+    {"router": "top1", "router_noise": None, "max_iter": 100},  # finds its way more slowly
     {"router": "topk", "top_k": 2, "gate": "renormalized", "balance": "switch"},
     {"router_network": "mlp", "callbacks": [FreezeRouter(5)]},
 ]
