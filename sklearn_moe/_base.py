@@ -133,7 +133,6 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
     def _prepare(self, X, y, sample_weight, *, resume, **target):
         """Step 1: return checked samples, y as the net takes it, and weights."""
         if not resume:
-            self.__dict__.pop("_columns", None)
             self._categories = None
         X, y, weight = check_training_data(self, X, y, sample_weight, reset=not resume)
         if not resume:
@@ -167,9 +166,14 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         return partial(choose_head(self.loss, self._target.kind), self._target.n_targets)
 
     def _build(self, data):
-        """Step 2: a net with new weights."""
+        """Step 2: a net with new weights, and columns that are described anew."""
+        X, _, weight = data.training
+        self._columns = None
+        if data.settings.standardize:
+            categorical = () if self._categories is None else self._categories.columns
+            self._columns = describe_columns(X, weight, categorical)
         net = self._make_net(data)
-        self._place_centers(net, *data.training)
+        self._place_centers(net, X, weight)
         return net
 
     def _make_net(self, data):
@@ -177,12 +181,6 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         settings = data.settings
         self.resolved_params_ = settings.resolved
         self._noise_at_predict = preset_of(settings.router).noise_at_predict
-        if not hasattr(self, "_columns"):
-            self._columns = None
-            if settings.standardize:
-                X, _, weight = data.training
-                categorical = () if self._categories is None else self._categories.columns
-                self._columns = describe_columns(X, weight, categorical)
         self._architecture = self._architecture_of(settings)
         head, seed = self._head(), self._random_state.randint(_MAX_SEED)
         module = partial(
@@ -308,7 +306,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         """Return the name of the score of held-out rows in the history, None without them."""
         return None if data.validation is None else f"valid_{net.criterion_.score_name}"
 
-    def _place_centers(self, net, X, y, weight):
+    def _place_centers(self, net, X, weight):
         """Give a router of fixed centers those of the training samples."""
         scores = getattr(net.module_.router, "network", None)
         if isinstance(scores, CentroidScores):

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["Registry", "require", "takes"]
+__all__ = ["Registry", "has", "require", "takes"]
 
 
 class Registry(Mapping):
@@ -94,6 +94,11 @@ def takes(function: Any, name: str) -> bool:
     return name in parameters and parameters[name].kind not in by_position
 
 
+def has(part: Any, base: type, method: str) -> bool:
+    """Return whether a part has a method of its own that its base only describes."""
+    return getattr(type(part), method) is not getattr(base, method)
+
+
 def require(part: Any, base: type, method: str, purpose: str) -> None:
     """Refuse a part without a method that its base only describes, and say what needs it.
 
@@ -102,7 +107,7 @@ def require(part: Any, base: type, method: str, purpose: str) -> None:
     TypeError
         If the method is still that of the base.
     """
-    if getattr(type(part), method) is getattr(base, method):
+    if not has(part, base, method):
         raise TypeError(
             f"{type(part).__name__} has no method {method!r}, which {purpose} needs. Write it as "
             f"{base.__name__}.{method} describes."

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._registry import require, takes
+from ._registry import has, require, takes
 from .nn import ACTIVATIONS, EXPERTS, ExpertSpec, Head, preset_of
 from .optim import SOLVERS, SolverSpec
 
@@ -77,8 +77,7 @@ def resolve_settings(estimator, X, weight, head):
     if solver.per_norm:
         rate, router_rate = rate / scale, router_rate / scale**2
     is_table = X.ndim == 2
-    can_mix = type(head).mix is not Head.mix
-    choice = pick("router", "soft" if is_table and can_mix else "top1")
+    choice = pick("router", "soft" if is_table and has(head, Head, "mix") else "top1")
     router = preset_of(choice)
     if router.rule.mixes and is_table and not solver.per_norm:
         router_rate = _HASTE * rate

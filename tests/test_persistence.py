@@ -10,7 +10,9 @@ import cloudpickle
 import joblib
 import numpy as np
 import pytest
+import torch
 from helpers import as_kind
+from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.nn import ROUTERS
@@ -128,3 +130,19 @@ def test_parts_that_are_defined_in_a_notebook_travel_to_workers():
         [sys.executable, "-c", NOTEBOOK], capture_output=True, text=True, timeout=300
     )
     assert shown.stdout.strip() == "done", shown.stderr
+
+
+@pytest.mark.parametrize("expert", ["patch", "mlp"])
+def test_what_belongs_to_a_training_stays_out_of_pickles_made_during_it(samples, expert):
+    X, y = as_kind(samples[0], expert), samples[1]
+    recipes = []
+
+    class Look(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            recipes.append(net.__getstate__()[0])
+
+    clf = MoEClassifier(**BRIEF, callbacks=[Look()]).fit(X, y)
+    assert set(recipes[-1]) == set(clf.net_.__getstate__()[0])
+    for value in recipes[-1].values():
+        parts = value if isinstance(value, list) else [value]
+        assert not any(isinstance(part, torch.Tensor | torch.Generator) for part in parts)

@@ -10,7 +10,7 @@ from .._data import Batches
 from .._interrupt import Interrupts
 from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, weighted_mean
 from .cosine import Cosine
-from .predicting import PredictingNet, WeightedRows
+from .predicting import OF_TRAINING, PredictingNet, WeightedRows
 from .stopping import StopTraining
 from .threads import as_many_threads_as_useful, work_of_a_step
 
@@ -145,8 +145,7 @@ class MoENet(PredictingNet):
         finally:
             # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
             self.callbacks, self.callbacks_ = None, []
-            names = ("generator_", "draws_", "schedule_", "trained_", "routing_", "validation_")
-            for name in names:
+            for name in OF_TRAINING:
                 delattr(self, name)
             self.module_.eval()
         return self

@@ -14,14 +14,15 @@ from .._data import Rows, SparseRows, as_tensor
 from ..nn import OwnGenerator
 from .state import as_arrays, as_tensors
 
-__all__ = ["PredictingNet", "WeightedRows"]
+__all__ = ["OF_TRAINING", "PredictingNet", "WeightedRows"]
 
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
 # wants enough to be busy.
 _PREDICT_ELEMENTS = {False: 2**22, True: 2**28}  # by whether it is a GPU
 _PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
 _WITH_STATE = ("module_", "criterion_", "optimizer_")
-_OF_TRAINING = ("callbacks", "callbacks_", "generator_", "draws_", "validation_")
+# What a net has while it trains only. It stays out of pickles, which may be made then.
+OF_TRAINING = ("generator_", "draws_", "schedule_", "trained_", "routing_", "validation_")
 
 
 class WeightedRows(Dataset):
@@ -114,7 +115,7 @@ class PredictingNet(NeuralNet):
 
     def __getstate__(self):
         """Return the recipe and arrays: no module, no callback, no address."""
-        left_out = (*_WITH_STATE, *_OF_TRAINING)
+        left_out = (*_WITH_STATE, *OF_TRAINING, "callbacks", "callbacks_")
         recipe = {name: value for name, value in vars(self).items() if name not in left_out}
         if not self.initialized_:
             return recipe, None

@@ -51,7 +51,8 @@ def build_mixture(
         and the router does.
     """
     head = head()
-    if preset_of(router).rule.mixes:
+    mixes = preset_of(router).rule.mixes
+    if mixes:
         require(head, Head, "mix", f"router={router!r}")
     encoder = None if columns is None else TableEncoder(columns)
     if encoder is not None:
@@ -69,7 +70,7 @@ def build_mixture(
             mix=head.mix,
             **router_options,
         )
-    if preset_of(router).rule.mixes and n_experts > 1 and not separate:
+    if mixes and n_experts > 1 and not separate:
         stack = getattr(type(experts[0]), "stack", None)
         experts = (stack and stack(experts)) or experts
     mixture = MixtureOfExperts(made if n_experts > 1 else None, experts, encoder)
