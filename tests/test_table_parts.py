@@ -265,6 +265,17 @@ def test_only_experts_that_are_alike_are_stacked():
     assert isinstance(make_mixture("mlp", router="top1").experts, torch.nn.ModuleList)
 
 
+def test_what_another_factory_made_of_an_expert_stays():
+    def with_dropout(input_shape, n_outputs):
+        expert = MLPExpert(input_shape, n_outputs)
+        expert.insert(0, torch.nn.Dropout(0.5))
+        return expert
+
+    clf = MoEClassifier(3, expert=with_dropout, max_iter=2, tol=None, random_state=0)
+    clf.fit(np.eye(20), np.arange(20) % 2)
+    assert all(isinstance(expert[0], torch.nn.Dropout) for expert in clf.module_.experts)
+
+
 # -- losses -------------------------------------------------------------------------------
 
 N_SAMPLES, N_EXPERTS = 12, 4

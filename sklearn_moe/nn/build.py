@@ -71,7 +71,8 @@ def build_mixture(
             **router_options,
         )
     if mixes and n_experts > 1 and not separate:
-        stack = getattr(type(experts[0]), "stack", None)
+        # Of the factory itself: what another one returns may be compiled, hooked or changed.
+        stack = getattr(expert.factory, "stack", None)
         experts = (stack and stack(experts)) or experts
     mixture = MixtureOfExperts(made if n_experts > 1 else None, experts, encoder)
     return mixture.to(getattr(torch, dtype))
