@@ -1,4 +1,4 @@
-"""Table 2 goes on where it was killed, and says what was measured."""
+"""Table 2: pictures as an experiment, its settings, and what was measured."""
 
 import json
 import signal
@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sklearn_moe.paper import _pictures, table2
+from sklearn_moe.paper import get_experiment
 from sklearn_moe.paper.__main__ import main
-from sklearn_moe.paper._pictures import TASKS, PictureRun, make_task, picture_classifier
+from sklearn_moe.paper._pictures import TASKS, PictureRun, Pictures
 from sklearn_moe.paper._store import RunStore
+from sklearn_moe.paper.experiments import names_of
+from sklearn_moe.paper.experiments.table2 import MODELS, table2
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
@@ -18,15 +20,23 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCo
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """An image folder of two train and two test pictures in each of ten classes."""
-    root = tmp_path_factory.mktemp("pictures")
+    return make_folder(tmp_path_factory.mktemp("pictures"), 2)
+
+
+def make_folder(root, per_class):
     rng = np.random.default_rng(0)
     for split in ("train", "test"):
         for name in "abcdefghij":
             (root / split / name).mkdir(parents=True)
-            for i in range(2):
+            for i in range(per_class):
                 picture = rng.integers(256, size=(32, 32, 3), dtype=np.uint8)
                 Image.fromarray(picture).save(root / split / name / f"{i}.png")
-    return root
+    return str(root)
+
+
+def call(folder, out, *more):
+    options = ["--arch", "cnn", "--runs", "2", "--epochs", "2", "--device", "cpu"]
+    main(["table2", "--data", folder, "--out", str(out), *options, *more])
 
 
 def test_a_run_is_read_only_when_it_is_complete(tmp_path):
@@ -42,121 +52,137 @@ def test_a_run_is_read_only_when_it_is_complete(tmp_path):
 
 @pytest.mark.parametrize("task", TASKS)
 def test_tasks(folder, task):
-    run = PictureRun(task, "cnn", 4, seed=0, epochs=1, subset=10)
-    X, y, groups = make_task(run, folder, "train")
+    problem = Pictures(task, folder, subset=10)
+    X, y, classes = problem.draw("train", 0)
     rotated = task != "cifar10"
     assert X.shape == (20 if rotated else 10, 3, 32, 32)
     assert X.dtype == np.uint8
-    assert len(np.unique(groups)) == 10
+    assert len(np.unique(classes)) == 10
     np.testing.assert_array_equal(np.bincount(y), [10, 10] if rotated else [1] * 10)
-    X_test, _, _ = make_task(run, folder, "test")
-    assert len(X_test) == (40 if rotated else 20)
+    assert len(problem.draw("test", 0)[0]) == (40 if rotated else 20)
 
 
-@pytest.mark.parametrize("architecture", _pictures.ARCHITECTURES)
-@pytest.mark.parametrize("n_experts", [1, 4])
-def test_hyperparameters_are_the_papers(architecture, n_experts):
-    run = PictureRun("rotate-paper", architecture, n_experts, seed=0, epochs=3)
-    clf = picture_classifier(run, "cpu", 0, [])
-    assert clf.batch_size == 128
-    if architecture == "cnn":
+@pytest.mark.parametrize("label", table2().models)
+def test_hyperparameters_are_the_papers(label):
+    clf = table2().models[label]
+    assert (clf.batch_size, clf.n_experts) == (128, 1 if "single" in label else 4)
+    if "cnn" in label:
         assert (clf.solver, clf.learning_rate_init) == ("adam", 0.001)
     else:
-        assert clf.solver == ("sgd" if n_experts == 1 else "normalized_sgd")
+        assert clf.solver == ("sgd" if "single" in label else "normalized_sgd")
         assert (clf.learning_rate_init, clf.momentum, clf.weight_decay) == (0.01, 0.9, 5e-4)
         assert clf.router_learning_rate_init == 1e-4
 
 
-def call(folder, out, *more):
-    tasks = ["--task", "cifar10", "rotate-inscribed", "--arch", "cnn", "--runs", "2"]
-    main(["table2", "--data", str(folder), "--out", str(out), "--epochs", "2", *tasks, *more])
+def test_settings_tell_runs_apart(folder, tmp_path):
+    def keys(**options):
+        cells = table2(**{"folder": folder, "arch": ["cnn"], "task": ["rotate-paper"]} | options)
+        runs = [run for cell in cells.cells(2) for run in cell.runs]
+        return {json.dumps(run.settings, sort_keys=True) for run in runs}
+
+    usual = keys()
+    assert len(usual) == 4
+    assert folder not in "".join(usual)
+    for change in (
+        {"protocol": "ours"},
+        {"task": ["rotate-inscribed"]},
+        {"arch": ["resnet18"]},
+        {"epochs": 3},
+        {"subset": 10},
+        {"blur": False},
+        {"precision": "bf16"},
+        {"folder": None},
+        {"folder": make_folder(tmp_path / "others", 1)},
+    ):
+        assert not keys(**change) & usual, change
+    assert keys(folder=make_folder(tmp_path / "same", 2)) == usual  # wherever they lie
 
 
-def test_from_the_command_line(folder, tmp_path, capsys):
-    call(folder, tmp_path, "--runs", "1")
-    rows = json.loads((tmp_path / "table2.json").read_text())
-    assert [(row["task"], row["n_experts"]) for row in rows] == [
-        ("cifar10", 1),
-        ("cifar10", 4),
-        ("rotate-inscribed", 1),
-        ("rotate-inscribed", 4),
+def test_published_numbers_are_those_of_the_best_epoch():
+    def published(*key, **options):
+        return table2(**options).published.get(key)
+
+    paper = published("rotate-paper", "cnn single")
+    assert paper.value("accuracy") is None
+    assert paper.value("best_epoch_accuracy") == (76.78, 1.79)
+    assert paper.alike
+    for change in ({"protocol": "ours"}, {"subset": 10}, {"epochs": 3}):
+        assert not published("rotate-paper", "cnn single", **change).alike
+    assert published("rotate-paper", "cnn single", blur=False) is None
+    assert published("rotate-corners", "cnn single", task=["rotate-corners"]) is None
+    assert published("cifar10", "cnn mixture", blur=False).alike
+
+
+def test_it_is_not_among_all():
+    assert "table2" not in names_of(["all"])
+    with pytest.raises(ValueError, match=r"'paper' is not known, choose from \['code', 'ours'\]"):
+        get_experiment("table2", "paper")
+
+
+def test_from_the_command_line(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "larger", {"n_experts": 6})
+    options = ("--task", "cifar10", "rotate-paper", "--model", "single", "larger", "--runs", "1")
+    call(folder, tmp_path, *options, "--protocol", "ours")
+    cells = json.loads((tmp_path / "table2.json").read_text())["cells"]
+    assert [tuple(cell["labels"].values()) for cell in cells] == [
+        ("cifar10", "cnn single"),
+        ("cifar10", "cnn larger"),
+        ("rotate-paper", "cnn single"),
+        ("rotate-paper", "cnn larger"),
     ]
-    for row in rows:
-        assert len(row["accuracy_curve"]) == len(row["loss_curve"]) == 2
-        assert row["accuracy"] == pytest.approx(row["accuracy_curve"][-1])
-        assert row["best_accuracy"] == max(row["accuracy_curve"])
-        assert np.sum(row["dispatch"]) == row["n_test"]
-        assert np.shape(row["dispatch"]) == (10, row["n_experts"])
+    for cell in cells:
+        values = {name: value[0] for name, value in cell["values"].items()}
+        assert len(values["accuracy_curve"]) == len(values["loss_curve"]) == 2
+        assert values["accuracy"] == values["accuracy_curve"][-1]
+        assert values["best_epoch_accuracy"] == max(values["accuracy_curve"])
+        task, model = cell["labels"].values()
+        command = f"table2 --task {task} --arch cnn --model {model[4:]} --data FOLDER"
+        assert f"{command} --protocol ours --epochs 2 --runs 1 --seed 0" in cell["command"]
+    for cell in cells[1::2]:
+        (dispatch,) = cell["values"]["dispatch"]
+        assert np.shape(dispatch) == (10, 6)
+        assert np.sum(dispatch) == cell["values"]["n_test"][0]
     report = (tmp_path / "table2.md").read_text()
-    assert "| cifar10 | cnn | mixture of 4 | 20 | 2 | 1 |" in report
-    assert "80.31 ± 0.62" in report
-    assert report in capsys.readouterr().out
+    assert "| 76.78 ± 1.79 (quoted) " in report
+    assert cells[0]["command"] in report
+    assert folder not in report
+    assert cells[0]["command"] in (tmp_path / "report.html").read_text()
     assert (tmp_path / "table2.png").stat().st_size > 10_000
 
 
+def test_pictures_that_are_not_there(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        call(str(tmp_path), tmp_path)
+    assert "expected a folder with train/ and test/" in capsys.readouterr().err
+
+
 def test_an_interrupt_that_a_fit_swallows_ends_the_command(folder, tmp_path, monkeypatch):
-    def run_pictures(run, data, **options):
+    def perform(run):
         try:
             signal.raise_signal(signal.SIGINT)
         except KeyboardInterrupt:
             return {"accuracy": 1.0}
 
-    monkeypatch.setattr(table2, "run_pictures", run_pictures)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(PictureRun, "perform", perform)
+    with pytest.raises(SystemExit, match="the same command goes on"):
         call(folder, tmp_path)
     assert not list(tmp_path.rglob("*.json"))
 
 
-def test_other_pictures_are_other_runs(folder, tmp_path):
-    assert table2._where(folder) == table2._where(f"{folder}/.")
-    assert table2._where(folder) != table2._where(tmp_path)
-    assert str(folder) not in str(table2._where(folder))
-
-
 def test_a_second_start_repeats_nothing(folder, tmp_path, monkeypatch):
-    calls = []
+    performed, limit = [], 3
 
-    def run_pictures(run, data, **options):
-        if len(calls) == 3:
+    def perform(run):
+        if len(performed) == limit:
             raise KeyboardInterrupt
-        calls.append(run)
-        return fake_result(run)
+        performed.append(json.dumps(run.settings))
+        result = dict.fromkeys(("accuracy", "best_epoch_accuracy", "fit_seconds"), 1.0)
+        return result | {"accuracy_curve": [0.5, 1.0], "seed": run.seed}
 
-    def fake_result(run):
-        curve = [run.seed + 0.5, run.n_experts]
-        return {
-            "accuracy": curve[-1],
-            "best_accuracy": max(curve),
-            "accuracy_curve": curve,
-            "entropy": 1.0,
-            "dispatch": [[1] * run.n_experts] * 10,
-            "n_train": 20,
-            "seconds": 1.0,
-        }
-
-    monkeypatch.setattr(table2, "run_pictures", run_pictures)
-    with pytest.raises(KeyboardInterrupt):
+    monkeypatch.setattr(PictureRun, "perform", perform)
+    with pytest.raises(SystemExit):
         call(folder, tmp_path)
-    assert len(calls) == 3
-    done = list(calls)
-    monkeypatch.setattr(
-        table2, "run_pictures", lambda run, *_, **__: calls.append(run) or fake_result(run)
-    )
+    limit = None
     call(folder, tmp_path)
-    assert calls[:3] == done
-    assert len(calls) == len(set(calls)) == 8
     call(folder, tmp_path)
-    assert len(calls) == 8
-
-
-def test_pictures_that_are_not_blurred_are_not_the_papers(folder, tmp_path):
-    options = ["--task", "rotate-paper", "--arch", "cnn", "--runs", "1", "--epochs", "1"]
-    for more, shown in (([], True), (["--no-blur"], False)):
-        main(["table2", "--data", str(folder), "--out", str(tmp_path), *options, *more])
-        report = (tmp_path / "table2.md").read_text()
-        assert ("76.78 ± 1.79" in report) is shown
-        assert (", without blur\n" in report) is not shown
-    rows = json.loads((tmp_path / "table2.json").read_text())
-    assert [row["blur"] for row in rows] == [False, False]
-    sharp = PictureRun("rotate-paper", "cnn", 1, seed=0, epochs=1, blur=False)
-    assert picture_classifier(sharp, "cpu", 0, []).train_transform is None
+    assert len(performed) == len(set(performed)) == 8

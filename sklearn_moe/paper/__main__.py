@@ -5,28 +5,40 @@ import shlex
 import sys
 from pathlib import Path
 
-from . import demo, table2
+import torch
+
+from . import demo
 from ._arguments import positive
 from ._report import write_report
 from ._runner import run_experiments
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
+from .experiments.table2 import add_arguments, from_arguments
 
 _PROG = "python -m sklearn_moe.paper"
-_COMMANDS = {"demo": demo, "table2": table2}  # with options of their own
 
 
 def main(arguments=None):
     """Run experiments of Chen et al. (2022), and put the published numbers beside ours."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    if arguments[:1] == ["list"]:
+    command = f"{_PROG} {shlex.join(arguments)}"
+    first, rest = arguments[:1], arguments[1:]
+    if first == ["list"]:
         _list()
-    elif arguments and arguments[0] in _COMMANDS:
-        command = _COMMANDS[arguments[0]]
-        parser = argparse.ArgumentParser(prog=f"{_PROG} {arguments[0]}")
-        command.add_arguments(parser)
-        command.run_command(parser.parse_args(arguments[1:]))
+    elif first == ["demo"]:
+        parser = argparse.ArgumentParser(prog=f"{_PROG} demo")
+        demo.add_arguments(parser)
+        demo.run_command(parser.parse_args(rest))
+    elif first == ["table2"]:
+        parser = argparse.ArgumentParser(prog=f"{_PROG} table2")
+        _add_common(parser)
+        add_arguments(parser)
+        options = parser.parse_args(rest)
+        _run([from_arguments(options)], options, command)
     else:
-        _run(_parser().parse_args(arguments), f"{_PROG} {shlex.join(arguments)}")
+        options = _parser().parse_args(arguments)
+        names = names_of(options.names)
+        experiments = [get_experiment(name, options.protocol, options.data) for name in names]
+        _run(experiments, options, command)
 
 
 def _list():
@@ -35,11 +47,10 @@ def _list():
     for name, members in GROUPS.items():
         print(f"{name:15} = {' '.join(members)}")
     print("demo            Setting 1 in a minute: single experts and mixtures")
-    print("table2          Table 2: CIFAR-10 and CIFAR-10-Rotate")
 
 
 def _parser():
-    names = [*EXPERIMENTS, *GROUPS]
+    names = [*GROUPS["all"], *GROUPS]
     parser = argparse.ArgumentParser(
         prog=_PROG,
         description=f"{main.__doc__} `list` names all; `demo` and `table2` have an own --help. "
@@ -58,20 +69,24 @@ def _parser():
         default="fixed",
         help="one data set for all runs, as in the authors' notebooks, or a new one for each",
     )
+    _add_common(parser)
+    return parser
+
+
+def _add_common(parser):
     parser.add_argument(
         "--runs", type=positive, default=10, help="seeds of each cell, fewer in large experiments"
     )
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
-    parser.add_argument("--jobs", type=int, default=-1, help="runs side by side; all cores")
+    parser.add_argument("--jobs", type=int, default=-1, help="runs side by side; -1 for all cores")
     parser.add_argument("--device", default="auto", help="of the mixtures")
     parser.add_argument("--out", type=Path, default=Path("results/paper"))
-    return parser
+    parser.set_defaults(threads=None)
 
 
-def _run(options, command):
-    experiments = [
-        get_experiment(name, options.protocol, options.data) for name in names_of(options.names)
-    ]
+def _run(experiments, options, command):
+    if options.threads:
+        torch.set_num_threads(options.threads)
     try:
         results = run_experiments(
             experiments,

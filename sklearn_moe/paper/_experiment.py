@@ -49,6 +49,7 @@ class Experiment:
     question : str
         What is asked, and where in the paper.
     problems : tuple of Problem
+        Or of anything that has a `setting`, `settings` and what the runs draw from.
     models : mapping of str to estimator
     grid : mapping of str to sequence or mapping, default={}
         Parameters that are varied, of every model, as in GridSearchCV. A mapping is from labels to
@@ -69,6 +70,12 @@ class Experiment:
         `draw(results) -> matplotlib Figure`.
     findings : callable, default=None
         `findings(results)` yields a :class:`Finding` for all that can be said of the results.
+    run : type, default=Run
+        Its `perform` says how a model is fitted and what is measured.
+    kept : tuple of str, default=()
+        What else of every run is for the JSON file, such as curves.
+    command : callable, default=None
+        `command(cell)` returns what makes this cell alone, on the command line.
     """
 
     name: str
@@ -84,6 +91,9 @@ class Experiment:
     trace: int | None = None
     draw: Callable[[Any], Any] | None = None
     findings: Callable[[Any], Iterable[Finding]] | None = None
+    run: type[Run] = Run
+    kept: tuple[str, ...] = ()
+    command: Callable[[Any], str] | None = None
 
     def cells(self, runs=10, seed=0, device="auto"):
         """Return the cells of the table, in order.
@@ -112,7 +122,7 @@ class Experiment:
                     cells.append(
                         Cell(
                             labels,
-                            tuple(Run(problem, estimator, s, self.trace) for s in seeds),
+                            tuple(self.run(problem, estimator, s, self.trace) for s in seeds),
                             self._published(labels),
                         )
                     )
@@ -129,7 +139,7 @@ class Experiment:
 
 def _varied(problems):
     """Return the fields by which problems of one setting differ."""
-    names = [field.name for field in fields(Problem) if field.name != "setting"]
+    names = [field.name for field in fields(problems[0]) if field.name != "setting"]
     return [
         name
         for name in names

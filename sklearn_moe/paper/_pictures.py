@@ -1,93 +1,109 @@
-"""The picture experiments of Table 2: data, models and what is measured of a run."""
+"""Pictures as problems of an experiment, and what is measured of a run on them."""
 
+import hashlib
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
-from .. import __version__
-from .._classifier import MoEClassifier
-from .._engine import Callback, LRScheduler
+from .._engine import Callback
 from ..datasets import fetch_cifar10, load_image_folder, make_rotation_task
 from ..metrics import dispatch_entropy, routing_matrix
 from ..preprocessing import RandomCropFlip, cifar10_features, paper_blur
-from ._run import versions
+from ._run import Run, describe, seeded, versions
 
-__all__ = ["ARCHITECTURES", "TASKS", "PictureRun", "run_pictures"]
+__all__ = ["TASKS", "PictureRun", "Pictures"]
 
-ARCHITECTURES = ("cnn", "mobilenet_v2", "resnet18")
-TASKS = {  # how the rotation task is made of CIFAR-10; None: the ten classes themselves
-    "cifar10": None,
-    "rotate-paper": {"crop": "paper", "interpolation": "nearest"},  # the pictures of its code
-    "rotate-corners": {"crop": "paper"},  # darkened corners give the label away
-    "rotate-inscribed": {"crop": "inscribed"},
-    "rotate-symmetric": {"crop": "inscribed", "symmetric": True},
+
+class Task(NamedTuple):
+    """Options of `make_rotation_task`, None for the classes themselves, and a train_transform."""
+
+    rotation: Mapping | None
+    transform: Callable | None
+
+
+TASKS = {
+    "cifar10": Task(None, RandomCropFlip()),
+    "rotate-paper": Task({"crop": "paper", "interpolation": "nearest"}, paper_blur),  # of its code
+    "rotate-corners": Task({"crop": "paper"}, paper_blur),  # dark corners give the label away
+    "rotate-inscribed": Task({"crop": "inscribed"}, paper_blur),
+    "rotate-symmetric": Task({"crop": "inscribed", "symmetric": True}, paper_blur),
 }
-_N_EXPERTS = 4
-_COSINE = 200  # epochs of half a cosine
 
 
 @dataclass(frozen=True)
-class PictureRun:
-    """One fit: its settings and nothing else.
+class Pictures:
+    """A task made of CIFAR-10, or of any pictures in folders.
 
     Parameters
     ----------
-    task : str
+    setting : str
         A key of `TASKS`.
-    architecture : str
-        A name in `ARCHITECTURES`.
-    n_experts : int
-        1 for the single network.
-    seed : int
-    epochs : int
-    subset : int or None
-        Pictures of CIFAR-10 to train on, before they are rotated; None for all 50,000.
+    folder : str, default=None
+        Image folder with `train/<class>/*` and `test/<class>/*`. None: CIFAR-10 is fetched.
+    subset : int, default=None
+        Pictures to train on, as many of each class, before they are rotated. None: all of them.
     blur : bool, default=True
-        Whether training pictures of the rotation task are blurred, as the paper's are; test
-        pictures never are.
+        Whether training pictures of the rotation tasks are blurred, as the paper's are.
     """
 
-    task: str
-    architecture: str
-    n_experts: int
-    seed: int
-    epochs: int
+    setting: str
+    folder: str | None = None
     subset: int | None = None
     blur: bool = True
 
     @property
+    def transform(self):
+        """Return what changes the training pictures at every step."""
+        transform = TASKS[self.setting].transform
+        return None if transform is paper_blur and not self.blur else transform
+
+    @property
     def settings(self):
-        """Return the settings as a dictionary, with how the task is made and by which version."""
-        return asdict(self) | {"rotation": TASKS[self.task], "sklearn_moe": __version__}
+        """Return what identifies the problem; pictures are the same wherever they lie."""
+        return {
+            "task": self.setting,
+            "rotation": TASKS[self.setting].rotation,
+            "transform": describe(self.transform),
+            "subset": self.subset,
+            "pictures": "fetch_cifar10" if self.folder is None else _fingerprint(self.folder),
+        }
+
+    def draw(self, split, seed):
+        """Return pictures, labels and original classes of a split."""
+        X, classes = _load(self.folder, split, self.subset if split == "train" else None)
+        rotation = TASKS[self.setting].rotation
+        if rotation is None:
+            return X, classes, classes
+        return make_rotation_task(X, classes, random_state=seed, **rotation)
 
 
-def load_cifar10(data, split, subset=None):
-    """Return pictures and classes of one split: from an image folder, or fetched (data None)."""
-    if data is None:
-        X, y = fetch_cifar10(subset=split, return_X_y=True)
-        if subset is not None:
-            order = np.argsort(y, kind="stable")  # as many of each class
-            rank = np.empty(len(y), dtype=int)
-            rank[order] = np.arange(len(y)) - np.searchsorted(y[order], y[order])
-            X, y = X[rank < subset // 10], y[rank < subset // 10]
-        return X, y
+@cache
+def _fingerprint(folder):
+    """Return a hash of the names and sizes of all pictures."""
+    files = [
+        (path.relative_to(folder).as_posix(), path.stat().st_size)
+        for path in Path(folder).glob("*/*/*")
+    ]
+    return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=2)  # both splits: the next run wants the same
+def _load(folder, split, subset):
     per_class = None if subset is None else subset // 10
-    return load_image_folder(data, split, max_per_class=per_class, return_X_y=True)
-
-
-def make_task(run, data, split):
-    """Return samples, labels and the original classes of a split."""
-    subset = run.subset if split == "train" else None
-    X, classes = load_cifar10(data, split, subset)
-    options = TASKS[run.task]
-    if options is None:
-        return X, classes, classes
-    return make_rotation_task(X, classes, random_state=run.seed, **options)
+    if folder is not None:
+        return load_image_folder(folder, split, max_per_class=per_class, return_X_y=True)
+    X, y = fetch_cifar10(subset=split, return_X_y=True)
+    kept = np.sort(np.concatenate([np.flatnonzero(y == k)[:per_class] for k in np.unique(y)]))
+    return X[kept], y[kept]
 
 
 class AccuracyCurve(Callback):
-    """Test accuracy after every epoch: what the published numbers take the best of."""
+    """Test accuracy after every epoch."""
 
     def __init__(self, X, y):
         self.X = X
@@ -102,59 +118,41 @@ class AccuracyCurve(Callback):
         self.accuracy_.append(100 * float(net.score(self.X, self.y)))
 
 
-def picture_classifier(run, device, verbose, callbacks):
-    """Return the classifier of a run: the paper's hyper-parameters (section 5 and appendix A)."""
-    if run.task == "cifar10":
-        transform = RandomCropFlip()
-    else:
-        transform = paper_blur if run.blur else None
-    options = {
-        "expert": run.architecture,
-        "batch_size": 128,
-        "max_iter": run.epochs,
-        "tol": None,
-        "balance": "switch",
-        "balance_weight": 0.01,
-        "train_transform": transform,
-        "device": device,
-        "verbose": verbose,
-        "random_state": run.seed,
-    }
-    if run.architecture == "cnn":
-        options |= {"solver": "adam", "learning_rate_init": 0.001}
-    else:
-        options |= {"learning_rate_init": 0.01, "momentum": 0.9, "weight_decay": 5e-4}
-        options |= {"router_learning_rate_init": 1e-4, "learning_rate": "constant"}
-        options["solver"] = "sgd" if run.n_experts == 1 else "normalized_sgd"
-        callbacks = [*callbacks, LRScheduler("CosineAnnealingLR", T_max=_COSINE)]
-    return MoEClassifier(run.n_experts, callbacks=callbacks, **options)
+class PictureRun(Run):
+    """A fit on pictures, with as many threads as there are: its test accuracy in every epoch."""
 
-
-def run_pictures(run, data=None, *, device="auto", verbose=0):
-    """Fit, test and return what there is to say, as plain numbers."""
-    scale = cifar10_features(crop=32)["scale"]  # the task has cropped already
-    X, y, _ = make_task(run, data, "train")
-    X_test, y_test, groups = make_task(run, data, "test")
-    X, X_test = scale.fit_transform(X), scale.transform(X_test)
-    curve = AccuracyCurve(X_test, y_test)
-    clf = picture_classifier(run, device, verbose, [curve])
-    start = time.perf_counter()
-    clf.fit(X, y)
-    seconds = time.perf_counter() - start
-    experts = clf.apply(X_test)
-    proba = clf.predict_proba(X_test)
-    return {
-        "accuracy": 100 * float((clf.classes_[proba.argmax(1)] == y_test).mean()),
-        "best_accuracy": max(curve.accuracy_),
-        "accuracy_curve": curve.accuracy_,
-        "loss_curve": clf.loss_curve_,
-        "entropy": dispatch_entropy(groups, experts),
-        "dispatch": routing_matrix(groups, experts, n_experts=run.n_experts).tolist(),
-        "load": clf.expert_load_.tolist(),
-        "n_train": len(X),
-        "n_test": len(X_test),
-        "seconds": seconds,
-        "device": str(clf.net_.device),
-        "precision": clf.net_.precision,
-        "versions": versions(),
-    }
+    def perform(self):
+        """Fit and measure; the result is plain numbers and lists."""
+        start = time.perf_counter()
+        X, y, _ = self.problem.draw("train", self.seed)
+        X_test, y_test, classes = self.problem.draw("test", self.seed)
+        scale = cifar10_features(crop=32)["scale"]  # the task has cropped already
+        X, X_test = scale.fit_transform(X), scale.transform(X_test)
+        curve = AccuracyCurve(X_test, y_test)
+        model = seeded(self.estimator, self.seed)
+        callbacks = [*(model.callbacks or []), curve]
+        model.set_params(train_transform=self.problem.transform, callbacks=callbacks)
+        fit_start = time.perf_counter()
+        model.fit(X, y)
+        fit_seconds = time.perf_counter() - fit_start
+        result = {
+            "accuracy": curve.accuracy_[-1],
+            "best_epoch_accuracy": max(curve.accuracy_),
+            "accuracy_curve": curve.accuracy_,
+            "loss_curve": model.loss_curve_,
+        }
+        if model.n_experts > 1:
+            experts = model.apply(X_test)
+            dispatch = routing_matrix(classes, experts, n_experts=model.n_experts)
+            result["test_entropy"] = dispatch_entropy(classes, experts)
+            result |= {"dispatch": dispatch.tolist(), "load": model.expert_load_.tolist()}
+        return result | {
+            "n_train": len(X),
+            "n_test": len(X_test),
+            "seed": self.seed,
+            "fit_seconds": fit_seconds,
+            "seconds": time.perf_counter() - start,
+            "device": str(model.net_.device),
+            "precision": model.net_.precision,
+            "versions": versions(),
+        }

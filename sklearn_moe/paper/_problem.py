@@ -1,6 +1,6 @@
 """The data of an experiment: a setting of the paper, and how many samples of it."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -50,6 +50,11 @@ class Problem:
     n_train: int = 16_000
     n_test: int = 16_000
     data_seed: int | None = None
+
+    @property
+    def settings(self):
+        """Return what identifies the problem, as plain values."""
+        return asdict(self)
 
     def draw(self, seed):
         """Return the samples of the run with this seed."""

@@ -55,10 +55,11 @@ class CellResult:
     def inside(self, measure):
         """Whether our mean lies within two published standard deviations, None if none was given.
 
-        Of a published single run: within three points of accuracy.
+        Of a published single run: within three points of accuracy. None, too, if ours was run
+        otherwise.
         """
         published = self.published and self.published.value(measure)
-        if not published or not self.has(measure):
+        if not published or not self.published.alike or not self.has(measure):
             return None
         mean, std = published
         margin = _SINGLE_RUN.get(measure) if std is None else 2 * std

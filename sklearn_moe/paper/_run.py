@@ -4,7 +4,7 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -23,7 +23,7 @@ from ..tracing import RoutingTrace
 from ._dynamics import summarize
 from ._problem import Problem
 
-__all__ = ["Run", "one_thread", "parameters_named", "versions"]
+__all__ = ["Run", "describe", "one_thread", "parameters_named", "seeded", "versions"]
 
 _FORMAT = 2  # of a result: a change of what is measured makes other runs
 
@@ -52,7 +52,7 @@ class Run:
     def settings(self):
         """Return what identifies the run, as plain values."""
         return {
-            "problem": asdict(self.problem),
+            "problem": self.problem.settings,
             "estimator": describe(self.estimator),
             "seed": self.seed,
             "trace": self._every,
@@ -74,7 +74,7 @@ class Run:
         """Fit and measure; the result is plain numbers and lists."""
         start = time.perf_counter()
         samples = self.problem.draw(self.seed)
-        model = _seeded(self.estimator, self.seed)
+        model = seeded(self.estimator, self.seed)
         if self._every:
             trace = self._trace(samples)
             model.set_params(callbacks=[*(model.callbacks or []), trace])
@@ -158,7 +158,8 @@ def parameters_named(name, estimator):
     return [p for p in estimator.get_params() if p.rsplit("__")[-1] == name]
 
 
-def _seeded(estimator, seed):
+def seeded(estimator, seed):
+    """Return a clone whose every random_state is the seed."""
     return clone(estimator).set_params(
         **dict.fromkeys(parameters_named("random_state", estimator), seed)
     )

@@ -37,7 +37,7 @@ def to_json(results, command=None):
             for finding in results.findings()
         ],
         **origin([results]),
-        "cells": [_cell(cell, experiment.measures) for cell in results.cells],
+        "cells": [_cell(cell, experiment) for cell in results.cells],
     }
 
 
@@ -61,8 +61,8 @@ def origin(all_results):
     }
 
 
-def _cell(cell, measures):
-    names = tuple(dict.fromkeys((*measures, *_ALWAYS)))
+def _cell(cell, experiment):
+    names = tuple(dict.fromkeys((*experiment.measures, *_ALWAYS, *experiment.kept)))
     data = {
         "labels": {name: _plain(value) for name, value in cell.labels.items()},
         "runs": len(cell.runs),
@@ -73,8 +73,9 @@ def _cell(cell, measures):
         },
         "published": {name: _published(cell, name) for name in names if _was_published(cell, name)},
     }
-    seeds = [run.get("seed") for run in cell.runs]
-    return data | {"seeds": seeds} if _anywhere(cell, "seed") else data
+    if _anywhere(cell, "seed"):
+        data["seeds"] = [run.get("seed") for run in cell.runs]
+    return data | {"command": experiment.command(cell)} if experiment.command else data
 
 
 def _was_published(cell, measure):

@@ -2,7 +2,7 @@
 
 import re
 
-from .table import EMPTY, INSIDE, VERDICTS, legend, tabulate
+from .table import EMPTY, INSIDE, VERDICTS, commands, legend, tabulate
 
 __all__ = ["to_markdown"]
 
@@ -30,6 +30,7 @@ def to_markdown(results, command=None):
     parts.append("\n".join(map(_finding, results.findings())))
     if experiment.draw:
         parts.append(f"![Picture: {_escape(experiment.title)}]({experiment.name}.png)")
+    parts.append("\n".join(f"- {_escape(what)}: `{how}`" for what, how in commands(results)))
     if command:
         parts.append(f"Made by `{command}`.")
     return "\n\n".join(filter(None, parts)) + "\n"

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from .._statistics import UNDECIDED
 from .data import origin, to_json
 from .markdown import to_markdown
-from .table import EMPTY, INSIDE, VERDICTS, legend, tabulate
+from .table import EMPTY, INSIDE, VERDICTS, commands, legend, tabulate
 
 __all__ = ["write_report"]
 
@@ -104,6 +104,7 @@ def _section(results, picture):
         "legend": legend(table),
         "findings": results.findings(),
         "picture": picture,
+        "commands": commands(results),
         "tally": _tally(results),
         "origin": _readable(origin([results])),
     }

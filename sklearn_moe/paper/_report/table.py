@@ -15,6 +15,7 @@ __all__ = [
     "Entry",
     "Group",
     "Table",
+    "commands",
     "label_text",
     "legend",
     "tabulate",
@@ -97,6 +98,15 @@ def legend(table):
         )
     notes = {entry.note for entry in entries}
     return sentences + [meaning for grade, meaning in _GRADES.items() if grade in notes]
+
+
+def commands(results):
+    """Return (cell, command) of all cells that can be made alone, as texts."""
+    make = results.experiment.command
+    return [
+        (", ".join(map(label_text, cell.labels.values())), make(cell))
+        for cell in (results.cells if make else [])
+    ]
 
 
 def label_text(value):

@@ -1,6 +1,8 @@
 """Experiments by name."""
 
+from collections.abc import Callable
 from types import MappingProxyType
+from typing import NamedTuple
 
 from .activations import activations
 from .balance import balance
@@ -14,6 +16,7 @@ from .innerproducts import innerproducts
 from .linear import linear
 from .simplified import simplified
 from .stages import stages
+from .table2 import PROTOCOLS, table2
 from .tables import appendix, table1
 from .wide import wide
 
@@ -24,11 +27,25 @@ _FIGURES = (fig1, fig3, innerproducts)
 _CLAIMS = (bound, stages, coverage, simplified, linear)
 _BEYOND = (departures, baselines)
 
-EXPERIMENTS = MappingProxyType(
-    {builder.__name__: builder for builder in (*_TABLES, *_FIGURES, *_CLAIMS, *_BEYOND)}
+
+class Entry(NamedTuple):
+    """How to build an experiment, in which protocols, and whether "all" has it."""
+
+    build: Callable
+    protocols: tuple[str, ...] = ("code", "paper")
+    in_all: bool = True
+
+
+_ENTRIES = (
+    *map(Entry, (*_TABLES, *_FIGURES, *_CLAIMS, *_BEYOND)),
+    Entry(table2, tuple(PROTOCOLS), in_all=False),  # it needs pictures, and hours
 )
+EXPERIMENTS = MappingProxyType({entry.build.__name__: entry for entry in _ENTRIES})
 GROUPS = MappingProxyType(
-    {"theory": tuple(builder.__name__ for builder in _CLAIMS), "all": tuple(EXPERIMENTS)}
+    {
+        "theory": tuple(builder.__name__ for builder in _CLAIMS),
+        "all": tuple(name for name, entry in EXPERIMENTS.items() if entry.in_all),
+    }
 )
 
 
@@ -44,8 +61,9 @@ def get_experiment(name, protocol="code", data="fixed"):
     ----------
     name : str
         A key of `EXPERIMENTS`.
-    protocol : {"code", "paper"}, default="code"
-        The form of the paper's mixtures, see :func:`~sklearn_moe.paper.paper_classifier`.
+    protocol : {"code", "paper", "ours"}, default="code"
+        The form of the paper's mixtures, see :func:`~sklearn_moe.paper.paper_classifier`. Of
+        "table2" training as in the authors' code, or "ours".
     data : {"fixed", "fresh"}, default="fixed"
         One data set for all runs, that of the authors' notebooks, or a new problem for each.
 
@@ -64,11 +82,12 @@ def get_experiment(name, protocol="code", data="fixed"):
     >>> get_experiment("table1").title
     'Table 1: settings 1 and 2'
     """
+    entry = EXPERIMENTS.get(name)
     for value, known in (
         (name, EXPERIMENTS),
-        (protocol, ("code", "paper")),
+        (protocol, entry.protocols if entry else ()),
         (data, ("fixed", "fresh")),
     ):
         if value not in known:
             raise ValueError(f"{value!r} is not known, choose from {list(known)}.")
-    return EXPERIMENTS[name](protocol, data)
+    return entry.build(protocol, data)

@@ -1,0 +1,271 @@
+"""Table 2: single networks against mixtures, on CIFAR-10 and CIFAR-10-Rotate."""
+
+import argparse
+import math
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from ..._classifier import MoEClassifier
+from ..._engine import LRScheduler
+from ...inspection import RoutingDisplay
+from .._arguments import positive
+from .._dynamics import LIVE
+from .._experiment import Experiment, Finding
+from .._pictures import TASKS, PictureRun, Pictures
+from .._published import TABLE_2
+from ._theory import COLORS
+
+__all__ = ["MODELS", "PROTOCOLS", "add_arguments", "from_arguments", "table2"]
+
+_EPOCHS = {"cnn": 20, "mobilenet_v2": 30, "resnet18": 10}
+_COSINE = 200  # epochs of half a cosine
+_STYLES = tuple(
+    zip(COLORS, "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))), strict=True)
+)
+
+MODELS = {  # parameters of MoEClassifier, on top of the protocol's
+    "single": {"n_experts": 1},
+    "mixture": {"n_experts": 4},
+}
+
+
+def _code(architecture, n_experts):
+    """Return the paper's solvers (its section 5, appendix A and code)."""
+    if architecture == "cnn":
+        return {"solver": "adam", "learning_rate_init": 0.001}
+    return {
+        "solver": "sgd" if n_experts == 1 else "normalized_sgd",
+        "learning_rate": "constant",
+        "learning_rate_init": 0.01,
+        "router_learning_rate_init": 1e-4,
+        "momentum": 0.9,
+        "weight_decay": 5e-4,
+        "callbacks": [LRScheduler("CosineAnnealingLR", T_max=_COSINE)],
+    }
+
+
+def _ours(architecture, n_experts):
+    """Return one solver for all."""
+    return {"solver": "adamw", "learning_rate": "cosine", "learning_rate_init": 0.002}
+
+
+PROTOCOLS = {"code": _code, "ours": _ours}
+
+
+def table2(
+    protocol="code",
+    data=None,
+    *,
+    folder=None,
+    task=("cifar10", "rotate-paper"),
+    arch=tuple(_EPOCHS),
+    model=tuple(MODELS),
+    epochs=None,
+    subset=None,
+    blur=True,
+    precision="auto",
+):
+    """Return every model of every architecture on the tasks; `data` changes nothing here."""
+    lengths = {name: epochs or _EPOCHS[name] for name in arch}
+    models = {
+        f"{name} {kind}": _classifier(protocol, name, kind, lengths[name], precision)
+        for name, kind in product(arch, model)
+    }
+    usual = lengths == {name: _EPOCHS[name] for name in arch}
+    as_published = protocol == "code" and subset is None and usual
+    options = (
+        folder and "--data FOLDER",
+        f"--protocol {protocol}",
+        epochs and f"--epochs {epochs}",
+        subset and f"--subset {subset}",
+        "" if blur else "--no-blur",
+        "" if precision == "auto" else f"--precision {precision}",
+    )
+    return Experiment(
+        name="table2",
+        title=f"Table 2: {', '.join(task)}{'' if blur else ', without blur'}",
+        question=(
+            "Does a mixture of experts beat a single network where pictures fall into clusters "
+            "(is a picture rotated, whatever it shows?), and where they do not (CIFAR-10)? "
+            "Accuracy is that of the last epoch on the test pictures; that of the best test epoch, "
+            "which the published numbers are, flatters. Dispatch entropy of the original classes "
+            "of the test pictures, in nats, at most log 10 = 2.303. Protocol "
+            f"{protocol!r}, {f'{subset:,}' if subset else 'all'} pictures of CIFAR-10 to train on, "
+            f"epochs: {', '.join(f'{name} {n}' for name, n in lengths.items())}. The picture "
+            "shows runs as thin lines and their mean as a thick one, and which expert answers "
+            "which class in the first run."
+        ),
+        problems=tuple(Pictures(name, folder, subset, blur) for name in task),
+        models=models,
+        published={
+            key: TABLE_2[key]._replace(alike=as_published)
+            for key in product(task, models)
+            if key in TABLE_2 and (blur or key[0] == "cifar10")
+        },
+        measures=("accuracy", "best_epoch_accuracy", "test_entropy", "fit_seconds"),
+        kept=("accuracy_curve", "loss_curve", "dispatch", "load", "n_train", "n_test", "precision"),
+        run=PictureRun,
+        draw=_draw,
+        findings=_findings,
+        command=partial(_command, " ".join(filter(None, options))),
+    )
+
+
+def _classifier(protocol, architecture, model, epochs, precision):
+    common = {
+        "expert": architecture,
+        "batch_size": 128,
+        "max_iter": epochs,
+        "tol": None,
+        "balance": "switch",
+        "balance_weight": 0.01,
+        "precision": precision,
+    }
+    solver = PROTOCOLS[protocol](architecture, MODELS[model]["n_experts"])
+    return MoEClassifier(**common | solver | MODELS[model])
+
+
+def add_arguments(parser):
+    """Add what this experiment alone can be asked for, by the names of `table2`."""
+    parser.set_defaults(runs=5, jobs=1)
+    parser.add_argument(
+        "--data",
+        dest="folder",
+        type=_folder,
+        metavar="FOLDER",
+        help="with train/<class>/*.jpg and test/; without it, CIFAR-10 is downloaded",
+    )
+    parser.add_argument(
+        "--protocol",
+        choices=PROTOCOLS,
+        default="code",
+        help="training as in the authors' code, or by adamw with a cosine",
+    )
+    defaults = table2.__kwdefaults__
+    for name, known in (("task", TASKS), ("arch", _EPOCHS), ("model", MODELS)):
+        parser.add_argument(f"--{name}", nargs="+", choices=known, default=defaults[name])
+    parser.add_argument("--epochs", type=positive, help="as published by default")
+    parser.add_argument("--subset", type=positive, help="pictures to train on, before rotation")
+    parser.add_argument(
+        "--no-blur",
+        dest="blur",
+        action="store_false",
+        help="leave training pictures of the rotation tasks sharp",
+    )
+    parser.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
+    parser.add_argument("--threads", type=positive, help="of torch with --jobs 1, all by default")
+
+
+def from_arguments(options):
+    """Return the experiment that was asked for."""
+    return table2(
+        options.protocol, **{name: getattr(options, name) for name in table2.__kwdefaults__}
+    )
+
+
+def _folder(text):
+    """Return a folder of pictures."""
+    if not Path(text, "train").is_dir():
+        raise argparse.ArgumentTypeError(f"expected a folder with train/ and test/, got {text!r}")
+    return text
+
+
+def _command(options, cell):
+    """Return what runs one cell."""
+    architecture, model = cell.labels["model"].split()
+    first = cell.runs[0]["seed"]
+    return (
+        f"python -m sklearn_moe.paper table2 --task {cell.labels['setting']} --arch {architecture} "
+        f"--model {model} {options} --runs {len(cell.runs)} --seed {first}"
+    )
+
+
+def _groups(results):
+    """Return {(task, architecture): {model: cell}}."""
+    groups = {}
+    for cell in results.cells:
+        architecture, model = cell.labels["model"].split()
+        groups.setdefault((cell.labels["setting"], architecture), {})[model] = cell
+    return groups
+
+
+def _findings(results):
+    """Yield what mixtures gain, how they divide the classes, and what the best epoch flatters."""
+    for (task, architecture), cells in _groups(results).items():
+        single = cells.get("single")
+        for model, cell in cells.items():
+            name = f"{task}, {architecture} {model}"
+            if single and cell is not single:
+                gain = cell.interval("accuracy", minus=single.values("accuracy"))  # paired by seed
+                clusters = TASKS[task].rotation is not None  # where the paper claims a gain
+                yield Finding(
+                    f"{name} {'is better than' if clusters else 'beside'} the single network in "
+                    f"the last epoch: {gain.mean:+.2f} points ({gain.text(2)}).",
+                    gain.above(0) if clusters else None,
+                )
+            if cell.has("dispatch"):
+                used = (cell.values("load") >= LIVE).sum(1)
+                yield Finding(
+                    f"{name}: dispatch entropy {cell.summary('test_entropy').mean:.2f}; "
+                    f"{used.mean():.1f} of {MODELS[model]['n_experts']} experts are used."
+                )
+    ahead = [c.values("best_epoch_accuracy") - c.values("accuracy") for c in results.cells]
+    yield Finding(
+        f"The best test epoch is up to {np.concatenate(ahead).max():.2f} points above the last, "
+        f"{np.concatenate(ahead).mean():.2f} on average."
+    )
+
+
+def _draw(results):
+    """Draw learning curves, a panel for each task and architecture, and who answers what."""
+    from matplotlib.figure import Figure
+
+    groups = _groups(results)
+    routed = [cell for cell in results.cells if cell.has("dispatch")]
+    n_panels = len(groups) + len(routed)
+    figure = Figure(figsize=(10, 3.4 * math.ceil(n_panels / 2)), layout="constrained")
+    axes = figure.subplots(math.ceil(n_panels / 2), 2, squeeze=False).ravel()
+    lines = {}
+    for ax, ((task, architecture), cells) in zip(axes, groups.items(), strict=False):
+        lines |= {model: _draw_curves(ax, model, cell) for model, cell in cells.items()}
+        ax.set(title=f"{task}, {architecture}", xlabel="Epoch", ylabel="Test accuracy (%)")
+    for ax, cell in zip(axes[len(groups) :], routed, strict=False):
+        _draw_dispatch(ax, cell)
+    for ax in axes[n_panels:]:
+        ax.remove()
+    figure.legend(
+        lines.values(),
+        lines,
+        loc="outside upper center",
+        ncols=len(lines),
+        handlelength=4,
+        frameon=False,
+    )
+    return figure
+
+
+def _draw_curves(ax, model, cell):
+    """Draw a thin line for each run, and their mean."""
+    color, marker, dashes = _STYLES[list(MODELS).index(model) % len(_STYLES)]
+    curves = cell.values("accuracy_curve")
+    epochs = np.arange(1, curves.shape[1] + 1)
+    style = {"color": color, "linestyle": dashes}
+    ax.plot(epochs, curves.T, lw=0.8, alpha=0.5, **style)
+    every = math.ceil(len(epochs) / 10)
+    marks = ((len(epochs) - 1) % every, every)  # the last epoch has one
+    (line,) = ax.plot(epochs, curves.mean(0), marker=marker, markevery=marks, lw=2, **style)
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.grid(color="0.9")
+    return line
+
+
+def _draw_dispatch(ax, cell):
+    """Draw which expert answers which class in the first run."""
+    counts = np.array(cell.runs[0]["dispatch"], dtype=float)
+    shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
+    RoutingDisplay(shares, normalize="true").plot(ax=ax, colorbar=False)
+    ax.set(title=f"{', '.join(cell.labels.values())}: shares of each class", xlabel="Expert")
+    ax.set_ylabel("Class")
