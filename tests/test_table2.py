@@ -150,12 +150,6 @@ def test_from_the_command_line(folder, tmp_path, monkeypatch):
     assert (tmp_path / "table2.png").stat().st_size > 10_000
 
 
-def test_pictures_that_are_not_there(tmp_path, capsys):
-    with pytest.raises(SystemExit):
-        call(str(tmp_path), tmp_path)
-    assert "expected a folder with train/ and test/" in capsys.readouterr().err
-
-
 def test_an_interrupt_that_a_fit_swallows_ends_the_command(folder, tmp_path, monkeypatch):
     def perform(run):
         try:
@@ -167,22 +161,3 @@ def test_an_interrupt_that_a_fit_swallows_ends_the_command(folder, tmp_path, mon
     with pytest.raises(SystemExit, match="the same command goes on"):
         call(folder, tmp_path)
     assert not list(tmp_path.rglob("*.json"))
-
-
-def test_a_second_start_repeats_nothing(folder, tmp_path, monkeypatch):
-    performed, limit = [], 3
-
-    def perform(run):
-        if len(performed) == limit:
-            raise KeyboardInterrupt
-        performed.append(json.dumps(run.settings))
-        result = dict.fromkeys(("accuracy", "best_epoch_accuracy", "fit_seconds"), 1.0)
-        return result | {"accuracy_curve": [0.5, 1.0], "seed": run.seed}
-
-    monkeypatch.setattr(PictureRun, "perform", perform)
-    with pytest.raises(SystemExit):
-        call(folder, tmp_path)
-    limit = None
-    call(folder, tmp_path)
-    call(folder, tmp_path)
-    assert len(performed) == len(set(performed)) == 8
