@@ -3,6 +3,7 @@
 from ._cifar10 import fetch_cifar10
 from ._cluster_patches import PAPER_SETTINGS, make_cluster_patches
 from ._image_folder import load_image_folder
+from ._orientation import make_orientation_task
 from ._rotation import make_rotation_task
 
 __all__ = [
@@ -10,5 +11,6 @@ __all__ = [
     "fetch_cifar10",
     "load_image_folder",
     "make_cluster_patches",
+    "make_orientation_task",
     "make_rotation_task",
 ]

@@ -135,6 +135,7 @@ def make_rotation_task(
 
     See Also
     --------
+    make_orientation_task : A task of rotation whose resampling tells nothing.
     fetch_cifar10 : The pictures of the paper.
     load_image_folder : Pictures from a tree of folders.
 
@@ -145,7 +146,7 @@ def make_rotation_task(
     CIFAR-10 the energy of the Laplacian, over the variance of the picture, tells the classes apart
     with an area under the ROC curve of 0.7 alone. It is 0.5 with `symmetric=True`, where both
     classes are rotated as far, in opposite directions; the pattern of the interpolation still has a
-    direction.
+    direction. :func:`make_orientation_task` leaves no such traces.
 
     The two copies of a picture belong on the same side of a split into training and test samples.
     Split before you make the task, or by the groups returned for `groups=None`, as with
