@@ -10,6 +10,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
+from ._channels import describe_channels
 from ._columns import describe_columns
 from ._data import Rows, storage_device
 from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping
@@ -104,7 +105,8 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         stopping = draft._stopping(net, data)
         bridge = context and ScikitLearnCallbacks(*context, draft._describe)
         before = len(net.history)
-        interrupted = draft._train(net, data, max_iter, (bridge, stopping))
+        n_united = 0 if resume else data.settings.n_united
+        interrupted = draft._train(net, data, max_iter, (bridge, stopping), n_united=n_united)
         self._remember(draft, net, data)
         if interrupted:
             raise KeyboardInterrupt
@@ -166,12 +168,14 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         return partial(choose_head(self.loss, self._target.kind), self._target.n_targets)
 
     def _build(self, data):
-        """Step 2: a net with new weights, and columns that are described anew."""
+        """Step 2: a net with new weights, and scales that are measured anew."""
         X, _, weight = data.training
-        self._columns = None
-        if data.settings.standardize:
+        self._scales = None
+        if data.settings.standardize and X.ndim == 4:
+            self._scales = describe_channels(X, weight)
+        elif data.settings.standardize:
             categorical = () if self._categories is None else self._categories.columns
-            self._columns = describe_columns(X, weight, categorical)
+            self._scales = describe_columns(X, weight, categorical)
         net = self._make_net(data)
         self._place_centers(net, X, weight)
         return net
@@ -194,7 +198,9 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             router_options=settings.router_options,
             balance=self.balance,
             balance_weight=self.balance_weight,
-            columns=self._columns,
+            scales=self._scales,
+            trunk=settings.trunk,
+            n_shared_experts=self.n_shared_experts,
             separate=settings.solver.per_expert,
             dtype="float64" if data.training[0].dtype == np.float64 else "float32",
             seed=seed,
@@ -236,7 +242,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             return Stopping(tol, patience, "oob_loss", share=_PATIENCE)
         return Stopping(tol, self.n_iter_no_change, self._validation_score(net, data))
 
-    def _train(self, net, data, epochs, callbacks=(), anneal=True):
+    def _train(self, net, data, epochs, callbacks=(), **options):
         """Step 3: train; return whether Ctrl-C ended it after at least one epoch."""
         before = len(net.history)
         progress = Progress(epochs, type(self).__name__) if self.verbose else None
@@ -248,7 +254,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
                 data.validation,
                 epochs=epochs,
                 seed=self._predict_seed,
-                anneal=anneal,
+                **options,
                 callbacks=[callback for callback in callbacks if callback is not None],
             )
         except KeyboardInterrupt:
@@ -282,7 +288,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             "_predict_seed": self._predict_seed,
             "resolved_params_": self.resolved_params_,
             "_categories": self._categories,
-            "_columns": self._columns,
+            "_scales": self._scales,
             "_noise_at_predict": self._noise_at_predict,
             "loss_curve_": list(net.history[:, "train_loss"]),
             "router_gradient_curve_": list(net.history[:, "router_gradient_norm"]),

@@ -19,7 +19,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     """Mixture of experts with a learned router.
 
     The rows of a table are answered by all experts, whose probabilities are mixed by the router,
-    p(y | x) = sum_m pi_m(x) p_m(y | x). A bag of patches or an image is sent to the expert of
+    p(y | x) = sum_m pi_m(x) p_m(y | x). So are pictures, after convolutions that router and experts
+    share: the mixture is the last layer of a network. A bag of patches is sent to the expert of
     highest router score, and the class probabilities are made of that expert's answer times its
     gate value, F(x) = pi_m(x) f_m(x) [1]_; an expert then computes its own samples only, and more
     experts of the same size are more parameters, not more work for a large batch. Either rule, or
@@ -28,9 +29,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     Y may also hold several labels per sample, as an array (n_samples, n_labels) of zeros and ones.
 
     The defaults depend on the shape of X: tables are standardized and given to multilayer
-    perceptrons, bags of patches to the paper's patch CNN with cubic activation, images to a small
-    CNN. A table, here and below, is an X of 2 dimensions that `sample_shape` does not read as
-    patches or pictures.
+    perceptrons, bags of patches to the paper's patch CNN with cubic activation; pictures are
+    standardized and given to a small CNN, which ends in multilayer perceptrons. A table, here and
+    below, is an X of 2 dimensions that `sample_shape` does not read as patches or pictures.
 
     The parameters that most people need come first. The others, in this order: the experts and
     their samples, the router, the solver, the course of training, the machine.
@@ -58,11 +59,13 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         - a name of your own (`sklearn_moe.nn.EXPERTS.register`), or one of these with other
           options: `EXPERTS["patch"].with_options(init_scale=0.01)`.
 
-        "auto" is "mlp", "patch" or "cnn" for X of 2, 3 or 4 dimensions.
+        "auto" is "mlp" or "patch" for X of 2 or 3 dimensions, and "mlp" behind a trunk, as pictures
+        have one by default.
 
     router : str, subclass of sklearn_moe.nn.Router or Preset, default="auto"
-        The rule by which experts answer. "auto" is "soft" for tables, if the loss can mix (all
-        losses below but a `Head` without `mix`), and "top1" otherwise.
+        The rule by which experts answer. "auto" is "soft" for tables and behind a trunk, if the
+        loss can mix (all losses below but a `Head` without `mix`), and "top1" otherwise, also where
+        `n_shared_experts` or `upcycle` ask for answers that add up.
 
         - "top1": the expert of highest score (Algorithm 1 of [1]_);
         - "topk": the `top_k` experts of highest score, their gated answers added up;
@@ -109,9 +112,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Where the clusters, not the load, should decide, None is best.
 
     learning_rate_init : float, default="auto"
-        Learning rate of the experts, of "cosine" the highest. "auto" is 0.005 for "adamw", 0.001
-        for "adam", 0.01 for "sgd" and, for "normalized_sgd", 0.06 / r with r the root mean square
-        norm of the training patches.
+        Learning rate of the experts, of "cosine" the highest. "auto" is 0.005 for "adamw", but
+        0.002 on pictures, 0.001 for "adam", 0.01 for "sgd" and, for "normalized_sgd", 0.06 / r with
+        r the root mean square norm of the training patches.
 
     max_iter : int, default="auto"
         Maximum number of epochs, over which the rates of "cosine" fall. "auto" is, for "cosine",
@@ -160,6 +163,23 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100),
         channels of a CNN (64), of the stem of ResNet-18 (64) or MobileNetV2 (32).
 
+    trunk : str, callable, torch.nn.Module or None, default="auto"
+        Layers in front of the mixture, shared by router and experts and trained with them. The
+        router then reads their output, scaled to mean 0 and norm 1.
+
+        - "cnn": two convolutions, those of `expert="cnn"`;
+        - "resnet18", "mobilenet_v2": the experts of that name without their last layer;
+        - a module, of which a copy is trained, or a callable `input_shape -> torch.nn.Module`,
+          which is given `activation` if it has such an argument; they map samples to features,
+          (n_samples, n_features) as a rule;
+        - None: there are none, as in the paper: every expert is a whole network.
+
+        "auto" is "cnn" for pictures with `expert="auto"`, and None otherwise.
+
+    n_shared_experts : int, default=0
+        Experts that answer every sample beside the chosen ones, whose answers are added to theirs
+        without a gate [8]_. For routers that add answers: not for "soft".
+
     sample_shape : tuple of int, default=None
         Read each row of a 2-D X as patches, (n_patches, patch_size), or as a picture,
         (n_channels, height, width): for tools that know rows only. -1 stands for a side that
@@ -176,20 +196,22 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         - None: no column; a frame with columns of strings or categories is refused.
 
     standardize : "auto" or bool, default="auto"
-        Whether the model standardizes the columns of a table, for router and experts: z, the
+        Whether the model standardizes X, for router and experts. Each channel of pictures gets mean
+        0 and deviation 1, over the pixels of the training set. Of the columns of a table z, the
         distance from the mean in standard deviations, becomes z / sqrt(1 + (z / 3)^2), which no
         outlier takes beyond 3. Of a column of two values z is 0 and 1. A missing value, NaN,
         becomes 0, and a column that had some in `fit` has a second one that marks them. "auto" is
-        True for tables. False leaves X as it is, and refuses NaN and categories.
+        True for tables and pictures. False leaves X as it is, and refuses NaN and categories.
 
     top_k : int, default="auto"
         Experts per sample of routers that choose (on average for "relu"); patches per expert for
         "patch_choice". "auto" is 1, and 2 for "patch_choice".
 
-    router_network : {"auto", "linear", "mlp"} or callable, default="auto"
+    router_network : {"auto", "linear", "mlp", "cnn"} or callable, default="auto"
         Scores of a sample: "linear" in its patches and summed over them (section 3.2 of [1]_;
         images are cut into 4 x 4 pixels, a strided convolution), "mlp" with one hidden layer on
-        every patch, or a callable `(input_shape, n_experts) -> torch.nn.Module`. "auto" is
+        every patch, "cnn" with two strided convolutions of a picture and the mean over space, or a
+        callable `(input_shape, n_experts) -> torch.nn.Module`. "auto" is
         "linear" unless `router` has scores of its own.
 
     router_noise : {"auto", "uniform", "gaussian", "gumbel"}, callable or None, default="auto"
@@ -201,12 +223,15 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         router weights to tell the experts apart. "auto" is what `router` says, "uniform" for
         most; routers in which all experts answer have no noise.
 
-    gate : {"auto", "softmax", "renormalized", "sigmoid", "logit"} or callable, default="auto"
+    gate : {"auto", "softmax", "renormalized", "relative", "sigmoid", "logit"} or callable, \
+            default="auto"
         Weight of a chosen expert's answer: the softmax of the noise-free scores over all experts
-        (section 3.2 of [1]_), over the chosen ones only, the sigmoid of its score, or its raw
-        noisy score (authors' notebooks). "auto" is "softmax" for routers that have the choice.
-        "renormalized" needs `top_k >= 2`: of a single expert it is always 1, and the router
-        would learn nothing. "relu" is that of `router="relu"`, and of no other.
+        (section 3.2 of [1]_), over the chosen ones only, `n_experts` times the softmax over all
+        ("relative": 1 as long as the router has no preference, so that the answer is not shrunk at
+        the start), the sigmoid of its score, or its raw noisy score (authors' notebooks). "auto" is
+        "softmax" for routers that have the choice, but with `upcycle` "relative", or "renormalized"
+        for several experts. "renormalized" needs `top_k >= 2`: of a single expert it is always 1,
+        and the router would learn nothing. "relu" is that of `router="relu"`, and of no other.
 
     balance_weight : float, default=0.01
         Factor of the balancing loss, or the step of "bias".
@@ -215,8 +240,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Share of the training loss that is the experts' own, the mean of their losses over all
         samples that they are shown, whoever is to answer; the rest is the loss of the mixture.
         With 0 an expert may know nothing outside its own part of the samples; 1 is an ensemble,
-        whose router learns nothing. "auto" is 0.7 for a table with several experts and
-        `router="soft"`, where few samples make no regions, and 0 otherwise, also for
+        whose router learns nothing. "auto" is 0.7 for a table or behind a trunk with several
+        experts and `router="soft"`, where few samples make no regions, and 0 otherwise, also for
         `activation="linear"`, whose experts can do a part only; others than "soft" take 0 only.
 
     solver : str, callable or SolverSpec, default="auto"
@@ -224,7 +249,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         trains the router by plain SGD; "sgd", "adam" and "adamw" are those of torch. Or a callable
         `(parameters, lr) -> torch.optim.Optimizer`, such as
         `partial(NormalizedSGD, norm="sum")` or `torch.optim.RMSprop`. "auto" is what suits the
-        expert: "normalized_sgd" for patch experts, "adamw" for "mlp" and "adam" for the others.
+        expert: "normalized_sgd" for patch experts, "adam" for callables and "adamw" for the others.
 
     learning_rate : {"auto", "constant", "cosine", "residual"}, default="auto"
         Schedule of the learning rates.
@@ -242,8 +267,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     router_learning_rate_init : float, default="auto"
         Learning rate of the router. "auto" is 0.0015 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
-        and 1 / r^2 for "normalized_sgd"; but for `router="soft"` on a table twice that of the
-        experts, except for "normalized_sgd".
+        and 1 / r^2 for "normalized_sgd"; but for `router="soft"` on a table or behind a trunk twice
+        that of the experts, except for "normalized_sgd". On pictures it is less: that of "adamw" is
+        multiplied by 0.4, and without a trunk all are divided by the number of squares whose scores
+        are added up.
 
     momentum : float, default=0.0
         Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
@@ -251,6 +278,12 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     weight_decay : float, default=0.0
         Strength of the L2 penalty; of "adamw" the rate at which weights decay, apart from the
         gradient.
+
+    upcycle : float, default=0.0
+        Share of the epochs in which all samples go through one expert, of which the others then
+        are copies, with the state of its optimizer: a network is trained first, and split into
+        experts later [9]_. The answers are the same before and after. For routers that choose
+        ("top1", "topk", "noisy_topk", "sampled"), with noise, which is what parts the copies.
 
     validation_fraction : float, default=0.1
         Share of the samples held out for early stopping; for "out_of_bag" share of the experts
@@ -333,7 +366,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         order of `classes_`.
 
     module_ : torch.nn.Module
-        The mixture itself, with `experts` and `router`; `encoder` standardizes a table.
+        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
+        they share.
 
     Warns
     -----
@@ -369,6 +403,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
        Sample-efficient for Convolutional Neural Networks", arXiv 2306.04073.
     .. [7] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
        arXiv 2408.15664.
+    .. [8] D. Dai et al., "DeepSeekMoE: Towards Ultimate Expert Specialization in
+       Mixture-of-Experts Language Models", arXiv 2401.06066.
+    .. [9] A. Komatsuzaki et al., "Sparse Upcycling: Training Mixture-of-Experts from Dense
+       Checkpoints", arXiv 2212.05055.
 
     Examples
     --------
@@ -403,6 +441,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         random_state=None,
         activation="auto",
         expert_width=None,
+        trunk="auto",
+        n_shared_experts=0,
         sample_shape=None,
         categorical_features="from_dtype",
         standardize="auto",
@@ -417,6 +457,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         router_learning_rate_init="auto",
         momentum=0.0,
         weight_decay=0.0,
+        upcycle=0.0,
         validation_fraction=0.1,
         n_iter_no_change=10,
         tol="auto",
@@ -440,6 +481,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         self.random_state = random_state
         self.activation = activation
         self.expert_width = expert_width
+        self.trunk = trunk
+        self.n_shared_experts = n_shared_experts
         self.sample_shape = sample_shape
         self.categorical_features = categorical_features
         self.standardize = standardize
@@ -454,6 +497,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         self.router_learning_rate_init = router_learning_rate_init
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.upcycle = upcycle
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol

@@ -16,6 +16,8 @@ CONSTRAINTS = {
     "n_experts": [Interval(Integral, 1, None, closed="left")],
     "expert": [str, callable, ExpertSpec],
     "activation": [str, callable],
+    "trunk": [str, callable, None],
+    "n_shared_experts": [Interval(Integral, 0, None, closed="left")],
     "expert_width": [Interval(Integral, 1, None, closed="left"), None],
     "loss": [str, callable, LossSpec],
     "sample_shape": ["array-like", None],
@@ -35,6 +37,7 @@ CONSTRAINTS = {
     "router_learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="left")],
     "momentum": [Interval(Real, 0, 1, closed="left")],
     "weight_decay": [Interval(Real, 0, None, closed="left")],
+    "upcycle": [Interval(Real, 0, 1, closed="left")],
     "max_iter": [_AUTO, Interval(Integral, 1, None, closed="left")],
     "batch_size": [_AUTO, Interval(Integral, 1, None, closed="left"), None],
     "early_stopping": [StrOptions({"auto", "out_of_bag"}), "boolean"],
@@ -52,6 +55,7 @@ CONSTRAINTS = {
 
 # What must stay the same for weights to make sense.
 ARCHITECTURE = (
-    *("n_experts", "expert", "activation", "expert_width", "loss", "standardize"),
+    *("n_experts", "expert", "activation", "expert_width", "trunk", "n_shared_experts"),
+    *("loss", "standardize"),
     *("router", "top_k", "router_network", "router_noise", "gate", "balance"),
 )

@@ -33,7 +33,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         The rule by which experts answer: "top1", "topk", "noisy_topk", "sampled", "soft",
         "sigmoid", "relu", "merge", "patch_choice", "random" or "kmeans". With "soft" all experts
         answer, and each learns most from the samples that it explains better than the others.
-        "auto" is "soft" for tables, if the loss can mix, and "top1" for patches and images.
+        "auto" is "soft" for tables and behind a trunk, if the loss can mix, and "top1" otherwise.
 
     loss : str or callable, default="squared_error"
         What the outputs of the experts mean:
@@ -53,9 +53,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         "z_loss".
 
     learning_rate_init : float, default="auto"
-        Learning rate of the experts, of "cosine" the highest. "auto" is 0.005 for "adamw", 0.001
-        for "adam", 0.01 for "sgd" and, for "normalized_sgd", 0.06 / r with r the root mean square
-        norm of the training patches.
+        Learning rate of the experts, of "cosine" the highest. "auto" is 0.005 for "adamw", but
+        0.002 on pictures, 0.001 for "adam", 0.01 for "sgd" and, for "normalized_sgd", 0.06 / r with
+        r the root mean square norm of the training patches.
 
     max_iter : int, default="auto"
         Number of epochs, the maximum with `early_stopping` or `tol`, over which the rates of
@@ -89,6 +89,14 @@ class MoERegressor(RegressorMixin, BaseMoE):
     expert_width : int, default=None
         Filters per output of a patch expert, hidden units of an MLP, channels of a CNN.
 
+    trunk : str, callable, torch.nn.Module or None, default="auto"
+        Layers in front of the mixture, shared by router and experts: "cnn", "resnet18",
+        "mobilenet_v2", a module or a callable `input_shape -> torch.nn.Module`. "auto" is "cnn"
+        for pictures with `expert="auto"`, and None otherwise.
+
+    n_shared_experts : int, default=0
+        Experts that answer every sample beside the chosen ones; not for "soft".
+
     sample_shape : tuple of int, default=None
         Read each row of a 2-D X as patches, (n_patches, patch_size), or as a picture,
         (n_channels, height, width).
@@ -99,21 +107,22 @@ class MoERegressor(RegressorMixin, BaseMoE):
         mask. None: no column.
 
     standardize : "auto" or bool, default="auto"
-        Whether the model standardizes the columns of a table, bounds what lies far out, and marks
-        missing values, NaN. "auto" is True for tables.
+        Whether the model standardizes the channels of pictures, or the columns of a table, where
+        it also bounds what lies far out and marks missing values, NaN. "auto" is True for both.
 
     top_k : int, default="auto"
         Experts per sample of routers that choose; patches per expert for "patch_choice".
 
     router_network : str or callable, default="auto"
-        Scores of a sample: "linear", "mlp" or a callable `(input_shape, n_experts) ->
-        torch.nn.Module`.
+        Scores of a sample: "linear", "mlp", of pictures "cnn", or a callable `(input_shape,
+        n_experts) -> torch.nn.Module`.
 
     router_noise : str, callable or None, default="auto"
         Noise on the scores that choose in training: "uniform", "gaussian" or "gumbel".
 
     gate : str or callable, default="auto"
-        Weight of a chosen expert's answer: "softmax", "renormalized", "sigmoid" or "logit";
+        Weight of a chosen expert's answer: "softmax", "renormalized", "relative", "sigmoid" or
+        "logit";
         "relu" is that of `router="relu"`.
 
     balance_weight : float, default=0.01
@@ -121,13 +130,13 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     expert_loss_weight : float, default="auto"
         Share of the training loss that is the experts' own, the rest being that of the mixture.
-        "auto" is 0.7 for a table with several experts and `router="soft"`, and 0 otherwise, also
-        for `activation="linear"`; others than "soft" take 0 only.
+        "auto" is 0.7 for a table or behind a trunk with several experts and `router="soft"`, and 0
+        otherwise, also for `activation="linear"`; others than "soft" take 0 only.
 
     solver : str, callable or SolverSpec, default="auto"
         "normalized_sgd", "sgd", "adam", "adamw" or a callable `(parameters, lr) ->
         torch.optim.Optimizer`. "auto" is what suits the expert: "normalized_sgd" for patch
-        experts, "adamw" for "mlp" and "adam" for the others.
+        experts, "adam" for callables and "adamw" for the others.
 
     learning_rate : {"auto", "constant", "cosine", "residual"}, default="auto"
         Schedule of the learning rates. "cosine" lets them rise over the first twentieth of the
@@ -138,8 +147,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     router_learning_rate_init : float, default="auto"
         Learning rate of the router. "auto" is 0.0015 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
-        and 1 / r^2 for "normalized_sgd"; but for `router="soft"` on a table twice that of the
-        experts, except for "normalized_sgd".
+        and 1 / r^2 for "normalized_sgd"; but for `router="soft"` on a table or behind a trunk twice
+        that of the experts, except for "normalized_sgd".
 
     momentum : float, default=0.0
         Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
@@ -147,6 +156,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
     weight_decay : float, default=0.0
         Strength of the L2 penalty; of "adamw" the rate at which weights decay, apart from the
         gradient.
+
+    upcycle : float, default=0.0
+        Share of the epochs in which all samples go through one expert, of which the others then
+        are copies. For routers that choose, with noise.
 
     validation_fraction : float, default=0.1
         Share of the samples held out for early stopping; for "out_of_bag" share of the experts
@@ -215,7 +228,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         The fitted net, for tools of skorch. Its targets are standardized.
 
     module_ : torch.nn.Module
-        The mixture itself, with `experts` and `router`; `encoder` standardizes a table.
+        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
+        they share.
 
     Warns
     -----
@@ -260,6 +274,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         random_state=None,
         activation="auto",
         expert_width=None,
+        trunk="auto",
+        n_shared_experts=0,
         sample_shape=None,
         categorical_features="from_dtype",
         standardize="auto",
@@ -274,6 +290,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         router_learning_rate_init="auto",
         momentum=0.0,
         weight_decay=0.0,
+        upcycle=0.0,
         validation_fraction=0.1,
         n_iter_no_change=10,
         tol="auto",
@@ -296,6 +313,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         self.random_state = random_state
         self.activation = activation
         self.expert_width = expert_width
+        self.trunk = trunk
+        self.n_shared_experts = n_shared_experts
         self.sample_shape = sample_shape
         self.categorical_features = categorical_features
         self.standardize = standardize
@@ -310,6 +329,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         self.router_learning_rate_init = router_learning_rate_init
         self.momentum = momentum
         self.weight_decay = weight_decay
+        self.upcycle = upcycle
         self.validation_fraction = validation_fraction
         self.n_iter_no_change = n_iter_no_change
         self.tol = tol

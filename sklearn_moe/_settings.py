@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from ._registry import has, require, takes
-from .nn import ACTIVATIONS, EXPERTS, ExpertSpec, Head, preset_of
+from .nn import ACTIVATIONS, EXPERTS, TRUNKS, ExpertSpec, Head, preset_of
+from .nn.routers.scores import patches_shape
 from .optim import SOLVERS, SolverSpec
 
 __all__ = ["Settings", "resolve_settings"]
@@ -17,6 +18,8 @@ __all__ = ["Settings", "resolve_settings"]
 _OWN_LOSS = 0.7
 # The likelihood of a mixture tells at once who is right: its router is faster than the experts.
 _HASTE = 2
+# Of the rates for tables: convolutions want smaller steps.
+_CALM = 0.4
 # Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 1,000 for few.
 _STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
 
@@ -30,6 +33,7 @@ class Settings:
 
     expert: ExpertSpec
     expert_options: dict[str, Any]
+    trunk: Any
     expert_loss_weight: float
     n_hidden: int  # experts that a sample is not shown to
     router: Any
@@ -41,6 +45,7 @@ class Settings:
     router_learning_rate: float
     batch_size: int
     max_iter: int
+    n_united: int  # epochs before one expert is split into many
     tol: float | None
     standardize: bool
     device: str
@@ -70,17 +75,29 @@ def resolve_settings(estimator, X, weight, head):
         resolved[name] = default
         return default
 
-    expert = ExpertSpec.of(EXPERTS.resolve(pick("expert", _expert_for(X))))
+    is_table, is_picture = X.ndim == 2, X.ndim == 4
+    alone = estimator.expert != "auto" if isinstance(estimator.expert, str) else True
+    trunk = pick("trunk", "cnn" if is_picture and not alone else None)
+    if trunk is not None:
+        TRUNKS.resolve(trunk)
+    # What a mixture sees, a table of its own or features that are one.
+    is_vector = is_table or trunk is not None
+    expert = ExpertSpec.of(EXPERTS.resolve(pick("expert", _expert_for(2 if is_vector else X.ndim))))
     solver = SolverSpec.of(SOLVERS.resolve(pick("solver", expert.solver)))
     scale = _rms_norm(X, weight) if X.ndim == 3 else 1.0
     rate, router_rate = solver.learning_rate, solver.router_learning_rate
     if solver.per_norm:
         rate, router_rate = rate / scale, router_rate / scale**2
-    is_table = X.ndim == 2
-    choice = pick("router", "soft" if is_table and has(head, Head, "mix") else "top1")
+    if is_picture and solver.pace == "cosine":
+        rate, router_rate = _CALM * rate, _CALM * router_rate
+    adds = estimator.n_shared_experts or estimator.upcycle
+    mixes = is_vector and not adds and has(head, Head, "mix")
+    choice = pick("router", "soft" if mixes else "top1")
     router = preset_of(choice)
-    if router.rule.mixes and is_table and not solver.per_norm:
+    if router.rule.mixes and is_vector and not solver.per_norm:
         router_rate = _HASTE * rate
+    elif is_picture and trunk is None:
+        router_rate /= patches_shape(X.shape[1:])[0]  # the scores of so many squares are added up
     # Only mixtures of distributions can tell what each expert makes of a sample.
     apart = router.rule.mixes and estimator.n_experts > 1
     batch_size = pick("batch_size", solver.batch_size(X.shape[0], head.kind))
@@ -99,34 +116,38 @@ def resolve_settings(estimator, X, weight, head):
     if pace == "residual":
         require(head, Head, "error", "learning_rate='residual'")
     strong = not _is_linear(estimator.activation)
-    own_loss = pick("expert_loss_weight", _OWN_LOSS if apart and is_table and strong else 0.0)
+    own_loss = pick("expert_loss_weight", _OWN_LOSS if apart and is_vector and strong else 0.0)
     # Experts that know their own part only are no judges of what was hidden from them.
     stop = pick("early_stopping", "out_of_bag" if apart and is_table and own_loss else False)
     if stop is True:
         require(head, Head, "score", "early_stopping=True")
     if not apart and (stop == "out_of_bag" or own_loss):
         _refuse_apart(estimator, stop)
-    standardize = pick("standardize", is_table)
-    if standardize and not is_table:
+    standardize = pick("standardize", is_table or is_picture)
+    if standardize and not (is_table or is_picture):
         raise ValueError(
-            "standardize=True is for tables, X of shape (n_samples, n_features), got samples of "
-            f"shape {X.shape[1:]}. Use standardize='auto', or a transformer such as "
-            "sklearn_moe.preprocessing.ImageScaler."
+            "standardize=True is for tables, X of shape (n_samples, n_features), and pictures, "
+            f"(n_samples, n_channels, height, width), got samples of shape {X.shape[1:]}. Use "
+            "standardize='auto': the steps are in proportion to the scale of patches."
         )
     router_options = {
         "network": pick("router_network", "linear" if router.network is None else "auto"),
         "top_k": pick("top_k", router.top_k),
-        "gate": pick("gate", router.gates[0]),
+        "gate": pick("gate", _gate(estimator, router)),
         "noise": pick("router_noise", router.noise),
         # Derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
         "per_row": X.ndim == 2,
-        "init_std": _router_init_std(X, scale),
+        "init_std": 1.0 if trunk is not None else _router_init_std(X, scale),
     }
+    max_iter = pick("max_iter", _epochs(pace, head.kind, X.shape[0], batch_size))
+    if estimator.upcycle:
+        _check_upcycling(estimator, router, router_options)
     return Settings(
         expert=expert,
         expert_loss_weight=own_loss,
         n_hidden=_n_hidden(estimator) if stop == "out_of_bag" else 0,
         router=choice,
+        trunk=trunk,
         expert_options=_expert_options(estimator, expert, X.shape[1:], scale, pick),
         router_options=router_options,
         solver=solver,
@@ -135,7 +156,8 @@ def resolve_settings(estimator, X, weight, head):
         learning_rate=pick("learning_rate_init", rate),
         router_learning_rate=pick("router_learning_rate_init", router_rate),
         batch_size=batch_size,
-        max_iter=pick("max_iter", _epochs(pace, head.kind, X.shape[0], batch_size)),
+        max_iter=max_iter,
+        n_united=min(round(estimator.upcycle * max_iter), max_iter - 1),
         tol=pick("tol", _tolerance(stop, pace, head.kind)),
         standardize=standardize,
         device=device,
@@ -183,9 +205,32 @@ def _tolerance(stop, pace, kind):
     return None if (pace == "cosine" and not stop) or kind == "numbers" else 1e-4
 
 
-def _expert_for(X):
-    """Return the first expert that is registered for samples of this many axes."""
-    return next(name for name, spec in EXPERTS.items() if spec.ndim == X.ndim)
+def _expert_for(ndim):
+    """Return the first expert that is registered for X of this many axes."""
+    return next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)
+
+
+def _gate(estimator, router):
+    """Return the gate of a router, one that leaves the answer as it is where experts are split."""
+    if not estimator.upcycle:
+        return router.gates[0]
+    top_k = router.top_k if isinstance(estimator.top_k, str) else estimator.top_k
+    return "relative" if top_k == 1 else "renormalized"
+
+
+def _check_upcycling(estimator, router, options):
+    """Refuse to split an expert where that would change its answer, or its copies stay alike."""
+    starts_even = not router.random_start and router.network is None
+    keeps = options["gate"] in ("relative", "renormalized") or callable(options["gate"])
+    chooses = router.rule.sparse and options["noise"] is not None
+    if not (starts_even and keeps and chooses and estimator.n_experts > 1):
+        raise ValueError(
+            f"upcycle={estimator.upcycle!r} splits one expert into copies that answer as it did "
+            "and then part: that takes n_experts > 1, a router that chooses and starts without a "
+            "preference ('top1', 'topk', 'noisy_topk', 'sampled'), noise, and the gate 'relative' "
+            f"or 'renormalized'. Got n_experts={estimator.n_experts}, router={estimator.router!r}, "
+            f"router_noise={options['noise']!r}, gate={options['gate']!r}."
+        )
 
 
 def _expert_options(estimator, expert, input_shape, scale, pick):

@@ -284,8 +284,9 @@ def test_pickles_and_warm_starts_keep_the_statistics(noisy_pictures, expert):
 def test_bytes_are_pictures(images, expert):
     X, y = images
     X = np.clip(40 * X + 80, 0, 255).astype(np.uint8)
-    in_bytes = make(expert=expert).fit(X, y)
-    in_floats = make(expert=expert).fit(X.astype(np.float32) / 255, y)
+    # Without, as the last bits of a mean differ, and BatchNorm makes much of them.
+    in_bytes = make(expert=expert, standardize=False).fit(X, y)
+    in_floats = make(expert=expert, standardize=False).fit(X.astype(np.float32) / 255, y)
     np.testing.assert_allclose(
         in_bytes.predict_proba(X), in_floats.predict_proba(X / 255.0), atol=1e-3
     )

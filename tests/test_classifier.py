@@ -118,6 +118,7 @@ def test_every_expert_and_activation(patches, expert, activation):
     X = as_kind(X[:60], expert) / 10
     max_iter = 1 if is_deep(expert) else 3
     options = {"n_experts": 2, "max_iter": max_iter} | narrow(expert, 5)
+    options["standardize"] = False  # cubes of cubes: deep networks of these want a small X
     clf = fit_on(X, y[:60], activation=activation, **options)
     assert clf.predict_proba(X).shape == (60, 2)
     np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1, rtol=1e-5)
@@ -786,7 +787,7 @@ def test_what_auto_became(patches):
 def test_the_signature_is_that_of_the_class(estimator):
     names = list(inspect.signature(estimator).parameters)
     assert names == list(inspect.signature(estimator.__init__).parameters)[1:]
-    assert len(names) <= 36
+    assert len(names) <= 39
     with pytest.raises(TypeError, match=f"{estimator.__name__}.__init__"):
         estimator(n_expert=2)
 

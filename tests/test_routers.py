@@ -82,6 +82,8 @@ def weights_of(gate, h, noisy, chosen):
     exponentials = h.exp()
     if gate == "softmax":
         return [exponentials[m] / exponentials.sum() for m in chosen]
+    if gate == "relative":
+        return [len(h) * exponentials[m] / exponentials.sum() for m in chosen]
     if gate == "renormalized":
         return [exponentials[m] / sum(exponentials[j] for j in chosen) for m in chosen]
     if gate == "sigmoid":
@@ -311,10 +313,10 @@ def test_a_network_of_the_users_own_runs_in_any_precision():
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_network_and_its_name_are_the_same(name):
-    made = []
+    made, shape = [], (3, 8, 8) if name == "cnn" else (4, 6)
     for network in (name, NETWORKS[name], partial(NETWORKS[name])):
         with OwnGenerator(seeded()):
-            made.append(make_router("relu", (4, 6), 4, 3, network=network).network)
+            made.append(make_router("relu", shape, 4, 3, network=network).network)
     for other in made[1:]:
         assert type(other) is type(made[0])
         assert all(map(torch.equal, other.parameters(), made[0].parameters()))
@@ -372,12 +374,14 @@ def test_what_is_not_trained_is_not_balanced():
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_scores_start_at_zero_unless_they_must_not(network):
+    shape = (3, 16, 16) if network == "cnn" else (4, 6)
+    x = torch.randn(20, *shape, generator=seeded())
     with OwnGenerator(seeded()):
-        first = make_router("top1", (4, 6), 4, 3, network=network)
-        silent = make_router("top1", (4, 6), 4, 3, network=network, noise=None)
-        random = make_router("relu", (4, 6), 4, 3, network=network)
-    assert not first.network.weight.any()
-    assert 0 < silent.network.weight.std() < random.network.weight.std()
+        first = make_router("top1", shape, 4, 3, network=network)
+        silent = make_router("top1", shape, 4, 3, network=network, noise=None)
+        random = make_router("relu", shape, 4, 3, network=network)
+    assert not first.score(x).any()
+    assert 0 < silent.score(x).std() < random.score(x).std()
 
 
 def test_random_scores_are_not_trained():

@@ -5,10 +5,11 @@ from contextlib import nullcontext
 
 import torch
 from skorch.callbacks import Callback, PassthroughScoring
+from torch import nn
 
 from .._data import Batches
 from .._interrupt import Interrupts
-from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, weighted_mean
+from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, upcycle, weighted_mean
 from .cosine import Cosine
 from .predicting import OF_TRAINING, PredictingNet, WeightedRows
 from .stopping import StopTraining
@@ -76,10 +77,13 @@ class MoENet(PredictingNet):
     def initialize_optimizer(self, triggered_directly=None):
         """Give the router its own learning rate and, where the solver asks for it, each expert."""
         _, options = self.get_params_for_optimizer("optimizer", [])
-        experts = self.module_.experts
-        units = experts if self.solver.per_expert else [experts]
-        experts = [list(unit.parameters()) for unit in units]
-        groups = [{"params": parameters} for parameters in experts if parameters]
+        module = self.module_
+        if self.solver.per_expert:
+            units = [*module.experts, *module.shared, *([module.trunk] if module.trunk else [])]
+        else:
+            units = [nn.ModuleList([module.experts, module.shared, module.trunk or nn.Identity()])]
+        units = [list(unit.parameters()) for unit in units]
+        groups = [{"params": parameters} for parameters in units if parameters]
         for parameters in (self._router_parameters(), list(self.criterion_.parameters())):
             if parameters:
                 own = {"lr": self.router_lr, **self.solver.router_options}
@@ -116,10 +120,12 @@ class MoENet(PredictingNet):
         finally:
             self.callbacks = callbacks
 
-    def train(self, rows, validation=None, *, epochs, seed, anneal=True, callbacks=()):
+    def train(self, rows, validation=None, *, epochs, seed, anneal=True, n_united=0, callbacks=()):
         """Train for at most `epochs`; shuffling, noise and transforms draw from `seed`.
 
-        Without `anneal` the rates of "cosine" stay what they are at their highest.
+        Without `anneal` the rates of "cosine" stay what they are at their highest. In the first
+        `n_united` epochs all samples go through the first expert, of which the others then are
+        copies.
 
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
@@ -131,6 +137,8 @@ class MoENet(PredictingNet):
         self.trained_ = [p for group in self.optimizer_.param_groups for p in group["params"]]
         self.routing_ = self._router_parameters()
         self.validation_ = validation
+        self.n_united_ = n_united
+        self.module_.united = n_united > 0
         self.callbacks = _checked(callbacks)
         self._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
@@ -145,6 +153,7 @@ class MoENet(PredictingNet):
         finally:
             # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
             self.callbacks, self.callbacks_ = None, []
+            self._split()
             for name in OF_TRAINING:
                 delattr(self, name)
             self.module_.eval()
@@ -184,7 +193,15 @@ class MoENet(PredictingNet):
     def on_epoch_begin(self, net, **kwargs):
         """Begin an entry of the history."""
         self._end_epoch()
+        if len(self.history) >= self.n_united_:
+            self._split()
         super().on_epoch_begin(net, **kwargs)
+
+    def _split(self):
+        """Let the router choose among experts that were one."""
+        if self.module_.united:
+            upcycle(self.module_, self.optimizer_)
+            self.module_.united = False
 
     def _end_epoch(self):
         """Drop an epoch that was not finished, and the batches of the one before.
@@ -225,6 +242,8 @@ class MoENet(PredictingNet):
                 "too long for the activation ('cubic' and 'linear' are unbounded): lower "
                 "learning_rate_init and router_learning_rate_init, or leave them at 'auto'."
             )
+        if training and self.module_.united:
+            upcycle(self.module_)  # so that a state kept now is whole
         if not self.history[-1]["batches"]:
             self.history.new_batch()  # some callbacks of skorch want one to be there
         self.history.record(prefix + "_batch_count", len(iterator))
@@ -285,6 +304,7 @@ class MoENet(PredictingNet):
         Those it is not shown to have their say on how the mixture does on what it has not seen.
         """
         mixed = self.module_.forward_apart(x, self.generator_)
+        mixed = mixed._replace(answers=mixed.answers.to(x.dtype))  # of mixed precision
         losses = self.criterion_.losses(mixed.answers, batch.y)
         gate, more = mixed.route.gate, {}
         shown = torch.ones_like(losses) if batch.shown is None else batch.shown

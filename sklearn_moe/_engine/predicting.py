@@ -22,7 +22,15 @@ _PREDICT_ELEMENTS = {False: 2**22, True: 2**28}  # by whether it is a GPU
 _PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
 _WITH_STATE = ("module_", "criterion_", "optimizer_")
 # What a net has while it trains only. It stays out of pickles, which may be made then.
-OF_TRAINING = ("generator_", "draws_", "schedule_", "trained_", "routing_", "validation_")
+OF_TRAINING = (
+    "generator_",
+    "draws_",
+    "schedule_",
+    "trained_",
+    "routing_",
+    "validation_",
+    "n_united_",
+)
 
 
 class WeightedRows(Dataset):

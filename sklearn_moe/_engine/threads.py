@@ -35,8 +35,14 @@ def _controller():
 
 def work_of_a_step(module, n_samples, input_shape):
     """Return about how many multiply-adds a batch takes forwards."""
-    weights = sum(p.numel() for p in module.experts[0].parameters())
     positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
     router = module.router
     answering = 1 if router is None else router.top_k if router.sparse else len(module.experts)
-    return n_samples * positions * weights * answering
+    work = _n_weights(module.experts[0]) * (answering + len(module.shared))
+    if module.trunk is None:
+        return n_samples * positions * work
+    return n_samples * (positions * _n_weights(module.trunk) + work)  # of vectors, as a rule
+
+
+def _n_weights(module):
+    return sum(parameter.numel() for parameter in module.parameters())

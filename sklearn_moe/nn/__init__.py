@@ -5,11 +5,12 @@ from .activations import ACTIVATIONS
 from .balance import BALANCES, Balance
 from .build import build_mixture
 from .dispatch import answer_all, dispatch
-from .experts import EXPERTS, CNNExpert, ExpertSpec, MLPExpert, PatchExpert
+from .experts import EXPERTS, CNNExpert, CNNTrunk, ExpertSpec, MLPExpert, PatchExpert
 from .heads import LOSSES, Head, LossSpec, NumberHead, choose_head
 from .hiding import hide, hide_at_random
 from .losses import expert_means, mixture_loss, weighted_mean
 from .mixture import MixtureOfExperts, MixtureOutput
+from .pictures import Channels, PictureEncoder
 from .routers import (
     GATES,
     NETWORKS,
@@ -37,6 +38,8 @@ from .routers import (
 from .seeding import OwnGenerator, may_draw
 from .softmax import softmax
 from .table import Columns, TableEncoder
+from .trunks import TRUNKS, make_trunk
+from .upcycling import upcycle
 
 __all__ = [
     "ACTIVATIONS",
@@ -47,9 +50,12 @@ __all__ = [
     "NETWORKS",
     "NOISES",
     "ROUTERS",
+    "TRUNKS",
     "Balance",
     "CNNExpert",
+    "CNNTrunk",
     "CentroidScores",
+    "Channels",
     "Columns",
     "ExpertSpec",
     "Head",
@@ -66,6 +72,7 @@ __all__ = [
     "OwnGenerator",
     "PatchChoiceRouter",
     "PatchExpert",
+    "PictureEncoder",
     "Preset",
     "ReLURouter",
     "Registry",
@@ -85,9 +92,11 @@ __all__ = [
     "hide",
     "hide_at_random",
     "make_router",
+    "make_trunk",
     "may_draw",
     "mixture_loss",
     "preset_of",
     "softmax",
+    "upcycle",
     "weighted_mean",
 ]

@@ -4,15 +4,18 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+from torch import nn
 
 from .._registry import require
 from .balance import make_balance
 from .experts import ExpertSpec
 from .heads import Head
 from .mixture import MixtureOfExperts
+from .pictures import Channels, PictureEncoder
 from .routers import make_router, preset_of
 from .seeding import OwnGenerator
 from .table import Columns, TableEncoder
+from .trunks import make_trunk, shape_after
 
 __all__ = ["build_mixture"]
 
@@ -28,14 +31,17 @@ def build_mixture(
     router_options: Mapping[str, Any],
     balance: str | Callable | None = None,
     balance_weight: float = 0.01,
-    columns: Columns | None = None,
+    scales: Columns | Channels | None = None,
+    trunk: str | nn.Module | Callable | None = None,
+    n_shared_experts: int = 0,
     separate: bool = False,
     dtype: str = "float32",
     seed: int,
 ) -> MixtureOfExperts:
     """Return a mixture whose weights are drawn from an own generator.
 
-    `columns` are those of a table, which is encoded by them; None: samples stay as they are.
+    `scales` are those of the columns of a table or of the channels of pictures, which are
+    standardized by them; None: samples stay as they are. `trunk` is made for them by `make_trunk`.
     `separate` keeps each expert's weights in tensors of their own, which a solver may ask for.
     `expert_options` are those of the expert's factory, `router_options` those of `make_router`.
     Weights are drawn in float32 and then converted, so that models of different `dtype` start
@@ -54,13 +60,22 @@ def build_mixture(
     mixes = preset_of(router).rule.mixes
     if mixes:
         require(head, Head, "mix", f"router={router!r}")
-    encoder = None if columns is None else TableEncoder(columns)
-    if encoder is not None:
-        input_shape = (encoder.n_outputs,)
+        if n_shared_experts:
+            raise ValueError(
+                f"router={router!r} mixes the distributions of the experts, and adds no answers of "
+                f"n_shared_experts={n_shared_experts}. Use a router that adds, such as 'topk'."
+            )
+    encoder = _encoder(scales)
+    input_shape = shape_after(encoder, input_shape, "The encoder")
     with OwnGenerator(torch.Generator().manual_seed(seed)):
+        if trunk is not None:
+            trunk = make_trunk(trunk, input_shape, expert_options.get("activation"))
+            input_shape = shape_after(trunk, input_shape, "trunk")
         experts = [
-            expert.build(input_shape, head.n_outputs, **expert_options) for _ in range(n_experts)
+            expert.build(input_shape, head.n_outputs, **expert_options)
+            for _ in range(n_experts + n_shared_experts)
         ]
+        experts, shared = experts[:n_experts], experts[n_experts:]
         made = make_router(
             router,
             input_shape,
@@ -68,11 +83,20 @@ def build_mixture(
             head.n_outputs,
             balance=make_balance(balance, n_experts, balance_weight),
             mix=head.mix,
+            normalize=trunk is not None,
             **router_options,
         )
     if mixes and n_experts > 1 and not separate:
         # Of the factory itself: what another one returns may be compiled, hooked or changed.
         stack = getattr(expert.factory, "stack", None)
         experts = (stack and stack(experts)) or experts
-    mixture = MixtureOfExperts(made if n_experts > 1 else None, experts, encoder)
+    router = made if n_experts > 1 else None
+    mixture = MixtureOfExperts(router, experts, encoder, trunk, shared)
     return mixture.to(getattr(torch, dtype))
+
+
+def _encoder(scales: Columns | Channels | None) -> nn.Module | None:
+    """Return what standardizes samples."""
+    if scales is None:
+        return None
+    return (TableEncoder if isinstance(scales, Columns) else PictureEncoder)(scales)

@@ -30,7 +30,12 @@ class MixtureOfExperts(nn.Module):
         Each maps a batch to (n_samples, n_outputs). Or a module that is such a sequence and maps
         a batch to the answers of all, (n_samples, n_experts, n_outputs).
     encoder : module or None, default=None
-        What makes of a sample of X that which router and experts see. None: the sample itself.
+        What is done to a sample of X before all else, without learning. None: nothing.
+    trunk : module or None, default=None
+        Layers that router and experts share: these see what it makes of a sample.
+    shared : sequence of modules, default=()
+        Experts that answer every sample, beside those that the router chooses: their answers are
+        added (arXiv 2401.06066). For routers that add answers up, too.
     """
 
     def __init__(
@@ -38,33 +43,44 @@ class MixtureOfExperts(nn.Module):
         router: Router | None,
         experts: Sequence[nn.Module],
         encoder: nn.Module | None = None,
+        trunk: nn.Module | None = None,
+        shared: Sequence[nn.Module] = (),
     ):
         super().__init__()
         self.encoder = encoder
+        self.trunk = trunk
         self.router = router
         self.experts = experts if isinstance(experts, nn.Module) else nn.ModuleList(experts)
+        self.shared = nn.ModuleList(shared)
+        self.united = False  # the first expert answers for all, until the others are copies of it
 
     def encode(self, x: Tensor) -> Tensor:
         """Return samples as router and experts see them."""
-        return x if self.encoder is None else self.encoder(x)
+        x = x if self.encoder is None else self.encoder(x)
+        # Routes are never decided in mixed precision.
+        return x if self.trunk is None else self.trunk(x).to(x.dtype)
 
     def route(self, x: Tensor, generator: Generator | None = None) -> Route:
         """Route a batch; `generator` switches the noise on."""
         return self._route(self.encode(x), generator)
 
     def _route(self, x, generator=None):
-        if self.router is None:
-            scores = x.new_zeros(len(x), 1, dtype=next(self.parameters()).dtype)
-            return Route(scores, scores, scores.long(), scores + 1)
+        if self.router is None or self.united:
+            scores = x.new_zeros(len(x), len(self.experts), dtype=next(self.parameters()).dtype)
+            first = scores[:, :1]
+            return Route(scores, scores, first.long(), first + 1)
         return self.router(x, generator)
 
     def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
         """Answer a batch; `generator` switches the routing noise on."""
         x = self.encode(x)
         route = self._route(x, generator)
-        if self.router is None:
-            return MixtureOutput(self.experts[0](x), route, None)
-        output, answers = self.router.combine(self.experts, x, route)
+        if self.router is None or self.united:
+            output, answers = self.experts[0](x), None
+        else:
+            output, answers = self.router.combine(self.experts, x, route)
+        for expert in self.shared:
+            output = output + expert(x)
         return MixtureOutput(output, route, answers)
 
     def forward_apart(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
@@ -83,15 +99,19 @@ class MixtureOfExperts(nn.Module):
         (n_samples, n_experts, n_outputs)
         """
         x = self.encode(x)
-        if self.router is None:
-            return answer_all(self.experts, x)
-        return self.router.combine_each(self.experts, x, self._route(x))
+        if self.router is None or self.united:
+            answers = answer_all(self.experts, x)
+        else:
+            answers = self.router.combine_each(self.experts, x, self._route(x))
+        for expert in self.shared:
+            answers = answers + expert(x).unsqueeze(1)
+        return answers
 
     def balance_loss(self, mixed: MixtureOutput, weight: Tensor) -> Tensor | None:
         """Update running statistics by a training batch; call it once per step.
 
         Returns what the router adds to the loss of a batch with sample weights, None if nothing.
         """
-        if self.router is None:
+        if self.router is None or self.united:
             return None
         return self.router.balance_loss(mixed.route, mixed.answers, weight)

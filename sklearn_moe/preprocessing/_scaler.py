@@ -7,27 +7,10 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
+from .._channels import channel_moments
 from ._base import BaseImageTransformer
-from ._chunks import chunks
 
 __all__ = ["ImageScaler"]
-
-
-def _statistics(X, batch_size):
-    """Return mean and standard deviation of each channel, in units of X."""
-    # Of each picture first, (n_samples, n_channels): chunks do not matter, and squares about the
-    # means do not cancel out, as E[x^2] - E[x]^2 would.
-    mean, variance, low, high = (np.empty(X.shape[:2]) for _ in range(4))
-    for rows in chunks(len(X), batch_size):
-        part = X[rows].astype(np.float64, order="C")
-        mean[rows] = part.mean(axis=(2, 3))
-        low[rows], high[rows] = part.min(axis=(2, 3)), part.max(axis=(2, 3))
-        part -= mean[rows, :, np.newaxis, np.newaxis]
-        variance[rows] = np.square(part, out=part).mean(axis=(2, 3))
-    # All pictures have as many pixels: within plus between.
-    std = np.sqrt(variance.mean(axis=0) + mean.var(axis=0))
-    std[low.min(axis=0) == high.max(axis=0)] = 0  # whatever rounding of the mean left over
-    return mean.mean(axis=0), std
 
 
 class ImageScaler(BaseImageTransformer):
@@ -121,7 +104,7 @@ class ImageScaler(BaseImageTransformer):
             raise ValueError(f"std must not be negative, got {self.std}.")
         if mean is None or std is None:
             unit = 255 if X.dtype == np.uint8 else 1
-            found_mean, found_std = _statistics(X, self.batch_size)
+            found_mean, found_std = channel_moments(X, batch_size=self.batch_size)
             mean = found_mean / unit if mean is None else mean
             std = found_std / unit if std is None else std
         self.mean_, self.std_ = mean, std

@@ -8,12 +8,12 @@ import math
 from torch import nn
 
 from ..._registry import Registry
-from .cnn import CNNExpert
+from .cnn import CNNExpert, CNNTrunk
 from .mlp import MLPExpert
 from .patch import PatchExpert
 from .spec import ExpertSpec
 
-__all__ = ["EXPERTS", "CNNExpert", "ExpertSpec", "MLPExpert", "PatchExpert"]
+__all__ = ["EXPERTS", "CNNExpert", "CNNTrunk", "ExpertSpec", "MLPExpert", "PatchExpert"]
 
 _PATCH_START = 1e-3  # deviation of <w, x_p> at the start, for a patch of norm r
 
@@ -37,8 +37,8 @@ def _mobilenet_v2(input_shape: tuple[int, ...], n_outputs: int, **options) -> nn
 _PATCH = ExpertSpec(
     PatchExpert, ndim=3, activation="cubic", solver="normalized_sgd", init_scale=_small_start
 )
-_RESNET18 = ExpertSpec(_resnet18, ndim=4, activation="relu")
-_MOBILENET_V2 = ExpertSpec(_mobilenet_v2, ndim=4, activation="relu")
+_RESNET18 = ExpertSpec(_resnet18, ndim=4, activation="relu", solver="adamw")
+_MOBILENET_V2 = ExpertSpec(_mobilenet_v2, ndim=4, activation="relu", solver="adamw")
 
 EXPERTS = Registry(
     "expert",
@@ -47,7 +47,7 @@ EXPERTS = Registry(
         "patch": _PATCH,
         "patch_conv": _PATCH.with_options(init="uniform", bias=True),  # the authors' Conv1d
         "mlp": ExpertSpec(MLPExpert, ndim=2, activation="relu", solver="adamw"),
-        "cnn": ExpertSpec(CNNExpert, ndim=4, activation="relu"),
+        "cnn": ExpertSpec(CNNExpert, ndim=4, activation="relu", solver="adamw"),
         "resnet18": _RESNET18,
         "resnet18_gn": _RESNET18.with_options(norm="group"),
         "mobilenet_v2": _MOBILENET_V2,

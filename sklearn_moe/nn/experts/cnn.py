@@ -1,13 +1,42 @@
-"""The paper's small expert for pictures."""
+"""The paper's small network for pictures: whole as an expert, its convolutions as a trunk."""
 
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
+from ..activations import ACTIVATIONS
 from .parts import activation_layer, channels_last, require_ndim
 
-__all__ = ["CNNExpert"]
+__all__ = ["CNNExpert", "CNNTrunk"]
+
+_MONOTONE = ("celu", "cubic", "linear", "relu", "tanh")
+
+
+class CNNTrunk(nn.Sequential):
+    """The two convolutions of `CNNExpert`, as layers that all experts share.
+
+    Parameters
+    ----------
+    input_shape : (n_channels, height, width)
+        Height and width are at least 4: pooling halves them twice.
+    width : int, default=64
+        Channels of both convolutions.
+    activation : str or callable, default="relu"
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        *,
+        width: int = 64,
+        activation: str | Callable = "relu",
+    ):
+        super().__init__(*_convolutions(input_shape, width, activation, "trunk"))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_channels, height, width) to (n_samples, n_features)."""
+        return super().forward(channels_last(x))
 
 
 class CNNExpert(nn.Sequential):
@@ -37,21 +66,10 @@ class CNNExpert(nn.Sequential):
         activation: str | Callable = "relu",
         init_scale: float = 1.0,
     ):
-        require_ndim(input_shape, 3, "cnn", "n_channels, height, width")
-        channels, rows, columns = input_shape
-        if min(rows, columns) < 4:
-            raise ValueError(
-                f"expert='cnn' halves height and width twice and needs at least 4 x 4 pixels, "
-                f"got {rows} x {columns}. Enlarge the pictures or pass an expert of your own."
-            )
+        convolutions = _convolutions(input_shape, width, activation, "expert")
+        _, rows, columns = input_shape
         super().__init__(
-            nn.Conv2d(channels, width, 3, padding=1),
-            activation_layer(activation),
-            nn.MaxPool2d(2),
-            nn.Conv2d(width, width, 3, padding=1),
-            activation_layer(activation),
-            nn.MaxPool2d(2),
-            nn.Flatten(),
+            *convolutions,
             nn.Linear(width * (rows // 4) * (columns // 4), 2 * width),
             activation_layer(activation),
             nn.Linear(2 * width, n_outputs),
@@ -63,3 +81,30 @@ class CNNExpert(nn.Sequential):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
         return super().forward(channels_last(x))
+
+
+def _convolutions(input_shape, width, activation, kind):
+    """Return two convolutions with activation and pooling, and what makes vectors of theirs."""
+    require_ndim(input_shape, 3, "cnn", "n_channels, height, width", kind=kind)
+    channels, rows, columns = input_shape
+    if min(rows, columns) < 4:
+        raise ValueError(
+            f"{kind}='cnn' halves height and width twice and needs at least 4 x 4 pixels, "
+            f"got {rows} x {columns}. Enlarge the pictures or pass {kind}s of your own."
+        )
+    return [
+        nn.Conv2d(channels, width, 3, padding=1),
+        *_pooled(activation),
+        nn.Conv2d(width, width, 3, padding=1),
+        *_pooled(activation),
+        nn.Flatten(),
+    ]
+
+
+def _pooled(activation):
+    """Return activation and pooling, in the order that costs less where both mean the same."""
+    layers = [activation_layer(activation), nn.MaxPool2d(2)]
+    function = ACTIVATIONS.resolve(activation)
+    # The largest of values that rise with their argument is that of the largest argument.
+    is_monotone = any(function is ACTIVATIONS[name] for name in _MONOTONE)
+    return layers[::-1] if is_monotone else layers

@@ -89,7 +89,8 @@ class MLPStack(nn.Module):
         """Map (n_samples, n_features) to the answers, (n_samples, n_experts, n_outputs)."""
         activation = self._one[0][1]
         weight, bias = self.weight.flatten(0, 1), self.bias.flatten()
-        if isinstance(activation, nn.ReLU) and torch.is_grad_enabled():
+        mixed_precision = torch.is_autocast_enabled(x.device.type)
+        if isinstance(activation, nn.ReLU) and torch.is_grad_enabled() and not mixed_precision:
             answers = _ReLUNetworks.apply(x, weight, bias, self.readout, self.readout_bias)
         else:
             # Samples last: what is elementwise or summed over them runs along contiguous rows.

@@ -10,12 +10,14 @@ from ..activations import ACTIVATIONS
 __all__ = ["activation_layer", "channels_last", "require_ndim"]
 
 
-def require_ndim(input_shape: tuple[int, ...], ndim: int, expert: str, axes: str) -> None:
-    """Refuse samples that do not have the axes which the expert takes."""
+def require_ndim(
+    input_shape: tuple[int, ...], ndim: int, name: str, axes: str, kind: str = "expert"
+) -> None:
+    """Refuse samples that do not have the axes which the expert, or the trunk, takes."""
     if len(input_shape) != ndim:
         raise ValueError(
-            f"expert={expert!r} takes samples of shape ({axes}), got samples of shape "
-            f"{tuple(input_shape)}. Reshape X, or choose the expert that fits its shape."
+            f"{kind}={name!r} takes samples of shape ({axes}), got samples of shape "
+            f"{tuple(input_shape)}. Reshape X, or choose the {kind} that fits its shape."
         )
 
 

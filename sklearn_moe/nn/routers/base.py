@@ -92,7 +92,7 @@ class Router(nn.Module):
     between two experts.
     """
 
-    gates: ClassVar[tuple[str, ...]] = ("softmax", "renormalized", "sigmoid", "logit")
+    gates: ClassVar[tuple[str, ...]] = ("softmax", "renormalized", "relative", "sigmoid", "logit")
     sparse: ClassVar[bool] = False  # k experts are chosen for each sample
     noisy: ClassVar[bool] = False  # something is chosen that noise can change
     learns_noise: ClassVar[bool] = False

@@ -32,6 +32,14 @@ def renormalized_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> T
     return softmax(_take(scores, chosen))
 
 
+def relative_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
+    """Return M softmax(h)_m, 1 where the router makes no difference between M experts.
+
+    A router that knows nothing yet leaves the answer of a sole chosen expert as it is.
+    """
+    return softmax_gate(scores, noisy, chosen) * scores.shape[1]
+
+
 def sigmoid_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
     """Return sigmoid(h_m), without competition between experts (arXiv 2405.13997)."""
     return _take(scores.sigmoid(), chosen)
@@ -56,6 +64,7 @@ GATES = Registry(
     {
         "softmax": softmax_gate,
         "renormalized": renormalized_gate,
+        "relative": relative_gate,
         "sigmoid": sigmoid_gate,
         "relu": relu_gate,
         "logit": logit_gate,

@@ -12,7 +12,7 @@ from .base import Router
 from .gates import standard_gate
 from .noise import NOISES, Noise, make_noise
 from .presets import Preset, preset_of
-from .scores import NETWORKS, make_scores
+from .scores import NETWORKS, CentroidScores, NormalizedScores, make_scores
 
 __all__ = ["make_router"]
 
@@ -34,6 +34,7 @@ def make_router(
     balance: nn.Module | None = None,
     init_std: float = 1.0,
     mix: Callable[[Tensor, Tensor], Tensor] | None = None,
+    normalize: bool = False,
 ) -> Router:
     """Return a router for samples of shape `input_shape`.
 
@@ -52,6 +53,8 @@ def make_router(
         at zero. Where noise is merely switched off, a tenth of it tells the experts apart.
     mix : callable or None
         `Head.mix`, for rules that mix distributions.
+    normalize : bool, default=False
+        Whether scores are those of normalized samples, see `NormalizedScores`.
 
     Raises
     ------
@@ -73,11 +76,17 @@ def make_router(
         _check_noise(rule, noise)
         rule.check(input_shape, n_experts, top_k, gate)
         _check_gradient(preset, gate)
+        if normalize and preset.network is CentroidScores:
+            raise ValueError(
+                "its centers are those of samples, not of features that change. Use trunk=None"
+            )
     silent = rule.noisy and noise is None
     std = init_std if preset.random_start else _TIE_BREAK * init_std if silent else 0.0
     network = "linear" if _is_auto(network) else network
     network = network if preset.network is None else preset.network
     scores = make_scores(network, input_shape, n_experts, init_std=std)
+    if normalize:
+        scores = NormalizedScores(scores)
     if balance is not None:
         with _refusals_name(router):
             is_trained = any(parameter.requires_grad for parameter in scores.parameters())

@@ -4,6 +4,7 @@ To a router every sample is a bag of patches: a vector is a bag of one, an image
 squares.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -13,9 +14,11 @@ from ..._registry import Registry, takes
 
 __all__ = [
     "NETWORKS",
+    "CNNScores",
     "CentroidScores",
     "LinearScores",
     "MLPScores",
+    "NormalizedScores",
     "Scores",
     "as_patches",
     "make_scores",
@@ -180,6 +183,67 @@ class CentroidScores(Scores):
         return (2 * products - centers.square().sum(1)) / self.spread.to(dtype)
 
 
+class NormalizedScores(Scores):
+    """Scores of samples of mean 0 and norm 1: those of learned features have no scale of their own.
+
+    Parameters
+    ----------
+    network : Scores
+    """
+
+    def __init__(self, network: Scores):
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Map samples to (n_samples, n_experts) scores."""
+        shape = x.shape[1:]
+        z = nn.functional.layer_norm(x.to(dtype), shape)
+        return self.network(z / math.sqrt(shape.numel()), dtype)
+
+
+class CNNScores(nn.Sequential):
+    """Two strided convolutions, the mean over space, a linear map: a router that sees shapes.
+
+    Parameters
+    ----------
+    input_shape : (n_channels, height, width)
+    n_experts : int
+    init_std : float, default=0.0
+        Standard deviation of the initial scores of features of mean square 1.
+    width : int, default=16
+        Channels of the first convolution; the second has twice as many.
+    """
+
+    def __init__(
+        self,
+        input_shape: tuple[int, ...],
+        n_experts: int,
+        *,
+        init_std: float = 0.0,
+        width: int = 16,
+    ):
+        if len(input_shape) != 3:
+            raise ValueError(
+                "router_network='cnn' takes pictures, (n_channels, height, width), got samples of "
+                f"shape {tuple(input_shape)}. Use 'linear' or 'mlp'."
+            )
+        readout = nn.Linear(2 * width, n_experts)
+        super().__init__(
+            nn.Conv2d(input_shape[0], width, 5, stride=4, padding=2),
+            nn.ReLU(),
+            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
+            nn.ReLU(),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+            readout,
+        )
+        nn.init.zeros_(readout.bias)
+        nn.init.normal_(readout.weight, 0.0, init_std) if init_std else nn.init.zeros_(
+            readout.weight
+        )
+
+
 class _ModuleScores(Scores):
     """Any other network, `module(x) -> (n_samples, n_experts)`, computed in any type."""
 
@@ -211,7 +275,7 @@ class _ModuleScores(Scores):
 NETWORKS = Registry(
     "router_network",
     "a callable (input_shape, n_experts) -> torch.nn.Module",
-    {"linear": LinearScores, "mlp": MLPScores},
+    {"linear": LinearScores, "mlp": MLPScores, "cnn": CNNScores},
 )
 
 

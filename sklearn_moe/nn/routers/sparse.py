@@ -116,7 +116,7 @@ class NoisyTopKRouter(TopKRouter):
     scores, so that the scale has a gradient.
     """
 
-    gates = ("softmax", "renormalized", "sigmoid")
+    gates = ("softmax", "renormalized", "relative", "sigmoid")
     learns_noise = True
 
     def __init__(self, network, *, scale_network, **parts):

@@ -1,0 +1,91 @@
+"""Trunks: the layers in front of a mixture, which router and experts share.
+
+The mixture is then a layer of a network. A trunk maps a batch of samples to features, vectors as a
+rule, and is trained with the experts.
+"""
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .._registry import Registry, takes
+from .experts import CNNTrunk
+
+__all__ = ["TRUNKS", "make_trunk", "shape_after"]
+
+
+def _resnet18(input_shape: tuple[int, ...], **options: Any) -> nn.Module:
+    from .experts.backbones import ResNet18Expert  # imports torchvision
+
+    network = ResNet18Expert(input_shape, 1, **options)
+    network.fc = nn.Identity()
+    return network
+
+
+def _mobilenet_v2(input_shape: tuple[int, ...], **options: Any) -> nn.Module:
+    from .experts.backbones import MobileNetV2Expert  # imports torchvision
+
+    network = MobileNetV2Expert(input_shape, 1, **options)
+    network.classifier = nn.Identity()
+    return network
+
+
+TRUNKS = Registry(
+    "trunk",
+    "a torch.nn.Module, or a callable input_shape -> torch.nn.Module",
+    {"cnn": CNNTrunk, "resnet18": _resnet18, "mobilenet_v2": _mobilenet_v2},
+)
+
+
+def make_trunk(
+    trunk: str | nn.Module | Callable[..., nn.Module],
+    input_shape: tuple[int, ...],
+    activation: str | Callable | None = None,
+) -> nn.Module:
+    """Return a trunk for samples of shape `input_shape`; a module is copied.
+
+    A callable is given `activation` if it takes an argument of that name.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown or the trunk does not fit the samples.
+    TypeError
+        If a callable returns anything but a module.
+    """
+    trunk = TRUNKS.resolve(trunk)
+    if isinstance(trunk, nn.Module):
+        return copy.deepcopy(trunk)
+    options = {}
+    if activation is not None and takes(trunk, "activation"):
+        options["activation"] = activation
+    made = trunk(input_shape, **options)
+    if not isinstance(made, nn.Module):
+        raise TypeError(f"trunk={trunk!r} must be {TRUNKS.own}; it returned {type(made).__name__}.")
+    return made
+
+
+@torch.no_grad()
+def shape_after(module: nn.Module | None, input_shape: tuple[int, ...], name: str) -> tuple:
+    """Return the shape of what a module makes of a sample; None leaves it as it is.
+
+    Raises
+    ------
+    ValueError
+        If it does not map samples to samples.
+    """
+    if module is None:
+        return input_shape
+    was_training = module.training
+    made = module.eval()(torch.zeros(1, *input_shape))
+    module.train(was_training)
+    if not isinstance(made, Tensor) or len(made) != 1 or made.ndim not in (2, 3, 4):
+        got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        raise ValueError(
+            f"{name} must map (n_samples, {', '.join(map(str, input_shape))}) to features of each "
+            f"sample, (n_samples, n_features) for instance; of one sample it made {got}."
+        )
+    return tuple(made.shape[1:])

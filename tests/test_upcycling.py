@@ -1,0 +1,142 @@
+"""Upcycling: one network is trained, then split into experts that answer as it did."""
+
+import numpy as np
+import pytest
+import torch
+from skorch.callbacks import Callback
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe.exceptions import ExpertCollapseWarning
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+
+SPLITS = [
+    {"router": "top1"},
+    {"router": "topk", "top_k": 2},
+    {"router": "sampled", "top_k": 2},
+    {"router": "noisy_topk", "top_k": 1},
+    {"router": "top1", "n_shared_experts": 1},
+    {"router": "top1", "balance": "bias"},
+    {"router": "top1", "solver": "normalized_sgd", "learning_rate_init": 0.01},
+]
+
+
+class Watch(Callback):
+    """Answers at the beginning of every epoch, when the experts may just have been split."""
+
+    def __init__(self, X):
+        self.X = X
+
+    def on_train_begin(self, net, **kwargs):
+        self.united, self.proba, self.loads = [], [], []
+
+    def on_epoch_begin(self, net, **kwargs):
+        self.proba.append(net.predict_proba(self.X))
+        self.united.append(net.module_.united)
+
+    def on_epoch_end(self, net, **kwargs):
+        self.loads.append(net.predict_proba(self.X))
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 6)).astype(np.float32)
+    return X, (X[:, 0] * X[:, 1] > 0).astype(int)
+
+
+def fit(data, callback=None, **options):
+    options = {"max_iter": 8, "random_state": 0, "device": "cpu", "upcycle": 0.5} | options
+    callbacks = None if callback is None else [callback]
+    options = {"solver": "adamw", "tol": None} | options
+    return MoEClassifier(4, callbacks=callbacks, **options).fit(*data)
+
+
+@pytest.mark.parametrize("options", SPLITS, ids=str)
+def test_the_answer_is_the_same_before_and_after_the_split(data, options):
+    watch = Watch(data[0])
+    fit(data, watch, **options)
+    assert watch.united == [True] * 4 + [False] * 4
+    before, after = watch.loads[3], watch.proba[4]
+    np.testing.assert_allclose(before, after, atol=1e-5)
+    assert np.abs(watch.loads[4] - after).max() > 1e-3  # and then they learn on
+
+
+def test_copies_part(data):
+    clf = fit(data)
+    weights = [expert[0].weight for expert in clf.module_.experts]
+    assert not any(torch.equal(weights[0], other) for other in weights[1:])
+    assert not clf.module_.united
+
+
+def test_the_state_of_the_optimizer_is_copied(data):
+    clf = fit(data, max_iter=2, upcycle=0.9)
+    net = clf.net_
+    steps = {float(net.optimizer_.state[p]["step"]) for p in net.module_.experts.parameters()}
+    # Copies go on from the step of the one they were made of; busy or not, none begins anew.
+    assert min(steps) >= 2
+
+
+def test_before_the_split_it_is_the_single_network(data):
+    watch = Watch(data[0])
+    fit(data, watch, gate="relative")
+    alone = Watch(data[0])
+    options = {"max_iter": 8, "random_state": 0, "device": "cpu", "solver": "adamw"}
+    MoEClassifier(1, callbacks=[alone], **options).fit(*data)
+    assert np.corrcoef(watch.loads[3].ravel(), alone.loads[3].ravel())[0, 1] > 0.9
+
+
+def test_a_fit_that_ends_before_the_split_is_whole(data):
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 2:
+                raise KeyboardInterrupt
+
+    with pytest.warns(ExpertCollapseWarning):  # the router has not learned anything yet
+        clf = fit(data, Stop())
+    assert clf.n_iter_ == 2
+    first, *others = clf.module_.experts
+    for other in others:
+        assert all(map(torch.equal, first.parameters(), other.parameters()))
+    np.testing.assert_allclose(
+        clf.expert_proba(data[0])[:, 0], clf.predict_proba(data[0]), atol=1e-6
+    )
+
+
+def test_the_best_weights_may_be_those_before_the_split(data):
+    options = {"early_stopping": True, "tol": 0.5, "n_iter_no_change": 1, "max_iter": 300}
+    with pytest.warns(ExpertCollapseWarning):
+        clf = fit(data, **options)
+    assert clf.n_iter_ < 150
+    alone, mixed = clf.expert_proba(data[0])[:, 3], clf.predict_proba(data[0])
+    np.testing.assert_allclose(alone, mixed, atol=1e-6)
+
+
+def test_a_warm_start_splits_nothing(data):
+    clf = fit(data, warm_start=True)
+    before = [expert[0].weight.clone() for expert in clf.module_.experts]
+    clf.set_params(max_iter=1, learning_rate_init=1e-12, router_learning_rate_init=0).fit(*data)
+    for old, expert in zip(before, clf.module_.experts, strict=True):
+        torch.testing.assert_close(old, expert[0].weight, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"router": "soft"},
+        {"router": "random"},
+        {"router_noise": None},
+        {"gate": "softmax"},
+        {"router": "merge"},
+        {"router": "relu"},
+    ],
+    ids=str,
+)
+def test_what_would_change_the_answer_is_refused(data, options):
+    with pytest.raises(ValueError, match=r"upcycle=0.5 splits one expert into copies"):
+        fit(data, **options)
+
+
+def test_one_expert_is_not_split(data):
+    with pytest.raises(ValueError, match="Got n_experts=1"):
+        MoEClassifier(1, upcycle=0.5).fit(*data)
