@@ -92,6 +92,34 @@ def test_every_picture_becomes_rgb(tmp_path, mode, suffix):
     assert (load_image_folder(tmp_path).data == np.full((1, 3, 4, 4), 255)).all()
 
 
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+@pytest.mark.parametrize(
+    ("orientation", "as_stored"),
+    [
+        (1, lambda upright: upright),
+        (2, lambda upright: upright[:, ::-1]),
+        (3, lambda upright: upright[::-1, ::-1]),
+        (4, lambda upright: upright[::-1]),
+        (5, lambda upright: upright.transpose(1, 0, 2)),
+        (6, lambda upright: np.rot90(upright)),  # a viewer turns it clockwise
+        (7, lambda upright: np.rot90(upright, 2).transpose(1, 0, 2)),
+        (8, lambda upright: np.rot90(upright, -1)),
+    ],
+)
+def test_pictures_are_upright(tmp_path, orientation, as_stored, suffix):
+    upright = np.kron(noise(1, height=2, width=3)[0].transpose(1, 2, 0), np.ones((8, 8, 1)))
+    upright = upright.astype(np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / "train" / "one" / f"1.{suffix}"
+    path.parent.mkdir(parents=True)
+    options = {"quality": 100, "subsampling": 0} if suffix == "jpg" else {}
+    picture = Image.fromarray(np.ascontiguousarray(as_stored(upright)))
+    picture.save(path, exif=exif, **options)
+    data = load_image_folder(tmp_path).data[0]
+    np.testing.assert_allclose(data.transpose(1, 2, 0).astype(int), upright, atol=8)
+
+
 @pytest.mark.parametrize(("dtype", "written"), [("<u2", "PNG"), ("<i4", "TIFF"), ("<f4", "TIFF")])
 def test_more_than_8_bits_are_refused(tmp_path, dtype, written):
     path = tmp_path / "train" / "one" / "1.png"  # the content decides, not the suffix

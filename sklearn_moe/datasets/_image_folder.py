@@ -56,14 +56,15 @@ def _find_classes(root, split):
 
 
 def _read(path):
-    """Return a picture as an array of shape (3, h, w)."""
-    from PIL import Image
+    """Return a picture as an array of shape (3, h, w), turned as its file says."""
+    from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as picture:
             mode = picture.mode
             if mode[0] not in "IF":  # I, I;16, F and the like have more than 8 bits
-                return np.asarray(picture.convert("RGB")).transpose(2, 0, 1)
+                upright = ImageOps.exif_transpose(picture)
+                return np.asarray(upright.convert("RGB")).transpose(2, 0, 1)
     except (OSError, SyntaxError, ValueError) as error:  # SyntaxError: a damaged PNG
         raise OSError(
             f"The picture {path} cannot be read: {error}. Replace or remove it."
@@ -88,7 +89,8 @@ def load_image_folder(root, split="train", *, return_X_y=False, max_per_class=No
     """Load the pictures of one split from a tree of folders.
 
     Reads the files `root/<split>/<class>/*` that end in .png, .jpg or .jpeg, in upper or lower
-    case, and converts them to RGB. Hidden files and folders are left out.
+    case, and converts them to RGB. A picture whose EXIF data say that it was taken with the camera
+    turned is shown upright, as viewers do. Hidden files and folders are left out.
 
     Parameters
     ----------
