@@ -9,7 +9,7 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.utils import get_tags
+from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.validation import check_is_fitted
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
@@ -17,16 +17,18 @@ from torchvision.transforms.v2 import functional
 from sklearn_moe import MoEClassifier, preprocessing
 from sklearn_moe.nn import OwnGenerator
 from sklearn_moe.preprocessing import (
+    BackboneFeatures,
     CenterCropResize,
     GaussianBlur,
     ImageScaler,
     ImageTransform,
+    PatchKMeansFeatures,
     RandomCropFlip,
     Rotate,
     cifar10_features,
     paper_blur,
 )
-from sklearn_moe.preprocessing._base import BaseImageTransformer
+from sklearn_moe.preprocessing._base import BaseImageFeatures, BaseImageTransformer
 
 PAPER = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
 TRANSFORMERS = [
@@ -43,6 +45,16 @@ TRANSFORMERS = [
     ImageTransform(v2.RandomResizedCrop(7), random_state=0),
 ]
 
+with OwnGenerator(torch.Generator().manual_seed(0)):
+    NETWORK = torch.nn.Sequential(
+        *(torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.AdaptiveMaxPool2d(2)),
+        *(torch.nn.Flatten(), torch.nn.Linear(24, 5)),
+    )
+FEATURES = [
+    PatchKMeansFeatures(5, patch_size=3, n_patches=300, random_state=0),
+    BackboneFeatures(NETWORK, random_state=0, device="cpu"),
+]
+
 
 def name_of(value):
     return type(value).__name__
@@ -50,6 +62,7 @@ def name_of(value):
 
 STATELESS = [t for t in TRANSFORMERS if not isinstance(t, ImageScaler)]
 every_transformer = pytest.mark.parametrize("transformer", TRANSFORMERS, ids=name_of)
+every_one = pytest.mark.parametrize("transformer", TRANSFORMERS + FEATURES, ids=name_of)
 every_stateless = pytest.mark.parametrize("transformer", STATELESS, ids=name_of)
 every_dtype = pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 
@@ -462,6 +475,27 @@ def test_every_class_is_tested():
     things = [getattr(preprocessing, name) for name in preprocessing.__all__]
     classes = {t for t in things if isinstance(t, type) and issubclass(t, BaseImageTransformer)}
     assert classes == {type(transformer) for transformer in TRANSFORMERS}
+    classes = {t for t in things if isinstance(t, type) and issubclass(t, BaseImageFeatures)}
+    assert classes == {type(transformer) for transformer in FEATURES}
+
+
+@every_one
+@pytest.mark.parametrize(
+    "check",
+    [
+        "check_estimator_cloneable",
+        "check_estimator_tags_renamed",
+        "check_valid_tag_types",
+        "check_estimator_repr",
+        "check_no_attributes_set_in_init",
+        "check_mixin_order",
+        "check_parameters_default_constructible",
+        "check_get_params_invariance",
+        "check_set_params",
+    ],
+)
+def test_checks_of_scikit_learn_that_need_no_table(transformer, check):
+    getattr(estimator_checks, check)(type(transformer).__name__, clone(transformer))
 
 
 @every_dtype
@@ -476,7 +510,7 @@ def test_chunks_do_not_matter(transformer, dtype):
 
 
 @every_dtype
-@every_transformer
+@every_one
 def test_layouts_do_not_matter(transformer, dtype):
     X = pictures(dtype=dtype)
     expected = clone(transformer).fit_transform(X)
@@ -497,7 +531,7 @@ def test_layouts_do_not_matter(transformer, dtype):
 
 
 @every_dtype
-@every_transformer
+@every_one
 def test_input_stays_and_output_is_new(transformer, dtype):
     X = pictures(dtype=dtype)
     before = X.copy()
@@ -520,7 +554,7 @@ def test_nothing_to_do_is_a_copy_as_well():
         assert not np.shares_memory(X_new, X)
 
 
-@every_transformer
+@every_one
 def test_parameters_clone_repr_and_pickle(transformer):
     X = pictures()
     copy = clone(transformer)
@@ -547,13 +581,13 @@ def test_stateless_transformers_need_no_fit(transformer):
     assert not [name for name in vars(transformer) if name.endswith("_")]
 
 
-@every_transformer
+@every_one
 def test_tags(transformer):
     tags = get_tags(transformer)
     assert not tags.input_tags.two_d_array
     assert not tags.input_tags.three_d_array
     assert not tags.input_tags.allow_nan
-    assert tags.requires_fit == isinstance(transformer, ImageScaler)
+    assert tags.requires_fit == isinstance(transformer, ImageScaler | BaseImageFeatures)
 
 
 def test_randomness_in_the_tags():
@@ -596,7 +630,7 @@ def test_global_output_setting_is_not_ours():
         ((7, 11, 13, 4), r"X\.transpose\(0, 3, 1, 2\)"),
     ],
 )
-@every_transformer
+@every_one
 def test_shapes(transformer, shape, advice):
     X = np.zeros(shape, dtype=np.float32)
     message = (
@@ -606,7 +640,7 @@ def test_shapes(transformer, shape, advice):
     with pytest.raises(ValueError, match=message) as caught:
         clone(transformer).fit(X)
     assert str(shape) in str(caught.value)
-    if not isinstance(transformer, ImageScaler):
+    if not get_tags(transformer).requires_fit:
         with pytest.raises(ValueError, match=message):
             clone(transformer).transform(X)
 
@@ -617,7 +651,7 @@ def test_narrow_feature_maps_are_pictures():
         assert ImageScaler().fit_transform(X).shape == shape
 
 
-@every_transformer
+@every_one
 @pytest.mark.parametrize(
     ("X", "message"),
     [
@@ -636,7 +670,7 @@ def test_values(transformer, X, message):
         clone(transformer).fit(X)
 
 
-@every_transformer
+@every_one
 def test_channels_are_remembered(transformer):
     fitted = clone(transformer).fit(pictures())
     with pytest.raises(ValueError, match=r"X has 1 channels, .* was fitted on pictures of 3"):

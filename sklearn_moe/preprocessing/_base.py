@@ -4,23 +4,56 @@ from numbers import Integral
 from typing import ClassVar
 
 import torch
-from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    _fit_context,
+)
 from sklearn.utils._param_validation import Interval
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .._image_checks import check_images
 from ._chunks import as_device, map_chunks
 
-__all__ = ["BaseImageTransformer", "StatelessImageTransformer"]
+__all__ = ["BaseImageFeatures", "BaseImageTransformer", "StatelessImageTransformer"]
 
 
-class BaseImageTransformer(TransformerMixin, BaseEstimator):
+class _TakesImages(BaseEstimator):
     """Checks and chunks of pictures, for subclasses with `batch_size` and `device`."""
 
     _parameter_constraints: ClassVar[dict] = {
         "batch_size": [Interval(Integral, 1, None, closed="left")],
         "device": [str, torch.device],
     }
+
+    def _check(self, X, *, reset):
+        """Return X as an array of uint8, float32 or float64, a copy only where it must be."""
+        X = check_images(X, name="X", caller=type(self).__name__)
+        expected = X.shape[1] if reset else getattr(self, "n_features_in_", X.shape[1])
+        if X.shape[1] != expected:
+            raise ValueError(
+                f"X has {X.shape[1]} channels, {type(self).__name__} was fitted on pictures of "
+                f"{expected}. Pass pictures of {expected} channels, or fit again."
+            )
+        # Remembers n_features_in_, here the number of channels.
+        return validate_data(self, X, reset=reset, skip_check_array=True)
+
+    def _map(self, function, X):
+        """Return `function(tensor, rows)` of all chunks of X as one array."""
+        device = as_device(self.device)
+        return map_chunks(function, X, batch_size=self.batch_size, device=device)
+
+    def __sklearn_tags__(self):
+        """Say that X is no table; there is no tag for four axes."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = False
+        tags.input_tags.three_d_array = False
+        return tags
+
+
+class BaseImageTransformer(TransformerMixin, _TakesImages):
+    """A transformer whose results are pictures, which no data frame can hold."""
 
     def __init_subclass__(cls, **kwargs):
         """Switch scikit-learn's wrapping of outputs into data frames off, for all subclasses."""
@@ -52,29 +85,47 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
             )
         return self
 
-    def _check(self, X, *, reset):
-        """Return X as an array of uint8, float32 or float64, a copy only where it must be."""
-        X = check_images(X, name="X", caller=type(self).__name__)
-        expected = X.shape[1] if reset else getattr(self, "n_features_in_", X.shape[1])
-        if X.shape[1] != expected:
-            raise ValueError(
-                f"X has {X.shape[1]} channels, {type(self).__name__} was fitted on pictures of "
-                f"{expected}. Pass pictures of {expected} channels, or fit again."
-            )
-        # Remembers n_features_in_, here the number of channels.
-        return validate_data(self, X, reset=reset, skip_check_array=True)
+    def __sklearn_tags__(self):
+        """Say which types stay as they are."""
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["uint8", "float32", "float64"]
+        return tags
 
-    def _map(self, function, X):
-        """Return `function(tensor, rows)` of all chunks of X as one array."""
-        device = as_device(self.device)
-        return map_chunks(function, X, batch_size=self.batch_size, device=device)
+
+class BaseImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _TakesImages):
+    """A transformer that makes a table, float32, of pictures.
+
+    A subclass has `random_state`, `fit`, which sets `_n_features_out`, and `_operation(X)`, which
+    returns the function of chunks.
+    """
+
+    def transform(self, X):
+        """Find the features of pictures.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_channels, height, width)
+            Pictures, uint8 or floats.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features_out), float32
+            The features, a row per picture.
+
+        Raises
+        ------
+        ValueError
+            If X is malformed or its pictures do not fit what was learned in `fit`.
+        """
+        check_is_fitted(self)
+        X = self._check(X, reset=False)
+        return self._map(self._operation(X), X)
 
     def __sklearn_tags__(self):
-        """Say that X is no table; there is no tag for four axes."""
+        """Say that the result is float32, whatever the pictures are."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = False
-        tags.transformer_tags.preserves_dtype = ["uint8", "float32", "float64"]
+        tags.transformer_tags.preserves_dtype = []
+        tags.non_deterministic = self.random_state is None
         return tags
 
 

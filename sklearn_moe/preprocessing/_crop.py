@@ -7,12 +7,12 @@ from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._base import StatelessImageTransformer
 
-__all__ = ["CenterCropResize"]
+__all__ = ["CenterCropResize", "as_pair"]
 
 _SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]
 
 
-def _as_pair(name, value):
+def as_pair(name, value):
     """Return (height, width) of a size given as one or two positive integers."""
     pair = (value, value) if isinstance(value, Integral) else tuple(value)
     if len(pair) != 2 or not all(isinstance(side, Integral) and side >= 1 for side in pair):
@@ -96,8 +96,8 @@ class CenterCropResize(StatelessImageTransformer):
         self.device = device
 
     def _check_parameters(self, X):
-        _as_pair("size", self.size)
-        height, width = _as_pair("crop", self.crop)
+        as_pair("size", self.size)
+        height, width = as_pair("crop", self.crop)
         if height > X.shape[2] or width > X.shape[3]:  # torchvision would add black margins
             raise ValueError(
                 f"crop={self.crop} is larger than the pictures of {X.shape[2]} x {X.shape[3]} "
@@ -107,7 +107,7 @@ class CenterCropResize(StatelessImageTransformer):
     def _operation(self, X):
         from torchvision.transforms.v2 import InterpolationMode, functional
 
-        crop, size = _as_pair("crop", self.crop), _as_pair("size", self.size)
+        crop, size = as_pair("crop", self.crop), as_pair("size", self.size)
         interpolation = InterpolationMode(self.interpolation)
 
         def crop_and_resize(x, rows):

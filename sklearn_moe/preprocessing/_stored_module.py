@@ -1,0 +1,65 @@
+"""StoredModule: a network in a form whose pickles depend on what it holds, and on nothing else."""
+
+import copy
+
+import numpy as np
+import torch
+from torch import nn
+
+__all__ = ["StoredModule"]
+
+
+def _shell(tensor):
+    """Return what stands for a tensor where only its shape matters."""
+    shell = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    if isinstance(tensor, nn.Parameter):
+        return nn.Parameter(shell, requires_grad=tensor.requires_grad)
+    return shell
+
+
+def _as_bytes(tensor):
+    """Return the values of a tensor; NumPy does not know all types of torch."""
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+
+
+def _fill(shell, values):
+    """Return the tensor that a shell stands for."""
+    tensor = torch.from_numpy(np.array(values)).view(shell.dtype).view(shell.shape)
+    if isinstance(shell, nn.Parameter):
+        return nn.Parameter(tensor, requires_grad=shell.requires_grad)
+    return tensor
+
+
+def _restore(structure, shells, values):
+    """Return the network; what pickles of a StoredModule call."""
+    tensors = map(_fill, shells, values)
+    return copy.deepcopy(structure, dict(zip(map(id, shells), tensors, strict=True)))
+
+
+class StoredModule:
+    """A network that pickles to itself, on the CPU, and that joblib hashes by its values.
+
+    A pickle of a tensor holds the address of its memory, so that joblib.Memory would take a copy
+    of a network for another one. Here it holds the network without values, and these as arrays.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        The network. Its parameters and buffers, and tensors that its parts have as attributes.
+    """
+
+    def __init__(self, module):
+        self.module = module
+
+    def __reduce__(self):
+        """Take the tensors out; sharing stays, as one shell stands for each."""
+        tensors = {
+            id(value): value
+            for part in self.module.modules()
+            for holder in (vars(part), part._parameters, part._buffers)
+            for value in holder.values()
+            if isinstance(value, torch.Tensor) and value.layout == torch.strided
+        }
+        shells = {key: _shell(tensor) for key, tensor in tensors.items()}
+        structure = copy.deepcopy(self.module, dict(shells))
+        return _restore, (structure, [*shells.values()], [*map(_as_bytes, tensors.values())])

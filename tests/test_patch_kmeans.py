@@ -1,0 +1,331 @@
+"""PatchKMeansFeatures: its numbers beside slow ones, and its place in pipelines."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from joblib import Memory
+from sklearn.base import clone
+from sklearn.cluster import MiniBatchKMeans
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe.preprocessing import PatchKMeansFeatures
+from sklearn_moe.preprocessing._patch_kmeans import _sample
+
+every_dtype = pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
+
+
+def pictures(n_samples=30, n_channels=2, height=11, width=13, dtype=np.uint8, seed=0):
+    """Blurred noise, brighter in some pictures: neighbors are alike."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_samples, n_channels, height, width)).cumsum(axis=2).cumsum(axis=3)
+    X -= X.min(axis=(1, 2, 3), keepdims=True)
+    X /= X.max(axis=(1, 2, 3), keepdims=True) * rng.uniform(1, 2, size=(n_samples, 1, 1, 1))
+    return (255 * X).astype(np.uint8) if dtype == np.uint8 else X.astype(dtype)
+
+
+def small(**parameters):
+    options = {"n_clusters": 7, "patch_size": 4, "n_patches": 500, "random_state": 0} | parameters
+    return PatchKMeansFeatures(**options)
+
+
+def slow_features(fitted, X, *, size, stride, pool, pooling, power):
+    """Return what the page says, patch by patch and in float64."""
+    X = X.astype(np.float64) / (255 if X.dtype == np.uint8 else 1)
+    centers = fitted.cluster_centers_.astype(np.float64).reshape(len(fitted.cluster_centers_), -1)
+    rows = range(0, X.shape[2] - size + 1, stride)
+    columns = range(0, X.shape[3] - size + 1, stride)
+    result = []
+    for x in X:
+        f = np.empty((len(rows), len(columns), len(centers)))
+        for a, i in enumerate(rows):
+            for b, j in enumerate(columns):
+                p = x[:, i : i + size, j : j + size].ravel()
+                p = (p - p.mean()) / np.sqrt(p.var() + fitted.contrast_)
+                p = (p - fitted.mean_) @ fitted.whitening_
+                z = np.sqrt(np.square(p - centers).sum(axis=1))
+                f[a, b] = np.maximum(0, z.mean() - z)
+        reduce = getattr(np, pooling)
+        result.append(
+            [
+                reduce(cell, axis=(0, 1))
+                for row in np.array_split(f, pool, axis=0)
+                for cell in np.array_split(row, pool, axis=1)
+            ]
+        )
+    return np.array(result).reshape(len(X), -1) ** power
+
+
+# -- numbers ------------------------------------------------------------------------------
+
+
+@every_dtype
+@pytest.mark.parametrize(
+    ("size", "stride", "pool", "pooling", "power"),
+    [
+        (4, 1, 2, "sum", 0.5),
+        (3, 2, 3, "mean", 1),
+        (5, 3, 1, "sum", 1),
+        (9, 1, 1, "mean", 0.3),
+        (1, 1, 2, "sum", 1.0),
+    ],
+)
+def test_transform_is_the_slow_one(size, stride, pool, pooling, power, dtype):
+    X = pictures(dtype=dtype)
+    options = {"stride": stride, "pool": pool, "pooling": pooling, "power": power}
+    fitted = small(patch_size=size, **options).fit(X)
+    X_new = fitted.transform(X[:6])
+    assert X_new.dtype == np.float32
+    assert X_new.shape == (6, 7 * pool**2)
+    expected = slow_features(fitted, X[:6], size=size, **options)
+    assert expected.any()
+    np.testing.assert_allclose(X_new, expected, rtol=1e-4, atol=1e-4)
+
+
+def normalized(X, size, contrast):
+    """Return all patches of X, normalized, in float64."""
+    windows = np.lib.stride_tricks.sliding_window_view(X / 255, (size, size), axis=(2, 3))
+    p = windows.transpose(0, 2, 3, 1, 4, 5).reshape(-1, X.shape[1] * size**2)
+    p = p - p.mean(axis=1, keepdims=True)
+    return p / np.sqrt(p.var(axis=1, keepdims=True) + contrast)
+
+
+def test_whitening_is_zca():
+    X = pictures()
+    fitted = small(n_patches=10**6, whitening_eps=0.3).fit(X)  # all patches
+    p = normalized(X, 4, fitted.contrast_)
+    np.testing.assert_allclose(fitted.mean_, p.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(fitted.whitening_, fitted.whitening_.T, atol=1e-5)
+    covariance = np.cov(p.T, bias=True)
+    regularized = covariance + 0.3 * np.eye(len(covariance))
+    white = fitted.whitening_ @ regularized @ fitted.whitening_
+    np.testing.assert_allclose(white, np.eye(len(white)), atol=1e-4)
+
+
+def test_centers_are_those_of_k_means():
+    X = pictures()
+    fitted = small(n_patches=10**6).fit(X)
+    white = (normalized(X, 4, fitted.contrast_) - fitted.mean_) @ fitted.whitening_
+    centers = fitted.cluster_centers_.reshape(7, -1)
+    assert fitted.cluster_centers_.shape == (7, 2, 4, 4)
+
+    def inertia(centers):
+        return np.square(white[:, None] - centers).sum(axis=2).min(axis=1).mean()
+
+    reference = MiniBatchKMeans(7, random_state=1, n_init=5).fit(white)
+    assert inertia(centers) < 1.1 * inertia(reference.cluster_centers_)
+    assert inertia(centers) < 0.8 * inertia(white[:7])
+
+
+def test_contrast_is_a_share_of_the_variance_of_all_pixels():
+    X = pictures()
+    fitted = small(n_patches=10**6, contrast_eps=0.5, patch_size=1).fit(X)  # each pixel once
+    assert fitted.contrast_ == pytest.approx(0.5 * (X / 255).var(), rel=1e-5)
+
+
+@pytest.mark.parametrize("scale", [1e-3, 1, 1e4])
+def test_units_do_not_matter(scale):
+    X = pictures(dtype=np.float64)
+    expected = small().fit_transform(X)
+    np.testing.assert_allclose(small().fit_transform(scale * X + 2 * scale), expected, atol=0.02)
+
+
+def test_bytes_are_floats_from_zero_to_one():
+    X = pictures()
+    fitted = small().fit(X)
+    floats = (X / 255).astype(np.float32)
+    np.testing.assert_allclose(fitted.transform(floats), fitted.transform(X), atol=1e-4)
+    np.testing.assert_allclose(small().fit(floats).mean_, fitted.mean_, atol=1e-5)
+
+
+def test_columns_are_cells_row_by_row():
+    X = np.zeros((2, 1, 12, 12))
+    X[1] = 0.5  # flat pictures: every patch is alike, wherever it is
+    fitted = small(n_patches=10**6, power=1).fit(pictures(n_channels=1))
+    flat = fitted.transform(X).reshape(2, 4, 7)
+    np.testing.assert_allclose(flat[0], flat[1], rtol=1e-4, atol=1e-5)
+    # 9 x 9 patches: cells of 5 and 4.
+    per_patch = flat[0] / np.array([[25], [20], [20], [16]])
+    np.testing.assert_allclose(per_patch - per_patch[0], 0, atol=1e-5)
+    spot = X[:1].copy()
+    spot[0, 0, 0, 11] = 1  # above, to the right
+    changed = np.abs(fitted.transform(spot).reshape(4, 7) - flat[0]).max(axis=1)
+    np.testing.assert_array_equal(changed > 1e-3, [False, True, False, False])
+
+
+def test_patches_are_different_and_from_anywhere():
+    X = np.arange(5 * 6 * 7, dtype=np.float32).reshape(5, 1, 6, 7)
+    everything = _sample(X, 3, 1000, np.random.RandomState(0)).numpy()
+    windows = np.lib.stride_tricks.sliding_window_view(X, (3, 3), axis=(2, 3))
+    np.testing.assert_array_equal(everything, windows.reshape(-1, 9))
+    some = _sample(X, 3, 60, np.random.RandomState(0)).numpy()
+    assert some.shape == (60, 9)
+    assert len(np.unique(some[:, 0])) == 60
+    assert len(np.unique(some[:, 0] // 42)) == 5
+    assert set(some[:, 0]) <= set(everything[:, 0])
+
+
+def test_constant_pictures_are_described_by_zeros():
+    X = np.full((6, 3, 8, 8), 7, dtype=np.uint8)
+    fitted = small().fit(X)
+    np.testing.assert_allclose(fitted.transform(X), 0, atol=0.01)  # roots of rounding
+    assert np.isfinite(fitted.transform(pictures(n_channels=3))).all()
+
+
+def test_seeds():
+    X = pictures()
+    first, again, other = (small(random_state=s).fit_transform(X) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    state = small(random_state=np.random.RandomState(0)).fit_transform(X)
+    np.testing.assert_array_equal(first, state)
+
+
+def test_chunks_do_not_matter_but_for_rounding():
+    X = pictures()
+    fitted = small().fit(X)
+    expected = fitted.transform(X)
+    for batch_size in (1, 3, 7, 1000):
+        X_new = fitted.set_params(batch_size=batch_size).transform(X)
+        np.testing.assert_allclose(X_new, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fitted.transform(X[::-1])[::-1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_pictures_of_another_size():
+    fitted = small(pooling="mean").fit(pictures())
+    assert fitted.transform(pictures(height=9, width=20)).shape == (30, 28)
+
+
+def test_memory_is_that_of_a_chunk(monkeypatch):
+    from sklearn_moe.preprocessing import _chunks
+
+    seen = []
+    monkeypatch.setattr(_chunks, "as_tensor", lambda x: seen.append(len(x)) or torch.from_numpy(x))
+    small(batch_size=4).fit_transform(pictures(n_samples=10))
+    assert seen == [4, 4, 2]
+
+
+@pytest.mark.gpu
+def test_cuda_gives_the_same():
+    X = pictures()
+    fitted = small().fit(X)
+    expected = fitted.transform(X)
+    X_new = fitted.set_params(device="cuda").transform(X)
+    np.testing.assert_allclose(X_new, expected, rtol=1e-3, atol=1e-3)
+
+
+# -- in pipelines -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def stripes():
+    """90 pictures of 1 x 12 x 12 bytes: stripes that stand, lie, or both; shifted at random."""
+    rng = np.random.default_rng(0)
+    y = rng.integers(3, size=90)
+    X = rng.integers(60, size=(90, 1, 12, 12), dtype=np.uint8)
+    for x, kind, shift in zip(X[:, 0], y, rng.integers(3, size=90), strict=True):
+        if kind != 1:
+            x[:, shift::3] += 90
+        if kind != 0:
+            x[shift::3] += 90
+    return X, np.array(["up", "flat", "both"])[y]
+
+
+def test_a_linear_model_tells_stripes_by_their_features(stripes):
+    X, y = stripes
+    model = make_pipeline(small(), StandardScaler(), LogisticRegression())
+    assert model.fit(X[:60], y[:60]).score(X[60:], y[60:]) > 0.95
+    plain = make_pipeline(StandardScaler(), LogisticRegression())
+    assert plain.fit(X[:60].reshape(60, -1), y[:60]).score(X[60:].reshape(30, -1), y[60:]) < 0.8
+
+
+FITS = []  # how many pictures each fit of Counting was given
+
+
+class Counting(PatchKMeansFeatures):
+    def fit(self, X, y=None):
+        FITS.append(len(X))
+        return super().fit(X, y)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+def test_features_are_found_once_in_a_search(stripes, tmp_path):
+    X, y = stripes
+    model = Pipeline(
+        [
+            ("features", Counting(7, patch_size=4, n_patches=500, random_state=0)),
+            ("clf", MoEClassifier(max_iter=2, early_stopping=False, random_state=0, device="cpu")),
+        ],
+        memory=Memory(tmp_path, verbose=0),
+    )
+    FITS.clear()
+    search = GridSearchCV(model, {"clf__n_experts": [1, 2, 3]}, cv=2).fit(X, y)
+    assert FITS == [45, 45, 90]  # two folds and the refit
+    assert clone(model).fit(X, y).predict(X).shape == (90,)
+    assert len(FITS) == 3
+    assert search.predict(X).shape == (90,)
+
+
+def test_names_and_frames():
+    pandas = pytest.importorskip("pandas")
+    X = pictures()
+    fitted = small().fit(X)
+    names = fitted.get_feature_names_out()
+    assert list(names) == [f"patchkmeansfeatures{i}" for i in range(28)]
+    frame = clone(fitted).set_output(transform="pandas").fit(X).transform(X)
+    assert isinstance(frame, pandas.DataFrame)
+    assert list(frame.columns) == list(names)
+    np.testing.assert_array_equal(frame.to_numpy(), fitted.transform(X))
+
+
+# -- what is refused ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"n_clusters": 1}, "'n_clusters' parameter of PatchKMeansFeatures must be"),
+        ({"patch_size": 0}, "'patch_size' parameter"),
+        ({"stride": 0}, "'stride' parameter"),
+        ({"n_patches": 2.5}, "'n_patches' parameter"),
+        ({"pool": 0}, "'pool' parameter"),
+        ({"pooling": "max"}, "'pooling' parameter"),
+        ({"power": 0}, "'power' parameter"),
+        ({"power": 1.5}, "'power' parameter"),
+        ({"contrast_eps": 0}, "'contrast_eps' parameter"),
+        ({"whitening_eps": -1}, "'whitening_eps' parameter"),
+        ({"patch_size": 12}, "patch_size=12 is larger than the pictures of 11 x 13 pixels"),
+        ({"patch_size": 10, "pool": 3}, "have 2 x 4 patches, too few for a grid of 3 x 3 cells"),
+        ({"n_clusters": 501}, "n_clusters=501 is more than the 500 patches .* n_patches=500"),
+        ({"n_clusters": 91, "patch_size": 11, "pool": 1}, "more than the 90 patches"),
+    ],
+)
+def test_parameters_are_checked(parameters, message):
+    with pytest.raises(ValueError, match=message):
+        small(**parameters).fit(pictures())
+
+
+def test_later_pictures_are_checked():
+    fitted = small().fit(pictures())
+    with pytest.raises(ValueError, match="patch_size=4 is larger than the pictures of 3 x 13"):
+        fitted.transform(pictures(height=3))
+    with pytest.raises(ValueError, match="X has 3 channels"):
+        fitted.transform(pictures(n_channels=3))
+
+
+def test_a_fit_that_fails_leaves_nothing_behind_that_looks_fitted():
+    transformer = small(n_clusters=501)
+    with pytest.raises(ValueError, match="n_clusters=501"):
+        transformer.fit(pictures())
+    assert not hasattr(transformer, "cluster_centers_")
+
+
+def test_pickles():
+    fitted = small().fit(pictures())
+    again = pickle.loads(pickle.dumps(fitted))
+    np.testing.assert_array_equal(again.transform(pictures()), fitted.transform(pictures()))
