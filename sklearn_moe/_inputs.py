@@ -10,10 +10,12 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ._categories import find_categories
+from ._warnings import warn
 
 __all__ = ["check_samples", "check_training_data", "hold_out"]
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
+_LEAST_SIDE = 4  # of pictures, in pixels
 
 
 def _validate(estimator, X, *y, reset, sample_weight=None, **options):
@@ -33,6 +35,8 @@ def _validate(estimator, X, *y, reset, sample_weight=None, **options):
     is_bytes = is_picture and getattr(X, "dtype", None) == np.uint8
     # float32 first: other types become it, and float64 stays.
     dtype = np.uint8 if is_bytes else (np.float32, np.float64)
+    if not reset:
+        _check_channel_axis(estimator, X)
     X = _encode_categories(estimator, X, reset, sample_weight)
     if _is_table(estimator, X):
         finite = estimator.standardize is False or issparse(X)
@@ -108,6 +112,32 @@ def check_samples(estimator, X):
     return X
 
 
+def _check_channel_axis(estimator, X):
+    """Refuse pictures without their axis of channels, which would count as bags of patches."""
+    shape, fitted = getattr(X, "shape", ()), estimator.input_shape_
+    if len(shape) == 3 and len(fitted) == 3:
+        raise ValueError(
+            f"X of shape {shape} holds bags of patches, {type(estimator).__name__} was fitted on "
+            f"pictures of shape {fitted}. Of pictures without a channel axis pass "
+            "X[:, np.newaxis], of a single picture X[np.newaxis]."
+        )
+
+
+def _warn_of_pictures(X):
+    """Warn if a 3-D X looks like pictures without an axis of channels."""
+    if X.ndim != 3 or X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_SIDE:
+        return
+    some = X[:1000]
+    # More than 0 and 1, which may stand for anything.
+    if some.min() >= 0 and some.max() > 1 and (some == np.floor(some)).all():
+        warn(
+            f"X of shape {X.shape} is taken as bags of {X.shape[1]} patches, but its squares of "
+            "integers look like gray pictures. If so, pass X[:, np.newaxis], with an axis of "
+            f"channels; if not, X.reshape(len(X), -1) and sample_shape={X.shape[1:]} say so.",
+            UserWarning,
+        )
+
+
 def _check_as_fitted(estimator, X):
     """Refuse samples of another shape or scale than those of `fit`."""
     name = type(estimator).__name__
@@ -143,6 +173,8 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
             "X must have shape (n_samples, n_features), (n_samples, n_patches, patch_size) or "
             f"(n_samples, n_channels, height, width), got {X.shape}."
         )
+    if reset and estimator.sample_shape is None:
+        _warn_of_pictures(X)
     if not reset:
         _check_as_fitted(estimator, X)
     dtype = np.float64 if X.dtype == np.float64 else np.float32
