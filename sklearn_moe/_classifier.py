@@ -174,7 +174,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
           (n_samples, n_features) as a rule;
         - None: there are none, as in the paper: every expert is a whole network.
 
-        "auto" is "cnn" for pictures with `expert="auto"`, and None otherwise.
+        "auto" is "cnn" for pictures with `expert="auto"`, and None otherwise; also for "kmeans",
+        whose centers are those of samples.
 
     n_shared_experts : int, default=0
         Experts that answer every sample beside the chosen ones, whose answers are added to theirs

@@ -7,7 +7,16 @@ import numpy as np
 import torch
 
 from ._registry import has, require, takes
-from .nn import ACTIVATIONS, EXPERTS, TRUNKS, ExpertSpec, Head, preset_of
+from .nn import (
+    ACTIVATIONS,
+    EXPERTS,
+    TRUNKS,
+    CentroidScores,
+    ExpertSpec,
+    Head,
+    PatchChoiceRouter,
+    preset_of,
+)
 from .nn.routers.scores import patches_shape
 from .optim import SOLVERS, SolverSpec
 
@@ -70,14 +79,13 @@ def resolve_settings(estimator, X, weight, head):
 
     def pick(name, default):
         value = getattr(estimator, name)
-        if not (isinstance(value, str) and value == "auto"):
+        if not _is_auto(value):
             return value
         resolved[name] = default
         return default
 
     is_table, is_picture = X.ndim == 2, X.ndim == 4
-    alone = estimator.expert != "auto" if isinstance(estimator.expert, str) else True
-    trunk = pick("trunk", "cnn" if is_picture and not alone else None)
+    trunk = pick("trunk", "cnn" if is_picture and _shares(estimator) else None)
     if trunk is not None:
         TRUNKS.resolve(trunk)
     # What a mixture sees, a table of its own or features that are one.
@@ -203,6 +211,17 @@ def _tolerance(stop, pace, kind):
     if stop == "out_of_bag":
         return 0.0
     return None if (pace == "cosine" and not stop) or kind == "numbers" else 1e-4
+
+
+def _shares(estimator):
+    """Tell whether expert and router leave it open what they see: no whole networks, no centers."""
+    router = preset_of("top1" if _is_auto(estimator.router) else estimator.router)
+    of_samples = router.network is CentroidScores or router.rule is PatchChoiceRouter
+    return _is_auto(estimator.expert) and not of_samples
+
+
+def _is_auto(value):
+    return isinstance(value, str) and value == "auto"
 
 
 def _expert_for(ndim):

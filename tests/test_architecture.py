@@ -19,7 +19,7 @@ LAYERS = [
     ["_fitted"],
     ["_settings", "_inputs", "_targets", "_hiding", "_parameters"],
     ["inspection", "preprocessing"],
-    ["_columns", "_data"],
+    ["_channels", "_columns", "_data"],
     ["nn", "optim", "metrics", "datasets"],
     ["_estimators", "_image_checks", "_sklearn", "_warnings", "exceptions", "_version"],
     ["_categories", "_interrupt", "_kmeans", "_linear_view", "_registry"],

@@ -32,7 +32,7 @@ def test_mixed_precision_trains_nearly_the_same_model(images, router):
 def test_merged_experts_stay_exact(images):
     X, y = images
     exact, mixed = (
-        MoEClassifier(router="merge", precision=precision, **BRIEF).fit(X, y)
+        MoEClassifier(expert="cnn", router="merge", precision=precision, **BRIEF).fit(X, y)
         for precision in ("float32", "bf16")
     )
     np.testing.assert_allclose(mixed.loss_curve_, exact.loss_curve_, rtol=1e-5)

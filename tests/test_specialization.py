@@ -686,7 +686,7 @@ def test_k_means_of_the_report_is_the_k_means_router(centers, is_seen, dtype):
     """Both see sums of squares, where textures differ and places do not."""
     X, y, clusters = make_pictures(centers, dtype)
     clf = MoEClassifier(
-        n_experts=4, router="kmeans", expert_width=2, max_iter=1, tol=None, random_state=0
+        n_experts=4, router="kmeans", expert_width=2, max_iter=1, standardize=False, random_state=0
     ).fit(X, y)
     options = {"n_permutations": 10, "random_state": 0}
     report = specialization_report(clf, X, y, clusters, **options)

@@ -286,13 +286,25 @@ def test_defaults_of_tables(model):
     assert alone.items() <= settings_for((4000, 4), model, n_experts=1).resolved.items()
 
 
-@pytest.mark.parametrize(
-    ("shape", "solver", "pace"),
-    [((80, 4, 5), "normalized_sgd", "residual"), ((80, 3, 8, 8), "adam", "constant")],
-)
-def test_defaults_of_patches_and_pictures(shape, solver, pace):
+def test_defaults_of_pictures():
+    shape = (80, 3, 8, 8)
+    shared = {"trunk": "cnn", "expert": "mlp", "router": "soft", "expert_loss_weight": 0.7}
+    trained = {"solver": "adamw", "learning_rate": "cosine", "learning_rate_init": 0.002}
+    trained |= {"standardize": True, "early_stopping": False, "tol": None, "max_iter": 1000}
+    for model in BOTH:
+        assert (shared | trained).items() <= settings_for(shape, model).resolved.items()
+    whole = settings_for(shape, expert="cnn").resolved
+    assert {"trunk": None, "router": "top1", "expert_loss_weight": 0.0}.items() <= whole.items()
+    # Four squares of 4 x 4 pixels, whose scores are added up.
+    assert whole["router_learning_rate_init"] == pytest.approx(0.0006 / 4)
+    for router in ("kmeans", "patch_choice"):
+        assert settings_for(shape, router=router).resolved["trunk"] is None
+
+
+def test_defaults_of_patches():
+    shape = (80, 4, 5)
     resolved = settings_for(shape).resolved
-    assert (OTHERWISE | {"solver": solver, "learning_rate": pace}).items() <= resolved.items()
+    assert (OTHERWISE | {"solver": "normalized_sgd"}).items() <= resolved.items()
     mixed = {"early_stopping": False, "expert_loss_weight": 0.0, "standardize": False}
     assert mixed.items() <= settings_for(shape, router="soft").resolved.items()
     of_numbers = settings_for(shape, MoERegressor).resolved

@@ -2,16 +2,21 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from .._engine import Callback
-from ..datasets import fetch_cifar10, load_image_folder, make_rotation_task
+from ..datasets import (
+    fetch_cifar10,
+    load_image_folder,
+    make_orientation_task,
+    make_rotation_task,
+)
 from ..metrics import dispatch_entropy, routing_matrix
 from ..preprocessing import RandomCropFlip, cifar10_features, paper_blur
 from ._run import Run, describe, seeded, versions
@@ -20,18 +25,24 @@ __all__ = ["TASKS", "PictureRun", "Pictures"]
 
 
 class Task(NamedTuple):
-    """Options of `make_rotation_task`, None for the classes themselves, and a train_transform."""
+    """What makes the task of pictures and classes, None for the classes themselves."""
 
-    rotation: Mapping | None
-    transform: Callable | None
+    make: Callable | None = None
+    is_blurred: bool = False  # training pictures are, as the paper's; test pictures never
 
 
 TASKS = {
-    "cifar10": Task(None, RandomCropFlip()),
-    "rotate-paper": Task({"crop": "paper", "interpolation": "nearest"}, paper_blur),  # of its code
-    "rotate-corners": Task({"crop": "paper"}, paper_blur),  # dark corners give the label away
-    "rotate-inscribed": Task({"crop": "inscribed"}, paper_blur),
-    "rotate-symmetric": Task({"crop": "inscribed", "symmetric": True}, paper_blur),
+    "cifar10": Task(),
+    "rotate-paper": Task(  # of the authors' code
+        partial(make_rotation_task, crop="paper", interpolation="nearest"), is_blurred=True
+    ),
+    # Dark corners give the label away.
+    "rotate-corners": Task(partial(make_rotation_task, crop="paper"), is_blurred=True),
+    "rotate-inscribed": Task(partial(make_rotation_task, crop="inscribed"), is_blurred=True),
+    "rotate-symmetric": Task(
+        partial(make_rotation_task, crop="inscribed", symmetric=True), is_blurred=True
+    ),
+    "orientation": Task(make_orientation_task),  # nothing but the orientation tells the classes
 }
 
 
@@ -48,26 +59,32 @@ class Pictures:
     subset : int, default=None
         Pictures to train on, as many of each class, before they are rotated. None: all of them.
     blur : bool, default=True
-        Whether training pictures of the rotation tasks are blurred, as the paper's are.
+        Whether training pictures of the paper's rotation tasks are blurred, as there.
+    padding : int, default=4
+        Largest shift, in pixels, of training pictures where the classes themselves are the task;
+        half of these are mirrored, too.
     """
 
     setting: str
     folder: str | None = None
     subset: int | None = None
     blur: bool = True
+    padding: int = 4
 
     @property
     def transform(self):
         """Return what changes the training pictures at every step."""
-        transform = TASKS[self.setting].transform
-        return None if transform is paper_blur and not self.blur else transform
+        task = TASKS[self.setting]
+        if task.make is None:
+            return RandomCropFlip(self.padding)
+        return paper_blur if task.is_blurred and self.blur else None
 
     @property
     def settings(self):
         """Return what identifies the problem; pictures are the same wherever they lie."""
         return {
             "task": self.setting,
-            "rotation": TASKS[self.setting].rotation,
+            "made": describe(TASKS[self.setting].make),
             "transform": describe(self.transform),
             "subset": self.subset,
             "pictures": "fetch_cifar10" if self.folder is None else _fingerprint(self.folder),
@@ -76,10 +93,8 @@ class Pictures:
     def draw(self, split, seed):
         """Return pictures, labels and original classes of a split."""
         X, classes = _load(self.folder, split, self.subset if split == "train" else None)
-        rotation = TASKS[self.setting].rotation
-        if rotation is None:
-            return X, classes, classes
-        return make_rotation_task(X, classes, random_state=seed, **rotation)
+        make = TASKS[self.setting].make
+        return (X, classes, classes) if make is None else make(X, classes, random_state=seed)
 
 
 @cache
@@ -126,10 +141,11 @@ class PictureRun(Run):
         start = time.perf_counter()
         X, y, _ = self.problem.draw("train", self.seed)
         X_test, y_test, classes = self.problem.draw("test", self.seed)
-        scale = cifar10_features(crop=32)["scale"]  # the task has cropped already
-        X, X_test = scale.fit_transform(X), scale.transform(X_test)
-        curve = AccuracyCurve(X_test, y_test)
         model = seeded(self.estimator, self.seed)
+        if model.standardize is False:  # by the paper's constants instead
+            scale = cifar10_features(crop=32)["scale"]  # the task has cropped already
+            X, X_test = scale.fit_transform(X), scale.transform(X_test)
+        curve = AccuracyCurve(X_test, y_test)
         callbacks = [*(model.callbacks or []), curve]
         model.set_params(train_transform=self.problem.transform, callbacks=callbacks)
         fit_start = time.perf_counter()
