@@ -9,6 +9,7 @@ from ._agreement import mutual_information, purity, routing_agreement
 from ._errors import expert_error_matrix, own_other_error
 from ._exchange import expert_swap_accuracy, knock_out_accuracy
 from ._load import dead_experts, expert_load, load_cv, usage_entropy
+from ._pictures import picture_properties
 from ._report import ClusterAgreement, SpecializationReport
 from ._router import last_fluctuation, router_margin
 from ._routing import dispatch_entropy, routing_matrix
@@ -21,12 +22,14 @@ from ._scorers import (
 )
 from ._significance import DispatchEntropyTest, dispatch_entropy_test
 from ._specialization import specialization_report
+from ._split import SplitInformation, split_information
 
 __all__ = [
     "ClusterAgreement",
     "DispatchEntropyTest",
     "RoutingScorer",
     "SpecializationReport",
+    "SplitInformation",
     "cluster_nmi_scorer",
     "dead_experts",
     "dispatch_entropy",
@@ -42,10 +45,12 @@ __all__ = [
     "neg_dispatch_entropy_scorer",
     "neg_load_cv_scorer",
     "own_other_error",
+    "picture_properties",
     "purity",
     "router_margin",
     "routing_agreement",
     "routing_matrix",
     "specialization_report",
+    "split_information",
     "usage_entropy",
 ]

@@ -6,6 +6,7 @@ import numpy as np
 
 from ._report_lines import NOTES, report_lines
 from ._significance import DispatchEntropyTest
+from ._split import SplitInformation, above_null
 
 __all__ = ["ClusterAgreement", "SpecializationReport"]
 
@@ -48,9 +49,9 @@ class ClusterAgreement:
 class SpecializationReport:
     """Result of :func:`specialization_report`; `print` shows it as a text.
 
-    What needs clusters is None without them. Where several experts answer a sample, it is
-    judged by the first, but for load, entropy, mutual information and purity, to which each
-    of k experts contributes 1 / k.
+    What needs clusters or pictures is None without them. Where several experts answer a sample,
+    it is judged by the first, but for load and, with clusters, entropy, mutual information and
+    purity, to which each of k experts contributes 1 / k.
 
     Attributes
     ----------
@@ -122,6 +123,14 @@ class SpecializationReport:
 
     own_error, other_error : ndarray of shape (n_experts,) or None
         :func:`own_other_error` of `error_matrix`.
+
+    split : dict of str to SplitInformation, or None
+        :func:`split_information` of pictures: of their class and each of their
+        :func:`picture_properties`, by name.
+
+    split_follows : tuple of str, or None
+        The names of those that the split follows beyond chance, the largest share first. Empty if
+        it follows none; the chance that it is not, though it follows none, is 5 % at most.
     """
 
     n_samples: int
@@ -147,6 +156,11 @@ class SpecializationReport:
     error_matrix: np.ndarray | None = None
     own_error: np.ndarray | None = None
     other_error: np.ndarray | None = None
+    split: dict[str, SplitInformation] | None = None
+
+    @property
+    def split_follows(self):
+        return None if self.split is None else above_null(self.split)
 
     def to_frame(self):
         """Return the figures as a table, one per row.
@@ -197,9 +211,20 @@ class SpecializationReport:
             if self.agreement is not None:
                 line += f"{_format(figure.kmeans):>9}"
             lines.append(f"{line}  {figure.reading}")
+        if self.split is not None:
+            lines += ["", self._split_line()]
         if self.agreement is not None:
             lines += ["", *self._test_lines(), *self._matrix_lines()]
         return "\n".join(lines)
+
+    def _split_line(self):
+        follows = self.split_follows
+        if follows:
+            strongest = follows[0]
+            return f"Split: it follows {strongest}, {self.split[strongest].share:.1%} of it"
+        if not any(told.expert_entropy for told in self.split.values()):
+            return "Split: there is none, one expert answers all"
+        return "Split: it follows none of these beyond chance"
 
     def _test_lines(self):
         test = self.entropy_test

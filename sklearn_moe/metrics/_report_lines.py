@@ -9,6 +9,7 @@ __all__ = ["NOTES", "ReportLine", "report_lines"]
 NOTES = {
     "Exchange": "by one expert per sample; value near null: experts are interchangeable",
     "Clusters": "null: clusters shuffled; k-means: in place of the router",
+    "Split": "mutual information with the expert; null: shuffled; %: of H(expert), null left out",
 }
 _AGREEMENT = {
     "entropy": ("dispatch entropy", "0: one cluster per expert"),
@@ -46,6 +47,8 @@ def report_lines(report):
     ]
     if report.agreement is not None:
         lines += _lines_of_clusters(report)
+    if report.split is not None:
+        lines += _lines_of_split(report)
     return lines
 
 
@@ -90,6 +93,12 @@ def _lines_of_clusters(report):
     unit = "in variances of y" if report.score_name == "R2" else "by the experts"
     reading = f"{unit}; null: on other clusters"
     yield ReportLine(group, "error on own cluster", own, other, reading)
+
+
+def _lines_of_split(report):
+    for name, told in report.split.items():
+        reading = f"{max(0.0, told.share):.1%}, p = {told.p_value:.2g}"
+        yield ReportLine("Split", name, told.information, told.null_mean, reading)
 
 
 def _mean(values, weight):

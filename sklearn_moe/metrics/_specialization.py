@@ -22,15 +22,18 @@ from ._contingency import check_labels
 from ._errors import mean_errors, own_other_error
 from ._exchange import knock_out, swap
 from ._load import dead_experts, expert_load, load_cv, usage_entropy
+from ._pictures import picture_properties, quantile_bins
 from ._report import ClusterAgreement, SpecializationReport
 from ._router import router_margin
 from ._routing import dispatch_entropy, routing_matrix
 from ._significance import dispatch_entropy_test, permuted_mean
+from ._split import split_information
 from ._worth import judge
 
 __all__ = ["specialization_report"]
 
 _NEEDS = ("apply", "gate_proba", "predict")
+_N_BINS = 10  # groups of a number
 
 
 @validate_params(
@@ -57,7 +60,8 @@ def specialization_report(
         fitted :class:`~sklearn.pipeline.Pipeline` that ends in one.
 
     X : array-like of shape (n_samples, ...)
-        Samples, as `estimator` takes them.
+        Samples, as `estimator` takes them. Of pictures, (n_samples, n_channels, height, width), the
+        report also says what the split follows: the class, brightness, color, or nothing.
 
     y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_outputs)
         The true class labels, zeros and ones of several labels, or numbers.
@@ -67,7 +71,8 @@ def specialization_report(
         be said without them.
 
     n_permutations : int, default=1000
-        How often the clusters are shuffled for the null.
+        How often clusters, and the properties of pictures, are shuffled for the null. What a split
+        follows takes a hundred at least to be told from chance.
 
     random_state : int, RandomState instance or None, default=None
         Source of the shuffles, of the bootstrap and of the k-means centers. Pass an int for
@@ -91,6 +96,7 @@ def specialization_report(
     See Also
     --------
     sklearn_moe.inspection.RoutingDisplay : The routing matrix as a picture.
+    split_information : What any property of the samples tells about the expert.
 
     Notes
     -----
@@ -118,6 +124,7 @@ def specialization_report(
     Specialization: 4 experts, 500 samples, 4 clusters
     ...
     """
+    given = X
     estimator, X = final_step(estimator, X, _NEEDS)
     if not hasattr(estimator, "expert_predict"):
         final_step(estimator, X, (*_NEEDS, "expert_proba"))
@@ -169,7 +176,39 @@ def specialization_report(
             "own_error": own,
             "other_error": other,
         }
+    pictures = _find_pictures(estimator, given, X)
+    if pictures is not None:
+        properties = _properties_of_y(y, judgment.score_name) | picture_properties(
+            pictures, n_bins=_N_BINS
+        )
+        figures["split"] = {
+            name: split_information(
+                groups, experts, n_permutations=n_permutations, random_state=rng
+            )
+            for name, groups in properties.items()
+        }
     return SpecializationReport(**figures)
+
+
+def _find_pictures(estimator, given, X):
+    """Return the pictures that the mixture sees, or those that features are made of, or None."""
+    shape = getattr(estimator, "input_shape_", np.shape(X)[1:])
+    if len(shape) == 3:
+        return np.reshape(X, (len(X), *shape))
+    return given if np.ndim(given) == 4 else None
+
+
+def _properties_of_y(y, score_name):
+    """Return the groups of what is to be predicted, by name."""
+    y = np.asarray(y)
+    if y.ndim == 1 or y.shape[1] == 1:
+        y = column_or_1d(y)
+        if score_name == "R2":
+            return {"y": quantile_bins(y.astype(np.float64), _N_BINS)}
+        return {"class": y}
+    if score_name == "R2":
+        return {}  # several outputs make no single group
+    return {"labels": np.unique(y, axis=0, return_inverse=True)[1].ravel()}
 
 
 def _own_and_other(swapped, first_load):
