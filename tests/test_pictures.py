@@ -53,7 +53,7 @@ def test_an_expert_that_is_named_is_a_whole_network(pictures):
 
 
 def test_one_expert_behind_the_trunk_is_the_small_cnn(pictures):
-    clf = MoEClassifier(1, expert_width=128, **OPTIONS).fit(*pictures)
+    clf = MoEClassifier(1, expert_width=256, **OPTIONS).fit(*pictures)
     module = clf.module_
     with OwnGenerator(seeded()):
         whole = CNNExpert((3, 12, 12), 3)
@@ -207,7 +207,7 @@ def test_pictures_too_small_for_the_trunk():
 
 def test_centers_of_samples_have_no_meaning_behind_a_trunk(pictures):
     with pytest.raises(ValueError, match="its centers are those of samples"):
-        MoEClassifier(2, router="kmeans", **OPTIONS).fit(*pictures)
+        MoEClassifier(2, router="kmeans", trunk="cnn", **OPTIONS).fit(*pictures)
 
 
 def test_another_trunk_cannot_go_on_with_the_weights(pictures):

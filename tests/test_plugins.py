@@ -24,6 +24,7 @@ from sklearn_moe.nn import (
     NETWORKS,
     NOISES,
     ROUTERS,
+    TRUNKS,
     Balance,
     ExpertSpec,
     Head,
@@ -51,6 +52,14 @@ class Quadratic(torch.nn.Module):
 
     def forward(self, x):
         return self.read(self.project(x).square())
+
+
+class Layer(torch.nn.Sequential):
+    """A trunk: one layer."""
+
+    def __init__(self, input_shape, activation="relu"):
+        super().__init__(torch.nn.Linear(input_shape[0], 9), torch.nn.ReLU())
+        self.activation = activation
 
 
 class RunnerUp(TopKRouter):
@@ -145,6 +154,7 @@ class Plugin:
 
 
 PLUGINS = {
+    "trunk": Plugin(TRUNKS, Layer, Layer, lambda model: model.module_.trunk),
     "expert": Plugin(
         EXPERTS, ExpertSpec(Quadratic, ndim=2), Quadratic, lambda model: model.module_.experts[0]
     ),

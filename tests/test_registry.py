@@ -20,6 +20,7 @@ from sklearn_moe.nn import (
     NETWORKS,
     NOISES,
     ROUTERS,
+    TRUNKS,
 )
 from sklearn_moe.optim import SOLVERS
 
@@ -27,6 +28,7 @@ REGISTRIES = {
     registry.parameter: registry
     for registry in (
         EXPERTS,
+        TRUNKS,
         ROUTERS,
         BALANCES,
         ACTIVATIONS,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from .._engine import Callback
 from ..datasets import (
@@ -117,6 +119,14 @@ def _load(folder, split, subset):
     return X[kept], y[kept]
 
 
+def _multiply_adds(module, x):
+    """Return the millions of multiply-adds that the answer to one picture takes."""
+    x = torch.from_numpy(x).to(next(module.parameters()))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(x)
+    return counter.get_total_flops() / 2e6
+
+
 class AccuracyCurve(Callback):
     """Test accuracy after every epoch."""
 
@@ -163,6 +173,7 @@ class PictureRun(Run):
             result["test_entropy"] = dispatch_entropy(classes, experts)
             result |= {"dispatch": dispatch.tolist(), "load": model.expert_load_.tolist()}
         return result | {
+            "multiply_adds": _multiply_adds(model.module_, X_test[:1]),
             "n_train": len(X),
             "n_test": len(X_test),
             "seed": self.seed,

@@ -51,7 +51,8 @@ class CNNExpert(nn.Sequential):
         Height and width are at least 4: pooling halves them twice.
     n_outputs : int
     width : int, default=64
-        Channels of both convolutions; the hidden layer has twice as many units.
+        Channels of both convolutions; the hidden layer has four times as many units (the paper
+        does not say how many).
     activation : str or callable, default="relu"
     init_scale : float, default=1.0
         Factor on torch's initial weights and biases.
@@ -70,9 +71,9 @@ class CNNExpert(nn.Sequential):
         _, rows, columns = input_shape
         super().__init__(
             *convolutions,
-            nn.Linear(width * (rows // 4) * (columns // 4), 2 * width),
+            nn.Linear(width * (rows // 4) * (columns // 4), 4 * width),
             activation_layer(activation),
-            nn.Linear(2 * width, n_outputs),
+            nn.Linear(4 * width, n_outputs),
         )
         with torch.no_grad():
             for parameter in self.parameters():

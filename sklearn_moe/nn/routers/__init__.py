@@ -15,7 +15,17 @@ from .noise import NOISES, Noise
 from .patch_choice import PatchChoiceRouter
 from .presets import ROUTERS, Preset, preset_of
 from .relu import ReLURouter
-from .scores import NETWORKS, CentroidScores, LinearScores, MLPScores, Scores, as_patches, pool
+from .scores import (
+    NETWORKS,
+    CentroidScores,
+    CNNScores,
+    LinearScores,
+    MLPScores,
+    NormalizedScores,
+    Scores,
+    as_patches,
+    pool,
+)
 from .sparse import NoisyTopKRouter, TopKRouter
 
 __all__ = [
@@ -23,12 +33,14 @@ __all__ = [
     "NETWORKS",
     "NOISES",
     "ROUTERS",
+    "CNNScores",
     "CentroidScores",
     "LinearScores",
     "MLPScores",
     "MergeRouter",
     "Noise",
     "NoisyTopKRouter",
+    "NormalizedScores",
     "PatchChoiceRouter",
     "Preset",
     "ReLURouter",

@@ -30,8 +30,8 @@ VERDICTS = {  # of a finding
     None: "•",
 }
 
-_DIGITS = {"accuracy": 2, "entropy": 3, "steps": 0}  # by the last word of a measure
-_UNITS = {"accuracy": " (%)", "entropy": " (nats)"}
+_DIGITS = {"accuracy": 2, "entropy": 3, "steps": 0, "adds": 2}  # by the last word of a measure
+_UNITS = {"accuracy": " (%)", "entropy": " (nats)", "adds": " (millions)"}
 _WORDS = {None: "none", True: "yes", False: "no"}
 _GRADES = {
     "quoted": "Quoted: as others cite the paper.",

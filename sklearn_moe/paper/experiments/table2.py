@@ -24,11 +24,14 @@ _STYLES = tuple(
     zip(COLORS, "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))), strict=True)
 )
 
+_BEHIND_TRUNK = {"expert": "mlp", "router": "soft", "balance": None}
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
     "mixture": {"n_experts": 4},  # the paper's: one of four networks answers
-    # The default for pictures: one network, whose last layer is a mixture.
-    "trunk": {"n_experts": 4, "expert": "mlp", "router": "soft", "balance": None},
+    # The default for pictures: one network, whose last layer is a mixture. That of "wide" is as wide
+    # as all experts together.
+    "trunk": _BEHIND_TRUNK | {"n_experts": 4, "expert_width": 136},
+    "wide": _BEHIND_TRUNK | {"n_experts": 1, "expert_width": 544},
 }
 
 
@@ -50,7 +53,7 @@ def _code(architecture, n_experts):
 
 def _ours(architecture, n_experts):
     """Return one solver for all, that of the defaults."""
-    return {"solver": "adamw", "weight_decay": 0.5}
+    return {"solver": "adamw", "weight_decay": 0.05}
 
 
 PROTOCOLS = {"code": _code, "ours": _ours}
@@ -107,7 +110,13 @@ def table2(
             for key in product(task, models)
             if key in TABLE_2 and (blur or key[0] == "cifar10")
         },
-        measures=("accuracy", "best_epoch_accuracy", "test_entropy", "fit_seconds"),
+        measures=(
+            "accuracy",
+            "best_epoch_accuracy",
+            "test_entropy",
+            "multiply_adds",
+            "fit_seconds",
+        ),
         kept=("accuracy_curve", "loss_curve", "dispatch", "load", "n_train", "n_test", "precision"),
         run=PictureRun,
         draw=_draw,
@@ -127,7 +136,7 @@ def _classifier(protocol, architecture, model, epochs, precision):
         "precision": precision,
     }
     solver = PROTOCOLS[protocol](architecture, MODELS[model]["n_experts"])
-    trunk = {"trunk": architecture} if model == "trunk" else {}
+    trunk = {"trunk": architecture} if _BEHIND_TRUNK.items() <= MODELS[model].items() else {}
     return MoEClassifier(**common | solver | trunk | MODELS[model])
 
 
