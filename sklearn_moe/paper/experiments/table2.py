@@ -28,8 +28,8 @@ _BEHIND_TRUNK = {"expert": "mlp", "router": "soft", "balance": None}
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
     "mixture": {"n_experts": 4},  # the paper's: one of four networks answers
-    # The default for pictures: one network, whose last layer is a mixture. That of "wide" is as wide
-    # as all experts together.
+    # The default for pictures: one network, whose last layer is a mixture. That of "wide" is as
+    # wide as all experts together.
     "trunk": _BEHIND_TRUNK | {"n_experts": 4, "expert_width": 136},
     "wide": _BEHIND_TRUNK | {"n_experts": 1, "expert_width": 544},
 }
