@@ -58,23 +58,16 @@ print(X.shape, X_test.shape)
 # A mixture of four small networks
 # --------------------------------
 
-from sklearn.pipeline import make_pipeline
-
 from sklearn_moe import MoEClassifier
-from sklearn_moe.preprocessing import ImageScaler
 
-model = make_pipeline(
-    ImageScaler(),
-    MoEClassifier(
-        n_experts=4,
-        expert="cnn",
-        expert_width=16,
-        balance="switch",
-        batch_size=128,
-        max_iter=15,
-        tol=None,
-        random_state=0,
-    ),
+model = MoEClassifier(
+    n_experts=4,
+    expert="cnn",
+    expert_width=16,
+    balance="switch",
+    batch_size=128,
+    max_iter=15,
+    random_state=0,
 )
 model.fit(X, y)
 print(f"accuracy {model.score(X_test, y_test):.3f}")
@@ -92,7 +85,7 @@ from sklearn_moe.inspection import RoutingDisplay
 from sklearn_moe.metrics import dispatch_entropy_test
 
 RoutingDisplay.from_estimator(model, X_test, groups, display_labels=names)
-experts = model[-1].apply(model[:-1].transform(X_test))
+experts = model.apply(X_test)
 test = dispatch_entropy_test(groups, experts, random_state=0)
 print(f"entropy {test.entropy:.3f}, by chance {test.null_mean:.3f}")
 plt.show()
