@@ -5,7 +5,6 @@ from contextlib import nullcontext
 
 import torch
 from skorch.callbacks import Callback, PassthroughScoring
-from torch import nn
 
 from .._data import Batches
 from .._interrupt import Interrupts
@@ -78,10 +77,8 @@ class MoENet(PredictingNet):
         """Give the router its own learning rate and, where the solver asks for it, each expert."""
         _, options = self.get_params_for_optimizer("optimizer", [])
         module = self.module_
-        if self.solver.per_expert:
-            units = [*module.experts, *module.shared, *([module.trunk] if module.trunk else [])]
-        else:
-            units = [nn.ModuleList([module.experts, module.shared, module.trunk or nn.Identity()])]
+        units = [*module.experts] if self.solver.per_expert else [module.experts]
+        units += [*module.shared] if module.trunk is None else [*module.shared, module.trunk]
         units = [list(unit.parameters()) for unit in units]
         groups = [{"params": parameters} for parameters in units if parameters]
         for parameters in (self._router_parameters(), list(self.criterion_.parameters())):
