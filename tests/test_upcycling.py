@@ -62,6 +62,18 @@ def test_the_answer_is_the_same_before_and_after_the_split(data, options):
     assert np.abs(watch.loads[4] - after).max() > 1e-3  # and then they learn on
 
 
+def test_pictures_are_answered_as_before_the_split():
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(256, size=(60, 3, 8, 8)).astype(np.uint8), np.arange(60) % 3
+    for experts in (
+        {"expert": "cnn", "expert_width": 4, "router": "top1"},
+        {"n_shared_experts": 1},
+    ):
+        watch = Watch(X)
+        fit((X, y), watch, max_iter=4, **experts)
+        np.testing.assert_allclose(watch.loads[1], watch.proba[2], atol=1e-5)
+
+
 def test_copies_part(data):
     clf = fit(data)
     weights = [expert[0].weight for expert in clf.module_.experts]

@@ -24,14 +24,19 @@ _STYLES = tuple(
     zip(COLORS, "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))), strict=True)
 )
 
-_BEHIND_TRUNK = {"expert": "mlp", "router": "soft", "balance": None}
+_SOFT = {"expert": "mlp", "router": "soft", "balance": None}
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
     "mixture": {"n_experts": 4},  # the paper's: one of four networks answers
+    "upcycled": {"n_experts": 4, "upcycle": 0.5},  # the same, split from one network
     # The default for pictures: one network, whose last layer is a mixture. That of "wide" is as
-    # wide as all experts together.
-    "trunk": _BEHIND_TRUNK | {"n_experts": 4, "expert_width": 136},
-    "wide": _BEHIND_TRUNK | {"n_experts": 1, "expert_width": 544},
+    # wide as all experts together, and so are the two experts of "shared" that answer a picture.
+    "trunk": _SOFT | {"n_experts": 4, "expert_width": 136},
+    "wide": _SOFT | {"n_experts": 1, "expert_width": 544},
+    "shared": {
+        **{"n_experts": 3, "n_shared_experts": 1, "expert": "mlp", "expert_width": 272},
+        **{"gate": "relative", "balance": "bias"},
+    },
 }
 
 
@@ -136,8 +141,9 @@ def _classifier(protocol, architecture, model, epochs, precision):
         "precision": precision,
     }
     solver = PROTOCOLS[protocol](architecture, MODELS[model]["n_experts"])
-    trunk = {"trunk": architecture} if _BEHIND_TRUNK.items() <= MODELS[model].items() else {}
-    return MoEClassifier(**common | solver | trunk | MODELS[model])
+    own = MODELS[model]
+    trunk = {"trunk": architecture} if own.get("expert") == "mlp" else {}
+    return MoEClassifier(**common | solver | trunk | own)
 
 
 def add_arguments(parser):
