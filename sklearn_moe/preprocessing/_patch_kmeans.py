@@ -121,10 +121,10 @@ class PatchKMeansFeatures(BaseImageFeatures):
     cluster_centers_ : ndarray of shape (n_clusters, n_channels, patch_size, patch_size)
         Centers of the clusters, whitened patches.
 
-    mean_ : ndarray of shape (n_channels * patch_size ** 2,)
-        Mean of the normalized patches.
+    mean_ : ndarray of shape (n_values,)
+        Mean of the normalized patches; n_values is n_channels * patch_size ** 2.
 
-    whitening_ : ndarray of shape (len(mean_), len(mean_))
+    whitening_ : ndarray of shape (n_values, n_values)
         What normalized patches minus `mean_` are multiplied by, a symmetric matrix (ZCA).
 
     contrast_ : float
