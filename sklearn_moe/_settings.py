@@ -10,10 +10,13 @@ from ._registry import has, require, takes
 from .nn import (
     ACTIVATIONS,
     EXPERTS,
+    NETWORKS,
     TRUNKS,
     CentroidScores,
     ExpertSpec,
     Head,
+    LinearScores,
+    MLPScores,
     PatchChoiceRouter,
     preset_of,
 )
@@ -104,8 +107,8 @@ def resolve_settings(estimator, X, weight, head):
     router = preset_of(choice)
     if router.rule.mixes and is_vector and not solver.per_norm:
         router_rate = _HASTE * rate
-    elif is_picture and trunk is None:
-        router_rate /= patches_shape(X.shape[1:])[0]  # the scores of so many squares are added up
+    elif is_picture and trunk is None and _adds_up(estimator.router_network):
+        router_rate /= patches_shape(X.shape[1:])[0]  # the scores of so many squares
     # Only mixtures of distributions can tell what each expert makes of a sample.
     apart = router.rule.mixes and estimator.n_experts > 1
     batch_size = pick("batch_size", solver.batch_size(X.shape[0], head.kind))
@@ -218,6 +221,11 @@ def _shares(estimator):
     router = preset_of("top1" if _is_auto(estimator.router) else estimator.router)
     of_samples = router.network is CentroidScores or router.rule is PatchChoiceRouter
     return _is_auto(estimator.expert) and not of_samples
+
+
+def _adds_up(network):
+    """Tell whether a score network adds up the scores of the patches."""
+    return _is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
 
 
 def _is_auto(value):

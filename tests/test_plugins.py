@@ -143,6 +143,11 @@ def timid(scores, noisy, chosen):
     return weights if chosen is None else weights.gather(1, chosen)
 
 
+def of_scores(network):
+    """Return a score network without what normalizes its samples behind a trunk."""
+    return getattr(network, "network", network)
+
+
 @dataclass
 class Plugin:
     """A part, the entry of its registry, and what a fitted model has in its place."""
@@ -176,7 +181,7 @@ PLUGINS = {
         NETWORKS,
         Hinges,
         Hinges,
-        lambda model: getattr(model.module_.router.network, "module", None),
+        lambda model: getattr(of_scores(model.module_.router.network), "module", None),
     ),
     "router_noise": Plugin(NOISES, coin, coin, lambda model: model.module_.router.noise),
     "gate": Plugin(GATES, timid, timid, lambda model: model.module_.router.gate),

@@ -297,6 +297,8 @@ def test_defaults_of_pictures():
     assert {"trunk": None, "router": "top1", "expert_loss_weight": 0.0}.items() <= whole.items()
     # Four squares of 4 x 4 pixels, whose scores are added up.
     assert whole["router_learning_rate_init"] == pytest.approx(0.0006 / 4)
+    seeing = settings_for(shape, expert="cnn", router_network="cnn").resolved
+    assert seeing["router_learning_rate_init"] == pytest.approx(0.0006)
     for router in ("kmeans", "patch_choice"):
         assert settings_for(shape, router=router).resolved["trunk"] is None
 
