@@ -47,9 +47,9 @@ print(title, X.shape, X.dtype)
 # %%
 # The pipeline
 # ------------
-# Cut out the middle and enlarge it again, as the paper does with CIFAR-10; channels are standardized
-# by the classifier. The augmentation is for training only, so it is not a step but a parameter of
-# the classifier: shifts and mirror images, drawn anew for every picture and batch from
+# Cut out the middle and enlarge it again, as the paper does with CIFAR-10; channels are
+# standardized by the classifier. The augmentation is for training only, so it is not a step but a
+# parameter of the classifier: shifts and mirror images, drawn anew for every picture and batch from
 # ``random_state``.
 
 from sklearn.model_selection import GridSearchCV
@@ -80,7 +80,8 @@ search.fit(X, y)
 # %%
 # Accuracy against the number of experts
 # --------------------------------------
-# All experts see all pictures, through the same convolutions: more of them make the last layer wider.
+# All experts see all pictures, through the same convolutions: more of them make the last layer
+# wider.
 
 import matplotlib.pyplot as plt
 

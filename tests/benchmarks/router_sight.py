@@ -36,13 +36,13 @@ N_EXPERTS = 4
 PIXELS = {"expert": "cnn", "trunk": None, "router": "top1"}  # experts are whole networks
 ROUTERS = {
     "linear": PIXELS | {"router_network": "linear"},
-    "cnn": PIXELS | {"router_network": "cnn"},
+    "cnn": PIXELS | {"router_network": "cnn", "balance": "switch", "balance_weight": 0.1},
     "trunk-soft": {},  # the default
     "trunk-top1": {"router": "top1"},
 }
 NAMES = {
     "linear": "linear, on pixels, top1",
-    "cnn": "cnn, on pixels, top1",
+    "cnn": "cnn, on pixels, top1, balanced",  # one expert would answer all
     "trunk-soft": "linear, behind the trunk, soft (default)",
     "trunk-top1": "linear, behind the trunk, top1",
 }

@@ -228,7 +228,7 @@ class CNNScores(nn.Sequential):
                 "router_network='cnn' takes pictures, (n_channels, height, width), got samples of "
                 f"shape {tuple(input_shape)}. Use 'linear' or 'mlp'."
             )
-        readout = nn.Linear(2 * width, n_experts)
+        readout = nn.Linear(2 * width, n_experts, bias=False)  # no expert is favored as such
         super().__init__(
             nn.Conv2d(input_shape[0], width, 5, stride=4, padding=2),
             nn.ReLU(),
@@ -238,10 +238,9 @@ class CNNScores(nn.Sequential):
             nn.Flatten(),
             readout,
         )
-        nn.init.zeros_(readout.bias)
-        nn.init.normal_(readout.weight, 0.0, init_std) if init_std else nn.init.zeros_(
-            readout.weight
-        )
+        nn.init.zeros_(readout.weight)
+        if init_std:
+            nn.init.normal_(readout.weight, 0.0, init_std)
 
 
 class _ModuleScores(Scores):
