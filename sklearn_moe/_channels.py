@@ -1,6 +1,7 @@
 """What the channels of pictures are like: mean and deviation over all pixels."""
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from .nn import Channels
 
@@ -24,8 +25,7 @@ def channel_moments(X, weight=None, batch_size=_CHUNK):
     # Of each picture first, (n_samples, n_channels): chunks do not matter, and squares about the
     # means do not cancel out, as E[x^2] - E[x]^2 would.
     mean, variance, low, high = (np.empty(X.shape[:2]) for _ in range(4))
-    for start in range(0, len(X), batch_size):
-        rows = slice(start, start + batch_size)
+    for rows in gen_batches(len(X), batch_size):
         part = X[rows].astype(np.float64, order="C")
         mean[rows] = part.mean(axis=(2, 3))
         low[rows], high[rows] = part.min(axis=(2, 3)), part.max(axis=(2, 3))

@@ -4,7 +4,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["Registry", "has", "require", "takes"]
+__all__ = ["Registry", "has", "is_auto", "require", "takes"]
 
 
 class Registry(Mapping):
@@ -77,6 +77,11 @@ class Registry(Mapping):
                 f"{self.own}."
             )
         return self._entries[choice]
+
+
+def is_auto(choice: Any) -> bool:
+    """Return whether a choice is left to the library."""
+    return isinstance(choice, str) and choice == "auto"
 
 
 def takes(function: Any, name: str) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ._registry import has, require, takes
+from ._registry import has, is_auto, require, takes
 from .nn import (
     ACTIVATIONS,
     EXPERTS,
@@ -82,7 +82,7 @@ def resolve_settings(estimator, X, weight, head):
 
     def pick(name, default):
         value = getattr(estimator, name)
-        if not _is_auto(value):
+        if not is_auto(value):
             return value
         resolved[name] = default
         return default
@@ -218,18 +218,14 @@ def _tolerance(stop, pace, kind):
 
 def _shares(estimator):
     """Tell whether expert and router leave it open what they see: no whole networks, no centers."""
-    router = preset_of("top1" if _is_auto(estimator.router) else estimator.router)
+    router = preset_of("top1" if is_auto(estimator.router) else estimator.router)
     of_samples = router.network is CentroidScores or router.rule is PatchChoiceRouter
-    return _is_auto(estimator.expert) and not of_samples
+    return is_auto(estimator.expert) and not of_samples
 
 
 def _adds_up(network):
     """Tell whether a score network adds up the scores of the patches."""
-    return _is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
-
-
-def _is_auto(value):
-    return isinstance(value, str) and value == "auto"
+    return is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
 
 
 def _expert_for(ndim):
@@ -241,7 +237,7 @@ def _gate(estimator, router):
     """Return the gate of a router, one that leaves the answer as it is where experts are split."""
     if not estimator.upcycle:
         return router.gates[0]
-    top_k = router.top_k if isinstance(estimator.top_k, str) else estimator.top_k
+    top_k = router.top_k if is_auto(estimator.top_k) else estimator.top_k
     return "relative" if top_k == 1 else "renormalized"
 
 

@@ -5,10 +5,10 @@ from itertools import combinations
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d, gen_batches
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, validate_params
 
-from .._image_checks import check_images
+from ._turning import check_task
 
 __all__ = ["make_orientation_task"]
 
@@ -245,15 +245,8 @@ def make_orientation_task(
     >>> y[:4], groups[:4], angles[:4].round()
     (array([1, 1, 1, 0]), array([4, 8, 3, 6]), array([ 27.,  24.,  36., -10.]))
     """
-    images = check_images(images, name="images", caller="make_orientation_task")
+    images, groups = check_task(images, groups, caller="make_orientation_task", purpose="turned")
     n_samples, _, height, width = images.shape
-    if min(height, width) < 4:
-        raise ValueError(
-            f"images must have at least 4 x 4 pixels to be turned, got {height} x {width} (height "
-            f"x width) of shape {images.shape}. Pass larger pictures, or resize."
-        )
-    groups = np.arange(len(images)) if groups is None else column_or_1d(groups)
-    check_consistent_length(images, groups)
     ranges = _check_angles(angles)
     size = min(height, width) if size is None else size
 

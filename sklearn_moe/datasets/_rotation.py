@@ -4,10 +4,10 @@ import math
 from numbers import Integral, Real
 
 import numpy as np
-from sklearn.utils import check_consistent_length, check_random_state, column_or_1d, gen_batches
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from .._image_checks import check_images
+from ._turning import check_task
 
 __all__ = ["make_rotation_task"]
 
@@ -169,16 +169,11 @@ def make_rotation_task(
     >>> y[:8], groups[:8]
     (array([1, 0, 0, 1, 0, 1, 0, 1]), array([5, 8, 3, 4, 5, 0, 7, 7]))
     """
-    images = check_images(images, name="images", caller="make_rotation_task")
+    images, groups = check_task(
+        images, groups, caller="make_rotation_task", purpose="rotated and cropped"
+    )
     n_samples, channels, height, width = images.shape
     short = min(height, width)
-    if short < 4:
-        raise ValueError(
-            f"images must have at least 4 x 4 pixels to be rotated and cropped, got {height} x "
-            f"{width} (height x width) of shape {images.shape}. Pass larger pictures, or resize."
-        )
-    groups = np.arange(len(images)) if groups is None else column_or_1d(groups)
-    check_consistent_length(images, groups)
     if angle % 360 == 0:
         raise ValueError(
             f"angle={angle} leaves a picture as it is: both classes would be the same. Pass an "

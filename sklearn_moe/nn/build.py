@@ -65,12 +65,16 @@ def build_mixture(
                 f"router={router!r} mixes the distributions of the experts, and adds no answers of "
                 f"n_shared_experts={n_shared_experts}. Use a router that adds, such as 'topk'."
             )
-    encoder = _encoder(scales)
-    input_shape = shape_after(encoder, input_shape, "The encoder")
+    encoder = None
+    if isinstance(scales, Columns):
+        encoder = TableEncoder(scales)
+        input_shape = (encoder.n_outputs,)
+    elif scales is not None:
+        encoder = PictureEncoder(scales)
     with OwnGenerator(torch.Generator().manual_seed(seed)):
         if trunk is not None:
             trunk = make_trunk(trunk, input_shape, expert_options.get("activation"))
-            input_shape = shape_after(trunk, input_shape, "trunk")
+            input_shape = shape_after(trunk, input_shape)
         experts = [
             expert.build(input_shape, head.n_outputs, **expert_options)
             for _ in range(n_experts + n_shared_experts)
@@ -93,10 +97,3 @@ def build_mixture(
     router = made if n_experts > 1 else None
     mixture = MixtureOfExperts(router, experts, encoder, trunk, shared)
     return mixture.to(getattr(torch, dtype))
-
-
-def _encoder(scales: Columns | Channels | None) -> nn.Module | None:
-    """Return what standardizes samples."""
-    if scales is None:
-        return None
-    return (TableEncoder if isinstance(scales, Columns) else PictureEncoder)(scales)

@@ -62,10 +62,13 @@ _DRAWING = (
 _KNOWN = ("torch.", "torchvision.", "sklearn_moe.")
 
 
-def may_draw(module: nn.Module) -> bool:
-    """Return whether a module may draw at random in its forward pass: dropout, or not known."""
+def may_draw(module: nn.Module, *, training: bool = True) -> bool:
+    """Return whether a module may draw at random in its forward pass: dropout, or not known.
+
+    Layers of torch draw in training only.
+    """
     return any(
-        isinstance(part, _DRAWING) or not type(part).__module__.startswith(_KNOWN)
+        (training and isinstance(part, _DRAWING)) or not type(part).__module__.startswith(_KNOWN)
         for part in module.modules()
     )
 

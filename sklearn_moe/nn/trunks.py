@@ -6,37 +6,33 @@ rule, and is trained with the experts.
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from .._registry import Registry, takes
-from .experts import CNNTrunk
+from .experts import EXPERTS, CNNTrunk
 
 __all__ = ["TRUNKS", "make_trunk", "shape_after"]
 
 
-def _resnet18(input_shape: tuple[int, ...], **options: Any) -> nn.Module:
-    from .experts.backbones import ResNet18Expert  # imports torchvision
-
-    network = ResNet18Expert(input_shape, 1, **options)
-    network.fc = nn.Identity()
-    return network
-
-
-def _mobilenet_v2(input_shape: tuple[int, ...], **options: Any) -> nn.Module:
-    from .experts.backbones import MobileNetV2Expert  # imports torchvision
-
-    network = MobileNetV2Expert(input_shape, 1, **options)
-    network.classifier = nn.Identity()
+def _without(readout: str, expert: str, input_shape: tuple[int, ...], **options: Any) -> nn.Module:
+    """Return an expert up to its last layer."""
+    network = EXPERTS[expert].build(input_shape, 1, **options)
+    setattr(network, readout, nn.Identity())
     return network
 
 
 TRUNKS = Registry(
     "trunk",
     "a torch.nn.Module, or a callable input_shape -> torch.nn.Module",
-    {"cnn": CNNTrunk, "resnet18": _resnet18, "mobilenet_v2": _mobilenet_v2},
+    {
+        "cnn": CNNTrunk,
+        "resnet18": partial(_without, "fc", "resnet18"),
+        "mobilenet_v2": partial(_without, "classifier", "mobilenet_v2"),
+    },
 )
 
 
@@ -69,23 +65,21 @@ def make_trunk(
 
 
 @torch.no_grad()
-def shape_after(module: nn.Module | None, input_shape: tuple[int, ...], name: str) -> tuple:
-    """Return the shape of what a module makes of a sample; None leaves it as it is.
+def shape_after(trunk: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of what a trunk makes of a sample.
 
     Raises
     ------
     ValueError
         If it does not map samples to samples.
     """
-    if module is None:
-        return input_shape
-    was_training = module.training
-    made = module.eval()(torch.zeros(1, *input_shape))
-    module.train(was_training)
+    was_training = trunk.training
+    made = trunk.eval()(torch.zeros(1, *input_shape))
+    trunk.train(was_training)
     if not isinstance(made, Tensor) or len(made) != 1 or made.ndim not in (2, 3, 4):
         got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise ValueError(
-            f"{name} must map (n_samples, {', '.join(map(str, input_shape))}) to features of each "
+            f"trunk must map (n_samples, {', '.join(map(str, input_shape))}) to features of each "
             f"sample, (n_samples, n_features) for instance; of one sample it made {got}."
         )
     return tuple(made.shape[1:])

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval
 from torch import nn
 
 from .._data import as_tensor
-from ..nn import OwnGenerator
+from ..nn import OwnGenerator, may_draw
 from ._base import BaseImageFeatures
 from ._chunks import as_device
 from ._crop import as_pair
@@ -26,17 +26,11 @@ from ._stored_module import StoredModule
 __all__ = ["BackboneFeatures"]
 
 _MAX_SEED = 2**31 - 1
-_KNOWN = ("torch.", "torchvision.", "sklearn_moe.")
-
-
-def _may_draw(network):
-    """Return whether a network has layers of the user's own, which may draw in evaluation, too."""
-    return not all(type(part).__module__.startswith(_KNOWN) for part in network.modules())
 
 
 def _draws(network, seed, device):
     """Return the context to compute in, where draws are our own."""
-    if not _may_draw(network):
+    if not may_draw(network, training=False):
         return contextlib.nullcontext()
     types = {"cpu", device.type}
     return OwnGenerator(*(torch.Generator(name).manual_seed(seed) for name in sorted(types)))
@@ -210,7 +204,7 @@ class BackboneFeatures(BaseImageFeatures):
         self._seed = self._draw_seed() if drawn else 0
         with OwnGenerator(torch.Generator().manual_seed(self._seed)):
             network = make_network(self.backbone, weights)
-        if not drawn and _may_draw(network):
+        if not drawn and may_draw(network, training=False):
             self._seed = self._draw_seed()
         prepare = make_prepare(weights, size)
         x = as_tensor(X[:1])

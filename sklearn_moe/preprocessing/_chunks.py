@@ -2,30 +2,31 @@
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 
 from .._data import as_tensor
+from .._registry import is_auto
 
-__all__ = ["as_device", "chunks", "map_chunks"]
+__all__ = ["as_device", "as_float", "map_chunks"]
 
 
 def as_device(device):
     """Return the device of a name; "auto" is CUDA where there is one."""
-    if isinstance(device, str) and device == "auto":
+    if is_auto(device):
         device = "cuda" if torch.cuda.is_available() else "cpu"
     return torch.device(device)
 
 
-def chunks(n_samples, size):
-    """Yield slices of `size` rows, the last one of what is left."""
-    for start in range(0, n_samples, size):
-        yield slice(start, min(start + size, n_samples))
+def as_float(x):
+    """Return pictures in float32: bytes in [0, 1], floats as they are."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
 @torch.no_grad()
 def map_chunks(function, X, *, batch_size, device):
     """Return `function(tensor, rows)` of all chunks of X, one below the other, as an array."""
     result = None
-    for rows in chunks(len(X), batch_size):
+    for rows in gen_batches(len(X), batch_size):
         # One layout for all: how torch rounds may depend on it.
         part = as_tensor(X[rows]).to(device).contiguous()
         part = function(part, rows).cpu().numpy()

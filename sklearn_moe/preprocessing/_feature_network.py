@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ._chunks import as_float
+
 __all__ = ["FeatureNetwork", "PrepareImages", "find_classifier"]
 
 
@@ -26,7 +28,7 @@ class PrepareImages(nn.Module):
 
     def forward(self, x):
         """Prepare pictures (n, n_channels, height, width), which stay as they are."""
-        x = x.float().div(255) if x.dtype == torch.uint8 else x.float()
+        x = as_float(x)
         if self.size is not None and self.size != tuple(x.shape[2:]):
             x = F.interpolate(x, self.size, mode=self.interpolation, antialias=True)
         if self.mean is not None:

@@ -12,17 +12,13 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.random import sample_without_replacement
 
 from ._base import BaseImageFeatures
+from ._chunks import as_float
 
 __all__ = ["PatchKMeansFeatures"]
 
 _POSITIVE = Interval(Integral, 1, None, closed="left")
 _KMEANS = {"batch_size": 4096, "max_iter": 10, "n_init": 1}
 _REDUCE = {"sum": torch.sum, "mean": torch.mean}
-
-
-def _as_float(x):
-    """Return float32: bytes in [0, 1], floats as they are."""
-    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
 def _positions(X, size, stride=1):
@@ -40,7 +36,7 @@ def _sample(X, size, n_patches, random_state):
     patches = np.empty((len(drawn), X.shape[1], size, size), X.dtype)
     for patch, n, i, j in zip(patches, sample, row, column, strict=True):
         patch[:] = X[n, :, i : i + size, j : j + size]
-    return _as_float(torch.from_numpy(patches.reshape(len(drawn), -1)))
+    return as_float(torch.from_numpy(patches.reshape(len(drawn), -1)))
 
 
 def _normalize(patches, contrast):
@@ -270,7 +266,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
                 mean, whitening, centers = (torch.from_numpy(a).to(x.device) for a in arrays)
                 parts = whitening, mean @ whitening, centers.T, centers.square().sum(dim=1)
             whitening, shift, centers, squares = parts
-            x = _as_float(x).unfold(2, size, stride).unfold(3, size, stride)
+            x = as_float(x).unfold(2, size, stride).unfold(3, size, stride)
             patches = x.permute(0, 2, 3, 1, 4, 5).reshape(-1, len(whitening))
             white = _normalize(patches, self.contrast_) @ whitening - shift
             # |p - c|^2 = |p|^2 - 2 p c + |c|^2

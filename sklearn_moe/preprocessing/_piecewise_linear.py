@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import (
     _check_feature_names_in,
@@ -12,8 +13,6 @@ from sklearn.utils.validation import (
     check_is_fitted,
     validate_data,
 )
-
-from ._chunks import chunks
 
 __all__ = ["PiecewiseLinearEncoder"]
 
@@ -225,7 +224,7 @@ class PiecewiseLinearEncoder(TransformerMixin, BaseEstimator):
         absent = np.isnan(X)
 
         X_new = np.empty((len(X), len(source)), dtype=X.dtype)
-        for rows in chunks(len(X), _CHUNK):
+        for rows in gen_batches(len(X), _CHUNK):
             # In float64: edges that float64 tells apart may be equal in float32.
             part = np.where(absent[rows], lowest, X[rows]).take(source, axis=1)
             # x is clipped, not the fraction: far from x even a tiny bin does not overflow.

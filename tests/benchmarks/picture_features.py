@@ -15,6 +15,7 @@ import warnings
 import numpy as np
 import torch
 from measure import print_table
+from pictures import load_pictures
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -22,26 +23,11 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe.datasets import fetch_cifar10, load_image_folder
 from sklearn_moe.preprocessing import PatchKMeansFeatures
 
 N_TRAIN, TARGET = 20_000, 68.0  # percent, of the linear model on all 20,000
 C, DECAY = 0.02, 1.0  # of the features of 20,000 pictures
 HEADER = ("model", "accuracy %", "on training %", "fit s", "target", "ok")
-
-
-def load(path):
-    """Return pictures and labels for training, and for the test."""
-    if path is None:
-        return *fetch_cifar10(return_X_y=True), *fetch_cifar10(subset="test", return_X_y=True)
-    if path.endswith(".npz"):
-        with np.load(path) as arrays:
-            X, y, X_test, y_test = (arrays[k] for k in ("X_train", "y_train", "X_test", "y_test"))
-        if X.shape[-1] == 3:
-            X, X_test = X.transpose(0, 3, 1, 2), X_test.transpose(0, 3, 1, 2)
-        return X, y, X_test, y_test
-    splits = (load_image_folder(path, split, return_X_y=True) for split in ("train", "test"))
-    return tuple(array for split in splits for array in split)
 
 
 def subset(X, y, n, seed):
@@ -93,7 +79,7 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    X, y, X_test, y_test = load(options.data)
+    X, y, X_test, y_test = load_pictures(options.data)
     X, y = subset(X, y, options.subset, options.seed)
     with threadpool_limits(options.threads):
         transformer = PatchKMeansFeatures(random_state=options.seed)

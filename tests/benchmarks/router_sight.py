@@ -22,10 +22,10 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from measure import print_table
+from pictures import load_pictures
 from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe.datasets import fetch_cifar10, load_image_folder
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import expert_load, picture_properties, split_information
 from sklearn_moe.metrics._split import above_null
@@ -61,20 +61,6 @@ class Outcome(NamedTuple):
     def follows(self):
         """Return what the split follows beyond chance, the largest share first."""
         return above_null(self.split)
-
-
-def load(path):
-    """Return pictures and labels to train on, and to test on."""
-    if path is None:
-        return *fetch_cifar10(return_X_y=True), *fetch_cifar10(subset="test", return_X_y=True)
-    if path.endswith(".npz"):
-        with np.load(path) as arrays:
-            X, y, X_test, y_test = (arrays[k] for k in ("X_train", "y_train", "X_test", "y_test"))
-        if X.shape[-1] == 3:  # channels last
-            X, X_test = (np.ascontiguousarray(Z.transpose(0, 3, 1, 2)) for Z in (X, X_test))
-        return X, y, X_test, y_test
-    splits = (load_image_folder(path, split, return_X_y=True) for split in ("train", "test"))
-    return tuple(array for split in splits for array in split)
 
 
 def run(router, seed, pictures, properties, options):
@@ -189,7 +175,7 @@ def main():
     if unknown := set(options.routers) - set(ROUTERS):
         parser.error(f"unknown routers {sorted(unknown)}, choose from {list(ROUTERS)}")
     torch.set_num_threads(options.threads)
-    pictures = load(options.data)
+    pictures = load_pictures(options.data)
     properties = picture_properties(pictures[2])
     outcomes = {router: [] for router in options.routers or ROUTERS}
     with threadpool_limits(options.threads):

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..._registry import is_auto
 from ..running import RunningMean
 from .base import Router
 from .gates import standard_gate
@@ -65,10 +66,10 @@ def make_router(
     """
     preset = preset_of(router)
     rule = preset.rule
-    top_k = preset.top_k if _is_auto(top_k) else top_k
+    top_k = preset.top_k if is_auto(top_k) else top_k
     with _refusals_name(router):
-        noise = make_noise(preset.noise if _is_auto(noise) else noise, per_row)
-        gate = standard_gate(preset.gates[0] if _is_auto(gate) else gate)
+        noise = make_noise(preset.noise if is_auto(noise) else noise, per_row)
+        gate = standard_gate(preset.gates[0] if is_auto(gate) else gate)
         if preset.one_expert and top_k != 1:
             raise ValueError(f"one expert answers, got top_k={top_k}. Use router='topk'")
         _check_network(preset, network)
@@ -82,7 +83,7 @@ def make_router(
             )
     silent = rule.noisy and noise is None
     std = init_std if preset.random_start else _TIE_BREAK * init_std if silent else 0.0
-    network = "linear" if _is_auto(network) else network
+    network = "linear" if is_auto(network) else network
     network = network if preset.network is None else preset.network
     scores = make_scores(network, input_shape, n_experts, init_std=std)
     if normalize:
@@ -104,10 +105,6 @@ def make_router(
     return rule.build(scores, input_shape, n_experts, **parts)
 
 
-def _is_auto(choice: Any) -> bool:
-    return isinstance(choice, str) and choice == "auto"
-
-
 @contextmanager
 def _refusals_name(router: Any) -> Iterator[None]:
     try:
@@ -118,7 +115,7 @@ def _refusals_name(router: Any) -> Iterator[None]:
 
 
 def _check_network(preset: Preset, network: str | Callable) -> None:
-    if _is_auto(network):
+    if is_auto(network):
         return
     NETWORKS.resolve(network)
     if preset.network is not None:

@@ -1,0 +1,35 @@
+"""What tasks of turned pictures ask of their pictures and groups."""
+
+import numpy as np
+from sklearn.utils import check_consistent_length, column_or_1d
+
+from .._image_checks import check_images
+
+__all__ = ["check_task"]
+
+_LEAST_SIDE = 4  # pixels
+
+
+def check_task(images, groups, *, caller, purpose):
+    """Return pictures that are large enough to be turned, and the group of each.
+
+    Parameters
+    ----------
+    images, groups
+        What was passed to `caller`; without groups every picture is one of its own.
+    caller : str
+        The function that takes them, for messages.
+    purpose : str
+        What is done to the pictures, for messages.
+    """
+    images = check_images(images, name="images", caller=caller)
+    height, width = images.shape[2:]
+    if min(height, width) < _LEAST_SIDE:
+        raise ValueError(
+            f"images must have at least {_LEAST_SIDE} x {_LEAST_SIDE} pixels to be {purpose}, got "
+            f"{height} x {width} (height x width) of shape {images.shape}. Pass larger pictures, "
+            "or resize."
+        )
+    groups = np.arange(len(images)) if groups is None else column_or_1d(groups)
+    check_consistent_length(images, groups)
+    return images, groups
