@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from devices import DEVICE, load_device
 from sklearn.utils import check_random_state
 
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
@@ -21,6 +22,23 @@ def global_generators_untouched():
     assert all(
         np.array_equal(a, b) for a, b in zip(numpy_state, global_numpy.get_state(), strict=True)
     )
+
+
+@pytest.fixture(scope="session")
+def device():
+    """Name of the device of the device tests, see devices.py."""
+    if DEVICE is None:
+        pytest.skip("no device: set SKLEARN_MOE_PRETEND_DEVICE or SKLEARN_MOE_DEVICE")
+    load_device()
+    return DEVICE
+
+
+@pytest.fixture(scope="session")
+def pretend(device):
+    """The module of the pretend device, which notes operations and waits."""
+    if device != "pretend":
+        pytest.skip("counts on the pretend device only: set SKLEARN_MOE_PRETEND_DEVICE")
+    return load_device()
 
 
 @pytest.fixture(scope="session")
