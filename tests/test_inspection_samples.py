@@ -2,11 +2,14 @@
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.inspection import DecisionRegionDisplay, LoadDisplay, expert_colors
@@ -318,3 +321,58 @@ def test_samples_of_a_mixture_for_other_than_classes(pyplot, patches, kind):
     assert set(region.flat) == set(first)
     (points,) = display.points_
     assert_allclose(points.get_facecolors()[:, :3], expert_colors(5)[first])
+
+
+# -- two features ----------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_features():
+    """500 samples in the plane, of two units, and their classes."""
+    X = np.random.default_rng(0).uniform(-1, 1, size=(500, 2))
+    return X * [1, 100], np.where(X[:, 0] * X[:, 1] > 0, "same", "other")
+
+
+def pixels(display, resolution=20):
+    """Return the centers of the pixels of the background, row by row."""
+    left, right, bottom, top = display.background_.get_extent()
+    steps = (np.arange(resolution) + 0.5) / resolution
+    grid = np.meshgrid(left + steps * (right - left), bottom + steps * (top - bottom))
+    return np.stack(grid, -1).reshape(-1, 2)
+
+
+@pytest.mark.parametrize("scaled", [False, True])
+@pytest.mark.parametrize("framed", [False, True])
+def test_two_features_are_the_plane_and_its_background_the_model(
+    pyplot, two_features, scaled, framed
+):
+    X, y = two_features
+    X = pd.DataFrame(X, columns=["age", "height"]) if framed else X
+    clf = MoEClassifier(n_experts=4, max_iter=10, random_state=0)
+    model = (make_pipeline(StandardScaler(), clf) if scaled else clf).fit(X, y)
+    display = DecisionRegionDisplay.from_estimator(model, X, y, grid_resolution=20)
+    assert_array_equal(np.vstack([d.get_offsets() for d in display.points_]).shape, (500, 2))
+    names = ("age", "height") if framed else ("Feature 0", "Feature 1")
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == names
+    at = pixels(display)
+    expected = model.predict(pd.DataFrame(at, columns=X.columns) if framed else at)
+    shown = np.asarray(display.background_.get_array()).ravel()
+    assert_array_equal(np.array(["other", "same"])[shown], expected)
+
+
+def test_the_regions_of_a_regressor_are_its_experts_own(pyplot, two_features):
+    X, _ = two_features
+    reg = MoERegressor(
+        n_experts=4, activation="linear", router_learning_rate_init=0.1, max_iter=30, random_state=0
+    ).fit(X, np.abs(X[:, 0]))
+    display = DecisionRegionDisplay.from_estimator(reg, X, grid_resolution=20)
+    shown = np.asarray(display.background_.get_array()).ravel()
+    assert_array_equal(shown, reg.apply(pixels(display)))
+
+
+def test_another_embedding_may_be_asked_for(pyplot, two_features):
+    X, y = two_features
+    clf = MoEClassifier(n_experts=2, max_iter=2, random_state=0).fit(X, y)
+    display = DecisionRegionDisplay.from_estimator(clf, X, y, embedding="pca", grid_resolution=20)
+    assert "Principal" in display.ax_.get_xlabel()
+    assert display.surface is None

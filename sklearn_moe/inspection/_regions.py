@@ -1,7 +1,6 @@
 """Samples, their experts and the predicted classes in the plane, as a picture."""
 
 import numpy as np
-from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from .._estimators import count_experts, final_step
@@ -15,6 +14,7 @@ from ._matplotlib import (
     merge_style,
     run_layout,
 )
+from ._plane import as_plane, frame_of, like, nearest_surface, pixels_of
 
 __all__ = ["DecisionRegionDisplay"]
 
@@ -27,10 +27,11 @@ _FLAT = {"interpolation": "nearest", "aspect": "auto", "zorder": 0}
 class DecisionRegionDisplay:
     """Samples in the plane: color is the expert, marker the class, background the prediction.
 
-    It is the picture of Figure 1 of [1]_. The background is colored by the class that a
-    nearest-neighbor classifier of the *predictions*, in the plane, gives each point: it is a
-    picture of how the predictions lie in the embedding, not the boundary of the model itself,
-    which lives in the space of the samples.
+    It is the picture of Figure 1 of [1]_. Samples of two features are shown as they are, and the
+    background is what the model predicts there. Of others the plane is an embedding, and the
+    background is colored by the class that a nearest-neighbor classifier of the *predictions*, in
+    the plane, gives each point: it is a picture of how the predictions lie in the embedding, not
+    the boundary of the model itself, which lives in the space of the samples.
 
     Numbers, and several labels of a sample, are no classes: the background shows the regions of
     the experts then, in paler colors of theirs.
@@ -59,6 +60,10 @@ class DecisionRegionDisplay:
 
     axis_labels : tuple of two str, default=("Dimension 1", "Dimension 2")
         Names of the two axes.
+
+    surface : array-like of shape (resolution, resolution), default=None
+        What the model says at the pixels of the plane, rows from below: the class, or without
+        `y_pred` the expert. If None, the nearest samples tell.
 
     Attributes
     ----------
@@ -108,6 +113,7 @@ class DecisionRegionDisplay:
         *,
         n_experts=None,
         axis_labels=("Dimension 1", "Dimension 2"),
+        surface=None,
     ):
         self.embedding = embedding
         self.y = y
@@ -115,6 +121,7 @@ class DecisionRegionDisplay:
         self.y_pred = y_pred
         self.n_experts = n_experts
         self.axis_labels = axis_labels
+        self.surface = surface
 
     @classmethod
     def from_estimator(
@@ -123,7 +130,7 @@ class DecisionRegionDisplay:
         X,
         y=None,
         *,
-        embedding="pca",
+        embedding="auto",
         random_state=None,
         ax=None,
         n_neighbors=1,
@@ -147,10 +154,11 @@ class DecisionRegionDisplay:
             Their classes, shown by the markers. If None, the predicted ones are. Numbers, and
             several labels of a sample, are not shown.
 
-        embedding : {"pca", "tsne"} or array-like of shape (n_samples, 2), default="pca"
+        embedding : {"auto", "pca", "tsne"} or array-like of shape (n_samples, 2), default="auto"
             How the samples become points: by :class:`~sklearn.decomposition.PCA` or
-            :class:`~sklearn.manifold.TSNE`, or the points themselves. Bags of patches are
-            summed over the patches, as a router does, other samples flattened.
+            :class:`~sklearn.manifold.TSNE`, or the points themselves. "auto" takes samples of two
+            numbers for points, with the model's own boundary behind them, and "pca" of others.
+            Bags of patches are summed over the patches, as a router does, other samples flattened.
 
         random_state : int, RandomState instance or None, default=None
             Randomness of the embedding. Pass an int for the same picture every time.
@@ -159,7 +167,7 @@ class DecisionRegionDisplay:
             Axes to plot on. If None, a new figure is created.
 
         n_neighbors : int, default=1
-            Neighbors that vote on the color of a point of the background.
+            Neighbors that vote on the color of a point of the background, in an embedding.
 
         grid_resolution : int, default=200
             Points of the background per axis.
@@ -197,16 +205,25 @@ class DecisionRegionDisplay:
         >>> DecisionRegionDisplay.from_estimator(clf, X, y)
         <...>
         """
+        whole, samples = estimator, X
         estimator, X = final_step(estimator, X, needs=("apply", "predict"))
         experts, y_pred = estimator.apply(X), estimator.predict(X)
         if hasattr(estimator, "expert_predict") or np.ndim(y_pred) > 1:
             y = y_pred = None  # no classes
-        points, axis_labels = embed(
-            X,
-            embedding,
-            input_shape=getattr(estimator, "input_shape_", None),
-            random_state=random_state,
-        )
+        is_auto = isinstance(embedding, str) and embedding == "auto"
+        plane, surface = as_plane(samples) if is_auto else None, None
+        if plane is not None:
+            points, axis_labels = plane
+            pixels = like(samples, pixels_of(points, grid_resolution).reshape(-1, 2))
+            surface = _first_experts(whole, pixels) if y_pred is None else whole.predict(pixels)
+            surface = surface.reshape(grid_resolution, grid_resolution)
+        else:
+            points, axis_labels = embed(
+                X,
+                "pca" if is_auto else embedding,
+                input_shape=getattr(estimator, "input_shape_", None),
+                random_state=random_state,
+            )
         return cls(
             points,
             y,
@@ -214,6 +231,7 @@ class DecisionRegionDisplay:
             y_pred,
             n_experts=count_experts(estimator, X),
             axis_labels=axis_labels,
+            surface=surface,
         ).plot(
             ax=ax,
             n_neighbors=n_neighbors,
@@ -352,18 +370,22 @@ class DecisionRegionDisplay:
         from matplotlib.markers import MarkerStyle
 
         points, shown, predicted, experts = self._checked()
-        colors = expert_colors(experts.max() + 1)
+        if self.surface is None:
+            regions = experts if predicted is None else predicted
+            surface = nearest_surface(points, regions, n_neighbors, grid_resolution)
+        else:
+            surface = np.asarray(self.surface)
         if predicted is None:
-            classes, regions = np.unique(shown), experts
+            classes = np.unique(shown)
+            colors = expert_colors(max(experts.max(), surface.max()) + 1)
             style = _expert_style(colors)
         else:
-            classes = np.unique(np.concatenate([shown, predicted]))
-            regions = np.searchsorted(classes, predicted)
-            style = _class_style(len(classes))
+            classes = np.unique(np.concatenate([shown, predicted, surface.ravel()]))
+            colors = expert_colors(experts.max() + 1)
+            surface, style = np.searchsorted(classes, surface), _class_style(len(classes))
         ax = axes_or_new(self, ax)
         ax.grid(False)
-        style = merge_style("image", style, region_kw)
-        self._draw_background(points, regions, n_neighbors, grid_resolution, style)
+        self._draw_background(points, surface, merge_style("image", style, region_kw))
         self.points_ = []
         for index, label in enumerate(classes):
             rows = np.flatnonzero(shown == label)
@@ -400,22 +422,16 @@ class DecisionRegionDisplay:
             shown = np.zeros(len(points), dtype=int)  # one marker for all
         return points, shown, predicted, experts.reshape(len(experts), -1)[:, 0]
 
-    def _draw_background(self, points, regions, n_neighbors, resolution, style):
-        """Color the plane by the region that the nearest samples belong to."""
-        low, high = points.min(axis=0), points.max(axis=0)
-        margin = 0.05 * np.where(high > low, high - low, 1)
-        low, high = low - margin, high + margin
-        size = high - low  # both axes count the same, whatever their units
-        knn = KNeighborsClassifier(n_neighbors).fit((points - low) / size, regions)
-        steps = (np.arange(resolution) + 0.5) / resolution  # centers of the pixels
-        grid = np.stack(np.meshgrid(steps, steps), axis=-1)
-        region = knn.predict(grid.reshape(-1, 2)).reshape(resolution, resolution)
-        extent = (low[0], high[0], low[1], high[1])
-        self.background_ = self.ax_.imshow(region, origin="lower", extent=extent, **style)
+    def _draw_background(self, points, surface, style):
+        """Color the plane by its surface, and draw lines between the regions."""
+        low, size = frame_of(points)
+        extent = (low[0], low[0] + size[0], low[1], low[1] + size[1])
+        self.background_ = self.ax_.imshow(surface, origin="lower", extent=extent, **style)
         boundary = {"colors": "0.45", "linewidths": 0.8, "zorder": 1}
-        x, y = (low[axis] + steps * size[axis] for axis in (0, 1))
-        for index in np.unique(region)[1:]:
-            self.ax_.contour(x, y, region >= index, [0.5], **boundary)
+        centers = pixels_of(points, len(surface))
+        x, y = centers[0, :, 0], centers[:, 0, 1]
+        for index in np.unique(surface)[1:]:
+            self.ax_.contour(x, y, surface >= index, [0.5], **boundary)
 
     def _explain(self, classes, answering, colors):
         """Draw the legends: experts beside the axes, classes above."""
@@ -471,6 +487,12 @@ class DecisionRegionDisplay:
                 texts.append(text)
                 taken.append(box)
         return texts
+
+
+def _first_experts(estimator, X):
+    """Return the expert that answers each sample, of several the first."""
+    mixture, samples = final_step(estimator, X)
+    return mixture.apply(samples).reshape(len(X), -1)[:, 0]
 
 
 def _check_classes(y, name):
