@@ -10,14 +10,14 @@ BATCH = 1024
 
 # Of the default model of patches with other parameters: most operations, most waits.
 BOUNDS = [
-    ({}, 132, 7),
-    ({"learning_rate": "constant"}, 127, 11),
-    ({"balance": "switch"}, 157, 9),
-    ({"balance": "bias"}, 147, 9),
-    ({"router": "topk", "top_k": 2}, 139, 7),
+    ({}, 116, 0),
+    ({"learning_rate": "constant"}, 109, 8),
+    ({"balance": "switch"}, 142, 0),
+    ({"balance": "bias"}, 132, 0),
+    ({"router": "topk", "top_k": 2}, 138, 0),
     ({"router": "soft"}, 139, 0),
     ({"router": "merge"}, 110, 0),
-    ({"router": "relu"}, 152, 2),
+    ({"router": "relu"}, 125, 0),
     ({"router": "patch_choice"}, 143, 0),
 ]
 

@@ -165,6 +165,19 @@ def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
         torch.testing.assert_close(gradient, e, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("router", ["topk", "relu"])
+@pytest.mark.parametrize("expert", ["patch", "mlp"])
+def test_an_exported_program_lets_all_experts_answer(expert, router, monkeypatch):
+    mixture = make_mixture(expert, router=router, router_options={"top_k": 2})
+    x = samples_for(expert)
+    randomize_router(mixture).eval()
+    outputs = []
+    for exporting in (False, True):
+        monkeypatch.setattr(torch.compiler, "is_exporting", lambda exporting=exporting: exporting)
+        outputs.append(mixture(x).output)
+    torch.testing.assert_close(*outputs)
+
+
 @pytest.mark.parametrize("bias", [False, True])
 def test_all_patch_experts_at_once(bias):
     mixture = build("patch_conv" if bias else "patch")

@@ -53,11 +53,8 @@ class Route(NamedTuple):
 
     def per_expert(self, values: Tensor) -> Tensor:
         """Return the sum of (n_samples,) values over each expert's share, (n_experts,)."""
-        if self.chosen is None:
-            return values.to(self.gate.dtype) @ self.shares()
-        k, n_experts = self.chosen.shape[1], self.scores.shape[1]
-        slots = values.unsqueeze(1).expand_as(self.chosen).flatten()
-        return torch.bincount(self.chosen.flatten(), slots, minlength=n_experts) / k
+        shares = self.shares()
+        return values.to(shares.dtype) @ shares
 
     def load(self, weight: Tensor) -> Tensor:
         """Return the share of the samples, by weight, that each expert answers, (n_experts,)."""

@@ -84,12 +84,11 @@ class TopKRouter(Router):
 
     @torch.no_grad()
     def _note(self, route: Route, answers: Tensor, weight: Tensor) -> None:
-        n_experts = route.scores.shape[1]
-        slots = route.chosen.flatten()
-        weight = weight.unsqueeze(1).expand_as(route.chosen).flatten()
-        load = torch.bincount(slots, weight, minlength=n_experts).to(self.defaults.mean.dtype)
-        total = torch.zeros_like(self.defaults.mean)
-        total.index_add_(0, slots, weight.unsqueeze(1) * answers.flatten(0, 1))
+        # Products with ones and zeros, not bincount and index_add: the order of their sums varies.
+        experts = torch.arange(route.scores.shape[1], device=answers.device)
+        slots = (route.chosen.unsqueeze(2) == experts).to(weight.dtype) * weight[:, None, None]
+        load = slots.sum((0, 1))
+        total = slots.flatten(0, 1).T @ answers.to(weight.dtype).flatten(0, 1)
         present = (load > 0).to(load.dtype)
         self.defaults.update(total / load.clamp(min=1e-12).unsqueeze(1), present)
 
