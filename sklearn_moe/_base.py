@@ -13,7 +13,7 @@ from sklearn.utils import check_random_state
 from ._channels import describe_channels
 from ._columns import describe_columns
 from ._data import Rows, storage_device
-from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping
+from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping, place
 from ._fitted import FittedMixture
 from ._hiding import hide_rows
 from ._inputs import check_training_data, hold_out
@@ -205,6 +205,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             dtype="float64" if data.training[0].dtype == np.float64 else "float32",
             seed=seed,
         )
+        device, precision = place(self, settings, module, data.training[0].dtype)
         # skorch would register a transform that is a module as a part of the net.
         transform = None if self.train_transform is None else partial(self.train_transform)
         net = MoENet(
@@ -217,8 +218,8 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             expert_loss_weight=settings.expert_loss_weight,
             batch_size=settings.batch_size,
             train_transform=transform,
-            device=settings.device,
-            precision=settings.precision,
+            device=device,
+            precision=precision,
             **{f"optimizer__{name}": value for name, value in settings.solver_options.items()},
         )
         with OwnGenerator(torch.Generator().manual_seed(seed)):

@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 
+from ._devices import OutOfMemoryError, free_memory
+
 __all__ = ["Batches", "Rows", "SparseRows", "as_tensor", "storage_device"]
 
 
@@ -37,12 +39,10 @@ def as_tensor(array):
 def storage_device(X, device):
     """Return where the samples of a fit live: on its device, or on the host if they are too big.
 
-    Half of the memory that is free on a GPU is left to the training.
+    Half of the memory that is free on a device is left to the training.
     """
-    if issparse(X):
-        return torch.device("cpu")
     device = torch.device(device)
-    if device.type == "cuda" and X.nbytes > torch.cuda.mem_get_info(device.index)[0] / 2:
+    if issparse(X) or (device.type != "cpu" and X.nbytes > free_memory(device) / 2):
         return torch.device("cpu")
     return device
 
@@ -78,9 +78,13 @@ class Rows(NamedTuple):
 
     @classmethod
     def from_arrays(cls, X, y, weight, device):
-        """Share the memory of the arrays where the device allows it."""
-        x = SparseRows(X) if issparse(X) else as_tensor(X).to(device)
-        return cls(x, *(as_tensor(array).to(device) for array in (y, weight)))
+        """Share the memory of the arrays on the host; elsewhere copy them if there is room."""
+        x = SparseRows(X) if issparse(X) else as_tensor(X)
+        rows = cls(x, as_tensor(y), as_tensor(weight))
+        try:
+            return rows if issparse(X) else rows._map(lambda column: column.to(device))
+        except OutOfMemoryError:  # other processes took what was free
+            return rows
 
     def _map(self, function):
         return Rows(*(None if column is None else function(column) for column in self))

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 
 from ._registry import has, is_auto, require, takes
 from .nn import (
@@ -32,6 +31,8 @@ _OWN_LOSS = 0.7
 _HASTE = 2
 # Of the rates for tables: convolutions want smaller steps.
 _CALM = 0.4
+# Samples in a step that make it worth while to copy a network for pictures into bf16: an estimate.
+_WORTH_BF16 = 100
 # Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 1,000 for few.
 _STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
 
@@ -60,8 +61,7 @@ class Settings:
     n_united: int  # epochs before one expert is split into many
     tol: float | None
     standardize: bool
-    device: str
-    precision: str
+    precision: str  # "auto" where mixed precision may pay
     resolved: dict[str, Any]
 
 
@@ -113,11 +113,6 @@ def resolve_settings(estimator, X, weight, head):
     apart = router.rule.mixes and estimator.n_experts > 1
     batch_size = pick("batch_size", solver.batch_size(X.shape[0], head.kind))
     batch_size = X.shape[0] if batch_size is None else min(batch_size, X.shape[0])
-    device = pick("device", "cuda" if torch.cuda.is_available() else "cpu")
-    if torch.device(device).type == "mps":
-        raise ValueError(
-            "device='mps' does not compute in float64, in which routes are decided. Use 'cpu'."
-        )
     pace = pick("learning_rate", solver.pace)
     if pace == "residual" and not solver.per_expert:
         raise ValueError(
@@ -150,6 +145,9 @@ def resolve_settings(estimator, X, weight, head):
         "per_row": X.ndim == 2,
         "init_std": 1.0 if trunk is not None else _router_init_std(X, scale),
     }
+    n_per_network = batch_size
+    if trunk is None and router.rule.sparse and estimator.n_experts > 1:
+        n_per_network *= router_options["top_k"] / estimator.n_experts
     max_iter = pick("max_iter", _epochs(pace, head.kind, X.shape[0], batch_size))
     if estimator.upcycle:
         _check_upcycling(estimator, router, router_options)
@@ -171,8 +169,7 @@ def resolve_settings(estimator, X, weight, head):
         n_united=min(round(estimator.upcycle * max_iter), max_iter - 1),
         tol=pick("tol", _tolerance(stop, pace, head.kind)),
         standardize=standardize,
-        device=device,
-        precision=_precision(pick("precision", None), X, device, resolved),
+        precision=_precision(estimator, X, n_per_network),
         resolved=resolved,
     )
 
@@ -308,24 +305,18 @@ def _router_init_std(X, scale):
     return 1 / np.sqrt(np.prod(X.shape[1:]))
 
 
-def _precision(precision, X, device, resolved):
-    """Return the precision of training; "auto" is mixed for images where it is fast."""
+def _precision(estimator, X, n_per_network):
+    """Return the precision of training, "auto" where it is left to the device.
+
+    Mixed precision copies every weight in each step, which takes longer than it saves if a network
+    sees few samples at a time.
+    """
     if X.ndim == 4 and X.dtype != np.float64:
-        if precision is not None:
-            return precision
-        precision = "bf16" if _is_fast_in_bf16(torch.device(device)) else "float32"
-    elif precision == "bf16":
+        few = is_auto(estimator.precision) and n_per_network < _WORTH_BF16
+        return "float32" if few else estimator.precision
+    if estimator.precision == "bf16":
         raise ValueError(
             f"precision='bf16' is for images of float32 or uint8, got X of {X.ndim} axes and type "
             f"{X.dtype}. Use precision='auto'."
         )
-    else:
-        precision = "float32"
-    if "precision" in resolved:
-        resolved["precision"] = precision if X.dtype != np.float64 else "float64"
-    return precision
-
-
-def _is_fast_in_bf16(device):
-    """Whether a GPU has tensor cores for bf16; older ones only say that they support it."""
-    return device.type == "cuda" and torch.cuda.get_device_capability(device)[0] >= 8
+    return "float32"

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from devices import DEVICE, load_device
+from devices import DEVICE, PRETEND
 from sklearn.utils import check_random_state
 
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
@@ -29,7 +29,6 @@ def device():
     """Name of the device of the device tests, see devices.py."""
     if DEVICE is None:
         pytest.skip("no device: set SKLEARN_MOE_PRETEND_DEVICE or SKLEARN_MOE_DEVICE")
-    load_device()
     return DEVICE
 
 
@@ -38,7 +37,7 @@ def pretend(device):
     """The module of the pretend device, which notes operations and waits."""
     if device != "pretend":
         pytest.skip("counts on the pretend device only: set SKLEARN_MOE_PRETEND_DEVICE")
-    return load_device()
+    return PRETEND
 
 
 @pytest.fixture(scope="session")

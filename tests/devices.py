@@ -11,28 +11,27 @@ import sys
 import traceback
 from collections import Counter
 from contextlib import contextmanager
-from functools import cache
 from typing import NamedTuple
 
 from sklearn_moe._engine import MoENet
 
-__all__ = ["DEVICE", "StepCost", "load_device", "step_cost"]
+__all__ = ["DEVICE", "PRETEND", "StepCost", "step_cost"]
 
 _FOLDER = os.environ.get("SKLEARN_MOE_PRETEND_DEVICE")
 DEVICE = os.environ.get("SKLEARN_MOE_DEVICE") or ("pretend" if _FOLDER else None)
 
 
-@cache
-def load_device():
-    """Make the pretend device known to torch; return its module, None for any other device."""
-    if DEVICE != "pretend":
-        return None
+def _load_pretend():
+    """Make the pretend device known to torch, which must be before the first backward pass."""
     sys.path.append(_FOLDER)
     try:
         import pretend  # compiles it, if PRETEND_BUILD does not hold it yet
     finally:
         sys.path.remove(_FOLDER)
     return pretend
+
+
+PRETEND = _load_pretend() if DEVICE == "pretend" else None
 
 
 class StepCost(NamedTuple):
@@ -49,8 +48,7 @@ def step_cost(estimator, X, y):
 
     Its batches must be three at least: with the first and the last step go those of an epoch.
     """
-    core = load_device().core
-    waiting = []
+    core, waiting = PRETEND.core, []
     with _labelled_steps(core) as labels:
         core.start(lambda op: waiting.append((labels[-1] if labels else None, op, _line())))
         try:

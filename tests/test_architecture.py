@@ -21,6 +21,7 @@ LAYERS = [
     ["inspection", "preprocessing"],
     ["_channels", "_columns", "_data"],
     ["nn", "optim", "metrics", "datasets"],
+    ["_devices"],
     ["_estimators", "_image_checks", "_sklearn", "_warnings", "exceptions", "_version"],
     ["_categories", "_interrupt", "_kmeans", "_linear_view", "_registry"],
 ]

@@ -7,10 +7,8 @@ import pytest
 import torch
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._data import storage_device
 from sklearn_moe._engine import Callback
-from sklearn_moe._settings import resolve_settings
-from sklearn_moe.nn import EXPERTS, choose_head
+from sklearn_moe.nn import EXPERTS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0, "expert_width": 8}
@@ -52,31 +50,6 @@ def test_mixed_precision_is_for_images(images):
     for other in (X.reshape(len(X), -1), X.astype(np.float64)):
         with pytest.raises(ValueError, match="precision='bf16' is for images of float32 or uint8"):
             MoEClassifier(precision="bf16", **BRIEF).fit(other, y)
-
-
-@pytest.mark.parametrize(
-    ("capability", "expected"), [((7, 5), "float32"), ((8, 0), "bf16"), ((9, 0), "bf16")]
-)
-def test_auto_is_mixed_on_gpus_that_are_fast_in_it(images, monkeypatch, capability, expected):
-    X, _ = images
-    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
-    head = choose_head("log_loss", "classes")(3)
-    settings = resolve_settings(MoEClassifier(device="cuda"), X, np.ones(len(X)), head)
-    assert settings.precision == expected
-
-
-def test_large_data_stay_on_the_host(monkeypatch):
-    asked = []
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: asked.append(i) or (1000, 2000))
-    small, large = np.zeros(499, np.uint8), np.zeros(501, np.uint8)
-    assert storage_device(small, "cuda").type == "cuda"
-    assert storage_device(large, "cuda:1").type == "cpu"
-    assert asked == [None, 1]
-
-
-def test_devices_without_float64_are_refused(images):
-    with pytest.raises(ValueError, match="device='mps' does not compute in float64"):
-        MoEClassifier(device="mps").fit(*images)
 
 
 def test_routes_are_never_mixed(images):

@@ -4,6 +4,7 @@ from skorch.callbacks import Callback, LRScheduler
 
 from .bridge import ScikitLearnCallbacks
 from .net import MoENet
+from .placement import place
 from .progress import Progress
 from .stopping import Stopping, StopTraining
 
@@ -15,4 +16,5 @@ __all__ = [
     "ScikitLearnCallbacks",
     "StopTraining",
     "Stopping",
+    "place",
 ]

@@ -7,11 +7,11 @@ from functools import cache
 import torch
 from threadpoolctl import ThreadpoolController
 
-__all__ = ["as_many_threads_as_useful", "work_of_a_step"]
+__all__ = ["LARGE", "as_many_threads_as_useful", "work_of_a_step"]
 
-# Multiply-adds. Below that a second thread gains nothing on an idle machine; on a busy one the
+# Multiply-adds. Below that neither a second thread nor a GPU gains anything. On a busy machine the
 # threads of a step wait for each other, spinning, and it takes tens of times longer.
-_WORTH_THREADS = 1e8
+LARGE = 1e8
 
 
 @contextmanager
@@ -20,7 +20,7 @@ def as_many_threads_as_useful(work):
 
     The limit is that of OpenMP, which belongs to the calling thread.
     """
-    if work > _WORTH_THREADS:
+    if work > LARGE:
         yield
         return
     torch.get_num_threads()  # torch sets its own number at the first use in a thread

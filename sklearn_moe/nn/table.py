@@ -56,7 +56,7 @@ class TableEncoder(nn.Module):
         z = (numbers - self.mean) / self.scale
         z = torch.nan_to_num(z, nan=0.0)
         # hypot, as the square of a far outlier would overflow.
-        parts = [z * (_KNEE / torch.hypot(z, z.new_tensor(_KNEE)))]
+        parts = [z * (_KNEE / torch.hypot(z, z.new_full((), _KNEE)))]
         if len(self.with_missing):
             parts.append(numbers.index_select(1, self.with_missing).isnan().to(z.dtype))
         if len(self.categories):

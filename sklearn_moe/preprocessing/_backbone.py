@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import Interval
 from torch import nn
 
 from .._data import as_tensor
+from .._devices import OutOfMemoryError
 from ..nn import OwnGenerator, may_draw
 from ._base import BaseImageFeatures
 from ._chunks import as_device
@@ -42,7 +43,7 @@ def _computing(network, seed, x):
     try:
         with torch.no_grad(), _draws(network, seed, x.device):
             yield
-    except torch.cuda.OutOfMemoryError:
+    except OutOfMemoryError:
         raise
     except (RuntimeError, AssertionError) as error:  # how torch and torchvision put it
         hint = (

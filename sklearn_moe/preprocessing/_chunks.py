@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from sklearn.utils import gen_batches
 
+from .. import _devices
 from .._data import as_tensor
 from .._registry import is_auto
 
@@ -11,10 +12,8 @@ __all__ = ["as_device", "as_float", "map_chunks"]
 
 
 def as_device(device):
-    """Return the device of a name; "auto" is CUDA where there is one."""
-    if is_auto(device):
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+    """Return the device of a name; "auto" is the accelerator where there is one."""
+    return _devices.as_device(_devices.accelerator() or "cpu" if is_auto(device) else device)
 
 
 def as_float(x):
