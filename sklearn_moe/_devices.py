@@ -4,7 +4,14 @@ import math
 
 import torch
 
-__all__ = ["OutOfMemoryError", "accelerator", "as_device", "free_memory", "is_fast_in_bf16"]
+__all__ = [
+    "OutOfMemoryError",
+    "accelerator",
+    "as_device",
+    "free_memory",
+    "is_fast_in_bf16",
+    "is_out_of_memory",
+]
 
 OutOfMemoryError = torch.cuda.OutOfMemoryError  # of every device; torch >= 2.5 says so by name
 
@@ -58,6 +65,11 @@ def free_memory(device: torch.device) -> float:
     if hasattr(module, "memory_reserved"):  # of tensors that are gone
         free += module.memory_reserved(device.index) - module.memory_allocated(device.index)
     return free
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an error says that memory ran out, on any device; that of the CPU has no type."""
+    return isinstance(error, OutOfMemoryError | MemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def is_fast_in_bf16(device: torch.device) -> bool:

@@ -20,6 +20,7 @@ _LEAST_SIDE = 4  # of pictures, in pixels
 
 def _validate(estimator, X, *y, reset, sample_weight=None, **options):
     """Return X, and y where it is given: bytes of pictures stay bytes, the rest becomes floats."""
+    _check_on_host(X)
     if hasattr(X, "__array__") and not hasattr(X, "dtype") and not hasattr(X, "columns"):
         X = np.asarray(X)  # its type counts as that of an array would
     if not hasattr(X, "ndim") or (X.ndim == 4 and not isinstance(X, np.ndarray)):
@@ -42,6 +43,15 @@ def _validate(estimator, X, *y, reset, sample_weight=None, **options):
         finite = estimator.standardize is False or issparse(X)
         options |= {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
     return validate_data(estimator, X, *y, reset=reset, dtype=dtype, allow_nd=True, **options)
+
+
+def _check_on_host(X):
+    """Refuse a tensor that lies on a GPU."""
+    if not getattr(X, "is_cpu", True):
+        raise ValueError(
+            f"X is a tensor on {X.device}. Samples are checked on the host: pass X.cpu(). Where "
+            "they are trained and predicted is up to the parameter device."
+        )
 
 
 def _is_table(estimator, X):

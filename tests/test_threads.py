@@ -39,7 +39,7 @@ def test_only_steps_with_work_for_two_take_two(two_threads, monkeypatch):
     table, pictures = np.ones((40, 5)), np.ones((40, 3, 32, 32), np.float32)
     assert count(table) == {1}
     assert count(pictures) == {2}
-    monkeypatch.setattr(threads, "_WORTH_THREADS", 0)
+    monkeypatch.setattr(threads, "LARGE", 0)
     assert count(table) == {2}
     assert torch.get_num_threads() == 2
 

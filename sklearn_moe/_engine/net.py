@@ -7,6 +7,7 @@ import torch
 from skorch.callbacks import Callback, PassthroughScoring
 
 from .._data import Batches
+from .._devices import OutOfMemoryError, is_out_of_memory
 from .._interrupt import Interrupts
 from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, upcycle, weighted_mean
 from .cosine import Cosine
@@ -147,10 +148,21 @@ class MoENet(PredictingNet):
         try:
             with Interrupts(), as_many_threads_as_useful(work):
                 self._train(rows, epochs)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            kind = type(error) if isinstance(error, OutOfMemoryError) else MemoryError
+            raise kind(
+                f"A training step of {batch_size} samples ran out of memory on {self.device}. "
+                "Lower batch_size, expert_width or n_experts, or choose a router that asks few "
+                f"of the experts, such as 'top1'. What torch says: {error}"
+            ) from error
         finally:
             # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
             self.callbacks, self.callbacks_ = None, []
             self._split()
+            for parameter in self.trained_:
+                parameter.grad = None  # as large as the model
             for name in OF_TRAINING:
                 delattr(self, name)
             self.module_.eval()

@@ -11,14 +11,15 @@ from skorch.dataset import Dataset
 from skorch.utils import get_map_location
 
 from .._data import Rows, SparseRows, as_tensor
+from .._devices import OutOfMemoryError, free_memory
 from ..nn import OwnGenerator
 from .state import as_arrays, as_tensors
 
 __all__ = ["OF_TRAINING", "PredictingNet", "WeightedRows"]
 
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
-# wants enough to be busy.
-_PREDICT_ELEMENTS = {False: 2**22, True: 2**28}  # by whether it is a GPU
+# wants enough to be busy, if it has room: up to 40 bytes per feature where all experts answer.
+_PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
 _PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
 _WITH_STATE = ("module_", "criterion_", "optimizer_")
 # What a net has while it trains only. It stays out of pickles, which may be made then.
@@ -66,19 +67,27 @@ class PredictingNet(NeuralNet):
     def _predict_size(self, X):
         """Return how many samples are predicted at a time."""
         growth = _PICTURE_GROWTH if X.ndim == 4 else 1
-        elements = _PREDICT_ELEMENTS[torch.device(self.device).type == "cuda"]
+        elements, device = _PREDICT_ELEMENTS, torch.device(self.device)
+        if device.type != "cpu":
+            elements = int(min(_MOST_ELEMENTS, free_memory(device) / _BYTES_PER_ELEMENT))
         return max(1, elements // (growth * math.prod(X.shape[1:])))
 
     @torch.inference_mode()
     def map_batches(self, function, X):
         """Apply `function` to X, an array or tensor, in batches; return one array."""
         X = SparseRows(X) if issparse(X) else X
-        size = self._predict_size(X)
-        parts = []
-        for start in range(0, X.shape[0], size):
+        size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
+        while start < X.shape[0]:
             x = X[start : start + size]
             x = as_tensor(x) if isinstance(x, np.ndarray) else x
-            parts.append(function(self._as_input(x.to(self.device))).cpu())
+            try:
+                parts.append(function(self._as_input(x.to(self.device))).cpu())
+            except OutOfMemoryError:
+                if size == 1:
+                    raise
+                size //= 2
+            else:
+                start += size
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
 
     def infer(self, x, **fit_params):

@@ -1,6 +1,7 @@
 """Random draws of any torch code taken from an own generator."""
 
 import inspect
+from contextlib import ExitStack, contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -117,9 +118,8 @@ class OwnGenerator(TorchFunctionMode):
             kwargs["generator"] = self._of(torch.device(device))
         if func in _GLOBAL_ONLY:
             seed = int(torch.randint(2**62, (), generator=self._of(torch.device("cpu"))))
-            gpus = {arg.device for arg in args if isinstance(arg, torch.Tensor) and arg.is_cuda}
-            with torch.random.fork_rng(devices=gpus):
-                torch.manual_seed(seed)
+            devices = {arg.device for arg in args if isinstance(arg, torch.Tensor)}
+            with _seeded(seed, devices):
                 return func(*args, **kwargs)
         return func(*args, **kwargs)
 
@@ -131,3 +131,21 @@ class OwnGenerator(TorchFunctionMode):
                 f"{sorted(self.generators)} only."
             )
         return self.generators[device.type]
+
+
+@contextmanager
+def _seeded(seed, devices):
+    """Seed the global generators of the CPU and of some devices, then put them back.
+
+    `torch.manual_seed` would seed those of all devices, also of some that are not in use yet.
+    """
+    with ExitStack() as stack:
+        stack.callback(torch.set_rng_state, torch.get_rng_state())
+        torch.default_generator.manual_seed(seed)
+        for device in devices:
+            if device.type != "cpu":
+                module = getattr(torch, device.type)
+                stack.callback(module.set_rng_state, module.get_rng_state(device), device)
+                with module.device(device):
+                    module.manual_seed(seed)
+        yield
