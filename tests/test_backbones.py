@@ -307,3 +307,12 @@ def test_fits_repeat(noisy_pictures, expert):
     X, y = noisy_pictures
     first, second = (make(expert=expert, max_iter=2).fit(X, y) for _ in range(2))
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+@pytest.mark.parametrize("expert", [e for e in EXPERTS if e.endswith("_gn")])
+def test_experts_without_statistics_can_be_merged(expert, images):
+    X, y = (part[:20] for part in images)
+    options = {"n_experts": 2, "expert_width": 8, "max_iter": 1, "tol": None, "random_state": 0}
+    clf = MoEClassifier(expert=expert, router="merge", **options).fit(X, y)
+    assert np.isfinite(clf.predict_proba(X)).all()

@@ -125,6 +125,7 @@ class MobileNetV2Expert(MobileNetV2):
             norm_layer=NORMS.resolve(norm),
             dropout=0.0,
         )
+        self.classifier[0] = nn.Identity()  # a layer that draws cannot be merged, whatever it drops
         self.features[0][0] = _stem(input_shape[0], self.features[0][0].out_channels)
         _finish(self, activation, init_scale)
 
