@@ -201,7 +201,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             scales=self._scales,
             trunk=settings.trunk,
             n_shared_experts=self.n_shared_experts,
-            separate=settings.solver.per_expert,
+            separate=settings.solver.separates(preset_of(settings.router).rule.mixes),
             dtype="float64" if data.training[0].dtype == np.float64 else "float32",
             seed=seed,
         )
@@ -230,7 +230,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         """Step 2 of a warm start: a net with new settings and the weights of the last one."""
         self._check_architecture(data.settings)
         net = self._make_net(data)
-        net.module_.load_state_dict(self.net_.module_.state_dict())
+        net.module_.load_weights(self.net_.module_)
         net.criterion_.load_state_dict(self.net_.criterion_.state_dict())
         net.history = copy.deepcopy(self.net_.history)
         return net

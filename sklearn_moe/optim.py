@@ -1,4 +1,4 @@
-"""Solvers by name, and normalized gradient descent: one parameter group, one unit."""
+"""Solvers by name, and gradient descent that is normalized expert by expert."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -16,29 +16,33 @@ __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
 
 class NormalizedSGD(Optimizer):
-    r"""SGD that scales the gradient of every parameter group to norm 1.
+    r"""SGD that scales the gradient of every unit to norm 1.
 
-    One group is one unit: an expert of a mixture moves at the same pace however few samples it
-    was sent (Algorithm 1 of the paper: :math:`W_m \leftarrow W_m - \eta G_m / \|G_m\|_F`). A
-    group whose gradient is zero stays exactly as it is.
+    A parameter group is one unit: an expert of a mixture moves at the same pace however few samples
+    it was sent (Algorithm 1 of the paper: :math:`W_m \leftarrow W_m - \eta G_m / \|G_m\|_F`). A
+    unit whose gradient is zero stays exactly as it is.
 
     Parameters
     ----------
     params : iterable of tensors or of dicts
-        As in every torch optimizer. Each dict is a unit and may set any option of its own.
+        As in every torch optimizer. Each dict is a group and may set any option of its own.
     lr : float, default=1e-3
         Length of a step, since the direction has norm 1.
     norm : {"l2", "sum"} or None, default="l2"
-        `"l2"` is the Frobenius norm over all tensors of the group (paper), `"sum"` the sum of
+        `"l2"` is the Frobenius norm over all tensors of the unit (paper), `"sum"` the sum of
         the tensors' own norms (authors' code), None leaves the gradient as it is: plain SGD.
     momentum : float, default=0.0
     weight_decay : float, default=0.0
         Added to the normalized gradient, times the weights.
+    units : int or None, default=None
+        A number of units in one group, such as experts with stacked weights: entry m of the first
+        axis of each tensor belongs to unit m. None: the group is one unit.
 
     Notes
     -----
-    A group may carry `"pace"`, a number or 0-d tensor that multiplies `lr` (default 1). A tensor
-    is never read on the host, so a schedule can set it on the device in every step.
+    A group may carry `"pace"`, a number or tensor that multiplies `lr` (default 1), 0-d or with an
+    entry per unit. A tensor is never read on the host, so a schedule can set it on the device in
+    every step.
 
     Examples
     --------
@@ -51,7 +55,7 @@ class NormalizedSGD(Optimizer):
     Parameter containing: tensor([-0.3000, -0.4000], requires_grad=True)
     """
 
-    def __init__(self, params, lr=1e-3, *, norm="l2", momentum=0.0, weight_decay=0.0):
+    def __init__(self, params, lr=1e-3, *, norm="l2", momentum=0.0, weight_decay=0.0, units=None):
         for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
             if not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value!r}.")
@@ -60,16 +64,24 @@ class NormalizedSGD(Optimizer):
             "norm": norm,
             "momentum": momentum,
             "weight_decay": weight_decay,
+            "units": units,
             "pace": 1.0,
         }
         super().__init__(params, defaults)
 
     def add_param_group(self, param_group):
-        """Add a unit; its `norm` is checked here, as groups may set their own."""
+        """Add a group; its `norm` and `units` are checked here, as groups may set their own."""
         super().add_param_group(param_group)
-        norm = self.param_groups[-1]["norm"]
+        group = self.param_groups[-1]
+        norm, units = group["norm"], group["units"]
         if norm not in ("l2", "sum", None):
             raise ValueError(f"norm must be 'l2', 'sum' or None, got {norm!r}.")
+        shapes = [tuple(parameter.shape) for parameter in group["params"]]
+        if units is not None and any(shape[:1] != (units,) for shape in shapes):
+            raise ValueError(
+                "units must be the length of the first axis of every tensor of the group, got "
+                f"units={units!r} and tensors of shapes {shapes}."
+            )
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -84,11 +96,11 @@ class NormalizedSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for units in self._alike():
-            if _is_plain(units):
-                self._step_plainly(units)
+        for groups in self._alike():
+            if _is_plain(groups):
+                self._step_plainly(groups)
             else:
-                self._step_units(units)
+                self._step_units(groups)
         return loss
 
     def _alike(self):
@@ -96,41 +108,44 @@ class NormalizedSGD(Optimizer):
         alike = defaultdict(list)
         for group in self.param_groups:
             if any(parameter.grad is not None for parameter in group["params"]):
-                options = ("lr", "norm", "momentum", "weight_decay")
+                options = ("lr", "norm", "momentum", "weight_decay", "units")
                 alike[tuple(group[name] for name in options)].append(group)
         return alike.values()
 
-    def _step_plainly(self, units):
+    def _step_plainly(self, groups):
         """Step groups that follow their gradient as it is, such as a router: one call will do."""
-        parameters = [p for unit in units for p in unit["params"] if p.grad is not None]
+        parameters = [p for group in groups for p in group["params"] if p.grad is not None]
         gradients = [parameter.grad for parameter in parameters]
-        torch._foreach_add_(parameters, gradients, alpha=-units[0]["lr"])
+        torch._foreach_add_(parameters, gradients, alpha=-groups[0]["lr"])
 
-    def _step_units(self, units):
+    def _step_units(self, groups):
         """Step groups of the same options; lists of tensors spare Python a call per tensor."""
-        members = [[p for p in unit["params"] if p.grad is not None] for unit in units]
-        sizes = [len(unit) for unit in members]
+        members = [[p for p in group["params"] if p.grad is not None] for group in groups]
+        sizes = [len(group) for group in members]
         parameters = list(chain.from_iterable(members))
-        gradients = [parameter.grad for parameter in parameters]
-        options = units[0]
+        updates = [parameter.grad for parameter in parameters]
+        options = groups[0]
 
-        norms = _unit_norms(gradients, sizes, options["norm"])
         # All on the device: a comparison in Python would wait for it.
-        alive = (norms > 0).to(norms.dtype)
-        scale = alive if options["norm"] is None else alive / torch.where(norms > 0, norms, 1)
-        updates = torch._foreach_mul(gradients, _per_tensor(scale, sizes))
-        if options["weight_decay"]:
-            decay = _per_tensor(alive * options["weight_decay"], sizes)
-            torch._foreach_add_(updates, torch._foreach_mul(parameters, decay))
-        if options["momentum"]:
-            buffers = self._momentum_buffers(parameters)
-            keep = _per_tensor(1 - alive * (1 - options["momentum"]), sizes)
-            torch._foreach_mul_(buffers, keep)
-            torch._foreach_add_(buffers, updates)
-            updates = buffers
-        paces = torch.stack([torch.as_tensor(unit["pace"]).to(norms) for unit in units])
-        steps = _per_tensor(-options["lr"] * alive * paces, sizes)
-        torch._foreach_add_(parameters, torch._foreach_mul(updates, steps))
+        norms = _unit_norms(updates, sizes, options)
+        # 0 for a gradient of 0, whose scale would be infinite.
+        scale = norms.sign() if options["norm"] is None else norms.reciprocal().nan_to_num(0, 0)
+        pace = _paces(groups, norms)
+        if options["weight_decay"] or options["momentum"]:
+            alive = norms.sign()
+            updates = torch._foreach_mul(updates, _per_tensor(scale, sizes, parameters))
+            if options["weight_decay"]:
+                decay = _per_tensor(alive * options["weight_decay"], sizes, parameters)
+                torch._foreach_addcmul_(updates, parameters, decay)
+            if options["momentum"]:
+                buffers = self._momentum_buffers(parameters)
+                keep = _per_tensor(1 - alive * (1 - options["momentum"]), sizes, parameters)
+                torch._foreach_mul_(buffers, keep)
+                torch._foreach_add_(buffers, updates)
+                updates = buffers
+            scale = alive
+        steps = _per_tensor(scale * pace, sizes, parameters)
+        torch._foreach_addcmul_(parameters, updates, steps, -options["lr"])
 
     def _momentum_buffers(self, parameters):
         for parameter in parameters:
@@ -139,29 +154,54 @@ class NormalizedSGD(Optimizer):
         return [self.state[parameter]["momentum_buffer"] for parameter in parameters]
 
 
-def _is_plain(units):
+def _is_plain(groups):
     """Tell whether groups of the same options neither scale, decay nor remember anything."""
-    options = units[0]
+    options = groups[0]
     plain = options["norm"] is None and not options["weight_decay"] and not options["momentum"]
     return plain and not any(
-        isinstance(unit["pace"], torch.Tensor) or unit["pace"] != 1 for unit in units
+        isinstance(group["pace"], torch.Tensor) or group["pace"] != 1 for group in groups
     )
 
 
-def _unit_norms(gradients, sizes, kind):
-    """Return the norm of each unit, whose gradients are `sizes` consecutive tensors."""
-    norms = torch.stack(torch._foreach_norm(gradients))
+def _unit_norms(gradients, sizes, options):
+    """Return the norm of each unit, (n_groups,) or (n_groups, units).
+
+    The gradients of a group are `sizes` consecutive tensors.
+    """
+    if options["units"] is None:
+        norms = _stack(torch._foreach_norm(gradients))
+    else:
+        norms = _stack([torch.linalg.vector_norm(g.flatten(1), dim=1) for g in gradients])
     if len(sizes) == len(gradients):
         return norms
-    units = norms.split(sizes)
-    if kind == "sum":
-        return torch.stack([unit.sum() for unit in units])
-    return torch.stack([torch.linalg.vector_norm(unit) for unit in units])
+    groups = norms.split(sizes)
+    if options["norm"] == "sum":
+        return _stack([group.sum(0) for group in groups])
+    return _stack([torch.linalg.vector_norm(group, dim=0) for group in groups])
 
 
-def _per_tensor(values, sizes):
-    """Return the value of its unit for each tensor."""
-    return [value for value, size in zip(values.unbind(), sizes, strict=True) for _ in range(size)]
+def _paces(groups, norms):
+    """Return the pace of each unit, in a shape that goes with the norms."""
+    paces = [group["pace"] for group in groups]
+    if not any(isinstance(pace, torch.Tensor) for pace in paces) and len(set(paces)) == 1:
+        return paces[0]
+    own = norms[0]
+    tensors = [
+        pace.to(own) if isinstance(pace, torch.Tensor) else own.new_full((), pace) for pace in paces
+    ]
+    return _stack([pace.expand_as(own) for pace in tensors])
+
+
+def _stack(tensors):
+    return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(tensors)
+
+
+def _per_tensor(values, sizes, parameters):
+    """Return for each tensor the value of its unit, or those of its units along the first axis."""
+    each = [value for value, size in zip(values.unbind(), sizes, strict=True) for _ in range(size)]
+    if values.ndim == 1:
+        return each
+    return [v.view(-1, *[1] * (p.ndim - 1)) for v, p in zip(each, parameters, strict=True)]
 
 
 # -- by name ------------------------------------------------------------------------------
@@ -194,6 +234,9 @@ class SolverSpec:
     per_expert : bool, default=False
         Whether every expert is a parameter group of its own, with a "pace" that multiplies its
         rate (`learning_rate="residual"`).
+    units : bool, default=False
+        Whether the optimizer knows groups of several units, as `NormalizedSGD` does. Experts that
+        are alike then are one group with stacked weights.
     router_options : dict, default={}
         Options of the router's parameter group.
     """
@@ -205,6 +248,7 @@ class SolverSpec:
     batch_size: Callable[[int, str], int] = _part_of_X
     pace: str = "constant"
     per_expert: bool = False
+    units: bool = False
     router_options: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -219,6 +263,14 @@ class SolverSpec:
             if _innermost(spec.optimizer) is _innermost(solver):
                 return replace(spec, optimizer=solver)
         return cls(solver)
+
+    def separates(self, all_learn: bool) -> bool:
+        """Return whether each expert needs tensors of its own.
+
+        Other optimizers than those that know units would move an expert that got no sample, if its
+        gradient was a part of a larger one: `all_learn` says that there is none.
+        """
+        return not self.units and (self.per_expert or not all_learn)
 
     def build(self, parameters: Iterable, **options: Any) -> Optimizer:
         """Return a new optimizer.
@@ -262,6 +314,7 @@ SOLVERS = Registry(
             batch_size=_large_batch,
             pace="residual",
             per_expert=True,
+            units=True,
             router_options={"norm": None},
         ),
         "sgd": SolverSpec(SGD, learning_rate=1e-2, router_learning_rate=1e-2),

@@ -7,6 +7,7 @@ import sys
 import threading
 import warnings
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -33,6 +34,7 @@ from sklearn_moe.callbacks import FreezeRouter
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, LOSSES, NOISES, ROUTERS
+from sklearn_moe.optim import NormalizedSGD, SolverSpec
 
 # Three epochs are enough to see that something works, not for a router to learn.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -40,8 +42,8 @@ BRIEF = {"max_iter": 3, "tol": None, "random_state": 0}
 SMALL = [expert for expert in EXPERTS if not is_deep(expert)]
 
 
-def fit_on(X, y, **parameters):
-    return MoEClassifier(**(BRIEF | parameters)).fit(X, y)
+def fit_on(X, y, sample_weight=None, **parameters):
+    return MoEClassifier(**(BRIEF | parameters)).fit(X, y, sample_weight)
 
 
 # -- it learns ----------------------------------------------------------------------------
@@ -370,6 +372,45 @@ def test_warm_start_goes_on(patches):
     clf.set_params(n_experts=8)
     with pytest.raises(ValueError, match=r"labels \[2\] that are not among the classes \[0, 1\]"):
         clf.fit(X[:3], [0, 1, 2])
+
+
+@pytest.mark.parametrize(("first", "second"), [("normalized_sgd", "adam"), ("adam", "sgd")])
+@pytest.mark.parametrize("router", ["top1", "soft"])
+def test_warm_start_goes_on_with_another_solver(patches, router, first, second):
+    (X, y, _), _ = patches
+    clf = fit_on(X, y, router=router, solver=first, warm_start=True)
+    before = clf.predict_proba(X)
+    still = {"learning_rate_init": 1e-12, "router_learning_rate_init": 1e-12}
+    clf.set_params(solver=second, max_iter=1, **still).fit(X, y)
+    np.testing.assert_allclose(clf.predict_proba(X), before, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"momentum": 0.9, "weight_decay": 1e-3, "balance": "switch"},
+        {"expert": "patch_conv", "solver": partial(NormalizedSGD, norm="sum")},
+        {"router": "relu", "n_experts": 12},
+        {"router": "soft", "expert_loss_weight": 0.5},
+        {"router": replace(ROUTERS["topk"], dense_gradient=True), "balance": "bias"},
+        {"upcycle": 0.5, "gate": "relative", "momentum": 0.9, "n_shared_experts": 1},
+    ],
+    ids=lambda options: "-".join(options),
+)
+def test_stacked_experts_learn_as_those_apart(patches, options):
+    (X, y, _), _ = patches
+    X, weight = X[:300].astype(np.float64), np.linspace(0.5, 2, 300)
+    spec = SolverSpec.of(options.get("solver", NormalizedSGD))
+    options = {"max_iter": 8, "batch_size": 75} | options
+    stacked, apart = (
+        fit_on(X, y[:300], weight, **options | {"solver": replace(spec, units=units)})
+        for units in (True, False)
+    )
+    assert type(stacked.module_.experts) is not type(apart.module_.experts)
+    for answers in ("predict_proba", "expert_proba"):
+        first, second = (getattr(clf, answers)(X) for clf in (stacked, apart))
+        np.testing.assert_allclose(first, second, rtol=0, atol=1e-12)
 
 
 def test_partial_fit_learns(patches):

@@ -17,6 +17,7 @@ from sklearn_moe.nn import (
     expert_means,
     weighted_mean,
 )
+from sklearn_moe.nn.experts.stack import Stack
 
 
 def taking(option):
@@ -24,7 +25,15 @@ def taking(option):
 
 
 def build(
-    expert="patch", n_experts=4, *, top_k=1, gate="softmax", seed=0, dtype="float64", **options
+    expert="patch",
+    n_experts=4,
+    *,
+    top_k=1,
+    gate="softmax",
+    seed=0,
+    dtype="float64",
+    separate=False,
+    **options,
 ):
     if is_deep(expert):  # as published they would take minutes
         options = options_for(expert, width=2) | options
@@ -34,6 +43,7 @@ def build(
         expert_options=options,
         router="topk",
         router_options={"top_k": top_k, "gate": gate},
+        separate=separate,
         dtype=dtype,
         seed=seed,
     )
@@ -184,8 +194,48 @@ def test_all_patch_experts_at_once(bias):
     x = samples_for("patch")
     expected = torch.stack([expert(x) for expert in mixture.experts], 1)
     torch.testing.assert_close(answer_all(mixture.experts, x), expected)
-    alone = answer_all(mixture.experts[:1], x)
+    alone = answer_all([mixture.experts[0]], x)
     torch.testing.assert_close(alone, expected[:, :1])
+
+
+@pytest.mark.parametrize("router", ["top1", "topk", "soft", "merge", "relu", "patch_choice"])
+@pytest.mark.parametrize("expert", ["patch", "patch_conv"])
+def test_stacked_patch_experts_are_those_with_weights_of_their_own(expert, router):
+    options = {"router": router, "router_options": {"top_k": 2 if router == "topk" else 1}}
+    stack, apart = (
+        randomize_router(make_mixture(expert, separate=separate, **options))
+        for separate in (False, True)
+    )
+    assert isinstance(stack.experts, Stack)
+    assert isinstance(apart.experts, nn.ModuleList)
+    x, target = samples_for(expert), torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
+    outputs = [mixture(x, seeded(5)).output for mixture in (stack, apart)]
+    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
+    for output in outputs:
+        (output * target).sum().backward()
+    for name, parameter in stack.experts.named_parameters():
+        alone = [e.get_parameter(name).grad for e in apart.experts]
+        alone = torch.stack([torch.zeros_like(parameter[0]) if g is None else g for g in alone])
+        torch.testing.assert_close(parameter.grad, alone, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(stack.forward_each(x), apart.forward_each(x))
+
+
+def test_a_stack_is_a_sequence_of_patch_experts_that_share_its_weights():
+    stack, apart = (build("patch_conv", separate=separate).experts for separate in (False, True))
+    x = samples_for("patch")
+    assert len(stack) == len(list(stack)) == 4
+    for m, (one, expert) in enumerate(zip(stack, apart, strict=True)):
+        assert isinstance(one, PatchExpert)
+        torch.testing.assert_close(one(x), expert(x), rtol=1e-12, atol=1e-12)
+        with torch.no_grad():
+            one.weight.mul_(2)
+        torch.testing.assert_close(stack.weight[m], 2 * expert.weight)
+        stack.zero_grad()
+        one(x).sum().backward()
+        assert stack.weight.grad.flatten(1).any(1).nonzero().flatten().tolist() == [m]
+    assert torch.equal(stack[-1].weight, stack[3].weight)
+    with pytest.raises(IndexError):
+        stack[4]
 
 
 class Doubled(PatchExpert):
@@ -196,7 +246,7 @@ class Doubled(PatchExpert):
 
 
 def test_experts_that_differ_answer_for_themselves():
-    mixture = randomize_router(build())
+    mixture = randomize_router(build(separate=True))
     with OwnGenerator(seeded(7)):
         mixture.experts[0] = PatchExpert((4, 6), 3, activation="linear").double()
         mixture.experts[1] = PatchExpert((4, 6), 3, width=2, bias=True).double()
@@ -204,6 +254,7 @@ def test_experts_that_differ_answer_for_themselves():
     torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
     with OwnGenerator(seeded(8)):
         mixture.experts = nn.ModuleList(Doubled((4, 6), 3).double() for _ in range(4))
+    assert PatchExpert.stack(list(mixture.experts)) is None
     torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
 
 

@@ -81,6 +81,37 @@ def test_zero_gradient_leaves_the_unit_alone(norm):
     assert all(torch.equal(p, b) for p, b in zip(resting, before, strict=True))
 
 
+@pytest.mark.parametrize("norm", ["l2", "sum", None])
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9}, {"weight_decay": 0.1}])
+def test_units_of_one_group_are_as_groups_of_their_own(norm, options):
+    apart = [*units(), *units()]
+    apart[1][0].grad.zero_()
+    apart[1][1].grad.zero_()
+    tensors = [[unit[i] for unit in apart] for i in (0, 1)]
+    stacks = [nn.Parameter(torch.stack(of_one).detach()) for of_one in tensors]
+    pace = torch.tensor([1.0, 1.0, 0.5, 0.0], dtype=torch.float64)
+    groups = [
+        {"params": unit, "pace": value} for unit, value in zip(apart, pace.unbind(), strict=True)
+    ]
+    optimizers = [
+        NormalizedSGD(params, lr=0.1, norm=norm, **options)
+        for params in (groups, [{"params": stacks, "units": 4, "pace": pace}])
+    ]
+    for _ in range(3):
+        for stack, of_one in zip(stacks, tensors, strict=True):
+            stack.grad = torch.stack([p.grad for p in of_one])
+        for optimizer in optimizers:
+            optimizer.step()
+        for stack, of_one in zip(stacks, tensors, strict=True):
+            torch.testing.assert_close(stack.data, torch.stack(of_one).data, rtol=0, atol=1e-14)
+
+
+def test_units_must_be_those_of_the_tensors():
+    tensors = [nn.Parameter(torch.zeros(3, 2)), nn.Parameter(torch.zeros(4))]
+    with pytest.raises(ValueError, match=r"units=3 and tensors of shapes \[\(3, 2\), \(4,\)\]"):
+        NormalizedSGD([{"params": tensors, "units": 3}])
+
+
 def test_pace_scales_the_step_of_its_group_only():
     slow, fast = units()
     start = [[p.detach().clone() for p in unit] for unit in (slow, fast)]

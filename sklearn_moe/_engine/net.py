@@ -10,6 +10,7 @@ from .._data import Batches
 from .._devices import OutOfMemoryError, is_out_of_memory
 from .._interrupt import Interrupts
 from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, upcycle, weighted_mean
+from ..nn.dispatch import is_stack
 from .cosine import Cosine
 from .predicting import OF_TRAINING, PredictingNet, WeightedRows
 from .stopping import StopTraining
@@ -78,10 +79,15 @@ class MoENet(PredictingNet):
         """Give the router its own learning rate and, where the solver asks for it, each expert."""
         _, options = self.get_params_for_optimizer("optimizer", [])
         module = self.module_
-        units = [*module.experts] if self.solver.per_expert else [module.experts]
-        units += [*module.shared] if module.trunk is None else [*module.shared, module.trunk]
-        units = [list(unit.parameters()) for unit in units]
-        groups = [{"params": parameters} for parameters in units if parameters]
+        units = [module.experts, *module.shared, *([] if module.trunk is None else [module.trunk])]
+        groups = [{"params": list(unit.parameters())} for unit in units]
+        if not self.solver.per_expert:
+            groups = [{"params": [p for group in groups for p in group["params"]]}]
+        elif is_stack(module.experts):
+            groups[0]["units"] = len(module.experts)
+        else:
+            groups[:1] = [{"params": list(expert.parameters())} for expert in module.experts]
+        groups = [group for group in groups if group["params"]]
         for parameters in (self._router_parameters(), list(self.criterion_.parameters())):
             if parameters:
                 own = {"lr": self.router_lr, **self.solver.router_options}
@@ -366,7 +372,8 @@ class MoENet(PredictingNet):
         error = self.criterion_.error(mixed.output, batch.y)
         residual = expert_means(error, batch.weight, mixed.route)
         pace = (residual / self.criterion_.blind_error).clamp(max=1)
-        for group, value in zip(self.optimizer_.param_groups, pace, strict=False):
+        paces = [pace] if is_stack(self.module_.experts) else pace
+        for group, value in zip(self.optimizer_.param_groups, paces, strict=False):
             group["pace"] = value
 
 

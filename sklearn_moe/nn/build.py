@@ -8,6 +8,7 @@ from torch import nn
 
 from .._registry import require
 from .balance import make_balance
+from .dispatch import together
 from .experts import ExpertSpec
 from .heads import Head
 from .mixture import MixtureOfExperts
@@ -42,7 +43,8 @@ def build_mixture(
 
     `scales` are those of the columns of a table or of the channels of pictures, which are
     standardized by them; None: samples stay as they are. `trunk` is made for them by `make_trunk`.
-    `separate` keeps each expert's weights in tensors of their own, which a solver may ask for.
+    `separate` keeps each expert's weights in tensors of their own, which a solver may ask for; else
+    those of alike experts are one `Stack` where that makes a step faster.
     `expert_options` are those of the expert's factory, `router_options` those of `make_router`.
     Weights are drawn in float32 and then converted, so that models of different `dtype` start
     from the same point. A single expert needs no router, but what is asked of one is checked.
@@ -90,10 +92,12 @@ def build_mixture(
             normalize=trunk is not None,
             **router_options,
         )
-    if mixes and n_experts > 1 and not separate:
+    if n_experts > 1 and not separate:
         # Of the factory itself: what another one returns may be compiled, hooked or changed.
         stack = getattr(expert.factory, "stack", None)
-        experts = (stack and stack(experts)) or experts
+        stack = stack and stack(experts)
+        if stack is not None and (mixes or together(stack) is not None):
+            experts = stack
     router = made if n_experts > 1 else None
     mixture = MixtureOfExperts(router, experts, encoder, trunk, shared)
     return mixture.to(getattr(torch, dtype))

@@ -1,6 +1,8 @@
 """Dispatch: which expert computes which samples, grouped so that each is called once."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +13,8 @@ __all__ = [
     "answer_groups",
     "dispatch",
     "dispatch_mask",
-    "group_key",
+    "is_stack",
+    "together",
 ]
 
 _SMALL = 2**25  # numbers that experts read, all samples times all experts
@@ -37,13 +40,13 @@ def dispatch(experts: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
     if answer_at_once(experts, x):
         answers = answer_all(experts, x)
         return answers.gather(1, chosen.unsqueeze(2).expand(-1, -1, answers.shape[2]))
-    by_expert = chosen.flatten().argsort(stable=True)
+    sorted_experts, by_expert = chosen.flatten().sort(stable=True)
+    edges = torch.arange(len(experts) + 1, device=x.device)
     # Where the groups begin must be known on the host: the one synchronization of a GPU step.
-    # Not by bincount, which waits twice more.
-    is_chosen = chosen.flatten() == torch.arange(len(experts), device=x.device).unsqueeze(1)
-    loads = is_chosen.sum(1).tolist()
+    starts = torch.searchsorted(sorted_experts, edges).tolist()
+    sizes = [stop - start for start, stop in pairwise(starts)]
     rows = by_expert // k if k > 1 else by_expert
-    answers = answer_groups(experts, x.index_select(0, rows), loads)
+    answers = answer_groups(experts, x.index_select(0, rows), sizes)
     answers = torch.empty_like(answers).index_copy(0, by_expert, answers)
     return answers.view(n_samples, k, -1)
 
@@ -66,11 +69,16 @@ def dispatch_mask(experts: Sequence[nn.Module], x: Tensor, gate: Tensor) -> Tens
         answers = answer_all(experts, x)
         return torch.einsum("nm,nmo->no", gate.to(answers.dtype), answers)
     active = gate != 0
-    expert, rows = active.T.nonzero(as_tuple=True)  # sorted by expert
-    loads = active.sum(0).tolist()
-    if not sum(loads):
+    sizes = active.sum(0).tolist()
+    if not sum(sizes):
         return gate[:, :1] * _trial(experts[0], x)
-    answers = answer_groups(experts, x.index_select(0, rows), loads)
+    by_expert = active.T.flatten()
+    if x.is_cpu:
+        places = by_expert.nonzero().squeeze(1)
+    else:  # nonzero would wait once more for how many there are
+        places = by_expert.byte().sort(descending=True, stable=True).indices[: sum(sizes)]
+    expert, rows = places // len(x), places % len(x)
+    answers = answer_groups(experts, x.index_select(0, rows), sizes)
     answers = answers * gate[rows, expert].unsqueeze(1)
     return answers.new_zeros(len(x), answers.shape[1]).index_add(0, rows, answers)
 
@@ -92,38 +100,53 @@ def answer_at_once(experts: Sequence[nn.Module], x: Tensor) -> bool:
     """
     if torch.compiler.is_exporting():
         return True
-    is_small = x.numel() * len(experts) <= _SMALL
-    return is_small and not x.is_cpu and group_key(experts) is not None
+    if x.is_cpu or x.numel() * len(experts) > _SMALL:
+        return False
+    return hasattr(experts, "together") if is_stack(experts) else _are_alike(experts)
 
 
 def answer_groups(experts: Sequence[nn.Module], x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return the answers of each expert to its group of samples, one group after the other.
 
-    Experts that differ in nothing but their weights answer together by
-    `forward_groups(experts, x, sizes)`: what small experts share costs less once than each time.
-    Experts without samples are not called.
+    Experts that differ in nothing but their weights answer together: what small experts share
+    costs less once than each time. Others that have no samples are not called.
     """
-    busy = [m for m, size in enumerate(sizes) if size]
-    experts, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
-    if group_key(experts) is not None:
-        return experts[0].forward_groups(experts, x, sizes)
+    if not is_stack(experts):
+        busy = [m for m, size in enumerate(sizes) if size]
+        experts, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
+    if (one := together(experts)) is not None:
+        return one.groups(x, sizes)
     groups = x.split(sizes)
     return torch.cat([expert(group) for expert, group in zip(experts, groups, strict=True)])
 
 
 def answer_all(experts: Sequence[nn.Module], x: Tensor) -> Tensor:
     """Return the answers of every expert to every sample, (n_samples, n_experts, n_outputs)."""
-    if isinstance(experts, nn.Module) and not isinstance(experts, nn.ModuleList):
-        return experts(x)  # a stack
-    if group_key(experts) is not None:
-        return experts[0].forward_all(experts, x)
+    if is_stack(experts):
+        return experts(x)
+    if (one := together(experts)) is not None:
+        return one.all(x)
     return torch.stack([expert(x) for expert in experts], 1)
 
 
-def group_key(experts: Sequence[nn.Module]) -> Hashable | None:
-    """Return what the experts have in common if only their weights differ, otherwise None.
+def is_stack(experts: Sequence[nn.Module]) -> bool:
+    """Return whether the sequence is one module, which maps a batch to the answers of all."""
+    return isinstance(experts, nn.Module) and not isinstance(experts, nn.ModuleList)
 
-    Each says so by its own `group_key`.
+
+def together(experts: Sequence[nn.Module]) -> Any:
+    """Return what answers for experts that differ in nothing but their weights, otherwise None.
+
+    `all(x)` are the answers of all, `groups(x, sizes)` those to groups of samples, `merged(x,
+    gate)` those of experts of mean weights. A stack makes it by `together()`; other experts of the
+    same `group_key` by `together(experts)` of the first.
     """
+    if is_stack(experts):
+        make = getattr(experts, "together", None)
+        return make and make()
+    return experts[0].together(experts) if _are_alike(experts) else None
+
+
+def _are_alike(experts: Sequence[nn.Module]) -> bool:
     keys = {getattr(expert, "group_key", None) for expert in experts}
-    return keys.pop() if len(keys) == 1 else None
+    return len(keys) == 1 and None not in keys

@@ -107,6 +107,13 @@ class MixtureOfExperts(nn.Module):
             answers = answers + expert(x).unsqueeze(1)
         return answers
 
+    def load_weights(self, other: "MixtureOfExperts") -> None:
+        """Take over the state of a mixture of the same parts, its experts stacked or not."""
+        rest = {k: v for k, v in other.state_dict().items() if not k.startswith("experts.")}
+        self.load_state_dict(rest, strict=False)
+        for own, its in zip(self.experts, other.experts, strict=True):
+            own.load_state_dict(its.state_dict())
+
     def balance_loss(self, mixed: MixtureOutput, weight: Tensor) -> Tensor | None:
         """Update running statistics by a training batch; call it once per step.
 

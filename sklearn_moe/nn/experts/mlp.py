@@ -1,12 +1,13 @@
 """The expert for feature vectors, alone and many at a time."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .parts import activation_layer, require_ndim
+from .stack import Stack, stacked
 
 __all__ = ["MLPExpert", "MLPStack"]
 
@@ -51,10 +52,8 @@ class MLPExpert(nn.Sequential):
         return MLPStack(experts) if {type(expert) for expert in experts} == {MLPExpert} else None
 
 
-class MLPStack(nn.Module):
+class MLPStack(Stack):
     """Experts that all answer every sample, as one batched computation.
-
-    It is a sequence of experts: `stack[m]` is an `MLPExpert` that shares the weights.
 
     Parameters
     ----------
@@ -66,24 +65,17 @@ class MLPStack(nn.Module):
         super().__init__()
         self._one = [experts[0]]  # in a list, so that its weights are none of the stack's
         layers = [(expert[0], expert[2]) for expert in experts]
-        self.weight = _stacked([first.weight for first, _ in layers])  # (M, width, n_features)
-        self.bias = _stacked([first.bias for first, _ in layers])  # (M, width)
-        self.readout = _stacked([second.weight for _, second in layers])  # (M, n_outputs, width)
-        self.readout_bias = _stacked([second.bias for _, second in layers])  # (M, n_outputs)
+        self.weight = stacked([first.weight for first, _ in layers])  # (M, width, n_features)
+        self.bias = stacked([first.bias for first, _ in layers])  # (M, width)
+        self.readout = stacked([second.weight for _, second in layers])  # (M, n_outputs, width)
+        self.readout_bias = stacked([second.bias for _, second in layers])  # (M, n_outputs)
 
-    def __len__(self) -> int:
-        return len(self.weight)
-
-    def __getitem__(self, index: int) -> MLPExpert:
-        m = range(len(self))[index]
+    def _expert(self, m: int) -> MLPExpert:
         expert = MLPExpert.__new__(MLPExpert)
         first = _linear(self.weight[m], self.bias[m])
         second = _linear(self.readout[m], self.readout_bias[m])
         nn.Sequential.__init__(expert, first, self._one[0][1], second)
         return expert.train(self.training)
-
-    def __iter__(self) -> Iterator[MLPExpert]:
-        return (self[m] for m in range(len(self)))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_features) to the answers, (n_samples, n_experts, n_outputs)."""
@@ -100,13 +92,9 @@ class MLPStack(nn.Module):
         return answers.permute(2, 0, 1)
 
 
-def _stacked(weights: Sequence[Tensor]) -> nn.Parameter:
-    return nn.Parameter(torch.stack([weight.detach() for weight in weights]))
-
-
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    layer.weight, layer.bias = nn.Parameter(weight.detach()), nn.Parameter(bias.detach())
+    layer._parameters.update(weight=weight, bias=bias)  # views of the stack's
     return layer
 
 

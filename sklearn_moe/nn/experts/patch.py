@@ -1,7 +1,9 @@
-"""The paper's patch expert."""
+"""The paper's patch expert, alone and many at a time."""
 
+import copy
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +11,9 @@ from torch.autograd.function import once_differentiable
 
 from ..activations import ACTIVATIONS
 from .parts import require_ndim
+from .stack import Stack, stacked
 
-__all__ = ["PatchExpert"]
+__all__ = ["PatchExpert", "PatchFilters", "PatchStack"]
 
 
 class PatchExpert(nn.Module):
@@ -53,7 +56,7 @@ class PatchExpert(nn.Module):
         self.activation = ACTIVATIONS.resolve(activation)
         self.weight = nn.Parameter(torch.empty(n_outputs, width, patch_size))
         self.bias = nn.Parameter(torch.empty(n_outputs, width)) if bias else None
-        # A subclass may override forward, which forward_groups would bypass.
+        # A subclass may override forward, which the others would bypass.
         same = type(self) is PatchExpert
         self.group_key = (self.activation, n_outputs, width, bias) if same else None
         std = init_scale / math.sqrt(3 * patch_size)
@@ -65,40 +68,100 @@ class PatchExpert(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_patches, patch_size) to (n_samples, n_outputs)."""
-        return self.forward_groups([self], x, [len(x)])
+        bias = None if self.bias is None else self.bias.unsqueeze(0)
+        return PatchFilters(self.weight.unsqueeze(0), bias, self.activation).all(x).squeeze(1)
 
     @staticmethod
-    def forward_groups(experts: Sequence["PatchExpert"], x: Tensor, sizes: Sequence[int]) -> Tensor:
+    def together(experts: Sequence["PatchExpert"]) -> "PatchFilters":
+        """Return the filters of experts that have the same `group_key`."""
+        bias = None if experts[0].bias is None else torch.stack([e.bias for e in experts])
+        weight = torch.stack([e.weight for e in experts])
+        return PatchFilters(weight, bias, experts[0].activation)
+
+    @staticmethod
+    def stack(experts: Sequence["PatchExpert"]) -> nn.Module | None:
+        """Return the experts as one module with stacked weights, None if they are not alike."""
+        keys = {getattr(expert, "group_key", None) for expert in experts}
+        return PatchStack(experts) if len(keys) == 1 and None not in keys else None
+
+
+class PatchStack(Stack):
+    """Patch experts with their weights in one tensor.
+
+    Parameters
+    ----------
+    experts : sequence of PatchExpert
+        Their weights are copied.
+    """
+
+    def __init__(self, experts: Sequence[PatchExpert]):
+        super().__init__()
+        # In a list, so that its weights, which are none, are not the stack's.
+        self._one = [copy.deepcopy(experts[0]).to("meta")]
+        self.weight = stacked([e.weight for e in experts])  # (M, n_outputs, width, patch_size)
+        no_bias = experts[0].bias is None
+        self.bias = None if no_bias else stacked([e.bias for e in experts])  # (M, n_outputs, width)
+
+    def _expert(self, m: int) -> PatchExpert:
+        expert = copy.copy(self._one[0])
+        weights = {name: None if p is None else p[m] for name, p in self._parameters.items()}
+        vars(expert).update(_parameters=weights, training=self.training)
+        return expert
+
+    def together(self) -> "PatchFilters":
+        """Return the filters of all experts."""
+        return PatchFilters(self.weight, self.bias, self._one[0].activation)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_patches, patch_size) to (n_samples, n_experts, n_outputs)."""
+        return self.together().all(x)
+
+
+class PatchFilters(NamedTuple):
+    """The filters of patch experts that differ in nothing else, and what they say together.
+
+    Nothing here asks whose experts they are: those of many models can be one sequence.
+    """
+
+    weight: Tensor  # (n_experts, n_outputs, width, patch_size)
+    bias: Tensor | None  # (n_experts, n_outputs, width)
+    activation: Callable[[Tensor], Tensor]
+
+    def all(self, x: Tensor) -> Tensor:
+        """Map every sample by every expert, to (n_samples, n_experts, n_outputs)."""
+        return self._sum(self._filter(x), len(x)).transpose(0, 1)
+
+    def groups(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Map x, the samples of each expert after those of the one before, to their answers.
 
         Only the filters differ between experts: activation and sums are taken over all at once.
         """
         n_samples, n_patches, patch_size = x.shape
-        sizes = [size * n_patches for size in sizes]
+        bias = None if self.bias is None else self.bias.flatten(1)
         # Filters first, (n_outputs * width, n_samples * n_patches): the sum over filters then
         # adds long contiguous rows.
         z = _GroupedFilters.apply(
-            x.reshape(-1, patch_size), sizes, *(e.weight.view(-1, patch_size) for e in experts)
+            x.reshape(-1, patch_size),
+            self.weight.flatten(1, 2),
+            bias,
+            [size * n_patches for size in sizes],
         )
-        if experts[0].bias is not None:
-            biases = (e.bias.view(-1, 1).expand(-1, n) for e, n in zip(experts, sizes, strict=True))
-            z = z + torch.cat(list(biases), 1)
-        return experts[0]._sum(z, n_samples)[0]
+        return self._sum(z, n_samples)[0]
 
-    @staticmethod
-    def forward_all(experts: Sequence["PatchExpert"], x: Tensor) -> Tensor:
-        """Map every sample by every expert, to (n_samples, n_experts, n_outputs)."""
-        z = _all_filters(experts, x)
-        return experts[0]._sum(z.flatten(0, 1), len(x)).transpose(0, 1)
-
-    @staticmethod
-    def forward_merged(experts: Sequence["PatchExpert"], x: Tensor, gate: Tensor) -> Tensor:
+    def merged(self, x: Tensor, gate: Tensor) -> Tensor:
         """Map each sample by the mean of the experts' filters, weighted by its row of the gate.
 
         Filters are linear in their weights: mixing weights is mixing what the filters say.
         """
-        z = _all_filters(experts, x).unflatten(2, (len(x), -1))
-        return experts[0]._sum((z * gate.T[:, None, :, None]).sum(0).flatten(1), len(x))[0]
+        z = self._filter(x).view(len(self.weight), -1, len(x), x.shape[1])
+        return self._sum((z * gate.T[:, None, :, None]).sum(0).flatten(1), len(x))[0]
+
+    def _filter(self, x: Tensor) -> Tensor:
+        """Return what all filters say, (n_experts * n_filters, n_samples * n_patches)."""
+        weight, patches = self.weight.flatten(0, 2), x.reshape(-1, x.shape[2])
+        if self.bias is None:
+            return weight @ patches.T
+        return torch.addmm(self.bias.view(-1, 1), weight, patches.T)
 
     def _sum(self, z: Tensor, n_samples: int) -> Tensor:
         """Add up the activations over filters and patches.
@@ -106,43 +169,48 @@ class PatchExpert(nn.Module):
         z is (n_experts * n_outputs * width, n_samples * n_patches), the result
         (n_experts, n_samples, n_outputs).
         """
-        n_outputs, width, _ = self.weight.shape
-        per_patch = self.activation(z).view(-1, width, z.shape[1]).sum(1)
-        return per_patch.view(-1, n_outputs, n_samples, z.shape[1] // n_samples).sum(3).mT
-
-
-def _all_filters(experts: Sequence[PatchExpert], x: Tensor) -> Tensor:
-    """Return what all filters say, (n_experts, n_filters, n_samples * n_patches)."""
-    weight = torch.stack([e.weight.flatten(0, 1) for e in experts])
-    patches = x.reshape(-1, x.shape[2])
-    z = (weight.flatten(0, 1) @ patches.T).unflatten(0, weight.shape[:2])
-    if experts[0].bias is None:
-        return z
-    return z + torch.stack([e.bias.flatten() for e in experts]).unsqueeze(2)
+        _, n_outputs, width, _ = self.weight.shape
+        n_patches = z.shape[1] // n_samples
+        z = self.activation(z)
+        if not z.is_cpu:  # one kernel in place of two, of which the first runs faster on a CPU
+            return z.view(-1, n_outputs, width, n_samples, n_patches).sum((2, 4)).mT
+        per_patch = z.view(-1, width, z.shape[1]).sum(1)
+        return per_patch.view(-1, n_outputs, n_samples, n_patches).sum(3).mT
 
 
 class _GroupedFilters(torch.autograd.Function):
-    """W_m X_m^T for every expert m, side by side: one node of the graph in place of many.
+    """W_m X_m^T + b_m for every expert m, side by side: one node of the graph in place of many.
 
-    The X_m are the consecutive groups of rows of x; the W_m are (n_filters, patch_size).
+    The X_m are the consecutive groups of rows of x, W is (n_experts, n_filters, patch_size) and b
+    (n_experts, n_filters) or None.
     """
 
     @staticmethod
-    def forward(ctx, x, sizes, *weights):
-        ctx.save_for_backward(x, *weights)
+    def forward(ctx, x, weight, bias, sizes):
+        ctx.save_for_backward(x, weight)
         ctx.sizes = sizes
-        z = x.new_empty(len(weights[0]), len(x))
-        groups = zip(weights, x.split(sizes), z.split(sizes, 1), strict=True)
-        for weight, rows, columns in groups:
-            torch.mm(weight, rows.T, out=columns)
+        ctx.has_bias = bias is not None
+        z = x.new_empty(weight.shape[1], len(x))
+        groups = zip(weight, x.split(sizes), z.split(sizes, 1), strict=True)
+        if bias is None:
+            for w, rows, columns in groups:
+                torch.mm(w, rows.T, out=columns)
+        else:
+            for b, (w, rows, columns) in zip(bias.unsqueeze(2), groups, strict=True):
+                torch.addmm(b, w, rows.T, out=columns)
         return z
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
-        x, *weights = ctx.saved_tensors
+        x, weight = ctx.saved_tensors
         grads = grad.split(ctx.sizes, 1)
-        x_grad = None
+        of_x = of_bias = None
+        of_weight = torch.empty_like(weight)
+        for g, rows, w in zip(grads, x.split(ctx.sizes), of_weight, strict=True):
+            torch.mm(g, rows, out=w)
+        if ctx.has_bias:
+            of_bias = torch.stack([g.sum(1) for g in grads])
         if ctx.needs_input_grad[0]:
-            x_grad = torch.cat([g.T @ w for g, w in zip(grads, weights, strict=True)])
-        return x_grad, None, *(g @ r for g, r in zip(grads, x.split(ctx.sizes), strict=True))
+            of_x = torch.cat([g.T @ w for g, w in zip(grads, weight, strict=True)])
+        return of_x, of_weight, of_bias, None

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ..dispatch import group_key
+from ..dispatch import together
 from .base import Router
 
 __all__ = ["MergeRouter"]
@@ -23,8 +23,8 @@ class MergeRouter(Router):
     def combine(self, experts, x, route):
         """Answer by the merged expert of each sample."""
         gate = route.gate.to(x.dtype)
-        if group_key(experts) is not None:
-            return experts[0].forward_merged(experts, x, gate), None
+        if (one := together(experts)) is not None:
+            return one.merged(x, gate), None
         return _merge(list(experts), x, gate), None
 
 
