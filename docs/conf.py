@@ -1,9 +1,14 @@
 """Configuration of the Sphinx build: `sphinx-build -W -b html docs docs/_build/html`."""
 
+import sys
+from pathlib import Path
+
 import torch
+from docutils import nodes
 
 import sklearn_moe
 
+sys.path.insert(0, str(Path(__file__).parent))  # gallery_order
 torch.set_num_threads(1)  # the networks of the examples are small
 
 project = "sklearn_moe"
@@ -15,11 +20,14 @@ extensions = [
     "myst_parser",  # the results are Markdown, as the experiments write them
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
+    "sphinx.ext.viewcode",
     "numpydoc",
+    "sphinx_copybutton",
+    "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
 templates_path = ["_templates"]
-exclude_patterns = ["_build", "tables/*.rst"]
+exclude_patterns = ["_build", "tables/*.rst", "sg_execution_times.rst"]
 default_role = "literal"
 add_module_names = False
 toc_object_entries_show_parents = "hide"
@@ -34,49 +42,52 @@ sphinx_gallery_conf = {
     "gallery_dirs": "auto_examples",
     "backreferences_dir": "api/backreferences",
     "doc_module": ("sklearn_moe",),
-    "within_subsection_order": "ExampleTitleSortKey",
+    "within_subsection_order": "gallery_order.Course",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "show_memory": False,
     "show_signature": False,
 }
 
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
 html_theme = "pydata_sphinx_theme"
 html_title = "sklearn_moe"
+html_static_path = ["static"]
+html_css_files = ["sklearn_moe.css"]
 html_theme_options = {
+    "logo": {"text": f"sklearn_moe {release}"},
+    "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
-    "show_prev_next": False,
-    "header_links_before_dropdown": 6,
-    "footer_start": [],
+    "header_links_before_dropdown": 7,
+    "footer_start": ["copyright"],
     "footer_end": [],
 }
-html_sidebars = {
-    page: []
-    for page in (
-        "index",
-        "quickstart",
-        "data_shapes",
-        "tabular",
-        "how_it_works",
-        "routers",
-        "regression",
-        "specialization",
-        "callbacks",
-        "extend",
-        "images",
-        "paper",
-        "results/*",
-        "paper_parameters",
-        "auto_examples/*",
-    )
-}
+# Pages that no others are listed beside.
+html_sidebars = {page: [] for page in ("index", "quickstart", "about", "develop", "extend")}
 html_show_sourcelink = False
 
 
-def unlink_scikit_learn(app, env, node, contnode):
-    """Leave references to scikit-learn's guide, in inherited docstrings, as plain text."""
-    return contnode if node.get("reftarget") in ("accuracy_score", "r2_score") else None
+# Where others document their names: a page for each. Their inventories would say the same, but a
+# build needs no network this way.
+_ELSEWHERE = {
+    "sklearn": "https://scikit-learn.org/stable/modules/generated/{name}.html",
+    "torch": "https://docs.pytorch.org/docs/stable/generated/{name}.html",
+    "skorch.callbacks": "https://skorch.readthedocs.io/en/stable/callbacks.html#{name}",
+}
+
+
+def link_elsewhere(app, env, node, contnode):
+    """Link the names of scikit-learn, torch and skorch."""
+    name = node.get("reftarget", "")
+    for package, address in _ELSEWHERE.items():
+        if node.get("refdomain") == "py" and name.startswith(f"{package}."):
+            address = address.format(name=name)
+            return nodes.reference("", "", contnode, internal=False, refuri=address)
+    # References to scikit-learn's guide, in inherited docstrings, stay plain text.
+    return contnode if name in ("accuracy_score", "r2_score") else None
 
 
 def setup(app):
-    app.connect("missing-reference", unlink_scikit_learn)
+    app.connect("missing-reference", link_elsewhere)
