@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "sklearn_moe"
 # From top to bottom: a file imports from the lines below its own, never from above.
 LAYERS = [
     ["paper"],
-    ["__init__"],
+    ["__init__", "__main__"],
     ["_classifier", "_regressor"],
     ["_base", "tracing", "callbacks"],
     ["_engine"],

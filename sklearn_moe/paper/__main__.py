@@ -1,6 +1,7 @@
 """Command line of the experiments: `python -m sklearn_moe.paper --help`."""
 
 import argparse
+import difflib
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import torch
 
 from . import demo
 from ._arguments import positive
+from ._ready import require_extra, require_folder
 from ._report import write_report
 from ._runner import run_experiments
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
@@ -50,13 +52,13 @@ def _list():
 
 
 def _parser():
-    names = [*GROUPS["all"], *GROUPS]
     parser = argparse.ArgumentParser(
         prog=_PROG,
         description=f"{main.__doc__} `list` names all; `demo` and `table2` have an own --help. "
         "Finished runs are kept: the same command goes on where it was interrupted.",
     )
-    parser.add_argument("names", nargs="+", metavar="NAME", choices=names, help=", ".join(names))
+    names = [*GROUPS["all"], *GROUPS]
+    parser.add_argument("names", nargs="+", metavar="NAME", type=_name, help=", ".join(names))
     parser.add_argument(
         "--protocol",
         choices=("code", "paper"),
@@ -73,6 +75,16 @@ def _parser():
     return parser
 
 
+def _name(text):
+    """Return the name of an experiment or a group; say which may be meant by another."""
+    names = [*GROUPS["all"], *GROUPS]
+    if text in names:
+        return text
+    close = difflib.get_close_matches(text, [*names, "demo", "list", "table2"], 1)
+    hint = f"did you mean {close[0]}?" if close else "`list` names all"
+    raise argparse.ArgumentTypeError(f"no experiment is called {text!r}: {hint}")
+
+
 def _add_common(parser):
     parser.add_argument(
         "--runs", type=positive, default=10, help="seeds of each cell, fewer in large experiments"
@@ -85,6 +97,10 @@ def _add_common(parser):
 
 
 def _run(experiments, options, command):
+    require_extra("paper")
+    if any(experiment.name == "baselines" for experiment in experiments):
+        require_extra("baselines")
+    require_folder(options.out)
     if options.threads:
         torch.set_num_threads(options.threads)
     try:

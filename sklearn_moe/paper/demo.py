@@ -10,6 +10,7 @@ from ..metrics import dispatch_entropy
 from ._arguments import positive
 from ._protocols import paper_classifier
 from ._published import TABLE_1
+from ._ready import require_extra, require_folder
 
 __all__ = ["add_arguments", "run_command", "run_demo"]
 
@@ -25,6 +26,8 @@ def add_arguments(parser):
 
 def run_command(options):
     """Run the demo with the options of the command line."""
+    require_extra("plot")
+    require_folder(options.picture.parent)
     run_demo(options.picture, n_samples=options.n_samples, seed=options.seed)
 
 
