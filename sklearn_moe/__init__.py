@@ -7,6 +7,7 @@ with `sklearn_moe.datasets`, measure who answers what with `sklearn_moe.metrics`
 
 from ._classifier import MoEClassifier
 from ._regressor import MoERegressor
+from ._trusted import trusted_types
 from ._version import __version__
 
-__all__ = ["MoEClassifier", "MoERegressor", "__version__"]
+__all__ = ["MoEClassifier", "MoERegressor", "__version__", "trusted_types"]

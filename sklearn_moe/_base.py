@@ -20,8 +20,10 @@ from ._inputs import check_training_data, hold_out
 from ._interrupt import Interrupts
 from ._kmeans import find_centers
 from ._parameters import ARCHITECTURE, CONSTRAINTS
+from ._persistence import FITTED, Persistent
 from ._settings import Settings, resolve_settings
 from ._sklearn import CallbackSupportMixin
+from ._stored_module import ModuleBlueprint
 from ._warnings import warn
 from .exceptions import ExpertCollapseWarning
 from .nn import (
@@ -56,7 +58,7 @@ class TrainingData(NamedTuple):
         return self._replace(training=training, validation=validation)
 
 
-class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
+class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
     """Training of a mixture of experts; see MoEClassifier for its parameters.
 
     Subclasses name the parameters in their `__init__`, check y in `_check_y` and say what it
@@ -107,6 +109,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         before = len(net.history)
         n_united = 0 if resume else data.settings.n_united
         interrupted = draft._train(net, data, max_iter, (bridge, stopping), n_united=n_united)
+        net.initialize_optimizer()  # its state is as large as the weights, or twice as large
         self._remember(draft, net, data)
         if interrupted:
             raise KeyboardInterrupt
@@ -137,8 +140,8 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         if not resume:
             self._categories = None
         X, y, weight = check_training_data(self, X, y, sample_weight, reset=not resume)
+        self._random_state = check_random_state(self._next_seed if resume else self.random_state)
         if not resume:
-            self._random_state = check_random_state(self.random_state)
             self._target = self._make_target(y, weight, **target)
             self.input_shape_ = X.shape[1:]
             self._bytes = X.dtype == np.uint8
@@ -187,6 +190,9 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
         self._noise_at_predict = preset_of(settings.router).noise_at_predict
         self._architecture = self._architecture_of(settings)
         head, seed = self._head(), self._random_state.randint(_MAX_SEED)
+        trunk = settings.trunk
+        if isinstance(trunk, torch.nn.Module):
+            trunk = ModuleBlueprint(trunk)
         module = partial(
             build_mixture,
             self.input_shape_,
@@ -199,7 +205,7 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             balance=self.balance,
             balance_weight=self.balance_weight,
             scales=self._scales,
-            trunk=settings.trunk,
+            trunk=trunk,
             n_shared_experts=self.n_shared_experts,
             separate=settings.solver.separates(preset_of(settings.router).rule.mixes),
             dtype="float64" if data.training[0].dtype == np.float64 else "float32",
@@ -276,23 +282,14 @@ class BaseMoE(FittedMixture, CallbackSupportMixin, BaseEstimator):
             if data.validation is not None:
                 score = draft._validation_score(net, data)
                 draft.validation_scores_ = list(net.history[:, score])
+            # What further training draws from; a generator would take more space than a small net.
+            draft._next_seed = draft.__dict__.pop("_random_state").randint(_MAX_SEED)
             self.__dict__ = draft.__dict__
 
     def _describe(self, net):
         """Return the fitted attributes: what an estimator needs to predict."""
-        return {
+        return {name: vars(self)[name] for name in FITTED} | {
             "net_": net,
-            "_architecture": self._architecture,
-            "_target": self._target,
-            "input_shape_": self.input_shape_,
-            "_bytes": self._bytes,
-            "_predict_seed": self._predict_seed,
-            "resolved_params_": self.resolved_params_,
-            "_categories": self._categories,
-            "_scales": self._scales,
-            "_noise_at_predict": self._noise_at_predict,
-            "loss_curve_": list(net.history[:, "train_loss"]),
-            "router_gradient_curve_": list(net.history[:, "router_gradient_norm"]),
             "n_iter_": len(net.history),
         }
 

@@ -542,8 +542,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         """Train for one epoch on these samples, from where the model stands.
 
         Solver, learning rates, batch size and the standardization of a table are those of the
-        first call, and momentum is kept between calls; `fit` with `warm_start` takes a new solver,
-        rates and batch size. "cosine" rates stay at their highest.
+        first call. What the solver remembers, such as momentum, is kept between calls; after `fit`
+        it begins anew. `fit` with `warm_start` takes a new solver, rates and batch size. "cosine"
+        rates stay at their highest.
 
         Parameters
         ----------

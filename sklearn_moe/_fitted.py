@@ -3,6 +3,7 @@
 import torch
 from sklearn.utils.validation import check_is_fitted
 
+from ._devices import as_device
 from ._inputs import check_samples
 from .nn import softmax
 
@@ -70,6 +71,39 @@ class FittedMixture:
         return self.net_.map_batches(
             lambda x: softmax(self.module_.route(x).scores).to(x.dtype), check_samples(self, X)
         )
+
+    def to(self, device):
+        """Move the fitted model; it predicts, and `partial_fit` trains it, on that device.
+
+        `fit` makes or, with `warm_start`, takes the model to the device of the parameters.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            "cpu", "cuda", "cuda:1" and so on.
+
+        Returns
+        -------
+        self : estimator instance
+
+        Raises
+        ------
+        ValueError
+            If there is no such device.
+        """
+        check_is_fitted(self)
+        self.net_.to(as_device(device, float64=True))
+        return self
+
+    @property
+    def loss_curve_(self):
+        """Training loss of every epoch."""
+        return list(self.net_.history[:, "train_loss"])
+
+    @property
+    def router_gradient_curve_(self):
+        """Norm of the router's gradient in every epoch."""
+        return list(self.net_.history[:, "router_gradient_norm"])
 
     @property
     def module_(self):

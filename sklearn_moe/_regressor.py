@@ -373,7 +373,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         """Train for one epoch on these samples, from where the model stands.
 
         Solver, learning rates, batch size and what X and y are standardized by are those of the
-        first call, and momentum is kept between calls. "cosine" rates stay at their highest.
+        first call. What the solver remembers, such as momentum, is kept between calls; after `fit`
+        it begins anew. "cosine" rates stay at their highest.
 
         Parameters
         ----------

@@ -19,9 +19,9 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from sklearn_moe import MoEClassifier
+from sklearn_moe._stored_module import StoredModule
 from sklearn_moe.nn import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures
-from sklearn_moe.preprocessing._stored_module import StoredModule
 
 # Of each family of torchvision the smallest that is quickly drawn.
 FAMILIES = {

@@ -12,13 +12,23 @@ from .._interrupt import Interrupts
 from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, upcycle, weighted_mean
 from ..nn.dispatch import is_stack
 from .cosine import Cosine
-from .predicting import OF_TRAINING, PredictingNet, WeightedRows
+from .predicting import PredictingNet, WeightedRows
 from .stopping import StopTraining
 from .threads import as_many_threads_as_useful, work_of_a_step
 
 __all__ = ["MoENet"]
 
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+# What a net has while it trains only.
+_OF_TRAINING = (
+    "generator_",
+    "draws_",
+    "schedule_",
+    "trained_",
+    "routing_",
+    "validation_",
+    "n_united_",
+)
 
 
 class MoENet(PredictingNet):
@@ -164,12 +174,11 @@ class MoENet(PredictingNet):
                 f"of the experts, such as 'top1'. What torch says: {error}"
             ) from error
         finally:
-            # Generators and callbacks (an LRScheduler holds the optimizer) stay out of pickles.
             self.callbacks, self.callbacks_ = None, []
             self._split()
             for parameter in self.trained_:
                 parameter.grad = None  # as large as the model
-            for name in OF_TRAINING:
+            for name in _OF_TRAINING:
                 delattr(self, name)
             self.module_.eval()
         return self

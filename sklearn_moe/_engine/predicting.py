@@ -1,4 +1,4 @@
-"""The net as far as it predicts, and how it is stored."""
+"""The net as far as it predicts."""
 
 import math
 
@@ -6,32 +6,18 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score, r2_score
-from skorch import NeuralNet
 from skorch.dataset import Dataset
-from skorch.utils import get_map_location
 
 from .._data import Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, free_memory
-from ..nn import OwnGenerator
-from .state import as_arrays, as_tensors
+from .stored import StoredNet
 
-__all__ = ["OF_TRAINING", "PredictingNet", "WeightedRows"]
+__all__ = ["PredictingNet", "WeightedRows"]
 
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
 # wants enough to be busy, if it has room: up to 40 bytes per feature where all experts answer.
 _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
 _PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
-_WITH_STATE = ("module_", "criterion_", "optimizer_")
-# What a net has while it trains only. It stays out of pickles, which may be made then.
-OF_TRAINING = (
-    "generator_",
-    "draws_",
-    "schedule_",
-    "trained_",
-    "routing_",
-    "validation_",
-    "n_united_",
-)
 
 
 class WeightedRows(Dataset):
@@ -42,8 +28,8 @@ class WeightedRows(Dataset):
         self.rows = rows
 
 
-class PredictingNet(NeuralNet):
-    """skorch net that predicts in large batches and is stored as arrays."""
+class PredictingNet(StoredNet):
+    """skorch net that predicts in large batches."""
 
     def get_dataset(self, X, y=None):
         """Return rows with weights, given arrays, tensors or a dataset."""
@@ -127,29 +113,3 @@ class PredictingNet(NeuralNet):
             is_regressor = self.criterion_.kind == "numbers"
             tags.estimator_type = "regressor" if is_regressor else "classifier"
         return tags
-
-    # -- persistence ----------------------------------------------------------------------
-
-    def __getstate__(self):
-        """Return the recipe and arrays: no module, no callback, no address."""
-        left_out = (*_WITH_STATE, *OF_TRAINING, "callbacks", "callbacks_")
-        recipe = {name: value for name, value in vars(self).items() if name not in left_out}
-        if not self.initialized_:
-            return recipe, None
-        states = {name: as_arrays(getattr(self, name).state_dict()) for name in _WITH_STATE}
-        return recipe, states
-
-    def __setstate__(self, state):
-        """Build the parts anew and give them their weights."""
-        recipe, states = state
-        vars(self).update(recipe, callbacks=None, callbacks_=[])
-        if states is None:
-            return
-        self.device = str(get_map_location(self.device))
-        with OwnGenerator(torch.Generator().manual_seed(0)):
-            for name, factory in (("module_", self.module), ("criterion_", self.criterion)):
-                vars(self)[name] = factory().to(self.device)
-        self.initialize_optimizer()
-        for name, arrays in states.items():
-            getattr(self, name).load_state_dict(as_tensors(arrays))
-        self.module_.eval()

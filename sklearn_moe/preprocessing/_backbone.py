@@ -16,13 +16,13 @@ from torch import nn
 
 from .._data import as_tensor
 from .._devices import OutOfMemoryError
+from .._stored_module import StoredModule
 from ..nn import OwnGenerator, may_draw
 from ._base import BaseImageFeatures
 from ._chunks import as_device
 from ._crop import as_pair
 from ._feature_network import FeatureNetwork, find_classifier
 from ._networks import load_file, make_network, make_prepare, named_weights
-from ._stored_module import StoredModule
 
 __all__ = ["BackboneFeatures"]
 

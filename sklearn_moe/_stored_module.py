@@ -1,4 +1,4 @@
-"""StoredModule: a network in a form whose pickles depend on what it holds, and on nothing else."""
+"""Networks in forms whose pickles depend on what they hold, and on nothing else."""
 
 import copy
 
@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import nn
 
-__all__ = ["StoredModule"]
+__all__ = ["ModuleBlueprint", "StoredModule"]
 
 
-def _shell(tensor):
+def _shell(tensor, device="meta"):
     """Return what stands for a tensor where only its shape matters."""
-    shell = torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+    shell = torch.zeros(tensor.shape, dtype=tensor.dtype, device=device)
     if isinstance(tensor, nn.Parameter):
         return nn.Parameter(shell, requires_grad=tensor.requires_grad)
     return shell
@@ -59,7 +59,41 @@ class StoredModule:
             for holder in (vars(part), part._parameters, part._buffers)
             for value in holder.values()
             if isinstance(value, torch.Tensor) and value.layout == torch.strided
+            if not value.is_meta
         }
         shells = {key: _shell(tensor) for key, tensor in tensors.items()}
         structure = copy.deepcopy(self.module, dict(shells))
         return _restore, (structure, [*shells.values()], [*map(_as_bytes, tensors.values())])
+
+
+class ModuleBlueprint:
+    """How a network is built whose weights are kept elsewhere: its pickles hold none.
+
+    Called as a trunk it returns a copy of the network, after unpickling one with weights of 0,
+    which are to be filled by a state dict.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+    """
+
+    def __init__(self, module):
+        self.module = module
+
+    def __call__(self, input_shape):
+        """Return a network of its own."""
+        return self._copy("cpu", lambda tensor: tensor.is_meta)
+
+    def __getstate__(self):
+        """Leave out what a state dict holds."""
+        return {"module": StoredModule(self._copy("meta", lambda tensor: True))}
+
+    def __deepcopy__(self, memo):
+        """Return itself: nothing changes it, and pickles alone are without weights."""
+        return self
+
+    def _copy(self, device, is_replaced):
+        state = self.module.state_dict(keep_vars=True).values()
+        tensors = [value for value in state if isinstance(value, torch.Tensor)]
+        shells = {id(t): _shell(t, device) for t in tensors if is_replaced(t)}
+        return copy.deepcopy(self.module, shells)
