@@ -252,7 +252,10 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
     def _train(self, net, data, epochs, callbacks=(), **options):
         """Step 3: train; return whether Ctrl-C ended it after at least one epoch."""
         before = len(net.history)
-        progress = Progress(epochs, type(self).__name__) if self.verbose else None
+        progress = None
+        if self.verbose:
+            name = f"{type(self).__name__}, {self.n_experts} experts"
+            progress = Progress(epochs if data.settings.tol is None else None, name)
         callbacks = [*(self.callbacks or ()), progress, *callbacks]
         self._predict_seed = self._random_state.randint(_MAX_SEED)
         try:

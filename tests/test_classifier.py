@@ -579,14 +579,6 @@ def test_draws_of_an_expert_come_from_random_state(patches, expert):
     torch.testing.assert_close(torch.get_rng_state(), state)
 
 
-def test_verbose_shows_a_bar(patches, capsys):
-    (X, y, _), _ = patches
-    fit_on(X, y, verbose=1)
-    shown = capsys.readouterr().err
-    assert "3/3" in shown
-    assert "loss=0.6" in shown
-
-
 # -- inputs -------------------------------------------------------------------------------
 
 

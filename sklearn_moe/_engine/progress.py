@@ -1,17 +1,21 @@
 """A bar that shows how far training has come."""
 
+import sys
+
 from skorch.callbacks import Callback
-from tqdm.auto import tqdm
+
+from .._progress import progress_bar
 
 __all__ = ["Progress"]
 
 
 class Progress(Callback):
-    """A progress bar over the epochs, with the loss of the last one.
+    """A progress bar over the epochs, with the loss of the last one; a line in files and pipes.
 
     Parameters
     ----------
-    epochs : int
+    epochs : int or None
+        None: training ends by itself, and nobody knows when.
     name : str
         What is trained.
     """
@@ -22,7 +26,7 @@ class Progress(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Open the bar."""
-        self.bar_ = tqdm(total=self.epochs, unit="epoch", desc=self.name)
+        self.bar_ = progress_bar(total=self.epochs, unit="epoch", desc=self.name)
 
     def on_epoch_end(self, net, **kwargs):
         """Advance the bar."""
@@ -31,6 +35,10 @@ class Progress(Callback):
 
     def on_train_end(self, net, **kwargs):
         """Close the bar: all epochs that were needed are done."""
+        if self.bar_.disable:
+            loss = net.history[-1, "train_loss"]
+            line = f"{self.name}: {len(net.history)} epochs, training loss {loss:.4f}"
+            print(line, file=sys.stderr)
         self.bar_.total = self.bar_.n
         self.bar_.refresh()
         self.bar_.close()

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import Interval, validate_params
-from tqdm.auto import tqdm
+
+from .._progress import progress_bar
 
 __all__ = ["load_image_folder"]
 
@@ -173,7 +174,9 @@ def load_image_folder(root, split="train", *, return_X_y=False, max_per_class=No
 
     shape = _read(files[0]).shape
     data = np.empty((len(files), *shape), dtype=np.uint8)
-    for row, path in enumerate(tqdm(files, desc=split, unit="picture", disable=not verbose)):
+    for row, path in enumerate(
+        progress_bar(files, desc=split, unit="picture", disable=not verbose)
+    ):
         picture = _read(path)
         if picture.shape != shape:
             raise ValueError(

@@ -1,9 +1,9 @@
 """Run what is not there yet, side by side, and put results together."""
 
 from joblib import Parallel, delayed
-from tqdm.auto import tqdm
 
 from .._interrupt import Interrupts
+from .._progress import progress_bar
 from ._results import CellResult, Results
 from ._store import RunStore
 
@@ -53,7 +53,7 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
     queue = [(i, run) for cells in tables for cell in cells for i, run in enumerate(cell.runs)]
     wanted = {store.path(run.settings): run for _, run in sorted(queue, key=lambda item: item[0])}
     missing = [run for path, run in wanted.items() if not path.exists()]
-    bar = tqdm(
+    bar = progress_bar(
         total=len(wanted),
         initial=len(wanted) - len(missing),
         unit="run",

@@ -14,6 +14,11 @@ from ._ready import require_extra, require_folder
 
 __all__ = ["add_arguments", "run_command", "run_demo"]
 
+_HEADER = (
+    f"{'setting 1, one run of each':32}{'accuracy %':>11}{'paper':>14}"
+    f"{'entropy':>10}{'paper':>14}{'fit s':>8}"
+)
+
 
 def add_arguments(parser):
     """Add the options of `demo` to a parser."""
@@ -75,6 +80,7 @@ def run_demo(picture, *, n_samples=16_000, seed=0, verbose=True):
     )
     train, test = slice(n_samples), slice(n_samples, None)
     rows, fitted = [], {}
+    print(_HEADER)
     for name, key, clf in _models(seed, verbose):
         start = perf_counter()
         clf.fit(X[train], y[train])
@@ -91,26 +97,20 @@ def run_demo(picture, *, n_samples=16_000, seed=0, verbose=True):
                 "published": TABLE_1[key],
             }
         )
+        print(_line(rows[-1]), flush=True)
         fitted[name] = clf
-    print(_table(rows))
     _draw(fitted, X[test], clusters[test], picture)
     print(f"Routing of the two default mixtures: {picture}")
     return rows
 
 
-def _table(rows):
-    lines = [
-        f"{'setting 1, one run of each':32}{'accuracy %':>11}{'paper':>14}"
-        f"{'entropy':>10}{'paper':>14}{'fit s':>8}"
-    ]
-    for row in rows:
-        published = row["published"]
-        ours = "-" if row["entropy"] is None else f"{row['entropy']:.3f}"
-        lines.append(
-            f"{row['model']:32}{row['accuracy']:11.2f}{_spread(published.value('accuracy'), 2):>14}"
-            f"{ours:>10}{_spread(published.value('entropy'), 3):>14}{row['seconds']:8.1f}"
-        )
-    return "\n".join(lines)
+def _line(row):
+    published = row["published"]
+    ours = "-" if row["entropy"] is None else f"{row['entropy']:.3f}"
+    return (
+        f"{row['model']:32}{row['accuracy']:11.2f}{_spread(published.value('accuracy'), 2):>14}"
+        f"{ours:>10}{_spread(published.value('entropy'), 3):>14}{row['seconds']:8.1f}"
+    )
 
 
 def _spread(value, digits):
