@@ -128,12 +128,11 @@ class NormalizedSGD(Optimizer):
 
         # All on the device: a comparison in Python would wait for it.
         norms = _unit_norms(updates, sizes, options)
-        # 0 for a gradient of 0, whose scale would be infinite.
-        scale = norms.sign() if options["norm"] is None else norms.reciprocal().nan_to_num(0, 0)
         pace = _paces(groups, norms)
         if options["weight_decay"] or options["momentum"]:
+            scale = _per_tensor(_over(1, norms, options), sizes, parameters)
+            updates = torch._foreach_mul(updates, scale)
             alive = norms.sign()
-            updates = torch._foreach_mul(updates, _per_tensor(scale, sizes, parameters))
             if options["weight_decay"]:
                 decay = _per_tensor(alive * options["weight_decay"], sizes, parameters)
                 torch._foreach_addcmul_(updates, parameters, decay)
@@ -143,8 +142,10 @@ class NormalizedSGD(Optimizer):
                 torch._foreach_mul_(buffers, keep)
                 torch._foreach_add_(buffers, updates)
                 updates = buffers
-            scale = alive
-        steps = _per_tensor(scale * pace, sizes, parameters)
+            steps = alive * pace
+        else:
+            steps = _over(pace, norms, options)
+        steps = _per_tensor(steps, sizes, parameters)
         torch._foreach_addcmul_(parameters, updates, steps, -options["lr"])
 
     def _momentum_buffers(self, parameters):
@@ -178,6 +179,11 @@ def _unit_norms(gradients, sizes, options):
     if options["norm"] == "sum":
         return _stack([group.sum(0) for group in groups])
     return _stack([torch.linalg.vector_norm(group, dim=0) for group in groups])
+
+
+def _over(values, norms, options):
+    """Return values / norms, or the values where there is no norm; 0 for a gradient of 0."""
+    return values * norms.sign() if options["norm"] is None else (values / norms).nan_to_num(0, 0)
 
 
 def _paces(groups, norms):

@@ -18,6 +18,7 @@ from .threads import as_many_threads_as_useful, work_of_a_step
 
 __all__ = ["MoENet"]
 
+_NUMBERS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")  # of a step
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 # What a net has while it trains only.
 _OF_TRAINING = (
@@ -243,22 +244,23 @@ class MoENet(PredictingNet):
         if iterator is None:
             return
         self._set_training(training)
-        loss = slope = score = oob = weight = 0.0
+        steps = []
         for batch in iterator:
             if self.has_batch_listeners_:
                 xy = (batch.x, batch.y)  # as skorch's callbacks unpack it
                 self.notify("on_batch_begin", batch=xy, training=training)
             step = step_fn(batch)
-            batch_weight = batch.weight.sum()
-            loss, weight = loss + step["loss"] * batch_weight, weight + batch_weight
-            slope = slope + step.get("router_gradient_norm", 0.0)  # of training
-            oob = oob + step.get("oob_loss", 0.0) * batch_weight
-            score = score + step.get("score", 0.0)  # of held-out rows
+            steps.append({name: step[name] for name in _NUMBERS if name in step})
             if self.has_batch_listeners_:
                 self.history.record_batch(prefix + "_loss", step["loss"].item())
                 self.history.record_batch(prefix + "_batch_size", len(batch.y))
                 self.notify("on_batch_end", batch=xy, training=training, **step)
-        loss = float(loss / weight)
+        numbers = {
+            name: torch.stack([step[name] for step in steps if name in step]) for name in steps[0]
+        }
+        weight = numbers["weight"]
+        share = weight / weight.sum()
+        loss = float(share @ numbers["loss"])
         if training and not math.isfinite(loss):
             raise ValueError(
                 f"The training loss became {loss} in epoch {len(self.history)}. Likely causes: "
@@ -272,11 +274,14 @@ class MoENet(PredictingNet):
             self.history.new_batch()  # some callbacks of skorch want one to be there
         self.history.record(prefix + "_batch_count", len(iterator))
         if training:
-            self.history.record("router_gradient_norm", float(slope) / len(iterator))
+            slopes = numbers.get("router_gradient_norm")
+            slope = 0.0 if slopes is None else float(slopes.mean())
+            self.history.record("router_gradient_norm", slope)
             if iterator.rows.shown is not None:
-                self._record("oob_loss", float(oob / weight), 1)
+                self._record("oob_loss", float(share @ numbers["oob_loss"]), 1)
         else:
-            self._record(f"{prefix}_{self.criterion_.score_name}", float(score / weight), -1)
+            score = float(numbers["score"].sum() / weight.sum())
+            self._record(f"{prefix}_{self.criterion_.score_name}", score, -1)
         self._record(prefix + "_loss", loss, 1)
 
     def _record(self, name, value, sign):
@@ -286,20 +291,25 @@ class MoENet(PredictingNet):
         self.history.record(name + "_best", sign * value < min(before, default=math.inf))
 
     def train_step(self, batch, **fit_params):
-        """Forward, backward, step; nothing here waits for the device but the dispatch."""
+        """Forward, backward, step; nothing here waits for the device but the dispatch of samples.
+
+        What it returns stays on the device, too.
+        """
         x = self._as_input(batch.x)
         if self.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
+        weight = batch.weight.sum()
+        share = batch.weight / weight
         for parameter in self.trained_:  # zero_grad would look through the groups, and at more
             parameter.grad = None
         with self._autocast(), OwnGenerator(*self.draws_) if self.draws_inside_ else nullcontext():
             if self.expert_loss_weight or batch.shown is not None:
-                mixed, loss, more = self._losses_apart(x, batch)
+                mixed, losses, more = self._losses_apart(x, batch)
             else:
                 mixed = self.module_(x, self.generator_)
                 mixed = mixed._replace(output=mixed.output.to(x.dtype))
-                loss, more = self.criterion_.loss(mixed.output, batch.y), {}
-        loss = weighted_mean(loss, batch.weight)
+                losses, more = self.criterion_.loss(mixed.output, batch.y), {}
+        loss = share @ losses
         balance = self.module_.balance_loss(mixed, batch.weight)
         (loss if balance is None else loss + balance).backward()
         if self.has_batch_listeners_:
@@ -316,11 +326,9 @@ class MoENet(PredictingNet):
             self.schedule_.step()
         if mixed.output is not None:
             more["y_pred"] = mixed.output.detach()
-        return {
-            "loss": loss.detach(),
-            "router_gradient_norm": self._router_gradient_norm(),
-            **more,
-        }
+        if (slope := self._router_gradient_norm()) is not None:
+            more["router_gradient_norm"] = slope
+        return {"loss": loss.detach(), "weight": weight, **more}
 
     def _losses_apart(self, x, batch):
         """Return the losses of samples that are shown to some of the experts, (n_samples,).
@@ -345,10 +353,11 @@ class MoENet(PredictingNet):
     def validation_step(self, batch, **fit_params):
         """Return the loss of held-out rows, and the sum of their scores."""
         output = self.infer(batch.x)
-        loss = weighted_mean(self.criterion_.loss(output, batch.y), batch.weight)
+        weight = batch.weight.sum()
+        loss = batch.weight @ self.criterion_.loss(output, batch.y) / weight
         # In float64 a sum of hits is exact, however they fall into batches.
         score = batch.weight.double() @ self.criterion_.score(output, batch.y).double()
-        return {"loss": loss, "y_pred": output, "score": score}
+        return {"loss": loss, "weight": weight, "y_pred": output, "score": score}
 
     def _transform(self, x):
         """Return the samples of a batch as `train_transform` makes them."""
@@ -368,10 +377,10 @@ class MoENet(PredictingNet):
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
     def _router_gradient_norm(self):
-        """Return the norm of the router's gradient, a tensor: a router at 0 learns nothing."""
+        """Return the norm of the router's gradient: a router at 0 learns nothing. None without."""
         gradients = [p.grad for p in self.routing_ if p.grad is not None]
         if not gradients:
-            return 0.0
+            return None
         norms = torch._foreach_norm(gradients)
         return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
 

@@ -26,8 +26,10 @@ def expert_means(values: Tensor, weight: Tensor, route: Route) -> Tensor:
     -------
     (n_experts,)
     """
-    load = route.per_expert(weight)
-    return route.per_expert(weight * values) / load.clamp(min=torch.finfo(load.dtype).tiny)
+    shares = route.shares()
+    weight = weight.to(shares.dtype)
+    load = weight @ shares
+    return (weight * values) @ shares / load.clamp(min=torch.finfo(load.dtype).tiny)
 
 
 def mixture_loss(

@@ -48,8 +48,9 @@ class Route(NamedTuple):
         """
         if self.chosen is None:
             return self.gate / self.gate.sum(1, keepdim=True).clamp(min=1e-12)
-        shares = torch.zeros_like(self.scores)
-        return shares.scatter_(1, self.chosen, 1 / self.chosen.shape[1])
+        # Samples last: what is summed over them is contiguous.
+        shares = torch.zeros_like(self.scores.T, memory_format=torch.contiguous_format)
+        return shares.scatter_(0, self.chosen.T, 1 / self.chosen.shape[1]).T
 
     def per_expert(self, values: Tensor) -> Tensor:
         """Return the sum of (n_samples,) values over each expert's share, (n_experts,)."""
