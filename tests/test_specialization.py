@@ -1,6 +1,8 @@
 """Have the experts specialized? Metrics by hand and by reference, and the report of them all."""
 
 import sys
+from dataclasses import replace
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -40,7 +42,7 @@ from sklearn_moe.metrics import (
     specialization_report,
     usage_entropy,
 )
-from sklearn_moe.metrics._report import _format
+from sklearn_moe.metrics._report_lines import format_figure
 from sklearn_moe.nn.routers.scores import pool
 
 N_CLUSTERS, N_EXPERTS = 4, 6
@@ -903,7 +905,7 @@ def test_report_of_a_single_expert_of_any_target(kind):
 
 def test_scores_far_below_zero_keep_the_columns():
     values = [0.5, -12.3456, -1234.5678, -1.5e7, -1e300, 7, np.nan]
-    shown = [_format(value) for value in values]
+    shown = [format_figure(value) for value in values]
     assert shown == ["0.500", "-12.346", "-1235", "-2e+07", "-1e+300", "7", "-"]
     X, y, _ = piecewise("numbers")
     moe = fit_kind("numbers", X, y)
@@ -953,3 +955,18 @@ def test_wrong_input_of_the_report_is_explained(fitted, patches):
         specialization_report(Silent(), X, y)
     with pytest.raises(ValueError, match=r"inconsistent numbers of samples: \[1000, 1000, 999\]"):
         specialization_report(fitted, X, y, clusters[1:])
+
+
+def test_a_notebook_shows_the_same_figures_as_the_text(report):
+    html = report._repr_html_()
+    tree = ElementTree.fromstring(f"<all>{html}</all>")
+    cells = {"".join(cell.itertext()) for cell in tree.iter("td")}
+    for name, value in report.to_frame()["value"].items():
+        assert name in cells
+        assert f"{value:.3f}" in cells or str(int(value)) in cells
+    assert {str(int(count)) for count in report.routing_matrix.ravel()} <= cells
+
+
+def test_labels_of_clusters_are_no_html(report):
+    labels = np.array([f"<b>{label}" for label in report.cluster_labels])
+    assert "<td>&lt;b&gt;0</td>" in replace(report, cluster_labels=labels)._repr_html_()

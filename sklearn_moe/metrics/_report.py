@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ._report_lines import NOTES, report_lines
+from ._report_html import report_html
+from ._report_lines import NOTES, format_figure, report_lines
 from ._significance import DispatchEntropyTest
 from ._split import SplitInformation, above_null
 
@@ -197,25 +198,45 @@ class SpecializationReport:
         """Return the figures, each beside what it has to be compared with."""
         figures = report_lines(self)
         width = max(len(figure.name) for figure in figures)
-        title = f"Specialization: {self.n_experts} experts, {self.n_samples} samples"
         header = f"{'':{width + 2}}{'value':>8}{'null':>8}"
         if self.agreement is not None:
-            title += f", {len(self.cluster_labels)} clusters"
             header += f"{'k-means':>9}"
-        lines, group = [title, header], None
+        lines, group = [self._title(), header], None
         for figure in figures:
             if figure.group != group:
                 group = figure.group
                 lines += ["", f"{group} ({NOTES[group]})" if group in NOTES else group]
-            line = f"  {figure.name:{width}}{_format(figure.value):>8}{_format(figure.null):>8}"
+            values = (figure.value, figure.null)
+            line = f"  {figure.name:{width}}" + "".join(f"{format_figure(v):>8}" for v in values)
             if self.agreement is not None:
-                line += f"{_format(figure.kmeans):>9}"
+                line += f"{format_figure(figure.kmeans):>9}"
             lines.append(f"{line}  {figure.reading}")
-        if self.split is not None:
-            lines += ["", self._split_line()]
-        if self.agreement is not None:
-            lines += ["", *self._test_lines(), *self._matrix_lines()]
+        for sentence in self._sentences():
+            lines += ["", sentence]
+        if self._shows_matrix():
+            lines += ["", *self._matrix_lines()]
         return "\n".join(lines)
+
+    def _repr_html_(self):
+        """Return the same as a table, for notebooks."""
+        return report_html(self, self._title(), self._sentences(), self._shows_matrix())
+
+    def _title(self):
+        title = f"Specialization: {self.n_experts} experts, {self.n_samples} samples"
+        if self.agreement is not None:
+            title += f", {len(self.cluster_labels)} clusters"
+        return title
+
+    def _sentences(self):
+        """Return what the figures come to."""
+        sentences = [] if self.split is None else [self._split_line()]
+        return sentences if self.agreement is None else [*sentences, self._test_line()]
+
+    def _shows_matrix(self):
+        if self.agreement is None:
+            return False
+        n_clusters, n_experts = self.routing_matrix.shape
+        return n_clusters <= _MOST_CLUSTERS and n_experts <= _MOST_EXPERTS
 
     def _split_line(self):
         follows = self.split_follows
@@ -226,34 +247,22 @@ class SpecializationReport:
             return "Split: there is none, one expert answers all"
         return "Split: it follows none of these beyond chance"
 
-    def _test_lines(self):
+    def _test_line(self):
         test = self.entropy_test
-        yield (
+        return (
             f"Dispatch entropy: {test.confidence_level:.0%} interval {test.low:.3f} to "
             f"{test.high:.3f}, null {test.null_low:.3f} to {test.null_high:.3f}, "
             f"p = {test.p_value:.2g}"
         )
 
     def _matrix_lines(self):
-        n_clusters, n_experts = self.routing_matrix.shape
-        if n_clusters > _MOST_CLUSTERS or n_experts > _MOST_EXPERTS:
-            return
         digits = "d" if self.routing_matrix.dtype.kind == "i" else ".1f"
         cells = [[format(value, digits) for value in row] for row in self.routing_matrix]
         names = [str(label)[:20] for label in self.cluster_labels]
-        table = [["", *map(str, range(n_experts))]]
+        table = [["", *map(str, range(self.n_experts))]]
         table += [[name, *row] for name, row in zip(names, cells, strict=True)]
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        yield from ("", "Routing matrix (rows: clusters, columns: experts)")
+        yield "Routing matrix (rows: clusters, columns: experts)"
         for name, *row in table:
             numbers = (f"{cell:>{width}}" for cell, width in zip(row, widths[1:], strict=True))
             yield "  ".join([f"  {name:{widths[0]}}", *numbers])
-
-
-def _format(value):
-    if np.isnan(value):
-        return "-"
-    if isinstance(value, int):
-        return format(value, "d")
-    shown = format(value, ".3f")  # an R2 may be any number below 1
-    return shown if len(shown) < 8 else format(value, ".0f" if abs(value) < 1e5 else ".0e")

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-__all__ = ["NOTES", "ReportLine", "report_lines"]
+__all__ = ["NOTES", "ReportLine", "format_figure", "report_lines"]
 
 NOTES = {
     "Exchange": "by one expert per sample; value near null: experts are interchangeable",
@@ -105,3 +105,13 @@ def _mean(values, weight):
     """Return the weighted mean of the entries that are not NaN, NaN if there are none."""
     known = ~np.isnan(values)
     return float(np.average(values[known], weights=weight[known])) if known.any() else np.nan
+
+
+def format_figure(value):
+    """Return a figure as it is shown, "-" for NaN."""
+    if np.isnan(value):
+        return "-"
+    if isinstance(value, int):
+        return format(value, "d")
+    shown = format(value, ".3f")  # an R2 may be any number below 1
+    return shown if len(shown) < 8 else format(value, ".0f" if abs(value) < 1e5 else ".0e")
