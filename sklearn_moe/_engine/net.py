@@ -12,6 +12,7 @@ from .._interrupt import Interrupts
 from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, upcycle, weighted_mean
 from ..nn.dispatch import is_stack
 from .cosine import Cosine
+from .graph import GraphedSteps
 from .predicting import PredictingNet, WeightedRows
 from .stopping import StopTraining
 from .threads import as_many_threads_as_useful, work_of_a_step
@@ -57,6 +58,8 @@ class MoENet(PredictingNet):
         Of training: `"bf16"` computes the experts in mixed precision. Routes, losses and
         everything at prediction stay in the precision of the weights.
     """
+
+    capture = None  # how steps become CUDA graphs, see `GraphedSteps`
 
     def __init__(
         self,
@@ -161,6 +164,7 @@ class MoENet(PredictingNet):
         batch_size = min(self.batch_size, len(rows.y))
         n_steps = epochs * math.ceil(len(rows.y) / batch_size) if anneal else None
         self.schedule_ = Cosine(self.optimizer_, n_steps) if self.pace == "cosine" else None
+        self.graphs_ = None if self.capture is None else GraphedSteps(self, self.capture)
         work = work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
         try:
             with Interrupts(), as_many_threads_as_useful(work):
@@ -291,6 +295,10 @@ class MoENet(PredictingNet):
         self.history.record(name + "_best", sign * value < min(before, default=math.inf))
 
     def train_step(self, batch, **fit_params):
+        """Make a step, see `step`."""
+        return self.step(batch) if self.graphs_ is None else self.graphs_(batch)
+
+    def step(self, batch):
         """Forward, backward, step; nothing here waits for the device but the dispatch of samples.
 
         What it returns stays on the device, too.
