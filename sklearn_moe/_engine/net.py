@@ -4,7 +4,6 @@ import math
 from contextlib import nullcontext
 
 import torch
-from skorch.callbacks import Callback, PassthroughScoring
 
 from .._data import Batches
 from .._devices import OutOfMemoryError, is_out_of_memory
@@ -13,6 +12,7 @@ from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, upcycle, we
 from ..nn.dispatch import is_stack
 from .cosine import Cosine
 from .graph import GraphedSteps
+from .listeners import checked, hears_batches
 from .predicting import PredictingNet, WeightedRows
 from .stopping import StopTraining
 from .threads import as_many_threads_as_useful, work_of_a_step
@@ -20,11 +20,11 @@ from .threads import as_many_threads_as_useful, work_of_a_step
 __all__ = ["MoENet"]
 
 _NUMBERS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")  # of a step
-_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 # What a net has while it trains only.
 _OF_TRAINING = (
     "generator_",
     "draws_",
+    "graphs_",
     "schedule_",
     "trained_",
     "routing_",
@@ -157,10 +157,10 @@ class MoENet(PredictingNet):
         self.validation_ = validation
         self.n_united_ = n_united
         self.module_.united = n_united > 0
-        self.callbacks = _checked(callbacks)
+        self.callbacks = checked(callbacks)
         self._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
-        self.has_batch_listeners_ = any(_hears_batches(cb) for _, cb in self.callbacks_)
+        self.has_batch_listeners_ = any(hears_batches(cb) for _, cb in self.callbacks_)
         batch_size = min(self.batch_size, len(rows.y))
         n_steps = epochs * math.ceil(len(rows.y) / batch_size) if anneal else None
         self.schedule_ = Cosine(self.optimizer_, n_steps) if self.pace == "cosine" else None
@@ -401,22 +401,3 @@ class MoENet(PredictingNet):
         paces = [pace] if is_stack(self.module_.experts) else pace
         for group, value in zip(self.optimizer_.param_groups, paces, strict=False):
             group["pace"] = value
-
-
-def _hears_batches(callback):
-    """Whether a callback wants to know of every batch, or what was recorded of them."""
-    return isinstance(callback, PassthroughScoring) or any(
-        getattr(type(callback), hook, None) is not getattr(Callback, hook) for hook in _BATCH_HOOKS
-    )
-
-
-def _checked(callbacks):
-    """Return a list of callbacks, of which skorch takes classes and named ones, too."""
-    for callback in callbacks:
-        one = callback[1] if isinstance(callback, tuple | list) else callback
-        if not hasattr(one, "on_epoch_end"):
-            raise TypeError(
-                f"callbacks must be those of skorch (skorch.callbacks.Callback), got {callback!r}. "
-                "Those of scikit-learn 1.9 are set by set_callbacks."
-            )
-    return list(callbacks)
