@@ -18,9 +18,10 @@ from ._fitted import FittedMixture
 from ._hiding import hide_rows
 from ._inputs import check_training_data, hold_out
 from ._interrupt import Interrupts
-from ._kmeans import find_centers
+from ._kmeans import find_centers, rows_to_cluster
 from ._parameters import ARCHITECTURE, CONSTRAINTS
 from ._persistence import FITTED, Persistent
+from ._rows import select
 from ._settings import Settings, resolve_settings
 from ._sklearn import CallbackSupportMixin
 from ._stored_module import ModuleBlueprint
@@ -317,12 +318,15 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
         """Give a router of fixed centers those of the training samples."""
         scores = getattr(net.module_.router, "network", None)
         if isinstance(scores, CentroidScores):
-            centers, spread = find_centers(
-                net.map_batches(lambda x: pool(net.module_.encode(x), x.dtype), X),
-                weight,
-                self.n_experts,
-                self._random_state.randint(_MAX_SEED),
-            )
+
+            def look(x):
+                return pool(net.module_.encode(x), x.dtype)
+
+            seed = self._random_state.randint(_MAX_SEED)
+            n_features = net.map_batches(look, X[:1]).shape[1]
+            rows = rows_to_cluster(X.shape[0], n_features, seed)
+            Z = net.map_batches(look, select(X, rows))
+            centers, spread = find_centers(Z, weight[rows], self.n_experts, seed)
             scores.place(torch.from_numpy(centers), spread)
 
     def _architecture_of(self, settings):

@@ -3,14 +3,13 @@
 import numpy as np
 from sklearn.utils import gen_batches
 
+from ._rows import chunks
 from .nn import Channels
 
 __all__ = ["channel_moments", "describe_channels"]
 
-_CHUNK = 256  # pictures that are looked at at a time, so that a memory map stays one
 
-
-def channel_moments(X, weight=None, batch_size=_CHUNK):
+def channel_moments(X, weight=None, batch_size=None):
     """Return mean and standard deviation of each channel, in units of X, by weight.
 
     The deviation of a channel of a single value is exactly 0.
@@ -19,13 +18,13 @@ def channel_moments(X, weight=None, batch_size=_CHUNK):
     ----------
     X : ndarray of shape (n_samples, n_channels, height, width)
     weight : (n_samples,) or None
-    batch_size : int, default=256
-        Pictures looked at at once; it does not change the result.
+    batch_size : int or None
+        Pictures looked at at once, by default about a million numbers; it changes no result.
     """
     # Of each picture first, (n_samples, n_channels): chunks do not matter, and squares about the
     # means do not cancel out, as E[x^2] - E[x]^2 would.
     mean, variance, low, high = (np.empty(X.shape[:2]) for _ in range(4))
-    for rows in gen_batches(len(X), batch_size):
+    for rows in chunks(X) if batch_size is None else gen_batches(len(X), batch_size):
         part = X[rows].astype(np.float64, order="C")
         mean[rows] = part.mean(axis=(2, 3))
         low[rows], high[rows] = part.min(axis=(2, 3)), part.max(axis=(2, 3))

@@ -4,12 +4,12 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
+from ._rows import chunks
 from .nn import Columns
 
 __all__ = ["describe_columns", "repeats_itself"]
 
 _FEW = 5  # distinct rows
-_CHUNK = 2**20  # numbers that are looked at at a time, so that a memory map stays one
 
 
 def describe_columns(X, weight, categorical=()):
@@ -55,9 +55,13 @@ def repeats_itself(X):
     or if there are fewer than five of these: a row to come will be one of them, too. That does not
     change if rows are repeated.
     """
-    distinct = np.unique(X, axis=0)
-    most = max(len(np.unique(column)) for column in distinct.T)
-    return len(distinct) < _FEW or most**2 <= len(distinct)
+    most = 0
+    for column in X.T:
+        most = max(most, len(np.unique(column)))
+        if most >= _FEW and most**2 > len(X):  # as most tables, by their first column of numbers
+            return False
+    distinct = len(np.unique(X, axis=0))
+    return distinct < _FEW or most**2 <= distinct
 
 
 def _moments(X, weight):
@@ -69,10 +73,9 @@ def _moments(X, weight):
     total, mean, squares = (np.zeros(n_columns) for _ in range(3))
     low, high = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
     missing = np.zeros(n_columns, dtype=bool)
-    size = max(1, _CHUNK // max(1, n_columns))
-    for start in range(0, len(X), size):
-        part = np.array(X[start : start + size], dtype=np.float64)  # a copy
-        w = np.asarray(weight[start : start + size], dtype=np.float64)
+    for rows in chunks(X):
+        part = np.array(X[rows], dtype=np.float64)  # a copy
+        w = np.asarray(weight[rows], dtype=np.float64)
         absent = np.isnan(part)
         if absent.any():
             missing |= absent.any(axis=0)

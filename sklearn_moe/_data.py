@@ -9,6 +9,7 @@ import torch
 from scipy.sparse import issparse
 
 from ._devices import OutOfMemoryError, free_memory
+from ._rows import SelectedRows
 
 __all__ = ["Batches", "Rows", "SparseRows", "as_tensor", "storage_device"]
 
@@ -67,10 +68,19 @@ class SparseRows:
         return self[index.numpy()]
 
 
+def _as_rows(X):
+    """Return what gives the rows of X as tensors; nothing is copied."""
+    if issparse(X):
+        return SparseRows(X)
+    if isinstance(X, SelectedRows):
+        return SelectedRows(as_tensor(X.X), as_tensor(X.rows))
+    return as_tensor(X)
+
+
 class Rows(NamedTuple):
     """Samples, encoded labels and weights, row by row."""
 
-    x: "torch.Tensor | SparseRows"
+    x: "torch.Tensor | SparseRows | SelectedRows"
     y: torch.Tensor
     weight: torch.Tensor
     # (n_samples, n_experts): 1 for the experts that a sample is shown to, 0 for the others.
@@ -79,8 +89,7 @@ class Rows(NamedTuple):
     @classmethod
     def from_arrays(cls, X, y, weight, device):
         """Share the memory of the arrays on the host; elsewhere copy them if there is room."""
-        x = SparseRows(X) if issparse(X) else as_tensor(X)
-        rows = cls(x, as_tensor(y), as_tensor(weight))
+        rows = cls(_as_rows(X), as_tensor(y), as_tensor(weight))
         try:
             return rows if issparse(X) else rows._map(lambda column: column.to(device))
         except OutOfMemoryError:  # other processes took what was free
@@ -99,9 +108,7 @@ class Rows(NamedTuple):
 
     def to(self, device):
         """Return the rows on a device; to a GPU they travel while the host goes on."""
-        rows = self
-        if isinstance(self.x, SparseRows):
-            rows = self._replace(x=self.x[:])
+        rows = self if isinstance(self.x, torch.Tensor) else self._replace(x=self.x[:])
         if self.y.device.type == device.type:
             return rows
         return rows._map(lambda column: column.pin_memory().to(device, non_blocking=True))
@@ -116,9 +123,11 @@ class Batches:
     """
 
     def __init__(self, rows, batch_size, generator, device):
+        self.n_batches = max(1, math.ceil(len(rows.y) / batch_size))
+        if self.n_batches == 1 and isinstance(rows.x, SelectedRows):
+            rows = rows._replace(x=rows.x[:])  # gathered once
         self.rows = rows
         self.device = device
-        self.n_batches = max(1, math.ceil(len(rows.y) / batch_size))
         self.generator = generator
 
     def __len__(self):

@@ -10,12 +10,14 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from ._categories import find_categories
+from ._rows import select
 from ._warnings import warn
 
 __all__ = ["check_samples", "check_training_data", "hold_out"]
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 _LEAST_SIDE = 4  # of pictures, in pixels
+_LOOKED_AT = 2**22  # numbers by which pictures are known
 
 
 def _validate(estimator, X, *y, reset, sample_weight=None, **options):
@@ -137,7 +139,7 @@ def _warn_of_pictures(X):
     """Warn if a 3-D X looks like pictures without an axis of channels."""
     if X.ndim != 3 or X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_SIDE:
         return
-    some = X[:1000]
+    some = X[: max(1, min(1000, _LOOKED_AT // X[0].size))]
     # More than 0 and 1, which may stand for anything.
     if some.min() >= 0 and some.max() > 1 and (some == np.floor(some)).all():
         warn(
@@ -200,12 +202,20 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
             "All samples have weight 0 (sample_weight times class_weight): nothing to train on."
         )
     if not positive.all():
-        X, y, weight = X[positive], y[positive], weight[positive]
+        return _rows_of((X, y, weight), np.flatnonzero(positive))
     return X, y, weight
+
+
+def _rows_of(arrays, rows):
+    """Return rows of X, y and weights; X, which may be large, is not copied."""
+    X, y, weight = arrays
+    return select(X, rows), y[rows], weight[rows]
 
 
 def hold_out(X, y, weight, fraction, seed, *, stratify):
     """Split training data into (X, y, weight) to train and to validate on."""
     classes = y if stratify else None
-    split = train_test_split(X, y, weight, test_size=fraction, stratify=classes, random_state=seed)
-    return split[::2], split[1::2]
+    split = train_test_split(
+        np.arange(len(y)), test_size=fraction, stratify=classes, random_state=seed
+    )
+    return tuple(_rows_of((X, y, weight), rows) for rows in split)

@@ -4,10 +4,20 @@ import warnings
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
 
-__all__ = ["find_centers"]
+__all__ = ["find_centers", "rows_to_cluster"]
 
 _STARTS = 10  # a single one may end in a poor optimum: what the null finds would be luck
+_MOST = 2**23  # numbers that are clustered, of which a few copies are made
+
+
+def rows_to_cluster(n_samples, n_features, seed):
+    """Return the indices of all rows or, of more than 8 million numbers, of a random sample."""
+    size = max(1, _MOST // n_features)
+    if n_samples <= size:
+        return np.arange(n_samples)
+    return np.sort(check_random_state(seed).choice(n_samples, size, replace=False))
 
 
 def find_centers(Z, weight, n_centers, seed):

@@ -1,11 +1,13 @@
 """What "auto" means: the one place where the shape and scale of X choose settings."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ._registry import has, is_auto, require, takes
+from ._rows import chunks
 from .nn import (
     ACTIVATIONS,
     EXPERTS,
@@ -293,8 +295,11 @@ def _require(function, argument, parameter, value, choice):
 
 def _rms_norm(X, weight):
     """Return the root mean square of the Euclidean norms of the patches, 1 if all are zero."""
-    flat = X.reshape(X.shape[0], -1)
-    squares = np.einsum("nf,nf->n", flat, flat) / X.shape[1]
+    squares = np.empty(len(X), X.dtype)
+    for rows in chunks(X):
+        flat = X[rows].reshape(-1, math.prod(X.shape[1:]))
+        np.einsum("nf,nf->n", flat, flat, out=squares[rows])
+    squares /= X.shape[1]
     return float(np.sqrt(np.average(squares, weights=weight))) or 1.0
 
 

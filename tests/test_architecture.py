@@ -24,7 +24,7 @@ LAYERS = [
     ["nn", "optim", "metrics", "datasets"],
     ["_devices"],
     ["_estimators", "_image_checks", "_sklearn", "_warnings", "exceptions", "_version"],
-    ["_categories", "_interrupt", "_kmeans", "_linear_view", "_progress", "_registry"],
+    ["_categories", "_interrupt", "_kmeans", "_linear_view", "_progress", "_registry", "_rows"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = ["metrics", "inspection", "_inputs", "_targets", *LAYERS[-2], *LAYERS[-1]]

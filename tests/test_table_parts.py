@@ -12,7 +12,7 @@ from helpers import make_mixture, seeded
 from scipy.sparse import csr_array, random_array
 from skorch.history import History
 
-from sklearn_moe import MoEClassifier, _columns
+from sklearn_moe import MoEClassifier, _rows
 from sklearn_moe._categories import find_categories
 from sklearn_moe._columns import describe_columns
 from sklearn_moe._engine import Callback, Stopping
@@ -76,7 +76,7 @@ def assert_described(columns, X, weight):
 @pytest.mark.parametrize("chunk", [1, 90, 2**20])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_center_and_scale_of_columns(monkeypatch, chunk, dtype):
-    monkeypatch.setattr(_columns, "_CHUNK", chunk)
+    monkeypatch.setattr(_rows, "_CHUNK", chunk)
     X, weight = (array.astype(dtype) for array in draw_table())
     X.flags.writeable = False
     columns = describe_columns(X, weight)
@@ -119,7 +119,7 @@ def test_a_memory_map_is_read_chunk_by_chunk(monkeypatch, tmp_path):
     X = np.random.default_rng(0).normal(size=(100_000, 5)).astype(np.float32)
     np.save(tmp_path / "X.npy", X)
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    monkeypatch.setattr(_columns, "_CHUNK", 10_000)
+    monkeypatch.setattr(_rows, "_CHUNK", 10_000)
     weight = np.ones(len(X), dtype=np.float32)
     tracemalloc.start()
     columns = describe_columns(mapped, weight)

@@ -15,7 +15,7 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils._param_validation import Interval, validate_params
 
 from .._estimators import final_step
-from .._kmeans import find_centers
+from .._kmeans import find_centers, rows_to_cluster
 from .._linear_view import linear_view
 from ._agreement import mutual_information, purity, table_purity
 from ._contingency import check_labels
@@ -258,5 +258,6 @@ def _kmeans_routes(estimator, X, n_experts, rng):
     X = check_array(X, dtype=dtypes, allow_nd=True, input_name="X")
     # Rows of a table may be read as patches or pictures.
     X = linear_view(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
-    centers, _ = find_centers(X, np.ones(len(X)), n_experts, rng)
+    rows = rows_to_cluster(*X.shape, rng)
+    centers, _ = find_centers(X[rows], np.ones(len(rows)), n_experts, rng)
     return pairwise_distances_argmin(X, centers)

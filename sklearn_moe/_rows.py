@@ -1,0 +1,72 @@
+"""Rows of an X that is too large to be copied."""
+
+import math
+
+from scipy.sparse import issparse
+from sklearn.utils import gen_batches
+
+__all__ = ["SelectedRows", "chunks", "select"]
+
+_CHUNK = 2**20  # numbers that are looked at at a time, so that a memory map stays one
+
+
+def chunks(X):
+    """Yield slices of the rows of X that hold about a million numbers each, and at least one."""
+    return gen_batches(len(X), max(1, _CHUNK // max(1, math.prod(X.shape[1:]))))
+
+
+def select(X, rows):
+    """Return some rows of X; only those of a sparse matrix are copied.
+
+    Parameters
+    ----------
+    X : ndarray, SelectedRows or CSR matrix
+    rows : ndarray of int
+    """
+    if issparse(X):
+        return X[rows]
+    if isinstance(X, SelectedRows):
+        return SelectedRows(X.X, X.rows[rows])
+    return SelectedRows(X, rows)
+
+
+class SelectedRows:
+    """Some rows of an array or tensor; those that are asked for are gathered.
+
+    Parameters
+    ----------
+    X : ndarray or tensor
+    rows : ndarray or tensor of int
+        Which ones, in their order.
+    """
+
+    def __init__(self, X, rows):
+        self.X = X
+        self.rows = rows
+        self.shape = (len(rows), *X.shape[1:])
+        self.ndim = X.ndim
+        self.dtype = X.dtype
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, part):
+        return self.X[self.rows[part]]
+
+    @property
+    def nbytes(self):
+        """The size of the rows, were they copied."""
+        return math.prod(self.shape) * self.X.itemsize
+
+    def to(self, device):
+        """Return the rows on another device as a tensor, copied bit by bit."""
+        if device.type == "cpu":
+            return self
+        copy = self.X.new_empty(self.shape, device=device)
+        for part in chunks(self):
+            copy[part] = self[part]
+        return copy
+
+    def index_select(self, axis, index):
+        """Return the rows of an index tensor, as tensors do."""
+        return self.X.index_select(0, self.rows.index_select(0, index))

@@ -1,0 +1,171 @@
+"""Data that are larger than memory: X is read where it lies."""
+
+import math
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._columns import repeats_itself
+from sklearn_moe._data import Rows
+from sklearn_moe._inputs import check_training_data, hold_out
+from sklearn_moe._rows import SelectedRows, select
+
+BRIEF = {"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0}
+SHAPES = {"table": (6,), "patches": (4, 6), "pictures": (3, 9, 8)}
+
+
+def draw(kind, n=90):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, *SHAPES[kind]))
+    X = rng.integers(256, size=X.shape, dtype=np.uint8) if kind == "pictures" else X.astype("f4")
+    return X, rng.integers(2, size=n), rng.integers(3, size=n).astype(float)
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    """Return arrays as read-only memory maps."""
+
+    def store(X):
+        np.save(tmp_path / "X.npy", X)
+        return np.load(tmp_path / "X.npy", mmap_mode="r")
+
+    return store
+
+
+def is_view(rows, X):
+    return isinstance(rows, SelectedRows) and np.shares_memory(rows.X, X)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
+    X, y, weight = draw(kind)
+    X = mapped(X)
+    data = check_training_data(MoEClassifier(), X, y, weight, reset=True)
+    assert is_view(data[0], X)
+    for (rows, _, _), _ in zip(hold_out(*data, 0.1, 0, stratify=True), range(2), strict=True):
+        assert is_view(rows, X)
+    rows = Rows.from_arrays(*data, torch.device("cpu"))
+    assert rows.x.X.data_ptr() == X.ctypes.data
+    np.testing.assert_array_equal(rows.x[:], X[weight > 0])
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("batch_size", [7, None])
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"router": "kmeans"}], ids=str)
+def test_selected_rows_train_as_their_copy(kind, batch_size, options, mapped):
+    X, y, weight = draw(kind)
+    for Model in (MoEClassifier, MoERegressor):
+        model = Model(**BRIEF, **options, batch_size=batch_size)
+        seen = model.fit(mapped(X), y, sample_weight=weight)
+        expected, kept = seen.predict(X), weight > 0
+        copied = Model(**model.get_params()).fit(X[kept], y[kept], sample_weight=weight[kept])
+        np.testing.assert_array_equal(copied.predict(mapped(X)), expected)
+        np.testing.assert_array_equal(copied.loss_curve_, seen.loss_curve_)
+        np.testing.assert_array_equal(copied.expert_load_, seen.expert_load_)
+
+
+def test_a_selection_of_a_selection():
+    X = np.arange(20.0).reshape(10, 2)
+    rows = select(select(X, np.array([7, 1, 4, 0])), np.array([2, 1]))
+    np.testing.assert_array_equal(rows[:], X[[4, 1]])
+    assert (len(rows), rows.shape, rows.ndim, rows.nbytes) == (2, (2, 2), 2, 32)
+
+
+def test_kmeans_of_many_rows_looks_at_a_sample(monkeypatch):
+    X = np.random.default_rng(0).normal(size=(3000, 2)).astype("f4")
+    X[:, 0] += 100 * np.repeat([0, 1, 2], 1000)
+    model = MoEClassifier(3, router="kmeans", standardize=False, max_iter=1, random_state=0)
+    monkeypatch.setattr("sklearn_moe._kmeans._MOST", 400)
+    centers = model.fit(X, X[:, 1] > 0).module_.router.network.centers
+    found = np.sort(centers.numpy()[:, 0])
+    np.testing.assert_allclose(found, [0, 100, 200], atol=0.5)
+    means = X[:, 0].reshape(3, -1).mean(axis=1)
+    assert (np.abs(found - means) > 1e-3).all()  # the centers of all rows
+
+
+def test_wide_tables_are_known_by_their_first_column_of_numbers():
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    assert not repeats_itself(X)
+    assert not repeats_itself(np.hstack([np.zeros((100, 1)), X]))
+    assert repeats_itself(np.tile(X[:4], (25, 1)))  # fewer than five, of four values each
+    assert repeats_itself(np.random.default_rng(0).integers(2, size=(100, 5)))
+
+
+IN_LITTLE_MEMORY = """
+import resource, sys, warnings
+import numpy as np, torch
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe.metrics import specialization_report
+
+kind, path = sys.argv[1:]
+X = np.load(path, mmap_mode="r")
+y = np.arange(len(X)) % 2
+weight = np.ones(len(X))
+weight[::7] = 0
+
+
+class Mean(torch.nn.Module):  # cheap
+    def __init__(self, input_shape, n_outputs):
+        super().__init__()
+        self.linear = torch.nn.Linear(input_shape[0], n_outputs)
+
+    def forward(self, x):
+        return self.linear(x.mean((2, 3)))
+
+
+options = dict(n_experts=2, max_iter=2, tol=None, early_stopping=True, random_state=0)
+if kind in ("pictures", "rows"):
+    options |= dict(expert=Mean, trunk=None, router="top1")
+if kind == "rows":
+    options |= dict(sample_shape=(3, 128, 128))
+
+
+def use(model, X, y, weight):
+    model.fit(X, y, sample_weight=weight)
+    model.partial_fit(X, y)
+    model.predict(X), model.apply(X), model.gate_proba(X), model.score(X, y)
+    if hasattr(model, "predict_proba"):
+        model.predict_proba(X), model.expert_proba(X)
+    specialization_report(model, X, y, n_permutations=10)
+
+
+for Model in (MoEClassifier, MoERegressor):
+    use(Model(**options), X[:300].copy(), y[:300], weight[:300])  # what libraries load once
+data = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmData" in line)
+resource.setrlimit(resource.RLIMIT_DATA, (data * 1024 + 300_000_000,) * 2)
+warnings.simplefilter("ignore")
+for Model in (MoEClassifier, MoERegressor):
+    use(Model(**options), X, y, weight)
+try:
+    np.ones(300_000_000, np.uint8)
+except MemoryError:
+    print("as limited")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are those of Linux")
+@pytest.mark.parametrize(
+    ("kind", "shape", "dtype"),
+    [
+        ("table", (2048,), np.float32),
+        ("patches", (16, 128), np.float32),
+        ("pictures", (3, 128, 128), np.uint8),
+        ("rows", (3 * 128 * 128,), np.uint8),
+    ],
+)
+def test_a_gigabyte_is_read_with_300_megabytes(kind, shape, dtype, tmp_path):
+    size = 2**30 // (math.prod(shape) * np.dtype(dtype).itemsize)
+    X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", dtype, (size, *shape))
+    some = np.random.default_rng(0).integers(256, size=(500, *shape))
+    for start in range(0, size, 500):
+        X[start : start + 500] = some[: size - start]
+    X.flush()
+    command = [sys.executable, "-c", IN_LITTLE_MEMORY, kind, str(tmp_path / "X.npy")]
+    shown = subprocess.run(command, capture_output=True, text=True)
+    assert shown.stderr == ""
+    assert shown.stdout == "as limited\n"
