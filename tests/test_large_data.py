@@ -118,6 +118,8 @@ class Mean(torch.nn.Module):  # cheap
 
 
 options = dict(n_experts=2, max_iter=2, tol=None, early_stopping=True, random_state=0)
+if kind == "table":
+    options |= dict(expert_width=8, batch_size=1000)
 if kind in ("pictures", "rows"):
     options |= dict(expert=Mean, trunk=None, router="top1")
 if kind == "rows":
@@ -130,7 +132,7 @@ def use(model, X, y, weight):
     model.predict(X), model.apply(X), model.gate_proba(X), model.score(X, y)
     if hasattr(model, "predict_proba"):
         model.predict_proba(X), model.expert_proba(X)
-    specialization_report(model, X, y, n_permutations=10)
+        specialization_report(model, X, y, clusters=y, n_permutations=1)
 
 
 for Model in (MoEClassifier, MoERegressor):
