@@ -292,7 +292,16 @@ class SolverSpec:
                 f"solver={self.optimizer!r} must be {SOLVERS.own}; it returned "
                 f"{type(optimizer).__name__}."
             )
+        optimizer.register_load_state_dict_post_hook(_lay_out_state)
         return optimizer
+
+
+def _lay_out_state(optimizer: Optimizer) -> None:
+    """Lay out what was loaded like the parameters: fused steps walk through both side by side."""
+    for parameter, state in optimizer.state.items():
+        for name, value in state.items():
+            if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 
 def _innermost(function: Callable) -> Callable:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from sklearn_moe.optim import NormalizedSGD
+from sklearn_moe.optim import SOLVERS, NormalizedSGD
 
 
 def units(dtype=torch.float64):
@@ -169,3 +169,25 @@ def test_minimizes_a_quadratic():
 def test_bad_options(options, message):
     with pytest.raises(ValueError, match=message):
         NormalizedSGD([nn.Parameter(torch.zeros(1))], **options)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_a_loaded_state_is_laid_out_like_its_parameters(solver):
+    """Another machine may lay out the weights of convolutions in another way."""
+
+    def run(*layouts):
+        weight = torch.randn(4, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+        state = None
+        for layout in layouts:
+            weight = torch.nn.Parameter(weight.detach().contiguous(memory_format=layout))
+            optimizer = SOLVERS[solver].build([weight], lr=0.1)
+            if state is not None:
+                optimizer.load_state_dict(state)
+            for step in range(3):
+                weight.grad = torch.sin(weight.detach() + step)
+                optimizer.step()
+            state = optimizer.state_dict()
+        return weight.detach()
+
+    plain, last = torch.contiguous_format, torch.channels_last
+    torch.testing.assert_close(run(plain, last, plain), run(plain, plain, plain))

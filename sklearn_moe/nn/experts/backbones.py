@@ -13,7 +13,7 @@ from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from ..._registry import Registry
-from .parts import activation_layer, channels_last, require_ndim
+from .parts import ChannelsLast, activation_layer, require_ndim
 
 __all__ = ["NORMS", "MobileNetV2Expert", "ResNet18Expert"]
 
@@ -32,7 +32,7 @@ _MOBILENET_STAGES = [
 ]
 
 
-class ResNet18Expert(ResNet):
+class ResNet18Expert(ChannelsLast, ResNet):
     """ResNet-18 for small pictures: a stem of one 3 x 3 convolution, without pooling.
 
     Resolution is halved three times after that, rounded up: pictures may be of any size. With
@@ -77,10 +77,6 @@ class ResNet18Expert(ResNet):
         self.fc = nn.Linear(8 * width, n_outputs)
         _finish(self, activation, init_scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
-        return super().forward(channels_last(x))
-
     def _make_layer(self, block, planes, *args, **kwargs):
         # torchvision counts from 64 channels: we translate to ours.
         if planes == _RESNET_WIDTH:
@@ -88,7 +84,7 @@ class ResNet18Expert(ResNet):
         return super()._make_layer(block, planes // _RESNET_WIDTH * self.width, *args, **kwargs)
 
 
-class MobileNetV2Expert(MobileNetV2):
+class MobileNetV2Expert(ChannelsLast, MobileNetV2):
     """MobileNetV2 for small pictures: resolution is halved three times instead of five.
 
     As in the authors' code, stem and second stage have stride 1, the activation is ReLU (pass
@@ -129,10 +125,6 @@ class MobileNetV2Expert(MobileNetV2):
         self.features[0][0] = _stem(input_shape[0], self.features[0][0].out_channels)
         _finish(self, activation, init_scale)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
-        return super().forward(channels_last(x))
-
 
 def _stem(in_channels: int, out_channels: int) -> nn.Conv2d:
     """Return a first layer that keeps the resolution, drawn as torchvision draws its own."""
@@ -143,6 +135,7 @@ def _stem(in_channels: int, out_channels: int) -> nn.Conv2d:
 
 def _finish(network: nn.Module, activation: str | Callable, init_scale: float) -> None:
     """Put the activation in place of every ReLU, scale the initial weights."""
+    network.has_group_norm = any(isinstance(part, nn.GroupNorm) for part in network.modules())
     for module in list(network.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
             with torch.no_grad():

@@ -3,17 +3,17 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ..activations import ACTIVATIONS
-from .parts import activation_layer, channels_last, require_ndim
+from .parts import ChannelsLast, activation_layer, require_ndim
 
 __all__ = ["CNNExpert", "CNNTrunk"]
 
 _MONOTONE = ("celu", "cubic", "linear", "relu", "tanh")
 
 
-class CNNTrunk(nn.Sequential):
+class CNNTrunk(ChannelsLast, nn.Sequential):
     """The two convolutions of `CNNExpert`, as layers that all experts share.
 
     Parameters
@@ -34,12 +34,8 @@ class CNNTrunk(nn.Sequential):
     ):
         super().__init__(*_convolutions(input_shape, width, activation, "trunk"))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n_samples, n_channels, height, width) to (n_samples, n_features)."""
-        return super().forward(channels_last(x))
 
-
-class CNNExpert(nn.Sequential):
+class CNNExpert(ChannelsLast, nn.Sequential):
     """Two convolutions and two fully connected layers, the paper's small image network.
 
     Kernels are 3 x 3 with padding 1, each convolution is followed by the activation and a
@@ -78,10 +74,6 @@ class CNNExpert(nn.Sequential):
         with torch.no_grad():
             for parameter in self.parameters():
                 parameter.mul_(init_scale)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
-        return super().forward(channels_last(x))
 
 
 def _convolutions(input_shape, width, activation, kind):

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..activations import ACTIVATIONS
 
-__all__ = ["activation_layer", "channels_last", "require_ndim"]
+__all__ = ["ChannelsLast", "activation_layer", "require_ndim"]
 
 
 def require_ndim(
@@ -21,17 +21,36 @@ def require_ndim(
         )
 
 
-def channels_last(x: Tensor) -> Tensor:
-    """Return pictures laid out so that convolutions are fast, the shape unchanged.
+class ChannelsLast(nn.Module):
+    """A network of convolutions that lays out pictures so that these are fast.
 
     On a GPU, and on a CPU in float32, that is with the channels of a pixel side by side. On a CPU
     a training step takes a quarter less time, prediction up to two thirds; depthwise convolutions
-    in float64 would take twice as long.
+    in float64 would take twice as long, and a GPU has none in float64.
     """
-    if x.is_cpu and x.dtype != torch.float32:
-        return x
-    # torch.channels_last would say the same, but not under the vmap of MergeRouter.
-    return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+
+    # GroupNorm of a GPU returns the other layout: each convolution would have to change it again.
+    has_group_norm = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
+        if self._suits(x):
+            # torch.channels_last would say the same, but not under the vmap of MergeRouter.
+            x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        return super().forward(x)
+
+    def _suits(self, x):
+        if x.is_cpu:
+            return x.dtype == torch.float32
+        return x.dtype != torch.float64 and not self.has_group_norm
+
+    def _apply(self, function, recurse=True):
+        """Lay out the weights on a GPU in the same way: cuDNN would do it in every step."""
+        super()._apply(function, recurse)
+        for weight in self.parameters():
+            if weight.dim() == 4 and not weight.is_cpu and self._suits(weight):
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        return self
 
 
 def activation_layer(activation: str | Callable) -> nn.Module:
