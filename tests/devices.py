@@ -15,19 +15,19 @@ from typing import NamedTuple
 
 from sklearn_moe._engine import MoENet
 
-__all__ = ["DEVICE", "PRETEND", "StepCost", "step_cost"]
+__all__ = ["DEVICE", "FOLDER", "PRETEND", "StepCost", "step_cost"]
 
-_FOLDER = os.environ.get("SKLEARN_MOE_PRETEND_DEVICE")
-DEVICE = os.environ.get("SKLEARN_MOE_DEVICE") or ("pretend" if _FOLDER else None)
+FOLDER = os.environ.get("SKLEARN_MOE_PRETEND_DEVICE")
+DEVICE = os.environ.get("SKLEARN_MOE_DEVICE") or ("pretend" if FOLDER else None)
 
 
 def _load_pretend():
     """Make the pretend device known to torch, which must be before the first backward pass."""
-    sys.path.append(_FOLDER)
+    sys.path.append(FOLDER)
     try:
         import pretend  # compiles it, if PRETEND_BUILD does not hold it yet
     finally:
-        sys.path.remove(_FOLDER)
+        sys.path.remove(FOLDER)
     return pretend
 
 

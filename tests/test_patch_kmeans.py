@@ -210,12 +210,11 @@ def test_memory_is_that_of_a_chunk(monkeypatch):
     assert seen == [4, 4, 2]
 
 
-@pytest.mark.gpu
-def test_cuda_gives_the_same():
+def test_another_device_gives_the_same(device):
     X = pictures()
     fitted = small().fit(X)
     expected = fitted.transform(X)
-    X_new = fitted.set_params(device="cuda").transform(X)
+    X_new = fitted.set_params(device=device).transform(X)
     np.testing.assert_allclose(X_new, expected, rtol=1e-3, atol=1e-3)
 
 

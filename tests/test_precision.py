@@ -91,25 +91,3 @@ def test_compiled_experts_train_the_same_model(images):
     np.testing.assert_allclose(compiled.loss_curve_, plain.loss_curve_, rtol=1e-3)
     again = pickle.loads(pickle.dumps(compiled))
     np.testing.assert_allclose(again.predict_proba(X), compiled.predict_proba(X), atol=1e-6)
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize("precision", ["auto", "float32", "bf16"])
-def test_precision_on_a_gpu(images, precision):
-    X, y = images
-    clf = MoEClassifier(precision=precision, device="cuda", **BRIEF).fit(X, y)
-    assert clf.loss_curve_[-1] < clf.loss_curve_[0]
-
-
-@pytest.mark.gpu
-def test_samples_that_do_not_fit_the_gpu_stay_on_the_host(images, monkeypatch):
-    from sklearn_moe import _base
-
-    X, y = images
-    options = BRIEF | {"device": "cuda", "batch_size": 50}
-    resident = MoEClassifier(**options).fit(X, y)
-    monkeypatch.setattr(_base, "storage_device", lambda X, device: torch.device("cpu"))
-    travelling = MoEClassifier(**options).fit(X, y)
-    assert travelling.loss_curve_[-1] < travelling.loss_curve_[0]
-    assert travelling.net_.device == resident.net_.device
-    assert travelling.predict_proba(X).shape == resident.predict_proba(X).shape

@@ -716,12 +716,11 @@ def test_parameters_are_checked(transformer, message):
         transformer.transform(pictures())
 
 
-@pytest.mark.gpu
 @every_transformer
-def test_cuda_gives_the_same(transformer):
+def test_another_device_gives_the_same(transformer, device):
     X = pictures(dtype=np.float32)
     expected = clone(transformer).fit_transform(X)
-    X_new = clone(transformer).set_params(device="cuda").fit_transform(X)
+    X_new = clone(transformer).set_params(device=device).fit_transform(X)
     np.testing.assert_allclose(X_new, expected, rtol=1e-4, atol=1e-5)
 
 

@@ -41,7 +41,8 @@ class PredictingNet(StoredNet):
         y = torch.zeros(len(x), dtype=torch.long) if y is None else torch.as_tensor(y)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         y = y if self.criterion_.kind == "classes" else y.to(dtype)
-        return WeightedRows(Rows(x, y, torch.ones(len(x), dtype=dtype)))
+        weight = torch.ones(len(x), dtype=dtype, device=x.device)
+        return WeightedRows(Rows(x, y.to(x.device), weight))
 
     def _as_input(self, x):
         """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1."""
