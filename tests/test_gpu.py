@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from sklearn_moe import MoEClassifier, _base
-from sklearn_moe._engine import Callback, MoENet
+from sklearn_moe._engine import Callback
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 
 pytestmark = [
@@ -76,25 +76,6 @@ def fixed_order(monkeypatch):
         yield
     finally:
         torch.use_deterministic_algorithms(False)
-
-
-# -- the host does not wait ---------------------------------------------------------------
-
-
-@pytest.mark.parametrize("router", ["top1", "topk", "soft", "relu", "merge", "patch_choice"])
-def test_the_host_does_not_wait_in_a_step_on_patches(router, monkeypatch):
-    step = MoENet.train_step
-
-    def watched(net, batch, **params):
-        torch.cuda.set_sync_debug_mode("error")
-        try:
-            return step(net, batch, **params)
-        finally:
-            torch.cuda.set_sync_debug_mode("default")
-
-    monkeypatch.setattr(MoENet, "train_step", watched)
-    X, y = patches(600)
-    MoEClassifier(router=router, batch_size=200, max_iter=2, device="cuda", **BRIEF).fit(X, y)
 
 
 # -- speed --------------------------------------------------------------------------------
@@ -163,7 +144,6 @@ def test_precision(images, precision):
 
 
 ORDERED = {
-    "patches, default": (patches, {}),
     "patches, 3 of 8 experts": (patches, {"router": "topk", "top_k": 3, "balance": "switch"}),
     "table, default": (table, {}),
     "table, relu": (table, {"router": "relu"}),

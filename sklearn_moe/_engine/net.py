@@ -6,13 +6,13 @@ from contextlib import nullcontext
 import torch
 
 from .._data import Batches
-from .._devices import OutOfMemoryError, is_out_of_memory
 from .._interrupt import Interrupts
 from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, upcycle, weighted_mean
 from ..nn.dispatch import is_stack
 from .cosine import Cosine
 from .graph import GraphedSteps
 from .listeners import checked, hears_batches
+from .memory import saying_what_to_lower
 from .predicting import PredictingNet, WeightedRows
 from .stopping import StopTraining
 from .threads import as_many_threads_as_useful, work_of_a_step
@@ -167,17 +167,9 @@ class MoENet(PredictingNet):
         self.graphs_ = None if self.capture is None else GraphedSteps(self, self.capture)
         work = work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
         try:
-            with Interrupts(), as_many_threads_as_useful(work):
+            explained = saying_what_to_lower(batch_size, self.device)
+            with Interrupts(), as_many_threads_as_useful(work), explained:
                 self._train(rows, epochs)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            kind = type(error) if isinstance(error, OutOfMemoryError) else MemoryError
-            raise kind(
-                f"A training step of {batch_size} samples ran out of memory on {self.device}. "
-                "Lower batch_size, expert_width or n_experts, or choose a router that asks few "
-                f"of the experts, such as 'top1'. What torch says: {error}"
-            ) from error
         finally:
             self.callbacks, self.callbacks_ = None, []
             self._split()
