@@ -31,6 +31,7 @@ VERDICTS = {  # of a finding
 }
 
 _DIGITS = {"accuracy": 2, "entropy": 3, "steps": 0, "adds": 2}  # by the last word of a measure
+_POSSIBLE = {"accuracy": (0.0, 100.0), "entropy": (0.0, math.inf)}  # a t-interval knows no bounds
 _UNITS = {"accuracy": " (%)", "entropy": " (nats)", "adds": " (millions)"}
 _WORDS = {None: "none", True: "yes", False: "no"}
 _GRADES = {
@@ -90,7 +91,10 @@ def legend(table):
     entries = [entry for column in columns for entry in column.entries if entry]
     sentences = []
     if any(entry.note.startswith("[") for entry in entries):
-        sentences.append("Ours: mean ± standard deviation, [95 % t-interval of the mean].")
+        sentences.append(
+            "Ours: mean ± standard deviation, [95 % t-interval of the mean, as far as it is "
+            "possible]."
+        )
     if any(entry.inside is not None for entry in entries):
         sentences.append(
             "✓ inside, ✗ outside: whether our mean lies within two published standard deviations "
@@ -144,7 +148,8 @@ def _ours(cell, measure):
     ours = cell.summary(measure)
     if not math.isfinite(ours.std):
         return Entry(_number(ours.mean, measure))
-    low, high = _number(ours.low, measure), _number(ours.high, measure)
+    least, most = _POSSIBLE.get(_kind(measure), (-math.inf, math.inf))
+    low, high = _number(max(ours.low, least), measure), _number(min(ours.high, most), measure)
     return Entry(_spread(ours.mean, ours.std, measure), f"[{low}, {high}]")
 
 

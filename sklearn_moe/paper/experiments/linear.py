@@ -16,6 +16,7 @@ _GRID = {
     "gate": ["softmax", "logit"],
     "loss": ["log_loss", "probabilities"],
 }
+_SCALES = {0.001: "0.001 (the paper's)", 1.0: "1"}
 
 
 def linear(protocol="code", data="fixed"):
@@ -86,51 +87,40 @@ def _mean(results, measure, setting, name, value):
 
 
 def _draw(results):
-    """Draw entropy against accuracy: a point per cell, color for activation and initial scale."""
+    """Draw the entropy by the initial scale: a line per choice of everything else."""
     from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
 
-    colors = {
-        ("linear", 0.001): "#D55E00",
-        ("linear", 1.0): "#E69F00",
-        ("cubic", 0.001): "#0072B2",
-        ("cubic", 1.0): "#56B4E9",
-    }
-    markers = {"log_loss": "o", "probabilities": "^"}
-    settings = results.settings
-    figure = Figure(figsize=(5.2 * len(settings), 4.8), layout="constrained")
-    axes = figure.subplots(1, len(settings), squeeze=False)[0]
-    for setting, ax in zip(settings, axes, strict=True):
-        for cell in results.select(setting=setting):
-            labels = cell.labels
-            color = colors[labels["activation"], labels["init_scale"]]
-            ax.plot(
-                cell.summary("entropy").mean,
-                cell.summary("accuracy").mean,
-                markers[labels["loss"]],
-                color=color,
-                mfc=color if labels["gate"] == "softmax" else "white",
-                ms=7 if labels["router_learning_rate_init"] == 0.1 else 4.5,
-            )
-        ax.axvline(np.log(4), color="0.6", lw=0.8, ls="--")
+    scales = sorted({cell.labels["init_scale"] for cell in results.cells})
+    activations = list(dict.fromkeys(cell.labels["activation"] for cell in results.cells))
+    figure = Figure(figsize=(4.2 * len(activations), 4.2), layout="constrained")
+    axes = figure.subplots(1, len(activations), squeeze=False, sharey=True)[0]
+    for activation, ax in zip(activations, axes, strict=True):
+        for setting, color in zip(results.settings, ("#0072B2", "#D55E00"), strict=False):
+            cells = results.select(setting=setting, activation=activation)
+            for line in _alike(cells):
+                entropies = [line[scale].summary("entropy").mean for scale in scales]
+                ax.plot(range(len(scales)), entropies, "o-", color=color, lw=1, ms=5, alpha=0.8)
+            ax.plot([], [], "o-", color=color, label=f"setting {setting}, a line per choice")
+        ax.axhline(np.log(4), color="0.6", lw=0.8, ls="--")
         ax.set(
-            title=f"Setting {setting}",
-            xlabel="Dispatch entropy (nats), mean over seeds",
-            ylabel="Test accuracy (%)",
+            title=f"{activation.capitalize()} experts",
+            xlabel="initial weights, times torch's own",
+            xticks=range(len(scales)),
+            xticklabels=[_SCALES.get(scale, f"{scale:g}") for scale in scales],
+            xlim=(-0.4, len(scales) - 0.6),
+            ylim=(-0.05, 1.5),
         )
-    handles = [
-        Line2D([], [], ls="", marker="o", color=c, label=f"{a}, initial scale {s:g}")
-        for (a, s), c in colors.items()
-    ]
-    handles += [
-        Line2D([], [], ls="", marker=m, color="0.3", label=f"loss {loss}")
-        for loss, m in markers.items()
-    ]
-    handles += [
-        Line2D([], [], ls="", marker="o", color="0.3", mfc="0.3", label="gate softmax"),
-        Line2D([], [], ls="", marker="o", color="0.3", mfc="white", label="gate raw score"),
-        Line2D([], [], ls="", marker="o", color="0.3", ms=7, label="router rate 0.1"),
-        Line2D([], [], ls="", marker="o", color="0.3", ms=4.5, label="router rate 0.01"),
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, frameon=False)
+    axes[0].set_ylabel("dispatch entropy (nats)")
+    axes[0].annotate("no expert knows a cluster: log 4", (-0.35, np.log(4)), va="bottom", size=8)
+    axes[0].annotate("one cluster per expert: 0", (-0.35, -0.03), va="bottom", size=8)
+    axes[-1].legend(frameon=False, loc=(0.02, 0.78))
     return figure
+
+
+def _alike(cells):
+    """Return cells that differ by the initial scale alone, by that scale."""
+    lines = {}
+    for cell in cells:
+        rest = {name: value for name, value in cell.labels.items() if name != "init_scale"}
+        lines.setdefault(tuple(rest.items()), {})[cell.labels["init_scale"]] = cell
+    return lines.values()
