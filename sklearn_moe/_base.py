@@ -25,6 +25,7 @@ from ._rows import select
 from ._settings import Settings, resolve_settings
 from ._sklearn import CallbackSupportMixin
 from ._stored_module import ModuleBlueprint
+from ._storing import begin
 from ._warnings import warn
 from .exceptions import ExpertCollapseWarning
 from .nn import (
@@ -98,7 +99,8 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
         """Train from new weights, or with `warm_start` from those of the last fit."""
         resume = self.warm_start and self.__sklearn_is_fitted__()
         draft = copy.copy(self)  # a fit that fails leaves the estimator as it was
-        data = draft._hold_out(*draft._prepare(X, y, sample_weight, resume=resume))
+        samples = draft._prepare(X, y, sample_weight, resume=resume)
+        data, resuming = begin(draft, samples, resume)
         max_iter = data.settings.max_iter
         context = self._begin_task(draft, X, y, sample_weight, max_iter)
         net = draft._resume(data) if resume else draft._build(data)
@@ -108,8 +110,8 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
         stopping = draft._stopping(net, data)
         bridge = context and ScikitLearnCallbacks(*context, draft._describe)
         before = len(net.history)
-        n_united = 0 if resume else data.settings.n_united
-        interrupted = draft._train(net, data, max_iter, (bridge, stopping), n_united=n_united)
+        options = {"n_united": 0 if resume else data.settings.n_united, "resuming": resuming}
+        interrupted = draft._train(net, data, max_iter, (bridge, stopping), **options)
         net.initialize_optimizer()  # its state is as large as the weights, or twice as large
         self._remember(draft, net, data)
         if interrupted:

@@ -314,6 +314,13 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Told of every batch and epoch of the fit, as in skorch; see `sklearn_moe.callbacks`.
         Callbacks of scikit-learn 1.9 are set by `set_callbacks`.
 
+    checkpoint : str, os.PathLike or FitCheckpoint, default=None
+        File or folder in which the fit is stored once a minute, and in the end. A fit that was
+        stopped at any moment goes on from there when it is called again with the same data and
+        parameters, to the same model; one that was finished returns at once. A folder, or a path
+        without a suffix, holds a file for every fit, as a search needs it.
+        `sklearn_moe.checkpoints.FitCheckpoint` sets how often. `partial_fit` does not use it.
+
     device : str or torch.device, default="auto"
         "auto" is CUDA where there is one, the CPU otherwise; resolved in `fit`.
 
@@ -465,6 +472,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         warm_start=False,
         train_transform=None,
         callbacks=None,
+        checkpoint=None,
         device="auto",
         precision="auto",
     ):
@@ -505,6 +513,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         self.warm_start = warm_start
         self.train_transform = train_transform
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
 

@@ -1,10 +1,12 @@
 """What values the parameters of a mixture may take, and which of them make its weights."""
 
+import os
 from numbers import Integral, Real
 
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .checkpoints import FitCheckpoint
 from .nn import ExpertSpec, LossSpec, Preset
 from .optim import SolverSpec
 
@@ -47,6 +49,7 @@ CONSTRAINTS = {
     "warm_start": ["boolean"],
     "train_transform": [callable, None],
     "callbacks": [list, tuple, None],
+    "checkpoint": [str, os.PathLike, FitCheckpoint, None],
     "device": [str, torch.device],
     "precision": [StrOptions({"auto", "float32", "bf16"})],
     "verbose": ["verbose"],

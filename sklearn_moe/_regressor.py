@@ -184,6 +184,13 @@ class MoERegressor(RegressorMixin, BaseMoE):
     callbacks : list of skorch callbacks, default=None
         Told of every batch and epoch of the fit.
 
+    checkpoint : str, os.PathLike or FitCheckpoint, default=None
+        File or folder in which the fit is stored once a minute, and in the end. A fit that was
+        stopped at any moment goes on from there when it is called again with the same data and
+        parameters, to the same model; one that was finished returns at once. A folder, or a path
+        without a suffix, holds a file for every fit, as a search needs it.
+        `sklearn_moe.checkpoints.FitCheckpoint` sets how often. `partial_fit` does not use it.
+
     device : str or torch.device, default="auto"
         "auto" is CUDA where there is one, the CPU otherwise; resolved in `fit`.
 
@@ -297,6 +304,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         warm_start=False,
         train_transform=None,
         callbacks=None,
+        checkpoint=None,
         device="auto",
         precision="auto",
     ):
@@ -336,6 +344,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         self.warm_start = warm_start
         self.train_transform = train_transform
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
         self.device = device
         self.precision = precision
 

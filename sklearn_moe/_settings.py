@@ -66,6 +66,11 @@ class Settings:
     precision: str  # "auto" where mixed precision may pay
     resolved: dict[str, Any]
 
+    @property
+    def depends_on_max_iter(self):
+        """Whether the first epochs, or the patience, follow from how many there are to be."""
+        return self.pace == "cosine" or self.n_united > 0 or self.n_hidden > 0
+
 
 def resolve_settings(estimator, X, weight, head):
     """Return the settings of `estimator` for samples X, (n_samples, *input_shape), and a head.

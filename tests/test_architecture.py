@@ -16,14 +16,18 @@ LAYERS = [
     ["_trusted"],
     ["_classifier", "_regressor"],
     ["_base", "tracing", "callbacks"],
+    ["_storing"],
     ["_engine"],
     ["_fitted", "_persistence"],
     ["_settings", "_inputs", "_targets", "_hiding", "_parameters"],
-    ["inspection", "preprocessing"],
-    ["_channels", "_columns", "_data", "_stored_module"],
+    ["inspection", "preprocessing", "_fit_file"],
+    ["_channels", "_columns", "_data", "_fingerprint", "_state_file", "_stored_module"],
     ["nn", "optim", "metrics", "datasets"],
     ["_devices"],
-    ["_estimators", "_image_checks", "_sklearn", "_warnings", "exceptions", "_version"],
+    [
+        *("_estimators", "_image_checks", "_sklearn", "_warnings"),
+        *("checkpoints", "exceptions", "_version"),
+    ],
     ["_categories", "_interrupt", "_kmeans", "_linear_view", "_progress", "_registry", "_rows"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}

@@ -820,7 +820,7 @@ def test_what_auto_became(patches):
 def test_the_signature_is_that_of_the_class(estimator):
     names = list(inspect.signature(estimator).parameters)
     assert names == list(inspect.signature(estimator.__init__).parameters)[1:]
-    assert len(names) <= 39
+    assert len(names) <= 40
     with pytest.raises(TypeError, match=f"{estimator.__name__}.__init__"):
         estimator(n_expert=2)
 

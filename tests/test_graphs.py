@@ -79,7 +79,7 @@ def recorders(monkeypatch):
 
     for place in ("sklearn_moe.nn.dispatch", "sklearn_moe._engine.graph"):
         monkeypatch.setattr(import_module(place), "answer_at_once", lambda experts, x: True)
-    monkeypatch.setattr("sklearn_moe._engine.net.GraphedSteps", begin)
+    monkeypatch.setattr("sklearn_moe._engine.loop.GraphedSteps", begin)
     monkeypatch.setattr(MoENet, "capture", staticmethod(capture))
     return made
 

@@ -6,6 +6,7 @@ from .bridge import ScikitLearnCallbacks
 from .net import MoENet
 from .placement import place
 from .progress import Progress
+from .resuming import Resuming
 from .stopping import Stopping, StopTraining
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LRScheduler",
     "MoENet",
     "Progress",
+    "Resuming",
     "ScikitLearnCallbacks",
     "StopTraining",
     "Stopping",

@@ -1,39 +1,19 @@
-"""The skorch net that trains a mixture: its loop and its step."""
+"""The skorch net that trains a mixture: its parts and its step."""
 
-import math
 from contextlib import nullcontext
 
 import torch
 
 from .._data import Batches
-from .._interrupt import Interrupts
-from ..nn import OwnGenerator, expert_means, may_draw, mixture_loss, upcycle, weighted_mean
+from ..nn import OwnGenerator, expert_means, mixture_loss, weighted_mean
 from ..nn.dispatch import is_stack
-from .cosine import Cosine
-from .graph import GraphedSteps
-from .listeners import checked, hears_batches
-from .memory import saying_what_to_lower
-from .predicting import PredictingNet, WeightedRows
-from .stopping import StopTraining
-from .threads import as_many_threads_as_useful, work_of_a_step
+from .loop import TrainingLoop
+from .predicting import WeightedRows
 
 __all__ = ["MoENet"]
 
-_NUMBERS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")  # of a step
-# What a net has while it trains only.
-_OF_TRAINING = (
-    "generator_",
-    "draws_",
-    "graphs_",
-    "schedule_",
-    "trained_",
-    "routing_",
-    "validation_",
-    "n_united_",
-)
 
-
-class MoENet(PredictingNet):
+class MoENet(TrainingLoop):
     """skorch net over a `MixtureOfExperts`, with tensors sliced in place of a DataLoader.
 
     It knows no labels and no units: classes are their indices in `classes_`, numbers are in
@@ -125,166 +105,7 @@ class MoENet(PredictingNet):
         order = self.generator_ if rows.y.device.type == device.type else self.draws_[-1]
         return Batches(rows, self.batch_size, order, device)
 
-    # -- training -------------------------------------------------------------------------
-
-    def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train for `max_epochs`; no part of the estimators, which call `train`."""
-        if not self.initialized_:
-            self.initialize()
-        rows = self.get_dataset(X, y).rows
-        seed, callbacks = len(self.history), self.callbacks
-        try:
-            return self.train(rows, epochs=self.max_epochs, seed=seed, callbacks=callbacks or ())
-        finally:
-            self.callbacks = callbacks
-
-    def train(self, rows, validation=None, *, epochs, seed, anneal=True, n_united=0, callbacks=()):
-        """Train for at most `epochs`; shuffling, noise and transforms draw from `seed`.
-
-        Without `anneal` the rates of "cosine" stay what they are at their highest. In the first
-        `n_united` epochs all samples go through the first expert, of which the others then are
-        copies.
-
-        Ctrl-C ends the training as it is, and always reaches the caller.
-        """
-        self.generator_ = torch.Generator(self.device).manual_seed(seed)
-        self.draws_ = [self.generator_]
-        if self.generator_.device.type != "cpu":  # transforms of torchvision draw on the CPU
-            self.draws_.append(torch.Generator().manual_seed(seed))
-        self.draws_inside_ = may_draw(self.module_)
-        self.trained_ = [p for group in self.optimizer_.param_groups for p in group["params"]]
-        self.routing_ = self._router_parameters()
-        self.validation_ = validation
-        self.n_united_ = n_united
-        self.module_.united = n_united > 0
-        self.callbacks = checked(callbacks)
-        self._initialize_callbacks()
-        # Hooks in every step cost as much as a small expert: call them where somebody listens.
-        self.has_batch_listeners_ = any(hears_batches(cb) for _, cb in self.callbacks_)
-        batch_size = min(self.batch_size, len(rows.y))
-        n_steps = epochs * math.ceil(len(rows.y) / batch_size) if anneal else None
-        self.schedule_ = Cosine(self.optimizer_, n_steps) if self.pace == "cosine" else None
-        self.graphs_ = None if self.capture is None else GraphedSteps(self, self.capture)
-        work = work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
-        try:
-            explained = saying_what_to_lower(batch_size, self.device)
-            with Interrupts(), as_many_threads_as_useful(work), explained:
-                self._train(rows, epochs)
-        finally:
-            self.callbacks, self.callbacks_ = None, []
-            self._split()
-            for parameter in self.trained_:
-                parameter.grad = None  # as large as the model
-            for name in _OF_TRAINING:
-                delattr(self, name)
-            self.module_.eval()
-        return self
-
-    def _train(self, rows, epochs):
-        self.notify("on_train_begin", X=rows.x, y=rows.y)
-        try:
-            self.fit_loop(WeightedRows(rows), epochs=epochs)
-        except StopTraining:
-            pass
-        except KeyboardInterrupt:
-            self._end_epoch()
-            self.notify("on_train_end", X=rows.x, y=rows.y)
-            raise
-        self._end_epoch()
-        self.notify("on_train_end", X=rows.x, y=rows.y)
-
-    def notify(self, method_name, **cb_kwargs):
-        """Call the callbacks; one that stops the training does so when all have been called.
-
-        skorch's EarlyStopping raises KeyboardInterrupt to stop. A real Ctrl-C stops, too, and is
-        raised again by `Interrupts` when the training has ended.
-        """
-        getattr(self, method_name)(self, **cb_kwargs)
-        stop = None
-        for _, callback in self.callbacks_:
-            try:
-                getattr(callback, method_name)(self, **cb_kwargs)
-            except (StopTraining, KeyboardInterrupt) as error:
-                stop = error
-                if method_name != "on_epoch_end":
-                    raise
-        if stop is not None:
-            raise StopTraining from stop
-
-    def on_epoch_begin(self, net, **kwargs):
-        """Begin an entry of the history."""
-        self._end_epoch()
-        if len(self.history) >= self.n_united_:
-            self._split()
-        super().on_epoch_begin(net, **kwargs)
-
-    def _split(self):
-        """Let the router choose among experts that were one."""
-        if self.module_.united:
-            upcycle(self.module_, self.optimizer_)
-            self.module_.united = False
-
-    def _end_epoch(self):
-        """Drop an epoch that was not finished, and the batches of the one before.
-
-        Callbacks have seen the batches, and they would be most of a pickle.
-        """
-        done = "valid_loss" if self.validation_ is not None else "train_loss"
-        if self.history and done not in self.history[-1]:
-            self.history.pop()
-        if self.history:
-            self.history[-1]["batches"][:] = [{}]
-
-    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """Run an epoch and look at the loss once, at its end."""
-        if iterator is None:
-            return
-        self._set_training(training)
-        steps = []
-        for batch in iterator:
-            if self.has_batch_listeners_:
-                xy = (batch.x, batch.y)  # as skorch's callbacks unpack it
-                self.notify("on_batch_begin", batch=xy, training=training)
-            step = step_fn(batch)
-            steps.append({name: step[name] for name in _NUMBERS if name in step})
-            if self.has_batch_listeners_:
-                self.history.record_batch(prefix + "_loss", step["loss"].item())
-                self.history.record_batch(prefix + "_batch_size", len(batch.y))
-                self.notify("on_batch_end", batch=xy, training=training, **step)
-        numbers = {
-            name: torch.stack([step[name] for step in steps if name in step]) for name in steps[0]
-        }
-        weight = numbers["weight"]
-        share = weight / weight.sum()
-        loss = float(share @ numbers["loss"])
-        if training and not math.isfinite(loss):
-            raise ValueError(
-                f"The training loss became {loss} in epoch {len(self.history)}. Likely causes: "
-                "X is not scaled (put a scaler in front of patches or pictures), or the steps are "
-                "too long for the activation ('cubic' and 'linear' are unbounded): lower "
-                "learning_rate_init and router_learning_rate_init, or leave them at 'auto'."
-            )
-        if training and self.module_.united:
-            upcycle(self.module_)  # so that a state kept now is whole
-        if not self.history[-1]["batches"]:
-            self.history.new_batch()  # some callbacks of skorch want one to be there
-        self.history.record(prefix + "_batch_count", len(iterator))
-        if training:
-            slopes = numbers.get("router_gradient_norm")
-            slope = 0.0 if slopes is None else float(slopes.mean())
-            self.history.record("router_gradient_norm", slope)
-            if iterator.rows.shown is not None:
-                self._record("oob_loss", float(share @ numbers["oob_loss"]), 1)
-        else:
-            score = float(numbers["score"].sum() / weight.sum())
-            self._record(f"{prefix}_{self.criterion_.score_name}", score, -1)
-        self._record(prefix + "_loss", loss, 1)
-
-    def _record(self, name, value, sign):
-        """Record a value, and whether it is the least yet, or with sign -1 the largest."""
-        before = [sign * row[name] for row in self.history[:-1] if name in row]
-        self.history.record(name, value)
-        self.history.record(name + "_best", sign * value < min(before, default=math.inf))
+    # -- a step ---------------------------------------------------------------------------
 
     def train_step(self, batch, **fit_params):
         """Make a step, see `step`."""

@@ -26,7 +26,9 @@ class Progress(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Open the bar."""
-        self.bar_ = progress_bar(total=self.epochs, unit="epoch", desc=self.name)
+        self.bar_ = progress_bar(
+            total=self.epochs, initial=net.n_done_, unit="epoch", desc=self.name
+        )
 
     def on_epoch_end(self, net, **kwargs):
         """Advance the bar."""

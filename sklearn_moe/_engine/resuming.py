@@ -1,0 +1,170 @@
+"""A training that is stored while it runs, and goes on where it was stopped."""
+
+import time
+from contextlib import contextmanager
+
+import torch
+from skorch.history import History
+
+from .._state_file import is_storable
+from .._warnings import warn
+
+__all__ = ["Resuming", "Unstored"]
+
+_GLANCE = 1.0  # seconds between two states kept in memory, which Ctrl-C writes
+
+
+class Unstored:
+    """A training without a checkpoint."""
+
+    def restore(self, net):
+        """Return that nothing was done before."""
+        return 0, False
+
+    def epoch_ended(self, net):
+        """Store nothing."""
+
+    def ended(self, net, *, stopped):
+        """Store nothing."""
+
+    def write(self):
+        """Store nothing."""
+
+
+class Resuming:
+    """Store the state of a net at ends of epochs, and give it back.
+
+    Parameters
+    ----------
+    file : FitFile
+    random_state : dict or None
+        Of the generator that the fit draws from, at its start.
+    """
+
+    def __init__(self, file, random_state=None):
+        self.file = file
+        self.random_state = random_state
+        self.possible = True
+        self.latest, self.is_written = None, True
+        self.kept = self.written = time.monotonic()
+
+    # -- what a training calls ------------------------------------------------------------
+
+    def restore(self, net):
+        """Give a net what was stored, if something was.
+
+        Returns
+        -------
+        n_done : int
+            Epochs of this training that are done.
+        stopped : bool
+            Whether it wants no more.
+        """
+        stored = self.file.state
+        if stored is None:
+            self.first = len(net.history)
+            return 0, False
+        for name, state in stored["parts"].items():
+            getattr(net, name).load_state_dict(state)
+        net.module_.united = stored["united"]
+        if net.schedule_ is not None:
+            net.schedule_.n_done = stored["n_steps"]
+        _restore_draws(net, stored)
+        callbacks = dict(net.callbacks_)
+        for name in stored["callbacks"].keys() & callbacks.keys():
+            _restore_callback(callbacks[name], stored["callbacks"][name])
+        net.history = History(stored["history"])
+        self.first = len(net.history) - stored["n_epochs"]
+        return stored["n_epochs"], stored["stopped"]
+
+    def epoch_ended(self, net):
+        """Keep the state as it is, in memory or in the file, unless that was done just now."""
+        now = time.monotonic()
+        due = now - self.written >= self.file.every
+        if len(net.history) > self.first and (due or now - self.kept >= _GLANCE):
+            self._keep(net)
+            if due:
+                self.write()
+
+    def ended(self, net, *, stopped):
+        """Write the last state; `stopped` says that more epochs are not wanted."""
+        if len(net.history) - self.first > net.n_done_:
+            self._keep(net, stopped=stopped)
+            self.write()
+
+    def write(self):
+        """Write the latest state that was kept: that of an epoch's end."""
+        with self._warned():
+            if not self.is_written:
+                self.file.write(self.latest)
+                self.is_written = True
+        self.written = time.monotonic()
+
+    # -- its parts ------------------------------------------------------------------------
+
+    def _keep(self, net, *, stopped=False):
+        if not self.possible:
+            return
+        self.file.state = None  # of the past by now
+        with self._warned():
+            self.latest = self.file.pack(
+                n_epochs=len(net.history) - self.first,
+                stopped=stopped,
+                random_state=self.random_state,
+                parts={
+                    name: getattr(net, name).state_dict()
+                    for name in ("module_", "criterion_", "optimizer_")
+                },
+                united=net.module_.united,
+                n_steps=net.schedule_ and net.schedule_.n_done,
+                draws=[generator.get_state() for generator in net.draws_],
+                device=torch.device(net.device).type,
+                callbacks={name: _state_of(callback) for name, callback in net.callbacks_},
+                history=list(net.history),
+            )
+            self.is_written = False
+        self.kept = time.monotonic()
+
+    @contextmanager
+    def _warned(self):
+        """Warn of what goes wrong: it is no reason to lose what was learned."""
+        try:
+            yield
+        except (OSError, TypeError) as error:
+            self.possible = isinstance(error, OSError)  # a full disk may be cleared
+            warn(
+                f"The checkpoint '{self.file.path}' could not be written ({error}). Training goes "
+                "on; what was written before is kept.",
+                UserWarning,
+            )
+
+
+def _restore_draws(net, stored):
+    """Go on with the generators, or with others on another kind of device."""
+    if torch.device(net.device).type == stored["device"]:
+        for generator, state in zip(net.draws_, stored["draws"], strict=True):
+            generator.set_state(state)
+        return
+    for generator in net.draws_:
+        generator.manual_seed(generator.initial_seed() + stored["n_epochs"])
+
+
+def _state_of(callback):
+    """Return what a callback has learned: by skorch's convention its names end with "_"."""
+    values, states = {}, {}
+    for name, value in vars(callback).items():
+        if not name.endswith("_") or name.startswith("_") or isinstance(value, type):
+            continue
+        if is_storable(value):
+            values[name] = value
+        elif hasattr(value, "load_state_dict") and is_storable(state := value.state_dict()):
+            states[name] = state  # a schedule of torch
+    return values, states
+
+
+def _restore_callback(callback, stored):
+    values, states = stored
+    vars(callback).update(values)
+    for name, state in states.items():
+        if hasattr(getattr(callback, name, None), "load_state_dict"):  # once training has begun
+            getattr(callback, name).load_state_dict(state)
