@@ -7,9 +7,10 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 
+from ._rows import chunks
+
 __all__ = ["describe", "digest", "identity_of"]
 
-_CHUNK = 2**20  # bytes that are looked at at a time, so that a memory map stays one
 _LONGEST = 80  # characters of a description
 # What does not change the course of a training.
 _IRRELEVANT = ("verbose", "callbacks", "checkpoint", "device", "warm_start")
@@ -45,15 +46,14 @@ def identity_of(estimator, samples, settings, weights=None):
 
 
 def digest(array):
-    """Return the SHA-256 of an array or sparse matrix, without a copy of it."""
+    """Return the SHA-256 of an array, selected rows or a sparse matrix, without a copy of it."""
     parts = (array.data, array.indices, array.indptr) if issparse(array) else (array,)
     sha = hashlib.sha256()
     for part in parts:
         sha.update(f"{part.dtype} {part.shape} ".encode())
         part = part.reshape(1) if part.ndim == 0 else part
-        n_rows = max(1, _CHUNK // max(1, part[:1].nbytes))
-        for start in range(0, len(part), n_rows):
-            sha.update(part[start : start + n_rows].tobytes())
+        for rows in chunks(part):
+            sha.update(part[rows].tobytes())
     return sha.hexdigest()
 
 

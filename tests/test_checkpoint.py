@@ -160,6 +160,15 @@ def test_pictures_behind_a_trunk(images, tmp_path):
     assert trained(resumed) == trained(whole)
 
 
+def test_a_memory_map_and_rows_of_no_weight(table, tmp_path):
+    np.save(tmp_path / "X.npy", table[0])
+    data = np.load(tmp_path / "X.npy", mmap_mode="r"), table[1], np.arange(90) % 3
+    options = {**BRIEF, "early_stopping": True}
+    whole = MoEClassifier(**options).fit(table[0], *data[1:])
+    resumed = crash_and_go_on(MoEClassifier(**options), data, tmp_path / "fits")
+    assert trained(resumed) == trained(whole)
+
+
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian"])
 def test_a_regressor(table, tmp_path, loss):
     X = csr_array(np.where(table[0] > 0, table[0], 0))  # sparse, too
