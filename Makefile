@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo paper test test-slow test-all lint docs benchmarks clean
+.PHONY: demo paper test test-slow test-all test-gpu lint docs benchmarks clean
 
 demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
@@ -12,7 +12,7 @@ paper: $(VENV)/paper
 	$(VENV)/bin/python -m sklearn_moe.paper table1 appendix
 
 # A process per core, each with one thread.
-test test-slow test-all: export OMP_NUM_THREADS = 1
+test test-slow test-all test-gpu: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/test
 	$(VENV)/bin/python -m pytest -n logical
@@ -20,9 +20,14 @@ test: $(VENV)/test
 test-slow: $(VENV)/test
 	$(VENV)/bin/python -m pytest -n logical -m slow
 
-# Both tiers, and that of a GPU where there is one.
+# Both tiers, and what is true of CUDA alone where there is a GPU.
 test-all: $(VENV)/test
 	$(VENV)/bin/python -m pytest -n logical -m ''
+
+# On a GPU: what is true of CUDA alone, with figures, and every part of a fit.
+test-gpu: $(VENV)/test
+	$(VENV)/bin/python -m pytest tests -m gpu
+	SKLEARN_MOE_DEVICE=cuda $(VENV)/bin/python -m pytest tests -m '' -k 'device'
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .

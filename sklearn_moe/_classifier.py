@@ -322,13 +322,15 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         `sklearn_moe.checkpoints.FitCheckpoint` sets how often. `partial_fit` does not use it.
 
     device : str or torch.device, default="auto"
-        "auto" is CUDA where there is one, the CPU otherwise; resolved in `fit`.
+        "auto" is a GPU where there is one and a training step is enough work for it, as most are
+        of pictures, else the CPU; resolved in `fit`.
 
     precision : {"auto", "float32", "bf16"}, default="auto"
         Of training on images: "bf16" computes the experts in mixed precision, with weights,
-        routes and losses in float32. "auto" is "bf16" on GPUs that are fast in it. Prediction is
-        in the precision of the weights, which on a GPU includes torch's TF32 for convolutions
-        unless `torch.backends.cudnn.allow_tf32` is off.
+        routes and losses in float32. "auto" is "bf16" on GPUs that are fast in it, if a network
+        sees 100 samples in a step or more. Prediction is in the precision of the weights, which
+        on a GPU includes torch's TF32 for convolutions unless `torch.backends.cudnn.allow_tf32`
+        is off.
 
     Attributes
     ----------

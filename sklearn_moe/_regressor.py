@@ -192,7 +192,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         `sklearn_moe.checkpoints.FitCheckpoint` sets how often. `partial_fit` does not use it.
 
     device : str or torch.device, default="auto"
-        "auto" is CUDA where there is one, the CPU otherwise; resolved in `fit`.
+        "auto" is a GPU where there is one and a training step is enough work for it, as most are
+        of pictures, else the CPU; resolved in `fit`.
 
     precision : {"auto", "float32", "bf16"}, default="auto"
         Of training on images.

@@ -96,7 +96,7 @@ class BackboneFeatures(BaseImageFeatures):
         more than rounding does.
 
     device : str or torch.device, default="auto"
-        Where `transform` computes; "auto" is CUDA where there is one.
+        Where `transform` computes; "auto" is a GPU where there is one.
 
     Attributes
     ----------

@@ -96,7 +96,7 @@ class GaussianBlur(StatelessImageTransformer):
         Pictures transformed at once. It bounds the memory and does not change the result.
 
     device : str or torch.device, default="cpu"
-        Where to compute; "auto" is CUDA where there is one. Bytes may be rounded differently
+        Where to compute; "auto" is a GPU where there is one. Bytes may be rounded differently
         there.
 
     Attributes

@@ -110,7 +110,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         rounding does. Few are fastest on a CPU, whose cache should hold their distances.
 
     device : str or torch.device, default="cpu"
-        Where `transform` computes; "auto" is CUDA where there is one.
+        Where `transform` computes; "auto" is a GPU where there is one.
 
     Attributes
     ----------

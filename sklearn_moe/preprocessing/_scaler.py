@@ -32,7 +32,7 @@ class ImageScaler(BaseImageTransformer):
         Pictures worked on at once. It bounds the memory and does not change the result.
 
     device : str or torch.device, default="cpu"
-        Where `transform` computes; "auto" is CUDA where there is one.
+        Where `transform` computes; "auto" is a GPU where there is one.
 
     Attributes
     ----------

@@ -43,7 +43,7 @@ class ImageTransform(StatelessImageTransformer):
         Pictures given to `func` at once if it draws nothing. It bounds the memory.
 
     device : str or torch.device, default="cpu"
-        Where the tensors are; "auto" is CUDA where there is one. A network must already be
+        Where the tensors are; "auto" is a GPU where there is one. A network must already be
         there.
 
     Attributes
