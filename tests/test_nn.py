@@ -234,6 +234,8 @@ def test_a_stack_is_a_sequence_of_patch_experts_that_share_its_weights():
         one(x).sum().backward()
         assert stack.weight.grad.flatten(1).any(1).nonzero().flatten().tolist() == [m]
     assert torch.equal(stack[-1].weight, stack[3].weight)
+    stack[0].register_forward_hook(lambda *_: 1 / 0)
+    stack[1](x)
     with pytest.raises(IndexError):
         stack[4]
 
@@ -254,7 +256,10 @@ def test_experts_that_differ_answer_for_themselves():
     torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
     with OwnGenerator(seeded(8)):
         mixture.experts = nn.ModuleList(Doubled((4, 6), 3).double() for _ in range(4))
-    assert PatchExpert.stack(list(mixture.experts)) is None
+        learns = nn.PReLU()
+        shared = [PatchExpert((4, 6), 3, activation=learns) for _ in range(2)]
+    for experts in (list(mixture.experts), shared):
+        assert PatchExpert.stack(experts) is None
     torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
 
 

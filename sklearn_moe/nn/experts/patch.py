@@ -80,9 +80,13 @@ class PatchExpert(nn.Module):
 
     @staticmethod
     def stack(experts: Sequence["PatchExpert"]) -> nn.Module | None:
-        """Return the experts as one module with stacked weights, None if they are not alike."""
+        """Return the experts as one module with stacked weights, None if they are not alike.
+
+        Nor are those stacked that share an activation with weights of its own.
+        """
         keys = {getattr(expert, "group_key", None) for expert in experts}
-        return PatchStack(experts) if len(keys) == 1 and None not in keys else None
+        alike = len(keys) == 1 and None not in keys
+        return PatchStack(experts) if alike and not [*experts[0].children()] else None
 
 
 class PatchStack(Stack):
@@ -103,9 +107,11 @@ class PatchStack(Stack):
         self.bias = None if no_bias else stacked([e.bias for e in experts])  # (M, n_outputs, width)
 
     def _expert(self, m: int) -> PatchExpert:
-        expert = copy.copy(self._one[0])
+        one = self._one[0]
+        expert = copy.copy(one)
+        own = {name: value.copy() for name, value in vars(one).items() if isinstance(value, dict)}
         weights = {name: None if p is None else p[m] for name, p in self._parameters.items()}
-        vars(expert).update(_parameters=weights, training=self.training)
+        vars(expert).update(own | {"_parameters": weights, "training": self.training})
         return expert
 
     def together(self) -> "PatchFilters":
