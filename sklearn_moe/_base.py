@@ -2,17 +2,15 @@
 
 import copy
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 
 from ._channels import describe_channels
 from ._columns import describe_columns
-from ._data import Rows, storage_device
 from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping, place
 from ._fitted import FittedMixture
 from ._hiding import hide_rows
@@ -22,12 +20,11 @@ from ._kmeans import find_centers, rows_to_cluster
 from ._parameters import ARCHITECTURE, CONSTRAINTS
 from ._persistence import FITTED, Persistent
 from ._rows import select
-from ._settings import Settings, resolve_settings
+from ._settings import resolve_settings
 from ._sklearn import CallbackSupportMixin
 from ._stored_module import ModuleBlueprint
 from ._storing import begin
-from ._warnings import warn
-from .exceptions import ExpertCollapseWarning
+from ._task import Task, TrainingData, warn_of
 from .nn import (
     CentroidScores,
     OwnGenerator,
@@ -39,25 +36,8 @@ from .nn.routers import pool
 
 __all__ = ["BaseMoE"]
 
-_COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearly all"
 _MAX_SEED = 2**31 - 1
 _PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
-
-
-class TrainingData(NamedTuple):
-    """The checked samples of a fit, and those held out of it."""
-
-    training: tuple  # X, y as codes, weight
-    validation: tuple | None
-    settings: Settings
-
-    def on(self, device):
-        """Return the same as tensors, where a fit on that device keeps its samples."""
-        training, validation = (
-            arrays and Rows.from_arrays(*arrays, storage_device(arrays[0], device))
-            for arrays in (self.training, self.validation)
-        )
-        return self._replace(training=training, validation=validation)
 
 
 class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
@@ -97,30 +77,40 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
 
     def _fit(self, X, y, sample_weight):
         """Train from new weights, or with `warm_start` from those of the last fit."""
+        task = self._start(X, y, sample_weight)
+        draft, net, data = task.draft, task.net, task.data
+        bridge = task.context and ScikitLearnCallbacks(*task.context, draft._describe)
+        options = {"n_united": task.n_united, "resuming": task.resuming}
+        callbacks = bridge, task.stopping
+        interrupted = draft._train(net, data, data.settings.max_iter, callbacks, **options)
+        self._finish(task)
+        if interrupted:
+            raise KeyboardInterrupt
+        if bridge:
+            bridge.end()
+        warn_of(task, self)
+        return self
+
+    def _start(self, X, y, sample_weight):
+        """Return a fit that is ready to be trained."""
         resume = self.warm_start and self.__sklearn_is_fitted__()
         draft = copy.copy(self)  # a fit that fails leaves the estimator as it was
         samples = draft._prepare(X, y, sample_weight, resume=resume)
         data, resuming = begin(draft, samples, resume)
-        max_iter = data.settings.max_iter
-        context = self._begin_task(draft, X, y, sample_weight, max_iter)
+        context = self._begin_task(draft, X, y, sample_weight, data.settings.max_iter)
         net = draft._resume(data) if resume else draft._build(data)
         data = data.on(net.device)
         if n_hidden := data.settings.n_hidden:
             data = data._replace(training=hide_rows(net, data.training, n_hidden))
         stopping = draft._stopping(net, data)
-        bridge = context and ScikitLearnCallbacks(*context, draft._describe)
-        before = len(net.history)
-        options = {"n_united": 0 if resume else data.settings.n_united, "resuming": resuming}
-        interrupted = draft._train(net, data, max_iter, (bridge, stopping), **options)
-        net.initialize_optimizer()  # its state is as large as the weights, or twice as large
-        self._remember(draft, net, data)
-        if interrupted:
-            raise KeyboardInterrupt
-        if context:
-            bridge.end()
-        stopped = stopping.converged_ or len(net.history) - before < max_iter
-        self._warn(max_iter, converged=stopped or stopping.tol is None or net.pace == "cosine")
-        return self
+        n_united = 0 if resume else data.settings.n_united
+        return Task(draft, net, data, stopping, n_united, len(net.history), context, resuming)
+
+    def _finish(self, task):
+        """Take over what was trained."""
+        # The state of the optimizer is as large as the weights, or twice as large.
+        task.net.initialize_optimizer()
+        self._remember(task.draft, task.net, task.data)
 
     def _partial_fit(self, X, y, sample_weight, **target):
         """Train the net as it stands for one epoch; its optimizer keeps its state, too."""
@@ -260,13 +250,12 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
             name = f"{type(self).__name__}, {self.n_experts} experts"
             progress = Progress(epochs if data.settings.tol is None else None, name)
         callbacks = [*(self.callbacks or ()), progress, *callbacks]
-        self._predict_seed = self._random_state.randint(_MAX_SEED)
         try:
             net.train(
                 data.training,
                 data.validation,
                 epochs=epochs,
-                seed=self._predict_seed,
+                seed=self._draw_seed(),
                 **options,
                 callbacks=[callback for callback in callbacks if callback is not None],
             )
@@ -275,6 +264,13 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
                 raise
             return True
         return False
+
+    def _draw_seed(self):
+        """Return the seed of a training, with the last draws of a fit."""
+        self._predict_seed = self._random_state.randint(_MAX_SEED)
+        # What further training draws from; a generator would take more space than a small net.
+        self._next_seed = self.__dict__.pop("_random_state").randint(_MAX_SEED)
+        return self._predict_seed
 
     def _remember(self, draft, net, data):
         """Step 4: take over, at one stroke, what was fitted."""
@@ -288,8 +284,6 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
             if data.validation is not None:
                 score = draft._validation_score(net, data)
                 draft.validation_scores_ = list(net.history[:, score])
-            # What further training draws from; a generator would take more space than a small net.
-            draft._next_seed = draft.__dict__.pop("_random_state").randint(_MAX_SEED)
             self.__dict__ = draft.__dict__
 
     def _describe(self, net):
@@ -345,30 +339,6 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
                 f"The fitted model cannot be trained further with other {changed}: it has "
                 f"{had}, the parameters ask for {asked}. Set them back, or fit a clone "
                 "(warm_start=False) from the start."
-            )
-
-    def _warn(self, max_iter, *, converged):
-        if not converged:
-            warn(
-                f"The training loss was still changing after max_iter={max_iter} epochs. "
-                "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
-                ConvergenceWarning,
-            )
-        busiest = self.expert_load_.argmax()
-        if not self.expert_load_[busiest]:
-            warn(
-                "No expert answers any training sample: all scores are negative. Lower "
-                "router_learning_rate_init, or use another router than 'relu'.",
-                ExpertCollapseWarning,
-            )
-        if self.n_experts > 1 and self.expert_load_[busiest] > _COLLAPSED:
-            warn(
-                f"Expert {busiest} answers {self.expert_load_[busiest]:.1%} of the training "
-                f"samples (load: {np.round(self.expert_load_, 3).tolist()}): the mixture has "
-                "collapsed to a single expert. Put a scaler in front of patches or pictures. "
-                "Else try balance='switch' or 'bias', a smaller router_learning_rate_init, more "
-                "noise (router_noise='gumbel') or fewer experts.",
-                ExpertCollapseWarning,
             )
 
     def _load(self, net, rows):

@@ -143,6 +143,13 @@ class Batches:
             for start, stop in pairwise(edges):
                 yield self.rows.slice(start, stop).to(self.device)
             return
-        order = torch.randperm(len(y), generator=self.generator, device=y.device)
-        for index in order.tensor_split(self.n_batches):
+        for index in self.indices():
             yield self.rows.take(index).to(self.device)
+
+    def indices(self):
+        """Return the rows of each batch, in a new random order where there are several."""
+        y = self.rows.y
+        if self.n_batches == 1:
+            return (torch.arange(len(y), device=y.device),)
+        order = torch.randperm(len(y), generator=self.generator, device=y.device)
+        return order.tensor_split(self.n_batches)

@@ -8,6 +8,7 @@ from .placement import place
 from .progress import Progress
 from .resuming import Resuming
 from .stopping import Stopping, StopTraining
+from .together import Training, train_together
 
 __all__ = [
     "Callback",
@@ -18,5 +19,7 @@ __all__ = [
     "ScikitLearnCallbacks",
     "StopTraining",
     "Stopping",
+    "Training",
     "place",
+    "train_together",
 ]

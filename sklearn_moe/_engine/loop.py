@@ -1,6 +1,7 @@
 """The loop of a training, from the first epoch or from where it was stopped."""
 
 import math
+from itertools import islice
 
 import torch
 
@@ -67,6 +68,27 @@ class TrainingLoop(PredictingNet):
 
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
+        work = self.begin(rows, validation, epochs, seed, anneal, n_united, callbacks, resuming)
+        explained = saying_what_to_lower(min(self.batch_size, len(rows.y)), self.device)
+        try:
+            with Interrupts() as interrupts, as_many_threads_as_useful(work), explained:
+                self._train(rows, epochs, interrupts)
+        finally:
+            self.end()
+        return self
+
+    def begin(
+        self,
+        rows,
+        validation,
+        epochs,
+        seed,
+        anneal=True,
+        n_united=0,
+        callbacks=(),
+        resuming=None,
+    ):
+        """Make what a training needs, as `train` is given it; return the work of a step."""
         self.generator_ = torch.Generator(self.device).manual_seed(seed)
         self.draws_ = [self.generator_]
         if self.generator_.device.type != "cpu":  # transforms of torchvision draw on the CPU
@@ -86,20 +108,17 @@ class TrainingLoop(PredictingNet):
         n_steps = epochs * math.ceil(len(rows.y) / batch_size) if anneal else None
         self.schedule_ = Cosine(self.optimizer_, n_steps) if self.pace == "cosine" else None
         self.graphs_ = None if self.capture is None else GraphedSteps(self, self.capture)
-        work = work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
-        try:
-            explained = saying_what_to_lower(batch_size, self.device)
-            with Interrupts() as interrupts, as_many_threads_as_useful(work), explained:
-                self._train(rows, epochs, interrupts)
-        finally:
-            self.callbacks, self.callbacks_ = None, []
-            self._split()
-            for parameter in self.trained_:
-                parameter.grad = None  # as large as the model
-            for name in _OF_TRAINING:
-                delattr(self, name)
-            self.module_.eval()
-        return self
+        return work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
+
+    def end(self):
+        """Leave the net as it is when no training is under way."""
+        self.callbacks, self.callbacks_ = None, []
+        self._split()
+        for parameter in self.trained_:
+            parameter.grad = None  # as large as the model
+        for name in _OF_TRAINING:
+            delattr(self, name)
+        self.module_.eval()
 
     def _train(self, rows, epochs, interrupts):
         self.n_done_, _ = self.resuming_.restore(self)
@@ -183,7 +202,19 @@ class TrainingLoop(PredictingNet):
         }
         weight = numbers["weight"]
         share = weight / weight.sum()
-        loss = float(share @ numbers["loss"])
+        means = {"loss": float(share @ numbers["loss"])}
+        if training:
+            slopes = numbers.get("router_gradient_norm")
+            means["slope"] = 0.0 if slopes is None else float(slopes.mean())
+            if iterator.rows.shown is not None:
+                means["oob_loss"] = float(share @ numbers["oob_loss"])
+        else:
+            means["score"] = float(numbers["score"].sum() / weight.sum())
+        self.record_pass(prefix, len(iterator), **means)
+
+    def record_pass(self, prefix, n_batches, *, loss, slope=None, oob_loss=None, score=None):
+        """Note the means of an epoch's pass through the rows; `slope` is that of training."""
+        training = slope is not None
         if training and not math.isfinite(loss):
             raise ValueError(
                 f"The training loss became {loss} in epoch {len(self.history)}. Likely causes: "
@@ -195,20 +226,18 @@ class TrainingLoop(PredictingNet):
             upcycle(self.module_)  # so that a state kept now is whole
         if not self.history[-1]["batches"]:
             self.history.new_batch()  # some callbacks of skorch want one to be there
-        self.history.record(prefix + "_batch_count", len(iterator))
+        self.history.record(prefix + "_batch_count", n_batches)
         if training:
-            slopes = numbers.get("router_gradient_norm")
-            slope = 0.0 if slopes is None else float(slopes.mean())
             self.history.record("router_gradient_norm", slope)
-            if iterator.rows.shown is not None:
-                self._record("oob_loss", float(share @ numbers["oob_loss"]), 1)
-        else:
-            score = float(numbers["score"].sum() / weight.sum())
+        if oob_loss is not None:
+            self._record("oob_loss", oob_loss, 1)
+        if score is not None:
             self._record(f"{prefix}_{self.criterion_.score_name}", score, -1)
         self._record(prefix + "_loss", loss, 1)
 
     def _record(self, name, value, sign):
         """Record a value, and whether it is the least yet, or with sign -1 the largest."""
-        before = [sign * row[name] for row in self.history[:-1] if name in row]
+        past = islice(reversed(self.history), 1, None)
+        best = next((sign * row[name] for row in past if row.get(name + "_best")), math.inf)
         self.history.record(name, value)
-        self.history.record(name + "_best", sign * value < min(before, default=math.inf))
+        self.history.record(name + "_best", sign * value < best)

@@ -124,12 +124,7 @@ class MoENet(TrainingLoop):
         for parameter in self.trained_:  # zero_grad would look through the groups, and at more
             parameter.grad = None
         with self._autocast(), OwnGenerator(*self.draws_) if self.draws_inside_ else nullcontext():
-            if self.expert_loss_weight or batch.shown is not None:
-                mixed, losses, more = self._losses_apart(x, batch)
-            else:
-                mixed = self.module_(x, self.generator_)
-                mixed = mixed._replace(output=mixed.output.to(x.dtype))
-                losses, more = self.criterion_.loss(mixed.output, batch.y), {}
+            mixed, losses, oob_losses = self.losses(self._forward(x, batch), batch)
         loss = share @ losses
         balance = self.module_.balance_loss(mixed, batch.weight)
         (loss if balance is None else loss + balance).backward()
@@ -145,30 +140,41 @@ class MoENet(TrainingLoop):
         self.optimizer_.step()
         if self.schedule_ is not None:
             self.schedule_.step()
+        more = {}
+        if oob_losses is not None:
+            more["oob_loss"] = weighted_mean(oob_losses, batch.weight)
         if mixed.output is not None:
             more["y_pred"] = mixed.output.detach()
-        if (slope := self._router_gradient_norm()) is not None:
+        if (slope := self.router_gradient_norm()) is not None:
             more["router_gradient_norm"] = slope
         return {"loss": loss.detach(), "weight": weight, **more}
 
-    def _losses_apart(self, x, batch):
-        """Return the losses of samples that are shown to some of the experts, (n_samples,).
+    def _forward(self, x, batch):
+        """Return what the mixture says of a training batch, or each of its experts."""
+        if self.expert_loss_weight or batch.shown is not None:
+            return self.module_.forward_apart(x, self.generator_)
+        return self.module_(x, self.generator_)
 
-        Those it is not shown to have their say on how the mixture does on what it has not seen.
+    def losses(self, mixed, batch):
+        """Return what was said, in full precision, and the losses of the samples, (n_samples,).
+
+        Where samples are hidden from experts, also the losses of those: they have their say on how
+        the mixture does on what it has not seen. Otherwise None.
         """
-        mixed = self.module_.forward_apart(x, self.generator_)
-        mixed = mixed._replace(answers=mixed.answers.to(x.dtype))  # of mixed precision
+        dtype = batch.weight.dtype  # mixed precision ends here
+        if mixed.output is not None:
+            mixed = mixed._replace(output=mixed.output.to(dtype))
+            return mixed, self.criterion_.loss(mixed.output, batch.y), None
+        mixed = mixed._replace(answers=mixed.answers.to(dtype))
         losses = self.criterion_.losses(mixed.answers, batch.y)
-        gate, more = mixed.route.gate, {}
+        gate = mixed.route.gate
         shown = torch.ones_like(losses) if batch.shown is None else batch.shown
         loss, hidden_loss = mixture_loss(gate, losses, shown, self.expert_loss_weight)
-        if batch.shown is not None:
-            more["oob_loss"] = weighted_mean(hidden_loss, batch.weight)
         if self.has_batch_listeners_ or self.pace == "residual":
             log_gate = gate.detach().to(losses.dtype).log()
             output = self.criterion_.mix(log_gate, mixed.answers.detach())
             mixed = mixed._replace(output=output)
-        return mixed, loss, more
+        return mixed, loss, None if batch.shown is None else hidden_loss
 
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
@@ -197,7 +203,7 @@ class MoENet(TrainingLoop):
         device = torch.device(self.device).type
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 
-    def _router_gradient_norm(self):
+    def router_gradient_norm(self):
         """Return the norm of the router's gradient: a router at 0 learns nothing. None without."""
         gradients = [p.grad for p in self.routing_ if p.grad is not None]
         if not gradients:
@@ -210,7 +216,10 @@ class MoENet(TrainingLoop):
         """Shorten each expert's step as its own mistakes become rare."""
         error = self.criterion_.error(mixed.output, batch.y)
         residual = expert_means(error, batch.weight, mixed.route)
-        pace = (residual / self.criterion_.blind_error).clamp(max=1)
+        self.set_pace((residual / self.criterion_.blind_error).clamp(max=1))
+
+    def set_pace(self, pace):
+        """Multiply the rates of the experts, in the coming step, by (n_experts,) factors."""
         paces = [pace] if is_stack(self.module_.experts) else pace
         for group, value in zip(self.optimizer_.param_groups, paces, strict=False):
             group["pace"] = value

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from ..activations import ACTIVATIONS
+from ..grouped import GroupedProducts
 from .parts import require_ndim
 from .stack import Stack, stacked
 
@@ -133,6 +133,13 @@ class PatchFilters(NamedTuple):
     bias: Tensor | None  # (n_experts, n_outputs, width)
     activation: Callable[[Tensor], Tensor]
 
+    @classmethod
+    def joined(cls, filters: Sequence["PatchFilters"]) -> "PatchFilters":
+        """Return those of several models, one after the other."""
+        no_bias = filters[0].bias is None
+        bias = None if no_bias else torch.cat([f.bias for f in filters])
+        return cls(torch.cat([f.weight for f in filters]), bias, filters[0].activation)
+
     def all(self, x: Tensor) -> Tensor:
         """Map every sample by every expert, to (n_samples, n_experts, n_outputs)."""
         return self._sum(self._filter(x), len(x)).transpose(0, 1)
@@ -150,7 +157,7 @@ class PatchFilters(NamedTuple):
         bias = None if self.bias is None else self.bias.flatten(1)
         # Filters first, (n_outputs * width, n_samples * n_patches): the sum over filters then
         # adds long contiguous rows.
-        z = _GroupedFilters.apply(
+        z = GroupedProducts.apply(
             x.reshape(-1, patch_size),
             self.weight.flatten(1, 2),
             bias,
@@ -186,41 +193,3 @@ class PatchFilters(NamedTuple):
             return z.view(-1, n_outputs, width, n_samples, n_patches).sum((2, 4)).mT
         per_patch = z.view(-1, width, z.shape[1]).sum(1)
         return per_patch.view(-1, n_outputs, n_samples, n_patches).sum(3).mT
-
-
-class _GroupedFilters(torch.autograd.Function):
-    """W_m X_m^T + b_m for every expert m, side by side: one node of the graph in place of many.
-
-    The X_m are the consecutive groups of rows of x, W is (n_experts, n_filters, patch_size) and b
-    (n_experts, n_filters) or None.
-    """
-
-    @staticmethod
-    def forward(ctx, x, weight, bias, sizes):
-        ctx.save_for_backward(x, weight)
-        ctx.sizes = sizes
-        ctx.has_bias = bias is not None
-        z = x.new_empty(weight.shape[1], len(x))
-        groups = zip(weight, x.split(sizes), z.split(sizes, 1), strict=True)
-        if bias is None:
-            for w, rows, columns in groups:
-                torch.mm(w, rows.T, out=columns)
-        else:
-            for b, (w, rows, columns) in zip(bias.unsqueeze(2), groups, strict=True):
-                torch.addmm(b, w, rows.T, out=columns)
-        return z
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        x, weight = ctx.saved_tensors
-        grads = grad.split(ctx.sizes, 1)
-        of_x = of_bias = None
-        of_weight = torch.empty_like(weight)
-        for g, rows, w in zip(grads, x.split(ctx.sizes), of_weight, strict=True):
-            torch.mm(g, rows, out=w)
-        if ctx.has_bias:
-            of_bias = torch.stack([g.sum(1) for g in grads])
-        if ctx.needs_input_grad[0]:
-            of_x = torch.cat([g.T @ w for g, w in zip(grads, weight, strict=True)])
-        return of_x, of_weight, of_bias, None

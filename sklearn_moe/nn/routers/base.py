@@ -160,6 +160,11 @@ class Router(nn.Module):
         self.frozen = frozen
         self.requires_grad_(not frozen)
 
+    @property
+    def watches(self) -> bool:
+        """Whether `balance_loss` has something to do."""
+        return self.balance is not None or type(self).balance_loss is not Router.balance_loss
+
     def balance_loss(self, route: Route, answers: Tensor | None, weight: Tensor) -> Tensor | None:
         """Update what is remembered of training batches; return what is added to the loss.
 

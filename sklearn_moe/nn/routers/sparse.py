@@ -51,30 +51,45 @@ class TopKRouter(Router):
     def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
         """Choose the experts of each sample; `generator` switches the noise on."""
         scores = self.score(x)
-        noisy, scale = self.perturb(x, scores, generator)
+        return self.settle(scores, *self.perturb(x, scores, generator), self.bias)
+
+    def settle(
+        self, scores: Tensor, noisy: Tensor, scale: Tensor | None, bias: Tensor | None
+    ) -> Route:
+        """Choose the experts of each sample, by scores with noise and with a bias."""
         ranked = noisy.detach()
-        if self.balance is not None and self.balance.bias is not None:
-            ranked = (
-                ranked + self.balance.bias
-            )  # decides who answers, not how much the answer counts
-        chosen = choose(ranked, self.top_k)
+        chosen = choose(ranked if bias is None else ranked + bias, self.top_k)
         return Route(scores, noisy, chosen, self.weigh(scores, noisy, chosen), scale)
+
+    @property
+    def bias(self) -> Tensor | None:
+        """What decides who answers, not how much the answer counts: (n_experts,), or None."""
+        return None if self.balance is None else self.balance.bias
+
+    @property
+    def watches(self) -> bool:
+        """Whether `balance_loss` has something to do."""
+        return self.balance is not None or self.defaults is not None
 
     def combine(
         self, experts: Sequence[nn.Module], x: Tensor, route: Route
     ) -> tuple[Tensor, Tensor]:
         """Add up the gated answers of the chosen experts."""
         answers = dispatch(experts, x, route.chosen)
-        gate = route.gate.to(answers.dtype)
-        if answers.shape[1] == 1:
-            output = answers.squeeze(1) * gate
-        else:
-            output = (answers * gate.unsqueeze(2)).sum(1)
+        output = self.add_up(answers, route.gate)
         if self.defaults is not None and self.training:
             everyone = self.weigh(route.scores, route.noisy, None)
             others = everyone.scatter(1, route.chosen, 0).to(output) @ self.defaults.mean.clone()
             output = output + (others - others.detach())
         return output, answers
+
+    @staticmethod
+    def add_up(answers: Tensor, gate: Tensor) -> Tensor:
+        """Return the sum of gate times answer, (n_samples, n_outputs)."""
+        gate = gate.to(answers.dtype)
+        if answers.shape[1] == 1:
+            return answers.squeeze(1) * gate
+        return (answers * gate.unsqueeze(2)).sum(1)
 
     def balance_loss(self, route, answers, weight):
         """Take note of a training batch, its answers included."""

@@ -1,0 +1,75 @@
+"""The optimizers of many nets, stepped as one."""
+
+from torch.optim import SGD, Adam, AdamW
+
+from ..optim import NormalizedSGD
+
+__all__ = ["JointOptimizer"]
+
+_BY_ENTRY = (SGD, Adam, AdamW)  # every weight by itself: groups of equal options are one group
+
+
+class JointOptimizer:
+    """Step the optimizers of many nets as one.
+
+    Their groups stay theirs: what is set in them counts, and what they remember is theirs again
+    after `release`. Optimizers that are not known are stepped one after the other.
+
+    Parameters
+    ----------
+    optimizers : sequence of Optimizer
+        All of one kind.
+    """
+
+    def __init__(self, optimizers):
+        self.optimizers = optimizers
+        self.members = None
+        kind = type(optimizers[0])
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+        if kind in _BY_ENTRY:
+            self.members = _alike(groups)
+            groups = [_merged(members) for members in self.members]
+        elif kind is not NormalizedSGD:
+            return
+        self.one = kind(groups)
+        for optimizer in optimizers:
+            self.one.state.update(optimizer.state)
+
+    def step(self):
+        """Make a step of each."""
+        if not hasattr(self, "one"):
+            for optimizer in self.optimizers:
+                optimizer.step()
+            return
+        for group, members in zip(self.one.param_groups, self.members or (), strict=False):
+            group["lr"] = members[0]["lr"]  # of a schedule
+        self.one.step()
+
+    def release(self):
+        """Give every optimizer the state of its weights."""
+        if not hasattr(self, "one"):
+            return
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                for parameter in group["params"]:
+                    if parameter in self.one.state:
+                        optimizer.state[parameter] = self.one.state[parameter]
+
+
+def _alike(groups):
+    """Return lists of groups with the same options."""
+    alike = []
+    for group in groups:
+        options = {name: value for name, value in group.items() if name != "params"}
+        for known, members in alike:
+            if known == options:
+                members.append(group)
+                break
+        else:
+            alike.append((options, [group]))
+    return [members for _, members in alike]
+
+
+def _merged(members):
+    """Return one group in the place of many."""
+    return members[0] | {"params": [p for group in members for p in group["params"]]}

@@ -1,0 +1,290 @@
+"""Many small fits at once, for searches over seeds, rates and folds."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.exceptions import FitFailedWarning
+from sklearn.metrics import check_scoring
+from sklearn.model_selection import check_cv
+from sklearn.utils import _safe_indexing, indexable
+
+from ._base import BaseMoE
+from ._engine import Training, train_together
+from ._task import warn_of
+from .nn import may_draw
+
+__all__ = ["cross_validate_together", "fit_together"]
+
+
+def fit_together(estimators, X, y, *, sample_weight=None, rows=None):
+    """Fit many estimators at once, each as its own `fit` would.
+
+    Estimators of the same architecture that make equally many steps in an epoch are trained side
+    by side: each step is one computation for all of them. They may differ in seeds, learning
+    rates and what else does not change the shape of the weights, and in their training samples.
+    Each has its own weights, shuffling, noise and stopping. Small models gain most, as their steps
+    are more overhead than arithmetic.
+
+    Parameters
+    ----------
+    estimators : sequence of MoEClassifier or MoERegressor
+        They are fitted in place. Those of different architectures are trained group by group.
+
+    X : array-like of shape (n_samples, ...)
+        Training samples, as in `fit`. An array of floats is shared by all, without a copy.
+
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+
+    sample_weight : array-like of shape (n_samples,), default=None
+
+    rows : sequence of array-like, default=None
+        For each estimator the indices of its training samples, or a mask, or None for all.
+
+    Returns
+    -------
+    estimators : list
+        The same estimators, fitted.
+
+    Raises
+    ------
+    ValueError
+        If one of them could not be fitted alone, or has a parameter that is for a fit of its own:
+        `callbacks`, `train_transform`, `upcycle`, `checkpoint`, or an expert that draws at random
+        (dropout). If only its loss stops being finite, the others are fitted nevertheless.
+
+    Examples
+    --------
+    Five seeds on each of three folds, with 15 fits for the overhead of a few:
+
+    >>> from sklearn.model_selection import KFold
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+    >>> from sklearn_moe.model_selection import fit_together
+    >>> X, y = make_cluster_patches(300, random_state=0, **PAPER_SETTINGS[1])
+    >>> folds = [train for train, test in KFold(3).split(X)]
+    >>> seeds = [seed for seed in range(5) for _ in folds]
+    >>> models = [MoEClassifier(tol=None, max_iter=5, random_state=seed) for seed in seeds]
+    >>> models = fit_together(models, X, y, rows=5 * folds)
+    >>> len(models)
+    15
+    """
+    failures = _fit_all(list(estimators), X, y, sample_weight, rows)
+    for number, failure in enumerate(failures):
+        if failure is not None:
+            raise ValueError(f"estimators[{number}] could not be fitted: {failure}") from failure
+    return list(estimators)
+
+
+def cross_validate_together(
+    estimators, X, y, *, cv=None, scoring=None, sample_weight=None, return_estimator=False
+):
+    """Cross-validate many estimators at once: all of them on all folds by `fit_together`.
+
+    Parameters
+    ----------
+    estimators : sequence of MoEClassifier or MoERegressor
+        Candidates, such as `clone(model).set_params(**p)` for p of a `ParameterGrid`. Clones of
+        them are fitted.
+
+    X, y : array-like
+        As in `fit_together`.
+
+    cv : int, cross-validation generator or iterable, default=None
+        As in :func:`sklearn.model_selection.cross_validate`; the folds are the same for all.
+
+    scoring : str, callable, list or dict, default=None
+        As there. None: the estimator's own `score`.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        Of the fits. Scores are not weighted.
+
+    return_estimator : bool, default=False
+        Whether to return the fitted estimators, too.
+
+    Returns
+    -------
+    results : list of dict
+        For each estimator what `cross_validate` would return, without the times: the array
+        `test_score`, or `test_<name>` for each of several scores, and on demand the list
+        `estimator`. The score of a fit that failed is NaN, with a warning.
+
+    Examples
+    --------
+    >>> from sklearn.base import clone
+    >>> from sklearn.model_selection import ParameterGrid
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+    >>> from sklearn_moe.model_selection import cross_validate_together
+    >>> X, y = make_cluster_patches(300, random_state=0, **PAPER_SETTINGS[1])
+    >>> model = MoEClassifier(tol=None, max_iter=5)
+    >>> grid = ParameterGrid({"random_state": [0, 1], "router_learning_rate_init": [0.001, 0.01]})
+    >>> candidates = [clone(model).set_params(**parameters) for parameters in grid]
+    >>> results = cross_validate_together(candidates, X, y, cv=3)
+    >>> [len(result["test_score"]) for result in results]
+    [3, 3, 3, 3]
+    """
+    estimators = list(estimators)
+    X, y, sample_weight = indexable(X, y, sample_weight)
+    cv = check_cv(cv, y, classifier=all(map(is_classifier, estimators)))
+    folds = list(cv.split(X, y))
+    fits = [clone(estimator) for estimator in estimators for _ in folds]
+    rows = len(estimators) * [train for train, _ in folds]
+    failures = _fit_all(fits, X, y, sample_weight, rows)
+    tests = [tuple(_safe_indexing(part, test) for part in (X, y)) for _, test in folds]
+    results = []
+    for start in range(0, len(fits), len(folds)):
+        one = slice(start, start + len(folds))
+        scorer = check_scoring(fits[start], scoring)
+        scores = _scores(scorer, fits[one], tests, failures[one])
+        results.append(scores | ({"estimator": fits[one]} if return_estimator else {}))
+    return results
+
+
+def _scores(scorer, fits, tests, failures):
+    """Return the scores of one estimator by name, a value per fold."""
+    failed = [failure for failure in failures if failure is not None]
+    if failed:
+        warnings.warn(
+            f"{len(failed)} of {len(fits)} fits failed, their scores are NaN. The first one: "
+            f"{failed[0]}",
+            FitFailedWarning,
+            stacklevel=3,
+        )
+    values = [
+        scorer(fit, *test) if failure is None else np.nan
+        for fit, test, failure in zip(fits, tests, failures, strict=True)
+    ]
+    names = next((value for value in values if isinstance(value, dict)), None)
+    if names is None:
+        return {"test_score": np.array(values)}
+    return {
+        f"test_{name}": np.array([v[name] if isinstance(v, dict) else v for v in values])
+        for name in names
+    }
+
+
+def _fit_all(estimators, X, y, sample_weight, rows):
+    """Fit the estimators; return for each the error by which its training failed, or None."""
+    _check(estimators, rows)
+    X, y, sample_weight = indexable(X, y, sample_weight)
+    parts = _parts(X, y, sample_weight, [None] * len(estimators) if rows is None else rows)
+    tasks = [
+        _start(number, estimator, *part)
+        for number, (estimator, part) in enumerate(zip(estimators, parts, strict=True))
+    ]
+    failures: list[Any] = [None] * len(estimators)
+    interrupted = False
+    try:
+        for members in _alike(tasks):
+            ended = train_together([_training(tasks[number]) for number in members])
+            for number, failure in zip(members, ended, strict=True):
+                failures[number] = failure
+    except KeyboardInterrupt:
+        interrupted = True
+    for estimator, task, failure in zip(estimators, tasks, failures, strict=True):
+        if failure is None and len(task.net.history) > task.n_before:
+            estimator._finish(task)
+            if not interrupted:
+                warn_of(task, estimator)
+    if interrupted:
+        raise KeyboardInterrupt
+    return failures
+
+
+def _check(estimators, rows):
+    for number, estimator in enumerate(estimators):
+        if not isinstance(estimator, BaseMoE):
+            raise TypeError(
+                "fit_together takes MoEClassifier and MoERegressor, estimators"
+                f"[{number}] is {estimator!r}."
+            )
+        estimator._validate_params()
+        for name in ("callbacks", "train_transform", "upcycle", "checkpoint"):
+            if value := getattr(estimator, name):
+                _refuse(number, f"{name}={value!r}")
+        if getattr(estimator, "_skl_callbacks", None):
+            _refuse(number, "callbacks of set_callbacks")
+    if len({id(estimator) for estimator in estimators}) < len(estimators):
+        raise ValueError("Some of the estimators are the same object. Pass clones of it.")
+    if rows is not None and len(rows) != len(estimators):
+        raise ValueError(
+            f"rows must be given for each estimator, got {len(rows)} for {len(estimators)} of them."
+        )
+
+
+def _refuse(number, what):
+    raise ValueError(
+        f"estimators[{number}] has {what}, which is for fits of their own: call its `fit`."
+    )
+
+
+def _parts(X, y, sample_weight, rows):
+    """Yield the samples of each estimator; equal rows are taken out once."""
+    known = {}
+    for chosen in rows:
+        if chosen is None:
+            yield X, y, sample_weight
+            continue
+        chosen = np.asarray(chosen)
+        key = chosen.dtype.str, chosen.tobytes()
+        if key not in known:
+            known[key] = [
+                None if part is None else _safe_indexing(part, chosen)
+                for part in (X, y, sample_weight)
+            ]
+        yield known[key]
+
+
+def _start(number, estimator, X, y, sample_weight):
+    """Return a fit that is ready to be trained."""
+    task = estimator._start(X, y, sample_weight)
+    task.draft._draw_seed()  # now, as the next estimator may draw from the same source
+    for part in (task.net.module_, task.net.criterion_):
+        if may_draw(part):
+            _refuse(number, f"{part}, which may draw at random")
+    if any(True for _ in (*task.net.criterion_.parameters(), *task.net.criterion_.buffers())):
+        _refuse(number, f"a loss with weights of its own, {task.net.criterion_}")
+    return task
+
+
+def _training(task):
+    data = task.data
+    return Training(
+        task.net,
+        data.training,
+        data.validation,
+        data.settings.max_iter,
+        task.draft._predict_seed,
+        (task.stopping,),
+    )
+
+
+def _alike(tasks):
+    """Return lists of the numbers of tasks that can be trained side by side."""
+    groups = []
+    for number, task in enumerate(tasks):
+        kind = _kind(task)
+        for known, members in groups:
+            if known == kind:
+                members.append(number)
+                break
+        else:
+            groups.append((kind, [number]))
+    return [members for _, members in groups]
+
+
+def _kind(task):
+    """Return what fits that are trained side by side have in common."""
+    net, rows, settings = task.net, task.data.training, task.data.settings
+    states = (*net.module_.state_dict().items(), *net.module_.named_buffers())
+    return (
+        task.draft._architecture,
+        [(name, value.shape, value.dtype) for name, value in states],
+        (type(net.criterion_), net.criterion_.n_targets, net.criterion_.kind),
+        (type(net.optimizer_), net.pace, settings.expert_loss_weight, settings.n_hidden),
+        (net.precision, net.device, rows.x.dtype, rows.y.device),
+        -(-len(rows.y) // settings.batch_size),
+        settings.max_iter if net.pace == "cosine" else None,
+    )
