@@ -15,8 +15,10 @@ import pytest
 import torch
 from helpers import is_deep, narrow
 from scipy.sparse import csr_matrix
+from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import (
     ACTIVATIONS,
     BALANCES,
@@ -363,3 +365,50 @@ def test_equal_fits_where_sums_have_a_fixed_order(device):
             assert first.loss_curve_ == second.loss_curve_
     finally:
         torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+@pytest.mark.parametrize("solver", ["adam", "normalized_sgd"])
+def test_a_model_moves_and_is_trained_further(device, kind, solver):
+    X, y = samples(kind)
+    options = QUIET | {"solver": solver, "momentum": 0.9 * (solver == "normalized_sgd")}
+    stays, goes = (MoEClassifier(**options).partial_fit(X, y, classes=[0, 1, 2]) for _ in range(2))
+    for where in (device, "cpu", device):
+        goes.to(where).partial_fit(X, y)
+        stays.partial_fit(X, y)
+        assert {p.device.type for p in goes.module_.parameters()} == {torch.device(where).type}
+        np.testing.assert_allclose(goes.predict_proba(X), stays.predict_proba(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_model_outlives_its_device(device, kind, monkeypatch):
+    X, y = samples(kind)
+    clf = MoEClassifier(device=device, **QUIET).fit(X, y)
+    expected, stored = clf.predict_proba(X), pickle.dumps(clf)
+    monkeypatch.setattr(torch.get_device_module(device), "is_available", lambda: False)
+    again = pickle.loads(stored)
+    assert again.net_.device == "cpu"
+    np.testing.assert_allclose(again.predict_proba(X), expected, atol=1e-5)
+    again.partial_fit(X, y)
+    with pytest.raises(ValueError, match=f"device='{device}' is not there"):
+        again.fit(X, y)
+
+
+class PowerCut(Callback):
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise OSError("no power")
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_fit_is_resumed(device, kind, tmp_path):
+    X, y = samples(kind)
+    options = BRIEF | {"device": device, "batch_size": 20, "max_iter": 4, "early_stopping": False}
+    whole = MoEClassifier(**options).fit(X, y)
+    options["checkpoint"] = FitCheckpoint(tmp_path, every=0)
+    parts = MoEClassifier(**options, callbacks=[PowerCut()])
+    with pytest.raises(OSError, match="no power"):
+        parts.fit(X, y)
+    parts.set_params(callbacks=None).fit(X, y)
+    assert parts.loss_curve_ == whole.loss_curve_
+    assert np.array_equal(parts.predict_proba(X), whole.predict_proba(X))
