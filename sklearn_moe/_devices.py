@@ -1,4 +1,4 @@
-"""Which devices there are, and what they can do; nothing here asks what one is called."""
+"""Which devices there are, and what they can do."""
 
 import math
 
@@ -96,4 +96,4 @@ def _there():
     """Say which devices a fit can use."""
     kind = accelerator()
     names = ["cpu"] + [f"{kind}:{index}" for index in range(_count(kind) if kind else 0)]
-    return f"Here are {', '.join(map(repr, names))}, and 'auto' chooses."
+    return f"This machine has {', '.join(map(repr, names))}; 'auto' chooses."

@@ -93,10 +93,10 @@ def test_float64_is_shown_as_such(gpu):
 @pytest.mark.parametrize(
     ("device", "message"),
     [
-        ("gpu", "device='gpu' is no device that torch knows. Here are 'cpu'"),
-        ("gpu7", "device='gpu7' is no device that torch knows. Here are 'cpu'"),
-        ("cuda:99", "device='cuda:99' is not there. Here are 'cpu'"),
-        (torch.device("cuda", 99), "device='cuda:99' is not there. Here are 'cpu'"),
+        ("gpu", "device='gpu' is no device that torch knows. This machine has 'cpu'"),
+        ("gpu7", "device='gpu7' is no device that torch knows. This machine has 'cpu'"),
+        ("cuda:99", "device='cuda:99' is not there. This machine has 'cpu'"),
+        (torch.device("cuda", 99), "device='cuda:99' is not there. This machine has 'cpu'"),
         ("cpu:1", "device='cpu:1' is not there"),
         ("meta", "device='meta' is not there"),
         ("mps", "device='mps' does not compute in float64"),
