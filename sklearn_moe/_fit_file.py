@@ -1,5 +1,6 @@
 """The file of a fit: which one it is, what is refused, and how it stays whole."""
 
+import glob
 import hashlib
 import os
 import threading
@@ -155,7 +156,7 @@ class FitFile:
 
     def _sweep(self):
         """Remove what a killed process left half-written."""
-        for part in self.path.parent.glob(f"{self.path.name}.*.part"):
+        for part in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.part"):
             with suppress(OSError):
                 if time.time() - part.stat().st_mtime > _STALE:
                     part.unlink()

@@ -57,7 +57,8 @@ def load_state(path):
     data = Path(path).read_bytes()
     try:
         with zipfile.ZipFile(BytesIO(data)) as archive:  # it compares checksums of all it reads
-            return _decode(json.loads(archive.read(_TREE)), archive)
+            state = _decode(json.loads(archive.read(_TREE)), archive)
+            return dict(state.items())
     except Exception as error:  # whatever a flipped bit leads to
         raise DamagedFileError(f"{type(error).__name__}: {error}") from error
 

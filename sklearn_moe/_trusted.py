@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
@@ -11,6 +12,7 @@ from ._classifier import MoEClassifier
 from ._engine import MoENet
 from ._regressor import MoERegressor
 from ._targets import ClassTarget, LabelTarget, NumberTarget
+from .checkpoints import FitCheckpoint
 from .nn import (
     ACTIVATIONS,
     BALANCES,
@@ -37,9 +39,9 @@ _REGISTRIES = (
 _OTHERS = (
     *(MoEClassifier, MoERegressor, MoENet, SolverSpec.build, torch.device),
     *(Categories, Channels, ClassTarget, Columns, LabelTarget, NumberTarget),
-    *(build_mixture, choose_head("log_loss", "classes")),
+    *(build_mixture, choose_head("log_loss", "classes"), FitCheckpoint, type(Path())),
 )
-_OURS = ("functools.partial", "sklearn_moe.", "torch.device", "torch.optim.")
+_OURS = ("functools.partial", "pathlib.", "sklearn_moe.", "torch.device", "torch.optim.")
 
 
 def trusted_types():

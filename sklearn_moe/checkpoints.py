@@ -29,6 +29,8 @@ class FitCheckpoint:
     every: float = 60.0
 
     def __post_init__(self):
+        if not os.fspath(self.path):
+            raise ValueError("checkpoint must be the path of a file or folder, got ''.")
         if not self.every >= 0:
             raise ValueError(f"every must be at least 0 seconds, got {self.every!r}.")
 

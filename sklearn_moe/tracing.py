@@ -111,14 +111,14 @@ class RoutingTrace(Callback):
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
         """Look at the start; a training that goes on with old weights goes on recording."""
-        if len(net.history) and hasattr(self, "_records"):
+        if len(net.history) and hasattr(self, "records_"):
             return
         if self.every < 1 or self.max_records < 2:
             raise ValueError(
                 f"every must be at least 1 and max_records at least 2, got every={self.every} and "
                 f"max_records={self.max_records}."
             )
-        self._records = []
+        self.records_ = []
         self.every_ = self.every
         self.experts_ = None
         self._record(net, X, np.nan)
@@ -148,16 +148,16 @@ class RoutingTrace(Callback):
         }
         if self.dictionary is not None:
             record |= self._inner_products(net.module_)
-        self._records.append(record)
-        if len(self._records) > self.max_records:
-            self._records = self._records[::2]
+        self.records_.append(record)
+        if len(self.records_) > self.max_records:
+            self.records_ = self.records_[::2]
             self.every_ *= 2
         self._show()
 
     def _show(self):
         """Set the attributes that users read, arrays over the records."""
         columns = {
-            name: np.array([record[name] for record in self._records]) for name in self._records[0]
+            name: np.array([record[name] for record in self.records_]) for name in self.records_[0]
         }
         self.epochs_ = columns["epochs"]
         self.dispatch_entropy_ = columns["dispatch_entropy"]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.sparse import csr_array
+from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
 from skorch.callbacks import (
@@ -25,9 +26,11 @@ from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._engine import progress, resuming
 from sklearn_moe._fingerprint import describe
 from sklearn_moe._state_file import DamagedFileError, dump_state, load_state
+from sklearn_moe.callbacks import FreezeRouter
 from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import BALANCES, ROUTERS
 from sklearn_moe.optim import SOLVERS
+from sklearn_moe.tracing import RoutingTrace
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
@@ -400,6 +403,8 @@ def test_an_unwritable_place_is_told_before_training(table, tmp_path):
     assert Count.total == 0
     with pytest.raises(ValueError, match="every must be at least 0"):
         FitCheckpoint(tmp_path, every=-1)
+    with pytest.raises(ValueError, match="path of a file or folder, got ''"):
+        clf.set_params(checkpoint="").fit(*table)
 
 
 # -- searches -----------------------------------------------------------------------------
@@ -618,6 +623,21 @@ def test_callbacks_of_skorch_go_on(table, tmp_path, callback):
     whole = MoEClassifier(**options, callbacks=[callback]).fit(*table)
     resumed = crash_and_go_on(MoEClassifier(**options), table, tmp_path, callbacks=[callback])
     assert trained(resumed) == trained(whole)
+
+
+def test_callbacks_of_the_library_go_on(bags, tmp_path):
+    traces = [RoutingTrace(clusters=bags[1], every=2, max_records=3) for _ in range(2)]
+    options = {**BRIEF, "balance": "bias", "batch_size": 30}
+    whole = MoEClassifier(**options, callbacks=[FreezeRouter(after=2), traces[0]]).fit(*bags)
+    callbacks = [FreezeRouter(after=2), traces[1]]
+    model = MoEClassifier(**options, checkpoint=always(tmp_path))
+    with pytest.raises(RuntimeError):
+        clone(model).set_params(callbacks=[*clone(callbacks, safe=False), Crash(4)]).fit(*bags)
+    resumed = model.set_params(callbacks=callbacks).fit(*bags)
+    assert trained(resumed) == trained(whole)
+    assert traces[1].epochs_.tolist() == [0, 4]
+    for name in ("load_", "dispatch_entropy_", "router_gradient_norm_", "last_fluctuation_"):
+        np.testing.assert_array_equal(getattr(traces[1], name), getattr(traces[0], name))
 
 
 def test_load_init_state_is_for_the_start(table, tmp_path):

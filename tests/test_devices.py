@@ -291,6 +291,22 @@ def test_training_goes_on(device, kind):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
+def test_a_checkpoint_goes_on_there_and_elsewhere(device, kind, tmp_path):
+    X, y = samples(kind)
+    options = BRIEF | {"batch_size": 20, "solver": "adam", "early_stopping": True}
+    options |= {"learning_rate": "constant"}  # a shorter fit is the beginning of a longer one
+    whole = MoEClassifier(device=device, **options | {"max_iter": 6}).fit(X, y)
+    for name in (device, "cpu"):
+        clf = MoEClassifier(device=device, checkpoint=tmp_path / name.replace(":", ""), **options)
+        clf.fit(X, y).set_params(device=name, max_iter=6).fit(X, y)
+        assert clf.n_iter_ == 6
+        assert clf.loss_curve_[:3] == whole.loss_curve_[:3]
+        assert clf.net_.device == name
+        if name == device:
+            np.testing.assert_allclose(clf.predict_proba(X), whole.predict_proba(X), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", SHAPES)
 def test_a_pickle_says_the_same(device, kind):
     X, y = samples(kind)
     clf = MoEClassifier(device=device, **QUIET).fit(X, y)

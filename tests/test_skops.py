@@ -4,6 +4,8 @@ import io
 import json
 import zipfile
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas
@@ -14,6 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor, trusted_types
+from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import (
     ACTIVATIONS,
     BALANCES,
@@ -74,6 +77,9 @@ def models():
     frame = pandas.DataFrame({"word": CLASSES, "number": NUMBERS})
     yield classifier(device=torch.device("cpu")), frame, CLASSES
     yield make_pipeline(StandardScaler(), classifier()), ROWS, CLASSES
+    with TemporaryDirectory() as folder:
+        for checkpoint in (Path(folder), FitCheckpoint(folder)):
+            yield classifier(checkpoint=checkpoint), ROWS, CLASSES
 
 
 def answer(model, X):
