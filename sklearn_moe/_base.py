@@ -11,7 +11,7 @@ from sklearn.utils import check_random_state
 
 from ._channels import describe_channels
 from ._columns import describe_columns
-from ._engine import MoENet, Progress, ScikitLearnCallbacks, Stopping, place
+from ._engine import CURRENT, MoENet, Progress, ScikitLearnCallbacks, Stopping, place
 from ._fitted import FittedMixture
 from ._hiding import hide_rows
 from ._inputs import check_training_data, hold_out
@@ -246,7 +246,7 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
         """Step 3: train; return whether Ctrl-C ended it after at least one epoch."""
         before = len(net.history)
         progress = None
-        if self.verbose:
+        if self.verbose and CURRENT.get().rank == 0:
             name = f"{type(self).__name__}, {self.n_experts} experts"
             progress = Progress(epochs if data.settings.tol is None else None, name)
         callbacks = [*(self.callbacks or ()), progress, *callbacks]

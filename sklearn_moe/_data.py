@@ -11,7 +11,7 @@ from scipy.sparse import issparse
 from ._devices import OutOfMemoryError, free_memory
 from ._rows import SelectedRows
 
-__all__ = ["Batches", "Rows", "SparseRows", "as_tensor", "storage_device"]
+__all__ = ["Batches", "Rows", "SparseRows", "as_tensor", "pick", "storage_device"]
 
 
 class _Writable:
@@ -77,6 +77,13 @@ def _as_rows(X):
     return as_tensor(X)
 
 
+def pick(column, index):
+    """Return the rows of an index tensor, or of a range without copying them."""
+    if not isinstance(index, range):
+        return column.index_select(0, index)
+    return column if len(index) == len(column) else column[index.start : index.stop]
+
+
 class Rows(NamedTuple):
     """Samples, encoded labels and weights, row by row."""
 
@@ -99,12 +106,8 @@ class Rows(NamedTuple):
         return Rows(*(None if column is None else function(column) for column in self))
 
     def take(self, index):
-        """Return the rows of an index tensor."""
-        return self._map(lambda column: column.index_select(0, index))
-
-    def slice(self, start, stop):
-        """Return consecutive rows."""
-        return self._map(lambda column: column[start:stop])
+        """Return the rows of an index tensor, or of a range without copying them."""
+        return self._map(lambda column: pick(column, index))
 
     def to(self, device):
         """Return the rows on a device; to a GPU they travel while the host goes on."""
@@ -134,22 +137,22 @@ class Batches:
         return self.n_batches
 
     def __iter__(self):
-        if self.n_batches == 1:
-            yield self.rows.to(self.device)
-            return
-        y = self.rows.y
-        if self.generator is None:
-            edges = np.linspace(0, len(y), self.n_batches + 1).astype(int)
-            for start, stop in pairwise(edges):
-                yield self.rows.slice(start, stop).to(self.device)
-            return
-        for index in self.indices():
-            yield self.rows.take(index).to(self.device)
+        for cut in self.cuts():
+            yield self.rows.take(cut).to(self.device)
 
-    def indices(self):
-        """Return the rows of each batch, in a new random order where there are several."""
+    def cuts(self):
+        """Return the rows of each batch: ranges, or tensors in a new random order."""
         y = self.rows.y
-        if self.n_batches == 1:
-            return (torch.arange(len(y), device=y.device),)
+        if self.generator is None or self.n_batches == 1:
+            edges = np.linspace(0, len(y), self.n_batches + 1).astype(int)
+            return [range(start, stop) for start, stop in pairwise(edges)]
         order = torch.randperm(len(y), generator=self.generator, device=y.device)
         return order.tensor_split(self.n_batches)
+
+    def indices(self):
+        """Return the same as tensors."""
+        device = self.rows.y.device
+        return [
+            torch.arange(cut.start, cut.stop, device=device) if isinstance(cut, range) else cut
+            for cut in self.cuts()
+        ]

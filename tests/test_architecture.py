@@ -15,7 +15,7 @@ LAYERS = [
     ["__init__", "__main__"],
     ["_trusted"],
     ["_classifier", "_regressor", "model_selection"],
-    ["_base", "tracing", "callbacks"],
+    ["_base", "tracing", "callbacks", "distributed"],
     ["_storing"],
     ["_engine"],
     ["_fitted", "_persistence", "_task"],

@@ -6,12 +6,16 @@ from .bridge import ScikitLearnCallbacks
 from .net import MoENet
 from .placement import place
 from .progress import Progress
+from .ranks import ALONE, CURRENT, ConnectedRanks
 from .resuming import Resuming
 from .stopping import Stopping, StopTraining
 from .together import Training, train_together
 
 __all__ = [
+    "ALONE",
+    "CURRENT",
     "Callback",
+    "ConnectedRanks",
     "LRScheduler",
     "MoENet",
     "Progress",

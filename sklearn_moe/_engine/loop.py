@@ -12,6 +12,7 @@ from .graph import GraphedSteps
 from .listeners import checked, hears_batches
 from .memory import saying_what_to_lower
 from .predicting import PredictingNet, WeightedRows
+from .ranks import ALONE, CURRENT
 from .resuming import Unstored
 from .stopping import StopTraining
 from .threads import as_many_threads_as_useful, work_of_a_step
@@ -21,7 +22,9 @@ __all__ = ["TrainingLoop"]
 _NUMBERS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")  # of a step
 # What a net has while it trains only.
 _OF_TRAINING = (
+    "ranks_",
     "generator_",
+    "generators_",
     "draws_",
     "graphs_",
     "schedule_",
@@ -68,10 +71,13 @@ class TrainingLoop(PredictingNet):
 
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
-        work = self.begin(rows, validation, epochs, seed, anneal, n_united, callbacks, resuming)
+        ranks = CURRENT.get()
+        work = self.begin(
+            rows, validation, epochs, seed, anneal, n_united, callbacks, resuming, ranks
+        )
         explained = saying_what_to_lower(min(self.batch_size, len(rows.y)), self.device)
         try:
-            with Interrupts() as interrupts, as_many_threads_as_useful(work), explained:
+            with ranks, Interrupts() as interrupts, as_many_threads_as_useful(work), explained:
                 self._train(rows, epochs, interrupts)
         finally:
             self.end()
@@ -87,12 +93,15 @@ class TrainingLoop(PredictingNet):
         n_united=0,
         callbacks=(),
         resuming=None,
+        ranks=ALONE,
     ):
         """Make what a training needs, as `train` is given it; return the work of a step."""
+        self.ranks_ = ranks
         self.generator_ = torch.Generator(self.device).manual_seed(seed)
-        self.draws_ = [self.generator_]
+        self.generators_ = [self.generator_]
         if self.generator_.device.type != "cpu":  # transforms of torchvision draw on the CPU
-            self.draws_.append(torch.Generator().manual_seed(seed))
+            self.generators_.append(torch.Generator().manual_seed(seed))
+        self.draws_ = ranks.own_draws(self.generators_, seed)
         self.draws_inside_ = may_draw(self.module_)
         self.trained_ = [p for group in self.optimizer_.param_groups for p in group["params"]]
         self.routing_ = self._router_parameters()
@@ -125,8 +134,10 @@ class TrainingLoop(PredictingNet):
         self.notify("on_train_begin", X=rows.x, y=rows.y)
         # Once more: callbacks have begun anew, or loaded weights.
         self.n_done_, stopped = self.resuming_.restore(self)
+        n_epochs = 0 if stopped else epochs - self.n_done_
+        self.ranks_.begin(self, rows, n_epochs, interrupts)
         try:
-            self.fit_loop(WeightedRows(rows), epochs=0 if stopped else epochs - self.n_done_)
+            self.fit_loop(WeightedRows(rows), epochs=n_epochs)
         except StopTraining:
             stopped = not interrupts.seen
         except KeyboardInterrupt:
@@ -153,6 +164,8 @@ class TrainingLoop(PredictingNet):
                 stop = error
                 if method_name != "on_epoch_end":
                     raise
+        if method_name == "on_epoch_end":
+            stop = self.ranks_.end_epoch(self, stop)
         if stop is not None:
             raise StopTraining from stop
 
@@ -187,19 +200,19 @@ class TrainingLoop(PredictingNet):
             return
         self._set_training(training)
         steps = []
-        for batch in iterator:
+        for batch in self.ranks_.parts(iterator):
             if self.has_batch_listeners_:
                 xy = (batch.x, batch.y)  # as skorch's callbacks unpack it
                 self.notify("on_batch_begin", batch=xy, training=training)
-            step = step_fn(batch)
+            with self.ranks_.holding(batch):
+                step = step_fn(batch)
             steps.append({name: step[name] for name in _NUMBERS if name in step})
             if self.has_batch_listeners_:
+                (step["loss"],) = self.ranks_.add_up(step["loss"])
                 self.history.record_batch(prefix + "_loss", step["loss"].item())
                 self.history.record_batch(prefix + "_batch_size", len(batch.y))
                 self.notify("on_batch_end", batch=xy, training=training, **step)
-        numbers = {
-            name: torch.stack([step[name] for step in steps if name in step]) for name in steps[0]
-        }
+        numbers = self.ranks_.collect(steps)
         weight = numbers["weight"]
         share = weight / weight.sum()
         means = {"loss": float(share @ numbers["loss"])}

@@ -7,6 +7,7 @@ import torch
 from .._data import Batches
 from ..nn import OwnGenerator, expert_means, mixture_loss, weighted_mean
 from ..nn.dispatch import is_stack
+from ..nn.ranks import batch_weight
 from .loop import TrainingLoop
 from .predicting import WeightedRows
 
@@ -102,7 +103,7 @@ class MoENet(TrainingLoop):
         rows, device = dataset.rows, torch.device(self.device)
         if not training:
             return Batches(rows, self._predict_size(rows.x), None, device)
-        order = self.generator_ if rows.y.device.type == device.type else self.draws_[-1]
+        order = self.generator_ if rows.y.device.type == device.type else self.generators_[-1]
         return Batches(rows, self.batch_size, order, device)
 
     # -- a step ---------------------------------------------------------------------------
@@ -119,7 +120,7 @@ class MoENet(TrainingLoop):
         x = self._as_input(batch.x)
         if self.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
-        weight = batch.weight.sum()
+        weight = batch_weight(batch.weight)
         share = batch.weight / weight
         for parameter in self.trained_:  # zero_grad would look through the groups, and at more
             parameter.grad = None
@@ -128,6 +129,7 @@ class MoENet(TrainingLoop):
         loss = share @ losses
         balance = self.module_.balance_loss(mixed, batch.weight)
         (loss if balance is None else loss + balance).backward()
+        self.ranks_.add_up_gradients(self.trained_)
         if self.has_batch_listeners_:
             self.notify(
                 "on_grad_computed",
@@ -180,7 +182,7 @@ class MoENet(TrainingLoop):
     def validation_step(self, batch, **fit_params):
         """Return the loss of held-out rows, and the sum of their scores."""
         output = self.infer(batch.x)
-        weight = batch.weight.sum()
+        weight = batch_weight(batch.weight)
         loss = batch.weight @ self.criterion_.loss(output, batch.y) / weight
         # In float64 a sum of hits is exact, however they fall into batches.
         score = batch.weight.double() @ self.criterion_.score(output, batch.y).double()

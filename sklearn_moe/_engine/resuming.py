@@ -8,6 +8,7 @@ from skorch.history import History
 
 from .._state_file import is_storable
 from .._warnings import warn
+from .ranks import CURRENT
 
 __all__ = ["Resuming", "Unstored"]
 
@@ -44,7 +45,7 @@ class Resuming:
     def __init__(self, file, random_state=None):
         self.file = file
         self.random_state = random_state
-        self.possible = True
+        self.possible = CURRENT.get().rank == 0  # of several ranks one stores what all have
         self.latest, self.is_written = None, True
         self.kept = self.written = time.monotonic()
 
@@ -117,7 +118,7 @@ class Resuming:
                 },
                 united=net.module_.united,
                 n_steps=net.schedule_ and net.schedule_.n_done,
-                draws=[generator.get_state() for generator in net.draws_],
+                draws=[generator.get_state() for generator in net.generators_],
                 device=torch.device(net.device).type,
                 callbacks={name: _state_of(callback) for name, callback in net.callbacks_},
                 history=list(net.history),
@@ -140,12 +141,11 @@ class Resuming:
 
 
 def _restore_draws(net, stored):
-    """Go on with the generators, or with others on another kind of device."""
-    if torch.device(net.device).type == stored["device"]:
-        for generator, state in zip(net.draws_, stored["draws"], strict=True):
-            generator.set_state(state)
-        return
-    for generator in net.draws_:
+    """Go on with the generators; with others on another kind of device, or for a rank's own."""
+    known = net.generators_ if torch.device(net.device).type == stored["device"] else []
+    for generator, state in zip(known, stored["draws"], strict=False):
+        generator.set_state(state)
+    for generator in {*net.generators_, *net.draws_}.difference(known):
         generator.manual_seed(generator.initial_seed() + stored["n_epochs"])
 
 

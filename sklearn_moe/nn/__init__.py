@@ -11,6 +11,7 @@ from .hiding import hide, hide_at_random
 from .losses import expert_means, mixture_loss, weighted_mean
 from .mixture import MixtureOfExperts, MixtureOutput
 from .pictures import Channels, PictureEncoder
+from .ranks import batch_weight, sum_over_ranks
 from .routers import (
     GATES,
     NETWORKS,
@@ -89,6 +90,7 @@ __all__ = [
     "TopKRouter",
     "answer_all",
     "as_patches",
+    "batch_weight",
     "build_mixture",
     "choose_head",
     "dispatch",
@@ -101,6 +103,7 @@ __all__ = [
     "mixture_loss",
     "preset_of",
     "softmax",
+    "sum_over_ranks",
     "upcycle",
     "weighted_mean",
 ]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from .._registry import Registry
 from .losses import weighted_mean
+from .ranks import sum_over_ranks
 from .routers.base import Route, Router
 from .running import RunningMean
 from .softmax import softmax
@@ -53,7 +54,7 @@ class Balance(nn.Module):
 
 def _importance(route: Route, weight: Tensor) -> Tensor:
     """Return the mean softmax of the scores of each expert, (n_experts,)."""
-    return weight.to(route.scores.dtype) @ softmax(route.scores) / weight.sum()
+    return weighted_mean(softmax(route.scores), weight.to(route.scores.dtype))
 
 
 def _squared_cv(shares: Tensor) -> Tensor:
@@ -79,7 +80,7 @@ class ImportanceBalance(Balance):
 
     def loss(self, router, route, weight):
         """Return cv(P)^2."""
-        return _squared_cv(_importance(route, weight))
+        return _squared_cv(sum_over_ranks(_importance(route, weight)))
 
 
 class LoadBalance(Balance):
@@ -93,7 +94,8 @@ class LoadBalance(Balance):
 
     def loss(self, router, route, weight):
         """Return cv(sum of the chances)^2."""
-        return _squared_cv(weight.to(route.scores.dtype) @ router.chance(route))
+        chances = weight.to(route.scores.dtype) @ router.chance(route)
+        return _squared_cv(sum_over_ranks(chances))
 
 
 class BiasBalance(Balance):

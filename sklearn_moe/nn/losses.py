@@ -4,14 +4,15 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .ranks import batch_weight, sum_over_ranks
 from .routers import Route
 
 __all__ = ["expert_means", "mixture_loss", "weighted_mean"]
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Return sum(w v) / sum(w), over the samples."""
-    return weight @ values / weight.sum()
+    """Return sum(w v) / sum(w), over the samples; of a part of a batch its part of that."""
+    return weight @ values / batch_weight(weight)
 
 
 def expert_means(values: Tensor, weight: Tensor, route: Route) -> Tensor:
@@ -28,8 +29,8 @@ def expert_means(values: Tensor, weight: Tensor, route: Route) -> Tensor:
     """
     shares = route.shares()
     weight = weight.to(shares.dtype)
-    load = weight @ shares
-    return (weight * values) @ shares / load.clamp(min=torch.finfo(load.dtype).tiny)
+    total, load = sum_over_ranks(torch.stack([weight * values, weight]) @ shares)
+    return total / load.clamp(min=torch.finfo(load.dtype).tiny)
 
 
 def mixture_loss(

@@ -7,6 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..dispatch import answer_all
+from ..ranks import sum_over_ranks
 from .gates import GATES
 
 __all__ = ["Route", "Router", "choose"]
@@ -59,7 +60,7 @@ class Route(NamedTuple):
 
     def load(self, weight: Tensor) -> Tensor:
         """Return the share of the samples, by weight, that each expert answers, (n_experts,)."""
-        load = self.per_expert(weight)
+        load = sum_over_ranks(self.per_expert(weight))
         return load / load.sum().clamp(min=1e-12)
 
 

@@ -2,11 +2,13 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Generator, Tensor
 
 from ..._registry import Registry, require
+from ..ranks import draw_rows
 
 __all__ = ["NOISES", "Noise", "hash_rows", "make_noise"]
 
@@ -30,7 +32,7 @@ class Noise:
             u = hash_rows(x, scores.shape[1], generator).to(scores.dtype)
         else:
             options = {"generator": generator, "dtype": scores.dtype, "device": scores.device}
-            u = torch.rand(scores.shape, **options)
+            u = draw_rows(partial(torch.rand, **options), scores.shape)
         return self.quantile(u)
 
     @staticmethod

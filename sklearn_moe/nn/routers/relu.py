@@ -3,6 +3,7 @@
 import torch
 
 from ..dispatch import dispatch_mask
+from ..ranks import batch_weight, sum_over_ranks
 from .base import Router
 
 __all__ = ["ReLURouter"]
@@ -39,10 +40,10 @@ class ReLURouter(Router):
         """Return the penalty on the gates and, with `balance`, what that adds."""
         if self.frozen:
             return None
-        weight = weight / weight.sum()
+        total = batch_weight(weight)
         with torch.no_grad():
-            active = weight @ (route.gate > 0).to(weight.dtype).sum(1)
+            active = sum_over_ranks(weight @ (route.gate > 0).to(weight.dtype).sum(1)) / total
             self.penalty.mul_(_GROWTH ** torch.sign(active - self.top_k))
-        loss = self.penalty * (weight @ route.gate.sum(1))
+        loss = self.penalty * (weight @ route.gate.sum(1)) / total
         balance = super().balance_loss(route, answers, weight)
         return loss if balance is None else loss + balance

@@ -6,6 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..dispatch import dispatch
+from ..ranks import sum_over_ranks
 from .base import Route, Router, choose
 from .scores import LinearScores
 
@@ -102,8 +103,8 @@ class TopKRouter(Router):
         # Products with ones and zeros, not bincount and index_add: the order of their sums varies.
         experts = torch.arange(route.scores.shape[1], device=answers.device)
         slots = (route.chosen.unsqueeze(2) == experts).to(weight.dtype) * weight[:, None, None]
-        load = slots.sum((0, 1))
-        total = slots.flatten(0, 1).T @ answers.to(weight.dtype).flatten(0, 1)
+        load = sum_over_ranks(slots.sum((0, 1)))
+        total = sum_over_ranks(slots.flatten(0, 1).T @ answers.to(weight.dtype).flatten(0, 1))
         present = (load > 0).to(load.dtype)
         self.defaults.update(total / load.clamp(min=1e-12).unsqueeze(1), present)
 

@@ -1,0 +1,90 @@
+"""Training by several processes, on one machine or many, each with its part of every batch."""
+
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+import torch.distributed as dist
+
+from ._engine import ALONE, CURRENT, ConnectedRanks
+
+__all__ = ["data_parallel"]
+
+
+@contextmanager
+def data_parallel(*, timeout=600.0):
+    """Within this context every fit is one of all processes, its *ranks*, together.
+
+    Each rank runs the same program: it calls `fit`, with the same X and y and with an int as
+    `random_state`, takes its own rows of every batch, and ends with the same model, which is that
+    of one process up to rounding. X may be memory-mapped: of a batch a rank reads its own rows
+    only. What is not training, such as `predict`, is done by each rank for itself.
+
+    The processes are those of a process group of `torch.distributed`. If there is none yet,
+    Accelerate makes it as its environment says: that of `accelerate launch`, `torchrun` or MPI.
+    Without any of these there is one process, and a fit is what it always is.
+
+    Parameters
+    ----------
+    timeout : float, default=600.0
+        Seconds to wait for another rank. One that fails is noticed within five.
+
+    Yields
+    ------
+    ranks : object
+        With `rank`, the number of this process from 0 on, and `size`, how many there are.
+
+    Raises
+    ------
+    ImportError
+        If there is no process group, and no Accelerate.
+    RuntimeError
+        By a fit, if another rank failed, with its reason.
+    ValueError
+        By a fit, if the ranks were given different data or parameters, or the model has parts that
+        cannot be trained so, such as BatchNorm.
+
+    Examples
+    --------
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.datasets import make_cluster_patches
+    >>> from sklearn_moe.distributed import data_parallel
+    >>> X, y = make_cluster_patches(500, random_state=0)
+    >>> with data_parallel() as ranks:  # one process, unless launched as many
+    ...     clf = MoEClassifier(n_experts=2, random_state=0).fit(X, y)
+    >>> ranks.rank, ranks.size
+    (0, 1)
+    """
+    wait = timedelta(seconds=timeout)
+    if not dist.is_initialized():
+        _initialize(wait)
+    ranks = _connect(wait) if dist.is_initialized() and dist.get_world_size() > 1 else ALONE
+    token = CURRENT.set(ranks)
+    try:
+        with ranks:
+            yield ranks
+    finally:
+        CURRENT.reset(token)
+        ranks.leave()
+
+
+def _initialize(wait):
+    """Make a process group, if there is to be one."""
+    try:
+        from accelerate import PartialState
+        from accelerate.utils import parse_flag_from_env
+    except ImportError as error:
+        raise ImportError(
+            "data_parallel() finds the other processes by Accelerate: pip install "
+            "'sklearn_moe[distributed]'. Or initialize torch.distributed before."
+        ) from error
+    on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
+    PartialState(cpu=on_cpu, timeout=wait)
+
+
+def _connect(wait):
+    """Return the ranks, by a group of their own that can be closed."""
+    # Gradients travel from GPU to GPU, a few numbers that Python looks at from host to host.
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    group = dist.new_group(timeout=wait, backend=backend)
+    return ConnectedRanks(group, dist.distributed_c10d._get_default_store())

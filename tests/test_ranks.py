@@ -1,0 +1,204 @@
+"""Ranks that are threads of one process: every part of a mixture trains in parts as in one piece.
+
+Real processes are in test_distributed.
+"""
+
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+from scipy.sparse import csr_matrix
+from skorch.callbacks import Callback
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._engine import CURRENT, ConnectedRanks
+from sklearn_moe.checkpoints import FitCheckpoint
+from sklearn_moe.nn import BALANCES, LOSSES, ROUTERS, LossSpec
+from sklearn_moe.optim import SOLVERS
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+BRIEF = {"n_experts": 4, "max_iter": 3, "tol": None, "random_state": 0, "device": "cpu"}
+
+
+class Meeting:
+    """Where threads exchange what processes would send."""
+
+    def __init__(self, size):
+        self.barrier = threading.Barrier(size, timeout=30)
+        self.brought = [None] * size
+
+
+class ThreadRanks(ConnectedRanks):
+    def __init__(self, rank, meeting):
+        self.rank, self.size, self.meeting = rank, len(meeting.brought), meeting
+
+    def _exchange(self, function, *tensors):
+        brought = self.meeting.brought
+        brought[self.rank] = tensors[-1].clone()
+        self.meeting.barrier.wait()
+        if function is dist.all_reduce:
+            tensors[0].copy_(sum(brought[1:], start=brought[0]))
+        else:
+            tensors[0][:] = brought
+        self.meeting.barrier.wait()
+
+    def leave(self, error=None):
+        self.meeting.barrier.abort()
+
+
+def fit_in_parts(make, *data, size=2):
+    """Return what `make()` becomes on each of several ranks."""
+    meeting = Meeting(size)
+
+    def fit(rank):
+        CURRENT.set(ThreadRanks(rank, meeting))
+        torch.set_num_threads(1)
+        return make().fit(*data)
+
+    with ThreadPoolExecutor(size) as pool:
+        return list(pool.map(fit, range(size)))
+
+
+def numbers(model):
+    """Return all that a fit has learned and recorded."""
+    curves = ("loss_curve_", "oob_loss_curve_", "validation_scores_", "router_gradient_curve_")
+    state = [value.double().numpy() for value in model.module_.state_dict().values()]
+    state += [value.double().numpy() for value in model.net_.criterion_.state_dict().values()]
+    return state + [np.asarray(getattr(model, name, ()), dtype=float) for name in curves]
+
+
+def assert_same(make, *data, size=2, atol=1e-9):
+    whole = make().fit(*data)
+    parts = fit_in_parts(make, *data, size=size)
+    for part in parts:
+        assert part.n_iter_ == whole.n_iter_
+        for ours, theirs in zip(numbers(part), numbers(whole), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=atol)
+    for ours, theirs in zip(numbers(parts[0]), numbers(parts[-1]), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    return whole
+
+
+class Epochs(Callback):
+    def on_train_begin(self, net, **kwargs):
+        self.n = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n += 1
+
+
+class EndInThirdEpoch(Callback):
+    def on_epoch_begin(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise RuntimeError("no power")
+
+
+@pytest.fixture(scope="module")
+def table():
+    X = np.random.default_rng(0).normal(size=(101, 4))
+    return X, (X[:, 0] * X[:, 1] > 0).astype(int)
+
+
+@pytest.fixture(scope="module")
+def bags():
+    X = np.random.default_rng(0).normal(size=(101, 3, 4))
+    return X, (X[:, 0, 0] > 0).astype(int)
+
+
+@pytest.mark.parametrize("size", [2, 3])
+@pytest.mark.parametrize("router", ROUTERS)
+def test_every_router(bags, router, size):
+    assert_same(lambda: MoEClassifier(router=router, batch_size=30, **BRIEF), *bags, size=size)
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_every_balance(bags, balance):
+    options = {"router": "noisy_topk", "top_k": 2, "batch_size": 30, "balance_weight": 1.0}
+    assert_same(lambda: MoEClassifier(balance=balance, **options, **BRIEF), *bags)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+@pytest.mark.parametrize("router", ["top1", "soft"])
+def test_every_solver_with_experts_that_have_no_rows_on_a_rank(table, router, solver):
+    options = BRIEF | {"n_experts": 12}
+    assert_same(
+        lambda: MoEClassifier(router=router, solver=solver, batch_size=8, **options), *table
+    )
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_every_loss(table, loss):
+    X, y = table
+    spec = LOSSES[loss]
+    if isinstance(spec, LossSpec) and spec.classes:
+        assert_same(lambda: MoEClassifier(loss=loss, batch_size=30, **BRIEF), X, y)
+    if isinstance(spec, LossSpec) and spec.labels:
+        labels = (X[:, :2] > 0).astype(int)
+        assert_same(lambda: MoEClassifier(loss=loss, batch_size=30, **BRIEF), X, labels)
+    if isinstance(spec, LossSpec) and spec.numbers:
+        assert_same(lambda: MoERegressor(loss=loss, batch_size=30, **BRIEF), X, X[:, 0] * X[:, 1])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"batch_size": None},
+        {"early_stopping": True},
+        {"early_stopping": True, "tol": 0.5, "n_iter_no_change": 2, "max_iter": 100},
+        {"expert_loss_weight": 0.0, "early_stopping": False},
+        {"router": "topk", "top_k": 2, "n_shared_experts": 1, "class_weight": "balanced"},
+        {"router": "topk", "top_k": 2, "gate": "relative", "upcycle": 0.4},
+        {"learning_rate": "constant"},
+        {"router_noise": "gumbel", "router": "top1"},
+    ],
+    ids=str,
+)
+def test_every_way_of_training(table, options):
+    assert_same(lambda: MoEClassifier(**(BRIEF | {"batch_size": 30} | options)), *table)
+
+
+def test_a_dense_gradient(bags):
+    router = replace(ROUTERS["top1"], dense_gradient=True)
+    assert_same(lambda: MoEClassifier(router=router, batch_size=30, **BRIEF), *bags)
+
+
+def test_sample_weight(table):
+    weight = np.random.default_rng(1).uniform(0.1, 3, size=101)
+    weight[:5] = 0
+    options = {"balance": "switch", "router": "topk", "top_k": 2, "batch_size": 30}
+    assert_same(lambda: MoEClassifier(**options, **BRIEF), *table, weight)
+
+
+def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path):
+    options = BRIEF | {"router": "top1", "max_iter": 5, "batch_size": 30}
+    checkpoint = FitCheckpoint(tmp_path / "fit.checkpoint", every=0)
+    make = partial(MoEClassifier, **options, checkpoint=checkpoint)
+    with pytest.raises(RuntimeError, match="no power"):
+        fit_in_parts(partial(make, callbacks=[EndInThirdEpoch()]), *table)
+    assert checkpoint.path.exists()
+    whole = MoEClassifier(**options).fit(*table)
+    for part in fit_in_parts(lambda: make(callbacks=[Epochs()]), *table):
+        assert (part.n_iter_, part.callbacks[0].n) == (5, 3)
+        for ours, theirs in zip(numbers(part), numbers(whole), strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_sparse_rows(table):
+    X, y = table
+    assert_same(lambda: MoEClassifier(batch_size=30, **BRIEF), csr_matrix(X), y)
+
+
+@pytest.mark.parametrize("options", [{}, {"trunk": None, "expert": "cnn", "router": "top1"}])
+def test_pictures(images, options):
+    X, y = images
+    options = BRIEF | {"batch_size": 50, "expert_width": 4} | options
+    assert_same(lambda: MoEClassifier(**options), X.astype(float), y)
