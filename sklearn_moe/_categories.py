@@ -6,6 +6,8 @@ import numpy as np
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils._indexing import _get_column_indices
 
+from ._checks import naming
+
 __all__ = ["Categories", "find_categories"]
 
 _MOST = 100  # categories of a column that are told apart; rarer ones are one
@@ -40,7 +42,9 @@ def find_categories(X, chosen, sample_weight=None):
             f"make_column_transformer((OneHotEncoder(handle_unknown='ignore'), {names}), "
             "remainder='passthrough')"
         )
-    columns = [] if chosen is None else sorted(_get_column_indices(X, np.asarray(chosen).tolist()))
+    with naming("categorical_features"):
+        chosen = [] if chosen is None else np.asarray(chosen).tolist()
+        columns = sorted(_get_column_indices(X, chosen))
     return Categories(columns).fit(X, sample_weight) if columns else None
 
 

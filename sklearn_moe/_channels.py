@@ -3,12 +3,14 @@
 import numpy as np
 from sklearn.utils import gen_batches
 
+from ._checks import refuse_overflow
 from ._rows import chunks
 from .nn import Channels
 
 __all__ = ["channel_moments", "describe_channels"]
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def channel_moments(X, weight=None, batch_size=None):
     """Return mean and standard deviation of each channel, in units of X, by weight.
 
@@ -34,6 +36,7 @@ def channel_moments(X, weight=None, batch_size=None):
     center = np.average(mean, axis=0, weights=weight)
     between = np.average(np.square(mean - center), axis=0, weights=weight)
     std = np.sqrt(np.average(variance, axis=0, weights=weight) + between)
+    refuse_overflow("X", std)
     std[low.min(axis=0) == high.max(axis=0)] = 0  # whatever rounding of the mean left over
     return center, std
 

@@ -431,7 +431,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseMoE._parameter_constraints,
-        "class_weight": [dict, list, StrOptions({"balanced"}), None],
+        "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
     def __init__(

@@ -4,6 +4,7 @@ import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
+from ._checks import refuse_overflow
 from ._rows import chunks
 from .nn import Columns
 
@@ -28,7 +29,9 @@ def describe_columns(X, weight, categorical=()):
         Columns that hold codes 0, 1, ... of categories.
     """
     moments = _sparse_moments if issparse(X) else _moments
-    mean, variance, low, high, missing = moments(X, weight)
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, variance, low, high, missing = moments(X, weight)
+    refuse_overflow("X", mean, variance)
     # Only two values are as far from their mean as that (Bhatia and Davis 2000).
     spread = high - low
     distance = np.abs(variance - (high - mean) * (mean - low))

@@ -1,7 +1,8 @@
 """What counts as pictures: anything but (n_samples, n_channels, height, width) is named at once."""
 
 import numpy as np
-from sklearn.utils import check_array
+
+from ._checks import check_named
 
 __all__ = ["check_images"]
 
@@ -74,8 +75,8 @@ def check_images(images, *, name, caller):
     ValueError
         If this is no four-dimensional array of uint8 or finite floats, channels first.
     """
-    images = check_array(
-        images, allow_nd=True, ensure_2d=False, dtype="numeric", estimator=caller, input_name=name
+    images = check_named(
+        images, name, allow_nd=True, ensure_2d=False, dtype="numeric", estimator=caller
     )
     _check_shape(images.shape, name, caller)
     return images.astype(_dtype(images.dtype, name), copy=False)

@@ -6,10 +6,12 @@ from numbers import Integral
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.model_selection import train_test_split
+from sklearn.utils import check_consistent_length
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import _check_sample_weight, validate_data
+from sklearn.utils.validation import _check_sample_weight, _check_y, validate_data
 
 from ._categories import find_categories
+from ._checks import naming
 from ._rows import select
 from ._warnings import warn
 
@@ -20,31 +22,33 @@ _LEAST_SIDE = 4  # of pictures, in pixels
 _LOOKED_AT = 2**22  # numbers by which pictures are known
 
 
-def _validate(estimator, X, *y, reset, sample_weight=None, **options):
-    """Return X, and y where it is given: bytes of pictures stay bytes, the rest becomes floats."""
+def _validate(estimator, X, *, reset, sample_weight=None):
+    """Return X: bytes of pictures stay bytes, the rest becomes floats."""
     _check_on_host(X)
     if hasattr(X, "__array__") and not hasattr(X, "dtype") and not hasattr(X, "columns"):
         X = np.asarray(X)  # its type counts as that of an array would
     if not hasattr(X, "ndim") or (X.ndim == 4 and not isinstance(X, np.ndarray)):
         X = _as_pictures(X)
-    is_picture = getattr(X, "ndim", 2) == 4
+    is_picture = getattr(X, "ndim", 2) == 4 and isinstance(X, np.ndarray)
     if is_picture and X.dtype.kind in "iu" and X.dtype != np.uint8:
         raise ValueError(
             f"X holds pictures of type {X.dtype}. Pass bytes (uint8, 0 ... 255), which are scaled "
             "to 0 ... 1, or floats, which are not."
         )
     if not is_picture:  # rows may be read as pictures
-        is_picture = estimator.sample_shape is not None and len(estimator.sample_shape) == 3
+        is_picture = estimator.sample_shape is not None and np.size(estimator.sample_shape) == 3
     is_bytes = is_picture and getattr(X, "dtype", None) == np.uint8
     # float32 first: other types become it, and float64 stays.
     dtype = np.uint8 if is_bytes else (np.float32, np.float64)
     if not reset:
         _check_channel_axis(estimator, X)
     X = _encode_categories(estimator, X, reset, sample_weight)
+    options = {}
     if _is_table(estimator, X):
         finite = estimator.standardize is False or issparse(X)
-        options |= {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
-    return validate_data(estimator, X, *y, reset=reset, dtype=dtype, allow_nd=True, **options)
+        options = {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
+    with naming("X"):
+        return validate_data(estimator, X, reset=reset, dtype=dtype, allow_nd=True, **options)
 
 
 def _check_on_host(X):
@@ -92,7 +96,7 @@ def _as_pictures(X):
     """Return nested lists or a tensor of pictures as an array, anything else as it is."""
     try:
         array = np.asarray(X)
-    except (TypeError, ValueError):  # ragged, for instance: validate_data says so
+    except (RuntimeError, TypeError, ValueError):  # ragged, for instance: validate_data says so
         return X
     return array if array.ndim == 4 else X
 
@@ -101,7 +105,7 @@ def _reshape(X, sample_shape):
     """Read the rows of a 2-D X as patches or pictures."""
     if sample_shape is None:
         return X
-    sides = tuple(sample_shape)
+    sides = tuple(np.ravel(sample_shape).tolist())
     fits = X.ndim == 2 and len(sides) in _SHAPES
     fits = fits and all(isinstance(side, Integral) and (side > 0 or side == -1) for side in sides)
     if fits:
@@ -176,26 +180,28 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
         If an array is malformed, X has more than 4 axes, a weight is negative or none is
         positive.
     """
-    options = {"reset": reset, "sample_weight": sample_weight, "multi_output": True}
-    X, y = _validate(estimator, X, y, **options)
-    y = estimator._check_y(y)
+    if y is None:
+        raise ValueError(
+            f"{type(estimator).__name__} requires y to be passed, but the target y is None."
+        )
+    X = _validate(estimator, X, reset=reset, sample_weight=sample_weight)
+    with naming("y"):
+        y = estimator._check_y(_check_y(y, multi_output=True, estimator=estimator))
+    with naming("X and y"):
+        check_consistent_length(X, y)
     X = _reshape(X, estimator.sample_shape)
     if X.ndim > 4:
         raise ValueError(
             "X must have shape (n_samples, n_features), (n_samples, n_patches, patch_size) or "
             f"(n_samples, n_channels, height, width), got {X.shape}."
         )
+    if 0 in X.shape:
+        raise ValueError(f"X of shape {X.shape} is empty: every axis must be at least 1 long.")
     if reset and estimator.sample_shape is None:
         _warn_of_pictures(X)
     if not reset:
         _check_as_fitted(estimator, X)
-    dtype = np.float64 if X.dtype == np.float64 else np.float32
-    weight = _check_sample_weight(sample_weight, X, dtype=dtype)
-    if weight.min() < 0:
-        raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
-    class_weight = getattr(estimator, "class_weight", None)
-    if class_weight is not None:
-        weight = weight * compute_sample_weight(class_weight, y).astype(dtype)
+    weight = _check_weight(estimator, X, y, sample_weight)
     positive = weight > 0
     if not positive.any():
         raise ValueError(
@@ -204,6 +210,23 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
     if not positive.all():
         return _rows_of((X, y, weight), np.flatnonzero(positive))
     return X, y, weight
+
+
+def _check_weight(estimator, X, y, sample_weight):
+    """Return the weights of the samples; multiplying all by a number changes nothing."""
+    dtype = np.float64 if X.dtype == np.float64 else np.float32
+    with naming("sample_weight"):
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    if weight.min() < 0:
+        raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
+    # By a power of two, which is exact: sums of huge or tiny ones would leave float32.
+    if weight.max() > 0:
+        weight = np.ldexp(weight, 1 - np.frexp(weight.max())[1])
+    weight = weight.astype(dtype)
+    class_weight = getattr(estimator, "class_weight", None)
+    if class_weight is not None:
+        weight = weight * compute_sample_weight(class_weight, y).astype(dtype)
+    return weight
 
 
 def _rows_of(arrays, rows):

@@ -1,10 +1,10 @@
 """One rule for every choice: a registered name, or an object of the user's own."""
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-__all__ = ["Registry", "has", "is_auto", "require", "takes"]
+__all__ = ["Registry", "has", "is_auto", "make", "require", "takes"]
 
 
 class Registry(Mapping):
@@ -77,6 +77,36 @@ class Registry(Mapping):
                 f"{self.own}."
             )
         return self._entries[choice]
+
+    def must(self, choice: Any) -> str:
+        """Return what a choice of the user's own must be, for messages."""
+        return f"{self.parameter}={choice!r} must be {self.own}"
+
+    def make(self, choice: Any, kind: type, *args: Any, **options: Any) -> Any:
+        """Return what the factory of a choice makes of the arguments, see `make`."""
+        return make(self.must(choice), kind, self.resolve(choice), *args, **options)
+
+
+def make(must: str, kind: type, factory: Callable, *args: Any, **options: Any) -> Any:
+    """Return what a factory makes; `must` says what it must be, for messages.
+
+    Raises
+    ------
+    TypeError
+        If the factory does not take these arguments, or makes anything but a `kind`. What goes
+        wrong inside of it is its own matter.
+    """
+    if isinstance(factory, kind):
+        raise TypeError(f"{must}; it is what that should return.")
+    try:
+        made = factory(*args, **options)
+    except (TypeError, ValueError) as error:
+        if error.__traceback__.tb_next is not None:  # raised inside
+            raise
+        raise TypeError(f"{must}; it does not take what it is given: {error}.") from None
+    if not isinstance(made, kind):
+        raise TypeError(f"{must}; it returned {type(made).__name__}.")
+    return made
 
 
 def is_auto(choice: Any) -> bool:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from ._checks import refuse_overflow
 from ._registry import has, is_auto, require, takes
 from ._rows import chunks
 from .nn import (
@@ -155,6 +156,8 @@ def resolve_settings(estimator, X, weight, head):
     n_per_network = batch_size
     if trunk is None and router.rule.sparse and estimator.n_experts > 1:
         n_per_network *= router_options["top_k"] / estimator.n_experts
+    rate = _pick_rate(pick, "learning_rate_init", rate)
+    router_rate = _pick_rate(pick, "router_learning_rate_init", router_rate)
     max_iter = pick("max_iter", _epochs(pace, head.kind, X.shape[0], batch_size))
     if estimator.upcycle:
         _check_upcycling(estimator, router, router_options)
@@ -169,8 +172,8 @@ def resolve_settings(estimator, X, weight, head):
         solver=solver,
         solver_options=_solver_options(estimator, solver),
         pace=pace,
-        learning_rate=pick("learning_rate_init", rate),
-        router_learning_rate=pick("router_learning_rate_init", router_rate),
+        learning_rate=rate,
+        router_learning_rate=router_rate,
         batch_size=batch_size,
         max_iter=max_iter,
         n_united=min(round(estimator.upcycle * max_iter), max_iter - 1),
@@ -179,6 +182,16 @@ def resolve_settings(estimator, X, weight, head):
         precision=_precision(estimator, X, n_per_network),
         resolved=resolved,
     )
+
+
+def _pick_rate(pick, name, default):
+    rate = pick(name, default)
+    if rate > float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"{name}={rate:.3g} is too large for float32. Lower it, or, if it was 'auto', multiply "
+            "X by a constant."
+        )
+    return rate
 
 
 def _is_linear(activation):
@@ -298,6 +311,7 @@ def _require(function, argument, parameter, value, choice):
         )
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def _rms_norm(X, weight):
     """Return the root mean square of the Euclidean norms of the patches, 1 if all are zero."""
     squares = np.empty(len(X), X.dtype)
@@ -305,7 +319,14 @@ def _rms_norm(X, weight):
         flat = X[rows].reshape(-1, math.prod(X.shape[1:]))
         np.einsum("nf,nf->n", flat, flat, out=squares[rows])
     squares /= X.shape[1]
-    return float(np.sqrt(np.average(squares, weights=weight))) or 1.0
+    norm = float(np.sqrt(np.average(squares, weights=weight)))
+    refuse_overflow("X", norm)
+    if norm == 0 and X.any():
+        raise ValueError(
+            f"X holds numbers so small that their squares are 0 in {X.dtype}. Multiply X by a "
+            "constant."
+        )
+    return norm or 1.0
 
 
 def _router_init_std(X, scale):

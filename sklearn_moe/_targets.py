@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from ._checks import refuse_overflow
+
 __all__ = ["ClassTarget", "LabelTarget", "NumberTarget"]
 
 
@@ -85,10 +87,14 @@ class NumberTarget:
         y = y.reshape(len(y), -1).astype(np.float64)
         self.n_targets = y.shape[1]
         weight = weight / weight.sum(dtype=np.float64)
-        self.mean = weight @ y
-        deviation = np.sqrt(weight @ np.square(y - self.mean))
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.mean = weight @ y
+            deviation = np.sqrt(weight @ np.square(y - self.mean))
+        refuse_overflow("y", deviation)
         # Of a constant nothing is left, whatever it is divided by.
-        self.deviation = np.where(deviation > 1e-12 * np.abs(self.mean), deviation, 1.0)
+        varies = deviation > 1e-12 * np.abs(self.mean)
+        self.mean = np.where(varies, self.mean, y[0])
+        self.deviation = np.where(varies, deviation, 1.0)
 
     def encode(self, y, dtype):
         """Return standardized numbers, (n_samples, n_outputs)."""

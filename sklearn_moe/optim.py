@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ._registry import Registry
+from ._registry import Registry, make
 
 __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
@@ -255,7 +255,7 @@ class SolverSpec:
     pace: str = "constant"
     per_expert: bool = False
     units: bool = False
-    router_options: Mapping[str, Any] = field(default_factory=dict)
+    router_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, solver: "SolverSpec | Callable[..., Optimizer]") -> "SolverSpec":
@@ -284,14 +284,11 @@ class SolverSpec:
         Raises
         ------
         TypeError
-            If the callable returns anything else.
+            If the callable takes other arguments or returns anything else.
         """
-        optimizer = self.optimizer(parameters, **options)
-        if not isinstance(optimizer, Optimizer):
-            raise TypeError(
-                f"solver={self.optimizer!r} must be {SOLVERS.own}; it returned "
-                f"{type(optimizer).__name__}."
-            )
+        optimizer = make(
+            SOLVERS.must(self.optimizer), Optimizer, self.optimizer, parameters, **options
+        )
         optimizer.register_load_state_dict_post_hook(_lay_out_state)
         return optimizer
 

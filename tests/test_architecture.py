@@ -25,10 +25,10 @@ LAYERS = [
     ["nn", "optim", "metrics", "datasets"],
     ["_devices"],
     [
-        *("_estimators", "_image_checks", "_sklearn", "_warnings"),
+        *("_categories", "_estimators", "_image_checks", "_sklearn", "_warnings"),
         *("checkpoints", "exceptions", "_version"),
     ],
-    ["_categories", "_interrupt", "_kmeans", "_linear_view", "_progress", "_registry", "_rows"],
+    ["_checks", "_interrupt", "_kmeans", "_linear_view", "_progress", "_registry", "_rows"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = ["metrics", "inspection", "_inputs", "_targets", *LAYERS[-2], *LAYERS[-1]]

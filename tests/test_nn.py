@@ -348,5 +348,5 @@ def test_build_is_reproducible_and_its_dtype_changes_nothing(expert):
 
 
 def test_a_factory_must_return_a_module():
-    with pytest.raises(TypeError, match=r"must return a torch\.nn\.Module"):
+    with pytest.raises(TypeError, match=r"must be .* -> torch\.nn\.Module; it returned None"):
         ExpertSpec(lambda shape, n: None).build((4, 6), 2)

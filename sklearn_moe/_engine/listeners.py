@@ -17,8 +17,8 @@ def hears_batches(callback):
 def checked(callbacks):
     """Return a list of callbacks, of which skorch takes classes and named ones, too."""
     for callback in callbacks:
-        one = callback[1] if isinstance(callback, tuple | list) else callback
-        if not hasattr(one, "on_epoch_end"):
+        is_named = isinstance(callback, tuple | list) and len(callback) == 2
+        if not hasattr(callback[1] if is_named else callback, "on_epoch_end"):
             raise TypeError(
                 f"callbacks must be those of skorch (skorch.callbacks.Callback), got {callback!r}. "
                 "Those of scikit-learn 1.9 are set by set_callbacks."

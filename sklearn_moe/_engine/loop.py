@@ -79,6 +79,7 @@ class TrainingLoop(PredictingNet):
         try:
             with ranks, Interrupts() as interrupts, as_many_threads_as_useful(work), explained:
                 self._train(rows, epochs, interrupts)
+                self._refuse_divergence()
         finally:
             self.end()
         return self
@@ -229,12 +230,7 @@ class TrainingLoop(PredictingNet):
         """Note the means of an epoch's pass through the rows; `slope` is that of training."""
         training = slope is not None
         if training and not math.isfinite(loss):
-            raise ValueError(
-                f"The training loss became {loss} in epoch {len(self.history)}. Likely causes: "
-                "X is not scaled (put a scaler in front of patches or pictures), or the steps are "
-                "too long for the activation ('cubic' and 'linear' are unbounded): lower "
-                "learning_rate_init and router_learning_rate_init, or leave them at 'auto'."
-            )
+            raise self._divergence(f"training loss became {loss}")
         if training and self.module_.united:
             upcycle(self.module_)  # so that a state kept now is whole
         if not self.history[-1]["batches"]:
@@ -247,6 +243,20 @@ class TrainingLoop(PredictingNet):
         if score is not None:
             self._record(f"{prefix}_{self.criterion_.score_name}", score, -1)
         self._record(prefix + "_loss", loss, 1)
+
+    @torch.no_grad()
+    def _refuse_divergence(self):
+        """Look at the weights: the last step of all has no loss that would show it."""
+        if not torch.stack(torch._foreach_norm(self.trained_)).isfinite().all():
+            raise self._divergence("weights grew beyond all bounds")
+
+    def _divergence(self, what):
+        return ValueError(
+            f"The {what} in epoch {len(self.history)}. Likely causes: X is not scaled (put a "
+            "scaler in front of patches or pictures), or the steps are too long for the activation "
+            "('cubic' and 'linear' are unbounded): lower learning_rate_init, "
+            "router_learning_rate_init and weight_decay, or leave them as they are by default."
+        )
 
     def _record(self, name, value, sign):
         """Record a value, and whether it is the least yet, or with sign -1 the largest."""

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import torch
 
 from .._data import Batches
+from .._registry import make
 from ..nn import OwnGenerator, expert_means, mixture_loss, weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.ranks import batch_weight
@@ -191,14 +192,14 @@ class MoENet(TrainingLoop):
     def _transform(self, x):
         """Return the samples of a batch as `train_transform` makes them."""
         shape, dtype = x.shape, x.dtype
+        must = (
+            "train_transform must return a tensor of the shape and type of the batch that it is "
+            f"given, {tuple(shape)}, {dtype}"
+        )
         with OwnGenerator(*self.draws_):
-            x = self.train_transform(x)
-        if not isinstance(x, torch.Tensor) or (x.shape, x.dtype) != (shape, dtype):
-            got = f"{tuple(x.shape)}, {x.dtype}" if isinstance(x, torch.Tensor) else type(x)
-            raise ValueError(
-                "train_transform must return a tensor of the shape and type of the batch that it "
-                f"is given, {tuple(shape)}, {dtype}; it returned {got}."
-            )
+            x = make(must, torch.Tensor, self.train_transform, x)
+        if (x.shape, x.dtype) != (shape, dtype):
+            raise ValueError(f"{must}; it returned {tuple(x.shape)}, {x.dtype}.")
         return x
 
     def _autocast(self):

@@ -1,11 +1,13 @@
 """The data distribution of Chen et al. (2022), Definition 3.1."""
 
-from numbers import Integral, Real
+from numbers import Real
 from types import MappingProxyType
 
 import numpy as np
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+
+from .._checks import Count, naming
 
 __all__ = ["PAPER_SETTINGS", "make_cluster_patches"]
 
@@ -41,7 +43,9 @@ def _check_range(name, bounds):
     """Return (low, high) of a uniform distribution given as a pair or as one number."""
     if isinstance(bounds, Real):
         return bounds, bounds
-    if np.shape(bounds) != (2,):
+    with naming(name):
+        shape = np.shape(bounds)
+    if shape != (2,):
         raise ValueError(
             f"{name} must be a positive number or a pair (low, high), got {bounds!r}. "
             f"Pass, for instance, {name}=(1, 2)."
@@ -74,7 +78,8 @@ def _check_patch_size(n_clusters, patch_size, noise):
 
 def _check_dtype(dtype):
     """Return the floating type of the patches."""
-    dtype = np.dtype(dtype)
+    with naming("dtype"):
+        dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {dtype}. Convert X afterwards.")
     return dtype
@@ -82,15 +87,18 @@ def _check_dtype(dtype):
 
 def _check_dictionary(dictionary, n_clusters, patch_size, dtype):
     """Return (features, centers) as arrays of `dtype`, 2K orthonormal rows together."""
-    if len(dictionary) != 2:
+    with naming("dictionary"):
+        n_items = len(dictionary)
+    if n_items != 2:
         raise ValueError(
-            f"dictionary must be the pair (features, centers), got {len(dictionary)} items. "
+            f"dictionary must be the pair (features, centers), got {n_items} items. "
             "Pass the dictionary returned with return_dictionary=True."
         )
-    features, centers = (
-        check_array(part, dtype=dtype, input_name=name)
-        for part, name in zip(dictionary, ("features", "centers"), strict=True)
-    )
+    with naming("dictionary"):
+        features, centers = (
+            check_array(part, dtype=dtype, input_name=name)
+            for part, name in zip(dictionary, ("features", "centers"), strict=True)
+        )
     expected = (n_clusters, patch_size)
     if features.shape != expected or centers.shape != expected:
         raise ValueError(
@@ -134,10 +142,10 @@ def _draw_noise(n_samples, dictionary, sigma, noise, random_state):
 
 @validate_params(
     {
-        "n_samples": [Interval(Integral, 1, None, closed="left")],
-        "n_clusters": [Interval(Integral, 2, None, closed="left")],
-        "n_patches": [Interval(Integral, _N_SIGNALS, None, closed="left")],
-        "patch_size": [Interval(Integral, 4, None, closed="left")],
+        "n_samples": [Count(1)],
+        "n_clusters": [Count(2)],
+        "n_patches": [Count(_N_SIGNALS)],
+        "patch_size": [Count(4)],
         "alpha": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "beta": [Interval(Real, 0, None, closed="neither"), "array-like"],
         "gamma": [Interval(Real, 0, None, closed="neither"), "array-like"],
@@ -326,12 +334,18 @@ def make_cluster_patches(
     samples = np.arange(n_samples)
     # Sorting uniform numbers permutes uniformly; patch j of sample i goes to positions[j, i].
     positions = rng.uniform(size=(n_samples, n_patches)).argsort(axis=1).T
-    for position, (size, vectors, index) in zip(positions[:_N_SIGNALS], signals, strict=True):
-        X[samples, position] = size.astype(dtype)[:, np.newaxis] * vectors[index]
-    # RandomState draws float64 only: one noise patch at a time keeps that copy small.
-    for position in positions[_N_SIGNALS:]:
-        X[samples, position] = _draw_noise(n_samples, dictionary, sigma, noise, rng)
-    X *= scale
+    with np.errstate(over="ignore", invalid="ignore"):
+        for position, (size, vectors, index) in zip(positions[:_N_SIGNALS], signals, strict=True):
+            X[samples, position] = size.astype(dtype)[:, np.newaxis] * vectors[index]
+        # RandomState draws float64 only: one noise patch at a time keeps that copy small.
+        for position in positions[_N_SIGNALS:]:
+            X[samples, position] = _draw_noise(n_samples, dictionary, sigma, noise, rng)
+        X *= scale
+    if not np.isfinite(X).all():
+        raise ValueError(
+            f"alpha={alpha}, beta={beta}, gamma={gamma}, sigma={sigma} and scale={scale} make "
+            f"patches that leave the range of {X.dtype}. Choose smaller ones."
+        )
 
     result = (X.reshape(n_samples, -1) if flatten else X, y)
     if return_clusters:

@@ -1,13 +1,13 @@
 """Pictures in a tree of folders: one folder per split, in it one folder per class."""
 
 import os
-from numbers import Integral
 from pathlib import Path
 
 import numpy as np
 from sklearn.utils import Bunch
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
 
+from .._checks import Count
 from .._progress import progress_bar
 
 __all__ = ["load_image_folder"]
@@ -81,7 +81,7 @@ def _read(path):
         "root": [str, os.PathLike],
         "split": [str],
         "return_X_y": ["boolean"],
-        "max_per_class": [Interval(Integral, 1, None, closed="left"), None],
+        "max_per_class": [Count(1), None],
         "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,

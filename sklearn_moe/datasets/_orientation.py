@@ -2,12 +2,13 @@
 
 import math
 from itertools import combinations
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, validate_params
 
+from .._checks import Count
 from ._turning import check_task
 
 __all__ = ["make_orientation_task"]
@@ -123,7 +124,7 @@ def _turn(images, angles, places, size, blur):
         "groups": ["array-like", None],
         "angles": ["array-like"],
         "blur": [Interval(Real, 0.5, None, closed="left")],
-        "size": [Interval(Integral, 2, None, closed="left"), None],
+        "size": [Count(2), None],
         "shuffle": ["boolean"],
         "return_angles": ["boolean"],
         "random_state": ["random_state"],

@@ -1,12 +1,13 @@
 """The picture task of Chen et al. (2022): is it rotated? CIFAR-10-Rotate from any pictures."""
 
 import math
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
+from .._checks import Count
 from ._turning import check_task
 
 __all__ = ["make_rotation_task"]
@@ -51,7 +52,7 @@ def _turn(images, angle, side, size, interpolation):
         "crop": [StrOptions({"inscribed", "paper"})],
         "symmetric": ["boolean"],
         "interpolation": [StrOptions({"bilinear", "nearest"})],
-        "size": [Interval(Integral, 1, None, closed="left"), None],
+        "size": [Count(1), None],
         "shuffle": ["boolean"],
         "random_state": ["random_state"],
     },

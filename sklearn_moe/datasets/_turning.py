@@ -1,8 +1,8 @@
 """What tasks of turned pictures ask of their pictures and groups."""
 
 import numpy as np
-from sklearn.utils import check_consistent_length, column_or_1d
 
+from .._checks import check_column, check_same_length
 from .._image_checks import check_images
 
 __all__ = ["check_task"]
@@ -30,6 +30,6 @@ def check_task(images, groups, *, caller, purpose):
             f"{height} x {width} (height x width) of shape {images.shape}. Pass larger pictures, "
             "or resize."
         )
-    groups = np.arange(len(images)) if groups is None else column_or_1d(groups)
-    check_consistent_length(images, groups)
+    groups = np.arange(len(images)) if groups is None else check_column(groups, "groups")
+    check_same_length(images=images, groups=groups)
     return images, groups

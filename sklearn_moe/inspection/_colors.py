@@ -1,9 +1,9 @@
 """Colors that tell many experts apart, for color-blind readers as far as possible, too."""
 
-from numbers import Integral
-
 import numpy as np
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import validate_params
+
+from .._checks import Count
 
 __all__ = ["expert_colors"]
 
@@ -18,9 +18,7 @@ _COLORS = """
 """.split()
 
 
-@validate_params(
-    {"n_colors": [Interval(Integral, 1, None, closed="left")]}, prefer_skip_nested_validation=True
-)
+@validate_params({"n_colors": [Count(1)]}, prefer_skip_nested_validation=True)
 def expert_colors(n_colors):
     """Return one color per expert, the same for expert m in every picture.
 

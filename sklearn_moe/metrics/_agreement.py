@@ -4,6 +4,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import rel_entr
 from sklearn.utils._param_validation import validate_params
 
+from .._checks import check_same_length
 from ._contingency import check_labels, label_table
 
 __all__ = ["mutual_information", "purity", "routing_agreement"]
@@ -158,6 +159,8 @@ def routing_agreement(first, second, *, sample_weight=None):
     >>> routing_agreement([0, 0, 1, 1], [7, 7, 3, 4])
     0.75
     """
-    table = label_table(check_labels(first)[:, 0], check_labels(second)[:, :1], sample_weight)
+    first, second = check_labels(first, "first"), check_labels(second, "second")
+    check_same_length(first=first, second=second)
+    table = label_table(first[:, 0], second[:, :1], sample_weight)
     matched = table[linear_sum_assignment(table, maximize=True)].sum()
     return float(matched / table.sum())

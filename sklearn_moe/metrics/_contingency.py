@@ -2,7 +2,9 @@
 
 import numpy as np
 from scipy.special import rel_entr
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import column_or_1d
+
+from .._checks import check_column, check_named, check_same_length, naming
 
 __all__ = [
     "check_indices",
@@ -14,9 +16,9 @@ __all__ = [
 ]
 
 
-def check_labels(experts):
+def check_labels(experts, name="experts"):
     """Return `experts` as an array of shape (n_samples, k)."""
-    experts = check_array(experts, dtype=None, ensure_2d=False, input_name="experts")
+    experts = check_named(experts, name, dtype=None, ensure_2d=False)
     return experts.reshape(len(experts), -1)
 
 
@@ -43,9 +45,8 @@ def check_indices(experts, n_experts=None):
 
 def check_weights(sample_weight):
     """Return `sample_weight` as non-negative floats, not all zero."""
-    sample_weight = column_or_1d(
-        check_array(sample_weight, dtype=np.float64, ensure_2d=False, input_name="sample_weight")
-    )
+    sample_weight = check_named(sample_weight, "sample_weight", dtype=np.float64, ensure_2d=False)
+    sample_weight = check_column(sample_weight, "sample_weight")
     if sample_weight.min() < 0 or not sample_weight.any():
         raise ValueError(
             "sample_weight must be non-negative with at least one positive entry, got "
@@ -60,8 +61,9 @@ def contingency(clusters, experts, n_experts, sample_weight=None):
     `experts` are indices of shape (n_samples, k), each of which counts 1 / k. The result
     has shape (n_clusters, n_experts) and is an int array if every entry is a count.
     """
-    check_consistent_length(clusters, experts, sample_weight)
-    labels, rows = np.unique(column_or_1d(clusters), return_inverse=True)
+    check_same_length(clusters=clusters, experts=experts, sample_weight=sample_weight)
+    with naming("clusters"):
+        labels, rows = np.unique(column_or_1d(clusters), return_inverse=True)
     k = experts.shape[1]
     if sample_weight is not None:
         sample_weight = np.repeat(check_weights(sample_weight), k)
@@ -74,7 +76,8 @@ def contingency(clusters, experts, n_experts, sample_weight=None):
 def label_table(clusters, experts, sample_weight=None):
     """Return the contingency table of `experts` that are labels of any type."""
     experts = check_labels(experts)
-    labels, indices = np.unique(experts, return_inverse=True)
+    with naming("experts"):
+        labels, indices = np.unique(experts, return_inverse=True)
     return contingency(clusters, indices.reshape(experts.shape), labels.size, sample_weight)
 
 

@@ -1,9 +1,10 @@
 """What every expert can do, cluster by cluster."""
 
 import numpy as np
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import validate_params
 
+from .._checks import check_named, check_same_length, naming
 from ._worth import group_means, worth_of_proba
 
 __all__ = ["expert_error_matrix", "mean_errors", "own_other_error"]
@@ -71,8 +72,9 @@ def expert_error_matrix(y, clusters, expert_proba, classes=None, *, sample_weigh
 
 def mean_errors(worth, clusters, sample_weight=None):
     """Return what the answers of every expert lack on every cluster, (n_experts, n_clusters)."""
-    check_consistent_length(worth, clusters)
-    labels, groups = np.unique(column_or_1d(clusters), return_inverse=True)
+    check_same_length(expert_proba=worth, clusters=clusters)
+    with naming("clusters"):
+        labels, groups = np.unique(column_or_1d(clusters), return_inverse=True)
     return 1 - group_means(worth, groups, labels.size, sample_weight).T
 
 
@@ -117,8 +119,10 @@ def own_other_error(error_matrix, routing_matrix):
     >>> other
     array([0.5 , 0.25])
     """
-    errors = check_array(error_matrix, dtype=np.float64, ensure_all_finite="allow-nan")
-    routing = check_array(routing_matrix, dtype=np.float64)
+    errors = check_named(
+        error_matrix, "error_matrix", dtype=np.float64, ensure_all_finite="allow-nan"
+    )
+    routing = check_named(routing_matrix, "routing_matrix", dtype=np.float64)
     if errors.shape != routing.shape[::-1]:
         raise ValueError(
             "error_matrix must have shape (n_experts, n_clusters) and routing_matrix "

@@ -1,9 +1,9 @@
 """Whether it matters which expert answers."""
 
 import numpy as np
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import validate_params
 
+from .._checks import check_named
 from ._worth import first_experts, group_means, weights_or_ones, worth_of_proba
 
 __all__ = ["expert_swap_accuracy", "knock_out", "knock_out_accuracy", "swap"]
@@ -82,7 +82,7 @@ def knock_out_accuracy(
 
 def knock_out(worth, gate_proba, experts=None, sample_weight=None):
     """Return the mean worth of the answers without each expert, (n_experts,)."""
-    others = check_array(gate_proba, dtype=np.float64, copy=True, input_name="gate_proba")
+    others = check_named(gate_proba, "gate_proba", dtype=np.float64, copy=True)
     if others.shape != worth.shape:
         raise ValueError(
             f"gate_proba must have shape (n_samples, n_experts) = {worth.shape}, as expert_proba, "

@@ -1,12 +1,12 @@
 """How evenly the experts are used."""
 
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from scipy.stats import entropy
-from sklearn.utils import check_array, column_or_1d
 from sklearn.utils._param_validation import Interval, validate_params
 
+from .._checks import Count, check_column, check_named
 from ._contingency import check_indices, contingency
 
 __all__ = ["dead_experts", "expert_load", "load_cv", "usage_entropy"]
@@ -14,7 +14,7 @@ __all__ = ["dead_experts", "expert_load", "load_cv", "usage_entropy"]
 
 def _check_load(load):
     """Return `load` as shares that sum to 1."""
-    load = column_or_1d(check_array(load, dtype=np.float64, ensure_2d=False, input_name="load"))
+    load = check_column(check_named(load, "load", dtype=np.float64, ensure_2d=False), "load")
     if load.min() < 0 or not load.any():
         raise ValueError(
             "load must be non-negative with at least one positive entry, got values from "
@@ -27,7 +27,7 @@ def _check_load(load):
 @validate_params(
     {
         "experts": ["array-like"],
-        "n_experts": [Interval(Integral, 1, None, closed="left"), None],
+        "n_experts": [Count(1), None],
         "sample_weight": ["array-like", None],
     },
     prefer_skip_nested_validation=True,

@@ -1,10 +1,10 @@
 """What pictures are like at first sight: properties that a router might go by."""
 
-from numbers import Integral
-
 import numpy as np
-from sklearn.utils import check_array, gen_batches
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils import gen_batches
+from sklearn.utils._param_validation import validate_params
+
+from .._checks import Count, check_named
 
 __all__ = ["picture_properties", "quantile_bins"]
 
@@ -13,7 +13,7 @@ _DIGITS = 9  # pictures that differ by rounding only are the same
 
 
 @validate_params(
-    {"X": ["array-like"], "n_bins": [Interval(Integral, 2, None, closed="left")]},
+    {"X": ["array-like"], "n_bins": [Count(2)]},
     prefer_skip_nested_validation=True,
 )
 def picture_properties(X, *, n_bins=10):
@@ -64,7 +64,7 @@ def picture_properties(X, *, n_bins=10):
     >>> properties["brightness"]
     array([0, 1, 0, 1])
     """
-    X = check_array(X, dtype="numeric", ensure_2d=False, allow_nd=True, input_name="X")
+    X = check_named(X, "X", dtype="numeric", ensure_2d=False, allow_nd=True)
     if X.ndim != 4 or not min(X.shape):
         raise ValueError(
             "X must be pictures of shape (n_samples, n_channels, height, width), each at least 1, "

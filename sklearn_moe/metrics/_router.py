@@ -1,8 +1,9 @@
 """How sure the router is, and when it has made up its mind."""
 
 import numpy as np
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import validate_params
+
+from .._checks import check_named, naming
 
 __all__ = ["last_fluctuation", "router_margin"]
 
@@ -33,7 +34,7 @@ def router_margin(gate_proba):
     >>> router_margin([[0.75, 0.25, 0.0], [0.5, 0.0, 0.5]])
     array([0.5, 0. ])
     """
-    gate_proba = check_array(gate_proba, dtype=(np.float64, np.float32), input_name="gate_proba")
+    gate_proba = check_named(gate_proba, "gate_proba", dtype=(np.float64, np.float32))
     if gate_proba.shape[1] == 1:
         return np.ones(len(gate_proba), gate_proba.dtype)
     second, first = np.partition(gate_proba, (-2, -1), axis=1)[:, -2:].T
@@ -86,9 +87,10 @@ def last_fluctuation(routes, steps=None):
     >>> last_fluctuation(routes, steps=[100, 200, 300])
     array([100, 300, 200])
     """
-    routes = check_array(routes, dtype=None, input_name="routes")
+    routes = check_named(routes, "routes", dtype=None)
     n_records = len(routes)
-    steps = np.arange(n_records) if steps is None else np.asarray(steps)
+    with naming("steps"):
+        steps = np.arange(n_records) if steps is None else np.asarray(steps)
     if steps.shape != (n_records,) or (np.diff(steps) <= 0).any():
         raise ValueError(
             f"steps must be {n_records} increasing numbers, one per record of routes, got "

@@ -1,11 +1,10 @@
 """Which expert answers which cluster: the matrix, and its entropy."""
 
-from numbers import Integral
-
 import numpy as np
 from scipy.stats import entropy
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import StrOptions, validate_params
 
+from .._checks import Count
 from ._contingency import check_indices, conditional_entropy, contingency, label_table
 
 __all__ = ["dispatch_entropy", "routing_matrix"]
@@ -91,7 +90,7 @@ def dispatch_entropy(clusters, experts, *, normalize=False, sample_weight=None):
     {
         "clusters": ["array-like"],
         "experts": ["array-like"],
-        "n_experts": [Interval(Integral, 1, None, closed="left"), None],
+        "n_experts": [Count(1), None],
         "normalize": [StrOptions({"true", "pred", "all"}), None],
         "sample_weight": ["array-like", None],
     },

@@ -1,13 +1,14 @@
 """Whether a dispatch entropy is smaller than chance explains, and how exactly it is known."""
 
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Real
 
 import numpy as np
 from scipy.stats import entropy, random_table
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, validate_params
 
+from .._checks import Count, naming
 from ._contingency import check_labels, conditional_entropy, contingency
 
 __all__ = ["DispatchEntropyTest", "dispatch_entropy_test"]
@@ -52,8 +53,8 @@ class DispatchEntropyTest:
     {
         "clusters": ["array-like"],
         "experts": ["array-like"],
-        "n_permutations": [Interval(Integral, 1, None, closed="left")],
-        "n_bootstraps": [Interval(Integral, 1, None, closed="left")],
+        "n_permutations": [Count(1)],
+        "n_bootstraps": [Count(1)],
         "confidence_level": [Interval(Real, 0, 1, closed="neither")],
         "random_state": ["random_state"],
     },
@@ -172,7 +173,8 @@ def _sample_table(clusters, experts):
     `shares`, (n_sets, n_experts), turns the counts into the table of experts.
     """
     experts = check_labels(experts)
-    labels, indices = np.unique(experts, return_inverse=True)
+    with naming("experts"):
+        labels, indices = np.unique(experts, return_inverse=True)
     indices = np.sort(indices.reshape(experts.shape), axis=1)
     sets, columns = np.unique(indices, axis=0, return_inverse=True)
     counts = contingency(clusters, columns.reshape(-1, 1), len(sets))

@@ -1,7 +1,5 @@
 """Everything about the specialization of a fitted mixture in one call."""
 
-from numbers import Integral
-
 import numpy as np
 from scipy.stats import entropy
 from sklearn.metrics import (
@@ -11,9 +9,10 @@ from sklearn.metrics import (
     pairwise_distances_argmin,
 )
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
-from sklearn.utils import check_array, check_consistent_length, check_random_state, column_or_1d
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import validate_params
 
+from .._checks import Count, check_column, check_named, check_same_length
 from .._estimators import final_step
 from .._kmeans import find_centers, rows_to_cluster
 from .._linear_view import linear_view
@@ -40,7 +39,7 @@ _N_BINS = 10  # groups of a number
     {
         "y": ["array-like"],
         "clusters": ["array-like", None],
-        "n_permutations": [Interval(Integral, 1, None, closed="left")],
+        "n_permutations": [Count(1)],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -128,7 +127,7 @@ def specialization_report(
     estimator, X = final_step(estimator, X, _NEEDS)
     if not hasattr(estimator, "expert_predict"):
         final_step(estimator, X, (*_NEEDS, "expert_proba"))
-    check_consistent_length(X, y, clusters)
+    check_same_length(X=X, y=y, clusters=clusters)
     rng = check_random_state(random_state)
     experts = estimator.apply(X)
     gate_proba = estimator.gate_proba(X)
@@ -164,7 +163,7 @@ def specialization_report(
             clusters, experts, n_permutations=n_permutations, random_state=rng
         )
         figures |= {
-            "cluster_labels": np.unique(column_or_1d(clusters)),
+            "cluster_labels": np.unique(check_column(clusters, "clusters")),
             "routing_matrix": matrix,
             "entropy_test": test,
             "agreement": _agreement(clusters, experts),
@@ -202,7 +201,7 @@ def _properties_of_y(y, score_name):
     """Return the groups of what is to be predicted, by name."""
     y = np.asarray(y)
     if y.ndim == 1 or y.shape[1] == 1:
-        y = column_or_1d(y)
+        y = check_column(y, "y")
         if score_name == "R2":
             return {"y": quantile_bins(y.astype(np.float64), _N_BINS)}
         return {"class": y}
@@ -255,7 +254,7 @@ def _null_agreement(clusters, experts, null_entropy, n_permutations, rng):
 def _kmeans_routes(estimator, X, n_experts, rng):
     """Return the nearest of `n_experts` k-means centers of every sample."""
     dtypes = (np.float32, np.float64, np.uint8)  # bytes are a picture's, or small numbers
-    X = check_array(X, dtype=dtypes, allow_nd=True, input_name="X")
+    X = check_named(X, "X", dtype=dtypes, allow_nd=True)
     # Rows of a table may be read as patches or pictures.
     X = linear_view(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
     rows = rows_to_cluster(*X.shape, rng)

@@ -1,13 +1,13 @@
 """What a split of the samples among experts follows, and whether that is more than chance."""
 
 from dataclasses import dataclass
-from numbers import Integral
 
 import numpy as np
 from scipy.stats import entropy
-from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils import column_or_1d
+from sklearn.utils._param_validation import validate_params
 
+from .._checks import Count, check_same_length, naming
 from ._contingency import check_labels
 from ._significance import dispatch_entropy_test
 
@@ -54,7 +54,7 @@ class SplitInformation:
     {
         "groups": ["array-like"],
         "experts": ["array-like"],
-        "n_permutations": [Interval(Integral, 1, None, closed="left")],
+        "n_permutations": [Count(1)],
         "random_state": ["random_state"],
     },
     prefer_skip_nested_validation=True,
@@ -120,14 +120,13 @@ def split_information(groups, experts, *, n_permutations=1000, random_state=None
     >>> by_size.information, by_size.p_value
     (0.0, 1.0)
     """
-    check_consistent_length(groups, experts)
+    check_same_length(groups=groups, experts=experts)
     first = check_labels(experts)[:, 0]
+    of_groups, of_experts = (
+        _entropy_of(labels, name) for labels, name in ((groups, "groups"), (first, "experts"))
+    )
     test = dispatch_entropy_test(
         groups, first, n_permutations=n_permutations, n_bootstraps=1, random_state=random_state
-    )
-    of_groups, of_experts = (
-        float(entropy(np.unique(column_or_1d(labels), return_counts=True)[1]))
-        for labels in (groups, first)
     )
     # A shuffle changes no size: what is left unknown is all that varies.
     return SplitInformation(
@@ -154,3 +153,8 @@ def above_null(split, level=0.05):
             break
         found.append(name)
     return tuple(sorted(found, key=lambda name: -split[name].share))
+
+
+def _entropy_of(labels, name):
+    with naming(name):
+        return float(entropy(np.unique(column_or_1d(labels), return_counts=True)[1]))

@@ -3,8 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
 
+from .._checks import check_column, check_named, check_same_length, naming
 from ._contingency import check_indices, check_weights
 
 __all__ = [
@@ -50,7 +50,7 @@ def judge(estimator, X, y):
     if _has_labels(y):
         name, blind = "right labels", np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
     else:
-        y = column_or_1d(y)
+        y = check_column(y, "y")
         name, blind = "accuracy", np.unique(y, return_counts=True)[1].max() / len(y)
     return Judgment(name, float(_share_right(y, predicted).mean()), float(blind), worth)
 
@@ -60,17 +60,17 @@ def worth_of_proba(y, expert_proba, classes):
 
     The result has shape (n_samples, n_experts).
     """
-    y = check_array(y, dtype=None, ensure_2d=False, input_name="y")
-    y = y if _has_labels(y) else column_or_1d(y)
-    expert_proba = check_array(
-        expert_proba, dtype=None, ensure_2d=False, allow_nd=True, input_name="expert_proba"
+    y = check_named(y, "y", dtype=None, ensure_2d=False)
+    y = y if _has_labels(y) else check_column(y, "y")
+    expert_proba = check_named(
+        expert_proba, "expert_proba", dtype=None, ensure_2d=False, allow_nd=True
     )
     if expert_proba.ndim != 3:
         raise ValueError(
             "expert_proba must have shape (n_samples, n_experts, n_classes), got "
             f"{expert_proba.shape}. Pass, for instance, MoEClassifier.expert_proba(X)."
         )
-    check_consistent_length(y, expert_proba)
+    check_same_length(y=y, expert_proba=expert_proba)
     n_classes = expert_proba.shape[2]
     if y.ndim == 2:
         if y.shape[1] != n_classes or not np.isin(y, (0, 1)).all():
@@ -80,7 +80,9 @@ def worth_of_proba(y, expert_proba, classes):
                 f"{np.unique(y)[:5].tolist()}."
             )
         return _share_right(y, expert_proba > 0.5)
-    classes = np.unique(y) if classes is None else column_or_1d(classes)
+    with naming("y"):
+        labels = np.unique(y)
+    classes = labels if classes is None else check_column(classes, "classes")
     if len(classes) != n_classes:
         raise ValueError(
             f"expert_proba is about {n_classes} classes, got {len(classes)}: "
@@ -89,7 +91,7 @@ def worth_of_proba(y, expert_proba, classes):
     if not np.isin(y, classes).any():
         raise ValueError(
             f"y has no label in common with the classes {classes.tolist()}, got "
-            f"{np.unique(y)[:5].tolist()}. Pass the labels that the model was fitted on."
+            f"{labels[:5].tolist()}. Pass the labels that the model was fitted on."
         )
     return _share_right(y, classes[expert_proba.argmax(axis=2)])
 
@@ -101,10 +103,10 @@ def worth_of_numbers(y, answers):
     in y have no such unit, and are left out. `answers` have shape (n_samples, n_experts) or
     (n_samples, n_experts, n_outputs).
     """
-    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    y = check_named(y, "y", dtype=np.float64, ensure_2d=False)
     y = y.reshape(len(y), 1, -1)
     answers = np.asarray(answers, dtype=np.float64)
-    check_consistent_length(y, answers)
+    check_same_length(y=y, X=answers)
     answers = answers.reshape(*answers.shape[:2], -1)
     if answers.shape[2] != y.shape[2]:
         raise ValueError(
@@ -142,7 +144,7 @@ def weights_or_ones(sample_weight, n_samples):
 def first_experts(experts, worth):
     """Return the index of the expert that answers each sample, the first of several."""
     experts, _ = check_indices(experts, worth.shape[1])
-    check_consistent_length(experts, worth)
+    check_same_length(experts=experts, expert_proba=worth)
     return experts[:, 0]
 
 

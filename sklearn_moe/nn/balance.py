@@ -149,13 +149,8 @@ def make_balance(
     ValueError
         If the name is unknown.
     TypeError
-        If a callable returns anything but a `Balance`.
+        If a callable takes other arguments or returns anything but a `Balance`.
     """
     if balance is None:
         return None
-    made = BALANCES.resolve(balance)(n_experts, weight)
-    if not isinstance(made, Balance):
-        raise TypeError(
-            f"balance={balance!r} must be {BALANCES.own}; it returned {type(made).__name__}."
-        )
-    return made
+    return BALANCES.make(balance, Balance, n_experts, weight)

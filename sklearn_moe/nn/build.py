@@ -16,6 +16,7 @@ from .pictures import Channels, PictureEncoder
 from .routers import make_router, preset_of
 from .seeding import OwnGenerator
 from .table import Columns, TableEncoder
+from .trial import try_out
 from .trunks import make_trunk, shape_after
 
 __all__ = ["build_mixture"]
@@ -81,6 +82,7 @@ def build_mixture(
             expert.build(input_shape, head.n_outputs, **expert_options)
             for _ in range(n_experts + n_shared_experts)
         ]
+        _check_answer(experts[0], expert, input_shape, head.n_outputs)
         experts, shared = experts[:n_experts], experts[n_experts:]
         made = make_router(
             router,
@@ -101,3 +103,15 @@ def build_mixture(
     router = made if n_experts > 1 else None
     mixture = MixtureOfExperts(router, experts, encoder, trunk, shared)
     return mixture.to(getattr(torch, dtype))
+
+
+def _check_answer(
+    module: nn.Module, expert: ExpertSpec, input_shape: tuple[int, ...], n_outputs: int
+) -> None:
+    """Let an expert answer a sample of zeros, and leave no trace in it."""
+    must = (
+        f"expert={expert.factory!r} must make modules that map samples, (n_samples, "
+        f"{', '.join(map(str, input_shape))}), to (n_samples, {n_outputs})"
+    )
+    try_out(must, module.eval(), torch.zeros(1, *input_shape), shape=(1, n_outputs))
+    module.train()

@@ -50,18 +50,15 @@ def make_trunk(
     ValueError
         If the name is unknown or the trunk does not fit the samples.
     TypeError
-        If a callable returns anything but a module.
+        If a callable takes other arguments or returns anything but a module.
     """
-    trunk = TRUNKS.resolve(trunk)
-    if isinstance(trunk, nn.Module):
-        return copy.deepcopy(trunk)
+    found = TRUNKS.resolve(trunk)
+    if isinstance(found, nn.Module):
+        return copy.deepcopy(found)
     options = {}
-    if activation is not None and takes(trunk, "activation"):
+    if activation is not None and takes(found, "activation"):
         options["activation"] = activation
-    made = trunk(input_shape, **options)
-    if not isinstance(made, nn.Module):
-        raise TypeError(f"trunk={trunk!r} must be {TRUNKS.own}; it returned {type(made).__name__}.")
-    return made
+    return TRUNKS.make(trunk, nn.Module, input_shape, **options)
 
 
 @torch.no_grad()
@@ -76,7 +73,7 @@ def shape_after(trunk: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ..
     was_training = trunk.training
     made = trunk.eval()(torch.zeros(1, *input_shape))
     trunk.train(was_training)
-    if not isinstance(made, Tensor) or len(made) != 1 or made.ndim not in (2, 3, 4):
+    if not isinstance(made, Tensor) or made.ndim not in (2, 3, 4) or len(made) != 1:
         got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise ValueError(
             f"trunk must map (n_samples, {', '.join(map(str, input_shape))}) to features of each "

@@ -1,10 +1,11 @@
 """RandomCropFlip: the usual augmentation of small pictures, for training only."""
 
-from numbers import Integral
 from typing import ClassVar
 
 import torch
-from sklearn.utils._param_validation import Interval, validate_parameter_constraints
+from sklearn.utils._param_validation import validate_parameter_constraints
+
+from .._checks import Count
 
 __all__ = ["RandomCropFlip"]
 
@@ -27,9 +28,7 @@ class RandomCropFlip:
     >>> clf = MoEClassifier(expert="cnn", train_transform=RandomCropFlip())
     """
 
-    _parameter_constraints: ClassVar[dict] = {
-        "padding": [Interval(Integral, 0, None, closed="left")]
-    }
+    _parameter_constraints: ClassVar[dict] = {"padding": [Count(0)]}
 
     def __init__(self, padding=4):
         self.padding = padding

@@ -4,16 +4,15 @@ import contextlib
 import copy
 from difflib import get_close_matches
 from enum import Enum
-from numbers import Integral
 from os import PathLike
 from typing import ClassVar
 
 import torch
 from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
-from sklearn.utils._param_validation import Interval
 from torch import nn
 
+from .._checks import Count
 from .._data import as_tensor
 from .._devices import OutOfMemoryError
 from .._stored_module import StoredModule
@@ -152,7 +151,7 @@ class BackboneFeatures(BaseImageFeatures):
         "backbone": [str, nn.Module],
         "weights": [str, PathLike, Enum, None],
         "layer": [str, None],
-        "size": [Interval(Integral, 1, None, closed="left"), tuple, list, None],
+        "size": [Count(1), tuple, list, None],
         "random_state": ["random_state"],
     }
 

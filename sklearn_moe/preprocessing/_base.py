@@ -1,6 +1,5 @@
 """What every transformer of pictures shares."""
 
-from numbers import Integral
 from typing import ClassVar
 
 import torch
@@ -10,9 +9,9 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._checks import Count
 from .._image_checks import check_images
 from ._chunks import as_device, map_chunks
 
@@ -23,7 +22,7 @@ class _TakesImages(BaseEstimator):
     """Checks and chunks of pictures, for subclasses with `batch_size` and `device`."""
 
     _parameter_constraints: ClassVar[dict] = {
-        "batch_size": [Interval(Integral, 1, None, closed="left")],
+        "batch_size": [Count(1)],
         "device": [str, torch.device],
     }
 

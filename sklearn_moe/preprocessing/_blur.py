@@ -7,6 +7,7 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
+from .._checks import Count
 from ._base import StatelessImageTransformer
 
 __all__ = ["GaussianBlur", "paper_blur"]
@@ -17,6 +18,7 @@ _PAPER_KERNEL, _PAPER_SIGMA = (3, 7), (1.1, 2.2)
 def _weights(size, sigma):
     """Return normal densities of `size` steps, (n_samples, size), each of sum 1."""
     steps = torch.arange(size, dtype=sigma.dtype, device=sigma.device) - size // 2
+    sigma = sigma.clamp(min=1e-6)  # the middle alone, as in the limit 0
     return torch.softmax(-((steps / sigma[:, None]) ** 2) / 2, dim=1)
 
 
@@ -69,6 +71,12 @@ def paper_blur(x):
     >>> from sklearn_moe.preprocessing import paper_blur
     >>> clf = MoEClassifier(expert="cnn", train_transform=paper_blur)
     """
+    if not isinstance(x, torch.Tensor) or x.ndim != 4:
+        got = tuple(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__
+        raise TypeError(
+            f"x must be a tensor of pictures, (n_samples, n_channels, height, width), got {got}. "
+            "Of arrays use GaussianBlur."
+        )
     sigma = torch.empty(len(x), device=x.device).uniform_(*_PAPER_SIGMA)
     return blur(x, _PAPER_KERNEL, sigma)
 
@@ -122,7 +130,7 @@ class GaussianBlur(StatelessImageTransformer):
 
     _parameter_constraints: ClassVar[dict] = {
         **StatelessImageTransformer._parameter_constraints,
-        "kernel_size": [Interval(Integral, 1, None, closed="left"), tuple, list],
+        "kernel_size": [Count(1), tuple, list],
         "sigma": [Interval(Real, 0, None, closed="neither"), tuple, list],
         "random_state": ["random_state"],
     }

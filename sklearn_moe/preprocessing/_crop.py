@@ -3,13 +3,14 @@
 from numbers import Integral
 from typing import ClassVar
 
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import StrOptions
 
+from .._checks import Count
 from ._base import StatelessImageTransformer
 
 __all__ = ["CenterCropResize", "as_pair"]
 
-_SIZE = [Interval(Integral, 1, None, closed="left"), tuple, list]
+_SIZE = [Count(1), tuple, list]
 
 
 def as_pair(name, value):

@@ -1,6 +1,6 @@
 """PatchKMeansFeatures: which of the typical patches are where in a picture."""
 
-from numbers import Integral, Real
+from numbers import Real
 from typing import ClassVar
 
 import numpy as np
@@ -11,12 +11,13 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.random import sample_without_replacement
 
+from .._checks import Count
 from ._base import BaseImageFeatures
 from ._chunks import as_float
 
 __all__ = ["PatchKMeansFeatures"]
 
-_POSITIVE = Interval(Integral, 1, None, closed="left")
+_POSITIVE = Count(1)
 _KMEANS = {"batch_size": 4096, "max_iter": 10, "n_init": 1}
 _REDUCE = {"sum": torch.sum, "mean": torch.mean}
 
@@ -166,7 +167,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseImageFeatures._parameter_constraints,
-        "n_clusters": [Interval(Integral, 2, None, closed="left")],
+        "n_clusters": [Count(2)],
         "patch_size": [_POSITIVE],
         "stride": [_POSITIVE],
         "n_patches": [_POSITIVE],

@@ -1,18 +1,18 @@
 """PiecewiseLinearEncoder: numbers as how far they have come through each of their bins."""
 
-from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
 from sklearn.base import BaseEstimator, TransformerMixin, _fit_context
 from sklearn.utils import gen_batches
-from sklearn.utils._param_validation import Interval
 from sklearn.utils.validation import (
     _check_feature_names_in,
     _check_sample_weight,
     check_is_fitted,
     validate_data,
 )
+
+from .._checks import Count, naming
 
 __all__ = ["PiecewiseLinearEncoder"]
 
@@ -23,7 +23,8 @@ _ALWAYS_ZERO = np.array([[0.0], [1.0], [0.0], [0.0]])  # a column, see _columns
 
 def _check_weight(sample_weight, X):
     """Return the weights as floats: none is negative, one is positive."""
-    weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+    with naming("sample_weight"):
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
     if weight.min() < 0 or not weight.any():
         raise ValueError(
             "sample_weight must be non-negative with at least one positive entry, got "
@@ -145,9 +146,7 @@ class PiecewiseLinearEncoder(TransformerMixin, BaseEstimator):
     0.99...
     """
 
-    _parameter_constraints: ClassVar[dict] = {
-        "n_bins": [Interval(Integral, 1, None, closed="left")]
-    }
+    _parameter_constraints: ClassVar[dict] = {"n_bins": [Count(1)]}
 
     def __init__(self, n_bins=8):
         self.n_bins = n_bins
@@ -264,7 +263,8 @@ class PiecewiseLinearEncoder(TransformerMixin, BaseEstimator):
     def _check(self, X, *, reset):
         """Return X as float32 or float64, NaN where numbers are missing."""
         dtype = (np.float64, np.float32)
-        return validate_data(self, X, reset=reset, dtype=dtype, ensure_all_finite="allow-nan")
+        with naming("X"):
+            return validate_data(self, X, reset=reset, dtype=dtype, ensure_all_finite="allow-nan")
 
     def __sklearn_tags__(self):
         """Say that NaN is taken and float32 stays float32."""

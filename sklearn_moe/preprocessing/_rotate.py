@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._checks import naming
 from ._base import StatelessImageTransformer
 
 __all__ = ["Rotate"]
@@ -66,7 +67,8 @@ class Rotate(StatelessImageTransformer):
         """Return one value per channel."""
         if isinstance(self.fill, Real):
             return [float(self.fill)] * n_channels
-        return [float(value) for value in self.fill]
+        with naming("fill"):
+            return [float(value) for value in self.fill]
 
     def _check_parameters(self, X):
         if len(self._fill(X.shape[1])) != X.shape[1]:

@@ -8,6 +8,7 @@ from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
 from .._channels import channel_moments
+from .._checks import naming
 from ._base import BaseImageTransformer
 
 __all__ = ["ImageScaler"]
@@ -116,7 +117,8 @@ class ImageScaler(BaseImageTransformer):
         value = getattr(self, name)
         if value is None:
             return None
-        array = np.array(value, dtype=np.float64)
+        with naming(name):
+            array = np.array(value, dtype=np.float64)
         if array.shape != (X.shape[1],) or not np.isfinite(array).all():
             raise ValueError(
                 f"{name} must be one finite number per channel, {X.shape[1]} for these pictures, "

@@ -11,7 +11,7 @@ from ..._registry import Registry
 from .cnn import CNNExpert, CNNTrunk
 from .mlp import MLPExpert
 from .patch import PatchExpert
-from .spec import ExpertSpec
+from .spec import OWN, ExpertSpec
 
 __all__ = ["EXPERTS", "CNNExpert", "CNNTrunk", "ExpertSpec", "MLPExpert", "PatchExpert"]
 
@@ -42,7 +42,7 @@ _MOBILENET_V2 = ExpertSpec(_mobilenet_v2, ndim=4, activation="relu", solver="ada
 
 EXPERTS = Registry(
     "expert",
-    "a callable (input_shape, n_outputs) -> torch.nn.Module",
+    OWN,
     {
         "patch": _PATCH,
         "patch_conv": _PATCH.with_options(init="uniform", bias=True),  # the authors' Conv1d

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..activations import ACTIVATIONS
+from ..trial import try_out
 
 __all__ = ["ChannelsLast", "activation_layer", "require_ndim"]
 
@@ -60,6 +61,8 @@ def activation_layer(activation: str | Callable) -> nn.Module:
     the memory of a convolution and its activation.
     """
     function = ACTIVATIONS.resolve(activation)
+    if not isinstance(activation, str):
+        try_out(ACTIVATIONS.must(activation), activation, torch.zeros(2, 3), shape=(2, 3))
     return nn.ReLU(inplace=True) if function is nn.functional.relu else _Elementwise(function)
 
 

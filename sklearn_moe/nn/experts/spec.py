@@ -6,9 +6,11 @@ from typing import Any
 
 from torch import nn
 
-from ..._registry import takes
+from ..._registry import make, takes
 
-__all__ = ["ExpertSpec"]
+__all__ = ["OWN", "ExpertSpec"]
+
+OWN = "a callable (input_shape, n_outputs) -> torch.nn.Module"
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class ExpertSpec:
     activation: str | None = None
     solver: str = "adam"
     init_scale: Callable[[tuple[int, ...], float], float] | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, expert: "ExpertSpec | Callable[..., nn.Module]") -> "ExpertSpec":
@@ -68,11 +70,8 @@ class ExpertSpec:
         Raises
         ------
         TypeError
-            If the factory returns anything but a module.
+            If the factory takes other arguments or returns anything but a module.
         """
-        module = self.factory(input_shape, n_outputs, **{**options, **self.options})
-        if not isinstance(module, nn.Module):
-            raise TypeError(
-                f"expert must return a torch.nn.Module, {self.factory!r} returned {type(module)}."
-            )
-        return module
+        must = f"expert={self.factory!r} must be {OWN}"
+        options = {**options, **self.options}
+        return make(must, nn.Module, self.factory, input_shape, n_outputs, **options)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from ..._registry import Registry, require
+from ..._registry import Registry, make, require
 from .base import Head
 from .classes import DoubleSoftmaxHead, MarginHead, SoftmaxHead
 from .labels import SigmoidHead
@@ -63,26 +63,25 @@ def choose_head(loss: str | LossSpec | Callable[[int], Head], kind: str) -> Call
         If the loss is unknown, or not made for such a target.
     """
     spec = LOSSES.resolve(loss)
-    make = getattr(spec, kind) if isinstance(spec, LossSpec) else spec
-    if make is None:
+    factory = getattr(spec, kind) if isinstance(spec, LossSpec) else spec
+    if factory is None:
         raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
-    if isinstance(make, type):
-        _check_kind(make, make, kind)
-    return partial(_make_head, make, kind)
+    if isinstance(factory, type):
+        if not issubclass(factory, Head):
+            raise TypeError(f"{LOSSES.must(factory)}.")
+        _check_kind(factory, factory, kind)
+    return partial(_make_head, factory, kind)
 
 
-def _make_head(make: Callable[[int], Head], kind: str, n_targets: int) -> Head:
-    head = make(n_targets)
-    _check_kind(make, head, kind)
+def _make_head(factory: Callable[[int], Head], kind: str, n_targets: int) -> Head:
+    head = make(LOSSES.must(factory), Head, factory, n_targets)
+    _check_kind(factory, head, kind)
     for method in ("loss", "predict"):
-        require(head, Head, method, f"loss={make!r}")
+        require(head, Head, method, f"loss={factory!r}")
     return head
 
 
 def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> None:
-    if not (isinstance(head, Head) or (isinstance(head, type) and issubclass(head, Head))):
-        got = "is not" if head is loss else f"returned {type(head).__name__}, not"
-        raise TypeError(f"loss={loss!r} {got} a sklearn_moe.nn.Head.")
     if getattr(head, "kind", None) != kind:
         raise ValueError(
             f"loss={loss!r} is not made for {kind}: its kind is {getattr(head, 'kind', None)!r}. "

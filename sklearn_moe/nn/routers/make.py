@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..._registry import is_auto
 from ..running import RunningMean
+from ..trial import try_out
 from .base import Router
-from .gates import standard_gate
+from .gates import GATES, standard_gate
 from .noise import NOISES, Noise, make_noise
 from .presets import Preset, preset_of
 from .scores import NETWORKS, CentroidScores, NormalizedScores, make_scores
@@ -81,6 +82,7 @@ def make_router(
             raise ValueError(
                 "its centers are those of samples, not of features that change. Use trunk=None"
             )
+    _try_functions(rule, gate, noise, input_shape, n_experts, top_k)
     silent = rule.noisy and noise is None
     std = init_std if preset.random_start else _TIE_BREAK * init_std if silent else 0.0
     network = "linear" if is_auto(network) else network
@@ -134,6 +136,25 @@ def _check_noise(rule: type[Router], noise: Callable | None) -> None:
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
     if noise is not None and not rule.noisy:
         raise ValueError("it makes no choice that noise could change. Use router_noise='auto'")
+
+
+def _try_functions(
+    rule: type[Router],
+    gate: str | Callable,
+    noise: Callable | None,
+    input_shape: tuple[int, ...],
+    n_experts: int,
+    top_k: int,
+) -> None:
+    """Try those that are the user's on a sample of zeros."""
+    scores = torch.zeros(1, n_experts)
+    if callable(gate):
+        chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0) if rule.noisy else None
+        shape = scores.shape if chosen is None else chosen.shape
+        try_out(GATES.must(gate), gate, scores, scores, chosen, shape=shape)
+    if noise is not None and not isinstance(noise, Noise):
+        x, generator = torch.zeros(1, *input_shape), torch.Generator()
+        try_out(NOISES.must(noise), noise, x, scores, generator, shape=scores.shape)
 
 
 def _check_gradient(preset: Preset, gate: str | Callable) -> None:

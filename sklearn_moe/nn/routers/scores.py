@@ -296,14 +296,8 @@ def make_scores(
     ValueError
         If the name is unknown.
     TypeError
-        If the factory returns anything but a module.
+        If the factory takes other arguments or returns anything but a module.
     """
-    factory = NETWORKS.resolve(network)
-    options = {"init_std": init_std} if takes(factory, "init_std") else {}
-    module = factory(input_shape, n_experts, **options)
-    if not isinstance(module, nn.Module):
-        raise TypeError(
-            f"router_network={network!r} must be {NETWORKS.own}; it returned "
-            f"{type(module).__name__}."
-        )
+    options = {"init_std": init_std} if takes(NETWORKS.resolve(network), "init_std") else {}
+    module = NETWORKS.make(network, nn.Module, input_shape, n_experts, **options)
     return module if isinstance(module, Scores) else _ModuleScores(module, n_experts)

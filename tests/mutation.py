@@ -1,0 +1,292 @@
+"""Change one thing in the library at a time, and see whether a test fails.
+
+    python tests/mutation.py RESULTS.jsonl [--mutants 200] [--seed 0] [--jobs 1]
+
+A mutant is a place of the library and a change of cosmic-ray's there: another operator, a number
+one off, a condition negated, a loop left out, a decorator removed. `--seed` draws the places, each
+as likely as any other. They are tried in copies of the last commit, by the tests that matter for
+their file. RESULTS.jsonl gets a line for each; called again, the run goes on where it was.
+Those that no test noticed are printed in the end.
+
+cosmic-ray itself draws no sample and knows one test command, so that only its changes are used.
+mutmut puts a wrapper around each function, and leaves those alone that have a decorator.
+"""
+
+import argparse
+import difflib
+import importlib
+import importlib.util
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+
+# The tests of a file or folder; those of the longest name count.
+TESTS = {
+    "_data": ["skorch", "classifier", "tables", "callbacks"],
+    "_engine": ["skorch", "callbacks", "classifier", "precision", "regressor", "interrupt"],
+    "_engine/threads": ["threads"],
+    "metrics": ["metrics", "specialization", "scorers"],
+    "metrics/_pictures": ["split"],
+    "metrics/_split": ["split"],
+    "metrics/_worth": ["specialization", "tables"],
+    "metrics/_significance": ["specialization", "inspection_routing"],
+    "nn": ["nn", "plugins", "classifier"],
+    "nn/dispatch": ["nn", "plugins", "routers", "batch_invariance"],
+    "nn/balance": ["balance", "routers"],
+    "nn/running": ["balance", "routers"],
+    "nn/experts": ["nn", "table_parts", "plugins", "classifier", "batch_invariance"],
+    "nn/experts/backbones": ["backbones"],
+    "nn/experts/cnn": ["nn", "pictures"],
+    "nn/heads": ["heads", "regressor", "plugins", "classifier"],
+    "nn/losses": ["heads", "nn", "regressor", "tables"],
+    "nn/softmax": ["heads", "routers"],
+    "nn/hiding": ["table_parts", "tables", "classifier"],
+    "nn/pictures": ["pictures", "gray_pictures"],
+    "nn/table": ["table_parts", "tables"],
+    "nn/trunks": ["pictures", "nn", "plugins"],
+    "nn/routers": ["routers", "balance", "table_parts", "pictures"],
+    "nn/upcycling": ["upcycling"],
+    "optim": ["optim", "skorch", "classifier"],
+}
+
+# No slip of the pen: numbers refuse these operators, and any test would notice.
+_BITS = re.compile("Bit|Shift|Invert")
+
+# What all tests import is imported once.
+PRELOADED = ["matplotlib", "pandas", "skorch", "sklearn.metrics", "torch", "torchvision"]
+
+
+class Mutant(NamedTuple):
+    """A change of one place."""
+
+    path: str
+    operator: str
+    occurrence: int  # of all changes that the operator makes in the file
+
+
+def tests_for(path):
+    """Return the test files of a file of the library, and itself for its examples."""
+    name = path.removeprefix("sklearn_moe/").removesuffix(".py")
+    longest = max((key for key in TESTS if f"{name}/".startswith(f"{key}/")), key=len)
+    return [*(f"tests/test_{test}.py" for test in TESTS[longest]), path]
+
+
+def mutants(tree):
+    """Return the mutants at each place of the library: lists of those that differ in how only."""
+    from cosmic_ray.plugins import get_operator, operator_names
+
+    operators = {name: get_operator(name) for name in operator_names()}
+    operators = {name: make() for name, make in operators.items() if not make.arguments()}
+    package, places = tree / "sklearn_moe", {}
+    for path in sorted(package.rglob("*.py")):
+        name = str(path.relative_to(package).with_suffix(""))
+        if any(f"{name}/".startswith(f"{key}/") for key in TESTS):
+            for place, mutant in _mutants_of(path, str(path.relative_to(tree)), operators):
+                places.setdefault(place, []).append(mutant)
+    return [places[place] for place in sorted(places)]
+
+
+def _mutants_of(path, name, operators):
+    from cosmic_ray.ast import ast_nodes, get_ast
+
+    nodes = list(ast_nodes(get_ast(path.read_text())))
+    annotations = [span for node in nodes for span in _annotations(node)]
+    for operator, how in operators.items():
+        kind, _, change = operator.split("/")[1].partition("_")
+        if _BITS.search(change):
+            continue
+        positions = (where for node in nodes for where in how.mutation_positions(node))
+        for occurrence, (start, stop) in enumerate(positions):
+            if not any(first <= start and stop <= last for first, last in annotations):
+                yield (name, start, stop, kind), Mutant(name, operator, occurrence)
+
+
+def _annotations(node):
+    """Yield where annotations stand: nothing depends on them."""
+    if node.type in ("tfpdef", "annassign", "funcdef"):
+        for sign, after in zip(node.children, node.children[1:], strict=False):
+            if getattr(sign, "value", None) in (":", "->") and after.type != "suite":
+                yield after.start_pos, after.end_pos
+
+
+def copy_of_head(folder):
+    """Write the last commit to a folder, and return it."""
+    folder.mkdir()
+    archive = subprocess.run(["git", "archive", "HEAD"], cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    return folder
+
+
+def start_tests(tree, tests, output=os.devnull):
+    """Run tests of a copy in a process that has imported already what they need; return its id."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        os.setsid()  # so that it ends with all that it starts
+        os.chdir(tree)
+        stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(stream, 1)
+        os.dup2(stream, 2)
+        sys.path[0] = os.environ["PYTHONPATH"] = str(tree)
+        code = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests])
+    finally:
+        os._exit(int(code != 0))
+
+
+def outcome_of(process, deadline):
+    """Return "passed", "failed" or "timeout", None as long as it is not known."""
+    ended, status = os.waitpid(process, os.WNOHANG)
+    if ended:
+        return "failed" if status else "passed"
+    if time.monotonic() < deadline:
+        return None
+    os.killpg(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return "timeout"
+
+
+def draw(tree, n_mutants, generator):
+    """Return mutants at so many places, drawn without replacement."""
+    places, drawn = mutants(tree), []
+    generator.shuffle(places)
+    for place in places:
+        generator.shuffle(place)
+        drawn += [mutant for mutant in place if _is_python(mutated(tree, mutant))][:1]
+        if len(drawn) == n_mutants:
+            break
+    return drawn
+
+
+def mutated(tree, mutant):
+    """Return the code of a file with a mutant in it."""
+    from cosmic_ray.mutating import mutate_code
+    from cosmic_ray.plugins import get_operator
+
+    code = (tree / mutant.path).read_text()
+    return mutate_code(code, get_operator(mutant.operator)(), mutant.occurrence)
+
+
+def _is_python(code):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            compile(code, "mutant", "exec")
+    except SyntaxError:
+        return False
+    return True
+
+
+class Trial:
+    """A mutant in a copy, and the tests that run on it."""
+
+    def __init__(self, mutant, tree, timeout):
+        self.mutant, self.tree = mutant, tree
+        self.path = tree / mutant.path
+        self.code, self.changed = self.path.read_text(), mutated(tree, mutant)
+        write(self.path, self.changed)
+        self.deadline = time.monotonic() + timeout
+        self.process = start_tests(tree, tests_for(mutant.path))
+
+    def result(self):
+        """Return what the tests make of it, and undo it; None as long as that is not known."""
+        outcome = outcome_of(self.process, self.deadline)
+        if outcome is None:
+            return None
+        write(self.path, self.code)
+        lines = (text.splitlines() for text in (self.code, self.changed))
+        difference = "\n".join([*difflib.unified_diff(*lines, lineterm="", n=2)][2:])
+        return self.mutant._asdict() | {"outcome": outcome, "diff": difference}
+
+
+def try_all(mutants, trees, timeout):
+    """Yield the results, of as many trials at a time as there are copies."""
+    mutants, trials = list(mutants), []
+    while mutants or trials:
+        while mutants and trees:
+            trials.append(Trial(mutants.pop(0), trees.pop(), timeout))
+        time.sleep(0.1)
+        for trial in list(trials):
+            if result := trial.result():
+                trials.remove(trial)
+                trees.append(trial.tree)
+                yield result
+
+
+def write(path, code):
+    """Write a file of the library, and forget what Python had compiled of it."""
+    Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
+    path.write_text(code)
+
+
+def check_tests(tree, chosen):
+    """Refuse to begin where tests fail without a mutant."""
+    tests = sorted({test for mutant in chosen for test in tests_for(mutant.path)})
+    output = tree / "output"
+    if os.waitpid(start_tests(tree, tests, output), 0)[1]:
+        raise SystemExit(f"{output.read_text()}\nTests fail without a mutant: mend them first.")
+
+
+def report(results):
+    """Print how many mutants were noticed, and those that were not."""
+    from scipy.stats import binomtest
+
+    survivors = [result for result in results if result["outcome"] == "passed"]
+    for result in survivors:
+        print(f"\n{result['path']}  {result['operator']}\n{result['diff']}")
+    killed, tried = len(results) - len(survivors), len(results)
+    interval = binomtest(killed, tried).proportion_ci(method="wilson")
+    print(
+        f"\n{killed} of {tried} mutants noticed: {killed / tried:.1%} "
+        f"(95 %: {interval.low:.1%} to {interval.high:.1%})"
+    )
+
+
+def main():
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("results", type=Path)
+    parser.add_argument("--mutants", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--jobs", type=int, default=1, help="copies that are tested at once")
+    parser.add_argument("--timeout", type=float, default=900, help="seconds for one mutant")
+    args = parser.parse_args()
+    # A job in the background ignores Ctrl-C, and so would the tests that are about it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ |= {"OMP_NUM_THREADS": "1", "SCIPY_ARRAY_API": "1"}
+    for name in PRELOADED:
+        importlib.import_module(name)
+    lines = args.results.read_text().splitlines() if args.results.exists() else []
+    results = [json.loads(line) for line in lines]
+    with tempfile.TemporaryDirectory() as folder:
+        trees = [copy_of_head(Path(folder) / str(job)) for job in range(args.jobs)]
+        done = {(result["path"], result["operator"], result["occurrence"]) for result in results}
+        drawn = draw(trees[0], args.mutants, random.Random(args.seed))
+        chosen = [mutant for mutant in drawn if mutant not in done]
+        if not results:
+            check_tests(trees[0], chosen)
+        with args.results.open("a") as file:
+            for result in try_all(chosen, trees, args.timeout):
+                file.write(json.dumps(result) + "\n")
+                file.flush()
+                results.append(result)
+                print(f"{len(results)}: {result['outcome']} {result['path']}", flush=True)
+    report(results)
+
+
+if __name__ == "__main__":
+    main()
