@@ -4,7 +4,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import rel_entr
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import check_same_length
+from .._checks import check_same_length, naming
 from ._contingency import check_labels, label_table
 
 __all__ = ["mutual_information", "purity", "routing_agreement"]
@@ -161,6 +161,7 @@ def routing_agreement(first, second, *, sample_weight=None):
     """
     first, second = check_labels(first, "first"), check_labels(second, "second")
     check_same_length(first=first, second=second)
-    table = label_table(first[:, 0], second[:, :1], sample_weight)
+    with naming("first and second"):
+        table = label_table(first[:, 0], second[:, :1], sample_weight)
     matched = table[linear_sum_assignment(table, maximize=True)].sum()
     return float(matched / table.sum())
