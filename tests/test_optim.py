@@ -3,10 +3,13 @@
 import copy
 from itertools import chain
 
+import numpy as np
 import pytest
 import torch
+from sklearn.datasets import make_classification
 from torch import nn
 
+from sklearn_moe import MoEClassifier
 from sklearn_moe.optim import SOLVERS, NormalizedSGD
 
 
@@ -191,3 +194,15 @@ def test_a_loaded_state_is_laid_out_like_its_parameters(solver):
 
     plain, last = torch.contiguous_format, torch.channels_last
     torch.testing.assert_close(run(plain, last, plain), run(plain, plain, plain))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_every_solver_learns_at_its_own_rates(solver):
+    X, y = make_classification(300, 6, class_sep=2.0, random_state=0)
+    clf = MoEClassifier(
+        n_experts=2, solver=solver, max_iter=30, tol=None, early_stopping=False, random_state=0
+    ).fit(X.astype(np.float32), y)
+    assert clf.loss_curve_[-1] < 0.7 * clf.loss_curve_[0]
+    assert clf.score(X, y) > 0.85
