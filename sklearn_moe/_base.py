@@ -14,6 +14,7 @@ from ._columns import describe_columns
 from ._engine import CURRENT, MoENet, Progress, ScikitLearnCallbacks, Stopping, place
 from ._fitted import FittedMixture
 from ._hiding import hide_rows
+from ._incremental import IncrementalTraining
 from ._inputs import check_training_data, hold_out
 from ._interrupt import Interrupts
 from ._kmeans import find_centers, rows_to_cluster
@@ -40,7 +41,7 @@ _MAX_SEED = 2**31 - 1
 _PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
 
 
-class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
+class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
     """Training of a mixture of experts; see MoEClassifier for its parameters.
 
     Subclasses name the parameters in their `__init__`, check y in `_check_y` and say what it
@@ -110,23 +111,8 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
         """Take over what was trained."""
         # The state of the optimizer is as large as the weights, or twice as large.
         task.net.initialize_optimizer()
-        self._remember(task.draft, task.net, task.data)
-
-    def _partial_fit(self, X, y, sample_weight, **target):
-        """Train the net as it stands for one epoch; its optimizer keeps its state, too."""
-        resume = self.__sklearn_is_fitted__()
-        draft = copy.copy(self)
-        training = draft._prepare(X, y, sample_weight, resume=resume, **target)
-        data = TrainingData(training, None, draft._settings(training))
-        if resume:
-            draft._check_architecture(data.settings)
-        net = self.net_ if resume else draft._build(data)
-        data = data.on(net.device)
-        interrupted = draft._train(net, data, 1, anneal=False)
-        self._remember(draft, net, data)
-        if interrupted:
-            raise KeyboardInterrupt
-        return self
+        draft, net, rows = task.draft, task.net, task.data.training
+        self._remember(draft, net, lambda: draft._count_answers(net, rows))
 
     def _prepare(self, X, y, sample_weight, *, resume, **target):
         """Step 1: return checked samples, y as the net takes it, and weights."""
@@ -215,7 +201,7 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
             router_lr=settings.router_learning_rate,
             pace=settings.pace,
             expert_loss_weight=settings.expert_loss_weight,
-            batch_size=settings.batch_size,
+            batch_size=settings.largest_batch,
             train_transform=transform,
             device=device,
             precision=precision,
@@ -240,7 +226,7 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
         if data.settings.n_hidden:
             patience = max(self.n_iter_no_change, max_iter // 10)
             return Stopping(tol, patience, "oob_loss", share=_PATIENCE)
-        return Stopping(tol, self.n_iter_no_change, self._validation_score(net, data))
+        return Stopping(tol, self.n_iter_no_change, self._validation_score(net))
 
     def _train(self, net, data, epochs, callbacks=(), **options):
         """Step 3: train; return whether Ctrl-C ended it after at least one epoch."""
@@ -272,18 +258,20 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
         self._next_seed = self.__dict__.pop("_random_state").randint(_MAX_SEED)
         return self._predict_seed
 
-    def _remember(self, draft, net, data):
+    def _remember(self, draft, net, count_answers):
         """Step 4: take over, at one stroke, what was fitted."""
         with Interrupts(hold=True):
             fitted = draft._describe(net)
-            vars(draft).update(fitted, expert_load_=draft._load(net, data.training))
+            answers = count_answers()
+            load = answers / max(answers.sum(), np.finfo(answers.dtype).tiny)
+            vars(draft).update(fitted, expert_load_=load)
             for name in ("validation_scores_", "oob_loss_curve_"):
                 draft.__dict__.pop(name, None)
             if oob_losses := [row["oob_loss"] for row in net.history if "oob_loss" in row]:
                 draft.oob_loss_curve_ = oob_losses
-            if data.validation is not None:
-                score = draft._validation_score(net, data)
-                draft.validation_scores_ = list(net.history[:, score])
+            if score := draft._validation_score(net):
+                scores = [row[score] for row in net.history if score in row]
+                draft.validation_scores_ = scores
             self.__dict__ = draft.__dict__
 
     def _describe(self, net):
@@ -306,9 +294,9 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
         context.call_on_fit_task_begin(estimator=self, **data)
         return self, context, data
 
-    def _validation_score(self, net, data):
+    def _validation_score(self, net):
         """Return the name of the score of held-out rows in the history, None without them."""
-        return None if data.validation is None else f"valid_{net.criterion_.score_name}"
+        return f"valid_{net.criterion_.score_name}" if self.early_stopping is True else None
 
     def _place_centers(self, net, X, weight):
         """Give a router of fixed centers those of the training samples."""
@@ -341,13 +329,12 @@ class BaseMoE(Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
                 "(warm_start=False) from the start."
             )
 
-    def _load(self, net, rows):
-        """Return the share of each expert in the answers to the rows, by weight."""
+    def _count_answers(self, net, rows):
+        """Return the weight of the rows that each expert answers, or of its part in answers."""
         self.net_ = net
         generator = self._predict_generator()
         shares = net.map_batches(lambda x: net.module_.route(x, generator).shares(), rows.x)
-        load = rows.weight.cpu().numpy() @ shares
-        return load / max(load.sum(), np.finfo(load.dtype).tiny)
+        return rows.weight.cpu().numpy() @ shares
 
     def __sklearn_tags__(self):
         """Declare 3-D input, and what a table may hold; scikit-learn has no tag for 4-D."""

@@ -549,19 +549,31 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         return self._fit(X, y, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, classes=None, sample_weight=None):
+    def partial_fit(self, X, y=None, classes=None, sample_weight=None):
         """Train for one epoch on these samples, from where the model stands.
 
-        Solver, learning rates, batch size and the standardization of a table are those of the
-        first call. What the solver remembers, such as momentum, is kept between calls; after `fit`
-        it begins anew. `fit` with `warm_start` takes a new solver, rates and batch size. "cosine"
-        rates stay at their highest.
+        What X is standardized by, categories, rates and batch size are those of the first call,
+        so let it hold a thousand samples or more, drawn at random. What the solver remembers, such
+        as momentum, is kept between calls; after `fit` it begins anew. `max_iter`, `tol`,
+        `upcycle`, `checkpoint` and "out_of_bag" are ignored, and "cosine" rates stay at their
+        highest.
+
+        With `early_stopping=True`, `validation_fraction` of the samples are held out, the same ones
+        whenever they come, by a hash of their X. Their score is appended to `validation_scores_`;
+        when to stop is up to the caller.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), iterable or torch.utils.data.Dataset
+            Without `y` what yields both: an iterable of batches (X, y) or
+            (X, y, sample_weight), such as a `DataLoader`, or a dataset of single samples. One pass
+            through it is one epoch, and no more than a batch of it is in memory. Batches are
+            trained on as they come, each shuffled and cut if it is larger than `batch_size`; a
+            dataset is shuffled, if it can be indexed, and put together to batches. In the first
+            call the first 1000 samples are put together, to be measured.
 
-        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
+            None if X yields it.
 
         classes : array-like of shape (n_classes,), default=None
             All classes that will ever be seen; required in the first call. Of several labels
@@ -572,6 +584,14 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Returns
         -------
         self : MoEClassifier
+
+        Raises
+        ------
+        TypeError
+            If an item that X yields is no such tuple.
+        ValueError
+            If samples are malformed or unlike those of the first call, or X yields nothing. What
+            was learned of the batches before is kept, but in the first call.
         """
         if classes is not None:
             classes = np.unique(classes)

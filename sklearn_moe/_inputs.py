@@ -15,7 +15,7 @@ from ._checks import naming
 from ._rows import select
 from ._warnings import warn
 
-__all__ = ["check_samples", "check_training_data", "hold_out"]
+__all__ = ["check_samples", "check_training_data", "hold_out", "rows_of"]
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 _LEAST_SIDE = 4  # of pictures, in pixels
@@ -208,7 +208,7 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
             "All samples have weight 0 (sample_weight times class_weight): nothing to train on."
         )
     if not positive.all():
-        return _rows_of((X, y, weight), np.flatnonzero(positive))
+        return rows_of((X, y, weight), np.flatnonzero(positive))
     return X, y, weight
 
 
@@ -229,7 +229,7 @@ def _check_weight(estimator, X, y, sample_weight):
     return weight
 
 
-def _rows_of(arrays, rows):
+def rows_of(arrays, rows):
     """Return rows of X, y and weights; X, which may be large, is not copied."""
     X, y, weight = arrays
     return select(X, rows), y[rows], weight[rows]
@@ -241,4 +241,4 @@ def hold_out(X, y, weight, fraction, seed, *, stratify):
     split = train_test_split(
         np.arange(len(y)), test_size=fraction, stratify=classes, random_state=seed
     )
-    return tuple(_rows_of((X, y, weight), rows) for rows in split)
+    return tuple(rows_of((X, y, weight), rows) for rows in split)

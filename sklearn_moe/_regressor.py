@@ -379,24 +379,45 @@ class MoERegressor(RegressorMixin, BaseMoE):
         return self._fit(X, y, sample_weight)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, sample_weight=None):
+    def partial_fit(self, X, y=None, sample_weight=None):
         """Train for one epoch on these samples, from where the model stands.
 
-        Solver, learning rates, batch size and what X and y are standardized by are those of the
-        first call. What the solver remembers, such as momentum, is kept between calls; after `fit`
-        it begins anew. "cosine" rates stay at their highest.
+        What X and y are standardized by, categories, rates and batch size are those of the first
+        call, so let it hold a thousand samples or more, drawn at random. What the solver remembers,
+        such as momentum, is kept between calls; after `fit` it begins anew. `max_iter`, `tol`,
+        `upcycle`, `checkpoint` and "out_of_bag" are ignored, and "cosine" rates stay at their
+        highest.
+
+        With `early_stopping=True`, `validation_fraction` of the samples are held out, the same ones
+        whenever they come, by a hash of their X. Their score is appended to `validation_scores_`;
+        when to stop is up to the caller.
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...)
+        X : array-like of shape (n_samples, ...), iterable or torch.utils.data.Dataset
+            Without `y` what yields both: an iterable of batches (X, y) or
+            (X, y, sample_weight), such as a `DataLoader`, or a dataset of single samples. One pass
+            through it is one epoch, and no more than a batch of it is in memory. Batches are
+            trained on as they come, each shuffled and cut if it is larger than `batch_size`; a
+            dataset is shuffled, if it can be indexed, and put together to batches. In the first
+            call the first 1000 samples are put together, to be measured.
 
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            None if X yields it.
 
         sample_weight : array-like of shape (n_samples,), default=None
 
         Returns
         -------
         self : MoERegressor
+
+        Raises
+        ------
+        TypeError
+            If an item that X yields is no such tuple.
+        ValueError
+            If samples are malformed or unlike those of the first call, or X yields nothing. What
+            was learned of the batches before is kept, but in the first call.
         """
         return self._partial_fit(X, y, sample_weight)
 

@@ -1,6 +1,7 @@
 """What "auto" means: the one place where the shape and scale of X choose settings."""
 
 import math
+import sys
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +60,8 @@ class Settings:
     pace: str
     learning_rate: float
     router_learning_rate: float
-    batch_size: int
+    batch_size: int  # of this fit, which may have fewer samples
+    largest_batch: int  # of training that goes on with more
     max_iter: int
     n_united: int  # epochs before one expert is split into many
     tol: float | None
@@ -120,7 +122,8 @@ def resolve_settings(estimator, X, weight, head):
     # Only mixtures of distributions can tell what each expert makes of a sample.
     apart = router.rule.mixes and estimator.n_experts > 1
     batch_size = pick("batch_size", solver.batch_size(X.shape[0], head.kind))
-    batch_size = X.shape[0] if batch_size is None else min(batch_size, X.shape[0])
+    largest_batch = sys.maxsize if batch_size is None else batch_size
+    batch_size = min(largest_batch, X.shape[0])
     pace = pick("learning_rate", solver.pace)
     if pace == "residual" and not solver.per_expert:
         raise ValueError(
@@ -175,6 +178,7 @@ def resolve_settings(estimator, X, weight, head):
         learning_rate=rate,
         router_learning_rate=router_rate,
         batch_size=batch_size,
+        largest_batch=largest_batch,
         max_iter=max_iter,
         n_united=min(round(estimator.upcycle * max_iter), max_iter - 1),
         tol=pick("tol", _tolerance(stop, pace, head.kind)),

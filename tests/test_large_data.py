@@ -117,7 +117,7 @@ class Mean(torch.nn.Module):  # cheap
         return self.linear(x.mean((2, 3)))
 
 
-options = dict(n_experts=2, max_iter=2, tol=None, early_stopping=True, random_state=0)
+options = dict(n_experts=2, max_iter=1, tol=None, early_stopping=True, random_state=0)
 if kind == "table":
     options |= dict(expert_width=8, batch_size=1000)
 if kind in ("pictures", "rows"):
@@ -126,22 +126,19 @@ if kind == "rows":
     options |= dict(sample_shape=(3, 128, 128))
 
 
-def use(model, X, y, weight):
-    model.fit(X, y, sample_weight=weight)
-    model.partial_fit(X, y)
-    model.predict(X), model.apply(X), model.gate_proba(X), model.score(X, y)
-    if hasattr(model, "predict_proba"):
-        model.predict_proba(X), model.expert_proba(X)
+def use(X, y, weight):
+    model = (MoERegressor if kind in ("patches", "rows") else MoEClassifier)(**options)
+    model.fit(X, y, sample_weight=weight).partial_fit(X, y)
+    model.predict(X), model.apply(X)
+    if kind != "rows":
         specialization_report(model, X, y, clusters=y, n_permutations=1)
 
 
-for Model in (MoEClassifier, MoERegressor):
-    use(Model(**options), X[:300].copy(), y[:300], weight[:300])  # what libraries load once
+warnings.simplefilter("ignore")
+use(X[:300].copy(), y[:300], weight[:300])  # what libraries load once
 data = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmData" in line)
 resource.setrlimit(resource.RLIMIT_DATA, (data * 1024 + 300_000_000,) * 2)
-warnings.simplefilter("ignore")
-for Model in (MoEClassifier, MoERegressor):
-    use(Model(**options), X, y, weight)
+use(X, y, weight)
 try:
     np.ones(300_000_000, np.uint8)
 except MemoryError:

@@ -62,12 +62,14 @@ class TrainingLoop(PredictingNet):
         n_united=0,
         callbacks=(),
         resuming=None,
+        chunks=None,
     ):
         """Train for at most `epochs`; shuffling, noise and transforms draw from `seed`.
 
         Without `anneal` the rates of "cosine" stay what they are at their highest. In the first
         `n_united` epochs all samples go through the first expert, of which the others then are
         copies. `resuming` stores the state of the training, and may know one to go on from.
+        `chunks` are what a single epoch consists of, see `run_chunks`, the rows the first of them.
 
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
@@ -78,7 +80,7 @@ class TrainingLoop(PredictingNet):
         explained = saying_what_to_lower(min(self.batch_size, len(rows.y)), self.device)
         try:
             with ranks, Interrupts() as interrupts, as_many_threads_as_useful(work), explained:
-                self._train(rows, epochs, interrupts)
+                self._train(rows, epochs, interrupts, chunks)
                 self._refuse_divergence()
         finally:
             self.end()
@@ -130,7 +132,7 @@ class TrainingLoop(PredictingNet):
             delattr(self, name)
         self.module_.eval()
 
-    def _train(self, rows, epochs, interrupts):
+    def _train(self, rows, epochs, interrupts, chunks):
         self.n_done_, _ = self.resuming_.restore(self)
         self.notify("on_train_begin", X=rows.x, y=rows.y)
         # Once more: callbacks have begun anew, or loaded weights.
@@ -138,7 +140,10 @@ class TrainingLoop(PredictingNet):
         n_epochs = 0 if stopped else epochs - self.n_done_
         self.ranks_.begin(self, rows, n_epochs, interrupts)
         try:
-            self.fit_loop(WeightedRows(rows), epochs=n_epochs)
+            if chunks is None:
+                self.fit_loop(WeightedRows(rows), epochs=n_epochs)
+            else:
+                self.run_chunks(rows, chunks)
         except StopTraining:
             stopped = not interrupts.seen
         except KeyboardInterrupt:
@@ -196,23 +201,56 @@ class TrainingLoop(PredictingNet):
             self.history[-1]["batches"][:] = [{}]
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
-        """Run an epoch and look at the loss once, at its end."""
-        if iterator is None:
-            return
+        """Run an epoch over rows that are all there."""
+        if iterator is not None:
+            self._record_steps(self._run_batches(iterator, training, prefix), training, prefix)
+
+    def run_chunks(self, rows, chunks):
+        """Run an epoch over rows that come little by little, as `fit_loop` does over others.
+
+        Parameters
+        ----------
+        rows : Rows
+            What callbacks see of them.
+        chunks : iterable of (Rows, Rows or None)
+            What is trained on, and what is held out of it and scored right after.
+        """
+        known = {"dataset_train": WeightedRows(rows), "dataset_valid": None}
+        self.notify("on_epoch_begin", **known)
+        trained, scored = [], []
+        for chunk, held_out in chunks:
+            iterator = self.get_iterator(WeightedRows(chunk), training=True)
+            trained += self._run_batches(iterator, True, "train")
+            if held_out is not None:
+                iterator = self.get_iterator(WeightedRows(held_out))
+                scored += self._run_batches(iterator, False, "valid")
+            self._set_training(False)
+        self._record_steps(trained, True, "train")
+        if scored:
+            self._record_steps(scored, False, "valid")
+        self.notify("on_epoch_end", **known)
+
+    def _run_batches(self, iterator, training, prefix):
+        """Return the numbers of every step, which stay where they were computed."""
         self._set_training(training)
+        run_step = self.train_step if training else self.validation_step
         steps = []
         for batch in self.ranks_.parts(iterator):
             if self.has_batch_listeners_:
                 xy = (batch.x, batch.y)  # as skorch's callbacks unpack it
                 self.notify("on_batch_begin", batch=xy, training=training)
             with self.ranks_.holding(batch):
-                step = step_fn(batch)
+                step = run_step(batch)
             steps.append({name: step[name] for name in _NUMBERS if name in step})
             if self.has_batch_listeners_:
                 (step["loss"],) = self.ranks_.add_up(step["loss"])
                 self.history.record_batch(prefix + "_loss", step["loss"].item())
                 self.history.record_batch(prefix + "_batch_size", len(batch.y))
                 self.notify("on_batch_end", batch=xy, training=training, **step)
+        return steps
+
+    def _record_steps(self, steps, training, prefix):
+        """Look at the numbers of the steps once, at the end of an epoch."""
         numbers = self.ranks_.collect(steps)
         weight = numbers["weight"]
         share = weight / weight.sum()
@@ -220,11 +258,11 @@ class TrainingLoop(PredictingNet):
         if training:
             slopes = numbers.get("router_gradient_norm")
             means["slope"] = 0.0 if slopes is None else float(slopes.mean())
-            if iterator.rows.shown is not None:
+            if "oob_loss" in numbers:
                 means["oob_loss"] = float(share @ numbers["oob_loss"])
         else:
             means["score"] = float(numbers["score"].sum() / weight.sum())
-        self.record_pass(prefix, len(iterator), **means)
+        self.record_pass(prefix, len(steps), **means)
 
     def record_pass(self, prefix, n_batches, *, loss, slope=None, oob_loss=None, score=None):
         """Note the means of an epoch's pass through the rows; `slope` is that of training."""

@@ -1,0 +1,314 @@
+"""Training little by little: chunks, batches, datasets."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.sparse import csr_array
+from sklearn.base import clone
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._hashing import in_share
+from sklearn_moe._rows import select
+
+BRIEF = {"n_experts": 2, "batch_size": 50, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 5)).astype(np.float32) * [1, 10, 1, 0.1, 1] + [0, 5, 0, 0, 9]
+    X = X.astype(np.float32)
+    return X, (X[:, 0] + X[:, 3] > 0).astype(int)
+
+
+def batches_of(X, y, size=100):
+    return [(X[i : i + size], y[i : i + size]) for i in range(0, len(X), size)]
+
+
+def weights_of(model):
+    return torch.cat([p.detach().ravel() for p in model.module_.parameters()])
+
+
+def start(X, y, **options):
+    """Return a model that knows its scales."""
+    return MoEClassifier(**BRIEF | options).partial_fit(X, y, classes=[0, 1])
+
+
+# -- chunks -----------------------------------------------------------------------------------
+
+
+def test_a_pass_over_batches_is_one_epoch_of_its_chunks(table):
+    X, y = table
+    whole = start(X, y)
+    before = weights_of(whole)
+    chunked = start(X, y).partial_fit(batches_of(X, y))
+    assert (chunked.n_iter_, len(chunked.loss_curve_)) == (2, 2)
+    assert not torch.equal(weights_of(chunked), before)
+    assert chunked.expert_load_.sum() == pytest.approx(1)
+    steps = chunked.net_.history[-1, "train_batch_count"]
+    assert steps == 6 * 2  # of 50 samples
+    np.testing.assert_array_equal(
+        chunked.predict_proba(X), start(X, y).partial_fit(iter(batches_of(X, y))).predict_proba(X)
+    )
+
+
+def test_batches_are_learned_from(table):
+    X, y = table
+    clf = MoEClassifier(random_state=0, learning_rate_init=0.02)
+    for _ in range(12):
+        clf.partial_fit(batches_of(X[:500], y[:500]), classes=[0, 1])
+    assert clf.n_iter_ == 12
+    assert clf.loss_curve_[-1] < clf.loss_curve_[0] / 2
+    assert clf.score(X[500:], y[500:]) > 0.9
+    reg = MoERegressor(random_state=0, learning_rate_init=0.02)
+    for _ in range(12):
+        reg.partial_fit(batches_of(X[:500], X[:500, 1]))
+    assert reg.score(X[500:], X[500:, 1]) > 0.8
+
+
+def test_small_first_batches_are_measured_together(table):
+    X, y = table
+    small = MoEClassifier(**BRIEF).partial_fit(batches_of(X, y, 7), classes=[0, 1])
+    for mine, of_all in zip(small._scales, start(X, y)._scales, strict=True):
+        assert mine == of_all
+
+
+def test_a_single_chunk_is_the_call_with_arrays(table):
+    X, y = table
+    weight = np.linspace(0, 1, len(y))
+    arrays = MoEClassifier(**BRIEF).partial_fit(X, y, classes=[0, 1], sample_weight=weight)
+    batch = MoEClassifier(**BRIEF).partial_fit([(X, y, weight)], classes=[0, 1])
+    assert torch.equal(weights_of(arrays), weights_of(batch))
+    np.testing.assert_array_equal(arrays.expert_load_, batch.expert_load_)
+
+
+@pytest.mark.parametrize("batch_size", ["auto", None, 200])
+def test_batches_grow_with_the_chunks(table, batch_size):
+    X, y = table
+    clf = start(X[:20], y[:20], batch_size=batch_size, solver="adamw").partial_fit(X, y)
+    n_steps = {"auto": 3, None: 1, 200: 3}[batch_size]
+    assert clf.net_.history[:, "train_batch_count"] == [1, n_steps]
+
+
+@pytest.mark.parametrize("kind", ["frame", "sparse", "tensor"])
+def test_batches_of_any_kind_of_table(table, kind):
+    X, y = table
+    make = {"frame": pd.DataFrame, "sparse": csr_array, "tensor": torch.from_numpy}[kind]
+    items = [(make(part), labels) for part, labels in batches_of(X, y)]
+    clf = MoEClassifier(**BRIEF).partial_fit(items, classes=[0, 1]).partial_fit(items)
+    assert clf.n_iter_ == 2
+    assert clf.predict(make(X)).shape == y.shape
+
+
+def test_batches_may_lack_classes_and_bring_missing_values(table):
+    X, y = table
+    holed = X.copy()
+    holed[::3, 2] = np.nan
+    clf = start(X, y).partial_fit([(holed[y == k], y[y == k]) for k in (0, 1)])
+    assert np.isfinite(clf.predict_proba(holed)).all()
+
+
+@pytest.mark.parametrize("first", [np.float32, np.float64])
+def test_the_first_chunk_decides_the_precision(table, first):
+    X, y = table
+    for model, options in (
+        (MoEClassifier(**BRIEF), {"classes": [0, 1]}),
+        (MoERegressor(**BRIEF), {}),
+    ):
+        model.partial_fit([(X.astype(first), y)], **options)
+        for dtype in (np.float32, np.float64):
+            model.partial_fit(X.astype(dtype), y)
+        assert model.predict(X.astype(np.float64)).shape == y.shape
+        assert next(model.module_.parameters()).detach().numpy().dtype == first
+
+
+def test_an_error_amid_batches_leaves_a_model_that_can_be_used(table):
+    X, y = table
+    clf, bad = start(X, y), [(X, y), (X[:, :3], y)]
+    with pytest.raises(ValueError, match="3 features"):
+        clf.partial_fit(bad)
+    assert clf.n_iter_ == 1
+    assert clf.partial_fit(X, y).n_iter_ == 2
+    fresh = MoEClassifier(**BRIEF)
+    with pytest.raises(ValueError, match="3 features"):
+        fresh.partial_fit([(X[:1000], y)] * 2 + bad, classes=[0, 1])
+    assert not hasattr(fresh, "net_")
+
+
+# -- datasets ---------------------------------------------------------------------------------
+
+
+class Pictures(Dataset):
+    """Bytes of pictures that are made when they are asked for."""
+
+    def __init__(self, n=90):
+        self.n, self.asked = n, []
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, i):
+        self.asked.append(i)
+        picture = np.random.default_rng(i).integers(100, size=(3, 8, 8), dtype=np.uint8)
+        return torch.from_numpy(picture + 100 * (i % 2)), i % 2
+
+
+def test_a_dataset_is_read_once_in_each_pass_in_a_new_order():
+    dataset = Pictures()
+    clf = MoEClassifier(2, batch_size=40, random_state=0).partial_fit(dataset, classes=[0, 1])
+    first = dataset.asked.copy()
+    clf.partial_fit(dataset)
+    second = dataset.asked[90:]
+    assert sorted(first) == sorted(second) == list(range(90))
+    assert first != second
+    assert clf.net_.history[:, "train_batch_count"] == [3, 3]
+    again = MoEClassifier(2, batch_size=40, random_state=0).partial_fit(Pictures(), classes=[0, 1])
+    assert torch.equal(weights_of(again.partial_fit(Pictures())), weights_of(clf))
+
+
+def test_datasets_of_every_form(table):
+    X, y = table
+    tensors = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
+    weighted = TensorDataset(*tensors.tensors, torch.ones(len(y)))
+
+    class Stream(IterableDataset):
+        def __iter__(self):
+            return iter(tensors)
+
+    generator = torch.Generator().manual_seed(0)
+    loader = DataLoader(tensors, batch_size=64, shuffle=True, generator=generator)
+    for source in (tensors, weighted, Stream(), loader):
+        clf = MoEClassifier(**BRIEF)
+        for _ in range(3):
+            clf.partial_fit(source, classes=[0, 1])
+        assert clf.n_iter_ == 3
+        assert clf.loss_curve_[-1] < clf.loss_curve_[0]
+
+
+def test_numbers_and_labels_of_a_dataset(table):
+    X, _ = table
+    samples = [torch.from_numpy(array) for array in (X, X[:, 0], X[:, :2])]
+    one = MoERegressor(**BRIEF).partial_fit(TensorDataset(samples[0], samples[1]))
+    two = MoERegressor(**BRIEF).partial_fit(TensorDataset(samples[0], samples[2]))
+    assert (one.predict(X).shape, two.predict(X).shape) == ((600,), (600, 2))
+    labels = TensorDataset(samples[0], (samples[2] > 0).long())
+    many = MoEClassifier(**BRIEF).partial_fit(labels, classes=[0, 1])
+    assert many.predict(X).shape == (600, 2)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ([{"x": 1, "y": 2}], "Item 0 of X, list, is of type dict"),
+        ([np.zeros((3, 2))], "Item 0 of X, list, is of type ndarray"),
+        ([[1.0, 2.0], [3.0, 4.0]], r"Item 0 of X, list, is list of \['float', 'float'\].*pass y"),
+        ([(np.zeros(3), np.zeros(3))], r"\(n_samples, ...\)"),
+        ([(np.zeros((3, 2)), [0, 1, 0])] * 2 + ["no"], "Item 2 of X, list, is of type str"),
+        ([(1, 2, 3, 4)], "Item 0"),
+        (TensorDataset(torch.zeros(3, 2)), r"Item 0 of X, TensorDataset, is tuple of \['Tensor'\]"),
+    ],
+    ids=range(7),
+)
+def test_wrong_items_are_named(source, message):
+    with pytest.raises(TypeError, match=message):
+        MoEClassifier(**BRIEF).partial_fit(source, classes=[0, 1])
+
+
+def test_wrong_calls_are_explained(table):
+    X, y = table
+    for values in (X, X.tolist()[0], pd.DataFrame(X), {"X": X}, "X"):
+        with pytest.raises((ValueError, TypeError), match=r"requires y|pass y"):
+            MoEClassifier(**BRIEF).partial_fit(values, classes=[0, 1])
+    with pytest.raises(ValueError, match="yields nothing to train on"):
+        MoEClassifier(**BRIEF).partial_fit(iter([]), classes=[0, 1])
+    with pytest.raises(ValueError, match="sample_weight belongs to arrays"):
+        MoERegressor(**BRIEF).partial_fit([(X, y)], sample_weight=y)
+    with pytest.raises(ValueError, match="classes must be passed"):
+        MoEClassifier(**BRIEF).partial_fit([(X, y)])
+
+
+# -- held-out rows ----------------------------------------------------------------------------
+
+
+def test_held_out_rows_are_scored_and_never_trained_on(table):
+    X, y = table
+    held_out = in_share(X, 0.25)
+    assert 100 < held_out.sum() < 200
+    clf = MoEClassifier(early_stopping=True, validation_fraction=0.25, **BRIEF)
+    for order in (np.arange(600), np.random.default_rng(0).permutation(600)):
+        wrong = np.where(held_out, 1 - y, y)  # harmless, if nothing is learned from it
+        clf.partial_fit(batches_of(X[order], wrong[order]), classes=[0, 1])
+    assert len(clf.validation_scores_) == clf.n_iter_ == 2
+    right = MoEClassifier(early_stopping=True, validation_fraction=0.25, **BRIEF)
+    for order in (np.arange(600), np.random.default_rng(0).permutation(600)):
+        right.partial_fit(batches_of(X[order], y[order]), classes=[0, 1])
+    assert torch.equal(weights_of(right), weights_of(clf))
+    sums = np.add(right.validation_scores_, clf.validation_scores_)
+    np.testing.assert_allclose(sums, 1)
+
+
+def test_a_score_of_one_chunk_is_that_of_its_held_out_rows(table):
+    X, y = table
+    held_out = in_share(X, 0.1)
+    for model, scores in ((MoEClassifier(early_stopping=True, **BRIEF), y), (None, X[:, 1])):
+        model = model or MoERegressor(early_stopping=True, **BRIEF)
+        options = {"classes": [0, 1]} if isinstance(model, MoEClassifier) else {}
+        model.partial_fit(X, scores, **options)
+        if options:
+            expected = model.score(X[held_out], y[held_out])
+            assert model.validation_scores_ == pytest.approx([expected])
+        assert len(model.validation_scores_) == 1
+
+
+def test_training_goes_on_whatever_the_scores_say(table):
+    X, y = table
+    clf = MoEClassifier(early_stopping=True, n_iter_no_change=1, tol=10.0, **BRIEF)
+    for _ in range(70):
+        clf.partial_fit(X[:100], y[:100], classes=[0, 1])
+    assert clf.n_iter_ == len(clf.validation_scores_) == 70
+
+
+def test_single_rows_that_are_held_out_change_nothing(table):
+    X, y = table
+    held_out = in_share(X, 0.1)
+    clf = start(X, y, early_stopping=True)
+    before = weights_of(clf)
+    i = np.flatnonzero(held_out)[0]
+    assert torch.equal(weights_of(clf.partial_fit(X[[i]], y[[i]])), before)
+    assert clf.n_iter_ == 1
+    with pytest.raises(ValueError, match="Begin with more samples"):
+        clone(clf).partial_fit(X[[i]], y[[i]], classes=[0, 1])
+    j = np.flatnonzero(~held_out)[0]
+    clf.partial_fit(X[[j]], y[[j]])
+    assert (clf.n_iter_, len(clf.validation_scores_)) == (2, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
+@pytest.mark.parametrize("share", [0.1, 0.5])
+def test_a_share_of_rows_goes_with_what_they_hold(dtype, share):
+    X = np.random.default_rng(0).integers(20, size=(20_000, 7)).astype(dtype)
+    chosen = in_share(X, share)
+    assert chosen.mean() == pytest.approx(share, abs=0.01)
+    order = np.random.default_rng(1).permutation(len(X))
+    np.testing.assert_array_equal(in_share(X[order], share), chosen[order])
+    half = np.concatenate([in_share(part, share) for part in np.split(X, 2)])
+    np.testing.assert_array_equal(half, chosen)
+    selected = select(X, order)
+    np.testing.assert_array_equal(in_share(selected, share), chosen[order])
+    assert in_share(X.reshape(-1, 7, 1, 1), share).tolist() == chosen.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_share_of_sparse_rows(dtype):
+    X = np.random.default_rng(0).integers(3, size=(20_000, 30)).astype(dtype)
+    chosen = in_share(csr_array(X), 0.1)
+    assert chosen.mean() == pytest.approx(0.1, abs=0.01)
+    np.testing.assert_array_equal(in_share(csr_array(X[::-1]), 0.1), chosen[::-1])
+
+
+def test_equal_rows_are_shared_out_like_others():
+    assert in_share(np.ones((10_000, 3)), 0.1).mean() == pytest.approx(0.1, abs=0.01)
+    coins = np.random.default_rng(0).integers(2, size=(10_000, 1)).astype(float)
+    assert in_share(coins, 0.3).mean() == pytest.approx(0.3, abs=0.02)
