@@ -81,7 +81,8 @@ def tests_for(path):
     """Return the test files of a file of the library, and itself for its examples."""
     name = path.removeprefix("sklearn_moe/").removesuffix(".py")
     longest = max((key for key in TESTS if f"{name}/".startswith(f"{key}/")), key=len)
-    return [*(f"tests/test_{test}.py" for test in TESTS[longest]), path]
+    tests = [f"tests/test_{test}.py" for test in [*TESTS[longest], "docstrings"]]
+    return [*tests, path]
 
 
 def mutants(tree):

@@ -265,3 +265,30 @@ def test_callbacks_may_be_classes_and_have_names(table):
 def test_what_is_no_callback_is_named(table, callback):
     with pytest.raises(TypeError, match=r"must be those of skorch .* set_callbacks"):
         fit(table, callback)
+
+
+class RouterGradients(SkorchCallback):
+    """Collect the norm of the router's gradient of every step."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.norms = []
+
+    def on_grad_computed(self, net, **kwargs):
+        gradients = [p.grad.flatten() for p in net.module_.router.parameters()]
+        self.norms.append(float(torch.cat(gradients).norm()))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("network", ["linear", "mlp"])
+def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches, network):
+    (X, y, _), _ = patches
+    seen = RouterGradients()
+    clf = MoEClassifier(
+        n_experts=3,
+        router_network=network,
+        batch_size=None,
+        max_iter=3,
+        callbacks=[seen],
+        random_state=0,
+    ).fit(X[:200], y[:200])
+    np.testing.assert_allclose(clf.router_gradient_curve_, seen.norms, rtol=1e-5)

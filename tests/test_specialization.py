@@ -40,6 +40,7 @@ from sklearn_moe.metrics import (
     routing_agreement,
     routing_matrix,
     specialization_report,
+    split_information,
     usage_entropy,
 )
 from sklearn_moe.metrics._report_lines import format_figure
@@ -970,3 +971,16 @@ def test_a_notebook_shows_the_same_figures_as_the_text(report):
 def test_labels_of_clusters_are_no_html(report):
     labels = np.array([f"<b>{label}" for label in report.cluster_labels])
     assert "<td>&lt;b&gt;0</td>" in replace(report, cluster_labels=labels)._repr_html_()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+def test_a_report_of_several_labels_tells_what_their_combination_says_of_the_expert(images):
+    X, y = images
+    labels = np.c_[y == 0, y == 1].astype(int)
+    clf = MoEClassifier(n_experts=2, router="top1", trunk="cnn", max_iter=3, random_state=0).fit(
+        X, labels
+    )
+    report = specialization_report(clf, X, labels, n_permutations=20, random_state=0)
+    expected = split_information(y, clf.apply(X), n_permutations=20, random_state=0)
+    assert report.split["labels"].information == pytest.approx(expected.information)
