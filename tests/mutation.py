@@ -104,14 +104,14 @@ def _mutants_of(path, name, operators):
     from cosmic_ray.ast import ast_nodes, get_ast
 
     nodes = list(ast_nodes(get_ast(path.read_text())))
-    annotations = [span for node in nodes for span in _annotations(node)]
+    left_out = [span for node in nodes for span in (*_annotations(node), *_stars(node))]
     for operator, how in operators.items():
         kind, _, change = operator.split("/")[1].partition("_")
         if _BITS.search(change):
             continue
         positions = (where for node in nodes for where in how.mutation_positions(node))
         for occurrence, (start, stop) in enumerate(positions):
-            if not any(first <= start and stop <= last for first, last in annotations):
+            if not any(first <= start and stop <= last for first, last in left_out):
                 yield (name, start, stop, kind), Mutant(name, operator, occurrence)
 
 
@@ -121,6 +121,13 @@ def _annotations(node):
         for sign, after in zip(node.children, node.children[1:], strict=False):
             if getattr(sign, "value", None) in (":", "->") and after.type != "suite":
                 yield after.start_pos, after.end_pos
+
+
+def _stars(node):
+    """Yield where stars stand in signatures and calls, which cosmic-ray takes for products."""
+    is_star = getattr(node, "value", None) in ("*", "**")
+    if is_star and node.parent.type in ("parameters", "param", "argument", "star_expr", "atom"):
+        yield node.start_pos, node.end_pos
 
 
 def copy_of_head(folder):
