@@ -13,15 +13,13 @@ __all__ = [
     "is_out_of_memory",
 ]
 
-OutOfMemoryError = torch.cuda.OutOfMemoryError  # of every device; torch >= 2.5 says so by name
+OutOfMemoryError = torch.OutOfMemoryError  # of every device
 
 _WITHOUT_FLOAT64 = ("mps",)
 
 
 def accelerator() -> str | None:
     """Return the accelerator of this machine that computes in float64, None without one."""
-    if not hasattr(torch, "accelerator"):  # torch < 2.6
-        return "cuda" if torch.cuda.is_available() else None
     found = torch.accelerator.current_accelerator()
     if found is None or found.type in _WITHOUT_FLOAT64 or not torch.accelerator.is_available():
         return None
