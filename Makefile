@@ -32,6 +32,7 @@ test-gpu: $(VENV)/test
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 docs: $(VENV)/docs
 	$(VENV)/bin/sphinx-build -W -b html docs docs/_build/html

@@ -152,6 +152,53 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Source of the initial weights, the shuffling, the noise and the validation split.
         The global generators of torch and NumPy are never touched by an int.
 
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels; of several labels their indices.
+
+    n_features_in_ : int
+        Number of features seen during `fit`, `X.shape[1]`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`, if X has string feature names.
+
+    input_shape_ : tuple of int
+        Shape of a sample, as `sample_shape` reads it.
+
+    resolved_params_ : dict
+        What every parameter that was "auto" became.
+
+    n_iter_ : int
+        Number of epochs run.
+
+    loss_curve_ : list of float
+        Training loss of every epoch, mean over its batches, without what balancing adds.
+
+    oob_loss_curve_ : list of float
+        Loss of the training samples by the mixture of the experts that they are hidden from, in
+        every epoch, mean over its batches. With `early_stopping="out_of_bag"` only.
+
+    validation_scores_ : list of float
+        Accuracy on the held-out samples after every epoch, with `early_stopping=True` only; of
+        several labels the share of right ones.
+
+    router_gradient_curve_ : list of float
+        Norm of the router's gradient in every epoch, mean over its batches. A router whose
+        gradient is 0 from the start learns nothing.
+
+    expert_load_ : ndarray of shape (n_experts,)
+        Share of the training samples that each expert answers, by weight. Where all experts
+        answer, a sample counts for each by its share of the gate.
+
+    net_ : skorch.NeuralNet
+        The fitted net, for tools of skorch. It knows no labels: its classes are 0, 1, ... in the
+        order of `classes_`.
+
+    module_ : torch.nn.Module
+        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
+        they share.
+
     Other Parameters
     ----------------
     activation : str or callable, default="auto"
@@ -331,53 +378,6 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         sees 100 samples in a step or more. Prediction is in the precision of the weights, which
         on a GPU includes torch's TF32 for convolutions unless `torch.backends.cudnn.allow_tf32`
         is off.
-
-    Attributes
-    ----------
-    classes_ : ndarray of shape (n_classes,)
-        Class labels; of several labels their indices.
-
-    n_features_in_ : int
-        Number of features seen during `fit`, `X.shape[1]`.
-
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of features seen during `fit`, if X has string feature names.
-
-    input_shape_ : tuple of int
-        Shape of a sample, as `sample_shape` reads it.
-
-    resolved_params_ : dict
-        What every parameter that was "auto" became.
-
-    n_iter_ : int
-        Number of epochs run.
-
-    loss_curve_ : list of float
-        Training loss of every epoch, mean over its batches, without what balancing adds.
-
-    oob_loss_curve_ : list of float
-        Loss of the training samples by the mixture of the experts that they are hidden from, in
-        every epoch, mean over its batches. With `early_stopping="out_of_bag"` only.
-
-    validation_scores_ : list of float
-        Accuracy on the held-out samples after every epoch, with `early_stopping=True` only; of
-        several labels the share of right ones.
-
-    router_gradient_curve_ : list of float
-        Norm of the router's gradient in every epoch, mean over its batches. A router whose
-        gradient is 0 from the start learns nothing.
-
-    expert_load_ : ndarray of shape (n_experts,)
-        Share of the training samples that each expert answers, by weight. Where all experts
-        answer, a sample counts for each by its share of the gate.
-
-    net_ : skorch.NeuralNet
-        The fitted net, for tools of skorch. It knows no labels: its classes are 0, 1, ... in the
-        order of `classes_`.
-
-    module_ : torch.nn.Module
-        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
-        they share.
 
     Warns
     -----
@@ -580,6 +580,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             their indices, `np.arange(n_labels)`.
 
         sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh the same.
 
         Returns
         -------
@@ -637,6 +638,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
 
         Returns
         -------
@@ -652,6 +654,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
 
         Returns
         -------
@@ -670,6 +673,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
 
         Returns
         -------
@@ -684,6 +688,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
 
         Returns
         -------
@@ -704,6 +709,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
 
         Returns
         -------

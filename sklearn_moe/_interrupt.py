@@ -2,7 +2,9 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 __all__ = ["Interrupts"]
 
@@ -29,7 +31,7 @@ class Interrupts:
     def __init__(self, *, hold: bool = False):
         self.hold = hold
         self.seen = False
-        self._usual = None
+        self._usual: Callable[[int, FrameType | None], Any] | None = None
 
     def __enter__(self) -> "Interrupts":
         usual = signal.getsignal(signal.SIGINT)
@@ -46,5 +48,5 @@ class Interrupts:
 
     def _interrupt(self, number: int, frame: FrameType | None) -> None:
         first, self.seen = not self.seen, True
-        if not (self.hold and first):
+        if self._usual is not None and not (self.hold and first):
             self._usual(number, frame)

@@ -2,7 +2,10 @@
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeIs
 
 __all__ = ["Registry", "has", "is_auto", "make", "require", "takes"]
 
@@ -101,7 +104,7 @@ def make(must: str, kind: type, factory: Callable, *args: Any, **options: Any) -
     try:
         made = factory(*args, **options)
     except (TypeError, ValueError) as error:
-        if error.__traceback__.tb_next is not None:  # raised inside
+        if (trace := error.__traceback__) and trace.tb_next:  # raised inside
             raise
         raise TypeError(f"{must}; it does not take what it is given: {error}.") from None
     if not isinstance(made, kind):
@@ -109,7 +112,7 @@ def make(must: str, kind: type, factory: Callable, *args: Any, **options: Any) -
     return made
 
 
-def is_auto(choice: Any) -> bool:
+def is_auto(choice: Any) -> "TypeIs[Literal['auto']]":
     """Return whether a choice is left to the library."""
     return isinstance(choice, str) and choice == "auto"
 

@@ -80,6 +80,47 @@ class MoERegressor(RegressorMixin, BaseMoE):
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights, the shuffling, the noise and the validation split.
 
+    Attributes
+    ----------
+    n_features_in_ : int
+        Number of features seen during `fit`, `X.shape[1]`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`, if X has string feature names.
+
+    input_shape_ : tuple of int
+        Shape of a sample, as `sample_shape` reads it.
+
+    resolved_params_ : dict
+        What every parameter that was "auto" became.
+
+    n_iter_ : int
+        Number of epochs run.
+
+    loss_curve_ : list of float
+        Training loss of every epoch, of the standardized target, without what balancing adds.
+
+    oob_loss_curve_ : list of float
+        Loss of the training samples by the mixture of the experts that they are hidden from, in
+        every epoch. With `early_stopping="out_of_bag"` only.
+
+    validation_scores_ : list of float
+        One minus the squared error on the held-out samples after every epoch, in variances of
+        the training target: about R2. With `early_stopping=True` only.
+
+    router_gradient_curve_ : list of float
+        Norm of the router's gradient in every epoch, mean over its batches.
+
+    expert_load_ : ndarray of shape (n_experts,)
+        Share of the training samples that each expert answers, by weight.
+
+    net_ : skorch.NeuralNet
+        The fitted net, for tools of skorch. Its targets are standardized.
+
+    module_ : torch.nn.Module
+        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
+        they share.
+
     Other Parameters
     ----------------
     activation : str or callable, default="auto"
@@ -197,47 +238,6 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     precision : {"auto", "float32", "bf16"}, default="auto"
         Of training on images.
-
-    Attributes
-    ----------
-    n_features_in_ : int
-        Number of features seen during `fit`, `X.shape[1]`.
-
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of features seen during `fit`, if X has string feature names.
-
-    input_shape_ : tuple of int
-        Shape of a sample, as `sample_shape` reads it.
-
-    resolved_params_ : dict
-        What every parameter that was "auto" became.
-
-    n_iter_ : int
-        Number of epochs run.
-
-    loss_curve_ : list of float
-        Training loss of every epoch, of the standardized target, without what balancing adds.
-
-    oob_loss_curve_ : list of float
-        Loss of the training samples by the mixture of the experts that they are hidden from, in
-        every epoch. With `early_stopping="out_of_bag"` only.
-
-    validation_scores_ : list of float
-        One minus the squared error on the held-out samples after every epoch, in variances of
-        the training target: about R2. With `early_stopping=True` only.
-
-    router_gradient_curve_ : list of float
-        Norm of the router's gradient in every epoch, mean over its batches.
-
-    expert_load_ : ndarray of shape (n_experts,)
-        Share of the training samples that each expert answers, by weight.
-
-    net_ : skorch.NeuralNet
-        The fitted net, for tools of skorch. Its targets are standardized.
-
-    module_ : torch.nn.Module
-        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
-        they share.
 
     Warns
     -----
@@ -406,6 +406,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
             None if X yields it.
 
         sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh the same.
 
         Returns
         -------
@@ -427,6 +428,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
 
         return_std : bool, default=False
             Whether to return the standard deviation as well, for `loss="gaussian"`.
@@ -464,6 +466,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
 
         Returns
         -------

@@ -36,5 +36,15 @@ class FitCheckpoint:
 
     @classmethod
     def of(cls, checkpoint):
-        """Return one as it is, a path with the default."""
+        """Return a checkpoint as it is, and one with the defaults for a path.
+
+        Parameters
+        ----------
+        checkpoint : str, os.PathLike or FitCheckpoint
+            A path, or a checkpoint.
+
+        Returns
+        -------
+        FitCheckpoint
+        """
         return checkpoint if isinstance(checkpoint, cls) else cls(checkpoint)

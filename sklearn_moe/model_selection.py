@@ -1,7 +1,6 @@
 """Many small fits at once, for searches over seeds, rates and folds."""
 
 import warnings
-from typing import Any
 
 import numpy as np
 from sklearn.base import clone, is_classifier
@@ -36,8 +35,10 @@ def fit_together(estimators, X, y, *, sample_weight=None, rows=None):
         Training samples, as in `fit`. An array of floats is shared by all, without a copy.
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Classes, labels or numbers, as in `fit`.
 
     sample_weight : array-like of shape (n_samples,), default=None
+        Weights of the samples. None: all weigh the same.
 
     rows : sequence of array-like, default=None
         For each estimator the indices of its training samples, or a mask, or None for all.
@@ -174,7 +175,7 @@ def _fit_all(estimators, X, y, sample_weight, rows):
         _start(number, estimator, *part)
         for number, (estimator, part) in enumerate(zip(estimators, parts, strict=True))
     ]
-    failures: list[Any] = [None] * len(estimators)
+    failures = [None] * len(estimators)
     interrupted = False
     try:
         for members in _alike(tasks):

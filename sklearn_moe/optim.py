@@ -263,7 +263,7 @@ class SolverSpec:
 
         `partial(NormalizedSGD, norm="sum")` is "normalized_sgd" with another norm.
         """
-        if isinstance(solver, cls):
+        if isinstance(solver, SolverSpec):
             return solver
         for spec in SOLVERS.values():
             if _innermost(spec.optimizer) is _innermost(solver):

@@ -1,12 +1,14 @@
-"""What docstrings say of defaults is what signatures say."""
+"""Docstrings: defaults are what signatures say, sections are those of numpydoc."""
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import pkgutil
 import re
 
 import pytest
+from numpydoc.validate import validate
 
 import sklearn_moe
 
@@ -65,3 +67,52 @@ def test_a_default_is_what_its_docstring_says(name, described, default):
 
 def test_there_are_defaults_to_compare():
     assert len(PAIRS) > 200
+
+
+# What numpydoc asks for and we do not: an example, a "See Also" and an extended summary for every
+# name (EX01, SA01, ES01), a description of every "See Also" (SA04) and return value (RT03), no name
+# for a sole return value (RT02), a docstring of what inherits one (GL08).
+NOT_ASKED = {"EX01", "SA01", "SA04", "ES01", "GL08", "RT02", "RT03"}
+# In these modules one line says what a method takes and returns, with the shapes, and a parameter
+# such as `n_experts : int` needs no more words. So it is for the hooks of callbacks, which take
+# what skorch hands them.
+TERSE = ("sklearn_moe.nn", "sklearn_moe.optim", "sklearn_moe.paper")
+IN_ONE_LINE = {"PR01", "PR07", "RT01"}
+
+
+def public_modules():
+    names = [module.name for module in pkgutil.iter_modules(sklearn_moe.__path__)]
+    return ["sklearn_moe", *(f"sklearn_moe.{name}" for name in names if not name.startswith("_"))]
+
+
+def public_parts(module):
+    """Yield the functions and classes of a module, and the methods of these, with their names."""
+    for name in module.__all__:
+        part = getattr(module, name)
+        if inspect.isclass(part) or inspect.isfunction(part):
+            yield f"{module.__name__}.{name}", part
+        for own, member in vars(part).items() if inspect.isclass(part) else ():
+            if not own.startswith("_") and (
+                inspect.isroutine(member) or isinstance(member, property)
+            ):
+                yield f"{module.__name__}.{name}.{own}", member
+
+
+def not_asked(name, part):
+    codes = set(NOT_ASKED)
+    if name.startswith(TERSE) or ".on_" in name:
+        codes |= IN_ONE_LINE
+    if dataclasses.is_dataclass(part):  # its fields are under "Attributes" where it is a result
+        codes.add("PR01")
+    return codes
+
+
+@pytest.mark.parametrize("module", public_modules())
+def test_docstrings_are_those_of_numpydoc(module):
+    found = [
+        f"{name}: {code} {message}"
+        for name, part in public_parts(importlib.import_module(module))
+        for code, message in validate(name)["errors"]
+        if code not in not_asked(name, part)
+    ]
+    assert not found

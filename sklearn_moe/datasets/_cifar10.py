@@ -98,7 +98,7 @@ def fetch_cifar10(*, data_home=None, subset="train", download_if_missing=True, r
     See Also
     --------
     load_image_folder : Pictures from a tree of folders.
-    make_rotation_task : The task of the paper: is the picture rotated?
+    make_rotation_task : The task of the paper, whether a picture is rotated.
 
     References
     ----------

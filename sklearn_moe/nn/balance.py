@@ -31,6 +31,8 @@ class Balance(nn.Module):
         Factor of the loss, or size of a step.
     """
 
+    bias: Tensor | None  # (n_experts,), added to the scores that choose
+
     # What it requires of the router: "gradient" (trained scores), "choice" (of k experts) or
     # "noise" (both, and noise of a known distribution).
     needs = "gradient"
@@ -39,7 +41,7 @@ class Balance(nn.Module):
         super().__init__()
         self.n_experts = n_experts
         self.weight = weight
-        self.register_buffer("bias", None)  # (n_experts,), added to the scores that choose
+        self.register_buffer("bias", None)
         # One batch says little about the load when it is small.
         self.load = RunningMean(torch.full((n_experts,), 1 / n_experts), _HORIZON)
 

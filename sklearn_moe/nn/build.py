@@ -68,7 +68,7 @@ def build_mixture(
                 f"router={router!r} mixes the distributions of the experts, and adds no answers of "
                 f"n_shared_experts={n_shared_experts}. Use a router that adds, such as 'topk'."
             )
-    encoder = None
+    encoder: nn.Module | None = None
     if isinstance(scales, Columns):
         encoder = TableEncoder(scales)
         input_shape = (encoder.n_outputs,)

@@ -1,13 +1,14 @@
 """Dispatch: which expert computes which samples, grouped so that each is called once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
+    "Experts",
     "answer_all",
     "answer_at_once",
     "answer_groups",
@@ -20,7 +21,15 @@ __all__ = [
 _SMALL = 2**25  # numbers that experts read, all samples times all experts
 
 
-def dispatch(experts: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
+class Experts(Protocol):
+    """A list of modules, an `nn.ModuleList`, or a module that is a sequence of them."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> nn.Module: ...
+    def __iter__(self) -> Iterator[nn.Module]: ...
+
+
+def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
     """Return the answers of the chosen experts; every expert computes its own samples only.
 
     Parameters
@@ -51,7 +60,7 @@ def dispatch(experts: Sequence[nn.Module], x: Tensor, chosen: Tensor) -> Tensor:
     return answers.view(n_samples, k, -1)
 
 
-def dispatch_mask(experts: Sequence[nn.Module], x: Tensor, gate: Tensor) -> Tensor:
+def dispatch_mask(experts: Experts, x: Tensor, gate: Tensor) -> Tensor:
     """Return the sum of gate times answer over the experts with a gate that is not 0.
 
     Parameters
@@ -92,7 +101,7 @@ def _trial(expert: nn.Module, x: Tensor) -> Tensor:
     return answer
 
 
-def answer_at_once(experts: Sequence[nn.Module], x: Tensor) -> bool:
+def answer_at_once(experts: Experts, x: Tensor) -> bool:
     """Return whether every expert is to answer every sample, though few answers are asked for.
 
     On a GPU small experts that answer together do, as the work is less than a wait for the host,
@@ -105,22 +114,23 @@ def answer_at_once(experts: Sequence[nn.Module], x: Tensor) -> bool:
     return hasattr(experts, "together") if is_stack(experts) else _are_alike(experts)
 
 
-def answer_groups(experts: Sequence[nn.Module], x: Tensor, sizes: Sequence[int]) -> Tensor:
+def answer_groups(experts: Experts, x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return the answers of each expert to its group of samples, one group after the other.
 
     Experts that differ in nothing but their weights answer together: what small experts share
     costs less once than each time. Others that have no samples are not called.
     """
+    called: Experts = experts
     if not is_stack(experts):
         busy = [m for m, size in enumerate(sizes) if size]
-        experts, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
-    if (one := together(experts)) is not None:
+        called, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
+    if (one := together(called)) is not None:
         return one.groups(x, sizes)
     groups = x.split(sizes)
-    return torch.cat([expert(group) for expert, group in zip(experts, groups, strict=True)])
+    return torch.cat([expert(group) for expert, group in zip(called, groups, strict=True)])
 
 
-def answer_all(experts: Sequence[nn.Module], x: Tensor) -> Tensor:
+def answer_all(experts: Experts, x: Tensor) -> Tensor:
     """Return the answers of every expert to every sample, (n_samples, n_experts, n_outputs)."""
     if is_stack(experts):
         return experts(x)
@@ -129,12 +139,12 @@ def answer_all(experts: Sequence[nn.Module], x: Tensor) -> Tensor:
     return torch.stack([expert(x) for expert in experts], 1)
 
 
-def is_stack(experts: Sequence[nn.Module]) -> bool:
+def is_stack(experts: Experts) -> TypeGuard[nn.Module]:
     """Return whether the sequence is one module, which maps a batch to the answers of all."""
     return isinstance(experts, nn.Module) and not isinstance(experts, nn.ModuleList)
 
 
-def together(experts: Sequence[nn.Module]) -> Any:
+def together(experts: Experts) -> Any:
     """Return what answers for experts that differ in nothing but their weights, otherwise None.
 
     `all(x)` are the answers of all, `groups(x, sizes)` those to groups of samples, `merged(x,
@@ -144,9 +154,12 @@ def together(experts: Sequence[nn.Module]) -> Any:
     if is_stack(experts):
         make = getattr(experts, "together", None)
         return make and make()
-    return experts[0].together(experts) if _are_alike(experts) else None
+    if not _are_alike(experts):
+        return None
+    first: Any = experts[0]  # has it beside its `group_key`
+    return first.together(experts)
 
 
-def _are_alike(experts: Sequence[nn.Module]) -> bool:
+def _are_alike(experts: Experts) -> bool:
     keys = {getattr(expert, "group_key", None) for expert in experts}
     return len(keys) == 1 and None not in keys

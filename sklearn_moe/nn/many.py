@@ -61,19 +61,20 @@ class Mixtures:
         if self.choose_at_once and not apart:
             return self._choose(seen, index, generators)
         calls = [mixture.forward_apart if apart else mixture for mixture in self.mixtures]
-        return _join([call(*args) for call, *args in zip(calls, seen, generators, strict=True)])
+        each = zip(calls, seen, generators, strict=True)
+        return _join([call(x, generator) for call, x, generator in each])
 
     def balance_losses(self, mixed: MixtureOutput, weights: Sequence[Tensor]) -> list[Tensor]:
         """Return what each router adds to the loss of its samples, with their weights."""
-        router = self.mixtures[0].router
-        if router is None or not router.watches:
+        routers = [mixture.router for mixture in self.mixtures if mixture.router is not None]
+        if not routers or not routers[0].watches:
             return []
         sizes = [len(weight) for weight in weights]
         answers = _split(mixed.answers, sizes)
         routes = zip(*(_split(part, sizes) for part in mixed.route), strict=True)
         losses = [
-            mixture.router.balance_loss(Route(*route), *rest)
-            for mixture, route, *rest in zip(self.mixtures, routes, answers, weights, strict=True)
+            router.balance_loss(Route(*route), *rest)
+            for router, route, *rest in zip(routers, routes, answers, weights, strict=True)
         ]
         return [loss for loss in losses if loss is not None]
 

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from torch import Generator, Tensor, nn
 
-from .dispatch import answer_all
+from .dispatch import Experts, answer_all
 from .routers import Route, Router
 
 __all__ = ["MixtureOfExperts", "MixtureOutput"]
@@ -41,7 +41,7 @@ class MixtureOfExperts(nn.Module):
     def __init__(
         self,
         router: Router | None,
-        experts: Sequence[nn.Module],
+        experts: Experts,
         encoder: nn.Module | None = None,
         trunk: nn.Module | None = None,
         shared: Sequence[nn.Module] = (),

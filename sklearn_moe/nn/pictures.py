@@ -23,6 +23,9 @@ class PictureEncoder(nn.Module):
     channels : Channels
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, channels: Channels):
         super().__init__()
         for name, values in channels._asdict().items():

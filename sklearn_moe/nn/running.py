@@ -22,6 +22,9 @@ class RunningMean(nn.Module):
         Of a mean of two axes, count the values of each row by itself, as some may be missing.
     """
 
+    mean: Tensor
+    count: Tensor
+
     def __init__(self, start: Tensor, horizon: int, *, per_row: bool = False):
         super().__init__()
         self.horizon = horizon

@@ -39,6 +39,14 @@ class TableEncoder(nn.Module):
     columns : Columns
     """
 
+    numbers: Tensor
+    mean: Tensor
+    scale: Tensor
+    with_missing: Tensor
+    categories: Tensor
+    n_categories: Tensor
+    first: Tensor  # output of each categorical column's first category
+
     def __init__(self, columns: Columns):
         super().__init__()
         n_categories = columns.n_categories

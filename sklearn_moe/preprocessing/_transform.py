@@ -32,8 +32,8 @@ class ImageTransform(StatelessImageTransformer):
     func : callable
         Maps a tensor of shape (n, n_channels, height, width), n >= 1, to a tensor of n rows, each
         picture for itself. For example a transform of `torchvision.transforms.v2`, a
-        `Compose` of several, or a network that finds features. (It is not called `transform`: so
-        is the method.)
+        `Compose` of several, or a network that finds features. It is not called `transform`: so is
+        the method.
 
     random_state : int, RandomState instance or None, default=None
         Determines the draws, in the order of the pictures. With an int every call of `transform`

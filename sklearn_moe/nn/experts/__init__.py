@@ -4,6 +4,7 @@ A new one is an entry of `EXPERTS`; nothing else in the package knows experts by
 """
 
 import math
+from typing import Any
 
 from torch import nn
 
@@ -22,13 +23,13 @@ def _small_start(input_shape: tuple[int, ...], r: float) -> float:
     return _PATCH_START * math.sqrt(3 * input_shape[-1]) / r
 
 
-def _resnet18(input_shape: tuple[int, ...], n_outputs: int, **options) -> nn.Module:
+def _resnet18(input_shape: tuple[int, ...], n_outputs: int, **options: Any) -> nn.Module:
     from .backbones import ResNet18Expert  # imports torchvision
 
     return ResNet18Expert(input_shape, n_outputs, **options)
 
 
-def _mobilenet_v2(input_shape: tuple[int, ...], n_outputs: int, **options) -> nn.Module:
+def _mobilenet_v2(input_shape: tuple[int, ...], n_outputs: int, **options: Any) -> nn.Module:
     from .backbones import MobileNetV2Expert  # imports torchvision
 
     return MobileNetV2Expert(input_shape, n_outputs, **options)

@@ -6,6 +6,7 @@ Weights are never downloaded; they are drawn like those of any other expert.
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -103,6 +104,9 @@ class MobileNetV2Expert(ChannelsLast, MobileNetV2):
         As those of `ResNet18Expert`.
     """
 
+    features: Any  # torchvision has no types
+    classifier: Any
+
     def __init__(
         self,
         input_shape: tuple[int, ...],
@@ -133,7 +137,7 @@ def _stem(in_channels: int, out_channels: int) -> nn.Conv2d:
     return stem
 
 
-def _finish(network: nn.Module, activation: str | Callable, init_scale: float) -> None:
+def _finish(network: ChannelsLast, activation: str | Callable, init_scale: float) -> None:
     """Put the activation in place of every ReLU, scale the initial weights."""
     network.has_group_norm = any(isinstance(part, nn.GroupNorm) for part in network.modules())
     for module in list(network.modules()):

@@ -1,6 +1,7 @@
 """The expert for feature vectors, alone and many at a time."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -37,11 +38,11 @@ class MLPExpert(nn.Sequential):
     ):
         require_ndim(input_shape, 1, "mlp", "n_features,")
         super().__init__(
-            nn.Linear(input_shape[0], width),
+            first := nn.Linear(input_shape[0], width),
             activation_layer(activation),
-            nn.Linear(width, n_outputs),
+            second := nn.Linear(width, n_outputs),
         )
-        for layer in (self[0], self[2]):
+        for layer in (first, second):
             nn.init.xavier_uniform_(layer.weight, gain=init_scale)
             nn.init.zeros_(layer.bias)
 
@@ -64,7 +65,7 @@ class MLPStack(Stack):
     def __init__(self, experts: Sequence[MLPExpert]):
         super().__init__()
         self._one = [experts[0]]  # in a list, so that its weights are none of the stack's
-        layers = [(expert[0], expert[2]) for expert in experts]
+        layers: list[tuple[Any, Any]] = [(expert[0], expert[2]) for expert in experts]
         self.weight = stacked([first.weight for first, _ in layers])  # (M, width, n_features)
         self.bias = stacked([first.bias for first, _ in layers])  # (M, width)
         self.readout = stacked([second.weight for _, second in layers])  # (M, n_outputs, width)
@@ -94,7 +95,8 @@ class MLPStack(Stack):
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    layer._parameters.update(weight=weight, bias=bias)  # views of the stack's
+    # Views of the stack's, which are parameters to all but their type.
+    layer._parameters.update(weight=weight, bias=bias)  # type: ignore[call-overload]
     return layer
 
 

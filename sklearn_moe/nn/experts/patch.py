@@ -29,7 +29,7 @@ class PatchExpert(nn.Module):
     width : int, default=8
         Filters per output, the paper's J.
     activation : str or callable, default="cubic"
-        sigma, a name in `ACTIVATIONS` or an elementwise function.
+        The sigma: a name in `ACTIVATIONS` or an elementwise function.
     init_scale : float, default=1.0
         Factor on initial weights of standard deviation 1 / sqrt(3 patch_size), which is the
         deviation of torch's own default.
@@ -74,9 +74,9 @@ class PatchExpert(nn.Module):
     @staticmethod
     def together(experts: Sequence["PatchExpert"]) -> "PatchFilters":
         """Return the filters of experts that have the same `group_key`."""
-        bias = None if experts[0].bias is None else torch.stack([e.bias for e in experts])
         weight = torch.stack([e.weight for e in experts])
-        return PatchFilters(weight, bias, experts[0].activation)
+        bias: list[Tensor] = [e.bias for e in experts if e.bias is not None]
+        return PatchFilters(weight, torch.stack(bias) if bias else None, experts[0].activation)
 
     @staticmethod
     def stack(experts: Sequence["PatchExpert"]) -> nn.Module | None:
@@ -103,8 +103,8 @@ class PatchStack(Stack):
         # In a list, so that its weights, which are none, are not the stack's.
         self._one = [copy.deepcopy(experts[0]).to("meta")]
         self.weight = stacked([e.weight for e in experts])  # (M, n_outputs, width, patch_size)
-        no_bias = experts[0].bias is None
-        self.bias = None if no_bias else stacked([e.bias for e in experts])  # (M, n_outputs, width)
+        bias: list[Tensor] = [e.bias for e in experts if e.bias is not None]
+        self.bias = stacked(bias) if bias else None  # (M, n_outputs, width)
 
     def _expert(self, m: int) -> PatchExpert:
         one = self._one[0]
@@ -136,9 +136,9 @@ class PatchFilters(NamedTuple):
     @classmethod
     def joined(cls, filters: Sequence["PatchFilters"]) -> "PatchFilters":
         """Return those of several models, one after the other."""
-        no_bias = filters[0].bias is None
-        bias = None if no_bias else torch.cat([f.bias for f in filters])
-        return cls(torch.cat([f.weight for f in filters]), bias, filters[0].activation)
+        weight = torch.cat([f.weight for f in filters])
+        bias: list[Tensor] = [f.bias for f in filters if f.bias is not None]
+        return cls(weight, torch.cat(bias) if bias else None, filters[0].activation)
 
     def all(self, x: Tensor) -> Tensor:
         """Map every sample by every expert, to (n_samples, n_experts, n_outputs)."""

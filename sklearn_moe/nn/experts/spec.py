@@ -47,7 +47,7 @@ class ExpertSpec:
     @classmethod
     def of(cls, expert: "ExpertSpec | Callable[..., nn.Module]") -> "ExpertSpec":
         """Return a spec as it is, and one of no defaults for a factory."""
-        return expert if isinstance(expert, cls) else cls(expert)
+        return expert if isinstance(expert, ExpertSpec) else cls(expert)
 
     def with_options(self, **options: Any) -> "ExpertSpec":
         """Return the same expert with some arguments of its factory fixed.

@@ -1,14 +1,18 @@
 """What every router is: from samples to a route, and from the experts' answers to one answer."""
 
-from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, NamedTuple
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
-from ..dispatch import answer_all
+from ..dispatch import Experts, answer_all
 from ..ranks import sum_over_ranks
+from ..running import RunningMean
 from .gates import GATES
+
+if TYPE_CHECKING:
+    from ..balance import Balance
 
 __all__ = ["Route", "Router", "choose"]
 
@@ -104,8 +108,8 @@ class Router(nn.Module):
         top_k: int = 1,
         gate: str | Callable = "softmax",
         noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
-        balance: nn.Module | None = None,
-        defaults: nn.Module | None = None,
+        balance: "Balance | None" = None,
+        defaults: RunningMean | None = None,
         mix: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         super().__init__()
@@ -119,13 +123,17 @@ class Router(nn.Module):
         self.frozen = False  # once frozen: no gradient step, no balance update
 
     @classmethod
-    def check(cls, input_shape: tuple[int, ...], n_experts: int, top_k: int, gate: str) -> None:
+    def check(
+        cls, input_shape: tuple[int, ...], n_experts: int, top_k: int, gate: str | Callable
+    ) -> None:
         """Refuse what the rule cannot do, with the reason."""
         if top_k != 1:
             raise ValueError(f"every expert answers every sample, got top_k={top_k}. Use top_k=1")
 
     @classmethod
-    def build(cls, network: nn.Module, input_shape: tuple[int, ...], n_experts: int, **parts):
+    def build(
+        cls, network: nn.Module, input_shape: tuple[int, ...], n_experts: int, **parts: Any
+    ) -> "Router":
         """Return the router, with whatever else it needs for samples of this shape."""
         return cls(network, **parts)
 
@@ -140,14 +148,12 @@ class Router(nn.Module):
         scores = self.score(x)
         return Route(scores, scores, None, self.gate(scores, scores, None))
 
-    def combine(
-        self, experts: Sequence[nn.Module], x: Tensor, route: Route
-    ) -> tuple[Tensor, Tensor | None]:
+    def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor | None]:
         """Return the answer of the mixture, (n_samples, n_outputs), and those of chosen experts."""
         answers = answer_all(experts, x)
         return torch.einsum("nm,nmo->no", route.gate.to(answers.dtype), answers), None
 
-    def combine_each(self, experts: Sequence[nn.Module], x: Tensor, route: Route) -> Tensor:
+    def combine_each(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Return what each expert would say in the place of all, (n_samples, n_experts, n_outputs).
 
         The samples keep the total gate of their own route, so that the answer of a sole chosen

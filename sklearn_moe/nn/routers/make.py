@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..._registry import is_auto
 from ..running import RunningMean
@@ -15,6 +15,9 @@ from .gates import GATES, standard_gate
 from .noise import NOISES, Noise, make_noise
 from .presets import Preset, preset_of
 from .scores import NETWORKS, CentroidScores, NormalizedScores, make_scores
+
+if TYPE_CHECKING:
+    from ..balance import Balance
 
 __all__ = ["make_router"]
 
@@ -29,11 +32,11 @@ def make_router(
     n_outputs: int,
     *,
     network: str | Callable = "auto",
-    top_k: int | str = "auto",
+    top_k: int | Literal["auto"] = "auto",
     gate: str | Callable = "auto",
     noise: str | Callable | None = "auto",
     per_row: bool = False,
-    balance: nn.Module | None = None,
+    balance: "Balance | None" = None,
     init_std: float = 1.0,
     mix: Callable[[Tensor, Tensor], Tensor] | None = None,
     normalize: bool = False,
@@ -44,7 +47,7 @@ def make_router(
     ----------
     router : str, subclass of Router or Preset
         A name in `ROUTERS`, or a rule of your own.
-    network, gate, noise
+    network, gate, noise : str, callable or None
         Names in `NETWORKS`, `GATES`, `NOISES`, or callables like those. "auto" is what the router
         is made for, None none.
     balance : Balance or None

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Generator, Tensor
@@ -53,7 +54,7 @@ def hash_rows(x: Tensor, n_columns: int, generator: Generator) -> Tensor:
     apart in phase.
     """
     x = x.flatten(1)
-    options = {"generator": generator, "dtype": x.dtype, "device": x.device}
+    options: dict[str, Any] = {"generator": generator, "dtype": x.dtype, "device": x.device}
     slope = torch.randn(x.shape[1], n_columns, **options)
     phase = torch.rand(n_columns, **options)
     return (1e3 * (x @ slope) + phase).remainder(1)

@@ -165,6 +165,9 @@ class CentroidScores(Scores):
     trained. It is the null of learned routing that looks at X.
     """
 
+    centers: Tensor
+    spread: Tensor
+
     def __init__(self, input_shape: tuple[int, ...], n_experts: int, *, init_std: float = 0.0):
         super().__init__()
         self.register_buffer("centers", torch.zeros(n_experts, patches_shape(input_shape)[1]))

@@ -1,11 +1,11 @@
 """Sparse routers: the k experts of highest score answer."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from ..dispatch import dispatch
+from ..dispatch import Experts, dispatch
 from ..ranks import sum_over_ranks
 from .base import Route, Router, choose
 from .scores import LinearScores
@@ -39,7 +39,9 @@ class TopKRouter(Router):
                 "no gradient. Use gate='softmax', or router='topk' with top_k >= 2"
             )
 
-    def perturb(self, x: Tensor, scores: Tensor, generator: Generator | None):
+    def perturb(
+        self, x: Tensor, scores: Tensor, generator: Generator | None
+    ) -> tuple[Tensor, Tensor | None]:
         """Return the scores with noise, and the standard deviation of learned noise."""
         if self.noise is None or generator is None:
             return scores, None
@@ -72,10 +74,9 @@ class TopKRouter(Router):
         """Whether `balance_loss` has something to do."""
         return self.balance is not None or self.defaults is not None
 
-    def combine(
-        self, experts: Sequence[nn.Module], x: Tensor, route: Route
-    ) -> tuple[Tensor, Tensor]:
+    def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor]:
         """Add up the gated answers of the chosen experts."""
+        assert route.chosen is not None  # by `settle`
         answers = dispatch(experts, x, route.chosen)
         output = self.add_up(answers, route.gate)
         if self.defaults is not None and self.training:
@@ -95,18 +96,8 @@ class TopKRouter(Router):
     def balance_loss(self, route, answers, weight):
         """Take note of a training batch, its answers included."""
         if self.defaults is not None:
-            self._note(route, answers.detach(), weight)
+            self.defaults.update(*_mean_answers(route, answers.detach(), weight))
         return super().balance_loss(route, answers, weight)
-
-    @torch.no_grad()
-    def _note(self, route: Route, answers: Tensor, weight: Tensor) -> None:
-        # Products with ones and zeros, not bincount and index_add: the order of their sums varies.
-        experts = torch.arange(route.scores.shape[1], device=answers.device)
-        slots = (route.chosen.unsqueeze(2) == experts).to(weight.dtype) * weight[:, None, None]
-        load = sum_over_ranks(slots.sum((0, 1)))
-        total = sum_over_ranks(slots.flatten(0, 1).T @ answers.to(weight.dtype).flatten(0, 1))
-        present = (load > 0).to(load.dtype)
-        self.defaults.update(total / load.clamp(min=1e-12).unsqueeze(1), present)
 
     def chance(self, route: Route) -> Tensor:
         """Return how likely each expert is to be among the k, were its own noise drawn anew.
@@ -121,7 +112,20 @@ class TopKRouter(Router):
         missing = to_beat - route.scores
         if route.detail is not None:
             missing = missing / route.detail
-        return self.noise.survival(missing)
+        noise: Any = self.noise
+        return noise.survival(missing)
+
+
+@torch.no_grad()
+def _mean_answers(route: Route, answers: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each expert's mean answer, (n_experts, n_outputs), and 1 where it gave any, else 0."""
+    assert route.chosen is not None
+    # Products with ones and zeros, not bincount and index_add: the order of their sums varies.
+    experts = torch.arange(route.scores.shape[1], device=answers.device)
+    slots = (route.chosen.unsqueeze(2) == experts).to(weight.dtype) * weight[:, None, None]
+    load = sum_over_ranks(slots.sum((0, 1)))
+    total = sum_over_ranks(slots.flatten(0, 1).T @ answers.to(weight.dtype).flatten(0, 1))
+    return total / load.clamp(min=1e-12).unsqueeze(1), (load > 0).to(load.dtype)
 
 
 class NoisyTopKRouter(TopKRouter):
