@@ -36,7 +36,15 @@ ROOT = Path(__file__).parent.parent
 # The tests of a file or folder; those of the longest name count.
 TESTS = {
     "_data": ["skorch", "classifier", "tables", "callbacks"],
-    "_engine": ["skorch", "callbacks", "classifier", "precision", "regressor", "interrupt"],
+    "_engine": [
+        "skorch",
+        "callbacks",
+        "classifier",
+        "precision",
+        "regressor",
+        "interrupt",
+        "upcycling",
+    ],
     "_engine/threads": ["threads"],
     "metrics": ["metrics", "specialization", "scorers"],
     "metrics/_pictures": ["split"],
