@@ -1,11 +1,14 @@
 """What a fitted mixture says, and which expert says it."""
 
+import copy
+
 import torch
 from sklearn.utils.validation import check_is_fitted
 
 from ._devices import as_device
 from ._inputs import check_samples
-from .nn import softmax
+from ._onnx import require_onnx, write_onnx
+from .nn import Predictor, softmax
 
 __all__ = ["FittedMixture"]
 
@@ -94,6 +97,68 @@ class FittedMixture:
         check_is_fitted(self)
         self.net_.to(as_device(device, float64=True))
         return self
+
+    def to_torch(self):
+        """Return the fitted model as one module of torch, from X to predictions.
+
+        It is a copy, on the same device, in evaluation mode and differentiable, that needs no
+        scikit-learn: to be explained, served, exported by `torch.export` or trained on in torch.
+
+        Returns
+        -------
+        module : sklearn_moe.nn.Predictor
+            Maps a tensor X, (n_samples, ...), to what `predict_proba` returns, or `predict` of a
+            regressor, in the type of the weights. X holds what the estimator takes, as floats
+            (bytes of pictures if it was fitted on these); categories of a data frame are their
+            codes.
+
+        Raises
+        ------
+        ValueError
+            If the router draws noise at prediction.
+        """
+        check_is_fitted(self)
+        if self._noise_at_predict:
+            raise ValueError(
+                f"router={self.router!r} draws noise at prediction, from a generator that a module "
+                "does not have. Fit with a router of noise_at_predict=False."
+            )
+        mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
+        units = {}
+        if self._target.kind == "numbers":
+            units = {"mean": self._target.mean, "deviation": self._target.deviation}
+            units["squeeze"] = self._target.is_column
+        return Predictor(
+            mixture,
+            head,
+            self.input_shape_,
+            flat=self.sample_shape is not None,
+            bytes=self._bytes,
+            **units,
+        )
+
+    def to_onnx(self, path):
+        """Write the fitted model to a file that ONNX runtimes read.
+
+        It computes what the module of `to_torch` does, for any number of samples: input "X",
+        output "probabilities", or "predictions" of a regressor. Every expert answers every sample
+        there, and the router counts those that it chooses.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        ImportError
+            If onnx or onnxscript is missing: `pip install 'sklearn_moe[onnx]'`.
+        ValueError
+            If the router draws noise at prediction.
+        """
+        require_onnx()
+        module = self.to_torch().cpu()
+        output = "predictions" if self._target.kind == "numbers" else "probabilities"
+        write_onnx(module, path, output)
 
     @property
     def loss_curve_(self):

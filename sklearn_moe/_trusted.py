@@ -37,7 +37,7 @@ _REGISTRIES = (
     TRUNKS,
 )
 _OTHERS = (
-    *(MoEClassifier, MoERegressor, MoENet, SolverSpec.build, torch.device),
+    *(FitCheckpoint, MoEClassifier, MoERegressor, MoENet, SolverSpec.build, torch.device),
     *(Categories, Channels, ClassTarget, Columns, LabelTarget, NumberTarget),
     *(build_mixture, choose_head("log_loss", "classes"), FitCheckpoint, type(Path())),
 )

@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "sklearn_moe"
 LAYERS = [
     ["paper"],
     ["__init__", "__main__"],
-    ["_trusted"],
+    ["_trusted", "onnx"],
     ["_classifier", "_regressor", "model_selection"],
     ["_base", "tracing", "callbacks", "distributed"],
     ["_incremental", "_storing"],
@@ -22,7 +22,7 @@ LAYERS = [
     ["_settings", "_inputs", "_targets", "_hiding", "_parameters"],
     ["inspection", "preprocessing", "_fit_file"],
     ["_batches", "_channels", "_columns", "_data", "_fingerprint", "_state_file", "_stored_module"],
-    ["nn", "optim", "metrics", "datasets"],
+    ["_onnx", "nn", "optim", "metrics", "datasets"],
     ["_devices"],
     [
         *("_categories", "_estimators", "_hashing", "_image_checks", "_sklearn", "_warnings"),

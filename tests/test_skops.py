@@ -88,7 +88,8 @@ def answer(model, X):
 
 @pytest.mark.slow
 def test_the_listed_types_suffice_and_all_are_needed():
-    used = set()
+    unfitted = classifier(checkpoint=FitCheckpoint("runs"))
+    used = set(skops.get_untrusted_types(data=skops.dumps(unfitted)))
     for model, X, y in models():
         data = skops.dumps(model.fit(X, y))
         used.update(skops.get_untrusted_types(data=data))
@@ -120,3 +121,16 @@ def test_parts_of_ones_own_are_not_trusted():
     with pytest.raises(TypeError, match=r"torch\.sigmoid"):
         skops.loads(data, trusted=trusted_types())
     skops.loads(data, trusted=[*trusted_types(), "torch.sigmoid"])
+
+
+@pytest.mark.filterwarnings("ignore")  # those of mlflow
+def test_mlflow_stores_by_skops(tmp_path):
+    mlflow_sklearn = pytest.importorskip("mlflow.sklearn", exc_type=ImportError)
+    model = make_pipeline(StandardScaler(), classifier()).fit(ROWS, CLASSES)
+    path = tmp_path / "model"
+    mlflow_sklearn.save_model(
+        model, path, skops_trusted_types=trusted_types(), pip_requirements=["sklearn_moe"]
+    )
+    again = mlflow_sklearn.load_model(str(path))
+    np.testing.assert_array_equal(answer(again, ROWS), answer(model, ROWS))
+    assert (path / "model.skops").exists()

@@ -11,6 +11,7 @@ from .hiding import hide, hide_at_random
 from .losses import expert_means, mixture_loss, weighted_mean
 from .mixture import MixtureOfExperts, MixtureOutput
 from .pictures import Channels, PictureEncoder
+from .predictor import Predictor
 from .ranks import batch_weight, sum_over_ranks
 from .routers import (
     GATES,
@@ -78,6 +79,7 @@ __all__ = [
     "PatchChoiceRouter",
     "PatchExpert",
     "PictureEncoder",
+    "Predictor",
     "Preset",
     "ReLURouter",
     "Registry",

@@ -14,6 +14,7 @@ __all__ = [
     "answer_groups",
     "dispatch",
     "dispatch_mask",
+    "is_recorded",
     "is_stack",
     "together",
 ]
@@ -107,11 +108,16 @@ def answer_at_once(experts: Experts, x: Tensor) -> bool:
     On a GPU small experts that answer together do, as the work is less than a wait for the host,
     which would have to know who answers what. In an exported program all do: it has no branches.
     """
-    if torch.compiler.is_exporting():
+    if is_recorded():
         return True
     if x.is_cpu or x.numel() * len(experts) > _SMALL:
         return False
     return hasattr(experts, "together") if is_stack(experts) else _are_alike(experts)
+
+
+def is_recorded() -> bool:
+    """Return whether a program is made of what is computed, by `torch.export` or `torch.jit`."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
 
 
 def answer_groups(experts: Experts, x: Tensor, sizes: Sequence[int]) -> Tensor:
@@ -121,10 +127,11 @@ def answer_groups(experts: Experts, x: Tensor, sizes: Sequence[int]) -> Tensor:
     costs less once than each time. Others that have no samples are not called.
     """
     called: Experts = experts
-    if not is_stack(experts):
+    recorded = is_recorded()
+    if not (recorded or is_stack(experts)):
         busy = [m for m, size in enumerate(sizes) if size]
         called, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
-    if (one := together(called)) is not None:
+    if not recorded and (one := together(called)) is not None:
         return one.groups(x, sizes)
     groups = x.split(sizes)
     return torch.cat([expert(group) for expert, group in zip(called, groups, strict=True)])

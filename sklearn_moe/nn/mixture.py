@@ -66,7 +66,7 @@ class MixtureOfExperts(nn.Module):
 
     def _route(self, x, generator=None):
         if self.router is None or self.united:
-            scores = x.new_zeros(len(x), len(self.experts), dtype=next(self.parameters()).dtype)
+            scores = x.new_zeros(x.shape[0], len(self.experts), dtype=next(self.parameters()).dtype)
             first = scores[:, :1]
             return Route(scores, scores, first.long(), first + 1)
         return self.router(x, generator)

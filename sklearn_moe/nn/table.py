@@ -9,6 +9,7 @@ from torch import Tensor, nn
 __all__ = ["Columns", "TableEncoder"]
 
 _KNEE = 3.0  # standard deviations
+_FAR = 1e30  # what stands for infinity: it is bounded like any number, and float32 holds it
 
 
 class Columns(NamedTuple):
@@ -62,7 +63,7 @@ class TableEncoder(nn.Module):
         """Map (n_samples, n_features) to (n_samples, n_outputs)."""
         numbers = x if not len(self.categories) else x.index_select(1, self.numbers)
         z = (numbers - self.mean) / self.scale
-        z = torch.nan_to_num(z, nan=0.0)
+        z = torch.nan_to_num(z, nan=0.0, posinf=_FAR, neginf=-_FAR)
         # hypot, as the square of a far outlier would overflow.
         parts = [z * (_KNEE / torch.hypot(z, z.new_full((), _KNEE)))]
         if len(self.with_missing):
@@ -74,7 +75,7 @@ class TableEncoder(nn.Module):
     def _one_hot(self, codes: Tensor) -> Tensor:
         known = (codes >= 0) & (codes < self.n_categories)  # NaN is neither
         # What is not known falls into a last column, which is cut off.
-        columns = torch.where(known, torch.nan_to_num(codes).long() + self.first, 0)
+        columns = torch.where(known, codes, 0).long() + self.first
         columns = columns.masked_fill(~known, self.n_all_categories)
-        ones = codes.new_zeros(len(codes), self.n_all_categories + 1).scatter_(1, columns, 1.0)
+        ones = codes.new_zeros(codes.shape[0], self.n_all_categories + 1).scatter_(1, columns, 1.0)
         return ones[:, :-1]

@@ -142,7 +142,7 @@ class PatchFilters(NamedTuple):
 
     def all(self, x: Tensor) -> Tensor:
         """Map every sample by every expert, to (n_samples, n_experts, n_outputs)."""
-        return self._sum(self._filter(x), len(x)).transpose(0, 1)
+        return self._sum(self._filter(x), x.shape[0]).transpose(0, 1)
 
     def groups(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Map x, the samples of each expert after those of the one before, to their answers.
@@ -170,8 +170,8 @@ class PatchFilters(NamedTuple):
 
         Filters are linear in their weights: mixing weights is mixing what the filters say.
         """
-        z = self._filter(x).view(len(self.weight), -1, len(x), x.shape[1])
-        return self._sum((z * gate.T[:, None, :, None]).sum(0).flatten(1), len(x))[0]
+        z = self._filter(x).view(len(self.weight), -1, *x.shape[:2])
+        return self._sum((z * gate.T[:, None, :, None]).sum(0).flatten(1), x.shape[0])[0]
 
     def _filter(self, x: Tensor) -> Tensor:
         """Return what all filters say, (n_experts * n_filters, n_samples * n_patches)."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 import torch
 from torch import Generator, Tensor, nn
 
-from ..dispatch import Experts, answer_all
+from ..dispatch import Experts, answer_all, is_recorded
 from ..ranks import sum_over_ranks
 from ..running import RunningMean
 from .gates import GATES
@@ -21,7 +21,7 @@ _FEW = 4  # experts that are found faster one after the other than by sorting
 
 def choose(scores: Tensor, k: int) -> Tensor:
     """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
-    if k > _FEW:
+    if k > _FEW and not is_recorded():  # ONNX knows no stable sort
         return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
     best = scores.max(1, keepdim=True).indices  # argmax is slower on columns
     if k == 1:

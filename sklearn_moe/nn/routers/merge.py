@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from ..dispatch import together
+from ..dispatch import is_recorded, together
 from .base import Router
 
 __all__ = ["MergeRouter"]
@@ -45,5 +45,21 @@ def _merge(experts: list[nn.Module], x: Tensor, gate: Tensor) -> Tensor:
         return functional_call(experts[0], merged, (sample.unsqueeze(0),)).squeeze(0)
 
     n_parameters = sum(p.shape[1] for p in stacked.values())
+    if is_recorded() and x.ndim == 4:
+        return _one_by_one(answer, gate, x)
+    chunk = None if is_recorded() else max(1, _CHUNK // n_parameters)
     with torch.autocast(x.device.type, enabled=False):  # vmap and mixed precision do not mix
-        return vmap(answer, chunk_size=max(1, _CHUNK // n_parameters))(gate, x)
+        return vmap(answer, chunk_size=chunk)(gate, x)
+
+
+def _one_by_one(answer, gate, x):
+    """Answer the samples in a loop that is a part of the exported program.
+
+    `vmap` makes one convolution of as many groups as there are samples, and fixes their number.
+    """
+    from torch._higher_order_ops.scan import scan
+
+    def step(state, row):
+        return state.clone(), answer(*row)
+
+    return scan(step, gate.new_zeros(1), (gate, x))[1]

@@ -73,7 +73,7 @@ class PatchChoiceRouter(Router):
     def _picked(x: Tensor, chosen: Tensor) -> Tensor:
         """Return the chosen patches as samples, those of the first expert first."""
         patches = as_patches(x)
-        first = torch.arange(len(x), device=x.device) * patches.shape[1]
+        first = torch.arange(x.shape[0], device=x.device) * patches.shape[1]
         index = (first[:, None, None] + chosen).transpose(0, 1).flatten()
         picked = patches.flatten(0, 1).index_select(0, index)
         return picked if x.ndim == 2 else picked.unsqueeze(1)

@@ -258,7 +258,7 @@ class _ModuleScores(Scores):
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
         scores = self._compute(x.to(dtype), dtype)
-        shape = (len(x), self.n_experts)
+        shape = (x.shape[0], self.n_experts)
         if not isinstance(scores, Tensor) or scores.shape != shape:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores)
             raise ValueError(

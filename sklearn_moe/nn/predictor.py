@@ -1,0 +1,102 @@
+"""A trained mixture and its head as one module, from X to predictions."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .heads import Head
+from .mixture import MixtureOfExperts
+
+__all__ = ["Predictor"]
+
+
+class Predictor(nn.Module):
+    """What a fitted estimator predicts, as one module of torch; `to_torch()` makes it.
+
+    Parameters
+    ----------
+    mixture : MixtureOfExperts
+    head : Head
+    input_shape : tuple of int
+        Shape of a sample, as the mixture takes it.
+    flat : bool, default=False
+        Whether samples come as rows, (n_samples, n_features), to be read in that shape.
+    bytes : bool, default=False
+        Whether samples are pictures of bytes, which become 0 ... 1.
+    mean, deviation : sequence of float or None, default=None
+        Of numbers: units of the predictions, for each of them.
+    squeeze : bool, default=False
+        Whether a sole number of a sample is returned without its axis.
+    """
+
+    mean: Tensor | None
+    deviation: Tensor
+
+    def __init__(
+        self,
+        mixture: MixtureOfExperts,
+        head: Head,
+        input_shape: tuple[int, ...],
+        *,
+        flat: bool = False,
+        bytes: bool = False,
+        mean: Sequence[float] | None = None,
+        deviation: Sequence[float] | None = None,
+        squeeze: bool = False,
+    ):
+        super().__init__()
+        self.mixture = mixture
+        self.head = head
+        self.input_shape = tuple(input_shape)
+        self.flat = flat
+        self.bytes = bytes
+        self.squeeze = squeeze
+        for name, values in (("mean", mean), ("deviation", deviation)):
+            is_given = values is not None
+            self.register_buffer(name, torch.as_tensor(values).double() if is_given else None)
+        self.eval()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type in which the mixture computes."""
+        return next(self.mixture.parameters()).dtype
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """Shape of a sample, as it comes."""
+        return (torch.Size(self.input_shape).numel(),) if self.flat else self.input_shape
+
+    def example(self, n_samples: int = 2) -> Tensor:
+        """Return samples of zeros, for tools that want to see some."""
+        dtype = torch.uint8 if self.bytes else self.dtype
+        device = next(self.mixture.parameters()).device
+        return torch.zeros(n_samples, *self.sample_shape, dtype=dtype, device=device)
+
+    def forward(self, X: Tensor) -> Tensor:
+        """Map samples to probabilities, (n_samples, n_classes), or to numbers.
+
+        Raises
+        ------
+        ValueError
+            If samples are of another shape or kind than those of `fit`.
+        """
+        self._check(X)
+        x = X.to(self.dtype)
+        if self.bytes:
+            x = x / 255
+        if self.flat:
+            x = x.reshape(x.shape[0], *self.input_shape)
+        y = self.head.predict(self.mixture(x).output)
+        if self.mean is not None:
+            y = (y * self.deviation + self.mean).to(self.dtype)
+        return y.squeeze(1) if self.squeeze else y
+
+    def _check(self, X):
+        shape = self.sample_shape
+        if X.shape[1:] != shape or (X.dtype == torch.uint8) != self.bytes:
+            kind = "bytes (torch.uint8)" if self.bytes else "floats"
+            raise ValueError(
+                f"X must hold {kind} of shape (n_samples, {', '.join(map(str, shape))}), as in "
+                f"fit, got {X.dtype} of shape {tuple(X.shape)}."
+            )
