@@ -95,8 +95,8 @@ class MLPStack(Stack):
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    # Views of the stack's, which are parameters to all but their type.
-    layer._parameters.update(weight=weight, bias=bias)  # type: ignore[call-overload]
+    views: dict[str, Any] = {"weight": weight, "bias": bias}  # of the stack's parameters
+    layer._parameters.update(views)
     return layer
 
 
