@@ -332,9 +332,15 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
     def _count_answers(self, net, rows):
         """Return the weight of the rows that each expert answers, or of its part in answers."""
         self.net_ = net
-        generator = self._predict_generator()
-        shares = net.map_batches(lambda x: net.module_.route(x, generator).shares(), rows.x)
-        return rows.weight.cpu().numpy() @ shares
+        generator, start = self._predict_generator(), 0
+
+        def count(x):
+            nonlocal start
+            weight = rows.weight[start : start + len(x)].to(x.device)
+            start += len(x)
+            return net.module_.route(x, generator).per_expert(weight)[None]
+
+        return net.map_batches(count, rows.x).sum(axis=0)
 
     def __sklearn_tags__(self):
         """Declare 3-D input, and what a table may hold; scikit-learn has no tag for 4-D."""

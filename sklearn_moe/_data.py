@@ -90,7 +90,7 @@ class Rows(NamedTuple):
     x: "torch.Tensor | SparseRows | SelectedRows"
     y: torch.Tensor
     weight: torch.Tensor
-    # (n_samples, n_experts): 1 for the experts that a sample is shown to, 0 for the others.
+    # (n_samples, n_experts), bool: the experts that a sample is shown to.
     shown: torch.Tensor | None = None
 
     @classmethod

@@ -22,7 +22,7 @@ def hide_rows(net, rows, n_hidden):
         encode = net.module_.encoder or torch.nn.Identity()
 
         def hide_batch(x):
-            return hide(encode(x).flatten(1), *sizes)
+            return hide(encode(x).flatten(1), *sizes).bool()
 
         shown = torch.from_numpy(net.map_batches(hide_batch, rows.x))
-    return rows._replace(shown=shown.to(rows.y.device, rows.weight.dtype))
+    return rows._replace(shown=shown.to(rows.y.device, torch.bool))

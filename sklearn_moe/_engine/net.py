@@ -171,7 +171,7 @@ class MoENet(TrainingLoop):
         mixed = mixed._replace(answers=mixed.answers.to(dtype))
         losses = self.criterion_.losses(mixed.answers, batch.y)
         gate = mixed.route.gate
-        shown = torch.ones_like(losses) if batch.shown is None else batch.shown
+        shown = torch.ones_like(losses) if batch.shown is None else batch.shown.to(losses.dtype)
         loss, hidden_loss = mixture_loss(gate, losses, shown, self.expert_loss_weight)
         if self.has_batch_listeners_ or self.pace == "residual":
             log_gate = gate.detach().to(losses.dtype).log()
