@@ -39,6 +39,7 @@ docs: $(VENV)/docs
 
 benchmarks: $(VENV)/test
 	$(VENV)/bin/python tests/benchmarks/speed.py
+	$(VENV)/bin/python tests/benchmarks/searches.py
 	$(VENV)/bin/python tests/benchmarks/accuracy.py
 
 # $(VENV)/EXTRA is a stamp: the project is installed there with that extra.

@@ -24,7 +24,7 @@ def fit_together(estimators, X, y, *, sample_weight=None, rows=None):
     by side: each step is one computation for all of them. They may differ in seeds, learning
     rates and what else does not change the shape of the weights, and in their training samples.
     Each has its own weights, shuffling, noise and stopping. Small models gain most, as their steps
-    are more overhead than arithmetic.
+    are more overhead than arithmetic. `verbose` shows nothing.
 
     Parameters
     ----------

@@ -14,6 +14,7 @@ from sklearn.model_selection import KFold, ParameterGrid, cross_validate
 from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._engine import MoENet
 from sklearn_moe.callbacks import StopTraining
 from sklearn_moe.model_selection import cross_validate_together, fit_together
 from sklearn_moe.nn import BALANCES, ROUTERS
@@ -205,6 +206,7 @@ def test_a_loss_that_is_not_finite_is_its_own(bags):
         ({"callbacks": [StopTraining]}, "callbacks"),
         ({"train_transform": np.abs}, "train_transform"),
         ({"upcycle": 0.5, "gate": "relative"}, "upcycle"),
+        ({"checkpoint": "fits"}, "checkpoint"),
         (
             {"expert": lambda *_: nn.Sequential(nn.Dropout(), nn.Flatten(), nn.Linear(24, 2))},
             "Dropout",
@@ -233,6 +235,25 @@ def test_bad_calls(bags):
     with pytest.raises(ValueError, match="n_experts"):
         fit_together([MoEClassifier(n_experts=0)], X, y)
     assert fit_together([], X, y) == []
+
+
+def test_ctrl_c_keeps_what_was_learned(bags, monkeypatch):
+    X, y = bags
+    left = iter([True, True, False])
+    take = MoENet.record_pass
+
+    def interrupted(net, *args, **kwargs):
+        if net.module_.router.network.weight.shape[0] == 3 and not next(left):
+            raise KeyboardInterrupt
+        take(net, *args, **kwargs)
+
+    monkeypatch.setattr(MoENet, "record_pass", interrupted)
+    models = [MoEClassifier(**FEW | {"n_experts": n}, random_state=0) for n in (2, 3, 4)]
+    with pytest.raises(KeyboardInterrupt):
+        fit_together(models, X, y)
+    monkeypatch.undo()
+    assert [getattr(model, "n_iter_", 0) for model in models] == [4, 2, 0]
+    models[1].partial_fit(X, y)
 
 
 def test_warnings_are_those_of_fit(bags):

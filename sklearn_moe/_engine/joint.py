@@ -23,31 +23,31 @@ class JointOptimizer:
 
     def __init__(self, optimizers):
         self.optimizers = optimizers
-        self.members = None
+        self.one = None
+        groups = [[group] for optimizer in optimizers for group in optimizer.param_groups]
         kind = type(optimizers[0])
-        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         if kind in _BY_ENTRY:
-            self.members = _alike(groups)
-            groups = [_merged(members) for members in self.members]
+            groups = _alike(groups)
         elif kind is not NormalizedSGD:
             return
-        self.one = kind(groups)
+        self.groups = groups
+        self.one = kind([_merged(members) for members in groups])
         for optimizer in optimizers:
             self.one.state.update(optimizer.state)
 
     def step(self):
         """Make a step of each."""
-        if not hasattr(self, "one"):
+        if self.one is None:
             for optimizer in self.optimizers:
                 optimizer.step()
             return
-        for group, members in zip(self.one.param_groups, self.members or (), strict=False):
-            group["lr"] = members[0]["lr"]  # of a schedule
+        for group, (first, *_) in zip(self.one.param_groups, self.groups, strict=True):
+            group["lr"] = first["lr"]  # of a schedule
         self.one.step()
 
     def release(self):
         """Give every optimizer the state of its weights."""
-        if not hasattr(self, "one"):
+        if self.one is None:
             return
         for optimizer in self.optimizers:
             for group in optimizer.param_groups:
@@ -59,7 +59,7 @@ class JointOptimizer:
 def _alike(groups):
     """Return lists of groups with the same options."""
     alike = []
-    for group in groups:
+    for (group,) in groups:
         options = {name: value for name, value in group.items() if name != "params"}
         for known, members in alike:
             if known == options:
@@ -71,5 +71,7 @@ def _alike(groups):
 
 
 def _merged(members):
-    """Return one group in the place of many."""
+    """Return one group in the place of many, a sole one as it is."""
+    if len(members) == 1:
+        return members[0]
     return members[0] | {"params": [p for group in members for p in group["params"]]}

@@ -3,7 +3,7 @@
 import torch
 from torch.autograd.function import once_differentiable
 
-__all__ = ["GroupedProducts"]
+__all__ = ["GatheredProducts", "GroupedProducts"]
 
 
 class GroupedProducts(torch.autograd.Function):
@@ -44,3 +44,51 @@ class GroupedProducts(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             of_x = torch.cat([g.T @ w for g, w in zip(grads, weight, strict=True)])
         return of_x, of_weight, of_bias, None
+
+
+class GatheredProducts(torch.autograd.Function):
+    """The same for groups of samples that are gathered from several sources, without a gradient.
+
+    `sources` are tensors, or what gives (n_samples, n_rows, n_features) by `index_select`; each has
+    equally many groups. `places` are the samples that are taken from each, `sizes` the numbers
+    of samples in all groups. The samples of one source are gathered at a time, and again for the
+    gradient: they stay in the cache while they are multiplied.
+    """
+
+    @staticmethod
+    def forward(ctx, weight, bias, sources, places, sizes):
+        """Return (n_outputs, n_rows)."""
+        n_rows = sources[0].shape[1]
+        ctx.save_for_backward(weight)
+        ctx.has_bias, ctx.sources, ctx.places = bias is not None, sources, places
+        ctx.sizes = [size * n_rows for size in sizes]
+        z = weight.new_empty(weight.shape[1], sum(ctx.sizes))
+        groups = zip(weight, _gathered(ctx), z.split(ctx.sizes, 1), strict=True)
+        if bias is None:
+            for w, rows, columns in groups:
+                torch.mm(w, rows.T, out=columns)
+        else:
+            for b, (w, rows, columns) in zip(bias.unsqueeze(2), groups, strict=True):
+                torch.addmm(b, w, rows.T, out=columns)
+        return z
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        """Return the gradients of weight and bias."""
+        (weight,) = ctx.saved_tensors
+        grads = grad.split(ctx.sizes, 1)
+        of_weight = torch.empty_like(weight)
+        for g, rows, w in zip(grads, _gathered(ctx), of_weight, strict=True):
+            torch.mm(g, rows, out=w)
+        of_bias = torch.stack([g.sum(1) for g in grads]) if ctx.has_bias else None
+        return of_weight, of_bias, None, None, None
+
+
+def _gathered(ctx):
+    """Yield the rows of each group."""
+    n_groups = len(ctx.sizes) // len(ctx.sources)
+    for number, (source, places) in enumerate(zip(ctx.sources, ctx.places, strict=True)):
+        x = source.index_select(0, places)
+        sizes = ctx.sizes[number * n_groups : (number + 1) * n_groups]
+        yield from x.reshape(-1, x.shape[2]).split_with_sizes(sizes)

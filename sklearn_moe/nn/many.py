@@ -34,7 +34,6 @@ class Mixtures:
     def __init__(self, mixtures: Sequence[MixtureOfExperts], xs: Sequence[Tensor]):
         self.mixtures = mixtures
         self.xs = xs
-        self.buffer = None
         self.choose_at_once = _choose_alike(mixtures[0])
 
     def forward(
@@ -92,10 +91,10 @@ class Mixtures:
         if routers[0].bias is not None:
             bias = torch.cat([r.bias.expand(n, -1) for r, n in zip(routers, sizes, strict=True)])
         route = routers[0].settle(scores, *map(_concatenate, noisy), bias)
-        answers = self._dispatch(route.chosen, index, seen[0])
+        answers = self._dispatch(route.chosen, index)
         return MixtureOutput(routers[0].add_up(answers, route.gate), route, answers)
 
-    def _dispatch(self, chosen, index, like):
+    def _dispatch(self, chosen, index):
         """Return the answers of the chosen experts, (n_samples, k, n_outputs)."""
         n_samples, k = chosen.shape
         n_experts = len(self.mixtures) * len(self.mixtures[0].experts)
@@ -107,15 +106,11 @@ class Mixtures:
         # As in dispatch: the host must know where the groups begin.
         starts = torch.searchsorted(experts, edges).tolist()
         rows = torch.cat(index).index_select(0, by_expert // k if k > 1 else by_expert)
-        if self.buffer is None or len(self.buffer) < len(rows):
-            self.buffer = like.new_empty(len(rows), *self.xs[0].shape[1:])
-        x = self.buffer[: len(rows)]
-        sizes = [size * k for size in sizes]
-        for source, of_model, out in zip(self.xs, rows.split(sizes), x.split(sizes), strict=True):
-            out.copy_(source.index_select(0, of_model))
+        places = rows.split([size * k for size in sizes])
         experts = [together(mixture.experts) for mixture in self.mixtures]
         experts = type(experts[0]).joined(experts)
-        answers = experts.groups(x, [stop - start for start, stop in pairwise(starts)])
+        sizes = [stop - start for start, stop in pairwise(starts)]
+        answers = experts.gathered(self.xs, places, sizes)
         answers = torch.empty_like(answers).index_copy(0, by_expert, answers)
         return answers.view(n_samples, k, -1)
 

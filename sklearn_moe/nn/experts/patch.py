@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..activations import ACTIVATIONS
-from ..grouped import GroupedProducts
+from ..grouped import GatheredProducts, GroupedProducts
 from .parts import require_ndim
 from .stack import Stack, stacked
 
@@ -164,6 +164,18 @@ class PatchFilters(NamedTuple):
             [size * n_patches for size in sizes],
         )
         return self._sum(z, n_samples)[0]
+
+    def gathered(
+        self, sources: Sequence[Tensor], places: Sequence[Tensor], sizes: Sequence[int]
+    ) -> Tensor:
+        """Map samples of several models, those of `places` in the source of each, to their answers.
+
+        As in `groups` they are in the order of the experts, `sizes[m]` for each.
+        """
+        bias = None if self.bias is None else self.bias.flatten(1)
+        weight = self.weight.flatten(1, 2)
+        z = GatheredProducts.apply(weight, bias, sources, places, sizes)
+        return self._sum(z, sum(sizes))[0]
 
     def merged(self, x: Tensor, gate: Tensor) -> Tensor:
         """Map each sample by the mean of the experts' filters, weighted by its row of the gate.
