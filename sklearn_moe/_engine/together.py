@@ -51,6 +51,8 @@ def train_together(trainings):
             runs.append(_Run(training, known))
         with Interrupts(), as_many_threads_as_useful(runs[0].work):
             _train(runs)
+        for run in runs:
+            run.look_at_weights()
     finally:
         for run in runs:
             run.net.end()
@@ -113,6 +115,13 @@ class _Run:
             self.epochs_left = 0
         except ValueError as error:
             self.failure, self.epochs_left = error, 0
+
+    def look_at_weights(self):
+        """Fail if they are not finite."""
+        try:
+            self.net._refuse_divergence()
+        except ValueError as error:
+            self.failure = self.failure or error
 
 
 class _Fleet:
