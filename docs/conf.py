@@ -60,7 +60,7 @@ html_theme_options = {
     "logo": {"text": f"sklearn_moe {release}"},
     "navbar_align": "left",
     "navbar_end": ["theme-switcher"],
-    "header_links_before_dropdown": 7,
+    "header_links_before_dropdown": 8,
     "footer_start": ["copyright"],
     "footer_end": [],
 }

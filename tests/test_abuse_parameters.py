@@ -17,6 +17,14 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning"),
 ]
 
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    """Let strings that are taken for the path of a checkpoint write there."""
+    monkeypatch.chdir(tmp_path)
+
+
 N_SAMPLES = 24
 RNG = np.random.default_rng(0)
 SAMPLES = {
