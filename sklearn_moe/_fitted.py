@@ -142,7 +142,7 @@ class FittedMixture:
 
         It computes what the module of `to_torch` does, for any number of samples: input "X",
         output "probabilities", or "predictions" of a regressor. Every expert answers every sample
-        there, and the router counts those that it chooses.
+        there, and the answers that the router chooses are taken.
 
         Parameters
         ----------

@@ -164,6 +164,13 @@ def test_modules_are_differentiable_copies(kind):
     assert not module.training
 
 
+def test_units_of_numbers_are_copies():
+    model = fitted(regressor(), TABLE, NUMBERS)
+    before = model.predict(TABLE)
+    model.to_torch().mean.add_(1)
+    np.testing.assert_array_equal(model.predict(TABLE), before)
+
+
 def test_codes_stand_for_categories():
     words = np.array(["b", "a", "c"])[CLASSES]
     frame = pandas.DataFrame({"word": words, "number": TABLE[:, 0]})

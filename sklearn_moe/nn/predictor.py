@@ -53,8 +53,8 @@ class Predictor(nn.Module):
         self.bytes = bytes
         self.squeeze = squeeze
         for name, values in (("mean", mean), ("deviation", deviation)):
-            is_given = values is not None
-            self.register_buffer(name, torch.as_tensor(values).double() if is_given else None)
+            copied = None if values is None else torch.tensor(values, dtype=torch.float64)
+            self.register_buffer(name, copied)
         self.eval()
 
     @property
