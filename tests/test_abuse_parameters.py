@@ -18,7 +18,6 @@ pytestmark = [
 ]
 
 
-
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path, monkeypatch):
     """Let strings that are taken for the path of a checkpoint write there."""
