@@ -17,7 +17,7 @@ from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._engine import MoENet
 from sklearn_moe.callbacks import StopTraining
 from sklearn_moe.model_selection import cross_validate_together, fit_together
-from sklearn_moe.nn import BALANCES, ROUTERS
+from sklearn_moe.nn import BALANCES, ROUTERS, Noise
 
 TOL = {np.float32: 1e-5, np.float64: 1e-10}
 
@@ -95,6 +95,34 @@ def test_every_balance(bags, router, balance):
         pytest.skip("for routers that choose")
     model = MoEClassifier(router=router, balance=balance, balance_weight=0.1, **FEW)
     assert_as_alone(seeds(model, 3), *bags)
+
+
+class _NoiseAndX(Noise):
+    def __call__(self, x, scores, generator):
+        return super().__call__(x, scores, generator) + x.flatten(1)[:, : scores.shape[1]]
+
+    @staticmethod
+    def quantile(u):
+        return u
+
+
+def _relative_to_the_batch(scores, noisy, chosen):
+    return scores.softmax(1).gather(1, chosen) / scores.softmax(1).amax()
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        {"router_noise": _NoiseAndX},
+        {"gate": _relative_to_the_batch},
+        {"router_network": "mlp"},
+        {"expert": lambda shape, n: nn.Sequential(nn.Flatten(), nn.Linear(24, n))},
+    ],
+    ids=["noise", "gate", "network", "expert"],
+)
+def test_parts_of_ones_own(bags, parameters):
+    assert_as_alone(seeds(MoEClassifier(**FEW, **parameters), 3), *bags)
 
 
 @pytest.mark.parametrize("solver", ["normalized_sgd", "sgd", "adam", "adamw"])

@@ -10,9 +10,10 @@ from .dispatch import together
 from .grouped import GroupedProducts
 from .mixture import MixtureOfExperts, MixtureOutput
 from .routers import Route
+from .routers.gates import GATES
 from .routers.noise import Noise
 from .routers.scores import LinearScores, pool
-from .routers.sparse import TopKRouter
+from .routers.sparse import NoisyTopKRouter, TopKRouter
 
 __all__ = ["Mixtures", "sum_patches"]
 
@@ -125,7 +126,8 @@ def sum_patches(mixture: MixtureOfExperts, x: Tensor) -> Tensor | None:
 def _sees_sums(router):
     """Tell whether a router looks at the sum of the patches only, noise included."""
     noise = router.noise
-    blind = noise is None or (isinstance(noise, Noise) and not noise.per_row)
+    draws = isinstance(noise, Noise) and type(noise).__call__ is Noise.__call__
+    blind = noise is None or (draws and not noise.per_row)
     return blind and type(router.network) is LinearScores and router.network.bias is None
 
 
@@ -135,8 +137,8 @@ def _choose_alike(mixture):
     plain = mixture.encoder is None and mixture.trunk is None and not mixture.shared
     return (
         plain
-        and isinstance(router, TopKRouter)
-        and type(router).combine is TopKRouter.combine
+        and type(router) in (TopKRouter, NoisyTopKRouter)
+        and router.gate in GATES.values()  # somebody's own may look beyond a sample
         and router.defaults is None
         and together(mixture.experts) is not None
     )
