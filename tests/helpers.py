@@ -1,5 +1,6 @@
 """What tests of several files share: samples that an expert takes, what is slow, seeds."""
 
+import re
 from functools import cache, partial
 
 import torch
@@ -8,6 +9,11 @@ from sklearn_moe.nn import EXPERTS, OwnGenerator, build_mixture, choose_head
 
 SHAPES = {2: (6,), 3: (4, 6), 4: (3, 9, 8)}  # of a sample, by the axes of X
 _MANY_LAYERS = 20
+
+
+def named(options):
+    """Return options as the name of a test: the same in every process, so without addresses."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(options))
 
 
 def seeded(seed=0):

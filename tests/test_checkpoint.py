@@ -9,6 +9,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from helpers import named
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -142,7 +143,7 @@ TABLES = [
         *(("table", options) for options in TABLES),
         *(("bags", options) for options in CONFIGURATIONS),
     ],
-    ids=str,
+    ids=named,
 )
 def test_it_goes_on_to_the_same_model(kind, options, table, bags, tmp_path):
     data = {"table": table, "bags": bags}[kind]
@@ -261,7 +262,7 @@ def test_a_warm_start_is_a_fit_of_its_own(table, tmp_path):
 # -- random states ------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("options", [{}, {"early_stopping": True}], ids=str)
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True}], ids=named)
 def test_what_an_unseeded_fit_draws_is_drawn_again(table, tmp_path, options):
     options = BRIEF | options | {"batch_size": 20}
     whole = MoEClassifier(**options | {"random_state": np.random.RandomState(5)}).fit(*table)
@@ -350,7 +351,7 @@ def test_another_fit_is_refused_by_a_file_and_welcome_in_a_folder(table, tmp_pat
         {"router": "soft"},  # what "auto" became
         {"train_transform": None, "callbacks": []},
     ],
-    ids=str,
+    ids=named,
 )
 def test_what_changes_nothing_goes_on(table, tmp_path, options):
     MoEClassifier(**BRIEF, checkpoint=tmp_path / "fit.ckpt").fit(*table)
@@ -382,7 +383,7 @@ def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bags, tmp_path):
         {"solver": "adam", "learning_rate": "cosine"},
         {"router": "top1", "upcycle": 0.5},
     ],
-    ids=str,
+    ids=named,
 )
 def test_where_the_course_depends_on_its_length_it_is_another_one(bags, tmp_path, options):
     MoEClassifier(**BRIEF | options, checkpoint=tmp_path / "fit.ckpt").fit(*bags)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from devices import step_cost
-from helpers import is_deep, narrow
+from helpers import is_deep, named, narrow
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.nn import BALANCES, EXPERTS, LOSSES, ROUTERS, ReLURouter
@@ -79,7 +79,7 @@ def test_losses(pretend, loss):
         {"class_weight": "balanced"},
         {"train_transform": lambda x: x + 1},
     ],
-    ids=str,
+    ids=named,
 )
 def test_other_parts(pretend, options):
     check(MoEClassifier(**BRIEF | options), "patches", waits=0)

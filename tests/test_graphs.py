@@ -10,6 +10,7 @@ from importlib import import_module
 import numpy as np
 import pytest
 import torch
+from helpers import named
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map_only
 
@@ -101,7 +102,7 @@ OPTIONS = [
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=named)
 def test_recorded_steps_are_the_steps(patches, recorders, options, monkeypatch):
     X, y = patches[0][0][:450].astype(np.float64), patches[0][1][:450]
     clf = MoEClassifier(**BRIEF | options)
@@ -139,7 +140,7 @@ def test_what_needs_the_host_is_not_recorded(patches, recorders, options):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@pytest.mark.parametrize("options", OPTIONS, ids=named)
 def test_graphs_on_cuda(patches, options, monkeypatch):
     (X, y, _), _ = patches
     clf = MoEClassifier(**BRIEF | options, device="cuda")
