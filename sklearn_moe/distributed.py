@@ -6,7 +6,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ._engine import ALONE, CURRENT, ConnectedRanks
+from ._engine import ALONE, CURRENT, ConnectedRanks, Connection
 
 __all__ = ["data_parallel"]
 
@@ -32,7 +32,7 @@ def data_parallel(*, timeout=600.0):
     Yields
     ------
     ranks : object
-        With `rank`, the number of this process from 0 on, and `size`, how many there are.
+        With `rank`, the number of this process from 0 on, and `size`, the number of processes.
 
     Raises
     ------
@@ -58,7 +58,8 @@ def data_parallel(*, timeout=600.0):
     wait = timedelta(seconds=timeout)
     if not dist.is_initialized():
         _initialize(wait)
-    ranks = _connect(wait) if dist.is_initialized() and dist.get_world_size() > 1 else ALONE
+    several = dist.is_initialized() and dist.get_world_size() > 1
+    ranks = ConnectedRanks(Connection(wait)) if several else ALONE
     token = CURRENT.set(ranks)
     try:
         with ranks:
@@ -80,11 +81,3 @@ def _initialize(wait):
         ) from error
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
     PartialState(cpu=on_cpu, timeout=wait)
-
-
-def _connect(wait):
-    """Return the ranks, by a group of their own that can be closed."""
-    # Gradients travel from GPU to GPU, a few numbers that Python looks at from host to host.
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    group = dist.new_group(timeout=wait, backend=backend)
-    return ConnectedRanks(group, dist.distributed_c10d._get_default_store())

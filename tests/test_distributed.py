@@ -9,6 +9,7 @@ import sys
 import textwrap
 import time
 from functools import partial
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -335,3 +336,23 @@ def test_launchers(tmp_path, launcher):
     first, second = (np.load(tmp_path / f"{rank}-of-2.npz")["arr_0"] for rank in range(2))
     np.testing.assert_array_equal(first, second)
     assert done.stderr.count("2/2") >= 1  # one bar
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # dask's
+def test_a_group_of_dask_workers():
+    dask = pytest.importorskip("dask.distributed")
+    page = (Path(__file__).parent.parent / "docs" / "distributed.rst").read_text()
+    section = page[page.index("A group of dask workers") : page.index("\nRay\n")]
+    code = textwrap.dedent(section[section.index("   import socket") : section.index("\n`fit_on")])
+    names = {"__name__": "page"}
+    exec(compile(code, "distributed.rst", "exec"), names)
+    X, y = table()
+    clf = MoEClassifier(**BRIEF, max_iter=2, batch_size=30)
+    with dask.LocalCluster(2, processes=True, threads_per_worker=1, dashboard_address=None) as two:
+        with dask.Client(two) as client:
+            fitted = [names["fit_on_workers"](client, clf, X, y) for _ in range(2)]
+    for model in fitted:
+        np.testing.assert_allclose(
+            model.predict_proba(X), clf.fit(X, y).predict_proba(X), rtol=0, atol=1e-9
+        )

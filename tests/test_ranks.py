@@ -28,38 +28,32 @@ pytestmark = [
 BRIEF = {"n_experts": 4, "max_iter": 3, "tol": None, "random_state": 0, "device": "cpu"}
 
 
-class Meeting:
-    """Where threads exchange what processes would send."""
+class Threads:
+    """What threads exchange instead of processes."""
 
-    def __init__(self, size):
-        self.barrier = threading.Barrier(size, timeout=30)
-        self.brought = [None] * size
+    def __init__(self, rank, brought, barrier):
+        self.rank, self.size = rank, len(brought)
+        self.brought, self.barrier = brought, barrier
 
-
-class ThreadRanks(ConnectedRanks):
-    def __init__(self, rank, meeting):
-        self.rank, self.size, self.meeting = rank, len(meeting.brought), meeting
-
-    def _exchange(self, function, *tensors):
-        brought = self.meeting.brought
-        brought[self.rank] = tensors[-1].clone()
-        self.meeting.barrier.wait()
+    def exchange(self, function, *tensors):
+        self.brought[self.rank] = tensors[-1].clone()
+        self.barrier.wait()
         if function is dist.all_reduce:
-            tensors[0].copy_(sum(brought[1:], start=brought[0]))
+            tensors[0].copy_(sum(self.brought[1:], start=self.brought[0]))
         else:
-            tensors[0][:] = brought
-        self.meeting.barrier.wait()
+            tensors[0][:] = self.brought
+        self.barrier.wait()
 
-    def leave(self, error=None):
-        self.meeting.barrier.abort()
+    def close(self, error=None):
+        self.barrier.abort()
 
 
 def fit_in_parts(make, *data, size=2):
     """Return what `make()` becomes on each of several ranks."""
-    meeting = Meeting(size)
+    brought, barrier = [None] * size, threading.Barrier(size, timeout=60)
 
     def fit(rank):
-        CURRENT.set(ThreadRanks(rank, meeting))
+        CURRENT.set(ConnectedRanks(Threads(rank, brought, barrier)))
         torch.set_num_threads(1)
         return make().fit(*data)
 

@@ -3,6 +3,7 @@
 from skorch.callbacks import Callback, LRScheduler
 
 from .bridge import ScikitLearnCallbacks
+from .connection import Connection
 from .net import MoENet
 from .placement import place
 from .progress import Progress
@@ -16,6 +17,7 @@ __all__ = [
     "CURRENT",
     "Callback",
     "ConnectedRanks",
+    "Connection",
     "LRScheduler",
     "MoENet",
     "Progress",

@@ -1,9 +1,8 @@
 """The processes that train a mixture together, each by its part of every batch."""
 
 import hashlib
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from contextvars import ContextVar
-from datetime import timedelta
 from typing import NamedTuple
 
 import torch
@@ -20,8 +19,6 @@ __all__ = ["ALONE", "CURRENT", "ConnectedRanks", "Ranks"]
 
 _LOOKED_AT = 64  # rows of X by which data are compared
 _STOPS, _INTERRUPTED = 1, 2  # what a rank tells of an epoch
-_GOODBYE = timedelta(seconds=5)  # that all have to leave before the connection is closed
-_ELSEWHERE = "Another rank was interrupted."
 
 
 class Ranks:
@@ -94,26 +91,19 @@ class _RowsOfRank(NamedTuple):
 
 
 class ConnectedRanks(Ranks):
-    """Processes that are connected by `torch.distributed`.
+    """Several processes that train as one.
 
     All have the same data, weights and generators, and take the same batches, of which each looks
     at its own rows.
 
     Parameters
     ----------
-    group : torch.distributed.ProcessGroup
-        For these ranks alone: it is closed when one of them fails, which wakes the others.
-    store : torch.distributed.Store
-        Where a rank leaves word of why it failed.
+    connection : Connection
     """
 
-    def __init__(self, group, store):
-        self.group = group
-        self.store = store
-        self.rank, self.size = group.rank(), group.size()
-        self._key = f"sklearn_moe/left/{group.group_name}"
-
-    # -- training -------------------------------------------------------------------------
+    def __init__(self, connection):
+        self.connection = connection
+        self.rank, self.size = connection.rank, connection.size
 
     def begin(self, net, rows, n_epochs, interrupts):
         """Refuse what ranks cannot train together, or would not train alike."""
@@ -168,7 +158,7 @@ class ConnectedRanks(Ranks):
     def add_up(self, *values):
         """Return the sums over the ranks, by one message."""
         flat = torch.cat([value.reshape(-1) for value in values])
-        self._exchange(dist.all_reduce, flat)
+        self.connection.exchange(dist.all_reduce, flat)
         parts = flat.split([value.numel() for value in values])
         return [p.view(v.shape).to(v.dtype) for p, v in zip(parts, values, strict=True)]
 
@@ -204,7 +194,7 @@ class ConnectedRanks(Ranks):
             note=_INTERRUPTED if self.interrupts.seen else _STOPS if stop is not None else 0,
         )
         if _INTERRUPTED in notes and not self.interrupts.seen:
-            raise KeyboardInterrupt(_ELSEWHERE)
+            raise KeyboardInterrupt("Another rank was interrupted.")
         return stop or (StopTraining("Another rank stops.") if any(notes) else None)
 
     def __exit__(self, kind, error, trace):
@@ -212,54 +202,20 @@ class ConnectedRanks(Ranks):
         if error is not None:
             self.leave(error)
 
-    # -- messages -------------------------------------------------------------------------
+    def leave(self, error=None):
+        """Close the connection."""
+        self.connection.close(error)
 
     def _check_equal(self, values, remedy, note=0):
         """Refuse values that differ between ranks, on all of them; return everybody's note."""
         own = torch.tensor([*map(_digest, values.values()), note])
         everyone = [torch.empty_like(own) for _ in range(self.size)]
-        self._exchange(dist.all_gather, everyone, own)
+        self.connection.exchange(dist.all_gather, everyone, own)
         *columns, notes = torch.stack(everyone).T.tolist()
         differ = [name for name, seen in zip(values, columns, strict=True) if len(set(seen)) > 1]
         if differ:
             raise ValueError(f"The {self.size} ranks differ in {' and '.join(differ)}. {remedy}")
         return notes
-
-    def _exchange(self, function, *tensors):
-        if self.group is None:
-            raise RuntimeError(
-                "This rank left the others by an error or Ctrl-C. Leave data_parallel() on all "
-                "ranks, and enter it again."
-            )
-        try:
-            function(*tensors, group=self.group)
-        except RuntimeError as error:
-            reason = self._reason()
-            if reason == KeyboardInterrupt.__name__:
-                raise KeyboardInterrupt(_ELSEWHERE) from error
-            reason = reason or f"it cannot be reached, or takes longer than the timeout ({error})"
-            raise RuntimeError(f"Another rank left the training: {reason}") from error
-
-    def leave(self, error=None):
-        """Close the connection, which wakes those who still wait for this rank; say why."""
-        if self.group is None:
-            return
-        group, self.group = self.group, None
-        with suppress(RuntimeError):  # the store ends with the process that holds it
-            if error is not None and not self._reason():
-                said = type(error).__name__ + (f": {error}" if str(error) else "")
-                self.store.set(self._key, said)
-            # Who leaves, too, may be about to read what this rank sent last.
-            self.store.set(f"{self._key}/{self.rank}", "")
-            self.store.wait([f"{self._key}/{rank}" for rank in range(self.size)], _GOODBYE)
-        dist.destroy_process_group(group)  # closed with the last reference to it
-
-    def _reason(self):
-        """Return why the first rank left, None if none has said so."""
-        with suppress(RuntimeError):
-            if self.store.check([self._key]):
-                return self.store.get(self._key).decode()
-        return None
 
 
 def _check_module(module):

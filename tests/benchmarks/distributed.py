@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from measure import StepClock, print_table
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._engine import ConnectedRanks
+from sklearn_moe._engine import Connection
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.distributed import data_parallel
 
@@ -60,16 +60,16 @@ def train(name, epochs):
     clf = MoEClassifier(**options, max_iter=epochs + 2, tol=None, early_stopping=False)
     clf.set_params(random_state=0, device="cpu", callbacks=[clock])
     sent = []
-    exchange = ConnectedRanks._exchange
+    exchange = Connection.exchange
 
     def count(self, function, *tensors):
         sent.append(tensors[-1].nbytes)
         exchange(self, function, *tensors)
 
-    ConnectedRanks._exchange = count
+    Connection.exchange = count
     with warnings.catch_warnings(action="ignore"), data_parallel():
         clf.fit(X, y)
-    ConnectedRanks._exchange = exchange
+    Connection.exchange = exchange
     steps = clf.n_iter_ * clf.net_.history[-1, "train_batch_count"]
     n_parameters = sum(p.numel() for p in clf.module_.parameters())
     return clock.median(), n_parameters, sum(sent) / steps, len(sent) / steps
