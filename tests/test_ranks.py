@@ -186,6 +186,18 @@ def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
 
 
+def test_one_rank_stores_and_all_need_what_is_stored(table, tmp_path):
+    def make(**more):
+        path = tmp_path / f"{CURRENT.get().rank}.checkpoint"
+        return MoEClassifier(checkpoint=FitCheckpoint(path, every=0), **BRIEF, **more)
+
+    with pytest.raises(RuntimeError, match="no power"):
+        fit_in_parts(partial(make, callbacks=[EndInThirdEpoch()]), *table)
+    assert [path.name for path in tmp_path.glob("*.checkpoint")] == ["0.checkpoint"]
+    with pytest.raises(ValueError, match=r"The 2 ranks differ in weights .*parameters"):
+        fit_in_parts(make, *table)
+
+
 def test_sparse_rows(table):
     X, y = table
     assert_same(lambda: MoEClassifier(batch_size=30, **BRIEF), csr_matrix(X), y)
