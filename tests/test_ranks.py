@@ -172,7 +172,8 @@ def test_sample_weight(table):
     assert_same(lambda: MoEClassifier(**options, **BRIEF), *table, weight)
 
 
-def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path):
+@pytest.mark.parametrize("size", [1, 2])
+def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path, size):
     options = BRIEF | {"router": "top1", "max_iter": 5, "batch_size": 30}
     checkpoint = FitCheckpoint(tmp_path / "fit.checkpoint", every=0)
     make = partial(MoEClassifier, **options, checkpoint=checkpoint)
@@ -180,8 +181,9 @@ def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path):
         fit_in_parts(partial(make, callbacks=[EndInThirdEpoch()]), *table)
     assert checkpoint.path.exists()
     whole = MoEClassifier(**options).fit(*table)
-    for part in fit_in_parts(lambda: make(callbacks=[Epochs()]), *table):
-        assert (part.n_iter_, part.callbacks[0].n) == (5, 3)
+    for part in fit_in_parts(lambda: make(callbacks=[Epochs()]), *table, size=size):
+        assert part.n_iter_ == 5
+        assert part.callbacks[0].n in (3, 4)  # the one that stores may see the end before it has
         for ours, theirs in zip(numbers(part), numbers(whole), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
 
