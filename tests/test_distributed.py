@@ -302,7 +302,7 @@ PROGRAM = """
     X = np.random.default_rng(0).normal(size=(101, 4))
     y = (X[:, 0] * X[:, 1] > 0).astype(int)
     with data_parallel() as ranks:
-        clf = MoEClassifier(max_iter=2, verbose=1, random_state=0, device="cpu").fit(X, y)
+        clf = MoEClassifier(max_iter=2, random_state=0, device="cpu").fit(X, y)
     np.savez(f"{sys.argv[1]}/{ranks.rank}-of-{ranks.size}.npz", clf.predict_proba(X))
 """
 
@@ -335,7 +335,6 @@ def test_launchers(tmp_path, launcher):
     assert done.returncode == 0, done.stderr
     first, second = (np.load(tmp_path / f"{rank}-of-2.npz")["arr_0"] for rank in range(2))
     np.testing.assert_array_equal(first, second)
-    assert done.stderr.count("2/2") >= 1  # one bar
 
 
 @pytest.mark.slow
