@@ -32,7 +32,7 @@ OPERATIONS = [
     ({"router": "soft"}, 84),
     ({"router": "sigmoid"}, 53),
     ({"router": "merge"}, 55),
-    ({"router": "relu"}, 70),
+    ({"router": "relu"}, 72),
     ({"router": "patch_choice"}, 78),
     ({"router": "random"}, 52),
     ({"router": "kmeans"}, 57),

@@ -335,7 +335,7 @@ def test_the_command_line_names_what_it_knows(capsys):
         assert f"\n{name} " in f"\n{listed}"
     with pytest.raises(SystemExit):
         main(["table3"])
-    assert "invalid choice: 'table3'" in capsys.readouterr().err
+    assert "no experiment is called 'table3'" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["table1", "--runs", "0"])
     assert "expected a whole number of at least 1, got '0'" in capsys.readouterr().err
