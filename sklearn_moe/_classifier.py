@@ -181,7 +181,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     validation_scores_ : list of float
         Accuracy on the held-out samples after every epoch, with `early_stopping=True` only; of
-        several labels the share of right ones.
+        several labels the share of right ones. Of `partial_fit`, which holds out others than `fit`
+        does, those of a chunk are tested right after it.
 
     router_gradient_curve_ : list of float
         Norm of the router's gradient in every epoch, mean over its batches. A router whose

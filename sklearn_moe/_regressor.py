@@ -106,7 +106,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     validation_scores_ : list of float
         One minus the squared error on the held-out samples after every epoch, in variances of
-        the training target: about R2. With `early_stopping=True` only.
+        the training target: about R2. With `early_stopping=True` only. Of `partial_fit`, which
+        holds out others than `fit` does, those of a chunk are tested right after it.
 
     router_gradient_curve_ : list of float
         Norm of the router's gradient in every epoch, mean over its batches.

@@ -108,29 +108,24 @@ weight = np.ones(len(X))
 weight[::7] = 0
 
 
-class Mean(torch.nn.Module):  # cheap
-    def __init__(self, input_shape, n_outputs):
-        super().__init__()
-        self.linear = torch.nn.Linear(input_shape[0], n_outputs)
-
-    def forward(self, x):
-        return self.linear(x.mean((2, 3)))
+def trunk(input_shape):  # cheap
+    return torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
 
 
 options = dict(n_experts=2, max_iter=1, tol=None, early_stopping=True, random_state=0)
 if kind == "table":
     options |= dict(expert_width=8, batch_size=1000)
 if kind in ("pictures", "rows"):
-    options |= dict(expert=Mean, trunk=None, router="top1")
+    options |= dict(trunk=trunk, batch_size=50)
 if kind == "rows":
     options |= dict(sample_shape=(3, 128, 128))
 
 
 def use(X, y, weight):
     model = (MoERegressor if kind in ("patches", "rows") else MoEClassifier)(**options)
-    model.fit(X, y, sample_weight=weight).partial_fit(X, y)
-    model.predict(X), model.apply(X)
-    if kind != "rows":
+    model.fit(X, y, sample_weight=weight).predict(X)
+    if kind in ("table", "patches"):  # pictures are slow
+        model.partial_fit(X, y).apply(X)
         specialization_report(model, X, y, clusters=y, n_permutations=1)
 
 
@@ -140,7 +135,7 @@ data = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmDat
 resource.setrlimit(resource.RLIMIT_DATA, (data * 1024 + 300_000_000,) * 2)
 use(X, y, weight)
 try:
-    np.ones(300_000_000, np.uint8)
+    np.ones(1_000_000_000, np.uint8)
 except MemoryError:
     print("as limited")
 """
@@ -158,7 +153,8 @@ except MemoryError:
     ],
 )
 def test_a_gigabyte_is_read_with_300_megabytes(kind, shape, dtype, tmp_path):
-    size = 2**30 // (math.prod(shape) * np.dtype(dtype).itemsize)
+    n_bytes = 2**29 if dtype == np.uint8 else 2**30  # twice as many numbers, for all that
+    size = n_bytes // (math.prod(shape) * np.dtype(dtype).itemsize)
     X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", dtype, (size, *shape))
     some = np.random.default_rng(0).integers(256, size=(500, *shape))
     for start in range(0, size, 500):
