@@ -1,6 +1,7 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
 import math
+from collections.abc import Iterator
 from numbers import Integral
 
 import numpy as np
@@ -24,7 +25,7 @@ _LOOKED_AT = 2**22  # numbers by which pictures are known
 
 def _validate(estimator, X, *, reset, sample_weight=None):
     """Return X: bytes of pictures stay bytes, the rest becomes floats."""
-    _check_on_host(X)
+    _check_at_hand(X)
     if hasattr(X, "__array__") and not hasattr(X, "dtype") and not hasattr(X, "columns"):
         X = np.asarray(X)  # its type counts as that of an array would
     if not hasattr(X, "ndim") or (X.ndim == 4 and not isinstance(X, np.ndarray)):
@@ -51,8 +52,14 @@ def _validate(estimator, X, *, reset, sample_weight=None):
         return validate_data(estimator, X, reset=reset, dtype=dtype, allow_nd=True, **options)
 
 
-def _check_on_host(X):
-    """Refuse a tensor that lies on a GPU."""
+def _check_at_hand(X):
+    """Refuse what is to be read by and by, and a tensor that lies on a GPU."""
+    of_torch = any(cls.__module__.startswith("torch.utils.data") for cls in type(X).__mro__)
+    if of_torch or isinstance(X, Iterator):
+        raise TypeError(
+            f"X is {type(X).__name__}, where an array is expected. partial_fit reads batches and "
+            "datasets, without y; predict batch by batch."
+        )
     if not getattr(X, "is_cpu", True):
         raise ValueError(
             f"X is a tensor on {X.device}. Samples are checked on the host: pass X.cpu(). Where "

@@ -218,6 +218,7 @@ def test_wrong_items_are_named(source, message):
 
 def test_wrong_calls_are_explained(table):
     X, y = table
+    clf = start(X, y)
     for values in (X, X.tolist()[0], pd.DataFrame(X), {"X": X}, "X"):
         with pytest.raises((ValueError, TypeError), match=r"requires y|pass y"):
             MoEClassifier(**BRIEF).partial_fit(values, classes=[0, 1])
@@ -225,6 +226,10 @@ def test_wrong_calls_are_explained(table):
         MoEClassifier(**BRIEF).partial_fit(iter([]), classes=[0, 1])
     with pytest.raises(ValueError, match="sample_weight belongs to arrays"):
         MoERegressor(**BRIEF).partial_fit([(X, y)], sample_weight=y)
+    loader = DataLoader(TensorDataset(torch.from_numpy(X)))
+    for call in (lambda: clone(clf).fit(loader, y), lambda: clf.predict(iter([X]))):
+        with pytest.raises(TypeError, match="partial_fit reads batches and datasets, without y"):
+            call()
     with pytest.raises(ValueError, match="classes must be passed"):
         MoEClassifier(**BRIEF).partial_fit([(X, y)])
 
