@@ -1,6 +1,6 @@
 """One process against several: time per epoch, and what travels; a Markdown table.
 
-    python tests/benchmarks/distributed.py [--processes 2] [--epochs 10] [--pairs 3]
+    python tests/benchmarks/processes.py [--processes 2] [--epochs 10] [--pairs 3]
 
 Each process computes with one thread, so that two want two idle cores. One process and several are
 measured in turn, started anew each time; of the epochs the median counts. Where other work is going
