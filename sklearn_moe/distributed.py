@@ -1,5 +1,6 @@
 """Training by several processes, on one machine or many, each with its part of every batch."""
 
+import atexit
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -80,4 +81,5 @@ def _initialize(wait):
             "'sklearn_moe[distributed]'. Or initialize torch.distributed before."
         ) from error
     on_cpu = parse_flag_from_env("ACCELERATE_USE_CPU") or not torch.cuda.is_available()
-    PartialState(cpu=on_cpu, timeout=wait)
+    state = PartialState(cpu=on_cpu, timeout=wait)
+    atexit.register(state.destroy_process_group)  # its threads must not outlive the interpreter
