@@ -142,7 +142,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         "normalized_sgd", 200 for "adamw" and a quarter of the samples, but 32 at least and 200 at
         most, for the others. A batch that holds all samples is not shuffled.
 
-    class_weight : dict, "balanced" or None, default=None
+    class_weight : dict, list of dict, "balanced" or None, default=None
         Weights of the classes, which multiply `sample_weight`.
 
     verbose : bool or int, default=0
@@ -432,7 +432,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseMoE._parameter_constraints,
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        "class_weight": [dict, list, StrOptions({"balanced"}), None],
     }
 
     def __init__(

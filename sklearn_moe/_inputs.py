@@ -231,6 +231,12 @@ def _check_weight(estimator, X, y, sample_weight):
         weight = np.ldexp(weight, 1 - np.frexp(weight.max())[1])
     weight = weight.astype(dtype)
     class_weight = getattr(estimator, "class_weight", None)
+    if isinstance(class_weight, list) and len(class_weight) != (y.shape[1] if y.ndim > 1 else 0):
+        raise ValueError(
+            f"class_weight={class_weight!r} is a list, which holds a dict for each of several "
+            f"labels; y has shape {y.shape}. Pass one dict per column, a single dict for classes, or "
+            "'balanced'."
+        )
     if class_weight is not None:
         weight = weight * compute_sample_weight(class_weight, y).astype(dtype)
     return weight
