@@ -234,8 +234,8 @@ def _check_weight(estimator, X, y, sample_weight):
     if isinstance(class_weight, list) and len(class_weight) != (y.shape[1] if y.ndim > 1 else 0):
         raise ValueError(
             f"class_weight={class_weight!r} is a list, which holds a dict for each of several "
-            f"labels; y has shape {y.shape}. Pass one dict per column, a single dict for classes, or "
-            "'balanced'."
+            f"labels; y has shape {y.shape}. Pass one dict per column, a single dict for classes, "
+            "or 'balanced'."
         )
     if class_weight is not None:
         weight = weight * compute_sample_weight(class_weight, y).astype(dtype)
