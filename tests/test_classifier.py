@@ -865,6 +865,18 @@ def test_labels_are_held_out_weighted_and_taken_in_parts(labels):
         clf.fit(X, Y + np.arange(3))
 
 
+def test_weights_of_classes_label_by_label(labels):
+    X, Y = labels
+    weight = np.where(Y[:, 0] == 1, 3.0, 1.0) * np.where(Y[:, 2] == 1, 0.5, 1.0)
+    by_label = [{0: 1, 1: 3}, {0: 1, 1: 1}, {0: 1, 1: 0.5}]
+    found = fit_on(X, Y, class_weight=by_label).predict_proba(X)
+    expected = MoEClassifier(**BRIEF).fit(X, Y, sample_weight=weight).predict_proba(X)
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+    for wrong, y in ((by_label[:2], Y), (by_label, Y[:, 0])):
+        with pytest.raises(ValueError, match=r"class_weight.*one dict per column"):
+            fit_on(X, y, class_weight=wrong)
+
+
 def test_the_loss_says_whether_there_may_be_several_labels(labels):
     X, Y = labels
     assert get_tags(MoEClassifier()).classifier_tags.multi_label
