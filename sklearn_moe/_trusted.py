@@ -39,7 +39,7 @@ _REGISTRIES = (
 _OTHERS = (
     *(FitCheckpoint, MoEClassifier, MoERegressor, MoENet, SolverSpec.build, torch.device),
     *(Categories, Channels, ClassTarget, Columns, LabelTarget, NumberTarget),
-    *(build_mixture, choose_head("log_loss", "classes"), FitCheckpoint, type(Path())),
+    *(build_mixture, choose_head("log_loss", "classes"), type(Path())),
 )
 _OURS = ("functools.partial", "pathlib.", "sklearn_moe.", "torch.device", "torch.optim.")
 

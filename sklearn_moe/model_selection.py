@@ -9,6 +9,7 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, indexable
 
+from ._alike import alike
 from ._base import BaseMoE
 from ._engine import Training, train_together
 from ._task import warn_of
@@ -178,7 +179,7 @@ def _fit_all(estimators, X, y, sample_weight, rows):
     failures = [None] * len(estimators)
     interrupted = False
     try:
-        for members in _alike(tasks):
+        for members in alike(range(len(tasks)), lambda number: _kind(tasks[number])):
             ended = train_together([_training(tasks[number]) for number in members])
             for number, failure in zip(members, ended, strict=True):
                 failures[number] = failure
@@ -260,20 +261,6 @@ def _training(task):
         task.draft._predict_seed,
         (task.stopping,),
     )
-
-
-def _alike(tasks):
-    """Return lists of the numbers of tasks that can be trained side by side."""
-    groups = []
-    for number, task in enumerate(tasks):
-        kind = _kind(task)
-        for known, members in groups:
-            if known == kind:
-                members.append(number)
-                break
-        else:
-            groups.append((kind, [number]))
-    return [members for _, members in groups]
 
 
 def _kind(task):

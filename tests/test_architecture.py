@@ -28,7 +28,16 @@ LAYERS = [
         *("_categories", "_estimators", "_hashing", "_image_checks", "_sklearn", "_warnings"),
         *("checkpoints", "exceptions", "_version"),
     ],
-    ["_checks", "_interrupt", "_kmeans", "_linear_view", "_progress", "_registry", "_rows"],
+    [
+        "_alike",
+        "_checks",
+        "_interrupt",
+        "_kmeans",
+        "_linear_view",
+        "_progress",
+        "_registry",
+        "_rows",
+    ],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = ["metrics", "inspection", "_inputs", "_targets", *LAYERS[-2], *LAYERS[-1]]

@@ -2,6 +2,7 @@
 
 from torch.optim import SGD, Adam, AdamW
 
+from .._alike import alike
 from ..optim import NormalizedSGD
 
 __all__ = ["JointOptimizer"]
@@ -24,11 +25,13 @@ class JointOptimizer:
     def __init__(self, optimizers):
         self.optimizers = optimizers
         self.one = None
-        groups = [[group] for optimizer in optimizers for group in optimizer.param_groups]
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         kind = type(optimizers[0])
         if kind in _BY_ENTRY:
-            groups = _alike(groups)
-        elif kind is not NormalizedSGD:
+            groups = alike(groups, _options)
+        elif kind is NormalizedSGD:
+            groups = [[group] for group in groups]
+        else:
             return
         self.groups = groups
         self.one = kind([_merged(members) for members in groups])
@@ -56,18 +59,8 @@ class JointOptimizer:
                         optimizer.state[parameter] = self.one.state[parameter]
 
 
-def _alike(groups):
-    """Return lists of groups with the same options."""
-    alike = []
-    for (group,) in groups:
-        options = {name: value for name, value in group.items() if name != "params"}
-        for known, members in alike:
-            if known == options:
-                members.append(group)
-                break
-        else:
-            alike.append((options, [group]))
-    return [members for _, members in alike]
+def _options(group):
+    return {name: value for name, value in group.items() if name != "params"}
 
 
 def _merged(members):

@@ -9,6 +9,7 @@ from skorch.history import History
 from .._state_file import is_storable
 from .._warnings import warn
 from .ranks import CURRENT
+from .stored import WITH_STATE
 
 __all__ = ["Resuming", "Unstored"]
 
@@ -112,10 +113,7 @@ class Resuming:
                 n_epochs=len(net.history) - self.first,
                 stopped=stopped,
                 random_state=self.random_state,
-                parts={
-                    name: getattr(net, name).state_dict()
-                    for name in ("module_", "criterion_", "optimizer_")
-                },
+                parts={name: getattr(net, name).state_dict() for name in WITH_STATE},
                 united=net.module_.united,
                 n_steps=net.schedule_ and net.schedule_.n_done,
                 draws=[generator.get_state() for generator in net.generators_],

@@ -10,10 +10,10 @@ from .._version import __version__
 from ..nn import OwnGenerator
 from .state import as_arrays, as_columns, as_rows, as_tensors
 
-__all__ = ["StoredNet"]
+__all__ = ["WITH_STATE", "StoredNet"]
 
 _FORMAT = 1  # of the state; another number is not read
-_WITH_STATE = ("module_", "criterion_", "optimizer_")
+WITH_STATE = ("module_", "criterion_", "optimizer_")
 
 
 class StoredNet(NeuralNet):
@@ -33,7 +33,7 @@ class StoredNet(NeuralNet):
         """Return the recipe, the weights, and the state of the optimizer if it has any."""
         state = {"format": _FORMAT, "version": __version__, "recipe": self._recipe()}
         if self.initialized_:
-            parts = [name for name in _WITH_STATE if name != "optimizer_" or self.optimizer_.state]
+            parts = [name for name in WITH_STATE if name != "optimizer_" or self.optimizer_.state]
             state["parts"] = {name: as_arrays(getattr(self, name).state_dict()) for name in parts}
             state["history"] = as_columns(self.history)
         return state

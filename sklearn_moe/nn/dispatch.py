@@ -2,13 +2,14 @@
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Any, Protocol, TypeGuard
+from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
 
 __all__ = [
     "Experts",
+    "Order",
     "answer_all",
     "answer_at_once",
     "answer_groups",
@@ -46,19 +47,37 @@ def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
         Row i, slot j is the answer of expert `chosen[i, j]` to sample i. Experts that no
         sample chose are not called, unless all `answer_at_once`.
     """
-    n_samples, k = chosen.shape
     if answer_at_once(experts, x):
         answers = answer_all(experts, x)
         return answers.gather(1, chosen.unsqueeze(2).expand(-1, -1, answers.shape[2]))
-    sorted_experts, by_expert = chosen.flatten().sort(stable=True)
-    edges = torch.arange(len(experts) + 1, device=x.device)
-    # Where the groups begin must be known on the host: the one synchronization of a GPU step.
-    starts = torch.searchsorted(sorted_experts, edges).tolist()
-    sizes = [stop - start for start, stop in pairwise(starts)]
-    rows = by_expert // k if k > 1 else by_expert
-    answers = answer_groups(experts, x.index_select(0, rows), sizes)
-    answers = torch.empty_like(answers).index_copy(0, by_expert, answers)
-    return answers.view(n_samples, k, -1)
+    order = Order.of(chosen, len(experts))
+    answers = answer_groups(experts, x.index_select(0, order.samples), order.sizes)
+    return order.restore(answers)
+
+
+class Order(NamedTuple):
+    """The slots of a batch, (n_samples, k) of them, one expert after the other."""
+
+    slots: Tensor  # (n_samples * k,)
+    samples: Tensor  # (n_samples * k,), whose they are
+    sizes: list[int]  # of each expert
+    k: int
+
+    @classmethod
+    def of(cls, chosen: Tensor, n_experts: int) -> "Order":
+        """Sort the slots by the expert that each is for, (n_samples, k) int."""
+        k = chosen.shape[1]
+        experts, slots = chosen.flatten().sort(stable=True)
+        edges = torch.arange(n_experts + 1, device=chosen.device)
+        # Where the groups begin must be known on the host: the one synchronization of a GPU step.
+        starts = torch.searchsorted(experts, edges).tolist()
+        sizes = [stop - start for start, stop in pairwise(starts)]
+        return cls(slots, slots // k if k > 1 else slots, sizes, k)
+
+    def restore(self, answers: Tensor) -> Tensor:
+        """Return answers in this order sample by sample, (n_samples, k, n_outputs)."""
+        answers = torch.empty_like(answers).index_copy(0, self.slots, answers)
+        return answers.view(-1, self.k, answers.shape[1])
 
 
 def dispatch_mask(experts: Experts, x: Tensor, gate: Tensor) -> Tensor:

@@ -19,15 +19,7 @@ class GroupedProducts(torch.autograd.Function):
         ctx.save_for_backward(x, weight)
         ctx.sizes = sizes
         ctx.has_bias = bias is not None
-        z = x.new_empty(weight.shape[1], len(x))
-        groups = zip(weight, x.split(sizes), z.split(sizes, 1), strict=True)
-        if bias is None:
-            for w, rows, columns in groups:
-                torch.mm(w, rows.T, out=columns)
-        else:
-            for b, (w, rows, columns) in zip(bias.unsqueeze(2), groups, strict=True):
-                torch.addmm(b, w, rows.T, out=columns)
-        return z
+        return _products(weight, bias, x.split(sizes), sizes)
 
     @staticmethod
     @once_differentiable
@@ -35,12 +27,8 @@ class GroupedProducts(torch.autograd.Function):
         """Return the gradients of x, weight and bias."""
         x, weight = ctx.saved_tensors
         grads = grad.split(ctx.sizes, 1)
-        of_x = of_bias = None
-        of_weight = torch.empty_like(weight)
-        for g, rows, w in zip(grads, x.split(ctx.sizes), of_weight, strict=True):
-            torch.mm(g, rows, out=w)
-        if ctx.has_bias:
-            of_bias = torch.stack([g.sum(1) for g in grads])
+        of_weight, of_bias = _gradients(ctx, weight, grads, x.split(ctx.sizes))
+        of_x = None
         if ctx.needs_input_grad[0]:
             of_x = torch.cat([g.T @ w for g, w in zip(grads, weight, strict=True)])
         return of_x, of_weight, of_bias, None
@@ -62,15 +50,7 @@ class GatheredProducts(torch.autograd.Function):
         ctx.save_for_backward(weight)
         ctx.has_bias, ctx.sources, ctx.places = bias is not None, sources, places
         ctx.sizes = [size * n_rows for size in sizes]
-        z = weight.new_empty(weight.shape[1], sum(ctx.sizes))
-        groups = zip(weight, _gathered(ctx), z.split(ctx.sizes, 1), strict=True)
-        if bias is None:
-            for w, rows, columns in groups:
-                torch.mm(w, rows.T, out=columns)
-        else:
-            for b, (w, rows, columns) in zip(bias.unsqueeze(2), groups, strict=True):
-                torch.addmm(b, w, rows.T, out=columns)
-        return z
+        return _products(weight, bias, _gathered(ctx), ctx.sizes)
 
     @staticmethod
     @once_differentiable
@@ -78,11 +58,28 @@ class GatheredProducts(torch.autograd.Function):
         """Return the gradients of weight and bias."""
         (weight,) = ctx.saved_tensors
         grads = grad.split(ctx.sizes, 1)
-        of_weight = torch.empty_like(weight)
-        for g, rows, w in zip(grads, _gathered(ctx), of_weight, strict=True):
-            torch.mm(g, rows, out=w)
-        of_bias = torch.stack([g.sum(1) for g in grads]) if ctx.has_bias else None
-        return of_weight, of_bias, None, None, None
+        return *_gradients(ctx, weight, grads, _gathered(ctx)), None, None, None
+
+
+def _products(weight, bias, groups, sizes):
+    """Return W_m X_m^T + b_m side by side; the groups X_m are asked for one by one."""
+    z = weight.new_empty(weight.shape[1], sum(sizes))
+    each = zip(weight, groups, z.split(sizes, 1), strict=True)
+    if bias is None:
+        for w, rows, columns in each:
+            torch.mm(w, rows.T, out=columns)
+    else:
+        for b, (w, rows, columns) in zip(bias.unsqueeze(2), each, strict=True):
+            torch.addmm(b, w, rows.T, out=columns)
+    return z
+
+
+def _gradients(ctx, weight, grads, groups):
+    """Return the gradients of weight and bias."""
+    of_weight = torch.empty_like(weight)
+    for g, rows, w in zip(grads, groups, of_weight, strict=True):
+        torch.mm(g, rows, out=w)
+    return of_weight, torch.stack([g.sum(1) for g in grads]) if ctx.has_bias else None
 
 
 def _gathered(ctx):

@@ -1,12 +1,11 @@
 """Many mixtures of one architecture, each with samples of its own, computed as one."""
 
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from torch import Generator, Tensor
 
-from .dispatch import together
+from .dispatch import Order, together
 from .grouped import GroupedProducts
 from .mixture import MixtureOfExperts, MixtureOutput
 from .routers import Route
@@ -97,23 +96,18 @@ class Mixtures:
 
     def _dispatch(self, chosen, index):
         """Return the answers of the chosen experts, (n_samples, k, n_outputs)."""
-        n_samples, k = chosen.shape
+        k = chosen.shape[1]
         n_experts = len(self.mixtures) * len(self.mixtures[0].experts)
         sizes = [len(rows) for rows in index]
         first = torch.arange(0, n_experts, len(self.mixtures[0].experts), device=chosen.device)
         first = first.repeat_interleave(torch.tensor(sizes, device=chosen.device))
-        experts, by_expert = (chosen + first.unsqueeze(1)).flatten().sort(stable=True)
-        edges = torch.arange(n_experts + 1, device=chosen.device)
-        # As in dispatch: the host must know where the groups begin.
-        starts = torch.searchsorted(experts, edges).tolist()
-        rows = torch.cat(index).index_select(0, by_expert // k if k > 1 else by_expert)
+        order = Order.of(chosen + first.unsqueeze(1), n_experts)
+        rows = torch.cat(index).index_select(0, order.samples)
         places = rows.split([size * k for size in sizes])
         experts = [together(mixture.experts) for mixture in self.mixtures]
         experts = type(experts[0]).joined(experts)
-        sizes = [stop - start for start, stop in pairwise(starts)]
-        answers = experts.gathered(self.xs, places, sizes)
-        answers = torch.empty_like(answers).index_copy(0, by_expert, answers)
-        return answers.view(n_samples, k, -1)
+        answers = experts.gathered(self.xs, places, order.sizes)
+        return order.restore(answers)
 
 
 def sum_patches(mixture: MixtureOfExperts, x: Tensor) -> Tensor | None:
