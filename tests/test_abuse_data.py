@@ -79,7 +79,7 @@ MALFORMED = {
     "a string": (lambda X: "abc", "X: could not convert string to float: 'abc'"),
     "a dict": (lambda X: {"a": X}, "X: float.*not 'dict'"),
     "a set": (lambda X: {1, 2}, "X: float.*not 'set'"),
-    "a generator": (lambda X: (row for row in X), "X: float.*not 'generator'"),
+    "a generator": (lambda X: (row for row in X), "X is generator.*partial_fit reads batches"),
     "an object": (lambda X: object(), "X: float.*not 'object'"),
     "ragged lists": (lambda X: [[1, 2], [3]] * 12, "X: setting an array element.*inhomogeneous"),
     "a record array": (lambda X: np.zeros(N_SAMPLES, dtype=[("a", "f4")]), "X: Expected 2D array"),
