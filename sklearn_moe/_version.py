@@ -1,3 +1,3 @@
 """Version, kept apart so that the build reads it without importing torch."""
 
-__version__ = "0.1.0.dev0"
+__version__ = "0.1.0"
