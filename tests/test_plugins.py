@@ -302,6 +302,22 @@ def test_searches_clones_and_pickles(registered, vectors, parameter, by_name):
     assert_same(clf.partial_fit(X, y), again.partial_fit(X, y), X)
 
 
+@pytest.mark.parametrize("solver", ["adam", "normalized_sgd"])
+@pytest.mark.parametrize(
+    ("expert", "shape"), [("mlp", (4,)), ("patch", (2, 2)), ("cnn", (3, 8, 8))]
+)
+def test_an_activation_that_learns_does_so_in_each_expert(expert, shape, solver):
+    X = np.random.default_rng(0).normal(size=(60, *shape))
+    given = torch.nn.PReLU(init=0.25)
+    clf = MoEClassifier(expert=expert, activation=given, solver=solver, trunk=None, **BRIEF)
+    clf.fit(X, np.arange(60) % 2)
+    assert given.weight.item() == 0.25
+    assert given.weight.dtype == torch.float32
+    first = [next(p for p in e.parameters() if p.numel() == 1) for e in clf.module_.experts]
+    assert len({weight.item() for weight in first} | {0.25}) == 4
+    assert_same(clf, pickle.loads(pickle.dumps(clf)), X)
+
+
 @pytest.mark.parametrize("loss", ["mine", LogCoshHead])
 def test_a_loss_of_numbers(registered, vectors, loss):
     X, _ = vectors

@@ -48,9 +48,13 @@ class MLPExpert(nn.Sequential):
 
     @staticmethod
     def stack(experts: Sequence["MLPExpert"]) -> nn.Module | None:
-        """Return the experts as one module with stacked weights, None if they are not alike."""
+        """Return the experts as one module with stacked weights, None if they are not alike.
+
+        Nor are those stacked whose activation has weights of its own.
+        """
         # A subclass may override forward, which the stack would bypass.
-        return MLPStack(experts) if {type(expert) for expert in experts} == {MLPExpert} else None
+        alike = {type(expert) for expert in experts} == {MLPExpert}
+        return MLPStack(experts) if alike and not experts[0][1].state_dict() else None
 
 
 class MLPStack(Stack):

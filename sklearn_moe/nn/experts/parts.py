@@ -1,5 +1,6 @@
 """What experts share: the check of their input, layers, the layout of pictures."""
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -8,7 +9,7 @@ from torch import Tensor, nn
 from ..activations import ACTIVATIONS
 from ..trial import try_out
 
-__all__ = ["ChannelsLast", "activation_layer", "require_ndim"]
+__all__ = ["ChannelsLast", "activation_function", "activation_layer", "require_ndim"]
 
 
 def require_ndim(
@@ -54,13 +55,20 @@ class ChannelsLast(nn.Module):
         return self
 
 
+def activation_function(activation: str | Callable) -> Callable:
+    """Return an activation by its name, or as it is; one that learns as a copy, a layer's own."""
+    function = ACTIVATIONS.resolve(activation)
+    learns = isinstance(function, nn.Module) and function.state_dict()
+    return copy.deepcopy(function) if learns else function
+
+
 def activation_layer(activation: str | Callable) -> nn.Module:
     """Return an activation as a layer, so that experts can be written as a sequence.
 
     It follows layers that do not look at their output again: ReLU works in place, which halves
     the memory of a convolution and its activation.
     """
-    function = ACTIVATIONS.resolve(activation)
+    function = activation_function(activation)
     if not isinstance(activation, str):
         try_out(ACTIVATIONS.must(activation), activation, torch.zeros(2, 3), shape=(2, 3))
     return nn.ReLU(inplace=True) if function is nn.functional.relu else _Elementwise(function)

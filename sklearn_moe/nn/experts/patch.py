@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..activations import ACTIVATIONS
 from ..grouped import GatheredProducts, GroupedProducts
-from .parts import require_ndim
+from .parts import activation_function, require_ndim
 from .stack import Stack, stacked
 
 __all__ = ["PatchExpert", "PatchFilters", "PatchStack"]
@@ -53,7 +52,7 @@ class PatchExpert(nn.Module):
         super().__init__()
         require_ndim(input_shape, 2, "patch", "n_patches, patch_size")
         patch_size = input_shape[1]
-        self.activation = ACTIVATIONS.resolve(activation)
+        self.activation = activation_function(activation)
         self.weight = nn.Parameter(torch.empty(n_outputs, width, patch_size))
         self.bias = nn.Parameter(torch.empty(n_outputs, width)) if bias else None
         # A subclass may override forward, which the others would bypass.
@@ -80,13 +79,9 @@ class PatchExpert(nn.Module):
 
     @staticmethod
     def stack(experts: Sequence["PatchExpert"]) -> nn.Module | None:
-        """Return the experts as one module with stacked weights, None if they are not alike.
-
-        Nor are those stacked that share an activation with weights of its own.
-        """
+        """Return the experts as one module with stacked weights, None if they are not alike."""
         keys = {getattr(expert, "group_key", None) for expert in experts}
-        alike = len(keys) == 1 and None not in keys
-        return PatchStack(experts) if alike and not [*experts[0].children()] else None
+        return PatchStack(experts) if len(keys) == 1 and None not in keys else None
 
 
 class PatchStack(Stack):
