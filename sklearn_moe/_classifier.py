@@ -594,6 +594,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         ValueError
             If samples are malformed or unlike those of the first call, or X yields nothing. What
             was learned of the batches before is kept, but in the first call.
+            If the training diverges; the model is then what it was before the call.
         """
         if classes is not None:
             classes = np.unique(classes)

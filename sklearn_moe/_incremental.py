@@ -40,7 +40,8 @@ class IncrementalTraining:
             return self._nothing_to_learn()
         data = data._replace(training=chunk[0])
         chunks = chain([chunk], chunks)
-        interrupted = draft._train(net, data, 1, anneal=False, chunks=chunks)
+        with net.undone_if_diverged():
+            interrupted = draft._train(net, data, 1, anneal=False, chunks=chunks)
         none = np.zeros(self.n_experts, np.float32)
         self._remember(draft, net, lambda: sum(answers, none))
         if interrupted:

@@ -420,6 +420,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         ValueError
             If samples are malformed or unlike those of the first call, or X yields nothing. What
             was learned of the batches before is kept, but in the first call.
+            If the training diverges; the model is then what it was before the call.
         """
         return self._partial_fit(X, y, sample_weight)
 

@@ -1,5 +1,6 @@
 """Training little by little: chunks, batches, datasets."""
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -135,6 +136,31 @@ def test_an_error_amid_batches_leaves_a_model_that_can_be_used(table):
     with pytest.raises(ValueError, match="3 features"):
         fresh.partial_fit([(X[:1000], y)] * 2 + bad, classes=[0, 1])
     assert not hasattr(fresh, "net_")
+
+
+class Flood:
+    """A transform that is harmless until it is told otherwise."""
+
+    factor = 1.0
+
+    def __call__(self, x):
+        return x * self.factor
+
+
+@pytest.mark.parametrize("solver", ["adam", "sgd"])
+def test_a_call_that_diverges_changes_nothing(table, solver, monkeypatch):
+    X, y = table
+    X = X[:, None]  # a bag of one patch: columns of a table would be bounded
+    clf, twin = (start(X, y, solver=solver, train_transform=Flood()) for _ in range(2))
+    before = joblib.hash(clf)
+    monkeypatch.setattr(Flood, "factor", np.inf)
+    with pytest.raises(ValueError, match="Likely causes"):
+        clf.partial_fit(batches_of(X, y))
+    assert joblib.hash(clf) == before
+    monkeypatch.undo()
+    for model in (clf, twin):
+        model.partial_fit(X, y)
+    assert joblib.hash(clf) == joblib.hash(twin)
 
 
 # -- datasets ---------------------------------------------------------------------------------

@@ -1,6 +1,8 @@
 """The loop of a training, from the first epoch or from where it was stopped."""
 
+import copy
 import math
+from contextlib import contextmanager
 from itertools import islice
 
 import torch
@@ -15,6 +17,7 @@ from .predicting import PredictingNet, WeightedRows
 from .ranks import ALONE, CURRENT
 from .resuming import Unstored
 from .stopping import StopTraining
+from .stored import WITH_STATE
 from .threads import as_many_threads_as_useful, work_of_a_step
 
 __all__ = ["TrainingLoop"]
@@ -35,6 +38,10 @@ _OF_TRAINING = (
     "resuming_",
     "n_done_",
 )
+
+
+class Diverged(ValueError):
+    """The weights, or the loss, are no numbers any more."""
 
 
 class TrainingLoop(PredictingNet):
@@ -289,12 +296,25 @@ class TrainingLoop(PredictingNet):
             raise self._divergence("weights grew beyond all bounds")
 
     def _divergence(self, what):
-        return ValueError(
+        return Diverged(
             f"The {what} in epoch {len(self.history)}. Likely causes: X is not scaled (put a "
             "scaler in front of patches or pictures), or the steps are too long for the activation "
             "('cubic' and 'linear' are unbounded): lower learning_rate_init, "
             "router_learning_rate_init and weight_decay, or leave them as they are by default."
         )
+
+    @contextmanager
+    def undone_if_diverged(self):
+        """Bring the net back to what it was before the block if the training in it diverges."""
+        parts = copy.deepcopy({name: getattr(self, name).state_dict() for name in WITH_STATE})
+        n_epochs = len(self.history)
+        try:
+            yield
+        except Diverged:
+            for name, state in parts.items():
+                getattr(self, name).load_state_dict(state)
+            del self.history[n_epochs:]
+            raise
 
     def _record(self, name, value, sign):
         """Record a value, and whether it is the least yet, or with sign -1 the largest."""
