@@ -86,7 +86,8 @@ class NumberTarget:
         self.is_column = y.ndim == 1
         y = y.reshape(len(y), -1).astype(np.float64)
         self.n_targets = y.shape[1]
-        weight = weight / weight.sum(dtype=np.float64)
+        weight = weight.astype(np.float64)  # NumPy 1 divides by a float64 in float32
+        weight /= weight.sum()
         with np.errstate(over="ignore", invalid="ignore"):
             self.mean = weight @ y
             deviation = np.sqrt(weight @ np.square(y - self.mean))

@@ -37,7 +37,8 @@ class PredictingNet(StoredNet):
             return X
         if isinstance(X, Dataset):
             X, y = X.X, X.y
-        x = X if isinstance(X, torch.Tensor) else as_tensor(np.asarray(X))
+        # The slice gathers sparse or selected rows at once, which NumPy would do one by one.
+        x = X if isinstance(X, torch.Tensor) else as_tensor(np.asarray(X[:]))
         y = torch.zeros(len(x), dtype=torch.long) if y is None else torch.as_tensor(y)
         dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
         y = y if self.criterion_.kind == "classes" else y.to(dtype)
