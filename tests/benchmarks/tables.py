@@ -15,9 +15,7 @@ them, and need `pip install '.[tables]'`.
 """
 
 import argparse
-import json
 import os
-import sys
 import tarfile
 import time
 import warnings
@@ -28,7 +26,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas
 import torch
-from joblib import Parallel, delayed, parallel_config
+from joblib import delayed
+from result_lines import read_results, run_missing
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import accuracy_score, log_loss, r2_score
@@ -150,27 +149,6 @@ def run(fit, table):
     return fit._asdict() | scores | times | training_facts(model)
 
 
-def read_results(path):
-    """Return {fit: line}; of several lines the last counts."""
-    lines = path.read_text().splitlines() if path.exists() else ()
-    rows = map(json.loads, lines)
-    return {Fit(*(row[name] for name in Fit._fields)): row for row in rows}
-
-
-def run_missing(fits, tables, path, n_jobs):
-    """Run fits and append them to the results."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1):
-        rows = Parallel(return_as="generator_unordered")(
-            delayed(run)(fit, tables[fit.kind, fit.table]) for fit in fits
-        )
-        with path.open("a") as file:
-            for i, row in enumerate(rows, 1):
-                print(json.dumps(row), file=file, flush=True)
-                what = " ".join(str(row[name]) for name in Fit._fields[1:])
-                print(f"{i} of {len(fits)}: {what}", file=sys.stderr)
-
-
 def names(text):
     """Return the parts of a comma-separated list."""
     return [name.strip() for name in text.split(",")]
@@ -225,12 +203,13 @@ def main():
         )
         if model in MODELS[key[0]]
     ]
-    done = read_results(options.out)
+    done = read_results(options.out, Fit)
     missing = [fit for fit in wanted if fit not in done or fit.model in options.redo]
     if absent := sorted({fit.model for fit in missing if not installed(fit.model)}):
         parser.error(f"{absent} need packages that pip install '.[tables]' installs")
-    run_missing(missing, tables, options.out, options.jobs)
-    done = read_results(options.out)
+    jobs = {fit: delayed(run)(fit, tables[fit.kind, fit.table]) for fit in missing}
+    run_missing(jobs, options.out, options.jobs)
+    done = read_results(options.out, Fit)
     frame = pandas.DataFrame([done[fit] for fit in wanted])
     found = list(results_by_kind(frame, options.models, first_half(tables)))
     print_report(found)

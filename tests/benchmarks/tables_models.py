@@ -19,7 +19,17 @@ from sklearn.svm import SVC, SVR
 
 from sklearn_moe import MoEClassifier, MoERegressor
 
-__all__ = ["MLP", "MODELS", "MOE", "ONE", "OPTIONAL", "build", "installed", "warm_up"]
+__all__ = [
+    "MLP",
+    "MODELS",
+    "MOE",
+    "ONE",
+    "OPTIONAL",
+    "build",
+    "installed",
+    "standardized",
+    "warm_up",
+]
 
 MOE, ONE, MLP = "MoE", "one expert", "MLP"
 
