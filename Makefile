@@ -36,6 +36,8 @@ lint: $(VENV)/test
 
 docs: $(VENV)/docs
 	$(VENV)/bin/sphinx-build -W -b html docs docs/_build/html
+	$(VENV)/bin/python docs/check_links.py docs/_build/html
+	$(VENV)/bin/python docs/check_widths.py docs/_build/html
 
 benchmarks: $(VENV)/test
 	$(VENV)/bin/python tests/benchmarks/speed.py

@@ -8,7 +8,9 @@ from docutils import nodes
 
 import sklearn_moe
 
-sys.path.insert(0, str(Path(__file__).parent))  # gallery_order
+sys.path.insert(0, str(Path(__file__).parent))  # gallery_order, parameter_topics
+from parameter_topics import TOPICS
+
 torch.set_num_threads(1)  # the networks of the examples are small
 
 project = "sklearn_moe"
@@ -33,6 +35,7 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 
 autosummary_generate = True
+autosummary_context = {"parameter_topics": TOPICS}
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
@@ -89,5 +92,17 @@ def link_elsewhere(app, env, node, contnode):
     return contnode if name in ("accuracy_score", "r2_score") else None
 
 
+def anchor_parameters(app, doctree):
+    """Make every parameter something to link to, the first of a name on a page: the class's own."""
+    seen = set()
+    for field in doctree.findall(nodes.field):
+        if field[0].astext() in ("Parameters", "Other Parameters"):
+            for term in field.findall(nodes.term):
+                if (name := term.astext()) not in seen:
+                    seen.add(name)
+                    term["ids"].append(f"parameter-{name}")
+
+
 def setup(app):
+    app.connect("doctree-read", anchor_parameters)
     app.connect("missing-reference", link_elsewhere)

@@ -2,7 +2,6 @@
 
 import re
 import textwrap
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +31,5 @@ def blocks():
 @pytest.mark.parametrize("code", [*blocks()])
 def test_the_block_runs(code):
     for package in set(re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE)):
-        if find_spec(package) is None:
-            pytest.skip(f"{package} is not installed")
+        pytest.importorskip(package, exc_type=ImportError)
     exec(compile(code, str(PAGE), "exec"), {"__name__": "works_with"})

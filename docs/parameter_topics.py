@@ -1,0 +1,33 @@
+"""The parameters of the estimators by topic, in the order of their signatures."""
+
+import inspect
+
+from sklearn_moe import MoEClassifier, MoERegressor
+
+__all__ = ["TOPICS"]
+
+_NAMES = {
+    "What most people need": (
+        *("n_experts", "expert", "router", "loss", "balance", "learning_rate_init", "max_iter"),
+        *("early_stopping", "batch_size", "class_weight", "verbose", "random_state"),
+    ),
+    "The experts": ("activation", "expert_width", "trunk", "n_shared_experts"),
+    "Tables, patches, pictures": ("sample_shape", "categorical_features", "standardize"),
+    "The router": ("top_k", "router_network", "router_noise", "gate", "balance_weight"),
+    "Loss and solver": (
+        *("expert_loss_weight", "solver", "learning_rate", "router_learning_rate_init"),
+        *("momentum", "weight_decay", "upcycle"),
+    ),
+    "When to stop": ("validation_fraction", "n_iter_no_change", "tol"),
+    "The course of a fit": ("warm_start", "train_transform", "callbacks", "checkpoint"),
+    "The machine": ("device", "precision"),
+}
+
+
+def _of(estimator):
+    own = inspect.signature(estimator).parameters
+    return {topic: [name for name in names if name in own] for topic, names in _NAMES.items()}
+
+
+# By the name of the estimator: its topics, and the names of each.
+TOPICS = {estimator.__name__: _of(estimator) for estimator in (MoEClassifier, MoERegressor)}
