@@ -151,7 +151,8 @@ class FittedMixture:
         Raises
         ------
         ImportError
-            If onnx or onnxscript is missing: `pip install 'sklearn_moe[onnx]'`.
+            If onnx or onnxscript is missing: `pip install 'sklearn_moe[onnx]'`, or torch is
+            older than 2.9.
         ValueError
             If the router draws noise at prediction.
         """

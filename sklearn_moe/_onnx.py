@@ -4,9 +4,12 @@ import importlib
 import warnings
 
 import torch
+from sklearn.utils.fixes import parse_version
 from torch.overrides import TorchFunctionMode
 
 __all__ = ["require_onnx", "write_onnx"]
+
+OLDEST_TORCH = "2.9"  # older ones fail at a free number of samples
 
 
 def require_onnx(*more):
@@ -15,7 +18,7 @@ def require_onnx(*more):
     Raises
     ------
     ImportError
-        If one of them is missing.
+        If one of them is missing, or torch is too old.
     """
     for name in ("onnx", "onnxscript", *more):
         try:
@@ -24,6 +27,10 @@ def require_onnx(*more):
             raise ImportError(
                 f"{name} is needed to export to ONNX: pip install 'sklearn_moe[onnx]'"
             ) from error
+    if parse_version(torch.__version__) < parse_version(OLDEST_TORCH):
+        raise ImportError(
+            f"torch>={OLDEST_TORCH} is needed to export to ONNX, this is {torch.__version__}"
+        )
 
 
 def write_onnx(module, path, output):
@@ -47,7 +54,9 @@ def write_onnx(module, path, output):
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
         with _MatrixConvolutions():
-            program = torch.export.export(module, (module.example(),), dynamic_shapes=batch)
+            program = torch.export.export(
+                module, (module.example(),), dynamic_shapes=batch, strict=False
+            )
         return torch.onnx.export(
             program,
             f=path,

@@ -15,6 +15,7 @@ import pandas
 import polars
 import pytest
 import scipy
+import sklearn
 import torch
 from helpers import as_kind, is_deep, narrow
 from hypothesis import given, settings
@@ -715,6 +716,10 @@ def test_grid_search_over_the_number_of_experts(patches):
     assert search.best_score_ > 0.98
 
 
+@pytest.mark.skipif(
+    sklearn.__version__.startswith("1.6."),
+    reason="pipelines of scikit-learn 1.6 hand weights to no score",
+)
 def test_metadata_routing_of_weights(patches):
     (X, y, _), _ = patches
     weight = np.where(y == 0, 5.0, 1.0)

@@ -13,8 +13,10 @@ from helpers import narrow
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._onnx import require_onnx
 from sklearn_moe.nn import LOSSES, ROUTERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -60,7 +62,8 @@ def check_onnx(model, X, path):
     model.to_onnx(path)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = runtime.InferenceSession(path, options)
+    # Releases to 1.23, the last for Python 3.10, fuse products in float64 and then cannot run them.
+    session = runtime.InferenceSession(path, options, disabled_optimizers=[FUSION])
     expected = answer(model, X)
     scale = max(1, expected.std())  # of numbers
     for n in (1, 7, len(X)):
@@ -68,9 +71,15 @@ def check_onnx(model, X, path):
         np.testing.assert_allclose(got, expected[:n], atol=CLOSE * scale)
 
 
+FUSION = "MatmulTransposeFusion"
+
+
 @pytest.fixture
 def onnx():
-    pytest.importorskip("onnxscript")
+    try:
+        require_onnx()
+    except ImportError as error:
+        pytest.skip(str(error))
     return pytest.importorskip("onnx")
 
 
@@ -212,18 +221,26 @@ def test_modules_are_saved_whole(kind):
     np.testing.assert_array_equal(got, copy.deepcopy(model).predict_proba(SAMPLES[kind]))
 
 
+@pytest.mark.skipif(
+    parse_version(torch.__version__) < parse_version("2.9"),
+    reason="torch.export fails at a free number of samples before torch 2.9",
+)
 def test_a_program_of_torch_takes_any_number_of_samples():
     X = SAMPLES["patch"]
     model = fitted(classifier(router="topk", top_k=2), X, CLASSES)
     module, expected = model.to_torch(), model.predict_proba(X)
     batch = torch.export.Dim("n_samples")
-    exported = torch.export.export(module, (module.example(),), dynamic_shapes={"X": {0: batch}})
+    exported = torch.export.export(
+        module, (module.example(),), dynamic_shapes={"X": {0: batch}}, strict=False
+    )
     for n in (1, 7, N):
         got = exported.module()(torch.from_numpy(X[:n])).detach()
         np.testing.assert_allclose(got, expected[:n], atol=1e-6)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch.jit
+# Deprecated, and not gone: programs in C++ read these files.
+@pytest.mark.filterwarnings("ignore:`?torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`?torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("router", ["top1", "relu", "patch_choice", "merge"])
 def test_a_traced_module_takes_any_number_of_samples(router):
@@ -303,7 +320,8 @@ def test_pipelines_become_files(name, onnx):
     sklearn_moe.onnx.register()
     options = None if name == "numbers" else {"zipmap": False}
     file = skl2onnx.to_onnx(pipeline, X[:1], options=options).SerializeToString()
-    got = runtime.InferenceSession(file).run(None, {"X": X})
+    session = runtime.InferenceSession(file, disabled_optimizers=[FUSION])
+    got = session.run(None, {"X": X})
     if name == "numbers":
         np.testing.assert_allclose(got[0][:, 0], pipeline.predict(X), rtol=CLOSE)
     else:
