@@ -38,6 +38,10 @@ autosummary_generate = True
 autosummary_context = {"parameter_topics": TOPICS}
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
+nitpicky = True  # a name that leads nowhere is a warning
+nitpick_ignore = [
+    ("py:class", name) for name in ("Interval", "Summary", "sklearn_moe.paper._run.Run")
+]
 numpydoc_show_class_members = False
 
 sphinx_gallery_conf = {
@@ -68,7 +72,7 @@ html_theme_options = {
     "footer_end": [],
 }
 # Pages that no others are listed beside.
-html_sidebars = {page: [] for page in ("index", "quickstart", "about", "develop", "extend")}
+html_sidebars = {page: [] for page in ("index", "quickstart", "works_with", "about")}
 html_show_sourcelink = False
 
 
@@ -78,11 +82,14 @@ _ELSEWHERE = {
     "sklearn": "https://scikit-learn.org/stable/modules/generated/{name}.html",
     "torch": "https://docs.pytorch.org/docs/stable/generated/{name}.html",
     "skorch.callbacks": "https://skorch.readthedocs.io/en/stable/callbacks.html#{name}",
+    "numpy": "https://numpy.org/doc/stable/reference/generated/{name}.html",
+    "joblib": "https://joblib.readthedocs.io/en/stable/generated/{name}.html",
+    "dataclasses": "https://docs.python.org/3/library/dataclasses.html#{name}",
 }
 
 
 def link_elsewhere(app, env, node, contnode):
-    """Link the names of scikit-learn, torch and skorch."""
+    """Link the names of other libraries."""
     name = node.get("reftarget", "")
     for package, address in _ELSEWHERE.items():
         if node.get("refdomain") == "py" and name.startswith(f"{package}."):
