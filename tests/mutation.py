@@ -72,7 +72,7 @@ TESTS = {
     "nn/many": ["fit_together"],
     "nn/predictor": ["export"],
     "nn/ranks": ["ranks", "distributed"],
-    "nn/trial": ["plugins", "abuse_functions"],
+    "nn/trial": ["nn", "plugins", "abuse_functions"],
     "nn/running": ["balance", "routers"],
     "nn/experts": ["nn", "table_parts", "plugins", "classifier", "batch_invariance"],
     "nn/experts/backbones": ["backbones"],

@@ -275,6 +275,14 @@ def test_softmax_gate_is_free_of_noise_and_the_choice_is_not():
     assert torch.equal(noisy.chosen[:, 0], (noisy.scores + added).argmax(1))
 
 
+@pytest.mark.parametrize(
+    ("function", "returned"), [(lambda z: z.sum(1), r"shape \(2,\)"), (lambda z: 3, "3")]
+)
+def test_an_activation_says_what_it_returned_instead(function, returned):
+    with pytest.raises(TypeError, match=rf"it returned {returned} where \(2, 3\) was expected"):
+        MLPExpert((3,), 2, activation=function)
+
+
 class Spy(nn.Module):
     """Remember what it was shown."""
 
