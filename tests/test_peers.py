@@ -41,7 +41,7 @@ def test_two_peers_side_by_side(command, capsys):
     arguments = ("--peers", "MLP,plain mixture", "--no-checks")
     run(*arguments, "--report", str(folder / "peers.rst"))
     text = capsys.readouterr().out
-    for name, dead in (("MLP", "-"), ("plain mixture", " of 8")):
+    for name, dead in (("MLP", "n/a"), ("plain mixture", " of 8")):
         _, accuracy, loss, seconds, experts = cells(text, name)
         assert float(accuracy.split(" ± ")[0]) > 90
         assert float(loss.split(" ± ")[0]) < 0.3
@@ -74,4 +74,4 @@ def test_what_fails_and_what_is_not_installed_is_said(command, capsys, monkeypat
     _, total, failed, which = cells(text, "MLP, classification")
     assert 0 < int(failed) <= int(total)
     assert "check_" in which
-    assert cells(text, "MLP, regression")[2:] == ["0", "-"]
+    assert cells(text, "MLP, regression")[2:] == ["0", "n/a"]

@@ -138,7 +138,7 @@ def spread(values, digits):
     """Return mean and standard error over the folds, or nothing of what there is none."""
     values = np.array([value for value in values if value is not None], dtype=float)
     if not len(values):
-        return "-"
+        return "n/a"
     mean = f"{values.mean():.{digits}f}"
     return f"{mean} ± {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}"
 
@@ -155,7 +155,7 @@ def side_by_side(kind, lines):
         columns = {name: [fold.get(name) for fold in folds] for name in ("score", "log_loss")}
         cells = [spread(columns["score"], 2 if classes else 3)]
         cells += [spread(columns["log_loss"], 3)] if classes else []
-        dead = "-"
+        dead = "n/a"
         if "dead" in folds[0]:
             dead = f"{np.mean([fold['dead'] for fold in folds]):.1f} of {folds[0]['experts']}"
         yield model, *cells, f"{np.mean([fold['fit_seconds'] for fold in folds]):.2f}", dead
@@ -170,7 +170,7 @@ def checks(lines):
             yield what, "", f"fails: {line['error']}", ""
         else:
             failed = line["failed"]
-            yield what, line["checks"], len(failed), ", ".join(dict.fromkeys(failed)) or "-"
+            yield what, line["checks"], len(failed), ", ".join(dict.fromkeys(failed)) or "n/a"
 
 
 def tables(results):
