@@ -17,6 +17,7 @@ from sklearn_moe.nn import (
     expert_means,
     weighted_mean,
 )
+from sklearn_moe.nn.experts.mlp import MLPExpert
 from sklearn_moe.nn.experts.stack import Stack
 
 
