@@ -17,7 +17,7 @@ from sklearn_moe.nn import (
     expert_means,
     weighted_mean,
 )
-from sklearn_moe.nn.experts.mlp import MLPExpert
+from sklearn_moe.nn.experts.parts import activation_layer
 from sklearn_moe.nn.experts.stack import Stack
 
 
@@ -281,7 +281,7 @@ def test_softmax_gate_is_free_of_noise_and_the_choice_is_not():
 )
 def test_an_activation_says_what_it_returned_instead(function, returned):
     with pytest.raises(TypeError, match=rf"it returned {returned} where \(2, 3\) was expected"):
-        MLPExpert((3,), 2, activation=function)
+        activation_layer(function)
 
 
 class Spy(nn.Module):
