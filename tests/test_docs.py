@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import shutil
 from itertools import chain
 from pathlib import Path
 
@@ -52,3 +53,15 @@ def test_dead_links_are_found(tool, tmp_path, link, dead):
     (tmp_path / "b.html").write_text('<p id="c">')
     found = [(Path("a.html"), link)] if dead else []
     assert list(tool("check_links").dead_links(tmp_path)) == found
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_pages_that_scroll_sideways_are_found(tool, tmp_path, capsys):
+    pytest.importorskip("playwright")
+    for width in (300, 800, 1500):
+        (tmp_path / f"{width}.html").write_text(f'<div style="width: {width}px">a</div>')
+    assert tool("check_widths").main(tmp_path) == 3
+    said = capsys.readouterr().out
+    assert "800.html" in said
+    assert "1500.html" in said
+    assert "300.html" not in said
