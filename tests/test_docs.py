@@ -65,3 +65,8 @@ def test_pages_that_scroll_sideways_are_found(tool, tmp_path, capsys):
     assert "800.html" in said
     assert "1500.html" in said
     assert "300.html" not in said
+
+
+def test_no_page_takes_the_place_of_one_that_sphinx_writes():
+    names = {path.stem for path in (ROOT / "docs").glob("*.*") if path.suffix in (".rst", ".md")}
+    assert not names & {"search", "genindex", "py-modindex"}
