@@ -41,7 +41,7 @@ else:
     digits = load_digits()
     X = np.repeat(digits.images[:600, None] * 15, 3, axis=1).astype(np.uint8)
     X, y = X.repeat(2, axis=2).repeat(2, axis=3), digits.target[:600]
-    title = "Digits, for want of CIFAR-10"
+    title = "Digits in the place of CIFAR-10"
 print(title, X.shape, X.dtype)
 
 # %%

@@ -45,16 +45,17 @@ for row in zip(n_experts, accuracy, deviation, strict=True):
 # %%
 # Accuracy against the number of experts
 # --------------------------------------
-# Error bars are the standard deviation over the three folds.
 
 import matplotlib.pyplot as plt
 
 _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
-ax.errorbar(n_experts, accuracy, yerr=deviation, marker="o", capsize=4)
+name = "mean and standard deviation of three folds"
+ax.errorbar(n_experts, accuracy, yerr=deviation, marker="o", capsize=4, label=name)
 ax.axvline(4, color="0.6", linestyle=":", label="number of clusters")
 ax.set_xscale("log", base=2)
 ax.set_xticks(n_experts, n_experts)
 ax.set(xlabel="Number of experts", ylabel="Cross-validated accuracy")
+ax.set_title("Setting 2, 4500 samples")
 ax.legend(loc="lower right")
 plt.show()
 

@@ -40,7 +40,7 @@ for cell in results.cells:
     accuracy, entropy = cell.summary("accuracy"), cell.summary("entropy")
     print(
         f"{cell.labels['router']:8} {accuracy.mean:6.2f} % ({accuracy.low:.2f} to "
-        f"{accuracy.high:.2f}), dispatch entropy {entropy.mean:.3f}"
+        f"{min(accuracy.high, 100):.2f}), dispatch entropy {entropy.mean:.3f}"
     )
 
 # %%
@@ -51,11 +51,16 @@ import matplotlib.pyplot as plt
 
 _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for i, cell in enumerate(results.cells):
-    ax.plot(cell.values("accuracy"), [i] * len(cell.runs), "o", color="C0", alpha=0.6)
+    ax.plot(cell.values("accuracy"), [i] * len(cell.runs), "o", color="C0", alpha=0.4)
+    ax.plot(cell.summary("accuracy").mean, i, "|", color="black", markersize=16)
+ax.legend(["one run", "mean of three"], loc="upper left")
+ax.margins(0.1, 0.4)
+ax.invert_yaxis()
 ax.set(
+    title=study.title,
     yticks=range(len(results.cells)),
     yticklabels=[cell.labels["router"] for cell in results.cells],
-    xlabel="Test accuracy (%), a point per run",
-    ylabel="router",
+    xlabel="Test accuracy (%)",
+    ylabel="Router",
 )
 plt.show()

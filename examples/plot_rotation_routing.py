@@ -84,7 +84,10 @@ import matplotlib.pyplot as plt
 from sklearn_moe.inspection import RoutingDisplay
 from sklearn_moe.metrics import dispatch_entropy_test
 
-RoutingDisplay.from_estimator(model, X_test, groups, display_labels=names)
+display = RoutingDisplay.from_estimator(model, X_test, groups, display_labels=names)
+display.ax_.set(
+    title=f"Test pictures: dispatch entropy {display.entropy:.3f}", ylabel="Original class"
+)
 experts = model.apply(X_test)
 test = dispatch_entropy_test(groups, experts, random_state=0)
 print(f"entropy {test.entropy:.3f}, by chance {test.null_mean:.3f}")

@@ -194,6 +194,8 @@ def test_fig1_draws(run):
         "expert 3",
         "class 0",
         "class 1",
+        "predicted class 0",
+        "predicted class 1",
     ]
 
 

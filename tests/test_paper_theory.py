@@ -80,7 +80,9 @@ def test_findings_and_figures(name, results):
         assert finding.holds in (True, False, None, UNDECIDED)
     figure = results[name].experiment.draw(results[name])
     figure.canvas.draw()
-    assert all(ax.get_title() for ax in figure.axes)
+    assert all(ax.get_xlabel() for ax in figure.axes)
+    assert all(ax.get_title() or ax.get_ylabel() for ax in figure.axes)
+    assert figure.legends
 
 
 @pytest.mark.parametrize("name", BUILDERS)

@@ -214,6 +214,7 @@ class ExpertCountDisplay:
             self.lines_.append(ax.errorbar(x, means[curve][known], error, **style))
             if show_folds:
                 style = {"marker": ".", "linestyle": "none", "color": color, "alpha": 0.5}
+                style["label"] = None if curve else "one split each"
                 style = merge_style("line", style, fold_kw)
                 self.folds_ += ax.plot(np.repeat(x, n_splits), splits.ravel(), **style)
         best = np.unravel_index(np.nanargmax(means), means.shape)

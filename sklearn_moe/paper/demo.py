@@ -124,10 +124,12 @@ def _draw(fitted, X, clusters, picture):
     from matplotlib.figure import Figure
 
     # A figure of our own, not pyplot's: no window, no backend to choose.
-    figure = Figure(figsize=(11, 3.6), layout="constrained")
-    for axes, kind in zip(figure.subplots(1, 2), ("linear", "nonlinear"), strict=True):
+    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure.suptitle("Setting 1, our default: which expert answers which cluster")
+    axes = figure.subplots(1, 2)
+    for ax, kind in zip(axes, ("linear", "nonlinear"), strict=True):
         clf = fitted[f"mixture {kind}, our default"]
-        display = RoutingDisplay.from_estimator(clf, X, clusters, ax=axes)
-        entropy = dispatch_entropy(clusters, clf.apply(X))
-        display.ax_.set_title(f"{kind.capitalize()} experts, dispatch entropy {entropy:.3f}")
+        display = RoutingDisplay.from_estimator(clf, X, clusters, ax=ax, colorbar=False)
+        ax.set_title(f"{kind.capitalize()} experts, dispatch entropy {display.entropy:.3f}")
+    figure.colorbar(display.im_, ax=axes, label="Share of the cluster")
     figure.savefig(picture, dpi=150)

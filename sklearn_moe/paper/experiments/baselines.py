@@ -155,17 +155,25 @@ def _draw(results):
     from matplotlib.figure import Figure
 
     curves = _curves(results)
-    figure = Figure(figsize=(4.6 * len(curves) + 2, 4.4), layout="constrained")
-    sizes = sorted({cell.labels["n_train"] for cell in results.cells})
-    axes = figure.subplots(1, len(curves), sharex=True, sharey=True, squeeze=False)[0]
-    for ax, (setting, models) in zip(axes, curves.items(), strict=True):
+    sizes = [sorted(models[_MIXTURE]) for models in curves.values()]
+    figure = Figure(figsize=(4.2 * len(curves) + 2, 4.4), layout="constrained")
+    axes = figure.subplots(
+        1, len(curves), sharey=True, squeeze=False, width_ratios=[len(of) for of in sizes]
+    )[0]
+    for ax, of, (setting, models) in zip(axes, sizes, curves.items(), strict=True):
         for model, curve in models.items():
             _draw_curve(ax, model, curve)
         ax.axhline(_GOAL, color="0.5", lw=0.8, ls="--", zorder=0, label=f"{_GOAL} %")
         ax.set(title=f"Setting {setting}", xlabel="Training samples")
-        _label_sizes(ax, sizes)
+        _label_sizes(ax, of)
+    figure.align_xlabels()
     axes[0].set_ylabel("Test accuracy (%)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", frameon=False)
+    figure.legend(
+        *axes[0].get_legend_handles_labels(),
+        title="mean over the runs,\nband: its 95 % interval",
+        loc="outside right upper",
+        frameon=False,
+    )
     return figure
 
 

@@ -17,6 +17,10 @@ _COVERED = (3, 4, "verify")  # settings in which alpha and gamma have one distri
 # does not, so not all four can be right. Such fours make up the half with y eps = -1: its error
 # is at least 1/4, and 1/8 over all samples.
 _LIMITS = {"accuracy": 87.5, "hard_accuracy": 75.0}
+_LINES = {
+    True: {"color": "black", "lw": 1, "label": "bound of Theorem 4.1"},
+    False: {"color": "black", "lw": 1, "ls": ":", "label": "bound, setting not covered"},
+}
 _SIZES = {"n_train": 4000, "n_test": 16_000}
 
 
@@ -91,19 +95,30 @@ def _tested(results, setting, measure):
 
 def _draw(results):
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     settings = results.settings
-    figure = Figure(figsize=(2.6 * len(settings), 5.6), layout="constrained")
+    figure = Figure(figsize=(2.6 * len(settings), 5.8), layout="constrained")
     axes = figure.subplots(len(_LIMITS), len(settings), sharex="row", sharey=True, squeeze=False)
     for row, (measure, limit) in zip(axes, _LIMITS.items(), strict=True):
         for ax, setting in zip(row, settings, strict=True):
             _draw_panel(ax, results.select(setting=setting), measure)
-            covered = setting in _COVERED
-            ax.axvline(limit, color="black", linestyle="-" if covered else ":", linewidth=1)
-            ax.set_title(f"setting {setting}" + ("" if covered else " (not covered)"), fontsize=10)
-            ax.set_xlabel("test accuracy, %" if measure == "accuracy" else "on the hard half, %")
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+            ax.axvline(limit, **_LINES[setting in _COVERED])
+            text = {"textcoords": "offset points", "ha": "right", "va": "center"}
+            ax.annotate(f"{limit:g} %", (limit, -0.1), (-4, 0), fontsize=9, **text)
+            ax.set_title("verification setting" if setting == "verify" else f"setting {setting}")
+            ax.set_xlabel(
+                "test accuracy (%)" if measure == "accuracy" else "accuracy on the hard half (%)"
+            )
+        row[0].set_ylabel("activation of the expert")
+    markers, _ = axes[0, 0].get_legend_handles_labels()
+    figure.legend(
+        handles=[*markers[:-1], *(Line2D([], [], **style) for style in _LINES.values())],
+        title="A marker per run. Hard half: test samples whose feature noise contradicts the label",
+        loc="outside lower center",
+        ncols=5,
+        frameon=False,
+    )
     return figure
 
 
@@ -117,7 +132,8 @@ def _draw_panel(ax, cells, measure):
                 if cell.labels["model"] == f"{activation}, {kind}":
                     x.extend(cell.values(measure))
                     y.extend([row + 0.2 * (i - 1)] * len(cell.runs))
-        ax.plot(x, y, marker, color=color, markersize=5, alpha=0.8, label=kind)
+        label = "this library's default" if kind == _DEFAULT else kind
+        ax.plot(x, y, marker, color=color, markersize=5, alpha=0.8, label=label)
     ax.set_yticks(range(len(KINDS)), KINDS)
     ax.set_ylim(len(KINDS) - 0.5, -0.5)
     ax.grid(axis="x", color="0.9")

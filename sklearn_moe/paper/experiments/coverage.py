@@ -188,38 +188,39 @@ def _draw(results):
 
     _draw_runs(covered, groups, lambda run, taken: taken.covered)
     fine = np.arange(min(groups), max(groups) + 1)
-    chance = {"color": "black", "linestyle": "--", "label": "random commitments"}
+    chance = {"color": "black", "linestyle": "--", "label": "if experts committed at random"}
     covered.plot(fine, [expected_covered(n_clusters, m) for m in fine], **chance)
-    covered.set_title("clusters covered", fontsize=10)
-    covered.legend(fontsize=8, frameon=False)
+    covered.set_ylabel("clusters covered")
+    covered.yaxis.get_major_locator().set_params(integer=True)
 
     shares = [np.mean([taken.covered == n_clusters for _, taken in g]) for g in groups.values()]
     complete.plot(list(groups), shares, "o-", color=COLORS[0])
     complete.plot(fine, [covered_by_chance(n_clusters, m) for m in fine], **chance)
-    complete.set_title("share of runs that cover all", fontsize=10)
+    complete.set_ylabel("share of the runs that cover all")
     complete.set_ylim(-0.05, 1.05)
 
     _draw_runs(accuracy, groups, lambda run, taken: run["accuracy"])
-    accuracy.set_title("test accuracy, %", fontsize=10)
+    accuracy.set_ylabel("test accuracy (%)")
     _draw_runs(entropy, groups, lambda run, taken: run["entropy"])
-    entropy.set_title("dispatch entropy, nats", fontsize=10)
+    entropy.set_ylabel("dispatch entropy (nats)")
     _draw_runs(unused, groups, lambda run, taken: (~taken.used).mean())
-    unused.set_title("share of unused experts", fontsize=10)
+    unused.set_ylabel("share of unused experts")
     _draw_runs(start, groups, lambda run, taken: taken.start)
-    start.axhline(1 / n_clusters, **chance | {"label": "chance"})
-    start.legend(fontsize=8, frameon=False)
-    start.set_title("share whose start decides the cluster", fontsize=10)
+    start.axhline(1 / n_clusters, **chance)
+    start.set_ylabel("share decided by the start")
     start.set_ylim(-0.05, 1.05)
     for ax in figure.axes:
         _scale(ax, list(groups))
+    handles, labels = covered.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     return figure
 
 
 def _draw_runs(ax, groups, measure):
     """Draw runs as dots, and their mean as a line."""
     values = [[measure(*run) for run in runs] for runs in groups.values()]
-    for n_experts, of_runs in zip(groups, values, strict=True):
-        ax.plot([n_experts] * len(of_runs), of_runs, ".", color=COLORS[5], alpha=0.6)
+    of_experts = np.repeat(list(groups), [len(of_runs) for of_runs in values])
+    ax.plot(of_experts, np.concatenate(values), ".", color=COLORS[5], alpha=0.6, label="one run")
     means = [_mean(of_runs) for of_runs in values]
     ax.plot(list(groups), means, "o-", color=COLORS[0], label="mean of the runs")
 
@@ -230,5 +231,5 @@ def _scale(ax, numbers):
     ax.set_xscale("log")
     ax.set_xticks(numbers, [str(number) for number in numbers])
     ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("experts")
+    ax.set_xlabel("number of experts")
     ax.grid(color="0.9")

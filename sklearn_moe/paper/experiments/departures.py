@@ -1,10 +1,13 @@
 """From the paper to its code, one change at a time."""
 
+import re
+
 import numpy as np
 
 from .._experiment import Experiment, Finding
 from .._protocols import NOISY_AT_TEST, SUM_OF_NORMS, NotebookStopping, expert
 from .._statistics import UNDECIDED
+from ._theory import COLORS
 from .models import TRACE, mixture, problem
 
 __all__ = ["CHANGES", "departures"]
@@ -74,36 +77,47 @@ def _effect(before, after):
 
 
 def _draw(results):
-    """Draw accuracy and entropy of every line, with intervals, a column per measure."""
+    """Draw accuracy and entropy of every line: a row for the path, one for changes alone."""
     from matplotlib.figure import Figure
 
     names = list(results.experiment.models)
-    settings = results.settings
-    figure = Figure(figsize=(10, 0.36 * len(names) + 1.2), layout="constrained")
-    axes = figure.subplots(1, 2, sharey=True)
-    for measure, label, ax in zip(
-        ("accuracy", "entropy"), ("Test accuracy (%)", "Dispatch entropy (nats)"), axes, strict=True
-    ):
-        for i, (setting, color) in enumerate(zip(settings, ("#0072B2", "#D55E00"), strict=False)):
-            rows = [cell.summary(measure) for cell in results.select(setting=setting)]
-            means = np.array([row.mean for row in rows])
-            ends = np.array([[row.low, row.high] for row in rows]).T.clip(0, 100)
-            errors = np.abs(ends - means)
-            ax.errorbar(
-                means,
-                np.arange(len(names)) + 0.2 * (i - 0.5),
-                xerr=np.nan_to_num(errors),
-                fmt="os"[i],
-                color=color,
-                ms=4,
-                lw=1,
-                label=f"setting {setting}",
-            )
-        ax.set(xlabel=f"{label}, mean and 95 % interval")
-        ax.grid(axis="x", alpha=0.3)
-    axes[0].set(yticks=range(len(names)), yticklabels=names)
-    axes[0].invert_yaxis()
+    path, alone = slice(len(CHANGES) + 1), slice(len(CHANGES) + 1, None)
+    figure = Figure(figsize=(10, 0.36 * len(names) + 1.6), layout="constrained")
+    heights = [len(names[path]), len(names[alone])]
+    axes = figure.subplots(2, 2, sharex="col", sharey="row", height_ratios=heights)
+    for rows, part in zip(axes, (path, alone), strict=True):
+        for ax, measure in zip(rows, ("accuracy", "entropy"), strict=True):
+            _draw_part(ax, results, part, measure)
+        labels = [re.sub(r"^.* (?=\+)", "", name) for name in names[part]]
+        rows[0].set(yticks=range(len(labels)), yticklabels=labels)
+        rows[0].invert_yaxis()
+    axes[0, 0].set_ylabel("one change after the other,\nfrom the paper to its code")
+    axes[1, 0].set_ylabel("the paper with\none change alone")
+    axes[1, 0].set_xlabel("test accuracy (%)")
+    axes[1, 1].set_xlabel("dispatch entropy (nats)")
     figure.legend(
-        *axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False
+        *axes[0, 0].get_legend_handles_labels(),
+        title="mean and 95 % interval over the runs",
+        loc="outside upper right",
+        ncols=2,
+        frameon=False,
     )
     return figure
+
+
+def _draw_part(ax, results, part, measure):
+    for i, (setting, color) in enumerate(zip(results.settings, COLORS, strict=False)):
+        rows = [cell.summary(measure) for cell in results.select(setting=setting)[part]]
+        means = np.array([row.mean for row in rows])
+        ends = np.array([[row.low, row.high] for row in rows]).T.clip(0, 100)
+        ax.errorbar(
+            means,
+            np.arange(len(rows)) + 0.2 * (i - 0.5),
+            xerr=np.nan_to_num(np.abs(ends - means)),
+            fmt="os"[i],
+            color=color,
+            ms=4,
+            lw=1,
+            label=f"setting {setting}",
+        )
+    ax.grid(axis="x", alpha=0.3)

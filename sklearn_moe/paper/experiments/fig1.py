@@ -13,6 +13,7 @@ from .models import ACTIVATION, mixture, problem
 __all__ = ["fig1"]
 
 _N_EXPERTS = 4
+_COLORS = np.array([0, 1, 3, 7])  # of expert_colors: crosses are thin, the first four too alike
 _STEPS = (1, 61, 501)  # the second is the authors' middle moment
 _SHOWN = 800  # training samples in the picture
 _SPECIALIZED = 0.1  # nats: nearly every cluster has experts of its own
@@ -62,6 +63,10 @@ def _draw(results):
     axes = figure.subplots(len(experiment.models), len(experiment.grid["max_iter"]), squeeze=False)
     for ax, run in zip(axes.flat, runs, strict=True):
         _draw_moment(run, samples, points, ax)
+    for ax in axes[-1]:
+        ax.set_xlabel("t-SNE 1")
+    for ax in axes[:, 0]:
+        ax.set_ylabel("t-SNE 2")
     _explain(figure, np.unique(samples.y))
     return figure
 
@@ -73,7 +78,7 @@ def _draw_moment(run, samples, points, ax):
         model = clone(run.estimator).set_params(random_state=run.seed).fit(X, y)
         experts, predicted, shown = model.apply(X), model.predict(X), slice(len(points))
     DecisionRegionDisplay.from_predictions(
-        points, y[shown], experts[shown], predicted[shown], ax=ax, scatter_kw={"s": 14}
+        points, y[shown], _COLORS[experts[shown]], predicted[shown], ax=ax, scatter_kw={"s": 14}
     )
     for legend in (*ax.artists, ax.get_legend()):  # one for the figure will do
         legend.remove()
@@ -89,14 +94,19 @@ def _draw_moment(run, samples, points, ax):
 
 def _explain(figure, classes):
     from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
 
-    colors = expert_colors(_N_EXPERTS)
+    colors = expert_colors(max(_COLORS) + 1)[_COLORS]
     entries = [("o", color, f"expert {m}") for m, color in enumerate(colors)]
     # The markers that DecisionRegionDisplay gives to two classes.
     entries += [(m, "0.3", f"class {label}") for m, label in zip("ox", classes, strict=True)]
     handles = [
         Line2D([], [], marker=marker, linestyle="none", color=color, label=label)
         for marker, color, label in entries
+    ]
+    handles += [
+        Patch(facecolor=face, edgecolor="0.5", label=f"predicted class {label}")
+        for face, label in zip(("white", "0.85"), classes, strict=True)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
 

@@ -69,7 +69,9 @@ def _draw(results):
     above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1))
     above.suptitle("Nonlinear experts, first run: inner products at the end")
     _draw_matrices(results.cell(model=_NAMES["nonlinear"]).runs[0], above.subplots(2, 2))
-    below.suptitle("Largest inner product in magnitude, mean over the experts")
+    below.suptitle(
+        "Largest inner product in magnitude, mean over the experts; band: 95 % interval of the runs"
+    )
     for ax, (title, symbols) in zip(below.subplots(1, 2), _PARTS, strict=True):
         _draw_curves(results, symbols, ax)
         ax.set(xlabel="Step", ylabel="Inner product")

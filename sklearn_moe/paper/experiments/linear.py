@@ -5,6 +5,7 @@ import numpy as np
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._protocols import expert
+from ._theory import COLORS
 from .models import problem
 
 __all__ = ["linear"]
@@ -95,12 +96,13 @@ def _draw(results):
     figure = Figure(figsize=(4.2 * len(activations), 4.2), layout="constrained")
     axes = figure.subplots(1, len(activations), squeeze=False, sharey=True)[0]
     for activation, ax in zip(activations, axes, strict=True):
-        for setting, color in zip(results.settings, ("#0072B2", "#D55E00"), strict=False):
+        for setting, color, marker in zip(results.settings, COLORS, "os", strict=False):
+            style = {"color": color, "marker": marker, "lw": 1, "ms": 5, "alpha": 0.8}
             cells = results.select(setting=setting, activation=activation)
             for line in _alike(cells):
                 entropies = [line[scale].summary("entropy").mean for scale in scales]
-                ax.plot(range(len(scales)), entropies, "o-", color=color, lw=1, ms=5, alpha=0.8)
-            ax.plot([], [], "o-", color=color, label=f"setting {setting}, a line per choice")
+                ax.plot(range(len(scales)), entropies, **style)
+            ax.plot([], [], label=f"setting {setting}", **style)
         ax.axhline(np.log(4), color="0.6", lw=0.8, ls="--")
         ax.set(
             title=f"{activation.capitalize()} experts",
@@ -111,9 +113,10 @@ def _draw(results):
             ylim=(-0.05, 1.5),
         )
     axes[0].set_ylabel("dispatch entropy (nats)")
-    axes[0].annotate("no expert knows a cluster: log 4", (-0.35, np.log(4)), va="bottom", size=8)
-    axes[0].annotate("one cluster per expert: 0", (-0.35, -0.03), va="bottom", size=8)
-    axes[-1].legend(frameon=False, loc=(0.02, 0.78))
+    axes[0].annotate("no expert knows a cluster: log 4", (-0.35, 1.4), va="bottom", size=9)
+    axes[0].annotate("one cluster per expert: 0", (-0.35, -0.03), va="bottom", size=9)
+    title = "mean over the runs,\na line per choice of all else"
+    axes[-1].legend(title=title, frameon=False, loc=(0.02, 0.64), alignment="left")
     return figure
 
 

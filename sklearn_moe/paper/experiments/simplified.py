@@ -20,6 +20,7 @@ _RATES = {
     ", rate 0.1, start x 100": {"learning_rate_init": 0.1, "init_scale": 0.1, "callbacks": None},
 }
 _LINES = dict(zip(_RATES, ("-", "--", ":"), strict=True))
+_WIDTHS = {_PUBLISHED: 2, _QUIET: 2, _PLAIN: 4, _NEITHER: 1.5}  # one shows below the other
 
 
 def simplified(protocol="code", data="fixed"):
@@ -96,31 +97,36 @@ def _draw(results):
     from matplotlib.lines import Line2D
 
     settings = results.settings
-    figure = Figure(figsize=(11, 3.4 * len(settings)), layout="constrained")
+    figure = Figure(figsize=(11, 3.6 * len(settings)), layout="constrained")
     axes = figure.subplots(len(settings), 3, squeeze=False, sharex="col")
     for row, setting in zip(axes, settings, strict=True):
         cells = results.select(setting=setting)
         _draw_runs(row[0], cells, "accuracy")
-        row[0].set_title(f"setting {setting}: test accuracy, %", fontsize=10)
         _draw_runs(row[1], cells, "entropy")
         row[1].set_yticklabels([])
-        row[1].set_title(f"setting {setting}: dispatch entropy, nats", fontsize=10)
         _draw_growth(row[2], cells)
-        row[2].set_title(f"setting {setting}: strongest |<w, v_k>|", fontsize=10)
-    axes[-1, 2].set_xlabel("step")
-    lines = [
-        Line2D([], [], color="0.3", linestyle=line, label=rate.removeprefix(", ") or "as published")
+        for ax in row:
+            ax.set_title(f"setting {setting}")
+            ax.tick_params(labelbottom=True)
+        row[0].set_xlabel("test accuracy (%)")
+        row[1].set_xlabel("dispatch entropy (nats)")
+        row[2].set(xlabel="step", ylabel=r"strongest $|\langle w, v_k\rangle|$, first run")
+    marks = {"one run": {"marker": "."}, "mean": {"marker": "|", "ms": 14, "mew": 2}}
+    handles = [Line2D([], [], color="0.3", ls="", label=name, **m) for name, m in marks.items()]
+    handles += [Line2D([], [], label=name, **_style(name)) for name in _WIDTHS]
+    handles += [
+        Line2D([], [], color="0.3", ls=line, label=rate.removeprefix(", ") or "published rate")
         for rate, line in _LINES.items()
     ]
-    figure.legend(handles=lines, loc="outside lower right", ncols=3, fontsize=8, frameon=False)
+    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
     return figure
 
 
 def _style(model):
-    """Return color and line of a model: what is left out, and at which rate."""
+    """Return the line of a model: what is left out, and at which rate."""
     name, _, rate = model.partition(",")
-    color = dict(zip((_QUIET, _PLAIN, _NEITHER), COLORS, strict=False)).get(name, "black")
-    return {"color": color, "linestyle": _LINES[f",{rate}" if rate else ""]}
+    color = dict(zip(_WIDTHS, ("black", *COLORS), strict=False))[name]
+    return {"color": color, "lw": _WIDTHS[name], "ls": _LINES[f",{rate}" if rate else ""]}
 
 
 def _draw_runs(ax, cells, measure):
@@ -128,7 +134,7 @@ def _draw_runs(ax, cells, measure):
         values, color = cell.values(measure), _style(cell.labels["model"])["color"]
         ax.plot(values, [row] * len(values), ".", color=color, alpha=0.5)
         ax.plot(values.mean(), row, "|", color=color, markersize=14, markeredgewidth=2)
-    ax.set_yticks(range(len(cells)), [cell.labels["model"] for cell in cells], fontsize=8)
+    ax.set_yticks(range(len(cells)), [cell.labels["model"] for cell in cells], fontsize=9)
     ax.set_ylim(len(cells) - 0.5, -0.5)
     ax.grid(axis="x", color="0.9")
 

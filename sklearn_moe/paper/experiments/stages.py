@@ -17,6 +17,7 @@ _NOISE = 1.0  # range of the routing noise
 _CENTER = 15.0  # mean of 10 beta: what an inner product <theta_m, c_k> is multiplied by in a score
 _ENTROPY = 0.7  # nats: half of log 4
 _TOLERANCE = 0.15  # of an exponent
+_SHIFT = 1.04  # of a color beside the one before, in the picture
 _STAGES = {
     "commit": "experts commit",
     "route": "router outweighs the noise",
@@ -144,9 +145,10 @@ def _never(table):
 def _draw(results):
     """Draw a column per rate: the times over it, a line per value of the other one."""
     from matplotlib.figure import Figure
+    from matplotlib.lines import Line2D
 
     table = _table(results)
-    figure = Figure(figsize=(10.5, 6), layout="constrained")
+    figure = Figure(figsize=(10.5, 7), layout="constrained")
     axes = figure.subplots(2, len(_STAGES), sharey="col")
     names = {_EXPERT: r"$\eta$ of the experts", _ROUTER: r"$\eta_r$ of the router"}
     guides = {(_EXPERT, "commit"): -1, (_EXPERT, "route"): -0.75, (_ROUTER, "route"): -0.25}
@@ -157,23 +159,40 @@ def _draw(results):
                 _draw_guide(ax, table[rate], table[stage], guides[rate, stage])
             _scale(ax, table[rate])
             ax.set_xlabel(names[rate])
-            ax.set_title(title, fontsize=10)
-        row[0].set_ylabel("step")
-        row[-1].legend(
-            title=names[other], loc="upper left", bbox_to_anchor=(1, 1), fontsize=8, frameon=False
-        )
+            ax.set_title(title, fontsize=11)
+            ax.set_ylabel("step")
+        row[-1].legend(title=names[other], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    marks = {
+        "one run": {"ls": "", "marker": "."},
+        "geometric mean": {},
+        "some runs never get there": {"ls": "", "marker": "x"},
+        "expected slope": {"ls": "--", "lw": 1},
+    }
+    figure.legend(
+        handles=[Line2D([], [], color="black", label=name, **mark) for name, mark in marks.items()],
+        title="Colors are shifted sideways to be told apart.",
+        loc="outside lower center",
+        ncols=len(marks),
+        frameon=False,
+    )
     return figure
 
 
 def _draw_times(ax, table, stage, rate, other):
-    """Draw runs as dots, and their geometric mean as a line."""
-    for value, color in zip(np.unique(table[other]), COLORS, strict=False):
-        chosen = (table[other] == value) & ~np.isnan(table[stage])
-        x, y = table[rate][chosen], table[stage][chosen]
-        ax.plot(x, y, ".", color=color, alpha=0.5)
-        levels = np.unique(x)
-        means = [np.exp(np.log(y[x == level]).mean()) for level in levels]
+    """Draw runs as dots, and their geometric mean as a line; crosses on top are for no time."""
+    values = np.unique(table[other])
+    for i, (value, color) in enumerate(zip(values, COLORS, strict=False)):
+        chosen = table[other] == value
+        x, y = table[rate][chosen] * _SHIFT ** (i - (len(values) - 1) / 2), table[stage][chosen]
+        known = ~np.isnan(y)
+        ax.plot(x[known], y[known], ".", color=color, alpha=0.5)
+        levels = np.unique(x[known])
+        means = [np.exp(np.log(y[known & (x == level)]).mean()) for level in levels]
         ax.plot(levels, means, color=color, label=f"{value:g}")
+        never = np.unique(x[~known])
+        ax.plot(
+            never, np.full(len(never), 0.96), "x", color=color, transform=ax.get_xaxis_transform()
+        )
 
 
 def _draw_guide(ax, x, y, exponent):
@@ -186,11 +205,9 @@ def _draw_guide(ax, x, y, exponent):
     ax.plot(levels, center_y * (levels / center_x) ** exponent, "--", color="black", linewidth=1)
     ax.annotate(
         f"slope {exponent:g}",
-        (0.97, 0.95),
+        (0.03, 0.03),
         xycoords="axes fraction",
-        ha="right",
-        va="top",
-        fontsize=8,
+        fontsize=9,
     )
 
 

@@ -236,7 +236,7 @@ def _draw(results):
     groups = _groups(results)
     routed = [cell for cell in results.cells if cell.has("dispatch")]
     n_panels = len(groups) + len(routed)
-    figure = Figure(figsize=(10, 3.4 * math.ceil(n_panels / 2)), layout="constrained")
+    figure = Figure(figsize=(10, 3.8 * math.ceil(n_panels / 2)), layout="constrained")
     axes = figure.subplots(math.ceil(n_panels / 2), 2, squeeze=False).ravel()
     lines = {}
     for ax, ((task, architecture), cells) in zip(axes, groups.items(), strict=False):
@@ -252,6 +252,7 @@ def _draw(results):
         loc="outside upper center",
         ncols=len(lines),
         handlelength=4,
+        title="thin: a run each, thick: their mean",
         frameon=False,
     )
     return figure
@@ -277,5 +278,7 @@ def _draw_dispatch(ax, cell):
     counts = np.array(cell.runs[0]["dispatch"], dtype=float)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
     RoutingDisplay(shares, normalize="true").plot(ax=ax, colorbar=False)
-    ax.set(title=f"{', '.join(cell.labels.values())}: shares of each class", xlabel="Expert")
-    ax.set_ylabel("Class")
+    title = (
+        f"{', '.join(cell.labels.values())}, first run:\nshare of each class that an expert answers"
+    )
+    ax.set(title=title, xlabel="Expert", ylabel="Class")
