@@ -122,6 +122,6 @@ def _odd_runs(values, mean, std, digits):
     rest = f"{values[~odd].mean():.{digits}f}"
     shown = ", ".join(f"{value:.{digits}f}" for value in np.sort(values[odd]))
     return (
-        f"{odd.sum()} of {len(values)} runs lie outside of ± 2 std ({shown}); the other "
-        f"{(~odd).sum()} average {rest}."
+        f"{odd.sum()} of {len(values)} runs lie outside of ± 2 std ({shown}); without them the "
+        f"mean is {rest}."
     )
