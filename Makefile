@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo paper test test-slow test-all test-gpu lint docs benchmarks clean
+.PHONY: demo paper test test-slow test-all test-gpu test-lowest test-newest lint docs benchmarks clean
 
 demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
@@ -12,7 +12,7 @@ paper: $(VENV)/paper
 	$(VENV)/bin/python -m sklearn_moe.paper table1 appendix
 
 # A process per core, each with one thread.
-test test-slow test-all test-gpu: export OMP_NUM_THREADS = 1
+test test-slow test-all test-gpu test-lowest test-newest: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/test
 	$(VENV)/bin/python -m pytest -n logical
@@ -28,6 +28,20 @@ test-all: $(VENV)/test
 test-gpu: $(VENV)/test
 	$(VENV)/bin/python -m pytest tests -m gpu
 	SKLEARN_MOE_DEVICE=cuda $(VENV)/bin/python -m pytest tests -m '' -k 'device'
+
+# What is taken from other packages, with the lowest versions that pyproject.toml allows and with the
+# newest: make test-lowest PYTHON=python3.10. Old versions warn of each other: not our business.
+TOUCHING = classifier regressor table_parts preprocessing optim persistence skorch skops searches \
+	callbacks export sklearn_contract
+test-lowest: RESOLUTION = lowest-direct
+test-lowest: WARNINGS = -W ignore::DeprecationWarning
+test-newest: RESOLUTION = highest
+test-lowest test-newest:
+	$(PYTHON) -m venv --clear $(VENV)/$@
+	$(VENV)/$@/bin/python -m pip install --quiet uv
+	$(VENV)/$@/bin/uv pip install --quiet --python $(VENV)/$@/bin/python \
+		--resolution $(RESOLUTION) --editable '.[test]'
+	$(VENV)/$@/bin/python -m pytest -n logical $(WARNINGS) $(TOUCHING:%=tests/test_%.py)
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
