@@ -33,15 +33,9 @@ test-gpu: $(VENV)/test
 # newest: make test-lowest PYTHON=python3.10. Old versions warn of each other: not our business.
 TOUCHING = classifier regressor table_parts preprocessing optim persistence skorch skops searches \
 	callbacks export sklearn_contract
-test-lowest: RESOLUTION = lowest-direct
 test-lowest: WARNINGS = -W ignore::DeprecationWarning
-test-newest: RESOLUTION = highest
-test-lowest test-newest:
-	$(PYTHON) -m venv --clear $(VENV)/$@
-	$(VENV)/$@/bin/python -m pip install --quiet uv
-	$(VENV)/$@/bin/uv pip install --quiet --python $(VENV)/$@/bin/python \
-		--resolution $(RESOLUTION) --editable '.[test]'
-	$(VENV)/$@/bin/python -m pytest -n logical $(WARNINGS) $(TOUCHING:%=tests/test_%.py)
+test-lowest test-newest: test-%: $(VENV)/%/installed
+	$(<D)/bin/python -m pytest -n logical $(WARNINGS) $(TOUCHING:%=tests/test_%.py)
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
@@ -62,6 +56,15 @@ benchmarks: $(VENV)/test
 $(VENV)/plot $(VENV)/paper $(VENV)/test $(VENV)/docs: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable '.[$(@F)]'
+	touch $@
+
+$(VENV)/lowest/installed: RESOLUTION = lowest-direct
+$(VENV)/newest/installed: RESOLUTION = highest
+$(VENV)/lowest/installed $(VENV)/newest/installed: pyproject.toml
+	$(PYTHON) -m venv --clear $(@D)
+	$(@D)/bin/python -m pip install --quiet uv
+	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION) \
+		--editable '.[test]'
 	touch $@
 
 clean:
