@@ -246,13 +246,14 @@ def _draw(results):
         _draw_dispatch(ax, cell)
     for ax in axes[n_panels:]:
         ax.remove()
+    repeated = any(len(cell.runs) > 1 for cells in groups.values() for cell in cells.values())
     figure.legend(
         lines.values(),
         lines,
         loc="outside upper center",
         ncols=len(lines),
         handlelength=4,
-        title="thin: a run each, thick: their mean",
+        title="thin: a run each, thick: their mean" if repeated else None,
         frameon=False,
     )
     return figure
