@@ -60,7 +60,7 @@ TESTS = {
     "_engine/stored": ["persistence", "skorch"],
     "_engine/threads": ["threads"],
     "_engine/together": ["fit_together"],
-    "metrics": ["metrics", "specialization", "scorers"],
+    "metrics": ["metrics", "specialization", "scorers", "abuse_functions"],
     "metrics/_pictures": ["split"],
     "metrics/_split": ["split"],
     "metrics/_worth": ["specialization", "tables"],
