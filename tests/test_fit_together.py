@@ -228,6 +228,17 @@ def test_a_loss_that_is_not_finite_is_its_own(bags):
         models[1].predict(X)
 
 
+def test_weights_that_leave_all_bounds_in_the_last_step_are_noticed(bags):
+    X, y = bags
+    sgd = FEW | {"max_iter": 1, "batch_size": None, "solver": "sgd", "learning_rate": "constant"}
+    models = [MoEClassifier(**sgd, learning_rate_init=rate, random_state=0) for rate in (0.1, 3e38)]
+    with pytest.raises(ValueError, match=r"estimators\[1\].*beyond all bounds"):
+        fit_together(models, 1e4 * X, y)
+    assert models[0].n_iter_ == 1
+    with pytest.raises(NotFittedError):
+        models[1].predict(X)
+
+
 @pytest.mark.parametrize(
     ("parameters", "named"),
     [
