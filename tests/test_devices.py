@@ -252,6 +252,12 @@ def test_parts(device, part, kind):
     compare(device, MoEClassifier(**options), *samples(kind), exact=part not in DRAWN)
 
 
+@pytest.mark.parametrize("expert", ["patch", "patch_conv"])
+def test_experts_that_choose_their_patches(device, expert):
+    options = QUIET | {"router": "patch_choice", "expert": expert}
+    compare(device, MoEClassifier(**options), *samples("patches"))
+
+
 def test_tables_of_all_kinds(device):
     import pandas as pd
 
