@@ -12,7 +12,7 @@ from ..nn import may_draw, upcycle
 from .cosine import Cosine
 from .graph import GraphedSteps
 from .listeners import checked, hears_batches
-from .memory import saying_what_to_lower
+from .memory import keep_freed_memory, saying_what_to_lower
 from .predicting import PredictingNet, WeightedRows
 from .ranks import ALONE, CURRENT
 from .resuming import Unstored
@@ -106,6 +106,7 @@ class TrainingLoop(PredictingNet):
         ranks=ALONE,
     ):
         """Make what a training needs, as `train` is given it; return the work of a step."""
+        keep_freed_memory()
         self.ranks_ = ranks
         self.generator_ = torch.Generator(self.device).manual_seed(seed)
         self.generators_ = [self.generator_]

@@ -1,10 +1,23 @@
-"""Out of memory in a training step: what can be lowered."""
+"""Memory of training steps: it is kept from one to the next, and may run out."""
 
 from contextlib import contextmanager
 
+import torch
+
 from .._devices import OutOfMemoryError, is_out_of_memory
 
-__all__ = ["saying_what_to_lower"]
+__all__ = ["keep_freed_memory", "saying_what_to_lower"]
+
+_LARGEST_BLOCK = 31 * 2**20  # just below what glibc maps afresh every time
+
+
+def keep_freed_memory():
+    """Have the memory of a step kept for the next one, in place of given back to the system.
+
+    glibc maps large blocks afresh until it has seen one of that size come back. A third of the
+    time of steps with arrays of some megabytes would go into that.
+    """
+    torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
 
 
 @contextmanager

@@ -18,9 +18,6 @@ __all__ = ["Training", "train_together"]
 
 # With more nets the overhead of a step is no smaller, but its arrays leave the caches of a CPU.
 _AT_ONCE = 16
-# Just below what glibc maps afresh every time. Once it has seen a block of that size come back, it
-# keeps the memory of a step for the next one, in place of giving it back to the system.
-_LARGEST_BLOCK = 31 * 2**20
 
 
 class Training(NamedTuple):
@@ -45,7 +42,6 @@ def train_together(trainings):
         For each net the ValueError that ended its training, None if nothing did.
     """
     runs, known = [], {}
-    torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
     try:
         for training in trainings:
             runs.append(_Run(training, known))
