@@ -175,6 +175,18 @@ def test_a_trunk_of_feature_maps_takes_experts_for_these(pictures):
         MoEClassifier(2, trunk=maps, **OPTIONS).fit(X, y)
 
 
+def test_a_trunk_of_patches_takes_experts_for_these(pictures):
+    class Patches(nn.Conv2d):
+        def forward(self, x):
+            return super().forward(x).flatten(2).mT
+
+    def patches(input_shape):
+        return Patches(input_shape[0], 5, 4, stride=4)
+
+    clf = MoEClassifier(2, trunk=patches, expert="patch", tol=None, **OPTIONS).fit(*pictures)
+    assert clf.module_.experts[0].weight.shape[-1] == 5
+
+
 def test_a_table_may_have_a_trunk():
     X = np.random.default_rng(0).normal(size=(200, 4))
     y = X[:, 0] * X[:, 1] > 0

@@ -520,6 +520,12 @@ def test_null_is_the_mean_over_shuffles(report, fitted, patches):
     )
 
 
+@pytest.mark.parametrize("name", ["n_permutations", "n_bootstraps"])
+def test_the_test_of_the_entropy_draws_at_least_once(name):
+    with pytest.raises(ValueError, match=f"'{name}' parameter .* must be an int"):
+        dispatch_entropy_test([0, 1], [0, 1], **{name: 0})
+
+
 def test_report_is_readable(report):
     text = str(report)
     lines = text.splitlines()
@@ -535,6 +541,13 @@ def test_report_is_readable(report):
     matrix = [[int(cell) for cell in line.split()[1:]] for line in lines[-4:]]
     np.testing.assert_array_equal(matrix, report.routing_matrix)
     assert repr(report).startswith("SpecializationReport(n_samples=1000, n_experts=8, score=")
+
+
+def test_report_names_experts_that_answer_nothing(report):
+    reading = {dead: str(replace(report, dead_experts=np.arange(dead))) for dead in (0, 2, 9)}
+    assert "answer no sample\n" in reading[0]
+    assert "answer no sample: 0, 1\n" in reading[2]
+    assert "answer no sample: 0, 1, 2, 3, 4, 5, 6, 7, ...\n" in reading[9]
 
 
 def test_report_as_a_frame(report, monkeypatch):
