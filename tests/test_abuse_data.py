@@ -345,14 +345,16 @@ def one(value):
     return weight
 
 
+# scikit-learn's, from 1.7 on, or ours.
+NO_WEIGHT = "sample_weight: Sample weights must contain|All samples have weight 0"
 BAD_WEIGHTS = {
     "negative": (one(-1), "sample_weight must not be negative, got -1.0"),
     "all negative": (-np.ones(N_SAMPLES), "sample_weight must not be negative"),
     "a negative number": (-1, "sample_weight must not be negative"),
     "NaN": (one(np.nan), "Input sample_weight contains NaN"),
     "infinity": (one(np.inf), "Input sample_weight contains infinity"),
-    "zeros": (np.zeros(N_SAMPLES), "sample_weight: Sample weights must contain"),
-    "zero": (0, "sample_weight: Sample weights must contain"),
+    "zeros": (np.zeros(N_SAMPLES), NO_WEIGHT),
+    "zero": (0, NO_WEIGHT),
     "None": ([None] * N_SAMPLES, "Input sample_weight contains NaN"),
     "too few": (np.ones(3), r"sample_weight.shape == \(3,\)"),
     "none": ([], "sample_weight: Found array with 0 sample"),
