@@ -18,7 +18,7 @@ import argparse
 import os
 import platform
 import warnings
-from functools import cache, partial
+from functools import partial
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
@@ -45,6 +45,7 @@ from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 from tables import names, probability_scores, seconds
+from tables_models import warm_up
 from tables_report import csv_table
 from threadpoolctl import threadpool_limits
 
@@ -87,13 +88,6 @@ def prepared(model, train, test):
     return scaler.transform(train), scaler.transform(test)
 
 
-@cache
-def warm_up(kind, model):
-    """Fit and ask a model, once in a process: the first time, libraries load what they need."""
-    X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
-    PEERS[kind][model](0).fit(X, y).predict(X)
-
-
 def score(job):
     """Fit one model on one fold and return its scores."""
     X, y = DATA[job.kind][job.data]()
@@ -101,7 +95,7 @@ def score(job):
     train, test = list(folds)[job.fold]
     X_train, X_test = prepared(job.model, X[train], X[test])
     build = PEERS[job.kind][job.model]
-    warm_up(job.kind, job.model)
+    warm_up(build)
     model = build(job.fold)
     _, fit_seconds = seconds(model.fit, X_train, y[train])
     predicted = model.predict(X_test)

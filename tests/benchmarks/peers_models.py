@@ -8,8 +8,10 @@ import tables_models
 import torch
 from skorch import NeuralNetClassifier, NeuralNetRegressor
 from skorch.callbacks import Callback
-from tables_models import MLP, MOE, standardized
+from tables_models import MLP, MOE, elsewhere, standardized
 from torch import nn
+
+from sklearn_moe import metrics
 
 __all__ = ["MOE", "PACKAGES", "PEERS", "bare", "dead_experts", "missing_package"]
 
@@ -67,18 +69,6 @@ def plain(net, seed):
     )
 
 
-def elsewhere(package, name):
-    """Return a function that builds a model of a package that may not be there."""
-
-    def build(seed):
-        import importlib
-
-        options = {"progress": False} if package == "datalets" else {}
-        return getattr(importlib.import_module(package), name)(random_state=seed, **options)
-
-    return build
-
-
 def of_tables(kind, names):
     """Return models of tables_models.py by name."""
     return {name: tables_models.MODELS[kind][name] for name in names}
@@ -90,13 +80,13 @@ PEERS = {
         **of_tables("classification", (MOE, MLP, TREES)),
         PLAIN: partial(plain, NeuralNetClassifier),
         **of_tables("classification", (HME,)),
-        DATALETS: elsewhere("datalets", "PartitionedClassifier"),
+        DATALETS: elsewhere("datalets", "PartitionedClassifier", progress=False),
         **of_tables("classification", (REAL_MLP,)),
     },
     "regression": {
         **of_tables("regression", (MOE, MLP, TREES)),
         PLAIN: lambda seed: standardized(plain(NeuralNetRegressor, seed)),
-        DATALETS: elsewhere("datalets", "PartitionedRegressor"),
+        DATALETS: elsewhere("datalets", "PartitionedRegressor", progress=False),
         CGMM: elsewhere("cgmm", "MixtureOfExpertsRegressor"),
         **of_tables("regression", (REAL_MLP,)),
     },
@@ -135,11 +125,9 @@ def dead_experts(name, model, X):
     """
     if name not in COUNTS:
         return {}
-    counts = np.asarray(COUNTS[name](bare(model), X))
-    return {
-        "dead": int((counts < 0.25 * len(X) / len(counts)).sum()),
-        "experts": len(counts),
-    }
+    counts = COUNTS[name](bare(model), X)
+    dead = metrics.dead_experts(counts, threshold=0.25 / len(counts))
+    return {"dead": len(dead), "experts": len(counts)}
 
 
 def missing_package(name):

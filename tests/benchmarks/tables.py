@@ -137,7 +137,7 @@ def run(fit, table):
     torch.set_num_threads(1)
     with warnings.catch_warnings(), threadpool_limits(1):
         warnings.simplefilter("ignore")  # those of a dozen models on 32 tables
-        warm_up(fit.kind, fit.model)
+        warm_up(MODELS[fit.kind][fit.model])
         _, fit_seconds = seconds(model.fit, X_train, y_train)
         predicted, predict_seconds = seconds(model.predict, X_test)
         if fit.kind == "classification":

@@ -2,6 +2,7 @@
 
 import logging
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 
 import numpy as np
@@ -26,6 +27,7 @@ __all__ = [
     "ONE",
     "OPTIONAL",
     "build",
+    "elsewhere",
     "installed",
     "standardized",
     "warm_up",
@@ -51,20 +53,18 @@ def pytabkit(name):
     return build
 
 
-def neural_trees(name):
-    """Return a function that builds a model of neural-trees."""
+def elsewhere(package, name, **options):
+    """Return a function that builds a model of a package that may not be there."""
 
     def build(seed):
-        import neural_trees
-
-        return getattr(neural_trees, name)(random_state=seed)
+        return getattr(import_module(package), name)(random_state=seed, **options)
 
     return build
 
 
 def soft_tree_regressor(seed):
     """Return the tree of neural-trees, which does not standardize the target itself."""
-    return standardized(neural_trees("SoftDecisionTreeRegressor")(seed))
+    return standardized(elsewhere("neural_trees", "SoftDecisionTreeRegressor")(seed))
 
 
 # Each value is a function of the seed. Classifier and regressor of a family share a name.
@@ -78,8 +78,8 @@ CLASSIFIERS = {
     "SVM": lambda seed: SVC(random_state=seed),
     "RealMLP": pytabkit("RealMLP_TD_S_Classifier"),
     "TabM": pytabkit("TabM_D_Classifier"),
-    "HME": neural_trees("HierarchicalMixtureOfExperts"),
-    "soft tree": neural_trees("SoftDecisionTree"),
+    "HME": elsewhere("neural_trees", "HierarchicalMixtureOfExperts"),
+    "soft tree": elsewhere("neural_trees", "SoftDecisionTree"),
 }
 REGRESSORS = {
     MOE: lambda seed: MoERegressor(random_state=seed),
@@ -108,10 +108,10 @@ def build(kind, name, seed):
 
 
 @cache
-def warm_up(kind, name):
+def warm_up(build):
     """Fit and ask a model, once in a process: the first time, libraries load what they need."""
     X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
-    build(kind, name, seed=0).fit(X, y).predict(X)
+    build(0).fit(X, y).predict(X)
 
 
 def installed(name):
