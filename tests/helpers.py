@@ -3,12 +3,14 @@
 import re
 from functools import cache, partial
 
+import sklearn
 import torch
 
 from sklearn_moe.nn import EXPERTS, OwnGenerator, build_mixture, choose_head
 
 SHAPES = {2: (6,), 3: (4, 6), 4: (3, 9, 8)}  # of a sample, by the axes of X
 _MANY_LAYERS = 20
+SKLEARN_1_6 = sklearn.__version__.startswith("1.6.")  # the oldest that is supported
 
 
 def named(options):

@@ -15,9 +15,8 @@ import pandas
 import polars
 import pytest
 import scipy
-import sklearn
 import torch
-from helpers import as_kind, is_deep, narrow
+from helpers import SKLEARN_1_6, as_kind, is_deep, narrow
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import config_context
@@ -716,10 +715,7 @@ def test_grid_search_over_the_number_of_experts(patches):
     assert search.best_score_ > 0.98
 
 
-@pytest.mark.skipif(
-    sklearn.__version__.startswith("1.6."),
-    reason="pipelines of scikit-learn 1.6 hand weights to no score",
-)
+@pytest.mark.skipif(SKLEARN_1_6, reason="pipelines of scikit-learn 1.6 hand weights to no score")
 def test_metadata_routing_of_weights(patches):
     (X, y, _), _ = patches
     weight = np.where(y == 0, 5.0, 1.0)
