@@ -1,4 +1,8 @@
-"""Out of memory: what can be done with less is done, what cannot says what to lower."""
+"""Memory is kept between steps. Out of it: less is done at a time, or it says what to lower."""
+
+import platform
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -92,3 +96,27 @@ def test_gradients_do_not_stay(table):
     assert all(parameter.grad is None for parameter in clf.module_.parameters())
     clf.partial_fit(*table)
     assert all(parameter.grad is None for parameter in clf.module_.parameters())
+
+
+# In a process of its own, as glibc does not forget.
+KEPT = """
+import resource, numpy as np, torch
+from sklearn_moe import MoEClassifier
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        arrays = [torch.ones(10 * 2**20, dtype=torch.uint8) for _ in range(5)]
+        del arrays
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+first = faults()
+MoEClassifier(max_iter=1, tol=None, early_stopping=False).fit(np.eye(4), [0, 1, 0, 1])
+print(first / max(1, faults()))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is a habit of glibc")
+def test_a_training_keeps_the_memory_of_its_steps():
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 5

@@ -14,8 +14,9 @@ _LARGEST_BLOCK = 31 * 2**20  # just below what glibc maps afresh every time
 def keep_freed_memory():
     """Have the memory of a step kept for the next one, in place of given back to the system.
 
-    glibc maps large blocks afresh until it has seen one of that size come back. A third of the
-    time of steps with arrays of some megabytes would go into that.
+    glibc maps a block afresh until it has seen one of that size come back, and gives back what is
+    free beyond twice that size. A third of the time of steps with arrays of some megabytes would
+    go into that.
     """
     torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
 
