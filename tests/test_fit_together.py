@@ -81,6 +81,11 @@ def test_every_router_of_patches(bags, router, dtype):
     assert_as_alone(seeds(MoEClassifier(router=router, **FEW)), X.astype(dtype), y)
 
 
+@pytest.mark.parametrize("router", ["topk", "noisy_topk"])
+def test_two_experts_for_each_sample(bags, router):
+    assert_as_alone(seeds(MoEClassifier(router=router, top_k=2, **FEW)), *bags)
+
+
 @pytest.mark.parametrize("router", [r for r in ROUTERS if r != "patch_choice"])
 def test_every_router_of_tables(router):
     X, y = load_iris(return_X_y=True)

@@ -78,17 +78,18 @@ def test_other_errors_of_an_expert_stay_as_they_are(table, monkeypatch):
         MoEClassifier(expert=Greedy, router="sigmoid", batch_size=150, **BRIEF).fit(*table)
 
 
-def test_prediction_takes_a_share_of_what_is_free(table, monkeypatch):
-    X, y = table
-    clf = MoEClassifier(**BRIEF).fit(X, y)
+@pytest.mark.parametrize(("shape", "n_numbers"), [((5,), 5), ((3, 4), 12)])
+def test_prediction_takes_a_share_of_what_is_free(shape, n_numbers, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(40, *shape))
+    clf = MoEClassifier(**BRIEF).fit(X, np.arange(40) % 2)
     of_the_cpu = clf.net_._predict_size(X)
     clf.net_.device = "cuda"
     sizes = []
-    for free in (0, 64 * 5 * 1000, float("inf")):
+    for free in (0, 64 * n_numbers * 1000, float("inf")):
         monkeypatch.setattr(predicting, "free_memory", lambda device, free=free: free)
         sizes.append(clf.net_._predict_size(X))
-    assert sizes == [1, 1000, 2**28 // 5]
-    assert of_the_cpu == 2**22 // 5
+    assert sizes == [1, 1000, 2**28 // n_numbers]
+    assert of_the_cpu == 2**22 // n_numbers
 
 
 def test_gradients_do_not_stay(table):

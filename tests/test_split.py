@@ -185,7 +185,7 @@ def test_bins_are_even_and_ties_stay_together():
     assert len(np.unique(half)) == 3
 
 
-@pytest.mark.parametrize("shape", [(4, 12), (4, 3, 2), (4, 3, 0, 2), (4, 1, 3, 2, 2)])
+@pytest.mark.parametrize("shape", [(4,), (4, 12), (4, 3, 2), (4, 3, 0, 2), (4, 1, 3, 2, 2)])
 def test_what_are_no_pictures_is_explained(shape):
     with pytest.raises(
         ValueError, match=r"X must be pictures of shape .* pass X.reshape\(len\(X\)"
@@ -301,6 +301,8 @@ def test_many_properties_need_smaller_p_values():
     assert above_null({"a": told_of(0.1, 0.04)}) == ("a",)
     assert above_null({"a": told_of(0.1, 0.04), "b": told_of(0.1, 0.5)}) == ()
     assert above_null({"a": told_of(0.1, 0.04), "b": told_of(0.2, 0.02)}) == ("b", "a")  # Holm
+    third = {"a": told_of(0.1, 0.001), "b": told_of(0.2, 0.04), "c": told_of(0.3, 0.045)}
+    assert above_null(third) == ("a",)  # what comes after one by chance is not looked at
     assert above_null({"a": told_of(0.1, 0.04)}, level=0.01) == ()
 
 
@@ -445,10 +447,11 @@ def test_numbers_and_several_labels_are_properties_too():
     outputs = np.column_stack([y, drawn["contrast"]])
     for estimator, given, names in (
         (MoERegressor, y, ["y"]),
+        (MoERegressor, y[:, None], ["y"]),
         (MoEClassifier, several, ["labels"]),
         (MoERegressor, outputs, []),
     ):
-        moe = estimator(3, **params).fit(X, given)
+        moe = estimator(3, **params).fit(X, np.squeeze(given))
         report = specialization_report(moe, X, given, n_permutations=10, random_state=0)
         assert list(report.split) == [*names, *PROPERTIES]
 

@@ -28,11 +28,14 @@ class Watch(Callback):
         self.X = X
 
     def on_train_begin(self, net, **kwargs):
-        self.united, self.proba, self.loads = [], [], []
+        self.united, self.alike, self.proba, self.loads = [], [], [], []
 
     def on_epoch_begin(self, net, **kwargs):
         self.proba.append(net.predict_proba(self.X))
         self.united.append(net.module_.united)
+        first, *others = net.module_.experts
+        parameters = [zip(first.parameters(), other.parameters(), strict=True) for other in others]
+        self.alike.append(all(torch.equal(*pair) for pairs in parameters for pair in pairs))
 
     def on_epoch_end(self, net, **kwargs):
         self.loads.append(net.predict_proba(self.X))
@@ -57,6 +60,7 @@ def test_the_answer_is_the_same_before_and_after_the_split(data, options):
     watch = Watch(data[0])
     fit(data, watch, **options)
     assert watch.united == [True] * 4 + [False] * 4
+    assert watch.alike == [False] + [True] * 4 + [False] * 3  # whole after every epoch
     before, after = watch.loads[3], watch.proba[4]
     np.testing.assert_allclose(before, after, atol=1e-5)
     assert np.abs(watch.loads[4] - after).max() > 1e-3  # and then they learn on
@@ -72,6 +76,17 @@ def test_pictures_are_answered_as_before_the_split():
         watch = Watch(X)
         fit((X, y), watch, max_iter=4, **experts)
         np.testing.assert_allclose(watch.loads[1], watch.proba[2], atol=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["adamw", "normalized_sgd"])
+def test_patches_are_answered_as_before_the_split(solver):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4, 6))
+    watch = Watch(X)
+    fit((X, X[:, 0, 0] * X[:, 1, 1] > 0), watch, router="top1", solver=solver)
+    assert watch.alike == [False] + [True] * 4 + [False] * 3  # whole after every epoch
+    np.testing.assert_allclose(watch.loads[3], watch.proba[4], atol=1e-10)
+    assert np.abs(watch.loads[4] - watch.proba[4]).max() > 1e-3
 
 
 def test_copies_part(data):
@@ -92,6 +107,25 @@ def test_the_state_of_the_optimizer_is_copied(data):
     fit(data, Look(), max_iter=2, upcycle=0.9)
     # Copies go on from the step of the one they were made of; busy or not, none begins anew.
     assert min(steps) >= 2
+
+
+def test_the_momentum_of_stacked_experts_is_copied():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(200, 4, 6))
+    momenta = []
+
+    class Look(Callback):
+        def on_epoch_begin(self, net, **kwargs):
+            (weight,) = net.module_.experts.parameters()
+            state = net.optimizer_.state.get(weight, {})
+            momenta.append([value.clone() for value in state.values()])
+
+    sgd = {"solver": "normalized_sgd", "momentum": 0.9}
+    fit((X, X[:, 0, 0] * X[:, 1, 1] > 0), Look(), max_iter=4, router="top1", **sgd)
+    (united,), (split,) = momenta[1:3]
+    assert united[0].abs().max() > 0 == united[1:].abs().max()  # the others were not trained
+    assert split[0].abs().max() > 0
+    assert torch.equal(split, split[:1].expand_as(split))
 
 
 def test_before_the_split_it_is_the_single_network(data):
