@@ -2,6 +2,7 @@
 
 import math
 import tracemalloc
+from itertools import repeat
 from types import SimpleNamespace
 
 import numpy as np
@@ -191,6 +192,7 @@ def test_the_largest_float_is_no_missing_value(dtype):
     encoder = TableEncoder(Columns(numbers=(0,), mean=(0.0,), scale=(0.01,))).to(dtype)
     x = torch.full((1, 1), torch.finfo(dtype).max, dtype=dtype)
     assert encoder(x).item() == pytest.approx(3)
+    assert encoder(-x).item() == pytest.approx(-3)
 
 
 # -- many experts at a time ---------------------------------------------------------------
@@ -464,13 +466,13 @@ def test_what_is_no_category_and_what_is_not_there():
 # -- the course of training ---------------------------------------------------------------
 
 
-def run(scores, name, **options):
+def run(scores, name, n_batches=None, **options):
     """Return the epochs run and the weight kept, that of epoch e being e."""
     net = SimpleNamespace(history=History(), module_=torch.nn.PReLU())
     stopping = Stopping(score=name, **options).initialize()
-    for epoch, score in enumerate(scores):
+    for epoch, (score, count) in enumerate(zip(scores, n_batches or repeat(50), strict=False)):
         net.history.new_epoch()
-        for entry in ((name, score), ("train_batch_count", 50), ("train_loss", 1.0)):
+        for entry in ((name, score), ("train_batch_count", count), ("train_loss", 1.0)):
             net.history.record(*entry)
         torch.nn.init.constant_(net.module_.weight, epoch)
         try:
@@ -489,6 +491,13 @@ def test_stopping_returns_to_the_least_loss_or_the_largest_score(name, sign):
     assert run(scores, name, tol=0.0, patience=3, share=0.5) == (12, 5, True)
     assert run(scores, name, tol=None, patience=1) == (46, 5, False)
     assert run(scores[:6], name, tol=0.0, patience=3) == (6, 5, False)
+
+
+def test_fifty_steps_are_waited_for_at_least():
+    """Those of the epochs themselves: the first one may have had more batches than the others."""
+    n_batches = [100, *[5] * 30]
+    assert run([0] * 31, "valid_loss", n_batches, tol=0.0, patience=3) == (11, 0, True)
+    assert run([0] * 31, "valid_loss", n_batches, tol=0.0, patience=12) == (13, 0, True)
 
 
 class Rates(Callback):

@@ -37,7 +37,7 @@ def router_margin(gate_proba):
     gate_proba = check_named(gate_proba, "gate_proba", dtype=(np.float64, np.float32))
     if gate_proba.shape[1] == 1:
         return np.ones(len(gate_proba), gate_proba.dtype)
-    second, first = np.partition(gate_proba, (-2, -1), axis=1)[:, -2:].T
+    second, first = np.partition(gate_proba, -2, axis=1)[:, -2:].T
     return first - second
 
 
