@@ -204,6 +204,15 @@ def test_group_norm_keeps_samples_apart_in_training(expert):
     torch.testing.assert_close(network(x)[3:4], network(x[3:4]))
 
 
+@pytest.mark.parametrize("expert", GROUP)
+def test_groups_have_16_channels_or_more(expert):
+    norms = [m for m in build(expert).modules() if isinstance(m, nn.GroupNorm)]
+    assert norms
+    for norm in norms:
+        size = norm.num_channels // norm.num_groups
+        assert size == 16 if norm.num_channels % 16 == 0 else size > 16 or norm.num_groups == 1
+
+
 @pytest.mark.parametrize("expert", BATCH + GROUP)
 def test_merging_needs_experts_without_statistics(expert):
     mixture, x = build_experts(expert, router="merge"), pictures(3)

@@ -189,7 +189,13 @@ def press():
     signal.raise_signal(signal.SIGINT)
 
 
-ACTIONS = {"callback": divide, "interrupt": press, "stop": stop, "death": partial(os._exit, 0)}
+ACTIONS = {
+    "callback": divide,
+    "interrupt": press,
+    "interrupt at the end": press,
+    "stop at the end": stop,
+    "death": partial(os._exit, 0),
+}
 
 
 def attempt(rank, name):
@@ -219,7 +225,7 @@ def attempt(rank, name):
     elif name == "dropout":
         options |= {"expert": dropout, "router": "top1"}
     elif name in ACTIONS and rank == 1:
-        options["callbacks"] = [AfterThreeEpochs(ACTIONS[name], at_end=name == "stop")]
+        options["callbacks"] = [AfterThreeEpochs(ACTIONS[name], at_end="end" in name)]
     return MoEClassifier(**options), X, y
 
 
@@ -235,7 +241,8 @@ TROUBLE = {  # what both ranks raise, or each of them; None: a model
     "nan": ("RuntimeError: Another rank left the training: ValueError: .*NaN", "ValueError: .*NaN"),
     "callback": ("RuntimeError: Another rank left .*: ZeroDivisionError", "ZeroDivisionError"),
     "interrupt": "KeyboardInterrupt",
-    "stop": None,
+    "interrupt at the end": "KeyboardInterrupt",
+    "stop at the end": None,
     "dropout": None,
 }
 
@@ -273,9 +280,9 @@ def test_trouble_ends_all(tmp_path):
             assert re.match(wanted or "None", str(error), re.DOTALL), (name, error)
         if expected is None:
             (n_iter, proba), (same_n_iter, same_proba) = (fitted for _, fitted, _ in outcomes)
-            assert n_iter == same_n_iter == (3 if name == "stop" else 20)
+            assert n_iter == same_n_iter == (20 if name == "dropout" else 3)
             np.testing.assert_array_equal(proba, same_proba)
-        elif name == "interrupt":  # as always it keeps what was learned
+        elif name.startswith("interrupt"):  # as always it keeps what was learned
             assert all(fitted[0] == 3 for _, fitted, _ in outcomes)
         else:
             assert all(fitted is None for _, fitted, _ in outcomes)

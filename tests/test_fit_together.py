@@ -130,6 +130,11 @@ def test_parts_of_ones_own(bags, parameters):
     assert_as_alone(seeds(MoEClassifier(**FEW, **parameters), 3), *bags)
 
 
+def test_an_optimizer_of_ones_own(bags):
+    model = MoEClassifier(solver=torch.optim.RMSprop, learning_rate_init=0.01, **FEW)
+    assert_as_alone(seeds(model, 3), *bags)
+
+
 @pytest.mark.parametrize("solver", ["normalized_sgd", "sgd", "adam", "adamw"])
 def test_rates_of_their_own(bags, solver):
     grid = ParameterGrid(
@@ -189,6 +194,15 @@ def test_other_architectures_are_other_groups(bags):
 def test_pictures_and_what_has_a_trunk(images):
     X, y = images
     assert_as_alone(seeds(MoEClassifier(**FEW, expert_width=4), 2), X, y)
+
+
+def test_bytes_of_pictures():
+    X = np.random.default_rng(0).integers(256, size=(90, 3, 8, 8)).astype(np.uint8)
+    models = seeds(MoEClassifier(**FEW, expert="cnn", expert_width=4), 2)
+    fit_together(models, X, np.arange(90) % 3)
+    for model in models:
+        alone = clone(model).fit(X, np.arange(90) % 3)
+        np.testing.assert_allclose(model.predict_proba(X), alone.predict_proba(X), atol=1e-5)
 
 
 def test_the_models_are_ordinary_ones(bags):

@@ -109,6 +109,13 @@ def test_wider_experts_have_more_weights(expert):
     assert sizes[0] < sizes[1]
 
 
+@pytest.mark.parametrize("expert", [e for e in taking("init_scale") if not is_deep(e)])
+def test_initial_weights_are_scaled(expert):
+    plain, scaled = (build(expert, init_scale=s).experts[0].parameters() for s in (1.0, 0.25))
+    for a, b in zip(plain, scaled, strict=True):
+        torch.testing.assert_close(b, 0.25 * a)
+
+
 @pytest.mark.parametrize("expert", taking("activation"))
 def test_experts_follow_their_activation(expert):
     experts = [build(expert, activation=a).experts[0] for a in ("tanh", "relu")]

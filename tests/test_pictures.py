@@ -290,7 +290,10 @@ def test_a_convolutional_router_in_float64_outside_training(pictures):
     X, y = pictures
     clf = MoEClassifier(3, expert="cnn", expert_width=2, router_network="cnn", **OPTIONS).fit(X, y)
     module = clf.module_
-    assert isinstance(module.router.network.module, CNNScores)
+    network = module.router.network.module
+    assert isinstance(network, CNNScores)
+    shapes = [(16, 3, 5, 5), (16,), (32, 16, 3, 3), (32,), (3, 32)]
+    assert [tuple(weight.shape) for weight in network.parameters()] == shapes
     scores = module.router.score(module.encode(torch.from_numpy(X[:4] / 255).float()))
     assert scores.dtype == torch.float64
     assert scores.shape == (4, 3)

@@ -214,6 +214,17 @@ def test_pictures(images, options):
     assert_same(lambda: MoEClassifier(**options), X.astype(float), y)
 
 
+def test_each_rank_has_draws_of_its_own():
+    def draws(seed):
+        shared = torch.Generator().manual_seed(seed)
+        ranks = [ConnectedRanks(Threads(rank, [None] * 3, None, None)) for rank in range(3)]
+        sources = [shared, *(rank.own_draws([shared], seed)[0] for rank in ranks)]
+        return [tuple(torch.rand(4, generator=source).tolist()) for source in sources]
+
+    assert len({*draws(0), *draws(1)}) == 8
+    assert draws(0) == draws(0)
+
+
 def test_one_rank_shows_a_bar(table, capsys):
     fit_in_parts(lambda: MoEClassifier(verbose=1, **BRIEF), *table)
     assert capsys.readouterr().err.count("\n") == 1

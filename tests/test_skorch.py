@@ -96,6 +96,17 @@ def test_a_clone_of_the_net_trains_by_itself(table):
     assert len(net.history) == 60
 
 
+@pytest.mark.parametrize("kind", ["labels", "numbers"])
+def test_nets_of_labels_and_numbers_train_by_themselves(table, kind):
+    X, _ = table
+    y = X[:, :2].astype(np.float64) if kind == "numbers" else (X[:, :2] > 0).astype(int)
+    model = (MoERegressor if kind == "numbers" else MoEClassifier)(**BRIEF).fit(X, y)
+    before = model.net_.score(X, y)
+    net = model.net_.set_params(max_epochs=60).partial_fit(X, y)
+    assert net.predict_proba(X).dtype == np.float32
+    assert net.score(X, y) > max(before, 0.6)
+
+
 def test_a_pickled_net_predicts_and_trains_on(table):
     X, y = table
     net = fit(table).net_
@@ -113,7 +124,10 @@ def test_held_out_rows_are_in_the_history(table):
     for name in ("valid_loss", "valid_acc", "valid_loss_best", "train_loss_best"):
         assert len(clf.net_.history[:, name]) == 4
     assert clf.net_.history[:, "valid_acc"] == clf.validation_scores_
-    assert clf.net_.history[0, "valid_loss_best"] is True
+    for name, least in (("valid_loss", min), ("train_loss", min), ("valid_acc", max)):
+        values = clf.net_.history[:, name]
+        best = [v == least(values[: i + 1]) and v not in values[:i] for i, v in enumerate(values)]
+        assert clf.net_.history[:, name + "_best"] == best
 
 
 @pytest.mark.parametrize("caching", [True, False])

@@ -388,6 +388,12 @@ def test_dead_experts_cannot_fake_specialization():
     assert test.null_low == pytest.approx(test.null_high)
 
 
+@pytest.mark.parametrize("level", [-0.5, 0, 1])
+def test_a_level_that_is_none(level):
+    with pytest.raises(ValueError, match=r"confidence_level.* in the range \(0.0, 1.0\)"):
+        dispatch_entropy_test([0, 1], [0, 1], confidence_level=level)
+
+
 def test_interval_covers_the_truth():
     """The plug-in entropy is too small; the interval is not."""
     joint = np.kron(np.eye(4), [0.5, 0.5]) * 0.5 / 4 + 0.5 / 32
@@ -556,6 +562,10 @@ def test_report_as_a_frame(report, monkeypatch):
     assert frame.loc["purity", "value"] == report.agreement.purity
     assert frame.loc["purity", "kmeans"] == report.kmeans_agreement.purity
     assert frame.loc["accuracy", "null"] == report.blind_score
+    assert frame.loc["usage entropy", "null"] == 1  # of even loads
+    assert frame.loc["accuracy, one expert less", "value"] == report.knock_out_score.min()
+    worst = report.knock_out_score.argmin()
+    assert f"without expert {worst}," in frame.loc["accuracy, one expert less", "reading"]
     assert all(name in str(report) for name in frame.index)
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"to_frame needs pandas. Install it with `pip install"):

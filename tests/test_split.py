@@ -347,6 +347,7 @@ def test_the_report_names_what_the_split_follows(name, dtype):
     frame = report.to_frame()
     assert frame.loc[name, "value"] == report.split[name].information == value
     assert frame.loc[name, "null"] == report.split[name].null_mean
+    assert frame.loc[name, "reading"].startswith(f"{report.split[name].share:.1%}, p = 0.00")
 
 
 def test_of_two_properties_the_report_names_the_stronger():

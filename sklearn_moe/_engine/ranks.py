@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import NamedTuple
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -137,7 +138,8 @@ class ConnectedRanks(Ranks):
 
     def own_draws(self, generators, seed):
         """Return sources of their own, as each rank draws for other samples."""
-        seed += (self.rank + 1) << 32
+        # Mixed, not shifted: a generator of a CPU looks at the lower 32 bits of its seed only.
+        seed = int(np.random.SeedSequence((seed, self.rank)).generate_state(1)[0])
         return [torch.Generator(g.device).manual_seed(seed) for g in generators]
 
     def parts(self, batches):

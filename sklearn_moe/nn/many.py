@@ -42,7 +42,7 @@ class Mixtures:
         index: Sequence[Tensor],
         generators: Sequence[Generator],
         *,
-        apart: bool = False,
+        apart: bool,
     ) -> MixtureOutput:
         """Answer a batch of each mixture, one after the other.
 
@@ -54,7 +54,7 @@ class Mixtures:
             The rows of `xs` that they are.
         generators : sequence of Generator
             Sources of the noise.
-        apart : bool, default=False
+        apart : bool
             Whether to return the answers of all experts in place of a mixture of them.
         """
         if self.choose_at_once and not apart:
