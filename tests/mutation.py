@@ -35,7 +35,7 @@ ROOT = Path(__file__).parent.parent
 
 # The tests of a file or folder; those of the longest name count.
 TESTS = {
-    "_data": ["skorch", "classifier", "tables", "callbacks"],
+    "_data": ["skorch", "classifier", "tables", "callbacks", "placement"],
     "_engine": [
         "skorch",
         "callbacks",
@@ -53,10 +53,11 @@ TESTS = {
     "_engine/listeners": ["callbacks", "skorch"],
     "_engine/memory": ["memory"],
     "_engine/placement": ["placement", "precision"],
+    "_engine/predicting": ["skorch", "classifier", "memory", "batch_invariance"],
     "_engine/progress": ["progress"],
     "_engine/ranks": ["ranks", "distributed"],
     "_engine/resuming": ["checkpoint"],
-    "_engine/state": ["persistence", "skorch"],
+    "_engine/state": ["persistence", "skorch", "checkpoint"],
     "_engine/stored": ["persistence", "skorch"],
     "_engine/stopping": ["skorch", "callbacks", "classifier", "table_parts"],
     "_engine/threads": ["threads"],
@@ -65,6 +66,8 @@ TESTS = {
     "metrics/_pictures": ["split"],
     "metrics/_split": ["split"],
     "metrics/_worth": ["specialization", "tables"],
+    "metrics/_report": ["specialization", "split"],
+    "metrics/_report_lines": ["specialization", "split"],
     "metrics/_significance": ["specialization", "inspection_routing"],
     "nn": ["nn", "plugins", "classifier"],
     "nn/dispatch": ["nn", "plugins", "routers", "batch_invariance"],

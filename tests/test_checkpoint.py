@@ -26,6 +26,7 @@ from tqdm import tqdm
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._engine import progress, resuming
 from sklearn_moe._fingerprint import describe
+from sklearn_moe._fit_file import FitFile
 from sklearn_moe._state_file import DamagedFileError, dump_state, load_state
 from sklearn_moe.callbacks import FreezeRouter
 from sklearn_moe.checkpoints import FitCheckpoint
@@ -358,6 +359,15 @@ def test_what_changes_nothing_goes_on(table, tmp_path, options):
     options = BRIEF | {"callbacks": [Count()]} | options
     MoEClassifier(**options, checkpoint=FitCheckpoint(tmp_path / "fit.ckpt", every=3)).fit(*table)
     assert Count.total == 0
+
+
+def test_each_state_is_written_once(table, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(FitFile, "write", lambda file, packed: written.append(packed))
+    crash = Crash(4, KeyboardInterrupt)  # after which the last whole epoch would be written
+    with pytest.raises(KeyboardInterrupt):
+        MoEClassifier(**BRIEF, checkpoint=always(tmp_path), callbacks=[crash]).fit(*table)
+    assert len(set(map(bytes, written))) == len(written) > 2
 
 
 def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bags, tmp_path):

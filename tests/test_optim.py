@@ -206,3 +206,12 @@ def test_every_solver_learns_at_its_own_rates(solver):
     ).fit(X.astype(np.float32), y)
     assert clf.loss_curve_[-1] < 0.7 * clf.loss_curve_[0]
     assert clf.score(X, y) > 0.85
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize(("n_samples", "size"), [(40, 32), (300, 75), (2000, 200)])
+def test_batches_are_a_quarter_of_few_samples(n_samples, size):
+    X = np.random.default_rng(0).normal(size=(n_samples, 2))
+    y = (X[:, 0] > 0).astype(int)
+    clf = MoEClassifier(2, solver="adam", max_iter=1, early_stopping=False, random_state=0)
+    assert clf.fit(X, y).resolved_params_["batch_size"] == size

@@ -246,6 +246,11 @@ def test_dense_gradient_changes_no_answer_and_reaches_every_gate(router, expert)
         if own.any():
             mean = (weight[own, None] * first.answers[own, 0]).sum(0) / weight[own].sum()
             torch.testing.assert_close(mixture.router.defaults.mean[m], mean)
+    # One batch for expert 0 only leaves the means of the others.
+    means = mixture.router.defaults.mean.clone()
+    alone = first.route._replace(chosen=torch.zeros_like(first.route.chosen))
+    mixture.balance_loss(first._replace(route=alone), weight)
+    assert torch.equal(mixture.router.defaults.mean[1:], means[1:])
     second = mixture(x, seeded(5))
     torch.testing.assert_close(second.output, first.output)
     # The gradient is that of a mixture in which the others give their default answer.

@@ -580,6 +580,8 @@ def test_report_is_frozen_and_seeded(report, fitted, patches):
     assert str(again) == str(report)
     with pytest.raises(AttributeError):
         report.score = 1.0
+    with pytest.raises(AttributeError):
+        report.entropy_test.p_value = 0.0
 
 
 def test_report_without_clusters(fitted, report, patches):

@@ -147,6 +147,11 @@ def test_bytes_and_their_floats_have_the_same_groups(dtype):
         assert dtype == np.float32 or (floats[name] == groups).all()
 
 
+def test_a_single_picture_has_properties():
+    X, _, _ = draw_pictures(1)
+    assert {tuple(groups) for groups in picture_properties(X, n_bins=2).values()} <= {(0,), (1,)}
+
+
 def test_chunks_do_not_matter(monkeypatch):
     X, _, _ = draw_pictures(100)
     whole = _measure(X)

@@ -495,8 +495,8 @@ def test_stopping_returns_to_the_least_loss_or_the_largest_score(name, sign):
 
 def test_fifty_steps_are_waited_for_at_least():
     """Those of the epochs themselves: the first one may have had more batches than the others."""
-    n_batches = [100, *[5] * 30]
-    assert run([0] * 31, "valid_loss", n_batches, tol=0.0, patience=3) == (11, 0, True)
+    n_batches = [100, *[7] * 30]  # eight epochs of 7 steps have 50
+    assert run([0] * 31, "valid_loss", n_batches, tol=0.0, patience=3) == (9, 0, True)
     assert run([0] * 31, "valid_loss", n_batches, tol=0.0, patience=12) == (13, 0, True)
 
 

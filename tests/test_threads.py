@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import pytest
 import torch
+from helpers import make_mixture
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier
@@ -42,6 +43,21 @@ def test_only_steps_with_work_for_two_take_two(two_threads, monkeypatch):
     monkeypatch.setattr(threads, "LARGE", 0)
     assert count(table) == {2}
     assert torch.get_num_threads() == 2
+
+
+def test_the_work_of_a_step_is_that_of_its_layers():
+    def work(shape, **parts):
+        mixture = make_mixture(shape=shape, **parts)
+        n_weights = sum(p.numel() for p in mixture.experts[0].parameters())
+        return threads.work_of_a_step(mixture, 10, shape), n_weights, mixture
+
+    of_table, n_weights, _ = work((6,), expert="mlp", router="soft")
+    assert of_table == 10 * 4 * n_weights
+    of_two, n_weights, _ = work((5, 6), expert="patch", router="topk", router_options={"top_k": 2})
+    assert of_two == 10 * 5 * 2 * n_weights
+    behind_trunk, n_weights, mixture = work((3, 8, 8), expert="mlp", router="soft", trunk="cnn")
+    n_weights_of_trunk = sum(p.numel() for p in mixture.trunk.parameters())
+    assert behind_trunk == 10 * (8 * 8 * n_weights_of_trunk + 4 * n_weights)
 
 
 @pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
