@@ -501,7 +501,8 @@ def test_callbacks_hear_every_step(patches):
     heard = []
 
     class Listener(Callback):
-        def on_grad_computed(self, net, named_parameters, **kwargs):
+        def on_grad_computed(self, net, named_parameters, training, **kwargs):
+            assert training
             heard.append([name for name, p in named_parameters if p.grad is not None])
 
     fit_on(X, y, callbacks=[Listener()], batch_size=500)

@@ -10,7 +10,7 @@ import torch
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._columns import repeats_itself
-from sklearn_moe._data import Rows
+from sklearn_moe._data import Rows, as_tensor
 from sklearn_moe._inputs import check_training_data, hold_out
 from sklearn_moe._rows import SelectedRows, select
 
@@ -34,6 +34,15 @@ def mapped(tmp_path):
         return np.load(tmp_path / "X.npy", mmap_mode="r")
 
     return store
+
+
+def test_tensors_lie_where_their_arrays_do(mapped):
+    X = np.arange(12.0).reshape(3, 4)
+    for array in (X, X.T, X[::2], mapped(X), np.broadcast_to(X[0], (3, 4))):
+        tensor = as_tensor(array)
+        assert tensor.data_ptr() == array.ctypes.data
+        np.testing.assert_array_equal(tensor, array)
+    np.testing.assert_array_equal(as_tensor(X[::-1]), X[::-1])  # which torch cannot have
 
 
 def is_view(rows, X):

@@ -134,7 +134,7 @@ class Hinges(torch.nn.Sequential):
 
 def coin(x, scores, generator):
     """Return a noise: 0 or 1."""
-    return torch.randint(2, scores.shape, generator=generator).to(scores)
+    return torch.randint(2, (len(x), scores.shape[1]), generator=generator).to(scores)
 
 
 def timid(scores, noisy, chosen):

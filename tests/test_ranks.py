@@ -7,6 +7,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._engine import CURRENT, ConnectedRanks
+from sklearn_moe._engine.resuming import _restore_draws as restore_draws
 from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import BALANCES, LOSSES, ROUTERS, LossSpec
 from sklearn_moe.optim import SOLVERS
@@ -188,6 +190,16 @@ def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path, size):
         assert (part.n_iter_, part.callbacks[0].n) == (5, 3)
         for ours, theirs in zip(numbers(part), numbers(whole), strict=True):
             np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+def test_draws_of_a_rank_go_on_with_others_than_at_the_start():
+    shared, own = (torch.Generator().manual_seed(seed) for seed in (1, 2))
+    net = SimpleNamespace(device="cpu", generators_=[shared], draws_=[own])
+    stored = {"device": "cpu", "draws": [shared.get_state()], "n_epochs": 3}
+    first = torch.rand(4, generator=own)
+    restore_draws(net, stored)
+    assert not torch.equal(torch.rand(4, generator=own), first)
+    assert torch.equal(shared.get_state(), stored["draws"][0])
 
 
 def test_one_rank_stores_and_all_need_what_is_stored(table, tmp_path):

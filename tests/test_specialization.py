@@ -993,6 +993,14 @@ def test_a_notebook_shows_the_same_figures_as_the_text(report):
     assert {str(int(count)) for count in report.routing_matrix.ravel()} <= cells
 
 
+def test_a_cluster_that_no_expert_answers_is_white(report):
+    matrix = report.routing_matrix.copy()
+    matrix[1] = 0
+    html = replace(report, routing_matrix=matrix)._repr_html_()
+    assert html.count("178, 0.00)") >= report.n_experts
+    assert "nan" not in html
+
+
 def test_labels_of_clusters_are_no_html(report):
     labels = np.array([f"<b>{label}" for label in report.cluster_labels])
     assert "<td>&lt;b&gt;0</td>" in replace(report, cluster_labels=labels)._repr_html_()

@@ -238,6 +238,7 @@ def test_a_stack_is_a_sequence_of_experts_that_share_its_weights():
     assert len(stack) == len(list(stack)) == 4
     for m, (one, expert) in enumerate(zip(stack, make_experts(), strict=True)):
         assert isinstance(one, MLPExpert)
+        assert repr(one) == repr(expert)
         torch.testing.assert_close(one(x), expert(x), rtol=1e-12, atol=1e-12)
         with torch.no_grad():
             one[0].weight.mul_(2)
