@@ -211,6 +211,8 @@ FUNCTIONS = {
     "a trunk of no module": ({"trunk": lambda s: s}, "trunk=.*it returned tuple"),
     "a trunk of nothing": ({"trunk": Returning(lambda x: None)}, "trunk must map.*NoneType"),
     "a trunk of a sum": ({"trunk": Returning(lambda x: x.sum())}, "trunk must map"),
+    "a trunk of other samples": ({"trunk": Returning(lambda x: x.repeat(2, 1))}, "trunk must map"),
+    "a trunk of many axes": ({"trunk": Returning(lambda x: x[None, None, None])}, "trunk must map"),
     "a network of other scores": ({"router_network": lambda s, n: linear(3, n + 1)}, "router_netw"),
     "a network of nothing": ({"router_network": returning(lambda x: None)}, "router_network must"),
     "a network of no module": ({"router_network": lambda s, n: n}, "router_network=.*returned int"),

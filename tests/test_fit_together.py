@@ -172,6 +172,13 @@ def test_each_stops_by_itself(patches):
     assert len({model.n_iter_ for model in models}) > 1
 
 
+@pytest.mark.parametrize("options", [{"momentum": 0.9}, {"solver": "adam"}], ids=str)
+def test_optimizers_remember_when_others_have_stopped(bags, options):
+    options = FEW | options
+    models = [MoEClassifier(**options | {"max_iter": m}, random_state=0) for m in (2, 4, 6)]
+    assert_as_alone(models, *bags)
+
+
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_early_stopping_and_several_epochs_at_most(bags):
     models = [

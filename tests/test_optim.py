@@ -174,6 +174,12 @@ def test_bad_options(options, message):
         NormalizedSGD([nn.Parameter(torch.zeros(1))], **options)
 
 
+def test_each_group_is_checked():
+    first, second = (nn.Parameter(torch.zeros(1)) for _ in range(2))
+    with pytest.raises(ValueError, match="norm must be 'l2', 'sum' or None, got 'max'"):
+        NormalizedSGD([{"params": [first]}, {"params": [second], "norm": "max"}])
+
+
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_a_loaded_state_is_laid_out_like_its_parameters(solver):
     """Another machine may lay out the weights of convolutions in another way."""
@@ -215,3 +221,25 @@ def test_batches_are_a_quarter_of_few_samples(n_samples, size):
     y = (X[:, 0] > 0).astype(int)
     clf = MoEClassifier(2, solver="adam", max_iter=1, early_stopping=False, random_state=0)
     assert clf.fit(X, y).resolved_params_["batch_size"] == size
+
+
+def all_to_the_first(x, scores, generator):
+    return 1e6 * (torch.arange(scores.shape[1]) == 0).to(scores).expand_as(scores)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_an_expert_without_samples_stays_where_it_is(solver):
+    X = np.random.default_rng(0).normal(size=(60, 3, 4))
+    options = {"solver": solver, "router": "top1", "router_noise": all_to_the_first}
+    clf = MoEClassifier(3, batch_size=20, tol=None, random_state=0, weight_decay=0.1, **options)
+    first, *others = (
+        [
+            clf.set_params(max_iter=n).fit(X, X[:, 0, 0] > 0).module_.experts[m].weight
+            for n in (1, 3)
+        ]
+        for m in range(3)
+    )
+    assert not torch.equal(*first)
+    for weights in others:
+        assert torch.equal(*weights)

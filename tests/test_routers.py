@@ -17,6 +17,7 @@ from sklearn_moe.nn import (
     NOISES,
     ROUTERS,
     CentroidScores,
+    CNNScores,
     LinearScores,
     MLPScores,
     Noise,
@@ -341,6 +342,15 @@ def test_scores_of_ones_own_are_told_the_type():
     x = samples()
     torch.testing.assert_close(halved.route(x).scores, plain.route(x).scores / 2)
     assert issubclass(Halved, Scores)
+
+
+@pytest.mark.parametrize("network", [LinearScores, MLPScores, CNNScores])
+def test_last_weights_have_the_deviation_that_is_asked_for(network):
+    with OwnGenerator(seeded()):
+        scores = network((3, 20, 20), 64, init_std=0.5)
+    weight = scores[-1].weight if network is CNNScores else scores.weight
+    assert weight.mean().item() == pytest.approx(0, abs=0.05)
+    assert weight.std().item() == pytest.approx(0.5, rel=0.1)
 
 
 def test_a_network_of_the_users_own_is_told_the_deviation_it_asks_for():

@@ -562,7 +562,9 @@ def test_report_as_a_frame(report, monkeypatch):
     assert frame.loc["purity", "value"] == report.agreement.purity
     assert frame.loc["purity", "kmeans"] == report.kmeans_agreement.purity
     assert frame.loc["accuracy", "null"] == report.blind_score
-    assert frame.loc["usage entropy", "null"] == 1  # of even loads
+    # Of even loads, or of samples that are routed by lot.
+    nulls = frame.loc[["usage entropy", "dead experts", "load CV"], "null"]
+    assert nulls.tolist() == [1, 0, pytest.approx((7 / 1000) ** 0.5)]
     assert frame.loc["accuracy, one expert less", "value"] == report.knock_out_score.min()
     worst = report.knock_out_score.argmin()
     assert f"without expert {worst}," in frame.loc["accuracy, one expert less", "reading"]
@@ -912,9 +914,11 @@ def test_a_constant_output_has_no_unit():
         specialization_report(moe, X, y[:, 0])
 
 
-def test_a_column_of_numbers_is_as_good_as_a_list():
+@pytest.mark.parametrize("kind", ["numbers", "classes"])
+def test_a_column_of_targets_is_as_good_as_a_list(kind):
     X, y, _ = piecewise("numbers")
-    moe = fit_kind("numbers", X, y)
+    y = y if kind == "numbers" else (y > np.median(y)).astype(int)
+    moe = fit_kind(kind, X, y)
     column, plain = (specialization_report(moe, X, given) for given in (y[:, None], y.tolist()))
     assert str(column) == str(plain)
 

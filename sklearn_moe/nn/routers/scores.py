@@ -128,8 +128,8 @@ class MLPScores(Scores):
     input_shape : tuple of int
     n_experts : int
     init_std : float, default=0.0
-        Standard deviation of the initial scores of a sample with hidden units of mean square 1.
-        The hidden layer starts Glorot-uniform.
+        Standard deviation of the initial weights of the last layer. The hidden layer starts
+        Glorot-uniform.
     width : int, default=32
         Hidden units.
     """
@@ -214,7 +214,7 @@ class CNNScores(nn.Sequential):
     input_shape : (n_channels, height, width)
     n_experts : int
     init_std : float, default=0.0
-        Standard deviation of the initial scores of features of mean square 1.
+        Standard deviation of the initial weights of the last layer.
     width : int, default=16
         Channels of the first convolution; the second has twice as many.
     """
