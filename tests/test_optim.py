@@ -115,10 +115,15 @@ def test_units_must_be_those_of_the_tensors():
         NormalizedSGD([{"params": tensors, "units": 3}])
 
 
-def test_pace_scales_the_step_of_its_group_only():
+@pytest.mark.parametrize("norm", ["l2", None])
+def test_pace_scales_the_step_of_its_group_only(norm):
     slow, fast = units()
+    for unit in (slow, fast):
+        length = reference_norm([p.grad for p in unit], "l2")
+        for p in unit:
+            p.grad /= length
     start = [[p.detach().clone() for p in unit] for unit in (slow, fast)]
-    optimizer = NormalizedSGD([{"params": slow}, {"params": fast}], lr=0.1)
+    optimizer = NormalizedSGD([{"params": slow}, {"params": fast}], lr=0.1, norm=norm)
     optimizer.param_groups[0]["pace"] = torch.tensor(0.25)
     optimizer.step()
     lengths = [

@@ -29,6 +29,7 @@ from sklearn_moe.nn import (
     as_patches,
     make_router,
 )
+from sklearn_moe.nn.dispatch import dispatch_mask
 from sklearn_moe.nn.routers import choose
 
 SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "patch_choice": 2, "random": 2, "relu": 2}
@@ -678,10 +679,21 @@ def test_relu_routing_without_any_expert_has_an_answer_and_a_gradient():
     with torch.no_grad():
         mixture.router.network.weight.zero_()
     output = mixture(samples()).output
-    assert not output.any()
+    assert torch.equal(output, torch.zeros(23, 3, dtype=output.dtype))
     output.sum().backward()
     assert mixture.router.network.weight.grad is not None
     assert all(parameter.grad is None for parameter in mixture.experts.parameters())
+
+
+def test_no_expert_is_asked_where_experts_answer_zero():
+    with OwnGenerator(seeded()):
+        experts = nn.ModuleList(nn.Linear(6, 3) for _ in range(4))
+    for expert in experts:
+        nn.init.zeros_(expert.weight)
+        nn.init.zeros_(expert.bias)
+    assert torch.equal(
+        dispatch_mask(experts, torch.ones(5, 6), torch.zeros(5, 4)), torch.zeros(5, 3)
+    )
 
 
 def test_the_penalty_of_relu_routing_steers_the_number_of_experts():

@@ -120,7 +120,8 @@ def test_a_pickled_net_predicts_and_trains_on(table):
 
 
 def test_held_out_rows_are_in_the_history(table):
-    clf = fit(table, early_stopping=True)
+    clf = fit(table, early_stopping=True, batch_size=9)
+    assert set(clf.net_.history[:, "valid_batch_count"]) == {1}
     for name in ("valid_loss", "valid_acc", "valid_loss_best", "train_loss_best"):
         assert len(clf.net_.history[:, name]) == 4
     assert clf.net_.history[:, "valid_acc"] == clf.validation_scores_

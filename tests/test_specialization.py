@@ -509,8 +509,11 @@ def test_report_finds_none_where_none_is(fitted, patches):
         assert getattr(report.agreement, name) == pytest.approx(null, abs=0.03), name
 
 
-def test_null_is_the_mean_over_shuffles(report, fitted, patches):
-    _, (X, _, clusters) = patches
+@pytest.mark.parametrize("n_merged", [1, 2])
+def test_null_is_the_mean_over_shuffles(n_merged, fitted, patches):
+    _, (X, y, clusters) = patches
+    clusters = clusters // n_merged
+    report = specialization_report(fitted, X, y, clusters, random_state=0)
     experts, rng = fitted.apply(X), np.random.RandomState(0)
     shuffled = [rng.permutation(clusters) for _ in range(200)]
     for name, metric in {
@@ -520,7 +523,8 @@ def test_null_is_the_mean_over_shuffles(report, fitted, patches):
         "ari": adjusted_rand_score,
     }.items():
         expected = np.mean([metric(labels, experts) for labels in shuffled])
-        assert getattr(report.null_agreement, name) == pytest.approx(expected, abs=0.003), name
+        null = getattr(report.null_agreement, name)
+        assert null == pytest.approx(expected, rel=0.15, abs=0.001 if name == "ari" else 0), name
     assert report.null_agreement.normalized_entropy == pytest.approx(
         report.entropy_test.null_mean / entropy(np.bincount(clusters))
     )

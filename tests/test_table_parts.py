@@ -470,10 +470,10 @@ def test_what_is_no_category_and_what_is_not_there():
 def run(scores, name, n_batches=None, **options):
     """Return the epochs run and the weight kept, that of epoch e being e."""
     net = SimpleNamespace(history=History(), module_=torch.nn.PReLU())
-    stopping = Stopping(score=name, **options).initialize()
+    stopping = Stopping(score=None if name == "train_loss" else name, **options).initialize()
     for epoch, (score, count) in enumerate(zip(scores, n_batches or repeat(50), strict=False)):
         net.history.new_epoch()
-        for entry in ((name, score), ("train_batch_count", count), ("train_loss", 1.0)):
+        for entry in {"train_batch_count": count, "train_loss": 1.0, name: score}.items():
             net.history.record(*entry)
         torch.nn.init.constant_(net.module_.weight, epoch)
         try:
@@ -492,6 +492,11 @@ def test_stopping_returns_to_the_least_loss_or_the_largest_score(name, sign):
     assert run(scores, name, tol=0.0, patience=3, share=0.5) == (12, 5, True)
     assert run(scores, name, tol=None, patience=1) == (46, 5, False)
     assert run(scores[:6], name, tol=0.0, patience=3) == (6, 5, False)
+
+
+@pytest.mark.parametrize(("loss", "epochs"), [(0.0, 1), (0.9e-3, 1), (1.1e-3, 3)])
+def test_a_training_loss_below_the_tolerance_ends_it(loss, epochs):
+    assert run([loss] * 9, "train_loss", tol=1e-3, patience=2)[0] == epochs
 
 
 def test_fifty_steps_are_waited_for_at_least():
