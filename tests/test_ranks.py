@@ -18,7 +18,7 @@ from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._engine import CURRENT, ConnectedRanks
-from sklearn_moe._engine.resuming import _restore_draws as restore_draws
+from sklearn_moe._engine.resuming import _restore_draws
 from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import BALANCES, LOSSES, ROUTERS, LossSpec
 from sklearn_moe.optim import SOLVERS
@@ -197,7 +197,7 @@ def test_draws_of_a_rank_go_on_with_others_than_at_the_start():
     net = SimpleNamespace(device="cpu", generators_=[shared], draws_=[own])
     stored = {"device": "cpu", "draws": [shared.get_state()], "n_epochs": 3}
     at_the_start = torch.rand(4, generator=torch.Generator().manual_seed(2))
-    restore_draws(net, stored)
+    _restore_draws(net, stored)
     assert not torch.equal(torch.rand(4, generator=own), at_the_start)
     assert torch.equal(shared.get_state(), stored["draws"][0])
 

@@ -21,6 +21,11 @@ SPLITS = [
 ]
 
 
+def are_alike(experts):
+    first, *others = ([*expert.parameters()] for expert in experts)
+    return all(all(map(torch.equal, first, other)) for other in others)
+
+
 class Watch(Callback):
     """Answers at the beginning of every epoch, when the experts may just have been split."""
 
@@ -33,9 +38,7 @@ class Watch(Callback):
     def on_epoch_begin(self, net, **kwargs):
         self.proba.append(net.predict_proba(self.X))
         self.united.append(net.module_.united)
-        first, *others = net.module_.experts
-        parameters = [zip(first.parameters(), other.parameters(), strict=True) for other in others]
-        self.alike.append(all(torch.equal(*pair) for pairs in parameters for pair in pairs))
+        self.alike.append(are_alike(net.module_.experts))
 
     def on_epoch_end(self, net, **kwargs):
         self.loads.append(net.predict_proba(self.X))
@@ -46,6 +49,12 @@ def data():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(400, 6)).astype(np.float32)
     return X, (X[:, 0] * X[:, 1] > 0).astype(int)
+
+
+@pytest.fixture(scope="module")
+def bags():
+    X = np.random.default_rng(0).normal(size=(200, 4, 6))
+    return X, X[:, 0, 0] * X[:, 1, 1] > 0
 
 
 def fit(data, callback=None, **options):
@@ -79,11 +88,9 @@ def test_pictures_are_answered_as_before_the_split():
 
 
 @pytest.mark.parametrize("solver", ["adamw", "normalized_sgd"])
-def test_patches_are_answered_as_before_the_split(solver):
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(200, 4, 6))
-    watch = Watch(X)
-    fit((X, X[:, 0, 0] * X[:, 1, 1] > 0), watch, router="top1", solver=solver)
+def test_patches_are_answered_as_before_the_split(bags, solver):
+    watch = Watch(bags[0])
+    fit(bags, watch, router="top1", solver=solver)
     assert watch.alike == [False] + [True] * 4 + [False] * 3  # whole after every epoch
     np.testing.assert_allclose(watch.loads[3], watch.proba[4], atol=1e-10)
     assert np.abs(watch.loads[4] - watch.proba[4]).max() > 1e-3
@@ -109,9 +116,7 @@ def test_the_state_of_the_optimizer_is_copied(data):
     assert min(steps) >= 2
 
 
-def test_the_momentum_of_stacked_experts_is_copied():
-    rng = np.random.default_rng(0)
-    X = rng.normal(size=(200, 4, 6))
+def test_the_momentum_of_stacked_experts_is_copied(bags):
     momenta = []
 
     class Look(Callback):
@@ -121,7 +126,7 @@ def test_the_momentum_of_stacked_experts_is_copied():
             momenta.append([value.clone() for value in state.values()])
 
     sgd = {"solver": "normalized_sgd", "momentum": 0.9}
-    fit((X, X[:, 0, 0] * X[:, 1, 1] > 0), Look(), max_iter=4, router="top1", **sgd)
+    fit(bags, Look(), max_iter=4, router="top1", **sgd)
     (united,), (split,) = momenta[1:3]
     assert united[0].abs().max() > 0 == united[1:].abs().max()  # the others were not trained
     assert split[0].abs().max() > 0
@@ -146,9 +151,7 @@ def test_a_fit_that_ends_before_the_split_is_whole(data):
     with pytest.warns(ExpertCollapseWarning):  # the router has not learned anything yet
         clf = fit(data, Stop())
     assert clf.n_iter_ == 2
-    first, *others = clf.module_.experts
-    for other in others:
-        assert all(map(torch.equal, first.parameters(), other.parameters()))
+    assert are_alike(clf.module_.experts)
     np.testing.assert_allclose(
         clf.expert_proba(data[0])[:, 0], clf.predict_proba(data[0]), atol=1e-6
     )
