@@ -575,6 +575,51 @@ def test_a_checkpoint_of_a_stranger_runs_no_code(table, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+@pytest.mark.parametrize("part", [0, 1], ids=["values", "states"])
+@pytest.mark.parametrize("name", ["f_params", "dirname", "__class__", "on_epoch_end", "f_history_"])
+def test_a_checkpoint_of_a_stranger_changes_no_callback(bags, tmp_path, name, part):
+    victim, path = tmp_path / "victim", tmp_path / "fit.ckpt"
+    victim.write_text("mine")
+    kept = Checkpoint(dirname=tmp_path / "skorch", f_params="victim", monitor=None)
+    MoEClassifier(**BRIEF | {"max_iter": 2}, checkpoint=path, callbacks=[kept]).fit(*bags)
+    state = load_state(path)
+    content = {"dirname": str(tmp_path)}.get(name, str(victim))
+    state["callbacks"]["Checkpoint"][part][name] = content if part == 0 else {}
+    path.write_bytes(dump_state(state))
+    clf = MoEClassifier(**BRIEF, checkpoint=path, callbacks=[kept, Count()])
+    with pytest.raises(ValueError, match=rf"fit.ckpt' holds \['{name}'\] .*'Checkpoint'"):
+        clf.fit(*bags)
+    assert Count.total == 0
+    assert victim.read_text() == "mine"
+
+
+class Tracker(Callback):
+    """Has learned attributes that are no values: a function and a class."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.score_, self.kind_, self.n_epochs_ = len, dict, 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n_epochs_ += 1
+        assert self.score_([]) == 0
+
+
+@pytest.mark.parametrize("name", ["score_", "kind_"])
+def test_values_replace_values_only(bags, tmp_path, name):
+    path = tmp_path / "fit.ckpt"
+    options = {**BRIEF, "checkpoint": path}
+    MoEClassifier(**options | {"max_iter": 2}, callbacks=[Tracker()]).fit(*bags)
+    state = load_state(path)
+    assert state["callbacks"]["Tracker"] == ({"n_epochs_": 2}, {})
+    trackers = [Tracker(), Tracker()]
+    MoEClassifier(**options | {"max_iter": 3}, callbacks=trackers[:1]).fit(*bags)
+    assert trackers[0].n_epochs_ == 3
+    state["callbacks"]["Tracker"][0][name] = 7
+    path.write_bytes(dump_state(state))
+    with pytest.raises(ValueError, match=rf"\['{name}'\]"):
+        MoEClassifier(**options, callbacks=trackers[1:]).fit(*bags)
+
+
 @pytest.mark.parametrize(
     ("head", "kind", "match"),
     [

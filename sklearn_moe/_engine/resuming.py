@@ -1,5 +1,6 @@
 """A training that is stored while it runs, and goes on where it was stopped."""
 
+import inspect
 import time
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from .stored import WITH_STATE
 
 __all__ = ["Resuming", "Unstored"]
 
+_VALUE, _STATE = "value", "state"  # forms in which attributes of callbacks are stored
 _GLANCE = 1.0  # seconds between two states kept in memory, which Ctrl-C writes
 
 
@@ -66,15 +68,18 @@ class Resuming:
         if stored is None:
             self.first = len(net.history)
             return 0, False
-        for name, state in stored["parts"].items():
-            getattr(net, name).load_state_dict(state)
+        callbacks = dict(net.callbacks_)
+        known = {name: s for name, s in stored["callbacks"].items() if name in callbacks}
+        for name, state in known.items():
+            self._check(name, callbacks[name], state)
+        for name in WITH_STATE:
+            getattr(net, name).load_state_dict(stored["parts"][name])
         net.module_.united = stored["united"]
         if net.schedule_ is not None:
             net.schedule_.n_done = stored["n_steps"]
         _restore_draws(net, stored)
-        callbacks = dict(net.callbacks_)
-        for name in stored["callbacks"].keys() & callbacks.keys():
-            _restore_callback(callbacks[name], stored["callbacks"][name])
+        for name, state in known.items():
+            _restore_callback(callbacks[name], state)
         net.history = History(stored["history"])
         self.first = len(net.history) - stored["n_epochs"]
         return stored["n_epochs"], stored["stopped"]
@@ -103,6 +108,18 @@ class Resuming:
         self.written = time.monotonic()
 
     # -- its parts ------------------------------------------------------------------------
+
+    def _check(self, name, callback, stored):
+        """Refuse what would not have been written of a callback: it could change what it does."""
+        values, states = stored
+        foreign = [key for key in values if _form_of(callback, key) != _VALUE]
+        foreign += [key for key in states if _form_of(callback, key) is None]
+        if foreign:
+            raise ValueError(
+                f"The checkpoint '{self.file.path}' holds {foreign} of the callback {name!r}. "
+                "A checkpoint keeps only what a callback learns in training, so the file was "
+                "changed or belongs to another callback. Remove it, or pass another path."
+            )
 
     def _keep(self, net, *, stopped=False):
         if not self.possible:
@@ -147,16 +164,30 @@ def _restore_draws(net, stored):
         generator.manual_seed(generator.initial_seed() + stored["n_epochs"])
 
 
+def _form_of(callback, name):
+    """Return in which form an attribute of a callback is stored, None if it is not.
+
+    This is the rule for writing and for reading. By skorch's convention the names of what a
+    callback learns end with "_". One that is not there yet may be learned later.
+    """
+    if not isinstance(name, str) or not name.endswith("_") or name.startswith("_"):
+        return None
+    value = inspect.getattr_static(callback, name, None)  # of a property the property itself
+    if is_storable(value):
+        return _VALUE
+    is_object = hasattr(value, "load_state_dict") and not isinstance(value, type)
+    return _STATE if is_object else None  # a schedule of torch has a state
+
+
 def _state_of(callback):
-    """Return what a callback has learned: by skorch's convention its names end with "_"."""
+    """Return what a callback has learned, the values and the states of objects."""
     values, states = {}, {}
     for name, value in vars(callback).items():
-        if not name.endswith("_") or name.startswith("_") or isinstance(value, type):
-            continue
-        if is_storable(value):
+        form = _form_of(callback, name)
+        if form == _VALUE:
             values[name] = value
-        elif hasattr(value, "load_state_dict") and is_storable(state := value.state_dict()):
-            states[name] = state  # a schedule of torch
+        elif form == _STATE and is_storable(state := value.state_dict()):
+            states[name] = state
     return values, states
 
 
@@ -164,5 +195,5 @@ def _restore_callback(callback, stored):
     values, states = stored
     vars(callback).update(values)
     for name, state in states.items():
-        if hasattr(getattr(callback, name, None), "load_state_dict"):  # once training has begun
+        if _form_of(callback, name) == _STATE:  # once training has begun
             getattr(callback, name).load_state_dict(state)
