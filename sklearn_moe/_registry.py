@@ -1,7 +1,7 @@
 """One rule for every choice: a registered name, or an object of the user's own."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -64,20 +64,20 @@ class Registry(Mapping):
             )
         self._entries[name] = entry
 
-    def resolve(self, choice: Any) -> Any:
+    def resolve(self, choice: Any, offered: Iterable[str] | None = None) -> Any:
         """Return what `choice` names, or `choice` itself if it is no name.
 
         Raises
         ------
         ValueError
-            If the name is unknown; the message lists those that are known.
+            If the name is unknown; the message lists those that are `offered`, by default all.
         """
         if not isinstance(choice, str):
             return choice
         if choice not in self._entries:
             raise ValueError(
-                f"Unknown {self.parameter}={choice!r}: pass one of {sorted(self._entries)} or "
-                f"{self.own}."
+                f"Unknown {self.parameter}={choice!r}: pass one of "
+                f"{sorted(self if offered is None else offered)} or {self.own}."
             )
         return self._entries[choice]
 

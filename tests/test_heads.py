@@ -1,6 +1,7 @@
 """Every head against a slow and obvious reference, sample by sample in float64."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -308,6 +309,25 @@ def test_a_loss_is_for_its_kind_of_target():
         choose_head("margin", "labels")
     with pytest.raises(ValueError, match=r"not made for numbers\. Use one of \['absolute_error'"):
         choose_head("log_loss", "numbers")
+
+
+@pytest.mark.parametrize(
+    ("kind", "refused"), [("classes", "huber"), ("labels", "margin"), ("numbers", "log_loss")]
+)
+def test_a_refused_loss_is_answered_with_names_that_are_taken(monkeypatch, kind, refused):
+    """A head of one's own is among them, by the name that it was registered under."""
+
+    class Own(Head):
+        pass
+
+    Own.kind = kind
+    taken = {name for name, spec in LOSSES.items() if getattr(spec, kind)} | {"own"}
+    monkeypatch.setattr(LOSSES, "_entries", dict(LOSSES) | {"own": Own})
+    for loss in ("mse", refused):
+        with pytest.raises(ValueError, match=f"loss='{loss}'") as refusal:
+            choose_head(loss, kind)
+        (offer,) = re.findall(r"\[(.*?)\]", str(refusal.value))
+        assert set(re.findall(r"'(\w+)'", offer)) == taken
 
 
 @pytest.mark.parametrize(("loss", "own", "n"), HEADS)

@@ -62,7 +62,7 @@ def choose_head(loss: str | LossSpec | Callable[[int], Head], kind: str) -> Call
     ValueError
         If the loss is unknown, or not made for such a target.
     """
-    spec = LOSSES.resolve(loss)
+    spec = LOSSES.resolve(loss, _fitting(kind))
     factory = getattr(spec, kind) if isinstance(spec, LossSpec) else spec
     if factory is None:
         raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
@@ -90,8 +90,11 @@ def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> No
 
 
 def _fitting(kind: str) -> list[str]:
-    return sorted(
-        name
-        for name, spec in LOSSES.items()
-        if isinstance(spec, LossSpec) and getattr(spec, kind) is not None
-    )
+    """Return the names of the losses that are made for such a target."""
+    return sorted(name for name, spec in LOSSES.items() if _is_for(spec, kind))
+
+
+def _is_for(spec: LossSpec | Callable[[int], Head], kind: str) -> bool:
+    if isinstance(spec, LossSpec):
+        return getattr(spec, kind) is not None
+    return getattr(spec, "kind", None) == kind
