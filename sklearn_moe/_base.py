@@ -18,6 +18,7 @@ from ._incremental import IncrementalTraining
 from ._inputs import check_training_data, hold_out
 from ._interrupt import Interrupts
 from ._kmeans import find_centers, rows_to_cluster
+from ._modes import usual_modes
 from ._parameters import ARCHITECTURE, CONSTRAINTS
 from ._persistence import FITTED, Persistent
 from ._rows import select
@@ -76,6 +77,7 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
 
     # -- training -------------------------------------------------------------------------
 
+    @usual_modes()
     def _fit(self, X, y, sample_weight):
         """Train from new weights, or with `warm_start` from those of the last fit."""
         task = self._start(X, y, sample_weight)

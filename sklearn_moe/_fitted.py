@@ -7,6 +7,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._devices import as_device
 from ._inputs import check_samples
+from ._modes import usual_modes
 from ._onnx import require_onnx, write_onnx
 from .nn import Predictor, softmax
 
@@ -98,6 +99,7 @@ class FittedMixture:
         self.net_.to(as_device(device, float64=True))
         return self
 
+    @usual_modes()
     def to_torch(self):
         """Return the fitted model as one module of torch, from X to predictions.
 

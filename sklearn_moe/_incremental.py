@@ -10,6 +10,7 @@ from ._batches import read_batches
 from ._data import Rows, storage_device
 from ._hashing import in_share
 from ._inputs import check_training_data, rows_of
+from ._modes import usual_modes
 from ._task import TrainingData
 
 __all__ = ["IncrementalTraining"]
@@ -18,6 +19,7 @@ __all__ = ["IncrementalTraining"]
 class IncrementalTraining:
     """The part of an estimator that goes on from where it stands."""
 
+    @usual_modes()
     def _partial_fit(self, X, y, sample_weight, **target):
         """Train for one epoch on arrays, on batches or on a dataset.
 

@@ -7,6 +7,8 @@ import torch
 from sklearn.utils.fixes import parse_version
 from torch.overrides import TorchFunctionMode
 
+from ._modes import usual_modes
+
 __all__ = ["require_onnx", "write_onnx"]
 
 OLDEST_TORCH = "2.9"  # older ones fail at a free number of samples
@@ -33,6 +35,7 @@ def require_onnx(*more):
         )
 
 
+@usual_modes()
 def write_onnx(module, path, output):
     """Write a `Predictor` with input "X" and a free number of samples.
 

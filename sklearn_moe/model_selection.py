@@ -12,6 +12,7 @@ from sklearn.utils import _safe_indexing, indexable
 from ._alike import alike
 from ._base import BaseMoE
 from ._engine import Training, train_together
+from ._modes import usual_modes
 from ._task import warn_of
 from .nn import may_draw
 
@@ -167,6 +168,7 @@ def _scores(scorer, fits, tests, failures):
     }
 
 
+@usual_modes()
 def _fit_all(estimators, X, y, sample_weight, rows):
     """Fit the estimators; return for each the error by which its training failed, or None."""
     _check(estimators, rows)

@@ -23,7 +23,7 @@ LAYERS = [
     ["inspection", "preprocessing", "_fit_file"],
     ["_batches", "_channels", "_columns", "_data", "_fingerprint", "_state_file", "_stored_module"],
     ["_onnx", "nn", "optim", "metrics", "datasets"],
-    ["_devices"],
+    ["_devices", "_modes"],
     [
         *("_categories", "_estimators", "_hashing", "_image_checks", "_sklearn", "_warnings"),
         *("checkpoints", "exceptions", "_version"),

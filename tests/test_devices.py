@@ -285,6 +285,12 @@ def test_samples_on_the_host(device, monkeypatch):
         compare(device, MoEClassifier(**options), *samples("patches"), exact=exact)
 
 
+def moved(clf):
+    """Move a model to the CPU where tensors that torch makes are for inference only."""
+    with torch.inference_mode():
+        return clf.to("cpu")
+
+
 @pytest.mark.parametrize("kind", SHAPES)
 def test_training_goes_on(device, kind):
     X, y = samples(kind)
@@ -292,6 +298,7 @@ def test_training_goes_on(device, kind):
         lambda clf: clf.fit(X, y).set_params(warm_start=True, max_iter=2).fit(X, y),
         lambda clf: clf.partial_fit(X, y, classes=[0, 1, 2]).partial_fit(X, y),
         lambda clf: pickle.loads(pickle.dumps(clf.fit(X, y))).partial_fit(X, y),
+        lambda clf: moved(clf.partial_fit(X, y, classes=[0, 1, 2])).partial_fit(X, y),
     ):
         there, here = (steps(MoEClassifier(device=name, **QUIET)) for name in (device, "cpu"))
         np.testing.assert_allclose(there.predict_proba(X), here.predict_proba(X), atol=1e-4)

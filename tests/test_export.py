@@ -273,6 +273,12 @@ def test_a_file_answers_as_the_model(kind, router, onnx, tmp_path):
     assert [value.name for value in file.graph.output] == ["probabilities"]
 
 
+def test_a_file_that_is_written_in_autocast(onnx, tmp_path):
+    model = fitted(classifier(router="top1"), SAMPLES["patch"], CLASSES)
+    with torch.autocast("cpu", torch.bfloat16):
+        check_onnx(model, SAMPLES["patch"], tmp_path / "model.onnx")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "router"), BY_ROUTER)
 def test_files_of_every_router(kind, router, onnx, tmp_path):

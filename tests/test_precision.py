@@ -1,13 +1,19 @@
 """Mixed precision and compiled experts change the speed, not the model."""
 
 import pickle
+from functools import partial
 
+import joblib
 import numpy as np
 import pytest
 import torch
+from helpers import make_mixture
+from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._engine import Callback
+from sklearn_moe.model_selection import fit_together
+from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0, "expert_width": 8}
@@ -70,6 +76,89 @@ def test_routes_are_never_mixed(images):
     options = BRIEF | {"router": "noisy_topk", "precision": "bf16", "callbacks": [Look()]}
     MoEClassifier(**options).fit(X, y)
     assert kinds == {torch.float32}
+
+
+# -- modes of torch that a caller has set -------------------------------------------------
+
+MODES = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": partial(torch.autocast, "cpu", torch.bfloat16),
+}
+MODELS = {
+    "table": {"early_stopping": True},
+    "patches": {"router": "noisy_topk", "balance": "switch"},
+    "pictures": {"max_iter": 2, "precision": "bf16", "expert_width": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def samples(images):
+    X, y = images
+    return {"table": X[:, 0, 0], "patches": X[:, :, 0], "pictures": X}, y
+
+
+def model_of(kind):
+    return MoEClassifier(
+        **{"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0} | MODELS[kind]
+    )
+
+
+def answers(model, X):
+    return [getattr(model, m)(X) for m in ("predict_proba", "gate_proba", "expert_proba", "apply")]
+
+
+def life(model, X, y):
+    """Yield a hash of a model, and of its answers, in each state of its life."""
+    model.fit(X, y)
+    yield joblib.hash([model, answers(model, X)])
+    model.partial_fit(X, y)
+    yield joblib.hash([model, answers(model, X)])
+    model = pickle.loads(pickle.dumps(model)).partial_fit(X, y)
+    yield joblib.hash([model, answers(model, X)])
+    model.set_params(warm_start=True).fit(X, y)
+    yield joblib.hash([model, answers(model, X)])
+    models = [clone(model).set_params(random_state=seed) for seed in (0, 1)]
+    yield joblib.hash(fit_together(models, X, y))
+
+
+@pytest.mark.parametrize("kind", MODELS)
+@pytest.mark.parametrize("mode", MODES)
+def test_modes_of_the_caller_change_nothing(samples, kind, mode):
+    X, y = samples[0][kind], samples[1]
+    expected = list(life(model_of(kind), X, y))
+    with MODES[mode]():
+        assert list(life(model_of(kind), X, y)) == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_was_made_in_a_mode_is_trained_outside(samples, mode):
+    X, y = samples[0]["patches"], samples[1]
+    expected = model_of("patches").fit(X, y).partial_fit(X, y).predict_proba(X)
+    stored = pickle.dumps(model_of("patches").fit(X, y))
+    with MODES[mode]():
+        loaded, fitted = pickle.loads(stored), model_of("patches").fit(X, y)
+        module = fitted.to_torch()
+        mixture = make_mixture()
+    for model in (loaded, fitted):
+        np.testing.assert_array_equal(model.partial_fit(X, y).predict_proba(X), expected)
+    module(torch.from_numpy(X))[:, 0].sum().backward()
+    assert any(parameter.grad.any() for parameter in module.parameters())
+    assert not any(parameter.is_inference() for parameter in mixture.parameters())
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", [BackboneFeatures, PatchKMeansFeatures])
+def test_modes_of_the_caller_change_no_features(images, kind, mode):
+    options = {"n_clusters": 4, "patch_size": 3} if kind is PatchKMeansFeatures else {}
+    features = kind(random_state=0, **options)
+    X = images[0][:6]
+    expected = features.fit_transform(X)
+    with MODES[mode]():
+        np.testing.assert_array_equal(clone(features).fit(X).transform(X), expected)
+
+
+# -- compiled experts ---------------------------------------------------------------------
 
 
 class Small(torch.nn.Module):

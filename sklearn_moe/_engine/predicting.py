@@ -10,6 +10,7 @@ from skorch.dataset import Dataset
 
 from .._data import Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, free_memory
+from .._modes import usual_modes
 from .stored import StoredNet
 
 __all__ = ["PredictingNet", "WeightedRows"]
@@ -60,6 +61,7 @@ class PredictingNet(StoredNet):
             elements = int(min(_MOST_ELEMENTS, free_memory(device) / _BYTES_PER_ELEMENT))
         return max(1, elements // (growth * math.prod(X.shape[1:])))
 
+    @usual_modes()
     @torch.inference_mode()
     def map_batches(self, function, X):
         """Apply `function` to X, an array or tensor, in batches; return one array."""

@@ -6,6 +6,7 @@ import torch
 from skorch import NeuralNet
 
 from .._devices import as_device
+from .._modes import usual_modes
 from .._version import __version__
 from ..nn import OwnGenerator
 from .state import as_arrays, as_columns, as_rows, as_tensors
@@ -38,6 +39,7 @@ class StoredNet(NeuralNet):
             state["history"] = as_columns(self.history)
         return state
 
+    @usual_modes()
     def __setstate__(self, state):
         """Build the parts anew and give them their weights."""
         version = state.get("version") if isinstance(state, dict) else None
@@ -65,6 +67,7 @@ class StoredNet(NeuralNet):
         self.history.extend(as_rows(state["history"]))
         self.module_.eval()
 
+    @usual_modes()
     def to(self, device):
         """Move the net, the state of its optimizer included."""
         self.device = str(device)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from .._modes import usual_modes
 from .._registry import require
 from .balance import make_balance
 from .dispatch import together
@@ -22,6 +23,7 @@ from .trunks import make_trunk, shape_after
 __all__ = ["build_mixture"]
 
 
+@usual_modes()
 def build_mixture(
     input_shape: tuple[int, ...],
     n_experts: int,

@@ -15,6 +15,7 @@ from torch import nn
 from .._checks import Count
 from .._data import as_tensor
 from .._devices import OutOfMemoryError
+from .._modes import usual_modes
 from .._stored_module import StoredModule
 from ..nn import OwnGenerator, may_draw
 from ._base import BaseImageFeatures
@@ -175,6 +176,7 @@ class BackboneFeatures(BaseImageFeatures):
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @usual_modes()
     def fit(self, X, y=None):
         """Make the network, and try it with a picture; nothing is learned.
 

@@ -6,6 +6,7 @@ from sklearn.utils import gen_batches
 
 from .. import _devices
 from .._data import as_tensor
+from .._modes import usual_modes
 from .._registry import is_auto
 
 __all__ = ["as_device", "as_float", "map_chunks"]
@@ -21,6 +22,7 @@ def as_float(x):
     return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
 
 
+@usual_modes()
 @torch.no_grad()
 def map_chunks(function, X, *, batch_size, device):
     """Return `function(tensor, rows)` of all chunks of X, one below the other, as an array."""

@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.random import sample_without_replacement
 
 from .._checks import Count
+from .._modes import usual_modes
 from ._base import BaseImageFeatures
 from ._chunks import as_float
 
@@ -209,6 +210,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
+    @usual_modes()
     def fit(self, X, y=None):
         """Find the clusters of patches.
 
