@@ -10,6 +10,7 @@ from ._inputs import check_samples
 from ._modes import usual_modes
 from ._onnx import require_onnx, write_onnx
 from .nn import Predictor, softmax
+from .nn.routers import pool
 
 __all__ = ["FittedMixture"]
 
@@ -74,6 +75,17 @@ class FittedMixture:
         check_is_fitted(self)
         return self.net_.map_batches(
             lambda x: softmax(self.module_.route(x).scores).to(x.dtype), check_samples(self, X)
+        )
+
+    def _router_input(self, X):
+        """Return what a linear router without a trunk sees of samples, (n_samples, n_features).
+
+        That is the encoded columns of a table, and the sum of the patches of other samples.
+        """
+        check_is_fitted(self)
+        encoder, dtype = self.module_.encoder, next(self.module_.parameters()).dtype
+        return self.net_.map_batches(
+            lambda x: pool(x if encoder is None else encoder(x), dtype), check_samples(self, X)
         )
 
     def to(self, device):

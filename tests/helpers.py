@@ -3,8 +3,11 @@
 import re
 from functools import cache, partial
 
+import numpy as np
+import pandas as pd
 import sklearn
 import torch
+from scipy.sparse import csr_matrix
 
 from sklearn_moe.nn import EXPERTS, OwnGenerator, build_mixture, choose_head
 
@@ -77,3 +80,23 @@ def make_mixture(
         seed=seed,
         **parts,
     )
+
+
+TABLES = ("frame", "two columns", "codes", "NaN", "sparse")  # that are no arrays of numbers
+
+
+def make_table(kind, n=90):
+    """Return a table that is encoded before it is learned, classes, and parameters to fit it."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(n, 4)) * [1, 1, 100, 1]
+    places = rng.integers(3, size=n)
+    y = (X[:, 0] + places > 1).astype(int)
+    names = np.array(["Bonn", "Oslo", "Rome"])[places]
+    with_holes = np.where(rng.uniform(size=X.shape) < 0.1, np.nan, X)
+    if kind == "frame":
+        return pd.DataFrame(with_holes, columns=list("abcd")).assign(city=names), y, {}
+    if kind == "two columns":
+        return pd.DataFrame({"a": X[:, 0], "city": names}), y, {}
+    if kind == "codes":
+        return np.column_stack([X[:, 0], places]), y, {"categorical_features": [1]}
+    return with_holes if kind == "NaN" else csr_matrix(np.maximum(X, 0)), y, {}

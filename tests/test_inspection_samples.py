@@ -4,14 +4,17 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from helpers import TABLES, make_table
 from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._inputs import check_samples
 from sklearn_moe.inspection import DecisionRegionDisplay, LoadDisplay, expert_colors
 from sklearn_moe.metrics import expert_load, routing_matrix
 
@@ -376,3 +379,38 @@ def test_another_embedding_may_be_asked_for(pyplot, two_features):
     display = DecisionRegionDisplay.from_estimator(clf, X, y, embedding="pca", grid_resolution=20)
     assert "Principal" in display.ax_.get_xlabel()
     assert display.surface is None
+
+
+# -- tables that are no arrays of numbers -----------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("estimator", [MoEClassifier, MoERegressor])
+@pytest.mark.parametrize("piped", [False, True])
+def test_any_table_is_drawn_as_the_router_sees_it(pyplot, kind, estimator, piped):
+    X, y, options = make_table(kind)
+    y = y if estimator is MoEClassifier else y + 0.5
+    moe = estimator(n_experts=3, max_iter=3, random_state=0, **options)
+    model = make_pipeline(FunctionTransformer(), moe) if piped else moe
+    model.fit(X, y)
+    display = DecisionRegionDisplay.from_estimator(model, X, y, grid_resolution=20)
+    seen = moe.net_.map_batches(moe.module_.encode, check_samples(moe, X))
+    assert_allclose(np.abs(display.embedding), np.abs(PCA(2).fit_transform(seen)), atol=1e-4)
+    assert_array_equal(display.experts, moe.apply(X))
+    assert np.asarray(display.background_.get_array()).shape == (20, 20)
+    again = DecisionRegionDisplay.from_estimator(
+        model, X, embedding="tsne", grid_resolution=20, random_state=0
+    )
+    assert again.embedding.shape == (len(y), 2)
+
+
+def test_a_trunk_is_no_part_of_what_the_router_sees(pyplot):
+    X, y, _ = make_table("NaN")
+    options = {"n_experts": 2, "max_iter": 2, "random_state": 0}
+    with_trunk, without = (
+        DecisionRegionDisplay.from_estimator(
+            MoEClassifier(trunk=trunk, **options).fit(X, y), X, grid_resolution=20
+        )
+        for trunk in (lambda shape: torch.nn.Linear(*shape, 3), None)
+    )
+    assert_array_equal(with_trunk.embedding, without.embedding)

@@ -7,6 +7,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from helpers import TABLES, make_table
 from scipy.stats import entropy, kstest
 from sklearn.base import clone
 from sklearn.datasets import load_iris
@@ -15,12 +16,14 @@ from sklearn.metrics import (
     adjusted_rand_score,
     mutual_info_score,
     normalized_mutual_info_score,
+    pairwise_distances_argmin,
     r2_score,
 )
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._inputs import check_samples
 from sklearn_moe._kmeans import find_centers
 from sklearn_moe._linear_view import linear_view
 from sklearn_moe.metrics import (
@@ -44,6 +47,7 @@ from sklearn_moe.metrics import (
     usage_entropy,
 )
 from sklearn_moe.metrics._report_lines import format_figure
+from sklearn_moe.metrics._specialization import _kmeans_routes
 from sklearn_moe.nn.routers.scores import pool
 
 N_CLUSTERS, N_EXPERTS = 4, 6
@@ -716,12 +720,12 @@ for place, (row, column) in enumerate(np.ndindex(2, 2)):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
 @pytest.mark.parametrize(("centers", "is_seen"), [(TEXTURES, True), (PLACES, False)])
-def test_k_means_of_the_report_is_the_k_means_router(centers, is_seen, dtype):
+@pytest.mark.parametrize("standardize", [False, True])
+def test_k_means_of_the_report_is_the_k_means_router(centers, is_seen, dtype, standardize):
     """Both see sums of squares, where textures differ and places do not."""
     X, y, clusters = make_pictures(centers, dtype)
-    clf = MoEClassifier(
-        n_experts=4, router="kmeans", expert_width=2, max_iter=1, standardize=False, random_state=0
-    ).fit(X, y)
+    options = {"standardize": standardize, "max_iter": 1, "random_state": 0}
+    clf = MoEClassifier(n_experts=4, router="kmeans", expert_width=2, **options).fit(X, y)
     options = {"n_permutations": 10, "random_state": 0}
     report = specialization_report(clf, X, y, clusters, **options)
     assert report.agreement.ari == pytest.approx(float(is_seen), abs=0.1)
@@ -730,6 +734,41 @@ def test_k_means_of_the_report_is_the_k_means_router(centers, is_seen, dtype):
         assert report.kmeans_agreement == report.agreement
         again = specialization_report(clf, X, y, clf.apply(X), **options)
         assert again.kmeans_agreement.ari == 1
+
+
+@pytest.mark.parametrize("kind", TABLES)
+@pytest.mark.parametrize("estimator", [MoEClassifier, MoERegressor])
+@pytest.mark.parametrize("piped", [False, True])
+def test_report_and_k_means_of_any_table(kind, estimator, piped):
+    """k-means clusters what the router sees, the encoded columns."""
+    X, y, options = make_table(kind)
+    target = y if estimator is MoEClassifier else y + 0.5
+    moe = estimator(n_experts=3, max_iter=2, random_state=0, **options)
+    model = make_pipeline(FunctionTransformer(), moe) if piped else moe
+    report = specialization_report(model.fit(X, target), X, target, y, random_state=0)
+    assert report.n_samples == len(y)
+    seen = moe.net_.map_batches(moe.module_.encode, check_samples(moe, X))
+    centers, _ = find_centers(seen, np.ones(len(y)), 3, 0)
+    expected = pairwise_distances_argmin(seen, centers)
+    np.testing.assert_array_equal(_kmeans_routes(moe, X, 3, 0), expected)
+
+
+def test_the_router_input_of_any_samples_is_pooled_and_encoded(patches, images):
+    (bags, classes, _), _ = patches
+    for X, y in ((bags[:50], classes[:50]), images):
+        moe = MoEClassifier(2, expert_width=2, max_iter=1, tol=None, trunk=None, random_state=0)
+        moe.fit(X, y)
+        seen = moe.net_.map_batches(moe.module_.encode, X)
+        np.testing.assert_allclose(moe._router_input(X), linear_view(seen), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_k_means_of_many_rows_goes_part_by_part(monkeypatch, kind):
+    X, y, options = make_table(kind)
+    moe = MoEClassifier(n_experts=3, max_iter=2, random_state=0, **options).fit(X, y)
+    at_once = _kmeans_routes(moe, X, 3, 0)
+    monkeypatch.setattr("sklearn_moe.metrics._specialization._AT_ONCE", 7)  # numbers: of one row
+    np.testing.assert_array_equal(_kmeans_routes(moe, X, 3, 0), at_once)
 
 
 def test_k_means_counts_weights_and_the_order_of_rows_does_not_matter():

@@ -158,7 +158,9 @@ class DecisionRegionDisplay:
             How the samples become points: by :class:`~sklearn.decomposition.PCA` or
             :class:`~sklearn.manifold.TSNE`, or the points themselves. "auto" takes samples of two
             numbers for points, with the model's own boundary behind them, and "pca" of others.
-            Bags of patches are summed over the patches, as a router does, other samples flattened.
+            Rows of other tables are compared as a router sees them, by their standardized and
+            encoded columns, and bags of patches by the sums of their patches. Pictures are
+            flattened.
 
         random_state : int, RandomState instance or None, default=None
             Randomness of the embedding. Pass an int for the same picture every time.
@@ -211,19 +213,17 @@ class DecisionRegionDisplay:
         if hasattr(estimator, "expert_predict") or np.ndim(y_pred) > 1:
             y = y_pred = None  # no classes
         is_auto = isinstance(embedding, str) and embedding == "auto"
-        plane, surface = as_plane(samples) if is_auto else None, None
+        # Between the codes of categories there is nothing that could be predicted.
+        has_plane = is_auto and not (samples is X and _has_categories(estimator))
+        plane, surface = as_plane(samples) if has_plane else None, None
         if plane is not None:
             points, axis_labels = plane
             pixels = like(samples, pixels_of(points, grid_resolution).reshape(-1, 2))
             surface = _first_experts(whole, pixels) if y_pred is None else whole.predict(pixels)
             surface = surface.reshape(grid_resolution, grid_resolution)
         else:
-            points, axis_labels = embed(
-                X,
-                "pca" if is_auto else embedding,
-                input_shape=getattr(estimator, "input_shape_", None),
-                random_state=random_state,
-            )
+            method = "pca" if is_auto else embedding
+            points, axis_labels = embed(estimator, X, method, random_state=random_state)
         return cls(
             points,
             y,
@@ -487,6 +487,12 @@ class DecisionRegionDisplay:
                 texts.append(text)
                 taken.append(box)
         return texts
+
+
+def _has_categories(estimator):
+    """Tell whether a fitted mixture takes columns of its table for categories."""
+    encoder = getattr(getattr(estimator, "module_", None), "encoder", None)
+    return len(getattr(encoder, "categories", ())) > 0
 
 
 def _first_experts(estimator, X):

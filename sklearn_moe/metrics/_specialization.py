@@ -1,5 +1,8 @@
 """Everything about the specialization of a fitted mixture in one call."""
 
+import math
+from functools import partial
+
 import numpy as np
 from scipy.stats import entropy
 from sklearn.metrics import (
@@ -9,8 +12,9 @@ from sklearn.metrics import (
     pairwise_distances_argmin,
 )
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
-from sklearn.utils import check_random_state
+from sklearn.utils import _safe_indexing, check_random_state, gen_batches, indexable
 from sklearn.utils._param_validation import validate_params
+from sklearn.utils.validation import _num_samples
 
 from .._checks import Count, check_column, check_named, check_same_length
 from .._estimators import final_step
@@ -33,6 +37,7 @@ __all__ = ["specialization_report"]
 
 _NEEDS = ("apply", "gate_proba", "predict")
 _N_BINS = 10  # groups of a number
+_AT_ONCE = 2**20  # numbers that are looked at at a time
 
 
 @validate_params(
@@ -105,9 +110,10 @@ def specialization_report(
 
     The k-means column answers the question whether the router found more than the geometry of
     the inputs gives away. It replaces the router by as many k-means centers as there are
-    experts, found among the given samples as a linear router sees them: 2-D X itself, the sum
-    over the patches of 3-D X, the sum over the squares of 4 x 4 pixels of 4-D X. This is what
-    `MoEClassifier(router="kmeans")` does with the samples that it is fitted on.
+    experts, found among the given samples as a linear router without a trunk sees them: the
+    standardized and encoded columns of 2-D X, the sum over the patches of 3-D X, the sum over the
+    squares of 4 x 4 pixels of 4-D X. This is what `MoEClassifier(router="kmeans")` does with the
+    samples that it is fitted on.
 
     Examples
     --------
@@ -253,10 +259,26 @@ def _null_agreement(clusters, experts, null_entropy, n_permutations, rng):
 
 def _kmeans_routes(estimator, X, n_experts, rng):
     """Return the nearest of `n_experts` k-means centers of every sample."""
+    # Mixtures of another library may not tell what their router sees.
+    look = getattr(estimator, "_router_input", None) or partial(_view, estimator)
+    (X,) = indexable(X)
+    n_samples, n_features = _num_samples(X), look(_safe_indexing(X, [0])).shape[1]
+    size = max(n_features, math.prod(getattr(estimator, "input_shape_", ())))
+
+    def see(rows):
+        """Yield what is seen of rows, part by part: a memory map is never copied as a whole."""
+        for part in gen_batches(len(rows), max(1, _AT_ONCE // size)):
+            yield look(_safe_indexing(X, rows[part]))
+
+    rows = rows_to_cluster(n_samples, n_features, rng)
+    centers, _ = find_centers(np.concatenate([*see(rows)]), np.ones(len(rows)), n_experts, rng)
+    routes = [pairwise_distances_argmin(Z, centers) for Z in see(np.arange(n_samples))]
+    return np.concatenate(routes)
+
+
+def _view(estimator, X):
+    """Return samples as a linear router sees them if it sees X itself."""
     dtypes = (np.float32, np.float64, np.uint8)  # bytes are a picture's, or small numbers
     X = check_named(X, "X", dtype=dtypes, allow_nd=True)
     # Rows of a table may be read as patches or pictures.
-    X = linear_view(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
-    rows = rows_to_cluster(*X.shape, rng)
-    centers, _ = find_centers(X[rows], np.ones(len(rows)), n_experts, rng)
-    return pairwise_distances_argmin(X, centers)
+    return linear_view(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
