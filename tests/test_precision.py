@@ -7,12 +7,13 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from helpers import make_mixture
+from helpers import make_mixture, seeded
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._engine import Callback
 from sklearn_moe.model_selection import fit_together
+from sklearn_moe.nn import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -108,18 +109,24 @@ def answers(model, X):
     return [getattr(model, m)(X) for m in ("predict_proba", "gate_proba", "expert_proba", "apply")]
 
 
+def weights(mixture):
+    return {name: value.numpy() for name, value in mixture.state_dict().items()}
+
+
+def look(model, X):
+    return joblib.hash([weights(model.module_), model.loss_curve_, answers(model, X)])
+
+
 def life(model, X, y):
     """Yield a hash of a model, and of its answers, in each state of its life."""
-    model.fit(X, y)
-    yield joblib.hash([model, answers(model, X)])
-    model.partial_fit(X, y)
-    yield joblib.hash([model, answers(model, X)])
+    yield look(model.fit(X, y), X)
+    yield look(model.partial_fit(X, y), X)
     model = pickle.loads(pickle.dumps(model)).partial_fit(X, y)
-    yield joblib.hash([model, answers(model, X)])
-    model.set_params(warm_start=True).fit(X, y)
-    yield joblib.hash([model, answers(model, X)])
-    models = [clone(model).set_params(random_state=seed) for seed in (0, 1)]
-    yield joblib.hash(fit_together(models, X, y))
+    yield look(model, X)
+    yield look(model.set_params(warm_start=True).fit(X, y), X)
+    if model.train_transform is None:
+        models = [clone(model).set_params(random_state=seed) for seed in (0, 1)]
+        yield [look(model, X) for model in fit_together(models, X, y)]
 
 
 @pytest.mark.parametrize("kind", MODELS)
@@ -156,6 +163,97 @@ def test_modes_of_the_caller_change_no_features(images, kind, mode):
     expected = features.fit_transform(X)
     with MODES[mode]():
         np.testing.assert_array_equal(clone(features).fit(X).transform(X), expected)
+
+
+# -- the default dtype of torch -----------------------------------------------------------
+
+
+@pytest.fixture
+def double_by_default():
+    def switch():
+        torch.set_default_dtype(torch.float64)
+
+    yield switch
+    torch.set_default_dtype(torch.float32)
+
+
+class Own(torch.nn.Module):
+    """An expert that makes tensors in many ways."""
+
+    def __init__(self, input_shape, n_outputs):
+        super().__init__()
+        self.layer = torch.nn.Linear(*input_shape, n_outputs)
+        self.factor = torch.nn.Parameter(torch.full((n_outputs,), 0.3) + torch.rand(n_outputs))
+        self.register_buffer("shift", torch.tensor([0.1] * n_outputs) + torch.linspace(0, 1, 3))
+
+    def forward(self, x):
+        step = torch.arange(0, 0.5, 0.5) + torch.zeros(1) + torch.as_tensor(0.1)
+        assert step.dtype == torch.float32
+        return self.layer(x) * self.factor + self.shift + step
+
+
+def jitter(x):
+    assert torch.tensor([1, 2]).dtype == torch.int64
+    assert torch.tensor(np.zeros(1)).dtype == torch.float64
+    return x + 0.1 * torch.rand(len(x), 1) + torch.normal(0.0, 0.1, (1,))
+
+
+OWN = {"expert": Own, "router": "topk", "top_k": 2, "train_transform": jitter}
+
+
+@pytest.mark.parametrize("kind", [*MODELS, "own"])
+def test_the_default_dtype_changes_nothing(samples, double_by_default, kind):
+    class Watch(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.add(torch.get_default_dtype())  # other threads see it, too
+
+    seen = set()
+    model = model_of("table" if kind == "own" else kind)
+    if kind == "own":
+        model.set_params(**OWN)
+    X, y = samples[0]["table" if kind == "own" else kind], samples[1]
+    expected = list(life(clone(model), X, y))
+    double_by_default()
+    assert list(life(model, X, y)) == expected
+    model.set_params(callbacks=[Watch()]).fit(X, y)
+    assert seen == {torch.float64}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("expert", ["patch", "mlp", "cnn"])
+def test_mixtures_of_a_seed_are_the_same_for_every_default_dtype(double_by_default, expert, dtype):
+    options = {"dtype": dtype, "router": "relu", "balance": "switch"}
+    expected = weights(make_mixture(expert, **options))
+    double_by_default()
+    assert joblib.hash(weights(make_mixture(expert, **options))) == joblib.hash(expected)
+
+
+@pytest.mark.parametrize("numbers", [np.float32, np.float64])
+def test_modules_of_users_may_be_of_another_dtype(samples, numbers):
+    X, y = samples[0]["table"].astype(numbers), samples[1]
+    with OwnGenerator(seeded()):
+        trunk = torch.nn.Linear(X.shape[1], 5).double()
+    activation = torch.nn.PReLU().double()
+
+    def expert(input_shape, n_outputs):
+        return torch.nn.Linear(*input_shape, n_outputs).double()
+
+    for options in (
+        {"trunk": trunk, "expert": expert},
+        {"expert": "mlp", "activation": activation},
+    ):
+        model = model_of("table").set_params(**options)
+        assert model.fit(X, y).predict_proba(X).dtype == numbers
+    assert trunk.weight.dtype == activation.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize("kind", [BackboneFeatures, PatchKMeansFeatures])
+def test_the_default_dtype_changes_no_features(images, double_by_default, kind):
+    options = {"n_clusters": 4, "patch_size": 3} if kind is PatchKMeansFeatures else {}
+    features = kind(random_state=0, **options)
+    expected = features.fit_transform(images[0][:6])
+    double_by_default()
+    np.testing.assert_array_equal(clone(features).fit_transform(images[0][:6]), expected)
 
 
 # -- compiled experts ---------------------------------------------------------------------

@@ -49,8 +49,9 @@ def build_mixture(
     `separate` keeps each expert's weights in tensors of their own, which a solver may ask for; else
     those of alike experts are one `Stack` where that makes a step faster.
     `expert_options` are those of the expert's factory, `router_options` those of `make_router`.
-    Weights are drawn in float32 and then converted, so that models of different `dtype` start
-    from the same point. A single expert needs no router, but what is asked of one is checked.
+    Weights are drawn in float32, whatever the default dtype of torch is, and then converted, so
+    that models of different `dtype` start from the same point. A single expert needs no router, but
+    what is asked of one is checked.
 
     Raises
     ------
@@ -76,15 +77,18 @@ def build_mixture(
         input_shape = (encoder.n_outputs,)
     elif scales is not None:
         encoder = PictureEncoder(scales)
+    target = getattr(torch, dtype)
     with OwnGenerator(torch.Generator().manual_seed(seed)):
+        # What users made may be of any type: it is tried in that of the mixture.
         if trunk is not None:
-            trunk = make_trunk(trunk, input_shape, expert_options.get("activation"))
-            input_shape = shape_after(trunk, input_shape)
+            trunk = make_trunk(trunk, input_shape, expert_options.get("activation")).to(target)
+            input_shape = shape_after(trunk, input_shape, target)
         experts = [
-            expert.build(input_shape, head.n_outputs, **expert_options)
+            expert.build(input_shape, head.n_outputs, **expert_options).to(target)
             for _ in range(n_experts + n_shared_experts)
         ]
-        _check_answer(experts[0], expert, input_shape, head.n_outputs)
+        x = torch.zeros(1, *input_shape, dtype=target)
+        _check_answer(experts[0], expert, x, head.n_outputs)
         experts, shared = experts[:n_experts], experts[n_experts:]
         made = make_router(
             router,
@@ -104,16 +108,14 @@ def build_mixture(
             experts = stack
     router = made if n_experts > 1 else None
     mixture = MixtureOfExperts(router, experts, encoder, trunk, shared)
-    return mixture.to(getattr(torch, dtype))
+    return mixture.to(target)
 
 
-def _check_answer(
-    module: nn.Module, expert: ExpertSpec, input_shape: tuple[int, ...], n_outputs: int
-) -> None:
-    """Let an expert answer a sample of zeros, and leave no trace in it."""
+def _check_answer(module: nn.Module, expert: ExpertSpec, x: torch.Tensor, n_outputs: int) -> None:
+    """Let an expert answer a sample, and leave no trace in it."""
     must = (
         f"expert={expert.factory!r} must make modules that map samples, (n_samples, "
-        f"{', '.join(map(str, input_shape))}), to (n_samples, {n_outputs})"
+        f"{', '.join(map(str, x.shape[1:]))}), to (n_samples, {n_outputs})"
     )
-    try_out(must, module.eval(), torch.zeros(1, *input_shape), shape=(1, n_outputs))
+    try_out(must, module.eval(), x, shape=(1, n_outputs))
     module.train()

@@ -62,8 +62,10 @@ def make_trunk(
 
 
 @torch.no_grad()
-def shape_after(trunk: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of what a trunk makes of a sample.
+def shape_after(
+    trunk: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype
+) -> tuple[int, ...]:
+    """Return the shape of what a trunk makes of a sample of that type.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def shape_after(trunk: nn.Module, input_shape: tuple[int, ...]) -> tuple[int, ..
         If it does not map samples to samples.
     """
     was_training = trunk.training
-    made = trunk.eval()(torch.zeros(1, *input_shape))
+    made = trunk.eval()(torch.zeros(1, *input_shape, dtype=dtype))
     trunk.train(was_training)
     if not isinstance(made, Tensor) or made.ndim not in (2, 3, 4) or len(made) != 1:
         got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__

@@ -56,10 +56,14 @@ class ChannelsLast(nn.Module):
 
 
 def activation_function(activation: str | Callable) -> Callable:
-    """Return an activation by its name, or as it is; one that learns as a copy, a layer's own."""
+    """Return an activation by its name, or as it is; one that learns as a copy, a layer's own.
+
+    The weights of that are in float32, as those of new layers are.
+    """
     function = ACTIVATIONS.resolve(activation)
-    learns = isinstance(function, nn.Module) and function.state_dict()
-    return copy.deepcopy(function) if learns else function
+    if isinstance(function, nn.Module) and function.state_dict():
+        return copy.deepcopy(function).float()
+    return function
 
 
 def activation_layer(activation: str | Callable) -> nn.Module:
@@ -70,7 +74,7 @@ def activation_layer(activation: str | Callable) -> nn.Module:
     """
     function = activation_function(activation)
     if not isinstance(activation, str):
-        try_out(ACTIVATIONS.must(activation), activation, torch.zeros(2, 3), shape=(2, 3))
+        try_out(ACTIVATIONS.must(activation), function, torch.zeros(2, 3), shape=(2, 3))
     return nn.ReLU(inplace=True) if function is nn.functional.relu else _Elementwise(function)
 
 
