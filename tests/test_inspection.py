@@ -151,6 +151,41 @@ def test_nothing_overlaps_or_leaves_the_figure(pyplot, display, n_experts):
     assert tight.y1 < height + slack
 
 
+def with_labels(display, labels):
+    """Return figures in which four clusters, classes, curves or axes have these names."""
+    if display is DispatchEntropyDisplay:
+        return [display([0, 1], [1, 0]).plot(name=label).figure_ for label in labels]
+    rng, rows = np.random.RandomState(0), np.arange(40) % 4
+    if display is DecisionRegionDisplay:
+        points, classes = rng.normal(size=(40, 2)), np.array(labels)[rows]
+        shown = display(points, classes, rows, classes, axis_labels=labels[:2])
+    elif display is ExpertCountDisplay:
+        shown = display([1, 2, 3], rng.uniform(size=(4, 3, 5)), names=labels, score_name=labels[0])
+    else:
+        shown = DISPLAYS[display](4)
+        shown.display_labels = labels
+    return [shown.plot().figure_]
+
+
+@each
+def test_labels_are_shown_as_they_are(pyplot, display):
+    """Names that hold dollars are no formulas: they are not drawn as such, nor refused."""
+    labels = [r"$\frac{$", "$5-$10", r"a_b^c\d", r"\$x\$"]
+    shown = set()
+    for figure in with_labels(display, labels):
+        figure.canvas.draw()
+        for text in figure.findobj(matplotlib.text.Text):
+            plain = text.get_text().replace(r"\$", "$")
+            shown_here = {label for label in labels if plain.endswith(label)}
+            if shown_here and text.get_visible():
+                options = {"font": text.get_fontproperties(), "rotation": text.get_rotation()}
+                expected = figure.text(0, 0, plain, parse_math=False, **options)
+                sizes = [t.get_window_extent().size for t in (text, expected)]
+                np.testing.assert_allclose(*sizes, atol=1)
+                shown |= shown_here
+    assert shown == set(labels)
+
+
 # -- estimators ------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._matplotlib import merge_style, run_layout
+from ._matplotlib import as_text, merge_style, run_layout
 
 __all__ = ["cell_size", "draw_lines", "label_cells", "thin_out", "write_values"]
 
@@ -12,6 +12,7 @@ _SMALLEST_GRID = 5  # points: lines around smaller cells would hide them
 
 def label_cells(ax, row_labels, column_labels):
     """Label and separate the cells of a matrix, as far as they have the room for it."""
+    row_labels = [as_text(label) for label in row_labels]
     ax.set_xticks(range(len(column_labels)))
     ax.set_yticks(range(len(row_labels)), row_labels)
     width, height = cell_size(ax)

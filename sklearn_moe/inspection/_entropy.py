@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import stdtrit
 
 from ._colors import expert_colors
-from ._matplotlib import axes_or_new, import_pyplot, legend_of_curves, merge_style
+from ._matplotlib import as_text, axes_or_new, import_pyplot, legend_of_curves, merge_style
 
 __all__ = ["DispatchEntropyDisplay"]
 
@@ -217,7 +217,7 @@ class DispatchEntropyDisplay:
             )
         ax = axes_or_new(self, ax)
         before = [line for line in ax.lines if line.get_gid() == _CURVE]
-        style = {"color": expert_colors(len(before) + 1)[-1], "label": name}
+        style = {"color": expert_colors(len(before) + 1)[-1], "label": name and as_text(name)}
         if len(epochs) == 1:
             style["marker"] = "o"
         mean = entropies.mean(axis=0)

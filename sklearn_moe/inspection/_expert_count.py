@@ -3,7 +3,7 @@
 import numpy as np
 
 from ._colors import expert_colors
-from ._matplotlib import axes_or_new, import_pyplot, legend_of_curves, merge_style
+from ._matplotlib import as_text, axes_or_new, import_pyplot, legend_of_curves, merge_style
 from ._search import scores_by_count
 
 __all__ = ["ExpertCountDisplay"]
@@ -209,7 +209,8 @@ class ExpertCountDisplay:
             error = None
             if n_splits > 1 and not show_folds:
                 error = splits.std(axis=1, ddof=1) / np.sqrt(n_splits)
-            style = {"marker": "o", "markersize": 5, "capsize": 3, "color": color, "label": name}
+            style = {"marker": "o", "markersize": 5, "capsize": 3, "color": color}
+            style["label"] = name and as_text(name)
             style = merge_style("line", style, line_kw)
             self.lines_.append(ax.errorbar(x, means[curve][known], error, **style))
             if show_folds:
@@ -222,7 +223,7 @@ class ExpertCountDisplay:
         name = f"best: {counts[best[1]]} expert{'s' if counts[best[1]] > 1 else ''}"
         style = {"marker": "o", "markersize": 13, "fillstyle": "none", "color": "black"}
         (self.best_,) = ax.plot(*place, linestyle="none", label=name, **style)
-        ax.set(xlabel="Number of experts", ylabel=f"Cross-validated {self.score_name}")
+        ax.set(xlabel="Number of experts", ylabel=f"Cross-validated {as_text(self.score_name)}")
         _label_counts(ax, counts)
         handles, labels = ax.get_legend_handles_labels()
         order = np.argsort([label == name for label in labels], kind="stable")  # the best last

@@ -6,7 +6,14 @@ from .._estimators import count_experts, final_step
 from ..metrics import dead_experts, expert_load, routing_matrix
 from ._cells import cell_size, thin_out
 from ._colors import expert_colors
-from ._matplotlib import axes_or_new, import_pyplot, legend_above, legend_beside, merge_style
+from ._matplotlib import (
+    as_text,
+    axes_or_new,
+    import_pyplot,
+    legend_above,
+    legend_beside,
+    merge_style,
+)
 
 __all__ = ["LoadDisplay"]
 
@@ -289,6 +296,6 @@ class LoadDisplay:
             legend_above(self.ax_, *zip(*entries, strict=True))
             return
         stacked = zip(self.bars_, names, strict=True)
-        entries += [(bar, f"cluster {name}") for bar, name in stacked][::-1]
+        entries += [(bar, f"cluster {as_text(name)}") for bar, name in stacked][::-1]
         handles, labels = zip(*entries, strict=True)
         legend_beside(self.ax_, handles=handles, labels=labels)

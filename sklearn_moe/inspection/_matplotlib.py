@@ -1,6 +1,7 @@
 """The only door to matplotlib, which is an optional dependency: opened when a plot is drawn."""
 
 __all__ = [
+    "as_text",
     "axes_or_new",
     "import_pyplot",
     "legend_above",
@@ -23,6 +24,11 @@ def import_pyplot(display):
             "`pip install sklearn_moe[plot]`."
         ) from error
     return plt
+
+
+def as_text(label):
+    """Return a label as a text that is shown as it is: matplotlib reads formulas between two $."""
+    return str(label).replace("$", r"\$")
 
 
 def axes_or_new(display, ax, **figure_kw):

@@ -7,6 +7,7 @@ from .._estimators import count_experts, final_step
 from ._colors import expert_colors
 from ._embedding import embed
 from ._matplotlib import (
+    as_text,
     axes_or_new,
     import_pyplot,
     legend_above,
@@ -395,7 +396,7 @@ class DecisionRegionDisplay:
             if not MarkerStyle(style["marker"]).is_filled():
                 style.pop("edgecolor", None)  # matplotlib would warn: a cross has but one color
             self.points_.append(ax.scatter(*points[rows].T, **style))
-        ax.set(xlabel=self.axis_labels[0], ylabel=self.axis_labels[1])
+        ax.set(xlabel=as_text(self.axis_labels[0]), ylabel=as_text(self.axis_labels[1]))
         self._explain(classes, np.unique(experts), colors)
         answering = len(np.unique(experts))
         write = answering > _MOST_COLORS if numbers == "auto" else numbers
@@ -451,7 +452,7 @@ class DecisionRegionDisplay:
             return
         self.ax_.add_artist(experts)
         experts.set_clip_on(False)  # outside of the axes, and yet part of the layout
-        image, labels = self.background_, [str(label) for label in classes]
+        image, labels = self.background_, [as_text(label) for label in classes]
         entries = [
             Line2D([], [], marker=marker, linestyle="none", color="0.3")
             for marker in _MARKERS[: len(classes)]
