@@ -15,7 +15,7 @@ from ._engine import CURRENT, MoENet, Progress, ScikitLearnCallbacks, Stopping, 
 from ._fitted import FittedMixture
 from ._hiding import hide_rows
 from ._incremental import IncrementalTraining
-from ._inputs import check_training_data, hold_out
+from ._inputs import WeightsSeen, check_training_data, hold_out
 from ._interrupt import Interrupts
 from ._kmeans import find_centers, rows_to_cluster
 from ._modes import usual_modes
@@ -78,9 +78,9 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
     # -- training -------------------------------------------------------------------------
 
     @usual_modes()
-    def _fit(self, X, y, sample_weight):
+    def _fit(self, X, y, sample_weight, groups):
         """Train from new weights, or with `warm_start` from those of the last fit."""
-        task = self._start(X, y, sample_weight)
+        task = self._start(X, y, sample_weight, groups)
         draft, net, data = task.draft, task.net, task.data
         bridge = task.context and ScikitLearnCallbacks(*task.context, draft._describe)
         options = {"n_united": task.n_united, "resuming": task.resuming}
@@ -94,17 +94,17 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
         warn_of(task, self)
         return self
 
-    def _start(self, X, y, sample_weight):
+    def _start(self, X, y, sample_weight, groups=None):
         """Return a fit that is ready to be trained."""
         resume = self.warm_start and self.__sklearn_is_fitted__()
         draft = copy.copy(self)  # a fit that fails leaves the estimator as it was
-        samples = draft._prepare(X, y, sample_weight, resume=resume)
+        samples = draft._prepare(X, y, sample_weight, groups, resume=resume)
         data, resuming = begin(draft, samples, resume)
         context = self._begin_task(draft, X, y, sample_weight, data.settings.max_iter)
         net = draft._resume(data) if resume else draft._build(data)
-        data = data.on(net.device)
+        groups, data = data.training.groups, data.on(net.device)
         if n_hidden := data.settings.n_hidden:
-            data = data._replace(training=hide_rows(net, data.training, n_hidden))
+            data = data._replace(training=hide_rows(net, data.training, n_hidden, groups))
         stopping = draft._stopping(net, data)
         n_united = 0 if resume else data.settings.n_united
         return Task(draft, net, data, stopping, n_united, len(net.history), context, resuming)
@@ -116,36 +116,46 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
         draft, net, rows = task.draft, task.net, task.data.training
         self._remember(draft, net, lambda: draft._count_answers(net, rows))
 
-    def _prepare(self, X, y, sample_weight, *, resume, **target):
-        """Step 1: return checked samples, y as the net takes it, and weights."""
-        if not resume:
-            self._categories = None
-        X, y, weight = check_training_data(self, X, y, sample_weight, reset=not resume)
-        self._random_state = check_random_state(self._next_seed if resume else self.random_state)
-        if not resume:
-            self._target = self._make_target(y, weight, **target)
-            self.input_shape_ = X.shape[1:]
-            self._bytes = X.dtype == np.uint8
-        return X, self._target.encode(y, weight.dtype), weight
+    def _prepare(self, X, y, sample_weight, groups=None, *, resume, goes_on=False, **target):
+        """Step 1: return checked samples, with y as the net takes it and weights of mean 1.
 
-    def _hold_out(self, X, y, weight):
+        `resume` keeps the format of X and the meaning of y; `goes_on` also the type of the net, and
+        counts the weights together with those of the trainings before.
+        """
+        known = self._format if resume else None
+        samples, dtype, self._format = check_training_data(
+            self, X, y, sample_weight, groups, known=known
+        )
+        if not goes_on:
+            self._dtype, self._weights_seen = dtype, WeightsSeen()
+            seed = self._next_seed if resume else self.random_state
+            self._random_state = check_random_state(seed)
+        self._weights_seen = self._weights_seen.more(samples.weight)
+        samples = samples._replace(weight=samples.weight / self._weights_seen.mean)
+        if not resume:
+            self._target = self._make_target(samples.y, samples.weight, **target)
+            self.input_shape_ = samples.X.shape[1:]
+        codes = self._target.encode(samples.y, self._dtype)
+        self._target = self._target.seeing(samples.y)
+        return samples._replace(y=codes)
+
+    def _hold_out(self, samples):
         """Split off rows for early stopping, if asked for."""
-        training, validation = (X, y, weight), None
+        training, validation = samples, None
         if self.early_stopping is True:
             training, validation = hold_out(
-                *training,
+                samples,
                 self.validation_fraction,
                 self._random_state.randint(_MAX_SEED),
                 stratify=self._target.kind == "classes",
             )
-        return TrainingData(training, validation, self._settings(training))
+        return TrainingData(training, validation, self._settings(training), self._dtype)
 
     def _settings(self, training):
         """Resolve what is "auto"."""
-        X, _, weight = training
         with OwnGenerator(torch.Generator().manual_seed(0)):  # a head of one's own may draw
             head = self._head()()
-        return resolve_settings(self, X, weight, head)
+        return resolve_settings(self, training.X, training.weight.astype(self._dtype), head)
 
     def _head(self):
         """Return how the head of the loss is made."""
@@ -153,13 +163,13 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
 
     def _build(self, data):
         """Step 2: a net with new weights, and scales that are measured anew."""
-        X, _, weight = data.training
+        X, weight = data.training.X, data.training.weight
         self._scales = None
         if data.settings.standardize and X.ndim == 4:
             self._scales = describe_channels(X, weight)
         elif data.settings.standardize:
-            categorical = () if self._categories is None else self._categories.columns
-            self._scales = describe_columns(X, weight, categorical)
+            categories = self._format.categories
+            self._scales = describe_columns(X, weight, categories.columns if categories else ())
         net = self._make_net(data)
         self._place_centers(net, X, weight)
         return net
@@ -189,10 +199,10 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
             trunk=trunk,
             n_shared_experts=self.n_shared_experts,
             separate=settings.solver.separates(preset_of(settings.router).rule.mixes),
-            dtype="float64" if data.training[0].dtype == np.float64 else "float32",
+            dtype=str(data.dtype),
             seed=seed,
         )
-        device, precision = place(self, settings, module, data.training[0].dtype)
+        device, precision = place(self, settings, module, data.dtype)
         # skorch would register a transform that is a module as a part of the net.
         transform = None if self.train_transform is None else partial(self.train_transform)
         net = MoENet(

@@ -1,41 +1,45 @@
 """Categorical columns of a table, as codes."""
 
 import re
+from numbers import Number
 
 import numpy as np
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils._indexing import _get_column_indices
 
 from ._checks import naming
+from ._frames import column_name, column_types, column_values, is_frame, is_missing
 
 __all__ = ["Categories", "find_categories"]
 
 _MOST = 100  # categories of a column that are told apart; rarer ones are one
-# What types of pandas and polars are called.
-_KINDS = ("category", "categorical", "enum", "str", "string")
+# What types of pandas, polars and Arrow are called.
+_KINDS = (
+    *("category", "categorical", "enum", "dictionary"),
+    *("str", "string", "large_string", "string_view", "utf8", "large_utf8"),
+)
 
 
-def find_categories(X, chosen, sample_weight=None):
-    """Return the `Categories` of a table, None if it has none.
+def find_categories(X, chosen):
+    """Return the indices of the categorical columns of a table.
 
     Parameters
     ----------
     X : array or data frame
     chosen : "from_dtype", None or array-like
         As `categorical_features` of the estimators.
-    sample_weight : array-like of shape (n_samples,) or None
-        Rows of weight 0 bring no categories.
 
     Raises
     ------
     ValueError
         If there are columns of strings and none is chosen, or a chosen column is not there.
     """
-    of_type = [i for i, dtype in enumerate(_types(X)) if _holds_categories(X, i, dtype)]
+    kinds = column_types(X) if is_frame(X) else []
+    of_type = [i for i, kind in enumerate(kinds) if _holds_categories(X, i, kind)]
     if isinstance(chosen, str):
-        return Categories(of_type).fit(X, sample_weight) if of_type else None
+        return of_type
     if chosen is None and of_type:
-        names = [X.columns[i] for i in of_type]
+        names = [column_name(X, i) for i in of_type]
         raise ValueError(
             f"Columns {names} hold categories, and categorical_features=None takes every column "
             "for numbers. Use categorical_features='from_dtype', or encode them before:\n"
@@ -44,84 +48,103 @@ def find_categories(X, chosen, sample_weight=None):
         )
     with naming("categorical_features"):
         chosen = [] if chosen is None else np.asarray(chosen).tolist()
-        columns = sorted(_get_column_indices(X, chosen))
-    return Categories(columns).fit(X, sample_weight) if columns else None
+        return sorted(set(_get_column_indices(X, chosen)))
 
 
-def _is_frame(X):
-    return hasattr(X, "columns") and hasattr(X, "dtypes")
-
-
-def _types(X):
-    return list(X.dtypes) if _is_frame(X) else []
-
-
-def _holds_categories(X, index, dtype):
-    kind = re.match("[a-z0-9_]*", str(dtype).lower()).group()  # without what is in brackets
-    if kind in _KINDS:
+def _holds_categories(X, index, kind):
+    if re.match("[a-z0-9_]*", kind).group() in _KINDS:  # without what is in brackets
         return True
-    if str(dtype) != "object":
+    if kind != "object":
         return False
     # A pandas column of objects may hold anything; strings are categories.
-    values = X.iloc[:, index].to_numpy()
-    return all(isinstance(value, str) for value in values[~_is_missing(values)])
-
-
-def _is_missing(values):
-    """Tell None, NaN and pandas' NA from values; of NA it is not known whether it equals itself."""
-    return np.array([value is None or (value == value) is not True for value in values.tolist()])
+    values = column_values(X, index)
+    return all(isinstance(value, str) for value in values[~is_missing(values)])
 
 
 class Categories:
     """The categories of some columns, and their codes 0, 1, ...
 
+    Of more than 100 categories of a column, those of least weight share the last code.
+
     Parameters
     ----------
     columns : list of int
+
+    Attributes
+    ----------
+    values : list of list
+        The categories of each column, sorted.
+    codes : list of ndarray of int
+        The code of each of these.
+    in_frame : bool
+        Whether they were learned from a data frame.
     """
 
     def __init__(self, columns):
         self.columns = columns
-        self.encoder = OrdinalEncoder(
-            handle_unknown="use_encoded_value",
-            unknown_value=np.nan,
-            encoded_missing_value=np.nan,
-            max_categories=_MOST,
-        )
 
-    def fit(self, X, sample_weight=None):
-        """Learn the categories."""
-        self.in_frame = _is_frame(X)
-        values = self._select(X)
-        if sample_weight is not None and np.shape(sample_weight) == (len(values),):
-            values = values[np.asarray(sample_weight) > 0]
-        if len(values):  # what is wrong with no row at all is said later
-            self.encoder.fit(values)
+    def fit(self, X, weight):
+        """Learn the categories of the samples whose weight, (n_samples,), is above 0."""
+        self.in_frame = is_frame(X)
+        self.names = [column_name(X, index) for index in self.columns]
+        self.encoders, self.values, self.codes = [], [], []
+        for index, name in zip(self.columns, self.names, strict=True):
+            column = self._column(X, index)
+            encoder = OrdinalEncoder(
+                handle_unknown="use_encoded_value",
+                unknown_value=np.nan,
+                encoded_missing_value=np.nan,
+            )
+            try:
+                encoder.fit(column[weight > 0])
+            except TypeError as error:
+                raise TypeError(f"Column {name!r} of X, of categories: {error}") from error
+            places = encoder.transform(column)[:, 0]
+            known = ~np.isnan(places)
+            loads = np.bincount(places[known].astype(int), weight[known])
+            self.encoders.append(encoder)
+            self.values.append(encoder.categories_[0][: len(loads)].tolist())
+            self.codes.append(_merge_rarest(loads))
         return self
 
     def encode(self, X):
-        """Return X with codes in the place of categories, NaN for those not known.
+        """Return the codes, (n_samples,) by column, NaN where a category is missing or not known.
 
         Raises
         ------
         ValueError
             If X is no data frame, and the one of `fit` was.
         """
-        if self.in_frame and not _is_frame(X):
+        if self.in_frame and not is_frame(X):
             raise ValueError(
                 f"X is {type(X).__name__}, but the model was fitted on a data frame with "
-                f"categorical columns {self.columns}. Pass a data frame with the same columns."
+                f"categorical columns {self.names}. Pass a data frame with the same columns."
             )
-        codes = self.encoder.transform(self._select(X))
-        if self.in_frame:
-            codes = dict(zip(self.columns, codes.T, strict=True))
-            return type(X)({name: codes.get(i, X[name]) for i, name in enumerate(X.columns)})
-        X = np.array(X, dtype=np.result_type(X, np.float32))
-        X[:, self.columns] = codes
-        return X
+        coded = {}
+        for index, encoder, codes in zip(self.columns, self.encoders, self.codes, strict=True):
+            places = encoder.transform(self._column(X, index))[:, 0]
+            known = ~np.isnan(places)
+            places[known] = codes[places[known].astype(int)]
+            coded[index] = places
+        return coded
 
-    def _select(self, X):
-        if not self.in_frame:
-            return np.asarray(X)[:, self.columns]
-        values = [np.asarray(X[X.columns[i]], dtype=object) for i in self.columns]
-        return np.stack([np.where(_is_missing(v), np.nan, v) for v in values], axis=1)
+    @property
+    def are_numbers(self):
+        """Whether each column's categories are numbers, which an array can hold as they are."""
+        return [all(isinstance(v, Number) for v in values) for values in self.values]
+
+    def _column(self, X, index):
+        values = column_values(X, index)
+        if self.in_frame or values.dtype == object:
+            values = np.where(is_missing(values), np.nan, values.astype(object))
+        return values[:, np.newaxis]
+
+
+def _merge_rarest(loads):
+    """Return the codes of categories, given the weight of each."""
+    codes = np.arange(len(loads))
+    if len(loads) > _MOST:
+        rare = np.argsort(loads, kind="stable")[: 1 - _MOST]
+        codes = np.full(len(loads), _MOST - 1)
+        codes[np.delete(np.arange(len(loads)), rare)] = np.arange(_MOST - 1)
+    return codes

@@ -521,7 +521,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         self.precision = precision
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None):
+    def fit(self, X, y, sample_weight=None, groups=None):
         """Fit router and experts.
 
         Parameters
@@ -537,6 +537,12 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.
 
+        groups : array-like of shape (n_samples,), default=None
+            The group of each sample, labels of any type. Samples of one group are hidden from the
+            same experts, and held out together: for repeated measurements, copies, or frames of
+            one video, of which one tells about the others. Request it by
+            `set_fit_request(groups=True)` where `fit` is called by another estimator.
+
         Returns
         -------
         self : MoEClassifier
@@ -547,7 +553,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             If X or y is malformed, fewer than two classes have positive weight, a parameter
             does not fit X or the others, or the training loss stops being finite.
         """
-        return self._fit(X, y, sample_weight)
+        return self._fit(X, y, sample_weight, groups)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, classes=None, sample_weight=None):

@@ -2,22 +2,31 @@
 
 import numpy as np
 from scipy.sparse import issparse
+from sklearn.utils import gen_batches
+from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
 from ._checks import refuse_overflow
-from ._rows import chunks
+from ._rows import _CHUNK, chunks, select
 from .nn import Columns
 
 __all__ = ["describe_columns", "repeats_itself"]
 
 _FEW = 5  # distinct rows
+_SAMPLE = 4000  # rows, drawn at random, that tell which values are far
+_BLOCK = 2**13  # numbers of them that are sorted at a time
+_TAIL = 0.05  # of the values on either side, which may be far
+_FAR = 2.0  # times the distance between the tails, beyond them: 8 deviations of normal values
 
 
 def describe_columns(X, weight, categorical=()):
     """Return the `Columns` of a table X, (n_samples, n_features), an array or sparse matrix.
 
-    A column is centered at its mean and measured in its standard deviation, both by weight; one
-    of two values by the lower of them and their difference, and one of a single value in 1.
+    A column is centered at its mean and measured in its standard deviation, both by weight; one of
+    two values by the lower of them and their difference. Values that are far from all others, such
+    as -999 for a missing one or a slip of the keyboard, count for neither, see `_find_bounds`. A
+    column of a single value, or of none, has no effect: whatever it is at prediction was never
+    learned.
 
     Parameters
     ----------
@@ -30,25 +39,72 @@ def describe_columns(X, weight, categorical=()):
     """
     moments = _sparse_moments if issparse(X) else _moments
     with np.errstate(over="ignore", invalid="ignore"):
-        mean, variance, low, high, missing = moments(X, weight)
+        mean, variance, low, high, missing, empty = moments(X, weight)
+        bounds = _find_bounds(X, weight)
+        if ((low < bounds[0]) | (high > bounds[1])).any():
+            mean, variance, low, high, *_ = moments(X, weight, bounds)
     refuse_overflow("X", mean, variance)
     # Only two values are as far from their mean as that (Bhatia and Davis 2000).
     spread = high - low
     distance = np.abs(variance - (high - mean) * (mean - low))
     two_values = (spread == 0) | (distance <= 1e-9 * spread**2)
     scale = np.where(two_values, spread, np.sqrt(np.maximum(variance, 0)))
+    scale = np.where(scale > 0, scale, np.inf)
+    center = np.where(two_values, low, mean)
     categorical = np.asarray(categorical, dtype=int)
     numbers = np.setdiff1d(np.arange(X.shape[1]), categorical)
-    n_categories = np.nan_to_num(high[categorical], nan=-1).astype(int) + 1
+    n_categories = np.where(empty, 0, high + 1)[categorical].astype(int)
+    n_categories[(n_categories == 1) & ~missing[categorical]] = 0
     columns = Columns(
         numbers=numbers,
-        mean=np.where(two_values, low, mean)[numbers],
-        scale=np.where(scale > 0, scale, 1)[numbers],
-        with_missing=np.flatnonzero(missing[numbers]),
+        center=center[numbers],
+        scale=scale[numbers],
+        with_missing=np.flatnonzero((missing & ~empty)[numbers]),
         categories=categorical,
         n_categories=n_categories,
+        missing=((mean - center) / scale)[numbers],
     )
     return Columns(*(tuple(values.tolist()) for values in columns))
+
+
+def _find_bounds(X, weight):
+    """Return for each column the lowest and the highest value that are not far from the others.
+
+    Far is what lies beyond the quantiles of .05 and .95 by more than twice their distance. Where
+    these are the same value, as in a column that is nearly always 0, the quantiles are those of
+    the other values. Quantiles are by weight; of a large table, those of some rows.
+    """
+    n_rows = min(_SAMPLE, max(1000, _CHUNK // X.shape[1]))
+    if X.shape[0] > n_rows:
+        rows = np.sort(sample_without_replacement(X.shape[0], n_rows, random_state=0))
+        X, weight = select(X, rows), weight[rows]
+    X = X.tocsc() if issparse(X) else X[:]
+    bounds = np.empty((2, X.shape[1]))
+    bounds[0], bounds[1] = -np.inf, np.inf
+    for columns in gen_batches(X.shape[1], max(1, _BLOCK // X.shape[0])):
+        part = X[:, columns]
+        part = np.array(part.toarray() if issparse(part) else part, dtype=np.float64)
+        low, high = _tails(part, weight)
+        narrow = np.flatnonzero(low == high)
+        if len(narrow):
+            rest = np.where(part[:, narrow] == low[narrow], np.nan, part[:, narrow])
+            tails = _tails(rest, weight)
+            low[narrow] = np.fmin(low[narrow], tails[0])
+            high[narrow] = np.fmax(high[narrow], tails[1])
+        reach = _FAR * (high - low)
+        some = reach > 0  # not NaN
+        bounds[0, columns] = np.where(some, low - reach, -np.inf)
+        bounds[1, columns] = np.where(some, high + reach, np.inf)
+    return bounds
+
+
+def _tails(part, weight):
+    """Return the quantiles of .05 and .95 of each column, by weight; NaN of a column of NaN."""
+    order = np.argsort(part, axis=0)  # NaN last
+    part = np.take_along_axis(part, order, axis=0)
+    sums = np.cumsum(np.where(np.isnan(part), 0, weight[order]), axis=0)
+    places = ((sums < share * sums[-1]).sum(axis=0) for share in (_TAIL, 1 - _TAIL))
+    return tuple(np.take_along_axis(part, place[np.newaxis], axis=0)[0] for place in places)
 
 
 def repeats_itself(X):
@@ -67,10 +123,11 @@ def repeats_itself(X):
     return distinct < _FEW or most**2 <= distinct
 
 
-def _moments(X, weight):
-    """Return mean, variance, minimum, maximum and whether something is missing, by column.
+def _moments(X, weight, bounds=None):
+    """Return mean, variance, minimum, maximum, and what is missing and empty, by column.
 
-    A column without any value has mean, minimum and maximum 0.
+    Values outside of the bounds, (2, n_features), are left out. A column without any value is empty
+    and has mean, minimum and maximum 0; one of which some values are NaN has missing ones.
     """
     n_columns = X.shape[1]
     total, mean, squares = (np.zeros(n_columns) for _ in range(3))
@@ -80,8 +137,10 @@ def _moments(X, weight):
         part = np.array(X[rows], dtype=np.float64)  # a copy
         w = np.asarray(weight[rows], dtype=np.float64)
         absent = np.isnan(part)
+        missing |= absent.any(axis=0)
+        if bounds is not None:
+            absent |= (part < bounds[0]) | (part > bounds[1])
         if absent.any():
-            missing |= absent.any(axis=0)
             low = np.minimum(low, np.where(absent, np.inf, part).min(axis=0))
             high = np.maximum(high, np.where(absent, -np.inf, part).max(axis=0))
             present = w @ ~absent
@@ -101,12 +160,17 @@ def _moments(X, weight):
         total += present
     empty = total == 0
     low[empty] = high[empty] = 0
-    return mean, squares / np.where(empty, 1, total), low, high, missing
+    return mean, squares / np.where(empty, 1, total), low, high, missing, empty
 
 
-def _sparse_moments(X, weight):
+def _sparse_moments(X, weight, bounds=None):
     """Return the same of a sparse matrix, of which nothing is missing."""
     X = X.astype(np.float64)
-    mean, variance = mean_variance_axis(X, axis=0, weights=weight.astype(np.float64))
-    low, high = min_max_axis(X, axis=0)
-    return mean, variance, low, high, np.zeros(X.shape[1], dtype=bool)
+    if bounds is not None:
+        X = X.copy()
+        far = (X.data < bounds[0][X.indices]) | (X.data > bounds[1][X.indices])
+        X.data[far] = np.nan  # is left out by scikit-learn
+    weight = weight.astype(np.float64)
+    mean, variance = mean_variance_axis(X, axis=0, weights=weight)
+    low, high = min_max_axis(X, axis=0, ignore_nan=bounds is not None)
+    return mean, variance, low, high, *np.zeros((2, X.shape[1]), dtype=bool)

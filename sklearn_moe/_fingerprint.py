@@ -23,14 +23,16 @@ def identity_of(estimator, samples, settings, weights=None):
     Parameters
     ----------
     estimator : BaseMoE
-    samples : tuple of X, y and weight
+    samples : Samples
         As they are trained on.
     settings : Settings
     weights : dict or None
         State of the module that a warm start goes on from.
     """
     identity = {"estimator": type(estimator).__name__}
-    for name, array in zip(("X", "y", "sample_weight"), samples, strict=True):
+    for name, array in zip(("X", "y", "sample_weight", "groups"), samples, strict=True):
+        if array is None:
+            continue
         identity[name] = f"{array.dtype} {array.shape} {digest(array)[:16]}"
     for name, value in estimator.get_params().items():
         if name not in _IRRELEVANT:

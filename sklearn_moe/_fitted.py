@@ -9,7 +9,7 @@ from ._devices import as_device
 from ._inputs import check_samples
 from ._modes import usual_modes
 from ._onnx import require_onnx, write_onnx
-from .nn import Predictor, softmax
+from .nn import CategoryCodes, Predictor, softmax
 from .nn.routers import pool
 
 __all__ = ["FittedMixture"]
@@ -74,7 +74,8 @@ class FittedMixture:
         """
         check_is_fitted(self)
         return self.net_.map_batches(
-            lambda x: softmax(self.module_.route(x).scores).to(x.dtype), check_samples(self, X)
+            lambda x: softmax(self.module_.route(x).scores).to(self.net_.dtype),
+            check_samples(self, X),
         )
 
     def _router_input(self, X):
@@ -123,8 +124,9 @@ class FittedMixture:
         module : sklearn_moe.nn.Predictor
             Maps a tensor X, (n_samples, ...), to what `predict_proba` returns, or `predict` of a
             regressor, in the type of the weights. X holds what the estimator takes, as floats
-            (bytes of pictures if it was fitted on these); categories of a data frame are their
-            codes.
+            (bytes of pictures if it was fitted on these). Categories that are numbers stay these;
+            for others X holds their place in the list `module.category_names[column]`, so that
+            `pandas.Categorical(values, categories=that_list).codes` are right.
 
         Raises
         ------
@@ -142,12 +144,14 @@ class FittedMixture:
         if self._target.kind == "numbers":
             units = {"mean": self._target.mean, "deviation": self._target.deviation}
             units["squeeze"] = self._target.is_column
+        found = self._format
         return Predictor(
             mixture,
             head,
             self.input_shape_,
-            flat=self.sample_shape is not None,
-            bytes=self._bytes,
+            flat=found.sample_shape is not None,
+            x_dtype=getattr(torch, found.dtype.name),
+            **_category_codes(found),
             **units,
         )
 
@@ -194,3 +198,19 @@ class FittedMixture:
     def __sklearn_is_fitted__(self):
         """Tell a fitted estimator by its net."""
         return hasattr(self, "net_")
+
+
+def _category_codes(found):
+    """Return what a `Predictor` knows of the categories of a table."""
+    known = found.categories
+    if known is None:
+        return {}
+    values, names = [], {}
+    for column, its_values, are_numbers in zip(
+        known.columns, known.values, known.are_numbers, strict=True
+    ):
+        if not are_numbers:
+            names[column] = its_values
+        values.append(its_values if are_numbers else range(len(its_values)))
+    codes = CategoryCodes(known.columns, values, known.codes, getattr(torch, found.dtype.name))
+    return {"categories": codes, "category_names": names}

@@ -1,22 +1,26 @@
 """Which training samples are hidden from which experts, to be tested by them."""
 
 import torch
+from sklearn.utils.random import sample_without_replacement
 
 from ._columns import repeats_itself
 from .nn import hide, hide_at_random
 
 __all__ = ["hide_rows"]
 
-_FIRST = 2000  # rows by which a table is known
+_SAMPLE = 2000  # rows by which a table is known
 
 
-def hide_rows(net, rows, n_hidden):
+def hide_rows(net, rows, n_hidden, groups=None):
     """Return the rows of a table with each one hidden from `n_hidden` experts of the net.
 
-    Equal samples are hidden from the same experts, unless rows are alike by nature.
+    Rows of one group, (n_samples,) numbers of groups, are hidden from the same experts. Without
+    groups equal rows are, unless the table has few distinct rows.
     """
     sizes = len(net.module_.experts), n_hidden
-    if rows.x.ndim == 2 and repeats_itself(rows.x[:_FIRST].cpu().numpy()):
+    if groups is not None:
+        shown = hide_at_random(int(groups.max()) + 1, *sizes)[torch.from_numpy(groups)]
+    elif rows.x.ndim == 2 and repeats_itself(_some_rows(rows.x)):
         shown = hide_at_random(len(rows.y), *sizes)
     else:
         encode = net.module_.encoder or torch.nn.Identity()
@@ -26,3 +30,12 @@ def hide_rows(net, rows, n_hidden):
 
         shown = torch.from_numpy(net.map_batches(hide_batch, rows.x))
     return rows._replace(shown=shown.to(rows.y.device, torch.bool))
+
+
+def _some_rows(x):
+    """Return rows of a table from all over it: the first ones may be special."""
+    n_samples = x.shape[0]
+    if n_samples <= _SAMPLE:
+        return x[:].cpu().numpy()
+    chosen = sample_without_replacement(n_samples, _SAMPLE, random_state=0)
+    return x.index_select(0, torch.from_numpy(chosen).to(getattr(x, "device", "cpu"))).cpu().numpy()

@@ -7,11 +7,10 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ._batches import read_batches
-from ._data import Rows, storage_device
 from ._hashing import in_share
-from ._inputs import check_training_data, rows_of
+from ._inputs import rows_of
 from ._modes import usual_modes
-from ._task import TrainingData
+from ._task import TrainingData, as_rows
 
 __all__ = ["IncrementalTraining"]
 
@@ -27,15 +26,18 @@ class IncrementalTraining:
         """
         resume = self.__sklearn_is_fitted__()
         draft = copy.copy(self)
-        rng = check_random_state(self._next_seed if resume else self.random_state)
-        reader = read_batches(X, y, sample_weight, rng)
+        draft._random_state = check_random_state(self._next_seed if resume else self.random_state)
+        reader = read_batches(X, y, sample_weight, draft._random_state)
         first = reader.first(self.net_.batch_size if resume else None)
-        first = draft._prepare(*first, resume=resume, **target)
-        data = TrainingData(first, None, draft._settings(first))
+        first = draft._prepare(*first, resume=resume, goes_on=resume, **target)
+        data = TrainingData(first, None, draft._settings(first), draft._dtype)
         if resume:
             draft._check_architecture(data.settings)
         net = self.net_ if resume else draft._build(data)
-        rest = (draft._prepare_more(*batch) for batch in reader.rest(net.batch_size))
+        rest = (
+            draft._prepare(*batch, resume=True, goes_on=True)
+            for batch in reader.rest(net.batch_size)
+        )
         answers = []
         chunks = draft._chunks(net, chain([first], rest), answers)
         if (chunk := next(chunks, None)) is None:
@@ -50,11 +52,6 @@ class IncrementalTraining:
             raise KeyboardInterrupt
         return self
 
-    def _prepare_more(self, X, y, sample_weight):
-        """Return checked samples, y as the net takes it, and weights."""
-        X, y, weight = check_training_data(self, X, y, sample_weight, reset=False)
-        return X, self._target.encode(y, weight.dtype), weight
-
     def _chunks(self, net, batches, answers):
         """Yield rows to train on, and those held out of them or None.
 
@@ -62,13 +59,13 @@ class IncrementalTraining:
         answers of a chunk, once that was trained on.
         """
         for batch in batches:
-            held_out = None
+            held_out, mean_weight = None, self._weights_seen.mean
             if self.early_stopping is True:
                 batch, held_out = _split(batch, self.validation_fraction)
             if batch is not None:
-                rows = _as_rows(batch, net)
-                yield rows, held_out and _as_rows(held_out, net)
-                answers.append(self._count_answers(net, rows))
+                rows = as_rows(batch, 1.0, self._dtype, net.device)
+                yield rows, held_out and as_rows(held_out, 1.0, self._dtype, net.device)
+                answers.append(self._count_answers(net, rows) * mean_weight)
 
     def _nothing_to_learn(self):
         """Return the model as it is, if there is one."""
@@ -82,13 +79,6 @@ class IncrementalTraining:
 
 def _split(batch, share):
     """Return what is trained on and what is not, the same rows whenever they are met."""
-    held_out = in_share(batch[0], share)
+    held_out = in_share(batch.X, share)
     indices = np.flatnonzero(~held_out), np.flatnonzero(held_out)
     return (rows_of(batch, index) if len(index) else None for index in indices)
-
-
-def _as_rows(batch, net):
-    rows = Rows.from_arrays(*batch, storage_device(batch[0], net.device))
-    dtype = next(net.module_.parameters()).dtype  # that of the first X
-    y = rows.y.to(dtype) if rows.y.is_floating_point() else rows.y
-    return rows._replace(y=y, weight=rows.weight.to(dtype))

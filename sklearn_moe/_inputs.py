@@ -3,53 +3,145 @@
 import math
 from collections.abc import Iterator
 from numbers import Integral
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.model_selection import train_test_split
-from sklearn.utils import check_consistent_length
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y, validate_data
 
-from ._categories import find_categories
-from ._checks import naming
+from ._categories import Categories, find_categories
+from ._checks import check_column, naming
+from ._frames import array_types, is_frame, read_table, refuse_times
 from ._rows import select
 from ._warnings import warn
 
-__all__ = ["check_samples", "check_training_data", "hold_out", "rows_of"]
+__all__ = [
+    "InputFormat",
+    "Samples",
+    "WeightsSeen",
+    "check_samples",
+    "check_training_data",
+    "hold_out",
+    "rows_of",
+]
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 _LEAST_SIDE = 4  # of pictures, in pixels
 _LOOKED_AT = 2**22  # numbers by which pictures are known
 
 
-def _validate(estimator, X, *, reset, sample_weight=None):
-    """Return X: bytes of pictures stay bytes, the rest becomes floats."""
+class InputFormat(NamedTuple):
+    """How X is read: as it was in `fit`, whatever the parameters of the estimator have become."""
+
+    sample_shape: Any  # the parameter
+    allow_nan: bool  # in tables
+    dtype: Any = None  # of X as it was kept: float32, float64, or uint8 of pictures
+    categories: Categories | None = None
+
+    def is_table(self, X):
+        """Tell whether rows are read as they are."""
+        try:
+            return self.sample_shape is None and np.ndim(X) == 2
+        except ValueError:  # ragged: check_array says so
+            return False
+
+
+class Samples(NamedTuple):
+    """Checked samples of a training; those of weight 0 are gone."""
+
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray  # float64
+    groups: np.ndarray | None  # the number of each sample's group
+
+
+class WeightsSeen(NamedTuple):
+    """How many samples a model was trained on, and what they weighed on average."""
+
+    n_samples: int = 0
+    mean: float = 0.0
+
+    def more(self, weight):
+        """Return the same with more samples, given their weights (float64)."""
+        largest = weight.max()  # the sum may be beyond float64
+        n_samples = self.n_samples + len(weight)
+        step = largest * (weight / largest).mean() - self.mean
+        return WeightsSeen(n_samples, self.mean + step * (len(weight) / n_samples))
+
+
+def _open(estimator, X, known):
+    """Return X as an array, a sparse matrix or a data frame; its columns are those of `fit`.
+
+    `known` is the format of the fit, None in `fit` itself.
+    """
     _check_at_hand(X)
-    if hasattr(X, "__array__") and not hasattr(X, "dtype") and not hasattr(X, "columns"):
-        X = np.asarray(X)  # its type counts as that of an array would
-    if not hasattr(X, "ndim") or (X.ndim == 4 and not isinstance(X, np.ndarray)):
-        X = _as_pictures(X)
+    if not (is_frame(X) or issparse(X) or isinstance(X, np.ndarray)):
+        X = _as_array(X)  # its type counts as that of an array would
+    if known is not None:
+        _check_channel_axis(estimator, X)
+    with naming("X"):
+        if is_frame(X):
+            validate_data(estimator, X, reset=known is None, skip_check_array=True)
+            return X
+        anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
+        return check_array(X, dtype=None, input_name="X", estimator=estimator, **anything)
+
+
+def _as_array(X):
+    """Return lists, tensors and what is like an array as one; ragged lists stay for check_array."""
+    try:
+        return np.asarray(X)
+    except (RuntimeError, TypeError, ValueError):
+        return X
+
+
+def _read(estimator, X, known, weight=None):
+    """Return what `_open` does as an array or CSR matrix of numbers.
+
+    Bytes of pictures stay bytes, the rest becomes floats, see `number_types`.
+
+    Returns
+    -------
+    X : ndarray or CSR matrix
+    dtype : type of float
+        In which it is trained.
+    found : InputFormat
+    """
+    reset = known is None
+    found = known or InputFormat(estimator.sample_shape, estimator.standardize is not False)
     is_picture = getattr(X, "ndim", 2) == 4 and isinstance(X, np.ndarray)
     if is_picture and X.dtype.kind in "iu" and X.dtype != np.uint8:
         raise ValueError(
             f"X holds pictures of type {X.dtype}. Pass bytes (uint8, 0 ... 255), which are scaled "
             "to 0 ... 1, or floats, which are not."
         )
+    if not is_frame(X) and X.dtype.kind in "Mm":
+        raise refuse_times("X", X.dtype)
     if not is_picture:  # rows may be read as pictures
-        is_picture = estimator.sample_shape is not None and np.size(estimator.sample_shape) == 3
+        is_picture = found.sample_shape is not None and np.size(found.sample_shape) == 3
     is_bytes = is_picture and getattr(X, "dtype", None) == np.uint8
-    # float32 first: other types become it, and float64 stays.
-    dtype = np.uint8 if is_bytes else (np.float32, np.float64)
-    if not reset:
-        _check_channel_axis(estimator, X)
-    X = _encode_categories(estimator, X, reset, sample_weight)
-    options = {}
-    if _is_table(estimator, X):
-        finite = estimator.standardize is False or issparse(X)
-        options = {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
+    X, found = _encode_categories(estimator, X, found, reset, weight)
+    is_table, of_frame = found.is_table(X), is_frame(X)
     with naming("X"):
-        return validate_data(estimator, X, reset=reset, dtype=dtype, allow_nd=True, **options)
+        if of_frame or (is_table and not issparse(X) and (found.categories or X.dtype == object)):
+            X, dtype = read_table(X, found.categories, wide=found.dtype)
+            stored = X.dtype
+        else:
+            stored, dtype = array_types(X, wide=found.dtype)
+            stored = np.uint8 if is_bytes else stored if is_table else dtype
+        options = {}
+        if is_table:
+            finite = not found.allow_nan or issparse(X)
+            options = {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
+        options |= {"dtype": stored, "allow_nd": True}
+        if of_frame:  # its columns were checked when it was opened
+            X = check_array(X, input_name="X", estimator=estimator, **options)
+        else:
+            X = validate_data(estimator, X, reset=reset, **options)
+    return X, np.dtype(dtype), found
 
 
 def _check_at_hand(X):
@@ -67,45 +159,29 @@ def _check_at_hand(X):
         )
 
 
-def _is_table(estimator, X):
-    """Tell whether rows are read as they are."""
-    try:
-        return estimator.sample_shape is None and np.ndim(X) == 2
-    except ValueError:  # ragged: validate_data says so
-        return False
-
-
-def _encode_categories(estimator, X, reset, sample_weight):
-    """Return a table of numbers."""
-    chosen = estimator.categorical_features
+def _encode_categories(estimator, X, found, reset, weight):
+    """Return X, and the format with the categories of a table."""
+    chosen = estimator.categorical_features if reset else None
     by_column = chosen is not None and not isinstance(chosen, str)
-    if issparse(X) or not _is_table(estimator, X):
-        if by_column or (not reset and estimator._categories is not None):
+    if issparse(X) or not found.is_table(X):
+        if by_column or found.categories is not None:
+            columns = chosen if reset else found.categories.names
             raise ValueError(
                 f"X is {type(X).__name__} of shape {getattr(X, 'shape', 'unknown')}, but "
-                f"categorical_features={chosen!r} names columns of a table. Pass a data frame with "
-                "the same columns as in fit, or a dense array of shape (n_samples, n_features)."
+                f"categorical_features={columns!r} names columns of a table. Pass a data frame "
+                "with the same columns, or a dense array of shape (n_samples, n_features)."
             )
-        return X
-    if by_column and not hasattr(X, "shape"):
-        X = np.asarray(X)
-    if reset:
-        estimator._categories = find_categories(X, chosen, sample_weight)
-        if estimator._categories is not None and estimator.standardize is False:
-            raise ValueError(
-                f"Columns {estimator._categories.columns} hold categories, which are encoded "
-                "with standardize=True only. Leave it at 'auto', or encode them before."
-            )
-    return X if estimator._categories is None else estimator._categories.encode(X)
-
-
-def _as_pictures(X):
-    """Return nested lists or a tensor of pictures as an array, anything else as it is."""
-    try:
-        array = np.asarray(X)
-    except (RuntimeError, TypeError, ValueError):  # ragged, for instance: validate_data says so
-        return X
-    return array if array.ndim == 4 else X
+        return X, found
+    if not reset:
+        return X, found
+    columns = find_categories(X, chosen)
+    if columns and not found.allow_nan:
+        raise ValueError(
+            f"Columns {columns} hold categories, which are encoded with standardize=True only. "
+            "Leave it at 'auto', or encode them before."
+        )
+    categories = Categories(columns).fit(X, weight) if columns else None
+    return X, found._replace(categories=categories)
 
 
 def _reshape(X, sample_shape):
@@ -130,7 +206,9 @@ def _reshape(X, sample_shape):
 
 def check_samples(estimator, X):
     """Return X as the fitted experts take it."""
-    X = _reshape(_validate(estimator, X, reset=False), estimator.sample_shape)
+    known = estimator._format
+    X, _, _ = _read(estimator, _open(estimator, X, known), known)
+    X = _reshape(X, known.sample_shape)
     _check_as_fitted(estimator, X)
     return X
 
@@ -170,16 +248,28 @@ def _check_as_fitted(estimator, X):
             f"shape {estimator.input_shape_}."
         )
     kinds = ("floats", "bytes (uint8), which it scales to 0 ... 1")
-    is_bytes = X.dtype == np.uint8
-    if is_bytes != estimator._bytes:
+    were_bytes = estimator._format.dtype == np.uint8
+    if (X.dtype == np.uint8) != were_bytes:
         raise ValueError(
-            f"X holds pictures of type {X.dtype}, {name} was fitted on "
-            f"{kinds[estimator._bytes]}. Pass pictures of the same kind."
+            f"X holds pictures of type {X.dtype}, {name} was fitted on {kinds[were_bytes]}. "
+            "Pass pictures of the same kind."
         )
 
 
-def check_training_data(estimator, X, y, sample_weight, *, reset):
-    """Return samples, targets and weights; samples of weight 0 are gone.
+def check_training_data(estimator, X, y, sample_weight, groups=None, *, known=None):
+    """Check the samples of a training.
+
+    Parameters
+    ----------
+    known : InputFormat or None
+        That of the fit which goes on; None if a new one begins.
+
+    Returns
+    -------
+    samples : Samples
+    dtype : dtype
+        Type of float in which they are trained.
+    found : InputFormat
 
     Raises
     ------
@@ -191,12 +281,20 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
         raise ValueError(
             f"{type(estimator).__name__} requires y to be passed, but the target y is None."
         )
-    X = _validate(estimator, X, reset=reset, sample_weight=sample_weight)
+    X = _open(estimator, X, known)
     with naming("y"):
         y = estimator._check_y(_check_y(y, multi_output=True, estimator=estimator))
     with naming("X and y"):
         check_consistent_length(X, y)
-    X = _reshape(X, estimator.sample_shape)
+    weight = _check_weight(estimator, y, sample_weight)
+    if groups is not None:
+        groups = check_column(groups, "groups")
+        with naming("X and groups"):
+            check_consistent_length(X, groups)
+        with naming("groups"):
+            groups = np.unique(groups, return_inverse=True)[1]
+    X, dtype, found = _read(estimator, X, known, weight)
+    X = _reshape(X, found.sample_shape)
     if X.ndim > 4:
         raise ValueError(
             "X must have shape (n_samples, n_features), (n_samples, n_patches, patch_size) or "
@@ -204,32 +302,25 @@ def check_training_data(estimator, X, y, sample_weight, *, reset):
         )
     if 0 in X.shape:
         raise ValueError(f"X of shape {X.shape} is empty: every axis must be at least 1 long.")
-    if reset and estimator.sample_shape is None:
-        _warn_of_pictures(X)
-    if not reset:
+    if known is not None:
         _check_as_fitted(estimator, X)
-    weight = _check_weight(estimator, X, y, sample_weight)
+    else:
+        if found.sample_shape is None:
+            _warn_of_pictures(X)
+        found = found._replace(dtype=X.dtype)
+    samples = Samples(X, y, weight, groups)
     positive = weight > 0
-    if not positive.any():
-        raise ValueError(
-            "All samples have weight 0 (sample_weight times class_weight): nothing to train on."
-        )
     if not positive.all():
-        return rows_of((X, y, weight), np.flatnonzero(positive))
-    return X, y, weight
+        samples = rows_of(samples, np.flatnonzero(positive))
+    return samples, dtype, found
 
 
-def _check_weight(estimator, X, y, sample_weight):
-    """Return the weights of the samples; multiplying all by a number changes nothing."""
-    dtype = np.float64 if X.dtype == np.float64 else np.float32
+def _check_weight(estimator, y, sample_weight):
+    """Return the weights of the samples in float64, those of their classes included."""
     with naming("sample_weight"):
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        weight = _check_sample_weight(sample_weight, y, dtype=np.float64)
     if weight.min() < 0:
         raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
-    # By a power of two, which is exact: sums of huge or tiny ones would leave float32.
-    if weight.max() > 0:
-        weight = np.ldexp(weight, 1 - np.frexp(weight.max())[1])
-    weight = weight.astype(dtype)
     class_weight = getattr(estimator, "class_weight", None)
     if isinstance(class_weight, list) and len(class_weight) != (y.shape[1] if y.ndim > 1 else 0):
         raise ValueError(
@@ -238,20 +329,39 @@ def _check_weight(estimator, X, y, sample_weight):
             "or 'balanced'."
         )
     if class_weight is not None:
-        weight = weight * compute_sample_weight(class_weight, y).astype(dtype)
+        weight = weight * compute_sample_weight(class_weight, y)
+    if not (weight > 0).any():
+        raise ValueError(
+            "All samples have weight 0 (sample_weight times class_weight): nothing to train on."
+        )
     return weight
 
 
-def rows_of(arrays, rows):
-    """Return rows of X, y and weights; X, which may be large, is not copied."""
-    X, y, weight = arrays
-    return select(X, rows), y[rows], weight[rows]
+def rows_of(samples, rows):
+    """Return some of the samples; X, which may be large, is not copied."""
+    X, *others = samples
+    return Samples(select(X, rows), *(None if part is None else part[rows] for part in others))
 
 
-def hold_out(X, y, weight, fraction, seed, *, stratify):
-    """Split training data into (X, y, weight) to train and to validate on."""
-    classes = y if stratify else None
-    split = train_test_split(
-        np.arange(len(y)), test_size=fraction, stratify=classes, random_state=seed
-    )
-    return tuple(rows_of((X, y, weight), rows) for rows in split)
+def hold_out(samples, fraction, seed, *, stratify):
+    """Split samples into those to train on and those to validate on.
+
+    Samples of one group stay together. Else each class is divided, if it has two samples or more.
+    """
+    rows = np.arange(len(samples.y))
+    options = {"test_size": fraction, "random_state": seed}
+    with naming("validation_fraction"):
+        if samples.groups is not None:
+            split = next(GroupShuffleSplit(1, **options).split(rows, groups=samples.groups))
+        elif stratify:
+            split = _stratified(rows, samples.y, options)
+        else:
+            split = train_test_split(rows, **options)
+    return tuple(rows_of(samples, part) for part in split)
+
+
+def _stratified(rows, classes, options):
+    """Split rows by class; one that is alone in its class is trained on."""
+    alone = np.bincount(classes)[classes] == 1
+    training, validation = train_test_split(rows[~alone], stratify=classes[~alone], **options)
+    return np.concatenate([training, rows[alone]]), validation

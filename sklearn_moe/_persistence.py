@@ -16,10 +16,11 @@ FITTED = (
     "_architecture",
     "_target",
     "input_shape_",
-    "_bytes",
+    "_format",
+    "_dtype",
+    "_weights_seen",
     "_predict_seed",
     "resolved_params_",
-    "_categories",
     "_scales",
     "_noise_at_predict",
 )

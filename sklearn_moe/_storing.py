@@ -18,14 +18,14 @@ def begin(estimator, samples, resume):
     Parameters
     ----------
     estimator : BaseMoE
-    samples : tuple of X, y and weight
+    samples : Samples
     resume : bool
         Whether it is a warm start, from the weights of `estimator`.
     """
     if estimator.checkpoint is None:
-        return estimator._hold_out(*samples), None
+        return estimator._hold_out(samples), None
     before = estimator._random_state.get_state(legacy=False)
-    data = estimator._hold_out(*samples)
+    data = estimator._hold_out(samples)
     weights = estimator.net_.module_.state_dict() if resume else None
     file = FitFile(
         FitCheckpoint.of(estimator.checkpoint),
@@ -39,5 +39,5 @@ def begin(estimator, samples, resume):
         if estimator.random_state is None:
             estimator._random_state = np.random.RandomState()
         estimator._random_state.set_state(before)
-        data = estimator._hold_out(*samples)
+        data = estimator._hold_out(samples)
     return data, Resuming(file, before)

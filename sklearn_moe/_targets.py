@@ -1,5 +1,7 @@
 """What y means: classes, labels or numbers, and their codes for the net."""
 
+import copy
+
 import numpy as np
 
 from ._checks import refuse_overflow
@@ -42,6 +44,10 @@ class ClassTarget:
             )
         return codes
 
+    def seeing(self, y):
+        """Return what y means once these samples are trained on, too."""
+        return self
+
     def decode(self, proba):
         """Return the most probable class."""
         return self.classes[proba.argmax(axis=1)]
@@ -64,6 +70,10 @@ class LabelTarget:
                 f"first fit, got {np.shape(y)}."
             )
         return np.asarray(y, dtype=dtype)
+
+    def seeing(self, y):
+        """Return what y means once these samples are trained on, too."""
+        return self
 
     def decode(self, proba):
         """Return the labels of probability above one half, as zeros and ones."""
@@ -90,12 +100,29 @@ class NumberTarget:
         weight /= weight.sum()
         with np.errstate(over="ignore", invalid="ignore"):
             self.mean = weight @ y
-            deviation = np.sqrt(weight @ np.square(y - self.mean))
-        refuse_overflow("y", deviation)
+            centered = y - self.mean
+            # By a power of two, which is exact: squares of tiny numbers would be 0.
+            unit = np.ldexp(1.0, np.minimum(np.frexp(np.abs(centered).max(axis=0))[1], 0))
+            scale = unit * np.sqrt(weight @ np.square(centered / unit))
+        refuse_overflow("y", scale)
         # Of a constant nothing is left, whatever it is divided by.
-        varies = deviation > 1e-12 * np.abs(self.mean)
-        self.mean = np.where(varies, self.mean, y[0])
-        self.deviation = np.where(varies, deviation, 1.0)
+        self.varies = scale > 1e-12 * np.abs(self.mean)
+        self.mean = np.where(self.varies, self.mean, y[0])
+        self.scale = np.where(self.varies, scale, 1.0)
+
+    @property
+    def deviation(self):
+        """Standard deviation of each output, 0 of one that was constant so far."""
+        return np.where(self.varies, self.scale, 0.0)
+
+    def seeing(self, y):
+        """Return what y means once these samples are trained on, too."""
+        if self.varies.all():
+            return self
+        twin = copy.copy(self)
+        rest = np.abs(y.reshape(len(y), -1) - self.mean).max(axis=0)
+        twin.varies = self.varies | (rest > 1e-12 * np.abs(self.mean))
+        return twin
 
     def encode(self, y, dtype):
         """Return standardized numbers, (n_samples, n_outputs)."""
@@ -103,7 +130,7 @@ class NumberTarget:
             shape = "(n_samples,)" if self.is_column else f"(n_samples, {self.n_targets})"
             raise ValueError(f"y must have shape {shape}, as in the first fit, got {y.shape}.")
         # In float64: a large mean would take all digits of the differences in float32.
-        return ((y.reshape(len(y), -1) - self.mean) / self.deviation).astype(dtype)
+        return ((y.reshape(len(y), -1) - self.mean) / self.scale).astype(dtype)
 
     def decode(self, numbers):
         """Return predictions (n_samples, ..., n_outputs) in the units of y, and in its shape."""

@@ -6,11 +6,12 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 
 from ._data import Rows, storage_device
+from ._inputs import Samples
 from ._settings import Settings
 from ._warnings import warn
 from .exceptions import ExpertCollapseWarning
 
-__all__ = ["Task", "TrainingData", "warn_of"]
+__all__ = ["Task", "TrainingData", "as_rows", "warn_of"]
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearly all"
 
@@ -18,17 +19,28 @@ _COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearl
 class TrainingData(NamedTuple):
     """The checked samples of a fit, and those held out of it."""
 
-    training: tuple  # X, y as codes, weight
-    validation: tuple | None
+    training: Samples  # with y as codes
+    validation: Samples | None
     settings: Settings
+    dtype: np.dtype  # of float, in which they are trained
 
     def on(self, device):
-        """Return the same as tensors, where a fit on that device keeps its samples."""
+        """Return the same as tensors, where a fit on that device keeps its samples.
+
+        The weights of either have mean 1, see `weighted_mean`.
+        """
         training, validation = (
-            arrays and Rows.from_arrays(*arrays, storage_device(arrays[0], device))
-            for arrays in (self.training, self.validation)
+            samples and as_rows(samples, samples.weight.mean(), self.dtype, device)
+            for samples in (self.training, self.validation)
         )
         return self._replace(training=training, validation=validation)
+
+
+def as_rows(samples, mean_weight, dtype, device):
+    """Return samples as tensors, where a training on a device keeps them; y are their codes."""
+    X, y, weight, _ = samples
+    weight = (weight / mean_weight).astype(dtype)
+    return Rows.from_arrays(X, y, weight, storage_device(X, device))
 
 
 class Task(NamedTuple):

@@ -77,25 +77,24 @@ MALFORMED = {
     "no axis": (lambda X: np.array(1.0), "X: Expected 2D array"),
     "a number": (lambda X: 3.0, "X: Expected 2D array"),
     "nothing": (lambda X: None, "X: Expected 2D array"),
-    "a string": (lambda X: "abc", "X: could not convert string to float: 'abc'"),
-    "a dict": (lambda X: {"a": X}, "X: float.*not 'dict'"),
-    "a set": (lambda X: {1, 2}, "X: float.*not 'set'"),
+    "a string": (lambda X: "abc", "X: Expected 2D array"),
+    "a dict": (lambda X: {"a": X}, "X: Expected 2D array"),
+    "a set": (lambda X: {1, 2}, "X: Expected 2D array"),
     "a generator": (lambda X: (row for row in X), "X is generator.*partial_fit reads batches"),
-    "an object": (lambda X: object(), "X: float.*not 'object'"),
+    "an object": (lambda X: object(), "X: Expected 2D array"),
     "ragged lists": (lambda X: [[1, 2], [3]] * 12, "X: setting an array element.*inhomogeneous"),
     "a record array": (lambda X: np.zeros(N_SAMPLES, dtype=[("a", "f4")]), "X: Expected 2D array"),
     "a matrix": (lambda X: np.asmatrix(np.ones((24, 2))), r"X: np\.matrix is not supported"),
     "a tensor with gradient": (lambda X: torch.from_numpy(X).requires_grad_(), "X: Can't call"),
     "complex numbers": (lambda X: X * 1j, "X: Complex data not supported"),
     "raw bytes": (lambda X: X.view("V4"), "X: "),
-    "a string among numbers": (lambda X: objects(X, "a"), "X: could not convert.*'a'"),
-    "a list among numbers": (lambda X: objects(X, {}), "X: float.*not 'dict'"),
+    "a string among numbers": (lambda X: objects(X, "a"), "X.*could not convert.*'a'"),
+    "a list among numbers": (lambda X: objects(X, {}), "X.*float.*not 'dict'"),
     "infinity": (lambda X: changed(X, np.inf), "Input X contains infinity"),
     "minus infinity": (lambda X: changed(X, -np.inf), "Input X contains infinity"),
     "infinities only": (lambda X: np.full_like(X, np.inf), "Input X contains infinity"),
     "1e308": (lambda X: np.full(X.shape, 1e308), "X holds numbers so large"),
     "1e308 and its negative": (lambda X: X.astype(float) / 5 * 1e308, "X holds numbers so large"),
-    "one of 1e200": (lambda X: changed(X.astype(float), 1e200), "X holds numbers so large"),
 }
 
 
@@ -111,6 +110,14 @@ def test_malformed_samples_are_named(spoil, match, kind, cls):
 @pytest.mark.parametrize("value", [np.nan, None])
 def test_patches_and_pictures_have_no_missing_numbers(kind, value, cls):
     refuses("Input X contains NaN", cls, objects(SAMPLES[kind], value), target(cls))
+
+
+def test_one_number_of_1e200_is_far_in_a_table_and_named_elsewhere():
+    for cls in ESTIMATORS:
+        fits(cls, changed(SAMPLES["table"].astype(float), 1e200), target(cls))
+        for kind in ("patches", "pictures"):
+            large = changed(SAMPLES[kind].astype(float), 1e200)
+            refuses("X holds numbers so large", cls, large, target(cls))
 
 
 def test_patches_whose_squares_leave_float32_are_named():
@@ -412,7 +419,7 @@ OTHER_SAMPLES = {
     "no sample": ("table", lambda X: X[:0], "X: Found array with 0 sample"),
     "one axis": ("table", lambda X: X[0], "X: Expected 2D array"),
     "infinity": ("table", lambda X: changed(X, np.inf), "Input X contains infinity"),
-    "strings": ("table", lambda X: objects(X, "a"), "X: could not convert"),
+    "strings": ("table", lambda X: objects(X, "a"), "X.*could not convert"),
 }
 
 

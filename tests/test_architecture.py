@@ -31,6 +31,7 @@ LAYERS = [
     [
         "_alike",
         "_checks",
+        "_frames",
         "_interrupt",
         "_kmeans",
         "_linear_view",

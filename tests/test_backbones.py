@@ -11,7 +11,7 @@ from sklearn.datasets import make_classification
 from torch import nn
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._inputs import hold_out
+from sklearn_moe._inputs import Samples, hold_out
 from sklearn_moe.nn import EXPERTS, OwnGenerator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -274,8 +274,8 @@ def test_the_best_weights_come_with_their_statistics(noisy_pictures, expert):
     assert any("running_var" in name for name in expected)
     assert not changed(expected, clf.module_.state_dict())
     seed = np.random.RandomState(0).randint(2**31 - 1)
-    _, (X_held, y_held, _) = hold_out(X, y, np.ones(len(y)), 0.3, seed, stratify=True)
-    assert clf.score(X_held, y_held) == pytest.approx(max(clf.validation_scores_))
+    _, held_out = hold_out(Samples(X, y, np.ones(len(y)), None), 0.3, seed, stratify=True)
+    assert clf.score(held_out.X[:], held_out.y) == pytest.approx(max(clf.validation_scores_))
 
 
 @pytest.mark.parametrize("expert", BATCH)

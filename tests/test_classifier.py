@@ -29,7 +29,7 @@ from sklearn.utils import get_tags
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._engine import Callback
-from sklearn_moe._inputs import hold_out
+from sklearn_moe._inputs import Samples, hold_out
 from sklearn_moe.callbacks import FreezeRouter
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
@@ -355,8 +355,8 @@ def test_early_stopping_returns_to_the_best_weights(patches):
     assert clf.validation_scores_[-1] < best
     # The split is drawn from random_state, so that the held-out samples can be had again.
     seed = np.random.RandomState(0).randint(2**31 - 1)
-    _, (X_held, y_held, _) = hold_out(X, y, np.ones(len(y)), 0.1, seed, stratify=True)
-    assert clf.score(X_held, y_held) == pytest.approx(best)
+    _, held_out = hold_out(Samples(X, y, np.ones(len(y)), None), 0.1, seed, stratify=True)
+    assert clf.score(held_out.X[:], held_out.y) == pytest.approx(best)
 
 
 def test_warm_start_goes_on(patches):

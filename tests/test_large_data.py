@@ -53,11 +53,13 @@ def is_view(rows, X):
 def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
     X, y, weight = draw(kind)
     X = mapped(X)
-    data = check_training_data(MoEClassifier(), X, y, weight, reset=True)
-    assert is_view(data[0], X)
-    for (rows, _, _), _ in zip(hold_out(*data, 0.1, 0, stratify=True), range(2), strict=True):
-        assert is_view(rows, X)
-    rows = Rows.from_arrays(*data, torch.device("cpu"))
+    samples, _, _ = check_training_data(MoEClassifier(), X, y, weight)
+    assert is_view(samples.X, X)
+    parts = hold_out(samples, 0.1, 0, stratify=True)
+    assert len(parts) == 2
+    for part in parts:
+        assert is_view(part.X, X)
+    rows = Rows.from_arrays(*samples[:3], torch.device("cpu"))
     assert rows.x.X.data_ptr() == X.ctypes.data
     np.testing.assert_array_equal(rows.x[:], X[weight > 0])
 

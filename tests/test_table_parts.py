@@ -14,10 +14,11 @@ from scipy.sparse import csr_array
 from skorch.history import History
 
 from sklearn_moe import MoEClassifier, _rows
-from sklearn_moe._categories import find_categories
+from sklearn_moe._categories import Categories, find_categories
 from sklearn_moe._columns import describe_columns
 from sklearn_moe._engine import Callback, Stopping
 from sklearn_moe._engine.stopping import StopTraining
+from sklearn_moe._frames import read_table
 from sklearn_moe.nn import (
     LOSSES,
     Columns,
@@ -60,10 +61,10 @@ def center_and_scale(column, weight):
     known = ~np.isnan(column)
     column, weight = column[known], weight[known]
     values = np.unique(column)
-    if len(values) == 0:
-        return 0, 1
-    if len(values) <= 2:
-        return values[0], values[-1] - values[0] or 1
+    if len(values) < 2:  # has no effect
+        return (values[0] if len(values) else 0), np.inf
+    if len(values) == 2:
+        return values[0], values[1] - values[0]
     mean = np.average(column, weights=weight)
     return mean, np.sqrt(np.average((column - mean) ** 2, weights=weight))
 
@@ -71,7 +72,7 @@ def center_and_scale(column, weight):
 def assert_described(columns, X, weight):
     expected = np.array([center_and_scale(column, weight) for column in X.T])
     np.testing.assert_allclose(columns.scale, expected[:, 1], rtol=1e-7)
-    np.testing.assert_allclose(columns.mean, expected[:, 0], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(columns.center, expected[:, 0], rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("chunk", [1, 90, 2**20])
@@ -82,7 +83,7 @@ def test_center_and_scale_of_columns(monkeypatch, chunk, dtype):
     X.flags.writeable = False
     columns = describe_columns(X, weight)
     assert columns.numbers == tuple(range(7))
-    assert columns.with_missing == (2, 3, 5)
+    assert columns.with_missing == (2, 5)  # one without any value tells nothing
     assert columns.categories == columns.n_categories == ()
     assert_described(columns, X.astype(np.float64), weight.astype(np.float64))
 
@@ -93,7 +94,7 @@ def test_categorical_columns_are_counted_and_no_numbers():
     assert columns.categories == (1, 4)
     assert columns.n_categories == (3, 5)  # codes 0 ... 2 and 0 ... 4
     assert columns.numbers == (0, 2, 3, 5, 6)
-    assert columns.with_missing == (1, 2, 3)
+    assert columns.with_missing == (1, 3)
     assert_described(columns, X[:, columns.numbers], weight)
 
 
@@ -109,12 +110,12 @@ def test_sparse_columns_are_those_of_the_dense_array(dtype):
 @pytest.mark.parametrize("kind", ["dense", "missing", "sparse"])
 @pytest.mark.parametrize("value", [0.1, -1e-9, 1e10 / 3])
 @pytest.mark.parametrize("n", [3, 7, 1000])
-def test_a_constant_column_has_scale_one_whatever_is_rounded(kind, value, n):
+def test_a_constant_column_has_no_effect_whatever_is_rounded(kind, value, n):
     X, weight = np.full((n, 1), value), draw_table(n)[1]
     X[1:2] = NAN if kind == "missing" else value
     columns = describe_columns(csr_array(X) if kind == "sparse" else X, weight)
-    assert columns.scale == (1.0,)
-    assert columns.mean == pytest.approx((value,), rel=1e-14)
+    assert columns.scale == (np.inf,)
+    assert columns.center == pytest.approx((value,), rel=1e-14)
 
 
 def test_a_memory_map_is_read_chunk_by_chunk(monkeypatch, tmp_path):
@@ -128,14 +129,14 @@ def test_a_memory_map_is_read_chunk_by_chunk(monkeypatch, tmp_path):
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < X.nbytes / 4
-    np.testing.assert_allclose(columns.mean, X.mean(0, dtype=float), atol=1e-12)
+    np.testing.assert_allclose(columns.center, X.mean(0, dtype=float), atol=1e-12)
 
 
 # -- encoder ------------------------------------------------------------------------------
 
 COLUMNS = Columns(
     numbers=(0, 2, 4),
-    mean=(5.0, -1.0, 0.0),
+    center=(5.0, -1.0, 0.0),
     scale=(2.0, 0.5, 1e3),
     with_missing=(1, 2),
     categories=(1, 3),
@@ -146,8 +147,8 @@ COLUMNS = Columns(
 def encode(row, columns):
     """Return a row as the experts see it."""
     encoded = []
-    for index, mean, scale in zip(columns.numbers, columns.mean, columns.scale, strict=True):
-        z = (row[index] - mean) / scale
+    for index, center, scale in zip(columns.numbers, columns.center, columns.scale, strict=True):
+        z = (row[index] - center) / scale
         encoded.append(0.0 if math.isnan(z) else z / math.sqrt(1 + (z / 3) ** 2))
     encoded += [float(math.isnan(row[columns.numbers[i]])) for i in columns.with_missing]
     for index, n in zip(columns.categories, columns.n_categories, strict=True):
@@ -178,7 +179,7 @@ def test_encoder(dtype, left_out):
 @pytest.mark.parametrize("scale", [1.0, 0.01])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_outliers_are_bounded_and_in_order(dtype, scale):
-    encoder = TableEncoder(Columns(numbers=(0,), mean=(0.0,), scale=(scale,))).to(dtype)
+    encoder = TableEncoder(Columns(numbers=(0,), center=(0.0,), scale=(scale,))).to(dtype)
     x = torch.tensor([0, 1e-30, 1e-3, 0.1, 1, 10, 1e4, 1e10, 1e20, 1e30], dtype=dtype)
     z = encoder(x[:, None])[:, 0]
     assert z.isfinite().all()
@@ -189,7 +190,7 @@ def test_outliers_are_bounded_and_in_order(dtype, scale):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_largest_float_is_no_missing_value(dtype):
-    encoder = TableEncoder(Columns(numbers=(0,), mean=(0.0,), scale=(0.01,))).to(dtype)
+    encoder = TableEncoder(Columns(numbers=(0,), center=(0.0,), scale=(0.01,))).to(dtype)
     x = torch.full((1, 1), torch.finfo(dtype).max, dtype=dtype)
     assert encoder(x).item() == pytest.approx(3)
     assert encoder(-x).item() == pytest.approx(-3)
@@ -404,6 +405,13 @@ def in_polars(colors, dtype):
     return polars.DataFrame({"size": NUMBERS, "color": colors, "n": range(5)})
 
 
+def learn(X, chosen, weight=None):
+    """Return the categories of a table, learned with weights that are 1 by default."""
+    return Categories(find_categories(X, chosen)).fit(
+        X, np.ones(len(X)) if weight is None else weight
+    )
+
+
 FRAMES = [(in_pandas, dtype) for dtype in ("category", "object", "string", "str")]
 FRAMES += [(in_polars, dtype) for dtype in ("Categorical", "String", "Enum")]
 
@@ -411,13 +419,14 @@ FRAMES += [(in_polars, dtype) for dtype in ("Categorical", "String", "Enum")]
 @pytest.mark.parametrize("chosen", ["from_dtype", ["color"], [1], [False, True, False]])
 @pytest.mark.parametrize(("make", "dtype"), FRAMES)
 def test_categories_of_a_frame(make, dtype, chosen):
-    categories = find_categories(make(COLORS, dtype), chosen)
+    categories = learn(make(COLORS, dtype), chosen)
     assert categories.columns == [1]
+    assert categories.values == [["blue", "green", "red"]]
     for colors, codes in ((COLORS, CODES), (SEEN, CODES_SEEN)):
-        encoded = categories.encode(make(colors, dtype))
-        assert list(encoded.columns) == ["size", "color", "n"]
+        encoded, dtype_of_training = read_table(make(colors, dtype), categories)
         expected = np.stack([NUMBERS, codes, range(5)], axis=1)
-        np.testing.assert_array_equal(encoded.to_numpy(), expected)
+        np.testing.assert_array_equal(encoded, expected)
+        assert dtype_of_training == np.float64  # that of the sizes
 
 
 @pytest.mark.parametrize("missing", [None, np.nan, pandas.NA])
@@ -425,37 +434,43 @@ def test_categories_of_a_frame(make, dtype, chosen):
 def test_whatever_is_missing_has_no_code(missing, values):
     frame = pandas.DataFrame({"c": pandas.Series([*values, missing], dtype=object)})
     for X in (frame, frame.astype("category")):
-        codes = find_categories(X, ["c"]).encode(X).to_numpy()[:, 0]
+        codes = learn(X, ["c"]).encode(X)[0]
         np.testing.assert_array_equal(codes, [1, 0, NAN])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, object])
 def test_categories_of_an_array(dtype):
     X = np.array([[7, 1], [3, 2], [9, 3], [3, 4]]).astype(dtype)
-    categories = find_categories(X, [0])
+    categories = learn(X, [0])
     before = X.copy()
-    np.testing.assert_array_equal(categories.encode(X), [[1, 1], [0, 2], [2, 3], [0, 4]])
+    encoded, _ = read_table(X, categories)
+    np.testing.assert_array_equal(encoded, [[1, 1], [0, 2], [2, 3], [0, 4]])
     X[0, 0] = 5
-    np.testing.assert_array_equal(categories.encode(X)[:, 0].astype(float), [NAN, 0, 2, 0])
+    np.testing.assert_array_equal(categories.encode(X)[0], [NAN, 0, 2, 0])
     np.testing.assert_array_equal(X[1:], before[1:])
 
 
 def test_the_rarest_of_many_categories_are_one():
     names = [f"{i:03}" for i in range(150)]
     often = pandas.DataFrame({"c": names[:60] * 3 + names[60:]})
-    categories = find_categories(often, "from_dtype")
-    codes = categories.encode(pandas.DataFrame({"c": [*names, "new"]})).to_numpy()[:, 0]
+    asked = pandas.DataFrame({"c": [*names, "new"]})
+    codes = learn(often, "from_dtype").encode(asked)[0]
     assert len(np.unique(codes[:60])) == 60
     assert len(np.unique(codes[:-1])) == 100
     assert np.isnan(codes[-1])
+    # Rare is what weighs little, however often it comes.
+    weight = np.where(often["c"].isin(names[:60]), 0.01, 1.0)
+    codes = learn(often, "from_dtype", weight).encode(asked)[0]
+    assert len(np.unique(codes[60:-1])) == 90
+    assert len(np.unique(codes[:-1])) == 100
 
 
 def test_what_is_no_category_and_what_is_not_there():
     frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [True, False], "c": ["x", "y"]})
-    assert find_categories(frame[["a", "b"]], "from_dtype") is None
-    assert find_categories(frame[["a", "b"]], None) is None
-    assert find_categories(np.eye(2), "from_dtype") is None
-    assert find_categories(frame, ["b"]).columns == [1]
+    assert find_categories(frame[["a", "b"]], "from_dtype") == []
+    assert find_categories(frame[["a", "b"]], None) == []
+    assert find_categories(np.eye(2), "from_dtype") == []
+    assert find_categories(frame, ["b"]) == [1]
     with pytest.raises(ValueError, match="not a column" if SKLEARN_1_6 else "nope"):
         find_categories(frame, ["nope"])
     with pytest.raises(ValueError, match=r"all features must be in \[0, 2\]"):

@@ -8,7 +8,7 @@ from .._data import Batches
 from .._registry import make
 from ..nn import OwnGenerator, expert_means, mixture_loss, weighted_mean
 from ..nn.dispatch import is_stack
-from ..nn.ranks import batch_weight
+from ..nn.ranks import batch_size, batch_weight
 from .loop import TrainingLoop
 from .predicting import WeightedRows
 
@@ -121,8 +121,9 @@ class MoENet(TrainingLoop):
         x = self._as_input(batch.x)
         if self.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
-        weight = batch_weight(batch.weight)
-        share = batch.weight / weight
+        n_samples = batch_size(batch.weight)
+        # Not over the weight of the batch: see `weighted_mean`.
+        share = batch.weight / n_samples
         for parameter in self.trained_:  # zero_grad would look through the groups, and at more
             parameter.grad = None
         with self._autocast(), OwnGenerator(*self.draws_) if self.draws_inside_ else nullcontext():
@@ -138,7 +139,7 @@ class MoENet(TrainingLoop):
                 batch=(batch.x, batch.y),
                 training=True,
             )
-        if self.pace == "residual":
+        if self.solver.per_expert:
             self._set_pace(mixed, batch)
         self.optimizer_.step()
         if self.schedule_ is not None:
@@ -150,7 +151,7 @@ class MoENet(TrainingLoop):
             more["y_pred"] = mixed.output.detach()
         if (slope := self.router_gradient_norm()) is not None:
             more["router_gradient_norm"] = slope
-        return {"loss": loss.detach(), "weight": weight, **more}
+        return {"loss": loss.detach(), "weight": loss.new_full((), n_samples), **more}
 
     def _forward(self, x, batch):
         """Return what the mixture says of a training batch, or each of its experts."""
@@ -216,10 +217,17 @@ class MoENet(TrainingLoop):
 
     @torch.no_grad()
     def _set_pace(self, mixed, batch):
-        """Shorten each expert's step as its own mistakes become rare."""
-        error = self.criterion_.error(mixed.output, batch.y)
-        residual = expert_means(error, batch.weight, mixed.route)
-        self.set_pace((residual / self.criterion_.blind_error).clamp(max=1))
+        """Set the length of each expert's step, which does not follow from its gradient.
+
+        A batch of twice the mean weight makes a step of twice the length. With "residual" the
+        steps become shorter as the expert's own mistakes become rare.
+        """
+        pace = batch_weight(batch.weight) / batch_size(batch.weight)
+        if self.pace == "residual":
+            error = self.criterion_.error(mixed.output, batch.y)
+            residual = expert_means(error, batch.weight, mixed.route)
+            pace = pace * (residual / self.criterion_.blind_error).clamp(max=1)
+        self.set_pace(pace.expand(len(self.module_.experts)))
 
     def set_pace(self, pace):
         """Multiply the rates of the experts, in the coming step, by (n_experts,) factors."""

@@ -11,6 +11,7 @@ from skorch.dataset import Dataset
 from .._data import Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, free_memory
 from .._modes import usual_modes
+from ..nn import TableEncoder
 from .stored import StoredNet
 
 __all__ = ["PredictingNet", "WeightedRows"]
@@ -46,11 +47,20 @@ class PredictingNet(StoredNet):
         weight = torch.ones(len(x), dtype=dtype, device=x.device)
         return WeightedRows(Rows(x, y.to(x.device), weight))
 
+    @property
+    def dtype(self):
+        """Type of the weights, in which the mixture computes."""
+        return next(self.module_.parameters()).dtype
+
     def _as_input(self, x):
-        """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1."""
-        dtype = next(self.module_.parameters()).dtype
+        """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1.
+
+        Tables that the module standardizes stay in their own type until then.
+        """
+        if isinstance(self.module_.encoder, TableEncoder):
+            return x
         is_bytes = x.dtype == torch.uint8
-        x = x.to(dtype)
+        x = x.to(self.dtype)
         return x.div_(255) if is_bytes else x
 
     def _predict_size(self, X):

@@ -167,14 +167,14 @@ class _Fleet:
             )
             mixed, losses, oob_losses = first.losses(mixed, batch)
         weights = batch.weight.split(sizes)
-        total = torch.stack([weight.sum() for weight in weights])
-        share = batch.weight / total.repeat_interleave(torch.tensor(sizes, device=total.device))
+        n_samples = batch.weight.new_tensor(sizes)
+        share = batch.weight / n_samples.repeat_interleave(n_samples.long())
         balances = self.mixtures.balance_losses(mixed, weights)
         # The sum of the weighted means, without nodes of the graph for each net.
         torch.autograd.backward(
             [losses, *balances], [share.to(losses.dtype), *map(torch.ones_like, balances)]
         )
-        if first.pace == "residual":
+        if first.solver.per_expert:
             self._set_paces(mixed, batch, weights)
         self.optimizer.step()
         for net in self.nets:
@@ -184,18 +184,21 @@ class _Fleet:
         oob_loss = loss if oob_losses is None else _sums(share, oob_losses, sizes)
         slopes = [net.router_gradient_norm() for net in self.nets]
         slope = torch.zeros_like(loss) if slopes[0] is None else torch.stack(slopes)
-        return torch.stack([total, loss, oob_loss, slope])
+        return torch.stack([n_samples, loss, oob_loss, slope])
 
     @torch.no_grad()
     def _set_paces(self, mixed, batch, weights):
-        """Shorten the steps of each expert by the mistakes of its own samples."""
-        criterion = self.nets[0].criterion_
-        error = batch.weight * criterion.error(mixed.output, batch.y)
-        shares, sizes = mixed.route.shares(), [len(weight) for weight in weights]
-        load = _sums(batch.weight.to(shares.dtype), shares, sizes)
-        error = _sums(error.to(shares.dtype), shares, sizes)
-        residual = error / load.clamp(min=torch.finfo(load.dtype).tiny)
-        paces = (residual / criterion.blind_error).clamp(max=1)
+        """Set the length of each expert's step, as `MoENet` does for one net."""
+        criterion, n_experts = self.nets[0].criterion_, len(self.nets[0].module_.experts)
+        sizes = [len(weight) for weight in weights]
+        paces = torch.stack([weight.mean() for weight in weights])[:, None].expand(-1, n_experts)
+        if self.nets[0].pace == "residual":
+            error = batch.weight * criterion.error(mixed.output, batch.y)
+            shares = mixed.route.shares()
+            load = _sums(batch.weight.to(shares.dtype), shares, sizes)
+            error = _sums(error.to(shares.dtype), shares, sizes)
+            residual = error / load.clamp(min=torch.finfo(load.dtype).tiny)
+            paces = paces * (residual / criterion.blind_error).clamp(max=1)
         for net, pace in zip(self.nets, paces, strict=True):
             net.set_pace(pace)
 

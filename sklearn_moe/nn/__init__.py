@@ -41,7 +41,7 @@ from .routers import (
 )
 from .seeding import OwnGenerator, may_draw
 from .softmax import softmax
-from .table import Columns, TableEncoder
+from .table import CategoryCodes, Columns, TableEncoder
 from .trunks import TRUNKS, make_trunk
 from .upcycling import upcycle
 
@@ -59,6 +59,7 @@ __all__ = [
     "CNNExpert",
     "CNNScores",
     "CNNTrunk",
+    "CategoryCodes",
     "CentroidScores",
     "Channels",
     "Columns",

@@ -103,8 +103,8 @@ class LoadBalance(Balance):
 class BiasBalance(Balance):
     """A bias on the scores that choose, not on the gate (loss-free, arXiv 2408.15664).
 
-    After a step b_m += weight * sign(1 / M - load_m), with the running load. It stays as it is at
-    prediction.
+    After a step b_m += weight * sign(mean load - load_m), with the running load. It stays as it is
+    at prediction.
     """
 
     needs = "choice"
@@ -117,7 +117,7 @@ class BiasBalance(Balance):
         """Move the bias; there is no loss."""
         load = self.load.update(route.load(weight))
         with torch.no_grad():
-            self.bias += self.weight * torch.sign(1 / self.n_experts - load)
+            self.bias += self.weight * torch.sign(load.mean() - load)
 
 
 class ZLoss(Balance):

@@ -4,15 +4,22 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from .ranks import batch_weight, sum_over_ranks
+from .ranks import batch_size, sum_over_ranks
 from .routers import Route
 
 __all__ = ["expert_means", "mixture_loss", "weighted_mean"]
 
 
 def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
-    """Return sum(w v) / sum(w), over the samples; of a part of a batch its part of that."""
-    return weight @ values / batch_weight(weight)
+    """Return sum(w v) / n over the n samples of a batch.
+
+    The weights of all training samples have mean 1, so that the expectation over batches is the
+    weighted mean over all samples. Division by sum(w) of the batch would not have that property:
+    it would take away most of what a heavy sample weighs more than the others of its batch.
+
+    Of a part of a batch, which one of several processes holds, it is the part's contribution.
+    """
+    return weight @ values / batch_size(weight)
 
 
 def expert_means(values: Tensor, weight: Tensor, route: Route) -> Tensor:

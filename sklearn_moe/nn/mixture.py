@@ -56,7 +56,8 @@ class MixtureOfExperts(nn.Module):
 
     def encode(self, x: Tensor) -> Tensor:
         """Return samples as router and experts see them."""
-        x = x if self.encoder is None else self.encoder(x)
+        if self.encoder is not None:
+            x = self.encoder(x).to(next(self.parameters()).dtype)
         # Routes are never decided in mixed precision.
         return x if self.trunk is None else self.trunk(x).to(x.dtype)
 

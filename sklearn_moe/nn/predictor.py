@@ -1,12 +1,13 @@
 """A trained mixture and its head as one module, from X to predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from .heads import Head
 from .mixture import MixtureOfExperts
+from .table import CategoryCodes, TableEncoder
 
 __all__ = ["Predictor"]
 
@@ -22,12 +23,22 @@ class Predictor(nn.Module):
         Shape of a sample, as the mixture takes it.
     flat : bool, default=False
         Whether samples come as rows, (n_samples, n_features), to be read in that shape.
-    bytes : bool, default=False
-        Whether samples are pictures of bytes, which become 0 ... 1.
+    x_dtype : torch.dtype, default=None
+        Type of X in `fit`: torch.uint8 of images whose bytes become 0 ... 1; float64 of tables with
+        large numbers, which float32 would round. None: that of the mixture.
+    categories : CategoryCodes or None, default=None
+        What is made of the categorical columns of a table.
     mean, deviation : sequence of float or None, default=None
         Of numbers: units of the predictions, for each of them.
     squeeze : bool, default=False
         Whether a sole number of a sample is returned without its axis.
+
+    Attributes
+    ----------
+    category_names : dict
+        Of each categorical column of X whose categories are no numbers, by its index: the list of
+        them. X holds the place of a category in it, 0, 1, ..., and any other number, such as -1, or
+        NaN for one that is missing or not in the list. Empty without such columns.
     """
 
     mean: Tensor | None
@@ -40,7 +51,9 @@ class Predictor(nn.Module):
         input_shape: tuple[int, ...],
         *,
         flat: bool = False,
-        bytes: bool = False,
+        x_dtype: torch.dtype | None = None,
+        categories: CategoryCodes | None = None,
+        category_names: Mapping[int, Sequence] | None = None,
         mean: Sequence[float] | None = None,
         deviation: Sequence[float] | None = None,
         squeeze: bool = False,
@@ -50,7 +63,9 @@ class Predictor(nn.Module):
         self.head = head
         self.input_shape = tuple(input_shape)
         self.flat = flat
-        self.bytes = bytes
+        self.x_dtype = self.dtype if x_dtype is None else x_dtype
+        self.categories = categories
+        self.category_names = dict(category_names or {})
         self.squeeze = squeeze
         for name, values in (("mean", mean), ("deviation", deviation)):
             copied = None if values is None else torch.tensor(values, dtype=torch.float64)
@@ -63,15 +78,19 @@ class Predictor(nn.Module):
         return next(self.mixture.parameters()).dtype
 
     @property
+    def bytes(self) -> bool:
+        """Whether X holds images of bytes."""
+        return self.x_dtype == torch.uint8
+
+    @property
     def sample_shape(self) -> tuple[int, ...]:
         """Shape of a sample, as it comes."""
         return (torch.Size(self.input_shape).numel(),) if self.flat else self.input_shape
 
     def example(self, n_samples: int = 2) -> Tensor:
         """Return samples of zeros, for tools that want to see some."""
-        dtype = torch.uint8 if self.bytes else self.dtype
         device = next(self.mixture.parameters()).device
-        return torch.zeros(n_samples, *self.sample_shape, dtype=dtype, device=device)
+        return torch.zeros(n_samples, *self.sample_shape, dtype=self.x_dtype, device=device)
 
     def forward(self, X: Tensor) -> Tensor:
         """Map samples to probabilities, (n_samples, n_classes), or to numbers.
@@ -82,7 +101,9 @@ class Predictor(nn.Module):
             If samples are of another shape or kind than those of `fit`.
         """
         self._check(X)
-        x = X.to(self.dtype)
+        x = X if self.categories is None else self.categories(X)
+        if not isinstance(self.mixture.encoder, TableEncoder):  # which needs X in its own type
+            x = x.to(self.dtype)
         if self.bytes:
             x = x / 255
         if self.flat:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["Part", "batch_weight", "draw_rows", "holding", "sum_over_ranks"]
+__all__ = ["Part", "batch_size", "batch_weight", "draw_rows", "holding", "sum_over_ranks"]
 
 
 class Part(NamedTuple):
@@ -50,6 +50,12 @@ def batch_weight(weight: Tensor) -> Tensor:
     """Return the weight of a whole batch, given those of the samples at hand."""
     part = _PART.get()
     return weight.sum() if part is None else part.weight.to(weight.dtype)
+
+
+def batch_size(weight: Tensor) -> int:
+    """Return the number of samples of a whole batch, given the weights of those at hand."""
+    part = _PART.get()
+    return len(weight) if part is None else part.n_samples
 
 
 def draw_rows(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:

@@ -3,7 +3,7 @@
 import torch
 
 from ..dispatch import dispatch_mask
-from ..ranks import batch_weight, sum_over_ranks
+from ..ranks import batch_size, batch_weight, sum_over_ranks
 from .base import Router
 
 __all__ = ["ReLURouter"]
@@ -40,10 +40,10 @@ class ReLURouter(Router):
         """Return the penalty on the gates and, with `balance`, what that adds."""
         if self.frozen:
             return None
-        total = batch_weight(weight)
         with torch.no_grad():
-            active = sum_over_ranks(weight @ (route.gate > 0).to(weight.dtype).sum(1)) / total
+            active = sum_over_ranks(weight @ (route.gate > 0).to(weight.dtype).sum(1))
+            active /= batch_weight(weight)
             self.penalty.mul_(_GROWTH ** torch.sign(active - self.top_k))
-        loss = self.penalty * (weight @ route.gate.sum(1)) / total
+        loss = self.penalty * (weight @ route.gate.sum(1)) / batch_size(weight)
         balance = super().balance_loss(route, answers, weight)
         return loss if balance is None else loss + balance
