@@ -10,6 +10,7 @@ from ._inputs import Samples
 from ._settings import Settings
 from ._warnings import warn
 from .exceptions import ExpertCollapseWarning
+from .nn import preset_of
 
 __all__ = ["Task", "TrainingData", "as_rows", "warn_of"]
 
@@ -78,8 +79,22 @@ def warn_of(task, fitted):
         warn(
             f"Expert {busiest} answers {load[busiest]:.1%} of the training "
             f"samples (load: {np.round(load, 3).tolist()}): the mixture has "
-            "collapsed to a single expert. Put a scaler in front of patches or pictures. "
-            "Else try balance='switch' or 'bias', a smaller router_learning_rate_init, more "
-            "noise (router_noise='gumbel') or fewer experts.",
+            f"collapsed to a single expert. Try {_against_collapse(task)}.",
             ExpertCollapseWarning,
         )
+
+
+def _against_collapse(task):
+    """Return what may help, without what would change nothing or be refused."""
+    settings, remedies = task.data.settings, []
+    rule = preset_of(settings.router).rule
+    if not settings.standardize:
+        is_bag = task.data.training.x.ndim == 3
+        remedies.append("a scaler in front of the patches" if is_bag else "standardize='auto'")
+    if any(True for _ in task.net.module_.router.parameters()):
+        remedies += ["a smaller router_learning_rate_init", "balance='switch'"]
+    if rule.sparse:
+        remedies.append("balance='bias'")
+    if rule.noisy:
+        remedies.append("more noise (router_noise='gumbel')")
+    return ", ".join([*remedies, "or fewer experts"])

@@ -2,6 +2,7 @@
 
 import inspect
 import pickle
+import re
 import subprocess
 import sys
 import threading
@@ -446,6 +447,38 @@ def test_collapse_warning_names_the_expert_and_the_remedies(patches):
         ).fit(X, y)
 
 
+def as_samples(kind, X):
+    """Return patches, (n, 4, 50), as samples of other kinds."""
+    return X.reshape(len(X), *{"table": (-1,), "patches": (4, 50), "pictures": (2, 10, 10)}[kind])
+
+
+@pytest.mark.parametrize(
+    ("kind", "router"),
+    [
+        (kind, router)
+        for kind in ("table", "patches", "pictures")
+        for router in ROUTERS
+        if kind == "patches" or router != "patch_choice"
+    ],
+)
+@pytest.mark.parametrize("standardize", ["auto", False])
+def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind, router, standardize):
+    (X, y, _), _ = patches
+    X, y = as_samples(kind, X[:40]), y[:40]
+    monkeypatch.setattr("sklearn_moe._task._COLLAPSED", 0)  # every mixture counts as one
+    options = {"router": router, "standardize": standardize, "expert_width": 2}
+    with pytest.warns(ExpertCollapseWarning) as caught:
+        MoEClassifier(3, **options, **BRIEF).fit(X, y)
+    message = str(caught[-1].message)
+    assert ("scaler" in message) == (kind == "patches")
+    assert ("standardize=" in message) == (kind != "patches" and standardize is False)
+    named = re.findall(r"(balance|router_noise|standardize)='(\w+)'", message)
+    for name, value in named:
+        with pytest.warns(ExpertCollapseWarning):
+            MoEClassifier(3, **options | {name: value}, **BRIEF).fit(X, y)
+    assert ("balance", "switch") in named or router in ("random", "kmeans")
+
+
 def test_balance_loss_spreads_the_load(patches):
     (X, y, _), _ = patches
     loads = [
@@ -453,6 +486,21 @@ def test_balance_loss_spreads_the_load(patches):
         for balance in (None, "switch")
     ]
     assert loads[1] < loads[0]
+
+
+@pytest.mark.parametrize("standardize", [True, False])
+def test_a_table_that_is_standardized_is_not_said_to_want_scaling(patches, standardize):
+    (X, y, _), _ = patches
+    with pytest.raises(ValueError, match="learning_rate_init") as failure:
+        MoEClassifier(
+            activation="linear",
+            solver="sgd",
+            learning_rate_init=1e30,
+            standardize=standardize,
+            random_state=0,
+        ).fit(X.reshape(len(X), -1), y)
+    for word in ("scaler", "standardize"):
+        assert (word in str(failure.value)) == (not standardize)
 
 
 def test_a_loss_that_explodes_is_named(patches):

@@ -297,11 +297,14 @@ class TrainingLoop(PredictingNet):
             raise self._divergence("weights grew beyond all bounds")
 
     def _divergence(self, what):
+        causes = "the steps are too long for the activation ('cubic' and 'linear' are unbounded)"
+        if self.module_.encoder is None:  # else X was scaled here
+            scaled = "put a scaler in front of patches, leave standardize at 'auto' for others"
+            causes = f"X is not scaled ({scaled}), or {causes}"
         return Diverged(
-            f"The {what} in epoch {len(self.history)}. Likely causes: X is not scaled (put a "
-            "scaler in front of patches or pictures), or the steps are too long for the activation "
-            "('cubic' and 'linear' are unbounded): lower learning_rate_init, "
-            "router_learning_rate_init and weight_decay, or leave them as they are by default."
+            f"The {what} in epoch {len(self.history)}. Likely causes: {causes}. Lower "
+            "learning_rate_init, router_learning_rate_init and weight_decay, or leave them as they "
+            "are by default."
         )
 
     @contextmanager
