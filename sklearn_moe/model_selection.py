@@ -81,7 +81,15 @@ def fit_together(estimators, X, y, *, sample_weight=None, rows=None):
 
 
 def cross_validate_together(
-    estimators, X, y, *, cv=None, scoring=None, sample_weight=None, return_estimator=False
+    estimators,
+    X,
+    y,
+    *,
+    cv=None,
+    scoring=None,
+    sample_weight=None,
+    return_estimator=False,
+    groups=None,
 ):
     """Cross-validate many estimators at once: all of them on all folds by `fit_together`.
 
@@ -106,12 +114,22 @@ def cross_validate_together(
     return_estimator : bool, default=False
         Whether to return the fitted estimators, too.
 
+    groups : array-like of shape (n_samples,), default=None
+        Group of each sample, for a `cv` that splits by them, such as
+        :class:`~sklearn.model_selection.GroupKFold`.
+
     Returns
     -------
     results : list of dict
         For each estimator what `cross_validate` would return, without the times: the array
         `test_score`, or `test_<name>` for each of several scores, and on demand the list
         `estimator`. The score of a fit that failed is NaN, with a warning.
+
+    Raises
+    ------
+    ValueError
+        If all fits failed, or an estimator has a parameter that is for a fit of its own, see
+        :func:`fit_together`.
 
     Examples
     --------
@@ -131,35 +149,43 @@ def cross_validate_together(
     estimators = list(estimators)
     X, y, sample_weight = indexable(X, y, sample_weight)
     cv = check_cv(cv, y, classifier=all(map(is_classifier, estimators)))
-    folds = list(cv.split(X, y))
+    folds = list(cv.split(X, y, groups))
     fits = [clone(estimator) for estimator in estimators for _ in folds]
     rows = len(estimators) * [train for train, _ in folds]
-    failures = _fit_all(fits, X, y, sample_weight, rows)
+    failures = _fit_all(fits, X, y, sample_weight, rows, skip_failed=True)
+    if fits and None not in failures:
+        raise ValueError(
+            f"All {len(fits)} fits failed. The first one: {failures[0]}"
+        ) from failures[0]
     tests = [tuple(_safe_indexing(part, test) for part in (X, y)) for _, test in folds]
+    values = [
+        check_scoring(fit, scoring)(fit, *test) if failure is None else np.nan
+        for fit, test, failure in zip(fits, len(estimators) * tests, failures, strict=True)
+    ]
+    names = next((list(value) for value in values if isinstance(value, dict)), None)
     results = []
     for start in range(0, len(fits), len(folds)):
         one = slice(start, start + len(folds))
-        scorer = check_scoring(fits[start], scoring)
-        scores = _scores(scorer, fits[one], tests, failures[one])
+        _warn_of_failures(failures[one])
+        scores = _scores_by_name(values[one], names)
         results.append(scores | ({"estimator": fits[one]} if return_estimator else {}))
     return results
 
 
-def _scores(scorer, fits, tests, failures):
-    """Return the scores of one estimator by name, a value per fold."""
+def _warn_of_failures(failures):
+    """Warn if some fits of an estimator failed."""
     failed = [failure for failure in failures if failure is not None]
     if failed:
         warnings.warn(
-            f"{len(failed)} of {len(fits)} fits failed, their scores are NaN. The first one: "
+            f"{len(failed)} of {len(failures)} fits failed, their scores are NaN. The first one: "
             f"{failed[0]}",
             FitFailedWarning,
             stacklevel=3,
         )
-    values = [
-        scorer(fit, *test) if failure is None else np.nan
-        for fit, test, failure in zip(fits, tests, failures, strict=True)
-    ]
-    names = next((value for value in values if isinstance(value, dict)), None)
+
+
+def _scores_by_name(values, names):
+    """Return the scores of one estimator, a value per fold; `names` are those of several scores."""
     if names is None:
         return {"test_score": np.array(values)}
     return {
@@ -169,19 +195,31 @@ def _scores(scorer, fits, tests, failures):
 
 
 @usual_modes()
-def _fit_all(estimators, X, y, sample_weight, rows):
-    """Fit the estimators; return for each the error by which its training failed, or None."""
+def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
+    """Fit the estimators; return for each the error by which its training failed, or None.
+
+    With `skip_failed` a fit that cannot be prepared is a failure, too. Else its error is raised,
+    before anything is trained.
+    """
     _check(estimators, rows)
     X, y, sample_weight = indexable(X, y, sample_weight)
     parts = _parts(X, y, sample_weight, [None] * len(estimators) if rows is None else rows)
-    tasks = [
-        _start(number, estimator, *part)
-        for number, (estimator, part) in enumerate(zip(estimators, parts, strict=True))
-    ]
-    failures = [None] * len(estimators)
+    tasks, failures = [None] * len(estimators), [None] * len(estimators)
+    for number, (estimator, part) in enumerate(zip(estimators, parts, strict=True)):
+        try:
+            estimator._validate_params()
+            task = tasks[number] = estimator._start(*part)
+            task.draft._draw_seed()  # now, as the next estimator may draw from the same source
+        except Exception as failure:
+            if not skip_failed:
+                raise
+            failures[number] = failure
+        else:
+            _check_task(number, task)
+    started = [number for number, task in enumerate(tasks) if task is not None]
     interrupted = False
     try:
-        for members in alike(range(len(tasks)), lambda number: _kind(tasks[number])):
+        for members in alike(started, lambda number: _kind(tasks[number])):
             ended = train_together([_training(tasks[number]) for number in members])
             for number, failure in zip(members, ended, strict=True):
                 failures[number] = failure
@@ -204,7 +242,6 @@ def _check(estimators, rows):
                 "fit_together takes MoEClassifier and MoERegressor, estimators"
                 f"[{number}] is {estimator!r}."
             )
-        estimator._validate_params()
         for name in ("callbacks", "train_transform", "upcycle", "checkpoint"):
             if value := getattr(estimator, name):
                 _refuse(number, f"{name}={value!r}")
@@ -241,16 +278,13 @@ def _parts(X, y, sample_weight, rows):
         yield known[key]
 
 
-def _start(number, estimator, X, y, sample_weight):
-    """Return a fit that is ready to be trained."""
-    task = estimator._start(X, y, sample_weight)
-    task.draft._draw_seed()  # now, as the next estimator may draw from the same source
+def _check_task(number, task):
+    """Refuse what cannot be trained side by side."""
     for part in (task.net.module_, task.net.criterion_):
         if may_draw(part):
             _refuse(number, f"{part}, which may draw at random")
     if any(True for _ in (*task.net.criterion_.parameters(), *task.net.criterion_.buffers())):
         _refuse(number, f"a loss with weights of its own, {task.net.criterion_}")
-    return task
 
 
 def _training(task):

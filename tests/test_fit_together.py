@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_iris
 from sklearn.exceptions import ConvergenceWarning, FitFailedWarning, NotFittedError
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import KFold, ParameterGrid, cross_validate
+from sklearn.model_selection import GroupKFold, KFold, ParameterGrid, cross_validate
 from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor
@@ -343,4 +343,46 @@ def test_a_failed_fit_scores_nan(bags):
     with pytest.warns(FitFailedWarning, match=re.escape("2 of 2 fits failed")):
         good, bad = cross_validate_together(models, *bags, cv=2, scoring=["accuracy"])
     assert np.isfinite(good["test_accuracy"]).all()
+    assert np.isnan(bad["test_accuracy"]).all()
+
+
+@pytest.mark.parametrize("scoring", [None, ["accuracy", "neg_log_loss"]])
+def test_a_fold_of_one_class_scores_nan_as_in_scikit_learn(bags, scoring):
+    X, y = bags
+    rows = np.arange(len(y))
+    folds = [(rows[y == 1], rows[:20]), (rows[20:], rows[:20]), (rows[:-20], rows[-20:])]
+    models = seeds(MoEClassifier(**FEW), 2)
+    with pytest.warns(FitFailedWarning, match="1 of 3 fits"):
+        results = cross_validate_together(models, X, y, cv=folds, scoring=scoring)
+    for model, result in zip(models, results, strict=True):
+        with pytest.warns(FitFailedWarning):
+            expected = cross_validate(model, X, y, cv=folds, scoring=scoring)
+        assert result.keys() == {name for name in expected if "time" not in name}
+        for name, values in result.items():
+            assert np.isnan(values).tolist() == [True, False, False]
+            np.testing.assert_allclose(values, expected[name], atol=1e-5)
+
+
+def test_candidates_that_cannot_be_fitted_leave_the_others(bags):
+    models = [MoEClassifier(**FEW | {"n_experts": n}, random_state=0) for n in (0, 2)]
+    with pytest.warns(FitFailedWarning, match="n_experts"):
+        bad, good = cross_validate_together(models, *bags, cv=2)
     assert np.isnan(bad["test_score"]).all()
+    assert np.isfinite(good["test_score"]).all()
+    with pytest.raises(ValueError, match="n_experts"):
+        cross_validate_together(models[:1], *bags, cv=2)
+    models[0] = MoEClassifier(**FEW, callbacks=[StopTraining])
+    with pytest.raises(ValueError, match="callbacks"):
+        cross_validate_together(models, *bags, cv=2)
+
+
+def test_groups_split_as_in_scikit_learn(bags):
+    X, y = bags
+    groups = np.random.RandomState(0).randint(7, size=len(y))
+    model = MoEClassifier(**FEW, random_state=0)
+    options = {"cv": GroupKFold(3), "groups": groups}
+    (result,) = cross_validate_together([model], X, y, **options)
+    expected = cross_validate(model, X, y, **options)["test_score"]
+    np.testing.assert_allclose(result["test_score"], expected, atol=1e-5)
+    with pytest.raises(ValueError, match="groups"):
+        cross_validate_together([model], X, y, cv=GroupKFold(3))
