@@ -210,10 +210,10 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
             estimator._validate_params()
             task = tasks[number] = estimator._start(*part)
             task.draft._draw_seed()  # now, as the next estimator may draw from the same source
-        except Exception as failure:
+        except Exception as error:
             if not skip_failed:
                 raise
-            failures[number] = failure
+            failures[number] = error
         else:
             _check_task(number, task)
     started = [number for number, task in enumerate(tasks) if task is not None]
