@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers import as_kind, has_statistics, is_deep, narrow
+import torch
+from helpers import as_kind, has_statistics, is_deep, make_mixture, narrow, shape_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -69,6 +70,22 @@ def check_rows(clf, X, n_examples, tolerance):
         np.testing.assert_allclose(clf.expert_proba(X[rows]), each[rows], **tolerance)
 
     check()
+
+
+def check_no_samples(expert, router):
+    mixture = make_mixture(expert, router=router).eval()
+    x = torch.zeros(0, *shape_for(expert), dtype=torch.float64)
+    with torch.no_grad():
+        assert mixture(x).output.shape == (0, 3)
+        assert mixture.forward_each(x).shape == (0, 4, 3)
+        assert len(mixture.route(x).ranking()) == len(mixture.route(x).shares()) == 0
+
+
+@pytest.mark.parametrize("expert", EXPERTS)
+def test_no_samples(expert):
+    routers = [router for router in ROUTERS if router != "patch_choice" or expert == "patch"]
+    for router in routers if expert in SMALL else ["top1", "soft"]:
+        check_no_samples(expert, router)
 
 
 def check_combination(patches, combination, n_examples):

@@ -66,7 +66,7 @@ def check_onnx(model, X, path):
     session = runtime.InferenceSession(path, options, disabled_optimizers=[FUSION])
     expected = answer(model, X)
     scale = max(1, expected.std())  # of numbers
-    for n in (1, 7, len(X)):
+    for n in (0, 1, 7, len(X)):
         (got,) = session.run(None, {"X": X[:n]})
         np.testing.assert_allclose(got, expected[:n], atol=CLOSE * scale)
 
@@ -133,6 +133,7 @@ def check_torch(model, X):
     module, x = model.to_torch(), torch.from_numpy(X[:100])
     with torch.no_grad():
         got = module(x)
+        assert module(x[:0]).shape == (0, *got.shape[1:])
     assert got.dtype == module.dtype
     np.testing.assert_allclose(got, answer(model, X[:100]), rtol=1e-6, atol=1e-7)
 
@@ -233,7 +234,7 @@ def test_a_program_of_torch_takes_any_number_of_samples():
     exported = torch.export.export(
         module, (module.example(),), dynamic_shapes={"X": {0: batch}}, strict=False
     )
-    for n in (1, 7, N):
+    for n in (0, 1, 7, N):
         got = exported.module()(torch.from_numpy(X[:n])).detach()
         np.testing.assert_allclose(got, expected[:n], atol=1e-6)
 
@@ -248,7 +249,7 @@ def test_a_traced_module_takes_any_number_of_samples(router):
     model = fitted(classifier(router=router), X, CLASSES)
     module, expected = model.to_torch(), model.predict_proba(X)
     traced = torch.jit.trace(module, torch.from_numpy(X[:3]), check_trace=False)
-    for n in (1, 7, N):
+    for n in (0, 1, 7, N):
         got = traced(torch.from_numpy(X[:n])).detach()
         np.testing.assert_allclose(got, expected[:n], atol=1e-6)
 
@@ -264,7 +265,9 @@ def test_a_missing_extra_is_named_at_once(monkeypatch, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("kind", "router"), [("table", "soft"), ("patch", "top1")])
+@pytest.mark.parametrize(
+    ("kind", "router"), [("table", "soft"), ("patch", "top1"), ("patch", "patch_choice")]
+)
 def test_a_file_answers_as_the_model(kind, router, onnx, tmp_path):
     model = fitted(classifier(router=router), SAMPLES[kind], CLASSES)
     check_onnx(model, SAMPLES[kind], tmp_path / "model.onnx")

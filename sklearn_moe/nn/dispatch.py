@@ -143,12 +143,13 @@ def answer_groups(experts: Experts, x: Tensor, sizes: Sequence[int]) -> Tensor:
     """Return the answers of each expert to its group of samples, one group after the other.
 
     Experts that differ in nothing but their weights answer together: what small experts share
-    costs less once than each time. Others that have no samples are not called.
+    costs less once than each time. Others that have no samples are not called; of no samples at
+    all the first one says what shape their answers have.
     """
     called: Experts = experts
     recorded = is_recorded()
     if not (recorded or is_stack(experts)):
-        busy = [m for m, size in enumerate(sizes) if size]
+        busy = [m for m, size in enumerate(sizes) if size] or [0]
         called, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
     if not recorded and (one := together(called)) is not None:
         return one.groups(x, sizes)

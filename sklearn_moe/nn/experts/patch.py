@@ -137,7 +137,7 @@ class PatchFilters(NamedTuple):
 
     def all(self, x: Tensor) -> Tensor:
         """Map every sample by every expert, to (n_samples, n_experts, n_outputs)."""
-        return self._sum(self._filter(x), x.shape[0]).transpose(0, 1)
+        return self._sum(self._filter(x), *x.shape[:2]).transpose(0, 1)
 
     def groups(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
         """Map x, the samples of each expert after those of the one before, to their answers.
@@ -148,7 +148,7 @@ class PatchFilters(NamedTuple):
         if len(set(sizes)) == 1 and not x.is_cpu:  # a kernel in place of one for each expert
             z = self.weight.flatten(1, 2) @ x.reshape(len(sizes), -1, patch_size).mT
             z = z if self.bias is None else z + self.bias.flatten(1).unsqueeze(2)
-            return self._sum(z.flatten(0, 1), sizes[0]).flatten(0, 1)
+            return self._sum(z.flatten(0, 1), sizes[0], n_patches).flatten(0, 1)
         bias = None if self.bias is None else self.bias.flatten(1)
         # Filters first, (n_outputs * width, n_samples * n_patches): the sum over filters then
         # adds long contiguous rows.
@@ -158,7 +158,7 @@ class PatchFilters(NamedTuple):
             bias,
             [size * n_patches for size in sizes],
         )
-        return self._sum(z, n_samples)[0]
+        return self._sum(z, n_samples, n_patches)[0]
 
     def gathered(
         self, sources: Sequence[Tensor], places: Sequence[Tensor], sizes: Sequence[int]
@@ -170,15 +170,15 @@ class PatchFilters(NamedTuple):
         bias = None if self.bias is None else self.bias.flatten(1)
         weight = self.weight.flatten(1, 2)
         z = GatheredProducts.apply(weight, bias, sources, places, sizes)
-        return self._sum(z, sum(sizes))[0]
+        return self._sum(z, sum(sizes), sources[0].shape[1])[0]
 
     def merged(self, x: Tensor, gate: Tensor) -> Tensor:
         """Map each sample by the mean of the experts' filters, weighted by its row of the gate.
 
         Filters are linear in their weights: mixing weights is mixing what the filters say.
         """
-        z = self._filter(x).view(len(self.weight), -1, *x.shape[:2])
-        return self._sum((z * gate.T[:, None, :, None]).sum(0).flatten(1), x.shape[0])[0]
+        z = self._filter(x).view(*self.weight.flatten(1, 2).shape[:2], *x.shape[:2])
+        return self._sum((z * gate.T[:, None, :, None]).sum(0).flatten(1), *x.shape[:2])[0]
 
     def _filter(self, x: Tensor) -> Tensor:
         """Return what all filters say, (n_experts * n_filters, n_samples * n_patches)."""
@@ -187,16 +187,16 @@ class PatchFilters(NamedTuple):
             return weight @ patches.T
         return torch.addmm(self.bias.view(-1, 1), weight, patches.T)
 
-    def _sum(self, z: Tensor, n_samples: int) -> Tensor:
+    def _sum(self, z: Tensor, n_samples: int, n_patches: int) -> Tensor:
         """Add up the activations over filters and patches.
 
         z is (n_experts * n_outputs * width, n_samples * n_patches), the result
         (n_experts, n_samples, n_outputs).
         """
         _, n_outputs, width, _ = self.weight.shape
-        n_patches = z.shape[1] // n_samples
+        n_experts = z.shape[0] // (n_outputs * width)
         z = self.activation(z)
         if not z.is_cpu:  # one kernel in place of two, of which the first runs faster on a CPU
-            return z.view(-1, n_outputs, width, n_samples, n_patches).sum((2, 4)).mT
-        per_patch = z.view(-1, width, z.shape[1]).sum(1)
-        return per_patch.view(-1, n_outputs, n_samples, n_patches).sum(3).mT
+            return z.view(n_experts, n_outputs, width, n_samples, n_patches).sum((2, 4)).mT
+        per_patch = z.view(n_experts * n_outputs, width, z.shape[1]).sum(1)
+        return per_patch.view(n_experts, n_outputs, n_samples, n_patches).sum(3).mT

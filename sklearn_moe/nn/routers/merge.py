@@ -44,6 +44,8 @@ def _merge(experts: list[nn.Module], x: Tensor, gate: Tensor) -> Tensor:
         merged = {n: (weights @ p).view(shapes[0][n]) for n, p in stacked.items()}
         return functional_call(experts[0], merged, (sample.unsqueeze(0),)).squeeze(0)
 
+    if not x.shape[0]:  # vmap takes no empty batch
+        return experts[0](x)
     n_parameters = sum(p.shape[1] for p in stacked.values())
     if is_recorded() and x.ndim == 4:
         return _one_by_one(answer, gate, x)
@@ -62,4 +64,6 @@ def _one_by_one(answer, gate, x):
     def step(state, row):
         return state.clone(), answer(*row)
 
-    return scan(step, gate.new_zeros(1), (gate, x))[1]
+    # One sample of zeros is added: onnxruntime refuses a loop over no samples.
+    gate, x = (torch.cat([rows, rows.new_zeros(1, *rows.shape[1:])]) for rows in (gate, x))
+    return scan(step, gate.new_zeros(1), (gate, x))[1][:-1]

@@ -46,15 +46,17 @@ class PatchChoiceRouter(Router):
         patches = as_patches(x)
         n_samples, n_patches, _ = patches.shape
         scores = self.score(patches.flatten(0, 1).unsqueeze(1))  # each patch a bag of its own
-        by_expert = scores.view(n_samples, n_patches, -1).mT.flatten(0, 1)  # (n * M, n_patches)
+        n_experts = scores.shape[1]
+        by_patch = scores.view(n_samples, n_patches, n_experts)
+        by_expert = by_patch.mT.flatten(0, 1)  # (n * M, n_patches)
         noisy = by_expert
         if self.noise is not None and generator is not None:
-            per_sample = by_expert.view(n_samples, -1)
+            per_sample = by_expert.view(n_samples, n_experts * n_patches)
             noisy = (per_sample + self.noise(x, per_sample, generator)).view_as(by_expert)
         chosen = choose(noisy.detach(), self.top_k)
         gate = self.gate(by_expert, noisy, chosen)
-        best = by_expert.amax(1).view(n_samples, -1)
-        shape = (n_samples, -1, self.top_k)
+        best = by_expert.amax(1).view(n_samples, n_experts)
+        shape = (n_samples, n_experts, self.top_k)
         return Route(best, best, None, softmax(best), (chosen.view(shape), gate.view(shape)))
 
     def combine(self, experts, x, route):
@@ -66,8 +68,9 @@ class PatchChoiceRouter(Router):
         chosen, gate = route.detail  # (n_samples, n_experts, k)
         n_samples, n_experts, k = chosen.shape
         answers = answer_groups(experts, self._picked(x, chosen), [n_samples * k] * n_experts)
-        answers = answers.view(n_experts, n_samples, k, -1)
-        return torch.einsum("nmk,mnko->nmo", gate.to(answers.dtype), answers)
+        answers = answers.view(n_experts, n_samples, k, answers.shape[1])
+        # In place of an einsum: that of onnxruntime ends the process if there are no samples.
+        return (gate.to(answers.dtype).unsqueeze(2) @ answers.transpose(0, 1)).squeeze(2)
 
     @staticmethod
     def _picked(x: Tensor, chosen: Tensor) -> Tensor:
