@@ -48,10 +48,11 @@ class FitFile:
         self.every = place.every
         self.identity = identity
         self.max_iter = max_iter
-        path = Path(place.path)
-        self.in_folder = path.is_dir() or not path.suffix
+        # What a symbolic link leads to: a new file would take the place of the link itself.
+        path = Path(os.path.realpath(place.path))
+        self.in_folder = path.is_dir() or not Path(place.path).suffix
         folder = path if self.in_folder else path.parent
-        _check_writable(folder, path)
+        _check_writable(folder, path, place.path)
         if self.in_folder:
             text = "\n".join(f"{name}: {value}" for name, value in sorted(identity.items()))
             self.stem = hashlib.sha256(text.encode()).hexdigest()[:20]
@@ -166,16 +167,18 @@ def _add_suffix(path, suffix):
     return path.with_name(path.name + suffix)
 
 
-def _check_writable(folder, path):
+def _check_writable(folder, path, name):
     """Make the folder, and see at once whether a file can be written there."""
     probe = folder / f".{os.getpid()}-{threading.get_ident()}.part"
     try:
+        with suppress(FileNotFoundError):
+            path.stat()  # fails at a link that leads to itself
         folder.mkdir(parents=True, exist_ok=True)
         probe.touch()
         probe.unlink()
     except OSError as error:
         raise OSError(
-            f"checkpoint='{path}' cannot be written ({error}). Pass a file or folder in a place "
+            f"checkpoint='{name}' cannot be written ({error}). Pass a file or folder in a place "
             "that you may write to."
         ) from error
 

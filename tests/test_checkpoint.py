@@ -308,6 +308,35 @@ def test_a_path_is_a_file_or_a_folder(table, tmp_path):
     assert len(list((tmp_path / "v1.2").iterdir())) == 1
 
 
+@pytest.mark.parametrize(
+    ("link", "target", "path"),
+    [
+        ("fit.ckpt", "disk/fit.ckpt", "fit.ckpt"),
+        ("fit.ckpt", "disk/made/by.fit", "fit.ckpt"),
+        ("fits", "disk/fits", "fits"),
+        ("fits", "disk/fits", "fits/fit.ckpt"),
+    ],
+)
+def test_what_is_written_goes_through_links(table, tmp_path, link, target, path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / link).symlink_to(target)
+    options = {**BRIEF, "checkpoint": always(tmp_path / path), "callbacks": [Count()]}
+    MoEClassifier(**options).fit(*table)
+    assert (tmp_path / link).is_symlink()
+    found = [tmp_path / target, *(tmp_path / target).glob("*")]
+    assert any(name.is_file() for name in found)
+    assert set(tmp_path.iterdir()) == {tmp_path / link, tmp_path / "disk"}
+    MoEClassifier(**options).fit(*table)
+    assert Count.total == BRIEF["max_iter"]
+
+
+@pytest.mark.parametrize("name", ["fit.ckpt", "fits"])
+def test_a_link_to_itself_is_refused(table, tmp_path, name):
+    (tmp_path / name).symlink_to(name)
+    with pytest.raises(OSError, match=rf"checkpoint='.*{name}' cannot be written"):
+        MoEClassifier(**BRIEF, checkpoint=tmp_path / name).fit(*table)
+
+
 OTHERS = {
     "X": lambda X, y: (np.where(X == X[7, 2], 0, X), y),
     "y": lambda X, y: (X, np.where(X[:, 0] == X[0, 0], "c", y)),
