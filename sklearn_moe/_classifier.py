@@ -9,6 +9,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from ._base import BaseMoE
+from ._frames import is_missing
 from ._targets import ClassTarget, LabelTarget
 from .nn import LOSSES, LossSpec
 
@@ -615,6 +616,11 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         return self._partial_fit(X, y, sample_weight, classes=classes)
 
     def _check_y(self, y):
+        if y.dtype == object and (missing := is_missing(y.ravel())).any():
+            raise ValueError(
+                f"y holds None or NaN for {missing.sum()} samples, the first one at place "
+                f"{missing.argmax()}. Leave these samples out."
+            )
         check_classification_targets(y)
         if type_of_target(y) == "multilabel-indicator":
             return y.toarray() if hasattr(y, "toarray") else y

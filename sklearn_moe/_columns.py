@@ -76,7 +76,9 @@ def _find_bounds(X, weight):
     """
     n_rows = min(_SAMPLE, max(1000, _CHUNK // X.shape[1]))
     if X.shape[0] > n_rows:
-        rows = np.sort(sample_without_replacement(X.shape[0], n_rows, random_state=0))
+        rows = np.sort(
+            sample_without_replacement(X.shape[0], n_rows, "reservoir_sampling", random_state=0)
+        )
         X, weight = select(X, rows), weight[rows]
     X = X.tocsc() if issparse(X) else X[:]
     bounds = np.empty((2, X.shape[1]))

@@ -160,7 +160,9 @@ class FittedMixture:
 
         It computes what the module of `to_torch` does, for any number of samples: input "X",
         output "probabilities", or "predictions" of a regressor. Every expert answers every sample
-        there, and the answers that the router chooses are taken.
+        there, and the answers that the router chooses are taken. Where categories are no numbers,
+        X holds their places, and the file has the lists of them as metadata, "categories": JSON, by
+        column.
 
         Parameters
         ----------

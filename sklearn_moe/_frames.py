@@ -6,7 +6,17 @@ import re
 import numpy as np
 from scipy.sparse import issparse
 
-__all__ = ["column_name", "column_types", "column_values", "is_frame", "number_types", "read_table"]
+__all__ = [
+    "array_types",
+    "column_name",
+    "column_types",
+    "column_values",
+    "is_frame",
+    "is_missing",
+    "number_types",
+    "read_table",
+    "refuse_times",
+]
 
 _EXACT = 2**24  # float32 holds all integers up to this one
 # Types of columns, in the names of NumPy, pandas, polars and Arrow.

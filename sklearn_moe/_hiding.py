@@ -37,5 +37,5 @@ def _some_rows(x):
     n_samples = x.shape[0]
     if n_samples <= _SAMPLE:
         return x[:].cpu().numpy()
-    chosen = sample_without_replacement(n_samples, _SAMPLE, random_state=0)
+    chosen = sample_without_replacement(n_samples, _SAMPLE, "reservoir_sampling", random_state=0)
     return x.index_select(0, torch.from_numpy(chosen).to(getattr(x, "device", "cpu"))).cpu().numpy()

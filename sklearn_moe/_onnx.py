@@ -1,6 +1,7 @@
 """Modules as files of ONNX."""
 
 import importlib
+import json
 import warnings
 
 import torch
@@ -60,9 +61,8 @@ def write_onnx(module, path, output):
             program = torch.export.export(
                 module, (module.example(),), dynamic_shapes=batch, strict=False
             )
-        return torch.onnx.export(
+        program = torch.onnx.export(
             program,
-            f=path,
             input_names=["X"],
             output_names=[output],
             custom_translation_table={torch.ops.prims.hypot.default: _hypot},
@@ -70,6 +70,11 @@ def write_onnx(module, path, output):
             external_data=False,
             verbose=False,
         )
+    if module.category_names:
+        program.model.metadata_props["categories"] = json.dumps(module.category_names, default=str)
+    if path is not None:
+        program.save(path, external_data=False)
+    return program
 
 
 class _MatrixConvolutions(TorchFunctionMode):

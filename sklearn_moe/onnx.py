@@ -24,6 +24,10 @@ def register():
     ImportError
         If skl2onnx is missing: `pip install 'sklearn_moe[onnx]'`.
 
+    Notes
+    -----
+    A model that was fitted on categories which are no numbers cannot be converted: ValueError.
+
     Examples
     --------
     >>> import numpy as np
@@ -131,6 +135,13 @@ def _graph_of(model):
     from onnx import helper
 
     module = model.to_torch().cpu()
+    if module.category_names:
+        raise ValueError(
+            f"{type(model).__name__} was fitted on categories that are no numbers, in columns "
+            f"{list(module.category_names)} of X, and ONNX holds a table of numbers. Put an "
+            "OrdinalEncoder in front of it in the pipeline and name its columns by "
+            "categorical_features, or write the model alone by its method to_onnx."
+        )
     module.squeeze = False
     proto = write_onnx(module, None, "values").model_proto
     graph = proto.graph

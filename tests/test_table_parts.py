@@ -118,6 +118,68 @@ def test_a_constant_column_has_no_effect_whatever_is_rounded(kind, value, n):
     assert columns.center == pytest.approx((value,), rel=1e-14)
 
 
+@pytest.mark.parametrize("make", [np.asarray, csr_array])
+@pytest.mark.parametrize("spread", [0, 1])
+def test_far_values_count_for_neither_center_nor_scale(make, spread):
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((2000, 4)) < 0.3, rng.normal(3, 1, (2000, 4)), 0.0)
+    X[:, 1] *= rng.random(2000) < 0.1  # nearly always 0
+    X[:, 2] = X[:, 2] > 0
+    X[:, 3] = rng.normal(size=2000)
+    weight = rng.uniform(0.1, 3, 2000) if spread else np.ones(2000)
+    far = X.copy()
+    far[:3] = [[1e4], [1e9], [-999]]
+    seen = describe_columns(make(far), weight)
+    expected = describe_columns(make(X[3:]), weight[3:])
+    for ours, theirs in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    assert seen.center[2] == 0  # of two values, as before
+    assert seen.scale[2] == 1
+
+
+def test_values_that_are_many_or_near_are_not_far():
+    rng = np.random.default_rng(0)
+    X = np.stack([rng.exponential(size=500), np.repeat([0.0, 100.0], 250)], axis=1)
+    X[:50, 1] = 1000  # a tenth
+    columns = describe_columns(X, np.ones(500))
+    np.testing.assert_allclose(columns.center, X.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(columns.scale, X.std(axis=0), rtol=1e-12)
+
+
+def test_rows_repeated_have_the_same_far_values():
+    rng = np.random.default_rng(0)
+    X, weight = rng.standard_cauchy((300, 3)), rng.integers(1, 4, 300)
+    weighted = describe_columns(X, weight.astype(float))
+    repeated = describe_columns(X.repeat(weight, 0), np.ones(weight.sum()))
+    np.testing.assert_allclose(weighted.scale, repeated.scale, rtol=1e-9)
+    assert (np.array(weighted.scale) < X.std(axis=0) / 1.5).all()
+
+
+def test_a_missing_value_stands_for_the_mean_of_two_values_too():
+    X = np.array([[0.0, 5.0], [0.0, 7.0], [1.0, 9.0], [NAN, 1.0]])
+    encoder = TableEncoder(describe_columns(X, np.array([1.0, 1.0, 2.0, 1.0])))
+    half, marked = encoder(torch.tensor([[NAN, NAN]]).double())[0, [0, 2]].tolist()
+    assert half == pytest.approx(0.5 / math.sqrt(1 + (0.5 / 3) ** 2))
+    assert marked == 1
+
+
+def test_a_sole_category_has_no_effect():
+    X = np.array([[0.0, 0.0, NAN], [0.0, NAN, NAN], [0.0, 0.0, NAN]])
+    columns = describe_columns(X, np.ones(3), [0, 1, 2])
+    assert columns.n_categories == (0, 1, 0)  # whether the second is missing tells something
+
+
+def test_centers_stay_in_float64_whatever_the_type_of_the_module():
+    t = 1.7e9 + np.arange(100.0)
+    encoder = TableEncoder(describe_columns(t[:, None], np.ones(100))).float()
+    assert encoder.center.dtype == torch.float64
+    z = encoder(torch.from_numpy(t[:, None]))[:, 0]
+    assert (z.diff() > 0).all()
+    other = TableEncoder(describe_columns(t[:, None], np.ones(100))).float()
+    other.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(other.center, encoder.center, rtol=0, atol=0)
+
+
 def test_a_memory_map_is_read_chunk_by_chunk(monkeypatch, tmp_path):
     X = np.random.default_rng(0).normal(size=(100_000, 5)).astype(np.float32)
     np.save(tmp_path / "X.npy", X)

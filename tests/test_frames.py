@@ -1,0 +1,198 @@
+"""Tables of any container: what the data hold decides about precision, and dates are named."""
+
+import datetime
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from scipy.sparse import csr_array
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._frames import read_table
+
+polars = pytest.importorskip("polars")
+pyarrow = pytest.importorskip("pyarrow")
+
+RNG = np.random.default_rng(0)
+SECONDS = 1.7e9 + RNG.uniform(0, 100, 400)
+LATE = (SECONDS > 1.7e9 + 50).astype(int)
+MILLISECONDS = (1000 * SECONDS).astype(np.int64)
+
+
+def arrow(values):
+    dtype = pandas.ArrowDtype(pyarrow.from_numpy_dtype(values.dtype))
+    return pandas.DataFrame({"t": pandas.array(values, dtype=dtype)})
+
+
+def nullable(values):
+    name = values.dtype.name.capitalize()
+    return pandas.DataFrame({"t": pandas.array([*values[:-1], None], dtype=name)})
+
+
+CONTAINERS = {
+    "array": lambda t: t[:, np.newaxis],
+    "big-endian": lambda t: t[:, np.newaxis].astype(t.dtype.newbyteorder(">")),
+    "list": lambda t: t[:, np.newaxis].tolist(),
+    "tensor": lambda t: torch.from_numpy(t)[:, None],
+    "pandas": lambda t: pandas.DataFrame({"t": t}),
+    "nullable": nullable,
+    "Arrow column": arrow,
+    "Arrow table": lambda t: pyarrow.table({"t": t}),
+    "polars": lambda t: polars.DataFrame({"t": t}),
+    "beside categories": lambda t: polars.DataFrame({"t": t, "c": list("ab") * (len(t) // 2)}),
+}
+
+
+@pytest.mark.parametrize("times", [SECONDS, MILLISECONDS], ids=["float64", "int64"])
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_large_numbers_keep_their_digits(name, times):
+    X = CONTAINERS[name](times)
+    model = MoEClassifier(2, early_stopping=False, max_iter=40, random_state=0).fit(X, LATE)
+    assert model.score(X, LATE) > 0.97
+    # float64 is trained in float64, integers in float32.
+    assert model.net_.dtype == (torch.float64 if times is SECONDS else torch.float32)
+    module = model.to_torch()
+    if name not in ("beside categories", "nullable"):
+        got = module(torch.from_numpy(times)[:, None])
+        np.testing.assert_allclose(got.detach(), model.predict_proba(X), atol=1e-6)
+
+
+TYPES = {  # of columns: in which they are kept, and trained
+    "float32": ("float32", "float32"),
+    "float64": ("float64", "float64"),
+    "int8": ("float32", "float32"),
+    "int64": ("float32", "float32"),  # all small
+    "bool": ("float32", "float32"),
+    "Int64": ("float32", "float32"),
+    "Float64": ("float64", "float64"),
+    "Float32": ("float32", "float32"),
+    "boolean": ("float32", "float32"),
+    "object": ("float64", "float64"),
+    "Sparse[float64]": ("float64", "float64"),
+    "float[pyarrow]": ("float32", "float32"),
+    "double[pyarrow]": ("float64", "float64"),
+}
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+def test_types_of_columns(dtype):
+    frame = pandas.DataFrame({"a": pandas.Series([0, 1, 1, 0]).astype(dtype), "b": np.float32(2)})
+    array, trained = read_table(frame)
+    assert (array.dtype, trained) == tuple(map(np.dtype, TYPES[dtype]))
+    np.testing.assert_array_equal(array, [[0, 2], [1, 2], [1, 2], [0, 2]])
+
+
+def test_integers_that_float32_would_round_are_kept_in_float64():
+    for largest, kept in ((2**24, np.float32), (2**24 + 1, np.float64), (-(2**40), np.float64)):
+        array, trained = read_table(pandas.DataFrame({"n": [0, largest]}))
+        assert (array.dtype, trained) == (kept, np.float32)
+        assert array[1, 0] == largest
+
+
+def test_no_prediction_depends_on_how_large_other_integers_are():
+    X = RNG.integers(0, 9, (60, 3))
+    model = MoERegressor(2, max_iter=2, random_state=0).fit(X, X[:, 0])
+    large = np.vstack([X, [[2**40, 0, 0]]])
+    np.testing.assert_array_equal(model.predict(large)[:-1], model.predict(X))
+
+
+def test_a_frame_of_float32_and_categories_is_trained_in_float32():
+    frame = pandas.DataFrame({"x": SECONDS.astype(np.float32), "c": pandas.Categorical(LATE)})
+    assert MoEClassifier(2, max_iter=1, random_state=0).fit(frame, LATE).net_.dtype == torch.float32
+
+
+def test_a_list_is_the_array_of_its_numbers():
+    X = RNG.normal(size=(60, 3))
+    fits = [MoERegressor(2, max_iter=2, random_state=0).fit(Z, X[:, 0]) for Z in (X, X.tolist())]
+    np.testing.assert_array_equal(fits[0].predict(X), fits[1].predict(X))
+
+
+def test_arrow_strings_are_categories():
+    words = pyarrow.array(["u", "v"] * 30)
+    for column in (words.cast(pyarrow.large_string()), words.dictionary_encode()):
+        series = pandas.Series(column, dtype=pandas.ArrowDtype(column.type))
+        for X in (pyarrow.table({"c": column, "n": range(60)}), pandas.DataFrame({"c": series})):
+            model = MoEClassifier(2, early_stopping=False, max_iter=40, random_state=0)
+            assert model.fit(X, [0, 1] * 30).score(X, [0, 1] * 30) == 1
+
+
+DAYS = pandas.date_range("2020-01-01", periods=30)
+DATES = {
+    "pandas": pandas.DataFrame({"number": range(30), "when": DAYS}),
+    "with a time zone": pandas.DataFrame({"when": DAYS.tz_localize("UTC")}),
+    "time spans": pandas.DataFrame({"when": DAYS - DAYS[0]}),
+    "periods": pandas.DataFrame({"when": DAYS.to_period("D")}),
+    "objects": pandas.DataFrame({"when": [None, *DAYS.date[1:]], "c": ["a"] * 30}),
+    "polars": polars.DataFrame({"when": DAYS.to_numpy(), "c": ["a"] * 30}),
+    "polars dates": polars.DataFrame({"when": [datetime.date(2020, 1, 1)] * 30}),
+    "Arrow": pyarrow.table({"when": DAYS}),
+}
+
+
+@pytest.mark.parametrize("name", DATES)
+def test_dates_are_named_with_a_remedy(name):
+    with pytest.raises(TypeError, match=r"'when'.*dates or times.*Timedelta"):
+        MoERegressor().fit(DATES[name], np.arange(30.0))
+
+
+def test_arrays_of_dates_are_refused():
+    for X in (DAYS.to_numpy()[:, None], DAYS.to_numpy()[:, None].astype(object)):
+        with pytest.raises(TypeError, match=r"X.*dates or times"):
+            MoERegressor().fit(X, np.arange(30.0))
+
+
+def test_columns_that_are_no_numbers_are_named():
+    frame = pandas.DataFrame({"good": [1, 2] * 15, "mixed": [1, "a"] * 15})
+    with pytest.raises(ValueError, match=r"'mixed'.*'a'"):
+        MoERegressor().fit(frame, np.arange(30.0))
+    with pytest.raises(TypeError, match="'mixed'"):
+        MoERegressor(categorical_features=["mixed"]).fit(frame, np.arange(30.0))
+
+
+def test_what_is_wrong_with_a_frame_of_categories_is_said_of_that():
+    frame = pandas.DataFrame({"x": np.arange(30.0), "c": list("ab") * 15})
+    y = np.arange(30.0)
+    for weight in (np.zeros(30), -np.ones(30), np.ones(3)):
+        with pytest.raises(ValueError, match="weight"):
+            MoERegressor().fit(frame, y, sample_weight=weight)
+    with pytest.raises(ValueError, match="0 sample"):
+        MoERegressor().fit(frame[:0], y[:0])
+    model = MoERegressor(2, max_iter=1, random_state=0).fit(frame, y)
+    with pytest.raises(ValueError, match=r"0 sample"):
+        model.predict(frame[:0])
+    with pytest.raises(ValueError, match=r"feature names[\s\S]*- c"):
+        model.predict(frame[["x"]])
+
+
+def test_predictions_are_those_of_the_parameters_of_the_fit():
+    X = np.where(RNG.random((40, 4)) < 0.1, np.nan, RNG.normal(size=(40, 4)))
+    model = MoERegressor(2, max_iter=2, random_state=0).fit(X, np.arange(40.0))
+    before = model.predict(X)
+    model.set_params(standardize=False, sample_shape=(2, 2), categorical_features=[0])
+    np.testing.assert_array_equal(model.predict(X), before)
+    model.set_params(standardize=True, sample_shape=None, categorical_features="from_dtype")
+    rows = np.nan_to_num(X)
+    bags = MoERegressor(2, max_iter=2, sample_shape=(2, 2), random_state=0).fit(
+        rows, np.arange(40.0)
+    )
+    before = bags.predict(rows)
+    np.testing.assert_array_equal(bags.set_params(sample_shape=None).predict(rows), before)
+
+
+def test_columns_that_told_nothing_have_no_effect():
+    X = RNG.normal(size=(150, 8))
+    X[:, 3], X[:, 4:6], X[:, 6] = 2023.0, np.nan, 0.0
+    y = (X[:, 0] > 0).astype(int)
+    moved = X.copy()
+    moved[:, 3], moved[:, 4:6], moved[:, 6] = 2030.0, RNG.normal(size=(150, 2)), 100.0
+    model = MoEClassifier(2, max_iter=5, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(model.predict_proba(moved), model.predict_proba(X))
+    rows, moved = csr_array(np.nan_to_num(X)), np.nan_to_num(X)
+    moved[:, 3] = 2030.0
+    model.fit(rows, y)
+    np.testing.assert_array_equal(model.predict_proba(moved), model.predict_proba(rows))
+    words = pandas.DataFrame({"x": X[:, 0], "c": ["u"] * 150})
+    model.fit(words, y)
+    asked = words.assign(c="v")
+    np.testing.assert_array_equal(model.predict_proba(asked), model.predict_proba(words))

@@ -1,0 +1,193 @@
+"""Weights of samples: what they mean in training by batches, wherever a mean is taken."""
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import recall_score
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe.model_selection import fit_together
+
+RATE = 1e-6  # so small that a step does not change the gradient of the next one
+N, N_BATCHES = 240, 8
+
+
+def draw(n=N, n_heavy=12):
+    rng = np.random.default_rng(0)
+    X, weight = rng.normal(size=(n, 5)), np.ones(n)
+    y = (X[:, 0] + rng.normal(size=n) > 0).astype(int)
+    weight[rng.choice(n, n_heavy, replace=False)] = 300.0
+    return X, y, weight
+
+
+def weights_of(model):
+    return torch.nn.utils.parameters_to_vector(model.module_.parameters()).detach().numpy()
+
+
+def moves(fit, **options):
+    """Return how far an epoch moves the weights, by batches and by all samples at once."""
+    options = {"solver": "sgd", "max_iter": 1, "tol": None, "random_state": 0} | options
+    options["early_stopping"] = False
+    found = []
+    for batch_size in (N // N_BATCHES, None):
+        end, start = (
+            weights_of(fit(batch_size=batch_size, learning_rate_init=rate, **options))
+            for rate in (RATE, 1e-30)
+        )
+        found.append(end - start)
+    return found
+
+
+def fit_alone(model):
+    X, y, weight = draw()
+
+    def fit(**options):
+        return model(**options, router_learning_rate_init=options["learning_rate_init"]).fit(
+            X, y, sample_weight=weight
+        )
+
+    return fit
+
+
+@pytest.mark.parametrize("router", ["soft", "topk", "relu"])
+@pytest.mark.parametrize("model", [MoEClassifier, MoERegressor])
+def test_batches_of_uneven_weight_add_up_to_the_step_of_all_samples(model, router):
+    by_batches, at_once = moves(fit_alone(model), router=router, router_noise=None)
+    assert np.abs(at_once).max() > RATE / 100
+    np.testing.assert_allclose(by_batches, N_BATCHES * at_once, rtol=1e-3, atol=1e-4 * RATE)
+
+
+def test_the_z_loss_is_a_mean_over_all_samples():
+    options = {"router": "topk", "router_noise": None, "balance": "z_loss", "balance_weight": 10.0}
+    by_batches, at_once = moves(fit_alone(MoEClassifier), **options)
+    np.testing.assert_allclose(by_batches, N_BATCHES * at_once, rtol=1e-3, atol=1e-4 * RATE)
+
+
+@pytest.mark.parametrize("balance", ["switch", "bias"])
+def test_the_running_load_is_the_share_of_all_samples(balance):
+    X, y, weight = draw()
+    options = {"router": "topk", "balance": balance, "balance_weight": 1e-9, "batch_size": 30}
+    options |= {"learning_rate_init": RATE, "router_learning_rate_init": RATE, "tol": None}
+    model = MoEClassifier(3, **options, max_iter=40, random_state=0).fit(X, y, sample_weight=weight)
+    load = model.module_.router.balance.load.mean  # of the last ten batches, of eight an epoch
+    np.testing.assert_allclose(load, model.expert_load_, atol=0.2)
+    assert load.sum() == pytest.approx(1, abs=0.2)
+
+
+def test_fits_at_once_weigh_as_single_ones():
+    X, y, weight = draw()
+    options = {"max_iter": 3, "batch_size": 30, "tol": None, "random_state": 0}
+    for solver in ("adamw", "normalized_sgd"):
+        single = MoEClassifier(solver=solver, **options).fit(X, y, sample_weight=weight)
+        twins = [MoEClassifier(solver=solver, **options) for _ in range(2)]
+        fit_together(twins, X, y, sample_weight=weight)
+        for twin in twins:
+            np.testing.assert_allclose(twin.loss_curve_, single.loss_curve_, rtol=1e-10)
+
+
+def no_information(n=4000, n_rare=8):
+    """Return a column of two values that tells nothing, and weights that even two classes."""
+    X, y, weight = np.arange(n)[:, None] % 2.0, np.zeros(n, int), np.ones(n)
+    y[:n_rare], weight[:n_rare] = 1, n / n_rare - 1
+    order = np.random.default_rng(0).permutation(n)
+    return X[order], y[order], weight[order]
+
+
+@pytest.mark.parametrize("n_experts", [1, 8])
+def test_a_few_heavy_samples_count_as_much_as_many_light_ones(n_experts):
+    X, y, weight = no_information()
+    options = {"early_stopping": False, "max_iter": 30, "random_state": 0}
+    model = MoEClassifier(n_experts, **options).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(model.predict_proba([[0.0], [1.0]])[:, 1], 0.5, atol=0.03)
+    # As many samples of the rare class, and no weights.
+    assert model.loss_curve_[-1] == pytest.approx(np.log(2), abs=0.02)
+
+
+@pytest.mark.parametrize("solver", ["normalized_sgd", "sgd"])
+def test_a_step_is_as_long_as_its_batch_is_heavy(solver):
+    X, y, weight = no_information()
+    options = {"solver": solver, "batch_size": 50, "max_iter": 40, "random_state": 0}
+    options |= {"early_stopping": False, "tol": None, "learning_rate_init": 0.02}
+    model = MoEClassifier(1, **options).fit(X, y, sample_weight=weight)
+    np.testing.assert_allclose(model.predict_proba(X[:2])[:, 1], 0.5, atol=0.15)
+
+
+def test_chunks_weigh_what_their_samples_do():
+    rng = np.random.default_rng(0)
+    model = MoEClassifier(2, learning_rate_init=0.003, random_state=0)
+    for heavy in 25 * (True, False):
+        X = rng.normal(size=(300, 2))
+        y = (rng.random(300) < (0.8 if heavy else 0.2)).astype(int)
+        model.partial_fit(X, y, classes=[0, 1], sample_weight=np.full(300, 100.0 if heavy else 1))
+    assert model.predict_proba(X)[:, 1].mean() == pytest.approx(80.2 / 101, abs=0.04)
+
+
+def test_the_scale_of_weights_does_not_matter_chunk_by_chunk_either():
+    X, y, weight = draw()
+    models = []
+    for scale in (1.0, 2.0**-900, 2.0**900):
+        model = MoEClassifier(2, random_state=0)
+        for part in np.array_split(np.arange(N), 3):
+            w = scale * weight[part]
+            model.partial_fit(X[part], y[part], classes=[0, 1], sample_weight=w)
+        models.append(model)
+    for model in models[1:]:
+        np.testing.assert_array_equal(weights_of(model), weights_of(models[0]))
+        np.testing.assert_allclose(model.expert_load_, models[0].expert_load_)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ratio", [100, 400])
+def test_balanced_classes_are_found_as_often(ratio):
+    found = []
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+
+        def draw_classes(n_0, n_1, rng=rng):
+            X = np.r_[rng.normal(size=(n_0, 2)), rng.normal([2, 0], size=(n_1, 2))]
+            return X, np.repeat([0, 1], [n_0, n_1])
+
+        X, y = draw_classes(20 * ratio, 20)
+        model = MoEClassifier(class_weight="balanced", random_state=seed).fit(X, y)
+        X, y = draw_classes(3000, 3000)
+        found.append(recall_score(y, model.predict(X)))
+    assert np.mean(found) == pytest.approx(0.84, abs=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", [MoEClassifier, MoERegressor])
+def test_weights_are_rows_repeated_as_far_as_seeds_can_tell(model):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 4)).astype(np.float32)
+    y = X[:, 0] * X[:, 1] + rng.normal(size=1000)
+    y = (y > 0).astype(int) if model is MoEClassifier else y
+    weight = rng.integers(1, 40, 1000)
+    again, y_again = X.repeat(weight, 0), y.repeat(weight)
+    test = rng.normal(size=(1000, 4)).astype(np.float32)
+    # As many steps for both, which "auto" would not make.
+    options = {"batch_size": 200, "early_stopping": False}
+    n_steps = 5 * -(-len(again) // 200)
+
+    def answers(max_iter, *args, **weights):
+        fits = [
+            model(**options, max_iter=max_iter, random_state=seed).fit(*args, **weights)
+            for seed in range(3)
+        ]
+        return [
+            f.predict_proba(test)[:, 1] if model is MoEClassifier else f.predict(test) for f in fits
+        ]
+
+    def apart(some, others):
+        return np.mean([np.abs(a - b).mean() for a in some for b in others])
+
+    def between_seeds(some):
+        return np.mean([np.abs(a - b).mean() for a, b in combinations(some, 2)])
+
+    weighted = answers(n_steps // 5, X, y, sample_weight=weight)
+    repeated = answers(5, again, y_again)
+    unweighted = answers(n_steps // 5, X, y)
+    spread = max(between_seeds(weighted), between_seeds(repeated))
+    assert apart(weighted, repeated) < 1.1 * spread
+    assert apart(unweighted, repeated) > 1.6 * spread
