@@ -1,8 +1,18 @@
 """Tests and examples compute on the CPU, unless they name another device."""
 
 import os
+import signal
 
 import pytest
+
+
+def pytest_configure():
+    """Let Ctrl-C interrupt where it would be ignored: in a job in the background.
+
+    Tests press it, and processes that they start would inherit that it is ignored.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Ctrl-C reaches the caller at any moment, and leaves the estimator whole."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -169,6 +170,27 @@ def test_a_block_that_must_not_be_torn_apart():
             work(presses)
     assert finished == [1]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_it_is_ignored_it_stays_ignored(table):
+    press = Press("on_batch_end", 5)
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert MoEClassifier(**BRIEF, callbacks=[press]).fit(*table).n_iter_ == 20
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, usual)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="jobs in the background are of POSIX shells")
+@pytest.mark.parametrize("processes", [0, 1])
+def test_these_tests_pass_in_the_background(processes):
+    test = f"{__file__}::{test_a_block_that_must_not_be_torn_apart.__name__}"
+    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
+    workers = ["-n", str(processes)] if processes else []
+    shown = subprocess.run([*ignoring, *command, *workers], capture_output=True, text=True)
+    assert "1 passed" in shown.stdout, shown.stdout
 
 
 @pytest.mark.slow
