@@ -3,11 +3,10 @@
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import gen_batches
-from sklearn.utils.random import sample_without_replacement
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
 from ._checks import refuse_overflow
-from ._rows import _CHUNK, chunks, select
+from ._rows import _CHUNK, chunks, draw_rows, select
 from .nn import Columns
 
 __all__ = ["describe_columns", "repeats_itself"]
@@ -16,7 +15,7 @@ _FEW = 5  # distinct rows
 _SAMPLE = 4000  # rows, drawn at random, that tell which values are far
 _BLOCK = 2**13  # numbers of them that are sorted at a time
 _TAIL = 0.05  # of the values on either side, which may be far
-_FAR = 2.0  # times the distance between the tails, beyond them: 8 deviations of normal values
+_FAR = 5.0  # times the distance between the tails, beyond them: 18 deviations of normal values
 
 
 def describe_columns(X, weight, categorical=()):
@@ -70,15 +69,14 @@ def describe_columns(X, weight, categorical=()):
 def _find_bounds(X, weight):
     """Return for each column the lowest and the highest value that are not far from the others.
 
-    Far is what lies beyond the quantiles of .05 and .95 by more than twice their distance. Where
-    these are the same value, as in a column that is nearly always 0, the quantiles are those of
-    the other values. Quantiles are by weight; of a large table, those of some rows.
+    Far is what lies beyond the quantiles of .05 and .95 by more than five times the distance
+    between them. Where these are the same value, as in a column that is nearly always 0, the
+    quantiles are those of the other values. Quantiles are by weight; of a large table, those of
+    some rows.
     """
     n_rows = min(_SAMPLE, max(1000, _CHUNK // X.shape[1]))
     if X.shape[0] > n_rows:
-        rows = np.sort(
-            sample_without_replacement(X.shape[0], n_rows, "reservoir_sampling", random_state=0)
-        )
+        rows = draw_rows(X.shape[0], n_rows)
         X, weight = select(X, rows), weight[rows]
     X = X.tocsc() if issparse(X) else X[:]
     bounds = np.empty((2, X.shape[1]))

@@ -1,9 +1,9 @@
 """Which training samples are hidden from which experts, to be tested by them."""
 
 import torch
-from sklearn.utils.random import sample_without_replacement
 
 from ._columns import repeats_itself
+from ._rows import draw_rows
 from .nn import hide, hide_at_random
 
 __all__ = ["hide_rows"]
@@ -34,8 +34,5 @@ def hide_rows(net, rows, n_hidden, groups=None):
 
 def _some_rows(x):
     """Return rows of a table from all over it: the first ones may be special."""
-    n_samples = x.shape[0]
-    if n_samples <= _SAMPLE:
-        return x[:].cpu().numpy()
-    chosen = sample_without_replacement(n_samples, _SAMPLE, "reservoir_sampling", random_state=0)
-    return x.index_select(0, torch.from_numpy(chosen).to(getattr(x, "device", "cpu"))).cpu().numpy()
+    rows = torch.from_numpy(draw_rows(x.shape[0], _SAMPLE))
+    return x.index_select(0, rows.to(getattr(x, "device", "cpu"))).cpu().numpy()

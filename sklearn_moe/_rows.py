@@ -2,10 +2,12 @@
 
 import math
 
+import numpy as np
 from scipy.sparse import issparse
 from sklearn.utils import gen_batches
+from sklearn.utils.random import sample_without_replacement
 
-__all__ = ["SelectedRows", "chunks", "select"]
+__all__ = ["SelectedRows", "chunks", "draw_rows", "select"]
 
 _CHUNK = 2**20  # numbers that are looked at at a time, so that a memory map stays one
 
@@ -13,6 +15,15 @@ _CHUNK = 2**20  # numbers that are looked at at a time, so that a memory map sta
 def chunks(X):
     """Yield slices of the rows of X that hold about a million numbers each, and at least one."""
     return gen_batches(len(X), max(1, _CHUNK // max(1, math.prod(X.shape[1:]))))
+
+
+def draw_rows(n_rows, n_drawn):
+    """Return the numbers of some rows, all if there are few; the same ones in every call."""
+    if n_rows <= n_drawn:
+        return np.arange(n_rows)
+    # The other methods draw a permutation of all rows, which may be larger than X.
+    drawn = sample_without_replacement(n_rows, n_drawn, "reservoir_sampling", random_state=0)
+    return np.sort(drawn)
 
 
 def select(X, rows):

@@ -140,15 +140,15 @@ class CategoryCodes(nn.Module):
         return _stay_in_float64(self, super()._apply, fn, recurse)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n_samples, n_features) to the same with codes, NaN for what is not known."""
+        """Return the same with codes, NaN for what is not known, (n_samples, n_features)."""
         x = x if x.is_floating_point() else x.double()
         coded = [self._look_up(i, x[:, column]) for i, column in enumerate(self.columns.tolist())]
         places = self.columns.expand(x.shape[0], -1)
         return x.scatter(1, places, torch.stack(coded, 1))
 
     def _look_up(self, i, x):
-        values = getattr(self, f"values_{i}").to(x.dtype)
-        codes = getattr(self, f"codes_{i}").to(x.dtype)
+        values = self.get_buffer(f"values_{i}").to(x.dtype)
+        codes = self.get_buffer(f"codes_{i}").to(x.dtype)
         if not len(values):
             return torch.full_like(x, torch.nan)
         if is_recorded():  # ONNX cannot search
