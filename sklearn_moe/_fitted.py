@@ -125,8 +125,8 @@ class FittedMixture:
             Maps a tensor X, (n_samples, ...), to what `predict_proba` returns, or `predict` of a
             regressor, in the type of the weights. X holds what the estimator takes, as floats
             (bytes of pictures if it was fitted on these). Categories that are numbers stay these;
-            for others X holds their place in the list `module.category_names[column]`, so that
-            `pandas.Categorical(values, categories=that_list).codes` are right.
+            for others X holds their place in the list `module.category_names[column]`, which
+            `pandas.Index(that_list).get_indexer(values)` finds.
 
         Raises
         ------

@@ -2,6 +2,7 @@
 
 import copy
 import io
+import json
 import sys
 from dataclasses import replace
 
@@ -56,14 +57,18 @@ def answer(model, X):
     return getattr(model, "predict_proba", model.predict)(X)
 
 
-def check_onnx(model, X, path):
-    """Compare an exported model with the model itself, on batches of several sizes."""
+def open_session(path):
     runtime = pytest.importorskip("onnxruntime")
-    model.to_onnx(path)
     options = runtime.SessionOptions()
     options.intra_op_num_threads = 1
     # Releases to 1.23, the last for Python 3.10, fuse products in float64 and then cannot run them.
-    session = runtime.InferenceSession(path, options, disabled_optimizers=[FUSION])
+    return runtime.InferenceSession(path, options, disabled_optimizers=[FUSION])
+
+
+def check_onnx(model, X, path):
+    """Compare an exported model with the model itself, on batches of several sizes."""
+    model.to_onnx(path)
+    session = open_session(path)
     expected = answer(model, X)
     scale = max(1, expected.std())  # of numbers
     for n in (0, 1, 7, len(X)):
@@ -189,6 +194,63 @@ def test_codes_stand_for_categories():
     with torch.no_grad():
         got = model.to_torch()(codes)
     np.testing.assert_allclose(got, model.predict_proba(frame), rtol=1e-6)
+
+
+MANY = [f"k{i:03}" for i in range(300)]
+
+
+def category_cases():
+    """Return data, what stands for it in a tensor, and what has values not known, by name."""
+    rng = np.random.default_rng(0)
+    rare = np.minimum(rng.integers(300, size=400), rng.integers(300, size=400))
+    number, numbers = rng.normal(size=400), rng.integers(1, 4, 400)
+    frame = pandas.DataFrame({"x": number, "c": np.array(MANY)[rare]})
+    asked = frame.copy()
+    asked.loc[:3, "c"] = ["new", None, "k000", "k299"]
+    table = np.column_stack([number, numbers])
+    other = table.copy()
+    other[:4, 1] = [9, np.nan, -1, 1.5]
+    coded = pandas.DataFrame({"x": number.astype(np.float32), "c": pandas.Categorical(7 * rare)})
+    return {
+        "codes 1, 2, 3": (table, table, [1]),
+        "codes not known": (other, other, [1]),
+        "float32": (other.astype(np.float32), other.astype(np.float32), [1]),
+        "300 texts": (asked, None, "from_dtype"),
+        "300 numbers": (coded, coded.astype(np.float32).to_numpy(), "from_dtype"),
+    }, {"codes not known": table, "float32": table.astype(np.float32), "300 texts": frame}
+
+
+CATEGORIES, LEARNED = category_cases()
+
+
+@pytest.mark.parametrize("name", CATEGORIES)
+def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
+    X, given, chosen = CATEGORIES[name]
+    y = np.random.default_rng(1).integers(3, size=len(X))
+    model = fitted(classifier(categorical_features=chosen), LEARNED.get(name, X), y)
+    module = model.to_torch()
+    if given is None:
+        codes = pandas.Index(module.category_names[1]).get_indexer(X["c"])
+        given = np.column_stack([X["x"], codes])
+    else:
+        assert module.category_names == {}
+    expected = model.predict_proba(X)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(given)), expected, atol=1e-6)
+    model.to_onnx(tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx")
+    (got,) = session.run(None, {"X": given.astype(str(module.x_dtype).removeprefix("torch."))})
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    known = session.get_modelmeta().custom_metadata_map.get("categories", "{}")
+    assert {int(k): v for k, v in json.loads(known).items()} == module.category_names
+
+
+def test_categories_that_the_type_of_x_cannot_tell_apart_are_refused():
+    X = np.array([[2**24, 0], [2**24 + 1, 1]] * 20, dtype=np.int64)
+    model = fitted(classifier(categorical_features=[0]), X, [0, 1] * 20)
+    model._format = model._format._replace(dtype=np.dtype(np.float32))
+    with pytest.raises(ValueError, match="column 0"):
+        model.to_torch()
 
 
 def test_other_samples_than_those_of_fit_are_refused():

@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pandas
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.datasets import make_friedman1
 from sklearn.linear_model import Ridge
@@ -127,10 +128,30 @@ def test_units_of_the_target_do_not_matter():
     np.testing.assert_allclose(far.predict(X) - 1e9, near.predict(X), atol=1e-2)
 
 
-def test_a_constant_target_is_predicted():
-    X, _ = samples((8,))
-    reg = MoERegressor(**(BRIEF | {"max_iter": 300})).fit(X, np.full(60, 5.0))
-    np.testing.assert_allclose(reg.predict(X), 5, atol=0.2)
+@pytest.mark.parametrize("value", [0.0, 5.0, 1e-6, -1e9])
+def test_a_constant_target_is_predicted_exactly(value):
+    X, y = samples((8,))
+    reg = MoERegressor(**BRIEF).fit(X, np.full(60, value))
+    np.testing.assert_array_equal(reg.predict(X), value)
+    np.testing.assert_array_equal(reg.to_torch()(torch.from_numpy(X)).detach(), value)
+    both = MoERegressor(**BRIEF).fit(X, np.stack([y, np.full(60, value)], axis=1)).predict(X)
+    np.testing.assert_array_equal(both[:, 1], value)
+    assert both[:, 0].std() > 0
+    sure = MoERegressor(**BRIEF, loss="gaussian").fit(X, np.full(60, value))
+    np.testing.assert_array_equal(sure.predict(X, return_std=True), [[value] * 60, [0.0] * 60])
+
+
+def test_a_tiny_target_is_not_constant():
+    X, y = samples((8,))
+    plain, tiny = (MoERegressor(**BRIEF).fit(X, target) for target in (y, 2.0**-1000 * y))
+    np.testing.assert_allclose(tiny.predict(X) * 2.0**1000, plain.predict(X), rtol=1e-9)
+
+
+def test_a_target_that_was_constant_at_first_is_learned_later():
+    X, y = samples((8,))
+    reg = MoERegressor(**BRIEF).partial_fit(X, np.zeros(60))
+    np.testing.assert_array_equal(reg.predict(X), 0)
+    assert reg.partial_fit(X, y).predict(X).std() > 0
 
 
 @pytest.mark.parametrize("router", ["top1", "soft"])

@@ -116,6 +116,8 @@ class CategoryCodes(nn.Module):
         If two categories of a column are the same number in `dtype`, the type of X.
     """
 
+    columns: Tensor
+
     def __init__(
         self,
         columns: Sequence[int],
