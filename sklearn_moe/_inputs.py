@@ -85,9 +85,10 @@ def _open(estimator, X, known):
     with naming("X"):
         if is_frame(X):
             validate_data(estimator, X, reset=known is None, skip_check_array=True)
-            return X
-        anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
-        return check_array(X, dtype=None, input_name="X", estimator=estimator, **anything)
+        elif known is None:  # what is wrong with X is said before what is wrong with y
+            anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
+            X = check_array(X, dtype=None, input_name="X", estimator=estimator, **anything)
+    return X
 
 
 def _as_array(X):
