@@ -395,8 +395,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     Notes
     -----
-    X of float64 is trained in float64 (about three times as slow), anything else in float32. Columns
-    of integers that float32 would round are standardized in float64 before.
+    X of float64 is trained in float64 (about three times as slow), anything else in float32;
+    columns of integers that float32 would round are standardized in float64 first.
     Images of dtype uint8 stay as they are until their batch, then 0 ... 255 becomes 0 ... 1.
     Sparse tables become dense batch by batch.
 
