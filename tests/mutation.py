@@ -1,6 +1,6 @@
 """Change one thing in the library at a time, and see whether a test fails.
 
-    python tests/mutation.py RESULTS.jsonl [--mutants 200] [--seed 0] [--jobs 1]
+    python tests/mutation.py RESULTS.jsonl [--mutants 200] [--seed 0] [--jobs 1] [--files nn/table]
 
 A mutant is a place of the library and a change of cosmic-ray's there: another operator, a number
 one off, a condition negated, a loop left out, a decorator removed. `--seed` draws the places, each
@@ -35,6 +35,13 @@ ROOT = Path(__file__).parent.parent
 
 # The tests of a file or folder; those of the longest name count.
 TESTS = {
+    "_categories": ["table_parts", "frames", "tables", "export"],
+    "_columns": ["table_parts", "large_data", "frames", "tables"],
+    "_frames": ["frames", "table_parts", "tables"],
+    "_hiding": ["table_parts", "tables", "large_data"],
+    "_inputs": ["frames", "tables", "weights", "large_data", "abuse_data", "classifier"],
+    "_modes": ["precision", "export"],
+    "_targets": ["regressor", "classifier", "partial_fit", "abuse_data"],
     "_data": ["skorch", "classifier", "tables", "callbacks", "placement"],
     "_engine": [
         "skorch",
@@ -72,7 +79,7 @@ TESTS = {
     "metrics/_worth": ["specialization", "tables"],
     "nn": ["nn", "plugins", "classifier"],
     "nn/dispatch": ["nn", "plugins", "routers", "batch_invariance", "export"],
-    "nn/balance": ["balance", "routers"],
+    "nn/balance": ["balance", "routers", "weights"],
     "nn/grouped": ["nn", "routers", "fit_together"],
     "nn/many": ["fit_together"],
     "nn/mixture": ["nn", "plugins", "classifier", "upcycling", "pictures"],
@@ -85,11 +92,11 @@ TESTS = {
     "nn/experts/cnn": ["nn", "pictures"],
     "nn/experts/patch": ["nn", "plugins", "classifier", "batch_invariance", "fit_together"],
     "nn/heads": ["heads", "regressor", "plugins", "classifier"],
-    "nn/losses": ["heads", "nn", "regressor", "tables", "table_parts"],
+    "nn/losses": ["heads", "nn", "regressor", "tables", "table_parts", "weights"],
     "nn/softmax": ["heads", "routers"],
     "nn/hiding": ["table_parts", "tables", "classifier"],
     "nn/pictures": ["pictures", "gray_pictures"],
-    "nn/table": ["table_parts", "tables"],
+    "nn/table": ["table_parts", "tables", "export", "frames"],
     "nn/trunks": ["pictures", "nn", "plugins"],
     "nn/routers": ["routers", "balance", "table_parts", "pictures"],
     "nn/upcycling": ["upcycling"],
@@ -119,8 +126,11 @@ def tests_for(path):
     return [*tests, path]
 
 
-def mutants(tree):
-    """Return the mutants at each place of the library: lists of those that differ in how only."""
+def mutants(tree, files=()):
+    """Return the mutants at each place of the library: lists of those that differ in how only.
+
+    `files` are the names of those that are changed, as in TESTS; all if there are none.
+    """
     from cosmic_ray.plugins import get_operator, operator_names
 
     operators = {name: get_operator(name) for name in operator_names()}
@@ -128,7 +138,8 @@ def mutants(tree):
     package, places = tree / "sklearn_moe", {}
     for path in sorted(package.rglob("*.py")):
         name = str(path.relative_to(package).with_suffix(""))
-        if any(f"{name}/".startswith(f"{key}/") for key in TESTS):
+        wanted = not files or name in files
+        if wanted and any(f"{name}/".startswith(f"{key}/") for key in TESTS):
             for place, mutant in _mutants_of(path, str(path.relative_to(tree)), operators):
                 places.setdefault(place, []).append(mutant)
     return [places[place] for place in sorted(places)]
@@ -202,9 +213,9 @@ def outcome_of(process, deadline):
     return "timeout"
 
 
-def draw(tree, n_mutants, generator):
+def draw(tree, n_mutants, generator, files=()):
     """Return mutants at so many places, drawn without replacement."""
-    places, drawn = mutants(tree), []
+    places, drawn = mutants(tree, files), []
     generator.shuffle(places)
     for place in places:
         generator.shuffle(place)
@@ -304,6 +315,7 @@ def main():
     parser.add_argument("results", type=Path)
     parser.add_argument("--mutants", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--files", nargs="*", default=(), help="such as nn/table; default: all")
     parser.add_argument("--jobs", type=int, default=1, help="copies that are tested at once")
     parser.add_argument("--timeout", type=float, default=900, help="seconds for one mutant")
     args = parser.parse_args()
@@ -317,7 +329,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         trees = [copy_of_head(Path(folder) / str(job)) for job in range(args.jobs)]
         done = {(result["path"], result["operator"], result["occurrence"]) for result in results}
-        drawn = draw(trees[0], args.mutants, random.Random(args.seed))
+        drawn = draw(trees[0], args.mutants, random.Random(args.seed), args.files)
         chosen = [mutant for mutant in drawn if mutant not in done]
         if not results:
             check_tests(trees[0], chosen)
