@@ -60,6 +60,7 @@ class Settings:
     pace: str
     learning_rate: float
     router_learning_rate: float
+    auto_rates: dict[str, float]  # what both would be if they were "auto", by parameter
     batch_size: int  # of this fit, which may have fewer samples
     largest_batch: int  # of training that goes on with more
     max_iter: int
@@ -159,8 +160,8 @@ def resolve_settings(estimator, X, weight, head):
     n_per_network = batch_size
     if trunk is None and router.rule.sparse and estimator.n_experts > 1:
         n_per_network *= router_options["top_k"] / estimator.n_experts
-    rate = _pick_rate(pick, "learning_rate_init", rate)
-    router_rate = _pick_rate(pick, "router_learning_rate_init", router_rate)
+    auto_rates = {"learning_rate_init": rate, "router_learning_rate_init": router_rate}
+    rate, router_rate = (_pick_rate(pick, name, auto) for name, auto in auto_rates.items())
     max_iter = pick("max_iter", _epochs(pace, head.kind, X.shape[0], batch_size))
     if estimator.upcycle:
         _check_upcycling(estimator, router, router_options)
@@ -177,6 +178,7 @@ def resolve_settings(estimator, X, weight, head):
         pace=pace,
         learning_rate=rate,
         router_learning_rate=router_rate,
+        auto_rates=auto_rates,
         batch_size=batch_size,
         largest_batch=largest_batch,
         max_iter=max_iter,

@@ -3,18 +3,22 @@
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import gen_batches
 
 from ._data import Rows, storage_device
 from ._inputs import Samples
 from ._settings import Settings
 from ._warnings import warn
 from .exceptions import ExpertCollapseWarning
-from .nn import preset_of
+from .nn import OwnGenerator, preset_of
 
 __all__ = ["Task", "TrainingData", "as_rows", "warn_of"]
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearly all"
+_RUINED = 1.0  # what is worse by this than no answer at all: of numbers an R2 below -2
+_AT_ONCE = 2**16  # samples whose loss is computed at a time
 
 
 class TrainingData(NamedTuple):
@@ -58,7 +62,14 @@ class Task(NamedTuple):
 
 
 def warn_of(task, fitted):
-    """Warn of a fit that ended early, or in which few experts have a say."""
+    """Warn of a fit that ended early or in ruins, or in which few experts have a say."""
+    _warn_of_length(task)
+    _warn_of_ruin(task)
+    _warn_of_load(task, fitted)
+
+
+def _warn_of_length(task):
+    """Warn if the training could have gone on."""
     max_iter, stopping = task.data.settings.max_iter, task.stopping
     stopped = stopping.converged_ or len(task.net.history) - task.n_before < max_iter
     if not (stopped or stopping.tol is None or task.net.pace == "cosine"):
@@ -67,6 +78,66 @@ def warn_of(task, fitted):
             "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
             ConvergenceWarning,
         )
+
+
+def _warn_of_ruin(task):
+    """Warn if steps that were too long left a model that is worse than none."""
+    settings, epochs = task.data.settings, _epochs(task)
+    if not epochs:
+        return
+    rates = zip(
+        settings.auto_rates.items(),
+        (settings.learning_rate, settings.router_learning_rate),
+        strict=True,
+    )
+    raised = [
+        f"{name}={rate:g} ('auto' is {auto:.3g})" for (name, auto), rate in rates if rate > auto
+    ]
+    loss = _kept(task, epochs)["train_loss"]
+    # Weights as they are drawn may be worse than none, too: then it was no step.
+    if not raised and loss <= epochs[0]["train_loss"]:
+        return
+    nothing = _loss_of_nothing(task)
+    if nothing is not None and loss > nothing + _RUINED:
+        too_long = " and ".join(raised) or f"learning_rate_init={settings.learning_rate:.3g}"
+        warn(
+            f"The training ended with a loss of {loss:.3g}, where outputs of 0 for all samples "
+            f"have {nothing:.3g}: its steps were too long. Lower {too_long}.",
+            ConvergenceWarning,
+        )
+
+
+def _epochs(task):
+    """Return what was recorded of each whole epoch of this fit."""
+    names = {"train_loss", task.stopping.score} - {None}
+    return [row for row in task.net.history[task.n_before :] if names <= row.keys()]
+
+
+def _kept(task, epochs):
+    """Return the epoch whose weights the model has: the last one, or the best one."""
+    name = task.stopping.score
+    if name is None:
+        return epochs[-1]
+    return (min if name.endswith("loss") else max)(epochs, key=lambda row: row[name])
+
+
+def _loss_of_nothing(task):
+    """Return the mean loss of outputs that are all 0; None if the head has none for them."""
+    net, rows = task.net, task.data.training
+    total = 0.0
+    try:
+        with torch.no_grad(), OwnGenerator(torch.Generator().manual_seed(0)):
+            for part in gen_batches(len(rows.y), _AT_ONCE):
+                y, weight = (column[part].to(net.device) for column in (rows.y, rows.weight))
+                outputs = weight.new_zeros(len(y), net.criterion_.n_outputs)
+                total += float(weight @ net.criterion_.loss(outputs, y))
+    except Exception:  # a loss of one's own may take no other outputs than those of its experts
+        return None
+    return total / float(rows.weight.sum())
+
+
+def _warn_of_load(task, fitted):
+    """Warn if few experts answer."""
     load = fitted.expert_load_
     busiest = load.argmax()
     if not load[busiest]:

@@ -1,13 +1,15 @@
 """MoERegressor as its users meet it."""
 
 import pickle
+import warnings
 
 import numpy as np
 import pandas
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import make_friedman1
+from sklearn.datasets import load_diabetes, make_friedman1
+from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
@@ -17,6 +19,7 @@ from skorch.callbacks import Callback
 from sklearn_moe import MoERegressor
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import LOSSES, ROUTERS
+from sklearn_moe.nn.heads import SquaredErrorHead
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
@@ -264,3 +267,60 @@ def test_pace_of_normalized_steps():
     assert reg.resolved_params_["learning_rate"] == "residual"
     assert paces[0].shape == (3,)
     assert ((0 <= paces[0]) & (paces[0] <= 1)).all()
+
+
+# -- steps that are too long --------------------------------------------------------------
+
+
+def ruins(model, X, y):
+    """Fit, and return the messages that name a learning rate."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    messages = [str(w.message) for w in caught if issubclass(w.category, ConvergenceWarning)]
+    return [message for message in messages if "learning_rate_init" in message]
+
+
+@pytest.mark.parametrize("loss", OF_NUMBERS)
+@pytest.mark.parametrize("early_stopping", ["auto", True, False])
+@pytest.mark.parametrize("rate", [1000, "auto"])
+def test_a_fit_that_is_worse_than_none_names_its_rate(loss, early_stopping, rate):
+    X, y = samples((8,), n=300)
+    options = {"loss": loss, "early_stopping": early_stopping, "max_iter": 40}
+    reg = MoERegressor(3, learning_rate_init=rate, random_state=0, **options)
+    messages = ruins(reg, X, y)
+    assert len(messages) == (rate == 1000)
+    assert (reg.score(X, y) < 0) == (rate == 1000)
+    assert all("learning_rate_init=1000 " in message for message in messages)
+
+
+def test_only_the_epoch_that_is_kept_is_judged():
+    X, y = load_diabetes(return_X_y=True)
+    reg = MoERegressor(learning_rate_init=1, random_state=0)
+    assert not ruins(reg, X, y)
+    assert reg.loss_curve_[-1] > 2  # it came to ruins after the best epoch
+    assert reg.score(X, y) > 0.4
+
+
+class InOneForm(SquaredErrorHead):
+    """A head whose loss takes the outputs of its experts and no others."""
+
+    def loss(self, output, y):
+        if not output.any():
+            raise TypeError("no outputs")
+        return super().loss(output, y)
+
+
+@pytest.mark.parametrize(
+    ("shape", "factor", "options"),
+    [
+        ((8,), 1, {"loss": InOneForm, "learning_rate_init": 1000}),
+        ((8,), 1000, {"standardize": False}),  # drawn weights say far too much of such X
+        ((3, 8, 8), 1, {"activation": "cubic", "standardize": False}),
+        ((400,), 1, {"loss": "gaussian"}),
+    ],
+)
+def test_what_is_not_the_rates_doing_is_not_put_down_to_it(shape, factor, options):
+    X, y = samples(shape)
+    reg = MoERegressor(**BRIEF | {"max_iter": 1}, router="top1", **options)
+    assert not ruins(reg, factor * X, y)
