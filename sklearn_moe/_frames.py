@@ -70,8 +70,14 @@ def is_missing(values):
     """Tell None, NaN and pandas' NA from other values, (n_samples,)."""
     if values.dtype != object:
         return values != values
-    # Of NA it is not known whether it equals itself.
-    return np.array([value is None or (value == value) is not True for value in values.tolist()])
+    return np.array([value is None or not _is_itself(value) for value in values], dtype=bool)
+
+
+def _is_itself(value):
+    try:
+        return bool(value == value)
+    except (TypeError, ValueError):  # of pandas' NA it is not known; an array has no truth value
+        return isinstance(value, np.ndarray)
 
 
 def number_types(values, kind=None, *, wide=None):

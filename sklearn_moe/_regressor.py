@@ -72,7 +72,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         False.
 
     batch_size : int or None, default="auto"
-        Samples per step; None takes all of them. "auto" is 200.
+        Samples per step; None takes all of them. "auto" is 200. Where weights are
+        uneven, "auto" is up to four times as many.
 
     verbose : bool or int, default=0
         Whether to show a progress bar.

@@ -37,6 +37,7 @@ _HASTE = 2
 _CALM = 0.4
 # Samples in a step that make it worth while to copy a network for pictures into bf16: an estimate.
 _WORTH_BF16 = 100
+_MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
 # Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 1,000 for few.
 _STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
 
@@ -122,7 +123,8 @@ def resolve_settings(estimator, X, weight, head):
         router_rate /= patches_shape(X.shape[1:])[0]  # the scores of so many squares
     # Only mixtures of distributions can tell what each expert makes of a sample.
     apart = router.rule.mixes and estimator.n_experts > 1
-    batch_size = pick("batch_size", solver.batch_size(X.shape[0], head.kind))
+    batch_size = _batch_size(solver.batch_size(X.shape[0], head.kind), weight)
+    batch_size = pick("batch_size", batch_size)
     largest_batch = sys.maxsize if batch_size is None else batch_size
     batch_size = min(largest_batch, X.shape[0])
     pace = pick("learning_rate", solver.pace)
@@ -220,6 +222,16 @@ def _n_hidden(estimator):
     """Return how many of the experts each sample is hidden from."""
     share = round(estimator.validation_fraction * estimator.n_experts)
     return min(max(1, share), estimator.n_experts - 1)
+
+
+def _batch_size(usual, weight):
+    """Return a batch size that makes up for uneven weights.
+
+    The mean of n samples is as noisy as that of n / f of equal weight, with f = mean(w^2) /
+    mean(w)^2 (Kish 1965). More than four times as many samples would cost more than they are worth.
+    """
+    weight = weight.astype(np.float64)
+    return round(usual * min(np.mean(np.square(weight)) / np.mean(weight) ** 2, _MOST_UNEVEN))
 
 
 def _epochs(pace, kind, n_samples, batch_size):

@@ -261,7 +261,7 @@ NO_CLASSES = {
     "1e30": (CLASSES * 1e30, "y: Unknown label type"),
     "1e308": (np.where(CLASSES, 1e308, -1e308), "y: Unknown label type"),
     "mixed types": (np.array([1, "a"] * 12, dtype=object), "y: Unknown label type"),
-    "some None": (np.array([None, *CLASSES[1:]], dtype=object), "y: Unknown label type"),
+    "some None": (np.array([None, *CLASSES[1:]], dtype=object), "y holds None.* 1 sample"),
     "objects": ([object()] * N_SAMPLES, "y: Unknown label type"),
     "raw bytes": (np.where(CLASSES, b"a", b"b"), "y: Support for labels represented as bytes"),
     "several columns": (RNG.integers(3, size=(N_SAMPLES, 2)), "y of shape .*zeros and ones"),

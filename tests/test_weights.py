@@ -105,6 +105,16 @@ def test_a_few_heavy_samples_count_as_much_as_many_light_ones(n_experts):
     assert model.loss_curve_[-1] == pytest.approx(np.log(2), abs=0.02)
 
 
+def test_batches_of_uneven_weight_are_larger():
+    X, y, _ = draw()
+    sizes = []
+    for heavy in (1.0, 2.0, 1e6):
+        weight = np.where(np.arange(N) < N // 2, heavy, 1.0)
+        model = MoEClassifier(1, max_iter=1, random_state=0).fit(X, y, sample_weight=weight)
+        sizes.append(model.resolved_params_["batch_size"])
+    assert sizes == [200, 222, 400]  # 200 times 1, 10 / 9, 2
+
+
 @pytest.mark.parametrize("solver", ["normalized_sgd", "sgd"])
 def test_a_step_is_as_long_as_its_batch_is_heavy(solver):
     X, y, weight = no_information()
