@@ -199,7 +199,7 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
             trunk=trunk,
             n_shared_experts=self.n_shared_experts,
             separate=settings.solver.separates(preset_of(settings.router).rule.mixes),
-            dtype=str(data.dtype),
+            dtype=data.dtype,
             seed=seed,
         )
         device, precision = place(self, settings, module, data.dtype)

@@ -150,7 +150,7 @@ class FittedMixture:
             head,
             self.input_shape_,
             flat=found.sample_shape is not None,
-            x_dtype=getattr(torch, found.dtype.name),
+            x_dtype=getattr(torch, found.dtype),
             **_category_codes(found),
             **units,
         )
@@ -214,5 +214,5 @@ def _category_codes(found):
         if not are_numbers:
             names[column] = its_values
         values.append(its_values if are_numbers else range(len(its_values)))
-    codes = CategoryCodes(known.columns, values, known.codes, getattr(torch, found.dtype.name))
+    codes = CategoryCodes(known.columns, values, known.codes, getattr(torch, found.dtype))
     return {"categories": codes, "category_names": names}

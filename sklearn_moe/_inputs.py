@@ -38,7 +38,7 @@ class InputFormat(NamedTuple):
 
     sample_shape: Any  # the parameter
     allow_nan: bool  # in tables
-    dtype: Any = None  # of X as it was kept: float32, float64, or uint8 of pictures
+    dtype: str | None = None  # of X as it was kept: float32, float64, or uint8 of pictures
     categories: Categories | None = None
 
     def is_table(self, X):
@@ -107,7 +107,7 @@ def _read(estimator, X, known, weight=None):
     Returns
     -------
     X : ndarray or CSR matrix
-    dtype : type of float
+    dtype : "float32" or "float64"
         In which it is trained.
     found : InputFormat
     """
@@ -119,6 +119,8 @@ def _read(estimator, X, known, weight=None):
             f"X holds pictures of type {X.dtype}. Pass bytes (uint8, 0 ... 255), which are scaled "
             "to 0 ... 1, or floats, which are not."
         )
+    if issparse(X):
+        X = X.tocsr()  # other formats have no array of values
     if not is_frame(X) and X.dtype.kind in "Mm":
         raise refuse_times("X", X.dtype)
     if not is_picture:  # rows may be read as pictures
@@ -142,7 +144,7 @@ def _read(estimator, X, known, weight=None):
             X = check_array(X, input_name="X", estimator=estimator, **options)
         else:
             X = validate_data(estimator, X, reset=reset, **options)
-    return X, np.dtype(dtype), found
+    return X, np.dtype(dtype).name, found
 
 
 def _check_at_hand(X):
@@ -249,7 +251,7 @@ def _check_as_fitted(estimator, X):
             f"shape {estimator.input_shape_}."
         )
     kinds = ("floats", "bytes (uint8), which it scales to 0 ... 1")
-    were_bytes = estimator._format.dtype == np.uint8
+    were_bytes = estimator._format.dtype == "uint8"
     if (X.dtype == np.uint8) != were_bytes:
         raise ValueError(
             f"X holds pictures of type {X.dtype}, {name} was fitted on {kinds[were_bytes]}. "
@@ -268,8 +270,8 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, known=No
     Returns
     -------
     samples : Samples
-    dtype : dtype
-        Type of float in which they are trained.
+    dtype : "float32" or "float64"
+        In which they are trained.
     found : InputFormat
 
     Raises
@@ -308,7 +310,7 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, known=No
     else:
         if found.sample_shape is None:
             _warn_of_pictures(X)
-        found = found._replace(dtype=X.dtype)
+        found = found._replace(dtype=X.dtype.name)
     samples = Samples(X, y, weight, groups)
     positive = weight > 0
     if not positive.all():

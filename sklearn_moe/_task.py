@@ -27,7 +27,7 @@ class TrainingData(NamedTuple):
     training: Samples  # with y as codes
     validation: Samples | None
     settings: Settings
-    dtype: np.dtype  # of float, in which they are trained
+    dtype: str  # of float, in which they are trained
 
     def on(self, device):
         """Return the same as tensors, where a fit on that device keeps its samples.

@@ -10,6 +10,7 @@ import torch
 from ._categories import Categories
 from ._classifier import MoEClassifier
 from ._engine import MoENet
+from ._inputs import InputFormat, WeightsSeen
 from ._regressor import MoERegressor
 from ._targets import ClassTarget, LabelTarget, NumberTarget
 from .checkpoints import FitCheckpoint
@@ -38,7 +39,16 @@ _REGISTRIES = (
 )
 _OTHERS = (
     *(FitCheckpoint, MoEClassifier, MoERegressor, MoENet, SolverSpec.build, torch.device),
-    *(Categories, Channels, ClassTarget, Columns, LabelTarget, NumberTarget),
+    *(
+        Categories,
+        Channels,
+        ClassTarget,
+        Columns,
+        InputFormat,
+        LabelTarget,
+        NumberTarget,
+        WeightsSeen,
+    ),
     *(build_mixture, choose_head("log_loss", "classes"), type(Path())),
 )
 _OURS = ("functools.partial", "pathlib.", "sklearn_moe.", "torch.device", "torch.optim.")

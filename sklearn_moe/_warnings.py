@@ -1,5 +1,6 @@
 """Warnings that point at the caller's line, not into a library."""
 
+import contextlib
 import sys
 import warnings
 from pathlib import Path
@@ -9,7 +10,10 @@ import sklearn
 
 __all__ = ["warn"]
 
-_LIBRARIES = tuple(str(Path(path).parent) for path in (__file__, sklearn.__file__, joblib.__file__))
+_LIBRARIES = (
+    *(str(Path(path).parent) for path in (__file__, sklearn.__file__, joblib.__file__)),
+    contextlib.__file__,  # of decorators
+)
 
 
 def warn(message, category):

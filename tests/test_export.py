@@ -248,7 +248,7 @@ def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
 def test_categories_that_the_type_of_x_cannot_tell_apart_are_refused():
     X = np.array([[2**24, 0], [2**24 + 1, 1]] * 20, dtype=np.int64)
     model = fitted(classifier(categorical_features=[0]), X, [0, 1] * 20)
-    model._format = model._format._replace(dtype=np.dtype(np.float32))
+    model._format = model._format._replace(dtype="float32")
     with pytest.raises(ValueError, match="column 0"):
         model.to_torch()
 

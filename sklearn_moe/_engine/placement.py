@@ -1,6 +1,5 @@
 """Where a model is trained, and in which precision, where that is left open."""
 
-import numpy as np
 import torch
 
 from .. import _devices
@@ -32,7 +31,7 @@ def place(estimator, settings, module, dtype):
     if is_auto(precision):
         precision = "bf16" if _devices.is_fast_in_bf16(device) else "float32"
     if is_auto(estimator.precision):
-        settings.resolved["precision"] = "float64" if dtype == np.float64 else precision
+        settings.resolved["precision"] = "float64" if dtype == "float64" else precision
     return str(device), precision
 
 
