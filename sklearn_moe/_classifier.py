@@ -183,8 +183,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     validation_scores_ : list of float
         Accuracy on the held-out samples after every epoch, with `early_stopping=True` only; of
-        several labels the share of right ones. Of `partial_fit`, which holds out others than `fit`
-        does, those of a chunk are tested right after it.
+        several labels the share of right ones.
 
     router_gradient_curve_ : list of float
         Norm of the router's gradient in every epoch, mean over its batches. A router whose
@@ -568,9 +567,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         `upcycle`, `checkpoint` and "out_of_bag" are ignored, and "cosine" rates stay at their
         highest.
 
-        With `early_stopping=True`, `validation_fraction` of the samples are held out, the same ones
-        whenever they come, by a hash of their X. Their score is appended to `validation_scores_`;
-        when to stop is up to the caller.
+        `early_stopping=True` is refused: which samples to hold out is up to the caller.
 
         Parameters
         ----------

@@ -7,8 +7,6 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from ._batches import read_batches
-from ._hashing import in_share
-from ._inputs import rows_of
 from ._modes import usual_modes
 from ._task import TrainingData, as_rows
 
@@ -24,6 +22,11 @@ class IncrementalTraining:
 
         The net is trained as it is; its optimizer keeps its state, too.
         """
+        if self.early_stopping is True:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True: which samples to hold out, and "
+                "when to stop, is up to the caller. Use early_stopping='auto' or False."
+            )
         resume = self.__sklearn_is_fitted__()
         draft = copy.copy(self)
         draft._random_state = check_random_state(self._next_seed if resume else self.random_state)
@@ -40,9 +43,7 @@ class IncrementalTraining:
         )
         answers = []
         chunks = draft._chunks(net, chain([first], rest), answers)
-        if (chunk := next(chunks, None)) is None:
-            return self._nothing_to_learn()
-        data = data._replace(training=chunk[0])
+        data = data._replace(training=(chunk := next(chunks)))
         chunks = chain([chunk], chunks)
         with net.undone_if_diverged():
             interrupted = draft._train(net, data, 1, anneal=False, chunks=chunks)
@@ -53,32 +54,9 @@ class IncrementalTraining:
         return self
 
     def _chunks(self, net, batches, answers):
-        """Yield rows to train on, and those held out of them or None.
-
-        A batch of which all is held out yields nothing. To `answers` it adds what each expert
-        answers of a chunk, once that was trained on.
-        """
+        """Yield batches as rows; to `answers` add what each expert answers once it was trained."""
         for batch in batches:
-            held_out, mean_weight = None, self._weights_seen.mean
-            if self.early_stopping is True:
-                batch, held_out = _split(batch, self.validation_fraction)
-            if batch is not None:
-                rows = as_rows(batch, 1.0, self._dtype, net.device)
-                yield rows, held_out and as_rows(held_out, 1.0, self._dtype, net.device)
-                answers.append(self._count_answers(net, rows) * mean_weight)
-
-    def _nothing_to_learn(self):
-        """Return the model as it is, if there is one."""
-        if not self.__sklearn_is_fitted__():
-            raise ValueError(
-                "All samples of the first call are held out by early_stopping=True and "
-                f"validation_fraction={self.validation_fraction}. Begin with more samples."
-            )
-        return self
-
-
-def _split(batch, share):
-    """Return what is trained on and what is not, the same rows whenever they are met."""
-    held_out = in_share(batch.X, share)
-    indices = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-    return (rows_of(batch, index) if len(index) else None for index in indices)
+            mean_weight = self._weights_seen.mean
+            rows = as_rows(batch, 1.0, self._dtype, net.device)
+            yield rows
+            answers.append(self._count_answers(net, rows) * mean_weight)

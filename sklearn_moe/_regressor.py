@@ -107,8 +107,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     validation_scores_ : list of float
         One minus the squared error on the held-out samples after every epoch, in variances of
-        the training target: about R2. With `early_stopping=True` only. Of `partial_fit`, which
-        holds out others than `fit` does, those of a chunk are tested right after it.
+        the training target: about R2. With `early_stopping=True` only.
 
     router_gradient_curve_ : list of float
         Norm of the router's gradient in every epoch, mean over its batches.
@@ -396,9 +395,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         `upcycle`, `checkpoint` and "out_of_bag" are ignored, and "cosine" rates stay at their
         highest.
 
-        With `early_stopping=True`, `validation_fraction` of the samples are held out, the same ones
-        whenever they come, by a hash of their X. Their score is appended to `validation_scores_`;
-        when to stop is up to the caller.
+        `early_stopping=True` is refused: which samples to hold out is up to the caller.
 
         Parameters
         ----------

@@ -56,7 +56,6 @@ TESTS = {
     ],
     "_engine/bridge": ["callbacks"],
     "_engine/connection": ["ranks", "distributed"],
-    "_engine/graph": ["graphs"],
     "_engine/joint": ["fit_together"],
     "_engine/listeners": ["callbacks", "skorch"],
     "_engine/memory": ["memory"],

@@ -52,7 +52,6 @@ TRANSFORMERS = {
     preprocessing.ImageScaler: {},
     preprocessing.ImageTransform: {"func": torch.neg},
     preprocessing.PatchKMeansFeatures: {"n_clusters": 4, "patch_size": 3, "n_patches": 50},
-    preprocessing.PiecewiseLinearEncoder: {},
     preprocessing.Rotate: {"angle": 5.0},
 }
 VALUES = {
@@ -86,10 +85,9 @@ def calls():
         for name in names:
             yield function, seeded(arguments, names), name
     for cls, arguments in TRANSFORMERS.items():
-        X = PICTURES[:, 0, 0] if cls is preprocessing.PiecewiseLinearEncoder else PICTURES
         names = ["X", *cls._parameter_constraints]
         for name in names:
-            yield partial(transform, cls), seeded(arguments | {"X": X}, names), name
+            yield partial(transform, cls), seeded(arguments | {"X": PICTURES}, names), name
 
 
 def seeded(arguments, names):

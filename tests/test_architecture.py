@@ -12,7 +12,7 @@ PACKAGE = Path(__file__).parent.parent / "sklearn_moe"
 # From top to bottom: a file imports from the lines below its own, never from above.
 LAYERS = [
     ["paper"],
-    ["__init__", "__main__"],
+    ["__init__"],
     ["_trusted", "onnx"],
     ["_classifier", "_regressor", "model_selection"],
     ["_base", "tracing", "callbacks", "distributed"],
@@ -25,7 +25,7 @@ LAYERS = [
     ["_onnx", "nn", "optim", "metrics", "datasets"],
     ["_devices", "_modes"],
     [
-        *("_categories", "_estimators", "_hashing", "_image_checks", "_sklearn", "_warnings"),
+        *("_categories", "_estimators", "_image_checks", "_sklearn", "_warnings"),
         *("checkpoints", "exceptions", "_version"),
     ],
     [

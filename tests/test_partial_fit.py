@@ -10,8 +10,6 @@ from sklearn.base import clone
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._hashing import in_share
-from sklearn_moe._rows import select
 
 BRIEF = {"n_experts": 2, "batch_size": 50, "random_state": 0}
 
@@ -260,86 +258,9 @@ def test_wrong_calls_are_explained(table):
         MoEClassifier(**BRIEF).partial_fit([(X, y)])
 
 
-# -- held-out rows ----------------------------------------------------------------------------
-
-
-def test_held_out_rows_are_scored_and_never_trained_on(table):
+@pytest.mark.parametrize("model", [MoEClassifier, MoERegressor])
+def test_early_stopping_is_up_to_the_caller(table, model):
     X, y = table
-    held_out = in_share(X, 0.25)
-    assert 100 < held_out.sum() < 200
-    clf = MoEClassifier(early_stopping=True, validation_fraction=0.25, **BRIEF)
-    for order in (np.arange(600), np.random.default_rng(0).permutation(600)):
-        wrong = np.where(held_out, 1 - y, y)  # harmless, if nothing is learned from it
-        clf.partial_fit(batches_of(X[order], wrong[order]), classes=[0, 1])
-    assert len(clf.validation_scores_) == clf.n_iter_ == 2
-    right = MoEClassifier(early_stopping=True, validation_fraction=0.25, **BRIEF)
-    for order in (np.arange(600), np.random.default_rng(0).permutation(600)):
-        right.partial_fit(batches_of(X[order], y[order]), classes=[0, 1])
-    assert torch.equal(weights_of(right), weights_of(clf))
-    sums = np.add(right.validation_scores_, clf.validation_scores_)
-    np.testing.assert_allclose(sums, 1)
-
-
-def test_a_score_of_one_chunk_is_that_of_its_held_out_rows(table):
-    X, y = table
-    held_out = in_share(X, 0.1)
-    for model, scores in ((MoEClassifier(early_stopping=True, **BRIEF), y), (None, X[:, 1])):
-        model = model or MoERegressor(early_stopping=True, **BRIEF)
-        options = {"classes": [0, 1]} if isinstance(model, MoEClassifier) else {}
-        model.partial_fit(X, scores, **options)
-        if options:
-            expected = model.score(X[held_out], y[held_out])
-            assert model.validation_scores_ == pytest.approx([expected])
-        assert len(model.validation_scores_) == 1
-
-
-def test_training_goes_on_whatever_the_scores_say(table):
-    X, y = table
-    clf = MoEClassifier(early_stopping=True, n_iter_no_change=1, tol=10.0, **BRIEF)
-    for _ in range(70):
-        clf.partial_fit(X[:100], y[:100], classes=[0, 1])
-    assert clf.n_iter_ == len(clf.validation_scores_) == 70
-
-
-def test_single_rows_that_are_held_out_change_nothing(table):
-    X, y = table
-    held_out = in_share(X, 0.1)
-    clf = start(X, y, early_stopping=True)
-    before = weights_of(clf)
-    i = np.flatnonzero(held_out)[0]
-    assert torch.equal(weights_of(clf.partial_fit(X[[i]], y[[i]])), before)
-    assert clf.n_iter_ == 1
-    with pytest.raises(ValueError, match="Begin with more samples"):
-        clone(clf).partial_fit(X[[i]], y[[i]], classes=[0, 1])
-    j = np.flatnonzero(~held_out)[0]
-    clf.partial_fit(X[[j]], y[[j]])
-    assert (clf.n_iter_, len(clf.validation_scores_)) == (2, 1)
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.uint8])
-@pytest.mark.parametrize("share", [0.1, 0.5])
-def test_a_share_of_rows_goes_with_what_they_hold(dtype, share):
-    X = np.random.default_rng(0).integers(20, size=(20_000, 7)).astype(dtype)
-    chosen = in_share(X, share)
-    assert chosen.mean() == pytest.approx(share, abs=0.01)
-    order = np.random.default_rng(1).permutation(len(X))
-    np.testing.assert_array_equal(in_share(X[order], share), chosen[order])
-    half = np.concatenate([in_share(part, share) for part in np.split(X, 2)])
-    np.testing.assert_array_equal(half, chosen)
-    selected = select(X, order)
-    np.testing.assert_array_equal(in_share(selected, share), chosen[order])
-    assert in_share(X.reshape(-1, 7, 1, 1), share).tolist() == chosen.tolist()
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_a_share_of_sparse_rows(dtype):
-    X = np.random.default_rng(0).integers(3, size=(20_000, 30)).astype(dtype)
-    chosen = in_share(csr_array(X), 0.1)
-    assert chosen.mean() == pytest.approx(0.1, abs=0.01)
-    np.testing.assert_array_equal(in_share(csr_array(X[::-1]), 0.1), chosen[::-1])
-
-
-def test_equal_rows_are_shared_out_like_others():
-    assert in_share(np.ones((10_000, 3)), 0.1).mean() == pytest.approx(0.1, abs=0.01)
-    coins = np.random.default_rng(0).integers(2, size=(10_000, 1)).astype(float)
-    assert in_share(coins, 0.3).mean() == pytest.approx(0.3, abs=0.02)
+    options = {"classes": [0, 1]} if model is MoEClassifier else {}
+    with pytest.raises(ValueError, match="early_stopping=True"):
+        model(early_stopping=True, **BRIEF).partial_fit(X, y, **options)

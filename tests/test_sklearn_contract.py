@@ -12,7 +12,6 @@ from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.callbacks import FreezeRouter
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.nn import BALANCES, LOSSES, NOISES, ROUTERS
-from sklearn_moe.preprocessing import PiecewiseLinearEncoder
 
 BRIEF = {"n_experts": 3, "max_iter": 25}
 NUMBERS = {"n_experts": 3, "max_iter": 100}  # the checks want some skill, and are few steps
@@ -41,7 +40,6 @@ FAST = [
     MoEClassifier(n_experts=1, max_iter=50),
     MoERegressor(**NUMBERS),
     MoERegressor(loss="gaussian", **NUMBERS),
-    PiecewiseLinearEncoder(),
 ]
 OTHERS = [
     MoEClassifier(),

@@ -10,7 +10,6 @@ import torch
 from .._interrupt import Interrupts
 from ..nn import may_draw, upcycle
 from .cosine import Cosine
-from .graph import GraphedSteps
 from .listeners import checked, hears_batches
 from .memory import keep_freed_memory, saying_what_to_lower
 from .predicting import PredictingNet, WeightedRows
@@ -29,7 +28,6 @@ _OF_TRAINING = (
     "generator_",
     "generators_",
     "draws_",
-    "graphs_",
     "schedule_",
     "trained_",
     "routing_",
@@ -127,7 +125,6 @@ class TrainingLoop(PredictingNet):
         batch_size = min(self.batch_size, len(rows.y))
         n_steps = epochs * math.ceil(len(rows.y) / batch_size) if anneal else None
         self.schedule_ = Cosine(self.optimizer_, n_steps) if self.pace == "cosine" else None
-        self.graphs_ = None if self.capture is None else GraphedSteps(self, self.capture)
         return work_of_a_step(self.module_, batch_size, rows.x.shape[1:])
 
     def end(self):
@@ -220,22 +217,16 @@ class TrainingLoop(PredictingNet):
         ----------
         rows : Rows
             What callbacks see of them.
-        chunks : iterable of (Rows, Rows or None)
-            What is trained on, and what is held out of it and scored right after.
+        chunks : iterable of Rows
         """
         known = {"dataset_train": WeightedRows(rows), "dataset_valid": None}
         self.notify("on_epoch_begin", **known)
-        trained, scored = [], []
-        for chunk, held_out in chunks:
+        steps = []
+        for chunk in chunks:
             iterator = self.get_iterator(WeightedRows(chunk), training=True)
-            trained += self._run_batches(iterator, True, "train")
-            if held_out is not None:
-                iterator = self.get_iterator(WeightedRows(held_out))
-                scored += self._run_batches(iterator, False, "valid")
+            steps += self._run_batches(iterator, True, "train")
             self._set_training(False)
-        self._record_steps(trained, True, "train")
-        if scored:
-            self._record_steps(scored, False, "valid")
+        self._record_steps(steps, True, "train")
         self.notify("on_epoch_end", **known)
 
     def _run_batches(self, iterator, training, prefix):

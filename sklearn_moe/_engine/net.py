@@ -41,8 +41,6 @@ class MoENet(TrainingLoop):
         everything at prediction stay in the precision of the weights.
     """
 
-    capture = None  # how steps become CUDA graphs, see `GraphedSteps`
-
     def __init__(
         self,
         module,
@@ -110,10 +108,6 @@ class MoENet(TrainingLoop):
     # -- a step ---------------------------------------------------------------------------
 
     def train_step(self, batch, **fit_params):
-        """Make a step, see `step`."""
-        return self.step(batch) if self.graphs_ is None else self.graphs_(batch)
-
-    def step(self, batch):
         """Forward, backward, step; nothing here waits for the device but the dispatch of samples.
 
         What it returns stays on the device, too.

@@ -109,8 +109,6 @@ class ConnectedRanks(Ranks):
     def begin(self, net, rows, n_epochs, interrupts):
         """Refuse what ranks cannot train together, or would not train alike."""
         self.interrupts = interrupts
-        if net.capture is not None:
-            raise ValueError("Steps of several ranks cannot be captured: they wait for each other.")
         _check_module(net.module_)
         groups = [{**group, "params": None} for group in net.optimizer_.param_groups]
         n_steps = net.schedule_ and net.schedule_.n_steps
