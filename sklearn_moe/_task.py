@@ -18,6 +18,8 @@ __all__ = ["Task", "TrainingData", "as_rows", "warn_of"]
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert answers "nearly all"
 _RUINED = 1.0  # what is worse by this than no answer at all: of numbers an R2 below -2
+_START = 0.05  # of the epochs, in which the rates of "cosine" rise
+_LEARNED = 0.9  # of the loss of outputs of 0: what has more on new rows has learned little
 _AT_ONCE = 2**16  # samples whose loss is computed at a time
 
 
@@ -64,6 +66,7 @@ class Task(NamedTuple):
 def warn_of(task, fitted):
     """Warn of a fit that ended early or in ruins, or in which few experts have a say."""
     _warn_of_length(task)
+    _warn_of_width(task)
     _warn_of_ruin(task)
     _warn_of_load(task, fitted)
 
@@ -78,6 +81,36 @@ def _warn_of_length(task):
             "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
             ConvergenceWarning,
         )
+
+
+def _warn_of_width(task):
+    """Warn if early stopping found next to nothing in a table that has more columns than rows."""
+    X, epochs, max_iter = task.data.training.x, _epochs(task), task.data.settings.max_iter
+    if not epochs or task.stopping.score is None or X.ndim != 2 or X.shape[1] <= X.shape[0]:
+        return
+    kept = _kept(task, epochs)
+    n_epochs = 1 + next(i for i, epoch in enumerate(epochs) if epoch is kept)
+    nothing = _loss_of_nothing(task) if n_epochs <= _START * max_iter else None
+    if nothing is not None and _unseen_loss(kept) > _LEARNED * nothing > 0:
+        warn(
+            f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned of "
+            "it did not help on rows that were not shown: the model is that of epoch "
+            f"{n_epochs} of {max_iter}, and has learned little. Reduce the columns before, such as "
+            f"by make_pipeline({_reducer(task.draft._target)}, model), or take a linear model.",
+            ConvergenceWarning,
+        )
+
+
+def _reducer(target):
+    """Return a transformer that leaves fewer columns, as code."""
+    if target.n_targets > 1 and target.kind != "classes":
+        return "PCA(20)"
+    return "SelectKBest(k=20)" if target.kind == "classes" else "SelectKBest(f_regression, k=20)"
+
+
+def _unseen_loss(epoch):
+    """Return the loss of an epoch on rows that were hidden or held out."""
+    return epoch["oob_loss" if "oob_loss" in epoch else "valid_loss"]
 
 
 def _warn_of_ruin(task):

@@ -1,6 +1,8 @@
 """Tables as users meet them: raw columns, what is missing, categories, and when to stop."""
 
 import pickle
+import re
+import warnings
 
 import numpy as np
 import pandas
@@ -16,6 +18,8 @@ from sklearn.datasets import (
     load_wine,
     make_moons,
 )
+from sklearn.decomposition import PCA
+from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
 from sklearn.pipeline import make_pipeline
@@ -393,6 +397,56 @@ def copies(n_copies, noise=0.0):
     )
     X = X.repeat(n_copies, 0)
     return X + noise * rng.normal(size=X.shape), y.repeat(n_copies), test
+
+
+NAMES = {"PCA": PCA, "SelectKBest": SelectKBest, "f_regression": f_regression}
+SMALL = {"n_experts": 4, "expert_width": 32, "max_iter": 300, "random_state": 0}
+
+
+def draw_wide(kind):
+    """Return 60 training and 200 other rows of 500 columns, three of which tell what y is."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(260, 500))
+    y = X[:, :3].sum(axis=1) + rng.normal(size=260)
+    if kind in ("labels", "several numbers"):
+        y = np.stack([y, -y], axis=1)
+    y = (y > 0).astype(int) if kind in ("classes", "labels") else y
+    model = MoEClassifier if kind in ("classes", "labels") else MoERegressor
+    return model, X[:60], X[60:], y[:60], y[60:]
+
+
+def on_width(model, X, y):
+    """Fit, and return the warnings that speak of the numbers of rows and columns."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        model.fit(X, y)
+    return [w for w in caught if str(X.shape[1]) in str(w.message)]
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "numbers", "several numbers"])
+@pytest.mark.parametrize("early_stopping", ["auto", True])
+def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
+    model, X, X_test, y, y_test = draw_wide(kind)
+    moe = model(**SMALL, early_stopping=early_stopping)
+    (warning,) = on_width(moe, X, y)
+    message = str(warning.message)
+    assert str(54 if early_stopping is True else 60) in message
+    (reducer,) = re.findall(r"make_pipeline\((.*), model\)", message)
+    better = make_pipeline(eval(reducer, NAMES), clone(moe))  # what it says is code that runs
+    assert not on_width(better, X, y)
+    if "SelectKBest" in reducer:
+        assert better.score(X_test, y_test) > moe.score(X_test, y_test) + 0.05
+    assert not on_width(model(**SMALL | {"max_iter": 20}, early_stopping=False), X, y)
+
+
+@pytest.mark.parametrize("kind", ["classes", "numbers"])
+def test_what_is_learned_of_a_wide_table_needs_no_warning(kind):
+    """All columns tell of the same few factors; and where rows are more, noise is noise."""
+    model, X, _, y, _ = draw_wide(kind)
+    factors = np.random.default_rng(2).normal(size=(3, 500))
+    assert not on_width(model(**SMALL), X[:, :3] @ factors + 0.1 * X, y)
+    noise = np.random.default_rng(3).normal(size=(60, 50))
+    assert not on_width(model(**SMALL), noise, y)
 
 
 def test_copies_are_known_wherever_they_come():
