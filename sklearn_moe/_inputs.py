@@ -44,7 +44,7 @@ class InputFormat(NamedTuple):
     def is_table(self, X):
         """Tell whether rows are read as they are."""
         try:
-            return self.sample_shape is None and np.ndim(X) == 2
+            return self.sample_shape is None and (is_frame(X) or np.ndim(X) == 2)
         except ValueError:  # ragged: check_array says so
             return False
 
@@ -85,7 +85,8 @@ def _open(estimator, X, known):
     with naming("X"):
         if is_frame(X):
             validate_data(estimator, X, reset=known is None, skip_check_array=True)
-        elif known is None:  # what is wrong with X is said before what is wrong with y
+        elif known is None or not hasattr(X, "dtype"):
+            # What is wrong with X is said before what is wrong with y.
             anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
             X = check_array(X, dtype=None, input_name="X", estimator=estimator, **anything)
     return X
