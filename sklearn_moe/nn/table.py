@@ -99,7 +99,7 @@ class TableEncoder(nn.Module):
 
 
 class CategoryCodes(nn.Module):
-    """Put the codes of categories in the place of the numbers that stand for these in X.
+    """Replace the numbers that stand for categories in X by their codes.
 
     Parameters
     ----------
