@@ -715,9 +715,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     def expert_proba(self, X):
         """Return what every expert would say of each sample.
 
-        An expert speaks in the place of those that answer, with their total gate: where one
-        expert answers, its entry is `predict_proba`. With `router="patch_choice"` it is what the
-        expert says of the patches it picked.
+        The prediction if this expert replaced those that are selected, scaled by the sum of their
+        gates: where one expert is selected, its entry is `predict_proba`. With
+        `router="patch_choice"` it is the expert's output for the patches that it picked.
 
         Parameters
         ----------

@@ -9,7 +9,7 @@ from ._checks import refuse_overflow
 from ._rows import _CHUNK, chunks, draw_rows, select
 from .nn import Columns
 
-__all__ = ["describe_columns", "repeats_itself"]
+__all__ = ["describe_columns", "has_few_distinct_rows"]
 
 _FEW = 5  # distinct rows
 _SAMPLE = 4000  # rows, drawn at random, that tell which values are far
@@ -107,12 +107,12 @@ def _tails(part, weight):
     return tuple(np.take_along_axis(part, place[np.newaxis], axis=0)[0] for place in places)
 
 
-def repeats_itself(X):
-    """Tell whether the rows of a table, (n_samples, n_features), are alike by nature.
+def has_few_distinct_rows(X):
+    """Tell whether a table, (n_samples, n_features), has few distinct rows.
 
-    They are if no column has more distinct values than the root of the number of distinct rows,
-    or if there are fewer than five of these: a row to come will be one of them, too. That does not
-    change if rows are repeated.
+    That is so if no column has more distinct values than the root of the number of distinct rows,
+    or if there are fewer than five of these: a new row will then equal one of them. Repeating rows
+    changes nothing.
     """
     most = 0
     for column in X.T:

@@ -2,7 +2,7 @@
 
 import torch
 
-from ._columns import repeats_itself
+from ._columns import has_few_distinct_rows
 from ._rows import draw_rows
 from .nn import hide, hide_at_random
 
@@ -20,7 +20,7 @@ def hide_rows(net, rows, n_hidden, groups=None):
     sizes = len(net.module_.experts), n_hidden
     if groups is not None:
         shown = hide_at_random(int(groups.max()) + 1, *sizes)[torch.from_numpy(groups)]
-    elif rows.x.ndim == 2 and repeats_itself(_some_rows(rows.x)):
+    elif rows.x.ndim == 2 and has_few_distinct_rows(_some_rows(rows.x)):
         shown = hide_at_random(len(rows.y), *sizes)
     else:
         encode = net.module_.encoder or torch.nn.Identity()

@@ -1,4 +1,4 @@
-"""The null of learned routing that looks at X: k-means that counts weights exactly."""
+"""The k-means baseline of a learned router, by sample weights."""
 
 import warnings
 

@@ -55,7 +55,7 @@ class Persistent:
                 f"sklearn_moe {version}, this is {__version__}. Load it with the version that "
                 "stored it, or fit it again."
             )
-        # Pickles turn it into its network, shallow copies do not.
+        # A pickle has restored the network by now; after `copy.copy` the trunk is still wrapped.
         if isinstance(state.get("trunk"), StoredModule):
             state = _swap_trunk(state, state["trunk"].module)
         parameters = inspect.signature(type(self)).parameters

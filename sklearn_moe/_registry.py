@@ -133,12 +133,12 @@ def takes(function: Any, name: str) -> bool:
 
 
 def has(part: Any, base: type, method: str) -> bool:
-    """Return whether a part has a method of its own that its base only describes."""
+    """Return whether the class of a part overrides a method of its base class."""
     return getattr(type(part), method) is not getattr(base, method)
 
 
 def require(part: Any, base: type, method: str, purpose: str) -> None:
-    """Refuse a part without a method that its base only describes, and say what needs it.
+    """Refuse a part whose class does not override a method of its base, and say what needs it.
 
     Raises
     ------

@@ -466,8 +466,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
     def expert_predict(self, X):
         """Return what every expert would say of each sample.
 
-        An expert speaks in the place of those that answer, with their total gate: where one
-        expert answers, its entry is `predict`.
+        The prediction if this expert replaced those that are selected, scaled by the sum of their
+        gates: where one expert is selected, its entry is `predict`.
 
         Parameters
         ----------

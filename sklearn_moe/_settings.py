@@ -30,11 +30,11 @@ __all__ = ["Settings", "resolve_settings"]
 
 # A mixture of strong experts on a table: each learns most of it by its own loss, as few rows make
 # no regions, and the mixture decides about the rest. Linear ones can do a part of it only.
-_OWN_LOSS = 0.7
-# The likelihood of a mixture tells at once who is right: its router is faster than the experts.
-_HASTE = 2
+_EXPERT_LOSS_WEIGHT = 0.7
+# The gradient of the likelihood by the router is informative early: its rate is twice the experts'.
+_ROUTER_LR_FACTOR = 2
 # Of the rates for tables: convolutions want smaller steps.
-_CALM = 0.4
+_IMAGE_LR_FACTOR = 0.4
 # Samples in a step that make it worth while to copy a network for pictures into bf16: an estimate.
 _WORTH_BF16 = 100
 _MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
@@ -112,13 +112,13 @@ def resolve_settings(estimator, X, weight, head):
     if solver.per_norm:
         rate, router_rate = rate / scale, router_rate / scale**2
     if is_picture and solver.pace == "cosine":
-        rate, router_rate = _CALM * rate, _CALM * router_rate
+        rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
     adds = estimator.n_shared_experts or estimator.upcycle
     mixes = is_vector and not adds and has(head, Head, "mix")
     choice = pick("router", "soft" if mixes else "top1")
     router = preset_of(choice)
     if router.rule.mixes and is_vector and not solver.per_norm:
-        router_rate = _HASTE * rate
+        router_rate = _ROUTER_LR_FACTOR * rate
     elif is_picture and trunk is None and _adds_up(estimator.router_network):
         router_rate /= patches_shape(X.shape[1:])[0]  # the scores of so many squares
     # Only mixtures of distributions can tell what each expert makes of a sample.
@@ -136,8 +136,10 @@ def resolve_settings(estimator, X, weight, head):
     if pace == "residual":
         require(head, Head, "error", "learning_rate='residual'")
     strong = not _is_linear(estimator.activation)
-    own_loss = pick("expert_loss_weight", _OWN_LOSS if apart and is_vector and strong else 0.0)
-    # Experts that know their own part only are no judges of what was hidden from them.
+    own_loss = pick(
+        "expert_loss_weight", _EXPERT_LOSS_WEIGHT if apart and is_vector and strong else 0.0
+    )
+    # Specialized experts give poor out-of-bag estimates: they know their own region only.
     stop = pick("early_stopping", "out_of_bag" if apart and is_table and own_loss else False)
     if stop is True:
         require(head, Head, "score", "early_stopping=True")
@@ -252,7 +254,7 @@ def _tolerance(stop, pace, kind):
 
 
 def _shares(estimator):
-    """Tell whether expert and router leave it open what they see: no whole networks, no centers."""
+    """Tell whether a shared trunk may be inserted: not before whole networks, nor before centers."""
     router = preset_of("top1" if is_auto(estimator.router) else estimator.router)
     of_samples = router.network is CentroidScores or router.rule is PatchChoiceRouter
     return is_auto(estimator.expert) and not of_samples

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._columns import repeats_itself
+from sklearn_moe._columns import has_few_distinct_rows
 from sklearn_moe._data import Rows, as_tensor
 from sklearn_moe._inputs import check_training_data, hold_out
 from sklearn_moe._rows import SelectedRows, select
@@ -100,10 +100,10 @@ def test_kmeans_of_many_rows_looks_at_a_sample(monkeypatch):
 
 def test_wide_tables_are_known_by_their_first_column_of_numbers():
     X = np.random.default_rng(0).normal(size=(100, 3))
-    assert not repeats_itself(X)
-    assert not repeats_itself(np.hstack([np.zeros((100, 1)), X]))
-    assert repeats_itself(np.tile(X[:4], (25, 1)))  # fewer than five, of four values each
-    assert repeats_itself(np.random.default_rng(0).integers(2, size=(100, 5)))
+    assert not has_few_distinct_rows(X)
+    assert not has_few_distinct_rows(np.hstack([np.zeros((100, 1)), X]))
+    assert has_few_distinct_rows(np.tile(X[:4], (25, 1)))  # fewer than five, of four values each
+    assert has_few_distinct_rows(np.random.default_rng(0).integers(2, size=(100, 5)))
 
 
 IN_LITTLE_MEMORY = """

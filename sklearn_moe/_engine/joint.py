@@ -13,8 +13,8 @@ _BY_ENTRY = (SGD, Adam, AdamW)  # every weight by itself: groups of equal option
 class JointOptimizer:
     """Step the optimizers of many nets as one.
 
-    Their groups stay theirs: what is set in them counts, and what they remember is theirs again
-    after `release`. Optimizers that are not known are stepped one after the other.
+    Each optimizer keeps its parameter groups, whose options are read in every step; `release`
+    copies the state back to them. Optimizers of other types are stepped one after the other.
 
     Parameters
     ----------

@@ -154,10 +154,10 @@ class MoENet(TrainingLoop):
         return self.module_(x, self.generator_)
 
     def losses(self, mixed, batch):
-        """Return what was said, in full precision, and the losses of the samples, (n_samples,).
+        """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
 
-        Where samples are hidden from experts, also the losses of those: they have their say on how
-        the mixture does on what it has not seen. Otherwise None.
+        With an out-of-bag mask, also the loss of each sample by the experts that did not see it;
+        otherwise None.
         """
         dtype = batch.weight.dtype  # mixed precision ends here
         if mixed.output is not None:

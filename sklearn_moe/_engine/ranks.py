@@ -171,7 +171,7 @@ class ConnectedRanks(Ranks):
 
     @torch.no_grad()
     def add_up_gradients(self, parameters):
-        """Replace the gradients by their sums; no rank has one: there is none."""
+        """Replace the gradients by their sums; None where no process has one."""
         absent = [parameter.grad is None for parameter in parameters]
         for parameter, is_absent in zip(parameters, absent, strict=True):
             if is_absent:  # an expert without rows here may have some elsewhere

@@ -18,7 +18,7 @@ WITH_STATE = ("module_", "criterion_", "optimizer_")
 
 
 class StoredNet(NeuralNet):
-    """skorch net whose state is a recipe and arrays: no module, no callback, no address."""
+    """skorch net that is stored as constructor arguments and arrays: equal nets, equal pickles."""
 
     def _recipe(self):
         """Return the arguments that build the net, as far as they are not skorch's defaults."""

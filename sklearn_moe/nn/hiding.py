@@ -1,4 +1,4 @@
-"""Hiding samples from experts, so that what these say of them is an honest test."""
+"""Masks that keep samples out of the training of some experts, for out-of-bag evaluation."""
 
 import torch
 from torch import Tensor
@@ -11,8 +11,8 @@ __all__ = ["hide", "hide_at_random"]
 def hide(x: Tensor, n_experts: int, n_hidden: int) -> Tensor:
     """Return 1 for the experts that a sample is shown to, 0 for others, (n_samples, n_experts).
 
-    Every sample is hidden from `n_hidden` experts, equal ones from the same: what was seen once
-    is not new the second time.
+    Every sample is hidden from `n_hidden` experts, equal samples from the same ones: an expert that
+    has seen one of two equal samples is no test of the other.
     """
     # In float64 the hash does not depend on how the samples are grouped.
     ranks = hash_rows(x.double(), n_experts, torch.Generator(x.device).manual_seed(0))
@@ -20,7 +20,7 @@ def hide(x: Tensor, n_experts: int, n_hidden: int) -> Tensor:
 
 
 def hide_at_random(n_samples: int, n_experts: int, n_hidden: int) -> Tensor:
-    """Return the same by the places of samples, which repeat themselves by nature."""
+    """Return the same at random, for tables of few distinct rows."""
     generator = torch.Generator().manual_seed(0)
     return _first(torch.rand(n_samples, n_experts, generator=generator), n_hidden)
 

@@ -52,7 +52,7 @@ class MixtureOfExperts(nn.Module):
         self.router = router
         self.experts = experts if isinstance(experts, nn.Module) else nn.ModuleList(experts)
         self.shared = nn.ModuleList(shared)
-        self.united = False  # the first expert answers for all, until the others are copies of it
+        self.united = False  # dense phase, before upcycling: only the first expert is used
 
     def encode(self, x: Tensor) -> Tensor:
         """Return samples as router and experts see them."""

@@ -95,7 +95,7 @@ class PatchStack(Stack):
 
     def __init__(self, experts: Sequence[PatchExpert]):
         super().__init__()
-        # In a list, so that its weights, which are none, are not the stack's.
+        # In a list, so that nn.Module does not register its empty weights as parameters of its own.
         self._one = [copy.deepcopy(experts[0]).to("meta")]
         self.weight = stacked([e.weight for e in experts])  # (M, n_outputs, width, patch_size)
         bias: list[Tensor] = [e.bias for e in experts if e.bias is not None]

@@ -77,7 +77,7 @@ _STANDARD = tuple(GATES)
 def standard_gate(gate: str | Callable) -> str | Callable:
     """Return the name of a gate of the library, or the function that is somebody's own gate.
 
-    What a standard gate does beside a rule is known, and a rule may refuse it.
+    A rule may refuse gates of the library by their names; other functions are always taken.
 
     Raises
     ------

@@ -66,7 +66,7 @@ class Preset:
 
     @property
     def gates(self) -> tuple[str, ...]:
-        """Return the gates of the rule that teach the router something, the default first."""
+        """Return the gates of the rule that give the router a gradient, the default first."""
         gates = self.rule.gates
         return tuple(g for g in gates if g != "renormalized") if self.one_expert else gates
 
