@@ -254,7 +254,7 @@ def _tolerance(stop, pace, kind):
 
 
 def _shares(estimator):
-    """Tell whether a shared trunk may be inserted: not before whole networks, nor before centers."""
+    """Tell whether a trunk may be inserted: not before whole networks or k-means centers."""
     router = preset_of("top1" if is_auto(estimator.router) else estimator.router)
     of_samples = router.network is CentroidScores or router.rule is PatchChoiceRouter
     return is_auto(estimator.expert) and not of_samples
