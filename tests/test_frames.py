@@ -1,14 +1,17 @@
 """Tables of any container: what the data hold decides about precision, and dates are named."""
 
+import contextlib
 import datetime
 
 import numpy as np
 import pandas
 import pytest
 import torch
+from helpers import SKLEARN_1_6
 from scipy.sparse import csr_array
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._categories import Categories
 from sklearn_moe._frames import read_table
 
 polars = pytest.importorskip("polars")
@@ -163,6 +166,19 @@ def test_what_is_wrong_with_a_frame_of_categories_is_said_of_that():
         model.predict(frame[:0])
     with pytest.raises(ValueError, match=r"feature names[\s\S]*- c"):
         model.predict(frame[["x"]])
+
+
+def test_columns_of_one_name_are_taken_by_their_place_or_named():
+    frame = pandas.DataFrame({"a": np.arange(30.0), "c": list("ab") * 15, "b": np.ones(30)})
+    twice = frame.set_axis(["a", "c", "a"], axis=1)
+    array, _ = read_table(twice, Categories([1]).fit(twice, np.ones(30)))
+    np.testing.assert_array_equal(array, np.stack([np.arange(30), 15 * [0, 1], np.ones(30)], 1))
+    # Newer versions of scikit-learn refuse them, by name.
+    refused = contextlib.nullcontext()
+    if not SKLEARN_1_6:
+        refused = pytest.raises(ValueError, match=r"unique column names[\s\S]*'a'")
+    with refused:
+        MoERegressor(2, max_iter=1, random_state=0).fit(twice, np.arange(30.0)).predict(twice)
 
 
 def test_predictions_are_those_of_the_parameters_of_the_fit():
