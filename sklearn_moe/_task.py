@@ -114,9 +114,13 @@ def _unseen_loss(epoch):
 
 
 def _warn_of_ruin(task):
-    """Warn if steps that were too long left a model that is worse than none."""
+    """Warn if steps that were too long left a model of a table that is worse than none.
+
+    Of standardized tables only: there the outputs of a new network are small; elsewhere its loss
+    may be large before the first step.
+    """
     settings, epochs = task.data.settings, _epochs(task)
-    if not epochs:
+    if not (epochs and settings.standardize and task.data.training.x.ndim == 2):
         return
     rates = zip(
         settings.auto_rates.items(),

@@ -140,7 +140,7 @@ def test_dates_are_named_with_a_remedy(name):
 
 
 def test_arrays_of_dates_are_refused():
-    for X in (DAYS.to_numpy()[:, None], DAYS.to_numpy()[:, None].astype(object)):
+    for X in (DAYS.to_numpy()[:, None], np.array([[day] for day in DAYS], dtype=object)):
         with pytest.raises(TypeError, match=r"X.*dates or times"):
             MoERegressor().fit(X, np.arange(30.0))
 

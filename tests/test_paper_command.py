@@ -1,21 +1,9 @@
 """The command line says at once what it cannot do, not after the work."""
 
-import subprocess
-import sys
-
 import pytest
 
-import sklearn_moe
 from sklearn_moe.paper import __main__ as command
 from sklearn_moe.paper import _ready
-
-
-def test_the_package_says_what_there_is():
-    shown = subprocess.run(
-        [sys.executable, "-m", "sklearn_moe"], capture_output=True, text=True, check=True
-    )
-    assert sklearn_moe.__version__ in shown.stdout
-    assert "python -m sklearn_moe.paper demo" in shown.stdout
 
 
 @pytest.mark.parametrize(

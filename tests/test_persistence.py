@@ -51,8 +51,8 @@ def test_a_copy_answers_and_trains_on_bit_by_bit(samples, options, way):
     twin = WAYS[way](original)
     np.testing.assert_array_equal(twin.predict_proba(X), original.predict_proba(X))
     for _ in range(2):
-        original.partial_fit(X, y)
-        twin.partial_fit(X, y)
+        original.set_params(early_stopping="auto").partial_fit(X, y)
+        twin.set_params(early_stopping="auto").partial_fit(X, y)
     np.testing.assert_array_equal(twin.predict_proba(X), original.predict_proba(X))
     assert twin.loss_curve_ == original.loss_curve_
 

@@ -120,7 +120,7 @@ def look(model, X):
 def life(model, X, y):
     """Yield a hash of a model, and of its answers, in each state of its life."""
     yield look(model.fit(X, y), X)
-    yield look(model.partial_fit(X, y), X)
+    yield look(model.set_params(early_stopping="auto").partial_fit(X, y), X)
     model = pickle.loads(pickle.dumps(model)).partial_fit(X, y)
     yield look(model, X)
     yield look(model.set_params(warm_start=True).fit(X, y), X)

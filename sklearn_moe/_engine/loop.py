@@ -30,12 +30,18 @@ _OF_TRAINING = (
     "draws_",
     "schedule_",
     "trained_",
+    "is_weighted_",
     "routing_",
     "validation_",
     "n_united_",
     "resuming_",
     "n_done_",
 )
+
+
+def _are_uneven(rows):
+    """Tell whether weights of samples differ from 1, their mean; the one look at them."""
+    return bool((rows.weight != 1).any())
 
 
 class Diverged(ValueError):
@@ -114,6 +120,7 @@ class TrainingLoop(PredictingNet):
         self.draws_inside_ = may_draw(self.module_)
         self.trained_ = [p for group in self.optimizer_.param_groups for p in group["params"]]
         self.routing_ = self._router_parameters()
+        self.is_weighted_ = _are_uneven(rows)
         self.validation_ = validation
         self.n_united_ = n_united
         self.resuming_, self.n_done_ = resuming or Unstored(), 0
@@ -223,6 +230,7 @@ class TrainingLoop(PredictingNet):
         self.notify("on_epoch_begin", **known)
         steps = []
         for chunk in chunks:
+            self.is_weighted_ = _are_uneven(chunk)
             iterator = self.get_iterator(WeightedRows(chunk), training=True)
             steps += self._run_batches(iterator, True, "train")
             self._set_training(False)

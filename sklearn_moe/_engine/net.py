@@ -133,7 +133,7 @@ class MoENet(TrainingLoop):
                 batch=(batch.x, batch.y),
                 training=True,
             )
-        if self.solver.per_expert:
+        if self.solver.per_expert and (self.is_weighted_ or self.pace == "residual"):
             self._set_pace(mixed, batch)
         self.optimizer_.step()
         if self.schedule_ is not None:
@@ -216,11 +216,13 @@ class MoENet(TrainingLoop):
         A batch of twice the mean weight makes a step of twice the length. With "residual" the
         steps become shorter as the expert's own mistakes become rare.
         """
-        pace = batch_weight(batch.weight) / batch_size(batch.weight)
+        pace = batch.weight.new_ones(())
         if self.pace == "residual":
             error = self.criterion_.error(mixed.output, batch.y)
             residual = expert_means(error, batch.weight, mixed.route)
-            pace = pace * (residual / self.criterion_.blind_error).clamp(max=1)
+            pace = (residual / self.criterion_.blind_error).clamp(max=1)
+        if self.is_weighted_:
+            pace = pace * (batch_weight(batch.weight) / batch_size(batch.weight))
         self.set_pace(pace.expand(len(self.module_.experts)))
 
     def set_pace(self, pace):

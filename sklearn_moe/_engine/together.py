@@ -134,6 +134,7 @@ class _Fleet:
         lengths = [len(run.batches.rows.y) for run in runs]
         self.starts = [0, *accumulate(lengths)][: len(runs)]
         self.trained = [parameter for net in self.nets for parameter in net.trained_]
+        self.is_weighted = any(net.is_weighted_ for net in self.nets)
 
     def train_epoch(self):
         """Train all for an epoch."""
@@ -174,7 +175,7 @@ class _Fleet:
         torch.autograd.backward(
             [losses, *balances], [share.to(losses.dtype), *map(torch.ones_like, balances)]
         )
-        if first.solver.per_expert:
+        if first.solver.per_expert and (self.is_weighted or first.pace == "residual"):
             self._set_paces(mixed, batch, weights)
         self.optimizer.step()
         for net in self.nets:

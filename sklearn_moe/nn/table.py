@@ -11,6 +11,7 @@ from .dispatch import is_recorded
 
 __all__ = ["CategoryCodes", "Columns", "TableEncoder"]
 
+_UNITS = ("center", "scale", "missing")
 _KNEE = 3.0  # standard deviations
 _FAR = 1e30  # what stands for infinity: it is bounded like any number, and float32 holds it
 
@@ -52,6 +53,9 @@ class TableEncoder(nn.Module):
     center: Tensor
     scale: Tensor
     missing: Tensor
+    center_32: Tensor
+    scale_32: Tensor
+    missing_32: Tensor
     with_missing: Tensor
     categories: Tensor
     n_categories: Tensor
@@ -64,22 +68,29 @@ class TableEncoder(nn.Module):
         self.n_outputs = len(columns.numbers) + len(columns.with_missing) + self.n_all_categories
         self.mean_is_zero = not any(columns.missing)
         for name, values in columns._asdict().items():
-            dtype = torch.float64 if name in ("center", "scale", "missing") else torch.long
-            self.register_buffer(name, torch.tensor(values, dtype=dtype))
+            if name in _UNITS:
+                units = torch.tensor(values, dtype=torch.float64)
+                self.register_buffer(name, units)
+                self.register_buffer(f"{name}_32", units.float())
+            else:
+                self.register_buffer(name, torch.tensor(values, dtype=torch.long))
         first = [0, *accumulate(n_categories)][:-1]
         self.register_buffer("first", torch.tensor(first, dtype=torch.long))
 
     def _apply(self, fn, recurse=True):
-        """Move to a device, as `to` does, but stay in float64."""
-        return _stay_in_float64(self, super()._apply, fn, recurse)
+        """Move to a device, as `to` does, but change no type."""
+        return _keep_types(self, super()._apply, fn, recurse)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_features) to (n_samples, n_outputs)."""
         x = x if x.is_floating_point() else x.double()
         numbers = x if not len(self.categories) else x.index_select(1, self.numbers)
-        z = (numbers - self.center.to(x.dtype)) / self.scale.to(x.dtype)
+        center, scale, missing = self.center, self.scale, self.missing
+        if x.dtype == torch.float32:  # not converted anew in every step
+            center, scale, missing = self.center_32, self.scale_32, self.missing_32
+        z = (numbers - center) / scale
         if not self.mean_is_zero:
-            z = torch.where(z.isnan(), self.missing.to(x.dtype), z)
+            z = torch.where(z.isnan(), missing, z)
         z = torch.nan_to_num(z, nan=0.0, posinf=_FAR, neginf=-_FAR)
         # hypot, as the square of a far outlier would overflow.
         parts = [z * (_KNEE / torch.hypot(z, z.new_full((), _KNEE)))]
@@ -138,8 +149,8 @@ class CategoryCodes(nn.Module):
             self.register_buffer(f"codes_{i}", torch.tensor(its_codes, dtype=torch.float64))
 
     def _apply(self, fn, recurse=True):
-        """Move to a device, as `to` does, but stay in float64."""
-        return _stay_in_float64(self, super()._apply, fn, recurse)
+        """Move to a device, as `to` does, but change no type."""
+        return _keep_types(self, super()._apply, fn, recurse)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same with codes, NaN for what is not known, (n_samples, n_features)."""
@@ -160,13 +171,9 @@ class CategoryCodes(nn.Module):
         return torch.where(values[places] == x, codes[places], torch.nan)
 
 
-def _stay_in_float64(module, apply, fn, recurse):
-    """Apply a function to a module, as `to` does, and bring its float64 buffers back to float64."""
-    kept = {
-        name: values
-        for name, values in module._buffers.items()
-        if values is not None and values.dtype == torch.float64
-    }
+def _keep_types(module, apply, fn, recurse):
+    """Apply a function to a module, as `to` does, and bring its buffers back to their types."""
+    kept = dict(module._buffers)
     apply(fn, recurse)
     for name, values in kept.items():
         module._buffers[name] = values.to(module._buffers[name].device)

@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..dispatch import Experts, answer_all, is_recorded
-from ..ranks import batch_size, batch_weight, sum_over_ranks
+from ..ranks import batch_size, sum_over_ranks
 from ..running import RunningMean
 from .gates import GATES
 
@@ -65,12 +65,10 @@ class Route(NamedTuple):
     def load(self, weight: Tensor) -> Tensor:
         """Return the share of a batch that each expert answers, (n_experts,).
 
-        The shares add up to the mean weight of the batch, which is 1 on average over batches: a
-        heavy batch counts for more in a mean over several of them.
+        By weight: the shares of a heavy batch are larger, so that the mean over several batches is
+        the share of all samples.
         """
-        load = sum_over_ranks(self.per_expert(weight))
-        mean_weight = batch_weight(weight) / batch_size(weight)
-        return load / load.sum().clamp(min=1e-12) * mean_weight.to(load.dtype)
+        return sum_over_ranks(self.per_expert(weight)) / batch_size(weight)
 
 
 class Router(nn.Module):
