@@ -1,6 +1,7 @@
 """The skorch net that trains a mixture: its parts and its step."""
 
 from contextlib import nullcontext
+from functools import reduce
 
 import torch
 
@@ -145,7 +146,7 @@ class MoENet(TrainingLoop):
             more["y_pred"] = mixed.output.detach()
         if (slope := self.router_gradient_norm()) is not None:
             more["router_gradient_norm"] = slope
-        return {"loss": loss.detach(), "weight": loss.new_full((), n_samples), **more}
+        return {"loss": loss.detach(), "weight": n_samples, **more}
 
     def _forward(self, x, batch):
         """Return what the mixture says of a training batch, or each of its experts."""
@@ -216,13 +217,14 @@ class MoENet(TrainingLoop):
         A batch of twice the mean weight makes a step of twice the length. With "residual" the
         steps become shorter as the expert's own mistakes become rare.
         """
-        pace = batch.weight.new_ones(())
+        factors = []
+        if self.is_weighted_:
+            factors.append(batch_weight(batch.weight) / batch_size(batch.weight))
         if self.pace == "residual":
             error = self.criterion_.error(mixed.output, batch.y)
             residual = expert_means(error, batch.weight, mixed.route)
-            pace = (residual / self.criterion_.blind_error).clamp(max=1)
-        if self.is_weighted_:
-            pace = pace * (batch_weight(batch.weight) / batch_size(batch.weight))
+            factors.append((residual / self.criterion_.blind_error).clamp(max=1))
+        pace = reduce(torch.mul, factors)
         self.set_pace(pace.expand(len(self.module_.experts)))
 
     def set_pace(self, pace):

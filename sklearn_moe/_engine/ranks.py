@@ -65,8 +65,12 @@ class Ranks:
 
     def collect(self, steps):
         """Return the numbers of all steps, by their names, for all ranks."""
+        columns = {name: [step[name] for step in steps if name in step] for name in steps[0]}
         return {
-            name: torch.stack([step[name] for step in steps if name in step]) for name in steps[0]
+            name: torch.stack(values)
+            if isinstance(values[0], torch.Tensor)
+            else steps[0]["loss"].new_tensor(values)
+            for name, values in columns.items()
         }
 
     def add_up_gradients(self, parameters):
