@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..dispatch import Experts, answer_all, is_recorded
-from ..ranks import batch_size, sum_over_ranks
+from ..ranks import batch_size, batch_weight, sum_over_ranks
 from ..running import RunningMean
 from .gates import GATES
 
@@ -66,9 +66,12 @@ class Route(NamedTuple):
         """Return the share of a batch that each expert answers, (n_experts,).
 
         By weight: the shares of a heavy batch are larger, so that the mean over several batches is
-        the share of all samples.
+        the share of all samples. Those that no expert answers are divided among all in proportion.
         """
-        return sum_over_ranks(self.per_expert(weight)) / batch_size(weight)
+        load = sum_over_ranks(self.per_expert(weight))
+        if self.chosen is None:
+            load = load / load.sum().clamp(min=1e-12) * batch_weight(weight).to(load.dtype)
+        return load / batch_size(weight)
 
 
 class Router(nn.Module):
