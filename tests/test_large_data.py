@@ -136,7 +136,7 @@ def use(X, y, weight):
     model = (MoERegressor if kind in ("patches", "rows") else MoEClassifier)(**options)
     model.fit(X, y, sample_weight=weight).predict(X)
     if kind in ("table", "patches"):  # pictures are slow
-        model.partial_fit(X, y).apply(X)
+        model.set_params(early_stopping=False).partial_fit(X, y).apply(X)
         specialization_report(model, X, y, clusters=y, n_permutations=1)
 
 
