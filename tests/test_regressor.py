@@ -298,7 +298,7 @@ def test_only_the_epoch_that_is_kept_is_judged():
     X, y = load_diabetes(return_X_y=True)
     reg = MoERegressor(learning_rate_init=1, random_state=0)
     assert not ruins(reg, X, y)
-    assert reg.loss_curve_[-1] > 2  # it came to ruins after the best epoch
+    assert max(reg.loss_curve_) > 100  # other epochs were in ruins
     assert reg.score(X, y) > 0.4
 
 
