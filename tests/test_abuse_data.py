@@ -88,8 +88,14 @@ MALFORMED = {
     "a tensor with gradient": (lambda X: torch.from_numpy(X).requires_grad_(), "X: Can't call"),
     "complex numbers": (lambda X: X * 1j, "X: Complex data not supported"),
     "raw bytes": (lambda X: X.view("V4"), "X: "),
-    "a string among numbers": (lambda X: objects(X, "a"), "X.*could not convert.*'a'"),
-    "a list among numbers": (lambda X: objects(X, {}), "X.*float.*not 'dict'"),
+    "a string among numbers": (
+        lambda X: objects(X, "a"),
+        r"(X:|^Column 0 of X holds.*:) could not convert.*'a'",
+    ),
+    "a list among numbers": (
+        lambda X: objects(X, {}),
+        r"(X:|^Column 0 of X holds.*:) float.*not 'dict'",
+    ),
     "infinity": (lambda X: changed(X, np.inf), "Input X contains infinity"),
     "minus infinity": (lambda X: changed(X, -np.inf), "Input X contains infinity"),
     "infinities only": (lambda X: np.full_like(X, np.inf), "Input X contains infinity"),
@@ -419,7 +425,7 @@ OTHER_SAMPLES = {
     "no sample": ("table", lambda X: X[:0], "X: Found array with 0 sample"),
     "one axis": ("table", lambda X: X[0], "X: Expected 2D array"),
     "infinity": ("table", lambda X: changed(X, np.inf), "Input X contains infinity"),
-    "strings": ("table", lambda X: objects(X, "a"), "X.*could not convert"),
+    "strings": ("table", lambda X: objects(X, "a"), r"^Column 0 of X holds.*: could not convert"),
 }
 
 
