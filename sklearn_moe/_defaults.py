@@ -1,8 +1,8 @@
-"""What "auto" means: the one place where the shape and scale of X choose settings."""
+"""What "auto" means: what the data are decides what the model is, and both how it is trained."""
 
 import math
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -26,16 +26,17 @@ from .nn import (
 from .nn.routers.scores import patches_shape
 from .optim import SOLVERS, SolverSpec
 
-__all__ = ["Settings", "resolve_settings"]
+__all__ = ["Plan", "resolve"]
 
 # A mixture of strong experts on a table: each learns most of it by its own loss, as few rows make
 # no regions, and the mixture decides about the rest. Linear ones can do a part of it only.
 _EXPERT_LOSS_WEIGHT = 0.7
+_OUT_OF_BAG = 0.1  # of the experts, for each sample
 # The gradient of the likelihood by the router is informative early: its rate is twice the experts'.
 _ROUTER_LR_FACTOR = 2
 # Of the rates for tables: convolutions want smaller steps.
 _IMAGE_LR_FACTOR = 0.4
-# Samples in a step that make it worth while to copy a network for pictures into bf16: an estimate.
+# Samples in a step that make it worth while to copy a network for images into bf16: an estimate.
 _WORTH_BF16 = 100
 _MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
 # Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 1,000 for few.
@@ -43,45 +44,111 @@ _STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The settings of one fit, every "auto" resolved.
+class DataProfile:
+    """What the data are, as far as it decides anything."""
 
-    `resolved` is what each "auto" became, by parameter.
-    """
+    n_samples: int
+    sample_shape: tuple[int, ...]
+    dtype: np.dtype
+    unevenness: float  # of the weights: Kish's factor, 1 if they are equal
+    scale: float  # root mean square norm of patches, 1 for other samples
+
+    @classmethod
+    def of(cls, X, weight):
+        """Describe samples X, (n_samples, *sample_shape), and their weights."""
+        scale = _rms_norm(X, weight) if X.ndim == 3 else 1.0
+        weight = weight.astype(np.float64)
+        unevenness = np.mean(np.square(weight)) / np.mean(weight) ** 2
+        return cls(X.shape[0], X.shape[1:], X.dtype, unevenness, scale)
+
+    @property
+    def is_table(self):
+        """Whether a sample is a row of numbers."""
+        return len(self.sample_shape) == 1
+
+    @property
+    def is_image(self):
+        """Whether a sample has channels, height and width."""
+        return len(self.sample_shape) == 3
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What the model is."""
 
     expert: ExpertSpec
     expert_options: dict[str, Any]
     trunk: Any
-    expert_loss_weight: float
-    n_hidden: int  # experts that a sample is not shown to
     router: Any
     router_options: dict[str, Any]
+    standardize: bool
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How the model is trained."""
+
     solver: SolverSpec
     solver_options: dict[str, Any]
-    pace: str
+    schedule: str
     learning_rate: float
     router_learning_rate: float
     auto_rates: dict[str, float]  # what both would be if they were "auto", by parameter
+    expert_loss_weight: float
+    n_out_of_bag: int  # experts that are not trained on a sample, and tested by it
     batch_size: int  # of this fit, which may have fewer samples
     largest_batch: int  # of training that goes on with more
     max_iter: int
-    n_united: int  # epochs before one expert is split into many
+    n_dense_epochs: int  # before one expert is split into many
     tol: float | None
-    standardize: bool
-    precision: str  # "auto" where mixed precision may pay
-    resolved: dict[str, Any]
+    may_use_bf16: bool
 
     @property
     def depends_on_max_iter(self):
         """Whether the first epochs, or the patience, follow from how many there are to be."""
-        return self.pace == "cosine" or self.n_united > 0 or self.n_hidden > 0
+        return self.schedule == "cosine" or self.n_dense_epochs > 0 or self.n_out_of_bag > 0
 
 
-def resolve_settings(estimator, X, weight, head):
-    """Return the settings of `estimator` for samples X, (n_samples, *input_shape), and a head.
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a fit, with no "auto" left; `resolved` is what each "auto" became."""
 
-    The default steps of the patch expert are inversely proportional to the scale of X (those
-    of the router to its square), so that multiplying X by a constant changes nothing.
+    data: DataProfile
+    model: ModelPlan
+    training: TrainingPlan
+    resolved: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """The parameters of an estimator, those of its parts by names such as "router__gate"."""
+
+    given: dict[str, Any]
+    resolved: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name):
+        return self.given[name]
+
+    def pick(self, name, default):
+        """Return a parameter, or the default in the place of "auto", which is noted."""
+        value = self.given[name]
+        if not is_auto(value):
+            return value
+        self.resolved[name.removesuffix("__kind")] = default
+        return default
+
+
+def resolve(estimator, X, weight, head):
+    """Return the plan of a fit of `estimator` to samples X, (n_samples, *sample_shape).
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Its parameters are read.
+    X : ndarray or sparse matrix
+    weight : ndarray of shape (n_samples,)
+    head : Head
+        What its methods are decides which routers and schedules are possible.
 
     Raises
     ------
@@ -90,112 +157,134 @@ def resolve_settings(estimator, X, weight, head):
     TypeError
         If the head lacks a method that another parameter needs.
     """
-    resolved = {}
-
-    def pick(name, default):
-        value = getattr(estimator, name)
-        if not is_auto(value):
-            return value
-        resolved[name] = default
-        return default
-
-    is_table, is_picture = X.ndim == 2, X.ndim == 4
-    trunk = pick("trunk", "cnn" if is_picture and _shares(estimator) else None)
+    choices = _Choices(estimator.get_params(deep=True))
+    data = DataProfile.of(X, weight)
+    # What a mixture sees, a table of its own or features that are one.
+    trunk = choices.pick("trunk", "cnn" if data.is_image and _shares(choices) else None)
     if trunk is not None:
         TRUNKS.resolve(trunk)
-    # What a mixture sees, a table of its own or features that are one.
-    is_vector = is_table or trunk is not None
-    expert = ExpertSpec.of(EXPERTS.resolve(pick("expert", _expert_for(2 if is_vector else X.ndim))))
-    solver = SolverSpec.of(SOLVERS.resolve(pick("solver", expert.solver)))
-    scale = _rms_norm(X, weight) if X.ndim == 3 else 1.0
-    rate, router_rate = solver.learning_rate, solver.router_learning_rate
-    if solver.per_norm:
-        rate, router_rate = rate / scale, router_rate / scale**2
-    if is_picture and solver.pace == "cosine":
-        rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
-    adds = estimator.n_shared_experts or estimator.upcycle
+    is_vector = data.is_table or trunk is not None
+    usual = _expert_for(1 if is_vector else len(data.sample_shape))
+    expert = ExpertSpec.of(EXPERTS.resolve(choices.pick("expert", usual)))
+    solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", expert.solver)))
+    adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
     mixes = is_vector and not adds and has(head, Head, "mix")
-    choice = pick("router", "soft" if mixes else "top1")
-    router = preset_of(choice)
-    if router.rule.mixes and is_vector and not solver.per_norm:
-        router_rate = _ROUTER_LR_FACTOR * rate
-    elif is_picture and trunk is None and _adds_up(estimator.router_network):
-        router_rate /= patches_shape(X.shape[1:])[0]  # the scores of so many squares
-    # Only mixtures of distributions can tell what each expert makes of a sample.
-    apart = router.rule.mixes and estimator.n_experts > 1
-    batch_size = _batch_size(solver.batch_size(X.shape[0], head.kind), weight)
-    batch_size = pick("batch_size", batch_size)
-    largest_batch = sys.maxsize if batch_size is None else batch_size
-    batch_size = min(largest_batch, X.shape[0])
-    pace = pick("learning_rate", solver.pace)
-    if pace == "residual" and not solver.per_expert:
+    router = choices.pick("router__kind", "soft" if mixes else "top1")
+    model = _plan_model(choices, data, expert, trunk, router)
+    training = _plan_training(choices, data, head, solver, model)
+    if choices["router__upcycle"]:
+        _check_upcycling(choices, model)
+    return Plan(data, model, training, choices.resolved)
+
+
+def _plan_model(choices, data, expert, trunk, router):
+    """Return what the model is."""
+    standardize = choices.pick("standardize", data.is_table or data.is_image)
+    if standardize and not (data.is_table or data.is_image):
         raise ValueError(
-            "learning_rate='residual' is made for solver='normalized_sgd', got solver="
-            f"{estimator.solver!r}. Use learning_rate='constant'."
+            "standardize=True is for tables, X of shape (n_samples, n_features), and images, "
+            f"(n_samples, n_channels, height, width), got samples of shape {data.sample_shape}. "
+            "Use standardize='auto': the steps are in proportion to the scale of patches."
         )
-    if pace == "residual":
-        require(head, Head, "error", "learning_rate='residual'")
-    strong = not _is_linear(estimator.activation)
-    own_loss = pick(
-        "expert_loss_weight", _EXPERT_LOSS_WEIGHT if apart and is_vector and strong else 0.0
+    preset = preset_of(router)
+    router_options = {
+        "network": choices.pick("router__network", "linear" if preset.network is None else "auto"),
+        "top_k": choices.pick("top_k", preset.top_k),
+        "gate": choices.pick("router__gate", _gate(choices, preset)),
+        "noise": choices.pick("router__noise", preset.noise),
+        # Derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
+        "per_row": data.is_table,
+        "init_std": 1.0 if trunk is not None else _router_init_std(data),
+    }
+    return ModelPlan(
+        expert=expert,
+        expert_options=_expert_options(choices, data, expert),
+        trunk=trunk,
+        router=router,
+        router_options=router_options,
+        standardize=standardize,
     )
+
+
+def _plan_training(choices, data, head, solver, model):
+    """Return how the model is trained."""
+    n_experts, router = choices["n_experts"], preset_of(model.router)
+    is_vector = data.is_table or model.trunk is not None
+    # Only mixtures of distributions can tell what each expert makes of a sample.
+    mixes = router.rule.mixes and n_experts > 1
+    # The mean of n samples is as noisy as that of n / f of equal weight, with f = mean(w^2) /
+    # mean(w)^2 (Kish 1965). More than four times as many would cost more than they are worth.
+    batch_size = solver.batch_size(data.n_samples, head.kind)
+    batch_size = round(batch_size * min(data.unevenness, _MOST_UNEVEN))
+    batch_size = choices.pick("batch_size", batch_size)
+    largest_batch = sys.maxsize if batch_size is None else batch_size
+    batch_size = min(largest_batch, data.n_samples)
+    schedule = choices.pick("solver__schedule", solver.pace)
+    if schedule == "residual" and not solver.per_expert:
+        raise ValueError(
+            "solver__schedule='residual' is made for solver='normalized_sgd', got solver="
+            f"{choices['solver__kind']!r}. Use solver__schedule='constant'."
+        )
+    if schedule == "residual":
+        require(head, Head, "error", "solver__schedule='residual'")
+    strong = not _is_linear(choices["activation"])
+    own_loss = _EXPERT_LOSS_WEIGHT if mixes and is_vector and strong else 0.0
+    own_loss = choices.pick("expert_loss_weight", own_loss)
     # Specialized experts give poor out-of-bag estimates: they know their own region only.
-    stop = pick("early_stopping", "out_of_bag" if apart and is_table and own_loss else False)
+    stop = "out_of_bag" if mixes and data.is_table and own_loss else False
+    stop = choices.pick("early_stopping", stop)
     if stop is True:
         require(head, Head, "score", "early_stopping=True")
-    if not apart and (stop == "out_of_bag" or own_loss):
-        _refuse_apart(estimator, stop)
-    standardize = pick("standardize", is_table or is_picture)
-    if standardize and not (is_table or is_picture):
-        raise ValueError(
-            "standardize=True is for tables, X of shape (n_samples, n_features), and pictures, "
-            f"(n_samples, n_channels, height, width), got samples of shape {X.shape[1:]}. Use "
-            "standardize='auto': the steps are in proportion to the scale of patches."
-        )
-    router_options = {
-        "network": pick("router_network", "linear" if router.network is None else "auto"),
-        "top_k": pick("top_k", router.top_k),
-        "gate": pick("gate", _gate(estimator, router)),
-        "noise": pick("router_noise", router.noise),
-        # Derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
-        "per_row": X.ndim == 2,
-        "init_std": 1.0 if trunk is not None else _router_init_std(X, scale),
-    }
+    if not mixes and (stop == "out_of_bag" or own_loss):
+        _refuse_own_losses(choices, stop)
+    auto_rates = _auto_rates(choices, data, solver, model)
+    rates = [_pick_rate(choices, name, auto) for name, auto in auto_rates.items()]
+    max_iter = choices.pick("max_iter", _epochs(schedule, head.kind, data.n_samples, batch_size))
+    n_out_of_bag = min(max(1, round(_OUT_OF_BAG * n_experts)), n_experts - 1)
     n_per_network = batch_size
-    if trunk is None and router.rule.sparse and estimator.n_experts > 1:
-        n_per_network *= router_options["top_k"] / estimator.n_experts
-    auto_rates = {"learning_rate_init": rate, "router_learning_rate_init": router_rate}
-    rate, router_rate = (_pick_rate(pick, name, auto) for name, auto in auto_rates.items())
-    max_iter = pick("max_iter", _epochs(pace, head.kind, X.shape[0], batch_size))
-    if estimator.upcycle:
-        _check_upcycling(estimator, router, router_options)
-    return Settings(
-        expert=expert,
-        expert_loss_weight=own_loss,
-        n_hidden=_n_hidden(estimator) if stop == "out_of_bag" else 0,
-        router=choice,
-        trunk=trunk,
-        expert_options=_expert_options(estimator, expert, X.shape[1:], scale, pick),
-        router_options=router_options,
+    if model.trunk is None and router.rule.sparse and n_experts > 1:
+        n_per_network *= model.router_options["top_k"] / n_experts
+    return TrainingPlan(
         solver=solver,
-        solver_options=_solver_options(estimator, solver),
-        pace=pace,
-        learning_rate=rate,
-        router_learning_rate=router_rate,
+        solver_options=_solver_options(choices, solver),
+        schedule=schedule,
+        learning_rate=rates[0],
+        router_learning_rate=rates[1],
         auto_rates=auto_rates,
+        expert_loss_weight=own_loss,
+        n_out_of_bag=n_out_of_bag if stop == "out_of_bag" else 0,
         batch_size=batch_size,
         largest_batch=largest_batch,
         max_iter=max_iter,
-        n_united=min(round(estimator.upcycle * max_iter), max_iter - 1),
-        tol=pick("tol", _tolerance(stop, pace, head.kind)),
-        standardize=standardize,
-        precision=_precision(estimator, X, n_per_network),
-        resolved=resolved,
+        n_dense_epochs=min(round(choices["router__upcycle"] * max_iter), max_iter - 1),
+        tol=choices.pick("tol", _tolerance(stop, schedule, head.kind)),
+        # Mixed precision copies every weight in each step, which takes longer than it saves if a
+        # network sees few samples at a time.
+        may_use_bf16=data.is_image and data.dtype != np.float64 and n_per_network >= _WORTH_BF16,
     )
 
 
-def _pick_rate(pick, name, default):
-    rate = pick(name, default)
+def _auto_rates(choices, data, solver, model):
+    """Return the usual learning rates of experts and router, by parameter.
+
+    Those of the patch expert are inversely proportional to the scale of X, those of its router to
+    the square of it, so that multiplying X by a constant changes nothing.
+    """
+    rate, router_rate = solver.learning_rate, solver.router_learning_rate
+    if solver.per_norm:
+        rate, router_rate = rate / data.scale, router_rate / data.scale**2
+    if data.is_image and solver.pace == "cosine":
+        rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
+    is_vector = data.is_table or model.trunk is not None
+    if preset_of(model.router).rule.mixes and is_vector and not solver.per_norm:
+        router_rate = _ROUTER_LR_FACTOR * rate
+    elif data.is_image and model.trunk is None and _adds_up(choices["router__network"]):
+        router_rate /= patches_shape(data.sample_shape)[0]  # the scores of so many squares
+    return {"learning_rate_init": rate, "router__learning_rate": router_rate}
+
+
+def _pick_rate(choices, name, default):
+    rate = choices.pick(name, default)
     if rate > float(np.finfo(np.float32).max):
         raise ValueError(
             f"{name}={rate:.3g} is too large for float32. Lower it, or, if it was 'auto', multiply "
@@ -208,37 +297,21 @@ def _is_linear(activation):
     return activation != "auto" and ACTIVATIONS.resolve(activation) is ACTIVATIONS["linear"]
 
 
-def _refuse_apart(estimator, stop):
-    """Say why the experts of a mixture cannot be judged one by one."""
+def _refuse_own_losses(choices, stop):
+    """Say why the experts of this mixture have no losses of their own."""
     which = "early_stopping='out_of_bag'"
     if stop != "out_of_bag":
-        which = f"expert_loss_weight={estimator.expert_loss_weight!r}"
+        which = f"expert_loss_weight={choices['expert_loss_weight']!r}"
     raise ValueError(
         f"{which} needs a router that mixes the distributions of several experts, got "
-        f"router={estimator.router!r} and n_experts={estimator.n_experts}. Use router='soft' and "
-        "n_experts > 1, or leave it at 'auto'."
+        f"router={choices['router__kind']!r} and n_experts={choices['n_experts']}. Use "
+        "router='soft' and n_experts > 1, or leave it at 'auto'."
     )
 
 
-def _n_hidden(estimator):
-    """Return how many of the experts each sample is hidden from."""
-    share = round(estimator.validation_fraction * estimator.n_experts)
-    return min(max(1, share), estimator.n_experts - 1)
-
-
-def _batch_size(usual, weight):
-    """Return a batch size that makes up for uneven weights.
-
-    The mean of n samples is as noisy as that of n / f of equal weight, with f = mean(w^2) /
-    mean(w)^2 (Kish 1965). More than four times as many samples would cost more than they are worth.
-    """
-    weight = weight.astype(np.float64)
-    return round(usual * min(np.mean(np.square(weight)) / np.mean(weight) ** 2, _MOST_UNEVEN))
-
-
-def _epochs(pace, kind, n_samples, batch_size):
+def _epochs(schedule, kind, n_samples, batch_size):
     """Return the epochs of a schedule, or those after which patience ends."""
-    if pace == "cosine":
+    if schedule == "cosine":
         n_batches = -(-n_samples // batch_size)
         epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), _MOST_EPOCHS)
         return max(epochs, -(-_FEWEST_STEPS // n_batches))
@@ -246,18 +319,19 @@ def _epochs(pace, kind, n_samples, batch_size):
     return 150 if kind == "numbers" else 1000
 
 
-def _tolerance(stop, pace, kind):
+def _tolerance(stop, schedule, kind):
     """Return by how much a loss must improve, None where it is not asked."""
     if stop == "out_of_bag":
         return 0.0
-    return None if (pace == "cosine" and not stop) or kind == "numbers" else 1e-4
+    return None if (schedule == "cosine" and not stop) or kind == "numbers" else 1e-4
 
 
-def _shares(estimator):
-    """Tell whether a trunk may be inserted: not before whole networks or k-means centers."""
-    router = preset_of("top1" if is_auto(estimator.router) else estimator.router)
+def _shares(choices):
+    """Tell whether a shared trunk may be inserted: not before whole networks or k-means centers."""
+    kind = choices["router__kind"]
+    router = preset_of("top1" if is_auto(kind) else kind)
     of_samples = router.network is CentroidScores or router.rule is PatchChoiceRouter
-    return is_auto(estimator.expert) and not of_samples
+    return is_auto(choices["expert"]) and not of_samples
 
 
 def _adds_up(network):
@@ -265,68 +339,69 @@ def _adds_up(network):
     return is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
 
 
-def _expert_for(ndim):
-    """Return the first expert that is registered for X of this many axes."""
-    return next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)
+def _expert_for(n_axes):
+    """Return the first expert that is registered for samples of this many axes."""
+    return next(name for name, spec in EXPERTS.items() if spec.ndim == n_axes + 1)
 
 
-def _gate(estimator, router):
-    """Return the gate of a router, one that leaves the answer as it is where experts are split."""
-    if not estimator.upcycle:
+def _gate(choices, router):
+    """Return the gate of a router, one that leaves the output as it is where experts are split."""
+    if not choices["router__upcycle"]:
         return router.gates[0]
-    top_k = router.top_k if is_auto(estimator.top_k) else estimator.top_k
+    top_k = router.top_k if is_auto(choices["top_k"]) else choices["top_k"]
     return "relative" if top_k == 1 else "renormalized"
 
 
-def _check_upcycling(estimator, router, options):
-    """Refuse to split an expert where that would change its answer, or its copies stay alike."""
+def _check_upcycling(choices, model):
+    """Refuse to split an expert if that changes its output, or its copies would stay equal."""
+    router, options = preset_of(model.router), model.router_options
     starts_even = not router.random_start and router.network is None
     keeps = options["gate"] in ("relative", "renormalized") or callable(options["gate"])
     chooses = router.rule.sparse and options["noise"] is not None
-    if not (starts_even and keeps and chooses and estimator.n_experts > 1):
+    if not (starts_even and keeps and chooses and choices["n_experts"] > 1):
         raise ValueError(
-            f"upcycle={estimator.upcycle!r} splits one expert into copies that answer as it did "
-            "and then part: that takes n_experts > 1, a router that chooses and starts without a "
-            "preference ('top1', 'topk', 'noisy_topk', 'sampled'), noise, and the gate 'relative' "
-            f"or 'renormalized'. Got n_experts={estimator.n_experts}, router={estimator.router!r}, "
-            f"router_noise={options['noise']!r}, gate={options['gate']!r}."
+            f"router__upcycle={choices['router__upcycle']!r} splits one expert into copies, which "
+            "takes n_experts > 1, a router that chooses and starts without a preference ('top1', "
+            "'topk', 'noisy_topk', 'sampled'), noise, and the gate 'relative' or 'renormalized'. "
+            f"Got n_experts={choices['n_experts']}, router={choices['router__kind']!r}, "
+            f"router__noise={options['noise']!r}, router__gate={options['gate']!r}."
         )
 
 
-def _expert_options(estimator, expert, input_shape, scale, pick):
+def _expert_options(choices, data, expert):
     """Return the options of the expert's factory; refuse those that it does not take."""
-    options = {}
-    if estimator.expert_width is not None:
-        _require(expert.factory, "width", "expert_width", estimator.expert_width, estimator.expert)
-        options["width"] = estimator.expert_width
-    activation = pick("activation", expert.activation)
+    options, name = {}, choices["expert"]
+    if (width := choices["expert_width"]) is not None:
+        _require(expert.factory, "width", "expert_width", width, f"expert={name!r}", "None")
+        options["width"] = width
+    activation = choices.pick("activation", expert.activation)
     if activation is not None:
-        _require(expert.factory, "activation", "activation", activation, estimator.expert)
+        asked = "activation", "activation", activation, f"expert={name!r}", "'auto'"
+        _require(expert.factory, *asked)
         options["activation"] = activation
     if expert.init_scale is not None:
-        options["init_scale"] = expert.init_scale(input_shape, scale)
+        options["init_scale"] = expert.init_scale(data.sample_shape, data.scale)
     return options
 
 
-def _solver_options(estimator, solver):
+def _solver_options(choices, solver):
     """Return the options of the optimizer; refuse those that it does not take."""
     options = {}
     for name in ("momentum", "weight_decay"):
-        value = getattr(estimator, name)
+        value = choices[f"solver__{name}"]
         if value:
-            _require(solver.optimizer, name, name, value, estimator.solver)
+            kind = f"solver={choices['solver__kind']!r}"
+            _require(solver.optimizer, name, f"solver__{name}", value, kind, "0")
         if takes(solver.optimizer, name):
             options[name] = value
     return options
 
 
-def _require(function, argument, parameter, value, choice):
+def _require(function, argument, parameter, value, choice, unset):
     """Refuse a parameter that would be ignored."""
     if not takes(function, argument):
-        kind = "solver" if parameter in ("momentum", "weight_decay") else "expert"
-        unset = {"activation": "'auto'", "expert_width": "None"}.get(parameter, "0")
         raise ValueError(
-            f"{parameter}={value!r} would be ignored: {kind}={choice!r} takes no {argument}. "
+            f"{parameter}={value!r} would be ignored: {choice} takes no {argument}. "
             f"Leave {parameter} at {unset}, or pass a callable with such an argument."
         )
 
@@ -349,25 +424,8 @@ def _rms_norm(X, weight):
     return norm or 1.0
 
 
-def _router_init_std(X, scale):
+def _router_init_std(data):
     """Return the deviation of router weights that makes initial scores of about 1."""
-    if X.ndim == 3:  # the sum of unrelated patches
-        return 1 / (scale * np.sqrt(X.shape[1]))
-    return 1 / np.sqrt(np.prod(X.shape[1:]))
-
-
-def _precision(estimator, X, n_per_network):
-    """Return the precision of training, "auto" where it is left to the device.
-
-    Mixed precision copies every weight in each step, which takes longer than it saves if a network
-    sees few samples at a time.
-    """
-    if X.ndim == 4 and X.dtype != np.float64:
-        few = is_auto(estimator.precision) and n_per_network < _WORTH_BF16
-        return "float32" if few else estimator.precision
-    if estimator.precision == "bf16":
-        raise ValueError(
-            f"precision='bf16' is for images of float32 or uint8, got X of {X.ndim} axes and type "
-            f"{X.dtype}. Use precision='auto'."
-        )
-    return "float32"
+    if len(data.sample_shape) == 2:  # the sum of unrelated patches
+        return 1 / (data.scale * np.sqrt(data.sample_shape[0]))
+    return 1 / np.sqrt(np.prod(data.sample_shape))

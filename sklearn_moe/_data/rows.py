@@ -179,6 +179,17 @@ class Rows(NamedTuple):
     shown: torch.Tensor | None = None
 
     @classmethod
+    def of(cls, samples, mean_weight, dtype, device):
+        """Return samples as a training on a device keeps them.
+
+        Memory is shared on the host; elsewhere arrays are copied if there is room. The weights get
+        mean 1 by `mean_weight`, see `sklearn_moe.nn.weighted_mean`.
+        """
+        X, y, weight, _ = samples
+        weight = (weight / mean_weight).astype(dtype)
+        return cls.from_arrays(X, y, weight, storage_device(X, device))
+
+    @classmethod
     def from_arrays(cls, X, y, weight, device):
         """Share the memory of the arrays on the host; elsewhere copy them if there is room."""
         rows = cls(_as_rows(X), as_tensor(y), as_tensor(weight))

@@ -3,10 +3,37 @@
 import copy
 
 import numpy as np
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from .._validation import refuse_overflow
+from .frames import is_missing
 
-__all__ = ["ClassTarget", "LabelTarget", "NumberTarget"]
+__all__ = ["ClassTarget", "LabelTarget", "NumberTarget", "check_classes", "check_numbers"]
+
+
+def check_classes(y):
+    """Return classes, (n_samples,), or labels of zeros and ones, (n_samples, n_labels)."""
+    if y.dtype == object and (missing := is_missing(y.ravel())).any():
+        raise ValueError(
+            f"y holds None or NaN for {missing.sum()} samples, the first one at place "
+            f"{missing.argmax()}. Leave these samples out."
+        )
+    check_classification_targets(y)
+    if type_of_target(y) == "multilabel-indicator":
+        return y.toarray() if hasattr(y, "toarray") else y
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise ValueError(
+            f"y of shape {y.shape} must hold zeros and ones, a column per label. For several "
+            "outputs of several classes each use sklearn.multioutput.MultiOutputClassifier."
+        )
+    return column_or_1d(y, warn=True)
+
+
+def check_numbers(y):
+    """Return numbers, (n_samples,) or (n_samples, n_outputs)."""
+    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
 
 
 class ClassTarget:

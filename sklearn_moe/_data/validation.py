@@ -10,7 +10,7 @@ from scipy.sparse import issparse
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
 from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.class_weight import compute_sample_weight
-from sklearn.utils.validation import _check_sample_weight, _check_y, validate_data
+from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._compat import warn
 from .._validation import check_column, naming
@@ -38,8 +38,10 @@ class InputFormat(NamedTuple):
 
     sample_shape: Any  # the parameter
     allow_nan: bool  # in tables
-    dtype: str | None = None  # of X as it was kept: float32, float64, or uint8 of pictures
+    dtype: str | None = None  # of X as it was kept: float32, float64, or uint8 of images
     categories: Categories | None = None
+    n_features: int | None = None  # length of the second axis, as scikit-learn counts them
+    input_shape: tuple[int, ...] | None = None  # of a sample
 
     def is_table(self, X):
         """Tell whether rows are read as they are."""
@@ -72,8 +74,8 @@ class WeightsSeen(NamedTuple):
         return WeightsSeen(n_samples, self.mean + step * (len(weight) / n_samples))
 
 
-def _open(estimator, X, known):
-    """Return X as an array, a sparse matrix or a data frame; its columns are those of `fit`.
+def _open(X, name, known):
+    """Return X as an array, a sparse matrix or a data frame.
 
     `known` is the format of the fit, None in `fit` itself.
     """
@@ -81,14 +83,12 @@ def _open(estimator, X, known):
     if not (is_frame(X) or issparse(X) or isinstance(X, np.ndarray)):
         X = _as_array(X)  # its type counts as that of an array would
     if known is not None:
-        _check_channel_axis(estimator, X)
-    with naming("X"):
-        if is_frame(X):
-            validate_data(estimator, X, reset=known is None, skip_check_array=True)
-        elif known is None or not hasattr(X, "dtype"):
-            # What is wrong with X is said before what is wrong with y.
-            anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
-            X = check_array(X, dtype=None, input_name="X", estimator=estimator, **anything)
+        _check_channel_axis(X, name, known)
+    if not is_frame(X) and (known is None or not hasattr(X, "dtype")):
+        # What is wrong with X is said before what is wrong with y.
+        anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
+        with naming("X"):
+            X = check_array(X, dtype=None, input_name="X", estimator=name, **anything)
     return X
 
 
@@ -100,10 +100,11 @@ def _as_array(X):
         return X
 
 
-def _read(estimator, X, known, weight=None):
-    """Return what `_open` does as an array or CSR matrix of numbers.
+def _read(X, name, known, estimator=None, weight=None):
+    """Return what `_open` does as an array or CSR matrix of numbers, sample by sample.
 
-    Bytes of pictures stay bytes, the rest becomes floats, see `number_types`.
+    uint8 images stay as they are, the rest becomes floats, see `number_types`. In a first fit,
+    without `known`, the parameters of the estimator say how.
 
     Returns
     -------
@@ -112,22 +113,25 @@ def _read(estimator, X, known, weight=None):
         In which it is trained.
     found : InputFormat
     """
-    reset = known is None
     found = known or InputFormat(estimator.sample_shape, estimator.standardize is not False)
-    is_picture = getattr(X, "ndim", 2) == 4 and isinstance(X, np.ndarray)
-    if is_picture and X.dtype.kind in "iu" and X.dtype != np.uint8:
+    is_image = getattr(X, "ndim", 2) == 4 and isinstance(X, np.ndarray)
+    if is_image and X.dtype.kind in "iu" and X.dtype != np.uint8:
         raise ValueError(
-            f"X holds pictures of type {X.dtype}. Pass bytes (uint8, 0 ... 255), which are scaled "
+            f"X holds images of type {X.dtype}. Pass uint8 images (0 ... 255), which are scaled "
             "to 0 ... 1, or floats, which are not."
         )
     if issparse(X):
         X = X.tocsr()  # other formats have no array of values
     if not is_frame(X) and X.dtype.kind in "Mm":
         raise refuse_times("X", X.dtype)
-    if not is_picture:  # rows may be read as pictures
-        is_picture = found.sample_shape is not None and np.size(found.sample_shape) == 3
-    is_bytes = is_picture and getattr(X, "dtype", None) == np.uint8
-    X, found = _encode_categories(estimator, X, found, reset, weight)
+    if not is_image:  # rows may be read as images
+        is_image = found.sample_shape is not None and np.size(found.sample_shape) == 3
+    is_uint8 = is_image and getattr(X, "dtype", None) == np.uint8
+    if known is not None:
+        _refuse_no_table(X, known, known.categories and known.categories.names)
+    else:
+        _refuse_no_table(X, found, estimator.categorical_features)
+        found = _find_categories(X, found, estimator.categorical_features, weight)
     is_table, of_frame = found.is_table(X), is_frame(X)
     with naming("X"):
         if of_frame or (is_table and not issparse(X) and (found.categories or X.dtype == object)):
@@ -135,17 +139,21 @@ def _read(estimator, X, known, weight=None):
             stored = X.dtype
         else:
             stored, dtype = array_types(X, wide=found.dtype)
-            stored = np.uint8 if is_bytes else stored if is_table else dtype
+            stored = np.uint8 if is_uint8 else stored if is_table else dtype
         options = {}
         if is_table:
             finite = not found.allow_nan or issparse(X)
             options = {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
         options |= {"dtype": stored, "allow_nd": True}
-        if of_frame:  # its columns were checked when it was opened
-            X = check_array(X, input_name="X", estimator=estimator, **options)
-        else:
-            X = validate_data(estimator, X, reset=reset, **options)
-    return X, np.dtype(dtype).name, found
+        X = check_array(X, input_name="X", estimator=name, **options)
+    if known is None:
+        found = found._replace(n_features=X.shape[1])
+    elif X.shape[1] != known.n_features:
+        raise ValueError(  # in scikit-learn's words
+            f"X has {X.shape[1]} features, but {name} is expecting {known.n_features} features "
+            "as input."
+        )
+    return _reshape(X, found.sample_shape), np.dtype(dtype).name, found
 
 
 def _check_at_hand(X):
@@ -163,29 +171,27 @@ def _check_at_hand(X):
         )
 
 
-def _encode_categories(estimator, X, found, reset, weight):
-    """Return X, and the format with the categories of a table."""
-    chosen = estimator.categorical_features if reset else None
+def _refuse_no_table(X, found, chosen):
+    """Refuse an X without columns where some are named as those of categories."""
     by_column = chosen is not None and not isinstance(chosen, str)
-    if issparse(X) or not found.is_table(X):
-        if by_column or found.categories is not None:
-            columns = chosen if reset else found.categories.names
-            raise ValueError(
-                f"X is {type(X).__name__} of shape {getattr(X, 'shape', 'unknown')}, but "
-                f"categorical_features={columns!r} names columns of a table. Pass a data frame "
-                "with the same columns, or a dense array of shape (n_samples, n_features)."
-            )
-        return X, found
-    if not reset:
-        return X, found
-    columns = find_categories(X, chosen)
+    if by_column and (issparse(X) or not found.is_table(X)):
+        raise ValueError(
+            f"X is {type(X).__name__} of shape {getattr(X, 'shape', 'unknown')}, but "
+            f"categorical_features={chosen!r} names columns of a table. Pass a data frame "
+            "with the same columns, or a dense array of shape (n_samples, n_features)."
+        )
+
+
+def _find_categories(X, found, chosen, weight):
+    """Return the format with the categories of a table."""
+    columns = find_categories(X, chosen) if found.is_table(X) and not issparse(X) else None
     if columns and not found.allow_nan:
         raise ValueError(
             f"Columns {columns} hold categories, which are encoded with standardize=True only. "
             "Leave it at 'auto', or encode them before."
         )
     categories = Categories(columns).fit(X, weight) if columns else None
-    return X, found._replace(categories=categories)
+    return found._replace(categories=categories)
 
 
 def _reshape(X, sample_shape):
@@ -208,28 +214,35 @@ def _reshape(X, sample_shape):
     return X.reshape(len(X), *sides)
 
 
-def check_samples(estimator, X):
-    """Return X as the fitted experts take it."""
-    known = estimator._format
-    X, _, _ = _read(estimator, _open(estimator, X, known), known)
-    X = _reshape(X, known.sample_shape)
-    _check_as_fitted(estimator, X)
+def check_samples(X, name, known):
+    """Return X as the fitted experts take it.
+
+    Parameters
+    ----------
+    X : array-like
+    name : str
+        Of the estimator, for messages.
+    known : InputFormat
+        Of its fit.
+    """
+    X, _, _ = _read(_open(X, name, known), name, known)
+    _check_as_fitted(X, name, known)
     return X
 
 
-def _check_channel_axis(estimator, X):
-    """Refuse pictures without their axis of channels, which would count as bags of patches."""
-    shape, fitted = getattr(X, "shape", ()), estimator.input_shape_
+def _check_channel_axis(X, name, known):
+    """Refuse images without their axis of channels, which would count as bags of patches."""
+    shape, fitted = getattr(X, "shape", ()), known.input_shape
     if len(shape) == 3 and len(fitted) == 3:
         raise ValueError(
-            f"X of shape {shape} holds bags of patches, {type(estimator).__name__} was fitted on "
-            f"pictures of shape {fitted}. Of pictures without a channel axis pass "
-            "X[:, np.newaxis], of a single picture X[np.newaxis]."
+            f"X of shape {shape} holds bags of patches, {name} was fitted on "
+            f"images of shape {fitted}. Of images without a channel axis pass "
+            "X[:, np.newaxis], of a single image X[np.newaxis]."
         )
 
 
-def _warn_of_pictures(X):
-    """Warn if a 3-D X looks like pictures without an axis of channels."""
+def _warn_of_images(X):
+    """Warn if a 3-D X looks like images without an axis of channels."""
     if X.ndim != 3 or X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_SIDE:
         return
     some = X[: max(1, min(1000, _LOOKED_AT // X[0].size))]
@@ -237,34 +250,37 @@ def _warn_of_pictures(X):
     if some.min() >= 0 and some.max() > 1 and (some == np.floor(some)).all():
         warn(
             f"X of shape {X.shape} is taken as bags of {X.shape[1]} patches, but its squares of "
-            "integers look like gray pictures. If so, pass X[:, np.newaxis], with an axis of "
+            "integers look like gray images. If so, pass X[:, np.newaxis], with an axis of "
             f"channels; if not, X.reshape(len(X), -1) and sample_shape={X.shape[1:]} say so.",
             UserWarning,
         )
 
 
-def _check_as_fitted(estimator, X):
+def _check_as_fitted(X, name, known):
     """Refuse samples of another shape or scale than those of `fit`."""
-    name = type(estimator).__name__
-    if X.shape[1:] != estimator.input_shape_:
+    if X.shape[1:] != known.input_shape:
         raise ValueError(
             f"X has samples of shape {X.shape[1:]}, {name} was fitted on samples of "
-            f"shape {estimator.input_shape_}."
+            f"shape {known.input_shape}."
         )
-    kinds = ("floats", "bytes (uint8), which it scales to 0 ... 1")
-    were_bytes = estimator._format.dtype == "uint8"
-    if (X.dtype == np.uint8) != were_bytes:
+    kinds = ("floats", "uint8, which it scales to 0 ... 1")
+    was_uint8 = known.dtype == "uint8"
+    if (X.dtype == np.uint8) != was_uint8:
         raise ValueError(
-            f"X holds pictures of type {X.dtype}, {name} was fitted on {kinds[were_bytes]}. "
-            "Pass pictures of the same kind."
+            f"X holds images of type {X.dtype}, {name} was fitted on {kinds[was_uint8]}. "
+            "Pass images of the same type."
         )
 
 
-def check_training_data(estimator, X, y, sample_weight, groups=None, *, known=None):
+def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y, known=None):
     """Check the samples of a training.
 
     Parameters
     ----------
+    estimator : estimator instance
+        Its parameters are read.
+    check_y : callable
+        `check_y(y)` returns classes, labels or numbers, or refuses them.
     known : InputFormat or None
         That of the fit which goes on; None if a new one begins.
 
@@ -281,24 +297,22 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, known=No
         If an array is malformed, X has more than 4 axes, a weight is negative or none is
         positive.
     """
+    name = type(estimator).__name__
     if y is None:
-        raise ValueError(
-            f"{type(estimator).__name__} requires y to be passed, but the target y is None."
-        )
-    X = _open(estimator, X, known)
+        raise ValueError(f"{name} requires y to be passed, but the target y is None.")
+    X = _open(X, name, known)
     with naming("y"):
-        y = estimator._check_y(_check_y(y, multi_output=True, estimator=estimator))
+        y = check_y(_check_y(y, multi_output=True, estimator=name))
     with naming("X and y"):
         check_consistent_length(X, y)
-    weight = _check_weight(estimator, y, sample_weight)
+    weight = _check_weight(y, sample_weight, getattr(estimator, "class_weight", None))
     if groups is not None:
         groups = check_column(groups, "groups")
         with naming("X and groups"):
             check_consistent_length(X, groups)
         with naming("groups"):
             groups = np.unique(groups, return_inverse=True)[1]
-    X, dtype, found = _read(estimator, X, known, weight)
-    X = _reshape(X, found.sample_shape)
+    X, dtype, found = _read(X, name, known, estimator, weight)
     if X.ndim > 4:
         raise ValueError(
             "X must have shape (n_samples, n_features), (n_samples, n_patches, patch_size) or "
@@ -307,11 +321,11 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, known=No
     if 0 in X.shape:
         raise ValueError(f"X of shape {X.shape} is empty: every axis must be at least 1 long.")
     if known is not None:
-        _check_as_fitted(estimator, X)
+        _check_as_fitted(X, name, known)
     else:
         if found.sample_shape is None:
-            _warn_of_pictures(X)
-        found = found._replace(dtype=X.dtype.name)
+            _warn_of_images(X)
+        found = found._replace(dtype=X.dtype.name, input_shape=X.shape[1:])
     samples = Samples(X, y, weight, groups)
     positive = weight > 0
     if not positive.all():
@@ -319,13 +333,12 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, known=No
     return samples, dtype, found
 
 
-def _check_weight(estimator, y, sample_weight):
+def _check_weight(y, sample_weight, class_weight):
     """Return the weights of the samples in float64, those of their classes included."""
     with naming("sample_weight"):
         weight = _check_sample_weight(sample_weight, y, dtype=np.float64)
     if weight.min() < 0:
         raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
-    class_weight = getattr(estimator, "class_weight", None)
     if isinstance(class_weight, list) and len(class_weight) != (y.shape[1] if y.ndim > 1 else 0):
         raise ValueError(
             f"class_weight={class_weight!r} is a list, which holds a dict for each of several "

@@ -3,9 +3,11 @@
 from skorch.callbacks import Callback, LRScheduler
 
 from .callbacks import Progress, ScikitLearnCallbacks, Stopping, StopTraining
-from .checkpoint import Resuming
+from .checkpoint import FitFile, Resuming, identity_of
+from .diagnostics import warn_of
 from .joint import Training, train_together
 from .loop import MoENet
+from .out_of_bag import hide_rows
 from .placement import place
 from .process_group import ALONE, CURRENT, ConnectedRanks, Connection
 
@@ -15,6 +17,7 @@ __all__ = [
     "Callback",
     "ConnectedRanks",
     "Connection",
+    "FitFile",
     "LRScheduler",
     "MoENet",
     "Progress",
@@ -23,6 +26,9 @@ __all__ = [
     "StopTraining",
     "Stopping",
     "Training",
+    "hide_rows",
+    "identity_of",
     "place",
     "train_together",
+    "warn_of",
 ]

@@ -337,15 +337,16 @@ _IRRELEVANT = ("verbose", "callbacks", "checkpoint", "device", "warm_start")
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
 
-def identity_of(estimator, samples, settings, weights=None):
+def identity_of(estimator, samples, plan, weights=None):
     """Return what decides the course of a fit, by name, as short texts.
 
     Parameters
     ----------
-    estimator : BaseMoE
+    estimator : estimator instance
+        Its parameters are read.
     samples : Samples
         As they are trained on.
-    settings : Settings
+    plan : Plan
     weights : dict or None
         State of the module that a warm start goes on from.
     """
@@ -354,14 +355,15 @@ def identity_of(estimator, samples, settings, weights=None):
         if array is None:
             continue
         identity[name] = f"{array.dtype} {array.shape} {digest(array)[:16]}"
-    for name, value in estimator.get_params().items():
-        if name not in _IRRELEVANT:
-            # What "auto" becomes may change; which precision it is follows the device.
-            auto = name in settings.resolved and name != "precision"
-            identity[name] = describe(settings.resolved[name] if auto else value)
+    params = estimator.get_params(deep=True)
+    parts = {name.partition("__")[0] for name in params if "__" in name}
+    for name, value in params.items():
+        if name not in _IRRELEVANT and name not in parts:
+            name = name.removesuffix("__kind")
+            identity[name] = describe(plan.resolved.get(name, value))  # "auto" may change
     if isinstance(estimator.random_state, np.random.RandomState):
         identity["random_state"] = "RandomState"  # whose state has moved on by then
-    if not settings.depends_on_max_iter:
+    if not plan.training.depends_on_max_iter:
         del identity["max_iter"]
     identity["start"] = "new weights" if weights is None else f"weights {describe(weights)}"
     return identity

@@ -40,7 +40,7 @@ _OF_TRAINING = (
     "is_weighted_",
     "routing_",
     "validation_",
-    "n_united_",
+    "n_dense_epochs_",
     "resuming_",
     "n_done_",
 )
@@ -112,7 +112,7 @@ class TrainingLoop(PredictingNet):
         epochs,
         seed,
         anneal=True,
-        n_united=0,
+        n_dense_epochs=0,
         callbacks=(),
         resuming=None,
         chunks=None,
@@ -120,15 +120,15 @@ class TrainingLoop(PredictingNet):
         """Train for at most `epochs`; shuffling, noise and transforms draw from `seed`.
 
         Without `anneal` the rates of "cosine" stay what they are at their highest. In the first
-        `n_united` epochs all samples go through the first expert, of which the others then are
-        copies. `resuming` stores the state of the training, and may know one to go on from.
+        `n_dense_epochs` epochs all samples go through the first expert, of which the others then
+        are copies. `resuming` stores the state of the training, and may know one to go on from.
         `chunks` are what a single epoch consists of, see `run_chunks`, the rows the first of them.
 
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
         ranks = CURRENT.get()
         work = self.begin(
-            rows, validation, epochs, seed, anneal, n_united, callbacks, resuming, ranks
+            rows, validation, epochs, seed, anneal, n_dense_epochs, callbacks, resuming, ranks
         )
         explained = saying_what_to_lower(min(self.batch_size, len(rows.y)), self.device)
         try:
@@ -146,7 +146,7 @@ class TrainingLoop(PredictingNet):
         epochs,
         seed,
         anneal=True,
-        n_united=0,
+        n_dense_epochs=0,
         callbacks=(),
         resuming=None,
         ranks=ALONE,
@@ -164,9 +164,9 @@ class TrainingLoop(PredictingNet):
         self.routing_ = self._router_parameters()
         self.is_weighted_ = _are_uneven(rows)
         self.validation_ = validation
-        self.n_united_ = n_united
+        self.n_dense_epochs_ = n_dense_epochs
         self.resuming_, self.n_done_ = resuming or Unstored(), 0
-        self.module_.united = n_united > 0
+        self.module_.united = n_dense_epochs > 0
         self.callbacks = checked(callbacks)
         self._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: call them where somebody listens.
@@ -233,7 +233,7 @@ class TrainingLoop(PredictingNet):
         """Begin an entry of the history."""
         self._end_epoch()
         self.resuming_.epoch_ended(self)
-        if len(self.history) >= self.n_united_:
+        if len(self.history) >= self.n_dense_epochs_:
             self._split()
         super().on_epoch_begin(net, **kwargs)
 

@@ -89,32 +89,31 @@ def saying_what_to_lower(batch_size, device):
         ) from error
 
 
-def place(estimator, settings, module, dtype):
-    """Return device and precision of a new net, and note what "auto" became.
+def place(device, plan, module, input_shape):
+    """Return device and precision of training of a new net.
 
     Parameters
     ----------
+    device : str or torch.device
+        The parameter of the estimator.
+    plan : Plan
     module : callable
         Builds the mixture. It is called only where there is a choice of devices, to look at.
+    input_shape : tuple of int
 
     Raises
     ------
     ValueError
         If there is no such device.
     """
-    device = estimator.device
     if is_auto(device):
-        device = settings.resolved["device"] = _choose(settings, module, estimator.input_shape_)
+        device = _choose(plan.training.batch_size, module, input_shape)
     device = _devices.as_device(device, float64=True)
-    precision = settings.precision
-    if is_auto(precision):
-        precision = "bf16" if _devices.is_fast_in_bf16(device) else "float32"
-    if is_auto(estimator.precision):
-        settings.resolved["precision"] = "float64" if dtype == "float64" else precision
-    return str(device), precision
+    use_bf16 = plan.training.may_use_bf16 and _devices.is_fast_in_bf16(device)
+    return str(device), "bf16" if use_bf16 else "float32"
 
 
-def _choose(settings, module, input_shape):
+def _choose(batch_size, module, input_shape):
     """Return the accelerator if a step is enough work for it.
 
     A small step takes as long there as on one core: the time that Python takes for it.
@@ -122,5 +121,5 @@ def _choose(settings, module, input_shape):
     if (found := _devices.accelerator()) is None:
         return "cpu"
     with OwnGenerator(torch.Generator().manual_seed(0)):
-        work = work_of_a_step(module(), settings.batch_size, input_shape)
+        work = work_of_a_step(module(), batch_size, input_shape)
     return found if work > LARGE else "cpu"

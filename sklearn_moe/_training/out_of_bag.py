@@ -2,9 +2,9 @@
 
 import torch
 
+from .._data.rows import draw_rows
+from .._data.statistics import has_few_distinct_rows
 from ..nn import hide, hide_at_random
-from .rows import draw_rows
-from .statistics import has_few_distinct_rows
 
 __all__ = ["hide_rows"]
 
