@@ -403,8 +403,9 @@ def _shared(
 
     router : str, subclass of sklearn_moe.nn.Router, Preset or RouterParams, default="auto"
         Which experts compute a sample, and how their outputs are combined. "auto" is "soft" for
-        tables and behind a trunk, if the loss can mix (all losses below but a `Head` without `mix`),
-        and "top1" otherwise, also where `n_shared_experts` or `upcycle` ask for outputs that add up.
+        tables and behind a trunk, if the loss can mix (all losses below but a `Head` without
+        `mix`), and "top1" otherwise, also where `n_shared_experts` or `upcycle` ask for outputs
+        that add up.
 
         - "top1": the expert of highest score (Algorithm 1 of [1]_);
         - "topk": the `top_k` experts of highest score, their gated outputs added up;
@@ -523,9 +524,10 @@ def _shared(
         Share of the training loss that is the experts' own, the mean of their losses over all
         samples that they are trained on, whichever expert is chosen; the rest is the loss of the
         mixture. With 0 an expert may know nothing outside its own part of the samples; 1 is an
-        ensemble, whose router learns nothing. "auto" is 0.7 for a table or behind a trunk with several
-        experts and `router="soft"`, where few samples make no regions, and 0 otherwise, also for
-        `activation="linear"`, whose experts can do a part only; others than "soft" take 0 only.
+        ensemble, whose router learns nothing. "auto" is 0.7 for a table or behind a trunk with
+        several experts and `router="soft"`, where few samples make no regions, and 0 otherwise,
+        also for `activation="linear"`, whose experts can do a part only; others than "soft" take 0
+        only.
 
     solver : str, callable, SolverSpec or SolverParams, default="auto"
         "normalized_sgd" scales each expert's gradient to norm 1 (Algorithm 1 of [1]_) and
@@ -568,9 +570,9 @@ def _shared(
 
     device : str or torch.device, default="auto"
         "auto" is a GPU where there is one and a training step is enough work for it, as most are
-        of images, else the CPU; resolved in `fit`. On GPUs that are fast in bfloat16 the experts for
-        images are trained in mixed precision if a network sees 100 samples in a step or more; weights,
-        routes, losses and predictions stay in float32.
+        of images, else the CPU; resolved in `fit`. On GPUs that are fast in bfloat16 the experts
+        for images are trained in mixed precision if a network sees 100 samples in a step or more;
+        weights, routes, losses and predictions stay in float32.
 
     Attributes
     ----------
@@ -610,8 +612,8 @@ def _shared(
         are used, a sample counts for each by its share of the gate.
 
     net_ : skorch.NeuralNet
-        The fitted net, for tools of skorch. It knows no labels and no units: its classes are 0, 1, ...
-        in the order of `classes_`, its numbers are standardized.
+        The fitted net, for tools of skorch. It knows no labels and no units: its classes are 0, 1,
+        ... in the order of `classes_`, its numbers are standardized.
 
     module_ : torch.nn.Module
         The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
