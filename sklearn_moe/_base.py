@@ -35,16 +35,17 @@ from ._onnx import require_onnx, write_onnx
 from ._parameters import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
 from ._persistence import ModuleBlueprint, StoredModule
 from ._training import (
-    CURRENT,
+    Checkpoint,
     FitFile,
     MoENet,
     Progress,
-    Resuming,
     ScikitLearnCallbacks,
     Stopping,
+    current_group,
     hide_rows,
     identity_of,
     place,
+    undone_if_diverged,
     warn_of,
 )
 from .nn import (
@@ -91,7 +92,7 @@ class Fit(NamedTuple):
     n_dense_epochs: int
     n_before: int  # epochs of earlier fits
     callbacks: Any  # those of scikit-learn
-    resuming: Any  # what stores the training, if anything does
+    checkpoint: Any  # what stores the training, if anything does
 
 
 class BaseMoE(CallbackSupportMixin, BaseEstimator):
@@ -177,7 +178,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             total=fit.plan.training.max_iter if fit.plan.training.tol is None else None,
             callbacks=(fit.callbacks, fit.stopping),
             n_dense_epochs=fit.n_dense_epochs,
-            resuming=fit.resuming,
+            checkpoint=fit.checkpoint,
         )
         self._finish(fit)
         if interrupted:
@@ -194,7 +195,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         resume = self.warm_start and self.__sklearn_is_fitted__()
         draft = copy.copy(self)
         samples = draft._check(X, y, sample_weight, groups, resume=resume)
-        training, validation, plan, resuming = draft._plan(samples, resume)
+        training, validation, plan, checkpoint = draft._plan(samples, resume)
         callbacks = self._scikit_learn_callbacks(draft, X, y, sample_weight, plan)
         net = draft._warm_net(plan) if resume else draft._new_net(training, plan)
         rows, validation = (
@@ -213,7 +214,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             n_dense_epochs=0 if resume else plan.training.n_dense_epochs,
             n_before=len(net.history),
             callbacks=callbacks,
-            resuming=resuming,
+            checkpoint=checkpoint,
         )
 
     def _check(self, X, y, sample_weight, groups=None, *, resume, goes_on=False, **target):
@@ -254,14 +255,14 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         identity = identity_of(self, samples, plan, weights)
         file = FitFile(FitCheckpoint.of(self.checkpoint), identity, plan.training.max_iter)
         if isinstance(self.random_state, Integral):
-            return training, validation, plan, Resuming(file)
+            return training, validation, plan, Checkpoint(file)
         if file.state is not None:  # draw again what was drawn by the fit that goes on
             before = file.state["random_state"]
             if self.random_state is None:
                 self._random_state = np.random.RandomState()
             self._random_state.set_state(before)
             training, validation = self._hold_out(samples)
-        return training, validation, plan, Resuming(file, before)
+        return training, validation, plan, Checkpoint(file, before)
 
     def _hold_out(self, samples):
         """Split off samples for early stopping, if asked for."""
@@ -343,7 +344,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             solver=training.solver,
             lr=training.learning_rate,
             router_lr=training.router_learning_rate,
-            pace=training.schedule,
+            schedule=training.schedule,
             expert_loss_weight=training.expert_loss_weight,
             batch_size=training.largest_batch,
             train_transform=transform,
@@ -384,7 +385,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """
         before = len(net.history)
         progress = None
-        if self.verbose and CURRENT.get().rank == 0:
+        if self.verbose and current_group().rank == 0:
             progress = Progress(total, f"{type(self).__name__}, {self.n_experts} experts")
         callbacks = [*(self.callbacks or ()), progress, *callbacks]
         callbacks = [callback for callback in callbacks if callback is not None]
@@ -520,7 +521,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         loads = [np.zeros(self.n_experts, np.float32)]
         slices = draft._as_rows(net, chain([first], rest), loads)
         rows = next(slices)
-        with net.undone_if_diverged():
+        with undone_if_diverged(net):
             slices = chain([rows], slices)
             interrupted = draft._train(net, rows, epochs=1, total=1, anneal=False, chunks=slices)
         self._adopt(draft, net, lambda: sum(loads))

@@ -20,14 +20,13 @@ from skorch.history import History
 
 from .._compat import __version__, warn
 from .._data.rows import chunks
-from .net import WITH_STATE
-from .process_group import CURRENT
+from .process_group import current_group
 
 __all__ = [
+    "Checkpoint",
     "DamagedFileError",
     "FitFile",
-    "Resuming",
-    "Unstored",
+    "NoCheckpoint",
     "describe",
     "digest",
     "dump_state",
@@ -441,24 +440,24 @@ _VALUE, _STATE = "value", "state"  # forms in which attributes of callbacks are 
 _GLANCE = 1.0  # seconds between two states kept in memory, which Ctrl-C writes
 
 
-class Unstored:
+class NoCheckpoint:
     """A training without a checkpoint."""
 
-    def restore(self, net):
+    def restore(self, training):
         """Return that nothing was done before."""
         return 0, False
 
-    def epoch_ended(self, net):
+    def epoch_ended(self, training):
         """Store nothing."""
 
-    def ended(self, net, *, stopped):
+    def ended(self, training, *, stopped):
         """Store nothing."""
 
     def write(self):
         """Store nothing."""
 
 
-class Resuming:
+class Checkpoint:
     """Store the state of a net at ends of epochs, and give it back.
 
     Parameters
@@ -471,14 +470,14 @@ class Resuming:
     def __init__(self, file, random_state=None):
         self.file = file
         self.random_state = random_state
-        self.possible = CURRENT.get().rank == 0  # of several ranks one stores what all have
+        self.possible = current_group().rank == 0  # of several processes one stores what all have
         self.latest, self.is_written = None, True
         self.kept = self.written = time.monotonic()
 
     # -- what a training calls ------------------------------------------------------------
 
-    def restore(self, net):
-        """Give a net what was stored, if something was.
+    def restore(self, training):
+        """Give a training what was stored, if something was.
 
         Returns
         -------
@@ -487,7 +486,7 @@ class Resuming:
         stopped : bool
             Whether it wants no more.
         """
-        stored = self.file.state
+        net, stored = training.net, self.file.state
         if stored is None:
             self.first = len(net.history)
             return 0, False
@@ -495,31 +494,31 @@ class Resuming:
         known = {name: s for name, s in stored["callbacks"].items() if name in callbacks}
         for name, state in known.items():
             self._check(name, callbacks[name], state)
-        for name in WITH_STATE:
+        for name in net.with_state:
             getattr(net, name).load_state_dict(stored["parts"][name])
         net.module_.united = stored["united"]
-        if net.schedule_ is not None:
-            net.schedule_.n_done = stored["n_steps"]
-        _restore_draws(net, stored)
+        if training.schedule is not None:
+            training.schedule.n_done = stored["n_steps"]
+        _restore_draws(training, stored)
         for name, state in known.items():
             _restore_callback(callbacks[name], state)
         net.history = History(stored["history"])
         self.first = len(net.history) - stored["n_epochs"]
         return stored["n_epochs"], stored["stopped"]
 
-    def epoch_ended(self, net):
+    def epoch_ended(self, training):
         """Keep the state as it is, in memory or in the file, unless that was done just now."""
         now = time.monotonic()
         due = now - self.written >= self.file.every
-        if len(net.history) > self.first and (due or now - self.kept >= _GLANCE):
-            self._keep(net)
+        if len(training.net.history) > self.first and (due or now - self.kept >= _GLANCE):
+            self._keep(training)
             if due:
                 self.write()
 
-    def ended(self, net, *, stopped):
+    def ended(self, training, *, stopped):
         """Write the last state; `stopped` says that more epochs are not wanted."""
-        if len(net.history) - self.first > net.n_done_:
-            self._keep(net, stopped=stopped)
+        if len(training.net.history) - self.first > training.n_done:
+            self._keep(training, stopped=stopped)
             self.write()
 
     def write(self):
@@ -544,19 +543,20 @@ class Resuming:
                 "changed or belongs to another callback. Remove it, or pass another path."
             )
 
-    def _keep(self, net, *, stopped=False):
+    def _keep(self, training, *, stopped=False):
         if not self.possible:
             return
+        net = training.net
         self.file.state = None  # of the past by now
         with self._warned():
             self.latest = self.file.pack(
                 n_epochs=len(net.history) - self.first,
                 stopped=stopped,
                 random_state=self.random_state,
-                parts={name: getattr(net, name).state_dict() for name in WITH_STATE},
+                parts={name: getattr(net, name).state_dict() for name in net.with_state},
                 united=net.module_.united,
-                n_steps=net.schedule_ and net.schedule_.n_done,
-                draws=[generator.get_state() for generator in net.generators_],
+                n_steps=training.schedule and training.schedule.n_done,
+                draws=[generator.get_state() for generator in training.generators],
                 device=torch.device(net.device).type,
                 callbacks={name: _state_of(callback) for name, callback in net.callbacks_},
                 history=list(net.history),
@@ -578,12 +578,13 @@ class Resuming:
             )
 
 
-def _restore_draws(net, stored):
-    """Go on with the generators; with others on another kind of device, or for a rank's own."""
-    known = net.generators_ if torch.device(net.device).type == stored["device"] else []
+def _restore_draws(training, stored):
+    """Go on with the generators; with others on another kind of device, or for a process's own."""
+    device = torch.device(training.net.device).type
+    known = training.generators if device == stored["device"] else []
     for generator, state in zip(known, stored["draws"], strict=False):
         generator.set_state(state)
-    for generator in {*net.generators_, *net.draws_}.difference(known):
+    for generator in {*training.generators, *training.draws}.difference(known):
         generator.manual_seed(generator.initial_seed() + stored["n_epochs"])
 
 

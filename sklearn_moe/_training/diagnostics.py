@@ -40,7 +40,7 @@ def _warn_of_length(fit):
     """Warn if the training could have gone on."""
     max_iter, stopping = fit.plan.training.max_iter, fit.stopping
     stopped = stopping.converged_ or len(fit.net.history) - fit.n_before < max_iter
-    if not (stopped or stopping.tol is None or fit.net.pace == "cosine"):
+    if not (stopped or stopping.tol is None or fit.net.schedule == "cosine"):
         warn(
             f"The training loss was still changing after max_iter={max_iter} epochs. "
             "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
