@@ -208,7 +208,7 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
         try:
             estimator._validate_params()
             fit = fits[number] = estimator._begin(*part)
-            fit.draft._draw_seed()  # now, as the next estimator may draw from the same source
+            fit.working._draw_seed()  # now, as the next estimator may draw from the same source
         except Exception as error:
             if not skip_failed:
                 raise
@@ -290,7 +290,7 @@ def _check_fit(number, fit):
 def _training(fit):
     """Return the net of a fit, and what it is trained with."""
     options = {"rows": fit.rows, "validation": fit.validation, "callbacks": (fit.stopping,)}
-    options |= {"epochs": fit.plan.training.max_iter, "seed": fit.draft._predict_seed}
+    options |= {"epochs": fit.plan.training.max_iter, "seed": fit.working._predict_seed}
     return fit.net, options
 
 
@@ -299,7 +299,7 @@ def _kind(fit):
     net, rows, plan = fit.net, fit.rows, fit.plan.training
     states = (*net.module_.state_dict().items(), *net.module_.named_buffers())
     return (
-        fit.draft._architecture,
+        fit.working._architecture,
         [(name, value.shape, value.dtype) for name, value in states],
         (type(net.criterion_), net.criterion_.n_targets, net.criterion_.kind),
         (type(net.optimizer_), plan.solver.per_expert, plan.schedule),

@@ -18,7 +18,7 @@ from scipy.sparse import issparse
 from skorch.history import History
 
 from .._compat import __version__, warn
-from .._data.rows import chunks
+from .._data.rows import row_slices
 from .process_group import current_group
 
 __all__ = [
@@ -320,7 +320,7 @@ def digest(array):
     for part in parts:
         sha.update(f"{part.dtype} {part.shape} ".encode())
         part = part.reshape(1) if part.ndim == 0 else part
-        for rows in chunks(part) if len(part) else ():
+        for rows in row_slices(part) if len(part) else ():
             sha.update(part[rows].tobytes())
     return sha.hexdigest()
 

@@ -166,7 +166,7 @@ class _Run:
         return x if x.dtype == self.net.dtype else self.net.as_input(x)
 
     def end_epoch(self, **means):
-        """Record an epoch, and look whether it was the last one."""
+        """Record an epoch, and note whether it was the last one."""
         self.epochs_left -= 1
         try:
             self.training.record_pass(len(self.batches), **means)

@@ -16,8 +16,8 @@ from .callbacks import StopTraining, WeightedRows, checked, has_batch_hooks
 from .checkpoint import NoCheckpoint
 from .placement import (
     as_many_threads_as_useful,
+    explained_memory_errors,
     keep_freed_memory,
-    saying_what_to_lower,
     work_of_a_step,
 )
 from .process_group import current_group
@@ -134,12 +134,12 @@ class Training:
         self.has_batch_hooks = any(has_batch_hooks(callback) for _, callback in net.callbacks_)
         self.step = OneNetStep(self)
 
-    def run(self, chunks=None):
-        """Train for the epochs that are left, or on chunks of rows for one epoch.
+    def run(self, streamed=None):
+        """Train for the epochs that are left, or on streamed batches for one epoch.
 
-        `chunks` is an iterable of Rows, the first of them those of the training.
+        `streamed` is an iterable of Rows, the first of them those of the training.
         """
-        explained = saying_what_to_lower(self.batch_size, self.net.device)
+        explained = explained_memory_errors(self.batch_size, self.net.device)
         try:
             with (
                 self.group,
@@ -147,12 +147,12 @@ class Training:
                 as_many_threads_as_useful(self.work),
                 explained,
             ):
-                self._run(interrupts, chunks)
+                self._run(interrupts, streamed)
                 self.refuse_divergence()
         finally:
             self.end()
 
-    def _run(self, interrupts, chunks):
+    def _run(self, interrupts, streamed):
         known = {"X": self.rows.x, "y": self.rows.y}
         self.n_done, _ = self.checkpoint.restore(self)
         self.notify("on_train_begin", **known)
@@ -161,7 +161,7 @@ class Training:
         n_epochs = 0 if stopped else self.epochs - self.n_done
         self.group.begin(self, n_epochs, interrupts)
         try:
-            self._run_epochs(n_epochs, chunks)
+            self._run_epochs(n_epochs, streamed)
         except StopTraining:
             stopped = not interrupts.seen
         except KeyboardInterrupt:
@@ -173,24 +173,24 @@ class Training:
         self.checkpoint.ended(self, stopped=stopped)
         self.notify("on_train_end", **known)
 
-    def _run_epochs(self, n_epochs, chunks):
+    def _run_epochs(self, n_epochs, streamed):
         net = self.net
         data, held_out = WeightedRows(self.rows), self.validation and WeightedRows(self.validation)
         known = {"dataset_train": data, "dataset_valid": held_out}
-        batches = [net.get_iterator(data, training=True)] if chunks is None else None
+        batches = [net.get_iterator(data, training=True)] if streamed is None else None
         held_out = held_out and net.get_iterator(held_out)
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **known)
             steps = []
-            for part in self._cut(chunks) if batches is None else batches:
+            for part in self._cut(streamed) if batches is None else batches:
                 steps += self.run_batches(part, training=True)
             self.record_steps(steps, training=True)
             self.validate(held_out)
             self.notify("on_epoch_end", **known)
 
-    def _cut(self, chunks):
-        """Yield the batches of each chunk of rows."""
-        for rows in chunks:
+    def _cut(self, streamed):
+        """Yield the training batches of each streamed batch."""
+        for rows in streamed:
             self.is_weighted = _are_uneven(rows)
             yield self.net.get_iterator(WeightedRows(rows), training=True)
             self.net._set_training(False)
@@ -277,7 +277,7 @@ class Training:
         return steps
 
     def record_steps(self, steps, *, training):
-        """Look at the numbers of the steps once, at the end of an epoch."""
+        """Record the means of the numbers of the steps: the one wait for the device in an epoch."""
         numbers = self.group.collect(steps)
         weight = numbers["weight"]
         share = weight / weight.sum()
@@ -320,7 +320,7 @@ class Training:
 
     @torch.no_grad()
     def refuse_divergence(self):
-        """Look at the weights: the last step of all has no loss that would show it."""
+        """Check the weights: the last step of all has no loss that would show it."""
         if not torch.stack(torch._foreach_norm(self.parameters)).isfinite().all():
             raise self._divergence("weights became infinite or NaN")
 
@@ -337,7 +337,7 @@ class Training:
 
 
 def _are_uneven(rows):
-    """Tell whether weights of samples differ from 1, their mean; the one look at them."""
+    """Tell whether weights of samples differ from 1, their mean."""
     return bool((rows.weight != 1).any())
 
 
@@ -356,14 +356,14 @@ def undone_if_diverged(net):
 
 
 class Step:
-    """A step of training: forward, backward, update. Subclasses say of one net or of several.
+    """A step of training: forward, backward, update. Subclasses are those of one net and of several.
 
     Nothing in it waits for the device but the dispatch of samples, and what it returns stays there.
     """
 
     def __call__(self, batch):
         """Make a step by a batch of rows; return its numbers."""
-        for parameter in self.parameters:  # zero_grad would look through the groups, and at more
+        for parameter in self.parameters:  # faster than zero_grad
             parameter.grad = None
         mixed, losses, oob_losses = self.forward(batch)
         self.backward(mixed, losses, batch)

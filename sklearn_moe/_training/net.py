@@ -48,7 +48,7 @@ class MoENet(NeuralNet):
     schedule : {"constant", "cosine", "residual"}
         `"cosine"` lets the rates rise over a twentieth of the steps of a training and fall to 0
         by half a period of the cosine. `"residual"` multiplies an expert's step by the mean error
-        of its own samples of the batch, in units of that of a blind guess, 1 at most.
+        of its own samples of the batch, relative to that of guessing, 1 at most.
     expert_loss_weight : float, default=0.0
         Share of the experts' own losses in that which is minimized.
     train_transform : callable or None
@@ -132,12 +132,12 @@ class MoENet(NeuralNet):
         finally:
             self.callbacks = callbacks
 
-    def train(self, rows, validation=None, *, chunks=None, **options):
-        """Train on rows for some epochs, or on chunks of rows for one; see `Training`.
+    def train(self, rows, validation=None, *, streamed=None, **options):
+        """Train on rows for some epochs, or on streamed batches for one; see `Training`.
 
         Ctrl-C ends the training as it is, and always reaches the caller.
         """
-        Training(self, rows, validation, **options).run(chunks)
+        Training(self, rows, validation, **options).run(streamed)
         return self
 
     def train_step(self, batch, **fit_params):
@@ -283,7 +283,7 @@ class MoENet(NeuralNet):
         return np.arange(self.criterion_.n_targets)
 
     def __sklearn_tags__(self):
-        """Say what the net predicts: scorers choose by it."""
+        """Tell what the net predicts: scorers choose by it."""
         tags = super().__sklearn_tags__()
         if hasattr(self, "criterion_"):
             is_regressor = self.criterion_.kind == "numbers"

@@ -61,16 +61,16 @@ class Connection:
         """
         if self.group is None:
             raise RuntimeError(
-                "This rank left the others by an error or Ctrl-C. Leave data_parallel() on all "
-                "ranks, and enter it again."
+                "This process left the others by an error or Ctrl-C. Leave data_parallel() in all "
+                "processes, and enter it again."
             )
         try:
             function(*tensors, group=self.group)
         except RuntimeError as error:
             reason = self._reason() or f"it cannot be reached within the timeout ({error})"
             if reason.startswith(_CTRL_C):
-                raise KeyboardInterrupt("Another rank was interrupted.") from error
-            raise RuntimeError(f"Another rank left the training: {reason}") from error
+                raise KeyboardInterrupt("Another process was interrupted.") from error
+            raise RuntimeError(f"Another process left the training: {reason}") from error
 
     def close(self, error=None):
         """Wake those who still wait for this process, and say why."""
@@ -216,7 +216,7 @@ class DataParallelGroup(ProcessGroup):
                 "random draws": _draws(training),
                 "parameters": (n_epochs, n_steps, net.batch_size, training.has_batch_hooks, groups),
             },
-            "Give every rank the same X, y and sample_weight, the same parameters and an int as "
+            "Give every process the same X, y and sample_weight, the same parameters and an int as "
             "random_state; each takes its own rows of every batch.",
         )
         n_batches = -(-len(rows.y) // net.batch_size)
@@ -227,7 +227,7 @@ class DataParallelGroup(ProcessGroup):
     def _check_shares(self, name, n_rows):
         if n_rows < self.size:
             raise ValueError(
-                f"{name} of {n_rows} samples cannot be shared by {self.size} ranks: use fewer of "
+                f"{name} of {n_rows} samples cannot be shared by {self.size} processes: use fewer of "
                 "them, or a larger batch_size or validation_fraction."
             )
 
@@ -278,21 +278,21 @@ class DataParallelGroup(ProcessGroup):
         *sums, present = self.all_reduce(*gradients, present)
         torch._foreach_copy_(gradients, sums)
         if any(absent):
-            for parameter, n_ranks in zip(parameters, present.tolist(), strict=True):
-                if not n_ranks:
+            for parameter, n_present in zip(parameters, present.tolist(), strict=True):
+                if not n_present:
                     parameter.grad = None
 
     def end_epoch(self, training, stop):
-        """Stop if any process does; see to it that all are where they would be together."""
+        """Stop if any process does; check that all have the same weights and draws."""
         notes = self._check_equal(
             {"weights": _state(training.net), "random draws": _draws(training)},
             "All must be processors of one kind, and no module may keep statistics of the samples "
-            "that it sees, or draw from the generator of a router.",
+            "of one process, or draw from the generator of a router.",
             note=_INTERRUPTED if self.interrupts.seen else _STOPS if stop is not None else 0,
         )
         if _INTERRUPTED in notes and not self.interrupts.seen:
-            raise KeyboardInterrupt("Another rank was interrupted.")
-        return stop or (StopTraining("Another rank stops.") if any(notes) else None)
+            raise KeyboardInterrupt("Another process was interrupted.")
+        return stop or (StopTraining("Another process stops.") if any(notes) else None)
 
     def __exit__(self, kind, error, trace):
         """Wake the others, who wait for this process, if it ends by an error."""
@@ -311,23 +311,25 @@ class DataParallelGroup(ProcessGroup):
         *columns, notes = torch.stack(everyone).T.tolist()
         differ = [name for name, seen in zip(values, columns, strict=True) if len(set(seen)) > 1]
         if differ:
-            raise ValueError(f"The {self.size} ranks differ in {' and '.join(differ)}. {remedy}")
+            raise ValueError(
+                f"The {self.size} processes differ in {' and '.join(differ)}. {remedy}"
+            )
         return notes
 
 
 def _check_module(module):
-    """Refuse parts that look at a batch in a way that processes do not know."""
+    """Refuse parts that use a batch in a way that processes do not know."""
     for name, part in module.named_modules():
         if isinstance(part, _BatchNorm) and not isinstance(part, nn.SyncBatchNorm):
             raise ValueError(
                 f"{name} ({type(part).__name__}) normalizes samples by the others of their batch, "
-                "of which each rank sees its own only. Use norm='group': "
+                "of which each process has its own only. Use norm='group': "
                 "expert=EXPERTS['resnet18'].with_options(norm='group')."
             )
     noise = getattr(module.router, "noise", None)
     if noise is not None and type(noise).__call__ is not Noise.__call__:
         raise ValueError(
-            f"router_noise={noise!r} draws for the samples that it is given, of which each rank "
+            f"router_noise={noise!r} draws for the samples that it is given, of which each process "
             "has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
         )
 
