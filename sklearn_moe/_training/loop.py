@@ -356,7 +356,7 @@ def undone_if_diverged(net):
 
 
 class Step:
-    """A step of training: forward, backward, update. Subclasses are those of one net and of several.
+    """A step of training: forward, backward, update; of one net or, in subclasses, of several.
 
     Nothing in it waits for the device but the dispatch of samples, and what it returns stays there.
     """

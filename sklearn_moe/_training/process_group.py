@@ -227,8 +227,8 @@ class DataParallelGroup(ProcessGroup):
     def _check_shares(self, name, n_rows):
         if n_rows < self.size:
             raise ValueError(
-                f"{name} of {n_rows} samples cannot be shared by {self.size} processes: use fewer of "
-                "them, or a larger batch_size or validation_fraction."
+                f"{name} of {n_rows} samples cannot be shared by {self.size} processes: use "
+                "fewer of them, or a larger batch_size or validation_fraction."
             )
 
     def own_draws(self, generators, seed):
