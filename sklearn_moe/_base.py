@@ -31,7 +31,6 @@ from ._data.validation import (
 )
 from ._defaults import Plan, resolve
 from ._devices import as_device, usual_modes
-from ._onnx import require_onnx, write_onnx
 from ._parameters import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
 from ._persistence import ModuleBlueprint, StoredModule
 from ._training import (
@@ -52,6 +51,7 @@ from .nn import CentroidScores, Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
 from .nn.heads import choose_head
+from .nn.predictor import require_onnx, write_onnx
 from .nn.routers.scores import pool
 from .nn.seeding import OwnGenerator
 
