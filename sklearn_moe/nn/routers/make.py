@@ -210,7 +210,7 @@ def _check_parts(spec, top_k, network, gate, noise):
         NETWORKS.resolve(network)
         if spec.network is not None:
             raise ValueError(
-                f"its scores are fixed, got router_network={network!r}. Use router_network='auto'"
+                f"its scores are fixed, got router__network={network!r}. Use router__network='auto'"
             )
     gates = spec.router_class.gates
     if isinstance(gate, str) and gate not in gates:
@@ -218,7 +218,7 @@ def _check_parts(spec, top_k, network, gate, noise):
     if noise is None and spec.router_class.learns_noise:
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
     if noise is not None and not spec.router_class.noisy:
-        raise ValueError("it makes no choice that noise could change. Use router_noise='auto'")
+        raise ValueError("it makes no choice that noise could change. Use router__noise='auto'")
 
 
 def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k):
@@ -243,7 +243,7 @@ def _check_balance(needs, router_class, is_trained, noise, some_are_left):
         raise ValueError("balance='bias' and 'load' are for routers that choose experts")
     if needs == "noise" and getattr(type(noise), "survival", None) in (None, Noise.survival):
         raise ValueError(
-            "balance='load' needs router_noise of a known distribution: "
+            "balance='load' needs router__noise of a known distribution: "
             f"{sorted(NOISES)}, or a Noise with a method 'survival'"
         )
     if needs == "noise" and not some_are_left:
