@@ -329,8 +329,8 @@ def _check_module(module):
     noise = getattr(module.router, "noise", None)
     if noise is not None and type(noise).__call__ is not Noise.__call__:
         raise ValueError(
-            f"router__noise={noise!r} draws for the samples that it is given, of which each process "
-            "has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
+            f"router__noise={noise!r} draws for the samples that it is given, of which each "
+            "process has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
         )
 
 

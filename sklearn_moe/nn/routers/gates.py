@@ -66,7 +66,7 @@ def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
 
 
 GATES = Registry(
-    "gate",
+    "router__gate",
     "a callable (scores, noisy, chosen) -> weights",
     {
         "softmax": softmax_gate,

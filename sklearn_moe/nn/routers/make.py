@@ -166,8 +166,8 @@ def make_router(
         router_class.check(input_shape, n_experts, top_k, gate)
         if spec.dense_gradient and not (router_class.sparse and gate in ("softmax", "sigmoid")):
             raise ValueError(
-                "dense_gradient=True is for routers that choose experts, with gate='softmax' or "
-                f"'sigmoid', got gate={gate!r}. Use dense_gradient=False"
+                "dense_gradient=True is for routers that choose experts, with router__gate='softmax' "
+                f"or 'sigmoid', got router__gate={gate!r}. Use dense_gradient=False"
             )
         if normalize and spec.network is CentroidScores:
             raise ValueError(
@@ -214,7 +214,7 @@ def _check_parts(spec, top_k, network, gate, noise):
             )
     gates = spec.router_class.gates
     if isinstance(gate, str) and gate not in gates:
-        raise ValueError(f"gate={gate!r} is none of its gates, which are {list(gates)}")
+        raise ValueError(f"router__gate={gate!r} is none of its gates, which are {list(gates)}")
     if noise is None and spec.router_class.learns_noise:
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
     if noise is not None and not spec.router_class.noisy:

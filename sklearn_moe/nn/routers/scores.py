@@ -237,8 +237,8 @@ class _ModuleScores(Scores):
         if not isinstance(scores, Tensor) or scores.shape != shape:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores)
             raise ValueError(
-                f"router__network must map {len(x)} samples to scores of shape {shape}, (n_samples, "
-                f"n_experts); its module returned {got}."
+                f"router__network must map {len(x)} samples to scores of shape {shape}, "
+                f"(n_samples, n_experts); its module returned {got}."
             )
         return scores
 
