@@ -25,7 +25,7 @@ LAYERS = [
     ["_onnx", "nn", "optim", "metrics", "datasets"],
     ["_devices", "_modes"],
     [
-        *("_categories", "_estimators", "_image_checks", "_sklearn", "_warnings"),
+        *("_categories", "_estimators", "_sklearn", "_warnings"),
         *("checkpoints", "exceptions", "_version"),
     ],
     [

@@ -389,11 +389,11 @@ class BackboneFeatures(BaseImageFeatures):
                 layer = _find_classifier(prepare, network, x)
         if layer in names:
             return layer
-        close = get_close_matches(self.layer or "", names)
+        close = self.layer and get_close_matches(self.layer, names)
         raise ValueError(
-            f"layer={self.layer!r} is not found in {type(network).__name__}. None needs a network "
-            "whose output is that of a fully connected layer; else pass '' for the network itself or "
-            f"a name of named_modules(), such as {close or [*dict(network.named_children())]}."
+            f"{type(network).__name__} has nothing to cut at for layer={self.layer!r}. None needs "
+            "a network that ends with a fully connected layer; else pass '' for the whole network "
+            f"or a name of named_modules(), such as {close or [*dict(network.named_children())]}."
         )
 
     def _operation(self, X):

@@ -40,7 +40,7 @@ class _TransformDraws(OwnGenerator):
         self._start = self._states()
 
 
-class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):
+class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Apply a transform of torchvision, or any function of tensors, to images.
 
     As a step of a pipeline it transforms at prediction as well. To change the images in training

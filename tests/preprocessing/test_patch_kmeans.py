@@ -1,27 +1,19 @@
-"""PatchKMeansFeatures: its numbers beside slow ones, and its place in pipelines."""
-
-import pickle
+"""PatchKMeansFeatures: its numbers beside slow ones, and features in front of a linear model."""
 
 import numpy as np
 import pytest
 import torch
-from joblib import Memory
-from sklearn.base import clone
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_moe import MoEClassifier
 from sklearn_moe.preprocessing import PatchKMeansFeatures
 from sklearn_moe.preprocessing._patch_kmeans import _sample
 
-every_dtype = pytest.mark.parametrize("dtype", [np.uint8, np.float32, np.float64])
 
-
-def pictures(n_samples=30, n_channels=2, height=11, width=13, dtype=np.uint8, seed=0):
-    """Blurred noise, brighter in some pictures: neighbors are alike."""
+def images(n_samples=30, n_channels=2, height=11, width=13, dtype=np.uint8, seed=0):
+    """Blurred noise, brighter in some images: neighbors are alike."""
     rng = np.random.default_rng(seed)
     X = rng.normal(size=(n_samples, n_channels, height, width)).cumsum(axis=2).cumsum(axis=3)
     X -= X.min(axis=(1, 2, 3), keepdims=True)
@@ -64,23 +56,21 @@ def slow_features(fitted, X, *, size, stride, pool, pooling, power):
 # -- numbers ------------------------------------------------------------------------------
 
 
-@every_dtype
 @pytest.mark.parametrize(
-    ("size", "stride", "pool", "pooling", "power"),
+    ("size", "stride", "pool", "pooling", "power", "dtype"),
     [
-        (4, 1, 2, "sum", 0.5),
-        (3, 2, 3, "mean", 1),
-        (5, 3, 1, "sum", 1),
-        (9, 1, 1, "mean", 0.3),
-        (1, 1, 2, "sum", 1.0),
+        (4, 1, 2, "sum", 0.5, np.uint8),
+        (3, 2, 3, "mean", 1, np.float32),
+        (5, 3, 1, "sum", 1, np.float64),
+        (9, 1, 1, "mean", 0.3, np.uint8),
+        (1, 1, 2, "sum", 1.0, np.float64),
     ],
 )
 def test_transform_is_the_slow_one(size, stride, pool, pooling, power, dtype):
-    X = pictures(dtype=dtype)
+    X = images(dtype=dtype)
     options = {"stride": stride, "pool": pool, "pooling": pooling, "power": power}
     fitted = small(patch_size=size, **options).fit(X)
     X_new = fitted.transform(X[:6])
-    assert X_new.dtype == np.float32
     assert X_new.shape == (6, 7 * pool**2)
     expected = slow_features(fitted, X[:6], size=size, **options)
     assert expected.any()
@@ -96,7 +86,7 @@ def normalized(X, size, contrast):
 
 
 def test_whitening_is_zca():
-    X = pictures()
+    X = images()
     fitted = small(n_patches=10**6, whitening_eps=0.3).fit(X)  # all patches
     p = normalized(X, 4, fitted.contrast_)
     np.testing.assert_allclose(fitted.mean_, p.mean(axis=0), atol=1e-5)
@@ -108,7 +98,7 @@ def test_whitening_is_zca():
 
 
 def test_centers_are_those_of_k_means():
-    X = pictures()
+    X = images()
     fitted = small(n_patches=10**6).fit(X)
     white = (normalized(X, 4, fitted.contrast_) - fitted.mean_) @ fitted.whitening_
     centers = fitted.cluster_centers_.reshape(7, -1)
@@ -123,20 +113,21 @@ def test_centers_are_those_of_k_means():
 
 
 def test_contrast_is_a_share_of_the_variance_of_all_pixels():
-    X = pictures()
+    X = images()
     fitted = small(n_patches=10**6, contrast_eps=0.5, patch_size=1).fit(X)  # each pixel once
     assert fitted.contrast_ == pytest.approx(0.5 * (X / 255).var(), rel=1e-5)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 1, 1e4])
-def test_units_do_not_matter(scale):
-    X = pictures(dtype=np.float64)
+def test_units_do_not_matter():
+    X = images(dtype=np.float64)
     expected = small().fit_transform(X)
-    np.testing.assert_allclose(small().fit_transform(scale * X + 2 * scale), expected, atol=0.02)
+    for scale in (1e-3, 1e4):
+        X_new = small().fit_transform(scale * X + 2 * scale)
+        np.testing.assert_allclose(X_new, expected, atol=0.02)
 
 
-def test_bytes_are_floats_from_zero_to_one():
-    X = pictures()
+def test_uint8_images_are_floats_from_zero_to_one():
+    X = images()
     fitted = small().fit(X)
     floats = (X / 255).astype(np.float32)
     np.testing.assert_allclose(fitted.transform(floats), fitted.transform(X), atol=1e-4)
@@ -145,8 +136,8 @@ def test_bytes_are_floats_from_zero_to_one():
 
 def test_columns_are_cells_row_by_row():
     X = np.zeros((2, 1, 12, 12))
-    X[1] = 0.5  # flat pictures: every patch is alike, wherever it is
-    fitted = small(n_patches=10**6, power=1).fit(pictures(n_channels=1))
+    X[1] = 0.5  # flat images: every patch is alike, wherever it is
+    fitted = small(n_patches=10**6, power=1).fit(images(n_channels=1))
     flat = fitted.transform(X).reshape(2, 4, 7)
     np.testing.assert_allclose(flat[0], flat[1], rtol=1e-4, atol=1e-5)
     # 9 x 9 patches: cells of 5 and 4.
@@ -170,15 +161,15 @@ def test_patches_are_different_and_from_anywhere():
     assert set(some[:, 0]) <= set(everything[:, 0])
 
 
-def test_constant_pictures_are_described_by_zeros():
+def test_constant_images_are_described_by_zeros():
     X = np.full((6, 3, 8, 8), 7, dtype=np.uint8)
     fitted = small().fit(X)
     np.testing.assert_allclose(fitted.transform(X), 0, atol=0.01)  # roots of rounding
-    assert np.isfinite(fitted.transform(pictures(n_channels=3))).all()
+    assert np.isfinite(fitted.transform(images(n_channels=3))).all()
 
 
 def test_seeds():
-    X = pictures()
+    X = images()
     first, again, other = (small(random_state=s).fit_transform(X) for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
@@ -186,44 +177,28 @@ def test_seeds():
     np.testing.assert_array_equal(first, state)
 
 
-def test_chunks_do_not_matter_but_for_rounding():
-    X = pictures()
-    fitted = small().fit(X)
+def test_batches_of_images(monkeypatch):
+    X, seen = images(n_samples=10), []
+    fitted = small(batch_size=4).fit(X)
     expected = fitted.transform(X)
-    for batch_size in (1, 3, 7, 1000):
-        X_new = fitted.set_params(batch_size=batch_size).transform(X)
-        np.testing.assert_allclose(X_new, expected, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(fitted.transform(X[::-1])[::-1], expected, rtol=1e-4, atol=1e-4)
-
-
-def test_pictures_of_another_size():
-    fitted = small(pooling="mean").fit(pictures())
-    assert fitted.transform(pictures(height=9, width=20)).shape == (30, 28)
-
-
-def test_memory_is_that_of_a_chunk(monkeypatch):
-    from sklearn_moe.preprocessing import _chunks
-
-    seen = []
-    monkeypatch.setattr(_chunks, "as_tensor", lambda x: seen.append(len(x)) or torch.from_numpy(x))
-    small(batch_size=4).fit_transform(pictures(n_samples=10))
+    monkeypatch.setattr(
+        "sklearn_moe.preprocessing._base.as_tensor",
+        lambda x: seen.append(len(x)) or torch.from_numpy(x),
+    )
+    np.testing.assert_array_equal(fitted.transform(X), expected)
     assert seen == [4, 4, 2]
 
 
-def test_another_device_gives_the_same(device):
-    X = pictures()
-    fitted = small().fit(X)
-    expected = fitted.transform(X)
-    X_new = fitted.set_params(device=device).transform(X)
-    np.testing.assert_allclose(X_new, expected, rtol=1e-3, atol=1e-3)
+def test_images_of_another_size():
+    fitted = small(pooling="mean").fit(images())
+    assert fitted.transform(images(height=9, width=20)).shape == (30, 28)
+    with pytest.raises(ValueError, match="Images of 3 x 13 pixels have too few patches"):
+        fitted.transform(images(height=3))
 
 
-# -- in pipelines -------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def stripes():
-    """90 pictures of 1 x 12 x 12 bytes: stripes that stand, lie, or both; shifted at random."""
+def test_a_linear_model_tells_stripes_by_their_features():
+    """90 images of 1 x 12 x 12 values: stripes that stand, lie, or both; shifted at random."""
     rng = np.random.default_rng(0)
     y = rng.integers(3, size=90)
     X = rng.integers(60, size=(90, 1, 12, 12), dtype=np.uint8)
@@ -232,99 +207,31 @@ def stripes():
             x[:, shift::3] += 90
         if kind != 0:
             x[shift::3] += 90
-    return X, np.array(["up", "flat", "both"])[y]
-
-
-def test_a_linear_model_tells_stripes_by_their_features(stripes):
-    X, y = stripes
     model = make_pipeline(small(), StandardScaler(), LogisticRegression())
     assert model.fit(X[:60], y[:60]).score(X[60:], y[60:]) > 0.95
     plain = make_pipeline(StandardScaler(), LogisticRegression())
     assert plain.fit(X[:60].reshape(60, -1), y[:60]).score(X[60:].reshape(30, -1), y[60:]) < 0.8
 
 
-FITS = []  # how many pictures each fit of Counting was given
-
-
-class Counting(PatchKMeansFeatures):
-    def fit(self, X, y=None):
-        FITS.append(len(X))
-        return super().fit(X, y)
-
-
-@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
-def test_features_are_found_once_in_a_search(stripes, tmp_path):
-    X, y = stripes
-    model = Pipeline(
-        [
-            ("features", Counting(7, patch_size=4, n_patches=500, random_state=0)),
-            ("clf", MoEClassifier(max_iter=2, early_stopping=False, random_state=0, device="cpu")),
-        ],
-        memory=Memory(tmp_path, verbose=0),
-    )
-    FITS.clear()
-    search = GridSearchCV(model, {"clf__n_experts": [1, 2, 3]}, cv=2).fit(X, y)
-    assert FITS == [45, 45, 90]  # two folds and the refit
-    assert clone(model).fit(X, y).predict(X).shape == (90,)
-    assert len(FITS) == 3
-    assert search.predict(X).shape == (90,)
-
-
-def test_names_and_frames():
-    pandas = pytest.importorskip("pandas")
-    X = pictures()
-    fitted = small().fit(X)
-    names = fitted.get_feature_names_out()
-    assert list(names) == [f"patchkmeansfeatures{i}" for i in range(28)]
-    frame = clone(fitted).set_output(transform="pandas").fit(X).transform(X)
-    assert isinstance(frame, pandas.DataFrame)
-    assert list(frame.columns) == list(names)
-    np.testing.assert_array_equal(frame.to_numpy(), fitted.transform(X))
-
-
 # -- what is refused ----------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("parameters", "message"),
-    [
-        ({"n_clusters": 1}, "'n_clusters' parameter of PatchKMeansFeatures must be"),
-        ({"patch_size": 0}, "'patch_size' parameter"),
-        ({"stride": 0}, "'stride' parameter"),
-        ({"n_patches": 2.5}, "'n_patches' parameter"),
-        ({"pool": 0}, "'pool' parameter"),
-        ({"pooling": "max"}, "'pooling' parameter"),
-        ({"power": 0}, "'power' parameter"),
-        ({"power": 1.5}, "'power' parameter"),
-        ({"contrast_eps": 0}, "'contrast_eps' parameter"),
-        ({"whitening_eps": -1}, "'whitening_eps' parameter"),
-        ({"patch_size": 12}, "patch_size=12 is larger than the pictures of 11 x 13 pixels"),
-        ({"patch_size": 10, "pool": 3}, "have 2 x 4 patches, too few for a grid of 3 x 3 cells"),
-        ({"n_clusters": 501}, "n_clusters=501 is more than the 500 patches .* n_patches=500"),
-        ({"n_clusters": 91, "patch_size": 11, "pool": 1}, "more than the 90 patches"),
-    ],
-)
-def test_parameters_are_checked(parameters, message):
-    with pytest.raises(ValueError, match=message):
-        small(**parameters).fit(pictures())
+WRONG = [
+    *[({name: 0}, f"'{name}' parameter") for name in ("patch_size", "stride", "n_patches", "pool")],
+    *[({name: 0}, f"'{name}' parameter") for name in ("power", "contrast_eps", "whitening_eps")],
+    ({"n_clusters": 1}, "'n_clusters' parameter of PatchKMeansFeatures must be"),
+    ({"pooling": "max"}, "'pooling' parameter"),
+    ({"power": 1.5}, "'power' parameter"),
+    ({"patch_size": 12}, "Images of 11 x 13 pixels have too few patches .*patch_size=12"),
+    ({"patch_size": 10, "pool": 3}, "too few patches for a grid of pool=3 x 3 cells"),
+    ({"n_clusters": 501}, "n_clusters=501 is more than the 500 patches .* n_patches=500"),
+    ({"n_clusters": 91, "patch_size": 11, "pool": 1}, "more than the 90 patches"),
+]
 
 
-def test_later_pictures_are_checked():
-    fitted = small().fit(pictures())
-    with pytest.raises(ValueError, match="patch_size=4 is larger than the pictures of 3 x 13"):
-        fitted.transform(pictures(height=3))
-    with pytest.raises(ValueError, match="X has 3 channels"):
-        fitted.transform(pictures(n_channels=3))
-
-
-def test_a_fit_that_fails_leaves_nothing_behind_that_looks_fitted():
-    transformer = small(n_clusters=501)
-    with pytest.raises(ValueError, match="n_clusters=501"):
-        transformer.fit(pictures())
-    assert not hasattr(transformer, "cluster_centers_")
-
-
-def test_pickles():
-    fitted = small().fit(pictures())
-    again = pickle.loads(pickle.dumps(fitted))
-    np.testing.assert_array_equal(again.transform(pictures()), fitted.transform(pictures()))
+def test_parameters_are_checked():
+    for parameters, message in WRONG:
+        transformer = small(**parameters)
+        with pytest.raises(ValueError, match=message):
+            transformer.fit(images())
+        assert not hasattr(transformer, "cluster_centers_")
