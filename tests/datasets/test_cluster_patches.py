@@ -16,13 +16,18 @@ P_VALUE = 1e-3
 
 
 class Parts(NamedTuple):
-    """One array per random quantity of Definition 3.1, read off from X alone."""
+    """One array per random quantity of Definition 3.1, read off from X alone: (n, P) or `noise`."""
 
-    kinds: np.ndarray  # (n, P): "v" a feature, "c" a center, "n" random noise
-    own: np.ndarray  # (n, P): whether a feature or center belongs to the sample's cluster
-    index: np.ndarray  # (n, P): cluster of a feature or center
-    size: np.ndarray  # (n, P): signed coefficient of a feature or center, unscaled
+    feature: np.ndarray  # where the feature of the sample's cluster is
+    center: np.ndarray  # where the center of the sample's cluster is
+    other: np.ndarray  # where the feature of another cluster is
+    index: np.ndarray  # cluster of a feature or center
+    size: np.ndarray  # signed coefficient of a feature or center, unscaled
     noise: np.ndarray  # (n, P - 3, d): random noise patches, unscaled
+
+    @property
+    def signals(self):
+        return self.feature, self.center, self.other
 
 
 def take_apart(X, clusters, dictionary, scale=SCALE):
@@ -31,15 +36,16 @@ def take_apart(X, clusters, dictionary, scale=SCALE):
     coefficients = X @ basis.T / scale  # (n, P, 2K)
     outside = np.linalg.norm(X / scale - coefficients @ basis, axis=-1)
     largest = np.abs(coefficients).argmax(axis=-1)
-    kinds = np.where(largest < n_clusters, "v", "c")
-    kinds[outside > 1e-6] = "n"
-    index = largest % n_clusters
+    is_noise, index = outside > 1e-6, largest % n_clusters
+    is_own = index == clusters[:, np.newaxis]
+    is_feature = (largest < n_clusters) & ~is_noise
     size = np.take_along_axis(coefficients, largest[..., np.newaxis], axis=-1)[..., 0]
     # A signal patch is a multiple of ONE vector of the dictionary.
     rest = np.linalg.norm(coefficients, axis=-1) - np.abs(size)
-    np.testing.assert_allclose(rest[kinds != "n"], 0, atol=1e-6)
-    noise = X[kinds == "n"].reshape(len(X), -1, X.shape[-1]) / scale
-    return Parts(kinds, index == clusters[:, np.newaxis], index, size, noise)
+    np.testing.assert_allclose(rest[~is_noise], 0, atol=1e-6)
+    noise = X[is_noise].reshape(len(X), -1, X.shape[-1]) / scale
+    center = (largest >= n_clusters) & ~is_noise & is_own
+    return Parts(is_feature & is_own, center, is_feature & ~is_own, index, size, noise)
 
 
 def draw(n_samples=N, **params):
@@ -59,90 +65,51 @@ def parts(sample):
     return take_apart(X, clusters, dictionary)
 
 
-@pytest.fixture(scope="module")
-def is_feature(parts):
-    return (parts.kinds == "v") & parts.own
-
-
-@pytest.fixture(scope="module")
-def is_center(parts):
-    return (parts.kinds == "c") & parts.own
-
-
-@pytest.fixture(scope="module")
-def is_feature_noise(parts):
-    return (parts.kinds == "v") & ~parts.own
-
-
 def assert_uniform_over_cells(*codes, n_cells):
     _, counts = np.unique(np.column_stack(codes), axis=0, return_counts=True)
     assert len(counts) == n_cells
     assert stats.chisquare(counts).pvalue > P_VALUE
 
 
-def test_dictionary_is_orthonormal(sample):
-    features, centers = sample[-1]
-    assert features.shape == centers.shape == (K, D)
-    basis = np.vstack([features, centers])
+def test_dictionary_is_orthonormal_and_uniform(sample):
+    basis = np.vstack(sample[-1])
+    assert np.shape(sample[-1]) == (2, K, D)
     np.testing.assert_allclose(basis @ basis.T, np.eye(2 * K), atol=1e-12)
-
-
-def test_dictionary_is_uniform():
-    n_draws, size = 400, 4
-    draws = np.array(
-        [
-            np.vstack(
-                make_cluster_patches(
-                    1, n_clusters=2, patch_size=size, return_dictionary=True, random_state=seed
-                )[-1]
-            )
-            for seed in range(n_draws)
-        ]
-    )
+    options = {"n_clusters": 2, "n_patches": 3, "patch_size": 4}
+    draws = np.array([draw(1, random_state=seed, **options)[-1] for seed in range(400)])
     # An entry of a uniform orthogonal matrix has mean 0 and variance 1 / size.
-    np.testing.assert_allclose(draws.mean(axis=0), 0, atol=5 / np.sqrt(size * n_draws))
-    np.testing.assert_allclose((draws**2).mean(axis=0), 1 / size, atol=0.06)
+    np.testing.assert_allclose(draws.mean(axis=0), 0, atol=5 / np.sqrt(4 * 400))
+    np.testing.assert_allclose((draws**2).mean(axis=0), 1 / 4, atol=0.06)
 
 
-def test_each_sample_has_one_patch_of_each_signal(
-    sample, parts, is_feature, is_center, is_feature_noise
-):
-    for mask in (is_feature, is_center, is_feature_noise):
+def test_each_sample_has_one_patch_of_each_signal(sample, parts):
+    for mask in parts.signals:
         np.testing.assert_array_equal(mask.sum(axis=1), 1)
-    np.testing.assert_array_equal((parts.kinds == "n").sum(axis=1), P - 3)
-    np.testing.assert_array_equal(np.sign(parts.size[is_feature]), 2 * sample[1] - 1)  # the class
-    assert (parts.size[is_center] > 0).all()
+    np.testing.assert_array_equal(np.sign(parts.size[parts.feature]), 2 * sample[1] - 1)
+    assert (parts.size[parts.center] > 0).all()
 
 
-def test_sizes_are_uniform_between_the_bounds(parts, is_feature, is_center, is_feature_noise):
-    for mask, (low, high) in ((is_feature, ALPHA), (is_center, BETA), (is_feature_noise, GAMMA)):
-        size = np.abs(parts.size[mask])
+def test_sizes_are_uniform_and_independent(sample, parts):
+    _, y, clusters, _ = sample
+    sizes = [np.abs(parts.size[mask]) for mask in parts.signals]
+    for size, (low, high) in zip(sizes, (ALPHA, BETA, GAMMA), strict=True):
         assert low <= size.min() + 1e-9
         assert size.max() <= high + 1e-9
         assert stats.kstest(size, stats.uniform(low, high - low).cdf).pvalue > P_VALUE
-
-
-def test_sizes_are_independent(sample, parts, is_feature, is_center, is_feature_noise):
-    _, y, clusters, _ = sample
-    sizes = [np.abs(parts.size[mask]) for mask in (is_feature, is_center, is_feature_noise)]
-    position = is_feature.argmax(axis=1)
-    correlation = np.corrcoef([*sizes, y, clusters, position])
+    correlation = np.corrcoef([*sizes, y, clusters, parts.feature.argmax(axis=1)])
     np.testing.assert_allclose(correlation, np.eye(6), atol=4 / np.sqrt(N))
 
 
-def test_signs_and_clusters_are_uniform_and_independent(sample, parts, is_feature_noise):
+def test_signs_and_clusters_are_uniform_and_independent(sample, parts):
     _, y, clusters, _ = sample
-    eps = np.sign(parts.size[is_feature_noise])
-    other = parts.index[is_feature_noise]
+    eps, other = np.sign(parts.size[parts.other]), parts.index[parts.other]
     assert_uniform_over_cells(clusters, other, n_cells=K * (K - 1))
     assert_uniform_over_cells(y, eps, n_cells=4)
     assert_uniform_over_cells(clusters, other, y, eps, n_cells=4 * K * (K - 1))
 
 
-def test_patch_order_is_uniform_and_tells_nothing_of_the_class(
-    sample, is_feature, is_center, is_feature_noise
-):
-    order = [mask.argmax(axis=1) for mask in (is_feature, is_center, is_feature_noise)]
+def test_patch_order_is_uniform_and_tells_nothing_of_the_class(sample, parts):
+    order = [mask.argmax(axis=1) for mask in parts.signals]
     n_orders = P * (P - 1) * (P - 2)  # random noise patches look alike
     assert_uniform_over_cells(*order, n_cells=n_orders)
     assert_uniform_over_cells(*order, sample[1], n_cells=2 * n_orders)
@@ -175,8 +142,8 @@ def test_other_numbers_of_patches_and_clusters():
     X, _, clusters, dictionary = draw(100, n_clusters=2, n_patches=3, patch_size=4)
     parts = take_apart(X, clusters, dictionary)
     assert X.shape == (100, 3, 4)
-    assert (parts.kinds != "n").all()
-    np.testing.assert_array_equal(((parts.kinds == "v") & ~parts.own).sum(axis=1), 1)
+    np.testing.assert_array_equal(parts.other.sum(axis=1), 1)
+    assert parts.noise.size == 0
 
 
 def test_a_single_number_is_a_constant_size():
@@ -205,10 +172,9 @@ def test_types():
 def test_returns_only_what_is_asked_for():
     X, _ = make_cluster_patches(5, random_state=0)
     assert X.dtype == np.float32
-    _, _, clusters = make_cluster_patches(5, return_clusters=True, random_state=0)
-    assert clusters.shape == (5,)
-    _, _, (features, centers) = make_cluster_patches(5, return_dictionary=True, random_state=0)
-    assert features.shape == centers.shape == (4, 50)
+    assert make_cluster_patches(5, return_clusters=True, random_state=0)[2].shape == (5,)
+    *_, dictionary = make_cluster_patches(5, return_dictionary=True, random_state=0)
+    assert np.shape(dictionary) == (2, 4, 50)
 
 
 def test_the_seed_determines_everything():
@@ -230,12 +196,12 @@ def test_dictionary_draws_more_of_the_same_problem():
         X, y, clusters, reused = draw(500, dtype=dtype, **options)
         np.testing.assert_array_equal(np.stack(reused), np.stack(dictionary))
         parts = take_apart(X.astype(np.float64), clusters, np.stack(dictionary).astype(float))
-        is_feature = (parts.kinds == "v") & parts.own
-        np.testing.assert_array_equal(np.sign(parts.size[is_feature]), 2 * y - 1)
+        np.testing.assert_array_equal(np.sign(parts.size[parts.feature]), 2 * y - 1)
 
 
-def test_paper_settings_hold_the_table_of_the_paper():
-    rows = {
+def test_paper_settings_are_the_table_of_the_paper():
+    columns = ("alpha", "beta", "gamma", "sigma")
+    expected = {
         1: ((0.5, 2), (1, 2), (0.5, 3), 1),
         2: ((0.5, 2), (1, 2), (0.5, 3), 2),
         3: ((0.5, 2), (1, 2), (0.5, 2), 1),
@@ -243,23 +209,17 @@ def test_paper_settings_hold_the_table_of_the_paper():
         "verify": ((1, 2), (1, 2), (1, 2), 1),
         "visualization": (1, (1.2, 2), (1, 2), 3),
     }
-    columns = ("alpha", "beta", "gamma", "sigma")
-    expected = {name: dict(zip(columns, row, strict=True)) for name, row in rows.items()}
-    expected["visualization"]["noise"] = "orthogonal"
-    assert {name: dict(setting) for name, setting in PAPER_SETTINGS.items()} == expected
-    for setting in PAPER_SETTINGS.values():
+    assert PAPER_SETTINGS.keys() == expected.keys()
+    for name, setting in PAPER_SETTINGS.items():
+        rest = {"noise": "orthogonal"} if name == "visualization" else {}
+        assert setting == dict(zip(columns, expected[name], strict=True)) | rest
         assert make_cluster_patches(10, random_state=0, **setting)[0].shape == (10, 4, 50)
-    with pytest.raises(TypeError):
-        PAPER_SETTINGS[1] = {}
-    with pytest.raises(TypeError):
-        PAPER_SETTINGS[1]["sigma"] = 0
-
-
-def test_the_defaults_are_setting_1_of_the_paper():
-    parameters = inspect.signature(make_cluster_patches).parameters
-    defaults = {name: parameter.default for name, parameter in parameters.items()}
+    for wrong in (PAPER_SETTINGS, PAPER_SETTINGS[1]):
+        with pytest.raises(TypeError):
+            wrong["sigma"] = 0
+    parameters = inspect.signature(make_cluster_patches).parameters  # the defaults are setting 1
     paper = {"n_clusters": 4, "n_patches": 4, "patch_size": 50, "scale": 10, **PAPER_SETTINGS[1]}
-    assert {name: defaults[name] for name in paper} == paper
+    assert {name: parameters[name].default for name in paper} == paper
 
 
 IDENTITY = np.eye(50)

@@ -1,7 +1,6 @@
 """Images from folders of files, and from the archive of CIFAR-10."""
 
 import hashlib
-import os
 import pickle
 import sys
 import tarfile
@@ -13,8 +12,6 @@ from PIL import Image
 from torchvision.datasets import CIFAR10
 
 from sklearn_moe.datasets import fetch_cifar10, load_image_folder
-
-REAL = os.environ.get("SKLEARN_MOE_CIFAR10")  # a folder with train/<class>/*.jpg
 
 
 def noise(n_samples, channels=3, height=32, width=32, seed=0):
@@ -160,15 +157,6 @@ def test_mistakes_in_folders_are_explained(folder, mistake):
         prepare(folder[0])
     with pytest.raises(error, match=message):
         load_image_folder(**{"root": folder[0]} | arguments)
-
-
-@pytest.mark.skipif(not REAL, reason="SKLEARN_MOE_CIFAR10 names no folder of CIFAR-10 images")
-def test_cifar10_from_a_folder():
-    images = load_image_folder(REAL, max_per_class=5)
-    assert images.data.shape == (50, 3, 32, 32)
-    assert images.target.tolist() == np.repeat(np.arange(10), 5).tolist()
-    assert images.target_names[[0, 9]].tolist() == ["airplane", "truck"]
-    assert 100 < images.data.mean() < 140
 
 
 # ---------------------------------------------------------------------------- CIFAR-10
