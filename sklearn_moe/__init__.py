@@ -1,13 +1,23 @@
 """Mixture of experts as a scikit-learn estimator.
 
 Fit a mixture of neural experts with `MoEClassifier` or `MoERegressor`, make the paper's problem
-with `sklearn_moe.datasets`, measure who answers what with `sklearn_moe.metrics`, and see it with
-`sklearn_moe.inspection`.
+with `sklearn_moe.datasets`, measure which expert handles which samples with `sklearn_moe.metrics`,
+and see it with `sklearn_moe.inspection`.
 """
 
 from ._classifier import MoEClassifier
+from ._compat import __version__
+from ._parameters import BalanceParams, FitCheckpoint, RouterParams, SolverParams
+from ._persistence import trusted_types
 from ._regressor import MoERegressor
-from ._trusted import trusted_types
-from ._version import __version__
 
-__all__ = ["MoEClassifier", "MoERegressor", "__version__", "trusted_types"]
+__all__ = [
+    "BalanceParams",
+    "FitCheckpoint",
+    "MoEClassifier",
+    "MoERegressor",
+    "RouterParams",
+    "SolverParams",
+    "__version__",
+    "trusted_types",
+]

@@ -1,38 +1,61 @@
-"""What every mixture-of-experts estimator shares: the fit in its steps."""
+"""What both estimators share: the fit as one story, what a fitted mixture says, how it is kept."""
 
 import copy
+import inspect
 from functools import partial
-from typing import ClassVar
+from itertools import chain
+from numbers import Integral
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_random_state
+from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
-from ._channels import describe_channels
-from ._columns import describe_columns
-from ._engine import CURRENT, MoENet, Progress, ScikitLearnCallbacks, Stopping, place
-from ._fitted import FittedMixture
-from ._hiding import hide_rows
-from ._incremental import IncrementalTraining
-from ._inputs import WeightsSeen, check_training_data, hold_out
-from ._interrupt import Interrupts
-from ._kmeans import find_centers, rows_to_cluster
-from ._modes import usual_modes
-from ._parameters import ARCHITECTURE, CONSTRAINTS
-from ._persistence import FITTED, Persistent
-from ._rows import select
-from ._settings import resolve_settings
-from ._sklearn import CallbackSupportMixin
-from ._stored_module import ModuleBlueprint
-from ._storing import begin
-from ._task import Task, TrainingData, warn_of
+from ._compat import CallbackSupportMixin, Interrupts, __version__, warn
+from ._data.rows import Rows, select
+from ._data.statistics import (
+    describe_channels,
+    describe_columns,
+    find_centers,
+    rows_to_cluster,
+)
+from ._data.streams import read_batches
+from ._data.validation import (
+    WeightsSeen,
+    check_samples,
+    check_training_data,
+    hold_out,
+)
+from ._defaults import Plan, resolve
+from ._devices import as_device, usual_modes
+from ._onnx import require_onnx, write_onnx
+from ._parameters import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
+from ._persistence import ModuleBlueprint, StoredModule
+from ._training import (
+    CURRENT,
+    FitFile,
+    MoENet,
+    Progress,
+    Resuming,
+    ScikitLearnCallbacks,
+    Stopping,
+    hide_rows,
+    identity_of,
+    place,
+    warn_of,
+)
 from .nn import (
+    CategoryCodes,
     CentroidScores,
     OwnGenerator,
+    Predictor,
     build_mixture,
     choose_head,
     preset_of,
+    softmax,
 )
 from .nn.routers import pool
 
@@ -40,16 +63,47 @@ __all__ = ["BaseMoE"]
 
 _MAX_SEED = 2**31 - 1
 _PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
+# What a fitted estimator has beside its net, and cannot predict without.
+_FITTED = (
+    "_architecture",
+    "_target",
+    "input_shape_",
+    "_format",
+    "_dtype",
+    "_weights_seen",
+    "_predict_seed",
+    "resolved_params_",
+    "_scales",
+    "_noise_at_predict",
+)
+_VERSION = "_sklearn_moe_version"
 
 
-class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMixin, BaseEstimator):
+class Fit(NamedTuple):
+    """A fit that is ready to be trained: what is trained by what, and what ends it."""
+
+    draft: Any  # takes the place of the estimator in the end
+    net: Any
+    rows: Rows
+    validation: Rows | None
+    plan: Plan
+    stopping: Any
+    n_dense_epochs: int
+    n_before: int  # epochs of earlier fits
+    callbacks: Any  # those of scikit-learn
+    resuming: Any  # what stores the training, if anything does
+
+
+class BaseMoE(CallbackSupportMixin, BaseEstimator):
     """Training of a mixture of experts; see MoEClassifier for its parameters.
 
-    Subclasses name the parameters in their `__init__`, check y in `_check_y` and say what it
-    means in `_make_target`.
+    Subclasses make their `__init__` by `constructor`, and say what y means: `_check_y`, a function,
+    and `_make_target`.
     """
 
     _parameter_constraints: ClassVar[dict] = CONSTRAINTS
+
+    # -- parameters -----------------------------------------------------------------------
 
     def get_params(self, deep=True):
         """Get the parameters of this estimator.
@@ -57,15 +111,39 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
         Parameters
         ----------
         deep : bool, default=True
-            Not used: no parameter is an estimator.
+            Whether to return the parameters of router, balance and solver as well, also where
+            these are names: `router__gate` and so on.
 
         Returns
         -------
         params : dict
             Names and values.
         """
-        # Transforms of torchvision have a `get_params`, too, which draws random numbers.
-        return super().get_params(deep=False)
+        # Not those of other values: transforms of torchvision have a `get_params`, too.
+        params = super().get_params(deep=False)
+        if deep:
+            for name, kind in PARTS.items():
+                part = kind.of(params[name]).get_params()
+                params |= {f"{name}__{key}": value for key, value in part.items()}
+        return params
+
+    def set_params(self, **params):
+        """Set the parameters of this estimator.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values. `router__gate` is the gate of the router and so on, also where
+            `router` is a name.
+
+        Returns
+        -------
+        self : estimator instance
+        """
+        for name, kind in PARTS.items():
+            if any(key.startswith(f"{name}__") for key in params):
+                params[name] = kind.of(params.get(name, getattr(self, name)))
+        return super().set_params(**params)
 
     def __sklearn_clone__(self):
         """Copy a transform by value, where scikit-learn would take it for an estimator."""
@@ -75,56 +153,79 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
         twin.train_transform = copy.deepcopy(self.train_transform)
         return twin
 
-    # -- training -------------------------------------------------------------------------
+    def __sklearn_tags__(self):
+        """Declare 3-D input, and what a table may hold; scikit-learn has no tag for 4-D."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.three_d_array = True
+        is_table = self.sample_shape is None
+        tags.input_tags.sparse = is_table
+        tags.input_tags.allow_nan = is_table and self.standardize is not False
+        tags.input_tags.categorical = is_table
+        return tags
+
+    # -- fit: check the data, resolve the plan, build the net, train it, adopt the result ---
 
     @usual_modes()
     def _fit(self, X, y, sample_weight, groups):
         """Train from new weights, or with `warm_start` from those of the last fit."""
-        task = self._start(X, y, sample_weight, groups)
-        draft, net, data = task.draft, task.net, task.data
-        bridge = task.context and ScikitLearnCallbacks(*task.context, draft._describe)
-        options = {"n_united": task.n_united, "resuming": task.resuming}
-        callbacks = bridge, task.stopping
-        interrupted = draft._train(net, data, data.settings.max_iter, callbacks, **options)
-        self._finish(task)
+        fit = self._begin(X, y, sample_weight, groups)
+        interrupted = fit.draft._train(
+            fit.net,
+            fit.rows,
+            fit.validation,
+            epochs=fit.plan.training.max_iter,
+            total=fit.plan.training.max_iter if fit.plan.training.tol is None else None,
+            callbacks=(fit.callbacks, fit.stopping),
+            n_dense_epochs=fit.n_dense_epochs,
+            resuming=fit.resuming,
+        )
+        self._finish(fit)
         if interrupted:
             raise KeyboardInterrupt
-        if bridge:
-            bridge.end()
-        warn_of(task, self)
+        if fit.callbacks:
+            fit.callbacks.end()
+        self._warn(fit)
         return self
 
-    def _start(self, X, y, sample_weight, groups=None):
-        """Return a fit that is ready to be trained."""
+    def _begin(self, X, y, sample_weight, groups=None):
+        """Return a fit that is ready to be trained; the estimator stays as it is."""
+        for name, kind in PARTS.items():
+            kind.of(getattr(self, name))._validate_params()
         resume = self.warm_start and self.__sklearn_is_fitted__()
-        draft = copy.copy(self)  # a fit that fails leaves the estimator as it was
-        samples = draft._prepare(X, y, sample_weight, groups, resume=resume)
-        data, resuming = begin(draft, samples, resume)
-        context = self._begin_task(draft, X, y, sample_weight, data.settings.max_iter)
-        net = draft._resume(data) if resume else draft._build(data)
-        groups, data = data.training.groups, data.on(net.device)
-        if n_hidden := data.settings.n_hidden:
-            data = data._replace(training=hide_rows(net, data.training, n_hidden, groups))
-        stopping = draft._stopping(net, data)
-        n_united = 0 if resume else data.settings.n_united
-        return Task(draft, net, data, stopping, n_united, len(net.history), context, resuming)
+        draft = copy.copy(self)
+        samples = draft._check(X, y, sample_weight, groups, resume=resume)
+        training, validation, plan, resuming = draft._plan(samples, resume)
+        callbacks = self._scikit_learn_callbacks(draft, X, y, sample_weight, plan)
+        net = draft._warm_net(plan) if resume else draft._new_net(training, plan)
+        rows, validation = (
+            part and Rows.of(part, part.weight.mean(), draft._dtype, net.device)
+            for part in (training, validation)
+        )
+        if n_out_of_bag := plan.training.n_out_of_bag:
+            rows = hide_rows(net, rows, n_out_of_bag, training.groups)
+        return Fit(
+            draft=draft,
+            net=net,
+            rows=rows,
+            validation=validation,
+            plan=plan,
+            stopping=draft._stopping(net, plan.training),
+            n_dense_epochs=0 if resume else plan.training.n_dense_epochs,
+            n_before=len(net.history),
+            callbacks=callbacks,
+            resuming=resuming,
+        )
 
-    def _finish(self, task):
-        """Take over what was trained."""
-        # The state of the optimizer is as large as the weights, or twice as large.
-        task.net.initialize_optimizer()
-        draft, net, rows = task.draft, task.net, task.data.training
-        self._remember(draft, net, lambda: draft._count_answers(net, rows))
-
-    def _prepare(self, X, y, sample_weight, groups=None, *, resume, goes_on=False, **target):
-        """Step 1: return checked samples, with y as the net takes it and weights of mean 1.
+    def _check(self, X, y, sample_weight, groups=None, *, resume, goes_on=False, **target):
+        """Return checked samples, with y as the net takes it and weights of mean 1.
 
         `resume` keeps the format of X and the meaning of y; `goes_on` also the type of the net, and
         counts the weights together with those of the trainings before.
         """
         known = self._format if resume else None
+        _check_feature_names(self, X, reset=not resume)
         samples, dtype, self._format = check_training_data(
-            self, X, y, sample_weight, groups, known=known
+            self, X, y, sample_weight, groups, check_y=self._check_y, known=known
         )
         if not goes_on:
             self._dtype, self._weights_seen = dtype, WeightsSeen()
@@ -134,54 +235,82 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
         samples = samples._replace(weight=samples.weight / self._weights_seen.mean)
         if not resume:
             self._target = self._make_target(samples.y, samples.weight, **target)
-            self.input_shape_ = samples.X.shape[1:]
+            self.n_features_in_ = self._format.n_features
+            self.input_shape_ = self._format.input_shape
         codes = self._target.encode(samples.y, self._dtype)
         self._target = self._target.seeing(samples.y)
         return samples._replace(y=codes)
 
-    def _hold_out(self, samples):
-        """Split off rows for early stopping, if asked for."""
-        training, validation = samples, None
-        if self.early_stopping is True:
-            training, validation = hold_out(
-                samples,
-                self.validation_fraction,
-                self._random_state.randint(_MAX_SEED),
-                stratify=self._target.kind == "classes",
-            )
-        return TrainingData(training, validation, self._settings(training), self._dtype)
+    def _plan(self, samples, resume):
+        """Return what is trained on, what is held out, the plan, and what stores the training."""
+        before = self._random_state.get_state(legacy=False)
+        training, validation = self._hold_out(samples)
+        plan = self._resolve(training)
+        if resume:
+            self._check_architecture(plan)
+        if self.checkpoint is None:
+            return training, validation, plan, None
+        weights = self.net_.module_.state_dict() if resume else None
+        identity = identity_of(self, samples, plan, weights)
+        file = FitFile(FitCheckpoint.of(self.checkpoint), identity, plan.training.max_iter)
+        if isinstance(self.random_state, Integral):
+            return training, validation, plan, Resuming(file)
+        if file.state is not None:  # draw again what was drawn by the fit that goes on
+            before = file.state["random_state"]
+            if self.random_state is None:
+                self._random_state = np.random.RandomState()
+            self._random_state.set_state(before)
+            training, validation = self._hold_out(samples)
+        return training, validation, plan, Resuming(file, before)
 
-    def _settings(self, training):
+    def _hold_out(self, samples):
+        """Split off samples for early stopping, if asked for."""
+        if self.early_stopping is not True:
+            return samples, None
+        seed = self._random_state.randint(_MAX_SEED)
+        stratify = self._target.kind == "classes"
+        return hold_out(samples, self.validation_fraction, seed, stratify=stratify)
+
+    def _resolve(self, samples):
         """Resolve what is "auto"."""
         with OwnGenerator(torch.Generator().manual_seed(0)):  # a head of one's own may draw
             head = self._head()()
-        return resolve_settings(self, training.X, training.weight.astype(self._dtype), head)
+        return resolve(self, samples.X, samples.weight.astype(self._dtype), head)
 
     def _head(self):
         """Return how the head of the loss is made."""
         return partial(choose_head(self.loss, self._target.kind), self._target.n_targets)
 
-    def _build(self, data):
-        """Step 2: a net with new weights, and scales that are measured anew."""
-        X, weight = data.training.X, data.training.weight
+    def _new_net(self, samples, plan):
+        """Return a net with new weights, and scales that are measured anew."""
+        X, weight = samples.X, samples.weight
         self._scales = None
-        if data.settings.standardize and X.ndim == 4:
+        if plan.model.standardize and plan.data.is_image:
             self._scales = describe_channels(X, weight)
-        elif data.settings.standardize:
+        elif plan.model.standardize:
             categories = self._format.categories
             self._scales = describe_columns(X, weight, categories.columns if categories else ())
-        net = self._make_net(data)
+        net = self._make_net(plan)
         self._place_centers(net, X, weight)
         return net
 
-    def _make_net(self, data):
+    def _warm_net(self, plan):
+        """Return a net with new settings and the weights of the last one."""
+        net = self._make_net(plan)
+        net.module_.load_weights(self.net_.module_)
+        net.criterion_.load_state_dict(self.net_.criterion_.state_dict())
+        net.history = copy.deepcopy(self.net_.history)
+        return net
+
+    def _make_net(self, plan):
         """Return a net with drawn weights."""
-        settings = data.settings
-        self.resolved_params_ = settings.resolved
-        self._noise_at_predict = preset_of(settings.router).noise_at_predict
-        self._architecture = self._architecture_of(settings)
+        model, training = plan.model, plan.training
+        router, balance = PARTS["router"].of(self.router), PARTS["balance"].of(self.balance)
+        preset = preset_of(model.router)
+        self._noise_at_predict = preset.noise_at_predict
+        self._architecture = self._architecture_of(plan)
         head, seed = self._head(), self._random_state.randint(_MAX_SEED)
-        trunk = settings.trunk
+        trunk = model.trunk
         if isinstance(trunk, torch.nn.Module):
             trunk = ModuleBlueprint(trunk)
         module = partial(
@@ -189,74 +318,79 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
             self.input_shape_,
             self.n_experts,
             head=head,
-            expert=settings.expert,
-            expert_options=settings.expert_options,
-            router=settings.router,
-            router_options=settings.router_options,
-            balance=self.balance,
-            balance_weight=self.balance_weight,
+            expert=model.expert,
+            expert_options=model.expert_options,
+            router=model.router,
+            router_options=model.router_options,
+            balance=balance.kind,
+            balance_weight=balance.weight,
             scales=self._scales,
             trunk=trunk,
-            n_shared_experts=self.n_shared_experts,
-            separate=settings.solver.separates(preset_of(settings.router).rule.mixes),
-            dtype=data.dtype,
+            n_shared_experts=router.n_shared_experts,
+            separate=training.solver.separates(preset.rule.mixes),
+            dtype=self._dtype,
             seed=seed,
         )
-        device, precision = place(self, settings, module, data.dtype)
+        device, precision = place(self.device, plan, module, self.input_shape_)
+        self.resolved_params_ = plan.resolved
+        if self.device == "auto":
+            self.resolved_params_ = plan.resolved | {"device": device}
         # skorch would register a transform that is a module as a part of the net.
         transform = None if self.train_transform is None else partial(self.train_transform)
         net = MoENet(
             module,
             head,
-            solver=settings.solver,
-            lr=settings.learning_rate,
-            router_lr=settings.router_learning_rate,
-            pace=settings.pace,
-            expert_loss_weight=settings.expert_loss_weight,
-            batch_size=settings.largest_batch,
+            solver=training.solver,
+            lr=training.learning_rate,
+            router_lr=training.router_learning_rate,
+            pace=training.schedule,
+            expert_loss_weight=training.expert_loss_weight,
+            batch_size=training.largest_batch,
             train_transform=transform,
             device=device,
             precision=precision,
-            **{f"optimizer__{name}": value for name, value in settings.solver_options.items()},
+            **{f"optimizer__{name}": value for name, value in training.solver_options.items()},
         )
         with OwnGenerator(torch.Generator().manual_seed(seed)):
             net.initialize()
         return net
 
-    def _resume(self, data):
-        """Step 2 of a warm start: a net with new settings and the weights of the last one."""
-        self._check_architecture(data.settings)
-        net = self._make_net(data)
-        net.module_.load_weights(self.net_.module_)
-        net.criterion_.load_state_dict(self.net_.criterion_.state_dict())
-        net.history = copy.deepcopy(self.net_.history)
-        return net
+    def _place_centers(self, net, X, weight):
+        """Give a router of fixed centers those of the training samples."""
+        scores = getattr(net.module_.router, "network", None)
+        if isinstance(scores, CentroidScores):
 
-    def _stopping(self, net, data):
+            def router_input(x):
+                return pool(net.module_.encode(x), x.dtype)
+
+            seed = self._random_state.randint(_MAX_SEED)
+            n_features = net.map_batches(router_input, X[:1]).shape[1]
+            rows = rows_to_cluster(X.shape[0], n_features, seed)
+            Z = net.map_batches(router_input, select(X, rows))
+            centers, spread = find_centers(Z, weight[rows], self.n_experts, seed)
+            scores.place(torch.from_numpy(centers), spread)
+
+    def _stopping(self, net, plan):
         """Return what ends the training."""
-        tol, max_iter = data.settings.tol, data.settings.max_iter
-        if data.settings.n_hidden:
-            patience = max(self.n_iter_no_change, max_iter // 10)
-            return Stopping(tol, patience, "oob_loss", share=_PATIENCE)
-        return Stopping(tol, self.n_iter_no_change, self._validation_score(net))
+        if plan.n_out_of_bag:
+            patience = max(self.n_iter_no_change, plan.max_iter // 10)
+            return Stopping(plan.tol, patience, "oob_loss", share=_PATIENCE)
+        return Stopping(plan.tol, self.n_iter_no_change, self._validation_score(net))
 
-    def _train(self, net, data, epochs, callbacks=(), **options):
-        """Step 3: train; return whether Ctrl-C ended it after at least one epoch."""
+    def _train(self, net, rows, validation=None, *, epochs, total=None, callbacks=(), **options):
+        """Train; return whether Ctrl-C ended it after at least one epoch.
+
+        `total` is what a progress bar says of the number of epochs.
+        """
         before = len(net.history)
         progress = None
         if self.verbose and CURRENT.get().rank == 0:
-            name = f"{type(self).__name__}, {self.n_experts} experts"
-            progress = Progress(epochs if data.settings.tol is None else None, name)
+            progress = Progress(total, f"{type(self).__name__}, {self.n_experts} experts")
         callbacks = [*(self.callbacks or ()), progress, *callbacks]
+        callbacks = [callback for callback in callbacks if callback is not None]
+        seed = self._draw_seed()
         try:
-            net.train(
-                data.training,
-                data.validation,
-                epochs=epochs,
-                seed=self._draw_seed(),
-                **options,
-                callbacks=[callback for callback in callbacks if callback is not None],
-            )
+            net.train(rows, validation, epochs=epochs, seed=seed, callbacks=callbacks, **options)
         except KeyboardInterrupt:
             if len(net.history) == before:
                 raise
@@ -270,12 +404,18 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
         self._next_seed = self.__dict__.pop("_random_state").randint(_MAX_SEED)
         return self._predict_seed
 
-    def _remember(self, draft, net, count_answers):
-        """Step 4: take over, at one stroke, what was fitted."""
+    def _finish(self, fit):
+        """Take over what was trained."""
+        # The state of the optimizer is as large as the weights, or twice as large.
+        fit.net.initialize_optimizer()
+        self._adopt(fit.draft, fit.net, lambda: fit.draft._count_load(fit.net, fit.rows))
+
+    def _adopt(self, draft, net, count_load):
+        """Take over, at one stroke, what was fitted."""
         with Interrupts(hold=True):
             fitted = draft._describe(net)
-            answers = count_answers()
-            load = answers / max(answers.sum(), np.finfo(answers.dtype).tiny)
+            counts = count_load()
+            load = counts / max(counts.sum(), np.finfo(counts.dtype).tiny)
             vars(draft).update(fitted, expert_load_=load)
             for name in ("validation_scores_", "oob_loss_curve_"):
                 draft.__dict__.pop(name, None)
@@ -288,61 +428,13 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
 
     def _describe(self, net):
         """Return the fitted attributes: what an estimator needs to predict."""
-        return {name: vars(self)[name] for name in FITTED} | {
+        return {name: vars(self)[name] for name in _FITTED} | {
             "net_": net,
             "n_iter_": len(net.history),
         }
 
-    def _begin_task(self, draft, X, y, sample_weight, max_iter):
-        """Tell scikit-learn's callbacks, if any are set, of the fit that begins."""
-        if not getattr(self, "_skl_callbacks", None):
-            return None
-        before = set(vars(self))
-        context = self._init_callback_context(max_subtasks=max_iter)
-        # What scikit-learn will look for when the fit has ended.
-        vars(draft).update({k: v for k, v in vars(self).items() if k not in before})
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"X": X, "y": y, "metadata": metadata}
-        context.call_on_fit_task_begin(estimator=self, **data)
-        return self, context, data
-
-    def _validation_score(self, net):
-        """Return the name of the score of held-out rows in the history, None without them."""
-        return f"valid_{net.criterion_.score_name}" if self.early_stopping is True else None
-
-    def _place_centers(self, net, X, weight):
-        """Give a router of fixed centers those of the training samples."""
-        scores = getattr(net.module_.router, "network", None)
-        if isinstance(scores, CentroidScores):
-
-            def look(x):
-                return pool(net.module_.encode(x), x.dtype)
-
-            seed = self._random_state.randint(_MAX_SEED)
-            n_features = net.map_batches(look, X[:1]).shape[1]
-            rows = rows_to_cluster(X.shape[0], n_features, seed)
-            Z = net.map_batches(look, select(X, rows))
-            centers, spread = find_centers(Z, weight[rows], self.n_experts, seed)
-            scores.place(torch.from_numpy(centers), spread)
-
-    def _architecture_of(self, settings):
-        chosen = {name: getattr(self, name) for name in ARCHITECTURE}
-        return chosen | {k: v for k, v in settings.resolved.items() if k in chosen}
-
-    def _check_architecture(self, settings):
-        """Refuse to go on with weights that belong to another model."""
-        wanted = self._architecture_of(settings)
-        changed = sorted(k for k, v in wanted.items() if v != self._architecture.get(k))
-        if changed:
-            had, asked = ({k: a.get(k) for k in changed} for a in (self._architecture, wanted))
-            raise ValueError(
-                f"The fitted model cannot be trained further with other {changed}: it has "
-                f"{had}, the parameters ask for {asked}. Set them back, or fit a clone "
-                "(warm_start=False) from the start."
-            )
-
-    def _count_answers(self, net, rows):
-        """Return the weight of the rows that each expert answers, or of its part in answers."""
+    def _count_load(self, net, rows):
+        """Return the weight of the rows that each expert computes, or of its part in them."""
         self.net_ = net
         generator, start = self._predict_generator(), 0
 
@@ -354,12 +446,336 @@ class BaseMoE(IncrementalTraining, Persistent, FittedMixture, CallbackSupportMix
 
         return net.map_batches(count, rows.x).sum(axis=0)
 
-    def __sklearn_tags__(self):
-        """Declare 3-D input, and what a table may hold; scikit-learn has no tag for 4-D."""
-        tags = super().__sklearn_tags__()
-        tags.input_tags.three_d_array = True
-        is_table = self.sample_shape is None
-        tags.input_tags.sparse = is_table
-        tags.input_tags.allow_nan = is_table and self.standardize is not False
-        tags.input_tags.categorical = is_table
-        return tags
+    def _warn(self, fit):
+        """Warn of a fit that ended early, badly, or with few experts in use."""
+        warn_of(fit, self._target, self.expert_load_)
+
+    def _scikit_learn_callbacks(self, draft, X, y, sample_weight, plan):
+        """Tell scikit-learn's callbacks, if any are set, of the fit that begins."""
+        if not getattr(self, "_skl_callbacks", None):
+            return None
+        before = set(vars(self))
+        context = self._init_callback_context(max_subtasks=plan.training.max_iter)
+        # What scikit-learn will look for when the fit has ended.
+        vars(draft).update({k: v for k, v in vars(self).items() if k not in before})
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        data = {"X": X, "y": y, "metadata": metadata}
+        context.call_on_fit_task_begin(estimator=self, **data)
+        return ScikitLearnCallbacks(self, context, data, draft._describe)
+
+    def _validation_score(self, net):
+        """Return the name of the score of held-out rows in the history, None without them."""
+        return f"valid_{net.criterion_.score_name}" if self.early_stopping is True else None
+
+    def _architecture_of(self, plan):
+        params = self.get_params(deep=True)
+        return {
+            name: plan.resolved.get(name.removesuffix("__kind"), params[name])
+            for name in ARCHITECTURE
+        }
+
+    def _check_architecture(self, plan):
+        """Refuse to go on with weights that belong to another model."""
+        wanted = self._architecture_of(plan)
+        changed = sorted(k for k, v in wanted.items() if v != self._architecture.get(k))
+        if changed:
+            had, asked = (
+                {k.removesuffix("__kind"): a.get(k) for k in changed}
+                for a in (self._architecture, wanted)
+            )
+            raise ValueError(
+                f"The fitted model cannot be trained further with other {list(had)}: it has "
+                f"{had}, the parameters ask for {asked}. Set them back, or fit a clone "
+                "(warm_start=False) from the start."
+            )
+
+    # -- partial_fit ----------------------------------------------------------------------
+
+    @usual_modes()
+    def _partial_fit(self, X, y, sample_weight, **target):
+        """Train for one epoch on arrays, on batches or on a dataset.
+
+        The net is trained as it is; its optimizer keeps its state, too.
+        """
+        if self.early_stopping is True:
+            raise ValueError(
+                "partial_fit does not support early_stopping=True: which samples to hold out, and "
+                "when to stop, is up to the caller. Use early_stopping='auto' or False."
+            )
+        for name, kind in PARTS.items():
+            kind.of(getattr(self, name))._validate_params()
+        resume = self.__sklearn_is_fitted__()
+        draft = copy.copy(self)
+        draft._random_state = check_random_state(self._next_seed if resume else self.random_state)
+        reader = read_batches(X, y, sample_weight, draft._random_state)
+        first = reader.first(self.net_.batch_size if resume else None)
+        first = draft._check(*first, resume=resume, goes_on=resume, **target)
+        plan = draft._resolve(first)
+        if resume:
+            draft._check_architecture(plan)
+        net = self.net_ if resume else draft._new_net(first, plan)
+        rest = (
+            draft._check(*batch, resume=True, goes_on=True) for batch in reader.rest(net.batch_size)
+        )
+        loads = [np.zeros(self.n_experts, np.float32)]
+        slices = draft._as_rows(net, chain([first], rest), loads)
+        rows = next(slices)
+        with net.undone_if_diverged():
+            slices = chain([rows], slices)
+            interrupted = draft._train(net, rows, epochs=1, total=1, anneal=False, chunks=slices)
+        self._adopt(draft, net, lambda: sum(loads))
+        if interrupted:
+            raise KeyboardInterrupt
+        return self
+
+    def _as_rows(self, net, batches, loads):
+        """Yield batches as rows; to `loads` add the load of each expert once it was trained."""
+        for batch in batches:
+            mean_weight = self._weights_seen.mean
+            rows = Rows.of(batch, 1.0, self._dtype, net.device)
+            yield rows
+            loads.append(self._count_load(net, rows) * mean_weight)
+
+    # -- what a fitted mixture says -------------------------------------------------------
+
+    def _read(self, X):
+        """Return X as the fitted experts take it."""
+        check_is_fitted(self)
+        _check_feature_names(self, X, reset=False)
+        return check_samples(X, type(self).__name__, self._format)
+
+    def _predict_generator(self):
+        """Return the source of noise at prediction, None without it."""
+        if not self._noise_at_predict:
+            return None
+        return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
+
+    def _outputs(self, X, method):
+        """Return what a method of the head makes of the mixture's outputs."""
+        X, generator = self._read(X), self._predict_generator()
+        function = getattr(self.net_.criterion_, method)
+        module = self.net_.module_
+        return self.net_.map_batches(lambda x: function(module(x, generator).output), X)
+
+    def _expert_predictions(self, X):
+        """Return those of every expert in the place of all, (n_samples, n_experts, n_targets)."""
+        X, predict, module = self._read(X), self.net_.criterion_.predict, self.net_.module_
+
+        def predict_each(x):
+            outputs = module.forward_each(x)
+            return predict(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+
+        return self.net_.map_batches(predict_each, X)
+
+    def apply(self, X):
+        """Return the expert that answers each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        experts : ndarray of shape (n_samples,) or (n_samples, top_k), int
+            One column per answering expert where the router chooses several, best first. Where
+            all experts answer, the one of largest gate.
+        """
+        X, generator, module = self._read(X), self._predict_generator(), self.net_.module_
+        chosen = self.net_.map_batches(lambda x: module.route(x, generator).ranking(), X)
+        return chosen[:, 0] if chosen.shape[1] == 1 else chosen
+
+    def gate_proba(self, X):
+        """Return the router's distribution over the experts, without noise.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_experts)
+            Softmax of the scores; rows sum to 1.
+        """
+        X, net = self._read(X), self.net_
+        return net.map_batches(lambda x: softmax(net.module_.route(x).scores).to(net.dtype), X)
+
+    def _router_input(self, X):
+        """Return what a linear router without a trunk sees of samples, (n_samples, n_features).
+
+        That is the encoded columns of a table, and the sum of the patches of other samples.
+        """
+        X, net = self._read(X), self.net_
+        encode = net.module_.encoder or torch.nn.Identity()
+        return net.map_batches(lambda x: pool(encode(x), net.dtype), X)
+
+    def to(self, device):
+        """Move the fitted model; it predicts, and `partial_fit` trains it, on that device.
+
+        `fit` makes or, with `warm_start`, takes the model to the device of the parameters.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            "cpu", "cuda", "cuda:1" and so on.
+
+        Returns
+        -------
+        self : estimator instance
+
+        Raises
+        ------
+        ValueError
+            If there is no such device.
+        """
+        check_is_fitted(self)
+        self.net_.to(as_device(device, float64=True))
+        return self
+
+    @usual_modes()
+    def to_torch(self):
+        """Return the fitted model as one module of torch, from X to predictions.
+
+        It is a copy, on the same device, in evaluation mode and differentiable, that needs no
+        scikit-learn: to be explained, served, exported by `torch.export` or trained on in torch.
+
+        Returns
+        -------
+        module : sklearn_moe.nn.Predictor
+            Maps a tensor X, (n_samples, ...), to what `predict_proba` returns, or `predict` of a
+            regressor, in the type of the weights. X holds what the estimator takes, as floats
+            (bytes of pictures if it was fitted on these). Categories that are numbers stay these;
+            for others X holds their place in the list `module.category_names[column]`, which
+            `pandas.Index(that_list).get_indexer(values)` finds.
+
+        Raises
+        ------
+        ValueError
+            If the router draws noise at prediction.
+        """
+        check_is_fitted(self)
+        if self._noise_at_predict:
+            raise ValueError(
+                f"router={self.router!r} draws noise at prediction, from a generator that a module "
+                "does not have. Fit with a router of noise_at_predict=False."
+            )
+        mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
+        units = {}
+        if self._target.kind == "numbers":
+            units = {"mean": self._target.mean, "deviation": self._target.deviation}
+            units["squeeze"] = self._target.is_column
+        found = self._format
+        return Predictor(
+            mixture,
+            head,
+            self.input_shape_,
+            flat=found.sample_shape is not None,
+            x_dtype=getattr(torch, found.dtype),
+            **_category_codes(found),
+            **units,
+        )
+
+    def to_onnx(self, path):
+        """Write the fitted model to a file that ONNX runtimes read.
+
+        It computes what the module of `to_torch` does, for any number of samples: input "X",
+        output "probabilities", or "predictions" of a regressor. Every expert answers every sample
+        there, and the answers that the router chooses are taken. Where categories are no numbers,
+        X holds their places, and the file has the lists of them as metadata, "categories": JSON, by
+        column.
+
+        Parameters
+        ----------
+        path : str or path-like
+
+        Raises
+        ------
+        ImportError
+            If onnx or onnxscript is missing: `pip install 'sklearn_moe[onnx]'`, or torch is
+            older than 2.9.
+        ValueError
+            If the router draws noise at prediction.
+        """
+        require_onnx()
+        module = self.to_torch().cpu()
+        output = "predictions" if self._target.kind == "numbers" else "probabilities"
+        write_onnx(module, path, output)
+
+    @property
+    def loss_curve_(self):
+        """Training loss of every epoch."""
+        return list(self.net_.history[:, "train_loss"])
+
+    @property
+    def router_gradient_curve_(self):
+        """Norm of the router's gradient in every epoch."""
+        return list(self.net_.history[:, "router_gradient_norm"])
+
+    @property
+    def module_(self):
+        """The trained mixture, a `torch.nn.Module`."""
+        check_is_fitted(self)
+        return self.net_.module_
+
+    def __sklearn_is_fitted__(self):
+        """Tell a fitted estimator by its net."""
+        return hasattr(self, "net_")
+
+    # -- how it is kept -------------------------------------------------------------------
+
+    def __getstate__(self):
+        """Return the attributes and the version; a network in a form that hashes by its values."""
+        state = super().__getstate__() | {_VERSION: __version__}
+        if isinstance(self.trunk, torch.nn.Module):
+            state = _swap_trunk(state, StoredModule(self.trunk))
+        return state
+
+    def __setstate__(self, state):
+        """Take the attributes; warn of another version, refuse a state that lacks some."""
+        version = state.get(_VERSION, "unknown")
+        name = type(self).__name__
+        if version != __version__:
+            warning = InconsistentVersionWarning(
+                estimator_name=f"{name} of sklearn_moe",
+                current_sklearn_version=__version__,
+                original_sklearn_version=version,
+            )
+            warn(warning, InconsistentVersionWarning)
+        missing = [key for key in _FITTED if "net_" in state and key not in state]
+        if missing:
+            raise ValueError(
+                f"The stored {name} cannot be read: it lacks {missing}. It was stored by "
+                f"sklearn_moe {version}, this is {__version__}. Load it with the version that "
+                "stored it, or fit it again."
+            )
+        # A pickle has restored the network by now; `copy.copy` leaves the trunk wrapped.
+        if isinstance(state.get("trunk"), StoredModule):
+            state = _swap_trunk(state, state["trunk"].module)
+        parameters = inspect.signature(type(self)).parameters
+        defaults = {key: value.default for key, value in parameters.items()}
+        # A parameter that the other version did not have is at its default.
+        super().__setstate__(defaults | {k: v for k, v in state.items() if k != _VERSION})
+
+
+def _swap_trunk(state, trunk):
+    """Return the state with another trunk, also where it is part of the architecture."""
+    before, architecture = state["trunk"], state.get("_architecture", {})
+    state = state | {"trunk": trunk}
+    if architecture.get("trunk") is before:
+        state["_architecture"] = architecture | {"trunk": trunk}
+    return state
+
+
+def _category_codes(found):
+    """Return what a `Predictor` knows of the categories of a table."""
+    known = found.categories
+    if known is None:
+        return {}
+    values, names = [], {}
+    for column, its_values, are_numbers in zip(
+        known.columns, known.values, known.are_numbers, strict=True
+    ):
+        if not are_numbers:
+            names[column] = its_values
+        values.append(its_values if are_numbers else range(len(its_values)))
+    codes = CategoryCodes(known.columns, values, known.codes, getattr(torch, found.dtype))
+    return {"categories": codes, "category_names": names}

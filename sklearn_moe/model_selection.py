@@ -11,9 +11,8 @@ from sklearn.utils import _safe_indexing, indexable
 
 from ._alike import alike
 from ._base import BaseMoE
-from ._engine import Training, train_together
-from ._modes import usual_modes
-from ._task import warn_of
+from ._devices import usual_modes
+from ._training import Training, train_together
 from .nn import may_draw
 
 __all__ = ["cross_validate_together", "fit_together"]
@@ -54,8 +53,8 @@ def fit_together(estimators, X, y, *, sample_weight=None, rows=None):
     ------
     ValueError
         If one of them could not be fitted alone, or has a parameter that is for a fit of its own:
-        `callbacks`, `train_transform`, `upcycle`, `checkpoint`, or an expert that draws at random
-        (dropout). If only its loss stops being finite, the others are fitted nevertheless.
+        `callbacks`, `train_transform`, `checkpoint`, `router__upcycle`, or an expert that draws at
+        random (dropout). If only its loss stops being finite, the others are fitted nevertheless.
 
     Examples
     --------
@@ -140,7 +139,7 @@ def cross_validate_together(
     >>> from sklearn_moe.model_selection import cross_validate_together
     >>> X, y = make_cluster_patches(300, random_state=0, **PAPER_SETTINGS[1])
     >>> model = MoEClassifier(tol=None, max_iter=5)
-    >>> grid = ParameterGrid({"random_state": [0, 1], "router_learning_rate_init": [0.001, 0.01]})
+    >>> grid = ParameterGrid({"random_state": [0, 1], "router__learning_rate": [0.001, 0.01]})
     >>> candidates = [clone(model).set_params(**parameters) for parameters in grid]
     >>> results = cross_validate_together(candidates, X, y, cv=3)
     >>> [len(result["test_score"]) for result in results]
@@ -204,32 +203,32 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
     _check(estimators, rows)
     X, y, sample_weight = indexable(X, y, sample_weight)
     parts = _parts(X, y, sample_weight, [None] * len(estimators) if rows is None else rows)
-    tasks, failures = [None] * len(estimators), [None] * len(estimators)
+    fits, failures = [None] * len(estimators), [None] * len(estimators)
     for number, (estimator, part) in enumerate(zip(estimators, parts, strict=True)):
         try:
             estimator._validate_params()
-            task = tasks[number] = estimator._start(*part)
-            task.draft._draw_seed()  # now, as the next estimator may draw from the same source
+            fit = fits[number] = estimator._begin(*part)
+            fit.draft._draw_seed()  # now, as the next estimator may draw from the same source
         except Exception as error:
             if not skip_failed:
                 raise
             failures[number] = error
         else:
-            _check_task(number, task)
-    started = [number for number, task in enumerate(tasks) if task is not None]
+            _check_fit(number, fit)
+    started = [number for number, fit in enumerate(fits) if fit is not None]
     interrupted = False
     try:
-        for members in alike(started, lambda number: _kind(tasks[number])):
-            ended = train_together([_training(tasks[number]) for number in members])
+        for members in alike(started, lambda number: _kind(fits[number])):
+            ended = train_together([_training(fits[number]) for number in members])
             for number, failure in zip(members, ended, strict=True):
                 failures[number] = failure
     except KeyboardInterrupt:
         interrupted = True
-    for estimator, task, failure in zip(estimators, tasks, failures, strict=True):
-        if failure is None and len(task.net.history) > task.n_before:
-            estimator._finish(task)
+    for estimator, fit, failure in zip(estimators, fits, failures, strict=True):
+        if failure is None and len(fit.net.history) > fit.n_before:
+            estimator._finish(fit)
             if not interrupted:
-                warn_of(task, estimator)
+                estimator._warn(fit)
     if interrupted:
         raise KeyboardInterrupt
     return failures
@@ -242,8 +241,9 @@ def _check(estimators, rows):
                 "fit_together takes MoEClassifier and MoERegressor, estimators"
                 f"[{number}] is {estimator!r}."
             )
-        for name in ("callbacks", "train_transform", "upcycle", "checkpoint"):
-            if value := getattr(estimator, name):
+        params = estimator.get_params(deep=True)
+        for name in ("callbacks", "train_transform", "router__upcycle", "checkpoint"):
+            if value := params[name]:
                 _refuse(number, f"{name}={value!r}")
         if getattr(estimator, "_skl_callbacks", None):
             _refuse(number, "callbacks of set_callbacks")
@@ -278,43 +278,31 @@ def _parts(X, y, sample_weight, rows):
         yield known[key]
 
 
-def _check_task(number, task):
+def _check_fit(number, fit):
     """Refuse what cannot be trained side by side."""
-    for part in (task.net.module_, task.net.criterion_):
+    for part in (fit.net.module_, fit.net.criterion_):
         if may_draw(part):
             _refuse(number, f"{part}, which may draw at random")
-    if any(True for _ in (*task.net.criterion_.parameters(), *task.net.criterion_.buffers())):
-        _refuse(number, f"a loss with weights of its own, {task.net.criterion_}")
+    if any(True for _ in (*fit.net.criterion_.parameters(), *fit.net.criterion_.buffers())):
+        _refuse(number, f"a loss with weights of its own, {fit.net.criterion_}")
 
 
-def _training(task):
-    data = task.data
-    return Training(
-        task.net,
-        data.training,
-        data.validation,
-        data.settings.max_iter,
-        task.draft._predict_seed,
-        (task.stopping,),
-    )
+def _training(fit):
+    epochs, seed = fit.plan.training.max_iter, fit.draft._predict_seed
+    return Training(fit.net, fit.rows, fit.validation, epochs, seed, (fit.stopping,))
 
 
-def _kind(task):
+def _kind(fit):
     """Return what fits that are trained side by side have in common."""
-    net, rows, settings = task.net, task.data.training, task.data.settings
+    net, rows, plan = fit.net, fit.rows, fit.plan.training
     states = (*net.module_.state_dict().items(), *net.module_.named_buffers())
     return (
-        task.draft._architecture,
+        fit.draft._architecture,
         [(name, value.shape, value.dtype) for name, value in states],
         (type(net.criterion_), net.criterion_.n_targets, net.criterion_.kind),
-        (
-            type(net.optimizer_),
-            net.solver.per_expert,
-            net.pace,
-            settings.expert_loss_weight,
-            settings.n_hidden,
-        ),
+        (type(net.optimizer_), plan.solver.per_expert, plan.schedule),
+        (plan.expert_loss_weight, plan.n_out_of_bag),
         (net.precision, net.device, rows.x.dtype, rows.y.device),
-        -(-len(rows.y) // settings.batch_size),
-        settings.max_iter if net.pace == "cosine" else None,
+        -(-len(rows.y) // plan.batch_size),
+        plan.max_iter if plan.schedule == "cosine" else None,
     )

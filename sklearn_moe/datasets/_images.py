@@ -9,8 +9,8 @@ from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from .._checks import Count, check_named
-from .._progress import progress_bar
+from .._compat import progress_bar
+from .._validation import Count, check_named
 
 __all__ = ["check_images", "fetch_cifar10", "load_image_folder"]
 

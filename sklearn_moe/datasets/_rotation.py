@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from .._checks import Count, check_column, check_named, check_same_length
+from .._validation import Count, check_column, check_named, check_same_length
 from ._images import check_images
 
 __all__ = ["make_orientation_task", "make_rotation_task"]

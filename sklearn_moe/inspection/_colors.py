@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import Count
+from .._validation import Count
 
 __all__ = ["expert_colors"]
 

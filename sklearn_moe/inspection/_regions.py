@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from .._estimators import count_experts, final_step
+from .._validation import count_experts, final_step
 from ._colors import expert_colors
 from ._embedding import embed
 from ._matplotlib import (

@@ -4,7 +4,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.special import rel_entr
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import check_same_length, naming
+from .._validation import check_same_length, naming
 from ._contingency import check_labels, label_table
 
 __all__ = ["mutual_information", "purity", "routing_agreement"]

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import rel_entr
 from sklearn.utils import column_or_1d
 
-from .._checks import check_column, check_named, check_same_length, naming
+from .._validation import check_column, check_named, check_same_length, naming
 
 __all__ = [
     "check_indices",

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import check_named, check_same_length, naming
+from .._validation import check_named, check_same_length, naming
 from ._worth import group_means, worth_of_proba
 
 __all__ = ["expert_error_matrix", "mean_errors", "own_other_error"]

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import check_named
+from .._validation import check_named
 from ._worth import first_experts, group_means, weights_or_ones, worth_of_proba
 
 __all__ = ["expert_swap_accuracy", "knock_out", "knock_out_accuracy", "swap"]

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import entropy
 from sklearn.utils._param_validation import Interval, validate_params
 
-from .._checks import Count, check_column, check_named
+from .._validation import Count, check_column, check_named
 from ._contingency import check_indices, contingency
 
 __all__ = ["dead_experts", "expert_load", "load_cv", "usage_entropy"]

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import Count, check_named
+from .._validation import Count, check_named
 
 __all__ = ["picture_properties", "quantile_bins"]
 

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import check_named, naming
+from .._validation import check_named, naming
 
 __all__ = ["last_fluctuation", "router_margin"]
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy.stats import entropy
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from .._checks import Count
+from .._validation import Count
 from ._contingency import check_indices, conditional_entropy, contingency, label_table
 
 __all__ = ["dispatch_entropy", "routing_matrix"]

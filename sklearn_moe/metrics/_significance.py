@@ -8,7 +8,7 @@ from scipy.stats import entropy, random_table
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, validate_params
 
-from .._checks import Count, naming
+from .._validation import Count, naming
 from ._contingency import check_labels, conditional_entropy, contingency
 
 __all__ = ["DispatchEntropyTest", "dispatch_entropy_test"]

@@ -16,10 +16,9 @@ from sklearn.utils import _safe_indexing, check_random_state, gen_batches, index
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import _num_samples
 
-from .._checks import Count, check_column, check_named, check_same_length
-from .._estimators import final_step
-from .._kmeans import find_centers, rows_to_cluster
+from .._data.statistics import find_centers, rows_to_cluster
 from .._linear_view import linear_view
+from .._validation import Count, check_column, check_named, check_same_length, final_step
 from ._agreement import mutual_information, purity, table_purity
 from ._contingency import check_labels
 from ._errors import mean_errors, own_other_error

@@ -7,7 +7,7 @@ from scipy.stats import entropy
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import Count, check_same_length, naming
+from .._validation import Count, check_same_length, naming
 from ._contingency import check_labels
 from ._significance import dispatch_entropy_test
 

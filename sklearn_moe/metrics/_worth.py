@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .._checks import check_column, check_named, check_same_length, naming
+from .._validation import check_column, check_named, check_same_length, naming
 from ._contingency import check_indices, check_weights
 
 __all__ = [

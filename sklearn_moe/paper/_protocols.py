@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 from .._classifier import MoEClassifier
-from .._engine import Callback, StopTraining
+from .._training import Callback, StopTraining
 from ..nn import EXPERTS, ROUTERS
 from ..optim import NormalizedSGD
 
@@ -66,7 +66,7 @@ def paper_classifier(protocol="paper", nonlinear=True, n_experts=8, **overrides)
     n_experts : int, default=8
         1 is the single expert.
     **overrides
-        Any other parameter of MoEClassifier.
+        Any other parameter of MoEClassifier, those of a part as `router__gate`.
 
     Returns
     -------
@@ -81,7 +81,7 @@ def paper_classifier(protocol="paper", nonlinear=True, n_experts=8, **overrides)
     --------
     >>> from sklearn_moe.paper import paper_classifier
     >>> clf = paper_classifier("code", nonlinear=False, random_state=0)
-    >>> clf.gate, clf.activation, clf.router_learning_rate_init
+    >>> clf.router.gate, clf.activation, clf.router.learning_rate
     ('logit', 'linear', 0.1)
     """
     builders = {"paper": _paper, "code": _code if n_experts > 1 else _code_single}
@@ -94,13 +94,13 @@ def paper_classifier(protocol="paper", nonlinear=True, n_experts=8, **overrides)
         "tol": None,
     }
     parameters |= builders[protocol](n_experts, nonlinear)
-    return MoEClassifier(**(parameters | overrides))
+    return MoEClassifier().set_params(**parameters | overrides)
 
 
 def _gradient_descent():
     return {
         "solver": "normalized_sgd",
-        "learning_rate": "constant",
+        "solver__schedule": "constant",
         "learning_rate_init": 0.001,
         "max_iter": 501,
     }
@@ -110,7 +110,7 @@ def _paper(n_experts, nonlinear):
     return _gradient_descent() | {
         "expert": expert("patch", 0.001),
         "loss": "margin",
-        "router_learning_rate_init": 0.001 * n_experts**2,  # Theorem 4.2
+        "router__learning_rate": 0.001 * n_experts**2,  # Theorem 4.2
     }
 
 
@@ -119,9 +119,9 @@ def _code(n_experts, nonlinear):
         "expert": expert("patch_conv", 0.001),
         "loss": "probabilities",
         "router": NOISY_AT_TEST,
-        "gate": "logit",
+        "router__gate": "logit",
         "solver": SUM_OF_NORMS,
-        "router_learning_rate_init": 0.1,
+        "router__learning_rate": 0.1,
         "callbacks": [NotebookStopping()],
     }
 
@@ -132,7 +132,7 @@ def _code_single(n_experts, nonlinear):
         "expert_width": 40,
         "solver": "adam",
         "learning_rate_init": 0.01 if nonlinear else 0.003,
-        "weight_decay": 5e-4,
+        "solver__weight_decay": 5e-4,
         "max_iter": 801,
         "callbacks": [NotebookStopping(floor=0.0, patience=501)],
     }

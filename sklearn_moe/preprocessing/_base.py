@@ -9,10 +9,10 @@ from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import _devices
-from .._checks import Count
-from .._data import as_tensor
-from .._modes import usual_modes
+from .._data.rows import as_tensor
+from .._devices import usual_modes
 from .._registry import is_auto
+from .._validation import Count
 from ..datasets._images import check_images
 
 __all__ = ["BaseImageFeatures", "BaseImageTransformer", "as_device", "as_float"]

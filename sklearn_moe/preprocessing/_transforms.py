@@ -8,7 +8,7 @@ from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-from .._checks import Count
+from .._validation import Count
 from ..nn import OwnGenerator
 from ._base import BaseImageTransformer, as_device
 

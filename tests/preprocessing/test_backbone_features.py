@@ -19,7 +19,7 @@ from torch import nn
 from torchvision import models
 
 from sklearn_moe import preprocessing
-from sklearn_moe._stored_module import StoredModule
+from sklearn_moe._persistence import StoredModule
 from sklearn_moe.nn import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures
 

@@ -13,11 +13,11 @@ from .models import TRACE, mixture, problem
 __all__ = ["CHANGES", "departures"]
 
 CHANGES = {  # in the order in which they are made
-    "router rate .1": {"router_learning_rate_init": 0.1},
+    "router rate .1": {"router__learning_rate": 0.1},
     "two logits": {"loss": "log_loss"},
     "biases, uniform init": {"expert": expert("patch_conv", 0.001)},
     "sum of norms": {"solver": SUM_OF_NORMS},
-    "raw noisy gate": {"gate": "logit"},
+    "raw noisy gate": {"router__gate": "logit"},
     "noise at test": {"router": NOISY_AT_TEST},
     "softmax twice": {"loss": "probabilities"},
     "early stop": {"callbacks": [NotebookStopping()]},

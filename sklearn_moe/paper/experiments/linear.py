@@ -3,6 +3,7 @@
 import numpy as np
 
 from ..._classifier import MoEClassifier
+from ..._parameters import SolverParams
 from .._experiment import Experiment, Finding
 from .._protocols import expert
 from ._theory import COLORS
@@ -13,8 +14,8 @@ __all__ = ["linear"]
 _GRID = {
     "activation": ["linear", "cubic"],
     "init_scale": {scale: {"expert": expert("patch", scale)} for scale in (0.001, 1.0)},
-    "router_learning_rate_init": [0.1, 0.01],
-    "gate": ["softmax", "logit"],
+    "router__learning_rate": [0.1, 0.01],
+    "router__gate": ["softmax", "logit"],
     "loss": ["log_loss", "probabilities"],
 }
 _SCALES = {0.001: "0.001 (the paper's)", 1.0: "1"}
@@ -23,8 +24,7 @@ _SCALES = {0.001: "0.001 (the paper's)", 1.0: "1"}
 def linear(protocol="code", data="fixed"):
     """Return the grid of what might decide whether linear experts specialize."""
     mixture = MoEClassifier(  # what both protocols share
-        solver="normalized_sgd",
-        learning_rate="constant",
+        solver=SolverParams("normalized_sgd", schedule="constant"),
         learning_rate_init=0.001,
         batch_size=None,
         max_iter=501,

@@ -48,4 +48,4 @@ def mixture(protocol, nonlinear, **parameters):
 
 def default(nonlinear=True, **parameters):
     """Return this library's mixture with nothing but the activation chosen."""
-    return MoEClassifier(activation=ACTIVATION[nonlinear], **parameters)
+    return MoEClassifier().set_params(activation=ACTIVATION[nonlinear], **parameters)

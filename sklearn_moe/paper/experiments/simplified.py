@@ -25,11 +25,11 @@ _WIDTHS = {_PUBLISHED: 2, _QUIET: 2, _PLAIN: 4, _NEITHER: 1.5}  # one shows belo
 
 def simplified(protocol="code", data="fixed"):
     """Return nonlinear mixtures with and without noise and normalization, on settings 1 and 2."""
-    models = {_PUBLISHED: {}, _QUIET: {"router_noise": None}}
+    models = {_PUBLISHED: {}, _QUIET: {"router__noise": None}}
     for suffix, rates in _RATES.items():
         models[_PLAIN + suffix] = {"solver": "sgd", **rates}
     for suffix, rates in _RATES.items():
-        models[_NEITHER + suffix] = {"solver": "sgd", "router_noise": None, **rates}
+        models[_NEITHER + suffix] = {"solver": "sgd", "router__noise": None, **rates}
     return Experiment(
         name="simplified",
         title="Without noise, without normalization",

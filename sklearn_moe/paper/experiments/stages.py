@@ -10,7 +10,7 @@ from .models import TRACE, mixture, problem
 
 __all__ = ["crossing", "stages", "times"]
 
-_EXPERT, _ROUTER = "learning_rate_init", "router_learning_rate_init"
+_EXPERT, _ROUTER = "learning_rate_init", "router__learning_rate"
 _RATES = {_EXPERT: (0.0005, 0.001, 0.002), _ROUTER: (0.01, 0.03, 0.1, 0.3)}
 _COMMITTED = 50  # times what an expert's strongest inner product with a feature was at the start
 _NOISE = 1.0  # range of the routing noise

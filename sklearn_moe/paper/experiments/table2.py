@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 
 from ..._classifier import MoEClassifier
-from ..._engine import LRScheduler
+from ..._training import LRScheduler
 from ...inspection import RoutingDisplay
 from .._arguments import positive
 from .._dynamics import LIVE
@@ -28,14 +28,14 @@ _SOFT = {"expert": "mlp", "router": "soft", "balance": None}
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
     "mixture": {"n_experts": 4},  # the paper's: one of four networks answers
-    "upcycled": {"n_experts": 4, "upcycle": 0.5},  # the same, split from one network
+    "upcycled": {"n_experts": 4, "router__upcycle": 0.5},  # the same, split from one network
     # The default for pictures: one network, whose last layer is a mixture. That of "wide" is as
     # wide as all experts together, and so are the two experts of "shared" that answer a picture.
     "trunk": _SOFT | {"n_experts": 4, "expert_width": 136},
     "wide": _SOFT | {"n_experts": 1, "expert_width": 544},
     "shared": {
-        **{"n_experts": 3, "n_shared_experts": 1, "expert": "mlp", "expert_width": 272},
-        **{"gate": "relative", "balance": "bias"},
+        **{"n_experts": 3, "router__n_shared_experts": 1, "expert": "mlp", "expert_width": 272},
+        **{"router__gate": "relative", "balance": "bias"},
     },
 }
 
@@ -47,18 +47,18 @@ def _code(architecture, n_experts):
     return {
         "standardize": False,
         "solver": "sgd" if n_experts == 1 else "normalized_sgd",
-        "learning_rate": "constant",
+        "solver__schedule": "constant",
         "learning_rate_init": 0.01,
-        "router_learning_rate_init": 1e-4,
-        "momentum": 0.9,
-        "weight_decay": 5e-4,
+        "router__learning_rate": 1e-4,
+        "solver__momentum": 0.9,
+        "solver__weight_decay": 5e-4,
         "callbacks": [LRScheduler("CosineAnnealingLR", T_max=_COSINE)],
     }
 
 
 def _ours(architecture, n_experts):
     """Return one solver for all, that of the defaults."""
-    return {"solver": "adamw", "weight_decay": 0.05}
+    return {"solver": "adamw", "solver__weight_decay": 0.05}
 
 
 PROTOCOLS = {"code": _code, "ours": _ours}
@@ -76,12 +76,11 @@ def table2(
     epochs=None,
     subset=None,
     blur=True,
-    precision="auto",
 ):
     """Return every model of every architecture on the tasks; `data` changes nothing here."""
     lengths = {name: epochs or _EPOCHS[name] for name in arch}
     models = {
-        f"{name} {kind}": _classifier(protocol, name, kind, lengths[name], precision)
+        f"{name} {kind}": _classifier(protocol, name, kind, lengths[name])
         for name, kind in product(arch, model)
     }
     usual = lengths == {name: _EPOCHS[name] for name in arch}
@@ -92,7 +91,6 @@ def table2(
         epochs and f"--epochs {epochs}",
         subset and f"--subset {subset}",
         "" if blur else "--no-blur",
-        "" if precision == "auto" else f"--precision {precision}",
     )
     return Experiment(
         name="table2",
@@ -130,20 +128,19 @@ def table2(
     )
 
 
-def _classifier(protocol, architecture, model, epochs, precision):
+def _classifier(protocol, architecture, model, epochs):
     common = {
         "expert": architecture,
         "batch_size": 128,
         "max_iter": epochs,
         "tol": None,
         "balance": "switch",
-        "balance_weight": 0.01,
-        "precision": precision,
+        "balance__weight": 0.01,
     }
     solver = PROTOCOLS[protocol](architecture, MODELS[model]["n_experts"])
     own = MODELS[model]
     trunk = {"trunk": architecture} if own.get("expert") == "mlp" else {}
-    return MoEClassifier(**common | solver | trunk | own)
+    return MoEClassifier().set_params(**common | solver | trunk | own)
 
 
 def add_arguments(parser):
@@ -172,7 +169,6 @@ def add_arguments(parser):
         action="store_false",
         help="leave training pictures of the rotation tasks sharp",
     )
-    parser.add_argument("--precision", choices=("auto", "float32", "bf16"), default="auto")
     parser.add_argument("--threads", type=positive, help="of torch with --jobs 1, all by default")
 
 

@@ -1,0 +1,254 @@
+"""Samples as tensors, batches cut from them, and rows of an X that is too large to be copied."""
+
+import math
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from sklearn.utils import gen_batches
+from sklearn.utils.random import sample_without_replacement
+
+from .._devices import OutOfMemoryError, free_memory
+
+__all__ = [
+    "Batches",
+    "Rows",
+    "SelectedRows",
+    "SparseRows",
+    "as_tensor",
+    "chunks",
+    "draw_rows",
+    "pick",
+    "select",
+    "storage_device",
+]
+
+_CHUNK = 2**20  # numbers that are looked at at a time, so that a memory map stays one
+
+
+def chunks(X):
+    """Yield slices of the rows of X that hold about a million numbers each, and at least one."""
+    return gen_batches(len(X), max(1, _CHUNK // max(1, math.prod(X.shape[1:]))))
+
+
+def draw_rows(n_rows, n_drawn):
+    """Return the numbers of some rows, all if there are few; the same ones in every call."""
+    if n_rows <= n_drawn:
+        return np.arange(n_rows)
+    # The other methods draw a permutation of all rows, which may be larger than X.
+    drawn = sample_without_replacement(n_rows, n_drawn, "reservoir_sampling", random_state=0)
+    return np.sort(drawn)
+
+
+def select(X, rows):
+    """Return some rows of X; only those of a sparse matrix are copied.
+
+    Parameters
+    ----------
+    X : ndarray, SelectedRows or CSR matrix
+    rows : ndarray of int
+    """
+    if issparse(X):
+        return X[rows]
+    if isinstance(X, SelectedRows):
+        return SelectedRows(X.X, X.rows[rows])
+    return SelectedRows(X, rows)
+
+
+class SelectedRows:
+    """Some rows of an array or tensor; those that are asked for are gathered.
+
+    Parameters
+    ----------
+    X : ndarray or tensor
+    rows : ndarray or tensor of int
+        Which ones, in their order.
+    """
+
+    def __init__(self, X, rows):
+        self.X = X
+        self.rows = rows
+        self.shape = (len(rows), *X.shape[1:])
+        self.ndim = X.ndim
+        self.dtype = X.dtype
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, part):
+        return self.X[self.rows[part]]
+
+    @property
+    def nbytes(self):
+        """The size of the rows, were they copied."""
+        return math.prod(self.shape) * self.X.itemsize
+
+    def to(self, device):
+        """Return the rows on another device as a tensor, copied bit by bit."""
+        if device.type == "cpu":
+            return self
+        copy = self.X.new_empty(self.shape, device=device)
+        for part in chunks(self):
+            copy[part] = self[part]
+        return copy
+
+    def index_select(self, axis, index):
+        """Return the rows of an index tensor, as tensors do."""
+        return self.X.index_select(0, self.rows.index_select(0, index))
+
+
+class _Writable:
+    """View of a read-only array that claims to be writeable, so that torch shares its memory.
+
+    Never write to it.
+    """
+
+    def __init__(self, array):
+        self.array = array  # keeps the memory alive
+        self.__array_interface__ = {
+            **array.__array_interface__,
+            "data": (array.__array_interface__["data"][0], False),
+        }
+
+
+def as_tensor(array):
+    """Return a tensor that shares the memory of `array`, read-only memory maps included."""
+    if any(stride < 0 for stride in array.strides):  # torch knows no reversed arrays
+        array = np.ascontiguousarray(array)
+    if not array.flags.writeable:
+        array = np.asarray(_Writable(array))
+    return torch.from_numpy(array)
+
+
+def storage_device(X, device):
+    """Return where the samples of a fit live: on its device, or on the host if they are too big.
+
+    Half of the memory that is free on a device is left to the training.
+    """
+    device = torch.device(device)
+    if issparse(X) or (device.type != "cpu" and X.nbytes > free_memory(device) / 2):
+        return torch.device("cpu")
+    return device
+
+
+class SparseRows:
+    """Rows of a CSR matrix; those that are asked for come as a dense tensor."""
+
+    def __init__(self, X):
+        self.X = X
+        self.shape = X.shape
+        self.ndim = 2
+        self.dtype = torch.from_numpy(np.empty(0, X.dtype)).dtype
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __getitem__(self, rows):
+        return torch.from_numpy(self.X[rows].toarray())
+
+    def index_select(self, axis, index):
+        """Return the rows of an index tensor, as tensors do."""
+        return self[index.numpy()]
+
+
+def _as_rows(X):
+    """Return what gives the rows of X as tensors; nothing is copied."""
+    if issparse(X):
+        return SparseRows(X)
+    if isinstance(X, SelectedRows):
+        return SelectedRows(as_tensor(X.X), as_tensor(X.rows))
+    return as_tensor(X)
+
+
+def pick(column, index):
+    """Return the rows of an index tensor, or of a range without copying them."""
+    if not isinstance(index, range):
+        return column.index_select(0, index)
+    return column if len(index) == len(column) else column[index.start : index.stop]
+
+
+class Rows(NamedTuple):
+    """Samples, encoded labels and weights, row by row."""
+
+    x: "torch.Tensor | SparseRows | SelectedRows"
+    y: torch.Tensor
+    weight: torch.Tensor
+    # (n_samples, n_experts), bool: the experts that a sample is shown to.
+    shown: torch.Tensor | None = None
+
+    @classmethod
+    def of(cls, samples, mean_weight, dtype, device):
+        """Return samples as a training on a device keeps them.
+
+        Memory is shared on the host; elsewhere arrays are copied if there is room. The weights get
+        mean 1 by `mean_weight`, see `sklearn_moe.nn.weighted_mean`.
+        """
+        X, y, weight, _ = samples
+        weight = (weight / mean_weight).astype(dtype)
+        return cls.from_arrays(X, y, weight, storage_device(X, device))
+
+    @classmethod
+    def from_arrays(cls, X, y, weight, device):
+        """Share the memory of the arrays on the host; elsewhere copy them if there is room."""
+        rows = cls(_as_rows(X), as_tensor(y), as_tensor(weight))
+        try:
+            return rows if issparse(X) else rows._map(lambda column: column.to(device))
+        except OutOfMemoryError:  # other processes took what was free
+            return rows
+
+    def _map(self, function):
+        return Rows(*(None if column is None else function(column) for column in self))
+
+    def take(self, index):
+        """Return the rows of an index tensor, or of a range without copying them."""
+        return self._map(lambda column: pick(column, index))
+
+    def to(self, device):
+        """Return the rows on a device; to a GPU they travel while the host goes on."""
+        rows = self if isinstance(self.x, torch.Tensor) else self._replace(x=self.x[:])
+        if self.y.device.type == device.type:
+            return rows
+        return rows._map(lambda column: column.pin_memory().to(device, non_blocking=True))
+
+
+class Batches:
+    """Cut rows into batches of nearly equal size, in a new random order each time.
+
+    Rows that fit into one batch come as they are, and without a generator all do: no copy, no
+    shuffling. Slicing whole tensors replaces a DataLoader, which would touch every sample in
+    Python.
+    """
+
+    def __init__(self, rows, batch_size, generator, device):
+        self.n_batches = max(1, math.ceil(len(rows.y) / batch_size))
+        if self.n_batches == 1 and isinstance(rows.x, SelectedRows):
+            rows = rows._replace(x=rows.x[:])  # gathered once
+        self.rows = rows
+        self.device = device
+        self.generator = generator
+
+    def __len__(self):
+        return self.n_batches
+
+    def __iter__(self):
+        for cut in self.cuts():
+            yield self.rows.take(cut).to(self.device)
+
+    def cuts(self):
+        """Return the rows of each batch: ranges, or tensors in a new random order."""
+        y = self.rows.y
+        if self.generator is None or self.n_batches == 1:
+            edges = np.linspace(0, len(y), self.n_batches + 1).astype(int)
+            return [range(start, stop) for start, stop in pairwise(edges)]
+        order = torch.randperm(len(y), generator=self.generator, device=y.device)
+        return order.tensor_split(self.n_batches)
+
+    def indices(self):
+        """Return the same as tensors."""
+        device = self.rows.y.device
+        return [
+            torch.arange(cut.start, cut.stop, device=device) if isinstance(cut, range) else cut
+            for cut in self.cuts()
+        ]

@@ -1,0 +1,272 @@
+"""Statistics of X: of the columns of a table, of the channels of images, and k-means centers."""
+
+import warnings
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
+
+from .._validation import refuse_overflow
+from ..nn import Channels, Columns
+from .rows import _CHUNK, chunks, draw_rows, select
+
+__all__ = [
+    "channel_moments",
+    "describe_channels",
+    "describe_columns",
+    "find_centers",
+    "has_few_distinct_rows",
+    "rows_to_cluster",
+]
+
+_FEW = 5  # distinct rows
+_SAMPLE = 4000  # rows, drawn at random, that tell which values are far
+_BLOCK = 2**13  # numbers of them that are sorted at a time
+_TAIL = 0.05  # of the values on either side, which may be far
+_FAR = 5.0  # times the distance between the tails, beyond them: 18 deviations of normal values
+
+
+def describe_columns(X, weight, categorical=()):
+    """Return the `Columns` of a table X, (n_samples, n_features), an array or sparse matrix.
+
+    A column is centered at its mean and measured in its standard deviation, both by weight; one of
+    two values by the lower of them and their difference. Values that are far from all others, such
+    as -999 for a missing one or a slip of the keyboard, count for neither, see `_find_bounds`. A
+    column of a single value, or of none, has no effect: whatever it is at prediction was never
+    learned.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix
+        May hold NaN, which counts as missing.
+    weight : (n_samples,)
+        All positive.
+    categorical : sequence of int
+        Columns that hold codes 0, 1, ... of categories.
+    """
+    moments = _sparse_moments if issparse(X) else _moments
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean, variance, low, high, missing, empty = moments(X, weight)
+        bounds = _find_bounds(X, weight)
+        if ((low < bounds[0]) | (high > bounds[1])).any():
+            mean, variance, low, high, *_ = moments(X, weight, bounds)
+    refuse_overflow("X", mean, variance)
+    # Only two values are as far from their mean as that (Bhatia and Davis 2000).
+    spread = high - low
+    distance = np.abs(variance - (high - mean) * (mean - low))
+    two_values = (spread == 0) | (distance <= 1e-9 * spread**2)
+    scale = np.where(two_values, spread, np.sqrt(np.maximum(variance, 0)))
+    scale = np.where(scale > 0, scale, np.inf)
+    center = np.where(two_values, low, mean)
+    categorical = np.asarray(categorical, dtype=int)
+    numbers = np.setdiff1d(np.arange(X.shape[1]), categorical)
+    n_categories = np.where(empty, 0, high + 1)[categorical].astype(int)
+    n_categories[(n_categories == 1) & ~missing[categorical]] = 0
+    columns = Columns(
+        numbers=numbers,
+        center=center[numbers],
+        scale=scale[numbers],
+        with_missing=np.flatnonzero((missing & ~empty)[numbers]),
+        categories=categorical,
+        n_categories=n_categories,
+        missing=((mean - center) / scale)[numbers],
+    )
+    return Columns(*(tuple(values.tolist()) for values in columns))
+
+
+def _find_bounds(X, weight):
+    """Return for each column the lowest and the highest value that are not far from the others.
+
+    Far is what lies beyond the quantiles of .05 and .95 by more than five times the distance
+    between them. Where these are the same value, as in a column that is nearly always 0, the
+    quantiles are those of the other values. Quantiles are by weight; of a large table, those of
+    some rows.
+    """
+    n_rows = min(_SAMPLE, max(1000, _CHUNK // X.shape[1]))
+    if X.shape[0] > n_rows:
+        rows = draw_rows(X.shape[0], n_rows)
+        X, weight = select(X, rows), weight[rows]
+    X = X.tocsc() if issparse(X) else X[:]
+    bounds = np.empty((2, X.shape[1]))
+    bounds[0], bounds[1] = -np.inf, np.inf
+    for columns in gen_batches(X.shape[1], max(1, _BLOCK // X.shape[0])):
+        part = X[:, columns]
+        part = np.array(part.toarray() if issparse(part) else part, dtype=np.float64)
+        low, high = _tails(part, weight)
+        narrow = np.flatnonzero(low == high)
+        if len(narrow):
+            rest = np.where(part[:, narrow] == low[narrow], np.nan, part[:, narrow])
+            tails = _tails(rest, weight)
+            low[narrow] = np.fmin(low[narrow], tails[0])
+            high[narrow] = np.fmax(high[narrow], tails[1])
+        reach = _FAR * (high - low)
+        some = reach > 0  # not NaN
+        bounds[0, columns] = np.where(some, low - reach, -np.inf)
+        bounds[1, columns] = np.where(some, high + reach, np.inf)
+    return bounds
+
+
+def _tails(part, weight):
+    """Return the quantiles of .05 and .95 of each column, by weight; NaN of a column of NaN."""
+    order = np.argsort(part, axis=0)  # NaN last
+    part = np.take_along_axis(part, order, axis=0)
+    sums = np.cumsum(np.where(np.isnan(part), 0, weight[order]), axis=0)
+    places = ((sums < share * sums[-1]).sum(axis=0) for share in (_TAIL, 1 - _TAIL))
+    return tuple(np.take_along_axis(part, place[np.newaxis], axis=0)[0] for place in places)
+
+
+def has_few_distinct_rows(X):
+    """Tell whether a table, (n_samples, n_features), has few distinct rows.
+
+    That is so if no column has more distinct values than the root of the number of distinct rows,
+    or if there are fewer than five of these: a new row will then equal one of them. Repeating rows
+    changes nothing.
+    """
+    most = 0
+    for column in X.T:
+        most = max(most, len(np.unique(column)))
+        if most >= _FEW and most**2 > len(X):  # as most tables, by their first column of numbers
+            return False
+    distinct = len(np.unique(X, axis=0))
+    return distinct < _FEW or most**2 <= distinct
+
+
+def _moments(X, weight, bounds=None):
+    """Return mean, variance, minimum, maximum, and what is missing and empty, by column.
+
+    Values outside of the bounds, (2, n_features), are left out. A column without any value is empty
+    and has mean, minimum and maximum 0; one of which some values are NaN has missing ones.
+    """
+    n_columns = X.shape[1]
+    total, mean, squares = (np.zeros(n_columns) for _ in range(3))
+    low, high = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
+    missing = np.zeros(n_columns, dtype=bool)
+    for rows in chunks(X):
+        part = np.array(X[rows], dtype=np.float64)  # a copy
+        w = np.asarray(weight[rows], dtype=np.float64)
+        absent = np.isnan(part)
+        missing |= absent.any(axis=0)
+        if bounds is not None:
+            absent |= (part < bounds[0]) | (part > bounds[1])
+        if absent.any():
+            low = np.minimum(low, np.where(absent, np.inf, part).min(axis=0))
+            high = np.maximum(high, np.where(absent, -np.inf, part).max(axis=0))
+            present = w @ ~absent
+            part = np.where(absent, 0, part)
+        else:
+            low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
+            present = np.full(n_columns, w.sum())
+        # Chunks are merged about their own means: squares about 0 would cancel out.
+        known = np.where(present > 0, present, 1)
+        chunk_mean = w @ part / known
+        part -= chunk_mean
+        if absent.any():
+            part[absent] = 0
+        step, both = chunk_mean - mean, np.where(total + present > 0, total + present, 1)
+        squares += w @ np.square(part, out=part) + step**2 * total * present / both
+        mean += step * present / both
+        total += present
+    empty = total == 0
+    low[empty] = high[empty] = 0
+    return mean, squares / np.where(empty, 1, total), low, high, missing, empty
+
+
+def _sparse_moments(X, weight, bounds=None):
+    """Return the same of a sparse matrix, of which nothing is missing."""
+    X = X.astype(np.float64)
+    if bounds is not None:
+        X = X.copy()
+        far = (X.data < bounds[0][X.indices]) | (X.data > bounds[1][X.indices])
+        X.data[far] = np.nan  # is left out by scikit-learn
+    weight = weight.astype(np.float64)
+    mean, variance = mean_variance_axis(X, axis=0, weights=weight)
+    low, high = min_max_axis(X, axis=0, ignore_nan=bounds is not None)
+    return mean, variance, low, high, *np.zeros((2, X.shape[1]), dtype=bool)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def channel_moments(X, weight=None, batch_size=None):
+    """Return mean and standard deviation of each channel, in units of X, by weight.
+
+    The deviation of a channel of a single value is exactly 0.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_channels, height, width)
+    weight : (n_samples,) or None
+    batch_size : int or None
+        Pictures looked at at once, by default about a million numbers; it changes no result.
+    """
+    # Of each picture first, (n_samples, n_channels): chunks do not matter, and squares about the
+    # means do not cancel out, as E[x^2] - E[x]^2 would.
+    mean, variance, low, high = (np.empty(X.shape[:2]) for _ in range(4))
+    for rows in chunks(X) if batch_size is None else gen_batches(len(X), batch_size):
+        part = X[rows].astype(np.float64, order="C")
+        mean[rows] = part.mean(axis=(2, 3))
+        low[rows], high[rows] = part.min(axis=(2, 3)), part.max(axis=(2, 3))
+        part -= mean[rows, :, np.newaxis, np.newaxis]
+        variance[rows] = np.square(part, out=part).mean(axis=(2, 3))
+    # All pictures have as many pixels: within plus between.
+    center = np.average(mean, axis=0, weights=weight)
+    between = np.average(np.square(mean - center), axis=0, weights=weight)
+    std = np.sqrt(np.average(variance, axis=0, weights=weight) + between)
+    refuse_overflow("X", std)
+    std[low.min(axis=0) == high.max(axis=0)] = 0  # whatever rounding of the mean left over
+    return center, std
+
+
+def describe_channels(X, weight):
+    """Return the `Channels` of pictures; bytes are scaled to 0 ... 1 before, as by the net."""
+    unit = 255 if X.dtype == np.uint8 else 1
+    mean, std = (moment / unit for moment in channel_moments(X, weight))
+    return Channels(*(tuple(v.tolist()) for v in (mean, np.where(std > 0, std, 1))))
+
+
+_STARTS = 10  # a single one may end in a poor optimum: what the null finds would be luck
+_MOST = 2**23  # numbers that are clustered, of which a few copies are made
+
+
+def rows_to_cluster(n_samples, n_features, seed):
+    """Return the indices of all rows or, of more than 8 million numbers, of a random sample."""
+    size = max(1, _MOST // n_features)
+    if n_samples <= size:
+        return np.arange(n_samples)
+    return np.sort(check_random_state(seed).choice(n_samples, size, replace=False))
+
+
+def find_centers(Z, weight, n_centers, seed):
+    """Cluster rows by k-means.
+
+    Equal rows are put together first, so that a row of weight 2 is exactly the row twice and the
+    order of the rows does not matter, in the random start as well.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_samples, n_features)
+    weight : ndarray of shape (n_samples,)
+    n_centers : int
+    seed : int or RandomState instance
+
+    Returns
+    -------
+    centers : ndarray of shape (n_centers, n_features)
+        With fewer distinct rows than centers the last ones repeat the first, which is nearest
+        before they are.
+    spread : float
+        Mean squared distance to the nearest center, positive.
+    """
+    from sklearn.cluster import KMeans  # imports half of scikit-learn, for one router of many
+
+    rows, inverse = np.unique(Z, axis=0, return_inverse=True)
+    weight = np.bincount(inverse.ravel(), weight)
+    n_found = min(n_centers, len(rows))
+    kmeans = KMeans(n_found, n_init=_STARTS, random_state=seed)
+    with warnings.catch_warnings():
+        # Rows that differ by rounding only are one row to KMeans, which complains of it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans.fit(rows, sample_weight=weight)
+    missing = np.repeat(kmeans.cluster_centers_[:1], n_centers - n_found, axis=0)
+    spread = kmeans.inertia_ / weight.sum()
+    return np.concatenate([kmeans.cluster_centers_, missing]), spread or 1.0

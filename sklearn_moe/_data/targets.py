@@ -1,0 +1,171 @@
+"""What y means: classes, labels or numbers, and their codes for the net."""
+
+import copy
+
+import numpy as np
+from sklearn.utils import check_array, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets, type_of_target
+
+from .._validation import refuse_overflow
+from .frames import is_missing
+
+__all__ = ["ClassTarget", "LabelTarget", "NumberTarget", "check_classes", "check_numbers"]
+
+
+def check_classes(y):
+    """Return classes, (n_samples,), or labels of zeros and ones, (n_samples, n_labels)."""
+    if y.dtype == object and (missing := is_missing(y.ravel())).any():
+        raise ValueError(
+            f"y holds None or NaN for {missing.sum()} samples, the first one at place "
+            f"{missing.argmax()}. Leave these samples out."
+        )
+    check_classification_targets(y)
+    if type_of_target(y) == "multilabel-indicator":
+        return y.toarray() if hasattr(y, "toarray") else y
+    if y.ndim == 2 and y.shape[1] > 1:
+        raise ValueError(
+            f"y of shape {y.shape} must hold zeros and ones, a column per label. For several "
+            "outputs of several classes each use sklearn.multioutput.MultiOutputClassifier."
+        )
+    return column_or_1d(y, warn=True)
+
+
+def check_numbers(y):
+    """Return numbers, (n_samples,) or (n_samples, n_outputs)."""
+    y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
+    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+
+
+class ClassTarget:
+    """One of several classes; the code is its index.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (n_classes,)
+        Sorted.
+    """
+
+    kind = "classes"
+
+    def __init__(self, classes):
+        self.classes = classes
+        self.n_targets = len(classes)
+
+    def encode(self, y, dtype):
+        """Return the index of each label.
+
+        Raises
+        ------
+        ValueError
+            If a label is none of the classes.
+        """
+        if np.ndim(y) != 1:
+            raise ValueError(f"y must have shape (n_samples,), as in the first fit, got {y.shape}.")
+        codes = np.searchsorted(self.classes, y).clip(max=self.n_targets - 1)
+        unseen = self.classes[codes] != y
+        if unseen.any():
+            raise ValueError(
+                f"y contains labels {np.unique(y[unseen]).tolist()} that are not among the classes "
+                f"{self.classes.tolist()}. Name all classes in the first call of partial_fit, or "
+                "fit a new model (warm_start=False)."
+            )
+        return codes
+
+    def seeing(self, y):
+        """Return what y means once these samples are trained on, too."""
+        return self
+
+    def decode(self, proba):
+        """Return the most probable class."""
+        return self.classes[proba.argmax(axis=1)]
+
+
+class LabelTarget:
+    """Several labels that a sample has or has not."""
+
+    kind = "labels"
+
+    def __init__(self, n_labels):
+        self.classes = np.arange(n_labels)
+        self.n_targets = n_labels
+
+    def encode(self, y, dtype):
+        """Return zeros and ones as floats, (n_samples, n_labels)."""
+        if np.ndim(y) != 2 or y.shape[1] != self.n_targets:
+            raise ValueError(
+                f"y must have shape (n_samples, {self.n_targets}), a column per label as in the "
+                f"first fit, got {np.shape(y)}."
+            )
+        return np.asarray(y, dtype=dtype)
+
+    def seeing(self, y):
+        """Return what y means once these samples are trained on, too."""
+        return self
+
+    def decode(self, proba):
+        """Return the labels of probability above one half, as zeros and ones."""
+        return (proba > 0.5).astype(int)
+
+
+class NumberTarget:
+    """Numbers, in standard deviations from their mean.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        What mean and standard deviation are taken of.
+    weight : ndarray of shape (n_samples,)
+    """
+
+    kind = "numbers"
+
+    def __init__(self, y, weight):
+        self.is_column = y.ndim == 1
+        y = y.reshape(len(y), -1).astype(np.float64)
+        self.n_targets = y.shape[1]
+        weight = weight.astype(np.float64)  # NumPy 1 divides by a float64 in float32
+        weight /= weight.sum()
+        with np.errstate(over="ignore", invalid="ignore"):
+            self.mean = weight @ y
+            centered = y - self.mean
+            # By a power of two, which is exact: squares of tiny numbers would be 0.
+            unit = np.ldexp(1.0, np.minimum(np.frexp(np.abs(centered).max(axis=0))[1], 0))
+            scale = unit * np.sqrt(weight @ np.square(centered / unit))
+        refuse_overflow("y", scale)
+        # Of a constant nothing is left, whatever it is divided by.
+        self.varies = scale > 1e-12 * np.abs(self.mean)
+        self.mean = np.where(self.varies, self.mean, y[0])
+        self.scale = np.where(self.varies, scale, 1.0)
+
+    @property
+    def deviation(self):
+        """Standard deviation of each output, 0 of one that was constant so far."""
+        return np.where(self.varies, self.scale, 0.0)
+
+    def seeing(self, y):
+        """Return what y means once these samples are trained on, too."""
+        if self.varies.all():
+            return self
+        twin = copy.copy(self)
+        rest = np.abs(y.reshape(len(y), -1) - self.mean).max(axis=0)
+        twin.varies = self.varies | (rest > 1e-12 * np.abs(self.mean))
+        return twin
+
+    def encode(self, y, dtype):
+        """Return standardized numbers, (n_samples, n_outputs)."""
+        if (y.ndim == 1) != self.is_column or y.reshape(len(y), -1).shape[1] != self.n_targets:
+            shape = "(n_samples,)" if self.is_column else f"(n_samples, {self.n_targets})"
+            raise ValueError(f"y must have shape {shape}, as in the first fit, got {y.shape}.")
+        # In float64: a large mean would take all digits of the differences in float32.
+        return ((y.reshape(len(y), -1) - self.mean) / self.scale).astype(dtype)
+
+    def decode(self, numbers):
+        """Return predictions (n_samples, ..., n_outputs) in the units of y, and in its shape."""
+        return self._shape(numbers * self.deviation + self.mean)
+
+    def decode_deviation(self, deviation):
+        """Return standard deviations in the units of y, and in its shape."""
+        return self._shape(deviation * self.deviation)
+
+    def _shape(self, numbers):
+        return numbers[..., 0] if self.is_column else numbers

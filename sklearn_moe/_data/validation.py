@@ -1,0 +1,384 @@
+"""Checks of X, y and weights: bad input is named at once, before anything is trained."""
+
+import math
+from collections.abc import Iterator
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils.class_weight import compute_sample_weight
+from sklearn.utils.validation import _check_sample_weight, _check_y
+
+from .._compat import warn
+from .._validation import check_column, naming
+from .categories import Categories, find_categories
+from .frames import array_types, is_frame, read_table, refuse_times
+from .rows import select
+
+__all__ = [
+    "InputFormat",
+    "Samples",
+    "WeightsSeen",
+    "check_samples",
+    "check_training_data",
+    "hold_out",
+    "rows_of",
+]
+
+_SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
+_LEAST_SIDE = 4  # of pictures, in pixels
+_LOOKED_AT = 2**22  # numbers by which pictures are known
+
+
+class InputFormat(NamedTuple):
+    """How X is read: as it was in `fit`, whatever the parameters of the estimator have become."""
+
+    sample_shape: Any  # the parameter
+    allow_nan: bool  # in tables
+    dtype: str | None = None  # of X as it was kept: float32, float64, or uint8 of images
+    categories: Categories | None = None
+    n_features: int | None = None  # length of the second axis, as scikit-learn counts them
+    input_shape: tuple[int, ...] | None = None  # of a sample
+
+    def is_table(self, X):
+        """Tell whether rows are read as they are."""
+        try:
+            return self.sample_shape is None and (is_frame(X) or np.ndim(X) == 2)
+        except ValueError:  # ragged: check_array says so
+            return False
+
+
+class Samples(NamedTuple):
+    """Checked samples of a training; those of weight 0 are gone."""
+
+    X: Any
+    y: np.ndarray
+    weight: np.ndarray  # float64
+    groups: np.ndarray | None  # the number of each sample's group
+
+
+class WeightsSeen(NamedTuple):
+    """How many samples a model was trained on, and what they weighed on average."""
+
+    n_samples: int = 0
+    mean: float = 0.0
+
+    def more(self, weight):
+        """Return the same with more samples, given their weights (float64)."""
+        largest = weight.max()  # the sum may be beyond float64
+        n_samples = self.n_samples + len(weight)
+        step = largest * (weight / largest).mean() - self.mean
+        return WeightsSeen(n_samples, self.mean + step * (len(weight) / n_samples))
+
+
+def _open(X, name, known):
+    """Return X as an array, a sparse matrix or a data frame.
+
+    `known` is the format of the fit, None in `fit` itself.
+    """
+    _check_at_hand(X)
+    if not (is_frame(X) or issparse(X) or isinstance(X, np.ndarray)):
+        X = _as_array(X)  # its type counts as that of an array would
+    if known is not None:
+        _check_channel_axis(X, name, known)
+    if not is_frame(X) and (known is None or not hasattr(X, "dtype")):
+        # What is wrong with X is said before what is wrong with y.
+        anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
+        with naming("X"):
+            X = check_array(X, dtype=None, input_name="X", estimator=name, **anything)
+    return X
+
+
+def _as_array(X):
+    """Return lists, tensors and what is like an array as one; ragged lists stay for check_array."""
+    try:
+        return np.asarray(X)
+    except (RuntimeError, TypeError, ValueError):
+        return X
+
+
+def _read(X, name, known, estimator=None, weight=None):
+    """Return what `_open` does as an array or CSR matrix of numbers, sample by sample.
+
+    uint8 images stay as they are, the rest becomes floats, see `number_types`. In a first fit,
+    without `known`, the parameters of the estimator say how.
+
+    Returns
+    -------
+    X : ndarray or CSR matrix
+    dtype : "float32" or "float64"
+        In which it is trained.
+    found : InputFormat
+    """
+    found = known or InputFormat(estimator.sample_shape, estimator.standardize is not False)
+    is_image = getattr(X, "ndim", 2) == 4 and isinstance(X, np.ndarray)
+    if is_image and X.dtype.kind in "iu" and X.dtype != np.uint8:
+        raise ValueError(
+            f"X holds images of type {X.dtype}. Pass uint8 images (0 ... 255), which are scaled "
+            "to 0 ... 1, or floats, which are not."
+        )
+    if issparse(X):
+        X = X.tocsr()  # other formats have no array of values
+    if not is_frame(X) and X.dtype.kind in "Mm":
+        raise refuse_times("X", X.dtype)
+    if not is_image:  # rows may be read as images
+        is_image = found.sample_shape is not None and np.size(found.sample_shape) == 3
+    is_uint8 = is_image and getattr(X, "dtype", None) == np.uint8
+    if known is not None:
+        _refuse_no_table(X, known, known.categories and known.categories.names)
+    else:
+        _refuse_no_table(X, found, estimator.categorical_features)
+        found = _find_categories(X, found, estimator.categorical_features, weight)
+    is_table, of_frame = found.is_table(X), is_frame(X)
+    with naming("X"):
+        if of_frame or (is_table and not issparse(X) and (found.categories or X.dtype == object)):
+            X, dtype = read_table(X, found.categories, wide=found.dtype)
+            stored = X.dtype
+        else:
+            stored, dtype = array_types(X, wide=found.dtype)
+            stored = np.uint8 if is_uint8 else stored if is_table else dtype
+        options = {}
+        if is_table:
+            finite = not found.allow_nan or issparse(X)
+            options = {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
+        options |= {"dtype": stored, "allow_nd": True}
+        X = check_array(X, input_name="X", estimator=name, **options)
+    if known is None:
+        found = found._replace(n_features=X.shape[1])
+    elif X.shape[1] != known.n_features:
+        raise ValueError(  # in scikit-learn's words
+            f"X has {X.shape[1]} features, but {name} is expecting {known.n_features} features "
+            "as input."
+        )
+    return _reshape(X, found.sample_shape), np.dtype(dtype).name, found
+
+
+def _check_at_hand(X):
+    """Refuse what is to be read by and by, and a tensor that lies on a GPU."""
+    of_torch = any(cls.__module__.startswith("torch.utils.data") for cls in type(X).__mro__)
+    if of_torch or isinstance(X, Iterator):
+        raise TypeError(
+            f"X is {type(X).__name__}, where an array is expected. partial_fit reads batches and "
+            "datasets, without y; predict batch by batch."
+        )
+    if not getattr(X, "is_cpu", True):
+        raise ValueError(
+            f"X is a tensor on {X.device}. Samples are checked on the host: pass X.cpu(). Where "
+            "they are trained and predicted is up to the parameter device."
+        )
+
+
+def _refuse_no_table(X, found, chosen):
+    """Refuse an X without columns where some are named as those of categories."""
+    by_column = chosen is not None and not isinstance(chosen, str)
+    if by_column and (issparse(X) or not found.is_table(X)):
+        raise ValueError(
+            f"X is {type(X).__name__} of shape {getattr(X, 'shape', 'unknown')}, but "
+            f"categorical_features={chosen!r} names columns of a table. Pass a data frame "
+            "with the same columns, or a dense array of shape (n_samples, n_features)."
+        )
+
+
+def _find_categories(X, found, chosen, weight):
+    """Return the format with the categories of a table."""
+    columns = find_categories(X, chosen) if found.is_table(X) and not issparse(X) else None
+    if columns and not found.allow_nan:
+        raise ValueError(
+            f"Columns {columns} hold categories, which are encoded with standardize=True only. "
+            "Leave it at 'auto', or encode them before."
+        )
+    categories = Categories(columns).fit(X, weight) if columns else None
+    return found._replace(categories=categories)
+
+
+def _reshape(X, sample_shape):
+    """Read the rows of a 2-D X as patches or pictures."""
+    if sample_shape is None:
+        return X
+    sides = tuple(np.ravel(sample_shape).tolist())
+    fits = X.ndim == 2 and len(sides) in _SHAPES
+    fits = fits and all(isinstance(side, Integral) and (side > 0 or side == -1) for side in sides)
+    if fits:
+        known = math.prod(side for side in sides if side != -1)
+        n_free, n_features = sides.count(-1), X.shape[1]
+        fits = n_features % known == 0 if n_free == 1 else n_features == known and n_free == 0
+    if not fits:
+        raise ValueError(
+            f"sample_shape={sample_shape!r} cannot be read from X of shape {X.shape}. It is "
+            f"{_SHAPES[2]} or {_SHAPES[3]} of a row of a 2-D X, in integers above 0, with as many "
+            "numbers as the row has; -1 stands for one side that follows from the others."
+        )
+    return X.reshape(len(X), *sides)
+
+
+def check_samples(X, name, known):
+    """Return X as the fitted experts take it.
+
+    Parameters
+    ----------
+    X : array-like
+    name : str
+        Of the estimator, for messages.
+    known : InputFormat
+        Of its fit.
+    """
+    X, _, _ = _read(_open(X, name, known), name, known)
+    _check_as_fitted(X, name, known)
+    return X
+
+
+def _check_channel_axis(X, name, known):
+    """Refuse images without their axis of channels, which would count as bags of patches."""
+    shape, fitted = getattr(X, "shape", ()), known.input_shape
+    if len(shape) == 3 and len(fitted) == 3:
+        raise ValueError(
+            f"X of shape {shape} holds bags of patches, {name} was fitted on "
+            f"images of shape {fitted}. Of images without a channel axis pass "
+            "X[:, np.newaxis], of a single image X[np.newaxis]."
+        )
+
+
+def _warn_of_images(X):
+    """Warn if a 3-D X looks like images without an axis of channels."""
+    if X.ndim != 3 or X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_SIDE:
+        return
+    some = X[: max(1, min(1000, _LOOKED_AT // X[0].size))]
+    # More than 0 and 1, which may stand for anything.
+    if some.min() >= 0 and some.max() > 1 and (some == np.floor(some)).all():
+        warn(
+            f"X of shape {X.shape} is taken as bags of {X.shape[1]} patches, but its squares of "
+            "integers look like gray images. If so, pass X[:, np.newaxis], with an axis of "
+            f"channels; if not, X.reshape(len(X), -1) and sample_shape={X.shape[1:]} say so.",
+            UserWarning,
+        )
+
+
+def _check_as_fitted(X, name, known):
+    """Refuse samples of another shape or scale than those of `fit`."""
+    if X.shape[1:] != known.input_shape:
+        raise ValueError(
+            f"X has samples of shape {X.shape[1:]}, {name} was fitted on samples of "
+            f"shape {known.input_shape}."
+        )
+    kinds = ("floats", "uint8, which it scales to 0 ... 1")
+    was_uint8 = known.dtype == "uint8"
+    if (X.dtype == np.uint8) != was_uint8:
+        raise ValueError(
+            f"X holds images of type {X.dtype}, {name} was fitted on {kinds[was_uint8]}. "
+            "Pass images of the same type."
+        )
+
+
+def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y, known=None):
+    """Check the samples of a training.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Its parameters are read.
+    check_y : callable
+        `check_y(y)` returns classes, labels or numbers, or refuses them.
+    known : InputFormat or None
+        That of the fit which goes on; None if a new one begins.
+
+    Returns
+    -------
+    samples : Samples
+    dtype : "float32" or "float64"
+        In which they are trained.
+    found : InputFormat
+
+    Raises
+    ------
+    ValueError
+        If an array is malformed, X has more than 4 axes, a weight is negative or none is
+        positive.
+    """
+    name = type(estimator).__name__
+    if y is None:
+        raise ValueError(f"{name} requires y to be passed, but the target y is None.")
+    X = _open(X, name, known)
+    with naming("y"):
+        y = check_y(_check_y(y, multi_output=True, estimator=name))
+    with naming("X and y"):
+        check_consistent_length(X, y)
+    weight = _check_weight(y, sample_weight, getattr(estimator, "class_weight", None))
+    if groups is not None:
+        groups = check_column(groups, "groups")
+        with naming("X and groups"):
+            check_consistent_length(X, groups)
+        with naming("groups"):
+            groups = np.unique(groups, return_inverse=True)[1]
+    X, dtype, found = _read(X, name, known, estimator, weight)
+    if X.ndim > 4:
+        raise ValueError(
+            "X must have shape (n_samples, n_features), (n_samples, n_patches, patch_size) or "
+            f"(n_samples, n_channels, height, width), got {X.shape}."
+        )
+    if 0 in X.shape:
+        raise ValueError(f"X of shape {X.shape} is empty: every axis must be at least 1 long.")
+    if known is not None:
+        _check_as_fitted(X, name, known)
+    else:
+        if found.sample_shape is None:
+            _warn_of_images(X)
+        found = found._replace(dtype=X.dtype.name, input_shape=X.shape[1:])
+    samples = Samples(X, y, weight, groups)
+    positive = weight > 0
+    if not positive.all():
+        samples = rows_of(samples, np.flatnonzero(positive))
+    return samples, dtype, found
+
+
+def _check_weight(y, sample_weight, class_weight):
+    """Return the weights of the samples in float64, those of their classes included."""
+    with naming("sample_weight"):
+        weight = _check_sample_weight(sample_weight, y, dtype=np.float64)
+    if weight.min() < 0:
+        raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
+    if isinstance(class_weight, list) and len(class_weight) != (y.shape[1] if y.ndim > 1 else 0):
+        raise ValueError(
+            f"class_weight={class_weight!r} is a list, which holds a dict for each of several "
+            f"labels; y has shape {y.shape}. Pass one dict per column, a single dict for classes, "
+            "or 'balanced'."
+        )
+    if class_weight is not None:
+        weight = weight * compute_sample_weight(class_weight, y)
+    if not (weight > 0).any():
+        raise ValueError(
+            "All samples have weight 0 (sample_weight times class_weight): nothing to train on."
+        )
+    return weight
+
+
+def rows_of(samples, rows):
+    """Return some of the samples; X, which may be large, is not copied."""
+    X, *others = samples
+    return Samples(select(X, rows), *(None if part is None else part[rows] for part in others))
+
+
+def hold_out(samples, fraction, seed, *, stratify):
+    """Split samples into those to train on and those to validate on.
+
+    Samples of one group stay together. Else each class is divided, if it has two samples or more.
+    """
+    rows = np.arange(len(samples.y))
+    options = {"test_size": fraction, "random_state": seed}
+    with naming("validation_fraction"):
+        if samples.groups is not None:
+            split = next(GroupShuffleSplit(1, **options).split(rows, groups=samples.groups))
+        elif stratify:
+            split = _stratified(rows, samples.y, options)
+        else:
+            split = train_test_split(rows, **options)
+    return tuple(rows_of(samples, part) for part in split)
+
+
+def _stratified(rows, classes, options):
+    """Split rows by class; one that is alone in its class is trained on."""
+    alone = np.bincount(classes)[classes] == 1
+    training, validation = train_test_split(rows[~alone], stratify=classes[~alone], **options)
+    return np.concatenate([training, rows[alone]]), validation

@@ -1,0 +1,431 @@
+"""What "auto" means: what the data are decides what the model is, and both how it is trained."""
+
+import math
+import sys
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ._data.rows import chunks
+from ._registry import has, is_auto, require, takes
+from ._validation import refuse_overflow
+from .nn import (
+    ACTIVATIONS,
+    EXPERTS,
+    NETWORKS,
+    TRUNKS,
+    CentroidScores,
+    ExpertSpec,
+    Head,
+    LinearScores,
+    MLPScores,
+    PatchChoiceRouter,
+    preset_of,
+)
+from .nn.routers.scores import patches_shape
+from .optim import SOLVERS, SolverSpec
+
+__all__ = ["Plan", "resolve"]
+
+# A mixture of strong experts on a table: each learns most of it by its own loss, as few rows make
+# no regions, and the mixture decides about the rest. Linear ones can do a part of it only.
+_EXPERT_LOSS_WEIGHT = 0.7
+_OUT_OF_BAG = 0.1  # of the experts, for each sample
+# The gradient of the likelihood by the router is informative early: its rate is twice the experts'.
+_ROUTER_LR_FACTOR = 2
+# Of the rates for tables: convolutions want smaller steps.
+_IMAGE_LR_FACTOR = 0.4
+# Samples in a step that make it worth while to copy a network for images into bf16: an estimate.
+_WORTH_BF16 = 100
+_MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
+# Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 1,000 for few.
+_STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
+
+
+@dataclass(frozen=True)
+class DataProfile:
+    """What the data are, as far as it decides anything."""
+
+    n_samples: int
+    sample_shape: tuple[int, ...]
+    dtype: np.dtype
+    unevenness: float  # of the weights: Kish's factor, 1 if they are equal
+    scale: float  # root mean square norm of patches, 1 for other samples
+
+    @classmethod
+    def of(cls, X, weight):
+        """Describe samples X, (n_samples, *sample_shape), and their weights."""
+        scale = _rms_norm(X, weight) if X.ndim == 3 else 1.0
+        weight = weight.astype(np.float64)
+        unevenness = np.mean(np.square(weight)) / np.mean(weight) ** 2
+        return cls(X.shape[0], X.shape[1:], X.dtype, unevenness, scale)
+
+    @property
+    def is_table(self):
+        """Whether a sample is a row of numbers."""
+        return len(self.sample_shape) == 1
+
+    @property
+    def is_image(self):
+        """Whether a sample has channels, height and width."""
+        return len(self.sample_shape) == 3
+
+
+@dataclass(frozen=True)
+class ModelPlan:
+    """What the model is."""
+
+    expert: ExpertSpec
+    expert_options: dict[str, Any]
+    trunk: Any
+    router: Any
+    router_options: dict[str, Any]
+    standardize: bool
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How the model is trained."""
+
+    solver: SolverSpec
+    solver_options: dict[str, Any]
+    schedule: str
+    learning_rate: float
+    router_learning_rate: float
+    auto_rates: dict[str, float]  # what both would be if they were "auto", by parameter
+    expert_loss_weight: float
+    n_out_of_bag: int  # experts that are not trained on a sample, and tested by it
+    batch_size: int  # of this fit, which may have fewer samples
+    largest_batch: int  # of training that goes on with more
+    max_iter: int
+    n_dense_epochs: int  # before one expert is split into many
+    tol: float | None
+    may_use_bf16: bool
+
+    @property
+    def depends_on_max_iter(self):
+        """Whether the first epochs, or the patience, follow from how many there are to be."""
+        return self.schedule == "cosine" or self.n_dense_epochs > 0 or self.n_out_of_bag > 0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that decides a fit, with no "auto" left; `resolved` is what each "auto" became."""
+
+    data: DataProfile
+    model: ModelPlan
+    training: TrainingPlan
+    resolved: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class _Choices:
+    """The parameters of an estimator, those of its parts by names such as "router__gate"."""
+
+    given: dict[str, Any]
+    resolved: dict[str, Any] = field(default_factory=dict)
+
+    def __getitem__(self, name):
+        return self.given[name]
+
+    def pick(self, name, default):
+        """Return a parameter, or the default in the place of "auto", which is noted."""
+        value = self.given[name]
+        if not is_auto(value):
+            return value
+        self.resolved[name.removesuffix("__kind")] = default
+        return default
+
+
+def resolve(estimator, X, weight, head):
+    """Return the plan of a fit of `estimator` to samples X, (n_samples, *sample_shape).
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Its parameters are read.
+    X : ndarray or sparse matrix
+    weight : ndarray of shape (n_samples,)
+    head : Head
+        What its methods are decides which routers and schedules are possible.
+
+    Raises
+    ------
+    ValueError
+        If a name is unknown, or a parameter is set that has no meaning beside the others.
+    TypeError
+        If the head lacks a method that another parameter needs.
+    """
+    choices = _Choices(estimator.get_params(deep=True))
+    data = DataProfile.of(X, weight)
+    # What a mixture sees, a table of its own or features that are one.
+    trunk = choices.pick("trunk", "cnn" if data.is_image and _shares(choices) else None)
+    if trunk is not None:
+        TRUNKS.resolve(trunk)
+    is_vector = data.is_table or trunk is not None
+    usual = _expert_for(1 if is_vector else len(data.sample_shape))
+    expert = ExpertSpec.of(EXPERTS.resolve(choices.pick("expert", usual)))
+    solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", expert.solver)))
+    adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
+    mixes = is_vector and not adds and has(head, Head, "mix")
+    router = choices.pick("router__kind", "soft" if mixes else "top1")
+    model = _plan_model(choices, data, expert, trunk, router)
+    training = _plan_training(choices, data, head, solver, model)
+    if choices["router__upcycle"]:
+        _check_upcycling(choices, model)
+    return Plan(data, model, training, choices.resolved)
+
+
+def _plan_model(choices, data, expert, trunk, router):
+    """Return what the model is."""
+    standardize = choices.pick("standardize", data.is_table or data.is_image)
+    if standardize and not (data.is_table or data.is_image):
+        raise ValueError(
+            "standardize=True is for tables, X of shape (n_samples, n_features), and images, "
+            f"(n_samples, n_channels, height, width), got samples of shape {data.sample_shape}. "
+            "Use standardize='auto': the steps are in proportion to the scale of patches."
+        )
+    preset = preset_of(router)
+    router_options = {
+        "network": choices.pick("router__network", "linear" if preset.network is None else "auto"),
+        "top_k": choices.pick("top_k", preset.top_k),
+        "gate": choices.pick("router__gate", _gate(choices, preset)),
+        "noise": choices.pick("router__noise", preset.noise),
+        # Derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
+        "per_row": data.is_table,
+        "init_std": 1.0 if trunk is not None else _router_init_std(data),
+    }
+    return ModelPlan(
+        expert=expert,
+        expert_options=_expert_options(choices, data, expert),
+        trunk=trunk,
+        router=router,
+        router_options=router_options,
+        standardize=standardize,
+    )
+
+
+def _plan_training(choices, data, head, solver, model):
+    """Return how the model is trained."""
+    n_experts, router = choices["n_experts"], preset_of(model.router)
+    is_vector = data.is_table or model.trunk is not None
+    # Only mixtures of distributions can tell what each expert makes of a sample.
+    mixes = router.rule.mixes and n_experts > 1
+    # The mean of n samples is as noisy as that of n / f of equal weight, with f = mean(w^2) /
+    # mean(w)^2 (Kish 1965). More than four times as many would cost more than they are worth.
+    batch_size = solver.batch_size(data.n_samples, head.kind)
+    batch_size = round(batch_size * min(data.unevenness, _MOST_UNEVEN))
+    batch_size = choices.pick("batch_size", batch_size)
+    largest_batch = sys.maxsize if batch_size is None else batch_size
+    batch_size = min(largest_batch, data.n_samples)
+    schedule = choices.pick("solver__schedule", solver.pace)
+    if schedule == "residual" and not solver.per_expert:
+        raise ValueError(
+            "solver__schedule='residual' is made for solver='normalized_sgd', got solver="
+            f"{choices['solver__kind']!r}. Use solver__schedule='constant'."
+        )
+    if schedule == "residual":
+        require(head, Head, "error", "solver__schedule='residual'")
+    strong = not _is_linear(choices["activation"])
+    own_loss = _EXPERT_LOSS_WEIGHT if mixes and is_vector and strong else 0.0
+    own_loss = choices.pick("expert_loss_weight", own_loss)
+    # Specialized experts give poor out-of-bag estimates: they know their own region only.
+    stop = "out_of_bag" if mixes and data.is_table and own_loss else False
+    stop = choices.pick("early_stopping", stop)
+    if stop is True:
+        require(head, Head, "score", "early_stopping=True")
+    if not mixes and (stop == "out_of_bag" or own_loss):
+        _refuse_own_losses(choices, stop)
+    auto_rates = _auto_rates(choices, data, solver, model)
+    rates = [_pick_rate(choices, name, auto) for name, auto in auto_rates.items()]
+    max_iter = choices.pick("max_iter", _epochs(schedule, head.kind, data.n_samples, batch_size))
+    n_out_of_bag = min(max(1, round(_OUT_OF_BAG * n_experts)), n_experts - 1)
+    n_per_network = batch_size
+    if model.trunk is None and router.rule.sparse and n_experts > 1:
+        n_per_network *= model.router_options["top_k"] / n_experts
+    return TrainingPlan(
+        solver=solver,
+        solver_options=_solver_options(choices, solver),
+        schedule=schedule,
+        learning_rate=rates[0],
+        router_learning_rate=rates[1],
+        auto_rates=auto_rates,
+        expert_loss_weight=own_loss,
+        n_out_of_bag=n_out_of_bag if stop == "out_of_bag" else 0,
+        batch_size=batch_size,
+        largest_batch=largest_batch,
+        max_iter=max_iter,
+        n_dense_epochs=min(round(choices["router__upcycle"] * max_iter), max_iter - 1),
+        tol=choices.pick("tol", _tolerance(stop, schedule, head.kind)),
+        # Mixed precision copies every weight in each step, which takes longer than it saves if a
+        # network sees few samples at a time.
+        may_use_bf16=data.is_image and data.dtype != np.float64 and n_per_network >= _WORTH_BF16,
+    )
+
+
+def _auto_rates(choices, data, solver, model):
+    """Return the usual learning rates of experts and router, by parameter.
+
+    Those of the patch expert are inversely proportional to the scale of X, those of its router to
+    the square of it, so that multiplying X by a constant changes nothing.
+    """
+    rate, router_rate = solver.learning_rate, solver.router_learning_rate
+    if solver.per_norm:
+        rate, router_rate = rate / data.scale, router_rate / data.scale**2
+    if data.is_image and solver.pace == "cosine":
+        rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
+    is_vector = data.is_table or model.trunk is not None
+    if preset_of(model.router).rule.mixes and is_vector and not solver.per_norm:
+        router_rate = _ROUTER_LR_FACTOR * rate
+    elif data.is_image and model.trunk is None and _adds_up(choices["router__network"]):
+        router_rate /= patches_shape(data.sample_shape)[0]  # the scores of so many squares
+    return {"learning_rate_init": rate, "router__learning_rate": router_rate}
+
+
+def _pick_rate(choices, name, default):
+    rate = choices.pick(name, default)
+    if rate > float(np.finfo(np.float32).max):
+        raise ValueError(
+            f"{name}={rate:.3g} is too large for float32. Lower it, or, if it was 'auto', multiply "
+            "X by a constant."
+        )
+    return rate
+
+
+def _is_linear(activation):
+    return activation != "auto" and ACTIVATIONS.resolve(activation) is ACTIVATIONS["linear"]
+
+
+def _refuse_own_losses(choices, stop):
+    """Say why the experts of this mixture have no losses of their own."""
+    which = "early_stopping='out_of_bag'"
+    if stop != "out_of_bag":
+        which = f"expert_loss_weight={choices['expert_loss_weight']!r}"
+    raise ValueError(
+        f"{which} needs a router that mixes the distributions of several experts, got "
+        f"router={choices['router__kind']!r} and n_experts={choices['n_experts']}. Use "
+        "router='soft' and n_experts > 1, or leave it at 'auto'."
+    )
+
+
+def _epochs(schedule, kind, n_samples, batch_size):
+    """Return the epochs of a schedule, or those after which patience ends."""
+    if schedule == "cosine":
+        n_batches = -(-n_samples // batch_size)
+        epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), _MOST_EPOCHS)
+        return max(epochs, -(-_FEWEST_STEPS // n_batches))
+    # Numbers hold noise, and the loss of the training samples goes on falling.
+    return 150 if kind == "numbers" else 1000
+
+
+def _tolerance(stop, schedule, kind):
+    """Return by how much a loss must improve, None where it is not asked."""
+    if stop == "out_of_bag":
+        return 0.0
+    return None if (schedule == "cosine" and not stop) or kind == "numbers" else 1e-4
+
+
+def _shares(choices):
+    """Tell whether a shared trunk may be inserted: not before whole networks or k-means centers."""
+    kind = choices["router__kind"]
+    router = preset_of("top1" if is_auto(kind) else kind)
+    of_samples = router.network is CentroidScores or router.rule is PatchChoiceRouter
+    return is_auto(choices["expert"]) and not of_samples
+
+
+def _adds_up(network):
+    """Tell whether a score network adds up the scores of the patches."""
+    return is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
+
+
+def _expert_for(n_axes):
+    """Return the first expert that is registered for samples of this many axes."""
+    return next(name for name, spec in EXPERTS.items() if spec.ndim == n_axes + 1)
+
+
+def _gate(choices, router):
+    """Return the gate of a router, one that leaves the output as it is where experts are split."""
+    if not choices["router__upcycle"]:
+        return router.gates[0]
+    top_k = router.top_k if is_auto(choices["top_k"]) else choices["top_k"]
+    return "relative" if top_k == 1 else "renormalized"
+
+
+def _check_upcycling(choices, model):
+    """Refuse to split an expert if that changes its output, or its copies would stay equal."""
+    router, options = preset_of(model.router), model.router_options
+    starts_even = not router.random_start and router.network is None
+    keeps = options["gate"] in ("relative", "renormalized") or callable(options["gate"])
+    chooses = router.rule.sparse and options["noise"] is not None
+    if not (starts_even and keeps and chooses and choices["n_experts"] > 1):
+        raise ValueError(
+            f"router__upcycle={choices['router__upcycle']!r} splits one expert into copies, which "
+            "takes n_experts > 1, a router that chooses and starts without a preference ('top1', "
+            "'topk', 'noisy_topk', 'sampled'), noise, and the gate 'relative' or 'renormalized'. "
+            f"Got n_experts={choices['n_experts']}, router={choices['router__kind']!r}, "
+            f"router__noise={options['noise']!r}, router__gate={options['gate']!r}."
+        )
+
+
+def _expert_options(choices, data, expert):
+    """Return the options of the expert's factory; refuse those that it does not take."""
+    options, name = {}, choices["expert"]
+    if (width := choices["expert_width"]) is not None:
+        _require(expert.factory, "width", "expert_width", width, f"expert={name!r}", "None")
+        options["width"] = width
+    activation = choices.pick("activation", expert.activation)
+    if activation is not None:
+        asked = "activation", "activation", activation, f"expert={name!r}", "'auto'"
+        _require(expert.factory, *asked)
+        options["activation"] = activation
+    if expert.init_scale is not None:
+        options["init_scale"] = expert.init_scale(data.sample_shape, data.scale)
+    return options
+
+
+def _solver_options(choices, solver):
+    """Return the options of the optimizer; refuse those that it does not take."""
+    options = {}
+    for name in ("momentum", "weight_decay"):
+        value = choices[f"solver__{name}"]
+        if value:
+            kind = f"solver={choices['solver__kind']!r}"
+            _require(solver.optimizer, name, f"solver__{name}", value, kind, "0")
+        if takes(solver.optimizer, name):
+            options[name] = value
+    return options
+
+
+def _require(function, argument, parameter, value, choice, unset):
+    """Refuse a parameter that would be ignored."""
+    if not takes(function, argument):
+        raise ValueError(
+            f"{parameter}={value!r} would be ignored: {choice} takes no {argument}. "
+            f"Leave {parameter} at {unset}, or pass a callable with such an argument."
+        )
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def _rms_norm(X, weight):
+    """Return the root mean square of the Euclidean norms of the patches, 1 if all are zero."""
+    squares = np.empty(len(X), X.dtype)
+    for rows in chunks(X):
+        flat = X[rows].reshape(-1, math.prod(X.shape[1:]))
+        np.einsum("nf,nf->n", flat, flat, out=squares[rows])
+    squares /= X.shape[1]
+    norm = float(np.sqrt(np.average(squares, weights=weight)))
+    refuse_overflow("X", norm)
+    if norm == 0 and X.any():
+        raise ValueError(
+            f"X holds numbers so small that their squares are 0 in {X.dtype}. Multiply X by a "
+            "constant."
+        )
+    return norm or 1.0
+
+
+def _router_init_std(data):
+    """Return the deviation of router weights that makes initial scores of about 1."""
+    if len(data.sample_shape) == 2:  # the sum of unrelated patches
+        return 1 / (data.scale * np.sqrt(data.sample_shape[0]))
+    return 1 / np.sqrt(np.prod(data.sample_shape))

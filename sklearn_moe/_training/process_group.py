@@ -1,0 +1,339 @@
+"""The processes that train a mixture together, each with its part of every batch."""
+
+import hashlib
+from contextlib import nullcontext, suppress
+from contextvars import ContextVar
+from datetime import timedelta
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from .._data.rows import pick
+from ..nn import Noise
+from ..nn.ranks import Part, holding
+from .callbacks import StopTraining
+
+__all__ = ["ALONE", "CURRENT", "ConnectedRanks", "Connection", "Ranks"]
+
+_GOODBYE = timedelta(seconds=5)  # that all have to leave before the connection is closed
+_CTRL_C = KeyboardInterrupt.__name__
+
+
+class Connection:
+    """A process group of its own, over all processes of the one that `torch.distributed` has.
+
+    It is closed when one of them fails, which wakes the others: these find word of the reason in
+    the store of the processes.
+
+    Parameters
+    ----------
+    timeout : datetime.timedelta
+        How long to wait for another process.
+    """
+
+    def __init__(self, timeout):
+        # Gradients travel from GPU to GPU, a few numbers that Python looks at from host to host.
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        self.group = dist.new_group(timeout=timeout, backend=backend)
+        self.store = dist.distributed_c10d._get_default_store()
+        self.rank, self.size = self.group.rank(), self.group.size()
+        self._key = f"sklearn_moe/{self.group.group_name}"
+
+    def exchange(self, function, *tensors):
+        """Call a collective function of `torch.distributed`.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If another process was interrupted.
+        RuntimeError
+            If another process failed, cannot be reached or takes too long.
+        """
+        if self.group is None:
+            raise RuntimeError(
+                "This rank left the others by an error or Ctrl-C. Leave data_parallel() on all "
+                "ranks, and enter it again."
+            )
+        try:
+            function(*tensors, group=self.group)
+        except RuntimeError as error:
+            reason = self._reason() or f"it cannot be reached within the timeout ({error})"
+            if reason.startswith(_CTRL_C):
+                raise KeyboardInterrupt("Another rank was interrupted.") from error
+            raise RuntimeError(f"Another rank left the training: {reason}") from error
+
+    def close(self, error=None):
+        """Wake those who still wait for this process, and say why."""
+        if self.group is None:
+            return
+        group, self.group = self.group, None
+        with suppress(RuntimeError):  # the store ends with the process that holds it
+            if error is not None and self._reason() is None:
+                self.store.set(self._key, f"{type(error).__name__}: {error}".removesuffix(": "))
+            # Who leaves, too, may be about to read what was sent last.
+            self.store.set(f"{self._key}/{self.rank}", "")
+            self.store.wait([f"{self._key}/{rank}" for rank in range(self.size)], _GOODBYE)
+        dist.destroy_process_group(group)  # closed with the last reference to it
+
+    def _reason(self):
+        """Return why the first process left, None if none has said so."""
+        with suppress(RuntimeError):
+            if self.store.check([self._key]):
+                return self.store.get(self._key).decode()
+        return None
+
+
+_LOOKED_AT = 64  # rows of X by which data are compared
+_STOPS, _INTERRUPTED = 1, 2  # what a rank tells of an epoch
+
+
+class Ranks:
+    """One process alone, which trains by whole batches: nothing is exchanged.
+
+    Attributes
+    ----------
+    rank : int
+        Number of this process, from 0 on.
+    size : int
+        How many there are.
+    """
+
+    rank, size = 0, 1
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        """Tell the others of an error that ends the training here."""
+
+    def leave(self, error=None):
+        """End what connects the ranks."""
+
+    def begin(self, net, rows, n_epochs, interrupts):
+        """Refuse what ranks cannot train together."""
+
+    def own_draws(self, generators, seed):
+        """Return sources for draws that belong to the samples of this rank."""
+        return generators
+
+    def parts(self, batches):
+        """Return what of each batch is trained on here."""
+        return batches
+
+    def holding(self, batch):
+        """Return a context in which sums over a batch are over all ranks."""
+        return nullcontext()
+
+    def add_up(self, *values):
+        """Return the sums of tensors over the ranks."""
+        return values
+
+    def collect(self, steps):
+        """Return the numbers of all steps, by their names, for all ranks."""
+        columns = {name: [step[name] for step in steps if name in step] for name in steps[0]}
+        return {
+            name: torch.stack(values)
+            if isinstance(values[0], torch.Tensor)
+            else steps[0]["loss"].new_tensor(values)
+            for name, values in columns.items()
+        }
+
+    def add_up_gradients(self, parameters):
+        """Replace the gradients by their sums over the ranks."""
+
+    def end_epoch(self, net, stop):
+        """Return why training stops, of any rank, or None."""
+        return stop
+
+
+ALONE = Ranks()
+CURRENT = ContextVar("ranks", default=ALONE)
+
+
+class _RowsOfRank(NamedTuple):
+    """Rows of a batch; the names are those of `Rows`."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    weight: torch.Tensor
+    shown: torch.Tensor | None
+    part: Part
+
+
+class ConnectedRanks(Ranks):
+    """Several processes that train as one.
+
+    All have the same data, weights and generators, and take the same batches, of which each looks
+    at its own rows.
+
+    Parameters
+    ----------
+    connection : Connection
+    """
+
+    def __init__(self, connection):
+        self.connection = connection
+        self.rank, self.size = connection.rank, connection.size
+
+    def begin(self, net, rows, n_epochs, interrupts):
+        """Refuse what ranks cannot train together, or would not train alike."""
+        self.interrupts = interrupts
+        _check_module(net.module_)
+        groups = [{**group, "params": None} for group in net.optimizer_.param_groups]
+        n_steps = net.schedule_ and net.schedule_.n_steps
+        self._check_equal(
+            {
+                "training data": (*_look_at(rows), *_look_at(net.validation_)),
+                "weights at the start": _state(net),
+                "random draws": _draws(net),
+                "parameters": (n_epochs, n_steps, net.batch_size, net.has_batch_listeners_, groups),
+            },
+            "Give every rank the same X, y and sample_weight, the same parameters and an int as "
+            "random_state; each takes its own rows of every batch.",
+        )
+        n_batches = -(-len(rows.y) // net.batch_size)
+        self._check_shares("A batch", len(rows.y) // n_batches)
+        if net.validation_ is not None:
+            self._check_shares("Held-out data", len(net.validation_.y))
+
+    def _check_shares(self, name, n_rows):
+        if n_rows < self.size:
+            raise ValueError(
+                f"{name} of {n_rows} samples cannot be shared by {self.size} ranks: use fewer of "
+                "them, or a larger batch_size or validation_fraction."
+            )
+
+    def own_draws(self, generators, seed):
+        """Return sources of their own, as each rank draws for other samples."""
+        # Mixed, not shifted: a generator of a CPU looks at the lower 32 bits of its seed only.
+        seed = int(np.random.SeedSequence((seed, self.rank)).generate_state(1)[0])
+        return [torch.Generator(g.device).manual_seed(seed) for g in generators]
+
+    def parts(self, batches):
+        """Yield the rows of this rank, of each batch."""
+        rows, device = batches.rows, batches.device
+        for batch in batches.cuts():
+            n_samples = len(batch)
+            own = slice(*(n_samples * rank // self.size for rank in (self.rank, self.rank + 1)))
+            # Weights are few: all ranks have those of all.
+            weight = pick(rows.weight, batch).sum().to(device)
+            part = Part(own, n_samples, weight, lambda value: self.add_up(value)[0])
+            yield _RowsOfRank(*rows.take(batch[own]).to(device), part)
+
+    def holding(self, batch):
+        """Return a context in which sums over a batch are over all ranks."""
+        return holding(batch.part)
+
+    def add_up(self, *values):
+        """Return the sums over the ranks, by one message."""
+        flat = torch.cat([value.reshape(-1) for value in values])
+        self.connection.exchange(dist.all_reduce, flat)
+        parts = flat.split([value.numel() for value in values])
+        return [p.view(v.shape).to(v.dtype) for p, v in zip(parts, values, strict=True)]
+
+    def collect(self, steps):
+        """Return the numbers of all steps; weights and gradients are those of all ranks before."""
+        numbers = super().collect(steps)
+        names = [name for name in ("loss", "oob_loss", "score") if name in numbers]
+        sums = self.add_up(*(numbers[name] for name in names))
+        return numbers | dict(zip(names, sums, strict=True))
+
+    @torch.no_grad()
+    def add_up_gradients(self, parameters):
+        """Replace the gradients by their sums; None where no process has one."""
+        absent = [parameter.grad is None for parameter in parameters]
+        for parameter, is_absent in zip(parameters, absent, strict=True):
+            if is_absent:  # an expert without rows here may have some elsewhere
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [parameter.grad for parameter in parameters]
+        present = 1 - gradients[0].new_tensor(absent)
+        *sums, present = self.add_up(*gradients, present)
+        torch._foreach_copy_(gradients, sums)
+        if any(absent):
+            for parameter, n_ranks in zip(parameters, present.tolist(), strict=True):
+                if not n_ranks:
+                    parameter.grad = None
+
+    def end_epoch(self, net, stop):
+        """Stop if any rank does; see to it that all are where they would be together."""
+        notes = self._check_equal(
+            {"weights": _state(net), "random draws": _draws(net)},
+            "All must be processors of one kind, and no module may keep statistics of the samples "
+            "that it sees, or draw from the generator of a router.",
+            note=_INTERRUPTED if self.interrupts.seen else _STOPS if stop is not None else 0,
+        )
+        if _INTERRUPTED in notes and not self.interrupts.seen:
+            raise KeyboardInterrupt("Another rank was interrupted.")
+        return stop or (StopTraining("Another rank stops.") if any(notes) else None)
+
+    def __exit__(self, kind, error, trace):
+        """Wake the others, who wait for this rank, if it ends by an error."""
+        if error is not None:
+            self.leave(error)
+
+    def leave(self, error=None):
+        """Close the connection."""
+        self.connection.close(error)
+
+    def _check_equal(self, values, remedy, note=0):
+        """Refuse values that differ between ranks, on all of them; return everybody's note."""
+        own = torch.tensor([*map(_digest, values.values()), note])
+        everyone = [torch.empty_like(own) for _ in range(self.size)]
+        self.connection.exchange(dist.all_gather, everyone, own)
+        *columns, notes = torch.stack(everyone).T.tolist()
+        differ = [name for name, seen in zip(values, columns, strict=True) if len(set(seen)) > 1]
+        if differ:
+            raise ValueError(f"The {self.size} ranks differ in {' and '.join(differ)}. {remedy}")
+        return notes
+
+
+def _check_module(module):
+    """Refuse parts that look at a batch in a way that ranks do not know."""
+    for name, part in module.named_modules():
+        if isinstance(part, _BatchNorm) and not isinstance(part, nn.SyncBatchNorm):
+            raise ValueError(
+                f"{name} ({type(part).__name__}) normalizes samples by the others of their batch, "
+                "of which each rank sees its own only. Use norm='group': "
+                "expert=EXPERTS['resnet18'].with_options(norm='group')."
+            )
+    noise = getattr(module.router, "noise", None)
+    if noise is not None and type(noise).__call__ is not Noise.__call__:
+        raise ValueError(
+            f"router_noise={noise!r} draws for the samples that it is given, of which each rank "
+            "has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
+        )
+
+
+def _look_at(rows):
+    """Return what tells the data of a fit from others: y, weights and some rows of X."""
+    if rows is None:
+        return ()
+    last, n_looked_at = len(rows.y) - 1, min(len(rows.y), _LOOKED_AT)
+    index = torch.linspace(0, last, n_looked_at, dtype=torch.float64).long()
+    x = rows.x.index_select(0, index.to(rows.y.device))
+    return repr((tuple(rows.x.shape), x.dtype)), x, rows.y, rows.weight, rows.shown
+
+
+def _state(net):
+    """Return the weights of a net, and what else its modules keep."""
+    return *net.module_.state_dict().values(), *net.criterion_.state_dict().values()
+
+
+def _draws(net):
+    """Return the state of the generators that all ranks share."""
+    return [generator.get_state() for generator in net.generators_]
+
+
+def _digest(values):
+    """Return 8 bytes of a hash, as a number."""
+    seen = hashlib.blake2b(digest_size=8)
+    for value in values:
+        if isinstance(value, torch.Tensor):
+            seen.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+        else:
+            seen.update(repr(value).encode())
+    return int.from_bytes(seen.digest(), "little", signed=True)
