@@ -239,7 +239,7 @@ def make_cluster_patches(
     >>> X.shape, y.shape, clusters.shape
     ((100, 4, 50), (100,), (100,))
 
-    The center patch gives the cluster away:
+    The center patch reveals the cluster:
 
     >>> features, centers = dictionary
     >>> strength = (X @ centers.T).max(axis=1)

@@ -1,4 +1,4 @@
-"""Which way is an image turned? Tasks made of any images, whose own classes become clusters."""
+"""Classification tasks: by which angle is an image turned? Its own class becomes a cluster."""
 
 import math
 from itertools import combinations
@@ -108,7 +108,7 @@ def make_rotation_task(
     """Make two classes of any images: as they are (0) and rotated (1).
 
     Every image appears twice, once in either class. What the image shows, its group, does not
-    tell the class: it is a cluster that an expert may specialize in. With the images and
+    reveal the class: it is a cluster that an expert may specialize in. With the images and
     the classes of CIFAR-10 this is CIFAR-10-Rotate of [1]_. The images are rotated about their
     center, cropped to a centered square and resized.
 
@@ -119,7 +119,7 @@ def make_rotation_task(
 
     groups : array-like of shape (n_samples,), default=None
         The group of every image, as a rule its original class. None: every image is a group
-        of its own, and the groups returned tell which two belong together.
+        of its own, and the groups returned say which two belong together.
 
     angle : float, default=30.0
         The angle of the rotation in degrees, counterclockwise.
@@ -130,14 +130,14 @@ def make_rotation_task(
         - "inscribed": the largest one without any black of the corners that a rotation uncovers;
           22 of 32 pixels at 30 degrees.
         - "paper": three quarters of the shorter side, 24 of 32 pixels, as in the code of [1]_.
-          With bilinear interpolation this is too much: **darkened corners give the label away**.
+          With bilinear interpolation this is too much: **darkened corners reveal the class**.
 
     symmetric : bool, default=False
         Whether to rotate class 0 by `-angle / 2` and class 1 by `angle / 2` instead of class 1
         alone. Then both are equally sharp; see the notes.
 
     interpolation : {"bilinear", "nearest"}, default="bilinear"
-        How the rotation takes a pixel from between others. "nearest" leaves jagged edges; with
+        How the rotation computes values between pixels. "nearest" leaves jagged edges; with
         `crop="paper"` it gives exactly the images of the code of [1]_, whose corners are clean
         at 30 degrees. The resizing is always bilinear.
 
@@ -171,18 +171,18 @@ def make_rotation_task(
 
     See Also
     --------
-    make_orientation_task : A task of rotation whose resampling tells nothing.
+    make_orientation_task : A rotation task whose resampling does not reveal the class.
     fetch_cifar10 : The images of the paper.
     load_image_folder : Images from a tree of folders.
 
     Notes
     -----
-    Rotation takes pixels from between others and so makes an image smoother ("bilinear") or more
-    jagged ("nearest") than an original: a network can see that instead of the orientation. On
+    Rotation interpolates between pixels and so makes an image smoother ("bilinear") or more jagged
+    ("nearest") than an original: a network can learn that instead of the orientation. On
     CIFAR-10 the energy of the Laplacian, over the variance of the image, tells the classes apart
     with an area under the ROC curve of 0.7 alone. It is 0.5 with `symmetric=True`, where both
     classes are rotated as far, in opposite directions; the pattern of the interpolation still has a
-    direction. :func:`make_orientation_task` leaves no such traces.
+    direction. :func:`make_orientation_task` leaves no such trace.
 
     The two copies of an image belong on the same side of a split into training and test samples.
     Split before you make the task, or by the groups returned for `groups=None`, as with
@@ -322,8 +322,8 @@ def make_orientation_task(
     """Make classes of any images by how far they are turned, all resampled alike.
 
     Every image appears once in each class, turned by an angle drawn from the range of the class.
-    As in :func:`make_rotation_task` what the image shows, its group, does not tell the class.
-    Unlike there the traces of resampling do not tell it either: what is left is the orientation.
+    As in :func:`make_rotation_task` what the image shows, its group, does not reveal the class.
+    Unlike there the traces of resampling do not reveal it either, only the orientation does.
 
     Parameters
     ----------
@@ -332,7 +332,7 @@ def make_orientation_task(
 
     groups : array-like of shape (n_samples,), default=None
         The group of every image, as a rule its original class. None: every image is a group
-        of its own, and the groups returned tell which belong together.
+        of its own, and the groups returned say which belong together.
 
     angles : sequence of pairs (low, high), default=((-10, 10), (20, 40))
         For each class the range of its angles in degrees, counterclockwise. They are drawn
@@ -341,7 +341,7 @@ def make_orientation_task(
     blur : float, default=1.25
         Standard deviation of the Gaussian that all images are blurred by, in pixels of `images`,
         or of the result where those are larger. At least 0.5. **Below the default the pattern of
-        the pixels shows**, and its direction gives the class away.
+        the pixels is visible**, and its direction reveals the class.
 
     size : int, default=None
         Height and width of the images returned. None: the shorter side of `images`.
@@ -394,7 +394,7 @@ def make_orientation_task(
       disc. So no corner and no border depends on the angle.
     - Images are blurred equally in all directions, strongly enough that the grid of the pixels
       leaves no trace, and sampled once.
-    - What is left of it lies below the rounding to 256 values, which is done for floats, too.
+    - What is left of this trace is smaller than the rounding to 256 values, done for floats, too.
 
     On images without any orientation, sums of waves of all directions, the energy of the
     Laplacian, the spectrum in five rings and eight directions, and a linear model of it or of all
@@ -403,8 +403,8 @@ def make_orientation_task(
     That the spectrum there *has* directions, mostly horizontals and verticals, is no trace of
     resampling but the orientation itself: such a cue is legitimate.
 
-    Ranges that are 90 degrees apart, as in `((-10, 10), (80, 100))`, are alike with any blur: the
-    grid of pixels is the same after a quarter turn.
+    Ranges that are 90 degrees apart, as in `((-10, 10), (80, 100))`, have equal traces with any
+    blur: the grid of pixels is the same after a quarter turn.
 
     The copies of an image belong on the same side of a split into training and test samples. Split
     before you make the task, or by the groups returned for `groups=None`, as with
