@@ -323,7 +323,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             statistics=self._scales,
             trunk=trunk,
             n_shared_experts=router.n_shared_experts,
-            separate=training.solver.separates(preset.router_class.mixes),
+            unstacked=training.solver.needs_unstacked(preset.router_class.mixes),
             dtype=self._dtype,
             seed=seed,
         )

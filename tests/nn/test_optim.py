@@ -9,7 +9,7 @@ import torch
 from sklearn.datasets import make_classification
 from torch import nn
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, RouterParams, SolverParams
 from sklearn_moe.optim import SOLVERS, NormalizedSGD, group_by
 
 
@@ -236,8 +236,11 @@ def all_to_the_first(x, scores, generator):
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_an_expert_without_samples_stays_where_it_is(solver):
     X = np.random.default_rng(0).normal(size=(60, 3, 4))
-    options = {"solver": solver, "router": "top1", "router_noise": all_to_the_first}
-    clf = MoEClassifier(3, batch_size=20, tol=None, random_state=0, weight_decay=0.1, **options)
+    options = {
+        "solver": SolverParams(solver, weight_decay=0.1),
+        "router": RouterParams("top1", noise=all_to_the_first),
+    }
+    clf = MoEClassifier(3, batch_size=20, tol=None, random_state=0, **options)
     early, late = (
         [
             expert.weight
