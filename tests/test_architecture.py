@@ -34,7 +34,6 @@ LAYERS = [
         "_frames",
         "_interrupt",
         "_kmeans",
-        "_linear_view",
         "_progress",
         "_registry",
         "_rows",
