@@ -15,12 +15,12 @@ router and experts look at. Here they are, on the paper's setting 1 (Chen, Deng,
 # Each sample shows the feature of its cluster with the sign of its class, the center of its
 # cluster, the feature of another cluster with a random sign, and noise. ``clusters`` and
 # ``dictionary``, the vectors that were drawn, are known here because the data are made; no model
-# gets to see them. A :class:`~sklearn_moe.tracing.RoutingTrace` does: it follows the routes of the
-# held-out samples during the fit.
+# gets to see them. A :class:`~sklearn_moe.callbacks.RoutingTrace` does: it follows the routes of
+# the held-out samples during the fit.
 
 from sklearn_moe import MoEClassifier
+from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
-from sklearn_moe.tracing import RoutingTrace
 
 X, y, clusters, dictionary = make_cluster_patches(
     3000, return_clusters=True, return_dictionary=True, random_state=0, **PAPER_SETTINGS[1]

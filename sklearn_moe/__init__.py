@@ -6,8 +6,8 @@ with `sklearn_moe.datasets`, measure who answers what with `sklearn_moe.metrics`
 """
 
 from ._classifier import MoEClassifier
+from ._compat import __version__
 from ._regressor import MoERegressor
 from ._trusted import trusted_types
-from ._version import __version__
 
 __all__ = ["MoEClassifier", "MoERegressor", "__version__", "trusted_types"]

@@ -9,24 +9,20 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils import check_random_state
 
-from ._channels import describe_channels
-from ._columns import describe_columns
-from ._engine import CURRENT, MoENet, Progress, ScikitLearnCallbacks, Stopping, place
+from ._compat import CallbackSupportMixin, Interrupts
+from ._data.out_of_bag import hide_rows
+from ._data.rows import select
+from ._data.statistics import describe_channels, describe_columns, find_centers, rows_to_cluster
+from ._data.validation import WeightsSeen, check_training_data, hold_out
+from ._defaults import resolve_settings
+from ._devices import usual_modes
 from ._fitted import FittedMixture
-from ._hiding import hide_rows
 from ._incremental import IncrementalTraining
-from ._inputs import WeightsSeen, check_training_data, hold_out
-from ._interrupt import Interrupts
-from ._kmeans import find_centers, rows_to_cluster
-from ._modes import usual_modes
 from ._parameters import ARCHITECTURE, CONSTRAINTS
-from ._persistence import FITTED, Persistent
-from ._rows import select
-from ._settings import resolve_settings
-from ._sklearn import CallbackSupportMixin
-from ._stored_module import ModuleBlueprint
+from ._persistence import FITTED, ModuleBlueprint, Persistent
 from ._storing import begin
 from ._task import Task, TrainingData, warn_of
+from ._training import CURRENT, MoENet, Progress, ScikitLearnCallbacks, Stopping, place
 from .nn import (
     CentroidScores,
     OwnGenerator,

@@ -9,8 +9,8 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from ._base import BaseMoE
-from ._frames import is_missing
-from ._targets import ClassTarget, LabelTarget
+from ._data.frames import is_missing
+from ._data.targets import ClassTarget, LabelTarget
 from .nn import LOSSES, LossSpec
 
 __all__ = ["MoEClassifier"]

@@ -5,9 +5,8 @@ import copy
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from ._devices import as_device
-from ._inputs import check_samples
-from ._modes import usual_modes
+from ._data.validation import check_samples
+from ._devices import as_device, usual_modes
 from ._onnx import require_onnx, write_onnx
 from .nn import CategoryCodes, Predictor, softmax
 from .nn.routers import pool

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ._checks import check_named
+from ._validation import check_named
 
 __all__ = ["check_images"]
 

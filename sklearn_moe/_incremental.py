@@ -6,8 +6,8 @@ from itertools import chain
 import numpy as np
 from sklearn.utils import check_random_state
 
-from ._batches import read_batches
-from ._modes import usual_modes
+from ._data.streams import read_batches
+from ._devices import usual_modes
 from ._task import TrainingData, as_rows
 
 __all__ = ["IncrementalTraining"]

@@ -8,7 +8,7 @@ import torch
 from sklearn.utils.fixes import parse_version
 from torch.overrides import TorchFunctionMode
 
-from ._modes import usual_modes
+from ._devices import usual_modes
 
 __all__ = ["require_onnx", "write_onnx"]
 

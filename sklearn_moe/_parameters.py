@@ -6,7 +6,7 @@ from numbers import Real
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._checks import Count
+from ._validation import Count
 from .checkpoints import FitCheckpoint
 from .nn import ExpertSpec, LossSpec, Preset
 from .optim import SolverSpec

@@ -5,7 +5,7 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_array, column_or_1d
 
 from ._base import BaseMoE
-from ._targets import NumberTarget
+from ._data.targets import NumberTarget
 
 __all__ = ["MoERegressor"]
 

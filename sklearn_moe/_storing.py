@@ -4,9 +4,8 @@ from numbers import Integral
 
 import numpy as np
 
-from ._engine import Resuming
-from ._fingerprint import identity_of
-from ._fit_file import FitFile
+from ._training import Resuming
+from ._training.checkpoint import FitFile, identity_of
 from .checkpoints import FitCheckpoint
 
 __all__ = ["begin"]

@@ -7,10 +7,10 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
-from ._data import Rows, storage_device
-from ._inputs import Samples
-from ._settings import Settings
-from ._warnings import warn
+from ._compat import warn
+from ._data.rows import Rows, storage_device
+from ._data.validation import Samples
+from ._defaults import Settings
 from .exceptions import ExpertCollapseWarning
 from .nn import OwnGenerator, preset_of
 

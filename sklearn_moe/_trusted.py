@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
-from ._categories import Categories
 from ._classifier import MoEClassifier
-from ._engine import MoENet
-from ._inputs import InputFormat, WeightsSeen
+from ._data.categories import Categories
+from ._data.targets import ClassTarget, LabelTarget, NumberTarget
+from ._data.validation import InputFormat, WeightsSeen
 from ._regressor import MoERegressor
-from ._targets import ClassTarget, LabelTarget, NumberTarget
+from ._training import MoENet
 from .checkpoints import FitCheckpoint
 from .nn import (
     ACTIVATIONS,

@@ -2,11 +2,16 @@
 
 A callback of your own subclasses :class:`skorch.callbacks.Callback`; at the end of an epoch it
 may raise :class:`StopTraining`.
+ | Watch a mixture while it is trained.
 """
 
-from ._engine import Callback, StopTraining
+import numpy as np
+import torch
 
-__all__ = ["FreezeRouter", "StopTraining"]
+from ._training import Callback, StopTraining
+from .metrics import dispatch_entropy
+
+__all__ = ["FreezeRouter", "RoutingTrace", "StopTraining"]
 
 
 class FreezeRouter(Callback):
@@ -36,3 +41,204 @@ class FreezeRouter(Callback):
         """Leave the router as it was found: another training may not have this callback."""
         if net.module_.router is not None:
             net.module_.router.freeze(False)
+
+
+class RoutingTrace(Callback):
+    """Record how the routing of a mixture develops during `fit`, of classes or of numbers.
+
+    Pass it in `callbacks`. It works under any search: a clone of the estimator carries a trace of
+    its own, which shares X with this one and is found in the `callbacks` of the fitted clone.
+    Routes are taken without noise, as at prediction, unless `noise` says otherwise. Its attributes
+    are there from the first record on, and grow during the fit.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, ...), default=None
+        Samples whose routes are followed, as the experts take them. None: the training samples.
+
+    clusters : array-like of shape (n_samples,), default=None
+        Cluster of every sample, for the dispatch entropy.
+
+    dictionary : tuple (features, centers) of arrays of shape (n_clusters, patch_size), \
+            default=None
+        The vectors v_k and c_k of `make_cluster_patches`. With them the inner products with the
+        weights of router and experts are recorded, for a linear router and patch experts.
+
+    noise : bool, default=False
+        Whether to add the noise of training to the scores, the same draws in every record: early
+        on, when the scores are small, it decides most routes.
+
+    every : int, default=1
+        Epochs between two records. The first record is of the start, before any training.
+
+    max_records : int, default=256
+        When there are more, every second one is dropped and `every` doubles: a fit of any length
+        needs no more memory than that.
+
+    Attributes
+    ----------
+    epochs_ : ndarray of shape (n_records,)
+        Epochs trained before each record.
+
+    dispatch_entropy_ : ndarray of shape (n_records,)
+        Dispatch entropy in nats, NaN without clusters.
+
+    load_ : ndarray of shape (n_records, n_experts)
+        Share of the samples that each expert answers.
+
+    router_gradient_norm_ : ndarray of shape (n_records,)
+        Mean norm of the router's gradient in the epoch, NaN at the start.
+
+    experts_ : ndarray of shape (n_samples,)
+        Expert of each sample in the last record.
+
+    last_fluctuation_ : ndarray of shape (n_samples,)
+        Epoch of the last record in which the sample's expert was another one than in the record
+        before; 0 if it never changed (StableMoE, arXiv 2204.08396).
+
+    expert_features_, expert_centers_ : ndarray of shape (n_records, n_experts, n_filters, K)
+        <w_mj, v_k> and <w_mj, c_k> of all filters, those of the first output first. None without
+        a dictionary.
+
+    router_features_, router_centers_ : ndarray of shape (n_records, n_experts, K)
+        <theta_m, v_k> and <theta_m, c_k>. None without a dictionary.
+
+    Examples
+    --------
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.datasets import make_cluster_patches
+    >>> from sklearn_moe.tracing import RoutingTrace
+    >>> X, y, clusters, dictionary = make_cluster_patches(
+    ...     1000, return_clusters=True, return_dictionary=True, random_state=0)
+    >>> trace = RoutingTrace(X, clusters, dictionary=dictionary, every=10)
+    >>> clf = MoEClassifier(max_iter=100, tol=None, callbacks=[trace], random_state=0).fit(X, y)
+    >>> trace.epochs_
+    array([  0,  10,  20,  30,  40,  50,  60,  70,  80,  90, 100])
+    >>> bool(trace.dispatch_entropy_[0] > trace.dispatch_entropy_[-1])
+    True
+    >>> trace.router_centers_.shape
+    (11, 8, 4)
+    """
+
+    def __init__(
+        self, X=None, clusters=None, *, dictionary=None, noise=False, every=1, max_records=256
+    ):
+        self.X = X
+        self.clusters = clusters
+        self.dictionary = dictionary
+        self.noise = noise
+        self.every = every
+        self.max_records = max_records
+
+    def __sklearn_clone__(self):
+        """Return a trace without records; the samples are shared, not copied."""
+        return type(self)(
+            self.X,
+            self.clusters,
+            dictionary=self.dictionary,
+            noise=self.noise,
+            every=self.every,
+            max_records=self.max_records,
+        )
+
+    # -- what skorch calls ----------------------------------------------------------------
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Look at the start; a training that goes on with old weights goes on recording."""
+        if len(net.history) and hasattr(self, "records_"):
+            return
+        if self.every < 1 or self.max_records < 2:
+            raise ValueError(
+                f"every must be at least 1 and max_records at least 2, got every={self.every} and "
+                f"max_records={self.max_records}."
+            )
+        self.records_ = []
+        self.every_ = self.every
+        self.experts_ = None
+        self._record(net, X, np.nan)
+
+    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+        """Look again every few epochs."""
+        if len(net.history) % self.every_ == 0:
+            self._record(net, dataset_train.X, net.history[-1, "router_gradient_norm"])
+
+    # -- records --------------------------------------------------------------------------
+
+    def _record(self, net, X_train, gradient_norm):
+        net.module_.eval()
+        experts, load = self._routes(net, X_train)
+        epoch = len(net.history)
+        if self.experts_ is None or len(self.experts_) != len(experts):
+            self.last_fluctuation_ = np.zeros(len(experts), dtype=int)
+        else:
+            self.last_fluctuation_[experts != self.experts_] = epoch
+        self.experts_ = experts
+        entropy = np.nan if self.clusters is None else dispatch_entropy(self.clusters, experts)
+        record = {
+            "epochs": epoch,
+            "dispatch_entropy": entropy,
+            "load": load,
+            "router_gradient_norm": gradient_norm,
+        }
+        if self.dictionary is not None:
+            record |= self._inner_products(net.module_)
+        self.records_.append(record)
+        if len(self.records_) > self.max_records:
+            self.records_ = self.records_[::2]
+            self.every_ *= 2
+        self._show()
+
+    def _show(self):
+        """Set the attributes that users read, arrays over the records."""
+        columns = {
+            name: np.array([record[name] for record in self.records_]) for name in self.records_[0]
+        }
+        self.epochs_ = columns["epochs"]
+        self.dispatch_entropy_ = columns["dispatch_entropy"]
+        self.load_ = columns["load"]
+        self.router_gradient_norm_ = columns["router_gradient_norm"]
+        self.expert_features_ = columns.get("expert_features")
+        self.expert_centers_ = columns.get("expert_centers")
+        self.router_features_ = columns.get("router_features")
+        self.router_centers_ = columns.get("router_centers")
+
+    def _routes(self, net, X_train):
+        """Return the expert of each sample and the load."""
+        total = 0
+        generator = torch.Generator(net.device).manual_seed(0) if self.noise else None
+
+        def look(x):
+            nonlocal total
+            route = net.module_.route(x, generator)
+            total = total + route.shares().sum(0)
+            return route.ranking()[:, 0]
+
+        experts = net.map_batches(look, X_train if self.X is None else np.asarray(self.X))
+        return experts, (total / total.sum()).cpu().numpy()
+
+    def _inner_products(self, module):
+        network = getattr(module.router, "network", None)
+        weights = [getattr(part, "weight", None) for part in (network, *module.experts)]
+        size = np.shape(self.dictionary[0])[1]
+        if any(w is None or w.shape[-1] != size for w in weights) or hasattr(network, "hidden"):
+            raise ValueError(
+                "A dictionary asks for inner products with the weights of a linear router and of "
+                f"patch experts on patches of size {size}, got {type(module.experts[0]).__name__} "
+                f"and {type(network).__name__}. Leave dictionary=None for other models."
+            )
+        theta, *filters = (w.detach().cpu().numpy() for w in weights)
+        filters = np.stack([w.reshape(-1, size) for w in filters])
+        features, centers = (np.asarray(vectors).T for vectors in self.dictionary)
+        return {
+            "expert_features": filters @ features,
+            "expert_centers": filters @ centers,
+            "router_features": theta @ features,
+            "router_centers": theta @ centers,
+        }
+
+    def __getattr__(self, name):
+        """Say of an attribute that is not there why it is not."""
+        reason = f"{type(self).__name__} has no {name!r}"
+        if name.endswith("_") and not name.startswith("_") and "epochs_" not in vars(self):
+            reason += ": nothing was recorded yet, fit an estimator with it first"
+        raise AttributeError(reason, name=name, obj=self)

@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ._engine import ALONE, CURRENT, ConnectedRanks, Connection
+from ._training import ALONE, CURRENT, ConnectedRanks, Connection
 
 __all__ = ["data_parallel"]
 

@@ -11,9 +11,9 @@ from sklearn.utils import _safe_indexing, indexable
 
 from ._alike import alike
 from ._base import BaseMoE
-from ._engine import Training, train_together
-from ._modes import usual_modes
+from ._devices import usual_modes
 from ._task import warn_of
+from ._training import Training, train_together
 from .nn import may_draw
 
 __all__ = ["cross_validate_together", "fit_together"]

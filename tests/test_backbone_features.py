@@ -19,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._stored_module import StoredModule
+from sklearn_moe._persistence import StoredModule
 from sklearn_moe.nn import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures
 

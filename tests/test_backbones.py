@@ -11,7 +11,7 @@ from sklearn.datasets import make_classification
 from torch import nn
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._inputs import Samples, hold_out
+from sklearn_moe._data.validation import Samples, hold_out
 from sklearn_moe.nn import EXPERTS, OwnGenerator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")

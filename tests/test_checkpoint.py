@@ -24,15 +24,19 @@ from skorch.callbacks import (
 from tqdm import tqdm
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._engine import progress, resuming
-from sklearn_moe._fingerprint import describe
-from sklearn_moe._fit_file import FitFile
-from sklearn_moe._state_file import DamagedFileError, dump_state, load_state
-from sklearn_moe.callbacks import FreezeRouter
+from sklearn_moe._training import callbacks as progress
+from sklearn_moe._training import checkpoint as resuming
+from sklearn_moe._training.checkpoint import (
+    DamagedFileError,
+    FitFile,
+    describe,
+    dump_state,
+    load_state,
+)
+from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
 from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import BALANCES, ROUTERS
 from sklearn_moe.optim import SOLVERS
-from sklearn_moe.tracing import RoutingTrace
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",

@@ -29,8 +29,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._engine import Callback
-from sklearn_moe._inputs import Samples, hold_out
+from sklearn_moe._data.validation import Samples, hold_out
+from sklearn_moe._training import Callback
 from sklearn_moe.callbacks import FreezeRouter
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy

@@ -8,7 +8,7 @@ import torch
 from devices import step_cost
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._engine import MoENet
+from sklearn_moe._training import MoENet
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.nn import ROUTERS
 

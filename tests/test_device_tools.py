@@ -11,6 +11,7 @@ from devices import FOLDER
 from skorch.callbacks import Callback, EpochScoring, LRScheduler
 
 from sklearn_moe import MoEClassifier
+from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.inspection import (
     AlignmentDisplay,
@@ -20,7 +21,6 @@ from sklearn_moe.inspection import (
     RoutingDisplay,
 )
 from sklearn_moe.metrics import specialization_report
-from sklearn_moe.tracing import RoutingTrace
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0, "early_stopping": False}

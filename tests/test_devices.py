@@ -17,7 +17,9 @@ from helpers import is_deep, narrow
 from scipy.sparse import csr_matrix
 from skorch.callbacks import Callback
 
-from sklearn_moe import MoEClassifier, MoERegressor, _data
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._data import rows as _data
+from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import (
     ACTIVATIONS,
@@ -31,7 +33,6 @@ from sklearn_moe.nn import (
     TRUNKS,
 )
 from sklearn_moe.optim import SOLVERS
-from sklearn_moe.tracing import RoutingTrace
 
 pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",

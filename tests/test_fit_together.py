@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, KFold, ParameterGrid, cross_vali
 from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._engine import MoENet
+from sklearn_moe._training import MoENet
 from sklearn_moe.callbacks import StopTraining
 from sklearn_moe.model_selection import cross_validate_together, fit_together
 from sklearn_moe.nn import BALANCES, ROUTERS, Noise

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_moe import MoEClassifier, _data
-from sklearn_moe._engine import Callback
+from sklearn_moe import MoEClassifier
+from sklearn_moe._data import rows as _data
+from sklearn_moe._training import Callback
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 
 pytestmark = [

@@ -14,7 +14,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._inputs import check_samples
+from sklearn_moe._data.validation import check_samples
 from sklearn_moe.inspection import DecisionRegionDisplay, LoadDisplay, expert_colors
 from sklearn_moe.metrics import expert_load, routing_matrix
 

@@ -14,9 +14,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import make_cluster_patches
 from sklearn_moe.inspection import AlignmentDisplay, DispatchEntropyDisplay, expert_colors
-from sklearn_moe.tracing import RoutingTrace
 
 matplotlib.use("Agg")
 

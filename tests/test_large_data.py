@@ -9,10 +9,9 @@ import pytest
 import torch
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._columns import has_few_distinct_rows
-from sklearn_moe._data import Rows, as_tensor
-from sklearn_moe._inputs import check_training_data, hold_out
-from sklearn_moe._rows import SelectedRows, select
+from sklearn_moe._data.rows import Rows, SelectedRows, as_tensor, select
+from sklearn_moe._data.statistics import has_few_distinct_rows
+from sklearn_moe._data.validation import check_training_data, hold_out
 
 BRIEF = {"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0}
 SHAPES = {"table": (6,), "patches": (4, 6), "pictures": (3, 9, 8)}
@@ -90,7 +89,7 @@ def test_kmeans_of_many_rows_looks_at_a_sample(monkeypatch):
     X = np.random.default_rng(0).normal(size=(3000, 2)).astype("f4")
     X[:, 0] += 100 * np.repeat([0, 1, 2], 1000)
     model = MoEClassifier(3, router="kmeans", standardize=False, max_iter=1, random_state=0)
-    monkeypatch.setattr("sklearn_moe._kmeans._MOST", 400)
+    monkeypatch.setattr("sklearn_moe._data.statistics._MOST", 400)
     centers = model.fit(X, X[:, 1] > 0).module_.router.network.centers
     found = np.sort(centers.numpy()[:, 0])
     np.testing.assert_allclose(found, [0, 100, 200], atol=0.5)

@@ -10,7 +10,7 @@ import torch
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._devices import OutOfMemoryError
-from sklearn_moe._engine import predicting
+from sklearn_moe._training import net as predicting
 from sklearn_moe.nn import EXPERTS
 
 BRIEF = {"n_experts": 2, "max_iter": 1, "tol": None, "early_stopping": False, "random_state": 0}

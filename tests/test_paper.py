@@ -7,7 +7,7 @@ import pytest
 from sklearn.base import clone
 from skorch.history import History
 
-from sklearn_moe._engine import StopTraining
+from sklearn_moe._training import StopTraining
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.paper import TABLE_1, NotebookStopping, paper_classifier

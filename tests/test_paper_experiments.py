@@ -19,6 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier
+from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.metrics import dispatch_entropy, routing_matrix
 from sklearn_moe.nn import EXPERTS, ROUTERS
 from sklearn_moe.optim import SOLVERS, NormalizedSGD
@@ -42,7 +43,6 @@ from sklearn_moe.paper._report import to_json, to_markdown
 from sklearn_moe.paper._run import Run, describe
 from sklearn_moe.paper._statistics import UNDECIDED
 from sklearn_moe.paper.experiments import GROUPS, names_of
-from sklearn_moe.tracing import RoutingTrace
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from sklearn_moe import MoEClassifier, _devices
-from sklearn_moe._data import Rows, storage_device
+from sklearn_moe._data.rows import Rows, storage_device
+from sklearn_moe._defaults import resolve_settings
 from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
-from sklearn_moe._engine import place
-from sklearn_moe._settings import resolve_settings
+from sklearn_moe._training import place
 from sklearn_moe.nn import choose_head
 
 HEAD = partial(choose_head("log_loss", "classes"), 3)

@@ -11,7 +11,7 @@ from helpers import make_mixture, seeded
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._engine import Callback
+from sklearn_moe._training import Callback
 from sklearn_moe.model_selection import fit_together
 from sklearn_moe.nn import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._progress import progress_bar
+from sklearn_moe._compat import progress_bar
 
 X = np.random.default_rng(0).normal(size=(100, 3))
 y = (X[:, 0] > 0).astype(int)
@@ -59,7 +59,7 @@ def test_an_import_in_a_notebook_without_widgets_does_not_warn():
         "sys.modules['IPython'] = types.SimpleNamespace(get_ipython=lambda: object())\n"
         "sys.modules['ipywidgets'] = None\n"
         "import sklearn_moe.datasets, sklearn_moe.paper\n"
-        "from sklearn_moe._progress import progress_bar\n"
+        "from sklearn_moe._compat import progress_bar\n"
         "list(progress_bar(range(3)))\n"
     )
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

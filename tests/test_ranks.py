@@ -17,8 +17,8 @@ from scipy.sparse import csr_matrix
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._engine import CURRENT, ConnectedRanks
-from sklearn_moe._engine.resuming import _restore_draws
+from sklearn_moe._training import CURRENT, ConnectedRanks
+from sklearn_moe._training.checkpoint import _restore_draws
 from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import BALANCES, LOSSES, ROUTERS, LossSpec
 from sklearn_moe.optim import SOLVERS

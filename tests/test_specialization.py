@@ -23,8 +23,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._inputs import check_samples
-from sklearn_moe._kmeans import find_centers
+from sklearn_moe._data.statistics import find_centers
+from sklearn_moe._data.validation import check_samples
 from sklearn_moe._linear_view import linear_view
 from sklearn_moe.metrics import (
     dead_experts,

@@ -13,12 +13,13 @@ from helpers import SKLEARN_1_6, make_mixture, seeded
 from scipy.sparse import csr_array
 from skorch.history import History
 
-from sklearn_moe import MoEClassifier, _rows
-from sklearn_moe._categories import Categories, find_categories
-from sklearn_moe._columns import describe_columns
-from sklearn_moe._engine import Callback, Stopping
-from sklearn_moe._engine.stopping import StopTraining
-from sklearn_moe._frames import read_table
+from sklearn_moe import MoEClassifier
+from sklearn_moe._data import rows as _rows
+from sklearn_moe._data.categories import Categories, find_categories
+from sklearn_moe._data.frames import read_table
+from sklearn_moe._data.statistics import describe_columns
+from sklearn_moe._training import Callback, Stopping
+from sklearn_moe._training.callbacks import StopTraining
 from sklearn_moe.nn import (
     LOSSES,
     Columns,

@@ -26,8 +26,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._engine import Callback
-from sklearn_moe._settings import resolve_settings
+from sklearn_moe._defaults import resolve_settings
+from sklearn_moe._training import Callback
 from sklearn_moe.nn import choose_head
 
 BOTH = [MoEClassifier, MoERegressor]

@@ -9,7 +9,7 @@ from helpers import make_mixture
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._engine import threads
+from sklearn_moe._training import placement as threads
 
 
 class Count(Callback):

@@ -11,10 +11,10 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import make_cluster_patches
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import ROUTERS
-from sklearn_moe.tracing import RoutingTrace
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from .._checks import Count, naming
+from .._validation import Count, naming
 
 __all__ = ["PAPER_SETTINGS", "make_cluster_patches"]
 

@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import Count
-from .._progress import progress_bar
+from .._compat import progress_bar
+from .._validation import Count
 
 __all__ = ["load_image_folder"]
 

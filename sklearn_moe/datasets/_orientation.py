@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, validate_params
 
-from .._checks import Count
+from .._validation import Count
 from ._turning import check_task
 
 __all__ = ["make_orientation_task"]

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from .._checks import Count
+from .._validation import Count
 from ._turning import check_task
 
 __all__ = ["make_rotation_task"]

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from .._checks import check_column, check_same_length
 from .._image_checks import check_images
+from .._validation import check_column, check_same_length
 
 __all__ = ["check_task"]
 

@@ -173,7 +173,7 @@ class AlignmentDisplay:
             With attributes `router_features_` and `router_centers_` of shape (n_records,
             n_experts, n_clusters), `expert_features_` and `expert_centers_` of shape (n_records,
             n_experts, n_filters, n_clusters), such as a finished
-            :class:`~sklearn_moe.tracing.RoutingTrace` with a dictionary.
+            :class:`~sklearn_moe.callbacks.RoutingTrace` with a dictionary.
 
         index : int, default=-1
             Which record, by default the last.

@@ -92,7 +92,7 @@ class DispatchEntropyDisplay:
         ----------
         traces : object or sequence of objects
             One per run, each with attributes `epochs_` and `dispatch_entropy_` of shape
-            (n_records,), such as a finished :class:`~sklearn_moe.tracing.RoutingTrace`.
+            (n_records,), such as a finished :class:`~sklearn_moe.callbacks.RoutingTrace`.
 
         n_clusters : int, default=None
             Number of clusters, K, for the line at log K. If None, it is counted in the attribute

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
-from .._checks import Count
+from .._validation import Count
 
 _SMALLEST_TEXT = 7  # points: smaller numbers are not legible
 _SMALLEST_GRID = 5  # points: lines around smaller cells would hide them

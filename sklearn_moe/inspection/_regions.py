@@ -7,7 +7,7 @@ from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_consistent_length, column_or_1d
 
-from .._estimators import count_experts, final_step
+from .._validation import count_experts, final_step
 from . import _plotting as plotting
 
 _MARKERS = "oxs^vDP*<>ph"  # as many classes can be distinguished

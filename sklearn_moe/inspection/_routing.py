@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from .._estimators import count_experts, final_step
+from .._validation import count_experts, final_step
 from ..metrics import dispatch_entropy, routing_matrix
 from . import _plotting as plotting
 

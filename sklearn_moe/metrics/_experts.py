@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import column_or_1d
 
-from .._checks import check_column, check_named, check_same_length, naming
+from .._validation import check_column, check_named, check_same_length, naming
 from ._routing import check_indices, check_weights, validated
 
 

@@ -7,7 +7,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import entropy
 from sklearn.utils._param_validation import Interval
 
-from .._checks import Count, check_named, check_same_length, naming
+from .._validation import Count, check_named, check_same_length, naming
 from ._routing import (
     check_indices,
     check_labels,

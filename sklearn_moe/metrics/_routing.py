@@ -6,7 +6,7 @@ from scipy.stats import entropy
 from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from .._checks import Count, check_column, check_named, check_same_length, naming
+from .._validation import Count, check_column, check_named, check_same_length, naming
 
 
 def validated(arrays, optional_arrays="", **others):

@@ -8,7 +8,7 @@ from sklearn import get_config
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from .._estimators import count_experts, final_step
+from .._validation import count_experts, final_step
 from ._router import dead_experts, expert_load, load_cv
 from ._routing import check_labels, dispatch_entropy
 

@@ -8,7 +8,7 @@ from scipy.stats import entropy, random_table
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
 
-from .._checks import Count, naming
+from .._validation import Count, naming
 from ._routing import check_labels, conditional_entropy, contingency, validated
 
 _CELLS_AT_ONCE = 2**22  # bounds the memory of the drawn tables, 32 MiB

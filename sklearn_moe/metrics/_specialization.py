@@ -10,9 +10,8 @@ from sklearn.metrics.cluster import contingency_matrix, expected_mutual_informat
 from sklearn.utils import _safe_indexing, check_random_state, gen_batches, indexable
 from sklearn.utils.validation import _num_samples
 
-from .._checks import Count, check_column, check_named, check_same_length
-from .._estimators import final_step
-from .._kmeans import find_centers, rows_to_cluster
+from .._data.statistics import find_centers, rows_to_cluster
+from .._validation import Count, check_column, check_named, check_same_length, final_step
 from ._experts import ablation, cross_evaluation, evaluate, mean_errors, own_other_error
 from ._report import ClusterAgreement, SpecializationReport
 from ._router import dead_experts, expert_load, load_cv, router_margin, usage_entropy

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import entropy
 from sklearn.utils import column_or_1d, gen_batches
 
-from .._checks import Count, check_named, check_same_length, naming
+from .._validation import Count, check_named, check_same_length, naming
 from ._routing import check_labels, validated
 from ._significance import dispatch_entropy_test
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from .._modes import usual_modes
+from .._devices import usual_modes
 from .._registry import require
 from .balance import make_balance
 from .dispatch import together

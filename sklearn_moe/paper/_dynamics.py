@@ -10,7 +10,7 @@ LIVE = 0.01  # share of the samples below which an expert counts as unused
 
 
 def summarize(trace, n_outputs):
-    """Return curves and inner products of a :class:`~sklearn_moe.tracing.RoutingTrace`.
+    """Return curves and inner products of a :class:`~sklearn_moe.callbacks.RoutingTrace`.
 
     The strongest filter stands for an expert: inner products are those of largest magnitude over
     its filters, in arrays of shape (n_experts, n_clusters). Only those of the start have signs,

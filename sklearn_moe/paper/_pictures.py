@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from .._engine import Callback
+from .._training import Callback
 from ..datasets import (
     fetch_cifar10,
     load_image_folder,

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 from .._classifier import MoEClassifier
-from .._engine import Callback, StopTraining
+from .._training import Callback, StopTraining
 from ..nn import EXPERTS, ROUTERS
 from ..optim import NormalizedSGD
 

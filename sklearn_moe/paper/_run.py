@@ -18,8 +18,8 @@ from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
 from .. import __version__
+from ..callbacks import RoutingTrace
 from ..metrics import neg_dispatch_entropy_scorer
-from ..tracing import RoutingTrace
 from ._dynamics import summarize
 from ._problem import Problem
 

@@ -2,8 +2,7 @@
 
 from joblib import Parallel, delayed
 
-from .._interrupt import Interrupts
-from .._progress import progress_bar
+from .._compat import Interrupts, progress_bar
 from ._results import CellResult, Results
 from ._store import RunStore
 

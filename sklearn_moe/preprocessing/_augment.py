@@ -5,7 +5,7 @@ from typing import ClassVar
 import torch
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-from .._checks import Count
+from .._validation import Count
 
 __all__ = ["RandomCropFlip"]
 

@@ -12,11 +12,10 @@ from sklearn.base import _fit_context
 from sklearn.utils import check_random_state
 from torch import nn
 
-from .._checks import Count
-from .._data import as_tensor
-from .._devices import OutOfMemoryError
-from .._modes import usual_modes
-from .._stored_module import StoredModule
+from .._data.rows import as_tensor
+from .._devices import OutOfMemoryError, usual_modes
+from .._persistence import StoredModule
+from .._validation import Count
 from ..nn import OwnGenerator, may_draw
 from ._base import BaseImageFeatures
 from ._chunks import as_device

@@ -11,8 +11,8 @@ from sklearn.base import (
 )
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._checks import Count
 from .._image_checks import check_images
+from .._validation import Count
 from ._chunks import as_device, map_chunks
 
 __all__ = ["BaseImageFeatures", "BaseImageTransformer", "StatelessImageTransformer"]

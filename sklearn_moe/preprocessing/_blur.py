@@ -7,7 +7,7 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
 
-from .._checks import Count
+from .._validation import Count
 from ._base import StatelessImageTransformer
 
 __all__ = ["GaussianBlur", "paper_blur"]

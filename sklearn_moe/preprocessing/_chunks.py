@@ -5,8 +5,8 @@ import torch
 from sklearn.utils import gen_batches
 
 from .. import _devices
-from .._data import as_tensor
-from .._modes import usual_modes
+from .._data.rows import as_tensor
+from .._devices import usual_modes
 from .._registry import is_auto
 
 __all__ = ["as_device", "as_float", "map_chunks"]

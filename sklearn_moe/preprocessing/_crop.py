@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from sklearn.utils._param_validation import StrOptions
 
-from .._checks import Count
+from .._validation import Count
 from ._base import StatelessImageTransformer
 
 __all__ = ["CenterCropResize", "as_pair"]

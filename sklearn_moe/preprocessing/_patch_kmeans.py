@@ -11,8 +11,8 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.random import sample_without_replacement
 
-from .._checks import Count
-from .._modes import usual_modes
+from .._devices import usual_modes
+from .._validation import Count
 from ._base import BaseImageFeatures
 from ._chunks import as_float
 

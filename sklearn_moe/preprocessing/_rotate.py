@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._checks import naming
+from .._validation import naming
 from ._base import StatelessImageTransformer
 
 __all__ = ["Rotate"]

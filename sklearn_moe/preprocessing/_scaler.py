@@ -7,8 +7,8 @@ import torch
 from sklearn.base import _fit_context
 from sklearn.utils.validation import check_is_fitted
 
-from .._channels import channel_moments
-from .._checks import naming
+from .._data.statistics import channel_moments
+from .._validation import naming
 from ._base import BaseImageTransformer
 
 __all__ = ["ImageScaler"]

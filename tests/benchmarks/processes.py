@@ -27,7 +27,7 @@ from measure import print_table
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._engine import Connection
+from sklearn_moe._training import Connection
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.distributed import data_parallel
 

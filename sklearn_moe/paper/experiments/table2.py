@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 
 from ..._classifier import MoEClassifier
-from ..._engine import LRScheduler
+from ..._training import LRScheduler
 from ...inspection import RoutingDisplay
 from .._arguments import positive
 from .._dynamics import LIVE

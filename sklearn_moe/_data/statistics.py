@@ -1,15 +1,25 @@
-"""What the columns of a table are like: center and scale, what is missing, categories."""
+"""Statistics of X: of the columns of a table, of the channels of images, and k-means centers."""
+
+import warnings
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.utils import gen_batches
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
-from ._checks import refuse_overflow
-from ._rows import _CHUNK, chunks, draw_rows, select
-from .nn import Columns
+from .._validation import refuse_overflow
+from ..nn import Channels, Columns
+from .rows import _CHUNK, chunks, draw_rows, select
 
-__all__ = ["describe_columns", "has_few_distinct_rows"]
+__all__ = [
+    "channel_moments",
+    "describe_channels",
+    "describe_columns",
+    "find_centers",
+    "has_few_distinct_rows",
+    "rows_to_cluster",
+]
 
 _FEW = 5  # distinct rows
 _SAMPLE = 4000  # rows, drawn at random, that tell which values are far
@@ -174,3 +184,89 @@ def _sparse_moments(X, weight, bounds=None):
     mean, variance = mean_variance_axis(X, axis=0, weights=weight)
     low, high = min_max_axis(X, axis=0, ignore_nan=bounds is not None)
     return mean, variance, low, high, *np.zeros((2, X.shape[1]), dtype=bool)
+
+
+@np.errstate(over="ignore", invalid="ignore")
+def channel_moments(X, weight=None, batch_size=None):
+    """Return mean and standard deviation of each channel, in units of X, by weight.
+
+    The deviation of a channel of a single value is exactly 0.
+
+    Parameters
+    ----------
+    X : ndarray of shape (n_samples, n_channels, height, width)
+    weight : (n_samples,) or None
+    batch_size : int or None
+        Pictures looked at at once, by default about a million numbers; it changes no result.
+    """
+    # Of each picture first, (n_samples, n_channels): chunks do not matter, and squares about the
+    # means do not cancel out, as E[x^2] - E[x]^2 would.
+    mean, variance, low, high = (np.empty(X.shape[:2]) for _ in range(4))
+    for rows in chunks(X) if batch_size is None else gen_batches(len(X), batch_size):
+        part = X[rows].astype(np.float64, order="C")
+        mean[rows] = part.mean(axis=(2, 3))
+        low[rows], high[rows] = part.min(axis=(2, 3)), part.max(axis=(2, 3))
+        part -= mean[rows, :, np.newaxis, np.newaxis]
+        variance[rows] = np.square(part, out=part).mean(axis=(2, 3))
+    # All pictures have as many pixels: within plus between.
+    center = np.average(mean, axis=0, weights=weight)
+    between = np.average(np.square(mean - center), axis=0, weights=weight)
+    std = np.sqrt(np.average(variance, axis=0, weights=weight) + between)
+    refuse_overflow("X", std)
+    std[low.min(axis=0) == high.max(axis=0)] = 0  # whatever rounding of the mean left over
+    return center, std
+
+
+def describe_channels(X, weight):
+    """Return the `Channels` of pictures; bytes are scaled to 0 ... 1 before, as by the net."""
+    unit = 255 if X.dtype == np.uint8 else 1
+    mean, std = (moment / unit for moment in channel_moments(X, weight))
+    return Channels(*(tuple(v.tolist()) for v in (mean, np.where(std > 0, std, 1))))
+
+
+_STARTS = 10  # a single one may end in a poor optimum: what the null finds would be luck
+_MOST = 2**23  # numbers that are clustered, of which a few copies are made
+
+
+def rows_to_cluster(n_samples, n_features, seed):
+    """Return the indices of all rows or, of more than 8 million numbers, of a random sample."""
+    size = max(1, _MOST // n_features)
+    if n_samples <= size:
+        return np.arange(n_samples)
+    return np.sort(check_random_state(seed).choice(n_samples, size, replace=False))
+
+
+def find_centers(Z, weight, n_centers, seed):
+    """Cluster rows by k-means.
+
+    Equal rows are put together first, so that a row of weight 2 is exactly the row twice and the
+    order of the rows does not matter, in the random start as well.
+
+    Parameters
+    ----------
+    Z : ndarray of shape (n_samples, n_features)
+    weight : ndarray of shape (n_samples,)
+    n_centers : int
+    seed : int or RandomState instance
+
+    Returns
+    -------
+    centers : ndarray of shape (n_centers, n_features)
+        With fewer distinct rows than centers the last ones repeat the first, which is nearest
+        before they are.
+    spread : float
+        Mean squared distance to the nearest center, positive.
+    """
+    from sklearn.cluster import KMeans  # imports half of scikit-learn, for one router of many
+
+    rows, inverse = np.unique(Z, axis=0, return_inverse=True)
+    weight = np.bincount(inverse.ravel(), weight)
+    n_found = min(n_centers, len(rows))
+    kmeans = KMeans(n_found, n_init=_STARTS, random_state=seed)
+    with warnings.catch_warnings():
+        # Rows that differ by rounding only are one row to KMeans, which complains of it.
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        kmeans.fit(rows, sample_weight=weight)
+    missing = np.repeat(kmeans.cluster_centers_[:1], n_centers - n_found, axis=0)
+    spread = kmeans.inertia_ / weight.sum()
+    return np.concatenate([kmeans.cluster_centers_, missing]), spread or 1.0

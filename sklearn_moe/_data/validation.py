@@ -12,11 +12,11 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y, validate_data
 
-from ._categories import Categories, find_categories
-from ._checks import check_column, naming
-from ._frames import array_types, is_frame, read_table, refuse_times
-from ._rows import select
-from ._warnings import warn
+from .._compat import warn
+from .._validation import check_column, naming
+from .categories import Categories, find_categories
+from .frames import array_types, is_frame, read_table, refuse_times
+from .rows import select
 
 __all__ = [
     "InputFormat",

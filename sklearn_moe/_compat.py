@@ -1,12 +1,57 @@
-"""Ctrl-C that reaches the caller, whoever it meets on its way."""
+"""What versions of Python's libraries, terminals and signals have in different ways."""
 
+import contextlib
 import signal
+import sys
 import threading
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-__all__ = ["Interrupts"]
+import joblib
+import sklearn
+from tqdm import TqdmWarning
+
+__all__ = ["CallbackSupportMixin", "Interrupts", "progress_bar", "warn"]
+
+__version__ = "0.1.0"
+
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # before 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]  # one or the other
+        """Stands in for scikit-learn's support of callbacks, which this version lacks."""
+
+
+def progress_bar(iterable=None, *, disable=False, **options):
+    """Return a bar of tqdm; files and pipes, which would keep every step of it, get none.
+
+    A notebook without ipywidgets gets one of characters, and no warning about it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TqdmWarning)
+        from tqdm.auto import tqdm  # here, so that an import of ours does not warn either
+    if not disable and "ipykernel" not in sys.modules:
+        disable = None  # tqdm's word for "unless it is a terminal"
+    return tqdm(iterable, disable=disable, **options)
+
+
+_LIBRARIES = (
+    *(str(Path(path).parent) for path in (__file__, sklearn.__file__, joblib.__file__)),
+    contextlib.__file__,  # of decorators
+)
+
+
+def warn(message, category):
+    """Warn as from the innermost frame outside of this package, scikit-learn and joblib."""
+    frame, level = sys._getframe(1), 2
+    while frame is not None and frame.f_code.co_filename.startswith(_LIBRARIES):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, category, stacklevel=level)
 
 
 class Interrupts:

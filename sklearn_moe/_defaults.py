@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from ._checks import refuse_overflow
+from ._data.rows import chunks
 from ._registry import has, is_auto, require, takes
-from ._rows import chunks
+from ._validation import refuse_overflow
 from .nn import (
     ACTIVATIONS,
     EXPERTS,

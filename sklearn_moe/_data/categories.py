@@ -7,8 +7,8 @@ import numpy as np
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils._indexing import _get_column_indices
 
-from ._checks import naming
-from ._frames import column_name, column_types, column_values, is_frame, is_missing
+from .._validation import naming
+from .frames import column_name, column_types, column_values, is_frame, is_missing
 
 __all__ = ["Categories", "find_categories"]
 

@@ -4,7 +4,7 @@ import copy
 
 import numpy as np
 
-from ._checks import refuse_overflow
+from .._validation import refuse_overflow
 
 __all__ = ["ClassTarget", "LabelTarget", "NumberTarget"]
 

@@ -2,9 +2,9 @@
 
 import torch
 
-from ._columns import has_few_distinct_rows
-from ._rows import draw_rows
-from .nn import hide, hide_at_random
+from ..nn import hide, hide_at_random
+from .rows import draw_rows
+from .statistics import has_few_distinct_rows
 
 __all__ = ["hide_rows"]
 

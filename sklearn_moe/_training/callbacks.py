@@ -1,0 +1,202 @@
+"""The callbacks of a training: stopping, progress, those of scikit-learn, and which are taken."""
+
+import copy
+import math
+import sys
+
+from skorch.callbacks import Callback, PassthroughScoring
+
+from .._compat import progress_bar
+
+__all__ = [
+    "Progress",
+    "ScikitLearnCallbacks",
+    "StopTraining",
+    "Stopping",
+    "checked",
+    "hears_batches",
+]
+
+_MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
+
+
+class StopTraining(Exception):
+    """Raised by a callback at the end of an epoch: training is over, as intended."""
+
+
+class Stopping(Callback):
+    """Stop when the training loss, or a score of validation rows, ceases to improve.
+
+    Parameters
+    ----------
+    tol : float or None
+        Least improvement that counts. None: never stop.
+    patience : int
+        Epochs without improvement that are waited for, and 50 steps at least.
+    score : str or None, default=None
+        Entry of the history that is maximized, such as "valid_acc", or minimized if its name ends
+        with "loss"; the best weights are restored in the end. None: the training loss, whose best
+        epoch is the last one.
+    share : float, default=0.0
+        Part of the epochs run so far that is waited for at least.
+
+    Attributes
+    ----------
+    converged_ : bool
+    """
+
+    def __init__(self, tol, patience, score=None, share=0.0):
+        self.tol = tol
+        self.patience = patience
+        self.score = score
+        self.share = share
+
+    def initialize(self):
+        """Forget earlier trainings."""
+        self.best_ = -math.inf
+        self.best_weights_ = None
+        self.waited_ = self.steps_waited_ = 0
+        self.converged_ = False
+        return self
+
+    def on_epoch_end(self, net, **kwargs):
+        """Compare this epoch with the best one so far."""
+        if self.score is None:
+            score = -net.history[-1, "train_loss"]
+        else:
+            sign = -1 if self.score.endswith("loss") else 1
+            score = sign * net.history[-1, self.score]
+            if score > self.best_:
+                self._keep(net.module_)
+        before, self.best_ = self.best_, max(self.best_, score)
+        if self.tol is None:
+            return
+        self.waited_ += 1
+        self.steps_waited_ += net.history[-1, "train_batch_count"]
+        if score > before + self.tol:
+            self.waited_ = self.steps_waited_ = 0
+        # A training loss below the tolerance leaves nothing to improve by it.
+        exhausted = self.score is None and -self.tol < score <= 0
+        patience = max(self.patience, self.share * len(net.history))
+        patient = self.waited_ >= patience and self.steps_waited_ >= _MIN_WAIT
+        if exhausted or patient:
+            self.converged_ = True
+            raise StopTraining
+
+    def _keep(self, module):
+        """Copy the weights, over those of the last best epoch."""
+        state = module.state_dict()
+        if self.best_weights_ is None:
+            self.best_weights_ = copy.deepcopy(state)
+            return
+        for kept, value in zip(self.best_weights_.values(), state.values(), strict=True):
+            kept.copy_(value)
+
+    def on_train_end(self, net, **kwargs):
+        """Return to the best weights."""
+        if self.best_weights_ is not None:
+            net.module_.load_state_dict(self.best_weights_)
+            self.best_weights_ = None
+
+
+_BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
+
+
+def hears_batches(callback):
+    """Whether a callback wants to know of every batch, or what was recorded of them."""
+    return isinstance(callback, PassthroughScoring) or any(
+        getattr(type(callback), hook, None) is not getattr(Callback, hook) for hook in _BATCH_HOOKS
+    )
+
+
+def checked(callbacks):
+    """Return a list of callbacks, of which skorch takes classes and named ones, too."""
+    for callback in callbacks:
+        is_named = isinstance(callback, tuple | list) and len(callback) == 2
+        if not hasattr(callback[1] if is_named else callback, "on_epoch_end"):
+            raise TypeError(
+                f"callbacks must be those of skorch (skorch.callbacks.Callback), got {callback!r}. "
+                "Those of scikit-learn 1.9 are set by set_callbacks."
+            )
+    return list(callbacks)
+
+
+class ScikitLearnCallbacks(Callback):
+    """Pass the epochs on to the callbacks of `estimator.set_callbacks` (scikit-learn 1.9).
+
+    Parameters
+    ----------
+    estimator : estimator
+        The one that the callbacks were set on.
+    context : sklearn.callback.CallbackContext
+        Of its fit.
+    data : dict
+        X, y and metadata as `fit` was given them.
+    attributes : callable
+        `attributes(net)` returns the fitted attributes as of now.
+    """
+
+    def __init__(self, estimator, context, data, attributes):
+        self.estimator = estimator
+        self.context = context
+        self.data = data
+        self.attributes = attributes
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Begin a task."""
+        self.epoch_ = self.context.subcontext(task_name="epoch")
+        self.epoch_.call_on_fit_task_begin(estimator=self.estimator, **self.data)
+
+    def on_epoch_end(self, net, **kwargs):
+        """End it, with an estimator that predicts if a callback wants one."""
+        net.module_.eval()
+        stop = self.epoch_.call_on_fit_task_end(
+            estimator=self.estimator,
+            reconstruction_attributes=lambda: self.attributes(net),
+            **self.data,
+        )
+        if stop:
+            raise StopTraining
+
+    def end(self):
+        """End the fit itself."""
+        self.context.call_on_fit_task_end(
+            estimator=self.estimator, reconstruction_attributes={}, **self.data
+        )
+
+
+class Progress(Callback):
+    """A progress bar over the epochs, with the loss of the last one; a line in files and pipes.
+
+    Parameters
+    ----------
+    epochs : int or None
+        None: training ends by itself, and nobody knows when.
+    name : str
+        What is trained.
+    """
+
+    def __init__(self, epochs, name):
+        self.epochs = epochs
+        self.name = name
+
+    def on_train_begin(self, net, **kwargs):
+        """Open the bar."""
+        self.bar_ = progress_bar(
+            total=self.epochs, initial=net.n_done_, unit="epoch", desc=self.name
+        )
+
+    def on_epoch_end(self, net, **kwargs):
+        """Advance the bar."""
+        self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4f}", refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        """Close the bar: all epochs that were needed are done."""
+        if self.bar_.disable:
+            loss = net.history[-1, "train_loss"]
+            line = f"{self.name}: {len(net.history)} epochs, training loss {loss:.4f}"
+            print(line, file=sys.stderr)
+        self.bar_.total = self.bar_.n
+        self.bar_.refresh()
+        self.bar_.close()

@@ -1,0 +1,620 @@
+"""A training that is stored while it runs, and goes on where it was stopped."""
+
+import glob
+import hashlib
+import inspect
+import json
+import os
+import threading
+import time
+import types
+import zipfile
+from contextlib import contextmanager, suppress
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy.sparse import issparse
+from skorch.history import History
+
+from .._compat import __version__, warn
+from .._data.rows import chunks
+from .net import WITH_STATE
+from .process_group import CURRENT
+
+__all__ = [
+    "DamagedFileError",
+    "FitFile",
+    "Resuming",
+    "Unstored",
+    "describe",
+    "digest",
+    "dump_state",
+    "identity_of",
+    "is_storable",
+    "load_state",
+]
+
+_TREE = "state.json"
+_PLAIN = (type(None), bool, int, float, str)
+
+
+class DamagedFileError(Exception):
+    """A file is not what was written."""
+
+
+def is_storable(value):
+    """Tell whether nested values can be written."""
+    if isinstance(value, dict):
+        return all(is_storable(k) and is_storable(v) for k, v in value.items())
+    if isinstance(value, list | tuple):
+        return all(is_storable(part) for part in value)
+    if isinstance(value, np.ndarray):
+        return not value.dtype.hasobject
+    return type(value) in _PLAIN or isinstance(value, np.generic | torch.Tensor)
+
+
+def dump_state(state):
+    """Return nested dicts, lists and tuples of numbers, texts, arrays and tensors as bytes.
+
+    Raises
+    ------
+    TypeError
+        If something else is among them.
+    """
+    with BytesIO() as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            tree = _Writer(archive).encode(state)
+            archive.writestr(_TREE, json.dumps(tree))
+        return file.getvalue()
+
+
+def load_state(path):
+    """Return what was written; every bit is checked, and no code of the file is run.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    DamagedFileError
+        If it is no such file, or not whole.
+    """
+    data = Path(path).read_bytes()
+    try:
+        with zipfile.ZipFile(BytesIO(data)) as archive:  # it compares checksums of all it reads
+            state = _decode(json.loads(archive.read(_TREE)), archive)
+            return dict(state.items())
+    except Exception as error:  # whatever a flipped bit leads to
+        raise DamagedFileError(f"{type(error).__name__}: {error}") from error
+
+
+class _Writer:
+    """Encode a value as JSON; arrays become members of the archive."""
+
+    def __init__(self, archive):
+        self.archive = archive
+        self.n_arrays = 0
+
+    def encode(self, value):
+        if type(value) in _PLAIN:
+            return value
+        if isinstance(value, np.generic):
+            return {"scalar": self._add(np.asarray(value))}
+        if isinstance(value, np.ndarray):
+            return {"array": self._add(value)}
+        if isinstance(value, torch.Tensor):
+            return self._encode_tensor(value.detach().cpu())
+        if isinstance(value, dict):  # keys may be numbers
+            return {"dict": [[self.encode(k), self.encode(v)] for k, v in value.items()]}
+        if isinstance(value, tuple):
+            return {"tuple": [self.encode(part) for part in value]}
+        if isinstance(value, list):
+            return [self.encode(part) for part in value]
+        raise TypeError(f"it cannot hold {type(value).__name__}, only numbers, texts and arrays")
+
+    def _encode_tensor(self, value):
+        try:
+            return {"tensor": self._add(value.numpy())}
+        except TypeError:  # NumPy knows no bfloat16 and its like
+            raw = value.contiguous().flatten().view(torch.uint8).numpy()
+            dtype = str(value.dtype).removeprefix("torch.")
+            return {"raw": self._add(raw), "dtype": dtype, "shape": list(value.shape)}
+
+    def _add(self, array):
+        if array.dtype.hasobject:
+            raise TypeError("it cannot hold an array of objects, only of numbers and texts")
+        name = f"{self.n_arrays}.npy"
+        self.n_arrays += 1
+        with self.archive.open(name, "w", force_zip64=True) as member:
+            np.lib.format.write_array(member, array, allow_pickle=False)
+        return name
+
+
+def _decode(value, archive):
+    if isinstance(value, list):
+        return [_decode(part, archive) for part in value]
+    if not isinstance(value, dict):
+        return value
+    (kind, content), *more = value.items()
+    if kind == "dict":
+        return {_decode(k, archive): _decode(v, archive) for k, v in content}
+    if kind == "tuple":
+        return tuple(_decode(part, archive) for part in content)
+    array = np.lib.format.read_array(BytesIO(archive.read(content)), allow_pickle=False)
+    if kind == "scalar":
+        return array[()]
+    if kind == "tensor":
+        return torch.from_numpy(array)
+    if kind == "raw":
+        (_, dtype), (_, shape) = more
+        return torch.from_numpy(array).view(getattr(torch, dtype)).reshape(shape)
+    return array
+
+
+_FORMAT = 1
+_SUFFIX = ".checkpoint"
+_STALE = 3600  # seconds after which a half-written file is that of a process that is gone
+
+
+class FitFile:
+    """What is stored of one fit, in two generations: `path` and `path` + ".previous".
+
+    Parameters
+    ----------
+    place : FitCheckpoint
+    identity : dict
+        What decides the course of the fit, see `identity_of`.
+    max_iter : int
+        Epochs of the fit. Without "max_iter" in the identity a shorter fit is the beginning of a
+        longer one.
+
+    Attributes
+    ----------
+    state : dict or None
+        What was stored, None if nothing was.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, or that of another fit.
+    OSError
+        If nothing can be written there.
+    """
+
+    def __init__(self, place, identity, max_iter):
+        self.every = place.every
+        self.identity = identity
+        self.max_iter = max_iter
+        # What a symbolic link leads to: a new file would take the place of the link itself.
+        path = Path(os.path.realpath(place.path))
+        self.in_folder = path.is_dir() or not Path(place.path).suffix
+        folder = path if self.in_folder else path.parent
+        _check_writable(folder, path, place.path)
+        if self.in_folder:
+            text = "\n".join(f"{name}: {value}" for name, value in sorted(identity.items()))
+            self.stem = hashlib.sha256(text.encode()).hexdigest()[:20]
+            path = folder / f"{self.stem}-{max_iter}{_SUFFIX}"
+        self.path = path
+        self._sweep()
+        self.state = next((state for state in map(self._read, self._sources()) if state), None)
+
+    def _sources(self):
+        """Yield the file of this fit, then those of shorter ones, the longest first."""
+        yield self.path
+        if self.in_folder and "max_iter" not in self.identity:
+            found = self.path.parent.glob(f"{self.stem}-*{_SUFFIX}")
+            lengths = (int(path.stem.split("-")[1]) for path in found)
+            for length in sorted(lengths, reverse=True):
+                if length < self.max_iter:
+                    yield self.path.with_name(f"{self.stem}-{length}{_SUFFIX}")
+
+    def _read(self, path):
+        """Return what the newest generation that is whole holds, None if there is none."""
+        damage = None
+        for generation in (path, _add_suffix(path, ".previous")):
+            try:
+                state = load_state(generation)
+            except FileNotFoundError:
+                continue
+            except DamagedFileError as error:
+                damage = damage or error
+                continue
+            self._check(generation, state)
+            if damage is not None:
+                aside = _add_suffix(path, ".damaged")
+                os.replace(path, aside)
+                warn(
+                    f"The checkpoint '{path}' is damaged ({damage}), and was moved to "
+                    f"'{aside.name}'. The fit goes on from the one before it, of "
+                    f"{state['n_epochs']} epochs.",
+                    UserWarning,
+                )
+            return state
+        if damage is not None:
+            raise ValueError(
+                f"'{path}' is damaged, or no checkpoint of sklearn_moe ({damage}), and there is no "
+                "earlier one that is whole. Nothing was changed. Remove it to begin the fit from "
+                "the start, or pass another path."
+            )
+        return None
+
+    def _check(self, path, state):
+        """Refuse what is stored of another fit."""
+        if state.get("format") != _FORMAT:
+            raise ValueError(
+                f"The checkpoint '{path}' has format {state.get('format')} of sklearn_moe "
+                f"{state.get('version')}; sklearn_moe {__version__} reads format {_FORMAT}."
+            )
+        if state["version"] != __version__:
+            warn(
+                f"The checkpoint '{path}' is of sklearn_moe {state['version']}, and this is "
+                f"{__version__}: the fit goes on, and may differ from an uninterrupted one.",
+                UserWarning,
+            )
+        wanted, stored = self.identity, state["identity"]
+        differ = [name for name in {**stored, **wanted} if wanted.get(name) != stored.get(name)]
+        if differ:
+            changes = ", ".join(f"{n} (was {stored.get(n)}, is {wanted.get(n)})" for n in differ)
+            why = " The course of this fit depends on max_iter." if "max_iter" in differ else ""
+            raise ValueError(
+                f"The checkpoint '{path}' is that of another fit. What differs: {changes}.{why} "
+                "Remove the file, pass another one, or a folder, in which every fit has a file of "
+                "its own."
+            )
+        if state["n_epochs"] > self.max_iter:
+            raise ValueError(
+                f"The checkpoint '{path}' holds {state['n_epochs']} epochs of this fit, more than "
+                f"max_iter={self.max_iter}. Remove the file, pass another one, or a folder, in "
+                "which every fit has a file of its own."
+            )
+
+    def pack(self, **state):
+        """Return the bytes of a state with `n_epochs`, as they are written and read."""
+        head = {"format": _FORMAT, "version": __version__, "identity": self.identity}
+        return dump_state(head | state)
+
+    def write(self, packed):
+        """Store bytes in the place of the last ones, which are kept as the previous generation.
+
+        The file is whole at any moment.
+        """
+        part = _add_suffix(self.path, f".{os.getpid()}-{threading.get_ident()}.part")
+        try:
+            with open(part, "wb") as file:
+                file.write(packed)
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileNotFoundError):
+                os.replace(self.path, _add_suffix(self.path, ".previous"))
+            os.replace(part, self.path)
+            _sync(self.path.parent)
+        finally:
+            with suppress(OSError):
+                part.unlink()
+
+    def _sweep(self):
+        """Remove what a killed process left half-written."""
+        for part in self.path.parent.glob(f"{glob.escape(self.path.name)}.*.part"):
+            with suppress(OSError):
+                if time.time() - part.stat().st_mtime > _STALE:
+                    part.unlink()
+
+
+def _add_suffix(path, suffix):
+    return path.with_name(path.name + suffix)
+
+
+def _check_writable(folder, path, name):
+    """Make the folder, and see at once whether a file can be written there."""
+    probe = folder / f".{os.getpid()}-{threading.get_ident()}.part"
+    try:
+        with suppress(FileNotFoundError):
+            path.stat()  # fails at a link that leads to itself
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise OSError(
+            f"checkpoint='{name}' cannot be written ({error}). Pass a file or folder in a place "
+            "that you may write to."
+        ) from error
+
+
+def _sync(folder):
+    """Make a renamed file survive a loss of power, where folders can be opened."""
+    if os.name == "posix":
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+_LONGEST = 80  # characters of a description
+# What does not change the course of a training.
+_IRRELEVANT = ("verbose", "callbacks", "checkpoint", "device", "warm_start")
+_SCALARS = (type(None), bool, int, float, complex, str, bytes)
+
+
+def identity_of(estimator, samples, settings, weights=None):
+    """Return what decides the course of a fit, by name, as short texts.
+
+    Parameters
+    ----------
+    estimator : BaseMoE
+    samples : Samples
+        As they are trained on.
+    settings : Settings
+    weights : dict or None
+        State of the module that a warm start goes on from.
+    """
+    identity = {"estimator": type(estimator).__name__}
+    for name, array in zip(("X", "y", "sample_weight", "groups"), samples, strict=True):
+        if array is None:
+            continue
+        identity[name] = f"{array.dtype} {array.shape} {digest(array)[:16]}"
+    for name, value in estimator.get_params().items():
+        if name not in _IRRELEVANT:
+            # What "auto" becomes may change; which precision it is follows the device.
+            auto = name in settings.resolved and name != "precision"
+            identity[name] = describe(settings.resolved[name] if auto else value)
+    if isinstance(estimator.random_state, np.random.RandomState):
+        identity["random_state"] = "RandomState"  # whose state has moved on by then
+    if not settings.depends_on_max_iter:
+        del identity["max_iter"]
+    identity["start"] = "new weights" if weights is None else f"weights {describe(weights)}"
+    return identity
+
+
+def digest(array):
+    """Return the SHA-256 of an array, selected rows or a sparse matrix, without a copy of it."""
+    parts = (array.data, array.indices, array.indptr) if issparse(array) else (array,)
+    sha = hashlib.sha256()
+    for part in parts:
+        sha.update(f"{part.dtype} {part.shape} ".encode())
+        part = part.reshape(1) if part.ndim == 0 else part
+        for rows in chunks(part) if len(part) else ():
+            sha.update(part[rows].tobytes())
+    return sha.hexdigest()
+
+
+def describe(value):
+    """Return a text that is equal for equal values: no addresses, and of much data a digest.
+
+    A function or class of a module counts by its name; one that has no name of its own, such as a
+    lambda, by its code, too.
+    """
+    text = _describe(value, ())
+    if len(text) <= _LONGEST:
+        return text
+    name = value.__qualname__ if hasattr(value, "__qualname__") else type(value).__name__
+    return f"{name} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _describe(value, above):
+    if isinstance(value, np.generic):
+        value = value.item()
+    if type(value) in _SCALARS:
+        return repr(value)
+    if id(value) in above:
+        return "..."
+    above = (*above, id(value))
+    if isinstance(value, torch.Tensor) and value.device.type != "meta":
+        value = value.detach().cpu()
+        value = value.numpy() if value.dtype != torch.bfloat16 else value.float().numpy()
+    if issparse(value) or (isinstance(value, np.ndarray) and not value.dtype.hasobject):
+        return f"array {value.dtype} {value.shape} {digest(value)}"
+    if isinstance(value, np.ndarray):
+        value = value.tolist()
+    if isinstance(value, dict):
+        pairs = [(_describe(k, above), _describe(v, above)) for k, v in value.items()]
+        return "{" + ", ".join(f"{k}: {v}" for k, v in sorted(pairs)) + "}"
+    if isinstance(value, list | tuple | set | frozenset):
+        parts = [_describe(part, above) for part in value]
+        parts = sorted(parts) if isinstance(value, set | frozenset) else parts
+        return f"{type(value).__name__}({', '.join(parts)})"
+    if isinstance(value, types.CodeType):
+        return _describe((value.co_code, value.co_consts, value.co_names), above)
+    if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
+        return _describe_named(value, above)
+    try:
+        return _describe(value.__reduce_ex__(2), above)  # what pickle would store
+    except TypeError:
+        return type(value).__qualname__
+
+
+def _describe_named(value, above):
+    name = f"{value.__module__}.{value.__qualname__}"
+    if not isinstance(value, types.FunctionType):
+        return name
+    if value.__module__ != "__main__" and "<" not in value.__qualname__:
+        return name
+    cells = [cell.cell_contents for cell in value.__closure__ or ()]
+    inside = (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
+    return name + _describe(inside, above)
+
+
+_VALUE, _STATE = "value", "state"  # forms in which attributes of callbacks are stored
+_GLANCE = 1.0  # seconds between two states kept in memory, which Ctrl-C writes
+
+
+class Unstored:
+    """A training without a checkpoint."""
+
+    def restore(self, net):
+        """Return that nothing was done before."""
+        return 0, False
+
+    def epoch_ended(self, net):
+        """Store nothing."""
+
+    def ended(self, net, *, stopped):
+        """Store nothing."""
+
+    def write(self):
+        """Store nothing."""
+
+
+class Resuming:
+    """Store the state of a net at ends of epochs, and give it back.
+
+    Parameters
+    ----------
+    file : FitFile
+    random_state : dict or None
+        Of the generator that the fit draws from, at its start.
+    """
+
+    def __init__(self, file, random_state=None):
+        self.file = file
+        self.random_state = random_state
+        self.possible = CURRENT.get().rank == 0  # of several ranks one stores what all have
+        self.latest, self.is_written = None, True
+        self.kept = self.written = time.monotonic()
+
+    # -- what a training calls ------------------------------------------------------------
+
+    def restore(self, net):
+        """Give a net what was stored, if something was.
+
+        Returns
+        -------
+        n_done : int
+            Epochs of this training that are done.
+        stopped : bool
+            Whether it wants no more.
+        """
+        stored = self.file.state
+        if stored is None:
+            self.first = len(net.history)
+            return 0, False
+        callbacks = dict(net.callbacks_)
+        known = {name: s for name, s in stored["callbacks"].items() if name in callbacks}
+        for name, state in known.items():
+            self._check(name, callbacks[name], state)
+        for name in WITH_STATE:
+            getattr(net, name).load_state_dict(stored["parts"][name])
+        net.module_.united = stored["united"]
+        if net.schedule_ is not None:
+            net.schedule_.n_done = stored["n_steps"]
+        _restore_draws(net, stored)
+        for name, state in known.items():
+            _restore_callback(callbacks[name], state)
+        net.history = History(stored["history"])
+        self.first = len(net.history) - stored["n_epochs"]
+        return stored["n_epochs"], stored["stopped"]
+
+    def epoch_ended(self, net):
+        """Keep the state as it is, in memory or in the file, unless that was done just now."""
+        now = time.monotonic()
+        due = now - self.written >= self.file.every
+        if len(net.history) > self.first and (due or now - self.kept >= _GLANCE):
+            self._keep(net)
+            if due:
+                self.write()
+
+    def ended(self, net, *, stopped):
+        """Write the last state; `stopped` says that more epochs are not wanted."""
+        if len(net.history) - self.first > net.n_done_:
+            self._keep(net, stopped=stopped)
+            self.write()
+
+    def write(self):
+        """Write the latest state that was kept: that of an epoch's end."""
+        with self._warned():
+            if not self.is_written:
+                self.file.write(self.latest)
+                self.is_written = True
+        self.written = time.monotonic()
+
+    # -- its parts ------------------------------------------------------------------------
+
+    def _check(self, name, callback, stored):
+        """Refuse what would not have been written of a callback: it could change what it does."""
+        values, states = stored
+        foreign = [key for key in values if _form_of(callback, key) != _VALUE]
+        foreign += [key for key in states if _form_of(callback, key) is None]
+        if foreign:
+            raise ValueError(
+                f"The checkpoint '{self.file.path}' holds {foreign} of the callback {name!r}. "
+                "A checkpoint keeps only what a callback learns in training, so the file was "
+                "changed or belongs to another callback. Remove it, or pass another path."
+            )
+
+    def _keep(self, net, *, stopped=False):
+        if not self.possible:
+            return
+        self.file.state = None  # of the past by now
+        with self._warned():
+            self.latest = self.file.pack(
+                n_epochs=len(net.history) - self.first,
+                stopped=stopped,
+                random_state=self.random_state,
+                parts={name: getattr(net, name).state_dict() for name in WITH_STATE},
+                united=net.module_.united,
+                n_steps=net.schedule_ and net.schedule_.n_done,
+                draws=[generator.get_state() for generator in net.generators_],
+                device=torch.device(net.device).type,
+                callbacks={name: _state_of(callback) for name, callback in net.callbacks_},
+                history=list(net.history),
+            )
+            self.is_written = False
+        self.kept = time.monotonic()
+
+    @contextmanager
+    def _warned(self):
+        """Warn of what goes wrong: it is no reason to lose what was learned."""
+        try:
+            yield
+        except (OSError, TypeError) as error:
+            self.possible = isinstance(error, OSError)  # a full disk may be cleared
+            warn(
+                f"The checkpoint '{self.file.path}' could not be written ({error}). Training goes "
+                "on; what was written before is kept.",
+                UserWarning,
+            )
+
+
+def _restore_draws(net, stored):
+    """Go on with the generators; with others on another kind of device, or for a rank's own."""
+    known = net.generators_ if torch.device(net.device).type == stored["device"] else []
+    for generator, state in zip(known, stored["draws"], strict=False):
+        generator.set_state(state)
+    for generator in {*net.generators_, *net.draws_}.difference(known):
+        generator.manual_seed(generator.initial_seed() + stored["n_epochs"])
+
+
+def _form_of(callback, name):
+    """Return in which form an attribute of a callback is stored, None if it is not.
+
+    This is the rule for writing and for reading. By skorch's convention the names of what a
+    callback learns end with "_". One that is not there yet may be learned later.
+    """
+    if not isinstance(name, str) or not name.endswith("_") or name.startswith("_"):
+        return None
+    value = inspect.getattr_static(callback, name, None)  # of a property the property itself
+    if is_storable(value):
+        return _VALUE
+    is_object = hasattr(value, "load_state_dict") and not isinstance(value, type)
+    return _STATE if is_object else None  # a schedule of torch has a state
+
+
+def _state_of(callback):
+    """Return what a callback has learned, the values and the states of objects."""
+    values, states = {}, {}
+    for name, value in vars(callback).items():
+        form = _form_of(callback, name)
+        if form == _VALUE:
+            values[name] = value
+        elif form == _STATE and is_storable(state := value.state_dict()):
+            states[name] = state
+    return values, states
+
+
+def _restore_callback(callback, stored):
+    values, states = stored
+    vars(callback).update(values)
+    for name, state in states.items():
+        if _form_of(callback, name) == _STATE:  # once training has begun
+            getattr(callback, name).load_state_dict(state)

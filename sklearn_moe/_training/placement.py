@@ -1,0 +1,126 @@
+"""Where a model is trained, with how many threads, and what is said when memory runs out."""
+
+import math
+from contextlib import contextmanager
+from functools import cache
+
+import torch
+from threadpoolctl import ThreadpoolController
+
+from .. import _devices
+from .._devices import OutOfMemoryError, is_out_of_memory
+from .._registry import is_auto
+from ..nn import OwnGenerator
+
+__all__ = [
+    "LARGE",
+    "as_many_threads_as_useful",
+    "keep_freed_memory",
+    "place",
+    "saying_what_to_lower",
+    "work_of_a_step",
+]
+
+# Multiply-adds. Below that neither a second thread nor a GPU gains anything. On a busy machine the
+# threads of a step wait for each other, spinning, and it takes tens of times longer.
+LARGE = 1e8
+
+
+@contextmanager
+def as_many_threads_as_useful(work):
+    """Compute small steps with one thread; the settings of the process stay as they are.
+
+    The limit is that of OpenMP, which belongs to the calling thread.
+    """
+    if work > LARGE:
+        yield
+        return
+    torch.get_num_threads()  # torch sets its own number at the first use in a thread
+    with _controller().limit(limits=1, user_api="openmp"):
+        yield
+
+
+@cache
+def _controller():
+    return ThreadpoolController()  # looks through all loaded libraries: once is enough
+
+
+def work_of_a_step(module, n_samples, input_shape):
+    """Return about how many multiply-adds a batch takes forwards."""
+    positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
+    router = module.router
+    answering = 1 if router is None else router.top_k if router.sparse else len(module.experts)
+    work = _n_weights(module.experts[0]) * (answering + len(module.shared))
+    if module.trunk is None:
+        return n_samples * positions * work
+    return n_samples * (positions * _n_weights(module.trunk) + work)  # of vectors, as a rule
+
+
+def _n_weights(module):
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+_LARGEST_BLOCK = 31 * 2**20  # just below what glibc maps afresh every time
+
+
+def keep_freed_memory():
+    """Have the memory of a step kept for the next one, in place of given back to the system.
+
+    glibc maps a block afresh until it has seen one of that size come back, and gives back what is
+    free beyond twice that size. A third of the time of steps with arrays of some megabytes would
+    go into that.
+    """
+    torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
+
+
+@contextmanager
+def saying_what_to_lower(batch_size, device):
+    """Say it where training runs out of memory."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        kind = type(error) if isinstance(error, OutOfMemoryError) else MemoryError
+        raise kind(
+            f"A training step of {batch_size} samples ran out of memory on {device}. Lower "
+            "batch_size, expert_width or n_experts, or choose a router that asks few of the "
+            f"experts, such as 'top1'. What torch says: {error}"
+        ) from error
+
+
+def place(estimator, settings, module, dtype):
+    """Return device and precision of a new net, and note what "auto" became.
+
+    Parameters
+    ----------
+    module : callable
+        Builds the mixture. It is called only where there is a choice of devices, to look at.
+
+    Raises
+    ------
+    ValueError
+        If there is no such device.
+    """
+    device = estimator.device
+    if is_auto(device):
+        device = settings.resolved["device"] = _choose(settings, module, estimator.input_shape_)
+    device = _devices.as_device(device, float64=True)
+    precision = settings.precision
+    if is_auto(precision):
+        precision = "bf16" if _devices.is_fast_in_bf16(device) else "float32"
+    if is_auto(estimator.precision):
+        settings.resolved["precision"] = "float64" if dtype == "float64" else precision
+    return str(device), precision
+
+
+def _choose(settings, module, input_shape):
+    """Return the accelerator if a step is enough work for it.
+
+    A small step takes as long there as on one core: the time that Python takes for it.
+    """
+    if (found := _devices.accelerator()) is None:
+        return "cpu"
+    with OwnGenerator(torch.Generator().manual_seed(0)):
+        work = work_of_a_step(module(), settings.batch_size, input_shape)
+    return found if work > LARGE else "cpu"
