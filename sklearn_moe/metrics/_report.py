@@ -276,7 +276,7 @@ class SpecializationReport:
         worst, ablated = 0, "there is no other expert"
         if self.n_experts > 1:
             worst = int(self.ablation_scores.argmin())
-            ablated = f"without expert {worst}, the largest loss; null: with it"
+            ablated = f"worst case, without expert {worst}; null: with it"
         rows = [
             ("All samples", name, self.score, self.chance_score, f"null: {_CHANCE[name]}"),
             ("Load", "load CV", self.load_cv, random_cv, "0: even; null: random routes"),
