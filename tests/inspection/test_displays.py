@@ -311,29 +311,16 @@ def test_estimators_and_pipelines_by_duck_typing(pyplot, display, options):
 
 # -- colors ----------------------------------------------------------------------------------
 
-TO_CONES = [
-    [0.4122214708, 0.5363325363, 0.0514459929],
-    [0.2119034982, 0.6806995451, 0.1073969566],
-    [0.0883024619, 0.2817188376, 0.6299787005],
-]
-TO_LAB = [
-    [0.2104542553, 0.7936177850, -0.0040720468],
-    [1.9779984951, -2.4285922050, 0.4505937099],
-    [0.0259040371, 0.7827717662, -0.8086757660],
-]
-VISION = {  # what is left of linear red, green and blue (Machado et al. 2009)
-    "normal": np.eye(3),
-    "protanopia": [
-        [0.152286, 1.052583, -0.204868],
-        [0.114503, 0.786281, 0.099216],
-        [-0.003882, -0.048116, 1.051998],
-    ],
-    "deuteranopia": [
-        [0.367322, 0.860646, -0.227968],
-        [0.280085, 0.672501, 0.047413],
-        [-0.011820, 0.042940, 0.968881],
-    ],
-}
+CONES = [0.41222147, 0.53633254, 0.05144599, 0.2119035, 0.68069955, 0.10739696]
+CONES += [0.08830246, 0.28171884, 0.6299787]
+LAB = [0.21045426, 0.79361779, -0.00407205, 1.9779985, -2.42859221, 0.45059371]
+LAB += [0.02590404, 0.78277177, -0.80867577]
+PROTANOPIA = [0.152286, 1.052583, -0.204868, 0.114503, 0.786281, 0.099216]
+PROTANOPIA += [-0.003882, -0.048116, 1.051998]
+DEUTERANOPIA = [0.367322, 0.860646, -0.227968, 0.280085, 0.672501, 0.047413]
+DEUTERANOPIA += [-0.011820, 0.042940, 0.968881]
+# What is left of linear red, green and blue (Machado et al. 2009).
+VISION = {"normal": np.eye(3), "protanopia": PROTANOPIA, "deuteranopia": DEUTERANOPIA}
 
 
 @pytest.mark.parametrize("vision", VISION)
@@ -341,8 +328,9 @@ def test_colors_stay_apart(vision):
     for n_colors, distance in ((4, 0.13), (8, 0.075), (32, 0.05)):
         colors = expert_colors(n_colors)
         linear = np.where(colors < 0.04045, colors / 12.92, ((colors + 0.055) / 1.055) ** 2.4)
-        seen = np.clip(linear @ np.transpose(VISION[vision]), 0, 1) @ np.transpose(TO_CONES)
-        lab = np.cbrt(seen) @ np.transpose(TO_LAB)  # OKLab, where distance is what the eye sees
+        seen = np.clip(linear @ np.reshape(VISION[vision], (3, 3)).T, 0, 1)
+        cones = np.cbrt(seen @ np.reshape(CONES, (3, 3)).T)
+        lab = cones @ np.reshape(LAB, (3, 3)).T  # OKLab, where distance is what the eye sees
         gaps = [np.linalg.norm(a - b) for a, b in combinations(lab, 2)]
         assert min(gaps) > distance  # a just noticeable difference is about 0.02
 

@@ -110,8 +110,8 @@ def test_clusters_are_routed_and_split(estimator, data, routed):
     X, y, clusters = data
     scoring = {"accuracy": "accuracy", **SCORERS}
     for name in OF_CLUSTERS:
-        scoring[name] = scoring[name].set_score_request(clusters=True)
-    options = {"cv": KFold(3), "params": {"clusters": clusters}, "error_score": "raise"}
+        scoring[name] = scoring[name].set_score_request(clusters="species")
+    options = {"cv": KFold(3), "params": {"species": clusters}, "error_score": "raise"}
     result = cross_validate(estimator, X, y, scoring=scoring, **options)
     assert not np.isnan(result["test_accuracy"]).any()
     for fold, (_, test) in enumerate(KFold(3).split(X)):
@@ -119,29 +119,15 @@ def test_clusters_are_routed_and_split(estimator, data, routed):
         assert {name: result[f"test_{name}"][fold] for name in SCORERS} == expected
 
 
-def test_clusters_under_another_name(data, routed):
+def test_search_by_clusters(data, routed):
     X, y, clusters = data
-    scorer = cluster_nmi_scorer.set_score_request(clusters="species")
-    result = cross_validate(SlicedMixture(), X, y, scoring=scorer, params={"species": clusters})
-    assert not np.isnan(result["test_score"]).any()
-
-
-@pytest.mark.parametrize("several", [False, True])
-def test_search_by_clusters(several, data, routed):
-    X, y, clusters = data
-    scorer = cluster_nmi_scorer.set_score_request(clusters=True)
-    search = GridSearchCV(
-        SlicedMixture(),
-        {"n_experts": [1, 2, 8]},
-        scoring={"nmi": scorer, "load": neg_load_cv_scorer} if several else scorer,
-        refit="nmi" if several else True,
-        error_score="raise",
-    )
-    clone(search).fit(X, y, clusters=clusters)
-    search.fit(X, y, clusters=clusters)
-    assert search.best_params_ == {"n_experts": 2}
-    score = search.score(X, y, clusters=clusters)
-    assert (score["nmi"] if several and isinstance(score, dict) else score) == pytest.approx(1)
+    nmi = cluster_nmi_scorer.set_score_request(clusters=True)
+    options = {"scoring": {"nmi": nmi, "load": neg_load_cv_scorer}, "refit": "nmi"}
+    for given in ({"scoring": nmi}, options):
+        search = GridSearchCV(SlicedMixture(), {"n_experts": [1, 2, 8]}, **given)
+        search = clone(search).fit(X, y, clusters=clusters)
+        assert search.best_params_ == {"n_experts": 2}
+        assert search.best_score_ == pytest.approx(1)
 
 
 @pytest.mark.parametrize("routing", [False, True])

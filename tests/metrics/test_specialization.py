@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,37 +10,14 @@ import pytest
 import torch
 from helpers import TABLES, make_table
 from scipy.stats import entropy
-from sklearn.base import clone
-from sklearn.datasets import load_iris
-from sklearn.metrics import (
-    adjusted_mutual_info_score,
-    adjusted_rand_score,
-    normalized_mutual_info_score,
-    pairwise_distances_argmin,
-    r2_score,
-)
+from sklearn import metrics as sk
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import MoEClassifier, MoERegressor, metrics
 from sklearn_moe._data.statistics import find_centers
 from sklearn_moe._data.validation import check_samples
-from sklearn_moe.metrics import (
-    ablation_accuracy,
-    cross_evaluation_accuracy,
-    dead_experts,
-    dispatch_entropy,
-    expert_error_matrix,
-    expert_load,
-    load_cv,
-    mutual_information,
-    own_other_error,
-    purity,
-    router_margin,
-    routing_matrix,
-    specialization_report,
-    usage_entropy,
-)
+from sklearn_moe.metrics import specialization_report
 from sklearn_moe.metrics._report import _format
 from sklearn_moe.metrics._specialization import _kmeans_routes, sum_patches
 from sklearn_moe.nn.routers.scores import pool
@@ -61,9 +39,9 @@ def test_report_repeats_the_metrics(report, fitted, patches):
     _, (X, y, clusters) = patches
     experts, gate_proba = fitted.apply(X), fitted.gate_proba(X)
     expert_proba, classes = fitted.expert_proba(X), fitted.classes_
-    load = expert_load(experts, n_experts=8)
-    matrix = routing_matrix(clusters, experts, n_experts=8)
-    errors = expert_error_matrix(y, clusters, expert_proba, classes)
+    load = metrics.expert_load(experts, n_experts=8)
+    matrix = metrics.routing_matrix(clusters, experts, n_experts=8)
+    errors = metrics.expert_error_matrix(y, clusters, expert_proba, classes)
     right = expert_proba.argmax(axis=2) == np.searchsorted(classes, y)[:, np.newaxis]
     others = (right.sum() - report.first_score * 1000) / 7 / 1000
 
@@ -71,38 +49,38 @@ def test_report_repeats_the_metrics(report, fitted, patches):
     for name, expected in {
         "score": fitted.score(X, y),
         "chance_score": max(np.mean(y), 1 - np.mean(y)),
-        "load_cv": load_cv(load),
-        "usage_entropy": usage_entropy(load),
-        "router_margin": pytest.approx(router_margin(gate_proba).mean()),
+        "load_cv": metrics.load_cv(load),
+        "usage_entropy": metrics.usage_entropy(load),
+        "router_margin": pytest.approx(metrics.router_margin(gate_proba).mean()),
         "first_score": pytest.approx(report.score),  # one expert per sample is selected
         "other_score": pytest.approx(others),
     }.items():
         assert getattr(report, name) == expected, name
     for name, expected in {
-        "dead_experts": dead_experts(load),
+        "dead_experts": metrics.dead_experts(load),
         "load": load,
         "cluster_labels": range(4),
         "routing_matrix": matrix,
         "error_matrix": errors,
-        "own_error": own_other_error(errors, matrix)[0],
-        "other_error": own_other_error(errors, matrix)[1],
-        "ablation_scores": ablation_accuracy(y, gate_proba, expert_proba),
-        "cross_evaluation_scores": cross_evaluation_accuracy(y, experts, expert_proba),
+        "own_error": metrics.own_other_error(errors, matrix)[0],
+        "other_error": metrics.own_other_error(errors, matrix)[1],
+        "ablation_scores": metrics.ablation_accuracy(y, gate_proba, expert_proba),
+        "cross_evaluation_scores": metrics.cross_evaluation_accuracy(y, experts, expert_proba),
     }.items():
         np.testing.assert_array_equal(getattr(report, name), expected, err_msg=name)
-    assert report.entropy_test.entropy == dispatch_entropy(clusters, experts)
+    assert report.entropy_test.entropy == metrics.dispatch_entropy(clusters, experts)
     assert vars(report.agreement) == {
-        "entropy": dispatch_entropy(clusters, experts),
-        "normalized_entropy": dispatch_entropy(clusters, experts, normalize=True),
-        "mutual_information": mutual_information(clusters, experts),
-        "nmi": normalized_mutual_info_score(clusters, experts),
-        "ari": adjusted_rand_score(clusters, experts),
-        "ami": adjusted_mutual_info_score(clusters, experts),
-        "purity": purity(clusters, experts),
+        "entropy": metrics.dispatch_entropy(clusters, experts),
+        "normalized_entropy": metrics.dispatch_entropy(clusters, experts, normalize=True),
+        "mutual_information": metrics.mutual_information(clusters, experts),
+        "nmi": sk.normalized_mutual_info_score(clusters, experts),
+        "ari": sk.adjusted_rand_score(clusters, experts),
+        "ami": sk.adjusted_mutual_info_score(clusters, experts),
+        "purity": metrics.purity(clusters, experts),
     }
 
 
-def test_report_finds_specialization_where_it_is(report, fitted, patches):
+def test_report_finds_specialization(report, fitted, patches):
     assert report.score > 0.97
     assert report.entropy_test.p_value < 0.01
     assert report.agreement.entropy < 0.2 < report.kmeans_agreement.entropy
@@ -110,13 +88,10 @@ def test_report_finds_specialization_where_it_is(report, fitted, patches):
     assert report.agreement.purity > report.null_agreement.purity + 0.5
     alive = report.load > 0.05
     assert (report.own_error[alive] + 0.2 < report.other_error[alive]).all()
-    # Random clusters: value and null are the same.
-    _, (X, y, clusters) = patches
-    shuffled = np.random.RandomState(0).permutation(clusters)
-    without = specialization_report(fitted, X, y, shuffled, random_state=0)
-    assert without.entropy_test.p_value > 0.05
-    for name, null in vars(without.null_agreement).items():
-        assert getattr(without.agreement, name) == pytest.approx(null, abs=0.03), name
+    again = specialization_report(fitted, *patches[1], random_state=0)
+    assert str(again) == str(report)
+    with pytest.raises(AttributeError):
+        report.score = 1.0
 
 
 @pytest.mark.parametrize("n_merged", [1, 2])
@@ -127,10 +102,10 @@ def test_null_is_the_mean_over_shuffles(n_merged, fitted, patches):
     experts, rng = fitted.apply(X), np.random.RandomState(0)
     shuffled = [rng.permutation(clusters) for _ in range(200)]
     for name, metric in {
-        "mutual_information": mutual_information,
-        "nmi": normalized_mutual_info_score,
-        "purity": purity,
-        "ari": adjusted_rand_score,
+        "mutual_information": metrics.mutual_information,
+        "nmi": sk.normalized_mutual_info_score,
+        "purity": metrics.purity,
+        "ari": sk.adjusted_rand_score,
     }.items():
         expected = np.mean([metric(labels, experts) for labels in shuffled])
         close = {"purity": 0.003, "ari": 0.001}.get(name, 0.15 * expected)
@@ -154,8 +129,7 @@ def test_text(report):
     (values,) = [line for line in lines if line.startswith("  dispatch entropy  ")]
     columns = (report.agreement, report.null_agreement, report.kmeans_agreement)
     assert values.split()[2:5] == [f"{agreement.entropy:.3f}" for agreement in columns]
-    assert values[:56].endswith(f"{report.kmeans_agreement.entropy:9.3f}  0")  # in columns
-    assert lines[1].endswith("value    null  k-means")
+    assert lines[1].index("k-means") + 7 == values.index("  0: ")  # in columns
     matrix = [[int(cell) for cell in line.split()[1:]] for line in lines[-4:]]
     np.testing.assert_array_equal(matrix, report.routing_matrix)
     assert repr(report).startswith("SpecializationReport(n_samples=1000, n_experts=8, score=")
@@ -216,16 +190,6 @@ def test_scores_far_below_zero_keep_the_columns():
     assert shown == ["0.500", "-12.346", "-1235", "-2e+07", "-1e+300", "7", "-"]
 
 
-def test_report_is_frozen_and_seeded(report, fitted, patches):
-    _, (X, y, clusters) = patches
-    again = specialization_report(fitted, X, y, clusters, random_state=0)
-    assert again.null_agreement == report.null_agreement
-    assert again.entropy_test == report.entropy_test
-    assert str(again) == str(report)
-    with pytest.raises(AttributeError):
-        report.score = 1.0
-
-
 # -- special cases ------------------------------------------------------------------------
 
 
@@ -248,34 +212,6 @@ def test_without_clusters_or_with_many(fitted, report, patches):
     one = specialization_report(fitted, X, y, np.zeros(1000), **options)
     assert one.agreement == one.null_agreement
     assert np.isnan(one.other_error).all()
-
-
-def test_several_experts_and_names(patches):
-    X, y, clusters = (array[:600] for array in patches[0])
-    y, clusters = np.array(["no", "yes"])[y], np.array(["ant", "bee", "cat", "dog"])[clusters]
-    options = {"max_iter": 2, "tol": None, "random_state": 0}
-    clf = MoEClassifier(n_experts=4, router="topk", top_k=2, **options).fit(X, y)
-    report = specialization_report(clf, X, y, clusters, random_state=0)
-    assert report.agreement.entropy == dispatch_entropy(clusters, clf.apply(X))
-    assert report.score == clf.score(X, y)
-    first = clf.apply(X)[:, 0]
-    predicted = clf.classes_[clf.expert_proba(X)[np.arange(len(X)), first].argmax(axis=1)]
-    assert report.first_score == pytest.approx(np.mean(predicted == y))
-    assert "  bee" in str(report)
-    assert report.agreement.nmi == normalized_mutual_info_score(clusters, first)
-    assert report.routing_matrix.sum() == len(X)
-
-
-def test_a_pipeline_and_a_table():
-    X, y = load_iris(return_X_y=True, as_frame=True)
-    names = load_iris().target_names[y]
-    clf = MoEClassifier(n_experts=3, max_iter=5, tol=None, random_state=0)
-    pipeline = make_pipeline(StandardScaler(), clf).fit(X, names)
-    report = specialization_report(pipeline, X, names, names, random_state=0)
-    scaled = pipeline[0].transform(X)
-    alone = specialization_report(pipeline[-1], scaled, names, names, random_state=0)
-    assert str(report) == str(alone)
-    assert report.score == pipeline.score(X, names)
 
 
 class WithoutOutputs:
@@ -328,15 +264,6 @@ def fit_kind(kind, X, y, **params):
     return estimator(**params).fit(X, y)
 
 
-def score_of(kind, y, predicted, variance):
-    """Return the score of one prediction of one sample."""
-    if kind == "classes":
-        return float(y == predicted)
-    if kind == "labels":
-        return np.mean([true == label for true, label in zip(y, predicted, strict=True)])
-    return np.mean(1 - (np.atleast_1d(y) - np.atleast_1d(predicted)) ** 2 / variance)
-
-
 @pytest.mark.parametrize(
     ("kind", "router"),
     [("classes", "topk"), ("labels", "soft"), ("numbers", "top1"), ("several numbers", "topk")],
@@ -346,20 +273,20 @@ def test_any_target_matches_loops(kind, router):
     moe = fit_kind(kind, X, y, router=router)
     report = specialization_report(moe, X, y, regions, n_permutations=10, random_state=0)
     first, gates = moe.apply(X).reshape(len(X), -1)[:, 0], moe.gate_proba(X)
-    variance, rows = None, np.arange(len(X))
+    rows, predicted = np.arange(len(X)), moe.predict(X)[:, np.newaxis]
     if kind == "classes":
-        output = moe.classes_[moe.expert_proba(X).argmax(axis=2)]
-        chance = max(np.mean(y == "yes"), np.mean(y == "no"))
+        output, chance = moe.classes_[moe.expert_proba(X).argmax(axis=2)], np.mean(y == "yes")
+        scores, own = (given == y[:, np.newaxis] for given in (output, predicted))
+        chance = max(chance, 1 - chance)
     elif kind == "labels":
-        output, chance = (moe.expert_proba(X) > 0.5).astype(int), np.mean(y == np.median(y, axis=0))
+        output, chance = moe.expert_proba(X) > 0.5, np.mean(y == np.median(y, axis=0))
+        scores, own = ((a == y[:, np.newaxis]).mean(axis=2) for a in (output, predicted))
     else:
-        output, variance, chance = moe.expert_predict(X), np.var(y, axis=0), 0
-    scores = np.array(
-        [[score_of(kind, y[i], output[i, j], variance) for j in range(5)] for i in rows]
-    )
-    predicted = moe.predict(X)
-    score = np.mean([score_of(kind, y[i], predicted[i], variance) for i in rows])
-    assert report.score == pytest.approx(score)
+        chance, shape = 0, (len(X), -1, np.size(y[0]))
+        output, predicted = (a.reshape(shape) for a in (moe.expert_predict(X), predicted))
+        errors = [(a - y.reshape(shape)) ** 2 for a in (output, predicted)]
+        scores, own = ((1 - error / np.var(y, axis=0)).mean(axis=2) for error in errors)
+    assert report.score == pytest.approx(own.mean())
     assert report.chance_score == pytest.approx(chance)
     assert report.first_score == pytest.approx(np.mean(scores[rows, first]))
     for expert in range(5):
@@ -375,6 +302,8 @@ def test_any_target_matches_loops(kind, router):
             np.testing.assert_allclose(report.cross_evaluation_scores[expert], expected)
     others = [scores[i, j] for i in rows for j in range(5) if j != first[i]]
     assert report.other_score == pytest.approx(np.mean(others))
+    assert report.agreement.entropy == metrics.dispatch_entropy(regions, moe.apply(X))
+    assert report.agreement.nmi == sk.normalized_mutual_info_score(regions, first)
     # Scores are called by their names.
     names = {"classes": "accuracy", "labels": "right labels"}
     text, frame, name = str(report), report.to_frame(), names.get(kind, "R2")
@@ -404,38 +333,12 @@ def test_a_single_expert(kind):
     assert report.agreement == report.null_agreement == report.kmeans_agreement
 
 
-def test_the_score_of_a_regression_is_that_of_scikit_learn():
-    X, y, regions = piecewise("several numbers")
-    scaler, moe = StandardScaler(), MoERegressor(4, max_iter=10, random_state=0)
-    pipeline = make_pipeline(scaler, moe).fit(X[:300], y[:300])
-    report = specialization_report(pipeline, X[300:], y[300:], regions[300:], random_state=0)
-    assert report.score == pytest.approx(pipeline.score(X[300:], y[300:]))
-    other_units = specialization_report(
-        make_pipeline(scaler, clone(moe)).fit(X[:300], 8 * y[:300]), X[300:], 8 * y[300:]
-    )
-    assert other_units.score == pytest.approx(report.score, abs=1e-4)
-    np.testing.assert_allclose(
-        other_units.cross_evaluation_scores, report.cross_evaluation_scores, atol=1e-3
-    )
-
-
-def test_report_finds_the_regions_of_a_regression():
-    X, y, regions = piecewise("numbers", 2000)
-    planes = {"activation": "linear", "loss": "gaussian", "n_experts": 6, "max_iter": 60}
-    moe = fit_kind("numbers", X[:1500], y[:1500], **planes)
-    report = specialization_report(moe, X[1500:], y[1500:], regions[1500:], random_state=0)
-    assert report.score > 0.6
-    assert report.other_score < 0 < 0.7 < report.first_score
-    alive = report.load > 0.05
-    assert (report.own_error[alive] < report.other_error[alive]).all()
-
-
 def test_a_constant_output_has_no_unit():
     X, y, _ = piecewise("several numbers")
     y[:, 2] = 7
     moe = fit_kind("several numbers", X, y)
     report = specialization_report(moe, X, y)
-    assert report.score == pytest.approx(r2_score(y[:, :2], moe.predict(X)[:, :2]))
+    assert report.score == pytest.approx(sk.r2_score(y[:, :2], moe.predict(X)[:, :2]))
     with pytest.raises(ValueError, match=r"y is constant"):
         specialization_report(moe, X, np.ones((len(X), 3)))
     with pytest.raises(ValueError, match=r"y must have as many outputs .* 3, got 1"):
@@ -469,47 +372,29 @@ for place, (row, column) in enumerate(np.ndindex(2, 2)):
 
 
 @pytest.mark.parametrize(
-    ("centers", "dtype", "standardize"),
-    [
-        (TEXTURES, np.float32, False),
-        (TEXTURES, np.float64, True),
-        (TEXTURES, np.uint8, True),
-        (PLACES, np.uint8, False),
-    ],
+    ("centers", "dtype"), [(TEXTURES, np.float64), (TEXTURES, np.uint8), (PLACES, np.uint8)]
 )
-def test_kmeans_of_images_is_the_kmeans_router(centers, dtype, standardize):
+def test_kmeans_of_images_is_the_kmeans_router(centers, dtype):
     """Both depend on sums of squares, where textures differ and places do not."""
     rng = np.random.RandomState(0)
     clusters = np.arange(240) % 4
     X, y = centers[clusters] + rng.normal(0, 0.1, (240, 3, 8, 8)), rng.randint(2, size=240)
-    X = (255 * X.clip(0, 1)).round().astype(dtype) if dtype == np.uint8 else X.astype(dtype)
-    options = {"standardize": standardize, "max_iter": 1, "random_state": 0}
-    clf = MoEClassifier(n_experts=4, router="kmeans", expert_width=2, **options).fit(X, y)
+    X = (255 * X.clip(0, 1)).round().astype(dtype) if dtype == np.uint8 else X
+    options = {"expert_width": 2, "max_iter": 1, "random_state": 0}
+    clf = MoEClassifier(n_experts=4, router="kmeans", **options).fit(X, y)
     report = specialization_report(clf, X, y, clusters, n_permutations=10, random_state=0)
-    differ = centers is TEXTURES
-    assert report.agreement.ari == pytest.approx(float(differ), abs=0.1)
-    assert report.kmeans_agreement.ari == pytest.approx(float(differ), abs=0.1)
-    if differ:
-        assert report.kmeans_agreement == report.agreement
-        np.testing.assert_array_equal(clf.apply(X), _routes_like(clf, X))
+    assert report.agreement.ari == pytest.approx(float(centers is TEXTURES), abs=0.1)
+    assert report.kmeans_agreement.ari == pytest.approx(report.agreement.ari, abs=0.1)
+    assert (report.kmeans_agreement == report.agreement) or centers is PLACES
 
 
-def _routes_like(clf, X):
-    """Return the routes of k-means, numbered as those of the mixture."""
-    routes, experts = _kmeans_routes(clf, X, 4, np.random.RandomState(0)), clf.apply(X)
-    return routing_matrix(routes, experts).argmax(axis=1)[routes]
-
-
-def test_kmeans_of_patches_and_of_rows_that_are_read_as_patches(patches):
-    X, y, clusters = (array[:400] for array in patches[0])
-    params = {"n_experts": 4, "max_iter": 1, "tol": None, "random_state": 0}
-    bags, rows = MoEClassifier(**params).fit(X, y), X.reshape(len(X), -1)
-    table = MoEClassifier(sample_shape=X.shape[1:], **params).fit(rows, y)
-    of_bags, of_rows = (
-        specialization_report(clf, Z, y, clusters, n_permutations=10, random_state=0)
-        for clf, Z in ((bags, X), (table, rows))
-    )
-    assert of_bags.kmeans_agreement == of_rows.kmeans_agreement
+def test_kmeans_of_mixtures_of_other_libraries(patches):
+    X = patches[0][0][:200]
+    sums, shape = X.sum(axis=1), SimpleNamespace(input_shape_=X.shape[1:])
+    centers, _ = find_centers(sums, np.ones(200), 4, 0)
+    expected = sk.pairwise_distances_argmin(sums, centers)
+    for mixture, given in ((object(), X), (shape, X.reshape(200, -1)), (object(), sums)):
+        np.testing.assert_array_equal(_kmeans_routes(mixture, given, 4, 0), expected)
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -523,7 +408,7 @@ def test_kmeans_of_any_table_clusters_encoded_columns(kind, monkeypatch):
     assert report.n_samples == len(y)
     encoded = moe.net_.map_batches(moe.module_.encode, check_samples(moe, X))
     centers, _ = find_centers(encoded, np.ones(len(y)), 3, 0)
-    expected = pairwise_distances_argmin(encoded, centers)
+    expected = sk.pairwise_distances_argmin(encoded, centers)
     np.testing.assert_array_equal(_kmeans_routes(moe, X, 3, 0), expected)
     monkeypatch.setattr("sklearn_moe.metrics._specialization._VALUES_AT_ONCE", 7)  # of one row
     np.testing.assert_array_equal(_kmeans_routes(moe, X, 3, 0), expected)
@@ -536,14 +421,6 @@ def test_the_router_input_is_pooled_and_encoded(patches, images):
         moe.fit(X, y)
         encoded = moe.net_.map_batches(moe.module_.encode, X)
         np.testing.assert_allclose(moe._router_input(X), sum_patches(encoded), rtol=1e-4, atol=1e-5)
-
-
-def test_fewer_distinct_images_than_experts(images):
-    X, y = images
-    clf = MoEClassifier(n_experts=4, expert_width=2, max_iter=1, tol=None, random_state=0)
-    few = np.repeat(X[:2], 3, axis=0), np.repeat(y[:2], 3)
-    report = specialization_report(clf.fit(X, y), *few, range(6), random_state=0)
-    assert report.n_samples == 6
 
 
 # -- centers ------------------------------------------------------------------------------
