@@ -19,25 +19,14 @@ LAYERS = [
     ["_incremental", "_storing"],
     ["_training"],
     ["_fitted", "_persistence", "_task"],
-    ["_settings", "_inputs", "_targets", "_hiding", "_parameters"],
-    ["inspection", "preprocessing", "_fit_file"],
-    ["_batches", "_channels", "_columns", "_data", "_fingerprint", "_state_file", "_stored_module"],
-    ["_onnx", "nn", "optim", "metrics", "datasets"],
-    ["_devices", "_modes"],
-    [
-        *("_categories", "_estimators", "_image_checks", "_sklearn", "_warnings"),
-        *("checkpoints", "exceptions", "_version"),
-    ],
-    [
-        "_alike",
-        "_checks",
-        "_frames",
-        "_interrupt",
-        "_kmeans",
-        "_progress",
-        "_registry",
-        "_rows",
-    ],
+    ["_defaults", "_parameters"],
+    ["inspection", "preprocessing"],
+    ["metrics"],
+    ["_data"],
+    ["_onnx", "nn", "optim", "datasets"],
+    ["_devices"],
+    ["_image_checks", "checkpoints", "exceptions"],
+    ["_alike", "_compat", "_registry", "_validation"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = ["metrics", "inspection", *LAYERS[-2], *LAYERS[-1]]

@@ -1,6 +1,5 @@
 """What all displays have in common: numbers first, legible plots, styles, duck typing."""
 
-import subprocess
 import sys
 from inspect import signature
 from itertools import combinations
@@ -64,11 +63,9 @@ DISPLAYS = {
 each = pytest.mark.parametrize("display", DISPLAYS)
 
 
-def test_imports():
+def test_all_displays_are_tested():
     public = {getattr(inspection, name) for name in inspection.__all__} - {expert_colors}
-    assert public == set(DISPLAYS)  # all of them are tested
-    code = "import sys, sklearn_moe.inspection; sys.exit('matplotlib' in sys.modules)"
-    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+    assert public == set(DISPLAYS)
 
 
 @each
@@ -201,6 +198,8 @@ SHOWN = {"red": (1, 0, 0), "lime": (0, 1, 0)}
 def draw(display, **options):
     if display is ExpertCountDisplay and "fold_kw" in options:
         options["show_folds"] = True
+    if display is AlignmentDisplay:
+        options["colorbar"] = False  # for speed
     return DISPLAYS[display](4).plot(**options)
 
 

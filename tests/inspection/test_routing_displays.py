@@ -90,9 +90,9 @@ def test_labels_and_numbers_fit(pyplot, shape):
         assert display.plot(include_values=True).text_.shape == shape
 
 
-@pytest.mark.parametrize("cmap", ["viridis", "Greys_r"])
-def test_text_stands_out_from_its_cell(pyplot, cmap):
-    display = RoutingDisplay(np.linspace(0, 1, 12).reshape(3, 4), normalize="true").plot(cmap=cmap)
+def test_text_stands_out_from_its_cell(pyplot):
+    matrix = np.linspace(0, 1, 12).reshape(3, 4)
+    display = RoutingDisplay(matrix, normalize="true").plot(cmap="viridis")
     weights = [0.299, 0.587, 0.114]
     for (row, column), text in np.ndenumerate(display.text_):
         cell = display.im_.to_rgba(display.im_.get_array()[row, column])[:3]
