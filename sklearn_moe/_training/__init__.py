@@ -5,7 +5,7 @@ from skorch.callbacks import Callback, LRScheduler
 from .callbacks import Progress, ScikitLearnCallbacks, Stopping, StopTraining
 from .checkpoint import Checkpoint, FitFile, identity_of
 from .diagnostics import warn_of
-from .joint import train_jointly
+from .joint import needs_own_training, train_jointly
 from .loop import undone_if_diverged
 from .net import MoENet
 from .out_of_bag import hide_rows
@@ -29,6 +29,7 @@ __all__ = [
     "entered",
     "hide_rows",
     "identity_of",
+    "needs_own_training",
     "place",
     "train_jointly",
     "undone_if_diverged",

@@ -7,6 +7,7 @@ from torch.optim import SGD, Adam, AdamW
 
 from .._compat import Interrupts
 from .._data.rows import Rows
+from ..nn.seeding import is_stochastic
 from ..nn.stacked import StackedMixtures, router_inputs
 from ..optim import NormalizedSGD, group_by
 from .callbacks import StopTraining, WeightedRows
@@ -14,7 +15,7 @@ from .loop import Step, Training, router_gradient_norm
 from .placement import as_many_threads_as_useful
 from .process_group import SINGLE_PROCESS
 
-__all__ = ["JointOptimizer", "train_jointly"]
+__all__ = ["JointOptimizer", "needs_own_training", "train_jointly"]
 
 _BY_ENTRY = (SGD, Adam, AdamW)  # every weight by itself: groups of equal options are one group
 
@@ -83,23 +84,40 @@ def _merged(members):
 _AT_ONCE = 16
 
 
+def needs_own_training(net):
+    """Return why a net cannot be trained jointly with others, None if it can."""
+    for part in (net.module_, net.criterion_):
+        if is_stochastic(part):
+            return f"{part}, which may draw at random"
+    if any(True for _ in (*net.criterion_.parameters(), *net.criterion_.buffers())):
+        return f"a loss with weights of its own, {net.criterion_}"
+    return None
+
+
 def train_jointly(trainings):
     """Train nets side by side; each stops by itself, and the others go on without it.
 
     Parameters
     ----------
-    trainings : iterable of tuple
-        A net, and the keyword arguments of its `Training`. The nets have equal architectures, and
-        equally many batches in an epoch.
+    trainings : list of tuple
+        A net, the keyword arguments of its `Training`, and a kind. Nets of equal kinds are trained
+        jointly: they have equal architectures, and equally many batches in an epoch.
 
-    Returns
-    -------
-    failures : list
-        For each net the ValueError that ended its training, None if nothing did.
+    Yields
+    ------
+    place : int
+        Of a net in the list, once its training has ended.
+    failure : ValueError or None
+        What ended it too early, if anything did.
     """
+    for places in group_by(range(len(trainings)), lambda place: trainings[place][2]):
+        yield from zip(places, _train_group([trainings[place] for place in places]), strict=True)
+
+
+def _train_group(trainings):
     runs, known = [], {}
     try:
-        for net, options in trainings:
+        for net, options, _ in trainings:
             runs.append(_Run(net, known, **options))
         with Interrupts(), as_many_threads_as_useful(runs[0].training.work):
             _train(runs)

@@ -19,7 +19,7 @@ from sklearn_moe._data.statistics import find_centers
 from sklearn_moe._data.validation import check_samples
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.metrics._report import _format
-from sklearn_moe.metrics._specialization import _kmeans_routes
+from sklearn_moe.metrics._specialization import _kmeans_routes, sum_patches
 from sklearn_moe.nn.routers.scores import pool
 
 
@@ -352,17 +352,17 @@ def test_sums_of_patches_are_what_routers_pool():
     shapes = [(5,), (3, 4), (12, 4), (3, 8, 8), (1, 4, 4), (3, 9, 14), (2, 3, 7), (1, 1, 1)]
     for shape in shapes:
         X = np.random.RandomState(0).normal(size=(7, *shape))
-        sums = router_inputs(X)
+        sums = sum_patches(X)
         np.testing.assert_allclose(sums, pool(torch.from_numpy(X), torch.float64), rtol=1e-12)
         assert sums.dtype == np.float64
         assert np.shares_memory(sums, X) == (X.ndim == 2)
         whole = X.round().astype(np.float32)  # whole numbers: equal in any order of summation
         expected = pool(torch.from_numpy(whole), torch.float32)
-        np.testing.assert_array_equal(router_inputs(whole), expected)
-        assert router_inputs(whole).dtype == np.float32
+        np.testing.assert_array_equal(sum_patches(whole), expected)
+        assert sum_patches(whole).dtype == np.float32
     X = np.random.RandomState(0).randint(256, size=(7, 3, 65, 64)).astype(np.uint8)
     expected = pool(torch.from_numpy(X / 255), torch.float64)
-    np.testing.assert_allclose(router_inputs(X), expected, rtol=1e-12)
+    np.testing.assert_allclose(sum_patches(X), expected, rtol=1e-12)
 
 
 TEXTURES = np.tile(np.random.RandomState(0).uniform(0.3, 0.7, (4, 3, 4, 4)), (2, 2))
@@ -420,9 +420,7 @@ def test_the_router_input_is_pooled_and_encoded(patches, images):
         moe = MoEClassifier(2, expert_width=2, max_iter=1, tol=None, trunk=None, random_state=0)
         moe.fit(X, y)
         encoded = moe.net_.map_batches(moe.module_.encode, X)
-        np.testing.assert_allclose(
-            moe._router_input(X), router_inputs(encoded), rtol=1e-4, atol=1e-5
-        )
+        np.testing.assert_allclose(moe._router_input(X), sum_patches(encoded), rtol=1e-4, atol=1e-5)
 
 
 # -- centers ------------------------------------------------------------------------------
