@@ -380,8 +380,18 @@ def test_a_method_that_a_head_lacks_is_named(vectors, loss, parameters, method, 
 @pytest.mark.parametrize(
     ("estimator", "parameters", "error", "message"),
     [
-        (MoEClassifier, {"loss": LogCoshHead}, ValueError, "not made for classes: its kind is 'regr"),
-        (MoERegressor, {"loss": BrierHead}, ValueError, "not made for regression: its kind is 'clas"),
+        (
+            MoEClassifier,
+            {"loss": LogCoshHead},
+            ValueError,
+            "not made for classes: its kind is 'regr",
+        ),
+        (
+            MoERegressor,
+            {"loss": BrierHead},
+            ValueError,
+            "not made for regression: its kind is 'clas",
+        ),
         (
             MoEClassifier,
             {"loss": lambda n: n},

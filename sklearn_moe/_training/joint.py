@@ -153,7 +153,7 @@ def _train_epoch(runs, step):
     weight, loss, oob_loss, norm = torch.stack([step(batch) for batch in batches], 1)
     share = weight / weight.sum(0)  # (n_batches, n_nets), as the others
     means = torch.stack([(share * loss).sum(0), (share * oob_loss).sum(0), norm.mean(0)])
-    is_out_of_bag = step.rows.shown is not None
+    is_out_of_bag = step.rows.in_bag is not None
     for run, (loss, oob_loss, norm) in zip(runs, means.T.tolist(), strict=True):
         run.end_epoch(loss=loss, grad_norm=norm, oob_loss=oob_loss if is_out_of_bag else None)
 
@@ -232,7 +232,7 @@ class JointStep(Step):
                 [run.router_input(rows) for run, rows in zip(self.runs, index, strict=True)],
                 index,
                 self.generators,
-                experts_only=bool(first.expert_loss_weight) or batch.shown is not None,
+                experts_only=bool(first.expert_loss_weight) or batch.in_bag is not None,
             )
             return first.losses(mixed, batch)
 
@@ -274,10 +274,10 @@ class JointStep(Step):
 
 def _join(parts):
     """Return y and weights of the rows of many nets, one after the other, without x."""
-    y, weight, shown = zip(*(part[1:] for part in parts), strict=True)
+    y, weight, in_bag = zip(*(part[1:] for part in parts), strict=True)
     y = torch.cat(y)
-    shown = None if shown[0] is None else torch.cat(shown)
-    return Rows(y.new_empty(len(y), 0), y, torch.cat(weight), shown)
+    in_bag = None if in_bag[0] is None else torch.cat(in_bag)
+    return Rows(y.new_empty(len(y), 0), y, torch.cat(weight), in_bag)
 
 
 def _sums(weight, values, sizes):
