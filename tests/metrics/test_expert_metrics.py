@@ -30,7 +30,7 @@ def draw_outputs(seed=0, n_samples=60, n_classes=3):
 def test_match_loops(kind):
     y, gate_proba, expert_proba, _ = draw_outputs()
     right = expert_proba.argmax(axis=2) == y[:, np.newaxis]
-    if kind == "multilabel":
+    if kind == "labels":
         rng = np.random.RandomState(0)
         y, expert_proba = rng.randint(2, size=(60, 3)), rng.uniform(size=(60, N_EXPERTS, 3))
         right = ((expert_proba > 0.5) == y[:, np.newaxis]).mean(axis=2)

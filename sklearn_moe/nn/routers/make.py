@@ -205,7 +205,7 @@ def _errors_name(router: Any) -> Iterator[None]:
 def _check_parts(spec, top_k, network, gate, noise):
     """Refuse parts that do not go together, whatever the data are."""
     if spec.one_expert and top_k != 1:
-        raise ValueError(f"one expert answers, got top_k={top_k}. Use router='topk'")
+        raise ValueError(f"one expert is used, got top_k={top_k}. Use router='topk'")
     if not is_auto(network):
         NETWORKS.resolve(network)
         if spec.network is not None:
@@ -227,10 +227,10 @@ def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
     if callable(gate):
         chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0) if router_class.noisy else None
         shape = scores.shape if chosen is None else chosen.shape
-        dry_run(GATES.must(gate), gate, scores, scores, chosen, shape=shape)
+        dry_run(GATES.expected(gate), gate, scores, scores, chosen, shape=shape)
     if noise is not None and not isinstance(noise, Noise):
         x, generator = torch.zeros(1, *input_shape), torch.Generator()
-        dry_run(NOISES.must(noise), noise, x, scores, generator, shape=scores.shape)
+        dry_run(NOISES.expected(noise), noise, x, scores, generator, shape=scores.shape)
 
 
 def _check_balance(needs, router_class, is_trained, noise, some_are_left):
