@@ -12,7 +12,7 @@ _COURSE = (
     "plot_setting1",
     "plot_own_router",
     "plot_upcycling",
-    "plot_picture_features",
+    "plot_image_features",
     "plot_cifar10_pipeline",
     "plot_rotation_routing",
     "plot_own_study",

@@ -1,19 +1,19 @@
 """
 ================================
-Pictures: a pipeline on CIFAR-10
+Images: a pipeline on CIFAR-10
 ================================
 
-Pictures are arrays of shape (n_samples, n_channels, height, width). Transformers of
+Images are arrays of shape (n_samples, n_channels, height, width). Transformers of
 :mod:`sklearn_moe.preprocessing` prepare them in a pipeline, and its last step is a mixture of small
 convolutional networks. A grid search over ``n_experts`` says whether a mixture is worth it.
 
-Call this file with ``--data FOLDER`` for pictures in ``FOLDER/train/<class>/*.jpg``, such as
+Call this file with ``--data FOLDER`` for images in ``FOLDER/train/<class>/*.jpg``, such as
 those of CIFAR-10. Without it the handwritten digits of scikit-learn stand in, enlarged to 16 x 16
 pixels.
 """
 
 # %%
-# The pictures
+# The images
 # ------------
 # A few hundred are enough to show how it works, though not to learn much. The bytes stay bytes.
 
@@ -49,7 +49,7 @@ print(title, X.shape, X.dtype)
 # ------------
 # Cut out the middle and enlarge it again, as the paper does with CIFAR-10; channels are
 # standardized by the classifier. The augmentation is for training only, so it is not a step but a
-# parameter of the classifier: shifts and mirror images, drawn anew for every picture and batch from
+# parameter of the classifier: shifts and mirror images, drawn anew for every image and batch from
 # ``random_state``.
 
 from sklearn.model_selection import GridSearchCV
@@ -80,7 +80,7 @@ search.fit(X, y)
 # %%
 # Accuracy against the number of experts
 # --------------------------------------
-# All experts see all pictures, through the same convolutions: more of them make the last layer
+# All experts see all images, through the same convolutions: more of them make the last layer
 # wider.
 
 import matplotlib.pyplot as plt
@@ -88,5 +88,5 @@ import matplotlib.pyplot as plt
 from sklearn_moe.inspection import ExpertCountDisplay
 
 display = ExpertCountDisplay.from_search(search, show_folds=True)
-display.ax_.set_title(f"{title}, {len(X)} pictures")
+display.ax_.set_title(f"{title}, {len(X)} images")
 plt.show()

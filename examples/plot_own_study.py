@@ -44,7 +44,7 @@ for cell in results.cells:
     )
 
 # %%
-# As a picture
+# As an image
 # ------------
 
 import matplotlib.pyplot as plt

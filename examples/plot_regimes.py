@@ -49,7 +49,7 @@ for name, model in models.items():
     print(f"{name:28} {model.score(X_test, y_test):.3f}")
 
 # %%
-# The picture says how. On the left is the single network's answer. On the right every sample has
+# The image says how. On the left is the single network's answer. On the right every sample has
 # the color of the expert that answers it: the experts have divided the square along its parts, and
 # within each color there is one straight line.
 import matplotlib.pyplot as plt

@@ -3,7 +3,7 @@
 What have the experts learned?
 ==============================
 
-A score says that a mixture of experts works, not how. The pictures of
+A score says that a mixture of experts works, not how. The images of
 :mod:`sklearn_moe.inspection` show who answers what, when that was settled in training, and what
 router and experts look at. Here they are, on the paper's setting 1 (Chen, Deng, Wu, Gu and Li,
 "Towards Understanding the Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022).
@@ -100,7 +100,7 @@ plt.show()
 # -----------------------
 # The paper's Figure 1: samples as points of a t-SNE embedding, the color is the expert and the
 # marker the class. The background is the prediction of the nearest sample in the plane, a
-# picture and not the boundary itself: the model decides in the space of the patches.
+# image and not the boundary itself: the model decides in the space of the patches.
 
 from sklearn_moe.inspection import DecisionRegionDisplay
 

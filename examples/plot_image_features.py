@@ -1,19 +1,19 @@
 """
 =============================================
-Few pictures: features first, then a mixture
+Few images: features first, then a mixture
 =============================================
 
-A few hundred pictures are too few to train a convolutional network on. What can be found without
+A few hundred images are too few to train a convolutional network on. What can be found without
 labels, or was found elsewhere, comes first then: a transformer of
-:mod:`sklearn_moe.preprocessing` makes a table of the pictures, and a mixture learns from that.
+:mod:`sklearn_moe.preprocessing` makes a table of the images, and a mixture learns from that.
 
-Call this file with ``--data FOLDER`` for pictures in ``FOLDER/train/<class>/*.jpg``, such as
+Call this file with ``--data FOLDER`` for images in ``FOLDER/train/<class>/*.jpg``, such as
 those of CIFAR-10. Without it the handwritten digits of scikit-learn stand in, enlarged to 16 x 16
 pixels.
 """
 
 # %%
-# The pictures
+# The images
 # ------------
 
 import argparse
@@ -33,8 +33,8 @@ parser.add_argument("--per-class", type=int, default=150)
 options = parser.parse_args()
 
 if options.data:
-    pictures = load_image_folder(options.data, "train", max_per_class=options.per_class)
-    X, y, names = pictures.data, pictures.target, pictures.target_names
+    images = load_image_folder(options.data, "train", max_per_class=options.per_class)
+    X, y, names = images.data, images.target, images.target_names
 else:
     digits = load_digits()
     X = (digits.images[:, None] * 15).repeat(2, axis=2).repeat(2, axis=3).astype(np.uint8)
@@ -45,8 +45,8 @@ print(X.shape, X_test.shape)
 # %%
 # Typical patches
 # ---------------
-# :class:`~sklearn_moe.preprocessing.PatchKMeansFeatures` clusters patches of the pictures, and
-# describes a picture by which of the clusters are in which quarter of it. The centers are edges and
+# :class:`~sklearn_moe.preprocessing.PatchKMeansFeatures` clusters patches of the images, and
+# describes an image by which of the clusters are in which quarter of it. The centers are edges and
 # colors in many directions.
 
 from sklearn_moe.preprocessing import PatchKMeansFeatures
