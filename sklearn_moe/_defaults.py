@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._data.rows import chunks
+from ._data.rows import row_slices
 from ._registry import has, is_auto, require, takes
 from ._validation import refuse_overflow
 from .nn import (
@@ -159,7 +159,7 @@ def resolve(estimator, X, weight, head):
     """
     choices = _Choices(estimator.get_params(deep=True))
     data = DataProfile.of(X, weight)
-    # What a mixture sees, a table of its own or features that are one.
+    # What the experts read is a vector: a row of a table, or the features of a trunk.
     trunk = choices.pick("trunk", "cnn" if data.is_image and _shares(choices) else None)
     if trunk is not None:
         TRUNKS.resolve(trunk)
@@ -298,7 +298,7 @@ def _is_linear(activation):
 
 
 def _refuse_own_losses(choices, stop):
-    """Say why the experts of this mixture have no losses of their own."""
+    """Refuse losses of single experts, and say what they need."""
     which = "early_stopping='out_of_bag'"
     if stop != "out_of_bag":
         which = f"expert_loss_weight={choices['expert_loss_weight']!r}"
@@ -410,7 +410,7 @@ def _require(function, argument, parameter, value, choice, unset):
 def _rms_norm(X, weight):
     """Return the root mean square of the Euclidean norms of the patches, 1 if all are zero."""
     squares = np.empty(len(X), X.dtype)
-    for rows in chunks(X):
+    for rows in row_slices(X):
         flat = X[rows].reshape(-1, math.prod(X.shape[1:]))
         np.einsum("nf,nf->n", flat, flat, out=squares[rows])
     squares /= X.shape[1]

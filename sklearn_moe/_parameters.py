@@ -200,7 +200,7 @@ class SolverParams(_PartParams):
         - "cosine": the rates of experts and router rise over the first twentieth of the steps and
           fall to 0 by half a period of the cosine, in `max_iter` epochs;
         - "residual", for "normalized_sgd", multiplies an expert's step by its current mean error
-          over its own samples: of classes the probability of error relative to a blind guess, of
+          over its own samples: of classes the probability of error relative to that of guessing, of
           numbers the absolute error in standard deviations of y, 1 at most. A normalized step
           never gets shorter by itself, and experts that are done would otherwise disturb those
           that are not.
@@ -312,7 +312,7 @@ CONSTRAINTS = {
     "device": [str, torch.device],
 }
 
-# What must stay the same for weights to make sense.
+# What a warm start cannot change: the weights belong to it.
 ARCHITECTURE = (
     *("n_experts", "expert", "activation", "expert_width", "trunk", "loss", "standardize", "top_k"),
     *("router__kind", "router__network", "router__noise", "router__gate"),

@@ -1,4 +1,4 @@
-"""The skorch net: how it predicts, and how it is stored."""
+"""The skorch net over a mixture: its optimizer, its losses, its predictions, its storage."""
 
 import inspect
 import math
@@ -12,157 +12,188 @@ from skorch import NeuralNet
 from skorch.dataset import Dataset
 
 from .._compat import __version__
-from .._data.rows import Rows, SparseRows, as_tensor
+from .._data.rows import Batches, Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, as_device, free_memory, usual_modes
-from ..nn import OwnGenerator, TableEncoder
+from ..nn import OwnGenerator, TableEncoder, mixture_loss
+from ..nn.dispatch import is_stack
+from ..nn.ranks import batch_weight
+from .callbacks import WeightedRows
+from .loop import Training
 
-__all__ = [
-    "WITH_STATE",
-    "PredictingNet",
-    "StoredNet",
-    "WeightedRows",
-    "as_arrays",
-    "as_columns",
-    "as_rows",
-    "as_tensors",
-]
+__all__ = ["MoENet"]
 
-
-def as_arrays(value):
-    """Return a nested state with every tensor replaced by an array.
-
-    A pickled tensor holds addresses and devices: equal ones differ, byte by byte.
-    """
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        # NumPy knows no bfloat16 and its like.
-        return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value
-    if isinstance(value, dict):
-        return {key: as_arrays(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(as_arrays(part) for part in value)
-    return value
-
-
-def as_tensors(value):
-    """Return a nested state with every array replaced by a tensor."""
-    if isinstance(value, np.ndarray):
-        return torch.tensor(value)
-    if isinstance(value, dict):
-        return {key: as_tensors(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(as_tensors(part) for part in value)
-    return value
-
-
-def as_columns(history):
-    """Return the rows of a history, dicts, in blocks of equal keys: (keys, a column for each)."""
-    blocks = [(keys, list(rows)) for keys, rows in groupby(history, key=tuple)]
-    return [(keys, [[row[key] for row in rows] for key in keys]) for keys, rows in blocks]
-
-
-def as_rows(blocks):
-    """Return the rows of which the blocks were made."""
-    return [
-        dict(zip(keys, values, strict=True))
-        for keys, columns in blocks
-        for values in zip(*columns, strict=True)
-    ]
+_FORMAT = 1  # of the stored state; another number is not read
+# Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
+# wants enough to be busy, if it has room: up to 40 bytes per feature where all experts are used.
+_PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
+_IMAGE_GROWTH = 16  # an expert for images holds many channels of them at a time
 
 
 _NUMPY_TYPES = {torch.from_numpy(np.zeros(1, kind)).dtype for kind in "?bBhilefdFD"}
 
 
-_FORMAT = 1  # of the state; another number is not read
-WITH_STATE = ("module_", "criterion_", "optimizer_")
+class MoENet(NeuralNet):
+    """skorch net over a `MixtureOfExperts`, with tensors sliced in place of a DataLoader.
 
+    It knows no labels and no units: classes are their indices in `classes_`, numbers are in
+    standard deviations from their mean, X has the shape that the experts take.
 
-class StoredNet(NeuralNet):
-    """skorch net that is stored as constructor arguments and arrays: equal nets, equal pickles."""
+    Parameters
+    ----------
+    module, criterion, **kwargs
+        As in skorch; `module()` builds the mixture, `criterion()` its head.
+    solver : SolverSpec
+    router_lr : float
+        Learning rate of the router.
+    schedule : {"constant", "cosine", "residual"}
+        `"cosine"` lets the rates rise over a twentieth of the steps of a training and fall to 0
+        by half a period of the cosine. `"residual"` multiplies an expert's step by the mean error
+        of its own samples of the batch, relative to that of guessing, 1 at most.
+    expert_loss_weight : float, default=0.0
+        Share of the experts' own losses in that which is minimized.
+    train_transform : callable or None
+        Applied to the samples of each training batch.
+    precision : {"float32", "bf16"}
+        Of training: `"bf16"` computes the experts in mixed precision. Routes, losses and
+        everything at prediction stay in the precision of the weights.
+    """
 
-    def _recipe(self):
-        """Return the arguments that build the net, as far as they are not skorch's defaults."""
-        defaults = inspect.signature(NeuralNet).parameters
-        recipe = {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if name not in defaults or value is not defaults[name].default
-        }
-        return recipe | {"callbacks": None, "device": str(self.device)}
+    with_state = ("module_", "criterion_", "optimizer_")
 
-    def __getstate__(self):
-        """Return the recipe, the weights, and the state of the optimizer if it has any."""
-        state = {"format": _FORMAT, "version": __version__, "recipe": self._recipe()}
-        if self.initialized_:
-            parts = [name for name in WITH_STATE if name != "optimizer_" or self.optimizer_.state]
-            state["parts"] = {name: as_arrays(getattr(self, name).state_dict()) for name in parts}
-            state["history"] = as_columns(self.history)
-        return state
+    def __init__(
+        self,
+        module,
+        criterion,
+        *,
+        solver,
+        router_lr,
+        schedule="constant",
+        expert_loss_weight=0.0,
+        train_transform=None,
+        precision="float32",
+        **kwargs,
+    ):
+        defaults = {"optimizer": solver.build, "train_split": None}
+        super().__init__(module, criterion, **(defaults | kwargs))
+        self.solver = solver
+        self.router_lr = router_lr
+        self.schedule = schedule
+        self.expert_loss_weight = expert_loss_weight
+        self.train_transform = train_transform
+        self.precision = precision
 
-    @usual_modes()
-    def __setstate__(self, state):
-        """Build the parts anew and give them their weights."""
-        version = state.get("version") if isinstance(state, dict) else None
-        try:
-            if version is None or state["format"] != _FORMAT:
-                raise ValueError(f"its state is not of format {_FORMAT}")
-            self._restore(state)
-        except Exception as error:
-            raise ValueError(
-                f"The stored net cannot be read: {type(error).__name__}: {error}. It was stored by "
-                f"sklearn_moe {version or 'of an unknown version'}, this is {__version__}. Load it "
-                "with the version that stored it, and where it uses parts of your own with these "
-                "as they were; or fit the model again."
-            ) from error
+    # -- what skorch asks for -------------------------------------------------------------
 
-    def _restore(self, state):
-        recipe = state["recipe"]
-        self.__init__(**recipe | {"device": _or_cpu(recipe["device"])})
-        if "parts" not in state:
-            return
-        with OwnGenerator(torch.Generator().manual_seed(0)):
-            self.initialize()
-        for name, arrays in state["parts"].items():
-            getattr(self, name).load_state_dict(as_tensors(arrays))
-        self.history.extend(as_rows(state["history"]))
-        self.module_.eval()
+    def get_default_callbacks(self):
+        """Return none: the history holds the losses without them."""
+        return []
 
-    @usual_modes()
-    def to(self, device):
-        """Move the net, the state of its optimizer included."""
-        self.device = str(device)
-        self.module_.to(device)
-        self.criterion_.to(device)
-        state = self.optimizer_.state_dict()
-        self.initialize_optimizer()
-        self.optimizer_.load_state_dict(state)
+    def initialize_optimizer(self, triggered_directly=None):
+        """Give the router its own learning rate and, where the solver asks for it, each expert."""
+        _, options = self.get_params_for_optimizer("optimizer", [])
+        module = self.module_
+        units = [module.experts, *module.shared, *([] if module.trunk is None else [module.trunk])]
+        groups = [{"params": list(unit.parameters())} for unit in units]
+        if not self.solver.per_expert:
+            groups = [{"params": [p for group in groups for p in group["params"]]}]
+        elif is_stack(module.experts):
+            groups[0]["units"] = len(module.experts)
+        else:
+            groups[:1] = [{"params": list(expert.parameters())} for expert in module.experts]
+        groups = [group for group in groups if group["params"]]
+        for parameters in (self.router_parameters(), list(self.criterion_.parameters())):
+            if parameters:
+                own = {"lr": self.router_lr, **self.solver.router_options}
+                groups.append({"params": parameters, **own})
+        self.optimizer_ = self.optimizer(groups, **options)
         return self
 
+    def router_parameters(self):
+        """Return the parameters of the router, none without one."""
+        return [] if self.module_.router is None else list(self.module_.router.parameters())
 
-def _or_cpu(device):
-    """Return a device that is there: the given one, or the CPU."""
-    try:
-        return str(as_device(device))
-    except ValueError:
-        return "cpu"
+    def get_iterator(self, dataset, training=False):
+        """Return the batches of an epoch, shuffled if for training."""
+        rows, device = dataset.rows, torch.device(self.device)
+        if not training:
+            return Batches(rows, self._predict_size(rows.x), None, device)
+        draws = self.training_.generators
+        order = draws[0] if rows.y.device.type == device.type else draws[-1]
+        return Batches(rows, self.batch_size, order, device)
 
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train for `max_epochs`; no part of the estimators, which call `train`."""
+        if not self.initialized_:
+            self.initialize()
+        rows = self.get_dataset(X, y).rows
+        seed, callbacks = len(self.history), self.callbacks
+        try:
+            return self.train(rows, epochs=self.max_epochs, seed=seed, callbacks=callbacks or ())
+        finally:
+            self.callbacks = callbacks
 
-# Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
-# wants enough to be busy, if it has room: up to 40 bytes per feature where all experts answer.
-_PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
-_PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
+    def train(self, rows, validation=None, *, streamed=None, **options):
+        """Train on rows for some epochs, or on streamed batches for one; see `Training`.
 
+        Ctrl-C ends the training as it is, and always reaches the caller.
+        """
+        Training(self, rows, validation, **options).run(streamed)
+        return self
 
-class WeightedRows(Dataset):
-    """The rows of a fit as skorch's callbacks know a dataset: X and y."""
+    def train_step(self, batch, **fit_params):
+        """Make the step of the training that is under way."""
+        return self.training_.step(batch)
 
-    def __init__(self, rows):
-        super().__init__(rows.x, rows.y)
-        self.rows = rows
+    # -- what is minimized --------------------------------------------------------------
 
+    def forward_training(self, x, batch, generator):
+        """Return the outputs of the mixture for a training batch, or those of each expert."""
+        if self.expert_loss_weight or batch.shown is not None:
+            return self.module_.forward_apart(x, generator)
+        return self.module_(x, generator)
 
-class PredictingNet(StoredNet):
-    """skorch net that predicts in large batches."""
+    def losses(self, mixed, batch):
+        """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
+
+        With an out-of-bag mask, also the loss of each sample by the experts that were not trained
+        on it; otherwise None.
+        """
+        dtype = batch.weight.dtype  # mixed precision ends here
+        if mixed.output is not None:
+            mixed = mixed._replace(output=mixed.output.to(dtype))
+            return mixed, self.criterion_.loss(mixed.output, batch.y), None
+        mixed = mixed._replace(answers=mixed.answers.to(dtype))
+        losses = self.criterion_.losses(mixed.answers, batch.y)
+        gate = mixed.route.gate
+        shown = torch.ones_like(losses) if batch.shown is None else batch.shown.to(losses.dtype)
+        loss, hidden_loss = mixture_loss(gate, losses, shown, self.expert_loss_weight)
+        if self.training_.has_batch_hooks or self.schedule == "residual":
+            log_gate = gate.detach().to(losses.dtype).log()
+            output = self.criterion_.mix(log_gate, mixed.answers.detach())
+            mixed = mixed._replace(output=output)
+        return mixed, loss, None if batch.shown is None else hidden_loss
+
+    @torch.no_grad()
+    def validation_step(self, batch, **fit_params):
+        """Return the loss of held-out rows, and the sum of their scores."""
+        output = self.infer(batch.x)
+        weight = batch_weight(batch.weight)
+        loss = batch.weight @ self.criterion_.loss(output, batch.y) / weight
+        # In float64 a sum of hits is exact, however they fall into batches.
+        score = batch.weight.double() @ self.criterion_.score(output, batch.y).double()
+        return {"loss": loss, "weight": weight, "y_pred": output, "score": score}
+
+    def autocast(self):
+        device = torch.device(self.device).type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def set_lr_multipliers(self, multipliers):
+        """Multiply the rates of the experts, in the coming step, by (n_experts,) factors."""
+        values = [multipliers] if is_stack(self.module_.experts) else multipliers
+        for group, value in zip(self.optimizer_.param_groups, values, strict=False):
+            group["pace"] = value
+
+    # -- predictions --------------------------------------------------------------------
 
     def get_dataset(self, X, y=None):
         """Return rows with weights, given arrays, tensors or a dataset."""
@@ -183,20 +214,20 @@ class PredictingNet(StoredNet):
         """Type of the weights, in which the mixture computes."""
         return next(self.module_.parameters()).dtype
 
-    def _as_input(self, x):
-        """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1.
+    def as_input(self, x):
+        """Return a batch in the dtype of the module; uint8 images, 0 ... 255, become 0 ... 1.
 
         Tables that the module standardizes stay in their own type until then.
         """
         if isinstance(self.module_.encoder, TableEncoder):
             return x
-        is_bytes = x.dtype == torch.uint8
+        is_uint8 = x.dtype == torch.uint8
         x = x.to(self.dtype)
-        return x.div_(255) if is_bytes else x
+        return x.div_(255) if is_uint8 else x
 
     def _predict_size(self, X):
         """Return how many samples are predicted at a time."""
-        growth = _PICTURE_GROWTH if X.ndim == 4 else 1
+        growth = _IMAGE_GROWTH if X.ndim == 4 else 1
         elements, device = _PREDICT_ELEMENTS, torch.device(self.device)
         if device.type != "cpu":
             elements = int(min(_MOST_ELEMENTS, free_memory(device) / _BYTES_PER_ELEMENT))
@@ -212,7 +243,7 @@ class PredictingNet(StoredNet):
             x = X[start : start + size]
             x = as_tensor(x) if isinstance(x, np.ndarray) else x
             try:
-                parts.append(function(self._as_input(x.to(self.device))).cpu())
+                parts.append(function(self.as_input(x.to(self.device))).cpu())
             except OutOfMemoryError:
                 if size == 1:
                     raise
@@ -223,7 +254,7 @@ class PredictingNet(StoredNet):
 
     def infer(self, x, **fit_params):
         """Return the outputs of a batch, without noise."""
-        return self.module_(self._as_input(x.to(self.device))).output
+        return self.module_(self.as_input(x.to(self.device))).output
 
     def evaluation_step(self, batch, training=False):
         """Return the outputs of a batch of rows."""
@@ -252,9 +283,121 @@ class PredictingNet(StoredNet):
         return np.arange(self.criterion_.n_targets)
 
     def __sklearn_tags__(self):
-        """Say what the net predicts: scorers choose by it."""
+        """Tell what the net predicts: scorers choose by it."""
         tags = super().__sklearn_tags__()
         if hasattr(self, "criterion_"):
             is_regressor = self.criterion_.kind == "numbers"
             tags.estimator_type = "regressor" if is_regressor else "classifier"
         return tags
+
+    # -- storage ------------------------------------------------------------------------
+
+    def _recipe(self):
+        """Return the arguments that build the net, as far as they are not skorch's defaults."""
+        defaults = inspect.signature(NeuralNet).parameters
+        recipe = {
+            name: value
+            for name, value in self.get_params(deep=False).items()
+            if name not in defaults or value is not defaults[name].default
+        }
+        return recipe | {"callbacks": None, "device": str(self.device)}
+
+    def __getstate__(self):
+        """Return the recipe, the weights, and the state of the optimizer if it has any."""
+        state = {"format": _FORMAT, "version": __version__, "recipe": self._recipe()}
+        if self.initialized_:
+            parts = [
+                name for name in self.with_state if name != "optimizer_" or self.optimizer_.state
+            ]
+            state["parts"] = {name: _as_arrays(getattr(self, name).state_dict()) for name in parts}
+            state["history"] = _as_columns(self.history)
+        return state
+
+    @usual_modes()
+    def __setstate__(self, state):
+        """Build the parts anew and give them their weights."""
+        version = state.get("version") if isinstance(state, dict) else None
+        try:
+            if version is None or state["format"] != _FORMAT:
+                raise ValueError(f"its state is not of format {_FORMAT}")
+            self._restore(state)
+        except Exception as error:
+            raise ValueError(
+                f"The stored net cannot be read: {type(error).__name__}: {error}. It was stored by "
+                f"sklearn_moe {version or 'of an unknown version'}, this is {__version__}. Load it "
+                "with the version that stored it, and where it uses parts of your own with these "
+                "as they were; or fit the model again."
+            ) from error
+
+    def _restore(self, state):
+        recipe = state["recipe"]
+        self.__init__(**recipe | {"device": _or_cpu(recipe["device"])})
+        if "parts" not in state:
+            return
+        with OwnGenerator(torch.Generator().manual_seed(0)):
+            self.initialize()
+        for name, arrays in state["parts"].items():
+            getattr(self, name).load_state_dict(_as_tensors(arrays))
+        self.history.extend(_as_history(state["history"]))
+        self.module_.eval()
+
+    @usual_modes()
+    def to(self, device):
+        """Move the net, the state of its optimizer included."""
+        self.device = str(device)
+        self.module_.to(device)
+        self.criterion_.to(device)
+        state = self.optimizer_.state_dict()
+        self.initialize_optimizer()
+        self.optimizer_.load_state_dict(state)
+        return self
+
+
+def _or_cpu(device):
+    """Return a device that is there: the given one, or the CPU."""
+    try:
+        return str(as_device(device))
+    except ValueError:
+        return "cpu"
+
+
+def _as_arrays(value):
+    """Return a nested state with every tensor replaced by an array.
+
+    A pickled tensor holds addresses and devices: equal ones differ, byte by byte.
+    """
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        # NumPy knows no bfloat16 and its like.
+        return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value
+    if isinstance(value, dict):
+        return {key: _as_arrays(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_as_arrays(part) for part in value)
+    return value
+
+
+def _as_tensors(value):
+    """Return a nested state with every array replaced by a tensor."""
+    if isinstance(value, np.ndarray):
+        return torch.tensor(value)
+    if isinstance(value, dict):
+        return {key: _as_tensors(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_as_tensors(part) for part in value)
+    return value
+
+
+def _as_columns(history):
+    """Return the rows of a history, dicts, in blocks of equal keys: (keys, a column for each)."""
+    blocks = [(keys, list(rows)) for keys, rows in groupby(history, key=tuple)]
+    return [(keys, [[row[key] for row in rows] for key in keys]) for keys, rows in blocks]
+
+
+def _as_history(blocks):
+    """Return the rows of which the blocks were made."""
+    return [
+        dict(zip(keys, values, strict=True))
+        for keys, columns in blocks
+        for values in zip(*columns, strict=True)
+    ]
