@@ -31,7 +31,6 @@ from ._data.validation import (
 )
 from ._defaults import Plan, resolve
 from ._devices import as_device, usual_modes
-from ._onnx import require_onnx, write_onnx
 from ._parameters import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
 from ._persistence import ModuleBlueprint, StoredModule
 from ._training import (
@@ -48,17 +47,13 @@ from ._training import (
     undone_if_diverged,
     warn_of,
 )
-from .nn import (
-    CategoryCodes,
-    CentroidScores,
-    OwnGenerator,
-    Predictor,
-    build_mixture,
-    choose_head,
-    preset_of,
-    softmax,
-)
-from .nn.routers import pool
+from .nn import CentroidScores, Predictor, RouterSpec, build_mixture
+from .nn.encoders import CategoryCodes
+from .nn.functional import softmax
+from .nn.heads import choose_head
+from .nn.predictor import require_onnx, write_onnx
+from .nn.routers.scores import pool
+from .nn.seeding import OwnGenerator
 
 __all__ = ["BaseMoE"]
 
@@ -307,7 +302,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """Return a net with drawn weights."""
         model, training = plan.model, plan.training
         router, balance = PARTS["router"].of(self.router), PARTS["balance"].of(self.balance)
-        preset = preset_of(model.router)
+        preset = RouterSpec.of(model.router)
         self._noise_at_predict = preset.noise_at_predict
         self._architecture = self._architecture_of(plan)
         head, seed = self._head(), self._random_state.randint(_MAX_SEED)
@@ -325,10 +320,10 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             router_options=model.router_options,
             balance=balance.kind,
             balance_weight=balance.weight,
-            scales=self._scales,
+            statistics=self._scales,
             trunk=trunk,
             n_shared_experts=router.n_shared_experts,
-            separate=training.solver.separates(preset.rule.mixes),
+            unstacked=training.solver.needs_unstacked(preset.router_class.mixes),
             dtype=self._dtype,
             seed=seed,
         )
@@ -664,8 +659,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             )
         mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
         units = {}
-        if self._target.kind == "numbers":
-            units = {"mean": self._target.mean, "deviation": self._target.deviation}
+        if self._target.kind == "regression":
+            units = {"mean": self._target.mean, "std": self._target.deviation}
             units["squeeze"] = self._target.is_column
         found = self._format
         return Predictor(
@@ -701,7 +696,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """
         require_onnx()
         module = self.to_torch().cpu()
-        output = "predictions" if self._target.kind == "numbers" else "probabilities"
+        output = "predictions" if self._target.kind == "regression" else "probabilities"
         write_onnx(module, path, output)
 
     @property

@@ -344,7 +344,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         """Declare that y may hold several labels, if the loss has a meaning for them."""
         tags = super().__sklearn_tags__()
         loss = LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        kind = getattr(loss, "kind", "labels")  # of a head of one's own
-        has_labels = loss.labels is not None if isinstance(loss, LossSpec) else kind == "labels"
+        kind = getattr(loss, "kind", "multilabel")  # of a head of one's own
+        has_labels = (
+            loss.multilabel is not None if isinstance(loss, LossSpec) else kind == "multilabel"
+        )
         tags.classifier_tags.multi_label = has_labels
         return tags

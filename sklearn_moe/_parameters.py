@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._validation import Count
-from .nn import ExpertSpec, LossSpec, Preset
+from .nn import ExpertSpec, LossSpec, RouterSpec
 from .optim import SolverSpec
 
 __all__ = [
@@ -66,7 +66,7 @@ class RouterParams(_PartParams):
 
     Parameters
     ----------
-    kind : str, subclass of sklearn_moe.nn.Router or Preset, default="auto"
+    kind : str, subclass of sklearn_moe.nn.Router or RouterSpec, default="auto"
         The router, as the parameter `router` of :class:`~sklearn_moe.MoEClassifier` describes it.
 
     network : {"auto", "linear", "mlp", "cnn"} or callable, default="auto"
@@ -132,7 +132,7 @@ class RouterParams(_PartParams):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "kind": [str, callable, Preset],
+        "kind": [str, callable, RouterSpec],
         "network": [str, callable],
         "noise": [str, callable, None],
         "gate": [str, callable],
@@ -284,7 +284,7 @@ class FitCheckpoint:
 CONSTRAINTS = {
     "n_experts": [Count(1)],
     "expert": [str, callable, ExpertSpec],
-    "router": [str, callable, Preset, RouterParams],
+    "router": [str, callable, RouterSpec, RouterParams],
     "loss": [str, callable, LossSpec],
     "balance": [str, callable, None, BalanceParams],
     "learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="neither")],
@@ -401,7 +401,7 @@ def _shared(
         "auto" is "mlp" or "patch" for X of 2 or 3 dimensions, and "mlp" behind a trunk, as images
         have one by default.
 
-    router : str, subclass of sklearn_moe.nn.Router, Preset or RouterParams, default="auto"
+    router : str, subclass of sklearn_moe.nn.Router, RouterSpec or RouterParams, default="auto"
         Which experts compute a sample, and how their outputs are combined. "auto" is "soft" for
         tables and behind a trunk, if the loss can mix (all losses below but a `Head` without
         `mix`), and "top1" otherwise, also where `n_shared_experts` or `upcycle` ask for outputs

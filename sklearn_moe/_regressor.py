@@ -218,12 +218,12 @@ class MoERegressor(RegressorMixin, BaseMoE):
         mean = self._target.decode(numbers)
         if not return_std:
             return mean
-        if not hasattr(self.net_.criterion_, "deviation"):
+        if not hasattr(self.net_.criterion_, "std"):
             raise ValueError(
                 "return_std=True needs loss='gaussian', the model was fitted with "
                 f"loss={self.loss!r}."
             )
-        return mean, self._target.decode_deviation(self._outputs(X, "deviation"))
+        return mean, self._target.decode_deviation(self._outputs(X, "std"))
 
     def expert_predict(self, X):
         """Return the prediction of every expert for each sample.

@@ -9,11 +9,11 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, indexable
 
-from ._alike import alike
 from ._base import BaseMoE
 from ._devices import usual_modes
 from ._training import train_jointly
-from .nn import may_draw
+from .nn.seeding import is_stochastic
+from .optim import group_by
 
 __all__ = ["cross_validate_together", "fit_together"]
 
@@ -218,7 +218,7 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
     started = [number for number, fit in enumerate(fits) if fit is not None]
     interrupted = False
     try:
-        for members in alike(started, lambda number: _kind(fits[number])):
+        for members in group_by(started, lambda number: _kind(fits[number])):
             ended = train_jointly([_training(fits[number]) for number in members])
             for number, failure in zip(members, ended, strict=True):
                 failures[number] = failure
@@ -281,7 +281,7 @@ def _parts(X, y, sample_weight, rows):
 def _check_fit(number, fit):
     """Refuse what cannot be trained side by side."""
     for part in (fit.net.module_, fit.net.criterion_):
-        if may_draw(part):
+        if is_stochastic(part):
             _refuse(number, f"{part}, which may draw at random")
     if any(True for _ in (*fit.net.criterion_.parameters(), *fit.net.criterion_.buffers())):
         _refuse(number, f"a loss with weights of its own, {fit.net.criterion_}")

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._onnx import require_onnx
+from sklearn_moe.nn.predictor import require_onnx
 from sklearn_moe.nn import LOSSES, ROUTERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -129,7 +129,7 @@ LOSS = [(name, kind) for name, spec in LOSSES.items() for kind in vars(spec) if 
 
 
 def with_loss(name, kind, **options):
-    make = regressor if kind == "numbers" else classifier
+    make = regressor if kind == "regression" else classifier
     y = {"classes": BINARY, "labels": LABELS, "numbers": NUMBERS}[kind]
     return fitted(make(loss=name, **options), TABLE, y)
 

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._defaults import resolve_settings
 from sklearn_moe._training import Callback
-from sklearn_moe.nn import choose_head
+from sklearn_moe.nn.heads import choose_head
 
 BOTH = [MoEClassifier, MoERegressor]
 NAN = float("nan")

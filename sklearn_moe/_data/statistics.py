@@ -9,7 +9,7 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
 from .._validation import refuse_overflow
-from ..nn import Channels, Columns
+from ..nn.encoders import ChannelStatistics, FeatureStatistics
 from .rows import _SLICE, draw_rows, row_slices, select
 
 __all__ = [
@@ -29,7 +29,7 @@ _FAR = 5.0  # times the distance between the tails, beyond them: 18 deviations o
 
 
 def describe_columns(X, weight, categorical=()):
-    """Return the `Columns` of a table X, (n_samples, n_features), an array or sparse matrix.
+    """Return the `FeatureStatistics` of a table X, an array or sparse matrix.
 
     A column is centered at its mean and measured in its standard deviation, both by weight; one of
     two values by the lower of them and their difference. Values that are far from all others, such
@@ -64,8 +64,8 @@ def describe_columns(X, weight, categorical=()):
     numbers = np.setdiff1d(np.arange(X.shape[1]), categorical)
     n_categories = np.where(empty, 0, high + 1)[categorical].astype(int)
     n_categories[(n_categories == 1) & ~missing[categorical]] = 0
-    columns = Columns(
-        numbers=numbers,
+    columns = FeatureStatistics(
+        numeric=numbers,
         center=center[numbers],
         scale=scale[numbers],
         with_missing=np.flatnonzero((missing & ~empty)[numbers]),
@@ -73,7 +73,7 @@ def describe_columns(X, weight, categorical=()):
         n_categories=n_categories,
         missing=((mean - center) / scale)[numbers],
     )
-    return Columns(*(tuple(values.tolist()) for values in columns))
+    return FeatureStatistics(*(tuple(values.tolist()) for values in columns))
 
 
 def _find_bounds(X, weight):
@@ -218,10 +218,10 @@ def channel_moments(X, weight=None, batch_size=None):
 
 
 def describe_channels(X, weight):
-    """Return the `Channels` of images; uint8 is scaled to 0 ... 1 before, as by the net."""
+    """Return the `ChannelStatistics` of images; uint8 is scaled to 0 ... 1 before."""
     unit = 255 if X.dtype == np.uint8 else 1
     mean, std = (moment / unit for moment in channel_moments(X, weight))
-    return Channels(*(tuple(v.tolist()) for v in (mean, np.where(std > 0, std, 1))))
+    return ChannelStatistics(*(tuple(v.tolist()) for v in (mean, np.where(std > 0, std, 1))))
 
 
 _STARTS = 10  # a single one may end in a poor optimum: what the null finds would be luck

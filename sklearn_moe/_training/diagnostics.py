@@ -7,7 +7,8 @@ from sklearn.utils import gen_batches
 
 from .._compat import warn
 from ..exceptions import ExpertCollapseWarning
-from ..nn import OwnGenerator, preset_of
+from ..nn import RouterSpec
+from ..nn.seeding import OwnGenerator
 
 __all__ = ["warn_of"]
 
@@ -159,7 +160,7 @@ def _warn_of_load(fit, load):
 def _against_collapse(fit):
     """Return what may help, without what would change nothing or be refused."""
     remedies, model = [], fit.plan.model
-    rule = preset_of(model.router).rule
+    rule = RouterSpec.of(model.router).router_class
     if not model.standardize:
         is_bag = fit.rows.x.ndim == 3
         remedies.append("a scaler in front of the patches" if is_bag else "standardize='auto'")

@@ -5,11 +5,10 @@ from itertools import accumulate
 import torch
 from torch.optim import SGD, Adam, AdamW
 
-from .._alike import alike
 from .._compat import Interrupts
 from .._data.rows import Rows
-from ..nn.many import Mixtures, sum_patches
-from ..optim import NormalizedSGD
+from ..nn.stacked import StackedMixtures, router_inputs
+from ..optim import NormalizedSGD, group_by
 from .callbacks import StopTraining, WeightedRows
 from .loop import Step, Training, router_gradient_norm
 from .placement import as_many_threads_as_useful
@@ -38,7 +37,7 @@ class JointOptimizer:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         kind = type(optimizers[0])
         if kind in _BY_ENTRY:
-            groups = alike(groups, _options)
+            groups = group_by(groups, _options)
         elif kind is NormalizedSGD:
             groups = [[group] for group in groups]
         else:
@@ -156,7 +155,7 @@ class _Run:
         self.x = self.batches.rows.x  # what the router reads of the samples
         place = self.x.data_ptr() if isinstance(self.x, torch.Tensor) else id(self)
         if place not in known:
-            known[place] = sum_patches(net.module_, self.x)
+            known[place] = router_inputs(net.module_, self.x)
         if known[place] is not None:
             self.x = known[place]
 
@@ -193,7 +192,7 @@ class JointStep(Step):
         self.runs = runs
         nets = self.nets = [run.net for run in runs]
         rows = [run.batches.rows for run in runs]
-        self.mixtures = Mixtures([net.module_ for net in nets], [part.x for part in rows])
+        self.mixtures = StackedMixtures([net.module_ for net in nets], [part.x for part in rows])
         self.optimizer = JointOptimizer([net.optimizer_ for net in nets])
         self.rows = _join(rows)
         self.starts = [0, *accumulate(len(part.y) for part in rows)][: len(runs)]
@@ -215,7 +214,7 @@ class JointStep(Step):
                 [run.router_input(rows) for run, rows in zip(self.runs, index, strict=True)],
                 index,
                 self.generators,
-                apart=bool(first.expert_loss_weight) or batch.shown is not None,
+                experts_only=bool(first.expert_loss_weight) or batch.shown is not None,
             )
             return first.losses(mixed, batch)
 
@@ -242,7 +241,7 @@ class JointStep(Step):
             load = _sums(batch.weight.to(shares.dtype), shares, sizes)
             error = _sums(error.to(shares.dtype), shares, sizes)
             residual = error / load.clamp(min=torch.finfo(load.dtype).tiny)
-            factors = factors * (residual / first.criterion_.blind_error).clamp(max=1)
+            factors = factors * (residual / first.criterion_.chance_level_error).clamp(max=1)
         for net, multipliers in zip(self.nets, factors, strict=True):
             net.set_lr_multipliers(multipliers)
 

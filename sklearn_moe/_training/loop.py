@@ -10,8 +10,10 @@ import torch
 
 from .._compat import Interrupts
 from .._registry import make
-from ..nn import OwnGenerator, expert_means, may_draw, upcycle, weighted_mean
-from ..nn.ranks import batch_size, batch_weight
+from ..nn import weighted_mean
+from ..nn.mixture import upcycle
+from ..nn.seeding import OwnGenerator, is_stochastic
+from ..nn.sharding import batch_size, batch_weight
 from .callbacks import StopTraining, WeightedRows, checked, has_batch_hooks
 from .checkpoint import NoCheckpoint
 from .placement import (
@@ -126,7 +128,7 @@ class Training:
         self.schedule = Cosine(net.optimizer_, n_steps) if net.schedule == "cosine" else None
         self.batch_size = n_samples
         self.work = work_of_a_step(net.module_, n_samples, rows.x.shape[1:])
-        net.module_.united = n_dense_epochs > 0
+        net.module_.dense_phase = n_dense_epochs > 0
         net.training_ = self
         net.callbacks = checked(callbacks)
         net._initialize_callbacks()
@@ -240,9 +242,9 @@ class Training:
 
     def _split(self):
         """Let the router choose among experts that were one."""
-        if self.net.module_.united:
+        if self.net.module_.dense_phase:
             upcycle(self.net.module_, self.net.optimizer_)
-            self.net.module_.united = False
+            self.net.module_.dense_phase = False
 
     def drop_unfinished(self):
         """Drop an epoch that was not finished, and the batches of the one before.
@@ -296,7 +298,7 @@ class Training:
         net, training = self.net, grad_norm is not None
         if training and not math.isfinite(loss):
             raise self._divergence(f"training loss became {loss}")
-        if training and net.module_.united:
+        if training and net.module_.dense_phase:
             upcycle(net.module_)  # so that a state kept now is whole
         if not net.history[-1]["batches"]:
             net.history.new_batch()  # some callbacks of skorch want one to be there
@@ -393,7 +395,7 @@ class OneNetStep(Step):
         self.parameters, self.optimizer = training.parameters, net.optimizer_
         self.router_parameters = net.router_parameters()
         self.schedules = [] if training.schedule is None else [training.schedule]
-        self.may_draw = may_draw(net.module_)
+        self.may_draw = is_stochastic(net.module_)
 
     @property
     def scales_steps(self):
@@ -452,8 +454,8 @@ class OneNetStep(Step):
             factors.append(batch_weight(batch.weight) / batch_size(batch.weight))
         if net.schedule == "residual":
             error = net.criterion_.error(mixed.output, batch.y)
-            residual = expert_means(error, batch.weight, mixed.route)
-            factors.append((residual / net.criterion_.blind_error).clamp(max=1))
+            residual = mixed.route.expert_means(error, batch.weight)
+            factors.append((residual / net.criterion_.chance_level_error).clamp(max=1))
         net.set_lr_multipliers(reduce(torch.mul, factors).expand(len(net.module_.experts)))
 
     def numbers(self, mixed, losses, oob_losses, batch):

@@ -14,9 +14,11 @@ from skorch.dataset import Dataset
 from .._compat import __version__
 from .._data.rows import Batches, Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, as_device, free_memory, usual_modes
-from ..nn import OwnGenerator, TableEncoder, mixture_loss
 from ..nn.dispatch import is_stack
-from ..nn.ranks import batch_weight
+from ..nn.encoders import TableEncoder
+from ..nn.functional import mixture_loss
+from ..nn.seeding import OwnGenerator
+from ..nn.sharding import batch_weight
 from .callbacks import WeightedRows
 from .loop import Training
 
@@ -149,7 +151,7 @@ class MoENet(NeuralNet):
     def forward_training(self, x, batch, generator):
         """Return the outputs of the mixture for a training batch, or those of each expert."""
         if self.expert_loss_weight or batch.shown is not None:
-            return self.module_.forward_apart(x, generator)
+            return self.module_.forward_experts(x, generator)
         return self.module_(x, generator)
 
     def losses(self, mixed, batch):
@@ -162,14 +164,14 @@ class MoENet(NeuralNet):
         if mixed.output is not None:
             mixed = mixed._replace(output=mixed.output.to(dtype))
             return mixed, self.criterion_.loss(mixed.output, batch.y), None
-        mixed = mixed._replace(answers=mixed.answers.to(dtype))
-        losses = self.criterion_.losses(mixed.answers, batch.y)
+        mixed = mixed._replace(expert_outputs=mixed.expert_outputs.to(dtype))
+        losses = self.criterion_.losses(mixed.expert_outputs, batch.y)
         gate = mixed.route.gate
         shown = torch.ones_like(losses) if batch.shown is None else batch.shown.to(losses.dtype)
         loss, hidden_loss = mixture_loss(gate, losses, shown, self.expert_loss_weight)
         if self.training_.has_batch_hooks or self.schedule == "residual":
             log_gate = gate.detach().to(losses.dtype).log()
-            output = self.criterion_.mix(log_gate, mixed.answers.detach())
+            output = self.criterion_.mix(log_gate, mixed.expert_outputs.detach())
             mixed = mixed._replace(output=output)
         return mixed, loss, None if batch.shown is None else hidden_loss
 
@@ -191,7 +193,7 @@ class MoENet(NeuralNet):
         """Multiply the rates of the experts, in the coming step, by (n_experts,) factors."""
         values = [multipliers] if is_stack(self.module_.experts) else multipliers
         for group, value in zip(self.optimizer_.param_groups, values, strict=False):
-            group["pace"] = value
+            group["lr_multiplier"] = value
 
     # -- predictions --------------------------------------------------------------------
 
@@ -268,13 +270,13 @@ class MoENet(NeuralNet):
     def predict(self, X):
         """Return indices of classes, labels as zeros and ones, or numbers."""
         proba = self.predict_proba(X)
-        if self.criterion_.kind == "numbers":
+        if self.criterion_.kind == "regression":
             return proba
         return proba.argmax(1) if self.criterion_.kind == "classes" else (proba > 0.5).astype(int)
 
     def score(self, X, y, sample_weight=None):
         """Return the accuracy, or R2 of numbers."""
-        score = r2_score if self.criterion_.kind == "numbers" else accuracy_score
+        score = r2_score if self.criterion_.kind == "regression" else accuracy_score
         return score(y, self.predict(X), sample_weight=sample_weight)
 
     @property
@@ -286,7 +288,7 @@ class MoENet(NeuralNet):
         """Tell what the net predicts: scorers choose by it."""
         tags = super().__sklearn_tags__()
         if hasattr(self, "criterion_"):
-            is_regressor = self.criterion_.kind == "numbers"
+            is_regressor = self.criterion_.kind == "regression"
             tags.estimator_type = "regressor" if is_regressor else "classifier"
         return tags
 

@@ -10,7 +10,7 @@ from threadpoolctl import ThreadpoolController
 from .. import _devices
 from .._devices import OutOfMemoryError, is_out_of_memory
 from .._registry import is_auto
-from ..nn import OwnGenerator
+from ..nn.seeding import OwnGenerator
 
 __all__ = [
     "LARGE",

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._data.rows import pick
 from ..nn import Noise
-from ..nn.ranks import Part, holding
+from ..nn.sharding import BatchShard, using_shard
 from .callbacks import StopTraining
 
 __all__ = [
@@ -184,7 +184,7 @@ class _Shard(NamedTuple):
     y: torch.Tensor
     weight: torch.Tensor
     shown: torch.Tensor | None
-    part: Part
+    part: BatchShard
 
 
 class DataParallelGroup(ProcessGroup):
@@ -245,12 +245,12 @@ class DataParallelGroup(ProcessGroup):
             own = slice(*(n_samples * rank // self.size for rank in (self.rank, self.rank + 1)))
             # Weights are few: all processes have those of all.
             weight = pick(rows.weight, batch).sum().to(device)
-            part = Part(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
+            part = BatchShard(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
             yield _Shard(*rows.take(batch[own]).to(device), part)
 
     def sharding(self, batch):
         """Return a context in which sums over a batch are over all processes."""
-        return holding(batch.part)
+        return using_shard(batch.part)
 
     def all_reduce(self, *values):
         """Return the sums over the processes, by one message."""
@@ -329,8 +329,8 @@ def _check_module(module):
     noise = getattr(module.router, "noise", None)
     if noise is not None and type(noise).__call__ is not Noise.__call__:
         raise ValueError(
-            f"router_noise={noise!r} draws for the samples that it is given, of which each process "
-            "has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
+            f"router__noise={noise!r} draws for the samples that it is given, of which each "
+            "process has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
         )
 
 
