@@ -47,12 +47,8 @@ ARGUMENTS = {
     datasets.make_rotation_task: {"images": PICTURES},
 }
 TRANSFORMERS = {
-    preprocessing.CenterCropResize: {"crop": 6, "size": 8},
-    preprocessing.GaussianBlur: {"kernel_size": 3},
-    preprocessing.ImageScaler: {},
     preprocessing.ImageTransform: {"func": torch.neg},
     preprocessing.PatchKMeansFeatures: {"n_clusters": 4, "patch_size": 3, "n_patches": 50},
-    preprocessing.Rotate: {"angle": 5.0},
 }
 VALUES = {
     "nan": np.nan,
@@ -140,7 +136,7 @@ MISTAKES = {
     ),
     "a range upside down": (
         partial(datasets.make_cluster_patches, alpha=(2, 1)),
-        r"alpha=\(low, high\) must satisfy",
+        "alpha must be a positive number or a pair",
     ),
     "a range from 0": (partial(datasets.make_cluster_patches, beta=(0, 1)), "beta"),
     "a range of three": (partial(datasets.make_cluster_patches, gamma=(1, 2, 3)), "gamma"),
@@ -151,11 +147,11 @@ MISTAKES = {
     ),
     "half a dictionary": (
         partial(datasets.make_cluster_patches, dictionary=(np.eye(4),)),
-        "dictionary must be the pair",
+        "dictionary: .*expected 2, got 1",
     ),
     "another dictionary": (
         partial(datasets.make_cluster_patches, dictionary=(np.eye(4), np.eye(4))),
-        "dictionary must have shape",
+        r"dictionary must be .* of shape",
     ),
     "bools for counts": (partial(datasets.make_cluster_patches, True), "'n_samples' parameter"),
     "clusters of another length": (
@@ -182,7 +178,7 @@ MISTAKES = {
     "tensors for arrays": (partial(preprocessing.paper_blur, PICTURES), "x must be a tensor"),
     "a table for pictures": (
         partial(preprocessing.paper_blur, torch.ones(2, 3)),
-        r"x must be a tensor of pictures.*\(2, 3\)",
+        r"x must be a tensor of images.*\(2, 3\)",
     ),
 }
 
@@ -191,9 +187,3 @@ MISTAKES = {
 def test_a_mistake_is_named(function, match):
     with pytest.raises((TypeError, ValueError), match=match):
         function()
-
-
-def test_a_blur_of_no_width_changes_nothing():
-    for sigma in (1e-308, 1e-30, 1e-3):
-        blurred = preprocessing.GaussianBlur(3, sigma).fit_transform(PICTURES)
-        np.testing.assert_allclose(blurred, PICTURES, rtol=1e-6)

@@ -20,7 +20,7 @@ LAYERS = [
     ["_parameters", "_data", "inspection", "preprocessing"],
     ["_onnx", "_persistence", "nn", "optim", "metrics", "datasets"],
     ["_devices"],
-    ["_image_checks", "exceptions"],
+    ["exceptions"],
     ["_alike", "_compat", "_linear_view", "_registry", "_validation"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}

@@ -15,24 +15,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._registry import Registry
-from sklearn_moe.nn import (
-    ACTIVATIONS,
-    BALANCES,
-    EXPERTS,
-    GATES,
-    LOSSES,
-    NETWORKS,
-    NOISES,
-    ROUTERS,
-    TRUNKS,
-    Balance,
-    ExpertSpec,
-    Head,
-    LossSpec,
-    RegressionHead,
-    RouterSpec,
-    TopKRouter,
-)
+from sklearn_moe.nn import ACTIVATIONS, BALANCES, EXPERTS, GATES, LOSSES, NETWORKS, NOISES, ROUTERS, TRUNKS, Balance, ExpertSpec, Head, LossSpec, RegressionHead, RouterSpec, TopKRouter
 from sklearn_moe.optim import SOLVERS, SolverSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")

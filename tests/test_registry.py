@@ -11,17 +11,7 @@ import torch
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._registry import Registry, require, takes
-from sklearn_moe.nn import (
-    ACTIVATIONS,
-    BALANCES,
-    EXPERTS,
-    GATES,
-    LOSSES,
-    NETWORKS,
-    NOISES,
-    ROUTERS,
-    TRUNKS,
-)
+from sklearn_moe.nn import ACTIVATIONS, BALANCES, EXPERTS, GATES, LOSSES, NETWORKS, NOISES, ROUTERS, TRUNKS
 from sklearn_moe.optim import SOLVERS
 
 REGISTRIES = {
@@ -39,7 +29,7 @@ REGISTRIES = {
         SOLVERS,
     )
 }
-ESTIMATORS = {MoEClassifier: ("classes", "labels"), MoERegressor: ("numbers",)}
+ESTIMATORS = {MoEClassifier: ("classes", "multilabel"), MoERegressor: ("regression",)}
 DOCS = Path(__file__).parent.parent / "docs"
 
 

@@ -277,7 +277,7 @@ OTHERWISE = {
 def settings_for(shape, model=MoEClassifier, **parameters):
     """Return the settings of a fit that is not made."""
     X, weight = np.zeros(shape, dtype=np.float32), np.ones(shape[0], dtype=np.float32)
-    loss, kind = ("log_loss", "classes") if model is MoEClassifier else ("huber", "numbers")
+    loss, kind = ("log_loss", "classes") if model is MoEClassifier else ("huber", "regression")
     return resolve_settings(model(**parameters), X, weight, choose_head(loss, kind)(2))
 
 

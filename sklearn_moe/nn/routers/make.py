@@ -166,8 +166,8 @@ def make_router(
         router_class.check(input_shape, n_experts, top_k, gate)
         if spec.dense_gradient and not (router_class.sparse and gate in ("softmax", "sigmoid")):
             raise ValueError(
-                "dense_gradient=True is for routers that choose experts, with the gate 'softmax' or "
-                f"'sigmoid', got router__gate={gate!r}. Use dense_gradient=False"
+                "dense_gradient=True is for routers that choose experts, with the gate 'softmax' "
+                f"or 'sigmoid', got router__gate={gate!r}. Use dense_gradient=False"
             )
         if normalize and spec.network is CentroidScores:
             raise ValueError(
