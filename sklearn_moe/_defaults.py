@@ -10,7 +10,19 @@ import numpy as np
 from ._data.rows import row_slices
 from ._registry import has, is_auto, require, takes
 from ._validation import refuse_overflow
-from .nn import ACTIVATIONS, EXPERTS, NETWORKS, TRUNKS, CentroidScores, ExpertSpec, Head, LinearScores, MLPScores, PatchChoiceRouter, RouterSpec
+from .nn import (
+    ACTIVATIONS,
+    EXPERTS,
+    NETWORKS,
+    TRUNKS,
+    CentroidScores,
+    ExpertSpec,
+    Head,
+    LinearScores,
+    MLPScores,
+    PatchChoiceRouter,
+    RouterSpec,
+)
 from .nn.routers.scores import patches_shape
 from .optim import SOLVERS, SolverSpec
 

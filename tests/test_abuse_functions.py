@@ -24,8 +24,8 @@ ARGUMENTS = {
     },
     metrics.expert_error_matrix: {"y": Y, "clusters": CLUSTERS, "expert_proba": EXPERT_PROBA},
     metrics.expert_load: {"experts": EXPERTS},
-    metrics.expert_swap_accuracy: {"y": Y, "experts": EXPERTS, "expert_proba": EXPERT_PROBA},
-    metrics.knock_out_accuracy: {
+    metrics.cross_evaluation_accuracy: {"y": Y, "experts": EXPERTS, "expert_proba": EXPERT_PROBA},
+    metrics.ablation_accuracy: {
         **{"y": Y, "gate_proba": GATE_PROBA, "expert_proba": EXPERT_PROBA, "experts": EXPERTS},
     },
     metrics.last_fluctuation: {"routes": np.tile(EXPERTS, (3, 1)), "steps": [1, 2, 3]},
@@ -39,7 +39,7 @@ ARGUMENTS = {
     metrics.own_other_error: {
         **{"error_matrix": np.ones((4, 3)), "routing_matrix": np.ones((3, 4))},
     },
-    metrics.picture_properties: {"X": PICTURES, "n_bins": 3},
+    metrics.image_properties: {"X": PICTURES, "n_bins": 3},
     metrics.router_margin: {"gate_proba": GATE_PROBA},
     metrics.split_information: {"groups": CLUSTERS, "experts": EXPERTS, "n_permutations": 5},
     datasets.make_cluster_patches: {"n_samples": 12, "n_clusters": 2, "patch_size": 10},

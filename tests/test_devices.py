@@ -21,7 +21,17 @@ from skorch.callbacks import Callback
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._data import rows as _data
 from sklearn_moe.callbacks import RoutingTrace
-from sklearn_moe.nn import ACTIVATIONS, BALANCES, EXPERTS, GATES, LOSSES, NETWORKS, NOISES, ROUTERS, TRUNKS
+from sklearn_moe.nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    GATES,
+    LOSSES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    TRUNKS,
+)
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = pytest.mark.filterwarnings(

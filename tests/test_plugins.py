@@ -15,7 +15,24 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._registry import Registry
-from sklearn_moe.nn import ACTIVATIONS, BALANCES, EXPERTS, GATES, LOSSES, NETWORKS, NOISES, ROUTERS, TRUNKS, Balance, ExpertSpec, Head, LossSpec, RegressionHead, RouterSpec, TopKRouter
+from sklearn_moe.nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    GATES,
+    LOSSES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    TRUNKS,
+    Balance,
+    ExpertSpec,
+    Head,
+    LossSpec,
+    RegressionHead,
+    RouterSpec,
+    TopKRouter,
+)
 from sklearn_moe.optim import SOLVERS, SolverSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -363,8 +380,18 @@ def test_a_method_that_a_head_lacks_is_named(vectors, loss, parameters, method, 
 @pytest.mark.parametrize(
     ("estimator", "parameters", "error", "message"),
     [
-        (MoEClassifier, {"loss": LogCoshHead}, ValueError, "not made for classes: its kind is 'nu"),
-        (MoERegressor, {"loss": BrierHead}, ValueError, "not made for numbers: its kind is 'clas"),
+        (
+            MoEClassifier,
+            {"loss": LogCoshHead},
+            ValueError,
+            "not made for classes: its kind is 'regr",
+        ),
+        (
+            MoERegressor,
+            {"loss": BrierHead},
+            ValueError,
+            "not made for regression: its kind is 'clas",
+        ),
         (
             MoEClassifier,
             {"loss": lambda n: n},

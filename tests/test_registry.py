@@ -11,7 +11,17 @@ import torch
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._registry import Registry, require, takes
-from sklearn_moe.nn import ACTIVATIONS, BALANCES, EXPERTS, GATES, LOSSES, NETWORKS, NOISES, ROUTERS, TRUNKS
+from sklearn_moe.nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    GATES,
+    LOSSES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    TRUNKS,
+)
 from sklearn_moe.optim import SOLVERS
 
 REGISTRIES = {

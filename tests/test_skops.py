@@ -17,7 +17,17 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_moe.checkpoints import FitCheckpoint
 
 from sklearn_moe import MoEClassifier, MoERegressor, trusted_types
-from sklearn_moe.nn import ACTIVATIONS, BALANCES, EXPERTS, GATES, LOSSES, NETWORKS, NOISES, ROUTERS, TRUNKS
+from sklearn_moe.nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    GATES,
+    LOSSES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    TRUNKS,
+)
 from sklearn_moe.optim import SOLVERS
 
 skops = pytest.importorskip("skops.io")

@@ -8,8 +8,7 @@ import numpy as np
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from .._validation import Count, check_column, check_named, check_same_length
-from ._images import check_images
+from .._validation import Count, check_column, check_images, check_named, check_same_length
 
 __all__ = ["make_orientation_task", "make_rotation_task"]
 

@@ -12,8 +12,7 @@ from .. import _devices
 from .._data.rows import as_tensor
 from .._devices import usual_modes
 from .._registry import is_auto
-from .._validation import Count
-from ..datasets._images import check_images
+from .._validation import Count, check_images
 
 __all__ = ["BaseImageFeatures", "BaseImageTransformer", "as_device", "as_float"]
 

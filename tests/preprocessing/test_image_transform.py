@@ -203,7 +203,7 @@ def test_in_front_of_a_classifier():
     X[y == 0, :, :, 5:7] += 120  # a bright bar, upright or lying
     X[y == 1, :, 5:7, :] += 120
     options = {"expert": "cnn", "expert_width": 8, "max_iter": 20, "tol": None, "random_state": 0}
-    moe = MoEClassifier(2, device="cpu", train_transform=paper_blur, **options)
+    moe = MoEClassifier(2).set_params(device="cpu", train_transform=paper_blur, **options)
     model = Pipeline([("prepare", ImageTransform(PAPER)), ("moe", moe)])
     search = GridSearchCV(model, {"prepare__func": [PAPER, v2.CenterCrop(8)]}, cv=2).fit(X, y)
     assert (search.cv_results_["mean_test_score"] > 0.7).all()
