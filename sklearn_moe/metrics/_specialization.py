@@ -262,10 +262,10 @@ def _default_router_input(estimator, X):
     """Return samples as a linear router without trunk and encoding reads them."""
     X = check_named(X, "X", dtype=(np.float32, np.float64, np.uint8), allow_nd=True)
     # Rows of a table may be read as patches or images.
-    return router_inputs(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
+    return sum_patches(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
 
 
-def router_inputs(X):
+def sum_patches(X):
     """Return the sum of the patches of each sample, (n_samples, patch_size).
 
     A linear router adds the scores of all patches, so it depends on their sum only. This is

@@ -253,7 +253,7 @@ def test_any_table_is_drawn_by_its_router_inputs(pyplot, kind):
     moe = estimator(n_experts=3, max_iter=3, random_state=0, **options)
     model = make_pipeline(FunctionTransformer(), moe) if is_odd else moe
     display = from_estimator(model.fit(X, y), X, y, grid_resolution=20)
-    encoded = moe.net_.map_batches(moe.module_.encode, check_samples(moe, X))
+    encoded = moe.net_.map_batches(moe.module_.encode, check_samples(X, "", moe._format))
     assert_allclose(np.abs(display.embedding), np.abs(PCA(2).fit_transform(encoded)), atol=1e-4)
     assert_array_equal(display.experts, moe.apply(X))
     assert regions(display).shape == (20, 20)

@@ -253,9 +253,9 @@ def piecewise(kind, n_samples=400):
     Y = 1000 + np.einsum("ni,nio->no", X, slopes[regions]) * [1, 10, 100]
     if kind == "classes":
         return X, np.array(["no", "yes"])[(Y[:, 0] > 1000).astype(int)], regions
-    if kind == "multilabel":
+    if kind == "labels":
         return X, (Y > 1000).astype(int), regions
-    return X, Y[:, 0] if kind == "regression" else Y, regions
+    return X, Y[:, 0] if kind == "numbers" else Y, regions
 
 
 def fit_kind(kind, X, y, **params):
@@ -278,7 +278,7 @@ def test_any_target_matches_loops(kind, router):
         output, chance = moe.classes_[moe.expert_proba(X).argmax(axis=2)], np.mean(y == "yes")
         scores, own = (given == y[:, np.newaxis] for given in (output, predicted))
         chance = max(chance, 1 - chance)
-    elif kind == "multilabel":
+    elif kind == "labels":
         output, chance = moe.expert_proba(X) > 0.5, np.mean(y == np.median(y, axis=0))
         scores, own = ((a == y[:, np.newaxis]).mean(axis=2) for a in (output, predicted))
     else:
@@ -406,7 +406,7 @@ def test_kmeans_of_any_table_clusters_encoded_columns(kind, monkeypatch):
     model = make_pipeline(FunctionTransformer(), moe) if is_odd else moe
     report = specialization_report(model.fit(X, target), X, target, y, random_state=0)
     assert report.n_samples == len(y)
-    encoded = moe.net_.map_batches(moe.module_.encode, check_samples(moe, X))
+    encoded = moe.net_.map_batches(moe.module_.encode, check_samples(X, "", moe._format))
     centers, _ = find_centers(encoded, np.ones(len(y)), 3, 0)
     expected = sk.pairwise_distances_argmin(encoded, centers)
     np.testing.assert_array_equal(_kmeans_routes(moe, X, 3, 0), expected)

@@ -334,7 +334,7 @@ def test_a_network_of_the_user_is_given_the_std_it_asks_for():
 
 
 def test_what_is_no_network_of_scores_is_refused():
-    with pytest.raises(TypeError, match=r"router_network=.* must be a callable .* returned int"):
+    with pytest.raises(TypeError, match=r"router__network=.* must be a callable .* returned int"):
         make_router("topk", (4, 6), 4, 3, network=lambda shape, n: n)
     router = make_router("topk", (6,), 4, 3, network=lambda shape, n: nn.Identity())
     with pytest.raises(ValueError, match=r"scores of shape \(2, 4\), .* returned \(2, 6\)"):
@@ -437,9 +437,9 @@ def test_a_noise_of_the_users_own():
     assert make_router("topk", (6,), 4, 3, noise=own).noise is own
     with pytest.raises(ValueError, match="or a Noise with a method 'survival'"):
         make_router("topk", (6,), 4, 3, noise=Triangular, balance=BALANCES["load"](4, 0.01))
-    with pytest.raises(TypeError, match="Noise has no method 'quantile', which router_noise="):
+    with pytest.raises(TypeError, match="Noise has no method 'quantile', which router__noise="):
         make_router("topk", (6,), 4, 3, noise=Noise)
-    with pytest.raises(TypeError, match=r"router_noise=<class 'dict'> must be a callable \(x, sco"):
+    with pytest.raises(TypeError, match=r"router__noise=<class 'dict'> must be a callable \(x, sco"):
         make_router("topk", (6,), 4, 3, noise=dict)
 
 
@@ -479,7 +479,7 @@ CONTRADICTIONS = [
     ("random", {"network": "mlp"}, "its scores are fixed"),
     ("kmeans", {"balance": "switch"}, "are not trained and no loss can balance them"),
     ("soft", {"balance": "bias"}, "are for routers that choose experts"),
-    ("topk", {"balance": "load", "noise": None}, "router_noise of a known"),
+    ("topk", {"balance": "load", "noise": None}, "router__noise of a known"),
     ("topk", {"balance": "load", "top_k": 4}, "needs top_k < n_experts"),
 ]
 
