@@ -1,19 +1,19 @@
 """
 =============================================
-Few pictures: features first, then a mixture
+Few images: features first, then a mixture
 =============================================
 
-A few hundred pictures are too few to train a convolutional network on. What can be found without
-labels, or was found elsewhere, comes first then: a transformer of
-:mod:`sklearn_moe.preprocessing` makes a table of the pictures, and a mixture learns from that.
+A few hundred images are too few to train a convolutional network. Use features then, which are
+found without labels or were trained on other images: a transformer of
+:mod:`sklearn_moe.preprocessing` turns the images into a table, and a mixture is fitted on it.
 
-Call this file with ``--data FOLDER`` for pictures in ``FOLDER/train/<class>/*.jpg``, such as
-those of CIFAR-10. Without it the handwritten digits of scikit-learn stand in, enlarged to 16 x 16
-pixels.
+Call this file with ``--data FOLDER`` for images in ``FOLDER/train/<class>/*.jpg``, such as
+those of CIFAR-10. Without it the example uses the handwritten digits of scikit-learn, enlarged to
+16 x 16 pixels.
 """
 
 # %%
-# The pictures
+# The images
 # ------------
 
 import argparse
@@ -33,8 +33,8 @@ parser.add_argument("--per-class", type=int, default=150)
 options = parser.parse_args()
 
 if options.data:
-    pictures = load_image_folder(options.data, "train", max_per_class=options.per_class)
-    X, y, names = pictures.data, pictures.target, pictures.target_names
+    images = load_image_folder(options.data, "train", max_per_class=options.per_class)
+    X, y, names = images.data, images.target, images.target_names
 else:
     digits = load_digits()
     X = (digits.images[:, None] * 15).repeat(2, axis=2).repeat(2, axis=3).astype(np.uint8)
@@ -45,8 +45,8 @@ print(X.shape, X_test.shape)
 # %%
 # Typical patches
 # ---------------
-# :class:`~sklearn_moe.preprocessing.PatchKMeansFeatures` clusters patches of the pictures, and
-# describes a picture by which of the clusters are in which quarter of it. The centers are edges and
+# :class:`~sklearn_moe.preprocessing.PatchKMeansFeatures` clusters patches of the images, and
+# describes an image by the clusters that occur in each quarter of it. The centers are edges and
 # colors in many directions.
 
 from sklearn_moe.preprocessing import PatchKMeansFeatures
@@ -67,18 +67,23 @@ plt.show()
 # %%
 # The search
 # ----------
-# The features are a step of a pipeline, and do not depend on what comes after them. With ``memory``
-# they are found once for each fold, however many mixtures are tried. In a larger search over the
-# mixture alone it is simpler to find them before it: they know no labels that could leak.
+# The features are a step of a pipeline, and do not depend on the steps after them. With ``memory``
+# they are computed once per fold, for all mixtures. In a larger search over the mixture alone it is
+# simpler to compute them before: they use no labels, so that no information can leak.
 
 from tempfile import TemporaryDirectory
 
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import Pipeline
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, SolverParams
 
-clf = MoEClassifier(max_iter=15, learning_rate_init=0.001, weight_decay=0.3, random_state=0)
+clf = MoEClassifier(
+    max_iter=15,
+    learning_rate_init=0.001,
+    solver=SolverParams(weight_decay=0.3),
+    random_state=0,
+)
 with TemporaryDirectory() as folder:
     model = Pipeline([("features", features), ("clf", clf)], memory=folder)
     search = GridSearchCV(model, {"clf__n_experts": [1, 4]}, cv=2)
@@ -89,8 +94,8 @@ for n_experts, score in zip(
     print(f"{n_experts} experts: accuracy {score:.3f}")
 
 # %%
-# Who answers what
-# ----------------
+# Which expert handles which class
+# --------------------------------
 # What has the mixture of four learned, and do its experts differ by more than chance?
 
 from sklearn_moe.inspection import RoutingDisplay
@@ -101,16 +106,16 @@ print(f"accuracy {model.score(X_test, y_test):.3f}")
 print(specialization_report(model, X_test, y_test, y_test, n_permutations=100, random_state=0))
 
 # %%
-# The rows are the classes here.
+# The rows are the classes.
 
 RoutingDisplay.from_estimator(model, X_test, y_test, display_labels=names)
 plt.show()
 
 # %%
-# With weights that were learned elsewhere
-# ----------------------------------------
-# :class:`~sklearn_moe.preprocessing.BackboneFeatures` takes the place of the first step. Weights of
-# a name are downloaded once:
+# With pretrained weights
+# -----------------------
+# Use :class:`~sklearn_moe.preprocessing.BackboneFeatures` as the first step. Named weights are
+# downloaded once:
 #
 # .. code-block:: python
 #
