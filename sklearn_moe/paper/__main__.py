@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from . import demo
-from ._arguments import positive
-from ._ready import require_extra, require_folder
+from ._command import positive, require_extra, require_folder
 from ._report import write_report
 from ._runner import run_experiments
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
@@ -104,14 +103,8 @@ def _run(experiments, options, command):
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        results = run_experiments(
-            experiments,
-            options.out,
-            runs=options.runs,
-            seed=options.seed,
-            jobs=options.jobs,
-            device=options.device,
-        )
+        how = {name: getattr(options, name) for name in ("runs", "seed", "jobs", "device")}
+        results = run_experiments(experiments, options.out, **how)
     except KeyboardInterrupt:
         sys.exit(f"Stopped. What is finished is in {options.out}/runs; the same command goes on.")
     print(f"Report: {write_report(results, options.out, command)}")

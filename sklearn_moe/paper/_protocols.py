@@ -8,8 +8,6 @@ from .._training import Callback, StopTraining
 from ..nn import EXPERTS, ROUTERS
 from ..optim import NormalizedSGD
 
-__all__ = ["NOISY_AT_TEST", "SUM_OF_NORMS", "NotebookStopping", "expert", "paper_classifier"]
-
 NOISY_AT_TEST = replace(ROUTERS["top1"], noise_at_predict=True)
 SUM_OF_NORMS = partial(NormalizedSGD, norm="sum")
 

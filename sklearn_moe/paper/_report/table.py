@@ -7,28 +7,10 @@ import numpy as np
 
 from .._statistics import UNDECIDED
 
-__all__ = [
-    "EMPTY",
-    "INSIDE",
-    "VERDICTS",
-    "Column",
-    "Entry",
-    "Group",
-    "Table",
-    "commands",
-    "label_text",
-    "legend",
-    "tabulate",
-]
-
 EMPTY = "\u2013"
 INSIDE = {True: "✓", False: "✗", None: ""}
-VERDICTS = {  # of a finding
-    True: "✓ holds",
-    False: "✗ does not hold",
-    UNDECIDED: "? undecided",
-    None: "•",
-}
+# Of a finding:
+VERDICTS = {True: "✓ holds", False: "✗ does not hold", UNDECIDED: "? undecided", None: "•"}
 
 _DIGITS = {"accuracy": 2, "entropy": 3, "steps": 0, "adds": 2}  # by the last word of a measure
 _POSSIBLE = {"accuracy": (0.0, 100.0), "entropy": (0.0, math.inf)}  # a t-interval knows no bounds

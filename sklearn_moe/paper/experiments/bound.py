@@ -3,10 +3,7 @@
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._statistics import standard_error
-from ._theory import COLORS
-from .models import KINDS, problem, single_with
-
-__all__ = ["bound"]
+from .common import COLORS, KINDS, panels, problems, single_with
 
 _FILTERS = (16, 128)
 _DEFAULT = "default"
@@ -21,7 +18,6 @@ _LINES = {
     True: {"color": "black", "lw": 1, "label": "bound of Theorem 4.1"},
     False: {"color": "black", "lw": 1, "ls": ":", "label": "bound, setting not covered"},
 }
-_SIZES = {"n_train": 4000, "n_test": 16_000}
 
 
 def bound(protocol="code", data="fixed"):
@@ -40,7 +36,7 @@ def bound(protocol="code", data="fixed"):
             "200 steps, those of this library (default) until they are done; 4,000 samples to "
             "train on, 16,000 to test on."
         ),
-        problems=tuple(problem(setting, data, **_SIZES) for setting in (*_COVERED, 1)),
+        problems=problems((*_COVERED, 1), data, n_train=4000, n_test=16_000),
         models=_models(),
         max_runs=2,
         measures=("accuracy", "train_accuracy", "hard_accuracy"),
@@ -94,12 +90,11 @@ def _tested(results, setting, measure):
 
 
 def _draw(results):
-    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
     settings = results.settings
-    figure = Figure(figsize=(2.6 * len(settings), 5.8), layout="constrained")
-    axes = figure.subplots(len(_LIMITS), len(settings), sharex="row", sharey=True, squeeze=False)
+    size = (2.6 * len(settings), 5.8)
+    figure, axes = panels(len(_LIMITS), len(settings), size, sharex="row", sharey=True)
     for row, (measure, limit) in zip(axes, _LIMITS.items(), strict=True):
         for ax, setting in zip(row, settings, strict=True):
             _draw_panel(ax, results.select(setting=setting), measure)
