@@ -142,9 +142,7 @@ def _grid(table):
         for column in columns
     ]
     rows = [list(map(_escape, head))]
-    rows += [
-        [_markdown_cell(entry) for entry in (*labels, *entries)] for labels, entries in table.rows
-    ]
+    rows += [list(map(_markdown_cell, (*labels, *entries))) for labels, entries in table.rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     rows.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(map(str.ljust, row, widths))} |" for row in rows)
