@@ -58,18 +58,10 @@ def _parser():
     )
     names = [*GROUPS["all"], *GROUPS]
     parser.add_argument("names", nargs="+", metavar="NAME", type=_name, help=", ".join(names))
-    parser.add_argument(
-        "--protocol",
-        choices=("code", "paper"),
-        default="code",
-        help="the paper's mixtures as its code runs them, or as its text describes them",
-    )
-    parser.add_argument(
-        "--data",
-        choices=("fixed", "fresh"),
-        default="fixed",
-        help="one data set for all runs, as in the authors' notebooks, or a new one for each",
-    )
+    text = "the paper's mixtures as its code runs them, or as its text describes them"
+    parser.add_argument("--protocol", choices=("code", "paper"), default="code", help=text)
+    text = "one data set for all runs, as in the authors' notebooks, or a new one for each"
+    parser.add_argument("--data", choices=("fixed", "fresh"), default="fixed", help=text)
     _add_common(parser)
     return parser
 

@@ -118,13 +118,8 @@ class Experiment:
                     estimator.set_params(**dict.fromkeys(devices, device))
                     count = 1 if name in self.once else min(runs, self.max_runs or runs)
                     seeds = range(seed, seed + count)
-                    cells.append(
-                        Cell(
-                            labels,
-                            tuple(self.run(problem, estimator, s, self.trace) for s in seeds),
-                            self._published(labels),
-                        )
-                    )
+                    found = tuple(self.run(problem, estimator, s, self.trace) for s in seeds)
+                    cells.append(Cell(labels, found, self._published(labels)))
         return cells
 
     def _published(self, labels):

@@ -95,17 +95,16 @@ def paper_classifier(protocol="paper", nonlinear=True, n_experts=8, **overrides)
     return MoEClassifier().set_params(**parameters | overrides)
 
 
-def _gradient_descent():
-    return {
-        "solver": "normalized_sgd",
-        "solver__schedule": "constant",
-        "learning_rate_init": 0.001,
-        "max_iter": 501,
-    }
+_GRADIENT_DESCENT = {
+    "solver": "normalized_sgd",
+    "solver__schedule": "constant",
+    "learning_rate_init": 0.001,
+    "max_iter": 501,
+}
 
 
 def _paper(n_experts, nonlinear):
-    return _gradient_descent() | {
+    return _GRADIENT_DESCENT | {
         "expert": expert("patch", 0.001),
         "loss": "margin",
         "router__learning_rate": 0.001 * n_experts**2,  # Theorem 4.2
@@ -113,7 +112,7 @@ def _paper(n_experts, nonlinear):
 
 
 def _code(n_experts, nonlinear):
-    return _gradient_descent() | {
+    return _GRADIENT_DESCENT | {
         "expert": expert("patch_conv", 0.001),
         "loss": "probabilities",
         "router": NOISY_AT_TEST,

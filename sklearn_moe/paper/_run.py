@@ -182,15 +182,19 @@ class Run:
     def _cross_validate(self, model, samples):
         """Fit to the training samples and score on both parts, with one thread."""
         n_train, n_samples = self.problem.n_train, len(samples.X)
-        clusters = {"clusters": samples.clusters} if self._routes else {}
+        hard = make_scorer(accuracy_score).set_score_request(sample_weight="hard")
+        scorers, params = {"accuracy": "accuracy", "hard": hard}, {"hard": samples.hard}
+        if self._routes:
+            scorers["entropy"] = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
+            params["clusters"] = samples.clusters
         with config_context(enable_metadata_routing=True), one_thread():
             return cross_validate(
                 model,
                 samples.X if _takes_patches(model) else samples.X.reshape(n_samples, -1),
                 samples.y,
                 cv=[(np.arange(n_train), np.arange(n_train, n_samples))],
-                scoring=_scorers(self._routes),
-                params={"hard": samples.hard} | clusters,
+                scoring=scorers,
+                params=params,
                 return_train_score=True,
                 return_estimator=True,
                 error_score="raise",
@@ -202,14 +206,6 @@ _ACCURACIES = {
     "train_accuracy": "train_accuracy",
     "hard_accuracy": "test_hard",
 }
-
-
-def _scorers(routes):
-    hard = make_scorer(accuracy_score).set_score_request(sample_weight="hard")
-    scorers = {"accuracy": "accuracy", "hard": hard}
-    if routes:
-        scorers["entropy"] = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
-    return scorers
 
 
 def _takes_patches(model):

@@ -105,16 +105,12 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
             f"{len(failures)} of {len(wanted)} runs failed; the others are kept in {store.folder}. "
             f"The first: {failures[0]}"
         )
-    return [
-        Results(
-            experiment,
-            [
-                CellResult(c.labels, [store.get(r.settings) for r in c.runs], c.published)
-                for c in cells
-            ],
-        )
-        for experiment, cells in zip(experiments, tables, strict=True)
-    ]
+    results = []
+    for experiment, cells in zip(experiments, tables, strict=True):
+        runs = [[store.get(run.settings) for run in cell.runs] for cell in cells]
+        found = [CellResult(c.labels, r, c.published) for c, r in zip(cells, runs, strict=True)]
+        results.append(Results(experiment, found))
+    return results
 
 
 def _perform(run, store):

@@ -42,7 +42,7 @@ def to_json(results, command=None):
             {name: _plain(value) for name, value in finding._asdict().items()}
             for finding in results.findings()
         ],
-        **{name: value for name, value in _origin(results).items() if name != "time"},
+        **_origin(results),
         "cells": [_json_cell(cell, experiment) for cell in results.cells],
     }
 
@@ -65,7 +65,6 @@ def _origin(*all_results):
         "device": ", ".join(sorted({run["device"] for run in runs if "device" in run})),
         "runs": len(runs),
         "seconds": _plain(seconds),
-        "time": _duration(seconds),
     }
 
 
@@ -222,7 +221,7 @@ def _to_html(results, figures, command):
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters["base64"] = lambda png: b64encode(png).decode()
+    environment.filters |= {"base64": lambda png: b64encode(png).decode(), "time": _duration}
     template = (files(__package__) / "report.html.jinja").read_text(encoding="utf-8")
     return environment.from_string(template).render(
         sections=[_section(r, figures.get(r.experiment.name)) for r in results],

@@ -54,7 +54,8 @@ class Table(NamedTuple):
     def rows(self):
         """Return (labels, entries) of every row."""
         columns = [column for group in self.groups for column in group.columns]
-        return list(zip(_transposed(self.labels), _transposed(columns), strict=True))
+        parts = ([column.entries for column in part] for part in (self.labels, columns))
+        return list(zip(*(zip(*entries, strict=True) for entries in parts), strict=True))
 
 
 def tabulate(results):
@@ -163,7 +164,3 @@ def _kind(measure):
 
 def _title(name):
     return name.replace("_", " ")
-
-
-def _transposed(columns):
-    return zip(*(column.entries for column in columns), strict=True)

@@ -9,7 +9,7 @@ from ..._parameters import SolverParams
 from .._experiment import Experiment, Finding
 from .._protocols import NOISY_AT_TEST, SUM_OF_NORMS, NotebookStopping, expert
 from .._statistics import UNDECIDED
-from .common import COLORS, TRACE, mixture, panels, problems
+from .common import COLORS, TRACE, legend, mark, mixture, panels, problems
 
 _PUBLISHED, _QUIET = "as published", "no noise"
 _PLAIN, _NEITHER = "no normalization", "neither"
@@ -96,8 +96,6 @@ def _stuck(setting, cell):
 
 def _draw_simplified(results):
     """Draw a row per setting: accuracy and entropy of every run, and how the experts grow."""
-    from matplotlib.lines import Line2D
-
     settings = results.settings
     figure, axes = panels(len(settings), 3, (11, 3.6 * len(settings)), sharex="col")
     for row, setting in zip(axes, settings, strict=True):
@@ -113,13 +111,13 @@ def _draw_simplified(results):
         row[1].set_xlabel("dispatch entropy (nats)")
         row[2].set(xlabel="step", ylabel=r"strongest $|\langle w, v_k\rangle|$, first run")
     marks = {"one run": {"marker": "."}, "mean": {"marker": "|", "ms": 14, "mew": 2}}
-    handles = [Line2D([], [], color="0.3", ls="", label=name, **m) for name, m in marks.items()]
-    handles += [Line2D([], [], label=name, **_style(name)) for name in _WIDTHS]
+    handles = [mark(name, color="0.3", ls="", **m) for name, m in marks.items()]
+    handles += [mark(name, **_style(name)) for name in _WIDTHS]
     handles += [
-        Line2D([], [], color="0.3", ls=line, label=rate.removeprefix(", ") or "published rate")
+        mark(rate.removeprefix(", ") or "published rate", color="0.3", ls=line)
         for rate, line in _DASHES.items()
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=5, frameon=False)
+    legend(figure, handles, ncols=5)
     return figure
 
 
@@ -231,13 +229,8 @@ def _draw_departures(results):
     axes[1, 0].set_ylabel("the paper with\none change alone")
     axes[1, 0].set_xlabel("test accuracy (%)")
     axes[1, 1].set_xlabel("dispatch entropy (nats)")
-    figure.legend(
-        *axes[0, 0].get_legend_handles_labels(),
-        title="mean and 95 % interval over the runs",
-        loc="outside upper right",
-        ncols=2,
-        frameon=False,
-    )
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    legend(figure, handles, "upper right", title="mean and 95 % interval over the runs")
     return figure
 
 

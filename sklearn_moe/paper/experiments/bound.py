@@ -5,7 +5,7 @@ from itertools import product
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._statistics import standard_error
-from .common import COLORS, KINDS, panels, problems, single_with
+from .common import COLORS, KINDS, legend, mark, panels, problems, single_with
 
 _FILTERS = (16, 128)
 _DEFAULT = "default"
@@ -81,8 +81,6 @@ def _findings(results):
 
 
 def _draw(results):
-    from matplotlib.lines import Line2D
-
     settings = results.settings
     size = (2.6 * len(settings), 5.8)
     figure, axes = panels(len(_LIMITS), len(settings), size, sharex="row", sharey=True)
@@ -98,13 +96,9 @@ def _draw(results):
             )
         row[0].set_ylabel("activation of the expert")
     markers, _ = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles=[*markers[:-1], *(Line2D([], [], **style) for style in _LINES.values())],
-        title="A marker per run. Hard half: test samples whose feature noise contradicts the label",
-        loc="outside lower center",
-        ncols=5,
-        frameon=False,
-    )
+    handles = [*markers[:-1], *(mark(**style) for style in _LINES.values())]
+    title = "A marker per run. Hard half: test samples whose feature noise contradicts the label"
+    legend(figure, handles, title=title, ncols=5)
     return figure
 
 

@@ -103,3 +103,18 @@ def log_scale(ax, ticks, text, **options):
     ax.set_xscale("log")
     ax.set_xticks(ticks, [text(tick) for tick in ticks], **options)
     ax.xaxis.set_minor_locator(NullLocator())
+
+
+def mark(label, **style):
+    """Return what stands for a group of lines in a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **style)
+
+
+def legend(figure, handles, place="lower center", **options):
+    """Draw the legend of a figure beside its axes; keys of a mapping are the labels."""
+    if not isinstance(handles, dict):
+        handles = {handle.get_label(): handle for handle in handles}
+    options = {"ncols": len(handles), "frameon": False} | options
+    figure.legend(handles.values(), handles, loc=f"outside {place}", **options)

@@ -9,7 +9,7 @@ from scipy.stats import binomtest
 from .._experiment import Experiment, Finding
 from .._run import LIVE
 from .._statistics import Interval, mean_interval
-from .common import COLORS, TRACE, log_scale, mixture, panels, problems
+from .common import COLORS, TRACE, legend, log_scale, mixture, panels, problems
 
 _EXPERTS = (4, 6, 8, 12, 16, 24, 32)
 
@@ -95,12 +95,13 @@ def commitments(run):
     return Commitments(used, cluster, len(np.unique(cluster[taken])), *agreements)
 
 
-def _alignment(run, used):
-    """Return the mean of the strongest |<theta_m, c_k>| and |<theta_m, v_k>| over used experts."""
-    return tuple(
-        float(np.abs(np.array(run[name])[used]).max(1).mean())
+def _log_alignment(run, taken):
+    """Return by how much the strongest |<theta_m, c_k>| exceeds |<theta_m, v_k>|, a logarithm."""
+    centers, features = (
+        np.abs(np.array(run[name])[taken.used]).max(1).mean()
         for name in ("router_centers", "router_features")
     )
+    return np.log(centers / features)
 
 
 def _by_experts(results):
@@ -182,8 +183,7 @@ def _decided_at_start(groups, n_clusters):
 
 def _centers(groups):
     """Put to the test that the router learns centers, not features."""
-    logs = _over_seeds(groups, lambda run, taken: np.log(np.divide(*_alignment(run, taken.used))))
-    ratio = Interval(*np.exp(logs))
+    ratio = Interval(*np.exp(_over_seeds(groups, _log_alignment)))
     return Finding(
         "The router learns the centers of the clusters, not the features: the strongest "
         f"|<theta_m, c_k>| is {ratio.mean:.1f} times ({ratio.text(1)}) the strongest "
@@ -222,8 +222,8 @@ def _draw(results):
         ax.set(xlabel="number of experts", ylabel=label)
         ax.grid(color="0.9")
     axes[0, 0].yaxis.get_major_locator().set_params(integer=True)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    legend(figure, handles)
     return figure
 
 

@@ -17,7 +17,7 @@ from .._experiment import Experiment, Finding
 from .._published import ENTROPY_CURVES
 from .._run import one_thread
 from .._statistics import Interval, crossing, mean_interval
-from .common import ACTIVATION, TRACE, mixtures, panels, problems, published_mixtures
+from .common import ACTIVATION, TRACE, legend, mark, mixtures, panels, problems, published_mixtures
 
 _MARKED = np.array([0, 1, 3, 7])  # of expert_colors: crosses are thin, the first four too alike
 _SHOWN = 800  # training samples in the figure
@@ -78,8 +78,8 @@ def _draw_moment(run, samples, points, ax):
     DecisionRegionDisplay.from_predictions(
         points, y[shown], _MARKED[experts[shown]], predicted[shown], ax=ax, scatter_kw={"s": 14}
     )
-    for legend in (*ax.artists, ax.get_legend()):  # the figure has one for all
-        legend.remove()
+    for own in (*ax.artists, ax.get_legend()):  # the figure has one legend for all
+        own.remove()
     entropy, accuracy = dispatch_entropy(clusters, experts), np.mean(predicted == y)
     name = "linear" if run.estimator.activation == "linear" else "nonlinear"
     ax.set(xticks=[], yticks=[])
@@ -91,22 +91,18 @@ def _draw_moment(run, samples, points, ax):
 
 
 def _explain(figure, classes):
-    from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
 
     colors = expert_colors(max(_MARKED) + 1)[_MARKED]
     entries = [("o", color, f"expert {m}") for m, color in enumerate(colors)]
     # The markers that DecisionRegionDisplay gives to two classes.
     entries += [(m, "0.3", f"class {label}") for m, label in zip("ox", classes, strict=True)]
-    handles = [
-        Line2D([], [], marker=marker, linestyle="none", color=color, label=label)
-        for marker, color, label in entries
-    ]
+    handles = [mark(label, marker=m, linestyle="none", color=color) for m, color, label in entries]
     handles += [
         Patch(facecolor=face, edgecolor="0.5", label=f"predicted class {label}")
         for face, label in zip(("white", "0.85"), classes, strict=True)
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles))
+    legend(figure, handles)
 
 
 def _embed(samples, n_shown):
@@ -203,13 +199,8 @@ def _draw_fig3(results):
     figure, axes = panels(1, len(settings), (10, 4.8), sharey=True)
     for ax, setting in zip(axes[0], settings, strict=True):
         lines = _draw_setting(results, setting, ax)
-    figure.legend(
-        lines.values(),
-        lines.keys(),
-        title=f"mean and 95 % interval over {len(results.cells[0].runs)} runs",
-        loc="outside lower center",
-        ncols=len(lines),
-    )
+    title = f"mean and 95 % interval over {len(results.cells[0].runs)} runs"
+    legend(figure, lines, title=title)
     return figure
 
 

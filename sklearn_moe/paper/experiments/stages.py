@@ -4,7 +4,7 @@ import numpy as np
 
 from .._experiment import Experiment, Finding
 from .._statistics import UNDECIDED, Interval, crossing, mean_interval, power_law
-from .common import COLORS, TRACE, log_scale, mixture, panels, problems
+from .common import COLORS, TRACE, legend, log_scale, mark, mixture, panels, problems
 
 _EXPERT, _ROUTER = "learning_rate_init", "router__learning_rate"
 _RATES = {_EXPERT: (0.0005, 0.001, 0.002), _ROUTER: (0.01, 0.03, 0.1, 0.3)}
@@ -140,8 +140,6 @@ def _never(table):
 
 def _draw(results):
     """Draw a column per rate: the times over it, a line per value of the other one."""
-    from matplotlib.lines import Line2D
-
     table = _table(results)
     figure, axes = panels(2, len(_STAGES), (10.5, 7), sharey="col")
     names = {_EXPERT: r"$\eta$ of the experts", _ROUTER: r"$\eta_r$ of the router"}
@@ -152,7 +150,6 @@ def _draw(results):
             if (rate, stage) in guides:
                 _draw_guide(ax, table[rate], table[stage], guides[rate, stage])
             log_scale(ax, np.unique(table[rate]), "{:g}".format)
-            _scale_steps(ax)
             ax.set_xlabel(names[rate])
             ax.set_title(title, fontsize=11)
             ax.set_ylabel("step")
@@ -163,18 +160,15 @@ def _draw(results):
         "some runs never get there": {"ls": "", "marker": "x"},
         "expected slope": {"ls": "--", "lw": 1},
     }
-    figure.legend(
-        handles=[Line2D([], [], color="black", label=name, **mark) for name, mark in marks.items()],
-        title="Colors are shifted sideways to be told apart.",
-        loc="outside lower center",
-        ncols=len(marks),
-        frameon=False,
-    )
+    handles = [mark(name, color="black", **style) for name, style in marks.items()]
+    legend(figure, handles, title="Colors are shifted sideways to be told apart.")
     return figure
 
 
 def _draw_times(ax, table, stage, rate, other):
     """Draw runs as dots, and their geometric mean as a line; crosses on top are for no time."""
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
     values = np.unique(table[other])
     for i, (value, color) in enumerate(zip(values, COLORS, strict=False)):
         chosen = table[other] == value
@@ -188,6 +182,11 @@ def _draw_times(ax, table, stage, rate, other):
         ax.plot(
             never, np.full(len(never), 0.96), "x", color=color, transform=ax.get_xaxis_transform()
         )
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.grid(color="0.9")
 
 
 def _draw_guide(ax, x, y, exponent):
@@ -199,14 +198,3 @@ def _draw_guide(ax, x, y, exponent):
     levels = np.unique(x)
     ax.plot(levels, center_y * (levels / center_x) ** exponent, "--", color="black", linewidth=1)
     ax.annotate(f"slope {exponent:g}", (0.03, 0.03), xycoords="axes fraction", fontsize=9)
-
-
-def _scale_steps(ax):
-    """Take the logarithm of y."""
-    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
-
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(ScalarFormatter())
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.grid(color="0.9")

@@ -14,7 +14,7 @@ from .._experiment import Experiment, Finding
 from .._images import TASKS, ImageRun, Images
 from .._published import TABLE_2
 from .._run import LIVE
-from .common import COLORS, panels
+from .common import COLORS, legend, panels
 
 _EPOCHS = {"cnn": 20, "mobilenet_v2": 30, "resnet18": 10}
 _COSINE = 200  # epochs of half a cosine
@@ -147,23 +147,15 @@ def add_arguments(parser):
         metavar="FOLDER",
         help="with train/<class>/*.jpg and test/; without it, CIFAR-10 is downloaded",
     )
-    parser.add_argument(
-        "--protocol",
-        choices=PROTOCOLS,
-        default="code",
-        help="training as in the authors' code, or by adamw with a cosine",
-    )
+    text = "training as in the authors' code, or by adamw with a cosine"
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="code", help=text)
     defaults = table2.__kwdefaults__
     for name, known in (("task", TASKS), ("arch", _EPOCHS), ("model", MODELS)):
         parser.add_argument(f"--{name}", nargs="+", choices=known, default=defaults[name])
     parser.add_argument("--epochs", type=positive, help="as published by default")
     parser.add_argument("--subset", type=positive, help="images to train on, before rotation")
-    parser.add_argument(
-        "--no-blur",
-        dest="blur",
-        action="store_false",
-        help="leave training images of the rotation tasks sharp",
-    )
+    text = "leave training images of the rotation tasks sharp"
+    parser.add_argument("--no-blur", dest="blur", action="store_false", help=text)
     parser.add_argument("--threads", type=positive, help="of torch with --jobs 1, all by default")
 
 
@@ -237,15 +229,8 @@ def _draw(results):
     for ax in axes[n_panels:]:
         ax.remove()
     repeated = any(len(cell.runs) > 1 for cells in groups.values() for cell in cells.values())
-    figure.legend(
-        lines.values(),
-        lines,
-        loc="outside upper center",
-        ncols=len(lines),
-        handlelength=4,
-        title="thin: a run each, thick: their mean" if repeated else None,
-        frameon=False,
-    )
+    title = "thin: a run each, thick: their mean" if repeated else None
+    legend(figure, lines, "upper center", title=title, handlelength=4)
     return figure
 
 
