@@ -182,12 +182,12 @@ class Run:
     def _cross_validate(self, model, samples):
         """Fit to the training samples and score on both parts, with one thread."""
         n_train, n_samples = self.problem.n_train, len(samples.X)
-        hard = make_scorer(accuracy_score).set_score_request(sample_weight="hard")
-        scorers, params = {"accuracy": "accuracy", "hard": hard}, {"hard": samples.hard}
-        if self._routes:
-            scorers["entropy"] = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
-            params["clusters"] = samples.clusters
         with config_context(enable_metadata_routing=True), one_thread():
+            hard = make_scorer(accuracy_score).set_score_request(sample_weight="hard")
+            scorers, params = {"accuracy": "accuracy", "hard": hard}, {"hard": samples.hard}
+            if self._routes:
+                scorers["entropy"] = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
+                params["clusters"] = samples.clusters
             return cross_validate(
                 model,
                 samples.X if _takes_patches(model) else samples.X.reshape(n_samples, -1),

@@ -130,17 +130,20 @@ def gates_of_plain(net, X):
     return net.module_.gate(torch.as_tensor(X, dtype=torch.float32)).numpy()
 
 
-# How many samples each expert answers first, of the peers that can be asked.
+def first(scores):
+    """Return of how many samples each expert has the largest score."""
+    return np.bincount(scores.argmax(1), minlength=scores.shape[1])
+
+
+# How many samples each expert gets first, of the peers that can be asked.
 COUNTS = {
     MOE: lambda model, X: np.bincount(model.apply(X), minlength=len(model.expert_load_)),
-    PLAIN: lambda net, X: np.bincount(gates_of_plain(net, X).argmax(1), minlength=N_EXPERTS),
+    PLAIN: lambda net, X: first(gates_of_plain(net, X)),
     HME: lambda model, X: model.to_hard_router().route_counts(X),
     DATALETS: lambda model, X: [
         (model.predict_cluster(X) == cluster).sum() for cluster in model.router_.clusters_
     ],
-    CGMM: lambda model, X: np.bincount(
-        model.responsibilities(X).argmax(1), minlength=model.n_components
-    ),
+    CGMM: lambda model, X: first(model.responsibilities(X)),
 }
 
 
@@ -183,7 +186,6 @@ def check(job):
 
 def run(job):
     """Return a line of the results; an error is one, too."""
-    torch.set_num_threads(1)
     try:
         found = quiet(check if job.data == CHECKS else score, job)
     except Exception as error:  # a peer that fails is a result

@@ -110,8 +110,7 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", type=int, default=3)
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    several = [f"{args.processes} processes", "ms of computing, 1 process"]
     head = ["model", "parameters", "kB per step", "messages per step", "ms per epoch, 1 process"]
-    head += [f"{args.processes} processes", "ms of computing, 1 process"]
-    print_table(
-        [*head, f"each of {args.processes}"], compare(args.processes, args.epochs, args.pairs)
-    )
+    head += [*several, f"each of {args.processes}"]
+    print_table(head, compare(args.processes, args.epochs, args.pairs))

@@ -49,11 +49,6 @@ class Outcome(NamedTuple):
     load: str  # of every expert in percent, the largest first
     split: dict  # SplitInformation by property
 
-    @property
-    def follows(self):
-        """Return what the split follows beyond chance, the largest share first."""
-        return above_null(self.split)
-
 
 def run(router, seed, images, properties, options):
     """Fit a mixture and measure its routes."""
@@ -99,14 +94,15 @@ def class_row(router, outcomes):
         f"{np.mean([one.null_mean for one in told]):.4f}",
         interval((100 * one.share for one in told), 1),
         interval((one.expert_entropy for one in told), 3),
-        f"{sum('class' in outcome.follows for outcome in outcomes)} of {len(outcomes)}",
+        f"{sum('class' in above_null(outcome.split) for outcome in outcomes)} of {len(outcomes)}",
         ", ".join(outcome.load for outcome in outcomes),
     )
 
 
 def split_row(router, outcomes):
     """Return what the split of one router follows most, and the shares of all properties."""
-    most = Counter(next(iter(outcome.follows), "nothing") for outcome in outcomes)
+    follows = (above_null(outcome.split) for outcome in outcomes)  # the largest share first
+    most = Counter(next(iter(found), "nothing") for found in follows)
     shares = (
         interval((100 * outcome.split[name].share for outcome in outcomes), 1)
         for name in outcomes[0].split

@@ -20,8 +20,6 @@ from statistics import median
 from typing import NamedTuple
 
 import numpy as np
-import sklearn
-import skorch
 import torch
 from loops import authors_loop, image_loop, image_network, soft_loop, sorted_loop
 from measure import (
@@ -294,8 +292,7 @@ def image_row(effort, expert, n_steps, n_epochs, target):
     first, second = (1e3 * seconds / n_steps for seconds in (ratio.first, ratio.second))
     what = (
         f"training step with 4 experts, top-1, expert={expert!r} ({first:.0f} ms), over 1 expert "
-        f"of the same size and no router ({second:.0f} ms), {IMAGE_BATCH} images of 3 x "
-        f"{effort.size} x {effort.size}"
+        f"and no router ({second:.0f} ms), {IMAGE_BATCH} images with {effort.size} pixels a side"
     )
     yield verdict(what, ratio, target)
 
@@ -315,8 +312,7 @@ def loop_row(effort):
         )
         what = (
             f"epoch with n_experts=1, expert='cnn' ({ratio.first:.2f} s), over a plain torch loop "
-            f"with {name} ({ratio.second:.2f} s), {len(X):,} images of 3 x {effort.size} x "
-            f"{effort.size} in batches of {IMAGE_BATCH}"
+            f"with {name} ({ratio.second:.2f} s), {len(X):,} images, batches of {IMAGE_BATCH}"
         )
         yield verdict(what, ratio, 1.05)
 
@@ -373,11 +369,8 @@ def main():
     parser.add_argument("--pairs", type=int, help="pairs of a ratio")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    versions = f"torch {torch.__version__}, scikit-learn {sklearn.__version__}"
-    print(
-        f"Python {platform.python_version()}, {versions}, skorch {skorch.__version__}, "
-        f"{options.threads} threads{', --quick' if options.quick else ''}\n"
-    )
+    version = f"Python {platform.python_version()}, torch {torch.__version__}"
+    print(f"{version}, {options.threads} threads{', --quick' if options.quick else ''}\n")
     torch.set_num_threads(options.threads)
     effort = QUICK if options.quick else FULL
     effort = effort._replace(pairs=options.pairs or effort.pairs)
