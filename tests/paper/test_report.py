@@ -11,9 +11,6 @@ from matplotlib.figure import Figure
 from sklearn_moe.paper import CellResult, Experiment, Finding, Published, Results
 from sklearn_moe.paper._report import to_json, to_markdown, write_report
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 NONE = "\u2013"
 
 
@@ -126,12 +123,8 @@ def test_json():
     assert balanced["labels"]["rate"] == 10
     assert balanced["values"]["accuracy"] == [90.1235, None]
     assert balanced["published"] == {}
-
-
-def test_a_run_that_is_shared_counts_once():
-    cells = make_results().cells
-    results = Results(make_results().experiment, [*cells, *cells])
-    assert to_json(results)["seconds"] == 450
+    twice = Results(results.experiment, 2 * results.cells)
+    assert to_json(twice)["seconds"] == 450  # a run that two cells share counts once
 
 
 def test_files(tmp_path):
@@ -165,22 +158,23 @@ def test_experiments_of_one_name_are_refused(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser():
-    if BROWSER is None:
-        pytest.skip("neither chromium nor chromium-browser nor google-chrome is installed")
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = next(filter(None, map(shutil.which, names)), None)
+    if path is None:
+        pytest.skip(f"none of {names} is installed")
     sync_api = pytest.importorskip("playwright.sync_api")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
 
 
-@pytest.mark.parametrize("width", [1280, 400])
-def test_in_a_browser(browser, tmp_path, width):
+def test_in_a_browser(browser, tmp_path):
     long = "a_" * 100
     path = write_report([make_results(), make_results("other", long)], tmp_path, command=long)
-    page = browser.new_page(viewport={"width": width, "height": 900})
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
     messages, requests = [], []
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
@@ -194,5 +188,7 @@ def test_in_a_browser(browser, tmp_path, width):
     assert widths == [900, 900]
     for link in page.locator("nav a").all():
         assert page.locator(link.get_attribute("href")).count() == 1
-    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    for width in (1280, 400):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     page.close()
