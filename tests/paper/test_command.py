@@ -1,12 +1,11 @@
 """The command line: what it runs, writes and lists, and what it refuses before any work."""
 
 import json
-from dataclasses import replace
 
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from sklearn_moe.paper import EXPERIMENTS, Problem, _command, get_experiment
+from sklearn_moe.paper import EXPERIMENTS, Experiment, Problem, _command, get_experiment
 from sklearn_moe.paper import __main__ as command
 from sklearn_moe.paper._run import Run
 from sklearn_moe.paper.experiments import GROUPS, names_of
@@ -43,13 +42,10 @@ def test_names_are_listed_and_corrected(capsys):
 
 
 def test_a_report_is_written(tmp_path, monkeypatch, capsys):
-    small = (Problem(n_train=40, n_test=40),)
-
     def get(name, protocol, data):
         assert (protocol, data) == ("paper", "fresh")
         models = {"linear": LogisticRegression()}
-        changes = {"name": name, "problems": small, "models": models, "once": ()}
-        return replace(get_experiment("table1"), **changes, published={}, findings=None)
+        return Experiment(name, "", "", (Problem(n_train=40, n_test=40),), models)
 
     monkeypatch.setattr(command, "get_experiment", get)
     options = ["--runs", "2", "--jobs", "1", "--seed", "7", "--out", str(tmp_path)]
@@ -79,22 +75,18 @@ def nothing_runs(monkeypatch):
         monkeypatch.setattr(module, function, lambda *args, **options: pytest.fail("it began"))
 
 
-@pytest.mark.parametrize(
-    ("name", "extra", "missing"),
-    [
+def test_a_missing_extra_is_found_before_the_work(nothing_runs, monkeypatch, tmp_path):
+    find = _command.find_spec
+    monkeypatch.chdir(tmp_path)
+    for name, extra, missing in (
         ("demo", "plot", "matplotlib"),
         ("table1", "paper", "jinja2"),
         ("baselines", "baselines", "neural_trees"),
-    ],
-)
-def test_a_missing_extra_is_found_before_the_work(
-    nothing_runs, monkeypatch, tmp_path, name, extra, missing
-):
-    find = _command.find_spec
-    monkeypatch.setattr(_command, "find_spec", lambda name: None if name == missing else find(name))
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(SystemExit, match=rf"needs {missing}.*pip install 'sklearn_moe\[{extra}\]'"):
-        command.main([name])
+    ):
+        hide = {missing: None}
+        monkeypatch.setattr(_command, "find_spec", lambda n, hide=hide: hide.get(n, find(n)))
+        with pytest.raises(SystemExit, match=rf"needs {missing}.*sklearn_moe\[{extra}\]'"):
+            command.main([name])
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(nothing_runs, tmp_path):

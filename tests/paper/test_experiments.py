@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
-from sklearn.base import clone
 
 from sklearn_moe.paper import (
     EXPERIMENTS,
@@ -54,13 +53,10 @@ def made_up(run, rng):
 
 def results_of(experiment, result, runs=1):
     """Return results in which every run is what `result(cell, run)` returns."""
-    return Results(
-        experiment,
-        [
-            CellResult(cell.labels, [result(cell, run) for run in cell.runs], cell.published)
-            for cell in experiment.cells(runs)
-        ],
-    )
+    cells = experiment.cells(runs)
+    found = [[result(cell, run) for run in cell.runs] for cell in cells]
+    cells = [CellResult(c.labels, r, c.published) for c, r in zip(cells, found, strict=True)]
+    return Results(experiment, cells)
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
@@ -104,23 +100,6 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
             assert figure.legends or name in ("innerproducts", "linear")
 
 
-def tiny(experiment, **changes):
-    """Return an experiment that takes a second: few samples, few steps."""
-    problems = tuple(replace(p, n_train=120, n_test=80) for p in experiment.problems[-2:])
-    models = {n: clone(m).set_params(max_iter=6) for n, m in experiment.models.items()}
-    return replace(experiment, **{"problems": problems, "models": models} | changes)
-
-
-def test_claims_of_runs_that_did_nothing(tmp_path):
-    """Plain gradients do not leave the start; a bound holds for experts that learned nothing."""
-    stuck = run_experiment(tiny(get_experiment("simplified")), tmp_path, runs=2, progress=False)
-    found = [f for f in stuck.findings() if "stay where they started" in f.text]
-    assert [finding.holds for finding in found] == [True, True]
-
-
-# -- Theorem 4.1 ---------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("accuracy", "hard", "expected"),
     [
@@ -138,9 +117,6 @@ def test_bound_is_put_to_the_test(accuracy, hard, expected):
     above = results.findings()[0]  # one run above the bound is one too many
     assert above.holds is False
     assert cell.labels["model"] in above.text
-
-
-# -- stages and coverage -------------------------------------------------------------------------
 
 
 def curve(entropy, centers, features=(1e-4, 0.01, 0.02, 0.03, 0.04)):
@@ -216,34 +192,33 @@ def test_commitments():
         assert all(a < b for a, b in pairwise(numbers))
 
 
-# -- ablations -----------------------------------------------------------------------------------
-
-
-def test_simplified_leaves_out_what_it_says():
-    for name, model in get_experiment("simplified").models.items():
+def test_simplified_leaves_out_what_it_says(tmp_path):
+    experiment = get_experiment("simplified")
+    for name, model in experiment.models.items():
         params = model.get_params()
         plain = name.startswith(("no normalization", "neither"))
         assert (params["solver"].kind == "sgd") == plain
         assert (params["router__noise"] is None) == name.startswith(("no noise", "neither"))
+        model.set_params(max_iter=6)
+    tiny = tuple(replace(problem, n_train=120, n_test=80) for problem in experiment.problems)
+    experiment = replace(experiment, problems=tiny)
+    findings = run_experiment(experiment, tmp_path, runs=1, progress=False).findings()
+    stuck = [f.holds for f in findings if "stay where they started" in f.text]
+    assert stuck == [True, True]
 
 
-@pytest.mark.parametrize(
-    ("best", "holds"), [((1.2, 1.21), True), ((0.2, 0.21), False), ((0.6, 0.8), UNDECIDED)]
-)
-def test_linear_experts_fail_only_if_no_choice_saves_them(best, holds):
+def test_linear_experts_fail_only_if_no_choice_saves_them():
     experiment = get_experiment("linear")
     linear = [c.labels for c in experiment.cells(2) if c.labels["activation"] == "linear"][3::16]
+    for best, holds in (((1.2, 1.21), True), ((0.2, 0.21), False), ((0.6, 0.8), UNDECIDED)):
 
-    def result(cell, run):
-        entropies = best if cell.labels in linear else (1.3, 1.35)
-        return {"accuracy": 90.0, "entropy": entropies[run.seed]}
+        def result(cell, run, best=best):
+            entropies = best if cell.labels in linear else (1.3, 1.35)
+            return {"accuracy": 90.0, "entropy": entropies[run.seed]}
 
-    findings = results_of(experiment, result, 2).findings()
-    claims = [f.holds for f in findings if "whatever the choice" in f.text]
-    assert claims == [holds, holds]
-
-
-# -- figures -------------------------------------------------------------------------------------
+        findings = results_of(experiment, result, 2).findings()
+        claims = [f.holds for f in findings if "whatever the choice" in f.text]
+        assert claims == [holds, holds]
 
 
 def test_stopped_runs_keep_their_last_value():
@@ -306,7 +281,9 @@ def test_fig1_orders_patches():
 
 
 def test_fig1_draws_the_most_specialized_run(tmp_path, monkeypatch):
-    experiment = tiny(get_experiment("fig1"), grid={"max_iter": [1, 5, 10]})
+    experiment = get_experiment("fig1")
+    tiny = (replace(experiment.problems[0], n_train=120, n_test=80),)
+    experiment = replace(experiment, problems=tiny, grid={"max_iter": [1, 5, 10]})
     results = run_experiment(experiment, tmp_path, runs=2, device="cpu", progress=False)
     last = results.cell(model="mixture cubic", max_iter=10)
     last.runs[0]["entropy"], last.runs[1]["entropy"] = 1.0, 0.5
@@ -325,9 +302,6 @@ def test_fig1_draws_the_most_specialized_run(tmp_path, monkeypatch):
     claim, specialized, _ = results.findings()
     assert claim.holds == UNDECIDED  # of two runs that differ that much
     assert specialized.text.startswith("0 of 2 nonlinear runs")
-
-
-# -- baselines -----------------------------------------------------------------------------------
 
 
 def test_every_baseline_runs(tmp_path, monkeypatch):

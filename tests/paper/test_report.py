@@ -11,8 +11,6 @@ from matplotlib.figure import Figure
 from sklearn_moe.paper import CellResult, Experiment, Finding, Published, Results
 from sklearn_moe.paper._report import to_json, to_markdown, write_report
 
-NONE = "\u2013"
-
 
 def draw(results):
     figure = Figure(figsize=(6, 3))
@@ -36,24 +34,16 @@ def make_results(name="fake", title="A <title> & more", draw=draw, measures=None
     """Return a single expert that was run once, and mixtures of two runs each."""
     measures = measures or ("accuracy", "entropy", "steps", "loss")
     mixture = {"setting": 1, "model": "<b>&"}
+    mixed = [run(99.0, entropy=0.1, steps=501), run(100.0, entropy=0.3, steps=1502)]
+    last = [run(90.123456789, entropy=-0.0, loss=1.23456), run(np.nan, entropy=-0.0, loss=2)]
+    recorded, quoted = Published(79.5, grade="recorded"), Published(99.46, 0.55, 0.098, 0.02)
     cells = [
-        CellResult(
-            {"setting": 1, "model": "a | b"}, [run(68.0, seed=3)], Published(79.5, grade="recorded")
-        ),
-        CellResult(
-            mixture | {"balance": None, "rate": 0.001},
-            [run(99.0, entropy=0.1, steps=501), run(100.0, entropy=0.3, steps=1502)],
-            Published(99.46, 0.55, 0.098, 0.02),
-        ),
-        CellResult(
-            mixture | {"balance": True, "rate": np.float32(10)},
-            [run(90.123456789, entropy=-0.0, loss=1.23456), run(np.nan, entropy=-0.0, loss=2)],
-        ),
+        CellResult({"setting": 1, "model": "a | b"}, [run(68.0, seed=3)], recorded),
+        CellResult(mixture | {"balance": None, "rate": 0.001}, mixed, quoted),
+        CellResult(mixture | {"balance": True, "rate": np.float32(10)}, last),
     ]
-    experiment = Experiment(
-        name, title, "What is it?", (), {}, measures=measures, draw=draw, findings=findings
-    )
-    return Results(experiment, cells)
+    options = {"measures": measures, "draw": draw, "findings": findings}
+    return Results(Experiment(name, title, "What is it?", (), {}, **options), cells)
 
 
 def rows_of(markdown):
@@ -61,34 +51,24 @@ def rows_of(markdown):
     return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
 
 
+TABLE = r"""
+setting|model|balance|rate|runs|accuracy (%), ours|accuracy (%), paper|entropy (nats), ours|
+    entropy (nats), paper|steps|loss
+1|a \| b|~|~|1|68.00|✗ 79.50 (recorded)|~|~|~|~
+1|\<b>&|none|0.001|2|99.50 ± 0.71 [93.15, 100.00]|✓ 99.46 ± 0.55 (quoted)|
+    0.200 ± 0.141 [0.000, 1.471]|✗ 0.098 ± 0.020 (quoted)|1,002 ± 708 [-5,358, 7,361]|~
+1|\<b>&|yes|10|2|nan|~|0.000 ± 0.000 [0.000, 0.000]|~|~|1.617 ± 0.5412 [-3.246, 6.48]
+""".replace("|\n    ", "|").replace("~", "\u2013")
+
+
 def test_markdown():
     text = to_markdown(make_results())
     assert text.startswith("# A \\<title> & more\n\nWhat is it?\n\n|")
-    head, _, single, mixture, balanced = rows_of(text)
-    assert head == [
-        *("setting", "model", "balance", "rate", "runs"),
-        *("accuracy (%), ours", "accuracy (%), paper"),
-        *("entropy (nats), ours", "entropy (nats), paper", "steps", "loss"),
-    ]
-    assert single == [
-        *("1", r"a \| b", NONE, NONE, "1", "68.00", "✗ 79.50 (recorded)"),
-        *(NONE, NONE, NONE, NONE),
-    ]
-    assert mixture == [
-        *("1", r"\<b>&", "none", "0.001", "2"),
-        *("99.50 ± 0.71 [93.15, 100.00]", "✓ 99.46 ± 0.55 (quoted)"),
-        *("0.200 ± 0.141 [0.000, 1.471]", "✗ 0.098 ± 0.020 (quoted)"),
-        *("1,002 ± 708 [-5,358, 7,361]", NONE),
-    ]
-    assert balanced == [
-        *("1", r"\<b>&", "yes", "10", "2", "nan", NONE, "0.000 ± 0.000 [0.000, 0.000]", NONE),
-        *(NONE, "1.617 ± 0.5412 [-3.246, 6.48]"),
-    ]
+    head, _, *rows = rows_of(text)
+    assert ["|".join(row) for row in (head, *rows)] == TABLE.split("\n")[1:-1]
     assert "- ✓ holds: More is better: 1 \\< 2 \\| 3.\n" in text
-    assert (
-        "- ✗ does not hold: Less is better.\n- ? undecided: Enough is enough.\n- So it is.\n"
-        in text
-    )
+    assert "- ✗ does not hold: Less is better.\n- ? undecided: Enough is enough.\n" in text
+    assert "\n- So it is.\n" in text
     assert "two published standard deviations" in text
     assert text.endswith("(fake.png)\n")
 
@@ -108,15 +88,10 @@ def test_json():
     assert data["versions"] == {"python": "3.11", "torch": "2.4"}
     assert (data["device"], data["runs"], data["seconds"]) == ("cpu", 5, 450)
     single, mixture, balanced = data["cells"]
-    assert single == {
-        "labels": {"setting": 1, "model": "a | b"},
-        "runs": 1,
-        "values": {"accuracy": [68]},
-        "published": {
-            "accuracy": {"value": 79.5, "std": None, "grade": "recorded", "inside": False}
-        },
-        "seeds": [3],
-    }
+    published = {"value": 79.5, "std": None, "grade": "recorded", "inside": False}
+    assert single.pop("published") == {"accuracy": published}
+    assert single.pop("values") == {"accuracy": [68]}
+    assert single == {"labels": {"setting": 1, "model": "a | b"}, "runs": 1, "seeds": [3]}
     assert mixture["labels"] == {"setting": 1, "model": "<b>&", "balance": None, "rate": 0.001}
     assert mixture["values"]["steps"] == [501, 1502]
     assert mixture["published"]["entropy"]["inside"] is False
@@ -129,66 +104,48 @@ def test_json():
 
 def test_files(tmp_path):
     all_results = [make_results(), make_results("other", draw=None)]
-    path = write_report(
-        all_results, tmp_path / "new", command="python --out=/home/me/x 'a' ~/b c/d"
-    )
+    path = write_report(all_results, tmp_path / "new", "python --out=/home/me/x 'a' ~/b c/d")
     assert path == tmp_path / "new" / "report.html"
     names = {"report.html", "fake.md", "fake.json", "fake.png", "other.md", "other.json"}
     assert {file.name for file in path.parent.iterdir()} == names
     command = "python --out=…/x 'a' …/b c/d"
     assert (path.parent / "fake.md").read_text("utf-8") == to_markdown(all_results[0], command)
-    assert json.loads((path.parent / "fake.json").read_text("utf-8")) == to_json(
-        all_results[0], command
-    )
+    data = json.loads((path.parent / "fake.json").read_text("utf-8"))
+    assert data == to_json(all_results[0], command)
     page = path.read_text("utf-8")
     assert "<b>&" not in page
     assert "&lt;b&gt;&amp;" in page
     assert "A &lt;title&gt; &amp; more" in page
     assert "python --out=…/x &#39;a&#39; …/b c/d" in page
+    assert {f'id="{name}"' in page for name in re.findall(r'href="#(\w+)"', page)} == {True}
     assert not re.search(r"https?:|<script|url\(|@import", page)
     assert page.count('src="data:image/png;base64,iVBOR') == 1
     assert "Of 6 published values, ours lie inside of 2 and\noutside of 4." in page
     assert "Of 6 claims, 2 hold, 2 do not, 2 stay undecided." in page
     assert "8 min for 5 runs; those that experiments share count once" in page
-
-
-def test_experiments_of_one_name_are_refused(tmp_path):
     with pytest.raises(ValueError, match="names of their own"):
-        write_report([make_results(), make_results()], tmp_path)
-    assert not list(tmp_path.iterdir())
+        write_report([make_results(), make_results()], tmp_path / "same")
+    assert not (tmp_path / "same").exists()
 
 
-@pytest.fixture
-def browser():
+def test_in_a_browser(tmp_path):
     names = ("chromium", "chromium-browser", "google-chrome")
-    path = next(filter(None, map(shutil.which, names)), None)
-    if path is None:
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
         pytest.skip(f"none of {names} is installed")
-    sync_api = pytest.importorskip("playwright.sync_api")
+    sync_api, messages = pytest.importorskip("playwright.sync_api"), []
+    path = write_report([make_results(), make_results("other", "a_" * 100)], tmp_path, "a_" * 100)
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-def test_in_a_browser(browser, tmp_path):
-    long = "a_" * 100
-    path = write_report([make_results(), make_results("other", long)], tmp_path, command=long)
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
-    messages, requests = [], []
-    page.on("console", lambda message: messages.append(message.text))
-    page.on("pageerror", lambda error: messages.append(str(error)))
-    page.on("request", lambda request: requests.append(request.url.split(":")[0]))
-    page.goto(path.as_uri())
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = chromium.new_page()
+        for event in ("console", "pageerror"):
+            page.on(event, messages.append)
+        for width in (1280, 400):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        widths = page.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
+        assert widths == [900, 900]
+        assert page.locator("section tbody tr").count() == 6
+        chromium.close()
     assert not messages
-    assert set(requests) <= {"file", "data"}
-    assert page.locator("table").count() == 3  # with the contents
-    assert page.locator("section tbody tr").count() == 6
-    widths = page.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
-    assert widths == [900, 900]
-    for link in page.locator("nav a").all():
-        assert page.locator(link.get_attribute("href")).count() == 1
-    for width in (1280, 400):
-        page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-    page.close()

@@ -3,20 +3,14 @@
 import numpy as np
 import pytest
 
-from sklearn_moe.paper._statistics import (
-    UNDECIDED,
-    Interval,
-    crossing,
-    mean_interval,
-    power_law,
-    standard_error,
-)
+from sklearn_moe.paper import _statistics as statistics
+from sklearn_moe.paper._statistics import UNDECIDED, Interval, crossing, mean_interval, power_law
 
 
 def test_standard_error():
     rng = np.random.default_rng(0)
     shares = 100 * rng.binomial(400, 0.75, size=20_000) / 400
-    assert standard_error(75, 400) == pytest.approx(shares.std(), rel=0.03)
+    assert statistics.standard_error(75, 400) == pytest.approx(shares.std(), rel=0.03)
 
 
 def test_mean_interval():
