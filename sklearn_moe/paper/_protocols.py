@@ -36,7 +36,7 @@ class NotebookStopping(Callback):
         self.patience = patience
 
     def on_epoch_end(self, net, **kwargs):
-        """Look at the loss of this step (one epoch is one step, full batch)."""
+        """Check the loss of this step (one epoch is one step, full batch)."""
         losses = net.history[:, "train_loss"]
         loss, best = losses[-1], min(losses[:-1], default=float("inf"))
         worse = loss > best and (loss > best + self.margin or loss <= self.floor)

@@ -269,6 +269,7 @@ def main():
     parser.add_argument("--redo", type=one_of(peers, many=True), default=[], help="run again")
     parser.add_argument("--report", type=Path, metavar="FILE", help="for a page to include")
     options = parser.parse_args()
+    torch.set_num_threads(1)  # for --jobs 1, which stays in this process
     absent = [name for name in options.peers if missing_package(name)]
     present = [name for name in options.peers if name not in absent]
     jobs = [  # one fold of everything first, the checks last

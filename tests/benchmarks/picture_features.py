@@ -52,13 +52,12 @@ def main():
     parser.add_argument("--data", metavar="PATH", help="folder or .npz")
     parser.add_argument("--subset", type=int, default=N_TRAIN, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    torch.set_num_threads(1)
     X, y, X_test, y_test = load_images(options.data)
     chosen = np.random.default_rng(options.seed).permutation(len(X))[: options.subset]
     X, y = X[chosen], y[chosen]
-    with threadpool_limits(options.threads):
+    with threadpool_limits(1):
         transformer = PatchKMeansFeatures(random_state=options.seed)
         fitted = seconds(transformer.fit, X)
         start = time.perf_counter()
@@ -66,7 +65,7 @@ def main():
         per_image = (time.perf_counter() - start) / (len(X) + len(X_test))
         print(
             f"{len(X):,} images, {Z.shape[1]} features: fit {fitted:.0f} s, transform "
-            f"{1e3 * per_image:.1f} ms per image, {options.threads} threads\n"
+            f"{1e3 * per_image:.1f} ms per image\n"
         )
         print_table(HEADER, rows(Z, y, Z_test, y_test, options.seed))
 

@@ -35,13 +35,8 @@ def rows(n_seeds):
     """Yield a row per model."""
     X, y, regions = make_regions(4000, seed=999)
     for name, options in OPTIONS.items():
-        fitted = [
-            quiet(
-                MoERegressor(random_state=seed).set_params(**options).fit,
-                *make_regions(2000, 200 + seed)[:2],
-            )
-            for seed in range(n_seeds)
-        ]
+        models = [MoERegressor(random_state=s).set_params(**options) for s in range(n_seeds)]
+        fitted = [quiet(m.fit, *make_regions(2000, 200 + s)[:2]) for s, m in enumerate(models)]
         entropies = [dispatch_entropy(regions, reg.apply(X)) for reg in fitted]
         yield name, spread((reg.score(X, y) for reg in fitted), 3), spread(entropies, 3)
 

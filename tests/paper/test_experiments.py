@@ -100,23 +100,20 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
             assert figure.legends or name in ("innerproducts", "linear")
 
 
-@pytest.mark.parametrize(
-    ("accuracy", "hard", "expected"),
-    [
+def test_bound_is_put_to_the_test():
+    for accuracy, hard, expected in (
         (88.2, 76.4, (True, True)),  # within three standard errors of 16,000 and of 8,000 samples
         (88.4, 76.6, (False, False)),
         (80, 90, (True, False)),
-    ],
-)
-def test_bound_is_put_to_the_test(accuracy, hard, expected):
-    run = {"accuracy": accuracy, "train_accuracy": 100.0, "hard_accuracy": hard}
-    results = results_of(get_experiment("bound"), lambda *_: dict(run))
-    assert [f.holds for f in results.findings()] == [*expected * 3, None, None]
-    cell = results.cells[3]
-    results.cells[3] = replace(cell, runs=[*cell.runs, run | {"accuracy": 95.0}])
-    above = results.findings()[0]  # one run above the bound is one too many
-    assert above.holds is False
-    assert cell.labels["model"] in above.text
+    ):
+        run = {"accuracy": accuracy, "train_accuracy": 100.0, "hard_accuracy": hard}
+        results = results_of(get_experiment("bound"), lambda *_, run=run: dict(run))
+        assert [f.holds for f in results.findings()] == [*expected * 3, None, None]
+        cell = results.cells[3]
+        results.cells[3] = replace(cell, runs=[*cell.runs, run | {"accuracy": 95.0}])
+        above = results.findings()[0]  # one run above the bound is one too many
+        assert above.holds is False
+        assert cell.labels["model"] in above.text
 
 
 def curve(entropy, centers, features=(1e-4, 0.01, 0.02, 0.03, 0.04)):
@@ -229,29 +226,27 @@ def test_stopped_runs_keep_their_last_value():
     np.testing.assert_allclose(values, [[1.4, 0.8, 0.8, 0.8], [1.4, 1.0, 0.6, 0.2]])
 
 
-@pytest.mark.parametrize(
-    ("protocol", "delay", "holds"),
-    [
+def test_fig3_findings():
+    for protocol, delay, holds in (
         ("code", 5, [True, True, True, True]),
         ("code", 15, [False, True, False, True]),
         ("paper", 5, [None, None, None, None]),
-    ],
-)
-def test_fig3_findings(protocol, delay, holds):
-    def recorded(cell, run):  # the authors' own curves, later by some steps
-        activation = cell.labels["model"].removeprefix("mixture ")
-        steps, entropy = ENTROPY_CURVES[cell.labels["setting"], activation]
-        curve = {"step": [0, *np.add(steps, delay)], "entropy": [entropy[0], *entropy]}
-        return {"curve": curve, "steps": 501}
+    ):
 
-    results = results_of(get_experiment("fig3", protocol), recorded)
-    results.cells[0].runs[0]["steps"] = 123
-    *findings, stopped = results.findings()
-    assert [finding.holds for finding in findings] == holds
-    text = f"at step {50 + delay}; in the authors' record it falls to 0.7 at step 50."
-    assert text in findings[0].text
-    assert "linear experts never falls to 0.7" in findings[1].text
-    assert stopped.text.startswith("1 of 4 runs stopped before step 501, the first at step 123")
+        def recorded(cell, run, delay=delay):  # the authors' own curves, later by some steps
+            activation = cell.labels["model"].removeprefix("mixture ")
+            steps, entropy = ENTROPY_CURVES[cell.labels["setting"], activation]
+            curve = {"step": [0, *np.add(steps, delay)], "entropy": [entropy[0], *entropy]}
+            return {"curve": curve, "steps": 501}
+
+        results = results_of(get_experiment("fig3", protocol), recorded)
+        results.cells[0].runs[0]["steps"] = 123
+        *findings, stopped = results.findings()
+        assert [finding.holds for finding in findings] == holds
+        text = f"at step {50 + delay}; in the authors' record it falls to 0.7 at step 50."
+        assert text in findings[0].text
+        assert "linear experts never falls to 0.7" in findings[1].text
+        assert stopped.text.startswith("1 of 4 runs stopped before step 501, the first at step 123")
 
 
 def test_ratios_of_inner_products():
