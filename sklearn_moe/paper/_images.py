@@ -1,4 +1,4 @@
-"""Pictures as problems of an experiment, and what is measured of a run on them."""
+"""Images as problems of an experiment, and what is measured of a run on them."""
 
 import hashlib
 import time
@@ -23,16 +23,14 @@ from ..metrics import dispatch_entropy, routing_matrix
 from ..preprocessing import ImageTransform, RandomCropFlip, paper_blur
 from ._run import Run, describe, seeded, versions
 
-__all__ = ["TASKS", "PictureRun", "Pictures"]
-
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # per channel, in [0, 1]
 
 
 class Task(NamedTuple):
-    """What makes the task of pictures and classes, None for the classes themselves."""
+    """What makes the task of images and classes, None for the classes themselves."""
 
     make: Callable | None = None
-    is_blurred: bool = False  # training pictures are, as the paper's; test pictures never
+    is_blurred: bool = False  # training images are, as the paper's; test images never
 
 
 TASKS = {
@@ -51,8 +49,8 @@ TASKS = {
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """A task made of CIFAR-10, or of any pictures in folders.
+class Images:
+    """A task made of CIFAR-10, or of any images in folders.
 
     Parameters
     ----------
@@ -61,11 +59,11 @@ class Pictures:
     folder : str, default=None
         Image folder with `train/<class>/*` and `test/<class>/*`. None: CIFAR-10 is fetched.
     subset : int, default=None
-        Pictures to train on, as many of each class, before they are rotated. None: all of them.
+        Images to train on, as many of each class, before they are rotated. None: all of them.
     blur : bool, default=True
-        Whether training pictures of the paper's rotation tasks are blurred, as there.
+        Whether training images of the paper's rotation tasks are blurred, as there.
     padding : int, default=4
-        Largest shift, in pixels, of training pictures where the classes themselves are the task;
+        Largest shift, in pixels, of training images where the classes themselves are the task;
         half of these are mirrored, too.
     """
 
@@ -77,7 +75,7 @@ class Pictures:
 
     @property
     def transform(self):
-        """Return what changes the training pictures at every step."""
+        """Return what changes the training images at every step."""
         task = TASKS[self.setting]
         if task.make is None:
             return RandomCropFlip(self.padding)
@@ -85,17 +83,17 @@ class Pictures:
 
     @property
     def settings(self):
-        """Return what identifies the problem; pictures are the same wherever they lie."""
+        """Return what identifies the problem; images are the same wherever they lie."""
         return {
             "task": self.setting,
             "made": describe(TASKS[self.setting].make),
             "transform": describe(self.transform),
             "subset": self.subset,
-            "pictures": "fetch_cifar10" if self.folder is None else _fingerprint(self.folder),
+            "images": "fetch_cifar10" if self.folder is None else _fingerprint(self.folder),
         }
 
     def draw(self, split, seed):
-        """Return pictures, labels and original classes of a split."""
+        """Return images, labels and original classes of a split."""
         X, classes = _load(self.folder, split, self.subset if split == "train" else None)
         make = TASKS[self.setting].make
         return (X, classes, classes) if make is None else make(X, classes, random_state=seed)
@@ -103,7 +101,7 @@ class Pictures:
 
 @cache
 def _fingerprint(folder):
-    """Return a hash of the names and sizes of all pictures."""
+    """Return a hash of the names and sizes of all images."""
     files = [
         (path.relative_to(folder).as_posix(), path.stat().st_size)
         for path in Path(folder).glob("*/*/*")
@@ -122,7 +120,7 @@ def _load(folder, split, subset):
 
 
 def _multiply_adds(module, x):
-    """Return the millions of multiply-adds that the answer to one picture takes."""
+    """Return the millions of multiply-adds that one image takes."""
     x = torch.from_numpy(x).to(next(module.parameters()))
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         module(x)
@@ -145,8 +143,8 @@ class AccuracyCurve(Callback):
         self.accuracy_.append(100 * float(net.score(self.X, self.y)))
 
 
-class PictureRun(Run):
-    """A fit on pictures, with as many threads as there are: its test accuracy in every epoch."""
+class ImageRun(Run):
+    """A fit on images, with as many threads as there are: its test accuracy in every epoch."""
 
     def perform(self):
         """Fit and measure; the result is plain numbers and lists."""

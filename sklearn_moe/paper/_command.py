@@ -1,9 +1,17 @@
-"""What a command needs, looked for before the work and not after it."""
+"""What the commands share: types of options, and checks before the work begins."""
 
+import argparse
 from importlib.util import find_spec
 from tempfile import NamedTemporaryFile
 
-__all__ = ["require_extra", "require_folder"]
+
+def positive(text):
+    """Return a whole number of at least 1."""
+    value = int(text) if text.strip().isdecimal() else 0
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return value
+
 
 # What each extra of the project brings that the experiments import.
 _EXTRAS = {

@@ -19,7 +19,7 @@ def global_generators_untouched():
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # what the command sets itself would stay
-    monkeypatch.syspath_prepend(Path(__file__).parent / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
     module = importlib.import_module("peers")
 
     def run(*arguments):
@@ -66,7 +66,7 @@ def test_what_fails_and_what_is_not_installed_is_said(command, capsys, monkeypat
 
     monkeypatch.setitem(module.PEERS["classification"], "MLP", lambda seed: Broken())
     monkeypatch.setitem(module.PEERS["regression"], "MLP", lambda seed: DummyRegressor())
-    monkeypatch.setitem(importlib.import_module("peers_models").PACKAGES, "cgmm", "not-there")
+    monkeypatch.setitem(module.PACKAGES, "cgmm", "not-there")
     run("--peers", "MLP,cgmm")
     text = capsys.readouterr().out
     assert "Left out: cgmm (not installed: pip install not-there)." in text
