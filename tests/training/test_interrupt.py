@@ -20,6 +20,7 @@ from sklearn_moe.callbacks import StopTraining
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 3, "max_iter": 20, "tol": None, "random_state": 0}
+HOOKS = ["on_epoch_begin", "on_batch_end", "on_epoch_end"]
 
 
 @pytest.fixture(scope="module")
@@ -52,26 +53,23 @@ class Press(Callback):
         self._press("on_epoch_end", net)
 
 
-HOOKS = ["on_epoch_begin", "on_batch_end", "on_epoch_end"]
-
-
-@pytest.mark.parametrize("swallow", [False, True])
-@pytest.mark.parametrize("hook", HOOKS)
-@pytest.mark.parametrize("options", [{}, {"verbose": 1}, {"early_stopping": True}], ids=str)
-def test_it_reaches_the_caller_whoever_swallows_it(table, hook, options, swallow):
-    clf = MoEClassifier(**BRIEF, **options, callbacks=[Press(hook, 5, swallow)])
+def interrupted(model, *data):
     with pytest.raises(KeyboardInterrupt):
-        clf.fit(*table)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        model.fit(*data)
+    return model
 
 
-@pytest.mark.parametrize("hook", HOOKS)
-def test_what_was_learned_is_kept(table, hook):
+def test_it_reaches_the_caller_whoever_swallows_it_and_keeps_what_was_learned(table):
     X, y = table
-    clf = MoEClassifier(**BRIEF, callbacks=[Press(hook, 5)])
-    with pytest.raises(KeyboardInterrupt):
-        clf.fit(X, y)
-    assert clf.n_iter_ == len(clf.loss_curve_) == (5 if hook == "on_epoch_end" else 4)
+    for options in ({}, {"verbose": 1}, {"early_stopping": True}):
+        for hook in HOOKS:
+            for swallow in (False, True):
+                press = Press(hook, 5, swallow)
+                clf = interrupted(MoEClassifier(**BRIEF, **options, callbacks=[press]), X, y)
+                assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+                if not swallow:
+                    n_done = 5 if hook == "on_epoch_end" else 4
+                    assert clf.n_iter_ == len(clf.loss_curve_) == n_done
     assert clf.predict_proba(X).shape == (120, 3)
     assert clf.expert_load_.sum() == pytest.approx(1)
     before = clf.loss_curve_
@@ -80,9 +78,7 @@ def test_what_was_learned_is_kept(table, hook):
 
 
 def test_before_the_first_epoch_nothing_is_fitted(table):
-    clf = MoEClassifier(**BRIEF, callbacks=[Press("on_batch_end", 1)])
-    with pytest.raises(KeyboardInterrupt):
-        clf.fit(*table)
+    clf = interrupted(MoEClassifier(**BRIEF, callbacks=[Press("on_batch_end", 1)]), *table)
     assert not hasattr(clf, "classes_")
     assert not hasattr(clf, "n_features_in_")
     with pytest.raises(ValueError, match="not fitted"):
@@ -94,12 +90,10 @@ def test_a_refit_is_all_or_nothing(table):
     two = y != "c"
     clf = MoEClassifier(**BRIEF).fit(X[two][:, :3], y[two])
     expected = clf.predict_proba(X[:, :3])
-    with pytest.raises(KeyboardInterrupt):
-        clf.set_params(callbacks=[Press("on_batch_end", 1)]).fit(X, y)
+    interrupted(clf.set_params(callbacks=[Press("on_batch_end", 1)]), X, y)
     np.testing.assert_array_equal(clf.predict_proba(X[:, :3]), expected)
     assert clf.classes_.tolist() == ["a", "b"]
-    with pytest.raises(KeyboardInterrupt):
-        clf.set_params(callbacks=[Press("on_batch_end", 3)]).fit(X, y)
+    interrupted(clf.set_params(callbacks=[Press("on_batch_end", 3)]), X, y)
     assert clf.predict_proba(X).shape == (120, 3)
     with pytest.raises(ValueError, match="loss became"):
         clf.set_params(callbacks=None, solver="sgd", learning_rate_init=1e9).fit(X[two], y[two])
@@ -108,9 +102,8 @@ def test_a_refit_is_all_or_nothing(table):
 
 def test_early_stopping_keeps_the_best_weights_so_far(table):
     clf = MoEClassifier(**BRIEF, early_stopping=True, callbacks=[Press("on_epoch_end", 15)])
-    with pytest.raises(KeyboardInterrupt):
-        clf.fit(*table)
-    best = MoEClassifier(**(BRIEF | {"max_iter": 15}), early_stopping=True).fit(*table)
+    interrupted(clf, *table)
+    best = MoEClassifier(**BRIEF | {"max_iter": 15}, early_stopping=True).fit(*table)
     np.testing.assert_array_equal(clf.predict_proba(table[0]), best.predict_proba(table[0]))
 
 
@@ -121,15 +114,12 @@ def test_partial_fit_goes_on_after_it(table):
     with pytest.raises(KeyboardInterrupt):
         reg.partial_fit(X, X[:, 0])
     assert reg.n_iter_ == 2
-    reg.set_params(callbacks=None).partial_fit(X, X[:, 0])
-    assert reg.n_iter_ == 3
+    assert reg.set_params(callbacks=None).partial_fit(X, X[:, 0]).n_iter_ == 3
 
 
 def test_a_search_stops(table):
-    press = Press("on_epoch_end", 5)
-    search = GridSearchCV(MoEClassifier(**BRIEF, callbacks=[press]), {"n_experts": [2, 3]}, cv=2)
-    with pytest.raises(KeyboardInterrupt):
-        search.fit(*table)
+    clf = MoEClassifier(**BRIEF, callbacks=[Press("on_epoch_end", 5)])
+    search = interrupted(GridSearchCV(clf, {"n_experts": [2, 3]}, cv=2), *table)
     assert not hasattr(search, "best_estimator_")
 
 
@@ -142,18 +132,25 @@ def test_a_callback_that_stops_is_no_ctrl_c(table):
             if len(net.history) == 3:
                 raise self.kind
 
-    for kind in (StopTraining, KeyboardInterrupt):  # the second is skorch's way to say it
-        assert MoEClassifier(**BRIEF, callbacks=[Stop(kind)]).fit(*table).n_iter_ == 3
     patient = EarlyStopping("train_loss", patience=2, threshold=10.0, sink=lambda text: None)
-    assert MoEClassifier(**BRIEF, callbacks=[patient]).fit(*table).n_iter_ == 3
+    # KeyboardInterrupt is skorch's way to say it.
+    for callback in (Stop(StopTraining), Stop(KeyboardInterrupt), patient):
+        assert MoEClassifier(**BRIEF, callbacks=[callback]).fit(*table).n_iter_ == 3
 
 
-def test_other_threads_are_left_alone(table):
+def test_other_threads_and_ignored_signals_are_left_alone(table):
     done = []
     thread = threading.Thread(target=lambda: done.append(MoEClassifier(**BRIEF).fit(*table)))
     thread.start()
     thread.join()
     assert done[0].n_iter_ == 20
+    press = Press("on_batch_end", 5)
+    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        assert MoEClassifier(**BRIEF, callbacks=[press]).fit(*table).n_iter_ == 20
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, usual)
 
 
 def test_a_block_that_must_not_be_torn_apart():
@@ -170,27 +167,22 @@ def test_a_block_that_must_not_be_torn_apart():
             work(presses)
     assert finished == [1]
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    start = time.perf_counter()
+    for _ in range(100):
+        with Interrupts():
+            pass
+    assert time.perf_counter() - start < 0.5
 
 
-def test_where_it_is_ignored_it_stays_ignored(table):
-    press = Press("on_batch_end", 5)
-    usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        assert MoEClassifier(**BRIEF, callbacks=[press]).fit(*table).n_iter_ == 20
-        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
-    finally:
-        signal.signal(signal.SIGINT, usual)
-
-
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="jobs in the background are of POSIX shells")
-@pytest.mark.parametrize("processes", [0, 1])
-def test_these_tests_pass_in_the_background(processes):
+def test_these_tests_pass_in_the_background():
     test = f"{__file__}::{test_a_block_that_must_not_be_torn_apart.__name__}"
     ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
-    workers = ["-n", str(processes)] if processes else []
-    shown = subprocess.run([*ignoring, *command, *workers], capture_output=True, text=True)
-    assert "1 passed" in shown.stdout, shown.stdout
+    for workers in ([], ["-n", "1"]):
+        shown = subprocess.run([*ignoring, *command, *workers], capture_output=True, text=True)
+        assert "1 passed" in shown.stdout, shown.stdout
 
 
 @pytest.mark.slow
@@ -198,7 +190,7 @@ def test_these_tests_pass_in_the_background(processes):
 def test_at_random_moments(kind):
     script = textwrap.dedent(
         """
-        import os, random, signal, sys, threading, time, warnings
+        import random, signal, sys, threading, time, warnings
         signal.signal(signal.SIGINT, signal.default_int_handler)
         warnings.simplefilter("ignore")
         import numpy as np, torch
@@ -210,7 +202,7 @@ def test_at_random_moments(kind):
         y = np.array(list("abc"))[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0)]
         two = y != "c"
         options = {"random_state": 0, "tol": None, "n_experts": 3}
-        more = {"verbose": {"verbose": 1}, "early_stopping": {"early_stopping": True}}.get(kind, {})
+        more = {kind: True} if kind in ("verbose", "early_stopping") else {}
         lost = mixed = 0
         for _ in range(40):
             model = MoEClassifier(**options, max_iter=2).fit(X[two], y[two])
@@ -240,11 +232,3 @@ def test_at_random_moments(kind):
     command = [sys.executable, "-c", script, kind]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     assert shown.stdout.split() == ["0", "0"]
-
-
-def test_interrupts_cost_nothing(table):
-    start = time.perf_counter()
-    for _ in range(100):
-        with Interrupts():
-            pass
-    assert time.perf_counter() - start < 0.5
