@@ -405,16 +405,3 @@ def test_parts_of_ones_own_are_not_trusted():
     with pytest.raises(TypeError, match=r"torch\.sigmoid"):
         skops.loads(data, trusted=trusted_types())
     skops.loads(data, trusted=[*trusted_types(), "torch.sigmoid"])
-
-
-@pytest.mark.filterwarnings("ignore")  # those of mlflow
-def test_mlflow_stores_by_skops(tmp_path):
-    mlflow_sklearn = pytest.importorskip("mlflow.sklearn", exc_type=ImportError)
-    model = make_pipeline(StandardScaler(), small()).fit(ROWS, CLASSES)
-    path = tmp_path / "model"
-    mlflow_sklearn.save_model(
-        model, path, skops_trusted_types=trusted_types(), pip_requirements=["sklearn_moe"]
-    )
-    again = mlflow_sklearn.load_model(str(path))
-    np.testing.assert_array_equal(answer(again, ROWS), answer(model, ROWS))
-    assert (path / "model.skops").exists()

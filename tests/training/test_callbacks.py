@@ -3,7 +3,6 @@
 import copy
 import pickle
 import re
-import subprocess
 import sys
 from dataclasses import replace
 
@@ -311,17 +310,3 @@ def test_a_notebook_gets_a_bar_and_no_warning(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ipykernel", object())
     assert list(progress_bar(range(3), desc="here")) == [0, 1, 2]
     assert "here: 100%" in capsys.readouterr().err
-    code = (
-        "import sys, types, warnings\n"
-        "warnings.simplefilter('error')\n"
-        "shell = types.ModuleType('ipykernel.zmqshell')\n"
-        "sys.modules |= {'ipykernel': types.ModuleType('ipykernel'), 'ipykernel.zmqshell': shell}\n"
-        "sys.modules['IPython'] = types.SimpleNamespace(get_ipython=lambda: object())\n"
-        "sys.modules['ipywidgets'] = None\n"
-        "import sklearn_moe.datasets, sklearn_moe.paper\n"
-        "from sklearn_moe._compat import progress_bar\n"
-        "list(progress_bar(range(3)))\n"
-    )
-    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert shown.returncode == 0, shown.stderr
-    assert "3/3" in shown.stderr

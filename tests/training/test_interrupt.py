@@ -1,10 +1,8 @@
 """Ctrl-C reaches the caller at any moment, and leaves the estimator whole."""
 
-import os
 import signal
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 
@@ -174,61 +172,40 @@ def test_a_block_that_must_not_be_torn_apart():
     assert time.perf_counter() - start < 0.5
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(os.name != "posix", reason="jobs in the background are of POSIX shells")
-def test_these_tests_pass_in_the_background():
-    test = f"{__file__}::{test_a_block_that_must_not_be_torn_apart.__name__}"
-    ignoring = ["sh", "-c", 'trap "" INT; exec "$@"', "sh"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", test]
-    for workers in ([], ["-n", "1"]):
-        shown = subprocess.run([*ignoring, *command, *workers], capture_output=True, text=True)
-        assert "1 passed" in shown.stdout, shown.stdout
+AT_RANDOM = """
+import random, signal, threading, time, warnings
+signal.signal(signal.SIGINT, signal.default_int_handler)
+warnings.simplefilter("ignore")
+import numpy as np, torch
+from sklearn.model_selection import GridSearchCV
+from sklearn_moe import MoEClassifier
+torch.set_num_threads(1)
+moments = random.Random(0)
+X = np.random.default_rng(0).normal(size=(150, 4))
+y = np.array(list("abc"))[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0)]
+two = y != "c"
+lost = mixed = 0
+for i in range(100):
+    clf = MoEClassifier(3, random_state=0, tol=None, max_iter=2).fit(X[two], y[two])
+    model = clf.set_params(max_iter=10**6, verbose=i % 2, early_stopping=i % 3 == 0)
+    if i % 5 == 0:
+        model = GridSearchCV(clf.set_params(max_iter=20), {"n_experts": [2, 3] * 9}, cv=3)
+    main, seconds = threading.main_thread().ident, moments.uniform(0.01, 0.6)
+    threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT)).start()
+    try:
+        model.fit(X, y)
+        time.sleep(1)  # a search may have been faster
+        lost += 1
+    except KeyboardInterrupt:
+        mixed += len(clf.classes_) != clf.net_.criterion_.n_targets
+        mixed += len(clf.loss_curve_) != clf.n_iter_
+        mixed += not np.isfinite(clf.predict_proba(X)).all()
+print(lost, mixed)
+"""
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["plain", "verbose", "early_stopping", "search", "regressor"])
-def test_at_random_moments(kind):
-    script = textwrap.dedent(
-        """
-        import random, signal, sys, threading, time, warnings
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        warnings.simplefilter("ignore")
-        import numpy as np, torch
-        from sklearn.model_selection import GridSearchCV
-        from sklearn_moe import MoEClassifier, MoERegressor
-        torch.set_num_threads(1)
-        kind, moments = sys.argv[1], random.Random(sys.argv[1])
-        X = np.random.default_rng(0).normal(size=(150, 4))
-        y = np.array(list("abc"))[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0)]
-        two = y != "c"
-        options = {"random_state": 0, "tol": None, "n_experts": 3}
-        more = {kind: True} if kind in ("verbose", "early_stopping") else {}
-        lost = mixed = 0
-        for _ in range(40):
-            model = MoEClassifier(**options, max_iter=2).fit(X[two], y[two])
-            model.set_params(max_iter=10**6, **more)
-            target = y
-            if kind == "regressor":
-                model, target = MoERegressor(**options, max_iter=10**6), X[:, 0]
-            if kind == "search":
-                model = GridSearchCV(model.set_params(max_iter=20), {"n_experts": [2, 3] * 9}, cv=3)
-            pressed = threading.Timer(moments.uniform(0.01, 0.6), signal.pthread_kill,
-                                      (threading.main_thread().ident, signal.SIGINT))
-            pressed.start()
-            try:
-                model.fit(X, target)
-                time.sleep(1)  # a search may have been faster
-                lost += 1
-            except KeyboardInterrupt:
-                pass
-            if kind != "search" and hasattr(model, "net_"):
-                n_targets = model.net_.criterion_.n_targets
-                classes = getattr(model, "classes_", [0])
-                mixed += len(classes) != n_targets or len(model.loss_curve_) != model.n_iter_
-                mixed += not np.isfinite(model._outputs(X, "predict")).all()
-        print(lost, mixed)
-        """
-    )
-    command = [sys.executable, "-c", script, kind]
+def test_at_random_moments():
+    command = [sys.executable, "-c", AT_RANDOM]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
     assert shown.stdout.split() == ["0", "0"]

@@ -3,7 +3,6 @@
 import pickle
 import re
 from contextlib import nullcontext
-from pathlib import Path
 
 import joblib
 import numpy as np
@@ -150,7 +149,7 @@ def test_rows_and_architectures_of_their_own(bags):
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_each_stops_by_itself(patches, bags):
     (X, y, _), _ = patches
-    models = seeds(MoEClassifier(tol=0.01, batch_size=50), 4)
+    models = seeds(MoEClassifier(4, tol=0.03, batch_size=50))
     models = assert_as_alone(models, X[:200], y[:200])
     assert len({model.n_iter_ for model in models}) > 1
     stop = {"batch_size": 9, "early_stopping": True, "n_iter_no_change": 3, "tol": 0.1}
@@ -331,35 +330,7 @@ def test_threads_score_as_one(bags):
 def test_processes_score_as_one(bags):
     expected = scores(*bags, "sequential")
     np.testing.assert_array_equal(scores(*bags, "loky", n_jobs=2), expected)
-    distributed = pytest.importorskip("distributed")
-    for processes in (False, True):
-        workers = {"processes": processes, "n_workers": 2, "threads_per_worker": 1}
-        with distributed.LocalCluster(**workers, dashboard_address=None) as cluster:
-            with distributed.Client(cluster):
-                np.testing.assert_array_equal(scores(*bags, "dask"), expected)
-
-
-def _own_memory():
-    """Return the megabytes of this process that are no files."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"RssAnon:\s+(\d+) kB", status)[1]) / 1000
-
-
-def _watch(X, y):
-    """Fit; return whether X is a memory map, and the megabytes that the process gained."""
-    small = MoEClassifier(n_experts=2, expert_width=4, max_iter=1, tol=None, random_state=0)
-    small.fit(X[:200], y[:200])  # imports
-    before = _own_memory()
-    small.fit(X, y)
-    return isinstance(X, np.memmap) and X.filename is not None, _own_memory() - before
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs /proc")
-def test_workers_share_a_large_X():
-    X = np.random.default_rng(0).normal(size=(60_000, 1000)).astype(np.float32)
-    y = np.arange(len(X)) % 2
-    both = joblib.Parallel(n_jobs=2)(joblib.delayed(_watch)(X, y) for _ in range(2))
-    for is_mapped, gained in both:
-        assert is_mapped
-        assert gained < 0.75 * X.nbytes / 1e6
+    dask = pytest.importorskip("distributed")
+    with dask.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with dask.Client(cluster):
+            np.testing.assert_array_equal(scores(*bags, "dask"), expected)

@@ -19,7 +19,6 @@ from skorch.callbacks import (
     PassthroughScoring,
     PrintLog,
     ProgressBar,
-    TensorBoard,
     TrainEndCheckpoint,
 )
 
@@ -149,21 +148,18 @@ def test_early_stopping_by_its_defaults(table):
 
 
 def test_learning_rate_schedules(table):
+    rates = []
+
     class Look(SkorchCallback):
         def on_epoch_begin(self, net, **kwargs):
             rates.append(net.optimizer_.param_groups[0]["lr"])
 
     own = {"solver": SolverParams(schedule="constant"), "learning_rate_init": 1e-3}
-    per_batch = {"max_lr": 0.01, "total_steps": 100, "step_every": "batch"}
-    for schedule, options in (
-        ("ReduceLROnPlateau", {"monitor": "train_loss"}),
-        (torch.optim.lr_scheduler.OneCycleLR, per_batch),
-        ("StepLR", {"step_size": 1}),
-    ):
-        rates = []
-        fit(table, LRScheduler(schedule, **options), Look(), **own)
-        assert len(rates) == 4
+    fit(table, LRScheduler("StepLR", step_size=1), Look(), **own)
     np.testing.assert_allclose(rates, [1e-3, 1e-4, 1e-5, 1e-6])
+    one_cycle = torch.optim.lr_scheduler.OneCycleLR
+    fit(table, LRScheduler(one_cycle, max_lr=0.01, total_steps=9, step_every="batch"), **own)
+    fit(table, LRScheduler("ReduceLROnPlateau", monitor="train_loss"), **own)
 
 
 def test_values_of_batches_are_averaged(table):
@@ -186,29 +182,10 @@ def test_values_of_batches_are_averaged(table):
     np.testing.assert_allclose(clf.net_.history[:, "mean"], clf.loss_curve_, rtol=1e-5)
 
 
-def test_logs_timers_classes_and_names(table, tmp_path, capsys):
+def test_logs_timers_classes_and_names(table, capsys):
     clip = GradientNormClipping(1.0)
     fit(table, ProgressBar(), PrintLog(), clip, EpochTimer, ("timer", EpochTimer()))
     assert "train_loss" in capsys.readouterr().out
-    tensorboard = pytest.importorskip("torch.utils.tensorboard")
-    with tensorboard.SummaryWriter(tmp_path) as writer:
-        fit(table, TensorBoard(writer), early_stopping=True)
-    assert list(tmp_path.iterdir())
-
-
-def test_pruning_of_optuna(table):
-    optuna = pytest.importorskip("optuna")
-    integration = pytest.importorskip("optuna_integration")
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    pruner = optuna.pruners.ThresholdPruner(lower=2.0)
-    study = optuna.create_study(direction="maximize", pruner=pruner)
-
-    def objective(trial):
-        pruning = integration.SkorchPruningCallback(trial, "valid_acc")
-        return fit(table, pruning, early_stopping=True).score(*table)
-
-    study.optimize(objective, n_trials=1)
-    assert [trial.state.name for trial in study.trials] == ["PRUNED"]
 
 
 def test_no_callback_costs_a_step(table):
