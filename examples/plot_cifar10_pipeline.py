@@ -54,13 +54,14 @@ print(title, X.shape, X.dtype)
 
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from torchvision.transforms import v2
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe.preprocessing import CenterCropResize, RandomCropFlip
+from sklearn_moe.preprocessing import ImageTransform, RandomCropFlip
 
 side = X.shape[2]
 model = make_pipeline(
-    CenterCropResize(side * 3 // 4, side),
+    ImageTransform(v2.Compose([v2.CenterCrop(side * 3 // 4), v2.Resize((side, side))])),
     MoEClassifier(
         train_transform=RandomCropFlip(padding=2) if options.data else None,
         batch_size=128,

@@ -9,11 +9,9 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, indexable
 
-from ._alike import alike
 from ._base import BaseMoE
 from ._devices import usual_modes
-from ._training import Training, train_together
-from .nn import may_draw
+from ._training import needs_own_training, train_jointly
 
 __all__ = ["cross_validate_together", "fit_together"]
 
@@ -208,20 +206,19 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
         try:
             estimator._validate_params()
             fit = fits[number] = estimator._begin(*part)
-            fit.draft._draw_seed()  # now, as the next estimator may draw from the same source
+            fit.working._draw_seed()  # now, as the next estimator may draw from the same source
         except Exception as error:
             if not skip_failed:
                 raise
             failures[number] = error
         else:
-            _check_fit(number, fit)
+            if (reason := needs_own_training(fit.net)) is not None:
+                _refuse(number, reason)
     started = [number for number, fit in enumerate(fits) if fit is not None]
     interrupted = False
     try:
-        for members in alike(started, lambda number: _kind(fits[number])):
-            ended = train_together([_training(fits[number]) for number in members])
-            for number, failure in zip(members, ended, strict=True):
-                failures[number] = failure
+        for place, failure in train_jointly([_training(fits[number]) for number in started]):
+            failures[started[place]] = failure
     except KeyboardInterrupt:
         interrupted = True
     for estimator, fit, failure in zip(estimators, fits, failures, strict=True):
@@ -278,18 +275,11 @@ def _parts(X, y, sample_weight, rows):
         yield known[key]
 
 
-def _check_fit(number, fit):
-    """Refuse what cannot be trained side by side."""
-    for part in (fit.net.module_, fit.net.criterion_):
-        if may_draw(part):
-            _refuse(number, f"{part}, which may draw at random")
-    if any(True for _ in (*fit.net.criterion_.parameters(), *fit.net.criterion_.buffers())):
-        _refuse(number, f"a loss with weights of its own, {fit.net.criterion_}")
-
-
 def _training(fit):
-    epochs, seed = fit.plan.training.max_iter, fit.draft._predict_seed
-    return Training(fit.net, fit.rows, fit.validation, epochs, seed, (fit.stopping,))
+    """Return the net of a fit, what it is trained with, and what it is joined by."""
+    options = {"rows": fit.rows, "validation": fit.validation, "callbacks": (fit.stopping,)}
+    options |= {"epochs": fit.plan.training.max_iter, "seed": fit.working._predict_seed}
+    return fit.net, options, _kind(fit)
 
 
 def _kind(fit):
@@ -297,7 +287,7 @@ def _kind(fit):
     net, rows, plan = fit.net, fit.rows, fit.plan.training
     states = (*net.module_.state_dict().items(), *net.module_.named_buffers())
     return (
-        fit.draft._architecture,
+        fit.working._architecture,
         [(name, value.shape, value.dtype) for name, value in states],
         (type(net.criterion_), net.criterion_.n_targets, net.criterion_.kind),
         (type(net.optimizer_), plan.solver.per_expert, plan.schedule),

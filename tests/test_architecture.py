@@ -17,11 +17,13 @@ LAYERS = [
     ["_classifier", "_regressor"],
     ["_base", "callbacks", "distributed"],
     ["_defaults", "_training"],
-    ["_parameters", "_data", "inspection", "preprocessing"],
-    ["_onnx", "_persistence", "nn", "optim", "metrics", "datasets"],
+    ["_parameters", "inspection", "preprocessing"],
+    ["metrics"],
+    ["_data"],
+    ["_persistence", "nn", "optim", "datasets"],
     ["_devices"],
-    ["_image_checks", "exceptions"],
-    ["_alike", "_compat", "_linear_view", "_registry", "_validation"],
+    ["exceptions"],
+    ["_compat", "_registry", "_validation"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = ["metrics", "inspection", *LAYERS[-2], *LAYERS[-1]]

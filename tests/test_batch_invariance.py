@@ -27,8 +27,8 @@ def goes_with(preset, balance):
     learned = preset.network is None
     return {
         "gradient": learned,
-        "choice": preset.rule.sparse,
-        "noise": preset.rule.sparse and learned,
+        "choice": preset.router_class.sparse,
+        "noise": preset.router_class.sparse and learned,
     }[needs]
 
 

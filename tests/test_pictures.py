@@ -9,8 +9,9 @@ from helpers import seeded
 from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe.nn import EXPERTS, TRUNKS, CNNExpert, CNNTrunk, LinearScores, OwnGenerator
+from sklearn_moe.nn import EXPERTS, TRUNKS, CNNExpert, CNNTrunk, LinearScores
 from sklearn_moe.nn.routers.scores import CNNScores, NormalizedScores
+from sklearn_moe.nn.seeding import OwnGenerator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 

@@ -29,8 +29,8 @@ from sklearn_moe.nn import (
     ExpertSpec,
     Head,
     LossSpec,
-    NumberHead,
-    Preset,
+    RegressionHead,
+    RouterSpec,
     TopKRouter,
 )
 from sklearn_moe.optim import SOLVERS, SolverSpec
@@ -103,7 +103,7 @@ class BrierHead(Head):
         return (output.argmax(1) == y).to(output.dtype)
 
 
-class LogCoshHead(NumberHead):
+class LogCoshHead(RegressionHead):
     """A loss of numbers."""
 
     def density_loss(self, answers, y):
@@ -163,7 +163,7 @@ PLUGINS = {
     "expert": Plugin(
         EXPERTS, ExpertSpec(Quadratic, ndim=2), Quadratic, lambda model: model.module_.experts[0]
     ),
-    "router": Plugin(ROUTERS, Preset(RunnerUp), RunnerUp, lambda model: model.module_.router),
+    "router": Plugin(ROUTERS, RouterSpec(RunnerUp), RunnerUp, lambda model: model.module_.router),
     "balance": Plugin(BALANCES, Squares, Squares, lambda model: model.module_.router.balance),
     "activation": Plugin(
         ACTIVATIONS,
@@ -173,7 +173,7 @@ PLUGINS = {
     ),
     "loss": Plugin(
         LOSSES,
-        LossSpec(classes=BrierHead, numbers=LogCoshHead),
+        LossSpec(classes=BrierHead, regression=LogCoshHead),
         BrierHead,
         lambda model: model.net_.criterion_,
     ),
@@ -380,8 +380,18 @@ def test_a_method_that_a_head_lacks_is_named(vectors, loss, parameters, method, 
 @pytest.mark.parametrize(
     ("estimator", "parameters", "error", "message"),
     [
-        (MoEClassifier, {"loss": LogCoshHead}, ValueError, "not made for classes: its kind is 'nu"),
-        (MoERegressor, {"loss": BrierHead}, ValueError, "not made for numbers: its kind is 'clas"),
+        (
+            MoEClassifier,
+            {"loss": LogCoshHead},
+            ValueError,
+            "not made for classes: its kind is 'regr",
+        ),
+        (
+            MoERegressor,
+            {"loss": BrierHead},
+            ValueError,
+            "not made for regression: its kind is 'clas",
+        ),
         (
             MoEClassifier,
             {"loss": lambda n: n},

@@ -39,7 +39,7 @@ REGISTRIES = {
         SOLVERS,
     )
 }
-ESTIMATORS = {MoEClassifier: ("classes", "labels"), MoERegressor: ("numbers",)}
+ESTIMATORS = {MoEClassifier: ("classes", "multilabel"), MoERegressor: ("regression",)}
 DOCS = Path(__file__).parent.parent / "docs"
 
 

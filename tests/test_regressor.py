@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",
 )
 BRIEF = {"n_experts": 3, "max_iter": 5, "tol": None, "random_state": 0}
-OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.numbers]
+OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.regression]
 SHAPES = [(8,), (4, 6), (3, 8, 8)]
 
 
@@ -261,7 +261,7 @@ def test_pace_of_normalized_steps():
 
     class Look(Callback):
         def on_train_end(self, net, **kwargs):
-            paces.append(net.optimizer_.param_groups[0]["pace"])
+            paces.append(net.optimizer_.param_groups[0]["lr_multiplier"])
 
     reg = MoERegressor(**options, callbacks=[Look()]).fit(X, y)
     assert reg.resolved_params_["learning_rate"] == "residual"

@@ -16,7 +16,7 @@ from sklearn_moe.nn import BALANCES, LOSSES, NOISES, ROUTERS
 BRIEF = {"n_experts": 3, "max_iter": 25}
 NUMBERS = {"n_experts": 3, "max_iter": 100}  # the checks want some skill, and are few steps
 OF_CLASSES = [name for name, spec in LOSSES.items() if spec.classes and name != "margin"]
-OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.numbers]
+OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.regression]
 # A vector is one patch: no other gate has a gradient, and there is no second one to pick.
 NEEDS = {
     "patch_choice": {"gate": "sigmoid", "top_k": 1},

@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._defaults import resolve_settings
 from sklearn_moe._training import Callback
-from sklearn_moe.nn import choose_head
+from sklearn_moe.nn.heads import choose_head
 
 BOTH = [MoEClassifier, MoERegressor]
 NAN = float("nan")
@@ -277,7 +277,7 @@ OTHERWISE = {
 def settings_for(shape, model=MoEClassifier, **parameters):
     """Return the settings of a fit that is not made."""
     X, weight = np.zeros(shape, dtype=np.float32), np.ones(shape[0], dtype=np.float32)
-    loss, kind = ("log_loss", "classes") if model is MoEClassifier else ("huber", "numbers")
+    loss, kind = ("log_loss", "classes") if model is MoEClassifier else ("huber", "regression")
     return resolve_settings(model(**parameters), X, weight, choose_head(loss, kind)(2))
 
 

@@ -1,0 +1,266 @@
+"""The networks of torchvision as experts."""
+
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from helpers import has_statistics, is_deep, make_mixture, seeded
+from sklearn.datasets import make_classification
+from torch import nn
+
+from sklearn_moe import MoEClassifier, SolverParams
+from sklearn_moe._data.validation import Samples, hold_out
+from sklearn_moe.nn import EXPERTS
+from sklearn_moe.nn.seeding import OwnGenerator
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+BATCH, GROUP = (
+    [name for name in EXPERTS if is_deep(name) and has_statistics(name) == batch]
+    for batch in (True, False)
+)
+PUBLISHED = ("resnet18", "mobilenet_v2")
+VARIANTS = [name for name in EXPERTS if name.startswith(PUBLISHED)]
+SHAPE = (3, 8, 8)
+
+
+def build(expert, shape=SHAPE, n_outputs=3, *, seed=0, width=4, **options):
+    with OwnGenerator(seeded(seed)):
+        return EXPERTS[expert].build(shape, n_outputs, width=width, **options)
+
+
+def build_experts(expert, n_experts=3, router="top1"):
+    return make_mixture(
+        expert,
+        n_experts,
+        shape=SHAPE,
+        expert_options={"width": 4},
+        router=router,
+        router_options={"noise": None, "init_std": 1.0},
+        dtype="float32",
+    )
+
+
+def draw_images(n=20, shape=SHAPE, seed=1):
+    return torch.randn(n, *shape, generator=seeded(seed))
+
+
+def statistics(expert):
+    return {k: v.clone() for k, v in expert.named_buffers() if "running" in k}
+
+
+def changed(before, after):
+    return {k for k in before if not torch.equal(before[k], after[k])}
+
+
+# -- the networks themselves --------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "n_parameters"), [("resnet18", 11_173_962), ("mobilenet_v2", 2_236_682)]
+)
+def test_only_the_stem_differs_from_torchvision(name, n_parameters):
+    import torchvision
+
+    with OwnGenerator(seeded()):
+        ours = EXPERTS[name].build((3, 32, 32), 10)
+        theirs = getattr(torchvision.models, name)(num_classes=10)
+        grouped = EXPERTS[f"{name}_gn"].build((3, 32, 32), 10)
+    for expert in (ours, grouped):
+        assert sum(p.numel() for p in expert.parameters()) == n_parameters
+    ours, theirs = ([(n, p.shape) for n, p in e.named_parameters()] for e in (ours, theirs))
+    different = [a[0] for a, b in zip(ours, theirs, strict=True) if a != b]
+    assert different == (["conv1.weight"] if name == "resnet18" else [])
+
+
+@pytest.mark.parametrize("expert", PUBLISHED)
+def test_resolution_is_halved_three_times(expert):
+    network = build(expert, (3, 32, 32)).eval()
+    sizes = []
+    last = network.layer4 if expert == "resnet18" else network.features
+    last.register_forward_hook(lambda module, x, y: sizes.append(y.shape[2:]))
+    first = network.conv1 if expert == "resnet18" else network.features[0]
+    first.register_forward_hook(lambda module, x, y: sizes.append(y.shape[2:]))
+    network(draw_images(2, (3, 32, 32)))
+    assert sizes == [(32, 32), (4, 4)]
+
+
+@pytest.mark.parametrize("expert", BATCH + GROUP)
+def test_images_of_any_size_and_gradients(expert):
+    for shape in ((1, 1, 1), (2, 1, 5), (4, 9, 6)):
+        network = build(expert, shape, 1)
+        for n in (1, 3):
+            output = network(draw_images(n, shape))
+            assert output.shape == (n, 1)
+            output.sum().backward()
+        assert all(parameter.grad.isfinite().all() for parameter in network.parameters())
+    network, x = build(expert).double(), draw_images().double().requires_grad_()
+    output = network(x)
+    assert output.dtype == torch.float64
+    (output * torch.randn(output.shape, generator=seeded(2), dtype=torch.float64)).sum().backward()
+    for tensor in (x, *network.parameters()):
+        assert tensor.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("expert", VARIANTS)
+def test_weights_are_drawn_from_the_seed_and_scaled(expert):
+    first, other, scaled = build(expert), build(expert, seed=1), build(expert, init_scale=0.5)
+    norms = nn.BatchNorm2d | nn.GroupNorm
+    of_norms = {f"{n}.weight" for n, m in first.named_modules() if isinstance(m, norms)}
+    each = zip(first.named_parameters(), other.parameters(), scaled.parameters(), strict=True)
+    for (name, a), b, c in each:
+        assert torch.equal(a, b) == (a.ndim == 1 and "fc.bias" not in name)
+        torch.testing.assert_close(c, a if name in of_norms else 0.5 * a)
+
+
+@pytest.mark.parametrize("expert", PUBLISHED)
+def test_activations_are_replaced(expert):
+    kinds = {type(m) for m in build(expert).modules()}
+    assert nn.ReLU in kinds
+    assert nn.ReLU6 not in kinds
+    x = draw_images()
+    relu = build(expert)
+    named, given = (build(expert, activation=a) for a in ("gelu", nn.functional.gelu))
+    assert not {type(m) for m in named.modules()} & {nn.ReLU, nn.ReLU6}
+    assert torch.equal(named(x), given(x))
+    assert not torch.allclose(named(x), relu(x))
+    # ReLU works in place, what it is given is ours.
+    kept = x.clone()
+    relu(x)
+    assert torch.equal(x, kept)
+
+
+def test_what_does_not_fit_is_named():
+    for expert in PUBLISHED:
+        for shape, options, message in (
+            ((3, 8), {}, r"\(n_channels, height, width\), got samples of .*\(3, 8\)"),
+            (SHAPE, {"norm": "layer"}, r"norm='layer': pass one of \['batch', 'group'\]"),
+            (SHAPE, {"activation": "sine"}, "activation='sine'"),
+        ):
+            with pytest.raises(ValueError, match=message):
+                build(expert, shape, **options)
+
+
+# -- BatchNorm ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expert", BATCH)
+def test_statistics_are_those_of_an_experts_own_samples(expert):
+    mixture, alone = build_experts(expert), build_experts(expert)
+    x = draw_images(40)
+    chosen = mixture.route(x).chosen[:, 0]
+    idle = int(chosen[0])  # none of its samples is there
+    x, chosen = x[chosen != idle], chosen[chosen != idle]
+    before = statistics(mixture.experts[idle])
+    mixture(x)
+    assert not changed(before, statistics(mixture.experts[idle]))
+    for m in {0, 1, 2} - {idle}:
+        assert (chosen == m).any()
+        alone.experts[m](x[chosen == m])
+        ours, expected = statistics(mixture.experts[m]), statistics(alone.experts[m])
+        assert not changed(ours, expected)
+        assert changed(before, ours) == set(before)
+
+
+@pytest.mark.parametrize("expert", PUBLISHED)
+def test_a_single_sample_can_be_learned_from(expert):
+    network, x = build(expert), draw_images(1)
+    network(draw_images(20))
+    before = statistics(network)
+    network(x).sum().backward()
+    after = statistics(network)
+    # Of a feature map of one pixel there is no variance: its statistics are left alone.
+    one_pixel = "layer4" if expert == "resnet18" else "features.18"
+    moved = changed(before, after)
+    assert moved
+    assert not any(name.startswith(one_pixel) for name in moved)
+    assert all(torch.isfinite(v).all() for v in after.values())
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters())
+
+
+@pytest.mark.parametrize("expert", GROUP)
+def test_groups_are_of_one_sample_and_16_channels_or_more(expert):
+    network, x = build(expert), draw_images()
+    assert not statistics(network)
+    torch.testing.assert_close(network(x)[3:4], network(x[3:4]))
+    norms = [m for m in network.modules() if isinstance(m, nn.GroupNorm)]
+    assert norms
+    for norm in norms:
+        size = norm.num_channels // norm.num_groups
+        assert size == 16 if norm.num_channels % 16 == 0 else size > 16 or norm.num_groups == 1
+
+
+# -- in the estimator ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def noisy_images():
+    """200 images of 3 x 8 x 8 in two classes that are hard to tell apart."""
+    X, y = make_classification(
+        200, 192, n_informative=10, n_redundant=0, flip_y=0.2, class_sep=0.5, random_state=0
+    )
+    return X.reshape(-1, *SHAPE).astype(np.float32), y
+
+
+make = partial(
+    MoEClassifier,
+    n_experts=2,
+    expert_width=4,
+    max_iter=4,
+    batch_size=50,
+    tol=None,
+    random_state=0,
+)
+
+
+@pytest.mark.parametrize("expert", ["resnet18", "mobilenet_v2_gn"])
+def test_images_are_learned(images, expert):
+    X, y = images
+    # The running statistics of BatchNorm need some fifty steps to follow weights that move fast.
+    clf = make(expert=expert, max_iter=30 if expert in BATCH else 10).fit(X, y)
+    assert clf.score(X, y) > 0.8
+    assert clf.loss_curve_[-1] < clf.loss_curve_[0] / 2
+
+
+def test_the_best_weights_come_with_their_statistics(noisy_images):
+    X, y = noisy_images
+    options = {"expert": "resnet18", "early_stopping": True, "validation_fraction": 0.3}
+    options["solver"] = SolverParams(
+        schedule="constant"
+    )  # the first epochs are the same however many follow
+    clf = make(max_iter=10, **options).fit(X, y)
+    best = int(np.argmax(clf.validation_scores_)) + 1
+    assert best < 10
+    shorter = make(max_iter=best, **options)
+    expected = shorter.fit(X, y).module_.state_dict()
+    assert any("running_var" in name for name in expected)
+    assert not changed(expected, clf.module_.state_dict())
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    _, held_out = hold_out(Samples(X, y, np.ones(len(y)), None), 0.3, seed, stratify=True)
+    assert clf.score(held_out.X[:], held_out.y) == pytest.approx(max(clf.validation_scores_))
+
+
+def test_pickles_and_warm_starts_keep_the_statistics(noisy_images):
+    X, y = noisy_images
+    clf = make(expert="resnet18", warm_start=True).fit(X, y)
+    again = pickle.loads(pickle.dumps(clf))
+    assert not changed(clf.module_.state_dict(), again.module_.state_dict())
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+    for fitted in (clf, again):
+        fitted.set_params(max_iter=1).fit(X, y).partial_fit(X, y)
+    assert clf.n_iter_ == 6
+    np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
+
+
+def test_uint8_images_and_one_output_for_two_classes(images):
+    X, y = images[0], images[1] > 0
+    X = np.clip(40 * X + 80, 0, 255).astype(np.uint8)
+    # Without standardization: BatchNorm would amplify differences in the last bits of a mean.
+    options = {"expert": "resnet18", "standardize": False, "loss": "margin"}
+    of_bytes = make(**options).fit(X, y)
+    of_floats = make(**options).fit(X.astype(np.float32) / 255, y)
+    proba = of_bytes.predict_proba(X)
+    np.testing.assert_allclose(proba, of_floats.predict_proba(X / 255.0), atol=1e-3)
+    np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
+    assert of_bytes.module_(torch.from_numpy(X / np.float32(255))).output.shape == (len(X), 1)

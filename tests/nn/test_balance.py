@@ -1,0 +1,149 @@
+"""Balancing: losses are least when the load is even, count weights, and even it out."""
+
+import pytest
+import torch
+from helpers import make_mixture, seeded
+
+from sklearn_moe.nn import BALANCES, Route
+from sklearn_moe.nn.routers.make import make_router
+
+
+def balanced(name, weight=1.0, n_experts=4, **options):
+    """Return a router of four experts on vectors of six features, with a balance."""
+    options = {"noise": "gaussian"} | options
+    balance = BALANCES[name](n_experts, weight)
+    return make_router("topk", (6,), n_experts, 3, balance=balance, **options).double()
+
+
+def samples(n=400, seed=1):
+    return torch.randn(n, 6, generator=seeded(seed), dtype=torch.float64)
+
+
+def skew(router, strength):
+    """Let the router prefer its first expert whatever the sample (whose first feature is 1)."""
+    with torch.no_grad():
+        router.network.weight.zero_()
+        router.network.weight[0, 0] = strength
+
+
+def loss_of(router, x, weight=None, seed=2):
+    weight = torch.ones(len(x), dtype=torch.float64) if weight is None else weight
+    return router.balance(router, router(x, seeded(seed)), weight)
+
+
+def test_losses_grow_with_skew_between_known_ends():
+    x = samples()
+    x[:, 0] = 1
+    ends = {"switch": (1, 4), "importance": (0, 3), "load": (0, 3)}
+    for name, (even, collapsed) in ends.items():
+        losses = []
+        for strength in (0.0, 1.0, 3.0, 50.0):
+            router = balanced(name)
+            skew(router, strength)
+            losses.append(loss_of(router, x).item())
+        assert losses == sorted(losses), name
+        assert (losses[0], losses[-1]) == pytest.approx((even, collapsed), abs=0.02), name
+
+
+def test_z_loss_is_the_squared_normalizer():
+    router = balanced("z_loss", weight=0.5)
+    torch.nn.init.normal_(router.network.weight, generator=seeded())
+    x, weight = samples(), torch.linspace(0.5, 2, 400, dtype=torch.float64)
+    weight /= weight.mean()
+    z = (x @ router.network.weight.T).exp().sum(1).log() ** 2
+    expected = 0.5 * (weight * z).sum() / weight.sum()
+    torch.testing.assert_close(loss_of(router, x, weight), expected)
+
+
+@pytest.mark.parametrize("name", ["switch", "importance", "load"])
+def test_following_the_loss_evens_the_load(name):
+    x = samples()
+    x[:, 0] = 1
+    router = balanced(name)
+    skew(router, 2.0)
+    weight = torch.ones(len(x), dtype=torch.float64)
+    before = router(x, seeded(2)).load(weight)
+    optimizer = torch.optim.SGD(router.parameters(), lr=0.3)
+    for step in range(300):
+        optimizer.zero_grad()
+        loss_of(router, x, seed=step).backward()
+        optimizer.step()
+    after = router(x, seeded(2)).load(weight)
+    assert before.max() > 0.7
+    assert after.max() < 0.35
+
+
+def test_the_z_loss_has_a_gradient():
+    router = balanced("z_loss")
+    torch.nn.init.normal_(router.network.weight, generator=seeded())
+    loss_of(router, samples()).backward()
+    assert router.network.weight.grad.abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("name", BALANCES)
+def test_weight_two_is_the_sample_twice(name):
+    x = samples(30)
+    weight = torch.randint(3, (30,), generator=seeded(3)).double()
+    repeats = weight.long()
+    results = []
+    for rows, w in ((x, weight), (x.repeat_interleave(repeats, 0), torch.ones(repeats.sum()))):
+        router = balanced(name, per_row=True)
+        torch.nn.init.normal_(router.network.weight, 0, 0.3, generator=seeded())
+        for step in range(3):
+            loss = loss_of(router, rows, w.double() / w.double().mean(), seed=step)
+        results.append([loss, *router.balance.buffers()])
+    for ours, expected in zip(*results, strict=True):
+        if ours is not None:
+            torch.testing.assert_close(ours, expected)
+
+
+def test_the_switch_loss_counts_the_running_load():
+    router = balanced("switch")
+    scores = torch.zeros(8, 4, dtype=torch.float64)
+    scores[:, 0] = 1.0
+    everyone_to = [torch.full((8, 1), m) for m in (0, 1)]
+    weight, importance = torch.ones(8, dtype=torch.float64), scores[0].softmax(0)
+    routes = [Route(scores, scores, chosen, scores[:, :1]) for chosen in everyone_to]
+    first = router.balance(router, routes[0], weight)
+    torch.testing.assert_close(first, 4 * importance[0])
+    second = router.balance(router, routes[1], weight)
+    torch.testing.assert_close(second, 4 * (importance[0] + importance[1]) / 2)
+    for _ in range(200):  # an average over ten batches has long forgotten the first
+        last = router.balance(router, routes[1], weight)
+    torch.testing.assert_close(last, 4 * importance[1])
+
+
+def test_the_bias_moves_towards_an_even_load_and_leaves_the_gate_alone():
+    x = samples()
+    x[:, 0] = 1
+    router = balanced("bias", weight=0.02)
+    skew(router, 2.0)
+    weight = torch.ones(len(x), dtype=torch.float64)
+    assert router.balance(router, router(x, seeded(0)), weight) is None
+    expected = torch.tensor([-0.02, 0.02, 0.02, 0.02], dtype=torch.float64)
+    torch.testing.assert_close(router.balance.bias, expected)
+    for step in range(300):
+        router.balance_loss(router(x, seeded(step)), None, weight)
+    route = router(x, seeded(2))
+    assert route.load(weight).max() < 0.35
+    torch.testing.assert_close(route.gate, route.scores.softmax(1).gather(1, route.chosen))
+    quiet = router(x)
+    assert not torch.equal(quiet.chosen[:, 0], quiet.scores.argmax(1))  # it counts at prediction
+
+
+def test_the_bias_and_the_load_travel_with_the_weights():
+    options = {"balance": "bias", "balance_weight": 0.1, "dtype": "float32"}
+    first, second = (make_mixture("mlp", **options) for _ in range(2))
+    x = samples().float()
+    first.balance_loss(first(x, seeded()), torch.ones(400))
+    assert first.router.balance.bias.any()
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first.router.balance.bias, second.router.balance.bias)
+
+
+def test_a_frozen_router_keeps_its_bias():
+    router = balanced("bias")
+    router.freeze()
+    x = samples()
+    router.balance_loss(router(x, seeded()), None, torch.ones(len(x)))
+    assert not router.balance.bias.any()

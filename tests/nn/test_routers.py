@@ -1,0 +1,598 @@
+"""Every router against a slow and obvious reference, sample by sample in float64."""
+
+from dataclasses import replace
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_mixture, samples_for, seeded
+from torch import nn
+from torch.func import functional_call
+
+from sklearn_moe.nn import (
+    BALANCES,
+    GATES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    CentroidScores,
+    CNNScores,
+    LinearScores,
+    MLPScores,
+    Noise,
+    Router,
+    RouterSpec,
+    TopKRouter,
+)
+from sklearn_moe.nn.routers.base import choose
+from sklearn_moe.nn.routers.make import make_router
+from sklearn_moe.nn.routers.scores import as_patches, pool
+from sklearn_moe.nn.seeding import OwnGenerator
+
+# Each gate of each router, with one or several experts (patches) in turn.
+SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "patch_choice": 2, "random": 2, "relu": 2}
+COMBINATIONS = [
+    (name, gate, SEVERAL.get(name, 1) if gate == "renormalized" or i % 2 else 1)
+    for name, spec in ROUTERS.items()
+    for i, gate in enumerate(spec.gates)
+    if (name, gate) != ("kmeans", "renormalized")
+]
+
+
+def build(router="top1", expert="patch", n_experts=4, *, balance=None, **options):
+    """Return a mixture whose scores and filters are not small."""
+    mixture = make_mixture(
+        expert,
+        n_experts,
+        expert_options={"width": 5},
+        router=router,
+        router_options={"init_std": 1.0} | options,
+        balance=balance,
+    )
+    generator = seeded(2)
+    for module in (mixture.router.network, getattr(mixture.router, "scale_network", None)):
+        for parameter in [] if module is None else module.parameters():
+            with torch.no_grad():
+                parameter.normal_(0, 0.4, generator=generator)
+    if isinstance(mixture.router.network, CentroidScores):
+        centers = torch.randn(n_experts, 6, generator=generator, dtype=torch.float64)
+        mixture.router.network.place(centers, 3.0)
+    return mixture
+
+
+samples = partial(samples_for, "patch")
+
+
+# -- references: one sample x, its noise r, everything written out ------------------------
+
+
+def scores_of(router, x):
+    """Return the scores of one bag of patches."""
+    network = router.network
+    total = torch.stack([patch for patch in x]).sum(0)
+    if isinstance(network, CentroidScores):
+        squares = torch.stack([(total - center).square().sum() for center in network.centers])
+        return (total.square().sum() - squares) / network.spread
+    return torch.stack([theta @ total for theta in network.weight])
+
+
+def weights_of(gate, h, noisy, chosen):
+    """Return the gate value of each chosen expert."""
+    exponentials = h.exp()
+    if gate == "softmax":
+        return [exponentials[m] / exponentials.sum() for m in chosen]
+    if gate == "relative":
+        return [len(h) * exponentials[m] / exponentials.sum() for m in chosen]
+    if gate == "renormalized":
+        return [exponentials[m] / sum(exponentials[j] for j in chosen) for m in chosen]
+    if gate == "sigmoid":
+        return [1 / (1 + (-h[m]).exp()) for m in chosen]
+    return [noisy[m] for m in chosen]
+
+
+def highest(values, k):
+    return sorted(range(len(values)), key=lambda m: (-values[m].item(), m))[:k]
+
+
+def sparse(mixture, gate, x, r, k):
+    h = scores_of(mixture.router, x)
+    if hasattr(mixture.router, "scale_network"):
+        s = torch.stack([theta @ x.sum(0) for theta in mixture.router.scale_network.weight])
+        h = noisy = h + torch.log1p(s.exp()) * r
+    else:
+        noisy = h + r
+    chosen = highest(noisy, k)
+    weights = weights_of(gate, h, noisy, chosen)
+    return sum(w * mixture.experts[m](x[None])[0] for w, m in zip(weights, chosen, strict=True))
+
+
+def soft(mixture, gate, x, r, k):
+    weights = weights_of(gate, scores_of(mixture.router, x), None, range(4))
+    outputs = [expert(x[None])[0] for expert in mixture.experts]
+    proba = sum(w * a.exp() / a.exp().sum() for w, a in zip(weights, outputs, strict=True))
+    return proba.log()
+
+
+def sigmoid(mixture, gate, x, r, k):
+    weights = weights_of(gate, scores_of(mixture.router, x), None, range(4))
+    return sum(w * e(x[None])[0] for w, e in zip(weights, mixture.experts, strict=True))
+
+
+def relu(mixture, gate, x, r, k):
+    h = scores_of(mixture.router, x)
+    return sum(max(h[m], 0 * h[m]) * mixture.experts[m](x[None])[0] for m in range(4))
+
+
+def merged(mixture, weights, x):
+    """Return the output of the expert of mean parameters for one sample."""
+    parameters = {
+        name: sum(
+            w * dict(e.named_parameters())[name]
+            for w, e in zip(weights, mixture.experts, strict=True)
+        )
+        for name, _ in mixture.experts[0].named_parameters()
+    }
+    return functional_call(mixture.experts[0], parameters, (x[None],))[0]
+
+
+def merge(mixture, gate, x, r, k):
+    return merged(mixture, weights_of(gate, scores_of(mixture.router, x), None, range(4)), x)
+
+
+def patch_choice(mixture, gate, x, r, k):
+    output = 0
+    for m, expert in enumerate(mixture.experts):
+        h = torch.stack([mixture.router.network.weight[m] @ patch for patch in x])
+        noisy = h + r.view(4, 4)[m]
+        chosen = highest(noisy, k)
+        for w, p in zip(weights_of(gate, h, noisy, chosen), chosen, strict=True):
+            output = output + w * expert(x[None, p : p + 1])[0]
+    return output
+
+
+REFERENCES = {
+    "soft": soft,
+    "sigmoid": sigmoid,
+    "relu": relu,
+    "merge": merge,
+    "patch_choice": patch_choice,
+} | dict.fromkeys(("top1", "topk", "noisy_topk", "sampled", "random", "kmeans"), sparse)
+
+
+def test_every_router_has_a_reference():
+    assert set(REFERENCES) == set(ROUTERS)
+    assert {gate for _, gate, _ in COMBINATIONS} == set(GATES)
+
+
+def gradients_of(output, parameters):
+    target = torch.randn(output.shape, generator=seeded(3), dtype=torch.float64)
+    grads = torch.autograd.grad((output * target).sum(), parameters, allow_unused=True)
+    return [torch.zeros_like(p) if g is None else g for g, p in zip(grads, parameters, strict=True)]
+
+
+def assert_equal_gradients(output, expected, parameters):
+    both = (gradients_of(values, parameters) for values in (output, expected))
+    for ours, reference in zip(*both, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize(("router", "gate", "top_k"), COMBINATIONS)
+def test_values_and_gradients_equal_the_reference(router, gate, top_k):
+    mixture = build(router, gate=gate, top_k=top_k)
+    noisy = mixture.router.noise is not None
+    x = samples().requires_grad_()
+    output = mixture(x, seeded(5)).output
+    noise = torch.zeros(23, 16 if router == "patch_choice" else 4, dtype=torch.float64)
+    if noisy:
+        noise = mixture.router.noise(x, noise, seeded(5))
+    rows = zip(x, noise, strict=True)
+    expected = torch.stack([REFERENCES[router](mixture, gate, a, r, top_k) for a, r in rows])
+    torch.testing.assert_close(output, expected)
+    assert_equal_gradients(output, expected, [x, *mixture.parameters()])
+    # Shares, loads and ranking of the route.
+    route, weight = mixture.route(x), torch.linspace(0, 2, 23, dtype=torch.float64)
+    shares, best = route.shares(), route.ranking()
+    total = shares.sum(1)
+    torch.testing.assert_close(total, torch.ones_like(total) * (total > 0))
+    load = weight @ shares
+    torch.testing.assert_close(route.per_expert(weight), load)
+    torch.testing.assert_close(route.load(weight), load / load.sum())
+    assert best.shape == (23, 1 if route.chosen is None else top_k)
+    if route.chosen is None:
+        assert torch.equal(best[:, 0], shares.argmax(1))
+
+
+def test_merging_experts_of_any_kind():
+    for expert in ("mlp", "cnn", "patch_conv"):
+        mixture, x = build("merge", expert), samples_for(expert).requires_grad_()
+        gate, output = mixture.route(x).gate, mixture(x).output
+        expected = torch.stack([merged(mixture, *row) for row in zip(gate, x, strict=True)])
+        torch.testing.assert_close(output, expected)
+        assert_equal_gradients(output, expected, [x, *mixture.parameters()])
+
+
+def test_merging_refuses_experts_that_have_no_mean():
+    mixture = build("merge", "mlp")
+    with OwnGenerator(seeded()):
+        mixture.experts[1] = nn.Linear(6, 3).double()
+    with pytest.raises(ValueError, match="averages the parameters of the experts"):
+        mixture(samples_for("mlp"))
+    with OwnGenerator(seeded()):
+        mixture.experts = nn.ModuleList(
+            nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)).double() for _ in range(4)
+        )
+    with pytest.raises(ValueError, match="statistics of BatchNorm"):
+        mixture(samples_for("mlp"))
+
+
+@pytest.mark.parametrize(("router", "expert"), [("top1", "mlp"), ("sampled", "cnn")])
+def test_dense_gradient_changes_no_output_and_reaches_every_gate(router, expert):
+    mixture = build(replace(ROUTERS[router], dense_gradient=True), expert)
+    x, weight = samples_for(expert), torch.linspace(0.5, 2, 23, dtype=torch.float64)
+    first = mixture(x, seeded(5))
+    torch.testing.assert_close(first.output, build(router, expert)(x, seeded(5)).output)
+    mixture.balance_loss(first, weight)
+    chosen = first.route.chosen[:, 0]
+    for m in range(4):
+        own = chosen == m
+        if own.any():
+            mean = (weight[own, None] * first.expert_outputs[own, 0]).sum(0) / weight[own].sum()
+            torch.testing.assert_close(mixture.router.defaults.mean[m], mean)
+    # One batch for expert 0 only does not change the means of the others.
+    means = mixture.router.defaults.mean.clone()
+    alone = first.route._replace(chosen=torch.zeros_like(first.route.chosen))
+    mixture.balance_loss(first._replace(route=alone), weight)
+    assert torch.equal(mixture.router.defaults.mean[1:], means[1:])
+    second = mixture(x, seeded(5))
+    torch.testing.assert_close(second.output, first.output)
+    # The gradient is that of a mixture in which the output of the others is their mean.
+    gates = mixture.route(x, seeded(5)).scores.softmax(1)
+    defaults = mixture.router.defaults.mean.expand(23, 4, 3).clone()
+    defaults[torch.arange(23), chosen] = first.expert_outputs[:, 0].detach()
+    dense = torch.einsum("nm,nmo->no", gates, defaults)
+    assert_equal_gradients(second.output, dense, list(mixture.router.network.parameters()))
+
+
+# -- scores -------------------------------------------------------------------------------
+
+
+def test_a_sample_is_a_set_of_patches():
+    x = torch.arange(2 * 3 * 9 * 8.0).view(2, 3, 9, 8)
+    patches = as_patches(x)  # the ninth row does not fill a square
+    assert patches.shape == (2, 4, 48)
+    assert torch.equal(patches[1, 1], x[1, :, :4, 4:].flatten())
+    assert torch.equal(patches[0, 2], x[0, :, 4:8, :4].flatten())
+    assert as_patches(torch.ones(2, 5)).shape == (2, 1, 5)
+    assert as_patches(torch.ones(2, 3, 2, 7)).shape == (2, 3, 12)
+    for n_patches in (1, 4, 9, 12):
+        x = torch.randn(5, n_patches, 3, generator=seeded())
+        torch.testing.assert_close(pool(x, torch.float64), x.double().sum(1))
+
+
+def test_the_linear_router_of_images_is_a_strided_convolution():
+    mixture = build(expert="cnn")
+    x = samples_for("cnn")
+    kernel = mixture.router.network.weight.view(4, 3, 4, 4)
+    expected = nn.functional.conv2d(x, kernel, stride=4).sum((2, 3))
+    torch.testing.assert_close(mixture.route(x).scores, expected)
+
+
+def test_mlp_scores():
+    for expert in ("patch", "mlp", "cnn"):
+        network = build(expert=expert, network="mlp").router.network
+        assert isinstance(network, MLPScores)
+        x, expected = samples_for(expert), []
+        for patches in as_patches(x):
+            hidden = sum(torch.relu(network.hidden @ p + network.bias) for p in patches)
+            expected.append(network.weight @ hidden)
+        torch.testing.assert_close(network(x, torch.float64), torch.stack(expected))
+
+
+def test_a_network_of_the_users_own_runs_in_any_precision():
+    def network(input_shape, n_experts):
+        return nn.Sequential(nn.Flatten(), nn.Linear(24, n_experts))
+
+    mixture = build(network=network).float()
+    x = samples().float()
+    training = mixture.route(x).scores
+    exact = mixture.eval().route(x).scores
+    assert (training.dtype, exact.dtype) == (torch.float32, torch.float64)
+    torch.testing.assert_close(training.double(), exact, rtol=1e-4, atol=1e-5)
+
+
+def test_scores_of_the_user_are_given_the_type():
+    class Halved(LinearScores):
+        def forward(self, x, dtype):
+            return super().forward(x, dtype) / 2
+
+    plain, halved, x = build(), build(network=Halved), samples()
+    assert isinstance(halved.router.network, Halved)
+    torch.testing.assert_close(halved.route(x).scores, plain.route(x).scores / 2)
+
+
+def test_last_weights_have_the_std_that_is_asked_for():
+    for network in (LinearScores, MLPScores, CNNScores):
+        with OwnGenerator(seeded()):
+            scores = network((3, 20, 20), 64, init_std=0.5)
+        weight = scores[-1].weight if network is CNNScores else scores.weight
+        assert weight.mean().item() == pytest.approx(0, abs=0.05)
+        assert weight.std().item() == pytest.approx(0.5, rel=0.1)
+
+
+def test_a_network_of_the_user_is_given_the_std_it_asks_for():
+    seen = []
+
+    def network(input_shape, n_experts, init_std):
+        seen.append(init_std)
+        return nn.Sequential(nn.Flatten(), nn.Linear(24, n_experts))
+
+    with OwnGenerator(seeded()):
+        for router, options in (("topk", {}), ("topk", {"noise": None}), ("relu", {})):
+            make_router(router, (4, 6), 4, 3, network=network, init_std=0.5, **options)
+    assert seen == [0, 0.05, 0.5]
+
+
+def test_what_is_no_network_of_scores_is_refused():
+    with pytest.raises(TypeError, match=r"router_network=.* must be a callable .* returned int"):
+        make_router("topk", (4, 6), 4, 3, network=lambda shape, n: n)
+    router = make_router("topk", (6,), 4, 3, network=lambda shape, n: nn.Identity())
+    with pytest.raises(ValueError, match=r"scores of shape \(2, 4\), .* returned \(2, 6\)"):
+        router(torch.zeros(2, 6))
+    with OwnGenerator(seeded()):
+        router = make_router("topk", (6,), 4, 3, network=lambda shape, n: nn.LSTM(6, 4))
+    with pytest.raises(ValueError, match="returned <class 'tuple'>"):
+        router(torch.zeros(2, 6))
+
+
+def test_what_is_not_trained_is_not_balanced():
+    frozen = partial(LinearScores, trained=False)
+    for network in (frozen, CentroidScores):
+        for name in ("switch", "load"):
+            with pytest.raises(ValueError, match="are not trained and no loss can balance them"):
+                make_router("topk", (6,), 4, 3, network=network, balance=BALANCES[name](4, 0.01))
+        make_router("topk", (6,), 4, 3, network=network, balance=BALANCES["bias"](4, 0.01))
+    assert not list(build("random").router.parameters())
+    spec = RouterSpec(TopKRouter, network=LinearScores)
+    make_router(spec, (6,), 4, 3, balance=BALANCES["switch"](4, 0.01))
+
+
+def test_scores_start_at_zero_unless_they_must_not():
+    for network in NETWORKS:
+        shape = (3, 16, 16) if network == "cnn" else (4, 6)
+        x = torch.randn(20, *shape, generator=seeded())
+        with OwnGenerator(seeded()):
+            first, no_noise, random = (
+                make_router(name, shape, 4, 3, network=network, **options)
+                for name, options in (("top1", {}), ("top1", {"noise": None}), ("relu", {}))
+            )
+        assert not first.score(x).any()
+        assert 0 < no_noise.score(x).std() < random.score(x).std()
+
+
+def test_ties_go_to_the_lower_index():
+    scores = torch.tensor([[1.0, 3.0, 3.0, 1.0]])
+    assert choose(scores, 1).tolist() == [[1]]
+    assert choose(scores, 3).tolist() == [[1, 2, 0]]
+    scores = torch.randint(4, (200, 9), generator=seeded()).float()  # full of ties
+    for k in (1, 2, 4, 5, 9):
+        expected = [sorted(range(9), key=lambda m: (-row[m], m))[:k] for row in scores.tolist()]
+        assert choose(scores, k).tolist() == expected
+
+
+# -- noise --------------------------------------------------------------------------------
+
+DISTRIBUTIONS = {
+    "uniform": torch.distributions.Uniform(0.0, 1.0),
+    "gaussian": torch.distributions.Normal(0.0, 1.0),
+    "gumbel": torch.distributions.Gumbel(0.0, 1.0),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "per_row"), [("uniform", False), ("gaussian", True), ("gumbel", False)]
+)
+def test_noise_has_its_distribution_and_is_fresh(name, per_row):
+    x, scores = torch.randn(4000, 10, generator=seeded()), torch.zeros(4000, 3)
+    noise, generator = NOISES[name](per_row), seeded(1)
+    first, second = (noise(x, scores, generator) for _ in range(2))
+    assert not torch.equal(first, second)
+    for draw in (first, second):
+        assert draw.isfinite().all()
+        uniform = DISTRIBUTIONS[name].cdf(draw.clamp(-20, 20 if name != "uniform" else 1))
+        ordered = uniform.sort(0).values
+        grid = torch.linspace(0, 1, 4000).unsqueeze(1)
+        assert (ordered - grid).abs().max() < 0.035  # Kolmogorov-Smirnov, p far above 1e-3
+        assert torch.corrcoef(draw.T).fill_diagonal_(0).abs().max() < 0.06
+    assert torch.corrcoef(torch.stack([first[:, 0], second[:, 0]]))[0, 1].abs() < 0.06
+
+
+@pytest.mark.parametrize("name", NOISES)
+def test_survival_extremes_and_equal_rows(name):
+    z = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
+    z = z if name == "uniform" else 6 * z - 3
+    expected = 1 - DISTRIBUTIONS[name].cdf(z)
+    torch.testing.assert_close(NOISES[name].survival(z), expected, rtol=1e-5, atol=1e-6)
+    assert NOISES[name]().quantile(torch.tensor([0.0, 1.0 - 2**-24])).isfinite().all()
+    x = torch.randn(5, 10, generator=seeded(), dtype=torch.float64)
+    doubled = torch.cat([x, x.flip(0)])
+    noise = NOISES[name](per_row=True)(doubled, torch.zeros(10, 3).double(), seeded(1))
+    torch.testing.assert_close(noise[:5], noise[5:].flip(0), rtol=0, atol=1e-6)
+
+
+class Triangular(Noise):
+    """A noise of the user's own, without `survival`."""
+
+    @staticmethod
+    def quantile(u):
+        return u.sqrt()
+
+
+def test_a_noise_of_the_users_own():
+    for noise in (Triangular, "uniform", NOISES["gaussian"]):
+        for per_row in (True, False):
+            router = make_router("topk", (6,), 4, 3, noise=noise, per_row=per_row)
+            assert router.noise.per_row == per_row
+    own = NOISES["gumbel"](per_row=True)
+    assert make_router("topk", (6,), 4, 3, noise=own).noise is own
+    with pytest.raises(ValueError, match="or a Noise with a method 'survival'"):
+        make_router("topk", (6,), 4, 3, noise=Triangular, balance=BALANCES["load"](4, 0.01))
+    with pytest.raises(TypeError, match="Noise has no method 'quantile', which router_noise="):
+        make_router("topk", (6,), 4, 3, noise=Noise)
+    with pytest.raises(TypeError, match=r"router_noise=<class 'dict'> must be a callable \(x, sco"):
+        make_router("topk", (6,), 4, 3, noise=dict)
+
+
+@pytest.mark.parametrize(("router", "noise"), [("topk", "gumbel"), ("noisy_topk", "gaussian")])
+def test_the_selection_probability_is_a_monte_carlo_frequency(router, noise):
+    n_draws = 40_000
+    mixture = build(router, top_k=2, noise=noise)
+    x = samples(n=3)
+    route = mixture.route(x, seeded(5))
+    chance = mixture.router.selection_probability(route).detach()
+    scale = torch.ones_like(chance) if route.detail is None else route.detail
+    assert (chance > 0.02).any()
+    assert (chance < 0.98).any()
+    draws = mixture.router.noise(x, torch.zeros(n_draws, 4).double(), seeded(6))
+    for i in range(3):
+        for m in range(4):
+            noisy = route.noisy[i].expand(n_draws, 4).clone()
+            noisy[:, m] = route.scores[i, m] + scale[i, m] * draws[:, m]
+            frequency = (choose(noisy, 2) == m).any(1).double().mean()
+            assert chance[i, m].item() == pytest.approx(frequency.item(), abs=0.012)
+
+
+# -- what goes together -------------------------------------------------------------------
+
+
+CONTRADICTIONS = [
+    ("topk", {"gate": "renormalized"}, "always 1"),
+    ("patch_choice", {"gate": "renormalized", "top_k": 1}, "one patch is always 1"),
+    ("top1", {"top_k": 2}, "top_k=2"),
+    ("topk", {"top_k": 5}, "top_k=5 .* n_experts=4"),
+    ("patch_choice", {"top_k": 5}, "top_k=5 patches .* have 4"),
+    ("soft", {"top_k": 2}, "top_k=2"),
+    ("relu", {"top_k": 5}, "top_k=5 .* n_experts=4"),
+    ("soft", {"gate": "sigmoid"}, r"none of its gates, which are \['softmax'\]"),
+    ("merge", {"noise": "uniform"}, "no choice"),
+    ("noisy_topk", {"noise": None}, "learns the scale"),
+    ("random", {"network": "mlp"}, "its scores are fixed"),
+    ("kmeans", {"balance": "switch"}, "are not trained and no loss can balance them"),
+    ("soft", {"balance": "bias"}, "are for routers that choose experts"),
+    ("topk", {"balance": "load", "noise": None}, "router_noise of a known"),
+    ("topk", {"balance": "load", "top_k": 4}, "needs top_k < n_experts"),
+]
+
+
+def test_what_contradicts_itself_is_refused_with_the_reason():
+    for router, options, message in CONTRADICTIONS:
+        if name := options.get("balance"):
+            options["balance"] = BALANCES[name](4, 0.01)
+        gate = options.get("gate")
+        for given in [options, options | {"gate": GATES[gate]}] if gate else [options]:
+            refused = pytest.raises(ValueError, match=f"router='{router}': .*({message})")
+            with OwnGenerator(seeded()), refused:
+                make_router(router, (4, 6), 4, 3, **given)
+
+
+def test_a_dense_gradient_needs_a_choice_and_a_bounded_gate():
+    spec = replace(ROUTERS["topk"], dense_gradient=True)
+    for gate in ("softmax", GATES["softmax"], "sigmoid"):
+        assert make_router(spec, (4, 6), 4, 3, gate=gate).defaults is not None
+    for router, gate in (("soft", "auto"), ("topk", "logit")):
+        spec = replace(ROUTERS[router], dense_gradient=True)
+        with pytest.raises(ValueError, match=r"router=RouterSpec.*dense_gradient.*gate="):
+            make_router(spec, (4, 6), 4, 3, gate=gate)
+
+
+def test_patch_choice_needs_patches():
+    with pytest.raises(ValueError, match="it takes"):
+        make_router("patch_choice", (3, 8, 8), 4, 3)
+    with pytest.raises(ValueError, match="one patch is always 1"):
+        make_router("patch_choice", (6,), 4, 3, top_k=1)
+    with pytest.raises(ValueError, match="top_k=2 patches per expert, but samples have 1"):
+        make_router("patch_choice", (6,), 4, 3)
+    make_router("patch_choice", (6,), 4, 3, top_k=1, gate="sigmoid")
+
+
+class SecondBest(TopKRouter):
+    """A router of the user: the second best expert is used."""
+
+    def forward(self, x, generator=None):
+        route = super().forward(x, generator)
+        second = choose(route.noisy.detach(), 2)[:, 1:]
+        return route._replace(chosen=second, gate=self.gate(route.scores, route.noisy, second))
+
+
+def test_a_router_of_the_user():
+    x = samples()
+    for router in (SecondBest, RouterSpec(SecondBest, noise=None)):
+        mixture = build(router)
+        assert isinstance(mixture.router, Router)
+        chosen = mixture(x).route.chosen[:, 0]
+        assert torch.equal(chosen, mixture.route(x).scores.argsort(1)[:, -2])
+    assert RouterSpec.of(SecondBest).noise == "uniform"
+    assert RouterSpec.of(ROUTERS["soft"].router_class).noise is None
+    with pytest.raises(ValueError, match="router must be a name"):
+        RouterSpec.of(3)
+
+
+def even_gate(scores, noisy, chosen):
+    """Return one half for everyone."""
+    return torch.full_like(scores if chosen is None else chosen, 0.5, dtype=scores.dtype)
+
+
+def test_every_router_takes_a_gate_of_the_user():
+    for router in ROUTERS:
+        mixed = build(router, gate=even_gate)(samples())
+        gate = mixed.route.detail[1] if router == "patch_choice" else mixed.route.gate
+        assert (gate == 0.5).all()
+        assert mixed.output.isfinite().all()
+        if mixed.expert_outputs is not None:
+            torch.testing.assert_close(mixed.output, mixed.expert_outputs.sum(1) / 2)
+
+
+# -- routes -------------------------------------------------------------------------------
+
+
+def test_each_expert_in_the_place_of_all():
+    x, rows = samples(), torch.arange(23)
+    for router in ("top1", "soft", "sigmoid", "patch_choice"):
+        mixture = build(router).eval()
+        mixed, each = mixture(x), mixture.forward_each(x)
+        assert each.shape == (23, 4, 3)
+        if router == "top1":
+            torch.testing.assert_close(each[rows, mixed.route.chosen[:, 0]], mixed.output)
+        if router == "soft":
+            torch.testing.assert_close(each, mixture.forward_experts(x).expert_outputs)
+        if router == "sigmoid":
+            shared = each * mixed.route.shares()[:, :, None]
+            torch.testing.assert_close(shared.sum(1), mixed.output)
+        if router == "patch_choice":
+            torch.testing.assert_close(each.sum(1), mixed.output)
+
+
+def test_relu_routing_without_any_expert_has_an_output_and_a_gradient():
+    mixture = build("relu")
+    with torch.no_grad():
+        mixture.router.network.weight.zero_()
+    output = mixture(samples()).output
+    assert torch.equal(output, torch.zeros(23, 3, dtype=output.dtype))
+    output.sum().backward()
+    assert mixture.router.network.weight.grad is not None
+    assert all(parameter.grad is None for parameter in mixture.experts.parameters())
+
+
+def test_the_penalty_of_relu_routing_steers_the_number_of_experts():
+    mixture = build("relu", top_k=1)
+    x, weight = samples(), torch.ones(23, dtype=torch.float64)
+    mixed = mixture(x)
+    assert (mixed.route.gate > 0).sum(1).double().mean() > 1
+    penalties = []
+    for _ in range(3):
+        penalties.append(mixture.balance_loss(mixed, weight).item())
+    np.testing.assert_allclose(np.divide(penalties[1:], penalties[:-1]), 1.2)
+    none = mixed.route._replace(gate=torch.zeros_like(mixed.route.gate))
+    before = mixture.router.penalty.item()
+    mixture.balance_loss(mixed._replace(route=none), weight)
+    assert mixture.router.penalty.item() == pytest.approx(before / 1.2)
