@@ -117,7 +117,7 @@ def check_step(model, X, y, waits):
 
 def chooses(router):
     """Tell whether some experts answer; the host asks which, but for patches."""
-    return ROUTERS[router].rule.sparse or ROUTERS[router].rule is ReLURouter
+    return ROUTERS[router].router_class.sparse or ROUTERS[router].router_class is ReLURouter
 
 
 # -- parts of a model ---------------------------------------------------------------------
@@ -208,23 +208,23 @@ def test_losses(device, loss):
     # Those that are no distributions to mix are added up.
     dense = "soft" if loss in ("log_loss", "squared_error", "gaussian") else "sigmoid"
     for choice in (router, dense):
-        model = MoERegressor if spec.numbers else MoEClassifier
+        model = MoERegressor if spec.regression else MoEClassifier
         model = model(loss=loss, router=choice, **ONE_BATCH)
         X, y = samples("table")
-        if spec.numbers:
+        if spec.regression:
             there = compare(device, model, *numbers("patches", 2))
             if loss == "gaussian":
                 assert (there.predict(samples("patches")[0], return_std=True)[1] > 0).all()
             compare(device, model, *numbers("table"))
         else:
             compare(device, model, X, y.clip(max=1))
-        if spec.labels:
+        if spec.multilabel:
             labels = (X[:, :3] > 0).astype(int)
             there, here = (copy.deepcopy(model).set_params(device=d) for d in (device, "cpu"))
             there, here = (each.fit(X, labels).predict_proba(X) for each in (there, here))
             np.testing.assert_allclose(there, here, atol=1e-4)
     X, y = samples("table", 90)
-    check_step(model, X, X[:, 0] if spec.numbers else y.clip(max=1), waits=0)
+    check_step(model, X, X[:, 0] if spec.regression else y.clip(max=1), waits=0)
 
 
 QUIET = RouterParams("top1", noise=None)

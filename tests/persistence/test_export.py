@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams
-from sklearn_moe._onnx import require_onnx
 from sklearn_moe.nn import LOSSES, ROUTERS
+from sklearn_moe.nn.predictor import require_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
@@ -34,8 +34,8 @@ BYTES = _rng.integers(0, 256, size=(N, 3, 8, 8)).astype(np.uint8)
 CLASSES = _rng.integers(3, size=N)
 TARGETS = {
     "classes": CLASSES > 0,
-    "labels": (TABLE[:, :3] > 0).astype(int),
-    "numbers": 100 * TABLE[:, :2].sum(1) + 7,
+    "multilabel": (TABLE[:, :3] > 0).astype(int),
+    "regression": 100 * TABLE[:, :2].sum(1) + 7,
 }
 WITH_MISSING = np.where(_rng.random(TABLE.shape) < 0.1, np.nan, TABLE)
 WITH_CATEGORIES = np.column_stack([CLASSES, WITH_MISSING]).astype(np.float32)
@@ -97,7 +97,7 @@ OTHERS = {
     "categories": (WITH_CATEGORIES, CLASSES, {"categorical_features": [0]}),
     "float64": (TABLE.astype(np.float64), CLASSES, {}),
     "images in float64": (IMAGES.astype(np.float64), CLASSES, SMALL_CNN),
-    "labels": (TABLE, TARGETS["labels"], {"router": "topk", "top_k": 2}),
+    "labels": (TABLE, TARGETS["multilabel"], {"router": "topk", "top_k": 2}),
     "one expert": (PATCHES, CLASSES, {"n_experts": 1}),
     "shared experts": (TABLE, CLASSES, {"router": RouterParams(n_shared_experts=1)}),
     "many of many": (TABLE, CLASSES, {"n_experts": 8, "router": "topk", "top_k": 5}),
@@ -163,7 +163,7 @@ def test_modules_are_differentiable_copies_and_saved_whole(kind):
 
 
 def test_units_of_numbers_are_copies():
-    model = fitted(TABLE, TARGETS["numbers"])
+    model = fitted(TABLE, TARGETS["regression"])
     before = model.predict(TABLE)
     model.to_torch().mean.add_(1)
     np.testing.assert_array_equal(model.predict(TABLE), before)
@@ -301,8 +301,8 @@ def test_files_of_all_models(onnx, tmp_path):
 PIPELINES = {
     "text": (TABLE, np.array(["a", "b", "c"])[CLASSES], {"router": "top1"}),
     "classes": (TABLE, CLASSES, {}),
-    "labels": (TABLE, TARGETS["labels"], {}),
-    "numbers": (TABLE.astype(np.float64), TARGETS["numbers"], {}),
+    "labels": (TABLE, TARGETS["multilabel"], {}),
+    "numbers": (TABLE.astype(np.float64), TARGETS["regression"], {}),
 }
 
 

@@ -44,8 +44,8 @@ from sklearn_moe.nn import (
     NOISES,
     ROUTERS,
     TRUNKS,
-    OwnGenerator,
 )
+from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -342,9 +342,9 @@ def models(folder):
         for choice in (name, loss):
             if loss.classes:
                 yield small(loss=choice), ROWS, CLASSES
-            if loss.labels:
+            if loss.multilabel:
                 yield small(loss=choice), ROWS, (ROWS[:, :3] > 0).astype(int)
-            if loss.numbers:
+            if loss.regression:
                 yield small_regressor(loss=choice), ROWS, NUMBERS
     for network in NETWORKS.values():
         router = RouterParams("top1", network=network)

@@ -193,7 +193,7 @@ def test_no_callback_costs_a_step(table):
 
     class Epochs(SkorchCallback):
         def on_epoch_end(self, net, **kwargs):
-            epochs.append(net.has_batch_listeners_)
+            epochs.append(net.training_.has_batch_hooks)
 
     clf = fit(table, Epochs())
     assert epochs == [False] * 4

@@ -18,7 +18,8 @@ from sklearn_moe._defaults import resolve
 from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
 from sklearn_moe._training import net as training_net
 from sklearn_moe._training import place, placement
-from sklearn_moe.nn import EXPERTS, choose_head
+from sklearn_moe.nn import EXPERTS
+from sklearn_moe.nn.heads import choose_head
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 HEAD = partial(choose_head("log_loss", "classes"), 3)

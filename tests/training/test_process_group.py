@@ -35,7 +35,7 @@ from sklearn_moe import (
     RouterParams,
     SolverParams,
 )
-from sklearn_moe._training import CURRENT, ConnectedRanks
+from sklearn_moe._training import DataParallelGroup, current_group, entered
 from sklearn_moe._training.checkpoint import _restore_draws
 from sklearn_moe.callbacks import StopTraining
 from sklearn_moe.distributed import data_parallel
@@ -105,9 +105,9 @@ def fit_in_parts(make, *data, size=2):
     shared = [None] * size, threading.Barrier(size, timeout=60), threading.Barrier(size)
 
     def fit(rank):
-        CURRENT.set(ConnectedRanks(Threads(rank, *shared)))
         torch.set_num_threads(1)
-        return make().fit(*data)
+        with entered(DataParallelGroup(Threads(rank, *shared))):
+            return make().fit(*data)
 
     with ThreadPoolExecutor(size) as pool:
         return list(pool.map(fit, range(size)))
@@ -159,9 +159,9 @@ def test_every_loss(table):
     for name, loss in LOSSES.items():
         if loss.classes:
             assert_same(partial(classifier, loss=name), X, y)
-        if loss.labels:
+        if loss.multilabel:
             assert_same(partial(classifier, loss=name), X, (X[:, :2] > 0).astype(int))
-        if loss.numbers:
+        if loss.regression:
             assert_same(partial(MoERegressor, loss=name, **BRIEF), X, X[:, 0] * X[:, 1])
 
 
@@ -232,7 +232,7 @@ def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path):
 
 def test_one_process_stores_and_all_need_what_is_stored(table, tmp_path):
     def make(**more):
-        path = tmp_path / f"{CURRENT.get().rank}.checkpoint"
+        path = tmp_path / f"{current_group().rank}.checkpoint"
         return classifier(checkpoint=FitCheckpoint(path, every=0), **more)
 
     with pytest.raises(ZeroDivisionError):
@@ -244,10 +244,11 @@ def test_one_process_stores_and_all_need_what_is_stored(table, tmp_path):
 
 def test_draws_of_a_process_go_on_with_others_than_at_the_start():
     shared, own = (torch.Generator().manual_seed(seed) for seed in (1, 2))
-    net = SimpleNamespace(device="cpu", generators_=[shared], draws_=[own])
+    net = SimpleNamespace(device="cpu")
+    training = SimpleNamespace(net=net, generators=[shared], draws=[own])
     stored = {"device": "cpu", "draws": [shared.get_state()], "n_epochs": 3}
     at_the_start = torch.rand(4, generator=torch.Generator().manual_seed(2))
-    _restore_draws(net, stored)
+    _restore_draws(training, stored)
     assert not torch.equal(torch.rand(4, generator=own), at_the_start)
     assert torch.equal(shared.get_state(), stored["draws"][0])
 
@@ -255,8 +256,8 @@ def test_draws_of_a_process_go_on_with_others_than_at_the_start():
 def test_each_process_has_draws_of_its_own():
     def draws(seed):
         shared = torch.Generator().manual_seed(seed)
-        ranks = [ConnectedRanks(Threads(rank, [None] * 3, None, None)) for rank in range(3)]
-        sources = [shared, *(rank.own_draws([shared], seed)[0] for rank in ranks)]
+        groups = [DataParallelGroup(Threads(rank, [None] * 3, None, None)) for rank in range(3)]
+        sources = [shared, *(group.own_draws([shared], seed)[0] for group in groups)]
         return [tuple(torch.rand(4, generator=source).tolist()) for source in sources]
 
     assert len({*draws(0), *draws(1)}) == 8
@@ -320,9 +321,9 @@ def test_two_processes_make_the_model_of_one(tmp_path):
 
 def test_one_process_is_as_always(table):
     pytest.importorskip("accelerate")
-    with data_parallel() as ranks:
+    with data_parallel() as group:
         together = classifier().fit(*table)
-    assert (ranks.rank, ranks.size) == (0, 1)
+    assert (group.rank, group.size) == (0, 1)
     for ours, theirs in zip(learned(together), learned(classifier().fit(*table)), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
@@ -462,9 +463,9 @@ from sklearn_moe.distributed import data_parallel
 
 X = np.random.default_rng(0).normal(size=(101, 4))
 y = (X[:, 0] * X[:, 1] > 0).astype(int)
-with data_parallel() as ranks:
+with data_parallel() as group:
     clf = MoEClassifier(max_iter=2, random_state=0, device="cpu").fit(X, y)
-np.savez(f"{sys.argv[1]}/{ranks.rank}-of-{ranks.size}.npz", clf.predict_proba(X))
+np.savez(f"{sys.argv[1]}/{group.rank}-of-{group.size}.npz", clf.predict_proba(X))
 """
 LAUNCHERS = {
     "torch.distributed.run": "--nproc-per-node=2 --master-port=",
