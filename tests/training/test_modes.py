@@ -1,6 +1,7 @@
-"""Mixed precision and compiled experts change the speed, not the model."""
+"""Mixed precision, compiled experts and modes of torch change the speed, not the model."""
 
 import pickle
+from contextlib import ExitStack
 from functools import partial
 
 import joblib
@@ -10,7 +11,7 @@ import torch
 from helpers import make_mixture, seeded
 from sklearn.base import clone
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, _devices
 from sklearn_moe._training import Callback
 from sklearn_moe.model_selection import fit_together
 from sklearn_moe.nn.seeding import OwnGenerator
@@ -18,48 +19,36 @@ from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0, "expert_width": 8}
+BRIEF |= {"batch_size": None}
 
 
-@pytest.mark.parametrize("router", ["top1", "topk", "soft", "relu"])
-def test_mixed_precision_trains_nearly_the_same_model(images, router):
-    X, y = images
-    exact, mixed = (
-        MoEClassifier(router=router, precision=precision, **BRIEF).fit(X, y)
-        for precision in ("float32", "bf16")
-    )
-    assert exact.loss_curve_ != mixed.loss_curve_
+@pytest.fixture
+def fit_both(images, monkeypatch):
+    """Return a function that fits in float32, and as on a device that is fast in bf16."""
+
+    def fit(**options):
+        exact = MoEClassifier(**BRIEF | options).fit(*images)
+        assert exact.net_.precision == "float32"
+        with monkeypatch.context() as patch:
+            patch.setattr(_devices, "is_fast_in_bf16", lambda device: True)
+            mixed = MoEClassifier(**BRIEF | options).fit(*images)
+        assert mixed.net_.precision == "bf16"
+        return exact, mixed
+
+    return fit
+
+
+@pytest.mark.parametrize("router", ["topk", "soft", "relu", "merge"])
+def test_mixed_precision_trains_nearly_the_same_model(images, fit_both, router):
+    merged = {"expert": "cnn"} if router == "merge" else {}  # which stay exact
+    exact, mixed = fit_both(router=router, **merged)
+    assert (exact.loss_curve_ == mixed.loss_curve_) == bool(merged)
     np.testing.assert_allclose(mixed.loss_curve_, exact.loss_curve_, rtol=0.1)
     assert all(p.dtype == torch.float32 for p in mixed.module_.parameters())
-    assert mixed.predict_proba(X).dtype == np.float32
+    assert mixed.predict_proba(images[0]).dtype == np.float32
 
 
-def test_merged_experts_stay_exact(images):
-    X, y = images
-    exact, mixed = (
-        MoEClassifier(expert="cnn", router="merge", precision=precision, **BRIEF).fit(X, y)
-        for precision in ("float32", "bf16")
-    )
-    np.testing.assert_allclose(mixed.loss_curve_, exact.loss_curve_, rtol=1e-5)
-
-
-def test_auto_is_exact_on_a_cpu(images):
-    X, y = images
-    auto, exact = (
-        MoEClassifier(precision=precision, device="cpu", **BRIEF).fit(X, y)
-        for precision in ("auto", "float32")
-    )
-    assert auto.loss_curve_ == exact.loss_curve_
-
-
-def test_mixed_precision_is_for_images(images):
-    X, y = images
-    for other in (X.reshape(len(X), -1), X.astype(np.float64)):
-        with pytest.raises(ValueError, match="precision='bf16' is for images of float32 or uint8"):
-            MoEClassifier(precision="bf16", **BRIEF).fit(other, y)
-
-
-def test_routes_are_never_mixed(images):
-    X, y = images
+def test_routes_are_never_mixed(fit_both):
     kinds = set()
 
     class Look(Callback):
@@ -74,8 +63,7 @@ def test_routes_are_never_mixed(images):
 
             net.module_.router.add_noise = look
 
-    options = BRIEF | {"router": "noisy_topk", "precision": "bf16", "callbacks": [Look()]}
-    MoEClassifier(**options).fit(X, y)
+    fit_both(router="noisy_topk", callbacks=[Look()])
     assert kinds == {torch.float32}
 
 
@@ -89,24 +77,20 @@ MODES = {
 MODELS = {
     "table": {"early_stopping": True},
     "patches": {"router": "noisy_topk", "balance": "switch"},
-    "pictures": {"max_iter": 2, "precision": "bf16", "expert_width": 4},
+    "images": {"max_iter": 2, "expert_width": 4},
 }
 
 
 @pytest.fixture(scope="module")
 def samples(images):
     X, y = images
-    return {"table": X[:, 0, 0], "patches": X[:, :, 0], "pictures": X}, y
+    return {"table": X[:, 0, 0], "patches": X[:, :, 0], "images": X}, y
 
 
 def model_of(kind):
-    return MoEClassifier(
-        **{"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0} | MODELS[kind]
+    return MoEClassifier(n_experts=2, max_iter=3, tol=None, random_state=0).set_params(
+        **MODELS[kind]
     )
-
-
-def answers(model, X):
-    return [getattr(model, m)(X) for m in ("predict_proba", "gate_proba", "expert_proba", "apply")]
 
 
 def weights(mixture):
@@ -114,28 +98,32 @@ def weights(mixture):
 
 
 def look(model, X):
-    return joblib.hash([weights(model.module_), model.loss_curve_, answers(model, X)])
+    methods = ("predict_proba", "gate_proba", "expert_proba", "apply")
+    answers = [getattr(model, method)(X) for method in methods]
+    return joblib.hash([weights(model.module_), model.loss_curve_, answers])
 
 
 def life(model, X, y):
-    """Yield a hash of a model, and of its answers, in each state of its life."""
-    yield look(model.fit(X, y), X)
-    yield look(model.set_params(early_stopping="auto").partial_fit(X, y), X)
+    """Return a hash of a model, and of its answers, in each state of its life."""
+    hashes = [look(model.fit(X, y), X)]
+    hashes.append(look(model.set_params(early_stopping="auto").partial_fit(X, y), X))
     model = pickle.loads(pickle.dumps(model)).partial_fit(X, y)
-    yield look(model, X)
-    yield look(model.set_params(warm_start=True).fit(X, y), X)
+    hashes += [look(model, X), look(model.set_params(warm_start=True).fit(X, y), X)]
     if model.train_transform is None:
         models = [clone(model).set_params(random_state=seed) for seed in (0, 1)]
-        yield [look(model, X) for model in fit_together(models, X, y)]
+        hashes += [look(each, X) for each in fit_together(models, X, y)]
+    return hashes
 
 
 @pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("mode", MODES)
-def test_modes_of_the_caller_change_nothing(samples, kind, mode):
+def test_modes_of_the_caller_change_nothing(samples, kind):
     X, y = samples[0][kind], samples[1]
-    expected = list(life(model_of(kind), X, y))
-    with MODES[mode]():
-        assert list(life(model_of(kind), X, y)) == expected
+    expected = life(model_of(kind), X, y)
+    for modes in (["inference_mode"], MODES) if kind == "patches" else (MODES,):
+        with ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(MODES[mode]())
+            assert life(model_of(kind), X, y) == expected
 
 
 @pytest.mark.parametrize("mode", MODES)
@@ -154,26 +142,12 @@ def test_what_was_made_in_a_mode_is_trained_outside(samples, mode):
     assert not any(parameter.is_inference() for parameter in mixture.parameters())
 
 
-@pytest.mark.parametrize("mode", MODES)
-@pytest.mark.parametrize("kind", [BackboneFeatures, PatchKMeansFeatures])
-def test_modes_of_the_caller_change_no_features(images, kind, mode):
-    options = {"n_clusters": 4, "patch_size": 3} if kind is PatchKMeansFeatures else {}
-    features = kind(random_state=0, **options)
-    X = images[0][:6]
-    expected = features.fit_transform(X)
-    with MODES[mode]():
-        np.testing.assert_array_equal(clone(features).fit(X).transform(X), expected)
-
-
 # -- the default dtype of torch -----------------------------------------------------------
 
 
 @pytest.fixture
 def double_by_default():
-    def switch():
-        torch.set_default_dtype(torch.float64)
-
-    yield switch
+    yield partial(torch.set_default_dtype, torch.float64)
     torch.set_default_dtype(torch.float32)
 
 
@@ -198,9 +172,6 @@ def jitter(x):
     return x + 0.1 * torch.rand(len(x), 1) + torch.normal(0.0, 0.1, (1,))
 
 
-OWN = {"expert": Own, "router": "topk", "top_k": 2, "train_transform": jitter}
-
-
 @pytest.mark.parametrize("kind", [*MODELS, "own"])
 def test_the_default_dtype_changes_nothing(samples, double_by_default, kind):
     class Watch(Callback):
@@ -210,17 +181,18 @@ def test_the_default_dtype_changes_nothing(samples, double_by_default, kind):
     seen = set()
     model = model_of("table" if kind == "own" else kind)
     if kind == "own":
-        model.set_params(**OWN)
+        model.set_params(expert=Own, router="topk", top_k=2, train_transform=jitter)
     X, y = samples[0]["table" if kind == "own" else kind], samples[1]
-    expected = list(life(clone(model), X, y))
+    expected = life(clone(model), X, y)
     double_by_default()
-    assert list(life(model, X, y)) == expected
+    assert life(model, X, y) == expected
     model.set_params(callbacks=[Watch()]).fit(X, y)
     assert seen == {torch.float64}
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("expert", ["patch", "mlp", "cnn"])
+@pytest.mark.parametrize(
+    ("expert", "dtype"), [("patch", "float64"), ("mlp", "float32"), ("cnn", "float64")]
+)
 def test_mixtures_of_a_seed_are_the_same_for_every_default_dtype(double_by_default, expert, dtype):
     options = {"dtype": dtype, "router": "relu", "balance": "switch"}
     expected = weights(make_mixture(expert, **options))
@@ -228,32 +200,38 @@ def test_mixtures_of_a_seed_are_the_same_for_every_default_dtype(double_by_defau
     assert joblib.hash(weights(make_mixture(expert, **options))) == joblib.hash(expected)
 
 
-@pytest.mark.parametrize("numbers", [np.float32, np.float64])
-def test_modules_of_users_may_be_of_another_dtype(samples, numbers):
-    X, y = samples[0]["table"].astype(numbers), samples[1]
+def test_modules_of_users_may_be_of_another_dtype(samples):
     with OwnGenerator(seeded()):
-        trunk = torch.nn.Linear(X.shape[1], 5).double()
+        trunk = torch.nn.Linear(8, 5).double()
     activation = torch.nn.PReLU().double()
 
     def expert(input_shape, n_outputs):
         return torch.nn.Linear(*input_shape, n_outputs).double()
 
-    for options in (
-        {"trunk": trunk, "expert": expert},
-        {"expert": "mlp", "activation": activation},
-    ):
-        model = model_of("table").set_params(**options)
-        assert model.fit(X, y).predict_proba(X).dtype == numbers
+    for dtype in (np.float32, np.float64):
+        X, y = samples[0]["table"].astype(dtype), samples[1]
+        for options in (
+            {"trunk": trunk, "expert": expert},
+            {"expert": "mlp", "activation": activation},
+        ):
+            model = model_of("table").set_params(**options)
+            assert model.fit(X, y).predict_proba(X).dtype == dtype
     assert trunk.weight.dtype == activation.weight.dtype == torch.float64
 
 
-@pytest.mark.parametrize("kind", [BackboneFeatures, PatchKMeansFeatures])
-def test_the_default_dtype_changes_no_features(images, double_by_default, kind):
-    options = {"n_clusters": 4, "patch_size": 3} if kind is PatchKMeansFeatures else {}
-    features = kind(random_state=0, **options)
-    expected = features.fit_transform(images[0][:6])
+@pytest.mark.parametrize(
+    "features", [BackboneFeatures(random_state=0), PatchKMeansFeatures(4, random_state=0)]
+)
+def test_neither_modes_nor_the_default_dtype_change_features(images, double_by_default, features):
+    if isinstance(features, PatchKMeansFeatures):
+        features.set_params(patch_size=3)
+    X = images[0][:6]
+    expected = features.fit_transform(X)
+    for mode in MODES.values():
+        with mode():
+            np.testing.assert_array_equal(clone(features).fit(X).transform(X), expected)
     double_by_default()
-    np.testing.assert_array_equal(clone(features).fit_transform(images[0][:6]), expected)
+    np.testing.assert_array_equal(clone(features).fit_transform(X), expected)
 
 
 # -- compiled experts ---------------------------------------------------------------------
@@ -281,7 +259,8 @@ def test_compiled_experts_train_the_same_model(images):
     from torch._dynamo.utils import counters
 
     X, y = images
-    options = BRIEF | {"solver": "adamw", "router": "top1", "trunk": None, "expert_width": None}
+    options = {"solver": "adamw", "router": "top1", "trunk": None, "expert_width": None}
+    options = BRIEF | options | {"batch_size": 40}
     plain = MoEClassifier(expert=Small, **options).fit(X, y)
     counters.clear()
     clf = MoEClassifier(expert=compiled, **options).fit(X, y)
