@@ -21,7 +21,7 @@ _HEADER = (
 
 def add_arguments(parser):
     """Add the options of `demo` to a parser."""
-    parser.add_argument("--picture", type=Path, default=Path("routing.png"), help="PNG to write")
+    parser.add_argument("--image", type=Path, default=Path("routing.png"), help="PNG to write")
     parser.add_argument(
         "--n-samples", type=positive, default=16_000, help="to train on, and to test on"
     )
@@ -31,8 +31,8 @@ def add_arguments(parser):
 def run_command(options):
     """Run the demo with the options of the command line."""
     require_extra("plot")
-    require_folder(options.picture.parent)
-    run_demo(options.picture, n_samples=options.n_samples, seed=options.seed)
+    require_folder(options.image.parent)
+    run_demo(options.image, n_samples=options.n_samples, seed=options.seed)
 
 
 def _models(seed, verbose):
@@ -47,12 +47,12 @@ def _models(seed, verbose):
         yield default, mixture, MoEClassifier(activation=activation, **options)
 
 
-def run_demo(picture, *, n_samples=16_000, seed=0, verbose=True):
+def run_demo(image, *, n_samples=16_000, seed=0, verbose=True):
     """Fit single experts and mixtures on setting 1, print a table and draw the routing.
 
     Parameters
     ----------
-    picture : path-like
+    image : path-like
         PNG to write: cluster x expert shares of the default mixtures of linear and of nonlinear
         experts, side by side.
     n_samples : int, default=16_000
@@ -82,8 +82,8 @@ def run_demo(picture, *, n_samples=16_000, seed=0, verbose=True):
         rows.append(row | {"published": TABLE_1[key]})
         print(_line(rows[-1]), flush=True)
         fitted[name] = clf
-    _draw(fitted, X[test], clusters[test], picture)
-    print(f"Routing of the two default mixtures: {picture}")
+    _draw(fitted, X[test], clusters[test], image)
+    print(f"Routing of the two default mixtures: {image}")
     return rows
 
 
@@ -103,7 +103,7 @@ def _spread(value, digits):
     return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f}+-{std:.{digits}f}"
 
 
-def _draw(fitted, X, clusters, picture):
+def _draw(fitted, X, clusters, image):
     from matplotlib.figure import Figure
 
     # A figure of our own, not pyplot's: no window, no backend to choose.
@@ -115,4 +115,4 @@ def _draw(fitted, X, clusters, picture):
         display = RoutingDisplay.from_estimator(clf, X, clusters, ax=ax, colorbar=False)
         ax.set_title(f"{kind.capitalize()} experts, dispatch entropy {display.entropy:.3f}")
     figure.colorbar(display.im_, ax=axes, label="Share of the cluster")
-    figure.savefig(picture, dpi=150)
+    figure.savefig(image, dpi=150)

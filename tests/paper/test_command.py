@@ -92,6 +92,6 @@ def test_a_missing_extra_is_found_before_the_work(nothing_runs, monkeypatch, tmp
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(nothing_runs, tmp_path):
     (tmp_path / "file").touch()
     place = str(tmp_path / "file" / "more" / "x.png")
-    for arguments in (["demo", "--picture", place], ["table1", "--out", place]):
+    for arguments in (["demo", "--image", place], ["table1", "--out", place]):
         with pytest.raises(SystemExit, match=r"Nothing can be written to .*file"):
             command.main(arguments)

@@ -82,7 +82,7 @@ def test_notebook_stopping():
 
 def test_demo_prints_the_paper_beside_ours(tmp_path, capsys, monkeypatch):
     picture = tmp_path / "routing.png"
-    main(["demo", "--picture", str(picture), "--n-samples", "200"])
+    main(["demo", "--image", str(picture), "--n-samples", "200"])
     printed = capsys.readouterr().out
     assert printed.count("mixture ") == 4
     assert printed.count("single") == 2

@@ -194,7 +194,10 @@ def category_cases():
 CATEGORIES = category_cases()
 
 
-@pytest.mark.parametrize("name", CATEGORIES)
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * ("texts" not in n)) for n in CATEGORIES],
+)
 def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
     learned, X, given, chosen = CATEGORIES[name]
     y = np.random.default_rng(1).integers(3, size=len(X))
