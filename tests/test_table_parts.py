@@ -13,7 +13,7 @@ from helpers import SKLEARN_1_6, make_mixture, seeded
 from scipy.sparse import csr_array
 from skorch.history import History
 
-from sklearn_moe import MoEClassifier, RouterParams, SolverParams
+from sklearn_moe import MoEClassifier
 from sklearn_moe._data import rows as _rows
 from sklearn_moe._data.categories import Categories, find_categories
 from sklearn_moe._data.frames import read_table
@@ -601,9 +601,9 @@ def test_rates_rise_over_a_twentieth_and_fall_by_a_cosine(again):
     rates = Rates()
     clf = MoEClassifier(
         2,
-        solver=SolverParams(schedule="cosine"),
+        learning_rate="cosine",
         learning_rate_init=0.2,
-        router=RouterParams(learning_rate=0.1),
+        router_learning_rate_init=0.1,
         batch_size=5,
         max_iter=8,
         early_stopping=False,
