@@ -1,4 +1,4 @@
-"""What both estimators share: the fit as one story, what a fitted mixture says, how it is kept."""
+"""What both estimators share: the fit as one story, what a fitted model returns, how it is kept."""
 
 import copy
 import inspect
@@ -35,29 +35,25 @@ from ._onnx import require_onnx, write_onnx
 from ._parameters import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
 from ._persistence import ModuleBlueprint, StoredModule
 from ._training import (
-    CURRENT,
+    Checkpoint,
     FitFile,
     MoENet,
     Progress,
-    Resuming,
     ScikitLearnCallbacks,
     Stopping,
+    current_group,
     hide_rows,
     identity_of,
     place,
+    undone_if_diverged,
     warn_of,
 )
-from .nn import (
-    CategoryCodes,
-    CentroidScores,
-    OwnGenerator,
-    Predictor,
-    build_mixture,
-    choose_head,
-    preset_of,
-    softmax,
-)
-from .nn.routers import pool
+from .nn import CentroidScores, Predictor, RouterSpec, build_mixture
+from .nn.encoders import CategoryCodes
+from .nn.functional import softmax
+from .nn.heads import choose_head
+from .nn.routers.scores import pool
+from .nn.seeding import OwnGenerator
 
 __all__ = ["BaseMoE"]
 
@@ -82,7 +78,7 @@ _VERSION = "_sklearn_moe_version"
 class Fit(NamedTuple):
     """A fit that is ready to be trained: what is trained by what, and what ends it."""
 
-    draft: Any  # takes the place of the estimator in the end
+    working: Any  # a copy of the estimator, which takes its place in the end
     net: Any
     rows: Rows
     validation: Rows | None
@@ -91,14 +87,14 @@ class Fit(NamedTuple):
     n_dense_epochs: int
     n_before: int  # epochs of earlier fits
     callbacks: Any  # those of scikit-learn
-    resuming: Any  # what stores the training, if anything does
+    checkpoint: Any  # what stores the training, if anything does
 
 
 class BaseMoE(CallbackSupportMixin, BaseEstimator):
     """Training of a mixture of experts; see MoEClassifier for its parameters.
 
-    Subclasses make their `__init__` by `constructor`, and say what y means: `_check_y`, a function,
-    and `_make_target`.
+    Subclasses make their `__init__` by `constructor`, and tell what y means: by `_check_y`, a
+    function, and `_make_target`.
     """
 
     _parameter_constraints: ClassVar[dict] = CONSTRAINTS
@@ -169,7 +165,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
     def _fit(self, X, y, sample_weight, groups):
         """Train from new weights, or with `warm_start` from those of the last fit."""
         fit = self._begin(X, y, sample_weight, groups)
-        interrupted = fit.draft._train(
+        interrupted = fit.working._train(
             fit.net,
             fit.rows,
             fit.validation,
@@ -177,7 +173,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             total=fit.plan.training.max_iter if fit.plan.training.tol is None else None,
             callbacks=(fit.callbacks, fit.stopping),
             n_dense_epochs=fit.n_dense_epochs,
-            resuming=fit.resuming,
+            checkpoint=fit.checkpoint,
         )
         self._finish(fit)
         if interrupted:
@@ -192,28 +188,28 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         for name, kind in PARTS.items():
             kind.of(getattr(self, name))._validate_params()
         resume = self.warm_start and self.__sklearn_is_fitted__()
-        draft = copy.copy(self)
-        samples = draft._check(X, y, sample_weight, groups, resume=resume)
-        training, validation, plan, resuming = draft._plan(samples, resume)
-        callbacks = self._scikit_learn_callbacks(draft, X, y, sample_weight, plan)
-        net = draft._warm_net(plan) if resume else draft._new_net(training, plan)
+        working = copy.copy(self)
+        samples = working._check(X, y, sample_weight, groups, resume=resume)
+        training, validation, plan, checkpoint = working._plan(samples, resume)
+        callbacks = self._scikit_learn_callbacks(working, X, y, sample_weight, plan)
+        net = working._warm_net(plan) if resume else working._new_net(training, plan)
         rows, validation = (
-            part and Rows.of(part, part.weight.mean(), draft._dtype, net.device)
+            part and Rows.of(part, part.weight.mean(), working._dtype, net.device)
             for part in (training, validation)
         )
         if n_out_of_bag := plan.training.n_out_of_bag:
             rows = hide_rows(net, rows, n_out_of_bag, training.groups)
         return Fit(
-            draft=draft,
+            working=working,
             net=net,
             rows=rows,
             validation=validation,
             plan=plan,
-            stopping=draft._stopping(net, plan.training),
+            stopping=working._stopping(net, plan.training),
             n_dense_epochs=0 if resume else plan.training.n_dense_epochs,
             n_before=len(net.history),
             callbacks=callbacks,
-            resuming=resuming,
+            checkpoint=checkpoint,
         )
 
     def _check(self, X, y, sample_weight, groups=None, *, resume, goes_on=False, **target):
@@ -254,14 +250,14 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         identity = identity_of(self, samples, plan, weights)
         file = FitFile(FitCheckpoint.of(self.checkpoint), identity, plan.training.max_iter)
         if isinstance(self.random_state, Integral):
-            return training, validation, plan, Resuming(file)
+            return training, validation, plan, Checkpoint(file)
         if file.state is not None:  # draw again what was drawn by the fit that goes on
             before = file.state["random_state"]
             if self.random_state is None:
                 self._random_state = np.random.RandomState()
             self._random_state.set_state(before)
             training, validation = self._hold_out(samples)
-        return training, validation, plan, Resuming(file, before)
+        return training, validation, plan, Checkpoint(file, before)
 
     def _hold_out(self, samples):
         """Split off samples for early stopping, if asked for."""
@@ -306,7 +302,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """Return a net with drawn weights."""
         model, training = plan.model, plan.training
         router, balance = PARTS["router"].of(self.router), PARTS["balance"].of(self.balance)
-        preset = preset_of(model.router)
+        preset = RouterSpec.of(model.router)
         self._noise_at_predict = preset.noise_at_predict
         self._architecture = self._architecture_of(plan)
         head, seed = self._head(), self._random_state.randint(_MAX_SEED)
@@ -324,10 +320,10 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             router_options=model.router_options,
             balance=balance.kind,
             balance_weight=balance.weight,
-            scales=self._scales,
+            statistics=self._scales,
             trunk=trunk,
             n_shared_experts=router.n_shared_experts,
-            separate=training.solver.separates(preset.rule.mixes),
+            separate=training.solver.separates(preset.router_class.mixes),
             dtype=self._dtype,
             seed=seed,
         )
@@ -343,7 +339,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             solver=training.solver,
             lr=training.learning_rate,
             router_lr=training.router_learning_rate,
-            pace=training.schedule,
+            schedule=training.schedule,
             expert_loss_weight=training.expert_loss_weight,
             batch_size=training.largest_batch,
             train_transform=transform,
@@ -384,7 +380,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """
         before = len(net.history)
         progress = None
-        if self.verbose and CURRENT.get().rank == 0:
+        if self.verbose and current_group().rank == 0:
             progress = Progress(total, f"{type(self).__name__}, {self.n_experts} experts")
         callbacks = [*(self.callbacks or ()), progress, *callbacks]
         callbacks = [callback for callback in callbacks if callback is not None]
@@ -408,23 +404,23 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """Take over what was trained."""
         # The state of the optimizer is as large as the weights, or twice as large.
         fit.net.initialize_optimizer()
-        self._adopt(fit.draft, fit.net, lambda: fit.draft._count_load(fit.net, fit.rows))
+        self._adopt(fit.working, fit.net, lambda: fit.working._count_load(fit.net, fit.rows))
 
-    def _adopt(self, draft, net, count_load):
+    def _adopt(self, working, net, count_load):
         """Take over, at one stroke, what was fitted."""
         with Interrupts(hold=True):
-            fitted = draft._describe(net)
+            fitted = working._describe(net)
             counts = count_load()
             load = counts / max(counts.sum(), np.finfo(counts.dtype).tiny)
-            vars(draft).update(fitted, expert_load_=load)
+            vars(working).update(fitted, expert_load_=load)
             for name in ("validation_scores_", "oob_loss_curve_"):
-                draft.__dict__.pop(name, None)
+                working.__dict__.pop(name, None)
             if oob_losses := [row["oob_loss"] for row in net.history if "oob_loss" in row]:
-                draft.oob_loss_curve_ = oob_losses
-            if score := draft._validation_score(net):
+                working.oob_loss_curve_ = oob_losses
+            if score := working._validation_score(net):
                 scores = [row[score] for row in net.history if score in row]
-                draft.validation_scores_ = scores
-            self.__dict__ = draft.__dict__
+                working.validation_scores_ = scores
+            self.__dict__ = working.__dict__
 
     def _describe(self, net):
         """Return the fitted attributes: what an estimator needs to predict."""
@@ -450,18 +446,18 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """Warn of a fit that ended early, badly, or with few experts in use."""
         warn_of(fit, self._target, self.expert_load_)
 
-    def _scikit_learn_callbacks(self, draft, X, y, sample_weight, plan):
+    def _scikit_learn_callbacks(self, working, X, y, sample_weight, plan):
         """Tell scikit-learn's callbacks, if any are set, of the fit that begins."""
         if not getattr(self, "_skl_callbacks", None):
             return None
         before = set(vars(self))
         context = self._init_callback_context(max_subtasks=plan.training.max_iter)
         # What scikit-learn will look for when the fit has ended.
-        vars(draft).update({k: v for k, v in vars(self).items() if k not in before})
+        vars(working).update({k: v for k, v in vars(self).items() if k not in before})
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(estimator=self, **data)
-        return ScikitLearnCallbacks(self, context, data, draft._describe)
+        return ScikitLearnCallbacks(self, context, data, working._describe)
 
     def _validation_score(self, net):
         """Return the name of the score of held-out rows in the history, None without them."""
@@ -505,25 +501,28 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         for name, kind in PARTS.items():
             kind.of(getattr(self, name))._validate_params()
         resume = self.__sklearn_is_fitted__()
-        draft = copy.copy(self)
-        draft._random_state = check_random_state(self._next_seed if resume else self.random_state)
-        reader = read_batches(X, y, sample_weight, draft._random_state)
+        working = copy.copy(self)
+        working._random_state = check_random_state(self._next_seed if resume else self.random_state)
+        reader = read_batches(X, y, sample_weight, working._random_state)
         first = reader.first(self.net_.batch_size if resume else None)
-        first = draft._check(*first, resume=resume, goes_on=resume, **target)
-        plan = draft._resolve(first)
+        first = working._check(*first, resume=resume, goes_on=resume, **target)
+        plan = working._resolve(first)
         if resume:
-            draft._check_architecture(plan)
-        net = self.net_ if resume else draft._new_net(first, plan)
+            working._check_architecture(plan)
+        net = self.net_ if resume else working._new_net(first, plan)
         rest = (
-            draft._check(*batch, resume=True, goes_on=True) for batch in reader.rest(net.batch_size)
+            working._check(*batch, resume=True, goes_on=True)
+            for batch in reader.rest(net.batch_size)
         )
         loads = [np.zeros(self.n_experts, np.float32)]
-        slices = draft._as_rows(net, chain([first], rest), loads)
+        slices = working._as_rows(net, chain([first], rest), loads)
         rows = next(slices)
-        with net.undone_if_diverged():
+        with undone_if_diverged(net):
             slices = chain([rows], slices)
-            interrupted = draft._train(net, rows, epochs=1, total=1, anneal=False, chunks=slices)
-        self._adopt(draft, net, lambda: sum(loads))
+            interrupted = working._train(
+                net, rows, epochs=1, total=1, anneal=False, streamed=slices
+            )
+        self._adopt(working, net, lambda: sum(loads))
         if interrupted:
             raise KeyboardInterrupt
         return self
@@ -536,7 +535,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             yield rows
             loads.append(self._count_load(net, rows) * mean_weight)
 
-    # -- what a fitted mixture says -------------------------------------------------------
+    # -- what a fitted model returns ------------------------------------------------------
 
     def _read(self, X):
         """Return X as the fitted experts take it."""
@@ -568,7 +567,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         return self.net_.map_batches(predict_each, X)
 
     def apply(self, X):
-        """Return the expert that answers each sample.
+        """Return the expert that is used for each sample.
 
         Parameters
         ----------
@@ -577,8 +576,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         Returns
         -------
         experts : ndarray of shape (n_samples,) or (n_samples, top_k), int
-            One column per answering expert where the router chooses several, best first. Where
-            all experts answer, the one of largest gate.
+            One column per chosen expert where the router chooses several, best first. Where
+            all experts are used, the one of largest gate.
         """
         X, generator, module = self._read(X), self._predict_generator(), self.net_.module_
         chosen = self.net_.map_batches(lambda x: module.route(x, generator).ranking(), X)
@@ -600,7 +599,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         return net.map_batches(lambda x: softmax(net.module_.route(x).scores).to(net.dtype), X)
 
     def _router_input(self, X):
-        """Return what a linear router without a trunk sees of samples, (n_samples, n_features).
+        """Return what a linear router without a trunk reads of samples, (n_samples, n_features).
 
         That is the encoded columns of a table, and the sum of the patches of other samples.
         """
@@ -643,7 +642,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         module : sklearn_moe.nn.Predictor
             Maps a tensor X, (n_samples, ...), to what `predict_proba` returns, or `predict` of a
             regressor, in the type of the weights. X holds what the estimator takes, as floats
-            (bytes of pictures if it was fitted on these). Categories that are numbers stay these;
+            (uint8 images if it was fitted on these). Categories that are numbers stay these;
             for others X holds their place in the list `module.category_names[column]`, which
             `pandas.Index(that_list).get_indexer(values)` finds.
 
@@ -660,8 +659,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             )
         mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
         units = {}
-        if self._target.kind == "numbers":
-            units = {"mean": self._target.mean, "deviation": self._target.deviation}
+        if self._target.kind == "regression":
+            units = {"mean": self._target.mean, "std": self._target.deviation}
             units["squeeze"] = self._target.is_column
         found = self._format
         return Predictor(
@@ -678,8 +677,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """Write the fitted model to a file that ONNX runtimes read.
 
         It computes what the module of `to_torch` does, for any number of samples: input "X",
-        output "probabilities", or "predictions" of a regressor. Every expert answers every sample
-        there, and the answers that the router chooses are taken. Where categories are no numbers,
+        output "probabilities", or "predictions" of a regressor. Every expert computes every sample
+        there, and the outputs that the router chooses are taken. Where categories are no numbers,
         X holds their places, and the file has the lists of them as metadata, "categories": JSON, by
         column.
 
@@ -697,7 +696,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """
         require_onnx()
         module = self.to_torch().cpu()
-        output = "predictions" if self._target.kind == "numbers" else "probabilities"
+        output = "predictions" if self._target.kind == "regression" else "probabilities"
         write_onnx(module, path, output)
 
     @property

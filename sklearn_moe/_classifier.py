@@ -97,7 +97,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     ConvergenceWarning
         If `max_iter` epochs at rates that do not fall to 0 were not enough.
     ExpertCollapseWarning
-        If one expert answers more than 95 % of the training samples.
+        If one expert computes more than 95 % of the training samples.
 
     See Also
     --------
@@ -323,7 +323,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         return self._target.decode(proba)
 
     def expert_proba(self, X):
-        """Return what every expert would say of each sample.
+        """Return the prediction of every expert for each sample.
 
         The prediction if this expert replaced those that are selected, scaled by the sum of their
         gates: where one expert is selected, its entry is `predict_proba`. With
@@ -341,10 +341,12 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         return self._expert_predictions(X)
 
     def __sklearn_tags__(self):
-        """Say that y may hold several labels, if the loss has a meaning for them."""
+        """Declare that y may hold several labels, if the loss has a meaning for them."""
         tags = super().__sklearn_tags__()
         loss = LOSSES.get(self.loss) if isinstance(self.loss, str) else self.loss
-        kind = getattr(loss, "kind", "labels")  # of a head of one's own
-        has_labels = loss.labels is not None if isinstance(loss, LossSpec) else kind == "labels"
+        kind = getattr(loss, "kind", "multilabel")  # of a head of one's own
+        has_labels = (
+            loss.multilabel is not None if isinstance(loss, LossSpec) else kind == "multilabel"
+        )
         tags.classifier_tags.multi_label = has_labels
         return tags

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ._data.rows import chunks
+from ._data.rows import row_slices
 from ._registry import has, is_auto, require, takes
 from ._validation import refuse_overflow
 from .nn import (
@@ -21,7 +21,7 @@ from .nn import (
     LinearScores,
     MLPScores,
     PatchChoiceRouter,
-    preset_of,
+    RouterSpec,
 )
 from .nn.routers.scores import patches_shape
 from .optim import SOLVERS, SolverSpec
@@ -159,7 +159,7 @@ def resolve(estimator, X, weight, head):
     """
     choices = _Choices(estimator.get_params(deep=True))
     data = DataProfile.of(X, weight)
-    # What a mixture sees, a table of its own or features that are one.
+    # What the experts read is a vector: a row of a table, or the features of a trunk.
     trunk = choices.pick("trunk", "cnn" if data.is_image and _shares(choices) else None)
     if trunk is not None:
         TRUNKS.resolve(trunk)
@@ -186,7 +186,7 @@ def _plan_model(choices, data, expert, trunk, router):
             f"(n_samples, n_channels, height, width), got samples of shape {data.sample_shape}. "
             "Use standardize='auto': the steps are in proportion to the scale of patches."
         )
-    preset = preset_of(router)
+    preset = RouterSpec.of(router)
     router_options = {
         "network": choices.pick("router__network", "linear" if preset.network is None else "auto"),
         "top_k": choices.pick("top_k", preset.top_k),
@@ -208,10 +208,10 @@ def _plan_model(choices, data, expert, trunk, router):
 
 def _plan_training(choices, data, head, solver, model):
     """Return how the model is trained."""
-    n_experts, router = choices["n_experts"], preset_of(model.router)
+    n_experts, router = choices["n_experts"], RouterSpec.of(model.router)
     is_vector = data.is_table or model.trunk is not None
     # Only mixtures of distributions can tell what each expert makes of a sample.
-    mixes = router.rule.mixes and n_experts > 1
+    mixes = router.router_class.mixes and n_experts > 1
     # The mean of n samples is as noisy as that of n / f of equal weight, with f = mean(w^2) /
     # mean(w)^2 (Kish 1965). More than four times as many would cost more than they are worth.
     batch_size = solver.batch_size(data.n_samples, head.kind)
@@ -219,7 +219,7 @@ def _plan_training(choices, data, head, solver, model):
     batch_size = choices.pick("batch_size", batch_size)
     largest_batch = sys.maxsize if batch_size is None else batch_size
     batch_size = min(largest_batch, data.n_samples)
-    schedule = choices.pick("solver__schedule", solver.pace)
+    schedule = choices.pick("solver__schedule", solver.schedule)
     if schedule == "residual" and not solver.per_expert:
         raise ValueError(
             "solver__schedule='residual' is made for solver='normalized_sgd', got solver="
@@ -242,7 +242,7 @@ def _plan_training(choices, data, head, solver, model):
     max_iter = choices.pick("max_iter", _epochs(schedule, head.kind, data.n_samples, batch_size))
     n_out_of_bag = min(max(1, round(_OUT_OF_BAG * n_experts)), n_experts - 1)
     n_per_network = batch_size
-    if model.trunk is None and router.rule.sparse and n_experts > 1:
+    if model.trunk is None and router.router_class.sparse and n_experts > 1:
         n_per_network *= model.router_options["top_k"] / n_experts
     return TrainingPlan(
         solver=solver,
@@ -271,12 +271,16 @@ def _auto_rates(choices, data, solver, model):
     the square of it, so that multiplying X by a constant changes nothing.
     """
     rate, router_rate = solver.learning_rate, solver.router_learning_rate
-    if solver.per_norm:
+    if solver.scale_by_input_norm:
         rate, router_rate = rate / data.scale, router_rate / data.scale**2
-    if data.is_image and solver.pace == "cosine":
+    if data.is_image and solver.schedule == "cosine":
         rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
     is_vector = data.is_table or model.trunk is not None
-    if preset_of(model.router).rule.mixes and is_vector and not solver.per_norm:
+    if (
+        RouterSpec.of(model.router).router_class.mixes
+        and is_vector
+        and not solver.scale_by_input_norm
+    ):
         router_rate = _ROUTER_LR_FACTOR * rate
     elif data.is_image and model.trunk is None and _adds_up(choices["router__network"]):
         router_rate /= patches_shape(data.sample_shape)[0]  # the scores of so many squares
@@ -298,7 +302,7 @@ def _is_linear(activation):
 
 
 def _refuse_own_losses(choices, stop):
-    """Say why the experts of this mixture have no losses of their own."""
+    """Refuse losses of single experts, and say what they need."""
     which = "early_stopping='out_of_bag'"
     if stop != "out_of_bag":
         which = f"expert_loss_weight={choices['expert_loss_weight']!r}"
@@ -316,21 +320,21 @@ def _epochs(schedule, kind, n_samples, batch_size):
         epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), _MOST_EPOCHS)
         return max(epochs, -(-_FEWEST_STEPS // n_batches))
     # Numbers hold noise, and the loss of the training samples goes on falling.
-    return 150 if kind == "numbers" else 1000
+    return 150 if kind == "regression" else 1000
 
 
 def _tolerance(stop, schedule, kind):
     """Return by how much a loss must improve, None where it is not asked."""
     if stop == "out_of_bag":
         return 0.0
-    return None if (schedule == "cosine" and not stop) or kind == "numbers" else 1e-4
+    return None if (schedule == "cosine" and not stop) or kind == "regression" else 1e-4
 
 
 def _shares(choices):
     """Tell whether a shared trunk may be inserted: not before whole networks or k-means centers."""
     kind = choices["router__kind"]
-    router = preset_of("top1" if is_auto(kind) else kind)
-    of_samples = router.network is CentroidScores or router.rule is PatchChoiceRouter
+    router = RouterSpec.of("top1" if is_auto(kind) else kind)
+    of_samples = router.network is CentroidScores or router.router_class is PatchChoiceRouter
     return is_auto(choices["expert"]) and not of_samples
 
 
@@ -354,10 +358,10 @@ def _gate(choices, router):
 
 def _check_upcycling(choices, model):
     """Refuse to split an expert if that changes its output, or its copies would stay equal."""
-    router, options = preset_of(model.router), model.router_options
+    router, options = RouterSpec.of(model.router), model.router_options
     starts_even = not router.random_start and router.network is None
     keeps = options["gate"] in ("relative", "renormalized") or callable(options["gate"])
-    chooses = router.rule.sparse and options["noise"] is not None
+    chooses = router.router_class.sparse and options["noise"] is not None
     if not (starts_even and keeps and chooses and choices["n_experts"] > 1):
         raise ValueError(
             f"router__upcycle={choices['router__upcycle']!r} splits one expert into copies, which "
@@ -410,7 +414,7 @@ def _require(function, argument, parameter, value, choice, unset):
 def _rms_norm(X, weight):
     """Return the root mean square of the Euclidean norms of the patches, 1 if all are zero."""
     squares = np.empty(len(X), X.dtype)
-    for rows in chunks(X):
+    for rows in row_slices(X):
         flat = X[rows].reshape(-1, math.prod(X.shape[1:]))
         np.einsum("nf,nf->n", flat, flat, out=squares[rows])
     squares /= X.shape[1]

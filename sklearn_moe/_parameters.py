@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from ._validation import Count
-from .nn import ExpertSpec, LossSpec, Preset
+from .nn import ExpertSpec, LossSpec, RouterSpec
 from .optim import SolverSpec
 
 __all__ = [
@@ -66,7 +66,7 @@ class RouterParams(_PartParams):
 
     Parameters
     ----------
-    kind : str, subclass of sklearn_moe.nn.Router or Preset, default="auto"
+    kind : str, subclass of sklearn_moe.nn.Router or RouterSpec, default="auto"
         The router, as the parameter `router` of :class:`~sklearn_moe.MoEClassifier` describes it.
 
     network : {"auto", "linear", "mlp", "cnn"} or callable, default="auto"
@@ -132,7 +132,7 @@ class RouterParams(_PartParams):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "kind": [str, callable, Preset],
+        "kind": [str, callable, RouterSpec],
         "network": [str, callable],
         "noise": [str, callable, None],
         "gate": [str, callable],
@@ -200,7 +200,7 @@ class SolverParams(_PartParams):
         - "cosine": the rates of experts and router rise over the first twentieth of the steps and
           fall to 0 by half a period of the cosine, in `max_iter` epochs;
         - "residual", for "normalized_sgd", multiplies an expert's step by its current mean error
-          over its own samples: of classes the probability of error relative to a blind guess, of
+          over its own samples: of classes the probability of error relative to that of guessing, of
           numbers the absolute error in standard deviations of y, 1 at most. A normalized step
           never gets shorter by itself, and experts that are done would otherwise disturb those
           that are not.
@@ -284,7 +284,7 @@ class FitCheckpoint:
 CONSTRAINTS = {
     "n_experts": [Count(1)],
     "expert": [str, callable, ExpertSpec],
-    "router": [str, callable, Preset, RouterParams],
+    "router": [str, callable, RouterSpec, RouterParams],
     "loss": [str, callable, LossSpec],
     "balance": [str, callable, None, BalanceParams],
     "learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="neither")],
@@ -312,7 +312,7 @@ CONSTRAINTS = {
     "device": [str, torch.device],
 }
 
-# What must stay the same for weights to make sense.
+# What a warm start cannot change: the weights belong to it.
 ARCHITECTURE = (
     *("n_experts", "expert", "activation", "expert_width", "trunk", "loss", "standardize", "top_k"),
     *("router__kind", "router__network", "router__noise", "router__gate"),
@@ -401,7 +401,7 @@ def _shared(
         "auto" is "mlp" or "patch" for X of 2 or 3 dimensions, and "mlp" behind a trunk, as images
         have one by default.
 
-    router : str, subclass of sklearn_moe.nn.Router, Preset or RouterParams, default="auto"
+    router : str, subclass of sklearn_moe.nn.Router, RouterSpec or RouterParams, default="auto"
         Which experts compute a sample, and how their outputs are combined. "auto" is "soft" for
         tables and behind a trunk, if the loss can mix (all losses below but a `Head` without
         `mix`), and "top1" otherwise, also where `n_shared_experts` or `upcycle` ask for outputs

@@ -73,7 +73,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
     ConvergenceWarning
         If `tol` is set and `max_iter` epochs at rates that do not fall to 0 were not enough.
     ExpertCollapseWarning
-        If one expert answers more than 95 % of the training samples.
+        If one expert computes more than 95 % of the training samples.
 
     See Also
     --------
@@ -207,7 +207,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
         std : ndarray of the shape of y
             Only with `return_std`: of the noise in y, and of what experts differ by where several
-            answer.
+            are used.
 
         Raises
         ------
@@ -218,15 +218,15 @@ class MoERegressor(RegressorMixin, BaseMoE):
         mean = self._target.decode(numbers)
         if not return_std:
             return mean
-        if not hasattr(self.net_.criterion_, "deviation"):
+        if not hasattr(self.net_.criterion_, "std"):
             raise ValueError(
                 "return_std=True needs loss='gaussian', the model was fitted with "
                 f"loss={self.loss!r}."
             )
-        return mean, self._target.decode_deviation(self._outputs(X, "deviation"))
+        return mean, self._target.decode_deviation(self._outputs(X, "std"))
 
     def expert_predict(self, X):
-        """Return what every expert would say of each sample.
+        """Return the prediction of every expert for each sample.
 
         The prediction if this expert replaced those that are selected, scaled by the sum of their
         gates: where one expert is selected, its entry is `predict`.
@@ -249,7 +249,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         return NumberTarget(y, weight)
 
     def __sklearn_tags__(self):
-        """Say that y may have several columns."""
+        """Declare that y may have several columns."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
         return tags

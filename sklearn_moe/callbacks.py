@@ -84,7 +84,7 @@ class RoutingTrace(Callback):
         Dispatch entropy in nats, NaN without clusters.
 
     load_ : ndarray of shape (n_records, n_experts)
-        Share of the samples that each expert answers.
+        Share of the samples that each expert computes.
 
     router_gradient_norm_ : ndarray of shape (n_records,)
         Mean norm of the router's gradient in the epoch, NaN at the start.
@@ -144,7 +144,7 @@ class RoutingTrace(Callback):
     # -- what skorch calls ----------------------------------------------------------------
 
     def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Look at the start; a training that goes on with old weights goes on recording."""
+        """Record the start; a training that goes on with old weights goes on recording."""
         if len(net.history) and hasattr(self, "records_"):
             return
         if self.every < 1 or self.max_records < 2:
@@ -158,7 +158,7 @@ class RoutingTrace(Callback):
         self._record(net, X, np.nan)
 
     def on_epoch_end(self, net, dataset_train=None, **kwargs):
-        """Look again every few epochs."""
+        """Record again every few epochs."""
         if len(net.history) % self.every_ == 0:
             self._record(net, dataset_train.X, net.history[-1, "router_gradient_norm"])
 
@@ -207,13 +207,13 @@ class RoutingTrace(Callback):
         total = 0
         generator = torch.Generator(net.device).manual_seed(0) if self.noise else None
 
-        def look(x):
+        def encode(x):
             nonlocal total
             route = net.module_.route(x, generator)
             total = total + route.shares().sum(0)
             return route.ranking()[:, 0]
 
-        experts = net.map_batches(look, X_train if self.X is None else np.asarray(self.X))
+        experts = net.map_batches(encode, X_train if self.X is None else np.asarray(self.X))
         return experts, (total / total.sum()).cpu().numpy()
 
     def _inner_products(self, module):
@@ -237,7 +237,7 @@ class RoutingTrace(Callback):
         }
 
     def __getattr__(self, name):
-        """Say of an attribute that is not there why it is not."""
+        """Explain why an attribute is not there."""
         reason = f"{type(self).__name__} has no {name!r}"
         if name.endswith("_") and not name.startswith("_") and "epochs_" not in vars(self):
             reason += ": nothing was recorded yet, fit an estimator with it first"

@@ -7,19 +7,19 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ._training import ALONE, CURRENT, ConnectedRanks, Connection
+from ._training import SINGLE_PROCESS, Connection, DataParallelGroup, entered
 
 __all__ = ["data_parallel"]
 
 
 @contextmanager
 def data_parallel(*, timeout=600.0):
-    """Within this context every fit is one of all processes, its *ranks*, together.
+    """Within this context every fit is one of all processes of a group together.
 
-    Each rank runs the same program: it calls `fit`, with the same X and y and with an int as
+    Each process runs the same program: it calls `fit`, with the same X and y and with an int as
     `random_state`, takes its own rows of every batch, and ends with the same model, which is that
-    of one process up to rounding. X may be memory-mapped: of a batch a rank reads its own rows
-    only. What is not training, such as `predict`, is done by each rank for itself.
+    of one process up to rounding. X may be memory-mapped: of a batch a process reads its own rows
+    only. What is not training, such as `predict`, is done by each process for itself.
 
     The processes are those of a process group of `torch.distributed`. If there is none yet,
     Accelerate makes it as its environment says: that of `accelerate launch`, `torchrun` or MPI.
@@ -28,11 +28,11 @@ def data_parallel(*, timeout=600.0):
     Parameters
     ----------
     timeout : float, default=600.0
-        Seconds to wait for another rank. One that fails is noticed within five.
+        Seconds to wait for another process. One that fails is noticed within five.
 
     Yields
     ------
-    ranks : object
+    group : object
         With `rank`, the number of this process from 0 on, and `size`, the number of processes.
 
     Raises
@@ -40,10 +40,10 @@ def data_parallel(*, timeout=600.0):
     ImportError
         If there is no process group, and no Accelerate.
     RuntimeError
-        By a fit, if another rank failed, with its reason.
+        By a fit, if another process failed, with its reason.
     ValueError
-        By a fit, if the ranks were given different data or parameters, or the model has parts that
-        cannot be trained so, such as BatchNorm.
+        By a fit, if the processes were given different data or parameters, or the model has parts
+        that cannot be trained so, such as BatchNorm.
 
     Examples
     --------
@@ -51,23 +51,17 @@ def data_parallel(*, timeout=600.0):
     >>> from sklearn_moe.datasets import make_cluster_patches
     >>> from sklearn_moe.distributed import data_parallel
     >>> X, y = make_cluster_patches(500, random_state=0)
-    >>> with data_parallel() as ranks:  # one process, unless launched as many
+    >>> with data_parallel() as group:  # one process, unless launched as many
     ...     clf = MoEClassifier(n_experts=2, random_state=0).fit(X, y)
-    >>> ranks.rank, ranks.size
+    >>> group.rank, group.size
     (0, 1)
     """
     wait = timedelta(seconds=timeout)
     if not dist.is_initialized():
         _initialize(wait)
     several = dist.is_initialized() and dist.get_world_size() > 1
-    ranks = ConnectedRanks(Connection(wait)) if several else ALONE
-    token = CURRENT.set(ranks)
-    try:
-        with ranks:
-            yield ranks
-    finally:
-        CURRENT.reset(token)
-        ranks.leave()
+    with entered(DataParallelGroup(Connection(wait)) if several else SINGLE_PROCESS) as group:
+        yield group
 
 
 def _initialize(wait):

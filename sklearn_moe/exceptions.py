@@ -4,7 +4,7 @@ __all__ = ["ExpertCollapseWarning"]
 
 
 class ExpertCollapseWarning(UserWarning):
-    """One expert of a mixture answers nearly every sample.
+    """One expert of a mixture computes nearly every sample.
 
     The mixture then behaves as a single expert. The message names the load of the
     experts and the remedies.

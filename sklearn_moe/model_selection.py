@@ -9,11 +9,11 @@ from sklearn.metrics import check_scoring
 from sklearn.model_selection import check_cv
 from sklearn.utils import _safe_indexing, indexable
 
-from ._alike import alike
 from ._base import BaseMoE
 from ._devices import usual_modes
-from ._training import Training, train_together
-from .nn import may_draw
+from ._training import train_jointly
+from .nn.seeding import is_stochastic
+from .optim import group_by
 
 __all__ = ["cross_validate_together", "fit_together"]
 
@@ -208,7 +208,7 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
         try:
             estimator._validate_params()
             fit = fits[number] = estimator._begin(*part)
-            fit.draft._draw_seed()  # now, as the next estimator may draw from the same source
+            fit.working._draw_seed()  # now, as the next estimator may draw from the same source
         except Exception as error:
             if not skip_failed:
                 raise
@@ -218,8 +218,8 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
     started = [number for number, fit in enumerate(fits) if fit is not None]
     interrupted = False
     try:
-        for members in alike(started, lambda number: _kind(fits[number])):
-            ended = train_together([_training(fits[number]) for number in members])
+        for members in group_by(started, lambda number: _kind(fits[number])):
+            ended = train_jointly([_training(fits[number]) for number in members])
             for number, failure in zip(members, ended, strict=True):
                 failures[number] = failure
     except KeyboardInterrupt:
@@ -281,15 +281,17 @@ def _parts(X, y, sample_weight, rows):
 def _check_fit(number, fit):
     """Refuse what cannot be trained side by side."""
     for part in (fit.net.module_, fit.net.criterion_):
-        if may_draw(part):
+        if is_stochastic(part):
             _refuse(number, f"{part}, which may draw at random")
     if any(True for _ in (*fit.net.criterion_.parameters(), *fit.net.criterion_.buffers())):
         _refuse(number, f"a loss with weights of its own, {fit.net.criterion_}")
 
 
 def _training(fit):
-    epochs, seed = fit.plan.training.max_iter, fit.draft._predict_seed
-    return Training(fit.net, fit.rows, fit.validation, epochs, seed, (fit.stopping,))
+    """Return the net of a fit, and what it is trained with."""
+    options = {"rows": fit.rows, "validation": fit.validation, "callbacks": (fit.stopping,)}
+    options |= {"epochs": fit.plan.training.max_iter, "seed": fit.working._predict_seed}
+    return fit.net, options
 
 
 def _kind(fit):
@@ -297,7 +299,7 @@ def _kind(fit):
     net, rows, plan = fit.net, fit.rows, fit.plan.training
     states = (*net.module_.state_dict().items(), *net.module_.named_buffers())
     return (
-        fit.draft._architecture,
+        fit.working._architecture,
         [(name, value.shape, value.dtype) for name, value in states],
         (type(net.criterion_), net.criterion_.n_targets, net.criterion_.kind),
         (type(net.optimizer_), plan.solver.per_expert, plan.schedule),

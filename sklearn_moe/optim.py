@@ -1,10 +1,10 @@
 """Solvers by name, and gradient descent that is normalized expert by expert."""
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -12,14 +12,29 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ._registry import Registry, make
 
-__all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
+__all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec", "group_by"]
+
+
+_OPTIONS = ("lr", "norm", "momentum", "weight_decay", "units")  # groups with the same are one step
+
+
+def group_by(items: Iterable, key: Callable) -> list[list]:
+    """Return lists of the items with equal keys, in order; keys need not be hashable."""
+    groups: list[tuple[Any, list]] = []
+    for item in items:
+        own = key(item)
+        members = next((members for known, members in groups if known == own), None)
+        if members is None:
+            groups.append((own, members := []))
+        members.append(item)
+    return [members for _, members in groups]
 
 
 class NormalizedSGD(Optimizer):
     r"""SGD that scales the gradient of every unit to norm 1.
 
-    A parameter group is one unit: an expert of a mixture moves at the same pace however few samples
-    it was sent (Algorithm 1 of the paper: :math:`W_m \leftarrow W_m - \eta G_m / \|G_m\|_F`). A
+    A parameter group is one unit: the steps of an expert have the same length, however few samples
+    are sent to it (Algorithm 1 of the paper: :math:`W_m \leftarrow W_m - \eta G_m / \|G_m\|_F`). A
     unit whose gradient is zero stays exactly as it is.
 
     Parameters
@@ -40,9 +55,8 @@ class NormalizedSGD(Optimizer):
 
     Notes
     -----
-    A group may carry `"pace"`, a number or tensor that multiplies `lr` (default 1), 0-d or with an
-    entry per unit. A tensor is never read on the host, so a schedule can set it on the device in
-    every step.
+    A group may have a `"lr_multiplier"` (default 1), a number or a tensor, 0-d or with an entry per
+    unit. A tensor is never read on the host, so a schedule can set it on the device in every step.
 
     Examples
     --------
@@ -65,7 +79,7 @@ class NormalizedSGD(Optimizer):
             "momentum": momentum,
             "weight_decay": weight_decay,
             "units": units,
-            "pace": 1.0,
+            "lr_multiplier": 1.0,
         }
         super().__init__(params, defaults)
 
@@ -96,30 +110,22 @@ class NormalizedSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        for groups in self._alike():
+        trained = [g for g in self.param_groups if any(p.grad is not None for p in g["params"])]
+        for groups in group_by(trained, itemgetter(*_OPTIONS)):
             if _is_plain(groups):
                 self._step_plainly(groups)
             else:
                 self._step_units(groups)
         return loss
 
-    def _alike(self):
-        """Return lists of groups with the same options, which can be stepped together."""
-        alike = defaultdict(list)
-        for group in self.param_groups:
-            if any(parameter.grad is not None for parameter in group["params"]):
-                options = ("lr", "norm", "momentum", "weight_decay", "units")
-                alike[tuple(group[name] for name in options)].append(group)
-        return alike.values()
-
     def _step_plainly(self, groups):
-        """Step groups that follow their gradient as it is, such as a router: one call will do."""
+        """Step groups by their gradient as it is, such as a router: one call is enough."""
         parameters = [p for group in groups for p in group["params"] if p.grad is not None]
         gradients = [parameter.grad for parameter in parameters]
         torch._foreach_add_(parameters, gradients, alpha=-groups[0]["lr"])
 
     def _step_units(self, groups):
-        """Step groups of the same options; lists of tensors spare Python a call per tensor."""
+        """Step groups of the same options; operations on lists of tensors save calls in Python."""
         members = [[p for p in group["params"] if p.grad is not None] for group in groups]
         sizes = [len(group) for group in members]
         parameters = list(chain.from_iterable(members))
@@ -128,7 +134,7 @@ class NormalizedSGD(Optimizer):
 
         # All on the device: a comparison in Python would wait for it.
         norms = _unit_norms(updates, sizes, options)
-        pace = _paces(groups, norms)
+        multiplier = _multipliers(groups, norms)
         if options["weight_decay"] or options["momentum"]:
             scale = _per_tensor(_over(1, norms, options), sizes, parameters)
             updates = torch._foreach_mul(updates, scale)
@@ -142,9 +148,9 @@ class NormalizedSGD(Optimizer):
                 torch._foreach_mul_(buffers, keep)
                 torch._foreach_add_(buffers, updates)
                 updates = buffers
-            steps = alive * pace
+            steps = alive * multiplier
         else:
-            steps = _over(pace, norms, options)
+            steps = _over(multiplier, norms, options)
         steps = _per_tensor(steps, sizes, parameters)
         torch._foreach_addcmul_(parameters, updates, steps, -options["lr"])
 
@@ -156,11 +162,12 @@ class NormalizedSGD(Optimizer):
 
 
 def _is_plain(groups):
-    """Tell whether groups of the same options neither scale, decay nor remember anything."""
+    """Return whether groups of the same options take plain steps: no norm, decay or momentum."""
     options = groups[0]
     plain = options["norm"] is None and not options["weight_decay"] and not options["momentum"]
     return plain and not any(
-        isinstance(group["pace"], torch.Tensor) or group["pace"] != 1 for group in groups
+        isinstance(group["lr_multiplier"], torch.Tensor) or group["lr_multiplier"] != 1
+        for group in groups
     )
 
 
@@ -186,16 +193,14 @@ def _over(values, norms, options):
     return values * norms.sign() if options["norm"] is None else (values / norms).nan_to_num(0, 0)
 
 
-def _paces(groups, norms):
-    """Return the pace of each unit, in a shape that goes with the norms."""
-    paces = [group["pace"] for group in groups]
-    if not any(isinstance(pace, torch.Tensor) for pace in paces) and len(set(paces)) == 1:
-        return paces[0]
+def _multipliers(groups, norms):
+    """Return the learning-rate multiplier of each unit, in a shape that fits the norms."""
+    values = [group["lr_multiplier"] for group in groups]
+    if not any(isinstance(value, torch.Tensor) for value in values) and len(set(values)) == 1:
+        return values[0]
     own = norms[0]
-    tensors = [
-        pace.to(own) if isinstance(pace, torch.Tensor) else own.new_full((), pace) for pace in paces
-    ]
-    return _stack([pace.expand_as(own) for pace in tensors])
+    tensors = [v.to(own) if isinstance(v, torch.Tensor) else own.new_full((), v) for v in values]
+    return _stack([tensor.expand_as(own) for tensor in tensors])
 
 
 def _stack(tensors):
@@ -214,8 +219,8 @@ def _per_tensor(values, sizes, parameters):
 
 
 def _part_of_X(n_samples: int, kind: str) -> int:
-    # Numbers hold noise, which many small steps learn by heart where samples are few.
-    return 200 if kind == "numbers" else min(200, max(32, n_samples // 4))
+    # Targets of regression are noisy, and many small steps overfit where samples are few.
+    return 200 if kind == "regression" else min(200, max(32, n_samples // 4))
 
 
 @dataclass(frozen=True)
@@ -229,20 +234,20 @@ class SolverSpec:
         and `weight_decay` of the estimator if it has arguments of these names.
     learning_rate, router_learning_rate : float, default=0.001, 0.0003
         What "auto" becomes. Routers are slower: experts first learn what they share.
-    per_norm : bool, default=False
+    scale_by_input_norm : bool, default=False
         Whether these are rates for X of norm 1: divided by r and by r^2, with r the root mean
         square norm of the training patches.
     batch_size : callable
         `batch_size(n_samples, kind)` is what "auto" becomes, for a target of that kind, see
         `Head`.
-    pace : {"constant", "cosine", "residual"}, default="constant"
+    schedule : {"constant", "cosine", "residual"}, default="constant"
         What `learning_rate="auto"` becomes.
     per_expert : bool, default=False
-        Whether every expert is a parameter group of its own, with a "pace" that multiplies its
-        rate (`learning_rate="residual"`).
+        Whether every expert is a parameter group of its own, with a "lr_multiplier"
+        (`learning_rate="residual"`).
     units : bool, default=False
-        Whether the optimizer knows groups of several units, as `NormalizedSGD` does. Experts that
-        are alike then are one group with stacked weights.
+        Whether the optimizer supports groups of several units, as `NormalizedSGD` does. Homogeneous
+        experts are then one group with stacked weights.
     router_options : dict, default={}
         Options of the router's parameter group.
     """
@@ -250,16 +255,16 @@ class SolverSpec:
     optimizer: Callable[..., Optimizer]
     learning_rate: float = 1e-3
     router_learning_rate: float = 3e-4
-    per_norm: bool = False
+    scale_by_input_norm: bool = False
     batch_size: Callable[[int, str], int] = _part_of_X
-    pace: str = "constant"
+    schedule: str = "constant"
     per_expert: bool = False
     units: bool = False
     router_options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, solver: "SolverSpec | Callable[..., Optimizer]") -> "SolverSpec":
-        """Return a spec as it is; of an optimizer that of its kind, if one is registered.
+        """Return a spec as it is; for an optimizer the registered spec of the same function.
 
         `partial(NormalizedSGD, norm="sum")` is "normalized_sgd" with another norm.
         """
@@ -270,11 +275,11 @@ class SolverSpec:
                 return replace(spec, optimizer=solver)
         return cls(solver)
 
-    def separates(self, all_learn: bool) -> bool:
+    def needs_unstacked(self, all_learn: bool) -> bool:
         """Return whether each expert needs tensors of its own.
 
-        Other optimizers than those that know units would move an expert that got no sample, if its
-        gradient was a part of a larger one: `all_learn` says that there is none.
+        Optimizers without units would move an expert without samples if its weights were a part of
+        a larger tensor. With `all_learn` every expert gets all samples.
         """
         return not self.units and (self.per_expert or not all_learn)
 
@@ -294,7 +299,7 @@ class SolverSpec:
 
 
 def _lay_out_state(optimizer: Optimizer) -> None:
-    """Lay out what was loaded like the parameters: fused steps walk through both side by side."""
+    """Give a loaded state the memory layout of the parameters, as fused steps require."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if isinstance(value, torch.Tensor) and value.shape == parameter.shape:
@@ -310,8 +315,8 @@ def _table_batch(n_samples: int, kind: str) -> int:
 
 
 def _large_batch(n_samples: int, kind: str) -> int:
-    # Normalized steps do not shrink when the gradient is noisy, but the residuals of numbers do.
-    return 200 if kind == "numbers" else 1024
+    # Normalized steps have the same length for noisy gradients, but regression has its own noise.
+    return 200 if kind == "regression" else 1024
 
 
 SOLVERS = Registry(
@@ -322,9 +327,9 @@ SOLVERS = Registry(
             NormalizedSGD,
             learning_rate=0.06,
             router_learning_rate=1.0,
-            per_norm=True,
+            scale_by_input_norm=True,
             batch_size=_large_batch,
-            pace="residual",
+            schedule="residual",
             per_expert=True,
             units=True,
             router_options={"norm": None},
@@ -336,7 +341,7 @@ SOLVERS = Registry(
             learning_rate=0.005,
             router_learning_rate=0.0015,
             batch_size=_table_batch,
-            pace="cosine",
+            schedule="cosine",
         ),
     },
 )

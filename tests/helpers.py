@@ -9,7 +9,9 @@ import sklearn
 import torch
 from scipy.sparse import csr_matrix
 
-from sklearn_moe.nn import EXPERTS, OwnGenerator, build_mixture, choose_head
+from sklearn_moe.nn import EXPERTS, build_mixture
+from sklearn_moe.nn.heads import choose_head
+from sklearn_moe.nn.seeding import OwnGenerator
 
 SHAPES = {2: (6,), 3: (4, 6), 4: (3, 9, 8)}  # of a sample, by the axes of X
 _MANY_LAYERS = 20

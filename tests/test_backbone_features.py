@@ -20,7 +20,7 @@ from torch import nn
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._persistence import StoredModule
-from sklearn_moe.nn import OwnGenerator
+from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures
 
 # Of each family of torchvision the smallest that is quickly drawn.

@@ -14,6 +14,7 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import GridSearchCV, HalvingGridSearchCV
+from sklearn_moe.checkpoints import FitCheckpoint
 from skorch.callbacks import (
     Callback,
     Checkpoint,
@@ -34,7 +35,6 @@ from sklearn_moe._training.checkpoint import (
     load_state,
 )
 from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
-from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import BALANCES, ROUTERS
 from sklearn_moe.optim import SOLVERS
 

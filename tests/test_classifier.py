@@ -44,7 +44,7 @@ SMALL = [expert for expert in EXPERTS if not is_deep(expert)]
 
 
 def fit_on(X, y, sample_weight=None, **parameters):
-    return MoEClassifier(**(BRIEF | parameters)).fit(X, y, sample_weight)
+    return MoEClassifier().set_params(**BRIEF | parameters).fit(X, y, sample_weight)
 
 
 # -- it learns ----------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_every_expert_and_activation(patches, expert, activation):
 def test_every_router_gate_and_loss(patches, router, gate, loss):
     (X, y, _), _ = patches
     top_k = 2 if gate == "renormalized" else 1
-    clf = fit_on(X[:60], y[:60], router=router, top_k=top_k, gate=gate, loss=loss, n_experts=3)
+    clf = fit_on(X[:60], y[:60], router=router, top_k=top_k, router__gate=gate, loss=loss, n_experts=3)
     several = top_k > 1 and router != "patch_choice"
     assert clf.apply(X).shape == ((1500, top_k) if several else (1500,))
     np.testing.assert_allclose(clf.gate_proba(X).sum(1), 1, rtol=1e-5)
@@ -153,7 +153,7 @@ def test_every_router_learns_from_every_kind_of_sample(patches, router, expert):
     (X, y, _), _ = patches
     X = as_kind(X[:200], expert) / 10
     # A vector is a single patch, and the softmax over it always 1.
-    one_patch = {"top_k": 1, "gate": "sigmoid"} if router == "patch_choice" else {}
+    one_patch = {"top_k": 1, "router__gate": "sigmoid"} if router == "patch_choice" else {}
     options = {"n_experts": 3, "max_iter": 30} | one_patch | narrow(expert, 16)
     clf = fit_on(X, y[:200], router=router, **options)
     assert clf.loss_curve_[-1] < clf.loss_curve_[0]
@@ -163,7 +163,7 @@ def test_every_router_learns_from_every_kind_of_sample(patches, router, expert):
 @pytest.mark.parametrize("top_k", [1, 2])
 def test_every_noise(patches, noise, top_k):
     (X, y, _), _ = patches
-    clf = fit_on(X[:60], y[:60], router="topk", top_k=top_k, router_noise=noise, n_experts=3)
+    clf = fit_on(X[:60], y[:60], router="topk", top_k=top_k, router__noise=noise, n_experts=3)
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
@@ -175,8 +175,8 @@ def test_callables(patches):
 
     options = {
         "expert": expert,
-        "gate": lambda scores, noisy, chosen: scores.sigmoid().gather(1, chosen),
-        "router_noise": lambda x, scores, generator: torch.zeros_like(scores),
+        "router__gate": lambda scores, noisy, chosen: scores.sigmoid().gather(1, chosen),
+        "router__noise": lambda x, scores, generator: torch.zeros_like(scores),
     }
     first, second = (fit_on(X, y, **options) for _ in range(2))
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
@@ -311,7 +311,7 @@ def test_thread_count_is_left_alone(patches):
     "options",
     [
         {},
-        {"balance": "switch", "balance_weight": 1.0},
+        {"balance": "switch", "balance__weight": 1.0},
         {"router": "topk", "top_k": 2},
         {"solver": "normalized_sgd"},
         {"class_weight": {0: 2.0, 1: 1.0}},
@@ -323,7 +323,7 @@ def test_weight_two_is_the_sample_twice(options):
     y = generator.integers(2, size=30)
     weight = generator.integers(3, size=30)
     options = {"n_experts": 3, "max_iter": 20, "batch_size": None} | options
-    weighted = MoEClassifier(**(BRIEF | options)).fit(X, y, sample_weight=weight)
+    weighted = MoEClassifier().set_params(**BRIEF | options).fit(X, y, sample_weight=weight)
     repeated = fit_on(X.repeat(weight, 0), y.repeat(weight), **options)
     np.testing.assert_allclose(weighted.predict_proba(X), repeated.predict_proba(X), rtol=1e-7)
     np.testing.assert_allclose(weighted.expert_load_, repeated.expert_load_)
@@ -333,7 +333,7 @@ def test_class_weight_is_a_sample_weight(patches):
     (X, y, _), _ = patches
     X, y = X[:200], y[:200]
     by_class = fit_on(X, y, class_weight={0: 3.0, 1: 1.0})
-    by_sample = MoEClassifier(**BRIEF).fit(X, y, sample_weight=np.where(y == 0, 3.0, 1.0))
+    by_sample = MoEClassifier().set_params(**BRIEF).fit(X, y, sample_weight=np.where(y == 0, 3.0, 1.0))
     np.testing.assert_array_equal(by_class.predict_proba(X), by_sample.predict_proba(X))
 
 
@@ -362,7 +362,7 @@ def test_early_stopping_returns_to_the_best_weights(patches):
 
 def test_warm_start_goes_on(patches):
     (X, y, _), _ = patches
-    clf = MoEClassifier(**BRIEF, warm_start=True).fit(X, y)
+    clf = MoEClassifier().set_params(**BRIEF, warm_start=True).fit(X, y)
     first = clf.loss_curve_
     clf.fit(X, y)
     assert clf.loss_curve_[:3] == first
@@ -381,7 +381,7 @@ def test_warm_start_goes_on_with_another_solver(patches, router, first, second):
     (X, y, _), _ = patches
     clf = fit_on(X, y, router=router, solver=first, warm_start=True)
     before = clf.predict_proba(X)
-    still = {"learning_rate_init": 1e-12, "router_learning_rate_init": 1e-12}
+    still = {"learning_rate_init": 1e-12, "router__learning_rate": 1e-12}
     clf.set_params(solver=second, max_iter=1, **still).fit(X, y)
     np.testing.assert_allclose(clf.predict_proba(X), before, atol=1e-6)
 
@@ -390,12 +390,12 @@ def test_warm_start_goes_on_with_another_solver(patches, router, first, second):
     "options",
     [
         {},
-        {"momentum": 0.9, "weight_decay": 1e-3, "balance": "switch"},
+        {"solver__momentum": 0.9, "solver__weight_decay": 1e-3, "balance": "switch"},
         {"expert": "patch_conv", "solver": partial(NormalizedSGD, norm="sum")},
         {"router": "relu", "n_experts": 12},
         {"router": "soft", "expert_loss_weight": 0.5},
         {"router": replace(ROUTERS["topk"], dense_gradient=True), "balance": "bias"},
-        {"upcycle": 0.5, "gate": "relative", "momentum": 0.9, "n_shared_experts": 1},
+        {"router__upcycle": 0.5, "router__gate": "relative", "solver__momentum": 0.9, "router__n_shared_experts": 1},
     ],
     ids=lambda options: "-".join(options),
 )
@@ -425,7 +425,7 @@ def test_partial_fit_learns(patches):
 
 def test_partial_fit_refuses_an_unseen_class(patches):
     (X, y, _), _ = patches
-    clf = MoEClassifier(**BRIEF).partial_fit(X, y, classes=[0, 1])
+    clf = MoEClassifier().set_params(**BRIEF).partial_fit(X, y, classes=[0, 1])
     with pytest.raises(ValueError, match=r"labels \[2\] that are not among the classes \[0, 1\]"):
         clf.partial_fit(X, y + 1)
 
@@ -440,11 +440,7 @@ def test_collapse_warning_names_the_expert_and_the_remedies(patches):
     (X, y, _), _ = patches
     # No noise and a router at zero: every tie goes to expert 0.
     with pytest.warns(ExpertCollapseWarning, match=r"Expert 0 answers 100\.0% .*balance='switch'"):
-        MoEClassifier(
-            router_noise=lambda x, scores, generator: torch.zeros_like(scores),
-            router_learning_rate_init=0,
-            **BRIEF,
-        ).fit(X, y)
+        MoEClassifier().set_params(router__noise=lambda x, scores, generator: torch.zeros_like(scores), router__learning_rate=0, **BRIEF).fit(X, y)
 
 
 def as_samples(kind, X):
@@ -468,21 +464,21 @@ def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind, router, st
     monkeypatch.setattr("sklearn_moe._task._COLLAPSED", 0)  # every mixture counts as one
     options = {"router": router, "standardize": standardize, "expert_width": 2}
     with pytest.warns(ExpertCollapseWarning) as caught:
-        MoEClassifier(3, **options, **BRIEF).fit(X, y)
+        MoEClassifier(3).set_params(**options, **BRIEF).fit(X, y)
     message = str(caught[-1].message)
     assert ("scaler" in message) == (kind == "patches")
     assert ("standardize=" in message) == (kind != "patches" and standardize is False)
     named = re.findall(r"(balance|router_noise|standardize)='(\w+)'", message)
     for name, value in named:
         with pytest.warns(ExpertCollapseWarning):
-            MoEClassifier(3, **options | {name: value}, **BRIEF).fit(X, y)
+            MoEClassifier(3).set_params(**options | {name: value}, **BRIEF).fit(X, y)
     assert ("balance", "switch") in named or router in ("random", "kmeans")
 
 
 def test_balance_loss_spreads_the_load(patches):
     (X, y, _), _ = patches
     loads = [
-        fit_on(X, y, max_iter=40, balance=balance, balance_weight=5.0).expert_load_.std()
+        fit_on(X, y, max_iter=40, balance=balance, balance__weight=5.0).expert_load_.std()
         for balance in (None, "switch")
     ]
     assert loads[1] < loads[0]
@@ -685,19 +681,19 @@ def test_training_does_not_copy_X(patches):
         ({"router": "topk", "top_k": 9}, "top_k=9 experts cannot be chosen out of n_experts=8"),
         ({"expert": "nope"}, r"Unknown expert='nope': pass one of \['cnn'"),
         ({"activation": "nope"}, r"Unknown activation='nope': pass one of \['celu'"),
-        ({"router_noise": "pink"}, "Unknown router_noise='pink'"),
+        ({"router__noise": "pink"}, "Unknown router_noise='pink'"),
         ({"sample_shape": (3, 50)}, r"sample_shape=\(3, 50\) cannot be read from X of shape"),
         ({"expert": "mlp"}, r"expert='mlp' takes samples of shape \(n_features,\)"),
-        ({"solver": "adam", "learning_rate": "residual"}, "made for solver='normalized_sgd'"),
+        ({"solver": "adam", "solver__schedule": "residual"}, "made for solver='normalized_sgd'"),
         ({"n_experts": 0}, "The 'n_experts' parameter of MoEClassifier must be an int"),
-        ({"gate": "nope"}, r"router='top1': Unknown gate='nope': pass one of \['logit'"),
-        ({"gate": 3}, "The 'gate' parameter of MoEClassifier"),
+        ({"router__gate": "nope"}, r"router='top1': Unknown gate='nope': pass one of \['logit'"),
+        ({"router__gate": 3}, "The 'gate' parameter of MoEClassifier"),
         ({"router": "nope"}, r"Unknown router='nope': pass one of \['kmeans'"),
         ({"balance": "nope"}, r"Unknown balance='nope': pass one of \['bias'"),
-        ({"router": "topk", "gate": "renormalized"}, "the router would get no gradient"),
-        ({"solver": "adam", "momentum": 0.9}, "momentum=0.9 would be ignored: solver='adam' takes"),
+        ({"router": "topk", "router__gate": "renormalized"}, "the router would get no gradient"),
+        ({"solver": "adam", "solver__momentum": 0.9}, "momentum=0.9 would be ignored: solver='adam' takes"),
         (
-            {"solver": torch.optim.Rprop, "weight_decay": 0.1},
+            {"solver": torch.optim.Rprop, "solver__weight_decay": 0.1},
             "weight_decay=0.1 would be ignored: .* takes no weight_decay",
         ),
         ({"expert": dropout_expert, "expert_width": 5}, "expert_width=5 would be ignored"),
@@ -746,11 +742,11 @@ def test_what_is_not_fitted_says_so(patches, estimator, method):
 def test_wrong_weights(patches):
     (X, y, _), _ = patches
     with pytest.raises(ValueError, match=r"All samples have weight 0|at least one non-zero"):
-        MoEClassifier(**BRIEF).fit(X, y, sample_weight=np.zeros(len(y)))
+        MoEClassifier().set_params(**BRIEF).fit(X, y, sample_weight=np.zeros(len(y)))
     with pytest.raises(ValueError, match=r"sample_weight must not be negative, got -1\.0"):
-        MoEClassifier(**BRIEF).fit(X, y, sample_weight=np.full(len(y), -1.0))
+        MoEClassifier().set_params(**BRIEF).fit(X, y, sample_weight=np.full(len(y), -1.0))
     with pytest.raises(ValueError, match="got 1 class: 0"):
-        MoEClassifier(**BRIEF).fit(X, y, sample_weight=y == 0)
+        MoEClassifier().set_params(**BRIEF).fit(X, y, sample_weight=y == 0)
 
 
 # -- among other estimators ---------------------------------------------------------------
@@ -758,7 +754,7 @@ def test_wrong_weights(patches):
 
 def test_grid_search_over_the_number_of_experts(patches):
     (X, y, _), _ = patches
-    clf = MoEClassifier(**BRIEF | {"max_iter": 120})
+    clf = MoEClassifier().set_params(**BRIEF | {"max_iter": 120})
     search = GridSearchCV(clf, {"n_experts": [1, 8]}, cv=3).fit(X, y)
     assert search.best_params_ == {"n_experts": 8}
     assert search.best_score_ > 0.98
@@ -769,7 +765,7 @@ def test_metadata_routing_of_weights(patches):
     (X, y, _), _ = patches
     weight = np.where(y == 0, 5.0, 1.0)
     with config_context(enable_metadata_routing=True):
-        clf = MoEClassifier(sample_shape=(4, 50), **BRIEF).set_fit_request(sample_weight=True)
+        clf = MoEClassifier().set_params(sample_shape=(4, 50), **BRIEF).set_fit_request(sample_weight=True)
         clf.set_score_request(sample_weight=True)
         model = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), clf)
         model.fit(X.reshape(len(X), -1), y, sample_weight=weight)
@@ -789,7 +785,7 @@ def test_metadata_routing_of_weights(patches):
 
 def test_parallel_cross_validation_equals_serial(patches):
     (X, y, _), _ = patches
-    clf = MoEClassifier(**BRIEF)
+    clf = MoEClassifier().set_params(**BRIEF)
     serial = cross_val_score(clf, X, y, cv=2)
     np.testing.assert_array_equal(serial, cross_val_score(clf, X, y, cv=2, n_jobs=2))
 
@@ -831,7 +827,7 @@ def test_a_transform_of_torchvision_is_cloned_and_draws_from_the_seed(images):
 
     X, y = images
     crop = v2.RandomCrop(8, padding=2)  # it has a get_params of another kind
-    clf = MoEClassifier(n_experts=2, train_transform=crop, **BRIEF)
+    clf = MoEClassifier().set_params(n_experts=2, train_transform=crop, **BRIEF)
     assert clf.get_params()["train_transform"] is crop
     assert clone(clf).train_transform is not crop
     first, second = (clone(clf).fit(X, y) for _ in range(2))
@@ -858,7 +854,7 @@ def test_warnings_point_at_the_line_of_the_caller(patches):
 def test_what_auto_became(patches):
     (X, y, _), _ = patches
     clf = fit_on(X, y, learning_rate_init=0.01)
-    assert {"expert": "patch", "activation": "cubic", "top_k": 1, "gate": "softmax"}.items() <= (
+    assert {"expert": "patch", "activation": "cubic", "top_k": 1, "router__gate": "softmax"}.items() <= (
         clf.resolved_params_.items()
     )
     assert clf.resolved_params_["solver"] == "normalized_sgd"
@@ -889,8 +885,8 @@ def labels():
 @pytest.mark.parametrize("router", ROUTERS)
 def test_several_labels(labels, router):
     X, Y = labels
-    needs = {"gate": "sigmoid", "top_k": 1} if router == "patch_choice" else {}
-    clf = MoEClassifier(3, router=router, max_iter=40, tol=None, random_state=0, **needs).fit(X, Y)
+    needs = {"router__gate": "sigmoid", "top_k": 1} if router == "patch_choice" else {}
+    clf = MoEClassifier(3).set_params(router=router, max_iter=40, tol=None, random_state=0, **needs).fit(X, Y)
     proba = clf.predict_proba(X)
     assert proba.shape == (300, 3)
     np.testing.assert_array_equal(clf.predict(X), proba > 0.5)
@@ -905,7 +901,7 @@ def test_labels_are_held_out_weighted_and_taken_in_parts(labels):
     clf = fit_on(X, Y, early_stopping=True, class_weight="balanced")
     assert 0 < clf.validation_scores_[-1] <= 1
     assert (clf.predict(X) == Y).all(1).mean() == clf.score(X, Y)
-    clf = MoEClassifier(**BRIEF)
+    clf = MoEClassifier().set_params(**BRIEF)
     for _ in range(3):
         clf.partial_fit(X, Y, classes=[0, 1, 2])
     assert clf.n_iter_ == 3
@@ -920,7 +916,7 @@ def test_weights_of_classes_label_by_label(labels):
     weight = np.where(Y[:, 0] == 1, 3.0, 1.0) * np.where(Y[:, 2] == 1, 0.5, 1.0)
     by_label = [{0: 1, 1: 3}, {0: 1, 1: 1}, {0: 1, 1: 0.5}]
     found = fit_on(X, Y, class_weight=by_label).predict_proba(X)
-    expected = MoEClassifier(**BRIEF).fit(X, Y, sample_weight=weight).predict_proba(X)
+    expected = MoEClassifier().set_params(**BRIEF).fit(X, Y, sample_weight=weight).predict_proba(X)
     np.testing.assert_allclose(found, expected, rtol=1e-4)
     for wrong, y in ((by_label[:2], Y), (by_label, Y[:, 0])):
         with pytest.raises(ValueError, match=r"class_weight.*one dict per column"):

@@ -72,7 +72,7 @@ def test_every_router_is_counted():
 def test_a_step_on_a_table_waits_once_where_experts_are_chosen(pretend, three_batches, router):
     X, y = three_batches
     step = cost(X.reshape(len(X), -1), y, router=router)
-    chooses = ROUTERS[router].rule.sparse or router == "relu"
+    chooses = ROUTERS[router].router_class.sparse or router == "relu"
     assert step.waits == chooses, step.waiting
     assert step.operations <= (182 if chooses else 146), step.log
 

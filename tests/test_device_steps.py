@@ -26,7 +26,7 @@ UNORDERED = [
 
 def chooses(router):
     """Tell whether some experts answer, and the host asks which."""
-    return ROUTERS[router].rule.sparse or ROUTERS[router].rule is ReLURouter
+    return ROUTERS[router].router_class.sparse or ROUTERS[router].router_class is ReLURouter
 
 
 def check(model, kind, *, waits):

@@ -15,12 +15,12 @@ import pytest
 import torch
 from helpers import is_deep, narrow
 from scipy.sparse import csr_matrix
+from sklearn_moe.checkpoints import FitCheckpoint
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._data import rows as _data
 from sklearn_moe.callbacks import RoutingTrace
-from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import (
     ACTIVATIONS,
     BALANCES,

@@ -129,7 +129,7 @@ LOSS = [(name, kind) for name, spec in LOSSES.items() for kind in vars(spec) if 
 
 
 def with_loss(name, kind, **options):
-    make = regressor if kind == "numbers" else classifier
+    make = regressor if kind == "regression" else classifier
     y = {"classes": BINARY, "labels": LABELS, "numbers": NUMBERS}[kind]
     return fitted(make(loss=name, **options), TABLE, y)
 

@@ -311,7 +311,7 @@ def test_samples_of_a_mixture_for_other_than_classes(pyplot, patches, kind):
     (X, y, clusters), (X_test, _, clusters_test) = patches
     y = np.stack([y, clusters % 2], axis=1)
     y = {"labels": y, "numbers": y[:, 0] + 0.5, "several numbers": y + 0.5}[kind]
-    estimator = MoEClassifier if kind == "labels" else MoERegressor
+    estimator = MoEClassifier if kind == "multilabel" else MoERegressor
     moe = estimator(n_experts=5, max_iter=3, tol=None, random_state=0).fit(X, y)
     X_test, clusters_test = X_test[:100], clusters_test[:100]
     load = LoadDisplay.from_estimator(moe, X_test, clusters_test)

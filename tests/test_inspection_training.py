@@ -114,7 +114,7 @@ def test_traces_of_fits(pyplot, kind):
         300, return_clusters=True, return_dictionary=True, random_state=0
     )
     y = {"classes": y, "labels": np.stack([y, clusters % 2], axis=1), "numbers": y + 0.5}[kind]
-    estimator = MoERegressor if kind == "numbers" else MoEClassifier
+    estimator = MoERegressor if kind == "regression" else MoEClassifier
     traces = [RoutingTrace(X, clusters, dictionary=dictionary, every=2) for _ in range(2)]
     for seed, trace in enumerate(traces):
         clf = estimator(3, max_iter=4, tol=None, callbacks=[trace], random_state=seed)

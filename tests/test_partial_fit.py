@@ -32,7 +32,7 @@ def weights_of(model):
 
 def start(X, y, **options):
     """Return a model that knows its scales."""
-    return MoEClassifier(**BRIEF | options).partial_fit(X, y, classes=[0, 1])
+    return MoEClassifier().set_params(**BRIEF | options).partial_fit(X, y, classes=[0, 1])
 
 
 # -- chunks -----------------------------------------------------------------------------------
@@ -69,7 +69,7 @@ def test_batches_are_learned_from(table):
 
 def test_small_first_batches_are_measured_together(table):
     X, y = table
-    small = MoEClassifier(**BRIEF).partial_fit(batches_of(X, y, 7), classes=[0, 1])
+    small = MoEClassifier().set_params(**BRIEF).partial_fit(batches_of(X, y, 7), classes=[0, 1])
     for mine, of_all in zip(small._scales, start(X, y)._scales, strict=True):
         assert mine == of_all
 
@@ -77,8 +77,8 @@ def test_small_first_batches_are_measured_together(table):
 def test_a_single_chunk_is_the_call_with_arrays(table):
     X, y = table
     weight = np.linspace(0, 1, len(y))
-    arrays = MoEClassifier(**BRIEF).partial_fit(X, y, classes=[0, 1], sample_weight=weight)
-    batch = MoEClassifier(**BRIEF).partial_fit([(X, y, weight)], classes=[0, 1])
+    arrays = MoEClassifier().set_params(**BRIEF).partial_fit(X, y, classes=[0, 1], sample_weight=weight)
+    batch = MoEClassifier().set_params(**BRIEF).partial_fit([(X, y, weight)], classes=[0, 1])
     assert torch.equal(weights_of(arrays), weights_of(batch))
     np.testing.assert_array_equal(arrays.expert_load_, batch.expert_load_)
 
@@ -96,7 +96,7 @@ def test_batches_of_any_kind_of_table(table, kind):
     X, y = table
     make = {"frame": pd.DataFrame, "sparse": csr_array, "tensor": torch.from_numpy}[kind]
     items = [(make(part), labels) for part, labels in batches_of(X, y)]
-    clf = MoEClassifier(**BRIEF).partial_fit(items, classes=[0, 1]).partial_fit(items)
+    clf = MoEClassifier().set_params(**BRIEF).partial_fit(items, classes=[0, 1]).partial_fit(items)
     assert clf.n_iter_ == 2
     assert clf.predict(make(X)).shape == y.shape
 
@@ -113,8 +113,8 @@ def test_batches_may_lack_classes_and_bring_missing_values(table):
 def test_the_first_chunk_decides_the_precision(table, first):
     X, y = table
     for model, options in (
-        (MoEClassifier(**BRIEF), {"classes": [0, 1]}),
-        (MoERegressor(**BRIEF), {}),
+        (MoEClassifier().set_params(**BRIEF), {"classes": [0, 1]}),
+        (MoERegressor().set_params(**BRIEF), {}),
     ):
         model.partial_fit([(X.astype(first), y)], **options)
         for dtype in (np.float32, np.float64):
@@ -130,7 +130,7 @@ def test_an_error_amid_batches_leaves_a_model_that_can_be_used(table):
         clf.partial_fit(bad)
     assert clf.n_iter_ == 1
     assert clf.partial_fit(X, y).n_iter_ == 2
-    fresh = MoEClassifier(**BRIEF)
+    fresh = MoEClassifier().set_params(**BRIEF)
     with pytest.raises(ValueError, match="3 features"):
         fresh.partial_fit([(X[:1000], y)] * 2 + bad, classes=[0, 1])
     assert not hasattr(fresh, "net_")
@@ -204,7 +204,7 @@ def test_datasets_of_every_form(table):
     generator = torch.Generator().manual_seed(0)
     loader = DataLoader(tensors, batch_size=64, shuffle=True, generator=generator)
     for source in (tensors, weighted, Stream(), loader):
-        clf = MoEClassifier(**BRIEF)
+        clf = MoEClassifier().set_params(**BRIEF)
         for _ in range(3):
             clf.partial_fit(source, classes=[0, 1])
         assert clf.n_iter_ == 3
@@ -214,11 +214,11 @@ def test_datasets_of_every_form(table):
 def test_numbers_and_labels_of_a_dataset(table):
     X, _ = table
     samples = [torch.from_numpy(array) for array in (X, X[:, 0], X[:, :2])]
-    one = MoERegressor(**BRIEF).partial_fit(TensorDataset(samples[0], samples[1]))
-    two = MoERegressor(**BRIEF).partial_fit(TensorDataset(samples[0], samples[2]))
+    one = MoERegressor().set_params(**BRIEF).partial_fit(TensorDataset(samples[0], samples[1]))
+    two = MoERegressor().set_params(**BRIEF).partial_fit(TensorDataset(samples[0], samples[2]))
     assert (one.predict(X).shape, two.predict(X).shape) == ((600,), (600, 2))
     labels = TensorDataset(samples[0], (samples[2] > 0).long())
-    many = MoEClassifier(**BRIEF).partial_fit(labels, classes=[0, 1])
+    many = MoEClassifier().set_params(**BRIEF).partial_fit(labels, classes=[0, 1])
     assert many.predict(X).shape == (600, 2)
 
 
@@ -237,7 +237,7 @@ def test_numbers_and_labels_of_a_dataset(table):
 )
 def test_wrong_items_are_named(source, message):
     with pytest.raises(TypeError, match=message):
-        MoEClassifier(**BRIEF).partial_fit(source, classes=[0, 1])
+        MoEClassifier().set_params(**BRIEF).partial_fit(source, classes=[0, 1])
 
 
 def test_wrong_calls_are_explained(table):
@@ -245,17 +245,17 @@ def test_wrong_calls_are_explained(table):
     clf = start(X, y)
     for values in (X, X.tolist()[0], pd.DataFrame(X), {"X": X}, "X"):
         with pytest.raises((ValueError, TypeError), match=r"requires y|pass y"):
-            MoEClassifier(**BRIEF).partial_fit(values, classes=[0, 1])
+            MoEClassifier().set_params(**BRIEF).partial_fit(values, classes=[0, 1])
     with pytest.raises(ValueError, match="yields nothing to train on"):
-        MoEClassifier(**BRIEF).partial_fit(iter([]), classes=[0, 1])
+        MoEClassifier().set_params(**BRIEF).partial_fit(iter([]), classes=[0, 1])
     with pytest.raises(ValueError, match="sample_weight belongs to arrays"):
-        MoERegressor(**BRIEF).partial_fit([(X, y)], sample_weight=y)
+        MoERegressor().set_params(**BRIEF).partial_fit([(X, y)], sample_weight=y)
     loader = DataLoader(TensorDataset(torch.from_numpy(X)))
     for call in (lambda: clone(clf).fit(loader, y), lambda: clf.predict(iter([X]))):
         with pytest.raises(TypeError, match="partial_fit reads batches and datasets, without y"):
             call()
     with pytest.raises(ValueError, match="classes must be passed"):
-        MoEClassifier(**BRIEF).partial_fit([(X, y)])
+        MoEClassifier().set_params(**BRIEF).partial_fit([(X, y)])
 
 
 @pytest.mark.parametrize("model", [MoEClassifier, MoERegressor])

@@ -18,7 +18,8 @@ from sklearn.exceptions import InconsistentVersionWarning
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe.nn import ROUTERS, OwnGenerator
+from sklearn_moe.nn import ROUTERS
+from sklearn_moe.nn.seeding import OwnGenerator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BRIEF = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0}

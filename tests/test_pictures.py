@@ -9,8 +9,9 @@ from helpers import seeded
 from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe.nn import EXPERTS, TRUNKS, CNNExpert, CNNTrunk, LinearScores, OwnGenerator
+from sklearn_moe.nn import EXPERTS, TRUNKS, CNNExpert, CNNTrunk, LinearScores
 from sklearn_moe.nn.routers.scores import CNNScores, NormalizedScores
+from sklearn_moe.nn.seeding import OwnGenerator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
@@ -46,14 +47,14 @@ def test_defaults_learn_pictures_with_all_experts(pictures):
 
 
 def test_an_expert_that_is_named_is_a_whole_network(pictures):
-    clf = MoEClassifier(2, expert="cnn", expert_width=4, **OPTIONS).fit(*pictures)
+    clf = MoEClassifier(2).set_params(expert="cnn", expert_width=4, **OPTIONS).fit(*pictures)
     assert clf.resolved_params_["trunk"] is None
     assert clf.resolved_params_["router"] == "top1"
     assert clf.module_.trunk is None
 
 
 def test_one_expert_behind_the_trunk_is_the_small_cnn(pictures):
-    clf = MoEClassifier(1, expert_width=256, **OPTIONS).fit(*pictures)
+    clf = MoEClassifier(1).set_params(expert_width=256, **OPTIONS).fit(*pictures)
     module = clf.module_
     with OwnGenerator(seeded()):
         whole = CNNExpert((3, 12, 12), 3)
@@ -73,7 +74,7 @@ def test_one_expert_behind_the_trunk_is_the_small_cnn(pictures):
 def test_channels_are_standardized_by_the_training_set(pictures, kind):
     X, y = pictures
     X = X.astype(kind)
-    clf = MoEClassifier(2, trunk=None, expert="cnn", expert_width=2, **OPTIONS).fit(X, y)
+    clf = MoEClassifier(2).set_params(trunk=None, expert="cnn", expert_width=2, **OPTIONS).fit(X, y)
     z = clf.net_.map_batches(clf.module_.encode, X)
     np.testing.assert_allclose(z.mean((0, 2, 3)), 0, atol=1e-5)
     np.testing.assert_allclose(z.std((0, 2, 3)), 1, rtol=1e-5)
@@ -83,15 +84,15 @@ def test_scale_and_offset_of_a_channel_do_not_matter(pictures):
     X, y = pictures
     X = X.astype(np.float64)
     other = X * np.array([1e-3, 1, 1e4])[:, None, None] + np.array([5, 0, -7e3])[:, None, None]
-    first, second = (MoEClassifier(2, trunk=small, **OPTIONS).fit(A, y) for A in (X, other))
+    first, second = (MoEClassifier(2).set_params(trunk=small, **OPTIONS).fit(A, y) for A in (X, other))
     np.testing.assert_allclose(first.predict_proba(X), second.predict_proba(other), rtol=1e-6)
 
 
 def test_weights_of_samples_count_in_the_standardization(pictures):
     X, y = pictures
     weight = np.random.default_rng(1).integers(1, 4, len(X))
-    weighted = MoEClassifier(1, trunk=small, **OPTIONS).fit(X, y, weight)
-    repeated = MoEClassifier(1, trunk=small, **OPTIONS).fit(
+    weighted = MoEClassifier(1).set_params(trunk=small, **OPTIONS).fit(X, y, weight)
+    repeated = MoEClassifier(1).set_params(trunk=small, **OPTIONS).fit(
         X.repeat(weight, axis=0), y.repeat(weight)
     )
     for name in ("mean", "scale"):
@@ -103,13 +104,13 @@ def test_a_constant_channel_is_left_alone(pictures):
     X, y = pictures
     X = X.copy()
     X[:, 1] = 7
-    clf = MoEClassifier(2, trunk=small, **OPTIONS).fit(X, y)
+    clf = MoEClassifier(2).set_params(trunk=small, **OPTIONS).fit(X, y)
     assert np.isfinite(clf.predict_proba(X)).all()
 
 
 def test_without_standardization_the_net_sees_zero_to_one(pictures):
     X, y = pictures
-    clf = MoEClassifier(2, trunk=small, standardize=False, **OPTIONS).fit(X, y)
+    clf = MoEClassifier(2).set_params(trunk=small, standardize=False, **OPTIONS).fit(X, y)
     assert clf.module_.encoder is None
 
 
@@ -125,7 +126,7 @@ def test_bags_of_patches_are_not_standardized():
 @pytest.mark.parametrize("trunk", TRUNKS)
 def test_every_trunk(pictures, trunk):
     X, y = pictures
-    clf = MoEClassifier(2, trunk=trunk, **(OPTIONS | {"max_iter": 1})).fit(X[:40], y[:40])
+    clf = MoEClassifier(2).set_params(trunk=trunk, **OPTIONS | {"max_iter": 1}).fit(X[:40], y[:40])
     proba = clf.predict_proba(X)
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
     before = clf.module_.trunk.state_dict()
@@ -137,7 +138,7 @@ def test_every_trunk(pictures, trunk):
 
 def test_router_and_experts_see_the_same_features(pictures):
     X, y = pictures
-    clf = MoEClassifier(3, trunk=small, **OPTIONS).fit(X, y)
+    clf = MoEClassifier(3).set_params(trunk=small, **OPTIONS).fit(X, y)
     module = clf.module_
     x = torch.from_numpy(X[:9] / 255).float()
     features = module.trunk(module.encoder(x))
@@ -157,7 +158,7 @@ def test_a_module_is_copied_and_trained(pictures):
     with OwnGenerator(seeded()):
         module = small((3,))
     before = deepcopy(module.state_dict())
-    clf = MoEClassifier(2, trunk=module, **OPTIONS).fit(*pictures)
+    clf = MoEClassifier(2).set_params(trunk=module, **OPTIONS).fit(*pictures)
     assert all(map(torch.equal, before.values(), module.state_dict().values()))
     trained = clf.module_.trunk.state_dict()
     assert not torch.equal(trained["0.weight"], before["0.weight"])
@@ -169,10 +170,10 @@ def test_a_trunk_of_feature_maps_takes_experts_for_these(pictures):
     def maps(input_shape):
         return nn.Conv2d(input_shape[0], 5, 3, padding=1)
 
-    clf = MoEClassifier(2, trunk=maps, expert="cnn", expert_width=3, **OPTIONS).fit(X, y)
+    clf = MoEClassifier(2).set_params(trunk=maps, expert="cnn", expert_width=3, **OPTIONS).fit(X, y)
     assert clf.module_.experts[0][0].in_channels == 5
     with pytest.raises(ValueError, match="expert='mlp' takes samples of shape"):
-        MoEClassifier(2, trunk=maps, **OPTIONS).fit(X, y)
+        MoEClassifier(2).set_params(trunk=maps, **OPTIONS).fit(X, y)
 
 
 def test_a_trunk_of_patches_takes_experts_for_these(pictures):
@@ -183,7 +184,7 @@ def test_a_trunk_of_patches_takes_experts_for_these(pictures):
     def patches(input_shape):
         return Patches(input_shape[0], 5, 4, stride=4)
 
-    clf = MoEClassifier(2, trunk=patches, expert="patch", tol=None, **OPTIONS).fit(*pictures)
+    clf = MoEClassifier(2).set_params(trunk=patches, expert="patch", tol=None, **OPTIONS).fit(*pictures)
     assert clf.module_.experts[0].weight.shape[-1] == 5
 
 
@@ -208,22 +209,22 @@ def test_a_table_may_have_a_trunk():
 )
 def test_what_is_no_trunk_is_refused(pictures, trunk, error, message):
     with pytest.raises(error, match=message):
-        MoEClassifier(2, trunk=trunk, **OPTIONS).fit(*pictures)
+        MoEClassifier(2).set_params(trunk=trunk, **OPTIONS).fit(*pictures)
 
 
 def test_pictures_too_small_for_the_trunk():
     X, y = np.zeros((20, 1, 3, 8), np.uint8), np.arange(20) % 2
     with pytest.raises(ValueError, match="trunk='cnn' halves height and width twice"):
-        MoEClassifier(2, **OPTIONS).fit(X, y)
+        MoEClassifier(2).set_params(**OPTIONS).fit(X, y)
 
 
 def test_centers_of_samples_have_no_meaning_behind_a_trunk(pictures):
     with pytest.raises(ValueError, match="its centers are those of samples"):
-        MoEClassifier(2, router="kmeans", trunk="cnn", **OPTIONS).fit(*pictures)
+        MoEClassifier(2).set_params(router="kmeans", trunk="cnn", **OPTIONS).fit(*pictures)
 
 
 def test_another_trunk_cannot_go_on_with_the_weights(pictures):
-    clf = MoEClassifier(2, trunk=small, warm_start=True, **OPTIONS).fit(*pictures)
+    clf = MoEClassifier(2).set_params(trunk=small, warm_start=True, **OPTIONS).fit(*pictures)
     clf.trunk = "cnn"
     with pytest.raises(ValueError, match=r"cannot be trained further with other .*trunk"):
         clf.fit(*pictures)
@@ -253,7 +254,7 @@ def test_pooling_first_changes_nothing():
 
 def test_shared_experts_are_added_to_the_chosen_ones(pictures):
     X, y = pictures
-    clf = MoEClassifier(3, trunk=small, n_shared_experts=2, **OPTIONS).fit(X, y)
+    clf = MoEClassifier(3).set_params(trunk=small, router__n_shared_experts=2, **OPTIONS).fit(X, y)
     module = clf.module_
     assert (len(module.experts), len(module.shared)) == (3, 2)
     features = module.encode(torch.from_numpy(X[:9] / 255).float())
@@ -269,7 +270,7 @@ def test_shared_experts_are_added_to_the_chosen_ones(pictures):
 
 def test_a_mixture_of_distributions_adds_nothing(pictures):
     with pytest.raises(ValueError, match="adds no answers of n_shared_experts=1"):
-        MoEClassifier(2, router="soft", n_shared_experts=1, **OPTIONS).fit(*pictures)
+        MoEClassifier(2).set_params(router="soft", router__n_shared_experts=1, **OPTIONS).fit(*pictures)
 
 
 @pytest.mark.parametrize("expert", ["patch", "mlp", "cnn"])
@@ -278,7 +279,7 @@ def test_shared_experts_of_every_shape(expert):
     X = np.random.default_rng(0).normal(size=(60, *shape))
     y = np.arange(60) % 2
     options = OPTIONS | {"tol": None}
-    clf = MoEClassifier(2, expert=expert, n_shared_experts=1, router="top1", **options)
+    clf = MoEClassifier(2).set_params(expert=expert, router__n_shared_experts=1, router="top1", **options)
     assert clf.fit(X, y).predict_proba(X).shape == (60, 2)
     assert EXPERTS[expert].takes("width")
 
@@ -288,7 +289,7 @@ def test_shared_experts_of_every_shape(expert):
 
 def test_a_convolutional_router_in_float64_outside_training(pictures):
     X, y = pictures
-    clf = MoEClassifier(3, expert="cnn", expert_width=2, router_network="cnn", **OPTIONS).fit(X, y)
+    clf = MoEClassifier(3).set_params(expert="cnn", expert_width=2, router__network="cnn", **OPTIONS).fit(X, y)
     module = clf.module_
     assert isinstance(module.router.network.module, CNNScores)
     scores = module.router.score(module.encode(torch.from_numpy(X[:4] / 255).float()))
@@ -312,7 +313,7 @@ def test_the_layers_of_a_convolutional_router():
 def test_a_convolutional_router_needs_pictures():
     X, y = np.random.default_rng(0).normal(size=(40, 6)), np.arange(40) % 2
     with pytest.raises(ValueError, match="router_network='cnn' takes pictures"):
-        MoEClassifier(2, router_network="cnn", **OPTIONS).fit(X, y)
+        MoEClassifier(2).set_params(router__network="cnn", **OPTIONS).fit(X, y)
 
 
 def test_scores_of_normalized_features_know_no_scale():

@@ -11,7 +11,7 @@ from sklearn_moe._data.rows import Rows, storage_device
 from sklearn_moe._defaults import resolve_settings
 from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
 from sklearn_moe._training import place
-from sklearn_moe.nn import choose_head
+from sklearn_moe.nn.heads import choose_head
 
 HEAD = partial(choose_head("log_loss", "classes"), 3)
 BRIEF = {"max_iter": 1, "tol": None, "early_stopping": False, "random_state": 0}

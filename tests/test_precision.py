@@ -13,7 +13,7 @@ from sklearn.base import clone
 from sklearn_moe import MoEClassifier
 from sklearn_moe._training import Callback
 from sklearn_moe.model_selection import fit_together
-from sklearn_moe.nn import OwnGenerator
+from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -64,7 +64,7 @@ def test_routes_are_never_mixed(images):
 
     class Look(Callback):
         def on_train_begin(self, net, **kwargs):
-            perturb = net.module_.router.perturb
+            perturb = net.module_.router.add_noise
 
             def look(*args):
                 noisy, scale = perturb(*args)
@@ -72,7 +72,7 @@ def test_routes_are_never_mixed(images):
                     kinds.update([noisy.dtype, scale.dtype])
                 return noisy, scale
 
-            net.module_.router.perturb = look
+            net.module_.router.add_noise = look
 
     options = BRIEF | {"router": "noisy_topk", "precision": "bf16", "callbacks": [Look()]}
     MoEClassifier(**options).fit(X, y)

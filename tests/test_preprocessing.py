@@ -15,7 +15,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from sklearn_moe import MoEClassifier, preprocessing
-from sklearn_moe.nn import OwnGenerator
+from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.preprocessing import (
     BackboneFeatures,
     CenterCropResize,

@@ -14,12 +14,12 @@ import pytest
 import torch
 import torch.distributed as dist
 from scipy.sparse import csr_matrix
+from sklearn_moe.checkpoints import FitCheckpoint
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._training import CURRENT, ConnectedRanks
 from sklearn_moe._training.checkpoint import _restore_draws
-from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import BALANCES, LOSSES, ROUTERS, LossSpec
 from sklearn_moe.optim import SOLVERS
 
@@ -139,10 +139,10 @@ def test_every_loss(table, loss):
     spec = LOSSES[loss]
     if isinstance(spec, LossSpec) and spec.classes:
         assert_same(lambda: MoEClassifier(loss=loss, batch_size=30, **BRIEF), X, y)
-    if isinstance(spec, LossSpec) and spec.labels:
+    if isinstance(spec, LossSpec) and spec.multilabel:
         labels = (X[:, :2] > 0).astype(int)
         assert_same(lambda: MoEClassifier(loss=loss, batch_size=30, **BRIEF), X, labels)
-    if isinstance(spec, LossSpec) and spec.numbers:
+    if isinstance(spec, LossSpec) and spec.regression:
         assert_same(lambda: MoERegressor(loss=loss, batch_size=30, **BRIEF), X, X[:, 0] * X[:, 1])
 
 

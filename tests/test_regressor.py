@@ -16,7 +16,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from skorch.callbacks import Callback
 
-from sklearn_moe import MoERegressor
+from sklearn_moe import MoERegressor, RouterParams
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import LOSSES, ROUTERS
 from sklearn_moe.nn.heads import SquaredErrorHead
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings(
     "ignore::sklearn.exceptions.ConvergenceWarning",
 )
 BRIEF = {"n_experts": 3, "max_iter": 5, "tol": None, "random_state": 0}
-OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.numbers]
+OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.regression]
 SHAPES = [(8,), (4, 6), (3, 8, 8)]
 
 
@@ -34,7 +34,7 @@ def needs(router, shape):
     """Return what a router needs for samples of a shape, None if it cannot take them."""
     if router != "patch_choice":
         return {}
-    return {1: {"top_k": 1, "gate": "sigmoid"}, 2: {}, 3: None}[len(shape)]
+    return {1: {"top_k": 1, "router__gate": "sigmoid"}, 2: {}, 3: None}[len(shape)]
 
 
 def samples(shape, n=60, n_outputs=None, seed=0):
@@ -57,8 +57,8 @@ def regions():
 
 def test_finds_the_regions_of_a_piecewise_linear_target(regions):
     X, y, side = regions
-    regions = {"expert_loss_weight": 0.0, "router_learning_rate_init": 0.1}
-    reg = MoERegressor(4, max_iter=300, random_state=0, **regions)
+    regions = {"expert_loss_weight": 0.0, "router__learning_rate": 0.1}
+    reg = MoERegressor(4).set_params(max_iter=300, random_state=0, **regions)
     reg.fit(X[:800], y[:800])
     assert reg.score(X[800:], y[800:]) > 0.95
     assert dispatch_entropy(side[800:], reg.apply(X[800:])) < 0.15
@@ -84,10 +84,10 @@ def test_every_router_learns_from_every_kind_of_sample(router, shape):
     options = needs(router, shape)
     if options is None:
         with pytest.raises(ValueError, match="it takes bags of patches"):
-            MoERegressor(router=router, gate="sigmoid", random_state=0).fit(*samples(shape))
+            MoERegressor(router=RouterParams(router, gate="sigmoid"), random_state=0).fit(*samples(shape))
         return
     X, y = samples(shape)
-    reg = MoERegressor(**(BRIEF | {"router": router, "max_iter": 30} | options)).fit(X / 3, y)
+    reg = MoERegressor().set_params(**BRIEF | {"router": router, "max_iter": 30} | options).fit(X / 3, y)
     assert reg.loss_curve_[-1] < reg.loss_curve_[0]
     assert np.isfinite(reg.predict(X)).all()
     np.testing.assert_allclose(reg.gate_proba(X).sum(1), 1, rtol=1e-5)
@@ -102,7 +102,7 @@ def test_every_router_learns_from_every_kind_of_sample(router, shape):
 def test_several_outputs(router, loss):
     X, y = samples((8,), n_outputs=2)
     options = needs(router, (8,))
-    reg = MoERegressor(**(BRIEF | {"router": router, "loss": loss} | options)).fit(X, y)
+    reg = MoERegressor().set_params(**BRIEF | {"router": router, "loss": loss} | options).fit(X, y)
     assert reg.predict(X).shape == (60, 2)
     assert reg.expert_predict(X).shape == (60, 3, 2)
     assert reg.score(X, y) <= 1
@@ -110,49 +110,49 @@ def test_several_outputs(router, loss):
 
 def test_the_mean_of_a_soft_mixture_is_that_of_its_experts():
     X, y = samples((8,))
-    reg = MoERegressor(**(BRIEF | {"router": "soft"})).fit(X, y)
+    reg = MoERegressor().set_params(**BRIEF | {"router": "soft"}).fit(X, y)
     mean = (reg.gate_proba(X) * reg.expert_predict(X)).sum(1)
     np.testing.assert_allclose(reg.predict(X), mean, rtol=1e-6)
 
 
 def test_the_expert_that_answers_gives_the_answer():
     X, y = samples((8,))
-    reg = MoERegressor(**(BRIEF | {"router": "top1"})).fit(X, y)
+    reg = MoERegressor().set_params(**BRIEF | {"router": "top1"}).fit(X, y)
     answers = reg.expert_predict(X)[np.arange(60), reg.apply(X)]
     np.testing.assert_allclose(reg.predict(X), answers, rtol=1e-6)
 
 
 def test_units_of_the_target_do_not_matter():
     X, y = samples((8,))
-    plain, scaled = (MoERegressor(**BRIEF).fit(X, target) for target in (y, 1e6 + 1e-3 * y))
+    plain, scaled = (MoERegressor().set_params(**BRIEF).fit(X, target) for target in (y, 1e6 + 1e-3 * y))
     np.testing.assert_allclose(scaled.predict(X), 1e6 + 1e-3 * plain.predict(X), rtol=1e-9)
-    far = MoERegressor(**BRIEF).fit(X.astype(np.float32), 1e9 + y)
-    near = MoERegressor(**BRIEF).fit(X.astype(np.float32), y)
+    far = MoERegressor().set_params(**BRIEF).fit(X.astype(np.float32), 1e9 + y)
+    near = MoERegressor().set_params(**BRIEF).fit(X.astype(np.float32), y)
     np.testing.assert_allclose(far.predict(X) - 1e9, near.predict(X), atol=1e-2)
 
 
 @pytest.mark.parametrize("value", [0.0, 5.0, 1e-6, -1e9])
 def test_a_constant_target_is_predicted_exactly(value):
     X, y = samples((8,))
-    reg = MoERegressor(**BRIEF).fit(X, np.full(60, value))
+    reg = MoERegressor().set_params(**BRIEF).fit(X, np.full(60, value))
     np.testing.assert_array_equal(reg.predict(X), value)
     np.testing.assert_array_equal(reg.to_torch()(torch.from_numpy(X)).detach(), value)
-    both = MoERegressor(**BRIEF).fit(X, np.stack([y, np.full(60, value)], axis=1)).predict(X)
+    both = MoERegressor().set_params(**BRIEF).fit(X, np.stack([y, np.full(60, value)], axis=1)).predict(X)
     np.testing.assert_array_equal(both[:, 1], value)
     assert both[:, 0].std() > 0
-    sure = MoERegressor(**BRIEF, loss="gaussian").fit(X, np.full(60, value))
+    sure = MoERegressor().set_params(**BRIEF, loss="gaussian").fit(X, np.full(60, value))
     np.testing.assert_array_equal(sure.predict(X, return_std=True), [[value] * 60, [0.0] * 60])
 
 
 def test_a_tiny_target_is_not_constant():
     X, y = samples((8,))
-    plain, tiny = (MoERegressor(**BRIEF).fit(X, target) for target in (y, 2.0**-1000 * y))
+    plain, tiny = (MoERegressor().set_params(**BRIEF).fit(X, target) for target in (y, 2.0**-1000 * y))
     np.testing.assert_allclose(tiny.predict(X) * 2.0**1000, plain.predict(X), rtol=1e-9)
 
 
 def test_a_target_that_was_constant_at_first_is_learned_later():
     X, y = samples((8,))
-    reg = MoERegressor(**BRIEF).partial_fit(X, np.zeros(60))
+    reg = MoERegressor().set_params(**BRIEF).partial_fit(X, np.zeros(60))
     np.testing.assert_array_equal(reg.predict(X), 0)
     assert reg.partial_fit(X, y).predict(X).std() > 0
 
@@ -174,7 +174,7 @@ def test_the_standard_deviation_is_that_of_the_noise(router):
 def test_a_standard_deviation_needs_a_loss_that_has_one():
     X, y = samples((8,))
     with pytest.raises(ValueError, match=r"needs loss='gaussian', .* loss='squared_error'"):
-        MoERegressor(**BRIEF).fit(X, y).predict(X, return_std=True)
+        MoERegressor().set_params(**BRIEF).fit(X, y).predict(X, return_std=True)
 
 
 # -- the contract -------------------------------------------------------------------------
@@ -185,15 +185,15 @@ def test_weight_two_is_the_sample_twice(router):
     X, y = samples((6,), n=30)
     weight = np.random.default_rng(1).integers(3, size=30)
     options = BRIEF | {"max_iter": 20, "batch_size": None, "router": router}
-    weighted = MoERegressor(**options).fit(X, y, sample_weight=weight)
-    repeated = MoERegressor(**options).fit(X.repeat(weight, 0), y.repeat(weight))
+    weighted = MoERegressor().set_params(**options).fit(X, y, sample_weight=weight)
+    repeated = MoERegressor().set_params(**options).fit(X.repeat(weight, 0), y.repeat(weight))
     np.testing.assert_allclose(weighted.predict(X), repeated.predict(X), rtol=1e-7)
 
 
 def test_early_stopping_returns_to_the_best_weights():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(120, 8)), rng.normal(size=120)  # nothing to be learned: it overfits
-    reg = MoERegressor(**(BRIEF | {"max_iter": 60, "early_stopping": True})).fit(X, y)
+    reg = MoERegressor().set_params(**BRIEF | {"max_iter": 60, "early_stopping": True}).fit(X, y)
     assert len(reg.validation_scores_) == 60
     assert np.argmax(reg.validation_scores_) < 59
     from sklearn.model_selection import train_test_split
@@ -206,7 +206,7 @@ def test_early_stopping_returns_to_the_best_weights():
 
 def test_partial_fit_keeps_the_units():
     X, y = samples((8,))
-    reg = MoERegressor(**BRIEF)
+    reg = MoERegressor().set_params(**BRIEF)
     for _ in range(100):
         reg.partial_fit(X, y)
     assert reg.score(X, y) > 0.8
@@ -216,7 +216,7 @@ def test_partial_fit_keeps_the_units():
 
 def test_warm_start_goes_on():
     X, y = samples((8,))
-    reg = MoERegressor(**BRIEF, warm_start=True).fit(X, y)
+    reg = MoERegressor().set_params(**BRIEF, warm_start=True).fit(X, y)
     first = reg.loss_curve_
     reg.fit(X, y)
     assert reg.loss_curve_[:5] == first
@@ -226,7 +226,7 @@ def test_warm_start_goes_on():
 def test_pickle_clone_search_and_frames(tmp_path):
     X, y = samples((8,))
     frame = pandas.DataFrame(X).add_prefix("x")
-    search = GridSearchCV(MoERegressor(**BRIEF), {"n_experts": [1, 2]}, cv=2).fit(frame, y)
+    search = GridSearchCV(MoERegressor().set_params(**BRIEF), {"n_experts": [1, 2]}, cv=2).fit(frame, y)
     best = search.best_estimator_
     twin = pickle.loads(pickle.dumps(best))
     np.testing.assert_array_equal(twin.predict(frame), best.predict(frame))
@@ -237,7 +237,7 @@ def test_pickle_clone_search_and_frames(tmp_path):
 def test_seeds_both_ways():
     X, y = samples((8,))
     first, second, other = (
-        MoERegressor(**(BRIEF | {"random_state": seed})).fit(X, y).predict(X) for seed in (0, 0, 1)
+        MoERegressor().set_params(**BRIEF | {"random_state": seed}).fit(X, y).predict(X) for seed in (0, 0, 1)
     )
     np.testing.assert_array_equal(first, second)
     assert np.abs(first - other).max() > 1e-3
@@ -261,9 +261,9 @@ def test_pace_of_normalized_steps():
 
     class Look(Callback):
         def on_train_end(self, net, **kwargs):
-            paces.append(net.optimizer_.param_groups[0]["pace"])
+            paces.append(net.optimizer_.param_groups[0]["lr_multiplier"])
 
-    reg = MoERegressor(**options, callbacks=[Look()]).fit(X, y)
+    reg = MoERegressor().set_params(**options, callbacks=[Look()]).fit(X, y)
     assert reg.resolved_params_["learning_rate"] == "residual"
     assert paces[0].shape == (3,)
     assert ((0 <= paces[0]) & (paces[0] <= 1)).all()
@@ -287,7 +287,7 @@ def ruins(model, X, y):
 def test_a_fit_that_is_worse_than_none_names_its_rate(loss, early_stopping, rate):
     X, y = samples((8,), n=300)
     options = {"loss": loss, "early_stopping": early_stopping, "max_iter": 40}
-    reg = MoERegressor(3, learning_rate_init=rate, random_state=0, **options)
+    reg = MoERegressor(3).set_params(learning_rate_init=rate, random_state=0, **options)
     messages = ruins(reg, X, y)
     assert len(messages) == (rate == 1000)
     assert (reg.score(X, y) < 0) == (rate == 1000)
@@ -322,5 +322,5 @@ class InOneForm(SquaredErrorHead):
 )
 def test_what_is_not_the_rates_doing_is_not_put_down_to_it(shape, factor, options):
     X, y = samples(shape)
-    reg = MoERegressor(**BRIEF | {"max_iter": 1}, router="top1", **options)
+    reg = MoERegressor().set_params(**BRIEF | {"max_iter": 1}, router="top1", **options)
     assert not ruins(reg, factor * X, y)

@@ -14,9 +14,9 @@ import torch
 from helpers import as_kind, narrow
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn_moe.checkpoints import FitCheckpoint
 
 from sklearn_moe import MoEClassifier, MoERegressor, trusted_types
-from sklearn_moe.checkpoints import FitCheckpoint
 from sklearn_moe.nn import (
     ACTIVATIONS,
     BALANCES,

@@ -99,8 +99,8 @@ def test_a_clone_of_the_net_trains_by_itself(table):
 @pytest.mark.parametrize("kind", ["labels", "numbers"])
 def test_nets_of_labels_and_numbers_train_by_themselves(table, kind):
     X, _ = table
-    y = X[:, :2].astype(np.float64) if kind == "numbers" else (X[:, :2] > 0).astype(int)
-    model = (MoERegressor if kind == "numbers" else MoEClassifier)(**BRIEF).fit(X, y)
+    y = X[:, :2].astype(np.float64) if kind == "regression" else (X[:, :2] > 0).astype(int)
+    model = (MoERegressor if kind == "regression" else MoEClassifier)(**BRIEF).fit(X, y)
     before = model.net_.score(X, y)
     net = model.net_.set_params(max_epochs=60).partial_fit(X, y)
     assert net.predict_proba(X).dtype == np.float32

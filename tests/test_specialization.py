@@ -822,9 +822,9 @@ def piecewise(kind, n_samples=400):
     Y = 1000 + np.einsum("ni,nio->no", X, slopes[regions]) * [1, 10, 100]
     if kind == "classes":
         return X, np.array(["no", "yes"])[(Y[:, 0] > 1000).astype(int)], regions
-    if kind == "labels":
+    if kind == "multilabel":
         return X, (Y > 1000).astype(int), regions
-    return X, Y[:, 0] if kind == "numbers" else Y, regions
+    return X, Y[:, 0] if kind == "regression" else Y, regions
 
 
 def fit_kind(kind, X, y, **params):
@@ -837,7 +837,7 @@ def worth_of(kind, y, answer, variance=None):
     """Judge one answer to one sample."""
     if kind == "classes":
         return float(y == answer)
-    if kind == "labels":
+    if kind == "multilabel":
         return np.mean([true == said for true, said in zip(y, answer, strict=True)])
     return np.mean(1 - (np.atleast_1d(y) - np.atleast_1d(answer)) ** 2 / variance)
 
@@ -852,7 +852,7 @@ def test_report_of_any_target_matches_loops(kind, router):
     variance = None
     if kind == "classes":
         said = moe.classes_[moe.expert_proba(X).argmax(axis=2)]
-    elif kind == "labels":
+    elif kind == "multilabel":
         said = (moe.expert_proba(X) > 0.5).astype(int)
     else:
         said, variance = moe.expert_predict(X), np.var(y, axis=0)
@@ -910,7 +910,7 @@ def test_nulls_are_scores_of_blind_answers():
         report = specialization_report(fit_kind(kind, X, y, max_iter=1), X, y)
         if kind == "classes":
             assert report.blind_score == max(np.mean(y == "yes"), np.mean(y == "no"))
-        elif kind == "labels":
+        elif kind == "multilabel":
             blind = np.median(y, axis=0)
             assert report.blind_score == pytest.approx(np.mean(y == blind))
         else:
@@ -960,7 +960,7 @@ def test_a_constant_output_has_no_unit():
 @pytest.mark.parametrize("kind", ["numbers", "classes"])
 def test_a_column_of_targets_is_as_good_as_a_list(kind):
     X, y, _ = piecewise("numbers")
-    y = y if kind == "numbers" else (y > np.median(y)).astype(int)
+    y = y if kind == "regression" else (y > np.median(y)).astype(int)
     moe = fit_kind(kind, X, y)
     column, plain = (specialization_report(moe, X, given) for given in (y[:, None], y.tolist()))
     assert str(column) == str(plain)

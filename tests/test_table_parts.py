@@ -9,28 +9,19 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import SKLEARN_1_6, make_mixture, seeded
+from helpers import SKLEARN_1_6
 from scipy.sparse import csr_array
 from skorch.history import History
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, RouterParams, SolverParams
 from sklearn_moe._data import rows as _rows
 from sklearn_moe._data.categories import Categories, find_categories
 from sklearn_moe._data.frames import read_table
 from sklearn_moe._data.statistics import describe_columns
 from sklearn_moe._training import Callback, Stopping
 from sklearn_moe._training.callbacks import StopTraining
-from sklearn_moe.nn import (
-    LOSSES,
-    Columns,
-    MLPExpert,
-    OwnGenerator,
-    TableEncoder,
-    choose_head,
-    hide,
-    mixture_loss,
-)
-from sklearn_moe.nn.experts.mlp import MLPStack
+from sklearn_moe.nn import MLPExpert
+from sklearn_moe.nn.encoders import TableEncoder
 
 NAN = float("nan")
 
@@ -83,7 +74,7 @@ def test_center_and_scale_of_columns(monkeypatch, chunk, dtype):
     X, weight = (array.astype(dtype) for array in draw_table())
     X.flags.writeable = False
     columns = describe_columns(X, weight)
-    assert columns.numbers == tuple(range(7))
+    assert columns.numeric == tuple(range(7))
     assert columns.with_missing == (2, 5)  # one without any value tells nothing
     assert columns.categories == columns.n_categories == ()
     assert_described(columns, X.astype(np.float64), weight.astype(np.float64))
@@ -94,9 +85,9 @@ def test_categorical_columns_are_counted_and_no_numbers():
     columns = describe_columns(X, weight, [1, 4])
     assert columns.categories == (1, 4)
     assert columns.n_categories == (3, 5)  # codes 0 ... 2 and 0 ... 4
-    assert columns.numbers == (0, 2, 3, 5, 6)
+    assert columns.numeric == (0, 2, 3, 5, 6)
     assert columns.with_missing == (1, 3)
-    assert_described(columns, X[:, columns.numbers], weight)
+    assert_described(columns, X[:, columns.numeric], weight)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -196,142 +187,7 @@ def test_a_memory_map_is_read_chunk_by_chunk(monkeypatch, tmp_path):
     np.testing.assert_allclose(columns.center, X.mean(0, dtype=float), atol=1e-12)
 
 
-# -- encoder ------------------------------------------------------------------------------
-
-COLUMNS = Columns(
-    numbers=(0, 2, 4),
-    center=(5.0, -1.0, 0.0),
-    scale=(2.0, 0.5, 1e3),
-    with_missing=(1, 2),
-    categories=(1, 3),
-    n_categories=(3, 2),
-)
-
-
-def encode(row, columns):
-    """Return a row as the experts see it."""
-    encoded = []
-    for index, center, scale in zip(columns.numbers, columns.center, columns.scale, strict=True):
-        z = (row[index] - center) / scale
-        encoded.append(0.0 if math.isnan(z) else z / math.sqrt(1 + (z / 3) ** 2))
-    encoded += [float(math.isnan(row[columns.numbers[i]])) for i in columns.with_missing]
-    for index, n in zip(columns.categories, columns.n_categories, strict=True):
-        encoded += [float(row[index] == code) for code in range(n)]
-    return encoded
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("left_out", [(), ("with_missing",), ("categories", "n_categories")])
-def test_encoder(dtype, left_out):
-    columns = COLUMNS._replace(**dict.fromkeys(left_out, ()))
-    x = 3 * torch.randn(40, 5, generator=seeded(), dtype=torch.float64)
-    codes = torch.tensor([0, 1, 2, NAN, -1, 3, 99], dtype=torch.float64)
-    x[:, 1], x[:, 3] = codes[torch.arange(40) % 7], codes[torch.arange(40) % 5]
-    x[::3, 0] = x[1::3, 2] = NAN  # the first had none in training
-    if not columns.categories:
-        x = x[:, columns.numbers]
-        columns = columns._replace(numbers=(0, 1, 2))
-    encoder = TableEncoder(columns).to(dtype)
-    ours = encoder(x.to(dtype))
-    assert ours.dtype == dtype
-    assert ours.shape == (40, encoder.n_outputs)
-    tolerance = 1e-12 if dtype == torch.float64 else 1e-5
-    expected = [encode(row, columns) for row in x.tolist()]
-    np.testing.assert_allclose(ours, expected, rtol=tolerance, atol=tolerance)
-
-
-@pytest.mark.parametrize("scale", [1.0, 0.01])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_outliers_are_bounded_and_in_order(dtype, scale):
-    encoder = TableEncoder(Columns(numbers=(0,), center=(0.0,), scale=(scale,))).to(dtype)
-    x = torch.tensor([0, 1e-30, 1e-3, 0.1, 1, 10, 1e4, 1e10, 1e20, 1e30], dtype=dtype)
-    z = encoder(x[:, None])[:, 0]
-    assert z.isfinite().all()
-    assert (z.diff() >= -4 * torch.finfo(dtype).eps).all()
-    assert z[-1].item() == pytest.approx(3)
-    torch.testing.assert_close(encoder(-x[:, None])[:, 0], -z)
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_the_largest_float_is_no_missing_value(dtype):
-    encoder = TableEncoder(Columns(numbers=(0,), center=(0.0,), scale=(0.01,))).to(dtype)
-    x = torch.full((1, 1), torch.finfo(dtype).max, dtype=dtype)
-    assert encoder(x).item() == pytest.approx(3)
-    assert encoder(-x).item() == pytest.approx(-3)
-
-
-# -- many experts at a time ---------------------------------------------------------------
-
-
-def make_experts(activation="relu", expert=MLPExpert):
-    with OwnGenerator(seeded()):
-        experts = [expert((5,), 3, width=7, activation=activation).double() for _ in range(4)]
-        for parameter in (p for expert in experts for p in expert.parameters()):
-            torch.nn.init.normal_(parameter)
-    return experts
-
-
-def parts_of(expert):
-    return [expert[0].weight, expert[0].bias, expert[2].weight, expert[2].bias]
-
-
-@pytest.mark.parametrize("activation", ["relu", "tanh", "cubic"])
-def test_a_stack_answers_and_learns_as_its_experts_do(activation):
-    experts = make_experts(activation)
-    stack = MLPExpert.stack(experts)
-    x, again = (
-        torch.randn(9, 5, generator=seeded(), dtype=torch.float64).requires_grad_()
-        for _ in range(2)
-    )
-    direction = torch.randn(9, 4, 3, generator=seeded(1), dtype=torch.float64)
-    answers, expected = stack(x), torch.stack([expert(again) for expert in experts], 1)
-    with torch.no_grad():
-        for ours in (answers, stack(x)):
-            torch.testing.assert_close(ours, expected, rtol=1e-12, atol=1e-12)
-    (answers * direction).sum().backward()
-    (expected * direction).sum().backward()
-    torch.testing.assert_close(x.grad, again.grad, rtol=1e-10, atol=1e-10)
-    ours = [stack.weight, stack.bias, stack.readout, stack.readout_bias]
-    for parameter, *alone in zip(ours, *map(parts_of, experts), strict=True):
-        alone = torch.stack([p.grad for p in alone])
-        torch.testing.assert_close(parameter.grad, alone, rtol=1e-10, atol=1e-10)
-
-
-def test_a_stack_is_a_sequence_of_experts_that_share_its_weights():
-    stack = MLPStack(make_experts())
-    x = torch.randn(9, 5, generator=seeded(), dtype=torch.float64)
-    assert len(stack) == len(list(stack)) == 4
-    for m, (one, expert) in enumerate(zip(stack, make_experts(), strict=True)):
-        assert isinstance(one, MLPExpert)
-        assert repr(one) == repr(expert)
-        torch.testing.assert_close(one(x), expert(x), rtol=1e-12, atol=1e-12)
-        with torch.no_grad():
-            one[0].weight.mul_(2)
-        torch.testing.assert_close(stack.weight[m], 2 * expert[0].weight)
-    assert torch.equal(stack[-1](x), stack[3](x))
-    with pytest.raises(IndexError):
-        stack[4]
-
-
-class OwnMLP(MLPExpert):
-    """An expert that answers otherwise."""
-
-    def forward(self, x):
-        return super().forward(x) + 1
-
-
-def test_only_experts_that_are_alike_are_stacked():
-    own = make_experts(expert=OwnMLP)
-    assert MLPExpert.stack(own) is None
-    assert MLPExpert.stack([*make_experts(), *own]) is None
-    stacked, apart = (make_mixture("mlp", router="soft", separate=s) for s in (False, True))
-    assert isinstance(stacked.experts, MLPStack)
-    assert isinstance(apart.experts, torch.nn.ModuleList)
-    x = torch.randn(9, 6, generator=seeded(), dtype=torch.float64)
-    torch.testing.assert_close(stacked(x).output, apart(x).output)
-    torch.testing.assert_close(stacked.forward_each(x), apart.forward_each(x))
-    torch.testing.assert_close(stacked.forward_apart(x).answers, apart.forward_apart(x).answers)
-    assert isinstance(make_mixture("mlp", router="top1").experts, torch.nn.ModuleList)
+# -- experts ---------------------------------------------------------------------------
 
 
 def test_what_another_factory_made_of_an_expert_stays():
@@ -343,108 +199,6 @@ def test_what_another_factory_made_of_an_expert_stays():
     clf = MoEClassifier(3, expert=with_dropout, max_iter=2, tol=None, random_state=0)
     clf.fit(np.eye(20), np.arange(20) % 2)
     assert all(isinstance(expert[0], torch.nn.Dropout) for expert in clf.module_.experts)
-
-
-# -- losses -------------------------------------------------------------------------------
-
-N_SAMPLES, N_EXPERTS = 12, 4
-HEADS = [
-    (loss, kind, n)
-    for loss, spec in LOSSES.items()
-    for kind in ("classes", "labels", "numbers")
-    if getattr(spec, kind)
-    for n in ((2,) if loss == "margin" else (2, 3))
-]
-
-
-def draw_mixture(hidden, dtype=torch.float64):
-    """Return gates and losses, and 0 for experts that a sample is hidden from."""
-    shape = (N_SAMPLES, N_EXPERTS)
-    gate = torch.randn(shape, generator=seeded(), dtype=dtype).softmax(1)
-    losses = 3 * torch.randn(shape, generator=seeded(1), dtype=dtype)
-    ranks = torch.rand(shape, generator=seeded(2)).argsort(1)
-    return gate, losses, (ranks >= hidden).to(dtype)
-
-
-def mixture_of(gate, losses):
-    """Return the loss of one sample by some experts, everything written out."""
-    likelihood = sum(g * math.exp(-loss) for g, loss in zip(gate, losses, strict=True))
-    return -math.log(likelihood / sum(gate))
-
-
-@pytest.mark.parametrize("own", [0.0, 0.5, 1.0])
-@pytest.mark.parametrize("hidden", [0, 1, 3])
-def test_loss_of_a_mixture(own, hidden):
-    gate, losses, shown = draw_mixture(hidden)
-    ours, ours_hidden = mixture_loss(gate, losses, shown, own)
-    for i in range(N_SAMPLES):
-        seen, unseen = shown[i] == 1, shown[i] == 0
-        expected = (1 - own) * mixture_of(gate[i, seen].tolist(), losses[i, seen].tolist())
-        expected += own * losses[i, seen].mean().item()
-        assert ours[i].item() == pytest.approx(expected, rel=1e-12)
-        if hidden:
-            expected = mixture_of(gate[i, unseen].tolist(), losses[i, unseen].tolist())
-            assert ours_hidden[i].item() == pytest.approx(expected, rel=1e-12)
-    gate.requires_grad_(), losses.requires_grad_()
-    assert not mixture_loss(gate, losses, shown, own)[1].requires_grad
-    assert torch.autograd.gradcheck(lambda g, x: mixture_loss(g, x, shown, own)[0], (gate, losses))
-
-
-@pytest.mark.parametrize("own", [0.0, 0.5, 1.0])
-def test_likelihoods_too_small_for_floats_have_finite_losses_and_gradients(own):
-    losses = torch.tensor([[0.0, 200.0], [200.0, 0.0], [1e6, 0.0], [-1e6, 1e6], [1e6, 1e6]])
-    losses = losses.repeat(3, 1).requires_grad_()
-    gate = torch.tensor([[0.5, 0.5], [1.0, 1e-38], [0.0, 1.0]]).repeat_interleave(5, 0)
-    gate.requires_grad_()
-    for shown in ([[1.0, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]):
-        ours = mixture_loss(gate, losses, torch.tensor(shown).expand(15, 2), own)
-        assert all(value.isfinite().all() for value in ours)
-        ours[0].mean().backward()
-        assert gate.grad.isfinite().all()
-        assert losses.grad.isfinite().all()
-
-
-def test_what_hidden_experts_know_does_not_excuse_the_others():
-    losses = torch.tensor([[0.0, 200.0]], requires_grad=True)
-    shown = torch.tensor([[0.0, 1.0]])
-    loss, hidden_loss = mixture_loss(torch.full((1, 2), 0.5), losses, shown)
-    assert loss.item() == pytest.approx(200)
-    assert hidden_loss.item() == pytest.approx(0)
-    loss.sum().backward()
-    torch.testing.assert_close(losses.grad, shown)
-
-
-@pytest.mark.parametrize(("loss", "kind", "n"), HEADS)
-def test_losses_of_all_experts_are_those_of_each(loss, kind, n):
-    head = choose_head(loss, kind)(n).double()
-    shape = (N_SAMPLES, N_EXPERTS, head.n_outputs)
-    answers = 3 * torch.randn(shape, generator=seeded(), dtype=torch.float64)
-    y = torch.randint(n, (N_SAMPLES,), generator=seeded(1))
-    if kind != "classes":
-        y = torch.randint(2, (N_SAMPLES, n), generator=seeded(1)).double()
-    expected = torch.stack([head.loss(answers[:, m], y) for m in range(N_EXPERTS)], 1)
-    torch.testing.assert_close(head.losses(answers, y), expected, rtol=1e-12, atol=1e-12)
-
-
-# -- who is shown what --------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(("n_experts", "n_hidden"), [(2, 1), (8, 1), (8, 3), (8, 7)])
-def test_every_sample_is_hidden_from_some_experts(dtype, n_experts, n_hidden):
-    x = torch.randn(1000, 50, generator=seeded(), dtype=torch.float64).to(dtype)
-    x[500:] = x[:500]
-    shown = hide(x, n_experts, n_hidden)
-    assert shown.shape == (1000, n_experts)
-    assert shown.dtype == dtype
-    assert ((shown == 0) | (shown == 1)).all()
-    assert (shown.sum(1) == n_experts - n_hidden).all()
-    assert torch.equal(shown[500:], shown[:500])
-    share = (shown[:500] == 0).double().mean(0)
-    assert (share - n_hidden / n_experts).abs().max() < 0.1  # four standard deviations
-    for size in (1, 7):
-        parts = torch.cat([hide(part, n_experts, n_hidden) for part in x[:500].split(size)])
-        assert torch.equal(parts, shown[:500])
 
 
 # -- categories ---------------------------------------------------------------------------
@@ -601,9 +355,9 @@ def test_rates_rise_over_a_twentieth_and_fall_by_a_cosine(again):
     rates = Rates()
     clf = MoEClassifier(
         2,
-        learning_rate="cosine",
+        solver=SolverParams(schedule="cosine"),
         learning_rate_init=0.2,
-        router_learning_rate_init=0.1,
+        router=RouterParams(learning_rate=0.1),
         batch_size=5,
         max_iter=8,
         early_stopping=False,

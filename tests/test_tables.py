@@ -28,7 +28,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._defaults import resolve_settings
 from sklearn_moe._training import Callback
-from sklearn_moe.nn import choose_head
+from sklearn_moe.nn.heads import choose_head
 
 BOTH = [MoEClassifier, MoERegressor]
 NAN = float("nan")
@@ -256,7 +256,7 @@ def test_what_differs_from_the_frame_of_the_fit_is_named():
 OF_TABLES = {
     "expert": "mlp",
     "solver": "adamw",
-    "learning_rate": "cosine",
+    "solver__schedule": "cosine",
     "router": "soft",
     "early_stopping": "out_of_bag",
     "expert_loss_weight": 0.7,
@@ -295,16 +295,16 @@ def test_defaults_of_tables(model):
 def test_defaults_of_pictures():
     shape = (80, 3, 8, 8)
     shared = {"trunk": "cnn", "expert": "mlp", "router": "soft", "expert_loss_weight": 0.7}
-    trained = {"solver": "adamw", "learning_rate": "cosine", "learning_rate_init": 0.002}
+    trained = {"solver": "adamw", "solver__schedule": "cosine", "learning_rate_init": 0.002}
     trained |= {"standardize": True, "early_stopping": False, "tol": None, "max_iter": 1000}
     for model in BOTH:
         assert (shared | trained).items() <= settings_for(shape, model).resolved.items()
     whole = settings_for(shape, expert="cnn").resolved
     assert {"trunk": None, "router": "top1", "expert_loss_weight": 0.0}.items() <= whole.items()
     # Four squares of 4 x 4 pixels, whose scores are added up.
-    assert whole["router_learning_rate_init"] == pytest.approx(0.0006 / 4)
-    seeing = settings_for(shape, expert="cnn", router_network="cnn").resolved
-    assert seeing["router_learning_rate_init"] == pytest.approx(0.0006)
+    assert whole["router__learning_rate"] == pytest.approx(0.0006 / 4)
+    seeing = settings_for(shape, expert="cnn", router__network="cnn").resolved
+    assert seeing["router__learning_rate"] == pytest.approx(0.0006)
     for router in ("kmeans", "patch_choice"):
         assert settings_for(shape, router=router).resolved["trunk"] is None
 
@@ -558,7 +558,7 @@ def test_warm_start_goes_on_with_the_same_columns(model):
     y = y == "yes"
     fitted = brief(model, warm_start=True).fit(X, y)
     first, before = fitted.oob_loss_curve_, answers(fitted, X)
-    fitted.set_params(learning_rate_init=1e-9, router_learning_rate_init=0.0)
+    fitted.set_params(learning_rate_init=1e-9, router__learning_rate=0.0)
     other = X.iloc[::-1].assign(weight=X["weight"] + 5, color="red")
     fitted.fit(other, y)
     assert fitted.oob_loss_curve_[: len(first)] == first

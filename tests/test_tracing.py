@@ -61,7 +61,7 @@ def test_records_are_what_the_model_says(problem, router, kind):
     np.testing.assert_allclose(trace.router_features_[-1], theta @ dictionary[0].T, rtol=1e-5)
     filters = np.stack([e.weight.detach().numpy().reshape(-1, 50) for e in clf.module_.experts])
     assert trace.expert_features_.shape == trace.expert_centers_.shape
-    assert trace.expert_features_.shape == (4, 5, 4 * (1 if kind == "numbers" else 2), 4)
+    assert trace.expert_features_.shape == (4, 5, 4 * (1 if kind == "regression" else 2), 4)
     np.testing.assert_allclose(trace.expert_features_[-1], filters @ dictionary[0].T, rtol=1e-4)
 
 

@@ -14,23 +14,23 @@ from .._devices import OutOfMemoryError, free_memory
 
 __all__ = [
     "Batches",
+    "IndexedView",
     "Rows",
-    "SelectedRows",
     "SparseRows",
     "as_tensor",
-    "chunks",
     "draw_rows",
     "pick",
+    "row_slices",
     "select",
     "storage_device",
 ]
 
-_CHUNK = 2**20  # numbers that are looked at at a time, so that a memory map stays one
+_SLICE = 2**20  # numbers that are read at a time: a memory map is never read as a whole
 
 
-def chunks(X):
+def row_slices(X):
     """Yield slices of the rows of X that hold about a million numbers each, and at least one."""
-    return gen_batches(len(X), max(1, _CHUNK // max(1, math.prod(X.shape[1:]))))
+    return gen_batches(len(X), max(1, _SLICE // max(1, math.prod(X.shape[1:]))))
 
 
 def draw_rows(n_rows, n_drawn):
@@ -47,17 +47,17 @@ def select(X, rows):
 
     Parameters
     ----------
-    X : ndarray, SelectedRows or CSR matrix
+    X : ndarray, IndexedView or CSR matrix
     rows : ndarray of int
     """
     if issparse(X):
         return X[rows]
-    if isinstance(X, SelectedRows):
-        return SelectedRows(X.X, X.rows[rows])
-    return SelectedRows(X, rows)
+    if isinstance(X, IndexedView):
+        return IndexedView(X.X, X.rows[rows])
+    return IndexedView(X, rows)
 
 
-class SelectedRows:
+class IndexedView:
     """Some rows of an array or tensor; those that are asked for are gathered.
 
     Parameters
@@ -90,7 +90,7 @@ class SelectedRows:
         if device.type == "cpu":
             return self
         copy = self.X.new_empty(self.shape, device=device)
-        for part in chunks(self):
+        for part in row_slices(self):
             copy[part] = self[part]
         return copy
 
@@ -157,8 +157,8 @@ def _as_rows(X):
     """Return what gives the rows of X as tensors; nothing is copied."""
     if issparse(X):
         return SparseRows(X)
-    if isinstance(X, SelectedRows):
-        return SelectedRows(as_tensor(X.X), as_tensor(X.rows))
+    if isinstance(X, IndexedView):
+        return IndexedView(as_tensor(X.X), as_tensor(X.rows))
     return as_tensor(X)
 
 
@@ -172,7 +172,7 @@ def pick(column, index):
 class Rows(NamedTuple):
     """Samples, encoded labels and weights, row by row."""
 
-    x: "torch.Tensor | SparseRows | SelectedRows"
+    x: "torch.Tensor | SparseRows | IndexedView"
     y: torch.Tensor
     weight: torch.Tensor
     # (n_samples, n_experts), bool: the experts that a sample is shown to.
@@ -223,7 +223,7 @@ class Batches:
 
     def __init__(self, rows, batch_size, generator, device):
         self.n_batches = max(1, math.ceil(len(rows.y) / batch_size))
-        if self.n_batches == 1 and isinstance(rows.x, SelectedRows):
+        if self.n_batches == 1 and isinstance(rows.x, IndexedView):
             rows = rows._replace(x=rows.x[:])  # gathered once
         self.rows = rows
         self.device = device

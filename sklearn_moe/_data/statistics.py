@@ -9,8 +9,8 @@ from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
 from .._validation import refuse_overflow
-from ..nn import Channels, Columns
-from .rows import _CHUNK, chunks, draw_rows, select
+from ..nn.encoders import ChannelStatistics, FeatureStatistics
+from .rows import _SLICE, draw_rows, row_slices, select
 
 __all__ = [
     "channel_moments",
@@ -29,7 +29,7 @@ _FAR = 5.0  # times the distance between the tails, beyond them: 18 deviations o
 
 
 def describe_columns(X, weight, categorical=()):
-    """Return the `Columns` of a table X, (n_samples, n_features), an array or sparse matrix.
+    """Return the `FeatureStatistics` of a table X, an array or sparse matrix.
 
     A column is centered at its mean and measured in its standard deviation, both by weight; one of
     two values by the lower of them and their difference. Values that are far from all others, such
@@ -64,8 +64,8 @@ def describe_columns(X, weight, categorical=()):
     numbers = np.setdiff1d(np.arange(X.shape[1]), categorical)
     n_categories = np.where(empty, 0, high + 1)[categorical].astype(int)
     n_categories[(n_categories == 1) & ~missing[categorical]] = 0
-    columns = Columns(
-        numbers=numbers,
+    columns = FeatureStatistics(
+        numeric=numbers,
         center=center[numbers],
         scale=scale[numbers],
         with_missing=np.flatnonzero((missing & ~empty)[numbers]),
@@ -73,7 +73,7 @@ def describe_columns(X, weight, categorical=()):
         n_categories=n_categories,
         missing=((mean - center) / scale)[numbers],
     )
-    return Columns(*(tuple(values.tolist()) for values in columns))
+    return FeatureStatistics(*(tuple(values.tolist()) for values in columns))
 
 
 def _find_bounds(X, weight):
@@ -84,7 +84,7 @@ def _find_bounds(X, weight):
     quantiles are those of the other values. Quantiles are by weight; of a large table, those of
     some rows.
     """
-    n_rows = min(_SAMPLE, max(1000, _CHUNK // X.shape[1]))
+    n_rows = min(_SAMPLE, max(1000, _SLICE // X.shape[1]))
     if X.shape[0] > n_rows:
         rows = draw_rows(X.shape[0], n_rows)
         X, weight = select(X, rows), weight[rows]
@@ -143,7 +143,7 @@ def _moments(X, weight, bounds=None):
     total, mean, squares = (np.zeros(n_columns) for _ in range(3))
     low, high = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
     missing = np.zeros(n_columns, dtype=bool)
-    for rows in chunks(X):
+    for rows in row_slices(X):
         part = np.array(X[rows], dtype=np.float64)  # a copy
         w = np.asarray(weight[rows], dtype=np.float64)
         absent = np.isnan(part)
@@ -158,13 +158,13 @@ def _moments(X, weight, bounds=None):
         else:
             low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
             present = np.full(n_columns, w.sum())
-        # Chunks are merged about their own means: squares about 0 would cancel out.
+        # Slices are merged about their own means: squares about 0 would cancel out.
         known = np.where(present > 0, present, 1)
-        chunk_mean = w @ part / known
-        part -= chunk_mean
+        slice_mean = w @ part / known
+        part -= slice_mean
         if absent.any():
             part[absent] = 0
-        step, both = chunk_mean - mean, np.where(total + present > 0, total + present, 1)
+        step, both = slice_mean - mean, np.where(total + present > 0, total + present, 1)
         squares += w @ np.square(part, out=part) + step**2 * total * present / both
         mean += step * present / both
         total += present
@@ -197,18 +197,18 @@ def channel_moments(X, weight=None, batch_size=None):
     X : ndarray of shape (n_samples, n_channels, height, width)
     weight : (n_samples,) or None
     batch_size : int or None
-        Pictures looked at at once, by default about a million numbers; it changes no result.
+        Images that are read at a time, by default about a million numbers; it changes no result.
     """
-    # Of each picture first, (n_samples, n_channels): chunks do not matter, and squares about the
+    # Of each image first, (n_samples, n_channels): slices do not matter, and squares about the
     # means do not cancel out, as E[x^2] - E[x]^2 would.
     mean, variance, low, high = (np.empty(X.shape[:2]) for _ in range(4))
-    for rows in chunks(X) if batch_size is None else gen_batches(len(X), batch_size):
+    for rows in row_slices(X) if batch_size is None else gen_batches(len(X), batch_size):
         part = X[rows].astype(np.float64, order="C")
         mean[rows] = part.mean(axis=(2, 3))
         low[rows], high[rows] = part.min(axis=(2, 3)), part.max(axis=(2, 3))
         part -= mean[rows, :, np.newaxis, np.newaxis]
         variance[rows] = np.square(part, out=part).mean(axis=(2, 3))
-    # All pictures have as many pixels: within plus between.
+    # All images have as many pixels: within plus between.
     center = np.average(mean, axis=0, weights=weight)
     between = np.average(np.square(mean - center), axis=0, weights=weight)
     std = np.sqrt(np.average(variance, axis=0, weights=weight) + between)
@@ -218,10 +218,10 @@ def channel_moments(X, weight=None, batch_size=None):
 
 
 def describe_channels(X, weight):
-    """Return the `Channels` of pictures; bytes are scaled to 0 ... 1 before, as by the net."""
+    """Return the `ChannelStatistics` of images; uint8 is scaled to 0 ... 1 before."""
     unit = 255 if X.dtype == np.uint8 else 1
     mean, std = (moment / unit for moment in channel_moments(X, weight))
-    return Channels(*(tuple(v.tolist()) for v in (mean, np.where(std > 0, std, 1))))
+    return ChannelStatistics(*(tuple(v.tolist()) for v in (mean, np.where(std > 0, std, 1))))
 
 
 _STARTS = 10  # a single one may end in a poor optimum: what the null finds would be luck

@@ -83,7 +83,7 @@ class ClassTarget:
 class LabelTarget:
     """Several labels that a sample has or has not."""
 
-    kind = "labels"
+    kind = "multilabel"
 
     def __init__(self, n_labels):
         self.classes = np.arange(n_labels)
@@ -117,7 +117,7 @@ class NumberTarget:
     weight : ndarray of shape (n_samples,)
     """
 
-    kind = "numbers"
+    kind = "regression"
 
     def __init__(self, y, weight):
         self.is_column = y.ndim == 1

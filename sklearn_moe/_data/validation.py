@@ -29,8 +29,8 @@ __all__ = [
 ]
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
-_LEAST_SIDE = 4  # of pictures, in pixels
-_LOOKED_AT = 2**22  # numbers by which pictures are known
+_LEAST_SIDE = 4  # of images, in pixels
+_LOOKED_AT = 2**22  # numbers by which images are recognized
 
 
 class InputFormat(NamedTuple):
@@ -195,7 +195,7 @@ def _find_categories(X, found, chosen, weight):
 
 
 def _reshape(X, sample_shape):
-    """Read the rows of a 2-D X as patches or pictures."""
+    """Read the rows of a 2-D X as patches or images."""
     if sample_shape is None:
         return X
     sides = tuple(np.ravel(sample_shape).tolist())

@@ -3,32 +3,34 @@
 from skorch.callbacks import Callback, LRScheduler
 
 from .callbacks import Progress, ScikitLearnCallbacks, Stopping, StopTraining
-from .checkpoint import FitFile, Resuming, identity_of
+from .checkpoint import Checkpoint, FitFile, identity_of
 from .diagnostics import warn_of
-from .joint import Training, train_together
-from .loop import MoENet
+from .joint import train_jointly
+from .loop import undone_if_diverged
+from .net import MoENet
 from .out_of_bag import hide_rows
 from .placement import place
-from .process_group import ALONE, CURRENT, ConnectedRanks, Connection
+from .process_group import SINGLE_PROCESS, Connection, DataParallelGroup, current_group, entered
 
 __all__ = [
-    "ALONE",
-    "CURRENT",
+    "SINGLE_PROCESS",
     "Callback",
-    "ConnectedRanks",
+    "Checkpoint",
     "Connection",
+    "DataParallelGroup",
     "FitFile",
     "LRScheduler",
     "MoENet",
     "Progress",
-    "Resuming",
     "ScikitLearnCallbacks",
     "StopTraining",
     "Stopping",
-    "Training",
+    "current_group",
+    "entered",
     "hide_rows",
     "identity_of",
     "place",
-    "train_together",
+    "train_jointly",
+    "undone_if_diverged",
     "warn_of",
 ]

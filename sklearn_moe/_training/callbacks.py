@@ -5,6 +5,7 @@ import math
 import sys
 
 from skorch.callbacks import Callback, PassthroughScoring
+from skorch.dataset import Dataset
 
 from .._compat import progress_bar
 
@@ -13,11 +14,20 @@ __all__ = [
     "ScikitLearnCallbacks",
     "StopTraining",
     "Stopping",
+    "WeightedRows",
     "checked",
-    "hears_batches",
+    "has_batch_hooks",
 ]
 
 _MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
+
+
+class WeightedRows(Dataset):
+    """The rows of a fit as skorch's callbacks know a dataset: X and y."""
+
+    def __init__(self, rows):
+        super().__init__(rows.x, rows.y)
+        self.rows = rows
 
 
 class StopTraining(Exception):
@@ -102,7 +112,7 @@ class Stopping(Callback):
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")
 
 
-def hears_batches(callback):
+def has_batch_hooks(callback):
     """Whether a callback wants to know of every batch, or what was recorded of them."""
     return isinstance(callback, PassthroughScoring) or any(
         getattr(type(callback), hook, None) is not getattr(Callback, hook) for hook in _BATCH_HOOKS
@@ -183,7 +193,7 @@ class Progress(Callback):
     def on_train_begin(self, net, **kwargs):
         """Open the bar."""
         self.bar_ = progress_bar(
-            total=self.epochs, initial=net.n_done_, unit="epoch", desc=self.name
+            total=self.epochs, initial=net.training_.n_done, unit="epoch", desc=self.name
         )
 
     def on_epoch_end(self, net, **kwargs):

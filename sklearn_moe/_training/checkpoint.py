@@ -1,14 +1,13 @@
 """A training that is stored while it runs, and goes on where it was stopped."""
 
+import codecs
 import glob
 import hashlib
 import inspect
-import json
 import os
 import threading
 import time
 import types
-import zipfile
 from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
@@ -19,15 +18,14 @@ from scipy.sparse import issparse
 from skorch.history import History
 
 from .._compat import __version__, warn
-from .._data.rows import chunks
-from .net import WITH_STATE
-from .process_group import CURRENT
+from .._data.rows import row_slices
+from .process_group import current_group
 
 __all__ = [
+    "Checkpoint",
     "DamagedFileError",
     "FitFile",
-    "Resuming",
-    "Unstored",
+    "NoCheckpoint",
     "describe",
     "digest",
     "dump_state",
@@ -36,8 +34,14 @@ __all__ = [
     "load_state",
 ]
 
-_TREE = "state.json"
+_DIGEST = hashlib.sha256().digest_size
 _PLAIN = (type(None), bool, int, float, str)
+# What NumPy's arrays and scalars are made of in a file of torch, whatever the version of either.
+_NUMPY_PARTS = [
+    *(np.ndarray, np.dtype, bytes, codecs.encode),
+    *(array.__reduce__()[0] for array in (np.zeros(1), np.float64(0))),
+    *{type(np.dtype(kind)) for kind in "?bBhHiIlLqQefdFDSUMm"},
+]
 
 
 class DamagedFileError(Exception):
@@ -63,11 +67,12 @@ def dump_state(state):
     TypeError
         If something else is among them.
     """
+    if not is_storable(state):
+        raise TypeError("it can hold numbers, texts, arrays and tensors only, no other objects")
     with BytesIO() as file:
-        with zipfile.ZipFile(file, "w") as archive:
-            tree = _Writer(archive).encode(state)
-            archive.writestr(_TREE, json.dumps(tree))
-        return file.getvalue()
+        torch.save(state, file)
+        content = file.getvalue()
+    return hashlib.sha256(content).digest() + content
 
 
 def load_state(path):
@@ -81,75 +86,14 @@ def load_state(path):
         If it is no such file, or not whole.
     """
     data = Path(path).read_bytes()
+    digest, content = data[:_DIGEST], data[_DIGEST:]
+    if hashlib.sha256(content).digest() != digest:
+        raise DamagedFileError("its checksum is wrong")
     try:
-        with zipfile.ZipFile(BytesIO(data)) as archive:  # it compares checksums of all it reads
-            state = _decode(json.loads(archive.read(_TREE)), archive)
-            return dict(state.items())
-    except Exception as error:  # whatever a flipped bit leads to
+        with torch.serialization.safe_globals(_NUMPY_PARTS):
+            return dict(torch.load(BytesIO(content), map_location="cpu", weights_only=True))
+    except Exception as error:  # what torch does not load
         raise DamagedFileError(f"{type(error).__name__}: {error}") from error
-
-
-class _Writer:
-    """Encode a value as JSON; arrays become members of the archive."""
-
-    def __init__(self, archive):
-        self.archive = archive
-        self.n_arrays = 0
-
-    def encode(self, value):
-        if type(value) in _PLAIN:
-            return value
-        if isinstance(value, np.generic):
-            return {"scalar": self._add(np.asarray(value))}
-        if isinstance(value, np.ndarray):
-            return {"array": self._add(value)}
-        if isinstance(value, torch.Tensor):
-            return self._encode_tensor(value.detach().cpu())
-        if isinstance(value, dict):  # keys may be numbers
-            return {"dict": [[self.encode(k), self.encode(v)] for k, v in value.items()]}
-        if isinstance(value, tuple):
-            return {"tuple": [self.encode(part) for part in value]}
-        if isinstance(value, list):
-            return [self.encode(part) for part in value]
-        raise TypeError(f"it cannot hold {type(value).__name__}, only numbers, texts and arrays")
-
-    def _encode_tensor(self, value):
-        try:
-            return {"tensor": self._add(value.numpy())}
-        except TypeError:  # NumPy knows no bfloat16 and its like
-            raw = value.contiguous().flatten().view(torch.uint8).numpy()
-            dtype = str(value.dtype).removeprefix("torch.")
-            return {"raw": self._add(raw), "dtype": dtype, "shape": list(value.shape)}
-
-    def _add(self, array):
-        if array.dtype.hasobject:
-            raise TypeError("it cannot hold an array of objects, only of numbers and texts")
-        name = f"{self.n_arrays}.npy"
-        self.n_arrays += 1
-        with self.archive.open(name, "w", force_zip64=True) as member:
-            np.lib.format.write_array(member, array, allow_pickle=False)
-        return name
-
-
-def _decode(value, archive):
-    if isinstance(value, list):
-        return [_decode(part, archive) for part in value]
-    if not isinstance(value, dict):
-        return value
-    (kind, content), *more = value.items()
-    if kind == "dict":
-        return {_decode(k, archive): _decode(v, archive) for k, v in content}
-    if kind == "tuple":
-        return tuple(_decode(part, archive) for part in content)
-    array = np.lib.format.read_array(BytesIO(archive.read(content)), allow_pickle=False)
-    if kind == "scalar":
-        return array[()]
-    if kind == "tensor":
-        return torch.from_numpy(array)
-    if kind == "raw":
-        (_, dtype), (_, shape) = more
-        return torch.from_numpy(array).view(getattr(torch, dtype)).reshape(shape)
-    return array
 
 
 _FORMAT = 1
@@ -376,7 +320,7 @@ def digest(array):
     for part in parts:
         sha.update(f"{part.dtype} {part.shape} ".encode())
         part = part.reshape(1) if part.ndim == 0 else part
-        for rows in chunks(part) if len(part) else ():
+        for rows in row_slices(part) if len(part) else ():
             sha.update(part[rows].tobytes())
     return sha.hexdigest()
 
@@ -441,24 +385,24 @@ _VALUE, _STATE = "value", "state"  # forms in which attributes of callbacks are 
 _GLANCE = 1.0  # seconds between two states kept in memory, which Ctrl-C writes
 
 
-class Unstored:
+class NoCheckpoint:
     """A training without a checkpoint."""
 
-    def restore(self, net):
+    def restore(self, training):
         """Return that nothing was done before."""
         return 0, False
 
-    def epoch_ended(self, net):
+    def epoch_ended(self, training):
         """Store nothing."""
 
-    def ended(self, net, *, stopped):
+    def ended(self, training, *, stopped):
         """Store nothing."""
 
     def write(self):
         """Store nothing."""
 
 
-class Resuming:
+class Checkpoint:
     """Store the state of a net at ends of epochs, and give it back.
 
     Parameters
@@ -471,14 +415,14 @@ class Resuming:
     def __init__(self, file, random_state=None):
         self.file = file
         self.random_state = random_state
-        self.possible = CURRENT.get().rank == 0  # of several ranks one stores what all have
+        self.possible = current_group().rank == 0  # of several processes one stores what all have
         self.latest, self.is_written = None, True
         self.kept = self.written = time.monotonic()
 
     # -- what a training calls ------------------------------------------------------------
 
-    def restore(self, net):
-        """Give a net what was stored, if something was.
+    def restore(self, training):
+        """Give a training what was stored, if something was.
 
         Returns
         -------
@@ -487,7 +431,7 @@ class Resuming:
         stopped : bool
             Whether it wants no more.
         """
-        stored = self.file.state
+        net, stored = training.net, self.file.state
         if stored is None:
             self.first = len(net.history)
             return 0, False
@@ -495,31 +439,31 @@ class Resuming:
         known = {name: s for name, s in stored["callbacks"].items() if name in callbacks}
         for name, state in known.items():
             self._check(name, callbacks[name], state)
-        for name in WITH_STATE:
+        for name in net.with_state:
             getattr(net, name).load_state_dict(stored["parts"][name])
-        net.module_.united = stored["united"]
-        if net.schedule_ is not None:
-            net.schedule_.n_done = stored["n_steps"]
-        _restore_draws(net, stored)
+        net.module_.dense_phase = stored["united"]
+        if training.schedule is not None:
+            training.schedule.n_done = stored["n_steps"]
+        _restore_draws(training, stored)
         for name, state in known.items():
             _restore_callback(callbacks[name], state)
         net.history = History(stored["history"])
         self.first = len(net.history) - stored["n_epochs"]
         return stored["n_epochs"], stored["stopped"]
 
-    def epoch_ended(self, net):
+    def epoch_ended(self, training):
         """Keep the state as it is, in memory or in the file, unless that was done just now."""
         now = time.monotonic()
         due = now - self.written >= self.file.every
-        if len(net.history) > self.first and (due or now - self.kept >= _GLANCE):
-            self._keep(net)
+        if len(training.net.history) > self.first and (due or now - self.kept >= _GLANCE):
+            self._keep(training)
             if due:
                 self.write()
 
-    def ended(self, net, *, stopped):
+    def ended(self, training, *, stopped):
         """Write the last state; `stopped` says that more epochs are not wanted."""
-        if len(net.history) - self.first > net.n_done_:
-            self._keep(net, stopped=stopped)
+        if len(training.net.history) - self.first > training.n_done:
+            self._keep(training, stopped=stopped)
             self.write()
 
     def write(self):
@@ -544,19 +488,20 @@ class Resuming:
                 "changed or belongs to another callback. Remove it, or pass another path."
             )
 
-    def _keep(self, net, *, stopped=False):
+    def _keep(self, training, *, stopped=False):
         if not self.possible:
             return
+        net = training.net
         self.file.state = None  # of the past by now
         with self._warned():
             self.latest = self.file.pack(
                 n_epochs=len(net.history) - self.first,
                 stopped=stopped,
                 random_state=self.random_state,
-                parts={name: getattr(net, name).state_dict() for name in WITH_STATE},
-                united=net.module_.united,
-                n_steps=net.schedule_ and net.schedule_.n_done,
-                draws=[generator.get_state() for generator in net.generators_],
+                parts={name: getattr(net, name).state_dict() for name in net.with_state},
+                united=net.module_.dense_phase,
+                n_steps=training.schedule and training.schedule.n_done,
+                draws=[generator.get_state() for generator in training.generators],
                 device=torch.device(net.device).type,
                 callbacks={name: _state_of(callback) for name, callback in net.callbacks_},
                 history=list(net.history),
@@ -578,12 +523,13 @@ class Resuming:
             )
 
 
-def _restore_draws(net, stored):
-    """Go on with the generators; with others on another kind of device, or for a rank's own."""
-    known = net.generators_ if torch.device(net.device).type == stored["device"] else []
+def _restore_draws(training, stored):
+    """Go on with the generators; with others on another kind of device, or for a process's own."""
+    device = torch.device(training.net.device).type
+    known = training.generators if device == stored["device"] else []
     for generator, state in zip(known, stored["draws"], strict=False):
         generator.set_state(state)
-    for generator in {*net.generators_, *net.draws_}.difference(known):
+    for generator in {*training.generators, *training.draws}.difference(known):
         generator.manual_seed(generator.initial_seed() + stored["n_epochs"])
 
 

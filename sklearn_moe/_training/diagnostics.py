@@ -7,7 +7,8 @@ from sklearn.utils import gen_batches
 
 from .._compat import warn
 from ..exceptions import ExpertCollapseWarning
-from ..nn import OwnGenerator, preset_of
+from ..nn import RouterSpec
+from ..nn.seeding import OwnGenerator
 
 __all__ = ["warn_of"]
 
@@ -40,7 +41,7 @@ def _warn_of_length(fit):
     """Warn if the training could have gone on."""
     max_iter, stopping = fit.plan.training.max_iter, fit.stopping
     stopped = stopping.converged_ or len(fit.net.history) - fit.n_before < max_iter
-    if not (stopped or stopping.tol is None or fit.net.pace == "cosine"):
+    if not (stopped or stopping.tol is None or fit.net.schedule == "cosine"):
         warn(
             f"The training loss was still changing after max_iter={max_iter} epochs. "
             "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
@@ -59,7 +60,7 @@ def _warn_of_width(fit, target):
     if nothing is not None and _unseen_loss(kept) > _LEARNED * nothing > 0:
         warn(
             f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned of "
-            "it did not help on rows that were not shown: the model is that of epoch "
+            "it did not help on rows that were not trained on: the model is that of epoch "
             f"{n_epochs} of {max_iter}, and has learned little. Reduce the columns before, such as "
             f"by make_pipeline({_reducer(target)}, model), or take a linear model.",
             ConvergenceWarning,
@@ -74,7 +75,7 @@ def _reducer(target):
 
 
 def _unseen_loss(epoch):
-    """Return the loss of an epoch on rows that were hidden or held out."""
+    """Return the loss of an epoch on rows that were out-of-bag or held out."""
     return epoch["oob_loss" if "oob_loss" in epoch else "valid_loss"]
 
 
@@ -139,7 +140,7 @@ def _loss_of_nothing(fit):
 
 
 def _warn_of_load(fit, load):
-    """Warn if few experts answer."""
+    """Warn if few experts are used."""
     busiest = load.argmax()
     if not load[busiest]:
         warn(
@@ -159,7 +160,7 @@ def _warn_of_load(fit, load):
 def _against_collapse(fit):
     """Return what may help, without what would change nothing or be refused."""
     remedies, model = [], fit.plan.model
-    rule = preset_of(model.router).rule
+    rule = RouterSpec.of(model.router).router_class
     if not model.standardize:
         is_bag = fit.rows.x.ndim == 3
         remedies.append("a scaler in front of the patches" if is_bag else "standardize='auto'")

@@ -1,21 +1,20 @@
 """Many nets of one architecture trained at once: every step is one computation for all."""
 
 from itertools import accumulate
-from typing import Any, NamedTuple
 
 import torch
 from torch.optim import SGD, Adam, AdamW
 
-from .._alike import alike
 from .._compat import Interrupts
 from .._data.rows import Rows
-from ..nn.many import Mixtures, sum_patches
-from ..optim import NormalizedSGD
-from .callbacks import StopTraining
-from .net import WeightedRows
+from ..nn.stacked import StackedMixtures, router_inputs
+from ..optim import NormalizedSGD, group_by
+from .callbacks import StopTraining, WeightedRows
+from .loop import Step, Training, router_gradient_norm
 from .placement import as_many_threads_as_useful
+from .process_group import SINGLE_PROCESS
 
-__all__ = ["JointOptimizer", "Training", "train_together"]
+__all__ = ["JointOptimizer", "train_jointly"]
 
 _BY_ENTRY = (SGD, Adam, AdamW)  # every weight by itself: groups of equal options are one group
 
@@ -38,7 +37,7 @@ class JointOptimizer:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         kind = type(optimizers[0])
         if kind in _BY_ENTRY:
-            groups = alike(groups, _options)
+            groups = group_by(groups, _options)
         elif kind is NormalizedSGD:
             groups = [[group] for group in groups]
         else:
@@ -84,21 +83,14 @@ def _merged(members):
 _AT_ONCE = 16
 
 
-class Training(NamedTuple):
-    """What one of the nets is trained with, as in `MoENet.train`."""
-
-    net: Any
-    rows: Rows
-    validation: Rows | None
-    epochs: int
-    seed: int
-    callbacks: tuple = ()
-
-
-def train_together(trainings):
+def train_jointly(trainings):
     """Train nets side by side; each stops by itself, and the others go on without it.
 
-    They have equal architectures, and equally many batches in an epoch.
+    Parameters
+    ----------
+    trainings : iterable of tuple
+        A net, and the keyword arguments of its `Training`. The nets have equal architectures, and
+        equally many batches in an epoch.
 
     Returns
     -------
@@ -107,165 +99,159 @@ def train_together(trainings):
     """
     runs, known = [], {}
     try:
-        for training in trainings:
-            runs.append(_Run(training, known))
-        with Interrupts(), as_many_threads_as_useful(runs[0].work):
+        for net, options in trainings:
+            runs.append(_Run(net, known, **options))
+        with Interrupts(), as_many_threads_as_useful(runs[0].training.work):
             _train(runs)
         for run in runs:
-            run.look_at_weights()
+            run.check_weights()
     finally:
         for run in runs:
-            run.net.end()
+            run.training.end()
     return [run.failure for run in runs]
 
 
 def _train(runs):
     for run in runs:
-        run.net.notify("on_train_begin")
+        run.training.notify("on_train_begin")
     try:
         while going := [run for run in runs if run.epochs_left][:_AT_ONCE]:
-            fleet = _Fleet(going)
+            step = JointStep(going)
             try:
                 while all(run.epochs_left for run in going):
-                    fleet.train_epoch()
+                    _train_epoch(going, step)
             finally:
-                fleet.optimizer.release()
+                step.optimizer.release()
     finally:
         for run in runs:
-            run.net._end_epoch()
-            run.net.notify("on_train_end")
+            run.training.drop_unfinished()
+            run.training.notify("on_train_end")
+
+
+def _train_epoch(runs, step):
+    for run in runs:
+        run.training.notify("on_epoch_begin")
+    batches = zip(*(run.batches.indices() for run in runs), strict=True)
+    weight, loss, oob_loss, norm = torch.stack([step(batch) for batch in batches], 1)
+    share = weight / weight.sum(0)  # (n_batches, n_nets), as the others
+    means = torch.stack([(share * loss).sum(0), (share * oob_loss).sum(0), norm.mean(0)])
+    is_out_of_bag = step.rows.shown is not None
+    for run, (loss, oob_loss, norm) in zip(runs, means.T.tolist(), strict=True):
+        run.end_epoch(loss=loss, grad_norm=norm, oob_loss=oob_loss if is_out_of_bag else None)
 
 
 class _Run:
     """One of the nets, and how far it has come; `known` is what was computed of a shared X."""
 
-    def __init__(self, training, known):
-        net, rows, validation, epochs, seed, callbacks = training
+    def __init__(self, net, known, **options):
         self.net = net
-        self.epochs_left = epochs
+        self.training = Training(net, group=SINGLE_PROCESS, **options)
+        self.epochs_left = self.training.epochs
         self.failure = None
-        self.work = net.begin(rows, validation, epochs, seed, callbacks=callbacks)
-        self.batches = net.get_iterator(WeightedRows(rows), training=True)
+        self.batches = net.get_iterator(WeightedRows(self.training.rows), training=True)
         net._set_training(True)
-        self.dtype = next(net.module_.parameters()).dtype
-        self.held_out = validation and net.get_iterator(WeightedRows(validation))
-        self.x = self.batches.rows.x  # what the router sees of the samples
+        held_out = self.training.validation
+        self.held_out = held_out and net.get_iterator(WeightedRows(held_out))
+        self.x = self.batches.rows.x  # what the router reads of the samples
         place = self.x.data_ptr() if isinstance(self.x, torch.Tensor) else id(self)
         if place not in known:
-            known[place] = sum_patches(net.module_, self.x)
+            known[place] = router_inputs(net.module_, self.x)
         if known[place] is not None:
             self.x = known[place]
 
-    def see(self, rows):
-        """Return what the router sees of some of the rows."""
+    def router_input(self, rows):
+        """Return what the router reads of some of the rows."""
         x = self.x.index_select(0, rows)
-        return x if x.dtype == self.dtype else self.net._as_input(x)
+        return x if x.dtype == self.net.dtype else self.net.as_input(x)
 
     def end_epoch(self, **means):
-        """Record an epoch, and look whether it was the last one."""
-        net = self.net
+        """Record an epoch, and note whether it was the last one."""
         self.epochs_left -= 1
         try:
-            net.record_pass("train", len(self.batches), **means)
-            if self.held_out is not None:
-                net.run_single_epoch(self.held_out, False, "valid", net.validation_step)
-                net._set_training(True)
-            net.notify("on_epoch_end")
+            self.training.record_pass(len(self.batches), **means)
+            self.training.validate(self.held_out)
+            self.net._set_training(True)
+            self.training.notify("on_epoch_end")
         except StopTraining:
             self.epochs_left = 0
         except ValueError as error:
             self.failure, self.epochs_left = error, 0
 
-    def look_at_weights(self):
+    def check_weights(self):
         """Fail if they are not finite."""
         try:
-            self.net._refuse_divergence()
+            self.training.refuse_divergence()
         except ValueError as error:
             self.failure = self.failure or error
 
 
-class _Fleet:
-    """The nets that are still in training, and the step that they make together."""
+class JointStep(Step):
+    """The step of several nets, each with its own rows."""
 
     def __init__(self, runs):
         self.runs = runs
-        self.nets = [run.net for run in runs]
-        self.mixtures = Mixtures(
-            [net.module_ for net in self.nets], [r.batches.rows.x for r in runs]
-        )
-        self.optimizer = JointOptimizer([net.optimizer_ for net in self.nets])
-        self.rows = _join([run.batches.rows for run in runs])
-        lengths = [len(run.batches.rows.y) for run in runs]
-        self.starts = [0, *accumulate(lengths)][: len(runs)]
-        self.trained = [parameter for net in self.nets for parameter in net.trained_]
-        self.is_weighted = any(net.is_weighted_ for net in self.nets)
+        nets = self.nets = [run.net for run in runs]
+        rows = [run.batches.rows for run in runs]
+        self.mixtures = StackedMixtures([net.module_ for net in nets], [part.x for part in rows])
+        self.optimizer = JointOptimizer([net.optimizer_ for net in nets])
+        self.rows = _join(rows)
+        self.starts = [0, *accumulate(len(part.y) for part in rows)][: len(runs)]
+        trainings = [run.training for run in runs]
+        self.generators = [training.generator for training in trainings]
+        self.parameters = [parameter for t in trainings for parameter in t.parameters]
+        self.router_parameters = [net.router_parameters() for net in nets]
+        self.schedules = [t.schedule for t in trainings if t.schedule is not None]
+        is_uneven = any(t.is_weighted for t in trainings) or nets[0].schedule == "residual"
+        self.scales_steps = nets[0].solver.per_expert and is_uneven
 
-    def train_epoch(self):
-        """Train all for an epoch."""
-        for net in self.nets:
-            net.notify("on_epoch_begin")
-        steps = [
-            self._step(index)
-            for index in zip(*(run.batches.indices() for run in self.runs), strict=True)
-        ]
-        weight, loss, oob_loss, slope = torch.stack(steps, 1)  # (n_batches, n_nets) each
-        share = weight / weight.sum(0)
-        means = torch.stack([(share * loss).sum(0), (share * oob_loss).sum(0), slope.mean(0)])
-        hides = self.rows.shown is not None
-        for run, (loss, oob_loss, slope) in zip(self.runs, means.T.tolist(), strict=True):
-            run.end_epoch(loss=loss, slope=slope, oob_loss=oob_loss if hides else None)
-
-    def _step(self, index):
-        """Make a step of each net, with its own rows."""
-        first = self.nets[0]
-        for parameter in self.trained:
-            parameter.grad = None
-        sizes = [len(rows) for rows in index]
-        batch = self.rows.take(torch.cat([i + s for i, s in zip(index, self.starts, strict=True)]))
-        batch = batch.to(torch.device(first.device))
-        with first._autocast():
+    def forward(self, index):
+        """Return what the mixtures make of the rows of an index, and the losses."""
+        first, self.sizes = self.nets[0], [len(rows) for rows in index]
+        places = [rows + start for rows, start in zip(index, self.starts, strict=True)]
+        batch = self.batch = self.rows.take(torch.cat(places)).to(torch.device(first.device))
+        with first.autocast():
             mixed = self.mixtures.forward(
-                [run.see(rows) for run, rows in zip(self.runs, index, strict=True)],
+                [run.router_input(rows) for run, rows in zip(self.runs, index, strict=True)],
                 index,
-                [net.generator_ for net in self.nets],
-                apart=bool(first.expert_loss_weight) or batch.shown is not None,
+                self.generators,
+                experts_only=bool(first.expert_loss_weight) or batch.shown is not None,
             )
-            mixed, losses, oob_losses = first.losses(mixed, batch)
-        weights = batch.weight.split(sizes)
-        n_samples = batch.weight.new_tensor(sizes)
-        share = batch.weight / n_samples.repeat_interleave(n_samples.long())
-        balances = self.mixtures.balance_losses(mixed, weights)
+            return first.losses(mixed, batch)
+
+    def backward(self, mixed, losses, index):
+        """Compute the gradients of all nets."""
+        weight = self.batch.weight
+        self.n_samples = weight.new_tensor(self.sizes)
+        self.share = weight / self.n_samples.repeat_interleave(self.n_samples.long())
+        balances = self.mixtures.balance_losses(mixed, weight.split(self.sizes))
         # The sum of the weighted means, without nodes of the graph for each net.
         torch.autograd.backward(
-            [losses, *balances], [share.to(losses.dtype), *map(torch.ones_like, balances)]
+            [losses, *balances], [self.share.to(losses.dtype), *map(torch.ones_like, balances)]
         )
-        if first.solver.per_expert and (self.is_weighted or first.pace == "residual"):
-            self._set_paces(mixed, batch, weights)
-        self.optimizer.step()
-        for net in self.nets:
-            if net.schedule_ is not None:
-                net.schedule_.step()
-        loss = _sums(share, losses.detach(), sizes)
-        oob_loss = loss if oob_losses is None else _sums(share, oob_losses, sizes)
-        slopes = [net.router_gradient_norm() for net in self.nets]
-        slope = torch.zeros_like(loss) if slopes[0] is None else torch.stack(slopes)
-        return torch.stack([n_samples, loss, oob_loss, slope])
 
     @torch.no_grad()
-    def _set_paces(self, mixed, batch, weights):
-        """Set the length of each expert's step, as `MoENet` does for one net."""
-        criterion, n_experts = self.nets[0].criterion_, len(self.nets[0].module_.experts)
-        sizes = [len(weight) for weight in weights]
-        paces = torch.stack([weight.mean() for weight in weights])[:, None].expand(-1, n_experts)
-        if self.nets[0].pace == "residual":
-            error = batch.weight * criterion.error(mixed.output, batch.y)
+    def scale_steps(self, mixed, index):
+        """Set the length of each expert's step, as for one net."""
+        first, batch, sizes = self.nets[0], self.batch, self.sizes
+        factors = torch.stack([weight.mean() for weight in batch.weight.split(sizes)])
+        factors = factors[:, None].expand(-1, len(first.module_.experts))
+        if first.schedule == "residual":
+            error = batch.weight * first.criterion_.error(mixed.output, batch.y)
             shares = mixed.route.shares()
             load = _sums(batch.weight.to(shares.dtype), shares, sizes)
             error = _sums(error.to(shares.dtype), shares, sizes)
             residual = error / load.clamp(min=torch.finfo(load.dtype).tiny)
-            paces = paces * (residual / criterion.blind_error).clamp(max=1)
-        for net, pace in zip(self.nets, paces, strict=True):
-            net.set_pace(pace)
+            factors = factors * (residual / first.criterion_.chance_level_error).clamp(max=1)
+        for net, multipliers in zip(self.nets, factors, strict=True):
+            net.set_lr_multipliers(multipliers)
+
+    def numbers(self, mixed, losses, oob_losses, index):
+        """Return samples, losses, out-of-bag losses and gradient norms, (4, n_nets)."""
+        loss = _sums(self.share, losses.detach(), self.sizes)
+        oob_loss = loss if oob_losses is None else _sums(self.share, oob_losses, self.sizes)
+        norms = [router_gradient_norm(parameters) for parameters in self.router_parameters]
+        norm = torch.zeros_like(loss) if norms[0] is None else torch.stack(norms)
+        return torch.stack([self.n_samples, loss, oob_loss, norm])
 
 
 def _join(parts):

@@ -1,4 +1,4 @@
-"""The skorch net: how it predicts, and how it is stored."""
+"""The skorch net over a mixture: its optimizer, its losses, its predictions, its storage."""
 
 import inspect
 import math
@@ -12,73 +12,287 @@ from skorch import NeuralNet
 from skorch.dataset import Dataset
 
 from .._compat import __version__
-from .._data.rows import Rows, SparseRows, as_tensor
+from .._data.rows import Batches, Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, as_device, free_memory, usual_modes
-from ..nn import OwnGenerator, TableEncoder
+from ..nn.dispatch import is_stack
+from ..nn.encoders import TableEncoder
+from ..nn.functional import mixture_loss
+from ..nn.seeding import OwnGenerator
+from ..nn.sharding import batch_weight
+from .callbacks import WeightedRows
+from .loop import Training
 
-__all__ = [
-    "WITH_STATE",
-    "PredictingNet",
-    "StoredNet",
-    "WeightedRows",
-    "as_arrays",
-    "as_columns",
-    "as_rows",
-    "as_tensors",
-]
+__all__ = ["MoENet"]
 
-
-def as_arrays(value):
-    """Return a nested state with every tensor replaced by an array.
-
-    A pickled tensor holds addresses and devices: equal ones differ, byte by byte.
-    """
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        # NumPy knows no bfloat16 and its like.
-        return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value
-    if isinstance(value, dict):
-        return {key: as_arrays(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(as_arrays(part) for part in value)
-    return value
-
-
-def as_tensors(value):
-    """Return a nested state with every array replaced by a tensor."""
-    if isinstance(value, np.ndarray):
-        return torch.tensor(value)
-    if isinstance(value, dict):
-        return {key: as_tensors(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(as_tensors(part) for part in value)
-    return value
-
-
-def as_columns(history):
-    """Return the rows of a history, dicts, in blocks of equal keys: (keys, a column for each)."""
-    blocks = [(keys, list(rows)) for keys, rows in groupby(history, key=tuple)]
-    return [(keys, [[row[key] for row in rows] for key in keys]) for keys, rows in blocks]
-
-
-def as_rows(blocks):
-    """Return the rows of which the blocks were made."""
-    return [
-        dict(zip(keys, values, strict=True))
-        for keys, columns in blocks
-        for values in zip(*columns, strict=True)
-    ]
+_FORMAT = 1  # of the stored state; another number is not read
+# Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
+# wants enough to be busy, if it has room: up to 40 bytes per feature where all experts are used.
+_PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
+_IMAGE_GROWTH = 16  # an expert for images holds many channels of them at a time
 
 
 _NUMPY_TYPES = {torch.from_numpy(np.zeros(1, kind)).dtype for kind in "?bBhilefdFD"}
 
 
-_FORMAT = 1  # of the state; another number is not read
-WITH_STATE = ("module_", "criterion_", "optimizer_")
+class MoENet(NeuralNet):
+    """skorch net over a `MixtureOfExperts`, with tensors sliced in place of a DataLoader.
 
+    It knows no labels and no units: classes are their indices in `classes_`, numbers are in
+    standard deviations from their mean, X has the shape that the experts take.
 
-class StoredNet(NeuralNet):
-    """skorch net that is stored as constructor arguments and arrays: equal nets, equal pickles."""
+    Parameters
+    ----------
+    module, criterion, **kwargs
+        As in skorch; `module()` builds the mixture, `criterion()` its head.
+    solver : SolverSpec
+    router_lr : float
+        Learning rate of the router.
+    schedule : {"constant", "cosine", "residual"}
+        `"cosine"` lets the rates rise over a twentieth of the steps of a training and fall to 0
+        by half a period of the cosine. `"residual"` multiplies an expert's step by the mean error
+        of its own samples of the batch, relative to that of guessing, 1 at most.
+    expert_loss_weight : float, default=0.0
+        Share of the experts' own losses in that which is minimized.
+    train_transform : callable or None
+        Applied to the samples of each training batch.
+    precision : {"float32", "bf16"}
+        Of training: `"bf16"` computes the experts in mixed precision. Routes, losses and
+        everything at prediction stay in the precision of the weights.
+    """
+
+    with_state = ("module_", "criterion_", "optimizer_")
+
+    def __init__(
+        self,
+        module,
+        criterion,
+        *,
+        solver,
+        router_lr,
+        schedule="constant",
+        expert_loss_weight=0.0,
+        train_transform=None,
+        precision="float32",
+        **kwargs,
+    ):
+        defaults = {"optimizer": solver.build, "train_split": None}
+        super().__init__(module, criterion, **(defaults | kwargs))
+        self.solver = solver
+        self.router_lr = router_lr
+        self.schedule = schedule
+        self.expert_loss_weight = expert_loss_weight
+        self.train_transform = train_transform
+        self.precision = precision
+
+    # -- what skorch asks for -------------------------------------------------------------
+
+    def get_default_callbacks(self):
+        """Return none: the history holds the losses without them."""
+        return []
+
+    def initialize_optimizer(self, triggered_directly=None):
+        """Give the router its own learning rate and, where the solver asks for it, each expert."""
+        _, options = self.get_params_for_optimizer("optimizer", [])
+        module = self.module_
+        units = [module.experts, *module.shared, *([] if module.trunk is None else [module.trunk])]
+        groups = [{"params": list(unit.parameters())} for unit in units]
+        if not self.solver.per_expert:
+            groups = [{"params": [p for group in groups for p in group["params"]]}]
+        elif is_stack(module.experts):
+            groups[0]["units"] = len(module.experts)
+        else:
+            groups[:1] = [{"params": list(expert.parameters())} for expert in module.experts]
+        groups = [group for group in groups if group["params"]]
+        for parameters in (self.router_parameters(), list(self.criterion_.parameters())):
+            if parameters:
+                own = {"lr": self.router_lr, **self.solver.router_options}
+                groups.append({"params": parameters, **own})
+        self.optimizer_ = self.optimizer(groups, **options)
+        return self
+
+    def router_parameters(self):
+        """Return the parameters of the router, none without one."""
+        return [] if self.module_.router is None else list(self.module_.router.parameters())
+
+    def get_iterator(self, dataset, training=False):
+        """Return the batches of an epoch, shuffled if for training."""
+        rows, device = dataset.rows, torch.device(self.device)
+        if not training:
+            return Batches(rows, self._predict_size(rows.x), None, device)
+        draws = self.training_.generators
+        order = draws[0] if rows.y.device.type == device.type else draws[-1]
+        return Batches(rows, self.batch_size, order, device)
+
+    def partial_fit(self, X, y=None, classes=None, **fit_params):
+        """Train for `max_epochs`; no part of the estimators, which call `train`."""
+        if not self.initialized_:
+            self.initialize()
+        rows = self.get_dataset(X, y).rows
+        seed, callbacks = len(self.history), self.callbacks
+        try:
+            return self.train(rows, epochs=self.max_epochs, seed=seed, callbacks=callbacks or ())
+        finally:
+            self.callbacks = callbacks
+
+    def train(self, rows, validation=None, *, streamed=None, **options):
+        """Train on rows for some epochs, or on streamed batches for one; see `Training`.
+
+        Ctrl-C ends the training as it is, and always reaches the caller.
+        """
+        Training(self, rows, validation, **options).run(streamed)
+        return self
+
+    def train_step(self, batch, **fit_params):
+        """Make the step of the training that is under way."""
+        return self.training_.step(batch)
+
+    # -- what is minimized --------------------------------------------------------------
+
+    def forward_training(self, x, batch, generator):
+        """Return the outputs of the mixture for a training batch, or those of each expert."""
+        if self.expert_loss_weight or batch.shown is not None:
+            return self.module_.forward_experts(x, generator)
+        return self.module_(x, generator)
+
+    def losses(self, mixed, batch):
+        """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
+
+        With an out-of-bag mask, also the loss of each sample by the experts that were not trained
+        on it; otherwise None.
+        """
+        dtype = batch.weight.dtype  # mixed precision ends here
+        if mixed.output is not None:
+            mixed = mixed._replace(output=mixed.output.to(dtype))
+            return mixed, self.criterion_.loss(mixed.output, batch.y), None
+        mixed = mixed._replace(expert_outputs=mixed.expert_outputs.to(dtype))
+        losses = self.criterion_.losses(mixed.expert_outputs, batch.y)
+        gate = mixed.route.gate
+        shown = torch.ones_like(losses) if batch.shown is None else batch.shown.to(losses.dtype)
+        loss, hidden_loss = mixture_loss(gate, losses, shown, self.expert_loss_weight)
+        if self.training_.has_batch_hooks or self.schedule == "residual":
+            log_gate = gate.detach().to(losses.dtype).log()
+            output = self.criterion_.mix(log_gate, mixed.expert_outputs.detach())
+            mixed = mixed._replace(output=output)
+        return mixed, loss, None if batch.shown is None else hidden_loss
+
+    @torch.no_grad()
+    def validation_step(self, batch, **fit_params):
+        """Return the loss of held-out rows, and the sum of their scores."""
+        output = self.infer(batch.x)
+        weight = batch_weight(batch.weight)
+        loss = batch.weight @ self.criterion_.loss(output, batch.y) / weight
+        # In float64 a sum of hits is exact, however they fall into batches.
+        score = batch.weight.double() @ self.criterion_.score(output, batch.y).double()
+        return {"loss": loss, "weight": weight, "y_pred": output, "score": score}
+
+    def autocast(self):
+        device = torch.device(self.device).type
+        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
+
+    def set_lr_multipliers(self, multipliers):
+        """Multiply the rates of the experts, in the coming step, by (n_experts,) factors."""
+        values = [multipliers] if is_stack(self.module_.experts) else multipliers
+        for group, value in zip(self.optimizer_.param_groups, values, strict=False):
+            group["lr_multiplier"] = value
+
+    # -- predictions --------------------------------------------------------------------
+
+    def get_dataset(self, X, y=None):
+        """Return rows with weights, given arrays, tensors or a dataset."""
+        if isinstance(X, WeightedRows):
+            return X
+        if isinstance(X, Dataset):
+            X, y = X.X, X.y
+        # The slice gathers sparse or selected rows at once, which NumPy would do one by one.
+        x = X if isinstance(X, torch.Tensor) else as_tensor(np.asarray(X[:]))
+        y = torch.zeros(len(x), dtype=torch.long) if y is None else torch.as_tensor(y)
+        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
+        y = y if self.criterion_.kind == "classes" else y.to(dtype)
+        weight = torch.ones(len(x), dtype=dtype, device=x.device)
+        return WeightedRows(Rows(x, y.to(x.device), weight))
+
+    @property
+    def dtype(self):
+        """Type of the weights, in which the mixture computes."""
+        return next(self.module_.parameters()).dtype
+
+    def as_input(self, x):
+        """Return a batch in the dtype of the module; uint8 images, 0 ... 255, become 0 ... 1.
+
+        Tables that the module standardizes stay in their own type until then.
+        """
+        if isinstance(self.module_.encoder, TableEncoder):
+            return x
+        is_uint8 = x.dtype == torch.uint8
+        x = x.to(self.dtype)
+        return x.div_(255) if is_uint8 else x
+
+    def _predict_size(self, X):
+        """Return how many samples are predicted at a time."""
+        growth = _IMAGE_GROWTH if X.ndim == 4 else 1
+        elements, device = _PREDICT_ELEMENTS, torch.device(self.device)
+        if device.type != "cpu":
+            elements = int(min(_MOST_ELEMENTS, free_memory(device) / _BYTES_PER_ELEMENT))
+        return max(1, elements // (growth * math.prod(X.shape[1:])))
+
+    @usual_modes()
+    @torch.inference_mode()
+    def map_batches(self, function, X):
+        """Apply `function` to X, an array or tensor, in batches; return one array."""
+        X = SparseRows(X) if issparse(X) else X
+        size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
+        while start < X.shape[0]:
+            x = X[start : start + size]
+            x = as_tensor(x) if isinstance(x, np.ndarray) else x
+            try:
+                parts.append(function(self.as_input(x.to(self.device))).cpu())
+            except OutOfMemoryError:
+                if size == 1:
+                    raise
+                size //= 2
+            else:
+                start += size
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+
+    def infer(self, x, **fit_params):
+        """Return the outputs of a batch, without noise."""
+        return self.module_(self.as_input(x.to(self.device))).output
+
+    def evaluation_step(self, batch, training=False):
+        """Return the outputs of a batch of rows."""
+        self._set_training(training)
+        with torch.set_grad_enabled(training):
+            return self.infer(batch.x)
+
+    def _get_predict_nonlinearity(self):
+        return self.criterion_.predict
+
+    def predict(self, X):
+        """Return indices of classes, labels as zeros and ones, or numbers."""
+        proba = self.predict_proba(X)
+        if self.criterion_.kind == "regression":
+            return proba
+        return proba.argmax(1) if self.criterion_.kind == "classes" else (proba > 0.5).astype(int)
+
+    def score(self, X, y, sample_weight=None):
+        """Return the accuracy, or R2 of numbers."""
+        score = r2_score if self.criterion_.kind == "regression" else accuracy_score
+        return score(y, self.predict(X), sample_weight=sample_weight)
+
+    @property
+    def classes_(self):
+        """The indices of the classes, as scorers ask for them."""
+        return np.arange(self.criterion_.n_targets)
+
+    def __sklearn_tags__(self):
+        """Tell what the net predicts: scorers choose by it."""
+        tags = super().__sklearn_tags__()
+        if hasattr(self, "criterion_"):
+            is_regressor = self.criterion_.kind == "regression"
+            tags.estimator_type = "regressor" if is_regressor else "classifier"
+        return tags
+
+    # -- storage ------------------------------------------------------------------------
 
     def _recipe(self):
         """Return the arguments that build the net, as far as they are not skorch's defaults."""
@@ -94,9 +308,11 @@ class StoredNet(NeuralNet):
         """Return the recipe, the weights, and the state of the optimizer if it has any."""
         state = {"format": _FORMAT, "version": __version__, "recipe": self._recipe()}
         if self.initialized_:
-            parts = [name for name in WITH_STATE if name != "optimizer_" or self.optimizer_.state]
-            state["parts"] = {name: as_arrays(getattr(self, name).state_dict()) for name in parts}
-            state["history"] = as_columns(self.history)
+            parts = [
+                name for name in self.with_state if name != "optimizer_" or self.optimizer_.state
+            ]
+            state["parts"] = {name: _as_arrays(getattr(self, name).state_dict()) for name in parts}
+            state["history"] = _as_columns(self.history)
         return state
 
     @usual_modes()
@@ -123,8 +339,8 @@ class StoredNet(NeuralNet):
         with OwnGenerator(torch.Generator().manual_seed(0)):
             self.initialize()
         for name, arrays in state["parts"].items():
-            getattr(self, name).load_state_dict(as_tensors(arrays))
-        self.history.extend(as_rows(state["history"]))
+            getattr(self, name).load_state_dict(_as_tensors(arrays))
+        self.history.extend(_as_history(state["history"]))
         self.module_.eval()
 
     @usual_modes()
@@ -147,114 +363,43 @@ def _or_cpu(device):
         return "cpu"
 
 
-# Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
-# wants enough to be busy, if it has room: up to 40 bytes per feature where all experts answer.
-_PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
-_PICTURE_GROWTH = 16  # an expert for pictures holds many channels of them at a time
+def _as_arrays(value):
+    """Return a nested state with every tensor replaced by an array.
+
+    A pickled tensor holds addresses and devices: equal ones differ, byte by byte.
+    """
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        # NumPy knows no bfloat16 and its like.
+        return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value
+    if isinstance(value, dict):
+        return {key: _as_arrays(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_as_arrays(part) for part in value)
+    return value
 
 
-class WeightedRows(Dataset):
-    """The rows of a fit as skorch's callbacks know a dataset: X and y."""
+def _as_tensors(value):
+    """Return a nested state with every array replaced by a tensor."""
+    if isinstance(value, np.ndarray):
+        return torch.tensor(value)
+    if isinstance(value, dict):
+        return {key: _as_tensors(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_as_tensors(part) for part in value)
+    return value
 
-    def __init__(self, rows):
-        super().__init__(rows.x, rows.y)
-        self.rows = rows
+
+def _as_columns(history):
+    """Return the rows of a history, dicts, in blocks of equal keys: (keys, a column for each)."""
+    blocks = [(keys, list(rows)) for keys, rows in groupby(history, key=tuple)]
+    return [(keys, [[row[key] for row in rows] for key in keys]) for keys, rows in blocks]
 
 
-class PredictingNet(StoredNet):
-    """skorch net that predicts in large batches."""
-
-    def get_dataset(self, X, y=None):
-        """Return rows with weights, given arrays, tensors or a dataset."""
-        if isinstance(X, WeightedRows):
-            return X
-        if isinstance(X, Dataset):
-            X, y = X.X, X.y
-        # The slice gathers sparse or selected rows at once, which NumPy would do one by one.
-        x = X if isinstance(X, torch.Tensor) else as_tensor(np.asarray(X[:]))
-        y = torch.zeros(len(x), dtype=torch.long) if y is None else torch.as_tensor(y)
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        y = y if self.criterion_.kind == "classes" else y.to(dtype)
-        weight = torch.ones(len(x), dtype=dtype, device=x.device)
-        return WeightedRows(Rows(x, y.to(x.device), weight))
-
-    @property
-    def dtype(self):
-        """Type of the weights, in which the mixture computes."""
-        return next(self.module_.parameters()).dtype
-
-    def _as_input(self, x):
-        """Return a batch in the dtype of the module; bytes are pictures, 0 ... 255 to 0 ... 1.
-
-        Tables that the module standardizes stay in their own type until then.
-        """
-        if isinstance(self.module_.encoder, TableEncoder):
-            return x
-        is_bytes = x.dtype == torch.uint8
-        x = x.to(self.dtype)
-        return x.div_(255) if is_bytes else x
-
-    def _predict_size(self, X):
-        """Return how many samples are predicted at a time."""
-        growth = _PICTURE_GROWTH if X.ndim == 4 else 1
-        elements, device = _PREDICT_ELEMENTS, torch.device(self.device)
-        if device.type != "cpu":
-            elements = int(min(_MOST_ELEMENTS, free_memory(device) / _BYTES_PER_ELEMENT))
-        return max(1, elements // (growth * math.prod(X.shape[1:])))
-
-    @usual_modes()
-    @torch.inference_mode()
-    def map_batches(self, function, X):
-        """Apply `function` to X, an array or tensor, in batches; return one array."""
-        X = SparseRows(X) if issparse(X) else X
-        size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
-        while start < X.shape[0]:
-            x = X[start : start + size]
-            x = as_tensor(x) if isinstance(x, np.ndarray) else x
-            try:
-                parts.append(function(self._as_input(x.to(self.device))).cpu())
-            except OutOfMemoryError:
-                if size == 1:
-                    raise
-                size //= 2
-            else:
-                start += size
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
-
-    def infer(self, x, **fit_params):
-        """Return the outputs of a batch, without noise."""
-        return self.module_(self._as_input(x.to(self.device))).output
-
-    def evaluation_step(self, batch, training=False):
-        """Return the outputs of a batch of rows."""
-        self._set_training(training)
-        with torch.set_grad_enabled(training):
-            return self.infer(batch.x)
-
-    def _get_predict_nonlinearity(self):
-        return self.criterion_.predict
-
-    def predict(self, X):
-        """Return indices of classes, labels as zeros and ones, or numbers."""
-        proba = self.predict_proba(X)
-        if self.criterion_.kind == "numbers":
-            return proba
-        return proba.argmax(1) if self.criterion_.kind == "classes" else (proba > 0.5).astype(int)
-
-    def score(self, X, y, sample_weight=None):
-        """Return the accuracy, or R2 of numbers."""
-        score = r2_score if self.criterion_.kind == "numbers" else accuracy_score
-        return score(y, self.predict(X), sample_weight=sample_weight)
-
-    @property
-    def classes_(self):
-        """The indices of the classes, as scorers ask for them."""
-        return np.arange(self.criterion_.n_targets)
-
-    def __sklearn_tags__(self):
-        """Say what the net predicts: scorers choose by it."""
-        tags = super().__sklearn_tags__()
-        if hasattr(self, "criterion_"):
-            is_regressor = self.criterion_.kind == "numbers"
-            tags.estimator_type = "regressor" if is_regressor else "classifier"
-        return tags
+def _as_history(blocks):
+    """Return the rows of which the blocks were made."""
+    return [
+        dict(zip(keys, values, strict=True))
+        for keys, columns in blocks
+        for values in zip(*columns, strict=True)
+    ]

@@ -1,32 +1,32 @@
-"""Which training samples are hidden from which experts, to be tested by them."""
+"""Out-of-bag masks: which experts are not trained on a sample, and tested by it."""
 
 import torch
 
 from .._data.rows import draw_rows
 from .._data.statistics import has_few_distinct_rows
-from ..nn import hide, hide_at_random
+from ..nn.seeding import in_bag_mask, random_in_bag_mask
 
 __all__ = ["hide_rows"]
 
 _SAMPLE = 2000  # rows by which a table is known
 
 
-def hide_rows(net, rows, n_hidden, groups=None):
-    """Return the rows of a table with each one hidden from `n_hidden` experts of the net.
+def hide_rows(net, rows, n_out_of_bag, groups=None):
+    """Return the rows of a table with an out-of-bag mask: `n_out_of_bag` experts for each row.
 
-    Rows of one group, (n_samples,) numbers of groups, are hidden from the same experts. Without
-    groups equal rows are, unless the table has few distinct rows.
+    Rows of one group, (n_samples,) numbers of groups, are out of the bags of the same experts.
+    Without groups equal rows are, unless the table has few distinct rows.
     """
-    sizes = len(net.module_.experts), n_hidden
+    sizes = len(net.module_.experts), n_out_of_bag
     if groups is not None:
-        shown = hide_at_random(int(groups.max()) + 1, *sizes)[torch.from_numpy(groups)]
+        shown = random_in_bag_mask(int(groups.max()) + 1, *sizes)[torch.from_numpy(groups)]
     elif rows.x.ndim == 2 and has_few_distinct_rows(_some_rows(rows.x)):
-        shown = hide_at_random(len(rows.y), *sizes)
+        shown = random_in_bag_mask(len(rows.y), *sizes)
     else:
         encode = net.module_.encoder or torch.nn.Identity()
 
         def hide_batch(x):
-            return hide(encode(x).flatten(1), *sizes).bool()
+            return in_bag_mask(encode(x).flatten(1), *sizes).bool()
 
         shown = torch.from_numpy(net.map_batches(hide_batch, rows.x))
     return rows._replace(shown=shown.to(rows.y.device, torch.bool))

@@ -10,14 +10,14 @@ from threadpoolctl import ThreadpoolController
 from .. import _devices
 from .._devices import OutOfMemoryError, is_out_of_memory
 from .._registry import is_auto
-from ..nn import OwnGenerator
+from ..nn.seeding import OwnGenerator
 
 __all__ = [
     "LARGE",
     "as_many_threads_as_useful",
+    "explained_memory_errors",
     "keep_freed_memory",
     "place",
-    "saying_what_to_lower",
     "work_of_a_step",
 ]
 
@@ -42,7 +42,7 @@ def as_many_threads_as_useful(work):
 
 @cache
 def _controller():
-    return ThreadpoolController()  # looks through all loaded libraries: once is enough
+    return ThreadpoolController()  # searches all loaded libraries: once is enough
 
 
 def work_of_a_step(module, n_samples, input_shape):
@@ -74,8 +74,8 @@ def keep_freed_memory():
 
 
 @contextmanager
-def saying_what_to_lower(batch_size, device):
-    """Say it where training runs out of memory."""
+def explained_memory_errors(batch_size, device):
+    """Name the parameters that help if training runs out of memory."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -98,7 +98,7 @@ def place(device, plan, module, input_shape):
         The parameter of the estimator.
     plan : Plan
     module : callable
-        Builds the mixture. It is called only where there is a choice of devices, to look at.
+        Builds the mixture. It is called only where there is a choice of devices, to count the work.
     input_shape : tuple of int
 
     Raises

@@ -1,7 +1,7 @@
 """The processes that train a mixture together, each with its part of every batch."""
 
 import hashlib
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import NamedTuple
@@ -14,10 +14,16 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._data.rows import pick
 from ..nn import Noise
-from ..nn.ranks import Part, holding
+from ..nn.sharding import BatchShard, using_shard
 from .callbacks import StopTraining
 
-__all__ = ["ALONE", "CURRENT", "ConnectedRanks", "Connection", "Ranks"]
+__all__ = [
+    "SINGLE_PROCESS",
+    "Connection",
+    "DataParallelGroup",
+    "current_group",
+    "entered",
+]
 
 _GOODBYE = timedelta(seconds=5)  # that all have to leave before the connection is closed
 _CTRL_C = KeyboardInterrupt.__name__
@@ -55,16 +61,16 @@ class Connection:
         """
         if self.group is None:
             raise RuntimeError(
-                "This rank left the others by an error or Ctrl-C. Leave data_parallel() on all "
-                "ranks, and enter it again."
+                "This process left the others by an error or Ctrl-C. Leave data_parallel() in all "
+                "processes, and enter it again."
             )
         try:
             function(*tensors, group=self.group)
         except RuntimeError as error:
             reason = self._reason() or f"it cannot be reached within the timeout ({error})"
             if reason.startswith(_CTRL_C):
-                raise KeyboardInterrupt("Another rank was interrupted.") from error
-            raise RuntimeError(f"Another rank left the training: {reason}") from error
+                raise KeyboardInterrupt("Another process was interrupted.") from error
+            raise RuntimeError(f"Another process left the training: {reason}") from error
 
     def close(self, error=None):
         """Wake those who still wait for this process, and say why."""
@@ -88,10 +94,10 @@ class Connection:
 
 
 _LOOKED_AT = 64  # rows of X by which data are compared
-_STOPS, _INTERRUPTED = 1, 2  # what a rank tells of an epoch
+_STOPS, _INTERRUPTED = 1, 2  # what a process tells of an epoch
 
 
-class Ranks:
+class ProcessGroup:
     """One process alone, which trains by whole batches: nothing is exchanged.
 
     Attributes
@@ -111,29 +117,29 @@ class Ranks:
         """Tell the others of an error that ends the training here."""
 
     def leave(self, error=None):
-        """End what connects the ranks."""
+        """End what connects the processes."""
 
-    def begin(self, net, rows, n_epochs, interrupts):
-        """Refuse what ranks cannot train together."""
+    def begin(self, training, n_epochs, interrupts):
+        """Refuse what processes cannot train together."""
 
     def own_draws(self, generators, seed):
-        """Return sources for draws that belong to the samples of this rank."""
+        """Return sources for draws that belong to the samples of this process."""
         return generators
 
-    def parts(self, batches):
+    def shards(self, batches):
         """Return what of each batch is trained on here."""
         return batches
 
-    def holding(self, batch):
-        """Return a context in which sums over a batch are over all ranks."""
+    def sharding(self, batch):
+        """Return a context in which sums over a batch are over all processes."""
         return nullcontext()
 
-    def add_up(self, *values):
-        """Return the sums of tensors over the ranks."""
+    def all_reduce(self, *values):
+        """Return the sums of tensors over the processes."""
         return values
 
     def collect(self, steps):
-        """Return the numbers of all steps, by their names, for all ranks."""
+        """Return the numbers of all steps, by their names, for all processes."""
         columns = {name: [step[name] for step in steps if name in step] for name in steps[0]}
         return {
             name: torch.stack(values)
@@ -142,33 +148,50 @@ class Ranks:
             for name, values in columns.items()
         }
 
-    def add_up_gradients(self, parameters):
-        """Replace the gradients by their sums over the ranks."""
+    def all_reduce_gradients(self, parameters):
+        """Replace the gradients by their sums over the processes."""
 
-    def end_epoch(self, net, stop):
-        """Return why training stops, of any rank, or None."""
+    def end_epoch(self, training, stop):
+        """Return why training stops, of any process, or None."""
         return stop
 
 
-ALONE = Ranks()
-CURRENT = ContextVar("ranks", default=ALONE)
+SINGLE_PROCESS = ProcessGroup()
+_CURRENT = ContextVar("process group", default=SINGLE_PROCESS)
 
 
-class _RowsOfRank(NamedTuple):
+def current_group():
+    """Return the processes that train together here and now."""
+    return _CURRENT.get()
+
+
+@contextmanager
+def entered(group):
+    """Within this context fits are those of a process group."""
+    token = _CURRENT.set(group)
+    try:
+        with group:
+            yield group
+    finally:
+        _CURRENT.reset(token)
+        group.leave()
+
+
+class _Shard(NamedTuple):
     """Rows of a batch; the names are those of `Rows`."""
 
     x: torch.Tensor
     y: torch.Tensor
     weight: torch.Tensor
     shown: torch.Tensor | None
-    part: Part
+    part: BatchShard
 
 
-class ConnectedRanks(Ranks):
+class DataParallelGroup(ProcessGroup):
     """Several processes that train as one.
 
-    All have the same data, weights and generators, and take the same batches, of which each looks
-    at its own rows.
+    All have the same data, weights and generators, and take the same batches, of which each uses
+    its own rows.
 
     Parameters
     ----------
@@ -179,71 +202,72 @@ class ConnectedRanks(Ranks):
         self.connection = connection
         self.rank, self.size = connection.rank, connection.size
 
-    def begin(self, net, rows, n_epochs, interrupts):
-        """Refuse what ranks cannot train together, or would not train alike."""
+    def begin(self, training, n_epochs, interrupts):
+        """Refuse what processes cannot train together, or would not train alike."""
+        net, rows, held_out = training.net, training.rows, training.validation
         self.interrupts = interrupts
         _check_module(net.module_)
         groups = [{**group, "params": None} for group in net.optimizer_.param_groups]
-        n_steps = net.schedule_ and net.schedule_.n_steps
+        n_steps = training.schedule and training.schedule.n_steps
         self._check_equal(
             {
-                "training data": (*_look_at(rows), *_look_at(net.validation_)),
+                "training data": (*_look_at(rows), *_look_at(held_out)),
                 "weights at the start": _state(net),
-                "random draws": _draws(net),
-                "parameters": (n_epochs, n_steps, net.batch_size, net.has_batch_listeners_, groups),
+                "random draws": _draws(training),
+                "parameters": (n_epochs, n_steps, net.batch_size, training.has_batch_hooks, groups),
             },
-            "Give every rank the same X, y and sample_weight, the same parameters and an int as "
+            "Give every process the same X, y and sample_weight, the same parameters and an int as "
             "random_state; each takes its own rows of every batch.",
         )
         n_batches = -(-len(rows.y) // net.batch_size)
         self._check_shares("A batch", len(rows.y) // n_batches)
-        if net.validation_ is not None:
-            self._check_shares("Held-out data", len(net.validation_.y))
+        if held_out is not None:
+            self._check_shares("Held-out data", len(held_out.y))
 
     def _check_shares(self, name, n_rows):
         if n_rows < self.size:
             raise ValueError(
-                f"{name} of {n_rows} samples cannot be shared by {self.size} ranks: use fewer of "
-                "them, or a larger batch_size or validation_fraction."
+                f"{name} of {n_rows} samples cannot be shared by {self.size} processes: use "
+                "fewer of them, or a larger batch_size or validation_fraction."
             )
 
     def own_draws(self, generators, seed):
-        """Return sources of their own, as each rank draws for other samples."""
+        """Return sources of their own, as each process draws for other samples."""
         # Mixed, not shifted: a generator of a CPU looks at the lower 32 bits of its seed only.
         seed = int(np.random.SeedSequence((seed, self.rank)).generate_state(1)[0])
         return [torch.Generator(g.device).manual_seed(seed) for g in generators]
 
-    def parts(self, batches):
-        """Yield the rows of this rank, of each batch."""
+    def shards(self, batches):
+        """Yield the rows of this process, of each batch."""
         rows, device = batches.rows, batches.device
         for batch in batches.cuts():
             n_samples = len(batch)
             own = slice(*(n_samples * rank // self.size for rank in (self.rank, self.rank + 1)))
-            # Weights are few: all ranks have those of all.
+            # Weights are few: all processes have those of all.
             weight = pick(rows.weight, batch).sum().to(device)
-            part = Part(own, n_samples, weight, lambda value: self.add_up(value)[0])
-            yield _RowsOfRank(*rows.take(batch[own]).to(device), part)
+            part = BatchShard(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
+            yield _Shard(*rows.take(batch[own]).to(device), part)
 
-    def holding(self, batch):
-        """Return a context in which sums over a batch are over all ranks."""
-        return holding(batch.part)
+    def sharding(self, batch):
+        """Return a context in which sums over a batch are over all processes."""
+        return using_shard(batch.part)
 
-    def add_up(self, *values):
-        """Return the sums over the ranks, by one message."""
+    def all_reduce(self, *values):
+        """Return the sums over the processes, by one message."""
         flat = torch.cat([value.reshape(-1) for value in values])
         self.connection.exchange(dist.all_reduce, flat)
         parts = flat.split([value.numel() for value in values])
         return [p.view(v.shape).to(v.dtype) for p, v in zip(parts, values, strict=True)]
 
     def collect(self, steps):
-        """Return the numbers of all steps; weights and gradients are those of all ranks before."""
+        """Return the numbers of all steps; weights and gradients are those of all already."""
         numbers = super().collect(steps)
         names = [name for name in ("loss", "oob_loss", "score") if name in numbers]
-        sums = self.add_up(*(numbers[name] for name in names))
+        sums = self.all_reduce(*(numbers[name] for name in names))
         return numbers | dict(zip(names, sums, strict=True))
 
     @torch.no_grad()
-    def add_up_gradients(self, parameters):
+    def all_reduce_gradients(self, parameters):
         """Replace the gradients by their sums; None where no process has one."""
         absent = [parameter.grad is None for parameter in parameters]
         for parameter, is_absent in zip(parameters, absent, strict=True):
@@ -251,27 +275,27 @@ class ConnectedRanks(Ranks):
                 parameter.grad = torch.zeros_like(parameter)
         gradients = [parameter.grad for parameter in parameters]
         present = 1 - gradients[0].new_tensor(absent)
-        *sums, present = self.add_up(*gradients, present)
+        *sums, present = self.all_reduce(*gradients, present)
         torch._foreach_copy_(gradients, sums)
         if any(absent):
-            for parameter, n_ranks in zip(parameters, present.tolist(), strict=True):
-                if not n_ranks:
+            for parameter, n_present in zip(parameters, present.tolist(), strict=True):
+                if not n_present:
                     parameter.grad = None
 
-    def end_epoch(self, net, stop):
-        """Stop if any rank does; see to it that all are where they would be together."""
+    def end_epoch(self, training, stop):
+        """Stop if any process does; check that all have the same weights and draws."""
         notes = self._check_equal(
-            {"weights": _state(net), "random draws": _draws(net)},
+            {"weights": _state(training.net), "random draws": _draws(training)},
             "All must be processors of one kind, and no module may keep statistics of the samples "
-            "that it sees, or draw from the generator of a router.",
+            "of one process, or draw from the generator of a router.",
             note=_INTERRUPTED if self.interrupts.seen else _STOPS if stop is not None else 0,
         )
         if _INTERRUPTED in notes and not self.interrupts.seen:
-            raise KeyboardInterrupt("Another rank was interrupted.")
-        return stop or (StopTraining("Another rank stops.") if any(notes) else None)
+            raise KeyboardInterrupt("Another process was interrupted.")
+        return stop or (StopTraining("Another process stops.") if any(notes) else None)
 
     def __exit__(self, kind, error, trace):
-        """Wake the others, who wait for this rank, if it ends by an error."""
+        """Wake the others, who wait for this process, if it ends by an error."""
         if error is not None:
             self.leave(error)
 
@@ -280,30 +304,32 @@ class ConnectedRanks(Ranks):
         self.connection.close(error)
 
     def _check_equal(self, values, remedy, note=0):
-        """Refuse values that differ between ranks, on all of them; return everybody's note."""
+        """Refuse values that differ between processes, on all of them; return everybody's note."""
         own = torch.tensor([*map(_digest, values.values()), note])
         everyone = [torch.empty_like(own) for _ in range(self.size)]
         self.connection.exchange(dist.all_gather, everyone, own)
         *columns, notes = torch.stack(everyone).T.tolist()
         differ = [name for name, seen in zip(values, columns, strict=True) if len(set(seen)) > 1]
         if differ:
-            raise ValueError(f"The {self.size} ranks differ in {' and '.join(differ)}. {remedy}")
+            raise ValueError(
+                f"The {self.size} processes differ in {' and '.join(differ)}. {remedy}"
+            )
         return notes
 
 
 def _check_module(module):
-    """Refuse parts that look at a batch in a way that ranks do not know."""
+    """Refuse parts that use a batch in a way that processes do not know."""
     for name, part in module.named_modules():
         if isinstance(part, _BatchNorm) and not isinstance(part, nn.SyncBatchNorm):
             raise ValueError(
                 f"{name} ({type(part).__name__}) normalizes samples by the others of their batch, "
-                "of which each rank sees its own only. Use norm='group': "
+                "of which each process has its own only. Use norm='group': "
                 "expert=EXPERTS['resnet18'].with_options(norm='group')."
             )
     noise = getattr(module.router, "noise", None)
     if noise is not None and type(noise).__call__ is not Noise.__call__:
         raise ValueError(
-            f"router_noise={noise!r} draws for the samples that it is given, of which each rank "
+            f"router_noise={noise!r} draws for the samples that it is given, of which each process "
             "has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
         )
 
@@ -323,9 +349,9 @@ def _state(net):
     return *net.module_.state_dict().values(), *net.criterion_.state_dict().values()
 
 
-def _draws(net):
-    """Return the state of the generators that all ranks share."""
-    return [generator.get_state() for generator in net.generators_]
+def _draws(training):
+    """Return the state of the generators that all processes share."""
+    return [generator.get_state() for generator in training.generators]
 
 
 def _digest(values):

@@ -1,112 +1,33 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
-from .._registry import Registry
-from .activations import ACTIVATIONS
-from .balance import BALANCES, Balance
+from .balance import BALANCES
 from .build import build_mixture
-from .dispatch import answer_all, dispatch
 from .experts import EXPERTS, CNNExpert, CNNTrunk, ExpertSpec, MLPExpert, PatchExpert
-from .heads import LOSSES, Head, LossSpec, NumberHead, choose_head
-from .hiding import hide, hide_at_random
-from .losses import expert_means, mixture_loss, weighted_mean
+from .functional import ACTIVATIONS, weighted_mean
+from .heads import LOSSES, Head, LossSpec, RegressionHead
 from .mixture import MixtureOfExperts, MixtureOutput
-from .pictures import Channels, PictureEncoder
 from .predictor import Predictor
-from .ranks import batch_weight, sum_over_ranks
-from .routers import (
-    GATES,
-    NETWORKS,
-    NOISES,
-    ROUTERS,
-    CentroidScores,
-    CNNScores,
-    LinearScores,
-    MergeRouter,
-    MLPScores,
-    Noise,
-    NoisyTopKRouter,
-    NormalizedScores,
-    PatchChoiceRouter,
-    Preset,
-    ReLURouter,
-    Route,
-    Router,
-    Scores,
-    SigmoidRouter,
-    SoftRouter,
-    TopKRouter,
-    as_patches,
-    make_router,
-    preset_of,
-)
-from .seeding import OwnGenerator, may_draw
-from .softmax import softmax
-from .table import CategoryCodes, Columns, TableEncoder
-from .trunks import TRUNKS, make_trunk
-from .upcycling import upcycle
+from .routers.base import Balance, Route, Router
+from .routers.dense import MergeRouter, ReLURouter, SigmoidRouter, SoftRouter
+from .routers.gates import GATES, NOISES, Noise
+from .routers.make import ROUTERS, RouterSpec
+from .routers.scores import NETWORKS, CentroidScores, CNNScores, LinearScores, MLPScores, Scores
+from .routers.sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
+from .trunks import TRUNKS
 
-__all__ = [
-    "ACTIVATIONS",
-    "BALANCES",
-    "EXPERTS",
-    "GATES",
-    "LOSSES",
-    "NETWORKS",
-    "NOISES",
-    "ROUTERS",
-    "TRUNKS",
-    "Balance",
-    "CNNExpert",
-    "CNNScores",
-    "CNNTrunk",
-    "CategoryCodes",
-    "CentroidScores",
-    "Channels",
-    "Columns",
-    "ExpertSpec",
-    "Head",
-    "LinearScores",
-    "LossSpec",
-    "MLPExpert",
-    "MLPScores",
-    "MergeRouter",
-    "MixtureOfExperts",
-    "MixtureOutput",
-    "Noise",
-    "NoisyTopKRouter",
-    "NormalizedScores",
-    "NumberHead",
-    "OwnGenerator",
-    "PatchChoiceRouter",
-    "PatchExpert",
-    "PictureEncoder",
-    "Predictor",
-    "Preset",
-    "ReLURouter",
-    "Registry",
-    "Route",
-    "Router",
-    "Scores",
-    "SigmoidRouter",
-    "SoftRouter",
-    "TableEncoder",
-    "TopKRouter",
-    "answer_all",
-    "as_patches",
-    "batch_weight",
-    "build_mixture",
-    "choose_head",
-    "dispatch",
-    "expert_means",
-    "hide",
-    "hide_at_random",
-    "make_router",
-    "make_trunk",
-    "may_draw",
-    "mixture_loss",
-    "preset_of",
-    "softmax",
-    "sum_over_ranks",
-    "upcycle",
-    "weighted_mean",
+# fmt: off
+__all__ = [  # noqa: RUF022
+    # parts by name, and how they are described
+    "ACTIVATIONS", "BALANCES", "EXPERTS", "GATES", "LOSSES", "NETWORKS", "NOISES", "ROUTERS",
+    "TRUNKS", "ExpertSpec", "LossSpec", "RouterSpec",
+    # base classes of your own parts
+    "Balance", "Head", "Noise", "RegressionHead", "Route", "Router", "Scores",
+    # parts that may be subclassed or built directly
+    "CNNExpert", "CNNTrunk", "MLPExpert", "PatchExpert",
+    "CNNScores", "CentroidScores", "LinearScores", "MLPScores",
+    "MergeRouter", "NoisyTopKRouter", "PatchChoiceRouter", "ReLURouter", "SigmoidRouter",
+    "SoftRouter", "TopKRouter",
+    # the whole
+    "MixtureOfExperts", "MixtureOutput", "Predictor", "build_mixture", "weighted_mean",
 ]
+# fmt: on

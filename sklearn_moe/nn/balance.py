@@ -1,57 +1,14 @@
-"""Balancing: what keeps the load of the experts even.
-
-A balance is called in every training step, after the samples were routed. It counts sample weights
-and returns its loss, or None if it works otherwise.
-"""
-
-from collections.abc import Callable
+"""Balancing: what keeps the load of the experts even, by name."""
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .._registry import Registry
-from .losses import weighted_mean
-from .ranks import sum_over_ranks
-from .routers.base import Route, Router
-from .running import RunningMean
-from .softmax import softmax
+from .functional import softmax, weighted_mean
+from .routers.base import Balance, Route
+from .sharding import sum_over_shards
 
-__all__ = ["BALANCES", "Balance", "make_balance"]
-
-_HORIZON = 10  # batches over which the load is averaged
-
-
-class Balance(nn.Module):
-    """What balances have in common: the weight and the running load.
-
-    Parameters
-    ----------
-    n_experts : int
-    weight : float
-        Factor of the loss, or size of a step.
-    """
-
-    bias: Tensor | None  # (n_experts,), added to the scores that choose
-
-    # What it requires of the router: "gradient" (trained scores), "choice" (of k experts) or
-    # "noise" (both, and noise of a known distribution).
-    needs = "gradient"
-
-    def __init__(self, n_experts: int, weight: float):
-        super().__init__()
-        self.n_experts = n_experts
-        self.weight = weight
-        self.register_buffer("bias", None)
-        # One batch says little about the load when it is small.
-        self.load = RunningMean(torch.full((n_experts,), 1 / n_experts), _HORIZON)
-
-    def forward(self, router: Router, route: Route, weight: Tensor) -> Tensor | None:
-        """Look at a training batch with sample weights; return what is added to its loss."""
-        return self.weight * self.loss(router, route, weight)
-
-    def loss(self, router: Router, route: Route, weight: Tensor) -> Tensor:
-        """Return the loss before it is weighted."""
-        raise NotImplementedError
+__all__ = ["BALANCES"]
 
 
 def _importance(route: Route, weight: Tensor) -> Tensor:
@@ -82,28 +39,28 @@ class ImportanceBalance(Balance):
 
     def loss(self, router, route, weight):
         """Return cv(P)^2."""
-        return _squared_cv(sum_over_ranks(_importance(route, weight)))
+        return _squared_cv(sum_over_shards(_importance(route, weight)))
 
 
 class LoadBalance(Balance):
     """Squared coefficient of variation of the smooth load (Shazeer et al., 2017, appendix A).
 
-    The smooth load of an expert is its chance to be chosen, were its noise drawn anew: unlike the
-    load itself it has a gradient.
+    The smooth load of an expert is its probability to be chosen if its noise is drawn again: unlike
+    the load itself it has a gradient.
     """
 
     needs = "noise"
 
     def loss(self, router, route, weight):
-        """Return cv(sum of the chances)^2."""
-        chances = weight.to(route.scores.dtype) @ router.chance(route)
-        return _squared_cv(sum_over_ranks(chances))
+        """Return cv(sum of the probabilities)^2."""
+        load = weight.to(route.scores.dtype) @ router.selection_probability(route)
+        return _squared_cv(sum_over_shards(load))
 
 
 class BiasBalance(Balance):
     """A bias on the scores that choose, not on the gate (loss-free, arXiv 2408.15664).
 
-    After a step b_m += weight * sign(mean load - load_m), with the running load. It stays as it is
+    After a step b_m += weight * sign(mean load - load_m), with the running load. It does not change
     at prediction.
     """
 
@@ -121,7 +78,7 @@ class BiasBalance(Balance):
 
 
 class ZLoss(Balance):
-    """Mean of logsumexp(h)^2 (ST-MoE, arXiv 2202.08906): keeps the scores small, no more."""
+    """Mean of logsumexp(h)^2 (ST-MoE, arXiv 2202.08906): only keeps the scores small."""
 
     def loss(self, router, route, weight):
         """Return the mean squared log-normalizer."""
@@ -139,20 +96,3 @@ BALANCES = Registry(
         "z_loss": ZLoss,
     },
 )
-
-
-def make_balance(
-    balance: str | Callable[[int, float], Balance] | None, n_experts: int, weight: float
-) -> Balance | None:
-    """Return a balance for that many experts, None for None.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown.
-    TypeError
-        If a callable takes other arguments or returns anything but a `Balance`.
-    """
-    if balance is None:
-        return None
-    return BALANCES.make(balance, Balance, n_experts, weight)

@@ -6,19 +6,9 @@ from typing import Any, NamedTuple, Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-__all__ = [
-    "Experts",
-    "Order",
-    "answer_all",
-    "answer_at_once",
-    "answer_groups",
-    "dispatch",
-    "dispatch_mask",
-    "is_recorded",
-    "is_stack",
-    "together",
-]
+__all__ = ["Experts", "apply_all", "dispatch"]
 
 _SMALL = 2**25  # numbers that experts read, all samples times all experts
 
@@ -31,8 +21,71 @@ class Experts(Protocol):
     def __iter__(self) -> Iterator[nn.Module]: ...
 
 
+def is_exporting() -> bool:
+    """Return whether the computation is being recorded, by `torch.export` or `torch.jit`."""
+    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+
+
+# -- experts in stacked form --------------------------------------------------------------
+
+
+def is_stack(experts: Experts) -> TypeGuard[nn.Module]:
+    """Return whether the sequence is one module that maps a batch to the outputs of all experts."""
+    return isinstance(experts, nn.Module) and not isinstance(experts, nn.ModuleList)
+
+
+def stacked_form(experts: Experts) -> Any:
+    """Return the stacked form of experts that differ in nothing but their weights, otherwise None.
+
+    Its `all(x)` returns the outputs of all experts, `groups(x, sizes)` those for groups of samples,
+    `merged(x, gate)` those of experts with averaged weights. A stack makes it by its method
+    `stacked_form()`; other experts, of equal `group_key`, by `stacked_form(experts)` of the first.
+    """
+    if is_stack(experts):
+        return getattr(experts, "stacked_form", lambda: None)()
+    if not _are_homogeneous(experts):
+        return None
+    first: Any = experts[0]  # has the method if it has a `group_key`
+    return first.stacked_form(experts)
+
+
+def _are_homogeneous(experts: Experts) -> bool:
+    keys = {getattr(expert, "group_key", None) for expert in experts}
+    return len(keys) == 1 and None not in keys
+
+
+# -- outputs of experts -------------------------------------------------------------------
+
+
+def apply_all(experts: Experts, x: Tensor) -> Tensor:
+    """Return the output of every expert for every sample, (n_samples, n_experts, n_outputs)."""
+    if is_stack(experts):
+        return experts(x)
+    if (form := stacked_form(experts)) is not None:
+        return form.all(x)
+    return torch.stack([expert(x) for expert in experts], 1)
+
+
+def apply_groups(experts: Experts, x: Tensor, sizes: Sequence[int]) -> Tensor:
+    """Return the outputs of each expert for its group of samples, one group after the other.
+
+    Experts that differ in nothing but their weights are computed in stacked form, which costs less
+    than one call for each. Others are not called for empty groups. If all groups are empty the
+    first expert is called, as the shape of its outputs must be known.
+    """
+    called: Experts = experts
+    exporting = is_exporting()
+    if not (exporting or is_stack(experts)):
+        busy = [m for m, size in enumerate(sizes) if size] or [0]
+        called, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
+    if not exporting and (form := stacked_form(called)) is not None:
+        return form.groups(x, sizes)
+    groups = x.split(sizes)
+    return torch.cat([expert(group) for expert, group in zip(called, groups, strict=True)])
+
+
 def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
-    """Return the answers of the chosen experts; every expert computes its own samples only.
+    """Return the outputs of the chosen experts; every expert computes its own samples only.
 
     Parameters
     ----------
@@ -44,44 +97,18 @@ def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
     Returns
     -------
     (n_samples, k, n_outputs)
-        Row i, slot j is the answer of expert `chosen[i, j]` to sample i. Experts that no
-        sample chose are not called, unless all `answer_at_once`.
+        Row i, slot j is the output of expert `chosen[i, j]` for sample i. Experts that no sample
+        chose are not called, unless `all_are_faster`.
     """
-    if answer_at_once(experts, x):
-        answers = answer_all(experts, x)
-        return answers.gather(1, chosen.unsqueeze(2).expand(-1, -1, answers.shape[2]))
+    if all_are_faster(experts, x):
+        outputs = apply_all(experts, x)
+        return outputs.gather(1, chosen.unsqueeze(2).expand(-1, -1, outputs.shape[2]))
     order = Order.of(chosen, len(experts))
-    answers = answer_groups(experts, x.index_select(0, order.samples), order.sizes)
-    return order.restore(answers)
-
-
-class Order(NamedTuple):
-    """The slots of a batch, (n_samples, k) of them, one expert after the other."""
-
-    slots: Tensor  # (n_samples * k,)
-    samples: Tensor  # (n_samples * k,), whose they are
-    sizes: list[int]  # of each expert
-    k: int
-
-    @classmethod
-    def of(cls, chosen: Tensor, n_experts: int) -> "Order":
-        """Sort the slots by the expert that each is for, (n_samples, k) int."""
-        k = chosen.shape[1]
-        experts, slots = chosen.flatten().sort(stable=True)
-        edges = torch.arange(n_experts + 1, device=chosen.device)
-        # Where the groups begin must be known on the host: the one synchronization of a GPU step.
-        starts = torch.searchsorted(experts, edges).tolist()
-        sizes = [stop - start for start, stop in pairwise(starts)]
-        return cls(slots, slots // k if k > 1 else slots, sizes, k)
-
-    def restore(self, answers: Tensor) -> Tensor:
-        """Return answers in this order sample by sample, (n_samples, k, n_outputs)."""
-        answers = torch.empty_like(answers).index_copy(0, self.slots, answers)
-        return answers.view(-1, self.k, answers.shape[1])
+    return order.restore(apply_groups(experts, x.index_select(0, order.samples), order.sizes))
 
 
 def dispatch_mask(experts: Experts, x: Tensor, gate: Tensor) -> Tensor:
-    """Return the sum of gate times answer over the experts with a gate that is not 0.
+    """Return the sum of gate times output over the experts with a gate that is not 0.
 
     Parameters
     ----------
@@ -94,99 +121,153 @@ def dispatch_mask(experts: Experts, x: Tensor, gate: Tensor) -> Tensor:
     (n_samples, n_outputs)
         Zero for a sample without any expert.
     """
-    if answer_at_once(experts, x):
-        answers = answer_all(experts, x)
-        return torch.einsum("nm,nmo->no", gate.to(answers.dtype), answers)
+    if all_are_faster(experts, x):
+        outputs = apply_all(experts, x)
+        return torch.einsum("nm,nmo->no", gate.to(outputs.dtype), outputs)
     active = gate != 0
     sizes = active.sum(0).tolist()
     if not sum(sizes):
-        return gate[:, :1] * _trial(experts[0], x)
+        return gate[:, :1] * _sample_output(experts[0], x)
     by_expert = active.T.flatten()
     if x.is_cpu:
         places = by_expert.nonzero().squeeze(1)
     else:  # nonzero would wait once more for how many there are
         places = by_expert.byte().sort(descending=True, stable=True).indices[: sum(sizes)]
     expert, rows = places // len(x), places % len(x)
-    answers = answer_groups(experts, x.index_select(0, rows), sizes)
-    answers = answers * gate[rows, expert].unsqueeze(1)
-    return answers.new_zeros(len(x), answers.shape[1]).index_add(0, rows, answers)
+    outputs = apply_groups(experts, x.index_select(0, rows), sizes)
+    outputs = outputs * gate[rows, expert].unsqueeze(1)
+    return outputs.new_zeros(len(x), outputs.shape[1]).index_add(0, rows, outputs)
 
 
 @torch.no_grad()
-def _trial(expert: nn.Module, x: Tensor) -> Tensor:
-    """Return an answer for its shape, (1, n_outputs), and leave no trace in the expert."""
+def _sample_output(expert: nn.Module, x: Tensor) -> Tensor:
+    """Return the output for one sample, (1, n_outputs), without any effect on the expert."""
     was_training = expert.training
-    answer = expert.eval()(x[:1])
+    output = expert.eval()(x[:1])
     expert.train(was_training)
-    return answer
+    return output
 
 
-def answer_at_once(experts: Experts, x: Tensor) -> bool:
-    """Return whether every expert is to answer every sample, though few answers are asked for.
+def all_are_faster(experts: Experts, x: Tensor) -> bool:
+    """Return whether to compute all experts for all samples, though few outputs are asked for.
 
-    On a GPU small experts that answer together do, as the work is less than a wait for the host,
-    which would have to know who answers what. In an exported program all do: it has no branches.
+    On a GPU that is so for small homogeneous experts: it is less work than the wait for the host,
+    which would have to know the groups. An exported program always does: it has no branches.
     """
-    if is_recorded():
+    if is_exporting():
         return True
     if x.is_cpu or x.numel() * len(experts) > _SMALL:
         return False
-    return hasattr(experts, "together") if is_stack(experts) else _are_alike(experts)
+    return hasattr(experts, "stacked_form") if is_stack(experts) else _are_homogeneous(experts)
 
 
-def is_recorded() -> bool:
-    """Return whether a program is made of what is computed, by `torch.export` or `torch.jit`."""
-    return torch.compiler.is_exporting() or torch.jit.is_tracing()
+class Order(NamedTuple):
+    """The slots of a batch, (n_samples, k) of them, one expert after the other."""
+
+    slots: Tensor  # (n_samples * k,)
+    samples: Tensor  # (n_samples * k,), the sample of each slot
+    sizes: list[int]  # number of slots of each expert
+    k: int
+
+    @classmethod
+    def of(cls, chosen: Tensor, n_experts: int) -> "Order":
+        """Sort the slots by their expert, (n_samples, k) int."""
+        k = chosen.shape[1]
+        experts, slots = chosen.flatten().sort(stable=True)
+        edges = torch.arange(n_experts + 1, device=chosen.device)
+        # Where the groups begin must be known on the host: the one synchronization of a GPU step.
+        starts = torch.searchsorted(experts, edges).tolist()
+        sizes = [stop - start for start, stop in pairwise(starts)]
+        return cls(slots, slots // k if k > 1 else slots, sizes, k)
+
+    def restore(self, outputs: Tensor) -> Tensor:
+        """Return outputs in this order sample by sample, (n_samples, k, n_outputs)."""
+        outputs = torch.empty_like(outputs).index_copy(0, self.slots, outputs)
+        return outputs.view(-1, self.k, outputs.shape[1])
 
 
-def answer_groups(experts: Experts, x: Tensor, sizes: Sequence[int]) -> Tensor:
-    """Return the answers of each expert to its group of samples, one group after the other.
+# -- products of groups of rows, each with weights of its own -----------------------------
 
-    Experts that differ in nothing but their weights answer together: what small experts share
-    costs less once than each time. Others that have no samples are not called; of no samples at
-    all the first one says what shape their answers have.
+
+class GroupedProducts(torch.autograd.Function):
+    """W_m X_m^T + b_m for every group m, side by side: one node of the graph in place of many.
+
+    The X_m are consecutive groups of rows of x, of `sizes`; W is (n_groups, n_outputs, n_features)
+    and b (n_groups, n_outputs) or None. The result is (n_outputs, n_rows).
     """
-    called: Experts = experts
-    recorded = is_recorded()
-    if not (recorded or is_stack(experts)):
-        busy = [m for m, size in enumerate(sizes) if size] or [0]
-        called, sizes = [experts[m] for m in busy], [sizes[m] for m in busy]
-    if not recorded and (one := together(called)) is not None:
-        return one.groups(x, sizes)
-    groups = x.split(sizes)
-    return torch.cat([expert(group) for expert, group in zip(called, groups, strict=True)])
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, sizes):
+        """Return (n_outputs, n_rows)."""
+        ctx.save_for_backward(x, weight)
+        ctx.sizes, ctx.has_bias = sizes, bias is not None
+        return _products(weight, bias, x.split(sizes), sizes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        """Return the gradients of x, weight and bias."""
+        x, weight = ctx.saved_tensors
+        grads = grad.split(ctx.sizes, 1)
+        of_weight, of_bias = _gradients(ctx, weight, grads, x.split(ctx.sizes))
+        of_x = None
+        if ctx.needs_input_grad[0]:
+            of_x = torch.cat([g.T @ w for g, w in zip(grads, weight, strict=True)])
+        return of_x, of_weight, of_bias, None
 
 
-def answer_all(experts: Experts, x: Tensor) -> Tensor:
-    """Return the answers of every expert to every sample, (n_samples, n_experts, n_outputs)."""
-    if is_stack(experts):
-        return experts(x)
-    if (one := together(experts)) is not None:
-        return one.all(x)
-    return torch.stack([expert(x) for expert in experts], 1)
+class GatheredProducts(torch.autograd.Function):
+    """The same for groups of samples that are gathered from several sources, without a gradient.
 
-
-def is_stack(experts: Experts) -> TypeGuard[nn.Module]:
-    """Return whether the sequence is one module, which maps a batch to the answers of all."""
-    return isinstance(experts, nn.Module) and not isinstance(experts, nn.ModuleList)
-
-
-def together(experts: Experts) -> Any:
-    """Return what answers for experts that differ in nothing but their weights, otherwise None.
-
-    `all(x)` are the answers of all, `groups(x, sizes)` those to groups of samples, `merged(x,
-    gate)` those of experts of mean weights. A stack makes it by `together()`; other experts of the
-    same `group_key` by `together(experts)` of the first.
+    `sources` are tensors, or objects whose `index_select` returns (n_samples, n_rows, n_features);
+    each has equally many groups. `places` are the samples taken from each source, `sizes` the
+    numbers of samples of all groups. The samples of one source are gathered at a time, and once
+    more for the gradient, so that they stay in the cache while they are multiplied.
     """
-    if is_stack(experts):
-        make = getattr(experts, "together", None)
-        return make and make()
-    if not _are_alike(experts):
-        return None
-    first: Any = experts[0]  # has it beside its `group_key`
-    return first.together(experts)
+
+    @staticmethod
+    def forward(ctx, weight, bias, sources, places, sizes):
+        """Return (n_outputs, n_rows)."""
+        n_rows = sources[0].shape[1]
+        ctx.save_for_backward(weight)
+        ctx.has_bias, ctx.sources, ctx.places = bias is not None, sources, places
+        ctx.sizes = [size * n_rows for size in sizes]
+        return _products(weight, bias, _gathered(ctx), ctx.sizes)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        """Return the gradients of weight and bias."""
+        (weight,) = ctx.saved_tensors
+        grads = grad.split(ctx.sizes, 1)
+        return *_gradients(ctx, weight, grads, _gathered(ctx)), None, None, None
 
 
-def _are_alike(experts: Experts) -> bool:
-    keys = {getattr(expert, "group_key", None) for expert in experts}
-    return len(keys) == 1 and None not in keys
+def _products(weight, bias, groups, sizes):
+    """Return W_m X_m^T + b_m side by side; the groups X_m are computed one at a time."""
+    z = weight.new_empty(weight.shape[1], sum(sizes))
+    each = zip(weight, groups, z.split(sizes, 1), strict=True)
+    if bias is None:
+        for w, rows, columns in each:
+            torch.mm(w, rows.T, out=columns)
+    else:
+        for b, (w, rows, columns) in zip(bias.unsqueeze(2), each, strict=True):
+            torch.addmm(b, w, rows.T, out=columns)
+    return z
+
+
+def _gradients(ctx, weight, grads, groups):
+    """Return the gradients of weight and bias."""
+    of_weight = torch.empty_like(weight)
+    for g, rows, w in zip(grads, groups, of_weight, strict=True):
+        torch.mm(g, rows, out=w)
+    return of_weight, torch.stack([g.sum(1) for g in grads]) if ctx.has_bias else None
+
+
+def _gathered(ctx):
+    """Yield the rows of each group."""
+    n_groups = len(ctx.sizes) // len(ctx.sources)
+    for number, (source, places) in enumerate(zip(ctx.sources, ctx.places, strict=True)):
+        x = source.index_select(0, places)
+        sizes = ctx.sizes[number * n_groups : (number + 1) * n_groups]
+        yield from x.reshape(-1, x.shape[2]).split_with_sizes(sizes)

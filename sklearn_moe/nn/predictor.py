@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from .encoders import CategoryCodes, TableEncoder
+from .functional import Shape
 from .heads import Head
 from .mixture import MixtureOfExperts
-from .table import CategoryCodes, TableEncoder
 
 __all__ = ["Predictor"]
 
 
 class Predictor(nn.Module):
-    """What a fitted estimator predicts, as one module of torch; `to_torch()` makes it.
+    """The predictions of a fitted estimator as one torch module, made by `to_torch()`.
 
     Parameters
     ----------
@@ -22,40 +23,40 @@ class Predictor(nn.Module):
     input_shape : tuple of int
         Shape of a sample, as the mixture takes it.
     flat : bool, default=False
-        Whether samples come as rows, (n_samples, n_features), to be read in that shape.
+        Whether X is (n_samples, n_features), each row a flattened sample.
     x_dtype : torch.dtype, default=None
-        Type of X in `fit`: torch.uint8 of images whose bytes become 0 ... 1; float64 of tables with
-        large numbers, which float32 would round. None: that of the mixture.
+        Type of X in `fit`: torch.uint8 for images, which are scaled to 0 ... 1; float64 for tables
+        with large numbers, which float32 would round. None: that of the mixture.
     categories : CategoryCodes or None, default=None
-        What is made of the categorical columns of a table.
-    mean, deviation : sequence of float or None, default=None
-        Of numbers: units of the predictions, for each of them.
+        Encodes the categorical columns of a table.
+    mean, std : sequence of float or None, default=None
+        For regression: mean and standard std of each target.
     squeeze : bool, default=False
-        Whether a sole number of a sample is returned without its axis.
+        Whether a single target is returned without its axis.
 
     Attributes
     ----------
     category_names : dict
-        Of each categorical column of X whose categories are no numbers, by its index: the list of
-        them. X holds the place of a category in it, 0, 1, ..., and any other number, such as -1, or
-        NaN for one that is missing or not in the list. Empty without such columns.
+        For each categorical column of X whose categories are no numbers, by its index: the list of
+        them. X holds the position of a category in the list, 0, 1, ..., and any other number, such
+        as -1, or NaN for a category that is missing or not in the list. Empty without such columns.
     """
 
     mean: Tensor | None
-    deviation: Tensor
+    std: Tensor
 
     def __init__(
         self,
         mixture: MixtureOfExperts,
         head: Head,
-        input_shape: tuple[int, ...],
+        input_shape: Shape,
         *,
         flat: bool = False,
         x_dtype: torch.dtype | None = None,
         categories: CategoryCodes | None = None,
         category_names: Mapping[int, Sequence] | None = None,
         mean: Sequence[float] | None = None,
-        deviation: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
         squeeze: bool = False,
     ):
         super().__init__()
@@ -67,7 +68,7 @@ class Predictor(nn.Module):
         self.categories = categories
         self.category_names = dict(category_names or {})
         self.squeeze = squeeze
-        for name, values in (("mean", mean), ("deviation", deviation)):
+        for name, values in (("mean", mean), ("std", std)):
             copied = None if values is None else torch.tensor(values, dtype=torch.float64)
             self.register_buffer(name, copied)
         self.eval()
@@ -78,17 +79,17 @@ class Predictor(nn.Module):
         return next(self.mixture.parameters()).dtype
 
     @property
-    def bytes(self) -> bool:
-        """Whether X holds images of bytes."""
+    def takes_uint8(self) -> bool:
+        """Whether X holds uint8 images."""
         return self.x_dtype == torch.uint8
 
     @property
-    def sample_shape(self) -> tuple[int, ...]:
-        """Shape of a sample, as it comes."""
+    def sample_shape(self) -> Shape:
+        """Shape of a sample of X."""
         return (torch.Size(self.input_shape).numel(),) if self.flat else self.input_shape
 
     def example(self, n_samples: int = 2) -> Tensor:
-        """Return samples of zeros, for tools that want to see some."""
+        """Return samples of zeros, for tools that need an example of X."""
         device = next(self.mixture.parameters()).device
         return torch.zeros(n_samples, *self.sample_shape, dtype=self.x_dtype, device=device)
 
@@ -102,21 +103,21 @@ class Predictor(nn.Module):
         """
         self._check(X)
         x = X if self.categories is None else self.categories(X)
-        if not isinstance(self.mixture.encoder, TableEncoder):  # which needs X in its own type
+        if not isinstance(self.mixture.encoder, TableEncoder):  # it needs X in its own type
             x = x.to(self.dtype)
-        if self.bytes:
+        if self.takes_uint8:
             x = x / 255
         if self.flat:
             x = x.reshape(x.shape[0], *self.input_shape)
         y = self.head.predict(self.mixture(x).output)
         if self.mean is not None:
-            y = (y * self.deviation + self.mean).to(self.dtype)
+            y = (y * self.std + self.mean).to(self.dtype)
         return y.squeeze(1) if self.squeeze else y
 
     def _check(self, X):
         shape = self.sample_shape
-        if X.shape[1:] != shape or (X.dtype == torch.uint8) != self.bytes:
-            kind = "bytes (torch.uint8)" if self.bytes else "floats"
+        if X.shape[1:] != shape or (X.dtype == torch.uint8) != self.takes_uint8:
+            kind = "bytes (torch.uint8)" if self.takes_uint8 else "floats"
             raise ValueError(
                 f"X must hold {kind} of shape (n_samples, {', '.join(map(str, shape))}), as in "
                 f"fit, got {X.dtype} of shape {tuple(X.shape)}."

@@ -1,26 +1,18 @@
-"""Random draws of any torch code taken from an own generator."""
+"""Random draws that do not touch the global generator of torch."""
 
 import inspect
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["OwnGenerator", "may_draw"]
+__all__ = ["OwnGenerator", "in_bag_mask", "is_stochastic", "random_in_bag_mask"]
 
-_FACTORIES = ("bernoulli", "multinomial", "normal", "rand", "randint", "randn", "randperm")
-_IN_PLACE = (
-    "bernoulli_",
-    "cauchy_",
-    "exponential_",
-    "geometric_",
-    "log_normal_",
-    "normal_",
-    "random_",
-    "uniform_",
-)
+_FACTORIES = "bernoulli multinomial normal rand randint randn randperm".split()
+_IN_PLACE = "bernoulli cauchy exponential geometric log_normal normal random uniform".split()
 
 
 def _existing(module, *names):
@@ -39,12 +31,12 @@ _INITIALIZERS = tuple(
 _DRAWS = frozenset(
     [
         *(getattr(torch, name) for name in _FACTORIES),
-        *(getattr(torch.Tensor, name) for name in _IN_PLACE),
+        *(getattr(torch.Tensor, f"{name}_") for name in _IN_PLACE),
         *_existing(torch, "_sample_dirichlet"),
         *_INITIALIZERS,
     ]
 )
-# Functions without a generator argument: the global one is seeded from ours and then restored.
+# Functions without a generator argument: the global one is seeded, and its state restored.
 _GLOBAL_ONLY = frozenset(
     [
         *(getattr(F, name) for name in dir(F) if "dropout" in name and name[0] != "_"),
@@ -63,10 +55,10 @@ _DRAWING = (
 _KNOWN = ("torch.", "torchvision.", "sklearn_moe.")
 
 
-def may_draw(module: nn.Module, *, training: bool = True) -> bool:
-    """Return whether a module may draw at random in its forward pass: dropout, or not known.
+def is_stochastic(module: nn.Module, *, training: bool = True) -> bool:
+    """Return whether the forward pass of a module may draw random numbers.
 
-    Layers of torch draw in training only.
+    That is so for dropout, in training only, and assumed for layers of unknown origin.
     """
     return any(
         (training and isinstance(part, _DRAWING)) or not type(part).__module__.startswith(_KNOWN)
@@ -75,18 +67,19 @@ def may_draw(module: nn.Module, *, training: bool = True) -> bool:
 
 
 class OwnGenerator(TorchFunctionMode):
-    """Within this context every draw that names no generator uses one of ours.
+    """Within this context every draw without a generator argument uses one of the given ones.
 
     Layers of torch and of users draw their initial weights from the global generator. Here
-    they draw from a generator of ours instead: the global one stays untouched and threads that
-    fit side by side do not see each other (the context belongs to one thread). The few functions
-    that know the global generator only, such as dropout, find it seeded by ours and leave it as
-    it was; of these alone threads can disturb each other.
+    they draw from the given generator instead: the global one does not change, and fits in
+    several threads do not influence each other (the context belongs to one thread). The few
+    functions that can only use the global generator, such as dropout, are called with it seeded
+    from the given one, and its state is restored; only with these, threads can influence each
+    other.
 
     Parameters
     ----------
     *generators : torch.Generator
-        Sources of the draws, one per device; a draw takes the one of its own device.
+        Sources of the draws, one per device; a draw uses that of its own device.
 
     Examples
     --------
@@ -104,7 +97,7 @@ class OwnGenerator(TorchFunctionMode):
         self.generators = {generator.device.type: generator for generator in generators}
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        """Run `func`, with our generator where it draws and names none."""
+        """Run `func`, with a generator of ours if it draws and is given none."""
         kwargs = dict(kwargs or {})
         if kwargs.get("generator") is not None:
             return func(*args, **kwargs)
@@ -127,8 +120,8 @@ class OwnGenerator(TorchFunctionMode):
         """Return the generator for a device."""
         if device.type not in self.generators:
             raise ValueError(
-                f"A draw on {device.type}, but there are generators for "
-                f"{sorted(self.generators)} only."
+                f"A random draw on {device.type}, but there are only generators for "
+                f"{sorted(self.generators)}. Pass one for that device."
             )
         return self.generators[device.type]
 
@@ -137,7 +130,7 @@ class OwnGenerator(TorchFunctionMode):
 def _seeded(seed, devices):
     """Seed the global generators of the CPU and of some devices, then put them back.
 
-    `torch.manual_seed` would seed those of all devices, also of some that are not in use yet.
+    `torch.manual_seed` would seed those of all devices, also those that are not in use yet.
     """
     with ExitStack() as stack:
         stack.callback(torch.set_rng_state, torch.get_rng_state())
@@ -149,3 +142,38 @@ def _seeded(seed, devices):
                 with module.device(device):
                     module.manual_seed(seed)
         yield
+
+
+def hash_rows(x: Tensor, n_columns: int, generator: Generator) -> Tensor:
+    """Draw `n_columns` functions from samples to [0, 1], uniform over samples and draws.
+
+    It is the fractional part of a steep random linear function: samples that differ by 0.001 get
+    unrelated values.
+    """
+    x = x.flatten(1)
+    options: dict[str, Any] = {"generator": generator, "dtype": x.dtype, "device": x.device}
+    weight = torch.randn(x.shape[1], n_columns, **options)
+    phase = torch.rand(n_columns, **options)
+    return (1e3 * (x @ weight) + phase).remainder(1)
+
+
+def in_bag_mask(x: Tensor, n_experts: int, n_out_of_bag: int) -> Tensor:
+    """Return 1 for the experts that train on a sample, 0 for others, (n_samples, n_experts).
+
+    Each sample is out-of-bag for `n_out_of_bag` experts, equal samples for the same ones: otherwise
+    an expert would be evaluated on a copy of a sample that it was trained on.
+    """
+    # In float64 the hash does not depend on how the samples are grouped.
+    hashes = hash_rows(x.double(), n_experts, torch.Generator(x.device).manual_seed(0))
+    return _mask_largest(hashes, n_out_of_bag).to(x.dtype)
+
+
+def random_in_bag_mask(n_samples: int, n_experts: int, n_out_of_bag: int) -> Tensor:
+    """Return such a mask at random, for tables of few distinct rows."""
+    generator = torch.Generator().manual_seed(0)
+    return _mask_largest(torch.rand(n_samples, n_experts, generator=generator), n_out_of_bag)
+
+
+def _mask_largest(values: Tensor, n_largest: int) -> Tensor:
+    chosen = values.topk(n_largest, dim=1).indices
+    return torch.ones_like(values).scatter_(1, chosen, 0.0)

@@ -1,7 +1,6 @@
 """Trunks: the layers in front of a mixture, which router and experts share.
 
-The mixture is then a layer of a network. A trunk maps a batch of samples to features, vectors as a
-rule, and is trained with the experts.
+A trunk maps a batch of samples to features, usually vectors, and is trained with the experts.
 """
 
 import copy
@@ -14,11 +13,12 @@ from torch import Tensor, nn
 
 from .._registry import Registry, takes
 from .experts import EXPERTS, CNNTrunk
+from .functional import Shape
 
 __all__ = ["TRUNKS", "make_trunk", "shape_after"]
 
 
-def _without(readout: str, expert: str, input_shape: tuple[int, ...], **options: Any) -> nn.Module:
+def _without(readout: str, expert: str, input_shape: Shape, **options: Any) -> nn.Module:
     """Return an expert up to its last layer."""
     network = EXPERTS[expert].build(input_shape, 1, **options)
     setattr(network, readout, nn.Identity())
@@ -37,9 +37,7 @@ TRUNKS = Registry(
 
 
 def make_trunk(
-    trunk: str | nn.Module | Callable[..., nn.Module],
-    input_shape: tuple[int, ...],
-    activation: str | Callable | None = None,
+    trunk: str | nn.Module | Callable, input_shape: Shape, activation: str | Callable | None = None
 ) -> nn.Module:
     """Return a trunk for samples of shape `input_shape`; a module is copied.
 
@@ -62,10 +60,8 @@ def make_trunk(
 
 
 @torch.no_grad()
-def shape_after(
-    trunk: nn.Module, input_shape: tuple[int, ...], dtype: torch.dtype
-) -> tuple[int, ...]:
-    """Return the shape of what a trunk makes of a sample of that type.
+def shape_after(trunk: nn.Module, input_shape: Shape, dtype: torch.dtype) -> Shape:
+    """Return the shape of the features that a trunk computes from a sample of that type.
 
     Raises
     ------

@@ -16,7 +16,7 @@ from .._data.rows import as_tensor
 from .._devices import OutOfMemoryError, usual_modes
 from .._persistence import StoredModule
 from .._validation import Count
-from ..nn import OwnGenerator, may_draw
+from ..nn.seeding import OwnGenerator, is_stochastic
 from ._base import BaseImageFeatures
 from ._chunks import as_device
 from ._crop import as_pair
@@ -30,7 +30,7 @@ _MAX_SEED = 2**31 - 1
 
 def _draws(network, seed, device):
     """Return the context to compute in, where draws are our own."""
-    if not may_draw(network, training=False):
+    if not is_stochastic(network, training=False):
         return contextlib.nullcontext()
     types = {"cpu", device.type}
     return OwnGenerator(*(torch.Generator(name).manual_seed(seed) for name in sorted(types)))
@@ -205,7 +205,7 @@ class BackboneFeatures(BaseImageFeatures):
         self._seed = self._draw_seed() if drawn else 0
         with OwnGenerator(torch.Generator().manual_seed(self._seed)):
             network = make_network(self.backbone, weights)
-        if not drawn and may_draw(network, training=False):
+        if not drawn and is_stochastic(network, training=False):
             self._seed = self._draw_seed()
         prepare = make_prepare(weights, size)
         x = as_tensor(X[:1])

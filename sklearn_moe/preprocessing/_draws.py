@@ -2,7 +2,7 @@
 
 import torch
 
-from ..nn import OwnGenerator
+from ..nn.seeding import OwnGenerator
 
 __all__ = ["TransformDraws"]
 

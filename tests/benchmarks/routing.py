@@ -8,7 +8,7 @@ from measure import StepClock, paired, seconds, verdict
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
-from sklearn_moe.nn import Preset, TopKRouter
+from sklearn_moe.nn import RouterSpec, TopKRouter
 
 __all__ = ["routing_rows"]
 
@@ -59,7 +59,7 @@ def soft_epoch(X, y, n_epochs, batch_size):
 def routing_rows(n_samples, n_epochs, pairs):
     """Yield the rows for batches of the default size and for one full batch."""
     X, y = make_cluster_patches(n_samples, random_state=0, **PAPER_SETTINGS[1])
-    given = {"router": Preset(GivenRouter, noise=None)}
+    given = {"router": RouterSpec(GivenRouter, noise=None)}
     for batch_size in (1024, n_samples):
         where = f"{len(X):,} samples, batches of {batch_size:,}"
         # As many steps for small batches as for one large one would take minutes.

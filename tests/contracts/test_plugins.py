@@ -29,8 +29,8 @@ from sklearn_moe.nn import (
     ExpertSpec,
     Head,
     LossSpec,
-    NumberHead,
-    Preset,
+    RegressionHead,
+    RouterSpec,
     TopKRouter,
 )
 from sklearn_moe.optim import SOLVERS, SolverSpec
@@ -103,7 +103,7 @@ class BrierHead(Head):
         return (output.argmax(1) == y).to(output.dtype)
 
 
-class LogCoshHead(NumberHead):
+class LogCoshHead(RegressionHead):
     """A loss of numbers."""
 
     def density_loss(self, answers, y):
@@ -114,7 +114,7 @@ class SignSGD(torch.optim.Optimizer):
     """A solver: steps of one length in every coordinate."""
 
     def __init__(self, params, lr=1e-3, weight_decay=0.0):
-        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+        super().__init__(params, {"lr": lr, "solver__weight_decay": weight_decay})
 
     @torch.no_grad()
     def step(self, closure=None):
@@ -163,7 +163,7 @@ PLUGINS = {
     "expert": Plugin(
         EXPERTS, ExpertSpec(Quadratic, ndim=2), Quadratic, lambda model: model.module_.experts[0]
     ),
-    "router": Plugin(ROUTERS, Preset(RunnerUp), RunnerUp, lambda model: model.module_.router),
+    "router": Plugin(ROUTERS, RouterSpec(RunnerUp), RunnerUp, lambda model: model.module_.router),
     "balance": Plugin(BALANCES, Squares, Squares, lambda model: model.module_.router.balance),
     "activation": Plugin(
         ACTIVATIONS,
@@ -173,18 +173,18 @@ PLUGINS = {
     ),
     "loss": Plugin(
         LOSSES,
-        LossSpec(classes=BrierHead, numbers=LogCoshHead),
+        LossSpec(classes=BrierHead, regression=LogCoshHead),
         BrierHead,
         lambda model: model.net_.criterion_,
     ),
-    "router_network": Plugin(
+    "router__network": Plugin(
         NETWORKS,
         Hinges,
         Hinges,
         lambda model: getattr(of_scores(model.module_.router.network), "module", None),
     ),
-    "router_noise": Plugin(NOISES, coin, coin, lambda model: model.module_.router.noise),
-    "gate": Plugin(GATES, timid, timid, lambda model: model.module_.router.gate),
+    "router__noise": Plugin(NOISES, coin, coin, lambda model: model.module_.router.noise),
+    "router__gate": Plugin(GATES, timid, timid, lambda model: model.module_.router.gate),
     "solver": Plugin(SOLVERS, SolverSpec(SignSGD), SignSGD, lambda model: model.net_.optimizer_),
 }
 
@@ -201,7 +201,7 @@ def registered():
 
 def brief(parameter):
     """Return options of a brief fit in which the parameter has a meaning."""
-    return BRIEF | ({"router": "top1"} if parameter == "router_noise" else {})
+    return BRIEF | ({"router": "top1"} if parameter == "router__noise" else {})
 
 
 # -- in use -------------------------------------------------------------------------------
@@ -227,9 +227,9 @@ def assert_same(first, second, X):
 @pytest.mark.parametrize("parameter", PLUGINS)
 def test_a_name_is_all_it_takes(registered, vectors, parameter):
     X, y = vectors
-    clf = MoEClassifier(**brief(parameter), **{parameter: "mine"}).fit(X, y)
+    clf = MoEClassifier().set_params(**brief(parameter), **{parameter: "mine"}).fit(X, y)
     assert is_used(clf, parameter)
-    assert not is_used(MoEClassifier(**BRIEF).fit(X, y), parameter)
+    assert not is_used(MoEClassifier().set_params(**BRIEF).fit(X, y), parameter)
     np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1)
 
 
@@ -237,10 +237,10 @@ def test_a_name_is_all_it_takes(registered, vectors, parameter):
 def test_the_part_itself_does_the_same_without_a_name(vectors, request, parameter):
     X, y = vectors
     part = PLUGINS[parameter].part
-    by_itself = MoEClassifier(**brief(parameter), **{parameter: part}).fit(X, y)
+    by_itself = MoEClassifier().set_params(**brief(parameter), **{parameter: part}).fit(X, y)
     assert is_used(by_itself, parameter)
     request.getfixturevalue("registered")
-    assert_same(by_itself, MoEClassifier(**brief(parameter), **{parameter: "mine"}).fit(X, y), X)
+    assert_same(by_itself, MoEClassifier().set_params(**brief(parameter), **{parameter: "mine"}).fit(X, y), X)
 
 
 @pytest.mark.parametrize("parameter", PLUGINS)
@@ -248,7 +248,7 @@ def test_the_entry_of_a_registry_may_be_passed_as_it_is(vectors, parameter):
     X, y = vectors
     plugin = PLUGINS[parameter]
     of_entry, of_part = (
-        MoEClassifier(**brief(parameter), **{parameter: choice}).fit(X, y)
+        MoEClassifier().set_params(**brief(parameter), **{parameter: choice}).fit(X, y)
         for choice in (plugin.entry, plugin.part)
     )
     assert_same(of_entry, of_part, X)
@@ -265,7 +265,7 @@ def test_what_comes_with_the_library_may_be_passed_by_name_or_as_it_is(vectors, 
     X, y = vectors
     results = []
     for choice in (name, REGISTRIES[parameter][name]):
-        clf = MoEClassifier(**brief(parameter), **{parameter: choice})
+        clf = MoEClassifier().set_params(**brief(parameter), **{parameter: choice})
         try:
             results.append(clf.fit(X, y).predict_proba(X))
         except ValueError:  # what is made for other samples
@@ -276,7 +276,7 @@ def test_what_comes_with_the_library_may_be_passed_by_name_or_as_it_is(vectors, 
 def test_all_of_them_together(registered, vectors):
     X, y = vectors
     options = dict.fromkeys(PLUGINS, "mine") | {"activation": "auto"}  # Quadratic has its own
-    clf = MoEClassifier(**BRIEF, **options, expert_width=2, weight_decay=0.5).fit(X, y)
+    clf = MoEClassifier().set_params(**BRIEF, **options, expert_width=2, solver__weight_decay=0.5).fit(X, y)
     assert all(is_used(clf, parameter) for parameter in PLUGINS if parameter != "activation")
     assert clf.module_.experts[0].project.out_features == 2
     assert clf.net_.optimizer_.defaults["weight_decay"] == 0.5
@@ -289,10 +289,10 @@ def test_searches_clones_and_pickles(registered, vectors, parameter, by_name):
     default = MoEClassifier().get_params()[parameter]
     choice = "mine" if by_name else PLUGINS[parameter].part
     grid = {parameter: [default, choice]}
-    clf = MoEClassifier(**brief(parameter))
+    clf = MoEClassifier().set_params(**brief(parameter))
     search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(X, y)
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
-    clf = MoEClassifier(**brief(parameter), **{parameter: choice}).fit(X, y)
+    clf = MoEClassifier().set_params(**brief(parameter), **{parameter: choice}).fit(X, y)
     twin = clone(clf)
     assert twin.get_params()[parameter] is choice
     assert_same(clf, twin.fit(X, y), X)
@@ -309,7 +309,7 @@ def test_searches_clones_and_pickles(registered, vectors, parameter, by_name):
 def test_an_activation_that_learns_does_so_in_each_expert(expert, shape, solver):
     X = np.random.default_rng(0).normal(size=(60, *shape))
     given = torch.nn.PReLU(init=0.25)
-    clf = MoEClassifier(expert=expert, activation=given, solver=solver, trunk=None, **BRIEF)
+    clf = MoEClassifier().set_params(expert=expert, activation=given, solver=solver, trunk=None, **BRIEF)
     clf.fit(X, np.arange(60) % 2)
     assert given.weight.item() == 0.25
     assert given.weight.dtype == torch.float32
@@ -321,21 +321,21 @@ def test_an_activation_that_learns_does_so_in_each_expert(expert, shape, solver)
 @pytest.mark.parametrize("loss", ["mine", LogCoshHead])
 def test_a_loss_of_numbers(registered, vectors, loss):
     X, _ = vectors
-    reg = MoERegressor(**BRIEF | {"max_iter": 20}, loss=loss).fit(X, X[:, 0])
+    reg = MoERegressor().set_params(**BRIEF | {"max_iter": 20}, loss=loss).fit(X, X[:, 0])
     assert isinstance(reg.net_.criterion_, LogCoshHead)
     assert reg.loss_curve_[-1] < reg.loss_curve_[0]
 
 
 def test_new_names_change_no_default(registered, vectors):
     X, y = vectors
-    resolved = MoEClassifier(**BRIEF).fit(X, y).resolved_params_
+    resolved = MoEClassifier().set_params(**BRIEF).fit(X, y).resolved_params_
     assert "mine" not in resolved.values()
     assert resolved["expert"] == "mlp"
 
 
 def test_a_head_has_a_decision_without_writing_one(vectors):
     X, y = vectors
-    clf = MoEClassifier(**BRIEF, loss=BrierHead).fit(X, y)
+    clf = MoEClassifier().set_params(**BRIEF, loss=BrierHead).fit(X, y)
     proba = softmax(clf.decision_function(X), axis=1)
     np.testing.assert_allclose(proba, clf.predict_proba(X), rtol=1e-9)
 
@@ -357,7 +357,7 @@ class BareHead(Head):
 
 def test_a_bare_head_is_enough_where_nothing_asks_for_more(vectors):
     X, y = vectors
-    clf = MoEClassifier(**BRIEF, loss=BareHead).fit(X, y)
+    clf = MoEClassifier().set_params(**BRIEF, loss=BareHead).fit(X, y)
     np.testing.assert_allclose(clf.predict_proba(X).sum(1), 1)
 
 
@@ -374,7 +374,7 @@ def test_a_method_that_a_head_lacks_is_named(vectors, loss, parameters, method, 
     X, y = vectors
     message = f"BareHead has no method '{method}', which {reason} needs"
     with pytest.raises(TypeError, match=message):
-        MoEClassifier(**BRIEF, loss=loss, train_transform=pytest.fail, **parameters).fit(X, y)
+        MoEClassifier().set_params(**BRIEF, loss=loss, train_transform=pytest.fail, **parameters).fit(X, y)
 
 
 @pytest.mark.parametrize(
@@ -389,10 +389,10 @@ def test_a_method_that_a_head_lacks_is_named(vectors, loss, parameters, method, 
             "Head; it returned int",
         ),
         (MoEClassifier, {"solver": lambda p, lr: 3}, TypeError, "Optimizer; it returned int"),
-        (MoEClassifier, {"router_noise": dict}, TypeError, "router_noise=<class 'dict'> must be"),
+        (MoEClassifier, {"router__noise": dict}, TypeError, "router_noise=<class 'dict'> must be"),
         (
             MoEClassifier,
-            {"router_network": lambda shape, n: n},
+            {"router__network": lambda shape, n: n},
             TypeError,
             "Module; it returned in",
         ),
@@ -422,11 +422,11 @@ def test_sample_shapes_that_do_not_fit_are_refused(vectors, shape):
     X, y = vectors
     message = r"cannot be read from X of shape \(80, 6\)\. It is \(n_patches, patch_size\) or"
     with pytest.raises(ValueError, match=message) as refused:
-        MoEClassifier(**BRIEF, sample_shape=shape).fit(X, y)
+        MoEClassifier().set_params(**BRIEF, sample_shape=shape).fit(X, y)
     assert str(refused.value).startswith(f"sample_shape={shape!r} ")
 
 
 @pytest.mark.parametrize("shape", [(2, 3), [2, -1], np.array([-1, 3])])
 def test_sample_shapes_that_fit(vectors, shape):
     X, y = vectors
-    assert MoEClassifier(**BRIEF, sample_shape=shape).fit(X, y).input_shape_ == (2, 3)
+    assert MoEClassifier().set_params(**BRIEF, sample_shape=shape).fit(X, y).input_shape_ == (2, 3)

@@ -44,7 +44,7 @@ def fit_alone(model):
     X, y, weight = draw()
 
     def fit(**options):
-        return model(**options, router_learning_rate_init=options["learning_rate_init"]).fit(
+        return model().set_params(**options, router__learning_rate=options["learning_rate_init"]).fit(
             X, y, sample_weight=weight
         )
 
@@ -54,13 +54,13 @@ def fit_alone(model):
 @pytest.mark.parametrize("router", ["soft", "topk", "relu"])
 @pytest.mark.parametrize("model", [MoEClassifier, MoERegressor])
 def test_batches_of_uneven_weight_add_up_to_the_step_of_all_samples(model, router):
-    by_batches, at_once = moves(fit_alone(model), router=router, router_noise=None)
+    by_batches, at_once = moves(fit_alone(model), router=router, router__noise=None)
     assert np.abs(at_once).max() > RATE / 100
     np.testing.assert_allclose(by_batches, N_BATCHES * at_once, rtol=1e-3, atol=1e-4 * RATE)
 
 
 def test_the_z_loss_is_a_mean_over_all_samples():
-    options = {"router": "topk", "router_noise": None, "balance": "z_loss", "balance_weight": 10.0}
+    options = {"router": "topk", "router__noise": None, "balance": "z_loss", "balance__weight": 10.0}
     by_batches, at_once = moves(fit_alone(MoEClassifier), **options)
     np.testing.assert_allclose(by_batches, N_BATCHES * at_once, rtol=1e-3, atol=1e-4 * RATE)
 
@@ -68,9 +68,9 @@ def test_the_z_loss_is_a_mean_over_all_samples():
 @pytest.mark.parametrize("balance", ["switch", "bias"])
 def test_the_running_load_is_the_share_of_all_samples(balance):
     X, y, weight = draw()
-    options = {"router": "topk", "balance": balance, "balance_weight": 1e-9, "batch_size": 30}
-    options |= {"learning_rate_init": RATE, "router_learning_rate_init": RATE, "tol": None}
-    model = MoEClassifier(3, **options, max_iter=40, random_state=0).fit(X, y, sample_weight=weight)
+    options = {"router": "topk", "balance": balance, "balance__weight": 1e-9, "batch_size": 30}
+    options |= {"learning_rate_init": RATE, "router__learning_rate": RATE, "tol": None}
+    model = MoEClassifier(3).set_params(**options, max_iter=40, random_state=0).fit(X, y, sample_weight=weight)
     load = model.module_.router.balance.load.mean  # of the last ten batches, of eight an epoch
     np.testing.assert_allclose(load, model.expert_load_, atol=0.2)
     assert load.sum() == pytest.approx(1, abs=0.2)
@@ -80,8 +80,8 @@ def test_fits_at_once_weigh_as_single_ones():
     X, y, weight = draw()
     options = {"max_iter": 3, "batch_size": 30, "tol": None, "random_state": 0}
     for solver in ("adamw", "normalized_sgd"):
-        single = MoEClassifier(solver=solver, **options).fit(X, y, sample_weight=weight)
-        twins = [MoEClassifier(solver=solver, **options) for _ in range(2)]
+        single = MoEClassifier().set_params(solver=solver, **options).fit(X, y, sample_weight=weight)
+        twins = [MoEClassifier().set_params(solver=solver, **options) for _ in range(2)]
         fit_together(twins, X, y, sample_weight=weight)
         for twin in twins:
             np.testing.assert_allclose(twin.loss_curve_, single.loss_curve_, rtol=1e-10)
@@ -99,7 +99,7 @@ def no_information(n=4000, n_rare=8):
 def test_a_few_heavy_samples_count_as_much_as_many_light_ones(n_experts):
     X, y, weight = no_information()
     options = {"early_stopping": False, "max_iter": 30, "random_state": 0}
-    model = MoEClassifier(n_experts, **options).fit(X, y, sample_weight=weight)
+    model = MoEClassifier(n_experts).set_params(**options).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(model.predict_proba([[0.0], [1.0]])[:, 1], 0.5, atol=0.03)
     # As many samples of the rare class, and no weights.
     assert model.loss_curve_[-1] == pytest.approx(np.log(2), abs=0.02)
@@ -120,7 +120,7 @@ def test_a_step_is_as_long_as_its_batch_is_heavy(solver):
     X, y, weight = no_information()
     options = {"solver": solver, "batch_size": 50, "max_iter": 40, "random_state": 0}
     options |= {"early_stopping": False, "tol": None, "learning_rate_init": 0.02}
-    model = MoEClassifier(1, **options).fit(X, y, sample_weight=weight)
+    model = MoEClassifier(1).set_params(**options).fit(X, y, sample_weight=weight)
     np.testing.assert_allclose(model.predict_proba(X[:2])[:, 1], 0.5, atol=0.15)
 
 

@@ -4,46 +4,113 @@ A new one is an entry of `EXPERTS`; nothing else in the package knows experts by
 """
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import nn
 
-from ..._registry import Registry
+from ..._registry import Registry, make, takes
+from ..functional import Shape
 from .cnn import CNNExpert, CNNTrunk
 from .mlp import MLPExpert
 from .patch import PatchExpert
-from .spec import OWN, ExpertSpec
 
 __all__ = ["EXPERTS", "CNNExpert", "CNNTrunk", "ExpertSpec", "MLPExpert", "PatchExpert"]
 
-_PATCH_START = 1e-3  # deviation of <w, x_p> at the start, for a patch of norm r
+_OWN = "a callable (input_shape, n_outputs) -> torch.nn.Module"
+_PATCH_STD = 1e-3  # of <w, x_p> before training, for a patch of norm r
 
 
-def _small_start(input_shape: tuple[int, ...], r: float) -> float:
-    return _PATCH_START * math.sqrt(3 * input_shape[-1]) / r
+@dataclass(frozen=True)
+class ExpertSpec:
+    """An expert, by its factory and its defaults.
+
+    Parameters
+    ----------
+    factory : callable
+        `factory(input_shape, n_outputs, **options)` returns a module that maps a batch of samples
+        to (n_samples, n_outputs). It may name `width` and `activation` among its arguments, to be
+        given `expert_width` and `activation` of the estimator.
+    ndim : int or None, default=None
+        Axes of the X it is made for. Of the experts registered for a shape the first one is what
+        `expert="auto"` becomes. None: any.
+    activation : str or None, default=None
+        What `activation="auto"` becomes. None: the default of the factory.
+    solver : str, default="adam"
+        What `solver="auto"` becomes, a name in `sklearn_moe.optim.SOLVERS`.
+    init_scale : callable or None, default=None
+        `init_scale(input_shape, r)` returns the factor on the initial weights, an argument
+        `init_scale` of the factory; r is the root mean square norm of the training patches.
+    options : dict, default={}
+        Further arguments of the factory.
+    """
+
+    factory: Callable[..., nn.Module]
+    ndim: int | None = None
+    activation: str | None = None
+    solver: str = "adam"
+    init_scale: Callable[[Shape, float], float] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    @classmethod
+    def of(cls, expert: "ExpertSpec | Callable[..., nn.Module]") -> "ExpertSpec":
+        """Return a spec as it is, and one without defaults for a factory."""
+        return expert if isinstance(expert, ExpertSpec) else cls(expert)
+
+    def with_options(self, **options: Any) -> "ExpertSpec":
+        """Return the same expert with some arguments of its factory fixed.
+
+        Examples
+        --------
+        >>> from sklearn_moe import MoEClassifier
+        >>> from sklearn_moe.nn import EXPERTS
+        >>> clf = MoEClassifier(expert=EXPERTS["patch"].with_options(init_scale=0.01))
+        """
+        return replace(self, options={**self.options, **options})
+
+    def takes(self, name: str) -> bool:
+        """Return whether the factory takes an argument of that name."""
+        return takes(self.factory, name)
+
+    def build(self, input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
+        """Return a new expert; `options` of the spec have precedence over those given here.
+
+        Raises
+        ------
+        TypeError
+            If the factory takes other arguments or returns anything but a module.
+        """
+        expected = f"expert={self.factory!r} must be {_OWN}"
+        options = {**options, **self.options}
+        return make(expected, nn.Module, self.factory, input_shape, n_outputs, **options)
 
 
-def _resnet18(input_shape: tuple[int, ...], n_outputs: int, **options: Any) -> nn.Module:
+def _patch_init_scale(input_shape: Shape, r: float) -> float:
+    return _PATCH_STD * math.sqrt(3 * input_shape[-1]) / r
+
+
+def _resnet18(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
     from .backbones import ResNet18Expert  # imports torchvision
 
     return ResNet18Expert(input_shape, n_outputs, **options)
 
 
-def _mobilenet_v2(input_shape: tuple[int, ...], n_outputs: int, **options: Any) -> nn.Module:
+def _mobilenet_v2(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
     from .backbones import MobileNetV2Expert  # imports torchvision
 
     return MobileNetV2Expert(input_shape, n_outputs, **options)
 
 
 _PATCH = ExpertSpec(
-    PatchExpert, ndim=3, activation="cubic", solver="normalized_sgd", init_scale=_small_start
+    PatchExpert, ndim=3, activation="cubic", solver="normalized_sgd", init_scale=_patch_init_scale
 )
 _RESNET18 = ExpertSpec(_resnet18, ndim=4, activation="relu", solver="adamw")
 _MOBILENET_V2 = ExpertSpec(_mobilenet_v2, ndim=4, activation="relu", solver="adamw")
 
 EXPERTS = Registry(
     "expert",
-    OWN,
+    _OWN,
     {
         "patch": _PATCH,
         "patch_conv": _PATCH.with_options(init="uniform", bias=True),  # the authors' Conv1d

@@ -1,14 +1,12 @@
-"""Image networks of torchvision as experts, fitted to small pictures.
+"""Image networks of torchvision as experts, adapted to small images.
 
-This file imports torchvision, which takes its time: only who builds such an expert imports it.
+Importing torchvision takes time: this module is imported only when such an expert is built.
 Weights are never downloaded; they are drawn like those of any other expert.
 """
 
 import math
 from collections.abc import Callable
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock, ResNet
@@ -18,28 +16,18 @@ from .parts import ChannelsLast, activation_layer, require_ndim
 
 __all__ = ["NORMS", "MobileNetV2Expert", "ResNet18Expert"]
 
-_RESNET_WIDTH, _MOBILENET_WIDTH = 64, 32  # channels of the stem, as published
-
-# Expansion, channels, blocks, stride of the first block. The stage of 24 channels keeps the
-# resolution (torchvision halves it there), since small pictures have none to give away.
-_MOBILENET_STAGES = [
-    [1, 16, 1, 1],
-    [6, 24, 2, 1],
-    [6, 32, 3, 2],
-    [6, 64, 4, 2],
-    [6, 96, 3, 1],
-    [6, 160, 3, 2],
-    [6, 320, 1, 1],
-]
+# Channels, blocks and first stride of each stage. The stage of 24 channels has stride 1 in place of
+# 2, as small images have little resolution to lose.
+_STAGES = (16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)
 
 
 class ResNet18Expert(ChannelsLast, ResNet):
-    """ResNet-18 for small pictures: a stem of one 3 x 3 convolution, without pooling.
+    """ResNet-18 for small images: a stem of one 3 x 3 convolution, without pooling.
 
-    Resolution is halved three times after that, rounded up: pictures may be of any size. With
-    `norm="batch"` an expert is normalized, in training, by the samples that it was sent with a
-    batch, whatever their weights, and at prediction by its running statistics of these, which need
-    some hundred steps to settle.
+    Resolution is halved three times after that, rounded up: images may be of any size. With
+    `norm="batch"` an expert is normalized, in training, by the samples of the batch that are sent
+    to it, whatever their weights, and at prediction by its running statistics of these, which need
+    some hundred steps to converge.
 
     Parameters
     ----------
@@ -54,19 +42,12 @@ class ResNet18Expert(ChannelsLast, ResNet):
         much: normalization takes out the scale of the others.
     norm : {"batch", "group"}, default="batch"
         "batch" is the network as published. "group" normalizes each sample by itself, in groups of
-        about 16 channels: no statistics are kept and no sample depends on its batch, in training
-        neither, as `router="merge"` needs it.
+        about 16 channels: no statistics are kept, and no sample depends on the others of its batch,
+        which `router="merge"` needs.
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        n_outputs: int,
-        *,
-        width: int = _RESNET_WIDTH,
-        activation: str | Callable = "relu",
-        init_scale: float = 1.0,
-        norm: str = "batch",
+        self, input_shape, n_outputs, *, width=64, activation="relu", init_scale=1.0, norm="batch"
     ):
         require_ndim(input_shape, 3, "resnet18", "n_channels, height, width")
         self.width = width
@@ -79,14 +60,14 @@ class ResNet18Expert(ChannelsLast, ResNet):
         _finish(self, activation, init_scale)
 
     def _make_layer(self, block, planes, *args, **kwargs):
-        # torchvision counts from 64 channels: we translate to ours.
-        if planes == _RESNET_WIDTH:
+        # torchvision passes multiples of 64 channels, which become multiples of `width`.
+        if planes == 64:
             self.inplanes = self.width
-        return super()._make_layer(block, planes // _RESNET_WIDTH * self.width, *args, **kwargs)
+        return super()._make_layer(block, planes // 64 * self.width, *args, **kwargs)
 
 
 class MobileNetV2Expert(ChannelsLast, MobileNetV2):
-    """MobileNetV2 for small pictures: resolution is halved three times instead of five.
+    """MobileNetV2 for small images: resolution is halved three times instead of five.
 
     As in the authors' code, stem and second stage have stride 1, the activation is ReLU (pass
     `torch.nn.functional.relu6` for the ReLU6 of the publication) and nothing is dropped out.
@@ -104,47 +85,36 @@ class MobileNetV2Expert(ChannelsLast, MobileNetV2):
         As those of `ResNet18Expert`.
     """
 
-    features: Any  # torchvision has no types
-    classifier: Any
-
     def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        n_outputs: int,
-        *,
-        width: int = _MOBILENET_WIDTH,
-        activation: str | Callable = "relu",
-        init_scale: float = 1.0,
-        norm: str = "batch",
+        self, input_shape, n_outputs, *, width=32, activation="relu", init_scale=1.0, norm="batch"
     ):
         require_ndim(input_shape, 3, "mobilenet_v2", "n_channels, height, width")
         super().__init__(
             n_outputs,
-            width_mult=width / _MOBILENET_WIDTH,
-            inverted_residual_setting=_MOBILENET_STAGES,
+            width_mult=width / 32,
+            inverted_residual_setting=[[6 if c > 16 else 1, c, n, s] for c, n, s in _STAGES],
             norm_layer=NORMS.resolve(norm),
             dropout=0.0,
         )
-        self.classifier[0] = nn.Identity()  # a layer that draws cannot be merged, whatever it drops
+        self.classifier[0] = nn.Identity()  # dropout, which cannot be merged even at rate 0
         self.features[0][0] = _stem(input_shape[0], self.features[0][0].out_channels)
         _finish(self, activation, init_scale)
 
 
 def _stem(in_channels: int, out_channels: int) -> nn.Conv2d:
-    """Return a first layer that keeps the resolution, drawn as torchvision draws its own."""
+    """Return a first layer that keeps the resolution, initialized as in torchvision."""
     stem = nn.Conv2d(in_channels, out_channels, 3, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")
     return stem
 
 
 def _finish(network: ChannelsLast, activation: str | Callable, init_scale: float) -> None:
-    """Put the activation in place of every ReLU, scale the initial weights."""
+    """Replace every ReLU by the activation, scale the initial weights."""
     network.has_group_norm = any(isinstance(part, nn.GroupNorm) for part in network.modules())
     for module in list(network.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
-            with torch.no_grad():
-                for parameter in module.parameters():
-                    parameter.mul_(init_scale)
+            for parameter in module.parameters():
+                parameter.data.mul_(init_scale)
         for name, child in list(module.named_children()):
             if isinstance(child, nn.ReLU | nn.ReLU6):
                 module.add_module(name, activation_layer(activation))

@@ -1,11 +1,11 @@
-"""The paper's small network for pictures: whole as an expert, its convolutions as a trunk."""
+"""The paper's small image network: as an expert, and its convolutions as a trunk."""
 
 from collections.abc import Callable
 
 import torch
 from torch import nn
 
-from ..activations import ACTIVATIONS
+from ..functional import ACTIVATIONS, Shape
 from .parts import ChannelsLast, activation_layer, require_ndim
 
 __all__ = ["CNNExpert", "CNNTrunk"]
@@ -25,13 +25,7 @@ class CNNTrunk(ChannelsLast, nn.Sequential):
     activation : str or callable, default="relu"
     """
 
-    def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        *,
-        width: int = 64,
-        activation: str | Callable = "relu",
-    ):
+    def __init__(self, input_shape: Shape, *, width: int = 64, activation: str | Callable = "relu"):
         super().__init__(*_convolutions(input_shape, width, activation, "trunk"))
 
 
@@ -56,7 +50,7 @@ class CNNExpert(ChannelsLast, nn.Sequential):
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
+        input_shape: Shape,
         n_outputs: int,
         *,
         width: int = 64,
@@ -77,13 +71,13 @@ class CNNExpert(ChannelsLast, nn.Sequential):
 
 
 def _convolutions(input_shape, width, activation, kind):
-    """Return two convolutions with activation and pooling, and what makes vectors of theirs."""
+    """Return two convolutions with activation and pooling, and a layer that flattens."""
     require_ndim(input_shape, 3, "cnn", "n_channels, height, width", kind=kind)
     channels, rows, columns = input_shape
     if min(rows, columns) < 4:
         raise ValueError(
             f"{kind}='cnn' halves height and width twice and needs at least 4 x 4 pixels, "
-            f"got {rows} x {columns}. Enlarge the pictures or pass {kind}s of your own."
+            f"got {rows} x {columns}. Enlarge the images or pass {kind}s of your own."
         )
     return [
         nn.Conv2d(channels, width, 3, padding=1),
@@ -95,9 +89,9 @@ def _convolutions(input_shape, width, activation, kind):
 
 
 def _pooled(activation):
-    """Return activation and pooling, in the order that costs less where both mean the same."""
+    """Return activation and pooling, in the cheaper order where the result is the same."""
     layers = [activation_layer(activation), nn.MaxPool2d(2)]
     function = ACTIVATIONS.resolve(activation)
-    # The largest of values that rise with their argument is that of the largest argument.
+    # The maximum of an increasing function is its value at the largest argument.
     is_monotone = any(function is ACTIVATIONS[name] for name in _MONOTONE)
     return layers[::-1] if is_monotone else layers

@@ -1,4 +1,4 @@
-"""The expert for feature vectors, alone and many at a time."""
+"""The expert for feature vectors, and many of them with stacked weights."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .parts import activation_layer, require_ndim
-from .stack import Stack, stacked
+from ..functional import Shape
+from .parts import Stack, activation_layer, require_ndim, stack_weights
 
 __all__ = ["MLPExpert", "MLPStack"]
 
@@ -29,7 +29,7 @@ class MLPExpert(nn.Sequential):
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
+        input_shape: Shape,
         n_outputs: int,
         *,
         width: int = 100,
@@ -48,17 +48,17 @@ class MLPExpert(nn.Sequential):
 
     @staticmethod
     def stack(experts: Sequence["MLPExpert"]) -> nn.Module | None:
-        """Return the experts as one module with stacked weights, None if they are not alike.
+        """Return the experts as one module with stacked weights.
 
-        Nor are those stacked whose activation has weights of its own.
+        None if they are not homogeneous or their activation has weights of its own.
         """
         # A subclass may override forward, which the stack would bypass.
-        alike = {type(expert) for expert in experts} == {MLPExpert}
-        return MLPStack(experts) if alike and not experts[0][1].state_dict() else None
+        homogeneous = {type(expert) for expert in experts} == {MLPExpert}
+        return MLPStack(experts) if homogeneous and not experts[0][1].state_dict() else None
 
 
 class MLPStack(Stack):
-    """Experts that all answer every sample, as one batched computation.
+    """Experts of which all process every sample, as one batched computation.
 
     Parameters
     ----------
@@ -68,12 +68,13 @@ class MLPStack(Stack):
 
     def __init__(self, experts: Sequence[MLPExpert]):
         super().__init__()
-        self._one = [experts[0]]  # in a list, so that its weights are none of the stack's
-        layers: list[tuple[Any, Any]] = [(expert[0], expert[2]) for expert in experts]
-        self.weight = stacked([first.weight for first, _ in layers])  # (M, width, n_features)
-        self.bias = stacked([first.bias for first, _ in layers])  # (M, width)
-        self.readout = stacked([second.weight for _, second in layers])  # (M, n_outputs, width)
-        self.readout_bias = stacked([second.bias for _, second in layers])  # (M, n_outputs)
+        self._one = [experts[0]]  # in a list, so that nn.Module does not register it
+        firsts: list[Any] = [expert[0] for expert in experts]
+        lasts: list[Any] = [expert[2] for expert in experts]
+        self.weight = stack_weights([e.weight for e in firsts])  # (M, width, n_features)
+        self.bias = stack_weights([e.bias for e in firsts])  # (M, width)
+        self.readout = stack_weights([e.weight for e in lasts])  # (M, n_outputs, width)
+        self.readout_bias = stack_weights([e.bias for e in lasts])  # (M, n_outputs)
 
     def _expert(self, m: int) -> MLPExpert:
         expert = MLPExpert.__new__(MLPExpert)
@@ -83,18 +84,18 @@ class MLPStack(Stack):
         return expert.train(self.training)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (n_samples, n_features) to the answers, (n_samples, n_experts, n_outputs)."""
+        """Map (n_samples, n_features) to (n_samples, n_experts, n_outputs)."""
         activation = self._one[0][1]
         weight, bias = self.weight.flatten(0, 1), self.bias.flatten()
         mixed_precision = torch.is_autocast_enabled(x.device.type)
         if isinstance(activation, nn.ReLU) and torch.is_grad_enabled() and not mixed_precision:
-            answers = _ReLUNetworks.apply(x, weight, bias, self.readout, self.readout_bias)
+            outputs = _ReLUNetworks.apply(x, weight, bias, self.readout, self.readout_bias)
         else:
-            # Samples last: what is elementwise or summed over them runs along contiguous rows.
+            # Samples last, so that elementwise operations and sums run along contiguous rows.
             hidden = activation(torch.addmm(bias.unsqueeze(1), weight, x.T))
             hidden = hidden.unflatten(0, (len(self), -1))
-            answers = torch.baddbmm(self.readout_bias.unsqueeze(2), self.readout, hidden)
-        return answers.permute(2, 0, 1)
+            outputs = torch.baddbmm(self.readout_bias.unsqueeze(2), self.readout, hidden)
+        return outputs.permute(2, 0, 1)
 
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
@@ -105,7 +106,7 @@ def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
 
 
 class _ReLUNetworks(torch.autograd.Function):
-    """Networks of one hidden layer over the same samples, with one large array less.
+    """Networks of one hidden layer for the same samples, with one large array less.
 
     The hidden units of all networks are most of the memory of a step. torch would write their
     gradient twice; here it is masked in place.

@@ -1,21 +1,18 @@
-"""What experts share: the check of their input, layers, the layout of pictures."""
+"""What experts have in common: checks of the input, layers, stacked weights."""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from ..activations import ACTIVATIONS
-from ..trial import try_out
+from ..functional import ACTIVATIONS, Shape, dry_run
 
-__all__ = ["ChannelsLast", "activation_function", "activation_layer", "require_ndim"]
+__all__ = ["ChannelsLast", "Stack", "activation_function", "activation_layer", "require_ndim"]
 
 
-def require_ndim(
-    input_shape: tuple[int, ...], ndim: int, name: str, axes: str, kind: str = "expert"
-) -> None:
-    """Refuse samples that do not have the axes which the expert, or the trunk, takes."""
+def require_ndim(input_shape: Shape, ndim: int, name: str, axes: str, kind: str = "expert") -> None:
+    """Refuse samples with other axes than the expert, or the trunk, takes."""
     if len(input_shape) != ndim:
         raise ValueError(
             f"{kind}={name!r} takes samples of shape ({axes}), got samples of shape "
@@ -24,20 +21,20 @@ def require_ndim(
 
 
 class ChannelsLast(nn.Module):
-    """A network of convolutions that lays out pictures so that these are fast.
+    """A convolutional network that changes the memory layout of images where that is faster.
 
-    On a GPU, and on a CPU in float32, that is with the channels of a pixel side by side. On a CPU
-    a training step takes a quarter less time, prediction up to two thirds; depthwise convolutions
-    in float64 would take twice as long, and a GPU has none in float64.
+    On a GPU, and on a CPU in float32, the channels of a pixel are stored side by side. On a CPU
+    a training step takes a quarter less time, prediction up to two thirds less; depthwise
+    convolutions in float64 would take twice as long, and a GPU has none in float64.
     """
 
-    # GroupNorm of a GPU returns the other layout: each convolution would have to change it again.
+    # On a GPU, GroupNorm returns the other layout: each convolution would have to convert it.
     has_group_norm = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
         if self._suits(x):
-            # torch.channels_last would say the same, but not under the vmap of MergeRouter.
+            # The same as torch.channels_last, which the vmap of MergeRouter does not support.
             x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
         return super().forward(x)
 
@@ -47,7 +44,7 @@ class ChannelsLast(nn.Module):
         return x.dtype != torch.float64 and not self.has_group_norm
 
     def _apply(self, function, recurse=True):
-        """Lay out the weights on a GPU in the same way: cuDNN would do it in every step."""
+        """Store the weights on a GPU in the same layout: cuDNN would convert them in every step."""
         super()._apply(function, recurse)
         for weight in self.parameters():
             if weight.dim() == 4 and not weight.is_cpu and self._suits(weight):
@@ -56,9 +53,9 @@ class ChannelsLast(nn.Module):
 
 
 def activation_function(activation: str | Callable) -> Callable:
-    """Return an activation by its name, or as it is; one that learns as a copy, a layer's own.
+    """Return an activation by its name, or as it is; a module with weights is copied.
 
-    The weights of that are in float32, as those of new layers are.
+    The weights of the copy are in float32, like those of new layers.
     """
     function = ACTIVATIONS.resolve(activation)
     if isinstance(function, nn.Module) and function.state_dict():
@@ -69,12 +66,12 @@ def activation_function(activation: str | Callable) -> Callable:
 def activation_layer(activation: str | Callable) -> nn.Module:
     """Return an activation as a layer, so that experts can be written as a sequence.
 
-    It follows layers that do not look at their output again: ReLU works in place, which halves
-    the memory of a convolution and its activation.
+    ReLU works in place, which halves the memory of a convolution and its activation: the layer
+    before must not need its output again.
     """
     function = activation_function(activation)
     if not isinstance(activation, str):
-        try_out(ACTIVATIONS.must(activation), function, torch.zeros(2, 3), shape=(2, 3))
+        dry_run(ACTIVATIONS.must(activation), function, torch.zeros(2, 3), shape=(2, 3))
     return nn.ReLU(inplace=True) if function is nn.functional.relu else _Elementwise(function)
 
 
@@ -85,3 +82,30 @@ class _Elementwise(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         return self.function(z)
+
+
+class Stack(nn.Module):
+    """A sequence of homogeneous experts as one module: what is done to all of them is done once.
+
+    Entry m of the first axis of every parameter belongs to expert m. `stack[m]` is that expert. Its
+    weights are views: what is written to them is written to the stack, and a gradient by them is a
+    gradient of the stack. Subclasses map a batch to the outputs of all experts, (n_samples,
+    n_experts, n_outputs), and make an expert by `_expert(m)`.
+    """
+
+    def __len__(self) -> int:
+        return len(next(self.parameters()))
+
+    def __getitem__(self, index: int) -> nn.Module:
+        return self._expert(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return (self[m] for m in range(len(self)))
+
+    def _expert(self, m: int) -> nn.Module:
+        raise NotImplementedError
+
+
+def stack_weights(weights: Sequence[Tensor]) -> nn.Parameter:
+    """Return one new parameter with a copy of the weights of each expert."""
+    return nn.Parameter(torch.stack([weight.detach() for weight in weights]))

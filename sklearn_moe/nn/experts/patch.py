@@ -1,4 +1,4 @@
-"""The paper's patch expert, alone and many at a time."""
+"""The paper's patch expert, and many of them with stacked weights."""
 
 import copy
 import math
@@ -8,9 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..grouped import GatheredProducts, GroupedProducts
-from .parts import activation_function, require_ndim
-from .stack import Stack, stacked
+from ..dispatch import GatheredProducts, GroupedProducts
+from ..functional import Shape
+from .parts import Stack, activation_function, require_ndim, stack_weights
 
 __all__ = ["PatchExpert", "PatchFilters", "PatchStack"]
 
@@ -30,8 +30,8 @@ class PatchExpert(nn.Module):
     activation : str or callable, default="cubic"
         The sigma: a name in `ACTIVATIONS` or an elementwise function.
     init_scale : float, default=1.0
-        Factor on initial weights of standard deviation 1 / sqrt(3 patch_size), which is the
-        deviation of torch's own default.
+        Factor on initial weights of standard deviation 1 / sqrt(3 patch_size), which is
+        that of torch's own default.
     init : {"normal", "uniform"}, default="normal"
         Shape of the initial distribution: Gaussian (paper) or uniform (authors' code).
     bias : bool, default=False
@@ -40,7 +40,7 @@ class PatchExpert(nn.Module):
 
     def __init__(
         self,
-        input_shape: tuple[int, ...],
+        input_shape: Shape,
         n_outputs: int,
         *,
         width: int = 8,
@@ -55,7 +55,7 @@ class PatchExpert(nn.Module):
         self.activation = activation_function(activation)
         self.weight = nn.Parameter(torch.empty(n_outputs, width, patch_size))
         self.bias = nn.Parameter(torch.empty(n_outputs, width)) if bias else None
-        # A subclass may override forward, which the others would bypass.
+        # A subclass may override forward, which the stacked form would bypass.
         same = type(self) is PatchExpert
         self.group_key = (self.activation, n_outputs, width, bias) if same else None
         std = init_scale / math.sqrt(3 * patch_size)
@@ -71,7 +71,7 @@ class PatchExpert(nn.Module):
         return PatchFilters(self.weight.unsqueeze(0), bias, self.activation).all(x).squeeze(1)
 
     @staticmethod
-    def together(experts: Sequence["PatchExpert"]) -> "PatchFilters":
+    def stacked_form(experts: Sequence["PatchExpert"]) -> "PatchFilters":
         """Return the filters of experts that have the same `group_key`."""
         weight = torch.stack([e.weight for e in experts])
         bias: list[Tensor] = [e.bias for e in experts if e.bias is not None]
@@ -79,7 +79,7 @@ class PatchExpert(nn.Module):
 
     @staticmethod
     def stack(experts: Sequence["PatchExpert"]) -> nn.Module | None:
-        """Return the experts as one module with stacked weights, None if they are not alike."""
+        """Return the experts as one module with stacked weights, None if they differ."""
         keys = {getattr(expert, "group_key", None) for expert in experts}
         return PatchStack(experts) if len(keys) == 1 and None not in keys else None
 
@@ -97,9 +97,11 @@ class PatchStack(Stack):
         super().__init__()
         # In a list, so that nn.Module does not register its empty weights as parameters of its own.
         self._one = [copy.deepcopy(experts[0]).to("meta")]
-        self.weight = stacked([e.weight for e in experts])  # (M, n_outputs, width, patch_size)
+        self.weight = stack_weights(
+            [e.weight for e in experts]
+        )  # (M, n_outputs, width, patch_size)
         bias: list[Tensor] = [e.bias for e in experts if e.bias is not None]
-        self.bias = stacked(bias) if bias else None  # (M, n_outputs, width)
+        self.bias = stack_weights(bias) if bias else None  # (M, n_outputs, width)
 
     def _expert(self, m: int) -> PatchExpert:
         one = self._one[0]
@@ -109,19 +111,19 @@ class PatchStack(Stack):
         vars(expert).update(own | {"_parameters": weights, "training": self.training})
         return expert
 
-    def together(self) -> "PatchFilters":
+    def stacked_form(self) -> "PatchFilters":
         """Return the filters of all experts."""
         return PatchFilters(self.weight, self.bias, self._one[0].activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_patches, patch_size) to (n_samples, n_experts, n_outputs)."""
-        return self.together().all(x)
+        return self.stacked_form().all(x)
 
 
 class PatchFilters(NamedTuple):
-    """The filters of patch experts that differ in nothing else, and what they say together.
+    """The stacked filters of patch experts that differ in nothing else.
 
-    Nothing here asks whose experts they are: those of many models can be one sequence.
+    The experts may belong to several models.
     """
 
     weight: Tensor  # (n_experts, n_outputs, width, patch_size)
@@ -130,19 +132,19 @@ class PatchFilters(NamedTuple):
 
     @classmethod
     def joined(cls, filters: Sequence["PatchFilters"]) -> "PatchFilters":
-        """Return those of several models, one after the other."""
+        """Concatenate the filters of several models."""
         weight = torch.cat([f.weight for f in filters])
         bias: list[Tensor] = [f.bias for f in filters if f.bias is not None]
         return cls(weight, torch.cat(bias) if bias else None, filters[0].activation)
 
     def all(self, x: Tensor) -> Tensor:
-        """Map every sample by every expert, to (n_samples, n_experts, n_outputs)."""
+        """Apply every expert to every sample, (n_samples, n_experts, n_outputs)."""
         return self._sum(self._filter(x), *x.shape[:2]).transpose(0, 1)
 
     def groups(self, x: Tensor, sizes: Sequence[int]) -> Tensor:
-        """Map x, the samples of each expert after those of the one before, to their answers.
+        """Apply each expert to its group of samples; x holds one group after the other.
 
-        Only the filters differ between experts: activation and sums are taken over all at once.
+        Only the filters differ between experts: activation and sums are computed for all at once.
         """
         n_samples, n_patches, patch_size = x.shape
         if len(set(sizes)) == 1 and not x.is_cpu:  # a kernel in place of one for each expert
@@ -163,9 +165,9 @@ class PatchFilters(NamedTuple):
     def gathered(
         self, sources: Sequence[Tensor], places: Sequence[Tensor], sizes: Sequence[int]
     ) -> Tensor:
-        """Map samples of several models, those of `places` in the source of each, to their answers.
+        """Apply the experts of several models to the samples at `places` in the source of each.
 
-        As in `groups` they are in the order of the experts, `sizes[m]` for each.
+        As in `groups` the samples are in the order of the experts, `sizes[m]` for each.
         """
         bias = None if self.bias is None else self.bias.flatten(1)
         weight = self.weight.flatten(1, 2)
@@ -173,15 +175,15 @@ class PatchFilters(NamedTuple):
         return self._sum(z, sum(sizes), sources[0].shape[1])[0]
 
     def merged(self, x: Tensor, gate: Tensor) -> Tensor:
-        """Map each sample by the mean of the experts' filters, weighted by its row of the gate.
+        """Apply the mean of the experts' filters, weighted by the sample's row of the gate.
 
-        Filters are linear in their weights: mixing weights is mixing what the filters say.
+        Filters are linear in their weights: the mean of weights gives the mean of their outputs.
         """
         z = self._filter(x).view(*self.weight.flatten(1, 2).shape[:2], *x.shape[:2])
         return self._sum((z * gate.T[:, None, :, None]).sum(0).flatten(1), *x.shape[:2])[0]
 
     def _filter(self, x: Tensor) -> Tensor:
-        """Return what all filters say, (n_experts * n_filters, n_samples * n_patches)."""
+        """Return the outputs of all filters, (n_experts * n_filters, n_samples * n_patches)."""
         weight, patches = self.weight.flatten(0, 2), x.reshape(-1, x.shape[2])
         if self.bias is None:
             return weight @ patches.T

@@ -1,27 +1,25 @@
-"""What every router is: from samples to a route, and from the experts' answers to one answer."""
+"""What all routers have in common, and the base class of what balances their load."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
 
-from ..dispatch import Experts, answer_all, is_recorded
-from ..ranks import batch_size, batch_weight, sum_over_ranks
-from ..running import RunningMean
+from ..dispatch import Experts, apply_all, is_exporting
+from ..functional import Shape
+from ..sharding import batch_size, batch_weight, sum_over_shards
 from .gates import GATES
 
-if TYPE_CHECKING:
-    from ..balance import Balance
-
-__all__ = ["Route", "Router", "choose"]
+__all__ = ["Balance", "Route", "Router", "RunningMean", "choose"]
 
 _FEW = 4  # experts that are found faster one after the other than by sorting
+_HORIZON = 10  # batches over which the load is averaged
 
 
 def choose(scores: Tensor, k: int) -> Tensor:
     """Return the (n_samples, k) experts of highest score, best first, ties to the lower index."""
-    if k > _FEW and not is_recorded():  # ONNX knows no stable sort
+    if k > _FEW and not is_exporting():  # ONNX has no stable sort
         return scores.argsort(dim=1, descending=True, stable=True)[:, :k]
     best = scores.max(1, keepdim=True).indices  # argmax is slower on columns
     if k == 1:
@@ -31,25 +29,25 @@ def choose(scores: Tensor, k: int) -> Tensor:
 
 
 class Route(NamedTuple):
-    """Where the samples of a batch go.
+    """Which experts process the samples of a batch, and with what weights.
 
-    `chosen` is None where every expert has a say; `gate` then has a column per expert.
+    `chosen` is None where every expert processes every sample; `gate` then has a column per expert.
     """
 
     scores: Tensor  # (n_samples, n_experts), without noise
     noisy: Tensor  # (n_samples, n_experts), as they were compared
     chosen: Tensor | None  # (n_samples, k)
     gate: Tensor  # (n_samples, k) or (n_samples, n_experts)
-    detail: Any = None  # what else its rule needs to combine the answers
+    detail: Any = None  # what else the router needs to combine the expert outputs
 
     def ranking(self) -> Tensor:
-        """Return the experts that answer, best first; where all do, the one of largest gate."""
+        """Return the chosen experts, best first; without a choice, the one of largest gate."""
         return choose(self.gate, 1) if self.chosen is None else self.chosen
 
     def shares(self) -> Tensor:
-        """Return each expert's part in the answer to each sample, (n_samples, n_experts).
+        """Return each expert's share in the output for each sample, (n_samples, n_experts).
 
-        It is 1 / k for each of k chosen experts, and otherwise the gate in units of its sum.
+        It is 1 / k for each of k chosen experts, and otherwise the gate divided by its sum.
         """
         if self.chosen is None:
             return self.gate / self.gate.sum(1, keepdim=True).clamp(min=1e-12)
@@ -62,20 +60,100 @@ class Route(NamedTuple):
         shares = self.shares()
         return values.to(shares.dtype) @ shares
 
+    def expert_means(self, values: Tensor, weight: Tensor) -> Tensor:
+        """Return the weighted mean of (n_samples,) values over each expert's share, (n_experts,).
+
+        It is 0 for experts without a share.
+        """
+        shares = self.shares()
+        weight = weight.to(shares.dtype)
+        total, load = sum_over_shards(torch.stack([weight * values, weight]) @ shares)
+        return total / load.clamp(min=torch.finfo(load.dtype).tiny)
+
     def load(self, weight: Tensor) -> Tensor:
-        """Return the share of a batch that each expert answers, (n_experts,).
+        """Return the share of a batch that each expert processes, (n_experts,).
 
         By weight: the shares of a heavy batch are larger, so that the mean over several batches is
-        the share of all samples. Those that no expert answers are divided among all in proportion.
+        the share of all samples. Samples without an expert are divided among all in proportion.
         """
-        load = sum_over_ranks(self.per_expert(weight))
+        load = sum_over_shards(self.per_expert(weight))
         if self.chosen is None:
             load = load / load.sum().clamp(min=1e-12) * batch_weight(weight).to(load.dtype)
         return load / batch_size(weight)
 
 
+class RunningMean(nn.Module):
+    """The mean of the first values, then an exponential moving average.
+
+    Value t enters with weight 1 / min(t, horizon), so that there is no bias to the start value.
+
+    Parameters
+    ----------
+    start : tensor
+        The mean before any value; gives shape, type and device.
+    horizon : int
+        Number of values of which it is about the mean.
+    per_row : bool, default=False
+        For a mean with two axes: count the values of each row separately, as some may be missing.
+    """
+
+    mean: Tensor
+    count: Tensor
+
+    def __init__(self, start: Tensor, horizon: int, *, per_row: bool = False):
+        super().__init__()
+        self.horizon = horizon
+        self.register_buffer("mean", start.clone())
+        self.register_buffer("count", start.new_zeros(len(start) if per_row else ()))
+
+    @torch.no_grad()
+    def update(self, value: Tensor, present: Tensor | float = 1.0) -> Tensor:
+        """Add a value, for the rows that are present (1 or 0), and return the mean."""
+        self.count += present
+        rate = present / self.count.clamp(1, self.horizon)
+        if rate.ndim:
+            rate = rate.unsqueeze(1)
+        return self.mean.lerp_(value.to(self.mean.dtype), rate)
+
+
+class Balance(nn.Module):
+    """Base class of what keeps the load of the experts even: its weight, and the running load.
+
+    It is called in every training step, after the samples were routed. It counts sample weights
+    and returns a loss, or None if it works otherwise.
+
+    Parameters
+    ----------
+    n_experts : int
+    weight : float
+        Factor of the loss, or size of a step.
+    """
+
+    bias: Tensor | None  # (n_experts,), added to the scores that choose
+
+    # What it requires of the router: "gradient" (trained scores), "choice" (of k experts) or
+    # "noise" (both, and noise of a known distribution).
+    needs = "gradient"
+
+    def __init__(self, n_experts: int, weight: float):
+        super().__init__()
+        self.n_experts = n_experts
+        self.weight = weight
+        self.register_buffer("bias", None)
+        # The load of one small batch is a poor estimate.
+        self.load = RunningMean(torch.full((n_experts,), 1 / n_experts), _HORIZON)
+
+    def forward(self, router: "Router", route: Route, weight: Tensor) -> Tensor | None:
+        """Return what is added to the loss of a training batch with sample weights, or None."""
+        return self.weight * self.loss(router, route, weight)
+
+    def loss(self, router: "Router", route: Route, weight: Tensor) -> Tensor:
+        """Return the loss before it is multiplied by `weight` of the constructor."""
+        raise NotImplementedError
+
+
 class Router(nn.Module):
-    """A rule of routing; subclasses say who answers and how the answers are combined.
+    """Base class of routers; subclasses define which experts are used and how they are combined.
 
     Parameters
     ----------
@@ -89,21 +167,21 @@ class Router(nn.Module):
     balance : Balance or None
         What keeps the load even.
     defaults : RunningMean or None
-        Of sparse rules: the mean answer of each expert, (n_experts, n_outputs), for a gradient of
-        the gates of experts that were not chosen.
+        For sparse routers: the mean output of each expert, (n_experts, n_outputs), which gives a
+        gradient to the gates of experts that were not chosen.
     mix : callable or None
-        `mix(log_gate, answers)` is the output of a mixture of distributions, see `Head`.
+        `mix(log_gate, expert_outputs)` is the output of a mixture of distributions, see `Head`.
 
     Notes
     -----
     Outside training the scores are computed in float64: how a sample is grouped with others
-    changes the last bits of a matrix product, and in float32 those can decide a close race
-    between two experts.
+    changes the last bits of a matrix product, and in float32 those can decide between two experts
+    of nearly equal scores.
     """
 
     gates: ClassVar[tuple[str, ...]] = ("softmax", "renormalized", "relative", "sigmoid", "logit")
     sparse: ClassVar[bool] = False  # k experts are chosen for each sample
-    noisy: ClassVar[bool] = False  # something is chosen that noise can change
+    noisy: ClassVar[bool] = False  # there is a choice that noise can change
     learns_noise: ClassVar[bool] = False
     mixes: ClassVar[bool] = False  # the distributions of the experts, not their outputs
 
@@ -114,7 +192,7 @@ class Router(nn.Module):
         top_k: int = 1,
         gate: str | Callable = "softmax",
         noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
-        balance: "Balance | None" = None,
+        balance: Balance | None = None,
         defaults: RunningMean | None = None,
         mix: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
@@ -129,23 +207,21 @@ class Router(nn.Module):
         self.frozen = False  # once frozen: no gradient step, no balance update
 
     @classmethod
-    def check(
-        cls, input_shape: tuple[int, ...], n_experts: int, top_k: int, gate: str | Callable
-    ) -> None:
-        """Refuse what the rule cannot do, with the reason."""
+    def check(cls, input_shape: Shape, n_experts: int, top_k: int, gate: str | Callable) -> None:
+        """Refuse settings that the router does not support, with the reason."""
         if top_k != 1:
             raise ValueError(f"every expert answers every sample, got top_k={top_k}. Use top_k=1")
 
     @classmethod
     def build(
-        cls, network: nn.Module, input_shape: tuple[int, ...], n_experts: int, **parts: Any
+        cls, network: nn.Module, input_shape: Shape, n_experts: int, **parts: Any
     ) -> "Router":
         """Return the router, with whatever else it needs for samples of this shape."""
         return cls(network, **parts)
 
     def score(self, x: Tensor) -> Tensor:
         """Return the scores of samples, (n_samples, n_experts)."""
-        # Never in mixed precision: a route is decided by small differences.
+        # Never in mixed precision: small differences decide about a route.
         with torch.autocast(x.device.type, enabled=False):
             return self.network(x, x.dtype if self.training else torch.float64)
 
@@ -155,31 +231,33 @@ class Router(nn.Module):
         return Route(scores, scores, None, self.gate(scores, scores, None))
 
     def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor | None]:
-        """Return the answer of the mixture, (n_samples, n_outputs), and those of chosen experts."""
-        answers = answer_all(experts, x)
-        return torch.einsum("nm,nmo->no", route.gate.to(answers.dtype), answers), None
+        """Return the output of the mixture, (n_samples, n_outputs), and of the chosen experts."""
+        outputs = apply_all(experts, x)
+        return torch.einsum("nm,nmo->no", route.gate.to(outputs.dtype), outputs), None
 
     def combine_each(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
-        """Return what each expert would say in the place of all, (n_samples, n_experts, n_outputs).
+        """Return the output if each expert replaced all others, (n_samples, n_experts, n_outputs).
 
-        The samples keep the total gate of their own route, so that the answer of a sole chosen
-        expert is the answer of the mixture.
+        The samples keep the total gate of their own route, so that the output of a single chosen
+        expert is the output of the mixture.
         """
-        answers = answer_all(experts, x)
-        return answers * route.gate.sum(1).to(answers.dtype)[:, None, None]
+        outputs = apply_all(experts, x)
+        return outputs * route.gate.sum(1).to(outputs.dtype)[:, None, None]
 
     def freeze(self, frozen: bool = True) -> None:
-        """Train the router no more, or again; its experts are trained on."""
+        """Stop the training of the router, or resume it; its experts are still trained."""
         self.frozen = frozen
         self.requires_grad_(not frozen)
 
     @property
-    def watches(self) -> bool:
-        """Whether `balance_loss` has something to do."""
+    def has_balance_loss(self) -> bool:
+        """Whether `balance_loss` must be called."""
         return self.balance is not None or type(self).balance_loss is not Router.balance_loss
 
-    def balance_loss(self, route: Route, answers: Tensor | None, weight: Tensor) -> Tensor | None:
-        """Update what is remembered of training batches; return what is added to the loss.
+    def balance_loss(
+        self, route: Route, expert_outputs: Tensor | None, weight: Tensor
+    ) -> Tensor | None:
+        """Update running statistics by a training batch; return what is added to the loss.
 
         Called once per step.
         """

@@ -1,18 +1,25 @@
-"""Gates: from scores to the weights of the experts' answers.
+"""Gates, from scores to the weights of the expert outputs, and noise for the scores.
 
 A gate takes the scores without noise, the scores as they were compared (with noise) and the
-chosen experts, (n_samples, k), and returns their weights, (n_samples, k). Chosen None stands for
-all experts.
+chosen experts, (n_samples, k), and returns their weights, (n_samples, k). If `chosen` is None, the
+weights of all experts. Noise is added to the scores that choose the experts, in training.
 """
 
+import math
 from collections.abc import Callable
+from functools import partial
 
-from torch import Tensor
+import torch
+from torch import Generator, Tensor
 
-from ..._registry import Registry
-from ..softmax import softmax
+from ..._registry import Registry, require
+from ..functional import softmax
+from ..seeding import hash_rows
+from ..sharding import draw_for_samples
 
-__all__ = ["GATES", "standard_gate"]
+__all__ = ["GATES", "NOISES", "Noise", "make_noise", "standard_gate"]
+
+# -- gates --------------------------------------------------------------------------------
 
 
 def _take(values: Tensor, chosen: Tensor | None) -> Tensor:
@@ -27,15 +34,15 @@ def softmax_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor
 def renormalized_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
     """Return the softmax over the chosen experts only, so that the weights add up to 1.
 
-    Of a single chosen expert that is 1 whatever its score: the router would learn nothing.
+    For a single chosen expert it is 1 whatever its score: the router would learn nothing.
     """
     return softmax(_take(scores, chosen))
 
 
 def relative_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
-    """Return M softmax(h)_m, 1 where the router makes no difference between M experts.
+    """Return M softmax(h)_m, which is 1 where all M experts have the same score.
 
-    A router that knows nothing yet leaves the answer of a sole chosen expert as it is.
+    A router that is not trained yet does not change the output of a single chosen expert.
     """
     return softmax_gate(scores, noisy, chosen) * scores.shape[1]
 
@@ -53,7 +60,7 @@ def relu_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
 def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
     """Return the raw score with its noise, h_m + r_m: the gate of the authors' notebooks.
 
-    It can be negative, and then turns the expert's vote around.
+    It can be negative, which inverts the expert's output.
     """
     return _take(noisy, chosen)
 
@@ -75,9 +82,9 @@ _STANDARD = tuple(GATES)
 
 
 def standard_gate(gate: str | Callable) -> str | Callable:
-    """Return the name of a gate of the library, or the function that is somebody's own gate.
+    """Return the name of a gate of the library, or the function of a user's own gate.
 
-    A rule may refuse gates of the library by their names; other functions are always taken.
+    Routers accept some gates of the library, by name; other functions are always accepted.
 
     Raises
     ------
@@ -86,3 +93,119 @@ def standard_gate(gate: str | Callable) -> str | Callable:
     """
     function = GATES.resolve(gate)
     return next((name for name in _STANDARD if GATES[name] is function), function)
+
+
+# -- noise --------------------------------------------------------------------------------
+
+
+class Noise:
+    """Independent noise for every sample and expert: uniform draws mapped to a distribution.
+
+    Parameters
+    ----------
+    per_row : bool, default=False
+        Draw, in every step, a random function from samples to noise instead of noise for each
+        sample: equal samples get equal noise, so that weight 2 has the effect of two copies.
+    """
+
+    def __init__(self, per_row: bool = False):
+        self.per_row = per_row
+
+    def __call__(self, x: Tensor, scores: Tensor, generator: Generator) -> Tensor:
+        """Return noise of the shape of `scores`, which are those of the samples x."""
+        if self.per_row:
+            u = hash_rows(x, scores.shape[1], generator).to(scores.dtype)
+        else:
+            options = {"generator": generator, "dtype": scores.dtype, "device": scores.device}
+            u = draw_for_samples(partial(torch.rand, **options), scores.shape)
+        return self.quantile(u)
+
+    @staticmethod
+    def quantile(u: Tensor) -> Tensor:
+        """Map U[0, 1] to the distribution."""
+        raise NotImplementedError
+
+    @staticmethod
+    def survival(z: Tensor) -> Tensor:
+        """Return the probability that the noise exceeds z."""
+        raise NotImplementedError
+
+
+def _inside(u: Tensor) -> Tensor:
+    """Keep u away from 0 and 1, where quantiles are infinite."""
+    tiny = torch.finfo(u.dtype).eps / 2
+    return u.clamp(tiny, 1 - tiny)
+
+
+class UniformNoise(Noise):
+    """U[0, 1] (paper, section 3.2)."""
+
+    @staticmethod
+    def quantile(u: Tensor) -> Tensor:
+        """Return u itself."""
+        return u
+
+    @staticmethod
+    def survival(z: Tensor) -> Tensor:
+        """Return 1 - z between 0 and 1."""
+        return (1 - z).clamp(0, 1)
+
+
+class GaussianNoise(Noise):
+    """N(0, 1)."""
+
+    @staticmethod
+    def quantile(u: Tensor) -> Tensor:
+        """Return sqrt(2) erfinv(2u - 1)."""
+        return math.sqrt(2) * (2 * _inside(u) - 1).erfinv()
+
+    @staticmethod
+    def survival(z: Tensor) -> Tensor:
+        """Return Phi(-z)."""
+        return torch.special.ndtr(-z)
+
+
+class GumbelNoise(Noise):
+    """Gumbel(0, 1): the highest noisy score is a draw from the softmax of the scores.
+
+    The k highest are draws without replacement.
+    """
+
+    @staticmethod
+    def quantile(u: Tensor) -> Tensor:
+        """Return -log(-log u)."""
+        return -(-_inside(u).log()).log()
+
+    @staticmethod
+    def survival(z: Tensor) -> Tensor:
+        """Return 1 - exp(-exp(-z))."""
+        return -torch.expm1(-(-z).exp())
+
+
+NOISES = Registry(
+    "router_noise",
+    "a callable (x, scores, generator) -> noise, or a subclass of sklearn_moe.nn.Noise",
+    {"uniform": UniformNoise, "gaussian": GaussianNoise, "gumbel": GumbelNoise},
+)
+
+
+def make_noise(noise: str | Callable | None, per_row: bool) -> Callable | None:
+    """Return the noise function of a name, a subclass of `Noise` or a function; None for None.
+
+    `per_row` is passed to subclasses; a function is returned as it is.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is another class, or a distribution without `quantile`.
+    """
+    made = NOISES.resolve(noise)
+    if isinstance(made, type):
+        if not issubclass(made, Noise):
+            raise TypeError(f"router_noise={noise!r} must be {NOISES.own}.")
+        made = made(per_row)
+    if isinstance(made, Noise) and type(made).__call__ is Noise.__call__:
+        require(made, Noise, "quantile", f"router_noise={noise!r}")
+    return made

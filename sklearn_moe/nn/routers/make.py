@@ -1,33 +1,121 @@
-"""Put a router together, or say why its parts do not go together."""
+"""Routers by name, and how a router is made of its parts, or why these do not go together."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from ..._registry import is_auto
-from ..running import RunningMean
-from ..trial import try_out
-from .base import Router
-from .gates import GATES, standard_gate
-from .noise import NOISES, Noise, make_noise
-from .presets import Preset, preset_of
-from .scores import NETWORKS, CentroidScores, NormalizedScores, make_scores
+from ..._registry import Registry, is_auto
+from ..functional import Shape, dry_run
+from .base import Balance, Router, RunningMean
+from .dense import MergeRouter, ReLURouter, SigmoidRouter, SoftRouter
+from .gates import GATES, NOISES, Noise, make_noise, standard_gate
+from .scores import NETWORKS, CentroidScores, LinearScores, NormalizedScores, make_scores
+from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
 
-if TYPE_CHECKING:
-    from ..balance import Balance
+__all__ = ["ROUTERS", "RouterSpec", "make_router"]
 
-__all__ = ["make_router"]
+_MEMORY = 100  # steps over which an expert's mean output is averaged
+_TIE_BREAK = 0.1  # of the usual initial weights, where there is no noise
 
-_MEMORY = 100  # steps over which an expert's default answer is averaged
-_TIE_BREAK = 0.1
+
+@dataclass(frozen=True)
+class RouterSpec:
+    """A router: its class, what "auto" means for it, and the options that few people set.
+
+    Change one of those of a registered router by `dataclasses.replace`, and pass the result as
+    `router`, in a search as one candidate of several.
+
+    Parameters
+    ----------
+    router_class : subclass of Router
+    noise : str, callable or None, default="uniform"
+        Noise in training.
+    network : str, callable or None
+        A score network that is part of the name, as in `NETWORKS`; None leaves it to the user.
+    one_expert : bool, default=False
+        Whether `top_k` must be 1.
+    random_start : bool, default=False
+        Start from random weights, where scores of zero would leave no expert a positive gate
+        ("relu") or tie forever ("random").
+    top_k : int, default=1
+        What `top_k="auto"` becomes.
+    dense_gradient : bool, default=False
+        Give a gradient to the gates of experts that were not chosen, too, with each expert's
+        running mean output in place of its output (Default MoE, arXiv 2504.12463). For routers
+        that choose experts; still only the chosen ones are computed.
+    noise_at_predict : bool, default=False
+        Draw the noise at prediction, too, from a fixed seed, as the authors' notebooks do. The
+        prediction for a sample then depends on its place in X.
+
+    Examples
+    --------
+    >>> from dataclasses import replace
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.nn import ROUTERS
+    >>> clf = MoEClassifier(router=replace(ROUTERS["top1"], dense_gradient=True))
+    """
+
+    router_class: type[Router]
+    noise: str | Callable | None = "uniform"
+    network: str | Callable[..., nn.Module] | None = None
+    one_expert: bool = False
+    random_start: bool = False
+    top_k: int = 1
+    dense_gradient: bool = False
+    noise_at_predict: bool = False
+
+    @property
+    def gates(self) -> tuple[str, ...]:
+        """Return the gates of the router that have a gradient, the default first."""
+        gates = self.router_class.gates
+        return tuple(g for g in gates if g != "renormalized") if self.one_expert else gates
+
+    @classmethod
+    def of(cls, router: "str | type[Router] | RouterSpec") -> "RouterSpec":
+        """Return the spec of a name, a spec as it is, and one with usual defaults for a class.
+
+        Raises
+        ------
+        ValueError
+            If it is none of these.
+        """
+        router = ROUTERS.resolve(router)
+        if isinstance(router, RouterSpec):
+            return router
+        if isinstance(router, type) and issubclass(router, Router):
+            return cls(router, noise="uniform" if router.noisy else None)
+        raise ValueError(f"router must be a name, {ROUTERS.own}; got {router!r}.")
+
+
+_FIXED = partial(LinearScores, trained=False)
+ROUTERS = Registry(
+    "router",
+    "a subclass of sklearn_moe.nn.Router, or a RouterSpec",
+    {
+        "top1": RouterSpec(TopKRouter, one_expert=True),
+        "topk": RouterSpec(TopKRouter),
+        "noisy_topk": RouterSpec(NoisyTopKRouter, noise="gaussian"),
+        "sampled": RouterSpec(TopKRouter, noise="gumbel"),
+        "soft": RouterSpec(SoftRouter, noise=None),
+        "sigmoid": RouterSpec(SigmoidRouter, noise=None),
+        "relu": RouterSpec(ReLURouter, noise=None, random_start=True),
+        "merge": RouterSpec(MergeRouter, noise=None),
+        # One patch may be noise, two of four contain the feature or its cluster.
+        "patch_choice": RouterSpec(PatchChoiceRouter, top_k=2),
+        "random": RouterSpec(TopKRouter, noise=None, network=_FIXED, random_start=True),
+        "kmeans": RouterSpec(TopKRouter, noise=None, network=CentroidScores),
+    },
+)
 
 
 def make_router(
-    router: str | type[Router] | Preset,
-    input_shape: tuple[int, ...],
+    router: str | type[Router] | RouterSpec,
+    input_shape: Shape,
     n_experts: int,
     n_outputs: int,
     *,
@@ -36,7 +124,7 @@ def make_router(
     gate: str | Callable = "auto",
     noise: str | Callable | None = "auto",
     per_row: bool = False,
-    balance: "Balance | None" = None,
+    balance: Balance | None = None,
     init_std: float = 1.0,
     mix: Callable[[Tensor, Tensor], Tensor] | None = None,
     normalize: bool = False,
@@ -45,73 +133,68 @@ def make_router(
 
     Parameters
     ----------
-    router : str, subclass of Router or Preset
-        A name in `ROUTERS`, or a rule of your own.
+    router : str, subclass of Router or RouterSpec
+        A name in `ROUTERS`, or a router of your own.
     network, gate, noise : str, callable or None
-        Names in `NETWORKS`, `GATES`, `NOISES`, or callables like those. "auto" is what the router
-        is made for, None none.
+        Names in `NETWORKS`, `GATES`, `NOISES`, or callables like those. "auto" is the default of
+        the router, None none.
     balance : Balance or None
     per_row : bool, default=False
         Whether noise is a function of the sample, see `Noise`.
     init_std : float, default=1.0
-        Deviation of initial weights that makes scores of about 1, for routers that cannot start
-        at zero. Where noise is merely switched off, a tenth of it tells the experts apart.
+        Standard deviation of initial weights that makes scores of about 1, for routers that cannot
+        start at zero. Where noise is only switched off, a tenth of it makes the experts differ.
     mix : callable or None
-        `Head.mix`, for rules that mix distributions.
+        `Head.mix`, for routers that mix distributions.
     normalize : bool, default=False
         Whether scores are those of normalized samples, see `NormalizedScores`.
 
     Raises
     ------
     ValueError
-        If a name is unknown or the parts do not go together; the message says why.
+        If a name is unknown or the parts do not go together; the message has the reason.
     TypeError
-        If a callable is none of its kind, or returns something else than asked for.
+        If a callable is not of the required kind, or returns something else than asked for.
     """
-    preset = preset_of(router)
-    rule = preset.rule
-    top_k = preset.top_k if is_auto(top_k) else top_k
-    with _refusals_name(router):
-        noise = make_noise(preset.noise if is_auto(noise) else noise, per_row)
-        gate = standard_gate(preset.gates[0] if is_auto(gate) else gate)
-        if preset.one_expert and top_k != 1:
-            raise ValueError(f"one expert answers, got top_k={top_k}. Use router='topk'")
-        _check_network(preset, network)
-        _check_gate(rule, gate)
-        _check_noise(rule, noise)
-        rule.check(input_shape, n_experts, top_k, gate)
-        _check_gradient(preset, gate)
-        if normalize and preset.network is CentroidScores:
+    spec = RouterSpec.of(router)
+    router_class = spec.router_class
+    top_k = spec.top_k if is_auto(top_k) else top_k
+    with _errors_name(router):
+        noise = make_noise(spec.noise if is_auto(noise) else noise, per_row)
+        gate = standard_gate(spec.gates[0] if is_auto(gate) else gate)
+        _check_parts(spec, top_k, network, gate, noise)
+        router_class.check(input_shape, n_experts, top_k, gate)
+        if spec.dense_gradient and not (router_class.sparse and gate in ("softmax", "sigmoid")):
+            raise ValueError(
+                "dense_gradient=True is for routers that choose experts, with gate='softmax' or "
+                f"'sigmoid', got gate={gate!r}. Use dense_gradient=False"
+            )
+        if normalize and spec.network is CentroidScores:
             raise ValueError(
                 "its centers are those of samples, not of features that change. Use trunk=None"
             )
-    _try_functions(rule, gate, noise, input_shape, n_experts, top_k)
-    silent = rule.noisy and noise is None
-    std = init_std if preset.random_start else _TIE_BREAK * init_std if silent else 0.0
-    network = "linear" if is_auto(network) else network
-    network = network if preset.network is None else preset.network
+    _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
+    no_noise = router_class.noisy and noise is None
+    std = init_std if spec.random_start else _TIE_BREAK * init_std if no_noise else 0.0
+    network = spec.network or ("linear" if is_auto(network) else network)
     scores = make_scores(network, input_shape, n_experts, init_std=std)
     if normalize:
         scores = NormalizedScores(scores)
     if balance is not None:
-        with _refusals_name(router):
+        with _errors_name(router):
             is_trained = any(parameter.requires_grad for parameter in scores.parameters())
             some_are_left = top_k < n_experts or n_experts == 1
-            _check_balance(balance.needs, rule, is_trained, noise, some_are_left)
-    parts: dict[str, Any] = {
-        "top_k": top_k,
-        "gate": gate,
-        "noise": noise,
-        "mix": mix,
-        "balance": balance,
-    }
-    if preset.dense_gradient:
+            _check_balance(balance.needs, router_class, is_trained, noise, some_are_left)
+    parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise}
+    parts |= {"mix": mix, "balance": balance}
+    if spec.dense_gradient:
         parts["defaults"] = RunningMean(torch.zeros(n_experts, n_outputs), _MEMORY, per_row=True)
-    return rule.build(scores, input_shape, n_experts, **parts)
+    return router_class.build(scores, input_shape, n_experts, **parts)
 
 
 @contextmanager
-def _refusals_name(router: Any) -> Iterator[None]:
+def _errors_name(router: Any) -> Iterator[None]:
+    """Put the name of the router in front of the messages of errors."""
     try:
         yield
     except ValueError as error:
@@ -119,63 +202,44 @@ def _refusals_name(router: Any) -> Iterator[None]:
         raise ValueError(f"router={router!r}: {reason}.") from None
 
 
-def _check_network(preset: Preset, network: str | Callable) -> None:
-    if is_auto(network):
-        return
-    NETWORKS.resolve(network)
-    if preset.network is not None:
-        raise ValueError(
-            f"its scores are fixed, got router_network={network!r}. Use router_network='auto'"
-        )
-
-
-def _check_gate(rule: type[Router], gate: str | Callable) -> None:
-    if isinstance(gate, str) and gate not in rule.gates:
-        raise ValueError(f"gate={gate!r} is none of its gates, which are {list(rule.gates)}")
-
-
-def _check_noise(rule: type[Router], noise: Callable | None) -> None:
-    if noise is None and rule.learns_noise:
+def _check_parts(spec, top_k, network, gate, noise):
+    """Refuse parts that do not go together, whatever the data are."""
+    if spec.one_expert and top_k != 1:
+        raise ValueError(f"one expert answers, got top_k={top_k}. Use router='topk'")
+    if not is_auto(network):
+        NETWORKS.resolve(network)
+        if spec.network is not None:
+            raise ValueError(
+                f"its scores are fixed, got router_network={network!r}. Use router_network='auto'"
+            )
+    gates = spec.router_class.gates
+    if isinstance(gate, str) and gate not in gates:
+        raise ValueError(f"gate={gate!r} is none of its gates, which are {list(gates)}")
+    if noise is None and spec.router_class.learns_noise:
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
-    if noise is not None and not rule.noisy:
+    if noise is not None and not spec.router_class.noisy:
         raise ValueError("it makes no choice that noise could change. Use router_noise='auto'")
 
 
-def _try_functions(
-    rule: type[Router],
-    gate: str | Callable,
-    noise: Callable | None,
-    input_shape: tuple[int, ...],
-    n_experts: int,
-    top_k: int,
-) -> None:
-    """Try those that are the user's on a sample of zeros."""
+def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k):
+    """Call the functions of the user on a sample of zeros."""
     scores = torch.zeros(1, n_experts)
     if callable(gate):
-        chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0) if rule.noisy else None
+        chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0) if router_class.noisy else None
         shape = scores.shape if chosen is None else chosen.shape
-        try_out(GATES.must(gate), gate, scores, scores, chosen, shape=shape)
+        dry_run(GATES.must(gate), gate, scores, scores, chosen, shape=shape)
     if noise is not None and not isinstance(noise, Noise):
         x, generator = torch.zeros(1, *input_shape), torch.Generator()
-        try_out(NOISES.must(noise), noise, x, scores, generator, shape=scores.shape)
+        dry_run(NOISES.must(noise), noise, x, scores, generator, shape=scores.shape)
 
 
-def _check_gradient(preset: Preset, gate: str | Callable) -> None:
-    if preset.dense_gradient and not (preset.rule.sparse and gate in ("softmax", "sigmoid")):
-        raise ValueError(
-            "dense_gradient=True is for routers that choose experts, with gate='softmax' or "
-            f"'sigmoid', got gate={gate!r}. Use dense_gradient=False"
-        )
-
-
-def _check_balance(
-    needs: str, rule: type[Router], is_trained: bool, noise: Callable | None, some_are_left: bool
-) -> None:
+def _check_balance(needs, router_class, is_trained, noise, some_are_left):
+    """Refuse a balance that the router does not support."""
     if needs != "choice" and not is_trained:
         raise ValueError(
             "its scores are not trained and no loss can balance them. Use balance='bias' or None"
         )
-    if needs != "gradient" and not rule.sparse:
+    if needs != "gradient" and not router_class.sparse:
         raise ValueError("balance='bias' and 'load' are for routers that choose experts")
     if needs == "noise" and getattr(type(noise), "survival", None) in (None, Noise.survival):
         raise ValueError(

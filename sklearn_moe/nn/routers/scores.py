@@ -1,7 +1,6 @@
 """Score networks: from a sample to one score per expert.
 
-To a router every sample is a bag of patches: a vector is a bag of one, an image is cut into
-squares.
+For a router every sample is a set of patches: a vector is one patch, an image is cut into squares.
 """
 
 import math
@@ -11,26 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from ..._registry import Registry, takes
+from ..functional import Shape
 
-__all__ = [
-    "NETWORKS",
-    "CNNScores",
-    "CentroidScores",
-    "LinearScores",
-    "MLPScores",
-    "NormalizedScores",
-    "Scores",
-    "as_patches",
-    "make_scores",
-    "patches_shape",
-    "pool",
-]
+__all__ = ["NETWORKS", "Scores", "as_patches", "make_scores", "patches_shape", "pool"]
 
 _SIDE = 4  # pixels of a square patch of an image (paper, appendix A)
 _FEW = 8  # patches
 
 
-def patches_shape(input_shape: tuple[int, ...]) -> tuple[int, int]:
+def patches_shape(input_shape: Shape) -> tuple[int, int]:
     """Return (n_patches, patch_size) of a sample of this shape."""
     if len(input_shape) == 1:
         return 1, input_shape[0]
@@ -42,7 +30,7 @@ def patches_shape(input_shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def as_patches(x: Tensor) -> Tensor:
-    """Return samples as bags of patches, (n_samples, n_patches, patch_size).
+    """Return samples as sets of patches, (n_samples, n_patches, patch_size).
 
     Images are cut into squares of 4 x 4 pixels (smaller ones are one patch); rows and columns at
     the end that do not fill a square are left out.
@@ -63,7 +51,7 @@ def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
     patches = as_patches(x)
     if patches.shape[1] > _FEW or not x.is_cpu:
         return patches.sum(1, dtype=dtype)
-    # On a CPU adding slices up takes half the time of a sum.
+    # On a CPU adding slices takes half the time of a sum.
     total = patches[:, 0].to(dtype, copy=True)
     for p in range(1, patches.shape[1]):
         total += patches[:, p]
@@ -77,8 +65,8 @@ class Scores(nn.Module):
 class LinearScores(Scores):
     """Scores h(x) = sum_p Theta^T x_p, without bias (paper, section 3.2).
 
-    Of a vector, h(x) = Theta^T x + b: borders between experts need not pass through its mean.
-    On images that is a strided convolution summed over space, the paper's router for CIFAR-10.
+    For a vector, h(x) = Theta^T x + b: borders between experts need not pass through its mean.
+    For images that is a strided convolution summed over space, the paper's router for CIFAR-10.
 
     Parameters
     ----------
@@ -89,16 +77,11 @@ class LinearScores(Scores):
         Standard deviation of the initial weights. The paper starts at zero and lets the noise
         break the ties.
     trained : bool, default=True
-        False keeps the initial weights: a random projection, the null of learned routing.
+        False keeps the initial weights: a random projection, a baseline of learned routing.
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        n_experts: int,
-        *,
-        init_std: float = 0.0,
-        trained: bool = True,
+        self, input_shape: Shape, n_experts: int, *, init_std: float = 0.0, trained: bool = True
     ):
         super().__init__()
         weight = torch.zeros(n_experts, patches_shape(input_shape)[1])
@@ -121,7 +104,7 @@ class LinearScores(Scores):
 class MLPScores(Scores):
     """Scores V^T sum_p relu(U^T x_p + b): one hidden layer on every patch, then the sum.
 
-    Unlike a linear router it can tell apart clusters of equal mean.
+    Unlike a linear router it can separate clusters of equal mean.
 
     Parameters
     ----------
@@ -135,12 +118,7 @@ class MLPScores(Scores):
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        n_experts: int,
-        *,
-        init_std: float = 0.0,
-        width: int = 32,
+        self, input_shape: Shape, n_experts: int, *, init_std: float = 0.0, width: int = 32
     ):
         super().__init__()
         self.hidden = nn.Parameter(torch.empty(width, patches_shape(input_shape)[1]))
@@ -159,16 +137,16 @@ class MLPScores(Scores):
 
 
 class CentroidScores(Scores):
-    """Every sample to the nearest of fixed centers: scores minus squared distance over s.
+    """Every sample to the nearest of fixed centers: scores are minus squared distance over s.
 
-    The centers are those of a clustering of the summed patches, given by `place`; they are not
-    trained. It is the null of learned routing that looks at X.
+    The centers are those of a clustering of the summed patches, set by `place`; they are not
+    trained. A baseline of learned routing: k-means.
     """
 
     centers: Tensor
     spread: Tensor
 
-    def __init__(self, input_shape: tuple[int, ...], n_experts: int, *, init_std: float = 0.0):
+    def __init__(self, input_shape: Shape, n_experts: int, *, init_std: float = 0.0):
         super().__init__()
         self.register_buffer("centers", torch.zeros(n_experts, patches_shape(input_shape)[1]))
         self.register_buffer("spread", torch.ones(()))
@@ -182,13 +160,13 @@ class CentroidScores(Scores):
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
         pooled, centers = pool(x, dtype), self.centers.to(dtype)
-        # Without the squared norm of the sample, which all experts share.
+        # Without the squared norm of the sample, which is the same for all experts.
         products = (centers @ pooled.T).T
         return (2 * products - centers.square().sum(1)) / self.spread.to(dtype)
 
 
 class NormalizedScores(Scores):
-    """Scores of samples of mean 0 and norm 1: those of learned features have no scale of their own.
+    """Scores of samples scaled to mean 0 and norm 1, as learned features have no fixed scale.
 
     Parameters
     ----------
@@ -207,7 +185,7 @@ class NormalizedScores(Scores):
 
 
 class CNNScores(nn.Sequential):
-    """Two strided convolutions, the mean over space, a linear map: a router that sees shapes.
+    """Two strided convolutions, the mean over space, a linear map: a router that detects shapes.
 
     Parameters
     ----------
@@ -220,19 +198,16 @@ class CNNScores(nn.Sequential):
     """
 
     def __init__(
-        self,
-        input_shape: tuple[int, ...],
-        n_experts: int,
-        *,
-        init_std: float = 0.0,
-        width: int = 16,
+        self, input_shape: Shape, n_experts: int, *, init_std: float = 0.0, width: int = 16
     ):
         if len(input_shape) != 3:
             raise ValueError(
-                "router_network='cnn' takes pictures, (n_channels, height, width), got samples of "
+                "router_network='cnn' takes images, (n_channels, height, width), got samples of "
                 f"shape {tuple(input_shape)}. Use 'linear' or 'mlp'."
             )
-        readout = nn.Linear(2 * width, n_experts, bias=False)  # no expert is favored as such
+        readout = nn.Linear(
+            2 * width, n_experts, bias=False
+        )  # without bias: no expert is preferred whatever the sample
         super().__init__(
             nn.Conv2d(input_shape[0], width, 5, stride=4, padding=2),
             nn.ReLU(),
@@ -283,16 +258,12 @@ NETWORKS = Registry(
 
 
 def make_scores(
-    network: str | Callable[..., nn.Module],
-    input_shape: tuple[int, ...],
-    n_experts: int,
-    *,
-    init_std: float = 0.0,
+    network: str | Callable, input_shape: Shape, n_experts: int, *, init_std: float = 0.0
 ) -> Scores:
     """Return a score network, by name or by its factory.
 
-    The factory is given `init_std`, the deviation of the initial weights, if it takes an argument
-    of that name.
+    The factory is given `init_std`, the standard deviation of the initial weights, if it takes an
+    argument of that name.
 
     Raises
     ------

@@ -1,29 +1,30 @@
-"""Sparse routers: the k experts of highest score answer."""
+"""Routers that choose: k experts for each sample, or k patches of a sample for each expert."""
 
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
-from ..dispatch import Experts, dispatch
-from ..ranks import sum_over_ranks
+from ..dispatch import Experts, apply_groups, dispatch
+from ..functional import softmax
+from ..sharding import sum_over_shards
 from .base import Route, Router, choose
-from .scores import LinearScores
+from .scores import LinearScores, as_patches, patches_shape
 
-__all__ = ["NoisyTopKRouter", "TopKRouter"]
+__all__ = ["NoisyTopKRouter", "PatchChoiceRouter", "TopKRouter"]
 
 
 class TopKRouter(Router):
-    """Send each sample to the `top_k` experts of highest noisy score and add up their answers.
+    """Send each sample to the `top_k` experts of highest noisy score and add their outputs.
 
     F(x) = sum of gate_m(x) f_m(x) over the chosen experts m; with `top_k=1`, softmax gate and
     uniform noise that is Algorithm 1 of the paper, with Gumbel noise a draw from the softmax.
 
     Notes
     -----
-    With `defaults`, gates of experts that were not chosen learn as if these had given their
-    default answer, the running mean of their answers (Default MoE, arXiv 2504.12463). Only the
-    gradient is dense: the answer itself is that of the chosen experts.
+    With `defaults`, the gates of experts that were not chosen get the gradient that they would have
+    if the output of these experts was its running mean (Default MoE, arXiv 2504.12463). The output
+    itself is that of the chosen experts.
     """
 
     sparse = noisy = True
@@ -39,7 +40,7 @@ class TopKRouter(Router):
                 "no gradient. Use gate='softmax', or router='topk' with top_k >= 2"
             )
 
-    def perturb(
+    def add_noise(
         self, x: Tensor, scores: Tensor, generator: Generator | None
     ) -> tuple[Tensor, Tensor | None]:
         """Return the scores with noise, and the standard deviation of learned noise."""
@@ -47,62 +48,62 @@ class TopKRouter(Router):
             return scores, None
         return scores + self.noise(x, scores, generator), None
 
-    def weigh(self, scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
+    def compute_gates(self, scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
         """Return the gate values."""
         return self.gate(scores, noisy, chosen)
 
     def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
         """Choose the experts of each sample; `generator` switches the noise on."""
         scores = self.score(x)
-        return self.settle(scores, *self.perturb(x, scores, generator), self.bias)
+        return self.select(scores, *self.add_noise(x, scores, generator), self.bias)
 
-    def settle(
+    def select(
         self, scores: Tensor, noisy: Tensor, scale: Tensor | None, bias: Tensor | None
     ) -> Route:
         """Choose the experts of each sample, by scores with noise and with a bias."""
         ranked = noisy.detach()
         chosen = choose(ranked if bias is None else ranked + bias, self.top_k)
-        return Route(scores, noisy, chosen, self.weigh(scores, noisy, chosen), scale)
+        return Route(scores, noisy, chosen, self.compute_gates(scores, noisy, chosen), scale)
 
     @property
     def bias(self) -> Tensor | None:
-        """What decides who answers, not how much the answer counts: (n_experts,), or None."""
+        """Added to the scores that choose, not to those of the gate: (n_experts,), or None."""
         return None if self.balance is None else self.balance.bias
 
     @property
-    def watches(self) -> bool:
-        """Whether `balance_loss` has something to do."""
+    def has_balance_loss(self) -> bool:
+        """Whether `balance_loss` must be called."""
         return self.balance is not None or self.defaults is not None
 
     def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor]:
-        """Add up the gated answers of the chosen experts."""
-        assert route.chosen is not None  # by `settle`
-        answers = dispatch(experts, x, route.chosen)
-        output = self.add_up(answers, route.gate)
+        """Add the gated outputs of the chosen experts."""
+        assert route.chosen is not None  # by `select`
+        outputs = dispatch(experts, x, route.chosen)
+        output = self.weighted_sum(outputs, route.gate)
         if self.defaults is not None and self.training:
-            everyone = self.weigh(route.scores, route.noisy, None)
-            others = everyone.scatter(1, route.chosen, 0).to(output) @ self.defaults.mean.clone()
+            gates = self.compute_gates(route.scores, route.noisy, None)
+            others = gates.scatter(1, route.chosen, 0).to(output) @ self.defaults.mean.clone()
             output = output + (others - others.detach())
-        return output, answers
+        return output, outputs
 
     @staticmethod
-    def add_up(answers: Tensor, gate: Tensor) -> Tensor:
-        """Return the sum of gate times answer, (n_samples, n_outputs)."""
-        gate = gate.to(answers.dtype)
-        if answers.shape[1] == 1:
-            return answers.squeeze(1) * gate
-        return (answers * gate.unsqueeze(2)).sum(1)
+    def weighted_sum(expert_outputs: Tensor, gate: Tensor) -> Tensor:
+        """Return the sum of gate times output, (n_samples, n_outputs)."""
+        gate = gate.to(expert_outputs.dtype)
+        if expert_outputs.shape[1] == 1:
+            return expert_outputs.squeeze(1) * gate
+        return (expert_outputs * gate.unsqueeze(2)).sum(1)
 
-    def balance_loss(self, route, answers, weight):
-        """Take note of a training batch, its answers included."""
+    def balance_loss(self, route, expert_outputs, weight):
+        """Update the running mean outputs and the balance by a training batch."""
         if self.defaults is not None:
-            self.defaults.update(*_mean_answers(route, answers.detach(), weight))
-        return super().balance_loss(route, answers, weight)
+            self.defaults.update(*_mean_outputs(route, expert_outputs.detach(), weight))
+        return super().balance_loss(route, expert_outputs, weight)
 
-    def chance(self, route: Route) -> Tensor:
-        """Return how likely each expert is to be among the k, were its own noise drawn anew.
+    def selection_probability(self, route: Route) -> Tensor:
+        """Return the probability that each expert is among the k, if its own noise is drawn again.
 
-        The noise of the others stays: the smooth load of Shazeer et al. (2017), appendix A. It
+        The noise of the others is kept: the smooth load of Shazeer et al. (2017), appendix A. It
         needs noise with a known distribution and fewer chosen experts than there are.
         """
         k = self.top_k
@@ -117,22 +118,22 @@ class TopKRouter(Router):
 
 
 @torch.no_grad()
-def _mean_answers(route: Route, answers: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each expert's mean answer, (n_experts, n_outputs), and 1 where it gave any, else 0."""
+def _mean_outputs(route: Route, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+    """Return each expert's mean output, (n_experts, n_outputs), and 1 where it has any, else 0."""
     assert route.chosen is not None
     # Products with ones and zeros, not bincount and index_add: the order of their sums varies.
-    experts = torch.arange(route.scores.shape[1], device=answers.device)
+    experts = torch.arange(route.scores.shape[1], device=outputs.device)
     slots = (route.chosen.unsqueeze(2) == experts).to(weight.dtype) * weight[:, None, None]
-    load = sum_over_ranks(slots.sum((0, 1)))
-    total = sum_over_ranks(slots.flatten(0, 1).T @ answers.to(weight.dtype).flatten(0, 1))
+    load = sum_over_shards(slots.sum((0, 1)))
+    total = sum_over_shards(slots.flatten(0, 1).T @ outputs.to(weight.dtype).flatten(0, 1))
     return total / load.clamp(min=1e-12).unsqueeze(1), (load > 0).to(load.dtype)
 
 
 class NoisyTopKRouter(TopKRouter):
     """Top-k with noise whose scale is learned per sample and expert (Shazeer et al., 2017).
 
-    noisy_m = h_m + softplus(s_m) r_m with a second score network s. Gates are taken from the noisy
-    scores, so that the scale has a gradient.
+    noisy_m = h_m + softplus(s_m) r_m with a second score network s. Gates are computed from the
+    noisy scores, so that the scale has a gradient.
     """
 
     gates = ("softmax", "renormalized", "relative", "sigmoid")
@@ -147,7 +148,7 @@ class NoisyTopKRouter(TopKRouter):
         """Return the router, with a linear network for the scale."""
         return cls(network, scale_network=LinearScores(input_shape, n_experts), **parts)
 
-    def perturb(self, x, scores, generator):
+    def add_noise(self, x, scores, generator):
         """Return the scores with noise of learned scale, and that scale."""
         if generator is None:
             return scores, None
@@ -155,6 +156,79 @@ class NoisyTopKRouter(TopKRouter):
             scale = nn.functional.softplus(self.scale_network(x, scores.dtype))
         return scores + scale * self.noise(x, scores, generator), scale
 
-    def weigh(self, scores, noisy, chosen):
+    def compute_gates(self, scores, noisy, chosen):
         """Return the gate values of the noisy scores."""
         return self.gate(noisy, noisy, chosen)
+
+
+class PatchChoiceRouter(Router):
+    """F(x) = sum_m sum_p gate_mp f_m(x_p) over the `top_k` patches p that expert m scores highest.
+
+    Patch-level routing by expert choice within one sample (pMoE, arXiv 2306.04073): no sample
+    depends on another. The gate "softmax" is over all patches of the sample, "renormalized" over
+    the chosen ones as published. The scores of a sample in the route, which reports use, are those
+    of each expert's best patch.
+    """
+
+    gates = ("softmax", "renormalized", "sigmoid")
+    noisy = True
+
+    @classmethod
+    def check(cls, input_shape, n_experts, top_k, gate):
+        """Refuse images, more patches than there are, and a gate that is always 1."""
+        n_patches, _ = patches_shape(input_shape)
+        if len(input_shape) == 3:
+            raise ValueError("it takes bags of patches, (n_samples, n_patches, patch_size)")
+        if top_k > n_patches:
+            raise ValueError(
+                f"top_k={top_k} patches per expert, but samples have {n_patches}. Use a smaller "
+                "top_k, or samples of more patches (sample_shape)"
+            )
+        among = {"softmax": n_patches, "renormalized": top_k}.get(gate)
+        if among == 1:
+            raise ValueError(
+                f"gate={gate!r} over one patch is always 1, and the router would get no gradient. "
+                "Use gate='sigmoid', or samples of several patches (sample_shape)"
+            )
+
+    def forward(self, x, generator=None):
+        """Choose the patches of each expert in each sample; `generator` switches the noise on."""
+        patches = as_patches(x)
+        n_samples, n_patches, _ = patches.shape
+        scores = self.score(
+            patches.flatten(0, 1).unsqueeze(1)
+        )  # each patch as a sample of one patch
+        n_experts = scores.shape[1]
+        by_patch = scores.view(n_samples, n_patches, n_experts)
+        by_expert = by_patch.mT.flatten(0, 1)  # (n * M, n_patches)
+        noisy = by_expert
+        if self.noise is not None and generator is not None:
+            per_sample = by_expert.view(n_samples, n_experts * n_patches)
+            noisy = (per_sample + self.noise(x, per_sample, generator)).view_as(by_expert)
+        chosen = choose(noisy.detach(), self.top_k)
+        gate = self.gate(by_expert, noisy, chosen)
+        best = by_expert.amax(1).view(n_samples, n_experts)
+        shape = (n_samples, n_experts, self.top_k)
+        return Route(best, best, None, softmax(best), (chosen.view(shape), gate.view(shape)))
+
+    def combine(self, experts, x, route):
+        """Add the gated outputs for the chosen patches."""
+        return self.combine_each(experts, x, route).sum(1), None
+
+    def combine_each(self, experts, x, route):
+        """Return what each expert adds to the output."""
+        chosen, gate = route.detail  # (n_samples, n_experts, k)
+        n_samples, n_experts, k = chosen.shape
+        outputs = apply_groups(experts, self._picked(x, chosen), [n_samples * k] * n_experts)
+        outputs = outputs.view(n_experts, n_samples, k, outputs.shape[1])
+        # Not einsum: that of onnxruntime ends the process if there are no samples.
+        return (gate.to(outputs.dtype).unsqueeze(2) @ outputs.transpose(0, 1)).squeeze(2)
+
+    @staticmethod
+    def _picked(x: Tensor, chosen: Tensor) -> Tensor:
+        """Return the chosen patches as samples, those of the first expert first."""
+        patches = as_patches(x)
+        first = torch.arange(x.shape[0], device=x.device) * patches.shape[1]
+        index = (first[:, None, None] + chosen).transpose(0, 1).flatten()
+        picked = patches.flatten(0, 1).index_select(0, index)
+        return picked if x.ndim == 2 else picked.unsqueeze(1)

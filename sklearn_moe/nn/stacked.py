@@ -5,24 +5,22 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
-from .dispatch import Order, together
-from .grouped import GroupedProducts
+from .dispatch import GroupedProducts, Order, stacked_form
 from .mixture import MixtureOfExperts, MixtureOutput
-from .routers import Route
-from .routers.gates import GATES
-from .routers.noise import Noise
+from .routers.base import Route
+from .routers.gates import GATES, Noise
 from .routers.scores import LinearScores, pool
 from .routers.sparse import NoisyTopKRouter, TopKRouter
 
-__all__ = ["Mixtures", "sum_patches"]
+__all__ = ["StackedMixtures", "router_inputs"]
 
 
-class Mixtures:
+class StackedMixtures:
     """Mixtures that differ in nothing but their weights, in training.
 
-    Where a router chooses among experts that answer together, R models of M experts are one
+    Where a router chooses among experts that have a stacked form, R models of M experts are one
     mixture of R M experts, in which a sample of model r is sent to some of its own M. Other
-    mixtures speak one after the other.
+    mixtures are called one after the other.
 
     Parameters
     ----------
@@ -34,68 +32,68 @@ class Mixtures:
     def __init__(self, mixtures: Sequence[MixtureOfExperts], xs: Sequence[Tensor]):
         self.mixtures = mixtures
         self.xs = xs
-        self.choose_at_once = _choose_alike(mixtures[0])
+        self.is_joint = _routes_jointly(mixtures[0])
 
     def forward(
         self,
-        seen: Sequence[Tensor],
+        inputs: Sequence[Tensor],
         index: Sequence[Tensor],
         generators: Sequence[Generator],
         *,
-        apart: bool,
+        experts_only: bool,
     ) -> MixtureOutput:
-        """Answer a batch of each mixture, one after the other.
+        """Return the outputs for a batch of each mixture, concatenated along the samples.
 
         Parameters
         ----------
-        seen : sequence of tensors
-            The batches, or what `sum_patches` makes of them.
+        inputs : sequence of tensors
+            The batches, or `router_inputs` of them.
         index : sequence of int tensors
-            The rows of `xs` that they are.
+            Their rows in `xs`.
         generators : sequence of Generator
             Sources of the noise.
-        apart : bool
-            Whether to return the answers of all experts in place of a mixture of them.
+        experts_only : bool
+            Whether to return the outputs of all experts in place of a mixture of them.
         """
-        if self.choose_at_once and not apart:
-            return self._choose(seen, index, generators)
-        calls = [mixture.forward_apart if apart else mixture for mixture in self.mixtures]
-        each = zip(calls, seen, generators, strict=True)
+        if self.is_joint and not experts_only:
+            return self._joint_forward(inputs, index, generators)
+        calls = [mixture.forward_experts if experts_only else mixture for mixture in self.mixtures]
+        each = zip(calls, inputs, generators, strict=True)
         return _join([call(x, generator) for call, x, generator in each])
 
     def balance_losses(self, mixed: MixtureOutput, weights: Sequence[Tensor]) -> list[Tensor]:
         """Return what each router adds to the loss of its samples, with their weights."""
         routers = [mixture.router for mixture in self.mixtures if mixture.router is not None]
-        if not routers or not routers[0].watches:
+        if not routers or not routers[0].has_balance_loss:
             return []
         sizes = [len(weight) for weight in weights]
-        answers = _split(mixed.answers, sizes)
+        outputs = _split(mixed.expert_outputs, sizes)
         routes = zip(*(_split(part, sizes) for part in mixed.route), strict=True)
         losses = [
             router.balance_loss(Route(*route), *rest)
-            for router, route, *rest in zip(routers, routes, answers, weights, strict=True)
+            for router, route, *rest in zip(routers, routes, outputs, weights, strict=True)
         ]
         return [loss for loss in losses if loss is not None]
 
-    def _choose(self, seen, index, generators):
+    def _joint_forward(self, inputs, index, generators):
         routers = [mixture.router for mixture in self.mixtures]
         sizes = [len(rows) for rows in index]
-        if _sees_sums(routers[0]):
+        if _uses_patch_sums(routers[0]):
             weight = torch.stack([router.network.weight for router in routers])
-            scores = GroupedProducts.apply(torch.cat(seen), weight, None, sizes).T
+            scores = GroupedProducts.apply(torch.cat(inputs), weight, None, sizes).T
         else:
-            scores = _concatenate([r.score(x) for r, x in zip(routers, seen, strict=True)])
-        each = zip(routers, seen, scores.split(sizes), generators, strict=True)
-        noisy = zip(*(router.perturb(*args) for router, *args in each), strict=True)
+            scores = _concatenate([r.score(x) for r, x in zip(routers, inputs, strict=True)])
+        each = zip(routers, inputs, scores.split(sizes), generators, strict=True)
+        noisy = zip(*(router.add_noise(*args) for router, *args in each), strict=True)
         bias = None
         if routers[0].bias is not None:
             bias = torch.cat([r.bias.expand(n, -1) for r, n in zip(routers, sizes, strict=True)])
-        route = routers[0].settle(scores, *map(_concatenate, noisy), bias)
-        answers = self._dispatch(route.chosen, index)
-        return MixtureOutput(routers[0].add_up(answers, route.gate), route, answers)
+        route = routers[0].select(scores, *map(_concatenate, noisy), bias)
+        outputs = self._dispatch(route.chosen, index)
+        return MixtureOutput(routers[0].weighted_sum(outputs, route.gate), route, outputs)
 
     def _dispatch(self, chosen, index):
-        """Return the answers of the chosen experts, (n_samples, k, n_outputs)."""
+        """Return the outputs of the chosen experts, (n_samples, k, n_outputs)."""
         k = chosen.shape[1]
         n_experts = len(self.mixtures) * len(self.mixtures[0].experts)
         sizes = [len(rows) for rows in index]
@@ -104,49 +102,48 @@ class Mixtures:
         order = Order.of(chosen + first.unsqueeze(1), n_experts)
         rows = torch.cat(index).index_select(0, order.samples)
         places = rows.split([size * k for size in sizes])
-        experts = [together(mixture.experts) for mixture in self.mixtures]
+        experts = [stacked_form(mixture.experts) for mixture in self.mixtures]
         experts = type(experts[0]).joined(experts)
-        answers = experts.gathered(self.xs, places, order.sizes)
-        return order.restore(answers)
+        return order.restore(experts.gathered(self.xs, places, order.sizes))
 
 
-def sum_patches(mixture: MixtureOfExperts, x: Tensor) -> Tensor | None:
-    """Return what a router that looks at the sum of the patches sees of samples, if it does."""
-    if _choose_alike(mixture) and _sees_sums(mixture.router):
+def router_inputs(mixture: MixtureOfExperts, x: Tensor) -> Tensor | None:
+    """Return the sums of the patches of samples if the router uses nothing else, or None."""
+    if _routes_jointly(mixture) and _uses_patch_sums(mixture.router):
         return pool(x[:], x.dtype)
     return None
 
 
-def _sees_sums(router):
-    """Tell whether a router looks at the sum of the patches only, noise included."""
+def _uses_patch_sums(router):
+    """Return whether a router uses only the sum of the patches, also for its noise."""
     noise = router.noise
     draws = isinstance(noise, Noise) and type(noise).__call__ is Noise.__call__
-    blind = noise is None or (draws and not noise.per_row)
-    return blind and type(router.network) is LinearScores and router.network.bias is None
+    noise_ignores_x = noise is None or (draws and not noise.per_row)
+    return noise_ignores_x and type(router.network) is LinearScores and router.network.bias is None
 
 
-def _choose_alike(mixture):
-    """Tell whether samples are routed by a rule that many mixtures share, to experts alike."""
+def _routes_jointly(mixture):
+    """Return whether many such mixtures can be computed as one."""
     router = mixture.router
     plain = mixture.encoder is None and mixture.trunk is None and not mixture.shared
     return (
         plain
         and type(router) in (TopKRouter, NoisyTopKRouter)
-        and router.gate in GATES.values()  # somebody's own may look beyond a sample
+        and router.gate in GATES.values()  # a user's own may combine samples
         and router.defaults is None
-        and together(mixture.experts) is not None
+        and stacked_form(mixture.experts) is not None
     )
 
 
-def _join(said):
+def _join(results):
     """Return outputs of mixtures as one, the samples one after the other."""
-    outputs, routes, answers = zip(*said, strict=True)
+    outputs, routes, expert_outputs = zip(*results, strict=True)
     route = Route(*(_concatenate(part) for part in zip(*routes, strict=True)))
-    return MixtureOutput(_concatenate(outputs), route, _concatenate(answers))
+    return MixtureOutput(_concatenate(outputs), route, _concatenate(expert_outputs))
 
 
 def _concatenate(parts):
-    """Concatenate along the samples, which stay the last axis in memory where they are."""
+    """Concatenate along the samples; matrices are stored with the samples as the last axis."""
     if not isinstance(parts[0], Tensor):
         return None
     if parts[0].ndim == 2:

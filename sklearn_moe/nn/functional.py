@@ -1,0 +1,180 @@
+"""Functions that several parts of a mixture use: softmax, activations, losses of a batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .._registry import Registry
+from .sharding import batch_size
+
+__all__ = ["ACTIVATIONS", "dry_run", "log_softmax", "mixture_loss", "softmax", "weighted_mean"]
+
+Shape = tuple[int, ...]  # of a sample
+
+# -- softmax over a short last axis, such as experts or classes ---------------------------
+
+# On a CPU torch vectorizes along the axis itself when it is the last one, which is slow for eight
+# entries. With the axes swapped it vectorizes along the samples: ten times faster.
+
+
+def softmax(scores: Tensor) -> Tensor:
+    """Return the softmax of each row of (n_samples, n)."""
+    return scores.T.contiguous().softmax(0).T
+
+
+def log_softmax(scores: Tensor) -> Tensor:
+    """Return the logarithm of the softmax of each row of (n_samples, n)."""
+    return scores.T.contiguous().log_softmax(0).T
+
+
+# -- activations of an expert, by name ----------------------------------------------------
+
+
+class _Cube(torch.autograd.Function):
+    """z ** 3 with its derivative written out: torch's own pow costs three times as much."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(z):
+        return z.square().mul_(z)
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        (z,) = ctx.saved_tensors
+        return z.square().mul_(grad).mul_(3)
+
+
+def cubic(z: Tensor) -> Tensor:
+    """Return z ** 3, the paper's nonlinearity (section 3.2)."""
+    return _Cube.apply(z)
+
+
+def linear(z: Tensor) -> Tensor:
+    """Return z itself: the expert is a linear function of every patch."""
+    return z
+
+
+ACTIVATIONS = Registry(
+    "activation",
+    "an elementwise callable",
+    {
+        "cubic": cubic,
+        "linear": linear,
+        "relu": nn.functional.relu,
+        "celu": nn.functional.celu,
+        "gelu": nn.functional.gelu,
+        "tanh": torch.tanh,
+    },
+)
+
+
+@torch.no_grad()
+def dry_run(expected: str, function: Callable, *args: Any, shape: tuple[int, ...]) -> None:
+    """Call a function of the user once, before training, and check the shape it returns.
+
+    `expected` begins the message: "gate=... must be a callable ...".
+
+    Raises
+    ------
+    TypeError
+        If the function does not take these arguments or returns another shape. What the function
+        raised, if anything, is the cause of the error.
+    """
+    try:
+        made = function(*args)
+    except Exception as error:
+        raise TypeError(f"{expected}; it raised {type(error).__name__}: {error}") from error
+    if not isinstance(made, Tensor) or made.shape != shape:
+        got = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else repr(made)
+        raise TypeError(f"{expected}; it returned {got} where {tuple(shape)} was expected.")
+
+
+# -- losses of a batch --------------------------------------------------------------------
+
+
+def weighted_mean(values: Tensor, weight: Tensor) -> Tensor:
+    """Return sum(w v) / n over the n samples of a batch.
+
+    The weights of all training samples have mean 1, so that the expectation over batches is the
+    weighted mean over all samples. Division by sum(w) of the batch would not have that property:
+    it would take away most of what a heavy sample weighs more than the others of its batch.
+
+    Where several processes share a batch, each gets the contribution of its own samples: the sum
+    over the processes is the weighted mean of the batch.
+    """
+    return weight @ values / batch_size(weight)
+
+
+def mixture_loss(
+    gate: Tensor, losses: Tensor, in_bag: Tensor, own: float = 0.0
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of a mixture of distributions, given the losses of its experts.
+
+    It is (1 - own) times -log sum_m gate_m exp(-loss_m), a negative log likelihood where the
+    losses are, plus own times the mean loss_m, over the experts that train on the sample.
+
+    Parameters
+    ----------
+    gate : (n_samples, n_experts)
+    losses : (n_samples, n_experts)
+        Of each expert's own output.
+    in_bag : (n_samples, n_experts)
+        1 for the experts that train on a sample, 0 for those that do not (out-of-bag), in the type
+        of the losses. Gates are divided by their sum over the experts in either group.
+    own : float, default=0.0
+
+    Returns
+    -------
+    loss : (n_samples,)
+    oob_loss : (n_samples,)
+        Of the mixture of the out-of-bag experts, without a gradient. It means nothing for samples
+        on which all experts train.
+    """
+    return _MixtureLoss.apply(gate.to(losses.dtype), losses, in_bag, own)
+
+
+class _MixtureLoss(torch.autograd.Function):
+    """One node of the graph: its many small steps would cost more than the experts."""
+
+    @staticmethod
+    def forward(ctx, gate, losses, in_bag, own):
+        # Samples last: torch is slow along a short last axis.
+        gate, losses, in_bag = gate.T, losses.T, in_bag.T
+        tiny, largest = torch.finfo(losses.dtype).tiny, torch.finfo(losses.dtype).max
+        # Relative to the least loss of the experts that count: all likelihoods may be tiny.
+        out_of_bag = in_bag == 0
+        least = losses.masked_fill(out_of_bag, torch.inf).amin(0)
+        likelihood = (least - losses).clamp_(max=0).exp_()
+        gate_in = gate * in_bag
+        terms = gate_in * likelihood
+        total, gates = terms.sum(0).clamp_(min=tiny), gate_in.sum(0).clamp_(min=tiny)
+        count = in_bag.sum(0)
+        mean = (losses * in_bag).sum(0) / count
+        loss = least - (total / gates).log()
+        ctx.save_for_backward(likelihood, terms, in_bag, total, gates, count)
+        ctx.own = own
+        gate_out = gate - gate_in
+        least_out = losses.masked_fill(~out_of_bag, largest).amin(0)
+        total_out = (gate_out * (least_out - losses).clamp_(max=0).exp_()).sum(0)
+        total_out /= gate_out.sum(0).clamp_(min=tiny)
+        oob_loss = least_out - total_out.clamp_(min=tiny).log()
+        ctx.mark_non_differentiable(oob_loss)
+        return torch.lerp(loss, mean, own), oob_loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, gradient, _):
+        likelihood, terms, in_bag, total, gates, count = ctx.saved_tensors
+        joint = (1 - ctx.own) * gradient
+        of_gate = (likelihood * (-joint / total) + joint / gates) * in_bag
+        of_losses = terms * (joint / total) + in_bag * (ctx.own * gradient / count)
+        return of_gate.T, of_losses.T, None, None

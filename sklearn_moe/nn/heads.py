@@ -1,0 +1,465 @@
+"""Heads: what the outputs of the experts mean for classes, labels or numbers; losses by name.
+
+The task of a mixture is defined here only. A loss of your own is a subclass of `Head`, passed as it
+is or registered in `LOSSES`.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import huber_loss, logsigmoid, softplus
+
+from .._registry import Registry, make, require
+from .functional import log_softmax, softmax
+
+__all__ = ["LOSSES", "Head", "LossSpec", "RegressionHead", "choose_head"]
+
+_LOG_2_PI = math.log(2 * math.pi)
+
+
+class Head(nn.Module):
+    """From the outputs of a mixture to a loss and a prediction.
+
+    Subclasses define what an output means. They get `n_targets` and may use several outputs per
+    target, or one less.
+
+    Parameters
+    ----------
+    n_targets : int
+        Classes, labels or numbers to be predicted of a sample.
+
+    Attributes
+    ----------
+    kind : {"classes", "multilabel", "regression"}
+        What is predicted: one of several classes, y (n_samples,) of their indices; several labels,
+        y (n_samples, n_targets) of zeros and ones; or numbers, y (n_samples, n_targets) of mean 0
+        and variance 1.
+    n_outputs : int
+        Outputs of an expert.
+    chance_level_error : float
+        The `error` of a prediction that does not depend on the sample.
+    score_name : str
+        Short name of `score`, as in `valid_acc` of the history.
+    """
+
+    kind: ClassVar[str]
+    chance_level_error: float = 1.0
+    score_name: ClassVar[str] = "score"
+
+    def __init__(self, n_targets: int):
+        super().__init__()
+        self.n_targets = n_targets
+        self.n_outputs = n_targets
+
+    def forward(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss, as criteria of torch do."""
+        return self.loss(output, y).mean()
+
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of each sample, (n_samples,), given outputs (n_samples, n_outputs)."""
+        raise NotImplementedError
+
+    def losses(self, expert_outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the loss of each expert's own output, (n_samples, n_experts).
+
+        `expert_outputs` are (n_samples, n_experts, n_outputs).
+        """
+        n_experts = expert_outputs.shape[1]
+        loss = self.loss(expert_outputs.flatten(0, 1), y.repeat_interleave(n_experts, 0))
+        return loss.unflatten(0, (-1, n_experts))
+
+    def predict(self, output: Tensor) -> Tensor:
+        """Return probabilities or numbers, (n_samples, n_targets)."""
+        raise NotImplementedError
+
+    def decision(self, output: Tensor) -> Tensor:
+        """Return scores of classes or labels, (n_samples, n_targets), the highest is predicted.
+
+        Their softmax is `predict` for classes, their logistic function for labels.
+        """
+        proba = self.predict(output)
+        return proba.logit() if self.kind == "multilabel" else proba.log()
+
+    def error(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return the error of each sample, between 0 and 1, (n_samples,).
+
+        With `learning_rate="residual"` it determines the learning-rate multiplier.
+        """
+        raise NotImplementedError
+
+    def score(self, output: Tensor, y: Tensor) -> Tensor:
+        """Return what early stopping maximizes the mean of, (n_samples,)."""
+        raise NotImplementedError
+
+    @staticmethod
+    def mix(log_gate: Tensor, expert_outputs: Tensor) -> Tensor:
+        """Return the output of the mixture of the experts' distributions, for `router="soft"`.
+
+        Parameters
+        ----------
+        log_gate : (n_samples, n_experts)
+        expert_outputs : (n_samples, n_experts, n_outputs)
+
+        Returns
+        -------
+        (n_samples, ...)
+            An output that `loss`, `predict`, `error` and `score` accept.
+        """
+        raise NotImplementedError
+
+
+# -- one of several classes ---------------------------------------------------------------
+
+
+class _ClassHead(Head):
+    """Base of heads for classes: error and score are those of their probabilities."""
+
+    kind = "classes"
+    score_name = "acc"
+
+    def __init__(self, n_targets: int):
+        super().__init__(n_targets)
+        self.chance_level_error = 1 - 1 / n_targets
+
+    def error(self, output, y):
+        """Return the probability that is given to the other classes."""
+        return 1 - self.predict(output).gather(1, y.unsqueeze(1)).squeeze(1)
+
+    def score(self, output, y):
+        """Return 1 for the right class, 0 for another: the mean is the accuracy."""
+        return (self.predict(output).argmax(1) == y).to(output.dtype)
+
+
+class SoftmaxHead(_ClassHead):
+    """One logit per class, softmax, cross-entropy."""
+
+    def loss(self, output, y):
+        """Return the cross-entropy."""
+        return -log_softmax(output).gather(1, y.unsqueeze(1)).squeeze(1)
+
+    def losses(self, expert_outputs, y):
+        """Return the cross-entropies."""
+        # Samples last, as in mix: (n_experts, n_outputs, n_samples).
+        log_proba = expert_outputs.permute(1, 2, 0).log_softmax(
+            1
+        )  # (n_experts, n_outputs, n_samples)
+        return -log_proba.gather(1, y.expand(len(log_proba), 1, -1)).squeeze(1).T
+
+    def predict(self, output):
+        """Return the softmax."""
+        return softmax(output)
+
+    def decision(self, output):
+        """Return the logits."""
+        return output
+
+    @staticmethod
+    def mix(log_gate, expert_outputs):
+        """Return log sum_m exp(log gate_m + log p_m), whose softmax is the mixture."""
+        # Samples last: torch is slow along a short last axis.
+        by_output = expert_outputs.permute(2, 1, 0)
+        log_proba = by_output - by_output.logsumexp(0)
+        return (log_gate.T + log_proba).logsumexp(1).T
+
+
+class DoubleSoftmaxHead(SoftmaxHead):
+    """Cross-entropy of the softmax taken twice, as in the authors' code.
+
+    The loss cannot fall below log(1 + (n_classes - 1) / e): .313 for two classes.
+    """
+
+    losses = Head.losses
+
+    def loss(self, output, y):
+        """Return the cross-entropy with the probabilities in place of logits."""
+        return super().loss(softmax(output), y)
+
+
+def _mix_binary(log_gate: Tensor, expert_outputs: Tensor) -> Tensor:
+    """Return the scores, (n_samples, n_outputs), whose sigmoids are the mixed sigmoids."""
+    log_gate = log_gate.unsqueeze(2)
+    positive, negative = (
+        (log_gate + logsigmoid(sign * expert_outputs)).logsumexp(1) for sign in (1, -1)
+    )
+    return positive - negative
+
+
+class MarginHead(_ClassHead):
+    """One score F(x) for two classes and the logistic loss log(1 + exp(-y F)) (section 3.2)."""
+
+    def __init__(self, n_targets: int):
+        if n_targets != 2:
+            raise ValueError(
+                f"loss='margin' separates two classes by one score, y has {n_targets}. "
+                "Use loss='log_loss'."
+            )
+        super().__init__(n_targets)
+        self.n_outputs = 1
+
+    def loss(self, output, y):
+        """Return log(1 + exp(-F)) for the second class, log(1 + exp(F)) for the first."""
+        return softplus(output[:, 0] * (1 - 2 * y))
+
+    def predict(self, output):
+        """Return sigmoid(-F), sigmoid(F)."""
+        return torch.cat([-output, output], 1).sigmoid()
+
+    def decision(self, output):
+        """Return -F / 2 and F / 2."""
+        return torch.cat([-output, output], 1) / 2
+
+    mix = staticmethod(_mix_binary)
+
+
+# -- several labels, each of which a sample has or has not --------------------------------
+
+
+class SigmoidHead(Head):
+    """One score per label, the logistic function of each, and the mean of their logistic losses."""
+
+    kind = "multilabel"
+    chance_level_error = 0.5
+    score_name = "acc"
+
+    def loss(self, output, y):
+        """Return the mean logistic loss of the labels."""
+        return softplus(output * (1 - 2 * y)).mean(1)
+
+    def predict(self, output):
+        """Return the probability of each label."""
+        return output.sigmoid()
+
+    def decision(self, output):
+        """Return the scores."""
+        return output
+
+    def error(self, output, y):
+        """Return the mean probability that is given to the wrong values."""
+        return (y - output.sigmoid()).abs().mean(1)
+
+    def score(self, output, y):
+        """Return the share of right labels."""
+        return ((output > 0) == (y > 0.5)).to(output.dtype).mean(1)
+
+    mix = staticmethod(_mix_binary)
+
+
+# -- numbers: regression ------------------------------------------------------------------
+
+
+class RegressionHead(Head):
+    """Base of heads for numbers; a subclass defines `density_loss`, and `point` if needed.
+
+    The output of the mixture of all experts is a density, which has a part for each expert. `mix`
+    therefore returns the log gate beside the expert outputs, (n_samples, n_experts, 1 + n_outputs),
+    and the methods accept either form.
+    """
+
+    kind = "regression"
+    score_name = "r2"
+
+    def point(self, expert_outputs: Tensor) -> Tensor:
+        """Return the predicted numbers, given outputs of experts, (..., n_targets)."""
+        return expert_outputs
+
+    def density_loss(self, expert_outputs: Tensor, y: Tensor) -> Tensor:
+        """Return the negative log density of y, up to a constant, summed over the targets."""
+        require(self, RegressionHead, "density_loss", "its loss")
+        raise NotImplementedError
+
+    def predict(self, output):
+        """Return the numbers; for a mixture their mean."""
+        if output.ndim == 2:
+            return self.point(output)
+        return (output[..., :1].exp() * self.point(output[..., 1:])).sum(1)
+
+    def error(self, output, y):
+        """Return the mean absolute error in standard deviations of y, 1 at most."""
+        return (y - self.predict(output)).abs().clamp(max=1).mean(1)
+
+    def score(self, output, y):
+        """Return 1 minus the squared error in variances of y: their mean is about R2."""
+        return 1 - (y - self.predict(output)).square().mean(1)
+
+    def loss(self, output, y):
+        """Return the negative log density, of an expert or of the mixture, per target."""
+        if output.ndim == 2:
+            return self.density_loss(output, y) / self.n_targets
+        log_gate, expert_outputs = output[..., 0], output[..., 1:]
+        log_density = log_gate - self.density_loss(expert_outputs, y.unsqueeze(1))
+        return -log_density.logsumexp(1) / self.n_targets
+
+    def losses(self, expert_outputs, y):
+        """Return the negative log densities, per target."""
+        return self.density_loss(expert_outputs, y.unsqueeze(1)) / self.n_targets
+
+    @staticmethod
+    def mix(log_gate, expert_outputs):
+        """Return log gate and expert outputs side by side."""
+        return torch.cat([log_gate.unsqueeze(2), expert_outputs], 2)
+
+
+class _ErrorHead(RegressionHead):
+    """A penalty on y - f(x), in standard deviations of y.
+
+    In a mixture, the density of expert m is exp(-penalty(y - f_m)): as wide as y itself, so that
+    experts of about equal error learn from the same samples, and few samples form no regions.
+    """
+
+    @staticmethod
+    def penalty(z: Tensor) -> Tensor:
+        """Return the penalty of errors z, elementwise."""
+        raise NotImplementedError
+
+    def density_loss(self, expert_outputs, y):
+        """Return the sum of the penalties."""
+        return self.penalty(y - expert_outputs).sum(-1)
+
+
+class SquaredErrorHead(_ErrorHead):
+    """Half the squared error, the log density of a Gaussian."""
+
+    @staticmethod
+    def penalty(z):
+        """Return z^2 / 2."""
+        return z.square() / 2
+
+
+class AbsoluteErrorHead(_ErrorHead):
+    """The absolute error, whose best prediction is the median."""
+
+    @staticmethod
+    def penalty(z):
+        """Return |z|."""
+        return z.abs()
+
+
+class HuberHead(_ErrorHead):
+    """Half the squared error up to one standard deviation of y, linear beyond."""
+
+    @staticmethod
+    def penalty(z):
+        """Return Huber's penalty with delta 1."""
+        return huber_loss(z, torch.zeros_like(z), reduction="none")
+
+
+class GaussianHead(RegressionHead):
+    """A mean and a standard deviation per target, and the negative log density of a Gaussian.
+
+    An expert has two outputs per target: the means, then the standard deviations before `softplus`.
+    """
+
+    _FLOOR = 1e-3  # standard deviations of y; without it the density is unbounded
+
+    def __init__(self, n_targets: int):
+        super().__init__(n_targets)
+        self.n_outputs = 2 * n_targets
+
+    def point(self, expert_outputs):
+        """Return the means."""
+        return expert_outputs[..., : self.n_targets]
+
+    def _std(self, expert_outputs: Tensor) -> Tensor:
+        return softplus(expert_outputs[..., self.n_targets :]) + self._FLOOR
+
+    def density_loss(self, expert_outputs, y):
+        """Return the negative log density of a Gaussian."""
+        std = self._std(expert_outputs)
+        z = (y - self.point(expert_outputs)) / std
+        return (z.square() / 2 + std.log() + _LOG_2_PI / 2).sum(-1)
+
+    def std(self, output: Tensor) -> Tensor:
+        """Return the standard deviation of the prediction, (n_samples, n_targets).
+
+        For a mixture it includes the differences between the experts.
+        """
+        if output.ndim == 2:
+            return self._std(output)
+        gate, expert_outputs = output[..., :1].exp(), output[..., 1:]
+        mean = self.point(expert_outputs)
+        spread = mean - (gate * mean).sum(1, keepdim=True)
+        return (gate * (self._std(expert_outputs).square() + spread.square())).sum(1).sqrt()
+
+
+# -- by name ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    """The heads of one loss, by `Head.kind`: callables n_targets -> Head, None where undefined.
+
+    Parameters
+    ----------
+    classes, multilabel, regression : callable or None, default=None
+    """
+
+    classes: Callable[[int], Head] | None = None
+    multilabel: Callable[[int], Head] | None = None
+    regression: Callable[[int], Head] | None = None
+
+
+LOSSES = Registry(
+    "loss",
+    "a subclass of sklearn_moe.nn.Head",
+    {
+        "log_loss": LossSpec(classes=SoftmaxHead, multilabel=SigmoidHead),
+        "margin": LossSpec(classes=MarginHead),
+        "probabilities": LossSpec(classes=DoubleSoftmaxHead),
+        "squared_error": LossSpec(regression=SquaredErrorHead),
+        "absolute_error": LossSpec(regression=AbsoluteErrorHead),
+        "huber": LossSpec(regression=HuberHead),
+        "gaussian": LossSpec(regression=GaussianHead),
+    },
+)
+
+
+def choose_head(loss: str | LossSpec | Callable[[int], Head], kind: str) -> Callable[[int], Head]:
+    """Return the head of a loss for a kind of target, as a callable n_targets -> Head.
+
+    The callable checks what it returns: it raises a TypeError if that is no head or lacks a method
+    that every head has, a ValueError if it is a head for another kind of target.
+
+    Raises
+    ------
+    ValueError
+        If the loss is unknown, or not defined for such a target.
+    """
+    spec = LOSSES.resolve(loss, _fitting(kind))
+    factory = getattr(spec, kind) if isinstance(spec, LossSpec) else spec
+    if factory is None:
+        raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
+    if isinstance(factory, type):
+        if not issubclass(factory, Head):
+            raise TypeError(f"{LOSSES.must(factory)}.")
+        _check_kind(factory, factory, kind)
+    return partial(_make_head, factory, kind)
+
+
+def _make_head(factory: Callable[[int], Head], kind: str, n_targets: int) -> Head:
+    head = make(LOSSES.must(factory), Head, factory, n_targets)
+    _check_kind(factory, head, kind)
+    for method in ("loss", "predict"):
+        require(head, Head, method, f"loss={factory!r}")
+    return head
+
+
+def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> None:
+    if (found := getattr(head, "kind", None)) != kind:
+        raise ValueError(
+            f"loss={loss!r} is not made for {kind}: its kind is {found!r}. "
+            f"Use one of {_fitting(kind)}, or a Head of kind={kind!r}."
+        )
+
+
+def _fitting(kind: str) -> list[str]:
+    """Return the names of the losses for such a target."""
+
+    def suits(entry):
+        return getattr(entry, kind, None) or getattr(entry, "kind", None) == kind
+
+    return sorted(name for name, entry in LOSSES.items() if suits(entry))

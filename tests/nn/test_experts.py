@@ -1,0 +1,214 @@
+"""Experts, alone and stacked, against slow and obvious references."""
+
+import pytest
+import torch
+from helpers import is_deep, make_mixture, options_for, samples_for, seeded
+from torch import nn
+
+from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
+from sklearn_moe.nn.experts.mlp import MLPStack
+from sklearn_moe.nn.experts.parts import Stack, activation_layer
+from sklearn_moe.nn.seeding import OwnGenerator
+
+TIGHT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+def build(expert, *, seed=0, dtype="float64", **options):
+    """Return the experts of a mixture; deep ones are narrow, as they are slow otherwise."""
+    options = options_for(expert, **({"width": 2} if is_deep(expert) else {}) | options)
+    return make_mixture(expert, expert_options=options, seed=seed, dtype=dtype).experts
+
+
+def draw(*shape, seed=3):
+    return torch.randn(shape, generator=seeded(seed), dtype=torch.float64)
+
+
+def test_activations():
+    z = torch.linspace(-2, 2, 6, dtype=torch.float64, requires_grad=True)
+    for activation in ACTIVATIONS.values():
+        assert torch.autograd.gradcheck(activation, (z,))
+    z = torch.tensor([-2.0, 0.5])
+    assert torch.equal(ACTIVATIONS["cubic"](z), torch.tensor([-8.0, 0.125]))
+    assert torch.equal(ACTIVATIONS["linear"](z), z)
+
+
+def test_patch_expert_is_the_sum_over_filters_and_patches():
+    for bias, activation in ((False, "cubic"), (True, "linear"), (True, "tanh")):
+        with OwnGenerator(seeded()):
+            expert = PatchExpert((4, 6), 3, width=5, activation=activation, bias=bias).double()
+        x, sigma = samples_for("patch"), ACTIVATIONS[activation]
+        expected = torch.zeros(len(x), 3, dtype=torch.float64)
+        for i, sample in enumerate(x):
+            for c in range(3):
+                for j in range(5):
+                    for patch in sample:
+                        z = expert.weight[c, j] @ patch + (expert.bias[c, j] if bias else 0)
+                        expected[i, c] += sigma(z)
+        torch.testing.assert_close(expert(x), expected)
+
+
+def test_patch_expert_initial_scale():
+    with OwnGenerator(seeded()):
+        gaussian = PatchExpert((4, 300), 10, width=50, init_scale=0.01)
+        uniform = PatchExpert((4, 300), 10, width=50, init_scale=0.01, init="uniform")
+    for expert in (gaussian, uniform):
+        assert expert.weight.std().item() == pytest.approx(0.01 / 30, rel=0.02)
+    assert uniform.weight.abs().max() <= 0.01 / 300**0.5
+    assert gaussian.weight.abs().max() > 0.01 / 300**0.5
+
+
+@pytest.mark.parametrize("expert", EXPERTS)
+def test_an_expert_follows_its_options_and_the_seed(expert):
+    x, takes = samples_for(expert), EXPERTS[expert].takes
+    first, again, single = build(expert), build(expert), build(expert, dtype="float32")
+    assert first[0](x).shape == (23, 3)
+    for a, b, c in zip(*(m.parameters() for m in (first, again, single)), strict=True):
+        assert torch.equal(a, b)
+        assert torch.equal(a.float(), c)
+    assert not torch.equal(next(first.parameters()), next(build(expert, seed=1).parameters()))
+    if takes("width"):
+        small, large = (
+            sum(p.numel() for p in build(expert, width=w)[0].parameters()) for w in (4, 8)
+        )
+        assert small < large
+    if takes("activation"):
+        outputs = [build(expert, activation=a)[0](x) for a in ("tanh", "relu")]
+        assert not torch.allclose(*outputs)
+    if takes("init_scale") and not is_deep(expert):
+        scaled = build(expert, init_scale=0.25)
+        for a, b in zip(first[0].parameters(), scaled[0].parameters(), strict=True):
+            torch.testing.assert_close(b, 0.25 * a)
+
+
+def test_options_of_a_spec_come_before_others():
+    spec = ExpertSpec(PatchExpert, ndim=3).with_options(width=3).with_options(bias=True)
+    with OwnGenerator(seeded()):
+        expert = spec.build((4, 6), 2, width=5, activation="linear")
+    assert expert.weight.shape == (2, 3, 6)
+    assert expert.bias is not None
+    assert expert.activation is ACTIVATIONS["linear"]
+
+
+def test_what_does_not_fit_is_refused_with_the_reason():
+    for expert, shape, message in (
+        ("patch", (5,), r"\(n_patches, patch_size\), got samples of shape \(5,\)"),
+        ("mlp", (4, 5), r"samples of shape \(n_features,\)"),
+        ("cnn", (3, 3, 9), "got 3 x 9"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            EXPERTS[expert].build(shape, 2)
+    with pytest.raises(TypeError, match="it returned None"):
+        ExpertSpec(lambda shape, n: None).build((4, 6), 2)
+    for function, returned in ((lambda z: z.sum(1), r"shape \(2,\)"), (lambda z: 3, "3")):
+        with pytest.raises(TypeError, match=rf"returned {returned} where \(2, 3\)"):
+            activation_layer(function)
+
+
+# -- stacked ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expert", "router"),
+    [
+        *(("patch", router) for router in ("top1", "soft", "relu", "patch_choice")),
+        *(("patch_conv", router) for router in ("topk", "merge")),
+    ],
+)
+def test_stacked_patch_experts_are_those_with_weights_of_their_own(expert, router):
+    options = {"router": router, "router_options": {"top_k": 2 if router == "topk" else 1}}
+    stacked, unstacked = (make_mixture(expert, unstacked=u, **options) for u in (False, True))
+    for mixture in (stacked, unstacked):
+        for parameter in mixture.router.parameters():
+            nn.init.normal_(parameter, generator=seeded(2))
+    assert isinstance(stacked.experts, Stack)
+    assert isinstance(unstacked.experts, nn.ModuleList)
+    x, target = samples_for(expert), draw(23, 3)
+    outputs = [mixture(x, seeded(5)).output for mixture in (stacked, unstacked)]
+    torch.testing.assert_close(*outputs, **TIGHT)
+    for output in outputs:
+        (output * target).sum().backward()
+    for name, parameter in stacked.experts.named_parameters():
+        alone = [e.get_parameter(name).grad for e in unstacked.experts]
+        alone = torch.stack([torch.zeros_like(parameter[0]) if g is None else g for g in alone])
+        torch.testing.assert_close(parameter.grad, alone, **TIGHT)
+    torch.testing.assert_close(stacked.forward_each(x), unstacked.forward_each(x))
+
+
+def make_mlps(activation="relu", expert=MLPExpert):
+    with OwnGenerator(seeded()):
+        experts = [expert((5,), 3, width=7, activation=activation).double() for _ in range(4)]
+        for parameter in (p for expert in experts for p in expert.parameters()):
+            nn.init.normal_(parameter)
+    return experts
+
+
+def test_stacked_mlps_are_those_with_weights_of_their_own():
+    for activation in ("relu", "tanh", "cubic"):
+        experts = make_mlps(activation)
+        stack = MLPExpert.stack(experts)
+        x, again = (draw(9, 5, seed=0).requires_grad_() for _ in range(2))
+        outputs, expected = stack(x), torch.stack([expert(again) for expert in experts], 1)
+        with torch.no_grad():
+            for ours in (outputs, stack(x)):
+                torch.testing.assert_close(ours, expected, **TIGHT)
+        direction = draw(9, 4, 3, seed=1)
+        (outputs * direction).sum().backward()
+        (expected * direction).sum().backward()
+        torch.testing.assert_close(x.grad, again.grad, rtol=1e-10, atol=1e-10)
+        ours = [stack.weight, stack.bias, stack.readout, stack.readout_bias]
+        for parameter, *alone in zip(ours, *(e.parameters() for e in experts), strict=True):
+            alone = torch.stack([p.grad for p in alone])
+            torch.testing.assert_close(parameter.grad, alone, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize(("expert", "router"), [("patch_conv", "top1"), ("mlp", "soft")])
+def test_a_stack_is_a_sequence_of_experts_that_share_its_weights(expert, router):
+    stack, unstacked = (
+        make_mixture(expert, router=router, unstacked=u).experts for u in (False, True)
+    )
+    x = samples_for(expert)
+    assert len(stack) == len(list(stack)) == 4
+    for m, (one, other) in enumerate(zip(stack, unstacked, strict=True)):
+        assert type(one) is type(other)
+        torch.testing.assert_close(one(x), other(x), **TIGHT)
+        with torch.no_grad():
+            next(one.parameters()).mul_(2)
+        torch.testing.assert_close(stack.weight[m], 2 * next(other.parameters()))
+        stack.zero_grad()
+        one(x).sum().backward()
+        assert stack.weight.grad.flatten(1).any(1).nonzero().flatten().tolist() == [m]
+    assert torch.equal(stack[-1](x), stack[3](x))
+    stack[0].register_forward_hook(lambda *_: 1 / 0)
+    stack[1](x)
+    with pytest.raises(IndexError):
+        stack[4]
+
+
+class OtherPatch(PatchExpert):
+    """A subclass with an output of its own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class OtherMLP(MLPExpert):
+    """A subclass with an output of its own."""
+
+    def forward(self, x):
+        return super().forward(x) + 1
+
+
+def test_only_homogeneous_experts_are_stacked():
+    others = make_mlps(expert=OtherMLP)
+    assert MLPExpert.stack(others) is None
+    assert MLPExpert.stack([*make_mlps(), *others]) is None
+    assert MLPExpert.stack(make_mlps(nn.PReLU())) is None
+    with OwnGenerator(seeded(8)):
+        for experts in (
+            [OtherPatch((4, 6), 3) for _ in range(2)],
+            [PatchExpert((4, 6), 3, activation=nn.PReLU()) for _ in range(2)],
+            [PatchExpert((4, 6), 3, width=width) for width in (2, 3)],
+        ):
+            assert PatchExpert.stack(experts) is None
+    assert isinstance(make_mixture("mlp", router="soft").experts, MLPStack)
+    assert isinstance(make_mixture("mlp", router="top1").experts, nn.ModuleList)

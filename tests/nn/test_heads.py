@@ -1,0 +1,324 @@
+"""Every head against a slow and obvious reference, sample by sample in float64."""
+
+import itertools
+import math
+import re
+
+import numpy as np
+import pytest
+import torch
+from helpers import seeded
+from scipy import integrate, stats
+
+from sklearn_moe.nn import LOSSES, Head, LossSpec, RegressionHead
+from sklearn_moe.nn.heads import choose_head
+
+KINDS = ("classes", "multilabel", "regression")
+HEADS = [
+    (loss, kind, n)
+    for loss, spec in LOSSES.items()
+    for kind in KINDS
+    if getattr(spec, kind)
+    for n in ((2,) if loss == "margin" else (2, 3) if kind == "classes" else (1, 3))
+]
+PROBABILITIES = [head for head in HEADS if head[1] != "regression"]
+REGRESSION = [head for head in HEADS if head[1] == "regression"]
+N_SAMPLES, N_EXPERTS = 40, 3
+
+
+def make(loss, kind, n):
+    return choose_head(loss, kind)(n).double()
+
+
+def draw(head, *shape, seed=0, dtype=torch.float64):
+    return torch.randn(*shape, head.n_outputs, generator=seeded(seed), dtype=dtype)
+
+
+def targets(head, n=N_SAMPLES, dtype=torch.float64):
+    shape = (n, head.n_targets)
+    if head.kind == "classes":
+        return torch.arange(n) % head.n_targets
+    if head.kind == "multilabel":
+        return torch.randint(2, shape, generator=seeded(1)).to(dtype)
+    return torch.randn(shape, generator=seeded(1), dtype=dtype)
+
+
+def gates(n=N_SAMPLES, dtype=torch.float64):
+    return torch.randn(n, N_EXPERTS, generator=seeded(2), dtype=dtype).softmax(1)
+
+
+# -- references: one sample, everything written out ---------------------------------------
+
+
+def softmax(output):
+    exponentials = [math.exp(o) for o in output]
+    return [e / sum(exponentials) for e in exponentials]
+
+
+def logistic(f):
+    return 1 / (1 + math.exp(-f))
+
+
+def huber(z):
+    return z**2 / 2 if abs(z) < 1 else abs(z) - 1 / 2
+
+
+# The probability of each class or label.
+PROBABILITY = {
+    ("log_loss", "classes"): softmax,
+    ("log_loss", "multilabel"): lambda output: [logistic(f) for f in output],
+    ("margin", "classes"): lambda output: [logistic(-output[0]), logistic(output[0])],
+    ("probabilities", "classes"): softmax,
+}
+# The penalty of an error, and the distribution whose negative log density it is.
+PENALTY = {
+    "squared_error": (lambda z: z**2 / 2, stats.norm),
+    "absolute_error": (abs, stats.laplace),
+    "huber": (huber, None),
+}
+
+
+def test_every_head_has_a_reference():
+    have = {*PROBABILITY, *((loss, "regression") for loss in (*PENALTY, "gaussian"))}
+    assert have == {head[:2] for head in HEADS}
+
+
+def log_losses(kind, proba, y):
+    """Return the loss of a sample, given the probabilities of its classes or labels."""
+    if kind == "classes":
+        return -math.log(proba[int(y)])
+    return -np.mean([math.log(p if label else 1 - p) for p, label in zip(proba, y, strict=True)])
+
+
+def errors(kind, proba, y):
+    if kind == "classes":
+        return 1 - proba[int(y)]
+    return np.mean([1 - p if label else p for p, label in zip(proba, y, strict=True)])
+
+
+def scores(kind, proba, y):
+    if kind == "classes":
+        return float(np.argmax(proba) == int(y))
+    return np.mean([(p > 0.5) == bool(label) for p, label in zip(proba, y, strict=True)])
+
+
+def mean_and_std(loss, output, n):
+    """Return the mean and the standard deviation that an expert predicts for each target."""
+    if loss == "gaussian":
+        return output[:n], [math.log(1 + math.exp(o)) + 1e-3 for o in output[n:]]
+    return output, [1.0] * n
+
+
+def density(loss, z):
+    """Return the density of an error in units of its scale."""
+    if loss == "gaussian":
+        return stats.norm.pdf(z)
+    penalty, distribution = PENALTY[loss]
+    if distribution is not None:
+        return distribution.pdf(z)
+    return math.exp(-penalty(z)) / integrate.quad(lambda t: math.exp(-penalty(t)), -50, 50)[0]
+
+
+def constant_of(loss):
+    """Return the log of what turns exp(-loss) into a density; a penalty is one up to it."""
+    return 0.0 if loss == "gaussian" else math.log(density(loss, 0.0))
+
+
+def mixture_density(loss, n, gate, outputs, y):
+    total = 0
+    for weight, output in zip(gate, outputs, strict=True):
+        mean, std = mean_and_std(loss, output, n)
+        each = [density(loss, (y[t] - mean[t]) / std[t]) / std[t] for t in range(n)]
+        total += weight * math.prod(each)
+    return total
+
+
+def assert_rows(ours, expected):
+    expected = torch.as_tensor(np.array(expected) if isinstance(expected, list) else expected)
+    torch.testing.assert_close(ours, expected, rtol=1e-9, atol=1e-12, check_dtype=False)
+
+
+# -- classes and labels -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), PROBABILITIES)
+def test_probabilities_and_what_follows_from_them(loss, kind, n):
+    head = make(loss, kind, n)
+    output, y = draw(head, N_SAMPLES), targets(head)
+    proba = [PROBABILITY[loss, kind](row) for row in output.tolist()]
+    again = [softmax(p) for p in proba] if loss == "probabilities" else proba
+    assert_rows(head.predict(output), proba)
+    normalize = softmax if kind == "classes" else lambda row: [logistic(f) for f in row]
+    assert_rows(head.predict(output), [normalize(row) for row in head.decision(output).tolist()])
+    for ours, reference, p in (
+        (head.loss, log_losses, again),
+        (head.error, errors, proba),
+        (head.score, scores, proba),
+    ):
+        expected = [reference(kind, a, b) for a, b in zip(p, y.numpy(), strict=True)]
+        assert_rows(ours(output, y), expected)
+    assert_rows(head(output, y), head.loss(output, y).mean())
+    assert_rows(head.error(torch.zeros_like(output), y), [head.chance_level_error] * N_SAMPLES)
+    # A mixture has the mean probabilities.
+    outputs, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
+    output = head.mix(gate.log(), outputs)
+    assert output.shape == (N_SAMPLES, head.n_outputs)
+    expected = [
+        sum(w * np.array(PROBABILITY[loss, kind](a)) for w, a in zip(weights, each, strict=True))
+        for weights, each in zip(gate.tolist(), outputs.tolist(), strict=True)
+    ]
+    assert_rows(head.predict(output), expected)
+    again = [softmax(p) for p in expected] if loss == "probabilities" else expected
+    rows = zip(again, y.numpy(), strict=True)
+    assert_rows(head.loss(output, y), [log_losses(kind, p, label) for p, label in rows])
+
+
+def test_a_margin_separates_two_classes():
+    with pytest.raises(ValueError, match="y has 3"):
+        choose_head("margin", "classes")(3)
+
+
+# -- regression ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), REGRESSION)
+def test_numbers_and_what_follows_from_them(loss, kind, n):
+    head = make(loss, kind, n)
+    output, y = draw(head, N_SAMPLES), targets(head)
+    expected = {"predict": [], "loss": [], "error": [], "score": []}
+    for row, target in zip(output.tolist(), y.tolist(), strict=True):
+        mean, std = mean_and_std(loss, row, n)
+        if loss == "gaussian":
+            each = -stats.norm.logpdf(target, mean, std)
+        else:
+            each = [PENALTY[loss][0](target[t] - mean[t]) for t in range(n)]
+        expected["predict"].append(mean)
+        expected["loss"].append(np.mean(each))
+        expected["error"].append(np.mean([min(1, abs(target[t] - mean[t])) for t in range(n)]))
+        expected["score"].append(1 - np.mean([(target[t] - mean[t]) ** 2 for t in range(n)]))
+    assert_rows(head.predict(output), expected["predict"])
+    for name in ("loss", "error", "score"):
+        assert_rows(getattr(head, name)(output, y), expected[name])
+    assert_rows(head(output, y), np.mean(expected["loss"]))
+    # A mixture has the density of its experts, and predicts its mean.
+    outputs, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
+    mixed = head.mix(gate.log(), outputs)
+    rows = zip(gate.tolist(), outputs.tolist(), y.tolist(), strict=True)
+    losses = [-math.log(mixture_density(loss, n, *row)) / n for row in rows]
+    assert_rows(head.loss(mixed, y) - constant_of(loss), losses)
+    mean = (gate.unsqueeze(2) * outputs[..., :n]).sum(1)
+    assert_rows(head.predict(mixed), mean)
+    assert_rows(head.error(mixed, y), (y - mean).abs().clamp(max=1).mean(1))
+    assert_rows(head.score(mixed, y), 1 - (y - mean).square().mean(1))
+
+
+def test_the_std_of_a_mixture_is_that_of_its_density():
+    head = make("gaussian", "regression", 2)
+    outputs, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
+    expected = []
+    for weights, each in zip(gate.tolist(), outputs.tolist(), strict=True):
+        normal = [stats.norm(*mean_and_std("gaussian", output, 2)) for output in each]
+        mean, square = (
+            sum(w * p.moment(order) for w, p in zip(weights, normal, strict=True))
+            for order in (1, 2)
+        )
+        expected.append(np.sqrt(square - mean**2))
+    assert_rows(head.std(head.mix(gate.log(), outputs)), expected)
+    alone = [mean_and_std("gaussian", output, 2)[1] for output in outputs[:, 0].tolist()]
+    assert_rows(head.std(outputs[:, 0]), alone)
+
+
+# -- all of them --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), HEADS)
+def test_extreme_outputs_have_finite_losses_and_gradients(loss, kind, n):
+    for dtype, size, mixed in itertools.product(
+        (torch.float32, torch.float64), (0.0, 30.0, 1e4), (False, True)
+    ):
+        head = make(loss, kind, n).to(dtype)
+        output = draw(head, N_SAMPLES, *[N_EXPERTS] * mixed, dtype=dtype).sign() * size
+        output.requires_grad_()
+        # The least gate of SoftRouter.
+        gate = gates(dtype=dtype).masked_fill(gates() < 0.2, torch.finfo(dtype).tiny)
+        log_gate = gate.log().requires_grad_()
+        given = head.mix(log_gate, output) if mixed else output
+        y = targets(head, dtype=dtype)
+        losses = head.loss(given, y)
+        assert losses.isfinite().all()
+        losses.sum().backward()
+        assert all(t.grad.isfinite().all() for t in ([output, log_gate] if mixed else [output]))
+        assert head.predict(given).isfinite().all()
+        if kind != "regression":
+            assert head.decision(given).isfinite().all()
+        error = head.error(given, y)
+        assert error.shape == head.score(given, y).shape == (N_SAMPLES,)
+        assert 0 <= error.min() <= error.max() <= 1
+
+
+@pytest.mark.parametrize(("loss", "kind", "n"), HEADS)
+def test_each_expert_has_its_own_loss_and_a_mixture_of_one_is_that_one(loss, kind, n):
+    head = make(loss, kind, n)
+    outputs, y = 3 * draw(head, N_SAMPLES, N_EXPERTS), targets(head)
+    expected = torch.stack([head.loss(outputs[:, m], y) for m in range(N_EXPERTS)], 1)
+    torch.testing.assert_close(head.losses(outputs, y), expected, rtol=1e-12, atol=1e-12)
+    mixed = head.mix(torch.zeros(N_SAMPLES, 1, dtype=torch.float64), outputs[:, :1])
+    assert_rows(head.predict(mixed), head.predict(outputs[:, 0]))
+
+
+# -- choosing -----------------------------------------------------------------------------
+
+
+def test_a_refused_loss_is_answered_with_names_that_are_taken(monkeypatch):
+    """A head of the user is among them, by the name that it was registered under."""
+    for kind, refused in (
+        ("classes", "huber"),
+        ("multilabel", "margin"),
+        ("regression", "log_loss"),
+    ):
+        own = type("Own", (Head,), {"kind": kind})
+        taken = {name for name, spec in LOSSES.items() if getattr(spec, kind, None)} | {"own"}
+        with monkeypatch.context() as patch:
+            patch.setattr(LOSSES, "_entries", dict(LOSSES) | {"own": own})
+            for loss in ("mse", refused):
+                with pytest.raises(ValueError, match=f"loss='{loss}'") as refusal:
+                    choose_head(loss, kind)
+                (offer,) = re.findall(r"\[(.*?)\]", str(refusal.value))
+                assert set(re.findall(r"'(\w+)'", offer)) == taken
+
+
+def test_a_head_is_for_its_kind_of_target_however_it_is_passed():
+    for loss, own, n in HEADS:
+        head = getattr(LOSSES[loss], own)
+        assert isinstance(choose_head(head, own)(n), head)
+        for kind in {*KINDS} - {own}:
+            message = f"is not made for {kind}: its kind is '{own}'. Use one of .* kind='{kind}'"
+            with pytest.raises(ValueError, match=message):
+                choose_head(head, kind)
+            with pytest.raises(ValueError, match=message):
+                choose_head(LossSpec(**{kind: head}), kind)
+            with pytest.raises(ValueError, match=message):
+                choose_head(lambda n_targets, head=head, n=n: head(n), kind)(n)
+
+
+class Wordless(Head):
+    """A head of classes that has nothing but a loss."""
+
+    kind = "classes"
+
+    def loss(self, output, y):
+        return output[:, 0]
+
+
+def test_a_head_has_a_kind_a_loss_and_a_prediction():
+    with pytest.raises(TypeError, match=r"loss=<class .torch.*MSELoss.> must be a sub.* of sk"):
+        choose_head(torch.nn.MSELoss, "regression")
+    with pytest.raises(TypeError, match=r"loss=<function .* must be .*; it returned int"):
+        choose_head(lambda n: n, "regression")(3)
+    with pytest.raises(ValueError, match="its kind is None"):
+        choose_head(type("Aimless", (Head,), {}), "multilabel")
+    with pytest.raises(TypeError, match=r"Wordless has no method 'predict', which loss=.* needs"):
+        choose_head(Wordless, "classes")(2)
+    head = choose_head(RegressionHead, "regression")(1)
+    with pytest.raises(TypeError, match="'density_loss'"):
+        head.loss(torch.zeros(2, 1), torch.zeros(2, 1))

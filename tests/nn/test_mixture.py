@@ -1,0 +1,220 @@
+"""The mixture against every expert on every sample; its losses, masks and random draws."""
+
+import math
+
+import pytest
+import torch
+from helpers import is_deep, make_mixture, samples_for, seeded
+from torch import nn
+
+from sklearn_moe.nn import PatchExpert, Route, weighted_mean
+from sklearn_moe.nn.dispatch import apply_all, dispatch
+from sklearn_moe.nn.functional import mixture_loss
+from sklearn_moe.nn.seeding import OwnGenerator, in_bag_mask
+
+
+class OtherPatch(PatchExpert):
+    """A subclass with an output of its own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def build(expert="patch", *, router="topk", top_k=1, gate="auto", **parts):
+    """Return a mixture whose scores differ."""
+    options = {"width": 2} if is_deep(expert) else {}
+    mixture = make_mixture(
+        expert,
+        expert_options=options,
+        router=router,
+        router_options={"top_k": top_k, "gate": gate},
+        **parts,
+    )
+    for parameter in mixture.router.parameters():
+        nn.init.normal_(parameter, generator=seeded(2))
+    return mixture
+
+
+def dense(mixture, x, route):
+    """Every expert on every sample, masked: slow and obvious."""
+    output = 0
+    for m, expert in enumerate(mixture.experts):
+        for slot in range(route.chosen.shape[1]):
+            mask = (route.chosen[:, slot] == m).to(x.dtype)
+            output = output + (mask * route.gate[:, slot])[:, None] * expert(x)
+    return output
+
+
+@pytest.mark.parametrize(
+    ("expert", "top_k", "gate"),
+    [
+        *(("patch", 1, "softmax"), ("patch", 4, "sigmoid"), ("patch_conv", 2, "logit")),
+        *(("mlp", 2, "sigmoid"), ("mlp", 1, "logit"), ("cnn", 4, "softmax"), ("cnn", 1, "sigmoid")),
+        *(("resnet18_gn", 2, "softmax"), ("mobilenet_v2", 2, "softmax")),
+    ],
+)
+def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
+    mixture = build(expert, top_k=top_k, gate=gate)
+    mixture.eval()  # in training, outputs of BatchNorm depend on the batch
+    x, target = samples_for(expert), torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
+    x.requires_grad_()
+    mixed = mixture(x, seeded(5))
+    parameters = [x, *mixture.parameters()]
+    gradients = torch.autograd.grad(
+        (mixed.output * target).sum(), parameters, allow_unused=True, retain_graph=True
+    )
+    reference = dense(mixture, x, mixture.route(x, seeded(5)))
+    expected = torch.autograd.grad((reference * target).sum(), parameters)
+    torch.testing.assert_close(mixed.output, reference)
+    for gradient, e in zip(gradients, expected, strict=True):
+        gradient = torch.zeros_like(e) if gradient is None else gradient
+        torch.testing.assert_close(gradient, e, rtol=1e-6, atol=1e-9)
+
+
+def test_an_exported_program_computes_all_experts(monkeypatch):
+    for expert, router in (("patch", "topk"), ("mlp", "topk"), ("patch", "relu"), ("mlp", "relu")):
+        mixture, outputs = build(expert, router=router, top_k=2).eval(), []
+        for exporting in (False, True):
+            monkeypatch.setattr(torch.compiler, "is_exporting", lambda value=exporting: value)
+            outputs.append(mixture(samples_for(expert)).output)
+        torch.testing.assert_close(*outputs)
+
+
+def test_outputs_of_all_experts():
+    for expert, router in (("patch", "topk"), ("patch_conv", "topk"), ("mlp", "soft")):
+        x = samples_for(expert)
+        for unstacked in (False, True):
+            mixture = build(expert, router=router, unstacked=unstacked)
+            expected = torch.stack([expert(x) for expert in mixture.experts], 1)
+            torch.testing.assert_close(apply_all(mixture.experts, x), expected)
+            torch.testing.assert_close(mixture.forward_experts(x).expert_outputs, expected)
+            torch.testing.assert_close(apply_all([mixture.experts[0]], x), expected[:, :1])
+
+
+def test_experts_that_differ():
+    mixture, x = build(unstacked=True), samples_for("patch")
+    with OwnGenerator(seeded(7)):
+        mixture.experts[0] = PatchExpert((4, 6), 3, activation="linear").double()
+        mixture.experts[1] = PatchExpert((4, 6), 3, width=2, bias=True).double()
+    torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
+    with OwnGenerator(seeded(8)):
+        mixture.experts = nn.ModuleList(OtherPatch((4, 6), 3).double() for _ in range(4))
+    torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
+
+
+def test_softmax_gate_is_free_of_noise_and_the_choice_is_not():
+    mixture, x = build(), samples_for("patch")
+    mixture.router.network.weight.data.mul_(0.1)
+    quiet, noisy = mixture.route(x), mixture.route(x, seeded(5))
+    assert not torch.equal(quiet.chosen, noisy.chosen)
+    torch.testing.assert_close(quiet.scores, noisy.scores)
+    torch.testing.assert_close(noisy.gate, quiet.scores.softmax(1).gather(1, noisy.chosen))
+    added = mixture.router.noise(x, quiet.scores, seeded(5))
+    assert torch.equal(noisy.chosen[:, 0], (noisy.scores + added).argmax(1))
+
+
+def test_an_expert_is_called_once_with_its_own_samples_only():
+    calls = {}
+    experts = [
+        lambda x, m=m: calls.setdefault(m, []).append(x.flatten().tolist()) or x for m in range(4)
+    ]
+    x = torch.arange(5.0).unsqueeze(1)
+    chosen = torch.tensor([[2], [0], [2], [3], [0]])
+    torch.testing.assert_close(dispatch(experts, x, chosen), x.unsqueeze(1))
+    assert calls == {0: [[1.0, 4.0]], 2: [[0.0, 2.0]], 3: [[3.0]]}
+
+
+def test_single_expert_has_no_router_and_gate_one():
+    mixture, x = make_mixture(n_experts=1), samples_for("patch")
+    assert mixture.router is None
+    assert torch.equal(mixture(x, seeded()).output, mixture.experts[0](x))
+    assert torch.equal(mixture.route(x).gate, torch.ones(23, 1, dtype=torch.float64))
+
+
+def test_means_count_weights_and_own_samples():
+    values = torch.tensor([1.0, 2.0, 4.0, 8.0])
+    weight = torch.tensor([1.0, 3.0, 1.0, 0.5])
+    chosen = torch.tensor([[0], [0], [2], [2]])
+    scores = torch.zeros(4, 4)
+    means = Route(scores, scores, chosen, scores[:, :1]).expert_means(values, weight)
+    torch.testing.assert_close(means, torch.tensor([7 / 4, 0, 8 / 1.5, 0]))
+    assert weighted_mean(values, weight).item() == pytest.approx(15 / 4)  # of 4 samples
+
+
+def test_own_generator_seeds_any_layer():
+    layers = []
+    for seed in (0, 0, 1):
+        with OwnGenerator(seeded(seed)):
+            layers.append([nn.Linear(3, 2).weight, nn.Conv2d(1, 2, 3).bias, torch.randn(3)])
+    assert all(torch.equal(a, b) for a, b in zip(layers[0], layers[1], strict=True))
+    assert not any(torch.equal(a, b) for a, b in zip(layers[0], layers[2], strict=True))
+
+
+# -- losses and out-of-bag masks ----------------------------------------------------------
+
+
+def mixture_of(gate, losses):
+    """Return the loss of one sample by some experts, everything written out."""
+    likelihood = sum(g * math.exp(-loss) for g, loss in zip(gate, losses, strict=True))
+    return -math.log(likelihood / sum(gate))
+
+
+def test_loss_of_a_mixture():
+    shape = (12, 4)
+    for own, n_out in ((0.0, 0), (0.5, 1), (0.5, 3), (1.0, 1)):
+        gate = torch.randn(shape, generator=seeded(), dtype=torch.float64).softmax(1)
+        losses = 3 * torch.randn(shape, generator=seeded(1), dtype=torch.float64)
+        in_bag = (torch.rand(shape, generator=seeded(2)).argsort(1) >= n_out).double()
+        ours, oob = mixture_loss(gate, losses, in_bag, own)
+        for i in range(12):
+            inside, outside = in_bag[i] == 1, in_bag[i] == 0
+            expected = (1 - own) * mixture_of(gate[i, inside].tolist(), losses[i, inside].tolist())
+            expected += own * losses[i, inside].mean().item()
+            assert ours[i].item() == pytest.approx(expected, rel=1e-12)
+            if n_out:
+                expected = mixture_of(gate[i, outside].tolist(), losses[i, outside].tolist())
+                assert oob[i].item() == pytest.approx(expected, rel=1e-12)
+        gate.requires_grad_(), losses.requires_grad_()
+        assert not mixture_loss(gate, losses, in_bag, own)[1].requires_grad
+        loss = lambda g, x, own=own, mask=in_bag: mixture_loss(g, x, mask, own)[0]  # noqa: E731
+        assert torch.autograd.gradcheck(loss, (gate, losses))
+
+
+def test_tiny_likelihoods_have_finite_losses_and_gradients():
+    losses = torch.tensor([[0.0, 200.0], [200.0, 0.0], [1e6, 0.0], [-1e6, 1e6], [1e6, 1e6]])
+    losses = losses.repeat(3, 1).requires_grad_()
+    gate = torch.tensor([[0.5, 0.5], [1.0, 1e-38], [0.0, 1.0]]).repeat_interleave(5, 0)
+    gate.requires_grad_()
+    for own in (0.0, 0.5, 1.0):
+        for in_bag in ([[1.0, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]):
+            ours = mixture_loss(gate, losses, torch.tensor(in_bag).expand(15, 2), own)
+            assert all(value.isfinite().all() for value in ours)
+            ours[0].mean().backward()
+            assert gate.grad.isfinite().all()
+            assert losses.grad.isfinite().all()
+
+
+def test_out_of_bag_experts_do_not_reduce_the_loss_of_the_others():
+    losses = torch.tensor([[0.0, 200.0]], requires_grad=True)
+    in_bag = torch.tensor([[0.0, 1.0]])
+    loss, oob_loss = mixture_loss(torch.full((1, 2), 0.5), losses, in_bag)
+    assert (loss.item(), oob_loss.item()) == pytest.approx((200, 0))
+    loss.sum().backward()
+    torch.testing.assert_close(losses.grad, in_bag)
+
+
+def test_every_sample_is_out_of_bag_for_some_experts():
+    x = torch.randn(1000, 50, generator=seeded(), dtype=torch.float64)
+    x[500:] = x[:500]
+    for dtype, n, n_out in ((torch.float32, 2, 1), (torch.float64, 8, 3), (torch.float32, 8, 7)):
+        x = x.to(dtype)
+        in_bag = in_bag_mask(x, n, n_out)
+        assert (in_bag.shape, in_bag.dtype) == ((1000, n), dtype)
+        assert ((in_bag == 0) | (in_bag == 1)).all()
+        assert (in_bag.sum(1) == n - n_out).all()
+        assert torch.equal(in_bag[500:], in_bag[:500])
+        share = (in_bag[:500] == 0).double().mean(0)
+        assert (share - n_out / n).abs().max() < 0.1  # four standard deviations
+        for size in (1, 7):
+            parts = torch.cat([in_bag_mask(part, n, n_out) for part in x[:500].split(size)])
+            assert torch.equal(parts, in_bag[:500])
