@@ -268,7 +268,7 @@ def test_parameters_that_contradict_each_other_are_named():
     for parameters, match in CONTRADICTIONS:
         name = [*parameters][-1].split("__")[-1]
         refused(f"{name}({match})" if match else name, **parameters)
-    message = "loss='log_loss' is not made for numbers. Use one of"
+    message = "loss='log_loss' is not made for regression. Use one of"
     refused(message, MoERegressor, loss="log_loss")
 
 

@@ -22,8 +22,8 @@ def goes_with(router, balance):
     learned = preset.network is None
     return balance is None or {
         "gradient": learned,
-        "choice": preset.rule.sparse,
-        "noise": preset.rule.sparse and learned,
+        "choice": preset.router_class.sparse,
+        "noise": preset.router_class.sparse and learned,
     }[BALANCES[balance].needs]
 
 

@@ -29,7 +29,7 @@ REGISTRIES = {
     **{"activation": ACTIVATIONS, "loss": LOSSES, "solver": SOLVERS},
     **{"router__noise": NOISES, "router__gate": GATES, "router__network": NETWORKS},
 }
-KINDS = {MoEClassifier: ("classes", "labels"), MoERegressor: ("numbers",)}
+KINDS = {MoEClassifier: ("classes", "multilabel"), MoERegressor: ("regression",)}
 DOCS = Path(__file__).parents[2] / "docs"
 
 

@@ -35,7 +35,7 @@ def others():
     for model in (MoEClassifier, MoERegressor):
         for router in ROUTERS:
             yield brief(model(), router=router, **NEEDS.get(router, {}))
-        kind = "classes" if model is MoEClassifier else "numbers"
+        kind = "classes" if model is MoEClassifier else "regression"
         for loss, spec in LOSSES.items():
             if getattr(spec, kind) and loss != "margin":
                 yield brief(model(), loss=loss)
