@@ -31,7 +31,6 @@ from ._data.validation import (
 )
 from ._defaults import Plan, resolve
 from ._devices import as_device, usual_modes
-from ._onnx import require_onnx, write_onnx
 from ._parameters import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
 from ._persistence import ModuleBlueprint, StoredModule
 from ._training import (
@@ -52,6 +51,7 @@ from .nn import CentroidScores, Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
 from .nn.heads import choose_head
+from .nn.predictor import require_onnx, write_onnx
 from .nn.routers.scores import pool
 from .nn.seeding import OwnGenerator
 
@@ -323,7 +323,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             statistics=self._scales,
             trunk=trunk,
             n_shared_experts=router.n_shared_experts,
-            separate=training.solver.separates(preset.router_class.mixes),
+            unstacked=training.solver.needs_unstacked(preset.router_class.mixes),
             dtype=self._dtype,
             seed=seed,
         )

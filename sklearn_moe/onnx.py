@@ -7,8 +7,8 @@ skl2onnx convert it as a step of a pipeline, together with the scalers and encod
 import numpy as np
 
 from ._classifier import MoEClassifier
-from ._onnx import require_onnx, write_onnx
 from ._regressor import MoERegressor
+from .nn.predictor import require_onnx, write_onnx
 
 __all__ = ["register"]
 

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._onnx import require_onnx
+from sklearn_moe.nn.predictor import require_onnx
 from sklearn_moe.nn import LOSSES, ROUTERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
