@@ -64,8 +64,11 @@ def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("batch_size", [7, None])
-@pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"router": "kmeans"}], ids=str)
+@pytest.mark.parametrize(
+    ("batch_size", "options"),
+    [(7, {}), (None, {"early_stopping": True}), (7, {"router": "kmeans"})],
+    ids=str,
+)
 def test_selected_rows_train_as_their_copy(kind, batch_size, options, mapped):
     X, y, weight = draw(kind)
     for Model in (MoEClassifier, MoERegressor):

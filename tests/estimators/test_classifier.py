@@ -30,7 +30,7 @@ from sklearn_moe._training import Callback
 from sklearn_moe.callbacks import FreezeRouter
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
-from sklearn_moe.nn import ACTIVATIONS, EXPERTS, LOSSES, NOISES, ROUTERS
+from sklearn_moe.nn import ACTIVATIONS, EXPERTS, LOSSES, NOISES, ROUTERS, MLPExpert
 from sklearn_moe.optim import NormalizedSGD, SolverSpec
 
 # Three epochs are enough to see that something works, not for a router to learn.
@@ -134,6 +134,17 @@ def test_every_router_learns_from_every_kind_of_sample(patches, router):
             options = {"n_experts": 3, "max_iter": 30} | needs | narrow(expert, 16)
             clf = fit_on(Z, y[:200], router=router, **options)
             assert clf.loss_curve_[-1] < clf.loss_curve_[0]
+
+
+def test_what_another_factory_made_of_an_expert_stays():
+    def with_dropout(input_shape, n_outputs):
+        expert = MLPExpert(input_shape, n_outputs)
+        expert.insert(0, torch.nn.Dropout(0.5))
+        return expert
+
+    clf = MoEClassifier(3, expert=with_dropout, max_iter=2, tol=None, random_state=0)
+    clf.fit(np.eye(20), np.arange(20) % 2)
+    assert all(isinstance(expert[0], torch.nn.Dropout) for expert in clf.module_.experts)
 
 
 # -- what it says -------------------------------------------------------------------------
