@@ -1,4 +1,4 @@
-"""The examples as a course: from what a mixture is to a study of one's own."""
+"""The order of the examples: from the basics of a mixture to a study of your own."""
 
 __all__ = ["Course"]
 
@@ -12,7 +12,7 @@ _COURSE = (
     "plot_setting1",
     "plot_own_router",
     "plot_upcycling",
-    "plot_picture_features",
+    "plot_image_features",
     "plot_cifar10_pipeline",
     "plot_rotation_routing",
     "plot_own_study",
@@ -20,7 +20,7 @@ _COURSE = (
 
 
 class Course:
-    """Sort the files of a folder by their place in the course; one without is an error."""
+    """Sort the files of a folder by their place in the list; a file without a place is an error."""
 
     def __init__(self, src_dir):
         self.src_dir = src_dir

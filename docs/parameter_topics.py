@@ -1,4 +1,7 @@
-"""The parameters of the estimators by topic, in the order of their signatures."""
+"""The parameters of the estimators by topic, in the order of their signatures.
+
+Those of a part (router, balance, solver) are documented by its own class, on a page of its own.
+"""
 
 import inspect
 
@@ -11,16 +14,12 @@ _NAMES = {
         *("n_experts", "expert", "router", "loss", "balance", "learning_rate_init", "max_iter"),
         *("early_stopping", "batch_size", "class_weight", "verbose", "random_state"),
     ),
-    "The experts": ("activation", "expert_width", "trunk", "n_shared_experts"),
-    "Tables, patches, pictures": ("sample_shape", "categorical_features", "standardize"),
-    "The router": ("top_k", "router_network", "router_noise", "gate", "balance_weight"),
-    "Loss and solver": (
-        *("expert_loss_weight", "solver", "learning_rate", "router_learning_rate_init"),
-        *("momentum", "weight_decay", "upcycle"),
-    ),
+    "The experts": ("activation", "expert_width", "trunk"),
+    "Tables, patches, images": ("sample_shape", "categorical_features", "standardize"),
+    "Router, loss and solver": ("top_k", "expert_loss_weight", "solver"),
     "When to stop": ("validation_fraction", "n_iter_no_change", "tol"),
     "The course of a fit": ("warm_start", "train_transform", "callbacks", "checkpoint"),
-    "The machine": ("device", "precision"),
+    "The machine": ("device",),
 }
 
 

@@ -1,14 +1,15 @@
 """
-Probabilities that can be believed
-==================================
+Calibrated probabilities
+========================
 
-A probability is calibrated if, of the samples that are said to have 80 %, four of five are right.
-A single network that is trained on few rows says 99 % too often. A mixture whose experts are
-tested on rows that were hidden from them stops before it does. It takes about half a minute.
+Predicted probabilities are calibrated if, for example, four of five samples with a predicted
+probability of 80 % are of this class. A single network that is trained on few rows predicts 99 %
+too often. A mixture uses its out-of-bag loss to stop training before that. The example takes about
+half a minute.
 """
 
 # %%
-# A table of two overlapping classes and 30 columns, of which 5 tell something.
+# A table with two overlapping classes and 30 columns, of which 5 are informative.
 from sklearn.datasets import make_classification
 from sklearn.model_selection import train_test_split
 
@@ -18,8 +19,7 @@ X, y = make_classification(
 X_train, X_test, y_train, y_test = train_test_split(X, y, train_size=1500, random_state=0)
 
 # %%
-# The mixture, the single network that it is made of, and the same mixture without the test on
-# hidden rows.
+# The mixture, the same mixture without out-of-bag stopping, and a single network.
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from sklearn_moe import MoEClassifier
@@ -38,8 +38,9 @@ for name, model in models.items():
     )
 
 # %%
-# The curves set what was said beside what came true: on the diagonal they agree. Below, how often
-# each probability is said: who says 0 and 1 only has learned the training rows by heart.
+# The curves compare predicted probabilities with observed frequencies: on the diagonal they are
+# equal. Below are histograms of the predicted probabilities: a model that predicts only 0 and 1
+# overfits the training rows.
 import matplotlib.pyplot as plt
 from sklearn.calibration import CalibrationDisplay
 
@@ -47,14 +48,14 @@ figure, (curves, counts) = plt.subplots(
     2, 1, figsize=(6, 7), height_ratios=(3, 1), sharex=True, layout="constrained"
 )
 for name, model in models.items():
-    shown = CalibrationDisplay.from_estimator(
+    display = CalibrationDisplay.from_estimator(
         model, X_test, y_test, n_bins=10, name=name, ax=curves
     )
-    counts.hist(shown.y_prob, bins=30, range=(0, 1), histtype="step", linewidth=1.5)
-curves.set(xlabel="", ylabel="share that came true", title="What was said and what came true")
-counts.set(xlabel="probability that was said", ylabel="samples")
+    counts.hist(display.y_prob, bins=30, range=(0, 1), histtype="step", linewidth=1.5)
+curves.set(xlabel="", ylabel="observed frequency", title="Predicted and observed")
+counts.set(xlabel="predicted probability", ylabel="samples")
 plt.show()
 
 # %%
-# Where that is not enough, scikit-learn's :class:`~sklearn.calibration.CalibratedClassifierCV`
-# takes the mixture as it is. More about probabilities is in :doc:`/probabilities`.
+# If this is not enough, scikit-learn's :class:`~sklearn.calibration.CalibratedClassifierCV` works
+# with the mixture. See :doc:`/probabilities` for more.

@@ -1,21 +1,23 @@
 """
 ================================
-Pictures: a pipeline on CIFAR-10
+Images: a pipeline on CIFAR-10
 ================================
 
-Pictures are arrays of shape (n_samples, n_channels, height, width). Transformers of
-:mod:`sklearn_moe.preprocessing` prepare them in a pipeline, and its last step is a mixture of small
-convolutional networks. A grid search over ``n_experts`` says whether a mixture is worth it.
+Images are arrays of shape (n_samples, n_channels, height, width). Transformers of
+:mod:`sklearn_moe.preprocessing` prepare them in a pipeline, whose last step is a convolutional
+network with a mixture of experts. A grid search over ``n_experts`` shows whether the mixture is
+better than a single network.
 
-Call this file with ``--data FOLDER`` for pictures in ``FOLDER/train/<class>/*.jpg``, such as
-those of CIFAR-10. Without it the handwritten digits of scikit-learn stand in, enlarged to 16 x 16
-pixels.
+Call this file with ``--data FOLDER`` for images in ``FOLDER/train/<class>/*.jpg``, such as
+those of CIFAR-10. Without it the example uses the handwritten digits of scikit-learn, enlarged to
+16 x 16 pixels.
 """
 
 # %%
-# The pictures
+# The images
 # ------------
-# A few hundred are enough to show how it works, though not to learn much. The bytes stay bytes.
+# A few hundred images are enough to show how it works, but not for a good accuracy. The images
+# stay uint8.
 
 import argparse
 
@@ -41,26 +43,27 @@ else:
     digits = load_digits()
     X = np.repeat(digits.images[:600, None] * 15, 3, axis=1).astype(np.uint8)
     X, y = X.repeat(2, axis=2).repeat(2, axis=3), digits.target[:600]
-    title = "Digits in the place of CIFAR-10"
+    title = "Digits instead of CIFAR-10"
 print(title, X.shape, X.dtype)
 
 # %%
 # The pipeline
 # ------------
-# Cut out the middle and enlarge it again, as the paper does with CIFAR-10; channels are
-# standardized by the classifier. The augmentation is for training only, so it is not a step but a
-# parameter of the classifier: shifts and mirror images, drawn anew for every picture and batch from
+# Cut out the middle and enlarge it again, as the paper does with CIFAR-10. The classifier
+# standardizes the channels. Augmentation is only for training, so it is not a step but a parameter
+# of the classifier: random shifts and mirror images, drawn anew for every image and batch from
 # ``random_state``.
 
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from torchvision.transforms import v2
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe.preprocessing import CenterCropResize, RandomCropFlip
+from sklearn_moe.preprocessing import ImageTransform, RandomCropFlip
 
 side = X.shape[2]
 model = make_pipeline(
-    CenterCropResize(side * 3 // 4, side),
+    ImageTransform(v2.Compose([v2.CenterCrop(side * 3 // 4), v2.Resize((side, side))])),
     MoEClassifier(
         train_transform=RandomCropFlip(padding=2) if options.data else None,
         batch_size=128,
@@ -80,7 +83,7 @@ search.fit(X, y)
 # %%
 # Accuracy against the number of experts
 # --------------------------------------
-# All experts see all pictures, through the same convolutions: more of them make the last layer
+# All experts compute all images, after shared convolutions: more experts make the last layer
 # wider.
 
 import matplotlib.pyplot as plt
@@ -88,5 +91,5 @@ import matplotlib.pyplot as plt
 from sklearn_moe.inspection import ExpertCountDisplay
 
 display = ExpertCountDisplay.from_search(search, show_folds=True)
-display.ax_.set_title(f"{title}, {len(X)} pictures")
+display.ax_.set_title(f"{title}, {len(X)} images")
 plt.show()

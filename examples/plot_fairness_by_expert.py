@@ -1,16 +1,16 @@
 """
-Who is served by which expert
-=============================
+Which expert handles which group
+================================
 
-An accuracy of 90 % may be 97 % for some people and 70 % for others. A mixture says more than a
-single network here: which expert answers a sample is known, so its mistakes can be counted expert
-by expert, and set beside groups that the model was not told of. It takes about ten seconds.
+An accuracy of 90 % may be 97 % for some people and 70 % for others. A mixture shows more than a
+single network: the expert of each sample is known, so errors can be counted by expert, and compared
+with groups that the model does not know. The example takes about ten seconds.
 """
 
 # %%
-# Loans, made up: most applicants pay back by their income. Of the self-employed it is savings that
-# tell, a good year counts against them, and what is known of them is noisier. `group` is no column
-# of the table.
+# Synthetic data about loans: whether employed people pay back depends on their income; for the
+# self-employed it depends on savings minus income, with more noise. `group` is not a column of the
+# table.
 import numpy as np
 import pandas as pd
 
@@ -36,23 +36,23 @@ X, y, _ = draw(3000)
 X_test, y_test, group = draw(3000)
 
 # %%
-# Three linear experts, each for its own part.
-from sklearn_moe import MoEClassifier
+# Three linear experts, each for its own part of the data.
+from sklearn_moe import MoEClassifier, RouterParams
 
 clf = MoEClassifier(
     3,
+    router=RouterParams(learning_rate=0.03),
     activation="linear",
     expert_loss_weight=0,
-    router_learning_rate_init=0.03,
     max_iter=100,
     random_state=0,
 ).fit(X, y)
 print(f"accuracy {clf.score(X_test, y_test):.3f}")
 
 # %%
-# The same accuracy by expert, and by expert and group. Where the mistakes are is visible without
-# knowing the group; that one expert serves the employed and two the others is visible with it.
-answers = pd.DataFrame(
+# The accuracy by expert, and by expert and group. Without the groups we see which experts make the
+# errors; with them we also see that one expert handles the employed and two the self-employed.
+results = pd.DataFrame(
     {
         "expert": clf.apply(X_test),
         "group": group,
@@ -60,22 +60,22 @@ answers = pd.DataFrame(
         "granted": clf.predict(X_test),
     }
 )
-print(answers.groupby("expert")[["right", "granted"]].mean().round(3))
-print(answers.groupby(["expert", "group"])["right"].agg(["size", "mean"]).round(3))
+print(results.groupby("expert")[["right", "granted"]].mean().round(3))
+print(results.groupby(["expert", "group"])["right"].agg(["size", "mean"]).round(3))
 
 # %%
-# Expert 0 has a rule for the employed. The other two hardly have one: one grants nearly all loans
-# and one nearly none, and it is the router that tells the self-employed apart. So a mistake of
-# theirs is a mistake of the router; the report on a mixture should look at both.
+# Expert 0 has learned a rule for the employed. The other two have not: one grants nearly all loans
+# and one nearly none, and the router decides which self-employed applicant goes to which of them.
+# Their errors are therefore errors of the router; both should be examined.
 import matplotlib.pyplot as plt
 
-counts = answers.groupby(["expert", "group"]).size().unstack()
+counts = results.groupby(["expert", "group"]).size().unstack()
 axes = counts.plot.bar(stacked=True, rot=0, figsize=(6, 3.6), color=["0.75", "0.4"])
-for expert, right in answers.groupby("expert")["right"].mean().items():
+for expert, right in results.groupby("expert")["right"].mean().items():
     axes.annotate(
         f"{right:.0%} right", (expert, counts.loc[expert].sum()), ha="center", va="bottom"
     )
-axes.set(xlabel="expert", ylabel="applicants", title="Who answers whom, and how well")
+axes.set(xlabel="expert", ylabel="applicants", title="Applicants and accuracy of each expert")
 axes.margins(y=0.15)
 axes.legend(title=None)
 plt.tight_layout()

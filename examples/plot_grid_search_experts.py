@@ -4,9 +4,9 @@ How many experts?
 =================
 
 :class:`~sklearn_moe.MoEClassifier` is a scikit-learn estimator, so the number of experts is
-chosen like any other parameter: by :class:`~sklearn.model_selection.GridSearchCV`. One expert is
-part of the grid, for ``n_experts=1`` is the single model, without a router. The question "is a
-mixture worth it?" and the question "how many experts?" are then one question.
+chosen like any other parameter: by :class:`~sklearn.model_selection.GridSearchCV`. The grid
+includes ``n_experts=1``, the single model without a router. One search then answers two questions:
+whether a mixture is better than a single model, and how many experts it needs.
 """
 
 # %%
@@ -14,7 +14,7 @@ mixture worth it?" and the question "how many experts?" are then one question.
 # --------
 # Setting 2 of Chen, Deng, Wu, Gu and Li ("Towards Understanding the Mixture-of-Experts Layer in
 # Deep Learning", NeurIPS 2022): four clusters, each with a feature of its own that carries the
-# class, and strong noise. The search knows nothing of the clusters.
+# class, and strong noise. The search does not use the clusters.
 
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 
@@ -23,9 +23,9 @@ X, y = make_cluster_patches(4500, random_state=0, **PAPER_SETTINGS[2])
 # %%
 # The search
 # ----------
-# With ``n_jobs=2``, joblib's default backend (loky) fits in two processes and sees to it that each
-# of them uses its share of the cores only. An int as ``random_state`` makes the result independent
-# of the number of processes. Only the scores are wanted here, hence ``refit=False``.
+# With ``n_jobs=2``, joblib's default backend (loky) uses two processes, and each of them its share
+# of the cores. With an int as ``random_state`` the result does not depend on the number of
+# processes. Only the scores are needed here, hence ``refit=False``.
 
 from sklearn.model_selection import GridSearchCV
 
@@ -60,11 +60,12 @@ ax.legend(loc="lower right")
 plt.show()
 
 # %%
-# What is seen
-# ------------
-# A single expert is wrong about a third of the time. Two experts share four clusters and still
-# confuse some of them. From four experts on there is one for every cluster, and more do no
-# harm: since each expert computes its own samples only, they cost little, and those that are not
-# needed answer nobody. Exactly four is still a risk: nothing assigns the experts to clusters, and
-# with fewer samples two of them may settle on the same one. The paper, too, takes more experts than
-# clusters (8 and 4), so that every cluster finds one that was close to its feature from the start.
+# Results
+# -------
+# A single expert is wrong about a third of the time. Two experts must handle four clusters, and
+# still confuse some of them. With four experts or more there is one for every cluster. More experts
+# do no harm: each expert computes only its own samples, so that they cost little, and experts that
+# are not needed get no samples. Exactly four experts are a risk: nothing assigns the experts to
+# clusters, and with fewer samples two of them may learn the same cluster. The paper also uses more
+# experts than clusters (8 and 4), so that for every cluster there is an expert that is close to its
+# feature at the start.

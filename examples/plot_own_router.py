@@ -2,15 +2,15 @@
 A router of your own
 ====================
 
-A router gives every expert a score for a sample. Here is one that the library does not have: each
-expert owns a *prototype*, a point in the space of the samples that is learned, and the score is
-minus the squared distance to it. It is one class, and works in every search, clone and pickle. It
-takes about ten seconds.
+A router gives every expert a score for a sample. Here is a router that the library does not have:
+each expert has a *prototype*, a learned point in the space of the samples, and the score is minus
+the squared distance to it. It is a single class, and works in every search, clone and pickle. The
+example takes about ten seconds.
 """
 
 # %%
-# A disk in a square: left and right are the classes inside of it, below and above outside. No
-# straight border separates inside from outside.
+# A disk in a square. Inside the disk the two classes are left and right; outside they are below and
+# above. No straight line separates inside and outside.
 import numpy as np
 
 rng = np.random.default_rng(0)
@@ -27,8 +27,9 @@ X, y = draw(2000)
 X_test, y_test = draw(2000)
 
 # %%
-# A score network is a module from samples to (n_samples, n_experts), made by a callable of the
-# shape of a sample and the number of experts. Its random initial weights come from `random_state`.
+# A score network is a module that maps samples to (n_samples, n_experts). It is made by a callable
+# with two arguments, the shape of a sample and the number of experts. Its random initial weights
+# come from `random_state`.
 import torch
 
 
@@ -46,38 +47,39 @@ class Prototypes(torch.nn.Module):
 
 
 # %%
-# It stands where a name can stand, here in a search beside the linear router.
+# The class can be used like a name, here in a search together with the linear router.
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, RouterParams
 
 mixture = MoEClassifier(
     2,
+    router=RouterParams(learning_rate=0.1),
     activation="linear",
     expert_loss_weight=0,
-    router_learning_rate_init=0.1,
     max_iter=100,
     random_state=0,
 )
-search = GridSearchCV(mixture, {"router_network": ["linear", Prototypes]}, cv=3).fit(X, y)
+search = GridSearchCV(mixture, {"router__network": ["linear", Prototypes]}, cv=3).fit(X, y)
 for network, score in zip(
-    search.cv_results_["param_router_network"], search.cv_results_["mean_test_score"], strict=True
+    search.cv_results_["param_router__network"], search.cv_results_["mean_test_score"], strict=True
 ):
     print(f"{getattr(network, '__name__', network):12} {score:.3f}")
 
 # %%
-# What it found. Sharpness may differ from expert to expert, so the border between two of them is a
+# The result. The sharpness may differ between experts, so that the border between two of them is a
 # circle.
 import matplotlib.pyplot as plt
 
 from sklearn_moe.inspection import DecisionRegionDisplay
 
-clf = mixture.set_params(router_network=Prototypes).fit(X, y)
+clf = mixture.set_params(router__network=Prototypes).fit(X, y)
 DecisionRegionDisplay.from_estimator(clf, X_test[:600], y_test[:600], grid_resolution=300)
 plt.gca().set_title(f"Prototypes: {clf.score(X_test, y_test):.1%} right", pad=40)
 plt.gca().set_box_aspect(1)
 plt.show()
 
 # %%
-# A whole *rule*, who is chosen and how answers are combined, is a subclass of
-# :class:`~sklearn_moe.nn.Router`: :doc:`/extend` has one, and experts, balances and losses.
+# To change how experts are chosen or how their outputs are combined, write a subclass of
+# :class:`~sklearn_moe.nn.Router`. :doc:`/extend` has an example, and examples of experts, balances
+# and losses.

@@ -2,14 +2,14 @@
 A study of your own
 ===================
 
-The experiments of the paper are plain values: an experiment of your own is a copy in which
-something is another. Here Table 1's mixture of nonlinear experts gets other routers, in ten lines.
+The experiments of the paper are data: an experiment of your own is a copy with some values changed.
+Here the mixture of nonlinear experts of Table 1 gets other routers, in ten lines.
 """
 
 # %%
 # A copy of Table 1
 # -----------------
-# Every experiment is problems, models and a grid of parameters. We keep setting 1, with fewer
+# An experiment consists of problems, models and a grid of parameters. We use setting 1, with fewer
 # samples and steps to save time, and vary the router.
 
 from dataclasses import replace
@@ -27,14 +27,14 @@ study = replace(
     trace=None,
     findings=None,
 )
-out = mkdtemp()  # a folder that you keep: what is finished there is never repeated
+out = mkdtemp()  # use a permanent folder: finished runs in it are not repeated
 results = run_experiment(study, out, runs=3, progress=False)
 
 # %%
-# What came out
-# -------------
-# Each cell of the results holds its runs, their mean and the 95 % interval of it. `to_markdown`
-# writes the table, :func:`~sklearn_moe.paper.write_report` all of it as a page.
+# Results
+# -------
+# Each cell of the results has its runs, their mean and the 95 % interval of the mean. `to_markdown`
+# writes the table, :func:`~sklearn_moe.paper.write_report` a page with everything.
 
 for cell in results.cells:
     accuracy, entropy = cell.summary("accuracy"), cell.summary("entropy")
@@ -44,8 +44,8 @@ for cell in results.cells:
     )
 
 # %%
-# As a picture
-# ------------
+# Plot
+# -----
 
 import matplotlib.pyplot as plt
 

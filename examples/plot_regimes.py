@@ -3,12 +3,12 @@ A table with regimes
 ====================
 
 Prices follow one rule in the city and another in the country; a machine behaves differently when
-it is warm. Where a simple rule holds in each part of a table, and no simple one holds in all of
-it, a mixture of experts finds the parts and the rules. It takes about ten seconds.
+it is warm. If a simple rule holds in each part of a table, but no simple rule in the whole table, a
+mixture of experts finds the parts and the rules. The example takes about ten seconds.
 """
 
 # %%
-# A square in four parts, each cut in two by a line of its own. Nobody tells the models about the
+# A square with four parts, each divided into two classes by a line. The models are not given the
 # parts.
 import numpy as np
 
@@ -29,19 +29,24 @@ X, y, _ = draw(2000)
 X_test, y_test, part = draw(2000)
 
 # %%
-# One line cannot do it, a network of 100 hidden units does most of it. Four *linear* experts are
-# four lines and a router that knows where each of them holds. With `expert_loss_weight=0` an
-# expert learns its own part only, see :doc:`/tabular`.
+# One line is not enough, and a network with 100 hidden units is better. Four *linear* experts are
+# four lines, and the router learns where each of them holds. With `expert_loss_weight=0` an expert
+# learns only its own part, see :doc:`/tabular`. The router's learning rate is larger than by
+# default, so that it finds the parts early.
 from sklearn.linear_model import LogisticRegression
 from sklearn.neural_network import MLPClassifier
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, RouterParams
 
 models = {
     "logistic regression": LogisticRegression(),
     "multilayer perceptron": MLPClassifier(max_iter=1000, random_state=0),
     "mixture of 4 linear experts": MoEClassifier(
-        4, activation="linear", expert_loss_weight=0, router_learning_rate_init=0.03, random_state=0
+        4,
+        router=RouterParams(learning_rate=0.03),
+        activation="linear",
+        expert_loss_weight=0,
+        random_state=0,
     ),
 }
 for name, model in models.items():
@@ -49,9 +54,9 @@ for name, model in models.items():
     print(f"{name:28} {model.score(X_test, y_test):.3f}")
 
 # %%
-# The picture says how. On the left is the single network's answer. On the right every sample has
-# the color of the expert that answers it: the experts have divided the square along its parts, and
-# within each color there is one straight line.
+# On the left are the predictions of the single network. On the right every sample has the color of
+# its expert: the experts have divided the square along its parts, and within each color the classes
+# are separated by one straight line.
 import matplotlib.pyplot as plt
 from sklearn.inspection import DecisionBoundaryDisplay
 
@@ -81,11 +86,11 @@ for ax, name, model in ((left, "One network", network), (right, "Four linear exp
 plt.show()
 
 # %%
-# Here the parts are known, and the report compares the split with them, with chance, and with
-# k-means. It does as well: four squares are lumps, which k-means can see without `y`. Of parts
-# that are none it knows nothing, see :ref:`sphx_glr_auto_examples_plot_what_experts_learned.py`.
-# That each expert knows its own part only is in the lines on exchange: answered by another expert,
-# half of the samples are wrong.
+# Here the parts are known, and the report compares the routes with them, with chance, and with
+# k-means. k-means is as good here, because the four squares are groups of points that it finds
+# without `y`. It cannot find clusters that are not groups of points, see
+# :ref:`sphx_glr_auto_examples_plot_what_experts_learned.py`. The report also shows that each expert
+# knows only its own part: if another expert is used, half of the predictions are wrong.
 from sklearn_moe.metrics import specialization_report
 
 print(specialization_report(mixture, X_test, y_test, part, random_state=0))

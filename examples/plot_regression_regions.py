@@ -3,17 +3,17 @@
 Four regions, each with its own rule
 ====================================
 
-A quantity follows one linear rule here and another one there, and nobody knows where the borders
-are. :class:`~sklearn_moe.MoERegressor` finds rules and borders together: every expert learns a
-rule, and the router who is to answer where.
+A target follows different linear rules in different regions, and the borders are unknown.
+:class:`~sklearn_moe.MoERegressor` finds rules and borders together: every expert learns a rule, and
+the router learns which expert to use where.
 """
 
 # %%
 # The data
 # --------
-# Four centers divide the plane: each point belongs to the nearest one, and there the target is a
-# plane of its own, with noise. At most borders it jumps. The model is shown samples and targets;
-# ``regions`` is for us.
+# Four centers divide the plane: each point belongs to the nearest center, and in each region the
+# target is another linear function, with noise. At most borders it jumps. The model is given
+# samples and targets only; ``regions`` is for the evaluation.
 
 import numpy as np
 
@@ -31,19 +31,19 @@ X_test, y_test, regions_test = X[2000:], y[2000:], regions[2000:]
 # %%
 # The mixture
 # -----------
-# Six experts, which is more than needed: the number of regions is not known either. With
-# ``activation="linear"`` each of them is a plane, and ``loss="gaussian"`` lets it learn how close
-# to its plane the targets lie. The borders of a linear router are straight lines; those of
-# ``router_network="mlp"`` may be curved. A fast router finds its regions early.
+# Six experts are more than needed, as the number of regions is also unknown. With
+# ``activation="linear"`` each expert is a linear function, and with ``loss="gaussian"`` it also
+# learns the standard deviation of the targets. The borders of a linear router are straight lines;
+# those of a router with ``network="mlp"`` may be curved. With a large learning rate the router
+# finds the regions early.
 
-from sklearn_moe import MoERegressor
+from sklearn_moe import MoERegressor, RouterParams
 
 reg = MoERegressor(
     n_experts=6,
     activation="linear",
+    router=RouterParams(network="mlp", learning_rate=0.03),
     loss="gaussian",
-    router_network="mlp",
-    router_learning_rate_init=0.03,
     random_state=0,
 ).fit(X_train, y_train)
 print(f"R2 {reg.score(X_test, y_test):.3f}")
@@ -51,8 +51,8 @@ print(f"R2 {reg.score(X_test, y_test):.3f}")
 # %%
 # The regions
 # -----------
-# Held-out samples in the true regions, and in those of the experts that answer them. A true region
-# has the color of the expert that answers most of it; experts have no names of their own.
+# Test samples in the true regions, and in the regions of the experts. A true region has the color
+# of the expert that handles most of it, because the numbers of experts have no meaning.
 
 import matplotlib.pyplot as plt
 
@@ -77,8 +77,9 @@ plt.show()
 # %%
 # The rules
 # ---------
-# What an expert says at three points tells its plane:
-# :meth:`~sklearn_moe.MoERegressor.expert_predict` asks every expert, whoever answers.
+# The predictions of an expert at three points determine its linear function.
+# :meth:`~sklearn_moe.MoERegressor.expert_predict` returns the predictions of every expert,
+# independent of the router.
 
 at_zero, at_first, at_second = reg.expert_predict([[0, 0], [1, 0], [0, 1]])
 print("              true rule              rule found")
@@ -93,10 +94,10 @@ for region, expert in enumerate(main_expert):
 # %%
 # The report
 # ----------
-# All of it in numbers, each beside what it would be without any specialization. An expert is at
-# home in one region, where its squared error is a small part of the variance of ``y``; elsewhere it
-# is worse than the mean of ``y`` would be. :func:`~sklearn_moe.metrics.specialization_report` says
-# so without being told the regions, too: exchange the experts, and R2 is lost.
+# :func:`~sklearn_moe.metrics.specialization_report` shows each measure together with its value
+# without any specialization. In its own region the squared error of an expert is a small part of
+# the variance of ``y``; elsewhere it is worse than predicting the mean of ``y``. The report shows
+# this also without the regions: with another expert instead of the own one, R2 is negative.
 
 from sklearn_moe.metrics import specialization_report
 

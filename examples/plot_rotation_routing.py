@@ -1,22 +1,22 @@
 """
-=====================================
-Rotated or not: which expert is asked
-=====================================
+===================================
+Rotated or not: what routes follow
+===================================
 
-CIFAR-10-Rotate is the picture task of the paper: tell pictures that are rotated by 30 degrees from
-those that are not. What they show, one of ten classes, is a natural cluster that the label does not
-name. Does the router follow it?
+CIFAR-10-Rotate is the image task of the paper: recognize images that are rotated by 30 degrees. The
+original class of an image, one of ten, is a natural cluster that is not in the label. Does the
+router follow it?
 
-Call this file with ``--data FOLDER`` for pictures in ``FOLDER/train/<class>/*.jpg``, such as
-those of CIFAR-10. Without it the handwritten digits of scikit-learn stand in.
+Call this file with ``--data FOLDER`` for images in ``FOLDER/train/<class>/*.jpg``, such as
+those of CIFAR-10. Without it the example uses the handwritten digits of scikit-learn.
 """
 
 # %%
 # The task
 # --------
-# ``crop="inscribed"`` cuts out the largest square that no corner of a rotated picture reaches, and
+# ``crop="inscribed"`` cuts out the largest square without the corners of a rotated image, and
 # ``symmetric=True`` rotates one class to the left and the other to the right, so that neither black
-# corners nor the smoothness of a rotated picture give the label away.
+# corners nor the smoothness of a rotated image reveal the label.
 
 import argparse
 
@@ -34,15 +34,15 @@ parser.add_argument("--per-class", type=int, default=100)
 options = parser.parse_args()
 
 if options.data:
-    pictures = load_image_folder(options.data, "train", max_per_class=options.per_class)
-    images, classes, names = pictures.data, pictures.target, pictures.target_names
+    images = load_image_folder(options.data, "train", max_per_class=options.per_class)
+    images, classes, names = images.data, images.target, images.target_names
 else:
     digits = load_digits()
     images = (digits.images[:, None] * 15).repeat(2, axis=2).repeat(2, axis=3).astype(np.uint8)
     classes, names = digits.target, None
 
 # %%
-# Both copies of a picture belong to the same side of the split, so it is split first.
+# Both copies of an image must be on the same side of the split, so we split first.
 
 from sklearn.model_selection import train_test_split
 
@@ -73,11 +73,11 @@ model.fit(X, y)
 print(f"accuracy {model.score(X_test, y_test):.3f}")
 
 # %%
-# Who answers what
-# ----------------
-# Rows are the original classes. Where a row is darker in one column than the others are, the router
-# has found something that goes with the class; the entropy in the title sums it up, and the
-# permutation test says what it would be by chance.
+# Which expert handles which class
+# --------------------------------
+# Rows are the original classes. If a row is darker in one column than the other rows, the router
+# has found something that is related to the class. The entropy in the title is a summary, and the
+# permutation test gives its value by chance.
 
 import matplotlib.pyplot as plt
 
@@ -86,7 +86,7 @@ from sklearn_moe.metrics import dispatch_entropy_test
 
 display = RoutingDisplay.from_estimator(model, X_test, groups, display_labels=names)
 display.ax_.set(
-    title=f"Test pictures: dispatch entropy {display.entropy:.3f}", ylabel="Original class"
+    title=f"Test images: dispatch entropy {display.entropy:.3f}", ylabel="Original class"
 )
 experts = model.apply(X_test)
 test = dispatch_entropy_test(groups, experts, random_state=0)

@@ -6,10 +6,10 @@ Experts that specialize
 A mixture of experts is a set of small networks, the experts, and a router that sends every
 sample to one of them. Why should that be better than one large network? Chen, Deng, Wu, Gu and
 Li ("Towards Understanding the Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022) give an
-answer for data that consist of clusters: experts of nonlinear activation specialize, each on one
-cluster, and the router learns the clusters without ever being told of them.
+answer for data that consist of clusters: experts with a nonlinear activation specialize, each on
+one cluster, and the router learns the clusters although they are not given.
 
-This example trains three models on the paper's setting 1 and looks at which expert answers which
+This example trains three models on setting 1 of the paper and shows which expert handles which
 cluster.
 """
 
@@ -23,8 +23,8 @@ cluster.
 # - the feature of another cluster with a random sign, ``eps * gamma * v_k'``;
 # - Gaussian noise.
 #
-# Nothing tells the feature from the misleading one but the center. The label is simple within a
-# cluster, and hard for whoever does not know the cluster.
+# Only the center says which of the two features is the misleading one. The label is easy to predict
+# within a cluster, and hard to predict if the cluster is unknown.
 
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 
@@ -40,8 +40,8 @@ print(f"{X_train.shape=}, {X_train.dtype=}")
 # ------------
 # An expert of the mixture is the paper's patch CNN: eight filters per class, an activation and a
 # sum, over filters and patches. The activation is ``z ** 3`` by default. The single model has one
-# expert with as many filters as the eight experts of a mixture together. Neither the clusters nor
-# the patches' roles are given to any of them.
+# expert with as many filters as the eight experts of a mixture together. The models are given
+# neither the clusters nor the roles of the patches.
 
 from sklearn_moe import MoEClassifier
 
@@ -56,8 +56,9 @@ for model in models.values():
 # %%
 # Accuracy and dispatch entropy
 # -----------------------------
-# The dispatch entropy H(cluster | expert) says how mixed the samples of an expert are: 0 if every
-# expert answers a single cluster, log 4 = 1.386 if the experts know nothing of the four clusters.
+# The dispatch entropy H(cluster | expert) measures how mixed the samples of an expert are: it is 0
+# if every expert handles a single cluster, and log 4 = 1.386 if the routes are independent of the
+# four clusters.
 
 from sklearn_moe.metrics import dispatch_entropy
 
@@ -70,7 +71,7 @@ for name, model in models.items():
 # %%
 # The routes
 # ----------
-# Rows are clusters, columns are experts; a row shows where the samples of a cluster go.
+# Rows are clusters, columns are experts; a row shows which experts handle the samples of a cluster.
 
 import matplotlib.pyplot as plt
 
@@ -86,8 +87,8 @@ for ax, name in zip(axes, ["linear mixture", "nonlinear mixture"], strict=True):
 plt.show()
 
 # %%
-# What is seen
-# ------------
+# Results
+# -------
 # The *single* model is right about two times out of three. If the true and the misleading feature
 # have sizes of the same distribution, no sum over patches of one function exceeds 87.5 %
 # (Theorem 4.1 of the paper); in setting 1 the misleading one is often the larger. More filters do
@@ -95,15 +96,15 @@ plt.show()
 # samples perfectly and is right on 72.6 % of the test samples, one of 80 filters on 79.6 %. The
 # paper reports 79.48 % (nonlinear) and 68.71 % (linear) for single models.
 #
-# The *nonlinear* mixture makes no or next to no mistakes. A column has a single dark cell: an
-# expert answers one cluster. The cube is why: of two filters, the one that is slightly closer to
-# a feature at the start learns it far faster, so that experts soon differ in what they are good
-# at, and the router follows. Some experts answer nobody. That is harmless: with more experts than
-# clusters, each cluster finds an expert (the paper asks for about K log K of them). The paper
-# reports 99.46 % and an entropy of 0.098.
+# The *nonlinear* mixture makes almost no errors. A column has a single dark cell: an expert handles
+# one cluster. The reason is the cube: of two filters, the one that is slightly closer to a feature
+# at the start learns it much faster, so that the experts soon become different, and the router
+# learns which one to use. Some experts get no samples, which is harmless: with more experts than
+# clusters, each cluster finds an expert (the paper needs about K log K of them). The paper reports
+# 99.46 % and an entropy of 0.098.
 #
-# The *linear* mixture is more accurate than any single model, too, but its experts answer
-# samples of several clusters. How far it falls behind depends on initialization, loss and step
-# sizes. The paper reports 92.99 % and an entropy of 1.300 under its own protocol; the one here
-# is different, and so are the numbers. No theorem says that linear experts must fail: the
-# theory says why nonlinear ones succeed.
+# The *linear* mixture is also more accurate than any single model, but its experts handle samples
+# of several clusters. The difference to the nonlinear mixture depends on initialization, loss and
+# step sizes. The paper reports 92.99 % and an entropy of 1.300 under its own protocol; the protocol
+# here is different, and so are the numbers. No theorem says that linear experts must fail: the
+# theory explains why nonlinear experts succeed.

@@ -2,14 +2,15 @@
 One network becomes four experts
 ================================
 
-Experts that choose their samples from the first step on learn from a part of them only, while none
-knows anything yet. With `upcycle` all samples go through a single expert at first; it is then
-split into copies, which answer as it did, and part. It takes about half a minute.
+If a router chooses experts from the first step on, each expert is trained on a part of the samples,
+although none has learned anything yet. With `upcycle` all samples go through a single expert at
+first (the dense phase); then the other experts become copies of it, with the same outputs, and all
+are trained further. The example takes about half a minute.
 """
 
 # %%
 # The square of :ref:`sphx_glr_auto_examples_plot_regimes.py`, and four small networks of which one
-# answers.
+# handles each sample.
 import numpy as np
 
 rng = np.random.default_rng(0)
@@ -28,14 +29,18 @@ X, y = draw(2000)
 X_test, y_test = draw(2000)
 
 # %%
-# No common start, a fifth and half of the epochs together; three seeds of each.
-from sklearn_moe import MoEClassifier
+# No dense phase, and one of a fifth and of half of the epochs; three seeds for each.
+from sklearn_moe import MoEClassifier, RouterParams
 
 SHARES, SEEDS = (0, 0.2, 0.5), range(3)
 fits = {
     share: [
         MoEClassifier(
-            4, expert_width=16, router="top1", upcycle=share, max_iter=150, random_state=seed
+            4,
+            router=RouterParams("top1", upcycle=share),
+            expert_width=16,
+            max_iter=150,
+            random_state=seed,
         ).fit(X, y)
         for seed in SEEDS
     ]
@@ -48,9 +53,9 @@ for share, seeds in fits.items():
     )
 
 # %%
-# The loss stays where it was at the moment of splitting, as the copies answer as the one did, and
-# falls again when they part. Split late, they have no time left: the rates of a cosine are small
-# by then.
+# When the expert is copied, the loss does not change, because the copies have the same outputs; it
+# falls again when the copies become different. After a long dense phase there is not enough time
+# left: the learning rates of the schedule "cosine" are small by then.
 import matplotlib.pyplot as plt
 
 figure, axes = plt.subplots(1, 3, figsize=(10, 3.6), sharey=True, layout="constrained")
@@ -58,14 +63,14 @@ for ax, (share, seeds) in zip(axes, fits.items(), strict=True):
     for clf in seeds:
         ax.plot(clf.loss_curve_, linewidth=1.2, label=f"seed {clf.random_state}")
     if share:
-        ax.axvline(share * 150, color="0.5", linestyle="--", label="split")
+        ax.axvline(share * 150, color="0.5", linestyle="--", label="copies")
     ax.set(title=f"upcycle={share}", xlabel="epoch")
 axes[0].set(ylabel="training loss", yscale="log")
 axes[-1].legend()
 plt.show()
 
 # %%
-# Three seeds overlap here, and a mixture of which *all* experts answer, the default of tables,
-# does better still on this square. Where experts are large networks, and each sees a part of few
-# samples, a common start is worth more: on CIFAR-10 it lifts four whole networks from 55 to 65 %,
-# see :doc:`/images`.
+# The results of the three seeds overlap here, and a mixture of *all* experts, the default for
+# tables, is better still on this square. A dense phase has a larger effect if experts are large
+# networks and each is trained on few samples: on CIFAR-10 it improves four whole networks from 55
+# to 65 %, see :doc:`/images`.

@@ -3,20 +3,21 @@
 What have the experts learned?
 ==============================
 
-A score says that a mixture of experts works, not how. The pictures of
-:mod:`sklearn_moe.inspection` show who answers what, when that was settled in training, and what
-router and experts look at. Here they are, on the paper's setting 1 (Chen, Deng, Wu, Gu and Li,
-"Towards Understanding the Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022).
+A score says that a mixture of experts works, but not how. The displays of
+:mod:`sklearn_moe.inspection` show which expert handles which samples, when this was decided in
+training, and which directions router and experts have learned. Here they are shown for setting 1
+of the paper (Chen, Deng, Wu, Gu and Li, "Towards Understanding the Mixture-of-Experts Layer in Deep
+Learning", NeurIPS 2022).
 """
 
 # %%
-# Fits that are watched
-# ---------------------
-# Each sample shows the feature of its cluster with the sign of its class, the center of its
-# cluster, the feature of another cluster with a random sign, and noise. ``clusters`` and
-# ``dictionary``, the vectors that were drawn, are known here because the data are made; no model
-# gets to see them. A :class:`~sklearn_moe.callbacks.RoutingTrace` does: it follows the routes of
-# the held-out samples during the fit.
+# Fits with a trace
+# -----------------
+# Each sample has the feature of its cluster with the sign of its class, the center of its cluster,
+# the feature of another cluster with a random sign, and noise. ``clusters`` and ``dictionary``, the
+# vectors that were drawn, are known here because the data are synthetic; they are not given to the
+# models. A :class:`~sklearn_moe.callbacks.RoutingTrace` uses them: it records the routes of the
+# test samples during the fit.
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.callbacks import RoutingTrace
@@ -43,8 +44,8 @@ for name, activation in {"nonlinear": "cubic", "linear": "linear"}.items():
 # When did they specialize?
 # -------------------------
 # The dispatch entropy H(cluster | expert) against epochs, the paper's Figure 3: the mean of five
-# fits and, by Student's t distribution, the 95 % interval of that mean. It starts near its maximum,
-# when the experts know nothing of the clusters. Nonlinear experts get to 0: each answers one
+# fits and, by Student's t distribution, the 95 % interval of that mean. At the start it is near its
+# maximum, where routes are independent of the clusters. Nonlinear experts reach 0: each handles one
 # cluster.
 
 import matplotlib.pyplot as plt
@@ -57,11 +58,11 @@ for name in models:
 plt.show()
 
 # %%
-# Who answers what?
-# -----------------
-# The share of samples of each expert, split by cluster. Bars of one color belong to experts that
-# have specialized; a cross marks an expert that answers nobody, which is harmless as long as no
-# cluster goes without one.
+# Which expert handles which cluster?
+# -----------------------------------
+# The share of samples of each expert, divided by cluster. Bars with one color belong to experts
+# that have specialized; a cross marks an expert without samples, which is harmless as long as every
+# cluster has an expert.
 
 from sklearn_moe.inspection import LoadDisplay
 
@@ -72,8 +73,8 @@ for ax, (name, model) in zip(axes, models.items(), strict=True):
 plt.show()
 
 # %%
-# :class:`~sklearn_moe.inspection.RoutingDisplay` shows the same by cluster: where do its samples
-# go?
+# :class:`~sklearn_moe.inspection.RoutingDisplay` shows the same by cluster: which experts handle
+# its samples?
 
 from sklearn_moe.inspection import RoutingDisplay
 
@@ -81,14 +82,14 @@ RoutingDisplay.from_estimator(models["nonlinear"], X_test, clusters_test)
 plt.show()
 
 # %%
-# What do they look at?
-# ---------------------
-# Inner products of what was learned with what the data are made of. The router, theta, has aligned
-# with the centers: these tell the cluster and nothing of the class. The filters of the experts, w,
-# have aligned with the features, which tell the class to those who know the cluster. The two other
-# products stay near 0. This division of labor is what the paper proves. (A filter may point along
-# the feature or against it: each expert has filters for both classes, and the one of largest
-# product is shown.)
+# What have router and experts learned?
+# -------------------------------------
+# Inner products of the learned weights with the vectors that the data are made of. The weights of
+# the router, theta, are aligned with the centers, which determine the cluster but not the class.
+# The filters of the experts, w, are aligned with the features, which determine the class if the
+# cluster is known. The other two products stay near 0. This is what the paper proves. (A filter may
+# have the direction of the feature or the opposite one: each expert has filters for both classes,
+# and the one with the largest product is shown.)
 
 from sklearn_moe.inspection import AlignmentDisplay
 
@@ -96,11 +97,11 @@ AlignmentDisplay.from_estimator(models["nonlinear"], dictionary)
 plt.show()
 
 # %%
-# How do the samples lie?
-# -----------------------
-# The paper's Figure 1: samples as points of a t-SNE embedding, the color is the expert and the
-# marker the class. The background is the prediction of the nearest sample in the plane, a
-# picture and not the boundary itself: the model decides in the space of the patches.
+# Where are the samples?
+# ----------------------
+# The paper's Figure 1: samples as points of a t-SNE embedding; the color is the expert and the
+# marker the class. The background is the prediction for the nearest sample in the plane. It is not
+# the real boundary, because the model decides in the space of the patches.
 
 from sklearn_moe.inspection import DecisionRegionDisplay
 

@@ -41,11 +41,11 @@ from ._training import (
     ScikitLearnCallbacks,
     Stopping,
     current_group,
-    hide_rows,
     identity_of,
     place,
     undone_if_diverged,
     warn_of,
+    with_in_bag_mask,
 )
 from .nn import CentroidScores, Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
@@ -198,7 +198,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             for part in (training, validation)
         )
         if n_out_of_bag := plan.training.n_out_of_bag:
-            rows = hide_rows(net, rows, n_out_of_bag, training.groups)
+            rows = with_in_bag_mask(net, rows, n_out_of_bag, training.groups)
         return Fit(
             working=working,
             net=net,

@@ -81,17 +81,17 @@ class Registry(Mapping):
             )
         return self._entries[choice]
 
-    def must(self, choice: Any) -> str:
+    def expected(self, choice: Any) -> str:
         """Return what a choice of the user's own must be, for messages."""
         return f"{self.parameter}={choice!r} must be {self.own}"
 
     def make(self, choice: Any, kind: type, *args: Any, **options: Any) -> Any:
         """Return what the factory of a choice makes of the arguments, see `make`."""
-        return make(self.must(choice), kind, self.resolve(choice), *args, **options)
+        return make(self.expected(choice), kind, self.resolve(choice), *args, **options)
 
 
-def make(must: str, kind: type, factory: Callable, *args: Any, **options: Any) -> Any:
-    """Return what a factory makes; `must` says what it must be, for messages.
+def make(expected: str, kind: type, factory: Callable, *args: Any, **options: Any) -> Any:
+    """Return what a factory makes; `expected` begins the messages: what it must be.
 
     Raises
     ------
@@ -100,15 +100,15 @@ def make(must: str, kind: type, factory: Callable, *args: Any, **options: Any) -
         wrong inside of it is its own matter.
     """
     if isinstance(factory, kind):
-        raise TypeError(f"{must}; it is what that should return.")
+        raise TypeError(f"{expected}; it is what that should return.")
     try:
         made = factory(*args, **options)
     except (TypeError, ValueError) as error:
         if (trace := error.__traceback__) and trace.tb_next:  # raised inside
             raise
-        raise TypeError(f"{must}; it does not take what it is given: {error}.") from None
+        raise TypeError(f"{expected}; it does not take what it is given: {error}.") from None
     if not isinstance(made, kind):
-        raise TypeError(f"{must}; it returned {type(made).__name__}.")
+        raise TypeError(f"{expected}; it returned {type(made).__name__}.")
     return made
 
 

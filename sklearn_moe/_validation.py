@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval
 __all__ = [
     "Count",
     "check_column",
+    "check_images",
     "check_named",
     "check_same_length",
     "count_experts",
@@ -19,6 +20,8 @@ __all__ = [
     "naming",
     "refuse_overflow",
 ]
+
+_CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 
 
 class Count(Interval):
@@ -127,3 +130,68 @@ def count_experts(estimator, X):
     if hasattr(estimator, "gate_proba"):
         return np.shape(estimator.gate_proba(X[:1]))[1]
     return None
+
+
+def check_images(images, *, name, caller):
+    """Return images as an array of uint8, float32 or float64; it is copied only if necessary.
+
+    Parameters
+    ----------
+    images : array-like
+        The images.
+
+    name : str
+        The parameter that they were passed as, for messages.
+
+    caller : str
+        The function or class that takes them, for messages.
+
+    Returns
+    -------
+    images : ndarray of shape (n_samples, n_channels, height, width)
+        The images in native byte order; float16 becomes float32. Strides may be negative.
+
+    Raises
+    ------
+    ValueError
+        If this is no four-dimensional array of uint8 or finite floats, channels first.
+    """
+    images = check_named(
+        images, name, allow_nd=True, ensure_2d=False, dtype="numeric", estimator=caller
+    )
+    shape, dtype = images.shape, images.dtype
+    # (n, 64, 3, 3) may be feature maps, but (n, 32, 32, 3) is hardly 32 channels of 32 x 3 pixels.
+    channels_last = len(shape) == 4 and shape[3] in _CHANNELS and min(shape[1:3]) > max(_CHANNELS)
+    if len(shape) != 4 or channels_last:
+        raise ValueError(
+            f"{caller} takes images of shape (n_samples, n_channels, height, width), got {name} "
+            f"of shape {shape}. {_advice(shape, name)}"
+        )
+    if not min(shape):
+        raise ValueError(
+            f"{name} of shape {shape} has no pixels: n_channels, height and width must be at "
+            "least 1."
+        )
+    if dtype != np.uint8 and dtype.kind != "f":
+        raise ValueError(
+            f"{name} must be uint8 in [0, 255] or floats, got {dtype}. Convert it: "
+            f"{name}.astype(np.uint8) if the values are from 0 to 255, else "
+            f"{name}.astype(np.float32)."
+        )
+    if dtype.kind == "f":
+        dtype = np.float64 if dtype.itemsize >= 8 else np.float32
+    return images.astype(np.dtype(dtype).type, copy=False)  # the type: in native byte order
+
+
+def _advice(shape, name):
+    """Return how to make images of an array of this shape."""
+    if len(shape) == 4:
+        return f"Channels come first: pass {name}.transpose(0, 3, 1, 2)."
+    if len(shape) == 3 and shape[-1] in _CHANNELS:
+        return f"For a single image, channels last, pass {name}.transpose(2, 0, 1)[np.newaxis]."
+    if len(shape) == 3:
+        return (
+            f"For gray images without a channel axis pass {name}[:, np.newaxis], for a single "
+            f"image, channels first, {name}[np.newaxis]."
+        )
+    return f"For rows of pixels pass {name}.reshape(len({name}), n_channels, height, width)."

@@ -107,7 +107,7 @@ class RoutingTrace(Callback):
     --------
     >>> from sklearn_moe import MoEClassifier
     >>> from sklearn_moe.datasets import make_cluster_patches
-    >>> from sklearn_moe.tracing import RoutingTrace
+    >>> from sklearn_moe.callbacks import RoutingTrace
     >>> X, y, clusters, dictionary = make_cluster_patches(
     ...     1000, return_clusters=True, return_dictionary=True, random_state=0)
     >>> trace = RoutingTrace(X, clusters, dictionary=dictionary, every=10)

@@ -11,9 +11,7 @@ from sklearn.utils import _safe_indexing, indexable
 
 from ._base import BaseMoE
 from ._devices import usual_modes
-from ._training import train_jointly
-from .nn.seeding import is_stochastic
-from .optim import group_by
+from ._training import needs_own_training, train_jointly
 
 __all__ = ["cross_validate_together", "fit_together"]
 
@@ -214,14 +212,13 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
                 raise
             failures[number] = error
         else:
-            _check_fit(number, fit)
+            if (reason := needs_own_training(fit.net)) is not None:
+                _refuse(number, reason)
     started = [number for number, fit in enumerate(fits) if fit is not None]
     interrupted = False
     try:
-        for members in group_by(started, lambda number: _kind(fits[number])):
-            ended = train_jointly([_training(fits[number]) for number in members])
-            for number, failure in zip(members, ended, strict=True):
-                failures[number] = failure
+        for place, failure in train_jointly([_training(fits[number]) for number in started]):
+            failures[started[place]] = failure
     except KeyboardInterrupt:
         interrupted = True
     for estimator, fit, failure in zip(estimators, fits, failures, strict=True):
@@ -278,20 +275,11 @@ def _parts(X, y, sample_weight, rows):
         yield known[key]
 
 
-def _check_fit(number, fit):
-    """Refuse what cannot be trained side by side."""
-    for part in (fit.net.module_, fit.net.criterion_):
-        if is_stochastic(part):
-            _refuse(number, f"{part}, which may draw at random")
-    if any(True for _ in (*fit.net.criterion_.parameters(), *fit.net.criterion_.buffers())):
-        _refuse(number, f"a loss with weights of its own, {fit.net.criterion_}")
-
-
 def _training(fit):
-    """Return the net of a fit, and what it is trained with."""
+    """Return the net of a fit, what it is trained with, and what it is joined by."""
     options = {"rows": fit.rows, "validation": fit.validation, "callbacks": (fit.stopping,)}
     options |= {"epochs": fit.plan.training.max_iter, "seed": fit.working._predict_seed}
-    return fit.net, options
+    return fit.net, options, _kind(fit)
 
 
 def _kind(fit):

@@ -292,7 +292,7 @@ class SolverSpec:
             If the callable takes other arguments or returns anything else.
         """
         optimizer = make(
-            SOLVERS.must(self.optimizer), Optimizer, self.optimizer, parameters, **options
+            SOLVERS.expected(self.optimizer), Optimizer, self.optimizer, parameters, **options
         )
         optimizer.register_load_state_dict_post_hook(_lay_out_state)
         return optimizer

@@ -17,8 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.fixes import parse_version
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe.nn.predictor import require_onnx
 from sklearn_moe.nn import LOSSES, ROUTERS
+from sklearn_moe.nn.predictor import require_onnx
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 

@@ -175,8 +175,8 @@ class Rows(NamedTuple):
     x: "torch.Tensor | SparseRows | IndexedView"
     y: torch.Tensor
     weight: torch.Tensor
-    # (n_samples, n_experts), bool: the experts that a sample is shown to.
-    shown: torch.Tensor | None = None
+    # (n_samples, n_experts), bool: the experts that are trained on a sample.
+    in_bag: torch.Tensor | None = None
 
     @classmethod
     def of(cls, samples, mean_weight, dtype, device):

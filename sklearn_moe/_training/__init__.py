@@ -5,10 +5,10 @@ from skorch.callbacks import Callback, LRScheduler
 from .callbacks import Progress, ScikitLearnCallbacks, Stopping, StopTraining
 from .checkpoint import Checkpoint, FitFile, identity_of
 from .diagnostics import warn_of
-from .joint import train_jointly
+from .joint import needs_own_training, train_jointly
 from .loop import undone_if_diverged
 from .net import MoENet
-from .out_of_bag import hide_rows
+from .out_of_bag import with_in_bag_mask
 from .placement import place
 from .process_group import SINGLE_PROCESS, Connection, DataParallelGroup, current_group, entered
 
@@ -27,10 +27,11 @@ __all__ = [
     "Stopping",
     "current_group",
     "entered",
-    "hide_rows",
     "identity_of",
+    "needs_own_training",
     "place",
     "train_jointly",
     "undone_if_diverged",
     "warn_of",
+    "with_in_bag_mask",
 ]

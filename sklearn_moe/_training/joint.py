@@ -7,6 +7,7 @@ from torch.optim import SGD, Adam, AdamW
 
 from .._compat import Interrupts
 from .._data.rows import Rows
+from ..nn.seeding import is_stochastic
 from ..nn.stacked import StackedMixtures, router_inputs
 from ..optim import NormalizedSGD, group_by
 from .callbacks import StopTraining, WeightedRows
@@ -14,7 +15,7 @@ from .loop import Step, Training, router_gradient_norm
 from .placement import as_many_threads_as_useful
 from .process_group import SINGLE_PROCESS
 
-__all__ = ["JointOptimizer", "train_jointly"]
+__all__ = ["JointOptimizer", "needs_own_training", "train_jointly"]
 
 _BY_ENTRY = (SGD, Adam, AdamW)  # every weight by itself: groups of equal options are one group
 
@@ -83,23 +84,40 @@ def _merged(members):
 _AT_ONCE = 16
 
 
+def needs_own_training(net):
+    """Return why a net cannot be trained jointly with others, None if it can."""
+    for part in (net.module_, net.criterion_):
+        if is_stochastic(part):
+            return f"{part}, which may draw at random"
+    if any(True for _ in (*net.criterion_.parameters(), *net.criterion_.buffers())):
+        return f"a loss with weights of its own, {net.criterion_}"
+    return None
+
+
 def train_jointly(trainings):
     """Train nets side by side; each stops by itself, and the others go on without it.
 
     Parameters
     ----------
-    trainings : iterable of tuple
-        A net, and the keyword arguments of its `Training`. The nets have equal architectures, and
-        equally many batches in an epoch.
+    trainings : list of tuple
+        A net, the keyword arguments of its `Training`, and a kind. Nets of equal kinds are trained
+        jointly: they have equal architectures, and equally many batches in an epoch.
 
-    Returns
-    -------
-    failures : list
-        For each net the ValueError that ended its training, None if nothing did.
+    Yields
+    ------
+    place : int
+        Of a net in the list, once its training has ended.
+    failure : ValueError or None
+        What ended it too early, if anything did.
     """
+    for places in group_by(range(len(trainings)), lambda place: trainings[place][2]):
+        yield from zip(places, _train_group([trainings[place] for place in places]), strict=True)
+
+
+def _train_group(trainings):
     runs, known = [], {}
     try:
-        for net, options in trainings:
+        for net, options, _ in trainings:
             runs.append(_Run(net, known, **options))
         with Interrupts(), as_many_threads_as_useful(runs[0].training.work):
             _train(runs)
@@ -135,7 +153,7 @@ def _train_epoch(runs, step):
     weight, loss, oob_loss, norm = torch.stack([step(batch) for batch in batches], 1)
     share = weight / weight.sum(0)  # (n_batches, n_nets), as the others
     means = torch.stack([(share * loss).sum(0), (share * oob_loss).sum(0), norm.mean(0)])
-    is_out_of_bag = step.rows.shown is not None
+    is_out_of_bag = step.rows.in_bag is not None
     for run, (loss, oob_loss, norm) in zip(runs, means.T.tolist(), strict=True):
         run.end_epoch(loss=loss, grad_norm=norm, oob_loss=oob_loss if is_out_of_bag else None)
 
@@ -214,7 +232,7 @@ class JointStep(Step):
                 [run.router_input(rows) for run, rows in zip(self.runs, index, strict=True)],
                 index,
                 self.generators,
-                experts_only=bool(first.expert_loss_weight) or batch.shown is not None,
+                experts_only=bool(first.expert_loss_weight) or batch.in_bag is not None,
             )
             return first.losses(mixed, batch)
 
@@ -256,10 +274,10 @@ class JointStep(Step):
 
 def _join(parts):
     """Return y and weights of the rows of many nets, one after the other, without x."""
-    y, weight, shown = zip(*(part[1:] for part in parts), strict=True)
+    y, weight, in_bag = zip(*(part[1:] for part in parts), strict=True)
     y = torch.cat(y)
-    shown = None if shown[0] is None else torch.cat(shown)
-    return Rows(y.new_empty(len(y), 0), y, torch.cat(weight), shown)
+    in_bag = None if in_bag[0] is None else torch.cat(in_bag)
+    return Rows(y.new_empty(len(y), 0), y, torch.cat(weight), in_bag)
 
 
 def _sums(weight, values, sizes):

@@ -395,7 +395,7 @@ class OneNetStep(Step):
         self.parameters, self.optimizer = training.parameters, net.optimizer_
         self.router_parameters = net.router_parameters()
         self.schedules = [] if training.schedule is None else [training.schedule]
-        self.may_draw = is_stochastic(net.module_)
+        self.is_stochastic = is_stochastic(net.module_)
 
     @property
     def scales_steps(self):
@@ -410,7 +410,7 @@ class OneNetStep(Step):
         x = net.as_input(batch.x)
         if net.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
-        with net.autocast(), OwnGenerator(*training.draws) if self.may_draw else nullcontext():
+        with net.autocast(), OwnGenerator(*training.draws) if self.is_stochastic else nullcontext():
             return net.losses(net.forward_training(x, batch, training.generator), batch)
 
     def _transform(self, x):

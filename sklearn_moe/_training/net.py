@@ -150,7 +150,7 @@ class MoENet(NeuralNet):
 
     def forward_training(self, x, batch, generator):
         """Return the outputs of the mixture for a training batch, or those of each expert."""
-        if self.expert_loss_weight or batch.shown is not None:
+        if self.expert_loss_weight or batch.in_bag is not None:
             return self.module_.forward_experts(x, generator)
         return self.module_(x, generator)
 
@@ -167,13 +167,13 @@ class MoENet(NeuralNet):
         mixed = mixed._replace(expert_outputs=mixed.expert_outputs.to(dtype))
         losses = self.criterion_.losses(mixed.expert_outputs, batch.y)
         gate = mixed.route.gate
-        shown = torch.ones_like(losses) if batch.shown is None else batch.shown.to(losses.dtype)
-        loss, hidden_loss = mixture_loss(gate, losses, shown, self.expert_loss_weight)
+        in_bag = torch.ones_like(losses) if batch.in_bag is None else batch.in_bag.to(losses.dtype)
+        loss, oob_loss = mixture_loss(gate, losses, in_bag, self.expert_loss_weight)
         if self.training_.has_batch_hooks or self.schedule == "residual":
             log_gate = gate.detach().to(losses.dtype).log()
             output = self.criterion_.mix(log_gate, mixed.expert_outputs.detach())
             mixed = mixed._replace(output=output)
-        return mixed, loss, None if batch.shown is None else hidden_loss
+        return mixed, loss, None if batch.in_bag is None else oob_loss
 
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):

@@ -6,12 +6,12 @@ from .._data.rows import draw_rows
 from .._data.statistics import has_few_distinct_rows
 from ..nn.seeding import in_bag_mask, random_in_bag_mask
 
-__all__ = ["hide_rows"]
+__all__ = ["with_in_bag_mask"]
 
 _SAMPLE = 2000  # rows by which a table is known
 
 
-def hide_rows(net, rows, n_out_of_bag, groups=None):
+def with_in_bag_mask(net, rows, n_out_of_bag, groups=None):
     """Return the rows of a table with an out-of-bag mask: `n_out_of_bag` experts for each row.
 
     Rows of one group, (n_samples,) numbers of groups, are out of the bags of the same experts.
@@ -19,17 +19,17 @@ def hide_rows(net, rows, n_out_of_bag, groups=None):
     """
     sizes = len(net.module_.experts), n_out_of_bag
     if groups is not None:
-        shown = random_in_bag_mask(int(groups.max()) + 1, *sizes)[torch.from_numpy(groups)]
+        in_bag = random_in_bag_mask(int(groups.max()) + 1, *sizes)[torch.from_numpy(groups)]
     elif rows.x.ndim == 2 and has_few_distinct_rows(_some_rows(rows.x)):
-        shown = random_in_bag_mask(len(rows.y), *sizes)
+        in_bag = random_in_bag_mask(len(rows.y), *sizes)
     else:
         encode = net.module_.encoder or torch.nn.Identity()
 
-        def hide_batch(x):
+        def mask_batch(x):
             return in_bag_mask(encode(x).flatten(1), *sizes).bool()
 
-        shown = torch.from_numpy(net.map_batches(hide_batch, rows.x))
-    return rows._replace(shown=shown.to(rows.y.device, torch.bool))
+        in_bag = torch.from_numpy(net.map_batches(mask_batch, rows.x))
+    return rows._replace(in_bag=in_bag.to(rows.y.device, torch.bool))
 
 
 def _some_rows(x):

@@ -49,8 +49,8 @@ def work_of_a_step(module, n_samples, input_shape):
     """Return about how many multiply-adds a batch takes forwards."""
     positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
     router = module.router
-    answering = 1 if router is None else router.top_k if router.sparse else len(module.experts)
-    work = _n_weights(module.experts[0]) * (answering + len(module.shared))
+    n_used = 1 if router is None else router.top_k if router.sparse else len(module.experts)
+    work = _n_weights(module.experts[0]) * (n_used + len(module.shared))
     if module.trunk is None:
         return n_samples * positions * work
     return n_samples * (positions * _n_weights(module.trunk) + work)  # of vectors, as a rule

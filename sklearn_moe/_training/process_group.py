@@ -183,7 +183,7 @@ class _Shard(NamedTuple):
     x: torch.Tensor
     y: torch.Tensor
     weight: torch.Tensor
-    shown: torch.Tensor | None
+    in_bag: torch.Tensor | None
     part: BatchShard
 
 
@@ -329,8 +329,8 @@ def _check_module(module):
     noise = getattr(module.router, "noise", None)
     if noise is not None and type(noise).__call__ is not Noise.__call__:
         raise ValueError(
-            f"router_noise={noise!r} draws for the samples that it is given, of which each process "
-            "has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
+            f"router__noise={noise!r} draws for the samples that it is given, of which each "
+            "process has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
         )
 
 
@@ -341,7 +341,7 @@ def _look_at(rows):
     last, n_looked_at = len(rows.y) - 1, min(len(rows.y), _LOOKED_AT)
     index = torch.linspace(0, last, n_looked_at, dtype=torch.float64).long()
     x = rows.x.index_select(0, index.to(rows.y.device))
-    return repr((tuple(rows.x.shape), x.dtype)), x, rows.y, rows.weight, rows.shown
+    return repr((tuple(rows.x.shape), x.dtype)), x, rows.y, rows.weight, rows.in_bag
 
 
 def _state(net):

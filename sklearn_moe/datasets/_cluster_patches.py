@@ -12,31 +12,25 @@ from .._validation import Count, naming
 __all__ = ["PAPER_SETTINGS", "make_cluster_patches"]
 
 _N_SIGNALS = 3  # feature, cluster center and feature noise: one patch each
+_POSITIVE = Interval(Real, 0, None, closed="neither")
 
+
+def _setting(alpha, beta, gamma, sigma, **noise):
+    return MappingProxyType(dict(alpha=alpha, beta=beta, gamma=gamma, sigma=sigma, **noise))
+
+
+# Keyword arguments of `make_cluster_patches` for the settings of Chen et al. (2022), read-only:
+# 1 to 4 are those of the tables, "verify" compares activations, "visualization" is Figure 1.
 PAPER_SETTINGS = MappingProxyType(
     {
-        name: MappingProxyType(setting)
-        for name, setting in {
-            1: {"alpha": (0.5, 2), "beta": (1, 2), "gamma": (0.5, 3), "sigma": 1.0},
-            2: {"alpha": (0.5, 2), "beta": (1, 2), "gamma": (0.5, 3), "sigma": 2.0},
-            3: {"alpha": (0.5, 2), "beta": (1, 2), "gamma": (0.5, 2), "sigma": 1.0},
-            4: {"alpha": (0.5, 2), "beta": (1, 2), "gamma": (0.5, 2), "sigma": 2.0},
-            "verify": {"alpha": (1, 2), "beta": (1, 2), "gamma": (1, 2), "sigma": 1.0},
-            "visualization": {
-                "alpha": 1,
-                "beta": (1.2, 2),
-                "gamma": (1, 2),
-                "sigma": 3.0,
-                "noise": "orthogonal",
-            },
-        }.items()
+        1: _setting((0.5, 2), (1, 2), (0.5, 3), 1.0),
+        2: _setting((0.5, 2), (1, 2), (0.5, 3), 2.0),
+        3: _setting((0.5, 2), (1, 2), (0.5, 2), 1.0),
+        4: _setting((0.5, 2), (1, 2), (0.5, 2), 2.0),
+        "verify": _setting((1, 2), (1, 2), (1, 2), 1.0),
+        "visualization": _setting(1, (1.2, 2), (1, 2), 3.0, noise="orthogonal"),
     }
 )
-"""Keyword arguments of :func:`make_cluster_patches` for the settings of Chen et al. (2022).
-
-Keys are 1 to 4 (the settings of the tables), ``"verify"`` (the comparison of
-activations) and ``"visualization"`` (Figure 1). Both levels are read-only.
-"""
 
 
 def _check_range(name, bounds):
@@ -44,76 +38,30 @@ def _check_range(name, bounds):
     if isinstance(bounds, Real):
         return bounds, bounds
     with naming(name):
-        shape = np.shape(bounds)
-    if shape != (2,):
-        raise ValueError(
-            f"{name} must be a positive number or a pair (low, high), got {bounds!r}. "
-            f"Pass, for instance, {name}=(1, 2)."
-        )
-    low, high = bounds
-    if not 0 < low <= high < np.inf:
-        raise ValueError(
-            f"{name}=(low, high) must satisfy 0 < low <= high < inf, got low={low} and "
-            f"high={high}. Pass two positive bounds in increasing order."
-        )
-    return low, high
-
-
-def _check_patch_size(n_clusters, patch_size, noise):
-    """Check that the dictionary, and orthogonal noise beside it, fit into a patch."""
-    n_vectors = 2 * n_clusters
-    if n_vectors > patch_size:
-        raise ValueError(
-            f"A patch of patch_size={patch_size} coordinates cannot hold 2 * n_clusters = "
-            f"{n_vectors} orthonormal vectors. Use patch_size >= {n_vectors} or "
-            f"n_clusters <= {patch_size // 2}."
-        )
-    if noise == "orthogonal" and n_vectors == patch_size:
-        raise ValueError(
-            f"noise='orthogonal' needs patch_size > 2 * n_clusters = {n_vectors}, got "
-            f"patch_size={patch_size}: the dictionary leaves no direction for the noise. "
-            "Use a larger patch_size or noise='gaussian'."
-        )
-
-
-def _check_dtype(dtype):
-    """Return the floating type of the patches."""
-    with naming("dtype"):
-        dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise ValueError(f"dtype must be float32 or float64, got {dtype}. Convert X afterwards.")
-    return dtype
+        if np.shape(bounds) == (2,) and 0 < bounds[0] <= bounds[1] < np.inf:
+            return tuple(bounds)
+    raise ValueError(
+        f"{name} must be a positive number or a pair (low, high) with 0 < low <= high < inf, got "
+        f"{bounds!r}. Pass, for instance, {name}=(1, 2)."
+    )
 
 
 def _check_dictionary(dictionary, n_clusters, patch_size, dtype):
-    """Return (features, centers) as arrays of `dtype`, 2K orthonormal rows together."""
+    """Return features and centers as arrays of `dtype`, 2K orthonormal rows together."""
     with naming("dictionary"):
-        n_items = len(dictionary)
-    if n_items != 2:
-        raise ValueError(
-            f"dictionary must be the pair (features, centers), got {n_items} items. "
-            "Pass the dictionary returned with return_dictionary=True."
-        )
-    with naming("dictionary"):
-        features, centers = (
-            check_array(part, dtype=dtype, input_name=name)
-            for part, name in zip(dictionary, ("features", "centers"), strict=True)
-        )
+        features, centers = (check_array(part, dtype=dtype) for part in dictionary)
     expected = (n_clusters, patch_size)
-    if features.shape != expected or centers.shape != expected:
+    fits = features.shape == centers.shape == expected
+    if fits:
+        basis = np.vstack([features, centers])
+        # The inner products are off by less than 1e-6 where only float32 rounds.
+        fits = np.abs(basis @ basis.T - np.eye(len(basis))).max() <= 1e-4
+    if not fits:
         raise ValueError(
-            f"features and centers of dictionary must have shape (n_clusters, patch_size) = "
-            f"{expected}, got {features.shape} and {centers.shape}. Pass the n_clusters and "
-            "patch_size that the dictionary was drawn with."
-        )
-    basis = np.vstack([features, centers])
-    deviation = np.abs(basis @ basis.T - np.eye(len(basis))).max()
-    if deviation > 1e-4:  # float32 rounding stays below 1e-6
-        raise ValueError(
-            f"features and centers of dictionary must be {len(basis)} orthonormal rows "
-            f"together, but their inner products are off by up to {deviation:.3g}. "
-            "Pass unit vectors, not multiplied by scale, such as those returned with "
-            "return_dictionary=True."
+            f"dictionary must be (features, centers), each of shape (n_clusters, patch_size) = "
+            f"{expected}, and all rows together orthonormal; got {features.shape} and "
+            f"{centers.shape}. Pass what an earlier call returned with return_dictionary=True, not "
+            "multiplied by scale."
         )
     return features, centers
 
@@ -146,12 +94,12 @@ def _draw_noise(n_samples, dictionary, sigma, noise, random_state):
         "n_clusters": [Count(2)],
         "n_patches": [Count(_N_SIGNALS)],
         "patch_size": [Count(4)],
-        "alpha": [Interval(Real, 0, None, closed="neither"), "array-like"],
-        "beta": [Interval(Real, 0, None, closed="neither"), "array-like"],
-        "gamma": [Interval(Real, 0, None, closed="neither"), "array-like"],
+        "alpha": [_POSITIVE, "array-like"],
+        "beta": [_POSITIVE, "array-like"],
+        "gamma": [_POSITIVE, "array-like"],
         "sigma": [Interval(Real, 0, None, closed="left")],
         "noise": [StrOptions({"gaussian", "orthogonal"})],
-        "scale": [Interval(Real, 0, None, closed="neither")],
+        "scale": [_POSITIVE],
         "flatten": ["boolean"],
         "dictionary": ["array-like", None],
         "return_clusters": ["boolean"],
@@ -291,7 +239,7 @@ def make_cluster_patches(
     >>> X.shape, y.shape, clusters.shape
     ((100, 4, 50), (100,), (100,))
 
-    The center patch gives the cluster away:
+    The center patch reveals the cluster:
 
     >>> features, centers = dictionary
     >>> strength = (X @ centers.T).max(axis=1)
@@ -305,12 +253,19 @@ def make_cluster_patches(
     >>> X_flat.shape
     (50, 200)
     """
-    _check_patch_size(n_clusters, patch_size, noise)
-    alpha, beta, gamma = (
-        _check_range(name, bounds)
-        for name, bounds in (("alpha", alpha), ("beta", beta), ("gamma", gamma))
-    )
-    dtype = _check_dtype(dtype)
+    least = 2 * n_clusters + (noise == "orthogonal")
+    if patch_size < least:
+        raise ValueError(
+            f"A patch of patch_size={patch_size} coordinates must hold 2 * n_clusters = "
+            f"{2 * n_clusters} orthonormal vectors and, with noise='orthogonal', one direction "
+            f"more. Use patch_size >= {least}, or fewer clusters."
+        )
+    ranges = {"alpha": alpha, "beta": beta, "gamma": gamma}
+    alpha, beta, gamma = (_check_range(name, bounds) for name, bounds in ranges.items())
+    with naming("dtype"):
+        dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise ValueError(f"dtype must be float32 or float64, got {dtype}. Convert X afterwards.")
     rng = check_random_state(random_state)
 
     if dictionary is None:
@@ -347,9 +302,5 @@ def make_cluster_patches(
             f"patches that leave the range of {X.dtype}. Choose smaller ones."
         )
 
-    result = (X.reshape(n_samples, -1) if flatten else X, y)
-    if return_clusters:
-        result += (clusters,)
-    if return_dictionary:
-        result += (dictionary,)
-    return result
+    X = X.reshape(n_samples, -1) if flatten else X
+    return X, y, *[clusters] * return_clusters, *[dictionary] * return_dictionary

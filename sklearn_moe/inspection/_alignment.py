@@ -1,22 +1,13 @@
-"""What router and experts have aligned with, as a picture."""
+"""A plot of what router and experts have aligned with, and the weights that it reads."""
 
 import numpy as np
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import check_is_fitted
 
-from ._cells import label_cells, write_values
-from ._matplotlib import import_pyplot, merge_style
-from ._weights import expert_filters, router_directions
+from . import _plotting as plotting
 
-__all__ = ["AlignmentDisplay"]
-
-_ROWS, _COLUMNS = ("router", "expert"), ("features", "centers")
-_TITLES = (
-    ("Router and features", "Router and centers"),
-    ("Experts and features", "Experts and centers"),
-)
-_PRODUCTS = (
-    (r"$\langle\theta_m, v_k\rangle$", r"$\langle\theta_m, c_k\rangle$"),
-    (r"$\langle w_m, v_k\rangle$", r"$\langle w_m, c_k\rangle$"),
-)
+_ROWS = {"router": ("Router", r"\theta_m"), "expert": ("Experts", "w_m")}
+_COLUMNS = {"features": "v_k", "centers": "c_k"}
 
 
 class AlignmentDisplay:
@@ -58,16 +49,15 @@ class AlignmentDisplay:
 
     See Also
     --------
-    RoutingDisplay : Which clusters the experts answer in consequence.
+    RoutingDisplay : Which clusters are routed to which experts in consequence.
     sklearn_moe.datasets.make_cluster_patches : Data whose features and centers are known.
 
     Notes
     -----
-    Of the filters of an expert, the one of largest absolute product is shown, for every cluster
-    by itself and with its sign. Filters are shown as they are: an expert has filters for each of
-    its outputs, and those for different classes may point in opposite directions. The products
-    are not normalized by the lengths of the vectors; the two images of a row share their colors,
-    and the number 0 is written for all that round to it.
+    For every expert and cluster, the largest product of all filters in absolute value is shown,
+    with its sign. An expert has filters for each of its outputs, and those for different classes
+    may point in opposite directions. The products are not normalized by the lengths of the vectors.
+    The two images of a row have the same color scale, and numbers that round to 0 are written as 0.
 
     References
     ----------
@@ -110,12 +100,7 @@ class AlignmentDisplay:
         dictionary,
         *,
         display_labels=None,
-        axes=None,
-        cmap="RdBu_r",
-        include_values="auto",
-        colorbar=True,
-        im_kw=None,
-        text_kw=None,
+        **plot_options,
     ):
         """Plot what router and experts of a fitted estimator have aligned with.
 
@@ -133,23 +118,9 @@ class AlignmentDisplay:
         display_labels : array-like of shape (n_clusters,), default=None
             Names of the clusters. If None, they are numbered from 0 on.
 
-        axes : ndarray of shape (2, 2), dtype=matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        cmap : str or matplotlib Colormap, default="RdBu_r"
-            Diverging colormap; its middle is 0.
-
-        include_values : bool or "auto", default="auto"
-            Whether to write the numbers into the cells. "auto" writes them where they fit.
-
-        colorbar : bool, default=True
-            Whether to add a color bar to each row.
-
-        im_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.imshow`.
-
-        text_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.text`.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `axes`, `cmap`, `include_values`, `colorbar`, `im_kw` and
+            `text_kw`.
 
         Returns
         -------
@@ -158,8 +129,7 @@ class AlignmentDisplay:
         Raises
         ------
         TypeError
-            If the estimator is not such a mixture, or there is no router because there is only
-            one expert.
+            If the estimator is not such a mixture, or has only one expert and so no router.
 
         ValueError
             If the vectors of the dictionary do not have the size of a patch.
@@ -178,20 +148,13 @@ class AlignmentDisplay:
         >>> AlignmentDisplay.from_estimator(clf, dictionary)
         <...>
         """
-        theta, filters = router_directions(estimator), expert_filters(estimator)
+        theta, filters = _router_directions(estimator), _expert_filters(estimator)
         products = [
             weights @ vectors.T
             for weights in (theta, filters)
             for vectors in _check_dictionary(dictionary, theta.shape[-1])
         ]
-        return cls(*products, display_labels=display_labels).plot(
-            axes=axes,
-            cmap=cmap,
-            include_values=include_values,
-            colorbar=colorbar,
-            im_kw=im_kw,
-            text_kw=text_kw,
-        )
+        return cls(*products, display_labels=display_labels).plot(**plot_options)
 
     @classmethod
     def from_trace(
@@ -200,12 +163,7 @@ class AlignmentDisplay:
         index=-1,
         *,
         display_labels=None,
-        axes=None,
-        cmap="RdBu_r",
-        include_values="auto",
-        colorbar=True,
-        im_kw=None,
-        text_kw=None,
+        **plot_options,
     ):
         """Plot inner products that were recorded during a fit.
 
@@ -223,23 +181,9 @@ class AlignmentDisplay:
         display_labels : array-like of shape (n_clusters,), default=None
             Names of the clusters. If None, they are numbered from 0 on.
 
-        axes : ndarray of shape (2, 2), dtype=matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        cmap : str or matplotlib Colormap, default="RdBu_r"
-            Diverging colormap; its middle is 0.
-
-        include_values : bool or "auto", default="auto"
-            Whether to write the numbers into the cells. "auto" writes them where they fit.
-
-        colorbar : bool, default=True
-            Whether to add a color bar to each row.
-
-        im_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.imshow`.
-
-        text_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.text`.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `axes`, `cmap`, `include_values`, `colorbar`, `im_kw` and
+            `text_kw`.
 
         Returns
         -------
@@ -263,14 +207,7 @@ class AlignmentDisplay:
                 "was given the dictionary of the data."
             )
         products = [np.asarray(getattr(trace, name))[index] for name in names]
-        return cls(*products, display_labels=display_labels).plot(
-            axes=axes,
-            cmap=cmap,
-            include_values=include_values,
-            colorbar=colorbar,
-            im_kw=im_kw,
-            text_kw=text_kw,
-        )
+        return cls(*products, display_labels=display_labels).plot(**plot_options)
 
     def plot(
         self,
@@ -317,18 +254,13 @@ class AlignmentDisplay:
         ValueError
             If the arrays or `axes` are not of the shapes above.
         """
-        plt = import_pyplot(self)
+        plt = plotting.import_pyplot(self)
         matrices = self._matrices()
         n_clusters, n_experts = matrices[0][0].shape
-        labels = range(n_clusters) if self.display_labels is None else self.display_labels
-        if len(labels) != n_clusters:
-            raise ValueError(
-                f"display_labels must name the {n_clusters} clusters, got {len(labels)} labels."
-            )
+        names = plotting.cluster_names(self.display_labels, n_clusters)
         if axes is None:
-            size = (9, 5.5)
             _, axes = plt.subplots(
-                2, 2, sharex=True, sharey=True, figsize=size, layout="constrained"
+                2, 2, sharex=True, sharey=True, figsize=(9, 5.5), layout="constrained"
             )
         axes = np.asarray(axes)
         if axes.shape != (2, 2):
@@ -337,39 +269,40 @@ class AlignmentDisplay:
                 f"plt.subplots(2, 2), got shape {axes.shape}."
             )
         self.axes_, self.figure_ = axes, axes[0, 0].figure
-        self.im_ = np.empty((2, 2), dtype=object)
-        self.text_ = np.empty((2, 2), dtype=object)
-        for row in range(2):
-            # Zero is white; a row of zeros needs some range, too.
-            limit = max(np.abs(matrix).max() for matrix in matrices[row]) or 1
-            style = {"cmap": cmap, "aspect": "auto", "vmin": -limit, "vmax": limit}
-            style = merge_style("image", style, im_kw)
-            for column in range(2):
-                ax = axes[row, column]
-                self.im_[row, column] = ax.imshow(matrices[row][column], **style)
-                ax.set_title(f"{_TITLES[row][column]}, {_PRODUCTS[row][column]}", fontsize="medium")
+        self.im_, self.text_, texts = np.empty((3, 2, 2), dtype=object)
+        for row, (part, weight) in enumerate(_ROWS.values()):
+            limit = np.abs(matrices[row]).max()
+            # The middle of the colors is 0; a row of zeros needs a range, too.
+            style = {"cmap": cmap, "aspect": "auto", "vmin": -(limit or 1), "vmax": limit or 1}
+            style = plotting.merge_style("image", style, im_kw)
+            for column, (of_data, vector) in enumerate(_COLUMNS.items()):
+                ax, matrix = axes[row, column], matrices[row][column]
+                self.im_[row, column] = ax.imshow(matrix, **style)
+                title = rf"{part} and {of_data}, $\langle {weight}, {vector}\rangle$"
+                ax.set_title(title, fontsize="medium")
+                shown = [[_format(value, limit) for value in line] for line in matrix]
+                texts[row, column] = np.array(shown, dtype=object)
             if colorbar:
                 image = self.im_[row, 0]
                 self.figure_.colorbar(image, ax=list(axes[row]), label="Inner product")
-        for ax in axes[1]:
-            ax.set_xlabel("Expert $m$")
-        for ax in axes[:, 0]:
-            ax.set_ylabel("Cluster $k$")
+        plt.setp(axes[1], xlabel="Expert $m$")
+        plt.setp(axes[:, 0], ylabel="Cluster $k$")
         for ax in axes.flat:
-            label_cells(ax, labels, range(n_experts))
-        if include_values:
-            self._write(matrices, include_values is True, text_kw)
+            plotting.label_cells(ax, names, range(n_experts))
+        if include_values:  # in all images or, unless they are forced, in none
+            longest = max((text for cells in texts.flat for text in cells.flat), key=len)
+            options = {"force": include_values is True, "text_kw": text_kw, "longest": longest}
+            for place, cells in np.ndenumerate(texts):
+                self.text_[place] = plotting.write_values(self.im_[place], cells, **options)
         return self
 
     def _matrices(self):
-        """Return the four matrices (n_clusters, n_experts), the strongest filter of each."""
+        """Return four matrices (n_clusters, n_experts), with the largest products of filters."""
         router = [np.asarray(self.router_features), np.asarray(self.router_centers)]
         experts = [np.asarray(self.expert_features), np.asarray(self.expert_centers)]
         shapes = [array.shape for array in (*router, *experts)]
-        fits = router[0].ndim == 2 and experts[0].ndim == 3 and experts[0].shape[1] > 0
-        if not fits or shapes[0] != shapes[1] or shapes[2] != shapes[3]:
-            fits = False
-        if not fits or shapes[0] != (shapes[2][0], shapes[2][2]):
+        (n_experts, n_filters, n_clusters) = shapes[2] if len(shapes[2]) == 3 else (0, 0, 0)
+        if not n_filters or shapes != 2 * [(n_experts, n_clusters)] + 2 * [shapes[2]]:
             raise ValueError(
                 "AlignmentDisplay needs router products of shape (n_experts, n_clusters) and "
                 "expert products of shape (n_experts, n_filters, n_clusters), got "
@@ -377,38 +310,22 @@ class AlignmentDisplay:
             )
         return [m.T for m in router], [_strongest(m).T for m in experts]
 
-    def _write(self, matrices, force, text_kw):
-        """Write the numbers into all images or, unless forced, into none."""
-        texts = np.empty((2, 2), dtype=object)
-        for row, pair in enumerate(matrices):
-            limit = max(np.abs(matrix).max() for matrix in pair)
-            for column, matrix in enumerate(pair):
-                shown = [[_format(value, limit) for value in line] for line in matrix]
-                texts[row, column] = np.array(shown, dtype=object)
-        longest = max((text for cells in texts.flat for text in cells.flat), key=len)
-        for place, cells in np.ndenumerate(texts):
-            self.text_[place] = write_values(
-                self.im_[place], cells, force=force, text_kw=text_kw, longest=longest
-            )
-
 
 def _check_dictionary(dictionary, patch_size):
     """Return features and centers as two arrays (n_clusters, patch_size)."""
     arrays = [np.asarray(vectors, dtype=float) for vectors in dictionary]
     shapes = [array.shape for array in arrays]
-    expected = (len(arrays[0]), patch_size) if arrays and arrays[0].ndim else None
-    if len(arrays) != 2 or any(shape != expected for shape in shapes):
+    if len(arrays) != 2 or shapes != 2 * [(*shapes[0][:1], patch_size)]:
         raise ValueError(
             f"dictionary must be (features, centers), both of shape (n_clusters, {patch_size}) as "
-            f"the estimator's patches have {patch_size} entries, got arrays of shapes {shapes}. "
-            "Pass what make_cluster_patches returns with return_dictionary=True for the data of "
-            "the fit."
+            f"patches have {patch_size} entries, got arrays of shapes {shapes}. Pass the "
+            "dictionary of the data, of make_cluster_patches with return_dictionary=True."
         )
     return arrays
 
 
 def _strongest(products):
-    """Return of (n_experts, n_filters, n_clusters) the entry of largest magnitude per filter."""
+    """Return the products (n_experts, n_clusters) of largest absolute value over the filters."""
     index = np.abs(products).argmax(axis=1, keepdims=True)
     return np.take_along_axis(products, index, axis=1)[:, 0]
 
@@ -420,3 +337,63 @@ def _format(value, limit):
     decimals = max(0, int(1 - np.floor(np.log10(limit))))
     text = f"{value:.{decimals}f}" if decimals <= 3 else f"{value:.0e}"
     return text if float(text) else "0"
+
+
+def _router_directions(estimator):
+    """Return the directions theta_m of a linear router, (n_experts, patch_size)."""
+    module = _module(estimator)
+    if getattr(module, "router", None) is None:
+        raise TypeError(
+            "The estimator has no router: with a single expert there is nothing to align. Use "
+            "n_experts >= 2."
+        )
+    network = getattr(module.router, "network", module.router)
+    weight, found = _read_weight(network)
+    if np.ndim(weight) != 2 or hasattr(network, "hidden"):
+        raise TypeError(
+            "Only a linear router has one direction per expert, a weight of shape (n_experts, "
+            f"patch_size); the router's network is a {found}. Use samples of shape (n_patches, "
+            "patch_size)."
+        )
+    return weight
+
+
+def _expert_filters(estimator):
+    """Return the filters of patch experts, (n_experts, n_filters, patch_size)."""
+    filters = []
+    for expert in _module(estimator).experts:
+        weight, found = _read_weight(expert)
+        if np.ndim(weight) != 3:
+            raise TypeError(
+                "Only patch experts have filters, a weight of shape (n_outputs, width, "
+                f"patch_size); an expert is a {found}. Use expert='patch'."
+            )
+        filters.append(weight.reshape(-1, weight.shape[-1]))
+    shapes = sorted({weight.shape for weight in filters})
+    if len(shapes) > 1:
+        raise TypeError(f"All experts must have as many filters, got weights of shapes {shapes}.")
+    return np.stack(filters)
+
+
+def _module(estimator):
+    if isinstance(estimator, Pipeline):
+        estimator = estimator[-1]
+    if hasattr(estimator, "fit"):
+        check_is_fitted(estimator)
+    module = getattr(estimator, "module_", None)
+    if not hasattr(module, "experts"):
+        raise TypeError(
+            "The weights are read from `module_.router` and `module_.experts` of a fitted "
+            f"mixture, which {type(estimator).__name__} does not have. Of a search, "
+            "pass `best_estimator_`."
+        )
+    return module
+
+
+def _read_weight(owner):
+    """Return `owner.weight` as an array of floats or None, and what `owner` is, for messages."""
+    weight, kind = getattr(owner, "weight", None), type(owner).__name__
+    if weight is None:
+        return None, f"{kind} with no weight"
+    weight = weight.detach().cpu().numpy().astype(float)
+    return weight, f"{kind} with a weight of shape {weight.shape}"

@@ -1,12 +1,9 @@
-"""The dispatch entropy in the course of training, as a picture."""
+"""A plot of the dispatch entropy during training."""
 
 import numpy as np
 from scipy.special import stdtrit
 
-from ._colors import expert_colors
-from ._matplotlib import as_text, axes_or_new, import_pyplot, legend_of_curves, merge_style
-
-__all__ = ["DispatchEntropyDisplay"]
+from . import _plotting as plotting
 
 _LEVEL = 0.95
 _CURVE, _MAXIMUM = "dispatch entropy", "maximum of the dispatch entropy"  # marks on the lines
@@ -29,8 +26,8 @@ class DispatchEntropyDisplay:
         or of several.
 
     n_clusters : int, default=None
-        Number of clusters, K. The largest entropy that experts who know nothing of K clusters of
-        equal size can reach, log K, is drawn as a line. If None, it is not.
+        Number of clusters, K. The largest dispatch entropy of K clusters of equal size, log K, is
+        drawn as a line. If None, it is not.
 
     Attributes
     ----------
@@ -41,8 +38,8 @@ class DispatchEntropyDisplay:
         The interval, None for a single run.
 
     maximum_ : matplotlib Line2D or None
-        The line of the largest entropy, None if `n_clusters` is None or the axes had the same
-        line before.
+        The line of the largest entropy, None if `n_clusters` is None or the axes already have
+        the same line.
 
     ax_ : matplotlib Axes
         Axes with the curve.
@@ -53,7 +50,7 @@ class DispatchEntropyDisplay:
     See Also
     --------
     sklearn_moe.metrics.dispatch_entropy : The number shown.
-    RoutingDisplay : The routes behind it, at one time.
+    RoutingDisplay : The routes at one time.
 
     Notes
     -----
@@ -87,11 +84,7 @@ class DispatchEntropyDisplay:
         traces,
         *,
         n_clusters=None,
-        ax=None,
-        name=None,
-        line_kw=None,
-        band_kw=None,
-        maximum_kw=None,
+        **plot_options,
     ):
         """Plot what was recorded during one or several fits.
 
@@ -105,20 +98,8 @@ class DispatchEntropyDisplay:
             Number of clusters, K, for the line at log K. If None, it is counted in the attribute
             `clusters` of the first trace; without that there is no line.
 
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        name : str, default=None
-            Name of the curve in the legend. If None, it has no entry.
-
-        line_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.plot`, for the mean.
-
-        band_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.fill_between`, for the interval.
-
-        maximum_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.axhline`, for the largest entropy.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `ax`, `name`, `line_kw`, `band_kw` and `maximum_kw`.
 
         Returns
         -------
@@ -134,9 +115,8 @@ class DispatchEntropyDisplay:
 
         Notes
         -----
-        The curve holds the epochs that all traces have recorded: a mean over those runs only
-        that took longest would tell of the hard ones. Fit with `tol=None` to have runs of equal
-        length.
+        The curve has the epochs that all traces have recorded: a mean over the longest runs only
+        would be biased. Fit with `tol=None` to have runs of equal length.
 
         Examples
         --------
@@ -167,9 +147,7 @@ class DispatchEntropyDisplay:
             np.asarray(trace.dispatch_entropy_, dtype=float)[np.isin(trace.epochs_, epochs)]
             for trace in traces
         ]
-        return cls(epochs, np.stack(entropies), n_clusters=n_clusters).plot(
-            ax=ax, name=name, line_kw=line_kw, band_kw=band_kw, maximum_kw=maximum_kw
-        )
+        return cls(epochs, np.stack(entropies), n_clusters=n_clusters).plot(**plot_options)
 
     def plot(self, *, ax=None, name=None, line_kw=None, band_kw=None, maximum_kw=None):
         """Plot the curve.
@@ -205,7 +183,6 @@ class DispatchEntropyDisplay:
         ValueError
             If `epochs` and `entropies` are not of the shapes above.
         """
-        import_pyplot(self)
         epochs = np.asarray(self.epochs)
         entropies = np.atleast_2d(np.asarray(self.entropies, dtype=float))
         n_runs = len(entropies)
@@ -215,29 +192,35 @@ class DispatchEntropyDisplay:
                 f"per epoch, got shape {np.shape(self.entropies)} for epochs of shape "
                 f"{epochs.shape}."
             )
-        ax = axes_or_new(self, ax)
+        ax = plotting.axes_or_new(self, ax)
         before = [line for line in ax.lines if line.get_gid() == _CURVE]
-        style = {"color": expert_colors(len(before) + 1)[-1], "label": name and as_text(name)}
+        color = plotting.expert_colors(len(before) + 1)[-1]
+        style = {"color": color, "label": name and plotting.as_text(name)}
         if len(epochs) == 1:
             style["marker"] = "o"
+        style = plotting.merge_style("line", style, line_kw)
         mean = entropies.mean(axis=0)
-        (self.line_,) = ax.plot(epochs, mean, gid=_CURVE, **merge_style("line", style, line_kw))
+        (self.line_,) = ax.plot(epochs, mean, gid=_CURVE, **style)
         self.band_ = None
         if n_runs > 1:
             half = stdtrit(n_runs - 1, (1 + _LEVEL) / 2) * entropies.std(axis=0, ddof=1)
             half /= np.sqrt(n_runs)
             color = self.line_.get_color()
             style = {"facecolor": color, "edgecolor": color, "alpha": 0.25, "linewidth": 0}
-            style = merge_style("collection", style, band_kw)
+            style = plotting.merge_style("collection", style, band_kw)
             self.band_ = ax.fill_between(epochs, mean - half, mean + half, gid=_CURVE, **style)
         self._draw_maximum(maximum_kw)
         ax.set(xlabel="Epoch", ylabel="Dispatch entropy (nats)")
         ax.set_ylim(bottom=0)
-        self._explain()
+        curves, names = ax.get_legend_handles_labels()
+        if names:
+            has_bands = any(band.get_gid() == _CURVE for band in ax.collections)
+            title = f"mean, {_LEVEL:.0%} t interval" if has_bands else None
+            plotting.legend_of_curves(ax, curves, names, title=title)
         return self
 
     def _draw_maximum(self, maximum_kw):
-        """Draw and name log K, once per K and axes, with some air above it."""
+        """Draw and name log K, once per K and axes, with some space above it."""
         self.maximum_ = None
         if self.n_clusters is None:
             return
@@ -246,26 +229,13 @@ class DispatchEntropyDisplay:
         if any(line.get_ydata()[0] == largest for line in before):
             return
         style = {"color": "0.3", "linestyle": "--", "linewidth": 1.2}
-        self.maximum_ = ax.axhline(largest, gid=_MAXIMUM, **merge_style("line", style, maximum_kw))
-        ax.annotate(
-            f"maximum, log {self.n_clusters} = {largest:.3f}",
-            (1, largest),
-            (-4, 3),
-            xycoords=ax.get_yaxis_transform(),
-            textcoords="offset points",
-            ha="right",
-            color=self.maximum_.get_color(),
-        )
+        style = plotting.merge_style("line", style, maximum_kw)
+        self.maximum_ = ax.axhline(largest, gid=_MAXIMUM, **style)
+        name = f"maximum, log {self.n_clusters} = {largest:.3f}"
+        style = {"ha": "right", "color": self.maximum_.get_color()}
+        axes, points = ax.get_yaxis_transform(), "offset points"
+        ax.annotate(name, (1, largest), (-4, 3), xycoords=axes, textcoords=points, **style)
         ax.set_ylim(top=max(1.12 * largest, ax.get_ylim()[1]))
-
-    def _explain(self):
-        """Name the curves: between them if they are few, beside them otherwise."""
-        curves, names = self.ax_.get_legend_handles_labels()
-        if not names:
-            return
-        bands = [band for band in self.ax_.collections if band.get_gid() == _CURVE]
-        title = f"mean, {_LEVEL:.0%} t interval" if bands else None
-        legend_of_curves(self.ax_, curves, names, title=title)
 
 
 def _check_trace(cls, trace):
@@ -276,14 +246,10 @@ def _check_trace(cls, trace):
             f"every trace, {type(trace).__name__} has no {' and no '.join(missing)}. Pass the "
             "callbacks of finished fits, or give the numbers to the constructor."
         )
-    lengths = len(trace.epochs_), len(trace.dispatch_entropy_)
-    if lengths[0] != lengths[1]:
+    entropies = np.asarray(trace.dispatch_entropy_, dtype=float)
+    if entropies.shape != np.shape(trace.epochs_) or np.isnan(entropies).any():
         raise ValueError(
-            f"A trace must hold one dispatch entropy per epoch, got {lengths[1]} for "
-            f"{lengths[0]} epochs."
-        )
-    if np.isnan(np.asarray(trace.dispatch_entropy_, dtype=float)).any():
-        raise ValueError(
-            "A trace holds dispatch entropies that are NaN, as it does if it was not told the "
-            "clusters. Record it with clusters."
+            "A trace must hold one dispatch entropy per epoch, got shape "
+            f"{entropies.shape} for {len(trace.epochs_)} epochs, {np.isnan(entropies).sum()} of "
+            "them NaN. Record it with clusters."
         )

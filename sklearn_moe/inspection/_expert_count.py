@@ -1,14 +1,11 @@
-"""Scores of a search against the number of experts, as a picture."""
+"""A plot of the scores of a search against the number of experts."""
 
 import numpy as np
+from sklearn.base import is_regressor
 
-from ._colors import expert_colors
-from ._matplotlib import as_text, axes_or_new, import_pyplot, legend_of_curves, merge_style
-from ._search import scores_by_count
+from . import _plotting as plotting
 
-__all__ = ["ExpertCountDisplay"]
-
-_CLOSEST = 0.06  # of the axis: labels of numbers that are closer would touch
+_CLOSEST = 0.06  # of the axis: labels at a smaller distance would overlap
 
 
 class ExpertCountDisplay:
@@ -84,10 +81,7 @@ class ExpertCountDisplay:
         *,
         metric=None,
         max_curves=8,
-        show_folds=False,
-        ax=None,
-        line_kw=None,
-        fold_kw=None,
+        **plot_options,
     ):
         """Plot the scores of a finished search.
 
@@ -104,21 +98,12 @@ class ExpertCountDisplay:
             Which score of a search with several. If None, the one that it was refitted for.
 
         max_curves : int, default=8
-            Each combination of the other parameters of the search has a curve of its own, as
-            long as there are no more than this. Otherwise there is a single curve of the best
+            Each combination of the other parameters of the search has its own curve, if there
+            are not more of them. Otherwise there is a single curve of the best
             combination for each number of experts, which is optimistic: it is the best of many.
 
-        show_folds : bool, default=False
-            Whether to show the score of every split as a point, in place of the standard error.
-
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        line_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.errorbar`.
-
-        fold_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.plot`, for the scores of the splits.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `show_folds`, `ax`, `line_kw` and `fold_kw`.
 
         Returns
         -------
@@ -136,8 +121,8 @@ class ExpertCountDisplay:
         Notes
         -----
         A successive-halving search scores its candidates on more and more samples; only the last
-        score of each counts. Candidates that were given up early have seen few samples: read
-        such a picture with care.
+        score of each counts. The scores of candidates that were dropped early rest on few
+        samples.
 
         Examples
         --------
@@ -151,12 +136,14 @@ class ExpertCountDisplay:
         >>> ExpertCountDisplay.from_search(search)
         <...>
         """
-        counts, scores, names, score_name = scores_by_count(
-            cls.__name__, search, param, metric, max_curves
-        )
-        return cls(counts, scores, names=names, score_name=score_name).plot(
-            show_folds=show_folds, ax=ax, line_kw=line_kw, fold_kw=fold_kw
-        )
+        if not hasattr(search, "cv_results_"):
+            raise TypeError(
+                f"{cls.__name__}.from_search reads cv_results_ of a fitted search such as "
+                f"GridSearchCV, which {type(search).__name__} does not have. Call its fit first."
+            )
+        param, (key, score_name) = _find_param(search, param), _find_metric(search, metric)
+        counts, scores, names = _scores_by_count(search, param, key, max_curves)
+        return cls(counts, scores, names=names, score_name=score_name).plot(**plot_options)
 
     def plot(self, *, show_folds=False, ax=None, line_kw=None, fold_kw=None):
         """Plot the curves.
@@ -188,7 +175,6 @@ class ExpertCountDisplay:
         ValueError
             If the arrays are not of the shapes above.
         """
-        import_pyplot(self)
         counts, scores = np.asarray(self.n_experts), np.asarray(self.scores, dtype=float)
         scores = scores[np.newaxis] if scores.ndim == 2 else scores
         if scores.ndim != 3 or scores.shape[1] != len(counts):
@@ -199,40 +185,42 @@ class ExpertCountDisplay:
         names = [None] * len(scores) if self.names is None else self.names
         if len(names) != len(scores):
             raise ValueError(f"names must name the {len(scores)} curves, got {len(names)} names.")
-        ax = axes_or_new(self, ax, figsize=(6.4 if len(scores) == 1 else 8, 4.8))
+        ax = plotting.axes_or_new(self, ax, figsize=(6.4 if len(scores) == 1 else 8, 4.8))
         n_splits = scores.shape[2]
         means, shift = scores.mean(axis=2), _shifts(counts, len(scores))
         self.lines_, self.folds_ = [], []
-        for curve, (name, color) in enumerate(zip(names, expert_colors(len(scores)), strict=True)):
+        colors = plotting.expert_colors(len(scores))
+        for curve, (name, color) in enumerate(zip(names, colors, strict=True)):
             known = ~np.isnan(means[curve])
             x, splits = (counts * shift[curve])[known], scores[curve][known]
             error = None
             if n_splits > 1 and not show_folds:
                 error = splits.std(axis=1, ddof=1) / np.sqrt(n_splits)
             style = {"marker": "o", "markersize": 5, "capsize": 3, "color": color}
-            style["label"] = name and as_text(name)
-            style = merge_style("line", style, line_kw)
+            style["label"] = name and plotting.as_text(name)
+            style = plotting.merge_style("line", style, line_kw)
             self.lines_.append(ax.errorbar(x, means[curve][known], error, **style))
             if show_folds:
                 style = {"marker": ".", "linestyle": "none", "color": color, "alpha": 0.5}
                 style["label"] = None if curve else "one split each"
-                style = merge_style("line", style, fold_kw)
+                style = plotting.merge_style("line", style, fold_kw)
                 self.folds_ += ax.plot(np.repeat(x, n_splits), splits.ravel(), **style)
-        best = np.unravel_index(np.nanargmax(means), means.shape)
-        place = [counts[best[1]] * shift[best[0]]], [means[best]]
-        name = f"best: {counts[best[1]]} expert{'s' if counts[best[1]] > 1 else ''}"
+        curve, column = np.unravel_index(np.nanargmax(means), means.shape)
+        name = f"best: {counts[column]} expert{'s' if counts[column] > 1 else ''}"
         style = {"marker": "o", "markersize": 13, "fillstyle": "none", "color": "black"}
-        (self.best_,) = ax.plot(*place, linestyle="none", label=name, **style)
-        ax.set(xlabel="Number of experts", ylabel=f"Cross-validated {as_text(self.score_name)}")
+        x, y = counts[column] * shift[curve], means[curve, column]
+        (self.best_,) = ax.plot([x], [y], linestyle="none", label=name, **style)
+        y_label = f"Cross-validated {plotting.as_text(self.score_name)}"
+        ax.set(xlabel="Number of experts", ylabel=y_label)
         _label_counts(ax, counts)
         handles, labels = ax.get_legend_handles_labels()
         order = np.argsort([label == name for label in labels], kind="stable")  # the best last
-        legend_of_curves(ax, [handles[i] for i in order], [labels[i] for i in order])
+        plotting.legend_of_curves(ax, [handles[i] for i in order], [labels[i] for i in order])
         return self
 
 
 def _shifts(counts, n_curves):
-    """Return the factors by which curves stand side by side at the same number of experts."""
+    """Return factors that shift the curves side by side at the same number of experts."""
     distance = np.diff(np.log2(counts)).min(initial=1)
     step = min(0.06, 0.4 * distance / n_curves)
     return 2 ** (step * (np.arange(n_curves) - (n_curves - 1) / 2))
@@ -251,3 +239,75 @@ def _label_counts(ax, counts):
     else:
         ax.xaxis.set_minor_locator(NullLocator())
     ax.set_xticks(counts, counts)
+
+
+def _scores_by_count(search, param, key, max_curves):
+    """Return counts, scores (n_curves, n_counts, n_splits) and names of the curves.
+
+    The scores are NaN where a curve has no model with that number of experts.
+    """
+    results = search.cv_results_
+    splits = np.stack([results[f"split{i}_test_{key}"] for i in range(search.n_splits_)], axis=1)
+    default = search.estimator.get_params().get(param)  # of candidates that do not set it
+
+    curves = {}  # other parameters -> {number of experts: scores of the splits}
+    for params, scores in zip(results["params"], splits, strict=True):
+        count = params.get(param, default)
+        if count is None:
+            continue
+        others = {k: str(getattr(v, "__name__", v)) for k, v in params.items() if k != param}
+        # A halving search repeats candidates with more samples: the last score counts.
+        curves.setdefault(tuple(sorted(others.items())), {})[count] = scores
+    counts = np.array(sorted({count for curve in curves.values() for count in curve}))
+    scores = np.full((len(curves), len(counts), search.n_splits_), np.nan)
+    for index, curve in enumerate(curves.values()):
+        for count, values in curve.items():
+            scores[index, np.searchsorted(counts, count)] = values
+    if len(scores) == 1:
+        return counts, scores, None
+    if len(scores) <= max_curves:
+        common = set.intersection(*map(set, curves))
+        differ = [[pair for pair in curve if pair not in common] for curve in curves]
+        return (
+            counts,
+            scores,
+            [
+                ", ".join(f"{key.split('__')[-1]}={value}" for key, value in pairs)
+                for pairs in differ
+            ],
+        )
+    means = scores.mean(axis=2)
+    best = np.where(np.isnan(means), -np.inf, means).argmax(axis=0)
+    name = f"best of {len(scores)} combinations"
+    return counts, scores[best, np.arange(len(counts))][np.newaxis], [name]
+
+
+def _find_param(search, param):
+    """Return the name of the parameter that is the number of experts."""
+    varied = sorted({name for params in search.cv_results_["params"] for name in params})
+    found = [n for n in varied if (n == param if param else n.split("__")[-1] == "n_experts")]
+    if len(found) != 1:
+        wanted = "n_experts or __n_experts at the end" if param is None else repr(param)
+        raise ValueError(
+            f"The search must have varied one parameter {wanted}, it has {len(found)} of them "
+            f"among {varied}. Put the numbers of experts into the grid, or name the parameter "
+            "by `param`."
+        )
+    return found[0]
+
+
+def _find_metric(search, metric):
+    """Return the name of the score in `cv_results_`, and its name in the plot."""
+    prefix = "mean_test_"
+    known = [name.removeprefix(prefix) for name in search.cv_results_ if name.startswith(prefix)]
+    if metric is None and isinstance(search.refit, str):
+        metric = search.refit
+    shown = metric
+    if metric is None and known == ["score"]:
+        metric, shown = "score", search.scoring
+        if shown is None and is_regressor(search.estimator):
+            shown = "r2"
+    if metric not in known:
+        raise ValueError(f"The search has the scores {known}, got metric={metric!r}. Choose one.")
+    shown = shown if isinstance(shown, str) else "score"
+    return metric, "R²" if shown == "r2" else shown.replace("_", " ")

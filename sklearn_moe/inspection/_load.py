@@ -1,27 +1,16 @@
-"""How many samples each expert answers, as a picture."""
+"""A plot of how many samples are routed to each expert."""
 
 import numpy as np
 
 from .._validation import count_experts, final_step
 from ..metrics import dead_experts, expert_load, routing_matrix
-from ._cells import cell_size, thin_out
-from ._colors import expert_colors
-from ._matplotlib import (
-    as_text,
-    axes_or_new,
-    import_pyplot,
-    legend_above,
-    legend_beside,
-    merge_style,
-)
+from . import _plotting as plotting
 
-__all__ = ["LoadDisplay"]
-
-_MOST_NAMES = 32  # clusters that a legend can name and colors can tell apart
+_MOST_NAMES = 32  # clusters with different colors
 
 
 class LoadDisplay:
-    """Bars of the share of samples that each expert answers, beside an equal share.
+    """Bars of the share of samples that are routed to each expert, and a line at an equal share.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions` to create a
     display. All parameters are stored as attributes.
@@ -29,7 +18,7 @@ class LoadDisplay:
     Parameters
     ----------
     load : ndarray of shape (n_experts,) or (n_clusters, n_experts)
-        Share of all samples that each expert answers, see
+        Share of all samples that are routed to each expert, see
         :func:`sklearn_moe.metrics.expert_load`. Of two dimensions, it is split by cluster and
         the bars are stacked.
 
@@ -46,7 +35,7 @@ class LoadDisplay:
         The line of the equal share, 1 / n_experts.
 
     dead_ : matplotlib Line2D or None
-        The marks of the experts that answer no sample, None if there are none.
+        The marks of the experts that receive no sample, None if there are none.
 
     ax_ : matplotlib Axes
         Axes with the bars.
@@ -56,7 +45,7 @@ class LoadDisplay:
 
     See Also
     --------
-    RoutingDisplay : Which clusters the experts answer, as a matrix.
+    RoutingDisplay : Which clusters are routed to which experts, as a matrix.
     sklearn_moe.metrics.expert_load : The numbers shown.
 
     Examples
@@ -83,11 +72,9 @@ class LoadDisplay:
         *,
         sample_weight=None,
         display_labels=None,
-        ax=None,
-        bar_kw=None,
-        line_kw=None,
+        **plot_options,
     ):
-        """Plot how many samples each expert of a fitted estimator answers.
+        """Plot how many samples a fitted estimator routes to each expert.
 
         Parameters
         ----------
@@ -109,14 +96,8 @@ class LoadDisplay:
             Names of the clusters, in the order of the sorted distinct labels. If None, those
             labels.
 
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        bar_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.bar`.
-
-        line_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.axhline`, for the equal share.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `ax`, `bar_kw` and `line_kw`.
 
         Returns
         -------
@@ -148,9 +129,7 @@ class LoadDisplay:
             n_experts=count_experts(estimator, X),
             sample_weight=sample_weight,
             display_labels=display_labels,
-            ax=ax,
-            bar_kw=bar_kw,
-            line_kw=line_kw,
+            **plot_options,
         )
 
     @classmethod
@@ -162,17 +141,15 @@ class LoadDisplay:
         n_experts=None,
         sample_weight=None,
         display_labels=None,
-        ax=None,
-        bar_kw=None,
-        line_kw=None,
+        **plot_options,
     ):
-        """Plot how many samples each expert answers.
+        """Plot how many samples are routed to each expert.
 
         Parameters
         ----------
         experts : array-like of int of shape (n_samples,) or (n_samples, k)
-            Index of the expert that answers every sample. If k experts answer, each of them
-            counts 1 / k.
+            Index of the expert that every sample is routed to. If several are selected, each of
+            the k experts counts 1 / k.
 
         clusters : array-like of shape (n_samples,), default=None
             Cluster of every sample, labels of any type, by which the bars are split. If None,
@@ -180,7 +157,7 @@ class LoadDisplay:
 
         n_experts : int, default=None
             Number of bars. If None, one more than the largest index in `experts`: pass it to
-            see all experts that answer no sample.
+            see all experts that receive no sample.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weight of every sample. If None, all weigh the same.
@@ -189,14 +166,8 @@ class LoadDisplay:
             Names of the clusters, in the order of the sorted distinct labels. If None, those
             labels.
 
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        bar_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.bar`.
-
-        line_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.axhline`, for the equal share.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `ax`, `bar_kw` and `line_kw`.
 
         Returns
         -------
@@ -214,13 +185,10 @@ class LoadDisplay:
         """
         options = {"n_experts": n_experts, "sample_weight": sample_weight}
         if clusters is None:
-            display = cls(expert_load(experts, **options))
-        else:
-            display = cls(
-                routing_matrix(clusters, experts, normalize="all", **options),
-                display_labels=np.unique(clusters) if display_labels is None else display_labels,
-            )
-        return display.plot(ax=ax, bar_kw=bar_kw, line_kw=line_kw)
+            return cls(expert_load(experts, **options)).plot(**plot_options)
+        load = routing_matrix(clusters, experts, normalize="all", **options)
+        names = np.unique(clusters) if display_labels is None else display_labels
+        return cls(load, display_labels=names).plot(**plot_options)
 
     def plot(self, *, ax=None, bar_kw=None, line_kw=None):
         """Plot the bars.
@@ -251,29 +219,25 @@ class LoadDisplay:
 
         Notes
         -----
-        Beyond 32 clusters the legend does not name them: no colors tell so many apart.
+        More than 32 clusters are not named in the legend, because there are only 32 colors.
         """
-        import_pyplot(self)
         by_cluster = np.atleast_2d(self.load)
         n_clusters, n_experts = by_cluster.shape
-        names = range(n_clusters) if self.display_labels is None else self.display_labels
-        if np.ndim(self.load) == 2 and len(names) != n_clusters:
-            raise ValueError(
-                f"display_labels must name the {n_clusters} clusters of the load, got "
-                f"{len(names)} labels."
-            )
-        ax = axes_or_new(self, ax, figsize=(np.clip(0.27 * n_experts, 6.4, 12), 4))
+        names = None
+        if np.ndim(self.load) == 2:
+            names = plotting.cluster_names(self.display_labels, n_clusters)
+        ax = plotting.axes_or_new(self, ax, figsize=(np.clip(0.27 * n_experts, 6.4, 12), 4))
         ax.grid(False, axis="x")
         self.bars_, bottom = [], np.zeros(n_experts)
-        for share, color in zip(by_cluster, expert_colors(n_clusters), strict=True):
+        for share, color in zip(by_cluster, plotting.expert_colors(n_clusters), strict=True):
             style = {"color": color, "width": 0.8}
             if n_clusters > 1:
                 style |= {"edgecolor": "white", "linewidth": 0.5}
-            style = merge_style("patch", style, bar_kw)
+            style = plotting.merge_style("patch", style, bar_kw)
             self.bars_.append(ax.bar(range(n_experts), share, bottom=bottom, **style))
             bottom = bottom + share
         style = {"color": "0.3", "linestyle": "--", "linewidth": 1.2}
-        self.uniform_ = ax.axhline(1 / n_experts, **merge_style("line", style, line_kw))
+        self.uniform_ = ax.axhline(1 / n_experts, **plotting.merge_style("line", style, line_kw))
         dead = dead_experts(bottom)
         self.dead_ = None
         if len(dead):
@@ -284,18 +248,18 @@ class LoadDisplay:
         ax.set_ylim(0, 1.05 * max(bottom.max(), 1 / n_experts))
         self._explain(names)
         ax.set_xticks(range(n_experts))
-        thin_out(ax.xaxis, range(n_experts), range(n_experts), cell_size(ax)[0])
+        plotting.thin_out(ax.xaxis, range(n_experts), range(n_experts), plotting.cell_size(ax)[0])
         return self
 
     def _explain(self, names):
         """Draw the legend, the clusters in the order in which they are stacked."""
         entries = [(self.uniform_, f"equal share, 1/{len(self.bars_[0])}")]
         if self.dead_ is not None:
-            entries.append((self.dead_, "answers no sample"))
-        if np.ndim(self.load) == 1 or len(self.bars_) > _MOST_NAMES:
-            legend_above(self.ax_, *zip(*entries, strict=True))
+            entries.append((self.dead_, "receives no sample"))
+        if names is None or len(self.bars_) > _MOST_NAMES:
+            plotting.legend_above(self.ax_, *zip(*entries, strict=True))
             return
         stacked = zip(self.bars_, names, strict=True)
-        entries += [(bar, f"cluster {as_text(name)}") for bar, name in stacked][::-1]
+        entries += [(bar, f"cluster {plotting.as_text(name)}") for bar, name in stacked][::-1]
         handles, labels = zip(*entries, strict=True)
-        legend_beside(self.ax_, handles=handles, labels=labels)
+        plotting.legend_beside(self.ax_, handles=handles, labels=labels)

@@ -1,41 +1,34 @@
-"""Samples, their experts and the predicted classes in the plane, as a picture."""
+"""A plot of samples in the plane: their experts, their classes and the predicted regions."""
 
 import numpy as np
+from scipy.sparse import issparse
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
+from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_consistent_length, column_or_1d
 
 from .._validation import count_experts, final_step
-from ._colors import expert_colors
-from ._embedding import embed
-from ._matplotlib import (
-    as_text,
-    axes_or_new,
-    import_pyplot,
-    legend_above,
-    legend_beside,
-    merge_style,
-    run_layout,
-)
-from ._plane import as_plane, frame_of, like, nearest_surface, pixels_of
+from . import _plotting as plotting
 
-__all__ = ["DecisionRegionDisplay"]
-
-_MARKERS = "oxs^vDP*<>ph"  # as many classes can be told apart
-_MOST_COLORS = 8  # experts that colors alone can tell apart
-_PALE = 0.35  # of an expert's color is in its region
+_MARKERS = "oxs^vDP*<>ph"  # as many classes can be distinguished
+_MOST_COLORS = 8  # experts that can be distinguished by color alone
+_PALE = 0.35  # the share of an expert's color in its region; the rest is white
 _FLAT = {"interpolation": "nearest", "aspect": "auto", "zorder": 0}
+_MARGIN = 0.05  # around the samples, of their range
+_PERPLEXITY = 30  # scikit-learn's default; fewer samples have fewer neighbors
 
 
 class DecisionRegionDisplay:
     """Samples in the plane: color is the expert, marker the class, background the prediction.
 
-    It is the picture of Figure 1 of [1]_. Samples of two features are shown as they are, and the
-    background is what the model predicts there. Of others the plane is an embedding, and the
-    background is colored by the class that a nearest-neighbor classifier of the *predictions*, in
-    the plane, gives each point: it is a picture of how the predictions lie in the embedding, not
-    the boundary of the model itself, which lives in the space of the samples.
+    It is the plot of Figure 1 of [1]_. Samples of two features are shown as they are, and the
+    background is the prediction of the model there. For other samples the plane is an embedding,
+    and the background is the class that a nearest-neighbor classifier, fitted on points and
+    *predictions*, gives each point: it shows where the predictions lie in the embedding, not the
+    boundary of the model itself, which lies in the space of the samples.
 
-    Numbers, and several labels of a sample, are no classes: the background shows the regions of
-    the experts then, in paler colors of theirs.
+    For regression, and for several labels per sample, there are no classes: the background shows
+    the regions of the experts, in pale colors.
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions` to create a
     display. All parameters are stored as attributes.
@@ -49,22 +42,22 @@ class DecisionRegionDisplay:
         Class of every sample, shown by its marker. If None, the predicted one is, if any.
 
     experts : array-like of int of shape (n_samples,) or (n_samples, k)
-        Index of the expert that answers every sample, shown by its color; the first one if
-        there are several.
+        Index of the expert that every sample is routed to, shown by its color; the first one if
+        several are selected.
 
     y_pred : array-like of shape (n_samples,) or None
         Predicted class of every sample, shown by the background. If None, it shows the expert of
         the nearest sample.
 
     n_experts : int, default=None
-        Number of experts of the model, told in the title of the legend. If None, it is not.
+        Number of experts of the model, shown in the title of the legend. If None, it is not.
 
     axis_labels : tuple of two str, default=("Dimension 1", "Dimension 2")
         Names of the two axes.
 
     surface : array-like of shape (resolution, resolution), default=None
-        What the model says at the pixels of the plane, rows from below: the class, or without
-        `y_pred` the expert. If None, the nearest samples tell.
+        The prediction of the model at the pixels of the plane, rows from below: the class, or
+        without `y_pred` the expert. If None, that of the nearest samples.
 
     Attributes
     ----------
@@ -79,14 +72,14 @@ class DecisionRegionDisplay:
         The numbers of the experts at their samples; empty if there are none.
 
     ax_ : matplotlib Axes
-        Axes with the picture.
+        Axes with the plot.
 
     figure_ : matplotlib Figure
         Figure that contains the axes.
 
     See Also
     --------
-    RoutingDisplay : The experts of each cluster in numbers.
+    RoutingDisplay : The routing matrix of experts and clusters.
     expert_colors : The colors of the experts.
     sklearn.inspection.DecisionBoundaryDisplay : The boundary itself, for two features.
 
@@ -133,14 +126,10 @@ class DecisionRegionDisplay:
         *,
         embedding="auto",
         random_state=None,
-        ax=None,
-        n_neighbors=1,
         grid_resolution=200,
-        numbers="auto",
-        scatter_kw=None,
-        region_kw=None,
+        **plot_options,
     ):
-        """Plot the samples, their experts and the classes that a fitted estimator predicts.
+        """Plot samples, their experts and the classes that a fitted estimator predicts.
 
         Parameters
         ----------
@@ -149,41 +138,27 @@ class DecisionRegionDisplay:
             :class:`~sklearn.pipeline.Pipeline` in which it is the last step.
 
         X : array-like of shape (n_samples, ...)
-            Samples; some hundreds make a clear picture.
+            Samples; a few hundred give a clear plot.
 
         y : array-like of shape (n_samples,), default=None
-            Their classes, shown by the markers. If None, the predicted ones are. Numbers, and
-            several labels of a sample, are not shown.
+            Their classes, shown by the markers. If None, the predicted ones are. Targets of a
+            regression, and several labels per sample, are not shown.
 
         embedding : {"auto", "pca", "tsne"} or array-like of shape (n_samples, 2), default="auto"
             How the samples become points: by :class:`~sklearn.decomposition.PCA` or
-            :class:`~sklearn.manifold.TSNE`, or the points themselves. "auto" takes samples of two
-            numbers for points, with the model's own boundary behind them, and "pca" of others.
-            Rows of other tables are compared as a router sees them, by their standardized and
-            encoded columns, and bags of patches by the sums of their patches. Pictures are
-            flattened.
+            :class:`~sklearn.manifold.TSNE`, or the points themselves. "auto" uses samples of two
+            numbers as points, with the predictions of the model as background, and "pca" for
+            others. PCA and TSNE are given the router inputs of tables, their standardized and
+            encoded columns, the sums of the patches of 3-D X, and flattened images.
 
         random_state : int, RandomState instance or None, default=None
-            Randomness of the embedding. Pass an int for the same picture every time.
-
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        n_neighbors : int, default=1
-            Neighbors that vote on the color of a point of the background, in an embedding.
+            Randomness of the embedding. Pass an int for the same plot every time.
 
         grid_resolution : int, default=200
             Points of the background per axis.
 
-        numbers : bool or "auto", default="auto"
-            Whether to write the experts' numbers to their samples, where they do not overlap.
-            "auto" does so for more than 8 experts.
-
-        scatter_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.scatter`.
-
-        region_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.imshow`, for the background.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `ax`, `n_neighbors`, `numbers`, `scatter_kw` and `region_kw`.
 
         Returns
         -------
@@ -214,33 +189,26 @@ class DecisionRegionDisplay:
         if hasattr(estimator, "expert_predict") or np.ndim(y_pred) > 1:
             y = y_pred = None  # no classes
         is_auto = isinstance(embedding, str) and embedding == "auto"
-        # Between the codes of categories there is nothing that could be predicted.
+        # Between the codes of categories there is nothing to predict.
         has_plane = is_auto and not (samples is X and _has_categories(estimator))
-        plane, surface = as_plane(samples) if has_plane else None, None
+        plane, surface = _as_plane(samples) if has_plane else None, None
         if plane is not None:
             points, axis_labels = plane
-            pixels = like(samples, pixels_of(points, grid_resolution).reshape(-1, 2))
-            surface = _first_experts(whole, pixels) if y_pred is None else whole.predict(pixels)
+            pixels = _pixels(points, grid_resolution).reshape(-1, 2)
+            if hasattr(samples, "columns"):
+                pixels = type(samples)(dict(zip(samples.columns, pixels.T, strict=True)))
+            if y_pred is None:
+                mixture, pixels = final_step(whole, pixels)
+                surface = mixture.apply(pixels).reshape(grid_resolution**2, -1)[:, 0]
+            else:
+                surface = whole.predict(pixels)
             surface = surface.reshape(grid_resolution, grid_resolution)
         else:
             method = "pca" if is_auto else embedding
-            points, axis_labels = embed(estimator, X, method, random_state=random_state)
-        return cls(
-            points,
-            y,
-            experts,
-            y_pred,
-            n_experts=count_experts(estimator, X),
-            axis_labels=axis_labels,
-            surface=surface,
-        ).plot(
-            ax=ax,
-            n_neighbors=n_neighbors,
-            grid_resolution=grid_resolution,
-            numbers=numbers,
-            scatter_kw=scatter_kw,
-            region_kw=region_kw,
-        )
+            points, axis_labels = _embed(estimator, X, method, random_state)
+        options = {"n_experts": count_experts(estimator, X), "axis_labels": axis_labels}
+        display = cls(points, y, experts, y_pred, surface=surface, **options)
+        return display.plot(grid_resolution=grid_resolution, **plot_options)
 
     @classmethod
     def from_predictions(
@@ -252,14 +220,9 @@ class DecisionRegionDisplay:
         *,
         n_experts=None,
         axis_labels=("Dimension 1", "Dimension 2"),
-        ax=None,
-        n_neighbors=1,
-        grid_resolution=200,
-        numbers="auto",
-        scatter_kw=None,
-        region_kw=None,
+        **plot_options,
     ):
-        """Plot points, the experts that answer them and the predictions.
+        """Plot points, the experts that they are routed to and the predictions.
 
         Parameters
         ----------
@@ -270,37 +233,22 @@ class DecisionRegionDisplay:
             Class of every sample, shown by its marker. If None, the predicted one is, if any.
 
         experts : array-like of int of shape (n_samples,) or (n_samples, k)
-            Index of the expert that answers every sample, shown by its color; the first one if
-            there are several.
+            Index of the expert that every sample is routed to, shown by its color; the first one
+            if several are selected.
 
         y_pred : array-like of shape (n_samples,) or None
             Predicted class of every sample, shown by the background. If None, it shows the
             expert of the nearest sample.
 
         n_experts : int, default=None
-            Number of experts of the model, told in the title of the legend. If None, it is not.
+            Number of experts of the model, shown in the title of the legend. If None, it is not.
 
         axis_labels : tuple of two str, default=("Dimension 1", "Dimension 2")
             Names of the two axes.
 
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        n_neighbors : int, default=1
-            Neighbors that vote on the color of a point of the background.
-
-        grid_resolution : int, default=200
-            Points of the background per axis.
-
-        numbers : bool or "auto", default="auto"
-            Whether to write the experts' numbers to their samples, where they do not overlap.
-            "auto" does so for more than 8 experts.
-
-        scatter_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.scatter`.
-
-        region_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.imshow`, for the background.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `ax`, `n_neighbors`, `grid_resolution`, `numbers`,
+            `scatter_kw` and `region_kw`.
 
         Returns
         -------
@@ -310,16 +258,8 @@ class DecisionRegionDisplay:
         --------
         from_estimator : Plot from a fitted estimator.
         """
-        return cls(
-            embedding, y, experts, y_pred, n_experts=n_experts, axis_labels=axis_labels
-        ).plot(
-            ax=ax,
-            n_neighbors=n_neighbors,
-            grid_resolution=grid_resolution,
-            numbers=numbers,
-            scatter_kw=scatter_kw,
-            region_kw=region_kw,
-        )
+        display = cls(embedding, y, experts, y_pred, n_experts=n_experts, axis_labels=axis_labels)
+        return display.plot(**plot_options)
 
     def plot(
         self,
@@ -367,39 +307,44 @@ class DecisionRegionDisplay:
         ValueError
             If the arrays are not of the shapes above.
         """
-        import_pyplot(self)
+        plotting.import_pyplot(self)
+        from matplotlib.colors import ListedColormap
         from matplotlib.markers import MarkerStyle
 
         points, shown, predicted, experts = self._checked()
-        if self.surface is None:
-            regions = experts if predicted is None else predicted
-            surface = nearest_surface(points, regions, n_neighbors, grid_resolution)
-        else:
-            surface = np.asarray(self.surface)
+        surface, regions = self.surface, experts if predicted is None else predicted
+        if surface is None:
+            surface = _nearest_regions(points, regions, n_neighbors, grid_resolution)
+        surface = np.asarray(surface)
         if predicted is None:
             classes = np.unique(shown)
-            colors = expert_colors(max(experts.max(), surface.max()) + 1)
-            style = _expert_style(colors)
+            colors = plotting.expert_colors(max(experts.max(), surface.max()) + 1)
+            cmap = ListedColormap(1 - _PALE * (1 - colors))
+            style = {"cmap": cmap, "vmin": -0.5, "vmax": len(colors) - 0.5, **_FLAT}
         else:
             classes = np.unique(np.concatenate([shown, predicted, surface.ravel()]))
-            colors = expert_colors(experts.max() + 1)
-            surface, style = np.searchsorted(classes, surface), _class_style(len(classes))
-        ax = axes_or_new(self, ax)
+            colors = plotting.expert_colors(experts.max() + 1)
+            surface = np.searchsorted(classes, surface)
+            style = {"cmap": "Greys", "vmin": 0, "vmax": 4 * max(len(classes) - 1, 1), **_FLAT}
+        ax = plotting.axes_or_new(self, ax)
         ax.grid(False)
-        self._draw_background(points, surface, merge_style("image", style, region_kw))
+        self._draw_background(points, surface, plotting.merge_style("image", style, region_kw))
         self.points_ = []
+        size = float(np.clip(8000 / len(points), 8, 36))
         for index, label in enumerate(classes):
+            marker = _MARKERS[index] if len(classes) <= len(_MARKERS) else "o"
+            edge = {"linewidths": 1.2} if marker == "x" else {"linewidths": 0.3, "ec": "black"}
             rows = np.flatnonzero(shown == label)
-            style = _point_style(index, len(classes), len(points))
-            style |= {"facecolor": colors[experts[rows]], "zorder": 2}
-            style = merge_style("collection", style, scatter_kw)
+            style = {"marker": marker, "s": size, "facecolor": colors[experts[rows]], "zorder": 2}
+            style = plotting.merge_style("collection", style | edge, scatter_kw)
             if not MarkerStyle(style["marker"]).is_filled():
-                style.pop("edgecolor", None)  # matplotlib would warn: a cross has but one color
+                style.pop("edgecolor", None)  # matplotlib warns, because a cross has only one color
             self.points_.append(ax.scatter(*points[rows].T, **style))
-        ax.set(xlabel=as_text(self.axis_labels[0]), ylabel=as_text(self.axis_labels[1]))
-        self._explain(classes, np.unique(experts), colors)
-        answering = len(np.unique(experts))
-        write = answering > _MOST_COLORS if numbers == "auto" else numbers
+        x_label, y_label = map(plotting.as_text, self.axis_labels)
+        ax.set(xlabel=x_label, ylabel=y_label)
+        numbers_shown = np.unique(experts)
+        self._draw_legends(classes, numbers_shown, colors)
+        write = len(numbers_shown) > _MOST_COLORS if numbers == "auto" else numbers
         self.text_ = self._write_numbers(points, experts) if write else []
         return self
 
@@ -408,8 +353,7 @@ class DecisionRegionDisplay:
         points, experts = np.asarray(self.embedding, dtype=float), np.asarray(self.experts)
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(
-                "embedding must place every sample in the plane, an array of shape (n_samples, "
-                f"2), got shape {points.shape}."
+                f"embedding must be an array of shape (n_samples, 2), got shape {points.shape}."
             )
         if experts.dtype.kind not in "iu" or experts.min() < 0:
             raise ValueError(
@@ -425,62 +369,59 @@ class DecisionRegionDisplay:
 
     def _draw_background(self, points, surface, style):
         """Color the plane by its surface, and draw lines between the regions."""
-        low, size = frame_of(points)
+        low, size = _frame(points)
         extent = (low[0], low[0] + size[0], low[1], low[1] + size[1])
         self.background_ = self.ax_.imshow(surface, origin="lower", extent=extent, **style)
-        boundary = {"colors": "0.45", "linewidths": 0.8, "zorder": 1}
-        centers = pixels_of(points, len(surface))
+        centers = _pixels(points, len(surface))
         x, y = centers[0, :, 0], centers[:, 0, 1]
+        boundary = {"colors": "0.45", "linewidths": 0.8, "zorder": 1}
         for index in np.unique(surface)[1:]:
             self.ax_.contour(x, y, surface >= index, [0.5], **boundary)
 
-    def _explain(self, classes, answering, colors):
+    def _draw_legends(self, classes, experts, colors):
         """Draw the legends: experts beside the axes, classes above."""
         from matplotlib.lines import Line2D
         from matplotlib.patches import Patch
 
-        dots = [
-            Line2D([], [], marker="o", linestyle="none", color=colors[expert], markersize=7)
-            for expert in answering
-        ]
+        def mark(marker, color, **style):
+            return Line2D([], [], marker=marker, linestyle="none", color=color, **style)
+
+        dots = [mark("o", colors[expert], markersize=7) for expert in experts]
         title = "Expert"
-        if self.n_experts is not None and len(answering) < self.n_experts:
-            title = f"{len(answering)} of {self.n_experts} experts"
-        experts = legend_beside(self.ax_, handles=dots, labels=list(answering), title=title)
+        if self.n_experts is not None and len(experts) < self.n_experts:
+            title = f"{len(experts)} of {self.n_experts} experts"
+        beside = plotting.legend_beside(self.ax_, handles=dots, labels=list(experts), title=title)
         no_classes = self.y is None and self.y_pred is None
         if no_classes or len(classes) > len(_MARKERS):
             return
-        self.ax_.add_artist(experts)
-        experts.set_clip_on(False)  # outside of the axes, and yet part of the layout
-        image, labels = self.background_, [as_text(label) for label in classes]
-        entries = [
-            Line2D([], [], marker=marker, linestyle="none", color="0.3")
-            for marker in _MARKERS[: len(classes)]
-        ]
+        self.ax_.add_artist(beside)
+        beside.set_clip_on(False)  # outside of the axes, and yet part of the layout
+        entries = [mark(marker, "0.3") for marker in _MARKERS[: len(classes)]]
         title = "Class"
         if self.y_pred is not None:
+            image = self.background_
             fills = image.cmap(image.norm(np.arange(len(classes))))
             patches = [Patch(facecolor=fill, edgecolor="0.45") for fill in fills]
             entries = list(zip(patches, entries, strict=True))
             shown = "marker and background" if self.y is None else "background"
             title = f"Class (predicted: {shown})"
-        legend_above(self.ax_, entries, labels, title=title, handleheight=1.3)
+        labels = [plotting.as_text(label) for label in classes]
+        plotting.legend_above(self.ax_, entries, labels, title=title, handleheight=1.3)
 
     def _write_numbers(self, points, experts):
-        """Write each expert's number to the middle of its samples, those with most first."""
+        """Write each expert's number at one of its samples, unless it overlaps larger experts."""
         from matplotlib.patheffects import withStroke
 
-        run_layout(self.ax_)
-        halo = [withStroke(linewidth=2.5, foreground="white")]
+        plotting.run_layout(self.ax_)
+        style = {"ha": "center", "va": "center", "weight": "bold"}
+        style["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]
         texts, taken = [], []
         numbers, counts = np.unique(experts, return_counts=True)
         for expert in numbers[np.argsort(-counts, kind="stable")]:
             own = points[experts == expert]
-            # A sample, not the mean: those of an expert may lie in several places.
+            # The sample nearest to the median: the mean may lie among samples of others.
             middle = own[np.abs(own - np.median(own, axis=0)).sum(axis=1).argmin()]
-            text = self.ax_.annotate(
-                str(expert), middle, ha="center", va="center", weight="bold", path_effects=halo
-            )
+            text = self.ax_.annotate(str(expert), middle, **style)
             box = text.get_window_extent()
             if any(box.overlaps(other) for other in taken):
                 text.remove()
@@ -491,48 +432,95 @@ class DecisionRegionDisplay:
 
 
 def _has_categories(estimator):
-    """Tell whether a fitted mixture takes columns of its table for categories."""
+    """Return whether a fitted mixture treats columns of its table as categories."""
     encoder = getattr(getattr(estimator, "module_", None), "encoder", None)
     return len(getattr(encoder, "categories", ())) > 0
 
 
-def _first_experts(estimator, X):
-    """Return the expert that answers each sample, of several the first."""
-    mixture, samples = final_step(estimator, X)
-    return mixture.apply(samples).reshape(len(X), -1)[:, 0]
-
-
 def _check_classes(y, name):
-    """Return classes as an array; None stays None, and numbers are refused."""
+    """Return classes as an array; None stays None, and fractions are refused."""
     if y is None:
         return None
     y = column_or_1d(y)
     if y.dtype.kind == "f" and (y != np.round(y)).any():
         raise ValueError(
-            f"{name} must hold classes, which markers and regions can show, got numbers such as "
-            f"{y[y != np.round(y)][0]:.4g}. Pass y=None and y_pred=None for the regions of the "
-            "experts."
+            f"{name} must hold classes, got numbers such as {y[y != np.round(y)][0]:.4g}. Pass "
+            "y=None and y_pred=None for the regions of the experts."
         )
     return y
 
 
-def _class_style(n_classes):
-    """Return how the regions of classes look: greys."""
-    return {"cmap": "Greys", "vmin": 0, "vmax": 4 * max(n_classes - 1, 1), **_FLAT}
+def _as_plane(X):
+    """Return samples of two numbers as points, and the names of the axes; None for others."""
+    if issparse(X) or np.ndim(X) != 2 or np.shape(X)[1] != 2:
+        return None
+    points = np.asarray(X)
+    if points.dtype.kind not in "fiu" or not np.isfinite(points).all():
+        return None
+    names = getattr(X, "columns", ("Feature 0", "Feature 1"))
+    return points.astype(float), tuple(str(name) for name in names)
 
 
-def _expert_style(colors):
-    """Return how the regions of experts look: their colors, but paler."""
-    from matplotlib.colors import ListedColormap
+def _frame(points):
+    """Return the lower corner of the plane around the points, and its size."""
+    low, high = points.min(axis=0), points.max(axis=0)
+    margin = _MARGIN * np.where(high > low, high - low, 1)
+    return low - margin, high - low + 2 * margin
 
-    pale = 1 - _PALE * (1 - colors)
-    return {"cmap": ListedColormap(pale), "vmin": -0.5, "vmax": len(colors) - 0.5, **_FLAT}
+
+def _pixels(points, resolution):
+    """Return the centers of the pixels, (resolution, resolution, 2), rows from below."""
+    low, size = _frame(points)
+    steps = (np.arange(resolution) + 0.5) / resolution
+    return low + size * np.stack(np.meshgrid(steps, steps), axis=-1)
 
 
-def _point_style(index, n_classes, n_points):
-    """Return marker, size and edge of the points of a class."""
-    marker = _MARKERS[index] if n_classes <= len(_MARKERS) else "o"
-    size = float(np.clip(8000 / n_points, 8, 36))
-    if marker == "x":
-        return {"marker": marker, "s": size, "linewidths": 1.2}
-    return {"marker": marker, "s": size, "linewidths": 0.3, "edgecolors": "black"}
+def _nearest_regions(points, regions, n_neighbors, resolution):
+    """Return the region of each pixel by the nearest points."""
+    low, size = _frame(points)  # both axes have the same weight, whatever their units
+    knn = KNeighborsClassifier(n_neighbors).fit((points - low) / size, regions)
+    pixels = (_pixels(points, resolution) - low) / size
+    return knn.predict(pixels.reshape(-1, 2)).reshape(resolution, resolution)
+
+
+def _embed(estimator, X, method, random_state):
+    """Return points of shape (n_samples, 2) and the names of the two axes.
+
+    `method` is "pca", "tsne" or the points themselves.
+    """
+    if not isinstance(method, str):
+        return np.asarray(method), ("Dimension 1", "Dimension 2")
+    if method not in ("pca", "tsne"):
+        raise ValueError(
+            f'embedding must be "pca", "tsne" or an array of shape (n_samples, 2), got {method!r}.'
+        )
+    features = _features(estimator, X)
+    if min(features.shape) < 2:
+        raise ValueError(
+            f"An embedding needs at least 2 samples of 2 features, got shape {features.shape}. "
+            "Pass the points themselves as `embedding`."
+        )
+    if method == "tsne":
+        perplexity = min(_PERPLEXITY, (len(features) - 1) / 3)
+        tsne = TSNE(perplexity=perplexity, init="pca", random_state=random_state)
+        return tsne.fit_transform(features), ("t-SNE 1", "t-SNE 2")
+    pca = PCA(2, random_state=random_state)
+    points = pca.fit_transform(features)
+    first, second = pca.explained_variance_ratio_
+    name = "Principal component {} ({:.0%} of variance)"
+    return points, (name.format(1, first), name.format(2, second))
+
+
+def _features(estimator, X):
+    """Return samples as vectors that can be compared, (n_samples, n_features).
+
+    Rows of a table become router inputs, standardized and encoded, because they may hold categories
+    and missing values. Patches, of shape (n_patches, patch_size), have no order and are summed, as
+    a linear router does. Images keep all pixels.
+    """
+    shape = getattr(estimator, "input_shape_", np.shape(X)[1:])
+    if hasattr(estimator, "_router_input") and len(shape) < 3:
+        return estimator._router_input(X)
+    X = np.asarray(X)
+    X = X.reshape(len(X), *shape)
+    return X.sum(axis=1) if X.ndim == 3 else X.reshape(len(X), -1)

@@ -1,13 +1,10 @@
-"""Which expert answers which cluster, as a picture."""
+"""A plot of which clusters are routed to which experts."""
 
 import numpy as np
 
 from .._validation import count_experts, final_step
 from ..metrics import dispatch_entropy, routing_matrix
-from ._cells import label_cells, write_values
-from ._matplotlib import axes_or_new, import_pyplot, merge_style
-
-__all__ = ["RoutingDisplay"]
+from . import _plotting as plotting
 
 _ENTRIES = {
     "true": "Share of the cluster",
@@ -18,7 +15,7 @@ _ENTRIES = {
 
 
 class RoutingDisplay:
-    """Matrix of clusters (rows) and the experts that answer them (columns).
+    """Matrix of clusters (rows) and the experts that they are routed to (columns).
 
     It is recommended to use :meth:`from_estimator` or :meth:`from_predictions` to create a
     display. All parameters are stored as attributes.
@@ -34,7 +31,7 @@ class RoutingDisplay:
     normalize : {"true", "pred", "all"}, default=None
         What the entries are: shares of the cluster, of the expert or of all samples, or, if
         None, counts. It decides the label of the color bar, and for "true" and "pred" colors
-        range from 0 to 1, so that two pictures can be compared.
+        range from 0 to 1, so that two plots can be compared.
 
     entropy : float, default=None
         Dispatch entropy, see :func:`sklearn_moe.metrics.dispatch_entropy`, shown in the title.
@@ -86,15 +83,9 @@ class RoutingDisplay:
         sample_weight=None,
         normalize="true",
         display_labels=None,
-        ax=None,
-        cmap="Blues",
-        include_values="auto",
-        values_format=None,
-        colorbar=True,
-        im_kw=None,
-        text_kw=None,
+        **plot_options,
     ):
-        """Plot which experts of a fitted estimator answer which clusters.
+        """Plot which clusters a fitted estimator routes to which experts.
 
         Parameters
         ----------
@@ -119,27 +110,9 @@ class RoutingDisplay:
             Names of the clusters, in the order of the sorted distinct labels. If None, those
             labels.
 
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        cmap : str or matplotlib Colormap, default="Blues"
-            Colormap.
-
-        include_values : bool or "auto", default="auto"
-            Whether to write the numbers into the cells. "auto" writes them where they fit.
-
-        values_format : str, default=None
-            Format of the numbers. If None, "d" for counts and ".2f" otherwise, an exact
-            zero being "0".
-
-        colorbar : bool, default=True
-            Whether to add a color bar.
-
-        im_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.imshow`.
-
-        text_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.text`.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `ax`, `cmap`, `include_values`, `values_format`, `colorbar`,
+            `im_kw` and `text_kw`.
 
         Returns
         -------
@@ -172,13 +145,7 @@ class RoutingDisplay:
             sample_weight=sample_weight,
             normalize=normalize,
             display_labels=display_labels,
-            ax=ax,
-            cmap=cmap,
-            include_values=include_values,
-            values_format=values_format,
-            colorbar=colorbar,
-            im_kw=im_kw,
-            text_kw=text_kw,
+            **plot_options,
         )
 
     @classmethod
@@ -191,15 +158,9 @@ class RoutingDisplay:
         sample_weight=None,
         normalize="true",
         display_labels=None,
-        ax=None,
-        cmap="Blues",
-        include_values="auto",
-        values_format=None,
-        colorbar=True,
-        im_kw=None,
-        text_kw=None,
+        **plot_options,
     ):
-        """Plot which experts answer which clusters.
+        """Plot which clusters are routed to which experts.
 
         Parameters
         ----------
@@ -207,8 +168,8 @@ class RoutingDisplay:
             Cluster of every sample, labels of any type.
 
         experts : array-like of int of shape (n_samples,) or (n_samples, k)
-            Index of the expert that answers every sample. If k experts answer, each of them
-            counts 1 / k.
+            Index of the expert that every sample is routed to. If several are selected, each of
+            the k experts counts 1 / k.
 
         n_experts : int, default=None
             Number of columns. If None, one more than the largest index in `experts`.
@@ -224,27 +185,9 @@ class RoutingDisplay:
             Names of the clusters, in the order of the sorted distinct labels. If None, those
             labels.
 
-        ax : matplotlib Axes, default=None
-            Axes to plot on. If None, a new figure is created.
-
-        cmap : str or matplotlib Colormap, default="Blues"
-            Colormap.
-
-        include_values : bool or "auto", default="auto"
-            Whether to write the numbers into the cells. "auto" writes them where they fit.
-
-        values_format : str, default=None
-            Format of the numbers. If None, "d" for counts and ".2f" otherwise, an exact
-            zero being "0".
-
-        colorbar : bool, default=True
-            Whether to add a color bar.
-
-        im_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.imshow`.
-
-        text_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.text`.
+        **plot_options : dict
+            Arguments of :meth:`plot`: `ax`, `cmap`, `include_values`, `values_format`, `colorbar`,
+            `im_kw` and `text_kw`.
 
         Returns
         -------
@@ -260,28 +203,12 @@ class RoutingDisplay:
         >>> RoutingDisplay.from_predictions(["cat", "cat", "dog"], [0, 0, 1], normalize=None)
         <...>
         """
-        matrix = routing_matrix(
-            clusters,
-            experts,
-            n_experts=n_experts,
-            normalize=normalize,
-            sample_weight=sample_weight,
-        )
-        display = cls(
-            matrix,
-            display_labels=np.unique(clusters) if display_labels is None else display_labels,
-            normalize=normalize,
-            entropy=dispatch_entropy(clusters, experts, sample_weight=sample_weight),
-        )
-        return display.plot(
-            ax=ax,
-            cmap=cmap,
-            include_values=include_values,
-            values_format=values_format,
-            colorbar=colorbar,
-            im_kw=im_kw,
-            text_kw=text_kw,
-        )
+        options = {"normalize": normalize, "sample_weight": sample_weight}
+        matrix = routing_matrix(clusters, experts, n_experts=n_experts, **options)
+        entropy = dispatch_entropy(clusters, experts, sample_weight=sample_weight)
+        names = np.unique(clusters) if display_labels is None else display_labels
+        display = cls(matrix, display_labels=names, normalize=normalize, entropy=entropy)
+        return display.plot(**plot_options)
 
     def plot(
         self,
@@ -334,33 +261,24 @@ class RoutingDisplay:
         ValueError
             If the number of `display_labels` is not the number of rows of the matrix.
         """
-        import_pyplot(self)
         matrix = np.asarray(self.routing_matrix)
         n_clusters, n_experts = matrix.shape
-        labels = np.arange(n_clusters) if self.display_labels is None else self.display_labels
-        if len(labels) != n_clusters:
-            raise ValueError(
-                f"display_labels must name the {n_clusters} clusters of the routing matrix, got "
-                f"{len(labels)} labels."
-            )
-        ax = axes_or_new(self, ax)
-        limits = {"vmin": 0, "vmax": 1 if self.normalize in ("true", "pred") else None}
-        style = {"cmap": cmap, "aspect": "auto", **limits}
-        self.im_ = ax.imshow(matrix, **merge_style("image", style, im_kw))
+        names = plotting.cluster_names(self.display_labels, n_clusters)
+        ax = plotting.axes_or_new(self, ax)
+        largest = 1 if self.normalize in ("true", "pred") else None
+        style = {"cmap": cmap, "aspect": "auto", "vmin": 0, "vmax": largest}
+        self.im_ = ax.imshow(matrix, **plotting.merge_style("image", style, im_kw))
         if colorbar:
             ax.figure.colorbar(self.im_, ax=ax, label=_ENTRIES[self.normalize])
         ax.set(xlabel="Expert", ylabel="Cluster")
         if self.entropy is not None and not ax.get_title():
             ax.set_title(f"Dispatch entropy {self.entropy:.3f}")
-        label_cells(ax, labels, range(n_experts))
+        plotting.label_cells(ax, names, range(n_experts))
         self.text_ = None
         if include_values:
-            texts = np.array(
-                [[_format(value, values_format) for value in row] for row in matrix], dtype=object
-            )
-            self.text_ = write_values(
-                self.im_, texts, force=include_values is True, text_kw=text_kw
-            )
+            texts = [[_format(value, values_format) for value in row] for row in matrix]
+            options = {"force": include_values is True, "text_kw": text_kw}
+            self.text_ = plotting.write_values(self.im_, np.array(texts, dtype=object), **options)
         return self
 
 

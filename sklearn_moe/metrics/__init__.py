@@ -1,18 +1,27 @@
-"""How experts share the samples, and whether they have specialized.
+"""How samples are shared among the experts, and whether the experts have specialized.
 
-All metrics take arrays, such as those a fitted :class:`~sklearn_moe.MoEClassifier` or
+All metrics take arrays, such as those that a fitted :class:`~sklearn_moe.MoEClassifier` or
 :class:`~sklearn_moe.MoERegressor` returns.
-:func:`specialization_report` takes the estimator itself, as the scorers do.
+:func:`specialization_report` and the scorers take the estimator itself.
 """
 
-from ._agreement import mutual_information, purity, routing_agreement
-from ._errors import expert_error_matrix, own_other_error
-from ._exchange import expert_swap_accuracy, knock_out_accuracy
-from ._load import dead_experts, expert_load, load_cv, usage_entropy
-from ._pictures import picture_properties
+from ._experts import (
+    ablation_accuracy,
+    cross_evaluation_accuracy,
+    expert_error_matrix,
+    own_other_error,
+)
 from ._report import ClusterAgreement, SpecializationReport
-from ._router import last_fluctuation, router_margin
-from ._routing import dispatch_entropy, routing_matrix
+from ._router import (
+    dead_experts,
+    expert_load,
+    last_fluctuation,
+    load_cv,
+    router_margin,
+    routing_agreement,
+    usage_entropy,
+)
+from ._routing import dispatch_entropy, mutual_information, purity, routing_matrix
 from ._scorers import (
     RoutingScorer,
     cluster_nmi_scorer,
@@ -22,7 +31,7 @@ from ._scorers import (
 )
 from ._significance import DispatchEntropyTest, dispatch_entropy_test
 from ._specialization import specialization_report
-from ._split import SplitInformation, split_information
+from ._split import SplitInformation, image_properties, split_information
 
 __all__ = [
     "ClusterAgreement",
@@ -30,14 +39,15 @@ __all__ = [
     "RoutingScorer",
     "SpecializationReport",
     "SplitInformation",
+    "ablation_accuracy",
     "cluster_nmi_scorer",
+    "cross_evaluation_accuracy",
     "dead_experts",
     "dispatch_entropy",
     "dispatch_entropy_test",
     "expert_error_matrix",
     "expert_load",
-    "expert_swap_accuracy",
-    "knock_out_accuracy",
+    "image_properties",
     "last_fluctuation",
     "load_cv",
     "mutual_information",
@@ -45,7 +55,6 @@ __all__ = [
     "neg_dispatch_entropy_scorer",
     "neg_load_cv_scorer",
     "own_other_error",
-    "picture_properties",
     "purity",
     "router_margin",
     "routing_agreement",

@@ -1,27 +1,55 @@
-"""What is known about the specialization of a mixture, as an object, a text and a table."""
+"""The result of a specialization report: an object, a text, a table and HTML."""
 
 from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+from typing import NamedTuple
 
 import numpy as np
 
-from ._report_html import report_html
-from ._report_lines import NOTES, format_figure, report_lines
 from ._significance import DispatchEntropyTest
 from ._split import SplitInformation, above_null
 
-__all__ = ["ClusterAgreement", "SpecializationReport"]
-
-_MOST_CLUSTERS, _MOST_EXPERTS = 20, 16  # a larger routing matrix is no reading matter
+_MOST_CLUSTERS, _MOST_EXPERTS = 20, 16  # a larger routing matrix is not readable
+_NOTES = {
+    "Ablation and cross-evaluation": "one expert per sample; interchangeable if value is near null",
+    "Clusters": "null: clusters shuffled; k-means: in place of the router",
+    "Split": "mutual information with the expert; null: shuffled; %: of H(expert), beyond the null",
+}
+_AGREEMENT = {
+    "entropy": ("dispatch entropy", "0: one cluster per expert"),
+    "normalized_entropy": ("dispatch entropy, 0 to 1", "the same over H(cluster)"),
+    "mutual_information": ("mutual information", "H(cluster) - dispatch entropy"),
+    "nmi": ("NMI", "1: one expert per cluster, and vice versa"),
+    "ari": ("ARI", "the same by pairs of samples, 0 by chance"),
+    "ami": ("AMI", "NMI, adjusted to be 0 by chance"),
+    "purity": ("purity", "samples in the main cluster of their expert"),
+}
+_CHANCE = {
+    "accuracy": "the most frequent class",
+    "right labels": "the more frequent value of each label",
+    "R2": "the mean of y",
+}
+# Only shades of one color, which are legible in light and in dark notebooks.
+_STYLE = (
+    "<style>.moe-report{overflow-x:auto}"
+    ".moe-report table{border-collapse:collapse;margin:.5em 0;font-size:inherit}"
+    ".moe-report td,.moe-report th{padding:.15em .7em;text-align:right;border:0}"
+    ".moe-report td:first-child,.moe-report td:last-child{text-align:left}"
+    ".moe-report .group{text-align:left;padding-top:.7em;font-weight:bold}"
+    ".moe-report .note{font-weight:normal;opacity:.7}</style>"
+)
+_SHADE = "rgba(0, 114, 178, {:.2f})"
 
 
 @dataclass(frozen=True)
 class ClusterAgreement:
-    """How well one routing follows the clusters.
+    """The agreement of routes and clusters.
 
     Attributes
     ----------
     entropy : float
-        :func:`dispatch_entropy`, 0 if every expert answers a single cluster.
+        :func:`dispatch_entropy`, 0 if every expert receives a single cluster.
 
     normalized_entropy : float
         The same in units of the entropy of the clusters.
@@ -31,7 +59,7 @@ class ClusterAgreement:
 
     nmi, ari, ami : float
         Normalized mutual information, adjusted Rand index and adjusted mutual information of
-        scikit-learn, by the first expert where several answer.
+        scikit-learn, by the first expert where several are selected.
 
     purity : float
         :func:`purity`.
@@ -50,9 +78,9 @@ class ClusterAgreement:
 class SpecializationReport:
     """Result of :func:`specialization_report`; `print` shows it as a text.
 
-    What needs clusters or pictures is None without them. Where several experts answer a sample,
-    it is judged by the first, but for load and, with clusters, entropy, mutual information and
-    purity, to which each of k experts contributes 1 / k.
+    Attributes that need clusters or images are None without them. Where several experts are
+    selected for a sample, only the first counts, with two exceptions: to the load and, with
+    clusters, to entropy, mutual information and purity, each of k experts contributes 1 / k.
 
     Attributes
     ----------
@@ -60,17 +88,17 @@ class SpecializationReport:
         Number of samples and of experts.
 
     score_name : {"accuracy", "right labels", "R2"}
-        What a score is: the share of right answers; of several labels the share of right labels;
-        of numbers R2. Each is the mean of what the answers to single samples are worth: 1 or 0,
-        the share of right labels, and 1 - (squared error) / (variance of y). On any part of the
-        samples the unit is the variance of y among all of them.
+        The kind of all scores: accuracy for classes, the share of right labels for several labels
+        per sample, R2 for regression. Each is a mean of scores of single samples: 1 or 0, the share
+        of right labels, and 1 - (squared error) / (variance of y), with the variance of all
+        samples of the report.
 
     score : float
         Score of the mixture.
 
-    blind_score : float
-        Score of one and the same answer to all samples: of the most frequent class, of the more
-        frequent value of each label, or of the mean of y, which is 0.
+    chance_score : float
+        Score of the best constant prediction: the most frequent class, the more frequent value of
+        each label, or the mean of y, whose score is 0.
 
     load : ndarray of shape (n_experts,)
         :func:`expert_load`.
@@ -82,23 +110,23 @@ class SpecializationReport:
         :func:`usage_entropy`, from 0 to 1.
 
     dead_experts : ndarray of int
-        :func:`dead_experts`, those that answer no sample.
+        :func:`dead_experts`, those that receive no sample.
 
     router_margin : float
         Mean of :func:`router_margin`.
 
-    knock_out_score : ndarray of shape (n_experts,)
-        Score without each expert, :func:`knock_out_accuracy`.
+    ablation_scores : ndarray of shape (n_experts,)
+        Score without each expert, :func:`ablation_accuracy`.
 
-    swap_score : ndarray of shape (n_experts, n_experts)
-        Score of expert j on the samples of expert i, :func:`expert_swap_accuracy`.
+    cross_evaluation_scores : ndarray of shape (n_experts, n_experts)
+        Score of expert j on the samples of expert i, :func:`cross_evaluation_accuracy`.
 
     first_score : float
-        Score if the first expert of every sample answered alone, which is `score` where only one
-        does.
+        Score if only the first expert of every sample is used. It equals `score` if one expert per
+        sample is selected.
 
-    swapped_score : float
-        Mean score if another expert answered instead; NaN if there is none.
+    other_score : float
+        Mean score if another expert is used in its place; NaN if there is no other.
 
     cluster_labels : ndarray of shape (n_clusters,) or None
         The sorted distinct labels of the clusters.
@@ -110,44 +138,45 @@ class SpecializationReport:
         :func:`dispatch_entropy_test`.
 
     agreement : ClusterAgreement or None
-        How well the experts follow the clusters.
+        The agreement of experts and clusters.
 
     null_agreement : ClusterAgreement or None
-        The mean of the same if the clusters are shuffled.
+        The mean of the same for shuffled clusters.
 
     kmeans_agreement : ClusterAgreement or None
         The same for a k-means clustering in place of the router.
 
     error_matrix : ndarray of shape (n_experts, n_clusters) or None
-        :func:`expert_error_matrix`; of numbers the mean squared error in units of the variance
-        of y, 1 for an expert that is no better than the mean of y.
+        :func:`expert_error_matrix`; in regression the mean squared error in units of the variance
+        of y, which is 1 for a prediction of the mean of y.
 
     own_error, other_error : ndarray of shape (n_experts,) or None
         :func:`own_other_error` of `error_matrix`.
 
     split : dict of str to SplitInformation, or None
-        :func:`split_information` of pictures: of their class and each of their
-        :func:`picture_properties`, by name.
+        :func:`split_information` of images, by name: of their class and each of their
+        :func:`image_properties`.
 
     split_follows : tuple of str, or None
-        The names of those that the split follows beyond chance, the largest share first. Empty if
-        it follows none; the chance that it is not, though it follows none, is 5 % at most.
+        The names of those that the split follows beyond chance, the largest share first; empty if
+        there are none. If the split is independent of all of them, the probability of a name is 5 %
+        at most.
     """
 
     n_samples: int
     n_experts: int
     score_name: str
     score: float
-    blind_score: float
+    chance_score: float
     load: np.ndarray
     load_cv: float
     usage_entropy: float
     dead_experts: np.ndarray
     router_margin: float
-    knock_out_score: np.ndarray
-    swap_score: np.ndarray
+    ablation_scores: np.ndarray
+    cross_evaluation_scores: np.ndarray
     first_score: float
-    swapped_score: float
+    other_score: float
     cluster_labels: np.ndarray | None = None
     routing_matrix: np.ndarray | None = None
     entropy_test: DispatchEntropyTest | None = None
@@ -184,7 +213,7 @@ class SpecializationReport:
                 "SpecializationReport.to_frame needs pandas. Install it with "
                 "`pip install pandas`, or print the report."
             ) from error
-        return pd.DataFrame(report_lines(self)).set_index("name")
+        return pd.DataFrame(self._lines()).set_index("name")
 
     def __repr__(self):
         """Return one line; the text is for `print`."""
@@ -195,22 +224,20 @@ class SpecializationReport:
         return f"{type(self).__name__}({shown})"
 
     def __str__(self):
-        """Return the figures, each beside what it has to be compared with."""
-        figures = report_lines(self)
+        """Return the figures, each with its null."""
+        figures = self._lines()
         width = max(len(figure.name) for figure in figures)
-        header = f"{'':{width + 2}}{'value':>8}{'null':>8}"
-        if self.agreement is not None:
-            header += f"{'k-means':>9}"
-        lines, group = [self._title(), header], None
-        for figure in figures:
-            if figure.group != group:
-                group = figure.group
-                lines += ["", f"{group} ({NOTES[group]})" if group in NOTES else group]
-            values = (figure.value, figure.null)
-            line = f"  {figure.name:{width}}" + "".join(f"{format_figure(v):>8}" for v in values)
-            if self.agreement is not None:
-                line += f"{format_figure(figure.kmeans):>9}"
-            lines.append(f"{line}  {figure.reading}")
+
+        def line(name, *values, reading):
+            shown = "".join(
+                f"{value:>{room}}" for value, room in zip(values, (8, 8, 9), strict=False)
+            )
+            return f"  {name:{width}}{shown}  {reading}".rstrip()
+
+        lines = [self._title(), line("", *self._columns(), reading="")]
+        for group, members in groupby(figures, key=lambda figure: figure.group):
+            lines += ["", f"{group} ({_NOTES[group]})" if group in _NOTES else group]
+            lines += [line(f.name, *self._values(f), reading=f.reading) for f in members]
         for sentence in self._sentences():
             lines += ["", sentence]
         if self._shows_matrix():
@@ -218,8 +245,62 @@ class SpecializationReport:
         return "\n".join(lines)
 
     def _repr_html_(self):
-        """Return the same as a table, for notebooks."""
-        return report_html(self, self._title(), self._sentences(), self._shows_matrix())
+        """Return the same as tables, for notebooks."""
+        columns = ["", *self._columns(), ""]
+        rows = [_html_row("th", columns)]
+        for group, members in groupby(self._lines(), key=lambda figure: figure.group):
+            note = f' <span class="note">{escape(_NOTES[group])}</span>' if group in _NOTES else ""
+            rows.append(
+                f'<tr><td class="group" colspan="{len(columns)}">{escape(group)}{note}</td></tr>'
+            )
+            rows += [_html_row("td", [f.name, *self._values(f), f.reading]) for f in members]
+        parts = [f"<b>{escape(self._title())}</b>", f"<table>{''.join(rows)}</table>"]
+        parts += [f"<p>{escape(sentence)}</p>" for sentence in self._sentences()]
+        if self._shows_matrix():
+            parts.append(_html_matrix(self.routing_matrix, self.cluster_labels))
+        return f'{_STYLE}<div class="moe-report">{"".join(parts)}</div>'
+
+    def _columns(self):
+        return ["value", "null"] if self.agreement is None else ["value", "null", "k-means"]
+
+    def _values(self, figure):
+        """Return the texts of the columns."""
+        return [_format(getattr(figure, name.replace("-", ""))) for name in self._columns()]
+
+    def _lines(self):
+        """Return the figures as a list of lines: text, table and HTML show the same."""
+        name, first = self.score_name, self.first_score
+        random_cv = np.sqrt((self.n_experts - 1) / self.n_samples)
+        dead = ", ".join([*map(str, self.dead_experts[:8]), "..."][: len(self.dead_experts)])
+        dead = dead and f": {dead}"
+        worst, ablated = 0, "there is no other expert"
+        if self.n_experts > 1:
+            worst = int(self.ablation_scores.argmin())
+            ablated = f"worst case, without expert {worst}; null: with it"
+        rows = [
+            ("All samples", name, self.score, self.chance_score, f"null: {_CHANCE[name]}"),
+            ("Load", "load CV", self.load_cv, random_cv, "0: even; null: random routes"),
+            ("Load", "usage entropy", self.usage_entropy, 1.0, "0: one expert only, 1: even"),
+            ("Load", "dead experts", len(self.dead_experts), 0, f"receive no sample{dead}"),
+            ("Load", "router margin", self.router_margin, np.nan, "0: undecided, 1: certain"),
+        ]
+        group = "Ablation and cross-evaluation"
+        rows += [
+            (group, f"{name}, expert removed", float(self.ablation_scores[worst]), first, ablated),
+            (group, f"{name}, other expert", self.other_score, first, "null: the own expert"),
+        ]
+        if self.agreement is not None:
+            columns = self.agreement, self.null_agreement, self.kmeans_agreement
+            for key, (label, reading) in _AGREEMENT.items():
+                value, null, kmeans = (getattr(column, key) for column in columns)
+                rows.append(("Clusters", label, value, null, reading, kmeans))
+            errors = (_mean(error, self.load) for error in (self.own_error, self.other_error))
+            reading = f"{'in variances of y; ' if name == 'R2' else ''}null: on other clusters"
+            rows.append(("Clusters", "error on own cluster", *errors, reading))
+        for label, info in (self.split or {}).items():
+            reading = f"{max(0.0, info.share):.1%}, p = {info.p_value:.2g}"
+            rows.append(("Split", label, info.information, info.null_mean, reading))
+        return [_Line(*row) for row in rows]
 
     def _title(self):
         title = f"Specialization: {self.n_experts} experts, {self.n_samples} samples"
@@ -228,9 +309,21 @@ class SpecializationReport:
         return title
 
     def _sentences(self):
-        """Return what the figures come to."""
-        sentences = [] if self.split is None else [self._split_line()]
-        return sentences if self.agreement is None else [*sentences, self._test_line()]
+        """Yield the conclusions below the figures."""
+        if self.split is not None:
+            if follows := self.split_follows:
+                yield f"Split: it follows {follows[0]}, {self.split[follows[0]].share:.1%} of it"
+            elif any(info.expert_entropy for info in self.split.values()):
+                yield "Split: it follows none of these beyond chance"
+            else:
+                yield "Split: there is none, all samples have the same expert"
+        if self.agreement is not None:
+            test = self.entropy_test
+            yield (
+                f"Dispatch entropy: {test.confidence_level:.0%} interval {test.low:.3f} to "
+                f"{test.high:.3f}, null {test.null_low:.3f} to {test.null_high:.3f}, "
+                f"p = {test.p_value:.2g}"
+            )
 
     def _shows_matrix(self):
         if self.agreement is None:
@@ -238,31 +331,58 @@ class SpecializationReport:
         n_clusters, n_experts = self.routing_matrix.shape
         return n_clusters <= _MOST_CLUSTERS and n_experts <= _MOST_EXPERTS
 
-    def _split_line(self):
-        follows = self.split_follows
-        if follows:
-            strongest = follows[0]
-            return f"Split: it follows {strongest}, {self.split[strongest].share:.1%} of it"
-        if not any(told.expert_entropy for told in self.split.values()):
-            return "Split: there is none, one expert answers all"
-        return "Split: it follows none of these beyond chance"
-
-    def _test_line(self):
-        test = self.entropy_test
-        return (
-            f"Dispatch entropy: {test.confidence_level:.0%} interval {test.low:.3f} to "
-            f"{test.high:.3f}, null {test.null_low:.3f} to {test.null_high:.3f}, "
-            f"p = {test.p_value:.2g}"
-        )
-
     def _matrix_lines(self):
         digits = "d" if self.routing_matrix.dtype.kind == "i" else ".1f"
-        cells = [[format(value, digits) for value in row] for row in self.routing_matrix]
-        names = [str(label)[:20] for label in self.cluster_labels]
         table = [["", *map(str, range(self.n_experts))]]
-        table += [[name, *row] for name, row in zip(names, cells, strict=True)]
+        for label, row in zip(self.cluster_labels, self.routing_matrix, strict=True):
+            table.append([str(label)[:20], *(format(value, digits) for value in row)])
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
         yield "Routing matrix (rows: clusters, columns: experts)"
         for name, *row in table:
             numbers = (f"{cell:>{width}}" for cell, width in zip(row, widths[1:], strict=True))
             yield "  ".join([f"  {name:{widths[0]}}", *numbers])
+
+
+class _Line(NamedTuple):
+    """One figure of a report; NaN where there is nothing to compare with."""
+
+    group: str
+    name: str
+    value: float
+    null: float
+    reading: str
+    kmeans: float = np.nan
+
+
+def _mean(values, weight):
+    """Return the weighted mean of the entries that are not NaN, NaN if there are none."""
+    known = ~np.isnan(values)
+    return float(np.average(values[known], weights=weight[known])) if known.any() else np.nan
+
+
+def _format(value):
+    """Return the text of a figure, "-" for NaN."""
+    if np.isnan(value):
+        return "-"
+    if isinstance(value, int):
+        return format(value, "d")
+    shown = format(value, ".3f")  # R2 has no lower bound
+    return shown if len(shown) < 8 else format(value, ".0f" if abs(value) < 1e5 else ".0e")
+
+
+def _html_row(tag, cells):
+    return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+
+
+def _html_matrix(matrix, labels):
+    """Return the routing matrix, each cell shaded by its share of its row."""
+    rows = [_html_row("th", ["cluster", *(f"expert {m}" for m in range(matrix.shape[1]))])]
+    for label, counts in zip(labels, matrix, strict=True):
+        total = max(counts.sum(), 1)
+        cells = "".join(
+            f'<td style="background:{_SHADE.format(0.6 * count / total)};text-align:right">'
+            f"{count:g}</td>"
+            for count in counts
+        )
+        rows.append(f"<tr><td>{escape(str(label))}</td>{cells}</tr>")
+    return f"<table>{''.join(rows)}</table>"

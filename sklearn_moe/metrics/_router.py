@@ -1,16 +1,194 @@
-"""How sure the router is, and when it has made up its mind."""
+"""The router: how even its load is, how certain it is, and how stable the routes are."""
+
+from numbers import Real
 
 import numpy as np
-from sklearn.utils._param_validation import validate_params
+from scipy.optimize import linear_sum_assignment
+from scipy.stats import entropy
+from sklearn.utils._param_validation import Interval
 
-from .._validation import check_named, naming
+from .._validation import Count, check_named, check_same_length, naming
+from ._routing import (
+    check_indices,
+    check_labels,
+    check_weights,
+    contingency,
+    label_table,
+    validated,
+)
 
-__all__ = ["last_fluctuation", "router_margin"]
+
+@validated("experts", "sample_weight", n_experts=[Count(1), None])
+def expert_load(experts, *, n_experts=None, sample_weight=None):
+    """Compute the share of the samples that are routed to each expert.
+
+    Parameters
+    ----------
+    experts : array-like of int of shape (n_samples,) or (n_samples, k)
+        The index of the expert that every sample is routed to. If several are selected, each
+        of the k experts counts 1 / k.
+
+    n_experts : int, default=None
+        The number of experts. If None, one more than the largest index in `experts`.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weight of every sample, non-negative. If None, all weigh the same.
+
+    Returns
+    -------
+    load : ndarray of shape (n_experts,)
+        The share of every expert; the shares sum to 1.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there are no samples, `experts` are not indices from 0 to
+        `n_experts - 1` or the weights are not valid.
+
+    See Also
+    --------
+    routing_matrix : The same for each cluster separately.
+
+    Examples
+    --------
+    >>> from sklearn_moe.metrics import expert_load
+    >>> expert_load([0, 0, 0, 1], n_experts=3)
+    array([0.75, 0.25, 0.  ])
+    >>> expert_load([[0, 1], [0, 2]])
+    array([0.5 , 0.25, 0.25])
+    """
+    experts, n_experts = check_indices(experts, n_experts)
+    one_cluster = np.zeros(len(experts), dtype=np.intp)
+    weights = contingency(one_cluster, experts, n_experts, sample_weight)[0]
+    return weights / weights.sum()
 
 
-@validate_params({"gate_proba": ["array-like"]}, prefer_skip_nested_validation=True)
+def _check_load(load):
+    """Return `load` as shares that sum to 1."""
+    advice = " Pass the shares or counts of samples per expert, such as those of expert_load."
+    load = check_weights(load, "load", advice)
+    return load / load.sum()
+
+
+@validated("load")
+def load_cv(load):
+    """Compute the coefficient of variation of the load: standard deviation over mean.
+
+    Parameters
+    ----------
+    load : array-like of shape (n_experts,)
+        The share (or number) of samples of every expert, see :func:`expert_load`.
+
+    Returns
+    -------
+    cv : float
+        0 if all experts receive equally many samples, `sqrt(n_experts - 1)` if one expert
+        receives all. If routes are random, its square is `(n_experts - 1) / n_samples` on average.
+
+    Raises
+    ------
+    ValueError
+        If `load` is empty, has negative entries or none that is positive.
+
+    See Also
+    --------
+    usage_entropy : The entropy of the load, another measure of how even it is.
+
+    Examples
+    --------
+    >>> from sklearn_moe.metrics import load_cv
+    >>> load_cv([0.25, 0.25, 0.25, 0.25])
+    0.0
+    >>> load_cv([1, 0])
+    1.0
+    """
+    load = _check_load(load)
+    return float(load.std() / load.mean())
+
+
+@validated("load", normalize=["boolean"])
+def usage_entropy(load, *, normalize=True):
+    """Compute the entropy of the load.
+
+    Parameters
+    ----------
+    load : array-like of shape (n_experts,)
+        The share (or number) of samples of every expert, see :func:`expert_load`.
+
+    normalize : bool, default=True
+        Whether to divide by `log(n_experts)`, its largest value.
+
+    Returns
+    -------
+    entropy : float
+        In nats, or from 0 (one expert receives all samples) to 1 (all receive equally many) if
+        normalized. The normalized entropy of a single expert is 1.
+
+    Raises
+    ------
+    ValueError
+        If `load` is empty, has negative entries or none that is positive.
+
+    See Also
+    --------
+    load_cv : Standard deviation over mean of the load.
+
+    Examples
+    --------
+    >>> from sklearn_moe.metrics import usage_entropy
+    >>> usage_entropy([0.5, 0.5, 0, 0])
+    0.5
+    >>> round(usage_entropy([0.5, 0.5, 0, 0], normalize=False), 4)  # log(2)
+    0.6931
+    """
+    load = _check_load(load)
+    value = float(entropy(load))
+    if not normalize:
+        return value
+    return min(1.0, value / float(np.log(load.size))) if load.size > 1 else 1.0
+
+
+@validated("load", threshold=[Interval(Real, 0, 1, closed="left")])
+def dead_experts(load, *, threshold=0.0):
+    """Find the experts that receive no sample, or hardly any.
+
+    Parameters
+    ----------
+    load : array-like of shape (n_experts,)
+        The share (or number) of samples of every expert, see :func:`expert_load`.
+
+    threshold : float, default=0.0
+        The largest share of the samples, from 0 to 1, with which an expert counts as dead.
+
+    Returns
+    -------
+    indices : ndarray of shape (n_dead,), int
+        The experts whose share is not above `threshold`, in increasing order.
+
+    Raises
+    ------
+    ValueError
+        If `load` is empty, has negative entries or none that is positive.
+
+    See Also
+    --------
+    expert_load : The load; pass `n_experts`, otherwise dead experts at the end are missed.
+
+    Examples
+    --------
+    >>> from sklearn_moe.metrics import dead_experts, expert_load
+    >>> load = expert_load([0, 0, 0, 2], n_experts=4)
+    >>> dead_experts(load)
+    array([1, 3])
+    >>> dead_experts(load, threshold=0.25)
+    array([1, 2, 3])
+    """
+    return np.flatnonzero(_check_load(load) <= threshold)
+
+
+@validated("gate_proba")
 def router_margin(gate_proba):
-    """Compute how far the router prefers its first choice to its second.
+    """Compute by how much the router prefers its first choice to its second.
 
     Parameters
     ----------
@@ -21,7 +199,7 @@ def router_margin(gate_proba):
     -------
     margin : ndarray of shape (n_samples,)
         The highest entry of every row minus the second highest: near 0 where a little noise
-        sends the sample elsewhere, 1 where the router is sure. 1 for a single expert.
+        changes the expert, 1 where the router is certain. 1 for a single expert.
 
     Raises
     ------
@@ -41,20 +219,70 @@ def router_margin(gate_proba):
     return first - second
 
 
-@validate_params(
-    {"routes": ["array-like"], "steps": ["array-like", None]}, prefer_skip_nested_validation=True
-)
+@validated("first second", "sample_weight")
+def routing_agreement(first, second, *, sample_weight=None):
+    """Compute the share of samples that two routings send to the same expert.
+
+    The experts of two models are numbered in different orders. So the experts of one are matched
+    one-to-one to those of the other such that the agreement is largest (Hungarian method).
+
+    Parameters
+    ----------
+    first : array-like of shape (n_samples,) or (n_samples, k)
+        The expert that every sample is routed to by one model, labels of any type. If several are
+        selected, the first one counts.
+
+    second : array-like of shape (n_samples,) or (n_samples, k)
+        The same for another model, a later epoch or another seed, on the same samples. The
+        number of experts may differ; samples of experts without a partner do not agree.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weight of every sample, non-negative. If None, all weigh the same.
+
+    Returns
+    -------
+    agreement : float
+        1 if the routings are the same up to the numbering of the experts. It does not go down
+        to 0: the best matching of two random routings still agrees on about one sample in
+        `n_experts`.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there are no samples or the weights are not valid.
+
+    See Also
+    --------
+    sklearn.metrics.adjusted_rand_score : Corrected for chance, without a matching.
+    last_fluctuation : When each sample changed its expert for the last time.
+
+    Examples
+    --------
+    >>> from sklearn_moe.metrics import routing_agreement
+    >>> routing_agreement([0, 0, 1, 1], [7, 7, 3, 3])
+    1.0
+    >>> routing_agreement([0, 0, 1, 1], [7, 7, 3, 4])
+    0.75
+    """
+    first, second = check_labels(first, "first"), check_labels(second, "second")
+    check_same_length(first=first, second=second)
+    with naming("first and second"):
+        table = label_table(first[:, 0], second[:, :1], sample_weight)
+    matched = table[linear_sum_assignment(table, maximize=True)].sum()
+    return float(matched / table.sum())
+
+
+@validated("routes", "steps")
 def last_fluctuation(routes, steps=None):
     """Find the training step at which every sample changed its expert for the last time.
 
-    A sample that changes its expert late in training was taught by an expert that no longer
-    answers it [1]_.
+    An expert that a sample leaves late in training has been trained on it in vain [1]_.
 
     Parameters
     ----------
     routes : array-like of shape (n_records, n_samples)
-        The expert that answers every sample, labels of any type, recorded `n_records` times in
-        the course of training.
+        The expert that every sample is routed to, labels of any type, recorded `n_records` times
+        during training.
 
     steps : array-like of shape (n_records,), default=None
         The steps (or epochs) of the records, in increasing order. If None, they are numbered
@@ -73,7 +301,7 @@ def last_fluctuation(routes, steps=None):
 
     See Also
     --------
-    routing_agreement : How alike two records are.
+    routing_agreement : The share of samples with the same expert in two records.
 
     References
     ----------
@@ -97,6 +325,6 @@ def last_fluctuation(routes, steps=None):
             f"{steps.tolist()}."
         )
     changed = np.zeros(routes.shape, dtype=bool)
-    changed[0] = True  # what a sample that never changes falls back to
+    changed[0] = True  # the result for a sample that never changes
     changed[1:] = routes[1:] != routes[:-1]
     return steps[n_records - 1 - changed[::-1].argmax(axis=0)]

@@ -1,35 +1,108 @@
-"""Which expert answers which cluster: the matrix, and its entropy."""
+"""Clusters and experts: the table of the two, and the numbers that summarize it."""
 
 import numpy as np
+from scipy.special import rel_entr
 from scipy.stats import entropy
+from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from .._validation import Count
-from ._contingency import check_indices, conditional_entropy, contingency, label_table
-
-__all__ = ["dispatch_entropy", "routing_matrix"]
+from .._validation import Count, check_column, check_named, check_same_length, naming
 
 
-@validate_params(
-    {
-        "clusters": ["array-like"],
-        "experts": ["array-like"],
-        "normalize": ["boolean"],
-        "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
-)
+def validated(arrays, optional_arrays="", **others):
+    """Return a decorator that checks the parameters of a public function.
+
+    `arrays` and `optional_arrays`, which may be None, are names separated by spaces; the
+    constraints of `others` are those of scikit-learn.
+    """
+    constraints = {name: ["array-like"] for name in arrays.split()}
+    constraints |= {name: ["array-like", None] for name in optional_arrays.split()}
+    return validate_params(constraints | others, prefer_skip_nested_validation=True)
+
+
+def check_labels(experts, name="experts"):
+    """Return `experts` as an array of shape (n_samples, k)."""
+    experts = check_named(experts, name, dtype=None, ensure_2d=False)
+    return experts.reshape(len(experts), -1)
+
+
+def check_indices(experts, n_experts=None):
+    """Return `experts` as indices of shape (n_samples, k), and the number of experts."""
+    experts = check_labels(experts)
+    if experts.dtype.kind not in "iu":
+        raise ValueError(
+            f"experts must be integer indices, got dtype {experts.dtype}. Pass the indices "
+            "of the selected experts, such as those returned by MoEClassifier.apply."
+        )
+    low, high = experts.min(), experts.max()
+    if low < 0:
+        raise ValueError(f"experts must be indices from 0 on, got {low}. Leave such samples out.")
+    if n_experts is None:
+        n_experts = int(high) + 1
+    elif high >= n_experts:
+        raise ValueError(
+            f"experts must be smaller than n_experts={n_experts}, got {high}. "
+            f"Use n_experts >= {high + 1} or None."
+        )
+    return experts.astype(np.intp, copy=False), n_experts
+
+
+def check_weights(weights, name, advice=""):
+    """Return `weights` as non-negative floats, not all zero."""
+    weights = check_column(check_named(weights, name, dtype=np.float64, ensure_2d=False), name)
+    if weights.min() < 0 or not weights.any():
+        raise ValueError(
+            f"{name} must be non-negative with at least one positive entry, got values from "
+            f"{weights.min():g} to {weights.max():g}.{advice}"
+        )
+    return weights
+
+
+def contingency(clusters, experts, n_experts, sample_weight=None):
+    """Sum the weights of all samples of a cluster that are routed to an expert.
+
+    `experts` are indices of shape (n_samples, k), each of which counts 1 / k. The result
+    has shape (n_clusters, n_experts) and is an int array if every entry is a count.
+    """
+    check_same_length(clusters=clusters, experts=experts, sample_weight=sample_weight)
+    with naming("clusters"):
+        labels, rows = np.unique(column_or_1d(clusters), return_inverse=True)
+    k = experts.shape[1]
+    if sample_weight is not None:
+        sample_weight = np.repeat(check_weights(sample_weight, "sample_weight"), k)
+    cells = rows[:, np.newaxis] * n_experts + experts
+    table = np.bincount(cells.ravel(), sample_weight, minlength=labels.size * n_experts)
+    table = table.reshape(labels.size, n_experts)
+    return table if k == 1 else table / k
+
+
+def label_table(clusters, experts, sample_weight=None):
+    """Return the contingency table of `experts` that are labels of any type."""
+    experts = check_labels(experts)
+    with naming("experts"):
+        labels, indices = np.unique(experts, return_inverse=True)
+    return contingency(clusters, indices.reshape(experts.shape), labels.size, sample_weight)
+
+
+def conditional_entropy(tables):
+    """Return H(row | column) of tables of shape (..., n_rows, n_columns)."""
+    joint = tables / tables.sum(axis=(-2, -1), keepdims=True)
+    # 0 - x, because -x would turn a perfect 0.0 into -0.0.
+    return 0.0 - rel_entr(joint, joint.sum(axis=-2, keepdims=True)).sum(axis=(-2, -1))
+
+
+@validated("clusters experts", "sample_weight", normalize=["boolean"])
 def dispatch_entropy(clusters, experts, *, normalize=False, sample_weight=None):
-    """Compute the entropy of the cluster given the expert that answers.
+    """Compute the entropy of the cluster given the expert.
 
-    With `n_m` of the `n` samples answered by expert `m`, a share `p_km` of them from
+    With `n_m` of the `n` samples routed to expert `m`, a share `p_km` of them from
     cluster `k`, the dispatch entropy [1]_ is::
 
         H(cluster | expert) = -sum_m n_m / n * sum_k p_km * log(p_km)
 
-    It is 0 if every expert answers samples of one cluster only, several experts per
-    cluster being welcome, and at most the entropy of the clusters, `log(K)` for K
-    clusters of the same size, which it reaches if experts and clusters are independent.
+    It is 0 if every expert receives samples of one cluster only, even if several experts share
+    a cluster, and at most the entropy of the clusters, `log(K)` for K clusters of the same size,
+    which it reaches if experts and clusters are independent.
 
     Parameters
     ----------
@@ -37,8 +110,8 @@ def dispatch_entropy(clusters, experts, *, normalize=False, sample_weight=None):
         The true cluster of every sample, labels of any type.
 
     experts : array-like of shape (n_samples,) or (n_samples, k)
-        The expert that answers every sample, labels of any type. If k experts answer,
-        each of them counts 1 / k.
+        The expert that every sample is routed to, labels of any type. If several are selected,
+        each of the k experts counts 1 / k.
 
     normalize : bool, default=False
         Whether to divide by the entropy of the clusters: 0 is perfect, 1 is independent,
@@ -61,7 +134,7 @@ def dispatch_entropy(clusters, experts, *, normalize=False, sample_weight=None):
     --------
     routing_matrix : The counts behind the entropy.
     dispatch_entropy_test : Whether it is smaller than chance explains.
-    mutual_information : What remains of the entropy of the clusters.
+    mutual_information : The entropy of the clusters minus the dispatch entropy.
 
     References
     ----------
@@ -86,21 +159,17 @@ def dispatch_entropy(clusters, experts, *, normalize=False, sample_weight=None):
     return min(1.0, value / float(entropy(table.sum(axis=1))))
 
 
-@validate_params(
-    {
-        "clusters": ["array-like"],
-        "experts": ["array-like"],
-        "n_experts": [Count(1), None],
-        "normalize": [StrOptions({"true", "pred", "all"}), None],
-        "sample_weight": ["array-like", None],
-    },
-    prefer_skip_nested_validation=True,
+@validated(
+    "clusters experts",
+    "sample_weight",
+    n_experts=[Count(1), None],
+    normalize=[StrOptions({"true", "pred", "all"}), None],
 )
 def routing_matrix(clusters, experts, *, n_experts=None, normalize=None, sample_weight=None):
-    """Count how many samples of every cluster each expert answers.
+    """Count how many samples of every cluster are routed to each expert.
 
     It reads like :func:`sklearn.metrics.confusion_matrix`: the true clusters are the
-    rows and the experts, the choice of the router, are the columns.
+    rows, the experts are the columns.
 
     Parameters
     ----------
@@ -108,12 +177,12 @@ def routing_matrix(clusters, experts, *, n_experts=None, normalize=None, sample_
         The true cluster of every sample, labels of any type.
 
     experts : array-like of int of shape (n_samples,) or (n_samples, k)
-        The index of the expert that answers every sample. If k experts answer, each of
-        them counts 1 / k.
+        The index of the expert that every sample is routed to. If several are selected, each
+        of the k experts counts 1 / k.
 
     n_experts : int, default=None
         The number of columns. If None, one more than the largest index in `experts`;
-        pass the number of experts of the model to see those that answer no sample.
+        pass the number of experts of the model to see those that receive no sample.
 
     normalize : {"true", "pred", "all"}, default=None
         Whether to divide by the sum over each true cluster (rows), over each expert
@@ -159,3 +228,98 @@ def routing_matrix(clusters, experts, *, n_experts=None, normalize=None, sample_
     axis = {"true": 1, "pred": 0, "all": None}[normalize]
     total = matrix.sum(axis=axis, keepdims=True)
     return matrix / np.where(total > 0, total, 1)
+
+
+@validated("clusters experts", "sample_weight")
+def mutual_information(clusters, experts, *, sample_weight=None):
+    """Compute the mutual information of cluster and expert, in nats.
+
+    It is the entropy of the clusters minus the :func:`dispatch_entropy`. Unlike
+    :func:`sklearn.metrics.mutual_info_score` it takes weights, and several experts per sample.
+
+    Parameters
+    ----------
+    clusters : array-like of shape (n_samples,)
+        The true cluster of every sample, labels of any type.
+
+    experts : array-like of shape (n_samples,) or (n_samples, k)
+        The expert that every sample is routed to, labels of any type. If several are selected,
+        each of the k experts counts 1 / k.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weight of every sample, non-negative. If None, all weigh the same.
+
+    Returns
+    -------
+    information : float
+        0 if experts and clusters are independent; at most the entropy of the clusters, which
+        it reaches if every expert receives samples of one cluster only.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there are no samples or the weights are not valid.
+
+    See Also
+    --------
+    dispatch_entropy : The entropy of the cluster that remains if the expert is known.
+    sklearn.metrics.normalized_mutual_info_score : The same between 0 and 1.
+
+    Examples
+    --------
+    >>> from sklearn_moe.metrics import mutual_information
+    >>> clusters = ["cat", "cat", "dog", "dog"]
+    >>> round(mutual_information(clusters, [3, 1, 0, 0]), 4)  # log(2)
+    0.6931
+    >>> mutual_information(clusters, [0, 1, 0, 1])
+    0.0
+    """
+    joint = label_table(clusters, experts, sample_weight)
+    joint = joint / joint.sum()
+    independent = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0)
+    return max(0.0, float(rel_entr(joint, independent).sum()))
+
+
+@validated("clusters experts", "sample_weight")
+def purity(clusters, experts, *, sample_weight=None):
+    """Compute the share of samples that belong to the main cluster of their expert.
+
+    Parameters
+    ----------
+    clusters : array-like of shape (n_samples,)
+        The true cluster of every sample, labels of any type.
+
+    experts : array-like of shape (n_samples,) or (n_samples, k)
+        The expert that every sample is routed to, labels of any type. If several are selected,
+        each of the k experts counts 1 / k.
+
+    sample_weight : array-like of shape (n_samples,), default=None
+        The weight of every sample, non-negative. If None, all weigh the same.
+
+    Returns
+    -------
+    purity : float
+        1 if every expert receives samples of one cluster only, and at least the share of the
+        largest cluster. More experts make it larger, even if the routes are random.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, there are no samples or the weights are not valid.
+
+    See Also
+    --------
+    dispatch_entropy : Depends on all clusters of an expert, not only on the main one.
+
+    Examples
+    --------
+    >>> from sklearn_moe.metrics import purity
+    >>> purity(["cat", "cat", "dog", "dog"], [0, 0, 0, 1])
+    0.75
+    """
+    return float(table_purity(label_table(clusters, experts, sample_weight)))
+
+
+def table_purity(tables):
+    """Return the purity of tables of shape (..., n_clusters, n_experts)."""
+    return tables.max(axis=-2).sum(axis=-1) / tables.sum(axis=(-2, -1))

@@ -9,21 +9,12 @@ from sklearn.metrics import normalized_mutual_info_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from .._validation import count_experts, final_step
-from ._contingency import check_labels
-from ._load import dead_experts, expert_load, load_cv
-from ._routing import dispatch_entropy
-
-__all__ = [
-    "RoutingScorer",
-    "cluster_nmi_scorer",
-    "neg_dead_experts_scorer",
-    "neg_dispatch_entropy_scorer",
-    "neg_load_cv_scorer",
-]
+from ._router import dead_experts, expert_load, load_cv
+from ._routing import check_labels, dispatch_entropy
 
 
 class RoutingScorer:
-    """Scorer that judges a fitted mixture of experts by its routes; larger is better.
+    """Scorer that evaluates the routes of a fitted mixture of experts; larger is better.
 
     It is called as `scorer(estimator, X, y)`, like the scorers of scikit-learn. Metadata, such
     as the clusters, are keyword arguments. In a cross-validation they come through scikit-learn's
@@ -58,7 +49,7 @@ class RoutingScorer:
             Samples.
 
         y : array-like of shape (n_samples,), default=None
-            Not used: routes are judged, not answers.
+            Not used: the score depends on the routes only.
 
         **metadata : dict
             For instance `clusters`, of shape (n_samples,).
@@ -70,7 +61,7 @@ class RoutingScorer:
         Raises
         ------
         ValueError
-            If metadata that the scorer needs did not arrive.
+            If metadata that the scorer needs is missing.
 
         TypeError
             If the scorer does not know the metadata, or the estimator is not a mixture.
@@ -78,19 +69,25 @@ class RoutingScorer:
         self._check_known(metadata)
         for name, parameter in self._parameters().items():
             if parameter.default is parameter.empty and metadata.get(name) is None:
-                raise ValueError(self._how_to_pass(name))
+                raise ValueError(
+                    f"{self._name} needs `{name}`, one entry per sample, which is missing. Pass it "
+                    "in three steps:\n"
+                    "1. sklearn.set_config(enable_metadata_routing=True)\n"
+                    f"2. scorer = {self._name}.set_score_request({name}=True)  # a copy: use it\n"
+                    f'3. cross_validate(..., scoring=scorer, params={{"{name}": {name}}})'
+                )
         return self._score_func(*final_step(estimator, X), **metadata)
 
     def set_score_request(self, **requests):
         """Return a copy of the scorer that asks for metadata.
 
-        Unlike a scorer of `make_scorer` it does not change itself: it is a constant that the
-        whole program shares. Use what is returned.
+        Unlike a scorer of `make_scorer` it does not change itself, because it is a constant of the
+        module. Use the copy that is returned.
 
         Parameters
         ----------
         **requests : dict of {str: bool, str or None}
-            For each metadata: True to ask for it, False to do without, None to refuse it, or
+            For each metadata: True to request it, False to ignore it, None to refuse it, or
             the name under which it is passed.
 
         Returns
@@ -134,7 +131,7 @@ class RoutingScorer:
         return {k: v for k, v in parameters.items() if v.kind is v.KEYWORD_ONLY}
 
     def _accept_sample_weight(self):
-        """Tell scikit-learn, which asks every scorer when it is given weights."""
+        """Return whether the scorer takes sample weights; scikit-learn calls it."""
         return "sample_weight" in self._parameters()
 
     def _check_known(self, names):
@@ -145,15 +142,6 @@ class RoutingScorer:
                 f"{self._name} does not know {', '.join(unknown)}. It takes "
                 f"{', '.join(known) or 'no metadata'}."
             )
-
-    def _how_to_pass(self, name):
-        return (
-            f"{self._name} needs `{name}`, one entry per sample, which did not arrive. Three steps "
-            "bring it here:\n"
-            "1. sklearn.set_config(enable_metadata_routing=True)\n"
-            f"2. scorer = {self._name}.set_score_request({name}=True)  # a copy: use this one\n"
-            f'3. cross_validate(..., scoring=scorer, params={{"{name}": {name}}})'
-        )
 
     def __repr__(self):
         requests = ", ".join(f"{name}={alias!r}" for name, alias in self._requests.items())

@@ -1,4 +1,4 @@
-"""Whether a dispatch entropy is smaller than chance explains, and how exactly it is known."""
+"""Whether a dispatch entropy is smaller than by chance, and its confidence interval."""
 
 from dataclasses import dataclass
 from numbers import Real
@@ -6,12 +6,10 @@ from numbers import Real
 import numpy as np
 from scipy.stats import entropy, random_table
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval, validate_params
+from sklearn.utils._param_validation import Interval
 
 from .._validation import Count, naming
-from ._contingency import check_labels, conditional_entropy, contingency
-
-__all__ = ["DispatchEntropyTest", "dispatch_entropy_test"]
+from ._routing import check_labels, conditional_entropy, contingency, validated
 
 _CELLS_AT_ONCE = 2**22  # bounds the memory of the drawn tables, 32 MiB
 _ROUNDING = 1e-12  # permuted tables have equal entropy up to rounding
@@ -27,10 +25,10 @@ class DispatchEntropyTest:
         The dispatch entropy.
 
     null_mean, null_low, null_high : float
-        Mean and interval of the entropy if clusters had nothing to do with experts.
+        Mean and interval of the entropy if clusters and experts are independent.
 
     p_value : float
-        How often chance alone gives an entropy as small.
+        The probability that chance alone gives an entropy as small.
 
     low, high : float
         Bootstrap confidence interval of the entropy.
@@ -49,16 +47,12 @@ class DispatchEntropyTest:
     confidence_level: float
 
 
-@validate_params(
-    {
-        "clusters": ["array-like"],
-        "experts": ["array-like"],
-        "n_permutations": [Count(1)],
-        "n_bootstraps": [Count(1)],
-        "confidence_level": [Interval(Real, 0, 1, closed="neither")],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+@validated(
+    "clusters experts",
+    n_permutations=[Count(1)],
+    n_bootstraps=[Count(1)],
+    confidence_level=[Interval(Real, 0, 1, closed="neither")],
+    random_state=["random_state"],
 )
 def dispatch_entropy_test(
     clusters,
@@ -69,7 +63,7 @@ def dispatch_entropy_test(
     confidence_level=0.95,
     random_state=None,
 ):
-    """Test whether experts follow clusters more than chance explains.
+    """Test whether the dispatch entropy is smaller than if experts and clusters are independent.
 
     Parameters
     ----------
@@ -77,15 +71,15 @@ def dispatch_entropy_test(
         The true cluster of every sample, labels of any type.
 
     experts : array-like of shape (n_samples,) or (n_samples, k)
-        The expert that answers every sample, labels of any type. If k experts answer,
-        each of them counts 1 / k.
+        The expert that every sample is routed to, labels of any type. If several are selected,
+        each of the k experts counts 1 / k.
 
     n_permutations : int, default=1000
         How often the clusters are shuffled among the samples. The smallest possible p-value
         is `1 / (1 + n_permutations)`.
 
     n_bootstraps : int, default=1000
-        How often the samples are drawn anew, with replacement.
+        How often the samples are drawn with replacement.
 
     confidence_level : float, default=0.95
         Level of the interval of the null and of the confidence interval.
@@ -111,16 +105,15 @@ def dispatch_entropy_test(
     Notes
     -----
     The entropy of a finite sample is too small on average, by about
-    `n_experts * (n_clusters - 1) / (2 * n_samples)`: with few samples it looks like
+    `n_experts * (n_clusters - 1) / (2 * n_samples)`: with few samples it indicates
     specialization where there is none. Compare it with the mean of the null, which has the same
-    bias, rather than with the entropy of the clusters. The confidence interval is the basic
-    bootstrap's [1]_, which takes out the bias and may therefore lie above the entropy. It
-    remains rough where an expert has only a handful of samples, and shrinks to a point for an
-    entropy of exactly 0.
+    bias, rather than with the entropy of the clusters. The confidence interval is that of the
+    basic bootstrap [1]_, which corrects the bias and may therefore lie above the entropy. It
+    is rough where an expert has few samples, and a single point if the entropy is exactly 0.
 
-    A shuffle keeps the size of every cluster and the load of every expert. A model whose experts
-    are mostly dead, or that sends all to one expert, has a null just as lopsided: only the
-    *match* of experts and clusters can make the p-value small.
+    A shuffle keeps the size of every cluster and the load of every expert. So dead experts, or
+    a router that sends all samples to one expert, have the same effect on the null as on the
+    entropy: only the *match* of experts and clusters can make the p-value small.
 
     References
     ----------
@@ -144,7 +137,7 @@ def dispatch_entropy_test(
 
     tails = np.array([1 - confidence_level, 1 + confidence_level]) / 2
     null_low, null_high = np.quantile(null, tails)
-    # Basic bootstrap: the draws are to the sample as the sample is to the truth.
+    # Basic bootstrap: the draws deviate from the sample as the sample deviates from the truth.
     high, low = 2 * value - np.quantile(boots, tails)
     low, high = np.clip([low, high], 0, entropy(counts.sum(axis=1)))
     return DispatchEntropyTest(
@@ -166,11 +159,11 @@ def permuted_mean(clusters, experts, statistic, n_permutations, random_state):
 
 
 def _sample_table(clusters, experts):
-    """Count the samples of every cluster that are answered by the same set of experts.
+    """Count the samples of every cluster that are routed to the same set of experts.
 
-    Where k experts answer a sample, its k entries belong together. So the samples are counted
-    by sets of experts, (n_clusters, n_sets), which are shuffled and drawn as a whole;
-    `shares`, (n_sets, n_experts), turns the counts into the table of experts.
+    The k experts of a sample belong together. So the samples are counted by sets of experts,
+    (n_clusters, n_sets), and the sets are shuffled and drawn as a whole. The product of counts
+    and `shares`, (n_sets, n_experts), is the table of clusters and experts.
     """
     experts = check_labels(experts)
     with naming("experts"):
@@ -184,13 +177,15 @@ def _sample_table(clusters, experts):
 
 
 def _permute(counts, shares, statistic, size, rng):
-    """Return the statistic of `size` tables that have the sums of `counts` and are else random."""
-    if 1 in counts.shape:  # nothing to shuffle; SciPy's draws have negative counts then
+    """Return the statistic of `size` random tables with the row and column sums of `counts`."""
+    if 1 in counts.shape:  # nothing to shuffle, and SciPy would draw negative counts
         return np.full(size, statistic(counts @ shares))
     tables = random_table(counts.sum(axis=1), counts.sum(axis=0))
-    return _repeat(
-        lambda size: statistic(tables.rvs(size, random_state=rng) @ shares), size, counts.size
-    )
+
+    def draw(size):
+        return statistic(tables.rvs(size, random_state=rng) @ shares)
+
+    return _repeat(draw, size, counts.size)
 
 
 def _bootstrap(counts, shares, statistic, size, rng):

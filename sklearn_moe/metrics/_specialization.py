@@ -5,56 +5,42 @@ from functools import partial
 
 import numpy as np
 from scipy.stats import entropy
-from sklearn.metrics import (
-    adjusted_mutual_info_score,
-    adjusted_rand_score,
-    normalized_mutual_info_score,
-    pairwise_distances_argmin,
-)
+from sklearn import metrics
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
 from sklearn.utils import _safe_indexing, check_random_state, gen_batches, indexable
-from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import _num_samples
 
 from .._data.statistics import find_centers, rows_to_cluster
-from .._linear_view import linear_view
 from .._validation import Count, check_column, check_named, check_same_length, final_step
-from ._agreement import mutual_information, purity, table_purity
-from ._contingency import check_labels
-from ._errors import mean_errors, own_other_error
-from ._exchange import knock_out, swap
-from ._load import dead_experts, expert_load, load_cv, usage_entropy
-from ._pictures import picture_properties, quantile_bins
+from ._experts import ablation, cross_evaluation, evaluate, mean_errors, own_other_error
 from ._report import ClusterAgreement, SpecializationReport
-from ._router import router_margin
-from ._routing import dispatch_entropy, routing_matrix
+from ._router import dead_experts, expert_load, load_cv, router_margin, usage_entropy
+from ._routing import (
+    check_labels,
+    dispatch_entropy,
+    mutual_information,
+    purity,
+    routing_matrix,
+    table_purity,
+    validated,
+)
 from ._significance import dispatch_entropy_test, permuted_mean
-from ._split import split_information
-from ._worth import judge
-
-__all__ = ["specialization_report"]
+from ._split import image_properties, quantile_bins, split_information
 
 _NEEDS = ("apply", "gate_proba", "predict")
-_N_BINS = 10  # groups of a number
-_AT_ONCE = 2**20  # numbers that are looked at at a time
+_N_BINS = 10  # groups of a property
+_VALUES_AT_ONCE = 2**20  # of the router inputs: bounds the memory
+_SIDE = 4  # pixels of a square patch of an image, as in nn.routers
 
 
-@validate_params(
-    {
-        "y": ["array-like"],
-        "clusters": ["array-like", None],
-        "n_permutations": [Count(1)],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validated("y", "clusters", n_permutations=[Count(1)], random_state=["random_state"])
 def specialization_report(
     estimator, X, y, clusters=None, *, n_permutations=1000, random_state=None
 ):
-    """Judge what the experts of a fitted mixture have learned.
+    """Measure the specialization of the experts of a fitted mixture.
 
-    Every figure comes with a null: what it would be without any specialization. Use samples
-    that the mixture has not been fitted on.
+    Every figure comes with a null: its value without any specialization. Use samples that the
+    mixture has not been fitted on.
 
     Parameters
     ----------
@@ -63,19 +49,19 @@ def specialization_report(
         fitted :class:`~sklearn.pipeline.Pipeline` that ends in one.
 
     X : array-like of shape (n_samples, ...)
-        Samples, as `estimator` takes them. Of pictures, (n_samples, n_channels, height, width), the
-        report also says what the split follows: the class, brightness, color, or nothing.
+        Samples, as `estimator` takes them. For images, (n_samples, n_channels, height, width), the
+        report also shows what the split follows: the class, brightness, color, or nothing.
 
     y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_outputs)
-        The true class labels, zeros and ones of several labels, or numbers.
+        The true class labels, zeros and ones of several labels, or targets of a regression.
 
     clusters : array-like of shape (n_samples,), default=None
-        The true cluster of every sample, labels of any type. If None, the report says what can
-        be said without them.
+        The true cluster of every sample, labels of any type. If None, the report leaves out
+        what needs them.
 
     n_permutations : int, default=1000
-        How often clusters, and the properties of pictures, are shuffled for the null. What a split
-        follows takes a hundred at least to be told from chance.
+        How often clusters, and the properties of images, are shuffled for the null. At least a
+        hundred are needed to find what a split follows.
 
     random_state : int, RandomState instance or None, default=None
         Source of the shuffles, of the bootstrap and of the k-means centers. Pass an int for
@@ -84,8 +70,8 @@ def specialization_report(
     Returns
     -------
     report : SpecializationReport
-        All figures as attributes; `print(report)` explains them and `report.to_frame()` makes
-        a table of them.
+        All figures as attributes; `print(report)` explains them and `report.to_frame()` returns
+        a table.
 
     Raises
     ------
@@ -94,25 +80,23 @@ def specialization_report(
         `predict`, and `expert_proba` or `expert_predict`.
 
     ValueError
-        If the lengths differ, there are no samples, or they are numbers that are all the same.
+        If the lengths differ, there are no samples, or the targets of a regression are constant.
 
     See Also
     --------
-    sklearn_moe.inspection.RoutingDisplay : The routing matrix as a picture.
-    split_information : What any property of the samples tells about the expert.
+    sklearn_moe.inspection.RoutingDisplay : A plot of the routing matrix.
+    split_information : The mutual information of any property of the samples and the expert.
 
     Notes
     -----
-    Answers to classes are scored by their accuracy, to several labels by the share of right ones
-    and to numbers by R2; the latter's errors are mean squared errors in units of the variance of
-    all of `y`.
+    The score of classes is the accuracy, of several labels the share of right ones, of a regression
+    R2; errors of a regression are mean squared errors in units of the variance of all of `y`.
 
-    The k-means column answers the question whether the router found more than the geometry of
-    the inputs gives away. It replaces the router by as many k-means centers as there are
-    experts, found among the given samples as a linear router without a trunk sees them: the
-    standardized and encoded columns of 2-D X, the sum over the patches of 3-D X, the sum over the
-    squares of 4 x 4 pixels of 4-D X. This is what `MoEClassifier(router="kmeans")` does with the
-    samples that it is fitted on.
+    The k-means column shows what the geometry of the inputs alone is worth: it replaces the router
+    by as many k-means centers as there are experts. They are found among the router inputs of the
+    given samples, of a linear router without a trunk: the standardized and encoded columns of 2-D
+    X, the sum over the patches of 3-D X, the sum over the patches of 4 x 4 pixels of 4-D X.
+    `MoEClassifier(router="kmeans")` does the same with the samples that it is fitted on.
 
     Examples
     --------
@@ -133,113 +117,112 @@ def specialization_report(
     if not hasattr(estimator, "expert_predict"):
         final_step(estimator, X, (*_NEEDS, "expert_proba"))
     check_same_length(X=X, y=y, clusters=clusters)
-    rng = check_random_state(random_state)
-    experts = estimator.apply(X)
-    gate_proba = estimator.gate_proba(X)
-    judgment = judge(estimator, X, y)
-    worth = judgment.worth
-    n_experts = gate_proba.shape[1]
+    options = {"n_permutations": n_permutations, "random_state": check_random_state(random_state)}
+    experts, gate_proba = estimator.apply(X), estimator.gate_proba(X)
+    score_name, score, chance_score, scores = evaluate(estimator, X, y)
+    n_samples, n_experts = gate_proba.shape
     load = expert_load(experts, n_experts=n_experts)
-    swapped = swap(worth, experts)
+    crossed = cross_evaluation(scores, experts)
     first_load = expert_load(check_labels(experts)[:, 0], n_experts=n_experts)
-    first_score, swapped_score = _own_and_other(swapped, first_load)
-
-    figures = {
-        "n_samples": len(gate_proba),
-        "n_experts": n_experts,
-        "score_name": judgment.score_name,
-        "score": judgment.score,
-        "blind_score": judgment.blind_score,
-        "load": load,
-        "load_cv": load_cv(load),
-        "usage_entropy": usage_entropy(load),
-        "dead_experts": dead_experts(load),
-        "router_margin": float(router_margin(gate_proba).mean()),
-        "knock_out_score": knock_out(worth, gate_proba, experts),
-        "swap_score": swapped,
-        "first_score": first_score,
-        "swapped_score": swapped_score,
-    }
+    first_score, other_score = _own_and_other(crossed, first_load)
+    parts = {}
     if clusters is not None:
-        matrix = routing_matrix(clusters, experts, n_experts=n_experts)
-        errors = mean_errors(worth, clusters)
-        own, other = own_other_error(errors, matrix)
-        test = dispatch_entropy_test(
-            clusters, experts, n_permutations=n_permutations, random_state=rng
-        )
-        figures |= {
-            "cluster_labels": np.unique(check_column(clusters, "clusters")),
-            "routing_matrix": matrix,
-            "entropy_test": test,
-            "agreement": _agreement(clusters, experts),
-            "null_agreement": _null_agreement(
-                clusters, experts, test.null_mean, n_permutations, rng
-            ),
-            "kmeans_agreement": _agreement(clusters, _kmeans_routes(estimator, X, n_experts, rng)),
-            "error_matrix": errors,
-            "own_error": own,
-            "other_error": other,
+        parts = _compare_with_clusters(estimator, X, clusters, experts, scores, options)
+    images = _find_images(estimator, given, X)
+    if images is not None:
+        groups = _target_groups(y, score_name) | image_properties(images, n_bins=_N_BINS)
+        parts["split"] = {
+            name: split_information(labels, experts, **options) for name, labels in groups.items()
         }
-    pictures = _find_pictures(estimator, given, X)
-    if pictures is not None:
-        properties = _properties_of_y(y, judgment.score_name) | picture_properties(
-            pictures, n_bins=_N_BINS
-        )
-        figures["split"] = {
-            name: split_information(
-                groups, experts, n_permutations=n_permutations, random_state=rng
-            )
-            for name, groups in properties.items()
-        }
-    return SpecializationReport(**figures)
+    return SpecializationReport(
+        n_samples=n_samples,
+        n_experts=n_experts,
+        score_name=score_name,
+        score=score,
+        chance_score=chance_score,
+        load=load,
+        load_cv=load_cv(load),
+        usage_entropy=usage_entropy(load),
+        dead_experts=dead_experts(load),
+        router_margin=float(router_margin(gate_proba).mean()),
+        ablation_scores=ablation(scores, gate_proba, experts),
+        cross_evaluation_scores=crossed,
+        first_score=first_score,
+        other_score=other_score,
+        **parts,
+    )
 
 
-def _find_pictures(estimator, given, X):
-    """Return the pictures that the mixture sees, or those that features are made of, or None."""
+def _own_and_other(crossed, first_load):
+    """Return the mean score of the experts on their own samples, and that of the others on them."""
+    is_alive = first_load > 0
+    own = crossed.diagonal()
+    n_others = len(own) - 1
+    other = (crossed.sum(axis=1) - own) / n_others if n_others else np.full(1, np.nan)
+    return tuple(float(first_load[is_alive] @ mean[is_alive]) for mean in (own, other))
+
+
+def _compare_with_clusters(estimator, X, clusters, experts, scores, options):
+    """Return the attributes of the report that need clusters."""
+    n_experts, rng = scores.shape[1], options["random_state"]
+    matrix = routing_matrix(clusters, experts, n_experts=n_experts)
+    errors = mean_errors(scores, clusters)
+    own, other = own_other_error(errors, matrix)
+    test = dispatch_entropy_test(clusters, experts, **options)
+    return {
+        "cluster_labels": np.unique(check_column(clusters, "clusters")),
+        "routing_matrix": matrix,
+        "entropy_test": test,
+        "agreement": _agreement(clusters, experts),
+        "null_agreement": _null_agreement(clusters, experts, test.null_mean, options),
+        "kmeans_agreement": _agreement(clusters, _kmeans_routes(estimator, X, n_experts, rng)),
+        "error_matrix": errors,
+        "own_error": own,
+        "other_error": other,
+    }
+
+
+def _find_images(estimator, given, X):
+    """Return the images that the mixture is given, or those at the start of a pipeline, or None."""
     shape = getattr(estimator, "input_shape_", np.shape(X)[1:])
     if len(shape) == 3:
         return np.reshape(X, (len(X), *shape))
     return given if np.ndim(given) == 4 else None
 
 
-def _properties_of_y(y, score_name):
-    """Return the groups of what is to be predicted, by name."""
+def _target_groups(y, score_name):
+    """Return the groups of samples by their target, by the name of the target."""
     y = np.asarray(y)
-    if y.ndim == 1 or y.shape[1] == 1:
-        y = check_column(y, "y")
-        if score_name == "R2":
-            return {"y": quantile_bins(y.astype(np.float64), _N_BINS)}
-        return {"class": y}
-    if score_name == "R2":
-        return {}  # several outputs make no single group
-    return {"labels": np.unique(y, axis=0, return_inverse=True)[1].ravel()}
-
-
-def _own_and_other(swapped, first_load):
-    """Return the mean score of the experts on their own samples and on those of others."""
-    answers = first_load > 0
-    own = swapped.diagonal()
-    n_others = len(own) - 1
-    other = (swapped.sum(axis=1) - own) / n_others if n_others else np.full(1, np.nan)
-    return tuple(float(first_load[answers] @ mean[answers]) for mean in (own, other))
+    if y.ndim == 2 and y.shape[1] > 1:
+        # Several outputs of a regression do not give groups.
+        is_multilabel = score_name != "R2"
+        return (
+            {"labels": np.unique(y, axis=0, return_inverse=True)[1].ravel()}
+            if is_multilabel
+            else {}
+        )
+    y = check_column(y, "y")
+    return (
+        {"y": quantile_bins(y.astype(np.float64), _N_BINS)} if score_name == "R2" else {"class": y}
+    )
 
 
 def _agreement(clusters, experts):
-    """Compare a routing with the clusters."""
+    """Compare routes with clusters."""
     first = check_labels(experts)[:, 0]
     return ClusterAgreement(
         entropy=dispatch_entropy(clusters, experts),
         normalized_entropy=dispatch_entropy(clusters, experts, normalize=True),
         mutual_information=mutual_information(clusters, experts),
-        nmi=float(normalized_mutual_info_score(clusters, first)),
-        ari=float(adjusted_rand_score(clusters, first)),
-        ami=float(adjusted_mutual_info_score(clusters, first)),
+        nmi=float(metrics.normalized_mutual_info_score(clusters, first)),
+        ari=float(metrics.adjusted_rand_score(clusters, first)),
+        ami=float(metrics.adjusted_mutual_info_score(clusters, first)),
         purity=purity(clusters, experts),
     )
 
 
-def _null_agreement(clusters, experts, null_entropy, n_permutations, rng):
-    """Return the mean of `_agreement` under shuffled clusters, which keep all sizes and loads."""
+def _null_agreement(clusters, experts, null_entropy, options):
+    """Return the mean of `_agreement` for shuffled clusters, with the same sizes and loads."""
     if len(np.unique(clusters)) == 1 or len(np.unique(experts)) == 1:
         return _agreement(clusters, experts)  # a shuffle changes nothing
     table = contingency_matrix(clusters, check_labels(experts)[:, 0])
@@ -252,32 +235,49 @@ def _null_agreement(clusters, experts, null_entropy, n_permutations, rng):
         nmi=float(2 * information / (of_clusters + of_experts)),
         ari=0.0,  # adjusted: 0 by construction
         ami=0.0,
-        purity=permuted_mean(clusters, experts, table_purity, n_permutations, rng),
+        purity=permuted_mean(clusters, experts, table_purity, **options),
     )
 
 
 def _kmeans_routes(estimator, X, n_experts, rng):
     """Return the nearest of `n_experts` k-means centers of every sample."""
-    # Mixtures of another library may not tell what their router sees.
-    look = getattr(estimator, "_router_input", None) or partial(_view, estimator)
+    # Mixtures of other libraries do not have this method.
+    router_input = getattr(estimator, "_router_input", partial(_default_router_input, estimator))
     (X,) = indexable(X)
-    n_samples, n_features = _num_samples(X), look(_safe_indexing(X, [0])).shape[1]
+    n_samples, n_features = _num_samples(X), router_input(_safe_indexing(X, [0])).shape[1]
     size = max(n_features, math.prod(getattr(estimator, "input_shape_", ())))
 
-    def see(rows):
-        """Yield what is seen of rows, part by part: a memory map is never copied as a whole."""
-        for part in gen_batches(len(rows), max(1, _AT_ONCE // size)):
-            yield look(_safe_indexing(X, rows[part]))
+    def inputs(rows):
+        """Yield router inputs batch by batch, so that a memory map is never copied as a whole."""
+        for batch in gen_batches(len(rows), max(1, _VALUES_AT_ONCE // size)):
+            yield router_input(_safe_indexing(X, rows[batch]))
 
     rows = rows_to_cluster(n_samples, n_features, rng)
-    centers, _ = find_centers(np.concatenate([*see(rows)]), np.ones(len(rows)), n_experts, rng)
-    routes = [pairwise_distances_argmin(Z, centers) for Z in see(np.arange(n_samples))]
+    centers, _ = find_centers(np.concatenate([*inputs(rows)]), np.ones(len(rows)), n_experts, rng)
+    routes = [metrics.pairwise_distances_argmin(Z, centers) for Z in inputs(np.arange(n_samples))]
     return np.concatenate(routes)
 
 
-def _view(estimator, X):
-    """Return samples as a linear router sees them if it sees X itself."""
-    dtypes = (np.float32, np.float64, np.uint8)  # bytes are a picture's, or small numbers
-    X = check_named(X, "X", dtype=dtypes, allow_nd=True)
-    # Rows of a table may be read as patches or pictures.
-    return linear_view(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
+def _default_router_input(estimator, X):
+    """Return samples as a linear router without trunk and encoding reads them."""
+    X = check_named(X, "X", dtype=(np.float32, np.float64, np.uint8), allow_nd=True)
+    # Rows of a table may be read as patches or images.
+    return sum_patches(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
+
+
+def sum_patches(X):
+    """Return the sum of the patches of each sample, (n_samples, patch_size).
+
+    A linear router adds the scores of all patches, so it depends on their sum only. This is
+    `pool` of `nn.routers` without torch: vectors are returned as they are, not copied; images are
+    cut into patches of 4 x 4 pixels, without incomplete ones at the end, and uint8 is scaled to
+    0 ... 1.
+    """
+    if X.ndim != 4:
+        return X.sum(axis=1) if X.ndim == 3 else X.reshape(len(X), -1)
+    side = min(_SIDE, *X.shape[2:])
+    rows, columns = (length // side for length in X.shape[2:])
+    patches = X[:, :, : rows * side, : columns * side]
+    patches = patches.reshape(*X.shape[:2], rows, side, columns, side)
+    total = patches.sum(axis=(2, 4)).reshape(len(X), -1)  # of uint8 exact: NumPy adds in uint64
+    return total / 255 if X.dtype == np.uint8 else total

@@ -1,17 +1,17 @@
-"""What a split of the samples among experts follows, and whether that is more than chance."""
+"""What the split of the samples among experts follows, and whether that is more than chance."""
 
 from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import entropy
-from sklearn.utils import column_or_1d
-from sklearn.utils._param_validation import validate_params
+from sklearn.utils import column_or_1d, gen_batches
 
-from .._validation import Count, check_same_length, naming
-from ._contingency import check_labels
+from .._validation import Count, check_named, check_same_length, naming
+from ._routing import check_labels, validated
 from ._significance import dispatch_entropy_test
 
-__all__ = ["SplitInformation", "above_null", "split_information"]
+_VALUES_AT_ONCE = 2**17  # 1 MiB: bounds the memory, and stays in the cache
+_DIGITS = 9  # images that differ by rounding only are the same
 
 
 @dataclass(frozen=True)
@@ -24,17 +24,17 @@ class SplitInformation:
         The :func:`mutual_information` of group and expert.
 
     null_mean, null_low, null_high : float
-        Its mean and 95 % interval if experts had nothing to do with groups.
+        Its mean and 95 % interval if experts and groups are independent.
 
     p_value : float
-        How often chance alone gives as much.
+        The probability that chance alone gives as much information.
 
     expert_entropy : float
-        The entropy of the experts, all that can be told about them.
+        The entropy of the experts, the largest value that `information` can have.
 
     share : float
-        How much of that the group tells, less what chance does: 0 by chance, 1 if the group decides
-        who answers.
+        The part of `expert_entropy` that the group explains, corrected for chance: 0 by chance, 1
+        if the group determines the expert.
     """
 
     information: float
@@ -50,29 +50,21 @@ class SplitInformation:
         return (self.information - self.null_mean) / room if room > 1e-9 else 0.0
 
 
-@validate_params(
-    {
-        "groups": ["array-like"],
-        "experts": ["array-like"],
-        "n_permutations": [Count(1)],
-        "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validated("groups experts", n_permutations=[Count(1)], random_state=["random_state"])
 def split_information(groups, experts, *, n_permutations=1000, random_state=None):
-    """Measure what a property of the samples tells about the expert that answers.
+    """Measure the mutual information of a property of the samples and the expert.
 
-    It is the :func:`mutual_information` beside its null, the same after a shuffle: few samples and
-    many groups look as if they told something.
+    It comes with its null, the same for shuffled groups: with few samples or many groups, the
+    :func:`mutual_information` is far above 0 even if the two are independent.
 
     Parameters
     ----------
     groups : array-like of shape (n_samples,)
         What the split might follow: the class of every sample, or a group of
-        :func:`picture_properties`. Labels of any type.
+        :func:`image_properties`. Labels of any type.
 
     experts : array-like of shape (n_samples,) or (n_samples, k)
-        The expert that answers every sample, labels of any type. If several experts answer,
+        The expert that every sample is routed to, labels of any type. If several are selected,
         the first one counts.
 
     n_permutations : int, default=1000
@@ -86,7 +78,7 @@ def split_information(groups, experts, *, n_permutations=1000, random_state=None
     -------
     split : SplitInformation
         With `information`; `null_mean`, `null_low` and `null_high`; `p_value`;
-        `expert_entropy`; and `share`, what is told of all that there is to tell.
+        `expert_entropy`; and `share`, the part of it that the groups explain.
 
     Raises
     ------
@@ -95,17 +87,19 @@ def split_information(groups, experts, *, n_permutations=1000, random_state=None
 
     See Also
     --------
-    picture_properties : Groups of pictures.
+    image_properties : Groups of images.
     specialization_report : Does this for class and properties at once.
-    dispatch_entropy_test : The same of what is left unknown of the group.
+    dispatch_entropy_test : A test of the dispatch entropy, the entropy that remains.
 
     Notes
     -----
-    With the same `experts`, the shares of several properties compare. A property in `n` groups of
-    equal size tells `log(n)` at most, less than there is to tell if there are more experts.
+    With the same `experts`, the shares of several properties can be compared. The information of a
+    property with `n` groups of equal size is `log(n)` at most, so with more than `n` experts its
+    share stays below 1.
 
-    Properties go together: where dark pictures are of one class, a split by brightness tells the
-    class, too. The largest share is the best name of a split, not its cause.
+    Properties are correlated: where dark images belong to one class, a split by brightness has
+    mutual information with the class, too. The largest share describes a split best; it need not
+    be its cause.
 
     Examples
     --------
@@ -122,13 +116,11 @@ def split_information(groups, experts, *, n_permutations=1000, random_state=None
     """
     check_same_length(groups=groups, experts=experts)
     first = check_labels(experts)[:, 0]
-    of_groups, of_experts = (
-        _entropy_of(labels, name) for labels, name in ((groups, "groups"), (first, "experts"))
-    )
+    of_groups, of_experts = _label_entropy(groups, "groups"), _label_entropy(first, "experts")
     test = dispatch_entropy_test(
         groups, first, n_permutations=n_permutations, n_bootstraps=1, random_state=random_state
     )
-    # A shuffle changes no size: what is left unknown is all that varies.
+    # A shuffle keeps the entropy of the groups: only the dispatch entropy varies.
     return SplitInformation(
         information=max(0.0, of_groups - test.entropy),
         null_mean=max(0.0, of_groups - test.null_mean),
@@ -139,22 +131,111 @@ def split_information(groups, experts, *, n_permutations=1000, random_state=None
     )
 
 
-def above_null(split, level=0.05):
-    """Return the names of what a split follows beyond chance, the largest share first.
+def _label_entropy(labels, name):
+    with naming(name):
+        return float(entropy(np.unique(column_or_1d(labels), return_counts=True)[1]))
 
-    `split` maps names to `SplitInformation`. The chance to name anything where nothing is followed
-    is `level` at most, however many names there are (Holm's method).
+
+def above_null(split, level=0.05):
+    """Return the names of the properties that a split follows beyond chance, largest share first.
+
+    `split` maps names to `SplitInformation`. If the split follows none of them, the probability
+    of returning any name is `level` at most, for any number of names (Holm's method).
     """
     found = []
-    for n_left, name in zip(
-        range(len(split), 0, -1), sorted(split, key=lambda name: split[name].p_value), strict=True
-    ):
-        if split[name].p_value > level / n_left:
+    for rank, name in enumerate(sorted(split, key=lambda name: split[name].p_value)):
+        if split[name].p_value > level / (len(split) - rank):
             break
         found.append(name)
     return tuple(sorted(found, key=lambda name: -split[name].share))
 
 
-def _entropy_of(labels, name):
-    with naming(name):
-        return float(entropy(np.unique(column_or_1d(labels), return_counts=True)[1]))
+@validated("X", n_bins=[Count(2)])
+def image_properties(X, *, n_bins=10):
+    """Group images by simple properties: brightness, contrast, edges and color.
+
+    Each property is a number per image, and its groups are the ranges between quantiles. They have
+    equal size, unless many images have the same value.
+
+    - "brightness": the mean over channels and pixels;
+    - "contrast": the standard deviation, over the pixels, of the mean over channels;
+    - "edges (upright - level)": the mean change between neighboring pixels of a row, minus that of
+      a column, divided by their sum: from -1 for horizontal to 1 for vertical stripes;
+    - "color (red - blue)": the mean of red minus that of blue;
+    - "color (green - magenta)": the mean of green minus that of red and blue.
+
+    Only images with 3 channels have the two properties of color.
+
+    Parameters
+    ----------
+    X : array-like of shape (n_samples, n_channels, height, width)
+        The images, uint8 or floats in any unit.
+
+    n_bins : int, default=10
+        Number of groups of a property; fewer where many images have the same value.
+
+    Returns
+    -------
+    properties : dict of str to ndarray of int of shape (n_samples,)
+        For the name of each property, the group of every image, from 0 on.
+
+    Raises
+    ------
+    ValueError
+        If X has another number of axes, no pixels, or entries that are not finite.
+
+    See Also
+    --------
+    split_information : The mutual information of such groups and the expert.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_moe.metrics import image_properties
+    >>> black, white = np.zeros((3, 8, 8)), np.ones((3, 8, 8))
+    >>> properties = image_properties([black, white, black, white], n_bins=2)
+    >>> list(properties)[:2]
+    ['brightness', 'contrast']
+    >>> properties["brightness"]
+    array([0, 1, 0, 1])
+    """
+    X = check_named(X, "X", dtype="numeric", ensure_2d=False, allow_nd=True)
+    if X.ndim != 4 or not min(X.shape):
+        raise ValueError(
+            "X must be images of shape (n_samples, n_channels, height, width), each at least 1, "
+            f"got {X.shape}. Pass flat images as X.reshape(len(X), n_channels, height, width)."
+        )
+    return {name: quantile_bins(values, n_bins) for name, values in _measure(X).items()}
+
+
+def quantile_bins(values, n_bins):
+    """Return for each value the index of its range between quantiles, from 0 on."""
+    edges = np.quantile(values, np.arange(1, n_bins) / n_bins, method="higher")
+    return np.searchsorted(edges, values, side="right")
+
+
+def _measure(X):
+    """Return the value of every property of every image."""
+    channels, contrast, edges = np.empty(X.shape[:2]), np.empty(len(X)), np.empty(len(X))
+    for rows in gen_batches(len(X), max(1, _VALUES_AT_ONCE // X[0].size)):
+        part = X[rows].astype(np.float64, order="C")
+        channels[rows] = part.reshape(*part.shape[:2], -1).mean(axis=2)
+        grey = part.mean(axis=1)
+        contrast[rows] = grey.std(axis=(1, 2))
+        across, down = _mean_step(grey, 2), _mean_step(grey, 1)
+        total = across + down
+        edges[rows] = np.divide(across - down, total, out=np.zeros_like(total), where=total > 0)
+    scale = max(np.abs(channels).max(), contrast.max()) or 1.0
+    values = {"brightness": channels.mean(axis=1) / scale, "contrast": contrast / scale}
+    values["edges (upright - level)"] = edges
+    if X.shape[1] == 3:
+        red, green, blue = channels.T / scale
+        values["color (red - blue)"] = red - blue
+        values["color (green - magenta)"] = green - (red + blue) / 2
+    return {name: value.round(_DIGITS) for name, value in values.items()}
+
+
+def _mean_step(grey, axis):
+    """Return the mean absolute difference of neighbors along an axis, (n_samples,)."""
+    steps = np.abs(np.diff(grey, axis=axis))
+    return steps.mean(axis=(1, 2)) if steps.size else np.zeros(len(grey))

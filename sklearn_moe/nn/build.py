@@ -69,7 +69,8 @@ def build_mixture(
         if n_shared_experts:
             raise ValueError(
                 f"router={router!r} mixes the distributions of the experts and cannot add outputs "
-                f"of n_shared_experts={n_shared_experts}. Use a router that adds, such as 'topk'."
+                f"of router__n_shared_experts={n_shared_experts}. Use a router that adds, such as "
+                "'topk'."
             )
     encoder: nn.Module | None = None
     if isinstance(statistics, FeatureStatistics):

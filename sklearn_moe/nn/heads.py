@@ -435,13 +435,13 @@ def choose_head(loss: str | LossSpec | Callable[[int], Head], kind: str) -> Call
         raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
     if isinstance(factory, type):
         if not issubclass(factory, Head):
-            raise TypeError(f"{LOSSES.must(factory)}.")
+            raise TypeError(f"{LOSSES.expected(factory)}.")
         _check_kind(factory, factory, kind)
     return partial(_make_head, factory, kind)
 
 
 def _make_head(factory: Callable[[int], Head], kind: str, n_targets: int) -> Head:
-    head = make(LOSSES.must(factory), Head, factory, n_targets)
+    head = make(LOSSES.expected(factory), Head, factory, n_targets)
     _check_kind(factory, head, kind)
     for method in ("loss", "predict"):
         require(head, Head, method, f"loss={factory!r}")

@@ -1,25 +1,38 @@
-"""What every transformer of pictures shares."""
+"""What every transformer of images shares: checks, batches of images, the device."""
 
 from typing import ClassVar
 
+import numpy as np
 import torch
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._image_checks import check_images
-from .._validation import Count
-from ._chunks import as_device, map_chunks
+from .. import _devices
+from .._data.rows import as_tensor
+from .._devices import usual_modes
+from .._registry import is_auto
+from .._validation import Count, check_images
 
-__all__ = ["BaseImageFeatures", "BaseImageTransformer", "StatelessImageTransformer"]
+__all__ = ["BaseImageFeatures", "BaseImageTransformer", "as_device", "as_float"]
 
 
-class _TakesImages(BaseEstimator):
-    """Checks and chunks of pictures, for subclasses with `batch_size` and `device`."""
+def as_device(device):
+    """Return the device of a name; "auto" is the accelerator where there is one."""
+    return _devices.as_device(_devices.accelerator() or "cpu" if is_auto(device) else device)
+
+
+def as_float(x):
+    """Return images in float32: uint8 becomes [0, 1], floats keep their values."""
+    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+
+
+class BaseImageTransformer(TransformerMixin, BaseEstimator):
+    """A transformer of images in batches.
+
+    A subclass has `batch_size` and `device`, `fit`, and `_operation(X)`, which returns the function
+    of a batch.
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         "batch_size": [Count(1)],
@@ -27,162 +40,59 @@ class _TakesImages(BaseEstimator):
     }
 
     def _check(self, X, *, reset):
-        """Return X as an array of uint8, float32 or float64, a copy only where it must be."""
+        """Return X as an array of uint8, float32 or float64; it is copied only if necessary."""
         X = check_images(X, name="X", caller=type(self).__name__)
         expected = X.shape[1] if reset else getattr(self, "n_features_in_", X.shape[1])
         if X.shape[1] != expected:
             raise ValueError(
-                f"X has {X.shape[1]} channels, {type(self).__name__} was fitted on pictures of "
-                f"{expected}. Pass pictures of {expected} channels, or fit again."
+                f"X has {X.shape[1]} channels, {type(self).__name__} was fitted on images of "
+                f"{expected}. Pass images of {expected} channels, or fit again."
             )
         # Remembers n_features_in_, here the number of channels.
         return validate_data(self, X, reset=reset, skip_check_array=True)
 
-    def _map(self, function, X):
-        """Return `function(tensor, rows)` of all chunks of X as one array."""
-        device = as_device(self.device)
-        return map_chunks(function, X, batch_size=self.batch_size, device=device)
+    @usual_modes()
+    @torch.no_grad()
+    def _transform(self, X):
+        """Return the results of all batches of X as one array; memory is needed for one batch."""
+        function, device, result = self._operation(X), as_device(self.device), None
+        for rows in gen_batches(len(X), self.batch_size):
+            # One memory layout for all: how torch rounds may depend on it.
+            part = function(as_tensor(X[rows]).to(device).contiguous()).cpu().numpy()
+            if result is None:
+                result = np.empty((len(X), *part.shape[1:]), part.dtype)
+            result[rows] = part
+        return result
 
     def __sklearn_tags__(self):
-        """Say that X is no table; there is no tag for four axes."""
+        """Say that X is no table, and that the result has a type of its own."""
         tags = super().__sklearn_tags__()
-        tags.input_tags.two_d_array = False
-        tags.input_tags.three_d_array = False
-        return tags
-
-
-class BaseImageTransformer(TransformerMixin, _TakesImages):
-    """A transformer whose results are pictures, which no data frame can hold."""
-
-    def __init_subclass__(cls, **kwargs):
-        """Switch scikit-learn's wrapping of outputs into data frames off, for all subclasses."""
-        super().__init_subclass__(auto_wrap_output_keys=None, **kwargs)
-
-    def set_output(self, *, transform=None):
-        """Say that pictures stay arrays.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            Only None and "default" are possible.
-
-        Returns
-        -------
-        self : object
-            The transformer.
-
-        Raises
-        ------
-        ValueError
-            If `transform` asks for a data frame.
-        """
-        if transform not in (None, "default"):
-            raise ValueError(
-                f"set_output(transform={transform!r}) makes data frames, but pictures have four "
-                f"axes: {type(self).__name__} returns arrays only. Call set_output on the steps "
-                "that return tables instead of the whole pipeline."
-            )
-        return self
-
-    def __sklearn_tags__(self):
-        """Say which types stay as they are."""
-        tags = super().__sklearn_tags__()
-        tags.transformer_tags.preserves_dtype = ["uint8", "float32", "float64"]
-        return tags
-
-
-class BaseImageFeatures(ClassNamePrefixFeaturesOutMixin, TransformerMixin, _TakesImages):
-    """A transformer that makes a table, float32, of pictures.
-
-    A subclass has `random_state`, `fit`, which sets `_n_features_out`, and `_operation(X)`, which
-    returns the function of chunks.
-    """
-
-    def transform(self, X):
-        """Find the features of pictures.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_channels, height, width)
-            Pictures, uint8 or floats.
-
-        Returns
-        -------
-        X_new : ndarray of shape (n_samples, n_features_out), float32
-            The features, a row per picture.
-
-        Raises
-        ------
-        ValueError
-            If X is malformed or its pictures do not fit what was learned in `fit`.
-        """
-        check_is_fitted(self)
-        X = self._check(X, reset=False)
-        return self._map(self._operation(X), X)
-
-    def __sklearn_tags__(self):
-        """Say that the result is float32, whatever the pictures are."""
-        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = tags.input_tags.three_d_array = False
         tags.transformer_tags.preserves_dtype = []
         tags.non_deterministic = self.random_state is None
         return tags
 
 
-class StatelessImageTransformer(BaseImageTransformer):
-    """A transformer that learns nothing: `fit` only checks, and need not be called.
-
-    A subclass has `_operation(X)`, which returns the function of chunks, and may have
-    `_check_parameters(X)`.
-    """
-
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
-        """Check the parameters and the pictures; nothing is learned.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_channels, height, width)
-            Pictures, uint8 or floats.
-
-        y : None
-            Not used.
-
-        Returns
-        -------
-        self : object
-            The transformer.
-        """
-        X = self._check(X, reset=True)
-        self._check_parameters(X)
-        return self
+class BaseImageFeatures(ClassNamePrefixFeaturesOutMixin, BaseImageTransformer):
+    """A transformer of images to a table in float32; `fit` sets `_n_features_out`."""
 
     def transform(self, X):
-        """Transform pictures.
+        """Compute the features of images.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, n_channels, height, width)
-            Pictures, uint8 or floats.
+            Images, uint8 or floats.
 
         Returns
         -------
-        X_new : ndarray of shape (n_samples, ...)
-            The transformed pictures, a new array.
+        X_new : ndarray of shape (n_samples, n_features_out), float32
+            The features, one row per image.
+
+        Raises
+        ------
+        ValueError
+            If X is malformed or its images do not fit what was learned in `fit`.
         """
-        self._validate_params()  # fit may not have been called
-        X = self._check(X, reset=False)
-        self._check_parameters(X)
-        return self._map(self._operation(X), X)
-
-    def _check_parameters(self, X):
-        """Refuse parameters that do not fit the pictures."""
-
-    def __sklearn_is_fitted__(self):
-        """Return True: there is nothing to fit."""
-        return True
-
-    def __sklearn_tags__(self):
-        """Say that fit may be left out."""
-        tags = super().__sklearn_tags__()
-        tags.requires_fit = False
-        return tags
+        check_is_fitted(self)
+        return self._transform(self._check(X, reset=False))

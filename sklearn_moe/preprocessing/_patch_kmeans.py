@@ -1,4 +1,4 @@
-"""PatchKMeansFeatures: which of the typical patches are where in a picture."""
+"""PatchKMeansFeatures: which typical patches are where in an image."""
 
 from numbers import Real
 from typing import ClassVar
@@ -13,18 +13,17 @@ from sklearn.utils.random import sample_without_replacement
 
 from .._devices import usual_modes
 from .._validation import Count
-from ._base import BaseImageFeatures
-from ._chunks import as_float
+from ._base import BaseImageFeatures, as_float
 
 __all__ = ["PatchKMeansFeatures"]
 
-_POSITIVE = Count(1)
+_POSITIVE = Interval(Real, 0, None, closed="neither")
 _KMEANS = {"batch_size": 4096, "max_iter": 10, "n_init": 1}
 _REDUCE = {"sum": torch.sum, "mean": torch.mean}
 
 
 def _positions(X, size, stride=1):
-    """Return how many patches a picture has, from top to bottom and from left to right."""
+    """Return how many patches an image has, from top to bottom and from left to right."""
     return tuple((side - size) // stride + 1 for side in X.shape[2:])
 
 
@@ -33,7 +32,7 @@ def _sample(X, size, n_patches, random_state):
     n_rows, n_columns = _positions(X, size)
     total = len(X) * n_rows * n_columns
     drawn = sample_without_replacement(total, min(n_patches, total), random_state=random_state)
-    drawn.sort()  # picture after picture
+    drawn.sort()  # image after image
     sample, row, column = np.unravel_index(drawn, (len(X), n_rows, n_columns))
     patches = np.empty((len(drawn), X.shape[1], size, size), X.dtype)
     for patch, n, i, j in zip(patches, sample, row, column, strict=True):
@@ -43,7 +42,7 @@ def _sample(X, size, n_patches, random_state):
 
 def _normalize(patches, contrast):
     """Give each row the mean 0 and a variance of about 1, flat ones less."""
-    patches = patches - patches.mean(dim=1, keepdim=True)  # they may be the pictures themselves
+    patches = patches - patches.mean(dim=1, keepdim=True)  # they may share the memory of the images
     variance = patches.square().mean(dim=1, keepdim=True)
     patches /= variance.add_(contrast).sqrt_()
     return patches
@@ -60,22 +59,22 @@ def _zca(patches, eps):
 
 
 class PatchKMeansFeatures(BaseImageFeatures):
-    """Describe a picture by which of the typical patches are where, as Coates et al. do [1]_.
+    """Describe an image by which typical patches are where in it, as Coates et al. do [1]_.
 
-    `fit` looks at patches from anywhere in the pictures: it takes brightness and contrast out of
-    each, whitens them, and finds clusters by k-means. `transform` looks at all patches of a
-    picture. The distances z_k of a patch from the centers become ::
+    `fit` takes patches from anywhere in the images, removes brightness and contrast from each,
+    whitens them, and finds clusters by k-means. `transform` takes all patches of an image. The
+    distances z_k of a patch from the centers become ::
 
         f_k = max(0, mean(z) - z_k)
 
     0 for the centers that are farther away than most. These are summed over each cell of a grid
-    laid on the picture, and the features are the roots of the sums. No label is used, and a linear
-    model of such features is a strong baseline for small pictures.
+    laid on the image, and the features are the roots of the sums. No label is used, and a linear
+    model of such features is a strong baseline for small images.
 
     Parameters
     ----------
     n_clusters : int, default=400
-        Number of clusters, at least 2. More are better, if there are pictures to learn from.
+        Number of clusters, at least 2. More are better, if there are enough images to learn from.
 
     patch_size : int, default=6
         Side of the patches, in pixels.
@@ -84,22 +83,23 @@ class PatchKMeansFeatures(BaseImageFeatures):
         Pixels from one patch to the next in `transform`. With 2, features cost a quarter.
 
     n_patches : int, default=100_000
-        Patches that `fit` looks at, or all there are if they are fewer.
+        Number of patches that `fit` uses; all of them, if there are fewer.
 
     pool : int, default=2
         Cells of the grid from top to bottom, and from left to right.
 
     pooling : {"sum", "mean"}, default="sum"
-        What becomes of the patches in a cell. With "mean" the size of the pictures does not count.
+        How the values of the patches in a cell are combined. With "mean" the size of the images
+        does not matter.
 
     power : float, default=0.5
-        What the sums or means are raised to, more than 0 and at most 1. They have long tails, which
-        roots shorten [2]_. 1 leaves them as they are, as published.
+        Power that the sums or means are raised to, more than 0 and at most 1. They have long tails,
+        which roots shorten [2]_. 1 leaves them as they are, as published.
 
     contrast_eps : float, default=0.0025
         What is added to the variance of a patch before it is divided by its standard deviation, as
-        a share of the variance of all pixels: noise in flat patches shall not be blown up. On
-        CIFAR-10, of bytes, it is about 10, as published.
+        a share of the variance of all pixels: noise in flat patches is not amplified. On uint8
+        images of CIFAR-10 it is about 10, as published.
 
     whitening_eps : float, default=0.1
         What is added to the variances along the principal axes of the normalized patches.
@@ -108,8 +108,8 @@ class PatchKMeansFeatures(BaseImageFeatures):
         Determines the patches and the start of k-means.
 
     batch_size : int, default=8
-        Pictures transformed at once. It bounds the memory, and changes the result by no more than
-        rounding does. Few are fastest on a CPU, whose cache should hold their distances.
+        Number of images transformed at once. It bounds the memory, and changes the result by no
+        more than rounding does. Few are fastest on a CPU, whose cache should hold their distances.
 
     device : str or torch.device, default="cpu"
         Where `transform` computes; "auto" is a GPU where there is one.
@@ -126,7 +126,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         What normalized patches minus `mean_` are multiplied by, a symmetric matrix (ZCA).
 
     contrast_ : float
-        What is added to the variance of a patch, for bytes in units of [0, 1].
+        What is added to the variance of a patch, for uint8 images in units of [0, 1].
 
     n_features_in_ : int
         Number of channels.
@@ -169,14 +169,10 @@ class PatchKMeansFeatures(BaseImageFeatures):
     _parameter_constraints: ClassVar[dict] = {
         **BaseImageFeatures._parameter_constraints,
         "n_clusters": [Count(2)],
-        "patch_size": [_POSITIVE],
-        "stride": [_POSITIVE],
-        "n_patches": [_POSITIVE],
-        "pool": [_POSITIVE],
+        **{name: [Count(1)] for name in ("patch_size", "stride", "n_patches", "pool")},
         "pooling": [StrOptions(set(_REDUCE))],
         "power": [Interval(Real, 0, 1, closed="right")],
-        "contrast_eps": [Interval(Real, 0, None, closed="neither")],
-        "whitening_eps": [Interval(Real, 0, None, closed="neither")],
+        **{name: [_POSITIVE] for name in ("contrast_eps", "whitening_eps")},
         "random_state": ["random_state"],
     }
 
@@ -217,7 +213,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         Parameters
         ----------
         X : array-like of shape (n_samples, n_channels, height, width)
-            Pictures, uint8 or floats.
+            Images, uint8 or floats.
 
         y : None
             Not used.
@@ -230,7 +226,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         Raises
         ------
         ValueError
-            If X is malformed, its pictures are too small for the patches and the grid, or the
+            If X is malformed, its images are too small for the patches and the grid, or the
             patches are fewer than the clusters.
         """
         X = self._check(X, reset=True)
@@ -241,7 +237,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
             raise ValueError(
                 f"n_clusters={self.n_clusters} is more than the {len(patches)} patches that there "
                 f"are to find them in. Use fewer clusters, a larger n_patches={self.n_patches} or "
-                "more pictures."
+                "more images."
             )
         # Where all pixels are the same, any number will do.
         self.contrast_ = self.contrast_eps * (float(patches.var(correction=0)) or 1.0)
@@ -263,7 +259,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         reduce = _REDUCE[self.pooling]
         parts = None
 
-        def features(x, rows):
+        def features(x):
             nonlocal parts
             if parts is None:
                 mean, whitening, centers = (torch.from_numpy(a).to(x.device) for a in arrays)
@@ -287,18 +283,13 @@ class PatchKMeansFeatures(BaseImageFeatures):
         return features
 
     def _check_size(self, X):
-        """Refuse pictures that are too small for a patch or for the grid."""
-        if self.patch_size > min(X.shape[2:]):
-            raise ValueError(
-                f"patch_size={self.patch_size} is larger than the pictures of {X.shape[2]} x "
-                f"{X.shape[3]} pixels. Use smaller patches, or larger pictures."
-            )
+        """Refuse images that are too small for a patch or for the grid."""
         grid = _positions(X, self.patch_size, self.stride)
         if self.pool > min(grid):
             raise ValueError(
-                f"Pictures of {X.shape[2]} x {X.shape[3]} pixels have {grid[0]} x {grid[1]} "
-                f"patches, too few for a grid of {self.pool} x {self.pool} cells. Use a smaller "
-                "pool, patch_size or stride."
+                f"Images of {X.shape[2]} x {X.shape[3]} pixels have too few patches for a grid of "
+                f"pool={self.pool} x {self.pool} cells. Use a smaller pool, "
+                f"stride={self.stride} or patch_size={self.patch_size}, or larger images."
             )
 
     @property

@@ -27,7 +27,7 @@ from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.exceptions import ExpertCollapseWarning
-from sklearn_moe.metrics import expert_load, picture_properties, split_information
+from sklearn_moe.metrics import expert_load, image_properties, split_information
 from sklearn_moe.metrics._split import above_null
 from sklearn_moe.paper._statistics import mean_interval
 from sklearn_moe.preprocessing import RandomCropFlip
@@ -176,7 +176,7 @@ def main():
         parser.error(f"unknown routers {sorted(unknown)}, choose from {list(ROUTERS)}")
     torch.set_num_threads(options.threads)
     pictures = load_pictures(options.data)
-    properties = picture_properties(pictures[2])
+    properties = image_properties(pictures[2])
     outcomes = {router: [] for router in options.routers or ROUTERS}
     with threadpool_limits(options.threads):
         for seed in range(options.seeds):

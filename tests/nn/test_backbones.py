@@ -10,7 +10,7 @@ from helpers import has_statistics, is_deep, make_mixture, seeded
 from sklearn.datasets import make_classification
 from torch import nn
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MoEClassifier, SolverParams
 from sklearn_moe._data.validation import Samples, hold_out
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.seeding import OwnGenerator
@@ -191,28 +191,12 @@ def test_groups_are_of_one_sample_and_16_channels_or_more(expert):
         assert size == 16 if norm.num_channels % 16 == 0 else size > 16 or norm.num_groups == 1
 
 
-@pytest.mark.parametrize("expert", BATCH + GROUP)
-def test_merging_needs_experts_without_statistics(expert):
-    mixture, x = build_experts(expert, router="merge"), draw_images(3)
-    if expert in BATCH:
-        with pytest.raises(ValueError, match="statistics of BatchNorm"):
-            mixture(x)
-        return
-    gate, first = mixture.route(x).gate, mixture.experts[0]
-    merged = {
-        name: sum(w * e.get_parameter(name) for w, e in zip(gate[0], mixture.experts, strict=True))
-        for name, _ in first.named_parameters()
-    }
-    expected = torch.func.functional_call(first, merged, (x[:1],))
-    torch.testing.assert_close(mixture(x).output[:1], expected, rtol=1e-4, atol=1e-5)
-
-
 # -- in the estimator ---------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
-def noisy_pictures():
-    """200 pictures of 3 x 8 x 8 in two classes that are hard to tell apart."""
+def noisy_images():
+    """200 images of 3 x 8 x 8 in two classes that are hard to tell apart."""
     X, y = make_classification(
         200, 192, n_informative=10, n_redundant=0, flip_y=0.2, class_sep=0.5, random_state=0
     )
@@ -230,20 +214,21 @@ make = partial(
 )
 
 
-@pytest.mark.parametrize("expert", BATCH + GROUP)
-def test_pictures_are_learned(images, expert):
+@pytest.mark.parametrize("expert", ["resnet18", "mobilenet_v2_gn"])
+def test_images_are_learned(images, expert):
     X, y = images
     # The running statistics of BatchNorm need some fifty steps to follow weights that move fast.
-    clf = make(expert=expert, max_iter=30 if expert in BATCH else 20).fit(X, y)
+    clf = make(expert=expert, max_iter=30 if expert in BATCH else 10).fit(X, y)
     assert clf.score(X, y) > 0.8
     assert clf.loss_curve_[-1] < clf.loss_curve_[0] / 2
 
 
-@pytest.mark.parametrize("expert", BATCH)
-def test_the_best_weights_come_with_their_statistics(noisy_pictures, expert):
-    X, y = noisy_pictures
-    options = {"expert": expert, "early_stopping": True, "validation_fraction": 0.3}
-    options["learning_rate"] = "constant"  # the first epochs are the same however many follow
+def test_the_best_weights_come_with_their_statistics(noisy_images):
+    X, y = noisy_images
+    options = {"expert": "resnet18", "early_stopping": True, "validation_fraction": 0.3}
+    options["solver"] = SolverParams(
+        schedule="constant"
+    )  # the first epochs are the same however many follow
     clf = make(max_iter=10, **options).fit(X, y)
     best = int(np.argmax(clf.validation_scores_)) + 1
     assert best < 10
@@ -256,10 +241,9 @@ def test_the_best_weights_come_with_their_statistics(noisy_pictures, expert):
     assert clf.score(held_out.X[:], held_out.y) == pytest.approx(max(clf.validation_scores_))
 
 
-@pytest.mark.parametrize("expert", BATCH)
-def test_pickles_and_warm_starts_keep_the_statistics(noisy_pictures, expert):
-    X, y = noisy_pictures
-    clf = make(expert=expert, warm_start=True).fit(X, y)
+def test_pickles_and_warm_starts_keep_the_statistics(noisy_images):
+    X, y = noisy_images
+    clf = make(expert="resnet18", warm_start=True).fit(X, y)
     again = pickle.loads(pickle.dumps(clf))
     assert not changed(clf.module_.state_dict(), again.module_.state_dict())
     np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
@@ -269,22 +253,14 @@ def test_pickles_and_warm_starts_keep_the_statistics(noisy_pictures, expert):
     np.testing.assert_array_equal(again.predict_proba(X), clf.predict_proba(X))
 
 
-@pytest.mark.parametrize("expert", BATCH)
-def test_uint8_images_and_one_output_for_two_classes(images, expert):
+def test_uint8_images_and_one_output_for_two_classes(images):
     X, y = images[0], images[1] > 0
     X = np.clip(40 * X + 80, 0, 255).astype(np.uint8)
     # Without standardization: BatchNorm would amplify differences in the last bits of a mean.
-    options = {"expert": expert, "standardize": False, "loss": "margin"}
+    options = {"expert": "resnet18", "standardize": False, "loss": "margin"}
     of_bytes = make(**options).fit(X, y)
     of_floats = make(**options).fit(X.astype(np.float32) / 255, y)
     proba = of_bytes.predict_proba(X)
     np.testing.assert_allclose(proba, of_floats.predict_proba(X / 255.0), atol=1e-3)
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-5)
     assert of_bytes.module_(torch.from_numpy(X / np.float32(255))).output.shape == (len(X), 1)
-
-
-@pytest.mark.parametrize("expert", GROUP)
-def test_experts_without_statistics_can_be_merged(expert, images):
-    X, y = (part[:20] for part in images)
-    clf = make(expert=expert, router="merge", max_iter=1).fit(X, y)
-    assert np.isfinite(clf.predict_proba(X)).all()

@@ -71,7 +71,7 @@ def activation_layer(activation: str | Callable) -> nn.Module:
     """
     function = activation_function(activation)
     if not isinstance(activation, str):
-        dry_run(ACTIVATIONS.must(activation), function, torch.zeros(2, 3), shape=(2, 3))
+        dry_run(ACTIVATIONS.expected(activation), function, torch.zeros(2, 3), shape=(2, 3))
     return nn.ReLU(inplace=True) if function is nn.functional.relu else _Elementwise(function)
 
 

@@ -210,7 +210,7 @@ class Router(nn.Module):
     def check(cls, input_shape: Shape, n_experts: int, top_k: int, gate: str | Callable) -> None:
         """Refuse settings that the router does not support, with the reason."""
         if top_k != 1:
-            raise ValueError(f"every expert answers every sample, got top_k={top_k}. Use top_k=1")
+            raise ValueError(f"all experts are used at once, got top_k={top_k}. Use top_k=1")
 
     @classmethod
     def build(

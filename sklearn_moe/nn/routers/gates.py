@@ -66,7 +66,7 @@ def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
 
 
 GATES = Registry(
-    "gate",
+    "router__gate",
     "a callable (scores, noisy, chosen) -> weights",
     {
         "softmax": softmax_gate,
@@ -183,7 +183,7 @@ class GumbelNoise(Noise):
 
 
 NOISES = Registry(
-    "router_noise",
+    "router__noise",
     "a callable (x, scores, generator) -> noise, or a subclass of sklearn_moe.nn.Noise",
     {"uniform": UniformNoise, "gaussian": GaussianNoise, "gumbel": GumbelNoise},
 )
@@ -204,8 +204,8 @@ def make_noise(noise: str | Callable | None, per_row: bool) -> Callable | None:
     made = NOISES.resolve(noise)
     if isinstance(made, type):
         if not issubclass(made, Noise):
-            raise TypeError(f"router_noise={noise!r} must be {NOISES.own}.")
+            raise TypeError(f"router__noise={noise!r} must be {NOISES.own}.")
         made = made(per_row)
     if isinstance(made, Noise) and type(made).__call__ is Noise.__call__:
-        require(made, Noise, "quantile", f"router_noise={noise!r}")
+        require(made, Noise, "quantile", f"router__noise={noise!r}")
     return made

@@ -166,8 +166,8 @@ def make_router(
         router_class.check(input_shape, n_experts, top_k, gate)
         if spec.dense_gradient and not (router_class.sparse and gate in ("softmax", "sigmoid")):
             raise ValueError(
-                "dense_gradient=True is for routers that choose experts, with gate='softmax' or "
-                f"'sigmoid', got gate={gate!r}. Use dense_gradient=False"
+                "dense_gradient=True is for routers that choose experts, with the gate 'softmax' "
+                f"or 'sigmoid', got router__gate={gate!r}. Use dense_gradient=False"
             )
         if normalize and spec.network is CentroidScores:
             raise ValueError(
@@ -205,20 +205,20 @@ def _errors_name(router: Any) -> Iterator[None]:
 def _check_parts(spec, top_k, network, gate, noise):
     """Refuse parts that do not go together, whatever the data are."""
     if spec.one_expert and top_k != 1:
-        raise ValueError(f"one expert answers, got top_k={top_k}. Use router='topk'")
+        raise ValueError(f"one expert is used, got top_k={top_k}. Use router='topk'")
     if not is_auto(network):
         NETWORKS.resolve(network)
         if spec.network is not None:
             raise ValueError(
-                f"its scores are fixed, got router_network={network!r}. Use router_network='auto'"
+                f"its scores are fixed, got router__network={network!r}. Use router__network='auto'"
             )
     gates = spec.router_class.gates
     if isinstance(gate, str) and gate not in gates:
-        raise ValueError(f"gate={gate!r} is none of its gates, which are {list(gates)}")
+        raise ValueError(f"router__gate={gate!r} is none of its gates, which are {list(gates)}")
     if noise is None and spec.router_class.learns_noise:
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
     if noise is not None and not spec.router_class.noisy:
-        raise ValueError("it makes no choice that noise could change. Use router_noise='auto'")
+        raise ValueError("it makes no choice that noise could change. Use router__noise='auto'")
 
 
 def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k):
@@ -227,10 +227,10 @@ def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
     if callable(gate):
         chosen = torch.arange(min(top_k, n_experts)).unsqueeze(0) if router_class.noisy else None
         shape = scores.shape if chosen is None else chosen.shape
-        dry_run(GATES.must(gate), gate, scores, scores, chosen, shape=shape)
+        dry_run(GATES.expected(gate), gate, scores, scores, chosen, shape=shape)
     if noise is not None and not isinstance(noise, Noise):
         x, generator = torch.zeros(1, *input_shape), torch.Generator()
-        dry_run(NOISES.must(noise), noise, x, scores, generator, shape=scores.shape)
+        dry_run(NOISES.expected(noise), noise, x, scores, generator, shape=scores.shape)
 
 
 def _check_balance(needs, router_class, is_trained, noise, some_are_left):
@@ -243,7 +243,7 @@ def _check_balance(needs, router_class, is_trained, noise, some_are_left):
         raise ValueError("balance='bias' and 'load' are for routers that choose experts")
     if needs == "noise" and getattr(type(noise), "survival", None) in (None, Noise.survival):
         raise ValueError(
-            "balance='load' needs router_noise of a known distribution: "
+            "balance='load' needs router__noise of a known distribution: "
             f"{sorted(NOISES)}, or a Noise with a method 'survival'"
         )
     if needs == "noise" and not some_are_left:

@@ -202,7 +202,7 @@ class CNNScores(nn.Sequential):
     ):
         if len(input_shape) != 3:
             raise ValueError(
-                "router_network='cnn' takes images, (n_channels, height, width), got samples of "
+                "router__network='cnn' takes images, (n_channels, height, width), got samples of "
                 f"shape {tuple(input_shape)}. Use 'linear' or 'mlp'."
             )
         readout = nn.Linear(
@@ -237,8 +237,8 @@ class _ModuleScores(Scores):
         if not isinstance(scores, Tensor) or scores.shape != shape:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores)
             raise ValueError(
-                f"router_network must map {len(x)} samples to scores of shape {shape}, (n_samples, "
-                f"n_experts); its module returned {got}."
+                f"router__network must map {len(x)} samples to scores of shape {shape}, "
+                f"(n_samples, n_experts); its module returned {got}."
             )
         return scores
 
@@ -251,7 +251,7 @@ class _ModuleScores(Scores):
 
 
 NETWORKS = Registry(
-    "router_network",
+    "router__network",
     "a callable (input_shape, n_experts) -> torch.nn.Module",
     {"linear": LinearScores, "mlp": MLPScores, "cnn": CNNScores},
 )

@@ -37,7 +37,7 @@ class TopKRouter(Router):
         if top_k == 1 and gate == "renormalized":
             raise ValueError(
                 "a gate renormalized over one chosen expert is always 1, and the router would get "
-                "no gradient. Use gate='softmax', or router='topk' with top_k >= 2"
+                "no gradient. Use router__gate='softmax', or router='topk' with top_k >= 2"
             )
 
     def add_noise(
@@ -187,8 +187,8 @@ class PatchChoiceRouter(Router):
         among = {"softmax": n_patches, "renormalized": top_k}.get(gate)
         if among == 1:
             raise ValueError(
-                f"gate={gate!r} over one patch is always 1, and the router would get no gradient. "
-                "Use gate='sigmoid', or samples of several patches (sample_shape)"
+                f"router__gate={gate!r} over one patch is always 1, and the router would get no "
+                "gradient. Use router__gate='sigmoid', or samples of several patches (sample_shape)"
             )
 
     def forward(self, x, generator=None):

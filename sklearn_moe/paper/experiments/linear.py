@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from ... import SolverParams
 from ..._classifier import MoEClassifier
-from ..._parameters import SolverParams
 from .._experiment import Experiment, Finding
 from .._protocols import expert
 from ._theory import COLORS

@@ -1,0 +1,124 @@
+"""
+=============================================
+Few images: features first, then a mixture
+=============================================
+
+A few hundred images are too few to train a convolutional network. Use features then, which are
+found without labels or were trained on other images: a transformer of
+:mod:`sklearn_moe.preprocessing` turns the images into a table, and a mixture is fitted on it.
+
+Call this file with ``--data FOLDER`` for images in ``FOLDER/train/<class>/*.jpg``, such as
+those of CIFAR-10. Without it the example uses the handwritten digits of scikit-learn, enlarged to
+16 x 16 pixels.
+"""
+
+# %%
+# The images
+# ------------
+
+import argparse
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+from sklearn.model_selection import train_test_split
+
+from sklearn_moe.datasets import load_image_folder
+
+torch.set_num_threads(1)  # small networks gain nothing from a second thread
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--data", help="folder with train/<class>/*.jpg")
+parser.add_argument("--per-class", type=int, default=150)
+options = parser.parse_args()
+
+if options.data:
+    images = load_image_folder(options.data, "train", max_per_class=options.per_class)
+    X, y, names = images.data, images.target, images.target_names
+else:
+    digits = load_digits()
+    X = (digits.images[:, None] * 15).repeat(2, axis=2).repeat(2, axis=3).astype(np.uint8)
+    y, names = digits.target, [str(digit) for digit in range(10)]
+X, X_test, y, y_test = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)
+print(X.shape, X_test.shape)
+
+# %%
+# Typical patches
+# ---------------
+# :class:`~sklearn_moe.preprocessing.PatchKMeansFeatures` clusters patches of the images, and
+# describes an image by the clusters that occur in each quarter of it. The centers are edges and
+# colors in many directions.
+
+from sklearn_moe.preprocessing import PatchKMeansFeatures
+
+features = PatchKMeansFeatures(100, n_patches=20_000, random_state=0)
+features.fit(X)
+print(features.transform(X_test).shape)
+
+import matplotlib.pyplot as plt
+
+_, axes = plt.subplots(4, 10, figsize=(6.4, 2.8), layout="constrained")
+for ax, center in zip(axes.flat, features.cluster_centers_, strict=False):
+    center = center - center.min()
+    ax.imshow((center / center.max()).transpose(1, 2, 0), cmap="gray")
+    ax.set_axis_off()
+plt.show()
+
+# %%
+# The search
+# ----------
+# The features are a step of a pipeline, and do not depend on the steps after them. With ``memory``
+# they are computed once per fold, for all mixtures. In a larger search over the mixture alone it is
+# simpler to compute them before: they use no labels, so that no information can leak.
+
+from tempfile import TemporaryDirectory
+
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline
+
+from sklearn_moe import MoEClassifier, SolverParams
+
+clf = MoEClassifier(
+    max_iter=15,
+    learning_rate_init=0.001,
+    solver=SolverParams(weight_decay=0.3),
+    random_state=0,
+)
+with TemporaryDirectory() as folder:
+    model = Pipeline([("features", features), ("clf", clf)], memory=folder)
+    search = GridSearchCV(model, {"clf__n_experts": [1, 4]}, cv=2)
+    search.fit(X, y)
+for n_experts, score in zip(
+    search.cv_results_["param_clf__n_experts"], search.cv_results_["mean_test_score"], strict=True
+):
+    print(f"{n_experts} experts: accuracy {score:.3f}")
+
+# %%
+# Which expert handles which class
+# --------------------------------
+# What has the mixture of four learned, and do its experts differ by more than chance?
+
+from sklearn_moe.inspection import RoutingDisplay
+from sklearn_moe.metrics import specialization_report
+
+model = Pipeline(model.steps).set_params(clf__n_experts=4).fit(X, y)
+print(f"accuracy {model.score(X_test, y_test):.3f}")
+print(specialization_report(model, X_test, y_test, y_test, n_permutations=100, random_state=0))
+
+# %%
+# The rows are the classes.
+
+RoutingDisplay.from_estimator(model, X_test, y_test, display_labels=names)
+plt.show()
+
+# %%
+# With pretrained weights
+# -----------------------
+# Use :class:`~sklearn_moe.preprocessing.BackboneFeatures` as the first step. Named weights are
+# downloaded once:
+#
+# .. code-block:: python
+#
+#    from sklearn_moe.preprocessing import BackboneFeatures
+#
+#    model.set_params(features=BackboneFeatures("resnet18", weights="DEFAULT"))

@@ -1,0 +1,264 @@
+"""The statistics of make_cluster_patches, part by part of Definition 3.1."""
+
+import inspect
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+
+N, K, P, D = 20_000, 4, 5, 20
+ALPHA, BETA, GAMMA, SIGMA, SCALE = (0.5, 2), (1, 2), (0.5, 3), 1.5, 10.0
+# Seeds are fixed, so a test that passes always passes; a wrong distribution gives p = 0.
+P_VALUE = 1e-3
+
+
+class Parts(NamedTuple):
+    """One array per random quantity of Definition 3.1, read off from X alone: (n, P) or `noise`."""
+
+    feature: np.ndarray  # where the feature of the sample's cluster is
+    center: np.ndarray  # where the center of the sample's cluster is
+    other: np.ndarray  # where the feature of another cluster is
+    index: np.ndarray  # cluster of a feature or center
+    size: np.ndarray  # signed coefficient of a feature or center, unscaled
+    noise: np.ndarray  # (n, P - 3, d): random noise patches, unscaled
+
+    @property
+    def signals(self):
+        return self.feature, self.center, self.other
+
+
+def take_apart(X, clusters, dictionary, scale=SCALE):
+    n_clusters = len(dictionary[0])
+    basis = np.vstack(dictionary)
+    coefficients = X @ basis.T / scale  # (n, P, 2K)
+    outside = np.linalg.norm(X / scale - coefficients @ basis, axis=-1)
+    largest = np.abs(coefficients).argmax(axis=-1)
+    is_noise, index = outside > 1e-6, largest % n_clusters
+    is_own = index == clusters[:, np.newaxis]
+    is_feature = (largest < n_clusters) & ~is_noise
+    size = np.take_along_axis(coefficients, largest[..., np.newaxis], axis=-1)[..., 0]
+    # A signal patch is a multiple of ONE vector of the dictionary.
+    rest = np.linalg.norm(coefficients, axis=-1) - np.abs(size)
+    np.testing.assert_allclose(rest[~is_noise], 0, atol=1e-6)
+    noise = X[is_noise].reshape(len(X), -1, X.shape[-1]) / scale
+    center = (largest >= n_clusters) & ~is_noise & is_own
+    return Parts(is_feature & is_own, center, is_feature & ~is_own, index, size, noise)
+
+
+def draw(n_samples=N, **params):
+    defaults = {"n_clusters": K, "n_patches": P, "patch_size": D, "dtype": np.float64}
+    returned = {"return_clusters": True, "return_dictionary": True}
+    return make_cluster_patches(n_samples, **defaults | returned | {"random_state": 0} | params)
+
+
+@pytest.fixture(scope="module")
+def sample():
+    return draw(alpha=ALPHA, beta=BETA, gamma=GAMMA, sigma=SIGMA, scale=SCALE)
+
+
+@pytest.fixture(scope="module")
+def parts(sample):
+    X, _, clusters, dictionary = sample
+    return take_apart(X, clusters, dictionary)
+
+
+def assert_uniform_over_cells(*codes, n_cells):
+    _, counts = np.unique(np.column_stack(codes), axis=0, return_counts=True)
+    assert len(counts) == n_cells
+    assert stats.chisquare(counts).pvalue > P_VALUE
+
+
+def test_dictionary_is_orthonormal_and_uniform(sample):
+    basis = np.vstack(sample[-1])
+    assert np.shape(sample[-1]) == (2, K, D)
+    np.testing.assert_allclose(basis @ basis.T, np.eye(2 * K), atol=1e-12)
+    options = {"n_clusters": 2, "n_patches": 3, "patch_size": 4}
+    draws = np.array([draw(1, random_state=seed, **options)[-1] for seed in range(400)])
+    # An entry of a uniform orthogonal matrix has mean 0 and variance 1 / size.
+    np.testing.assert_allclose(draws.mean(axis=0), 0, atol=5 / np.sqrt(4 * 400))
+    np.testing.assert_allclose((draws**2).mean(axis=0), 1 / 4, atol=0.06)
+
+
+def test_each_sample_has_one_patch_of_each_signal(sample, parts):
+    for mask in parts.signals:
+        np.testing.assert_array_equal(mask.sum(axis=1), 1)
+    np.testing.assert_array_equal(np.sign(parts.size[parts.feature]), 2 * sample[1] - 1)
+    assert (parts.size[parts.center] > 0).all()
+
+
+def test_sizes_are_uniform_and_independent(sample, parts):
+    _, y, clusters, _ = sample
+    sizes = [np.abs(parts.size[mask]) for mask in parts.signals]
+    for size, (low, high) in zip(sizes, (ALPHA, BETA, GAMMA), strict=True):
+        assert low <= size.min() + 1e-9
+        assert size.max() <= high + 1e-9
+        assert stats.kstest(size, stats.uniform(low, high - low).cdf).pvalue > P_VALUE
+    correlation = np.corrcoef([*sizes, y, clusters, parts.feature.argmax(axis=1)])
+    np.testing.assert_allclose(correlation, np.eye(6), atol=4 / np.sqrt(N))
+
+
+def test_signs_and_clusters_are_uniform_and_independent(sample, parts):
+    _, y, clusters, _ = sample
+    eps, other = np.sign(parts.size[parts.other]), parts.index[parts.other]
+    assert_uniform_over_cells(clusters, other, n_cells=K * (K - 1))
+    assert_uniform_over_cells(y, eps, n_cells=4)
+    assert_uniform_over_cells(clusters, other, y, eps, n_cells=4 * K * (K - 1))
+
+
+def test_patch_order_is_uniform_and_tells_nothing_of_the_class(sample, parts):
+    order = [mask.argmax(axis=1) for mask in parts.signals]
+    n_orders = P * (P - 1) * (P - 2)  # random noise patches look alike
+    assert_uniform_over_cells(*order, n_cells=n_orders)
+    assert_uniform_over_cells(*order, sample[1], n_cells=2 * n_orders)
+
+
+def test_random_noise_is_gaussian(parts):
+    assert parts.noise.shape == (N, P - 3, D)
+    std = SIGMA / np.sqrt(D)
+    assert stats.kstest(parts.noise.ravel(), stats.norm(0, std).cdf).pvalue > P_VALUE
+    # White in all coordinates of all noise patches of a sample together.
+    covariance = np.cov(parts.noise.reshape(N, -1), rowvar=False)
+    np.testing.assert_allclose(covariance / std**2, np.eye((P - 3) * D), atol=0.06)
+
+
+def test_orthogonal_noise_is_uniform_on_a_sphere_off_the_dictionary():
+    X, _, clusters, dictionary = draw(noise="orthogonal", sigma=SIGMA)
+    noise = take_apart(X, clusters, dictionary).noise.reshape(-1, D)
+    basis = np.vstack(dictionary)
+    np.testing.assert_allclose(np.linalg.norm(noise, axis=1), SIGMA, rtol=1e-12)
+    np.testing.assert_allclose(noise @ basis.T, 0, atol=1e-12)
+    np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.02)
+    projector = np.eye(D) - basis.T @ basis
+    expected = SIGMA**2 / (D - 2 * K) * projector
+    np.testing.assert_allclose(np.cov(noise, rowvar=False), expected, atol=0.01)
+
+
+def test_other_numbers_of_patches_and_clusters():
+    X = make_cluster_patches(50, n_patches=6, sigma=0, random_state=0)[0]
+    np.testing.assert_array_equal((np.linalg.norm(X, axis=-1) == 0).sum(axis=1), 3)
+    X, _, clusters, dictionary = draw(100, n_clusters=2, n_patches=3, patch_size=4)
+    parts = take_apart(X, clusters, dictionary)
+    assert X.shape == (100, 3, 4)
+    np.testing.assert_array_equal(parts.other.sum(axis=1), 1)
+    assert parts.noise.size == 0
+
+
+def test_a_single_number_is_a_constant_size():
+    for bounds in (1.5, [1.5, 1.5], np.array([1.5, 1.5])):
+        X, _, clusters, dictionary = draw(50, n_patches=3, alpha=bounds, beta=bounds, gamma=bounds)
+        np.testing.assert_allclose(np.abs(take_apart(X, clusters, dictionary).size), 1.5)
+
+
+def test_scale_and_flatten():
+    X, y = make_cluster_patches(20, scale=1, dtype=np.float64, random_state=0)
+    X_new, y_new = make_cluster_patches(20, scale=7, flatten=True, dtype=np.float64, random_state=0)
+    np.testing.assert_allclose(X_new, 7 * X.reshape(20, 200))
+    np.testing.assert_array_equal(y_new, y)
+
+
+def test_types():
+    for noise, dtype in [("gaussian", "float64"), ("orthogonal", np.dtype("float32"))]:
+        X, y, clusters, dictionary = draw(200, noise=noise, dtype=dtype, random_state=0)
+        assert X.shape == (200, P, D)
+        assert X.dtype == dictionary[0].dtype == dictionary[1].dtype == np.dtype(dtype)
+        assert y.dtype.kind == clusters.dtype.kind == "i"
+        np.testing.assert_array_equal(np.unique(y), [0, 1])
+        np.testing.assert_array_equal(np.unique(clusters), [0, 1, 2, 3])
+
+
+def test_returns_only_what_is_asked_for():
+    X, _ = make_cluster_patches(5, random_state=0)
+    assert X.dtype == np.float32
+    assert make_cluster_patches(5, return_clusters=True, random_state=0)[2].shape == (5,)
+    *_, dictionary = make_cluster_patches(5, return_dictionary=True, random_state=0)
+    assert np.shape(dictionary) == (2, 4, 50)
+
+
+def test_the_seed_determines_everything():
+    for noise in ("gaussian", "orthogonal"):
+        first, second, other = (
+            draw(30, noise=noise, random_state=state) for state in (0, np.random.RandomState(0), 1)
+        )
+        for a, b, c in zip(first, second, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert not np.array_equal(a, c)
+
+
+def test_dictionary_draws_more_of_the_same_problem():
+    *_, dictionary = make_cluster_patches(5, return_dictionary=True, random_state=0)
+    *_, of_more = make_cluster_patches(50, return_dictionary=True, random_state=0)
+    np.testing.assert_array_equal(np.stack(of_more), np.stack(dictionary))
+    options = {"n_patches": 3, "patch_size": 50, "dictionary": dictionary, "random_state": 1}
+    for dtype in (np.float32, np.float64):
+        X, y, clusters, reused = draw(500, dtype=dtype, **options)
+        np.testing.assert_array_equal(np.stack(reused), np.stack(dictionary))
+        parts = take_apart(X.astype(np.float64), clusters, np.stack(dictionary).astype(float))
+        np.testing.assert_array_equal(np.sign(parts.size[parts.feature]), 2 * y - 1)
+
+
+def test_paper_settings_are_the_table_of_the_paper():
+    columns = ("alpha", "beta", "gamma", "sigma")
+    expected = {
+        1: ((0.5, 2), (1, 2), (0.5, 3), 1),
+        2: ((0.5, 2), (1, 2), (0.5, 3), 2),
+        3: ((0.5, 2), (1, 2), (0.5, 2), 1),
+        4: ((0.5, 2), (1, 2), (0.5, 2), 2),
+        "verify": ((1, 2), (1, 2), (1, 2), 1),
+        "visualization": (1, (1.2, 2), (1, 2), 3),
+    }
+    assert PAPER_SETTINGS.keys() == expected.keys()
+    for name, setting in PAPER_SETTINGS.items():
+        rest = {"noise": "orthogonal"} if name == "visualization" else {}
+        assert setting == dict(zip(columns, expected[name], strict=True)) | rest
+        assert make_cluster_patches(10, random_state=0, **setting)[0].shape == (10, 4, 50)
+    for wrong in (PAPER_SETTINGS, PAPER_SETTINGS[1]):
+        with pytest.raises(TypeError):
+            wrong["sigma"] = 0
+    parameters = inspect.signature(make_cluster_patches).parameters  # the defaults are setting 1
+    paper = {"n_clusters": 4, "n_patches": 4, "patch_size": 50, "scale": 10, **PAPER_SETTINGS[1]}
+    assert {name: parameters[name].default for name in paper} == paper
+
+
+IDENTITY = np.eye(50)
+WRONG = [
+    ({"n_samples": 0}, r"'n_samples' .* in the range \[1, inf\). Got 0"),
+    ({"n_clusters": 1}, r"'n_clusters' .* in the range \[2, inf\). Got 1"),
+    ({"n_patches": 2}, r"'n_patches' .* in the range \[3, inf\). Got 2"),
+    ({"patch_size": 3}, r"'patch_size' .* in the range \[4, inf\). Got 3"),
+    ({"alpha": 0}, r"'alpha' .* in the range \(0.0, inf\) .* Got 0"),
+    ({"sigma": -1}, r"'sigma' .* in the range \[0.0, inf\). Got -1"),
+    ({"noise": "uniform"}, r"'noise' .* among {.*}. Got 'uniform'"),
+    ({"scale": 0}, r"'scale' .* in the range \(0.0, inf\). Got 0"),
+    ({"scale": 1e300}, "scale=1e.300 make patches that leave the range of float32"),
+    ({"dtype": None}, r"'dtype' .* Got None"),
+    ({"dtype": np.float16}, "dtype must be float32 or float64, got float16. Convert X"),
+    ({"dtype": "nonsense"}, "dtype: "),
+    ({"alpha": (2, 1)}, r"alpha must be .* 0 < low <= high < inf, got \(2, 1\)"),
+    ({"beta": (0, 1)}, r"beta must be .* got \(0, 1\)"),
+    ({"gamma": (1, np.inf)}, r"gamma must be .* got \(1, inf\)"),
+    ({"alpha": (1, np.nan)}, r"alpha must be .* got \(1, nan\)"),
+    ({"alpha": (1, 2, 3)}, r"alpha must be a positive number or a pair .* \(1, 2, 3\)"),
+    ({"gamma": (1, [2, 3])}, "gamma: "),
+    ({"n_clusters": 5, "patch_size": 9}, r"patch_size=9 .* = 10 .* Use patch_size >= 10"),
+    ({"patch_size": 8, "noise": "orthogonal"}, "patch_size=8 .* Use patch_size >= 9"),
+    ({"dictionary": 1}, r"'dictionary' .* Got 1"),
+    ({"dictionary": (IDENTITY[:4],)}, "dictionary: .*expected 2, got 1"),
+    ({"dictionary": (IDENTITY[:3], IDENTITY[4:8])}, r"= \(4, 50\).*got \(3, 50\) and \(4, 50\)"),
+    ({"dictionary": (IDENTITY[:4], IDENTITY[4:8, :40])}, r"got \(4, 50\) and \(4, 40\)"),
+    ({"dictionary": (IDENTITY[0], IDENTITY[4:8])}, "dictionary: Expected 2D array"),
+    ({"dictionary": (IDENTITY[:4] * np.nan, IDENTITY[4:8])}, "dictionary: Input contains NaN"),
+    ({"dictionary": (IDENTITY[:4], IDENTITY[:4])}, "all rows together orthonormal"),
+    ({"dictionary": (10 * IDENTITY[:4], 10 * IDENTITY[4:8])}, "not multiplied by scale"),
+    ({"dictionary": (1.001 * IDENTITY[:4], IDENTITY[4:8])}, "orthonormal"),
+]
+
+
+def test_wrong_parameters_are_explained():
+    for params, message in WRONG:
+        with pytest.raises((TypeError, ValueError), match=message):
+            make_cluster_patches(**{"random_state": 0} | params)
+    make_cluster_patches(patch_size=8, random_state=0)
+    make_cluster_patches(patch_size=9, noise="orthogonal", random_state=0)

@@ -1,0 +1,259 @@
+"""The plot of samples in the plane: experts, classes and regions."""
+
+import matplotlib
+import numpy as np
+import pandas as pd
+import pytest
+from helpers import TABLES, make_table
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.decomposition import PCA
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._data.validation import check_samples
+from sklearn_moe.inspection import DecisionRegionDisplay, expert_colors
+
+matplotlib.use("Agg")
+from_predictions = DecisionRegionDisplay.from_predictions
+from_estimator = DecisionRegionDisplay.from_estimator
+
+
+def legend_texts(ax):
+    legends = ax.findobj(matplotlib.legend.Legend)
+    return [text.get_text() for legend in legends for text in legend.get_texts()]
+
+
+def legend_titles(ax):
+    return {legend.get_title().get_text() for legend in ax.findobj(matplotlib.legend.Legend)}
+
+
+def regions(display):
+    return np.asarray(display.background_.get_array())
+
+
+def pixels(display, resolution=20):
+    """Return the centers of the pixels of the background, row by row."""
+    left, right, bottom, top = display.background_.get_extent()
+    steps = (np.arange(resolution) + 0.5) / resolution
+    grid = np.meshgrid(left + steps * (right - left), bottom + steps * (top - bottom))
+    return np.stack(grid, -1).reshape(-1, 2)
+
+
+@pytest.fixture
+def plane():
+    """Points, classes, experts and predictions, some of them wrong."""
+    rng = np.random.RandomState(0)
+    points = rng.normal(size=(60, 2)) * [1, 100]
+    y = np.where(points[:, 0] > 0, "right", "left")
+    y_pred = np.where(points[:, 0] > 0.3, "right", "left")
+    return points, y, rng.randint(3, size=60), y_pred
+
+
+def test_color_is_the_expert_and_marker_the_class(pyplot, plane):
+    points, y, experts, y_pred = plane
+    display = from_predictions(*plane)
+    for label, drawn in zip(["left", "right"], display.points_, strict=True):
+        assert_array_equal(drawn.get_offsets(), points[y == label])
+        color = drawn.get_facecolors() if label == "left" else drawn.get_edgecolors()
+        assert_allclose(color[:, :3], expert_colors(3)[experts[y == label]])
+        assert drawn.get_sizes() == [36]
+    assert legend_texts(display.ax_) == ["0", "1", "2", "left", "right"]
+    assert legend_titles(display.ax_) == {"Expert", "Class (predicted: background)"}
+    vertices = [len(drawn.get_paths()[0].vertices) for drawn in display.points_]
+    assert vertices[0] != vertices[1]
+    display = from_predictions(points, None, np.column_stack([experts, 2 - experts]), y_pred)
+    assert_array_equal(display.points_[0].get_offsets(), points[y_pred == "left"])
+    colors = display.points_[0].get_facecolors()[:, :3]  # of the first of several experts
+    assert_allclose(colors, expert_colors(3)[experts[y_pred == "left"]])
+    assert "Class (predicted: marker and background)" in legend_titles(display.ax_)
+
+
+@pytest.mark.parametrize("n_neighbors", [1, 5])
+def test_background_is_the_nearest_prediction(pyplot, plane, n_neighbors):
+    points, y_pred = plane[0], plane[3]
+    display = from_predictions(*plane, n_neighbors=n_neighbors, grid_resolution=30)
+    scale = np.ptp(points, axis=0)  # both axes have the same weight, whatever their units
+    knn = KNeighborsClassifier(n_neighbors).fit(points / scale, y_pred)
+    expected = knn.predict(pixels(display, 30) / scale).reshape(30, 30)
+    assert_array_equal(regions(display) == 1, expected == "right")
+    low, high = points.min(axis=0), points.max(axis=0)
+    extent = np.reshape(display.background_.get_extent(), (2, 2)).T
+    assert_allclose(extent, [low - 0.05 * scale, high + 0.05 * scale])
+
+
+@pytest.mark.parametrize("with_classes", [False, True])
+def test_background_is_the_nearest_expert_without_predictions(pyplot, plane, with_classes):
+    points, y, experts, _ = plane
+    experts, y = np.where(experts == 1, 5, experts), y if with_classes else None
+    display = from_predictions(points, y, experts, None, n_experts=7, grid_resolution=30)
+    gaps = (points - pixels(display, 30)[:, np.newaxis]) / np.ptp(points, axis=0)
+    nearest = np.square(gaps).sum(axis=2).argmin(axis=1)
+    assert_array_equal(regions(display).ravel(), experts[nearest])
+    image = display.background_
+    for expert in np.unique(experts):
+        own, pale = expert_colors(6)[expert], np.array(image.cmap(image.norm(expert))[:3])
+        assert_allclose(1 - pale, 0.35 * (1 - own), atol=0.01)
+    names, titles = ["0", "2", "5"], {"3 of 7 experts"}
+    if with_classes:
+        names, titles = [*names, "left", "right"], titles | {"Class"}
+    assert legend_texts(display.ax_) == names
+    assert legend_titles(display.ax_) == titles
+    assert len(display.points_) == (2 if with_classes else 1)
+
+
+def test_experts_beyond_eight_are_numbered(pyplot):
+    experts = np.repeat(np.arange(12), 5)
+    points = np.stack([experts % 4, experts // 4], axis=1) * 1.0
+    display = DecisionRegionDisplay(points, None, experts, experts % 2, n_experts=20).plot()
+    assert sorted(int(text.get_text()) for text in display.text_) == list(range(12))
+    for text in display.text_:
+        assert_array_equal(text.xy, points[experts == int(text.get_text())][0])
+    assert "12 of 20 experts" in legend_titles(display.ax_)
+    assert display.plot(numbers=False).text_ == []
+    few = DecisionRegionDisplay(points[:10], None, experts[:10], experts[:10] % 2)
+    assert few.plot().text_ == []
+    assert len(few.plot(numbers=True).text_) == 2
+    # Where numbers overlap, the expert of more samples is shown, at the sample near its median.
+    several = np.array([[0, 0], [1, 1], [9, 9], [1, 1.001], [1, 0.999]])
+    (text,) = DecisionRegionDisplay(several, None, [3, 3, 3, 1, 1], None).plot(numbers=True).text_
+    assert (text.get_text(), *text.xy) == ("3", 1, 1)
+
+
+def test_many_classes_and_single_ones(pyplot):
+    y, points = np.arange(40) % 20, np.random.RandomState(0).normal(size=(40, 2))
+    display = DecisionRegionDisplay(points, y, np.zeros(40, dtype=int), y).plot()
+    assert len(display.points_) == 20
+    assert legend_texts(display.ax_) == ["0"]
+    one = from_predictions(np.zeros((3, 2)), None, [0, 0, 1], [1, 1, 1])
+    assert not regions(one).any()
+    whole = points[:, 0].round()  # floats that are classes
+    assert len(DecisionRegionDisplay(points, whole, y, whole).plot().points_) > 2
+
+
+def test_malformed_planes_are_refused(pyplot, plane):
+    points, y, experts, y_pred = plane
+    for arguments, message in (
+        ((points[:, :1], y, experts, y_pred), "embedding"),
+        ((points[:, 0], y, experts, y_pred), "embedding"),
+        ((points, y, experts - 1, y_pred), "experts must be indices from 0 on"),
+        ((points, y, experts / 2, y_pred), "experts must be indices from 0 on"),
+        ((points, y[1:], experts, y_pred), "inconsistent numbers of samples"),
+        ((points, points[:, 0], experts, None), "y must hold classes"),
+        ((points, None, experts, points[:, 0]), "y_pred must hold classes"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            from_predictions(*arguments)
+    assert pyplot.get_fignums() == []
+
+
+# -- embeddings ------------------------------------------------------------------------------
+
+
+class Halves:
+    n_experts = 2
+
+    def apply(self, X):
+        return np.arange(len(X)) % 2
+
+    predict = apply
+
+
+class OfPatches(Halves):
+    input_shape_ = (2, 3)
+
+
+def test_embeddings(pyplot):
+    X = np.random.RandomState(0).normal(size=(30, 6))
+    bags = X.reshape(30, 2, 3)
+    flat, of_bags = PCA(2).fit_transform(X), PCA(2).fit_transform(bags.sum(1))
+    for estimator, samples, expected in (
+        (Halves(), X, flat),
+        (Halves(), X.reshape(30, 1, 2, 3), flat),
+        (Halves(), bags, of_bags),
+        (OfPatches(), X, of_bags),
+    ):
+        display = from_estimator(estimator, samples)
+        assert_allclose(np.abs(display.embedding), np.abs(expected), atol=1e-10)
+        share = PCA(2).fit(X if expected is flat else bags.sum(1)).explained_variance_ratio_[1]
+        expected = f"Principal component 2 ({share:.0%} of variance)"
+        assert display.ax_.get_ylabel() == expected
+    display = from_estimator(Halves(), bags, embedding=X[:, :2].tolist())
+    assert_array_equal(display.embedding, X[:, :2])
+    options = {"embedding": "tsne", "random_state": 0}
+    first, again = (from_estimator(Halves(), X[:12], **options) for _ in range(2))
+    assert_array_equal(first.embedding, again.embedding)
+    assert first.ax_.get_xlabel() == "t-SNE 1"
+    with pytest.raises(ValueError, match="'umap'"):
+        from_estimator(Halves(), np.ones((9, 2)), embedding="umap")
+    with pytest.raises(ValueError, match=r"2 features, got shape \(9, 1\)"):
+        from_estimator(Halves(), np.ones((9, 1)))
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels", "numbers", "several numbers"])
+def test_samples_of_a_fitted_mixture(pyplot, patches, kind):
+    X, y, clusters = (array[:300] for array in patches[0])
+    pair = np.stack([y, clusters % 2], axis=1)
+    targets = {"classes": y, "labels": pair, "numbers": y + 0.5, "several numbers": pair + 0.5}
+    estimator = MoEClassifier if kind in ("classes", "labels") else MoERegressor
+    moe = estimator(n_experts=5, max_iter=2, tol=None, random_state=0).fit(X, targets[kind])
+    display = from_estimator(moe, X[:100], targets[kind][:100])
+    first = moe.apply(X[:100])
+    assert_array_equal(display.experts, first)
+    assert display.n_experts == 5
+    if kind == "classes":
+        assert_array_equal(display.y_pred, moe.predict(X[:100]))
+        assert_array_equal(display.y, y[:100])
+    else:
+        assert display.y is display.y_pred is None
+        assert set(regions(display).flat) == set(first)
+        assert_allclose(display.points_[0].get_facecolors()[:, :3], expert_colors(5)[first])
+
+
+# -- two features, and tables ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("framed", "scaled", "estimator"),
+    [
+        *((False, False, MoEClassifier), (True, True, MoEClassifier)),
+        *((True, False, MoERegressor), (False, True, MoERegressor)),
+    ],
+)
+def test_two_features_are_the_plane_and_its_background_the_model(pyplot, framed, scaled, estimator):
+    X = np.random.default_rng(0).uniform(-1, 1, size=(500, 2)) * [1, 100]
+    y = np.where(X[:, 0] * X[:, 1] > 0, "same", "other")
+    y = y if estimator is MoEClassifier else np.abs(X[:, 0])
+    X = pd.DataFrame(X, columns=["age", "height"]) if framed else X
+    moe = estimator(n_experts=4, max_iter=10, random_state=0)
+    model = (make_pipeline(StandardScaler(), moe) if scaled else moe).fit(X, y)
+    display = from_estimator(model, X, y, grid_resolution=20)
+    drawn = np.vstack([points.get_offsets() for points in display.points_])
+    assert_array_equal(np.sort(drawn, axis=0), np.sort(np.asarray(X), axis=0))
+    names = ("age", "height") if framed else ("Feature 0", "Feature 1")
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == names
+    at = pd.DataFrame(pixels(display), columns=X.columns) if framed else pixels(display)
+    shown = regions(display).ravel()
+    if estimator is MoEClassifier:
+        assert_array_equal(np.array(["other", "same"])[shown], model.predict(at))
+        other = from_estimator(model, X, y, embedding="pca", grid_resolution=20)
+        assert "Principal" in other.ax_.get_xlabel()
+        assert other.surface is None
+    else:
+        at = model[0].transform(at) if scaled else at
+        assert_array_equal(shown, moe.apply(at).reshape(400, -1)[:, 0])
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_any_table_is_drawn_by_its_router_inputs(pyplot, kind):
+    X, y, options = make_table(kind)
+    is_odd = TABLES.index(kind) % 2
+    estimator, y = (MoERegressor, y + 0.5) if is_odd else (MoEClassifier, y)
+    moe = estimator(n_experts=3, max_iter=3, random_state=0, **options)
+    model = make_pipeline(FunctionTransformer(), moe) if is_odd else moe
+    display = from_estimator(model.fit(X, y), X, y, grid_resolution=20)
+    encoded = moe.net_.map_batches(moe.module_.encode, check_samples(X, "", moe._format))
+    assert_allclose(np.abs(display.embedding), np.abs(PCA(2).fit_transform(encoded)), atol=1e-4)
+    assert_array_equal(display.experts, moe.apply(X))
+    assert regions(display).shape == (20, 20)

@@ -1,0 +1,276 @@
+"""Metrics of routes and of the router, against slow references."""
+
+from collections import Counter
+from math import log
+
+import numpy as np
+import pytest
+from scipy.stats import entropy
+from sklearn.metrics import mutual_info_score
+
+from sklearn_moe.metrics import (
+    dead_experts,
+    dispatch_entropy,
+    expert_load,
+    last_fluctuation,
+    load_cv,
+    mutual_information,
+    purity,
+    router_margin,
+    routing_agreement,
+    routing_matrix,
+    usage_entropy,
+)
+
+N_CLUSTERS, N_EXPERTS = 4, 6
+
+
+def draw_routes(n_selected=None, seed=0, n_samples=200):
+    """Draw clusters, routes that follow them half of the time, and weights."""
+    rng = np.random.RandomState(seed)
+    shape = n_samples if n_selected is None else (n_samples, n_selected)
+    clusters = rng.randint(N_CLUSTERS, size=n_samples)
+    follows = clusters if n_selected is None else clusters[:, np.newaxis]
+    experts = np.where(rng.uniform(size=shape) < 0.5, follows, rng.randint(N_EXPERTS, size=shape))
+    return clusters, experts, rng.uniform(0.1, 2, size=n_samples)
+
+
+def reference_matrix(clusters, experts, sample_weight):
+    """Add up the weights of every (cluster, expert) pair, one sample after the other."""
+    pairs = Counter()
+    for cluster, selected, weight in zip(clusters, experts, sample_weight, strict=True):
+        selected = np.atleast_1d(selected)
+        for expert in selected:
+            pairs[cluster, expert] += weight / len(selected)
+    return np.array([[pairs[k, m] for m in range(N_EXPERTS)] for k in range(N_CLUSTERS)])
+
+
+def reference_entropy(matrix):
+    """Follow H = -sum_m n_m / n sum_k p_km log p_km term by term."""
+    total = 0.0
+    for column in matrix.T:
+        for weight in column[column > 0]:
+            total -= (
+                column.sum() / matrix.sum() * weight / column.sum() * log(weight / column.sum())
+            )
+    return total
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize("n_selected", [None, 1, 3])
+def test_match_the_references(n_selected, weighted):
+    clusters, experts, weight = draw_routes(n_selected)
+    expected = reference_matrix(clusters, experts, weight if weighted else np.ones(len(clusters)))
+    options = {"sample_weight": weight if weighted else None}
+    value, of_clusters = reference_entropy(expected), entropy(expected.sum(axis=1))
+
+    assert dispatch_entropy(clusters, experts, **options) == pytest.approx(value)
+    normalized = dispatch_entropy(clusters, experts, normalize=True, **options)
+    assert type(normalized) is float
+    assert normalized == pytest.approx(value / of_clusters)
+    assert mutual_information(clusters, experts, **options) == pytest.approx(of_clusters - value)
+    main = expected.max(axis=0).sum() / expected.sum()
+    assert purity(clusters, experts, **options) == pytest.approx(main)
+    np.testing.assert_allclose(routing_matrix(clusters, experts, **options), expected)
+    load = expert_load(experts, n_experts=9, **options)
+    np.testing.assert_allclose(load[:6], expected.sum(axis=0) / expected.sum())
+    assert load.shape == (9,)
+    if n_selected is None and not weighted:
+        assert of_clusters - value == pytest.approx(mutual_info_score(clusters, experts))
+
+
+def test_entropy_at_its_ends():
+    clusters = np.repeat(np.arange(3), 7)
+    # Several experts may share one cluster.
+    shared = 10 * clusters + np.arange(21) % 2
+    for experts in (clusters, shared, np.column_stack([clusters, clusters + 3])):
+        assert dispatch_entropy(clusters, experts) == 0
+        assert not np.signbit(dispatch_entropy(clusters, experts))
+        assert dispatch_entropy(clusters, experts, normalize=True) == 0
+    for n_clusters in (1, 2, 7):
+        clusters, experts = np.tile(np.arange(n_clusters), 5), np.repeat(np.arange(5), n_clusters)
+        for routes in (experts, np.zeros_like(clusters)):
+            assert dispatch_entropy(clusters, routes) == pytest.approx(log(n_clusters))
+            assert mutual_information(clusters, routes) == pytest.approx(0)
+            normalized = dispatch_entropy(clusters, routes, normalize=True)
+            assert normalized == (n_clusters > 1)  # of one cluster there is nothing to divide by
+    weight = [0.1, 0.7, 0.0]
+    assert dispatch_entropy([2, 2, 1], [0, 1, 1], normalize=True, sample_weight=weight) == 0
+    for seed in range(50):
+        experts = np.random.RandomState(seed).randint(3, size=7)
+        assert mutual_information(np.zeros(7), experts) >= 0
+
+
+def test_purity_by_hand():
+    clusters = ["a", "a", "a", "b", "b", "c"]
+    assert purity(clusters, [0, 0, 1, 1, 1, 1]) == pytest.approx(4 / 6)
+    assert purity(clusters, [0, 0, 0, 0, 0, 0]) == pytest.approx(3 / 6)
+    assert purity(clusters, range(6)) == 1
+    assert purity(["a", "b"], [[0, 1], [0, 2]]) == pytest.approx(3 / 4)
+
+
+@pytest.mark.parametrize("metric", [dispatch_entropy, mutual_information, purity])
+def test_labels_may_be_of_any_type_and_numbering(metric):
+    clusters, experts, _ = draw_routes(2)
+    expected, letters = metric(clusters, experts), np.array(list("abcdefgh"))
+    assert type(expected) is float
+    assert metric(letters[clusters].tolist(), experts.tolist()) == expected
+    assert metric(letters[clusters].astype(object), letters[experts]) == expected
+    assert metric(clusters - 0.5, 1_000_000_000 - 7 * experts) == pytest.approx(expected)
+
+
+def test_rows_are_sorted_clusters_and_columns_are_experts():
+    matrix = routing_matrix(["dog", "ant", "dog"], [3, 0, 1])
+    np.testing.assert_array_equal(matrix, [[1, 0, 0, 0], [0, 1, 0, 1]])
+    assert routing_matrix(["dog", "ant"], [0, 1], n_experts=5).shape == (2, 5)
+    clusters, experts = [0, 1, 1], [0, 1, 0]
+    for given in (experts, np.array(experts, np.uint64)):
+        assert routing_matrix(clusters, given).dtype.kind == "i"
+    assert routing_matrix(clusters, experts, sample_weight=[1, 1, 1]).dtype == np.float64
+    assert routing_matrix(clusters, [[0, 1], [0, 1], [1, 2]]).dtype == np.float64
+
+
+def test_normalize():
+    clusters, experts = [0, 0, 0, 0, 1, 1, 1, 1], [0, 0, 2, 2, 2, 2, 2, 2]
+    for normalize, expected in {
+        None: [[2, 0, 2], [0, 0, 4]],
+        "true": [[1 / 2, 0, 1 / 2], [0, 0, 1]],
+        "pred": [[1, 0, 1 / 3], [0, 0, 2 / 3]],
+        "all": [[1 / 4, 0, 1 / 4], [0, 0, 1 / 2]],
+    }.items():
+        np.testing.assert_allclose(routing_matrix(clusters, experts, normalize=normalize), expected)
+    # A cluster of weight zero keeps its row.
+    for normalize in (None, "true"):
+        options = {"n_experts": 2, "sample_weight": [1, 0], "normalize": normalize}
+        np.testing.assert_array_equal(routing_matrix([0, 1], [0, 1], **options), [[1, 0], [0, 0]])
+    with pytest.raises(ValueError, match="'normalize'"):
+        routing_matrix([0], [0], normalize="rows")
+
+
+def load_of(_, experts, sample_weight):
+    return expert_load(experts, sample_weight=sample_weight)
+
+
+@pytest.mark.parametrize(
+    "metric", [dispatch_entropy, mutual_information, purity, routing_matrix, load_of]
+)
+def test_integer_weights_repeat_samples(metric):
+    for n_selected in (None, 2):
+        clusters, experts, _ = draw_routes(n_selected)
+        weight = np.arange(len(clusters)) % 3  # 0 removes a sample, 2 doubles it
+        repeated = np.repeat(np.arange(len(clusters)), weight)
+        expected = metric(clusters[repeated], experts[repeated], sample_weight=None)
+        np.testing.assert_allclose(metric(clusters, experts, sample_weight=weight), expected)
+
+
+@pytest.mark.parametrize("metric", [dispatch_entropy, mutual_information, purity, routing_matrix])
+def test_wrong_samples_are_explained(metric):
+    for clusters, experts, sample_weight, message in (
+        ([0, 1], [0, 1, 1], None, r"clusters and experts.*\[2, 3\]"),
+        ([0, 1], [0, 1], [1], r"sample_weight.*\[2, 2, 1\]"),
+        ([], [], None, r"experts"),
+        ([[0, 1], [0, 1]], [0, 1], None, r"clusters.*\(2, 2\)"),
+        ([0, 1], [[[0]], [[1]]], None, r"experts.*dim 3"),
+        ([0, 1], [0, np.nan], None, r"experts contains NaN"),
+        ([0, 1], [0, 1], [1, np.nan], r"sample_weight contains NaN"),
+        ([0, 1], [0, 1], [1, -1], r"sample_weight .* from -1 to 1"),
+        ([0, 1], [0, 1], [0, 0], r"sample_weight .* from 0 to 0"),
+        ("ab", [0, 1], None, r"'clusters' .* Got 'ab'"),
+        ([0, 1], 1, None, r"'experts' .* Got 1"),
+        ([0, 1], [0, 1], 1.0, r"'sample_weight' .* Got 1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric(clusters, experts, sample_weight=sample_weight)
+
+
+def test_wrong_expert_indices_are_explained():
+    for experts, n_experts, message in (
+        ([0, -1], None, r"experts .* got -1"),
+        ([0, 4], 4, r"n_experts=4, got 4. Use n_experts >= 5"),
+        ([0.0, 1.0], None, r"experts .* got dtype float64"),
+        (["a", "b"], None, r"experts .* got dtype <U1"),
+        ([0, 1], 0, r"'n_experts' .* Got 0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            routing_matrix([0, 1], experts, n_experts=n_experts)
+        with pytest.raises(ValueError, match=message):
+            expert_load(experts, n_experts=n_experts)
+
+
+# -- two routings -------------------------------------------------------------------------
+
+
+def test_routing_agreement():
+    _, experts, _ = draw_routes()
+    names = np.array(list("zyxwvu"))
+    assert routing_agreement(experts, names[experts]) == 1
+    assert routing_agreement(names[experts], experts) == 1
+    # The greedy choice, 0 -> a with 3 samples, would leave 1 -> b without any.
+    first, second = [0, 0, 0, 0, 0, 1, 1], ["a", "a", "a", "b", "b", "a", "a"]
+    assert routing_agreement(first, second) == pytest.approx(4 / 7)
+    assert routing_agreement([0, 0, 0, 0], [0, 1, 2, 3]) == 1 / 4
+    assert routing_agreement([0, 1, 2, 3], [0, 0, 0, 0]) == 1 / 4
+    assert routing_agreement([[0, 5], [1, 5]], [[7, 1], [8, 0]]) == 1  # first experts only
+    assert routing_agreement([0, 0, 1], [0, 1, 0], sample_weight=[5, 1, 1]) == pytest.approx(5 / 7)
+    with pytest.raises(ValueError, match=r"first and second.*\[2, 3\]"):
+        routing_agreement([0, 1], [0, 1, 1])
+
+
+def test_last_fluctuation_matches_a_loop():
+    rng = np.random.RandomState(0)
+    routes, steps = rng.randint(2, size=(7, 50)), np.cumsum(rng.randint(1, 9, size=7))
+    expected = np.full(50, steps[0])
+    for record in range(1, 7):
+        expected[routes[record] != routes[record - 1]] = steps[record]
+    np.testing.assert_array_equal(last_fluctuation(routes, steps), expected)
+    assert (last_fluctuation(routes) == np.searchsorted(steps, expected)).all()
+    np.testing.assert_array_equal(last_fluctuation([["a", "b"]], [3.5]), [3.5, 3.5])
+    for wrong in ([0], [1, 0], [1, 1], [[0, 1]]):
+        with pytest.raises(ValueError, match="steps must be 2 increasing numbers"):
+            last_fluctuation([[0, 1], [0, 0]], wrong)
+
+
+# -- load and margin ----------------------------------------------------------------------
+
+
+def test_load_by_hand():
+    for scale in (1, 16_000):
+        even, lopsided = np.full(4, 0.25) * scale, np.array([1.0, 0, 0, 0]) * scale
+        assert load_cv(even) == 0
+        assert load_cv(lopsided) == pytest.approx(np.sqrt(3))
+        assert usage_entropy(even) == 1
+        assert usage_entropy(lopsided) == 0
+        assert usage_entropy(even, normalize=False) == pytest.approx(np.log(4))
+        np.testing.assert_array_equal(dead_experts(even), [])
+        np.testing.assert_array_equal(dead_experts(lopsided), [1, 2, 3])
+        np.testing.assert_array_equal(dead_experts(even, threshold=0.25), range(4))
+    one = [1.0]
+    assert (load_cv(one), usage_entropy(one), usage_entropy(one, normalize=False)) == (0, 1, 0)
+    assert dead_experts(one).size == 0
+
+
+def test_load_cv_of_random_routes():
+    rng = np.random.RandomState(0)
+    squares = [load_cv(rng.multinomial(500, np.full(8, 1 / 8))) ** 2 for _ in range(2000)]
+    assert np.mean(squares) == pytest.approx(7 / 500, rel=0.05)
+
+
+@pytest.mark.parametrize("metric", [load_cv, usage_entropy, dead_experts])
+def test_wrong_loads_are_explained(metric):
+    for load, message in (
+        ([], "load"),
+        ([0.0, 0.0], "load .* from 0 to 0. Pass the shares"),
+        ([1.5, -0.5], "load .* from -0.5 to 1.5"),
+        ([[0.5, 0.5], [0.5, 0.5]], "load.*1d array"),
+        ([0.5, np.nan], "load contains NaN"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metric(load)
+
+
+def test_margin_is_first_minus_second():
+    gate_proba = np.random.RandomState(0).dirichlet(np.ones(N_EXPERTS), size=60)
+    ordered = np.sort(gate_proba, axis=1)
+    np.testing.assert_allclose(router_margin(gate_proba), ordered[:, -1] - ordered[:, -2])
+    np.testing.assert_array_equal(router_margin(np.ones((3, 1))), [1, 1, 1])
+    assert router_margin(gate_proba.astype(np.float32)).dtype == np.float32

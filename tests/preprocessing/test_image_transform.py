@@ -1,0 +1,402 @@
+"""Transformers of images: ImageTransform, transforms for training, and what all have in common."""
+
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from helpers import seeded
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.utils import estimator_checks, get_tags
+from sklearn.utils.validation import check_is_fitted
+from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional
+
+from sklearn_moe import MoEClassifier, preprocessing
+from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.preprocessing import (
+    BackboneFeatures,
+    ImageTransform,
+    PatchKMeansFeatures,
+    RandomCropFlip,
+    paper_blur,
+)
+
+with OwnGenerator(seeded()):
+    NETWORK = torch.nn.Sequential(
+        *(torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.AdaptiveMaxPool2d(2)),
+        *(torch.nn.Flatten(), torch.nn.Linear(24, 5)),
+    )
+CROP = v2.Compose([v2.CenterCrop(9), v2.Resize((12, 5))])
+PAPER = v2.Compose(
+    [
+        *(v2.CenterCrop(9), v2.Resize((12, 12)), v2.ToDtype(torch.float32, scale=True)),
+        v2.Normalize((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    ]
+)
+ROTATE = partial(functional.rotate, angle=30, interpolation=v2.InterpolationMode.BILINEAR, fill=0)
+TRANSFORMS = [
+    ImageTransform(CROP),
+    ImageTransform(PAPER),
+    ImageTransform(ROTATE),
+    ImageTransform(v2.GaussianBlur((3, 7), (1.1, 2.2)), random_state=0),
+]
+FEATURES = [
+    PatchKMeansFeatures(5, patch_size=3, n_patches=300, random_state=0),
+    BackboneFeatures(NETWORK, random_state=0, device="cpu"),
+]
+IDS = ["crop", "paper", "rotate", "blur", "kmeans", "backbone"]
+every_one = pytest.mark.parametrize("transformer", TRANSFORMS + FEATURES, ids=IDS)
+DTYPES = (np.uint8, np.float32, np.float64)
+
+
+def images(n_samples=7, n_channels=3, height=11, width=13, dtype=np.uint8):
+    X = np.random.default_rng(0).integers(256, size=(n_samples, n_channels, height, width))
+    return X.astype(dtype) if dtype == np.uint8 else (X / 255).astype(dtype)
+
+
+def test_every_transformer_is_tested():
+    found = {getattr(preprocessing, name) for name in preprocessing.__all__}
+    tested = {type(t) for t in TRANSFORMS + FEATURES}
+    assert found == tested | {paper_blur, RandomCropFlip}
+
+
+# -- ImageTransform -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("func", [CROP, PAPER, ROTATE], ids=IDS[:3])
+def test_it_is_the_transform_of_torchvision(func):
+    for dtype in DTYPES:
+        X = images(dtype=dtype)
+        expected = np.stack([func(torch.from_numpy(x[None]))[0].numpy() for x in X])
+        X_new = ImageTransform(func, batch_size=3).transform(X)
+        assert X_new.dtype == expected.dtype
+        np.testing.assert_array_equal(X_new, expected)
+
+
+RANDOM = {
+    "flip": v2.RandomHorizontalFlip(),
+    "crop": v2.RandomCrop(8),  # has a get_params of its own
+    "elastic": v2.ElasticTransform(sigma=1.0),
+    "choice": v2.RandomChoice([v2.RandomInvert(1.0), v2.RandomHorizontalFlip(1.0)]),
+    "auto": v2.AutoAugment(),
+    "noise": v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.GaussianNoise()]),
+    "uniform": lambda x: x + torch.rand_like(x, dtype=torch.float32),
+}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_transforms(name):
+    X = images(n_samples=12)
+
+    def transformed(seed, batch_size=256):
+        return ImageTransform(RANDOM[name], random_state=seed, batch_size=batch_size).transform(X)
+
+    first = transformed(0)
+    np.testing.assert_array_equal(first, transformed(0))
+    np.testing.assert_array_equal(first, transformed(0, batch_size=5))
+    assert not np.array_equal(first, transformed(1))
+    # scikit-learn takes what has a method get_params for an estimator.
+    model = make_pipeline(ImageTransform(RANDOM[name], random_state=0), "passthrough")
+    copy = clone(model).set_params(imagetransform__batch_size=2)
+    assert copy[0].func is not model[0].func or name == "uniform"
+    assert model.get_params()["imagetransform__func"] is RANDOM[name]
+    np.testing.assert_array_equal(copy.fit_transform(X), first)
+
+
+def test_each_image_has_its_own_draw():
+    X = np.arange(200, dtype=np.uint8).reshape(100, 1, 1, 2)
+    flipped = ImageTransform(RANDOM["flip"], random_state=0).transform(X)
+    assert 30 < np.sum(flipped[:, 0, 0, 0] != X[:, 0, 0, 0]) < 70
+    state = np.random.RandomState(0)
+    transformer = ImageTransform(RANDOM["flip"], random_state=state).fit(X)  # fit draws nothing
+    np.testing.assert_array_equal(transformer.transform(X), flipped)
+    assert not np.array_equal(transformer.transform(X), flipped)
+
+
+def test_without_draws_images_come_in_batches():
+    seen = []
+
+    def double(x):
+        seen.append(len(x))
+        return x.mul_(2)  # in place: X must not change
+
+    X = images(dtype=np.float32)
+    before = X.copy()
+    X_new = ImageTransform(double, batch_size=3).transform(X)
+    assert seen == [3, 3, 1]
+    np.testing.assert_array_equal(X, before)
+    np.testing.assert_array_equal(X_new, 2 * before)
+
+
+def test_draws_that_begin_late():
+    def noisy_if_bright(x):
+        bright = x.flatten(1).amax(dim=1) > 0.5
+        x[bright] += torch.randn(int(bright.sum()), *x.shape[1:]) if bright.any() else 0
+        return x
+
+    X = images(dtype=np.float32)
+    X[:4] *= 0.1
+    results = [
+        ImageTransform(noisy_if_bright, random_state=0, batch_size=size).transform(X)
+        for size in (1, 3, 4, 5, 7)
+    ]
+    for result in results:
+        np.testing.assert_array_equal(result, results[0])
+    np.testing.assert_array_equal(results[0][:4], X[:4])
+    assert not np.allclose(results[0][4:], X[4:])
+
+
+def test_results_of_one_shape_only():
+    resize = ImageTransform(v2.RandomResize(5, 50), random_state=0)
+    assert resize.transform(images(1)).shape[0] == 1
+    with pytest.raises(ValueError, match="one array needs one shape"):
+        resize.transform(images())
+    for func, got in [
+        (lambda x: x[:-1], r"Tensor of shape .*\[6, 3, 11, 13\]"),
+        (lambda x: x.numpy(), r"ndarray of shape \(7, 3, 11, 13\)"),
+        (lambda x: None, "NoneType"),
+        (lambda x: x.float().mean(), "Tensor"),
+    ]:
+        with pytest.raises(ValueError, match=rf"func must return .* given, 7, got a {got}"):
+            ImageTransform(func).transform(images())
+
+
+def test_it_needs_no_fit():
+    transformer, X = ImageTransform(CROP), images()
+    check_is_fitted(transformer)
+    tags = get_tags(transformer)
+    assert not tags.requires_fit
+    assert tags.non_deterministic
+    assert not get_tags(ImageTransform(CROP, random_state=0)).non_deterministic
+    transformer.transform(X)
+    assert not hasattr(transformer, "n_features_in_")
+    with pytest.raises(ValueError, match=r"\(7, 11, 13\)"):
+        transformer.transform(X[:, 0])
+    wrong = ImageTransform("flip")
+    for method in (wrong.fit, wrong.transform):
+        with pytest.raises(ValueError, match="'func' parameter of ImageTransform"):
+            method(X)
+
+
+def test_set_output_cannot_ask_for_frames():
+    fitted = ImageTransform(abs).fit(images())
+    assert fitted.set_output(transform="default") is fitted
+    assert isinstance(fitted.set_output().transform(images()), np.ndarray)
+    for wrong in (fitted, make_pipeline(fitted, "passthrough")):
+        with pytest.raises(ValueError, match="asks for a data frame"):
+            wrong.set_output(transform="pandas")
+    with config_context(transform_output="pandas"):
+        assert isinstance(fitted.fit_transform(images()), np.ndarray)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+def test_in_front_of_a_classifier():
+    rng = np.random.default_rng(0)
+    y = rng.integers(2, size=60)
+    X = rng.integers(100, size=(60, 3, 12, 12), dtype=np.uint8)
+    X[y == 0, :, :, 5:7] += 120  # a bright bar, upright or lying
+    X[y == 1, :, 5:7, :] += 120
+    options = {"expert": "cnn", "expert_width": 8, "max_iter": 20, "tol": None, "random_state": 0}
+    moe = MoEClassifier(2).set_params(device="cpu", train_transform=paper_blur, **options)
+    model = Pipeline([("prepare", ImageTransform(PAPER)), ("moe", moe)])
+    search = GridSearchCV(model, {"prepare__func": [PAPER, v2.CenterCrop(8)]}, cv=2).fit(X, y)
+    assert (search.cv_results_["mean_test_score"] > 0.7).all()
+    again = pickle.loads(pickle.dumps(search.best_estimator_))
+    np.testing.assert_array_equal(again.predict(X), search.predict(X))
+
+
+# -- what all have in common --------------------------------------------------------------
+
+
+@every_one
+def test_checks_of_scikit_learn_that_need_no_table(transformer):
+    checks = (
+        "estimator_cloneable estimator_tags_renamed valid_tag_types estimator_repr mixin_order "
+        "no_attributes_set_in_init parameters_default_constructible get_params_invariance "
+        "set_params"
+    )
+    for check in checks.split():
+        run = getattr(estimator_checks, f"check_{check}")
+        run(type(transformer).__name__, clone(transformer))
+    tags = get_tags(transformer)
+    assert not tags.input_tags.two_d_array
+    assert not tags.input_tags.three_d_array
+    assert tags.requires_fit == (transformer in FEATURES)
+    assert tags.transformer_tags.preserves_dtype == []
+
+
+@every_one
+def test_layouts_and_batches_do_not_matter(transformer):
+    for dtype in DTYPES:
+        X = images(dtype=dtype)
+        before, fitted = X.copy(), clone(transformer).fit(X)
+        expected = fitted.transform(X)
+        read_only = X.copy()
+        read_only.flags.writeable = False
+        for other in (
+            read_only,
+            np.asfortranarray(X),
+            np.ascontiguousarray(X[:, :, ::-1, ::-1])[:, :, ::-1, ::-1],
+            np.repeat(X, 2, axis=0)[::2],
+            X.astype(X.dtype.newbyteorder()),
+        ):
+            X_new = clone(transformer).fit_transform(other)
+            np.testing.assert_array_equal(X_new, expected)
+            assert X_new.dtype == expected.dtype
+        np.testing.assert_array_equal(X, before)
+        assert not np.shares_memory(expected, X)
+        tolerance = 1e-4 if transformer in FEATURES else 0
+        for batch_size in (1, 3, 1000):
+            X_new = fitted.set_params(batch_size=batch_size).transform(X)
+            np.testing.assert_allclose(X_new, expected, rtol=tolerance, atol=tolerance)
+
+
+@every_one
+def test_clone_repr_and_pickle(transformer):
+    X, copy = images(), clone(transformer)
+    assert repr(copy) == repr(transformer)
+    assert copy.fit(X) is copy
+    assert repr(copy) == repr(transformer)
+    assert copy.n_features_in_ == 3
+    loaded = pickle.loads(pickle.dumps(copy))
+    np.testing.assert_array_equal(loaded.transform(X), copy.transform(X))
+    with pytest.raises(ValueError, match=r"X has 1 channels, .* was fitted on images of 3"):
+        copy.transform(images(n_channels=1))
+    with pytest.raises(ValueError, match="'batch_size' parameter"):
+        clone(transformer).set_params(batch_size=0).fit(X)
+
+
+@pytest.mark.parametrize("transformer", FEATURES, ids=IDS[4:])
+def test_features(transformer):
+    pandas = pytest.importorskip("pandas")
+    with pytest.raises(NotFittedError, match="is not fitted"):
+        clone(transformer).transform(images())
+    fitted = clone(transformer).fit(images())
+    assert get_tags(transformer.set_params(random_state=0)).non_deterministic is False
+    assert get_tags(clone(transformer).set_params(random_state=None)).non_deterministic
+    expected = fitted.transform(images(dtype=np.float64))
+    assert expected.dtype == np.float32
+    frame = fitted.set_output(transform="pandas").transform(images(dtype=np.float64))
+    assert isinstance(frame, pandas.DataFrame)
+    prefix, n_features = type(transformer).__name__.lower(), expected.shape[1]
+    assert list(frame) == [f"{prefix}{i}" for i in range(n_features)]
+    assert list(fitted.get_feature_names_out()) == list(frame)
+    np.testing.assert_array_equal(frame, expected)
+
+
+SHAPES = {  # that are no images, and what to do
+    (7,): r"X\.reshape",
+    (7, 48): r"X\.reshape\(len\(X\), n_channels, height, width\)",
+    (7, 11, 13): r"X\[:, np\.newaxis\].*X\[np\.newaxis\]",
+    (11, 13, 3): r"X\.transpose\(2, 0, 1\)\[np\.newaxis\]",
+    (7, 11, 13, 3): r"X\.transpose\(0, 3, 1, 2\)",
+    (7, 11, 13, 1): r"X\.transpose\(0, 3, 1, 2\)",
+    (7, 5, 5, 4): r"X\.transpose\(0, 3, 1, 2\)",
+}
+VALUES = [
+    (np.full((2, 3, 11, 13), np.nan, dtype=np.float32), "Input X contains NaN"),
+    (np.full((2, 3, 11, 13), np.inf), "Input X contains infinity"),
+    (np.zeros((0, 3, 11, 13)), "0 sample"),
+    (np.zeros((2, 0, 11, 13)), "has no pixels"),
+    (np.zeros((2, 3, 11, 13), dtype=np.int64), r"got int64.*X\.astype\(np\.uint8\)"),
+    (np.zeros((2, 3, 11, 13), dtype=bool), "uint8 in .* or floats, got bool"),
+    (np.zeros((2, 3, 11, 13), dtype=complex), "Complex data not supported"),
+]
+
+
+@pytest.mark.parametrize("transformer", [TRANSFORMS[0], *FEATURES], ids=["crop", *IDS[4:]])
+def test_what_is_no_images(transformer):
+    name = type(transformer).__name__
+    for shape, advice in SHAPES.items():
+        with pytest.raises(ValueError, match=rf"{name} takes images of shape .*{advice}") as caught:
+            clone(transformer).fit(np.zeros(shape, dtype=np.float32))
+        assert str(shape) in str(caught.value)
+    for X, message in VALUES:
+        with pytest.raises(ValueError, match=message):
+            clone(transformer).fit(X)
+
+
+def test_what_is_images():
+    identity = ImageTransform(abs)
+    for shape in ((2, 64, 1, 1), (2, 64, 3, 3), (2, 3, 4, 4), (2, 1, 1, 1), (2, 4, 9, 3)):
+        X = images(*shape, dtype=np.float32)
+        X_new = identity.transform(X)
+        np.testing.assert_array_equal(X_new, X)
+        assert not np.shares_memory(X_new, X)
+    X = images(dtype=np.float32)
+    assert identity.transform(X.astype(np.float16)).dtype == np.float32
+    assert identity.transform(X.astype(float).tolist()).dtype == np.float64
+
+
+@every_one
+def test_another_device_gives_the_same(transformer, device):
+    X = images(dtype=np.float32)
+    expected = clone(transformer).fit_transform(X)
+    X_new = clone(transformer).set_params(device=device).fit_transform(X)
+    np.testing.assert_allclose(X_new, expected, rtol=1e-3, atol=1e-3)
+
+
+# -- transforms for training --------------------------------------------------------------
+
+
+def blurred(x, seed=0):
+    with OwnGenerator(seeded(seed)):
+        return paper_blur(x)
+
+
+def test_paper_blur():
+    for dtype, tolerance in [(torch.uint8, 1), (torch.float32, 1e-6), (torch.float64, 1e-7)]:
+        x = torch.from_numpy(images(dtype=np.uint8)).to(dtype)
+        x = x if dtype == torch.uint8 else x / 255
+        with OwnGenerator(seeded()):
+            sigmas = torch.empty(7).uniform_(1.1, 2.2).tolist()
+        expected = torch.stack(
+            [functional.gaussian_blur(a, [3, 7], [s, s]) for a, s in zip(x, sigmas, strict=True)]
+        )
+        found = blurred(x)
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found.double(), expected.double(), rtol=0, atol=tolerance)
+        if dtype == torch.uint8:  # two passes round differently from torchvision's one
+            assert (found != expected).float().mean() < 1e-3
+    assert not torch.equal(found, blurred(x, seed=1))
+    for wrong in (images(), torch.ones(2, 3)):
+        with pytest.raises(TypeError, match="x must be a tensor of images"):
+            paper_blur(wrong)
+
+
+def test_random_crop_flip_is_a_crop_of_the_padded_image_mirrored_or_not():
+    x = torch.arange(1.0, 1 + 300 * 2 * 6 * 5).view(300, 2, 6, 5)
+    with OwnGenerator(seeded()):
+        result = RandomCropFlip(padding=2)(x)
+    padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
+    seen = set()
+    for image, source in zip(result, padded, strict=True):
+        crops = {
+            (row, column, mirror): crop.flip(2) if mirror else crop
+            for row in range(5)
+            for column in range(5)
+            for mirror in (False, True)
+            for crop in [source[:, row : row + 6, column : column + 5]]
+        }
+        (match,) = (key for key, crop in crops.items() if torch.equal(crop, image))
+        seen.add(match)
+    assert len(seen) == 50  # every shift, mirrored and not
+
+
+def test_the_padding_of_random_crop_flip():
+    x = torch.full((4, 3, 8, 8), 7, dtype=torch.uint8)
+    with OwnGenerator(seeded()):
+        result = RandomCropFlip()(x)
+        assert RandomCropFlip(np.int64(0))(x).equal(x)
+    assert result.dtype == torch.uint8
+    assert set(result.unique().tolist()) == {0, 7}
+    assert repr(RandomCropFlip()) == "RandomCropFlip(padding=4)"
+    for padding in (-1, 2.5, "a"):
+        with pytest.raises(ValueError, match="'padding' parameter of RandomCropFlip"):
+            RandomCropFlip(padding)(x)

@@ -1,0 +1,204 @@
+"""PatchKMeansFeatures: its numbers beside slow ones."""
+
+import numpy as np
+import pytest
+import torch
+from sklearn.cluster import MiniBatchKMeans
+
+from sklearn_moe.preprocessing import PatchKMeansFeatures
+from sklearn_moe.preprocessing._patch_kmeans import _sample
+
+
+def images(n_samples=30, n_channels=2, height=11, width=13, dtype=np.uint8, seed=0):
+    """Blurred noise, brighter in some images: neighbors are alike."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_samples, n_channels, height, width)).cumsum(axis=2).cumsum(axis=3)
+    X -= X.min(axis=(1, 2, 3), keepdims=True)
+    X /= X.max(axis=(1, 2, 3), keepdims=True) * rng.uniform(1, 2, size=(n_samples, 1, 1, 1))
+    return (255 * X).astype(np.uint8) if dtype == np.uint8 else X.astype(dtype)
+
+
+def small(**parameters):
+    options = {"n_clusters": 7, "patch_size": 4, "n_patches": 500, "random_state": 0} | parameters
+    return PatchKMeansFeatures(**options)
+
+
+def normalized_patches(X, size, contrast):
+    """Return the patches of images in float64, (n_samples, n_rows, n_columns, n_values)."""
+    X = X.astype(np.float64) / (255 if X.dtype == np.uint8 else 1)
+    windows = np.lib.stride_tricks.sliding_window_view(X, (size, size), axis=(2, 3))
+    p = windows.transpose(0, 2, 3, 1, 4, 5)
+    p = p.reshape(*p.shape[:3], -1)
+    p = p - p.mean(axis=-1, keepdims=True)
+    return p / np.sqrt(p.var(axis=-1, keepdims=True) + contrast)
+
+
+def white_patches(fitted, X, size):
+    return (normalized_patches(X, size, fitted.contrast_) - fitted.mean_) @ fitted.whitening_
+
+
+def slow_features(fitted, X, *, size, stride, pool, pooling, power):
+    """Return what the documentation says, in float64."""
+    white = white_patches(fitted, X, size)[:, ::stride, ::stride]
+    centers = fitted.cluster_centers_.astype(np.float64).reshape(len(fitted.cluster_centers_), -1)
+    z = np.linalg.norm(white[..., None, :] - centers, axis=-1)
+    f = np.maximum(0, z.mean(axis=-1, keepdims=True) - z)
+    cells = [
+        getattr(np, pooling)(cell, axis=(1, 2))
+        for row in np.array_split(f, pool, axis=1)
+        for cell in np.array_split(row, pool, axis=2)
+    ]
+    return np.concatenate(cells, axis=1) ** power
+
+
+# -- numbers ------------------------------------------------------------------------------
+
+
+def test_transform_is_the_slow_one():
+    for size, stride, pool, pooling, power, dtype in [
+        (4, 1, 2, "sum", 0.5, np.uint8),
+        (3, 2, 3, "mean", 1, np.float32),
+        (5, 3, 1, "sum", 1, np.float64),
+        (9, 1, 1, "mean", 0.3, np.uint8),
+        (1, 1, 2, "sum", 1.0, np.float64),
+    ]:
+        X = images(dtype=dtype)
+        options = {"stride": stride, "pool": pool, "pooling": pooling, "power": power}
+        fitted = small(patch_size=size, **options).fit(X)
+        X_new = fitted.transform(X[:6])
+        assert X_new.shape == (6, 7 * pool**2)
+        expected = slow_features(fitted, X[:6], size=size, **options)
+        assert expected.any()
+        np.testing.assert_allclose(X_new, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_whitening_is_zca():
+    X = images()
+    fitted = small(n_patches=10**6, whitening_eps=0.3).fit(X)  # all patches
+    p = normalized_patches(X, 4, fitted.contrast_).reshape(-1, 32)
+    np.testing.assert_allclose(fitted.mean_, p.mean(axis=0), atol=1e-5)
+    np.testing.assert_allclose(fitted.whitening_, fitted.whitening_.T, atol=1e-5)
+    covariance = np.cov(p.T, bias=True)
+    regularized = covariance + 0.3 * np.eye(len(covariance))
+    white = fitted.whitening_ @ regularized @ fitted.whitening_
+    np.testing.assert_allclose(white, np.eye(len(white)), atol=1e-4)
+
+
+def test_centers_are_those_of_k_means():
+    X = images()
+    fitted = small(n_patches=10**6).fit(X)
+    white = white_patches(fitted, X, 4).reshape(-1, 32)
+    centers = fitted.cluster_centers_.reshape(7, -1)
+    assert fitted.cluster_centers_.shape == (7, 2, 4, 4)
+
+    def inertia(centers):
+        return np.square(white[:, None] - centers).sum(axis=2).min(axis=1).mean()
+
+    reference = MiniBatchKMeans(7, random_state=1, n_init=5).fit(white)
+    assert inertia(centers) < 1.1 * inertia(reference.cluster_centers_)
+    assert inertia(centers) < 0.8 * inertia(white[:7])
+
+
+def test_contrast_is_a_share_of_the_variance_of_all_pixels():
+    X = images()
+    fitted = small(n_patches=10**6, contrast_eps=0.5, patch_size=1).fit(X)  # each pixel once
+    assert fitted.contrast_ == pytest.approx(0.5 * (X / 255).var(), rel=1e-5)
+
+
+def test_units_do_not_matter():
+    X = images(dtype=np.float64)
+    expected = small().fit_transform(X)
+    for scale in (1e-3, 1e4):
+        X_new = small().fit_transform(scale * X + 2 * scale)
+        np.testing.assert_allclose(X_new, expected, atol=0.02)
+    X = images()
+    fitted, floats = small().fit(X), (X / 255).astype(np.float32)
+    np.testing.assert_allclose(fitted.transform(floats), fitted.transform(X), atol=1e-4)
+    np.testing.assert_allclose(small().fit(floats).mean_, fitted.mean_, atol=1e-5)
+
+
+def test_columns_are_cells_row_by_row():
+    X = np.zeros((2, 1, 12, 12))
+    X[1] = 0.5  # flat images: every patch is alike, wherever it is
+    fitted = small(n_patches=10**6, power=1).fit(images(n_channels=1))
+    flat = fitted.transform(X).reshape(2, 4, 7)
+    np.testing.assert_allclose(flat[0], flat[1], rtol=1e-4, atol=1e-5)
+    # 9 x 9 patches: cells of 5 and 4.
+    per_patch = flat[0] / np.array([[25], [20], [20], [16]])
+    np.testing.assert_allclose(per_patch - per_patch[0], 0, atol=1e-5)
+    spot = X[:1].copy()
+    spot[0, 0, 0, 11] = 1  # above, to the right
+    changed = np.abs(fitted.transform(spot).reshape(4, 7) - flat[0]).max(axis=1)
+    np.testing.assert_array_equal(changed > 1e-3, [False, True, False, False])
+
+
+def test_patches_are_different_and_from_anywhere():
+    X = np.arange(5 * 6 * 7, dtype=np.float32).reshape(5, 1, 6, 7)
+    everything = _sample(X, 3, 1000, np.random.RandomState(0)).numpy()
+    windows = np.lib.stride_tricks.sliding_window_view(X, (3, 3), axis=(2, 3))
+    np.testing.assert_array_equal(everything, windows.reshape(-1, 9))
+    some = _sample(X, 3, 60, np.random.RandomState(0)).numpy()
+    assert some.shape == (60, 9)
+    assert len(np.unique(some[:, 0])) == 60
+    assert len(np.unique(some[:, 0] // 42)) == 5
+    assert set(some[:, 0]) <= set(everything[:, 0])
+
+
+def test_constant_images_are_described_by_zeros():
+    X = np.full((6, 3, 8, 8), 7, dtype=np.uint8)
+    fitted = small().fit(X)
+    np.testing.assert_allclose(fitted.transform(X), 0, atol=0.01)  # roots of rounding
+    assert np.isfinite(fitted.transform(images(n_channels=3))).all()
+
+
+def test_seeds():
+    X = images()
+    first, again, other = (small(random_state=s).fit_transform(X) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    state = small(random_state=np.random.RandomState(0)).fit_transform(X)
+    np.testing.assert_array_equal(first, state)
+
+
+def test_batches_of_images(monkeypatch):
+    X, seen = images(n_samples=10), []
+    fitted = small(batch_size=4).fit(X)
+    expected = fitted.transform(X)
+    np.testing.assert_allclose(fitted.transform(X[::-1])[::-1], expected, rtol=1e-4, atol=1e-4)
+    monkeypatch.setattr(
+        "sklearn_moe.preprocessing._base.as_tensor",
+        lambda x: seen.append(len(x)) or torch.from_numpy(x),
+    )
+    np.testing.assert_array_equal(fitted.transform(X), expected)
+    assert seen == [4, 4, 2]
+
+
+def test_images_of_another_size():
+    fitted = small(pooling="mean").fit(images())
+    assert fitted.transform(images(height=9, width=20)).shape == (30, 28)
+    with pytest.raises(ValueError, match="Images of 3 x 13 pixels have too few patches"):
+        fitted.transform(images(height=3))
+
+
+# -- what is refused ----------------------------------------------------------------------
+
+
+WRONG = [
+    *[({name: 0}, f"'{name}' parameter") for name in ("patch_size", "stride", "n_patches", "pool")],
+    *[({name: 0}, f"'{name}' parameter") for name in ("power", "contrast_eps", "whitening_eps")],
+    ({"n_clusters": 1}, "'n_clusters' parameter of PatchKMeansFeatures must be"),
+    ({"pooling": "max"}, "'pooling' parameter"),
+    ({"power": 1.5}, "'power' parameter"),
+    ({"patch_size": 12}, "Images of 11 x 13 pixels have too few patches .*patch_size=12"),
+    ({"patch_size": 10, "pool": 3}, "too few patches for a grid of pool=3 x 3 cells"),
+    ({"n_clusters": 501}, "n_clusters=501 is more than the 500 patches .* n_patches=500"),
+    ({"n_clusters": 91, "patch_size": 11, "pool": 1}, "more than the 90 patches"),
+]
+
+
+def test_parameters_are_checked():
+    for parameters, message in WRONG:
+        transformer = small(**parameters)
+        with pytest.raises(ValueError, match=message):
+            transformer.fit(images())
+        assert not hasattr(transformer, "cluster_centers_")
