@@ -1,10 +1,13 @@
-"""Estimators that stand for all others, and samples for each: what the contracts are tested with."""
+"""Estimators that stand for all others, with samples for each, and what contracts share."""
+
+import re
 
 import numpy as np
+import pytest
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
 
-__all__ = ["REPRESENTATIVES", "SAMPLES", "predictions", "samples_of", "target_of"]
+__all__ = ["REPRESENTATIVES", "SAMPLES", "predictions", "refuses", "target_of"]
 
 N_SAMPLES = 24
 _RNG = np.random.default_rng(0)
@@ -41,12 +44,6 @@ REPRESENTATIVES = {
 }
 
 
-def samples_of(name):
-    """Return the samples of a representative and what it is to learn of them."""
-    kind, estimator = REPRESENTATIVES[name]
-    return SAMPLES[kind], target_of(type(estimator))
-
-
 def target_of(model):
     """Return classes or numbers, as the class of an estimator takes them."""
     return CLASSES if model is MoEClassifier else NUMBERS
@@ -55,3 +52,10 @@ def target_of(model):
 def predictions(model, X):
     """Return probabilities, or the numbers of a regressor."""
     return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
+
+
+def refuses(label, match, call, *args, **options):
+    """Check that a call fails with a message; `label` says which of many it was."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(*args, **options)
+    assert re.search(match, str(caught.value)), f"{label}: {caught.value}"

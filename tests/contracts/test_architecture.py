@@ -20,10 +20,10 @@ LAYERS = [
     ["_defaults", "_training", "inspection"],
     ["_parameters", "metrics", "preprocessing"],
     ["_data"],
-    ["_onnx", "_persistence", "nn", "optim", "datasets"],
+    ["_persistence", "nn", "optim", "datasets"],
     ["_devices"],
-    ["_image_checks", "exceptions"],
-    ["_alike", "_compat", "_linear_view", "_registry", "_validation"],
+    ["exceptions"],
+    ["_compat", "_registry", "_validation"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = {"metrics", "inspection", *LAYERS[-2], *LAYERS[-1]}
@@ -85,7 +85,7 @@ def test_there_are_few_rooms_and_few_arrows():
 
 def test_no_files_import_each_other_in_a_circle():
     graph = {}
-    for path in FILES:  # packages import their parts, which may import each other by `from . import`
+    for path in FILES:  # parts of a package may import each other by `from . import`
         files = {file_of(name) for name in imports(path, for_types=False)}
         graph[path] = files - {None, path, PACKAGE / "__init__.py", path.parent / "__init__.py"}
     assert [*TopologicalSorter(graph).static_order()]  # raises CycleError

@@ -22,8 +22,8 @@ ARGUMENTS = {
     metrics.dispatch_entropy_test: BY_CLUSTER | {"n_permutations": 5, "n_bootstraps": 5},
     metrics.expert_error_matrix: {"y": Y, "clusters": CLUSTERS, "expert_proba": EXPERT_PROBA},
     metrics.expert_load: {"experts": EXPERTS},
-    metrics.expert_swap_accuracy: OF_EXPERTS,
-    metrics.knock_out_accuracy: OF_EXPERTS | {"gate_proba": GATE_PROBA},
+    metrics.cross_evaluation_accuracy: OF_EXPERTS,
+    metrics.ablation_accuracy: OF_EXPERTS | {"gate_proba": GATE_PROBA},
     metrics.last_fluctuation: {"routes": np.tile(EXPERTS, (3, 1)), "steps": [1, 2, 3]},
     **dict.fromkeys((metrics.load_cv, metrics.dead_experts, metrics.usage_entropy), LOAD),
     **dict.fromkeys((metrics.mutual_information, metrics.purity), BY_CLUSTER),
@@ -32,7 +32,7 @@ ARGUMENTS = {
     metrics.own_other_error: {
         **{"error_matrix": np.ones((4, 3)), "routing_matrix": np.ones((3, 4))},
     },
-    metrics.picture_properties: {"X": IMAGES, "n_bins": 3},
+    metrics.image_properties: {"X": IMAGES, "n_bins": 3},
     metrics.router_margin: {"gate_proba": GATE_PROBA},
     metrics.split_information: {"groups": CLUSTERS, "experts": EXPERTS, "n_permutations": 5},
     datasets.make_cluster_patches: {"n_samples": 12, "n_clusters": 2, "patch_size": 10},
@@ -40,12 +40,8 @@ ARGUMENTS = {
     datasets.make_rotation_task: {"images": IMAGES},
 }
 TRANSFORMERS = {
-    preprocessing.CenterCropResize: {"crop": 6, "size": 8},
-    preprocessing.GaussianBlur: {"kernel_size": 3},
-    preprocessing.ImageScaler: {},
     preprocessing.ImageTransform: {"func": torch.neg},
     preprocessing.PatchKMeansFeatures: {"n_clusters": 4, "patch_size": 3, "n_patches": 50},
-    preprocessing.Rotate: {"angle": 5.0},
 }
 VALUES = [np.nan, np.inf, -1, True, 1e308, "nonsense", b"auto", [], {}, [1], ["a"], np.array(1)]
 VALUES += [object(), dict, 1j, [[1], [1, 2]], np.array([object() for _ in range(N_SAMPLES)])]
@@ -90,12 +86,14 @@ def test_a_bad_argument_is_named_or_harmless(module):
         function(**arguments)
         for name, allowed in constraints.items():
             for value in values_for(name, allowed):
+                message = name
                 try:
                     function(**arguments | {name: value})
                 except (TypeError, ValueError) as error:
                     n_refused += 1
-                    assert name in str(error), f"{function}: {value!r}: {error}"
-    assert n_refused > 100
+                    message = str(error)
+                assert name in message, f"{function}: {value!r}: {message}"
+    assert n_refused > 40
 
 
 def patches(*args, **options):
@@ -110,7 +108,7 @@ MISTAKES = [
     (patches(gamma=(1, [2, 3])), "gamma"),
     (patches(12, scale=1e300, random_state=0), "scale=1e.300"),
     (patches(dictionary=(np.eye(4),)), "dictionary"),
-    (patches(dictionary=(np.eye(4), np.eye(4))), "dictionary must have shape"),
+    (patches(dictionary=(np.eye(4), np.eye(4))), "dictionary.*shape"),
     (patches(True), "n_samples"),
     (partial(metrics.dispatch_entropy, CLUSTERS[:3], EXPERTS), r"clusters and.*\[3, 12\]"),
     (partial(metrics.dispatch_entropy, np.ones((12, 2)), EXPERTS), r"clusters: .*\(12, 2\)"),
@@ -130,9 +128,3 @@ def test_mistakes_are_named():
     for function, match in MISTAKES:
         with pytest.raises((TypeError, ValueError), match=match):
             function()
-
-
-def test_a_blur_of_no_width_changes_nothing():
-    for sigma in (1e-308, 1e-30, 1e-3):
-        blurred = preprocessing.GaussianBlur(3, sigma).fit_transform(IMAGES)
-        np.testing.assert_allclose(blurred, IMAGES, rtol=1e-6)

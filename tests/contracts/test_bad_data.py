@@ -1,12 +1,10 @@
 """X, y and weights of every kind: a clear error that names what is wrong, or a finite model."""
 
-import re
-
 import numpy as np
 import pytest
 import torch
 from helpers import SKLEARN_1_6
-from representatives import CLASSES, N_SAMPLES, NUMBERS, SAMPLES, predictions, target_of
+from representatives import CLASSES, N_SAMPLES, NUMBERS, SAMPLES, predictions, refuses, target_of
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 
@@ -35,16 +33,6 @@ def fits(cls, X, y, **weights):
     assert np.isfinite(found).all()
     assert np.isfinite(model.gate_proba(X)).all()
     return found
-
-
-def refuses(label, match, call, *args, **options):
-    """Check that a call fails with a message; `label` says which of many it was."""
-    try:
-        call(*args, **options)
-    except (TypeError, ValueError) as error:
-        assert re.search(match, str(error)), f"{label}: {error}"
-    else:
-        pytest.fail(f"{label} is not refused")
 
 
 def changed(X, value, dtype=None):

@@ -20,11 +20,14 @@ def goes_with(router, balance):
     """Tell whether a balance has something to act on."""
     preset = ROUTERS[router]
     learned = preset.network is None
-    return balance is None or {
-        "gradient": learned,
-        "choice": preset.router_class.sparse,
-        "noise": preset.router_class.sparse and learned,
-    }[BALANCES[balance].needs]
+    return (
+        balance is None
+        or {
+            "gradient": learned,
+            "choice": preset.router_class.sparse,
+            "noise": preset.router_class.sparse and learned,
+        }[BALANCES[balance].needs]
+    )
 
 
 def combinations(router):

@@ -59,7 +59,9 @@ def test_defaults_are_what_docstrings_say():
                 continue
             for name, said, default in defaults(part):
                 # A factory of a default, as of dataclasses, or a function is described in words.
-                if isinstance(said, str | int | float | tuple | bool | None) and not callable(default):
+                if isinstance(said, str | int | float | tuple | bool | None) and not callable(
+                    default
+                ):
                     n_compared += 1
                     if said != default or isinstance(said, bool) != isinstance(default, bool):
                         wrong.append(f"{where}.{part.__name__}: {name}={said!r} is {default!r}")

@@ -1,4 +1,4 @@
-"""README and documentation: what they show runs, their links lead somewhere, nothing is left out."""
+"""README and documentation: what they show runs, links lead somewhere, nothing is left out."""
 
 import doctest
 import importlib

@@ -66,7 +66,9 @@ def test_unknown_names_list_the_known_ones():
     X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
     for parameter in REGISTRIES:
         for estimator, (kind, *_) in KINDS.items():
-            known = re.escape(f"='nope': pass one of {sorted(names_of(estimator, parameter, [kind]))}")
+            known = re.escape(
+                f"='nope': pass one of {sorted(names_of(estimator, parameter, [kind]))}"
+            )
             for n_experts in (1, 3):
                 model = estimator(n_experts, random_state=0).set_params(**{parameter: "nope"})
                 with pytest.raises(ValueError, match=f"{parameter.split('__')[-1]}{known}"):

@@ -60,7 +60,10 @@ def fit_alone(model):
         (MoEClassifier, {"router": "relu"}),
         (
             MoEClassifier,
-            {**{"router": "topk", "router__noise": None}, "balance": BalanceParams("z_loss", weight=10.0)},
+            {
+                **{"router": "topk", "router__noise": None},
+                "balance": BalanceParams("z_loss", weight=10.0),
+            },
         ),
     ],
 )

@@ -8,7 +8,7 @@ import threading
 import warnings
 from dataclasses import replace
 from functools import partial
-from itertools import product
+from itertools import pairwise, product
 
 import numpy as np
 import pytest
@@ -368,7 +368,10 @@ def test_collapse_warning_names_the_expert_and_the_remedies(patches):
 @pytest.mark.parametrize("kind", ["table", "patches", "images"])
 def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind):
     (X, y, _), _ = patches
-    X, y = X[:40].reshape(40, *{"table": (-1,), "patches": (4, 50), "images": (2, 10, 10)}[kind]), y[:40]
+    X, y = (
+        X[:40].reshape(40, *{"table": (-1,), "patches": (4, 50), "images": (2, 10, 10)}[kind]),
+        y[:40],
+    )
     monkeypatch.setattr("sklearn_moe._training.diagnostics._COLLAPSED", 0)  # all count as one
     for router, standardize in product(ROUTERS, ("auto", False)):
         if kind != "patches" and (router == "patch_choice" or (standardize and router != "top1")):
@@ -443,9 +446,7 @@ def test_a_frozen_router_stays_as_it_is(patches):
             seen.append({k: v.clone() for k, v in net.module_.state_dict().items()})
 
     clf = fit_on(X, y, callbacks=[FreezeRouter(after=2), Look()], max_iter=5, balance="bias")
-    moved = [
-        {k for k in a if not torch.equal(a[k], b[k])} for a, b in zip(seen, seen[1:], strict=False)
-    ]
+    moved = [{k for k in a if not torch.equal(a[k], b[k])} for a, b in pairwise(seen)]
     routers = [{k for k in keys if k.startswith("router.")} for keys in moved]
     assert routers[0] == {k for k in seen[0] if k.startswith("router.")}
     assert not any(routers[1:])
@@ -572,7 +573,7 @@ def test_the_loss_says_whether_there_may_be_several_labels_or_classes(labels):
     for loss in ("probabilities", "margin", LOSSES["margin"].classes):
         clf = MoEClassifier(loss=loss)
         assert not get_tags(clf).classifier_tags.multi_label
-        with pytest.raises(ValueError, match="not made for|predicts classes|labels"):
+        with pytest.raises(ValueError, match=r"not made for|predicts classes|labels"):
             clf.fit(X, Y)
     with pytest.raises(ValueError, match="loss='margin' separates two classes"):
         fit_on(X[:6], [0, 1, 2, 0, 1, 2], loss="margin")

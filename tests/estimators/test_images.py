@@ -141,7 +141,7 @@ def test_a_module_is_copied_and_trained(pictures):
     clf = make(trunk=module, warm_start=True).fit(*pictures)
     assert all(map(torch.equal, before.values(), module.state_dict().values()))
     assert not torch.equal(clf.module_.trunk.state_dict()["0.weight"], before["0.weight"])
-    with pytest.raises(ValueError, match="cannot be trained further with other .*trunk"):
+    with pytest.raises(ValueError, match=r"cannot be trained further with other .*trunk"):
         clf.set_params(trunk="cnn").fit(*pictures)
 
 

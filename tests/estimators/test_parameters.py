@@ -1,4 +1,4 @@
-"""The parameters of the estimators and of the parts of a mixture, as scikit-learn knows parameters."""
+"""Parameters of the estimators and of the parts of a mixture, as scikit-learn knows them."""
 
 import inspect
 import pickle
@@ -44,7 +44,10 @@ def test_the_docstring_describes_every_parameter_in_order(owner):
     _, *sections = re.split(r"^(\w[\w ]*)\n-+\n", inspect.getdoc(owner), flags=re.M)
     text = dict(zip(sections[::2], sections[1::2], strict=True))
     text = text["Parameters"] + text.get("Other Parameters", "")
-    described, expected = re.findall(r"^(\w+) : ", text, re.M), [*inspect.signature(owner).parameters]
+    described, expected = (
+        re.findall(r"^(\w+) : ", text, re.M),
+        [*inspect.signature(owner).parameters],
+    )
     assert described == expected
 
 
@@ -99,7 +102,9 @@ def test_parameters_of_parts_are_read_and_set_from_names_and_objects(model):
     twin = clone(model(router=own))
     assert twin.router == own
     assert twin.router is not own
-    assert clone(make_pipeline(twin)).set_params(**{f"{model.__name__.lower()}__router__kind": "soft"})
+    assert clone(make_pipeline(twin)).set_params(
+        **{f"{model.__name__.lower()}__router__kind": "soft"}
+    )
 
 
 @pytest.mark.parametrize("model", BOTH)
@@ -128,7 +133,9 @@ def test_an_object_and_its_name_make_the_same_model(table):
     options = {"n_experts": 3, "max_iter": 3, "random_state": 0}
     names = MoEClassifier(**options, router="top1", balance="switch", solver="adam")
     objects = MoEClassifier(
-        **options, router=RouterParams("top1"), balance=BalanceParams("switch"),
+        **options,
+        router=RouterParams("top1"),
+        balance=BalanceParams("switch"),
         solver=SolverParams("adam"),
     )
     for moe in (names, objects):
@@ -136,7 +143,11 @@ def test_an_object_and_its_name_make_the_same_model(table):
     found, expected = (moe.fit(X, y).predict_proba(X) for moe in (objects, names))
     np.testing.assert_array_equal(found, expected)
     assert names.resolved_params_ == objects.resolved_params_
-    for changed in ({"balance__weight": 5.0}, {"solver__weight_decay": 1.0}, {"router__noise": None}):
+    for changed in (
+        {"balance__weight": 5.0},
+        {"solver__weight_decay": 1.0},
+        {"router__noise": None},
+    ):
         other = clone(objects).set_params(**changed).fit(X, y)
         assert np.abs(other.predict_proba(X) - expected).max() > 1e-6
 
