@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+from itertools import cycle
 
 import numpy as np
 import pandas
@@ -47,8 +48,11 @@ CONTAINERS = {
 }
 
 
-@pytest.mark.parametrize("times", [SECONDS, MILLISECONDS], ids=["float64", "int64"])
-@pytest.mark.parametrize("name", CONTAINERS)
+@pytest.mark.parametrize(
+    ("name", "times"),
+    [*zip(CONTAINERS, cycle([SECONDS, MILLISECONDS]), strict=False)],
+    ids=CONTAINERS,
+)
 def test_large_numbers_keep_their_digits(name, times):
     X = CONTAINERS[name](times)
     model = MoEClassifier(2, early_stopping=False, max_iter=40, random_state=0).fit(X, LATE)
@@ -78,12 +82,12 @@ TYPES = {  # of columns: in which they are kept, and trained
 }
 
 
-@pytest.mark.parametrize("dtype", TYPES)
-def test_types_of_columns(dtype):
-    frame = pandas.DataFrame({"a": pandas.Series([0, 1, 1, 0]).astype(dtype), "b": np.float32(2)})
-    array, trained = read_table(frame)
-    assert (array.dtype, trained) == tuple(map(np.dtype, TYPES[dtype]))
-    np.testing.assert_array_equal(array, [[0, 2], [1, 2], [1, 2], [0, 2]])
+def test_types_of_columns():
+    for dtype, expected in TYPES.items():
+        column = pandas.Series([0, 1, 1, 0]).astype(dtype)
+        array, trained = read_table(pandas.DataFrame({"a": column, "b": np.float32(2)}))
+        assert (array.dtype, trained) == tuple(map(np.dtype, expected)), dtype
+        np.testing.assert_array_equal(array, [[0, 2], [1, 2], [1, 2], [0, 2]])
 
 
 def test_integers_that_float32_would_round_are_kept_in_float64():
@@ -133,13 +137,10 @@ DATES = {
 }
 
 
-@pytest.mark.parametrize("name", DATES)
-def test_dates_are_named_with_a_remedy(name):
-    with pytest.raises(TypeError, match=r"'when'.*dates or times.*Timedelta"):
-        MoERegressor().fit(DATES[name], np.arange(30.0))
-
-
-def test_arrays_of_dates_are_refused():
+def test_dates_are_named_with_a_remedy():
+    for X in DATES.values():
+        with pytest.raises(TypeError, match=r"'when'.*dates or times.*Timedelta"):
+            MoERegressor().fit(X, np.arange(30.0))
     for X in (DAYS.to_numpy()[:, None], np.array([[day] for day in DAYS], dtype=object)):
         with pytest.raises(TypeError, match=r"X.*dates or times"):
             MoERegressor().fit(X, np.arange(30.0))

@@ -7,20 +7,21 @@ import sys
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._data.rows import Rows, SelectedRows, as_tensor, select
+from sklearn_moe._data.rows import IndexedView, Rows, as_tensor, select
 from sklearn_moe._data.statistics import has_few_distinct_rows
 from sklearn_moe._data.validation import check_training_data, hold_out
 
 BRIEF = {"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0}
-SHAPES = {"table": (6,), "patches": (4, 6), "pictures": (3, 9, 8)}
+SHAPES = {"table": (6,), "patches": (4, 6), "images": (3, 9, 8)}
 
 
 def draw(kind, n=90):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(n, *SHAPES[kind]))
-    X = rng.integers(256, size=X.shape, dtype=np.uint8) if kind == "pictures" else X.astype("f4")
+    X = rng.integers(256, size=X.shape, dtype=np.uint8) if kind == "images" else X.astype("f4")
     return X, rng.integers(2, size=n), rng.integers(3, size=n).astype(float)
 
 
@@ -45,14 +46,14 @@ def test_tensors_lie_where_their_arrays_do(mapped):
 
 
 def is_view(rows, X):
-    return isinstance(rows, SelectedRows) and np.shares_memory(rows.X, X)
+    return isinstance(rows, IndexedView) and np.shares_memory(rows.X, X)
 
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
     X, y, weight = draw(kind)
     X = mapped(X)
-    samples, _, _ = check_training_data(MoEClassifier(), X, y, weight)
+    samples, _, _ = check_training_data(MoEClassifier(), X, y, weight, check_y=np.asarray)
     assert is_view(samples.X, X)
     parts = hold_out(samples, 0.1, 0, stratify=True)
     assert len(parts) == 2
@@ -64,15 +65,18 @@ def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize("batch_size", [7, None])
-@pytest.mark.parametrize("options", [{}, {"early_stopping": True}, {"router": "kmeans"}], ids=str)
+@pytest.mark.parametrize(
+    ("batch_size", "options"),
+    [(7, {}), (None, {"early_stopping": True}), (7, {"router": "kmeans"})],
+    ids=str,
+)
 def test_selected_rows_train_as_their_copy(kind, batch_size, options, mapped):
     X, y, weight = draw(kind)
     for Model in (MoEClassifier, MoERegressor):
         model = Model(**BRIEF, **options, batch_size=batch_size)
         seen = model.fit(mapped(X), y, sample_weight=weight)
         expected, kept = seen.predict(X), weight > 0
-        copied = Model(**model.get_params()).fit(X[kept], y[kept], sample_weight=weight[kept])
+        copied = clone(model).fit(X[kept], y[kept], sample_weight=weight[kept])
         np.testing.assert_array_equal(copied.predict(mapped(X)), expected)
         np.testing.assert_array_equal(copied.loss_curve_, seen.loss_curve_)
         np.testing.assert_array_equal(copied.expert_load_, seen.expert_load_)
@@ -125,7 +129,7 @@ def trunk(input_shape):  # cheap
 options = dict(n_experts=2, max_iter=1, tol=None, early_stopping=True, random_state=0)
 if kind == "table":
     options |= dict(expert_width=8, batch_size=1000)
-if kind in ("pictures", "rows"):
+if kind in ("images", "rows"):
     options |= dict(trunk=trunk, batch_size=50)
 if kind == "rows":
     options |= dict(sample_shape=(3, 128, 128))
@@ -158,7 +162,7 @@ except MemoryError:
     [
         ("table", (2048,), np.float32),
         ("patches", (16, 128), np.float32),
-        ("pictures", (3, 128, 128), np.uint8),
+        ("images", (3, 128, 128), np.uint8),
         ("rows", (3 * 128 * 128,), np.uint8),
     ],
 )

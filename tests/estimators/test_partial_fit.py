@@ -83,22 +83,22 @@ def test_a_single_chunk_is_the_call_with_arrays(table):
     np.testing.assert_array_equal(arrays.expert_load_, batch.expert_load_)
 
 
-@pytest.mark.parametrize("batch_size", ["auto", None, 200])
-def test_batches_grow_with_the_chunks(table, batch_size):
+def test_batches_grow_with_the_chunks(table):
     X, y = table
-    clf = start(X[:20], y[:20], batch_size=batch_size, solver="adamw").partial_fit(X, y)
-    n_steps = {"auto": 3, None: 1, 200: 3}[batch_size]
-    assert clf.net_.history[:, "train_batch_count"] == [1, n_steps]
+    for batch_size in ("auto", None, 200):
+        clf = start(X[:20], y[:20], batch_size=batch_size, solver="adamw").partial_fit(X, y)
+        n_steps = {"auto": 3, None: 1, 200: 3}[batch_size]
+        assert clf.net_.history[:, "train_batch_count"] == [1, n_steps]
 
 
-@pytest.mark.parametrize("kind", ["frame", "sparse", "tensor"])
-def test_batches_of_any_kind_of_table(table, kind):
+def test_batches_of_any_kind_of_table(table):
     X, y = table
-    make = {"frame": pd.DataFrame, "sparse": csr_array, "tensor": torch.from_numpy}[kind]
-    items = [(make(part), labels) for part, labels in batches_of(X, y)]
-    clf = MoEClassifier(**BRIEF).partial_fit(items, classes=[0, 1]).partial_fit(items)
-    assert clf.n_iter_ == 2
-    assert clf.predict(make(X)).shape == y.shape
+    for kind in ("frame", "sparse", "tensor"):
+        make = {"frame": pd.DataFrame, "sparse": csr_array, "tensor": torch.from_numpy}[kind]
+        items = [(make(part), labels) for part, labels in batches_of(X, y)]
+        clf = MoEClassifier(**BRIEF).partial_fit(items, classes=[0, 1]).partial_fit(items)
+        assert clf.n_iter_ == 2
+        assert clf.predict(make(X)).shape == y.shape
 
 
 def test_batches_may_lack_classes_and_bring_missing_values(table):
@@ -109,18 +109,18 @@ def test_batches_may_lack_classes_and_bring_missing_values(table):
     assert np.isfinite(clf.predict_proba(holed)).all()
 
 
-@pytest.mark.parametrize("first", [np.float32, np.float64])
-def test_the_first_chunk_decides_the_precision(table, first):
+def test_the_first_chunk_decides_the_precision(table):
     X, y = table
-    for model, options in (
-        (MoEClassifier(**BRIEF), {"classes": [0, 1]}),
-        (MoERegressor(**BRIEF), {}),
-    ):
-        model.partial_fit([(X.astype(first), y)], **options)
-        for dtype in (np.float32, np.float64):
-            model.partial_fit(X.astype(dtype), y)
-        assert model.predict(X.astype(np.float64)).shape == y.shape
-        assert next(model.module_.parameters()).detach().numpy().dtype == first
+    for first in (np.float32, np.float64):
+        for model, options in (
+            (MoEClassifier(**BRIEF), {"classes": [0, 1]}),
+            (MoERegressor(**BRIEF), {}),
+        ):
+            model.partial_fit([(X.astype(first), y)], **options)
+            for dtype in (np.float32, np.float64):
+                model.partial_fit(X.astype(dtype), y)
+            assert model.predict(X.astype(np.float64)).shape == y.shape
+            assert next(model.module_.parameters()).detach().numpy().dtype == first
 
 
 def test_an_error_amid_batches_leaves_a_model_that_can_be_used(table):
@@ -222,22 +222,21 @@ def test_numbers_and_labels_of_a_dataset(table):
     assert many.predict(X).shape == (600, 2)
 
 
-@pytest.mark.parametrize(
-    ("source", "message"),
-    [
-        ([{"x": 1, "y": 2}], "Item 0 of X, list, is of type dict"),
-        ([np.zeros((3, 2))], "Item 0 of X, list, is of type ndarray"),
-        ([[1.0, 2.0], [3.0, 4.0]], r"Item 0 of X, list, is list of \['float', 'float'\].*pass y"),
-        ([(np.zeros(3), np.zeros(3))], r"\(n_samples, ...\)"),
-        ([(np.zeros((3, 2)), [0, 1, 0])] * 2 + ["no"], "Item 2 of X, list, is of type str"),
-        ([(1, 2, 3, 4)], "Item 0"),
-        (TensorDataset(torch.zeros(3, 2)), r"Item 0 of X, TensorDataset, is tuple of \['Tensor'\]"),
-    ],
-    ids=range(7),
-)
-def test_wrong_items_are_named(source, message):
-    with pytest.raises(TypeError, match=message):
-        MoEClassifier(**BRIEF).partial_fit(source, classes=[0, 1])
+WRONG_ITEMS = [
+    ([{"x": 1, "y": 2}], "Item 0 of X, list, is of type dict"),
+    ([np.zeros((3, 2))], "Item 0 of X, list, is of type ndarray"),
+    ([[1.0, 2.0], [3.0, 4.0]], r"Item 0 of X, list, is list of \['float', 'float'\].*pass y"),
+    ([(np.zeros(3), np.zeros(3))], r"\(n_samples, ...\)"),
+    ([(np.zeros((3, 2)), [0, 1, 0])] * 2 + ["no"], "Item 2 of X, list, is of type str"),
+    ([(1, 2, 3, 4)], "Item 0"),
+    (TensorDataset(torch.zeros(3, 2)), r"Item 0 of X, TensorDataset, is tuple of \['Tensor'\]"),
+]
+
+
+def test_wrong_items_are_named():
+    for source, message in WRONG_ITEMS:
+        with pytest.raises(TypeError, match=message):
+            MoEClassifier(**BRIEF).partial_fit(source, classes=[0, 1])
 
 
 def test_wrong_calls_are_explained(table):
@@ -258,9 +257,9 @@ def test_wrong_calls_are_explained(table):
         MoEClassifier(**BRIEF).partial_fit([(X, y)])
 
 
-@pytest.mark.parametrize("model", [MoEClassifier, MoERegressor])
-def test_early_stopping_is_up_to_the_caller(table, model):
+def test_early_stopping_is_up_to_the_caller(table):
     X, y = table
-    options = {"classes": [0, 1]} if model is MoEClassifier else {}
-    with pytest.raises(ValueError, match="early_stopping=True"):
-        model(early_stopping=True, **BRIEF).partial_fit(X, y, **options)
+    for model in (MoEClassifier, MoERegressor):
+        options = {"classes": [0, 1]} if model is MoEClassifier else {}
+        with pytest.raises(ValueError, match="early_stopping=True"):
+            model(early_stopping=True, **BRIEF).partial_fit(X, y, **options)

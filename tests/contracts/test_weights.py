@@ -5,9 +5,11 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from representatives import REPRESENTATIVES, predictions
+from sklearn.base import clone
 from sklearn.metrics import recall_score
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import BalanceParams, MoEClassifier, MoERegressor, RouterParams
 from sklearn_moe.model_selection import fit_together
 
 RATE = 1e-6  # so small that a step does not change the gradient of the next one
@@ -44,36 +46,93 @@ def fit_alone(model):
     X, y, weight = draw()
 
     def fit(**options):
-        return model(**options, router_learning_rate_init=options["learning_rate_init"]).fit(
-            X, y, sample_weight=weight
-        )
+        options["router__learning_rate"] = options["learning_rate_init"]
+        return model().set_params(**options).fit(X, y, sample_weight=weight)
 
     return fit
 
 
-@pytest.mark.parametrize("router", ["soft", "topk", "relu"])
-@pytest.mark.parametrize("model", [MoEClassifier, MoERegressor])
-def test_batches_of_uneven_weight_add_up_to_the_step_of_all_samples(model, router):
-    by_batches, at_once = moves(fit_alone(model), router=router, router_noise=None)
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        (MoEClassifier, {"router": "soft"}),
+        (MoERegressor, {"router": "topk", "router__noise": None}),
+        (MoEClassifier, {"router": "relu"}),
+        (
+            MoEClassifier,
+            {
+                **{"router": "topk", "router__noise": None},
+                "balance": BalanceParams("z_loss", weight=10.0),
+            },
+        ),
+    ],
+)
+def test_batches_of_uneven_weight_add_up_to_the_step_of_all_samples(model, options):
+    by_batches, at_once = moves(fit_alone(model), **options)
     assert np.abs(at_once).max() > RATE / 100
     np.testing.assert_allclose(by_batches, N_BATCHES * at_once, rtol=1e-3, atol=1e-4 * RATE)
 
 
-def test_the_z_loss_is_a_mean_over_all_samples():
-    options = {"router": "topk", "router_noise": None, "balance": "z_loss", "balance_weight": 10.0}
-    by_batches, at_once = moves(fit_alone(MoEClassifier), **options)
-    np.testing.assert_allclose(by_batches, N_BATCHES * at_once, rtol=1e-3, atol=1e-4 * RATE)
+def exact(name):
+    """Return a representative that draws nothing by batches, and a table for it."""
+    estimator = clone(REPRESENTATIVES[name][1]).set_params(max_iter=15, random_state=0)
+    estimator.n_experts = min(3, estimator.n_experts)
+    if estimator.early_stopping == "auto":  # batches are of fixed sizes but out of bag
+        estimator.set_params(batch_size=None)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(60, 5))
+    X[::4, 1], X[:, 2] = np.nan, X[:, 2] > 0
+    return estimator, X, (X[:, 0] + rng.normal(size=60) > 0).astype(int), rng.integers(3, size=60)
 
 
-@pytest.mark.parametrize("balance", ["switch", "bias"])
-def test_the_running_load_is_the_share_of_all_samples(balance):
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+@pytest.mark.parametrize("name", [n for n, (kind, _) in REPRESENTATIVES.items() if kind == "table"])
+def test_weight_two_is_the_sample_twice_and_weight_zero_none(name):
+    estimator, X, y, weight = exact(name)
+    weighted = clone(estimator).fit(X, y, sample_weight=weight)
+    repeated = clone(estimator).fit(X.repeat(weight, 0), y.repeat(weight))
+    np.testing.assert_allclose(predictions(weighted, X), predictions(repeated, X), rtol=1e-6)
+    np.testing.assert_allclose(weighted.expert_load_, repeated.expert_load_, atol=1e-7)
+    if hasattr(repeated, "oob_loss_curve_"):
+        np.testing.assert_allclose(weighted.oob_loss_curve_, repeated.oob_loss_curve_)
+
+
+def test_weights_of_classes_are_weights_of_samples():
+    X, y, _ = draw()
+    options = {"n_experts": 3, "max_iter": 5, "tol": None, "random_state": 0}
+    by_class = MoEClassifier(**options, class_weight={0: 3.0, 1: 1.0}).fit(X, y)
+    by_sample = MoEClassifier(**options).fit(X, y, sample_weight=np.where(y == 0, 3.0, 1.0))
+    np.testing.assert_array_equal(by_class.predict_proba(X), by_sample.predict_proba(X))
+    assert by_class.predict(X).sum() < MoEClassifier(**options).fit(X, y).predict(X).sum()
+    # And label by label, where there are several.
+    Y = np.stack([y, X[:, 1] > 0, X[:, 0] * X[:, 1] > 0], axis=1).astype(int)
+    by_label = [{0: 1, 1: 3}, {0: 1, 1: 1}, {0: 1, 1: 0.5}]
+    weight = np.where(Y[:, 0] == 1, 3.0, 1.0) * np.where(Y[:, 2] == 1, 0.5, 1.0)
+    found = MoEClassifier(**options, class_weight=by_label).fit(X, Y)
+    expected = MoEClassifier(**options).fit(X, Y, sample_weight=weight)
+    np.testing.assert_allclose(found.predict_proba(X), expected.predict_proba(X), rtol=1e-4)
+    for wrong, target in ((by_label[:2], Y), (by_label, y)):
+        with pytest.raises(ValueError, match=r"class_weight.*one dict per column"):
+            MoEClassifier(**options, class_weight=wrong).fit(X, target)
+
+
+def test_the_running_load_is_the_share_of_all_samples():
     X, y, weight = draw()
-    options = {"router": "topk", "balance": balance, "balance_weight": 1e-9, "batch_size": 30}
-    options |= {"learning_rate_init": RATE, "router_learning_rate_init": RATE, "tol": None}
-    model = MoEClassifier(3, **options, max_iter=40, random_state=0).fit(X, y, sample_weight=weight)
-    load = model.module_.router.balance.load.mean  # of the last ten batches, of eight an epoch
-    np.testing.assert_allclose(load, model.expert_load_, atol=0.2)
-    assert load.sum() == pytest.approx(1, abs=0.2)
+    for balance in ("switch", "bias"):
+        model = MoEClassifier(
+            3,
+            router=RouterParams("topk", learning_rate=RATE),
+            balance=BalanceParams(balance, weight=1e-9),
+            batch_size=30,
+            learning_rate_init=RATE,
+            tol=None,
+            max_iter=40,
+            random_state=0,
+        ).fit(X, y, sample_weight=weight)
+        load = model.module_.router.balance.load.mean  # of the last ten batches, of eight an epoch
+        np.testing.assert_allclose(load, model.expert_load_, atol=0.2)
+        assert load.sum() == pytest.approx(1, abs=0.2)
 
 
 def test_fits_at_once_weigh_as_single_ones():

@@ -1,0 +1,130 @@
+"""Arguments of generators, metrics and transformers: a clear error that names them, or a result."""
+
+from functools import partial
+from inspect import signature
+
+import numpy as np
+import pytest
+import torch
+from sklearn.utils._param_validation import generate_invalid_param_val, make_constraint
+
+from sklearn_moe import datasets, metrics, preprocessing
+
+N_SAMPLES = 12
+IMAGES = np.random.default_rng(0).random((N_SAMPLES, 3, 8, 8)).astype(np.float32)
+CLUSTERS, EXPERTS, Y = (np.arange(N_SAMPLES) % n for n in (3, 4, 2))
+EXPERT_PROBA, GATE_PROBA = np.full((N_SAMPLES, 4, 2), 0.5), np.full((N_SAMPLES, 4), 0.25)
+BY_CLUSTER, LOAD = {"clusters": CLUSTERS, "experts": EXPERTS}, {"load": np.full(4, 0.25)}
+OF_EXPERTS = {"y": Y, "experts": EXPERTS, "expert_proba": EXPERT_PROBA}
+
+ARGUMENTS = {
+    metrics.dispatch_entropy: BY_CLUSTER,
+    metrics.dispatch_entropy_test: BY_CLUSTER | {"n_permutations": 5, "n_bootstraps": 5},
+    metrics.expert_error_matrix: {"y": Y, "clusters": CLUSTERS, "expert_proba": EXPERT_PROBA},
+    metrics.expert_load: {"experts": EXPERTS},
+    metrics.cross_evaluation_accuracy: OF_EXPERTS,
+    metrics.ablation_accuracy: OF_EXPERTS | {"gate_proba": GATE_PROBA},
+    metrics.last_fluctuation: {"routes": np.tile(EXPERTS, (3, 1)), "steps": [1, 2, 3]},
+    **dict.fromkeys((metrics.load_cv, metrics.dead_experts, metrics.usage_entropy), LOAD),
+    **dict.fromkeys((metrics.mutual_information, metrics.purity), BY_CLUSTER),
+    metrics.routing_agreement: {"first": EXPERTS, "second": CLUSTERS},
+    metrics.routing_matrix: BY_CLUSTER,
+    metrics.own_other_error: {
+        **{"error_matrix": np.ones((4, 3)), "routing_matrix": np.ones((3, 4))},
+    },
+    metrics.image_properties: {"X": IMAGES, "n_bins": 3},
+    metrics.router_margin: {"gate_proba": GATE_PROBA},
+    metrics.split_information: {"groups": CLUSTERS, "experts": EXPERTS, "n_permutations": 5},
+    datasets.make_cluster_patches: {"n_samples": 12, "n_clusters": 2, "patch_size": 10},
+    datasets.make_orientation_task: {"images": IMAGES},
+    datasets.make_rotation_task: {"images": IMAGES},
+}
+TRANSFORMERS = {
+    preprocessing.ImageTransform: {"func": torch.neg},
+    preprocessing.PatchKMeansFeatures: {"n_clusters": 4, "patch_size": 3, "n_patches": 50},
+}
+VALUES = [np.nan, np.inf, -1, True, 1e308, "nonsense", b"auto", [], {}, [1], ["a"], np.array(1)]
+VALUES += [object(), dict, 1j, [[1], [1, 2]], np.array([object() for _ in range(N_SAMPLES)])]
+VALUES += [np.arange(3), np.ones((N_SAMPLES, 9)), np.ones(N_SAMPLES) * 1j]
+
+
+def transform(cls, X, **parameters):
+    return cls(**parameters).fit_transform(X)
+
+
+def calls(module):
+    """Yield the functions of a module, their valid arguments, and the constraints of each."""
+    for function, arguments in (ARGUMENTS | TRANSFORMERS).items():
+        if not function.__module__.startswith(module.__name__):
+            continue
+        if isinstance(function, type):
+            constraints = {"X": []} | function._parameter_constraints
+            call, arguments = partial(transform, function), arguments | {"X": IMAGES}
+        else:
+            found = function._skl_parameter_constraints
+            call = function
+            constraints = {name: found.get(name, []) for name in signature(function).parameters}
+        seed = {"random_state": 0} if "random_state" in constraints else {}
+        yield call, arguments | seed, constraints
+
+
+def values_for(name, constraints):
+    """Yield values of which most are bad; a class in the place of `func` fails by itself."""
+    yield from (value for value in VALUES if name != "func" or value is not dict)
+    for constraint in map(make_constraint, constraints if isinstance(constraints, list) else []):
+        try:
+            yield generate_invalid_param_val(constraint)
+        except NotImplementedError:
+            pass
+
+
+@pytest.mark.filterwarnings("ignore:Casting complex values")
+@pytest.mark.parametrize("module", [metrics, datasets, preprocessing], ids=lambda m: m.__name__)
+def test_a_bad_argument_is_named_or_harmless(module):
+    n_refused = 0
+    for function, arguments, constraints in calls(module):
+        function(**arguments)
+        for name, allowed in constraints.items():
+            for value in values_for(name, allowed):
+                message = name
+                try:
+                    function(**arguments | {name: value})
+                except (TypeError, ValueError) as error:
+                    n_refused += 1
+                    message = str(error)
+                assert name in message, f"{function}: {value!r}: {message}"
+    assert n_refused > 40
+
+
+def patches(*args, **options):
+    return partial(datasets.make_cluster_patches, *args, **options)
+
+
+MISTAKES = [
+    (patches(n_clusters=20, patch_size=10), "patch_size=10.*n_clusters"),
+    (patches(alpha=(2, 1)), "alpha"),
+    (patches(beta=(0, 1)), "beta"),
+    (patches(gamma=(1, 2, 3)), "gamma"),
+    (patches(gamma=(1, [2, 3])), "gamma"),
+    (patches(12, scale=1e300, random_state=0), "scale=1e.300"),
+    (patches(dictionary=(np.eye(4),)), "dictionary"),
+    (patches(dictionary=(np.eye(4), np.eye(4))), "dictionary.*shape"),
+    (patches(True), "n_samples"),
+    (partial(metrics.dispatch_entropy, CLUSTERS[:3], EXPERTS), r"clusters and.*\[3, 12\]"),
+    (partial(metrics.dispatch_entropy, np.ones((12, 2)), EXPERTS), r"clusters: .*\(12, 2\)"),
+    (partial(metrics.expert_load, [-1, 0]), "experts must be indices from 0"),
+    (partial(metrics.expert_load, ["a", "b"]), "experts must be integer"),
+    (partial(metrics.expert_load, [0, 5], n_experts=3), "n_experts=3, got 5"),
+    (partial(metrics.expert_load, [0, 1], sample_weight=[-1, 1]), "sample_weight"),
+    (partial(metrics.expert_load, [0, 1], sample_weight=[0, 0]), "sample_weight"),
+    (partial(metrics.load_cv, [-1, 2]), "load"),
+    (partial(metrics.load_cv, [0, 0]), "load"),
+    (partial(preprocessing.paper_blur, IMAGES), "x must be a tensor"),
+    (partial(preprocessing.paper_blur, torch.ones(2, 3)), r"x must be a tensor.*\(2, 3\)"),
+]
+
+
+def test_mistakes_are_named():
+    for function, match in MISTAKES:
+        with pytest.raises((TypeError, ValueError), match=match):
+            function()

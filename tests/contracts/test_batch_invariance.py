@@ -1,0 +1,107 @@
+"""The same sample, in any batch and any order: the same experts, the same probabilities."""
+
+from itertools import cycle
+
+import numpy as np
+import pytest
+import torch
+from helpers import as_kind, has_statistics, is_deep, make_mixture, narrow, shape_for
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe.nn import BALANCES, EXPERTS, ROUTERS
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+SMALL = [name for name in EXPERTS if not is_deep(name)]
+
+
+def goes_with(router, balance):
+    """Tell whether a balance has something to act on."""
+    preset = ROUTERS[router]
+    learned = preset.network is None
+    return (
+        balance is None
+        or {
+            "gradient": learned,
+            "choice": preset.router_class.sparse,
+            "noise": preset.router_class.sparse and learned,
+        }[BALANCES[balance].needs]
+    )
+
+
+def combinations(router):
+    """Return every gate of a router with every balance that it takes."""
+    balances = [balance for balance in (None, *BALANCES) if goes_with(router, balance)]
+    return [(router, gate, balance) for gate in ROUTERS[router].gates for balance in balances]
+
+
+def fit(X, y, router, gate="auto", balance=None, **options):
+    clf = MoEClassifier(4, router=router, balance=balance, tol=None, random_state=0)
+    options = {"max_iter": 8, "top_k": 2 if gate == "renormalized" else 1} | options
+    return clf.set_params(router__gate=gate, **options).fit(X, y)
+
+
+def check_rows(clf, X, n_examples, atol):
+    """Compare any selection of rows with all of them."""
+    functions = clf.predict_proba, clf.gate_proba, clf.expert_proba
+    experts, expected = clf.apply(X), [function(X) for function in functions]
+
+    @settings(max_examples=n_examples, deadline=None, derandomize=True, database=None)
+    @given(st.lists(st.integers(0, len(X) - 1), min_size=1, max_size=40))
+    def check(rows):
+        np.testing.assert_array_equal(clf.apply(X[rows]), experts[rows])
+        for function, of_all in zip(functions, expected, strict=True):
+            np.testing.assert_allclose(function(X[rows]), of_all[rows], rtol=0, atol=atol)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("router", "length"),
+    [pytest.param(r, n, marks=[pytest.mark.slow] * (n > 3)) for r in ROUTERS for n in (3, 200)],
+)
+def test_routers_gates_and_balances(patches, router, length):
+    (X, y, _), (X_test, _, _) = patches
+    every = combinations(router)
+    n_balances = len(every) // len(ROUTERS[router].gates)
+    # At short notice every gate, and every balance, but not all pairs of them.
+    some = [every[n_balances * i % len(every) + i % n_balances] for i in range(n_balances)]
+    some += every[::n_balances]
+    for combination in every if length > 3 else dict.fromkeys(some):
+        clf = fit(X[:300], y[:300], *combination)
+        check_rows(clf, X_test[:200], length, 1e-5)
+
+
+@pytest.mark.parametrize("expert", EXPERTS)
+def test_experts_and_types(patches, expert):
+    (X, y, _), (X_test, _, _) = patches
+    n, n_test, max_iter, width = (200, 200, 8, 8) if expert in SMALL else (40, 50, 2, 2)
+    routers = ["top1", "soft", "merge", "relu"]
+    routers = routers if expert in SMALL else routers[: 1 if has_statistics(expert) else 3]
+    for router, dtype in zip(routers, cycle([np.float32, np.float64]), strict=False):
+        X_fit, X_new = (as_kind(a, expert).astype(dtype) for a in (X[:n], X_test[:n_test]))
+        clf = fit(X_fit, y[:n], router, max_iter=max_iter, **narrow(expert, width))
+        check_rows(clf, X_new, 3, 1e-5 if dtype == np.float32 else 1e-11)
+
+
+def test_no_samples():
+    for expert in EXPERTS:
+        routers = [router for router in ROUTERS if router != "patch_choice" or expert == "patch"]
+        for router in routers if expert in SMALL else ["soft"]:
+            mixture = make_mixture(expert, router=router).eval()
+            x = torch.zeros(0, *shape_for(expert), dtype=torch.float64)
+            with torch.no_grad():
+                assert mixture(x).output.shape == (0, 3)
+                assert mixture.forward_each(x).shape == (0, 4, 3)
+                route = mixture.route(x)
+            assert len(route.ranking()) == len(route.shares()) == 0
+
+
+def test_a_balance_that_has_nothing_to_act_on_is_refused(patches):
+    (X, y, _), _ = patches
+    pairs = [(r, b) for r in ROUTERS for b in BALANCES if not goes_with(r, b)]
+    assert len(pairs) > 3
+    for router, balance in pairs:
+        with pytest.raises(ValueError, match=f"router='{router}'"):
+            fit(X[:50], y[:50], router, balance=balance)

@@ -1,0 +1,105 @@
+"""README and documentation: what they show runs, links lead somewhere, nothing is left out."""
+
+import doctest
+import importlib
+import inspect
+import re
+import shutil
+import textwrap
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_moe import MoEClassifier, MoERegressor
+
+ROOT = Path(__file__).parents[2]
+README = ROOT / "README.md"
+WORKS_WITH = ROOT / "docs" / "works_with.rst"
+
+
+@pytest.fixture
+def tool(monkeypatch):
+    """Return a function that imports a file of the documentation."""
+    monkeypatch.syspath_prepend(ROOT / "docs")
+    return importlib.import_module
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")  # of MLPClassifier
+def test_the_examples_of_the_readme_print_what_it_says():
+    flags = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+    failed, tried = doctest.testfile(str(README), module_relative=False, optionflags=flags)
+    assert (failed, tried > 8) == (0, True)
+
+
+def test_links_and_commands_of_the_readme_exist():
+    text, makefile = README.read_text(), (ROOT / "Makefile").read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    assert len(links) > 8
+    for link in links:
+        assert link.startswith("https://") or (ROOT / link).exists(), link
+    for target in set(re.findall(r"make ([a-z-]+)", text)):
+        assert re.search(rf"^(.* )?{target}( .*)?:", makefile, re.MULTILINE), target
+
+
+def test_every_parameter_has_one_topic_in_the_order_of_the_signature(tool):
+    for estimator in (MoEClassifier, MoERegressor):
+        topics = tool("parameter_topics").TOPICS[estimator.__name__]
+        assert [*chain(*topics.values())] == [*inspect.signature(estimator).parameters]
+
+
+def test_every_example_and_page_has_its_place(tool):
+    place = tool("gallery_order").Course("examples")
+    names = [path.name for path in (ROOT / "examples").glob("plot_*.py")]
+    assert sorted(map(place, names)) == list(range(len(names)))
+    pages = {path.stem for path in (ROOT / "docs").glob("*.*") if path.suffix in (".rst", ".md")}
+    assert not pages & {"search", "genindex", "py-modindex"}  # which Sphinx writes itself
+
+
+def test_dead_links_are_found(tool, tmp_path):
+    alive = ["b.html", "b.html#c", "#top-of-it", "https://nowhere.example/#x"]
+    dead = ["c.html", "b.html#d", "#nothing", "picture.png"]
+    links = "".join(f'<a href="{link}">there</a>' for link in alive + dead)
+    (tmp_path / "a.html").write_text(f'<h1 id="top-of-it">A</h1>{links}')
+    (tmp_path / "b.html").write_text('<p id="c">')
+    found = tool("check_links").dead_links(tmp_path)
+    assert sorted(found) == sorted((Path("a.html"), link) for link in dead)
+
+
+@pytest.mark.skipif(shutil.which("chromium") is None, reason="chromium is not installed")
+def test_pages_that_scroll_sideways_are_found(tool, tmp_path, capsys):
+    pytest.importorskip("playwright")
+    for width in (300, 800, 1500):
+        (tmp_path / f"{width}.html").write_text(f'<div style="width: {width}px">a</div>')
+    assert tool("check_widths").main(tmp_path) == 3
+    said = capsys.readouterr().out
+    assert ["800.html" in said, "1500.html" in said, "300.html" in said] == [True, True, False]
+
+
+def blocks():
+    """Yield the title and the code of each section about other packages."""
+    sections = re.split(r"^(.+)\n-+\n", WORKS_WITH.read_text(), flags=re.MULTILINE)[1:]
+    for title, text in zip(sections[::2], sections[1::2], strict=True):
+        for code in re.findall(r"\.\. code-block:: python\n\n((?:   .*\n|\n)+)", text):
+            yield pytest.param(textwrap.dedent(code), id=title.split(":")[-1].strip())
+
+
+@pytest.fixture
+def generators_restored():
+    """Put the global generators back: other packages draw from them."""
+    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
+    yield
+    np.random.set_state(numpy_state)  # noqa: NPY002
+    torch.set_rng_state(torch_state)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # other people's
+@pytest.mark.usefixtures("generators_restored")
+@pytest.mark.parametrize("code", [*blocks()])
+def test_the_block_runs(code):
+    for package in set(re.findall(r"^(?:from|import) (\w+)", code, re.MULTILINE)):
+        pytest.importorskip(package, exc_type=ImportError)
+    exec(compile(code, str(WORKS_WITH), "exec"), {"__name__": "works_with"})

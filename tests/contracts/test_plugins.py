@@ -1,0 +1,338 @@
+"""Parts of one's own, written as an outside package would: one definition, one registration."""
+
+import pickle
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.datasets import make_classification
+from sklearn.model_selection import GridSearchCV
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._registry import Registry
+from sklearn_moe.nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    GATES,
+    LOSSES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    TRUNKS,
+    Balance,
+    ExpertSpec,
+    Head,
+    LossSpec,
+    RegressionHead,
+    RouterSpec,
+    TopKRouter,
+)
+from sklearn_moe.optim import SOLVERS, SolverSpec
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+
+
+def make(model=MoEClassifier, **parameters):
+    """Return an estimator for a brief fit, in which noise has a meaning if it is set."""
+    brief = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0}
+    if "router__noise" in parameters and "router" not in parameters:
+        brief["router"] = "top1"
+    return model().set_params(**brief | parameters)
+
+
+# -- the parts ----------------------------------------------------------------------------
+
+
+class Quadratic(torch.nn.Module):
+    """An expert: the squares of a few projections."""
+
+    def __init__(self, input_shape, n_outputs, width=4):
+        super().__init__()
+        self.project = torch.nn.Linear(input_shape[0], width)
+        self.read = torch.nn.Linear(width, n_outputs)
+
+    def forward(self, x):
+        return self.read(self.project(x).square())
+
+
+class Layer(torch.nn.Sequential):
+    """A trunk: one layer."""
+
+    def __init__(self, input_shape, activation="relu"):
+        super().__init__(torch.nn.Linear(input_shape[0], 9), torch.nn.ReLU())
+
+
+class RunnerUp(TopKRouter):
+    """A router: the second best expert answers."""
+
+    def forward(self, x, generator=None):
+        route = super().forward(x, generator)
+        second = route.noisy.detach().topk(2).indices[:, 1:]
+        return route._replace(chosen=second, gate=self.gate(route.scores, route.noisy, second))
+
+
+class Squares(Balance):
+    """A balance: the sum of the squared mean gates, least if they are equal."""
+
+    def loss(self, router, route, weight):
+        return (weight.to(route.scores.dtype) @ route.scores.softmax(1)).square().sum()
+
+
+def swish(z):
+    """Return an activation."""
+    return z * z.sigmoid()
+
+
+class BareHead(Head):
+    """A head of classes without anything that only some routers and settings need."""
+
+    kind = "classes"
+
+    def loss(self, output, y):
+        return torch.nn.functional.cross_entropy(output, y, reduction="none")
+
+    def predict(self, output):
+        return output.softmax(1)
+
+
+class BrierHead(BareHead):
+    """A loss of classes: the squared error of the probabilities."""
+
+    score_name = "acc"
+
+    def loss(self, output, y):
+        right = torch.nn.functional.one_hot(y, self.n_targets)
+        return (self.predict(output) - right).square().sum(1)
+
+    def error(self, output, y):
+        return 1 - self.predict(output).gather(1, y[:, None])[:, 0]
+
+    def score(self, output, y):
+        return (output.argmax(1) == y).to(output.dtype)
+
+
+class LogCoshHead(RegressionHead):
+    """A loss of numbers."""
+
+    def density_loss(self, answers, y):
+        return (y - answers).cosh().log().sum(-1)
+
+
+class SignSGD(torch.optim.Optimizer):
+    """A solver: steps of one length in every coordinate."""
+
+    def __init__(self, params, lr=1e-3, weight_decay=0.0):
+        super().__init__(params, {"lr": lr, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    p.sub_(group["lr"] * (p.grad.sign() + group["weight_decay"] * p))
+
+
+class Hinges(torch.nn.Sequential):
+    """A score network: one hidden layer."""
+
+    def __init__(self, input_shape, n_experts):
+        layers = torch.nn.Linear(input_shape[0], 8), torch.nn.ReLU(), torch.nn.Linear(8, n_experts)
+        super().__init__(*layers)
+
+
+def coin(x, scores, generator):
+    """Return a noise: 0 or 1."""
+    return torch.randint(2, (len(x), scores.shape[1]), generator=generator).to(scores)
+
+
+def timid(scores, noisy, chosen):
+    """Return a gate: half a sigmoid."""
+    weights = scores.sigmoid() / 2
+    return weights if chosen is None else weights.gather(1, chosen)
+
+
+def of_scores(network):
+    """Return a score network without what normalizes its samples behind a trunk."""
+    return getattr(getattr(network, "network", network), "module", None)
+
+
+@dataclass
+class Plugin:
+    """A registry, the part, its entry if that is another thing, and what a model has of it."""
+
+    registry: Registry
+    part: Any
+    found: Callable
+    entry: Any = None
+
+
+PLUGINS = {
+    "trunk": Plugin(TRUNKS, Layer, lambda m: m.module_.trunk),
+    "expert": Plugin(
+        EXPERTS, Quadratic, lambda m: m.module_.experts[0], ExpertSpec(Quadratic, ndim=2)
+    ),
+    "router": Plugin(ROUTERS, RunnerUp, lambda m: m.module_.router, RouterSpec(RunnerUp)),
+    "balance": Plugin(BALANCES, Squares, lambda m: m.module_.router.balance),
+    "activation": Plugin(
+        ACTIVATIONS, swish, lambda m: getattr(m.module_.experts[0][1], "function", None)
+    ),
+    "loss": Plugin(
+        LOSSES,
+        BrierHead,
+        lambda m: m.net_.criterion_,
+        LossSpec(classes=BrierHead, regression=LogCoshHead),
+    ),
+    "solver": Plugin(SOLVERS, SignSGD, lambda m: m.net_.optimizer_, SolverSpec(SignSGD)),
+    "router__network": Plugin(NETWORKS, Hinges, lambda m: of_scores(m.module_.router.network)),
+    "router__noise": Plugin(NOISES, coin, lambda m: m.module_.router.noise),
+    "router__gate": Plugin(GATES, timid, lambda m: m.module_.router.gate),
+}
+
+
+@pytest.fixture
+def registered():
+    """Register every part as "mine" for the time of a test."""
+    for plugin in PLUGINS.values():
+        plugin.registry.register("mine", plugin.entry or plugin.part)
+    yield
+    for plugin in PLUGINS.values():
+        del plugin.registry._entries["mine"]
+
+
+# -- in use -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def vectors():
+    """80 vectors of six features in three classes."""
+    options = {"n_features": 6, "n_informative": 4, "n_classes": 3, "random_state": 0}
+    return make_classification(80, **options)
+
+
+def is_used(model, parameter):
+    """Tell whether a fitted model holds the part."""
+    part, found = PLUGINS[parameter].part, PLUGINS[parameter].found(model)
+    return isinstance(found, part) if isinstance(part, type) else found is part
+
+
+def assert_same(first, second, X):
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+
+
+@pytest.mark.usefixtures("registered")
+@pytest.mark.parametrize("parameter", PLUGINS)
+def test_a_name_the_part_itself_and_its_entry_are_the_same(vectors, parameter):
+    X, y = vectors
+    plugin = PLUGINS[parameter]
+    choices = ["mine", plugin.part, plugin.entry or plugin.part]
+    models = [make(**{parameter: choice}).fit(X, y) for choice in choices]
+    assert not is_used(make().fit(X, y), parameter)
+    expected = models[0].predict_proba(X)
+    np.testing.assert_allclose(expected.sum(1), 1)
+    for choice, model in zip(choices, models, strict=True):
+        assert is_used(model, parameter)
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+        twin = clone(model)
+        assert twin.get_params()[parameter] == choice
+        again = pickle.loads(pickle.dumps(model))
+        assert is_used(again, parameter)
+        assert_same(model.partial_fit(X, y), again.partial_fit(X, y), X)
+    np.testing.assert_array_equal(twin.fit(X, y).predict_proba(X), expected)
+
+
+@pytest.mark.usefixtures("registered")
+def test_all_of_them_together_and_in_a_search(vectors):
+    X, y = vectors
+    options = dict.fromkeys(PLUGINS, "mine") | {"activation": "auto"}  # Quadratic has its own
+    clf = make(**options, expert_width=2, solver__weight_decay=0.5).fit(X, y)
+    assert all(is_used(clf, parameter) for parameter in PLUGINS if parameter != "activation")
+    assert clf.module_.experts[0].project.out_features == 2
+    assert clf.net_.optimizer_.defaults["weight_decay"] == 0.5
+    grid = [{name: ["mine", plugin.part]} for name, plugin in PLUGINS.items()]
+    search = GridSearchCV(make(router="top1"), grid, cv=2, error_score="raise").fit(X, y)
+    assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+    resolved = make().fit(X, y).resolved_params_  # new names change no default
+    assert "mine" not in resolved.values()
+    assert resolved["expert"] == "mlp"
+
+
+def test_what_comes_with_the_library_may_be_passed_by_name_or_as_it_is(vectors):
+    X, y = vectors
+    for parameter, plugin in PLUGINS.items():
+        for name in [*plugin.registry][-2:]:
+            results = []
+            for choice in (name, plugin.registry[name]):
+                try:
+                    results.append(make(**{parameter: choice}).fit(X, y).predict_proba(X))
+                except ValueError:  # what is made for other samples
+                    results.append("refused")
+            np.testing.assert_array_equal(*results, err_msg=f"{parameter}={name}")
+
+
+@pytest.mark.parametrize(
+    ("expert", "shape", "solver"),
+    [("mlp", (4,), "adam"), ("patch", (2, 2), "normalized_sgd"), ("cnn", (3, 8, 8), "adam")],
+)
+def test_an_activation_that_learns_does_so_in_each_expert(expert, shape, solver):
+    X = np.random.default_rng(0).normal(size=(60, *shape))
+    given = torch.nn.PReLU(init=0.25)
+    clf = make(expert=expert, activation=given, solver=solver, trunk=None)
+    clf.fit(X, np.arange(60) % 2)
+    assert given.weight.item() == 0.25
+    assert given.weight.dtype == torch.float32
+    first = [next(p for p in e.parameters() if p.numel() == 1) for e in clf.module_.experts]
+    assert len({weight.item() for weight in first} | {0.25}) == 4
+    assert_same(clf, pickle.loads(pickle.dumps(clf)), X)
+
+
+@pytest.mark.usefixtures("registered")
+def test_a_loss_of_numbers(vectors):
+    X, _ = vectors
+    for loss in ("mine", LogCoshHead):
+        reg = make(MoERegressor, max_iter=20, loss=loss).fit(X, X[:, 0])
+        assert isinstance(reg.net_.criterion_, LogCoshHead)
+        assert reg.loss_curve_[-1] < reg.loss_curve_[0]
+
+
+def test_a_head_needs_little_and_has_a_decision_without_writing_one(vectors):
+    X, y = vectors
+    for head in (BareHead, BrierHead):
+        clf = make(loss=head).fit(X, y)
+        proba = clf.predict_proba(X)
+        np.testing.assert_allclose(proba.sum(1), 1)
+        np.testing.assert_allclose(softmax(clf.decision_function(X), axis=1), proba, rtol=1e-9)
+
+
+def test_a_method_that_a_head_lacks_is_named(vectors):
+    X, y = vectors
+    for parameters, method, reason in (
+        ({"router": "soft"}, "mix", "router='soft'"),
+        ({"early_stopping": True}, "score", "early_stopping=True"),
+        ({"solver": "normalized_sgd"}, "error", "solver__schedule='residual'"),
+    ):
+        for loss in (BareHead, lambda n: BareHead(n), LossSpec(classes=BareHead)):
+            message = f"BareHead has no method '{method}', which {reason} needs"
+            with pytest.raises(TypeError, match=message):
+                make(loss=loss, train_transform=pytest.fail, **parameters).fit(X, y)
+
+
+def test_a_head_of_another_kind_is_refused(vectors):
+    X, y = vectors
+    for model, loss, kind in (
+        (MoEClassifier, LogCoshHead, "classes"),
+        (MoERegressor, BrierHead, "regression"),
+    ):
+        with pytest.raises(ValueError, match=f"not made for {kind}: its kind is"):
+            make(model, loss=loss, train_transform=pytest.fail).fit(X, y)
+
+
+def test_sample_shapes_that_fit(vectors):
+    X, y = vectors
+    for shape in ((2, 3), [2, -1], np.array([-1, 3])):
+        assert make(sample_shape=shape).fit(X, y).input_shape_ == (2, 3)

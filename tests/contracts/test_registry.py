@@ -1,0 +1,129 @@
+"""Names: all known, none overwritten, each documented where its parameter is."""
+
+import inspect
+import re
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams
+from sklearn_moe._registry import Registry, require, takes
+from sklearn_moe.nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    GATES,
+    LOSSES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    TRUNKS,
+)
+from sklearn_moe.optim import SOLVERS
+
+REGISTRIES = {
+    **{"expert": EXPERTS, "trunk": TRUNKS, "router": ROUTERS, "balance": BALANCES},
+    **{"activation": ACTIVATIONS, "loss": LOSSES, "solver": SOLVERS},
+    **{"router__noise": NOISES, "router__gate": GATES, "router__network": NETWORKS},
+}
+KINDS = {MoEClassifier: ("classes", "multilabel"), MoERegressor: ("regression",)}
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def names_of(estimator, parameter, kinds=None):
+    """Return the names of a parameter; of a loss those that the estimator would not refuse."""
+    kinds, names = kinds or KINDS[estimator], REGISTRIES[parameter]
+    return [n for n in names if parameter != "loss" or any(getattr(LOSSES[n], k) for k in kinds)]
+
+
+def test_no_name_is_given_twice():
+    for registry in REGISTRIES.values():
+        name, entry = next(iter(registry.items()))
+        with pytest.raises(ValueError, match=f"{registry.parameter}='{name}'"):
+            registry.register(name, None)
+        assert registry[name] is entry
+
+
+def test_a_new_name_comes_last_and_is_known_from_then_on():
+    names = {"b": 1}
+    registry = Registry("letter", "a callable of your own", names)
+    registry.register("a", 2)
+    assert list(registry.items()) == [("b", 1), ("a", 2)]
+    assert (len(registry), names) == (2, {"b": 1})
+    assert registry.resolve("a") == 2
+    assert registry.resolve(len) is len
+    assert repr(registry) == "Registry('letter', ['b', 'a'])"
+    for offered, known in ((None, "'a', 'b'"), (["b"], "'b'")):
+        message = rf"letter='c': pass one of \[{known}\] or a callable of your own\."
+        with pytest.raises(ValueError, match=message):
+            registry.resolve("c", offered)
+
+
+def test_unknown_names_list_the_known_ones():
+    X, y = np.arange(20.0).reshape(10, 2), np.arange(10) % 2
+    for parameter in REGISTRIES:
+        for estimator, (kind, *_) in KINDS.items():
+            known = re.escape(
+                f"='nope': pass one of {sorted(names_of(estimator, parameter, [kind]))}"
+            )
+            for n_experts in (1, 3):
+                model = estimator(n_experts, random_state=0).set_params(**{parameter: "nope"})
+                with pytest.raises(ValueError, match=f"{parameter.split('__')[-1]}{known}"):
+                    model.fit(X, y)
+
+
+def test_every_name_is_documented():
+    guide = "".join(path.read_text() for path in DOCS.glob("*.rst"))
+    missing = []
+    for parameter, registry in REGISTRIES.items():
+        missing += [f"{parameter}={name}, guide" for name in registry if f'"{name}"' not in guide]
+        for estimator in KINDS:
+            part = RouterParams if "__" in parameter else estimator
+            entry = rf"^{parameter.split('__')[-1]} : .*\n((?:    .*\n|\n)*)"
+            entry = re.search(entry, inspect.getdoc(part), re.M).group()
+            names = names_of(estimator, parameter)
+            missing += [f"{parameter}={name}" for name in names if f'"{name}"' not in entry]
+    assert not missing
+
+
+def test_what_a_function_takes():
+    def some(shape, *, width=1):
+        return None
+
+    def any_of_them(shape, **options):
+        return None
+
+    def by_position(shape, width, /, *activation):
+        return None
+
+    class Made:
+        def __init__(self, width):
+            self.width = width
+
+    for function in (some, any_of_them, Made, partial(some, width=2)):
+        assert takes(function, "width")
+        assert takes(function, "activation") == (function is any_of_them)
+    # dict and torch.relu do not tell their arguments.
+    for function in (by_position, torch.relu, dict):
+        assert not takes(function, "width")
+        assert not takes(function, "activation")
+
+
+def test_a_missing_method_is_named_with_what_needs_it():
+    class Base:
+        def speak(self):
+            raise NotImplementedError
+
+    class Mute(Base):
+        pass
+
+    class Loud(Mute):
+        def speak(self):
+            return "!"
+
+    require(Loud(), Base, "speak", "talk=True")
+    with pytest.raises(TypeError, match=r"Mute has no method 'speak', which talk=True .*Base\.spe"):
+        require(Mute(), Base, "speak", "talk=True")

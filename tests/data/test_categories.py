@@ -1,0 +1,111 @@
+"""Categories of a table: which columns hold them, and their codes."""
+
+import numpy as np
+import pandas
+import pytest
+from helpers import SKLEARN_1_6
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe._data.categories import Categories, find_categories
+from sklearn_moe._data.frames import read_table
+
+NAN = float("nan")
+COLORS = ["red", "blue", None, "red", "green"]
+CODES = [2, 0, NAN, 2, 1]  # in the order of the alphabet
+SEEN = ["blue", "black", None, "green", "red"]  # one of them not known
+CODES_SEEN = [0, NAN, NAN, 1, 2]
+NUMBERS = [0.5, 1.5, NAN, 3.5, 4.5]
+
+
+def in_pandas(colors, dtype):
+    colors = pandas.Series(colors, dtype=dtype)
+    return pandas.DataFrame({"size": NUMBERS, "color": colors, "n": range(5)})
+
+
+def in_polars(colors, dtype):
+    polars = pytest.importorskip("polars")
+    known = sorted({*COLORS, *SEEN} - {None})
+    dtype = polars.Enum(known) if dtype == "Enum" else getattr(polars, dtype)
+    colors = polars.Series(colors, dtype=dtype)
+    return polars.DataFrame({"size": NUMBERS, "color": colors, "n": range(5)})
+
+
+def learn(X, chosen, weight=None):
+    """Return the categories of a table, learned with weights that are 1 by default."""
+    return Categories(find_categories(X, chosen)).fit(
+        X, np.ones(len(X)) if weight is None else weight
+    )
+
+
+FRAMES = [(in_pandas, dtype) for dtype in ("category", "object", "string", "str")]
+FRAMES += [(in_polars, dtype) for dtype in ("Categorical", "String", "Enum")]
+
+
+@pytest.mark.parametrize(("make", "dtype"), FRAMES)
+def test_categories_of_a_frame(make, dtype):
+    for chosen in ("from_dtype", ["color"], [1], [False, True, False]):
+        categories = learn(make(COLORS, dtype), chosen)
+        assert categories.columns == [1]
+        assert categories.values == [["blue", "green", "red"]]
+        for colors, codes in ((COLORS, CODES), (SEEN, CODES_SEEN)):
+            encoded, dtype_of_training = read_table(make(colors, dtype), categories)
+            np.testing.assert_array_equal(encoded, np.stack([NUMBERS, codes, range(5)], axis=1))
+            assert dtype_of_training == np.float64  # that of the sizes
+
+
+def test_whatever_is_missing_has_no_code():
+    for missing in (None, np.nan, pandas.NA):
+        for values in (["b", "a"], [2, 1], [2.5, 1.5], [True, False]):
+            frame = pandas.DataFrame({"c": pandas.Series([*values, missing], dtype=object)})
+            for X in (frame, frame.astype("category")):
+                np.testing.assert_array_equal(learn(X, ["c"]).encode(X)[0], [1, 0, NAN])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int64, object])
+def test_categories_of_an_array(dtype):
+    X = np.array([[7, 1], [3, 2], [9, 3], [3, 4]]).astype(dtype)
+    categories = learn(X, [0])
+    before = X.copy()
+    encoded, _ = read_table(X, categories)
+    np.testing.assert_array_equal(encoded, [[1, 1], [0, 2], [2, 3], [0, 4]])
+    X[0, 0] = 5
+    np.testing.assert_array_equal(categories.encode(X)[0], [NAN, 0, 2, 0])
+    np.testing.assert_array_equal(X[1:], before[1:])
+
+
+def test_the_rarest_of_many_categories_are_one():
+    names = [f"{i:03}" for i in range(150)]
+    often = pandas.DataFrame({"c": names[:60] * 3 + names[60:]})
+    asked = pandas.DataFrame({"c": [*names, "new"]})
+    codes = learn(often, "from_dtype").encode(asked)[0]
+    assert len(np.unique(codes[:60])) == 60
+    assert len(np.unique(codes[:-1])) == 100
+    assert np.isnan(codes[-1])
+    # Rare is what weighs little, however often it comes.
+    weight = np.where(often["c"].isin(names[:60]), 0.01, 1.0)
+    codes = learn(often, "from_dtype", weight).encode(asked)[0]
+    assert len(np.unique(codes[60:-1])) == 90
+    assert len(np.unique(codes[:-1])) == 100
+
+
+def test_a_row_of_weight_zero_brings_no_category():
+    x = np.random.default_rng(0).normal(size=90)
+    X = pandas.DataFrame({"x": x, "c": ["amber"] * 3 + ["red", "blue", "green"] * 29})
+    y, options = x > 0, {"n_experts": 2, "max_iter": 5, "random_state": 0}
+    clf = MoEClassifier(**options).fit(X, y, sample_weight=np.arange(90) >= 3)
+    without = MoEClassifier(**options).fit(X[3:], y[3:])
+    np.testing.assert_allclose(clf.predict_proba(X), without.predict_proba(X), rtol=1e-9)
+
+
+def test_what_is_no_category_and_what_is_not_there():
+    frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [True, False], "c": ["x", "y"]})
+    assert find_categories(frame[["a", "b"]], "from_dtype") == []
+    assert find_categories(frame[["a", "b"]], None) == []
+    assert find_categories(np.eye(2), "from_dtype") == []
+    assert find_categories(frame, ["b"]) == [1]
+    with pytest.raises(ValueError, match="not a column" if SKLEARN_1_6 else "nope"):
+        find_categories(frame, ["nope"])
+    with pytest.raises(ValueError, match=r"\[0, 2\]"):
+        find_categories(frame, [3])
+    with pytest.raises(ValueError, match=r"(?s)Columns \['c'\] hold categories.*make_column_trans"):
+        find_categories(frame, None)

@@ -1,0 +1,167 @@
+"""Statistics of columns, against a slow and obvious reference in float64."""
+
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from scipy.sparse import csr_array
+
+from sklearn_moe._data import rows as _rows
+from sklearn_moe._data.statistics import describe_columns
+from sklearn_moe.nn.encoders import TableEncoder
+
+NAN = float("nan")
+
+
+def draw_table(n=61):
+    """Return columns of every kind, and weights."""
+    rng = np.random.default_rng(0)
+    some = rng.random(n) < 0.3
+    X = np.stack(
+        [
+            rng.normal(1e4, 1, n),  # far from 0
+            rng.choice([-1.0, 2.0], n),
+            np.where(some, NAN, rng.lognormal(size=n)),
+            np.full(n, NAN),
+            rng.integers(0, 5, n),
+            np.where(some, NAN, rng.choice([7.0, 7.5], n)),
+            np.zeros(n),
+        ],
+        axis=1,
+    )
+    return X, rng.uniform(0.1, 3, n)
+
+
+def center_and_scale(column, weight):
+    """Return those of one column, everything written out."""
+    known = ~np.isnan(column)
+    column, weight = column[known], weight[known]
+    values = np.unique(column)
+    if len(values) < 2:  # has no effect
+        return (values[0] if len(values) else 0), np.inf
+    if len(values) == 2:
+        return values[0], values[1] - values[0]
+    mean = np.average(column, weights=weight)
+    return mean, np.sqrt(np.average((column - mean) ** 2, weights=weight))
+
+
+def assert_described(columns, X, weight):
+    expected = np.array([center_and_scale(column, weight) for column in X.T])
+    np.testing.assert_allclose(columns.scale, expected[:, 1], rtol=1e-7)
+    np.testing.assert_allclose(columns.center, expected[:, 0], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("chunk", "dtype"), [(1, "f8"), (90, "f4"), (2**20, "f8")])
+def test_center_and_scale_of_columns(monkeypatch, chunk, dtype):
+    monkeypatch.setattr(_rows, "_SLICE", chunk)
+    X, weight = (array.astype(dtype) for array in draw_table())
+    X.flags.writeable = False
+    columns = describe_columns(X, weight)
+    assert columns.numeric == tuple(range(7))
+    assert columns.with_missing == (2, 5)  # one without any value tells nothing
+    assert columns.categories == columns.n_categories == ()
+    assert_described(columns, X.astype(np.float64), weight.astype(np.float64))
+
+
+def test_categorical_columns_are_counted_and_not_measured():
+    X, weight = draw_table()
+    columns = describe_columns(X, weight, [1, 4])
+    assert columns.categories == (1, 4)
+    assert columns.n_categories == (3, 5)  # codes 0 ... 2 and 0 ... 4
+    assert columns.numeric == (0, 2, 3, 5, 6)
+    assert columns.with_missing == (1, 3)
+    assert_described(columns, X[:, columns.numeric], weight)
+    sole = np.array([[0.0, 0.0, NAN], [0.0, NAN, NAN], [0.0, 0.0, NAN]])
+    columns = describe_columns(sole, np.ones(3), [0, 1, 2])
+    assert columns.n_categories == (0, 1, 0)  # whether the second is missing tells something
+
+
+def test_sparse_columns_are_those_of_the_dense_array():
+    for dtype in (np.float32, np.float64):
+        draws = np.random.default_rng(0).random((50, 7))
+        X = np.where(draws < 0.3, draws, 0)
+        X[:, 5], X[:, 6] = X[:, 5] > 0, 0
+        X, weight = X.astype(dtype), draw_table(50)[1].astype(dtype)
+        assert_described(describe_columns(csr_array(X), weight), X.astype(np.float64), weight)
+
+
+@pytest.mark.parametrize("kind", ["dense", "missing", "sparse"])
+def test_a_constant_column_has_no_effect_whatever_is_rounded(kind):
+    for value in (0.1, -1e-9, 1e10 / 3):
+        for n in (3, 7, 1000):
+            X, weight = np.full((n, 1), value), draw_table(n)[1]
+            X[1:2] = NAN if kind == "missing" else value
+            columns = describe_columns(csr_array(X) if kind == "sparse" else X, weight)
+            assert columns.scale == (np.inf,)
+            assert columns.center == pytest.approx((value,), rel=1e-14)
+
+
+@pytest.mark.parametrize(("make", "spread"), [(np.asarray, 0), (np.asarray, 1), (csr_array, 1)])
+def test_far_values_count_for_neither_center_nor_scale(make, spread):
+    rng = np.random.default_rng(0)
+    X = np.where(rng.random((2000, 4)) < 0.3, rng.normal(3, 1, (2000, 4)), 0.0)
+    X[:, 1] *= rng.random(2000) < 0.1  # nearly always 0
+    X[:, 2] = X[:, 2] > 0
+    X[:, 3] = rng.normal(size=2000)
+    weight = rng.uniform(0.1, 3, 2000) if spread else np.ones(2000)
+    far = X.copy()
+    far[:3] = [[1e4], [1e9], [-999]]
+    seen = describe_columns(make(far), weight)
+    expected = describe_columns(make(X[3:]), weight[3:])
+    for ours, theirs in zip(seen, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-9)
+    assert seen.center[2] == 0  # of two values, as before
+    assert seen.scale[2] == 1
+
+
+def test_values_that_are_many_or_near_are_not_far():
+    rng = np.random.default_rng(0)
+    X = np.stack([rng.exponential(size=500), np.repeat([0.0, 100.0], 250)], axis=1)
+    X[:50, 1] = 1000  # a tenth
+    columns = describe_columns(X, np.ones(500))
+    np.testing.assert_allclose(columns.center, X.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(columns.scale, X.std(axis=0), rtol=1e-12)
+
+
+def test_rows_repeated_have_the_same_far_values():
+    rng = np.random.default_rng(0)
+    X, weight = rng.standard_cauchy((300, 3)), rng.integers(1, 4, 300)
+    X[7] = 1e4
+    weighted = describe_columns(X, weight.astype(float))
+    repeated = describe_columns(X.repeat(weight, 0), np.ones(weight.sum()))
+    np.testing.assert_allclose(weighted.scale, repeated.scale, rtol=1e-9)
+    assert (np.array(weighted.scale) < X.std(axis=0) / 1.5).all()
+
+
+def test_a_missing_value_stands_for_the_mean_of_two_values_too():
+    X = np.array([[0.0, 5.0], [0.0, 7.0], [1.0, 9.0], [NAN, 1.0]])
+    encoder = TableEncoder(describe_columns(X, np.array([1.0, 1.0, 2.0, 1.0])))
+    half, marked = encoder(torch.tensor([[NAN, NAN]]).double())[0, [0, 2]].tolist()
+    assert half == pytest.approx(0.5 / np.sqrt(1 + (0.5 / 3) ** 2))
+    assert marked == 1
+
+
+def test_centers_stay_in_float64_whatever_the_type_of_the_module():
+    t = 1.7e9 + np.arange(100.0)
+    encoder, other = (
+        TableEncoder(describe_columns(t[:, None], np.ones(100))).float() for _ in range(2)
+    )
+    assert encoder.center.dtype == torch.float64
+    assert (encoder(torch.from_numpy(t[:, None]))[:, 0].diff() > 0).all()
+    other.load_state_dict(encoder.state_dict())
+    torch.testing.assert_close(other.center, encoder.center, rtol=0, atol=0)
+
+
+def test_a_memory_map_is_read_in_slices(monkeypatch, tmp_path):
+    X = np.random.default_rng(0).normal(size=(100_000, 5)).astype(np.float32)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    monkeypatch.setattr(_rows, "_SLICE", 10_000)
+    weight = np.ones(len(X), dtype=np.float32)
+    tracemalloc.start()
+    columns = describe_columns(mapped, weight)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < X.nbytes / 4
+    np.testing.assert_allclose(columns.center, X.mean(0, dtype=float), atol=1e-12)

@@ -1,0 +1,83 @@
+"""Which samples are held out, or shown to some experts only: copies, groups and rare classes."""
+
+import numpy as np
+import pytest
+from sklearn import config_context
+from sklearn.metrics import log_loss
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_moe import MoEClassifier
+
+NAN = float("nan")
+
+
+def brief(**parameters):
+    return MoEClassifier(**{"n_experts": 4, "max_iter": 10, "random_state": 0} | parameters)
+
+
+def copies(n_copies, noise=0.0):
+    """Return noisy classes of 120 rows, each given several times, and rows to test them by."""
+    rng = np.random.default_rng(0)
+    (X, y), test = (
+        (X, (rng.random(len(X)) < 1 / (1 + np.exp(-2 * X[:, 0]))).astype(int))
+        for X in (rng.normal(size=(n, 5)) for n in (120, 2000))
+    )
+    X = X.repeat(n_copies, 0)
+    return X + noise * rng.normal(size=X.shape), y.repeat(n_copies), test
+
+
+def test_copies_are_known_wherever_they_come():
+    X, y, (X_test, y_test) = copies(8)
+    X = np.vstack([np.zeros((2000, 5)), X])
+    y = np.append(np.arange(2000) % 2, y)
+    order = np.random.default_rng(0).permutation(len(y))
+    for rows in (slice(None), order):
+        clf = MoEClassifier(random_state=0).fit(X[rows], y[rows])
+        assert log_loss(y_test, clf.predict_proba(X_test)) < 0.66
+
+
+@pytest.mark.parametrize("early_stopping", ["out_of_bag", True])
+def test_rows_of_a_group_are_tested_by_experts_that_saw_none_of_them(early_stopping):
+    X, y, (X_test, y_test) = copies(6, noise=0.05)
+    groups = np.array([f"g{i}" for i in range(120)]).repeat(6)
+    clf = MoEClassifier(early_stopping=early_stopping, random_state=0)
+    assert log_loss(y_test, clf.fit(X, y, groups=groups).predict_proba(X_test)) < 0.7
+    if early_stopping == "out_of_bag":
+        assert log_loss(y_test, clf.fit(X, y).predict_proba(X_test)) > 0.9
+
+
+def test_groups_are_requested_by_other_estimators():
+    X, y, _ = copies(3)
+    groups = np.arange(120).repeat(3)
+    with config_context(enable_metadata_routing=True):
+        clf = brief().set_fit_request(groups=True)
+        pipe = make_pipeline(StandardScaler(), clf).fit(X, y, groups=groups)
+    Z = StandardScaler().fit_transform(X)
+    np.testing.assert_array_equal(
+        pipe.predict_proba(X), brief().fit(Z, y, groups=groups).predict_proba(Z)
+    )
+    # Numbers of groups are names: only who is together matters.
+    for ours in (pipe[-1].oob_loss_curve_, brief().fit(Z, y).oob_loss_curve_):
+        assert (ours == brief().fit(Z, y, groups=7 * groups).oob_loss_curve_) == (
+            ours is pipe[-1].oob_loss_curve_
+        )
+    with pytest.raises(ValueError, match="groups"):
+        brief().fit(X, y, groups=groups[:-1])
+
+
+def test_a_class_of_one_row_is_trained_on_and_held_out_is_what_can_be():
+    X = np.random.default_rng(0).normal(size=(60, 4))
+    y = np.append((X[:-1, 0] > 0).astype(int), 2)
+    clf = brief(early_stopping=True).fit(X, y)
+    assert list(clf.classes_) == [0, 1, 2]
+    assert len(clf.validation_scores_) == clf.n_iter_
+    with pytest.raises(ValueError, match="validation_fraction"):
+        brief(early_stopping=True).fit(X[:9], np.arange(9) // 3)
+
+
+def test_missing_classes_are_said_to_be_missing():
+    X = np.random.default_rng(0).normal(size=(20, 4))
+    for missing, match in ((None, r"y .*None or NaN.* 3\b"), (NAN, "y.*NaN")):
+        with pytest.raises(ValueError, match=match):
+            brief().fit(X, np.array(["a", "b", "a", missing] * 5, dtype=object))

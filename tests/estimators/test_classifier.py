@@ -1,0 +1,579 @@
+"""MoEClassifier as its users meet it."""
+
+import pickle
+import re
+import subprocess
+import sys
+import threading
+import warnings
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise, product
+
+import numpy as np
+import pytest
+import scipy
+import torch
+from helpers import SKLEARN_1_6, as_kind, is_deep, narrow
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GridSearchCV, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import get_tags
+from skorch.callbacks import EarlyStopping
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe._data.validation import Samples, hold_out
+from sklearn_moe._training import Callback
+from sklearn_moe.callbacks import FreezeRouter
+from sklearn_moe.exceptions import ExpertCollapseWarning
+from sklearn_moe.metrics import dispatch_entropy
+from sklearn_moe.nn import ACTIVATIONS, EXPERTS, LOSSES, NOISES, ROUTERS, MLPExpert
+from sklearn_moe.optim import NormalizedSGD, SolverSpec
+
+# Three epochs are enough to see that something works, not for a router to learn.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+BRIEF = {"max_iter": 3, "tol": None, "random_state": 0}
+
+
+def make(**parameters):
+    return MoEClassifier().set_params(**BRIEF | parameters)
+
+
+def fit_on(X, y, sample_weight=None, **parameters):
+    return make(**parameters).fit(X, y, sample_weight)
+
+
+# -- it learns ----------------------------------------------------------------------------
+
+
+def test_solves_what_a_single_expert_cannot(patches):
+    (X, y, _), (X_test, y_test, clusters) = patches
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        mixture = MoEClassifier(random_state=0).fit(X, y)
+    single = MoEClassifier(n_experts=1, random_state=0).fit(X, y)
+    assert mixture.score(X_test, y_test) > 0.995
+    assert single.score(X_test, y_test) < 0.85
+    assert dispatch_entropy(clusters, mixture.apply(X_test)) < 0.02
+    for factor in (1e-3, 1e3):  # the scale of patches does not matter
+        scaled = MoEClassifier(random_state=0).fit(factor * X, y)
+        assert scaled.score(factor * X_test, y_test) > 0.995
+
+
+def test_standardized_flat_patches(patches):
+    (X, y, _), (X_test, y_test, _) = patches
+    flat, flat_test = (a.reshape(len(a), -1) for a in (X, X_test))
+    model = make_pipeline(StandardScaler(), MoEClassifier(sample_shape=(4, -1), random_state=0))
+    assert model.fit(flat, y).score(flat_test, y_test) > 0.98
+    assert model[-1].input_shape_ == (4, 50)
+    assert model[-1].n_features_in_ == 200
+
+
+def test_uint8_images_are_floats_of_0_to_1_and_not_mixed_with_others(images):
+    X, y = images
+    X = np.clip(40 * X + 80, 0, 255).astype(np.uint8)
+    floats = X.astype(np.float32)
+    in_bytes, of_unit, in_floats = (fit_on(A, y, n_experts=2) for A in (X, floats / 255, floats))
+    expected = in_bytes.predict_proba(X)
+    np.testing.assert_allclose(expected, of_unit.predict_proba(floats / 255), 1e-4)
+    np.testing.assert_array_equal(in_bytes.predict_proba(torch.from_numpy(X)), expected)
+    np.testing.assert_array_equal(
+        in_floats.predict_proba(floats.tolist()), in_floats.predict_proba(floats)
+    )
+    wrong = [(in_bytes.predict, floats, "float32"), (in_floats.predict, X, "uint8")]
+    wrong += [(in_bytes.predict, X.astype(int), "int64"), (in_bytes.predict, X.tolist(), "int64")]
+    for function, given, dtype in [*wrong, (lambda A: fit_on(A, y), X.astype(int), "int64")]:
+        with pytest.raises(ValueError, match=rf"^X .*{dtype}"):
+            function(given)
+
+
+# -- registries ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("expert", [name for name in EXPERTS if EXPERTS[name].takes("activation")])
+def test_every_expert_and_activation(patches, expert):
+    (X, y, _), _ = patches
+    X = as_kind(X[:60], expert) / 10
+    options = {"n_experts": 2, "max_iter": 1 if is_deep(expert) else 3} | narrow(expert, 5)
+    options["standardize"] = False  # cubes of cubes: deep networks of these want a small X
+    for activation in list(ACTIVATIONS)[:: 3 if is_deep(expert) else 1]:
+        clf = fit_on(X, y[:60], activation=activation, **options)
+        np.testing.assert_allclose(clf.predict_proba(X).sum(1), np.ones(60), rtol=1e-5)
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_every_router_gate_loss_and_noise(patches, router):
+    (X, y, _), _ = patches
+    losses = [name for name, spec in LOSSES.items() if spec.classes]
+    for gate, loss in product(ROUTERS[router].gates, losses):
+        top_k = 2 if gate == "renormalized" else 1
+        options = {"router": router, "top_k": top_k, "router__gate": gate, "n_experts": 3}
+        clf = fit_on(X[:60], y[:60], loss=loss, **options)
+        several = top_k > 1 and router != "patch_choice"
+        assert clf.apply(X[:90]).shape == ((90, top_k) if several else (90,))
+        for proba in (clf.gate_proba(X[:90]), clf.predict_proba(X[:90])):
+            np.testing.assert_allclose(proba.sum(1), np.ones(90), rtol=1e-5)
+        assert clf.expert_proba(X[:90]).shape == (90, 3, 2)
+        assert clf.expert_load_.sum() == pytest.approx(1, rel=1e-5)
+    for noise, top_k in product((*NOISES, None) if router == "topk" else (), (1, 2)):
+        clf = fit_on(X[:60], y[:60], router="topk", top_k=top_k, router__noise=noise, n_experts=3)
+        assert np.isfinite(clf.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_every_router_learns_from_every_kind_of_sample(patches, router):
+    (X, y, _), _ = patches
+    # A vector is a single patch, and the softmax over it always 1.
+    needs = {"top_k": 1, "router__gate": "sigmoid"} if router == "patch_choice" else {}
+    for expert in ("patch", "patch_conv", "mlp", "cnn"):
+        if (router, expert) != ("patch_choice", "cnn"):
+            Z = as_kind(X[:200], expert) / 10
+            options = {"n_experts": 3, "max_iter": 30} | needs | narrow(expert, 16)
+            clf = fit_on(Z, y[:200], router=router, **options)
+            assert clf.loss_curve_[-1] < clf.loss_curve_[0]
+
+
+def test_what_another_factory_made_of_an_expert_stays():
+    def with_dropout(input_shape, n_outputs):
+        expert = MLPExpert(input_shape, n_outputs)
+        expert.insert(0, torch.nn.Dropout(0.5))
+        return expert
+
+    clf = MoEClassifier(3, expert=with_dropout, max_iter=2, tol=None, random_state=0)
+    clf.fit(np.eye(20), np.arange(20) % 2)
+    assert all(isinstance(expert[0], torch.nn.Dropout) for expert in clf.module_.experts)
+
+
+# -- what it says -------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def fitted(patches):
+    (X, y, _), _ = patches
+    return fit_on(X, y, max_iter=30)
+
+
+def test_routes_answers_and_fitted_attributes_agree(fitted, patches):
+    (X_fit, _, _), (X, _, _) = patches
+    gate, proba, experts = fitted.gate_proba(X), fitted.predict_proba(X), fitted.apply(X)
+    assert gate.shape == (1000, 8)
+    np.testing.assert_allclose(gate.sum(1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(experts, gate.argmax(1))
+    each = fitted.expert_proba(X)
+    assert each.shape == (1000, 8, 2)
+    np.testing.assert_allclose(each[np.arange(1000), experts], proba, atol=1e-6)
+    np.testing.assert_array_equal(fitted.predict(X), fitted.classes_[proba.argmax(1)])
+    np.testing.assert_allclose(np.exp(fitted.predict_log_proba(X)), proba, rtol=1e-5)
+    assert fitted.n_iter_ == len(fitted.loss_curve_) == 30
+    assert fitted.loss_curve_[-1] < fitted.loss_curve_[0]
+    expected = np.bincount(fitted.apply(X_fit), minlength=8) / len(X_fit)
+    np.testing.assert_allclose(fitted.expert_load_, expected)
+    assert fitted.input_shape_ == (4, 50)
+    assert fitted.module_ is fitted.net_.module_
+    assert len(fitted.module_.experts) == 8
+
+
+def test_a_single_expert_is_only_that(patches):
+    (X, y, _), _ = patches
+    clf = fit_on(X, y, n_experts=1)
+    assert clf.module_.router is None
+    np.testing.assert_array_equal(clf.gate_proba(X), np.ones((1500, 1)))
+    np.testing.assert_array_equal(clf.apply(X), 0)
+    with torch.inference_mode():
+        answer = clf.module_.experts[0](torch.from_numpy(X)).softmax(1).numpy()
+    np.testing.assert_allclose(clf.predict_proba(X), answer, rtol=1e-5)
+
+
+def test_noise_at_predict_is_asked_for(patches):
+    (X, y, _), _ = patches
+    routers = (replace(ROUTERS["top1"], noise_at_predict=on) for on in (False, True))
+    quiet, noisy = (fit_on(X, y, router=router) for router in routers)
+    assert (quiet.apply(X) != noisy.apply(X)).any()
+    np.testing.assert_array_equal(noisy.apply(X), noisy.apply(X))
+
+
+def test_what_auto_became(patches):
+    (X, y, _), _ = patches
+    clf = fit_on(X, y, learning_rate_init=0.01)
+    auto = {"expert": "patch", "activation": "cubic", "top_k": 1, "router__gate": "softmax"}
+    assert (auto | {"solver": "normalized_sgd"}).items() <= clf.resolved_params_.items()
+    assert "learning_rate_init" not in clf.resolved_params_  # it was not "auto"
+    first = dict(clf.resolved_params_)
+    clf.partial_fit(10 * X, y)  # keeps the rates of the first call
+    assert clf.resolved_params_ == first
+
+
+# -- seeds --------------------------------------------------------------------------------
+
+
+def test_seeds_both_ways(patches):
+    (X, y, _), _ = patches
+    X, y = X[:1200], y[:1200]  # two batches: shuffled
+    first, second = fit_on(X, y), fit_on(X, y)
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    assert first.loss_curve_ == second.loss_curve_
+    assert first.loss_curve_ != fit_on(X, y, random_state=1).loss_curve_
+    state = np.random.RandomState(0)
+    curves = [fit_on(X, y, random_state=state).loss_curve_ for _ in range(2)]
+    assert curves[0] != curves[1]
+
+
+def test_threads_do_not_see_each_other(patches):
+    (X, y, _), _ = patches
+    n_threads = torch.get_num_threads()
+    for expert in ("patch", "cnn"):
+        X_fit, results = as_kind(X[:300], expert), [None] * 4
+        options = {"batch_size": 100} | narrow(expert, 16)
+
+        def work(i, X=X_fit, options=options, results=results):
+            results[i] = fit_on(X, y[:300], **options).predict_proba(X)
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        expected = fit_on(X_fit, y[:300], **options).predict_proba(X_fit)
+        for result in results:
+            np.testing.assert_array_equal(result, expected)
+    assert torch.get_num_threads() == n_threads
+
+
+class Noisy(torch.nn.Linear):
+    """An expert that draws by itself."""
+
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x) * self.training)
+
+
+def noisy_expert(input_shape, n_outputs):
+    return torch.nn.Sequential(torch.nn.Flatten(), Noisy(int(np.prod(input_shape)), n_outputs))
+
+
+def dropout_expert(input_shape, n_outputs):
+    return torch.nn.Sequential(torch.nn.Dropout(0.5), noisy_expert(input_shape, n_outputs))
+
+
+def test_draws_of_parts_and_transforms_come_from_random_state(patches):
+    (X, y, _), _ = patches
+    batches = []
+
+    def jitter(x):
+        batches.append(len(x))
+        return x + torch.randn(x.shape)
+
+    for options in ({"expert": noisy_expert}, {"expert": dropout_expert}):
+        curves = [fit_on(X, y, **options, random_state=seed).loss_curve_ for seed in (0, 0, 1)]
+        assert curves[0] == curves[1] != curves[2]
+    first, second = (fit_on(X, y, train_transform=jitter, batch_size=750) for _ in range(2))
+    assert batches == [750] * 12
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    assert batches == [750] * 12  # none at prediction
+
+
+# -- the course of a fit ------------------------------------------------------------------
+
+
+def test_early_stopping_returns_to_the_best_weights(patches):
+    (X, y, _), _ = patches
+    clf = MoEClassifier(early_stopping=True, random_state=0).fit(X, y)
+    assert clf.n_iter_ == len(clf.validation_scores_) < clf.resolved_params_["max_iter"]
+    assert max(clf.validation_scores_) > 0.98
+    wrong = np.random.default_rng(0).random(len(y)) < 0.2  # experts learn these, too, in the end
+    y = np.where(wrong, 1 - y, y)
+    clf.fit(X, y)
+    best = max(clf.validation_scores_)
+    assert clf.validation_scores_[-1] < best
+    # The split is drawn from random_state, so that the held-out samples can be had again.
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    _, held_out = hold_out(Samples(X, y, np.ones(len(y)), None), 0.1, seed, stratify=True)
+    assert clf.score(held_out.X[:], held_out.y) == pytest.approx(best)
+
+
+def test_warm_start_goes_on(patches):
+    (X, y, _), _ = patches
+    clf = make(warm_start=True).fit(X, y)
+    first = clf.loss_curve_
+    clf.fit(X, y)
+    assert clf.loss_curve_[:3] == first
+    assert clf.n_iter_ == 6
+    with pytest.raises(ValueError, match=r"further with other \['n_experts'\]"):
+        clf.set_params(n_experts=4).fit(X, y)
+    with pytest.raises(ValueError, match=r"labels \[2\] that are not among the classes \[0, 1\]"):
+        clf.set_params(n_experts=8).fit(X[:3], [0, 1, 2])
+
+
+@pytest.mark.parametrize(("first", "second"), [("normalized_sgd", "adam"), ("adam", "sgd")])
+def test_warm_start_goes_on_with_another_solver(patches, first, second):
+    (X, y, _), _ = patches
+    for router in ("top1", "soft"):
+        clf = fit_on(X, y, router=router, solver=first, warm_start=True)
+        before = clf.predict_proba(X)
+        still = {"learning_rate_init": 1e-12, "router__learning_rate": 1e-12}
+        clf.set_params(solver=second, max_iter=1, **still).fit(X, y)
+        np.testing.assert_allclose(clf.predict_proba(X), before, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver__momentum": 0.9, "solver__weight_decay": 1e-3, "balance": "switch"},
+        {"expert": "patch_conv", "solver": partial(NormalizedSGD, norm="sum")},
+        {"router": "relu", "n_experts": 12},
+        {"router": "soft", "expert_loss_weight": 0.5},
+        {"router": replace(ROUTERS["topk"], dense_gradient=True), "balance": "bias"},
+        {
+            **{"router__upcycle": 0.5, "router__gate": "relative", "router__n_shared_experts": 1},
+            "solver__momentum": 0.9,
+        },
+    ],
+    ids="-".join,
+)
+def test_stacked_experts_learn_as_unstacked_ones(patches, options):
+    (X, y, _), _ = patches
+    X, weight = X[:300].astype(np.float64), np.linspace(0.5, 2, 300)
+    spec = SolverSpec.of(options.get("solver", NormalizedSGD))
+    options = {"max_iter": 8, "batch_size": 75} | options
+    stacked, unstacked = (
+        fit_on(X, y[:300], weight, **options | {"solver": replace(spec, units=units)})
+        for units in (True, False)
+    )
+    assert type(stacked.module_.experts) is not type(unstacked.module_.experts)
+    for answers in ("predict_proba", "expert_proba"):
+        first, second = (getattr(clf, answers)(X) for clf in (stacked, unstacked))
+        np.testing.assert_allclose(first, second, rtol=0, atol=1e-12)
+
+
+def test_warnings_point_at_the_line_of_the_caller(patches):
+    (X, y, _), _ = patches
+    clf = MoEClassifier(max_iter=2, random_state=0)
+    search = GridSearchCV(clf, {"n_experts": [2]}, cv=2)
+    for fit in (clf.fit, make_pipeline(clf).fit, search.fit):
+        with pytest.warns(ConvergenceWarning, match="changing after max_iter=2 ep") as caught:
+            fit(X[:100], y[:100])
+        assert {warning.filename for warning in caught} == {__file__}
+
+
+def test_collapse_warning_names_the_expert_and_the_remedies(patches):
+    (X, y, _), _ = patches
+    # No noise and a router at zero: every tie goes to expert 0.
+    still = {"router__noise": lambda x, scores, generator: torch.zeros_like(scores)}
+    with pytest.warns(ExpertCollapseWarning, match=r"Expert 0 .*100\.0% .*balance='switch'"):
+        fit_on(X, y, router__learning_rate=0, **still)
+
+
+@pytest.mark.parametrize("kind", ["table", "patches", "images"])
+def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind):
+    (X, y, _), _ = patches
+    X, y = (
+        X[:40].reshape(40, *{"table": (-1,), "patches": (4, 50), "images": (2, 10, 10)}[kind]),
+        y[:40],
+    )
+    monkeypatch.setattr("sklearn_moe._training.diagnostics._COLLAPSED", 0)  # all count as one
+    for router, standardize in product(ROUTERS, ("auto", False)):
+        if kind != "patches" and (router == "patch_choice" or (standardize and router != "top1")):
+            continue
+        options = {"router": router, "standardize": standardize, "expert_width": 2, "n_experts": 3}
+        with pytest.warns(ExpertCollapseWarning) as caught:
+            fit_on(X, y, **options)
+        message = str(caught[-1].message)
+        assert ("scaler" in message) == (kind == "patches")
+        assert ("standardize=" in message) == (kind != "patches" and standardize is False)
+        named = re.findall(r"(balance|router__noise|standardize)='(\w+)'", message)
+        for name, value in named:
+            with pytest.warns(ExpertCollapseWarning):
+                fit_on(X, y, **options | {name: value})
+        assert ("balance", "switch") in named or router in ("random", "kmeans")
+
+
+def test_balance_loss_spreads_the_load(patches):
+    (X, y, _), _ = patches
+    options = {"max_iter": 40, "balance__weight": 5.0}
+    loads = [fit_on(X, y, balance=name, **options).expert_load_.std() for name in (None, "switch")]
+    assert loads[1] < loads[0]
+
+
+def test_a_loss_that_explodes_is_named(patches):
+    (X, y, _), _ = patches
+    expert = EXPERTS["patch"].with_options(init_scale=1e3)
+    with pytest.raises(ValueError, match=r"loss became (nan|inf) in epoch .*put a scaler"):
+        fit_on(1e12 * X, y, expert=expert, learning_rate_init=1e3, max_iter=50)
+    for standardize in (True, False):  # what is standardized needs no scaler
+        options = {"activation": "linear", "solver": "sgd", "learning_rate_init": 1e30}
+        with pytest.raises(ValueError, match="learning_rate_init") as failure:
+            fit_on(X.reshape(len(X), -1), y, standardize=standardize, **options)
+        for word in ("scaler", "standardize"):
+            assert (word in str(failure.value)) == (not standardize)
+
+
+def test_callbacks_see_every_step_and_may_stop(patches):
+    (X, y, _), _ = patches
+    seen, addresses = [], set()
+
+    class Look(Callback):
+        def on_batch_begin(self, net, batch, **kwargs):
+            addresses.add(batch[0].data_ptr())
+
+        def on_grad_computed(self, net, named_parameters, training, **kwargs):
+            assert training
+            seen.append([name for name, p in named_parameters if p.grad is not None])
+
+    class Interrupted(Callback):
+        def on_batch_begin(self, net, **kwargs):
+            raise KeyboardInterrupt
+
+    fit_on(X, y, callbacks=[Look()], batch_size=500)
+    assert len(seen) == 9
+    assert all("router.network.weight" in names for names in seen)
+    addresses.clear()
+    fit_on(X, y, callbacks=[Look()], batch_size=None)
+    assert addresses == {X.ctypes.data}  # training does not copy X
+    with pytest.raises(KeyboardInterrupt):
+        fit_on(X, y, callbacks=[Interrupted()])
+    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=10.0, sink=lambda text: None)
+    assert fit_on(X, y, callbacks=[stop], max_iter=50).n_iter_ == 2
+
+
+def test_a_frozen_router_stays_as_it_is(patches):
+    (X, y, _), _ = patches
+    seen = []
+
+    class Look(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append({k: v.clone() for k, v in net.module_.state_dict().items()})
+
+    clf = fit_on(X, y, callbacks=[FreezeRouter(after=2), Look()], max_iter=5, balance="bias")
+    moved = [{k for k in a if not torch.equal(a[k], b[k])} for a, b in pairwise(seen)]
+    routers = [{k for k in keys if k.startswith("router.")} for keys in moved]
+    assert routers[0] == {k for k in seen[0] if k.startswith("router.")}
+    assert not any(routers[1:])
+    assert all(keys - router for keys, router in zip(moved, routers, strict=True))
+    assert all(p.requires_grad for p in clf.module_.parameters())
+
+
+def test_a_transform_in_place_leaves_X_alone(patches):
+    (X, y, _), _ = patches
+    for batch_size, writeable in ((None, True), (400, False), (None, False)):
+        given = X.copy()
+        given.flags.writeable = writeable
+        fit_on(given, y, train_transform=lambda x: x.mul_(2), batch_size=batch_size)
+        np.testing.assert_array_equal(given, X)
+
+
+def test_a_transform_of_torchvision_is_cloned_and_draws_from_the_seed(images):
+    from torchvision.transforms import v2
+
+    X, y = images
+    crop = v2.RandomCrop(8, padding=2)  # it has a get_params of another kind
+    clf = make(n_experts=2, train_transform=crop)
+    assert clf.get_params()["train_transform"] is crop
+    assert clone(clf).train_transform is not crop
+    first, second = (clone(clf).fit(X, y) for _ in range(2))
+    np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
+    search = GridSearchCV(clf, {"n_experts": [1, 2]}, cv=2).fit(X, y)
+    assert search.best_estimator_.train_transform.size == (8, 8)
+
+
+def test_the_type_of_X_decides_that_of_the_weights(patches):
+    (X, y, _), _ = patches
+    for dtype in (np.float16, np.int64, np.uint8, np.float32, np.float64):
+        Z = np.abs(X[:50]).astype(dtype)
+        clf = fit_on(Z, y[:50])
+        expected = np.float64 if dtype == np.float64 else np.float32
+        assert next(clf.module_.parameters()).detach().numpy().dtype == expected
+        assert clf.predict_proba(Z).dtype == expected
+
+
+# -- among other estimators ---------------------------------------------------------------
+
+
+def test_grid_search_over_the_number_of_experts(patches):
+    (X, y, _), _ = patches
+    search = GridSearchCV(make(max_iter=120), {"n_experts": [1, 8]}, cv=3).fit(X, y)
+    assert search.best_params_ == {"n_experts": 8}
+    assert search.best_score_ > 0.98
+
+
+@pytest.mark.skipif(SKLEARN_1_6, reason="pipelines of scikit-learn 1.6 hand weights to no score")
+def test_metadata_routing_of_weights(patches):
+    (X, y, _), _ = patches
+    X, weight = X.reshape(len(X), -1), np.where(y == 0, 5.0, 1.0)
+    with config_context(enable_metadata_routing=True):
+        clf = make(sample_shape=(4, 50)).set_fit_request(sample_weight=True)
+        clf.set_score_request(sample_weight=True)
+        model = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), clf)
+        model.fit(X, y, sample_weight=weight)
+        result = cross_validate(model, X, y, cv=2, params={"sample_weight": weight})
+    assert np.isfinite(result["test_score"]).all()
+    scaled = model[0].transform(X)
+    direct = clone(clf).fit(scaled, y, sample_weight=weight)
+    np.testing.assert_array_equal(direct.predict_proba(scaled), model[1].predict_proba(scaled))
+
+
+def test_pickles_are_small_and_open_in_another_process(fitted, patches, tmp_path):
+    _, (X, _, _) = patches
+    weights = sum(p.numel() * p.element_size() for p in fitted.module_.parameters())
+    assert len(pickle.dumps(fitted)) < 3 * weights + 20_000
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps(fitted))
+    np.save(tmp_path / "X.npy", X)
+    code = (
+        "import pathlib, pickle, sys, numpy as np, torch; torch.set_num_threads(1)\n"
+        "clf = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()); X = np.load(sys.argv[2])\n"
+        "np.save(sys.argv[3], clf.predict_proba(X)); clf.partial_fit(X, clf.predict(X))"
+    )
+    files = [tmp_path / name for name in ("model.pkl", "X.npy", "proba.npy")]
+    subprocess.run([sys.executable, "-W", "error", "-c", code, *files], check=True)
+    np.testing.assert_array_equal(np.load(files[2]), fitted.predict_proba(X))
+
+
+# -- several labels -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def labels():
+    X = np.random.default_rng(0).normal(size=(300, 5))
+    return X, np.stack([X[:, 0] > 0, X[:, 1] > 0, X[:, 0] * X[:, 1] > 0], 1).astype(int)
+
+
+@pytest.mark.parametrize("router", ["soft", "top1", "relu", "merge", "patch_choice"])
+def test_several_labels(labels, router):
+    X, Y = labels
+    needs = {"router__gate": "sigmoid", "top_k": 1} if router == "patch_choice" else {}
+    clf = fit_on(X, Y, n_experts=3, router=router, max_iter=40, **needs)
+    proba = clf.predict_proba(X)
+    assert proba.shape == (300, 3)
+    np.testing.assert_array_equal(clf.predict(X), proba > 0.5)
+    np.testing.assert_allclose(scipy.special.expit(clf.decision_function(X)), proba, atol=1e-6)
+    assert clf.expert_proba(X).shape == (300, 3, 3)
+    assert clf.classes_.tolist() == [0, 1, 2]
+    assert (clf.predict(X) == Y).mean() > 0.7
+
+
+def test_labels_are_held_out_and_taken_in_parts(labels):
+    X, Y = labels
+    clf = fit_on(X, Y, early_stopping=True, class_weight="balanced")
+    assert 0 < clf.validation_scores_[-1] <= 1
+    assert (clf.predict(X) == Y).all(1).mean() == clf.score(X, Y)
+    clf = make()
+    for _ in range(3):
+        clf.partial_fit(X, Y, classes=[0, 1, 2])
+    assert clf.n_iter_ == 3
+    with pytest.raises(ValueError, match=r"must have shape \(n_samples, 3\), a column per label"):
+        clf.partial_fit(X, Y[:, :2])
+    with pytest.raises(ValueError, match=r"must hold zeros and ones.*MultiOutputClassifier"):
+        clf.fit(X, Y + np.arange(3))
+
+
+def test_the_loss_says_whether_there_may_be_several_labels_or_classes(labels):
+    X, Y = labels
+    assert get_tags(MoEClassifier()).classifier_tags.multi_label
+    for loss in ("probabilities", "margin", LOSSES["margin"].classes):
+        clf = MoEClassifier(loss=loss)
+        assert not get_tags(clf).classifier_tags.multi_label
+        with pytest.raises(ValueError, match=r"not made for|predicts classes|labels"):
+            clf.fit(X, Y)
+    with pytest.raises(ValueError, match="loss='margin' separates two classes"):
+        fit_on(X[:6], [0, 1, 2, 0, 1, 2], loss="margin")

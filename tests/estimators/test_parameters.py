@@ -1,0 +1,167 @@
+"""Parameters of the estimators and of the parts of a mixture, as scikit-learn knows them."""
+
+import inspect
+import pickle
+import re
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+
+from sklearn_moe import BalanceParams, MoEClassifier, MoERegressor, RouterParams, SolverParams
+
+BOTH = [MoEClassifier, MoERegressor]
+PARTS = {"router": RouterParams, "balance": BalanceParams, "solver": SolverParams}
+PARAMS = [RouterParams("topk", gate="logit"), BalanceParams("bias"), SolverParams(momentum=0.5)]
+
+
+@pytest.fixture(scope="module")
+def table():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    return X, (X[:, 0] > 0).astype(int)
+
+
+def test_the_signature_is_explicit_and_shared():
+    shared = [dict(inspect.signature(model).parameters) for model in BOTH]
+    for model, parameters in zip(BOTH, shared, strict=True):
+        assert [*parameters] == [*inspect.signature(model.__init__).parameters][1:]
+        assert len(parameters) <= 30
+        kinds = [p.kind for p in parameters.values()]
+        assert kinds[0] is inspect.Parameter.POSITIONAL_OR_KEYWORD
+        assert {*kinds[1:]} == {inspect.Parameter.KEYWORD_ONLY}
+        with pytest.raises(TypeError, match="n_expert"):
+            model(n_expert=2)
+    assert shared[0].pop("class_weight").default is None
+    losses = [parameters.pop("loss").default for parameters in shared]
+    assert losses == ["log_loss", "squared_error"]
+    assert [*shared[0].items()] == [*shared[1].items()]
+
+
+@pytest.mark.parametrize("owner", [*BOTH, *PARTS.values()])
+def test_the_docstring_describes_every_parameter_in_order(owner):
+    _, *sections = re.split(r"^(\w[\w ]*)\n-+\n", inspect.getdoc(owner), flags=re.M)
+    text = dict(zip(sections[::2], sections[1::2], strict=True))
+    text = text["Parameters"] + text.get("Other Parameters", "")
+    described, expected = (
+        re.findall(r"^(\w+) : ", text, re.M),
+        [*inspect.signature(owner).parameters],
+    )
+    assert described == expected
+
+
+@pytest.mark.parametrize("params", PARAMS, ids=lambda p: type(p).__name__)
+def test_objects_of_parts_behave_as_those_of_scikit_learn(params):
+    twin = clone(params)
+    assert twin is not params
+    assert twin == params == pickle.loads(pickle.dumps(params))
+    assert params != type(params)()
+    assert params != params.get_params()
+    names = [*inspect.signature(type(params)).parameters]
+    assert sorted(params.get_params()) == sorted(names)
+    with pytest.raises(TypeError, match="positional"):
+        type(params)("auto", "auto")
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(params)
+    with pytest.raises(ValueError, match="'nope'") as refused:
+        params.set_params(nope=1)
+    assert all(name in str(refused.value) for name in names)
+    shown = repr(params)
+    set_to = {k: v for k, v in params.get_params().items() if v != type(params)().get_params()[k]}
+    assert all(f"{name}={value!r}" in shown for name, value in set_to.items())
+    assert shown.count("=") == len(set_to)
+
+
+def test_an_estimator_shows_what_differs_from_the_defaults():
+    clf = MoEClassifier(2, router=RouterParams("topk", noise=None), balance="bias")
+    assert repr(clf) == (
+        "MoEClassifier(balance='bias', n_experts=2,\n"
+        "              router=RouterParams(kind='topk', noise=None))"
+    )
+    assert repr(MoERegressor()) == "MoERegressor()"
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_parameters_of_parts_are_read_and_set_from_names_and_objects(model):
+    params = model(router="topk").get_params()
+    assert params["router"] == params["router__kind"] == "topk"
+    assert (params["router__noise"], params["balance__weight"]) == ("auto", 0.01)
+    assert not [name for name in model().get_params(deep=False) if "__" in name]
+    moe = model(router="topk").set_params(router__gate="logit", solver__weight_decay=0.5)
+    assert moe.router == RouterParams("topk", gate="logit")
+    assert moe.solver == SolverParams("auto", weight_decay=0.5)
+    own = RouterParams("topk", upcycle=0.5)
+    moe = model(router=own).set_params(router__noise="gumbel")
+    assert moe.router is own
+    assert own == RouterParams("topk", noise="gumbel", upcycle=0.5)
+    # A new kind with its options, in any order.
+    moe.set_params(router__gate="softmax", router="sampled", router__kind="relu")
+    assert moe.router == RouterParams("relu", gate="softmax")
+    assert moe.set_params(router="top1").router == "top1"
+    twin = clone(model(router=own))
+    assert twin.router == own
+    assert twin.router is not own
+    assert clone(make_pipeline(twin)).set_params(
+        **{f"{model.__name__.lower()}__router__kind": "soft"}
+    )
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_what_is_no_parameter_is_refused_with_those_that_are(model):
+    for name, known in (("router__nope", "n_shared_experts"), ("nope", "n_experts")):
+        with pytest.raises(ValueError, match=rf"(?s)'nope'.*'{known}'"):
+            model().set_params(**{name: 1})
+    with pytest.raises(ValueError, match="'nope'"):
+        model().set_params(trunk__nope=1, nope=1)
+
+
+def test_bad_values_are_refused_by_name(table):
+    bad = {"router__n_shared_experts": -1, "router__upcycle": 1.0, "router__learning_rate": -1.0}
+    bad |= {"router__gate": 3, "router__noise": 3, "router__network": None, "balance__weight": -1.0}
+    bad |= {"solver__schedule": "linear", "solver__momentum": 1.0, "solver__weight_decay": -1.0}
+    for name, value in bad.items():
+        for method in ("fit", "partial_fit"):
+            moe = MoEClassifier().set_params(**{name: value})
+            options = {"classes": [0, 1]} if method == "partial_fit" else {}
+            with pytest.raises(ValueError, match=f"'{name.split('__')[1]}' parameter of .*Params"):
+                getattr(moe, method)(*table, **options)
+
+
+def test_an_object_and_its_name_make_the_same_model(table):
+    X, y = table
+    options = {"n_experts": 3, "max_iter": 3, "random_state": 0}
+    names = MoEClassifier(**options, router="top1", balance="switch", solver="adam")
+    objects = MoEClassifier(
+        **options,
+        router=RouterParams("top1"),
+        balance=BalanceParams("switch"),
+        solver=SolverParams("adam"),
+    )
+    for moe in (names, objects):
+        moe.tol = None
+    found, expected = (moe.fit(X, y).predict_proba(X) for moe in (objects, names))
+    np.testing.assert_array_equal(found, expected)
+    assert names.resolved_params_ == objects.resolved_params_
+    for changed in (
+        {"balance__weight": 5.0},
+        {"solver__weight_decay": 1.0},
+        {"router__noise": None},
+    ):
+        other = clone(objects).set_params(**changed).fit(X, y)
+        assert np.abs(other.predict_proba(X) - expected).max() > 1e-6
+
+
+@pytest.mark.parametrize("router", ["topk", RouterParams("topk", noise="gaussian")], ids=str)
+def test_grids_reach_into_the_parts(table, router):
+    X, y = table
+    grid = {"router__gate": ["softmax", "sigmoid"], "solver__weight_decay": [0.0, 0.1]}
+    clf = MoEClassifier(2, router=router, max_iter=3, tol=None, random_state=0)
+    search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(X, y)
+    assert len(search.cv_results_["params"]) == 4
+    best = search.best_estimator_
+    assert {name: best.get_params()[name] for name in grid} == search.best_params_
+    assert best.router.kind == "topk"
+    assert clf.router is router
+    assert "router__gate" not in best.resolved_params_
+    assert best.resolved_params_["router__network"] == "linear"

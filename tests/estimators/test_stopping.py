@@ -1,0 +1,90 @@
+"""When training ends, which weights are kept, and how rates fall."""
+
+from itertools import repeat
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from skorch.history import History
+
+from sklearn_moe import MoEClassifier, RouterParams, SolverParams
+from sklearn_moe._training import Callback, Stopping
+from sklearn_moe._training.callbacks import StopTraining
+
+
+def run(scores, name, n_batches=None, **options):
+    """Return the epochs run and the weight kept, that of epoch e being e."""
+    net = SimpleNamespace(history=History(), module_=torch.nn.PReLU())
+    stopping = Stopping(score=None if name == "train_loss" else name, **options).initialize()
+    for epoch, (score, count) in enumerate(zip(scores, n_batches or repeat(50), strict=False)):
+        net.history.new_epoch()
+        for entry in {"train_batch_count": count, "train_loss": 1.0, name: score}.items():
+            net.history.record(*entry)
+        torch.nn.init.constant_(net.module_.weight, epoch)
+        try:
+            stopping.on_epoch_end(net)
+        except StopTraining:
+            break
+    stopping.on_train_end(net)
+    return epoch + 1, net.module_.weight.item(), stopping.converged_
+
+
+@pytest.mark.parametrize(("name", "sign"), [("oob_loss", 1), ("valid_loss", 1), ("valid_r2", -1)])
+def test_stopping_returns_to_the_least_loss_or_the_largest_score(name, sign):
+    scores = [sign * score for score in (3, 2, 1, 0, 4, -1, *[5] * 40)]
+    assert run(scores, name, tol=0.0, patience=3) == (9, 5, True)
+    assert run(scores, name, tol=0.0, patience=1) == (5, 3, True)
+    assert run(scores, name, tol=0.0, patience=3, share=0.5) == (12, 5, True)
+    assert run(scores, name, tol=None, patience=1) == (46, 5, False)
+    assert run(scores[:6], name, tol=0.0, patience=3) == (6, 5, False)
+
+
+def test_a_training_loss_below_the_tolerance_ends_it():
+    for loss, epochs in ((0.0, 1), (0.9e-3, 1), (1.1e-3, 3)):
+        assert run([loss] * 9, "train_loss", tol=1e-3, patience=2)[0] == epochs
+
+
+def test_fifty_steps_are_waited_for_at_least():
+    """Those of the epochs themselves: the first one may have had more batches than the others."""
+    n_batches = [100, *[7] * 30]  # eight epochs of 7 steps have 50
+    assert run([0] * 31, "valid_loss", n_batches, tol=0.0, patience=3) == (9, 0, True)
+    assert run([0] * 31, "valid_loss", n_batches, tol=0.0, patience=12) == (13, 0, True)
+
+
+class Rates(Callback):
+    """Remember the rate of every parameter group in every step."""
+
+    def __init__(self):
+        self.seen = []
+
+    def on_grad_computed(self, net, **kwargs):
+        self.seen.append([group["lr"] for group in net.optimizer_.param_groups])
+
+
+def test_rates_rise_over_a_twentieth_and_fall_by_a_cosine():
+    X = np.random.default_rng(0).normal(size=(50, 2))
+    rates = Rates()
+    clf = MoEClassifier(
+        2,
+        router=RouterParams(learning_rate=0.1),
+        solver=SolverParams(schedule="cosine"),
+        learning_rate_init=0.2,
+        batch_size=5,
+        max_iter=8,
+        early_stopping=False,
+        callbacks=[rates],
+        warm_start=True,
+        random_state=0,
+    )
+    for _ in range(2):  # a warm start begins anew
+        rates.seen.clear()
+        clf.fit(X, X[:, 0] > 0)
+        of_experts, of_router = np.array(rates.seen).T
+        rise = np.minimum(1, np.arange(1, 81) / 4)
+        expected = 0.1 * rise * (1 + np.cos(np.pi * np.arange(80) / 80))
+        np.testing.assert_allclose(of_experts, expected)
+        np.testing.assert_allclose(of_router, expected / 2)
+        assert of_experts.argmax() == 3
+        assert of_experts[0] == pytest.approx(0.05)
+        assert of_experts[-1] < 1e-3 * of_experts.max()
