@@ -2,21 +2,43 @@
 
 import copy
 import functools
-import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
+from .nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    GATES,
+    LOSSES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    TRUNKS,
+)
+from .optim import SOLVERS
+
 __all__ = ["ModuleBlueprint", "StoredModule", "trusted_types"]
 
-# Modules whose types and functions a stored model may hold.
-_STORED = tuple(
-    f"sklearn_moe.{name}"
-    for name in ("_classifier", "_data", "_parameters", "_regressor", "_training", "nn", "optim")
+_REGISTRIES = (
+    *(ACTIVATIONS, BALANCES, EXPERTS, GATES, LOSSES, NETWORKS, NOISES, ROUTERS, SOLVERS),
+    TRUNKS,
 )
-_FOREIGN = (functools.partial, torch.device, torch.optim.SGD, torch.optim.Adam, torch.optim.AdamW)
+# Beside what is registered: by name, as these modules are above this one.
+_OTHERS = """
+_classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.SolverSpec.build
+_parameters.BalanceParams _parameters.FitCheckpoint _parameters.RouterParams
+_parameters.SolverParams _data.categories.Categories _data.targets.ClassTarget
+_data.targets.LabelTarget _data.targets.NumberTarget _data.validation.InputFormat
+_data.validation.WeightsSeen nn.build.build_mixture nn.encoders.ChannelStatistics
+nn.encoders.FeatureStatistics nn.heads._make_head
+"""
+_OURS = ("functools.partial", "pathlib.", "sklearn_moe.", "torch.device", "torch.optim.")
 
 
 def _shell(tensor, device="meta"):
@@ -131,10 +153,23 @@ def trusted_types():
     >>> bool((again.predict_proba(X) == clf.predict_proba(X)).all())
     True
     """
-    parts = [*_FOREIGN, type(Path())]
-    for name, module in sys.modules.items():
-        if name.startswith(_STORED):
-            own = [p for p in vars(module).values() if getattr(p, "__module__", None) == name]
-            parts += [part for part in own if callable(part) and hasattr(part, "__qualname__")]
-    names = {f"{part.__module__}.{part.__qualname__}" for part in parts}
-    return sorted(names | {"sklearn_moe.optim.SolverSpec.build"})  # a method
+    names = {name for registry in _REGISTRIES for name in _names(registry)}
+    names.update(f"sklearn_moe.{name}" for name in _OTHERS.split())
+    names.update(_names(torch.device), _names(type(Path())))
+    return sorted(name for name in names if name.startswith(_OURS))
+
+
+def _names(part):
+    """Yield the names of a part and of all that it consists of."""
+    if isinstance(part, Mapping):
+        inner = part.values()
+    elif isinstance(part, functools.partial):
+        inner = [functools.partial, part.func, *part.args, *part.keywords.values()]
+    elif is_dataclass(part) and not isinstance(part, type):
+        inner = [type(part), *(getattr(part, field.name) for field in fields(part))]
+    else:
+        inner = ()
+        if callable(part):
+            yield f"{part.__module__}.{part.__qualname__}"
+    for one in inner:
+        yield from _names(one)

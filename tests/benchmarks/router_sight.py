@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.exceptions import ExpertCollapseWarning
-from sklearn_moe.metrics import expert_load, picture_properties, split_information
+from sklearn_moe.metrics import expert_load, image_properties, split_information
 from sklearn_moe.metrics._split import above_null
 from sklearn_moe.paper._statistics import mean_interval
 from sklearn_moe.preprocessing import RandomCropFlip
@@ -122,7 +122,7 @@ def main():
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     images = load_images(options.data)
-    properties = picture_properties(images[2])
+    properties = image_properties(images[2])
     outcomes = {router: [] for router in options.rows}
     with threadpool_limits(options.threads):
         for seed in range(options.seeds):
