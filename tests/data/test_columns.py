@@ -165,3 +165,17 @@ def test_a_memory_map_is_read_in_slices(monkeypatch, tmp_path):
     tracemalloc.stop()
     assert peak < X.nbytes / 4
     np.testing.assert_allclose(columns.center, X.mean(0, dtype=float), atol=1e-12)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_values_are_far_beyond_five_times_the_distance_of_the_tails(sign):
+    X = sign * np.append(np.repeat([1.0, 2.0, 3.0], 100), [12.9, 13.1])[:, None]  # 3 + 5 (3 - 1)
+    columns = describe_columns(X, np.ones(302))
+    assert columns.center == pytest.approx((X[:301].mean(),), rel=1e-12)
+    assert columns.scale == pytest.approx((X[:301].std(),), rel=1e-12)
+
+
+def test_what_stands_for_a_missing_value_is_in_units_of_its_column():
+    X = np.array([[2.0, 5.0], [2.0, 7.0], [6.0, 9.0], [NAN, NAN]])
+    columns = describe_columns(X, np.array([1.0, 1.0, 2.0, 1.0]))
+    assert columns.missing == pytest.approx((0.5, 0.0))

@@ -162,6 +162,13 @@ def test_modules_are_differentiable_copies_and_saved_whole(kind):
     np.testing.assert_array_equal(got, copy.deepcopy(model).predict_proba(X))
 
 
+def test_large_integers_are_not_rounded():
+    X = 10**9 + np.random.default_rng(0).integers(10, size=(N, 3))  # float32: multiples of 64
+    model = fitted(X, CLASSES)
+    assert model.to_torch().dtype == torch.float32
+    check_torch(model, X.astype(np.float64))
+
+
 def test_units_of_numbers_are_copies():
     model = fitted(TABLE, TARGETS["regression"])
     before = model.predict(TABLE)
