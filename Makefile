@@ -24,18 +24,18 @@ test-slow: $(VENV)/test
 test-all: $(VENV)/test
 	$(VENV)/bin/python -m pytest -n logical -m ''
 
-# On a GPU: what is true of CUDA alone, with figures, and every part of a fit.
+# On a GPU: what is true of CUDA alone, and every part of a fit.
 test-gpu: $(VENV)/test
 	$(VENV)/bin/python -m pytest tests -m gpu
 	SKLEARN_MOE_DEVICE=cuda $(VENV)/bin/python -m pytest tests -m '' -k 'device'
 
 # What is taken from other packages, with the lowest versions that pyproject.toml allows and with the
 # newest: make test-lowest PYTHON=python3.10. Old versions warn of each other: not our business.
-TOUCHING = classifier regressor table_parts preprocessing optim persistence skorch skops searches \
-	callbacks export sklearn_contract
+TOUCHING = estimators nn/test_optim.py persistence preprocessing training/test_callbacks.py \
+	training/test_joint.py training/test_net.py contracts/test_sklearn_checks.py
 test-lowest: WARNINGS = -W ignore::DeprecationWarning
 test-lowest test-newest: test-%: $(VENV)/%/installed
-	$(<D)/bin/python -m pytest -n logical $(WARNINGS) $(TOUCHING:%=tests/test_%.py)
+	$(<D)/bin/python -m pytest -n logical $(WARNINGS) $(TOUCHING:%=tests/%)
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .

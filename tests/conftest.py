@@ -69,25 +69,6 @@ def pyplot():
     pyplot.close("all")
 
 
-@pytest.fixture
-def figure(record_property):
-    """Note a figure, a name and a text, to be shown when all tests have run."""
-    return lambda name, text: record_property("figure", f"{name:<60} {text}")
-
-
-def pytest_terminal_summary(terminalreporter):
-    """Show the figures that tests have noted."""
-    reports = [
-        report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)
-    ]
-    found = [
-        text for report in reports for name, text in report.user_properties if name == "figure"
-    ]
-    if found:
-        terminalreporter.section("figures")
-        terminalreporter.write_line("\n".join(sorted(set(found))))
-
-
 def pytest_collection_modifyitems(items):
     """Leave out what needs a GPU where there is none."""
     if not torch.cuda.is_available():

@@ -33,73 +33,42 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 
-# The tests of a file or folder; those of the longest name count.
+# The tests of a file or folder of the library; those of the longest name count. Each is a folder of
+# tests or a file in one.
 TESTS = {
-    "_categories": ["table_parts", "frames", "tables", "export"],
-    "_columns": ["table_parts", "large_data", "frames", "tables"],
-    "_frames": ["frames", "table_parts", "tables"],
-    "_hiding": ["table_parts", "tables", "large_data"],
-    "_inputs": ["frames", "tables", "weights", "large_data", "abuse_data", "classifier"],
-    "_modes": ["precision", "export"],
-    "_targets": ["regressor", "classifier", "partial_fit", "abuse_data"],
-    "_data": ["skorch", "classifier", "tables", "callbacks", "placement"],
-    "_engine": [
-        "skorch",
-        "callbacks",
-        "classifier",
-        "precision",
-        "regressor",
-        "interrupt",
-        "upcycling",
-        "partial_fit",
-        "checkpoint",
-    ],
-    "_engine/bridge": ["callbacks"],
-    "_engine/connection": ["ranks", "distributed"],
-    "_engine/joint": ["fit_together"],
-    "_engine/listeners": ["callbacks", "skorch"],
-    "_engine/memory": ["memory"],
-    "_engine/placement": ["placement", "precision"],
-    "_engine/predicting": ["skorch", "classifier", "regressor", "memory", "batch_invariance"],
-    "_engine/progress": ["progress"],
-    "_engine/ranks": ["ranks", "distributed"],
-    "_engine/resuming": ["checkpoint", "ranks"],
-    "_engine/state": ["persistence", "skorch", "checkpoint"],
-    "_engine/stopping": ["skorch", "callbacks", "classifier", "partial_fit", "table_parts"],
-    "_engine/stored": ["persistence", "skorch"],
-    "_engine/threads": ["threads"],
-    "_engine/together": ["fit_together"],
-    "metrics": ["metrics", "specialization", "scorers", "abuse_functions"],
-    "metrics/_pictures": ["split"],
-    "metrics/_report": ["specialization", "split"],
-    "metrics/_report_lines": ["specialization", "split"],
-    "metrics/_significance": ["specialization", "inspection_routing"],
-    "metrics/_split": ["split"],
-    "metrics/_worth": ["specialization", "tables"],
-    "nn": ["nn", "plugins", "classifier"],
-    "nn/dispatch": ["nn", "plugins", "routers", "batch_invariance", "export"],
-    "nn/balance": ["balance", "routers", "weights"],
-    "nn/grouped": ["nn", "routers", "fit_together"],
-    "nn/many": ["fit_together"],
-    "nn/mixture": ["nn", "plugins", "classifier", "upcycling", "pictures"],
-    "nn/predictor": ["export"],
-    "nn/ranks": ["ranks", "distributed"],
-    "nn/trial": ["nn", "plugins", "abuse_functions"],
-    "nn/running": ["balance", "routers"],
-    "nn/experts": ["nn", "table_parts", "plugins", "classifier", "batch_invariance"],
-    "nn/experts/backbones": ["backbones"],
-    "nn/experts/cnn": ["nn", "pictures"],
-    "nn/experts/patch": ["nn", "plugins", "classifier", "batch_invariance", "fit_together"],
-    "nn/heads": ["heads", "regressor", "plugins", "classifier"],
-    "nn/losses": ["heads", "nn", "regressor", "tables", "table_parts", "weights"],
-    "nn/softmax": ["heads", "routers"],
-    "nn/hiding": ["table_parts", "tables", "classifier"],
-    "nn/pictures": ["pictures", "gray_pictures"],
-    "nn/table": ["table_parts", "tables", "export", "frames"],
-    "nn/trunks": ["pictures", "nn", "plugins"],
-    "nn/routers": ["routers", "balance", "table_parts", "pictures"],
-    "nn/upcycling": ["upcycling"],
-    "optim": ["optim", "skorch", "classifier"],
+    "_base": ["estimators", "training/net", "training/interrupt", "persistence/persistence"],
+    "_classifier": ["estimators/classifier", "estimators/tables"],
+    "_data": ["data", "estimators", "contracts/weights", "contracts/bad_data"],
+    "_data/statistics": ["data", "estimators/tables", "estimators/images"],
+    "_data/targets": ["estimators", "contracts/bad_data"],
+    "_defaults": ["estimators", "training/placement"],
+    "_devices": ["training/modes", "training/placement", "persistence/export"],
+    "_parameters": ["estimators/parameters", "contracts/bad_parameters"],
+    "_persistence": ["persistence/persistence"],
+    "_regressor": ["estimators/regressor"],
+    "_training": ["training", "estimators/classifier", "estimators/regressor"],
+    "_training/callbacks": ["training/callbacks", "training/net", "estimators"],
+    "_training/checkpoint": ["training/checkpoint", "training/process_group"],
+    "_training/diagnostics": ["estimators"],
+    "_training/joint": ["training/joint"],
+    "_training/net": ["training/net", "training/placement", "persistence/persistence"],
+    "_training/out_of_bag": ["data/columns", "estimators/tables", "data/large_data"],
+    "_training/placement": ["training/placement", "training/modes"],
+    "_training/process_group": ["training/process_group"],
+    "callbacks": ["training/callbacks", "training/checkpoint"],
+    "inspection": ["inspection"],
+    "metrics": ["metrics"],
+    "model_selection": ["training/joint"],
+    "nn": ["nn", "contracts/plugins"],
+    "nn/dispatch": ["nn", "contracts/batch_invariance", "persistence/export", "training/joint"],
+    "nn/encoders": ["nn/encoders", "data", "estimators/tables", "persistence/export"],
+    "nn/heads": ["nn/heads", "contracts/plugins", "estimators"],
+    "nn/mixture": ["nn", "contracts/plugins", "estimators/images"],
+    "nn/predictor": ["persistence/export"],
+    "nn/sharding": ["training/process_group"],
+    "nn/stacked": ["training/joint"],
+    "optim": ["nn/optim", "training/net", "training/joint"],
+    "preprocessing": ["preprocessing"],
 }
 
 # No slip of the pen: numbers refuse these operators, and any test would notice.
@@ -121,7 +90,10 @@ def tests_for(path):
     """Return the test files of a file of the library, and itself for its examples."""
     name = path.removeprefix("sklearn_moe/").removesuffix(".py")
     longest = max((key for key in TESTS if f"{name}/".startswith(f"{key}/")), key=len)
-    tests = [f"tests/test_{test}.py" for test in [*TESTS[longest], "docstrings"]]
+    tests = []
+    for test in [*TESTS[longest], "contracts/docstrings"]:
+        folder, _, file = test.partition("/")
+        tests.append(f"tests/{folder}/test_{file}.py" if file else f"tests/{folder}")
     return [*tests, path]
 
 

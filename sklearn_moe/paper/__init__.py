@@ -3,12 +3,11 @@
 Chen, Deng, Wu, Gu, Li, NeurIPS 2022. `python -m sklearn_moe.paper` runs them.
 """
 
-from ._experiment import Experiment, Finding
-from ._problem import Problem
+from ._experiment import CellResult, Experiment, Finding, Results
 from ._protocols import NotebookStopping, paper_classifier
 from ._published import TABLE_1, Published
 from ._report import to_markdown, write_report
-from ._results import CellResult, Results
+from ._run import Problem
 from ._runner import run_experiment, run_experiments
 from .experiments import EXPERIMENTS, get_experiment
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import torch
 
 from . import demo
-from ._arguments import positive
-from ._ready import require_extra, require_folder
+from ._command import positive, require_extra, require_folder
 from ._report import write_report
 from ._runner import run_experiments
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
@@ -59,18 +58,10 @@ def _parser():
     )
     names = [*GROUPS["all"], *GROUPS]
     parser.add_argument("names", nargs="+", metavar="NAME", type=_name, help=", ".join(names))
-    parser.add_argument(
-        "--protocol",
-        choices=("code", "paper"),
-        default="code",
-        help="the paper's mixtures as its code runs them, or as its text describes them",
-    )
-    parser.add_argument(
-        "--data",
-        choices=("fixed", "fresh"),
-        default="fixed",
-        help="one data set for all runs, as in the authors' notebooks, or a new one for each",
-    )
+    text = "the paper's mixtures as its code runs them, or as its text describes them"
+    parser.add_argument("--protocol", choices=("code", "paper"), default="code", help=text)
+    text = "one data set for all runs, as in the authors' notebooks, or a new one for each"
+    parser.add_argument("--data", choices=("fixed", "fresh"), default="fixed", help=text)
     _add_common(parser)
     return parser
 
@@ -104,14 +95,8 @@ def _run(experiments, options, command):
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        results = run_experiments(
-            experiments,
-            options.out,
-            runs=options.runs,
-            seed=options.seed,
-            jobs=options.jobs,
-            device=options.device,
-        )
+        how = {name: getattr(options, name) for name in ("runs", "seed", "jobs", "device")}
+        results = run_experiments(experiments, options.out, **how)
     except KeyboardInterrupt:
         sys.exit(f"Stopped. What is finished is in {options.out}/runs; the same command goes on.")
     print(f"Report: {write_report(results, options.out, command)}")

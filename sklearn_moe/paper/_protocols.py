@@ -8,8 +8,6 @@ from .._training import Callback, StopTraining
 from ..nn import EXPERTS, ROUTERS
 from ..optim import NormalizedSGD
 
-__all__ = ["NOISY_AT_TEST", "SUM_OF_NORMS", "NotebookStopping", "expert", "paper_classifier"]
-
 NOISY_AT_TEST = replace(ROUTERS["top1"], noise_at_predict=True)
 SUM_OF_NORMS = partial(NormalizedSGD, norm="sum")
 
@@ -38,7 +36,7 @@ class NotebookStopping(Callback):
         self.patience = patience
 
     def on_epoch_end(self, net, **kwargs):
-        """Look at the loss of this step (one epoch is one step, full batch)."""
+        """Check the loss of this step (one epoch is one step, full batch)."""
         losses = net.history[:, "train_loss"]
         loss, best = losses[-1], min(losses[:-1], default=float("inf"))
         worse = loss > best and (loss > best + self.margin or loss <= self.floor)
@@ -97,17 +95,16 @@ def paper_classifier(protocol="paper", nonlinear=True, n_experts=8, **overrides)
     return MoEClassifier().set_params(**parameters | overrides)
 
 
-def _gradient_descent():
-    return {
-        "solver": "normalized_sgd",
-        "solver__schedule": "constant",
-        "learning_rate_init": 0.001,
-        "max_iter": 501,
-    }
+_GRADIENT_DESCENT = {
+    "solver": "normalized_sgd",
+    "solver__schedule": "constant",
+    "learning_rate_init": 0.001,
+    "max_iter": 501,
+}
 
 
 def _paper(n_experts, nonlinear):
-    return _gradient_descent() | {
+    return _GRADIENT_DESCENT | {
         "expert": expert("patch", 0.001),
         "loss": "margin",
         "router__learning_rate": 0.001 * n_experts**2,  # Theorem 4.2
@@ -115,7 +112,7 @@ def _paper(n_experts, nonlinear):
 
 
 def _code(n_experts, nonlinear):
-    return _gradient_descent() | {
+    return _GRADIENT_DESCENT | {
         "expert": expert("patch_conv", 0.001),
         "loss": "probabilities",
         "router": NOISY_AT_TEST,

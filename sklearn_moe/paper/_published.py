@@ -3,17 +3,6 @@
 from itertools import product
 from typing import NamedTuple
 
-__all__ = [
-    "ACTIVATIONS",
-    "BALANCE",
-    "ENTROPY_CURVES",
-    "NOTEBOOK",
-    "SINGLES",
-    "TABLE_1",
-    "TABLE_2",
-    "Published",
-]
-
 _LINEAR, _CUBIC = "linear", "cubic"
 
 
@@ -25,7 +14,7 @@ class Published(NamedTuple):
     entropy: float | None = None  # dispatch entropy, nats
     entropy_std: float | None = None
     grade: str = "quoted"  # from the paper by others, or "recorded" in the authors' notebooks
-    best_epoch_accuracy: float | None = None  # the best on the test pictures
+    best_epoch_accuracy: float | None = None  # the best on the test images
     best_epoch_accuracy_std: float | None = None
     alike: bool = True  # False: ours was run otherwise, and need not lie inside
 

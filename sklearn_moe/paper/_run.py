@@ -4,8 +4,9 @@ import platform
 import time
 from collections.abc import Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import sklearn
@@ -19,11 +20,79 @@ from threadpoolctl import threadpool_limits
 
 from .. import __version__
 from ..callbacks import RoutingTrace
-from ..metrics import neg_dispatch_entropy_scorer
-from ._dynamics import summarize
-from ._problem import Problem
+from ..datasets import PAPER_SETTINGS, make_cluster_patches
+from ..metrics import neg_dispatch_entropy_scorer, routing_matrix
 
-__all__ = ["Run", "describe", "one_thread", "parameters_named", "seeded", "versions"]
+DATA_SEEDS = {1: 12, 2: 11, 3: 11, 4: 11, "verify": 11, "visualization": 11}  # of the notebooks
+
+
+class Samples(NamedTuple):
+    """Samples of one problem: the first `n_train` are for training, the others for the test.
+
+    Attributes
+    ----------
+    X : ndarray of shape (n_samples, n_patches, patch_size)
+    y : ndarray of shape (n_samples,)
+    clusters : ndarray of shape (n_samples,)
+    hard : ndarray of shape (n_samples,)
+        1. where the feature noise contradicts the label (y eps = -1), else 0.
+    dictionary : tuple (features, centers)
+    """
+
+    X: np.ndarray
+    y: np.ndarray
+    clusters: np.ndarray
+    hard: np.ndarray
+    dictionary: tuple
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A setting of the paper and how it is drawn.
+
+    Parameters
+    ----------
+    setting : int or str, default=1
+        A key of `PAPER_SETTINGS`.
+    n_train, n_test : int, default=16_000
+    data_seed : int, default=None
+        The same data for every run, as in the authors' notebooks (their seeds: `DATA_SEEDS`).
+        None: every run has a problem of its own.
+    """
+
+    setting: int | str = 1
+    n_train: int = 16_000
+    n_test: int = 16_000
+    data_seed: int | None = None
+
+    @property
+    def settings(self):
+        """Return what identifies the problem, as plain values."""
+        return asdict(self)
+
+    def draw(self, seed):
+        """Return the samples of the run with this seed."""
+        X, y, clusters, dictionary = make_cluster_patches(
+            self.n_train + self.n_test,
+            return_clusters=True,
+            return_dictionary=True,
+            random_state=seed if self.data_seed is None else self.data_seed,
+            **PAPER_SETTINGS[self.setting],
+        )
+        return Samples(X, y, clusters, _misled(X, y, clusters, dictionary), dictionary)
+
+
+def _misled(X, y, clusters, dictionary):
+    """Return 1. where the feature noise eps gamma v_k' contradicts the label, else 0."""
+    coefficients = X @ np.vstack(dictionary).T  # (n, P, 2K)
+    energy = (X**2).sum(2)
+    # Signals lie in the span of the dictionary, random noise does not.
+    noise = energy - (coefficients**2).sum(2) > 1e-3 * energy
+    coefficients[noise] = 0
+    signals = coefficients[..., : len(dictionary[0])].sum(1)  # of the features, (n, K)
+    np.put_along_axis(signals, clusters[:, None], 0, axis=1)
+    return ((signals.sum(1) > 0) != (y == 1)).astype(float)
+
 
 _FORMAT = 2  # of a result: a change of what is measured makes other runs
 
@@ -39,7 +108,7 @@ class Run:
         Cloned before it is fitted. All its `random_state` are set to the seed.
     seed : int
     trace : int, default=None
-        Steps between two looks at the routing of the training samples, None for no look. A single
+        Steps between two records of the routing of the training samples, None for none. A single
         expert has no routing.
     """
 
@@ -67,7 +136,7 @@ class Run:
 
     @property
     def _every(self):
-        """Steps between two looks: without experts, or behind other steps, there are none."""
+        """Steps between two records; None without experts, or behind other steps of a pipeline."""
         return self.trace if self._routes and _final(self.estimator) is self.estimator else None
 
     def perform(self):
@@ -99,7 +168,7 @@ class Run:
         }
 
     def _trace(self, samples):
-        """Return a look at the routing of the training samples, noisy as the authors took it."""
+        """Return a record of the training samples' routing, with noise as the authors took it."""
         n_train = self.problem.n_train
         return RoutingTrace(
             samples.X[:n_train],
@@ -113,15 +182,19 @@ class Run:
     def _cross_validate(self, model, samples):
         """Fit to the training samples and score on both parts, with one thread."""
         n_train, n_samples = self.problem.n_train, len(samples.X)
-        clusters = {"clusters": samples.clusters} if self._routes else {}
         with config_context(enable_metadata_routing=True), one_thread():
+            hard = make_scorer(accuracy_score).set_score_request(sample_weight="hard")
+            scorers, params = {"accuracy": "accuracy", "hard": hard}, {"hard": samples.hard}
+            if self._routes:
+                scorers["entropy"] = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
+                params["clusters"] = samples.clusters
             return cross_validate(
                 model,
                 samples.X if _takes_patches(model) else samples.X.reshape(n_samples, -1),
                 samples.y,
                 cv=[(np.arange(n_train), np.arange(n_train, n_samples))],
-                scoring=_scorers(self._routes),
-                params={"hard": samples.hard} | clusters,
+                scoring=scorers,
+                params=params,
                 return_train_score=True,
                 return_estimator=True,
                 error_score="raise",
@@ -133,14 +206,6 @@ _ACCURACIES = {
     "train_accuracy": "train_accuracy",
     "hard_accuracy": "test_hard",
 }
-
-
-def _scorers(routes):
-    hard = make_scorer(accuracy_score).set_score_request(sample_weight="hard")
-    scorers = {"accuracy": "accuracy", "hard": hard}
-    if routes:
-        scorers["entropy"] = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
-    return scorers
 
 
 def _takes_patches(model):
@@ -214,3 +279,50 @@ def versions():
         "numpy": np.__version__,
         "python": platform.python_version(),
     }
+
+
+LIVE = 0.01  # share of the samples below which an expert counts as unused
+
+
+def summarize(trace, n_outputs):
+    """Return curves and inner products of a :class:`~sklearn_moe.callbacks.RoutingTrace`.
+
+    The strongest filter stands for an expert: inner products are those of largest magnitude over
+    its filters, in arrays of shape (n_experts, n_clusters). Only those of the start have signs,
+    because a filter that is to grow must point to v_k for class 1, away from it for class 0.
+    """
+    n_experts = trace.load_.shape[1]
+    routing = routing_matrix(trace.clusters, trace.experts_, n_experts=n_experts)
+    experts = {
+        name: np.abs(getattr(trace, f"{name}_")).max(2)  # (records, M, K)
+        for name in ("expert_features", "expert_centers")
+    }
+    routers = {name: getattr(trace, f"{name}_") for name in ("router_features", "router_centers")}
+    return {
+        "curve": {
+            "step": trace.epochs_.tolist(),
+            "entropy": _plain(trace.dispatch_entropy_),
+            # Mean over the experts of their best-aligned vector, v_k or c_k.
+            **{name: _plain(a.max(2).mean(1)) for name, a in experts.items()},
+            **{name: _plain(np.abs(a).max(2).mean(1)) for name, a in routers.items()},
+        },
+        "routing": routing.tolist(),  # (K, M), of the training samples at the end
+        "initial_features": _plain(_signed(trace.expert_features_[0], n_outputs).max(1)),
+        **{name: _plain(a[-1]) for name, a in experts.items()},
+        **{name: _plain(a[-1]) for name, a in routers.items()},
+    }
+
+
+def _signed(products, n_outputs):
+    """Turn the sign of the filters of class 0, which are the first half; a margin has none."""
+    signs = np.ones(products.shape[1])
+    if n_outputs > 1:
+        signs[: len(signs) // 2] = -1
+    return signs[:, None] * products  # (M, F, K)
+
+
+def _plain(array):
+    """Return lists of floats with five digits: enough to draw, and small on disk."""
+    if np.ndim(array) > 1:
+        return [_plain(row) for row in array]
+    return [float(f"{value:.5g}") for value in array]

@@ -1,12 +1,48 @@
-"""Run what is not there yet, side by side, and put results together."""
+"""Run what is not stored yet, several runs at a time, and collect the results."""
+
+import hashlib
+import json
+import os
+from pathlib import Path
 
 from joblib import Parallel, delayed
 
 from .._compat import Interrupts, progress_bar
-from ._results import CellResult, Results
-from ._store import RunStore
+from ._experiment import CellResult, Results
 
-__all__ = ["run_experiment", "run_experiments"]
+
+class RunStore:
+    """A folder with one JSON file per finished run, named by the content of its settings.
+
+    A changed setting is another file, and a half-written file is never read: it gets its name when
+    it is complete.
+
+    Parameters
+    ----------
+    folder : path-like
+        Made when the first run is put.
+    """
+
+    def __init__(self, folder):
+        self.folder = Path(folder)
+
+    def path(self, settings):
+        """Return the file of a run."""
+        text = json.dumps(settings, sort_keys=True)
+        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+
+    def get(self, settings):
+        """Return what a finished run has found, None if it is not there."""
+        path = self.path(settings)
+        return json.loads(path.read_text())["result"] if path.exists() else None
+
+    def put(self, settings, result):
+        """Keep what a run has found, all of it or nothing."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self.path(settings)
+        part = path.with_suffix(f".{os.getpid()}.part")
+        part.write_text(json.dumps({"settings": settings, "result": result}))
+        part.replace(path)
 
 
 def run_experiment(experiment, out, **options):
@@ -57,7 +93,7 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
         initial=len(wanted) - len(missing),
         unit="run",
         disable=not progress,
-        smoothing=0,  # runs differ in length: the mean of all says best how long the rest takes
+        smoothing=0,  # runs differ in length: their mean predicts best how long the rest takes
     )
     failures = []
     with bar, Parallel(jobs, return_as="generator_unordered") as parallel:
@@ -69,16 +105,12 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
             f"{len(failures)} of {len(wanted)} runs failed; the others are kept in {store.folder}. "
             f"The first: {failures[0]}"
         )
-    return [
-        Results(
-            experiment,
-            [
-                CellResult(c.labels, [store.get(r.settings) for r in c.runs], c.published)
-                for c in cells
-            ],
-        )
-        for experiment, cells in zip(experiments, tables, strict=True)
-    ]
+    results = []
+    for experiment, cells in zip(experiments, tables, strict=True):
+        runs = [[store.get(run.settings) for run in cell.runs] for cell in cells]
+        found = [CellResult(c.labels, r, c.published) for c, r in zip(cells, runs, strict=True)]
+        results.append(Results(experiment, found))
+    return results
 
 
 def _perform(run, store):

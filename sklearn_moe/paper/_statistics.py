@@ -6,8 +6,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import t
 
-__all__ = ["UNDECIDED", "Interval", "mean_interval", "power_law", "standard_error"]
-
 UNDECIDED = "undecided"
 
 
@@ -79,3 +77,15 @@ def power_law(y, **factors):
         return dict.fromkeys(factors, np.nan)
     coefficients = np.linalg.lstsq(design, np.log(y[known]), rcond=None)[0]
     return dict(zip(factors, coefficients[1:].tolist(), strict=True))
+
+
+def crossing(steps, values, level):
+    """Return when a curve first reaches a level, linear between two records; NaN if never."""
+    steps, values = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    above = values >= level
+    if not above.any():
+        return np.nan
+    i = int(above.argmax())
+    if i == 0:
+        return float(steps[0])
+    return float(np.interp(level, values[i - 1 : i + 1], steps[i - 1 : i + 1]))

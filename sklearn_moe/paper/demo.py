@@ -7,10 +7,9 @@ from .._classifier import MoEClassifier
 from ..datasets import PAPER_SETTINGS, make_cluster_patches
 from ..inspection import RoutingDisplay
 from ..metrics import dispatch_entropy
-from ._arguments import positive
+from ._command import positive, require_extra, require_folder
 from ._protocols import paper_classifier
 from ._published import TABLE_1
-from ._ready import require_extra, require_folder
 
 __all__ = ["add_arguments", "run_command", "run_demo"]
 
@@ -22,7 +21,7 @@ _HEADER = (
 
 def add_arguments(parser):
     """Add the options of `demo` to a parser."""
-    parser.add_argument("--picture", type=Path, default=Path("routing.png"), help="PNG to write")
+    parser.add_argument("--image", type=Path, default=Path("routing.png"), help="PNG to write")
     parser.add_argument(
         "--n-samples", type=positive, default=16_000, help="to train on, and to test on"
     )
@@ -32,36 +31,28 @@ def add_arguments(parser):
 def run_command(options):
     """Run the demo with the options of the command line."""
     require_extra("plot")
-    require_folder(options.picture.parent)
-    run_demo(options.picture, n_samples=options.n_samples, seed=options.seed)
+    require_folder(options.image.parent)
+    run_demo(options.image, n_samples=options.n_samples, seed=options.seed)
 
 
 def _models(seed, verbose):
     """Yield (name, key of the published number, estimator)."""
     options = {"random_state": seed, "verbose": verbose}
-    for nonlinear in (False, True):
-        kind = "nonlinear" if nonlinear else "linear"
-        activation = "cubic" if nonlinear else "linear"
+    for nonlinear, kind in ((False, "linear"), (True, "nonlinear")):
         single, mixture = (1, "single", nonlinear), (1, "mixture", nonlinear)
+        code, default = f"mixture {kind}, as published", f"mixture {kind}, our default"
         yield f"single {kind}", single, paper_classifier("code", nonlinear, 1, **options)
-        yield (
-            f"mixture {kind}, as published",
-            mixture,
-            paper_classifier("code", nonlinear, **options),
-        )
-        yield (
-            f"mixture {kind}, our default",
-            mixture,
-            MoEClassifier(activation=activation, **options),
-        )
+        yield code, mixture, paper_classifier("code", nonlinear, **options)
+        activation = "cubic" if nonlinear else "linear"
+        yield default, mixture, MoEClassifier(activation=activation, **options)
 
 
-def run_demo(picture, *, n_samples=16_000, seed=0, verbose=True):
+def run_demo(image, *, n_samples=16_000, seed=0, verbose=True):
     """Fit single experts and mixtures on setting 1, print a table and draw the routing.
 
     Parameters
     ----------
-    picture : path-like
+    image : path-like
         PNG to write: cluster x expert shares of the default mixtures of linear and of nonlinear
         experts, side by side.
     n_samples : int, default=16_000
@@ -85,22 +76,14 @@ def run_demo(picture, *, n_samples=16_000, seed=0, verbose=True):
         start = perf_counter()
         clf.fit(X[train], y[train])
         seconds = perf_counter() - start
-        entropy = None
-        if clf.n_experts > 1:
-            entropy = dispatch_entropy(clusters[test], clf.apply(X[test]))
-        rows.append(
-            {
-                "model": name,
-                "accuracy": 100 * clf.score(X[test], y[test]),
-                "entropy": entropy,
-                "seconds": seconds,
-                "published": TABLE_1[key],
-            }
-        )
+        routes = clf.n_experts > 1
+        row = {"model": name, "accuracy": 100 * clf.score(X[test], y[test]), "seconds": seconds}
+        row["entropy"] = dispatch_entropy(clusters[test], clf.apply(X[test])) if routes else None
+        rows.append(row | {"published": TABLE_1[key]})
         print(_line(rows[-1]), flush=True)
         fitted[name] = clf
-    _draw(fitted, X[test], clusters[test], picture)
-    print(f"Routing of the two default mixtures: {picture}")
+    _draw(fitted, X[test], clusters[test], image)
+    print(f"Routing of the two default mixtures: {image}")
     return rows
 
 
@@ -120,16 +103,16 @@ def _spread(value, digits):
     return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f}+-{std:.{digits}f}"
 
 
-def _draw(fitted, X, clusters, picture):
+def _draw(fitted, X, clusters, image):
     from matplotlib.figure import Figure
 
     # A figure of our own, not pyplot's: no window, no backend to choose.
     figure = Figure(figsize=(10, 3.6), layout="constrained")
-    figure.suptitle("Setting 1, our default: which expert answers which cluster")
+    figure.suptitle("Setting 1, our default: which expert is selected for which cluster")
     axes = figure.subplots(1, 2)
     for ax, kind in zip(axes, ("linear", "nonlinear"), strict=True):
         clf = fitted[f"mixture {kind}, our default"]
         display = RoutingDisplay.from_estimator(clf, X, clusters, ax=ax, colorbar=False)
         ax.set_title(f"{kind.capitalize()} experts, dispatch entropy {display.entropy:.3f}")
     figure.colorbar(display.im_, ax=axes, label="Share of the cluster")
-    figure.savefig(picture, dpi=150)
+    figure.savefig(image, dpi=150)

@@ -1,26 +1,21 @@
-"""Ratios measured side by side, and the Markdown tables that show them."""
+"""What benchmarks share: command lines, ratios measured side by side, tables, stored results."""
 
+import argparse
+import json
 import os
 import subprocess
 import sys
 import time
+import warnings
 from itertools import chain, pairwise
 from statistics import median
 from typing import NamedTuple
 
+import numpy as np
+from joblib import Parallel, parallel_config
 from skorch.callbacks import Callback
 
-__all__ = [
-    "Ratio",
-    "Row",
-    "StepClock",
-    "paired",
-    "print_table",
-    "ratio_of",
-    "run_python",
-    "seconds",
-    "verdict",
-]
+from sklearn_moe.datasets import fetch_cifar10, load_image_folder
 
 
 class Row(NamedTuple):
@@ -46,27 +41,54 @@ class Ratio(NamedTuple):
 
 
 class StepClock(Callback):
-    """Collect the time of every epoch but the first two, which warm up."""
+    """Collect the times of all epochs, of the wall and of the processor; the first two warm up."""
 
     def on_train_begin(self, net, **kwargs):
-        """Start the clock."""
-        self.ticks = [time.perf_counter()]
+        """Start the clocks."""
+        self.ticks = []
 
     def on_epoch_end(self, net, **kwargs):
-        """Note the time."""
-        self.ticks.append(time.perf_counter())
+        """Note the times."""
+        self.ticks.append((time.perf_counter(), time.thread_time()))
 
-    def median(self):
-        """Return the median time of an epoch."""
-        ticks = self.ticks[2:]
-        return median(after - before for before, after in pairwise(ticks))
+    def medians(self):
+        """Return the median time of an epoch, by either clock."""
+        clocks = zip(*self.ticks[1:], strict=True)
+        return [median(after - before for before, after in pairwise(ticks)) for ticks in clocks]
 
 
-def seconds(function, *args, **kwargs):
-    """Return the wall time of a call."""
-    start = time.perf_counter()
+def command(doc, rows=None):
+    """Return a parser; its arguments are names of `rows`, all of them by default."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    if rows:
+        parser.add_argument("rows", nargs="*", metavar="ROW", type=one_of(rows), default=[*rows])
+    return parser
+
+
+def one_of(known, many=False):
+    """Return a type of argument: one of the known names, or several with commas between."""
+
+    def check(text):
+        names = [name.strip() for name in text.split(",")] if many else [text]
+        if unknown := [name for name in names if name not in known]:
+            raise argparse.ArgumentTypeError(f"unknown {unknown}, choose from {', '.join(known)}")
+        return names if many else text
+
+    return check
+
+
+def seconds(function, *args, clock=time.perf_counter, **kwargs):
+    """Return the time of a call."""
+    start = clock()
     function(*args, **kwargs)
-    return time.perf_counter() - start
+    return clock() - start
+
+
+def quiet(function, *args, ignored=Warning, **kwargs):
+    """Call a function, and return what it returns, without warnings."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ignored)
+        return function(*args, **kwargs)
 
 
 def paired(first, second, pairs):
@@ -76,8 +98,7 @@ def paired(first, second, pairs):
     neighbour that would spoil the ratio of the medians.
     """
     first(), second()
-    times = [(first(), second()) for _ in range(pairs)]
-    return ratio_of(*zip(*times, strict=True))
+    return ratio_of(*zip(*((first(), second()) for _ in range(pairs)), strict=True))
 
 
 def ratio_of(first, second):
@@ -86,31 +107,63 @@ def ratio_of(first, second):
     return Ratio(median(ratios), min(ratios), max(ratios), median(first), median(second))
 
 
-def verdict(what, ratio, target, *, at_least=False):
+def verdict(what, ratio, target=None, *, at_least=False):
     """Return the row of a ratio that must not pass (or with `at_least`, must reach) a target."""
+    if target is None:
+        return Row(what, str(ratio), "", None)
     ok = ratio.median >= target if at_least else ratio.median <= target
     return Row(what, str(ratio), f"{'>=' if at_least else '<='} {target:g}", ok)
 
 
 def run_python(*args, **environment):
     """Run a fresh interpreter, with more environment variables, and return what it prints."""
-    return subprocess.run(
-        [sys.executable, *args],
-        check=True,
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
+    command = [sys.executable, *args]
+    return subprocess.check_output(command, env=os.environ | environment, text=True)
 
 
-def markdown(cells):
-    """Return a line of a Markdown table; True, False and None read yes, NO and nothing."""
-    words = {True: "yes", False: "**NO**", None: ""}
-    cells = [words[c] if c is None or isinstance(c, bool) else str(c) for c in cells]
-    return f"| {' | '.join(cells)} |"
+def spread(values, digits=2):
+    """Return mean and standard deviation over the runs as text."""
+    values = np.array(list(values), dtype=float)
+    return f"{values.mean():.{digits}f} ± {values.std(ddof=min(1, len(values) - 1)):.{digits}f}"
 
 
 def print_table(header, rows):
-    """Print a Markdown table, each row as soon as it is there."""
+    """Print a Markdown table, each row as soon as it is there; booleans read yes and NO."""
+    words = {True: "yes", False: "**NO**", None: ""}
     for row in chain([header, ["---"] * len(header)], rows):
-        print(markdown(row), flush=True)
+        cells = [words[c] if c is None or isinstance(c, bool) else str(c) for c in row]
+        print(f"| {' | '.join(cells)} |", flush=True)
+
+
+def read_results(path, key):
+    """Return {key: line}, where `key` is the NamedTuple of a job; of several lines the last."""
+    rows = map(json.loads, path.read_text().splitlines() if path.exists() else ())
+    return {key(*(row[name] for name in key._fields)): row for row in rows}
+
+
+def run_missing(jobs, path, n_jobs):
+    """Run delayed jobs, {key: job}, each of which returns a line, and append the lines."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1), path.open("a") as file:
+        rows = Parallel(return_as="generator_unordered")(jobs.values())
+        for i, row in enumerate(rows, 1):
+            print(json.dumps(row), file=file, flush=True)
+            what = " ".join(str(row[name]) for name in next(iter(jobs))._fields)
+            print(f"{i} of {len(jobs)}: {what}", file=sys.stderr)
+
+
+def load_images(path):
+    """Return images of CIFAR-10 and labels to train on, and to test on.
+
+    They are fetched without a path; else from a folder, train/<class>/*.jpg and test/, or an .npz.
+    """
+    if path is None:
+        return *fetch_cifar10(return_X_y=True), *fetch_cifar10(subset="test", return_X_y=True)
+    if path.endswith(".npz"):
+        with np.load(path) as arrays:
+            X, y, X_test, y_test = (arrays[k] for k in ("X_train", "y_train", "X_test", "y_test"))
+        if X.shape[-1] == 3:  # channels last
+            X, X_test = (np.ascontiguousarray(Z.transpose(0, 3, 1, 2)) for Z in (X, X_test))
+        return X, y, X_test, y_test
+    splits = (load_image_folder(path, split, return_X_y=True) for split in ("train", "test"))
+    return tuple(array for split in splits for array in split)

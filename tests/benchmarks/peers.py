@@ -17,7 +17,6 @@ missing. A line does not know which version of a model it is of: where the code 
 import argparse
 import os
 import platform
-import warnings
 from functools import partial
 from importlib.metadata import version
 from itertools import product
@@ -30,42 +29,122 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 import numpy as np
 import torch
 from joblib import delayed
-from measure import print_table
-from peers_models import MOE, PACKAGES, PEERS, bare, dead_experts, missing_package
-from result_lines import read_results, run_missing
-from sklearn.datasets import (
-    load_breast_cancer,
-    load_diabetes,
-    load_digits,
-    load_wine,
-    make_friedman1,
-)
-from sklearn.metrics import accuracy_score, r2_score
+from measure import command, one_of, print_table, quiet, read_results, run_missing
+from models import HME, MLP, MODELS, MOE, PACKAGES, REAL_MLP, TREES, missing_package, of
+from models import standardized as with_target
+from sklearn import datasets
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
-from tables import names, probability_scores, seconds
-from tables_models import warm_up
+from skorch import NeuralNetClassifier, NeuralNetRegressor
+from skorch.callbacks import Callback
+from tables import fit_and_score
 from tables_report import csv_table
-from threadpoolctl import threadpool_limits
+from torch import nn
 
+from sklearn_moe import metrics
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 
-PATCHES = partial(make_cluster_patches, 2500, random_state=0, **PAPER_SETTINGS[1])
 DATA = {
     "classification": {
-        "wine": partial(load_wine, return_X_y=True),
-        "breast cancer": partial(load_breast_cancer, return_X_y=True),
-        "digits": partial(load_digits, return_X_y=True),
-        "patches": PATCHES,  # 2,000 samples to train on
+        "wine": partial(datasets.load_wine, return_X_y=True),
+        "breast cancer": partial(datasets.load_breast_cancer, return_X_y=True),
+        "digits": partial(datasets.load_digits, return_X_y=True),
+        # 2,000 samples to train on.
+        "patches": partial(make_cluster_patches, 2500, random_state=0, **PAPER_SETTINGS[1]),
     },
     "regression": {
-        "diabetes": partial(load_diabetes, return_X_y=True),
-        "friedman1": partial(make_friedman1, 1250, noise=1.0, random_state=0),
+        "diabetes": partial(datasets.load_diabetes, return_X_y=True),
+        "friedman1": partial(datasets.make_friedman1, 1250, noise=1.0, random_state=0),
     },
 }
 SPLITTERS = {"classification": StratifiedKFold, "regression": KFold}
+SCORES = {  # columns of the results by title, their scale and digits
+    "classification": {"accuracy %": ("accuracy", 100, 2), "log loss": ("log_loss", 1, 3)},
+    "regression": {"R2": ("r2", 1, 3)},
+}
 CHECKS = "check_estimator"
+PLAIN, DATALETS, CGMM = "plain mixture", "datalets", "cgmm"
+PACKAGES |= {DATALETS: "datalets", CGMM: "cgmm"}
+N_EXPERTS, WIDTH = 8, 100  # those of MoEClassifier
+
+
+class Mixture(nn.Module):
+    """What one writes by hand: a softmax gate over small multilayer perceptrons."""
+
+    def __init__(self, n_features=1, n_classes=None, seed=0):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.n_classes = n_classes
+        self.gate = nn.Linear(n_features, N_EXPERTS)
+        self.experts = nn.ModuleList(
+            nn.Sequential(nn.Linear(n_features, WIDTH), nn.ReLU(), nn.Linear(WIDTH, n_classes or 1))
+            for _ in range(N_EXPERTS)
+        )
+
+    def forward(self, X):
+        """Return probabilities, of which skorch takes the logarithm, or the predictions."""
+        X = X.float()
+        outputs = torch.stack([expert(X) for expert in self.experts], dim=1)
+        if self.n_classes:
+            outputs = outputs.softmax(dim=2)
+        mixed = (self.gate(X).softmax(dim=1).unsqueeze(2) * outputs).sum(dim=1)
+        return mixed if self.n_classes else mixed.squeeze(1)
+
+
+class KnowShapes(Callback):
+    """Tell the module what only `fit` knows, as the documentation of skorch suggests."""
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        """Make the module anew."""
+        n_classes = len(np.unique(y)) if isinstance(net, NeuralNetClassifier) else None
+        net.set_params(module__n_features=X.shape[1], module__n_classes=n_classes)
+
+
+def plain(net, seed):
+    """Return a net of skorch with the budget and the steps of scikit-learn's MLP."""
+    options = {"lr": 0.001, "batch_size": 200, "max_epochs": 200, "iterator_train__shuffle": True}
+    options |= {"train_split": None, "callbacks": [KnowShapes], "verbose": 0}
+    return net(Mixture, module__seed=seed, optimizer=torch.optim.Adam, **options)
+
+
+# Each value is a function of the seed.
+PEERS = {
+    "classification": {
+        **{name: MODELS["classification"][name] for name in (MOE, MLP, TREES, HME, REAL_MLP)},
+        PLAIN: partial(plain, NeuralNetClassifier),
+        DATALETS: of("datalets.PartitionedClassifier", progress=False),
+    },
+    "regression": {
+        **{name: MODELS["regression"][name] for name in (MOE, MLP, TREES, REAL_MLP)},
+        PLAIN: lambda seed: with_target(plain(NeuralNetRegressor, seed)),
+        DATALETS: of("datalets.PartitionedRegressor", progress=False),
+        CGMM: of("cgmm.MixtureOfExpertsRegressor"),
+    },
+}
+
+
+@torch.no_grad()
+def gates_of_plain(net, X):
+    """Return the gate's logits of a plain mixture."""
+    return net.module_.gate(torch.as_tensor(X, dtype=torch.float32)).numpy()
+
+
+def first(scores):
+    """Return of how many samples each expert has the largest score."""
+    return np.bincount(scores.argmax(1), minlength=scores.shape[1])
+
+
+# How many samples each expert gets first, of the peers that can be asked.
+COUNTS = {
+    MOE: lambda model, X: np.bincount(model.apply(X), minlength=len(model.expert_load_)),
+    PLAIN: lambda net, X: first(gates_of_plain(net, X)),
+    HME: lambda model, X: model.to_hard_router().route_counts(X),
+    DATALETS: lambda model, X: [
+        (model.predict_cluster(X) == cluster).sum() for cluster in model.router_.clusters_
+    ],
+    CGMM: lambda model, X: first(model.responsibilities(X)),
+}
 
 
 class Job(NamedTuple):
@@ -78,77 +157,63 @@ class Job(NamedTuple):
     fold: int
 
 
-def prepared(model, train, test):
-    """Return the samples of a fold as a model takes them."""
-    if train.ndim > 2:
-        if model == MOE:
-            return train, test
-        train, test = (X.reshape(len(X), -1) for X in (train, test))
-    scaler = StandardScaler().fit(train)
-    return scaler.transform(train), scaler.transform(test)
-
-
 def score(job):
-    """Fit one model on one fold and return its scores."""
+    """Fit one model on one fold; return its scores, and how many experts get almost nothing."""
     X, y = DATA[job.kind][job.data]()
     folds = SPLITTERS[job.kind](job.n_folds, shuffle=True, random_state=0).split(X, y)
     train, test = list(folds)[job.fold]
-    X_train, X_test = prepared(job.model, X[train], X[test])
+    X_train, X_test = X[train], X[test]
+    if X.ndim == 2 or job.model != MOE:
+        X_train, X_test = (Z.reshape(len(Z), -1) for Z in (X_train, X_test))
+        scaler = StandardScaler().fit(X_train)
+        X_train, X_test = scaler.transform(X_train), scaler.transform(X_test)
     build = PEERS[job.kind][job.model]
-    warm_up(build)
-    model = build(job.fold)
-    _, fit_seconds = seconds(model.fit, X_train, y[train])
-    predicted = model.predict(X_test)
-    if job.kind == "classification":
-        scores = {"score": 100 * accuracy_score(y[test], predicted)}
-        scores |= probability_scores(model, X_test, y[test])
-    else:
-        scores = {"score": r2_score(y[test], predicted)}
-    return scores | {"fit_seconds": fit_seconds} | dead_experts(job.model, model, X_test)
+    model, found = fit_and_score(job.kind, build, job.fold, X_train, X_test, y[train], y[test])
+    if job.model in COUNTS:
+        counts = COUNTS[job.model](getattr(model, "regressor_", model), X_test)
+        dead = metrics.dead_experts(counts, threshold=0.25 / len(counts))
+        found |= {"dead": len(dead), "experts": len(counts)}
+    return found
 
 
 def check(job):
     """Return what scikit-learn's checks say of the estimator itself."""
-    model = bare(PEERS[job.kind][job.model](0))
-    results = check_estimator(model, on_skip=None, on_fail=None)
+    model = PEERS[job.kind][job.model](0)
+    results = check_estimator(getattr(model, "regressor", model), on_skip=None, on_fail=None)
     failed = [result["check_name"] for result in results if result["status"] == "failed"]
     return {"checks": len(results), "failed": failed}
 
 
 def run(job):
     """Return a line of the results; an error is one, too."""
-    torch.set_num_threads(1)
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore")
-        try:
-            found = check(job) if job.data == CHECKS else score(job)
-        except Exception as error:  # a peer that fails is a result
-            first_line = (str(error).strip().splitlines() or [""])[0]
-            found = {"error": f"{type(error).__name__}: {first_line}"}
+    try:
+        found = quiet(check if job.data == CHECKS else score, job)
+    except Exception as error:  # a peer that fails is a result
+        first_line = (str(error).strip().splitlines() or [""])[0]
+        found = {"error": f"{type(error).__name__}: {first_line}"}
     return job._asdict() | found
 
 
 def spread(values, digits):
     """Return mean and standard error over the folds, or nothing of what there is none."""
-    values = np.array([value for value in values if value is not None], dtype=float)
     if not len(values):
         return "n/a"
-    mean = f"{values.mean():.{digits}f}"
-    return f"{mean} ± {values.std(ddof=1) / len(values) ** 0.5:.{digits}f}"
+    error = np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{np.mean(values):.{digits}f} ± {error:.{digits}f}"
 
 
 def side_by_side(kind, lines):
     """Yield a row per model, a header first; `lines` are the folds of each on the same data."""
-    classes = kind == "classification"
-    header = ["accuracy %", "log loss"] if classes else ["R2"]
-    yield "", *header, "seconds a fit", "dead experts"
+    columns = SCORES[kind]
+    yield "", *columns, "seconds a fit", "dead experts"
     for model, folds in lines.items():
         if errors := [fold["error"] for fold in folds if "error" in fold]:
-            yield model, f"fails: {errors[0]}", *[""] * (len(header) + 1)
+            yield model, f"fails: {errors[0]}", *[""] * (len(columns) + 1)
             continue
-        columns = {name: [fold.get(name) for fold in folds] for name in ("score", "log_loss")}
-        cells = [spread(columns["score"], 2 if classes else 3)]
-        cells += [spread(columns["log_loss"], 3)] if classes else []
+        cells = (
+            spread([scale * fold[name] for fold in folds if name in fold], digits)
+            for name, scale, digits in columns.values()
+        )
         dead = "n/a"
         if "dead" in folds[0]:
             dead = f"{np.mean([fold['dead'] for fold in folds]):.1f} of {folds[0]['experts']}"
@@ -159,86 +224,65 @@ def checks(lines):
     """Yield a row per estimator: how many checks of scikit-learn fail, and which."""
     yield "", "checks", "fail", "which"
     for (kind, model), line in lines.items():
-        what = f"{model}, {kind}"
-        if "error" in line:
-            yield what, "", f"fails: {line['error']}", ""
-        else:
-            failed = line["failed"]
-            yield what, line["checks"], len(failed), ", ".join(dict.fromkeys(failed)) or "n/a"
+        cells = "", f"fails: {line.get('error')}", ""
+        if "error" not in line:
+            which = ", ".join(dict.fromkeys(line["failed"])) or "n/a"
+            cells = line["checks"], len(line["failed"]), which
+        yield f"{model}, {kind}", *cells
 
 
 def tables(results):
     """Yield titles and rows of what there is."""
-    frames = {}
+    frames, found = {}, {}
     for job, line in results.items():
-        frames.setdefault((job.kind, job.data), {}).setdefault(job.model, []).append(line)
-    found = {}
-    for (kind, data), lines in frames.items():
-        if data == CHECKS:
-            found |= {(kind, model): line for model, (line,) in lines.items()}
+        if job.data == CHECKS:
+            found[job.kind, job.model] = line
         else:
-            yield f"{data}, {kind}", side_by_side(kind, lines)
+            frames.setdefault((job.kind, job.data), {}).setdefault(job.model, []).append(line)
+    for (kind, data), lines in frames.items():
+        yield f"{data}, {kind}", side_by_side(kind, lines)
     if found:
         yield "check_estimator of scikit-learn", checks(found)
 
 
 def conditions(n_folds, present, absent):
     """Yield sentences: versions, folds, and what was left out."""
-    packages = [PACKAGES[name] for name in present if name in PACKAGES]
-    versions = [
-        f"{name} {version(name)}" for name in ("scikit-learn", "torch", "skorch", *packages)
-    ]
-    yield f"Python {platform.python_version()}, {', '.join(versions)}; {os.cpu_count()} cores."
+    packages = ["scikit-learn", "torch", "skorch", *(PACKAGES[n] for n in present if n in PACKAGES)]
+    versions = ", ".join(f"{name} {version(name)}" for name in packages)
+    yield f"Python {platform.python_version()}, {versions}; {os.cpu_count()} cores."
     yield f"Means and standard errors over {n_folds} folds; seconds are those of one core."
     for name in absent:
         yield f"Left out: {name} (not installed: pip install {missing_package(name)})."
 
 
-def parse():
-    """Return the arguments, checked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def main():
+    """Run what is missing and report all of it."""
     peers = list(PEERS["classification"] | PEERS["regression"])
     data = [name for of_kind in DATA.values() for name in of_kind]
-    parser.add_argument("--peers", type=names, default=peers, help=f"of {', '.join(peers)}")
-    parser.add_argument("--data", type=names, default=data, help=f"of {', '.join(data)}")
+    parser = command(__doc__)
+    parser.add_argument("--peers", type=one_of(peers, many=True), default=peers)
+    parser.add_argument("--data", type=one_of(data, many=True), default=data)
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--checks", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/peers.jsonl"))
-    parser.add_argument("--redo", type=names, default=[], help="peers to run again")
+    parser.add_argument("--redo", type=one_of(peers, many=True), default=[], help="run again")
     parser.add_argument("--report", type=Path, metavar="FILE", help="for a page to include")
     options = parser.parse_args()
-    if unknown := set(options.peers + options.redo) - set(peers):
-        parser.error(f"unknown peers {sorted(unknown)}, choose from {peers}")
-    if unknown := set(options.data) - set(data):
-        parser.error(f"unknown data {sorted(unknown)}, choose from {data}")
-    return options
-
-
-def wanted(options, peers):
-    """Return all jobs: one fold of everything first, the checks last."""
-    jobs = [
-        Job(kind, data, model, options.folds, fold)
-        for fold, kind in product(range(options.folds), DATA)
-        for data, model in product(DATA[kind], PEERS[kind])
-        if data in options.data and model in peers
-    ]
-    if options.checks:
-        jobs += [Job(k, CHECKS, m, 0, 0) for k in PEERS for m in PEERS[k] if m in peers]
-    return jobs
-
-
-def main():
-    """Run what is missing and report all of it."""
-    options = parse()
+    torch.set_num_threads(1)  # for --jobs 1, which stays in this process
     absent = [name for name in options.peers if missing_package(name)]
     present = [name for name in options.peers if name not in absent]
-    jobs = wanted(options, present)
+    jobs = [  # one fold of everything first, the checks last
+        Job(kind, name, model, options.folds, fold)
+        for fold, kind in product(range(options.folds), DATA)
+        for name, model in product(DATA[kind], PEERS[kind])
+        if name in options.data and model in present
+    ]
+    if options.checks:
+        jobs += [Job(k, CHECKS, m, 0, 0) for k in PEERS for m in PEERS[k] if m in present]
     done = read_results(options.out, Job)
-    missing = {
-        job: delayed(run)(job) for job in jobs if job not in done or job.model in options.redo
-    }
-    run_missing(missing, options.out, options.jobs)
+    todo = (job for job in jobs if job not in done or job.model in options.redo)
+    run_missing({job: delayed(run)(job) for job in todo}, options.out, options.jobs)
     done = read_results(options.out, Job)
     notes = list(conditions(options.folds, present, absent))
     found = [(title, list(rows)) for title, rows in tables({job: done[job] for job in jobs})]

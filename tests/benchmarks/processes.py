@@ -7,15 +7,10 @@ measured in turn, started anew each time; of the epochs the median counts. Where
 on, the time per epoch says little, and that of the processor alone, without waiting, says more.
 """
 
-import argparse
 import os
 import socket
 import sys
-import time
-import warnings
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from tempfile import TemporaryDirectory
 
 import joblib
@@ -23,32 +18,12 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure import print_table
-from skorch.callbacks import Callback
+from measure import StepClock, command, print_table, quiet
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._training import Connection
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.distributed import data_parallel
-
-
-class Clocks(Callback):
-    """Collect the times of epochs, of the wall and of the processor; the first two warm up."""
-
-    def on_train_begin(self, net, **kwargs):
-        """Start the clocks."""
-        self.ticks = []
-
-    def on_epoch_end(self, net, **kwargs):
-        """Note the times."""
-        self.ticks.append((time.perf_counter(), time.thread_time()))
-
-    def medians(self):
-        """Return the median time of an epoch, by either clock."""
-        return [
-            median(after - before for before, after in pairwise(ticks[1:]))
-            for ticks in zip(*self.ticks, strict=True)
-        ]
 
 
 def patches():
@@ -62,8 +37,8 @@ def table():
     return X, (X[:, 0] * X[:, 1] > 0).astype(int)
 
 
-def pictures():
-    """Return pictures as large as those of CIFAR-10."""
+def images():
+    """Return images as large as those of CIFAR-10."""
     X = np.random.default_rng(0).integers(256, size=(1000, 3, 32, 32), dtype=np.uint8)
     return X, (X.mean((1, 2, 3)) > 127.5).astype(int)
 
@@ -71,31 +46,29 @@ def pictures():
 MODELS = {
     "patches, 8 experts, batches of 1024": (patches, {}),
     "table, 8 experts, batches of 1000": (table, {"batch_size": 1000}),
-    "pictures, CNN trunk, 8 experts, batches of 200": (pictures, {"batch_size": 200}),
+    "images, CNN trunk, 8 experts, batches of 200": (images, {"batch_size": 200}),
 }
 
 
 def train(name, epochs):
-    """Return seconds per epoch by two clocks, and parameters, bytes and messages per step."""
+    """Return ms per epoch by two clocks, and parameters, kB and messages per step."""
     data, options = MODELS[name]
-    X, y = data()
-    clocks = Clocks()
+    clock, sent, exchange = StepClock(), [], Connection.exchange
     clf = MoEClassifier(**options, max_iter=epochs + 2, tol=None, early_stopping=False)
-    clf.set_params(random_state=0, device="cpu", callbacks=[clocks])
-    sent = []
-    exchange = Connection.exchange
+    clf.set_params(random_state=0, device="cpu", callbacks=[clock])
 
     def count(self, function, *tensors):
         sent.append(tensors[-1].nbytes)
         exchange(self, function, *tensors)
 
     Connection.exchange = count
-    with warnings.catch_warnings(action="ignore"), data_parallel():
-        clf.fit(X, y)
+    with data_parallel():
+        quiet(clf.fit, *data())
     Connection.exchange = exchange
     steps = clf.n_iter_ * clf.net_.history[-1, "train_batch_count"]
     n_parameters = sum(p.numel() for p in clf.module_.parameters())
-    return *clocks.medians(), n_parameters, sum(sent) / steps, len(sent) / steps
+    times = [1e3 * seconds for seconds in clock.medians()]
+    return times, n_parameters, sum(sent) / steps / 1e3, len(sent) / steps
 
 
 def start(rank, size, port, folder, name, epochs):
@@ -111,7 +84,7 @@ def start(rank, size, port, folder, name, epochs):
 
 
 def measure(size, name, epochs):
-    """Return the result of rank 0 of so many processes."""
+    """Return the result of the first of so many processes."""
     with socket.socket() as taken, TemporaryDirectory() as folder:
         taken.bind(("127.0.0.1", 0))
         port = taken.getsockname()[1]
@@ -124,26 +97,20 @@ def compare(size, epochs, pairs):
     """Yield the rows of the table."""
     for name in MODELS:
         results = [(measure(1, name, epochs), measure(size, name, epochs)) for _ in range(pairs)]
-        times = [
-            f"{1e3 * median(pair[who][clock] for pair in results):.0f}"
-            for clock in range(2)
-            for who in range(2)
-        ]
-        *_, n_parameters, n_bytes, n_messages = results[0][1]
-        yield name, f"{n_parameters:,}", f"{n_bytes / 1e3:,.0f}", f"{n_messages:.1f}", *times
+        times = np.median([[one[0], several[0]] for one, several in results], axis=0)
+        _, n_parameters, kilobytes, n_messages = results[0][1]
+        cells = (f"{time:.0f}" for time in times.T.flat)  # of either clock, one and several
+        yield name, f"{n_parameters:,}", f"{kilobytes:,.0f}", f"{n_messages:.1f}", *cells
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
+    parser = command(__doc__)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=3)
     args = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
+    several = [f"{args.processes} processes", "ms of computing, 1 process"]
     head = ["model", "parameters", "kB per step", "messages per step", "ms per epoch, 1 process"]
-    head += [
-        f"{args.processes} processes",
-        "ms of computing, 1 process",
-        f"each of {args.processes}",
-    ]
+    head += [*several, f"each of {args.processes}"]
     print_table(head, compare(args.processes, args.epochs, args.pairs))

@@ -14,11 +14,9 @@ included by a page, and tables.png. RealMLP, TabM, HME and soft tree run only wh
 them, and need `pip install '.[tables]'`.
 """
 
-import argparse
 import os
 import tarfile
 import time
-import warnings
 from itertools import islice, product
 from pathlib import Path
 from typing import NamedTuple
@@ -27,14 +25,14 @@ import numpy as np
 import pandas
 import torch
 from joblib import delayed
-from result_lines import read_results, run_missing
+from measure import command, one_of, quiet, read_results, run_missing, seconds
+from models import MODELS, PACKAGES, missing_package, warm_up
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import accuracy_score, log_loss, r2_score
 from sklearn.model_selection import RepeatedKFold, RepeatedStratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
-from tables_models import MODELS, OPTIONAL, build, installed, warm_up
 from tables_report import N_FOLDS, print_report, results_by_kind, write_report
 from threadpoolctl import threadpool_limits
 
@@ -67,12 +65,6 @@ def read_tables(path):
     return {key: tables[key] for key in sorted(tables) if key[0] in MODELS}
 
 
-def first_half(tables):
-    """Return every other table of each kind."""
-    by_kind = ([key for key in tables if key[0] == kind] for kind in MODELS)
-    return {key for keys in by_kind for key in keys[::2]}
-
-
 def split(kind, table, repeat, fold):
     """Return X_train, X_test, y_train, y_test of one fold, prepared on its training rows."""
     X, y = table.drop(columns="target"), table["target"].to_numpy()
@@ -80,118 +72,87 @@ def split(kind, table, repeat, fold):
     y = np.unique(y, return_inverse=True)[1] if kind == "classification" else y.astype(float)
     folds = SPLITTERS[kind](n_splits=N_FOLDS, n_repeats=repeat + 1, random_state=0)
     train, test = next(islice(folds.split(X, y), N_FOLDS * repeat + fold, None))
+    numbers = make_pipeline(SimpleImputer(), StandardScaler())
+    categories = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     preparation = make_column_transformer(
-        (
-            make_pipeline(SimpleImputer(), StandardScaler()),
-            make_column_selector(dtype_include="number"),
-        ),
-        (
-            OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-            make_column_selector(dtype_exclude="number"),
-        ),
+        (numbers, make_column_selector(dtype_include="number")),
+        (categories, make_column_selector(dtype_exclude="number")),
     )
     X_train = preparation.fit_transform(X.iloc[train])
     return X_train, preparation.transform(X.iloc[test]), y[train], y[test]
 
 
-def seconds(function, *args):
-    """Return what a function returns, and the seconds of one core that it took.
-
-    The time of this process alone: in one thread, what a clock would say on an idle machine.
-    """
-    start = time.process_time()
-    result = function(*args)
-    return result, time.process_time() - start
-
-
-def probability_scores(model, X, y):
-    """Return log loss and Brier score; nothing for a model without probabilities."""
+def scores_of(kind, model, X, y):
+    """Return R2, or accuracy with the log loss and Brier score of a model with probabilities."""
+    if kind == "regression":
+        return {"r2": r2_score(y, model.predict(X))}
+    accuracy = {"accuracy": accuracy_score(y, model.predict(X))}
     if not hasattr(model, "predict_proba"):
-        return {}
+        return accuracy
     # In float64 for everybody: how far a probability may fall is up to the model, not to the type.
     probabilities = model.predict_proba(X).astype(float)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     squares = (probabilities - (y[:, np.newaxis] == model.classes_)) ** 2
-    return {
-        "log_loss": log_loss(y, probabilities, labels=model.classes_),
-        "brier": squares.sum(axis=1).mean(),
-    }
+    loss = log_loss(y, probabilities, labels=model.classes_)
+    return accuracy | {"log_loss": loss, "brier": squares.sum(axis=1).mean()}
 
 
-def training_facts(model):
-    """Return epochs and experts in use, of models that have them."""
-    model = getattr(model, "regressor_", model)
-    facts = {}
-    if np.isscalar(getattr(model, "n_iter_", None)):
-        facts["n_iter"] = int(model.n_iter_)
-    if hasattr(model, "expert_load_"):
-        load = model.expert_load_
-        facts["experts_in_use"] = int((load > 0.25 / len(load)).sum())
-    return facts
+def fit_and_score(kind, build, seed, X_train, X_test, y_train, y_test):
+    """Return a fitted model, its scores, and the seconds of one core that it took.
+
+    The time of this process alone: in one thread, what a clock would say on an idle machine.
+    """
+    torch.set_num_threads(1)
+    with threadpool_limits(1):
+        warm_up(build)
+        model = build(seed)
+        fit_seconds = seconds(model.fit, X_train, y_train, clock=time.process_time)
+        predict_seconds = seconds(model.predict, X_test, clock=time.process_time)
+        scores = scores_of(kind, model, X_test, y_test)
+    return model, scores | {"fit_seconds": fit_seconds, "predict_seconds": predict_seconds}
 
 
 def run(fit, table):
     """Fit one model on one fold and return a line of the results."""
-    X_train, X_test, y_train, y_test = split(fit.kind, table, fit.repeat, fit.fold)
-    model = build(fit.kind, fit.model, seed=N_FOLDS * fit.repeat + fit.fold)
-    torch.set_num_threads(1)
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore")  # those of a dozen models on 32 tables
-        warm_up(MODELS[fit.kind][fit.model])
-        _, fit_seconds = seconds(model.fit, X_train, y_train)
-        predicted, predict_seconds = seconds(model.predict, X_test)
-        if fit.kind == "classification":
-            scores = {"accuracy": accuracy_score(y_test, predicted)}
-            scores |= probability_scores(model, X_test, y_test)
-        else:
-            scores = {"r2": r2_score(y_test, predicted)}
-    times = {"fit_seconds": fit_seconds, "predict_seconds": predict_seconds}
-    return fit._asdict() | scores | times | training_facts(model)
-
-
-def names(text):
-    """Return the parts of a comma-separated list."""
-    return [name.strip() for name in text.split(",")]
+    build, seed = MODELS[fit.kind][fit.model], N_FOLDS * fit.repeat + fit.fold
+    folds = split(fit.kind, table, fit.repeat, fit.fold)
+    model, found = quiet(fit_and_score, fit.kind, build, seed, *folds)
+    model = getattr(model, "regressor_", model)
+    if np.isscalar(getattr(model, "n_iter_", None)):
+        found["n_iter"] = int(model.n_iter_)
+    if hasattr(model, "expert_load_"):
+        load = model.expert_load_
+        found["experts_in_use"] = int((load > 0.25 / len(load)).sum())
+    return fit._asdict() | found
 
 
 def parse():
-    """Return the arguments, checked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", default=os.environ.get("SKLEARN_MOE_TABLES"), metavar="TABLES")
-    parser.add_argument("--tables", type=names, default=[], help="comma-separated, default: all")
-    parser.add_argument(
-        "--half", choices=("all", "first", "second"), default="all", help="of the tables"
-    )
+    """Return the parser and the arguments."""
+    parser = command(__doc__)
     known = list(MODELS["classification"])
-    default = [name for name in known if name not in OPTIONAL]
-    parser.add_argument("--models", type=names, default=default, help=f"of {', '.join(known)}")
+    default = [name for name in known if name not in PACKAGES]
+    parser.add_argument("--data", default=os.environ.get("SKLEARN_MOE_TABLES"), metavar="TABLES")
+    parser.add_argument("--tables", help="names, with commas between; all by default")
+    parser.add_argument("--half", choices=("all", "first", "second"), default="all")
+    parser.add_argument("--models", type=one_of(known, many=True), default=default)
     parser.add_argument("--repeats", type=int, default=3, help=f"of {N_FOLDS} folds, default: 3")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/tables.jsonl"))
-    parser.add_argument("--redo", type=names, default=[], help="models to run again")
+    parser.add_argument("--redo", type=one_of(known, many=True), default=[], help="run again")
     parser.add_argument("--report", type=Path, metavar="FOLDER")
-    options = parser.parse_args()
-    if not options.data:
-        parser.error("no tables: pass --data or set SKLEARN_MOE_TABLES")
-    if unknown := set(options.models + options.redo) - set(known):
-        parser.error(f"unknown models {sorted(unknown)}, choose from {known}")
-    return parser, options
-
-
-def choose(tables, half, chosen):
-    """Return the tables of a half, and of these the chosen ones, if any are named."""
-    first = first_half(tables)
-    halves = {"all": set(tables), "first": first, "second": set(tables) - first}
-    return [key for key in tables if key in halves[half] and (not chosen or key[1] in chosen)]
+    return parser, parser.parse_args()
 
 
 def main():
     """Run what is missing and report all of it."""
     parser, options = parse()
+    if not options.data:
+        parser.error("no tables: pass --data or set SKLEARN_MOE_TABLES")
     tables = read_tables(options.data)
-    if unknown := set(options.tables) - {name for _, name in tables}:
-        parser.error(f"unknown tables {sorted(unknown)}")
-    chosen = choose(tables, options.half, options.tables)
+    first = {key for kind in MODELS for key in [k for k in tables if k[0] == kind][::2]}
+    halves = {"all": set(tables), "first": first, "second": set(tables) - first}
+    names = options.tables.split(",") if options.tables else {name for _, name in tables}
+    chosen = [key for key in tables if key in halves[options.half] and key[1] in names]
     if not chosen:
         parser.error("none of these tables is in this half")
     # Models side by side, so that their times are of the same state of the machine; repeats last,
@@ -205,13 +166,13 @@ def main():
     ]
     done = read_results(options.out, Fit)
     missing = [fit for fit in wanted if fit not in done or fit.model in options.redo]
-    if absent := sorted({fit.model for fit in missing if not installed(fit.model)}):
+    if absent := sorted({fit.model for fit in missing if missing_package(fit.model)}):
         parser.error(f"{absent} need packages that pip install '.[tables]' installs")
     jobs = {fit: delayed(run)(fit, tables[fit.kind, fit.table]) for fit in missing}
     run_missing(jobs, options.out, options.jobs)
     done = read_results(options.out, Fit)
     frame = pandas.DataFrame([done[fit] for fit in wanted])
-    found = list(results_by_kind(frame, options.models, first_half(tables)))
+    found = list(results_by_kind(frame, options.models, first))
     print_report(found)
     if options.report:
         write_report(options.report, found)

@@ -1,54 +1,30 @@
-"""What the results of tables.py say: means, ranks, ratios and paired differences."""
+"""What the results of tables.py say: means, ranks, ratios and paired differences, and a figure."""
 
 import csv
 from dataclasses import dataclass, replace
-from functools import partial
 from io import StringIO
 from itertools import combinations
 from textwrap import indent
-from typing import NamedTuple
 
 import numpy as np
 import pandas
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import FixedLocator, NullLocator
 from measure import print_table
+from models import MLP, MODELS, MOE, ONE
 from scipy.stats import t
-from tables_models import MLP, MODELS, MOE, ONE
-from tables_picture import draw
 
+from sklearn_moe.inspection import expert_colors
 from sklearn_moe.paper._statistics import Interval, mean_interval
 
-__all__ = ["N_FOLDS", "print_report", "results_by_kind", "write_report"]
-
 N_FOLDS = 5  # a fold trains on 4 times as many rows as it tests on
-
-
-class Score(NamedTuple):
-    """A column of the results, and how it is shown."""
-
-    column: str
-    title: str
-    larger_is_better: bool
-    scale: int
-    digits: int
-
-    def text(self, value, sign=""):
-        """Return a value as text, or nothing of a model that has none."""
-        return number(self.scale * value, self.digits, sign)
-
-    def interval(self, interval):
-        """Return a difference and its interval."""
-        mean, *ends = (self.text(value, "+") for value in interval)
-        return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
-
-
-SCORES = {
-    "classification": (
-        Score("accuracy", "accuracy %", True, 100, 2),
-        Score("log_loss", "log loss", False, 1, 3),
-    ),
-    "regression": (Score("r2", "R2", True, 1, 3),),
-}
+DIGITS = {"accuracy %": 2, "log loss": 3, "R2": 3}
+SCORES = {"classification": ("accuracy %", "log loss"), "regression": ("R2",)}
+SIGN = {"accuracy %": 1, "log loss": -1, "R2": 1}  # -1 where less is better
 ERRORS = {"classification": "log loss", "regression": "(1 - R2)"}  # whose ratios are shown
+TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50)
+BAND = "0.94"  # behind the first half
 
 
 @dataclass
@@ -63,8 +39,7 @@ class Results:
     def parts(self):
         """Yield all tables and their halves, by name; a half alone if there is no other."""
         first = self.frame["table"].isin(self.first_half)
-        parts = {"first": first, "second": ~first}
-        parts = {name: rows for name, rows in parts.items() if rows.any()}
+        parts = {name: rows for name, rows in (("first", first), ("second", ~first)) if rows.any()}
         if len(parts) > 1:
             yield "all", self
         for name, rows in parts.items():
@@ -80,9 +55,14 @@ class Results:
         """Return the means over the folds, tables below each other."""
         return self.folds(column).groupby("table").mean()
 
+    def ratios(self):
+        """Return the errors on every table over those of the MLP."""
+        errors = self.means("error")
+        return errors.div(errors[MLP], axis=0)
+
     def differences(self, score, first, second):
         """Return {table: differences of two models on its folds}."""
-        folds = self.folds(score.column)
+        folds = self.folds(score)
         return dict(iter((folds[first] - folds[second]).groupby("table")))
 
     def pairs(self):
@@ -93,6 +73,12 @@ class Results:
 def number(value, digits, sign=""):
     """Return a number as text, or nothing for NaN."""
     return "" if np.isnan(value) else f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # no -0
+
+
+def shown(score, interval):
+    """Return a difference and its interval as text."""
+    mean, *ends = (number(value, DIGITS[score], "+") for value in interval)
+    return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
 
 
 def corrected_interval(differences):
@@ -109,12 +95,13 @@ def corrected_interval(differences):
 
 def scores(results, score):
     """Yield a row per table, the best in bold."""
-    means = results.means(score.column)
+    means = results.means(score)
     yield "table", "half", *means.columns
     for name, row in means.iterrows():
-        best = score.text(row.max() if score.larger_is_better else row.min())
-        cells = [f"**{text}**" if text == best else text for text in map(score.text, row)]
-        yield name, "first" if name in results.first_half else "second", *cells
+        texts = [number(value, DIGITS[score]) for value in row]
+        best = number(SIGN[score] * (SIGN[score] * row).max(), DIGITS[score])
+        half = "first" if name in results.first_half else "second"
+        yield name, half, *(f"**{text}**" if text == best else text for text in texts)
 
 
 def rows_of_parts(results, columns):
@@ -130,43 +117,39 @@ def summary(part):
     """Return means over the tables, ranks, and ratios to the MLP."""
     errors, columns = part.means("error"), {}
     for score in SCORES[part.kind]:
-        means = part.means(score.column)
+        means = part.means(score)
         # Of the models with probabilities, so that the ranks of both scores are comparable.
-        ranks = means[errors.columns].rank(axis=1, ascending=not score.larger_is_better)
-        columns[score.title] = means.mean().map(score.text)
-        columns[f"rank, {score.title}"] = ranks.mean().map("{:.2f}".format)
+        ranks = means[errors.columns].rank(axis=1, ascending=SIGN[score] < 0)
+        columns[score] = means.mean().map(lambda value, n=DIGITS[score]: number(value, n))
+        columns[f"rank, {score}"] = ranks.mean().map("{:.2f}".format)
     if part.kind == "classification":
         columns["Brier score"] = part.means("brier").mean().map("{:.3f}".format)
     if MLP in errors:
-        ratios, of_means = errors.div(errors[MLP], axis=0), errors.mean() / errors[MLP].mean()
+        ratios, of_means = part.ratios(), errors.mean() / errors[MLP].mean()
         columns[f"{ERRORS[part.kind]} / MLP"] = of_means.map("{:.3f}".format)
-        columns["the same on the worst table"] = (
-            ratios.max().map("{:.2f}, ".format) + ratios.idxmax()
-        )
+        worst = ratios.max().map("{:.2f}, ".format) + ratios.idxmax()
+        columns["the same on the worst table"] = worst
     return columns
 
 
 def costs(part):
     """Return times, beside the MLP's and in seconds, and how training went."""
     columns = {}
-    if MLP in part.models:
-        for step in ("fit", "predict"):
-            times = part.folds(f"{step}_seconds")
-            ratios = times.div(times[MLP], axis=0).median()
-            columns[f"time of {step} / MLP"] = ratios.map("{:.2f}".format)
+    for step in ("fit", "predict") if MLP in part.models else ():
+        times = part.folds(f"{step}_seconds")
+        ratios = times.div(times[MLP], axis=0).median()
+        columns[f"time of {step} / MLP"] = ratios.map("{:.2f}".format)
     means = part.frame.groupby("model").mean(numeric_only=True)
-    columns["seconds a fit"] = means["fit_seconds"].map("{:.2f}".format)
-    facts = {"n_iter": ("iterations", 0), "experts_in_use": ("experts in use", 1)}
-    for column, (title, digits) in facts.items():
+    facts = {"fit_seconds": ("seconds a fit", 2), "n_iter": ("iterations", 0)}
+    for column, (title, n) in (facts | {"experts_in_use": ("experts in use", 1)}).items():
         if column in means:
-            columns[title] = means[column].map(partial(number, digits=digits))
+            columns[title] = means[column].map(lambda value, n=n: number(value, n))
     return columns
 
 
 def wins(score, tables):
     """Return on how many tables a model is better and worse, and on how many of them surely."""
-    sign = 1 if score.larger_is_better else -1
-    found = [corrected_interval(sign * folds) for folds in tables]
+    found = [corrected_interval(SIGN[score] * folds) for folds in tables]
     better, worse = sum(i.mean > 0 for i in found), sum(i.mean < 0 for i in found)
     surely = sum(i.low > 0 for i in found), sum(i.high < 0 for i in found)
     return f"{better} : {worse} ({surely[0]} : {surely[1]})"
@@ -175,7 +158,7 @@ def wins(score, tables):
 def differences(results):
     """Yield a row per pair and part: mean differences over the tables, and wins."""
     columns = SCORES[results.kind]
-    titles = [title for score in columns for title in (score.title, "better : worse (surely)")]
+    titles = [title for score in columns for title in (score, "better : worse (surely)")]
     yield "difference", "half", *titles
     for first, second in results.pairs():
         for name, part in results.parts():
@@ -183,49 +166,46 @@ def differences(results):
             for score in columns:
                 tables = part.differences(score, first, second).values()
                 mean = mean_interval([folds.mean() for folds in tables])
-                cells += [score.interval(mean), wins(score, tables)]
+                cells += [shown(score, mean), wins(score, tables)]
             yield f"{first} - {second}", name, *cells
 
 
 def differences_by_table(results):
     """Yield a row per table: the differences of the pairs, with corrected intervals."""
-    columns = [(score, pair) for score in SCORES[results.kind] for pair in results.pairs()]
-    yield "table", *(f"{score.title}, {first} - {second}" for score, (first, second) in columns)
-    found = [results.differences(score, *pair) for score, pair in columns]
+    columns = [(score, *pair) for score in SCORES[results.kind] for pair in results.pairs()]
+    yield "table", *(f"{score}, {first} - {second}" for score, first, second in columns)
+    found = [(column[0], results.differences(*column)) for column in columns]
     for name in sorted(set(results.frame["table"])):
-        intervals = [corrected_interval(differences[name]) for differences in found]
-        cells = [s.interval(i) for (s, _), i in zip(columns, intervals, strict=True)]
-        yield name, *cells
+        yield name, *(shown(score, corrected_interval(of[name])) for score, of in found)
 
 
 def results_by_kind(frame, models, first_half):
     """Yield the results of either kind, if there are any."""
+    names = {"accuracy": "accuracy %", "log_loss": "log loss", "r2": "R2"}
     # Columns that no model has are of no value, not missing.
-    frame = frame.reindex(columns=frame.columns.union(["log_loss", "brier", "r2"]))
+    frame = frame.reindex(columns=frame.columns.union([*names, "brier"])).rename(columns=names)
+    frame["accuracy %"] *= 100
     for kind, of_kind in MODELS.items():
         rows = frame[frame["kind"] == kind]
         if len(rows):
-            error = rows["log_loss"] if kind == "classification" else 1 - rows["r2"]
-            names = {name for of, name in first_half if of == kind}
+            error = rows["log loss"] if kind == "classification" else 1 - rows["R2"]
+            first = {name for of, name in first_half if of == kind}
             present = [model for model in models if model in of_kind]
-            yield Results(kind, present, names, rows.assign(error=error))
+            yield Results(kind, present, first, rows.assign(error=error))
 
 
 def tables(results):
     """Yield titles and rows, a header first, of all that there is to say."""
-    kind = results.kind.capitalize()
+    kind, pairs = results.kind.capitalize(), results.pairs()
     yield f"{kind}: means over the tables", rows_of_parts(results, summary)
     yield f"{kind}: time and training", rows_of_parts(results, costs)
-    pairs = bool(results.pairs())
     if pairs:
         yield f"{kind}: mean differences over the tables, 95 % t-intervals", differences(results)
     for score in SCORES[results.kind]:
-        yield f"{kind}: {score.title}", scores(results, score)
+        yield f"{kind}: {score}", scores(results, score)
     if pairs:
-        yield (
-            f"{kind}: differences per table, corrected 95 % t-intervals",
-            differences_by_table(results),
-        )
+        title = f"{kind}: differences per table, corrected 95 % t-intervals"
+        yield title, differences_by_table(results)
 
 
 def print_report(found):
@@ -250,3 +230,52 @@ def write_report(folder, found):
     blocks = [csv_table(*table) for results in found for table in tables(results)]
     (folder / "tables.rst").write_text("\n".join([comment + "\n", *blocks]))
     draw(found).savefig(folder / "tables.png", dpi=150)
+
+
+def draw_kind(ax, results):
+    """Draw a row per table and a dot per model: its error beside the MLP's."""
+    ratios = results.ratios()
+    # From below: first half, then second, each from worst ratio to best.
+    by = ratios[MOE] if MOE in ratios else ratios.min(axis=1)
+    names = list(by.sort_values(ascending=False, kind="stable").index)
+    names.sort(key=lambda name: name not in results.first_half)
+    ax.axvline(1, color="0.3", linewidth=1.2, label=MLP)
+    others = [name for name in MODELS["classification"] if name != MLP]
+    colors = np.delete(expert_colors(len(others) + 1), 6, axis=0)  # no yellow: too pale for a dot
+    for model, color, marker in zip(others, colors, "oDsPv^Xh<>*", strict=False):
+        if model in ratios:
+            style = {"color": color, "marker": marker, "edgecolors": "white", "linewidths": 0.6}
+            style |= {"s": 75, "zorder": 4} if model == MOE else {"s": 38, "zorder": 3}
+            ax.scatter(ratios[model][names], range(len(names)), label=model, **style)
+    n_first = sum(name in results.first_half for name in names)
+    if n_first:
+        ax.axhspan(-0.6, n_first - 0.5, color=BAND, zorder=0)
+    ax.set_ylim(-0.6, len(names) - 0.4)
+    ax.set_yticks(range(len(names)), names, fontsize=9)
+    ax.tick_params(axis="y", length=0)
+    ax.grid(color="0.87", linewidth=0.7)
+    ax.set_axisbelow(True)
+    error = ERRORS[results.kind]
+    ax.set_title(f"{error} / {error} of MLP", fontsize=10)
+
+
+def draw(found):
+    """Return the figure of all results, for the width of a page."""
+    found = [results for results in found if MLP in results.models]
+    rows = [results.frame["table"].nunique() for results in found]
+    figure = Figure(figsize=(8, 1.2 + 0.25 * sum(rows) + 0.6 * len(rows)), layout="constrained")
+    heights = {"height_ratios": [n + 0.2 for n in rows]}
+    axes = figure.subplots(len(found), sharex=True, squeeze=False, gridspec_kw=heights)[:, 0]
+    handles = {}
+    for ax, results in zip(axes, found, strict=True):
+        draw_kind(ax, results)
+        of_kind, names = ax.get_legend_handles_labels()
+        handles |= dict(zip(names, of_kind, strict=True))
+    handles["first half of the tables"] = Patch(color=BAND)
+    axes[-1].set_xscale("log")
+    axes[-1].xaxis.set_major_locator(FixedLocator(TICKS))
+    axes[-1].xaxis.set_major_formatter("{x:g}")
+    axes[-1].xaxis.set_minor_locator(NullLocator())
+    where = {"loc": "outside upper center", "ncols": 5, "fontsize": 9, "frameon": False}
+    figure.legend(handles.values(), handles, **where)
+    return figure

@@ -6,7 +6,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 # Ordinary English outside of code, where they named things.
-IN_CODE = "answers? draft pace paces perturb settle shown_to worth judge look_at_weights".split()
+IN_CODE = "answers? draft pace paces perturb settle shown_to judge look_at_weights".split()
 ANYWHERE = """
 pictures? n_united united forward_apart listeners hears_batches add_up ConnectedRanks SelectedRows
 knock_out expert_swap blind_error blind_score linear_view try_out Preset preset_of per_norm

@@ -7,28 +7,10 @@ import numpy as np
 
 from .._statistics import UNDECIDED
 
-__all__ = [
-    "EMPTY",
-    "INSIDE",
-    "VERDICTS",
-    "Column",
-    "Entry",
-    "Group",
-    "Table",
-    "commands",
-    "label_text",
-    "legend",
-    "tabulate",
-]
-
 EMPTY = "\u2013"
 INSIDE = {True: "✓", False: "✗", None: ""}
-VERDICTS = {  # of a finding
-    True: "✓ holds",
-    False: "✗ does not hold",
-    UNDECIDED: "? undecided",
-    None: "•",
-}
+# Of a finding:
+VERDICTS = {True: "✓ holds", False: "✗ does not hold", UNDECIDED: "? undecided", None: "•"}
 
 _DIGITS = {"accuracy": 2, "entropy": 3, "steps": 0, "adds": 2}  # by the last word of a measure
 _POSSIBLE = {"accuracy": (0.0, 100.0), "entropy": (0.0, math.inf)}  # a t-interval knows no bounds
@@ -72,7 +54,8 @@ class Table(NamedTuple):
     def rows(self):
         """Return (labels, entries) of every row."""
         columns = [column for group in self.groups for column in group.columns]
-        return list(zip(_transposed(self.labels), _transposed(columns), strict=True))
+        parts = ([column.entries for column in part] for part in (self.labels, columns))
+        return list(zip(*(zip(*entries, strict=True) for entries in parts), strict=True))
 
 
 def tabulate(results):
@@ -181,7 +164,3 @@ def _kind(measure):
 
 def _title(name):
     return name.replace("_", " ")
-
-
-def _transposed(columns):
-    return zip(*(column.entries for column in columns), strict=True)

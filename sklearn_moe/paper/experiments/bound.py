@@ -1,12 +1,11 @@
 """Theorem 4.1: no single expert, whatever its activation, exceeds 87.5 %."""
 
+from itertools import product
+
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._statistics import standard_error
-from ._theory import COLORS
-from .models import KINDS, problem, single_with
-
-__all__ = ["bound"]
+from .common import COLORS, KINDS, legend, mark, panels, problems, single_with
 
 _FILTERS = (16, 128)
 _DEFAULT = "default"
@@ -21,7 +20,6 @@ _LINES = {
     True: {"color": "black", "lw": 1, "label": "bound of Theorem 4.1"},
     False: {"color": "black", "lw": 1, "ls": ":", "label": "bound, setting not covered"},
 }
-_SIZES = {"n_train": 4000, "n_test": 16_000}
 
 
 def bound(protocol="code", data="fixed"):
@@ -40,7 +38,7 @@ def bound(protocol="code", data="fixed"):
             "200 steps, those of this library (default) until they are done; 4,000 samples to "
             "train on, 16,000 to test on."
         ),
-        problems=tuple(problem(setting, data, **_SIZES) for setting in (*_COVERED, 1)),
+        problems=problems((*_COVERED, 1), data, n_train=4000, n_test=16_000),
         models=_models(),
         max_runs=2,
         measures=("accuracy", "train_accuracy", "hard_accuracy"),
@@ -52,54 +50,40 @@ def bound(protocol="code", data="fixed"):
 def _models():
     models = {}
     for activation in KINDS:
-        for filters in _FILTERS:
-            models[f"{activation}, {filters} filters"] = single_with(
-                activation, filters, max_iter=200
-            )
+        for n in _FILTERS:
+            models[f"{activation}, {n} filters"] = single_with(activation, n, max_iter=200)
         models[f"{activation}, {_DEFAULT}"] = MoEClassifier(1, activation=activation)
     return models
 
 
 def _findings(results):
-    for setting in results.settings:
-        for measure, limit in _LIMITS.items():
-            yield _finding(results, setting, measure, limit)
-
-
-def _finding(results, setting, measure, limit):
-    """Put the best run of all single experts beside the limit: it must hold for each of them."""
-    n, share = _tested(results, setting, measure)
-    cells = results.select(setting=setting)
-    best = max(cells, key=lambda cell: cell.values(measure).max())
-    value = best.values(measure).max()
-    half = 1.96 * standard_error(value, n)
-    text = (
-        f"Setting {setting}: of {len(cells)} single experts the best run "
-        f"({best.labels['model']}) is right for {value:.2f} % (95 % interval "
-        f"{value - half:.2f} to {value + half:.2f}) of {share}"
-    )
-    if setting not in _COVERED:
-        return Finding(f"{text}; the theorem does not cover this setting.")
-    allowed = limit + 3 * standard_error(limit, n)
-    text += f"; the limit is {limit:g} %, or {allowed:.2f} with three standard errors."
-    return Finding(text, bool(value <= allowed))
-
-
-def _tested(results, setting, measure):
-    """Return how many samples a measure is taken of, and what they are."""
-    (n,) = {p.n_test for p in results.experiment.problems if p.setting == setting}
-    if measure == "accuracy":
-        return n, "the test samples"
-    return n // 2, "the test samples whose feature noise contradicts the label"
+    """Yield the best run of all single experts beside each limit, which holds for all of them."""
+    sizes = {problem.setting: problem.n_test for problem in results.experiment.problems}
+    for setting, (measure, limit) in product(results.settings, _LIMITS.items()):
+        n, share = sizes[setting], "the test samples"
+        if measure == "hard_accuracy":
+            n, share = n // 2, f"{share} whose feature noise contradicts the label"
+        cells = results.select(setting=setting)
+        best = max(cells, key=lambda cell, measure=measure: cell.values(measure).max())
+        value = best.values(measure).max()
+        half = 1.96 * standard_error(value, n)
+        text = (
+            f"Setting {setting}: of {len(cells)} single experts the best run "
+            f"({best.labels['model']}) is right for {value:.2f} % (95 % interval "
+            f"{value - half:.2f} to {value + half:.2f}) of {share}"
+        )
+        allowed = limit + 3 * standard_error(limit, n)
+        if setting in _COVERED:
+            text += f"; the limit is {limit:g} %, or {allowed:.2f} with three standard errors."
+            yield Finding(text, bool(value <= allowed))
+        else:
+            yield Finding(f"{text}; the theorem does not cover this setting.")
 
 
 def _draw(results):
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     settings = results.settings
-    figure = Figure(figsize=(2.6 * len(settings), 5.8), layout="constrained")
-    axes = figure.subplots(len(_LIMITS), len(settings), sharex="row", sharey=True, squeeze=False)
+    size = (2.6 * len(settings), 5.8)
+    figure, axes = panels(len(_LIMITS), len(settings), size, sharex="row", sharey=True)
     for row, (measure, limit) in zip(axes, _LIMITS.items(), strict=True):
         for ax, setting in zip(row, settings, strict=True):
             _draw_panel(ax, results.select(setting=setting), measure)
@@ -112,13 +96,9 @@ def _draw(results):
             )
         row[0].set_ylabel("activation of the expert")
     markers, _ = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles=[*markers[:-1], *(Line2D([], [], **style) for style in _LINES.values())],
-        title="A marker per run. Hard half: test samples whose feature noise contradicts the label",
-        loc="outside lower center",
-        ncols=5,
-        frameon=False,
-    )
+    handles = [*markers[:-1], *(mark(**style) for style in _LINES.values())]
+    title = "A marker per run. Hard half: test samples whose feature noise contradicts the label"
+    legend(figure, handles, title=title, ncols=5)
     return figure
 
 

@@ -1,17 +1,15 @@
 """How many experts it takes until every cluster has one, and whether their start decides which."""
 
+from math import comb
 from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
 
-from .._dynamics import LIVE
 from .._experiment import Experiment, Finding
+from .._run import LIVE
 from .._statistics import Interval, mean_interval
-from ._theory import COLORS, covered_by_chance, expected_covered
-from .models import TRACE, mixture, problem
-
-__all__ = ["Commitments", "commitments", "coverage"]
+from .common import COLORS, TRACE, legend, log_scale, mixture, panels, problems
 
 _EXPERTS = (4, 6, 8, 12, 16, 24, 32)
 
@@ -29,7 +27,7 @@ def coverage(protocol="code", data="fixed"):
             f"with less than {100 * LIVE:g} % of the samples is unused. Setting 1, 4,000 samples "
             "to train on."
         ),
-        problems=(problem(1, data, n_train=4000, n_test=4000),),
+        problems=problems((1,), data, n_train=4000, n_test=4000),
         # Models, not a grid: in the paper's form the router's rate goes with their number, too.
         models={f"{m} experts": mixture(protocol, True, n_experts=m) for m in _EXPERTS},
         max_runs=10,
@@ -37,6 +35,22 @@ def coverage(protocol="code", data="fixed"):
         draw=_draw,
         findings=_findings,
     )
+
+
+def covered_by_chance(n_clusters, n_experts):
+    """Return the probability that experts which commit at random cover all clusters.
+
+    The coupon collector's, by inclusion and exclusion.
+    """
+    return sum(
+        (-1) ** j * comb(n_clusters, j) * (1 - j / n_clusters) ** n_experts
+        for j in range(n_clusters + 1)
+    )
+
+
+def expected_covered(n_clusters, n_experts):
+    """Return how many clusters experts that commit at random cover on average."""
+    return n_clusters * (1 - (1 - 1 / n_clusters) ** n_experts)
 
 
 class Commitments(NamedTuple):
@@ -81,12 +95,13 @@ def commitments(run):
     return Commitments(used, cluster, len(np.unique(cluster[taken])), *agreements)
 
 
-def _alignment(run, used):
-    """Return the mean of the strongest |<theta_m, c_k>| and |<theta_m, v_k>| over used experts."""
-    return tuple(
-        float(np.abs(np.array(run[name])[used]).max(1).mean())
+def _log_alignment(run, taken):
+    """Return by how much the strongest |<theta_m, c_k>| exceeds |<theta_m, v_k>|, a logarithm."""
+    centers, features = (
+        np.abs(np.array(run[name])[taken.used]).max(1).mean()
         for name in ("router_centers", "router_features")
     )
+    return np.log(centers / features)
 
 
 def _by_experts(results):
@@ -168,8 +183,7 @@ def _decided_at_start(groups, n_clusters):
 
 def _centers(groups):
     """Put to the test that the router learns centers, not features."""
-    logs = _over_seeds(groups, lambda run, taken: np.log(np.divide(*_alignment(run, taken.used))))
-    ratio = Interval(*np.exp(logs))
+    ratio = Interval(*np.exp(_over_seeds(groups, _log_alignment)))
     return Finding(
         "The router learns the centers of the clusters, not the features: the strongest "
         f"|<theta_m, c_k>| is {ratio.mean:.1f} times ({ratio.text(1)}) the strongest "
@@ -179,57 +193,46 @@ def _centers(groups):
 
 
 def _draw(results):
-    from matplotlib.figure import Figure
-
     groups = _by_experts(results)
     n_clusters = len(results.cells[0].runs[0]["routing"])
-    figure = Figure(figsize=(10, 6.4), layout="constrained")
-    (covered, complete, accuracy), (entropy, unused, start) = figure.subplots(2, 3)
-
-    _draw_runs(covered, groups, lambda run, taken: taken.covered)
+    figure, axes = panels(2, 3, (10, 6.4))
+    curves = {  # label of the axis: measure of a run, what it would be by chance
+        "clusters covered": (
+            lambda run, taken: taken.covered,
+            lambda m: expected_covered(n_clusters, m),
+        ),
+        "share of the runs that cover all": (
+            lambda run, taken: taken.covered == n_clusters,
+            lambda m: covered_by_chance(n_clusters, m),
+        ),
+        "test accuracy (%)": (lambda run, taken: run["accuracy"], None),
+        "dispatch entropy (nats)": (lambda run, taken: run["entropy"], None),
+        "share of unused experts": (lambda run, taken: (~taken.used).mean(), None),
+        "share decided by the start": (lambda run, taken: taken.start, lambda m: 1 / n_clusters),
+    }
     fine = np.arange(min(groups), max(groups) + 1)
     chance = {"color": "black", "linestyle": "--", "label": "if experts committed at random"}
-    covered.plot(fine, [expected_covered(n_clusters, m) for m in fine], **chance)
-    covered.set_ylabel("clusters covered")
-    covered.yaxis.get_major_locator().set_params(integer=True)
-
-    shares = [np.mean([taken.covered == n_clusters for _, taken in g]) for g in groups.values()]
-    complete.plot(list(groups), shares, "o-", color=COLORS[0])
-    complete.plot(fine, [covered_by_chance(n_clusters, m) for m in fine], **chance)
-    complete.set_ylabel("share of the runs that cover all")
-    complete.set_ylim(-0.05, 1.05)
-
-    _draw_runs(accuracy, groups, lambda run, taken: run["accuracy"])
-    accuracy.set_ylabel("test accuracy (%)")
-    _draw_runs(entropy, groups, lambda run, taken: run["entropy"])
-    entropy.set_ylabel("dispatch entropy (nats)")
-    _draw_runs(unused, groups, lambda run, taken: (~taken.used).mean())
-    unused.set_ylabel("share of unused experts")
-    _draw_runs(start, groups, lambda run, taken: taken.start)
-    start.axhline(1 / n_clusters, **chance)
-    start.set_ylabel("share decided by the start")
-    start.set_ylim(-0.05, 1.05)
-    for ax in figure.axes:
-        _scale(ax, list(groups))
-    handles, labels = covered.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
+    for ax, (label, (measure, by_chance)) in zip(axes.flat, curves.items(), strict=True):
+        _draw_runs(ax, groups, measure, dots="runs that" not in label)
+        if by_chance:
+            ax.plot(fine, [by_chance(m) for m in fine], **chance)
+        if label.startswith("share") and by_chance:
+            ax.set_ylim(-0.05, 1.05)
+        log_scale(ax, list(groups), str)
+        ax.set(xlabel="number of experts", ylabel=label)
+        ax.grid(color="0.9")
+    axes[0, 0].yaxis.get_major_locator().set_params(integer=True)
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    legend(figure, handles)
     return figure
 
 
-def _draw_runs(ax, groups, measure):
-    """Draw runs as dots, and their mean as a line."""
+def _draw_runs(ax, groups, measure, dots):
+    """Draw the mean of the runs as a line, and runs as dots."""
     values = [[measure(*run) for run in runs] for runs in groups.values()]
-    of_experts = np.repeat(list(groups), [len(of_runs) for of_runs in values])
-    ax.plot(of_experts, np.concatenate(values), ".", color=COLORS[5], alpha=0.6, label="one run")
+    if dots:
+        of_experts = np.repeat(list(groups), [len(of_runs) for of_runs in values])
+        style = {"color": COLORS[5], "alpha": 0.6, "label": "one run"}
+        ax.plot(of_experts, np.concatenate(values), ".", **style)
     means = [_mean(of_runs) for of_runs in values]
     ax.plot(list(groups), means, "o-", color=COLORS[0], label="mean of the runs")
-
-
-def _scale(ax, numbers):
-    from matplotlib.ticker import NullLocator
-
-    ax.set_xscale("log")
-    ax.set_xticks(numbers, [str(number) for number in numbers])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.set_xlabel("number of experts")
-    ax.grid(color="0.9")

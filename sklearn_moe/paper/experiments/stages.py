@@ -2,13 +2,9 @@
 
 import numpy as np
 
-from .._dynamics import crossing
 from .._experiment import Experiment, Finding
-from .._statistics import UNDECIDED, Interval, mean_interval, power_law
-from ._theory import COLORS
-from .models import TRACE, mixture, problem
-
-__all__ = ["crossing", "stages", "times"]
+from .._statistics import UNDECIDED, Interval, crossing, mean_interval, power_law
+from .common import COLORS, TRACE, legend, log_scale, mark, mixture, panels, problems
 
 _EXPERT, _ROUTER = "learning_rate_init", "router__learning_rate"
 _RATES = {_EXPERT: (0.0005, 0.001, 0.002), _ROUTER: (0.01, 0.03, 0.1, 0.3)}
@@ -17,7 +13,7 @@ _NOISE = 1.0  # range of the routing noise
 _CENTER = 15.0  # mean of 10 beta: what an inner product <theta_m, c_k> is multiplied by in a score
 _ENTROPY = 0.7  # nats: half of log 4
 _TOLERANCE = 0.15  # of an exponent
-_SHIFT = 1.04  # of a color beside the one before, in the picture
+_SHIFT = 1.04  # of a color beside the one before, in the figure
 _STAGES = {
     "commit": "experts commit",
     "route": "router outweighs the noise",
@@ -39,7 +35,7 @@ def stages(protocol="code", data="fixed"):
             f"entropy stays below {_ENTROPY:g}. Setting 1, 4,000 samples to "
             "train on."
         ),
-        problems=(problem(1, data, n_train=4000, n_test=4000),),
+        problems=problems((1,), data, n_train=4000, n_test=4000),
         models={"mixture cubic": mixture(protocol, True)},
         grid=_RATES,
         max_runs=3,
@@ -86,7 +82,7 @@ def _findings(results):
     yield _scaling("Exploration takes 1/eta steps", explored["expert"], -1)
     yield _scaling("It does not depend on eta_r", explored["router"], 0)
     yield _scaling("The router takes 1/eta_r steps", routed["router"], -1)
-    # While experts still grow, z = eta t, their cubic answers and with them the router's gradient
+    # While experts still grow, z = eta t, their cubic outputs and with them the router's gradient
     # grow like (eta t)^3: theta ~ eta_r eta^3 t^4 reaches a level at t ~ eta_r^-1/4 eta^-3/4.
     exponent = routed["expert"]
     yield Finding(
@@ -144,12 +140,8 @@ def _never(table):
 
 def _draw(results):
     """Draw a column per rate: the times over it, a line per value of the other one."""
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-
     table = _table(results)
-    figure = Figure(figsize=(10.5, 7), layout="constrained")
-    axes = figure.subplots(2, len(_STAGES), sharey="col")
+    figure, axes = panels(2, len(_STAGES), (10.5, 7), sharey="col")
     names = {_EXPERT: r"$\eta$ of the experts", _ROUTER: r"$\eta_r$ of the router"}
     guides = {(_EXPERT, "commit"): -1, (_EXPERT, "route"): -0.75, (_ROUTER, "route"): -0.25}
     for row, rate, other in zip(axes, (_EXPERT, _ROUTER), (_ROUTER, _EXPERT), strict=True):
@@ -157,7 +149,7 @@ def _draw(results):
             _draw_times(ax, table, stage, rate, other)
             if (rate, stage) in guides:
                 _draw_guide(ax, table[rate], table[stage], guides[rate, stage])
-            _scale(ax, table[rate])
+            log_scale(ax, np.unique(table[rate]), "{:g}".format)
             ax.set_xlabel(names[rate])
             ax.set_title(title, fontsize=11)
             ax.set_ylabel("step")
@@ -168,18 +160,15 @@ def _draw(results):
         "some runs never get there": {"ls": "", "marker": "x"},
         "expected slope": {"ls": "--", "lw": 1},
     }
-    figure.legend(
-        handles=[Line2D([], [], color="black", label=name, **mark) for name, mark in marks.items()],
-        title="Colors are shifted sideways to be told apart.",
-        loc="outside lower center",
-        ncols=len(marks),
-        frameon=False,
-    )
+    handles = [mark(name, color="black", **style) for name, style in marks.items()]
+    legend(figure, handles, title="Colors are shifted sideways to be told apart.")
     return figure
 
 
 def _draw_times(ax, table, stage, rate, other):
     """Draw runs as dots, and their geometric mean as a line; crosses on top are for no time."""
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
     values = np.unique(table[other])
     for i, (value, color) in enumerate(zip(values, COLORS, strict=False)):
         chosen = table[other] == value
@@ -193,6 +182,11 @@ def _draw_times(ax, table, stage, rate, other):
         ax.plot(
             never, np.full(len(never), 0.96), "x", color=color, transform=ax.get_xaxis_transform()
         )
+    ax.set_yscale("log")
+    ax.yaxis.set_major_formatter(ScalarFormatter())
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.grid(color="0.9")
 
 
 def _draw_guide(ax, x, y, exponent):
@@ -203,23 +197,4 @@ def _draw_guide(ax, x, y, exponent):
     center_x, center_y = np.exp(np.log(x[known]).mean()), np.exp(np.log(y[known]).mean())
     levels = np.unique(x)
     ax.plot(levels, center_y * (levels / center_x) ** exponent, "--", color="black", linewidth=1)
-    ax.annotate(
-        f"slope {exponent:g}",
-        (0.03, 0.03),
-        xycoords="axes fraction",
-        fontsize=9,
-    )
-
-
-def _scale(ax, rates):
-    """Take logarithms of both axes; the rates themselves are the ticks."""
-    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
-
-    ax.set_xscale("log")
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(ScalarFormatter())
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.set_xticks(levels := np.unique(rates), [f"{level:g}" for level in levels])
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.grid(color="0.9")
+    ax.annotate(f"slope {exponent:g}", (0.03, 0.03), xycoords="axes fraction", fontsize=9)

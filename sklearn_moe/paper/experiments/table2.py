@@ -9,14 +9,12 @@ import numpy as np
 from ..._classifier import MoEClassifier
 from ..._training import LRScheduler
 from ...inspection import RoutingDisplay
-from .._arguments import positive
-from .._dynamics import LIVE
+from .._command import positive
 from .._experiment import Experiment, Finding
-from .._pictures import TASKS, PictureRun, Pictures
+from .._images import TASKS, ImageRun, Images
 from .._published import TABLE_2
-from ._theory import COLORS
-
-__all__ = ["MODELS", "PROTOCOLS", "add_arguments", "from_arguments", "table2"]
+from .._run import LIVE
+from .common import COLORS, legend, panels
 
 _EPOCHS = {"cnn": 20, "mobilenet_v2": 30, "resnet18": 10}
 _COSINE = 200  # epochs of half a cosine
@@ -27,10 +25,10 @@ _STYLES = tuple(
 _SOFT = {"expert": "mlp", "router": "soft", "balance": None}
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
-    "mixture": {"n_experts": 4},  # the paper's: one of four networks answers
+    "mixture": {"n_experts": 4},  # the paper's: one of four networks is selected
     "upcycled": {"n_experts": 4, "router__upcycle": 0.5},  # the same, split from one network
-    # The default for pictures: one network, whose last layer is a mixture. That of "wide" is as
-    # wide as all experts together, and so are the two experts of "shared" that answer a picture.
+    # The default for images: one network, whose last layer is a mixture. That of "wide" is as
+    # wide as all experts together, and so are the two experts of "shared" that an image uses.
     "trunk": _SOFT | {"n_experts": 4, "expert_width": 136},
     "wide": _SOFT | {"n_experts": 1, "expert_width": 544},
     "shared": {
@@ -65,6 +63,9 @@ PROTOCOLS = {"code": _code, "ours": _ours}
 _PADDING = {"code": 4, "ours": 2}  # 20 epochs are too few for larger shifts
 
 
+_MEASURES = ("accuracy", "best_epoch_accuracy", "test_entropy", "multiply_adds", "fit_seconds")
+
+
 def table2(
     protocol="code",
     data=None,
@@ -96,32 +97,26 @@ def table2(
         name="table2",
         title=f"Table 2: {', '.join(task)}{'' if blur else ', without blur'}",
         question=(
-            "Does a mixture of experts beat a single network where pictures fall into clusters "
-            "(is a picture rotated, whatever it shows?), and where they do not (CIFAR-10)? "
-            "Accuracy is that of the last epoch on the test pictures; that of the best test epoch, "
+            "Does a mixture of experts beat a single network where images fall into clusters "
+            "(is an image rotated, whatever it shows?), and where they do not (CIFAR-10)? "
+            "Accuracy is that of the last epoch on the test images; that of the best test epoch, "
             "which the published numbers are, flatters. Dispatch entropy of the original classes "
-            "of the test pictures, in nats, at most log 10 = 2.303. Protocol "
-            f"{protocol!r}, {f'{subset:,}' if subset else 'all'} pictures of CIFAR-10 to train on, "
-            f"epochs: {', '.join(f'{name} {n}' for name, n in lengths.items())}. The picture "
-            "shows runs as thin lines and their mean as a thick one, and which expert answers "
-            "which class in the first run."
+            "of the test images, in nats, at most log 10 = 2.303. Protocol "
+            f"{protocol!r}, {f'{subset:,}' if subset else 'all'} images of CIFAR-10 to train on, "
+            f"epochs: {', '.join(f'{name} {n}' for name, n in lengths.items())}. The figure "
+            "shows runs as thin lines and their mean as a thick one, and the share of each class "
+            "that the first run sends to each expert."
         ),
-        problems=tuple(Pictures(name, folder, subset, blur, _PADDING[protocol]) for name in task),
+        problems=tuple(Images(name, folder, subset, blur, _PADDING[protocol]) for name in task),
         models=models,
         published={
             key: TABLE_2[key]._replace(alike=as_published)
             for key in product(task, models)
             if key in TABLE_2 and (blur or key[0] == "cifar10")
         },
-        measures=(
-            "accuracy",
-            "best_epoch_accuracy",
-            "test_entropy",
-            "multiply_adds",
-            "fit_seconds",
-        ),
+        measures=_MEASURES,
         kept=("accuracy_curve", "loss_curve", "dispatch", "load", "n_train", "n_test", "precision"),
-        run=PictureRun,
+        run=ImageRun,
         draw=_draw,
         findings=_findings,
         command=partial(_command, " ".join(filter(None, options))),
@@ -152,23 +147,15 @@ def add_arguments(parser):
         metavar="FOLDER",
         help="with train/<class>/*.jpg and test/; without it, CIFAR-10 is downloaded",
     )
-    parser.add_argument(
-        "--protocol",
-        choices=PROTOCOLS,
-        default="code",
-        help="training as in the authors' code, or by adamw with a cosine",
-    )
+    text = "training as in the authors' code, or by adamw with a cosine"
+    parser.add_argument("--protocol", choices=PROTOCOLS, default="code", help=text)
     defaults = table2.__kwdefaults__
     for name, known in (("task", TASKS), ("arch", _EPOCHS), ("model", MODELS)):
         parser.add_argument(f"--{name}", nargs="+", choices=known, default=defaults[name])
     parser.add_argument("--epochs", type=positive, help="as published by default")
-    parser.add_argument("--subset", type=positive, help="pictures to train on, before rotation")
-    parser.add_argument(
-        "--no-blur",
-        dest="blur",
-        action="store_false",
-        help="leave training pictures of the rotation tasks sharp",
-    )
+    parser.add_argument("--subset", type=positive, help="images to train on, before rotation")
+    text = "leave training images of the rotation tasks sharp"
+    parser.add_argument("--no-blur", dest="blur", action="store_false", help=text)
     parser.add_argument("--threads", type=positive, help="of torch with --jobs 1, all by default")
 
 
@@ -226,14 +213,13 @@ def _findings(results):
 
 
 def _draw(results):
-    """Draw learning curves, a panel for each task and architecture, and who answers what."""
-    from matplotlib.figure import Figure
-
+    """Draw learning curves of each task and architecture, and the classes of each expert."""
     groups = _groups(results)
     routed = [cell for cell in results.cells if cell.has("dispatch")]
     n_panels = len(groups) + len(routed)
-    figure = Figure(figsize=(10, 3.8 * math.ceil(n_panels / 2)), layout="constrained")
-    axes = figure.subplots(math.ceil(n_panels / 2), 2, squeeze=False).ravel()
+    n_rows = math.ceil(n_panels / 2)
+    figure, axes = panels(n_rows, 2, (10, 3.8 * n_rows))
+    axes = axes.ravel()
     lines = {}
     for ax, ((task, architecture), cells) in zip(axes, groups.items(), strict=False):
         lines |= {model: _draw_curves(ax, model, cell) for model, cell in cells.items()}
@@ -243,15 +229,8 @@ def _draw(results):
     for ax in axes[n_panels:]:
         ax.remove()
     repeated = any(len(cell.runs) > 1 for cells in groups.values() for cell in cells.values())
-    figure.legend(
-        lines.values(),
-        lines,
-        loc="outside upper center",
-        ncols=len(lines),
-        handlelength=4,
-        title="thin: a run each, thick: their mean" if repeated else None,
-        frameon=False,
-    )
+    title = "thin: a run each, thick: their mean" if repeated else None
+    legend(figure, lines, "upper center", title=title, handlelength=4)
     return figure
 
 
@@ -271,11 +250,11 @@ def _draw_curves(ax, model, cell):
 
 
 def _draw_dispatch(ax, cell):
-    """Draw which expert answers which class in the first run."""
+    """Draw the share of each class that the first run sends to each expert."""
     counts = np.array(cell.runs[0]["dispatch"], dtype=float)
     shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
     RoutingDisplay(shares, normalize="true").plot(ax=ax, colorbar=False)
     title = (
-        f"{', '.join(cell.labels.values())}, first run:\nshare of each class that an expert answers"
+        f"{', '.join(cell.labels.values())}, first run:\nshare of each class that an expert gets"
     )
     ax.set(title=title, xlabel="Expert", ylabel="Class")

@@ -1,0 +1,187 @@
+"""Images as problems of an experiment, and what is measured of a run on them."""
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache, lru_cache, partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from .._training import Callback
+from ..datasets import (
+    fetch_cifar10,
+    load_image_folder,
+    make_orientation_task,
+    make_rotation_task,
+)
+from ..metrics import dispatch_entropy, routing_matrix
+from ..preprocessing import ImageTransform, RandomCropFlip, paper_blur
+from ._run import Run, describe, seeded, versions
+
+_MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # per channel, in [0, 1]
+
+
+class Task(NamedTuple):
+    """What makes the task of images and classes, None for the classes themselves."""
+
+    make: Callable | None = None
+    is_blurred: bool = False  # training images are, as the paper's; test images never
+
+
+TASKS = {
+    "cifar10": Task(),
+    "rotate-paper": Task(  # of the authors' code
+        partial(make_rotation_task, crop="paper", interpolation="nearest"), is_blurred=True
+    ),
+    # Dark corners give the label away.
+    "rotate-corners": Task(partial(make_rotation_task, crop="paper"), is_blurred=True),
+    "rotate-inscribed": Task(partial(make_rotation_task, crop="inscribed"), is_blurred=True),
+    "rotate-symmetric": Task(
+        partial(make_rotation_task, crop="inscribed", symmetric=True), is_blurred=True
+    ),
+    "orientation": Task(make_orientation_task),  # nothing but the orientation tells the classes
+}
+
+
+@dataclass(frozen=True)
+class Images:
+    """A task made of CIFAR-10, or of any images in folders.
+
+    Parameters
+    ----------
+    setting : str
+        A key of `TASKS`.
+    folder : str, default=None
+        Image folder with `train/<class>/*` and `test/<class>/*`. None: CIFAR-10 is fetched.
+    subset : int, default=None
+        Images to train on, as many of each class, before they are rotated. None: all of them.
+    blur : bool, default=True
+        Whether training images of the paper's rotation tasks are blurred, as there.
+    padding : int, default=4
+        Largest shift, in pixels, of training images where the classes themselves are the task;
+        half of these are mirrored, too.
+    """
+
+    setting: str
+    folder: str | None = None
+    subset: int | None = None
+    blur: bool = True
+    padding: int = 4
+
+    @property
+    def transform(self):
+        """Return what changes the training images at every step."""
+        task = TASKS[self.setting]
+        if task.make is None:
+            return RandomCropFlip(self.padding)
+        return paper_blur if task.is_blurred and self.blur else None
+
+    @property
+    def settings(self):
+        """Return what identifies the problem; images are the same wherever they lie."""
+        return {
+            "task": self.setting,
+            "made": describe(TASKS[self.setting].make),
+            "transform": describe(self.transform),
+            "subset": self.subset,
+            "images": "fetch_cifar10" if self.folder is None else _fingerprint(self.folder),
+        }
+
+    def draw(self, split, seed):
+        """Return images, labels and original classes of a split."""
+        X, classes = _load(self.folder, split, self.subset if split == "train" else None)
+        make = TASKS[self.setting].make
+        return (X, classes, classes) if make is None else make(X, classes, random_state=seed)
+
+
+@cache
+def _fingerprint(folder):
+    """Return a hash of the names and sizes of all images."""
+    files = [
+        (path.relative_to(folder).as_posix(), path.stat().st_size)
+        for path in Path(folder).glob("*/*/*")
+    ]
+    return hashlib.sha256(repr(sorted(files)).encode()).hexdigest()[:16]
+
+
+@lru_cache(maxsize=2)  # both splits: the next run wants the same
+def _load(folder, split, subset):
+    per_class = None if subset is None else subset // 10
+    if folder is not None:
+        return load_image_folder(folder, split, max_per_class=per_class, return_X_y=True)
+    X, y = fetch_cifar10(subset=split, return_X_y=True)
+    kept = np.sort(np.concatenate([np.flatnonzero(y == k)[:per_class] for k in np.unique(y)]))
+    return X[kept], y[kept]
+
+
+def _multiply_adds(module, x):
+    """Return the millions of multiply-adds that one image takes."""
+    x = torch.from_numpy(x).to(next(module.parameters()))
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        module(x)
+    return counter.get_total_flops() / 2e6
+
+
+class AccuracyCurve(Callback):
+    """Test accuracy after every epoch."""
+
+    def __init__(self, X, y):
+        self.X = X
+        self.y = y
+
+    def on_train_begin(self, net, **kwargs):
+        """Start anew."""
+        self.accuracy_ = []
+
+    def on_epoch_end(self, net, **kwargs):
+        """Test."""
+        self.accuracy_.append(100 * float(net.score(self.X, self.y)))
+
+
+class ImageRun(Run):
+    """A fit on images, with as many threads as there are: its test accuracy in every epoch."""
+
+    def perform(self):
+        """Fit and measure; the result is plain numbers and lists."""
+        start = time.perf_counter()
+        X, y, _ = self.problem.draw("train", self.seed)
+        X_test, y_test, classes = self.problem.draw("test", self.seed)
+        model = seeded(self.estimator, self.seed)
+        if model.standardize is False:  # by the paper's constants instead
+            from torchvision.transforms import v2
+
+            scale = v2.Compose([v2.ToDtype(torch.float32, scale=True), v2.Normalize(_MEAN, _STD)])
+            X, X_test = map(ImageTransform(scale).transform, (X, X_test))
+        curve = AccuracyCurve(X_test, y_test)
+        callbacks = [*(model.callbacks or []), curve]
+        model.set_params(train_transform=self.problem.transform, callbacks=callbacks)
+        fit_start = time.perf_counter()
+        model.fit(X, y)
+        fit_seconds = time.perf_counter() - fit_start
+        result = {
+            "accuracy": curve.accuracy_[-1],
+            "best_epoch_accuracy": max(curve.accuracy_),
+            "accuracy_curve": curve.accuracy_,
+            "loss_curve": model.loss_curve_,
+        }
+        if model.n_experts > 1:
+            experts = model.apply(X_test)
+            dispatch = routing_matrix(classes, experts, n_experts=model.n_experts)
+            result["test_entropy"] = dispatch_entropy(classes, experts)
+            result |= {"dispatch": dispatch.tolist(), "load": model.expert_load_.tolist()}
+        return result | {
+            "multiply_adds": _multiply_adds(model.module_, X_test[:1]),
+            "n_train": len(X),
+            "n_test": len(X_test),
+            "seed": self.seed,
+            "fit_seconds": fit_seconds,
+            "seconds": time.perf_counter() - start,
+            "device": str(model.net_.device),
+            "precision": model.net_.precision,
+            "versions": versions(),
+        }

@@ -1,0 +1,120 @@
+"""What experiments share: problems, models, figures, and what is said of all of them."""
+
+import numpy as np
+
+from ..._classifier import MoEClassifier
+from .._experiment import Finding
+from .._protocols import paper_classifier
+from .._published import TABLE_1
+from .._run import DATA_SEEDS, Problem
+
+KINDS = ("linear", "cubic", "relu", "celu", "gelu", "tanh")  # of the activation check
+ACTIVATION = {False: "linear", True: "cubic"}  # by nonlinear
+TRACE = 5  # steps between two records: the same everywhere, so that experiments share their runs
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe-Ito
+
+
+def problems(settings, data="fixed", **sizes):
+    """Return settings; `data` is "fixed" (the notebooks' one data set) or "fresh" per run."""
+    return tuple(
+        Problem(setting, data_seed=DATA_SEEDS[setting] if data == "fixed" else None, **sizes)
+        for setting in settings
+    )
+
+
+def single(nonlinear, filters=128, **parameters):
+    """Return the notebooks' single expert with that many filters, half of them per class."""
+    return paper_classifier("code", nonlinear, 1, expert_width=filters // 2, **parameters)
+
+
+def single_with(activation, filters=128, **parameters):
+    """Return the single expert of the notebooks' activation check."""
+    rate = 0.001 if activation == "linear" else 0.01
+    parameters |= {"activation": activation, "learning_rate_init": rate}
+    return single(activation != "linear", filters, **parameters)
+
+
+def mixture(protocol, nonlinear, **parameters):
+    """Return the paper's mixture of eight experts."""
+    return paper_classifier(protocol, nonlinear, **parameters)
+
+
+def mixtures(protocol, **parameters):
+    """Return the paper's mixtures of linear and of cubic experts, by name."""
+    return {f"mixture {a}": mixture(protocol, n, **parameters) for n, a in ACTIVATION.items()}
+
+
+def default(nonlinear=True, **parameters):
+    """Return this library's mixture with nothing but the activation chosen."""
+    return MoEClassifier().set_params(activation=ACTIVATION[nonlinear], **parameters)
+
+
+def published_mixtures(settings):
+    """Return the published results of `mixtures` by setting and name."""
+    return {
+        (setting, f"mixture {activation}"): TABLE_1[setting, "mixture", nonlinear]
+        for setting in settings
+        for nonlinear, activation in ACTIVATION.items()
+    }
+
+
+def explain_outside(results):
+    """Yield, for every cell outside of the published range, how its runs are spread."""
+    for cell, measure in results.outside():
+        ours, (mean, std) = cell.summary(measure), cell.published.value(measure)
+        digits = 3 if measure == "entropy" else 2
+        label = ", ".join(str(value) for value in cell.labels.values())
+        text = (
+            f"Setting {label}: {measure} {ours.mean:.{digits}f}, published {mean:.{digits}f}"
+            f"{'' if std is None else f' ± {std:.{digits}f}'}."
+        )
+        if ours.n > 2 and std is not None:
+            text += f" {_odd_runs(cell.values(measure), mean, std, digits)}"
+        if ours.n == 1:
+            text += " One run of each; `wide` shows how far such runs may differ."
+        yield Finding(text)
+
+
+def _odd_runs(values, mean, std, digits):
+    odd = np.abs(values - mean) > 2 * std
+    if odd.all():
+        return f"All {len(values)} runs lie outside of ± 2 std."
+    rest = f"{values[~odd].mean():.{digits}f}"
+    shown = ", ".join(f"{value:.{digits}f}" for value in np.sort(values[odd]))
+    return (
+        f"{odd.sum()} of {len(values)} runs lie outside of ± 2 std ({shown}); without them the "
+        f"mean is {rest}."
+    )
+
+
+def panels(n_rows, n_columns, size, **options):
+    """Return a figure and its axes, of shape (n_rows, n_columns)."""
+    from matplotlib.figure import Figure
+
+    # A figure of our own, not pyplot's: no window, no backend to choose.
+    figure = Figure(figsize=size, layout="constrained")
+    return figure, figure.subplots(n_rows, n_columns, squeeze=False, **options)
+
+
+def log_scale(ax, ticks, text, **options):
+    """Take the logarithm of x, with these ticks only; `text` writes one of them."""
+    from matplotlib.ticker import NullLocator
+
+    ax.set_xscale("log")
+    ax.set_xticks(ticks, [text(tick) for tick in ticks], **options)
+    ax.xaxis.set_minor_locator(NullLocator())
+
+
+def mark(label, **style):
+    """Return what stands for a group of lines in a legend."""
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], label=label, **style)
+
+
+def legend(figure, handles, place="lower center", **options):
+    """Draw the legend of a figure beside its axes; keys of a mapping are the labels."""
+    if not isinstance(handles, dict):
+        handles = {handle.get_label(): handle for handle in handles}
+    options = {"ncols": len(handles), "frameon": False} | options
+    figure.legend(handles.values(), handles, loc=f"outside {place}", **options)

@@ -1,0 +1,352 @@
+"""Figures 1 and 3, and the inner products of section 4."""
+
+from functools import partial
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.manifold import TSNE
+
+from ...inspection import (
+    AlignmentDisplay,
+    DecisionRegionDisplay,
+    DispatchEntropyDisplay,
+    expert_colors,
+)
+from ...metrics import dispatch_entropy
+from .._experiment import Experiment, Finding
+from .._published import ENTROPY_CURVES
+from .._run import one_thread
+from .._statistics import Interval, crossing, mean_interval
+from .common import ACTIVATION, TRACE, legend, mark, mixtures, panels, problems, published_mixtures
+
+_MARKED = np.array([0, 1, 3, 7])  # of expert_colors: crosses are thin, the first four too alike
+_SHOWN = 800  # training samples in the figure
+_SPECIALIZED = 0.1  # nats: nearly every cluster has experts of its own
+
+
+def fig1(protocol="code", data="fixed"):
+    """Return four experts on the data of the visualization, at three moments of training."""
+    return Experiment(
+        name="fig1",
+        title="Figure 1: what the experts specialize in",
+        question=(
+            "How does a mixture of four experts divide four clusters, at the start, in the middle "
+            "and at the end of training? Training from the same seed takes the same path: fewer "
+            "steps are an earlier moment. The figure shows the run whose nonlinear mixture ends "
+            "with the lowest entropy, and the linear mixture of the same seed. Color is the "
+            "expert, marker the class, background the predicted class. It is a t-SNE "
+            "embedding of 800 training samples with the patches of each put in order (feature, "
+            "center, noise, feature noise), as in the authors' notebook: models get them shuffled."
+        ),
+        problems=problems(("visualization",), data, n_train=1600, n_test=1600),
+        models=mixtures(protocol, n_experts=4),
+        grid={"max_iter": [1, 61, 501]},  # the second is the authors' middle moment
+        max_runs=10,
+        draw=_draw_fig1,
+        findings=_fig1_findings,
+    )
+
+
+def _last(results, model):
+    """Return the cell of a mixture at the end of training."""
+    return results.cell(model=model, max_iter=results.experiment.grid["max_iter"][-1])
+
+
+def _draw_fig1(results):
+    experiment = results.experiment
+    entropies = _last(results, "mixture cubic").values("entropy")
+    seed = int(_last(results, "mixture cubic").values("seed")[entropies.argmin()])
+    runs = [cell.runs[0] for cell in experiment.cells(1, seed, device="cpu")]
+    samples = runs[0].problem.draw(runs[0].seed)
+    points = _embed(samples, min(_SHOWN, runs[0].problem.n_train))
+    figure, axes = panels(len(experiment.models), len(experiment.grid["max_iter"]), (11, 8))
+    for ax, run in zip(axes.flat, runs, strict=True):
+        _draw_moment(run, samples, points, ax)
+    for ax in axes.flat:
+        ax.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
+        ax.label_outer()
+    _explain(figure, np.unique(samples.y))
+    return figure
+
+
+def _draw_moment(run, samples, points, ax):
+    """Fit once more, as results hold numbers only, and draw the first training samples."""
+    X, y, clusters = (part[: run.problem.n_train] for part in samples[:3])
+    with one_thread():
+        model = clone(run.estimator).set_params(random_state=run.seed).fit(X, y)
+        experts, predicted, shown = model.apply(X), model.predict(X), slice(len(points))
+    DecisionRegionDisplay.from_predictions(
+        points, y[shown], _MARKED[experts[shown]], predicted[shown], ax=ax, scatter_kw={"s": 14}
+    )
+    for own in (*ax.artists, ax.get_legend()):  # the figure has one legend for all
+        own.remove()
+    entropy, accuracy = dispatch_entropy(clusters, experts), np.mean(predicted == y)
+    name = "linear" if run.estimator.activation == "linear" else "nonlinear"
+    ax.set(xticks=[], yticks=[])
+    ax.set_title(
+        f"{name.capitalize()}, step {model.n_iter_}\n"
+        f"entropy {entropy:.2f}, training accuracy {100 * accuracy:.1f} %",
+        fontsize="medium",
+    )
+
+
+def _explain(figure, classes):
+    from matplotlib.patches import Patch
+
+    colors = expert_colors(max(_MARKED) + 1)[_MARKED]
+    entries = [("o", color, f"expert {m}") for m, color in enumerate(colors)]
+    # The markers that DecisionRegionDisplay gives to two classes.
+    entries += [(m, "0.3", f"class {label}") for m, label in zip("ox", classes, strict=True)]
+    handles = [mark(label, marker=m, linestyle="none", color=color) for m, color, label in entries]
+    handles += [
+        Patch(facecolor=face, edgecolor="0.5", label=f"predicted class {label}")
+        for face, label in zip(("white", "0.85"), classes, strict=True)
+    ]
+    legend(figure, handles)
+
+
+def _embed(samples, n_shown):
+    """Return t-SNE points of the first samples, the patches of each in one order."""
+    X, clusters = samples.X[:n_shown], samples.clusters[:n_shown]
+    patches = np.take_along_axis(X, _order(X, clusters, samples.dictionary)[..., None], axis=1)
+    perplexity = min(30, (n_shown - 1) / 3)
+    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    return tsne.fit_transform(patches.reshape(n_shown, -1))
+
+
+def _order(X, clusters, dictionary):
+    """Return which patch is the feature, the center, the noise and the feature noise."""
+    features, centers = (np.abs(X @ vectors.T) for vectors in dictionary)  # (n, P, K)
+    own, center = (
+        np.take_along_axis(products, clusters[:, None, None], axis=2)[..., 0]
+        for products in (features, centers)
+    )
+    others = features.sum(2) - own
+    noise = -(features + centers).sum(2)  # orthogonal to the dictionary
+    return np.stack([own, center, noise, others], axis=1).argmax(2)
+
+
+def _fig1_findings(results):
+    """Yield how far the mixtures are specialized in the end."""
+    linear, cubic = (_last(results, f"mixture {activation}") for activation in ACTIVATION.values())
+    gap = linear.interval("entropy", minus=cubic.values("entropy"))  # paired by seed
+    yield Finding(
+        "At the end the nonlinear mixture is more specialized than the linear one: entropy "
+        f"{cubic.summary('entropy').mean:.3f} against {linear.summary('entropy').mean:.3f}, a "
+        f"difference of {gap.mean:.3f} ({gap.text(3)}).",
+        gap.above(0),
+    )
+    values = cubic.values("entropy")
+    yield Finding(
+        f"{(values < _SPECIALIZED).sum()} of {len(values)} nonlinear runs end below an entropy of "
+        f"{_SPECIALIZED}: four clusters need all of the four experts."
+    )
+    yield Finding(
+        f"Test accuracy at the end: nonlinear {cubic.summary('accuracy').mean:.2f} %, linear "
+        f"{linear.summary('accuracy').mean:.2f} %."
+    )
+
+
+_LEVEL = 0.7  # nats, half of the maximum: the moment at which the experts specialize
+_CLOSE = 10  # steps
+_KINDS = {"nonlinear": "cubic", "linear": "linear"}  # in the order of the figure
+
+
+def fig3(protocol="code", data="fixed"):
+    """Return the entropy curves of settings 1 and 2; the runs are those of table1."""
+    return Experiment(
+        name="fig3",
+        title="Figure 3: dispatch entropy per step",
+        question=(
+            "When do the experts specialize? Dispatch entropy of the training samples, in nats, "
+            "at most log 4 = 1.386: mean and 95 % interval over the runs, beside the curves that "
+            "the authors recorded. Their rule may stop a run early; it is held at its last value, "
+            "so that every step is a mean over all runs."
+        ),
+        problems=problems((1, 2), data),
+        models=mixtures(protocol),
+        published=published_mixtures((1, 2)),
+        measures=("entropy",),
+        trace=TRACE,
+        draw=_draw_fig3,
+        findings=partial(_fig3_findings, protocol),
+    )
+
+
+def runs_over_steps(cell, measure):
+    """Return the recorded steps and a curve of every run; a stopped run keeps its last value.
+
+    Parameters
+    ----------
+    cell : CellResult
+        Of runs with a trace.
+    measure : str
+        A key of their "curve".
+
+    Returns
+    -------
+    steps : ndarray of shape (n_records,)
+        Those of the longest run.
+    values : ndarray of shape (n_runs, n_records)
+    """
+    curves = [run["curve"] for run in cell.runs]
+    steps = np.array(max((curve["step"] for curve in curves), key=len))
+    return steps, np.stack([np.interp(steps, curve["step"], curve[measure]) for curve in curves])
+
+
+def _draw_fig3(results):
+    settings = results.settings
+    figure, axes = panels(1, len(settings), (10, 4.8), sharey=True)
+    for ax, setting in zip(axes[0], settings, strict=True):
+        lines = _draw_setting(results, setting, ax)
+    title = f"mean and 95 % interval over {len(results.cells[0].runs)} runs"
+    legend(figure, lines, title=title)
+    return figure
+
+
+def _draw_setting(results, setting, ax):
+    """Draw our curves and the recorded ones, and return the lines by their names."""
+    lines = {}
+    for name, activation in _KINDS.items():
+        cell = results.cell(setting=setting, model=f"mixture {activation}")
+        display = DispatchEntropyDisplay(*runs_over_steps(cell, "entropy"), n_clusters=4)
+        ours = lines[f"{name} experts"] = display.plot(ax=ax).line_
+        (lines[f"{name}, authors' record"],) = ax.plot(
+            *ENTROPY_CURVES[setting, activation],
+            "o--",
+            color=ours.get_color(),
+            markerfacecolor="white",
+            linewidth=1,
+        )
+    ax.set(title=f"Setting {setting}", xlabel="Step")
+    ax.label_outer()
+    return lines
+
+
+def _fig3_findings(protocol, results):
+    """Yield when the mean curves fall to the level, beside the authors' record."""
+    for setting in results.settings:
+        for name, activation in _KINDS.items():
+            cell = results.cell(setting=setting, model=f"mixture {activation}")
+            steps, entropies = runs_over_steps(cell, "entropy")
+            ours = _crossing(steps, entropies.mean(0))
+            recorded = _crossing(*ENTROPY_CURVES[setting, activation])
+            yield Finding(
+                f"Setting {setting}: the entropy of {name} experts {_fall(ours)}; in the authors' "
+                f"record it {_fall(recorded)}.",
+                _close(ours, recorded) if protocol == "code" else None,
+            )
+    lengths = [run["steps"] for cell in results.cells for run in cell.runs]
+    stopped = [steps for steps in lengths if steps < max(lengths)]
+    if stopped:
+        yield Finding(
+            f"{len(stopped)} of {len(lengths)} runs stopped before step {max(lengths)}, the first "
+            f"at step {min(stopped)}: held at their last value."
+        )
+
+
+def _crossing(steps, values):
+    """Return the step at which a curve first falls to the level, NaN if it never does."""
+    return crossing(steps, -np.asarray(values), -_LEVEL)
+
+
+def _fall(step):
+    text = f"falls to {_LEVEL} at step {step:.0f}"
+    return f"never falls to {_LEVEL}" if np.isnan(step) else text
+
+
+def _close(step, other):
+    return bool(np.isclose(step, other, rtol=0, atol=_CLOSE, equal_nan=True))
+
+
+_PARTS = {  # of the weights: keys of the curves with their symbol, the larger product first
+    "Router": {
+        "router_centers": r"$\langle\theta_m, c_k\rangle$",
+        "router_features": r"$\langle\theta_m, v_k\rangle$",
+    },
+    "Experts": {
+        "expert_features": r"$\langle w_m, v_k\rangle$",
+        "expert_centers": r"$\langle w_m, c_k\rangle$",
+    },
+}
+_VECTORS = {"centers": "centers c_k", "features": "features v_k"}
+
+
+def innerproducts(protocol="code", data="fixed"):
+    """Return the inner products on setting 1; the runs are those of table1."""
+    return Experiment(
+        name="innerproducts",
+        title="Inner products of the weights with features and centers",
+        question=(
+            "Does the router find the cluster centers c_k, and do the experts learn the features "
+            "v_k (section 4)? Setting 1: inner products with the router's directions theta_m and "
+            "with the strongest filter w_m of each expert. The curves are means over the experts "
+            "of their largest inner product in magnitude, mean and 95 % interval over the runs; a "
+            "run that stopped early is held at its last value."
+        ),
+        problems=problems((1,), data),
+        models=mixtures(protocol),
+        published=published_mixtures((1,)),
+        trace=TRACE,
+        draw=_draw_products,
+        findings=_products_findings,
+    )
+
+
+def _draw_products(results):
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 10), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1))
+    above.suptitle("Nonlinear experts, first run: inner products at the end")
+    _draw_matrices(results.cell(model="mixture cubic").runs[0], above.subplots(2, 2))
+    below.suptitle(
+        "Largest inner product in magnitude, mean over the experts; band: 95 % interval of the runs"
+    )
+    for ax, (title, symbols) in zip(below.subplots(1, 2), _PARTS.items(), strict=True):
+        _draw_curves(results, symbols, ax)
+        ax.set(xlabel="Step", ylabel="Inner product")
+        # Above the axes: no corner is free of curves.
+        ax.legend(title=title, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    return figure
+
+
+def _draw_matrices(run, axes):
+    names = ("router_features", "router_centers", "expert_features", "expert_centers")
+    matrices = {name: np.array(run[name]) for name in names}  # (M, K)
+    for name in names[2:]:
+        matrices[name] = matrices[name][:, None]  # one filter stands for an expert
+    AlignmentDisplay(**matrices).plot(axes=axes)
+
+
+def _draw_curves(results, symbols, ax):
+    """Draw one part of the mixtures: color is the mixture, line style the kind of vector."""
+    for color, (name, kind) in zip(expert_colors(2), _KINDS.items(), strict=True):
+        cell = results.cell(model=f"mixture {kind}")
+        for style, (measure, symbol) in zip(("-", "--"), symbols.items(), strict=True):
+            steps, values = runs_over_steps(cell, measure)
+            mean, low, high = np.transpose([mean_interval(column) for column in values.T])
+            ax.plot(steps, mean, style, color=color, label=f"{symbol}, {name}")
+            ax.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
+    ax.set_ylim(bottom=0)
+
+
+def _products_findings(results):
+    """Yield how many times as large one kind of inner product is as the other, at the end."""
+    for name, kind in _KINDS.items():
+        cell = results.cell(model=f"mixture {kind}")
+        for title, (strong, weak) in _PARTS.items():
+            ratio = _ratio(cell, strong, weak)
+            vectors = [_VECTORS[measure.split("_")[1]] for measure in (strong, weak)]
+            yield Finding(
+                f"{title} of the {name} mixture: inner products with the {vectors[0]} are "
+                f"{ratio.mean:.3g} times as large as those with the {vectors[1]} (geometric "
+                f"mean over the runs, {ratio.text(1)}).",
+                ratio.above(1) if name == "nonlinear" else None,  # what the theory is about
+            )
+
+
+def _ratio(cell, measure, other):
+    """Return the geometric mean over the runs of a ratio at the end, with its interval."""
+    ends = ({name: values[-1] for name, values in run["curve"].items()} for run in cell.runs)
+    return Interval(*np.exp(mean_interval([np.log(end[measure] / end[other]) for end in ends])))

@@ -1,0 +1,78 @@
+"""The models that tables.py and peers.py compare, by name, each at its defaults."""
+
+import logging
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+
+import numpy as np
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.preprocessing import StandardScaler
+
+MOE, ONE, MLP, TREES = "MoE", "one expert", "MLP", "HistGradientBoosting"
+REAL_MLP, TABM, HME, SOFT_TREE = "RealMLP", "TabM", "HME", "soft tree"
+# What must be installed: the name for pip, that of the module but for its hyphens.
+PACKAGES = {REAL_MLP: "pytabkit", TABM: "pytabkit", HME: "neural-trees", SOFT_TREE: "neural-trees"}
+ONE_CORE = {"device": "cpu", "n_threads": 1}
+
+logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+
+
+def standardized(regressor):
+    """Return a regressor that sees a standardized target, where it would depend on its unit."""
+    return TransformedTargetRegressor(regressor, transformer=StandardScaler())
+
+
+def of(path, standardize=False, **options):
+    """Return a function of the seed that builds a model, of a package that may not be there."""
+    package, _, name = path.rpartition(".")
+
+    def build(seed):
+        model = getattr(import_module(package), name)(**options)
+        if "random_state" in model.get_params(deep=False):
+            model.set_params(random_state=seed)
+        return standardized(model) if standardize else model
+
+    return build
+
+
+MODELS = {
+    "classification": {
+        MOE: of("sklearn_moe.MoEClassifier"),
+        ONE: of("sklearn_moe.MoEClassifier", n_experts=1),
+        MLP: of("sklearn.neural_network.MLPClassifier"),
+        TREES: of("sklearn.ensemble.HistGradientBoostingClassifier"),
+        "RandomForest": of("sklearn.ensemble.RandomForestClassifier"),
+        "linear": of("sklearn.linear_model.LogisticRegression", max_iter=1000),
+        "SVM": of("sklearn.svm.SVC"),
+        REAL_MLP: of("pytabkit.RealMLP_TD_S_Classifier", **ONE_CORE),
+        TABM: of("pytabkit.TabM_D_Classifier", **ONE_CORE),
+        HME: of("neural_trees.HierarchicalMixtureOfExperts"),
+        SOFT_TREE: of("neural_trees.SoftDecisionTree"),
+    },
+    "regression": {
+        MOE: of("sklearn_moe.MoERegressor"),
+        ONE: of("sklearn_moe.MoERegressor", n_experts=1),
+        MLP: of("sklearn.neural_network.MLPRegressor", standardize=True),
+        TREES: of("sklearn.ensemble.HistGradientBoostingRegressor"),
+        "RandomForest": of("sklearn.ensemble.RandomForestRegressor"),
+        "linear": of("sklearn.linear_model.Ridge"),
+        "SVM": of("sklearn.svm.SVR", standardize=True),
+        REAL_MLP: of("pytabkit.RealMLP_TD_S_Regressor", **ONE_CORE),
+        TABM: of("pytabkit.TabM_D_Regressor", **ONE_CORE),
+        SOFT_TREE: of("neural_trees.SoftDecisionTreeRegressor", standardize=True),
+    },
+}
+
+
+@cache
+def warm_up(build):
+    """Fit and ask a model, once in a process: the first time, libraries load what they need."""
+    X, y = np.random.default_rng(0).normal(size=(40, 3)), np.arange(40) % 2
+    build(0).fit(X, y).predict(X)
+
+
+def missing_package(name):
+    """Return what to install for a model that is not there, or None."""
+    package = PACKAGES.get(name)
+    return package if package and find_spec(package.replace("-", "_")) is None else None

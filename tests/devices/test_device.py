@@ -1,0 +1,496 @@
+"""Everything that a fit and a fitted model can do, on another device than the CPU.
+
+A model without noise that is trained in one batch is that of the CPU; noise and the order of
+batches come from generators of the device, which draw other numbers. On the pretend device, see
+devices.py, the operations of a training step are counted, and the moments in which the host waits.
+"""
+
+import copy
+import inspect
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from devices import DEVICE, step_cost
+from helpers import is_deep, narrow
+from scipy.sparse import csr_matrix
+from skorch.callbacks import Callback, EpochScoring, LRScheduler
+
+from sklearn_moe import (
+    BalanceParams,
+    FitCheckpoint,
+    MoEClassifier,
+    MoERegressor,
+    RouterParams,
+    SolverParams,
+)
+from sklearn_moe._data import rows as data_rows
+from sklearn_moe.callbacks import RoutingTrace
+from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+from sklearn_moe.inspection import AlignmentDisplay, DecisionRegionDisplay, DispatchEntropyDisplay
+from sklearn_moe.metrics import specialization_report
+from sklearn_moe.nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    GATES,
+    LOSSES,
+    NOISES,
+    ROUTERS,
+    ReLURouter,
+)
+from sklearn_moe.optim import SOLVERS
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+SHAPES = {"table": (6,), "patches": (4, 6), "images": (3, 8, 8)}
+BRIEF = {"n_experts": 3, "expert_width": 4, "max_iter": 3, "tol": None, "random_state": 0}
+ONE_BATCH = BRIEF | {"batch_size": None, "early_stopping": False}
+# What raises on CUDA under `torch.use_deterministic_algorithms(True)`, by its documentation.
+UNORDERED = (
+    *("bincount", "histc", "kthvalue", "median", "cumsum", "scatter_reduce", "put_", "ctc_loss"),
+    *("adaptive_avg_pool", "adaptive_max_pool", "fractional_max_pool", "max_pool3d", "avg_pool3d"),
+    *("max_unpool", "upsample", "reflection_pad", "replication_pad", "grid_sample", "nll_loss2d"),
+    *("embedding_bag", "resize_"),
+)
+
+
+@pytest.fixture(autouse=True)
+def exact_convolutions(monkeypatch):
+    """Convolutions of a GPU round to TF32 otherwise."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what CUDA asks for a fixed order
+
+
+def samples(kind, n=48):
+    X = np.random.default_rng(0).normal(size=(n, *SHAPES[kind])).astype(np.float32)
+    return X, X.reshape(n, -1)[:, :3].argmax(1)
+
+
+def numbers(kind, n_outputs=1):
+    X, _ = samples(kind)
+    return X, X.reshape(len(X), -1)[:, : n_outputs + 1].cumsum(1)[:, 1:].squeeze()
+
+
+def answers(model, X):
+    """Return what every public method says that takes X alone, by its name."""
+    said = {}
+    for name, method in inspect.getmembers(type(model), inspect.isfunction):
+        _, *parameters = inspect.signature(method).parameters.values()
+        takes_x = bool(parameters) and parameters[0].name == "X"
+        if name.startswith("_") or name == "partial_fit" or not takes_x:  # the latter trains
+            continue
+        if all(parameter.default is not parameter.empty for parameter in parameters[1:]):
+            said[name] = getattr(model, name)(X)
+    return said
+
+
+def compare(device, model, X, y, *, exact=True, atol=1e-4):
+    """Fit on the device, ask all there is to ask; without draws the CPU says the same."""
+    there = copy.deepcopy(model).set_params(device=device).fit(X, y)
+    assert {p.device.type for p in there.module_.parameters()} == {torch.device(device).type}
+    said = answers(there, X)
+    assert all(np.isfinite(said[name]).all() for name in said)
+    if exact:
+        here = model.set_params(device="cpu").fit(X, y)
+        np.testing.assert_allclose(there.loss_curve_, here.loss_curve_, rtol=1e-3, atol=1e-5)
+        for name, values in answers(here, X).items():
+            np.testing.assert_allclose(said[name], values, atol=atol, rtol=1e-3, err_msg=name)
+    assert np.isfinite(there.score(X, y))
+    return there
+
+
+def check_step(model, X, y, waits):
+    """Let no step wait more often than that, nor use sums without a fixed order."""
+    if DEVICE != "pretend":
+        return
+    model = copy.deepcopy(model).set_params(batch_size=len(X) // 3, max_iter=2)
+    step = step_cost(model, X, y)
+    assert step.waits <= waits, step.waiting
+    names = [op.removeprefix("aten::").removeprefix("_") for op in step.log]
+    assert not [name for name in names if name.startswith(UNORDERED)]
+
+
+def chooses(router):
+    """Tell whether some experts answer; the host asks which, but for patches."""
+    return ROUTERS[router].router_class.sparse or ROUTERS[router].router_class is ReLURouter
+
+
+# -- parts of a model ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("router", ROUTERS)
+def test_routers(device, router):
+    for kind in SHAPES if router != "patch_choice" else ["patches"]:
+        whole = kind != "images" or router == "kmeans"  # centers are those of samples
+        several = router in ("topk", "noisy_topk", "sampled", "random", "kmeans")
+        noise = "auto" if router == "noisy_topk" else None
+        options = {"trunk": None if whole else "cnn", "top_k": 2 if several else "auto"}
+        model = MoEClassifier(router=RouterParams(router, noise=noise), **ONE_BATCH | options)
+        compare(device, model, *samples(kind), exact=noise is None)
+        check_step(model, *samples(kind, 90), waits=chooses(router) and kind != "patches")
+
+
+@pytest.mark.parametrize("router", [r for r in ROUTERS if ROUTERS[r].noise is not None])
+def test_noise(device, router):
+    for noise in NOISES:
+        model = MoEClassifier(
+            router=RouterParams(router, noise=noise), **BRIEF | {"batch_size": 20}
+        )
+        first, second = (compare(device, model, *samples("patches"), exact=False) for _ in range(2))
+        assert first.loss_curve_ == second.loss_curve_
+
+
+@pytest.mark.parametrize("balance", BALANCES)
+def test_balances(device, balance):
+    for kind in ("table", "patches"):
+        # The smooth load is that of noise.
+        router = "noisy_topk" if balance == "load" else RouterParams("topk", noise=None)
+        options = ONE_BATCH | {"balance": BalanceParams(balance, weight=0.1), "top_k": 2}
+        model = MoEClassifier(router=router, **options)
+        compare(device, model, *samples(kind), exact=balance != "load")
+        check_step(model, *samples(kind, 90), waits=kind != "patches")
+
+
+EVERY_EXPERT = [
+    pytest.param(expert, marks=[pytest.mark.slow] * is_deep(expert)) for expert in EXPERTS
+]
+
+
+@pytest.mark.parametrize("expert", EVERY_EXPERT)
+def test_experts(device, expert):
+    kind = {2: "table", 3: "patches", 4: "images"}[EXPERTS[expert].ndim]
+    deep = is_deep(expert)
+    routers = ["top1", "sigmoid"] if deep else ["top1"]
+    # Merged experts cannot keep statistics of their batches.
+    routers += ["merge"] if expert.endswith("_gn") else []
+    for router in routers:
+        options = ONE_BATCH | narrow(expert, 8 if deep else 4) | {"trunk": None}
+        options |= {"n_experts": 2, "max_iter": 1} if deep else {}
+        model = MoEClassifier(router=RouterParams(router, noise=None), **options)
+        compare(device, model, *samples(kind), atol=1e-2 if deep else 1e-4)
+        check_step(model, *samples(kind, 90), waits=kind != "patches")
+    compare(device, MoEClassifier(**options | {"n_experts": 1}), *samples(kind), atol=1e-2)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_solvers(device, solver):
+    quiet = RouterParams("top1", noise=None)
+    for kind in SHAPES:
+        model = MoEClassifier(solver=solver, router=quiet, **ONE_BATCH)
+        compare(device, model, *samples(kind))
+        check_step(model, *samples(kind, 90), waits=kind != "patches")
+
+
+def test_gates_activations_and_networks(device):
+    for gate in GATES:
+        router = next(r for r in ("topk", *ROUTERS) if gate in ROUTERS[r].gates)
+        top_k = 2 if router == "topk" else "auto"
+        router = RouterParams(router, gate=gate, noise=None)
+        compare(device, MoEClassifier(router=router, top_k=top_k, **ONE_BATCH), *samples("patches"))
+    quiet = RouterParams("top1", noise=None)
+    for activation in ACTIVATIONS:
+        model = MoEClassifier(activation=activation, router=quiet, **ONE_BATCH)
+        compare(device, model, *samples("patches"))
+    for network in ("linear", "mlp"):
+        for kind in ("table", "patches"):
+            router = RouterParams("topk", network=network, noise=None)
+            compare(device, MoEClassifier(router=router, top_k=2, **ONE_BATCH), *samples(kind))
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_losses(device, loss):
+    spec, router = LOSSES[loss], RouterParams("topk", noise=None)
+    # Those that are no distributions to mix are added up.
+    dense = "soft" if loss in ("log_loss", "squared_error", "gaussian") else "sigmoid"
+    for choice in (router, dense):
+        model = MoERegressor if spec.regression else MoEClassifier
+        model = model(loss=loss, router=choice, **ONE_BATCH)
+        X, y = samples("table")
+        if spec.regression:
+            there = compare(device, model, *numbers("patches", 2))
+            if loss == "gaussian":
+                assert (there.predict(samples("patches")[0], return_std=True)[1] > 0).all()
+            compare(device, model, *numbers("table"))
+        else:
+            compare(device, model, X, y.clip(max=1))
+        if spec.multilabel:
+            labels = (X[:, :3] > 0).astype(int)
+            there, here = (copy.deepcopy(model).set_params(device=d) for d in (device, "cpu"))
+            there, here = (each.fit(X, labels).predict_proba(X) for each in (there, here))
+            np.testing.assert_allclose(there, here, atol=1e-4)
+    X, y = samples("table", 90)
+    check_step(model, X, X[:, 0] if spec.regression else y.clip(max=1), waits=0)
+
+
+QUIET = RouterParams("top1", noise=None)
+PARTS = {
+    "shared experts": {"router": RouterParams("topk", noise=None, n_shared_experts=1)},
+    "split from one": {"router": RouterParams("top1", upcycle=0.4)},
+    "gradient of all gates": {
+        "router": RouterParams(replace(ROUTERS["topk"], dense_gradient=True), noise=None),
+        "top_k": 2,
+    },
+    "noise at prediction": {"router": replace(ROUTERS["top1"], noise_at_predict=True)},
+    "own losses": {"router": "soft", "expert_loss_weight": 0.5},
+    "out of bag": {"router": "soft", "early_stopping": "out_of_bag"},
+    "held-out rows": {"router": QUIET, "early_stopping": True, "validation_fraction": 0.3},
+    "batches": {"router": QUIET, "batch_size": 20},
+    "no standardization": {"router": QUIET, "standardize": False},
+    "class weights": {"router": QUIET, "class_weight": "balanced"},
+    "momentum and decay": {
+        "router": QUIET,
+        "solver": SolverParams("normalized_sgd", momentum=0.9, weight_decay=0.1),
+    },
+    "constant rates": {"router": QUIET, "solver": SolverParams(schedule="constant")},
+    "a transform": {"router": QUIET, "train_transform": lambda x: x + torch.randn_like(x)},
+    "the default": {},
+}
+DRAWN = {"split from one", "noise at prediction", "out of bag", "batches", "a transform"}
+DRAWN |= {"the default"}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_parts(device, part):
+    for kind in SHAPES:
+        if part in ("own losses", "out of bag") and kind == "patches":
+            continue  # is for vectors
+        model = MoEClassifier(**ONE_BATCH | PARTS[part])
+        compare(device, model, *samples(kind), exact=part not in DRAWN)
+        if part != "held-out rows":
+            router = PARTS[part].get("router", "soft")
+            mixes = router == "soft" and kind != "patches"
+            check_step(model, *samples(kind, 90), waits=not mixes and kind != "patches")
+
+
+def test_samples_of_all_kinds(device, monkeypatch):
+    import pandas as pd
+
+    X, y = samples("table")
+    holes = X.copy()
+    holes[::5, 1] = np.nan
+    letters = pd.Categorical(np.where(X[:, 0] > 0, "a", "b"))
+    frame = pd.DataFrame(X, columns=[*"uvwxyz"]).assign(c=letters)
+    model = MoEClassifier(router="soft", **ONE_BATCH)
+    for table in (holes, csr_matrix(X * (X > 0)), frame, X.astype(np.float64)):
+        compare(device, model, table, y)
+    images, y_of_images = samples("images")
+    compare(device, model, (images * 40 + 128).clip(0, 255).astype(np.uint8), y_of_images)
+    choice = MoEClassifier(router=RouterParams("patch_choice", noise=None), **ONE_BATCH)
+    for expert in ("patch", "patch_conv"):
+        compare(device, choice.set_params(expert=expert), *samples("patches"))
+    # Too large for the device: batches travel one by one.
+    monkeypatch.setattr(data_rows, "free_memory", lambda device: 0)
+    for options in ({}, {"batch_size": 20}, {"early_stopping": True}):
+        model = MoEClassifier(**ONE_BATCH | {"router": QUIET} | options)
+        compare(device, model, *samples("patches"), exact="batch_size" not in options)
+
+
+# -- a model that moves -------------------------------------------------------------------
+
+
+def moved(clf):
+    """Move a model to the CPU where tensors that torch makes are for inference only."""
+    with torch.inference_mode():
+        return clf.to("cpu")
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_training_goes_on_here_and_there(device, kind, monkeypatch):
+    X, y = samples(kind)
+    quiet = ONE_BATCH | {"router": QUIET}
+
+    def begin(clf):
+        return clf.partial_fit(X, y, classes=[0, 1, 2])
+
+    for steps in (
+        lambda clf: clf.fit(X, y).set_params(warm_start=True, max_iter=2).fit(X, y),
+        lambda clf: begin(clf).partial_fit(X, y),
+        lambda clf: pickle.loads(pickle.dumps(clf.fit(X, y))).partial_fit(X, y),
+        lambda clf: moved(begin(clf)).partial_fit(X, y),
+    ):
+        there, here = (steps(MoEClassifier(device=name, **quiet)) for name in (device, "cpu"))
+        np.testing.assert_allclose(there.predict_proba(X), here.predict_proba(X), atol=1e-4)
+    for solver in ("adam", SolverParams("normalized_sgd", momentum=0.9)):
+        stays, goes = (begin(MoEClassifier(solver=solver, **quiet)) for _ in range(2))
+        for where in (device, "cpu", device):
+            goes.to(where).partial_fit(X, y)
+            stays.partial_fit(X, y)
+            assert {p.device.type for p in goes.module_.parameters()} == {torch.device(where).type}
+            np.testing.assert_allclose(goes.predict_proba(X), stays.predict_proba(X), atol=1e-4)
+    stored, said = pickle.dumps(goes), answers(goes, X)
+    again = pickle.loads(stored)
+    assert again.net_.device == goes.net_.device
+    assert all(np.array_equal(values, said[name]) for name, values in answers(again, X).items())
+    monkeypatch.setattr(torch.get_device_module(device), "is_available", lambda: False)
+    again = pickle.loads(stored)
+    assert again.net_.device == "cpu"
+    np.testing.assert_allclose(again.predict_proba(X), said["predict_proba"], atol=1e-5)
+    again.partial_fit(X, y)
+    with pytest.raises(ValueError, match=f"device='{device}' is not there"):
+        again.set_params(device=device).fit(X, y)
+
+
+def test_a_second_device(device):
+    """Nothing is left on the first one."""
+    if torch.get_device_module(device).device_count() < 2:
+        pytest.skip("there is one only")
+    for kind in SHAPES:
+        model = MoEClassifier(router=QUIET, **ONE_BATCH)
+        clf = compare(f"{device}:1", model, *samples(kind))
+        assert {str(p.device) for p in clf.module_.parameters()} == {f"{device}:1"}
+
+
+class Noisy(torch.nn.Sequential):
+    """An expert whose dropout draws from the global generator of its device."""
+
+    def __init__(self, input_shape, n_outputs):
+        super().__init__(torch.nn.Dropout(), torch.nn.Linear(*input_shape, n_outputs))
+
+
+def test_generators_of_the_devices_stay_as_they_are(device):
+    module = torch.get_device_module(device)
+    names = [f"{device}:{index}" for index in range(module.device_count())]
+    states = [module.get_rng_state(name).clone() for name in names]
+    X, y = samples("table")
+    for where in {names[0], names[-1], "cpu"}:
+        options = BRIEF | {"expert": Noisy, "expert_width": None, "device": where}
+        first, second = (MoEClassifier(**options).fit(X, y) for _ in range(2))
+        assert first.loss_curve_ == second.loss_curve_
+        for name, state in zip(names, states, strict=True):
+            assert torch.equal(module.get_rng_state(name), state)
+
+
+def test_samples_that_lie_on_the_device_are_refused(device):
+    for kind in SHAPES:
+        X, y = samples(kind)
+        clf = MoEClassifier(device=device, **ONE_BATCH).fit(X, y)
+        X = torch.from_numpy(X).to(device)
+        with pytest.raises(ValueError, match=rf"X is a tensor on {device}:0.* pass X.cpu\(\)"):
+            clf.predict(X)
+        with pytest.raises(ValueError, match=r"pass X.cpu\(\)"):
+            clf.fit(X, y)
+
+
+def test_equal_fits_where_sums_have_a_fixed_order(device):
+    torch.use_deterministic_algorithms(True)
+    try:
+        for router in ROUTERS:
+            for kind in SHAPES if router in ("top1", "soft", "relu") else ["patches"]:
+                clf = MoEClassifier(router=router, device=device, **BRIEF)
+                first, second = (clf.fit(*samples(kind)).loss_curve_ for _ in range(2))
+                assert first == second
+    finally:
+        torch.use_deterministic_algorithms(False)
+
+
+class PowerCut(Callback):
+    def on_batch_end(self, net, **kwargs):
+        if len(net.history) == 3:
+            raise OSError("no power")
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_fit_is_resumed_also_elsewhere(device, kind, tmp_path):
+    X, y = samples(kind)
+    options = BRIEF | {"device": device, "batch_size": 20, "max_iter": 4, "early_stopping": False}
+    options |= {"solver": SolverParams("adam", schedule="constant")}
+    whole = MoEClassifier(**options).fit(X, y)
+    parts = MoEClassifier(**options, checkpoint=FitCheckpoint(tmp_path, every=0))
+    with pytest.raises(OSError, match="no power"):
+        parts.set_params(callbacks=[PowerCut()]).fit(X, y)
+    parts.set_params(callbacks=None).fit(X, y)
+    assert parts.loss_curve_ == whole.loss_curve_
+    assert np.array_equal(parts.predict_proba(X), whole.predict_proba(X))
+    parts.set_params(device="cpu", max_iter=6).fit(X, y)
+    assert parts.net_.device == "cpu"
+    assert parts.n_iter_ == 6
+    assert parts.loss_curve_[:4] == whole.loss_curve_  # bit by bit: these are not run again
+
+
+# -- what looks at a model ----------------------------------------------------------------
+
+
+class Predict(Callback):
+    """Ask a net in training."""
+
+    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+        self.seen = net.predict_proba(dataset_train.X)
+
+
+def test_callbacks_reports_and_displays(device, pyplot):
+    options = {**PAPER_SETTINGS[1], "return_clusters": True, "return_dictionary": True}
+    X, y, clusters, dictionary = make_cluster_patches(200, random_state=0, **options)
+    asked = Predict()
+    traces = [RoutingTrace(X, clusters, dictionary=dictionary), RoutingTrace(X, noise=True)]
+    accuracy = EpochScoring("accuracy", on_train=True)
+    callbacks = [*traces, accuracy, LRScheduler("StepLR", step_size=1), asked]
+    clf = MoEClassifier(device=device, callbacks=callbacks, **ONE_BATCH)
+    if hasattr(clf, "set_callbacks"):
+        sklearn_callback = pytest.importorskip("sklearn.callback", reason="of scikit-learn 1.9")
+        clf.set_callbacks(sklearn_callback.ScoringMonitor(scoring="accuracy"))
+    clf.fit(X, y)
+    np.testing.assert_allclose(asked.seen, clf.predict_proba(X), atol=1e-6)
+    assert len(clf.net_.history[:, "accuracy"]) == 3
+    assert traces[1].load_.shape == (4, 3)
+    assert np.array_equal(traces[0].experts_, clf.apply(X))
+    AlignmentDisplay.from_estimator(clf, dictionary)
+    DispatchEntropyDisplay.from_traces(traces[0])
+    DecisionRegionDisplay.from_estimator(clf, X, y, grid_resolution=20)
+    assert "expert" in str(specialization_report(clf, X, y, clusters, random_state=0))
+
+
+# -- what a step costs --------------------------------------------------------------------
+
+# Of the default model of patches with other parameters: the most operations of a step.
+OPERATIONS = [
+    *(({}, 62), ({"n_experts": 1}, 43), ({"expert": "patch_conv"}, 67)),
+    *(({"balance": "switch"}, 88), ({"balance": "bias"}, 78)),
+    ({"solver": SolverParams(schedule="constant")}, 50),
+    ({"solver": SolverParams(momentum=0.9, weight_decay=1e-3)}, 84),
+    ({"router": "topk", "top_k": 2}, 66),
+    ({"router": replace(ROUTERS["topk"], dense_gradient=True), "top_k": 2}, 90),
+    *(({"router": "top1"}, 62), ({"router": "topk"}, 62), ({"router": "noisy_topk"}, 78)),
+    *(({"router": "sampled"}, 67), ({"router": "soft"}, 84), ({"router": "sigmoid"}, 53)),
+    *(({"router": "merge"}, 55), ({"router": "relu"}, 72), ({"router": "patch_choice"}, 78)),
+    *(({"router": "random"}, 52), ({"router": "kmeans"}, 57)),
+]
+THREE = {"max_iter": 2, "tol": None, "early_stopping": False, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def three_batches():
+    return make_cluster_patches(3 * 1024, random_state=0, **PAPER_SETTINGS[1])
+
+
+def test_operations_and_waits_of_a_step(pretend, three_batches):
+    X, y = three_batches
+    for options, operations in OPERATIONS:
+        step = step_cost(MoEClassifier(**THREE | options, batch_size=1024), X, y)
+        assert step.waits == 0, (options, step.waiting)
+        assert step.operations <= operations, (options, step.log)
+    for router in set(ROUTERS) - {"patch_choice"}:
+        model = MoEClassifier(router=router, **THREE, batch_size=1024)
+        step = step_cost(model, X.reshape(len(X), -1), y)
+        assert step.waits == chooses(router), (router, step.waiting)
+        assert step.operations <= (182 if chooses(router) else 146), (router, step.log)
+    assert set(ROUTERS) <= {options.get("router") for options, _ in OPERATIONS if len(options) == 1}
+
+
+def test_a_large_step_computes_what_is_asked_for_and_waits_once(pretend):
+    X, y = make_cluster_patches(3 * 2**14, random_state=0, **PAPER_SETTINGS[1])
+    step = step_cost(MoEClassifier(12, batch_size=2**14, **THREE), X, y)
+    assert step.waits == 1, step.waiting
+
+
+def test_the_log_finds_a_wait(pretend, three_batches):
+    transform = {"train_transform": lambda x: x * x.max().item()}
+    model = MoEClassifier(router="soft", batch_size=1024, **THREE | transform)
+    waiting = step_cost(model, *three_batches)
+    assert waiting.waits == 1
+    assert waiting.log["item"] == 1
+    assert all(["item" in line for line in waiting.waiting])

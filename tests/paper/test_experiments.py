@@ -1,0 +1,340 @@
+"""The experiments: all of them are sound, drawn and reported; what each one finds, by hand."""
+
+import json
+import sys
+from dataclasses import replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from sklearn_moe.paper import (
+    EXPERIMENTS,
+    CellResult,
+    Problem,
+    Results,
+    get_experiment,
+    run_experiment,
+)
+from sklearn_moe.paper._published import ENTROPY_CURVES
+from sklearn_moe.paper._report import to_json, to_markdown
+from sklearn_moe.paper._statistics import UNDECIDED
+from sklearn_moe.paper.experiments import figures
+from sklearn_moe.paper.experiments.coverage import commitments, covered_by_chance, expected_covered
+from sklearn_moe.paper.experiments.stages import stages, times
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning"),
+    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
+]
+
+
+def made_up(run, rng):
+    """Return a result of the form of `Run.perform`, without the fit."""
+    n_experts = getattr(run.estimator, "n_experts", 1)
+    names = ("accuracy", "train_accuracy", "hard_accuracy")
+    result = dict(zip(names, rng.uniform(50, 100, 3), strict=True))
+    result |= {"seed": run.seed, "fit_seconds": 1.0, "seconds": 1.0, "device": "cpu"}
+    result |= {"best_epoch_accuracy": result["accuracy"] + 1, "accuracy_curve": [50.0, 60.0]}
+    if n_experts == 1:
+        return result
+    result |= dict(zip(("entropy", "test_entropy"), rng.uniform(0, 1.38, 2), strict=True))
+    result |= {"load": rng.dirichlet(np.ones(n_experts)).tolist(), "steps": 501}
+    names = ("expert_features", "expert_centers", "router_features", "router_centers")
+    for name in (*names, "initial_features"):
+        result[name] = rng.uniform(0.01, 1, (n_experts, 4)).tolist()
+    result["routing"] = result["dispatch"] = rng.integers(500, size=(4, n_experts)).tolist()
+    curves = {name: np.linspace(1e-4, rng.uniform(0.1, 0.3), 101) for name in names}
+    curves |= {"step": np.arange(0, 505, 5), "entropy": np.linspace(1.38, 0.1, 101)}
+    return result | {"curve": {name: curve.tolist() for name, curve in curves.items()}}
+
+
+def results_of(experiment, result, runs=1):
+    """Return results in which every run is what `result(cell, run)` returns."""
+    cells = experiment.cells(runs)
+    found = [[result(cell, run) for run in cell.runs] for cell in cells]
+    cells = [CellResult(c.labels, r, c.published) for c, r in zip(cells, found, strict=True)]
+    return Results(experiment, cells)
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_is_sound_drawn_and_reported(name):
+    for protocol in EXPERIMENTS[name].protocols:
+        for data in ("fixed", "fresh"):
+            experiment = get_experiment(name, protocol, data)
+            assert experiment.name == name
+            cells = experiment.cells(runs=10)
+            labels = [tuple(cell.labels.values()) for cell in cells]
+            runs = [run for cell in cells for run in cell.runs]
+            keys = {json.dumps(run.settings, sort_keys=True) for run in runs}
+            assert len(set(labels)) == len(labels)
+            assert set(experiment.published) <= set(labels)
+            assert len(keys) == len(runs)
+            assert all(len(cell.runs) <= (experiment.max_runs or 10) for cell in cells)
+            if name in ("fig3", "innerproducts"):
+                shared = get_experiment("table1", protocol, data).cells(10)
+                runs = [run for cell in shared for run in cell.runs]
+                assert keys <= {json.dumps(run.settings, sort_keys=True) for run in runs}
+            if name not in ("wide", "baselines", "table2"):  # over fresh problems, or images
+                seeds = {problem.data_seed is None for problem in experiment.problems}
+                assert seeds == {data == "fresh"}
+    rng = np.random.default_rng(0)
+    for runs in (1, 2, 5):
+        results = results_of(experiment, lambda cell, run: made_up(run, rng), runs)
+        json.dumps(to_json(results), allow_nan=False)
+        assert experiment.title in to_markdown(results)
+        findings = results.findings()
+        assert findings
+        for finding in findings:
+            assert finding.holds in (True, False, None, UNDECIDED)
+            assert "nan" not in finding.text
+            assert finding.text.endswith(".")
+        if experiment.draw and name != "fig1" and runs < 5:
+            figure = experiment.draw(results)
+            figure.draw_without_rendering()
+            axes = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+            if name != "departures":  # its rows share their labels
+                assert all(ax.get_title() or ax.get_xlabel() or ax.get_ylabel() for ax in axes)
+            assert figure.legends or name in ("innerproducts", "linear")
+
+
+def test_bound_is_put_to_the_test():
+    for accuracy, hard, expected in (
+        (88.2, 76.4, (True, True)),  # within three standard errors of 16,000 and of 8,000 samples
+        (88.4, 76.6, (False, False)),
+        (80, 90, (True, False)),
+    ):
+        run = {"accuracy": accuracy, "train_accuracy": 100.0, "hard_accuracy": hard}
+        results = results_of(get_experiment("bound"), lambda *_, run=run: dict(run))
+        assert [f.holds for f in results.findings()] == [*expected * 3, None, None]
+        cell = results.cells[3]
+        results.cells[3] = replace(cell, runs=[*cell.runs, run | {"accuracy": 95.0}])
+        above = results.findings()[0]  # one run above the bound is one too many
+        assert above.holds is False
+        assert cell.labels["model"] in above.text
+
+
+def curve(entropy, centers, features=(1e-4, 0.01, 0.02, 0.03, 0.04)):
+    names = ("step", "entropy", "router_centers", "expert_features")
+    return dict(zip(names, ([0, 5, 10, 15, 20], entropy, centers, features), strict=True))
+
+
+def test_times_of_the_stages():
+    found = times(curve([1.4, 1.3, 1.0, 0.6, 0.1], [0, 0.001, 0.01, 0.1, 0.2]))
+    assert 0 < found["commit"] < 5
+    assert 10 < found["route"] < 15
+    assert found["dispatch"] == 15
+    never = curve([1.4] * 5, [0.0] * 5, [1e-4] * 5)
+    assert np.isnan(list(times(never).values())).all()
+    again = curve([1.4, 0.5, 0.2, 0.3, 0.8], [0.1] * 5)  # it rises
+    assert np.isnan(times(again)["dispatch"])
+    results = results_of(stages(), lambda *_: {"seed": 0, "curve": never})
+    assert results.findings()[0].holds == UNDECIDED
+    assert "12 (router outweighs the noise)" in results.findings()[-1].text
+    results.experiment.draw(results).draw_without_rendering()
+
+
+def test_exponents_are_found_again():
+    """Experts that grow by eta in a step, a router that follows their cube."""
+    steps = np.arange(0, 2000, 5.0)
+
+    def result(cell, run):
+        eta, eta_r = list(cell.labels.values())[-2:]
+        curve = {"step": steps, "entropy": np.where(steps < 100, 1.4, 0.1)}
+        curve["expert_features"] = 2e-4 + eta * steps
+        return {"seed": 0, "curve": curve | {"router_centers": eta_r * eta**3 * steps**4}}
+
+    findings = results_of(stages(), result).findings()
+    explored, routed = (
+        next(f for f in findings if f.text.startswith(start))
+        for start in ("Exploration", "The router takes")
+    )
+    assert "exponent -1.00" in explored.text
+    assert "exponent -0.25" in routed.text
+    assert (explored.holds, routed.holds) == (True, False)
+
+
+def test_coupon_collector():
+    for n_experts in (1, 4, 12):
+        draws = np.random.default_rng(0).integers(4, size=(20_000, n_experts))
+        covered = (draws[:, :, None] == np.arange(4)).any(1).sum(1)
+        chance = covered_by_chance(4, n_experts)
+        assert chance == pytest.approx((covered == 4).mean(), abs=0.012)
+        assert expected_covered(4, n_experts) == pytest.approx(covered.mean(), abs=0.03)
+
+
+def test_commitments():
+    run = {
+        "routing": [[50, 0, 0, 20, 0], [0, 60, 0, 20, 0], [0, 0, 70, 20, 0], [0, 5, 0, 10, 1]],
+        "initial_features": [[4, 1, 1, 1], [9, 3, 1, 1], [1, 1, 8, 1], [5, 1, 1, 1], [1, 1, 1, 2]],
+        "expert_features": np.eye(4)[[0, 1, 2, 0, 0]].tolist(),
+    }
+    taken = commitments(run)
+    assert taken.used.tolist() == [True, True, True, True, False]  # 1 of 256 samples
+    assert taken.cluster.tolist() == [0, 1, 2, -1, -1]  # the fourth has no majority
+    assert (taken.covered, taken.end) == (3, 1)
+    assert taken.start == pytest.approx(2 / 3)
+    everything = {"routing": [[0, 5]] * 4, "initial_features": np.ones((2, 4)).tolist()}
+    taken = commitments(everything | {"expert_features": everything["initial_features"]})
+    assert taken.used.tolist() == [False, True]
+    assert taken.covered == 0
+    assert np.isnan([taken.start, taken.end]).all()
+    for protocol in ("code", "paper"):  # the router's rate follows the theorem in the paper's form
+        models = get_experiment("coverage", protocol).models.values()
+        numbers = [model.n_experts for model in models]
+        expected = [0.001 * m**2 if protocol == "paper" else 0.1 for m in numbers]
+        assert [model.router.learning_rate for model in models] == pytest.approx(expected)
+        assert all(a < b for a, b in pairwise(numbers))
+
+
+def test_simplified_leaves_out_what_it_says(tmp_path):
+    experiment = get_experiment("simplified")
+    for name, model in experiment.models.items():
+        params = model.get_params()
+        plain = name.startswith(("no normalization", "neither"))
+        assert (params["solver"].kind == "sgd") == plain
+        assert (params["router__noise"] is None) == name.startswith(("no noise", "neither"))
+        model.set_params(max_iter=6)
+    tiny = tuple(replace(problem, n_train=120, n_test=80) for problem in experiment.problems)
+    experiment = replace(experiment, problems=tiny)
+    findings = run_experiment(experiment, tmp_path, runs=1, progress=False).findings()
+    stuck = [f.holds for f in findings if "stay where they started" in f.text]
+    assert stuck == [True, True]
+
+
+def test_linear_experts_fail_only_if_no_choice_saves_them():
+    experiment = get_experiment("linear")
+    linear = [c.labels for c in experiment.cells(2) if c.labels["activation"] == "linear"][3::16]
+    for best, holds in (((1.2, 1.21), True), ((0.2, 0.21), False), ((0.6, 0.8), UNDECIDED)):
+
+        def result(cell, run, best=best):
+            entropies = best if cell.labels in linear else (1.3, 1.35)
+            return {"accuracy": 90.0, "entropy": entropies[run.seed]}
+
+        findings = results_of(experiment, result, 2).findings()
+        claims = [f.holds for f in findings if "whatever the choice" in f.text]
+        assert claims == [holds, holds]
+
+
+def test_stopped_runs_keep_their_last_value():
+    long = {"curve": {"step": [0, 5, 10, 15], "entropy": [1.4, 1.0, 0.6, 0.2]}}
+    short = {"curve": {"step": [0, 5], "entropy": [1.4, 0.8]}}
+    steps, values = figures.runs_over_steps(CellResult({}, [short, long]), "entropy")
+    np.testing.assert_array_equal(steps, [0, 5, 10, 15])
+    np.testing.assert_allclose(values, [[1.4, 0.8, 0.8, 0.8], [1.4, 1.0, 0.6, 0.2]])
+
+
+def test_fig3_findings():
+    for protocol, delay, holds in (
+        ("code", 5, [True, True, True, True]),
+        ("code", 15, [False, True, False, True]),
+        ("paper", 5, [None, None, None, None]),
+    ):
+
+        def recorded(cell, run, delay=delay):  # the authors' own curves, later by some steps
+            activation = cell.labels["model"].removeprefix("mixture ")
+            steps, entropy = ENTROPY_CURVES[cell.labels["setting"], activation]
+            curve = {"step": [0, *np.add(steps, delay)], "entropy": [entropy[0], *entropy]}
+            return {"curve": curve, "steps": 501}
+
+        results = results_of(get_experiment("fig3", protocol), recorded)
+        results.cells[0].runs[0]["steps"] = 123
+        *findings, stopped = results.findings()
+        assert [finding.holds for finding in findings] == holds
+        text = f"at step {50 + delay}; in the authors' record it falls to 0.7 at step 50."
+        assert text in findings[0].text
+        assert "linear experts never falls to 0.7" in findings[1].text
+        assert stopped.text.startswith("1 of 4 runs stopped before step 501, the first at step 123")
+
+
+def test_ratios_of_inner_products():
+    names = ("router_features", "router_centers", "expert_features", "expert_centers")
+    ends = [(0.1, 0.4, 0.3, 0.01), (0.2, 0.4, 0.3, 0.02)]
+
+    def result(cell, run):
+        return {"curve": {n: [0, end] for n, end in zip(names, ends[run.seed], strict=True)}}
+
+    router, experts, *linear = results_of(get_experiment("innerproducts"), result, 2).findings()
+    assert "centers c_k are 2.83 times as large as those with the features v_k" in router.text
+    assert "features v_k are 21.2 times as large as those with the centers c_k" in experts.text
+    assert router.holds == UNDECIDED  # two runs that differ that much tell nothing
+    assert [finding.holds for finding in linear] == [None, None]
+
+
+def test_fig1_orders_patches():
+    samples = Problem("visualization", n_train=100, n_test=50).draw(0)
+    order = figures._order(samples.X, samples.clusters, samples.dictionary)
+    assert (np.sort(order, axis=1) == np.arange(4)).all()
+    patches = np.take_along_axis(samples.X, order[..., None], axis=1)
+    features, centers = (vectors[samples.clusters] for vectors in samples.dictionary)
+    sign = np.where(samples.y == samples.y.max(), 1, -1)[:, None]
+    np.testing.assert_allclose(patches[:, 0], 10 * sign * features, atol=1e-4)  # alpha = 1
+    assert ((patches[:, 1] * centers).sum(1) >= 12).all()  # beta
+    np.testing.assert_allclose(np.linalg.norm(patches[:, 2], axis=1), 30, rtol=1e-4)
+
+
+def test_fig1_draws_the_most_specialized_run(tmp_path, monkeypatch):
+    experiment = get_experiment("fig1")
+    tiny = (replace(experiment.problems[0], n_train=120, n_test=80),)
+    experiment = replace(experiment, problems=tiny, grid={"max_iter": [1, 5, 10]})
+    results = run_experiment(experiment, tmp_path, runs=2, device="cpu", progress=False)
+    last = results.cell(model="mixture cubic", max_iter=10)
+    last.runs[0]["entropy"], last.runs[1]["entropy"] = 1.0, 0.5
+    seen, draw_moment = [], figures._draw_moment
+    monkeypatch.setattr(
+        figures, "_draw_moment", lambda run, *args: seen.append(run.seed) or draw_moment(run, *args)
+    )
+    figure = results.experiment.draw(results)
+    figure.draw_without_rendering()
+    assert seen == [1] * 6
+    titles = [ax.get_title().split("\n")[0] for ax in figure.axes]
+    names = ("Linear", "Nonlinear")
+    assert titles == [f"{name}, step {step}" for name in names for step in (1, 5, 10)]
+    assert sum(len(points.get_offsets()) for points in figure.axes[0].collections[-2:]) == 120
+    assert len(figure.legends[0].get_texts()) == 4 + 2 + 2
+    claim, specialized, _ = results.findings()
+    assert claim.holds == UNDECIDED  # of two runs that differ that much
+    assert specialized.text.startswith("0 of 2 nonlinear runs")
+
+
+def test_every_baseline_runs(tmp_path, monkeypatch):
+    experiment = get_experiment("baselines")
+    assert {(p.setting, p.n_train) for p in experiment.problems} > {(1, 16_000), (2, 4000)}
+    tags = {n: m.__sklearn_tags__().input_tags for n, m in experiment.models.items()}
+    takes_patches = {name for name, of in tags.items() if of.three_d_array}
+    assert takes_patches == {"mixture", "single expert", "deep set"}
+    tiny = [replace(experiment.problems[0], n_train=n, n_test=60) for n in (60, 125)]
+    experiment = replace(experiment, problems=tuple(tiny))
+    with torch.random.fork_rng(devices=[]):  # neural-trees seeds the global generator
+        results = run_experiment(experiment, tmp_path, runs=1, progress=False)
+    assert len(results.cells) == 2 * 8
+    assert all(30 < cell.summary("accuracy").mean <= 100 for cell in results.cells)
+    assert isinstance(experiment.draw(results), Figure)
+    monkeypatch.setitem(sys.modules, "neural_trees", None)
+    without = get_experiment("baselines")
+    assert "hierarchical mixture" not in without.models
+    assert "pip install sklearn_moe[baselines]" in without.question
+
+
+def test_findings_of_the_baselines():
+    experiment = get_experiment("baselines")
+    problems = tuple(p for p in experiment.problems if p.n_train in (125, 500))
+    experiment = replace(experiment, problems=problems)
+    for mixture, deep_set, holds in (
+        ({125: 99, 500: 99.5}, {500: 99.5}, True),
+        ({500: 99.5}, {125: 90, 500: 99.4}, False),  # no fewer
+        ({}, {}, False),  # none of them ever
+    ):
+        known = {"mixture": mixture, "deep set": deep_set}
+
+        def result(cell, run, known=known):
+            return {"accuracy": known.get(cell.labels["model"], {}).get(run.problem.n_train, 70)}
+
+        claim, needed, _, many = results_of(experiment, result, 2).findings()[:4]
+        assert claim.holds is holds
+        assert f"deep set {500 if deep_set else 'never'}" in needed.text
+        assert "SVC never" in needed.text
+        solved = "1 of 6 generic models reach 99 % (deep set)" if deep_set else "0 of 6"
+        assert f"with 500 samples {solved}" in many.text

@@ -1,0 +1,151 @@
+"""The report says what came out, in every form, and its page is whole in a browser."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+
+from sklearn_moe.paper import CellResult, Experiment, Finding, Published, Results
+from sklearn_moe.paper._report import to_json, to_markdown, write_report
+
+
+def draw(results):
+    figure = Figure(figsize=(6, 3))
+    figure.subplots().plot([cell.summary("accuracy").mean for cell in results.cells])
+    return figure
+
+
+def findings(results):
+    yield Finding("More is better: 1 < 2 | 3.", True)
+    yield Finding("Less is better.", False)
+    yield Finding("Enough is enough.", "undecided")
+    yield Finding("So it is.")
+
+
+def run(accuracy, seconds=90.0, **more):
+    versions = {"python": "3.11", "torch": "2.4"}
+    return {"accuracy": accuracy, "seconds": seconds, "device": "cpu", "versions": versions} | more
+
+
+def make_results(name="fake", title="A <title> & more", draw=draw, measures=None):
+    """Return a single expert that was run once, and mixtures of two runs each."""
+    measures = measures or ("accuracy", "entropy", "steps", "loss")
+    mixture = {"setting": 1, "model": "<b>&"}
+    mixed = [run(99.0, entropy=0.1, steps=501), run(100.0, entropy=0.3, steps=1502)]
+    last = [run(90.123456789, entropy=-0.0, loss=1.23456), run(np.nan, entropy=-0.0, loss=2)]
+    recorded, quoted = Published(79.5, grade="recorded"), Published(99.46, 0.55, 0.098, 0.02)
+    cells = [
+        CellResult({"setting": 1, "model": "a | b"}, [run(68.0, seed=3)], recorded),
+        CellResult(mixture | {"balance": None, "rate": 0.001}, mixed, quoted),
+        CellResult(mixture | {"balance": True, "rate": np.float32(10)}, last),
+    ]
+    options = {"measures": measures, "draw": draw, "findings": findings}
+    return Results(Experiment(name, title, "What is it?", (), {}, **options), cells)
+
+
+def rows_of(markdown):
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]] for line in lines]
+
+
+TABLE = r"""
+setting|model|balance|rate|runs|accuracy (%), ours|accuracy (%), paper|entropy (nats), ours|
+    entropy (nats), paper|steps|loss
+1|a \| b|~|~|1|68.00|✗ 79.50 (recorded)|~|~|~|~
+1|\<b>&|none|0.001|2|99.50 ± 0.71 [93.15, 100.00]|✓ 99.46 ± 0.55 (quoted)|
+    0.200 ± 0.141 [0.000, 1.471]|✗ 0.098 ± 0.020 (quoted)|1,002 ± 708 [-5,358, 7,361]|~
+1|\<b>&|yes|10|2|nan|~|0.000 ± 0.000 [0.000, 0.000]|~|~|1.617 ± 0.5412 [-3.246, 6.48]
+""".replace("|\n    ", "|").replace("~", "\u2013")
+
+
+def test_markdown():
+    text = to_markdown(make_results())
+    assert text.startswith("# A \\<title> & more\n\nWhat is it?\n\n|")
+    head, _, *rows = rows_of(text)
+    assert ["|".join(row) for row in (head, *rows)] == TABLE.split("\n")[1:-1]
+    assert "- ✓ holds: More is better: 1 \\< 2 \\| 3.\n" in text
+    assert "- ✗ does not hold: Less is better.\n- ? undecided: Enough is enough.\n" in text
+    assert "\n- So it is.\n" in text
+    assert "two published standard deviations" in text
+    assert text.endswith("(fake.png)\n")
+
+
+def test_markdown_explains_only_what_is_there():
+    text = to_markdown(make_results(draw=None, measures=("loss",)))
+    assert rows_of(text)[0] == ["setting", "model", "balance", "rate", "runs", "loss"]
+    assert "t-interval" in text
+    for word in ("inside", "Quoted", "Recorded", ".png"):
+        assert word not in text
+
+
+def test_json():
+    results = make_results()
+    data = json.loads(json.dumps(to_json(results), allow_nan=False))
+    assert data["findings"][0] == {"text": "More is better: 1 < 2 | 3.", "holds": True}
+    assert data["versions"] == {"python": "3.11", "torch": "2.4"}
+    assert (data["device"], data["runs"], data["seconds"]) == ("cpu", 5, 450)
+    single, mixture, balanced = data["cells"]
+    published = {"value": 79.5, "std": None, "grade": "recorded", "inside": False}
+    assert single.pop("published") == {"accuracy": published}
+    assert single.pop("values") == {"accuracy": [68]}
+    assert single == {"labels": {"setting": 1, "model": "a | b"}, "runs": 1, "seeds": [3]}
+    assert mixture["labels"] == {"setting": 1, "model": "<b>&", "balance": None, "rate": 0.001}
+    assert mixture["values"]["steps"] == [501, 1502]
+    assert mixture["published"]["entropy"]["inside"] is False
+    assert balanced["labels"]["rate"] == 10
+    assert balanced["values"]["accuracy"] == [90.1235, None]
+    assert balanced["published"] == {}
+    twice = Results(results.experiment, 2 * results.cells)
+    assert to_json(twice)["seconds"] == 450  # a run that two cells share counts once
+
+
+def test_files(tmp_path):
+    all_results = [make_results(), make_results("other", draw=None)]
+    path = write_report(all_results, tmp_path / "new", "python --out=/home/me/x 'a' ~/b c/d")
+    assert path == tmp_path / "new" / "report.html"
+    names = {"report.html", "fake.md", "fake.json", "fake.png", "other.md", "other.json"}
+    assert {file.name for file in path.parent.iterdir()} == names
+    command = "python --out=…/x 'a' …/b c/d"
+    assert (path.parent / "fake.md").read_text("utf-8") == to_markdown(all_results[0], command)
+    data = json.loads((path.parent / "fake.json").read_text("utf-8"))
+    assert data == to_json(all_results[0], command)
+    page = path.read_text("utf-8")
+    assert "<b>&" not in page
+    assert "&lt;b&gt;&amp;" in page
+    assert "A &lt;title&gt; &amp; more" in page
+    assert "python --out=…/x &#39;a&#39; …/b c/d" in page
+    assert {f'id="{name}"' in page for name in re.findall(r'href="#(\w+)"', page)} == {True}
+    assert not re.search(r"https?:|<script|url\(|@import", page)
+    assert page.count('src="data:image/png;base64,iVBOR') == 1
+    assert "Of 6 published values, ours lie inside of 2 and\noutside of 4." in page
+    assert "Of 6 claims, 2 hold, 2 do not, 2 stay undecided." in page
+    assert "8 min for 5 runs; those that experiments share count once" in page
+    with pytest.raises(ValueError, match="names of their own"):
+        write_report([make_results(), make_results()], tmp_path / "same")
+    assert not (tmp_path / "same").exists()
+
+
+def test_in_a_browser(tmp_path):
+    names = ("chromium", "chromium-browser", "google-chrome")
+    browser = next(filter(None, map(shutil.which, names)), None)
+    if browser is None:
+        pytest.skip(f"none of {names} is installed")
+    sync_api, messages = pytest.importorskip("playwright.sync_api"), []
+    path = write_report([make_results(), make_results("other", "a_" * 100)], tmp_path, "a_" * 100)
+    with sync_api.sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        page = chromium.new_page()
+        for event in ("console", "pageerror"):
+            page.on(event, messages.append)
+        for width in (1280, 400):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.goto(path.as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        widths = page.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
+        assert widths == [900, 900]
+        assert page.locator("section tbody tr").count() == 6
+        chromium.close()
+    assert not messages

@@ -1,0 +1,289 @@
+"""Experiments as data, the runner that repeats nothing, and what is measured of a run."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe.callbacks import RoutingTrace
+from sklearn_moe.metrics import dispatch_entropy, routing_matrix
+from sklearn_moe.nn import EXPERTS, ROUTERS
+from sklearn_moe.optim import SOLVERS, NormalizedSGD
+from sklearn_moe.paper import (
+    CellResult,
+    Experiment,
+    NotebookStopping,
+    Problem,
+    Published,
+    Results,
+    run_experiment,
+    run_experiments,
+)
+from sklearn_moe.paper._protocols import NOISY_AT_TEST, SUM_OF_NORMS
+from sklearn_moe.paper._run import Run, describe
+from sklearn_moe.paper._runner import RunStore
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+
+SMALL = Problem(1, n_train=120, n_test=80)
+SHORT = {"max_iter": 4, "tol": None, "device": "cpu"}
+
+
+def small(**changes):
+    """Return an experiment of four cells that takes a moment."""
+    models = {"single": MoEClassifier(1, **SHORT), "mixture": MoEClassifier(4, **SHORT)}
+    experiment = Experiment("small", "Small", "Does it run?", (SMALL,), models)
+    grid = {"activation": ["linear", "cubic"]}
+    return replace(experiment, **{"grid": grid, "trace": 2} | changes)
+
+
+def numbers(results):
+    """Return the runs of all cells without what a clock says."""
+    runs = (run for cell in results.cells for run in cell.runs)
+    return [{name: v for name, v in run.items() if "seconds" not in name} for run in runs]
+
+
+def test_problems():
+    for data_seed, equal in ((12, True), (None, False)):
+        problem = Problem(1, 20, 20, data_seed=data_seed)
+        assert np.array_equal(problem.draw(0).X, problem.draw(1).X) == equal
+    for setting in (1, "verify", "visualization"):
+        # Hard are samples whose feature noise contradicts the label.
+        X, y, clusters, hard, (features, _) = Problem(setting, 150, 50).draw(0)
+        for bag, label, cluster, is_hard in zip(X, y, clusters, hard, strict=True):
+            # A patch that is a multiple of the feature of another cluster is the feature noise.
+            (noise,) = (
+                float(patch @ feature)
+                for patch in bag
+                for k, feature in enumerate(features)
+                if k != cluster and abs(patch @ feature) > 0.999 * np.linalg.norm(patch)
+            )
+            assert is_hard == ((noise > 0) != (label == 1))
+        assert 0.3 < hard.mean() < 0.7
+
+
+def test_a_run_measures_what_a_fit_by_hand_shows():
+    result = Run(SMALL, MoEClassifier(4, **SHORT), seed=3, trace=2).perform()
+    X, y, clusters, hard, dictionary = SMALL.draw(3)
+    train, test = slice(120), slice(120, None)
+    noise = RoutingTrace(X[train], clusters[train], noise=True)  # as the authors recorded it
+    clf = MoEClassifier(4, random_state=3, callbacks=[noise], **SHORT).fit(X[train], y[train])
+    correct = clf.predict(X[test]) == y[test]
+    expected = {
+        "accuracy": 100 * correct.mean(),
+        "hard_accuracy": 100 * correct[hard[test] == 1].mean(),
+        "train_accuracy": 100 * clf.score(X[train], y[train]),
+        "entropy": dispatch_entropy(clusters[train], clf.apply(X[train])),
+        "test_entropy": dispatch_entropy(clusters[test], clf.apply(X[test])),
+        "steps": 4,
+        "seed": 3,
+    }
+    assert {name: result[name] for name in expected} == pytest.approx(expected)
+    assert result["curve"]["step"] == [0, 2, 4]
+    np.testing.assert_allclose(result["curve"]["entropy"], noise.dispatch_entropy_[::2], rtol=1e-4)
+    routing = routing_matrix(clusters[train], noise.experts_, n_experts=4)
+    np.testing.assert_array_equal(result["routing"], routing)
+    assert np.shape(result["router_centers"]) == (4, 4)
+    trace = RoutingTrace(X[train], clusters[train], dictionary=dictionary)
+    clf.set_params(max_iter=1, callbacks=[trace]).fit(X[train], y[train])
+    against, towards = np.split(trace.expert_features_[0], 2, axis=1)  # filters of both classes
+    start = np.maximum(-against, towards).max(1)
+    np.testing.assert_allclose(result["initial_features"], start, rtol=1e-4)
+    assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+
+def test_a_run_takes_any_classifier():
+    result = Run(SMALL, make_pipeline(StandardScaler(), LogisticRegression()), 0, 2).perform()
+    assert 30 < result["accuracy"] < 90
+    assert "entropy" not in result
+    model = make_pipeline(StandardScaler(), MoEClassifier(4, **SHORT))
+    (cell,) = small(models={"pipeline": model}, grid={}).cells(1, device="cpu")
+    assert cell.runs[0].estimator[-1].device == "cpu"
+    result = cell.runs[0].perform()
+    assert 0 <= result["entropy"] <= np.log(4)
+    assert len(result["load"]) == 4
+    assert "curve" not in result  # the trace would get samples that are not scaled
+
+
+def test_settings_hold_everything_but_the_clock():
+    run = Run(SMALL, MoEClassifier(4), seed=0)
+    same = Run(replace(SMALL), MoEClassifier(4, random_state=5), seed=0)
+    assert run.settings == same.settings
+    estimators = (
+        MoEClassifier(4, tol=1e-3),
+        MoEClassifier(4, callbacks=[NotebookStopping()]),
+        MoEClassifier(4, callbacks=[NotebookStopping(margin=0.1)]),
+        make_pipeline(StandardScaler(), MoEClassifier(4)),
+    )
+    others = [replace(run, estimator=estimator) for estimator in estimators]
+    others += [replace(run, seed=1), replace(run, problem=replace(SMALL, data_seed=1))]
+    keys = [json.dumps(r.settings) for r in (run, replace(run, trace=5), *others)]
+    assert len(set(keys)) == len(keys)
+    single = Run(SMALL, MoEClassifier(1), seed=0)
+    assert replace(single, trace=5).settings == single.settings  # it has no routing
+
+
+def test_descriptions_tell_values_apart():
+    patch, quiet = EXPERTS["patch"], replace(NOISY_AT_TEST, noise_at_predict=False)
+    assert describe(np.sin.__class__) == "numpy.ufunc"
+    assert describe(partial(MoEClassifier, 3)) != describe(partial(MoEClassifier, 4))
+    assert describe(SUM_OF_NORMS) != describe(partial(NormalizedSGD, norm="l2"))
+    assert describe(torch.tensor([1.0])) == describe(np.array([1.0])) == [1.0]
+    assert describe(patch.with_options(bias=True)) == describe(patch.with_options(bias=True))
+    assert describe(patch.with_options(bias=True)) != describe(patch)
+    assert describe(NOISY_AT_TEST) != describe(quiet) == describe(ROUTERS["top1"])
+    for spec in (*EXPERTS.values(), *ROUTERS.values(), *SOLVERS.values()):
+        assert " at 0x" not in json.dumps(describe(spec))  # an address is another one tomorrow
+    with pytest.raises(TypeError, match="has no name by which a run could be found again"):
+        describe(lambda x: x)
+
+
+def test_no_run_is_repeated_and_experiments_share(tmp_path, monkeypatch):
+    performed, perform = [], Run.perform
+    monkeypatch.setattr(Run, "perform", lambda run: performed.append(run) or perform(run))
+    half = small(name="half", grid={"activation": ["cubic"]})
+    first, second = run_experiments([small(), half], tmp_path, runs=2, progress=False)
+    assert len(performed) == 8
+    assert [run.seed for run in performed] == [0] * 4 + [1] * 4  # a table takes shape early
+    assert numbers(second) == numbers(replace(first, cells=first.select(activation="cubic")))
+    assert numbers(run_experiment(small(), tmp_path, runs=2, progress=False)) == numbers(first)
+    for options, experiment, n_performed in (
+        ({"runs": 2}, small(), 8),
+        ({"runs": 3}, small(), 12),
+        ({"runs": 4}, small(once=("single",)), 14),
+        ({"runs": 5}, small(max_runs=3), 14),
+        ({"runs": 2, "seed": 3}, small(models={"mixture": MoEClassifier(4, **SHORT)}), 16),
+    ):
+        run_experiment(experiment, tmp_path, progress=False, **options)
+        assert len(performed) == n_performed
+
+
+def test_a_run_is_read_only_when_it_is_complete(tmp_path):
+    store, settings = RunStore(tmp_path), {"seed": 0, "epochs": 3}
+    assert store.get(settings) is None
+    store.put(settings, {"accuracy": 1.5})
+    assert store.get(dict(reversed(settings.items()))) == {"accuracy": 1.5}
+    store.path(settings | {"epochs": 4}).with_suffix(".1.part").write_text('{"result": ')
+    assert store.get(settings | {"epochs": 4}) is None
+
+
+def test_an_interrupt_that_a_fit_swallows_is_not_lost(tmp_path, monkeypatch):
+    def perform(run):
+        with suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return {"accuracy": 1.0}
+
+    usual = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(Run, "perform", perform)
+    with pytest.raises(KeyboardInterrupt):
+        run_experiment(small(), tmp_path, runs=1, progress=False)
+    assert not stored(tmp_path)
+    assert signal.getsignal(signal.SIGINT) is usual
+
+
+SCRIPT = """
+import sys, joblib
+from sklearn_moe.paper import run_experiment
+run_experiment(joblib.load(sys.argv[1]), sys.argv[2], runs=6, jobs=2, progress=False)
+"""
+
+
+def stored(out):
+    return list(Path(out, "runs").glob("*.json"))
+
+
+def test_killed_at_a_random_moment_it_goes_on_and_jobs_change_nothing(tmp_path):
+    experiment, out, whole = tmp_path / "experiment", tmp_path / "killed", tmp_path / "whole"
+    models = {"mixture": MoEClassifier(4, max_iter=60, tol=None, device="cpu")}
+    joblib.dump(small(models=models, grid={}, trace=20), experiment)
+    command = [sys.executable, "-c", SCRIPT, str(experiment), str(out)]
+    process = subprocess.Popen(command, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not stored(out) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(np.random.default_rng().uniform(0, 0.3))
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    done = {path: path.stat().st_mtime_ns for path in stored(out)}
+    assert done
+    found, expected = (
+        run_experiment(joblib.load(experiment), of, runs=6, progress=False) for of in (out, whole)
+    )
+    assert {path: path.stat().st_mtime_ns for path in done} == done
+    assert len(numbers(found)) == 6
+    assert numbers(found) == numbers(expected)
+
+
+def test_one_failure_does_not_stop_the_others(tmp_path):
+    models = {"fails": MoEClassifier(4, solver="unknown"), "works": MoEClassifier(4, **SHORT)}
+    with pytest.raises(RuntimeError, match=r"2 of 4 runs failed; the others are kept in.*solver"):
+        run_experiment(small(models=models, grid={}), tmp_path, runs=2, progress=False)
+    assert len(stored(tmp_path)) == 2
+    with pytest.raises(ValueError, match="n_jobs"):
+        run_experiment(small(), tmp_path, runs=1, jobs=0, progress=False)
+
+
+def result(values, published=None, **labels):
+    runs = [{"accuracy": value, "entropy": value / 100} for value in values]
+    return CellResult(labels, runs, published)
+
+
+def test_summary():
+    summary = result([1.0, 2.0, 3.0, 6.0]).summary("accuracy")
+    assert (summary.mean, summary.n) == (3.0, 4)
+    assert summary.std == pytest.approx(np.std([1, 2, 3, 6], ddof=1))
+    assert summary.high - summary.mean == pytest.approx(3.1824 * summary.std / 2, rel=1e-4)
+    assert np.isnan(result([1.0]).summary("accuracy").std)
+
+
+def test_inside_the_published_range():
+    for published, value, inside in (
+        (Published(90.0, 1.0), 91.9, True),
+        (Published(90.0, 1.0), 92.1, False),
+        (Published(90.0), 92.9, True),  # a single run
+        (Published(90.0), 86.9, False),
+        (Published(90.0, 1.0, alike=False), 99.0, None),
+        (None, 90.0, None),
+    ):
+        cell = result([value - 1, value + 1], published)
+        assert cell.inside("accuracy") is inside
+        assert cell.inside("entropy") is None
+        outside = Results(small(), [cell]).outside()
+        assert outside == ([(cell, "accuracy")] if inside is False else [])
+
+
+def test_cells_are_found_by_their_labels():
+    results = Results(small(), [result([1.0], model="a", k=1), result([2.0], model="a", k=2)])
+    assert results.cell(k=2).summary("accuracy").mean == 2.0
+    assert len(results.select(model="a")) == 2
+    with pytest.raises(KeyError, match="2 cells have the labels"):
+        results.cell(model="a")
+
+
+def test_cells_are_told_apart():
+    problems = (SMALL, replace(SMALL, data_seed=1), replace(SMALL, n_test=90))
+    cells = small(problems=problems).cells(1)
+    labels = [tuple(cell.labels.values()) for cell in cells]
+    assert len(set(labels)) == len(labels) == 12
+    assert list(cells[0].labels) == ["setting", "n_test", "data_seed", "model", "activation"]
+    assert len(small(grid={"callbacks": [None, [NotebookStopping()]]}).cells(1)) == 4
+    starts = {s: {"expert": EXPERTS["patch"].with_options(init_scale=s)} for s in (0.1, 1.0)}
+    for cell in small(grid={"init_scale": starts, "activation": ["cubic", "linear"]}).cells(1):
+        estimator = cell.runs[0].estimator
+        assert estimator.expert == starts[cell.labels["init_scale"]]["expert"]
+        assert estimator.activation == cell.labels["activation"]

@@ -1,0 +1,55 @@
+"""Intervals, and what they say about a claim."""
+
+import numpy as np
+import pytest
+
+from sklearn_moe.paper import _statistics as statistics
+from sklearn_moe.paper._statistics import UNDECIDED, Interval, crossing, mean_interval, power_law
+
+
+def test_standard_error():
+    rng = np.random.default_rng(0)
+    shares = 100 * rng.binomial(400, 0.75, size=20_000) / 400
+    assert statistics.standard_error(75, 400) == pytest.approx(shares.std(), rel=0.03)
+
+
+def test_mean_interval():
+    mean, low, high = mean_interval([1.0, 2.0, 3.0])
+    assert (mean, low, high) == pytest.approx((2, 2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), 1e-4)
+    assert mean_interval([5.0]).mean == 5
+    for values in ([5.0], [], [1.0, np.nan]):  # nothing is left out unsaid
+        assert np.isnan(mean_interval(values)[1:]).all()
+
+
+def test_interval_holds_the_truth():
+    rng = np.random.default_rng(0)
+    inside = [mean_interval(rng.normal(3, 2, size=5)).above(3) for _ in range(1000)]
+    assert inside.count(UNDECIDED) / len(inside) == pytest.approx(0.95, abs=0.02)
+
+
+def test_verdict():
+    one = mean_interval([5.0])
+    verdicts = [Interval(2, 1, 3).above(level) for level in (0, 4, 2.5)]
+    assert [*verdicts, one.above(0)] == [True, False, UNDECIDED, UNDECIDED]
+    ends = ((-1, 1), (-1, 3), (3, 5), (-5, -3))
+    verdicts = [Interval(0, *end).within(2) for end in ends]
+    assert [*verdicts, one.within(2)] == [True, UNDECIDED, False, False, UNDECIDED]
+    assert Interval(2, 1, 3).text(1) == "95 % interval 1.0 to 3.0"
+    assert one.text(1) == "no interval of one run"
+
+
+def test_power_law():
+    rng = np.random.default_rng(0)
+    a, b = rng.uniform(1, 10, (2, 60))
+    y = 3 * a**-1 * b**-0.25 * np.exp(0.01 * rng.standard_normal(60))
+    y[0] = np.nan
+    assert power_law(y, a=a, b=b) == pytest.approx({"a": -1, "b": -0.25}, abs=0.01)
+    assert np.isnan(power_law(y, a=a, b=np.ones(60))["b"])  # not varied
+    assert np.isnan(power_law([1.0], a=[1])["a"])
+
+
+def test_crossing():
+    steps = [0, 5, 10, 15]
+    assert crossing(steps, [0, 1, 2, 1], 1.5) == 7.5
+    assert crossing(steps, [2, 1, 2, 3], 1.5) == 0
+    assert np.isnan(crossing(steps, [0, 1, 2, 1], 3))

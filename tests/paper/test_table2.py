@@ -1,0 +1,110 @@
+"""Table 2: images as an experiment, its settings, and what was measured."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sklearn_moe.paper.__main__ import main
+from sklearn_moe.paper._images import TASKS, Images
+from sklearn_moe.paper.experiments.table2 import MODELS, table2
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """An image folder of two train and two test images in each of ten classes."""
+    return make_folder(tmp_path_factory.mktemp("images"), 2)
+
+
+def make_folder(root, per_class):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in "abcdefghij":
+            (root / split / name).mkdir(parents=True)
+            for i in range(per_class):
+                image = rng.integers(256, size=(32, 32, 3), dtype=np.uint8)
+                Image.fromarray(image).save(root / split / name / f"{i}.png")
+    return str(root)
+
+
+def test_tasks(folder):
+    for task in TASKS:
+        problem = Images(task, folder, subset=10)
+        X, y, classes = problem.draw("train", 0)
+        rotated = task != "cifar10"
+        assert X.shape == (20 if rotated else 10, 3, 32, 32)
+        assert X.dtype == np.uint8
+        assert len(np.unique(classes)) == 10
+        np.testing.assert_array_equal(np.bincount(y), [10, 10] if rotated else [1] * 10)
+        assert len(problem.draw("test", 0)[0]) == (40 if rotated else 20)
+
+
+def test_hyperparameters_are_the_papers():
+    for label, clf in table2().models.items():
+        assert (clf.batch_size, clf.n_experts) == (128, 1 if "single" in label else 4)
+        if "cnn" in label:
+            assert (clf.solver, clf.learning_rate_init) == ("adam", 0.001)
+            continue
+        kind = "sgd" if "single" in label else "normalized_sgd"
+        assert (clf.solver.kind, clf.solver.momentum, clf.solver.weight_decay) == (kind, 0.9, 5e-4)
+        assert (clf.learning_rate_init, clf.router.learning_rate) == (0.01, 1e-4)
+
+
+def test_settings_tell_runs_apart(folder, tmp_path):
+    def keys(**options):
+        options = {"folder": folder, "arch": ["cnn"], "task": ["rotate-paper"]} | options
+        runs = [run for cell in table2(**options).cells(2) for run in cell.runs]
+        return {json.dumps(run.settings, sort_keys=True) for run in runs}
+
+    usual = keys()
+    assert len(usual) == 4
+    assert folder not in "".join(usual)
+    changes = {"protocol": "ours", "task": ["rotate-inscribed"], "arch": ["resnet18"], "epochs": 3}
+    changes |= {"subset": 10, "blur": False, "folder": make_folder(tmp_path / "others", 1)}
+    for change in ({"folder": None}, *({name: value} for name, value in changes.items())):
+        assert not keys(**change) & usual, change
+    assert keys(folder=make_folder(tmp_path / "same", 2)) == usual  # wherever they lie
+
+
+def test_published_numbers_are_those_of_the_best_epoch():
+    def published(*key, **options):
+        return table2(**options).published.get(key)
+
+    paper = published("rotate-paper", "cnn single")
+    assert paper.value("accuracy") is None
+    assert paper.value("best_epoch_accuracy") == (76.78, 1.79)
+    assert paper.alike
+    for change in ({"protocol": "ours"}, {"subset": 10}, {"epochs": 3}):
+        assert not published("rotate-paper", "cnn single", **change).alike
+    assert published("rotate-paper", "cnn single", blur=False) is None
+    assert published("cifar10", "cnn mixture", blur=False).alike
+
+
+def test_from_the_command_line(folder, tmp_path, monkeypatch):
+    monkeypatch.setitem(MODELS, "larger", {"n_experts": 6})
+    what = "--task cifar10 rotate-paper --arch cnn --model single larger --protocol ours"
+    options = f"{what} --epochs 2 --runs 1 --device cpu --out {tmp_path}"
+    main(["table2", "--data", folder, *options.split()])
+    cells = json.loads((tmp_path / "table2.json").read_text())["cells"]
+    report = (tmp_path / "table2.md").read_text()
+    tasks = ("cifar10", "rotate-paper")
+    labels = [(task, model) for task in tasks for model in ("single", "larger")]
+    for (task, model), cell in zip(labels, cells, strict=True):
+        assert tuple(cell["labels"].values()) == (task, f"cnn {model}")
+        values = {name: value[0] for name, value in cell["values"].items()}
+        assert len(values["accuracy_curve"]) == len(values["loss_curve"]) == 2
+        assert values["accuracy"] == values["accuracy_curve"][-1]
+        assert values["best_epoch_accuracy"] == max(values["accuracy_curve"])
+        command = f"table2 --task {task} --arch cnn --model {model} --data FOLDER --protocol ours"
+        assert f"{command} --epochs 2 --runs 1 --seed 0" in cell["command"]
+        assert cell["command"] in report
+        if model == "larger":
+            assert np.shape(values["dispatch"]) == (10, 6)
+            assert np.sum(values["dispatch"]) == values["n_test"]
+    assert "| 76.78 ± 1.79 (quoted) " in report
+    assert folder not in report
+    assert cells[0]["command"] in (tmp_path / "report.html").read_text()
+    assert (tmp_path / "table2.png").stat().st_size > 10_000

@@ -1,0 +1,330 @@
+"""A fitted model as a module of torch, and as a file of ONNX: the same answers elsewhere."""
+
+import copy
+import io
+import json
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pandas
+import pytest
+import torch
+from helpers import narrow
+from sklearn.exceptions import NotFittedError
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.fixes import parse_version
+
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams
+from sklearn_moe.nn import LOSSES, ROUTERS
+from sklearn_moe.nn.predictor import require_onnx
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+
+N_TRAIN, N = 60, 1000
+_rng = np.random.default_rng(0)
+SAMPLES = {
+    "table": _rng.normal(size=(N, 6)).astype(np.float32),
+    "patch": _rng.normal(size=(N, 4, 10)).astype(np.float32),
+    "cnn": _rng.normal(size=(N, 3, 8, 8)).astype(np.float32),
+}
+TABLE, PATCHES, IMAGES = SAMPLES.values()
+BYTES = _rng.integers(0, 256, size=(N, 3, 8, 8)).astype(np.uint8)
+CLASSES = _rng.integers(3, size=N)
+TARGETS = {
+    "classes": CLASSES > 0,
+    "multilabel": (TABLE[:, :3] > 0).astype(int),
+    "regression": 100 * TABLE[:, :2].sum(1) + 7,
+}
+WITH_MISSING = np.where(_rng.random(TABLE.shape) < 0.1, np.nan, TABLE)
+WITH_CATEGORIES = np.column_stack([CLASSES, WITH_MISSING]).astype(np.float32)
+SMALL_CNN = {"expert": "cnn", "expert_width": 4}
+
+
+def fitted(X, y, **options):
+    """Return a model of classes or labels, or of numbers."""
+    model = MoEClassifier if y.dtype.kind in "biU" else MoERegressor
+    options = {"n_experts": 3, "max_iter": 2, "tol": None, "random_state": 0} | options
+    return model(**options).fit(X[:N_TRAIN], y[:N_TRAIN])
+
+
+def answer(model, X):
+    return getattr(model, "predict_proba", model.predict)(X)
+
+
+def open_session(path):
+    runtime = pytest.importorskip("onnxruntime")
+    options = runtime.SessionOptions()
+    options.intra_op_num_threads = 1
+    # Releases to 1.23, the last for Python 3.10, fuse products in float64 and then cannot run them.
+    return runtime.InferenceSession(path, options, disabled_optimizers=["MatmulTransposeFusion"])
+
+
+def check_onnx(model, X, path):
+    """Compare an exported model with the model itself, on batches of several sizes."""
+    model.to_onnx(path)
+    session = open_session(path)
+    expected = answer(model, X)
+    for n in (0, 1, 7, len(X)):
+        (got,) = session.run(None, {"X": X[:n]})
+        np.testing.assert_allclose(got, expected[:n], atol=1e-5 * max(1, expected.std()))
+
+
+def check_torch(model, X):
+    module, x = model.to_torch(), torch.from_numpy(X[:100])
+    with torch.no_grad():
+        got = module(x)
+        assert module(x[:0]).shape == (0, *got.shape[1:])
+    assert got.dtype == module.dtype
+    np.testing.assert_allclose(got, answer(model, X[:100]), rtol=1e-6, atol=1e-7)
+
+
+@pytest.fixture
+def onnx():
+    try:
+        require_onnx()
+    except ImportError as error:
+        pytest.skip(str(error))
+    return pytest.importorskip("onnx")
+
+
+OTHERS = {
+    "bytes": (BYTES, CLASSES, {}),
+    "rows of bytes": (BYTES.reshape(N, -1), CLASSES, {"sample_shape": (3, 8, 8)}),
+    "rows of patches": (TABLE, CLASSES, {"sample_shape": (3, 2)}),
+    "missing": (WITH_MISSING, CLASSES, {}),
+    "categories": (WITH_CATEGORIES, CLASSES, {"categorical_features": [0]}),
+    "float64": (TABLE.astype(np.float64), CLASSES, {}),
+    "images in float64": (IMAGES.astype(np.float64), CLASSES, SMALL_CNN),
+    "labels": (TABLE, TARGETS["multilabel"], {"router": "topk", "top_k": 2}),
+    "one expert": (PATCHES, CLASSES, {"n_experts": 1}),
+    "shared experts": (TABLE, CLASSES, {"router": RouterParams(n_shared_experts=1)}),
+    "many of many": (TABLE, CLASSES, {"n_experts": 8, "router": "topk", "top_k": 5}),
+    "bias": (PATCHES, CLASSES, {"router": "topk", "balance": "bias"}),
+    "network of scores": (
+        *(TABLE, CLASSES),
+        {"router": RouterParams("top1", network="mlp"), "expert": "mlp"},
+    ),
+    "convolutions of scores": (
+        *(IMAGES, CLASSES),
+        {"router": RouterParams("top1", network="cnn"), **SMALL_CNN},
+    ),
+    "double softmax": (TABLE, CLASSES, {"loss": "probabilities", "router": "top1"}),
+    "several numbers": (TABLE, 10 * TABLE[:, :2], {"loss": "gaussian", "router": "top1"}),
+}
+
+
+def models_of_every_router():
+    for kind, X in SAMPLES.items():
+        for router in ROUTERS:
+            if kind == "patch" or router != "patch_choice":
+                yield fitted(X, CLASSES, router=router, **SMALL_CNN if kind == "cnn" else {}), X
+
+
+# -- torch --------------------------------------------------------------------------------
+
+
+def test_a_module_answers_as_the_model_whatever_the_router_and_loss():
+    for model, X in models_of_every_router():
+        check_torch(model, X)
+    for loss, spec in LOSSES.items():
+        for kind, y in TARGETS.items():
+            if getattr(spec, kind):
+                check_torch(fitted(TABLE, y, loss=loss), TABLE)
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_modules_take_what_the_model_takes(name):
+    X, y, options = OTHERS[name]
+    check_torch(fitted(X, y, **options), X)
+
+
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_modules_are_differentiable_copies_and_saved_whole(kind):
+    X = SAMPLES[kind]
+    model = fitted(X, CLASSES)
+    before = model.predict_proba(X)
+    module, file = model.to_torch(), io.BytesIO()
+    torch.save(module, file)
+    x = torch.from_numpy(X[:20].copy()).requires_grad_()
+    module(x)[:, 0].sum().backward()
+    assert (x.grad.flatten(1) != 0).any(1).all()
+    assert any(parameter.grad.any() for parameter in module.parameters())
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.zero_()
+    np.testing.assert_array_equal(model.predict_proba(X), before)
+    assert not module.training
+    file.seek(0)
+    with torch.no_grad():
+        got = torch.load(file, weights_only=False)(torch.from_numpy(X))
+    np.testing.assert_array_equal(got, copy.deepcopy(model).predict_proba(X))
+
+
+def test_units_of_numbers_are_copies():
+    model = fitted(TABLE, TARGETS["regression"])
+    before = model.predict(TABLE)
+    model.to_torch().mean.add_(1)
+    np.testing.assert_array_equal(model.predict(TABLE), before)
+
+
+def category_cases():
+    """Return what is learned from and asked, what stands for it in a tensor, and the columns."""
+    rng = np.random.default_rng(0)
+    names = np.array([f"k{i:03}" for i in range(300)])
+    rare = np.minimum(rng.integers(300, size=400), rng.integers(300, size=400))
+    number, codes = rng.normal(size=400), rng.integers(1, 4, 400)
+    frame = pandas.DataFrame({"x": number, "c": names[rare]})
+    asked = frame.copy()
+    asked.loc[:3, "c"] = ["new", None, "k000", "k299"]
+    table = np.column_stack([number, codes])
+    other = table.copy()
+    other[:4, 1] = [9, np.nan, -1, 1.5]
+    coded = pandas.DataFrame({"x": number.astype(np.float32), "c": pandas.Categorical(7 * rare)})
+    other32 = other.astype(np.float32)
+    return {
+        "codes not known": (table, other, other, [1]),
+        "float32": (table.astype(np.float32), other32, other32, [1]),
+        "300 texts": (frame, asked, None, "from_dtype"),
+        "300 numbers": (coded, coded, coded.astype(np.float32).to_numpy(), "from_dtype"),
+    }
+
+
+CATEGORIES = category_cases()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(n, marks=[pytest.mark.slow] * ("texts" not in n)) for n in CATEGORIES],
+)
+def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
+    learned, X, given, chosen = CATEGORIES[name]
+    y = np.random.default_rng(1).integers(3, size=len(X))
+    model = fitted(learned, y, categorical_features=chosen)
+    module = model.to_torch()
+    if given is None:
+        codes = pandas.Index(module.category_names[1]).get_indexer(X["c"])
+        given = np.column_stack([X["x"], codes])
+    else:
+        assert module.category_names == {}
+    expected = model.predict_proba(X)
+    with torch.no_grad():
+        np.testing.assert_allclose(module(torch.from_numpy(given)), expected, atol=1e-6)
+    model.to_onnx(tmp_path / "model.onnx")
+    session = open_session(tmp_path / "model.onnx")
+    (got,) = session.run(None, {"X": given.astype(str(module.x_dtype).removeprefix("torch."))})
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    known = session.get_modelmeta().custom_metadata_map.get("categories", "{}")
+    assert {int(k): v for k, v in json.loads(known).items()} == module.category_names
+
+
+def test_what_cannot_be_exported_is_refused(tmp_path, onnx):
+    noisy = fitted(PATCHES, CLASSES, router=replace(ROUTERS["top1"], noise_at_predict=True))
+    path = tmp_path / "model.onnx"
+    for model, error, match in (
+        (noisy, ValueError, "draws noise at prediction"),
+        (MoEClassifier(), NotFittedError, "not fitted"),
+    ):
+        with pytest.raises(error, match=match):
+            model.to_torch()
+        with pytest.raises(error, match=match):
+            model.to_onnx(path)
+    X = np.array([[2**24, 0], [2**24 + 1, 1]] * 20, dtype=np.int64)
+    model = fitted(X, np.array([0, 1] * 20), categorical_features=[0])
+    model._format = model._format._replace(dtype="float32")  # which cannot tell them apart
+    with pytest.raises(ValueError, match="column 0"):
+        model.to_torch()
+
+
+def test_other_samples_than_those_of_fit_are_refused():
+    module = fitted(BYTES, CLASSES).to_torch()
+    with pytest.raises(ValueError, match=r"of shape \(n_samples, 3, 8, 8\).*float32"):
+        module(torch.from_numpy(IMAGES))
+    with pytest.raises(ValueError, match=r"of shape \(2, 8, 8\)"):
+        module(torch.from_numpy(BYTES[:2, 0]))
+
+
+# Traces are deprecated, and not gone: programs in C++ read these files.
+@pytest.mark.filterwarnings("ignore:`?torch.jit:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:`?torch.jit:FutureWarning")
+@pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
+@pytest.mark.parametrize("router", ["topk", "relu", "patch_choice", "merge"])
+def test_programs_of_torch_take_any_number_of_samples(router):
+    X = PATCHES
+    model = fitted(X, CLASSES, router=router, top_k=2 if router == "topk" else "auto")
+    module, expected = model.to_torch(), model.predict_proba(X)
+    programs = [torch.jit.trace(module, torch.from_numpy(X[:3]), check_trace=False)]
+    # torch.export fails at a free number of samples before torch 2.9
+    if router == "topk" and parse_version(torch.__version__) >= parse_version("2.9"):
+        shapes = {"X": {0: torch.export.Dim("n_samples")}}
+        options = {"dynamic_shapes": shapes, "strict": False}
+        programs.append(torch.export.export(module, (module.example(),), **options).module())
+    for program in programs:
+        for n in (0, 1, 7, N):
+            got = program(torch.from_numpy(X[:n])).detach()
+            np.testing.assert_allclose(got, expected[:n], atol=1e-6)
+
+
+# -- ONNX ---------------------------------------------------------------------------------
+
+
+def test_a_missing_extra_is_named_at_once(monkeypatch, tmp_path):
+    model = fitted(TABLE, CLASSES)
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(ImportError, match=r"onnxscript .* pip install 'sklearn_moe\[onnx\]'"):
+        model.to_onnx(tmp_path / "model.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("kind", "router"), [("table", "soft"), ("patch", "top1")])
+def test_a_file_answers_as_the_model_also_if_written_in_autocast(kind, router, onnx, tmp_path):
+    path = tmp_path / "model.onnx"
+    with torch.autocast("cpu", torch.bfloat16, enabled=kind == "patch"):
+        check_onnx(fitted(SAMPLES[kind], CLASSES, router=router), SAMPLES[kind], path)
+    file = onnx.load(path)
+    assert [value.name for value in file.graph.input] == ["X"]
+    assert [value.name for value in file.graph.output] == ["probabilities"]
+
+
+@pytest.mark.slow
+def test_files_of_all_models(onnx, tmp_path):
+    path = tmp_path / "model.onnx"
+    for model, X in models_of_every_router():
+        check_onnx(model, X, path)
+    for X, y, options in OTHERS.values():
+        check_onnx(fitted(X, y, **options), X, path)
+    for expert in ("resnet18", "mobilenet_v2"):
+        options = narrow(expert, 4) | {"n_experts": 2, "max_iter": 1}
+        check_onnx(fitted(IMAGES[:200], CLASSES, **options), IMAGES[:200], path)
+
+
+# -- skl2onnx -----------------------------------------------------------------------------
+
+PIPELINES = {
+    "text": (TABLE, np.array(["a", "b", "c"])[CLASSES], {"router": "top1"}),
+    "classes": (TABLE, CLASSES, {}),
+    "labels": (TABLE, TARGETS["multilabel"], {}),
+    "numbers": (TABLE.astype(np.float64), TARGETS["regression"], {}),
+}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "text")) for name in PIPELINES]
+)
+def test_pipelines_become_files(name, onnx):
+    skl2onnx = pytest.importorskip("skl2onnx")
+    import sklearn_moe.onnx
+
+    X, y, options = PIPELINES[name]
+    scaler = StandardScaler().fit(X)
+    pipeline = make_pipeline(scaler, fitted(scaler.transform(X), y, **options))
+    sklearn_moe.onnx.register()
+    options = None if name == "numbers" else {"zipmap": False}
+    file = skl2onnx.to_onnx(pipeline, X[:1], options=options).SerializeToString()
+    got = open_session(file).run(None, {"X": X})
+    if name == "numbers":
+        np.testing.assert_allclose(got[0][:, 0], pipeline.predict(X), rtol=1e-5)
+    else:
+        np.testing.assert_array_equal(got[0], pipeline.predict(X))
+        np.testing.assert_allclose(got[1], pipeline.predict_proba(X), atol=1e-5)

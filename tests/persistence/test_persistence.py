@@ -1,0 +1,407 @@
+"""A fitted model is its parameters and arrays: it travels, hashes, and trains on."""
+
+import copy
+import io
+import json
+import pickle
+import re
+import subprocess
+import sys
+import zipfile
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cloudpickle
+import joblib
+import numpy as np
+import pandas
+import pytest
+import torch
+from helpers import as_kind, narrow
+from sklearn.base import clone
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from sklearn_moe import (
+    BalanceParams,
+    FitCheckpoint,
+    MoEClassifier,
+    MoERegressor,
+    RouterParams,
+    SolverParams,
+    trusted_types,
+)
+from sklearn_moe.nn import (
+    ACTIVATIONS,
+    BALANCES,
+    EXPERTS,
+    GATES,
+    LOSSES,
+    NETWORKS,
+    NOISES,
+    ROUTERS,
+    TRUNKS,
+)
+from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.optim import SOLVERS
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+BRIEF = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0}
+
+
+def pickled(model):
+    return pickle.loads(pickle.dumps(model))
+
+
+WAYS = [
+    pickled,
+    copy.deepcopy,
+    lambda model: cloudpickle.loads(cloudpickle.dumps(model)),
+    lambda model: skops_copy(model)[0],
+]
+
+
+def skops_copy(model):
+    """Return a model that went through a file of skops, and the file."""
+    skops = pytest.importorskip("skops.io")
+    data = skops.dumps(model)
+    return skops.loads(data, trusted=trusted_types()), data
+
+
+@pytest.fixture(scope="module")
+def samples(patches):
+    (X, y, _), _ = patches
+    return X[:300], y[:300]
+
+
+@pytest.fixture(scope="module")
+def table():
+    X = np.random.default_rng(0).normal(size=(300, 50)).astype(np.float32)
+    return X, (X[:, 0] > 0).astype(int)
+
+
+def classifier(**options):
+    return MoEClassifier(**BRIEF | options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"router": "top1", "solver": "adam"},
+        {"router": "noisy_topk", "solver": SolverParams("sgd", momentum=0.9)},
+        {"router": "soft", "early_stopping": True},
+        {"router": "kmeans", "solver": SolverParams("normalized_sgd", momentum=0.5)},
+        {"router": "topk", "balance": BalanceParams("bias", weight=0.1), "batch_size": 100},
+        {"router": "relu", "solver": "adamw"},
+    ],
+    ids=str,
+)
+def test_a_copy_answers_and_trains_on_bit_by_bit(samples, options):
+    X, y = samples
+    original = classifier(**options).fit(X, y)
+    twins = [way(original) for way in WAYS]
+    for model in twins:
+        np.testing.assert_array_equal(model.predict_proba(X), original.predict_proba(X))
+    for model in (original, *twins):
+        model.set_params(early_stopping="auto").partial_fit(X, y).partial_fit(X, y)
+    further = pickled(original).partial_fit(X, y)  # with the state of its optimizer
+    expected = original.partial_fit(X, y).predict_proba(X)
+    for model in [further, *(twin.partial_fit(X, y) for twin in twins)]:
+        np.testing.assert_array_equal(model.predict_proba(X), expected)
+        assert model.loss_curve_ == original.loss_curve_
+
+
+@pytest.mark.parametrize(
+    ("expert", "options"),
+    [("patch", {"early_stopping": True}), ("mlp", {"router": "relu"}), ("cnn", {})],
+)
+def test_equal_fits_hash_equal(samples, expert, options):
+    X, y = as_kind(samples[0], expert), samples[1]
+    first, second, other = (
+        classifier(**options | {"random_state": seed}).fit(X, y) for seed in (0, 0, 1)
+    )
+    expected = joblib.hash(first)
+    assert joblib.hash(second) == joblib.hash(pickled(first)) == expected
+    assert joblib.hash(other) != expected
+    first.predict(X)
+    assert joblib.hash(first) == expected
+
+
+def test_a_regressor_hashes_and_travels(samples):
+    X, y = samples
+    first, second = (MoERegressor(**BRIEF).fit(X, y) for _ in range(2))
+    assert joblib.hash(first) == joblib.hash(second)
+    np.testing.assert_array_equal(pickled(first).predict(X), first.predict(X))
+
+
+def test_files_are_read_memory_mapped(samples, tmp_path):
+    clf = classifier().fit(*samples)
+    joblib.dump(clf, tmp_path / "model")
+    mapped = joblib.load(tmp_path / "model", mmap_mode="r")
+    answers = (model.partial_fit(*samples).apply(samples[0]) for model in (mapped, clf))
+    np.testing.assert_array_equal(*answers)
+
+
+NOTEBOOK = """
+import torch
+from sklearn_moe import MoEClassifier
+from sklearn_moe.nn import Balance, SoftRouter
+
+class Mine(torch.nn.Module):
+    def __init__(self, input_shape, n_outputs):
+        super().__init__()
+        self.layer = torch.nn.Linear(*input_shape, n_outputs)
+
+    def forward(self, x):
+        return self.layer(x)
+
+class Even(Balance):
+    def loss(self, router, route, weight):
+        return route.scores.square().mean()
+
+class Mixed(SoftRouter):
+    pass
+
+clf = MoEClassifier(2, expert=Mine, balance=Even, router=Mixed, max_iter=2, random_state=0)
+"""
+WORKER = """
+import pickle, sys, joblib
+model, X, y = pickle.load(sys.stdin.buffer)
+print(joblib.hash([model.predict_proba(X), model.fit(X, y).predict_proba(X)]))
+"""
+
+
+def test_parts_that_are_defined_in_a_notebook_travel_to_workers(table):
+    names = {"__name__": "__main__"}
+    exec(NOTEBOOK, names)
+    clf = names["clf"].set_params(tol=None).fit(*table)
+    shown = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", WORKER],
+        input=cloudpickle.dumps((clf, *table)),  # as joblib sends it
+        capture_output=True,
+        timeout=300,
+    )
+    expected = clf.predict_proba(table[0])
+    assert shown.stdout.decode().strip() == joblib.hash([expected, expected]), shown.stderr
+
+
+@pytest.mark.parametrize("expert", ["patch", "mlp"])
+def test_what_belongs_to_a_training_stays_out_of_pickles_made_during_it(samples, expert):
+    recipes = []
+
+    class Look(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            recipes.append(net.__getstate__()["recipe"])
+
+    clf = classifier(callbacks=[Look()]).fit(as_kind(samples[0], expert), samples[1])
+    assert set(recipes[-1]) == set(clf.net_.__getstate__()["recipe"])
+    for value in recipes[-1].values():
+        parts = value if isinstance(value, list) else [value]
+        assert not any(isinstance(part, torch.Tensor | torch.Generator) for part in parts)
+
+
+# -- size ---------------------------------------------------------------------------------
+
+MOST = 1.3  # times the weights
+
+
+def n_bytes(module):
+    return sum(value.numel() * value.element_size() for value in module.state_dict().values())
+
+
+def test_a_file_is_hardly_larger_than_the_weights_until_it_is_trained_further(table):
+    X, y = table
+    bags = np.random.default_rng(0).normal(size=(300, 4, 50)).astype(np.float32)
+    for data, solver in ((X, "adamw"), (X, "normalized_sgd"), (bags, "adam")):
+        clf = MoEClassifier(solver=solver, max_iter=100, batch_size=None, tol=None, random_state=0)
+        assert clf.fit(data, y).n_iter_ == 100
+        assert len(pickle.dumps(clf)) <= MOST * n_bytes(clf.module_)
+    assert not clf.net_.optimizer_.state
+    clf.partial_fit(data, y)
+    assert clf.net_.optimizer_.state
+    assert len(pickle.dumps(clf)) > 3 * n_bytes(clf.module_)
+
+
+def test_a_network_given_as_trunk_is_stored_once_beside_what_became_of_it(table):
+    X, y = table
+    with OwnGenerator(torch.Generator().manual_seed(0)):
+        trunk = torch.nn.Sequential(
+            torch.nn.Linear(50, 400), torch.nn.BatchNorm1d(400), torch.nn.Linear(400, 20)
+        )
+    trunk.register_buffer("table", torch.ones(3), persistent=False)
+    clf = classifier(trunk=trunk).fit(X, y)
+    weights = n_bytes(clf.module_)
+    assert len(pickle.dumps(clf.net_)) <= MOST * weights
+    assert len(pickle.dumps(clf)) <= MOST * (weights + n_bytes(trunk))  # a parameter as it was
+
+    twin = pickled(clf)
+    assert torch.equal(twin.trunk[0].weight, trunk[0].weight)
+    assert torch.equal(twin.module_.trunk.table, trunk.table)
+    np.testing.assert_array_equal(twin.predict_proba(X), clf.predict_proba(X))
+    assert joblib.hash(twin) == joblib.hash(clf) == joblib.hash(clone(clf).fit(X, y))
+    np.testing.assert_array_equal(
+        twin.partial_fit(X, y).predict_proba(X), clf.partial_fit(X, y).predict_proba(X)
+    )
+    assert copy.copy(clf).trunk is trunk
+
+
+# -- versions and damage ------------------------------------------------------------------
+
+
+def restored(model, state):
+    twin = type(model).__new__(type(model))
+    twin.__setstate__(state)
+    return twin
+
+
+def test_another_version_warns_and_needs_all_attributes(samples):
+    for clf in (classifier(), classifier().fit(*samples)):
+        state = clf.__getstate__() | {"_sklearn_moe_version": "0.0.1"}
+        with pytest.warns(InconsistentVersionWarning, match=r"sklearn_moe from version 0\.0\.1"):
+            twin = restored(clf, state)
+    np.testing.assert_array_equal(twin.predict(samples[0]), clf.predict(samples[0]))
+    state = clf.__getstate__()
+    del state["_target"]
+    with pytest.raises(ValueError, match=r"stored MoEClassifier .* lacks \['_target'\]"):
+        restored(clf, state)
+
+
+def test_a_parameter_that_another_version_did_not_have_is_at_its_default():
+    state = classifier().__getstate__()
+    del state["standardize"]
+    twin = restored(MoEClassifier(), state)
+    assert (twin.n_experts, twin.standardize) == (3, "auto")
+
+
+def test_a_net_that_cannot_be_read_is_one_clear_error(samples):
+    clf = classifier().fit(*samples)
+    state = clf.net_.__getstate__()
+    for spoilt in (
+        state | {"format": 0},
+        {key: value for key, value in state.items() if key != "recipe"},
+        state | {"parts": state["parts"] | {"module_": {}}},
+        ({}, None),
+    ):
+        with pytest.raises(ValueError, match=r"cannot be read.*\n?.*fit the model again"):
+            restored(clf.net_, spoilt)
+
+
+# -- devices ------------------------------------------------------------------------------
+
+
+def test_a_model_of_a_gpu_loads_where_there_is_none(samples):
+    X, y = samples
+    clf = classifier().fit(X, y).set_params(device="cuda:7")
+    state = clf.net_.__getstate__()
+    state["recipe"]["device"] = "cuda:7"
+    net = restored(clf.net_, state)
+    assert net.device == "cpu"
+    twin = pickled(clf)
+    twin.net_ = net
+    np.testing.assert_array_equal(twin.predict_proba(X), clf.predict_proba(X))
+    assert twin.device == "cuda:7"  # a parameter, for the next fit
+    twin.partial_fit(X, y)
+    with pytest.raises(ValueError, match="'cuda:7' is not there"):
+        twin.fit(X, y)
+
+
+def test_a_move_to_where_it_is_or_nowhere_changes_nothing(samples):
+    X, y = samples
+    clf = classifier(solver="adam").fit(X, y).partial_fit(X, y)
+    twin = copy.deepcopy(clf)
+    assert twin.to("cpu") is twin
+    for device, match in (("gpu7", "no device that"), ("cuda:7", "not there")):
+        with pytest.raises(ValueError, match=re.compile(f"{device}.*{match}.*'cpu'")):
+            twin.to(device)
+    np.testing.assert_array_equal(
+        twin.partial_fit(X, y).predict_proba(X), clf.partial_fit(X, y).predict_proba(X)
+    )
+
+
+# -- skops: what `trusted_types` lists, and no pickle --------------------------------------
+
+small = partial(MoEClassifier, 2, max_iter=1, tol=None, random_state=0)
+small_regressor = partial(MoERegressor, 2, max_iter=1, tol=None, random_state=0)
+BAGS = np.random.default_rng(0).normal(size=(40, 4, 50)).astype(np.float32)
+ROWS, NUMBERS, IMAGES = BAGS[:, 0, :6], BAGS[:, 0, 0], as_kind(BAGS, "cnn")
+CLASSES = np.array(["no", "yes"])[(NUMBERS > 0).astype(int)]
+
+
+def models(folder):
+    """Yield models of all that is registered, by its name and as it is, and samples for each."""
+    for name, router in ROUTERS.items():
+        for choice in (name, router):
+            yield small(router=choice), BAGS, CLASSES
+    for name, expert in EXPERTS.items():
+        for choice in (name, expert):
+            yield small(**narrow(name, 8) | {"expert": choice}), as_kind(BAGS, name), CLASSES
+    for name, loss in LOSSES.items():
+        for choice in (name, loss):
+            if loss.classes:
+                yield small(loss=choice), ROWS, CLASSES
+            if loss.multilabel:
+                yield small(loss=choice), ROWS, (ROWS[:, :3] > 0).astype(int)
+            if loss.regression:
+                yield small_regressor(loss=choice), ROWS, NUMBERS
+    for network in NETWORKS.values():
+        router = RouterParams("top1", network=network)
+        yield small(router=router, trunk=None, expert="cnn", expert_width=4), IMAGES, CLASSES
+    for name, gate in GATES.items():
+        router = RouterParams("relu" if name == "relu" else "topk", gate=gate)
+        yield small(router=router, top_k=2), BAGS, CLASSES
+    for options in (
+        *({"solver": solver} for solver in SOLVERS.values()),
+        *({"router": "topk", "balance": BalanceParams(balance)} for balance in BALANCES.values()),
+        *({"router": RouterParams(noise=noise)} for noise in NOISES.values()),
+        *({"activation": ACTIVATIONS[name]} for name in ("cubic", "linear")),
+        *({"checkpoint": place} for place in (Path(folder), FitCheckpoint(folder))),
+        {"solver": SolverParams("adam")},
+    ):
+        yield small(**options), BAGS, CLASSES
+    for trunk in TRUNKS.values():
+        yield small(trunk=trunk), IMAGES, CLASSES
+    frame = pandas.DataFrame({"word": CLASSES, "number": NUMBERS})
+    yield small(device=torch.device("cpu")), frame, CLASSES
+    yield make_pipeline(StandardScaler(), small()), ROWS, CLASSES
+
+
+def answer(model, X):
+    return getattr(model, "predict_proba", model.predict)(X)
+
+
+@pytest.mark.slow
+def test_the_listed_types_suffice_and_all_are_needed():
+    skops = pytest.importorskip("skops.io")
+    used = set(skops.get_untrusted_types(data=skops.dumps(small(checkpoint=FitCheckpoint("f")))))
+    with TemporaryDirectory() as folder:
+        for model, X, y in models(folder):
+            again, data = skops_copy(model.fit(X, y))
+            used.update(skops.get_untrusted_types(data=data))
+            np.testing.assert_array_equal(answer(again, X), answer(model, X), err_msg=str(model))
+    assert used == set(trusted_types())
+
+
+def test_no_pickle_hides_in_a_file():
+    for solver in SOLVERS:
+        model = small(solver=solver).partial_fit(BAGS, CLASSES, classes=["no", "yes"])
+        again, data = skops_copy(model)
+        with zipfile.ZipFile(io.BytesIO(data)) as file:
+            for name in file.namelist():
+                if name.endswith(".json"):
+                    json.loads(file.read(name))
+                else:
+                    np.load(io.BytesIO(file.read(name)), allow_pickle=False)
+        for each in (again, model):
+            each.partial_fit(BAGS, CLASSES)
+        np.testing.assert_array_equal(answer(again, BAGS), answer(model, BAGS))
+
+
+def test_parts_of_ones_own_are_not_trusted():
+    skops = pytest.importorskip("skops.io")
+    data = skops.dumps(small(activation=torch.sigmoid).fit(BAGS, CLASSES))
+    with pytest.raises(TypeError, match=r"torch\.sigmoid"):
+        skops.loads(data, trusted=trusted_types())
+    skops.loads(data, trusted=[*trusted_types(), "torch.sigmoid"])

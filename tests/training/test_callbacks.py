@@ -1,0 +1,312 @@
+"""Callbacks of scikit-learn 1.9, our own, and the bar over the epochs."""
+
+import copy
+import pickle
+import re
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from skorch.callbacks import Callback
+
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams
+from sklearn_moe._compat import progress_bar
+from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
+from sklearn_moe.datasets import make_cluster_patches
+from sklearn_moe.metrics import dispatch_entropy
+from sklearn_moe.nn import ROUTERS
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+# Without the best epoch, to which a fit would return in the end.
+BRIEF = {"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0, "early_stopping": False}
+
+
+def classifier(**options):
+    return MoEClassifier(**BRIEF | options)
+
+
+@pytest.fixture(scope="module")
+def table():
+    X = np.random.default_rng(0).normal(size=(120, 4))
+    return X, np.where(X[:, 0] > 0, "yes", "no")
+
+
+# -- scikit-learn 1.9 ---------------------------------------------------------------------
+
+
+@pytest.fixture
+def callback():
+    return pytest.importorskip("sklearn.callback", reason="came with scikit-learn 1.9")
+
+
+class Recorder:
+    """Keep what the hooks are told, and stop after some epochs."""
+
+    def __init__(self, epochs=None):
+        self.epochs = epochs
+        self.scores, self.tasks = [], []
+
+    def setup(self, estimator, context):
+        self.tasks.append("setup")
+
+    def teardown(self, estimator, context):
+        self.tasks.append("teardown")
+
+    def on_fit_task_begin(self, estimator, context, *, X, y):
+        self.tasks.append(f"begin {context.task_name}")
+
+    def on_fit_task_end(self, estimator, context, *, X, y, metadata, fitted_estimator):
+        self.tasks.append(f"end {context.task_name}")
+        self.metadata = metadata
+        self.scores.append(fitted_estimator.score(X, y))
+        return self.epochs is not None and len(self.scores) == self.epochs
+
+
+def test_hooks_are_called_in_their_order_and_change_nothing(table, callback):
+    X, y = table
+    recorder = Recorder()
+    clf = classifier().set_callbacks(recorder).fit(X, y)
+    epochs = ["begin epoch", "end epoch"] * 4
+    assert recorder.tasks == ["setup", "begin fit", *epochs, "end fit", "teardown"]
+    assert recorder.scores[-1] == clf.score(X, y)
+    assert recorder.metadata is None
+    np.testing.assert_array_equal(clf.predict_proba(X), classifier().fit(X, y).predict_proba(X))
+    clf.fit(X, y, sample_weight=np.ones(120))
+    assert recorder.metadata["sample_weight"].shape == (120,)
+    assert classifier(max_iter=50).set_callbacks(Recorder(epochs=3)).fit(X, y).n_iter_ == 3
+
+
+def test_scoring_monitor_also_in_a_search(table, callback):
+    X, y = table
+    monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
+    clf = classifier().set_callbacks(monitor).fit(X, y)
+    log = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
+    assert len(log) == 4
+    assert log[-1]["accuracy"] == clf.score(X, y)
+    monitor = callback.ScoringMonitor(scoring="r2")
+    MoERegressor(**BRIEF).set_callbacks(monitor).fit(X, X[:, 0])
+    assert len(monitor.get_logs().data) >= 4
+    monitor = callback.ScoringMonitor(scoring="accuracy")
+    clf = classifier().set_callbacks(monitor)
+    GridSearchCV(clf, {"n_experts": [1, 2]}, cv=2, refit=False).fit(X, y)
+    epochs = [row for run in monitor.get_logs("all") for row in run.data]
+    assert sum(row["task_name"] == "epoch" for row in epochs) == 16
+
+
+def test_bars_of_scikit_learn(table, callback, capsys):
+    pytest.importorskip("rich")
+    search = GridSearchCV(classifier(), {"n_experts": [1, 2]}, cv=2)
+    for model in (classifier(), make_pipeline(StandardScaler(), classifier()), search):
+        model.set_callbacks(callback.ProgressBar()).fit(*table)
+        assert "MoEClassifier" in capsys.readouterr().out
+
+
+# -- FreezeRouter -------------------------------------------------------------------------
+
+
+def test_a_frozen_router_stays_as_it_is(table):
+    weights = []
+
+    class Look(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            weights.append(net.module_.router.network.weight.detach().clone().numpy())
+
+    callbacks = [FreezeRouter(after=2), Look()]
+    clf = classifier(router="top1", balance="bias", callbacks=callbacks).fit(*table)
+    assert np.abs(weights[0] - weights[1]).max() > 0
+    np.testing.assert_array_equal(weights[1], weights[3])
+    assert clf.module_.router.network.weight.requires_grad  # another fit may train it
+    never = classifier(callbacks=[FreezeRouter()]).fit(*table)
+    assert not never.module_.router.network.weight.any()
+    assert clone(never).callbacks[0].after == 0
+
+
+# -- RoutingTrace: it says what the model would say at that epoch ---------------------------
+
+
+@pytest.fixture(scope="module")
+def problem():
+    return make_cluster_patches(600, random_state=0, return_clusters=True, return_dictionary=True)
+
+
+def traced(X, y, trace=None, **options):
+    callbacks = None if trace is None else [trace]
+    options = {"max_iter": 12, "tol": None, "n_experts": 5, "random_state": 0} | options
+    estimator = MoEClassifier if y.dtype.kind == "i" else MoERegressor
+    return estimator(callbacks=callbacks, **options).fit(X, y)
+
+
+@pytest.mark.parametrize(
+    ("router", "kind"),
+    [("top1", "classes"), ("topk", "numbers"), ("soft", "labels"), ("topk", "several numbers")],
+)
+def test_records_are_what_the_model_says(problem, router, kind):
+    X, y, clusters, dictionary = problem
+    y = {
+        "classes": y,
+        "labels": np.stack([y, clusters % 2], axis=1),
+        "numbers": clusters + 0.1 * y,
+        "several numbers": np.stack([y, clusters], axis=1) + 0.5,
+    }[kind]
+    options = {"router": router, "top_k": 2 if router == "topk" else 1, "expert_width": 4}
+    trace = RoutingTrace(X, clusters, dictionary=dictionary, every=4)
+    clf = traced(X, y, trace, **options)
+    np.testing.assert_array_equal(trace.epochs_, [0, 4, 8, 12])
+    experts = clf.apply(X).reshape(len(X), -1)[:, 0]
+    assert trace.dispatch_entropy_[-1] == dispatch_entropy(clusters, experts)
+    np.testing.assert_allclose(trace.load_[-1], clf.expert_load_, rtol=1e-5)
+    np.testing.assert_allclose(trace.load_.sum(1), 1)
+    assert np.isnan(trace.router_gradient_norm_[0])
+    np.testing.assert_array_equal(
+        trace.router_gradient_norm_[1:], np.array(clf.router_gradient_curve_)[[3, 7, 11]]
+    )
+    theta = clf.module_.router.network.weight.detach().numpy()
+    np.testing.assert_allclose(trace.router_centers_[-1], theta @ dictionary[1].T, rtol=1e-5)
+    np.testing.assert_allclose(trace.router_features_[-1], theta @ dictionary[0].T, rtol=1e-5)
+    filters = np.stack([e.weight.detach().numpy().reshape(-1, 50) for e in clf.module_.experts])
+    assert trace.expert_features_.shape == trace.expert_centers_.shape
+    assert trace.expert_features_.shape == (4, 5, 4 * (1 if kind == "numbers" else 2), 4)
+    np.testing.assert_allclose(trace.expert_features_[-1], filters @ dictionary[0].T, rtol=1e-4)
+
+
+def test_attributes_are_there_from_the_first_record_on(problem):
+    X, y, clusters, _ = problem
+    lengths = []
+
+    class Reader(RoutingTrace):
+        def on_epoch_end(self, net, **kwargs):
+            super().on_epoch_end(net, **kwargs)
+            lengths.append(len(self.load_))
+
+    trace = Reader(X[:50], clusters[:50])
+    assert not hasattr(trace, "load_")
+    traced(X, y, trace, max_iter=3)
+    assert lengths == [2, 3, 4]
+    documented = re.findall(r"^    ((?:\w+_)(?:, \w+_)*) : ", RoutingTrace.__doc__, re.MULTILINE)
+    names = {name for names in documented for name in names.split(", ")}
+    assert len(names) == 10
+    assert names <= set(vars(trace))
+    assert trace.router_centers_ is trace.expert_features_ is None
+
+
+def test_memory_is_bounded(problem):
+    trace = RoutingTrace(problem[0][:50], max_records=4)
+    traced(*problem[:2], trace, max_iter=30)
+    assert len(trace.epochs_) <= 4
+    np.testing.assert_array_equal(np.diff(trace.epochs_), trace.epochs_[1])
+    assert trace.epochs_[0] == 0
+    assert trace.every == 1
+
+
+def test_last_fluctuation_is_the_last_change(problem):
+    X, y, *_ = problem
+    trace = RoutingTrace()  # of the training samples, without clusters
+    clf = traced(X, y, trace, max_iter=6)
+    last = np.zeros(len(X))
+    previous = np.zeros(len(X), dtype=int)  # a router at zero sends everything to expert 0
+    for epoch in range(1, 7):
+        twin = traced(X, y, max_iter=epoch)
+        last[twin.apply(X) != previous] = epoch
+        previous = twin.apply(X)
+    np.testing.assert_array_equal(trace.last_fluctuation_, last)
+    assert len(np.unique(last)) > 2
+    np.testing.assert_allclose(trace.load_[-1], clf.expert_load_, rtol=1e-5)
+    assert np.isnan(trace.dispatch_entropy_).all()
+    np.testing.assert_array_equal(clf.predict_proba(X), twin.predict_proba(X))  # only watched
+
+
+def test_a_trace_goes_on_with_the_training_and_starts_anew_with_a_new_one(problem):
+    X, y, *_ = problem
+    trace = RoutingTrace(X[:50], every=5)
+    clf = traced(X, y, trace, warm_start=True).fit(X, y)
+    np.testing.assert_array_equal(trace.epochs_, [0, 5, 10, 15, 20])
+    clf.set_params(warm_start=False).fit(X, y)
+    np.testing.assert_array_equal(trace.epochs_, [0, 5, 10])
+
+
+def test_every_copy_of_a_trace_has_records_of_its_own(problem):
+    X, y, clusters, _ = problem
+    trace = RoutingTrace(X[:50], clusters[:50])
+    assert clone(trace).X is trace.X
+    clf = classifier(max_iter=3, callbacks=[trace])
+    search = GridSearchCV(clf, {"n_experts": [1, 3]}, cv=2).fit(X, y)
+    assert not hasattr(trace, "epochs_")
+    best = search.best_estimator_
+    assert best.callbacks[0].load_.shape == (4, best.n_experts)
+    unused = pickle.loads(pickle.dumps(trace))
+    traced(X, y, trace)
+    for other in (pickle.loads(pickle.dumps(trace)), copy.deepcopy(trace)):
+        np.testing.assert_array_equal(other.load_, trace.load_)
+    for fresh in (clone(trace), unused):
+        assert not hasattr(fresh, "load_")
+        traced(X, y, fresh, max_iter=1)
+        assert len(fresh.load_) == 2
+
+
+def test_what_a_trace_cannot_do_is_explained(problem):
+    X, y, _, dictionary = problem
+    with pytest.raises(AttributeError, match="'load_': nothing was recorded yet"):
+        _ = RoutingTrace().load_
+    trace = RoutingTrace(X[:50])
+    traced(X, y, trace, max_iter=1)
+    for name in ("loads_", "__array__", "load"):
+        with pytest.raises(AttributeError, match=f"RoutingTrace has no '{name}'$"):
+            getattr(trace, name)
+    with pytest.raises(ValueError, match="got every=0"):
+        traced(X, y, RoutingTrace(every=0))
+    for samples, options, match in (
+        (X.reshape(600, -1), {}, "patch experts on patches of size 50, got MLPExpert"),
+        (X, {"router": RouterParams(network="mlp")}, "and MLPScores"),
+        (X, {"n_experts": 1}, "and NoneType"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            traced(samples, y, RoutingTrace(dictionary=dictionary), **options)
+
+
+def test_noise_of_a_trace_is_that_of_training(problem):
+    X, y, clusters, _ = problem
+    quiet, noisy = RoutingTrace(X, clusters), RoutingTrace(X, clusters, noise=True)
+    router = replace(ROUTERS["top1"], noise_at_predict=True)
+    for trace in (quiet, noisy):
+        traced(X, y, trace, router=router, n_experts=8, max_iter=1)
+    # At the start all scores are equal: the noise decides, and the load is even.
+    assert quiet.load_[0].max() == 1
+    assert 0.05 < noisy.load_[0].min() <= noisy.load_[0].max() < 0.2
+    assert clone(noisy).noise
+
+
+# -- the bar: named, honest about early ends, quiet where nobody watches --------------------
+
+
+def test_a_terminal_gets_a_bar(table, capsys, monkeypatch):
+    X, y = table
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True, raising=False)
+    MoERegressor(n_experts=3, tol=None, max_iter=5, verbose=1, random_state=0).fit(X, X[:, 0])
+    shown = capsys.readouterr().err
+    assert "MoERegressor, 3 experts: 100%" in shown
+    assert "5/5" in shown
+    assert "loss=" in shown
+    clf = MoEClassifier(2, max_iter=1000, early_stopping=True, verbose=1, random_state=0)
+    clf.fit(X, y)
+    shown = capsys.readouterr().err
+    assert "1000" not in shown  # no end is promised where training may stop
+    assert f"{clf.n_iter_}/{clf.n_iter_}" in shown
+
+
+def test_a_file_gets_a_line_per_fit(table, capsys):
+    classifier(verbose=1).fit(*table)
+    shown = capsys.readouterr()
+    assert not shown.out
+    (line,) = shown.err.splitlines()
+    assert line.startswith("MoEClassifier, 3 experts: 4 epochs, training loss 0.")
+
+
+def test_a_notebook_gets_a_bar_and_no_warning(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    assert list(progress_bar(range(3), desc="here")) == [0, 1, 2]
+    assert "here: 100%" in capsys.readouterr().err

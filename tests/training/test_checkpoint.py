@@ -1,0 +1,761 @@
+"""A fit that was stopped at any moment goes on to the model of one that was not."""
+
+import json
+import pickle
+import signal
+import subprocess
+import sys
+import textwrap
+import zipfile
+from functools import partial
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from helpers import named
+from scipy.sparse import csr_array
+from sklearn.base import clone
+from sklearn.experimental import enable_halving_search_cv  # noqa: F401
+from sklearn.model_selection import HalvingGridSearchCV
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LoadInitState, LRScheduler
+from tqdm import tqdm
+
+from sklearn_moe import (
+    BalanceParams,
+    FitCheckpoint,
+    MoEClassifier,
+    MoERegressor,
+    RouterParams,
+    SolverParams,
+)
+from sklearn_moe._training import callbacks as progress
+from sklearn_moe._training import checkpoint as resuming
+from sklearn_moe._training.checkpoint import (
+    DamagedFileError,
+    FitFile,
+    describe,
+    dump_state,
+    load_state,
+)
+from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
+from sklearn_moe.nn import ROUTERS
+from sklearn_moe.optim import SOLVERS
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+BRIEF = {"n_experts": 3, "max_iter": 6, "tol": None, "random_state": 0}
+
+
+class Crash(Callback):
+    """End a fit in an epoch or after it, as if the process had died, or by Ctrl-C."""
+
+    def __init__(self, epoch, kind=RuntimeError, at_end=False):
+        self.epoch, self.kind, self.at_end = epoch, kind, at_end
+
+    def _end(self, net, at_end):
+        if at_end == self.at_end and len(net.history) == self.epoch:
+            if self.kind is KeyboardInterrupt:
+                signal.raise_signal(signal.SIGINT)
+            raise self.kind
+
+    def on_batch_end(self, net, training, **kwargs):
+        if training:
+            self._end(net, at_end=False)
+
+    def on_epoch_end(self, net, **kwargs):
+        self._end(net, at_end=True)
+
+
+class Count(Callback):
+    """Count the epochs that are run, of all copies."""
+
+    total = 0
+
+    def on_epoch_end(self, net, **kwargs):
+        Count.total += 1
+
+
+@pytest.fixture(autouse=True)
+def count_from_zero():
+    Count.total = 0
+
+
+@pytest.fixture(scope="module")
+def table():
+    X = np.random.default_rng(0).normal(size=(90, 4))
+    return X, np.array(["a", "b", "c"])[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0)]
+
+
+@pytest.fixture(scope="module")
+def bags():
+    X = np.random.default_rng(1).normal(size=(90, 3, 4))
+    return X, (X[:, 0, 0] > 0).astype(int)
+
+
+def classifier(**options):
+    return MoEClassifier(**BRIEF | options)
+
+
+def always(path):
+    return FitCheckpoint(path, every=0)
+
+
+def trained(model):
+    """Return all that a fit has made: weights, history, state of the optimizer."""
+    return joblib.hash(model.set_params(checkpoint=None, callbacks=None))
+
+
+def crash_and_go_on(model, data, path, epoch=4, callbacks=()):
+    """Stop a fit in an epoch, and fit another estimator of the same parameters."""
+    model.set_params(checkpoint=always(path), callbacks=[*callbacks, Crash(epoch)])
+    with pytest.raises(RuntimeError):
+        model.fit(*data)
+    again = type(model)(**model.get_params(deep=False))
+    return again.set_params(callbacks=[*callbacks, Count()]).fit(*data)
+
+
+class Dropping(torch.nn.Module):
+    def __init__(self, input_shape, n_outputs):
+        super().__init__()
+        self.layers = torch.nn.Sequential(
+            torch.nn.Linear(*input_shape, 5), torch.nn.Dropout(), torch.nn.Linear(5, n_outputs)
+        )
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def jitter(x):
+    return x + 0.1 * torch.randn_like(x)
+
+
+# Pairwise: every router, solver and balance, and what has a state of its own.
+BAGS = [
+    {"router": "top1", "batch_size": 20, "solver": "sgd", "balance": "switch"},
+    {"router": "noisy_topk", "top_k": 2, "balance": "load", "solver": "adamw"},
+    {"router": "sampled", "balance": "bias", "train_transform": jitter},
+    {"router": "merge", "solver": SolverParams("sgd", momentum=0.9, schedule="cosine")},
+    {"router": "soft", "early_stopping": True, "balance": "importance", "solver": "adam"},
+    {"router": "sigmoid", "early_stopping": True, "n_iter_no_change": 4, "tol": 10.0},
+    {"router": "relu", "solver": SolverParams("normalized_sgd", momentum=0.5), "batch_size": 30},
+    {"router": RouterParams("top1", upcycle=0.8)},  # not yet split in epoch 4
+    {"router": RouterParams("topk", upcycle=0.4), "balance": "z_loss"},
+    {"router": RouterParams("top1", n_shared_experts=1), "loss": "margin"},
+    {"router": "random"},
+    {"router": "kmeans"},
+    {"router": "patch_choice"},
+    {"n_experts": 1},
+]
+TABLES = [
+    {"expert": Dropping},
+    {"router": "noisy_topk", "standardize": False},
+    {"early_stopping": "out_of_bag", "tol": 1.0, "max_iter": 90},
+    {"trunk": partial(Dropping, n_outputs=6)},
+]
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [*(("table", options) for options in TABLES), *(("bags", options) for options in BAGS)],
+    ids=named,
+)
+def test_it_goes_on_to_the_same_model(kind, options, table, bags, tmp_path):
+    data = {"table": table, "bags": bags}[kind]
+    whole = classifier(**options).fit(*data)
+    resumed = crash_and_go_on(classifier(**options), data, tmp_path)
+    assert Count.total == whole.n_iter_ - 3
+    assert trained(resumed) == trained(whole)
+    for model in (resumed, whole):
+        model.set_params(early_stopping="auto").partial_fit(*data)
+    assert trained(resumed) == trained(whole)
+
+
+def test_samples_of_every_kind(table, images, tmp_path):
+    np.save(tmp_path / "X.npy", table[0])
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    weighted = {"early_stopping": True}
+    several = MoERegressor(**BRIEF, loss="gaussian", early_stopping=True)
+    cases = [
+        (classifier(max_iter=3, expert_width=4), (images[0][:40], images[1][:40]), None),
+        (classifier(**weighted), (mapped, table[1], np.arange(90) % 3), table[0]),
+        (several, (csr_array(np.maximum(table[0], 0)), table[0][:, :2]), None),
+    ]
+    for i, (model, data, X) in enumerate(cases):
+        whole = clone(model).fit(data[0] if X is None else X, *data[1:])
+        resumed = crash_and_go_on(model, data, tmp_path / f"{i}", epoch=2)
+        assert trained(resumed) == trained(whole)
+
+
+@pytest.mark.parametrize(
+    ("every", "epoch", "at_end"), [(0, 1, False), (1e9, 4, False), (60, 3, True)]
+)
+def test_ctrl_c_goes_on_from_the_last_epoch(table, tmp_path, monkeypatch, every, epoch, at_end):
+    if not at_end:
+        monkeypatch.setattr(resuming, "_GLANCE", 0)
+    clf = classifier(batch_size=20, checkpoint=FitCheckpoint(tmp_path, every=every))
+    with pytest.raises(KeyboardInterrupt):
+        clf.set_params(callbacks=[Crash(epoch, KeyboardInterrupt, at_end)]).fit(*table)
+    clf.set_params(callbacks=[Count()]).fit(*table)  # Ctrl-C was no end of its own
+    assert Count.total == 6 - (epoch - (not at_end))
+    assert trained(clf) == trained(classifier(batch_size=20).fit(*table))
+
+
+def test_a_finished_fit_returns_at_once(table, tmp_path):
+    stop = {"early_stopping": True, "tol": 10.0, "n_iter_no_change": 2, "max_iter": 100}
+    for options in ({}, stop, {"callbacks": [EarlyStopping("train_loss", 2, threshold=10.0)]}):
+        options = {**options, "checkpoint": tmp_path / "made" / "by" / "fit"}
+        first = classifier(**options).fit(*table)
+        again = classifier(**options).set_params(callbacks=[Count()]).fit(*table)
+        assert Count.total == 0
+        assert trained(again) == trained(first)
+
+
+def test_it_may_be_interrupted_again_and_again(table, tmp_path):
+    options = {"checkpoint": always(tmp_path), "batch_size": 20}
+    for epoch in (2, 2, 3, 5):  # the second time at once
+        with pytest.raises(RuntimeError):
+            classifier(**options, callbacks=[Crash(epoch)]).fit(*table)
+    whole = classifier(batch_size=20).fit(*table)
+    assert trained(classifier(**options).fit(*table)) == trained(whole)
+
+
+def test_a_bar_shows_what_was_done(table, tmp_path, monkeypatch):
+    bars = []
+
+    def bar(**options):
+        bars.append((options["initial"], options["total"]))
+        return tqdm(disable=True, **options)
+
+    monkeypatch.setattr(progress, "progress_bar", bar)
+    crash_and_go_on(classifier(verbose=1), table, tmp_path)
+    assert bars == [(0, 6), (3, 6)]
+
+
+def test_partial_fit_neither_reads_nor_writes(table, tmp_path):
+    clf = classifier(checkpoint=tmp_path).partial_fit(*table, classes=list("abc"))
+    assert clf.partial_fit(*table).n_iter_ == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_warm_start_is_a_fit_of_its_own(table, tmp_path):
+    whole = classifier(warm_start=True).fit(*table).fit(*table)
+    clf = classifier(warm_start=True, checkpoint=always(tmp_path)).fit(*table)
+    begun = pickle.loads(pickle.dumps(clf))
+    with pytest.raises(RuntimeError):
+        clf.set_params(callbacks=[Crash(9)]).fit(*table)
+    begun.set_params(callbacks=[Count()]).fit(*table)
+    assert Count.total == 4
+    assert trained(begun) == trained(whole)
+
+
+# -- random states ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("early_stopping", ["auto", True])
+def test_what_an_unseeded_fit_draws_is_drawn_again(table, tmp_path, early_stopping):
+    options = {"batch_size": 20, "early_stopping": early_stopping}
+    whole = classifier(**options | {"random_state": np.random.RandomState(5)}).fit(*table)
+    # The global generator of NumPy must be where it was: the tests see to it.
+    state = np.random.get_state()  # noqa: NPY002
+    try:
+        for seed in (5, 6):
+            np.random.seed(seed)  # noqa: NPY002
+            clf = classifier(**options | {"random_state": None}, checkpoint=always(tmp_path))
+            if seed == 5:
+                with pytest.raises(RuntimeError):
+                    clf.set_params(callbacks=[Crash(3)]).fit(*table)
+            else:
+                clf.fit(*table)
+    finally:
+        np.random.set_state(state)  # noqa: NPY002
+    np.testing.assert_array_equal(clf.predict_proba(table[0]), whole.predict_proba(table[0]))
+    assert clf.loss_curve_ == whole.loss_curve_
+
+
+def test_a_generator_is_left_as_an_uninterrupted_fit_leaves_it(table, tmp_path):
+    generators = [np.random.RandomState(0) for _ in range(3)]
+    options = {"batch_size": 20}
+    classifier(**options | {"random_state": generators[0]}).fit(*table)
+    for generator in generators[1:]:
+        options |= {"random_state": generator, "checkpoint": always(tmp_path)}
+        with pytest.raises(RuntimeError):
+            classifier(**options, callbacks=[Crash(3)]).fit(*table)
+    classifier(**options).fit(*table)
+    assert generators[2].randint(2**31) == generators[0].randint(2**31)
+
+
+# -- which file ---------------------------------------------------------------------------
+
+
+def test_a_path_is_a_file_or_a_folder_also_behind_links(table, tmp_path):
+    (tmp_path / "v1.2").mkdir()
+    for name in ("a/b/fit.ckpt", "c/d", "v1.2"):
+        classifier(max_iter=1, checkpoint=str(tmp_path / name)).fit(*table)
+    assert (tmp_path / "a" / "b" / "fit.ckpt").is_file()
+    assert len(list((tmp_path / "c" / "d").iterdir())) == 1
+    assert len(list((tmp_path / "v1.2").iterdir())) == 1
+
+    for i, (link, target, path) in enumerate(
+        [
+            ("fit.ckpt", "disk/made/by.fit", "fit.ckpt"),
+            ("fits", "disk/fits", "fits"),
+            ("fits", "disk/fits", "fits/fit.ckpt"),
+        ]
+    ):
+        folder = tmp_path / f"{i}"
+        (folder / "disk").mkdir(parents=True)
+        (folder / link).symlink_to(target)
+        Count.total = 0
+        for _ in range(2):
+            clf = classifier(max_iter=2, checkpoint=always(folder / path), callbacks=[Count()])
+            clf.fit(*table)
+        assert Count.total == 2
+        assert (folder / link).is_symlink()
+        assert any(f.is_file() for f in [folder / target, *(folder / target).glob("*")])
+        assert set(folder.iterdir()) == {folder / link, folder / "disk"}
+
+
+def test_an_unwritable_place_is_told_before_training(table, tmp_path):
+    (tmp_path / "file").write_text("text")
+    for name in ("itself.ckpt", "itself"):
+        (tmp_path / name).symlink_to(name)
+    clf = classifier(callbacks=[Count()])
+    for path in ("file/fit.ckpt", "file/fits/all", "itself.ckpt", "itself"):
+        with pytest.raises(OSError, match=rf"checkpoint='.*{path}' cannot be written"):
+            clf.set_params(checkpoint=tmp_path / path).fit(*table)
+    assert Count.total == 0
+    with pytest.raises(ValueError, match="every must be at least 0"):
+        FitCheckpoint(tmp_path, every=-1)
+    with pytest.raises(ValueError, match="path of a file or folder, got ''"):
+        clf.set_params(checkpoint="").fit(*table)
+
+
+def test_another_fit_is_refused_by_a_file_and_welcome_in_a_folder(table, tmp_path):
+    X, y = table
+    others = {
+        "X": (classifier(), (np.where(X == X[7, 2], 0, X), y)),
+        "y": (classifier(), (X, np.where(X[:, 0] == X[0, 0], "c", y))),
+        "sample_weight": (classifier(), (X, y, np.arange(1.0, len(y) + 1))),
+        "n_experts": (classifier(n_experts=4), table),
+        "tol": (classifier(tol=0.1), table),
+        "random_state": (classifier(random_state=1), table),
+        "router__network": (classifier(router=RouterParams("soft", network="mlp")), table),
+        "balance__weight": (classifier(balance=BalanceParams(weight=0.1)), table),
+        "solver__weight_decay": (classifier(solver=SolverParams(weight_decay=0.1)), table),
+        "class_weight": (classifier(class_weight={"a": 2}), table),
+        "train_transform": (classifier(train_transform=jitter), table),
+        "estimator": (MoERegressor(**BRIEF), (X, X[:, 0])),
+    }
+    file, folder = tmp_path / "fit.ckpt", tmp_path / "fits"
+    for path in (file, folder):
+        classifier(checkpoint=path).fit(*table)
+    before = file.read_bytes()
+    for name, (model, data) in others.items():
+        with pytest.raises(ValueError, match=rf"of another fit. What differs: .*\b{name} \(was"):
+            model.set_params(checkpoint=file).fit(*data)
+        Count.total = 0
+        model.set_params(checkpoint=folder, callbacks=[Count()]).fit(*data)
+        assert Count.total == 6
+    assert file.read_bytes() == before
+    assert len(list(folder.iterdir())) == len(others) + 1
+
+
+def test_what_changes_nothing_goes_on(table, tmp_path):
+    file = FitCheckpoint(tmp_path / "fit.ckpt", every=3)
+    classifier(checkpoint=file).fit(*table)
+    for options in (
+        {"verbose": 1, "device": "cpu", "warm_start": True},
+        {"n_experts": np.int64(3), "train_transform": None},
+        {"router": "soft"},  # what "auto" became
+    ):
+        classifier(callbacks=[Count()], checkpoint=file).set_params(**options).fit(*table)
+    assert Count.total == 0
+
+
+def test_each_state_is_written_once(table, tmp_path, monkeypatch):
+    written = []
+    monkeypatch.setattr(FitFile, "write", lambda file, packed: written.append(packed))
+    crash = Crash(4, KeyboardInterrupt)  # after which the last whole epoch would be written
+    with pytest.raises(KeyboardInterrupt):
+        classifier(checkpoint=always(tmp_path), callbacks=[crash]).fit(*table)
+    assert len(set(map(bytes, written))) == len(written) > 2
+
+
+def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bags, tmp_path):
+    whole = classifier().fit(*bags)
+    for path in (tmp_path / "fits", tmp_path / "fit.ckpt"):
+        Count.total = 0
+        for epochs in (2, 4, 6, 6):
+            clf = classifier(max_iter=epochs, checkpoint=path, callbacks=[Count()]).fit(*bags)
+        assert Count.total == 6
+        assert trained(clf.set_params(max_iter=6)) == trained(whole)
+    short = classifier(max_iter=2, callbacks=[Count()])
+    with pytest.raises(ValueError, match=r"holds 6 epochs .* more than max_iter=2"):
+        short.set_params(checkpoint=tmp_path / "fit.ckpt").fit(*bags)
+    short.set_params(checkpoint=tmp_path / "fits").fit(*bags)  # it has its own file there
+    assert Count.total == 6
+    assert short.n_iter_ == 2
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"solver": SolverParams("adam", schedule="cosine")},
+        {"router": RouterParams("top1", upcycle=0.5)},
+    ],
+    ids=["cosine", "upcycle"],
+)
+def test_where_the_course_depends_on_its_length_it_is_another_one(bags, tmp_path, options):
+    for name in ("fit.ckpt", "fits"):
+        classifier(**options, checkpoint=tmp_path / name).fit(*bags)
+    longer = classifier(**options | {"max_iter": 8}, callbacks=[Count()])
+    with pytest.raises(ValueError, match=r"max_iter \(was 6, is 8\).* depends on max_iter"):
+        longer.set_params(checkpoint=tmp_path / "fit.ckpt").fit(*bags)
+    longer.set_params(checkpoint=tmp_path / "fits").fit(*bags)
+    assert Count.total == 8
+
+
+# -- searches -----------------------------------------------------------------------------
+
+
+def test_halving_by_epochs_goes_on_from_the_last_rung(bags, tmp_path):
+    X, y = bags
+    options = {
+        **{"resource": "max_iter", "min_resources": 2, "max_resources": 8, "factor": 2},
+        **{"cv": 2, "random_state": 0, "refit": False},
+    }
+    grid = {"learning_rate_init": [0.001, 0.01, 0.03, 0.1]}
+    clf = classifier(callbacks=[Count()])
+    expected = HalvingGridSearchCV(clf, grid, **options).fit(X, y).cv_results_["mean_test_score"]
+    assert Count.total == 2 * (4 * 2 + 2 * 4 + 1 * 8)
+    Count.total = 0
+    search = HalvingGridSearchCV(clf.set_params(checkpoint=tmp_path / "fits"), grid, **options)
+    for _ in range(2):  # the second time with nothing left to do in any rung
+        search.fit(X, y)
+        assert Count.total == 2 * (4 * 2 + 2 * 2 + 1 * 4)
+        np.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected)
+
+
+# -- damage -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def two_generations(table, tmp_path_factory):
+    """Return the bytes of two generations of an interrupted fit, and of the whole fit's model."""
+    path = tmp_path_factory.mktemp("fit") / "fit.ckpt"
+    with pytest.raises(RuntimeError):
+        classifier(checkpoint=always(path), callbacks=[Crash(4)]).fit(*table)
+    previous = path.with_name("fit.ckpt.previous")
+    return path.read_bytes(), previous.read_bytes(), trained(classifier().fit(*table))
+
+
+def flip(data, position):
+    damaged = bytearray(data)
+    damaged[position] ^= 0x10
+    return bytes(damaged)
+
+
+def test_a_damaged_file_is_named_and_the_previous_one_used(table, tmp_path, two_generations):
+    newest, previous, whole = two_generations
+    damages = {
+        "half": newest[: len(newest) // 2],
+        "cut": newest[:-1],
+        "empty": b"",
+        "flipped": flip(newest, len(newest) // 3),
+    }
+    for name, damaged in damages.items():
+        path, Count.total = tmp_path / name / "fit.ckpt", 0
+        path.parent.mkdir()
+        path.write_bytes(damaged)
+        path.with_name("fit.ckpt.previous").write_bytes(previous)
+        clf = classifier(checkpoint=path, callbacks=[Count()])
+        with pytest.warns(UserWarning, match=r"fit.ckpt' is damaged .* of 2 epochs"):
+            clf.fit(*table)
+        assert Count.total == 4
+        assert trained(clf) == whole
+        assert path.with_name("fit.ckpt.damaged").read_bytes() == damaged
+
+
+def test_killed_between_two_generations(table, tmp_path, two_generations):
+    path = tmp_path / "fit.ckpt"
+    path.with_name("fit.ckpt.previous").write_bytes(two_generations[1])
+    path.with_name("fit.ckpt.1-2.part").write_bytes(two_generations[0][:100])
+    clf = classifier(checkpoint=path, callbacks=[Count()]).fit(*table)
+    assert Count.total == 4
+    assert trained(clf) == two_generations[2]
+
+
+def test_what_is_no_checkpoint_is_left_alone_and_runs_no_code(table, tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return open, (str(tmp_path / "exploded"), "w")
+
+    bomb = np.array([Bomb()], dtype=object)
+    np.save(tmp_path / "array.npy", bomb, allow_pickle=True)
+    with zipfile.ZipFile(tmp_path / "zip", "w") as archive:
+        archive.writestr("state.json", '{"dict": [["format", {"tensor": "0.npy"}]]}')
+        archive.write(tmp_path / "array.npy", "0.npy")
+    path = tmp_path / "results.csv"
+    for content in (b"mine", (tmp_path / "zip").read_bytes(), pickle.dumps(bomb)):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=r"results.csv' is damaged, or no checkpoint"):
+            classifier(checkpoint=path).fit(*table)
+        assert path.read_bytes() == content
+        path.with_name("results.csv.previous").write_bytes(b"also")
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_every_flipped_bit_is_found_or_harmless(tmp_path):
+    state = {"a": torch.arange(5.0), "b": [1, (2.5, None)], 3: np.eye(2)}
+    data, path = dump_state(state), tmp_path / "file"
+    found = 0
+    for position in range(0, len(data), 3):
+        path.write_bytes(flip(data, position))
+        try:
+            assert describe(load_state(path)) == describe(state)
+        except DamagedFileError:
+            found += 1
+    assert found > 0.2 * len(data)  # the others are times and flags of the archive
+
+
+def test_all_that_is_stored_comes_back(tmp_path):
+    state = {
+        "numbers": [1, 2.5, float("inf"), -0.0, True, None, np.float32(0.1), np.int64(3)],
+        "texts": {"ä": ("b", ())},
+        7: {"nested": [np.zeros((0, 3)), np.array("x"), np.arange(3)[::-1]]},
+        "tensors": (torch.tensor(2), torch.zeros(2, 3).T, torch.ones(3, dtype=torch.bfloat16)),
+    }
+    (tmp_path / "file").write_bytes(dump_state(state))
+    loaded = load_state(tmp_path / "file")
+    assert describe(loaded) == describe(state)
+    assert loaded["tensors"][2].dtype == torch.bfloat16
+    assert type(loaded["numbers"][6]) is np.float32
+    for wrong in (object(), {1}, np.array([None]), b"bytes"):
+        with pytest.raises(TypeError, match="can hold"):
+            dump_state({"a": [wrong]})
+
+
+def test_a_checkpoint_of_a_stranger_changes_no_callback(bags, tmp_path):
+    victim, path = tmp_path / "victim", tmp_path / "fit.ckpt"
+    victim.write_text("mine")
+    kept = Checkpoint(dirname=tmp_path / "skorch", f_params="victim", monitor=None)
+    classifier(max_iter=2, checkpoint=path, callbacks=[kept]).fit(*bags)
+    clf = classifier(checkpoint=path, callbacks=[kept, Count()])
+    names = ["f_params", "dirname", "__class__", "on_epoch_end", "f_history_"]
+    for part, name in [*((0, name) for name in names), (1, "dirname"), (1, "f_history_")]:
+        state = load_state(path)
+        content = {"dirname": str(tmp_path)}.get(name, str(victim))
+        state["callbacks"]["Checkpoint"][part][name] = content if part == 0 else {}
+        before = path.read_bytes()
+        path.write_bytes(dump_state(state))
+        with pytest.raises(ValueError, match=rf"fit.ckpt' holds \['{name}'\] .*'Checkpoint'"):
+            clf.fit(*bags)
+        path.write_bytes(before)
+    assert Count.total == 0
+    assert victim.read_text() == "mine"
+
+
+class Tracker(Callback):
+    """Has learned attributes that are no values: a function and a class."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.score_, self.kind_, self.n_epochs_ = len, dict, 0
+
+    def on_epoch_end(self, net, **kwargs):
+        self.n_epochs_ += 1
+        assert self.score_([]) == 0
+
+
+def test_values_replace_values_only(bags, tmp_path):
+    path = tmp_path / "fit.ckpt"
+    classifier(checkpoint=path, max_iter=2, callbacks=[Tracker()]).fit(*bags)
+    stored = load_state(path)
+    assert stored["callbacks"]["Tracker"] == ({"n_epochs_": 2}, {})
+    trackers = [Tracker(), Tracker()]
+    classifier(checkpoint=path, max_iter=3, callbacks=trackers[:1]).fit(*bags)
+    assert trackers[0].n_epochs_ == 3
+    for name in ("score_", "kind_"):
+        stored["callbacks"]["Tracker"] = ({"n_epochs_": 2, name: 7}, {})
+        path.write_bytes(dump_state(stored))
+        with pytest.raises(ValueError, match=rf"\['{name}'\]"):
+            classifier(checkpoint=path, callbacks=trackers[1:]).fit(*bags)
+
+
+def test_other_versions(table, tmp_path, two_generations):
+    path = tmp_path / "fit.ckpt"
+    path.write_bytes(two_generations[0])
+    state = load_state(path)
+    path.write_bytes(dump_state(state | {"format": 99}))
+    with pytest.raises(ValueError, match=r"has format 99 .* reads format 1"):
+        classifier(checkpoint=path).fit(*table)
+    path.write_bytes(dump_state(state | {"version": "0.0.1"}))
+    with pytest.warns(UserWarning, match=r"is of sklearn_moe 0.0.1"):
+        classifier(checkpoint=path).fit(*table)
+
+
+class Disturb(Callback):
+    """Do something to the place of the checkpoint, or record what it cannot hold."""
+
+    def __init__(self, folder=None):
+        self.folder = folder
+
+    def on_epoch_end(self, net, **kwargs):
+        if self.folder is None:
+            net.history.record("figure", {1, 2})
+        elif len(net.history) == 2:
+            self.folder.rename(self.folder.with_name("elsewhere"))
+
+
+def test_a_write_that_fails_loses_nothing(table, tmp_path):
+    for callback in (Disturb(tmp_path / "fits"), Disturb()):
+        clf = classifier(checkpoint=always(tmp_path / "fits"), callbacks=[callback])
+        with pytest.warns(UserWarning, match=r"could not be written .* Training goes on"):
+            clf.fit(*table)
+        assert clf.n_iter_ == 6
+
+
+# -- callbacks ----------------------------------------------------------------------------
+
+
+def test_callbacks_of_skorch_go_on(table, tmp_path):
+    solver = SolverParams("adam", schedule="constant")
+    for i, callback in enumerate(
+        [
+            LRScheduler("ExponentialLR", gamma=0.5),
+            LRScheduler("ReduceLROnPlateau", monitor="train_loss", patience=0, threshold=10.0),
+            LRScheduler(torch.optim.lr_scheduler.OneCycleLR, max_lr=0.01, total_steps=99),
+            EarlyStopping("train_loss", 4, threshold=10.0, load_best=True, sink=str),
+        ]
+    ):
+        whole = classifier(solver=solver, callbacks=[callback]).fit(*table)
+        clf = classifier(solver=solver)
+        resumed = crash_and_go_on(clf, table, tmp_path / f"{i}", callbacks=[callback])
+        assert trained(resumed) == trained(whole), callback
+
+
+def test_callbacks_of_the_library_go_on(bags, tmp_path):
+    traces = [RoutingTrace(clusters=bags[1], every=2, max_records=3) for _ in range(2)]
+    options = {"balance": "bias", "batch_size": 30}
+    whole = classifier(**options, callbacks=[FreezeRouter(after=2), traces[0]]).fit(*bags)
+    callbacks = [FreezeRouter(after=2), traces[1]]
+    model = classifier(**options, checkpoint=always(tmp_path))
+    with pytest.raises(RuntimeError):
+        clone(model).set_params(callbacks=[*clone(callbacks, safe=False), Crash(4)]).fit(*bags)
+    resumed = model.set_params(callbacks=callbacks).fit(*bags)
+    assert trained(resumed) == trained(whole)
+    assert traces[1].epochs_.tolist() == [0, 4]
+    for name in ("load_", "dispatch_entropy_", "router_gradient_norm_", "last_fluctuation_"):
+        np.testing.assert_array_equal(getattr(traces[1], name), getattr(traces[0], name))
+
+
+def test_load_init_state_is_for_the_start(table, tmp_path):
+    kept = Checkpoint(dirname=tmp_path / "skorch", monitor="train_loss_best")
+    classifier(callbacks=[kept]).fit(*table)
+    callbacks = [LoadInitState(kept)]
+    whole = classifier(callbacks=callbacks).fit(*table)
+    assert whole.n_iter_ == 12
+    resumed = crash_and_go_on(classifier(), table, tmp_path / "fits", 9, callbacks)
+    assert Count.total == 4
+    assert trained(resumed) == trained(whole)
+
+
+# -- names of values ----------------------------------------------------------------------
+
+
+def test_descriptions_tell_values_apart_and_hold_no_address():
+    def scaled(factor):
+        return lambda x: factor * x
+
+    def copied(value):
+        try:
+            return pickle.loads(pickle.dumps(value))
+        except (pickle.PicklingError, AttributeError):  # a lambda
+            return value
+
+    rng = np.random.default_rng(0)
+    values = [
+        *(None, True, 1, 1.5, "1", (1,), [1], {1}, {1: 2}, {1: 3}),
+        *(torch.relu, torch.tanh, np.tanh, Dropping, torch.nn.Linear),
+        *(lambda x: x, lambda x: x + 1, scaled(2), scaled(3)),
+        *(partial(jitter), partial(jitter, x=1), ROUTERS["topk"], SOLVERS["adam"]),
+        *(np.zeros(3), np.zeros((3, 1)), np.zeros(3, int), np.array(["a", None], dtype=object)),
+        *(torch.zeros(2), torch.nn.ReLU(), torch.nn.Dropout(0.1), torch.nn.Dropout(0.2)),
+        *(csr_array(np.eye(2)), np.random.default_rng(1), np.random.default_rng(2)),
+        *(rng.normal(size=9), rng.normal(size=9)),
+    ]
+    texts = [describe(value) for value in values]
+    assert len(set(texts)) == len(texts)
+    assert not any("0x" in text for text in texts)
+    assert max(map(len, texts)) <= 120
+    assert texts == [describe(copied(value)) for value in values]
+
+
+# -- killed at random moments, also in the middle of a write ------------------------------
+
+KILLS = textwrap.dedent(
+    """
+    import json, os, random, signal, tempfile, time, warnings
+    from pathlib import Path
+    import joblib, numpy as np, torch
+    from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
+
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    X = np.random.default_rng(0).normal(size=(120, 3, 4))
+    y = (X[:, 0, 0] > 0).astype(int)
+    options = {"n_experts": 3, "tol": None, "batch_size": 30, "random_state": 0, "max_iter": 30}
+    split, sgd = RouterParams("topk", upcycle=0.5), SolverParams("sgd", momentum=0.9)
+    FITS = [
+        (MoEClassifier(**options), X, y),
+        (MoEClassifier(**options, router=split, balance="bias"), X, y),
+        (MoEClassifier(**options, early_stopping=True), X[:, 0], y),
+        (MoERegressor(**options, solver=sgd), X, X[:, 1, 1]),
+    ]
+    moments, fsync = random.Random(0), os.fsync
+
+    def slow_fsync(file):
+        time.sleep(0.004)
+        fsync(file)
+
+    def train(model, X, y):
+        "Return what became of a fit."
+        start = time.perf_counter()
+        hashed = joblib.hash(model.fit(X, y).set_params(checkpoint=None))
+        return hashed, time.perf_counter() - start
+
+    for fit in FITS:
+        train(*fit)  # imports
+    found = {"killed": 0, "in a write": 0, "same": 0}
+    while found["killed"] < 50:
+        model, X, y = FITS[found["killed"] % len(FITS)]
+        expected, seconds = train(model, X, y)
+        with tempfile.TemporaryDirectory() as folder:
+            if not (child := os.fork()):
+                os.fsync = slow_fsync
+                # The signal ends a process that does not handle it.
+                signal.setitimer(signal.ITIMER_REAL, moments.uniform(0, 2 * seconds))
+                train(model.set_params(checkpoint=FitCheckpoint(folder, every=0)), X, y)
+                os._exit(0)
+            if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
+                continue  # it was faster
+            names = [path.name for path in Path(folder).iterdir()]
+            again = train(model.set_params(checkpoint=FitCheckpoint(folder)), X, y)
+            found["killed"] += 1
+            found["in a write"] += any(name.endswith(".part") for name in names)
+            found["same"] += again[0] == expected
+    print(json.dumps(found))
+    """
+)
+
+
+@pytest.mark.slow
+def test_killed_at_random_moments():
+    command = [sys.executable, "-c", KILLS]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    assert shown.returncode == 0, shown.stderr
+    found = json.loads(shown.stdout)
+    assert found["same"] == found["killed"] == 50
+    assert found["in a write"] > 3

@@ -1,0 +1,270 @@
+"""Mixed precision, compiled experts and modes of torch change the speed, not the model."""
+
+import pickle
+from contextlib import ExitStack
+from functools import partial
+
+import joblib
+import numpy as np
+import pytest
+import torch
+from helpers import make_mixture, seeded
+from sklearn.base import clone
+
+from sklearn_moe import MoEClassifier, _devices
+from sklearn_moe._training import Callback
+from sklearn_moe.model_selection import fit_together
+from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+BRIEF = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0, "expert_width": 8}
+BRIEF |= {"batch_size": None}
+
+
+@pytest.fixture
+def fit_both(images, monkeypatch):
+    """Return a function that fits in float32, and as on a device that is fast in bf16."""
+
+    def fit(**options):
+        exact = MoEClassifier(**BRIEF | options).fit(*images)
+        assert exact.net_.precision == "float32"
+        with monkeypatch.context() as patch:
+            patch.setattr(_devices, "is_fast_in_bf16", lambda device: True)
+            mixed = MoEClassifier(**BRIEF | options).fit(*images)
+        assert mixed.net_.precision == "bf16"
+        return exact, mixed
+
+    return fit
+
+
+@pytest.mark.parametrize("router", ["topk", "soft", "relu", "merge"])
+def test_mixed_precision_trains_nearly_the_same_model(images, fit_both, router):
+    merged = {"expert": "cnn"} if router == "merge" else {}  # which stay exact
+    exact, mixed = fit_both(router=router, **merged)
+    assert (exact.loss_curve_ == mixed.loss_curve_) == bool(merged)
+    np.testing.assert_allclose(mixed.loss_curve_, exact.loss_curve_, rtol=0.1)
+    assert all(p.dtype == torch.float32 for p in mixed.module_.parameters())
+    assert mixed.predict_proba(images[0]).dtype == np.float32
+
+
+def test_routes_are_never_mixed(fit_both):
+    kinds = set()
+
+    class Look(Callback):
+        def on_train_begin(self, net, **kwargs):
+            perturb = net.module_.router.add_noise
+
+            def look(*args):
+                noisy, scale = perturb(*args)
+                if scale is not None:  # in training
+                    kinds.update([noisy.dtype, scale.dtype])
+                return noisy, scale
+
+            net.module_.router.add_noise = look
+
+    fit_both(router="noisy_topk", callbacks=[Look()])
+    assert kinds == {torch.float32}
+
+
+# -- modes of torch that a caller has set -------------------------------------------------
+
+MODES = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": partial(torch.autocast, "cpu", torch.bfloat16),
+}
+MODELS = {
+    "table": {"early_stopping": True},
+    "patches": {"router": "noisy_topk", "balance": "switch"},
+    "images": {"max_iter": 2, "expert_width": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def samples(images):
+    X, y = images
+    return {"table": X[:, 0, 0], "patches": X[:, :, 0], "images": X}, y
+
+
+def model_of(kind):
+    return MoEClassifier(n_experts=2, max_iter=3, tol=None, random_state=0).set_params(
+        **MODELS[kind]
+    )
+
+
+def weights(mixture):
+    return {name: value.numpy() for name, value in mixture.state_dict().items()}
+
+
+def look(model, X):
+    methods = ("predict_proba", "gate_proba", "expert_proba", "apply")
+    answers = [getattr(model, method)(X) for method in methods]
+    return joblib.hash([weights(model.module_), model.loss_curve_, answers])
+
+
+def life(model, X, y):
+    """Return a hash of a model, and of its answers, in each state of its life."""
+    hashes = [look(model.fit(X, y), X)]
+    hashes.append(look(model.set_params(early_stopping="auto").partial_fit(X, y), X))
+    model = pickle.loads(pickle.dumps(model)).partial_fit(X, y)
+    hashes += [look(model, X), look(model.set_params(warm_start=True).fit(X, y), X)]
+    if model.train_transform is None:
+        models = [clone(model).set_params(random_state=seed) for seed in (0, 1)]
+        hashes += [look(each, X) for each in fit_together(models, X, y)]
+    return hashes
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_modes_of_the_caller_change_nothing(samples, kind):
+    X, y = samples[0][kind], samples[1]
+    expected = life(model_of(kind), X, y)
+    for modes in (["inference_mode"], MODES) if kind == "patches" else (MODES,):
+        with ExitStack() as stack:
+            for mode in modes:
+                stack.enter_context(MODES[mode]())
+            assert life(model_of(kind), X, y) == expected
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_was_made_in_a_mode_is_trained_outside(samples, mode):
+    X, y = samples[0]["patches"], samples[1]
+    expected = model_of("patches").fit(X, y).partial_fit(X, y).predict_proba(X)
+    stored = pickle.dumps(model_of("patches").fit(X, y))
+    with MODES[mode]():
+        loaded, fitted = pickle.loads(stored), model_of("patches").fit(X, y)
+        module = fitted.to_torch()
+        mixture = make_mixture()
+    for model in (loaded, fitted):
+        np.testing.assert_array_equal(model.partial_fit(X, y).predict_proba(X), expected)
+    module(torch.from_numpy(X))[:, 0].sum().backward()
+    assert any(parameter.grad.any() for parameter in module.parameters())
+    assert not any(parameter.is_inference() for parameter in mixture.parameters())
+
+
+# -- the default dtype of torch -----------------------------------------------------------
+
+
+@pytest.fixture
+def double_by_default():
+    yield partial(torch.set_default_dtype, torch.float64)
+    torch.set_default_dtype(torch.float32)
+
+
+class Own(torch.nn.Module):
+    """An expert that makes tensors in many ways."""
+
+    def __init__(self, input_shape, n_outputs):
+        super().__init__()
+        self.layer = torch.nn.Linear(*input_shape, n_outputs)
+        self.factor = torch.nn.Parameter(torch.full((n_outputs,), 0.3) + torch.rand(n_outputs))
+        self.register_buffer("shift", torch.tensor([0.1] * n_outputs) + torch.linspace(0, 1, 3))
+
+    def forward(self, x):
+        step = torch.arange(0, 0.5, 0.5) + torch.zeros(1) + torch.as_tensor(0.1)
+        assert step.dtype == torch.float32
+        return self.layer(x) * self.factor + self.shift + step
+
+
+def jitter(x):
+    assert torch.tensor([1, 2]).dtype == torch.int64
+    assert torch.tensor(np.zeros(1)).dtype == torch.float64
+    return x + 0.1 * torch.rand(len(x), 1) + torch.normal(0.0, 0.1, (1,))
+
+
+@pytest.mark.parametrize("kind", [*MODELS, "own"])
+def test_the_default_dtype_changes_nothing(samples, double_by_default, kind):
+    class Watch(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.add(torch.get_default_dtype())  # other threads see it, too
+
+    seen = set()
+    model = model_of("table" if kind == "own" else kind)
+    if kind == "own":
+        model.set_params(expert=Own, router="topk", top_k=2, train_transform=jitter)
+    X, y = samples[0]["table" if kind == "own" else kind], samples[1]
+    expected = life(clone(model), X, y)
+    double_by_default()
+    assert life(model, X, y) == expected
+    model.set_params(callbacks=[Watch()]).fit(X, y)
+    assert seen == {torch.float64}
+
+
+@pytest.mark.parametrize(
+    ("expert", "dtype"), [("patch", "float64"), ("mlp", "float32"), ("cnn", "float64")]
+)
+def test_mixtures_of_a_seed_are_the_same_for_every_default_dtype(double_by_default, expert, dtype):
+    options = {"dtype": dtype, "router": "relu", "balance": "switch"}
+    expected = weights(make_mixture(expert, **options))
+    double_by_default()
+    assert joblib.hash(weights(make_mixture(expert, **options))) == joblib.hash(expected)
+
+
+def test_modules_of_users_may_be_of_another_dtype(samples):
+    with OwnGenerator(seeded()):
+        trunk = torch.nn.Linear(8, 5).double()
+    activation = torch.nn.PReLU().double()
+
+    def expert(input_shape, n_outputs):
+        return torch.nn.Linear(*input_shape, n_outputs).double()
+
+    for dtype in (np.float32, np.float64):
+        X, y = samples[0]["table"].astype(dtype), samples[1]
+        for options in (
+            {"trunk": trunk, "expert": expert},
+            {"expert": "mlp", "activation": activation},
+        ):
+            model = model_of("table").set_params(**options)
+            assert model.fit(X, y).predict_proba(X).dtype == dtype
+    assert trunk.weight.dtype == activation.weight.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    "features", [BackboneFeatures(random_state=0), PatchKMeansFeatures(4, random_state=0)]
+)
+def test_neither_modes_nor_the_default_dtype_change_features(images, double_by_default, features):
+    if isinstance(features, PatchKMeansFeatures):
+        features.set_params(patch_size=3)
+    X = images[0][:6]
+    expected = features.fit_transform(X)
+    for mode in MODES.values():
+        with mode():
+            np.testing.assert_array_equal(clone(features).fit(X).transform(X), expected)
+    double_by_default()
+    np.testing.assert_array_equal(clone(features).fit_transform(X), expected)
+
+
+# -- compiled experts ---------------------------------------------------------------------
+
+
+class Small(torch.nn.Module):
+    def __init__(self, input_shape, n_outputs):
+        super().__init__()
+        self.convolution = torch.nn.Conv2d(input_shape[0], 4, 3)
+        self.readout = torch.nn.Linear(4, n_outputs)
+
+    def forward(self, x):
+        return self.readout(self.convolution(x).relu().mean((2, 3)))
+
+
+def compiled(input_shape, n_outputs):
+    expert = Small(input_shape, n_outputs)
+    expert.compile()
+    return expert
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # compilers talk
+def test_compiled_experts_train_the_same_model(images):
+    from torch._dynamo.utils import counters
+
+    X, y = images
+    options = {"solver": "adamw", "router": "top1", "trunk": None, "expert_width": None}
+    options = BRIEF | options | {"batch_size": 40}
+    plain = MoEClassifier(expert=Small, **options).fit(X, y)
+    counters.clear()
+    clf = MoEClassifier(expert=compiled, **options).fit(X, y)
+    assert counters["frames"]["ok"] > 0  # something was compiled
+    np.testing.assert_allclose(clf.loss_curve_, plain.loss_curve_, rtol=1e-3)
+    again = pickle.loads(pickle.dumps(clf))
+    np.testing.assert_allclose(again.predict_proba(X), clf.predict_proba(X), atol=1e-6)

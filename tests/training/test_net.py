@@ -1,0 +1,225 @@
+"""`net_` is a skorch net that works, and callbacks of skorch hear what they hear of any net."""
+
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from sklearn.base import clone
+from sklearn.metrics import accuracy_score, log_loss, make_scorer
+from skorch.callbacks import Callback as SkorchCallback
+from skorch.callbacks import (
+    Checkpoint,
+    EarlyStopping,
+    EpochScoring,
+    EpochTimer,
+    GradientNormClipping,
+    LoadInitState,
+    LRScheduler,
+    PassthroughScoring,
+    PrintLog,
+    ProgressBar,
+    TrainEndCheckpoint,
+)
+
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+BRIEF = {"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def table():
+    X = np.random.default_rng(0).normal(size=(200, 5)).astype(np.float32)
+    return X, (X[:, 0] * X[:, 1] > 0).astype(int)
+
+
+def fit(table, *callbacks, **parameters):
+    return MoEClassifier(**BRIEF | {"callbacks": list(callbacks)} | parameters).fit(*table)
+
+
+# -- the net ------------------------------------------------------------------------------
+
+
+def test_the_net_predicts_as_the_estimator(table):
+    X, y = table
+    clf = fit(table)
+    np.testing.assert_allclose(clf.net_.predict_proba(X), clf.predict_proba(X), rtol=1e-5)
+    np.testing.assert_array_equal(clf.net_.predict(X), clf.predict(X))
+    assert clf.net_.score(X, y) == clf.score(X, y)
+    assert clf.net_.forward(X).shape == (200, 2)
+    assert len(clf.net_.history) == 4
+    loss = make_scorer(log_loss, response_method="predict_proba", greater_is_better=False)
+    assert loss(clf.net_, X, y) == pytest.approx(-log_loss(y, clf.predict_proba(X)), rel=1e-5)
+    clf = fit((X, np.stack([y, 1 - y], 1)))
+    np.testing.assert_array_equal(clf.net_.predict(X), clf.predict(X))
+    y = 1000 + 5 * X[:, 0]
+    reg = MoERegressor(**BRIEF).fit(X, y)
+    scaled = (y - y.mean()) / y.std()
+    assert reg.net_.score(X, scaled) == pytest.approx(reg.score(X, y), abs=1e-4)
+    assert reg.net_.predict(X).shape == (200, 1)
+
+
+def test_weights_are_saved_and_loaded(table, tmp_path):
+    trained, other = fit(table), fit(table, random_state=1)
+    names = ("params", "optimizer", "criterion", "history")
+    names = {f"f_{name}": str(tmp_path / name) for name in names}
+    trained.net_.save_params(**names)
+    other.net_.load_params(**names)
+    np.testing.assert_array_equal(other.predict_proba(table[0]), trained.predict_proba(table[0]))
+
+
+def test_a_net_trains_by_itself(table):
+    X, y = table
+    net = fit(table).net_
+    twin = pickle.loads(pickle.dumps(net))
+    alone = clone(net).set_params(max_epochs=30).fit(X, y)
+    assert len(alone.history) == 30
+    assert alone.score(X, y) > 0.6
+    assert len(alone.partial_fit(X, y).history) == 60
+    for each in (net, twin):
+        each.set_params(max_epochs=2).partial_fit(X, y)
+    np.testing.assert_array_equal(net.predict_proba(X), twin.predict_proba(X))
+    for kind, y in ((MoEClassifier, (X[:, :2] > 0).astype(int)), (MoERegressor, X[:, :2] + 0.0)):
+        net = kind(**BRIEF).fit(X, y).net_
+        before = net.score(X, y)
+        net.set_params(max_epochs=60).partial_fit(X, y.astype(np.float64))
+        assert net.predict_proba(X).dtype == np.float32
+        assert net.score(X, y) > max(before, 0.6)
+
+
+# -- callbacks ----------------------------------------------------------------------------
+
+
+def test_held_out_rows_are_in_the_history(table):
+    clf = fit(table, early_stopping=True, batch_size=9)
+    history = clf.net_.history
+    assert set(history[:, "valid_batch_count"]) == {1}
+    assert history[:, "valid_acc"] == clf.validation_scores_
+    for name, least in (("valid_loss", min), ("train_loss", min), ("valid_acc", max)):
+        values = history[:, name]
+        best = [v == least(values[: i + 1]) and v not in values[:i] for i, v in enumerate(values)]
+        assert history[:, name + "_best"] == best
+        assert len(best) == 4
+
+
+@pytest.mark.parametrize(("caching", "on_train"), [(True, True), (True, False), (False, False)])
+def test_epoch_scoring(table, caching, on_train):
+    scorings = {
+        **{name: name for name in ("accuracy", "neg_log_loss", "roc_auc")},
+        "function": lambda net, X, y: accuracy_score(y, net.predict(X)),
+        "net's own": None,
+    }
+    callbacks = [
+        EpochScoring(scoring, name=name, on_train=on_train, use_caching=caching)
+        for name, scoring in scorings.items()
+    ]
+    history = fit(table, *callbacks, early_stopping=True).net_.history
+    assert history[:, "accuracy"] == history[:, "function"] == history[:, "net's own"]
+    assert all(len(history[:, name]) == 4 for name in scorings)
+    if not on_train:
+        assert history[:, "accuracy"] == pytest.approx(history[:, "valid_acc"])
+        expected = [-loss for loss in history[:, "valid_loss"]]
+        assert history[:, "neg_log_loss"] == pytest.approx(expected, rel=1e-5)
+        X = table[0]
+        r2 = EpochScoring("r2", name="r2", lower_is_better=False, use_caching=caching)
+        reg = MoERegressor(**BRIEF, callbacks=[r2], early_stopping=True).fit(X, X[:, 0])
+        assert len(reg.net_.history[:, "r2"]) == 4
+
+
+def test_checkpoint_and_load_init_state(table, tmp_path):
+    clf = fit(table, Checkpoint(dirname=tmp_path), early_stopping=True)
+    best = fit(table, LoadInitState(Checkpoint(dirname=tmp_path)), early_stopping=True)
+    assert len(best.net_.history) > len(clf.net_.history)
+    end = TrainEndCheckpoint(dirname=tmp_path / "end")
+    done = fit(table, end, Checkpoint(dirname=tmp_path / "loss", monitor="train_loss_best"))
+    assert (tmp_path / "loss" / "params.pt").exists()
+    again = fit(table, LoadInitState(end), random_state=1, max_iter=1)
+    assert again.net_.history[:4, "train_loss"] == done.net_.history[:, "train_loss"]
+    assert len(again.net_.history) == 5
+
+
+def test_early_stopping_by_its_defaults(table):
+    stop = EarlyStopping(patience=1, threshold=1.0, sink=lambda text: None)
+    assert len(fit(table, stop, early_stopping=True, max_iter=50).net_.history) == 2
+
+
+def test_learning_rate_schedules(table):
+    rates = []
+
+    class Look(SkorchCallback):
+        def on_epoch_begin(self, net, **kwargs):
+            rates.append(net.optimizer_.param_groups[0]["lr"])
+
+    own = {"solver": SolverParams(schedule="constant"), "learning_rate_init": 1e-3}
+    fit(table, LRScheduler("StepLR", step_size=1), Look(), **own)
+    np.testing.assert_allclose(rates, [1e-3, 1e-4, 1e-5, 1e-6])
+    one_cycle = torch.optim.lr_scheduler.OneCycleLR
+    fit(table, LRScheduler(one_cycle, max_lr=0.01, total_steps=9, step_every="batch"), **own)
+    fit(table, LRScheduler("ReduceLROnPlateau", monitor="train_loss"), **own)
+
+
+def test_values_of_batches_are_averaged(table):
+    class Count(SkorchCallback):
+        def on_batch_end(self, net, batch, training, **kwargs):
+            net.history.record_batch("size", len(batch[1]))
+
+    size = PassthroughScoring("size", on_train=True, lower_is_better=False)
+    clf = fit(table, Count(), size, batch_size=50)
+    assert clf.net_.history[:, "size"] == [50] * 4
+    assert clf.net_.history[-1, "batches"] == [{}]  # callbacks have seen them
+
+    class Copy(SkorchCallback):
+        def on_epoch_end(self, net, **kwargs):
+            losses = net.history[-1, "batches", :, "train_loss"]
+            net.history.record("mean", float(np.mean(losses)))
+
+    # PassthroughScoring alone has no hook of batches, and wants to know of them.
+    clf = fit(table, Copy(), PassthroughScoring("train_loss", on_train=True))
+    np.testing.assert_allclose(clf.net_.history[:, "mean"], clf.loss_curve_, rtol=1e-5)
+
+
+def test_logs_timers_classes_and_names(table, capsys):
+    clip = GradientNormClipping(1.0)
+    fit(table, ProgressBar(), PrintLog(), clip, EpochTimer, ("timer", EpochTimer()))
+    assert "train_loss" in capsys.readouterr().out
+
+
+def test_no_callback_costs_a_step(table):
+    epochs = []
+
+    class Epochs(SkorchCallback):
+        def on_epoch_end(self, net, **kwargs):
+            epochs.append(net.training_.has_batch_hooks)
+
+    clf = fit(table, Epochs())
+    assert epochs == [False] * 4
+    assert clf.net_.callbacks_ == []
+
+
+def test_what_is_no_callback_is_named(table):
+    for callback in (3, "early", ("name", object()), object):
+        with pytest.raises(TypeError, match=r"must be those of skorch .* set_callbacks"):
+            fit(table, callback)
+
+
+class RouterGradients(SkorchCallback):
+    """Collect the norm of the router's gradient of every step."""
+
+    def on_train_begin(self, net, **kwargs):
+        self.norms = []
+
+    def on_grad_computed(self, net, **kwargs):
+        gradients = [p.grad.flatten() for p in net.module_.router.parameters()]
+        self.norms.append(float(torch.cat(gradients).norm()))
+
+
+@pytest.mark.parametrize("network", ["linear", "mlp"])
+def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches, network):
+    (X, y, _), _ = patches
+    seen = RouterGradients()
+    clf = fit((X[:200], y[:200]), seen, router=RouterParams(network=network), batch_size=None)
+    np.testing.assert_allclose(clf.router_gradient_curve_, seen.norms, rtol=1e-5)

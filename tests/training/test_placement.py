@@ -1,0 +1,297 @@
+"""Where a model is trained, in which precision, with how many threads and how much memory."""
+
+import platform
+import subprocess
+import sys
+import threading
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from helpers import make_mixture
+from skorch.callbacks import Callback
+
+from sklearn_moe import MoEClassifier, _devices
+from sklearn_moe._data.rows import Rows, storage_device
+from sklearn_moe._defaults import resolve
+from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
+from sklearn_moe._training import net as training_net
+from sklearn_moe._training import place, placement
+from sklearn_moe.nn import EXPERTS
+from sklearn_moe.nn.heads import choose_head
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+HEAD = partial(choose_head("log_loss", "classes"), 3)
+BRIEF = {"n_experts": 2, "max_iter": 1, "tol": None, "early_stopping": False, "random_state": 0}
+IMAGES = np.zeros((1000, 3, 32, 32), np.float32)
+TABLE = np.zeros((1000, 20), np.float32)
+
+
+@pytest.fixture
+def table():
+    X = np.random.default_rng(0).normal(size=(300, 5)).astype(np.float32)
+    return X, (X[:, 0] > 0).astype(int)
+
+
+# -- device and precision -----------------------------------------------------------------
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A GPU as far as one can tell without using it."""
+    monkeypatch.setattr(_devices, "accelerator", lambda: "cuda")
+    monkeypatch.setattr(_devices, "as_device", lambda device, **_: torch.device(device))
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+
+
+def placed(X, **options):
+    """Return device and precision of a fit to X."""
+    clf = MoEClassifier(**options)
+    plan = resolve(clf, X, np.ones(len(X)), HEAD())
+    shape = int(np.prod(X.shape[1:])), 64 * clf.n_experts
+    expert, mixture = torch.nn.utils.skip_init(torch.nn.Linear, *shape), torch.nn.Module()
+    mixture.experts, mixture.shared, mixture.router, mixture.trunk = [expert], [], None, None
+    return place(clf.device, plan, lambda: mixture, X.shape[1:])
+
+
+def test_auto_is_the_cpu_where_there_is_nothing_else(table):
+    assert placed(IMAGES) == ("cpu", "float32")
+    assert MoEClassifier(**BRIEF).fit(*table).resolved_params_["device"] == "cpu"
+    assert "device" not in MoEClassifier(**BRIEF, device="cpu").fit(*table).resolved_params_
+
+
+def test_auto_takes_a_gpu_for_steps_that_are_work(gpu):
+    assert placed(IMAGES)[0] == "cuda"
+    assert placed(TABLE)[0] == "cpu"
+    assert placed(np.zeros((1000, 4000), np.float32), batch_size=None)[0] == "cuda"
+    assert placed(TABLE, device="cuda:1")[0] == "cuda:1"
+
+
+def test_training_is_mixed_where_a_network_sees_many_images_on_a_fast_gpu(gpu, monkeypatch):
+    assert placed(TABLE, device="cuda")[1] == "float32"
+    assert placed(IMAGES.astype(np.float64))[1] == "float32"
+    for options, expected in (
+        ({"batch_size": 99}, "float32"),
+        ({"batch_size": 100}, "bf16"),
+        ({"batch_size": 400, "expert": "cnn"}, "float32"),  # 50 for each of the experts
+        ({"batch_size": 400, "expert": "cnn", "router": "topk", "top_k": 2}, "bf16"),
+        ({"batch_size": 400, "expert": "cnn", "router": "sigmoid"}, "bf16"),
+        ({"batch_size": 400, "expert": "cnn", "n_experts": 1}, "bf16"),
+    ):
+        assert placed(IMAGES, **options)[1] == expected
+    for capability, expected in (((7, 5), "float32"), ((8, 0), "bf16")):
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, c=capability: c)
+        assert placed(IMAGES)[1] == expected
+
+
+@pytest.mark.parametrize(
+    ("device", "message"),
+    [
+        ("gpu", "device='gpu' is no device that torch knows. This machine has 'cpu'"),
+        ("cuda:99", "device='cuda:99' is not there. This machine has 'cpu'"),
+        (torch.device("cuda", 99), "device='cuda:99' is not there. This machine has 'cpu'"),
+        ("cpu:1", "device='cpu:1' is not there"),
+        ("meta", "device='meta' is not there"),
+        ("mps", "device='mps' does not compute in float64"),
+    ],
+)
+def test_a_device_that_is_not_there(table, device, message):
+    X, y = table
+    clf = MoEClassifier(device=device, random_state=0)
+    with pytest.raises(ValueError, match=message):
+        clf.fit(X, y)
+    with pytest.raises(ValueError, match=message):
+        clf.partial_fit(X, y, classes=[0, 1])
+    assert not hasattr(clf, "net_")
+
+
+def test_a_model_goes_on_where_it_is(images):
+    """Though the device it was fitted on may not be there any more."""
+    X, y = images
+    clf = MoEClassifier(**BRIEF).fit(X, y).set_params(device="cuda:99")
+    assert clf.partial_fit(X, y).n_iter_ == 2
+    assert clf.net_.device == "cpu"
+    with pytest.raises(ValueError, match="device='cuda:99' is not there"):
+        clf.fit(X, y)
+    assert clf.n_iter_ == 2
+
+
+# -- memory -------------------------------------------------------------------------------
+
+
+def test_large_data_stay_on_the_host(monkeypatch):
+    """Of 1000 free bytes, and 300 more that are kept for torch, 100 of these in use."""
+    asked = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda i: asked.append(i) or (1000, 2000))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda i: 300)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda i: 100)
+    assert free_memory(torch.device("cuda:1")) == 1200
+    assert storage_device(np.zeros(599, np.uint8), "cuda").type == "cuda"
+    assert storage_device(np.zeros(601, np.uint8), "cuda:1").type == "cpu"
+    assert asked == [1, None, 1]
+    monkeypatch.setattr(_devices, "free_memory", None)
+    assert storage_device(np.zeros(3), "cpu") == as_device("cpu")
+
+
+def test_samples_stay_on_the_host_if_others_took_its_memory(monkeypatch):
+    def copy(tensor, device):
+        if tensor.ndim == 1:  # y, the second column of three
+            raise OutOfMemoryError("CUDA out of memory.")
+        return torch.empty_like(tensor, device="meta")
+
+    monkeypatch.setattr(torch.Tensor, "to", copy)
+    rows = Rows.from_arrays(np.zeros((3, 2)), np.zeros(3), np.ones(3), torch.device("cuda"))
+    assert {column.device.type for column in rows[:3]} == {"cpu"}
+
+
+class Greedy(torch.nn.Module):
+    """An expert that takes no more than so many samples at a time."""
+
+    most, error, seen = 100, OutOfMemoryError("CUDA out of memory."), []
+
+    def __init__(self, input_shape, n_outputs):
+        super().__init__()
+        self.expert = EXPERTS["mlp"].build(input_shape, n_outputs)
+
+    def forward(self, x):
+        if len(x) > self.most:
+            raise self.error
+        self.seen.append(len(x))
+        return self.expert(x)
+
+
+GREEDY = MoEClassifier(**BRIEF, expert=Greedy, router="sigmoid")
+
+
+def test_prediction_takes_smaller_batches(table, monkeypatch):
+    X, y = table
+    monkeypatch.setattr(Greedy, "most", 300)
+    clf = GREEDY.fit(X, y)
+    expected = clf.predict_proba(X)
+    monkeypatch.setattr(Greedy, "most", 80)
+    monkeypatch.setattr(Greedy, "seen", [])
+    np.testing.assert_allclose(clf.predict_proba(X), expected, atol=1e-6)
+    assert Greedy.seen == [75] * 8
+    monkeypatch.setattr(Greedy, "most", 0)
+    with pytest.raises(OutOfMemoryError):
+        clf.predict(X)
+
+
+def test_training_says_what_to_lower(table, monkeypatch):
+    clf = MoEClassifier(**BRIEF, expert=Greedy, router="sigmoid", batch_size=150)
+    message = r"step of 150 samples ran out of memory on cpu. Lower batch_size, .* torch says"
+    allocator = "[enforce fail] DefaultCPUAllocator: can't allocate memory"
+    for error, kind, expected in (
+        (OutOfMemoryError("CUDA out of memory."), OutOfMemoryError, message),
+        (RuntimeError(allocator), MemoryError, message),
+        (MemoryError("Unable to allocate"), MemoryError, message),
+        (RuntimeError("shapes"), RuntimeError, "^shapes$"),
+    ):
+        monkeypatch.setattr(Greedy, "error", error)
+        with pytest.raises(kind, match=expected) as caught:
+            clf.fit(*table)
+        assert error in (caught.value, caught.value.__cause__)
+        assert not hasattr(clf, "net_")
+
+
+@pytest.mark.parametrize(("shape", "n_numbers"), [((5,), 5), ((3, 4), 12)])
+def test_prediction_takes_a_share_of_what_is_free(shape, n_numbers, monkeypatch):
+    X = np.random.default_rng(0).normal(size=(40, *shape))
+    clf = MoEClassifier(**BRIEF).fit(X, np.arange(40) % 2)
+    assert clf.net_._predict_size(X) == 2**22 // n_numbers
+    clf.net_.device = "cuda"
+    for free, expected in (
+        (0, 1),
+        (64 * n_numbers * 1000, 1000),
+        (float("inf"), 2**28 // n_numbers),
+    ):
+        monkeypatch.setattr(training_net, "free_memory", lambda device, free=free: free)
+        assert clf.net_._predict_size(X) == expected
+
+
+def test_gradients_do_not_stay(table):
+    clf = MoEClassifier(**BRIEF).fit(*table)
+    assert all(parameter.grad is None for parameter in clf.module_.parameters())
+    clf.partial_fit(*table)
+    assert all(parameter.grad is None for parameter in clf.module_.parameters())
+
+
+# In a process of its own, as glibc does not forget.
+KEPT = """
+import resource, torch
+from sklearn_moe import MoEClassifier
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        arrays = [torch.ones(10 * 2**20, dtype=torch.uint8) for _ in range(5)]
+        del arrays
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+first = faults()
+MoEClassifier(max_iter=1, tol=None, early_stopping=False).fit(torch.eye(4).numpy(), [0, 1, 0, 1])
+print(first / max(1, faults()))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="is a habit of glibc")
+def test_a_training_keeps_the_memory_of_its_steps():
+    done = subprocess.run([sys.executable, "-c", KEPT], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 5
+
+
+# -- threads: small steps take one, whatever the process has ------------------------------
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+class Count(Callback):
+    """Count the threads of the one that trains, and of another."""
+
+    def __init__(self, counts):
+        self.counts = counts
+
+    def on_epoch_end(self, net, **kwargs):
+        other = []
+        thread = threading.Thread(target=lambda: other.append(torch.get_num_threads()))
+        thread.start()
+        thread.join()
+        self.counts.append((torch.get_num_threads(), *other))
+
+
+def test_only_steps_with_work_for_two_take_two(two_threads, monkeypatch):
+    def count(X):
+        counts = []
+        MoEClassifier(**BRIEF, callbacks=[Count(counts)]).fit(X, np.arange(len(X)) % 2)
+        return counts
+
+    table, images = np.ones((40, 5)), np.ones((40, 3, 32, 32), np.float32)
+    assert count(table) == [(1, 2)]
+    assert count(images) == [(2, 2)]
+    monkeypatch.setattr(placement, "LARGE", 0)
+    assert count(table) == [(2, 2)]
+    assert torch.get_num_threads() == 2
+
+
+def test_the_work_of_a_step_is_that_of_its_layers():
+    def work(shape, **parts):
+        mixture = make_mixture(shape=shape, **parts)
+        n_weights = sum(p.numel() for p in mixture.experts[0].parameters())
+        return placement.work_of_a_step(mixture, 10, shape), n_weights, mixture
+
+    of_table, n_weights, _ = work((6,), expert="mlp", router="soft")
+    assert of_table == 10 * 4 * n_weights
+    of_two, n_weights, _ = work((5, 6), expert="patch", router="topk", router_options={"top_k": 2})
+    assert of_two == 10 * 5 * 2 * n_weights
+    of_one, n_weights, _ = work((5, 6), expert="patch", router="top1")
+    assert of_one == 10 * 5 * n_weights
+    behind_trunk, n_weights, mixture = work((3, 8, 8), expert="mlp", router="soft", trunk="cnn")
+    n_weights_of_trunk = sum(p.numel() for p in mixture.trunk.parameters())
+    assert behind_trunk == 10 * (8 * 8 * n_weights_of_trunk + 4 * n_weights)
