@@ -174,7 +174,7 @@ def test_batches_of_uneven_weight_are_larger():
     assert sizes == [200, 222, 400]  # 200 times 1, 10 / 9, 2
 
 
-@pytest.mark.parametrize("solver", ["normalized_sgd", "sgd"])
+@pytest.mark.parametrize("solver", ["normalized_sgd", pytest.param("sgd", marks=pytest.mark.slow)])
 def test_a_step_is_as_long_as_its_batch_is_heavy(solver):
     X, y, weight = no_information()
     options = {"solver": solver, "batch_size": 50, "max_iter": 40, "random_state": 0}
