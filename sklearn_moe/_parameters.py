@@ -332,7 +332,7 @@ def documented(estimator):
     entries = {text.split(" : ")[0]: text.strip() for text in re.split(r"\n(?=\w+ : )", own)}
     shared = inspect.cleandoc(_shared.__doc__).split("Parameters\n----------\n", 1)[1]
     shared = re.sub(r"\{(\w+)\}\n\n", lambda m: _entry(entries, m[1]), shared)
-    estimator.__doc__ = f"{head}Parameters\n----------\n{shared}\n\n{tail}"
+    estimator.__doc__ = f"{head}Parameters\n----------\n{shared}\n\n{tail}\n"
     return estimator
 
 
@@ -468,6 +468,51 @@ def _shared(
         Source of the initial weights, the shuffling, the noise and the validation split.
         The global generators of torch and NumPy are never touched by an int.
 
+    Attributes
+    ----------
+    {classes_}
+
+    n_features_in_ : int
+        Number of features seen during `fit`, `X.shape[1]`.
+
+    feature_names_in_ : ndarray of shape (`n_features_in_`,)
+        Names of features seen during `fit`, if X has string feature names.
+
+    input_shape_ : tuple of int
+        Shape of a sample, as `sample_shape` reads it.
+
+    resolved_params_ : dict
+        What every parameter that was "auto" became.
+
+    n_iter_ : int
+        Number of epochs run.
+
+    loss_curve_ : list of float
+        Training loss of every epoch, mean over its batches, without what balancing adds; of numbers
+        in units of the standardized target.
+
+    oob_loss_curve_ : list of float
+        Out-of-bag loss of every epoch: that of each training sample by the experts that are not
+        trained on it, mean over the batches. With `early_stopping="out_of_bag"` only.
+
+    {validation_scores_}
+
+    router_gradient_curve_ : list of float
+        Norm of the router's gradient in every epoch, mean over its batches. A router whose
+        gradient is 0 from the start learns nothing.
+
+    expert_load_ : ndarray of shape (n_experts,)
+        Share of the training samples that each expert computes, by weight. Where all experts
+        are used, a sample counts for each by its share of the gate.
+
+    net_ : skorch.NeuralNet
+        The fitted net, for tools of skorch. It knows no labels and no units: its classes are 0, 1,
+        ... in the order of `classes_`, its numbers are standardized.
+
+    module_ : torch.nn.Module
+        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
+        they share.
+
     Other Parameters
     ----------------
     activation : str or callable, default="auto"
@@ -573,51 +618,6 @@ def _shared(
         of images, else the CPU; resolved in `fit`. On GPUs that are fast in bfloat16 the experts
         for images are trained in mixed precision if a network sees 100 samples in a step or more;
         weights, routes, losses and predictions stay in float32.
-
-    Attributes
-    ----------
-    {classes_}
-
-    n_features_in_ : int
-        Number of features seen during `fit`, `X.shape[1]`.
-
-    feature_names_in_ : ndarray of shape (`n_features_in_`,)
-        Names of features seen during `fit`, if X has string feature names.
-
-    input_shape_ : tuple of int
-        Shape of a sample, as `sample_shape` reads it.
-
-    resolved_params_ : dict
-        What every parameter that was "auto" became.
-
-    n_iter_ : int
-        Number of epochs run.
-
-    loss_curve_ : list of float
-        Training loss of every epoch, mean over its batches, without what balancing adds; of numbers
-        in units of the standardized target.
-
-    oob_loss_curve_ : list of float
-        Out-of-bag loss of every epoch: that of each training sample by the experts that are not
-        trained on it, mean over the batches. With `early_stopping="out_of_bag"` only.
-
-    {validation_scores_}
-
-    router_gradient_curve_ : list of float
-        Norm of the router's gradient in every epoch, mean over its batches. A router whose
-        gradient is 0 from the start learns nothing.
-
-    expert_load_ : ndarray of shape (n_experts,)
-        Share of the training samples that each expert computes, by weight. Where all experts
-        are used, a sample counts for each by its share of the gate.
-
-    net_ : skorch.NeuralNet
-        The fitted net, for tools of skorch. It knows no labels and no units: its classes are 0, 1,
-        ... in the order of `classes_`, its numbers are standardized.
-
-    module_ : torch.nn.Module
-        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
-        they share.
     """
 
 

@@ -58,8 +58,7 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
     func : callable
         Maps a tensor of shape (n, n_channels, height, width), n >= 1, to a tensor of n rows, each
         image independently of the others. For example a transform of `torchvision.transforms.v2`,
-        a `Compose` of several, or a network that computes features. (A parameter `transform` would
-        hide the method of that name.)
+        a `Compose` of several, or a network that computes features.
 
     random_state : int, RandomState instance or None, default=None
         Determines the draws, in the order of the images. With an int every call of `transform`
