@@ -12,7 +12,7 @@ from torch.optim import SGD, Adam, AdamW, Optimizer
 
 from ._registry import Registry, make
 
-__all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec", "group_by"]
+__all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
 
 _OPTIONS = ("lr", "norm", "momentum", "weight_decay", "units")  # groups with the same are one step

@@ -3,28 +3,24 @@
 Chen, Deng, Wu, Gu, Li, NeurIPS 2022. `python -m sklearn_moe.paper` runs them.
 """
 
-from ._experiment import CellResult, Experiment, Finding, Results
+from ._experiment import Experiment, Finding, Results
 from ._protocols import NotebookStopping, paper_classifier
-from ._published import TABLE_1, Published
-from ._report import to_markdown, write_report
+from ._published import TABLE_1
+from ._report import write_report
 from ._run import Problem
-from ._runner import run_experiment, run_experiments
+from ._runner import run_experiment
 from .experiments import EXPERIMENTS, get_experiment
 
 __all__ = [
     "EXPERIMENTS",
     "TABLE_1",
-    "CellResult",
     "Experiment",
     "Finding",
     "NotebookStopping",
     "Problem",
-    "Published",
     "Results",
     "get_experiment",
     "paper_classifier",
     "run_experiment",
-    "run_experiments",
-    "to_markdown",
     "write_report",
 ]

@@ -12,12 +12,12 @@ from matplotlib.figure import Figure
 
 from sklearn_moe.paper import (
     EXPERIMENTS,
-    CellResult,
     Problem,
     Results,
     get_experiment,
     run_experiment,
 )
+from sklearn_moe.paper._experiment import CellResult
 from sklearn_moe.paper._published import ENTROPY_CURVES
 from sklearn_moe.paper._report import to_json, to_markdown
 from sklearn_moe.paper._statistics import UNDECIDED

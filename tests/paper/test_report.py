@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from sklearn_moe.paper import CellResult, Experiment, Finding, Published, Results
+from sklearn_moe.paper import Experiment, Finding, Results
+from sklearn_moe.paper._experiment import CellResult
+from sklearn_moe.paper._published import Published
 from sklearn_moe.paper._report import to_json, to_markdown, write_report
 
 

@@ -25,18 +25,17 @@ from sklearn_moe.metrics import dispatch_entropy, routing_matrix
 from sklearn_moe.nn import EXPERTS, ROUTERS
 from sklearn_moe.optim import SOLVERS, NormalizedSGD
 from sklearn_moe.paper import (
-    CellResult,
     Experiment,
     NotebookStopping,
     Problem,
-    Published,
     Results,
     run_experiment,
-    run_experiments,
 )
+from sklearn_moe.paper._experiment import CellResult
 from sklearn_moe.paper._protocols import NOISY_AT_TEST, SUM_OF_NORMS
+from sklearn_moe.paper._published import Published
 from sklearn_moe.paper._run import Run, describe
-from sklearn_moe.paper._runner import RunStore
+from sklearn_moe.paper._runner import RunStore, run_experiments
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
