@@ -423,7 +423,7 @@ def _shared(
         - "random", "kmeans": "topk" by a random linear projection, or by the nearest center of
           k-means: baselines for learned routing, whose scores are not trained;
         - a class of your own, or one of these with options that few people set, such as
-          `dataclasses.replace(ROUTERS["top1"], dense_gradient=True)`;
+          `ROUTERS["top1"].with_options(dense_gradient=True)`;
         - `RouterParams("topk", noise=None)`: any of these with other scores, noise, gate, shared
           experts, upcycling or learning rate, see :class:`~sklearn_moe.RouterParams`. In a search
           these are `router__noise` and so on, also where `router` is a name.
@@ -577,11 +577,12 @@ def _shared(
     solver : str, callable, SolverSpec or SolverParams, default="auto"
         "normalized_sgd" scales each expert's gradient to norm 1 (Algorithm 1 of [1]_) and
         trains the router by plain SGD; "sgd", "adam" and "adamw" are those of torch. Or a callable
-        `(parameters, lr) -> torch.optim.Optimizer`, such as
-        `partial(NormalizedSGD, norm="sum")` or `torch.optim.RMSprop`. "auto" is what suits the
-        expert: "normalized_sgd" for patch experts, "adam" for callables and "adamw" for the others.
-        `SolverParams("adamw", weight_decay=0.1)` is any of these with another schedule, momentum or
-        weight decay, see :class:`~sklearn_moe.SolverParams`; in a search `solver__weight_decay`.
+        `(parameters, lr) -> torch.optim.Optimizer`, such as `torch.optim.RMSprop`, or a registered
+        solver with other options: `SOLVERS["normalized_sgd"].with_options(norm="sum")`. "auto" is
+        what suits the expert: "normalized_sgd" for patch experts, "adam" for callables and "adamw"
+        for the others. `SolverParams("adamw", weight_decay=0.1)` is any of these with another
+        schedule, momentum or weight decay, see :class:`~sklearn_moe.SolverParams`; in a search
+        `solver__weight_decay`.
 
     validation_fraction : float, default=0.1
         Share of the samples that `early_stopping=True` holds out.

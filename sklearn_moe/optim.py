@@ -241,10 +241,10 @@ class SolverSpec:
         `batch_size(n_samples, kind)` is what "auto" becomes, for a target of that kind, see
         `Head`.
     schedule : {"constant", "cosine", "residual"}, default="constant"
-        What `learning_rate="auto"` becomes.
+        What `solver__schedule="auto"` becomes.
     per_expert : bool, default=False
         Whether every expert is a parameter group of its own, with a "lr_multiplier"
-        (`learning_rate="residual"`).
+        (`solver__schedule="residual"`).
     units : bool, default=False
         Whether the optimizer supports groups of several units, as `NormalizedSGD` does. Homogeneous
         experts are then one group with stacked weights.
@@ -266,7 +266,7 @@ class SolverSpec:
     def of(cls, solver: "SolverSpec | Callable[..., Optimizer]") -> "SolverSpec":
         """Return a spec as it is; for an optimizer the registered spec of the same function.
 
-        `partial(NormalizedSGD, norm="sum")` is "normalized_sgd" with another norm.
+        `partial(NormalizedSGD, norm="sum")` is "normalized_sgd" with another norm, too.
         """
         if isinstance(solver, SolverSpec):
             return solver
@@ -274,6 +274,17 @@ class SolverSpec:
             if _innermost(spec.optimizer) is _innermost(solver):
                 return replace(spec, optimizer=solver)
         return cls(solver)
+
+    def with_options(self, **options: Any) -> "SolverSpec":
+        """Return the same solver with some arguments of its optimizer fixed.
+
+        Examples
+        --------
+        >>> from sklearn_moe import MoEClassifier
+        >>> from sklearn_moe.optim import SOLVERS
+        >>> clf = MoEClassifier(solver=SOLVERS["normalized_sgd"].with_options(norm="sum"))
+        """
+        return replace(self, optimizer=partial(self.optimizer, **options))
 
     def needs_unstacked(self, all_learn: bool) -> bool:
         """Return whether each expert needs tensors of its own.

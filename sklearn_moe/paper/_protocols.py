@@ -1,15 +1,12 @@
 """The estimators of the paper: as it is written, and as the authors' notebooks run it."""
 
-from dataclasses import replace
-from functools import partial
-
 from .._classifier import MoEClassifier
 from .._training import Callback, StopTraining
 from ..nn import EXPERTS, ROUTERS
-from ..optim import NormalizedSGD
+from ..optim import SOLVERS
 
-NOISY_AT_TEST = replace(ROUTERS["top1"], noise_at_predict=True)
-SUM_OF_NORMS = partial(NormalizedSGD, norm="sum")
+NOISY_AT_TEST = ROUTERS["top1"].with_options(noise_at_predict=True)
+SUM_OF_NORMS = SOLVERS["normalized_sgd"].with_options(norm="sum")
 
 
 def expert(name, init_scale):

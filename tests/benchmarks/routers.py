@@ -9,7 +9,6 @@ with the missing ones.
 
 import csv
 import sys
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
@@ -34,7 +33,7 @@ MODELS = {
     "top1, gate sigmoid": {"router__gate": "sigmoid"},
     "top1, gate logit": {"router__gate": "logit"},
     "top1, network mlp": {"router__network": "mlp"},
-    "top1, dense_gradient": {"router": replace(ROUTERS["top1"], dense_gradient=True)},
+    "top1, dense_gradient": {"router": ROUTERS["top1"].with_options(dense_gradient=True)},
     "top1, frozen after 10 epochs": {"callbacks": [FreezeRouter(after=10)]},
     "topk, 2": {"router": "topk", "top_k": 2},
     "topk, 2, gate renormalized": {"router": "topk", "top_k": 2, "router__gate": "renormalized"},

@@ -8,7 +8,6 @@ devices.py, the operations of a training step are counted, and the moments in wh
 import copy
 import inspect
 import pickle
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -232,10 +231,10 @@ PARTS = {
     "shared experts": {"router": RouterParams("topk", noise=None, n_shared_experts=1)},
     "split from one": {"router": RouterParams("top1", upcycle=0.4)},
     "gradient of all gates": {
-        "router": RouterParams(replace(ROUTERS["topk"], dense_gradient=True), noise=None),
+        "router": RouterParams(ROUTERS["topk"].with_options(dense_gradient=True), noise=None),
         "top_k": 2,
     },
-    "noise at prediction": {"router": replace(ROUTERS["top1"], noise_at_predict=True)},
+    "noise at prediction": {"router": ROUTERS["top1"].with_options(noise_at_predict=True)},
     "own losses": {"router": "soft", "expert_loss_weight": 0.5},
     "out of bag": {"router": "soft", "early_stopping": "out_of_bag"},
     "held-out rows": {"router": QUIET, "early_stopping": True, "validation_fraction": 0.3},
@@ -453,7 +452,7 @@ OPERATIONS = [
     ({"solver": SolverParams(schedule="constant")}, 50),
     ({"solver": SolverParams(momentum=0.9, weight_decay=1e-3)}, 84),
     ({"router": "topk", "top_k": 2}, 66),
-    ({"router": replace(ROUTERS["topk"], dense_gradient=True), "top_k": 2}, 90),
+    ({"router": ROUTERS["topk"].with_options(dense_gradient=True), "top_k": 2}, 90),
     *(({"router": "top1"}, 62), ({"router": "topk"}, 62), ({"router": "noisy_topk"}, 78)),
     *(({"router": "sampled"}, 67), ({"router": "soft"}, 84), ({"router": "sigmoid"}, 53)),
     *(({"router": "merge"}, 55), ({"router": "relu"}, 72), ({"router": "patch_choice"}, 78)),

@@ -189,7 +189,7 @@ def test_a_single_expert_is_only_that(patches):
 
 def test_noise_at_predict_is_asked_for(patches):
     (X, y, _), _ = patches
-    routers = (replace(ROUTERS["top1"], noise_at_predict=on) for on in (False, True))
+    routers = (ROUTERS["top1"].with_options(noise_at_predict=on) for on in (False, True))
     quiet, noisy = (fit_on(X, y, router=router) for router in routers)
     assert (quiet.apply(X) != noisy.apply(X)).any()
     np.testing.assert_array_equal(noisy.apply(X), noisy.apply(X))
@@ -324,7 +324,7 @@ def test_warm_start_goes_on_with_another_solver(patches, first, second):
         {"expert": "patch_conv", "solver": partial(NormalizedSGD, norm="sum")},
         {"router": "relu", "n_experts": 12},
         {"router": "soft", "expert_loss_weight": 0.5},
-        {"router": replace(ROUTERS["topk"], dense_gradient=True), "balance": "bias"},
+        {"router": ROUTERS["topk"].with_options(dense_gradient=True), "balance": "bias"},
         {
             **{"router__upcycle": 0.5, "router__gate": "relative", "router__n_shared_experts": 1},
             "solver__momentum": 0.9,

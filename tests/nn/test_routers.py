@@ -1,6 +1,5 @@
 """Every router against a slow and obvious reference, sample by sample in float64."""
 
-from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -228,7 +227,7 @@ def test_merging_refuses_experts_that_have_no_mean():
 
 @pytest.mark.parametrize(("router", "expert"), [("top1", "mlp"), ("sampled", "cnn")])
 def test_dense_gradient_changes_no_output_and_reaches_every_gate(router, expert):
-    mixture = build(replace(ROUTERS[router], dense_gradient=True), expert)
+    mixture = build(ROUTERS[router].with_options(dense_gradient=True), expert)
     x, weight = samples_for(expert), torch.linspace(0.5, 2, 23, dtype=torch.float64)
     first = mixture(x, seeded(5))
     torch.testing.assert_close(first.output, build(router, expert)(x, seeded(5)).output)
@@ -496,11 +495,11 @@ def test_what_contradicts_itself_is_refused_with_the_reason():
 
 
 def test_a_dense_gradient_needs_a_choice_and_a_bounded_gate():
-    spec = replace(ROUTERS["topk"], dense_gradient=True)
+    spec = ROUTERS["topk"].with_options(dense_gradient=True)
     for gate in ("softmax", GATES["softmax"], "sigmoid"):
         assert make_router(spec, (4, 6), 4, 3, gate=gate).defaults is not None
     for router, gate in (("soft", "auto"), ("topk", "logit")):
-        spec = replace(ROUTERS[router], dense_gradient=True)
+        spec = ROUTERS[router].with_options(dense_gradient=True)
         with pytest.raises(ValueError, match=r"router=RouterSpec.*dense_gradient.*gate="):
             make_router(spec, (4, 6), 4, 3, gate=gate)
 

@@ -4,7 +4,6 @@ import copy
 import io
 import json
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pandas
@@ -227,7 +226,7 @@ def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
 
 
 def test_what_cannot_be_exported_is_refused(tmp_path, onnx):
-    noisy = fitted(PATCHES, CLASSES, router=replace(ROUTERS["top1"], noise_at_predict=True))
+    noisy = fitted(PATCHES, CLASSES, router=ROUTERS["top1"].with_options(noise_at_predict=True))
     path = tmp_path / "model.onnx"
     for model, error, match in (
         (noisy, ValueError, "draws noise at prediction"),

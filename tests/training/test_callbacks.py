@@ -4,7 +4,6 @@ import copy
 import pickle
 import re
 import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -271,7 +270,7 @@ def test_what_a_trace_cannot_do_is_explained(problem):
 def test_noise_of_a_trace_is_that_of_training(problem):
     X, y, clusters, _ = problem
     quiet, noisy = RoutingTrace(X, clusters), RoutingTrace(X, clusters, noise=True)
-    router = replace(ROUTERS["top1"], noise_at_predict=True)
+    router = ROUTERS["top1"].with_options(noise_at_predict=True)
     for trace in (quiet, noisy):
         traced(X, y, trace, router=router, n_experts=8, max_iter=1)
     # At the start all scores are equal: the noise decides, and the load is even.

@@ -13,7 +13,6 @@ import textwrap
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -178,7 +177,7 @@ def test_every_loss(table):
         {"router": RouterParams("topk", gate="relative", upcycle=0.4), "top_k": 2},
         {"router": RouterParams("top1", noise="gumbel"), "early_stopping": True},
         {"solver": SolverParams(schedule="constant")},
-        {"router": replace(ROUTERS["top1"], dense_gradient=True)},
+        {"router": ROUTERS["top1"].with_options(dense_gradient=True)},
     ],
     ids=named,
 )

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -27,8 +27,8 @@ _TIE_BREAK = 0.1  # of the usual initial weights, where there is no noise
 class RouterSpec:
     """A router: its class, what "auto" means for it, and the options that few people set.
 
-    Change one of those of a registered router by `dataclasses.replace`, and pass the result as
-    `router`, in a search as one candidate of several.
+    Change one of those of a registered router by `with_options`, and pass the result as `router`,
+    in a search as one candidate of several.
 
     Parameters
     ----------
@@ -54,10 +54,9 @@ class RouterSpec:
 
     Examples
     --------
-    >>> from dataclasses import replace
     >>> from sklearn_moe import MoEClassifier
     >>> from sklearn_moe.nn import ROUTERS
-    >>> clf = MoEClassifier(router=replace(ROUTERS["top1"], dense_gradient=True))
+    >>> clf = MoEClassifier(router=ROUTERS["top1"].with_options(dense_gradient=True))
     """
 
     router_class: type[Router]
@@ -68,6 +67,10 @@ class RouterSpec:
     top_k: int = 1
     dense_gradient: bool = False
     noise_at_predict: bool = False
+
+    def with_options(self, **options: Any) -> "RouterSpec":
+        """Return the same router with some options changed."""
+        return replace(self, **options)
 
     @property
     def gates(self) -> tuple[str, ...]:
