@@ -141,7 +141,7 @@ def test_in_a_browser(tmp_path):
         chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
         page = chromium.new_page()
         for event in ("console", "pageerror"):
-            page.on(event, messages.append)
+            page.on(event, lambda message: messages.append(message))  # playwright marks it
         for width in (1280, 400):
             page.set_viewport_size({"width": width, "height": 900})
             page.goto(path.as_uri())
