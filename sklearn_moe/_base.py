@@ -141,6 +141,12 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
                 params[name] = kind.of(params.get(name, getattr(self, name)))
         return super().set_params(**params)
 
+    def _validate_params(self):
+        """Check the types of the parameters, those of the parts included."""
+        super()._validate_params()
+        for name, kind in PARTS.items():
+            kind.of(getattr(self, name))._validate_params()
+
     def __sklearn_clone__(self):
         """Copy a transform by value, where scikit-learn would take it for an estimator."""
         shell = copy.copy(self)
@@ -185,8 +191,6 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
     def _begin(self, X, y, sample_weight, groups=None):
         """Return a fit that is ready to be trained; the estimator stays as it is."""
-        for name, kind in PARTS.items():
-            kind.of(getattr(self, name))._validate_params()
         resume = self.warm_start and self.__sklearn_is_fitted__()
         working = copy.copy(self)
         samples = working._check(X, y, sample_weight, groups, resume=resume)
@@ -498,8 +502,6 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
                 "partial_fit does not support early_stopping=True: which samples to hold out, and "
                 "when to stop, is up to the caller. Use early_stopping='auto' or False."
             )
-        for name, kind in PARTS.items():
-            kind.of(getattr(self, name))._validate_params()
         resume = self.__sklearn_is_fitted__()
         working = copy.copy(self)
         working._random_state = check_random_state(self._next_seed if resume else self.random_state)
