@@ -641,7 +641,10 @@ def constructor(*, loss, without=()):
     signature = shared.replace(parameters=parameters)
 
     def __init__(self, *args, **kwargs):
-        given = signature.bind(self, *args, **kwargs)
+        try:
+            given = signature.bind(self, *args, **kwargs)
+        except TypeError as error:
+            raise TypeError(f"{type(self).__name__}.__init__() {error}") from None
         given.apply_defaults()
         vars(self).update(list(given.arguments.items())[1:])
 

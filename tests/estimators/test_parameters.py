@@ -165,3 +165,11 @@ def test_grids_reach_into_the_parts(table, router):
     assert clf.router is router
     assert "router__gate" not in best.resolved_params_
     assert best.resolved_params_["router__network"] == "linear"
+
+
+def test_an_unknown_parameter_is_refused_by_name():
+    for estimator in (MoEClassifier, MoERegressor):
+        with pytest.raises(TypeError, match=rf"{estimator.__name__}.*unexpected.*'gate'"):
+            estimator(gate="softmax")
+    with pytest.raises(TypeError, match=r"MoERegressor.*unexpected.*'class_weight'"):
+        MoERegressor(class_weight="balanced")
