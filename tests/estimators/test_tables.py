@@ -227,7 +227,7 @@ def test_what_differs_from_the_frame_of_the_fit_is_named():
         brief(categorical_features=None).fit(X, y)
     with pytest.raises(ValueError, match=r"Columns \[1, 2\] hold categories.*standardize=True"):
         brief(standardize=False).fit(X, y)
-    with pytest.raises(ValueError, match="nope"):
+    with pytest.raises(ValueError, match="categorical_features"):
         brief(categorical_features=["nope"]).fit(X, y)
 
 

@@ -160,7 +160,7 @@ def test_each_stops_by_itself(patches, bags):
 
 def test_images_behind_a_trunk_and_as_bytes(images):
     X, y = images
-    assert_as_alone(seeds(few(expert_width=4), 2), X, y)
+    assert_as_alone(seeds(few(expert_width=4), 2), X.astype(np.float64), y)
     X = np.random.default_rng(0).integers(256, size=(90, 3, 8, 8)).astype(np.uint8)
     assert_as_alone(seeds(few(expert="cnn", expert_width=4), 2), X, np.arange(90) % 3)
 
