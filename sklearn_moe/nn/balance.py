@@ -8,8 +8,6 @@ from .functional import softmax, weighted_mean
 from .routers.base import Balance, Route
 from .sharding import sum_over_shards
 
-__all__ = ["BALANCES"]
-
 
 def _importance(route: Route, weight: Tensor) -> Tensor:
     """Return the mean softmax of the scores of each expert, (n_experts,)."""

@@ -12,15 +12,13 @@ from .balance import BALANCES
 from .dispatch import stacked_form
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
 from .experts import ExpertSpec
-from .functional import Shape, dry_run
+from .functional import Shape, dry_run, evaluate
 from .heads import Head
 from .mixture import MixtureOfExperts
 from .routers.base import Balance
 from .routers.make import RouterSpec, make_router
 from .seeding import OwnGenerator
 from .trunks import make_trunk, shape_after
-
-__all__ = ["build_mixture"]
 
 
 @usual_modes()
@@ -88,8 +86,12 @@ def build_mixture(
             expert.build(input_shape, head.n_outputs, **expert_options).to(target)
             for _ in range(n_experts + n_shared_experts)
         ]
+        expected = (
+            f"expert={expert.factory!r} must make modules that map samples, (n_samples, "
+            f"{', '.join(map(str, input_shape))}), to (n_samples, {head.n_outputs})"
+        )
         x = torch.zeros(1, *input_shape, dtype=target)
-        _check_expert(experts[0], expert, x, head.n_outputs)
+        dry_run(expected, evaluate, experts[0], x, shape=(1, head.n_outputs))
         experts, shared = experts[:n_experts], experts[n_experts:]
         sizes = n_experts, balance_weight
         made = make_router(
@@ -108,15 +110,4 @@ def build_mixture(
         if stack is not None and (mixes or stacked_form(stack) is not None):
             experts = stack
     router = made if n_experts > 1 else None
-    mixture = MixtureOfExperts(router, experts, encoder, trunk, shared)
-    return mixture.to(target)
-
-
-def _check_expert(module: nn.Module, expert: ExpertSpec, x: torch.Tensor, n_outputs: int) -> None:
-    """Check the output of an expert for one sample, without any effect on the expert."""
-    expected = (
-        f"expert={expert.factory!r} must make modules that map samples, (n_samples, "
-        f"{', '.join(map(str, x.shape[1:]))}), to (n_samples, {n_outputs})"
-    )
-    dry_run(expected, module.eval(), x, shape=(1, n_outputs))
-    module.train()
+    return MixtureOfExperts(router, experts, encoder, trunk, shared).to(target)

@@ -9,8 +9,6 @@ from torch import Tensor, nn
 
 from .dispatch import is_exporting
 
-__all__ = ["CategoryCodes", "ImageEncoder", "TableEncoder"]
-
 _UNITS = ("center", "scale", "missing")
 _KNEE = 3.0  # standard deviations
 _FAR = 1e30  # replaces infinity: a number that float32 can hold

@@ -10,8 +10,6 @@ from torch.autograd.function import once_differentiable
 from .._registry import Registry
 from .sharding import batch_size
 
-__all__ = ["ACTIVATIONS", "dry_run", "log_softmax", "mixture_loss", "softmax", "weighted_mean"]
-
 Shape = tuple[int, ...]  # of a sample
 
 # -- softmax over a short last axis, such as experts or classes ---------------------------
@@ -96,6 +94,15 @@ def dry_run(expected: str, function: Callable, *args: Any, shape: tuple[int, ...
     if not isinstance(made, Tensor) or made.shape != shape:
         got = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else repr(made)
         raise TypeError(f"{expected}; it returned {got} where {tuple(shape)} was expected.")
+
+
+@torch.no_grad()
+def evaluate(module: nn.Module, x: Tensor) -> Any:
+    """Return the output of a module in evaluation mode, without any effect on the module."""
+    was_training = module.training
+    output = module.eval()(x)
+    module.train(was_training)
+    return output
 
 
 # -- losses of a batch --------------------------------------------------------------------

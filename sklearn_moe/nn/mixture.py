@@ -10,8 +10,6 @@ from torch.optim import Optimizer
 from .dispatch import Experts, apply_all, is_stack
 from .routers.base import Route, Router
 
-__all__ = ["MixtureOfExperts", "MixtureOutput", "upcycle"]
-
 
 class MixtureOutput(NamedTuple):
     """The output of a mixture for a batch, with the route and the outputs of the experts."""

@@ -12,8 +12,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-__all__ = ["BatchShard", "batch_size", "batch_weight", "sum_over_shards", "using_shard"]
-
 
 class BatchShard(NamedTuple):
     """The shard of a batch that this process holds."""

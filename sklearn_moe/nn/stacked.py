@@ -12,8 +12,6 @@ from .routers.gates import GATES, Noise
 from .routers.scores import LinearScores, pool
 from .routers.sparse import NoisyTopKRouter, TopKRouter
 
-__all__ = ["StackedMixtures", "router_inputs"]
-
 
 class StackedMixtures:
     """Mixtures that differ in nothing but their weights, in training.

@@ -10,8 +10,6 @@ from torch.autograd.function import once_differentiable
 from ..functional import Shape
 from .parts import Stack, activation_layer, require_ndim, stack_weights
 
-__all__ = ["MLPExpert", "MLPStack"]
-
 
 class MLPExpert(nn.Sequential):
     """One hidden layer and a learned readout, for samples that are feature vectors.

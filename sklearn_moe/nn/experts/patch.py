@@ -12,8 +12,6 @@ from ..dispatch import GatheredProducts, GroupedProducts
 from ..functional import Shape
 from .parts import Stack, activation_function, require_ndim, stack_weights
 
-__all__ = ["PatchExpert", "PatchFilters", "PatchStack"]
-
 
 class PatchExpert(nn.Module):
     """The paper's two-layer patch CNN: sum of sigma(<w_j, x_p>) over filters and patches.

@@ -17,8 +17,6 @@ from ..functional import softmax
 from ..seeding import hash_rows
 from ..sharding import draw_for_samples
 
-__all__ = ["GATES", "NOISES", "Noise", "make_noise", "standard_gate"]
-
 # -- gates --------------------------------------------------------------------------------
 
 

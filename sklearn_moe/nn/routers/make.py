@@ -17,8 +17,6 @@ from .gates import GATES, NOISES, Noise, make_noise, standard_gate
 from .scores import NETWORKS, CentroidScores, LinearScores, NormalizedScores, make_scores
 from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
 
-__all__ = ["ROUTERS", "RouterSpec", "make_router"]
-
 _MEMORY = 100  # steps over which an expert's mean output is averaged
 _TIE_BREAK = 0.1  # of the usual initial weights, where there is no noise
 

@@ -11,8 +11,6 @@ from ..sharding import sum_over_shards
 from .base import Route, Router, choose
 from .scores import LinearScores, as_patches, patches_shape
 
-__all__ = ["NoisyTopKRouter", "PatchChoiceRouter", "TopKRouter"]
-
 
 class TopKRouter(Router):
     """Send each sample to the `top_k` experts of highest noisy score and add their outputs.
@@ -111,10 +109,8 @@ class TopKRouter(Router):
         is_in = route.noisy > best[:, k:]
         to_beat = torch.where(is_in, best[:, k:], best[:, k - 1 : k])
         missing = to_beat - route.scores
-        if route.detail is not None:
-            missing = missing / route.detail
         noise: Any = self.noise
-        return noise.survival(missing)
+        return noise.survival(missing if route.detail is None else missing / route.detail)
 
 
 @torch.no_grad()
@@ -195,9 +191,8 @@ class PatchChoiceRouter(Router):
         """Choose the patches of each expert in each sample; `generator` switches the noise on."""
         patches = as_patches(x)
         n_samples, n_patches, _ = patches.shape
-        scores = self.score(
-            patches.flatten(0, 1).unsqueeze(1)
-        )  # each patch as a sample of one patch
+        # Each patch is a sample of one patch.
+        scores = self.score(patches.flatten(0, 1).unsqueeze(1))
         n_experts = scores.shape[1]
         by_patch = scores.view(n_samples, n_patches, n_experts)
         by_expert = by_patch.mT.flatten(0, 1)  # (n * M, n_patches)
