@@ -1,7 +1,7 @@
 """Random draws that do not touch the global generator of torch."""
 
 import inspect
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -122,15 +122,13 @@ def _seeded(seed, devices):
 
     `torch.manual_seed` would seed those of all devices, also those that are not in use yet.
     """
-    with ExitStack() as stack:
-        stack.callback(torch.set_rng_state, torch.get_rng_state())
+    others = [device for device in devices if device.type != "cpu"]
+    kind = others[0].type if others else "cuda"
+    with torch.random.fork_rng(others, device_type=kind):
         torch.default_generator.manual_seed(seed)
-        for device in devices:
-            if device.type != "cpu":
-                module = getattr(torch, device.type)
-                stack.callback(module.set_rng_state, module.get_rng_state(device), device)
-                with module.device(device):
-                    module.manual_seed(seed)
+        for device in others:
+            with getattr(torch, kind).device(device):
+                getattr(torch, kind).manual_seed(seed)
         yield
 
 

@@ -51,9 +51,8 @@ def make_trunk(
     found = TRUNKS.resolve(trunk)
     if isinstance(found, nn.Module):
         return copy.deepcopy(found)
-    options = {}
-    if activation is not None and takes(found, "activation"):
-        options["activation"] = activation
+    takes_it = activation is not None and takes(found, "activation")
+    options = {"activation": activation} if takes_it else {}
     return TRUNKS.make(trunk, nn.Module, input_shape, **options)
 
 

@@ -183,9 +183,8 @@ def make_router(
         scores = NormalizedScores(scores)
     if balance is not None:
         with _errors_name(router):
-            is_trained = any(parameter.requires_grad for parameter in scores.parameters())
             some_are_left = top_k < n_experts or n_experts == 1
-            _check_balance(balance.needs, router_class, is_trained, noise, some_are_left)
+            _check_balance(balance.needs, router_class, scores, noise, some_are_left)
     parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise}
     parts |= {"mix": mix, "balance": balance}
     if spec.dense_gradient:
@@ -234,9 +233,9 @@ def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
         dry_run(NOISES.expected(noise), noise, x, scores, generator, shape=scores.shape)
 
 
-def _check_balance(needs, router_class, is_trained, noise, some_are_left):
+def _check_balance(needs, router_class, scores, noise, some_are_left):
     """Refuse a balance that the router does not support."""
-    if needs != "choice" and not is_trained:
+    if needs != "choice" and not any(p.requires_grad for p in scores.parameters()):
         raise ValueError(
             "its scores are not trained and no loss can balance them. Use balance='bias' or None"
         )

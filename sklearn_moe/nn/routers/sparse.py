@@ -214,16 +214,13 @@ class PatchChoiceRouter(Router):
         """Return what each expert adds to the output."""
         chosen, gate = route.detail  # (n_samples, n_experts, k)
         n_samples, n_experts, k = chosen.shape
-        outputs = apply_groups(experts, self._picked(x, chosen), [n_samples * k] * n_experts)
+        patches = as_patches(x)
+        first = torch.arange(n_samples, device=x.device) * patches.shape[1]
+        # The chosen patches as samples, those of the first expert first.
+        index = (first[:, None, None] + chosen).transpose(0, 1).flatten()
+        picked = patches.flatten(0, 1).index_select(0, index)
+        picked = picked if x.ndim == 2 else picked.unsqueeze(1)
+        outputs = apply_groups(experts, picked, [n_samples * k] * n_experts)
         outputs = outputs.view(n_experts, n_samples, k, outputs.shape[1])
         # Not einsum: that of onnxruntime ends the process if there are no samples.
         return (gate.to(outputs.dtype).unsqueeze(2) @ outputs.transpose(0, 1)).squeeze(2)
-
-    @staticmethod
-    def _picked(x: Tensor, chosen: Tensor) -> Tensor:
-        """Return the chosen patches as samples, those of the first expert first."""
-        patches = as_patches(x)
-        first = torch.arange(x.shape[0], device=x.device) * patches.shape[1]
-        index = (first[:, None, None] + chosen).transpose(0, 1).flatten()
-        picked = patches.flatten(0, 1).index_select(0, index)
-        return picked if x.ndim == 2 else picked.unsqueeze(1)
