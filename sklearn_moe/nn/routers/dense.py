@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ..dispatch import apply_all, dispatch_mask, is_exporting, stacked_form
-from ..sharding import batch_size, batch_weight, sum_over_shards
+from ..functional import batch_size, batch_weight, sum_over_shards
 from .base import Router
 
 _CHUNK = 2**24  # parameters that are merged at a time

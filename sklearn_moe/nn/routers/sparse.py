@@ -6,8 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..dispatch import Experts, apply_groups, dispatch
-from ..functional import softmax
-from ..sharding import sum_over_shards
+from ..functional import softmax, sum_over_shards
 from .base import Route, Router, choose
 from .scores import LinearScores, as_patches, patches_shape
 
