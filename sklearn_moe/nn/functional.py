@@ -1,4 +1,4 @@
-"""Functions that several parts of a mixture use: softmax, activations, sums over a batch, losses."""
+"""Functions that several parts of a mixture use: softmax, activations, sums and losses."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -84,9 +84,8 @@ class LinearScores(Scores):
             self.weight = nn.Parameter(weight)
         else:
             self.register_buffer("weight", weight)
-        self.bias = None
-        if trained and len(input_shape) == 1:
-            self.bias = nn.Parameter(torch.zeros(n_experts, 1))
+        has_bias = trained and len(input_shape) == 1
+        self.bias = nn.Parameter(torch.zeros(n_experts, 1)) if has_bias else None
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
