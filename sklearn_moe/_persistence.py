@@ -35,7 +35,7 @@ _classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.Sol
 _parameters.BalanceParams _parameters.FitCheckpoint _parameters.RouterParams
 _parameters.SolverParams _data.categories.Categories _data.targets.ClassTarget
 _data.targets.LabelTarget _data.targets.NumberTarget _data.validation.InputFormat
-_data.validation.WeightsSeen nn.build.build_mixture nn.encoders.ChannelStatistics
+_data.validation.WeightsSeen nn.mixture.build_mixture nn.encoders.ChannelStatistics
 nn.encoders.FeatureStatistics nn.heads._make_head
 """
 _OURS = ("functools.partial", "pathlib.", "sklearn_moe.", "torch.device", "torch.optim.")

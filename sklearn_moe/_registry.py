@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from typing_extensions import TypeIs
 
-__all__ = ["Registry", "has", "is_auto", "make", "require", "takes"]
-
 
 class Registry(Mapping):
     """The parts of one kind, by name.

@@ -73,15 +73,8 @@ class NormalizedSGD(Optimizer):
         for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
             if not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value!r}.")
-        defaults = {
-            "lr": lr,
-            "norm": norm,
-            "momentum": momentum,
-            "weight_decay": weight_decay,
-            "units": units,
-            "lr_multiplier": 1.0,
-        }
-        super().__init__(params, defaults)
+        defaults = {"lr": lr, "norm": norm, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"units": units, "lr_multiplier": 1.0})
 
     def add_param_group(self, param_group):
         """Add a group; its `norm` and `units` are checked here, as groups may set their own."""
@@ -112,25 +105,19 @@ class NormalizedSGD(Optimizer):
                 loss = closure()
         trained = [g for g in self.param_groups if any(p.grad is not None for p in g["params"])]
         for groups in group_by(trained, itemgetter(*_OPTIONS)):
-            if _is_plain(groups):
-                self._step_plainly(groups)
-            else:
-                self._step_units(groups)
+            self._step_groups(groups)
         return loss
 
-    def _step_plainly(self, groups):
-        """Step groups by their gradient as it is, such as a router: one call is enough."""
-        parameters = [p for group in groups for p in group["params"] if p.grad is not None]
-        gradients = [parameter.grad for parameter in parameters]
-        torch._foreach_add_(parameters, gradients, alpha=-groups[0]["lr"])
-
-    def _step_units(self, groups):
+    def _step_groups(self, groups):
         """Step groups of the same options; operations on lists of tensors save calls in Python."""
         members = [[p for p in group["params"] if p.grad is not None] for group in groups]
         sizes = [len(group) for group in members]
         parameters = list(chain.from_iterable(members))
         updates = [parameter.grad for parameter in parameters]
         options = groups[0]
+        if _is_plain(groups):
+            torch._foreach_add_(parameters, updates, alpha=-options["lr"])
+            return
 
         # All on the device: a comparison in Python would wait for it.
         norms = _unit_norms(updates, sizes, options)
@@ -162,7 +149,7 @@ class NormalizedSGD(Optimizer):
 
 
 def _is_plain(groups):
-    """Return whether groups of the same options take plain steps: no norm, decay or momentum."""
+    """Return whether groups of the same options are stepped by their gradient as it is."""
     options = groups[0]
     plain = options["norm"] is None and not options["weight_decay"] and not options["momentum"]
     return plain and not any(

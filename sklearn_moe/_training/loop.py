@@ -11,9 +11,9 @@ import torch
 from .._compat import Interrupts
 from .._registry import make
 from ..nn import weighted_mean
+from ..nn.functional import batch_size, batch_weight
 from ..nn.mixture import upcycle
 from ..nn.seeding import OwnGenerator, is_stochastic
-from ..nn.sharding import batch_size, batch_weight
 from .callbacks import StopTraining, WeightedRows, checked, has_batch_hooks
 from .checkpoint import NoCheckpoint
 from .placement import (

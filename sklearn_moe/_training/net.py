@@ -16,9 +16,8 @@ from .._data.rows import Batches, Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, as_device, free_memory, usual_modes
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
-from ..nn.functional import mixture_loss
+from ..nn.functional import batch_weight, mixture_loss
 from ..nn.seeding import OwnGenerator
-from ..nn.sharding import batch_weight
 from .callbacks import WeightedRows
 from .loop import Training
 

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from .._data.rows import pick
 from ..nn import Noise
-from ..nn.sharding import BatchShard, using_shard
+from ..nn.functional import BatchShard, using_shard
 from .callbacks import StopTraining
 
 __all__ = [

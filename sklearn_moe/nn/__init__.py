@@ -1,11 +1,10 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
 from .balance import BALANCES
-from .build import build_mixture
 from .experts import EXPERTS, CNNExpert, CNNTrunk, ExpertSpec, MLPExpert, PatchExpert
 from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
-from .mixture import MixtureOfExperts, MixtureOutput
+from .mixture import MixtureOfExperts, MixtureOutput, build_mixture
 from .predictor import Predictor
 from .routers.base import Balance, Route, Router
 from .routers.dense import MergeRouter, ReLURouter, SigmoidRouter, SoftRouter

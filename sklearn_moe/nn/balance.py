@@ -4,11 +4,8 @@ import torch
 from torch import Tensor
 
 from .._registry import Registry
-from .functional import softmax, weighted_mean
+from .functional import softmax, sum_over_shards, weighted_mean
 from .routers.base import Balance, Route
-from .sharding import sum_over_shards
-
-__all__ = ["BALANCES"]
 
 
 def _importance(route: Route, weight: Tensor) -> Tensor:

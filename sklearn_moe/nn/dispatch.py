@@ -1,6 +1,6 @@
 """Dispatch: which expert computes which samples, grouped so that each is called once."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-__all__ = ["Experts", "apply_all", "dispatch"]
+from .functional import evaluate
 
 _SMALL = 2**25  # numbers that experts read, all samples times all experts
 
@@ -43,13 +43,12 @@ def stacked_form(experts: Experts) -> Any:
     """
     if is_stack(experts):
         return getattr(experts, "stacked_form", lambda: None)()
-    if not _are_homogeneous(experts):
-        return None
     first: Any = experts[0]  # has the method if it has a `group_key`
-    return first.stacked_form(experts)
+    return first.stacked_form(experts) if are_homogeneous(experts) else None
 
 
-def _are_homogeneous(experts: Experts) -> bool:
+def are_homogeneous(experts: Iterable[nn.Module]) -> bool:
+    """Return whether experts differ in nothing but their weights, by their `group_key`."""
     keys = {getattr(expert, "group_key", None) for expert in experts}
     return len(keys) == 1 and None not in keys
 
@@ -127,7 +126,7 @@ def dispatch_mask(experts: Experts, x: Tensor, gate: Tensor) -> Tensor:
     active = gate != 0
     sizes = active.sum(0).tolist()
     if not sum(sizes):
-        return gate[:, :1] * _sample_output(experts[0], x)
+        return gate[:, :1] * evaluate(experts[0], x[:1])
     by_expert = active.T.flatten()
     if x.is_cpu:
         places = by_expert.nonzero().squeeze(1)
@@ -137,15 +136,6 @@ def dispatch_mask(experts: Experts, x: Tensor, gate: Tensor) -> Tensor:
     outputs = apply_groups(experts, x.index_select(0, rows), sizes)
     outputs = outputs * gate[rows, expert].unsqueeze(1)
     return outputs.new_zeros(len(x), outputs.shape[1]).index_add(0, rows, outputs)
-
-
-@torch.no_grad()
-def _sample_output(expert: nn.Module, x: Tensor) -> Tensor:
-    """Return the output for one sample, (1, n_outputs), without any effect on the expert."""
-    was_training = expert.training
-    output = expert.eval()(x[:1])
-    expert.train(was_training)
-    return output
 
 
 def all_are_faster(experts: Experts, x: Tensor) -> bool:
@@ -158,7 +148,7 @@ def all_are_faster(experts: Experts, x: Tensor) -> bool:
         return True
     if x.is_cpu or x.numel() * len(experts) > _SMALL:
         return False
-    return hasattr(experts, "stacked_form") if is_stack(experts) else _are_homogeneous(experts)
+    return hasattr(experts, "stacked_form") if is_stack(experts) else are_homogeneous(experts)
 
 
 class Order(NamedTuple):

@@ -9,9 +9,6 @@ from torch import Tensor, nn
 
 from .dispatch import is_exporting
 
-__all__ = ["CategoryCodes", "ImageEncoder", "TableEncoder"]
-
-_UNITS = ("center", "scale", "missing")
 _KNEE = 3.0  # standard deviations
 _FAR = 1e30  # replaces infinity: a number that float32 can hold
 
@@ -71,7 +68,7 @@ class TableEncoder(_FixedTypes):
         self.n_outputs = n_numeric + self.n_all_categories
         self.mean_is_zero = not any(statistics.missing)
         for name, values in statistics._asdict().items():
-            if name in _UNITS:
+            if name in ("center", "scale", "missing"):
                 units = torch.tensor(values, dtype=torch.float64)
                 self.register_buffer(name, units)
                 self.register_buffer(f"{name}_32", units.float())

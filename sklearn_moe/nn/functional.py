@@ -1,16 +1,15 @@
-"""Functions that several parts of a mixture use: softmax, activations, losses of a batch."""
+"""Functions that several parts of a mixture use: softmax, activations, sums and losses."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .._registry import Registry
-from .sharding import batch_size
-
-__all__ = ["ACTIVATIONS", "dry_run", "log_softmax", "mixture_loss", "softmax", "weighted_mean"]
 
 Shape = tuple[int, ...]  # of a sample
 
@@ -96,6 +95,81 @@ def dry_run(expected: str, function: Callable, *args: Any, shape: tuple[int, ...
     if not isinstance(made, Tensor) or made.shape != shape:
         got = f"shape {tuple(made.shape)}" if isinstance(made, Tensor) else repr(made)
         raise TypeError(f"{expected}; it returned {got} where {tuple(shape)} was expected.")
+
+
+@torch.no_grad()
+def evaluate(module: nn.Module, x: Tensor) -> Any:
+    """Return the output of a module in evaluation mode, without any effect on the module."""
+    was_training = module.training
+    output = module.eval()(x)
+    module.train(was_training)
+    return output
+
+
+# -- sums over a batch of which this process may hold only a shard -------------------------
+
+# A loss computed from such sums is the loss of the whole batch, or this process's part of it. In
+# both cases its gradients must be summed over the processes once. A single process needs none of
+# this.
+
+
+class BatchShard(NamedTuple):
+    """The shard of a batch that this process holds."""
+
+    rows: slice  # of the batch
+    n_samples: int  # in the whole batch
+    weight: Tensor  # of the whole batch, ()
+    all_reduce: Callable[[Tensor], Tensor]  # the sum over the processes
+
+
+_SHARD: ContextVar[BatchShard | None] = ContextVar("shard", default=None)
+
+
+@contextmanager
+def using_shard(shard: BatchShard) -> Iterator[None]:
+    """Within this context the samples at hand are a shard of a batch."""
+    token = _SHARD.set(shard)
+    try:
+        yield
+    finally:
+        _SHARD.reset(token)
+
+
+def sum_over_shards(value: Tensor) -> Tensor:
+    """Return the sum over a whole batch, given the sum over the samples at hand.
+
+    Its gradient is that of the samples at hand; the other processes compute theirs.
+    """
+    shard = _SHARD.get()
+    return value if shard is None else _AllReduce.apply(value, shard.all_reduce)
+
+
+def batch_weight(weight: Tensor) -> Tensor:
+    """Return the total weight of a whole batch, given the weights of the samples at hand."""
+    shard = _SHARD.get()
+    return weight.sum() if shard is None else shard.weight.to(weight.dtype)
+
+
+def batch_size(weight: Tensor) -> int:
+    """Return the number of samples of a whole batch, given the weights of those at hand."""
+    shard = _SHARD.get()
+    return len(weight) if shard is None else shard.n_samples
+
+
+def draw_for_samples(draw: Callable[[tuple[int, ...]], Tensor], shape: tuple[int, ...]) -> Tensor:
+    """Draw `draw(shape)` for the whole batch and return the rows of the samples at hand."""
+    shard = _SHARD.get()
+    return draw(shape) if shard is None else draw((shard.n_samples, *shape[1:]))[shard.rows]
+
+
+class _AllReduce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value, all_reduce):
+        return all_reduce(value)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient, None
 
 
 # -- losses of a batch --------------------------------------------------------------------

@@ -17,8 +17,6 @@ from torch.nn.functional import huber_loss, logsigmoid, softplus
 from .._registry import Registry, make, require
 from .functional import log_softmax, softmax
 
-__all__ = ["LOSSES", "Head", "LossSpec", "RegressionHead", "choose_head"]
-
 _LOG_2_PI = math.log(2 * math.pi)
 
 
@@ -145,9 +143,7 @@ class SoftmaxHead(_ClassHead):
     def losses(self, expert_outputs, y):
         """Return the cross-entropies."""
         # Samples last, as in mix: (n_experts, n_outputs, n_samples).
-        log_proba = expert_outputs.permute(1, 2, 0).log_softmax(
-            1
-        )  # (n_experts, n_outputs, n_samples)
+        log_proba = expert_outputs.permute(1, 2, 0).log_softmax(1)
         return -log_proba.gather(1, y.expand(len(log_proba), 1, -1)).squeeze(1).T
 
     def predict(self, output):
@@ -304,48 +300,34 @@ class RegressionHead(Head):
         return torch.cat([log_gate.unsqueeze(2), expert_outputs], 2)
 
 
-class _ErrorHead(RegressionHead):
-    """A penalty on y - f(x), in standard deviations of y.
-
-    In a mixture, the density of expert m is exp(-penalty(y - f_m)): as wide as y itself, so that
-    experts of about equal error learn from the same samples, and few samples form no regions.
-    """
-
-    @staticmethod
-    def penalty(z: Tensor) -> Tensor:
-        """Return the penalty of errors z, elementwise."""
-        raise NotImplementedError
-
-    def density_loss(self, expert_outputs, y):
-        """Return the sum of the penalties."""
-        return self.penalty(y - expert_outputs).sum(-1)
+# The next three are penalties on y - f(x), in standard deviations of y. In a mixture, the density
+# of expert m is exp(-penalty(y - f_m)): as wide as y itself, so that experts of about equal error
+# learn from the same samples, and few samples form no regions.
 
 
-class SquaredErrorHead(_ErrorHead):
+class SquaredErrorHead(RegressionHead):
     """Half the squared error, the log density of a Gaussian."""
 
-    @staticmethod
-    def penalty(z):
-        """Return z^2 / 2."""
-        return z.square() / 2
+    def density_loss(self, expert_outputs, y):
+        """Return the sum of z^2 / 2 over the errors z."""
+        return ((y - expert_outputs).square() / 2).sum(-1)
 
 
-class AbsoluteErrorHead(_ErrorHead):
+class AbsoluteErrorHead(RegressionHead):
     """The absolute error, whose best prediction is the median."""
 
-    @staticmethod
-    def penalty(z):
-        """Return |z|."""
-        return z.abs()
+    def density_loss(self, expert_outputs, y):
+        """Return the sum of |z| over the errors z."""
+        return (y - expert_outputs).abs().sum(-1)
 
 
-class HuberHead(_ErrorHead):
+class HuberHead(RegressionHead):
     """Half the squared error up to one standard deviation of y, linear beyond."""
 
-    @staticmethod
-    def penalty(z):
-        """Return Huber's penalty with delta 1."""
-        return huber_loss(z, torch.zeros_like(z), reduction="none")
+    def density_loss(self, expert_outputs, y):
+        """Return the sum of Huber's penalties with delta 1 over the errors."""
+        z = y - expert_outputs
+        return huber_loss(z, torch.zeros_like(z), reduction="none").sum(-1)
 
 
 class GaussianHead(RegressionHead):
@@ -458,8 +440,8 @@ def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> No
 
 def _fitting(kind: str) -> list[str]:
     """Return the names of the losses for such a target."""
-
-    def suits(entry):
-        return getattr(entry, kind, None) or getattr(entry, "kind", None) == kind
-
-    return sorted(name for name, entry in LOSSES.items() if suits(entry))
+    return sorted(
+        name
+        for name, entry in LOSSES.items()
+        if getattr(entry, kind, None) or getattr(entry, "kind", None) == kind
+    )

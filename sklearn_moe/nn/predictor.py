@@ -15,8 +15,6 @@ from .functional import Shape
 from .heads import Head
 from .mixture import MixtureOfExperts
 
-__all__ = ["Predictor", "require_onnx", "write_onnx"]
-
 _OLDEST_TORCH = "2.9"  # older ones fail at a free number of samples
 
 
@@ -108,7 +106,13 @@ class Predictor(nn.Module):
         ValueError
             If samples are of another shape or kind than those of `fit`.
         """
-        self._check(X)
+        shape = self.sample_shape
+        if X.shape[1:] != shape or (X.dtype == torch.uint8) != self.takes_uint8:
+            kind = "bytes (torch.uint8)" if self.takes_uint8 else "floats"
+            raise ValueError(
+                f"X must hold {kind} of shape (n_samples, {', '.join(map(str, shape))}), as in "
+                f"fit, got {X.dtype} of shape {tuple(X.shape)}."
+            )
         x = X if self.categories is None else self.categories(X)
         if not isinstance(self.mixture.encoder, TableEncoder):  # it needs X in its own type
             x = x.to(self.dtype)
@@ -120,15 +124,6 @@ class Predictor(nn.Module):
         if self.mean is not None:
             y = (y * self.std + self.mean).to(self.dtype)
         return y.squeeze(1) if self.squeeze else y
-
-    def _check(self, X):
-        shape = self.sample_shape
-        if X.shape[1:] != shape or (X.dtype == torch.uint8) != self.takes_uint8:
-            kind = "bytes (torch.uint8)" if self.takes_uint8 else "floats"
-            raise ValueError(
-                f"X must hold {kind} of shape (n_samples, {', '.join(map(str, shape))}), as in "
-                f"fit, got {X.dtype} of shape {tuple(X.shape)}."
-            )
 
 
 def require_onnx(*more):
@@ -173,10 +168,9 @@ def write_onnx(module, path, output):
         # What torch deprecates in itself.
         warnings.simplefilter("ignore", DeprecationWarning)
         warnings.simplefilter("ignore", FutureWarning)
+        example = (module.example(),)
         with _MatrixConvolutions():
-            program = torch.export.export(
-                module, (module.example(),), dynamic_shapes=batch, strict=False
-            )
+            program = torch.export.export(module, example, dynamic_shapes=batch, strict=False)
         program = torch.onnx.export(
             program,
             input_names=["X"],

@@ -1,7 +1,7 @@
 """Random draws that do not touch the global generator of torch."""
 
 import inspect
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -9,17 +9,9 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-__all__ = ["OwnGenerator", "in_bag_mask", "is_stochastic", "random_in_bag_mask"]
-
-_FACTORIES = "bernoulli multinomial normal rand randint randn randperm".split()
+# Private functions of torch are None where a version of it does not have them.
+_FACTORIES = "bernoulli multinomial normal rand randint randn randperm _sample_dirichlet".split()
 _IN_PLACE = "bernoulli cauchy exponential geometric log_normal normal random uniform".split()
-
-
-def _existing(module, *names):
-    """Return private functions of torch where this version of it has them."""
-    return [getattr(module, name) for name in names if hasattr(module, name)]
-
-
 _LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
 _INITIALIZERS = tuple(
     function
@@ -30,9 +22,8 @@ _INITIALIZERS = tuple(
 )
 _DRAWS = frozenset(
     [
-        *(getattr(torch, name) for name in _FACTORIES),
+        *(getattr(torch, name, None) for name in _FACTORIES),
         *(getattr(torch.Tensor, f"{name}_") for name in _IN_PLACE),
-        *_existing(torch, "_sample_dirichlet"),
         *_INITIALIZERS,
     ]
 )
@@ -43,9 +34,8 @@ _GLOBAL_ONLY = frozenset(
         *(F.rrelu, F.rrelu_, F.gumbel_softmax, F.fractional_max_pool2d, F.fractional_max_pool3d),
         *(F.scaled_dot_product_attention, F.multi_head_attention_forward),
         *(getattr(torch, name) for name in dir(torch) if "dropout" in name and name[0] != "_"),
-        *(torch.rrelu, torch.rrelu_, torch.poisson, torch.binomial),
-        *_existing(torch, "_standard_gamma"),
-        torch.randint_like,
+        *(torch.rrelu, torch.rrelu_, torch.poisson, torch.binomial, torch.randint_like),
+        getattr(torch, "_standard_gamma", None),
     ]
 )
 _DRAWING = (
@@ -132,15 +122,13 @@ def _seeded(seed, devices):
 
     `torch.manual_seed` would seed those of all devices, also those that are not in use yet.
     """
-    with ExitStack() as stack:
-        stack.callback(torch.set_rng_state, torch.get_rng_state())
+    others = [device for device in devices if device.type != "cpu"]
+    kind = others[0].type if others else "cuda"
+    with torch.random.fork_rng(others, device_type=kind):
         torch.default_generator.manual_seed(seed)
-        for device in devices:
-            if device.type != "cpu":
-                module = getattr(torch, device.type)
-                stack.callback(module.set_rng_state, module.get_rng_state(device), device)
-                with module.device(device):
-                    module.manual_seed(seed)
+        for device in others:
+            with getattr(torch, kind).device(device):
+                getattr(torch, kind).manual_seed(seed)
         yield
 
 

@@ -12,8 +12,6 @@ from .routers.gates import GATES, Noise
 from .routers.scores import LinearScores, pool
 from .routers.sparse import NoisyTopKRouter, TopKRouter
 
-__all__ = ["StackedMixtures", "router_inputs"]
-
 
 class StackedMixtures:
     """Mixtures that differ in nothing but their weights, in training.
@@ -89,22 +87,17 @@ class StackedMixtures:
         if routers[0].bias is not None:
             bias = torch.cat([r.bias.expand(n, -1) for r, n in zip(routers, sizes, strict=True)])
         route = routers[0].select(scores, *map(_concatenate, noisy), bias)
-        outputs = self._dispatch(route.chosen, index)
-        return MixtureOutput(routers[0].weighted_sum(outputs, route.gate), route, outputs)
-
-    def _dispatch(self, chosen, index):
-        """Return the outputs of the chosen experts, (n_samples, k, n_outputs)."""
-        k = chosen.shape[1]
-        n_experts = len(self.mixtures) * len(self.mixtures[0].experts)
-        sizes = [len(rows) for rows in index]
-        first = torch.arange(0, n_experts, len(self.mixtures[0].experts), device=chosen.device)
-        first = first.repeat_interleave(torch.tensor(sizes, device=chosen.device))
-        order = Order.of(chosen + first.unsqueeze(1), n_experts)
+        # Expert m of model r is number r M + m.
+        n_each, device = scores.shape[1], scores.device
+        first = torch.arange(0, len(routers) * n_each, n_each, device=device)
+        first = first.repeat_interleave(torch.tensor(sizes, device=device))
+        order = Order.of(route.chosen + first.unsqueeze(1), len(routers) * n_each)
         rows = torch.cat(index).index_select(0, order.samples)
-        places = rows.split([size * k for size in sizes])
+        places = rows.split([size * order.k for size in sizes])
         experts = [stacked_form(mixture.experts) for mixture in self.mixtures]
         experts = type(experts[0]).joined(experts)
-        return order.restore(experts.gathered(self.xs, places, order.sizes))
+        outputs = order.restore(experts.gathered(self.xs, places, order.sizes))
+        return MixtureOutput(routers[0].weighted_sum(outputs, route.gate), route, outputs)
 
 
 def router_inputs(mixture: MixtureOfExperts, x: Tensor) -> Tensor | None:

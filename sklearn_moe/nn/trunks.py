@@ -13,9 +13,7 @@ from torch import Tensor, nn
 
 from .._registry import Registry, takes
 from .experts import EXPERTS, CNNTrunk
-from .functional import Shape
-
-__all__ = ["TRUNKS", "make_trunk", "shape_after"]
+from .functional import Shape, evaluate
 
 
 def _without(readout: str, expert: str, input_shape: Shape, **options: Any) -> nn.Module:
@@ -53,13 +51,11 @@ def make_trunk(
     found = TRUNKS.resolve(trunk)
     if isinstance(found, nn.Module):
         return copy.deepcopy(found)
-    options = {}
-    if activation is not None and takes(found, "activation"):
-        options["activation"] = activation
+    takes_it = activation is not None and takes(found, "activation")
+    options = {"activation": activation} if takes_it else {}
     return TRUNKS.make(trunk, nn.Module, input_shape, **options)
 
 
-@torch.no_grad()
 def shape_after(trunk: nn.Module, input_shape: Shape, dtype: torch.dtype) -> Shape:
     """Return the shape of the features that a trunk computes from a sample of that type.
 
@@ -68,9 +64,7 @@ def shape_after(trunk: nn.Module, input_shape: Shape, dtype: torch.dtype) -> Sha
     ValueError
         If it does not map samples to samples.
     """
-    was_training = trunk.training
-    made = trunk.eval()(torch.zeros(1, *input_shape, dtype=dtype))
-    trunk.train(was_training)
+    made = evaluate(trunk, torch.zeros(1, *input_shape, dtype=dtype))
     if not isinstance(made, Tensor) or made.ndim not in (2, 3, 4) or len(made) != 1:
         got = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
         raise ValueError(

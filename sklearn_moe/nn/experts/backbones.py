@@ -14,8 +14,6 @@ from torchvision.models.resnet import BasicBlock, ResNet
 from ..._registry import Registry
 from .parts import ChannelsLast, activation_layer, require_ndim
 
-__all__ = ["NORMS", "MobileNetV2Expert", "ResNet18Expert"]
-
 # Channels, blocks and first stride of each stage. The stage of 24 channels has stride 1 in place of
 # 2, as small images have little resolution to lose.
 _STAGES = (16, 1, 1), (24, 2, 1), (32, 3, 2), (64, 4, 2), (96, 3, 1), (160, 3, 2), (320, 1, 1)

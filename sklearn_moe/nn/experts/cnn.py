@@ -8,8 +8,6 @@ from torch import nn
 from ..functional import ACTIVATIONS, Shape
 from .parts import ChannelsLast, activation_layer, require_ndim
 
-__all__ = ["CNNExpert", "CNNTrunk"]
-
 _MONOTONE = ("celu", "cubic", "linear", "relu", "tanh")
 
 

@@ -1,7 +1,6 @@
 """The expert for feature vectors, and many of them with stacked weights."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,8 +8,6 @@ from torch.autograd.function import once_differentiable
 
 from ..functional import Shape
 from .parts import Stack, activation_layer, require_ndim, stack_weights
-
-__all__ = ["MLPExpert", "MLPStack"]
 
 
 class MLPExpert(nn.Sequential):
@@ -69,12 +66,9 @@ class MLPStack(Stack):
     def __init__(self, experts: Sequence[MLPExpert]):
         super().__init__()
         self._one = [experts[0]]  # in a list, so that nn.Module does not register it
-        firsts: list[Any] = [expert[0] for expert in experts]
-        lasts: list[Any] = [expert[2] for expert in experts]
-        self.weight = stack_weights([e.weight for e in firsts])  # (M, width, n_features)
-        self.bias = stack_weights([e.bias for e in firsts])  # (M, width)
-        self.readout = stack_weights([e.weight for e in lasts])  # (M, n_outputs, width)
-        self.readout_bias = stack_weights([e.bias for e in lasts])  # (M, n_outputs)
+        # (M, width, n_features), (M, width), (M, n_outputs, width) and (M, n_outputs).
+        each = zip(*(expert.parameters() for expert in experts), strict=True)
+        self.weight, self.bias, self.readout, self.readout_bias = map(stack_weights, each)
 
     def _expert(self, m: int) -> MLPExpert:
         expert = MLPExpert.__new__(MLPExpert)
@@ -100,8 +94,7 @@ class MLPStack(Stack):
 
 def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
     layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    views: dict[str, Any] = {"weight": weight, "bias": bias}  # of the stack's parameters
-    layer._parameters.update(views)
+    vars(layer)["_parameters"] = {"weight": weight, "bias": bias}  # views of those of the stack
     return layer
 
 

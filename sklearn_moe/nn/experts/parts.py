@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from ..functional import ACTIVATIONS, Shape, dry_run
 
-__all__ = ["ChannelsLast", "Stack", "activation_function", "activation_layer", "require_ndim"]
-
 
 def require_ndim(input_shape: Shape, ndim: int, name: str, axes: str, kind: str = "expert") -> None:
     """Refuse samples with other axes than the expert, or the trunk, takes."""

@@ -8,11 +8,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dispatch import GatheredProducts, GroupedProducts
+from ..dispatch import GatheredProducts, GroupedProducts, are_homogeneous
 from ..functional import Shape
 from .parts import Stack, activation_function, require_ndim, stack_weights
-
-__all__ = ["PatchExpert", "PatchFilters", "PatchStack"]
 
 
 class PatchExpert(nn.Module):
@@ -80,8 +78,7 @@ class PatchExpert(nn.Module):
     @staticmethod
     def stack(experts: Sequence["PatchExpert"]) -> nn.Module | None:
         """Return the experts as one module with stacked weights, None if they differ."""
-        keys = {getattr(expert, "group_key", None) for expert in experts}
-        return PatchStack(experts) if len(keys) == 1 and None not in keys else None
+        return PatchStack(experts) if are_homogeneous(experts) else None
 
 
 class PatchStack(Stack):
@@ -97,11 +94,10 @@ class PatchStack(Stack):
         super().__init__()
         # In a list, so that nn.Module does not register its empty weights as parameters of its own.
         self._one = [copy.deepcopy(experts[0]).to("meta")]
-        self.weight = stack_weights(
-            [e.weight for e in experts]
-        )  # (M, n_outputs, width, patch_size)
+        # (M, n_outputs, width, patch_size) and, if there is any, (M, n_outputs, width).
+        self.weight = stack_weights([e.weight for e in experts])
         bias: list[Tensor] = [e.bias for e in experts if e.bias is not None]
-        self.bias = stack_weights(bias) if bias else None  # (M, n_outputs, width)
+        self.bias = stack_weights(bias) if bias else None
 
     def _expert(self, m: int) -> PatchExpert:
         one = self._one[0]

@@ -7,11 +7,8 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..dispatch import Experts, apply_all, is_exporting
-from ..functional import Shape
-from ..sharding import batch_size, batch_weight, sum_over_shards
+from ..functional import Shape, batch_size, batch_weight, sum_over_shards
 from .gates import GATES
-
-__all__ = ["Balance", "Route", "Router", "RunningMean", "choose"]
 
 _FEW = 4  # experts that are found faster one after the other than by sorting
 _HORIZON = 10  # batches over which the load is averaged

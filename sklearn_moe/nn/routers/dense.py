@@ -5,10 +5,8 @@ from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
 from ..dispatch import apply_all, dispatch_mask, is_exporting, stacked_form
-from ..sharding import batch_size, batch_weight, sum_over_shards
+from ..functional import batch_size, batch_weight, sum_over_shards
 from .base import Router
-
-__all__ = ["MergeRouter", "ReLURouter", "SigmoidRouter", "SoftRouter"]
 
 _CHUNK = 2**24  # parameters that are merged at a time
 _FIRST_PENALTY, _GROWTH = 1e-8, 1.2  # as published

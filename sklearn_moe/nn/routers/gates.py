@@ -13,11 +13,8 @@ import torch
 from torch import Generator, Tensor
 
 from ..._registry import Registry, require
-from ..functional import softmax
+from ..functional import draw_for_samples, softmax
 from ..seeding import hash_rows
-from ..sharding import draw_for_samples
-
-__all__ = ["GATES", "NOISES", "Noise", "make_noise", "standard_gate"]
 
 # -- gates --------------------------------------------------------------------------------
 

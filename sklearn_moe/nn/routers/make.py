@@ -17,8 +17,6 @@ from .gates import GATES, NOISES, Noise, make_noise, standard_gate
 from .scores import NETWORKS, CentroidScores, LinearScores, NormalizedScores, make_scores
 from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
 
-__all__ = ["ROUTERS", "RouterSpec", "make_router"]
-
 _MEMORY = 100  # steps over which an expert's mean output is averaged
 _TIE_BREAK = 0.1  # of the usual initial weights, where there is no noise
 
@@ -185,11 +183,9 @@ def make_router(
         scores = NormalizedScores(scores)
     if balance is not None:
         with _errors_name(router):
-            is_trained = any(parameter.requires_grad for parameter in scores.parameters())
             some_are_left = top_k < n_experts or n_experts == 1
-            _check_balance(balance.needs, router_class, is_trained, noise, some_are_left)
-    parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise}
-    parts |= {"mix": mix, "balance": balance}
+            _check_balance(balance.needs, router_class, scores, noise, some_are_left)
+    parts = {"top_k": top_k, "gate": gate, "noise": noise, "mix": mix, "balance": balance}
     if spec.dense_gradient:
         parts["defaults"] = RunningMean(torch.zeros(n_experts, n_outputs), _MEMORY, per_row=True)
     return router_class.build(scores, input_shape, n_experts, **parts)
@@ -236,9 +232,9 @@ def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
         dry_run(NOISES.expected(noise), noise, x, scores, generator, shape=scores.shape)
 
 
-def _check_balance(needs, router_class, is_trained, noise, some_are_left):
+def _check_balance(needs, router_class, scores, noise, some_are_left):
     """Refuse a balance that the router does not support."""
-    if needs != "choice" and not is_trained:
+    if needs != "choice" and not any(p.requires_grad for p in scores.parameters()):
         raise ValueError(
             "its scores are not trained and no loss can balance them. Use balance='bias' or None"
         )

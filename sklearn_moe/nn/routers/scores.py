@@ -12,21 +12,14 @@ from torch import Tensor, nn
 from ..._registry import Registry, takes
 from ..functional import Shape
 
-__all__ = ["NETWORKS", "Scores", "as_patches", "make_scores", "patches_shape", "pool"]
-
 _SIDE = 4  # pixels of a square patch of an image (paper, appendix A)
 _FEW = 8  # patches
 
 
 def patches_shape(input_shape: Shape) -> tuple[int, int]:
     """Return (n_patches, patch_size) of a sample of this shape."""
-    if len(input_shape) == 1:
-        return 1, input_shape[0]
-    if len(input_shape) == 2:
-        return input_shape
-    channels, *sides = input_shape
-    side = min(_SIDE, *sides)
-    return (sides[0] // side) * (sides[1] // side), channels * side**2
+    n_patches, patch_size = as_patches(torch.empty(1, *input_shape, device="meta")).shape[1:]
+    return n_patches, patch_size
 
 
 def as_patches(x: Tensor) -> Tensor:
@@ -91,9 +84,8 @@ class LinearScores(Scores):
             self.weight = nn.Parameter(weight)
         else:
             self.register_buffer("weight", weight)
-        self.bias = None
-        if trained and len(input_shape) == 1:
-            self.bias = nn.Parameter(torch.zeros(n_experts, 1))
+        has_bias = trained and len(input_shape) == 1
+        self.bias = nn.Parameter(torch.zeros(n_experts, 1)) if has_bias else None
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
@@ -130,9 +122,8 @@ class MLPScores(Scores):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
-        hidden = nn.functional.linear(
-            as_patches(x).to(dtype), self.hidden.to(dtype), self.bias.to(dtype)
-        )
+        patches = as_patches(x).to(dtype)
+        hidden = nn.functional.linear(patches, self.hidden.to(dtype), self.bias.to(dtype))
         return (self.weight.to(dtype) @ hidden.relu().sum(1).T).T
 
 
@@ -205,9 +196,8 @@ class CNNScores(nn.Sequential):
                 "router__network='cnn' takes images, (n_channels, height, width), got samples of "
                 f"shape {tuple(input_shape)}. Use 'linear' or 'mlp'."
             )
-        readout = nn.Linear(
-            2 * width, n_experts, bias=False
-        )  # without bias: no expert is preferred whatever the sample
+        # Without bias: no expert is preferred whatever the sample.
+        readout = nn.Linear(2 * width, n_experts, bias=False)
         super().__init__(
             nn.Conv2d(input_shape[0], width, 5, stride=4, padding=2),
             nn.ReLU(),
@@ -232,7 +222,14 @@ class _ModuleScores(Scores):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
-        scores = self._compute(x.to(dtype), dtype)
+        module = self.module
+        state = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        others = {
+            name: value.to(dtype)
+            for name, value in state.items()
+            if value.is_floating_point() and value.dtype != dtype
+        }
+        scores = torch.func.functional_call(module, others, (x.to(dtype),))
         shape = (x.shape[0], self.n_experts)
         if not isinstance(scores, Tensor) or scores.shape != shape:
             got = tuple(scores.shape) if isinstance(scores, Tensor) else type(scores)
@@ -241,13 +238,6 @@ class _ModuleScores(Scores):
                 f"(n_samples, n_experts); its module returned {got}."
             )
         return scores
-
-    def _compute(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        state = {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-        if all(value.dtype == dtype for value in state.values() if value.is_floating_point()):
-            return self.module(x)
-        state = {k: v.to(dtype) if v.is_floating_point() else v for k, v in state.items()}
-        return torch.func.functional_call(self.module, state, (x,))
 
 
 NETWORKS = Registry(

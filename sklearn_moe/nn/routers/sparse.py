@@ -6,12 +6,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..dispatch import Experts, apply_groups, dispatch
-from ..functional import softmax
-from ..sharding import sum_over_shards
+from ..functional import softmax, sum_over_shards
 from .base import Route, Router, choose
 from .scores import LinearScores, as_patches, patches_shape
-
-__all__ = ["NoisyTopKRouter", "PatchChoiceRouter", "TopKRouter"]
 
 
 class TopKRouter(Router):
@@ -111,10 +108,8 @@ class TopKRouter(Router):
         is_in = route.noisy > best[:, k:]
         to_beat = torch.where(is_in, best[:, k:], best[:, k - 1 : k])
         missing = to_beat - route.scores
-        if route.detail is not None:
-            missing = missing / route.detail
         noise: Any = self.noise
-        return noise.survival(missing)
+        return noise.survival(missing if route.detail is None else missing / route.detail)
 
 
 @torch.no_grad()
@@ -195,9 +190,8 @@ class PatchChoiceRouter(Router):
         """Choose the patches of each expert in each sample; `generator` switches the noise on."""
         patches = as_patches(x)
         n_samples, n_patches, _ = patches.shape
-        scores = self.score(
-            patches.flatten(0, 1).unsqueeze(1)
-        )  # each patch as a sample of one patch
+        # Each patch is a sample of one patch.
+        scores = self.score(patches.flatten(0, 1).unsqueeze(1))
         n_experts = scores.shape[1]
         by_patch = scores.view(n_samples, n_patches, n_experts)
         by_expert = by_patch.mT.flatten(0, 1)  # (n * M, n_patches)
@@ -219,16 +213,13 @@ class PatchChoiceRouter(Router):
         """Return what each expert adds to the output."""
         chosen, gate = route.detail  # (n_samples, n_experts, k)
         n_samples, n_experts, k = chosen.shape
-        outputs = apply_groups(experts, self._picked(x, chosen), [n_samples * k] * n_experts)
+        patches = as_patches(x)
+        first = torch.arange(n_samples, device=x.device) * patches.shape[1]
+        # The chosen patches as samples, those of the first expert first.
+        index = (first[:, None, None] + chosen).transpose(0, 1).flatten()
+        picked = patches.flatten(0, 1).index_select(0, index)
+        picked = picked if x.ndim == 2 else picked.unsqueeze(1)
+        outputs = apply_groups(experts, picked, [n_samples * k] * n_experts)
         outputs = outputs.view(n_experts, n_samples, k, outputs.shape[1])
         # Not einsum: that of onnxruntime ends the process if there are no samples.
         return (gate.to(outputs.dtype).unsqueeze(2) @ outputs.transpose(0, 1)).squeeze(2)
-
-    @staticmethod
-    def _picked(x: Tensor, chosen: Tensor) -> Tensor:
-        """Return the chosen patches as samples, those of the first expert first."""
-        patches = as_patches(x)
-        first = torch.arange(x.shape[0], device=x.device) * patches.shape[1]
-        index = (first[:, None, None] + chosen).transpose(0, 1).flatten()
-        picked = patches.flatten(0, 1).index_select(0, index)
-        return picked if x.ndim == 2 else picked.unsqueeze(1)
