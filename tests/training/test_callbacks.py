@@ -1,6 +1,7 @@
 """Callbacks of scikit-learn 1.9, our own, and the bar over the epochs."""
 
 import copy
+import inspect
 import pickle
 import re
 import sys
@@ -186,7 +187,8 @@ def test_attributes_are_there_from_the_first_record_on(problem):
     assert not hasattr(trace, "load_")
     traced(X, y, trace, max_iter=3)
     assert lengths == [2, 3, 4]
-    documented = re.findall(r"^    ((?:\w+_)(?:, \w+_)*) : ", RoutingTrace.__doc__, re.MULTILINE)
+    text = inspect.cleandoc(RoutingTrace.__doc__)
+    documented = re.findall(r"^((?:\w+_)(?:, \w+_)*) : ", text, re.MULTILINE)
     names = {name for names in documented for name in names.split(", ")}
     assert len(names) == 10
     assert names <= set(vars(trace))
