@@ -12,15 +12,6 @@ from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
 from .rows import _SLICE, draw_rows, row_slices, select
 
-__all__ = [
-    "channel_moments",
-    "describe_channels",
-    "describe_columns",
-    "find_centers",
-    "has_few_distinct_rows",
-    "rows_to_cluster",
-]
-
 _FEW = 5  # distinct rows
 _SAMPLE = 4000  # rows, drawn at random, that tell which values are far
 _BLOCK = 2**13  # numbers of them that are sorted at a time

@@ -21,19 +21,6 @@ from .._compat import __version__, warn
 from .._data.rows import row_slices
 from .process_group import current_group
 
-__all__ = [
-    "Checkpoint",
-    "DamagedFileError",
-    "FitFile",
-    "NoCheckpoint",
-    "describe",
-    "digest",
-    "dump_state",
-    "identity_of",
-    "is_storable",
-    "load_state",
-]
-
 _DIGEST = hashlib.sha256().digest_size
 _PLAIN = (type(None), bool, int, float, str)
 # What NumPy's arrays and scalars are made of in a file of torch, whatever the version of either.

@@ -10,8 +10,6 @@ from ..exceptions import ExpertCollapseWarning
 from ..nn import RouterSpec
 from ..nn.seeding import OwnGenerator
 
-__all__ = ["warn_of"]
-
 _COLLAPSED = 0.95  # share of the samples beyond which one expert computes "nearly all"
 _RUINED = 1.0  # what is worse by this than outputs of 0: of numbers an R2 below -2
 _START = 0.05  # of the epochs, in which the rates of "cosine" rise

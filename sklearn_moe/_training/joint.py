@@ -15,8 +15,6 @@ from .loop import Step, Training, router_gradient_norm
 from .placement import as_many_threads_as_useful
 from .process_group import SINGLE_PROCESS
 
-__all__ = ["JointOptimizer", "needs_own_training", "train_jointly"]
-
 _BY_ENTRY = (SGD, Adam, AdamW)  # every weight by itself: groups of equal options are one group
 
 

@@ -24,8 +24,6 @@ from .placement import (
 )
 from .process_group import current_group
 
-__all__ = ["Cosine", "OneNetStep", "Step", "Training", "undone_if_diverged"]
-
 _RISE = 20  # the rates are full after 1 / 20 of the steps
 _NUMBERS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")  # of a step
 

@@ -22,8 +22,6 @@ from ..nn.sharding import batch_weight
 from .callbacks import WeightedRows
 from .loop import Training
 
-__all__ = ["MoENet"]
-
 _FORMAT = 1  # of the stored state; another number is not read
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
 # wants enough to be busy, if it has room: up to 40 bytes per feature where all experts are used.

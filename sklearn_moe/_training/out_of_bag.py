@@ -6,8 +6,6 @@ from .._data.rows import draw_rows
 from .._data.statistics import has_few_distinct_rows
 from ..nn.seeding import in_bag_mask, random_in_bag_mask
 
-__all__ = ["with_in_bag_mask"]
-
 _SAMPLE = 2000  # rows by which a table is known
 
 

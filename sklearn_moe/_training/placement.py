@@ -12,15 +12,6 @@ from .._devices import OutOfMemoryError, is_out_of_memory
 from .._registry import is_auto
 from ..nn.seeding import OwnGenerator
 
-__all__ = [
-    "LARGE",
-    "as_many_threads_as_useful",
-    "explained_memory_errors",
-    "keep_freed_memory",
-    "place",
-    "work_of_a_step",
-]
-
 # Multiply-adds. Below that neither a second thread nor a GPU gains anything. On a busy machine the
 # threads of a step wait for each other, spinning, and it takes tens of times longer.
 LARGE = 1e8

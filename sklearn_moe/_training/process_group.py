@@ -17,14 +17,6 @@ from ..nn import Noise
 from ..nn.sharding import BatchShard, using_shard
 from .callbacks import StopTraining
 
-__all__ = [
-    "SINGLE_PROCESS",
-    "Connection",
-    "DataParallelGroup",
-    "current_group",
-    "entered",
-]
-
 _GOODBYE = timedelta(seconds=5)  # that all have to leave before the connection is closed
 _CTRL_C = KeyboardInterrupt.__name__
 
