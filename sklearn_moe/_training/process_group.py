@@ -4,7 +4,6 @@ import hashlib
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -106,7 +105,9 @@ class ProcessGroup:
         return self
 
     def __exit__(self, kind, error, trace):
-        """Tell the others of an error that ends the training here."""
+        """Wake the others, who wait for this process, if it ends by an error."""
+        if error is not None:
+            self.leave(error)
 
     def leave(self, error=None):
         """End what connects the processes."""
@@ -119,12 +120,9 @@ class ProcessGroup:
         return generators
 
     def shards(self, batches):
-        """Return what of each batch is trained on here."""
-        return batches
-
-    def sharding(self, batch):
-        """Return a context in which sums over a batch are over all processes."""
-        return nullcontext()
+        """Yield what of each batch is trained on here, and a context in which sums are of all."""
+        for batch in batches:
+            yield batch, nullcontext()
 
     def all_reduce(self, *values):
         """Return the sums of tensors over the processes."""
@@ -167,16 +165,6 @@ def entered(group):
     finally:
         _CURRENT.reset(token)
         group.leave()
-
-
-class _Shard(NamedTuple):
-    """Rows of a batch; the names are those of `Rows`."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-    weight: torch.Tensor
-    in_bag: torch.Tensor | None
-    part: BatchShard
 
 
 class DataParallelGroup(ProcessGroup):
@@ -230,19 +218,15 @@ class DataParallelGroup(ProcessGroup):
         return [torch.Generator(g.device).manual_seed(seed) for g in generators]
 
     def shards(self, batches):
-        """Yield the rows of this process, of each batch."""
+        """Yield the rows of this process, of each batch, and a context for sums over it."""
         rows, device = batches.rows, batches.device
         for batch in batches.cuts():
             n_samples = len(batch)
             own = slice(*(n_samples * rank // self.size for rank in (self.rank, self.rank + 1)))
             # Weights are few: all processes have those of all.
             weight = pick(rows.weight, batch).sum().to(device)
-            part = BatchShard(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
-            yield _Shard(*rows.take(batch[own]).to(device), part)
-
-    def sharding(self, batch):
-        """Return a context in which sums over a batch are over all processes."""
-        return using_shard(batch.part)
+            shard = BatchShard(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
+            yield rows.take(batch[own]).to(device), using_shard(shard)
 
     def all_reduce(self, *values):
         """Return the sums over the processes, by one message."""
@@ -285,11 +269,6 @@ class DataParallelGroup(ProcessGroup):
         if _INTERRUPTED in notes and not self.interrupts.seen:
             raise KeyboardInterrupt("Another process was interrupted.")
         return stop or (StopTraining("Another process stops.") if any(notes) else None)
-
-    def __exit__(self, kind, error, trace):
-        """Wake the others, who wait for this process, if it ends by an error."""
-        if error is not None:
-            self.leave(error)
 
     def leave(self, error=None):
         """Close the connection."""
