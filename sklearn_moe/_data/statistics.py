@@ -81,7 +81,6 @@ def _find_bounds(X, weight):
         X, weight = select(X, rows), weight[rows]
     X = X.tocsc() if issparse(X) else X[:]
     bounds = np.empty((2, X.shape[1]))
-    bounds[0], bounds[1] = -np.inf, np.inf
     for columns in gen_batches(X.shape[1], max(1, _BLOCK // X.shape[0])):
         part = X[:, columns]
         part = np.array(part.toarray() if issparse(part) else part, dtype=np.float64)

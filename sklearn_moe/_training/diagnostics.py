@@ -44,7 +44,8 @@ def warn_of(fit, target, load):
         if stopping.score is not None:
             best = min if stopping.score.endswith("loss") else max
             kept = best(epochs, key=lambda row: row[stopping.score])
-            _warn_of_width(fit, target, epochs, kept)
+            if fit.rows.x.shape[1] > fit.rows.x.shape[0]:
+                _warn_of_width(fit, target, epochs, kept)
         if fit.plan.model.standardize:
             _warn_of_ruin(fit, epochs, kept)
     _warn_of_load(fit, load)
@@ -56,8 +57,6 @@ def _warn_of_width(fit, target, epochs, kept):
     `kept` is what was recorded of the epoch whose weights the model has.
     """
     X, max_iter = fit.rows.x, fit.plan.training.max_iter
-    if X.shape[1] <= X.shape[0]:
-        return
     n_epochs = 1 + next(i for i, epoch in enumerate(epochs) if epoch is kept)
     nothing = _loss_of_nothing(fit) if n_epochs <= _START * max_iter else None
     unseen_loss = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]

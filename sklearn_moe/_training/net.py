@@ -328,8 +328,11 @@ class MoENet(NeuralNet):
             ) from error
 
     def _restore(self, state):
-        recipe = state["recipe"]
-        self.__init__(**recipe | {"device": _or_cpu(recipe["device"])})
+        try:
+            device = str(as_device(state["recipe"]["device"]))
+        except ValueError:  # one that is not there
+            device = "cpu"
+        self.__init__(**state["recipe"] | {"device": device})
         if "parts" not in state:
             return
         with OwnGenerator(torch.Generator().manual_seed(0)):
@@ -349,14 +352,6 @@ class MoENet(NeuralNet):
         self.initialize_optimizer()
         self.optimizer_.load_state_dict(state)
         return self
-
-
-def _or_cpu(device):
-    """Return a device that is there: the given one, or the CPU."""
-    try:
-        return str(as_device(device))
-    except ValueError:
-        return "cpu"
 
 
 def _map_nested(function, value):
@@ -411,11 +406,9 @@ def with_in_bag_mask(net, rows, n_out_of_bag, groups=None):
         in_bag = random_in_bag_mask(len(rows.y), *sizes)
     else:
         encode = net.module_.encoder or torch.nn.Identity()
-
-        def mask_batch(x):
-            return in_bag_mask(encode(x).flatten(1), *sizes).bool()
-
-        in_bag = torch.from_numpy(net.map_batches(mask_batch, rows.x))
+        in_bag = torch.from_numpy(
+            net.map_batches(lambda x: in_bag_mask(encode(x).flatten(1), *sizes).bool(), rows.x)
+        )
     return rows._replace(in_bag=in_bag.to(rows.y.device, torch.bool))
 
 

@@ -200,16 +200,15 @@ class DataParallelGroup(ProcessGroup):
             "random_state; each takes its own rows of every batch.",
         )
         n_batches = -(-len(rows.y) // net.batch_size)
-        self._check_shares("A batch", len(rows.y) // n_batches)
+        shared = {"A batch": len(rows.y) // n_batches}
         if held_out is not None:
-            self._check_shares("Held-out data", len(held_out.y))
-
-    def _check_shares(self, name, n_rows):
-        if n_rows < self.size:
-            raise ValueError(
-                f"{name} of {n_rows} samples cannot be shared by {self.size} processes: use "
-                "fewer of them, or a larger batch_size or validation_fraction."
-            )
+            shared["Held-out data"] = len(held_out.y)
+        for name, n_rows in shared.items():
+            if n_rows < self.size:
+                raise ValueError(
+                    f"{name} of {n_rows} samples cannot be shared by {self.size} processes: use "
+                    "fewer of them, or a larger batch_size or validation_fraction."
+                )
 
     def own_draws(self, generators, seed):
         """Return sources of their own, as each process draws for other samples."""
