@@ -131,8 +131,8 @@ def _read(X, name, known, estimator=None, weight=None):
             f"categorical_features={chosen!r} names columns of a table. Pass a data frame "
             "with the same columns, or a dense array of shape (n_samples, n_features)."
         )
-    if known is None and is_dense_table:
-        found = _find_categories(X, found, chosen, weight)
+    if known is None and is_dense_table and (columns := find_categories(X, chosen)):
+        found = _learn_categories(X, found, columns, weight)
     with naming("X"):
         if of_frame or (is_dense_table and (found.categories or X.dtype == object)):
             X, dtype = read_table(X, found.categories, wide=found.dtype)
@@ -154,15 +154,14 @@ def _read(X, name, known, estimator=None, weight=None):
     return X, np.dtype(dtype).name, found
 
 
-def _find_categories(X, found, chosen, weight):
-    """Return the format with the categories of a table."""
-    columns = find_categories(X, chosen)
-    if columns and not found.allow_nan:
+def _learn_categories(X, found, columns, weight):
+    """Return the format with the categories of some columns of a table."""
+    if not found.allow_nan:
         raise ValueError(
             f"Columns {columns} hold categories, which are encoded with standardize=True only. "
             "Leave it at 'auto', or encode them before."
         )
-    return found._replace(categories=Categories(columns).fit(X, weight)) if columns else found
+    return found._replace(categories=Categories(columns).fit(X, weight))
 
 
 def _reshape(X, sample_shape):

@@ -174,13 +174,14 @@ class Training:
         net = self.net
         data, held_out = WeightedRows(self.rows), self.validation and WeightedRows(self.validation)
         known = {"dataset_train": data, "dataset_valid": held_out}
-        batches = [net.get_iterator(data, training=True)] if streamed is None else None
+        whole = [net.get_iterator(data, training=True)]
+        parts = whole if streamed is None else self._cut(streamed)
         held_out = held_out and net.get_iterator(held_out)
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **known)
             steps = []
-            for part in self._cut(streamed) if batches is None else batches:
-                steps += self.run_batches(part, training=True)
+            for batches in parts:
+                steps += self.run_batches(batches, training=True)
             self.record_steps(steps, training=True)
             self.validate(held_out)
             self.notify("on_epoch_end", **known)

@@ -1,4 +1,4 @@
-"""The skorch net over a mixture: its optimizer, its losses, its predictions, its storage."""
+"""The skorch net over a mixture: optimizer, losses, predictions, storage, out-of-bag masks."""
 
 import inspect
 import math

@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, MoERegressor
