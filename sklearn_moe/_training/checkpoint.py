@@ -147,7 +147,7 @@ class FitFile:
     def _read(self, path):
         """Return what the newest generation that is whole holds, None if there is none."""
         damage = None
-        for generation in (path, _add_suffix(path, ".previous")):
+        for generation in (path, Path(f"{path}.previous")):
             try:
                 state = load_state(generation)
             except FileNotFoundError:
@@ -157,7 +157,7 @@ class FitFile:
                 continue
             self._check(generation, state)
             if damage is not None:
-                aside = _add_suffix(path, ".damaged")
+                aside = Path(f"{path}.damaged")
                 os.replace(path, aside)
                 warn(
                     f"The checkpoint '{path}' is damaged ({damage}), and was moved to "
@@ -212,19 +212,18 @@ class FitFile:
 
         The file is whole at any moment.
         """
-        part = _add_suffix(self.path, f".{os.getpid()}-{threading.get_ident()}.part")
+        part = Path(f"{self.path}.{os.getpid()}-{threading.get_ident()}.part")
         try:
             with open(part, "wb") as file:
                 file.write(packed)
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileNotFoundError):
-                os.replace(self.path, _add_suffix(self.path, ".previous"))
+                os.replace(self.path, Path(f"{self.path}.previous"))
             os.replace(part, self.path)
             _sync(self.path.parent)
         finally:
-            with suppress(OSError):
-                part.unlink()
+            part.unlink(missing_ok=True)
 
     def _sweep(self):
         """Remove what a killed process left half-written."""
@@ -232,10 +231,6 @@ class FitFile:
             with suppress(OSError):
                 if time.time() - part.stat().st_mtime > _STALE:
                     part.unlink()
-
-
-def _add_suffix(path, suffix):
-    return path.with_name(path.name + suffix)
 
 
 def _check_writable(folder, path, name):
