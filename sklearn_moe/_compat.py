@@ -14,8 +14,6 @@ import joblib
 import sklearn
 from tqdm import TqdmWarning
 
-__all__ = ["CallbackSupportMixin", "Interrupts", "progress_bar", "warn"]
-
 __version__ = "0.1.0"
 
 

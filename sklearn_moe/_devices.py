@@ -8,16 +8,6 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
-__all__ = [
-    "OutOfMemoryError",
-    "accelerator",
-    "as_device",
-    "free_memory",
-    "is_fast_in_bf16",
-    "is_out_of_memory",
-    "usual_modes",
-]
-
 OutOfMemoryError = torch.OutOfMemoryError  # of every device
 
 _WITHOUT_FLOAT64 = ("mps",)
@@ -113,6 +103,8 @@ _FLOATS = frozenset(
 )
 # The same where the values are floats of Python.
 _BY_VALUE = frozenset([torch.arange, torch.as_tensor, torch.asarray, torch.full, torch.tensor])
+# Types of Python itself; other values have a type of their own.
+_PLAIN = {bool, int, float, str, type(None), torch.device, torch.layout}
 
 
 @contextmanager
@@ -126,7 +118,8 @@ def usual_modes() -> Iterator[None]:
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
-        for device in _device_types():
+        found = torch.accelerator.current_accelerator()
+        for device in ["cpu"] if found is None else ["cpu", found.type]:
             if torch.is_autocast_enabled(device):
                 # Without a cache: it would keep weights of before a step until the caller's ends.
                 off = torch.autocast(device, enabled=False, cache_enabled=False)
@@ -134,11 +127,6 @@ def usual_modes() -> Iterator[None]:
         if torch.get_default_dtype() != torch.float32:
             stack.enter_context(_Float32())
         yield
-
-
-def _device_types() -> list[str]:
-    accelerator = torch.accelerator.current_accelerator()
-    return ["cpu"] if accelerator is None else ["cpu", accelerator.type]
 
 
 class _Float32(TorchFunctionMode):
@@ -151,19 +139,15 @@ class _Float32(TorchFunctionMode):
             values = [*args, *kwargs.values()]
             if func in _FLOATS and not any(isinstance(v, torch.Tensor | complex) for v in values):
                 kwargs["dtype"] = torch.float32
-            elif func in _BY_VALUE and any(map(_has_float, values)) and all(map(_is_plain, values)):
+            elif func in _BY_VALUE and {float} <= set(_types_in(values)) <= _PLAIN:
                 kwargs["dtype"] = torch.float32
         return func(*args, **kwargs)
 
 
-def _has_float(value: Any) -> bool:
-    if isinstance(value, list | tuple):
-        return any(map(_has_float, value))
-    return type(value) is float
-
-
-def _is_plain(value: Any) -> bool:
-    """Tell whether nested values are of Python itself: others have a type of their own."""
-    if isinstance(value, list | tuple):
-        return all(map(_is_plain, value))
-    return type(value) in (bool, int, float, str, type(None), torch.device, torch.layout)
+def _types_in(values: Any) -> Iterator[type]:
+    """Yield the types of nested values."""
+    for value in values:
+        if isinstance(value, list | tuple):
+            yield from _types_in(value)
+        else:
+            yield type(value)

@@ -13,6 +13,10 @@ from .metrics import dispatch_entropy
 
 __all__ = ["FreezeRouter", "RoutingTrace", "StopTraining"]
 
+# What is recorded; the attributes of a trace have the same names, with "_".
+_RECORDED = ("epochs", "dispatch_entropy", "load", "router_gradient_norm")
+_PRODUCTS = ("expert_features", "expert_centers", "router_features", "router_centers")
+
 
 class FreezeRouter(Callback):
     """Train the router, and what balances it, in the first epochs only; the experts go on.
@@ -132,14 +136,7 @@ class RoutingTrace(Callback):
 
     def __sklearn_clone__(self):
         """Return a trace without records; the samples are shared, not copied."""
-        return type(self)(
-            self.X,
-            self.clusters,
-            dictionary=self.dictionary,
-            noise=self.noise,
-            every=self.every,
-            max_records=self.max_records,
-        )
+        return type(self)(**self.get_params(deep=False))
 
     # -- what skorch calls ----------------------------------------------------------------
 
@@ -174,12 +171,8 @@ class RoutingTrace(Callback):
             self.last_fluctuation_[experts != self.experts_] = epoch
         self.experts_ = experts
         entropy = np.nan if self.clusters is None else dispatch_entropy(self.clusters, experts)
-        record = {
-            "epochs": epoch,
-            "dispatch_entropy": entropy,
-            "load": load,
-            "router_gradient_norm": gradient_norm,
-        }
+        values = (epoch, entropy, load, gradient_norm)
+        record = dict(zip(_RECORDED, values, strict=True))
         if self.dictionary is not None:
             record |= self._inner_products(net.module_)
         self.records_.append(record)
@@ -190,17 +183,10 @@ class RoutingTrace(Callback):
 
     def _show(self):
         """Set the attributes that users read, arrays over the records."""
-        columns = {
-            name: np.array([record[name] for record in self.records_]) for name in self.records_[0]
-        }
-        self.epochs_ = columns["epochs"]
-        self.dispatch_entropy_ = columns["dispatch_entropy"]
-        self.load_ = columns["load"]
-        self.router_gradient_norm_ = columns["router_gradient_norm"]
-        self.expert_features_ = columns.get("expert_features")
-        self.expert_centers_ = columns.get("expert_centers")
-        self.router_features_ = columns.get("router_features")
-        self.router_centers_ = columns.get("router_centers")
+        for name in (*_RECORDED, *_PRODUCTS):
+            is_known = name in self.records_[0]
+            column = np.array([record[name] for record in self.records_]) if is_known else None
+            setattr(self, f"{name}_", column)
 
     def _routes(self, net, X_train):
         """Return the expert of each sample and the load."""
@@ -229,12 +215,8 @@ class RoutingTrace(Callback):
         theta, *filters = (w.detach().cpu().numpy() for w in weights)
         filters = np.stack([w.reshape(-1, size) for w in filters])
         features, centers = (np.asarray(vectors).T for vectors in self.dictionary)
-        return {
-            "expert_features": filters @ features,
-            "expert_centers": filters @ centers,
-            "router_features": theta @ features,
-            "router_centers": theta @ centers,
-        }
+        products = (w @ vectors for w in (filters, theta) for vectors in (features, centers))
+        return dict(zip(_PRODUCTS, products, strict=True))
 
     def __getattr__(self, name):
         """Explain why an attribute is not there."""

@@ -155,17 +155,18 @@ def cross_validate_together(
             f"All {len(fits)} fits failed. The first one: {failures[0]}"
         ) from failures[0]
     tests = [tuple(_safe_indexing(part, test) for part in (X, y)) for _, test in folds]
-    values = [
-        check_scoring(fit, scoring)(fit, *test) if failure is None else np.nan
+    scores = [
+        _scores(fit, scoring, *test) if failure is None else {}
         for fit, test, failure in zip(fits, len(estimators) * tests, failures, strict=True)
     ]
-    names = next((list(value) for value in values if isinstance(value, dict)), None)
+    names = max(scores, key=len, default=())  # of a fit that did not fail
     results = []
     for start in range(0, len(fits), len(folds)):
         one = slice(start, start + len(folds))
         _warn_of_failures(failures[one])
-        scores = _scores_by_name(values[one], names)
-        results.append(scores | ({"estimator": fits[one]} if return_estimator else {}))
+        values = {name: [of_fit.get(name, np.nan) for of_fit in scores[one]] for name in names}
+        result = {f"test_{name}": np.array(column) for name, column in values.items()}
+        results.append(result | ({"estimator": fits[one]} if return_estimator else {}))
     return results
 
 
@@ -181,14 +182,10 @@ def _warn_of_failures(failures):
         )
 
 
-def _scores_by_name(values, names):
-    """Return the scores of one estimator, a value per fold; `names` are those of several scores."""
-    if names is None:
-        return {"test_score": np.array(values)}
-    return {
-        f"test_{name}": np.array([v[name] if isinstance(v, dict) else v for v in values])
-        for name in names
-    }
+def _scores(estimator, scoring, X, y):
+    """Return the scores of a fitted estimator by name; a single one is called "score"."""
+    found = check_scoring(estimator, scoring)(estimator, X, y)
+    return found if isinstance(found, dict) else {"score": found}
 
 
 @usual_modes()

@@ -10,8 +10,6 @@ from sklearn.utils._indexing import _get_column_indices
 from .._validation import naming
 from .frames import column_name, column_types, column_values, is_frame, is_missing
 
-__all__ = ["Categories", "find_categories"]
-
 _MOST = 100  # categories of a column that are told apart; rarer ones are one
 # What types of pandas, polars and Arrow are called.
 _KINDS = (

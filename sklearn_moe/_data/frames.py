@@ -4,19 +4,6 @@ import datetime
 import re
 
 import numpy as np
-from scipy.sparse import issparse
-
-__all__ = [
-    "array_types",
-    "column_name",
-    "column_types",
-    "column_values",
-    "is_frame",
-    "is_missing",
-    "number_types",
-    "read_table",
-    "refuse_times",
-]
 
 _EXACT = 2**24  # float32 holds all integers up to this one
 # Types of columns, in the names of NumPy, pandas, polars and Arrow.
@@ -134,11 +121,9 @@ def read_table(X, categories=None, *, wide=None):
             columns.append((values, *number_types(values, kind, wide=wide)))
     if not columns:
         return np.empty((X.shape[0], 0), np.float32), np.float32
-    kept, trained = (np.result_type(*types) for types in list(zip(*columns, strict=True))[1:])
-    array = np.empty((X.shape[0], len(columns)), kept)
-    for index, (values, *_) in enumerate(columns):
-        array[:, index] = values
-    return array, trained
+    values, kept, trained = zip(*columns, strict=True)
+    array = np.stack(values, axis=1, dtype=np.result_type(*kept), casting="unsafe")
+    return array, np.result_type(*trained)
 
 
 def _numbers(X, index, kind):
@@ -169,8 +154,3 @@ def refuse_times(what, kind):
         "say what matters, such as the year, the month, the hour, or the days since some date: "
         "(date - start) / pandas.Timedelta('1D')."
     )
-
-
-def array_types(X, *, wide=None):
-    """Return the same as `number_types` of an array or a sparse matrix."""
-    return number_types(X.data if issparse(X) else X, wide=wide)

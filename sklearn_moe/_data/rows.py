@@ -12,19 +12,6 @@ from sklearn.utils.random import sample_without_replacement
 
 from .._devices import OutOfMemoryError, free_memory
 
-__all__ = [
-    "Batches",
-    "IndexedView",
-    "Rows",
-    "SparseRows",
-    "as_tensor",
-    "draw_rows",
-    "pick",
-    "row_slices",
-    "select",
-    "storage_device",
-]
-
 _SLICE = 2**20  # numbers that are read at a time: a memory map is never read as a whole
 
 
@@ -128,9 +115,8 @@ def storage_device(X, device):
     Half of the memory that is free on a device is left to the training.
     """
     device = torch.device(device)
-    if issparse(X) or (device.type != "cpu" and X.nbytes > free_memory(device) / 2):
-        return torch.device("cpu")
-    return device
+    is_large = device.type != "cpu" and X.nbytes > free_memory(device) / 2
+    return torch.device("cpu") if is_large else device
 
 
 class SparseRows:
@@ -151,15 +137,6 @@ class SparseRows:
     def index_select(self, axis, index):
         """Return the rows of an index tensor, as tensors do."""
         return self[index.numpy()]
-
-
-def _as_rows(X):
-    """Return what gives the rows of X as tensors; nothing is copied."""
-    if issparse(X):
-        return SparseRows(X)
-    if isinstance(X, IndexedView):
-        return IndexedView(as_tensor(X.X), as_tensor(X.rows))
-    return as_tensor(X)
 
 
 def pick(column, index):
@@ -186,15 +163,16 @@ class Rows(NamedTuple):
         mean 1 by `mean_weight`, see `sklearn_moe.nn.weighted_mean`.
         """
         X, y, weight, _ = samples
-        weight = (weight / mean_weight).astype(dtype)
-        return cls.from_arrays(X, y, weight, storage_device(X, device))
-
-    @classmethod
-    def from_arrays(cls, X, y, weight, device):
-        """Share the memory of the arrays on the host; elsewhere copy them if there is room."""
-        rows = cls(_as_rows(X), as_tensor(y), as_tensor(weight))
+        y, weight = as_tensor(y), as_tensor((weight / mean_weight).astype(dtype))
+        if issparse(X):
+            return cls(SparseRows(X), y, weight)
+        if isinstance(X, IndexedView):
+            rows = cls(IndexedView(as_tensor(X.X), as_tensor(X.rows)), y, weight)
+        else:
+            rows = cls(as_tensor(X), y, weight)
+        device = storage_device(X, device)
         try:
-            return rows if issparse(X) else rows._map(lambda column: column.to(device))
+            return rows._map(lambda column: column.to(device))
         except OutOfMemoryError:  # other processes took what was free
             return rows
 

@@ -12,15 +12,6 @@ from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
 from .rows import _SLICE, draw_rows, row_slices, select
 
-__all__ = [
-    "channel_moments",
-    "describe_channels",
-    "describe_columns",
-    "find_centers",
-    "has_few_distinct_rows",
-    "rows_to_cluster",
-]
-
 _FEW = 5  # distinct rows
 _SAMPLE = 4000  # rows, drawn at random, that tell which values are far
 _BLOCK = 2**13  # numbers of them that are sorted at a time
@@ -90,7 +81,6 @@ def _find_bounds(X, weight):
         X, weight = select(X, rows), weight[rows]
     X = X.tocsc() if issparse(X) else X[:]
     bounds = np.empty((2, X.shape[1]))
-    bounds[0], bounds[1] = -np.inf, np.inf
     for columns in gen_batches(X.shape[1], max(1, _BLOCK // X.shape[0])):
         part = X[:, columns]
         part = np.array(part.toarray() if issparse(part) else part, dtype=np.float64)

@@ -7,8 +7,6 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-__all__ = ["read_batches"]
-
 _FIRST = 1000  # samples by which scales are known
 _MOST_NUMBERS = 2**24  # that are put together, however many samples that is
 
@@ -58,16 +56,14 @@ def _checked(items, name, *, single=False):
                 f"a time, (X, y) or (X, y, sample_weight), with X an array or tensor of shape "
                 f"{shape}. To train on arrays pass y, too."
             )
-        x, y, *weight = map(_as_array, item)
-        weight = weight[0] if weight else None
+        x, y, weight = (
+            part.detach().cpu().numpy() if isinstance(part, torch.Tensor) else part
+            for part in (*item, None)[:3]
+        )
         if single:
             x, y = x[np.newaxis], np.asarray(y)[np.newaxis]
             weight = None if weight is None else np.reshape(weight, 1)
         yield x, y, weight
-
-
-def _as_array(values):
-    return values.detach().cpu().numpy() if isinstance(values, torch.Tensor) else values
 
 
 def _describe(item):

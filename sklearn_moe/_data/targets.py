@@ -9,8 +9,6 @@ from sklearn.utils.multiclass import check_classification_targets, type_of_targe
 from .._validation import refuse_overflow
 from .frames import is_missing
 
-__all__ = ["ClassTarget", "LabelTarget", "NumberTarget", "check_classes", "check_numbers"]
-
 
 def check_classes(y):
     """Return classes, (n_samples,), or labels of zeros and ones, (n_samples, n_labels)."""

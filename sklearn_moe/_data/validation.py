@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -15,18 +16,8 @@ from sklearn.utils.validation import _check_sample_weight, _check_y
 from .._compat import warn
 from .._validation import check_column, naming
 from .categories import Categories, find_categories
-from .frames import array_types, is_frame, read_table, refuse_times
+from .frames import is_frame, number_types, read_table, refuse_times
 from .rows import select
-
-__all__ = [
-    "InputFormat",
-    "Samples",
-    "WeightsSeen",
-    "check_samples",
-    "check_training_data",
-    "hold_out",
-    "rows_of",
-]
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 _LEAST_SIDE = 4  # of images, in pixels
@@ -77,27 +68,29 @@ class WeightsSeen(NamedTuple):
 def _open(X, name, known):
     """Return X as an array, a sparse matrix or a data frame.
 
-    `known` is the format of the fit, None in `fit` itself.
+    Refuse what is to be read by and by, and a tensor that lies on a GPU. `known` is the format of
+    the fit, None in `fit` itself.
     """
-    _check_at_hand(X)
+    of_torch = any(cls.__module__.startswith("torch.utils.data") for cls in type(X).__mro__)
+    if of_torch or isinstance(X, Iterator):
+        raise TypeError(
+            f"X is {type(X).__name__}, where an array is expected. partial_fit reads batches and "
+            "datasets, without y; predict batch by batch."
+        )
+    if not getattr(X, "is_cpu", True):
+        raise ValueError(
+            f"X is a tensor on {X.device}. Samples are checked on the host: pass X.cpu(). Where "
+            "they are trained and predicted is up to the parameter device."
+        )
     if not (is_frame(X) or issparse(X) or isinstance(X, np.ndarray)):
-        X = _as_array(X)  # its type counts as that of an array would
-    if known is not None:
-        _check_channel_axis(X, name, known)
+        with suppress(RuntimeError, TypeError, ValueError):  # check_array says what is wrong
+            X = np.asarray(X)  # its type counts as that of an array would
     if not is_frame(X) and (known is None or not hasattr(X, "dtype")):
         # What is wrong with X is said before what is wrong with y.
         anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
         with naming("X"):
             X = check_array(X, dtype=None, input_name="X", estimator=name, **anything)
     return X
-
-
-def _as_array(X):
-    """Return lists, tensors and what is like an array as one; ragged lists stay for check_array."""
-    try:
-        return np.asarray(X)
-    except (RuntimeError, TypeError, ValueError):
-        return X
 
 
 def _read(X, name, known, estimator=None, weight=None):
@@ -127,77 +120,52 @@ def _read(X, name, known, estimator=None, weight=None):
     if not is_image:  # rows may be read as images
         is_image = found.sample_shape is not None and np.size(found.sample_shape) == 3
     is_uint8 = is_image and getattr(X, "dtype", None) == np.uint8
-    if known is not None:
-        _refuse_no_table(X, known, known.categories and known.categories.names)
-    else:
-        _refuse_no_table(X, found, estimator.categorical_features)
-        found = _find_categories(X, found, estimator.categorical_features, weight)
     is_table, of_frame = found.is_table(X), is_frame(X)
-    with naming("X"):
-        if of_frame or (is_table and not issparse(X) and (found.categories or X.dtype == object)):
-            X, dtype = read_table(X, found.categories, wide=found.dtype)
-            stored = X.dtype
-        else:
-            stored, dtype = array_types(X, wide=found.dtype)
-            stored = np.uint8 if is_uint8 else stored if is_table else dtype
-        options = {}
-        if is_table:
-            finite = not found.allow_nan or issparse(X)
-            options = {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
-        options |= {"dtype": stored, "allow_nd": True}
-        X = check_array(X, input_name="X", estimator=name, **options)
+    is_dense_table = is_table and not issparse(X)
+    chosen = found.categories and found.categories.names  # of the fit
     if known is None:
-        found = found._replace(n_features=X.shape[1])
-    elif X.shape[1] != known.n_features:
-        raise ValueError(  # in scikit-learn's words
-            f"X has {X.shape[1]} features, but {name} is expecting {known.n_features} features "
-            "as input."
-        )
-    return _reshape(X, found.sample_shape), np.dtype(dtype).name, found
-
-
-def _check_at_hand(X):
-    """Refuse what is to be read by and by, and a tensor that lies on a GPU."""
-    of_torch = any(cls.__module__.startswith("torch.utils.data") for cls in type(X).__mro__)
-    if of_torch or isinstance(X, Iterator):
-        raise TypeError(
-            f"X is {type(X).__name__}, where an array is expected. partial_fit reads batches and "
-            "datasets, without y; predict batch by batch."
-        )
-    if not getattr(X, "is_cpu", True):
-        raise ValueError(
-            f"X is a tensor on {X.device}. Samples are checked on the host: pass X.cpu(). Where "
-            "they are trained and predicted is up to the parameter device."
-        )
-
-
-def _refuse_no_table(X, found, chosen):
-    """Refuse an X without columns where some are named as those of categories."""
-    by_column = chosen is not None and not isinstance(chosen, str)
-    if by_column and (issparse(X) or not found.is_table(X)):
+        chosen = estimator.categorical_features
+    if not (is_dense_table or chosen is None or isinstance(chosen, str)):
         raise ValueError(
             f"X is {type(X).__name__} of shape {getattr(X, 'shape', 'unknown')}, but "
             f"categorical_features={chosen!r} names columns of a table. Pass a data frame "
             "with the same columns, or a dense array of shape (n_samples, n_features)."
         )
+    if known is None and is_dense_table and (columns := find_categories(X, chosen)):
+        found = _learn_categories(X, found, columns, weight)
+    with naming("X"):
+        if of_frame or (is_dense_table and (found.categories or X.dtype == object)):
+            X, dtype = read_table(X, found.categories, wide=found.dtype)
+            stored = X.dtype
+        else:
+            stored, dtype = number_types(X.data if issparse(X) else X, wide=found.dtype)
+            stored = np.uint8 if is_uint8 else stored if is_table else dtype
+        options = {"dtype": stored, "allow_nd": True}
+        if is_table:
+            finite = not found.allow_nan or issparse(X)
+            options |= {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
+        X = check_array(X, input_name="X", estimator=name, **options)
+    if known is None:
+        found = found._replace(n_features=X.shape[1])
+    else:
+        _check_axes(X, name, known)
+    if found.sample_shape is not None:
+        X = _reshape(X, found.sample_shape)
+    return X, np.dtype(dtype).name, found
 
 
-def _find_categories(X, found, chosen, weight):
-    """Return the format with the categories of a table."""
-    columns = find_categories(X, chosen) if found.is_table(X) and not issparse(X) else None
-    if columns and not found.allow_nan:
+def _learn_categories(X, found, columns, weight):
+    """Return the format with the categories of some columns of a table."""
+    if not found.allow_nan:
         raise ValueError(
             f"Columns {columns} hold categories, which are encoded with standardize=True only. "
             "Leave it at 'auto', or encode them before."
         )
-    categories = Categories(columns).fit(X, weight) if columns else None
-    return found._replace(categories=categories)
+    return found._replace(categories=Categories(columns).fit(X, weight))
 
 
 def _reshape(X, sample_shape):
     """Read the rows of a 2-D X as patches or images."""
-    if sample_shape is None:
-        return X
     sides = tuple(np.ravel(sample_shape).tolist())
     fits = X.ndim == 2 and len(sides) in _SHAPES
     fits = fits and all(isinstance(side, Integral) and (side > 0 or side == -1) for side in sides)
@@ -230,20 +198,24 @@ def check_samples(X, name, known):
     return X
 
 
-def _check_channel_axis(X, name, known):
-    """Refuse images without their axis of channels, which would count as bags of patches."""
-    shape, fitted = getattr(X, "shape", ()), known.input_shape
-    if len(shape) == 3 and len(fitted) == 3:
+def _check_axes(X, name, known):
+    """Refuse another number of features, and images without their axis of channels."""
+    if X.ndim == 3 and len(known.input_shape) == 3:
         raise ValueError(
-            f"X of shape {shape} holds bags of patches, {name} was fitted on "
-            f"images of shape {fitted}. Of images without a channel axis pass "
+            f"X of shape {X.shape} holds bags of patches, {name} was fitted on "
+            f"images of shape {known.input_shape}. Of images without a channel axis pass "
             "X[:, np.newaxis], of a single image X[np.newaxis]."
+        )
+    if X.shape[1] != known.n_features:
+        raise ValueError(  # in scikit-learn's words
+            f"X has {X.shape[1]} features, but {name} is expecting {known.n_features} features "
+            "as input."
         )
 
 
 def _warn_of_images(X):
     """Warn if a 3-D X looks like images without an axis of channels."""
-    if X.ndim != 3 or X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_SIDE:
+    if X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_SIDE:
         return
     some = X[: max(1, min(1000, _LOOKED_AT // X[0].size))]
     # More than 0 and 1, which may stand for anything.
@@ -323,7 +295,7 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y,
     if known is not None:
         _check_as_fitted(X, name, known)
     else:
-        if found.sample_shape is None:
+        if X.ndim == 3 and found.sample_shape is None:
             _warn_of_images(X)
         found = found._replace(dtype=X.dtype.name, input_shape=X.shape[1:])
     samples = Samples(X, y, weight, groups)

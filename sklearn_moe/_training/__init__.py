@@ -7,8 +7,7 @@ from .checkpoint import Checkpoint, FitFile, identity_of
 from .diagnostics import warn_of
 from .joint import needs_own_training, train_jointly
 from .loop import undone_if_diverged
-from .net import MoENet
-from .out_of_bag import with_in_bag_mask
+from .net import MoENet, with_in_bag_mask
 from .placement import place
 from .process_group import SINGLE_PROCESS, Connection, DataParallelGroup, current_group, entered
 

@@ -9,16 +9,6 @@ from skorch.dataset import Dataset
 
 from .._compat import progress_bar
 
-__all__ = [
-    "Progress",
-    "ScikitLearnCallbacks",
-    "StopTraining",
-    "Stopping",
-    "WeightedRows",
-    "checked",
-    "has_batch_hooks",
-]
-
 _MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
 
 

@@ -5,6 +5,7 @@ import glob
 import hashlib
 import inspect
 import os
+import tempfile
 import threading
 import time
 import types
@@ -20,19 +21,6 @@ from skorch.history import History
 from .._compat import __version__, warn
 from .._data.rows import row_slices
 from .process_group import current_group
-
-__all__ = [
-    "Checkpoint",
-    "DamagedFileError",
-    "FitFile",
-    "NoCheckpoint",
-    "describe",
-    "digest",
-    "dump_state",
-    "identity_of",
-    "is_storable",
-    "load_state",
-]
 
 _DIGEST = hashlib.sha256().digest_size
 _PLAIN = (type(None), bool, int, float, str)
@@ -69,9 +57,9 @@ def dump_state(state):
     """
     if not is_storable(state):
         raise TypeError("it can hold numbers, texts, arrays and tensors only, no other objects")
-    with BytesIO() as file:
-        torch.save(state, file)
-        content = file.getvalue()
+    file = BytesIO()
+    torch.save(state, file)
+    content = file.getvalue()
     return hashlib.sha256(content).digest() + content
 
 
@@ -98,6 +86,9 @@ def load_state(path):
 
 _FORMAT = 1
 _SUFFIX = ".checkpoint"
+_ANOTHER_FILE = (
+    "Remove the file, pass another one, or a folder, in which every fit has a file of its own."
+)
 _STALE = 3600  # seconds after which a half-written file is that of a process that is gone
 
 
@@ -156,7 +147,7 @@ class FitFile:
     def _read(self, path):
         """Return what the newest generation that is whole holds, None if there is none."""
         damage = None
-        for generation in (path, _add_suffix(path, ".previous")):
+        for generation in (path, Path(f"{path}.previous")):
             try:
                 state = load_state(generation)
             except FileNotFoundError:
@@ -166,7 +157,7 @@ class FitFile:
                 continue
             self._check(generation, state)
             if damage is not None:
-                aside = _add_suffix(path, ".damaged")
+                aside = Path(f"{path}.damaged")
                 os.replace(path, aside)
                 warn(
                     f"The checkpoint '{path}' is damaged ({damage}), and was moved to "
@@ -203,14 +194,12 @@ class FitFile:
             why = " The course of this fit depends on max_iter." if "max_iter" in differ else ""
             raise ValueError(
                 f"The checkpoint '{path}' is that of another fit. What differs: {changes}.{why} "
-                "Remove the file, pass another one, or a folder, in which every fit has a file of "
-                "its own."
+                f"{_ANOTHER_FILE}"
             )
         if state["n_epochs"] > self.max_iter:
             raise ValueError(
                 f"The checkpoint '{path}' holds {state['n_epochs']} epochs of this fit, more than "
-                f"max_iter={self.max_iter}. Remove the file, pass another one, or a folder, in "
-                "which every fit has a file of its own."
+                f"max_iter={self.max_iter}. {_ANOTHER_FILE}"
             )
 
     def pack(self, **state):
@@ -223,19 +212,18 @@ class FitFile:
 
         The file is whole at any moment.
         """
-        part = _add_suffix(self.path, f".{os.getpid()}-{threading.get_ident()}.part")
+        part = Path(f"{self.path}.{os.getpid()}-{threading.get_ident()}.part")
         try:
             with open(part, "wb") as file:
                 file.write(packed)
                 file.flush()
                 os.fsync(file.fileno())
             with suppress(FileNotFoundError):
-                os.replace(self.path, _add_suffix(self.path, ".previous"))
+                os.replace(self.path, Path(f"{self.path}.previous"))
             os.replace(part, self.path)
             _sync(self.path.parent)
         finally:
-            with suppress(OSError):
-                part.unlink()
+            part.unlink(missing_ok=True)
 
     def _sweep(self):
         """Remove what a killed process left half-written."""
@@ -245,19 +233,13 @@ class FitFile:
                     part.unlink()
 
 
-def _add_suffix(path, suffix):
-    return path.with_name(path.name + suffix)
-
-
 def _check_writable(folder, path, name):
     """Make the folder, and see at once whether a file can be written there."""
-    probe = folder / f".{os.getpid()}-{threading.get_ident()}.part"
     try:
         with suppress(FileNotFoundError):
             path.stat()  # fails at a link that leads to itself
         folder.mkdir(parents=True, exist_ok=True)
-        probe.touch()
-        probe.unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise OSError(
             f"checkpoint='{name}' cannot be written ({error}). Pass a file or folder in a place "
@@ -363,43 +345,21 @@ def _describe(value, above):
     if isinstance(value, types.CodeType):
         return _describe((value.co_code, value.co_consts, value.co_names), above)
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
-        return _describe_named(value, above)
+        name = f"{value.__module__}.{value.__qualname__}"
+        has_name = value.__module__ != "__main__" and "<" not in value.__qualname__
+        if has_name or not isinstance(value, types.FunctionType):
+            return name
+        cells = [cell.cell_contents for cell in value.__closure__ or ()]
+        inside = (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
+        return name + _describe(inside, above)
     try:
         return _describe(value.__reduce_ex__(2), above)  # what pickle would store
     except TypeError:
         return type(value).__qualname__
 
 
-def _describe_named(value, above):
-    name = f"{value.__module__}.{value.__qualname__}"
-    if not isinstance(value, types.FunctionType):
-        return name
-    if value.__module__ != "__main__" and "<" not in value.__qualname__:
-        return name
-    cells = [cell.cell_contents for cell in value.__closure__ or ()]
-    inside = (value.__code__, value.__defaults__, value.__kwdefaults__, cells)
-    return name + _describe(inside, above)
-
-
 _VALUE, _STATE = "value", "state"  # forms in which attributes of callbacks are stored
 _GLANCE = 1.0  # seconds between two states kept in memory, which Ctrl-C writes
-
-
-class NoCheckpoint:
-    """A training without a checkpoint."""
-
-    def restore(self, training):
-        """Return that nothing was done before."""
-        return 0, False
-
-    def epoch_ended(self, training):
-        """Store nothing."""
-
-    def ended(self, training, *, stopped):
-        """Store nothing."""
-
-    def write(self):
-        """Store nothing."""
 
 
 class Checkpoint:
@@ -416,25 +376,17 @@ class Checkpoint:
         self.file = file
         self.random_state = random_state
         self.possible = current_group().rank == 0  # of several processes one stores what all have
-        self.latest, self.is_written = None, True
+        self.unwritten = None
         self.kept = self.written = time.monotonic()
 
     # -- what a training calls ------------------------------------------------------------
 
     def restore(self, training):
-        """Give a training what was stored, if something was.
-
-        Returns
-        -------
-        n_done : int
-            Epochs of this training that are done.
-        stopped : bool
-            Whether it wants no more.
-        """
+        """Give a training what was stored, if something was."""
         net, stored = training.net, self.file.state
         if stored is None:
             self.first = len(net.history)
-            return 0, False
+            return
         callbacks = dict(net.callbacks_)
         known = {name: s for name, s in stored["callbacks"].items() if name in callbacks}
         for name, state in known.items():
@@ -445,11 +397,15 @@ class Checkpoint:
         if training.schedule is not None:
             training.schedule.n_done = stored["n_steps"]
         _restore_draws(training, stored)
-        for name, state in known.items():
-            _restore_callback(callbacks[name], state)
+        for name, (values, states) in known.items():
+            callback = callbacks[name]
+            vars(callback).update(values)
+            for key, state in states.items():
+                if _form_of(callback, key) == _STATE:  # once training has begun
+                    getattr(callback, key).load_state_dict(state)
         net.history = History(stored["history"])
         self.first = len(net.history) - stored["n_epochs"]
-        return stored["n_epochs"], stored["stopped"]
+        training.n_done, training.stopped = stored["n_epochs"], stored["stopped"]
 
     def epoch_ended(self, training):
         """Keep the state as it is, in memory or in the file, unless that was done just now."""
@@ -460,18 +416,18 @@ class Checkpoint:
             if due:
                 self.write()
 
-    def ended(self, training, *, stopped):
-        """Write the last state; `stopped` says that more epochs are not wanted."""
+    def ended(self, training):
+        """Write the last state, if there is one that was not restored."""
         if len(training.net.history) - self.first > training.n_done:
-            self._keep(training, stopped=stopped)
+            self._keep(training)
             self.write()
 
     def write(self):
         """Write the latest state that was kept: that of an epoch's end."""
         with self._warned():
-            if not self.is_written:
-                self.file.write(self.latest)
-                self.is_written = True
+            if self.unwritten is not None:
+                self.file.write(self.unwritten)
+                self.unwritten = None
         self.written = time.monotonic()
 
     # -- its parts ------------------------------------------------------------------------
@@ -488,15 +444,15 @@ class Checkpoint:
                 "changed or belongs to another callback. Remove it, or pass another path."
             )
 
-    def _keep(self, training, *, stopped=False):
+    def _keep(self, training):
         if not self.possible:
             return
         net = training.net
         self.file.state = None  # of the past by now
         with self._warned():
-            self.latest = self.file.pack(
+            self.unwritten = self.file.pack(
                 n_epochs=len(net.history) - self.first,
-                stopped=stopped,
+                stopped=training.stopped,
                 random_state=self.random_state,
                 parts={name: getattr(net, name).state_dict() for name in net.with_state},
                 dense_phase=net.module_.dense_phase,
@@ -506,7 +462,6 @@ class Checkpoint:
                 callbacks={name: _state_of(callback) for name, callback in net.callbacks_},
                 history=list(net.history),
             )
-            self.is_written = False
         self.kept = time.monotonic()
 
     @contextmanager
@@ -558,11 +513,3 @@ def _state_of(callback):
         elif form == _STATE and is_storable(state := value.state_dict()):
             states[name] = state
     return values, states
-
-
-def _restore_callback(callback, stored):
-    values, states = stored
-    vars(callback).update(values)
-    for name, state in states.items():
-        if _form_of(callback, name) == _STATE:  # once training has begun
-            getattr(callback, name).load_state_dict(state)

@@ -10,8 +10,6 @@ from ..exceptions import ExpertCollapseWarning
 from ..nn import RouterSpec
 from ..nn.seeding import OwnGenerator
 
-__all__ = ["warn_of"]
-
 _COLLAPSED = 0.95  # share of the samples beyond which one expert computes "nearly all"
 _RUINED = 1.0  # what is worse by this than outputs of 0: of numbers an R2 below -2
 _START = 0.05  # of the epochs, in which the rates of "cosine" rise
@@ -31,33 +29,38 @@ def warn_of(fit, target, load):
     load : ndarray of shape (n_experts,)
         Share of the training samples that each expert computes.
     """
-    _warn_of_length(fit)
-    _warn_of_width(fit, target)
-    _warn_of_ruin(fit)
-    _warn_of_load(fit, load)
-
-
-def _warn_of_length(fit):
-    """Warn if the training could have gone on."""
-    max_iter, stopping = fit.plan.training.max_iter, fit.stopping
-    stopped = stopping.converged_ or len(fit.net.history) - fit.n_before < max_iter
+    history, max_iter, stopping = fit.net.history, fit.plan.training.max_iter, fit.stopping
+    stopped = stopping.converged_ or len(history) - fit.n_before < max_iter
     if not (stopped or stopping.tol is None or fit.net.schedule == "cosine"):
         warn(
             f"The training loss was still changing after max_iter={max_iter} epochs. "
             "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
             ConvergenceWarning,
         )
+    names = {"train_loss", stopping.score} - {None}
+    epochs = [row for row in history[fit.n_before :] if names <= row.keys()]
+    if epochs and fit.rows.x.ndim == 2:
+        kept = epochs[-1]
+        if stopping.score is not None:
+            best = min if stopping.score.endswith("loss") else max
+            kept = best(epochs, key=lambda row: row[stopping.score])
+            if fit.rows.x.shape[1] > fit.rows.x.shape[0]:
+                _warn_of_width(fit, target, epochs, kept)
+        if fit.plan.model.standardize:
+            _warn_of_ruin(fit, epochs, kept)
+    _warn_of_load(fit, load)
 
 
-def _warn_of_width(fit, target):
-    """Warn if early stopping found next to nothing in a table that has more columns than rows."""
-    X, epochs, max_iter = fit.rows.x, _epochs(fit), fit.plan.training.max_iter
-    if not epochs or fit.stopping.score is None or X.ndim != 2 or X.shape[1] <= X.shape[0]:
-        return
-    kept = _kept(fit, epochs)
+def _warn_of_width(fit, target, epochs, kept):
+    """Warn if early stopping found next to nothing in a table that has more columns than rows.
+
+    `kept` is what was recorded of the epoch whose weights the model has.
+    """
+    X, max_iter = fit.rows.x, fit.plan.training.max_iter
     n_epochs = 1 + next(i for i, epoch in enumerate(epochs) if epoch is kept)
     nothing = _loss_of_nothing(fit) if n_epochs <= _START * max_iter else None
-    if nothing is not None and _unseen_loss(kept) > _LEARNED * nothing > 0:
+    unseen_loss = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
+    if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
         warn(
             f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned of "
             "it did not help on rows that were not trained on: the model is that of epoch "
@@ -74,29 +77,19 @@ def _reducer(target):
     return "SelectKBest(k=20)" if target.kind == "classes" else "SelectKBest(f_regression, k=20)"
 
 
-def _unseen_loss(epoch):
-    """Return the loss of an epoch on rows that were out-of-bag or held out."""
-    return epoch["oob_loss" if "oob_loss" in epoch else "valid_loss"]
-
-
-def _warn_of_ruin(fit):
+def _warn_of_ruin(fit, epochs, kept):
     """Warn if steps that were too long left a model of a table that is worse than none.
 
     Of standardized tables only: there the outputs of a new network are small; elsewhere its loss
     may be large before the first step.
     """
-    training, epochs = fit.plan.training, _epochs(fit)
-    if not (epochs and fit.plan.model.standardize and fit.rows.x.ndim == 2):
-        return
-    rates = zip(
-        training.auto_rates.items(),
-        (training.learning_rate, training.router_learning_rate),
-        strict=True,
-    )
+    training, loss = fit.plan.training, kept["train_loss"]
+    rates = (training.learning_rate, training.router_learning_rate)
     raised = [
-        f"{name}={rate:g} ('auto' is {auto:.3g})" for (name, auto), rate in rates if rate > auto
+        f"{name}={rate:g} ('auto' is {auto:.3g})"
+        for (name, auto), rate in zip(training.auto_rates.items(), rates, strict=True)
+        if rate > auto
     ]
-    loss = _kept(fit, epochs)["train_loss"]
     # Weights as they are drawn may be worse than none, too: then it was no step.
     if not raised and loss <= epochs[0]["train_loss"]:
         return
@@ -108,20 +101,6 @@ def _warn_of_ruin(fit):
             f"have {nothing:.3g}: its steps were too long. Lower {too_long}.",
             ConvergenceWarning,
         )
-
-
-def _epochs(fit):
-    """Return what was recorded of each whole epoch of this fit."""
-    names = {"train_loss", fit.stopping.score} - {None}
-    return [row for row in fit.net.history[fit.n_before :] if names <= row.keys()]
-
-
-def _kept(fit, epochs):
-    """Return the epoch whose weights the model has: the last one, or the best one."""
-    name = fit.stopping.score
-    if name is None:
-        return epochs[-1]
-    return (min if name.endswith("loss") else max)(epochs, key=lambda row: row[name])
 
 
 def _loss_of_nothing(fit):

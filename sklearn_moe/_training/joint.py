@@ -15,8 +15,6 @@ from .loop import Step, Training, router_gradient_norm
 from .placement import as_many_threads_as_useful
 from .process_group import SINGLE_PROCESS
 
-__all__ = ["JointOptimizer", "needs_own_training", "train_jointly"]
-
 _BY_ENTRY = (SGD, Adam, AdamW)  # every weight by itself: groups of equal options are one group
 
 
@@ -38,7 +36,7 @@ class JointOptimizer:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         kind = type(optimizers[0])
         if kind in _BY_ENTRY:
-            groups = group_by(groups, _options)
+            groups = group_by(groups, lambda group: group | {"params": None})
         elif kind is NormalizedSGD:
             groups = [[group] for group in groups]
         else:
@@ -67,10 +65,6 @@ class JointOptimizer:
                 for parameter in group["params"]:
                     if parameter in self.one.state:
                         optimizer.state[parameter] = self.one.state[parameter]
-
-
-def _options(group):
-    return {name: value for name, value in group.items() if name != "params"}
 
 
 def _merged(members):

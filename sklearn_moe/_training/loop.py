@@ -15,17 +15,10 @@ from ..nn.functional import batch_size, batch_weight
 from ..nn.mixture import upcycle
 from ..nn.seeding import OwnGenerator, is_stochastic
 from .callbacks import StopTraining, WeightedRows, checked, has_batch_hooks
-from .checkpoint import NoCheckpoint
-from .placement import (
-    as_many_threads_as_useful,
-    explained_memory_errors,
-    keep_freed_memory,
-    work_of_a_step,
-)
+from .placement import as_many_threads_as_useful, explained_memory_errors, work_of_a_step
 from .process_group import current_group
 
-__all__ = ["Cosine", "OneNetStep", "Step", "Training", "undone_if_diverged"]
-
+_LARGEST_BLOCK = 31 * 2**20  # bytes, just below what glibc maps afresh every time
 _RISE = 20  # the rates are full after 1 / 20 of the steps
 _NUMBERS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")  # of a step
 
@@ -46,17 +39,14 @@ class Cosine:
     def __init__(self, optimizer, n_steps):
         self.optimizer = optimizer
         self.n_steps = n_steps
-        self.n_done = 0
         for group in optimizer.param_groups:
             group["lr"] = group.setdefault("initial_lr", group["lr"])
-        self._set_rates()
+        self.n_done = -1
+        self.step()  # to the first rates
 
     def step(self):
         """Go on to the rates of the next step."""
         self.n_done += 1
-        self._set_rates()
-
-    def _set_rates(self):
         if self.n_steps is None:
             return
         rise = min(1, _RISE * (self.n_done + 1) / self.n_steps)
@@ -111,7 +101,9 @@ class Training:
         checkpoint=None,
         group=None,
     ):
-        keep_freed_memory()
+        # glibc maps a block afresh until one of that size has come back, and then keeps what is
+        # free up to twice that size: steps with arrays of some megabytes take a third less time.
+        torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
         self.net, self.rows, self.validation, self.epochs = net, rows, validation, epochs
         self.group = current_group() if group is None else group
         self.generator = torch.Generator(net.device).manual_seed(seed)
@@ -120,9 +112,9 @@ class Training:
             self.generators.append(torch.Generator().manual_seed(seed))
         self.draws = self.group.own_draws(self.generators, seed)
         self.parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
-        self.is_weighted = _are_uneven(rows)
+        self.is_weighted = bool((rows.weight != 1).any())
         self.n_dense_epochs = n_dense_epochs
-        self.checkpoint, self.n_done = checkpoint or NoCheckpoint(), 0
+        self.checkpoint, self.n_done, self.stopped = checkpoint, 0, False
         n_samples = min(net.batch_size, len(rows.y))
         n_steps = epochs * math.ceil(len(rows.y) / n_samples) if anneal else None
         self.schedule = Cosine(net.optimizer_, n_steps) if net.schedule == "cosine" else None
@@ -156,36 +148,40 @@ class Training:
 
     def _run(self, interrupts, streamed):
         known = {"X": self.rows.x, "y": self.rows.y}
-        self.n_done, _ = self.checkpoint.restore(self)
+        if self.checkpoint:
+            self.checkpoint.restore(self)
         self.notify("on_train_begin", **known)
-        # Once more: callbacks have begun anew, or loaded weights.
-        self.n_done, stopped = self.checkpoint.restore(self)
-        n_epochs = 0 if stopped else self.epochs - self.n_done
+        if self.checkpoint:  # once more: callbacks have begun anew, or loaded weights
+            self.checkpoint.restore(self)
+        n_epochs = 0 if self.stopped else self.epochs - self.n_done
         self.group.begin(self, n_epochs, interrupts)
         try:
             self._run_epochs(n_epochs, streamed)
         except StopTraining:
-            stopped = not interrupts.seen
+            self.stopped = not interrupts.seen
         except KeyboardInterrupt:
             self.drop_unfinished()
-            self.checkpoint.write()  # of the last epoch that was whole
+            if self.checkpoint:
+                self.checkpoint.write()  # of the last epoch that was whole
             self.notify("on_train_end", **known)
             raise
         self.drop_unfinished()
-        self.checkpoint.ended(self, stopped=stopped)
+        if self.checkpoint:
+            self.checkpoint.ended(self)
         self.notify("on_train_end", **known)
 
     def _run_epochs(self, n_epochs, streamed):
         net = self.net
         data, held_out = WeightedRows(self.rows), self.validation and WeightedRows(self.validation)
         known = {"dataset_train": data, "dataset_valid": held_out}
-        batches = [net.get_iterator(data, training=True)] if streamed is None else None
+        whole = [net.get_iterator(data, training=True)]
+        parts = whole if streamed is None else self._cut(streamed)
         held_out = held_out and net.get_iterator(held_out)
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **known)
             steps = []
-            for part in self._cut(streamed) if batches is None else batches:
-                steps += self.run_batches(part, training=True)
+            for batches in parts:
+                steps += self.run_batches(batches, training=True)
             self.record_steps(steps, training=True)
             self.validate(held_out)
             self.notify("on_epoch_end", **known)
@@ -193,7 +189,7 @@ class Training:
     def _cut(self, streamed):
         """Yield the training batches of each streamed batch."""
         for rows in streamed:
-            self.is_weighted = _are_uneven(rows)
+            self.is_weighted = bool((rows.weight != 1).any())
             yield self.net.get_iterator(WeightedRows(rows), training=True)
             self.net._set_training(False)
 
@@ -219,7 +215,11 @@ class Training:
         raised again by `Interrupts` when the training has ended.
         """
         if method_name == "on_epoch_begin":
-            self._begin_epoch()
+            self.drop_unfinished()
+            if self.checkpoint:
+                self.checkpoint.epoch_ended(self)
+            if len(self.net.history) >= self.n_dense_epochs:
+                self._split()
         getattr(self.net, method_name)(self.net, **known)
         stop = None
         for _, callback in self.net.callbacks_:
@@ -233,12 +233,6 @@ class Training:
             stop = self.group.end_epoch(self, stop)
         if stop is not None:
             raise StopTraining from stop
-
-    def _begin_epoch(self):
-        self.drop_unfinished()
-        self.checkpoint.epoch_ended(self)
-        if len(self.net.history) >= self.n_dense_epochs:
-            self._split()
 
     def _split(self):
         """Let the router choose among experts that were one."""
@@ -264,11 +258,11 @@ class Training:
         net._set_training(training)
         run_step = net.train_step if training else net.validation_step
         steps = []
-        for batch in self.group.shards(batches):
+        for batch, sharding in self.group.shards(batches):
             if self.has_batch_hooks:
                 xy = (batch.x, batch.y)  # as skorch's callbacks unpack it
                 self.notify("on_batch_begin", batch=xy, training=training)
-            with self.group.sharding(batch):
+            with sharding:
                 step = run_step(batch)
             steps.append({name: step[name] for name in _NUMBERS if name in step})
             if self.has_batch_hooks:
@@ -338,11 +332,6 @@ class Training:
         )
 
 
-def _are_uneven(rows):
-    """Tell whether weights of samples differ from 1, their mean."""
-    return bool((rows.weight != 1).any())
-
-
 @contextmanager
 def undone_if_diverged(net):
     """Bring a net back to what it was before the block if the training in it diverges."""
@@ -407,11 +396,13 @@ class OneNetStep(Step):
     def forward(self, batch):
         """Return what the mixture makes of a batch, and the losses, (n_samples,)."""
         net, training = self.net, self.training
+        of_each_expert = net.expert_loss_weight or batch.in_bag is not None
+        forward = net.module_.forward_experts if of_each_expert else net.module_
         x = net.as_input(batch.x)
         if net.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
         with net.autocast(), OwnGenerator(*training.draws) if self.is_stochastic else nullcontext():
-            return net.losses(net.forward_training(x, batch, training.generator), batch)
+            return net.losses(forward(x, training.generator), batch)
 
     def _transform(self, x):
         """Return the samples of a batch as `train_transform` makes them."""

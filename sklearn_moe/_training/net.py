@@ -1,4 +1,4 @@
-"""The skorch net over a mixture: its optimizer, its losses, its predictions, its storage."""
+"""The skorch net over a mixture: optimizer, losses, predictions, storage, out-of-bag masks."""
 
 import inspect
 import math
@@ -12,21 +12,21 @@ from skorch import NeuralNet
 from skorch.dataset import Dataset
 
 from .._compat import __version__
-from .._data.rows import Batches, Rows, SparseRows, as_tensor
+from .._data.rows import Batches, Rows, SparseRows, as_tensor, draw_rows
+from .._data.statistics import has_few_distinct_rows
 from .._devices import OutOfMemoryError, as_device, free_memory, usual_modes
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
 from ..nn.functional import batch_weight, mixture_loss
-from ..nn.seeding import OwnGenerator
+from ..nn.seeding import OwnGenerator, in_bag_mask, random_in_bag_mask
 from .callbacks import WeightedRows
 from .loop import Training
-
-__all__ = ["MoENet"]
 
 _FORMAT = 1  # of the stored state; another number is not read
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
 # wants enough to be busy, if it has room: up to 40 bytes per feature where all experts are used.
 _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
+_ROWS_LOOKED_AT = 2000  # rows by which a table is known
 _IMAGE_GROWTH = 16  # an expert for images holds many channels of them at a time
 
 
@@ -146,12 +146,6 @@ class MoENet(NeuralNet):
         return self.training_.step(batch)
 
     # -- what is minimized --------------------------------------------------------------
-
-    def forward_training(self, x, batch, generator):
-        """Return the outputs of the mixture for a training batch, or those of each expert."""
-        if self.expert_loss_weight or batch.in_bag is not None:
-            return self.module_.forward_experts(x, generator)
-        return self.module_(x, generator)
 
     def losses(self, mixed, batch):
         """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
@@ -310,7 +304,9 @@ class MoENet(NeuralNet):
             parts = [
                 name for name in self.with_state if name != "optimizer_" or self.optimizer_.state
             ]
-            state["parts"] = {name: _as_arrays(getattr(self, name).state_dict()) for name in parts}
+            state["parts"] = {
+                name: _map_nested(_as_array, getattr(self, name).state_dict()) for name in parts
+            }
             state["history"] = _as_columns(self.history)
         return state
 
@@ -331,14 +327,17 @@ class MoENet(NeuralNet):
             ) from error
 
     def _restore(self, state):
-        recipe = state["recipe"]
-        self.__init__(**recipe | {"device": _or_cpu(recipe["device"])})
+        try:
+            device = str(as_device(state["recipe"]["device"]))
+        except ValueError:  # one that is not there
+            device = "cpu"
+        self.__init__(**state["recipe"] | {"device": device})
         if "parts" not in state:
             return
         with OwnGenerator(torch.Generator().manual_seed(0)):
             self.initialize()
         for name, arrays in state["parts"].items():
-            getattr(self, name).load_state_dict(_as_tensors(arrays))
+            getattr(self, name).load_state_dict(_map_nested(_from_array, arrays))
         self.history.extend(_as_history(state["history"]))
         self.module_.eval()
 
@@ -354,39 +353,28 @@ class MoENet(NeuralNet):
         return self
 
 
-def _or_cpu(device):
-    """Return a device that is there: the given one, or the CPU."""
-    try:
-        return str(as_device(device))
-    except ValueError:
-        return "cpu"
+def _map_nested(function, value):
+    """Return a nested state with each of its values replaced."""
+    if isinstance(value, dict):
+        return {key: _map_nested(function, part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_map_nested(function, part) for part in value)
+    return function(value)
 
 
-def _as_arrays(value):
-    """Return a nested state with every tensor replaced by an array.
+def _as_array(value):
+    """Return a tensor as an array, other values as they are.
 
     A pickled tensor holds addresses and devices: equal ones differ, byte by byte.
     """
-    if isinstance(value, torch.Tensor):
-        value = value.detach().cpu()
-        # NumPy knows no bfloat16 and its like.
-        return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value
-    if isinstance(value, dict):
-        return {key: _as_arrays(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_as_arrays(part) for part in value)
-    return value
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = value.detach().cpu()
+    return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value  # bfloat16 is not
 
 
-def _as_tensors(value):
-    """Return a nested state with every array replaced by a tensor."""
-    if isinstance(value, np.ndarray):
-        return torch.tensor(value)
-    if isinstance(value, dict):
-        return {key: _as_tensors(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_as_tensors(part) for part in value)
-    return value
+def _from_array(value):
+    return torch.tensor(value) if isinstance(value, np.ndarray) else value
 
 
 def _as_columns(history):
@@ -402,3 +390,28 @@ def _as_history(blocks):
         for keys, columns in blocks
         for values in zip(*columns, strict=True)
     ]
+
+
+def with_in_bag_mask(net, rows, n_out_of_bag, groups=None):
+    """Return the rows of a table with an out-of-bag mask: `n_out_of_bag` experts for each row.
+
+    Rows of one group, (n_samples,) numbers of groups, are out of the bags of the same experts.
+    Without groups equal rows are, unless the table has few distinct rows.
+    """
+    sizes = len(net.module_.experts), n_out_of_bag
+    if groups is not None:
+        in_bag = random_in_bag_mask(int(groups.max()) + 1, *sizes)[torch.from_numpy(groups)]
+    elif rows.x.ndim == 2 and has_few_distinct_rows(_some_rows(rows.x)):
+        in_bag = random_in_bag_mask(len(rows.y), *sizes)
+    else:
+        encode = net.module_.encoder or torch.nn.Identity()
+        in_bag = torch.from_numpy(
+            net.map_batches(lambda x: in_bag_mask(encode(x).flatten(1), *sizes).bool(), rows.x)
+        )
+    return rows._replace(in_bag=in_bag.to(rows.y.device, torch.bool))
+
+
+def _some_rows(x):
+    """Return rows of a table from all over it: the first ones may be special."""
+    rows = torch.from_numpy(draw_rows(x.shape[0], _ROWS_LOOKED_AT))
+    return x.index_select(0, rows.to(getattr(x, "device", "cpu"))).cpu().numpy()

@@ -12,15 +12,6 @@ from .._devices import OutOfMemoryError, is_out_of_memory
 from .._registry import is_auto
 from ..nn.seeding import OwnGenerator
 
-__all__ = [
-    "LARGE",
-    "as_many_threads_as_useful",
-    "explained_memory_errors",
-    "keep_freed_memory",
-    "place",
-    "work_of_a_step",
-]
-
 # Multiply-adds. Below that neither a second thread nor a GPU gains anything. On a busy machine the
 # threads of a step wait for each other, spinning, and it takes tens of times longer.
 LARGE = 1e8
@@ -60,19 +51,6 @@ def _n_weights(module):
     return sum(parameter.numel() for parameter in module.parameters())
 
 
-_LARGEST_BLOCK = 31 * 2**20  # just below what glibc maps afresh every time
-
-
-def keep_freed_memory():
-    """Have the memory of a step kept for the next one, in place of given back to the system.
-
-    glibc maps a block afresh until it has seen one of that size come back, and gives back what is
-    free beyond twice that size. A third of the time of steps with arrays of some megabytes would
-    go into that.
-    """
-    torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
-
-
 @contextmanager
 def explained_memory_errors(batch_size, device):
     """Name the parameters that help if training runs out of memory."""
@@ -107,19 +85,12 @@ def place(device, plan, module, input_shape):
         If there is no such device.
     """
     if is_auto(device):
-        device = _choose(plan.training.batch_size, module, input_shape)
+        device, found = "cpu", _devices.accelerator()
+        if found is not None:
+            with OwnGenerator(torch.Generator().manual_seed(0)):
+                work = work_of_a_step(module(), plan.training.batch_size, input_shape)
+            # A small step takes as long there as on one core: the time that Python takes for it.
+            device = found if work > LARGE else "cpu"
     device = _devices.as_device(device, float64=True)
     use_bf16 = plan.training.may_use_bf16 and _devices.is_fast_in_bf16(device)
     return str(device), "bf16" if use_bf16 else "float32"
-
-
-def _choose(batch_size, module, input_shape):
-    """Return the accelerator if a step is enough work for it.
-
-    A small step takes as long there as on one core: the time that Python takes for it.
-    """
-    if (found := _devices.accelerator()) is None:
-        return "cpu"
-    with OwnGenerator(torch.Generator().manual_seed(0)):
-        work = work_of_a_step(module(), batch_size, input_shape)
-    return found if work > LARGE else "cpu"

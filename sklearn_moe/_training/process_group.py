@@ -4,7 +4,6 @@ import hashlib
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import ContextVar
 from datetime import timedelta
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,14 +15,6 @@ from .._data.rows import pick
 from ..nn import Noise
 from ..nn.functional import BatchShard, using_shard
 from .callbacks import StopTraining
-
-__all__ = [
-    "SINGLE_PROCESS",
-    "Connection",
-    "DataParallelGroup",
-    "current_group",
-    "entered",
-]
 
 _GOODBYE = timedelta(seconds=5)  # that all have to leave before the connection is closed
 _CTRL_C = KeyboardInterrupt.__name__
@@ -114,7 +105,9 @@ class ProcessGroup:
         return self
 
     def __exit__(self, kind, error, trace):
-        """Tell the others of an error that ends the training here."""
+        """Wake the others, who wait for this process, if it ends by an error."""
+        if error is not None:
+            self.leave(error)
 
     def leave(self, error=None):
         """End what connects the processes."""
@@ -127,12 +120,9 @@ class ProcessGroup:
         return generators
 
     def shards(self, batches):
-        """Return what of each batch is trained on here."""
-        return batches
-
-    def sharding(self, batch):
-        """Return a context in which sums over a batch are over all processes."""
-        return nullcontext()
+        """Yield what of each batch is trained on here, and a context in which sums are of all."""
+        for batch in batches:
+            yield batch, nullcontext()
 
     def all_reduce(self, *values):
         """Return the sums of tensors over the processes."""
@@ -177,16 +167,6 @@ def entered(group):
         group.leave()
 
 
-class _Shard(NamedTuple):
-    """Rows of a batch; the names are those of `Rows`."""
-
-    x: torch.Tensor
-    y: torch.Tensor
-    weight: torch.Tensor
-    in_bag: torch.Tensor | None
-    part: BatchShard
-
-
 class DataParallelGroup(ProcessGroup):
     """Several processes that train as one.
 
@@ -220,16 +200,15 @@ class DataParallelGroup(ProcessGroup):
             "random_state; each takes its own rows of every batch.",
         )
         n_batches = -(-len(rows.y) // net.batch_size)
-        self._check_shares("A batch", len(rows.y) // n_batches)
+        shared = {"A batch": len(rows.y) // n_batches}
         if held_out is not None:
-            self._check_shares("Held-out data", len(held_out.y))
-
-    def _check_shares(self, name, n_rows):
-        if n_rows < self.size:
-            raise ValueError(
-                f"{name} of {n_rows} samples cannot be shared by {self.size} processes: use "
-                "fewer of them, or a larger batch_size or validation_fraction."
-            )
+            shared["Held-out data"] = len(held_out.y)
+        for name, n_rows in shared.items():
+            if n_rows < self.size:
+                raise ValueError(
+                    f"{name} of {n_rows} samples cannot be shared by {self.size} processes: use "
+                    "fewer of them, or a larger batch_size or validation_fraction."
+                )
 
     def own_draws(self, generators, seed):
         """Return sources of their own, as each process draws for other samples."""
@@ -238,19 +217,15 @@ class DataParallelGroup(ProcessGroup):
         return [torch.Generator(g.device).manual_seed(seed) for g in generators]
 
     def shards(self, batches):
-        """Yield the rows of this process, of each batch."""
+        """Yield the rows of this process, of each batch, and a context for sums over it."""
         rows, device = batches.rows, batches.device
         for batch in batches.cuts():
             n_samples = len(batch)
             own = slice(*(n_samples * rank // self.size for rank in (self.rank, self.rank + 1)))
             # Weights are few: all processes have those of all.
             weight = pick(rows.weight, batch).sum().to(device)
-            part = BatchShard(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
-            yield _Shard(*rows.take(batch[own]).to(device), part)
-
-    def sharding(self, batch):
-        """Return a context in which sums over a batch are over all processes."""
-        return using_shard(batch.part)
+            shard = BatchShard(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
+            yield rows.take(batch[own]).to(device), using_shard(shard)
 
     def all_reduce(self, *values):
         """Return the sums over the processes, by one message."""
@@ -293,11 +268,6 @@ class DataParallelGroup(ProcessGroup):
         if _INTERRUPTED in notes and not self.interrupts.seen:
             raise KeyboardInterrupt("Another process was interrupted.")
         return stop or (StopTraining("Another process stops.") if any(notes) else None)
-
-    def __exit__(self, kind, error, trace):
-        """Wake the others, who wait for this process, if it ends by an error."""
-        if error is not None:
-            self.leave(error)
 
     def leave(self, error=None):
         """Close the connection."""

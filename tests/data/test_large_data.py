@@ -6,7 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-import torch
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, MoERegressor
@@ -59,7 +58,7 @@ def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
     assert len(parts) == 2
     for part in parts:
         assert is_view(part.X, X)
-    rows = Rows.from_arrays(*samples[:3], torch.device("cpu"))
+    rows = Rows.of(samples, 1.0, "float64", "cpu")
     assert rows.x.X.data_ptr() == X.ctypes.data
     np.testing.assert_array_equal(rows.x[:], X[weight > 0])
 

@@ -141,7 +141,9 @@ def test_samples_stay_on_the_host_if_others_took_its_memory(monkeypatch):
         return torch.empty_like(tensor, device="meta")
 
     monkeypatch.setattr(torch.Tensor, "to", copy)
-    rows = Rows.from_arrays(np.zeros((3, 2)), np.zeros(3), np.ones(3), torch.device("cuda"))
+    monkeypatch.setattr("sklearn_moe._data.rows.free_memory", lambda device: 1000)
+    samples = (np.zeros((3, 2)), np.zeros(3), np.ones(3), None)
+    rows = Rows.of(samples, 1.0, "float64", torch.device("cuda"))
     assert {column.device.type for column in rows[:3]} == {"cpu"}
 
 
