@@ -177,22 +177,18 @@ def _sparse_moments(X, weight, bounds=None):
 
 
 @np.errstate(over="ignore", invalid="ignore")
-def channel_moments(X, weight=None, batch_size=None):
-    """Return mean and standard deviation of each channel, in units of X, by weight.
-
-    The deviation of a channel of a single value is exactly 0.
+def describe_channels(X, weight):
+    """Return the `ChannelStatistics` of images, by weight; uint8 is scaled to 0 ... 1 before.
 
     Parameters
     ----------
     X : ndarray of shape (n_samples, n_channels, height, width)
-    weight : (n_samples,) or None
-    batch_size : int or None
-        Images that are read at a time, by default about a million numbers; it changes no result.
+    weight : ndarray of shape (n_samples,)
     """
     # Of each image first, (n_samples, n_channels): slices do not matter, and squares about the
     # means do not cancel out, as E[x^2] - E[x]^2 would.
     mean, variance, low, high = (np.empty(X.shape[:2]) for _ in range(4))
-    for rows in row_slices(X) if batch_size is None else gen_batches(len(X), batch_size):
+    for rows in row_slices(X):
         part = X[rows].astype(np.float64, order="C")
         mean[rows] = part.mean(axis=(2, 3))
         low[rows], high[rows] = part.min(axis=(2, 3)), part.max(axis=(2, 3))
@@ -204,14 +200,9 @@ def channel_moments(X, weight=None, batch_size=None):
     std = np.sqrt(np.average(variance, axis=0, weights=weight) + between)
     refuse_overflow("X", std)
     std[low.min(axis=0) == high.max(axis=0)] = 0  # whatever rounding of the mean left over
-    return center, std
-
-
-def describe_channels(X, weight):
-    """Return the `ChannelStatistics` of images; uint8 is scaled to 0 ... 1 before."""
     unit = 255 if X.dtype == np.uint8 else 1
-    mean, std = (moment / unit for moment in channel_moments(X, weight))
-    return ChannelStatistics(*(tuple(v.tolist()) for v in (mean, np.where(std > 0, std, 1))))
+    mean, std = center / unit, std / unit
+    return ChannelStatistics(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1).tolist()))
 
 
 _STARTS = 10  # a single one may end in a poor optimum: what the null finds would be luck
