@@ -10,7 +10,7 @@ import torch
 
 from . import demo
 from ._command import positive, require_extra, require_folder
-from ._report import write_report
+from ._output import write_report
 from ._runner import run_experiments
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
 from .experiments.table2 import add_arguments, from_arguments

@@ -18,8 +18,8 @@ from sklearn_moe.paper import (
     run_experiment,
 )
 from sklearn_moe.paper._experiment import CellResult
+from sklearn_moe.paper._output import to_json, to_markdown
 from sklearn_moe.paper._published import ENTROPY_CURVES
-from sklearn_moe.paper._report import to_json, to_markdown
 from sklearn_moe.paper._statistics import UNDECIDED
 from sklearn_moe.paper.experiments import figures
 from sklearn_moe.paper.experiments.coverage import commitments, covered_by_chance, expected_covered

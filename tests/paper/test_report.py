@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from sklearn_moe.paper import Experiment, Finding, Results
 from sklearn_moe.paper._experiment import CellResult
+from sklearn_moe.paper._output import to_json, to_markdown, write_report
 from sklearn_moe.paper._published import Published
-from sklearn_moe.paper._report import to_json, to_markdown, write_report
 
 
 def draw(results):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from sklearn_moe.paper.__main__ import main
-from sklearn_moe.paper._images import TASKS, Images
+from sklearn_moe.paper._image_runs import TASKS, Images
 from sklearn_moe.paper.experiments.table2 import MODELS, table2
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")

@@ -11,7 +11,7 @@ from ..._training import LRScheduler
 from ...inspection import RoutingDisplay
 from .._command import positive
 from .._experiment import Experiment, Finding
-from .._images import TASKS, ImageRun, Images
+from .._image_runs import TASKS, ImageRun, Images
 from .._published import TABLE_2
 from .._run import LIVE
 from .common import COLORS, legend, panels
