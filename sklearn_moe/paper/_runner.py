@@ -46,7 +46,21 @@ class RunStore:
 
 
 def run_experiment(experiment, out, **options):
-    """Run one experiment; see :func:`run_experiments`."""
+    """Run one experiment, but no run twice: runs that are stored are not repeated.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    out : path-like
+        Folder in which finished runs are kept, in `runs/`. A second start goes on from them.
+    **options : dict
+        `runs`, the number of seeds of each cell (10); `seed`, the first of them (0); `jobs`, runs
+        side by side, each with one thread (1); `device` ("auto"); `progress`, a bar (True).
+
+    Returns
+    -------
+    results : Results
+    """
     return run_experiments([experiment], out, **options)[0]
 
 

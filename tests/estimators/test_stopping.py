@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from sklearn.exceptions import ConvergenceWarning
 from skorch.history import History
 
 from sklearn_moe import MoEClassifier, RouterParams, SolverParams
@@ -88,3 +89,26 @@ def test_rates_rise_over_a_twentieth_and_fall_by_a_cosine():
         assert of_experts.argmax() == 3
         assert of_experts[0] == pytest.approx(0.05)
         assert of_experts[-1] < 1e-3 * of_experts.max()
+
+
+def test_a_fit_that_a_callback_ends_is_not_called_too_short():
+    class Stop(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            if len(net.history) == 3:
+                raise StopTraining
+
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    options = {"solver": "adam", "early_stopping": False, "tol": 1e-9, "random_state": 0}
+    clf = MoEClassifier(2, max_iter=20, callbacks=[Stop()], **options).fit(X, X[:, 0] > 0)
+    assert clf.n_iter_ == 3
+    with pytest.warns(ConvergenceWarning, match="max_iter=3"):
+        MoEClassifier(2, max_iter=3, **options).fit(X, X[:, 0] > 0)
+
+
+def test_the_warning_of_wide_tables_names_the_epoch_that_was_kept():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 200)), rng.integers(2, size=40)
+    with pytest.warns(ConvergenceWarning, match="more columns") as caught:
+        clf = MoEClassifier(random_state=0).fit(X, y)
+    best = 1 + int(np.argmin(clf.oob_loss_curve_))
+    assert f"that of epoch {best} of " in str(caught[0].message)
