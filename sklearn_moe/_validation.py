@@ -9,18 +9,6 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval
 
-__all__ = [
-    "Count",
-    "check_column",
-    "check_images",
-    "check_named",
-    "check_same_length",
-    "count_experts",
-    "final_step",
-    "naming",
-    "refuse_overflow",
-]
-
 _CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
 
 

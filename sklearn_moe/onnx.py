@@ -82,11 +82,8 @@ def _regressor_shapes(operator):
 def _float_type(model):
     from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
 
-    return DoubleTensorType if _is_double(model) else FloatTensorType
-
-
-def _is_double(model):
-    return next(model.module_.parameters()).element_size() == 8
+    is_double = next(model.module_.parameters()).element_size() == 8
+    return DoubleTensorType if is_double else FloatTensorType
 
 
 def _codes(model):

@@ -9,8 +9,6 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from .._validation import Count, naming
 
-__all__ = ["PAPER_SETTINGS", "make_cluster_patches"]
-
 _N_SIGNALS = 3  # feature, cluster center and feature noise: one patch each
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 

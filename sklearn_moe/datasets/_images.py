@@ -12,8 +12,6 @@ from sklearn.utils._param_validation import StrOptions, validate_params
 from .._compat import progress_bar
 from .._validation import Count
 
-__all__ = ["fetch_cifar10", "load_image_folder"]
-
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 _IS_TRAIN = {"train": [True], "test": [False], "all": [True, False]}
 _CIFAR10 = """CIFAR-10: 60,000 color images of 32 x 32 pixels in ten classes, 50,000 for training.

@@ -10,8 +10,6 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from .._validation import Count, check_column, check_images, check_named, check_same_length
 
-__all__ = ["make_orientation_task", "make_rotation_task"]
-
 _LEAST_SIDE = 4  # pixels
 _ROTATION_VALUES = 2**22  # per batch: torchvision works in float32, 16 MB stay near the processor
 _ORIENTATION_VALUES = 2**20
@@ -58,9 +56,8 @@ def _assemble(images, groups, places, size, batch_size, turn):
 
 def _places(n_classes, n_samples, shuffle, random_state):
     """Return the row of the result for every sample of every class."""
-    order = np.arange(n_classes * n_samples)
-    if shuffle:
-        random_state.shuffle(order)
+    size = n_classes * n_samples
+    order = random_state.permutation(size) if shuffle else np.arange(size)
     return order.reshape(n_classes, n_samples)
 
 

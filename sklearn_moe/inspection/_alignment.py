@@ -94,14 +94,7 @@ class AlignmentDisplay:
         self.display_labels = display_labels
 
     @classmethod
-    def from_estimator(
-        cls,
-        estimator,
-        dictionary,
-        *,
-        display_labels=None,
-        **plot_options,
-    ):
+    def from_estimator(cls, estimator, dictionary, *, display_labels=None, **plot_options):
         """Plot what router and experts of a fitted estimator have aligned with.
 
         Parameters
@@ -157,14 +150,7 @@ class AlignmentDisplay:
         return cls(*products, display_labels=display_labels).plot(**plot_options)
 
     @classmethod
-    def from_trace(
-        cls,
-        trace,
-        index=-1,
-        *,
-        display_labels=None,
-        **plot_options,
-    ):
+    def from_trace(cls, trace, index=-1, *, display_labels=None, **plot_options):
         """Plot inner products that were recorded during a fit.
 
         Parameters

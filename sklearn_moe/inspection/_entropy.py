@@ -79,13 +79,7 @@ class DispatchEntropyDisplay:
         self.n_clusters = n_clusters
 
     @classmethod
-    def from_traces(
-        cls,
-        traces,
-        *,
-        n_clusters=None,
-        **plot_options,
-    ):
+    def from_traces(cls, traces, *, n_clusters=None, **plot_options):
         """Plot what was recorded during one or several fits.
 
         Parameters

@@ -74,15 +74,7 @@ class ExpertCountDisplay:
         self.score_name = score_name
 
     @classmethod
-    def from_search(
-        cls,
-        search,
-        param=None,
-        *,
-        metric=None,
-        max_curves=8,
-        **plot_options,
-    ):
+    def from_search(cls, search, param=None, *, metric=None, max_curves=8, **plot_options):
         """Plot the scores of a finished search.
 
         Parameters
@@ -260,22 +252,17 @@ def _scores_by_count(search, param, key, max_curves):
         curves.setdefault(tuple(sorted(others.items())), {})[count] = scores
     counts = np.array(sorted({count for curve in curves.values() for count in curve}))
     scores = np.full((len(curves), len(counts), search.n_splits_), np.nan)
-    for index, curve in enumerate(curves.values()):
-        for count, values in curve.items():
-            scores[index, np.searchsorted(counts, count)] = values
+    for row, curve in zip(scores, curves.values(), strict=True):
+        row[np.searchsorted(counts, list(curve))] = list(curve.values())
     if len(scores) == 1:
         return counts, scores, None
     if len(scores) <= max_curves:
         common = set.intersection(*map(set, curves))
-        differ = [[pair for pair in curve if pair not in common] for curve in curves]
-        return (
-            counts,
-            scores,
-            [
-                ", ".join(f"{key.split('__')[-1]}={value}" for key, value in pairs)
-                for pairs in differ
-            ],
-        )
+        names = []
+        for curve in curves:
+            own = [(k.split("__")[-1], value) for k, value in curve if (k, value) not in common]
+            names.append(", ".join(f"{key}={value}" for key, value in own))
+        return counts, scores, names
     means = scores.mean(axis=2)
     best = np.where(np.isnan(means), -np.inf, means).argmax(axis=0)
     name = f"best of {len(scores)} combinations"

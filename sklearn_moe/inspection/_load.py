@@ -65,14 +65,7 @@ class LoadDisplay:
 
     @classmethod
     def from_estimator(
-        cls,
-        estimator,
-        X,
-        clusters=None,
-        *,
-        sample_weight=None,
-        display_labels=None,
-        **plot_options,
+        cls, estimator, X, clusters=None, *, sample_weight=None, display_labels=None, **plot_options
     ):
         """Plot how many samples a fitted estimator routes to each expert.
 
@@ -262,4 +255,4 @@ class LoadDisplay:
         stacked = zip(self.bars_, names, strict=True)
         entries += [(bar, f"cluster {plotting.as_text(name)}") for bar, name in stacked][::-1]
         handles, labels = zip(*entries, strict=True)
-        plotting.legend_beside(self.ax_, handles=handles, labels=labels)
+        plotting.legend_beside(self.ax_, handles, labels)

@@ -1,5 +1,7 @@
 """What all displays share: matplotlib, which is optional, cells of matrices, legends, colors."""
 
+import math
+
 import numpy as np
 from sklearn.utils._param_validation import validate_params
 
@@ -7,6 +9,7 @@ from .._validation import Count
 
 _SMALLEST_TEXT = 7  # points: smaller numbers are not legible
 _SMALLEST_GRID = 5  # points: lines around smaller cells would hide them
+_MOST_ROWS, _MOST_INSIDE = 16, 3  # entries in a column of a legend, and in one inside of the axes
 _OUTSIDE = {"borderaxespad": 0.2, "frameon": False}  # legends outside of the axes
 _FACE = {"c", "color", "facecolor"}  # not aliases, but each of them is the color of an area
 
@@ -81,22 +84,19 @@ def merge_style(artist, ours, theirs):
     return {name: value for name, value in ours.items() if name not in replaced} | theirs
 
 
-def legend_beside(ax, *, rows=16, **legend_kw):
-    """Draw a legend to the right of the axes, in columns of at most `rows` entries."""
-    n_entries = len(legend_kw.get("handles") or ax.get_legend_handles_labels()[0])
+def legend_beside(ax, handles, labels, **legend_kw):
+    """Draw a legend to the right of the axes, in as many columns as it needs."""
     options = {"loc": "upper left", "bbox_to_anchor": (1, 1), "columnspacing": 1}
-    options |= {
-        "ncols": -(-n_entries // rows),
-        "labelspacing": 0.5 if n_entries <= rows // 2 else 0.3,
-    }
-    return ax.legend(**_OUTSIDE | options | legend_kw)
+    options["ncols"] = math.ceil(len(labels) / _MOST_ROWS)
+    options["labelspacing"] = 0.5 if len(labels) <= _MOST_ROWS // 2 else 0.3
+    return ax.legend(handles, labels, **_OUTSIDE | options | legend_kw)
 
 
-def legend_of_curves(ax, handles, labels, *, most_inside=3, **legend_kw):
+def legend_of_curves(ax, handles, labels, **legend_kw):
     """Draw a legend of curves: inside the axes if they are few, beside them otherwise."""
-    if len(labels) <= most_inside:
+    if len(labels) <= _MOST_INSIDE:
         return ax.legend(handles, labels, **legend_kw)
-    return legend_beside(ax, handles=handles, labels=labels, **legend_kw)
+    return legend_beside(ax, handles, labels, **legend_kw)
 
 
 def legend_above(ax, handles, labels, **legend_kw):

@@ -390,7 +390,7 @@ class DecisionRegionDisplay:
         title = "Expert"
         if self.n_experts is not None and len(experts) < self.n_experts:
             title = f"{len(experts)} of {self.n_experts} experts"
-        beside = plotting.legend_beside(self.ax_, handles=dots, labels=list(experts), title=title)
+        beside = plotting.legend_beside(self.ax_, dots, list(experts), title=title)
         no_classes = self.y is None and self.y_pred is None
         if no_classes or len(classes) > len(_MARKERS):
             return

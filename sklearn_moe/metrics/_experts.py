@@ -1,10 +1,9 @@
 """What the outputs of the experts score: sample by sample, on other samples, without an expert."""
 
 import numpy as np
-from sklearn.utils import column_or_1d
 
-from .._validation import check_column, check_named, check_same_length, naming
-from ._routing import check_indices, check_weights, validated
+from .._validation import check_column, check_named, check_same_length
+from ._routing import check_indices, check_weights, encode, validated
 
 
 def evaluate(estimator, X, y):
@@ -60,8 +59,7 @@ def _class_scores(y, expert_proba, classes):
                 f"{np.unique(y)[:5].tolist()}."
             )
         return _share_right(y, expert_proba > 0.5)
-    with naming("y"):
-        labels = np.unique(y)
+    labels, _ = encode(y, "y")
     classes = labels if classes is None else check_column(classes, "classes")
     if len(classes) != n_classes:
         raise ValueError(
@@ -190,8 +188,7 @@ def expert_error_matrix(y, clusters, expert_proba, classes=None, *, sample_weigh
 def mean_errors(scores, clusters, sample_weight=None):
     """Return 1 - the mean score of every expert on every cluster, (n_experts, n_clusters)."""
     check_same_length(expert_proba=scores, clusters=clusters)
-    with naming("clusters"):
-        labels, groups = np.unique(column_or_1d(clusters), return_inverse=True)
+    labels, groups = encode(check_column(clusters, "clusters"), "clusters")
     return 1 - _group_means(scores, groups, labels.size, sample_weight).T
 
 

@@ -217,8 +217,7 @@ class SpecializationReport:
 
     def __repr__(self):
         """Return one line; the text is for `print`."""
-        shown = f"n_samples={self.n_samples}, n_experts={self.n_experts}"
-        shown += f", score={self.score:.3f}"
+        shown = f"n_samples={self.n_samples}, n_experts={self.n_experts}, score={self.score:.3f}"
         if self.agreement is not None:
             shown += f", dispatch_entropy={self.agreement.entropy:.3f}"
         return f"{type(self).__name__}({shown})"
@@ -229,9 +228,8 @@ class SpecializationReport:
         width = max(len(figure.name) for figure in figures)
 
         def line(name, *values, reading):
-            shown = "".join(
-                f"{value:>{room}}" for value, room in zip(values, (8, 8, 9), strict=False)
-            )
+            cells = zip(values, (8, 8, 9), strict=False)
+            shown = "".join(f"{value:>{room}}" for value, room in cells)
             return f"  {name:{width}}{shown}  {reading}".rstrip()
 
         lines = [self._title(), line("", *self._columns(), reading="")]
@@ -250,9 +248,8 @@ class SpecializationReport:
         rows = [_html_row("th", columns)]
         for group, members in groupby(self._lines(), key=lambda figure: figure.group):
             note = f' <span class="note">{escape(_NOTES[group])}</span>' if group in _NOTES else ""
-            rows.append(
-                f'<tr><td class="group" colspan="{len(columns)}">{escape(group)}{note}</td></tr>'
-            )
+            head = f'<td class="group" colspan="{len(columns)}">{escape(group)}{note}</td>'
+            rows.append(f"<tr>{head}</tr>")
             rows += [_html_row("td", [f.name, *self._values(f), f.reading]) for f in members]
         parts = [f"<b>{escape(self._title())}</b>", f"<table>{''.join(rows)}</table>"]
         parts += [f"<p>{escape(sentence)}</p>" for sentence in self._sentences()]

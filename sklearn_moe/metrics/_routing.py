@@ -3,7 +3,6 @@
 import numpy as np
 from scipy.special import rel_entr
 from scipy.stats import entropy
-from sklearn.utils import column_or_1d
 from sklearn.utils._param_validation import StrOptions, validate_params
 
 from .._validation import Count, check_column, check_named, check_same_length, naming
@@ -24,6 +23,13 @@ def check_labels(experts, name="experts"):
     """Return `experts` as an array of shape (n_samples, k)."""
     experts = check_named(experts, name, dtype=None, ensure_2d=False)
     return experts.reshape(len(experts), -1)
+
+
+def encode(labels, name):
+    """Return the distinct labels, and in the place of each entry its index among them."""
+    with naming(name):
+        distinct, indices = np.unique(labels, return_inverse=True)
+    return distinct, indices.reshape(labels.shape)
 
 
 def check_indices(experts, n_experts=None):
@@ -65,8 +71,7 @@ def contingency(clusters, experts, n_experts, sample_weight=None):
     has shape (n_clusters, n_experts) and is an int array if every entry is a count.
     """
     check_same_length(clusters=clusters, experts=experts, sample_weight=sample_weight)
-    with naming("clusters"):
-        labels, rows = np.unique(column_or_1d(clusters), return_inverse=True)
+    labels, rows = encode(check_column(clusters, "clusters"), "clusters")
     k = experts.shape[1]
     if sample_weight is not None:
         sample_weight = np.repeat(check_weights(sample_weight, "sample_weight"), k)
@@ -78,10 +83,8 @@ def contingency(clusters, experts, n_experts, sample_weight=None):
 
 def label_table(clusters, experts, sample_weight=None):
     """Return the contingency table of `experts` that are labels of any type."""
-    experts = check_labels(experts)
-    with naming("experts"):
-        labels, indices = np.unique(experts, return_inverse=True)
-    return contingency(clusters, indices.reshape(experts.shape), labels.size, sample_weight)
+    labels, indices = encode(check_labels(experts), "experts")
+    return contingency(clusters, indices, labels.size, sample_weight)
 
 
 def conditional_entropy(tables):

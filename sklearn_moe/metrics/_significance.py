@@ -8,8 +8,8 @@ from scipy.stats import entropy, random_table
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
 
-from .._validation import Count, naming
-from ._routing import check_labels, conditional_entropy, contingency, validated
+from .._validation import Count
+from ._routing import check_labels, conditional_entropy, contingency, encode, validated
 
 _CELLS_AT_ONCE = 2**22  # bounds the memory of the drawn tables, 32 MiB
 _ROUNDING = 1e-12  # permuted tables have equal entropy up to rounding
@@ -165,14 +165,11 @@ def _sample_table(clusters, experts):
     (n_clusters, n_sets), and the sets are shuffled and drawn as a whole. The product of counts
     and `shares`, (n_sets, n_experts), is the table of clusters and experts.
     """
-    experts = check_labels(experts)
-    with naming("experts"):
-        labels, indices = np.unique(experts, return_inverse=True)
-    indices = np.sort(indices.reshape(experts.shape), axis=1)
-    sets, columns = np.unique(indices, axis=0, return_inverse=True)
+    labels, indices = encode(check_labels(experts), "experts")
+    sets, columns = np.unique(np.sort(indices, axis=1), axis=0, return_inverse=True)
     counts = contingency(clusters, columns.reshape(-1, 1), len(sets))
     shares = np.zeros((len(sets), labels.size))
-    np.add.at(shares, (np.arange(len(sets))[:, np.newaxis], sets), 1 / experts.shape[1])
+    np.add.at(shares, (np.arange(len(sets))[:, np.newaxis], sets), 1 / sets.shape[1])
     return counts, shares
 
 

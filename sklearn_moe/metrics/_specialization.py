@@ -194,17 +194,13 @@ def _target_groups(y, score_name):
     """Return the groups of samples by their target, by the name of the target."""
     y = np.asarray(y)
     if y.ndim == 2 and y.shape[1] > 1:
-        # Several outputs of a regression do not give groups.
-        is_multilabel = score_name != "R2"
-        return (
-            {"labels": np.unique(y, axis=0, return_inverse=True)[1].ravel()}
-            if is_multilabel
-            else {}
-        )
+        if score_name == "R2":  # several outputs of a regression do not give groups
+            return {}
+        return {"labels": np.unique(y, axis=0, return_inverse=True)[1].ravel()}
     y = check_column(y, "y")
-    return (
-        {"y": quantile_bins(y.astype(np.float64), _N_BINS)} if score_name == "R2" else {"class": y}
-    )
+    if score_name == "R2":
+        return {"y": quantile_bins(y.astype(np.float64), _N_BINS)}
+    return {"class": y}
 
 
 def _agreement(clusters, experts):

@@ -4,10 +4,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy.stats import entropy
-from sklearn.utils import column_or_1d, gen_batches
+from sklearn.utils import gen_batches
 
-from .._validation import Count, check_named, check_same_length, naming
-from ._routing import check_labels, validated
+from .._validation import Count, check_column, check_named, check_same_length
+from ._routing import check_labels, encode, validated
 from ._significance import dispatch_entropy_test
 
 _VALUES_AT_ONCE = 2**17  # 1 MiB: bounds the memory, and stays in the cache
@@ -116,7 +116,8 @@ def split_information(groups, experts, *, n_permutations=1000, random_state=None
     """
     check_same_length(groups=groups, experts=experts)
     first = check_labels(experts)[:, 0]
-    of_groups, of_experts = _label_entropy(groups, "groups"), _label_entropy(first, "experts")
+    of_groups = _label_entropy(check_column(groups, "groups"), "groups")
+    of_experts = _label_entropy(first, "experts")
     test = dispatch_entropy_test(
         groups, first, n_permutations=n_permutations, n_bootstraps=1, random_state=random_state
     )
@@ -132,8 +133,7 @@ def split_information(groups, experts, *, n_permutations=1000, random_state=None
 
 
 def _label_entropy(labels, name):
-    with naming(name):
-        return float(entropy(np.unique(column_or_1d(labels), return_counts=True)[1]))
+    return float(entropy(np.bincount(encode(labels, name)[1])))
 
 
 def above_null(split, level=0.05):

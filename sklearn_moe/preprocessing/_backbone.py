@@ -12,7 +12,6 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from sklearn.base import _fit_context
-from sklearn.utils import check_random_state
 from torch import nn
 
 from .._data.rows import as_tensor
@@ -20,11 +19,7 @@ from .._devices import OutOfMemoryError, usual_modes
 from .._persistence import StoredModule
 from .._validation import Count
 from ..nn.seeding import OwnGenerator, is_stochastic
-from ._base import BaseImageFeatures, as_device, as_float
-
-__all__ = ["BackboneFeatures"]
-
-_MAX_SEED = 2**31 - 1
+from ._base import BaseImageFeatures, as_float
 
 
 class _PrepareImages(nn.Module):
@@ -376,10 +371,6 @@ class BackboneFeatures(BaseImageFeatures):
             self._n_features_out = self.network_(x).shape[1]
         return self
 
-    def _draw_seed(self):
-        """Return a seed; with random_state=None this moves NumPy's global generator."""
-        return check_random_state(self.random_state).randint(_MAX_SEED)
-
     def _find_layer(self, prepare, network, x):
         """Return the name of the layer that the features are of."""
         layer, names = self.layer, [name for name, _ in network.named_modules()]
@@ -395,8 +386,8 @@ class BackboneFeatures(BaseImageFeatures):
             f"or a name of named_modules(), such as {close or [*dict(network.named_children())]}."
         )
 
-    def _operation(self, X):
-        device, network = as_device(self.device), self.network_
+    def _operation(self, X, device):
+        network = self.network_
         if device.type != "cpu":
             network = copy.deepcopy(network).to(device)
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import gen_batches
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import _devices
@@ -14,7 +14,7 @@ from .._devices import usual_modes
 from .._registry import is_auto
 from .._validation import Count, check_images
 
-__all__ = ["BaseImageFeatures", "BaseImageTransformer", "as_device", "as_float"]
+_MAX_SEED = 2**31 - 1
 
 
 def as_device(device):
@@ -30,8 +30,8 @@ def as_float(x):
 class BaseImageTransformer(TransformerMixin, BaseEstimator):
     """A transformer of images in batches.
 
-    A subclass has `batch_size` and `device`, `fit`, and `_operation(X)`, which returns the function
-    of a batch.
+    A subclass has `batch_size` and `device`, `fit`, and `_operation(X, device)`, which returns the
+    function of a batch.
     """
 
     _parameter_constraints: ClassVar[dict] = {
@@ -51,11 +51,16 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
         # Remembers n_features_in_, here the number of channels.
         return validate_data(self, X, reset=reset, skip_check_array=True)
 
+    def _draw_seed(self):
+        """Return a seed; with random_state=None this moves NumPy's global generator."""
+        return check_random_state(self.random_state).randint(_MAX_SEED)
+
     @usual_modes()
     @torch.no_grad()
     def _transform(self, X):
         """Return the results of all batches of X as one array; memory is needed for one batch."""
-        function, device, result = self._operation(X), as_device(self.device), None
+        device, result = as_device(self.device), None
+        function = self._operation(X, device)
         for rows in gen_batches(len(X), self.batch_size):
             # One memory layout for all: how torch rounds may depend on it.
             part = function(as_tensor(X[rows]).to(device).contiguous()).cpu().numpy()

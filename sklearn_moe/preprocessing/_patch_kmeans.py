@@ -15,8 +15,6 @@ from .._devices import usual_modes
 from .._validation import Count
 from ._base import BaseImageFeatures, as_float
 
-__all__ = ["PatchKMeansFeatures"]
-
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 _KMEANS = {"batch_size": 4096, "max_iter": 10, "n_init": 1}
 _REDUCE = {"sum": torch.sum, "mean": torch.mean}
@@ -250,26 +248,22 @@ class PatchKMeansFeatures(BaseImageFeatures):
         self.cluster_centers_ = kmeans.cluster_centers_.reshape(shape)
         return self
 
-    def _operation(self, X):
+    def _operation(self, X, device):
         self._check_size(X)
-        centers = self.cluster_centers_
-        arrays = self.mean_, self.whitening_, centers.reshape(len(centers), -1)
+        arrays = self.mean_, self.whitening_, self.cluster_centers_
+        mean, whitening, centers = (torch.from_numpy(array).to(device) for array in arrays)
         size, stride = centers.shape[-1], self.stride
         grid = _positions(X, size, stride)
         reduce = _REDUCE[self.pooling]
-        parts = None
+        centers = centers.flatten(start_dim=1)
+        shift, squares = mean @ whitening, centers.square().sum(dim=1)
 
         def features(x):
-            nonlocal parts
-            if parts is None:
-                mean, whitening, centers = (torch.from_numpy(a).to(x.device) for a in arrays)
-                parts = whitening, mean @ whitening, centers.T, centers.square().sum(dim=1)
-            whitening, shift, centers, squares = parts
             x = as_float(x).unfold(2, size, stride).unfold(3, size, stride)
             patches = x.permute(0, 2, 3, 1, 4, 5).reshape(-1, len(whitening))
             white = _normalize(patches, self.contrast_) @ whitening - shift
             # |p - c|^2 = |p|^2 - 2 p c + |c|^2
-            z = torch.addmm(squares, white, centers, alpha=-2)
+            z = torch.addmm(squares, white, centers.T, alpha=-2)
             z += white.square().sum(dim=1, keepdim=True)
             z.clamp_(min=0).sqrt_()
             f = torch.sub(z.mean(dim=1, keepdim=True), z, out=z).clamp_(min=0)

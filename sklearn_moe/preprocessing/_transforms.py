@@ -1,20 +1,17 @@
 """Images to images: any transform of torchvision as a step, and transforms for training."""
 
 import copy
+from functools import reduce
 from typing import ClassVar
 
 import torch
 from sklearn.base import _fit_context
-from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from .._validation import Count
 from ..nn.seeding import OwnGenerator
-from ._base import BaseImageTransformer, as_device
+from ._base import BaseImageTransformer
 
-__all__ = ["ImageTransform", "RandomCropFlip", "paper_blur"]
-
-_MAX_SEED = 2**31 - 1
 _PAPER_KERNEL, _PAPER_SIGMA = (3, 7), (1.1, 2.2)
 
 
@@ -154,8 +151,8 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
         self._validate_params()  # fit may not have been called
         return self._transform(self._check(X, reset=False))
 
-    def _operation(self, X):
-        draws, shape = _TransformDraws(as_device(self.device)), None
+    def _operation(self, X, device):
+        draws, shape = _TransformDraws(device), None
 
         def call(x):
             nonlocal shape
@@ -183,7 +180,7 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
                 if not draws.drew:
                     return result
                 random, shape = True, None  # from here on, the images of this batch included
-                draws.start(check_random_state(self.random_state).randint(_MAX_SEED))
+                draws.start(self._draw_seed())
             return torch.cat([call(image) for image in x.split(1)])
 
         return apply
@@ -293,11 +290,11 @@ def _smooth(padded, size, sigma, dim, length):
     weights = torch.softmax(-((steps / sigma[:, None]) ** 2) / 2, dim=1)  # (n, size)
     # A sum over shifts lets each image have weights of its own, and takes no convolution, which
     # would round differently for other numbers of images.
-    result = None
-    for shift, weight in enumerate(weights.T):
-        term = padded.narrow(dim, shift, length) * weight[:, None, None, None]
-        result = term if result is None else result.add_(term)
-    return result
+    terms = (
+        padded.narrow(dim, shift, length) * weight[:, None, None, None]
+        for shift, weight in enumerate(weights.T)
+    )
+    return reduce(torch.Tensor.add_, terms)
 
 
 def paper_blur(x):
