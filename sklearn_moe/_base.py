@@ -243,7 +243,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
     def _plan(self, samples, resume):
         """Return what is trained on, what is held out, the plan, and what stores the training."""
-        before = self._random_state.get_state(legacy=False)
+        if self.checkpoint is not None:
+            before = self._random_state.get_state(legacy=False)
         training, validation = self._hold_out(samples)
         plan = self._resolve(training)
         if resume:
@@ -305,9 +306,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
     def _make_net(self, plan):
         """Return a net with drawn weights."""
         model, training = plan.model, plan.training
-        router, balance = PARTS["router"].of(self.router), PARTS["balance"].of(self.balance)
-        preset = RouterSpec.of(model.router)
-        self._noise_at_predict = preset.noise_at_predict
+        router = RouterSpec.of(model.router)
+        self._noise_at_predict = router.noise_at_predict
         self._architecture = self._architecture_of(plan)
         head, seed = self._head(), self._random_state.randint(_MAX_SEED)
         trunk = model.trunk
@@ -322,12 +322,12 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             expert_options=model.expert_options,
             router=model.router,
             router_options=model.router_options,
-            balance=balance.kind,
-            balance_weight=balance.weight,
+            balance=model.balance,
+            balance_weight=model.balance_weight,
             statistics=self._scales,
             trunk=trunk,
-            n_shared_experts=router.n_shared_experts,
-            unstacked=training.solver.needs_unstacked(preset.router_class.mixes),
+            n_shared_experts=model.n_shared_experts,
+            unstacked=training.solver.needs_unstacked(router.router_class.mixes),
             dtype=self._dtype,
             seed=seed,
         )
@@ -559,7 +559,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         return self.net_.map_batches(lambda x: function(module(x, generator).output), X)
 
     def _expert_predictions(self, X):
-        """Return those of every expert in the place of all, (n_samples, n_experts, n_targets)."""
+        """Return the predictions of every expert, (n_samples, n_experts, n_targets)."""
         X, predict, module = self._read(X), self.net_.criterion_.predict, self.net_.module_
 
         def predict_each(x):

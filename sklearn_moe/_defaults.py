@@ -81,6 +81,9 @@ class ModelPlan:
     trunk: Any
     router: Any
     router_options: dict[str, Any]
+    n_shared_experts: int
+    balance: Any
+    balance_weight: float
     standardize: bool
 
 
@@ -130,7 +133,7 @@ class _Choices:
         return self.given[name]
 
     def pick(self, name, default):
-        """Return a parameter, or the default in the place of "auto", which is noted."""
+        """Return a parameter; if it is "auto", record the default in `resolved` and return that."""
         value = self.given[name]
         if not is_auto(value):
             return value
@@ -202,6 +205,9 @@ def _plan_model(choices, data, expert, trunk, router):
         trunk=trunk,
         router=router,
         router_options=router_options,
+        n_shared_experts=choices["router__n_shared_experts"],
+        balance=choices["balance__kind"],
+        balance_weight=choices["balance__weight"],
         standardize=standardize,
     )
 

@@ -176,6 +176,11 @@ class Rows(NamedTuple):
         except OutOfMemoryError:  # other processes took what was free
             return rows
 
+    @property
+    def is_weighted(self):
+        """Whether some weight differs from 1, their mean; it waits for the device."""
+        return bool((self.weight != 1).any())
+
     def _map(self, function):
         return Rows(*(None if column is None else function(column) for column in self))
 

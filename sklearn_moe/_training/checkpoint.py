@@ -208,7 +208,7 @@ class FitFile:
         return dump_state(head | state)
 
     def write(self, packed):
-        """Store bytes in the place of the last ones, which are kept as the previous generation.
+        """Store bytes in the file; what it held before is kept as the previous generation.
 
         The file is whole at any moment.
         """

@@ -139,14 +139,14 @@ def _warn_of_load(fit, load):
 def _against_collapse(fit):
     """Return what may help, without what would change nothing or be refused."""
     remedies, model = [], fit.plan.model
-    rule = RouterSpec.of(model.router).router_class
+    router_class = RouterSpec.of(model.router).router_class
     if not model.standardize:
         is_bag = fit.rows.x.ndim == 3
         remedies.append("a scaler in front of the patches" if is_bag else "standardize='auto'")
     if any(True for _ in fit.net.module_.router.parameters()):
         remedies += ["a smaller router__learning_rate", "balance='switch'"]
-    if rule.sparse:
+    if router_class.sparse:
         remedies.append("balance='bias'")
-    if rule.noisy:
+    if router_class.noisy:
         remedies.append("more noise (router__noise='gumbel')")
     return ", ".join([*remedies, "or fewer experts"])

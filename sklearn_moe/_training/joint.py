@@ -68,7 +68,7 @@ class JointOptimizer:
 
 
 def _merged(members):
-    """Return one group in the place of many, a sole one as it is."""
+    """Return one group with the parameters of all; a single group as it is."""
     if len(members) == 1:
         return members[0]
     return members[0] | {"params": [p for group in members for p in group["params"]]}
@@ -213,8 +213,7 @@ class JointStep(Step):
         self.parameters = [parameter for t in trainings for parameter in t.parameters]
         self.router_parameters = [net.router_parameters() for net in nets]
         self.schedules = [t.schedule for t in trainings if t.schedule is not None]
-        is_uneven = any(t.is_weighted for t in trainings) or nets[0].schedule == "residual"
-        self.scales_steps = nets[0].solver.per_expert and is_uneven
+        self.scales_steps = any(training.scales_steps for training in trainings)
 
     def forward(self, index):
         """Return what the mixtures make of the rows of an index, and the losses."""
@@ -226,7 +225,7 @@ class JointStep(Step):
                 [run.router_input(rows) for run, rows in zip(self.runs, index, strict=True)],
                 index,
                 self.generators,
-                experts_only=bool(first.expert_loss_weight) or batch.in_bag is not None,
+                experts_only=first.needs_each_expert(batch),
             )
             return first.losses(mixed, batch)
 

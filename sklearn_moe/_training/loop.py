@@ -112,7 +112,7 @@ class Training:
             self.generators.append(torch.Generator().manual_seed(seed))
         self.draws = self.group.own_draws(self.generators, seed)
         self.parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
-        self.is_weighted = bool((rows.weight != 1).any())
+        self.is_weighted = rows.is_weighted
         self.n_dense_epochs = n_dense_epochs
         self.checkpoint, self.n_done, self.stopped = checkpoint, 0, False
         n_samples = min(net.batch_size, len(rows.y))
@@ -126,13 +126,19 @@ class Training:
         net._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: they are called where one is set.
         self.has_batch_hooks = any(has_batch_hooks(callback) for _, callback in net.callbacks_)
-        self.step = OneNetStep(self)
+
+    @property
+    def scales_steps(self):
+        """Whether the length of an expert's step does not follow from its gradient."""
+        is_uneven = self.is_weighted or self.net.schedule == "residual"
+        return self.net.solver.per_expert and is_uneven
 
     def run(self, streamed=None):
         """Train for the epochs that are left, or on streamed batches for one epoch.
 
         `streamed` is an iterable of Rows, the first of them those of the training.
         """
+        self.step = OneNetStep(self)
         explained = explained_memory_errors(self.batch_size, self.net.device)
         try:
             with (
@@ -174,8 +180,10 @@ class Training:
         net = self.net
         data, held_out = WeightedRows(self.rows), self.validation and WeightedRows(self.validation)
         known = {"dataset_train": data, "dataset_valid": held_out}
-        whole = [net.get_iterator(data, training=True)]
-        parts = whole if streamed is None else self._cut(streamed)
+        if streamed is None:
+            parts = [net.get_iterator(data, training=True)]
+        else:
+            parts = self._cut(streamed)
         held_out = held_out and net.get_iterator(held_out)
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **known)
@@ -189,7 +197,7 @@ class Training:
     def _cut(self, streamed):
         """Yield the training batches of each streamed batch."""
         for rows in streamed:
-            self.is_weighted = bool((rows.weight != 1).any())
+            self.is_weighted = rows.is_weighted
             yield self.net.get_iterator(WeightedRows(rows), training=True)
             self.net._set_training(False)
 
@@ -388,16 +396,13 @@ class OneNetStep(Step):
 
     @property
     def scales_steps(self):
-        """Whether the length of an expert's step does not follow from its gradient."""
-        net = self.net
-        is_uneven = self.training.is_weighted or net.schedule == "residual"
-        return net.solver.per_expert and is_uneven
+        """Whether steps are scaled; streamed batches may differ in it."""
+        return self.training.scales_steps
 
     def forward(self, batch):
         """Return what the mixture makes of a batch, and the losses, (n_samples,)."""
         net, training = self.net, self.training
-        of_each_expert = net.expert_loss_weight or batch.in_bag is not None
-        forward = net.module_.forward_experts if of_each_expert else net.module_
+        forward = net.module_.forward_experts if net.needs_each_expert(batch) else net.module_
         x = net.as_input(batch.x)
         if net.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change

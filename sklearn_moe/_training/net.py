@@ -28,8 +28,6 @@ _FORMAT = 1  # of the stored state; another number is not read
 _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
 _ROWS_LOOKED_AT = 2000  # rows by which a table is known
 _IMAGE_GROWTH = 16  # an expert for images holds many channels of them at a time
-
-
 _NUMPY_TYPES = {torch.from_numpy(np.zeros(1, kind)).dtype for kind in "?bBhilefdFD"}
 
 
@@ -147,6 +145,10 @@ class MoENet(NeuralNet):
 
     # -- what is minimized --------------------------------------------------------------
 
+    def needs_each_expert(self, batch):
+        """Return whether the loss of a batch takes the outputs of each expert, not only the sum."""
+        return bool(self.expert_loss_weight) or batch.in_bag is not None
+
     def losses(self, mixed, batch):
         """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
 
@@ -179,6 +181,7 @@ class MoENet(NeuralNet):
         return {"loss": loss, "weight": weight, "y_pred": output, "score": score}
 
     def autocast(self):
+        """Return a context in which the experts compute in the precision of training."""
         device = torch.device(self.device).type
         return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
 

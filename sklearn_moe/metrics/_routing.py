@@ -26,7 +26,7 @@ def check_labels(experts, name="experts"):
 
 
 def encode(labels, name):
-    """Return the distinct labels, and in the place of each entry its index among them."""
+    """Return the distinct labels, and for each entry its index among them."""
     with naming(name):
         distinct, indices = np.unique(labels, return_inverse=True)
     return distinct, indices.reshape(labels.shape)

@@ -69,7 +69,7 @@ def calls(module):
 
 
 def values_for(name, constraints):
-    """Yield values of which most are bad; a class in the place of `func` fails by itself."""
+    """Yield values of which most are bad; a class passed as `func` raises its own error."""
     yield from (value for value in VALUES if name != "func" or value is not dict)
     for constraint in map(make_constraint, constraints if isinstance(constraints, list) else []):
         try:

@@ -1,6 +1,6 @@
 """Processes that train together: the model of one, and an end for all when one fails.
 
-Most tests have threads in the place of processes.
+Most tests use threads instead of processes.
 """
 
 import os
