@@ -1,0 +1,1178 @@
+"""MixtureRegressor and MixtureClassifier."""
+
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.special import entr
+from sklearn.base import (
+    BaseEstimator,
+    ClassifierMixin,
+    MetaEstimatorMixin,
+    RegressorMixin,
+    _fit_context,
+    clone,
+    is_classifier,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
+from sklearn.utils import _safe_indexing, check_array, check_random_state, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _num_samples,
+    check_consistent_length,
+    check_is_fitted,
+    column_or_1d,
+    validate_data,
+)
+
+from .._compat import warn
+from .._validation import Count
+from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
+from ._families import FAMILIES, Custom, LogLoss, OwnDensity, guess_family
+from ._weighted import Template, count_parameters, last_step, takes_weights
+
+_N_FOLDS = 5  # of the held-out likelihood
+_MOST_COMPONENTS = 10  # that "auto" tries
+_PATIENCE = 2  # numbers of components without improvement, after which "auto" tries no more
+_HALVINGS = 60  # of the range that a quantile lies in
+_LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
+
+
+class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
+    """What mixtures of numbers and of classes share."""
+
+    _parameter_constraints: ClassVar[dict] = {
+        "estimator": [HasMethods(["fit", "predict"]), list, None],
+        "n_components": [Count(1), StrOptions({"auto"})],
+        "gate": [HasMethods(["fit"]), None],
+        "method": [StrOptions({"em", "hard", "stochastic"})],
+        "criterion": [StrOptions({"auto", "bic", "aic", "icl", "held_out"})],
+        "n_init": [Count(1)],
+        "init": [StrOptions({"random", "lines"}), "array-like"],
+        "max_iter": [Count(1)],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "min_prior": [Interval(Real, 0, 1, closed="left")],
+        "min_scale": [Interval(Real, 0, 1, closed="left")],
+        "cv": ["cv_object"],
+        "warm_start": ["boolean"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator=None,
+        n_components=2,
+        *,
+        gate=None,
+        family="auto",
+        method="em",
+        criterion="auto",
+        n_init=10,
+        init="random",
+        max_iter=500,
+        tol=1e-6,
+        min_prior=0.05,
+        min_scale=0.05,
+        cv=None,
+        warm_start=False,
+        n_jobs=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.estimator = estimator
+        self.n_components = n_components
+        self.gate = gate
+        self.family = family
+        self.method = method
+        self.criterion = criterion
+        self.n_init = n_init
+        self.init = init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.min_prior = min_prior
+        self.min_scale = min_scale
+        self.cv = cv
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X, y, sample_weight=None, groups=None):
+        """Fit experts and gate by expectation maximization.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Training samples, as the experts and the gate take them.
+
+        y : array-like of shape (n_samples,)
+            Numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples; a weight of 2 is the sample twice. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups. All samples of a group belong to one component, such as repeated
+            measurements of one person, and a group counts as one sample for the gate.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If X or y is malformed, a parameter does not fit them, or all components die.
+        """
+        random_state = check_random_state(self.random_state)
+        X = self._check_X(X, reset=True)
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        y, target, family = self._check_y(y)
+        check_consistent_length(X, y, groups)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
+        if weight.min() < 0:
+            raise ValueError(f"sample_weight must be 0 or more, got {weight.min():.3g}.")
+        groups = _encoded(groups)
+        init = self._check_init(X, y, groups)
+        splits = self._splits(self.cv, X, target, groups, random_state)
+        if not weight.all():
+            rows, places = np.flatnonzero(weight), np.cumsum(weight > 0) - 1
+            splits = [[places[s[weight[s] > 0]] for s in split] for split in splits or ()]
+            X, y, target, weight = (_safe_indexing(part, rows) for part in (X, y, target, weight))
+            groups = _encoded(groups if groups is None else groups[rows])
+            init = init if isinstance(init, str) else init[rows]
+        experts, gate = self._check_parts()
+        templates = {id(expert): Template(expert, X, target) for expert in experts}
+        problem = Problem(
+            experts=tuple(templates[id(expert)] for expert in experts),
+            gate=None if gate is None else Template(gate, X, target),
+            family=family,
+            y=y,
+            target=target,
+            weight=weight,
+            groups=groups,
+            codes=_code_samples(X, y),
+            splits=splits,
+            init=init,
+            method=self.method,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            min_prior=self.min_prior,
+            min_scale=self.min_scale,
+        )
+        n_init = self.n_init if isinstance(init, str) else 1
+        seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
+        if self.n_components == "auto":
+            return self._adopt(*self._select(problem, seeds, X, random_state))
+        return self._adopt(problem, fit_best(problem, seeds, self.n_jobs, self.verbose))
+
+    def _check_X(self, X, reset=False):
+        """Return X as an array, sparse matrix or frame; what it holds is up to the experts."""
+        if not hasattr(X, "columns"):
+            X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
+        return validate_data(self, X, reset=reset, skip_check_array=True)
+
+    def _check_parts(self):
+        """Return the unfitted experts, a single one for "auto", and the gate."""
+        experts, n_components = self.estimator, self.n_components
+        if not isinstance(experts, list):
+            expert = self._default_expert() if experts is None else experts
+            experts = [expert] * (1 if n_components == "auto" else n_components)
+        elif len(experts) != n_components:
+            raise ValueError(
+                f"estimator is a list of {len(experts)}, one per component, but "
+                f"n_components={n_components!r}. Pass n_components={len(experts)}."
+            )
+        named = [("estimator", expert, self._predicts) for expert in experts]
+        if self.gate is not None:
+            named.append(("gate", self.gate, "predict_proba"))
+        for name, part, method in named:
+            if not (hasattr(part, "fit") and hasattr(part, method)):
+                raise ValueError(f"{name} must have the methods fit and {method}, got {part!r}.")
+            if not takes_weights(part):
+                raise ValueError(
+                    f"{name}={part!r}: `fit` of {type(last_step(part)).__name__} must take "
+                    "sample_weight, which tells the samples of a component from the others."
+                )
+        return experts, self.gate
+
+    def _check_init(self, X, y, groups):
+        """Return how to start: a name, or responsibilities."""
+        init, n_components = self.init, self.n_components
+        if self.warm_start and len(getattr(self, "experts_", ())) == n_components:
+            init = self._posterior(X, y, groups)
+        if isinstance(init, str):
+            return init
+        init = check_array(init, dtype=np.float64, input_name="init")
+        if init.shape != (len(y), n_components) or init.min() < 0 or not init.any(axis=1).all():
+            raise ValueError(
+                "init must be responsibilities of 0 or more, not all 0 for a sample, of shape "
+                f"(n_samples, n_components) = ({len(y)}, {n_components}), got shape {init.shape} "
+                f"with a smallest of {init.min():.3g}."
+            )
+        if groups is not None:  # one for all samples of a group
+            init = np.stack([np.bincount(groups, column) for column in init.T], axis=1)[groups]
+        return init / init.sum(axis=1, keepdims=True)
+
+    def _splits(self, cv, X, y, groups, random_state):
+        """Return pairs (train, test) of indices; of a number of folds these are shuffled."""
+        if cv is None:
+            return None
+        if isinstance(cv, Integral):
+            shuffled = {"shuffle": True, "random_state": random_state.randint(_LARGEST_SEED)}
+            kind = StratifiedKFold if is_classifier(self) else KFold
+            cv = kind(cv, **shuffled) if groups is None else GroupKFold(cv)
+        return [*check_cv(cv, y, classifier=is_classifier(self)).split(X, y, groups)]
+
+    def _select(self, problem, seeds, X, random_state):
+        """Return problem and run of the best number of components, and a table of all tried."""
+        criterion, fits, rows = self.criterion, [], []
+        splits = self._splits(self.cv or _N_FOLDS, X, problem.target, problem.groups, random_state)
+        for n_components in range(1, _MOST_COMPONENTS + 1):
+            tried = replace(problem, experts=problem.experts * n_components)
+            fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose)))
+            row = {"n_components": n_components, **_information(*fits[-1])}
+            if criterion == "auto":
+                criterion = "held_out" if np.isnan(row["bic"]) else "bic"
+            if criterion == "held_out":
+                mixture = clone(self).set_params(
+                    n_components=n_components, random_state=random_state.randint(_LARGEST_SEED)
+                )
+                row["held_out"] = _held_out(mixture, problem, X, splits)
+            rows.append(row)
+            values = np.array([row[criterion] for row in rows])
+            if np.isnan(values).any():
+                raise ValueError(
+                    f"criterion={criterion!r} needs experts and a gate whose parameters can be "
+                    "counted, such as linear models and trees. Use criterion='held_out'."
+                )
+            best = int(values.argmax() if criterion == "held_out" else values.argmin())
+            if n_components - 1 - best >= _PATIENCE:
+                break
+        return *fits[best], {key: [row[key] for row in rows] for key in rows[0]}
+
+    def _adopt(self, problem, run, selection=None):
+        """Make the attributes of the best run."""
+        model = run.model
+        if model.is_degenerate:
+            warn(
+                f"A scale is at its lower bound, min_scale={self.min_scale} of the largest one, in "
+                "every start: a component describes a few samples only. Use fewer components, or "
+                "a larger min_prior.",
+                ConvergenceWarning,
+            )
+        if not run.converged and self.method != "stochastic":
+            warn(
+                f"EM did not converge in max_iter={self.max_iter} iterations. Raise max_iter or "
+                "tol.",
+                ConvergenceWarning,
+            )
+        n_dropped = len(problem.experts) - len(model.experts)
+        if n_dropped and selection is None:
+            warn(
+                f"{n_dropped} of {len(problem.experts)} components had shares below "
+                f"min_prior={self.min_prior} and were dropped.",
+                ConvergenceWarning,
+            )
+        self._family, self._scales = problem.family, model.scales
+        self.experts_ = [
+            problem.experts[component].whole(expert)
+            for component, expert in zip(run.components, model.experts, strict=True)
+        ]
+        self.gate_ = None if model.gate is None else problem.gate.whole(model.gate)
+        self.weights_ = model.priors
+        self.scale_ = np.array(model.scales) if problem.family.has_scale else None
+        self.n_components_ = len(self.experts_)
+        self.n_parameters_ = _count(model, problem.family)
+        self.log_likelihood_ = run.log_likelihood
+        self.lower_bounds_ = list(run.lower_bounds)
+        self.lower_bound_ = run.log_likelihood / problem.unit_weight.sum()
+        self.n_iter_ = len(run.lower_bounds)
+        self.converged_ = run.converged
+        self.__dict__.pop("selection_", None)
+        if selection is not None:
+            self.selection_ = selection
+        return self
+
+    def gate_proba(self, X):
+        """Return the probability of each component before y is known.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_components)
+            Rows sum to 1.
+        """
+        return np.exp(self._log_gate(self._checked(X)))
+
+    def apply(self, X):
+        """Return the component of largest probability before y is known.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        component : ndarray of int of shape (n_samples,)
+        """
+        return self.gate_proba(X).argmax(axis=1)
+
+    def responsibilities(self, X, y, groups=None):
+        """Return the probability of each component once y is known.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_components)
+            Rows sum to 1.
+        """
+        X, y = self._checked(X, y)
+        return self._posterior(X, y, _encoded(groups))
+
+    def score_samples(self, X, y=None):
+        """Return the logarithm of the density, or of the probability, of each y given its x.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,), default=None
+            Their numbers or classes. None: what `predict` returns.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+        """
+        X, y = self._checked(X, self.predict(X) if y is None else y)
+        return posterior(self._log_joint(X, y))[1]
+
+    def bic(self, X, y, sample_weight=None, groups=None):
+        """Return the Bayesian information criterion; lower is better.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        bic : float
+            -2 log-likelihood + log(n) x number of parameters, n the number of samples.
+
+        Raises
+        ------
+        ValueError
+            If the number of parameters of an expert or of the gate cannot be counted.
+        """
+        return self._criteria_of(X, y, sample_weight, groups)["bic"]
+
+    def aic(self, X, y, sample_weight=None, groups=None):
+        """Return Akaike's information criterion; lower is better.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        aic : float
+            -2 log-likelihood + 2 x number of parameters.
+
+        Raises
+        ------
+        ValueError
+            If the number of parameters of an expert or of the gate cannot be counted.
+        """
+        return self._criteria_of(X, y, sample_weight, groups)["aic"]
+
+    def icl(self, X, y, sample_weight=None, groups=None):
+        """Return the integrated completed likelihood; lower is better.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        icl : float
+            `bic` + 2 x entropy of the responsibilities: components that overlap cost.
+
+        Raises
+        ------
+        ValueError
+            If the number of parameters of an expert or of the gate cannot be counted.
+        """
+        return self._criteria_of(X, y, sample_weight, groups)["icl"]
+
+    def _criteria_of(self, X, y, sample_weight, groups):
+        X, y = self._checked(X, y)
+        if self.n_parameters_ is None:
+            raise ValueError(
+                "The parameters of this mixture cannot be counted. Compare mixtures by the mean of "
+                "score_samples on samples that were held out."
+            )
+        weight, groups = _check_sample_weight(sample_weight, X, dtype=np.float64), _encoded(groups)
+        joint, unit_weight = self._log_joint(X, y, groups, weight), weigh_units(weight, groups)
+        responsibilities, log_density = posterior(joint)
+        likelihood = unit_weight @ log_density
+        return _criteria(likelihood, self.n_parameters_, responsibilities, unit_weight)
+
+    def _checked(self, X, *y):
+        """Return X, or X and y, as `fit` made them."""
+        check_is_fitted(self)
+        X = self._check_X(X)
+        if not y:
+            return X
+        y = self._encode_y(y[0])
+        check_consistent_length(X, y)
+        return X, y
+
+    def _log_gate(self, X):
+        if self.gate_ is None:
+            return np.tile(np.log(self.weights_), (_num_samples(X), 1))
+        return gate_log_proba(self.gate_, X, self.n_components_)
+
+    def _log_joint(self, X, y, groups=None, weight=None):
+        density = [
+            self._family.log_density(y, self._family.predict(expert, X, y), scale)
+            for expert, scale in zip(self.experts_, self._scales, strict=True)
+        ]
+        weight = np.ones(len(y)) if weight is None else weight
+        return log_joint(self._log_gate(X), np.column_stack(density), weight, groups)
+
+    def _posterior(self, X, y, groups):
+        return posterior(self._log_joint(X, y, groups))[0]
+
+    def __sklearn_tags__(self):
+        """Take what all experts and the gate take."""
+        tags = super().__sklearn_tags__()
+        experts = self.estimator if isinstance(self.estimator, list) else [self.estimator]
+        parts = [*(e if e is not None else self._default_expert() for e in experts)]
+        parts += [] if self.gate is None else [self.gate]
+        taken = [get_tags(part).input_tags for part in parts if hasattr(part, "fit")]
+        tags.input_tags.sparse = all(part.sparse for part in taken)
+        tags.input_tags.allow_nan = all(part.allow_nan for part in taken)
+        return tags
+
+
+def _encoded(groups):
+    """Return labels of groups as codes 0, 1, ..."""
+    return None if groups is None else np.unique(column_or_1d(groups), return_inverse=True)[1]
+
+
+def _code_samples(X, y):
+    """Return a code per sample, the same for equal samples, where X is a dense table of numbers."""
+    X = np.empty((0, 0), dtype=object) if issparse(X) else np.asarray(X)
+    if X.dtype.kind not in "biuf":
+        return np.arange(len(y))
+    return np.unique(np.column_stack([X, y]), axis=0, return_inverse=True)[1].ravel()
+
+
+def _count(model, family):
+    """Return the number of parameters of a model, None if it cannot be counted."""
+    n_gate = len(model.experts) - 1 if model.gate is None else count_parameters(model.gate)
+    counts = [n_gate, *map(count_parameters, model.experts)]
+    if None in counts or isinstance(family, Custom):
+        return None
+    return sum(counts) + family.has_scale * len(model.experts)
+
+
+def _criteria(log_likelihood, n_parameters, responsibilities, unit_weight):
+    n_parameters = np.nan if n_parameters is None else n_parameters
+    bic = n_parameters * np.log(unit_weight.sum()) - 2 * log_likelihood
+    entropy = unit_weight @ entr(responsibilities).sum(axis=1)
+    aic = 2 * n_parameters - 2 * log_likelihood
+    return {"bic": float(bic), "aic": float(aic), "icl": float(bic + 2 * entropy)}
+
+
+def _information(problem, run):
+    """Return the entries of `selection_` that belong to a run."""
+    n_parameters = _count(run.model, problem.family)
+    parts = run.log_likelihood, n_parameters, run.responsibilities, problem.unit_weight
+    return {
+        "log_likelihood": run.log_likelihood,
+        "n_parameters": n_parameters,
+        **_criteria(*parts),
+    }
+
+
+def _held_out(mixture, problem, X, splits):
+    """Return the mean log-likelihood of samples that a mixture was not fitted to."""
+    total = units = 0.0
+    for train, test in splits:
+        parts = X, problem.target, problem.weight, problem.groups
+        fold = [None if part is None else _safe_indexing(part, train) for part in parts]
+        X_test, y, weight, groups = (
+            None if part is None else _safe_indexing(part, test) for part in parts
+        )
+        joint = mixture.fit(*fold)._log_joint(
+            X_test, mixture._encode_y(y), _encoded(groups), weight
+        )
+        unit_weight = weigh_units(weight, _encoded(groups))
+        total += unit_weight @ posterior(joint)[1]
+        units += unit_weight.sum()
+    return float(total / units)
+
+
+class MixtureRegressor(RegressorMixin, _BaseMixture):
+    """Mixture of any regressors, whose shares may depend on x, fitted by EM.
+
+    The density of y given x is p(y | x) = sum_k g_k(x) f_k(y | x): the `gate` says with which
+    probability g_k a sample belongs to component k, and the expert of the component, how y is
+    distributed there [1]_. With simple experts and a shallow tree as gate it says in a few rules
+    which holds where; with `gate=None` it is a mixture of regressions as in flexmix [3]_.
+
+    Parameters
+    ----------
+    estimator : estimator, list of estimator or None, default=None
+        The expert of each component: a regressor whose `fit` takes `sample_weight`, or a
+        :class:`~sklearn.pipeline.Pipeline` that ends in one; of a pipeline, the other steps are
+        fitted once, without weights. A list has one per component. A mixture may be an expert, too
+        (a hierarchical mixture). None: :class:`~sklearn.linear_model.LinearRegression`.
+
+    n_components : int or "auto", default=2
+        Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
+        a row are no better by `criterion`, and keeps the best.
+
+    gate : estimator or None, default=None
+        How the share of each component depends on x: a classifier with `predict_proba` whose `fit`
+        takes `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one. A
+        :class:`~sklearn.tree.DecisionTreeClassifier` gives regions that can be read, a
+        :class:`~sklearn.linear_model.LogisticRegression` borders that are linear and soft. It is
+        fitted to each sample once per component, with the responsibilities as weights. None:
+        constant shares.
+
+    family : {"auto", "gaussian", "poisson", "gamma"} or callable, default="auto"
+        The distribution of y around an expert's prediction. "gaussian" has a standard deviation
+        and "gamma" a coefficient of variation per component. "auto" is what the estimator is made
+        for: "poisson" for :class:`~sklearn.linear_model.PoissonRegressor` and others with such a
+        loss, "gamma" likewise, the density of a mixture's own, else "gaussian". A callable takes
+        `(y, prediction, weight)` and returns the log density of each y; it may estimate a scale by
+        the weights, which are 0 for samples that are no training samples.
+
+    method : {"em", "hard", "stochastic"}, default="em"
+        What the experts are fitted to: every sample with its responsibilities as weights ("em"),
+        to the most probable component only ("hard", classification EM), or to one drawn by the
+        responsibilities ("stochastic", for all `max_iter` iterations). The model of largest
+        likelihood on the way is kept.
+
+    criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
+        How `n_components="auto"` chooses: by an information criterion, or by the mean
+        log-likelihood of samples that are held out ("held_out": `cv` folds, or 5). "auto" is "bic"
+        where the parameters of experts and gate can be counted (linear models, trees, mixtures of
+        them), else "held_out".
+
+    n_init : int, default=10
+        Number of starts. All run for 10 iterations, and the better half to the end.
+
+    init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
+        How a run starts: "random" components; "lines", experts fitted to a few random samples each,
+        where a sample belongs to the expert that predicts it best; or given responsibilities, for
+        a single run.
+
+    max_iter : int, default=500
+        Maximum number of iterations of a run.
+
+    tol : float, default=1e-6
+        A run has converged when the mean log-likelihood per sample changes by less, or when ten
+        iterations bring no improvement by more: where experts or gate do not maximize the
+        likelihood, as trees, it may also fall.
+
+    min_prior : float, default=0.05
+        Components with a smaller share of the samples are dropped on the way.
+
+    min_scale : float, default=0.05
+        Lower bound of the scales, relative to the largest one, without which a component on a few
+        samples would have an infinite likelihood [2]_. A start that ends at the bound is used only
+        if all do, with a warning.
+
+    cv : int, cross-validation splitter or None, default=None
+        With folds, responsibilities and scales come from predictions for samples that experts and
+        gate were not fitted to: for experts so flexible that they learn their own residuals, such
+        as boosted trees. An int gives as many shuffled folds.
+
+    warm_start : bool, default=False
+        Whether `fit` starts from the responsibilities of the model that was fitted before.
+
+    n_jobs : int or None, default=None
+        Number of starts that run in parallel, by joblib. None means 1, -1 all cores.
+
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the starts and of every `random_state` of experts and gate that is None. Pass an
+        int for the same result in every call.
+
+    Attributes
+    ----------
+    experts_ : list of estimator
+        The fitted experts of the components that are left.
+
+    gate_ : estimator or None
+        The fitted gate, whose classes are the indices of the components; None for constant shares.
+
+    weights_ : ndarray of shape (n_components_,)
+        The share of each component in the training samples.
+
+    n_components_ : int
+        Number of components that are left.
+
+    n_parameters_ : int or None
+        Number of parameters of the mixture, None if they cannot be counted. A coefficient, a
+        threshold and the value of a leaf are one each; penalties are ignored.
+
+    log_likelihood_ : float
+        Log-likelihood of the training samples.
+
+    lower_bound_ : float
+        The same per sample.
+
+    lower_bounds_ : list of float
+        `lower_bound_` after every iteration of the run that was kept.
+
+    n_iter_ : int
+        Number of iterations of that run.
+
+    converged_ : bool
+        Whether it converged; always False for "stochastic".
+
+    selection_ : dict of str to list
+        With `n_components="auto"`: for every number tried the log-likelihood, the number of
+        parameters and the criteria.
+
+    n_features_in_ : int
+        Number of columns of X.
+
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X has names.
+
+    scale_ : ndarray of shape (n_components_,) or None
+        Standard deviations ("gaussian"), or coefficients of variation ("gamma").
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the best run did not converge, components were dropped, or a scale is at its bound.
+
+    See Also
+    --------
+    MixtureClassifier : The same for classes.
+    MoERegressor : Neural experts, trained by gradients.
+    sklearn.mixture.GaussianMixture : A mixture of densities of x.
+
+    References
+    ----------
+    .. [1] M. Jordan, R. Jacobs, "Hierarchical Mixtures of Experts and the EM Algorithm", Neural
+       Computation 6 (1994).
+    .. [2] R. Hathaway, "A Constrained Formulation of Maximum-Likelihood Estimation for Normal
+       Mixture Distributions", Annals of Statistics 13 (1985).
+    .. [3] F. Leisch, "FlexMix: A General Framework for Finite Mixture Models and Latent Class
+       Regression in R", Journal of Statistical Software 11 (2004).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from sklearn_moe import MixtureRegressor
+    >>> X = np.random.default_rng(0).uniform(size=(500, 2))
+    >>> y = np.where(X[:, 0] > 0.5, 3 + 2 * X[:, 1], -4 * X[:, 1])  # one rule on either side
+    >>> y += 0.1 * np.random.default_rng(1).normal(size=500)
+    >>> gate = DecisionTreeClassifier(max_leaf_nodes=4)
+    >>> mixture = MixtureRegressor(gate=gate, n_components=2, random_state=0).fit(X, y)
+    >>> sorted(float(expert.coef_[1].round(1)) for expert in mixture.experts_)
+    [-4.0, 2.0]
+    >>> mixture.predict_quantiles(X[:2], [0.05, 0.95]).shape
+    (2, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **_BaseMixture._parameter_constraints,
+        "family": [StrOptions({"auto", *FAMILIES}), callable],
+    }
+    _predicts = "predict"
+
+    @staticmethod
+    def _default_expert():
+        return LinearRegression()
+
+    def _check_y(self, y):
+        """Return y, y as the experts take it, and the family."""
+        y, family = self._encode_y(y), self.family
+        if isinstance(family, str) and family == "auto":
+            experts = self.estimator if isinstance(self.estimator, list) else [self.estimator]
+            found = {guess_family(last_step(expert)) for expert in experts if expert is not None}
+            if len(found) > 1:
+                raise ValueError(
+                    f"family='auto': the estimators are made for {sorted(found)}, a mixture needs "
+                    f"one of them. Set family to one of {sorted(FAMILIES)}."
+                )
+            family = found.pop() if found else "gaussian"
+        if callable(family):
+            family = Custom(family)
+        else:
+            family = OwnDensity() if family == "own" else FAMILIES[family]()
+        family.check(y)
+        return y, y, family
+
+    def _encode_y(self, y):
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        return column_or_1d(y, warn=True)
+
+    def predict(self, X):
+        """Return the mean of y given each x.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        return (self.gate_proba(X) * self.expert_predict(X)).sum(axis=1)
+
+    def expert_predict(self, X):
+        """Return the prediction of every expert for each sample.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples, n_components)
+        """
+        X = self._checked(X)
+        return np.column_stack([expert.predict(X) for expert in self.experts_])
+
+    def cdf(self, X, y):
+        """Return the probability of at most y given each x.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_values)
+            One or several numbers for each of them.
+
+        Returns
+        -------
+        proba : ndarray of the shape of y
+        """
+        X = self._checked(X)
+        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        gate, parts = self.gate_proba(X), self._distributions(X)
+        proba = self._mixed_cdf(gate, parts, y.reshape(len(y), -1))
+        return proba.reshape(y.shape)
+
+    def _mixed_cdf(self, gate, parts, y):
+        return sum(g[:, None] * part.cdf(y) for g, part in zip(gate.T, parts, strict=True))
+
+    def _distributions(self, X):
+        """Return a distribution of every component."""
+        if not hasattr(self._family, "distribution"):
+            raise ValueError(f"family={self.family!r} has a density, but no distribution function.")
+        return [
+            self._family.distribution(expert, X, scale)
+            for expert, scale in zip(self.experts_, self._scales, strict=True)
+        ]
+
+    def predict_quantiles(self, X, q):
+        """Return quantiles of y given each x.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        q : float or array-like of shape (n_quantiles,)
+            Probabilities above 0 and below 1; `[.05, .95]` bound an interval of 90 %.
+
+        Returns
+        -------
+        quantiles : ndarray of shape (n_samples, n_quantiles)
+
+        Raises
+        ------
+        ValueError
+            If q is no probability, or the family is a function of your own.
+        """
+        X, q = self._checked(X), np.atleast_1d(np.asarray(q, dtype=float))
+        if q.ndim != 1 or not ((q > 0) & (q < 1)).all():
+            raise ValueError(f"q must be probabilities above 0 and below 1, got {q.tolist()}.")
+        gate, parts = self.gate_proba(X), self._distributions(X)
+        ends = np.stack([part.ppf(q) for part in parts])
+        low, high = ends.min(axis=0), ends.max(axis=0)
+        for _ in range(_HALVINGS if len(parts) > 1 else 0):
+            middle = (low + high) / 2
+            is_below = self._mixed_cdf(gate, parts, middle) < q
+            low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
+        return np.rint(high) if self._family.is_discrete else high
+
+    def sample_y(self, X, n_samples=1, random_state=None):
+        """Draw numbers from the distribution of y given each x.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        n_samples : int, default=1
+            Number of draws for each of them.
+
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws. Pass an int for the same result in every call.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples of X, n_samples)
+        """
+        X, random_state = self._checked(X), check_random_state(random_state)
+        shape = (_num_samples(X), n_samples)
+        chosen = _draw(self.gate_proba(X), shape, random_state)
+        drawn = [part.rvs(size=shape, random_state=random_state) for part in self._distributions(X)]
+        return np.take_along_axis(np.stack(drawn), chosen[None], axis=0)[0].astype(float)
+
+
+class MixtureClassifier(ClassifierMixin, _BaseMixture):
+    """Mixture of any classifiers, whose shares may depend on x, fitted by EM.
+
+    The probability of a class given x is p(y | x) = sum_k g_k(x) f_k(y | x): the `gate` says with
+    which probability g_k a sample belongs to component k, and the expert of the component, how
+    probable the classes are there [1]_. With logistic experts and a shallow tree as gate it says in
+    a few rules which holds where.
+
+    Parameters
+    ----------
+    estimator : estimator, list of estimator or None, default=None
+        The expert of each component: a classifier with `predict_proba` whose `fit` takes
+        `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one; of a pipeline,
+        the other steps are fitted once, without weights. A list has one per component. A mixture
+        may be an expert, too (a hierarchical mixture). None:
+        :class:`~sklearn.linear_model.LogisticRegression`.
+
+    n_components : int or "auto", default=2
+        Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
+        a row are no better by `criterion`, and keeps the best.
+
+    gate : estimator or None, default=None
+        How the share of each component depends on x: a classifier with `predict_proba` whose `fit`
+        takes `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one. A
+        :class:`~sklearn.tree.DecisionTreeClassifier` gives regions that can be read, a
+        :class:`~sklearn.linear_model.LogisticRegression` borders that are linear and soft. It is
+        fitted to each sample once per component, with the responsibilities as weights. None:
+        constant shares.
+
+    family : {"auto", "log_loss"} or callable, default="auto"
+        Both names mean the probability that an expert gives the class. A callable takes
+        `(y, prediction, weight)`, y the indices of classes and the prediction of shape
+        (n_samples, n_classes), and returns the log density of each y.
+
+    method : {"em", "hard", "stochastic"}, default="em"
+        What the experts are fitted to: every sample with its responsibilities as weights ("em"),
+        to the most probable component only ("hard", classification EM), or to one drawn by the
+        responsibilities ("stochastic", for all `max_iter` iterations). The model of largest
+        likelihood on the way is kept.
+
+    criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
+        How `n_components="auto"` chooses: by an information criterion, or by the mean
+        log-likelihood of samples that are held out ("held_out": `cv` folds, or 5). "auto" is "bic"
+        where the parameters of experts and gate can be counted (linear models, trees, mixtures of
+        them), else "held_out".
+
+    n_init : int, default=10
+        Number of starts. All run for 10 iterations, and the better half to the end.
+
+    init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
+        How a run starts: "random" components; "lines", experts fitted to a few random samples each,
+        where a sample belongs to the expert that predicts it best; or given responsibilities, for
+        a single run.
+
+    max_iter : int, default=500
+        Maximum number of iterations of a run.
+
+    tol : float, default=1e-6
+        A run has converged when the mean log-likelihood per sample changes by less, or when ten
+        iterations bring no improvement by more: where experts or gate do not maximize the
+        likelihood, as trees, it may also fall.
+
+    min_prior : float, default=0.05
+        Components with a smaller share of the samples are dropped on the way.
+
+    min_scale : float, default=0.05
+        Lower bound of the scales, relative to the largest one, without which a component on a few
+        samples would have an infinite likelihood [2]_. A start that ends at the bound is used only
+        if all do, with a warning.
+
+    cv : int, cross-validation splitter or None, default=None
+        With folds, responsibilities and scales come from predictions for samples that experts and
+        gate were not fitted to: for experts so flexible that they learn their own residuals, such
+        as boosted trees. An int gives as many shuffled folds.
+
+    warm_start : bool, default=False
+        Whether `fit` starts from the responsibilities of the model that was fitted before.
+
+    n_jobs : int or None, default=None
+        Number of starts that run in parallel, by joblib. None means 1, -1 all cores.
+
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the starts and of every `random_state` of experts and gate that is None. Pass an
+        int for the same result in every call.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+
+    experts_ : list of estimator
+        The fitted experts of the components that are left.
+
+    gate_ : estimator or None
+        The fitted gate, whose classes are the indices of the components; None for constant shares.
+
+    weights_ : ndarray of shape (n_components_,)
+        The share of each component in the training samples.
+
+    n_components_ : int
+        Number of components that are left.
+
+    n_parameters_ : int or None
+        Number of parameters of the mixture, None if they cannot be counted. A coefficient, a
+        threshold and the value of a leaf are one each; penalties are ignored.
+
+    log_likelihood_ : float
+        Log-likelihood of the training samples.
+
+    lower_bound_ : float
+        The same per sample.
+
+    lower_bounds_ : list of float
+        `lower_bound_` after every iteration of the run that was kept.
+
+    n_iter_ : int
+        Number of iterations of that run.
+
+    converged_ : bool
+        Whether it converged; always False for "stochastic".
+
+    selection_ : dict of str to list
+        With `n_components="auto"`: for every number tried the log-likelihood, the number of
+        parameters and the criteria.
+
+    n_features_in_ : int
+        Number of columns of X.
+
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X has names.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the best run did not converge, components were dropped, or a scale is at its bound.
+
+    See Also
+    --------
+    MixtureRegressor : The same for numbers.
+    MoEClassifier : Neural experts, trained by gradients.
+    sklearn.ensemble.VotingClassifier : Experts whose shares do not depend on x.
+
+    References
+    ----------
+    .. [1] M. Jordan, R. Jacobs, "Hierarchical Mixtures of Experts and the EM Algorithm", Neural
+       Computation 6 (1994).
+    .. [2] R. Hathaway, "A Constrained Formulation of Maximum-Likelihood Estimation for Normal
+       Mixture Distributions", Annals of Statistics 13 (1985).
+    .. [3] F. Leisch, "FlexMix: A General Framework for Finite Mixture Models and Latent Class
+       Regression in R", Journal of Statistical Software 11 (2004).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from sklearn_moe import MixtureClassifier
+    >>> X = np.random.default_rng(0).uniform(-1, 1, size=(500, 2))
+    >>> y = np.where(X[:, 0] > 0, X[:, 1] > 0, X[:, 1] < 0)  # one rule on either side
+    >>> gate = DecisionTreeClassifier(max_leaf_nodes=4)
+    >>> mixture = MixtureClassifier(gate=gate, n_components=2, random_state=0).fit(X, y)
+    >>> mixture.score(X, y) > 0.95
+    True
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **_BaseMixture._parameter_constraints,
+        "family": [StrOptions({"auto", "log_loss"}), callable],
+    }
+    _predicts = "predict_proba"
+
+    @staticmethod
+    def _default_expert():
+        return LogisticRegression()
+
+    def _check_y(self, y):
+        """Return the codes of the classes, the classes, and the family."""
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        self.classes_, codes = np.unique(y, return_inverse=True)
+        family = Custom(self.family) if callable(self.family) else LogLoss(self.classes_)
+        return codes, y, family
+
+    def _encode_y(self, y):
+        y = column_or_1d(y, warn=True)
+        codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        if (unknown := self.classes_[codes] != y).any():
+            raise ValueError(f"y has a class that `fit` did not see: {y[unknown][0]!r}.")
+        return codes
+
+    def expert_proba(self, X):
+        """Return the class probabilities of every expert for each sample.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_components, n_classes)
+        """
+        X = self._checked(X)
+        return np.stack([self._family.predict(expert, X) for expert in self.experts_], axis=1)
+
+    def predict_proba(self, X):
+        """Return the class probabilities of each sample.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        return np.einsum("nk,nkc->nc", self.gate_proba(X), self.expert_proba(X))
+
+    def predict_log_proba(self, X):
+        """Return the logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def predict(self, X):
+        """Return the most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+    def sample_y(self, X, n_samples=1, random_state=None):
+        """Draw classes from the distribution of y given each x.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        n_samples : int, default=1
+            Number of draws for each of them.
+
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws. Pass an int for the same result in every call.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples of X, n_samples)
+        """
+        proba = self.predict_proba(X)
+        return self.classes_[
+            _draw(proba, (len(proba), n_samples), check_random_state(random_state))
+        ]
+
+
+def _draw(proba, shape, random_state):
+    """Return indices drawn by the probabilities of each sample, of shape (n_samples, n_draws)."""
+    ends = proba.cumsum(axis=1)[:, None]
+    places = random_state.uniform(size=shape)[:, :, None] * ends[:, :, -1:]
+    return (ends <= places).sum(axis=2).clip(max=proba.shape[1] - 1)

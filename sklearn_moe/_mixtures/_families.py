@@ -1,0 +1,209 @@
+"""Families: the density of y around the prediction of an expert."""
+
+import inspect
+
+import numpy as np
+from scipy import stats
+from scipy.special import digamma, gammaln, polygamma, xlogy
+
+_LEAST_SCALE = 1e-6  # of a scale, in deviations of y
+_LEAST_MEAN = 1e-9  # of a positive mean, which a tree may predict as 0
+_LEAST_PROBABILITY = np.finfo(float).eps  # as in scikit-learn's log_loss
+
+
+class Family:
+    """The density of y given the prediction of an expert and, with `has_scale`, a scale."""
+
+    has_scale = False
+    is_discrete = False
+
+    def check(self, y):
+        """Refuse a y that has no density in this family."""
+
+    def predict(self, expert, X, y=None):
+        """Return what an expert predicts, with the samples along the first axis."""
+        return expert.predict(X)
+
+    def fit_scale(self, y, prediction, weight):
+        """Return the scale of largest likelihood, NaN if there is none."""
+        return np.nan
+
+
+class Gaussian(Family):
+    """Normal distributions; the scale is the standard deviation."""
+
+    has_scale = True
+
+    def least_scale(self, y):
+        return _LEAST_SCALE * (y.std() or 1.0)
+
+    def fit_scale(self, y, prediction, weight):
+        return np.sqrt(weight @ (y - prediction) ** 2 / weight.sum())
+
+    def log_density(self, y, prediction, scale=1.0):
+        return -0.5 * ((y - prediction) / scale) ** 2 - np.log(scale) - 0.5 * np.log(2 * np.pi)
+
+    def distribution(self, expert, X, scale):
+        return stats.norm(self.predict(expert, X)[:, None], scale)
+
+
+class _Positive(Family):
+    """Families whose predictions are positive means."""
+
+    def predict(self, expert, X, y=None):
+        mean = expert.predict(X)
+        if mean.min() < 0:
+            raise ValueError(
+                f"family={self.name!r} needs experts that predict positive numbers, but "
+                f"{type(expert).__name__} predicted {mean.min():.3g}. Use an estimator such as "
+                f"{self.example}, or family='gaussian'."
+            )
+        return np.maximum(mean, _LEAST_MEAN)
+
+
+class Poisson(_Positive):
+    """Poisson distributions."""
+
+    is_discrete = True
+    name, example = "poisson", "PoissonRegressor"
+
+    def check(self, y):
+        if y.min() < 0 or (y != np.floor(y)).any():
+            raise ValueError(
+                f"family='poisson' needs counts as y: 0, 1, 2, ..., got {_odd(y)!r}. Use "
+                "family='gaussian', or 'gamma' for positive numbers."
+            )
+
+    def log_density(self, y, prediction, scale=1.0):
+        return xlogy(y, prediction) - prediction - gammaln(y + 1)
+
+    def distribution(self, expert, X, scale):
+        return stats.poisson(self.predict(expert, X)[:, None])
+
+
+class Gamma(_Positive):
+    """Gamma distributions; the scale is the standard deviation over the mean."""
+
+    has_scale = True
+    name, example = "gamma", "GammaRegressor"
+
+    def check(self, y):
+        if y.min() <= 0:
+            raise ValueError(f"family='gamma' needs positive y, got {y.min()!r}.")
+
+    def least_scale(self, y):
+        return _LEAST_SCALE
+
+    def fit_scale(self, y, prediction, weight):
+        ratio = y / prediction
+        mean = weight @ (ratio - np.log(ratio) - 1) / weight.sum()
+        shape = 0.5 / max(mean, 1e-12)
+        for _ in range(8):  # Newton's method for log(shape) - digamma(shape) = mean, in log(shape)
+            slope = 1 - shape * polygamma(1, shape)
+            step = (np.log(shape) - digamma(shape) - mean) / slope
+            shape *= np.exp(np.clip(-step, -1, 1))
+        return shape**-0.5
+
+    def log_density(self, y, prediction, scale=1.0):
+        shape = scale**-2.0
+        rate = shape / prediction
+        return shape * np.log(rate) + (shape - 1) * np.log(y) - rate * y - gammaln(shape)
+
+    def distribution(self, expert, X, scale):
+        return stats.gamma(scale**-2.0, scale=self.predict(expert, X)[:, None] * scale**2.0)
+
+
+class LogLoss(Family):
+    """Class probabilities, of classes coded as 0, 1, ..."""
+
+    def __init__(self, classes):
+        self.classes = classes
+
+    def predict(self, expert, X, y=None):
+        found = expert.predict_proba(X)
+        if len(expert.classes_) == len(self.classes):
+            return found
+        proba = np.zeros((len(found), len(self.classes)))  # it has not seen all of them
+        proba[:, np.searchsorted(self.classes, expert.classes_)] = found
+        return proba
+
+    def log_density(self, y, prediction, scale=1.0):
+        proba = prediction[np.arange(len(y)), y]
+        return np.log(np.maximum(proba, _LEAST_PROBABILITY))
+
+
+class OwnDensity(Family):
+    """Experts with a density of their own, such as mixtures: the prediction is its logarithm."""
+
+    def predict(self, expert, X, y=None):
+        return expert.score_samples(X, y)
+
+    def log_density(self, y, prediction, scale=1.0):
+        return prediction
+
+    def distribution(self, expert, X, scale):
+        return _Nested(expert, X)
+
+
+class _Nested:
+    """The distributions of an expert with a density of its own, as those of SciPy."""
+
+    def __init__(self, expert, X):
+        self.expert, self.X = expert, X
+
+    def cdf(self, y):
+        return self.expert.cdf(self.X, y)
+
+    def ppf(self, q):
+        return self.expert.predict_quantiles(self.X, q)
+
+    def rvs(self, size, random_state):
+        return self.expert.sample_y(self.X, size[1], random_state)
+
+
+class Custom(Family):
+    """A function of y, prediction and weight that returns log densities.
+
+    It may estimate a scale from what it is given. So that new samples do not change the scale, they
+    are given behind those of the fit, with weight 0.
+    """
+
+    def __init__(self, function):
+        self.function = function
+
+    def fit_scale(self, y, prediction, weight):
+        return y, prediction, weight
+
+    def log_density(self, y, prediction, scale=1.0):
+        parts = (y, prediction, np.ones(len(y)))
+        if isinstance(scale, tuple):
+            new = y, prediction, np.zeros(len(y))
+            parts = map(np.concatenate, zip(scale, new, strict=True))
+        y_all, *rest = parts
+        density = np.asarray(self.function(y_all, *rest), dtype=float)
+        if density.shape != y_all.shape:
+            raise ValueError(
+                f"family must return one log density per sample, of shape {y_all.shape}, got shape "
+                f"{density.shape}."
+            )
+        return density[-len(y) :]
+
+
+FAMILIES = {"gaussian": Gaussian, "poisson": Poisson, "gamma": Gamma}
+
+
+def guess_family(estimator):
+    """Return the name of the family that an unfitted regressor is made for."""
+    density = getattr(type(estimator), "score_samples", None)
+    if density is not None and "y" in inspect.signature(density).parameters:
+        return "own"
+    parameters = estimator.get_params(deep=False)
+    name = f"{type(estimator).__name__} {parameters.get('loss')} {parameters.get('objective')}"
+    power = parameters.get("power")
+    if "oisson" in name or power == 1:
+        return "poisson"
+    return "gamma" if "amma" in name or power == 2 else "gaussian"
+
+
+def _odd(y):
+    return y[(y < 0) | (y != np.floor(y))][0]

@@ -1,0 +1,87 @@
+"""Fits with weights: pipelines, random states, and how many parameters were fitted."""
+
+import copy
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
+
+
+class Template:
+    """An unfitted expert or gate, whose transformers are fitted once and whose last step often.
+
+    The transformers of a pipeline see no weights, so that they are the same in every step of EM
+    and for all components.
+
+    Attributes
+    ----------
+    last : estimator
+        The last step of the pipeline, or the estimator itself.
+
+    X : array-like of shape (n_samples, n_columns)
+        The training samples as the last step takes them.
+    """
+
+    def __init__(self, estimator, X, y):
+        self.pipeline, self.last, self.X = None, estimator, X
+        if isinstance(estimator, Pipeline):
+            self.pipeline = clone(estimator)
+            self.last = self.pipeline.steps[-1][1]
+            if len(estimator) > 1:
+                self.X = self.pipeline[:-1].fit_transform(X, y)
+
+    def draw(self, seed):
+        """Return an unfitted last step in which every random state that is None is drawn."""
+        last, random_state = clone(self.last), np.random.RandomState(seed)
+        unset = [
+            name
+            for name, value in sorted(last.get_params().items(), key=lambda item: item[0])
+            if name.split("__")[-1] == "random_state" and value is None
+        ]
+        return last.set_params(**{name: random_state.randint(2**31 - 1) for name in unset})
+
+    def whole(self, last):
+        """Return the fitted estimator that a fitted last step belongs to."""
+        if self.pipeline is None:
+            return last
+        steps = self.pipeline.steps
+        fitted = clone(self.pipeline)
+        fitted.steps = [*steps[:-1], (steps[-1][0], last)]
+        return fitted
+
+
+def fit_weighted(estimator, X, y, weight):
+    """Return a fitted copy; one with `warm_start=True` goes on from where the original stands."""
+    is_warm = getattr(estimator, "warm_start", False)
+    # Without it, fit replaces what it sets: a shallow copy leaves the original as it is.
+    estimator = copy.deepcopy(estimator) if is_warm else copy.copy(estimator)
+    return estimator.fit(X, y, sample_weight=weight)
+
+
+def last_step(estimator):
+    """Return the last step of a pipeline, or the estimator itself."""
+    while isinstance(estimator, Pipeline):
+        estimator = estimator.steps[-1][1]
+    return estimator
+
+
+def takes_weights(estimator):
+    """Tell whether `fit` of the last step takes sample weights."""
+    last = last_step(estimator)
+    return has_fit_parameter(last, "sample_weight") or has_fit_parameter(last, "fit_params")
+
+
+def count_parameters(estimator):
+    """Return the number of parameters that a fitted estimator has, None if it is not countable."""
+    last = last_step(estimator)
+    if hasattr(last, "n_parameters_"):
+        return last.n_parameters_
+    n_outputs = len(last.classes_) - 1 if is_classifier(last) else 1
+    if hasattr(last, "tree_"):
+        n_leaves = last.get_n_leaves()
+        return n_leaves * n_outputs + n_leaves - 1  # a threshold per split
+    if hasattr(last, "coef_") and np.ndim(last.coef_) <= 2 and not hasattr(last, "support_"):
+        n_columns = np.shape(last.coef_)[-1]
+        return n_outputs * (n_columns + bool(getattr(last, "fit_intercept", False)))
+    return None
