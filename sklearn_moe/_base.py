@@ -47,12 +47,12 @@ from ._training import (
     warn_of,
     with_in_bag_mask,
 )
-from .nn import CentroidScores, Predictor, RouterSpec, build_mixture
+from .nn import Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
 from .nn.heads import choose_head
 from .nn.predictor import require_onnx, write_onnx
-from .nn.routers.scores import pool
+from .nn.routers.scores import CentroidScores, pool
 from .nn.seeding import OwnGenerator
 
 __all__ = ["BaseMoE"]

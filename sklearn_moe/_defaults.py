@@ -15,15 +15,14 @@ from .nn import (
     EXPERTS,
     NETWORKS,
     TRUNKS,
-    CentroidScores,
     ExpertSpec,
     Head,
     LinearScores,
     MLPScores,
-    PatchChoiceRouter,
     RouterSpec,
 )
-from .nn.routers.scores import patches_shape
+from .nn.routers.scores import CentroidScores, patches_shape
+from .nn.routers.sparse import PatchChoiceRouter
 from .optim import SOLVERS, SolverSpec
 
 __all__ = ["Plan", "resolve"]

@@ -33,7 +33,7 @@ _REGISTRIES = (
 _OTHERS = """
 _classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.SolverSpec.build
 _parameters.BalanceParams _parameters.FitCheckpoint _parameters.RouterParams
-_parameters.SolverParams _data.categories.Categories _data.targets.ClassTarget
+_parameters.SolverParams _data.tables.Categories _data.targets.ClassTarget
 _data.targets.LabelTarget _data.targets.NumberTarget _data.validation.InputFormat
 _data.validation.WeightsSeen nn.mixture.build_mixture nn.encoders.ChannelStatistics
 nn.encoders.FeatureStatistics nn.heads._make_head
