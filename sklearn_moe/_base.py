@@ -29,24 +29,17 @@ from ._data.validation import (
     check_training_data,
     hold_out,
 )
-from ._defaults import Plan, resolve
 from ._devices import as_device, usual_modes
-from ._parameters import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
+from ._parameters.declared import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
+from ._parameters.defaults import Plan, resolve
 from ._persistence import ModuleBlueprint, StoredModule
-from ._training import (
-    Checkpoint,
-    FitFile,
-    MoENet,
-    Progress,
-    ScikitLearnCallbacks,
-    Stopping,
-    current_group,
-    identity_of,
-    place,
-    undone_if_diverged,
-    warn_of,
-    with_in_bag_mask,
-)
+from ._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
+from ._training.checkpoint import Checkpoint, FitFile, identity_of
+from ._training.diagnostics import warn_of
+from ._training.loop import undone_if_diverged
+from ._training.net import MoENet, with_in_bag_mask
+from ._training.placement import place
+from ._training.process_group import current_group
 from .nn import Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax

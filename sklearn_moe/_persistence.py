@@ -32,11 +32,11 @@ _REGISTRIES = (
 # Beside what is registered: by name, as these modules are above this one.
 _OTHERS = """
 _classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.SolverSpec.build
-_parameters.BalanceParams _parameters.FitCheckpoint _parameters.RouterParams
-_parameters.SolverParams _data.tables.Categories _data.targets.ClassTarget
-_data.targets.LabelTarget _data.targets.NumberTarget _data.validation.InputFormat
-_data.validation.WeightsSeen nn.mixture.build_mixture nn.encoders.ChannelStatistics
-nn.encoders.FeatureStatistics nn.heads._make_head
+_parameters.declared.BalanceParams _parameters.declared.FitCheckpoint
+_parameters.declared.RouterParams _parameters.declared.SolverParams _data.tables.Categories
+_data.targets.ClassTarget _data.targets.LabelTarget _data.targets.NumberTarget
+_data.validation.InputFormat _data.validation.WeightsSeen nn.mixture.build_mixture
+nn.encoders.ChannelStatistics nn.encoders.FeatureStatistics nn.heads._make_head
 """
 _OURS = ("functools.partial", "pathlib.", "sklearn_moe.", "torch.device", "torch.optim.")
 

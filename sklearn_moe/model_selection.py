@@ -11,7 +11,7 @@ from sklearn.utils import _safe_indexing, indexable
 
 from ._base import BaseMoE
 from ._devices import usual_modes
-from ._training import needs_own_training, train_jointly
+from ._training.joint import needs_own_training, train_jointly
 
 __all__ = ["cross_validate_together", "fit_together"]
 

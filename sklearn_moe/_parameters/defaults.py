@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ._data.rows import row_slices
-from ._registry import has, is_auto, require, takes
-from ._validation import refuse_overflow
-from .nn import (
+from .._data.rows import row_slices
+from .._registry import has, is_auto, require, takes
+from .._validation import refuse_overflow
+from ..nn import (
     ACTIVATIONS,
     EXPERTS,
     NETWORKS,
@@ -21,9 +21,9 @@ from .nn import (
     MLPScores,
     RouterSpec,
 )
-from .nn.routers.scores import CentroidScores, patches_shape
-from .nn.routers.sparse import PatchChoiceRouter
-from .optim import SOLVERS, SolverSpec
+from ..nn.routers.scores import CentroidScores, patches_shape
+from ..nn.routers.sparse import PatchChoiceRouter
+from ..optim import SOLVERS, SolverSpec
 
 __all__ = ["Plan", "resolve"]
 
