@@ -11,6 +11,7 @@ from sklearn.utils import _safe_indexing, indexable
 
 from ._base import BaseMoE
 from ._devices import usual_modes
+from ._training.diagnostics import warn_of
 from ._training.joint import needs_own_training, train_jointly
 
 __all__ = ["cross_validate_together", "fit_together"]
@@ -222,7 +223,7 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
         if failure is None and len(fit.net.history) > fit.n_before:
             estimator._finish(fit)
             if not interrupted:
-                estimator._warn(fit)
+                warn_of(fit)
     if interrupted:
         raise KeyboardInterrupt
     return failures

@@ -2,7 +2,6 @@
 
 import datetime
 import re
-from numbers import Number
 
 import numpy as np
 from sklearn.preprocessing import OrdinalEncoder
@@ -277,11 +276,6 @@ class Categories:
             places[known] = codes[places[known].astype(int)]
             coded[index] = places
         return coded
-
-    @property
-    def are_numbers(self):
-        """Whether each column's categories are numbers, which an array can hold as they are."""
-        return [all(isinstance(v, Number) for v in values) for values in self.values]
 
     def _column(self, X, index):
         values = column_values(X, index)

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,7 @@ class DataProfile:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """What the model is."""
+    """What the model is, in the words of `build_mixture`."""
 
     expert: ExpertSpec
     expert_options: dict[str, Any]
@@ -83,7 +83,6 @@ class ModelPlan:
     n_shared_experts: int
     balance: Any
     balance_weight: float
-    standardize: bool
 
 
 @dataclass(frozen=True)
@@ -116,26 +115,23 @@ class Plan:
     """All that decides a fit, with no "auto" left; `resolved` is what each "auto" became."""
 
     data: DataProfile
+    standardize: bool
     model: ModelPlan
     training: TrainingPlan
     resolved: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Choices:
+class _Choices(dict):
     """The parameters of an estimator, those of its parts by names such as "router__gate"."""
 
-    given: dict[str, Any]
-    resolved: dict[str, Any] = field(default_factory=dict)
-
-    def __getitem__(self, name):
-        return self.given[name]
+    def __init__(self, params):
+        super().__init__(params)
+        self.resolved = {}
 
     def pick(self, name, default):
         """Return a parameter; if it is "auto", record the default in `resolved` and return that."""
-        value = self.given[name]
-        if not is_auto(value):
-            return value
+        if not is_auto(self[name]):
+            return self[name]
         self.resolved[name.removesuffix("__kind")] = default
         return default
 
@@ -166,21 +162,13 @@ def resolve(estimator, X, weight, head):
     if trunk is not None:
         TRUNKS.resolve(trunk)
     is_vector = data.is_table or trunk is not None
-    usual = _expert_for(1 if is_vector else len(data.sample_shape))
+    ndim = 2 if is_vector else 1 + len(data.sample_shape)
+    usual = next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)  # the first of them
     expert = ExpertSpec.of(EXPERTS.resolve(choices.pick("expert", usual)))
     solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", expert.solver)))
     adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
     mixes = is_vector and not adds and has(head, Head, "mix")
     router = choices.pick("router__kind", "soft" if mixes else "top1")
-    model = _plan_model(choices, data, expert, trunk, router)
-    training = _plan_training(choices, data, head, solver, model)
-    if choices["router__upcycle"]:
-        _check_upcycling(choices, model)
-    return Plan(data, model, training, choices.resolved)
-
-
-def _plan_model(choices, data, expert, trunk, router):
-    """Return what the model is."""
     standardize = choices.pick("standardize", data.is_table or data.is_image)
     if standardize and not (data.is_table or data.is_image):
         raise ValueError(
@@ -188,6 +176,15 @@ def _plan_model(choices, data, expert, trunk, router):
             f"(n_samples, n_channels, height, width), got samples of shape {data.sample_shape}. "
             "Use standardize='auto': the steps are in proportion to the scale of patches."
         )
+    model = _plan_model(choices, data, expert, trunk, router)
+    training = _plan_training(choices, data, head, solver, model)
+    if choices["router__upcycle"]:
+        _check_upcycling(choices, model)
+    return Plan(data, standardize, model, training, choices.resolved)
+
+
+def _plan_model(choices, data, expert, trunk, router):
+    """Return what the model is."""
     preset = RouterSpec.of(router)
     router_options = {
         "network": choices.pick("router__network", "linear" if preset.network is None else "auto"),
@@ -207,7 +204,6 @@ def _plan_model(choices, data, expert, trunk, router):
         n_shared_experts=choices["router__n_shared_experts"],
         balance=choices["balance__kind"],
         balance_weight=choices["balance__weight"],
-        standardize=standardize,
     )
 
 
@@ -232,8 +228,8 @@ def _plan_training(choices, data, head, solver, model):
         )
     if schedule == "residual":
         require(head, Head, "error", "solver__schedule='residual'")
-    strong = not _is_linear(choices["activation"])
-    own_loss = _EXPERT_LOSS_WEIGHT if mixes and is_vector and strong else 0.0
+    is_linear = choices["activation"] in ("linear", ACTIVATIONS["linear"])
+    own_loss = _EXPERT_LOSS_WEIGHT if mixes and is_vector and not is_linear else 0.0
     own_loss = choices.pick("expert_loss_weight", own_loss)
     # Specialized experts give poor out-of-bag estimates: they know their own region only.
     stop = "out_of_bag" if mixes and data.is_table and own_loss else False
@@ -302,10 +298,6 @@ def _pick_rate(choices, name, default):
     return rate
 
 
-def _is_linear(activation):
-    return activation != "auto" and ACTIVATIONS.resolve(activation) is ACTIVATIONS["linear"]
-
-
 def _refuse_own_losses(choices, stop):
     """Refuse losses of single experts, and say what they need."""
     which = "early_stopping='out_of_bag'"
@@ -346,11 +338,6 @@ def _shares(choices):
 def _adds_up(network):
     """Tell whether a score network adds up the scores of the patches."""
     return is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
-
-
-def _expert_for(n_axes):
-    """Return the first expert that is registered for samples of this many axes."""
-    return next(name for name, spec in EXPERTS.items() if spec.ndim == n_axes + 1)
 
 
 def _gate(choices, router):
