@@ -10,25 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from .nn import (
-    ACTIVATIONS,
-    BALANCES,
-    EXPERTS,
-    GATES,
-    LOSSES,
-    NETWORKS,
-    NOISES,
-    ROUTERS,
-    TRUNKS,
-)
+from . import nn as parts_of_mixtures
 from .optim import SOLVERS
 
 __all__ = ["ModuleBlueprint", "StoredModule", "trusted_types"]
 
-_REGISTRIES = (
-    *(ACTIVATIONS, BALANCES, EXPERTS, GATES, LOSSES, NETWORKS, NOISES, ROUTERS, SOLVERS),
-    TRUNKS,
-)
+_REGISTRIES = [SOLVERS, *(p for p in vars(parts_of_mixtures).values() if type(p) is type(SOLVERS))]
 # Beside what is registered: by name, as these modules are above this one.
 _OTHERS = """
 _classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.SolverSpec.build

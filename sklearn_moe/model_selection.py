@@ -215,7 +215,7 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
     started = [number for number, fit in enumerate(fits) if fit is not None]
     interrupted = False
     try:
-        for place, failure in train_jointly([_training(fits[number]) for number in started]):
+        for place, failure in train_jointly([fits[number] for number in started]):
             failures[started[place]] = failure
     except KeyboardInterrupt:
         interrupted = True
@@ -271,26 +271,3 @@ def _parts(X, y, sample_weight, rows):
                 for part in (X, y, sample_weight)
             ]
         yield known[key]
-
-
-def _training(fit):
-    """Return the net of a fit, what it is trained with, and what it is joined by."""
-    options = {"rows": fit.rows, "validation": fit.validation, "callbacks": (fit.stopping,)}
-    options |= {"epochs": fit.plan.training.max_iter, "seed": fit.working._predict_seed}
-    return fit.net, options, _kind(fit)
-
-
-def _kind(fit):
-    """Return what fits that are trained side by side have in common."""
-    net, rows, plan = fit.net, fit.rows, fit.plan.training
-    states = (*net.module_.state_dict().items(), *net.module_.named_buffers())
-    return (
-        fit.working._architecture,
-        [(name, value.shape, value.dtype) for name, value in states],
-        (type(net.criterion_), net.criterion_.n_targets, net.criterion_.kind),
-        (type(net.optimizer_), plan.solver.per_expert, plan.schedule),
-        (plan.expert_loss_weight, plan.n_out_of_bag),
-        (net.precision, net.device, rows.x.dtype, rows.y.device),
-        -(-len(rows.y) // plan.batch_size),
-        plan.max_iter if plan.schedule == "cosine" else None,
-    )

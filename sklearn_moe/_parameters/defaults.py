@@ -37,6 +37,7 @@ _ROUTER_LR_FACTOR = 2
 _IMAGE_LR_FACTOR = 0.4
 # Samples in a step that make it worth while to copy a network for images into bf16: an estimate.
 _WORTH_BF16 = 100
+_LEAST_BATCH, _SMALL_BATCH = 32, 200
 _MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
 # Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 1,000 for few.
 _STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
@@ -213,9 +214,11 @@ def _plan_training(choices, data, head, solver, model):
     is_vector = data.is_table or model.trunk is not None
     # Only mixtures of distributions can tell what each expert makes of a sample.
     mixes = router.router_class.mixes and n_experts > 1
+    batch_size = solver.batch_size or min(_SMALL_BATCH, max(_LEAST_BATCH, data.n_samples // 4))
+    if head.kind == "regression":  # numbers hold noise, and many small steps overfit few samples
+        batch_size = _SMALL_BATCH
     # The mean of n samples is as noisy as that of n / f of equal weight, with f = mean(w^2) /
     # mean(w)^2 (Kish 1965). More than four times as many would cost more than they are worth.
-    batch_size = solver.batch_size(data.n_samples, head.kind)
     batch_size = round(batch_size * min(data.unevenness, _MOST_UNEVEN))
     batch_size = choices.pick("batch_size", batch_size)
     largest_batch = sys.maxsize if batch_size is None else batch_size

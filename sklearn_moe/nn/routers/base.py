@@ -182,7 +182,7 @@ class Router(nn.Module):
     gates: ClassVar[tuple[str, ...]] = ("softmax", "renormalized", "relative", "sigmoid", "logit")
     sparse: ClassVar[bool] = False  # k experts are chosen for each sample
     noisy: ClassVar[bool] = False  # there is a choice that noise can change
-    learns_noise: ClassVar[bool] = False
+    learns_noise: ClassVar[bool] = False  # by a second network, an argument `scale_network`
     mixes: ClassVar[bool] = False  # the distributions of the experts, not their outputs
 
     def __init__(
@@ -211,13 +211,6 @@ class Router(nn.Module):
         """Refuse settings that the router does not support, with the reason."""
         if top_k != 1:
             raise ValueError(f"all experts are used at once, got top_k={top_k}. Use top_k=1")
-
-    @classmethod
-    def build(
-        cls, network: nn.Module, input_shape: Shape, n_experts: int, **parts: Any
-    ) -> "Router":
-        """Return the router, with whatever else it needs for samples of this shape."""
-        return cls(network, **parts)
 
     def score(self, x: Tensor) -> Tensor:
         """Return the scores of samples, (n_samples, n_experts)."""

@@ -192,10 +192,12 @@ def make_router(
         with _errors_name(router):
             some_are_left = top_k < n_experts or n_experts == 1
             _check_balance(balance.needs, router_class, scores, noise, some_are_left)
-    parts = {"top_k": top_k, "gate": gate, "noise": noise, "mix": mix, "balance": balance}
+    parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise, "balance": balance}
     if spec.dense_gradient:
         parts["defaults"] = RunningMean(torch.zeros(n_experts, n_outputs), _MEMORY, per_row=True)
-    return router_class.build(scores, input_shape, n_experts, **parts)
+    if router_class.learns_noise:
+        parts["scale_network"] = LinearScores(input_shape, n_experts)
+    return router_class(scores, mix=mix, **parts)
 
 
 @contextmanager
