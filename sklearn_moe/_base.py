@@ -351,7 +351,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         if plan.n_out_of_bag:
             patience = max(self.n_iter_no_change, plan.max_iter // 10)
             return Stopping(plan.tol, patience, "oob_loss", share=_PATIENCE)
-        return Stopping(plan.tol, self.n_iter_no_change, self._validation_score(net))
+        return Stopping(plan.tol, self.n_iter_no_change, self._score_name(net))
 
     def _train(self, net, rows, validation=None, *, epochs, total=None, callbacks=(), **options):
         """Train; return whether Ctrl-C ended it after at least one epoch.
@@ -393,13 +393,14 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             counts = count_load()
             load = counts / max(counts.sum(), np.finfo(counts.dtype).tiny)
             vars(working).update(fitted, expert_load_=load)
-            for name in ("validation_scores_", "oob_loss_curve_"):
-                working.__dict__.pop(name, None)
-            if oob_losses := [row["oob_loss"] for row in net.history if "oob_loss" in row]:
-                working.oob_loss_curve_ = oob_losses
-            if score := working._validation_score(net):
-                scores = [row[score] for row in net.history if score in row]
-                working.validation_scores_ = scores
+            recorded = {
+                "oob_loss_curve_": "oob_loss",
+                "validation_scores_": working._score_name(net),
+            }
+            for name, entry in recorded.items():
+                vars(working).pop(name, None)
+                if values := [row[entry] for row in net.history if entry in row]:
+                    setattr(working, name, values)
             self.__dict__ = working.__dict__
 
     def _describe(self, net):
@@ -433,7 +434,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         context.call_on_fit_task_begin(estimator=self, **data)
         return ScikitLearnCallbacks(self, context, data, working._describe)
 
-    def _validation_score(self, net):
+    def _score_name(self, net):
         """Return the name of the score of held-out rows in the history, None without them."""
         return f"valid_{net.criterion_.score_name}" if self.early_stopping is True else None
 
@@ -625,11 +626,9 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
                 "does not have. Fit with a router of noise_at_predict=False."
             )
         mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
-        units = {}
-        if self._target.kind == "regression":
-            units = {"mean": self._target.mean, "std": self._target.deviation}
-            units["squeeze"] = self._target.is_column
-        found = self._format
+        found, target, units = self._format, self._target, {}
+        if target.kind == "regression":
+            units = {"mean": target.mean, "std": target.deviation, "squeeze": target.is_column}
         return Predictor(
             mixture,
             head,

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ._registry import Registry, make
+from ._registry import Registry
 
 __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
@@ -284,9 +284,7 @@ class SolverSpec:
         TypeError
             If the callable takes other arguments or returns anything else.
         """
-        optimizer = make(
-            SOLVERS.expected(self.optimizer), Optimizer, self.optimizer, parameters, **options
-        )
+        optimizer = SOLVERS.make(self.optimizer, Optimizer, parameters, **options)
         optimizer.register_load_state_dict_post_hook(_lay_out_state)
         return optimizer
 
