@@ -415,19 +415,27 @@ def choose_head(loss: str | LossSpec | Callable[[int], Head], kind: str) -> Call
     factory = getattr(spec, kind) if isinstance(spec, LossSpec) else spec
     if factory is None:
         raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
+    if isinstance(factory, type):
+        if not issubclass(factory, Head):
+            raise TypeError(f"{LOSSES.expected(factory)}.")
+        _check_kind(factory, factory, kind)
     return partial(_make_head, factory, kind)
 
 
 def _make_head(factory: Callable[[int], Head], kind: str, n_targets: int) -> Head:
     head = LOSSES.make(factory, Head, n_targets)
-    if (found := getattr(head, "kind", None)) != kind:
-        raise ValueError(
-            f"loss={factory!r} is not made for {kind}: its kind is {found!r}. "
-            f"Use one of {_fitting(kind)}, or a Head of kind={kind!r}."
-        )
+    _check_kind(factory, head, kind)
     for method in ("loss", "predict"):
         require(head, Head, method, f"loss={factory!r}")
     return head
+
+
+def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> None:
+    if (found := getattr(head, "kind", None)) != kind:
+        raise ValueError(
+            f"loss={loss!r} is not made for {kind}: its kind is {found!r}. "
+            f"Use one of {_fitting(kind)}, or a Head of kind={kind!r}."
+        )
 
 
 def _fitting(kind: str) -> list[str]:
