@@ -4,7 +4,7 @@ import copy
 import inspect
 from functools import partial
 from itertools import chain
-from numbers import Integral
+from numbers import Number
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -29,30 +29,23 @@ from ._data.validation import (
     check_training_data,
     hold_out,
 )
-from ._defaults import Plan, resolve
 from ._devices import as_device, usual_modes
-from ._parameters import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
+from ._parameters.declared import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
+from ._parameters.defaults import Plan, resolve
 from ._persistence import ModuleBlueprint, StoredModule
-from ._training import (
-    Checkpoint,
-    FitFile,
-    MoENet,
-    Progress,
-    ScikitLearnCallbacks,
-    Stopping,
-    current_group,
-    identity_of,
-    place,
-    undone_if_diverged,
-    warn_of,
-    with_in_bag_mask,
-)
-from .nn import CentroidScores, Predictor, RouterSpec, build_mixture
+from ._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
+from ._training.checkpoint import Checkpoint, FitFile, identity_of
+from ._training.diagnostics import warn_of
+from ._training.loop import undone_if_diverged
+from ._training.net import MoENet, with_in_bag_mask
+from ._training.placement import place
+from ._training.process_group import current_group
+from .nn import Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
 from .nn.heads import choose_head
 from .nn.predictor import require_onnx, write_onnx
-from .nn.routers.scores import pool
+from .nn.routers.scores import CentroidScores, pool
 from .nn.seeding import OwnGenerator
 
 __all__ = ["BaseMoE"]
@@ -61,16 +54,8 @@ _MAX_SEED = 2**31 - 1
 _PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
 # What a fitted estimator has beside its net, and cannot predict without.
 _FITTED = (
-    "_architecture",
-    "_target",
-    "input_shape_",
-    "_format",
-    "_dtype",
-    "_weights_seen",
-    "_predict_seed",
-    "resolved_params_",
-    "_scales",
-    "_noise_at_predict",
+    *("_architecture", "_target", "_format", "_dtype", "_weights_seen", "_predict_seed"),
+    *("_scales", "_noise_at_predict", "input_shape_", "resolved_params_"),
 )
 _VERSION = "_sklearn_moe_version"
 
@@ -186,7 +171,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             raise KeyboardInterrupt
         if fit.callbacks:
             fit.callbacks.end()
-        self._warn(fit)
+        warn_of(fit)
         return self
 
     def _begin(self, X, y, sample_weight, groups=None):
@@ -195,7 +180,9 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         working = copy.copy(self)
         samples = working._check(X, y, sample_weight, groups, resume=resume)
         training, validation, plan, checkpoint = working._plan(samples, resume)
-        callbacks = self._scikit_learn_callbacks(working, X, y, sample_weight, plan)
+        callbacks = None
+        if getattr(self, "_skl_callbacks", None):
+            callbacks = self._scikit_learn_callbacks(working, X, y, sample_weight, plan)
         net = working._warm_net(plan) if resume else working._new_net(training, plan)
         rows, validation = (
             part and Rows.of(part, part.weight.mean(), working._dtype, net.device)
@@ -254,8 +241,6 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         weights = self.net_.module_.state_dict() if resume else None
         identity = identity_of(self, samples, plan, weights)
         file = FitFile(FitCheckpoint.of(self.checkpoint), identity, plan.training.max_iter)
-        if isinstance(self.random_state, Integral):
-            return training, validation, plan, Checkpoint(file)
         if file.state is not None:  # draw again what was drawn by the fit that goes on
             before = file.state["random_state"]
             if self.random_state is None:
@@ -286,13 +271,14 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """Return a net with new weights, and scales that are measured anew."""
         X, weight = samples.X, samples.weight
         self._scales = None
-        if plan.model.standardize and plan.data.is_image:
+        if plan.standardize and plan.data.is_image:
             self._scales = describe_channels(X, weight)
-        elif plan.model.standardize:
+        elif plan.standardize:
             categories = self._format.categories
             self._scales = describe_columns(X, weight, categories.columns if categories else ())
         net = self._make_net(plan)
-        self._place_centers(net, X, weight)
+        if isinstance(getattr(net.module_.router, "network", None), CentroidScores):
+            self._place_centers(net, X, weight)
         return net
 
     def _warm_net(self, plan):
@@ -305,31 +291,23 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
     def _make_net(self, plan):
         """Return a net with drawn weights."""
-        model, training = plan.model, plan.training
-        router = RouterSpec.of(model.router)
+        model, training = vars(plan.model), plan.training
+        router = RouterSpec.of(plan.model.router)
         self._noise_at_predict = router.noise_at_predict
         self._architecture = self._architecture_of(plan)
         head, seed = self._head(), self._random_state.randint(_MAX_SEED)
-        trunk = model.trunk
-        if isinstance(trunk, torch.nn.Module):
-            trunk = ModuleBlueprint(trunk)
+        if isinstance(plan.model.trunk, torch.nn.Module):
+            model = model | {"trunk": ModuleBlueprint(plan.model.trunk)}
         module = partial(
             build_mixture,
             self.input_shape_,
             self.n_experts,
             head=head,
-            expert=model.expert,
-            expert_options=model.expert_options,
-            router=model.router,
-            router_options=model.router_options,
-            balance=model.balance,
-            balance_weight=model.balance_weight,
             statistics=self._scales,
-            trunk=trunk,
-            n_shared_experts=model.n_shared_experts,
             unstacked=training.solver.needs_unstacked(router.router_class.mixes),
             dtype=self._dtype,
             seed=seed,
+            **model,
         )
         device, precision = place(self.device, plan, module, self.input_shape_)
         self.resolved_params_ = plan.resolved
@@ -357,25 +335,23 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
     def _place_centers(self, net, X, weight):
         """Give a router of fixed centers those of the training samples."""
-        scores = getattr(net.module_.router, "network", None)
-        if isinstance(scores, CentroidScores):
 
-            def router_input(x):
-                return pool(net.module_.encode(x), x.dtype)
+        def router_input(x):
+            return pool(net.module_.encode(x), x.dtype)
 
-            seed = self._random_state.randint(_MAX_SEED)
-            n_features = net.map_batches(router_input, X[:1]).shape[1]
-            rows = rows_to_cluster(X.shape[0], n_features, seed)
-            Z = net.map_batches(router_input, select(X, rows))
-            centers, spread = find_centers(Z, weight[rows], self.n_experts, seed)
-            scores.place(torch.from_numpy(centers), spread)
+        seed = self._random_state.randint(_MAX_SEED)
+        n_features = net.map_batches(router_input, X[:1]).shape[1]
+        rows = rows_to_cluster(X.shape[0], n_features, seed)
+        Z = net.map_batches(router_input, select(X, rows))
+        centers, spread = find_centers(Z, weight[rows], self.n_experts, seed)
+        net.module_.router.network.place(torch.from_numpy(centers), spread)
 
     def _stopping(self, net, plan):
         """Return what ends the training."""
         if plan.n_out_of_bag:
             patience = max(self.n_iter_no_change, plan.max_iter // 10)
             return Stopping(plan.tol, patience, "oob_loss", share=_PATIENCE)
-        return Stopping(plan.tol, self.n_iter_no_change, self._validation_score(net))
+        return Stopping(plan.tol, self.n_iter_no_change, self._score_name(net))
 
     def _train(self, net, rows, validation=None, *, epochs, total=None, callbacks=(), **options):
         """Train; return whether Ctrl-C ended it after at least one epoch.
@@ -417,13 +393,14 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             counts = count_load()
             load = counts / max(counts.sum(), np.finfo(counts.dtype).tiny)
             vars(working).update(fitted, expert_load_=load)
-            for name in ("validation_scores_", "oob_loss_curve_"):
-                working.__dict__.pop(name, None)
-            if oob_losses := [row["oob_loss"] for row in net.history if "oob_loss" in row]:
-                working.oob_loss_curve_ = oob_losses
-            if score := working._validation_score(net):
-                scores = [row[score] for row in net.history if score in row]
-                working.validation_scores_ = scores
+            recorded = {
+                "oob_loss_curve_": "oob_loss",
+                "validation_scores_": working._score_name(net),
+            }
+            for name, entry in recorded.items():
+                vars(working).pop(name, None)
+                if values := [row[entry] for row in net.history if entry in row]:
+                    setattr(working, name, values)
             self.__dict__ = working.__dict__
 
     def _describe(self, net):
@@ -446,14 +423,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
         return net.map_batches(count, rows.x).sum(axis=0)
 
-    def _warn(self, fit):
-        """Warn of a fit that ended early, badly, or with few experts in use."""
-        warn_of(fit, self._target, self.expert_load_)
-
     def _scikit_learn_callbacks(self, working, X, y, sample_weight, plan):
-        """Tell scikit-learn's callbacks, if any are set, of the fit that begins."""
-        if not getattr(self, "_skl_callbacks", None):
-            return None
+        """Tell the callbacks of scikit-learn of the fit that begins."""
         before = set(vars(self))
         context = self._init_callback_context(max_subtasks=plan.training.max_iter)
         # What scikit-learn will look for when the fit has ended.
@@ -463,26 +434,21 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         context.call_on_fit_task_begin(estimator=self, **data)
         return ScikitLearnCallbacks(self, context, data, working._describe)
 
-    def _validation_score(self, net):
+    def _score_name(self, net):
         """Return the name of the score of held-out rows in the history, None without them."""
         return f"valid_{net.criterion_.score_name}" if self.early_stopping is True else None
 
     def _architecture_of(self, plan):
         params = self.get_params(deep=True)
-        return {
-            name: plan.resolved.get(name.removesuffix("__kind"), params[name])
-            for name in ARCHITECTURE
-        }
+        names = {full.removesuffix("__kind"): full for full in ARCHITECTURE}
+        return {name: plan.resolved.get(name, params[full]) for name, full in names.items()}
 
     def _check_architecture(self, plan):
         """Refuse to go on with weights that belong to another model."""
-        wanted = self._architecture_of(plan)
-        changed = sorted(k for k, v in wanted.items() if v != self._architecture.get(k))
+        had, wanted = self._architecture, self._architecture_of(plan)
+        changed = sorted(name for name in wanted if wanted[name] != had.get(name))
         if changed:
-            had, asked = (
-                {k.removesuffix("__kind"): a.get(k) for k in changed}
-                for a in (self._architecture, wanted)
-            )
+            had, asked = ({name: a.get(name) for name in changed} for a in (had, wanted))
             raise ValueError(
                 f"The fitted model cannot be trained further with other {list(had)}: it has "
                 f"{had}, the parameters ask for {asked}. Set them back, or fit a clone "
@@ -660,11 +626,9 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
                 "does not have. Fit with a router of noise_at_predict=False."
             )
         mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
-        units = {}
-        if self._target.kind == "regression":
-            units = {"mean": self._target.mean, "std": self._target.deviation}
-            units["squeeze"] = self._target.is_column
-        found = self._format
+        found, target, units = self._format, self._target, {}
+        if target.kind == "regression":
+            units = {"mean": target.mean, "std": target.deviation, "squeeze": target.is_column}
         return Predictor(
             mixture,
             head,
@@ -771,12 +735,12 @@ def _category_codes(found):
     known = found.categories
     if known is None:
         return {}
-    values, names = [], {}
-    for column, its_values, are_numbers in zip(
-        known.columns, known.values, known.are_numbers, strict=True
-    ):
-        if not are_numbers:
-            names[column] = its_values
-        values.append(its_values if are_numbers else range(len(its_values)))
-    codes = CategoryCodes(known.columns, values, known.codes, getattr(torch, found.dtype))
+    places, names = [], {}
+    for column, values in zip(known.columns, known.values, strict=True):
+        if all(isinstance(value, Number) for value in values):  # X holds them as they are
+            places.append(values)
+        else:
+            places.append(range(len(values)))
+            names[column] = values
+    codes = CategoryCodes(known.columns, places, known.codes, getattr(torch, found.dtype))
     return {"categories": codes, "category_names": names}

@@ -8,7 +8,7 @@ from sklearn.utils._param_validation import StrOptions
 
 from ._base import BaseMoE
 from ._data.targets import ClassTarget, LabelTarget, check_classes
-from ._parameters import constructor, documented
+from ._parameters.declared import constructor, documented
 from .nn import LOSSES, LossSpec
 
 __all__ = ["MoEClassifier"]

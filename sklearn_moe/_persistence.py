@@ -10,33 +10,20 @@ import numpy as np
 import torch
 from torch import nn
 
-from .nn import (
-    ACTIVATIONS,
-    BALANCES,
-    EXPERTS,
-    GATES,
-    LOSSES,
-    NETWORKS,
-    NOISES,
-    ROUTERS,
-    TRUNKS,
-)
+from . import nn as parts_of_mixtures
 from .optim import SOLVERS
 
 __all__ = ["ModuleBlueprint", "StoredModule", "trusted_types"]
 
-_REGISTRIES = (
-    *(ACTIVATIONS, BALANCES, EXPERTS, GATES, LOSSES, NETWORKS, NOISES, ROUTERS, SOLVERS),
-    TRUNKS,
-)
+_REGISTRIES = [SOLVERS, *(p for p in vars(parts_of_mixtures).values() if type(p) is type(SOLVERS))]
 # Beside what is registered: by name, as these modules are above this one.
 _OTHERS = """
 _classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.SolverSpec.build
-_parameters.BalanceParams _parameters.FitCheckpoint _parameters.RouterParams
-_parameters.SolverParams _data.categories.Categories _data.targets.ClassTarget
-_data.targets.LabelTarget _data.targets.NumberTarget _data.validation.InputFormat
-_data.validation.WeightsSeen nn.mixture.build_mixture nn.encoders.ChannelStatistics
-nn.encoders.FeatureStatistics nn.heads._make_head
+_parameters.declared.BalanceParams _parameters.declared.FitCheckpoint
+_parameters.declared.RouterParams _parameters.declared.SolverParams _data.tables.Categories
+_data.targets.ClassTarget _data.targets.LabelTarget _data.targets.NumberTarget
+_data.validation.InputFormat _data.validation.WeightsSeen nn.mixture.build_mixture
+nn.encoders.ChannelStatistics nn.encoders.FeatureStatistics nn.heads._make_head
 """
 _OURS = ("functools.partial", "pathlib.", "sklearn_moe.", "torch.device", "torch.optim.")
 

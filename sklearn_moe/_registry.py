@@ -83,12 +83,12 @@ class Registry(Mapping):
         """Return what a choice of the user's own must be, for messages."""
         return f"{self.parameter}={choice!r} must be {self.own}"
 
-    def make(self, choice: Any, kind: type, *args: Any, **options: Any) -> Any:
-        """Return what the factory of a choice makes of the arguments, see `make`."""
+    def make(self, choice: Any, kind: type, /, *args: Any, **options: Any) -> Any:
+        """Return what the factory of a choice, a `kind`, makes of the arguments, see `make`."""
         return make(self.expected(choice), kind, self.resolve(choice), *args, **options)
 
 
-def make(expected: str, kind: type, factory: Callable, *args: Any, **options: Any) -> Any:
+def make(expected: str, kind: type, factory: Callable, /, *args: Any, **options: Any) -> Any:
     """Return what a factory makes; `expected` begins the messages: what it must be.
 
     Raises

@@ -4,7 +4,7 @@ from sklearn.base import RegressorMixin, _fit_context
 
 from ._base import BaseMoE
 from ._data.targets import NumberTarget, check_numbers
-from ._parameters import constructor, documented
+from ._parameters.declared import constructor, documented
 
 __all__ = ["MoERegressor"]
 

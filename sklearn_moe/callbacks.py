@@ -179,14 +179,6 @@ class RoutingTrace(Callback):
         if len(self.records_) > self.max_records:
             self.records_ = self.records_[::2]
             self.every_ *= 2
-        self._show()
-
-    def _show(self):
-        """Set the attributes that users read, arrays over the records."""
-        for name in (*_RECORDED, *_PRODUCTS):
-            is_known = name in self.records_[0]
-            column = np.array([record[name] for record in self.records_]) if is_known else None
-            setattr(self, f"{name}_", column)
 
     def _routes(self, net, X_train):
         """Return the expert of each sample and the load."""
@@ -219,8 +211,11 @@ class RoutingTrace(Callback):
         return dict(zip(_PRODUCTS, products, strict=True))
 
     def __getattr__(self, name):
-        """Explain why an attribute is not there."""
+        """Return an array over the records, or explain why it is not there."""
+        column, records = name.removesuffix("_"), vars(self).get("records_")
+        if records and name.endswith("_") and column in (*_RECORDED, *_PRODUCTS):
+            return np.array([r[column] for r in records]) if column in records[0] else None
         reason = f"{type(self).__name__} has no {name!r}"
-        if name.endswith("_") and not name.startswith("_") and "epochs_" not in vars(self):
+        if name.endswith("_") and not name.startswith("_") and not records:
             reason += ": nothing was recorded yet, fit an estimator with it first"
         raise AttributeError(reason, name=name, obj=self)

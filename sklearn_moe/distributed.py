@@ -7,7 +7,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
-from ._training import SINGLE_PROCESS, Connection, DataParallelGroup, entered
+from ._training.process_group import SINGLE_PROCESS, Connection, DataParallelGroup, entered
 
 __all__ = ["data_parallel"]
 

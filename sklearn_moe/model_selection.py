@@ -11,7 +11,8 @@ from sklearn.utils import _safe_indexing, indexable
 
 from ._base import BaseMoE
 from ._devices import usual_modes
-from ._training import needs_own_training, train_jointly
+from ._training.diagnostics import warn_of
+from ._training.joint import needs_own_training, train_jointly
 
 __all__ = ["cross_validate_together", "fit_together"]
 
@@ -214,7 +215,7 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
     started = [number for number, fit in enumerate(fits) if fit is not None]
     interrupted = False
     try:
-        for place, failure in train_jointly([_training(fits[number]) for number in started]):
+        for place, failure in train_jointly([fits[number] for number in started]):
             failures[started[place]] = failure
     except KeyboardInterrupt:
         interrupted = True
@@ -222,7 +223,7 @@ def _fit_all(estimators, X, y, sample_weight, rows, *, skip_failed=False):
         if failure is None and len(fit.net.history) > fit.n_before:
             estimator._finish(fit)
             if not interrupted:
-                estimator._warn(fit)
+                warn_of(fit)
     if interrupted:
         raise KeyboardInterrupt
     return failures
@@ -270,26 +271,3 @@ def _parts(X, y, sample_weight, rows):
                 for part in (X, y, sample_weight)
             ]
         yield known[key]
-
-
-def _training(fit):
-    """Return the net of a fit, what it is trained with, and what it is joined by."""
-    options = {"rows": fit.rows, "validation": fit.validation, "callbacks": (fit.stopping,)}
-    options |= {"epochs": fit.plan.training.max_iter, "seed": fit.working._predict_seed}
-    return fit.net, options, _kind(fit)
-
-
-def _kind(fit):
-    """Return what fits that are trained side by side have in common."""
-    net, rows, plan = fit.net, fit.rows, fit.plan.training
-    states = (*net.module_.state_dict().items(), *net.module_.named_buffers())
-    return (
-        fit.working._architecture,
-        [(name, value.shape, value.dtype) for name, value in states],
-        (type(net.criterion_), net.criterion_.n_targets, net.criterion_.kind),
-        (type(net.optimizer_), plan.solver.per_expert, plan.schedule),
-        (plan.expert_loss_weight, plan.n_out_of_bag),
-        (net.precision, net.device, rows.x.dtype, rows.y.device),
-        -(-len(rows.y) // plan.batch_size),
-        plan.max_iter if plan.schedule == "cosine" else None,
-    )

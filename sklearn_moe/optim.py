@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
-from ._registry import Registry, make
+from ._registry import Registry
 
 __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
@@ -205,11 +205,6 @@ def _per_tensor(values, sizes, parameters):
 # -- by name ------------------------------------------------------------------------------
 
 
-def _part_of_X(n_samples: int, kind: str) -> int:
-    # Targets of regression are noisy, and many small steps overfit where samples are few.
-    return 200 if kind == "regression" else min(200, max(32, n_samples // 4))
-
-
 @dataclass(frozen=True)
 class SolverSpec:
     """An optimizer and what goes with it.
@@ -224,9 +219,9 @@ class SolverSpec:
     scale_by_input_norm : bool, default=False
         Whether these are rates for X of norm 1: divided by r and by r^2, with r the root mean
         square norm of the training patches.
-    batch_size : callable
-        `batch_size(n_samples, kind)` is what "auto" becomes, for a target of that kind, see
-        `Head`.
+    batch_size : int or None, default=None
+        What "auto" becomes for classes and labels. None: a quarter of the samples, but 32 at least
+        and 200 at most.
     schedule : {"constant", "cosine", "residual"}, default="constant"
         What `solver__schedule="auto"` becomes.
     per_expert : bool, default=False
@@ -243,7 +238,7 @@ class SolverSpec:
     learning_rate: float = 1e-3
     router_learning_rate: float = 3e-4
     scale_by_input_norm: bool = False
-    batch_size: Callable[[int, str], int] = _part_of_X
+    batch_size: int | None = None
     schedule: str = "constant"
     per_expert: bool = False
     units: bool = False
@@ -289,9 +284,7 @@ class SolverSpec:
         TypeError
             If the callable takes other arguments or returns anything else.
         """
-        optimizer = make(
-            SOLVERS.expected(self.optimizer), Optimizer, self.optimizer, parameters, **options
-        )
+        optimizer = SOLVERS.make(self.optimizer, Optimizer, parameters, **options)
         optimizer.register_load_state_dict_post_hook(_lay_out_state)
         return optimizer
 
@@ -308,15 +301,6 @@ def _innermost(function: Callable) -> Callable:
     return _innermost(function.func) if isinstance(function, partial) else function
 
 
-def _table_batch(n_samples: int, kind: str) -> int:
-    return 200
-
-
-def _large_batch(n_samples: int, kind: str) -> int:
-    # Normalized steps have the same length for noisy gradients, but regression has its own noise.
-    return 200 if kind == "regression" else 1024
-
-
 SOLVERS = Registry(
     "solver",
     "a callable (parameters, lr) -> torch.optim.Optimizer",
@@ -326,7 +310,7 @@ SOLVERS = Registry(
             learning_rate=0.06,
             router_learning_rate=1.0,
             scale_by_input_norm=True,
-            batch_size=_large_batch,
+            batch_size=1024,  # normalized steps have the same length for noisy gradients
             schedule="residual",
             per_expert=True,
             units=True,
@@ -338,7 +322,7 @@ SOLVERS = Registry(
             partial(AdamW, fused=True),
             learning_rate=0.005,
             router_learning_rate=0.0015,
-            batch_size=_table_batch,
+            batch_size=200,
             schedule="cosine",
         ),
     },

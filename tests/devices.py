@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from sklearn_moe._training import MoENet
+from sklearn_moe._training.net import MoENet
 
 __all__ = ["DEVICE", "FOLDER", "PRETEND", "StepCost", "step_cost"]
 

@@ -7,7 +7,7 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from .._validation import refuse_overflow
-from .frames import is_missing
+from .tables import is_missing
 
 
 def check_classes(y):

@@ -15,9 +15,15 @@ from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._compat import warn
 from .._validation import check_column, naming
-from .categories import Categories, find_categories
-from .frames import is_frame, number_types, read_table, refuse_times
 from .rows import select
+from .tables import (
+    Categories,
+    find_categories,
+    is_frame,
+    number_types,
+    read_table,
+    refuse_times,
+)
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 _LEAST_SIDE = 4  # of images, in pixels
@@ -132,7 +138,12 @@ def _read(X, name, known, estimator=None, weight=None):
             "with the same columns, or a dense array of shape (n_samples, n_features)."
         )
     if known is None and is_dense_table and (columns := find_categories(X, chosen)):
-        found = _learn_categories(X, found, columns, weight)
+        if not found.allow_nan:
+            raise ValueError(
+                f"Columns {columns} hold categories, which are encoded with standardize=True only. "
+                "Leave it at 'auto', or encode them before."
+            )
+        found = found._replace(categories=Categories(columns).fit(X, weight))
     with naming("X"):
         if of_frame or (is_dense_table and (found.categories or X.dtype == object)):
             X, dtype = read_table(X, found.categories, wide=found.dtype)
@@ -151,17 +162,9 @@ def _read(X, name, known, estimator=None, weight=None):
         _check_axes(X, name, known)
     if found.sample_shape is not None:
         X = _reshape(X, found.sample_shape)
+    if known is not None:
+        _check_as_fitted(X, name, known)
     return X, np.dtype(dtype).name, found
-
-
-def _learn_categories(X, found, columns, weight):
-    """Return the format with the categories of some columns of a table."""
-    if not found.allow_nan:
-        raise ValueError(
-            f"Columns {columns} hold categories, which are encoded with standardize=True only. "
-            "Leave it at 'auto', or encode them before."
-        )
-    return found._replace(categories=Categories(columns).fit(X, weight))
 
 
 def _reshape(X, sample_shape):
@@ -193,9 +196,7 @@ def check_samples(X, name, known):
     known : InputFormat
         Of its fit.
     """
-    X, _, _ = _read(_open(X, name, known), name, known)
-    _check_as_fitted(X, name, known)
-    return X
+    return _read(_open(X, name, known), name, known)[0]
 
 
 def _check_axes(X, name, known):
@@ -292,9 +293,7 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y,
         )
     if 0 in X.shape:
         raise ValueError(f"X of shape {X.shape} is empty: every axis must be at least 1 long.")
-    if known is not None:
-        _check_as_fitted(X, name, known)
-    else:
+    if known is None:
         if X.ndim == 3 and found.sample_shape is None:
             _warn_of_images(X)
         found = found._replace(dtype=X.dtype.name, input_shape=X.shape[1:])

@@ -368,11 +368,11 @@ class Checkpoint:
     Parameters
     ----------
     file : FitFile
-    random_state : dict or None
-        Of the generator that the fit draws from, at its start.
+    random_state : dict
+        State of the generator that the fit draws from, at its start.
     """
 
-    def __init__(self, file, random_state=None):
+    def __init__(self, file, random_state):
         self.file = file
         self.random_state = random_state
         self.possible = current_group().rank == 0  # of several processes one stores what all have

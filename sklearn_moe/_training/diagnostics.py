@@ -17,18 +17,8 @@ _LEARNED = 0.9  # of the loss of outputs of 0: what has more on new rows has lea
 _AT_ONCE = 2**16  # samples whose loss is computed at a time
 
 
-def warn_of(fit, target, load):
-    """Warn of a fit that ended early or badly, or in which few experts are used.
-
-    Parameters
-    ----------
-    fit : Fit
-        Which was trained.
-    target : ClassTarget, LabelTarget or NumberTarget
-        What y means.
-    load : ndarray of shape (n_experts,)
-        Share of the training samples that each expert computes.
-    """
+def warn_of(fit):
+    """Warn of a fit, a `Fit`, that ended early or badly, or in which few experts are used."""
     history, max_iter, stopping = fit.net.history, fit.plan.training.max_iter, fit.stopping
     stopped = stopping.converged_ or len(history) - fit.n_before < max_iter
     if not (stopped or stopping.tol is None or fit.net.schedule == "cosine"):
@@ -45,13 +35,13 @@ def warn_of(fit, target, load):
             best = min if stopping.score.endswith("loss") else max
             kept = best(epochs, key=lambda row: row[stopping.score])
             if fit.rows.x.shape[1] > fit.rows.x.shape[0]:
-                _warn_of_width(fit, target, epochs, kept)
-        if fit.plan.model.standardize:
+                _warn_of_width(fit, epochs, kept)
+        if fit.plan.standardize:
             _warn_of_ruin(fit, epochs, kept)
-    _warn_of_load(fit, load)
+    _warn_of_load(fit, fit.working.expert_load_)
 
 
-def _warn_of_width(fit, target, epochs, kept):
+def _warn_of_width(fit, epochs, kept):
     """Warn if early stopping found next to nothing in a table that has more columns than rows.
 
     `kept` is what was recorded of the epoch whose weights the model has.
@@ -65,7 +55,7 @@ def _warn_of_width(fit, target, epochs, kept):
             f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned of "
             "it did not help on rows that were not trained on: the model is that of epoch "
             f"{n_epochs} of {max_iter}, and has learned little. Reduce the columns before, such as "
-            f"by make_pipeline({_reducer(target)}, model), or take a linear model.",
+            f"by make_pipeline({_reducer(fit.working._target)}, model), or take a linear model.",
             ConvergenceWarning,
         )
 
@@ -138,9 +128,8 @@ def _warn_of_load(fit, load):
 
 def _against_collapse(fit):
     """Return what may help, without what would change nothing or be refused."""
-    remedies, model = [], fit.plan.model
-    router_class = RouterSpec.of(model.router).router_class
-    if not model.standardize:
+    remedies, router_class = [], RouterSpec.of(fit.plan.model.router).router_class
+    if not fit.plan.standardize:
         is_bag = fit.rows.x.ndim == 3
         remedies.append("a scaler in front of the patches" if is_bag else "standardize='auto'")
     if any(True for _ in fit.net.module_.router.parameters()):

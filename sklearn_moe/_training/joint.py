@@ -88,31 +88,46 @@ def needs_own_training(net):
     return None
 
 
-def train_jointly(trainings):
-    """Train nets side by side; each stops by itself, and the others go on without it.
+def train_jointly(fits):
+    """Train the nets of fits side by side; each stops by itself, the others go on without it.
 
     Parameters
     ----------
-    trainings : list of tuple
-        A net, the keyword arguments of its `Training`, and a kind. Nets of equal kinds are trained
-        jointly: they have equal architectures, and equally many batches in an epoch.
+    fits : list of Fit
+        Those of equal architectures, and equally many batches in an epoch, are trained jointly.
 
     Yields
     ------
     place : int
-        Of a net in the list, once its training has ended.
+        Of a fit in the list, once its training has ended.
     failure : ValueError or None
         What ended it too early, if anything did.
     """
-    for places in group_by(range(len(trainings)), lambda place: trainings[place][2]):
-        yield from zip(places, _train_group([trainings[place] for place in places]), strict=True)
+    for places in group_by(range(len(fits)), lambda place: _kind(fits[place])):
+        yield from zip(places, _train_group([fits[place] for place in places]), strict=True)
 
 
-def _train_group(trainings):
+def _kind(fit):
+    """Return what fits that are trained side by side have in common."""
+    net, rows, plan = fit.net, fit.rows, fit.plan.training
+    states = (*net.module_.state_dict().items(), *net.module_.named_buffers())
+    return (
+        fit.working._architecture,
+        [(name, value.shape, value.dtype) for name, value in states],
+        (type(net.criterion_), net.criterion_.n_targets, net.criterion_.kind),
+        (type(net.optimizer_), plan.solver.per_expert, plan.schedule),
+        (plan.expert_loss_weight, plan.n_out_of_bag),
+        (net.precision, net.device, rows.x.dtype, rows.y.device),
+        -(-len(rows.y) // plan.batch_size),
+        plan.max_iter if plan.schedule == "cosine" else None,
+    )
+
+
+def _train_group(fits):
     runs, known = [], {}
     try:
-        for net, options, _ in trainings:
-            runs.append(_Run(net, known, **options))
+        for fit in fits:
+            runs.append(_Run(fit, known))
         with Interrupts(), as_many_threads_as_useful(runs[0].training.work):
             _train(runs)
         for run in runs:
@@ -153,11 +168,19 @@ def _train_epoch(runs, step):
 
 
 class _Run:
-    """One of the nets, and how far it has come; `known` is what was computed of a shared X."""
+    """One of the fits, and how far it has come; `known` is what was computed of a shared X."""
 
-    def __init__(self, net, known, **options):
-        self.net = net
-        self.training = Training(net, group=SINGLE_PROCESS, **options)
+    def __init__(self, fit, known):
+        net = self.net = fit.net
+        self.training = Training(
+            net,
+            fit.rows,
+            fit.validation,
+            epochs=fit.plan.training.max_iter,
+            seed=fit.working._predict_seed,
+            callbacks=(fit.stopping,),
+            group=SINGLE_PROCESS,
+        )
         self.epochs_left = self.training.epochs
         self.failure = None
         self.batches = net.get_iterator(WeightedRows(self.training.rows), training=True)

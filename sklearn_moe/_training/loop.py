@@ -198,6 +198,7 @@ class Training:
         """Yield the training batches of each streamed batch."""
         for rows in streamed:
             self.is_weighted = rows.is_weighted
+            self.step.scales_steps = self.scales_steps
             yield self.net.get_iterator(WeightedRows(rows), training=True)
             self.net._set_training(False)
 
@@ -393,11 +394,7 @@ class OneNetStep(Step):
         self.router_parameters = net.router_parameters()
         self.schedules = [] if training.schedule is None else [training.schedule]
         self.is_stochastic = is_stochastic(net.module_)
-
-    @property
-    def scales_steps(self):
-        """Whether steps are scaled; streamed batches may differ in it."""
-        return self.training.scales_steps
+        self.scales_steps = training.scales_steps
 
     def forward(self, batch):
         """Return what the mixture makes of a batch, and the losses, (n_samples,)."""

@@ -33,33 +33,21 @@ from ._significance import DispatchEntropyTest, dispatch_entropy_test
 from ._specialization import specialization_report
 from ._split import SplitInformation, image_properties, split_information
 
-__all__ = [
-    "ClusterAgreement",
-    "DispatchEntropyTest",
-    "RoutingScorer",
-    "SpecializationReport",
-    "SplitInformation",
-    "ablation_accuracy",
-    "cluster_nmi_scorer",
-    "cross_evaluation_accuracy",
-    "dead_experts",
-    "dispatch_entropy",
-    "dispatch_entropy_test",
-    "expert_error_matrix",
-    "expert_load",
-    "image_properties",
-    "last_fluctuation",
-    "load_cv",
-    "mutual_information",
-    "neg_dead_experts_scorer",
-    "neg_dispatch_entropy_scorer",
-    "neg_load_cv_scorer",
-    "own_other_error",
-    "purity",
-    "router_margin",
-    "routing_agreement",
-    "routing_matrix",
-    "specialization_report",
-    "split_information",
-    "usage_entropy",
+# fmt: off
+__all__ = [  # noqa: RUF022
+    # clusters and experts
+    "DispatchEntropyTest", "dispatch_entropy", "dispatch_entropy_test", "mutual_information",
+    "purity", "routing_matrix",
+    # the load and the router
+    "dead_experts", "expert_load", "last_fluctuation", "load_cv", "router_margin",
+    "routing_agreement", "usage_entropy",
+    # what the experts are worth
+    "ablation_accuracy", "cross_evaluation_accuracy", "expert_error_matrix", "own_other_error",
+    # what a split follows
+    "SplitInformation", "image_properties", "split_information",
+    # all of it, and scorers
+    "ClusterAgreement", "SpecializationReport", "specialization_report",
+    "RoutingScorer", "cluster_nmi_scorer", "neg_dead_experts_scorer",
+    "neg_dispatch_entropy_scorer", "neg_load_cv_scorer",
 ]
+# fmt: on

@@ -4,14 +4,13 @@ from .balance import BALANCES
 from .experts import EXPERTS, CNNExpert, CNNTrunk, ExpertSpec, MLPExpert, PatchExpert
 from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
-from .mixture import MixtureOfExperts, MixtureOutput, build_mixture
+from .mixture import MixtureOfExperts, build_mixture
 from .predictor import Predictor
-from .routers.base import Balance, Route, Router
-from .routers.dense import MergeRouter, ReLURouter, SigmoidRouter, SoftRouter
+from .routers.base import Balance, Route, Router, SoftRouter
 from .routers.gates import GATES, NOISES, Noise
 from .routers.make import ROUTERS, RouterSpec
-from .routers.scores import NETWORKS, CentroidScores, CNNScores, LinearScores, MLPScores, Scores
-from .routers.sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
+from .routers.scores import NETWORKS, CNNScores, LinearScores, MLPScores, Scores
+from .routers.sparse import TopKRouter
 from .trunks import TRUNKS
 
 # fmt: off
@@ -23,10 +22,8 @@ __all__ = [  # noqa: RUF022
     "Balance", "Head", "Noise", "RegressionHead", "Route", "Router", "Scores",
     # parts that may be subclassed or built directly
     "CNNExpert", "CNNTrunk", "MLPExpert", "PatchExpert",
-    "CNNScores", "CentroidScores", "LinearScores", "MLPScores",
-    "MergeRouter", "NoisyTopKRouter", "PatchChoiceRouter", "ReLURouter", "SigmoidRouter",
-    "SoftRouter", "TopKRouter",
+    "CNNScores", "LinearScores", "MLPScores", "SoftRouter", "TopKRouter",
     # the whole
-    "MixtureOfExperts", "MixtureOutput", "Predictor", "build_mixture", "weighted_mean",
+    "MixtureOfExperts", "Predictor", "build_mixture", "weighted_mean",
 ]
 # fmt: on

@@ -53,6 +53,33 @@ def are_homogeneous(experts: Iterable[nn.Module]) -> bool:
     return len(keys) == 1 and None not in keys
 
 
+class Stack(nn.Module):
+    """A sequence of homogeneous experts as one module: what is done to all of them is done once.
+
+    Entry m of the first axis of every parameter belongs to expert m. `stack[m]` is that expert. Its
+    weights are views: what is written to them is written to the stack, and a gradient by them is a
+    gradient of the stack. Subclasses map a batch to the outputs of all experts, (n_samples,
+    n_experts, n_outputs), and make an expert by `_expert(m)`.
+    """
+
+    def __len__(self) -> int:
+        return len(next(self.parameters()))
+
+    def __getitem__(self, index: int) -> nn.Module:
+        return self._expert(range(len(self))[index])
+
+    def __iter__(self) -> Iterator[nn.Module]:
+        return (self[m] for m in range(len(self)))
+
+    def _expert(self, m: int) -> nn.Module:
+        raise NotImplementedError
+
+
+def stack_weights(weights: Sequence[Tensor]) -> nn.Parameter:
+    """Return one new parameter with a copy of the weights of each expert."""
+    return nn.Parameter(torch.stack([weight.detach() for weight in weights]))
+
+
 # -- outputs of experts -------------------------------------------------------------------
 
 

@@ -1,5 +1,6 @@
-"""Functions that several parts of a mixture use: softmax, activations, sums and losses."""
+"""Functions that several parts of a mixture use: softmax, activations, checks, sums and losses."""
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -74,6 +75,50 @@ ACTIVATIONS = Registry(
         "tanh": torch.tanh,
     },
 )
+
+
+def activation_function(activation: str | Callable) -> Callable:
+    """Return an activation by its name, or as it is; a module with weights is copied.
+
+    The weights of the copy are in float32, like those of new layers.
+    """
+    function = ACTIVATIONS.resolve(activation)
+    if isinstance(function, nn.Module) and function.state_dict():
+        return copy.deepcopy(function).float()
+    return function
+
+
+def activation_layer(activation: str | Callable) -> nn.Module:
+    """Return an activation as a layer, so that experts can be written as a sequence.
+
+    ReLU works in place, which halves the memory of a convolution and its activation: the layer
+    before must not need its output again.
+    """
+    function = activation_function(activation)
+    if not isinstance(activation, str):
+        dry_run(ACTIVATIONS.expected(activation), function, torch.zeros(2, 3), shape=(2, 3))
+    return nn.ReLU(inplace=True) if function is nn.functional.relu else _Elementwise(function)
+
+
+class _Elementwise(nn.Module):
+    def __init__(self, function: Callable):
+        super().__init__()
+        self.function = function
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.function(z)
+
+
+# -- checks of what the user passes, before anything is trained ----------------------------
+
+
+def require_ndim(input_shape: Shape, ndim: int, name: str, axes: str, kind: str = "expert") -> None:
+    """Refuse samples with other axes than the expert, or the trunk, takes."""
+    if len(input_shape) != ndim:
+        raise ValueError(
+            f"{kind}={name!r} takes samples of shape ({axes}), got samples of shape "
+            f"{tuple(input_shape)}. Reshape X, or choose the {kind} that fits its shape."
+        )
 
 
 @torch.no_grad()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, logsigmoid, softplus
 
-from .._registry import Registry, make, require
+from .._registry import Registry, require
 from .functional import log_softmax, softmax
 
 _LOG_2_PI = math.log(2 * math.pi)
@@ -423,7 +423,7 @@ def choose_head(loss: str | LossSpec | Callable[[int], Head], kind: str) -> Call
 
 
 def _make_head(factory: Callable[[int], Head], kind: str, n_targets: int) -> Head:
-    head = make(LOSSES.expected(factory), Head, factory, n_targets)
+    head = LOSSES.make(factory, Head, n_targets)
     _check_kind(factory, head, kind)
     for method in ("loss", "predict"):
         require(head, Head, method, f"loss={factory!r}")

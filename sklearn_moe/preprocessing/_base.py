@@ -11,7 +11,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from .. import _devices
 from .._data.rows import as_tensor
 from .._devices import usual_modes
-from .._registry import is_auto
 from .._validation import Count, check_images
 
 _MAX_SEED = 2**31 - 1
@@ -19,7 +18,7 @@ _MAX_SEED = 2**31 - 1
 
 def as_device(device):
     """Return the device of a name; "auto" is the accelerator where there is one."""
-    return _devices.as_device(_devices.accelerator() or "cpu" if is_auto(device) else device)
+    return _devices.as_device(_devices.accelerator() or "cpu" if device == "auto" else device)
 
 
 def as_float(x):

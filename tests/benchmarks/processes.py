@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from measure import StepClock, command, print_table, quiet
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._training import Connection
+from sklearn_moe._training.process_group import Connection
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.distributed import data_parallel
 

@@ -6,8 +6,7 @@ import pytest
 from helpers import SKLEARN_1_6
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._data.categories import Categories, find_categories
-from sklearn_moe._data.frames import read_table
+from sklearn_moe._data.tables import Categories, find_categories, read_table
 
 NAN = float("nan")
 COLORS = ["red", "blue", None, "red", "green"]

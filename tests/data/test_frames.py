@@ -12,8 +12,7 @@ from helpers import SKLEARN_1_6
 from scipy.sparse import csr_array
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._data.categories import Categories
-from sklearn_moe._data.frames import read_table
+from sklearn_moe._data.tables import Categories, read_table
 
 polars = pytest.importorskip("polars")
 pyarrow = pytest.importorskip("pyarrow")

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from sklearn_moe import MoEClassifier, RouterParams, _devices
-from sklearn_moe._training import Callback, MoENet
+from sklearn_moe._training import Callback
+from sklearn_moe._training.net import MoENet
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.nn import ROUTERS
 

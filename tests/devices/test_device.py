@@ -38,8 +38,8 @@ from sklearn_moe.nn import (
     LOSSES,
     NOISES,
     ROUTERS,
-    ReLURouter,
 )
+from sklearn_moe.nn.routers.base import ReLURouter
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = pytest.mark.filterwarnings(

@@ -10,8 +10,8 @@ from sklearn.exceptions import ConvergenceWarning
 from skorch.history import History
 
 from sklearn_moe import MoEClassifier, RouterParams, SolverParams
-from sklearn_moe._training import Callback, Stopping
-from sklearn_moe._training.callbacks import StopTraining
+from sklearn_moe._training import Callback
+from sklearn_moe._training.callbacks import Stopping, StopTraining
 
 
 def run(scores, name, n_batches=None, **options):

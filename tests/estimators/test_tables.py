@@ -19,7 +19,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._defaults import resolve
+from sklearn_moe._parameters.defaults import resolve
 from sklearn_moe._training import Callback
 from sklearn_moe.nn.heads import choose_head
 

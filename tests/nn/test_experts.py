@@ -6,8 +6,9 @@ from helpers import is_deep, make_mixture, options_for, samples_for, seeded
 from torch import nn
 
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
+from sklearn_moe.nn.dispatch import Stack
 from sklearn_moe.nn.experts.mlp import MLPStack
-from sklearn_moe.nn.experts.parts import Stack, activation_layer
+from sklearn_moe.nn.functional import activation_layer
 from sklearn_moe.nn.seeding import OwnGenerator
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-12}

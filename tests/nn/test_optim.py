@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import make_classification
 from torch import nn
 
-from sklearn_moe import MoEClassifier, RouterParams, SolverParams
+from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe.optim import SOLVERS, NormalizedSGD, group_by
 
 
@@ -196,15 +196,18 @@ def test_every_solver_learns_at_its_own_rates(solver):
 
 
 def test_batches_are_a_quarter_of_few_samples():
-    for solver, kind, sizes in (
-        ("adam", "classes", (32, 75, 200)),
-        ("adam", "regression", (200, 200, 200)),
-        ("adamw", "classes", (200, 200, 200)),
-        ("normalized_sgd", "classes", (1024, 1024, 1024)),
-        ("normalized_sgd", "regression", (200, 200, 200)),
+    X = np.random.default_rng(0).normal(size=(2000, 2))
+    y = (X[:, 0] > 0).astype(int)
+    for solver, model, sizes in (
+        ("adam", MoEClassifier, (32, 75, 200)),
+        ("adam", MoERegressor, (200, 200, 200)),
+        ("adamw", MoEClassifier, (200, 200, 200)),
+        ("normalized_sgd", MoEClassifier, (1024, 1024, 1024)),
+        ("normalized_sgd", MoERegressor, (200, 200, 200)),
     ):
-        batch_size = SOLVERS[solver].batch_size
-        assert tuple(batch_size(n, kind) for n in (40, 300, 2000)) == sizes
+        moe = model(2, solver=solver, max_iter=1, tol=None, random_state=0)
+        fits = [moe.fit(X[:n], y[:n]).resolved_params_["batch_size"] for n in (40, 300, 2000)]
+        assert tuple(fits) == sizes
 
 
 def all_to_the_first(x, scores, generator):

@@ -15,7 +15,6 @@ from sklearn_moe.nn import (
     NETWORKS,
     NOISES,
     ROUTERS,
-    CentroidScores,
     CNNScores,
     LinearScores,
     MLPScores,
@@ -26,7 +25,7 @@ from sklearn_moe.nn import (
 )
 from sklearn_moe.nn.routers.base import choose
 from sklearn_moe.nn.routers.make import make_router
-from sklearn_moe.nn.routers.scores import as_patches, pool
+from sklearn_moe.nn.routers.scores import CentroidScores, as_patches, pool
 from sklearn_moe.nn.seeding import OwnGenerator
 
 # Each gate of each router, with one or several experts (patches) in turn.

@@ -14,10 +14,11 @@ from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, _devices
 from sklearn_moe._data.rows import Rows, storage_device
-from sklearn_moe._defaults import resolve
 from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
+from sklearn_moe._parameters.defaults import resolve
 from sklearn_moe._training import net as training_net
-from sklearn_moe._training import place, placement
+from sklearn_moe._training import placement
+from sklearn_moe._training.placement import place
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.heads import choose_head
 

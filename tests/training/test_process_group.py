@@ -34,8 +34,8 @@ from sklearn_moe import (
     RouterParams,
     SolverParams,
 )
-from sklearn_moe._training import DataParallelGroup, current_group, entered
 from sklearn_moe._training.checkpoint import _restore_draws
+from sklearn_moe._training.process_group import DataParallelGroup, current_group, entered
 from sklearn_moe.callbacks import StopTraining
 from sklearn_moe.distributed import data_parallel
 from sklearn_moe.nn import BALANCES, LOSSES, ROUTERS

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ..._registry import Registry, make, takes
+from ..._registry import Registry, takes
 from ..functional import Shape
 from .cnn import CNNExpert, CNNTrunk
 from .mlp import MLPExpert
@@ -18,7 +18,6 @@ from .patch import PatchExpert
 
 __all__ = ["EXPERTS", "CNNExpert", "CNNTrunk", "ExpertSpec", "MLPExpert", "PatchExpert"]
 
-_OWN = "a callable (input_shape, n_outputs) -> torch.nn.Module"
 _PATCH_STD = 1e-3  # of <w, x_p> before training, for a patch of norm r
 
 
@@ -81,9 +80,8 @@ class ExpertSpec:
         TypeError
             If the factory takes other arguments or returns anything but a module.
         """
-        expected = f"expert={self.factory!r} must be {_OWN}"
         options = {**options, **self.options}
-        return make(expected, nn.Module, self.factory, input_shape, n_outputs, **options)
+        return EXPERTS.make(self.factory, nn.Module, input_shape, n_outputs, **options)
 
 
 def _patch_init_scale(input_shape: Shape, r: float) -> float:
@@ -110,7 +108,7 @@ _MOBILENET_V2 = ExpertSpec(_mobilenet_v2, ndim=4, activation="relu", solver="ada
 
 EXPERTS = Registry(
     "expert",
-    _OWN,
+    "a callable (input_shape, n_outputs) -> torch.nn.Module",
     {
         "patch": _PATCH,
         "patch_conv": _PATCH.with_options(init="uniform", bias=True),  # the authors' Conv1d

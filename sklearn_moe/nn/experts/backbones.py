@@ -12,7 +12,8 @@ from torchvision.models.mobilenetv2 import MobileNetV2
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from ..._registry import Registry
-from .parts import ChannelsLast, activation_layer, require_ndim
+from ..functional import activation_layer, require_ndim
+from .cnn import ChannelsLast
 
 # Channels, blocks and first stride of each stage. The stage of 24 channels has stride 1 in place of
 # 2, as small images have little resolution to lose.

@@ -3,12 +3,43 @@
 from collections.abc import Callable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..functional import ACTIVATIONS, Shape
-from .parts import ChannelsLast, activation_layer, require_ndim
+from ..functional import ACTIVATIONS, Shape, activation_layer, require_ndim
 
 _MONOTONE = ("celu", "cubic", "linear", "relu", "tanh")
+
+
+class ChannelsLast(nn.Module):
+    """A convolutional network that changes the memory layout of images where that is faster.
+
+    On a GPU, and on a CPU in float32, the channels of a pixel are stored side by side. On a CPU
+    a training step takes a quarter less time, prediction up to two thirds less; depthwise
+    convolutions in float64 would take twice as long, and a GPU has none in float64.
+    """
+
+    # On a GPU, GroupNorm returns the other layout: each convolution would have to convert it.
+    has_group_norm = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
+        if self._suits(x):
+            # The same as torch.channels_last, which the vmap of MergeRouter does not support.
+            x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+        return super().forward(x)
+
+    def _suits(self, x):
+        if x.is_cpu:
+            return x.dtype == torch.float32
+        return x.dtype != torch.float64 and not self.has_group_norm
+
+    def _apply(self, function, recurse=True):
+        """Store the weights on a GPU in the same layout: cuDNN would convert them in every step."""
+        super()._apply(function, recurse)
+        for weight in self.parameters():
+            if weight.dim() == 4 and not weight.is_cpu and self._suits(weight):
+                weight.data = weight.data.contiguous(memory_format=torch.channels_last)
+        return self
 
 
 class CNNTrunk(ChannelsLast, nn.Sequential):

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..functional import Shape
-from .parts import Stack, activation_layer, require_ndim, stack_weights
+from ..dispatch import Stack, stack_weights
+from ..functional import Shape, activation_layer, require_ndim
 
 
 class MLPExpert(nn.Sequential):

@@ -8,9 +8,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dispatch import GatheredProducts, GroupedProducts, are_homogeneous
-from ..functional import Shape
-from .parts import Stack, activation_function, require_ndim, stack_weights
+from ..dispatch import (
+    GatheredProducts,
+    GroupedProducts,
+    Stack,
+    are_homogeneous,
+    stack_weights,
+)
+from ..functional import Shape, activation_function, require_ndim
 
 
 class PatchExpert(nn.Module):

@@ -11,8 +11,15 @@ from torch import Tensor, nn
 
 from ..._registry import Registry, is_auto
 from ..functional import Shape, dry_run
-from .base import Balance, Router, RunningMean
-from .dense import MergeRouter, ReLURouter, SigmoidRouter, SoftRouter
+from .base import (
+    Balance,
+    MergeRouter,
+    ReLURouter,
+    Router,
+    RunningMean,
+    SigmoidRouter,
+    SoftRouter,
+)
 from .gates import GATES, NOISES, Noise, make_noise, standard_gate
 from .scores import NETWORKS, CentroidScores, LinearScores, NormalizedScores, make_scores
 from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
@@ -185,10 +192,12 @@ def make_router(
         with _errors_name(router):
             some_are_left = top_k < n_experts or n_experts == 1
             _check_balance(balance.needs, router_class, scores, noise, some_are_left)
-    parts = {"top_k": top_k, "gate": gate, "noise": noise, "mix": mix, "balance": balance}
+    parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise, "balance": balance}
     if spec.dense_gradient:
         parts["defaults"] = RunningMean(torch.zeros(n_experts, n_outputs), _MEMORY, per_row=True)
-    return router_class.build(scores, input_shape, n_experts, **parts)
+    if router_class.learns_noise:
+        parts["scale_network"] = LinearScores(input_shape, n_experts)
+    return router_class(scores, mix=mix, **parts)
 
 
 @contextmanager

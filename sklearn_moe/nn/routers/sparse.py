@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from ..dispatch import Experts, apply_groups, dispatch
 from ..functional import softmax, sum_over_shards
 from .base import Route, Router, choose
-from .scores import LinearScores, as_patches, patches_shape
+from .scores import as_patches, patches_shape
 
 
 class TopKRouter(Router):
@@ -137,11 +137,6 @@ class NoisyTopKRouter(TopKRouter):
     def __init__(self, network, *, scale_network, **parts):
         super().__init__(network, **parts)
         self.scale_network = scale_network
-
-    @classmethod
-    def build(cls, network, input_shape, n_experts, **parts):
-        """Return the router, with a linear network for the scale."""
-        return cls(network, scale_network=LinearScores(input_shape, n_experts), **parts)
 
     def add_noise(self, x, scores, generator):
         """Return the scores with noise of learned scale, and that scale."""

@@ -2,29 +2,28 @@
 
 import math
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from ._data.rows import row_slices
-from ._registry import has, is_auto, require, takes
-from ._validation import refuse_overflow
-from .nn import (
+from .._data.rows import row_slices
+from .._registry import has, is_auto, require, takes
+from .._validation import refuse_overflow
+from ..nn import (
     ACTIVATIONS,
     EXPERTS,
     NETWORKS,
     TRUNKS,
-    CentroidScores,
     ExpertSpec,
     Head,
     LinearScores,
     MLPScores,
-    PatchChoiceRouter,
     RouterSpec,
 )
-from .nn.routers.scores import patches_shape
-from .optim import SOLVERS, SolverSpec
+from ..nn.routers.scores import CentroidScores, patches_shape
+from ..nn.routers.sparse import PatchChoiceRouter
+from ..optim import SOLVERS, SolverSpec
 
 __all__ = ["Plan", "resolve"]
 
@@ -38,6 +37,7 @@ _ROUTER_LR_FACTOR = 2
 _IMAGE_LR_FACTOR = 0.4
 # Samples in a step that make it worth while to copy a network for images into bf16: an estimate.
 _WORTH_BF16 = 100
+_LEAST_BATCH, _SMALL_BATCH = 32, 200
 _MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
 # Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 1,000 for few.
 _STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
@@ -74,7 +74,7 @@ class DataProfile:
 
 @dataclass(frozen=True)
 class ModelPlan:
-    """What the model is."""
+    """What the model is, in the words of `build_mixture`."""
 
     expert: ExpertSpec
     expert_options: dict[str, Any]
@@ -84,7 +84,6 @@ class ModelPlan:
     n_shared_experts: int
     balance: Any
     balance_weight: float
-    standardize: bool
 
 
 @dataclass(frozen=True)
@@ -117,26 +116,23 @@ class Plan:
     """All that decides a fit, with no "auto" left; `resolved` is what each "auto" became."""
 
     data: DataProfile
+    standardize: bool
     model: ModelPlan
     training: TrainingPlan
     resolved: dict[str, Any]
 
 
-@dataclass(frozen=True)
-class _Choices:
+class _Choices(dict):
     """The parameters of an estimator, those of its parts by names such as "router__gate"."""
 
-    given: dict[str, Any]
-    resolved: dict[str, Any] = field(default_factory=dict)
-
-    def __getitem__(self, name):
-        return self.given[name]
+    def __init__(self, params):
+        super().__init__(params)
+        self.resolved = {}
 
     def pick(self, name, default):
         """Return a parameter; if it is "auto", record the default in `resolved` and return that."""
-        value = self.given[name]
-        if not is_auto(value):
-            return value
+        if not is_auto(self[name]):
+            return self[name]
         self.resolved[name.removesuffix("__kind")] = default
         return default
 
@@ -167,21 +163,13 @@ def resolve(estimator, X, weight, head):
     if trunk is not None:
         TRUNKS.resolve(trunk)
     is_vector = data.is_table or trunk is not None
-    usual = _expert_for(1 if is_vector else len(data.sample_shape))
+    ndim = 2 if is_vector else 1 + len(data.sample_shape)
+    usual = next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)  # the first of them
     expert = ExpertSpec.of(EXPERTS.resolve(choices.pick("expert", usual)))
     solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", expert.solver)))
     adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
     mixes = is_vector and not adds and has(head, Head, "mix")
     router = choices.pick("router__kind", "soft" if mixes else "top1")
-    model = _plan_model(choices, data, expert, trunk, router)
-    training = _plan_training(choices, data, head, solver, model)
-    if choices["router__upcycle"]:
-        _check_upcycling(choices, model)
-    return Plan(data, model, training, choices.resolved)
-
-
-def _plan_model(choices, data, expert, trunk, router):
-    """Return what the model is."""
     standardize = choices.pick("standardize", data.is_table or data.is_image)
     if standardize and not (data.is_table or data.is_image):
         raise ValueError(
@@ -189,6 +177,15 @@ def _plan_model(choices, data, expert, trunk, router):
             f"(n_samples, n_channels, height, width), got samples of shape {data.sample_shape}. "
             "Use standardize='auto': the steps are in proportion to the scale of patches."
         )
+    model = _plan_model(choices, data, expert, trunk, router)
+    training = _plan_training(choices, data, head, solver, model)
+    if choices["router__upcycle"]:
+        _check_upcycling(choices, model)
+    return Plan(data, standardize, model, training, choices.resolved)
+
+
+def _plan_model(choices, data, expert, trunk, router):
+    """Return what the model is."""
     preset = RouterSpec.of(router)
     router_options = {
         "network": choices.pick("router__network", "linear" if preset.network is None else "auto"),
@@ -208,7 +205,6 @@ def _plan_model(choices, data, expert, trunk, router):
         n_shared_experts=choices["router__n_shared_experts"],
         balance=choices["balance__kind"],
         balance_weight=choices["balance__weight"],
-        standardize=standardize,
     )
 
 
@@ -218,9 +214,11 @@ def _plan_training(choices, data, head, solver, model):
     is_vector = data.is_table or model.trunk is not None
     # Only mixtures of distributions can tell what each expert makes of a sample.
     mixes = router.router_class.mixes and n_experts > 1
+    batch_size = solver.batch_size or min(_SMALL_BATCH, max(_LEAST_BATCH, data.n_samples // 4))
+    if head.kind == "regression":  # numbers hold noise, and many small steps overfit few samples
+        batch_size = _SMALL_BATCH
     # The mean of n samples is as noisy as that of n / f of equal weight, with f = mean(w^2) /
     # mean(w)^2 (Kish 1965). More than four times as many would cost more than they are worth.
-    batch_size = solver.batch_size(data.n_samples, head.kind)
     batch_size = round(batch_size * min(data.unevenness, _MOST_UNEVEN))
     batch_size = choices.pick("batch_size", batch_size)
     largest_batch = sys.maxsize if batch_size is None else batch_size
@@ -233,8 +231,8 @@ def _plan_training(choices, data, head, solver, model):
         )
     if schedule == "residual":
         require(head, Head, "error", "solver__schedule='residual'")
-    strong = not _is_linear(choices["activation"])
-    own_loss = _EXPERT_LOSS_WEIGHT if mixes and is_vector and strong else 0.0
+    is_linear = choices["activation"] in ("linear", ACTIVATIONS["linear"])
+    own_loss = _EXPERT_LOSS_WEIGHT if mixes and is_vector and not is_linear else 0.0
     own_loss = choices.pick("expert_loss_weight", own_loss)
     # Specialized experts give poor out-of-bag estimates: they know their own region only.
     stop = "out_of_bag" if mixes and data.is_table and own_loss else False
@@ -303,10 +301,6 @@ def _pick_rate(choices, name, default):
     return rate
 
 
-def _is_linear(activation):
-    return activation != "auto" and ACTIVATIONS.resolve(activation) is ACTIVATIONS["linear"]
-
-
 def _refuse_own_losses(choices, stop):
     """Refuse losses of single experts, and say what they need."""
     which = "early_stopping='out_of_bag'"
@@ -347,11 +341,6 @@ def _shares(choices):
 def _adds_up(network):
     """Tell whether a score network adds up the scores of the patches."""
     return is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
-
-
-def _expert_for(n_axes):
-    """Return the first expert that is registered for samples of this many axes."""
-    return next(name for name, spec in EXPERTS.items() if spec.ndim == n_axes + 1)
 
 
 def _gate(choices, router):

@@ -15,9 +15,9 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from ._validation import Count
-from .nn import ExpertSpec, LossSpec, RouterSpec
-from .optim import SolverSpec
+from .._validation import Count
+from ..nn import ExpertSpec, LossSpec, RouterSpec
+from ..optim import SolverSpec
 
 __all__ = [
     "ARCHITECTURE",

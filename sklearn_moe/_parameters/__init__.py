@@ -1,0 +1,1 @@
+"""The parameters of the estimators, and what those that are "auto" become."""
