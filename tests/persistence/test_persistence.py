@@ -24,8 +24,8 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, nn, trusted_types
-from sklearn_moe._parameters import BalanceParams, RouterParams, SolverParams
+import sklearn_moe
+from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams, nn
 from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.optim import SOLVERS
 
@@ -49,7 +49,7 @@ def skops_copy(model):
     """Return a model that went through a file of skops, and the file."""
     skops = pytest.importorskip("skops.io")
     data = skops.dumps(model)
-    return skops.loads(data, trusted=trusted_types()), data
+    return skops.loads(data, trusted=sklearn_moe.trusted_types()), data
 
 
 @pytest.fixture(scope="module")
@@ -325,12 +325,12 @@ def models(folder):
         yield small(router=router, top_k=2), BAGS, CLASSES
     for options in (
         *({"solver": solver} for solver in (*SOLVERS.values(), SolverParams("adam"))),
-        *({"router": "topk", "balance": BalanceParams(kind)} for kind in nn.BALANCES.values()),
+        *({"router": "topk", "balance__kind": kind} for kind in nn.BALANCES.values()),
         *({"router": RouterParams(noise=noise)} for noise in nn.NOISES.values()),
         *({"activation": nn.ACTIVATIONS[name]} for name in ("cubic", "linear")),
         *({"checkpoint": place} for place in (Path(folder), FitCheckpoint(folder))),
     ):
-        yield small(**options), BAGS, CLASSES
+        yield small().set_params(**options), BAGS, CLASSES
     for trunk in nn.TRUNKS.values():
         yield small(trunk=trunk), IMAGES, CLASSES
     frame = pandas.DataFrame({"word": CLASSES, "number": NUMBERS})
@@ -351,7 +351,7 @@ def test_the_listed_types_suffice_and_all_are_needed():
             again, data = skops_copy(model.fit(X, y))
             used.update(skops.get_untrusted_types(data=data))
             np.testing.assert_array_equal(answer(again, X), answer(model, X), err_msg=str(model))
-    assert used == set(trusted_types())
+    assert used == set(sklearn_moe.trusted_types())
 
 
 def test_no_pickle_hides_in_a_file():
@@ -373,5 +373,5 @@ def test_parts_of_ones_own_are_not_trusted():
     skops = pytest.importorskip("skops.io")
     data = skops.dumps(small(activation=torch.sigmoid).fit(BAGS, CLASSES))
     with pytest.raises(TypeError, match=r"torch\.sigmoid"):
-        skops.loads(data, trusted=trusted_types())
-    skops.loads(data, trusted=[*trusted_types(), "torch.sigmoid"])
+        skops.loads(data, trusted=sklearn_moe.trusted_types())
+    skops.loads(data, trusted=[*sklearn_moe.trusted_types(), "torch.sigmoid"])
