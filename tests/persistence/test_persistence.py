@@ -96,26 +96,26 @@ def test_a_copy_answers_and_trains_on_bit_by_bit(samples, options):
 
 
 @pytest.mark.parametrize(
-    ("expert", "options"),
-    [("patch", {"early_stopping": True}), ("mlp", {"router": "relu"}), ("cnn", {})],
+    ("expert", "model"),
+    [
+        ("patch", MoEClassifier(**BRIEF, early_stopping=True)),
+        ("mlp", MoEClassifier(**BRIEF, router="relu")),
+        *(("cnn", MoEClassifier(**BRIEF)), ("patch", MoERegressor(**BRIEF))),
+    ],
 )
-def test_equal_fits_hash_equal(samples, expert, options):
+def test_equal_fits_hash_equal(samples, expert, model):
     X, y = as_kind(samples[0], expert), samples[1]
     first, second, other = (
-        classifier(**options | {"random_state": seed}).fit(X, y) for seed in (0, 0, 1)
+        clone(model).set_params(random_state=seed).fit(X, y) for seed in (0, 0, 1)
     )
     expected = joblib.hash(first)
     assert joblib.hash(second) == joblib.hash(pickled(first)) == expected
     assert joblib.hash(other) != expected
-    first.predict(X)
+    np.testing.assert_array_equal(pickled(first).predict(X), first.predict(X))
     assert joblib.hash(first) == expected
 
 
-def test_a_regressor_hashes_and_travels_and_files_are_read_memory_mapped(samples, tmp_path):
-    X, y = samples
-    first, second = (MoERegressor(**BRIEF).fit(X, y) for _ in range(2))
-    assert joblib.hash(first) == joblib.hash(second)
-    np.testing.assert_array_equal(pickled(first).predict(X), first.predict(X))
+def test_files_are_read_memory_mapped(samples, tmp_path):
     clf = classifier().fit(*samples)
     joblib.dump(clf, tmp_path / "model")
     mapped = joblib.load(tmp_path / "model", mmap_mode="r")
@@ -128,13 +128,9 @@ import torch
 from sklearn_moe import MoEClassifier
 from sklearn_moe.nn import Balance, SoftRouter
 
-class Mine(torch.nn.Module):
+class Mine(torch.nn.Linear):
     def __init__(self, input_shape, n_outputs):
-        super().__init__()
-        self.layer = torch.nn.Linear(*input_shape, n_outputs)
-
-    def forward(self, x):
-        return self.layer(x)
+        super().__init__(*input_shape, n_outputs)
 
 class Even(Balance):
     def loss(self, router, route, weight):
@@ -277,9 +273,10 @@ def test_a_model_of_a_gpu_loads_where_there_is_none(samples):
     twin.net_ = net
     np.testing.assert_array_equal(twin.predict_proba(X), clf.predict_proba(X))
     assert twin.device == "cuda:7"  # a parameter, for the next fit
-    twin.partial_fit(X, y)
+    assert twin.partial_fit(X, y).n_iter_ == 4  # it goes on where it is
     with pytest.raises(ValueError, match="'cuda:7' is not there"):
         twin.fit(X, y)
+    assert (twin.n_iter_, twin.net_.device) == (4, "cpu")
 
 
 def test_a_move_to_where_it_is_or_nowhere_changes_nothing(samples):

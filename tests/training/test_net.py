@@ -50,8 +50,7 @@ def test_the_net_predicts_as_the_estimator(table):
 
 def test_weights_are_saved_and_loaded(table, tmp_path):
     trained, other = fit(table), fit(table, random_state=1)
-    names = ("params", "optimizer", "criterion", "history")
-    names = {f"f_{name}": str(tmp_path / name) for name in names}
+    names = {f"f_{n}": tmp_path / n for n in ("params", "optimizer", "criterion", "history")}
     trained.net_.save_params(**names)
     other.net_.load_params(**names)
     np.testing.assert_array_equal(other.predict_proba(table[0]), trained.predict_proba(table[0]))

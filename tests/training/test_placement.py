@@ -99,17 +99,6 @@ def test_a_device_that_is_not_there(table):
         assert not hasattr(clf, "net_")
 
 
-def test_a_model_goes_on_where_it_is(images):
-    """Though the device it was fitted on may not be there any more."""
-    X, y = images
-    clf = MoEClassifier(**BRIEF).fit(X, y).set_params(device="cuda:99")
-    assert clf.partial_fit(X, y).n_iter_ == 2
-    assert clf.net_.device == "cpu"
-    with pytest.raises(ValueError, match="device='cuda:99' is not there"):
-        clf.fit(X, y)
-    assert clf.n_iter_ == 2
-
-
 # -- memory -------------------------------------------------------------------------------
 
 
