@@ -327,15 +327,17 @@ def attempt(rank, name):
     """Return an estimator and its data, of which something is wrong."""
     X, y = make_table()
     options = {"max_iter": 20} | IN_BOTH.get(name, {})
-    if name == "norm":
+    if name == "data":
+        X = X + rank
+    elif name == "nan" and rank == 1:
+        X[3, 2] = np.nan
+        options["standardize"] = False
+    elif name == "rate":
+        options["learning_rate_init"] = 0.01 * (rank + 1)
+    elif name == "norm":
         X, y = np.random.default_rng(0).normal(size=(60, 1, 8, 8)), np.arange(60) % 2
-    if rank == 1:
-        X = X + (name == "data")
-        X[3, 2] = np.nan if name == "nan" else X[3, 2]
-        options |= {"nan": {"standardize": False}, "rate": {"learning_rate_init": 0.1}}.get(
-            name, {}
-        )
-        options |= {"callbacks": [IN_SECOND[name]]} if name in IN_SECOND else {}
+    elif name in IN_SECOND and rank == 1:
+        options["callbacks"] = [IN_SECOND[name]]
     return classifier(**options), X, y
 
 
