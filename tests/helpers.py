@@ -1,13 +1,16 @@
 """What tests of several files share: samples that an expert takes, what is slow, seeds."""
 
 import re
+import signal
 from functools import cache, partial
 
 import numpy as np
 import pandas as pd
+import pytest
 import sklearn
 import torch
 from scipy.sparse import csr_matrix
+from skorch.callbacks import Callback
 
 from sklearn_moe.nn import EXPERTS, build_mixture
 from sklearn_moe.nn.heads import choose_head
@@ -15,6 +18,10 @@ from sklearn_moe.nn.seeding import OwnGenerator
 
 SHAPES = {2: (6,), 3: (4, 6), 4: (3, 9, 8)}  # of a sample, by the axes of X
 _MANY_LAYERS = 20
+brief_fits = pytest.mark.filterwarnings(
+    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
 SKLEARN_1_6 = sklearn.__version__.startswith("1.6.")  # the oldest that is supported
 
 
@@ -23,8 +30,31 @@ def named(options):
     return re.sub(r" at 0x[0-9a-f]+", "", str(options))
 
 
+def hook(name, function):
+    """Return a callback that calls a function with the net in one hook."""
+    return type("Hook", (Callback,), {name: lambda self, net, **kwargs: function(net)})()
+
+
+def at(epoch, action, name="on_batch_end"):
+    """Return a callback that does something in an epoch, which count from 1 on."""
+    return hook(name, lambda net: len(net.history) == epoch and action())
+
+
+def throw(error):
+    raise error
+
+
+press = partial(signal.raise_signal, signal.SIGINT)  # Ctrl-C
+
+
 def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
+
+
+def noise_images(n_samples, channels=3, height=32, width=32):
+    """Return random images, uint8."""
+    shape = (n_samples, channels, height, width)
+    return np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
 
 
 def shape_for(expert):

@@ -26,6 +26,7 @@ import sys
 import tempfile
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,30 +121,25 @@ def _mutants_of(path, name, operators):
     from cosmic_ray.ast import ast_nodes, get_ast
 
     nodes = list(ast_nodes(get_ast(path.read_text())))
-    left_out = [span for node in nodes for span in (*_annotations(node), *_stars(node))]
+    left_out = [span for node in nodes for span in _left_out(node)]
     for operator, how in operators.items():
         kind, _, change = operator.split("/")[1].partition("_")
-        if _BITS.search(change):
-            continue
         positions = (where for node in nodes for where in how.mutation_positions(node))
         for occurrence, (start, stop) in enumerate(positions):
-            if not any(first <= start and stop <= last for first, last in left_out):
+            inside = any(first <= start and stop <= last for first, last in left_out)
+            if not inside and not _BITS.search(change):
                 yield (name, start, stop, kind), Mutant(name, operator, occurrence)
 
 
-def _annotations(node):
-    """Yield where annotations stand: nothing depends on them."""
+def _left_out(node):
+    """Yield where annotations stand, on which nothing depends, and stars that are no products."""
     if node.type in ("tfpdef", "annassign", "funcdef"):
         for sign, after in zip(node.children, node.children[1:], strict=False):
             if getattr(sign, "value", None) in (":", "->") and after.type != "suite":
                 yield after.start_pos, after.end_pos
-
-
-def _stars(node):
-    """Yield where stars stand in signatures and calls, which cosmic-ray takes for products."""
-    is_star = getattr(node, "value", None) in ("*", "**")
-    if is_star and node.parent.type in ("parameters", "param", "argument", "star_expr", "atom"):
-        yield node.start_pos, node.end_pos
+    if getattr(node, "value", None) in ("*", "**"):  # in signatures and calls
+        if node.parent.type in ("parameters", "param", "argument", "star_expr", "atom"):
+            yield node.start_pos, node.end_pos
 
 
 def copy_of_head(folder):
@@ -206,13 +202,10 @@ def mutated(tree, mutant):
 
 
 def _is_python(code):
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            compile(code, "mutant", "exec")
-    except SyntaxError:
-        return False
-    return True
+    with warnings.catch_warnings(), suppress(SyntaxError):
+        warnings.simplefilter("error")
+        return bool(compile(code, "mutant", "exec"))
+    return False
 
 
 class Trial:

@@ -24,17 +24,17 @@ def main():
     parser = command(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--n-samples", type=int, default=16_000)
-    parser.add_argument("--results", type=Path, default=Path("results/paper"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
-    n, linear = options.n_samples, get_experiment("linear")
+    linear = get_experiment("linear")
     experiment = replace(
         linear,
-        problems=(Problem(1, n_train=n, n_test=n, data_seed=12),),
+        problems=(Problem(1, n_train=16_000, n_test=16_000, data_seed=12),),
         grid=linear.grid | {"loss": ["log_loss", "margin", "probabilities"]},
     )
-    results = run_experiment(experiment, options.results, runs=options.seeds, jobs=options.jobs)
+    results = run_experiment(
+        experiment, Path("results/paper"), runs=options.seeds, jobs=options.jobs
+    )
     table, means = [], []
     for cell in results.cells:
         accuracy, entropy = cell.values("accuracy"), cell.values("test_entropy")

@@ -138,16 +138,6 @@ def _normalized_step(experts):
             parameter -= LEARNING_RATE * parameter.grad / norm.clamp(min=1e-30)
 
 
-def image_network(input_shape, n_classes):
-    """Return the network of expert="cnn" as one writes it in torch."""
-    width, cells = 64, (input_shape[1] // 4) * (input_shape[2] // 4)
-    return nn.Sequential(
-        *(nn.Conv2d(input_shape[0], width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-        *(nn.Linear(width * cells, 2 * width), nn.ReLU(), nn.Linear(2 * width, n_classes)),
-    )
-
-
 def image_loop(X, y, build, n_epochs, batch_size):
     """Train a network; return the seconds of every epoch.
 

@@ -107,11 +107,14 @@ def ratio_of(first, second):
     return Ratio(median(ratios), min(ratios), max(ratios), median(first), median(second))
 
 
-def verdict(what, ratio, target=None, *, at_least=False):
-    """Return the row of a ratio that must not pass (or with `at_least`, must reach) a target."""
-    if target is None:
-        return Row(what, str(ratio), "", None)
+def compare(what, first, second, target, pairs, *, at_least=False):
+    """Return the row of a ratio that must not pass (or with `at_least`, must reach) a target.
+
+    `first` and `second` are those of `paired`; {0} and {1} in the text become their milliseconds.
+    """
+    ratio = paired(first, second, pairs)
     ok = ratio.median >= target if at_least else ratio.median <= target
+    what = what.format(1e3 * ratio.first, 1e3 * ratio.second)
     return Row(what, str(ratio), f"{'>=' if at_least else '<='} {target:g}", ok)
 
 

@@ -10,8 +10,8 @@ of scikit-learn that fail. A peer that is not installed is named at the end, see
 `pip install '.[peers]'`, and one that fails is shown with its error.
 
 Results are kept in results/peers.jsonl, a line per fit, and a second start goes on with what is
-missing. A line does not know which version of a model it is of: where the code has changed, say
-`--redo MoE`, or name another file.
+missing. A line does not know which version of a model it is of: where the code has changed, name
+another file, `--out`.
 """
 
 import argparse
@@ -266,7 +266,6 @@ def main():
     parser.add_argument("--checks", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/peers.jsonl"))
-    parser.add_argument("--redo", type=one_of(peers, many=True), default=[], help="run again")
     parser.add_argument("--report", type=Path, metavar="FILE", help="for a page to include")
     options = parser.parse_args()
     torch.set_num_threads(1)  # for --jobs 1, which stays in this process
@@ -281,8 +280,8 @@ def main():
     if options.checks:
         jobs += [Job(k, CHECKS, m, 0, 0) for k in PEERS for m in PEERS[k] if m in present]
     done = read_results(options.out, Job)
-    todo = (job for job in jobs if job not in done or job.model in options.redo)
-    run_missing({job: delayed(run)(job) for job in todo}, options.out, options.jobs)
+    todo = {job: delayed(run)(job) for job in jobs if job not in done}
+    run_missing(todo, options.out, options.jobs)
     done = read_results(options.out, Job)
     notes = list(conditions(options.folds, present, absent))
     found = [(title, list(rows)) for title, rows in tables({job: done[job] for job in jobs})]

@@ -42,27 +42,27 @@ class Problem(NamedTuple):
         return Attempt(model.n_iter_, model.score(self.X_test, self.y_test), elapsed)
 
 
-def mlp_attempts(problem, seed, quick):
+def mlp_attempts(problem, seed):
     """Return fits of growing length, the last one run to its end."""
 
     def attempt(length):
         return problem.attempt(MLPClassifier((128,), max_iter=length, random_state=seed))
 
-    full, attempts, length = attempt(20 if quick else 200), [], 1
+    full, attempts, length = attempt(200), [], 1
     while length < full.length:
         attempts.append(attempt(length))
         length += max(1, length // 3)
     return [*attempts, full]
 
 
-def boosting_attempts(problem, seed, quick):
+def boosting_attempts(problem, seed):
     """Return the fit of the best length, found along the longest one, and the longest."""
 
     def build(length):
         options = {"early_stopping": False, "random_state": seed}
         return HistGradientBoostingClassifier(max_iter=length, **options)
 
-    model = build(20 if quick else 300)
+    model = build(300)
     full = problem.attempt(model)
     staged = [(y == problem.y_test).mean() for y in model.staged_predict(problem.X_test)]
     return [problem.attempt(build(1 + staged.index(max(staged)))), full]
@@ -74,7 +74,7 @@ RIVALS = {
 }
 
 
-def race(n_samples, seed, quick):
+def race(n_samples, seed):
     """Run everyone on one problem.
 
     Returns our epochs (None if we are never good), and for each rival our seconds next to theirs,
@@ -92,17 +92,17 @@ def race(n_samples, seed, quick):
     results = {}
     for name, run in RIVALS.items() if epochs else ():
         before = [ours(epochs).seconds for _ in range(3)]
-        attempts = run(rows, seed, quick)
+        attempts = run(rows, seed)
         our_seconds = (median(before) + median(ours(epochs).seconds for _ in range(3))) / 2
         best = max(attempts, key=lambda attempt: (attempt.accuracy, -attempt.length))
         results[name] = our_seconds, best
     return epochs, results
 
 
-def race_rows(quick):
-    """Yield the rows of the report."""
-    n_samples, n_seeds = (4000, 1) if quick else (16_000, 3)
-    races = [race(n_samples, seed, quick) for seed in range(n_seeds)]
+def race_rows(pairs):
+    """Yield the rows of the report; what is paired here are fits of the same problem."""
+    n_samples, n_seeds = 16_000, 3
+    races = [race(n_samples, seed) for seed in range(n_seeds)]
     size = f"setting 1, {n_samples:,} + {n_samples:,} samples, {n_seeds} seeds"
     epochs, results = zip(*races, strict=True)
     if None in epochs:

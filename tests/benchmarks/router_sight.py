@@ -1,7 +1,7 @@
 """What routers see of CIFAR-10: the information of expert and class, beside its null.
 
     python tests/benchmarks/router_sight.py [--data PATH] [--subset N] [--epochs N] [--seeds N]
-        [--threads N] [ROUTER ...]
+        [ROUTER ...]
 
 Mixtures of four, trained with shifted and mirrored images, are measured on the 10,000 test images.
 PATH is a folder with train/<class>/*.jpg and test/<class>/*.jpg, or an .npz with X_train, y_train,
@@ -16,9 +16,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from measure import command, load_images, print_table, quiet
-from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.exceptions import ExpertCollapseWarning
@@ -56,10 +54,9 @@ def run(router, seed, images, properties, options):
     rows = np.random.default_rng(seed).permutation(len(X))[: options.subset]
     clf = MoEClassifier(
         N_EXPERTS,
-        max_iter="auto" if options.epochs is None else options.epochs,
+        max_iter=options.epochs or "auto",
         batch_size=128,
         train_transform=RandomCropFlip(),
-        device=options.device,
         random_state=seed,
     ).set_params(**ROUTERS[router][1])
     quiet(clf.fit, X[rows], y[rows], ignored=ExpertCollapseWarning)  # the loads tell
@@ -117,17 +114,13 @@ def main():
     parser.add_argument("--subset", type=int, metavar="N", help="images to train on")
     parser.add_argument("--epochs", type=int, metavar="N")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     options = parser.parse_args()
-    torch.set_num_threads(options.threads)
     images = load_images(options.data)
     properties = image_properties(images[2])
     outcomes = {router: [] for router in options.rows}
-    with threadpool_limits(options.threads):
-        for seed in range(options.seeds):
-            for router, found in outcomes.items():
-                found.append(run(router, seed, images, properties, options))
+    for seed in range(options.seeds):
+        for router, found in outcomes.items():
+            found.append(run(router, seed, images, properties, options))
     print(f"{len(images[0][: options.subset]):,} images to train on, {options.seeds} seeds\n")
     print_table(CLASS_HEADER, (class_row(*item) for item in outcomes.items()))
     print("\nShare of H(expert) that a property tells, null left out, in %:\n")

@@ -25,6 +25,7 @@ from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dead_experts, dispatch_entropy, expert_load
 from sklearn_moe.nn import ROUTERS
 
+RESULTS, N_SAMPLES = Path("results/routers.jsonl"), 16_000
 FIRST_SEED = 6000  # no default was chosen on these problems
 MODELS = {
     "top1 (default)": {},
@@ -64,13 +65,12 @@ class Fit(NamedTuple):
     model: str
     setting: int
     seed: int
-    n_samples: int
 
 
 def run(job):
     """Fit one model on one problem and return a line of the results."""
     torch.set_num_threads(1)
-    n = job.n_samples
+    n = N_SAMPLES
     X, y, clusters = make_cluster_patches(
         2 * n, random_state=job.seed, return_clusters=True, **PAPER_SETTINGS[job.setting]
     )
@@ -99,16 +99,15 @@ def main():
     parser = command(__doc__)
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--n-samples", type=int, default=16_000)
-    parser.add_argument("--results", type=Path, default=Path("results/routers.jsonl"))
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     seeds = range(FIRST_SEED, FIRST_SEED + options.runs)
-    wanted = [Fit(m, s, seed, options.n_samples) for seed, s, m in product(seeds, (1, 2), MODELS)]
-    done = read_results(options.results, Fit)
-    missing = {fit: delayed(run)(fit) for fit in wanted if fit not in done}
-    run_missing(missing, options.results, options.jobs)
-    done = read_results(options.results, Fit)
+    wanted = [Fit(m, s, seed) for seed, s, m in product(seeds, (1, 2), MODELS)]
+    done = read_results(RESULTS, Fit)
+    run_missing(
+        {fit: delayed(run)(fit) for fit in wanted if fit not in done}, RESULTS, options.jobs
+    )
+    done = read_results(RESULTS, Fit)
     with options.out.open("w", newline="") if options.out else sys.stdout as file:
         table = csv.writer(file)
         table.writerow(HEADER)

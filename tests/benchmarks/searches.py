@@ -1,6 +1,6 @@
 """Searches of small models: many fits at once, and two processes, over one fit after the other.
 
-    python tests/benchmarks/searches.py [--quick] [together | tables | grid ...]
+    python tests/benchmarks/searches.py [together | tables | grid ...]
 
 `together` and `tables` compare 25 seeds by `fit_together` with one fit after the other, on one
 thread; the models are compared, too. `grid` is a GridSearchCV of 5 counts of experts on 5 folds
@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from measure import Row, command, paired, print_table, seconds, verdict
+from measure import Row, command, compare, print_table, seconds
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -24,43 +24,40 @@ from sklearn_moe.model_selection import fit_together
 setting_1 = partial(make_cluster_patches, 2000, random_state=0, **PAPER_SETTINGS[1])
 
 
-def compare(what, X, y, target, pairs, **parameters):
+def seeds_rows(what, X, y, target, pairs, **parameters):
     """Yield rows on 25 seeds of a model that are fitted together."""
     alone, joint = (
         [MoEClassifier(**parameters, random_state=seed) for seed in range(25)] for _ in range(2)
     )
-    ratio = paired(
-        lambda: seconds(fit_together, joint, X, y),
-        lambda: sum(seconds(model.fit, X, y) for model in alone),
-        pairs,
-    )
-    yield verdict(f"25 seeds of {what}, at once / one by one", ratio, target)
+
+    def one_by_one():
+        return sum(seconds(model.fit, X, y) for model in alone)
+
+    at_once = partial(seconds, fit_together, joint, X, y)
+    yield compare(f"25 seeds of {what}, at once / one by one", at_once, one_by_one, target, pairs)
     models = list(zip(joint, alone, strict=True))
     difference = max(np.abs(a.predict_proba(X) - b.predict_proba(X)).max() for a, b in models)
     ok = bool(difference <= 1e-5) and all(a.n_iter_ == b.n_iter_ for a, b in models)
     yield Row("largest difference of a probability", f"{difference:.1e}", "<= 1e-5", ok)
 
 
-def together_rows(quick):
+def together_rows():
     """Compare bags of patches, with all defaults."""
-    few = {"max_iter": 10, "tol": None} if quick else {}
-    yield from compare("setting 1", *setting_1(), 1 / 3, 1 if quick else 5, **few)
+    yield from seeds_rows("setting 1", *setting_1(), 1 / 3, 5)
 
 
-def tables_rows(quick):
+def tables_rows():
     """Compare a table, with all defaults but few epochs."""
-    X, y = load_digits(return_X_y=True)
-    yield from compare("digits", X, y, 1, 1 if quick else 3, max_iter=3 if quick else 20)
+    yield from seeds_rows("digits", *load_digits(return_X_y=True), 1, 3, max_iter=20)
 
 
-def grid_rows(quick):
+def grid_rows():
     """Compare two processes with one."""
     X, y = setting_1()
-    few = {"max_iter": 10, "tol": None} if quick else {}
-    model, grid = MoEClassifier(**few, random_state=0), {"n_experts": [1, 2, 4, 8, 16]}
+    model, grid = MoEClassifier(random_state=0), {"n_experts": [1, 2, 4, 8, 16]}
     one, two = (GridSearchCV(model, grid, cv=5, n_jobs=n_jobs, refit=False) for n_jobs in (1, 2))
-    ratio = paired(*(partial(seconds, s.fit, X, y) for s in (one, two)), 1 if quick else 5)
-    yield verdict("GridSearchCV, 25 fits, one process / two", ratio, 1.7, at_least=True)
+    fits = (partial(seconds, search.fit, X, y) for search in (one, two))
+    yield compare("GridSearchCV, 25 fits, one process / two", *fits, 1.7, 5, at_least=True)
     same = np.array_equal(*(search.cv_results_["mean_test_score"] for search in (one, two)))
     yield Row("the same scores", str(same), "True", same)
 
@@ -70,12 +67,10 @@ ROWS = {"together": together_rows, "tables": tables_rows, "grid": grid_rows}
 
 def main():
     """Print the table."""
-    parser = command(__doc__, ROWS)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
+    options = command(__doc__, ROWS).parse_args()
     torch.set_num_threads(1)
     warnings.simplefilter("ignore", ConvergenceWarning)
-    print_table(Row._fields, (row for name in options.rows for row in ROWS[name](options.quick)))
+    print_table(Row._fields, (row for name in options.rows for row in ROWS[name]()))
 
 
 if __name__ == "__main__":

@@ -8,8 +8,8 @@ their defaults and get the same repeated folds, prepared in the same way. Defaul
 are chosen on the first half of the tables, every other one by name; the second half is new to them.
 
 Results are kept in results/tables.jsonl, a line per fit, and a second start goes on with what is
-missing. A line does not know which version of a model it is of: where the code has changed, say
-`--redo MoE`, or name another file. `--report FOLDER` writes what is printed as tables.rst, to be
+missing. A line does not know which version of a model it is of: where the code has changed, name
+another file, `--out`. `--report FOLDER` writes what is printed as tables.rst, to be
 included by a page, and tables.png. RealMLP, TabM, HME and soft tree run only where --models names
 them, and need `pip install '.[tables]'`.
 """
@@ -126,35 +126,25 @@ def run(fit, table):
     return fit._asdict() | found
 
 
-def parse():
-    """Return the parser and the arguments."""
+def main():
+    """Run what is missing and report all of it."""
     parser = command(__doc__)
     known = list(MODELS["classification"])
     default = [name for name in known if name not in PACKAGES]
     parser.add_argument("--data", default=os.environ.get("SKLEARN_MOE_TABLES"), metavar="TABLES")
-    parser.add_argument("--tables", help="names, with commas between; all by default")
     parser.add_argument("--half", choices=("all", "first", "second"), default="all")
     parser.add_argument("--models", type=one_of(known, many=True), default=default)
     parser.add_argument("--repeats", type=int, default=3, help=f"of {N_FOLDS} folds, default: 3")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/tables.jsonl"))
-    parser.add_argument("--redo", type=one_of(known, many=True), default=[], help="run again")
     parser.add_argument("--report", type=Path, metavar="FOLDER")
-    return parser, parser.parse_args()
-
-
-def main():
-    """Run what is missing and report all of it."""
-    parser, options = parse()
+    options = parser.parse_args()
     if not options.data:
         parser.error("no tables: pass --data or set SKLEARN_MOE_TABLES")
     tables = read_tables(options.data)
     first = {key for kind in MODELS for key in [k for k in tables if k[0] == kind][::2]}
     halves = {"all": set(tables), "first": first, "second": set(tables) - first}
-    names = options.tables.split(",") if options.tables else {name for _, name in tables}
-    chosen = [key for key in tables if key in halves[options.half] and key[1] in names]
-    if not chosen:
-        parser.error("none of these tables is in this half")
+    chosen = [key for key in tables if key in halves[options.half]]
     # Models side by side, so that their times are of the same state of the machine; repeats last,
     # so that a run which is cut off has seen all tables.
     wanted = [
@@ -165,7 +155,7 @@ def main():
         if model in MODELS[key[0]]
     ]
     done = read_results(options.out, Fit)
-    missing = [fit for fit in wanted if fit not in done or fit.model in options.redo]
+    missing = [fit for fit in wanted if fit not in done]
     if absent := sorted({fit.model for fit in missing if missing_package(fit.model)}):
         parser.error(f"{absent} need packages that pip install '.[tables]' installs")
     jobs = {fit: delayed(run)(fit, tables[fit.kind, fit.table]) for fit in missing}

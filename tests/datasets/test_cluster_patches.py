@@ -61,8 +61,7 @@ def sample():
 
 @pytest.fixture(scope="module")
 def parts(sample):
-    X, _, clusters, dictionary = sample
-    return take_apart(X, clusters, dictionary)
+    return take_apart(sample[0], *sample[2:])
 
 
 def assert_uniform_over_cells(*codes, n_cells):
@@ -82,15 +81,12 @@ def test_dictionary_is_orthonormal_and_uniform(sample):
     np.testing.assert_allclose((draws**2).mean(axis=0), 1 / 4, atol=0.06)
 
 
-def test_each_sample_has_one_patch_of_each_signal(sample, parts):
+def test_each_sample_has_one_patch_of_each_signal_of_uniform_independent_size(sample, parts):
+    _, y, clusters, _ = sample
     for mask in parts.signals:
         np.testing.assert_array_equal(mask.sum(axis=1), 1)
-    np.testing.assert_array_equal(np.sign(parts.size[parts.feature]), 2 * sample[1] - 1)
+    np.testing.assert_array_equal(np.sign(parts.size[parts.feature]), 2 * y - 1)
     assert (parts.size[parts.center] > 0).all()
-
-
-def test_sizes_are_uniform_and_independent(sample, parts):
-    _, y, clusters, _ = sample
     sizes = [np.abs(parts.size[mask]) for mask in parts.signals]
     for size, (low, high) in zip(sizes, (ALPHA, BETA, GAMMA), strict=True):
         assert low <= size.min() + 1e-9
@@ -100,19 +96,13 @@ def test_sizes_are_uniform_and_independent(sample, parts):
     np.testing.assert_allclose(correlation, np.eye(6), atol=4 / np.sqrt(N))
 
 
-def test_signs_and_clusters_are_uniform_and_independent(sample, parts):
+def test_signs_clusters_and_orders_are_uniform_and_independent(sample, parts):
     _, y, clusters, _ = sample
     eps, other = np.sign(parts.size[parts.other]), parts.index[parts.other]
-    assert_uniform_over_cells(clusters, other, n_cells=K * (K - 1))
-    assert_uniform_over_cells(y, eps, n_cells=4)
     assert_uniform_over_cells(clusters, other, y, eps, n_cells=4 * K * (K - 1))
-
-
-def test_patch_order_is_uniform_and_tells_nothing_of_the_class(sample, parts):
     order = [mask.argmax(axis=1) for mask in parts.signals]
-    n_orders = P * (P - 1) * (P - 2)  # random noise patches look alike
-    assert_uniform_over_cells(*order, n_cells=n_orders)
-    assert_uniform_over_cells(*order, sample[1], n_cells=2 * n_orders)
+    # Random noise patches look alike; the order tells nothing of the class.
+    assert_uniform_over_cells(*order, y, n_cells=2 * P * (P - 1) * (P - 2))
 
 
 def test_random_noise_is_gaussian(parts):
@@ -125,66 +115,53 @@ def test_random_noise_is_gaussian(parts):
 
 
 def test_orthogonal_noise_is_uniform_on_a_sphere_off_the_dictionary():
-    X, _, clusters, dictionary = draw(noise="orthogonal", sigma=SIGMA)
-    noise = take_apart(X, clusters, dictionary).noise.reshape(-1, D)
-    basis = np.vstack(dictionary)
+    X, _, *known = draw(noise="orthogonal", sigma=SIGMA)
+    noise, basis = take_apart(X, *known).noise.reshape(-1, D), np.vstack(known[1])
     np.testing.assert_allclose(np.linalg.norm(noise, axis=1), SIGMA, rtol=1e-12)
     np.testing.assert_allclose(noise @ basis.T, 0, atol=1e-12)
     np.testing.assert_allclose(noise.mean(axis=0), 0, atol=0.02)
-    projector = np.eye(D) - basis.T @ basis
-    expected = SIGMA**2 / (D - 2 * K) * projector
+    expected = SIGMA**2 / (D - 2 * K) * (np.eye(D) - basis.T @ basis)
     np.testing.assert_allclose(np.cov(noise, rowvar=False), expected, atol=0.01)
 
 
-def test_other_numbers_of_patches_and_clusters():
+def test_other_numbers_of_patches_and_clusters_and_constant_sizes():
     X = make_cluster_patches(50, n_patches=6, sigma=0, random_state=0)[0]
     np.testing.assert_array_equal((np.linalg.norm(X, axis=-1) == 0).sum(axis=1), 3)
-    X, _, clusters, dictionary = draw(100, n_clusters=2, n_patches=3, patch_size=4)
-    parts = take_apart(X, clusters, dictionary)
+    X, _, *known = draw(100, n_clusters=2, n_patches=3, patch_size=4)
+    parts = take_apart(X, *known)
     assert X.shape == (100, 3, 4)
     np.testing.assert_array_equal(parts.other.sum(axis=1), 1)
     assert parts.noise.size == 0
 
-
-def test_a_single_number_is_a_constant_size():
-    for bounds in (1.5, [1.5, 1.5], np.array([1.5, 1.5])):
-        X, _, clusters, dictionary = draw(50, n_patches=3, alpha=bounds, beta=bounds, gamma=bounds)
-        np.testing.assert_allclose(np.abs(take_apart(X, clusters, dictionary).size), 1.5)
+    for bounds in (1.5, [1.5, 1.5], np.array([1.5, 1.5])):  # a single number is a constant size
+        X, _, *known = draw(50, n_patches=3, alpha=bounds, beta=bounds, gamma=bounds)
+        np.testing.assert_allclose(np.abs(take_apart(X, *known).size), 1.5)
 
 
-def test_scale_and_flatten():
+def test_scale_flatten_and_what_is_returned():
     X, y = make_cluster_patches(20, scale=1, dtype=np.float64, random_state=0)
     X_new, y_new = make_cluster_patches(20, scale=7, flatten=True, dtype=np.float64, random_state=0)
     np.testing.assert_allclose(X_new, 7 * X.reshape(20, 200))
     np.testing.assert_array_equal(y_new, y)
+    assert make_cluster_patches(5, random_state=0)[0].dtype == np.float32
+    assert make_cluster_patches(5, return_clusters=True, random_state=0)[2].shape == (5,)
 
 
-def test_types():
+def test_types_and_the_seed_that_determines_everything():
     for noise, dtype in [("gaussian", "float64"), ("orthogonal", np.dtype("float32"))]:
-        X, y, clusters, dictionary = draw(200, noise=noise, dtype=dtype, random_state=0)
+        states = (0, np.random.RandomState(0), 1)
+        first, second, other = (
+            draw(200, noise=noise, dtype=dtype, random_state=state) for state in states
+        )
+        for a, b, c in zip(first, second, other, strict=True):
+            np.testing.assert_array_equal(a, b)
+            assert not np.array_equal(a, c)
+        X, y, clusters, dictionary = first
         assert X.shape == (200, P, D)
         assert X.dtype == dictionary[0].dtype == dictionary[1].dtype == np.dtype(dtype)
         assert y.dtype.kind == clusters.dtype.kind == "i"
         np.testing.assert_array_equal(np.unique(y), [0, 1])
         np.testing.assert_array_equal(np.unique(clusters), [0, 1, 2, 3])
-
-
-def test_returns_only_what_is_asked_for():
-    X, _ = make_cluster_patches(5, random_state=0)
-    assert X.dtype == np.float32
-    assert make_cluster_patches(5, return_clusters=True, random_state=0)[2].shape == (5,)
-    *_, dictionary = make_cluster_patches(5, return_dictionary=True, random_state=0)
-    assert np.shape(dictionary) == (2, 4, 50)
-
-
-def test_the_seed_determines_everything():
-    for noise in ("gaussian", "orthogonal"):
-        first, second, other = (
-            draw(30, noise=noise, random_state=state) for state in (0, np.random.RandomState(0), 1)
-        )
-        for a, b, c in zip(first, second, other, strict=True):
-            np.testing.assert_array_equal(a, b)
-            assert not np.array_equal(a, c)
 
 
 def test_dictionary_draws_more_of_the_same_problem():

@@ -11,6 +11,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from helpers import noise_images as noise
 from PIL import Image
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
@@ -24,7 +25,6 @@ from torchvision.transforms.v2 import functional as F
 from sklearn_moe.datasets import make_orientation_task, make_rotation_task
 from sklearn_moe.datasets._rotation import _inscribed_side
 
-UPRIGHT = ((0, 0), (90, 90))
 BANDS = [0.04, 0.12, 0.2, 0.3, 0.4, 0.5]  # cycles per pixel
 
 
@@ -96,18 +96,18 @@ def test_nothing_but_the_orientation_tells_the_classes():
     assert linear < 0.03  # the standard error is .009
 
 
+@pytest.fixture(scope="module")
+def many_waves():
+    return waves(16_000)
+
+
+OTHER_TASKS = [{}, {"size": 22}, {"angles": ((-25, -5), (5, 25))}, {"angles": ((0, 0), (45, 45))}]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("dtype", "params"),
-    [
-        (np.uint8, {}),
-        (np.float32, {"size": 22}),
-        (np.uint8, {"angles": ((-25, -5), (5, 25))}),
-        (np.uint8, {"angles": ((0, 0), (45, 45))}),
-    ],
-)
-def test_nothing_but_the_orientation_tells_the_classes_of_many_images(dtype, params):
-    images = waves(16_000).astype(dtype)
+@pytest.mark.parametrize("params", OTHER_TASKS, ids=str)
+def test_nothing_but_the_orientation_tells_the_classes_of_many_images(many_waves, params):
+    images = many_waves.astype(np.float32 if "size" in params else np.uint8)
     assert max(traces(*make_orientation_task(images, random_state=0, **params))) < 0.02
 
 
@@ -124,12 +124,6 @@ def test_the_statistics_would_find_a_trace():
 
 
 # ---------------------------------------------------------------------------- both tasks
-
-
-def noise(n_samples, channels=3, height=32, width=32, seed=0):
-    """Return random images, uint8."""
-    shape = (n_samples, channels, height, width)
-    return np.random.default_rng(seed).integers(256, size=shape, dtype=np.uint8)
 
 
 TASKS = {
@@ -241,9 +235,8 @@ def test_angles_are_uniform_in_the_range_of_their_class():
 def test_turning_is_counterclockwise():
     for shape, size in [((32, 32), 7), ((33, 32), None), ((9, 20), 32)]:
         images = np.random.default_rng(0).uniform(size=(3, 2, *shape))
-        X, _, _ = make_orientation_task(
-            images, angles=UPRIGHT, size=size, shuffle=False, random_state=0
-        )
+        options = {"angles": ((0, 0), (90, 90)), "size": size, "shuffle": False}
+        X, _, _ = make_orientation_task(images, random_state=0, **options)
         np.testing.assert_allclose(X[3:], np.rot90(X[:3], axes=(2, 3)), atol=1 / 255)
 
 
@@ -262,9 +255,8 @@ def test_an_image_is_the_gaussian_mean_of_its_disc(angle, size):
         / (2 * 1.25**2)
     )
     expected = (weights * image).sum(axis=(2, 3)) / weights.sum(axis=(2, 3))
-    X, _, _ = make_orientation_task(
-        image[None, None], angles=((0, 0), (angle, angle)), size=size, shuffle=False, random_state=0
-    )
+    options = {"angles": ((0, 0), (angle, angle)), "size": size, "shuffle": False}
+    X, _, _ = make_orientation_task(image[None, None], random_state=0, **options)
     np.testing.assert_allclose(X[1, 0], expected, atol=0.004)
 
 
@@ -278,9 +270,8 @@ def test_nothing_outside_of_the_disc_is_mixed_in():
         white = np.full((2, 1, *shape), 255, dtype=dtype)
         y, x = (np.arange(side) - (side - 1) / 2 for side in shape)
         white[:, :, np.hypot(y[:, None], x) > min(shape) / 2] = 0
-        X, _, _ = make_orientation_task(
-            white, angles=((-180, 0), (1, 179)), random_state=0, **params
-        )
+        params["angles"] = ((-180, 0), (1, 179))
+        X, _, _ = make_orientation_task(white, random_state=0, **params)
         np.testing.assert_allclose(X, 255, rtol=0 if dtype == np.uint8 else 1e-6)
 
 
@@ -336,15 +327,12 @@ def test_the_inscribed_crop_wastes_nothing():
         assert _inscribed_side(64, 64, angle) == 2 * sum(white)
 
 
-def test_both_classes_show_the_same_square():
+def test_both_classes_show_the_same_square_and_rotation_is_counterclockwise():
     images = noise(1)
     X, _, _ = make_rotation_task(images, shuffle=False, size=22)  # 22: nothing to resize
     np.testing.assert_array_equal(X[0], images[0, :, 5:27, 5:27])
     turned = F.rotate(torch.tensor(images[0]), 30, interpolation=InterpolationMode.BILINEAR)
     np.testing.assert_array_equal(X[1], turned[:, 5:27, 5:27])
-
-
-def test_rotation_is_counterclockwise():
     images = noise(3, height=8, width=8)
     X, _, _ = make_rotation_task(images, angle=90, shuffle=False)
     np.testing.assert_array_equal(X[:3], images)
@@ -354,19 +342,12 @@ def test_rotation_is_counterclockwise():
     np.testing.assert_array_equal(X[3:], np.rot90(images, axes=(2, 3)))
 
 
-def test_smoothness_is_a_clue_unless_symmetric():
+def test_smoothness_is_a_clue_unless_symmetric_and_images_become_square():
     images = noise(50).astype(np.float32)
-
-    def contrast(**params):
-        X, y, _ = make_rotation_task(images, size=26, random_state=0, **params)
-        original, rotated = X[y == 0].std(), X[y == 1].std()
-        return rotated / original
-
-    assert contrast() < 0.9
-    assert contrast(symmetric=True) == pytest.approx(1, abs=0.01)
-
-
-def test_shape_and_size():
+    for symmetric in (False, True):
+        X, y, _ = make_rotation_task(images, size=26, symmetric=symmetric, random_state=0)
+        contrast = X[y == 1].std() / X[y == 0].std()
+        assert abs(contrast - 1) < 0.01 if symmetric else contrast < 0.9
     wide = noise(5, channels=1, height=20, width=33)
     assert make_rotation_task(wide, random_state=0)[0].shape == (10, 1, 20, 20)
     assert make_rotation_task(wide, size=16, random_state=0)[0].shape == (10, 1, 16, 16)

@@ -8,44 +8,28 @@ devices.py, the operations of a training step are counted, and the moments in wh
 import copy
 import inspect
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
 import torch
 from devices import DEVICE, step_cost
-from helpers import is_deep, narrow
+from helpers import at, brief_fits, hook, is_deep, narrow, throw
 from scipy.sparse import csr_matrix
-from skorch.callbacks import Callback, EpochScoring, LRScheduler
+from skorch.callbacks import EpochScoring, LRScheduler
 
-from sklearn_moe import (
-    BalanceParams,
-    FitCheckpoint,
-    MoEClassifier,
-    MoERegressor,
-    RouterParams,
-    SolverParams,
-)
+from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams, nn
 from sklearn_moe._data import rows as data_rows
 from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.inspection import AlignmentDisplay, DecisionRegionDisplay, DispatchEntropyDisplay
 from sklearn_moe.metrics import specialization_report
-from sklearn_moe.nn import (
-    ACTIVATIONS,
-    BALANCES,
-    EXPERTS,
-    GATES,
-    LOSSES,
-    NOISES,
-    ROUTERS,
-)
+from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
 from sklearn_moe.nn.routers.base import ReLURouter
 from sklearn_moe.optim import SOLVERS
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
-    "ignore::sklearn.exceptions.ConvergenceWarning",
-)
+pytestmark = brief_fits
+QUIET = RouterParams("top1", noise=None)
 SHAPES = {"table": (6,), "patches": (4, 6), "images": (3, 8, 8)}
 BRIEF = {"n_experts": 3, "expert_width": 4, "max_iter": 3, "tol": None, "random_state": 0}
 ONE_BATCH = BRIEF | {"batch_size": None, "early_stopping": False}
@@ -80,11 +64,10 @@ def answers(model, X):
     said = {}
     for name, method in inspect.getmembers(type(model), inspect.isfunction):
         _, *parameters = inspect.signature(method).parameters.values()
-        takes_x = bool(parameters) and parameters[0].name == "X"
-        if name.startswith("_") or name == "partial_fit" or not takes_x:  # the latter trains
-            continue
-        if all(parameter.default is not parameter.empty for parameter in parameters[1:]):
-            said[name] = getattr(model, name)(X)
+        takes_x = [parameter.name for parameter in parameters[:1]] == ["X"]
+        if takes_x and not name.startswith("_") and name != "partial_fit":  # which trains
+            if all(parameter.default is not parameter.empty for parameter in parameters[1:]):
+                said[name] = getattr(model, name)(X)
     return said
 
 
@@ -116,7 +99,7 @@ def check_step(model, X, y, waits):
 
 def chooses(router):
     """Tell whether some experts answer; the host asks which, but for patches."""
-    return ROUTERS[router].router_class.sparse or ROUTERS[router].router_class is ReLURouter
+    return ROUTERS[router].router_class.sparse or ROUTERS[router].router_class is nn.ReLURouter
 
 
 # -- parts of a model ---------------------------------------------------------------------
@@ -136,21 +119,20 @@ def test_routers(device, router):
 
 @pytest.mark.parametrize("router", [r for r in ROUTERS if ROUTERS[r].noise is not None])
 def test_noise(device, router):
-    for noise in NOISES:
-        model = MoEClassifier(
-            router=RouterParams(router, noise=noise), **BRIEF | {"batch_size": 20}
-        )
+    for noise in nn.NOISES:
+        noisy = RouterParams(router, noise=noise)
+        model = MoEClassifier(router=noisy, batch_size=20, **BRIEF)
         first, second = (compare(device, model, *samples("patches"), exact=False) for _ in range(2))
         assert first.loss_curve_ == second.loss_curve_
 
 
-@pytest.mark.parametrize("balance", BALANCES)
+@pytest.mark.parametrize("balance", nn.BALANCES)
 def test_balances(device, balance):
     for kind in ("table", "patches"):
         # The smooth load is that of noise.
         router = "noisy_topk" if balance == "load" else RouterParams("topk", noise=None)
-        options = ONE_BATCH | {"balance": BalanceParams(balance, weight=0.1), "top_k": 2}
-        model = MoEClassifier(router=router, **options)
+        options = ONE_BATCH | {"balance": balance, "balance__weight": 0.1, "top_k": 2}
+        model = MoEClassifier(router=router).set_params(**options)
         compare(device, model, *samples(kind), exact=balance != "load")
         check_step(model, *samples(kind, 90), waits=kind != "patches")
 
@@ -178,22 +160,20 @@ def test_experts(device, expert):
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_solvers(device, solver):
-    quiet = RouterParams("top1", noise=None)
     for kind in SHAPES:
-        model = MoEClassifier(solver=solver, router=quiet, **ONE_BATCH)
+        model = MoEClassifier(solver=solver, router=QUIET, **ONE_BATCH)
         compare(device, model, *samples(kind))
         check_step(model, *samples(kind, 90), waits=kind != "patches")
 
 
 def test_gates_activations_and_networks(device):
-    for gate in GATES:
+    for gate in nn.GATES:
         router = next(r for r in ("topk", *ROUTERS) if gate in ROUTERS[r].gates)
         top_k = 2 if router == "topk" else "auto"
         router = RouterParams(router, gate=gate, noise=None)
         compare(device, MoEClassifier(router=router, top_k=top_k, **ONE_BATCH), *samples("patches"))
-    quiet = RouterParams("top1", noise=None)
-    for activation in ACTIVATIONS:
-        model = MoEClassifier(activation=activation, router=quiet, **ONE_BATCH)
+    for activation in nn.ACTIVATIONS:
+        model = MoEClassifier(activation=activation, router=QUIET, **ONE_BATCH)
         compare(device, model, *samples("patches"))
     for network in ("linear", "mlp"):
         for kind in ("table", "patches"):
@@ -218,22 +198,19 @@ def test_losses(device, loss):
         else:
             compare(device, model, X, y.clip(max=1))
         if spec.multilabel:
-            labels = (X[:, :3] > 0).astype(int)
-            there, here = (copy.deepcopy(model).set_params(device=d) for d in (device, "cpu"))
-            there, here = (each.fit(X, labels).predict_proba(X) for each in (there, here))
-            np.testing.assert_allclose(there, here, atol=1e-4)
+            labels, here = (X[:, :3] > 0).astype(int), copy.deepcopy(model)
+            fits = (here.set_params(device=name).fit(X, labels) for name in (device, "cpu"))
+            np.testing.assert_allclose(*(fit.predict_proba(X) for fit in fits), atol=1e-4)
     X, y = samples("table", 90)
     check_step(model, X, X[:, 0] if spec.regression else y.clip(max=1), waits=0)
 
 
-QUIET = RouterParams("top1", noise=None)
+DENSE = ROUTERS["topk"].with_options(dense_gradient=True)
+HEAVY = SolverParams("normalized_sgd", momentum=0.9, weight_decay=0.1)
 PARTS = {
     "shared experts": {"router": RouterParams("topk", noise=None, n_shared_experts=1)},
     "split from one": {"router": RouterParams("top1", upcycle=0.4)},
-    "gradient of all gates": {
-        "router": RouterParams(ROUTERS["topk"].with_options(dense_gradient=True), noise=None),
-        "top_k": 2,
-    },
+    "gradient of all gates": {"router": RouterParams(DENSE, noise=None), "top_k": 2},
     "noise at prediction": {"router": ROUTERS["top1"].with_options(noise_at_predict=True)},
     "own losses": {"router": "soft", "expert_loss_weight": 0.5},
     "out of bag": {"router": "soft", "early_stopping": "out_of_bag"},
@@ -241,10 +218,7 @@ PARTS = {
     "batches": {"router": QUIET, "batch_size": 20},
     "no standardization": {"router": QUIET, "standardize": False},
     "class weights": {"router": QUIET, "class_weight": "balanced"},
-    "momentum and decay": {
-        "router": QUIET,
-        "solver": SolverParams("normalized_sgd", momentum=0.9, weight_decay=0.1),
-    },
+    "momentum and decay": {"router": QUIET, "solver": HEAVY},
     "constant rates": {"router": QUIET, "solver": SolverParams(schedule="constant")},
     "a transform": {"router": QUIET, "train_transform": lambda x: x + torch.randn_like(x)},
     "the default": {},
@@ -387,12 +361,6 @@ def test_equal_fits_where_sums_have_a_fixed_order(device):
         torch.use_deterministic_algorithms(False)
 
 
-class PowerCut(Callback):
-    def on_batch_end(self, net, **kwargs):
-        if len(net.history) == 3:
-            raise OSError("no power")
-
-
 @pytest.mark.parametrize("kind", SHAPES)
 def test_a_fit_is_resumed_also_elsewhere(device, kind, tmp_path):
     X, y = samples(kind)
@@ -401,7 +369,7 @@ def test_a_fit_is_resumed_also_elsewhere(device, kind, tmp_path):
     whole = MoEClassifier(**options).fit(X, y)
     parts = MoEClassifier(**options, checkpoint=FitCheckpoint(tmp_path, every=0))
     with pytest.raises(OSError, match="no power"):
-        parts.set_params(callbacks=[PowerCut()]).fit(X, y)
+        parts.set_params(callbacks=[at(3, partial(throw, OSError("no power")))]).fit(X, y)
     parts.set_params(callbacks=None).fit(X, y)
     assert parts.loss_curve_ == whole.loss_curve_
     assert np.array_equal(parts.predict_proba(X), whole.predict_proba(X))
@@ -414,17 +382,11 @@ def test_a_fit_is_resumed_also_elsewhere(device, kind, tmp_path):
 # -- what looks at a model ----------------------------------------------------------------
 
 
-class Predict(Callback):
-    """Ask a net in training."""
-
-    def on_epoch_end(self, net, dataset_train=None, **kwargs):
-        self.seen = net.predict_proba(dataset_train.X)
-
-
 def test_callbacks_reports_and_displays(device, pyplot):
     options = {**PAPER_SETTINGS[1], "return_clusters": True, "return_dictionary": True}
     X, y, clusters, dictionary = make_cluster_patches(200, random_state=0, **options)
-    asked = Predict()
+    seen = []
+    asked = hook("on_epoch_end", lambda net: seen.append(net.predict_proba(X)))
     traces = [RoutingTrace(X, clusters, dictionary=dictionary), RoutingTrace(X, noise=True)]
     accuracy = EpochScoring("accuracy", on_train=True)
     callbacks = [*traces, accuracy, LRScheduler("StepLR", step_size=1), asked]
@@ -433,7 +395,7 @@ def test_callbacks_reports_and_displays(device, pyplot):
         sklearn_callback = pytest.importorskip("sklearn.callback", reason="of scikit-learn 1.9")
         clf.set_callbacks(sklearn_callback.ScoringMonitor(scoring="accuracy"))
     clf.fit(X, y)
-    np.testing.assert_allclose(asked.seen, clf.predict_proba(X), atol=1e-6)
+    np.testing.assert_allclose(seen[-1], clf.predict_proba(X), atol=1e-6)
     assert len(clf.net_.history[:, "accuracy"]) == 3
     assert traces[1].load_.shape == (4, 3)
     assert np.array_equal(traces[0].experts_, clf.apply(X))
@@ -452,7 +414,7 @@ OPERATIONS = [
     ({"solver": SolverParams(schedule="constant")}, 50),
     ({"solver": SolverParams(momentum=0.9, weight_decay=1e-3)}, 84),
     ({"router": "topk", "top_k": 2}, 66),
-    ({"router": ROUTERS["topk"].with_options(dense_gradient=True), "top_k": 2}, 90),
+    ({"router": DENSE, "top_k": 2}, 90),
     *(({"router": "top1"}, 62), ({"router": "topk"}, 62), ({"router": "noisy_topk"}, 78)),
     *(({"router": "sampled"}, 67), ({"router": "soft"}, 84), ({"router": "sigmoid"}, 53)),
     *(({"router": "merge"}, 55), ({"router": "relu"}, 72), ({"router": "patch_choice"}, 78)),

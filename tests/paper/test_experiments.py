@@ -8,15 +8,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from helpers import brief_fits
 from matplotlib.figure import Figure
 
-from sklearn_moe.paper import (
-    EXPERIMENTS,
-    Problem,
-    Results,
-    get_experiment,
-    run_experiment,
-)
+from sklearn_moe.paper import EXPERIMENTS, Problem, Results, get_experiment, run_experiment
 from sklearn_moe.paper._experiment import CellResult
 from sklearn_moe.paper._output import to_json, to_markdown
 from sklearn_moe.paper._published import ENTROPY_CURVES
@@ -25,10 +20,7 @@ from sklearn_moe.paper.experiments import figures
 from sklearn_moe.paper.experiments.coverage import commitments, covered_by_chance, expected_covered
 from sklearn_moe.paper.experiments.stages import stages, times
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning"),
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-]
+pytestmark = brief_fits
 
 
 def made_up(run, rng):
@@ -59,6 +51,10 @@ def results_of(experiment, result, runs=1):
     return Results(experiment, cells)
 
 
+def keys_of(cells):
+    return {json.dumps(run.settings, sort_keys=True) for cell in cells for run in cell.runs}
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_sound_drawn_and_reported(name):
     for protocol in EXPERIMENTS[name].protocols:
@@ -67,16 +63,13 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
             assert experiment.name == name
             cells = experiment.cells(runs=10)
             labels = [tuple(cell.labels.values()) for cell in cells]
-            runs = [run for cell in cells for run in cell.runs]
-            keys = {json.dumps(run.settings, sort_keys=True) for run in runs}
+            keys = keys_of(cells)
             assert len(set(labels)) == len(labels)
             assert set(experiment.published) <= set(labels)
-            assert len(keys) == len(runs)
+            assert len(keys) == sum(len(cell.runs) for cell in cells)
             assert all(len(cell.runs) <= (experiment.max_runs or 10) for cell in cells)
             if name in ("fig3", "innerproducts"):
-                shared = get_experiment("table1", protocol, data).cells(10)
-                runs = [run for cell in shared for run in cell.runs]
-                assert keys <= {json.dumps(run.settings, sort_keys=True) for run in runs}
+                assert keys <= keys_of(get_experiment("table1", protocol, data).cells(10))
             if name not in ("wide", "baselines", "table2"):  # over fresh problems, or images
                 seeds = {problem.data_seed is None for problem in experiment.problems}
                 assert seeds == {data == "fresh"}
@@ -89,8 +82,7 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
         assert findings
         for finding in findings:
             assert finding.holds in (True, False, None, UNDECIDED)
-            assert "nan" not in finding.text
-            assert finding.text.endswith(".")
+            assert ("nan" in finding.text, finding.text[-1]) == (False, ".")
         if experiment.draw and name != "fig1" and runs < 5:
             figure = experiment.draw(results)
             figure.draw_without_rendering()
@@ -117,8 +109,8 @@ def test_bound_is_put_to_the_test():
 
 
 def curve(entropy, centers, features=(1e-4, 0.01, 0.02, 0.03, 0.04)):
-    names = ("step", "entropy", "router_centers", "expert_features")
-    return dict(zip(names, ([0, 5, 10, 15, 20], entropy, centers, features), strict=True))
+    found = {"step": [0, 5, 10, 15, 20], "entropy": entropy}
+    return found | {"router_centers": centers, "expert_features": features}
 
 
 def test_times_of_the_stages():
@@ -147,13 +139,10 @@ def test_exponents_are_found_again():
         return {"seed": 0, "curve": curve | {"router_centers": eta_r * eta**3 * steps**4}}
 
     findings = results_of(stages(), result).findings()
-    explored, routed = (
-        next(f for f in findings if f.text.startswith(start))
-        for start in ("Exploration", "The router takes")
-    )
-    assert "exponent -1.00" in explored.text
-    assert "exponent -0.25" in routed.text
-    assert (explored.holds, routed.holds) == (True, False)
+    for start, exponent, holds in (("Exploration", -1, True), ("The router takes", -0.25, False)):
+        (finding,) = (f for f in findings if f.text.startswith(start))
+        assert f"exponent {exponent:.2f}" in finding.text
+        assert finding.holds == holds
 
 
 def test_coupon_collector():
@@ -189,19 +178,22 @@ def test_commitments():
         assert all(a < b for a, b in pairwise(numbers))
 
 
+def small(experiment, *sizes):
+    """Return an experiment on few samples, of the first problem with other sizes if there are."""
+    problems = [replace(problem, n_train=120, n_test=80) for problem in experiment.problems]
+    problems = [replace(problems[0], n_train=n, n_test=60) for n in sizes] or problems
+    return replace(experiment, problems=tuple(problems))
+
+
 def test_simplified_leaves_out_what_it_says(tmp_path):
-    experiment = get_experiment("simplified")
+    experiment = small(get_experiment("simplified"))
     for name, model in experiment.models.items():
-        params = model.get_params()
+        params = model.set_params(max_iter=6).get_params()
         plain = name.startswith(("no normalization", "neither"))
         assert (params["solver"].kind == "sgd") == plain
         assert (params["router__noise"] is None) == name.startswith(("no noise", "neither"))
-        model.set_params(max_iter=6)
-    tiny = tuple(replace(problem, n_train=120, n_test=80) for problem in experiment.problems)
-    experiment = replace(experiment, problems=tiny)
     findings = run_experiment(experiment, tmp_path, runs=1, progress=False).findings()
-    stuck = [f.holds for f in findings if "stay where they started" in f.text]
-    assert stuck == [True, True]
+    assert [f.holds for f in findings if "stay where they started" in f.text] == [True, True]
 
 
 def test_linear_experts_fail_only_if_no_choice_saves_them():
@@ -218,15 +210,12 @@ def test_linear_experts_fail_only_if_no_choice_saves_them():
         assert claims == [holds, holds]
 
 
-def test_stopped_runs_keep_their_last_value():
+def test_fig3_findings():
     long = {"curve": {"step": [0, 5, 10, 15], "entropy": [1.4, 1.0, 0.6, 0.2]}}
-    short = {"curve": {"step": [0, 5], "entropy": [1.4, 0.8]}}
+    short = {"curve": {"step": [0, 5], "entropy": [1.4, 0.8]}}  # it keeps its last value
     steps, values = figures.runs_over_steps(CellResult({}, [short, long]), "entropy")
     np.testing.assert_array_equal(steps, [0, 5, 10, 15])
     np.testing.assert_allclose(values, [[1.4, 0.8, 0.8, 0.8], [1.4, 1.0, 0.6, 0.2]])
-
-
-def test_fig3_findings():
     for protocol, delay, holds in (
         ("code", 5, [True, True, True, True]),
         ("code", 15, [False, True, False, True]),
@@ -276,9 +265,7 @@ def test_fig1_orders_patches():
 
 
 def test_fig1_draws_the_most_specialized_run(tmp_path, monkeypatch):
-    experiment = get_experiment("fig1")
-    tiny = (replace(experiment.problems[0], n_train=120, n_test=80),)
-    experiment = replace(experiment, problems=tiny, grid={"max_iter": [1, 5, 10]})
+    experiment = replace(small(get_experiment("fig1")), grid={"max_iter": [1, 5, 10]})
     results = run_experiment(experiment, tmp_path, runs=2, device="cpu", progress=False)
     last = results.cell(model="mixture cubic", max_iter=10)
     last.runs[0]["entropy"], last.runs[1]["entropy"] = 1.0, 0.5
@@ -305,8 +292,7 @@ def test_every_baseline_runs(tmp_path, monkeypatch):
     tags = {n: m.__sklearn_tags__().input_tags for n, m in experiment.models.items()}
     takes_patches = {name for name, of in tags.items() if of.three_d_array}
     assert takes_patches == {"mixture", "single expert", "deep set"}
-    tiny = [replace(experiment.problems[0], n_train=n, n_test=60) for n in (60, 125)]
-    experiment = replace(experiment, problems=tuple(tiny))
+    experiment = small(experiment, 60, 125)
     with torch.random.fork_rng(devices=[]):  # neural-trees seeds the global generator
         results = run_experiment(experiment, tmp_path, runs=1, progress=False)
     assert len(results.cells) == 2 * 8

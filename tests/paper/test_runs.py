@@ -24,13 +24,7 @@ from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.metrics import dispatch_entropy, routing_matrix
 from sklearn_moe.nn import EXPERTS, ROUTERS
 from sklearn_moe.optim import SOLVERS, NormalizedSGD
-from sklearn_moe.paper import (
-    Experiment,
-    NotebookStopping,
-    Problem,
-    Results,
-    run_experiment,
-)
+from sklearn_moe.paper import Experiment, NotebookStopping, Problem, Results, run_experiment
 from sklearn_moe.paper._experiment import CellResult
 from sklearn_moe.paper._protocols import NOISY_AT_TEST, SUM_OF_NORMS
 from sklearn_moe.paper._published import Published
@@ -41,14 +35,14 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCo
 
 SMALL = Problem(1, n_train=120, n_test=80)
 SHORT = {"max_iter": 4, "tol": None, "device": "cpu"}
+TITLES = {"title": "Small", "question": "Does it run?"}
 
 
 def small(**changes):
     """Return an experiment of four cells that takes a moment."""
     models = {"single": MoEClassifier(1, **SHORT), "mixture": MoEClassifier(4, **SHORT)}
-    experiment = Experiment("small", "Small", "Does it run?", (SMALL,), models)
-    grid = {"activation": ["linear", "cubic"]}
-    return replace(experiment, **{"grid": grid, "trace": 2} | changes)
+    options = {"models": models, "grid": {"activation": ["linear", "cubic"]}, "trace": 2}
+    return Experiment(**{"name": "small", "problems": (SMALL,)} | TITLES | options | changes)
 
 
 def numbers(results):
@@ -66,13 +60,9 @@ def test_problems():
         X, y, clusters, hard, (features, _) = Problem(setting, 150, 50).draw(0)
         for bag, label, cluster, is_hard in zip(X, y, clusters, hard, strict=True):
             # A patch that is a multiple of the feature of another cluster is the feature noise.
-            (noise,) = (
-                float(patch @ feature)
-                for patch in bag
-                for k, feature in enumerate(features)
-                if k != cluster and abs(patch @ feature) > 0.999 * np.linalg.norm(patch)
-            )
-            assert is_hard == ((noise > 0) != (label == 1))
+            products = bag @ np.delete(features, cluster, axis=0).T
+            is_noise = np.abs(products) > 0.999 * np.linalg.norm(bag, axis=1, keepdims=True)
+            assert is_hard == ((products[is_noise].item() > 0) != (label == 1))
         assert 0.3 < hard.mean() < 0.7
 
 
@@ -242,15 +232,12 @@ def result(values, published=None, **labels):
     return CellResult(labels, runs, published)
 
 
-def test_summary():
+def test_summary_and_what_is_inside_the_published_range():
     summary = result([1.0, 2.0, 3.0, 6.0]).summary("accuracy")
     assert (summary.mean, summary.n) == (3.0, 4)
     assert summary.std == pytest.approx(np.std([1, 2, 3, 6], ddof=1))
     assert summary.high - summary.mean == pytest.approx(3.1824 * summary.std / 2, rel=1e-4)
     assert np.isnan(result([1.0]).summary("accuracy").std)
-
-
-def test_inside_the_published_range():
     for published, value, inside in (
         (Published(90.0, 1.0), 91.9, True),
         (Published(90.0, 1.0), 92.1, False),
@@ -266,15 +253,12 @@ def test_inside_the_published_range():
         assert outside == ([(cell, "accuracy")] if inside is False else [])
 
 
-def test_cells_are_found_by_their_labels():
+def test_cells_are_told_apart_and_found_by_their_labels():
     results = Results(small(), [result([1.0], model="a", k=1), result([2.0], model="a", k=2)])
     assert results.cell(k=2).summary("accuracy").mean == 2.0
     assert len(results.select(model="a")) == 2
     with pytest.raises(KeyError, match="2 cells have the labels"):
         results.cell(model="a")
-
-
-def test_cells_are_told_apart():
     problems = (SMALL, replace(SMALL, data_seed=1), replace(SMALL, n_test=90))
     cells = small(problems=problems).cells(1)
     labels = [tuple(cell.labels.values()) for cell in cells]

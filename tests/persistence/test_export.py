@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import sys
+from functools import partial
 
 import numpy as np
 import pandas
@@ -38,7 +39,7 @@ TARGETS = {
 }
 WITH_MISSING = np.where(_rng.random(TABLE.shape) < 0.1, np.nan, TABLE)
 WITH_CATEGORIES = np.column_stack([CLASSES, WITH_MISSING]).astype(np.float32)
-SMALL_CNN = {"expert": "cnn", "expert_width": 4}
+SMALL_CNN, CNN_SCORES = {"expert": "cnn", "expert_width": 4}, RouterParams("top1", network="cnn")
 
 
 def fitted(X, y, **options):
@@ -101,23 +102,19 @@ OTHERS = {
     "shared experts": (TABLE, CLASSES, {"router": RouterParams(n_shared_experts=1)}),
     "many of many": (TABLE, CLASSES, {"n_experts": 8, "router": "topk", "top_k": 5}),
     "bias": (PATCHES, CLASSES, {"router": "topk", "balance": "bias"}),
-    "network of scores": (
-        *(TABLE, CLASSES),
-        {"router": RouterParams("top1", network="mlp"), "expert": "mlp"},
-    ),
-    "convolutions of scores": (
-        *(IMAGES, CLASSES),
-        {"router": RouterParams("top1", network="cnn"), **SMALL_CNN},
-    ),
+    "network of scores": (TABLE, CLASSES, {"router": RouterParams("top1", network="mlp")}),
+    "convolutions of scores": (IMAGES, CLASSES, {"router": CNN_SCORES} | SMALL_CNN),
     "double softmax": (TABLE, CLASSES, {"loss": "probabilities", "router": "top1"}),
     "several numbers": (TABLE, 10 * TABLE[:, :2], {"loss": "gaussian", "router": "top1"}),
 }
 
 
-def models_of_every_router():
-    for kind, X in SAMPLES.items():
-        for router in ROUTERS:
-            if kind == "patch" or router != "patch_choice":
+def models_of_every_router(several=True):
+    """Yield a model and its samples for all kinds of these, or for patches and one kind in turn."""
+    for i, router in enumerate(ROUTERS):
+        for kind, X in SAMPLES.items():
+            wanted = several or kind in ("patch", ("table", "cnn")[i % 2])
+            if kind == "patch" or (wanted and router != "patch_choice"):
                 yield fitted(X, CLASSES, router=router, **SMALL_CNN if kind == "cnn" else {}), X
 
 
@@ -139,9 +136,8 @@ def test_modules_take_what_the_model_takes(name):
     check_torch(fitted(X, y, **options), X)
 
 
-@pytest.mark.parametrize("kind", SAMPLES)
-def test_modules_are_differentiable_copies_and_saved_whole(kind):
-    X = SAMPLES[kind]
+@pytest.mark.parametrize("X", SAMPLES.values(), ids=SAMPLES)
+def test_modules_are_differentiable_copies_and_saved_whole(X):
     model = fitted(X, CLASSES)
     before = model.predict_proba(X)
     module, file = model.to_torch(), io.BytesIO()
@@ -161,14 +157,11 @@ def test_modules_are_differentiable_copies_and_saved_whole(kind):
     np.testing.assert_array_equal(got, copy.deepcopy(model).predict_proba(X))
 
 
-def test_large_integers_are_not_rounded():
+def test_large_integers_are_not_rounded_and_units_of_numbers_are_copies():
     X = 10**9 + np.random.default_rng(0).integers(10, size=(N, 3))  # float32: multiples of 64
     model = fitted(X, CLASSES)
     assert model.to_torch().dtype == torch.float32
     check_torch(model, X.astype(np.float64))
-
-
-def test_units_of_numbers_are_copies():
     model = fitted(TABLE, TARGETS["regression"])
     before = model.predict(TABLE)
     model.to_torch().mean.add_(1)
@@ -197,13 +190,15 @@ def category_cases():
     }
 
 
+def slow_but(name, cases):
+    """Return the names of cases, those of all others in the slow tier."""
+    return [pytest.param(n, marks=[pytest.mark.slow] * (n != name)) for n in cases]
+
+
 CATEGORIES = category_cases()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(n, marks=[pytest.mark.slow] * ("texts" not in n)) for n in CATEGORIES],
-)
+@pytest.mark.parametrize("name", slow_but("300 texts", CATEGORIES))
 def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
     learned, X, given, chosen = CATEGORIES[name]
     y = np.random.default_rng(1).integers(3, size=len(X))
@@ -225,25 +220,21 @@ def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
     assert {int(k): v for k, v in json.loads(known).items()} == module.category_names
 
 
-def test_what_cannot_be_exported_is_refused(tmp_path, onnx):
+def test_what_cannot_be_exported_or_is_no_sample_is_refused(tmp_path, onnx):
     noisy = fitted(PATCHES, CLASSES, router=ROUTERS["top1"].with_options(noise_at_predict=True))
     path = tmp_path / "model.onnx"
     for model, error, match in (
         (noisy, ValueError, "draws noise at prediction"),
         (MoEClassifier(), NotFittedError, "not fitted"),
     ):
-        with pytest.raises(error, match=match):
-            model.to_torch()
-        with pytest.raises(error, match=match):
-            model.to_onnx(path)
+        for export in (model.to_torch, partial(model.to_onnx, path)):
+            with pytest.raises(error, match=match):
+                export()
     X = np.array([[2**24, 0], [2**24 + 1, 1]] * 20, dtype=np.int64)
     model = fitted(X, np.array([0, 1] * 20), categorical_features=[0])
     model._format = model._format._replace(dtype="float32")  # which cannot tell them apart
     with pytest.raises(ValueError, match="column 0"):
         model.to_torch()
-
-
-def test_other_samples_than_those_of_fit_are_refused():
     module = fitted(BYTES, CLASSES).to_torch()
     with pytest.raises(ValueError, match=r"of shape \(n_samples, 3, 8, 8\).*float32"):
         module(torch.from_numpy(IMAGES))
@@ -257,18 +248,16 @@ def test_other_samples_than_those_of_fit_are_refused():
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
 @pytest.mark.parametrize("router", ["topk", "relu", "patch_choice", "merge"])
 def test_programs_of_torch_take_any_number_of_samples(router):
-    X = PATCHES
-    model = fitted(X, CLASSES, router=router, top_k=2 if router == "topk" else "auto")
-    module, expected = model.to_torch(), model.predict_proba(X)
-    programs = [torch.jit.trace(module, torch.from_numpy(X[:3]), check_trace=False)]
+    model = fitted(PATCHES, CLASSES, router=router, top_k=2 if router == "topk" else "auto")
+    module, expected = model.to_torch(), model.predict_proba(PATCHES)
+    programs = [torch.jit.trace(module, torch.from_numpy(PATCHES[:3]), check_trace=False)]
     # torch.export fails at a free number of samples before torch 2.9
     if router == "topk" and parse_version(torch.__version__) >= parse_version("2.9"):
-        shapes = {"X": {0: torch.export.Dim("n_samples")}}
-        options = {"dynamic_shapes": shapes, "strict": False}
+        options = {"dynamic_shapes": {"X": {0: torch.export.Dim("n_samples")}}, "strict": False}
         programs.append(torch.export.export(module, (module.example(),), **options).module())
     for program in programs:
         for n in (0, 1, 7, N):
-            got = program(torch.from_numpy(X[:n])).detach()
+            got = program(torch.from_numpy(PATCHES[:n])).detach()
             np.testing.assert_allclose(got, expected[:n], atol=1e-6)
 
 
@@ -296,7 +285,7 @@ def test_a_file_answers_as_the_model_also_if_written_in_autocast(kind, router, o
 @pytest.mark.slow
 def test_files_of_all_models(onnx, tmp_path):
     path = tmp_path / "model.onnx"
-    for model, X in models_of_every_router():
+    for model, X in models_of_every_router(several=False):
         check_onnx(model, X, path)
     for X, y, options in OTHERS.values():
         check_onnx(fitted(X, y, **options), X, path)
@@ -315,9 +304,7 @@ PIPELINES = {
 }
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "text")) for name in PIPELINES]
-)
+@pytest.mark.parametrize("name", slow_but("text", PIPELINES))
 def test_pipelines_become_files(name, onnx):
     skl2onnx = pytest.importorskip("skl2onnx")
     import sklearn_moe.onnx

@@ -1,19 +1,24 @@
 """A fit that was stopped at any moment goes on to the model of one that was not."""
 
-import json
+import os
 import pickle
+import random
 import signal
-import subprocess
-import sys
-import textwrap
+import tempfile
+import time
+import warnings
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
 import torch
-from helpers import named
+from helpers import at, brief_fits, hook, named, press, throw
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -21,66 +26,24 @@ from sklearn.model_selection import HalvingGridSearchCV
 from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LoadInitState, LRScheduler
 from tqdm import tqdm
 
-from sklearn_moe import (
-    BalanceParams,
-    FitCheckpoint,
-    MoEClassifier,
-    MoERegressor,
-    RouterParams,
-    SolverParams,
-)
+from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe._training import callbacks as progress
 from sklearn_moe._training import checkpoint as resuming
-from sklearn_moe._training.checkpoint import (
-    DamagedFileError,
-    FitFile,
-    describe,
-    dump_state,
-    load_state,
-)
+from sklearn_moe._training.checkpoint import describe, dump_state, load_state
 from sklearn_moe.callbacks import FreezeRouter, RoutingTrace
 from sklearn_moe.nn import ROUTERS
 from sklearn_moe.optim import SOLVERS
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
-    "ignore::sklearn.exceptions.ConvergenceWarning",
-)
+pytestmark = brief_fits
 BRIEF = {"n_experts": 3, "max_iter": 6, "tol": None, "random_state": 0}
-
-
-class Crash(Callback):
-    """End a fit in an epoch or after it, as if the process had died, or by Ctrl-C."""
-
-    def __init__(self, epoch, kind=RuntimeError, at_end=False):
-        self.epoch, self.kind, self.at_end = epoch, kind, at_end
-
-    def _end(self, net, at_end):
-        if at_end == self.at_end and len(net.history) == self.epoch:
-            if self.kind is KeyboardInterrupt:
-                signal.raise_signal(signal.SIGINT)
-            raise self.kind
-
-    def on_batch_end(self, net, training, **kwargs):
-        if training:
-            self._end(net, at_end=False)
-
-    def on_epoch_end(self, net, **kwargs):
-        self._end(net, at_end=True)
-
-
-class Count(Callback):
-    """Count the epochs that are run, of all copies."""
-
-    total = 0
-
-    def on_epoch_end(self, net, **kwargs):
-        Count.total += 1
+CRASH = partial(throw, RuntimeError)  # as if the process had died
+EPOCHS = []  # that were run, by all copies
+COUNT = hook("on_epoch_end", EPOCHS.append)
 
 
 @pytest.fixture(autouse=True)
 def count_from_zero():
-    Count.total = 0
+    EPOCHS.clear()
 
 
 @pytest.fixture(scope="module")
@@ -108,24 +71,24 @@ def trained(model):
     return joblib.hash(model.set_params(checkpoint=None, callbacks=None))
 
 
-def crash_and_go_on(model, data, path, epoch=4, callbacks=()):
-    """Stop a fit in an epoch, and fit another estimator of the same parameters."""
-    model.set_params(checkpoint=always(path), callbacks=[*callbacks, Crash(epoch)])
+def stop(model, data, epoch, *callbacks):
+    """Stop a fit in an epoch."""
     with pytest.raises(RuntimeError):
-        model.fit(*data)
-    again = type(model)(**model.get_params(deep=False))
-    return again.set_params(callbacks=[*callbacks, Count()]).fit(*data)
+        model.set_params(callbacks=[*callbacks, at(epoch, CRASH)]).fit(*data)
 
 
-class Dropping(torch.nn.Module):
+def crash_and_go_on(model, data, path, *epochs, callbacks=()):
+    """Stop a fit in some epochs, one after the other, and go on to its end."""
+    for epoch in epochs or (4,):
+        stop(model.set_params(checkpoint=always(path)), data, epoch, *callbacks)
+        model = type(model)(**model.get_params(deep=False))
+    return model.set_params(callbacks=[*callbacks, COUNT]).fit(*data)
+
+
+class Dropping(torch.nn.Sequential):
     def __init__(self, input_shape, n_outputs):
-        super().__init__()
-        self.layers = torch.nn.Sequential(
-            torch.nn.Linear(*input_shape, 5), torch.nn.Dropout(), torch.nn.Linear(5, n_outputs)
-        )
-
-    def forward(self, x):
-        return self.layers(x)
+        layers = torch.nn.Linear(*input_shape, 5), torch.nn.Dropout(), torch.nn.Linear(5, n_outputs)
+        super().__init__(*layers)
 
 
 def jitter(x):
@@ -163,44 +126,48 @@ TABLES = [
     ids=named,
 )
 def test_it_goes_on_to_the_same_model(kind, options, table, bags, tmp_path):
-    data = {"table": table, "bags": bags}[kind]
+    data = table if kind == "table" else bags
     whole = classifier(**options).fit(*data)
-    resumed = crash_and_go_on(classifier(**options), data, tmp_path)
-    assert Count.total == whole.n_iter_ - 3
+    resumed = crash_and_go_on(classifier(**options), data, tmp_path, 2, 2, 3, 4)  # once at once
+    assert len(EPOCHS) == whole.n_iter_ - 3
     assert trained(resumed) == trained(whole)
-    for model in (resumed, whole):
-        model.set_params(early_stopping="auto").partial_fit(*data)
-    assert trained(resumed) == trained(whole)
+    further = [m.set_params(early_stopping="auto").partial_fit(*data) for m in (resumed, whole)]
+    assert trained(further[0]) == trained(further[1])
 
 
 def test_samples_of_every_kind(table, images, tmp_path):
     np.save(tmp_path / "X.npy", table[0])
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
-    weighted = {"early_stopping": True}
-    several = MoERegressor(**BRIEF, loss="gaussian", early_stopping=True)
-    cases = [
-        (classifier(max_iter=3, expert_width=4), (images[0][:40], images[1][:40]), None),
-        (classifier(**weighted), (mapped, table[1], np.arange(90) % 3), table[0]),
-        (several, (csr_array(np.maximum(table[0], 0)), table[0][:, :2]), None),
-    ]
-    for i, (model, data, X) in enumerate(cases):
-        whole = clone(model).fit(data[0] if X is None else X, *data[1:])
-        resumed = crash_and_go_on(model, data, tmp_path / f"{i}", epoch=2)
-        assert trained(resumed) == trained(whole)
+    sparse, several = csr_array(np.maximum(table[0], 0)), MoERegressor(**BRIEF, loss="gaussian")
+    for i, (model, data, X) in enumerate(
+        [
+            (
+                classifier(max_iter=3, expert_width=4),
+                (images[0][:40], images[1][:40]),
+                images[0][:40],
+            ),
+            (classifier(early_stopping=True), (mapped, table[1], np.arange(90) % 3), table[0]),
+            (several.set_params(early_stopping=True), (sparse, table[0][:, :2]), sparse),
+        ]
+    ):
+        whole = clone(model).fit(X, *data[1:])
+        assert trained(crash_and_go_on(model, data, tmp_path / f"{i}", 2)) == trained(whole)
 
 
-@pytest.mark.parametrize(
-    ("every", "epoch", "at_end"), [(0, 1, False), (1e9, 4, False), (60, 3, True)]
-)
-def test_ctrl_c_goes_on_from_the_last_epoch(table, tmp_path, monkeypatch, every, epoch, at_end):
-    if not at_end:
-        monkeypatch.setattr(resuming, "_GLANCE", 0)
-    clf = classifier(batch_size=20, checkpoint=FitCheckpoint(tmp_path, every=every))
-    with pytest.raises(KeyboardInterrupt):
-        clf.set_params(callbacks=[Crash(epoch, KeyboardInterrupt, at_end)]).fit(*table)
-    clf.set_params(callbacks=[Count()]).fit(*table)  # Ctrl-C was no end of its own
-    assert Count.total == 6 - (epoch - (not at_end))
-    assert trained(clf) == trained(classifier(batch_size=20).fit(*table))
+def test_ctrl_c_goes_on_from_the_last_epoch(table, tmp_path, monkeypatch):
+    whole = trained(classifier(batch_size=20).fit(*table))
+    in_epoch = [(0, 1, "on_batch_end", 6), (1e9, 4, "on_batch_end", 3)]
+    for every, epoch, name, left in [(60, 3, "on_epoch_end", 3), *in_epoch]:
+        clf = classifier(
+            batch_size=20, checkpoint=FitCheckpoint(tmp_path / f"{epoch}", every=every)
+        )
+        with pytest.raises(KeyboardInterrupt):
+            clf.set_params(callbacks=[at(epoch, press, name)]).fit(*table)
+        monkeypatch.setattr(resuming, "_GLANCE", 0)  # of the others
+        EPOCHS.clear()
+        clf.set_params(callbacks=[COUNT]).fit(*table)  # Ctrl-C was no end of its own
+        assert len(EPOCHS) == left
+        assert trained(clf) == whole
 
 
 def test_a_finished_fit_returns_at_once(table, tmp_path):
@@ -208,18 +175,9 @@ def test_a_finished_fit_returns_at_once(table, tmp_path):
     for options in ({}, stop, {"callbacks": [EarlyStopping("train_loss", 2, threshold=10.0)]}):
         options = {**options, "checkpoint": tmp_path / "made" / "by" / "fit"}
         first = classifier(**options).fit(*table)
-        again = classifier(**options).set_params(callbacks=[Count()]).fit(*table)
-        assert Count.total == 0
+        again = classifier(**options).set_params(callbacks=[COUNT]).fit(*table)
+        assert not EPOCHS
         assert trained(again) == trained(first)
-
-
-def test_it_may_be_interrupted_again_and_again(table, tmp_path):
-    options = {"checkpoint": always(tmp_path), "batch_size": 20}
-    for epoch in (2, 2, 3, 5):  # the second time at once
-        with pytest.raises(RuntimeError):
-            classifier(**options, callbacks=[Crash(epoch)]).fit(*table)
-    whole = classifier(batch_size=20).fit(*table)
-    assert trained(classifier(**options).fit(*table)) == trained(whole)
 
 
 def test_a_bar_shows_what_was_done(table, tmp_path, monkeypatch):
@@ -244,11 +202,9 @@ def test_a_warm_start_is_a_fit_of_its_own(table, tmp_path):
     whole = classifier(warm_start=True).fit(*table).fit(*table)
     clf = classifier(warm_start=True, checkpoint=always(tmp_path)).fit(*table)
     begun = pickle.loads(pickle.dumps(clf))
-    with pytest.raises(RuntimeError):
-        clf.set_params(callbacks=[Crash(9)]).fit(*table)
-    begun.set_params(callbacks=[Count()]).fit(*table)
-    assert Count.total == 4
-    assert trained(begun) == trained(whole)
+    stop(clf, table, 9)
+    assert trained(begun.set_params(callbacks=[COUNT]).fit(*table)) == trained(whole)
+    assert len(EPOCHS) == 4
 
 
 # -- random states ------------------------------------------------------------------------
@@ -264,11 +220,7 @@ def test_what_an_unseeded_fit_draws_is_drawn_again(table, tmp_path, early_stoppi
         for seed in (5, 6):
             np.random.seed(seed)  # noqa: NPY002
             clf = classifier(**options | {"random_state": None}, checkpoint=always(tmp_path))
-            if seed == 5:
-                with pytest.raises(RuntimeError):
-                    clf.set_params(callbacks=[Crash(3)]).fit(*table)
-            else:
-                clf.fit(*table)
+            stop(clf, table, 3) if seed == 5 else clf.fit(*table)
     finally:
         np.random.set_state(state)  # noqa: NPY002
     np.testing.assert_array_equal(clf.predict_proba(table[0]), whole.predict_proba(table[0]))
@@ -276,15 +228,13 @@ def test_what_an_unseeded_fit_draws_is_drawn_again(table, tmp_path, early_stoppi
 
 
 def test_a_generator_is_left_as_an_uninterrupted_fit_leaves_it(table, tmp_path):
-    generators = [np.random.RandomState(0) for _ in range(3)]
-    options = {"batch_size": 20}
-    classifier(**options | {"random_state": generators[0]}).fit(*table)
-    for generator in generators[1:]:
-        options |= {"random_state": generator, "checkpoint": always(tmp_path)}
-        with pytest.raises(RuntimeError):
-            classifier(**options, callbacks=[Crash(3)]).fit(*table)
-    classifier(**options).fit(*table)
-    assert generators[2].randint(2**31) == generators[0].randint(2**31)
+    whole, first, last = (np.random.RandomState(0) for _ in range(3))
+    classifier(batch_size=20, random_state=whole).fit(*table)
+    for generator in (first, last):
+        clf = classifier(batch_size=20, random_state=generator, checkpoint=always(tmp_path))
+        stop(clf, table, 3)
+    clf.set_params(callbacks=None).fit(*table)
+    assert last.randint(2**31) == whole.randint(2**31)
 
 
 # -- which file ---------------------------------------------------------------------------
@@ -292,41 +242,37 @@ def test_a_generator_is_left_as_an_uninterrupted_fit_leaves_it(table, tmp_path):
 
 def test_a_path_is_a_file_or_a_folder_also_behind_links(table, tmp_path):
     (tmp_path / "v1.2").mkdir()
-    for name in ("a/b/fit.ckpt", "c/d", "v1.2"):
-        classifier(max_iter=1, checkpoint=str(tmp_path / name)).fit(*table)
-    assert (tmp_path / "a" / "b" / "fit.ckpt").is_file()
-    assert len(list((tmp_path / "c" / "d").iterdir())) == 1
+    classifier(max_iter=1, checkpoint=str(tmp_path / "v1.2")).fit(*table)
     assert len(list((tmp_path / "v1.2").iterdir())) == 1
-
-    for i, (link, target, path) in enumerate(
+    for i, (link, target, stored) in enumerate(
         [
-            ("fit.ckpt", "disk/made/by.fit", "fit.ckpt"),
-            ("fits", "disk/fits", "fits"),
-            ("fits", "disk/fits", "fits/fit.ckpt"),
+            ("fit.ckpt", "disk/made/by.fit", "disk/made/by.fit"),
+            ("fits", "disk/fits", "disk/fits/*.checkpoint"),
+            ("fits/fit.ckpt", "disk/fits", "disk/fits/fit.ckpt"),
         ]
     ):
-        folder = tmp_path / f"{i}"
+        folder, path = tmp_path / f"{i}", tmp_path / f"{i}" / link
         (folder / "disk").mkdir(parents=True)
-        (folder / link).symlink_to(target)
-        Count.total = 0
+        link = folder / link.partition("/")[0]
+        link.symlink_to(target)
+        EPOCHS.clear()
         for _ in range(2):
-            clf = classifier(max_iter=2, checkpoint=always(folder / path), callbacks=[Count()])
-            clf.fit(*table)
-        assert Count.total == 2
-        assert (folder / link).is_symlink()
-        assert any(f.is_file() for f in [folder / target, *(folder / target).glob("*")])
-        assert set(folder.iterdir()) == {folder / link, folder / "disk"}
+            classifier(max_iter=2, checkpoint=always(path), callbacks=[COUNT]).fit(*table)
+        assert len(EPOCHS) == 2
+        assert link.is_symlink()
+        assert [file.is_file() for file in folder.glob(stored)] == [True]
+        assert set(folder.iterdir()) == {link, folder / "disk"}
 
 
 def test_an_unwritable_place_is_told_before_training(table, tmp_path):
     (tmp_path / "file").write_text("text")
     for name in ("itself.ckpt", "itself"):
         (tmp_path / name).symlink_to(name)
-    clf = classifier(callbacks=[Count()])
+    clf = classifier(callbacks=[COUNT])
     for path in ("file/fit.ckpt", "file/fits/all", "itself.ckpt", "itself"):
         with pytest.raises(OSError, match=rf"checkpoint='.*{path}' cannot be written"):
             clf.set_params(checkpoint=tmp_path / path).fit(*table)
-    assert Count.total == 0
+    assert not EPOCHS
     with pytest.raises(ValueError, match="every must be at least 0"):
         FitCheckpoint(tmp_path, every=-1)
     with pytest.raises(ValueError, match="path of a file or folder, got ''"):
@@ -343,7 +289,7 @@ def test_another_fit_is_refused_by_a_file_and_welcome_in_a_folder(table, tmp_pat
         "tol": (classifier(tol=0.1), table),
         "random_state": (classifier(random_state=1), table),
         "router__network": (classifier(router=RouterParams("soft", network="mlp")), table),
-        "balance__weight": (classifier(balance=BalanceParams(weight=0.1)), table),
+        "balance__weight": (classifier().set_params(balance__weight=0.1), table),
         "solver__weight_decay": (classifier(solver=SolverParams(weight_decay=0.1)), table),
         "class_weight": (classifier(class_weight={"a": 2}), table),
         "train_transform": (classifier(train_transform=jitter), table),
@@ -356,9 +302,9 @@ def test_another_fit_is_refused_by_a_file_and_welcome_in_a_folder(table, tmp_pat
     for name, (model, data) in others.items():
         with pytest.raises(ValueError, match=rf"of another fit. What differs: .*\b{name} \(was"):
             model.set_params(checkpoint=file).fit(*data)
-        Count.total = 0
-        model.set_params(checkpoint=folder, callbacks=[Count()]).fit(*data)
-        assert Count.total == 6
+        EPOCHS.clear()
+        model.set_params(checkpoint=folder, callbacks=[COUNT]).fit(*data)
+        assert len(EPOCHS) == 6
     assert file.read_bytes() == before
     assert len(list(folder.iterdir())) == len(others) + 1
 
@@ -371,51 +317,45 @@ def test_what_changes_nothing_goes_on(table, tmp_path):
         {"n_experts": np.int64(3), "train_transform": None},
         {"router": "soft"},  # what "auto" became
     ):
-        classifier(callbacks=[Count()], checkpoint=file).set_params(**options).fit(*table)
-    assert Count.total == 0
+        classifier(callbacks=[COUNT], checkpoint=file).set_params(**options).fit(*table)
+    assert not EPOCHS
 
 
 def test_each_state_is_written_once(table, tmp_path, monkeypatch):
     written = []
-    monkeypatch.setattr(FitFile, "write", lambda file, packed: written.append(packed))
-    crash = Crash(4, KeyboardInterrupt)  # after which the last whole epoch would be written
-    with pytest.raises(KeyboardInterrupt):
-        classifier(checkpoint=always(tmp_path), callbacks=[crash]).fit(*table)
+    monkeypatch.setattr(resuming.FitFile, "write", lambda file, packed: written.append(packed))
+    with pytest.raises(KeyboardInterrupt):  # after which the last whole epoch would be written
+        classifier(checkpoint=always(tmp_path), callbacks=[at(4, press)]).fit(*table)
     assert len(set(map(bytes, written))) == len(written) > 2
 
 
 def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bags, tmp_path):
     whole = classifier().fit(*bags)
     for path in (tmp_path / "fits", tmp_path / "fit.ckpt"):
-        Count.total = 0
+        EPOCHS.clear()
         for epochs in (2, 4, 6, 6):
-            clf = classifier(max_iter=epochs, checkpoint=path, callbacks=[Count()]).fit(*bags)
-        assert Count.total == 6
+            clf = classifier(max_iter=epochs, checkpoint=path, callbacks=[COUNT]).fit(*bags)
+        assert len(EPOCHS) == 6
         assert trained(clf.set_params(max_iter=6)) == trained(whole)
-    short = classifier(max_iter=2, callbacks=[Count()])
+    short = classifier(max_iter=2, callbacks=[COUNT])
     with pytest.raises(ValueError, match=r"holds 6 epochs .* more than max_iter=2"):
         short.set_params(checkpoint=tmp_path / "fit.ckpt").fit(*bags)
     short.set_params(checkpoint=tmp_path / "fits").fit(*bags)  # it has its own file there
-    assert Count.total == 6
+    assert len(EPOCHS) == 6
     assert short.n_iter_ == 2
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {"solver": SolverParams("adam", schedule="cosine")},
-        {"router": RouterParams("top1", upcycle=0.5)},
-    ],
-    ids=["cosine", "upcycle"],
-)
-def test_where_the_course_depends_on_its_length_it_is_another_one(bags, tmp_path, options):
-    for name in ("fit.ckpt", "fits"):
-        classifier(**options, checkpoint=tmp_path / name).fit(*bags)
-    longer = classifier(**options | {"max_iter": 8}, callbacks=[Count()])
-    with pytest.raises(ValueError, match=r"max_iter \(was 6, is 8\).* depends on max_iter"):
-        longer.set_params(checkpoint=tmp_path / "fit.ckpt").fit(*bags)
-    longer.set_params(checkpoint=tmp_path / "fits").fit(*bags)
-    assert Count.total == 8
+def test_where_the_course_depends_on_its_length_it_is_another_one(bags, tmp_path):
+    cosine, upcycled = SolverParams("adam", schedule="cosine"), RouterParams("top1", upcycle=0.5)
+    for options in ({"solver": cosine}, {"router": upcycled}):
+        file, folder = tmp_path / f"{[*options]}.ckpt", tmp_path / "fits"
+        for path in (file, folder):
+            classifier(**options, checkpoint=path).fit(*bags)
+        longer = classifier(**options | {"max_iter": 8}, callbacks=[COUNT])
+        with pytest.raises(ValueError, match=r"max_iter \(was 6, is 8\).* depends on max_iter"):
+            longer.set_params(checkpoint=file).fit(*bags)
+        longer.set_params(checkpoint=folder).fit(*bags)
+    assert len(EPOCHS) == 2 * 8
 
 
 # -- searches -----------------------------------------------------------------------------
@@ -428,14 +368,14 @@ def test_halving_by_epochs_goes_on_from_the_last_rung(bags, tmp_path):
         **{"cv": 2, "random_state": 0, "refit": False},
     }
     grid = {"learning_rate_init": [0.001, 0.01, 0.03, 0.1]}
-    clf = classifier(callbacks=[Count()])
+    clf = classifier(callbacks=[COUNT])
     expected = HalvingGridSearchCV(clf, grid, **options).fit(X, y).cv_results_["mean_test_score"]
-    assert Count.total == 2 * (4 * 2 + 2 * 4 + 1 * 8)
-    Count.total = 0
+    assert len(EPOCHS) == 2 * (4 * 2 + 2 * 4 + 1 * 8)
+    EPOCHS.clear()
     search = HalvingGridSearchCV(clf.set_params(checkpoint=tmp_path / "fits"), grid, **options)
     for _ in range(2):  # the second time with nothing left to do in any rung
         search.fit(X, y)
-        assert Count.total == 2 * (4 * 2 + 2 * 2 + 1 * 4)
+        assert len(EPOCHS) == 2 * (4 * 2 + 2 * 2 + 1 * 4)
         np.testing.assert_array_equal(search.cv_results_["mean_test_score"], expected)
 
 
@@ -446,8 +386,7 @@ def test_halving_by_epochs_goes_on_from_the_last_rung(bags, tmp_path):
 def two_generations(table, tmp_path_factory):
     """Return the bytes of two generations of an interrupted fit, and of the whole fit's model."""
     path = tmp_path_factory.mktemp("fit") / "fit.ckpt"
-    with pytest.raises(RuntimeError):
-        classifier(checkpoint=always(path), callbacks=[Crash(4)]).fit(*table)
+    stop(classifier(checkpoint=always(path)), table, 4)
     previous = path.with_name("fit.ckpt.previous")
     return path.read_bytes(), previous.read_bytes(), trained(classifier().fit(*table))
 
@@ -460,32 +399,20 @@ def flip(data, position):
 
 def test_a_damaged_file_is_named_and_the_previous_one_used(table, tmp_path, two_generations):
     newest, previous, whole = two_generations
-    damages = {
-        "half": newest[: len(newest) // 2],
-        "cut": newest[:-1],
-        "empty": b"",
-        "flipped": flip(newest, len(newest) // 3),
-    }
-    for name, damaged in damages.items():
-        path, Count.total = tmp_path / name / "fit.ckpt", 0
-        path.parent.mkdir()
-        path.write_bytes(damaged)
+    path, half, flipped = tmp_path / "fit.ckpt", newest[: len(newest) // 2], flip(newest, 2000)
+    path.with_name("fit.ckpt.1-2.part").write_bytes(half)  # killed between two generations
+    for damaged in (None, half, newest[:-1], b"", flipped):
         path.with_name("fit.ckpt.previous").write_bytes(previous)
-        clf = classifier(checkpoint=path, callbacks=[Count()])
-        with pytest.warns(UserWarning, match=r"fit.ckpt' is damaged .* of 2 epochs"):
+        if damaged is not None:
+            path.write_bytes(damaged)
+        EPOCHS.clear()
+        clf = classifier(checkpoint=path, callbacks=[COUNT])
+        warned = pytest.warns(UserWarning, match=r"fit.ckpt' is damaged .* of 2 epochs")
+        with nullcontext() if damaged is None else warned:
             clf.fit(*table)
-        assert Count.total == 4
+        assert len(EPOCHS) == 4
         assert trained(clf) == whole
-        assert path.with_name("fit.ckpt.damaged").read_bytes() == damaged
-
-
-def test_killed_between_two_generations(table, tmp_path, two_generations):
-    path = tmp_path / "fit.ckpt"
-    path.with_name("fit.ckpt.previous").write_bytes(two_generations[1])
-    path.with_name("fit.ckpt.1-2.part").write_bytes(two_generations[0][:100])
-    clf = classifier(checkpoint=path, callbacks=[Count()]).fit(*table)
-    assert Count.total == 4
-    assert trained(clf) == two_generations[2]
+        assert damaged is None or path.with_name("fit.ckpt.damaged").read_bytes() == damaged
 
 
 def test_what_is_no_checkpoint_is_left_alone_and_runs_no_code(table, tmp_path):
@@ -508,17 +435,13 @@ def test_what_is_no_checkpoint_is_left_alone_and_runs_no_code(table, tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
-def test_every_flipped_bit_is_found_or_harmless(tmp_path):
+def test_every_flipped_bit_is_found(tmp_path):
     state = {"a": torch.arange(5.0), "b": [1, (2.5, None)], 3: np.eye(2)}
     data, path = dump_state(state), tmp_path / "file"
-    found = 0
     for position in range(0, len(data), 3):
         path.write_bytes(flip(data, position))
-        try:
-            assert describe(load_state(path)) == describe(state)
-        except DamagedFileError:
-            found += 1
-    assert found > 0.2 * len(data)  # the others are times and flags of the archive
+        with pytest.raises(resuming.DamagedFileError):
+            load_state(path)
 
 
 def test_all_that_is_stored_comes_back(tmp_path):
@@ -543,7 +466,7 @@ def test_a_checkpoint_of_a_stranger_changes_no_callback(bags, tmp_path):
     victim.write_text("mine")
     kept = Checkpoint(dirname=tmp_path / "skorch", f_params="victim", monitor=None)
     classifier(max_iter=2, checkpoint=path, callbacks=[kept]).fit(*bags)
-    clf = classifier(checkpoint=path, callbacks=[kept, Count()])
+    clf = classifier(checkpoint=path, callbacks=[kept, COUNT])
     names = ["f_params", "dirname", "__class__", "on_epoch_end", "f_history_"]
     for part, name in [*((0, name) for name in names), (1, "dirname"), (1, "f_history_")]:
         state = load_state(path)
@@ -554,7 +477,7 @@ def test_a_checkpoint_of_a_stranger_changes_no_callback(bags, tmp_path):
         with pytest.raises(ValueError, match=rf"fit.ckpt' holds \['{name}'\] .*'Checkpoint'"):
             clf.fit(*bags)
         path.write_bytes(before)
-    assert Count.total == 0
+    assert not EPOCHS
     assert victim.read_text() == "mine"
 
 
@@ -565,8 +488,7 @@ class Tracker(Callback):
         self.score_, self.kind_, self.n_epochs_ = len, dict, 0
 
     def on_epoch_end(self, net, **kwargs):
-        self.n_epochs_ += 1
-        assert self.score_([]) == 0
+        self.n_epochs_ += 1 + self.score_([])
 
 
 def test_values_replace_values_only(bags, tmp_path):
@@ -596,22 +518,13 @@ def test_other_versions(table, tmp_path, two_generations):
         classifier(checkpoint=path).fit(*table)
 
 
-class Disturb(Callback):
-    """Do something to the place of the checkpoint, or record what it cannot hold."""
-
-    def __init__(self, folder=None):
-        self.folder = folder
-
-    def on_epoch_end(self, net, **kwargs):
-        if self.folder is None:
-            net.history.record("figure", {1, 2})
-        elif len(net.history) == 2:
-            self.folder.rename(self.folder.with_name("elsewhere"))
-
-
 def test_a_write_that_fails_loses_nothing(table, tmp_path):
-    for callback in (Disturb(tmp_path / "fits"), Disturb()):
-        clf = classifier(checkpoint=always(tmp_path / "fits"), callbacks=[callback])
+    folder = tmp_path / "fits"
+    for callback in (
+        at(2, lambda: folder.rename(tmp_path / "elsewhere"), "on_epoch_end"),
+        hook("on_epoch_end", lambda net: net.history.record("figure", {1, 2})),  # cannot be stored
+    ):
+        clf = classifier(checkpoint=always(folder), callbacks=[callback])
         with pytest.warns(UserWarning, match=r"could not be written .* Training goes on"):
             clf.fit(*table)
         assert clf.n_iter_ == 6
@@ -642,8 +555,7 @@ def test_callbacks_of_the_library_go_on(bags, tmp_path):
     whole = classifier(**options, callbacks=[FreezeRouter(after=2), traces[0]]).fit(*bags)
     callbacks = [FreezeRouter(after=2), traces[1]]
     model = classifier(**options, checkpoint=always(tmp_path))
-    with pytest.raises(RuntimeError):
-        clone(model).set_params(callbacks=[*clone(callbacks, safe=False), Crash(4)]).fit(*bags)
+    stop(clone(model), bags, 4, *clone(callbacks, safe=False))
     resumed = model.set_params(callbacks=callbacks).fit(*bags)
     assert trained(resumed) == trained(whole)
     assert traces[1].epochs_.tolist() == [0, 4]
@@ -657,8 +569,8 @@ def test_load_init_state_is_for_the_start(table, tmp_path):
     callbacks = [LoadInitState(kept)]
     whole = classifier(callbacks=callbacks).fit(*table)
     assert whole.n_iter_ == 12
-    resumed = crash_and_go_on(classifier(), table, tmp_path / "fits", 9, callbacks)
-    assert Count.total == 4
+    resumed = crash_and_go_on(classifier(), table, tmp_path / "fits", 9, callbacks=callbacks)
+    assert len(EPOCHS) == 4
     assert trained(resumed) == trained(whole)
 
 
@@ -695,67 +607,48 @@ def test_descriptions_tell_values_apart_and_hold_no_address():
 
 # -- killed at random moments, also in the middle of a write ------------------------------
 
-KILLS = textwrap.dedent(
-    """
-    import json, os, random, signal, tempfile, time, warnings
-    from pathlib import Path
-    import joblib, numpy as np, torch
-    from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
 
+def timed_fit(model, X, y):
+    start = time.perf_counter()
+    return trained(model.fit(X, y)), time.perf_counter() - start
+
+
+def kill_at_random_moments(n):
+    """Return how many fits were killed, how many in a write, and from how many it went on well."""
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     X = np.random.default_rng(0).normal(size=(120, 3, 4))
     y = (X[:, 0, 0] > 0).astype(int)
-    options = {"n_experts": 3, "tol": None, "batch_size": 30, "random_state": 0, "max_iter": 30}
+    options = BRIEF | {"batch_size": 30, "max_iter": 15}
     split, sgd = RouterParams("topk", upcycle=0.5), SolverParams("sgd", momentum=0.9)
-    FITS = [
+    fits = [
         (MoEClassifier(**options), X, y),
         (MoEClassifier(**options, router=split, balance="bias"), X, y),
         (MoEClassifier(**options, early_stopping=True), X[:, 0], y),
         (MoERegressor(**options, solver=sgd), X, X[:, 1, 1]),
     ]
-    moments, fsync = random.Random(0), os.fsync
-
-    def slow_fsync(file):
-        time.sleep(0.004)
-        fsync(file)
-
-    def train(model, X, y):
-        "Return what became of a fit."
-        start = time.perf_counter()
-        hashed = joblib.hash(model.fit(X, y).set_params(checkpoint=None))
-        return hashed, time.perf_counter() - start
-
-    for fit in FITS:
-        train(*fit)  # imports
-    found = {"killed": 0, "in a write": 0, "same": 0}
-    while found["killed"] < 50:
-        model, X, y = FITS[found["killed"] % len(FITS)]
-        expected, seconds = train(model, X, y)
+    expected = [timed_fit(*fit) for fit in 2 * fits][4:]  # the first ones import
+    moments, fsync, killed, in_write, same = random.Random(0), os.fsync, 0, 0, 0
+    while killed < n:
+        (model, *data), (whole, seconds) = fits[killed % 4], expected[killed % 4]
         with tempfile.TemporaryDirectory() as folder:
             if not (child := os.fork()):
-                os.fsync = slow_fsync
+                os.fsync = lambda file: time.sleep(0.004) or fsync(file)
                 # The signal ends a process that does not handle it.
                 signal.setitimer(signal.ITIMER_REAL, moments.uniform(0, 2 * seconds))
-                train(model.set_params(checkpoint=FitCheckpoint(folder, every=0)), X, y)
+                model.set_params(checkpoint=always(folder)).fit(*data)
                 os._exit(0)
-            if not os.WIFSIGNALED(os.waitpid(child, 0)[1]):
-                continue  # it was faster
-            names = [path.name for path in Path(folder).iterdir()]
-            again = train(model.set_params(checkpoint=FitCheckpoint(folder)), X, y)
-            found["killed"] += 1
-            found["in a write"] += any(name.endswith(".part") for name in names)
-            found["same"] += again[0] == expected
-    print(json.dumps(found))
-    """
-)
+            if os.WIFSIGNALED(os.waitpid(child, 0)[1]):  # else it was faster
+                in_write += any(path.suffix == ".part" for path in Path(folder).iterdir())
+                again, _ = timed_fit(model.set_params(checkpoint=FitCheckpoint(folder)), *data)
+                same += again == whole
+                killed += 1
+    return killed, in_write, same
 
 
 @pytest.mark.slow
 def test_killed_at_random_moments():
-    command = [sys.executable, "-c", KILLS]
-    shown = subprocess.run(command, capture_output=True, text=True, timeout=600)
-    assert shown.returncode == 0, shown.stderr
-    found = json.loads(shown.stdout)
-    assert found["same"] == found["killed"] == 50
-    assert found["in a write"] > 3
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        killed, in_write, same = pool.submit(kill_at_random_moments, 50).result(timeout=600)
+    assert same == killed == 50
+    assert in_write > 3

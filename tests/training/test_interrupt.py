@@ -1,16 +1,23 @@
 """Ctrl-C reaches the caller at any moment, and leaves the estimator whole."""
 
+import random
 import signal
-import subprocess
-import sys
 import threading
 import time
+import warnings
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from functools import partial
+from itertools import product
+from multiprocessing import get_context
 
 import numpy as np
 import pytest
+import torch
+from helpers import at, press, throw
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
-from skorch.callbacks import Callback, EarlyStopping
+from skorch.callbacks import EarlyStopping
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._compat import Interrupts
@@ -21,34 +28,17 @@ BRIEF = {"n_experts": 3, "max_iter": 20, "tol": None, "random_state": 0}
 HOOKS = ["on_epoch_begin", "on_batch_end", "on_epoch_end"]
 
 
-@pytest.fixture(scope="module")
-def table():
+def make_table():
     X = np.random.default_rng(0).normal(size=(120, 4))
     return X, np.array(["a", "b", "c"])[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0)]
 
 
-class Press(Callback):
-    """Press Ctrl-C in a hook of some epoch; a real one, by the signal."""
+table = pytest.fixture(scope="module")(make_table)
 
-    def __init__(self, hook, epoch, swallow=False):
-        self.hook, self.epoch, self.swallow = hook, epoch, swallow
 
-    def _press(self, hook, net):
-        if hook == self.hook and len(net.history) == self.epoch:
-            try:
-                signal.raise_signal(signal.SIGINT)
-            except KeyboardInterrupt:
-                if not self.swallow:
-                    raise
-
-    def on_epoch_begin(self, net, **kwargs):
-        self._press("on_epoch_begin", net)
-
-    def on_batch_end(self, net, **kwargs):
-        self._press("on_batch_end", net)
-
-    def on_epoch_end(self, net, **kwargs):
-        self._press("on_epoch_end", net)
+def press_and_swallow():
+    with suppress(KeyboardInterrupt):
+        press()
 
 
 def interrupted(model, *data):
@@ -59,15 +49,16 @@ def interrupted(model, *data):
 
 def test_it_reaches_the_caller_whoever_swallows_it_and_keeps_what_was_learned(table):
     X, y = table
-    for options in ({}, {"verbose": 1}, {"early_stopping": True}):
-        for hook in HOOKS:
-            for swallow in (False, True):
-                press = Press(hook, 5, swallow)
-                clf = interrupted(MoEClassifier(**BRIEF, **options, callbacks=[press]), X, y)
-                assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-                if not swallow:
-                    n_done = 5 if hook == "on_epoch_end" else 4
-                    assert clf.n_iter_ == len(clf.loss_curve_) == n_done
+    ways = product(
+        ({}, {"verbose": 1}, {"early_stopping": True}), HOOKS, (press_and_swallow, press)
+    )
+    for options, hook, action in ways:
+        options = BRIEF | options | {"callbacks": [at(5, action, hook)]}
+        clf = interrupted(MoEClassifier(**options), X, y)
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if action is press:
+            n_done = 5 if hook == "on_epoch_end" else 4
+            assert clf.n_iter_ == len(clf.loss_curve_) == n_done
     assert clf.predict_proba(X).shape == (120, 3)
     assert clf.expert_load_.sum() == pytest.approx(1)
     before = clf.loss_curve_
@@ -76,7 +67,7 @@ def test_it_reaches_the_caller_whoever_swallows_it_and_keeps_what_was_learned(ta
 
 
 def test_before_the_first_epoch_nothing_is_fitted(table):
-    clf = interrupted(MoEClassifier(**BRIEF, callbacks=[Press("on_batch_end", 1)]), *table)
+    clf = interrupted(MoEClassifier(**BRIEF, callbacks=[at(1, press)]), *table)
     assert not hasattr(clf, "classes_")
     assert not hasattr(clf, "n_features_in_")
     with pytest.raises(ValueError, match="not fitted"):
@@ -88,10 +79,10 @@ def test_a_refit_is_all_or_nothing(table):
     two = y != "c"
     clf = MoEClassifier(**BRIEF).fit(X[two][:, :3], y[two])
     expected = clf.predict_proba(X[:, :3])
-    interrupted(clf.set_params(callbacks=[Press("on_batch_end", 1)]), X, y)
+    interrupted(clf.set_params(callbacks=[at(1, press)]), X, y)
     np.testing.assert_array_equal(clf.predict_proba(X[:, :3]), expected)
     assert clf.classes_.tolist() == ["a", "b"]
-    interrupted(clf.set_params(callbacks=[Press("on_batch_end", 3)]), X, y)
+    interrupted(clf.set_params(callbacks=[at(3, press)]), X, y)
     assert clf.predict_proba(X).shape == (120, 3)
     with pytest.raises(ValueError, match="loss became"):
         clf.set_params(callbacks=None, solver="sgd", learning_rate_init=1e9).fit(X[two], y[two])
@@ -99,15 +90,15 @@ def test_a_refit_is_all_or_nothing(table):
 
 
 def test_early_stopping_keeps_the_best_weights_so_far(table):
-    clf = MoEClassifier(**BRIEF, early_stopping=True, callbacks=[Press("on_epoch_end", 15)])
-    interrupted(clf, *table)
+    late = at(15, press, "on_epoch_end")
+    clf = interrupted(MoEClassifier(**BRIEF, early_stopping=True, callbacks=[late]), *table)
     best = MoEClassifier(**BRIEF | {"max_iter": 15}, early_stopping=True).fit(*table)
     np.testing.assert_array_equal(clf.predict_proba(table[0]), best.predict_proba(table[0]))
 
 
 def test_partial_fit_goes_on_after_it(table):
     X = table[0]
-    reg = MoERegressor(**BRIEF, callbacks=[Press("on_batch_end", 3)])
+    reg = MoERegressor(**BRIEF, callbacks=[at(3, press)])
     reg.partial_fit(X, X[:, 0]).partial_fit(X, X[:, 0])
     with pytest.raises(KeyboardInterrupt):
         reg.partial_fit(X, X[:, 0])
@@ -116,23 +107,16 @@ def test_partial_fit_goes_on_after_it(table):
 
 
 def test_a_search_stops(table):
-    clf = MoEClassifier(**BRIEF, callbacks=[Press("on_epoch_end", 5)])
+    clf = MoEClassifier(**BRIEF, callbacks=[at(5, press, "on_epoch_end")])
     search = interrupted(GridSearchCV(clf, {"n_experts": [2, 3]}, cv=2), *table)
     assert not hasattr(search, "best_estimator_")
 
 
 def test_a_callback_that_stops_is_no_ctrl_c(table):
-    class Stop(Callback):
-        def __init__(self, kind):
-            self.kind = kind
-
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == 3:
-                raise self.kind
-
-    patient = EarlyStopping("train_loss", patience=2, threshold=10.0, sink=lambda text: None)
+    patient = EarlyStopping("train_loss", patience=2, threshold=10.0, sink=str)
     # KeyboardInterrupt is skorch's way to say it.
-    for callback in (Stop(StopTraining), Stop(KeyboardInterrupt), patient):
+    stops = [at(3, partial(throw, e), "on_epoch_end") for e in (StopTraining, KeyboardInterrupt)]
+    for callback in (*stops, patient):
         assert MoEClassifier(**BRIEF, callbacks=[callback]).fit(*table).n_iter_ == 3
 
 
@@ -142,10 +126,9 @@ def test_other_threads_and_ignored_signals_are_left_alone(table):
     thread.start()
     thread.join()
     assert done[0].n_iter_ == 20
-    press = Press("on_batch_end", 5)
     usual = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        assert MoEClassifier(**BRIEF, callbacks=[press]).fit(*table).n_iter_ == 20
+        assert MoEClassifier(**BRIEF, callbacks=[at(5, press)]).fit(*table).n_iter_ == 20
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGINT, usual)
@@ -157,7 +140,7 @@ def test_a_block_that_must_not_be_torn_apart():
     def work(presses):
         with Interrupts(hold=True):
             for _ in range(presses):
-                signal.raise_signal(signal.SIGINT)
+                press()
             finished.append(presses)
 
     for presses in (1, 2):  # who presses twice does not want to wait
@@ -172,40 +155,32 @@ def test_a_block_that_must_not_be_torn_apart():
     assert time.perf_counter() - start < 0.5
 
 
-AT_RANDOM = """
-import random, signal, threading, time, warnings
-signal.signal(signal.SIGINT, signal.default_int_handler)
-warnings.simplefilter("ignore")
-import numpy as np, torch
-from sklearn.model_selection import GridSearchCV
-from sklearn_moe import MoEClassifier
-torch.set_num_threads(1)
-moments = random.Random(0)
-X = np.random.default_rng(0).normal(size=(150, 4))
-y = np.array(list("abc"))[(X[:, 0] > 0).astype(int) + (X[:, 1] > 0)]
-two = y != "c"
-lost = mixed = 0
-for i in range(100):
-    clf = MoEClassifier(3, random_state=0, tol=None, max_iter=2).fit(X[two], y[two])
-    model = clf.set_params(max_iter=10**6, verbose=i % 2, early_stopping=i % 3 == 0)
-    if i % 5 == 0:
-        model = GridSearchCV(clf.set_params(max_iter=20), {"n_experts": [2, 3] * 9}, cv=3)
-    main, seconds = threading.main_thread().ident, moments.uniform(0.01, 0.6)
-    threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT)).start()
-    try:
-        model.fit(X, y)
-        time.sleep(1)  # a search may have been faster
-        lost += 1
-    except KeyboardInterrupt:
-        mixed += len(clf.classes_) != clf.net_.criterion_.n_targets
-        mixed += len(clf.loss_curve_) != clf.n_iter_
-        mixed += not np.isfinite(clf.predict_proba(X)).all()
-print(lost, mixed)
-"""
+def interrupt_at_random_moments(n):
+    """Return how many of so many Ctrl-C were lost, and how many mixed a new fit into the old."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    warnings.simplefilter("ignore")
+    torch.set_num_threads(1)
+    (X, y), moments, lost, mixed = make_table(), random.Random(0), 0, 0
+    two, main = y != "c", threading.get_ident()
+    for i in range(n):
+        clf = MoEClassifier(**BRIEF | {"max_iter": 2}).fit(X[two], y[two])
+        model = clf.set_params(max_iter=10**6, verbose=i % 2, early_stopping=i % 3 == 0)
+        if i % 5 == 0:
+            model = GridSearchCV(clf.set_params(max_iter=20), {"n_experts": [2, 3] * 9}, cv=3)
+        seconds = moments.uniform(0.01, 0.3)
+        threading.Timer(seconds, signal.pthread_kill, (main, signal.SIGINT)).start()
+        try:
+            model.fit(X, y)
+            time.sleep(1)  # a search may have been faster
+            lost += 1
+        except KeyboardInterrupt:
+            mixed += len(clf.classes_) != clf.net_.criterion_.n_targets
+            mixed += len(clf.loss_curve_) != clf.n_iter_
+            mixed += not np.isfinite(clf.predict_proba(X)).all()
+    return lost, mixed
 
 
 @pytest.mark.slow
 def test_at_random_moments():
-    command = [sys.executable, "-c", AT_RANDOM]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600)
-    assert shown.stdout.split() == ["0", "0"]
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        assert pool.submit(interrupt_at_random_moments, 100).result(timeout=600) == (0, 0)

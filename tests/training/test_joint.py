@@ -29,18 +29,21 @@ FEW = {"n_experts": 3, "max_iter": 4, "tol": None, "batch_size": 64, "random_sta
 PLAIN = FEW | {"solver": SolverParams("sgd", schedule="constant")}
 
 
-def assert_same(model, reference, X, tol):
+def assert_close_answers(model, reference, X, tol=1e-6):
+    said = [getattr(m, "predict_proba", m.predict)(X) for m in (model, reference)]
+    np.testing.assert_allclose(*said, atol=tol)
+
+
+def assert_same(model, reference, X, tol=1e-5):
     """Compare all that a fit leaves."""
     assert type(model) is type(reference)
     assert model.n_iter_ == reference.n_iter_
     for name in ("loss_curve_", "router_gradient_curve_", "expert_load_"):
         np.testing.assert_allclose(getattr(model, name), getattr(reference, name), tol, tol)
-    said = [getattr(m, "predict_proba", m.predict)(X) for m in (model, reference)]
-    np.testing.assert_allclose(*said, atol=tol)
+    assert_close_answers(model, reference, X, tol)
     np.testing.assert_array_equal(model.apply(X), reference.apply(X))
-    weights = zip(model.module_.parameters(), reference.module_.parameters(), strict=True)
-    for weight, expected in weights:
-        torch.testing.assert_close(weight, expected, rtol=tol, atol=tol)
+    weights = ([*m.module_.parameters()] for m in (model, reference))
+    torch.testing.assert_close(*weights, rtol=tol, atol=tol)
     for row, expected in zip(model.net_.history, reference.net_.history, strict=True):
         assert row.keys() == expected.keys()
         ours, theirs = ([v for v in r.values() if not isinstance(v, list)] for r in (row, expected))
@@ -140,9 +143,8 @@ def test_rows_and_architectures_of_their_own(bags):
     X, y = bags
     rows = [np.arange(150), np.arange(149), np.arange(100) + 30, np.arange(0, 150, 2)]
     assert_as_alone(seeds(few(), 4), X, y, rows=rows)
-    masked, chosen = few(), few()
-    fit_together([masked, chosen], X, y, rows=[np.arange(150) < 70, np.arange(70)])
-    np.testing.assert_allclose(masked.predict_proba(X), chosen.predict_proba(X), atol=1e-6)
+    models = fit_together([few(), few()], X, y, rows=[np.arange(150) < 70, np.arange(70)])
+    assert_close_answers(*models, X)
     assert_as_alone([few(n_experts=n) for n in (1, 2, 3, 2)], *bags)
 
 
@@ -171,21 +173,19 @@ def test_the_models_are_ordinary_ones(bags):
     model = fit_together(seeds(clone(alone), 2), X, y)[1]
     assert len(pickle.dumps(model)) == len(pickle.dumps(alone))
     alone, model = (pickle.loads(pickle.dumps(m)).partial_fit(X, y) for m in (alone, model))
-    np.testing.assert_allclose(model.predict_proba(X), alone.predict_proba(X), atol=1e-6)
+    assert_close_answers(model, alone, X)
     for m in (alone, model):
         m.set_params(warm_start=True).fit(X, y)
     fit_together([model], X, y)
-    assert_same(model, alone.fit(X, y), X, 1e-5)
+    assert_same(model, alone.fit(X, y), X)
 
 
 def test_a_generator_is_shared_in_the_order_of_the_estimators(bags):
-    X, y = bags
-    rng = np.random.RandomState(0)
-    alone = [few(random_state=rng).fit(X, y) for _ in range(3)]
-    rng = np.random.RandomState(0)
-    models = fit_together([few(random_state=rng) for _ in range(3)], X, y)
+    rngs = [np.random.RandomState(0) for _ in range(2)]
+    alone = [few(random_state=rngs[0]).fit(*bags) for _ in range(3)]
+    models = fit_together([few(random_state=rngs[1]) for _ in range(3)], *bags)
     for model, reference in zip(models, alone, strict=True):
-        np.testing.assert_allclose(model.predict_proba(X), reference.predict_proba(X), atol=1e-5)
+        assert_close_answers(model, reference, bags[0], 1e-5)
 
 
 def test_numbers_that_leave_all_bounds_end_one_fit(bags):
@@ -194,7 +194,7 @@ def test_numbers_that_leave_all_bounds_end_one_fit(bags):
     with pytest.raises(ValueError, match=r"estimators\[1\].*loss became"):
         fit_together(models, X, y)
     for model in (models[0], models[2]):
-        assert_same(model, clone(model).fit(X, y), X, 1e-5)
+        assert_same(model, clone(model).fit(X, y), X)
     last = PLAIN | {"max_iter": 1, "batch_size": None}
     others = [MoEClassifier(**last, learning_rate_init=rate) for rate in (0.1, 3e38)]
     with pytest.raises(ValueError, match=r"estimators\[1\].*weights became infinite"):
@@ -206,16 +206,18 @@ def test_numbers_that_leave_all_bounds_end_one_fit(bags):
 
 
 def test_what_is_for_a_fit_of_its_own(bags):
-    for expected, options in {
-        "callbacks": {"callbacks": [StopTraining]},
-        "train_transform": {"train_transform": np.abs},
-        "upcycle": {"router": RouterParams("top1", upcycle=0.5, gate="relative")},
-        "checkpoint": {"checkpoint": "fits"},
-        "Dropout": {
-            "expert": lambda *_: nn.Sequential(nn.Dropout(), nn.Flatten(), nn.Linear(24, 2))
-        },
-    }.items():
-        models = [few(), few(**options)]
+    for expected, name, value in (
+        ("callbacks", "callbacks", [StopTraining]),
+        ("train_transform", "train_transform", np.abs),
+        ("upcycle", "router", RouterParams("top1", upcycle=0.5, gate="relative")),
+        ("checkpoint", "checkpoint", "fits"),
+        (
+            "Dropout",
+            "expert",
+            lambda *_: nn.Sequential(nn.Dropout(), nn.Flatten(), nn.Linear(24, 2)),
+        ),
+    ):
+        models = [few(), few(**{name: value})]
         with pytest.raises(ValueError, match=rf"(?s)estimators\[1\] has .*{expected}"):
             fit_together(models, *bags)
         assert not any(hasattr(model, "net_") for model in models)

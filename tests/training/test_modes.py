@@ -8,11 +8,10 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from helpers import make_mixture, seeded
+from helpers import hook, make_mixture, seeded
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, _devices
-from sklearn_moe._training import Callback
 from sklearn_moe.model_selection import fit_together
 from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures
@@ -51,19 +50,18 @@ def test_mixed_precision_trains_nearly_the_same_model(images, fit_both, router):
 def test_routes_are_never_mixed(fit_both):
     kinds = set()
 
-    class Look(Callback):
-        def on_train_begin(self, net, **kwargs):
-            perturb = net.module_.router.add_noise
+    def watch(net):
+        perturb = net.module_.router.add_noise
 
-            def look(*args):
-                noisy, scale = perturb(*args)
-                if scale is not None:  # in training
-                    kinds.update([noisy.dtype, scale.dtype])
-                return noisy, scale
+        def look(*args):
+            noisy, scale = perturb(*args)
+            if scale is not None:  # in training
+                kinds.update([noisy.dtype, scale.dtype])
+            return noisy, scale
 
-            net.module_.router.add_noise = look
+        net.module_.router.add_noise = look
 
-    fit_both(router="noisy_topk", callbacks=[Look()])
+    fit_both(router="noisy_topk", callbacks=[hook("on_train_begin", watch)])
     assert kinds == {torch.float32}
 
 
@@ -88,9 +86,8 @@ def samples(images):
 
 
 def model_of(kind):
-    return MoEClassifier(n_experts=2, max_iter=3, tol=None, random_state=0).set_params(
-        **MODELS[kind]
-    )
+    options = {"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0}
+    return MoEClassifier(**options | MODELS[kind])
 
 
 def weights(mixture):
@@ -172,32 +169,29 @@ def jitter(x):
     return x + 0.1 * torch.rand(len(x), 1) + torch.normal(0.0, 0.1, (1,))
 
 
-@pytest.mark.parametrize("kind", [*MODELS, "own"])
-def test_the_default_dtype_changes_nothing(samples, double_by_default, kind):
-    class Watch(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            seen.add(torch.get_default_dtype())  # other threads see it, too
-
-    seen = set()
-    model = model_of("table" if kind == "own" else kind)
-    if kind == "own":
+@pytest.mark.parametrize(("kind", "own"), [*((kind, False) for kind in MODELS), ("table", True)])
+def test_the_default_dtype_changes_nothing(samples, double_by_default, kind, own):
+    model, X, y = model_of(kind), samples[0][kind], samples[1]
+    if own:
         model.set_params(expert=Own, router="topk", top_k=2, train_transform=jitter)
-    X, y = samples[0]["table" if kind == "own" else kind], samples[1]
     expected = life(clone(model), X, y)
     double_by_default()
     assert life(model, X, y) == expected
-    model.set_params(callbacks=[Watch()]).fit(X, y)
+    seen = set()  # as other threads see it, too
+    watch = hook("on_epoch_end", lambda net: seen.add(torch.get_default_dtype()))
+    model.set_params(callbacks=[watch]).fit(X, y)
     assert seen == {torch.float64}
 
 
-@pytest.mark.parametrize(
-    ("expert", "dtype"), [("patch", "float64"), ("mlp", "float32"), ("cnn", "float64")]
-)
-def test_mixtures_of_a_seed_are_the_same_for_every_default_dtype(double_by_default, expert, dtype):
-    options = {"dtype": dtype, "router": "relu", "balance": "switch"}
-    expected = weights(make_mixture(expert, **options))
+def test_mixtures_of_a_seed_are_the_same_for_every_default_dtype(double_by_default):
+    def hashed():
+        kinds = [("patch", "float64"), ("mlp", "float32"), ("cnn", "float64")]
+        options = {"router": "relu", "balance": "switch"}
+        return [joblib.hash(weights(make_mixture(e, dtype=d, **options))) for e, d in kinds]
+
+    expected = hashed()
     double_by_default()
-    assert joblib.hash(weights(make_mixture(expert, **options))) == joblib.hash(expected)
+    assert hashed() == expected
 
 
 def test_modules_of_users_may_be_of_another_dtype(samples):
@@ -219,36 +213,29 @@ def test_modules_of_users_may_be_of_another_dtype(samples):
     assert trunk.weight.dtype == activation.weight.dtype == torch.float64
 
 
-@pytest.mark.parametrize(
-    "features", [BackboneFeatures(random_state=0), PatchKMeansFeatures(4, random_state=0)]
-)
-def test_neither_modes_nor_the_default_dtype_change_features(images, double_by_default, features):
-    if isinstance(features, PatchKMeansFeatures):
-        features.set_params(patch_size=3)
-    X = images[0][:6]
-    expected = features.fit_transform(X)
-    for mode in MODES.values():
-        with mode():
-            np.testing.assert_array_equal(clone(features).fit(X).transform(X), expected)
+def test_neither_modes_nor_the_default_dtype_change_features(images, double_by_default):
+    X, patches = images[0][:6], PatchKMeansFeatures(4, patch_size=3, random_state=0)
+    kinds = [(kind, kind.fit_transform(X)) for kind in (patches, BackboneFeatures(random_state=0))]
+    for features, expected in kinds:
+        for mode in MODES.values():
+            with mode():
+                np.testing.assert_array_equal(clone(features).fit(X).transform(X), expected)
     double_by_default()
-    np.testing.assert_array_equal(clone(features).fit_transform(X), expected)
+    for features, expected in kinds:
+        np.testing.assert_array_equal(clone(features).fit_transform(X), expected)
 
 
 # -- compiled experts ---------------------------------------------------------------------
 
 
-class Small(torch.nn.Module):
-    def __init__(self, input_shape, n_outputs):
-        super().__init__()
-        self.convolution = torch.nn.Conv2d(input_shape[0], 4, 3)
-        self.readout = torch.nn.Linear(4, n_outputs)
-
-    def forward(self, x):
-        return self.readout(self.convolution(x).relu().mean((2, 3)))
+def small(input_shape, n_outputs):
+    pool = torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    layers = torch.nn.Conv2d(input_shape[0], 4, 3), torch.nn.ReLU(), *pool
+    return torch.nn.Sequential(*layers, torch.nn.Linear(4, n_outputs))
 
 
 def compiled(input_shape, n_outputs):
-    expert = Small(input_shape, n_outputs)
+    expert = small(input_shape, n_outputs)
     expert.compile()
     return expert
 
@@ -261,7 +248,7 @@ def test_compiled_experts_train_the_same_model(images):
     X, y = images
     options = {"solver": "adamw", "router": "top1", "trunk": None, "expert_width": None}
     options = BRIEF | options | {"batch_size": 40}
-    plain = MoEClassifier(expert=Small, **options).fit(X, y)
+    plain = MoEClassifier(expert=small, **options).fit(X, y)
     counters.clear()
     clf = MoEClassifier(expert=compiled, **options).fit(X, y)
     assert counters["frames"]["ok"] > 0  # something was compiled

@@ -5,29 +5,14 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from helpers import brief_fits, hook
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, log_loss, make_scorer
-from skorch.callbacks import Callback as SkorchCallback
-from skorch.callbacks import (
-    Checkpoint,
-    EarlyStopping,
-    EpochScoring,
-    EpochTimer,
-    GradientNormClipping,
-    LoadInitState,
-    LRScheduler,
-    PassthroughScoring,
-    PrintLog,
-    ProgressBar,
-    TrainEndCheckpoint,
-)
+from skorch import callbacks as skorch
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
-    "ignore::sklearn.exceptions.ConvergenceWarning",
-)
+pytestmark = brief_fits
 BRIEF = {"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0}
 
 
@@ -65,8 +50,7 @@ def test_the_net_predicts_as_the_estimator(table):
 
 def test_weights_are_saved_and_loaded(table, tmp_path):
     trained, other = fit(table), fit(table, random_state=1)
-    names = ("params", "optimizer", "criterion", "history")
-    names = {f"f_{name}": str(tmp_path / name) for name in names}
+    names = {f"f_{n}": tmp_path / n for n in ("params", "optimizer", "criterion", "history")}
     trained.net_.save_params(**names)
     other.net_.load_params(**names)
     np.testing.assert_array_equal(other.predict_proba(table[0]), trained.predict_proba(table[0]))
@@ -105,6 +89,9 @@ def test_held_out_rows_are_in_the_history(table):
         assert history[:, name + "_best"] == best
         assert len(best) == 4
 
+    stop = skorch.EarlyStopping(patience=1, threshold=1.0, sink=str)  # by its defaults
+    assert len(fit(table, stop, early_stopping=True, max_iter=50).net_.history) == 2
+
 
 @pytest.mark.parametrize(("caching", "on_train"), [(True, True), (True, False), (False, False)])
 def test_epoch_scoring(table, caching, on_train):
@@ -114,7 +101,7 @@ def test_epoch_scoring(table, caching, on_train):
         "net's own": None,
     }
     callbacks = [
-        EpochScoring(scoring, name=name, on_train=on_train, use_caching=caching)
+        skorch.EpochScoring(scoring, name=name, on_train=on_train, use_caching=caching)
         for name, scoring in scorings.items()
     ]
     history = fit(table, *callbacks, early_stopping=True).net_.history
@@ -125,77 +112,65 @@ def test_epoch_scoring(table, caching, on_train):
         expected = [-loss for loss in history[:, "valid_loss"]]
         assert history[:, "neg_log_loss"] == pytest.approx(expected, rel=1e-5)
         X = table[0]
-        r2 = EpochScoring("r2", name="r2", lower_is_better=False, use_caching=caching)
+        r2 = skorch.EpochScoring("r2", name="r2", lower_is_better=False, use_caching=caching)
         reg = MoERegressor(**BRIEF, callbacks=[r2], early_stopping=True).fit(X, X[:, 0])
         assert len(reg.net_.history[:, "r2"]) == 4
 
 
 def test_checkpoint_and_load_init_state(table, tmp_path):
-    clf = fit(table, Checkpoint(dirname=tmp_path), early_stopping=True)
-    best = fit(table, LoadInitState(Checkpoint(dirname=tmp_path)), early_stopping=True)
+    clf = fit(table, skorch.Checkpoint(dirname=tmp_path), early_stopping=True)
+    best = fit(
+        table, skorch.LoadInitState(skorch.Checkpoint(dirname=tmp_path)), early_stopping=True
+    )
     assert len(best.net_.history) > len(clf.net_.history)
-    end = TrainEndCheckpoint(dirname=tmp_path / "end")
-    done = fit(table, end, Checkpoint(dirname=tmp_path / "loss", monitor="train_loss_best"))
+    end = skorch.TrainEndCheckpoint(dirname=tmp_path / "end")
+    done = fit(table, end, skorch.Checkpoint(dirname=tmp_path / "loss", monitor="train_loss_best"))
     assert (tmp_path / "loss" / "params.pt").exists()
-    again = fit(table, LoadInitState(end), random_state=1, max_iter=1)
+    again = fit(table, skorch.LoadInitState(end), random_state=1, max_iter=1)
     assert again.net_.history[:4, "train_loss"] == done.net_.history[:, "train_loss"]
     assert len(again.net_.history) == 5
 
 
-def test_early_stopping_by_its_defaults(table):
-    stop = EarlyStopping(patience=1, threshold=1.0, sink=lambda text: None)
-    assert len(fit(table, stop, early_stopping=True, max_iter=50).net_.history) == 2
-
-
 def test_learning_rate_schedules(table):
     rates = []
-
-    class Look(SkorchCallback):
-        def on_epoch_begin(self, net, **kwargs):
-            rates.append(net.optimizer_.param_groups[0]["lr"])
-
+    look = hook("on_epoch_begin", lambda net: rates.append(net.optimizer_.param_groups[0]["lr"]))
     own = {"solver": SolverParams(schedule="constant"), "learning_rate_init": 1e-3}
-    fit(table, LRScheduler("StepLR", step_size=1), Look(), **own)
+    fit(table, skorch.LRScheduler("StepLR", step_size=1), look, **own)
     np.testing.assert_allclose(rates, [1e-3, 1e-4, 1e-5, 1e-6])
     one_cycle = torch.optim.lr_scheduler.OneCycleLR
-    fit(table, LRScheduler(one_cycle, max_lr=0.01, total_steps=9, step_every="batch"), **own)
-    fit(table, LRScheduler("ReduceLROnPlateau", monitor="train_loss"), **own)
+    fit(table, skorch.LRScheduler(one_cycle, max_lr=0.01, total_steps=9, step_every="batch"), **own)
+    fit(table, skorch.LRScheduler("ReduceLROnPlateau", monitor="train_loss"), **own)
 
 
 def test_values_of_batches_are_averaged(table):
-    class Count(SkorchCallback):
-        def on_batch_end(self, net, batch, training, **kwargs):
-            net.history.record_batch("size", len(batch[1]))
-
-    size = PassthroughScoring("size", on_train=True, lower_is_better=False)
-    clf = fit(table, Count(), size, batch_size=50)
+    count = hook("on_batch_end", lambda net: net.history.record_batch("size", 50))
+    size = skorch.PassthroughScoring("size", on_train=True, lower_is_better=False)
+    clf = fit(table, count, size, batch_size=50)
     assert clf.net_.history[:, "size"] == [50] * 4
     assert clf.net_.history[-1, "batches"] == [{}]  # callbacks have seen them
 
-    class Copy(SkorchCallback):
-        def on_epoch_end(self, net, **kwargs):
-            losses = net.history[-1, "batches", :, "train_loss"]
-            net.history.record("mean", float(np.mean(losses)))
+    def copy(net):
+        losses = net.history[-1, "batches", :, "train_loss"]
+        net.history.record("mean", float(np.mean(losses)))
 
     # PassthroughScoring alone has no hook of batches, and wants to know of them.
-    clf = fit(table, Copy(), PassthroughScoring("train_loss", on_train=True))
+    clf = fit(
+        table, hook("on_epoch_end", copy), skorch.PassthroughScoring("train_loss", on_train=True)
+    )
     np.testing.assert_allclose(clf.net_.history[:, "mean"], clf.loss_curve_, rtol=1e-5)
 
 
 def test_logs_timers_classes_and_names(table, capsys):
-    clip = GradientNormClipping(1.0)
-    fit(table, ProgressBar(), PrintLog(), clip, EpochTimer, ("timer", EpochTimer()))
+    timers = skorch.EpochTimer, ("timer", skorch.EpochTimer())
+    clip = skorch.GradientNormClipping(1.0)
+    fit(table, skorch.ProgressBar(), skorch.PrintLog(), clip, *timers)
     assert "train_loss" in capsys.readouterr().out
 
 
 def test_no_callback_costs_a_step(table):
     epochs = []
-
-    class Epochs(SkorchCallback):
-        def on_epoch_end(self, net, **kwargs):
-            epochs.append(net.training_.has_batch_hooks)
-
-    clf = fit(table, Epochs())
+    look = hook("on_epoch_end", lambda net: epochs.append(net.training_.has_batch_hooks))
+    clf = fit(table, look)
     assert epochs == [False] * 4
     assert clf.net_.callbacks_ == []
 
@@ -206,20 +181,13 @@ def test_what_is_no_callback_is_named(table):
             fit(table, callback)
 
 
-class RouterGradients(SkorchCallback):
-    """Collect the norm of the router's gradient of every step."""
-
-    def on_train_begin(self, net, **kwargs):
-        self.norms = []
-
-    def on_grad_computed(self, net, **kwargs):
+def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches):
+    def collect(net):
         gradients = [p.grad.flatten() for p in net.module_.router.parameters()]
-        self.norms.append(float(torch.cat(gradients).norm()))
+        norms.append(float(torch.cat(gradients).norm()))
 
-
-@pytest.mark.parametrize("network", ["linear", "mlp"])
-def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches, network):
     (X, y, _), _ = patches
-    seen = RouterGradients()
-    clf = fit((X[:200], y[:200]), seen, router=RouterParams(network=network), batch_size=None)
-    np.testing.assert_allclose(clf.router_gradient_curve_, seen.norms, rtol=1e-5)
+    for network in ("linear", "mlp"):
+        norms, options = [], {"router": RouterParams(network=network), "batch_size": None}
+        clf = fit((X[:200], y[:200]), hook("on_grad_computed", collect), **options)
+        np.testing.assert_allclose(clf.router_gradient_curve_, norms, rtol=1e-5)

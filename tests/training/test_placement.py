@@ -3,14 +3,13 @@
 import platform
 import subprocess
 import sys
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import numpy as np
 import pytest
 import torch
-from helpers import make_mixture
-from skorch.callbacks import Callback
+from helpers import hook, make_mixture
 
 from sklearn_moe import MoEClassifier, _devices
 from sklearn_moe._data.rows import Rows, storage_device
@@ -86,36 +85,19 @@ def test_training_is_mixed_where_a_network_sees_many_images_on_a_fast_gpu(gpu, m
         assert placed(IMAGES)[1] == expected
 
 
-@pytest.mark.parametrize(
-    ("device", "message"),
-    [
+def test_a_device_that_is_not_there(table):
+    for device, message in (
         ("gpu", "device='gpu' is no device that torch knows. This machine has 'cpu'"),
         ("cuda:99", "device='cuda:99' is not there. This machine has 'cpu'"),
         (torch.device("cuda", 99), "device='cuda:99' is not there. This machine has 'cpu'"),
-        ("cpu:1", "device='cpu:1' is not there"),
-        ("meta", "device='meta' is not there"),
+        *((name, f"device='{name}' is not there") for name in ("cpu:1", "meta")),
         ("mps", "device='mps' does not compute in float64"),
-    ],
-)
-def test_a_device_that_is_not_there(table, device, message):
-    X, y = table
-    clf = MoEClassifier(device=device, random_state=0)
-    with pytest.raises(ValueError, match=message):
-        clf.fit(X, y)
-    with pytest.raises(ValueError, match=message):
-        clf.partial_fit(X, y, classes=[0, 1])
-    assert not hasattr(clf, "net_")
-
-
-def test_a_model_goes_on_where_it_is(images):
-    """Though the device it was fitted on may not be there any more."""
-    X, y = images
-    clf = MoEClassifier(**BRIEF).fit(X, y).set_params(device="cuda:99")
-    assert clf.partial_fit(X, y).n_iter_ == 2
-    assert clf.net_.device == "cpu"
-    with pytest.raises(ValueError, match="device='cuda:99' is not there"):
-        clf.fit(X, y)
-    assert clf.n_iter_ == 2
+    ):
+        clf = MoEClassifier(device=device, random_state=0)
+        for train in (clf.fit, partial(clf.partial_fit, classes=[0, 1])):
+            with pytest.raises(ValueError, match=message):
+                train(*table)
+        assert not hasattr(clf, "net_")
 
 
 # -- memory -------------------------------------------------------------------------------
@@ -187,8 +169,7 @@ def test_training_says_what_to_lower(table, monkeypatch):
     allocator = "[enforce fail] DefaultCPUAllocator: can't allocate memory"
     for error, kind, expected in (
         (OutOfMemoryError("CUDA out of memory."), OutOfMemoryError, message),
-        (RuntimeError(allocator), MemoryError, message),
-        (MemoryError("Unable to allocate"), MemoryError, message),
+        *((e, MemoryError, message) for e in (RuntimeError(allocator), MemoryError("Unable to"))),
         (RuntimeError("shapes"), RuntimeError, "^shapes$"),
     ):
         monkeypatch.setattr(Greedy, "error", error)
@@ -198,26 +179,21 @@ def test_training_says_what_to_lower(table, monkeypatch):
         assert not hasattr(clf, "net_")
 
 
-@pytest.mark.parametrize(("shape", "n_numbers"), [((5,), 5), ((3, 4), 12)])
-def test_prediction_takes_a_share_of_what_is_free(shape, n_numbers, monkeypatch):
-    X = np.random.default_rng(0).normal(size=(40, *shape))
-    clf = MoEClassifier(**BRIEF).fit(X, np.arange(40) % 2)
-    assert clf.net_._predict_size(X) == 2**22 // n_numbers
-    clf.net_.device = "cuda"
-    for free, expected in (
-        (0, 1),
-        (64 * n_numbers * 1000, 1000),
-        (float("inf"), 2**28 // n_numbers),
-    ):
-        monkeypatch.setattr(training_net, "free_memory", lambda device, free=free: free)
-        assert clf.net_._predict_size(X) == expected
+def test_prediction_takes_a_share_of_what_is_free(monkeypatch):
+    for shape, n in (((5,), 5), ((3, 4), 12)):
+        X = np.random.default_rng(0).normal(size=(40, *shape))
+        net = MoEClassifier(**BRIEF).fit(X, np.arange(40) % 2).net_
+        assert net._predict_size(X) == 2**22 // n
+        net.device = "cuda"
+        for free, expected in ((0, 1), (64 * n * 1000, 1000), (float("inf"), 2**28 // n)):
+            monkeypatch.setattr(training_net, "free_memory", lambda device, free=free: free)
+            assert net._predict_size(X) == expected
 
 
 def test_gradients_do_not_stay(table):
-    clf = MoEClassifier(**BRIEF).fit(*table)
-    assert all(parameter.grad is None for parameter in clf.module_.parameters())
-    clf.partial_fit(*table)
-    assert all(parameter.grad is None for parameter in clf.module_.parameters())
+    for method in ("fit", "partial_fit"):
+        clf = getattr(MoEClassifier(**BRIEF).fit(*table), method)(*table)
+        assert all(parameter.grad is None for parameter in clf.module_.parameters())
 
 
 # In a process of its own, as glibc does not forget.
@@ -255,25 +231,19 @@ def two_threads():
     torch.set_num_threads(before)
 
 
-class Count(Callback):
-    """Count the threads of the one that trains, and of another."""
-
-    def __init__(self, counts):
-        self.counts = counts
-
-    def on_epoch_end(self, net, **kwargs):
-        other = []
-        thread = threading.Thread(target=lambda: other.append(torch.get_num_threads()))
-        thread.start()
-        thread.join()
-        self.counts.append((torch.get_num_threads(), *other))
-
-
 def test_only_steps_with_work_for_two_take_two(two_threads, monkeypatch):
+    def threads(net):  # of the thread that trains, and of another
+        with ThreadPoolExecutor(1) as pool:
+            of_another = pool.submit(torch.get_num_threads).result()
+        counts.append((torch.get_num_threads(), of_another))
+
     def count(X):
-        counts = []
-        MoEClassifier(**BRIEF, callbacks=[Count(counts)]).fit(X, np.arange(len(X)) % 2)
+        counts.clear()
+        callbacks = [hook("on_epoch_end", threads)]
+        MoEClassifier(**BRIEF, callbacks=callbacks).fit(X, np.arange(len(X)) % 2)
         return counts
+
+    counts = []
 
     table, images = np.ones((40, 5)), np.ones((40, 3, 32, 32), np.float32)
     assert count(table) == [(1, 2)]
@@ -284,17 +254,15 @@ def test_only_steps_with_work_for_two_take_two(two_threads, monkeypatch):
 
 
 def test_the_work_of_a_step_is_that_of_its_layers():
-    def work(shape, **parts):
-        mixture = make_mixture(shape=shape, **parts)
-        n_weights = sum(p.numel() for p in mixture.experts[0].parameters())
-        return placement.work_of_a_step(mixture, 10, shape), n_weights, mixture
-
-    of_table, n_weights, _ = work((6,), expert="mlp", router="soft")
-    assert of_table == 10 * 4 * n_weights
-    of_two, n_weights, _ = work((5, 6), expert="patch", router="topk", router_options={"top_k": 2})
-    assert of_two == 10 * 5 * 2 * n_weights
-    of_one, n_weights, _ = work((5, 6), expert="patch", router="top1")
-    assert of_one == 10 * 5 * n_weights
-    behind_trunk, n_weights, mixture = work((3, 8, 8), expert="mlp", router="soft", trunk="cnn")
-    n_weights_of_trunk = sum(p.numel() for p in mixture.trunk.parameters())
-    assert behind_trunk == 10 * (8 * 8 * n_weights_of_trunk + 4 * n_weights)
+    two = {"router": "topk", "router_options": {"top_k": 2}}
+    for expert, shape, parts, n_experts, n_places in (
+        ("mlp", (6,), {"router": "soft"}, 4, 1),
+        ("patch", (5, 6), two, 2, 5),
+        ("patch", (5, 6), {"router": "top1"}, 1, 5),
+        ("mlp", (3, 8, 8), {"router": "soft", "trunk": "cnn"}, 4, 1),
+    ):
+        mixture = make_mixture(expert, shape=shape, **parts)
+        networks = mixture.experts[0], mixture.trunk or torch.nn.Module()
+        expert, trunk = (sum(p.numel() for p in network.parameters()) for network in networks)
+        expected = 10 * (n_experts * n_places * expert + 8 * 8 * trunk)
+        assert placement.work_of_a_step(mixture, 10, shape) == expected
