@@ -21,13 +21,13 @@ LAYERS = [
     ["metrics", "preprocessing"],
     ["_data"],
     ["_persistence"],
-    ["nn", "optim", "datasets"],
+    ["nn", "optim", "datasets", "_mixtures"],
     ["_devices"],
     ["exceptions"],
     ["_compat", "_registry", "_validation"],
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
-WITHOUT_TORCH = {"metrics", "inspection", *LAYERS[-2], *LAYERS[-1]}
+WITHOUT_TORCH = {"_mixtures", "metrics", "inspection", *LAYERS[-2], *LAYERS[-1]}
 MOST_ROOMS, MOST_ARROWS = 24, 70  # without the face of the package
 
 

@@ -25,7 +25,6 @@ from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.inspection import AlignmentDisplay, DecisionRegionDisplay, DispatchEntropyDisplay
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
-from sklearn_moe.nn.routers.base import ReLURouter
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = brief_fits
