@@ -1,4 +1,4 @@
-"""Plots of what a mixture of experts has learned."""
+"""What a mixture of experts has learned, in plots and in words."""
 
 from ._alignment import AlignmentDisplay
 from ._entropy import DispatchEntropyDisplay
@@ -7,6 +7,8 @@ from ._load import LoadDisplay
 from ._plotting import expert_colors
 from ._regions import DecisionRegionDisplay
 from ._routing import RoutingDisplay
+from ._rules import RegionRules, region_rules
+from ._stability import RoutingStability, StabilityDisplay, routing_stability
 
 __all__ = [
     "AlignmentDisplay",
@@ -14,6 +16,11 @@ __all__ = [
     "DispatchEntropyDisplay",
     "ExpertCountDisplay",
     "LoadDisplay",
+    "RegionRules",
     "RoutingDisplay",
+    "RoutingStability",
+    "StabilityDisplay",
     "expert_colors",
+    "region_rules",
+    "routing_stability",
 ]

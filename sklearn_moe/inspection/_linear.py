@@ -1,0 +1,192 @@
+"""Coefficients of experts that are linear in the columns of a table, whatever their class."""
+
+import numpy as np
+from scipy.linalg import pinvh
+from scipy.sparse import issparse
+from scipy.stats import t as student
+
+from .._data.tables import is_frame
+from .._validation import final_step
+
+_TOLERANCE = 1e-6  # of what is linear, in standard deviations of an expert's outputs
+MOST_TERMS = 500  # nobody reads more coefficients
+_TINY = np.finfo(float).tiny
+
+
+def expert_outputs(estimator, X):
+    """Return the outputs of the experts that may be linear in the columns of X.
+
+    Returns
+    -------
+    outputs : ndarray of shape (n_samples, n_experts, n_outputs)
+        Predictions, or the log odds of the other classes against the first. These are NaN where
+        rounded probabilities do not tell them, and for several labels.
+    proba : ndarray of shape (n_samples, n_experts, n_classes) or None
+    """
+    mixture, X = final_step(estimator, X)
+    if not hasattr(mixture, "expert_proba"):
+        predicted = np.asarray(mixture.expert_predict(X))
+        return predicted.reshape(*predicted.shape[:2], -1), None
+    proba = np.asarray(mixture.expert_proba(X))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        outputs = np.log(proba[..., 1:]) - np.log(proba[..., :1])
+        is_told = np.abs(outputs) < np.log(_tolerance(outputs) / np.finfo(outputs.dtype).eps)
+    is_told &= np.isclose(proba.sum(axis=2, keepdims=True), 1)
+    return np.where(is_told, outputs, np.nan), proba
+
+
+def coefficients(estimator, X, y, table, outputs, proba, weight):
+    """Return the coefficients of the experts, NaN for those that are not linear.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        The mixture, or a pipeline that ends in it.
+    X : data frame, array or sparse matrix of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples, n_outputs) or None
+        Targets, or ones for each class but the first.
+    table : Table
+    outputs, proba : ndarray
+        As `expert_outputs` returns them.
+    weight : ndarray of shape (n_samples, n_experts)
+        The share of each sample that belongs to each expert.
+
+    Returns
+    -------
+    names : list of n_terms str
+        The intercept comes last.
+    coef, half_width : ndarray of shape (n_experts, n_terms, n_outputs)
+        The intervals are NaN without `y`.
+    scale : ndarray of shape (n_terms,)
+        Standard deviations of the terms.
+    """
+    sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
+    if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
+        return (
+            ["intercept"],
+            *np.full((2, outputs.shape[1], 1, outputs.shape[2]), np.nan),
+            np.ones(1),
+        )
+    names, design, owners, probe = _find_terms(table)
+    probed = expert_outputs(estimator, _mix_rows(X, table, probe))[0].astype(float)
+    # Samples of the probe differ from the first in one column each.
+    changes = design[probe[:, owners], np.arange(len(names) - 1)]
+    slopes = np.linalg.solve(
+        changes[1:] - changes[0], (probed[1:] - probed[0]).reshape(len(names) - 1, -1)
+    ).reshape(-1, *outputs.shape[1:])
+    coef = np.concatenate([slopes, [probed[0] - np.tensordot(changes[0], slopes, 1)]])
+    design = np.c_[design, np.ones(len(design))]
+    error = np.abs(outputs - np.tensordot(design, coef, 1))
+    is_told = ~np.isnan(outputs).all(axis=0)
+    known = np.where(is_told, outputs, 0)
+    limit = _tolerance(outputs) * (np.nanstd(known, axis=0) + 1e-4 * np.nanmax(abs(known), axis=0))
+    is_linear = is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)
+    coef = np.where(is_linear.all(axis=1)[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
+    half_width = np.full(coef.shape, np.nan)
+    for k in np.flatnonzero(is_linear.all(axis=1)) if y is not None else ():
+        expected = outputs[:, k] if proba is None else proba[:, k, 1:]
+        score = y - expected
+        if proba is None:
+            variance = weight[:, k] @ score**2 / max(weight[:, k].sum(), _TINY)
+            variance = np.maximum(variance, 1e-30 * np.mean(y**2, axis=0) + _TINY)
+            score, curvature = score / variance, np.diag(1 / variance)
+        else:
+            curvature = np.eye(score.shape[1]) * expected[:, np.newaxis]
+            curvature = curvature - expected[:, np.newaxis] * expected[..., np.newaxis]
+        half_width[k] = half_widths(design, weight[:, k], score, curvature)
+    return names, coef, half_width, design.std(axis=0)
+
+
+def half_widths(design, weight, score, curvature):
+    """Return half the widths of 95 % intervals of the coefficients of one expert.
+
+    They are those of weighted maximum likelihood, robust against other variances than assumed
+    ("sandwich"), and NaN where the samples do not tell a coefficient.
+
+    Parameters
+    ----------
+    design : ndarray of shape (n_samples, n_terms)
+    weight : ndarray of shape (n_samples,)
+        The share of each sample that belongs to the expert.
+    score : ndarray of shape (n_samples, n_outputs)
+    curvature : ndarray of shape (n_samples, n_outputs, n_outputs) or (n_outputs, n_outputs)
+        Derivative and negative second derivative of the log density by the outputs.
+
+    Returns
+    -------
+    half_widths : ndarray of shape (n_terms, n_outputs)
+    """
+    scale = np.sqrt(np.mean(design**2, axis=0))
+    design = design / scale
+    shape, freedom = (design.shape[1], score.shape[1]), weight.sum() - design.shape[1]
+    if freedom < 1:
+        return np.full(shape, np.nan)
+    # What is not known about where samples belong makes the likelihood flatter (Louis 1982).
+    doubt = (1 - weight)[:, np.newaxis, np.newaxis]
+    curvature = curvature - doubt * score[:, np.newaxis] * score[..., np.newaxis]
+    bread = np.einsum("n,na,nb,nqr->aqbr", weight, design, design, curvature, optimize=True)
+    bread = bread.reshape(np.prod(shape), -1)
+    scores = np.einsum("n,na,nq->aqn", weight, design, score).reshape(len(bread), -1)
+    inverse = pinvh(bread, rtol=1e-10)
+    variance = np.diag(inverse @ scores @ scores.T @ inverse) * weight.sum() / freedom
+    is_told = np.abs(np.diag(inverse @ bread) - 1) < 1e-6
+    width = student.ppf(0.975, freedom) * np.sqrt(np.where(is_told, variance, np.nan))
+    return width.reshape(shape) / scale[:, np.newaxis]
+
+
+def _tolerance(outputs):
+    return max(_TOLERANCE, 1000 * np.finfo(outputs.dtype).eps)
+
+
+def _find_terms(table):
+    """Return the terms of a linear function of the columns, and how to find their coefficients.
+
+    Returns
+    -------
+    names : list of n_terms str
+    design : ndarray of shape (n_samples, n_terms - 1)
+        Without the intercept: numbers, with the mean where they are missing; ones for the samples
+        of a category, or for those where a number is missing.
+    owners : list of int
+        The column of each term.
+    probe : ndarray of int of shape (n_terms, n_columns)
+        For each value of a sample the row of X that it is from.
+    """
+    found, base = [], np.zeros(table.n_columns, int)
+    for place in range(table.n_columns):
+        name, values, labels = table[place].name, table[place].values, table[place].labels
+        if labels:
+            rows = np.unique(values, return_index=True)[1]
+            base[place] = rows[0]
+            for code, label in enumerate(labels[1:], 1):
+                text = f"{name}: {label} instead of {labels[0]}"
+                found.append((text, values == code, place, rows[code]))
+            continue
+        missing = np.isinf(values)
+        values = np.where(missing, np.nan, values)
+        # Two values that occur, one of them near the middle, about a deviation apart.
+        base[place] = np.nanargmin(np.abs(values - np.nanmedian(values)))
+        apart = np.abs(values - values[base[place]])
+        if (apart > 0).any():
+            other = np.where(apart > 0, np.abs(apart - np.nanstd(values)), np.inf).argmin()
+            found.append((name, np.where(missing, np.nanmean(values), values), place, other))
+        if missing.any():
+            text = f"{name}: missing instead of its mean"
+            found.append((text, missing, place, missing.argmax()))
+    names, design, owners, others = zip(*found, strict=True) if found else [()] * 4
+    probe = np.tile(base, (1 + len(found), 1))
+    probe[np.arange(1, len(probe)), list(owners)] = others
+    design = np.array(design, dtype=float).reshape(len(found), len(table[0].values)).T
+    return [*names, "intercept"], design, list(owners), probe
+
+
+def _mix_rows(X, table, probe):
+    """Return samples of values from several rows of X, in its container."""
+    if hasattr(X, "iloc"):
+        pairs = zip(X.columns, probe.T, strict=True)
+        return type(X)({name: X[name].iloc[rows].reset_index(drop=True) for name, rows in pairs})
+    if is_frame(X):
+        return type(X)({name: X[name][rows] for name, rows in zip(X.columns, probe.T, strict=True)})
+    if issparse(X):
+        return type(X)(np.stack([table[i].values[rows] for i, rows in enumerate(probe.T)], axis=1))
+    return X[probe, np.arange(X.shape[1])]

@@ -1,0 +1,354 @@
+"""The rules of a mixture of experts in words: where each expert holds, and what it says there."""
+
+from dataclasses import dataclass
+from html import escape
+from textwrap import wrap
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.pipeline import Pipeline
+from sklearn.utils._param_validation import validate_params
+
+from .._data.tables import is_frame
+from .._validation import Count, check_column, check_named, check_same_length, final_step
+from ._conditions import Table, find_words
+from ._linear import MOST_TERMS, coefficients, expert_outputs
+from ._plotting import expert_colors
+
+_MOST_SHOWN = 8  # coefficients in the text
+_AT_ONCE = 4  # experts beside each other
+_STYLE = (
+    "<style>.moe-rules{overflow-x:auto}"
+    ".moe-rules table{border-collapse:collapse;margin:.5em 0;font-size:inherit}"
+    ".moe-rules td{padding:.2em .8em;text-align:left;border:0;vertical-align:top}"
+    ".moe-rules td{white-space:pre-line}"
+    ".moe-rules .numbers td+td{text-align:right;white-space:nowrap}"
+    ".moe-rules i{display:inline-block;width:.8em;height:.8em;border-radius:.2em;"
+    "margin-right:.4em}</style>"
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class RegionRules:
+    """Result of :func:`region_rules`; `print` shows it as a text.
+
+    Attributes
+    ----------
+    n_samples, n_experts : int
+        Number of samples and of experts.
+
+    share : ndarray of shape (n_experts,)
+        Share of the samples that each expert receives; its probability if the gate does not depend
+        on X.
+
+    where : tuple of n_experts tuples of str
+        Where each expert holds, in words: in any of these parts of the table. Empty if the expert
+        receives no samples, or no simple rule was found.
+
+    fidelity : float
+        Share of the samples for which the words are right: those of their expert hold, and those
+        of no other. NaN if the gate does not depend on X.
+
+    expert_fidelity : ndarray of shape (n_experts,)
+        The same among the samples of each expert.
+
+    score_name : {"RMSE", "accuracy"}
+        What the scores are.
+
+    own_score, other_score : ndarray of shape (n_experts,)
+        Score of each expert on its own samples, and on those of the others; NaN without `y`.
+
+    outcome : str
+        What the coefficients change: the prediction, or the log odds of a class.
+
+    terms : tuple of str
+        Names of the coefficients, those that differ most among the experts first, in units of
+        effect: difference times standard deviation of the column. The last one is the intercept.
+        Empty if no expert is linear.
+
+    coef : ndarray of shape (n_experts, n_terms)
+        The coefficients in the units of the columns, NaN for experts that are not linear.
+
+    half_width : ndarray of shape (n_experts, n_terms)
+        Half the width of their 95 % intervals, NaN without `y`.
+    """
+
+    n_samples: int
+    n_experts: int
+    share: np.ndarray
+    where: tuple
+    fidelity: float
+    expert_fidelity: np.ndarray
+    score_name: str
+    own_score: np.ndarray
+    other_score: np.ndarray
+    outcome: str
+    terms: tuple
+    coef: np.ndarray
+    half_width: np.ndarray
+
+    def to_frame(self):
+        """Return the rules as a table, one row per expert.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            With columns `share`, `where`, `fidelity`, the scores and one per coefficient.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not installed.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "RegionRules.to_frame needs pandas. Install it with `pip install pandas`, or "
+                "print the rules."
+            ) from error
+        columns = {"share": self.share, "where": [" or ".join(parts) for parts in self.where]}
+        columns["fidelity"] = self.expert_fidelity
+        columns[f"own {self.score_name}"] = self.own_score
+        columns[f"other {self.score_name}"] = self.other_score
+        columns |= zip(self.terms, self.coef.T, strict=True)
+        return pd.DataFrame(columns, pd.RangeIndex(self.n_experts, name="expert"))
+
+    def __repr__(self):
+        """Return one line; the text is for `print`."""
+        return f"RegionRules(n_experts={self.n_experts}, fidelity={self.fidelity:.3f})"
+
+    def __str__(self):
+        """Return where each expert holds, and a table of the coefficients."""
+        title, experts, note, table = self._parts()
+        lines = [title]
+        for name, words, figures in experts:
+            lines += ["", f"{name.capitalize()}: {figures}"]
+            for number, part in enumerate(words):
+                first = "    or " if number else "    "
+                lines += wrap(part, 100, initial_indent=first, subsequent_indent=" " * 8)
+        lines += ["", note]
+        names, *columns = zip(*table, strict=True)
+        for start in range(0, len(columns), _AT_ONCE):
+            shown = [names, *columns[start : start + _AT_ONCE]]
+            widths = [max(map(len, column)) for column in shown]
+            for name, *cells in zip(*shown, strict=True):
+                right = (f"   {c:>{width}}" for c, width in zip(cells, widths[1:], strict=True))
+                lines.append(f"  {name:{widths[0]}}{''.join(right)}".rstrip())
+        return "\n".join(lines)
+
+    def _repr_html_(self):
+        """Return the same as tables, for notebooks."""
+        title, experts, note, table = self._parts()
+        marks = {
+            f"expert {k}": f'<i style="background:rgb({r:.0f},{g:.0f},{b:.0f})"></i>expert {k}'
+            for k, (r, g, b) in enumerate(255 * expert_colors(self.n_experts))
+        }
+        rows = [(name, "\nor ".join(words), figures) for name, words, figures in experts]
+        tables = []
+        for kind, part in (("words", rows), ("numbers", table)):
+            lines = (map(lambda cell: marks.get(cell, escape(cell)), row) for row in part)
+            html = "".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
+            tables.append(f'<table class="{kind}">{html}</table>')
+        html = f"<b>{escape(title)}</b>{tables[0]}<p>{escape(note)}</p>{tables[1]}"
+        return f'{_STYLE}<div class="moe-rules">{html}</div>'
+
+    def _parts(self):
+        """Return title; name, words and figures of every expert; a note; cells of a table."""
+        title = f"The words give the right expert for {self.fidelity:.1%} of the rows."
+        if np.isnan(self.fidelity):
+            title = "The gate does not depend on the columns."
+        experts = []
+        for k, words in enumerate(self.where):
+            text = f"{self.share[k]:.1%} of the rows"
+            if not np.isnan(self.expert_fidelity[k]):
+                text += f", words right for {self.expert_fidelity[k]:.1%}"
+            if not np.isnan(self.own_score[k]):
+                text += f"; {self.score_name} {_number(self.own_score[k])}"
+            if not np.isnan(self.other_score[k]):
+                text += f", on other rows {_number(self.other_score[k])}"
+            experts.append(
+                (f"expert {k}", words or ["no simple words"][: int(self.share[k] > 0)], text)
+            )
+        linear = np.flatnonzero(~np.isnan(self.coef).all(axis=1))
+        note = f"Change of {self.outcome} per unit"
+        if not np.isnan(self.half_width).all():
+            note += ", ± half of the 95 % interval"
+        if not linear.size:
+            note = f"No coefficients: no expert is linear in the columns ({MOST_TERMS} at most)."
+        elif linear.size > 1:
+            note += ", largest differences first"
+        table = [["", *(f"expert {k}" for k in linear)]]
+        for name, *values in zip(self.terms, self.coef.T, self.half_width.T, strict=True):
+            table.append([name, *map(_number, *(value[linear] for value in values))])
+        n_last = sum(term.split(",")[0] == "intercept" for term in self.terms)
+        n_more = len(self.terms) - n_last - _MOST_SHOWN
+        if n_more > 1:
+            table[_MOST_SHOWN + 1 : -n_last] = [[f"... {n_more} more", *[""] * linear.size]]
+        return f"{self.n_experts} experts, {self.n_samples} rows. {title}", experts, note, table
+
+
+@validate_params(
+    {"max_conditions": [Count(1)], "y": ["array-like", None]}, prefer_skip_nested_validation=True
+)
+def region_rules(estimator, X, y=None, *, max_conditions=3):
+    """Say in words where each expert of a mixture holds, and what it says there.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Fitted mixture of experts with `apply` and `predict`, or a fitted
+        :class:`~sklearn.pipeline.Pipeline` that ends in one. The rules are about the columns
+        that it takes.
+
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+        A table. Columns of strings, bools or a categorical type are categories, and values may be
+        missing.
+
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+        True targets or class labels, for the scores and intervals. For the intervals X and y
+        should be the samples that `estimator` was fitted on.
+
+    max_conditions : int, default=3
+        How many columns the words about one part of the table may name.
+
+    Returns
+    -------
+    rules : RegionRules
+        `print(rules)` shows a text; `rules.to_frame()` returns a table.
+
+    Raises
+    ------
+    TypeError
+        If `estimator` lacks one of the methods.
+
+    ValueError
+        If X is not a table, or y has another length.
+
+    See Also
+    --------
+    DecisionRegionDisplay : A plot of where experts hold.
+    sklearn_moe.metrics.specialization_report : Whether the experts differ at all.
+
+    Notes
+    -----
+    The words are those of the gate's own leaves if `gate_` is a decision tree that splits the
+    numbers of X itself, else of a tree that is fitted to `apply(X)`, which finds the leaves of a
+    gate behind scalers and encoders as well. Leaves are then merged and shortened until none has
+    more than `max_conditions` conditions and each condition is worth .3 % of the samples.
+    Thresholds have few digits and part the samples in the same way. `fidelity` is measured with the
+    words as they are written.
+
+    An expert is linear if its outputs for all samples are a linear function of the columns, to a
+    relative precision of 1e-6. The coefficients are differences of its outputs, so its class does
+    not matter. For classes the outputs are the log odds of its probabilities. A category counts
+    relative to the most frequent one, and a missing number relative to the mean of the others.
+
+    The intervals are those of weighted maximum likelihood, with `responsibilities(X, y)` of the
+    mixture as weights, or `apply(X)` without. They are robust against unequal variances, and wider
+    where regimes overlap. A penalty of the experts is ignored, so the intervals of columns that
+    say the same are wide.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.tree import DecisionTreeRegressor
+    >>> from sklearn_moe.inspection import region_rules
+    >>> class Tree(DecisionTreeRegressor):  # its leaves are experts
+    ...     def apply(self, X):
+    ...         return np.unique(super().apply(X), return_inverse=True)[1]
+    >>> X = np.arange(20.0).reshape(-1, 1)
+    >>> tree = Tree(max_depth=1).fit(X, X[:, 0] > 7)
+    >>> print(region_rules(tree, X))
+    2 experts, 20 rows. The words give the right expert for 100.0% of the rows.
+    <BLANKLINE>
+    Expert 0: 40.0% of the rows, words right for 100.0%
+        x0 <= 7
+    <BLANKLINE>
+    Expert 1: 60.0% of the rows, words right for 100.0%
+        x0 > 7
+    <BLANKLINE>
+    No coefficients: no expert is linear in the columns (500 at most).
+    """
+    if not (is_frame(X) or issparse(X)):
+        X = check_named(X, "X", dtype=None, ensure_all_finite=False)
+    check_same_length(X=X, y=y)
+    mixture, inner = final_step(estimator, X, ("apply", "predict"))
+    experts = np.asarray(mixture.apply(inner)).reshape(X.shape[0], -1)[:, 0]
+    is_pipeline = isinstance(estimator, Pipeline)
+    table = Table(X, None if is_pipeline else getattr(mixture, "categorical_features", None))
+    outputs, proba = np.full((len(experts), 1 + experts.max(), 1), np.nan), None
+    if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
+        outputs, proba = expert_outputs(mixture, inner)
+    weight = np.eye(outputs.shape[1])[experts]
+    if y is not None and hasattr(mixture, "responsibilities"):
+        weight = np.asarray(mixture.responsibilities(inner, y))
+    gate_proba = mixture.gate_proba(inner) if hasattr(mixture, "gate_proba") else weight
+    if len(weight.T) > 1 and np.ptp(gate_proba, axis=0).max() < 1e-9:
+        share, experts = gate_proba[0], weight.argmax(axis=1)
+        where, right = (("anywhere",),) * len(share), np.full(len(experts), np.nan)
+    else:
+        share = np.bincount(experts, minlength=len(weight.T)) / len(experts)
+        gate = getattr(mixture, "gate_", None)
+        tree = gate if hasattr(gate, "tree_") and mixture is estimator else None
+        where, right = find_words(table, experts, len(share), tree, max_conditions)
+    own = np.eye(len(share), dtype=bool)[experts]
+    classes, score_name, scores = (
+        getattr(mixture, "classes_", None),
+        "RMSE",
+        np.full(own.shape, np.nan),
+    )
+    if proba is not None:
+        score_name = "accuracy"
+    if y is not None and proba is None:
+        y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(own), -1)
+        scores = np.mean((outputs - y[:, np.newaxis]) ** 2, axis=2)
+    elif y is not None:
+        y = check_column(y, "y")[:, np.newaxis]
+        scores, y = classes[proba.argmax(axis=2)] == y, classes[1:] == y
+    power = 0.5 if proba is None else 1
+    names, *numbers, scale = coefficients(estimator, X, y, table, outputs, proba, weight)
+    return RegionRules(
+        *own.shape,
+        share,
+        where,
+        float(right.mean()),
+        _means(right[:, np.newaxis], own),
+        score_name,
+        _means(scores, own) ** power,
+        _means(scores, ~own) ** power,
+        *_ordered(names, *numbers, scale, share, classes),
+    )
+
+
+def _means(values, mask):
+    """Return the means of columns where a mask holds, NaN if it never does."""
+    with np.errstate(invalid="ignore"):
+        return np.where(mask, values, 0).sum(axis=0) / mask.sum(axis=0)
+
+
+def _ordered(names, coef, half_width, scale, share, classes):
+    """Return what is changed, names, coefficients and half-widths, largest differences first."""
+    n_outputs, outcome, suffixes = coef.shape[2], "the prediction", [""]
+    if classes is not None:
+        outcome = f"the log odds of {classes[-1] if n_outputs == 1 else 'classes'}"
+    if n_outputs > 1 and classes is None:
+        suffixes = [f", output {k}" for k in range(n_outputs)]
+    elif n_outputs > 1:
+        suffixes = [f", {label} against {classes[0]}" for label in classes[1:]]
+    is_shown = ~np.isnan(coef).any(axis=(1, 2)) & (share > 0)
+    n_zeros = 0 if is_shown.sum() > 1 else 2  # a single expert differs from zero
+    spread = np.ptp(np.pad(coef[is_shown, :-1], ((0, n_zeros), (0, 0), (0, 0))), axis=0)
+    order = np.argsort(-(spread * scale[:-1, np.newaxis]).ravel(), kind="stable")
+    order = [*order, *range(order.size, order.size + n_outputs)]
+    names = [name + suffix for name in names for suffix in suffixes]
+    coef, half_width = (numbers.reshape(len(coef), -1)[:, order] for numbers in (coef, half_width))
+    return outcome, tuple(names[place] for place in order), coef, half_width
+
+
+def _number(value, half_width=np.nan):
+    """Return a number as text, to the digits that its interval tells."""
+    if not half_width > 0:
+        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
+    digits = min(max(1 - int(np.floor(np.log10(half_width))), 0), 9)
+    return f"{np.round(value, digits) + 0.0:.{digits}f} ± {half_width:.{digits}f}"

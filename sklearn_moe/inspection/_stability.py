@@ -1,0 +1,317 @@
+"""Whether a mixture that is fitted again splits the samples in the same way, and a plot of it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.base import clone, is_classifier
+from sklearn.metrics import adjusted_rand_score
+from sklearn.utils import _safe_indexing, check_random_state, resample
+from sklearn.utils._param_validation import HasMethods, validate_params
+from sklearn.utils.parallel import Parallel, delayed
+
+from .._validation import Count, check_named, check_same_length, final_step
+from . import _plotting as plotting
+
+_AGREEMENT = 0.8  # of a refit that finds the same regimes
+
+
+@dataclass(frozen=True, eq=False)
+class RoutingStability:
+    """Result of :func:`routing_stability`.
+
+    Attributes
+    ----------
+    scores : ndarray of shape (n_refits,)
+        Adjusted Rand index of the split of each refit with that of the first fit: 1 if they are the
+        same, 0 by chance.
+
+    mean, low, high : float
+        Mean of the scores, and the range of 95 % of them.
+
+    null_low, null_high : float
+        Range of 95 % of the scores if the experts of each refit are shuffled among the samples. It
+        is 1 if there is no split: all samples have the same expert.
+
+    n_agree : int
+        Number of refits that agree with the first fit: their score is above 0.8 and above the null.
+    """
+
+    scores: np.ndarray
+    mean: float
+    low: float
+    high: float
+    null_low: float
+    null_high: float
+    n_agree: int
+
+    def __str__(self):
+        """Return the figures in a sentence."""
+        return (
+            f"{self.n_agree} of {len(self.scores)} refits agree: adjusted Rand index "
+            f"{self.mean:.2f} ({self.low:.2f} to {self.high:.2f}), "
+            f"null {self.null_low:.2f} to {self.null_high:.2f}"
+        )
+
+
+@validate_params(
+    {
+        "estimator": [HasMethods(["fit"])],
+        "n_refits": [Count(1)],
+        "random_state": ["random_state"],
+        "n_jobs": [int, None],
+    },
+    prefer_skip_nested_validation=True,
+)
+def routing_stability(estimator, X, y, *, n_refits=20, random_state=None, n_jobs=None):
+    """Measure whether the split of the samples among the experts survives other samples.
+
+    The estimator is fitted to all samples, and again to bootstrap samples. Each of these refits
+    splits all samples, and its split is compared with that of the first fit.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Mixture of experts, or a :class:`~sklearn.pipeline.Pipeline` that ends in one. It need not
+        be fitted, and stays as it is.
+
+    X : array-like of shape (n_samples, ...)
+        Samples.
+
+    y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+        Targets or class labels.
+
+    n_refits : int, default=20
+        Number of bootstrap samples. Those of classes have the same shares of the classes.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the bootstrap samples and of the shuffles of the null. The fits have the
+        `random_state` of `estimator`: if it is an int, only the samples differ; if it is None, the
+        starts as well.
+
+    n_jobs : int, default=None
+        Number of fits at the same time. None is 1, and -1 all processors.
+
+    Returns
+    -------
+    stability : RoutingStability
+        With `scores`, their `mean`, `low` and `high`, the null, and `n_agree`.
+
+    Raises
+    ------
+    TypeError
+        If the fitted estimator has no method `apply`.
+
+    ValueError
+        If the lengths of X and y differ.
+
+    See Also
+    --------
+    StabilityDisplay : A plot of the scores.
+    region_rules : What the regimes are, in words.
+
+    Notes
+    -----
+    Where several experts are selected for a sample, the first one counts. A split may be stable
+    without any regimes in y, if it follows clusters of X.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.tree import DecisionTreeRegressor
+    >>> from sklearn_moe.inspection import routing_stability
+    >>> X, y = make_blobs(200, centers=2, random_state=0)
+    >>> tree = DecisionTreeRegressor(max_leaf_nodes=2, random_state=0)  # its leaves are experts
+    >>> print(routing_stability(tree, X, y, n_refits=5, random_state=0))
+    5 of 5 refits agree: ...
+    """
+    check_same_length(X=X, y=y)
+    generator = check_random_state(random_state)
+    n_samples = len(y)
+    strata = y if is_classifier(estimator) and np.ndim(y) == 1 else None
+    samples = [np.arange(n_samples)] + [
+        resample(np.arange(n_samples), random_state=generator, stratify=strata)
+        for _ in range(n_refits)
+    ]
+    splits = Parallel(n_jobs=n_jobs)(delayed(_split)(estimator, X, y, rows) for rows in samples)
+    return _compare(splits[0], splits[1:], generator)
+
+
+def _split(estimator, X, y, rows):
+    """Return the expert of every sample, after a fit to some of them."""
+    fitted = clone(estimator).fit(_safe_indexing(X, rows), _safe_indexing(y, rows))
+    mixture, X = final_step(fitted, X)
+    return np.asarray(mixture.apply(X)).reshape(len(y), -1)[:, 0]
+
+
+def _compare(first, refits, generator):
+    """Return the stability of the splits of the samples."""
+    scores = np.array([adjusted_rand_score(first, split) for split in refits])
+    null = [adjusted_rand_score(first, generator.permutation(split)) for split in refits]
+    (low, high), (null_low, null_high) = np.quantile([scores, null], [0.025, 0.975], axis=1).T
+    n_agree = int(np.sum(scores > max(_AGREEMENT, null_high)))
+    return RoutingStability(scores, scores.mean(), low, high, null_low, null_high, n_agree)
+
+
+class StabilityDisplay:
+    """Dots of the agreement of refits with the first fit, beside what chance gives.
+
+    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions` to create a
+    display. All parameters are stored as attributes.
+
+    Parameters
+    ----------
+    stability : RoutingStability
+        The scores, see :func:`routing_stability`.
+
+    Attributes
+    ----------
+    dots_ : matplotlib PathCollection
+        The scores, one dot per refit; equal ones are stacked.
+
+    interval_ : matplotlib ErrorbarContainer
+        Mean and range of 95 % of the scores.
+
+    null_ : matplotlib Polygon
+        The range of 95 % of the null.
+
+    ax_ : matplotlib Axes
+        Axes with the dots.
+
+    figure_ : matplotlib Figure
+        Figure that contains the axes.
+
+    See Also
+    --------
+    routing_stability : The numbers shown.
+
+    Examples
+    --------
+    >>> from sklearn_moe.inspection import StabilityDisplay
+    >>> first = [0, 0, 0, 1, 1, 1]
+    >>> refits = [[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1]]
+    >>> display = StabilityDisplay.from_predictions(first, refits, random_state=0)
+    >>> display.stability.scores.round(2)
+    array([1.  , 0.32])
+    """
+
+    def __init__(self, stability):
+        self.stability = stability
+
+    @classmethod
+    def from_estimator(
+        cls, estimator, X, y, *, n_refits=20, random_state=None, n_jobs=None, **plot_options
+    ):
+        """Fit an estimator again and again, and plot how stable its split is.
+
+        Parameters
+        ----------
+        estimator : estimator instance
+            Mixture of experts, or a :class:`~sklearn.pipeline.Pipeline` that ends in one.
+
+        X : array-like of shape (n_samples, ...)
+            Samples.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Targets or class labels.
+
+        n_refits : int, default=20
+            Number of bootstrap samples.
+
+        random_state : int, RandomState instance or None, default=None
+            Source of the bootstrap samples and of the shuffles of the null.
+
+        n_jobs : int, default=None
+            Number of fits at the same time.
+
+        **plot_options : dict
+            Arguments of :meth:`plot`: `ax`, `dot_kw` and `line_kw`.
+
+        Returns
+        -------
+        display : StabilityDisplay
+
+        See Also
+        --------
+        from_predictions : Plot from the experts of the samples.
+        """
+        options = {"n_refits": n_refits, "random_state": random_state, "n_jobs": n_jobs}
+        return cls(routing_stability(estimator, X, y, **options)).plot(**plot_options)
+
+    @classmethod
+    def from_predictions(cls, experts, refits, *, random_state=None, **plot_options):
+        """Plot how stable a split is.
+
+        Parameters
+        ----------
+        experts : array-like of shape (n_samples,)
+            Expert of every sample in the first fit, labels of any type.
+
+        refits : array-like of shape (n_refits, n_samples)
+            Expert of every sample in each refit.
+
+        random_state : int, RandomState instance or None, default=None
+            Source of the shuffles of the null.
+
+        **plot_options : dict
+            Arguments of :meth:`plot`: `ax`, `dot_kw` and `line_kw`.
+
+        Returns
+        -------
+        display : StabilityDisplay
+
+        Raises
+        ------
+        ValueError
+            If the lengths differ.
+
+        See Also
+        --------
+        from_estimator : Plot from an estimator.
+        """
+        refits = check_named(refits, "refits", dtype=None)
+        check_same_length(experts=experts, refits=refits.T)
+        return cls(_compare(experts, refits, check_random_state(random_state))).plot(**plot_options)
+
+    def plot(self, *, ax=None, dot_kw=None, line_kw=None):
+        """Plot the scores.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Axes to plot on. If None, a new figure is created.
+
+        dot_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.scatter`, for the scores.
+
+        line_kw : dict, default=None
+            Keyword arguments of `matplotlib.axes.Axes.errorbar`, for mean and range.
+
+        Returns
+        -------
+        display : StabilityDisplay
+            This object, with the attributes that end in an underscore.
+
+        Raises
+        ------
+        ImportError
+            If matplotlib is not installed.
+        """
+        found = self.stability
+        ax = plotting.axes_or_new(self, ax, figsize=(6, 2.4))
+        bins = np.round(np.sort(found.scores) / 0.02)
+        heights = np.arange(len(bins)) - np.searchsorted(bins, bins) + 1
+        blue, orange = plotting.expert_colors(2)
+        style = {"color": [blue], "alpha": 0.8, "linewidths": 0}
+        style["label"] = f"refits: {found.n_agree} of {len(bins)} agree"
+        style = plotting.merge_style("collection", style, dot_kw)
+        self.dots_ = ax.scatter(bins * 0.02, heights, **style)
+        style = {"color": orange, "marker": "o", "label": "their mean, and 95 % of them"}
+        style = {"capsize": 4} | plotting.merge_style("line", style, line_kw)
+        reach = np.array([[found.mean - found.low], [found.high - found.mean]])
+        self.interval_ = ax.errorbar([found.mean], [0], xerr=reach.clip(0), **style)
+        null = found.null_low - 0.003, found.null_high + 0.003  # never too thin to be seen
+        self.null_ = ax.axvspan(*null, color="0.75", label="null: experts shuffled")
+        ax.set(xlabel="Adjusted Rand index with the first fit", xlim=(min(-0.1, null[0]), 1.05))
+        ax.set(yticks=[], ylim=(-1, max(heights.max(), 4) + 1))
+        plotting.legend_above(ax, *ax.get_legend_handles_labels())
+        return self

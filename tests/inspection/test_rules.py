@@ -1,0 +1,393 @@
+"""Rules in words: where experts hold, their coefficients and intervals."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe.inspection import RegionRules, region_rules
+
+COEF = np.array([[0, 1, 2, 0, 0], [1, -1, 0, 3, 0], [2, 0, -2, -2, 1.0]])  # the intercept first
+
+
+class Mixture(BaseEstimator):
+    """A mixture of fitted experts and a gate, as those of the library look from outside."""
+
+    def __init__(self, experts, gate):
+        self.experts_, self.gate_ = experts, gate
+
+    def fit(self, X, y):
+        return self
+
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def gate_proba(self, X):
+        return self.gate_.predict_proba(X)
+
+    def apply(self, X):
+        return self.gate_.predict(X).astype(int)
+
+    def predict(self, X):
+        raise NotImplementedError  # the rules need the experts only
+
+
+class OfNumbers(Mixture):
+    def expert_predict(self, X):
+        return np.stack([expert.predict(X) for expert in self.experts_], axis=1)
+
+
+class OfClasses(Mixture):
+    @property
+    def classes_(self):
+        return self.experts_[0].classes_
+
+    def expert_proba(self, X):
+        return np.stack([expert.predict_proba(X) for expert in self.experts_], axis=1)
+
+
+def three_rules(seed, n_samples=1500, noise=0.2):
+    """Return samples of three rules in two of four columns, and the rule of each."""
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-1, 1, (n_samples, 4))
+    regime = np.where(X[:, 0] <= 0.1, 0, np.where(X[:, 1] <= -0.3, 1, 2))
+    y = np.sum(np.c_[np.ones(n_samples), X] * COEF[regime], axis=1)
+    return X, y + noise * rng.normal(size=n_samples), regime
+
+
+def fit(X, y, regime, gate=None, make=LinearRegression, kind=OfNumbers):
+    """Return the mixture whose experts are fitted to the true regimes."""
+    gate = DecisionTreeClassifier(max_leaf_nodes=8, random_state=0) if gate is None else gate
+    experts = [make().fit(X[regime == k], y[regime == k]) for k in np.unique(regime)]
+    return kind(experts, gate.fit(X, regime))
+
+
+def thresholds(rules, name):
+    """Return the numbers that a column is compared with."""
+    words = " and ".join(part for parts in rules.where for part in parts).split(" and ")
+    return sorted({float(word.split()[-1]) for word in words if word.split()[0] == name})
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_three_rules_are_told_with_their_thresholds(seed):
+    X, y, regime = three_rules(seed)
+    rules = region_rules(fit(X, y, regime), X, y)
+    assert [len(parts) for parts in rules.where] == [1, 1, 1]
+    assert_allclose(thresholds(rules, "x0"), [0.1], atol=0.01)
+    assert_allclose(thresholds(rules, "x1"), [-0.3], atol=0.02)
+    assert rules.fidelity > 0.998
+    assert_allclose(rules.share, np.bincount(regime) / len(y))
+    # Without the tree of the gate: the same words, of a tree of our own.
+    hidden = make_pipeline(
+        StandardScaler(), DecisionTreeClassifier(max_leaf_nodes=8, random_state=0)
+    )
+    assert region_rules(fit(X, y, regime, hidden), X).where == rules.where
+
+
+def test_text_frame_and_html_show_the_same():
+    X, y, regime = three_rules(0)
+    X = pd.DataFrame(X, columns=["<heat>", "load", "age", "dose"])
+    rules = region_rules(fit(X, y, regime), X, y)
+    text, html, frame = str(rules), rules._repr_html_(), rules.to_frame()
+    assert isinstance(rules, RegionRules)
+    assert text.count("Expert") == 3
+    assert rules.where[0][0].startswith("<heat> <= 0.")
+    assert all(parts[0] in text for parts in rules.where)
+    assert "<heat>" not in html
+    assert "&lt;heat&gt; &lt;=" in html
+    assert html.count("<tr>") == 3 + 1 + 5
+    assert frame["where"].tolist() == [" or ".join(parts) for parts in rules.where]
+    assert_array_equal(frame[list(rules.terms)], rules.coef)
+    assert (frame["own RMSE"] < 0.25).all()
+    assert (frame["other RMSE"] > 1).all()
+    assert f"{rules.fidelity:.3f}" in repr(rules)
+    # age has the coefficients 0, 3, -2, and comes first.
+    assert rules.terms == ("age", "load", "<heat>", "dose", "intercept")
+    assert text.index("  age ") < text.index("  load ")
+
+
+def test_coefficients_are_exact_for_any_affine_expert():
+    X, y, regime = three_rules(1)
+    X = 1000 + 10 * X  # far from zero
+    experts = [make_pipeline(StandardScaler(), LinearRegression()) for _ in range(2)]
+    experts.append(make_pipeline(PolynomialFeatures(2), LinearRegression()))
+    for k, expert in enumerate(experts):
+        expert.fit(X[regime == k], y[regime == k] + (k == 2) * (X[regime == k, 0] - 1000) ** 2)
+    rules = region_rules(
+        OfNumbers(experts, DecisionTreeClassifier(random_state=0).fit(X, regime)), X
+    )
+    order = [rules.terms.index(name) for name in ("x0", "x1", "x2", "x3")]
+    for k in (0, 1):
+        scaler, line = experts[k]
+        assert_allclose(rules.coef[k, order], line.coef_ / scaler.scale_, rtol=1e-9, atol=1e-12)
+        assert_allclose(
+            rules.coef[k, -1], line.intercept_ - line.coef_ @ (scaler.mean_ / scaler.scale_)
+        )
+    assert np.isnan(rules.coef[2]).all()
+    assert "expert 2" not in str(rules).split("Change of")[1]
+    assert np.isnan(rules.half_width).all()  # there is no y
+    assert "±" not in str(rules)
+
+
+def mixed_frame(n_samples=3000):
+    """Return a frame of numbers, categories and missing values, its regimes and targets."""
+    rng = np.random.default_rng(0)
+    X = pd.DataFrame(
+        {
+            "heat": rng.normal(15, 8, n_samples).round(2),
+            "maker": rng.choice(list("ABCDE"), n_samples, p=[0.4, 0.15, 0.15, 0.15, 0.15]),
+            "line": pd.Categorical(rng.choice(["north", "south"], n_samples)),
+            "night": rng.random(n_samples) < 0.3,
+            "age": rng.integers(0, 12, n_samples),
+        }
+    )
+    regime = np.where((X["heat"] <= 12.1) & X["maker"].isin(["A", "C"]), 1, 0)
+    south, b = X["line"] == "south", X["maker"] == "B"
+    y = np.where(regime == 1, 3 + 2 * X["heat"] + 5 * X["night"], 9 - X["age"] + 8 * south - 4 * b)
+    return X, y.astype(float), regime
+
+
+def encode(*numbers):
+    one_hot = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    return make_column_transformer(
+        (one_hot, ["maker", "line", "night"]),
+        (make_pipeline(SimpleImputer(), StandardScaler()), list(numbers)),
+    )
+
+
+def test_categories_are_called_by_their_names():
+    X, y, regime = mixed_frame()
+
+    def make():
+        return make_pipeline(encode("heat", "age"), LinearRegression())
+
+    gate = make_pipeline(
+        encode("heat", "age"), DecisionTreeClassifier(max_leaf_nodes=6, random_state=0)
+    )
+    rules = region_rules(fit(X, y, regime, gate, make), X, y)
+    assert rules.where[1] == ("heat <= 12.1 and maker is A or C",)
+    assert set(rules.where[0]) == {"heat > 12.1", "maker is neither A nor C"}
+    assert rules.fidelity == 1
+    frequent = X["line"].value_counts().index[0]
+    line = f"line: {'north' if frequent == 'south' else 'south'} instead of {frequent}"
+    coef = dict(zip(rules.terms, rules.coef.T, strict=True))
+    assert_allclose(coef["heat"], [0, 2], atol=1e-9)
+    assert_allclose(coef["age"], [-1, 0], atol=1e-9)
+    assert_allclose(coef["night: True instead of False"], [0, 5], atol=1e-9)
+    assert_allclose(coef["maker: B instead of A"][0], -4)
+    assert_allclose(coef[line], [8 if frequent == "north" else -8, 0], atol=1e-9)
+    # An outer pipeline is looked through: the words are about its input.
+    mixture = fit(encode("heat", "age").fit_transform(X), y, regime)
+    outer = make_pipeline(encode("heat", "age").fit(X), mixture)
+    through = region_rules(outer, X, y)
+    assert through.where == rules.where
+    assert_allclose(through.coef, rules.coef, atol=1e-8)
+
+
+@pytest.mark.parametrize("container", ["pandas", "objects", "polars"])
+def test_missing_values_are_told(container):
+    X, y, _ = mixed_frame()
+    X = X[["heat", "maker"]].astype({"maker": object})
+    X.loc[::5, "heat"] = np.nan
+    X.loc[::7, "maker"] = None
+    regime = np.where(X["heat"].isna(), 0, np.where(X["maker"].isna(), 1, 2))
+    columns = ["heat", "maker"]
+    if container == "objects":
+        X, columns = X.to_numpy(), [0, 1]
+    elif container == "polars":
+        X = pytest.importorskip("polars").from_pandas(X)
+
+    def make():
+        one_hot = OneHotEncoder(sparse_output=False)
+        parts = (one_hot, columns[1:]), (SimpleImputer(add_indicator=True), columns[:1])
+        return make_pipeline(make_column_transformer(*parts), LinearRegression())
+
+    class Lookup(BaseEstimator):
+        def predict(self, X):
+            return regime
+
+        def predict_proba(self, X):
+            return np.eye(3)[regime]
+
+    whole = [make().fit(X, y + k) for k in range(3)]
+    rules = region_rules(OfNumbers(whole, Lookup()), X)
+    heat, maker = ("x0", "x1") if container == "objects" else columns
+    assert rules.where[0] == (f"{heat} is missing",)
+    assert set(rules.where[1][0].split(" and ")) == {
+        f"{heat} is not missing",
+        f"{maker} is missing",
+    }
+    assert rules.fidelity == 1
+    coef = dict(zip(rules.terms, rules.coef[0], strict=True))
+    inner = whole[0][-1].coef_  # of A, B, C, D, E, missing, then heat and its indicator
+    assert_allclose(coef[f"{heat}: missing instead of its mean"], inner[-1], atol=1e-9)
+    assert_allclose(coef[f"{maker}: missing instead of A"], inner[-3] - inner[0], atol=1e-9)
+
+
+def test_sparse_and_integer_columns():
+    rng = np.random.default_rng(0)
+    X = rng.poisson(1.0, (600, 30)).astype(float)
+    regime = (X[:, 7] > 1).astype(int)
+    y = np.where(regime, X[:, 2], -3 * X[:, 4]) + 0.0
+    mixture = fit(X, y, regime)
+    for given in (X, sparse.csr_array(X), sparse.csc_matrix(X)):
+        rules = region_rules(mixture, given, y)
+        assert rules.where == (("x7 <= 1",), ("x7 > 1",))
+        assert rules.terms[:2] == ("x4", "x2")
+        assert_allclose(rules.coef[:, :2], [[-3, 0], [0, 1]], atol=1e-9)
+
+
+def test_words_have_few_conditions_and_say_how_right_they_are():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (2000, 6))
+    regime = ((X > -0.6).all(axis=1)).astype(int)  # needs six conditions
+    mixture = fit(X, X[:, 0], regime, DecisionTreeClassifier(random_state=0))
+    fidelity = []
+    for max_conditions in (1, 3, 6):
+        rules = region_rules(mixture, X, max_conditions=max_conditions)
+        parts = [part for parts in rules.where for part in parts]
+        assert max(part.count(" and ") for part in parts) < max_conditions
+        fidelity.append(rules.fidelity)
+        assert_allclose(rules.fidelity, rules.share @ rules.expert_fidelity)
+    assert fidelity[0] < fidelity[1] < fidelity[2]
+    assert fidelity[2] > 0.97
+    # What the words give is what they say.
+    frame, held = pd.DataFrame(X, columns=[f"x{j}" for j in range(6)]), np.zeros((2, 2000), bool)
+    for k, parts in enumerate(rules.where):
+        for part in parts:
+            held[k] |= frame.eval(part)
+    right = held[regime, np.arange(2000)] & (held.sum(axis=0) == 1)
+    assert rules.fidelity == right.mean()
+
+
+def test_log_odds_of_classes():
+    X, _, regime = three_rules(2, 3000)
+    rng = np.random.default_rng(0)
+    logits = np.sum(np.c_[np.ones(len(X)), X] * COEF[regime], axis=1)
+    y = np.where(rng.random(len(X)) < 1 / (1 + np.exp(-logits)), "yes", "no")
+    mixture = fit(X, y, regime, make=lambda: LogisticRegression(C=1e6), kind=OfClasses)
+    rules = region_rules(mixture, X, y)
+    assert rules.outcome == "the log odds of yes"
+    assert rules.score_name == "accuracy"
+    order = [rules.terms.index(f"x{j}") for j in range(4)]
+    for k, expert in enumerate(mixture.experts_):
+        assert_allclose(rules.coef[k, order], expert.coef_[0], rtol=1e-6)
+        assert_allclose(rules.coef[k, -1], expert.intercept_[0], rtol=1e-6)
+        assert rules.own_score[k] == expert.score(X[regime == k], y[regime == k])
+        assert rules.other_score[k] == expert.score(X[regime != k], y[regime != k])
+    # The intervals cover most of the truth: five in a hundred are missed.
+    assert np.mean(np.abs(rules.coef[:, order] - COEF[:, 1:]) < rules.half_width[:, order]) > 0.8
+
+    y = rng.integers(3, size=len(X))
+    mixture = fit(X, y, regime, make=LogisticRegression, kind=OfClasses)
+    rules = region_rules(mixture, X, y)
+    assert len(rules.terms) == 10
+    expert, place = mixture.experts_[1], rules.terms.index("x2, 2 against 0")
+    assert_allclose(rules.coef[1, place], expert.coef_[2, 2] - expert.coef_[0, 2], rtol=1e-6)
+
+
+@pytest.mark.parametrize("distance", [None, 3, 1])
+def test_intervals_cover_the_truth(distance):
+    """Of regimes with a gate, and of two that overlap, known by their responsibilities."""
+    covered = []
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        X, part = rng.normal(size=(400, 2)), rng.integers(2, size=400)
+        truth, deviation = np.array([[1, 0, 0], [-1, 0.5, distance]], float), np.array([0.5, 1])
+        if distance is None:  # a gate, and unequal variances
+            part, truth[1, 2] = (X[:, 1] > 0).astype(int), 1
+            deviation = deviation * np.exp(0.5 * X[:, :1])
+        design = np.c_[X, np.ones(400)]
+        y = np.sum(design * truth[part], axis=1)
+        noise = np.broadcast_to(deviation, (400, 2))[np.arange(400), part]
+        y += noise * rng.normal(size=400)
+        weight = np.eye(2)[part]
+        for _ in range(1 if distance is None else 100):
+            normal = np.einsum("nk,na,nb->kab", weight, design, design)
+            coef = np.linalg.solve(normal, (weight.T * y @ design)[..., np.newaxis])[..., 0]
+            if distance is not None:
+                error = y - coef @ design.T
+                scale = np.sqrt(np.average(error**2, axis=1, weights=weight.T))
+                density = weight.mean(axis=0) / scale * np.exp(-0.5 * (error.T / scale) ** 2)
+                weight = density / density.sum(axis=1, keepdims=True)
+        experts = [LinearRegression().fit(X, design @ line) for line in coef]
+        mixture = OfNumbers(
+            experts, DecisionTreeClassifier(max_depth=1, random_state=0).fit(X, part)
+        )
+        mixture.responsibilities = lambda X, y, weight=weight: weight
+        rules = region_rules(mixture, X, y)
+        order = [rules.terms.index(name) for name in ("x0", "x1", "intercept")]
+        covered.append(np.abs(rules.coef - truth[:, np.argsort(order)]) < rules.half_width)
+    assert 0.89 < np.mean(covered) < 0.985  # of 200 seeds .94
+
+
+def test_gates_and_experts_of_other_kinds():
+    X, y, regime = three_rules(3)
+    mixture = fit(X, y, regime)
+    mixture.gate_proba = lambda X: np.tile([0.5, 0.3, 0.2], (len(X), 1))  # constant priors
+    mixture.responsibilities = lambda X, y: np.eye(3)[regime]
+    rules = region_rules(mixture, X, y)
+    assert_allclose(rules.share, [0.5, 0.3, 0.2])
+    assert np.isnan(rules.fidelity)
+    assert "does not depend on the columns" in str(rules)
+    assert (rules.own_score < 0.25).all()
+
+    class OnlyApply:
+        def apply(self, X):
+            return np.c_[regime, 2 - regime]  # two experts are selected, the first counts
+
+        def predict(self, X):
+            return regime
+
+    rules = region_rules(OnlyApply(), X, y)
+    assert [len(parts) for parts in rules.where] == [1, 1, 1]
+    assert rules.terms == ("intercept",)
+    assert "no expert is linear" in str(rules)
+
+    few = LogisticRegression().fit(X, np.where(regime == 2, 3, 0))  # experts 1 and 2 have no rows
+    experts = [LinearRegression().fit(X, y), *[LinearRegression().fit(X, -y)] * 3]
+    mixture = OfNumbers(experts, few)
+    mixture.gate_proba = lambda X: few.predict_proba(X)
+    rules = region_rules(mixture, X, y)
+    assert rules.where[1] == ()
+    assert rules.share[1] == 0
+    assert "0.0% of the rows" in str(rules)
+
+    both = [LinearRegression().fit(X, np.c_[y, -2 * y])] * 2
+    rules = region_rules(OfNumbers(both, fit(X, y, regime % 2).gate_), X, np.c_[y, -2 * y])
+    first, second = (rules.terms.index(f"x1, output {k}") for k in range(2))
+    assert_allclose(rules.coef[:, second], -2 * rules.coef[:, first])
+
+
+def test_mixtures_of_the_library():
+    X, y, _ = three_rules(4, 400)
+    options = {"n_experts": 2, "max_iter": 5, "tol": None, "random_state": 0}
+    rules = region_rules(MoERegressor(**options).fit(X, y), X, y)
+    assert rules.n_experts == 2
+    assert rules._repr_html_()
+    codes = np.c_[np.arange(400) % 4, X]
+    options["categorical_features"] = [0]
+    rules = region_rules(MoEClassifier(**options).fit(codes, y > 0), codes, y > 0)
+    assert rules.score_name == "accuracy"
+
+
+def test_bad_arguments_are_named():
+    X, y, regime = three_rules(0, 60)
+    mixture = fit(X, y, regime)
+    with pytest.raises(ValueError, match="y"):
+        region_rules(mixture, X, y[:-1])
+    with pytest.raises(ValueError, match="max_conditions"):
+        region_rules(mixture, X, max_conditions=0)
+    with pytest.raises(ValueError, match="X"):
+        region_rules(mixture, X[:, :, np.newaxis])
+    with pytest.raises(TypeError, match="apply"):
+        region_rules(LinearRegression().fit(X, y), X)

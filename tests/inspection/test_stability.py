@@ -1,0 +1,108 @@
+"""Whether refits split the samples in the same way, and the plot of it."""
+
+import matplotlib
+import numpy as np
+import pytest
+from joblib import parallel_config
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.linear_model import LinearRegression
+from sklearn.metrics import adjusted_rand_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from sklearn_moe.inspection import RoutingStability, StabilityDisplay, routing_stability
+
+matplotlib.use("Agg")
+
+
+@pytest.fixture
+def data():
+    rng = np.random.default_rng(0)
+    X = rng.uniform(-1, 1, (300, 3))
+    return X, np.where(X[:, 0] > 0.2, 1.0, -1.0) + 0.1 * rng.normal(size=300)
+
+
+def tree(n_leaves):
+    """Return a mixture in small: leaves are experts."""
+    return DecisionTreeRegressor(max_leaf_nodes=n_leaves, random_state=0)
+
+
+def test_a_split_that_is_there_is_stable(data):
+    X, y = data
+    stable = routing_stability(tree(2), X, y, random_state=0)
+    noise = routing_stability(tree(8), X, np.random.default_rng(1).normal(size=300), random_state=0)
+    assert isinstance(stable, RoutingStability)
+    assert stable.scores.shape == (20,)
+    assert stable.n_agree == 20
+    assert stable.mean > 0.95
+    assert noise.n_agree == 0
+    assert noise.mean < 0.5
+    for result in (stable, noise):
+        assert -0.1 < result.null_low < 0 < result.null_high < 0.1
+        assert result.low <= result.mean <= result.high
+        assert_allclose([result.low, result.high], np.quantile(result.scores, [0.025, 0.975]))
+    assert str(stable).startswith("20 of 20 refits agree: adjusted Rand index ")
+
+
+def test_no_split_is_no_agreement(data):
+    X, y = data
+    result = routing_stability(
+        tree(2).set_params(min_samples_leaf=200), X, y, n_refits=3, random_state=0
+    )
+    assert result.null_high == 1
+    assert result.n_agree == 0
+
+
+def test_resamples_pipelines_and_jobs(data):
+    X, y = data
+    pipeline = make_pipeline(StandardScaler(), tree(4))
+    options = {"n_refits": 4, "random_state": 0}
+    with parallel_config("threading"):
+        results = [routing_stability(pipeline, X, y, n_jobs=jobs, **options) for jobs in (None, 2)]
+    assert_array_equal(results[0].scores, results[1].scores)
+    assert not hasattr(pipeline[-1], "tree_")  # it stays unfitted
+    other = routing_stability(pipeline, X, y, n_refits=4, random_state=1)
+    assert (results[0].scores != other.scores).any()
+    # No class is lost from the resamples.
+    classes = np.array(["rare"] * 3 + ["often"] * 297)
+
+    class Counting(DecisionTreeClassifier):
+        def fit(self, X, y):
+            assert list(np.unique(y, return_counts=True)[1]) == [297, 3]
+            return super().fit(X, y)
+
+    routing_stability(Counting(max_depth=1, random_state=0), X, classes, **options)
+
+
+def test_display_shows_every_refit(pyplot, data):
+    X, y = data
+    experts = (X[:, 0] > 0).astype(int)
+    refits = [1 - experts, experts, (X[:, 0] > 0.5).astype(int), (X[:, 1] > 0).astype(int)]
+    display = StabilityDisplay.from_predictions(experts, refits, random_state=0, dot_kw={"s": 9})
+    found = display.stability
+    expected = [adjusted_rand_score(experts, split) for split in refits]
+    assert_allclose(found.scores, expected)
+    points = display.dots_.get_offsets()
+    assert_allclose(points[:, 0], np.sort(expected), atol=0.0101)
+    assert sorted(points[-2:, 1]) == [1, 2]  # the two that agree are stacked
+    assert found.n_agree == 2
+    assert display.interval_[0].get_xdata() == [found.mean]
+    low, high = display.null_.get_x(), display.null_.get_x() + display.null_.get_width()
+    assert low < found.null_low <= found.null_high < high
+    assert "2 of 4 agree" in display.ax_.get_legend().get_texts()[0].get_text()
+    assert display.figure_ is display.ax_.figure
+    fitted = StabilityDisplay.from_estimator(tree(2), X, y, n_refits=2, random_state=0)
+    assert fitted.stability.scores.shape == (2,)
+
+
+def test_bad_arguments_are_named(data):
+    X, y = data
+    with pytest.raises(ValueError, match="n_refits"):
+        routing_stability(tree(2), X, y, n_refits=0, random_state=0)
+    with pytest.raises(ValueError, match="y"):
+        routing_stability(tree(2), X, y[1:])
+    with pytest.raises(TypeError, match="apply"):
+        routing_stability(LinearRegression(), X, y, n_refits=1, random_state=0)
+    with pytest.raises(ValueError, match="refits"):
+        StabilityDisplay.from_predictions([0, 1], [[0, 1, 1]], random_state=0)
