@@ -118,7 +118,7 @@ def _lines(problem, random_state):
     ends = np.cumsum(problem.weight[order])
     density = np.empty((len(y), len(problem.experts)))
     for k, expert in enumerate(problem.experts):
-        n_drawn = min(expert.X.shape[1] + 2, max(10, len(y) // (2 * len(problem.experts))))
+        n_drawn = min(expert.X.shape[1] + 2, max(10, int(ends[-1]) // (2 * len(problem.experts))))
         places = random_state.uniform(high=ends[-1], size=n_drawn)
         rows = order[np.searchsorted(ends, places, side="right").clip(max=len(y) - 1)]
         if y.dtype.kind == "i":  # a classifier is to see every class
@@ -205,6 +205,8 @@ def maximize(problem, components, responsibilities, seed, before=None):
         fitted = fit_weighted(expert, template.X, problem.target, weight)
         prediction = family.predict(fitted, template.X, y)
         for train, test in problem.splits or ():
+            if not weight[train].any():  # the expert of all samples stands in for it
+                continue
             part = [_safe_indexing(template.X, rows) for rows in (train, test)]
             fold = fit_weighted(expert, part[0], problem.target[train], weight[train])
             prediction[test] = family.predict(fold, part[1], y[test])

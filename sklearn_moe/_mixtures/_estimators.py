@@ -519,8 +519,10 @@ def _encoded(groups):
 
 
 def _code_samples(X, y):
-    """Return a code per sample, the same for equal samples, where X is a dense table of numbers."""
-    X = np.empty((0, 0), dtype=object) if issparse(X) else np.asarray(X)
+    """Return a code per sample, the same for equal samples, where X is a table of numbers."""
+    if issparse(X):  # equal rows have equal products
+        X = (X @ np.random.RandomState(0).uniform(size=X.shape[1]))[:, None]
+    X = np.asarray(X)
     if X.dtype.kind not in "biuf":
         return np.arange(len(y))
     return np.unique(np.column_stack([X, y]), axis=0, return_inverse=True)[1].ravel()
