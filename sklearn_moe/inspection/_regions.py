@@ -2,16 +2,14 @@
 
 import numpy as np
 from scipy.sparse import csr_matrix, issparse
-from scipy.stats import mode
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._indexing import _get_column_indices
 
-from .._data.columns import as_dense, encode_table, read_columns
-from .._data.frames import column_values, is_frame
 from .._validation import count_experts, final_step, naming
+from ..metrics._columns import as_dense, encode_table, read_columns, typical_values
 from . import _plotting as plotting
 
 _MARKERS = "oxs^vDP*<>ph"  # as many classes can be distinguished
@@ -478,17 +476,12 @@ def _choose(X, columns):
     table = [*read_columns(X)] if np.ndim(X) == 2 else []
     if len(chosen) != 2 or not table or any(table[index][2] for index in chosen):
         raise ValueError(f"columns must be two columns of numbers of a table, got {columns!r}.")
-    held = []  # a value of each column that is typical, as X has it
-    for index, (_, values, is_category) in enumerate(table):
-        median = np.argsort(values)[(np.isfinite(values).sum() - 1) // 2]  # NaN is last
-        row = np.argmax(values == mode(values).mode) if is_category else median
-        held.append((values if issparse(X) else column_values(X, index))[row])
 
     def samples_at(points):
-        columns = [[value] * len(points) for value in held]
+        columns = [[value] * len(points) for value in typical_values(X)]
         for index, axis in zip(chosen, points.T, strict=True):
             columns[index] = axis
-        if is_frame(X):
+        if hasattr(X, "columns"):
             return type(X)(dict(zip(X.columns, columns, strict=True)))
         samples = np.array(columns, dtype=np.result_type(float, getattr(X, "dtype", float))).T
         return csr_matrix(samples) if issparse(X) else samples

@@ -2,6 +2,7 @@
 
 import heapq
 import math
+import warnings
 
 import numpy as np
 from scipy.stats import entropy
@@ -10,11 +11,10 @@ from sklearn.metrics.cluster import contingency_matrix, expected_mutual_informat
 from sklearn.utils import _safe_indexing, check_random_state, gen_batches, indexable
 from sklearn.utils.validation import _num_samples
 
-from .._compat import warn
-from .._data.columns import as_dense, encode_table
 from .._data.statistics import find_centers, rows_to_cluster
 from .._validation import Count, check_column, check_same_length, final_step
 from ..exceptions import WorseThanNullWarning
+from ._columns import as_dense, encode_table
 from ._experts import (
     ablation,
     compare_experts,
@@ -195,7 +195,7 @@ def specialization_report(
         **parts,
     )
     for sentence in report.warnings:
-        warn(sentence, WorseThanNullWarning)
+        warnings.warn(sentence, WorseThanNullWarning, stacklevel=3)  # a decorator is between
     return report
 
 

@@ -6,8 +6,8 @@ import numpy as np
 from scipy.stats import entropy
 from sklearn.utils import gen_batches
 
-from .._data.columns import read_columns
 from .._validation import Count, check_column, check_named, check_same_length
+from ._columns import read_columns
 from ._routing import check_labels, encode, validated
 from ._significance import dispatch_entropy_test
 

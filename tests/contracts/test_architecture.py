@@ -28,7 +28,7 @@ LAYERS = [
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = {"metrics", "inspection", *LAYERS[-2], *LAYERS[-1]}
-MOST_ROOMS, MOST_ARROWS = 24, 70  # without the face of the package
+MOST_ROOMS, MOST_ARROWS = 24, 71  # without the face of the package
 
 
 def room(path):

@@ -346,12 +346,15 @@ def test_the_split_of_a_wide_or_long_table(monkeypatch):
         report = report_of(experts, given, y)
         assert len(report.split) == 9
         assert report.split_follows == ("x41",)
-    names = [report_of(rng.integers(2, size=400), X, y).split_follows for _ in range(20)]
-    assert sum(map(bool, names)) <= 3  # those that chose a column do not test it
+    names = [
+        report_of(rng.integers(2, size=400), X, y, n_permutations=200).split_follows
+        for _ in range(12)
+    ]
+    assert sum(map(bool, names)) <= 3  # the samples that choose a column do not test it
     monkeypatch.setattr("sklearn_moe.metrics._specialization._MOST_ROWS", 100)
     long = report_of(experts, X[:, 40:46], y)
-    assert long.split_follows == ("x41",)
-    assert long.split["x41"].p_value < 0.01
+    assert long.split_follows == ("x1",)
+    assert long.split["x1"].expert_entropy < np.log(2)  # of 100 samples, not quite even
     assert report_of(experts[:1], X[:1], y[:1]).split_follows == ()
 
 

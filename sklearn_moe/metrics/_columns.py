@@ -2,13 +2,14 @@
 
 import numpy as np
 from scipy.sparse import issparse
+from scipy.stats import mode
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from .categories import holds_categories, merge_rarest
-from .frames import column_name, column_types, column_values, is_frame, is_missing
+from .._data.categories import holds_categories, merge_rarest
+from .._data.frames import column_name, column_types, column_values, is_frame, is_missing
 
 
 def read_columns(X):
@@ -58,6 +59,16 @@ def encode_table(X):
         (OneHotEncoder(sparse_output=False), np.array(is_category)),
     )
     return encoder.fit_transform(np.column_stack(columns))
+
+
+def typical_values(X):
+    """Return a value of each column of a table, as X has it: the median or main category."""
+    typical = []
+    for index, (_, values, is_category) in enumerate(read_columns(X)):
+        median = np.argsort(values)[(np.isfinite(values).sum() - 1) // 2]  # NaN is last
+        row = np.argmax(values == mode(values).mode) if is_category else median
+        typical.append((values if issparse(X) else column_values(X, index))[row])
+    return typical
 
 
 def as_dense(X):
