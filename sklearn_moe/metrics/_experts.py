@@ -50,7 +50,7 @@ def _log_losses(estimator, X, y):
 
 
 def compare_experts(scores, experts, gain):
-    """Return the attributes `differ` and `regimes` of a report, by the rule that it states.
+    """Return the attributes `specialized` and `regimes` of a report, by the rule that it states.
 
     `gain` is what the mixture, by its first experts, scores above chance.
     """
@@ -63,10 +63,12 @@ def compare_experts(scores, experts, gain):
         mean - 2 * np.sqrt(variance) > max(gain, 0) / 10
     )  # False of NaN: an expert without samples
     counts = n_samples >= min(0.05, 0.5 / n_experts) * len(first)
-    differ = is_worse & is_worse.T & counts & counts[:, np.newaxis]
+    alike = ~(is_worse & is_worse.T)[np.ix_(counts, counts)]
     regimes = np.full(n_experts, -1)
-    regimes[counts] = connected_components(~differ[np.ix_(counts, counts)])[1]
-    return {"differ": differ, "regimes": regimes}
+    regimes[counts] = connected_components(alike)[1]
+    loss = loss[:, counts].sum(axis=1) / max(counts.sum() - 1, 1)  # by the others, on average
+    bound = loss.mean() - 2 * loss.std() / np.sqrt(len(loss))
+    return {"specialized": bool(bound > max(gain, 0) / 10), "regimes": regimes}
 
 
 def _class_scores(y, expert_proba, classes):

@@ -136,9 +136,9 @@ class SpecializationReport:
     other_score : float
         Mean score if another expert is used in its place; NaN if there is no other.
 
-    differ : ndarray of bool of shape (n_experts, n_experts)
-        Whether two experts clearly predict worse on the samples of each other, see
-        :func:`specialization_report`.
+    specialized : bool
+        Whether the other experts are clearly worse in place of that of the sample, on average. The
+        rule is that of :func:`specialization_report`.
 
     regimes : ndarray of int of shape (n_experts,)
         The regime of every expert, from 0 on: experts that do not differ share one. -1 for an
@@ -204,7 +204,7 @@ class SpecializationReport:
     cross_evaluation_scores: np.ndarray
     first_score: float
     other_score: float
-    differ: np.ndarray
+    specialized: bool
     regimes: np.ndarray
     cluster_labels: np.ndarray | None = None
     routing_matrix: np.ndarray | None = None
@@ -229,8 +229,8 @@ class SpecializationReport:
             return f"The model is no better than {_CHANCE[self.score_name]}: no regimes."
         if np.sum(self.regimes >= 0) == 1:
             return "One expert handles nearly everything: no regimes."
-        if n_regimes == 1 and self.differ.any():
-            return "These experts differ, but not in clear groups: no clear regimes."
+        if n_regimes == 1 and self.specialized:
+            return "These experts differ, but some can replace others: no clear regimes."
         if n_regimes == 1:
             return "These experts are interchangeable: an ensemble, no regimes."
         number = _NUMBERS[n_regimes] if n_regimes < len(_NUMBERS) else n_regimes

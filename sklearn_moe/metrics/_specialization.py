@@ -124,8 +124,9 @@ def specialization_report(
 
     - `score` is not above `chance_score`: the model is no better than that, no regimes;
     - a single expert counts: it handles nearly everything, no regimes;
-    - there is one regime, but some experts differ: no clear regimes, as where rules change
-      gradually;
+    - there is one regime, but with another expert in place of that of the sample, the mean score
+      falls by more than the same tenth, at two standard errors: no clear regimes. Rules may change
+      gradually, or one expert knows those of others, too;
     - there is one regime: the experts are interchangeable, an ensemble;
     - there are several regimes. They are split by the column or property of the largest share of at
       least 10 % in `split`, and a second one of at least half as much; otherwise by the clusters,
@@ -233,8 +234,8 @@ def _find_split(estimator, given, X, groups, experts, options):
         (table,) = indexable(given if np.ndim(given) == 2 else X)
         rows, tested = options["random_state"].permutation(len(first))[:_MOST_ROWS], slice(None)
         first, columns = first[rows], column_groups(_safe_indexing(table, rows), _N_BINS)
-        if np.shape(table)[1] > _MOST_COLUMNS:  # a half of the samples chooses, the other tests
-            half = max(1, len(rows) // 2)
+        half = len(rows) // 2
+        if np.shape(table)[1] > _MOST_COLUMNS and half:  # it chooses, and the other half tests
             agreement, tested = metrics.adjusted_mutual_info_score, slice(half, None)
             columns = heapq.nlargest(
                 _MOST_COLUMNS, columns, key=lambda column: agreement(column[1][:half], first[:half])
