@@ -74,8 +74,8 @@ DecisionBoundaryDisplay.from_estimator(
     cmap="Greys",
     vmin=0,
     vmax=4,
-    xlabel="Feature 0",
-    ylabel="Feature 1",
+    xlabel="x0",
+    ylabel="x1",
 )
 DecisionRegionDisplay.from_estimator(
     mixture, X_test[:600], y_test[:600], ax=right, grid_resolution=300

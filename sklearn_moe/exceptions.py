@@ -1,6 +1,6 @@
 """Warnings that sklearn_moe raises and a user may want to filter."""
 
-__all__ = ["ExpertCollapseWarning"]
+__all__ = ["ExpertCollapseWarning", "WorseThanNullWarning"]
 
 
 class ExpertCollapseWarning(UserWarning):
@@ -8,4 +8,11 @@ class ExpertCollapseWarning(UserWarning):
 
     The mixture then behaves as a single expert. The message names the load of the
     experts and the remedies.
+    """
+
+
+class WorseThanNullWarning(UserWarning):
+    """A model predicts worse than the best constant prediction, which does not look at X.
+
+    It may have overfitted. The message names the score and its null, the same of that prediction.
     """

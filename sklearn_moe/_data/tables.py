@@ -184,7 +184,7 @@ def find_categories(X, chosen):
         If there are columns of strings and none is chosen, or a chosen column is not there.
     """
     kinds = column_types(X) if is_frame(X) else []
-    of_type = [i for i, kind in enumerate(kinds) if _holds_categories(X, i, kind)]
+    of_type = [i for i, kind in enumerate(kinds) if holds_categories(X, i, kind)]
     if isinstance(chosen, str):
         return of_type
     if chosen is None and of_type:
@@ -200,7 +200,8 @@ def find_categories(X, chosen):
         return sorted(set(_get_column_indices(X, chosen)))
 
 
-def _holds_categories(X, index, kind):
+def holds_categories(X, index, kind):
+    """Tell whether a column of a table, given its type as text, holds categories."""
     if re.match("[a-z0-9_]*", kind).group() in _KINDS:  # without what is in brackets
         return True
     if kind != "object":
@@ -253,7 +254,7 @@ class Categories:
             loads = np.bincount(places[known].astype(int), weight[known])
             self.encoders.append(encoder)
             self.values.append(encoder.categories_[0][: len(loads)].tolist())
-            self.codes.append(_merge_rarest(loads))
+            self.codes.append(merge_rarest(loads))
         return self
 
     def encode(self, X):
@@ -284,8 +285,8 @@ class Categories:
         return values[:, np.newaxis]
 
 
-def _merge_rarest(loads):
-    """Return the codes of categories, given the weight of each."""
+def merge_rarest(loads):
+    """Return the codes of categories, given the weight of each; the rarest share the last one."""
     codes = np.arange(len(loads))
     if len(loads) > _MOST:
         rare = np.argsort(loads, kind="stable")[: 1 - _MOST]

@@ -472,8 +472,8 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         weight, groups = _check_sample_weight(sample_weight, X, dtype=np.float64), _encoded(groups)
         joint, unit_weight = self._log_joint(X, y, groups, weight), weigh_units(weight, groups)
         responsibilities, log_density = posterior(joint)
-        likelihood = unit_weight @ log_density
-        return _criteria(likelihood, self.n_parameters_, responsibilities, unit_weight)
+        entropy = unit_weight @ entr(responsibilities).sum(axis=1)
+        return _criteria(unit_weight @ log_density, self.n_parameters_, entropy, weight.sum())
 
     def _checked(self, X, *y):
         """Return X, or X and y, as `fit` made them."""
@@ -537,23 +537,22 @@ def _count(model, family):
     return sum(counts) + family.has_scale * len(model.experts)
 
 
-def _criteria(log_likelihood, n_parameters, responsibilities, unit_weight):
+def _criteria(log_likelihood, n_parameters, entropy, n_samples):
+    """Return the information criteria, NaN where parameters cannot be counted."""
     n_parameters = np.nan if n_parameters is None else n_parameters
-    bic = n_parameters * np.log(unit_weight.sum()) - 2 * log_likelihood
-    entropy = unit_weight @ entr(responsibilities).sum(axis=1)
+    bic = n_parameters * np.log(n_samples) - 2 * log_likelihood
     aic = 2 * n_parameters - 2 * log_likelihood
     return {"bic": float(bic), "aic": float(aic), "icl": float(bic + 2 * entropy)}
 
 
 def _information(problem, run):
     """Return the entries of `selection_` that belong to a run."""
-    n_parameters = _count(run.model, problem.family)
-    parts = run.log_likelihood, n_parameters, run.responsibilities, problem.unit_weight
-    return {
+    facts = {
         "log_likelihood": run.log_likelihood,
-        "n_parameters": n_parameters,
-        **_criteria(*parts),
+        "n_parameters": _count(run.model, problem.family),
+        "entropy": problem.unit_weight @ entr(run.responsibilities).sum(axis=1),
     }
+    return facts | _criteria(**facts, n_samples=problem.weight.sum())
 
 
 def _held_out(mixture, problem, X, splits):

@@ -1,11 +1,12 @@
 """Fits with weights: pipelines, random states, and how many parameters were fitted."""
 
 import copy
+import inspect
 
 import numpy as np
 from sklearn.base import clone, is_classifier
+from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import has_fit_parameter
 
 
 class Template:
@@ -68,8 +69,10 @@ def last_step(estimator):
 
 def takes_weights(estimator):
     """Tell whether `fit` of the last step takes sample weights."""
-    last = last_step(estimator)
-    return has_fit_parameter(last, "sample_weight") or has_fit_parameter(last, "fit_params")
+    parameters = inspect.signature(last_step(estimator).fit).parameters
+    return "sample_weight" in parameters or any(
+        p.kind is p.VAR_KEYWORD for p in parameters.values()
+    )
 
 
 def count_parameters(estimator):
@@ -81,6 +84,8 @@ def count_parameters(estimator):
     if hasattr(last, "tree_"):
         n_leaves = last.get_n_leaves()
         return n_leaves * n_outputs + n_leaves - 1  # a threshold per split
+    if isinstance(last, DummyRegressor | DummyClassifier):
+        return n_outputs
     if hasattr(last, "coef_") and np.ndim(last.coef_) <= 2 and not hasattr(last, "support_"):
         n_columns = np.shape(last.coef_)[-1]
         return n_outputs * (n_columns + bool(getattr(last, "fit_intercept", False)))

@@ -10,8 +10,7 @@ from scipy.sparse import issparse
 from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from .._data.tables import find_categories
-from .._data.tables import column_name, column_values, is_frame, is_missing
+from .._data.tables import column_name, column_values, find_categories, is_frame, is_missing
 
 _MOST_ROWS = 5000  # that shorter words are tried on
 _WORTH = 0.003  # of the samples: what each condition is to be worth

@@ -1,13 +1,15 @@
 """A plot of samples in the plane: their experts, their classes and the predicted regions."""
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, issparse
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils._indexing import _get_column_indices
 
-from .._validation import count_experts, final_step
+from .._validation import count_experts, final_step, naming
+from ..metrics._columns import as_dense, encode_table, read_columns, typical_values
 from . import _plotting as plotting
 
 _MARKERS = "oxs^vDP*<>ph"  # as many classes can be distinguished
@@ -22,10 +24,11 @@ class DecisionRegionDisplay:
     """Samples in the plane: color is the expert, marker the class, background the prediction.
 
     It is the plot of Figure 1 of [1]_. Samples of two features are shown as they are, and the
-    background is the prediction of the model there. For other samples the plane is an embedding,
-    and the background is the class that a nearest-neighbor classifier, fitted on points and
-    *predictions*, gives each point: it shows where the predictions lie in the embedding, not the
-    boundary of the model itself, which lies in the space of the samples.
+    background is the prediction of the model there. Two columns of a larger table can be chosen;
+    in the background the others are held at a typical value. For other samples the plane is an
+    embedding, and the background is the class that a nearest-neighbor classifier, fitted on points
+    and *predictions*, gives each point: it shows where the predictions lie in the embedding, not
+    the boundary of the model itself, which lies in the space of the samples.
 
     For regression, and for several labels per sample, there are no classes: the background shows
     the regions of the experts, in pale colors.
@@ -124,6 +127,7 @@ class DecisionRegionDisplay:
         X,
         y=None,
         *,
+        columns=None,
         embedding="auto",
         random_state=None,
         grid_resolution=200,
@@ -144,12 +148,21 @@ class DecisionRegionDisplay:
             Their classes, shown by the markers. If None, the predicted ones are. Targets of a
             regression, and several labels per sample, are not shown.
 
+        columns : tuple of two str or int, default=None
+            Two columns of a table X, of numbers, that are the axes, such as `("temperature",
+            "load")`: names of a pandas or polars frame, or indices. The background is the
+            prediction of the model where all other columns are held at the median of X, or at the
+            most frequent category. It may differ from that of a sample, which has other values
+            there. Samples with a missing value in one of the two are not shown, and `embedding` has
+            no effect. If None, both columns of a table of two numbers, otherwise `embedding`
+            decides.
+
         embedding : {"auto", "pca", "tsne"} or array-like of shape (n_samples, 2), default="auto"
-            How the samples become points: by :class:`~sklearn.decomposition.PCA` or
-            :class:`~sklearn.manifold.TSNE`, or the points themselves. "auto" uses samples of two
-            numbers as points, with the predictions of the model as background, and "pca" for
-            others. PCA and TSNE are given the router inputs of tables, their standardized and
-            encoded columns, the sums of the patches of 3-D X, and flattened images.
+            How the samples become points without `columns`: by
+            :class:`~sklearn.decomposition.PCA` or :class:`~sklearn.manifold.TSNE`, or the points
+            themselves. "auto" shows a table of two numbers as it is, and is "pca" for others. PCA
+            and TSNE are given the standardized and encoded columns of tables, the sums of the
+            patches of 3-D X, and flattened images.
 
         random_state : int, RandomState instance or None, default=None
             Randomness of the embedding. Pass an int for the same plot every time.
@@ -168,6 +181,9 @@ class DecisionRegionDisplay:
         ------
         TypeError
             If the estimator has no method `apply` or `predict`.
+
+        ValueError
+            If `columns` are not two columns of numbers.
 
         See Also
         --------
@@ -188,15 +204,18 @@ class DecisionRegionDisplay:
         experts, y_pred = estimator.apply(X), estimator.predict(X)
         if hasattr(estimator, "expert_predict") or np.ndim(y_pred) > 1:
             y = y_pred = None  # no classes
-        is_auto = isinstance(embedding, str) and embedding == "auto"
+        is_auto, surface = isinstance(embedding, str) and embedding == "auto", None
+        is_plane = is_auto and np.ndim(samples) == 2 and np.shape(samples)[1] == 2
         # Between the codes of categories there is nothing to predict.
-        has_plane = is_auto and not (samples is X and _has_categories(estimator))
-        plane, surface = _as_plane(samples) if has_plane else None, None
-        if plane is not None:
-            points, axis_labels = plane
-            pixels = _pixels(points, grid_resolution).reshape(-1, 2)
-            if hasattr(samples, "columns"):
-                pixels = type(samples)(dict(zip(samples.columns, pixels.T, strict=True)))
+        if is_plane and columns is None and not (samples is X and _has_categories(estimator)):
+            known = (np.isfinite(v).all() and not coded for _, v, coded in read_columns(samples))
+            columns = (0, 1) if all(known) else None
+        if columns is not None:
+            points, axis_labels, samples_at = _choose(samples, columns)
+            known = np.isfinite(points).all(axis=1)
+            points, experts = points[known], experts[known]
+            y, y_pred = (part if part is None else np.asarray(part)[known] for part in (y, y_pred))
+            pixels = samples_at(_pixels(points, grid_resolution).reshape(-1, 2))
             if y_pred is None:
                 mixture, pixels = final_step(whole, pixels)
                 surface = mixture.apply(pixels).reshape(grid_resolution**2, -1)[:, 0]
@@ -450,15 +469,25 @@ def _check_classes(y, name):
     return y
 
 
-def _as_plane(X):
-    """Return samples of two numbers as points, and the names of the axes; None for others."""
-    if issparse(X) or np.ndim(X) != 2 or np.shape(X)[1] != 2:
-        return None
-    points = np.asarray(X)
-    if points.dtype.kind not in "fiu" or not np.isfinite(points).all():
-        return None
-    names = getattr(X, "columns", ("Feature 0", "Feature 1"))
-    return points.astype(float), tuple(str(name) for name in names)
+def _choose(X, columns):
+    """Return two columns of a table as points, their names, and what makes samples of points."""
+    with naming("columns"):
+        chosen = _get_column_indices(X, list(columns))
+    table = [*read_columns(X)] if np.ndim(X) == 2 else []
+    if len(chosen) != 2 or not table or any(table[index][2] for index in chosen):
+        raise ValueError(f"columns must be two columns of numbers of a table, got {columns!r}.")
+
+    def samples_at(points):
+        columns = [[value] * len(points) for value in typical_values(X)]
+        for index, axis in zip(chosen, points.T, strict=True):
+            columns[index] = axis
+        if hasattr(X, "columns"):
+            return type(X)(dict(zip(X.columns, columns, strict=True)))
+        samples = np.array(columns, dtype=np.result_type(float, getattr(X, "dtype", float))).T
+        return csr_matrix(samples) if issparse(X) else samples
+
+    names, values, _ = zip(*(table[index] for index in chosen), strict=True)
+    return np.column_stack(values), names, samples_at
 
 
 def _frame(points):
@@ -514,13 +543,16 @@ def _embed(estimator, X, method, random_state):
 def _features(estimator, X):
     """Return samples as vectors that can be compared, (n_samples, n_features).
 
-    Rows of a table become router inputs, standardized and encoded, because they may hold categories
-    and missing values. Patches, of shape (n_patches, patch_size), have no order and are summed, as
-    a linear router does. Images keep all pixels.
+    Columns of a table are standardized and encoded, because they may have any unit, and hold
+    categories and missing values. Patches, of shape (n_patches, patch_size), have no order and are
+    summed, as a linear router does. Images keep all pixels.
     """
     shape = getattr(estimator, "input_shape_", np.shape(X)[1:])
-    if hasattr(estimator, "_router_input") and len(shape) < 3:
-        return estimator._router_input(X)
-    X = np.asarray(X)
-    X = X.reshape(len(X), *shape)
-    return X.sum(axis=1) if X.ndim == 3 else X.reshape(len(X), -1)
+    if len(shape) > 1:
+        X = np.reshape(X, (len(X), *shape))
+        return X.sum(axis=1) if X.ndim == 3 else X.reshape(len(X), -1)
+    features = as_dense(getattr(estimator, "_router_input", encode_table)(X))
+    scale = features.std(axis=0)
+    # Indicators of categories have no unit: scaled, rare ones would have the largest effect.
+    scale[(scale == 0) | np.isin(features, (0, 1)).all(axis=0)] = 1
+    return features / scale

@@ -1,6 +1,7 @@
 """What the outputs of the experts score: sample by sample, on other samples, without an expert."""
 
 import numpy as np
+from scipy.sparse.csgraph import connected_components
 
 from .._validation import check_column, check_named, check_same_length
 from ._routing import check_indices, check_weights, encode, validated
@@ -11,27 +12,63 @@ def evaluate(estimator, X, y):
 
     Returns
     -------
-    score_name : {"accuracy", "right labels", "R2"}
-        The name of the mean of the scores of all samples.
-    score : float
-        The score of the mixture.
-    chance_score : float
-        The score of the best constant prediction.
+    figures : dict
+        The attributes of a `SpecializationReport` that are scores of the mixture.
     scores : ndarray of shape (n_samples, n_experts)
         The score of every expert on every sample.
     """
     predicted = np.asarray(estimator.predict(X))[:, np.newaxis]  # as if by one expert
     if hasattr(estimator, "expert_predict"):
-        scores = _regression_scores(y, estimator.expert_predict(X))
-        return "R2", float(_regression_scores(y, predicted).mean()), 0.0, scores
-    scores = _class_scores(y, estimator.expert_proba(X), estimator.classes_)
-    y = np.asarray(y)
-    if _is_multilabel(y):
-        name, chance = "right labels", np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
+        scores, own = (_regression_scores(y, p) for p in (estimator.expert_predict(X), predicted))
+        name, chance, log_losses = "R2", 0.0, (np.nan, np.nan)
     else:
-        y = check_column(y, "y")
-        name, chance = "accuracy", np.unique(y, return_counts=True)[1].max() / len(y)
-    return name, float(_share_right(y, predicted).mean()), float(chance), scores
+        scores = _class_scores(y, estimator.expert_proba(X), estimator.classes_)
+        y = np.asarray(y)
+        if _is_multilabel(y):
+            name, chance = "right labels", np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
+        else:
+            y = check_column(y, "y")
+            name, chance = "accuracy", np.unique(y, return_counts=True)[1].max() / len(y)
+        own, log_losses = _share_right(y, predicted), _log_losses(estimator, X, y)
+    names = ("score_name", "score", "chance_score", "log_loss", "chance_log_loss")
+    values = (name, float(own.mean()), float(chance), *log_losses)
+    return dict(zip(names, values, strict=True)), scores
+
+
+def _log_losses(estimator, X, y):
+    """Return the log loss of a classifier, and that of the shares of the classes, or labels, in y.
+
+    Classes that the model does not know are left out. NaN if there are no probabilities.
+    """
+    if not hasattr(estimator, "predict_proba"):
+        return np.nan, np.nan
+    proba, is_multilabel = np.asarray(estimator.predict_proba(X), np.float64), _is_multilabel(y)
+    truth = y == 1 if is_multilabel else y[:, np.newaxis] == estimator.classes_
+    both = np.stack([proba, np.broadcast_to(truth.mean(axis=0), proba.shape)])
+    given = np.where(truth, both, 1 - both).reshape(2, -1) if is_multilabel else both[:, truth]
+    return -np.log(np.maximum(given, np.finfo(np.float64).eps)).mean(axis=1)
+
+
+def compare_experts(scores, experts, gain):
+    """Return the attributes `specialized` and `regimes` of a report, by the rule that it states.
+
+    `gain` is what the mixture, by its first experts, scores above chance.
+    """
+    first, n_experts = _first_experts(experts, scores), scores.shape[1]
+    loss = scores[np.arange(len(first)), first, np.newaxis] - scores  # by another expert
+    mean, square = (_group_means(part, first, n_experts, None) for part in (loss, loss**2))
+    n_samples = np.bincount(first, minlength=n_experts)
+    variance = np.maximum(square - mean**2, 0) / np.maximum(n_samples, 1)[:, np.newaxis]
+    is_worse = (
+        mean - 2 * np.sqrt(variance) > max(gain, 0) / 10
+    )  # False of NaN: an expert without samples
+    counts = n_samples >= min(0.05, 0.5 / n_experts) * len(first)
+    alike = ~(is_worse & is_worse.T)[np.ix_(counts, counts)]
+    regimes = np.full(n_experts, -1)
+    regimes[counts] = connected_components(alike)[1]
+    loss = loss[:, counts].sum(axis=1) / max(counts.sum() - 1, 1)  # by the others, on average
+    bound = loss.mean() - 2 * loss.std() / np.sqrt(len(loss))
+    return {"specialized": bool(bound > max(gain, 0) / 10), "regimes": regimes}
 
 
 def _class_scores(y, expert_proba, classes):

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -29,7 +29,10 @@ _CHANCE = {
     "accuracy": "the most frequent class",
     "right labels": "the more frequent value of each label",
     "R2": "the mean of y",
+    "log loss": "the shares in y",
 }
+_NUMBERS = "No One Two Three Four Five Six Seven Eight Nine Ten".split()
+_TARGETS = ("class", "labels", "y")  # in `split`, beside images or columns
 # Only shades of one color, which are legible in light and in dark notebooks.
 _STYLE = (
     "<style>.moe-report{overflow-x:auto}"
@@ -100,6 +103,11 @@ class SpecializationReport:
         Score of the best constant prediction: the most frequent class, the more frequent value of
         each label, or the mean of y, whose score is 0.
 
+    log_loss, chance_log_loss : float
+        Log loss of the mixture, and of the shares of the classes in y as the probabilities of every
+        sample; of several labels the mean over labels. NaN of a regression, and without
+        `predict_proba`.
+
     load : ndarray of shape (n_experts,)
         :func:`expert_load`.
 
@@ -128,6 +136,20 @@ class SpecializationReport:
     other_score : float
         Mean score if another expert is used in its place; NaN if there is no other.
 
+    specialized : bool
+        Whether the other experts are clearly worse in place of that of the sample, on average. The
+        rule is that of :func:`specialization_report`.
+
+    regimes : ndarray of int of shape (n_experts,)
+        The regime of every expert, from 0 on: experts that do not differ share one. -1 for an
+        expert with few samples.
+
+    verdict : str
+        What the figures say, in one sentence.
+
+    warnings : tuple of str
+        A sentence for each score that is worse than its null.
+
     cluster_labels : ndarray of shape (n_clusters,) or None
         The sorted distinct labels of the clusters.
 
@@ -154,13 +176,16 @@ class SpecializationReport:
         :func:`own_other_error` of `error_matrix`.
 
     split : dict of str to SplitInformation, or None
-        :func:`split_information` of images, by name: of their class and each of their
-        :func:`image_properties`.
+        :func:`split_information` of images or tables, by name: of the class or target, and each
+        of the :func:`image_properties` or columns.
 
     split_follows : tuple of str, or None
         The names of those that the split follows beyond chance, the largest share first; empty if
         there are none. If the split is independent of all of them, the probability of a name is 5 %
         at most.
+
+    stability : RoutingStability or None
+        What was passed as `stability`.
     """
 
     n_samples: int
@@ -168,6 +193,8 @@ class SpecializationReport:
     score_name: str
     score: float
     chance_score: float
+    log_loss: float
+    chance_log_loss: float
     load: np.ndarray
     load_cv: float
     usage_entropy: float
@@ -177,6 +204,8 @@ class SpecializationReport:
     cross_evaluation_scores: np.ndarray
     first_score: float
     other_score: float
+    specialized: bool
+    regimes: np.ndarray
     cluster_labels: np.ndarray | None = None
     routing_matrix: np.ndarray | None = None
     entropy_test: DispatchEntropyTest | None = None
@@ -187,10 +216,53 @@ class SpecializationReport:
     own_error: np.ndarray | None = None
     other_error: np.ndarray | None = None
     split: dict[str, SplitInformation] | None = None
+    stability: Any = None
 
     @property
     def split_follows(self):
         return None if self.split is None else above_null(self.split)
+
+    @property
+    def verdict(self):
+        n_regimes = self.regimes.max() + 1
+        if self.score <= self.chance_score:
+            return f"The model is no better than {_CHANCE[self.score_name]}: no regimes."
+        if np.sum(self.regimes >= 0) == 1:
+            return "One expert handles nearly everything: no regimes."
+        if n_regimes == 1 and self.specialized:
+            return "These experts differ, but some can replace others: no clear regimes."
+        if n_regimes == 1:
+            return "These experts are interchangeable: an ensemble, no regimes."
+        number = _NUMBERS[n_regimes] if n_regimes < len(_NUMBERS) else n_regimes
+        followed = self.split_follows or ()
+        names = [name for name in followed if name not in _TARGETS] or followed
+        least = max(0.1, self.split[names[0]].share / 2) if names else 0
+        names = [name for name in names[:2] if self.split[name].share >= least]
+        if not names and self.agreement is not None and self.agreement.normalized_entropy < 0.5:
+            names = ["cluster"]
+        verdict = f"{number} regimes{', split by ' * bool(names)}{' and '.join(names)}"
+        if self.stability is not None:
+            n_refits = len(self.stability.scores)
+            verdict += f"; trust: {self.stability.n_agree} of {n_refits} refits agree"
+        return f"{verdict}."
+
+    @property
+    def warnings(self):
+        return tuple(
+            f"The {name} of {_format(value)} is worse than {_format(null)}, that of "
+            f"{_CHANCE[name]}: the model has not learned enough, or has overfitted."
+            for name, value, null in self._scores()
+            if (value > null if name == "log loss" else value < null)
+        )
+
+    def _head(self):
+        return [self.verdict, *(f"Warning: {sentence}" for sentence in self.warnings)]
+
+    def _scores(self):
+        """Return name, value and null of the scores of the mixture."""
+        scores = [(self.score_name, self.score, self.chance_score)]
+        log_loss = ("log loss", self.log_loss, self.chance_log_loss)
+        return scores if np.isnan(self.log_loss) else [*scores, log_loss]
 
     def to_frame(self):
         """Return the figures as a table, one per row.
@@ -232,7 +304,7 @@ class SpecializationReport:
             shown = "".join(f"{value:>{room}}" for value, room in cells)
             return f"  {name:{width}}{shown}  {reading}".rstrip()
 
-        lines = [self._title(), line("", *self._columns(), reading="")]
+        lines = [*self._head(), "", self._title(), line("", *self._columns(), reading="")]
         for group, members in groupby(figures, key=lambda figure: figure.group):
             lines += ["", f"{group} ({_NOTES[group]})" if group in _NOTES else group]
             lines += [line(f.name, *self._values(f), reading=f.reading) for f in members]
@@ -251,7 +323,8 @@ class SpecializationReport:
             head = f'<td class="group" colspan="{len(columns)}">{escape(group)}{note}</td>'
             rows.append(f"<tr>{head}</tr>")
             rows += [_html_row("td", [f.name, *self._values(f), f.reading]) for f in members]
-        parts = [f"<b>{escape(self._title())}</b>", f"<table>{''.join(rows)}</table>"]
+        parts = [f"<p><b>{escape(sentence)}</b></p>" for sentence in self._head()]
+        parts += [escape(self._title()), f"<table>{''.join(rows)}</table>"]
         parts += [f"<p>{escape(sentence)}</p>" for sentence in self._sentences()]
         if self._shows_matrix():
             parts.append(_html_matrix(self.routing_matrix, self.cluster_labels))
@@ -274,8 +347,8 @@ class SpecializationReport:
         if self.n_experts > 1:
             worst = int(self.ablation_scores.argmin())
             ablated = f"worst case, without expert {worst}; null: with it"
-        rows = [
-            ("All samples", name, self.score, self.chance_score, f"null: {_CHANCE[name]}"),
+        rows = [("All samples", *score, f"null: {_CHANCE[score[0]]}") for score in self._scores()]
+        rows += [
             ("Load", "load CV", self.load_cv, random_cv, "0: even; null: random routes"),
             ("Load", "usage entropy", self.usage_entropy, 1.0, "0: one expert only, 1: even"),
             ("Load", "dead experts", len(self.dead_experts), 0, f"receive no sample{dead}"),

@@ -1,7 +1,8 @@
 """Everything about the specialization of a fitted mixture in one call."""
 
+import heapq
 import math
-from functools import partial
+import warnings
 
 import numpy as np
 from scipy.stats import entropy
@@ -11,8 +12,17 @@ from sklearn.utils import _safe_indexing, check_random_state, gen_batches, index
 from sklearn.utils.validation import _num_samples
 
 from .._data.statistics import find_centers, rows_to_cluster
-from .._validation import Count, check_column, check_named, check_same_length, final_step
-from ._experts import ablation, cross_evaluation, evaluate, mean_errors, own_other_error
+from .._validation import Count, check_column, check_same_length, final_step
+from ..exceptions import WorseThanNullWarning
+from ._columns import as_dense, encode_table
+from ._experts import (
+    ablation,
+    compare_experts,
+    cross_evaluation,
+    evaluate,
+    mean_errors,
+    own_other_error,
+)
 from ._report import ClusterAgreement, SpecializationReport
 from ._router import dead_experts, expert_load, load_cv, router_margin, usage_entropy
 from ._routing import (
@@ -25,32 +35,36 @@ from ._routing import (
     validated,
 )
 from ._significance import dispatch_entropy_test, permuted_mean
-from ._split import image_properties, quantile_bins, split_information
+from ._split import column_groups, image_properties, quantile_bins, split_information
 
 _NEEDS = ("apply", "gate_proba", "predict")
 _N_BINS = 10  # groups of a property
+_MOST_COLUMNS, _MOST_ROWS = 8, 10_000  # of a table, of which the split is tested
 _VALUES_AT_ONCE = 2**20  # of the router inputs: bounds the memory
-_SIDE = 4  # pixels of a square patch of an image, as in nn.routers
 
 
 @validated("y", "clusters", n_permutations=[Count(1)], random_state=["random_state"])
 def specialization_report(
-    estimator, X, y, clusters=None, *, n_permutations=1000, random_state=None
+    estimator, X, y, clusters=None, *, stability=None, n_permutations=1000, random_state=None
 ):
     """Measure the specialization of the experts of a fitted mixture.
 
-    Every figure comes with a null: its value without any specialization. Use samples that the
-    mixture has not been fitted on.
+    The report begins with a verdict in one sentence: whether there are regimes, how many, and what
+    splits them. Every figure comes with a null: its value without any specialization. Use samples
+    that the mixture has not been fitted on.
 
     Parameters
     ----------
     estimator : estimator instance
-        Fitted :class:`~sklearn_moe.MoEClassifier` or :class:`~sklearn_moe.MoERegressor`, or a
-        fitted :class:`~sklearn.pipeline.Pipeline` that ends in one.
+        Fitted mixture of experts, such as :class:`~sklearn_moe.MoEClassifier` and
+        :class:`~sklearn_moe.MoERegressor`, or a fitted :class:`~sklearn.pipeline.Pipeline` that
+        ends in one.
 
     X : array-like of shape (n_samples, ...)
-        Samples, as `estimator` takes them. For images, (n_samples, n_channels, height, width), the
-        report also shows what the split follows: the class, brightness, color, or nothing.
+        Samples, as `estimator` takes them: arrays, sparse matrices, or data frames with categories
+        and missing values. For tables, and images of shape (n_samples, n_channels, height, width),
+        the report also shows what the split follows: the class, a column, brightness, color, or
+        nothing.
 
     y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_outputs)
         The true class labels, zeros and ones of several labels, or targets of a regression.
@@ -59,9 +73,13 @@ def specialization_report(
         The true cluster of every sample, labels of any type. If None, the report leaves out
         what needs them.
 
+    stability : RoutingStability, default=None
+        Result of :func:`~sklearn_moe.inspection.routing_stability`. The verdict then says how many
+        refits agree.
+
     n_permutations : int, default=1000
-        How often clusters, and the properties of images, are shuffled for the null. At least a
-        hundred are needed to find what a split follows.
+        How often clusters, columns and the properties of images are shuffled for the null. At least
+        two hundred are needed to find what a split follows.
 
     random_state : int, RandomState instance or None, default=None
         Source of the shuffles, of the bootstrap and of the k-means centers. Pass an int for
@@ -82,6 +100,11 @@ def specialization_report(
     ValueError
         If the lengths differ, there are no samples, or the targets of a regression are constant.
 
+    Warns
+    -----
+    WorseThanNullWarning
+        If the score or the log loss is worse than its null. The report says so, too.
+
     See Also
     --------
     sklearn_moe.inspection.RoutingDisplay : A plot of the routing matrix.
@@ -92,11 +115,38 @@ def specialization_report(
     The score of classes is the accuracy, of several labels the share of right ones, of a regression
     R2; errors of a regression are mean squared errors in units of the variance of all of `y`.
 
+    The rule behind the verdict: every sample belongs to its first expert. An expert is *worse* on
+    the samples of another one if its mean score there is lower by more than a tenth of
+    `first_score - chance_score`, at two standard errors of the paired differences. Two experts
+    *differ* if each is worse on the samples of the other. Experts that do not differ, directly or
+    through others, are one regime. Experts with less than 5 % of the samples, and less than half of
+    an even share, do not count. Then the first of these sentences that is true is the verdict:
+
+    - `score` is not above `chance_score`: the model is no better than that, no regimes;
+    - a single expert counts: it handles nearly everything, no regimes;
+    - there is one regime, but with another expert in place of that of the sample, the mean score
+      falls by more than the same tenth, at two standard errors: no clear regimes. Rules may change
+      gradually, or one expert knows those of others, too;
+    - there is one regime: the experts are interchangeable, an ensemble;
+    - there are several regimes. They are split by the column or property of the largest share of at
+      least 10 % in `split`, and a second one of at least half as much; otherwise by the clusters,
+      if these are known and less than half of their entropy remains.
+
+    With few samples the verdict finds fewer regimes, rather than more. A mixture that is forced to
+    divide a smooth function into pieces has regimes in this sense; whether they are the same in a
+    refit is what `stability` tells.
+
+    What the split of a table follows is tested on the columns, numbers in ten groups of equal size,
+    and on 10,000 samples at most, drawn at random. Of more than eight columns, half of the samples
+    choose the eight that agree best with the experts, and the other half tests them.
+
     The k-means column shows what the geometry of the inputs alone is worth: it replaces the router
     by as many k-means centers as there are experts. They are found among the router inputs of the
     given samples, of a linear router without a trunk: the standardized and encoded columns of 2-D
     X, the sum over the patches of 3-D X, the sum over the patches of 4 x 4 pixels of 4-D X.
-    `MoEClassifier(router="kmeans")` does the same with the samples that it is fitted on.
+    `MoEClassifier(router="kmeans")` does the same with the samples that it is fitted on. Of
+    mixtures of other libraries, they are the columns, with missing numbers replaced by the median,
+    standardized or one-hot encoded.
 
     Examples
     --------
@@ -104,13 +154,12 @@ def specialization_report(
     >>> from sklearn_moe.datasets import make_cluster_patches
     >>> from sklearn_moe.metrics import specialization_report
     >>> X, y, clusters = make_cluster_patches(500, return_clusters=True, random_state=0)
-    >>> clf = MoEClassifier(n_experts=4, max_iter=5, tol=None, random_state=0).fit(X, y)
+    >>> clf = MoEClassifier(n_experts=4, max_iter=20, tol=None, random_state=0).fit(X, y)
     >>> report = specialization_report(clf, X, y, clusters, random_state=0)
     >>> report.routing_matrix.shape
     (4, 4)
     >>> print(report)
-    Specialization: 4 experts, 500 samples, 4 clusters
-    ...
+    These experts ...
     """
     given = X
     estimator, X = final_step(estimator, X, _NEEDS)
@@ -119,47 +168,36 @@ def specialization_report(
     check_same_length(X=X, y=y, clusters=clusters)
     options = {"n_permutations": n_permutations, "random_state": check_random_state(random_state)}
     experts, gate_proba = estimator.apply(X), estimator.gate_proba(X)
-    score_name, score, chance_score, scores = evaluate(estimator, X, y)
+    figures, scores = evaluate(estimator, X, y)
     n_samples, n_experts = gate_proba.shape
     load = expert_load(experts, n_experts=n_experts)
-    crossed = cross_evaluation(scores, experts)
-    first_load = expert_load(check_labels(experts)[:, 0], n_experts=n_experts)
-    first_score, other_score = _own_and_other(crossed, first_load)
-    parts = {}
+    own = scores[np.arange(n_samples), check_labels(experts)[:, 0]]
+    others = (scores.sum(axis=1) - own) / max(n_experts - 1, 1)
+    first_score, other_score = float(own.mean()), float(others.mean()) if n_experts > 1 else np.nan
+    parts = compare_experts(scores, experts, first_score - figures["chance_score"])
     if clusters is not None:
-        parts = _compare_with_clusters(estimator, X, clusters, experts, scores, options)
-    images = _find_images(estimator, given, X)
-    if images is not None:
-        groups = _target_groups(y, score_name) | image_properties(images, n_bins=_N_BINS)
-        parts["split"] = {
-            name: split_information(labels, experts, **options) for name, labels in groups.items()
-        }
-    return SpecializationReport(
+        parts |= _compare_with_clusters(estimator, X, clusters, experts, scores, options)
+    groups = _target_groups(y, figures["score_name"])
+    parts["split"] = _find_split(estimator, given, X, groups, experts, options)
+    report = SpecializationReport(
         n_samples=n_samples,
         n_experts=n_experts,
-        score_name=score_name,
-        score=score,
-        chance_score=chance_score,
         load=load,
         load_cv=load_cv(load),
         usage_entropy=usage_entropy(load),
         dead_experts=dead_experts(load),
         router_margin=float(router_margin(gate_proba).mean()),
         ablation_scores=ablation(scores, gate_proba, experts),
-        cross_evaluation_scores=crossed,
+        cross_evaluation_scores=cross_evaluation(scores, experts),
         first_score=first_score,
         other_score=other_score,
+        stability=stability,
+        **figures,
         **parts,
     )
-
-
-def _own_and_other(crossed, first_load):
-    """Return the mean score of the experts on their own samples, and that of the others on them."""
-    is_alive = first_load > 0
-    own = crossed.diagonal()
-    n_others = len(own) - 1
-    other = (crossed.sum(axis=1) - own) / n_others if n_others else np.full(1, np.nan)
-    return tuple(float(first_load[is_alive] @ mean[is_alive]) for mean in (own, other))
+    for sentence in report.warnings:
+        warnings.warn(sentence, WorseThanNullWarning, stacklevel=3)  # a decorator is between
+    return report
 
 
 def _compare_with_clusters(estimator, X, clusters, experts, scores, options):
@@ -182,12 +220,33 @@ def _compare_with_clusters(estimator, X, clusters, experts, scores, options):
     }
 
 
-def _find_images(estimator, given, X):
-    """Return the images that the mixture is given, or those at the start of a pipeline, or None."""
-    shape = getattr(estimator, "input_shape_", np.shape(X)[1:])
-    if len(shape) == 3:
-        return np.reshape(X, (len(X), *shape))
-    return given if np.ndim(given) == 4 else None
+def _find_split(estimator, given, X, groups, experts, options):
+    """Return what the split follows of some groups, which are those of the target, and others.
+
+    These are properties of images or columns of a table, as they are given to the mixture or to the
+    pipeline that ends in it. Of other samples, return None.
+    """
+    first, shape = check_labels(experts)[:, 0], getattr(estimator, "input_shape_", np.shape(X)[1:])
+    if len(shape) == 3 or np.ndim(given) == 4:
+        images = np.reshape(X, (len(X), *shape)) if len(shape) == 3 else given
+        groups, tested = groups | image_properties(images, n_bins=_N_BINS), slice(None)
+    elif len(shape) == 1:
+        (table,) = indexable(given if np.ndim(given) == 2 else X)
+        rows, tested = options["random_state"].permutation(len(first))[:_MOST_ROWS], slice(None)
+        first, columns = first[rows], column_groups(_safe_indexing(table, rows), _N_BINS)
+        half = len(rows) // 2
+        if np.shape(table)[1] > _MOST_COLUMNS and half:  # it chooses, and the other half tests
+            agreement, tested = metrics.adjusted_mutual_info_score, slice(half, None)
+            columns = heapq.nlargest(
+                _MOST_COLUMNS, columns, key=lambda column: agreement(column[1][:half], first[:half])
+            )
+        groups = {name: labels[rows] for name, labels in groups.items()} | dict(columns)
+    else:
+        return None
+    return {
+        name: split_information(labels[tested], first[tested], **options)
+        for name, labels in groups.items()
+    }
 
 
 def _target_groups(y, score_name):
@@ -237,8 +296,11 @@ def _null_agreement(clusters, experts, null_entropy, options):
 
 def _kmeans_routes(estimator, X, n_experts, rng):
     """Return the nearest of `n_experts` k-means centers of every sample."""
-    # Mixtures of other libraries do not have this method.
-    router_input = getattr(estimator, "_router_input", partial(_default_router_input, estimator))
+    if hasattr(estimator, "_router_input"):
+        router_input = estimator._router_input
+    else:  # a mixture of another library
+        X = X if np.ndim(X) == 2 else np.reshape(X, (len(X), -1))
+        X, router_input = encode_table(X), as_dense
     (X,) = indexable(X)
     n_samples, n_features = _num_samples(X), router_input(_safe_indexing(X, [0])).shape[1]
     size = max(n_features, math.prod(getattr(estimator, "input_shape_", ())))
@@ -252,28 +314,3 @@ def _kmeans_routes(estimator, X, n_experts, rng):
     centers, _ = find_centers(np.concatenate([*inputs(rows)]), np.ones(len(rows)), n_experts, rng)
     routes = [metrics.pairwise_distances_argmin(Z, centers) for Z in inputs(np.arange(n_samples))]
     return np.concatenate(routes)
-
-
-def _default_router_input(estimator, X):
-    """Return samples as a linear router without trunk and encoding reads them."""
-    X = check_named(X, "X", dtype=(np.float32, np.float64, np.uint8), allow_nd=True)
-    # Rows of a table may be read as patches or images.
-    return sum_patches(X.reshape(len(X), *getattr(estimator, "input_shape_", X.shape[1:])))
-
-
-def sum_patches(X):
-    """Return the sum of the patches of each sample, (n_samples, patch_size).
-
-    A linear router adds the scores of all patches, so it depends on their sum only. This is
-    `pool` of `nn.routers` without torch: vectors are returned as they are, not copied; images are
-    cut into patches of 4 x 4 pixels, without incomplete ones at the end, and uint8 is scaled to
-    0 ... 1.
-    """
-    if X.ndim != 4:
-        return X.sum(axis=1) if X.ndim == 3 else X.reshape(len(X), -1)
-    side = min(_SIDE, *X.shape[2:])
-    rows, columns = (length // side for length in X.shape[2:])
-    patches = X[:, :, : rows * side, : columns * side]
-    patches = patches.reshape(*X.shape[:2], rows, side, columns, side)
-    total = patches.sum(axis=(2, 4)).reshape(len(X), -1)  # of uint8 exact: NumPy adds in uint64
-    return total / 255 if X.dtype == np.uint8 else total

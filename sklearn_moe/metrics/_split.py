@@ -7,6 +7,7 @@ from scipy.stats import entropy
 from sklearn.utils import gen_batches
 
 from .._validation import Count, check_column, check_named, check_same_length
+from ._columns import read_columns
 from ._routing import check_labels, encode, validated
 from ._significance import dispatch_entropy_test
 
@@ -212,6 +213,19 @@ def quantile_bins(values, n_bins):
     """Return for each value the index of its range between quantiles, from 0 on."""
     edges = np.quantile(values, np.arange(1, n_bins) / n_bins, method="higher")
     return np.searchsorted(edges, values, side="right")
+
+
+def column_groups(X, n_bins):
+    """Yield the name of each column of a table, and the group of every sample, (n_samples,).
+
+    Groups are the ranges between quantiles of numbers, categories, and -1 where a number is
+    missing.
+    """
+    for name, values, is_category in read_columns(X):
+        groups = np.where(np.isnan(values), -1, values)
+        if not is_category and (known := ~np.isnan(values)).any():
+            groups[known] = quantile_bins(values[known], n_bins)
+        yield name, groups.astype(int)
 
 
 def _measure(X):

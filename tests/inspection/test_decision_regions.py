@@ -3,13 +3,16 @@
 import matplotlib
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 from helpers import TABLES, make_table
 from numpy.testing import assert_allclose, assert_array_equal
+from scipy.sparse import csr_matrix
+from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._data.validation import check_samples
@@ -168,8 +171,9 @@ def test_embeddings(pyplot):
     X = np.random.RandomState(0).normal(size=(30, 6))
     bags = X.reshape(30, 2, 3)
     flat, of_bags = PCA(2).fit_transform(X), PCA(2).fit_transform(bags.sum(1))
+    table = from_estimator(Halves(), X * 10 ** np.arange(6.0)).embedding
+    assert_allclose(np.abs(table), np.abs(PCA(2).fit_transform(scale(X))), atol=1e-10)
     for estimator, samples, expected in (
-        (Halves(), X, flat),
         (Halves(), X.reshape(30, 1, 2, 3), flat),
         (Halves(), bags, of_bags),
         (OfPatches(), X, of_bags),
@@ -231,7 +235,7 @@ def test_two_features_are_the_plane_and_its_background_the_model(pyplot, framed,
     display = from_estimator(model, X, y, grid_resolution=20)
     drawn = np.vstack([points.get_offsets() for points in display.points_])
     assert_array_equal(np.sort(drawn, axis=0), np.sort(np.asarray(X), axis=0))
-    names = ("age", "height") if framed else ("Feature 0", "Feature 1")
+    names = ("age", "height") if framed else ("x0", "x1")
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == names
     at = pd.DataFrame(pixels(display), columns=X.columns) if framed else pixels(display)
     shown = regions(display).ravel()
@@ -254,6 +258,83 @@ def test_any_table_is_drawn_by_its_router_inputs(pyplot, kind):
     model = make_pipeline(FunctionTransformer(), moe) if is_odd else moe
     display = from_estimator(model.fit(X, y), X, y, grid_resolution=20)
     encoded = moe.net_.map_batches(moe.module_.encode, check_samples(X, "", moe._format))
+    is_number = ~np.isin(encoded, (0, 1)).all(axis=0)
+    encoded = np.where(is_number, scale(encoded), encoded)
     assert_allclose(np.abs(display.embedding), np.abs(PCA(2).fit_transform(encoded)), atol=1e-4)
     assert_array_equal(display.experts, moe.apply(X))
     assert regions(display).shape == (20, 20)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars", "array", "objects", "sparse"])
+def test_two_columns_of_a_table_with_the_others_held(pyplot, container):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "city": pd.Categorical(rng.choice(["Bonn", "Oslo", "Rome"], 200, p=[0.2, 0.6, 0.2])),
+            "load": np.where(np.arange(200) % 20, rng.normal(size=200), np.nan),
+            "age": rng.integers(20, 70, 200),
+            "income": np.where(np.arange(200) % 3, rng.exponential(size=200), np.nan),
+        }
+    )
+    numbers = frame[["load", "age", "income"]].fillna(0)
+    X, columns = {
+        "pandas": (frame, ("age", "load")),
+        "polars": (pl.from_pandas(frame), ("age", "load")),
+        "array": (numbers.to_numpy(), (1, 0)),
+        "objects": (frame.to_numpy(), (2, 1)),
+        "sparse": (csr_matrix(numbers), (1, 0)),
+    }[container]
+    seen = []
+
+    class Model(BaseEstimator):
+        """The class and the expert are told by the load."""
+
+        n_experts = 2
+
+        def apply(self, X):
+            return (self.predict(X) == "high").astype(int)
+
+        def predict(self, X):
+            seen.append(X)
+            index = {"pandas": "load", "polars": "load", "objects": (slice(None), 1)}
+            load = X[index.get(container, (slice(None), [0]))]
+            load = load.toarray() if container == "sparse" else load
+            return np.where(np.asarray(load, dtype=float).ravel() > 0, "high", "low")
+
+    display = from_estimator(Model(), X, columns=columns, grid_resolution=10)
+    points = frame[["age", "load"]].fillna(0 if container in ("array", "sparse") else np.nan)
+    points = points.dropna().to_numpy()
+    assert_allclose(display.embedding, points)
+    assert len(display.experts) == len(display.y_pred) == len(points)
+    at = pixels(display, 10)
+    assert_array_equal(regions(display).ravel() == 0, at[:, 1] > 0)  # "high" is first
+    held = seen[-1]
+    assert type(held) is type(X) or container == "sparse"
+    held = held.toarray() if container == "sparse" else np.asarray(held)
+    if held.shape[1] == 4:
+        assert set(held[:, 0]) == {"Oslo"}
+        held = held[:, 1:]
+    assert_allclose(held[:, [1, 0]].astype(float), at)
+    (income,) = set(held[:, -1])
+    known = np.asarray(X[:, -1].toarray() if container == "sparse" else np.asarray(X)[:, -1], float)
+    assert abs(income - np.nanmedian(known)) < 0.05
+    names = ("age", "load") if container in ("pandas", "polars") else [f"x{i}" for i in columns]
+    assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == tuple(names)
+
+
+def test_columns_of_a_fitted_mixture_and_wrong_ones(pyplot):
+    X, y, _ = make_table("frame")
+    clf = MoEClassifier(n_experts=3, max_iter=3, random_state=0).fit(X, y)
+    display = from_estimator(clf, X, y, columns=("c", "a"), grid_resolution=5)
+    known = X[["c", "a"]].notna().all(axis=1)
+    assert_array_equal(display.embedding, X.loc[known, ["c", "a"]])
+    assert_array_equal(display.y, y[known])
+    typical = X.median(numeric_only=True).to_dict() | {"city": X["city"].mode()[0]}
+    at = pd.DataFrame([typical] * 25, columns=X.columns)
+    at[["c", "a"]] = pixels(display, 5)
+    assert np.mean(clf.classes_[regions(display).ravel()] == clf.predict(at)) > 0.9
+    for columns in (("a", "city"), ("a",), ("a", "b", "c"), ("a", "z"), (0, 9)):
+        with pytest.raises(ValueError, match="columns"):
+            from_estimator(clf, X, y, columns=columns)
+    with pytest.raises(ValueError, match="columns must be two columns of numbers of a table"):
+        from_estimator(Halves(), np.zeros((9, 2, 3)), columns=(0, 1))

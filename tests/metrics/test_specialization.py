@@ -1,26 +1,32 @@
 """The report of the specialization against the metrics and against loops."""
 
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from helpers import TABLES, make_table
 from scipy.stats import entropy
 from sklearn import metrics as sk
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
 
 from sklearn_moe import MoEClassifier, MoERegressor, metrics
 from sklearn_moe._data.statistics import find_centers
 from sklearn_moe._data.validation import check_samples
+from sklearn_moe.exceptions import WorseThanNullWarning
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.metrics._report import _format
-from sklearn_moe.metrics._specialization import _kmeans_routes, sum_patches
+from sklearn_moe.metrics._specialization import _kmeans_routes
 from sklearn_moe.nn.routers.scores import pool
+
+# Most fits here are too short to learn much.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.WorseThanNullWarning")
 
 
 @pytest.fixture(scope="module")
@@ -121,15 +127,16 @@ def test_null_is_the_mean_over_shuffles(n_merged, fitted, patches):
 def test_text(report):
     text = str(report)
     lines = text.splitlines()
-    assert lines[0] == "Specialization: 8 experts, 1000 samples, 4 clusters"
-    assert lines[1].split() == ["value", "null", "k-means"]
+    assert lines[:2] == [report.verdict, ""]
+    assert lines[2] == "Specialization: 8 experts, 1000 samples, 4 clusters"
+    assert lines[3].split() == ["value", "null", "k-means"]
     assert max(map(len, lines)) <= 100
     assert "null: clusters shuffled" in text
     assert f"p = {report.entropy_test.p_value:.2g}" in text
     (values,) = [line for line in lines if line.startswith("  dispatch entropy  ")]
     columns = (report.agreement, report.null_agreement, report.kmeans_agreement)
     assert values.split()[2:5] == [f"{agreement.entropy:.3f}" for agreement in columns]
-    assert lines[1].index("k-means") + 7 == values.index("  0: ")  # in columns
+    assert lines[3].index("k-means") + 7 == values.index("  0: ")  # in columns
     matrix = [[int(cell) for cell in line.split()[1:]] for line in lines[-4:]]
     np.testing.assert_array_equal(matrix, report.routing_matrix)
     assert repr(report).startswith("SpecializationReport(n_samples=1000, n_experts=8, score=")
@@ -239,6 +246,113 @@ def test_wrong_input_is_explained(fitted, patches):
             specialization_report(fitted, X, y, **{name: -1})
 
 
+# -- verdict ------------------------------------------------------------------------------
+
+
+class Rules:
+    """A mixture of another library: a rule for each range of the temperature, and its gate."""
+
+    def __init__(self, outputs, gate):
+        self.outputs, self.gate = np.asarray(outputs), np.asarray(gate)
+
+    def gate_proba(self, X):
+        return np.where(np.arange(len(self.outputs)) == self.apply(X)[:, None], 0.8, 0.1)
+
+    def apply(self, X):
+        return self.gate[np.digitize(X["temperature"], [10, 20])]
+
+    def expert_predict(self, X):
+        return self.outputs[:, np.digitize(X["temperature"], [10, 20])].T + X[["noise"]].to_numpy()
+
+    def predict(self, X):
+        return self.expert_predict(X)[np.arange(len(X)), self.apply(X)]
+
+
+def weather(n_samples=600):
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(
+        {
+            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n_samples), "D"),
+            "city": rng.choice(["Bonn", "Oslo", None], n_samples),
+            "temperature": rng.uniform(0, 30, n_samples),
+            "load": np.where(rng.uniform(size=n_samples) < 0.1, np.nan, rng.normal(size=n_samples)),
+            "noise": rng.normal(0, 0.5, n_samples),
+        }
+    )
+    return frame, np.digitize(frame["temperature"], [10, 20]) * 3.0
+
+
+# Of each rule the output in three ranges of the temperature; y is 0, 3 and 6.
+RIGHT, LOW, MIDDLE, HIGH = [0, 3, 6], [0, 0, 0], [3, 3, 3], [6, 6, 6]
+SAME = "These experts are interchangeable: an ensemble, no regimes."
+
+
+@pytest.mark.parametrize(
+    ("outputs", "gate", "expected", "regimes"),
+    [
+        ([LOW, MIDDLE, HIGH], [0, 1, 2], "Three regimes, split by temperature.", [0, 1, 2]),
+        ([LOW, RIGHT, HIGH], [0, 1, 2], "These experts differ, but some can replace", [0, 0, 0]),
+        ([LOW, RIGHT, RIGHT], [0, 1, 2], "These experts differ, but some can replace", [0, 0, 0]),
+        ([RIGHT, RIGHT, RIGHT], [0, 1, 2], SAME, [0, 0, 0]),
+        ([RIGHT] * 3, [0, 0, 0], "One expert handles nearly everything", [0, -1, -1]),
+        ([[0, 3, 0], HIGH, LOW], [0, 0, 1], "Two regimes, split by temperature.", [0, 1, -1]),
+        ([LOW, [0, 3, 0], HIGH], [0, 1, 2], "Two regimes, split by temperature.", [0, 0, 1]),
+        ([HIGH, HIGH, HIGH], [0, 1, 2], "The model is no better than the mean of y", [0, 0, 0]),
+    ],
+)
+def test_the_verdict_on_known_rules(outputs, gate, expected, regimes):
+    X, y = weather()
+    worse = pytest.warns(WorseThanNullWarning) if outputs[0] == HIGH else nullcontext()
+    with worse:
+        known = X["city"].eq("Bonn")
+        report = specialization_report(Rules(outputs, gate), X, y, known, random_state=0)
+    assert report.verdict.startswith(expected)
+    assert str(report).startswith(report.verdict)
+    assert f"<b>{report.verdict}</b>" in report._repr_html_()
+    np.testing.assert_array_equal(report.regimes, regimes)
+    assert report.specialized == (len({*map(tuple, outputs)}) > 1)
+    stability = SimpleNamespace(scores=np.ones(20), n_agree=19)
+    trusted = replace(report, stability=stability).verdict
+    assert ("; trust: 19 of 20 refits agree." in trusted) == (max(regimes) > 0)
+
+
+def test_differences_that_are_small_or_uncertain_are_no_regimes():
+    X, y = weather()
+    # Others are worse by a 20th of what the mixture is better than the mean, at any certainty.
+    slightly = [np.array(RIGHT) + 0.6 * (np.arange(3) != expert) for expert in range(3)]
+    report = specialization_report(Rules(slightly, [0, 1, 2]), X, y, random_state=0)
+    assert report.verdict == SAME
+    assert report.other_score < report.first_score - 0.01
+    few = X.iloc[np.concatenate([np.flatnonzero(y == value)[:2] for value in (0, 3, 6)])]
+    few = few.assign(noise=[-4, 0, -4, 0, 0, 4])
+    mixture = Rules([LOW, MIDDLE, HIGH], [0, 1, 2])
+    report = specialization_report(mixture, few, np.array([0, 4, 3, 7, 6, 2]), random_state=0)
+    assert report.regimes.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("kind", ["classes", "labels"])
+def test_what_is_worse_than_its_null_is_said(kind):
+    rng = np.random.RandomState(0)
+    X, labels = rng.normal(size=(200, 3)), (rng.uniform(size=(200, 2)) < 0.3).astype(int)
+    y = labels[:, 0] if kind == "classes" else labels
+    clf = MoEClassifier(2, expert_loss_weight=0, early_stopping=False, max_iter=200, random_state=0)
+    clf.fit(X[:100], y[:100])
+    with pytest.warns(WorseThanNullWarning) as caught:
+        report = specialization_report(clf, X[100:], y[100:], random_state=0)
+    proba, shares = clf.predict_proba(X[100:]), np.broadcast_to(y[100:].mean(axis=0), y[100:].shape)
+    given = proba[:, 1] if kind == "classes" else proba
+    for value, p in ((report.log_loss, given), (report.chance_log_loss, shares)):
+        assert value == pytest.approx(sk.log_loss(y[100:].ravel(), np.ravel(p)))
+    assert report.warnings == tuple(str(warning.message) for warning in caught)
+    assert (
+        f"The log loss of {report.log_loss:.3f} is worse than {report.chance_log_loss:.3f}"
+        in (report.warnings[-1])
+    )
+    assert all(f"Warning: {sentence}" in str(report) for sentence in report.warnings)
+    assert report.to_frame().loc["log loss", "value"] == report.log_loss
+    assert replace(report, log_loss=0.1, score=1.0).warnings == ()
+
+
 # -- labels and regression ----------------------------------------------------------------
 
 KINDS = ["classes", "labels", "numbers", "several numbers"]
@@ -314,7 +428,8 @@ def test_any_target_matches_loops(kind, router):
         assert row in frame.index
         assert f"  {row} " in text
     column, plain = (
-        specialization_report(moe, X, given) for given in (np.reshape(y, (400, -1)), y.tolist())
+        specialization_report(moe, X, given, random_state=0)
+        for given in (np.reshape(y, (400, -1)), y.tolist())
     )
     assert str(column) == str(plain)
 
@@ -331,13 +446,14 @@ def test_a_single_expert(kind):
     assert (report.load_cv, report.usage_entropy, report.router_margin) == (0, 1, 1)
     assert report.entropy_test.p_value == 1
     assert report.agreement == report.null_agreement == report.kmeans_agreement
+    assert report.verdict.endswith("no regimes.")
 
 
 def test_a_constant_output_has_no_unit():
     X, y, _ = piecewise("several numbers")
     y[:, 2] = 7
     moe = fit_kind("several numbers", X, y)
-    report = specialization_report(moe, X, y)
+    report = specialization_report(moe, X, y, random_state=0)
     assert report.score == pytest.approx(sk.r2_score(y[:, :2], moe.predict(X)[:, :2]))
     with pytest.raises(ValueError, match=r"y is constant"):
         specialization_report(moe, X, np.ones((len(X), 3)))
@@ -346,23 +462,6 @@ def test_a_constant_output_has_no_unit():
 
 
 # -- k-means in place of the router -------------------------------------------------------
-
-
-def test_sums_of_patches_are_what_routers_pool():
-    shapes = [(5,), (3, 4), (12, 4), (3, 8, 8), (1, 4, 4), (3, 9, 14), (2, 3, 7), (1, 1, 1)]
-    for shape in shapes:
-        X = np.random.RandomState(0).normal(size=(7, *shape))
-        sums = sum_patches(X)
-        np.testing.assert_allclose(sums, pool(torch.from_numpy(X), torch.float64), rtol=1e-12)
-        assert sums.dtype == np.float64
-        assert np.shares_memory(sums, X) == (X.ndim == 2)
-        whole = X.round().astype(np.float32)  # whole numbers: equal in any order of summation
-        expected = pool(torch.from_numpy(whole), torch.float32)
-        np.testing.assert_array_equal(sum_patches(whole), expected)
-        assert sum_patches(whole).dtype == np.float32
-    X = np.random.RandomState(0).randint(256, size=(7, 3, 65, 64)).astype(np.uint8)
-    expected = pool(torch.from_numpy(X / 255), torch.float64)
-    np.testing.assert_allclose(sum_patches(X), expected, rtol=1e-12)
 
 
 TEXTURES = np.tile(np.random.RandomState(0).uniform(0.3, 0.7, (4, 3, 4, 4)), (2, 2))
@@ -389,12 +488,19 @@ def test_kmeans_of_images_is_the_kmeans_router(centers, dtype):
 
 
 def test_kmeans_of_mixtures_of_other_libraries(patches):
-    X = patches[0][0][:200]
-    sums, shape = X.sum(axis=1), SimpleNamespace(input_shape_=X.shape[1:])
-    centers, _ = find_centers(sums, np.ones(200), 4, 0)
-    expected = sk.pairwise_distances_argmin(sums, centers)
-    for mixture, given in ((object(), X), (shape, X.reshape(200, -1)), (object(), sums)):
-        np.testing.assert_array_equal(_kmeans_routes(mixture, given, 4, 0), expected)
+    bags, (frame, _, _) = patches[0][0][:100, :2], make_table("frame")
+    numbers = frame[list("abcd")].apply(lambda column: column.fillna(column.median()))
+    cities = frame["city"].to_numpy()[:, None] == np.unique(frame["city"])
+    sparse = make_table("sparse")[0]
+    for given, encoded in (
+        (frame, np.hstack([scale(numbers), cities])),
+        (frame.to_numpy(), np.hstack([scale(numbers), cities])),  # of objects
+        (sparse, sparse.toarray() / sparse.toarray().std(axis=0)),
+        (bags, scale(bags.reshape(100, -1).astype(float))),
+    ):
+        centers, _ = find_centers(encoded, np.ones(len(encoded)), 4, 0)
+        expected = sk.pairwise_distances_argmin(encoded, centers)
+        np.testing.assert_array_equal(_kmeans_routes(object(), given, 4, 0), expected)
 
 
 @pytest.mark.parametrize("kind", TABLES)
@@ -420,7 +526,8 @@ def test_the_router_input_is_pooled_and_encoded(patches, images):
         moe = MoEClassifier(2, expert_width=2, max_iter=1, tol=None, trunk=None, random_state=0)
         moe.fit(X, y)
         encoded = moe.net_.map_batches(moe.module_.encode, X)
-        np.testing.assert_allclose(moe._router_input(X), sum_patches(encoded), rtol=1e-4, atol=1e-5)
+        pooled = pool(torch.from_numpy(encoded), torch.float64)
+        np.testing.assert_allclose(moe._router_input(X), pooled, rtol=1e-4, atol=1e-5)
 
 
 # -- centers ------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
-"""What the split of images follows: class, brightness, color, edges, or nothing."""
+"""What a split follows: class, brightness, color, edges of images; a column; or nothing."""
 
 import tracemalloc
 from dataclasses import FrozenInstanceError
 
 import numpy as np
+import pandas as pd
+import polars as pl
+import pyarrow as pa
 import pytest
+from scipy.sparse import csr_matrix
 from sklearn.metrics import mutual_info_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
@@ -18,6 +22,8 @@ from sklearn_moe.metrics import (
 )
 from sklearn_moe.metrics._split import _measure, above_null, quantile_bins
 
+# Most fits here are too short to learn much.
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.WorseThanNullWarning")
 COLORS = ["color (red - blue)", "color (green - magenta)"]
 PROPERTIES = ["brightness", "contrast", "edges (upright - level)", *COLORS]
 RED_BLUE, GREEN_MAGENTA = np.array([1, 0, -1]) / 2, np.array([-1, 2, -1]) / 3
@@ -237,14 +243,14 @@ class Split:
         return self.experts
 
     def gate_proba(self, X):
-        first = self.experts.reshape(len(X), -1)[:, 0]
+        first = self.experts.reshape(X.shape[0], -1)[:, 0]
         return np.where(np.arange(self.n_experts) == first[:, None], 0.7, 0.1)
 
     def predict(self, X):
-        return np.zeros(len(X), dtype=int)
+        return np.zeros(X.shape[0], dtype=int)
 
     def expert_proba(self, X):
-        return np.ones((len(X), self.n_experts, 3)) / 3
+        return np.ones((X.shape[0], self.n_experts, 3)) / 3
 
 
 def report_of(experts, X, y, *clusters, **options):
@@ -297,8 +303,59 @@ def test_other_splits():
     assert images.entropy_test == rows.entropy_test
     text = str(images)
     assert text.index("Split: it follows contrast") < text.index("Dispatch entropy: ")
-    assert rows.split is rows.split_follows is None
-    assert "Split" not in str(rows)
+    assert len(rows.split) == 9  # the target, and columns that half of the samples choose
+    bags = report_of(first, X[:, 0], y)
+    assert bags.split is bags.split_follows is None
+    assert "Split" not in str(bags)
+
+
+def as_polars(frame):
+    return pl.from_pandas(frame)
+
+
+@pytest.mark.parametrize("container", [pd.DataFrame, as_polars, pa.Table.from_pandas, np.asarray])
+def test_the_split_of_a_table_follows_its_columns(container):
+    rng = np.random.default_rng(0)
+    days = np.datetime64("2024-01-01") + np.arange(600)
+    frame = pd.DataFrame(
+        {
+            "city": pd.Categorical(rng.choice(["Bonn", "Oslo", "Rome"], 600)),
+            "temperature": np.where(np.arange(600) % 10, rng.uniform(0, 30, 600), np.nan),
+            "name": [f"n{i}" for i in range(600)],  # each is another one
+            "day": rng.permutation(days),
+        }
+    )
+    names = frame.columns if container is not np.asarray else ["x0", "x1", "x2", "x3"]
+    cold, late = frame["temperature"] < 12, frame["day"] > np.datetime64("2024-09-01")
+    for place, experts in enumerate((frame["city"] == "Oslo", cold, None, late)):
+        if experts is None or (container is np.asarray and place == 3):  # of objects, no dates
+            continue
+        report = report_of(experts.astype(int), container(frame), np.arange(600) % 3)
+        assert list(report.split) == ["class", *names]
+        assert report.split_follows == (names[place],)
+        share = report.split[names[place]].share
+        assert share > 0.8
+        assert f"Split: it follows {names[place]}, {share:.1%} of it" in str(report)
+
+
+def test_the_split_of_a_wide_or_long_table(monkeypatch):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 60)) * (rng.uniform(size=(400, 60)) < 0.5)
+    y, experts = np.arange(400) % 3, (X[:, 41] > 0).astype(int)
+    for given in (X, csr_matrix(X)):
+        report = report_of(experts, given, y)
+        assert len(report.split) == 9
+        assert report.split_follows == ("x41",)
+    names = [
+        report_of(rng.integers(2, size=400), X, y, n_permutations=200).split_follows
+        for _ in range(12)
+    ]
+    assert sum(map(bool, names)) <= 3  # the samples that choose a column do not test it
+    monkeypatch.setattr("sklearn_moe.metrics._specialization._MOST_ROWS", 100)
+    long = report_of(experts, X[:, 40:46], y)
+    assert long.split_follows == ("x1",)
+    assert long.split["x1"].expert_entropy < np.log(2)  # of 100 samples, not quite even
+    assert report_of(experts[:1], X[:1], y[:1]).split_follows == ()
 
 
 def flatten(X):

@@ -1,0 +1,83 @@
+"""The columns of any table as numbers, for those who compare samples and do not fit them."""
+
+import numpy as np
+from scipy.sparse import issparse
+from scipy.stats import mode
+from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+
+from .._data.tables import (
+    column_name,
+    column_types,
+    column_values,
+    holds_categories,
+    is_frame,
+    is_missing,
+    merge_rarest,
+)
+
+
+def read_columns(X):
+    """Yield the columns of a table, which is an array, a sparse matrix or a data frame.
+
+    Dates are numbers, and everything else that is none is a category; so is a missing one. As in
+    fits, the rarest of more than 100 categories share a code.
+
+    Yields
+    ------
+    name : str
+        x0, x1, ... where the table has none.
+    values : ndarray of shape (n_samples,), float64
+        Numbers, NaN where missing; of categories the codes 0, 1, ...
+    is_category : bool
+    """
+    X = X.tocsc() if issparse(X) else X if is_frame(X) else np.asarray(X)
+    kinds = column_types(X) if is_frame(X) else [str(X.dtype)] * X.shape[1]
+    for index, kind in enumerate(kinds):
+        values = X[:, [index]].toarray().ravel() if issparse(X) else column_values(X, index)
+        missing, is_category = is_missing(values), holds_categories(X, index, kind)
+        values = values.astype(np.int64 if values.dtype.kind in "Mm" else object)
+        try:
+            numbers = np.where(missing | is_category, np.nan, values).astype(np.float64)
+        except (TypeError, ValueError):
+            is_category = True
+        if is_category:
+            texts = np.where(missing, "", values).astype(str)
+            codes = np.unique(texts, return_inverse=True)[1]
+            numbers = merge_rarest(np.bincount(codes))[codes].astype(np.float64)
+        yield str(column_name(X, index)) if is_frame(X) else f"x{index}", numbers, is_category
+
+
+def encode_table(X):
+    """Return a table as numbers of about one scale, (n_samples, n_features); sparse X stays sparse.
+
+    Missing numbers become the median, numbers are standardized, categories are one-hot encoded.
+    """
+    if issparse(X):
+        return StandardScaler(with_mean=False).fit_transform(X.tocsr().astype(np.float64))
+    _, columns, is_category = zip(*read_columns(X), strict=True)
+    numbers = make_pipeline(
+        SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()
+    )
+    encoder = make_column_transformer(
+        (numbers, np.logical_not(is_category)),
+        (OneHotEncoder(sparse_output=False), np.array(is_category)),
+    )
+    return encoder.fit_transform(np.column_stack(columns))
+
+
+def typical_values(X):
+    """Return a value of each column of a table, as X has it: the median or main category."""
+    typical = []
+    for index, (_, values, is_category) in enumerate(read_columns(X)):
+        median = np.argsort(values)[(np.isfinite(values).sum() - 1) // 2]  # NaN is last
+        row = np.argmax(values == mode(values).mode) if is_category else median
+        typical.append((values if issparse(X) else column_values(X, index))[row])
+    return typical
+
+
+def as_dense(X):
+    """Return a sparse matrix as an array, and an array as it is."""
+    return X.toarray() if issparse(X) else X
