@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from ..functional import Shape
+from ..functional import Shape, linear
 from .parts import Stack, activation_layer, require_ndim, stack_weights
 
 
@@ -42,6 +42,11 @@ class MLPExpert(nn.Sequential):
         for layer in (first, second):
             nn.init.xavier_uniform_(layer.weight, gain=init_scale)
             nn.init.zeros_(layer.bias)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the outputs are linear functions of the features."""
+        return type(self) is MLPExpert and getattr(self[1], "function", None) is linear
 
     @staticmethod
     def stack(experts: Sequence["MLPExpert"]) -> nn.Module | None:
