@@ -85,9 +85,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
-        out-of-bag loss, or the loss or accuracy of held-out samples. Training also stops when the training loss
-        itself, if that is watched, is below `tol`. None trains for exactly `max_iter` epochs.
-        "auto" is 0 for "out_of_bag"; else None for "cosine" without early stopping, and 1e-4.
+        out-of-bag loss, or of the loss or accuracy of the held-out samples. Training also stops
+        when the training loss itself, if that is watched, is below `tol`. None trains for exactly
+        `max_iter` epochs. "auto" is 0 for "out_of_bag"; else None for "cosine" without early
+        stopping, and 1e-4.
 
     classes_ : ndarray of shape (n_classes,)
         Class labels; of several labels their indices.

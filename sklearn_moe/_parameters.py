@@ -573,9 +573,9 @@ def _shared(
         0 and deviation 1, over the pixels of the training set. Of the columns of a table z, the
         distance from the mean in standard deviations, becomes z / sqrt(1 + (z / 3)^2), which no
         outlier takes beyond 3; for linear experts it stays z, cut off at 100. Of a column of two
-        values z is 0 and 1. A missing value, NaN,
-        becomes 0, and a column that had some in `fit` has a second one that marks them. "auto" is
-        True for tables and images. False leaves X as it is, and refuses NaN and categories.
+        values z is 0 and 1. A missing value, NaN, becomes 0, and a column that had some in `fit`
+        has a second one that marks them. "auto" is True for tables and images. False leaves X as
+        it is, and refuses NaN and categories.
 
     top_k : int, default="auto"
         Experts per sample of routers that choose (on average for "relu"); patches per expert for

@@ -81,7 +81,7 @@ def _warn_of_overfit(fit, target, kept):
         shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)
         null *= entropy(shares) / np.log(target.n_targets)
     unseen = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
-    if null is not None and unseen > null + _OVERFIT:
+    if null is not None and unseen > null + _OVERFIT > kept["train_loss"] + _OVERFIT:
         warn(
             f"On samples that were not trained on the loss is {unseen:.3g}, that of a prediction "
             f"which ignores X is {null:.3g}: the model overfits. Use fewer experts, a larger "
