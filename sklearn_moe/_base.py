@@ -50,7 +50,6 @@ from ._training import (
 )
 from ._validation import check_same_length, naming
 from .nn import CentroidScores, Predictor, RouterSpec, build_mixture
-from .nn.dispatch import apply_all
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
 from .nn.heads import choose_head
@@ -407,8 +406,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             patience = max(self.n_iter_no_change, training.max_iter // 10)
             return Stopping(training.tol, patience, "oob_loss", share=_PATIENCE)
         score = "valid_loss" if plan.data.is_table else f"valid_{net.criterion_.score_name}"
-        score = score if training.holds_out else None
-        return Stopping(training.tol, self.n_iter_no_change, score)
+        return Stopping(training.tol, self.n_iter_no_change, score if training.holds_out else None)
 
     def _train(self, net, rows, validation=None, *, epochs, total=None, callbacks=(), **options):
         """Train; return whether Ctrl-C ended it after at least one epoch.
@@ -737,14 +735,14 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         module, scales = self.module_, self._scales
         if module.trunk is not None or not getattr(module.experts[0], "is_linear", False):
             raise AttributeError("coef_ needs linear experts on a table, activation='linear'.")
-        experts = copy.deepcopy(module.experts).double().cpu()  # differences lose digits
-        n_columns = self.n_features_in_ if scales is None else module.encoder.n_outputs
-        units = torch.eye(1 + n_columns, n_columns, dtype=torch.float64).roll(1, 0)
-        intercept, *coef = apply_all(experts, units).numpy()  # of 0, and of 1 in each column
-        coef = np.stack(coef, axis=-1) - intercept[..., np.newaxis]
+        each = [
+            [p.double().cpu().numpy() for p in expert.parameters()] for expert in module.experts
+        ]
+        coef = np.stack([readout @ weight for weight, _, readout, _ in each])
+        intercept = np.stack([readout @ bias + last for _, bias, readout, last in each])
         if scales is not None:
             coef[..., : len(scales.numeric)] /= scales.scale
-            intercept = intercept - coef[..., : len(scales.numeric)] @ scales.center
+            intercept -= coef[..., : len(scales.numeric)] @ scales.center
         return self._in_units_of_y(coef, intercept)
 
     def _in_units_of_y(self, coef, intercept):

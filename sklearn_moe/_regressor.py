@@ -21,6 +21,7 @@ __all__ = ["MoERegressor"]
 _MOST_ROWS = 4000  # by which a scale is measured, to one or two percent
 _LEAST_SCALE = 1e-6  # in standard deviations of y
 _LOG_FACTORS = np.log([0.01, 10])  # of a scale to the errors, in which the experts differ too
+_LEVELS, _PRIOR_ROWS = np.linspace(0, 1, 201), 50  # of calibration, and rows that say: none
 _HALVINGS = 45  # of the range that a quantile lies in
 
 
@@ -274,8 +275,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
     def predict_quantiles(self, X, q):
         """Return quantiles of y for each sample.
 
-        They are those of the density of `score_samples`: of a mixture, in which every expert has
-        its own center.
+        They are those of the density of `score_samples`, of a mixture in which every expert has its
+        own center, at levels that are calibrated: a twentieth of the samples by which `scale_` is
+        measured lies below the quantile of .05. Of few samples the levels stay close to q.
 
         Parameters
         ----------
@@ -313,12 +315,12 @@ class MoERegressor(RegressorMixin, BaseMoE):
                 f"predict_quantiles needs a y of one output, got {n_outputs}: fit a model for each."
             )
         # Between the least and the largest quantile of the parts.
-        each = self._family.ppf(q, *parts)
+        levels = np.interp(q, _LEVELS, self._levels)
+        each = self._family.ppf(levels, *parts)
         low, high = each.min(axis=1), each.max(axis=1)
         for _ in range(_HALVINGS):
             middle = (low + high) / 2
-            share = self._family.cdf(middle[:, np.newaxis], *parts)
-            is_low = (weights[:, :, np.newaxis] * share).sum(axis=1) < q
+            is_low = self._share_below(middle, weights, *parts) < levels
             low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
         return self._target.decode(high[:, :, np.newaxis])
 
@@ -383,6 +385,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
         log_weights, *parts = self._split(self._outputs(X, self._density_method()))
         return np.exp(log_weights), *parts
 
+    def _share_below(self, numbers, weights, points, scales):
+        """Return the distribution function at standardized numbers, (n_samples, n_numbers)."""
+        shares = self._family.cdf(numbers[:, np.newaxis], points, scales)
+        return (weights[:, :, np.newaxis] * shares).sum(axis=1)
+
     def _log_density(self, parts, codes):
         """Return the log density of standardized numbers, in the units of y."""
         log_weights, *parts = self._split(parts)
@@ -391,13 +398,13 @@ class MoERegressor(RegressorMixin, BaseMoE):
         return joint - np.log(self._target.scale).sum()
 
     def _measure(self, net, rows):
-        """Set the scale of the density: that of largest likelihood, in proportion to the errors.
+        """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
 
         On held-out rows or, with an out-of-bag mask, by the experts that are not trained on a row.
         """
         vars(self).pop("scale_", None)
         self.net_, head, n_outputs = net, net.criterion_, self._target.n_targets
-        if getattr(head, "family", None) is None or head.has_scale:
+        if getattr(head, "family", None) is None:
             return
         some = torch.from_numpy(draw_rows(len(rows.y), _MOST_ROWS)).to(rows.y.device)
         x = rows.x.index_select(0, some.to(getattr(rows.x, "device", "cpu")))
@@ -415,7 +422,15 @@ class MoERegressor(RegressorMixin, BaseMoE):
             self.scale_ = unit * np.exp(log_factor)
             return -weight @ self._log_density(parts, y)
 
-        loss(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x)
+        if not head.has_scale:
+            loss(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x)
+        log_weights, *parts = self._split(parts)
+        if n_outputs == 1:
+            below = self._share_below(y, np.exp(log_weights), *parts)[:, 0]
+            order, trust = np.argsort(below), len(y) / (len(y) + _PRIOR_ROWS)
+            shares = np.cumsum(weight[order]) - weight[order] / 2
+            levels = np.interp(_LEVELS, shares / weight.sum(), below[order])
+            self._levels = trust * levels + (1 - trust) * _LEVELS
 
     _check_y = staticmethod(check_numbers)
 

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.filterwarnings(
 )
 FAMILIES = {"squared_error": "norm", "absolute_error": "laplace", "huber": "logistic"}
 LOSSES = [*FAMILIES, "gaussian"]
+Q = [0.03, 0.5, 0.9]
 BRIEF = {"n_experts": 3, "max_iter": 8, "random_state": 0}
 
 
@@ -64,15 +65,15 @@ def test_densities_of_numbers_against_a_reference(numbers, loss):
     def density(value):
         return np.exp(reg.score_samples(row, [value])[0])
 
-    center, q = reg.predict(row)[0], [0.03, 0.5, 0.9]
-    quantiles = reg.predict_quantiles(row, q)[0]
+    center, levels = reg.predict(row)[0], np.interp(Q, np.linspace(0, 1, 201), reg._levels)
+    quantiles = reg.predict_quantiles(row, Q)[0]
     points = [center - 3000, *quantiles, center + 3000]
     shares = [integrate.quad(density, *pair, epsrel=1e-6)[0] for pair in pairwise(points)]
-    np.testing.assert_allclose(np.cumsum(shares), [*q, 1], atol=1e-4)
+    np.testing.assert_allclose(np.cumsum(shares), [*levels, 1], atol=1e-4)
     drawn = reg.sample_y(X[:2], 20_000, random_state=0)
     assert drawn.shape == (2, 20_000)
-    below = (drawn[:, :, np.newaxis] < reg.predict_quantiles(X[:2], q)[:, np.newaxis]).mean(axis=1)
-    np.testing.assert_allclose(below, [q, q], atol=0.012)
+    below = (drawn[:, :, np.newaxis] < reg.predict_quantiles(X[:2], Q)[:, np.newaxis]).mean(axis=1)
+    np.testing.assert_allclose(below, [levels, levels], atol=0.012)
     np.testing.assert_allclose(drawn.mean(axis=1), reg.predict(X[:2]), atol=2.5)
     np.testing.assert_array_equal(drawn, reg.sample_y(X[:2], 20_000, random_state=0))
 
@@ -115,8 +116,9 @@ def test_routers_that_add_outputs_have_one_density(numbers, router):
     expected = stats.norm.logpdf(y, reg.predict(X), reg.scale_)
     np.testing.assert_allclose(reg.score_samples(X, y), expected, rtol=1e-5)
     assert reg.responsibilities(X, y).sum(axis=1) == pytest.approx(1)
-    middle = reg.predict_quantiles(X, 0.5)
-    np.testing.assert_allclose(middle[:, 0], reg.predict(X), rtol=1e-6)
+    levels = np.interp(Q, np.linspace(0, 1, 201), reg._levels)
+    expected = stats.norm.ppf(levels, reg.predict(X)[:, np.newaxis], reg.scale_)
+    np.testing.assert_allclose(reg.predict_quantiles(X, Q), expected, rtol=1e-6)
 
 
 def test_a_constant_target_and_one_expert(numbers):
