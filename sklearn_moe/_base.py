@@ -13,7 +13,7 @@ from scipy import special
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import _check_feature_names, _check_y, check_is_fitted
+from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
 from ._compat import CallbackSupportMixin, Interrupts, __version__, warn
 from ._data.rows import Rows, select
@@ -27,6 +27,7 @@ from ._data.streams import read_batches
 from ._data.validation import (
     WeightsSeen,
     check_samples,
+    check_target,
     check_training_data,
     hold_out,
 )
@@ -48,7 +49,6 @@ from ._training import (
     warn_of,
     with_in_bag_mask,
 )
-from ._validation import check_same_length, naming
 from .nn import CentroidScores, Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
@@ -604,9 +604,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
     def _encode_y(self, X, y):
         """Return y as the net takes it, in float64."""
-        with naming("y"):
-            y = self._check_y(_check_y(y, multi_output=True, estimator=type(self).__name__))
-        check_same_length(X=X, y=y)
+        y = check_target(X, y, type(self).__name__, self._check_y)
         return self._target.encode(y, np.float64)
 
     def score_samples(self, X, y=None):

@@ -13,8 +13,8 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import BaseMoE, draw_indices
 from ._data.rows import draw_rows
 from ._data.targets import NumberTarget, check_numbers
+from ._data.validation import check_quantiles
 from ._parameters import constructor, documented
-from ._validation import check_named
 
 __all__ = ["MoERegressor"]
 
@@ -306,9 +306,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         >>> bool(0.8 < ((low < y[300:]) & (y[300:] < high)).mean() < 1)
         True
         """
-        q = check_named(np.atleast_1d(q), "q", ensure_2d=False, dtype=np.float64)
-        if q.ndim > 1 or q.min() <= 0 or q.max() >= 1:
-            raise ValueError(f"q must be quantiles between 0 and 1, (n_quantiles,), got {q!r}.")
+        q = check_quantiles(q)
         weights, *parts = self._parts(X)
         if (n_outputs := parts[0].shape[2]) > 1:
             raise ValueError(

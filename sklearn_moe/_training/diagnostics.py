@@ -41,16 +41,14 @@ def warn_of(fit, target, load):
         )
     names = {"train_loss", stopping.score} - {None}
     epochs = [row for row in history[fit.n_before :] if names <= row.keys()]
-    kept = epochs[-1] if epochs else None
-    if epochs and stopping.score is not None:
-        best = min if stopping.score.endswith("loss") else max
-        kept = best(epochs, key=lambda row: row[stopping.score])
-        _warn_of_overfit(fit, target, kept)
-    if epochs and fit.rows.x.ndim == 2:
+    if epochs:
+        kept, is_table = epochs[-1], fit.rows.x.ndim == 2
         if stopping.score is not None:
-            if fit.rows.x.shape[1] > fit.rows.x.shape[0]:
-                _warn_of_width(fit, target, epochs, kept)
-        if fit.plan.model.standardize:
+            best = min if stopping.score.endswith("loss") else max
+            kept = best(epochs, key=lambda row: row[stopping.score])
+            is_wide = is_table and fit.rows.x.shape[1] > fit.rows.x.shape[0]
+            (_warn_of_width if is_wide else _warn_of_overfit)(fit, target, epochs, kept)
+        if is_table and fit.plan.model.standardize:
             _warn_of_ruin(fit, epochs, kept)
     _warn_of_load(fit, load)
 
@@ -74,7 +72,7 @@ def _warn_of_width(fit, target, epochs, kept):
         )
 
 
-def _warn_of_overfit(fit, target, kept):
+def _warn_of_overfit(fit, target, epochs, kept):
     """Warn if a prediction that ignores X is better on samples that were not trained on."""
     rows, null = fit.validation or fit.rows, _loss_of_nothing(fit)
     if null is not None and target.kind == "classes":  # outputs of 0 stand for equal shares
