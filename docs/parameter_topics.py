@@ -18,7 +18,7 @@ _NAMES = {
     "Tables, patches, images": ("sample_shape", "categorical_features", "standardize"),
     "Router, loss and solver": ("top_k", "expert_loss_weight", "solver"),
     "When to stop": ("validation_fraction", "n_iter_no_change", "tol"),
-    "The course of a fit": ("warm_start", "train_transform", "callbacks", "checkpoint"),
+    "The course of a fit": ("n_init", "warm_start", "train_transform", "callbacks", "checkpoint"),
     "The machine": ("device",),
 }
 

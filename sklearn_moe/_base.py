@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from scipy import special
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_random_state
@@ -26,6 +27,7 @@ from ._data.streams import read_batches
 from ._data.validation import (
     WeightsSeen,
     check_samples,
+    check_target,
     check_training_data,
     hold_out,
 )
@@ -48,7 +50,7 @@ from .nn.predictor import require_onnx, write_onnx
 from .nn.routers.scores import CentroidScores, pool
 from .nn.seeding import OwnGenerator
 
-__all__ = ["BaseMoE"]
+__all__ = ["BaseMoE", "draw_indices"]
 
 _MAX_SEED = 2**31 - 1
 _PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
@@ -73,6 +75,7 @@ class Fit(NamedTuple):
     n_before: int  # epochs of earlier fits
     callbacks: Any  # those of scikit-learn
     checkpoint: Any  # what stores the training, if anything does
+    samples: Any  # those of `rows`
 
 
 class BaseMoE(CallbackSupportMixin, BaseEstimator):
@@ -155,17 +158,28 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
     @usual_modes()
     def _fit(self, X, y, sample_weight, groups):
         """Train from new weights, or with `warm_start` from those of the last fit."""
-        fit = self._begin(X, y, sample_weight, groups)
-        interrupted = fit.working._train(
-            fit.net,
-            fit.rows,
-            fit.validation,
-            epochs=fit.plan.training.max_iter,
-            total=fit.plan.training.max_iter if fit.plan.training.tol is None else None,
-            callbacks=(fit.callbacks, fit.stopping),
-            n_dense_epochs=fit.n_dense_epochs,
-            checkpoint=fit.checkpoint,
-        )
+        fit = first = self._begin(X, y, sample_weight, groups)
+        max_iter, tol = fit.plan.training.max_iter, fit.plan.training.tol
+        for start in self._starts(first):
+            try:
+                interrupted = start.working._train(
+                    start.net,
+                    start.rows,
+                    start.validation,
+                    epochs=max_iter,
+                    total=max_iter if tol is None else None,
+                    callbacks=(start.callbacks, start.stopping),
+                    n_dense_epochs=start.n_dense_epochs,
+                    checkpoint=start.checkpoint,
+                )
+            except KeyboardInterrupt:  # before the end of its first epoch
+                if start is first:
+                    raise
+                interrupted = True
+            if start.stopping.best_ > fit.stopping.best_:
+                fit = start
+            if interrupted:
+                break
         self._finish(fit)
         if interrupted:
             raise KeyboardInterrupt
@@ -196,12 +210,23 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             rows=rows,
             validation=validation,
             plan=plan,
-            stopping=working._stopping(net, plan.training),
+            stopping=working._stopping(net, plan),
             n_dense_epochs=0 if resume else plan.training.n_dense_epochs,
             n_before=len(net.history),
             callbacks=callbacks,
             checkpoint=checkpoint,
+            samples=training,
         )
+
+    def _starts(self, fit):
+        """Yield the fit, and others from new initial weights unless it goes on from old ones."""
+        before = copy.copy(fit.working)  # its random state is gone when the training begins
+        yield fit
+        for _ in range(0 if fit.n_before else self.n_init - 1):
+            working = copy.copy(before)
+            net = working._new_net(fit.samples, fit.plan)
+            stopping = working._stopping(net, fit.plan)
+            yield fit._replace(working=working, net=net, stopping=stopping)
 
     def _check(self, X, y, sample_weight, groups=None, *, resume, goes_on=False, **target):
         """Return checked samples, with y as the net takes it and weights of mean 1.
@@ -231,9 +256,10 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
     def _plan(self, samples, resume):
         """Return what is trained on, what is held out, the plan, and what stores the training."""
         if self.checkpoint is not None:
+            if self.n_init > 1:
+                raise ValueError(f"checkpoint needs n_init=1, a single start, got {self.n_init}.")
             before = self._random_state.get_state(legacy=False)
-        training, validation = self._hold_out(samples)
-        plan = self._resolve(training)
+        training, validation, plan = self._hold_out(samples)
         if resume:
             self._check_architecture(plan)
         if self.checkpoint is None:
@@ -246,16 +272,17 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             if self.random_state is None:
                 self._random_state = np.random.RandomState()
             self._random_state.set_state(before)
-            training, validation = self._hold_out(samples)
+            training, validation, plan = self._hold_out(samples)
         return training, validation, plan, Checkpoint(file, before)
 
     def _hold_out(self, samples):
-        """Split off samples for early stopping, if asked for."""
-        if self.early_stopping is not True:
-            return samples, None
+        """Return what is trained on, what is held out for early stopping, and the plan."""
+        plan = self._resolve(samples)
+        if not plan.training.holds_out:
+            return samples, None, plan
         seed = self._random_state.randint(_MAX_SEED)
         stratify = self._target.kind == "classes"
-        return hold_out(samples, self.validation_fraction, seed, stratify=stratify)
+        return *hold_out(samples, self.validation_fraction, seed, stratify=stratify), plan
 
     def _resolve(self, samples):
         """Resolve what is "auto"."""
@@ -263,9 +290,9 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             head = self._head()()
         return resolve(self, samples.X, samples.weight.astype(self._dtype), head)
 
-    def _head(self):
+    def _head(self, **options):
         """Return how the head of the loss is made."""
-        return partial(choose_head(self.loss, self._target.kind), self._target.n_targets)
+        return partial(choose_head(self.loss, self._target.kind, **options), self._target.n_targets)
 
     def _new_net(self, samples, plan):
         """Return a net with new weights, and scales that are measured anew."""
@@ -275,7 +302,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             self._scales = describe_channels(X, weight)
         elif plan.standardize:
             categories = self._format.categories
-            self._scales = describe_columns(X, weight, categories.columns if categories else ())
+            scales = describe_columns(X, weight, categories.columns if categories else ())
+            self._scales = scales._replace(is_linear=plan.is_linear)
         net = self._make_net(plan)
         if isinstance(getattr(net.module_.router, "network", None), CentroidScores):
             self._place_centers(net, X, weight)
@@ -295,7 +323,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         router = RouterSpec.of(plan.model.router)
         self._noise_at_predict = router.noise_at_predict
         self._architecture = self._architecture_of(plan)
-        head, seed = self._head(), self._random_state.randint(_MAX_SEED)
+        head = self._head(learns_scale=plan.learns_scale)
+        seed = self._random_state.randint(_MAX_SEED)
         if isinstance(plan.model.trunk, torch.nn.Module):
             model = model | {"trunk": ModuleBlueprint(plan.model.trunk)}
         module = partial(
@@ -348,10 +377,12 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
     def _stopping(self, net, plan):
         """Return what ends the training."""
-        if plan.n_out_of_bag:
-            patience = max(self.n_iter_no_change, plan.max_iter // 10)
-            return Stopping(plan.tol, patience, "oob_loss", share=_PATIENCE)
-        return Stopping(plan.tol, self.n_iter_no_change, self._score_name(net))
+        training = plan.training
+        if training.n_out_of_bag:
+            patience = max(self.n_iter_no_change, training.max_iter // 10)
+            return Stopping(training.tol, patience, "oob_loss", share=_PATIENCE)
+        score = "valid_loss" if plan.data.is_table else f"valid_{net.criterion_.score_name}"
+        return Stopping(training.tol, self.n_iter_no_change, score if training.holds_out else None)
 
     def _train(self, net, rows, validation=None, *, epochs, total=None, callbacks=(), **options):
         """Train; return whether Ctrl-C ended it after at least one epoch.
@@ -384,6 +415,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """Take over what was trained."""
         # The state of the optimizer is as large as the weights, or twice as large.
         fit.net.initialize_optimizer()
+        fit.working._measure(fit.net, fit.validation or fit.rows)
         self._adopt(fit.working, fit.net, lambda: fit.working._count_load(fit.net, fit.rows))
 
     def _adopt(self, working, net, count_load):
@@ -393,15 +425,19 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             counts = count_load()
             load = counts / max(counts.sum(), np.finfo(counts.dtype).tiny)
             vars(working).update(fitted, expert_load_=load)
-            recorded = {
-                "oob_loss_curve_": "oob_loss",
-                "validation_scores_": working._score_name(net),
-            }
-            for name, entry in recorded.items():
-                vars(working).pop(name, None)
-                if values := [row[entry] for row in net.history if entry in row]:
-                    setattr(working, name, values)
+            for name in ("validation_scores_", "oob_loss_curve_"):
+                working.__dict__.pop(name, None)
+            if oob_losses := [row["oob_loss"] for row in net.history if "oob_loss" in row]:
+                working.oob_loss_curve_ = oob_losses
+            holds_out = working.resolved_params_.get("early_stopping", self.early_stopping)
+            score = f"valid_{net.criterion_.score_name}"
+            scores = [row[score] for row in net.history if score in row]
+            if scores and holds_out is True:
+                working.validation_scores_ = scores
             self.__dict__ = working.__dict__
+
+    def _measure(self, net, rows):
+        """Measure on rows what a density needs beside the net."""
 
     def _describe(self, net):
         """Return the fitted attributes: what an estimator needs to predict."""
@@ -426,17 +462,13 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
     def _scikit_learn_callbacks(self, working, X, y, sample_weight, plan):
         """Tell the callbacks of scikit-learn of the fit that begins."""
         before = set(vars(self))
-        context = self._init_callback_context(max_subtasks=plan.training.max_iter)
+        context = self._init_callback_context(max_subtasks=plan.training.max_iter * self.n_init)
         # What scikit-learn will look for when the fit has ended.
         vars(working).update({k: v for k, v in vars(self).items() if k not in before})
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": metadata}
         context.call_on_fit_task_begin(estimator=self, **data)
         return ScikitLearnCallbacks(self, context, data, working._describe)
-
-    def _score_name(self, net):
-        """Return the name of the score of held-out rows in the history, None without them."""
-        return f"valid_{net.criterion_.score_name}" if self.early_stopping is True else None
 
     def _architecture_of(self, plan):
         params = self.get_params(deep=True)
@@ -490,6 +522,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             interrupted = working._train(
                 net, rows, epochs=1, total=1, anneal=False, streamed=slices
             )
+        working._measure(net, rows)
         self._adopt(working, net, lambda: sum(loads))
         if interrupted:
             raise KeyboardInterrupt
@@ -524,15 +557,74 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         module = self.net_.module_
         return self.net_.map_batches(lambda x: function(module(x, generator).output), X)
 
-    def _expert_predictions(self, X):
-        """Return the predictions of every expert, (n_samples, n_experts, n_targets)."""
-        X, predict, module = self._read(X), self.net_.criterion_.predict, self.net_.module_
+    def _expert_outputs(self, X, method="predict"):
+        """Return what a method of the head makes of every expert, (n_samples, n_experts, ...)."""
+        X, function, module = self._read(X), getattr(self.net_.criterion_, method), self.module_
 
-        def predict_each(x):
+        def map_each(x):
             outputs = module.forward_each(x)
-            return predict(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+            return function(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
 
-        return self.net_.map_batches(predict_each, X)
+        return self.net_.map_batches(map_each, X)
+
+    def _encode_y(self, X, y):
+        """Return y as the net takes it, in float64."""
+        y = check_target(X, y, type(self).__name__, self._check_y)
+        return self._target.encode(y, np.float64)
+
+    def score_samples(self, X, y=None):
+        """Return the logarithm of the density, or of the probability, of each y given its x.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Their numbers, in the units of `fit`, or classes. None: what `predict` returns.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Of several outputs or labels that of all of them together.
+
+        Raises
+        ------
+        ValueError
+            If the loss belongs to no density, or a class was not in `fit`.
+        """
+        outputs = self._outputs(X, self._density_method())
+        return self._log_density(outputs, self._encode_y(X, self.predict(X) if y is None else y))
+
+    def responsibilities(self, X, y):
+        """Return the probability of each expert once y is known.
+
+        It is in proportion to the router's probability of the expert, `gate_proba`, times the
+        density or probability of y by that expert alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Their numbers, in the units of `fit`, or classes.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_experts)
+            Rows sum to 1.
+
+        Raises
+        ------
+        ValueError
+            If the loss belongs to no density, or a class was not in `fit`.
+        """
+        outputs = self._expert_outputs(X, self._density_method())
+        log_density = self._log_density(outputs, self._encode_y(X, y)[:, np.newaxis])
+        read, net = self._read(X), self.net_
+        scores = net.map_batches(lambda x: net.module_.route(x).scores, read).astype(np.float64)
+        return special.softmax(special.log_softmax(scores, axis=1) + log_density, axis=1)
 
     def apply(self, X):
         """Return the expert that is used for each sample.
@@ -574,6 +666,50 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         X, net = self._read(X), self.net_
         encode = net.module_.encoder or torch.nn.Identity()
         return net.map_batches(lambda x: pool(encode(x), net.dtype), X)
+
+    @property
+    def coef_(self):
+        """Coefficients of linear experts, by the columns `coef_names_`, in the units of X and y."""
+        return self._linear_experts()[0]
+
+    @property
+    def intercept_(self):
+        """Intercepts of linear experts, in the units of y."""
+        return self._linear_experts()[1]
+
+    @property
+    def coef_names_(self):
+        """Names of the columns of `coef_`, a category as "column=category"."""
+        self._linear_experts()
+        n_columns, scales = self.n_features_in_, self._scales
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(n_columns)])
+        if scales is None:
+            return np.array(names, dtype=object)
+        found = [names[column] for column in scales.numeric]
+        found += [f"{found[place]}=missing" for place in scales.with_missing]
+        for column, n in zip(scales.categories, scales.n_categories, strict=True):
+            labels = self._format.categories.labels()[column]
+            found += [f"{names[column]}={labels[code]}" for code in range(n)]
+        return np.array(found, dtype=object)
+
+    @torch.no_grad()
+    def _linear_experts(self):
+        """Return the coefficients and the intercepts of linear experts."""
+        module, scales = self.module_, self._scales
+        if module.trunk is not None or not getattr(module.experts[0], "is_linear", False):
+            raise AttributeError("coef_ needs linear experts on a table, activation='linear'.")
+        each = [
+            [p.double().cpu().numpy() for p in expert.parameters()] for expert in module.experts
+        ]
+        coef = np.stack([readout @ weight for weight, _, readout, _ in each])
+        intercept = np.stack([readout @ bias + last for _, bias, readout, last in each])
+        if scales is not None:
+            coef[..., : len(scales.numeric)] /= scales.scale
+            intercept -= coef[..., : len(scales.numeric)] @ scales.center
+        return self._in_units_of_y(coef, intercept)
+
+    def _in_units_of_y(self, coef, intercept):
+        return coef, intercept
 
     def to(self, device):
         """Move the fitted model; it predicts, and `partial_fit` trains it, on that device.
@@ -719,6 +855,13 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         defaults = {key: value.default for key, value in parameters.items()}
         # A parameter that the other version did not have is at its default.
         super().__setstate__(defaults | {k: v for k, v in state.items() if k != _VERSION})
+
+
+def draw_indices(proba, n_samples, random_state):
+    """Draw indices, (n, n_samples), from the probabilities in each row of (n, n_indices)."""
+    places = random_state.uniform(size=(len(proba), n_samples, 1))
+    sums = proba.cumsum(axis=1, dtype=np.float64)
+    return (places > (sums / sums[:, -1:])[:, np.newaxis, :-1]).sum(axis=2)
 
 
 def _swap_trunk(state, trunk):

@@ -1,12 +1,15 @@
 """MoEClassifier: the mixture of experts as a scikit-learn classifier."""
 
+from numbers import Integral
 from typing import ClassVar
 
 import numpy as np
+from scipy import special
 from sklearn.base import ClassifierMixin, _fit_context
+from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
-from ._base import BaseMoE
+from ._base import BaseMoE, draw_indices
 from ._data.targets import ClassTarget, LabelTarget, check_classes
 from ._parameters.declared import constructor, documented
 from .nn import LOSSES, LossSpec
@@ -62,13 +65,14 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
           tenth of them and one at least, equal samples out of the same. The mixture of these
           experts is tested by it. No sample is lost to the training, and the test costs next to
           nothing. Needs `router="soft"` and several experts;
-        - True: `validation_fraction` of the training samples are held out, stratified by class,
-          and tested by accuracy;
+        - True: `validation_fraction` of the training samples are held out, stratified by class, and
+          tested by the loss where X is a table, by accuracy otherwise;
         - False: what is watched is the training loss, and nothing is returned to.
 
         "auto" is "out_of_bag" for a table with several experts, `router="soft"` and
-        `expert_loss_weight` above 0, else False: specialized experts give poor out-of-bag
-        estimates.
+        `expert_loss_weight` above 0. It is True for other tables with several experts, as
+        specialized experts give poor out-of-bag estimates, if that holds out ten samples, and
+        as many as there are classes. Else it is False.
 
     batch_size : int or None, default="auto"
         Samples per step; None takes all of them (gradient descent). "auto" is 1024 for
@@ -81,9 +85,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
-        out-of-bag loss or the validation accuracy. Training also stops when the training loss
-        itself, if that is watched, is below `tol`. None trains for exactly `max_iter` epochs.
-        "auto" is 0 for "out_of_bag"; else None for "cosine" without early stopping, and 1e-4.
+        out-of-bag loss, or of the loss or accuracy of the held-out samples. Training also stops
+        when the training loss itself, if that is watched, is below `tol`. None trains for exactly
+        `max_iter` epochs. "auto" is 0 for "out_of_bag"; else None for "cosine" without early
+        stopping, and 1e-4.
 
     classes_ : ndarray of shape (n_classes,)
         Class labels; of several labels their indices.
@@ -95,7 +100,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     Warns
     -----
     ConvergenceWarning
-        If `max_iter` epochs at rates that do not fall to 0 were not enough.
+        If `max_iter` epochs at rates that do not fall to 0 were not enough, or the loss of samples
+        that were not trained on is worse than that of a prediction which ignores X.
     ExpertCollapseWarning
         If one expert computes more than 95 % of the training samples.
 
@@ -338,7 +344,53 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         -------
         proba : ndarray of shape (n_samples, n_experts, n_classes)
         """
-        return self._expert_predictions(X)
+        return self._expert_outputs(X)
+
+    def sample_y(self, X, n_samples=1, random_state=None):
+        """Draw classes from the probabilities of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples_X, ...)
+            Samples, as `fit` takes them.
+
+        n_samples : int, default=1
+            Number of draws for each sample.
+
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples_X, n_samples)
+            Class labels. Of several labels zeros and ones, (n_samples_X, n_labels, n_samples).
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_wine
+        >>> from sklearn_moe import MoEClassifier
+        >>> X, y = load_wine(return_X_y=True)
+        >>> clf = MoEClassifier(2, max_iter=5, random_state=0).fit(X, y)
+        >>> clf.sample_y(X[:4], n_samples=3, random_state=0).shape
+        (4, 3)
+        """
+        proba, random_state = self.predict_proba(X), check_random_state(random_state)
+        n_samples = check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        if self._target.kind == "classes":
+            return self.classes_[draw_indices(proba, n_samples, random_state)]
+        draws = random_state.uniform(size=(*proba.shape, n_samples))
+        return (draws < proba[:, :, np.newaxis]).astype(int)
+
+    def _density_method(self):
+        return "decision"
+
+    def _log_density(self, scores, codes):
+        """Return the log probabilities of classes or labels, given scores (..., n_targets)."""
+        scores = scores.astype(np.float64)
+        if self._target.kind == "classes":
+            scores = special.log_softmax(scores, axis=-1)
+            return np.take_along_axis(scores, codes[..., np.newaxis], axis=-1)[..., 0]
+        return special.log_expit(np.where(codes > 0, scores, -scores)).sum(axis=-1)
 
     def __sklearn_tags__(self):
         """Declare that y may hold several labels, if the loss has a meaning for them."""

@@ -1,12 +1,28 @@
 """MoERegressor: the mixture of experts for numbers."""
 
-from sklearn.base import RegressorMixin, _fit_context
+from numbers import Integral
 
-from ._base import BaseMoE
+import numpy as np
+import torch
+from scipy import special, stats
+from scipy.optimize import minimize_scalar
+from sklearn.base import RegressorMixin, _fit_context
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils.validation import check_is_fitted
+
+from ._base import BaseMoE, draw_indices
+from ._data.rows import draw_rows
 from ._data.targets import NumberTarget, check_numbers
+from ._data.validation import check_quantiles
 from ._parameters.declared import constructor, documented
 
 __all__ = ["MoERegressor"]
+
+_MOST_ROWS = 4000  # by which a scale is measured, to one or two percent
+_LEAST_SCALE = 1e-6  # in standard deviations of y
+_LOG_FACTORS = np.log([0.01, 10])  # of a scale to the errors, in which the experts differ too
+_LEVELS, _PRIOR_ROWS = np.linspace(0, 1, 201), 50  # of calibration, and rows that say: none
+_HALVINGS = 45  # of the range that a quantile lies in
 
 
 @documented
@@ -31,7 +47,15 @@ class MoERegressor(RegressorMixin, BaseMoE):
         - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
         With `router="soft"` the density of the mixture is trained: of "gaussian" a mixture density
-        network [8]_, of the others exp(-loss) around every expert.
+        network [8]_, of the others exp(-loss) around every expert. Its width is that of y, and
+        learned where the experts are linear, so that each follows its own samples only.
+
+        After the training, `score_samples`, `responsibilities`, `sample_y` and `predict_quantiles`
+        take a density around every expert: a normal one for "squared_error", Laplace's for
+        "absolute_error", a logistic one for "huber". Its scale, `scale_`, is that of largest
+        likelihood on samples that were not trained on: by the experts that did not see them with
+        "out_of_bag", on those that were held out with `early_stopping=True`. Without either it is
+        measured on the training samples, and too small if the model overfits.
 
     max_iter : int, default="auto"
         Number of epochs, the maximum with `early_stopping` or `tol`, over which the rates of
@@ -47,13 +71,14 @@ class MoERegressor(RegressorMixin, BaseMoE):
           tenth of them and one at least, equal samples out of the same. The mixture of these
           experts is tested by it. No sample is lost to the training, and the test costs next to
           nothing. Needs `router="soft"` and several experts;
-        - True: `validation_fraction` of the training samples are held out, and tested by
-          the squared error;
+        - True: `validation_fraction` of the training samples are held out, and tested by the loss
+          where X is a table, by the squared error otherwise;
         - False: what is watched is the training loss, and nothing is returned to.
 
         "auto" is "out_of_bag" for a table with several experts, `router="soft"` and
-        `expert_loss_weight` above 0, else False: specialized experts give poor out-of-bag
-        estimates.
+        `expert_loss_weight` above 0. It is True for other tables with several experts, as
+        specialized experts give poor out-of-bag estimates, if that holds out ten samples. Else
+        it is False.
 
     batch_size : int or None, default="auto"
         Samples per step; None takes all of them. "auto" is 200. Where weights are
@@ -68,10 +93,15 @@ class MoERegressor(RegressorMixin, BaseMoE):
         One minus the squared error on the held-out samples after every epoch, in variances of
         the training target: about R2. With `early_stopping=True` only.
 
+    scale_ : ndarray of shape (n_outputs,)
+        Scale of the density around the prediction of an expert, in the units of y. Not with
+        "gaussian", whose experts have standard deviations of their own.
+
     Warns
     -----
     ConvergenceWarning
-        If `tol` is set and `max_iter` epochs at rates that do not fall to 0 were not enough.
+        If `tol` is set and `max_iter` epochs at rates that do not fall to 0 were not enough, or the
+        loss of samples that were not trained on is worse than that of a prediction which ignores X.
     ExpertCollapseWarning
         If one expert computes more than 95 % of the training samples.
 
@@ -240,8 +270,165 @@ class MoERegressor(RegressorMixin, BaseMoE):
         -------
         y : ndarray of shape (n_samples, n_experts) or (n_samples, n_experts, n_outputs)
         """
-        numbers = self._expert_predictions(X)
-        return self._target.decode(numbers)
+        return self._target.decode(self._expert_outputs(X))
+
+    def predict_quantiles(self, X, q):
+        """Return quantiles of y for each sample.
+
+        They are those of the density of `score_samples`, of a mixture in which every expert has its
+        own center, at levels that are calibrated: a twentieth of the samples by which `scale_` is
+        measured lies below the quantile of .05. Of few samples the levels stay close to q.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
+
+        q : float or array-like of shape (n_quantiles,)
+            Between 0 and 1, such as [.05, .95] for intervals that hold 90 % of the numbers.
+
+        Returns
+        -------
+        quantiles : ndarray of shape (n_samples, n_quantiles)
+
+        Raises
+        ------
+        ValueError
+            If the loss belongs to no density, y has several outputs, or a q is not between 0 and 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn_moe import MoERegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> reg = MoERegressor(max_iter=20, random_state=0).fit(X[:300], y[:300])
+        >>> low, high = reg.predict_quantiles(X[300:], [0.05, 0.95]).T
+        >>> bool(0.8 < ((low < y[300:]) & (y[300:] < high)).mean() < 1)
+        True
+        """
+        q = check_quantiles(q)
+        weights, *parts = self._parts(X)
+        if (n_outputs := parts[0].shape[2]) > 1:
+            raise ValueError(
+                f"predict_quantiles needs a y of one output, got {n_outputs}: fit a model for each."
+            )
+        # Between the least and the largest quantile of the parts.
+        levels = np.interp(q, _LEVELS, self._levels)
+        each = self._family.ppf(levels, *parts)
+        low, high = each.min(axis=1), each.max(axis=1)
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            is_low = self._share_below(middle, weights, *parts) < levels
+            low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
+        return self._target.decode(high[:, :, np.newaxis])
+
+    def sample_y(self, X, n_samples=1, random_state=None):
+        """Draw numbers from the density of each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples_X, ...)
+            Samples, as `fit` takes them.
+
+        n_samples : int, default=1
+            Number of draws for each sample.
+
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples_X, n_samples) or (n_samples_X, n_outputs, n_samples)
+
+        Raises
+        ------
+        ValueError
+            If the loss belongs to no density.
+        """
+        random_state = check_random_state(random_state)
+        n_samples = check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        weights, *parts = self._parts(X)
+        chosen = draw_indices(weights, n_samples, random_state)[:, :, np.newaxis]
+        parts = (np.take_along_axis(part, chosen, axis=1) for part in parts)
+        drawn = self._target.decode(self._family.rvs(*parts, random_state=random_state))
+        return drawn if self._target.is_column else drawn.transpose(0, 2, 1)
+
+    def _in_units_of_y(self, coef, intercept):
+        n_outputs = self._target.n_targets  # the first outputs of an expert are the means
+        coef = coef[:, :n_outputs] * self._target.deviation[:, np.newaxis]
+        intercept = self._target.decode(intercept[:, :n_outputs])
+        return coef[:, 0] if self._target.is_column else coef, intercept
+
+    @property
+    def _family(self):
+        return getattr(stats, self.net_.criterion_.family)
+
+    def _density_method(self):
+        check_is_fitted(self)
+        if getattr(self.net_.criterion_, "family", None) is None:
+            raise ValueError(
+                f"loss={self.loss!r} belongs to no density, which this needs. Use 'gaussian' or "
+                "another loss of the library; a RegressionHead names its density by `family`."
+            )
+        return "parts"
+
+    def _split(self, parts):
+        """Return log weights, points and scales of parts, in standardized units."""
+        unit = self._target.scale
+        weights, points, scales = np.split(parts, [1, 1 + self._target.n_targets], axis=-1)
+        return weights[..., 0], points, scales * getattr(self, "scale_", unit) / unit
+
+    def _parts(self, X):
+        """Return weights, (n_samples, n_parts), points and scales, (n_samples, n_parts, ...)."""
+        log_weights, *parts = self._split(self._outputs(X, self._density_method()))
+        return np.exp(log_weights), *parts
+
+    def _share_below(self, numbers, weights, points, scales):
+        """Return the distribution function at standardized numbers, (n_samples, n_numbers)."""
+        shares = self._family.cdf(numbers[:, np.newaxis], points, scales)
+        return (weights[:, :, np.newaxis] * shares).sum(axis=1)
+
+    def _log_density(self, parts, codes):
+        """Return the log density of standardized numbers, in the units of y."""
+        log_weights, *parts = self._split(parts)
+        log_density = self._family.logpdf(codes[..., np.newaxis, :], *parts).sum(axis=-1)
+        joint = special.logsumexp(log_weights + log_density, axis=-1)
+        return joint - np.log(self._target.scale).sum()
+
+    def _measure(self, net, rows):
+        """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
+
+        On held-out rows or, with an out-of-bag mask, by the experts that are not trained on a row.
+        """
+        vars(self).pop("scale_", None)
+        self.net_, head, n_outputs = net, net.criterion_, self._target.n_targets
+        if getattr(head, "family", None) is None:
+            return
+        some = torch.from_numpy(draw_rows(len(rows.y), _MOST_ROWS)).to(rows.y.device)
+        x = rows.x.index_select(0, some.to(getattr(rows.x, "device", "cpu")))
+        y, weight = (column[some].double().cpu().numpy() for column in (rows.y, rows.weight))
+        generator = self._predict_generator()
+        parts = net.map_batches(lambda x: head.parts(net.module_(x, generator).output), x)
+        if rows.in_bag is not None:
+            parts[rows.in_bag[some].cpu().numpy(), 0] = -np.inf
+            parts[..., 0] = special.log_softmax(parts[..., 0], axis=1)
+        mean = (np.exp(parts[..., :1]) * parts[..., 1 : 1 + n_outputs]).sum(axis=1)
+        errors = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weight))
+        unit = np.maximum(errors, _LEAST_SCALE) * self._target.scale
+
+        def loss(log_factor):
+            self.scale_ = unit * np.exp(log_factor)
+            return -weight @ self._log_density(parts, y)
+
+        if not head.has_scale:
+            loss(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x)
+        log_weights, *parts = self._split(parts)
+        if n_outputs == 1:
+            below = self._share_below(y, np.exp(log_weights), *parts)[:, 0]
+            order, trust = np.argsort(below), len(y) / (len(y) + _PRIOR_ROWS)
+            shares = np.cumsum(weight[order]) - weight[order] / 2
+            levels = np.interp(_LEVELS, shares / weight.sum(), below[order])
+            self._levels = trust * levels + (1 - trust) * _LEVELS
 
     _check_y = staticmethod(check_numbers)
 

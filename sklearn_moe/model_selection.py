@@ -52,8 +52,9 @@ def fit_together(estimators, X, y, *, sample_weight=None, rows=None):
     ------
     ValueError
         If one of them could not be fitted alone, or has a parameter that is for a fit of its own:
-        `callbacks`, `train_transform`, `checkpoint`, `router__upcycle`, or an expert that draws at
-        random (dropout). If only its loss stops being finite, the others are fitted nevertheless.
+        `callbacks`, `train_transform`, `checkpoint`, `router__upcycle`, `n_init` above 1, an expert
+        that draws at random (dropout), or numbers for linear experts, whose scale is learned.
+        If only its loss stops being finite, the others are fitted nevertheless.
 
     Examples
     --------
@@ -240,6 +241,8 @@ def _check(estimators, rows):
         for name in ("callbacks", "train_transform", "router__upcycle", "checkpoint"):
             if value := params[name]:
                 _refuse(number, f"{name}={value!r}")
+        if estimator.n_init > 1:
+            _refuse(number, f"n_init={estimator.n_init}")
         if getattr(estimator, "_skl_callbacks", None):
             _refuse(number, "callbacks of set_callbacks")
     if len({id(estimator) for estimator in estimators}) < len(estimators):

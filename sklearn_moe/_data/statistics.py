@@ -64,7 +64,7 @@ def describe_columns(X, weight, categorical=()):
         n_categories=n_categories,
         missing=((mean - center) / scale)[numbers],
     )
-    return FeatureStatistics(*(tuple(values.tolist()) for values in columns))
+    return FeatureStatistics(*(tuple(values.tolist()) for values in columns[:-1]))
 
 
 def _find_bounds(X, weight):

@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._compat import warn
-from .._validation import check_column, naming
+from .._validation import check_column, check_named, naming
 from .rows import select
 from .tables import (
     Categories,
@@ -245,6 +245,23 @@ def _check_as_fitted(X, name, known):
         )
 
 
+def check_target(X, y, name, check_y):
+    """Return classes, labels or numbers, as many as X has samples."""
+    with naming("y"):
+        y = check_y(_check_y(y, multi_output=True, estimator=name))
+    with naming("X and y"):
+        check_consistent_length(X, y)
+    return y
+
+
+def check_quantiles(q):
+    """Return numbers between 0 and 1, (n_quantiles,)."""
+    q = check_named(np.atleast_1d(q), "q", ensure_2d=False, dtype=np.float64)
+    if q.ndim > 1 or q.min() <= 0 or q.max() >= 1:
+        raise ValueError(f"q must be quantiles between 0 and 1, (n_quantiles,), got {q!r}.")
+    return q
+
+
 def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y, known=None):
     """Check the samples of a training.
 
@@ -274,10 +291,7 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y,
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
     X = _open(X, name, known)
-    with naming("y"):
-        y = check_y(_check_y(y, multi_output=True, estimator=name))
-    with naming("X and y"):
-        check_consistent_length(X, y)
+    y = check_target(X, y, name, check_y)
     weight = _check_weight(y, sample_weight, getattr(estimator, "class_weight", None))
     if groups is not None:
         groups = check_column(groups, "groups")

@@ -305,6 +305,7 @@ CONSTRAINTS = {
     "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
     "n_iter_no_change": [Count(1)],
     "tol": [_AUTO, _RATE, None],
+    "n_init": [Count(1)],
     "warm_start": ["boolean"],
     "train_transform": [callable, None],
     "callbacks": [list, tuple, None],
@@ -367,6 +368,7 @@ def _shared(
     validation_fraction=0.1,
     n_iter_no_change=10,
     tol="auto",
+    n_init=1,
     warm_start=False,
     train_transform=None,
     callbacks=None,
@@ -505,6 +507,18 @@ def _shared(
         Share of the training samples that each expert computes, by weight. Where all experts
         are used, a sample counts for each by its share of the gate.
 
+    coef_ : ndarray of shape (n_experts, n_columns) or (n_experts, n_outputs, n_columns)
+        Coefficients of linear experts of a table (`activation="linear"`), of numbers in the units
+        of y, of classes for their logits, (n_experts, n_classes, n_columns). A column of numbers is
+        in its own units; one that had missing values in `fit` counts as its mean where it is
+        missing, and has a second column that marks them; one of categories has a column for each.
+
+    intercept_ : ndarray of shape (n_experts,) or (n_experts, n_outputs)
+        Intercepts of linear experts.
+
+    coef_names_ : ndarray of shape (n_columns,)
+        Names of the columns of `coef_`: "age", "age=missing", "vendor=A".
+
     net_ : skorch.NeuralNet
         The fitted net, for tools of skorch. It knows no labels and no units: its classes are 0, 1,
         ... in the order of `classes_`, its numbers are standardized.
@@ -518,7 +532,8 @@ def _shared(
     activation : str or callable, default="auto"
         Nonlinearity of the experts, sigma: "cubic", "linear", "relu", "celu", "gelu", "tanh" or
         an elementwise callable. "auto" is "cubic" for patch experts and "relu" for the others;
-        a callable expert keeps its own.
+        a callable expert keeps its own. Of a table "linear" makes linear functions of the columns,
+        see `coef_`.
 
     expert_width : int, default=None
         Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100),
@@ -557,9 +572,10 @@ def _shared(
         Whether the model standardizes X, for router and experts. Each channel of images gets mean
         0 and deviation 1, over the pixels of the training set. Of the columns of a table z, the
         distance from the mean in standard deviations, becomes z / sqrt(1 + (z / 3)^2), which no
-        outlier takes beyond 3. Of a column of two values z is 0 and 1. A missing value, NaN,
-        becomes 0, and a column that had some in `fit` has a second one that marks them. "auto" is
-        True for tables and images. False leaves X as it is, and refuses NaN and categories.
+        outlier takes beyond 3; for linear experts it stays z, cut off at 100. Of a column of two
+        values z is 0 and 1. A missing value, NaN, becomes 0, and a column that had some in `fit`
+        has a second one that marks them. "auto" is True for tables and images. False leaves X as
+        it is, and refuses NaN and categories.
 
     top_k : int, default="auto"
         Experts per sample of routers that choose (on average for "relu"); patches per expert for
@@ -593,6 +609,12 @@ def _shared(
         must also be a tenth of `max_iter` and half of the epochs so far.
 
     {tol}
+
+    n_init : int, default=1
+        Number of fits from different initial weights, of which the one with the best out-of-bag
+        loss or held-out loss or score is kept, else the one of least training loss: regimes that
+        one start misses another one finds. The first start is that of `n_init=1`. A `fit` that
+        goes on by `warm_start` and `partial_fit` ignore it; `checkpoint` needs 1.
 
     warm_start : bool, default=False
         Whether `fit` goes on from the weights of the last one, and with its standardization.

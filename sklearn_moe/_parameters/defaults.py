@@ -18,6 +18,7 @@ from ..nn import (
     ExpertSpec,
     Head,
     LinearScores,
+    MLPExpert,
     MLPScores,
     RouterSpec,
 )
@@ -31,6 +32,7 @@ __all__ = ["Plan", "resolve"]
 # no regions, and the mixture decides about the rest. Linear ones can do a part of it only.
 _EXPERT_LOSS_WEIGHT = 0.7
 _OUT_OF_BAG = 0.1  # of the experts, for each sample
+_FEWEST_HELD_OUT = 10  # samples that tell when to stop
 # The gradient of the likelihood by the router is informative early: its rate is twice the experts'.
 _ROUTER_LR_FACTOR = 2
 # Of the rates for tables: convolutions want smaller steps.
@@ -97,6 +99,7 @@ class TrainingPlan:
     router_learning_rate: float
     auto_rates: dict[str, float]  # what both would be if they were "auto", by parameter
     expert_loss_weight: float
+    holds_out: bool  # samples, to be tested by them
     n_out_of_bag: int  # experts that are not trained on a sample, and tested by it
     batch_size: int  # of this fit, which may have fewer samples
     largest_batch: int  # of training that goes on with more
@@ -117,6 +120,8 @@ class Plan:
 
     data: DataProfile
     standardize: bool
+    is_linear: bool  # each expert in the columns of a table
+    learns_scale: bool  # of a density around linear experts, which says how far these specialize
     model: ModelPlan
     training: TrainingPlan
     resolved: dict[str, Any]
@@ -181,7 +186,11 @@ def resolve(estimator, X, weight, head):
     training = _plan_training(choices, data, head, solver, model)
     if choices["router__upcycle"]:
         _check_upcycling(choices, model)
-    return Plan(data, standardize, model, training, choices.resolved)
+    is_linear = data.is_table and trunk is None and expert.factory is MLPExpert
+    is_linear = is_linear and _is_linear(choices["activation"])
+    learns_scale = is_linear and RouterSpec.of(router).router_class.mixes
+    learns_scale = learns_scale and choices["n_experts"] > 1
+    return Plan(data, standardize, is_linear, learns_scale, model, training, choices.resolved)
 
 
 def _plan_model(choices, data, expert, trunk, router):
@@ -231,11 +240,13 @@ def _plan_training(choices, data, head, solver, model):
         )
     if schedule == "residual":
         require(head, Head, "error", "solver__schedule='residual'")
-    is_linear = choices["activation"] in ("linear", ACTIVATIONS["linear"])
-    own_loss = _EXPERT_LOSS_WEIGHT if mixes and is_vector and not is_linear else 0.0
+    strong = not _is_linear(choices["activation"])
+    own_loss = _EXPERT_LOSS_WEIGHT if mixes and is_vector and strong else 0.0
     own_loss = choices.pick("expert_loss_weight", own_loss)
-    # Specialized experts give poor out-of-bag estimates: they know their own region only.
-    stop = "out_of_bag" if mixes and data.is_table and own_loss else False
+    # Specialized experts give poor out-of-bag estimates: they know their own region only. Samples
+    # that are held out halve the log loss of tables then, also of 150 rows.
+    stop = _can_hold_out(choices, data, head)
+    stop = "out_of_bag" if mixes and data.is_table and own_loss else stop
     stop = choices.pick("early_stopping", stop)
     if stop is True:
         require(head, Head, "score", "early_stopping=True")
@@ -256,6 +267,7 @@ def _plan_training(choices, data, head, solver, model):
         router_learning_rate=rates[1],
         auto_rates=auto_rates,
         expert_loss_weight=own_loss,
+        holds_out=stop is True,
         n_out_of_bag=n_out_of_bag if stop == "out_of_bag" else 0,
         batch_size=batch_size,
         largest_batch=largest_batch,
@@ -266,6 +278,17 @@ def _plan_training(choices, data, head, solver, model):
         # network sees few samples at a time.
         may_use_bf16=data.is_image and data.dtype != np.float64 and n_per_network >= _WORTH_BF16,
     )
+
+
+def _is_linear(activation):
+    return activation in ("linear", ACTIVATIONS["linear"])
+
+
+def _can_hold_out(choices, data, head):
+    """Tell whether some samples can tell when several experts know theirs by heart."""
+    n_held_out = choices["validation_fraction"] * data.n_samples
+    enough = n_held_out >= max(_FEWEST_HELD_OUT, head.n_targets) and has(head, Head, "score")
+    return data.is_table and choices["n_experts"] > 1 and enough
 
 
 def _auto_rates(choices, data, solver, model):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from scipy.stats import entropy
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import gen_batches
 
@@ -14,6 +15,7 @@ _COLLAPSED = 0.95  # share of the samples beyond which one expert computes "near
 _RUINED = 1.0  # what is worse by this than outputs of 0: of numbers an R2 below -2
 _START = 0.05  # of the epochs, in which the rates of "cosine" rise
 _LEARNED = 0.9  # of the loss of outputs of 0: what has more on new rows has learned little
+_OVERFIT = 0.1  # by which a loss of unseen rows may be above that of a constant, by chance
 _AT_ONCE = 2**16  # samples whose loss is computed at a time
 
 
@@ -29,14 +31,14 @@ def warn_of(fit):
         )
     names = {"train_loss", stopping.score} - {None}
     epochs = [row for row in history[fit.n_before :] if names <= row.keys()]
-    if epochs and fit.rows.x.ndim == 2:
-        kept = epochs[-1]
+    if epochs:
+        kept, is_table = epochs[-1], fit.rows.x.ndim == 2
         if stopping.score is not None:
             best = min if stopping.score.endswith("loss") else max
             kept = best(epochs, key=lambda row: row[stopping.score])
-            if fit.rows.x.shape[1] > fit.rows.x.shape[0]:
-                _warn_of_width(fit, epochs, kept)
-        if fit.plan.standardize:
+            is_wide = is_table and fit.rows.x.shape[1] > fit.rows.x.shape[0]
+            (_warn_of_width if is_wide else _warn_of_overfit)(fit, epochs, kept)
+        if is_table and fit.plan.standardize:
             _warn_of_ruin(fit, epochs, kept)
     _warn_of_load(fit, fit.working.expert_load_)
 
@@ -56,6 +58,23 @@ def _warn_of_width(fit, epochs, kept):
             "it did not help on rows that were not trained on: the model is that of epoch "
             f"{n_epochs} of {max_iter}, and has learned little. Reduce the columns before, such as "
             f"by make_pipeline({_reducer(fit.working._target)}, model), or take a linear model.",
+            ConvergenceWarning,
+        )
+
+
+def _warn_of_overfit(fit, epochs, kept):
+    """Warn if a prediction that ignores X is better on samples that were not trained on."""
+    rows, null = fit.validation or fit.rows, _loss_of_nothing(fit)
+    target = fit.working._target
+    if null is not None and target.kind == "classes":  # outputs of 0 stand for equal shares
+        shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)
+        null *= entropy(shares) / np.log(target.n_targets)
+    unseen = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
+    if null is not None and unseen > null + _OVERFIT > kept["train_loss"] + _OVERFIT:
+        warn(
+            f"On samples that were not trained on the loss is {unseen:.3g}, that of a prediction "
+            f"which ignores X is {null:.3g}: the model overfits. Use fewer experts, a larger "
+            "expert_loss_weight, or more samples.",
             ConvergenceWarning,
         )
 

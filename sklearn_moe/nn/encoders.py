@@ -11,6 +11,7 @@ from .dispatch import is_exporting
 
 _KNEE = 3.0  # standard deviations
 _FAR = 1e30  # replaces infinity: a number that float32 can hold
+_LINEAR_UP_TO = 100.0  # standard deviations, far from all that linear experts should follow
 
 
 class FeatureStatistics(NamedTuple):
@@ -26,6 +27,7 @@ class FeatureStatistics(NamedTuple):
     categories: tuple[int, ...] = ()
     n_categories: tuple[int, ...] = ()  # of each categorical column
     missing: tuple[float, ...] = ()  # replaces a missing number, standardized; empty: 0
+    is_linear: bool = False  # whether the columns have no soft bound
 
 
 class _FixedTypes(nn.Module):
@@ -48,7 +50,8 @@ class TableEncoder(_FixedTypes):
     """Standardize the columns of a table with a soft bound; mark missing values.
 
     A number x becomes z / sqrt(1 + (z / 3)^2) of z = (x - center) / scale: nearly z up to one and a
-    half and never beyond three, so that no outlier dominates an expert or the router. A missing
+    half and never beyond three, so that no outlier dominates an expert or the router. With
+    `is_linear` it becomes z itself, cut off at 100. A missing
     value (NaN) becomes the encoded mean, and a column that had some in training gets a second
     column, 1 where the value is missing. A categorical column, which holds the codes 0, 1, ... of
     its categories, becomes one column per category, one-hot: all 0 for a missing or unknown one.
@@ -67,7 +70,9 @@ class TableEncoder(_FixedTypes):
         self.n_all_categories = sum(statistics.n_categories)
         self.n_outputs = n_numeric + self.n_all_categories
         self.mean_is_zero = not any(statistics.missing)
-        for name, values in statistics._asdict().items():
+        tables = statistics._asdict()
+        self.is_linear = tables.pop("is_linear")
+        for name, values in tables.items():
             if name in ("center", "scale", "missing"):
                 units = torch.tensor(values, dtype=torch.float64)
                 self.register_buffer(name, units)
@@ -89,8 +94,10 @@ class TableEncoder(_FixedTypes):
         if not self.mean_is_zero:
             z = torch.where(z.isnan(), missing, z)
         z = torch.nan_to_num(z, nan=0.0, posinf=_FAR, neginf=-_FAR)
-        # hypot, as the square of a far outlier would overflow.
-        parts = [z * (_KNEE / torch.hypot(z, z.new_full((), _KNEE)))]
+        if self.is_linear:
+            parts = [z.clamp(-_LINEAR_UP_TO, _LINEAR_UP_TO)]
+        else:  # hypot, as the square of a far outlier would overflow
+            parts = [z * (_KNEE / torch.hypot(z, z.new_full((), _KNEE)))]
         if len(self.with_missing):
             parts.append(numbers.index_select(1, self.with_missing).isnan().to(z.dtype))
         if len(self.categories):

@@ -17,6 +17,7 @@ from torch.nn.functional import huber_loss, logsigmoid, softplus
 from .._registry import Registry, require
 from .functional import log_softmax, softmax
 
+_LEAST_SCALE = 1e-3  # standard deviations of y; without it a density is unbounded
 _LOG_2_PI = math.log(2 * math.pi)
 
 
@@ -258,15 +259,29 @@ class RegressionHead(Head):
 
     kind = "regression"
     score_name = "r2"
+    # Of `scipy.stats`: the density around a point. None: the loss belongs to no density.
+    family: ClassVar[str | None] = None
+    has_scale: ClassVar[bool] = False  # whether the outputs tell the scale of the density
 
     def point(self, expert_outputs: Tensor) -> Tensor:
         """Return the predicted numbers, given outputs of experts, (..., n_targets)."""
         return expert_outputs
 
+    def spread(self, expert_outputs: Tensor) -> Tensor:
+        """Return the scales around the points, (..., n_targets), 1 unless `has_scale`."""
+        return torch.ones_like(self.point(expert_outputs))
+
     def density_loss(self, expert_outputs: Tensor, y: Tensor) -> Tensor:
         """Return the negative log density of y, up to a constant, summed over the targets."""
         require(self, RegressionHead, "density_loss", "its loss")
         raise NotImplementedError
+
+    def parts(self, output: Tensor) -> Tensor:
+        """Return log weights, points and scales, (n_samples, n_parts, 1 + 2 n_targets)."""
+        if output.ndim == 2:
+            output = torch.cat([torch.zeros_like(output[:, :1]), output], 1).unsqueeze(1)
+        log_gate, output = output[..., :1], output[..., 1:]
+        return torch.cat([log_gate, self.point(output), self.spread(output)], 2).double()
 
     def predict(self, output):
         """Return the numbers; for a mixture their mean."""
@@ -285,14 +300,21 @@ class RegressionHead(Head):
     def loss(self, output, y):
         """Return the negative log density, of an expert or of the mixture, per target."""
         if output.ndim == 2:
-            return self.density_loss(output, y) / self.n_targets
+            return self._scaled_loss(output, y) / self.n_targets
         log_gate, expert_outputs = output[..., 0], output[..., 1:]
-        log_density = log_gate - self.density_loss(expert_outputs, y.unsqueeze(1))
+        log_density = log_gate - self._scaled_loss(expert_outputs, y.unsqueeze(1))
         return -log_density.logsumexp(1) / self.n_targets
 
     def losses(self, expert_outputs, y):
         """Return the negative log densities, per target."""
-        return self.density_loss(expert_outputs, y.unsqueeze(1)) / self.n_targets
+        return self._scaled_loss(expert_outputs, y.unsqueeze(1)) / self.n_targets
+
+    def _scaled_loss(self, expert_outputs, y):
+        log_scale = self._parameters.get("log_scale")  # for each target, if it is learned
+        if log_scale is None:
+            return self.density_loss(expert_outputs, y)
+        unit = log_scale.exp() + _LEAST_SCALE
+        return self.density_loss(expert_outputs / unit, y / unit) + unit.log().sum()
 
     @staticmethod
     def mix(log_gate, expert_outputs):
@@ -308,6 +330,8 @@ class RegressionHead(Head):
 class SquaredErrorHead(RegressionHead):
     """Half the squared error, the log density of a Gaussian."""
 
+    family = "norm"
+
     def density_loss(self, expert_outputs, y):
         """Return the sum of z^2 / 2 over the errors z."""
         return ((y - expert_outputs).square() / 2).sum(-1)
@@ -316,6 +340,8 @@ class SquaredErrorHead(RegressionHead):
 class AbsoluteErrorHead(RegressionHead):
     """The absolute error, whose best prediction is the median."""
 
+    family = "laplace"
+
     def density_loss(self, expert_outputs, y):
         """Return the sum of |z| over the errors z."""
         return (y - expert_outputs).abs().sum(-1)
@@ -323,6 +349,8 @@ class AbsoluteErrorHead(RegressionHead):
 
 class HuberHead(RegressionHead):
     """Half the squared error up to one standard deviation of y, linear beyond."""
+
+    family = "logistic"  # the log density is quadratic, then linear
 
     def density_loss(self, expert_outputs, y):
         """Return the sum of Huber's penalties with delta 1 over the errors."""
@@ -336,7 +364,7 @@ class GaussianHead(RegressionHead):
     An expert has two outputs per target: the means, then the standard deviations before `softplus`.
     """
 
-    _FLOOR = 1e-3  # standard deviations of y; without it the density is unbounded
+    family, has_scale = "norm", True
 
     def __init__(self, n_targets: int):
         super().__init__(n_targets)
@@ -346,12 +374,13 @@ class GaussianHead(RegressionHead):
         """Return the means."""
         return expert_outputs[..., : self.n_targets]
 
-    def _std(self, expert_outputs: Tensor) -> Tensor:
-        return softplus(expert_outputs[..., self.n_targets :]) + self._FLOOR
+    def spread(self, expert_outputs):
+        """Return the standard deviations."""
+        return softplus(expert_outputs[..., self.n_targets :]) + _LEAST_SCALE
 
     def density_loss(self, expert_outputs, y):
         """Return the negative log density of a Gaussian."""
-        std = self._std(expert_outputs)
+        std = self.spread(expert_outputs)
         z = (y - self.point(expert_outputs)) / std
         return (z.square() / 2 + std.log() + _LOG_2_PI / 2).sum(-1)
 
@@ -361,11 +390,11 @@ class GaussianHead(RegressionHead):
         For a mixture it includes the differences between the experts.
         """
         if output.ndim == 2:
-            return self._std(output)
+            return self.spread(output)
         gate, expert_outputs = output[..., :1].exp(), output[..., 1:]
         mean = self.point(expert_outputs)
         spread = mean - (gate * mean).sum(1, keepdim=True)
-        return (gate * (self._std(expert_outputs).square() + spread.square())).sum(1).sqrt()
+        return (gate * (self.spread(expert_outputs).square() + spread.square())).sum(1).sqrt()
 
 
 # -- by name ------------------------------------------------------------------------------
@@ -400,8 +429,12 @@ LOSSES = Registry(
 )
 
 
-def choose_head(loss: str | LossSpec | Callable[[int], Head], kind: str) -> Callable[[int], Head]:
+def choose_head(
+    loss: str | LossSpec | Callable[[int], Head], kind: str, *, learns_scale: bool = False
+) -> Callable[[int], Head]:
     """Return the head of a loss for a kind of target, as a callable n_targets -> Head.
+
+    With `learns_scale` one for numbers trains the scale of its density.
 
     The callable checks what it returns: it raises a TypeError if that is no head or lacks a method
     that every head has, a ValueError if it is a head for another kind of target.
@@ -419,14 +452,18 @@ def choose_head(loss: str | LossSpec | Callable[[int], Head], kind: str) -> Call
         if not issubclass(factory, Head):
             raise TypeError(f"{LOSSES.expected(factory)}.")
         _check_kind(factory, factory, kind)
-    return partial(_make_head, factory, kind)
+    return partial(_make_head, factory, kind, learns_scale=learns_scale)
 
 
-def _make_head(factory: Callable[[int], Head], kind: str, n_targets: int) -> Head:
+def _make_head(
+    factory: Callable[[int], Head], kind: str, n_targets: int, *, learns_scale: bool
+) -> Head:
     head = LOSSES.make(factory, Head, n_targets)
     _check_kind(factory, head, kind)
     for method in ("loss", "predict"):
         require(head, Head, method, f"loss={factory!r}")
+    if learns_scale and getattr(head, "family", None) is not None and not head.has_scale:
+        head.log_scale = nn.Parameter(torch.zeros(n_targets))
     return head
 
 

@@ -126,6 +126,7 @@ def test_the_running_load_is_the_share_of_all_samples():
             balance=BalanceParams(balance, weight=1e-9),
             batch_size=30,
             learning_rate_init=RATE,
+            early_stopping=False,
             tol=None,
             max_iter=40,
             random_state=0,

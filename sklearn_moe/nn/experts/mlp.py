@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from ..dispatch import Stack, stack_weights
-from ..functional import Shape, activation_layer, require_ndim
+from ..functional import Shape, activation_layer, linear, require_ndim
 
 
 class MLPExpert(nn.Sequential):
@@ -42,6 +42,11 @@ class MLPExpert(nn.Sequential):
         for layer in (first, second):
             nn.init.xavier_uniform_(layer.weight, gain=init_scale)
             nn.init.zeros_(layer.bias)
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether the outputs are linear functions of the features."""
+        return type(self) is MLPExpert and getattr(self[1], "function", None) is linear
 
     @staticmethod
     def stack(experts: Sequence["MLPExpert"]) -> nn.Module | None:

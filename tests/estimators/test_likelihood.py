@@ -1,0 +1,309 @@
+"""Densities, responsibilities, draws and quantiles, against references in float64."""
+
+import warnings
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+from scipy.special import logsumexp, softmax
+from sklearn.datasets import load_diabetes, load_wine
+from sklearn.exceptions import ConvergenceWarning
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe._training.diagnostics import _warn_of_overfit
+from sklearn_moe.nn.heads import Head, SquaredErrorHead
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+FAMILIES = {"squared_error": "norm", "absolute_error": "laplace", "huber": "logistic"}
+LOSSES = [*FAMILIES, "gaussian"]
+Q = [0.03, 0.5, 0.9]
+BRIEF = {"n_experts": 3, "max_iter": 8, "random_state": 0}
+
+
+@pytest.fixture(scope="module")
+def numbers():
+    X, y = load_diabetes(return_X_y=True)
+    return X[:300], 1000 + y[:300]
+
+
+@pytest.fixture(scope="module")
+def classes():
+    X, y = load_wine(return_X_y=True)
+    return X, np.array(["a", "b", "c"])[y]
+
+
+def log_joint(reg, X, y):
+    """Return log gate + log density of each expert, by scipy.stats and the public predictions."""
+    gate, centers = reg.gate_proba(X), reg.expert_predict(X)
+    if reg.loss == "gaussian":
+        raw = [
+            expert(reg.module_.encode(torch.as_tensor(X)))[:, 1] for expert in reg.module_.experts
+        ]
+        raw = torch.stack(raw, 1).detach().double()
+        scales = (torch.nn.functional.softplus(raw) + 1e-3).numpy() * reg._target.scale
+        family = stats.norm
+    else:
+        scales, family = reg.scale_, getattr(stats, FAMILIES[reg.loss])
+    return np.log(gate) + family.logpdf(np.asarray(y)[:, np.newaxis], centers, scales)
+
+
+# -- numbers ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_densities_of_numbers_against_a_reference(numbers, loss):
+    X, y = numbers
+    reg = MoERegressor(loss=loss, **BRIEF).fit(X, y)
+    joint = log_joint(reg, X, y)
+    np.testing.assert_allclose(reg.score_samples(X, y), logsumexp(joint, axis=1), rtol=1e-5)
+    np.testing.assert_allclose(reg.responsibilities(X, y), softmax(joint, axis=1), atol=1e-4)
+    row = X[:1]
+
+    def density(value):
+        return np.exp(reg.score_samples(row, [value])[0])
+
+    center, levels = reg.predict(row)[0], np.interp(Q, np.linspace(0, 1, 201), reg._levels)
+    quantiles = reg.predict_quantiles(row, Q)[0]
+    points = [center - 3000, *quantiles, center + 3000]
+    shares = [integrate.quad(density, *pair, epsrel=1e-6)[0] for pair in pairwise(points)]
+    np.testing.assert_allclose(np.cumsum(shares), [*levels, 1], atol=1e-4)
+    drawn = reg.sample_y(X[:2], 20_000, random_state=0)
+    assert drawn.shape == (2, 20_000)
+    below = (drawn[:, :, np.newaxis] < reg.predict_quantiles(X[:2], Q)[:, np.newaxis]).mean(axis=1)
+    np.testing.assert_allclose(below, [levels, levels], atol=0.012)
+    np.testing.assert_allclose(drawn.mean(axis=1), reg.predict(X[:2]), atol=2.5)
+    np.testing.assert_array_equal(drawn, reg.sample_y(X[:2], 20_000, random_state=0))
+
+
+def test_units_of_y_change_densities_by_their_jacobian(numbers):
+    X, y = numbers
+    one, other = (MoERegressor(**BRIEF).fit(X, scale * y) for scale in (1.0, 8.0))
+    expected = one.score_samples(X, y) - np.log(8)
+    np.testing.assert_allclose(other.score_samples(X, 8 * y), expected, rtol=1e-6)
+    q = [0.1, 0.9]
+    np.testing.assert_allclose(other.predict_quantiles(X, q), 8 * one.predict_quantiles(X, q))
+
+
+def test_the_scale_is_that_of_samples_that_were_not_trained_on():
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(400, 10)), rng.normal(size=400)  # nothing to be learned
+    for options in ({"early_stopping": "out_of_bag"}, {"early_stopping": True}):
+        fit = MoERegressor(tol=None, max_iter=300, random_state=0, **options).fit(X, y)
+        assert 0.85 < fit.scale_[0] < 1.3
+    overfit = MoERegressor(early_stopping=False, max_iter=300, random_state=0).fit(X, y)
+    assert overfit.scale_[0] < 0.6
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "gaussian"])
+def test_several_outputs(numbers, loss):
+    X, y = numbers
+    Y = np.stack([y, -2 * y], axis=1)
+    reg = MoERegressor(loss=loss, **BRIEF).fit(X, Y)
+    assert reg.score_samples(X, Y).shape == (300,)
+    assert reg.sample_y(X[:4], 5, random_state=0).shape == (4, 2, 5)
+    assert reg.responsibilities(X, Y).sum(axis=1) == pytest.approx(1)
+    with pytest.raises(ValueError, match="predict_quantiles needs a y of one output, got 2"):
+        reg.predict_quantiles(X, 0.5)
+
+
+@pytest.mark.parametrize("router", ["top1", "topk", "sigmoid", "merge"])
+def test_routers_that_add_outputs_have_one_density(numbers, router):
+    X, y = numbers
+    reg = MoERegressor(router=router, **BRIEF).fit(X, y)
+    expected = stats.norm.logpdf(y, reg.predict(X), reg.scale_)
+    np.testing.assert_allclose(reg.score_samples(X, y), expected, rtol=1e-5)
+    assert reg.responsibilities(X, y).sum(axis=1) == pytest.approx(1)
+    levels = np.interp(Q, np.linspace(0, 1, 201), reg._levels)
+    expected = stats.norm.ppf(levels, reg.predict(X)[:, np.newaxis], reg.scale_)
+    np.testing.assert_allclose(reg.predict_quantiles(X, Q), expected, rtol=1e-6)
+
+
+def test_a_constant_target_and_one_expert(numbers):
+    X, y = numbers
+    constant = MoERegressor(**BRIEF).fit(X, np.full(300, 7.0))
+    assert constant.predict_quantiles(X, [0.1, 0.9]) == pytest.approx(7)
+    assert constant.sample_y(X[:3], 2, random_state=0) == pytest.approx(7)
+    one = MoERegressor(1, max_iter=8, random_state=0).fit(X, y)
+    np.testing.assert_array_equal(one.responsibilities(X, y), 1)
+    assert one.score_samples(X).min() > one.score_samples(X, y).min()  # at the prediction
+
+
+def test_losses_without_a_density_are_refused(numbers):
+    class Own(Head):
+        kind = "regression"
+
+        def loss(self, output, y):
+            return (output - y).square().sum(1)
+
+        def predict(self, output):
+            return output
+
+    X, y = numbers
+    reg = MoERegressor(loss=Own, router="top1", **BRIEF).fit(X, y)
+    assert not hasattr(reg, "scale_")
+    for call in (reg.score_samples, reg.responsibilities):
+        with pytest.raises(ValueError, match=r"loss=.*Own.*belongs to no density"):
+            call(X, y)
+    for call in (lambda: reg.sample_y(X), lambda: reg.predict_quantiles(X, 0.5)):
+        with pytest.raises(ValueError, match=r"loss=.*Own.*belongs to no density"):
+            call()
+
+    class Named(SquaredErrorHead):
+        family = "cauchy"
+
+    heavy = MoERegressor(loss=Named, **BRIEF).fit(X, y)
+    usual = MoERegressor(**BRIEF).fit(X, y)
+    assert heavy.score_samples(X, y + 3000).mean() > usual.score_samples(X, y + 3000).mean()
+
+
+def test_bad_arguments(numbers):
+    X, y = numbers
+    reg = MoERegressor(**BRIEF).fit(X, y)
+    for q in (0, 1.2, [0.5, -1], [[0.5]], np.nan, "half", []):
+        with pytest.raises((TypeError, ValueError), match=r"\bq\b"):
+            reg.predict_quantiles(X, q)
+    for n_samples in (0, 1.5, "2"):
+        with pytest.raises((TypeError, ValueError), match="n_samples"):
+            reg.sample_y(X, n_samples)
+    with pytest.raises(ValueError, match="X and y"):
+        reg.score_samples(X, y[:-1])
+    with pytest.raises(ValueError, match="y"):
+        reg.responsibilities(X, np.where(y > 1100, np.nan, y))
+
+
+def hetero(seed, n):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-2, 2, size=(n, 2))
+    return X, X[:, 0] + (0.2 + np.abs(X[:, 1])) * rng.normal(size=n)
+
+
+def bimodal(seed, n):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-2, 2, size=(n, 2))
+    return X, rng.choice([-1, 1], n) * (2 + X[:, 0]) + 0.3 * rng.normal(size=n)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("draw", [hetero, bimodal])
+@pytest.mark.parametrize("loss", ["squared_error", "gaussian"])
+def test_intervals_cover_what_they_say(draw, loss):
+    covered = []
+    for seed in range(3):
+        reg = MoERegressor(loss=loss, random_state=seed).fit(*draw(seed, 2000))
+        X, y = draw(100 + seed, 4000)
+        low, high = reg.predict_quantiles(X, [0.05, 0.95]).T
+        covered.append(((low < y) & (y < high)).mean())
+    assert 0.88 < np.mean(covered) < 0.92
+    assert 0.87 < min(covered) < max(covered) < 0.93
+
+
+# -- classes ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"router": "top1"}, {"loss": "probabilities"}])
+def test_probabilities_of_classes(classes, options):
+    X, y = classes
+    clf = MoEClassifier(**BRIEF | options).fit(X, y)
+    codes, rows = np.searchsorted(clf.classes_, y), np.arange(len(y))
+    expected = np.log(clf.predict_proba(X)[rows, codes])
+    np.testing.assert_allclose(clf.score_samples(X, y), expected, rtol=1e-4, atol=1e-6)
+    joint = clf.gate_proba(X) * clf.expert_proba(X)[rows, :, codes]
+    joint /= joint.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(clf.responsibilities(X, y), joint, atol=1e-5)
+    drawn = clf.sample_y(X[:3], 20_000, random_state=0)
+    shares = (drawn[:, :, np.newaxis] == clf.classes_).mean(axis=1)
+    np.testing.assert_allclose(shares, clf.predict_proba(X[:3]), atol=0.012)
+    with pytest.raises(ValueError, match=r"labels \['x'\]"):
+        clf.score_samples(X, np.where(y == "a", "x", y))
+
+
+def test_probabilities_of_margins_and_labels(classes):
+    X, y = classes
+    two = MoEClassifier(loss="margin", **BRIEF).fit(X, y == "a")
+    expected = np.log(two.predict_proba(X)[np.arange(len(y)), (y == "a").astype(int)])
+    np.testing.assert_allclose(two.score_samples(X, y == "a"), expected, rtol=1e-4, atol=1e-6)
+    Y = np.stack([y == "a", y == "b"], axis=1).astype(int)
+    several = MoEClassifier(**BRIEF).fit(X, Y)
+    proba = several.predict_proba(X)
+    expected = np.log(np.where(Y, proba, 1 - proba)).sum(axis=1)
+    np.testing.assert_allclose(several.score_samples(X, Y), expected, rtol=1e-3, atol=1e-6)
+    assert several.sample_y(X[:3], 5, random_state=0).shape == (3, 2, 5)
+    shares = several.sample_y(X[:3], 20_000, random_state=0).mean(axis=2)
+    np.testing.assert_allclose(shares, proba[:3], atol=0.012)
+
+
+def test_an_expert_that_no_float_can_tell_from_0_has_responsibility_0(classes):
+    X, y = classes
+    clf = MoEClassifier(2, expert_loss_weight=0, max_iter=300, random_state=0).fit(X, y)
+    far = 1e4 * (X - X.mean(axis=0))
+    found = clf.responsibilities(far, y)
+    assert np.isfinite(found).all()
+    assert np.isfinite(clf.score_samples(far, y)).all()
+
+
+# -- several starts, and stopping ---------------------------------------------------------
+
+
+def test_the_best_start_is_kept(numbers):
+    X, y = numbers
+    options = {"n_experts": 2, "max_iter": 15, "random_state": 0}
+    gains = []
+    for more in ({}, {"early_stopping": True}, {"early_stopping": False}):
+        first = MoERegressor(**options, **more).fit(X, y)
+        same = MoERegressor(**options, **more, n_init=1).fit(X, y)
+        best = MoERegressor(**options, **more, n_init=4).fit(X, y)
+        np.testing.assert_array_equal(first.predict(X), same.predict(X))
+
+        def loss(reg):
+            name = {False: "train_loss", True: "valid_loss"}.get(reg.early_stopping, "oob_loss")
+            return min(row[name] for row in reg.net_.history)
+
+        gains.append(loss(first) - loss(best))
+        assert gains[-1] >= 0
+        again = MoERegressor(**options, **more, n_init=4).fit(X, y)
+        np.testing.assert_array_equal(best.predict(X), again.predict(X))
+    assert max(gains) > 0
+    first.set_params(n_init=3, warm_start=True, max_iter=2).fit(X, y)
+    assert len(first.loss_curve_) == 17  # went on from one start
+    with pytest.raises(ValueError, match="checkpoint needs n_init=1"):
+        MoERegressor(n_init=2, checkpoint="nowhere").fit(X, y)
+    with pytest.raises(ValueError, match="n_init"):
+        MoERegressor(n_init=0).fit(X, y)
+
+
+def overlapping(n=600, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n, 12))
+    return X, (X[:, 0] + 2.5 * rng.normal(size=n) > 2.3).astype(int)
+
+
+@pytest.mark.parametrize("options", [{"expert_loss_weight": 0}, {"router": "top1"}])
+def test_regimes_stop_by_held_out_rows(options):
+    X, y = overlapping()
+    X_test, y_test = overlapping(3000, seed=1)
+    clf = MoEClassifier(4, random_state=0, **options).fit(X, y)
+    assert clf.resolved_params_["early_stopping"] is True
+    to_the_end = MoEClassifier(4, random_state=0, early_stopping=False, **options).fit(X, y)
+    null = stats.entropy([y.mean(), 1 - y.mean()])
+    assert -clf.score_samples(X_test, y_test).mean() < null + 0.02
+    assert -to_the_end.score_samples(X_test, y_test).mean() > 1.5 * null
+    few = MoEClassifier(4, max_iter=2, random_state=0, **options).fit(X[:90], y[:90])
+    assert few.resolved_params_["early_stopping"] is False
+
+
+def test_a_fit_worse_than_its_null_warns():
+    """The last epoch, not the best, is said to be the one that was kept."""
+    X, y = overlapping(300)
+    fit = MoEClassifier(4, expert_loss_weight=0, tol=None, random_state=0)._begin(X, y, None)
+    fit.working._train(fit.net, fit.rows, fit.validation, epochs=150)
+    with pytest.warns(ConvergenceWarning, match=r"ignores X is 0\.5\d*: the model overfits"):
+        _warn_of_overfit(fit, fit.working._target, [], fit.net.history[-1])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        best = min(fit.net.history, key=lambda epoch: epoch["valid_loss"])
+        _warn_of_overfit(fit, fit.working._target, [], best)

@@ -1,0 +1,147 @@
+"""Linear experts are linear in X, and say how."""
+
+import pickle
+
+import numpy as np
+import pandas
+import pytest
+from scipy.special import softmax
+from sklearn.base import clone
+from sklearn.linear_model import LinearRegression
+
+from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe.model_selection import fit_together
+
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
+    "ignore::sklearn.exceptions.ConvergenceWarning",
+)
+BRIEF = {
+    **{"n_experts": 3, "activation": "linear", "max_iter": 5, "random_state": 0},
+    "early_stopping": False,  # so that all rows are those of the means
+}
+
+
+@pytest.fixture(scope="module")
+def frame():
+    rng = np.random.default_rng(0)
+    n = 200
+    columns = {
+        "age": rng.normal(40, 9, n),
+        "vendor": rng.choice(["A", "B", "C"], n),
+        "two": rng.choice([3.0, 5.5], n),
+        "wage": np.where(rng.random(n) < 0.2, np.nan, rng.normal(3000, 500, n)),
+        "same": np.full(n, 7.0),
+        "day": rng.choice([10, 20], n),
+    }
+    frame = pandas.DataFrame(columns)
+    frame["day"] = frame["day"].astype("category")
+    return frame, 100 + 50 * rng.normal(size=n)
+
+
+def columns_of(frame):
+    """Return the columns of `coef_` by name, everything written out."""
+    columns = {name: frame[name] for name in ("age", "two", "wage", "same")}
+    columns["wage"] = columns["wage"].fillna(frame["wage"].mean())
+    columns["wage=missing"] = frame["wage"].isna()
+    columns |= {f"vendor={v}": frame["vendor"] == v for v in "ABC"}
+    columns |= {f"day={v}": frame["day"] == v for v in (10, 20)}
+    return pandas.DataFrame(columns).astype(float)
+
+
+@pytest.mark.parametrize("loss", ["squared_error", "absolute_error", "gaussian"])
+@pytest.mark.parametrize("n_outputs", [None, 2])
+def test_an_expert_predicts_by_its_coefficients(frame, loss, n_outputs):
+    X, y = frame
+    y = y if n_outputs is None else np.stack([y, -3 * y + 1], axis=1)
+    reg = MoERegressor(loss=loss, **BRIEF).fit(X, y)
+    encoded = columns_of(X)
+    assert reg.coef_names_.tolist() == list(encoded)
+    assert reg.coef_.shape == (3, *([] if n_outputs is None else [2]), 10)
+    expected = np.tensordot(encoded.to_numpy(), reg.coef_, axes=(1, -1)) + reg.intercept_
+    np.testing.assert_allclose(reg.expert_predict(X), expected, rtol=1e-8)
+    assert reg.coef_[..., list(encoded).index("same")] == pytest.approx(0)
+
+
+def test_probabilities_of_an_expert_follow_from_its_coefficients(frame):
+    X, y = frame
+    clf = MoEClassifier(**BRIEF).fit(X, np.digitize(y, [80, 120]))
+    logits = np.tensordot(columns_of(X).to_numpy(), clf.coef_, axes=(1, -1)) + clf.intercept_
+    assert clf.coef_.shape == (3, 3, 10)
+    np.testing.assert_allclose(clf.expert_proba(X), softmax(logits, axis=2), rtol=1e-7)
+    two = MoEClassifier(loss="margin", **BRIEF).fit(X, y > 100)
+    assert two.coef_.shape == (3, 1, 10)
+
+
+@pytest.mark.parametrize("options", [{"standardize": False}, {"router": "top1"}, {"n_experts": 1}])
+def test_arrays_of_float32_and_other_routers(options):
+    X = np.random.default_rng(0).normal(size=(100, 4)).astype(np.float32)
+    reg = MoERegressor(**BRIEF | options).fit(X, X @ [1, 2, 3, 4])
+    assert reg.coef_names_.tolist() == ["x0", "x1", "x2", "x3"]
+    expected = X @ reg.coef_.T + reg.intercept_
+    if options != {"router": "top1"}:  # whose outputs are multiplied by the gate
+        np.testing.assert_allclose(reg.expert_predict(X), expected, rtol=1e-3, atol=1e-3)
+    again = pickle.loads(pickle.dumps(reg))
+    np.testing.assert_array_equal(again.coef_, reg.coef_)
+
+
+def test_no_soft_bound_for_linear_experts():
+    X = np.random.default_rng(0).normal(size=(300, 2))
+    line = np.stack([np.linspace(-60, 60, 25), np.zeros(25)], axis=1)
+    linear = MoERegressor(**BRIEF).fit(X, X[:, 0]).expert_predict(line)
+    np.testing.assert_allclose(np.diff(linear, 2, axis=0), 0, atol=1e-10 * np.abs(linear).max())
+    bounded = MoERegressor(**BRIEF | {"activation": "relu"}).fit(X, X[:, 0]).expert_predict(line)
+    assert np.abs(bounded).max() < 5
+    assert np.isfinite(MoERegressor(**BRIEF).fit(X, X[:, 0]).predict([[1e30, 0.0]])).all()
+
+
+def rules(seed, n=2000):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-2, 2, size=(n, 4))
+    own = -4 + 2 * X[:, 0] + 3 * X[:, 1]
+    return X, np.where(X[:, 2] > 0, own, 1 - 2 * X[:, 1]) + 0.1 * rng.normal(size=n)
+
+
+@pytest.mark.slow
+def test_coefficients_of_a_region():
+    for seed in range(3):
+        reg = MoERegressor(2, activation="linear", random_state=seed).fit(*rules(seed))
+        found = np.column_stack([reg.intercept_, reg.coef_])
+        errors = np.abs(found - [-4, 2, 3, 0, 0]).max(axis=1)
+        assert errors.min() < 0.05
+        assert reg.scale_ == pytest.approx(0.1, rel=0.1)
+
+
+def test_one_linear_expert_is_a_linear_regression():
+    X, y = rules(0, 600)
+    reg = MoERegressor(1, activation="linear", max_iter=300, random_state=0).fit(X, y)
+    line = LinearRegression().fit(X, y)
+    np.testing.assert_allclose(reg.coef_[0], line.coef_, atol=0.05)
+    np.testing.assert_allclose(reg.intercept_[0], line.intercept_, atol=0.05)
+
+
+def test_others_have_no_coefficients(frame):
+    X, y = frame
+    assert not hasattr(MoERegressor(**BRIEF), "coef_")
+    for options in ({"activation": "relu"}, {"activation": "tanh"}):
+        reg = MoERegressor(**BRIEF | options).fit(X, y)
+        for name in ("coef_", "intercept_", "coef_names_"):
+            with pytest.raises(AttributeError, match="activation='linear'"):
+                getattr(reg, name)
+            assert not hasattr(reg, name)
+    patches = np.random.default_rng(0).normal(size=(20, 3, 4))
+    assert not hasattr(MoERegressor(**BRIEF).fit(patches, patches[:, 0, 0]), "coef_")
+
+
+def test_a_learned_scale_is_kept_and_is_for_a_fit_of_its_own(frame):
+    X, y = frame
+    reg = MoERegressor(**BRIEF, warm_start=True).fit(X, y)
+    scale = reg.net_.criterion_.log_scale
+    assert (scale != 0).all()
+    again = pickle.loads(pickle.dumps(reg))
+    assert again.net_.criterion_.log_scale == scale
+    np.testing.assert_array_equal(again.score_samples(X, y), reg.score_samples(X, y))
+    assert clone(reg).fit(X, y).fit(X, y).net_.criterion_.log_scale != scale  # goes on from it
+    with pytest.raises(ValueError, match="a loss with weights of its own"):
+        fit_together([MoERegressor(**BRIEF)], X, y)
+    fit_together([MoEClassifier(**BRIEF)], X, y > 100)
