@@ -1146,7 +1146,8 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         -------
         y : ndarray of shape (n_samples,)
         """
-        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
 
     def sample_y(self, X, n_samples=1, random_state=None):
         """Draw classes from the distribution of y given each x.
@@ -1167,9 +1168,8 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         y : ndarray of shape (n_samples of X, n_samples)
         """
         proba = self.predict_proba(X)
-        return self.classes_[
-            _draw(proba, (len(proba), n_samples), check_random_state(random_state))
-        ]
+        chosen = _draw(proba, (len(proba), n_samples), check_random_state(random_state))
+        return self.classes_[chosen]
 
 
 def _draw(proba, shape, random_state):
