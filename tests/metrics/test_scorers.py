@@ -13,23 +13,15 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_moe import metrics
 from sklearn_moe.metrics import (
     cluster_nmi_scorer,
-    dead_experts,
-    dispatch_entropy,
-    expert_load,
-    load_cv,
     neg_dead_experts_scorer,
     neg_dispatch_entropy_scorer,
     neg_load_cv_scorer,
 )
 
-SCORERS = {
-    "neg_dispatch_entropy_scorer": neg_dispatch_entropy_scorer,
-    "cluster_nmi_scorer": cluster_nmi_scorer,
-    "neg_load_cv_scorer": neg_load_cv_scorer,
-    "neg_dead_experts_scorer": neg_dead_experts_scorer,
-}
+SCORERS = {name: getattr(metrics, name) for name in metrics.__all__ if name.endswith("_scorer")}
 OF_CLUSTERS = ("neg_dispatch_entropy_scorer", "cluster_nmi_scorer")
 
 
@@ -65,12 +57,12 @@ def data():
 
 
 def expected_scores(experts, clusters, n_experts):
-    load = expert_load(experts, n_experts=n_experts)
+    load = metrics.expert_load(experts, n_experts=n_experts)
     return {
-        "neg_dispatch_entropy_scorer": -dispatch_entropy(clusters, experts),
+        "neg_dispatch_entropy_scorer": -metrics.dispatch_entropy(clusters, experts),
         "cluster_nmi_scorer": normalized_mutual_info_score(clusters, experts),
-        "neg_load_cv_scorer": -load_cv(load),
-        "neg_dead_experts_scorer": -len(dead_experts(load)),
+        "neg_load_cv_scorer": -metrics.load_cv(load),
+        "neg_dead_experts_scorer": -len(metrics.dead_experts(load)),
     }
 
 
@@ -95,14 +87,11 @@ def test_weights_repeat_samples(data):
     X, y, clusters = data
     clf, weight = SlicedMixture().fit(X, y), np.arange(len(X)) % 3
     rows = np.repeat(np.arange(len(X)), weight)
-    for scorer, metadata in (
-        (neg_load_cv_scorer, {}),
-        (neg_dispatch_entropy_scorer, {"clusters": clusters}),
-    ):
-        repeated = {name: values[rows] for name, values in metadata.items()}
-        assert scorer(clf, X, y, sample_weight=weight, **metadata) == pytest.approx(
-            scorer(clf, X[rows], y[rows], **repeated)
-        )
+    score = neg_load_cv_scorer(clf, X, y, sample_weight=weight)
+    assert score == pytest.approx(neg_load_cv_scorer(clf, X[rows], y[rows]))
+    score = neg_dispatch_entropy_scorer(clf, X, y, sample_weight=weight, clusters=clusters)
+    expected = neg_dispatch_entropy_scorer(clf, X[rows], y[rows], clusters=clusters[rows])
+    assert score == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("estimator", [SlicedMixture(), make_pipeline(None, SlicedMixture())])
@@ -165,18 +154,15 @@ def test_missing_clusters_are_explained_in_three_steps(name, data):
 
 def test_wrong_requests_are_explained(data, routed):
     X, y, clusters = data
+    options = {"scoring": neg_dispatch_entropy_scorer, "params": {"clusters": clusters}}
     with pytest.raises(UnsetMetadataPassedError, match=r"neg_dispatch_entropy_scorer.score"):
-        cross_validate(
-            SlicedMixture(),
-            X,
-            y,
-            scoring=neg_dispatch_entropy_scorer,
-            params={"clusters": clusters},
-        )
-    with pytest.raises(TypeError, match=r"does not know groups. It takes clusters\."):
-        cluster_nmi_scorer.set_score_request(groups=True)
-    with pytest.raises(ValueError, match=r"alias you're setting for `clusters`"):
-        cluster_nmi_scorer.set_score_request(clusters=3)
+        cross_validate(SlicedMixture(), X, y, **options)
+    for given, match in (
+        ({"groups": True}, "groups. It takes clusters"),
+        ({"clusters": 3}, "`clusters`"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=match):
+            cluster_nmi_scorer.set_score_request(**given)
     with pytest.raises(TypeError, match=r"neg_load_cv_scorer does not know clusters. It takes"):
         neg_load_cv_scorer(SlicedMixture().fit(X, y), X, y, clusters=clusters)
     with pytest.raises(TypeError, match=r"StandardScaler does not have apply.*`best_estimator_`"):
