@@ -56,7 +56,6 @@ MALFORMED = {  # what scikit-learn finds is said in its words, after the name
     "a tensor with gradient": (lambda X: torch.from_numpy(X).requires_grad_(), "^X: "),
     "complex numbers": (lambda X: X * 1j, "^X: Complex"),
     "a string": (lambda X: changed(X, "a", object), r"^(X|Column 0 of X holds.*): could.*'a'"),
-    "a dict inside": (lambda X: changed(X, {}, object), r"^(X|Column 0 of X holds.*): .*'dict'"),
     "infinity": (lambda X: changed(X, np.inf), "X contains infinity"),
     "1e308": (lambda X: np.full(X.shape, 1e308), "X holds numbers so large"),
     "1e308 and its negative": (lambda X: X.astype(float) / 5 * 1e308, "X holds numbers so large"),
@@ -82,7 +81,6 @@ UNUSUAL = {
     "lists": lambda X: X.tolist(),
     "a tensor": torch.from_numpy,
     "a masked array": lambda X: np.ma.array(X, mask=X > 1),
-    "long doubles": lambda X: X.astype(np.longdouble),
     "objects": lambda X: X.astype(object),
     "digits": lambda X: X.astype("U9"),
     "uint8": lambda X: (9 * X).astype(np.int8).view(np.uint8),
@@ -174,7 +172,6 @@ NO_CLASSES = {
     "1e308": (np.where(CLASSES, 1e308, -1e308), "^y: "),
     "mixed types": (np.array([1, "a"] * 12, dtype=object), "^y: "),
     "some None": (np.array([None, *CLASSES[1:]], dtype=object), "y holds None.* 1 sample"),
-    "raw bytes": (np.where(CLASSES, b"a", b"b"), "^y: .*bytes"),
     "columns": (RNG.integers(3, size=(N_SAMPLES, 2)), "y of shape .*zeros and ones"),
 }
 NO_NUMBERS = {
@@ -254,7 +251,6 @@ BAD_WEIGHTS = {
     "too few": (np.ones(3), r"sample_weight.*\(3,\)"),
     "a string": ("balanced", "^sample_weight: "),
     "a dict": ({}, "^sample_weight: "),
-    "complex numbers": (np.ones(N_SAMPLES) * 1j, "^sample_weight: Complex"),
 }
 
 
@@ -284,11 +280,9 @@ METHODS = ["predict", "predict_proba", "apply", "gate_proba", "expert_proba", "d
 OTHER_SAMPLES = {
     "fewer features": ("table", lambda X: X[:, :2], "X has 2 features.* expecting 3"),
     "patches": ("table", lambda X: X[:, None], "X has"),
-    "fewer patches": ("patches", lambda X: X[:, :2], "X has 2"),
     "no channels": ("images", lambda X: X[:, 0], "X of shape .*patches"),
     "bytes": ("images", lambda X: X.astype(np.uint8), "uint8"),
     "one axis": ("table", lambda X: X[0], "^X: "),
-    "infinity": ("table", lambda X: changed(X, np.inf), "X contains infinity"),
     "strings": ("table", lambda X: changed(X, "a", object), "^Column 0 of X holds.*: "),
 }
 
@@ -302,11 +296,9 @@ def test_samples_unlike_those_of_fit_are_named():
 
 def test_nothing_is_predicted_before_fit():
     names = [(MoEClassifier, name) for name in (*METHODS, "predict_log_proba", "to_torch")]
-    for cls, name in [*names, (MoERegressor, "predict"), (MoERegressor, "expert_predict")]:
+    for cls, name in [*names, (MoERegressor, "expert_predict"), (MoEClassifier, "module_")]:
         with pytest.raises(NotFittedError, match="not fitted"):
             getattr(cls(), name)(*[] if name == "to_torch" else [TABLE])
-    with pytest.raises(NotFittedError):
-        _ = MoEClassifier().module_
 
 
 FURTHER = {
@@ -327,7 +319,6 @@ def test_further_training_refuses_what_does_not_fit_and_loses_nothing():
     before = model.predict_proba(TABLE)
     for name, value in {"n_experts": 4, "expert_width": 7, "router": "top1"}.items():
         kept = model.get_params()[name]
-        with pytest.raises(ValueError, match=name):
-            model.set_params(**{name: value}).fit(TABLE, CLASSES)
+        refuses(name, name, model.set_params(**{name: value}).fit, TABLE, CLASSES)
         model.set_params(**{name: kept})
         np.testing.assert_array_equal(model.predict_proba(TABLE), before)
