@@ -51,12 +51,11 @@ def gates(n=N_SAMPLES, dtype=torch.float64):
 
 
 def softmax(output):
-    exponentials = [math.exp(o) for o in output]
-    return [e / sum(exponentials) for e in exponentials]
+    return np.exp(output) / sum(map(math.exp, output))
 
 
 def logistic(f):
-    return 1 / (1 + math.exp(-f))
+    return 1 / (1 + np.exp(-np.asarray(f)))
 
 
 def huber(z):
@@ -66,8 +65,8 @@ def huber(z):
 # The probability of each class or label.
 PROBABILITY = {
     ("log_loss", "classes"): softmax,
-    ("log_loss", "multilabel"): lambda output: [logistic(f) for f in output],
-    ("margin", "classes"): lambda output: [logistic(-output[0]), logistic(output[0])],
+    ("log_loss", "multilabel"): logistic,
+    ("margin", "classes"): lambda output: logistic([-output[0], output[0]]),
     ("probabilities", "classes"): softmax,
 }
 # The penalty of an error, and the distribution whose negative log density it is.
@@ -124,9 +123,8 @@ def constant_of(loss):
 def mixture_density(loss, n, gate, outputs, y):
     total = 0
     for weight, output in zip(gate, outputs, strict=True):
-        mean, std = mean_and_std(loss, output, n)
-        each = [density(loss, (y[t] - mean[t]) / std[t]) / std[t] for t in range(n)]
-        total += weight * math.prod(each)
+        each = zip(y, *mean_and_std(loss, output, n), strict=True)
+        total += weight * math.prod(density(loss, (t - mean) / std) / std for t, mean, std in each)
     return total
 
 
@@ -145,7 +143,7 @@ def test_probabilities_and_what_follows_from_them(loss, kind, n):
     proba = [PROBABILITY[loss, kind](row) for row in output.tolist()]
     again = [softmax(p) for p in proba] if loss == "probabilities" else proba
     assert_rows(head.predict(output), proba)
-    normalize = softmax if kind == "classes" else lambda row: [logistic(f) for f in row]
+    normalize = softmax if kind == "classes" else logistic
     assert_rows(head.predict(output), [normalize(row) for row in head.decision(output).tolist()])
     for ours, reference, p in (
         (head.loss, log_losses, again),
@@ -160,10 +158,8 @@ def test_probabilities_and_what_follows_from_them(loss, kind, n):
     outputs, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
     output = head.mix(gate.log(), outputs)
     assert output.shape == (N_SAMPLES, head.n_outputs)
-    expected = [
-        sum(w * np.array(PROBABILITY[loss, kind](a)) for w, a in zip(weights, each, strict=True))
-        for weights, each in zip(gate.tolist(), outputs.tolist(), strict=True)
-    ]
+    each = [[PROBABILITY[loss, kind](a) for a in row] for row in outputs.tolist()]
+    expected = [w @ np.array(row) for w, row in zip(gate.numpy(), each, strict=True)]
     assert_rows(head.predict(output), expected)
     again = [softmax(p) for p in expected] if loss == "probabilities" else expected
     rows = zip(again, y.numpy(), strict=True)
@@ -177,21 +173,22 @@ def test_probabilities_and_what_follows_from_them(loss, kind, n):
 def test_numbers_and_what_follows_from_them(loss, kind, n):
     head = make(loss, kind, n)
     output, y = draw(head, N_SAMPLES), targets(head)
-    expected = {"predict": [], "loss": [], "error": [], "score": []}
-    for row, target in zip(output.tolist(), y.tolist(), strict=True):
+    expected = []
+    for row, target in zip(output.tolist(), y.numpy(), strict=True):
         mean, std = mean_and_std(loss, row, n)
+        apart = target - mean
         if loss == "gaussian":
-            each = -stats.norm.logpdf(target, mean, std)
+            losses = -stats.norm.logpdf(target, mean, std)
         else:
-            each = [PENALTY[loss][0](target[t] - mean[t]) for t in range(n)]
-        expected["predict"].append(mean)
-        expected["loss"].append(np.mean(each))
-        expected["error"].append(np.mean([min(1, abs(target[t] - mean[t])) for t in range(n)]))
-        expected["score"].append(1 - np.mean([(target[t] - mean[t]) ** 2 for t in range(n)]))
-    assert_rows(head.predict(output), expected["predict"])
-    for name in ("loss", "error", "score"):
-        assert_rows(getattr(head, name)(output, y), expected[name])
-    assert_rows(head(output, y), np.mean(expected["loss"]))
+            losses = [PENALTY[loss][0](z) for z in apart]
+        rows = losses, np.abs(apart).clip(max=1), 1 - apart**2
+        expected.append([mean, *([np.mean(row)] for row in rows)])
+    for name, *rows in zip(("predict", "loss", "error", "score"), *expected, strict=True):
+        ours = (
+            head.predict(output) if name == "predict" else getattr(head, name)(output, y)[:, None]
+        )
+        assert_rows(ours, rows)
+    assert_rows(head(output, y), head.loss(output, y).mean())
     # A mixture has the density of its experts, and predicts its mean.
     outputs, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
     mixed = head.mix(gate.log(), outputs)
