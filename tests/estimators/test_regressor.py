@@ -126,13 +126,13 @@ def test_a_constant_target_is_predicted_exactly():
 @pytest.mark.parametrize("router", ["top1", "soft"])
 def test_the_standard_deviation_is_that_of_the_noise(router):
     rng = np.random.default_rng(0)
-    X = rng.uniform(-1, 1, size=(3000, 1))
+    X = rng.uniform(-1, 1, size=(1500, 1))
     deviation = np.where(X[:, 0] > 0, 2.0, 0.5)
-    y = 10 * X[:, 0] + deviation * rng.normal(size=3000)
+    y = 10 * X[:, 0] + deviation * rng.normal(size=1500)
     reg = MoERegressor(2, router=router, loss="gaussian", max_iter=100, random_state=0).fit(X, y)
     mean, std = reg.predict(X, return_std=True)
     np.testing.assert_array_equal(mean, reg.predict(X))
-    assert std.shape == (3000,)
+    assert std.shape == (1500,)
     assert np.median(std[X[:, 0] > 0.3]) == pytest.approx(2, rel=0.15)
     assert np.median(std[X[:, 0] < -0.3]) == pytest.approx(0.5, rel=0.25)
     with pytest.raises(ValueError, match=r"needs loss='gaussian', .* loss='squared_error'"):
