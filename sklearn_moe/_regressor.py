@@ -270,7 +270,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         -------
         y : ndarray of shape (n_samples, n_experts) or (n_samples, n_experts, n_outputs)
         """
-        return self._target.decode(self._expert_outputs(X))
+        outputs = self._expert_outputs(X)
+        return self._target.decode(outputs)
 
     def predict_quantiles(self, X, q):
         """Return quantiles of y for each sample.

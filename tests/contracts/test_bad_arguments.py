@@ -110,17 +110,6 @@ MISTAKES = [
     (patches(dictionary=(np.eye(4),)), "dictionary"),
     (patches(dictionary=(np.eye(4), np.eye(4))), "dictionary.*shape"),
     (patches(True), "n_samples"),
-    (partial(metrics.dispatch_entropy, CLUSTERS[:3], EXPERTS), r"clusters and.*\[3, 12\]"),
-    (partial(metrics.dispatch_entropy, np.ones((12, 2)), EXPERTS), r"clusters: .*\(12, 2\)"),
-    (partial(metrics.expert_load, [-1, 0]), "experts must be indices from 0"),
-    (partial(metrics.expert_load, ["a", "b"]), "experts must be integer"),
-    (partial(metrics.expert_load, [0, 5], n_experts=3), "n_experts=3, got 5"),
-    (partial(metrics.expert_load, [0, 1], sample_weight=[-1, 1]), "sample_weight"),
-    (partial(metrics.expert_load, [0, 1], sample_weight=[0, 0]), "sample_weight"),
-    (partial(metrics.load_cv, [-1, 2]), "load"),
-    (partial(metrics.load_cv, [0, 0]), "load"),
-    (partial(preprocessing.paper_blur, IMAGES), "x must be a tensor"),
-    (partial(preprocessing.paper_blur, torch.ones(2, 3)), r"x must be a tensor.*\(2, 3\)"),
 ]
 
 

@@ -46,24 +46,17 @@ def changed(X, value, dtype=None):
 MALFORMED = {  # what scikit-learn finds is said in its words, after the name
     "no sample": (lambda X: X[:0], "^X.*0 sample"),
     "no feature": (lambda X: X[..., :0], "^X.*(0 feature|is empty)"),
-    "no patch or channel": (lambda X: X[:, :0], "^X.*(0 feature|is empty)"),
     "five axes": (lambda X: X.reshape(N_SAMPLES, 1, 1, 1, -1), "X must have shape"),
     "one axis": (lambda X: X.reshape(N_SAMPLES, -1)[:, 0], "^X: "),
-    "a number": (lambda X: 3.0, "^X: "),
     "nothing": (lambda X: None, "^X: "),
     "a dict": (lambda X: {"a": X}, "^X: "),
     "a generator": (lambda X: (row for row in X), "X is generator.*partial_fit reads batches"),
-    "an object": (lambda X: object(), "^X: "),
     "ragged lists": (lambda X: [[1, 2], [3]] * 12, "^X: .*inhomogeneous"),
-    "a record array": (lambda X: np.zeros(N_SAMPLES, dtype=[("a", "f4")]), "^X: "),
     "a matrix": (lambda X: np.asmatrix(np.ones((24, 2))), "^X: .*matrix"),
     "a tensor with gradient": (lambda X: torch.from_numpy(X).requires_grad_(), "^X: "),
     "complex numbers": (lambda X: X * 1j, "^X: Complex"),
-    "raw bytes": (lambda X: X.view("V4"), "^X: "),
     "a string": (lambda X: changed(X, "a", object), r"^(X|Column 0 of X holds.*): could.*'a'"),
-    "a dict inside": (lambda X: changed(X, {}, object), r"^(X|Column 0 of X holds.*): .*'dict'"),
     "infinity": (lambda X: changed(X, np.inf), "X contains infinity"),
-    "minus infinity": (lambda X: changed(X, -np.inf), "X contains infinity"),
     "1e308": (lambda X: np.full(X.shape, 1e308), "X holds numbers so large"),
     "1e308 and its negative": (lambda X: X.astype(float) / 5 * 1e308, "X holds numbers so large"),
 }
@@ -86,21 +79,13 @@ UNUSUAL = {
     "one feature": lambda X: X[:, :1] if X.ndim == 2 else X,
     "one patch": lambda X: X[:, :1],
     "lists": lambda X: X.tolist(),
-    "lists of arrays": lambda X: list(X),
     "a tensor": torch.from_numpy,
     "a masked array": lambda X: np.ma.array(X, mask=X > 1),
-    "bools": lambda X: X > 0,
-    "float16": lambda X: X.astype(np.float16),
-    "long doubles": lambda X: X.astype(np.longdouble),
     "objects": lambda X: X.astype(object),
     "digits": lambda X: X.astype("U9"),
     "uint8": lambda X: (9 * X).astype(np.int8).view(np.uint8),
-    "zeros": np.zeros_like,
-    "sevens": lambda X: np.full_like(X, 7),
     "1e15": lambda X: X * np.float32(1e15),
-    "1e-15": lambda X: X * np.float32(1e-15),
     "a subnormal number": lambda X: changed(X, 1e-42),
-    "one of 1e15": lambda X: changed(X, 1e15),
     "1e15 in float64": lambda X: X * 1e15,
     "two samples": lambda X: X[:2],
 }
@@ -109,19 +94,15 @@ UNUSUAL = {
 @pytest.mark.parametrize(("kind", "cls"), PAIRS)
 def test_unusual_samples_make_a_finite_model(kind, cls):
     y = np.append([0, 1], target_of(cls)[2:])
-    for label, vary in UNUSUAL.items():
+    for vary in UNUSUAL.values():
         X = vary(SAMPLES[kind])
-        try:
-            fits(cls, X, y[: len(X)])
-        except Exception as error:
-            raise AssertionError(label) from error
+        fits(cls, X, y[: len(X)])
 
 
 def test_a_table_takes_missing_and_extreme_numbers():
     for value in (np.nan, 3e38, -1e30, 1e-30):
-        for cls in BOTH:
-            fits(cls, changed(TABLE, value), target_of(cls))
-            fits(cls, np.full_like(TABLE, value), target_of(cls))
+        fits(MoEClassifier, changed(TABLE, value), CLASSES)
+        fits(MoERegressor, np.full_like(TABLE, value), NUMBERS)
     fits(MoEClassifier, changed(TABLE, 1e200, float), CLASSES)
 
 
@@ -154,11 +135,8 @@ def memory_map(X, path):
 LAYOUTS = {
     "read-only": lambda X, path: np.broadcast_to(X[None], (1, *X.shape))[0],
     "Fortran": lambda X, path: np.asfortranarray(X),
-    "strided": lambda X, path: np.repeat(X, 2, axis=-1)[..., ::2],
     "reversed": lambda X, path: X[::-1].copy()[::-1],
-    "reversed features": lambda X, path: X[..., ::-1].copy()[..., ::-1],
     "big-endian": lambda X, path: X.astype(">f4"),
-    "memory map": memory_map,
     "memory map, reversed": lambda X, path: memory_map(X[::-1], path)[::-1],
 }
 
@@ -181,11 +159,7 @@ def test_the_layout_of_an_array_makes_no_difference(kind, tmp_path):
 BAD_TARGETS = {
     "too few": (lambda y: y[:-1], r"X and y: .*\[24, 23\]"),
     "nothing": (lambda y: None, "requires y to be passed"),
-    "none": (lambda y: [], "^y: "),
-    "no axis": (lambda y: np.array(0), "^y: "),
     "a dict": (lambda y: {}, "^y: "),
-    "a string": (lambda y: "abc", "^y: "),
-    "three axes": (lambda y: y[:, None, None], "^y: "),
     "ragged lists": (lambda y: [[1], [1, 2]] * 12, "^y: "),
     "NaN": (lambda y: np.r_[np.nan, y[1:]], "y contains NaN"),
     "infinity": (lambda y: np.r_[np.inf, y[1:]], "y contains infinity"),
@@ -194,15 +168,11 @@ BAD_TARGETS = {
 }
 NO_CLASSES = {
     "one class": (np.zeros(N_SAMPLES), "at least 2 classes, got 1 class: 0.0"),
-    "one string": (["a"] * N_SAMPLES, "at least 2 classes, got 1 class: 'a'"),
     "fractions": (NUMBERS, "^y: .*continuous"),
-    "tiny fractions": (CLASSES * 1e-320, "^y: .*continuous"),
     "1e308": (np.where(CLASSES, 1e308, -1e308), "^y: "),
     "mixed types": (np.array([1, "a"] * 12, dtype=object), "^y: "),
     "some None": (np.array([None, *CLASSES[1:]], dtype=object), "y holds None.* 1 sample"),
-    "objects": ([object()] * N_SAMPLES, "^y: "),
-    "raw bytes": (np.where(CLASSES, b"a", b"b"), "^y: .*bytes"),
-    "several columns": (RNG.integers(3, size=(N_SAMPLES, 2)), "y of shape .*zeros and ones"),
+    "columns": (RNG.integers(3, size=(N_SAMPLES, 2)), "y of shape .*zeros and ones"),
 }
 NO_NUMBERS = {
     "strings": (np.where(CLASSES, "a", "b"), "^y: could not convert string"),
@@ -223,12 +193,8 @@ def test_a_malformed_target_is_named(cls):
 
 CLASS_KINDS = {
     "strings": np.where(CLASSES, "a", "b"),
-    "a list of strings": np.where(CLASSES, "a", "b").tolist(),
     "objects": np.where(CLASSES, "a", "b").astype(object),
     "bools": CLASSES.astype(bool),
-    "float16": CLASSES.astype(np.float16),
-    "int8": CLASSES.astype(np.int8),
-    "negative": -CLASSES,
     "huge": CLASSES * 2**62,
     "a class each": np.arange(N_SAMPLES),
     "labels": np.c_[CLASSES, 1 - CLASSES],
@@ -278,26 +244,19 @@ def one(value):
 NO_WEIGHT = "All samples have weight 0" if SKLEARN_1_6 else "^sample_weight: "
 BAD_WEIGHTS = {
     "negative": (one(-1), "sample_weight must not be negative, got -1.0"),
-    "a negative number": (-1, "sample_weight must not be negative"),
     "NaN": (one(np.nan), "sample_weight contains NaN"),
     "infinity": (one(np.inf), "sample_weight contains infinity"),
     "zeros": (np.zeros(N_SAMPLES), NO_WEIGHT),
-    "zero": (0, NO_WEIGHT),
     "None": ([None] * N_SAMPLES, "sample_weight contains NaN"),
     "too few": (np.ones(3), r"sample_weight.*\(3,\)"),
-    "none": ([], "^sample_weight: "),
-    "two axes": (np.ones((N_SAMPLES, 1)), "^sample_weight: "),
-    "strings": (["a"] * N_SAMPLES, "^sample_weight: "),
     "a string": ("balanced", "^sample_weight: "),
     "a dict": ({}, "^sample_weight: "),
-    "complex numbers": (np.ones(N_SAMPLES) * 1j, "^sample_weight: Complex"),
 }
 
 
 def test_bad_weights_are_named():
-    for cls in BOTH:
-        for label, (weight, match) in BAD_WEIGHTS.items():
-            refuses(label, match, make(cls).fit, TABLE, target_of(cls), sample_weight=weight)
+    for label, (weight, match) in BAD_WEIGHTS.items():
+        refuses(label, match, make().fit, TABLE, CLASSES, sample_weight=weight)
     refuses("0", "1 class: 1", make().fit, TABLE, CLASSES, sample_weight=CLASSES == 1)
 
 
@@ -312,8 +271,7 @@ def test_a_factor_of_all_weights_changes_nothing(kind):
 
 def test_weights_of_every_size_make_a_finite_model():
     for weight in (one(1e30), one(1e-30), one(0), 7, np.ones(24, bool)):
-        for cls in BOTH:
-            fits(cls, TABLE, target_of(cls), sample_weight=weight)
+        fits(MoERegressor, TABLE, NUMBERS, sample_weight=weight)
 
 
 # -- after a fit --------------------------------------------------------------------------
@@ -322,15 +280,9 @@ METHODS = ["predict", "predict_proba", "apply", "gate_proba", "expert_proba", "d
 OTHER_SAMPLES = {
     "fewer features": ("table", lambda X: X[:, :2], "X has 2 features.* expecting 3"),
     "patches": ("table", lambda X: X[:, None], "X has"),
-    "other patches": ("patches", lambda X: X[..., :2], r"samples of shape \(4, 2\).*\(4, 5\)"),
-    "fewer patches": ("patches", lambda X: X[:, :2], "X has 2"),
-    "a table": ("patches", lambda X: X[:, 0], "X has"),
     "no channels": ("images", lambda X: X[:, 0], "X of shape .*patches"),
-    "other images": ("images", lambda X: X[..., :4], "X has samples of shape"),
     "bytes": ("images", lambda X: X.astype(np.uint8), "uint8"),
-    "no sample": ("table", lambda X: X[:0], "^X: "),
     "one axis": ("table", lambda X: X[0], "^X: "),
-    "infinity": ("table", lambda X: changed(X, np.inf), "X contains infinity"),
     "strings": ("table", lambda X: changed(X, "a", object), "^Column 0 of X holds.*: "),
 }
 
@@ -344,11 +296,9 @@ def test_samples_unlike_those_of_fit_are_named():
 
 def test_nothing_is_predicted_before_fit():
     names = [(MoEClassifier, name) for name in (*METHODS, "predict_log_proba", "to_torch")]
-    for cls, name in [*names, (MoERegressor, "predict"), (MoERegressor, "expert_predict")]:
+    for cls, name in [*names, (MoERegressor, "expert_predict"), (MoEClassifier, "module_")]:
         with pytest.raises(NotFittedError, match="not fitted"):
             getattr(cls(), name)(*[] if name == "to_torch" else [TABLE])
-    with pytest.raises(NotFittedError):
-        _ = MoEClassifier().module_
 
 
 FURTHER = {
@@ -369,7 +319,6 @@ def test_further_training_refuses_what_does_not_fit_and_loses_nothing():
     before = model.predict_proba(TABLE)
     for name, value in {"n_experts": 4, "expert_width": 7, "router": "top1"}.items():
         kept = model.get_params()[name]
-        with pytest.raises(ValueError, match=name):
-            model.set_params(**{name: value}).fit(TABLE, CLASSES)
+        refuses(name, name, model.set_params(**{name: value}).fit, TABLE, CLASSES)
         model.set_params(**{name: kept})
         np.testing.assert_array_equal(model.predict_proba(TABLE), before)

@@ -1,6 +1,7 @@
 """Values that no parameter takes, or only some: a clear error that names it, or a finite model."""
 
 from decimal import Decimal
+from itertools import cycle
 
 import numpy as np
 import pytest
@@ -34,15 +35,7 @@ def takes_none():
     return None
 
 
-def takes_one(a):
-    return a
-
-
 def takes_two(a, b):
-    return a
-
-
-def takes_three(a, b, c):
     return a
 
 
@@ -50,7 +43,7 @@ NUMBERS = [np.nan, np.inf, -1, 0, 2, 3.0, 0.5, 1e308, 1e-308, True, np.True_, np
 NUMBERS += [np.float32(0.5), np.float32("nan"), 1j, Decimal("0.1")]
 OBJECTS = [None, "", "nonsense", "AUTO", b"auto", [], (), {}, [1], ["auto"], {1}, np.array(1)]
 OBJECTS += [np.arange(3), torch.tensor(1.0), object(), Thing, np, ...]
-VALUES = [*NUMBERS, *OBJECTS, takes_none, takes_one, takes_two, takes_three]
+VALUES = [*NUMBERS, *OBJECTS, takes_none, takes_two]
 
 
 def constraints(cls):
@@ -95,22 +88,19 @@ def values_for(allowed):
         yield value, any(constraint.is_satisfied_by(value) for constraint in allowed)
 
 
-@pytest.mark.parametrize("cls", [MoEClassifier, MoERegressor])
-def test_what_a_parameter_does_not_take_is_named(cls):
-    for name, allowed in constraints(cls).items():
-        refused = [value for value, is_taken in values_for(allowed) if not is_taken]
+# The two estimators share all parameters but two: they are tried in turn.
+CASES = [(MoEClassifier, "loss"), (MoEClassifier, "class_weight")]
+CASES += [*zip(cycle([MoERegressor, MoEClassifier]), constraints(MoERegressor), strict=False)]
+
+
+def test_what_a_parameter_does_not_take_is_named():
+    for cls, name in CASES:
+        refused = [v for v, is_taken in values_for(constraints(cls)[name]) if not is_taken]
         assert len(refused) > 5
         for value in refused:
             with pytest.raises((TypeError, ValueError)) as caught:
                 fit(cls, **{name: value})
             assert is_named(name, caught.value), f"{name}={value!r}: {caught.value}"
-
-
-CASES = [
-    pytest.param(cls, name, marks=[pytest.mark.slow] * (cls is MoERegressor))
-    for cls in (MoEClassifier, MoERegressor)
-    for name in constraints(cls)
-]
 
 
 @pytest.mark.parametrize(("cls", "name"), CASES)
@@ -143,49 +133,31 @@ def returning(function):
 OWN = [  # functions that do not fit, and what is said of them after the name
     ("expert", lambda s, n: linear(3, n + 1), "must make"),
     ("expert", returning(lambda x: x[:, 0]), r"shape \(1,\)"),
-    ("expert", returning(lambda x: 3), "returned 3"),
-    ("expert", returning(lambda x: x.numpy()), "returned array"),
     ("expert", returning(lambda x: None), "returned None"),
     ("expert", lambda s, n: linear(7, n), "RuntimeError"),
     ("expert", returning(lambda x: {}["k"]), "raised KeyError"),
     ("expert", nn.Linear(3, 2), ""),
-    ("expert", lambda s, n: "no", "returned str"),
-    ("activation", lambda z: 0.0, "returned 0.0"),
     ("activation", lambda z: z.sum(), r"shape \(\)"),
     ("activation", lambda z: z[:, :1], "shape"),
-    ("activation", lambda z: z.nothing, "Attribute"),
-    ("trunk", lambda s: s, "returned tuple"),
     ("trunk", Returning(lambda x: None), "must map.*NoneType"),
-    ("trunk", Returning(lambda x: x.sum()), "must map"),
     ("trunk", Returning(lambda x: x.repeat(2, 1)), "must map"),
-    ("trunk", Returning(lambda x: x[None, None, None]), "must map"),
     ("router__network", lambda s, n: linear(3, n + 1), ""),
-    ("router__network", returning(lambda x: None), "must"),
     ("router__network", lambda s, n: n, "returned int"),
-    ("router__noise", lambda x, s, g: None, "returned None"),
     ("router__noise", lambda x, s, g: s[:, :1], "shape"),
-    ("router__noise", takes_one, "TypeError"),
     ("router__noise", Thing, "must be"),
-    ("router__gate", lambda s, n, c: None, "returned None"),
     ("router__gate", lambda s, n, c: s, r"\(1, 1\) was expected"),
-    ("router__gate", takes_two, "TypeError"),
     ("balance", takes_none, "takes 0 positional"),
-    ("balance", takes_one, "takes 1 positional"),
     ("balance", takes_two, "returned int"),
     ("loss", takes_none, "takes 0 positional"),
     ("loss", nn.CrossEntropyLoss, "must be"),
     ("loss", lambda n: Head(n), "is not made for classes"),
-    ("solver", takes_one, "unexpected keyword"),
+    ("solver", takes_two, "unexpected keyword"),
     ("solver", lambda p, lr: None, "returned NoneType"),
-    ("train_transform", takes_none, "takes 0"),
     ("train_transform", lambda x: None, "NoneType"),
-    ("train_transform", lambda x: x.numpy(), "ndarray"),
     ("train_transform", lambda x: x.double(), "64"),
     ("train_transform", lambda x: x[:1], r"\(1, 3\)"),
     ("callbacks", ["a"], "must be"),
-    ("callbacks", [Thing], "must be"),
     ("callbacks", [()], "must be"),
-    ("callbacks", {"a": 1}, "parameter"),
 ]
 
 
@@ -208,51 +180,33 @@ def test_what_goes_wrong_inside_a_factory_is_its_own_matter():
         fit(MoEClassifier, expert=factory)
 
 
-def own(input_shape, n_outputs):
-    return linear(3, n_outputs)
-
-
-def plain_sgd(params, lr):
-    return torch.optim.SGD(params, lr)
-
-
 CONTRADICTIONS = [  # the last of the parameters is named
-    ({"router": "topk", "top_k": 4}, "=4.*n_experts=3"),
     ({"router": "top1", "top_k": 2}, "=2|router='top1'"),
-    ({"router": "soft", "top_k": 2}, "=2|router='soft'"),
     ({"router": "topk", "router__gate": "renormalized"}, ".* no gradient"),
-    ({"router": "soft", "router__gate": "relu"}, "='relu'"),
-    ({"router": "soft", "router__noise": "uniform"}, ""),
-    ({"router": "noisy_topk", "router__noise": None}, ""),
-    ({"router": "random", "router__network": "mlp"}, ""),
     ({"router__network": "cnn"}, "='cnn'"),
-    ({"router": "soft", "balance": "bias"}, "='bias'"),
     ({"router": "top1", "router__noise": None, "balance": "load"}, ""),
-    ({"router": "topk", "top_k": 3, "balance": "load"}, "='load'"),
     ({"router": "soft", "router__n_shared_experts": 1}, "=1"),
     ({"router": "soft", "router__upcycle": 0.5}, "=0.5"),
     ({"n_experts": 1, "router": "top1", "router__upcycle": 0.5}, "=0.5"),
     ({"router": "top1", "early_stopping": "out_of_bag"}, "='out_of_bag' needs.*router='soft'"),
-    ({"n_experts": 1, "early_stopping": "out_of_bag"}, ".* needs.*n_experts > 1"),
     ({"router": "top1", "expert_loss_weight": 0.5}, ".* needs.*router='soft'"),
-    ({"n_experts": 1, "expert_loss_weight": 0.5}, ".* needs"),
-    ({"expert": own, "expert_width": 3}, "=3 would be ignored"),
-    ({"expert": own, "activation": "relu"}, "='relu' would be ignored.*'auto'"),
+    ({"expert": lambda s, n: linear(3, n), "expert_width": 3}, "=3 would be ignored"),
+    (
+        {"expert": lambda s, n: linear(3, n), "activation": "relu"},
+        "='relu' would be ignored.*'auto'",
+    ),
     ({"solver": "adam", "solver__momentum": 0.5}, "=0.5 would be ignored: solver='adam'"),
-    ({"solver": plain_sgd, "solver__weight_decay": 1.0}, "=1.0 would be ignored"),
+    ({"solver": lambda params, lr: None, "solver__weight_decay": 1.0}, "=1.0 would be ignored"),
     ({"solver": "adam", "solver__schedule": "residual"}, "='residual' is made for solver='norm"),
     ({"trunk": "cnn"}, "='cnn'"),
     ({"expert": "cnn"}, "='cnn' takes samples"),
-    ({"expert": "patch"}, "='patch' takes samples"),
     *(
         ({"sample_shape": shape}, r".* cannot be read from X of shape \(24, 3\)")
-        for shape in [(2, 2), (3,), (-1, -1), (0, 3), ("a", "b"), (1, 3.0), (1, 1, 3, 1), (-3, -1)]
+        for shape in [(2, 2), (3,), (-1, -1), (0, 3), ("a", "b"), (1, 3.0)]
     ),
     ({"categorical_features": [7]}, ""),
-    ({"categorical_features": ["a"]}, ""),
     ({"categorical_features": [True] * 9}, ""),
     ({"device": "cuda:99"}, "='cuda:99'"),
-    ({"device": "gpu7"}, "='gpu7'"),
     ({"loss": "squared_error"}, "='squared_error' is not made for classes"),
     ({"class_weight": {7: 1.0}}, "|weight 0"),
 ]

@@ -89,10 +89,10 @@ def blocks():
 @pytest.fixture
 def generators_restored():
     """Put the global generators back: other packages draw from them."""
-    numpy_state, torch_state = np.random.get_state(), torch.get_rng_state()  # noqa: NPY002
-    yield
-    np.random.set_state(numpy_state)  # noqa: NPY002
-    torch.set_rng_state(torch_state)
+    state = np.random.get_state()  # noqa: NPY002
+    with torch.random.fork_rng(devices=[]):
+        yield
+    np.random.set_state(state)  # noqa: NPY002
 
 
 @pytest.mark.slow

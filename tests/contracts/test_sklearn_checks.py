@@ -3,6 +3,7 @@
 import os
 import re
 import warnings
+from itertools import cycle
 
 import pytest
 from representatives import REPRESENTATIVES
@@ -26,23 +27,22 @@ def brief(estimator, **parameters):
 
 
 def others():
-    """Yield estimators with every router, balance, noise and loss."""
+    """Yield estimators with every router, balance, noise and loss, some of them at a time."""
     yield MoEClassifier()
     yield MoERegressor()
     for name, (kind, estimator) in REPRESENTATIVES.items():
         if kind == "table" and name not in FAST:
             yield brief(estimator, **RATES.get(name, {}))
-    for model in (MoEClassifier, MoERegressor):
-        for router in ROUTERS:
-            yield brief(model(), router=router, **NEEDS.get(router, {}))
-        kind = "classes" if model is MoEClassifier else "regression"
-        for loss, spec in LOSSES.items():
-            if getattr(spec, kind) and loss != "margin":
-                yield brief(model(), loss=loss)
-    for balance in BALANCES:
-        yield brief(MoEClassifier(), router="top1", balance=balance)
-    for noise in (*NOISES, None):  # without any it finds its way more slowly
-        yield brief(MoEClassifier(), router="top1", router__noise=noise, max_iter=100)
+    losses = {
+        MoEClassifier: cycle(n for n, spec in LOSSES.items() if spec.classes and n != "margin"),
+        MoERegressor: cycle(n for n, spec in LOSSES.items() if spec.regression),
+    }
+    for router, model in zip(ROUTERS, cycle(losses), strict=False):
+        yield brief(model(), router=router, loss=next(losses[model]), **NEEDS.get(router, {}))
+    # Without any noise it finds its way more slowly.
+    for balance, noise in zip(BALANCES, cycle((*NOISES, None)), strict=False):
+        options = {"router": "top1", "router__noise": noise, "max_iter": 100}
+        yield brief(MoEClassifier(), balance=balance, **options)
 
 
 @pytest.fixture

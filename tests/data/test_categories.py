@@ -29,11 +29,10 @@ def in_polars(colors, dtype):
     return polars.DataFrame({"size": NUMBERS, "color": colors, "n": range(5)})
 
 
-def learn(X, chosen, weight=None):
+def learn(X, chosen, weight=1.0):
     """Return the categories of a table, learned with weights that are 1 by default."""
-    return Categories(find_categories(X, chosen)).fit(
-        X, np.ones(len(X)) if weight is None else weight
-    )
+    weights = np.broadcast_to(weight, len(X))
+    return Categories(find_categories(X, chosen)).fit(X, weights)
 
 
 FRAMES = [(in_pandas, dtype) for dtype in ("category", "object", "string", "str")]
@@ -98,13 +97,13 @@ def test_a_row_of_weight_zero_brings_no_category():
 
 def test_what_is_no_category_and_what_is_not_there():
     frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [True, False], "c": ["x", "y"]})
-    assert find_categories(frame[["a", "b"]], "from_dtype") == []
-    assert find_categories(frame[["a", "b"]], None) == []
-    assert find_categories(np.eye(2), "from_dtype") == []
+    numbers = frame[["a", "b"]]
+    for X, chosen in ((numbers, "from_dtype"), (numbers, None), (np.eye(2), "from_dtype")):
+        assert find_categories(X, chosen) == []
     assert find_categories(frame, ["b"]) == [1]
-    with pytest.raises(ValueError, match="not a column" if SKLEARN_1_6 else "nope"):
-        find_categories(frame, ["nope"])
-    with pytest.raises(ValueError, match=r"\[0, 2\]"):
-        find_categories(frame, [3])
-    with pytest.raises(ValueError, match=r"(?s)Columns \['c'\] hold categories.*make_column_trans"):
-        find_categories(frame, None)
+    for chosen, match in (
+        *((["nope"], "not a column" if SKLEARN_1_6 else "nope"), ([3], r"\[0, 2\]")),
+        (None, r"(?s)Columns \['c'\] hold categories.*make_column_trans"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            find_categories(frame, chosen)

@@ -1,8 +1,6 @@
 """Tables of any container: what the data hold decides about precision, and dates are named."""
 
 import contextlib
-import datetime
-from itertools import cycle
 
 import numpy as np
 import pandas
@@ -35,10 +33,8 @@ def nullable(values):
 
 CONTAINERS = {
     "array": lambda t: t[:, np.newaxis],
-    "big-endian": lambda t: t[:, np.newaxis].astype(t.dtype.newbyteorder(">")),
     "list": lambda t: t[:, np.newaxis].tolist(),
     "tensor": lambda t: torch.from_numpy(t)[:, None],
-    "pandas": lambda t: pandas.DataFrame({"t": t}),
     "nullable": nullable,
     "Arrow column": arrow,
     "Arrow table": lambda t: pyarrow.table({"t": t}),
@@ -47,12 +43,9 @@ CONTAINERS = {
 }
 
 
-@pytest.mark.parametrize(
-    ("name", "times"),
-    [*zip(CONTAINERS, cycle([SECONDS, MILLISECONDS]), strict=False)],
-    ids=CONTAINERS,
-)
-def test_large_numbers_keep_their_digits(name, times):
+@pytest.mark.parametrize("name", CONTAINERS)
+def test_large_numbers_keep_their_digits(name):
+    times = MILLISECONDS if [*CONTAINERS].index(name) % 2 else SECONDS
     X = CONTAINERS[name](times)
     model = MoEClassifier(2, early_stopping=False, max_iter=40, random_state=0).fit(X, LATE)
     assert model.score(X, LATE) > 0.97
@@ -64,29 +57,19 @@ def test_large_numbers_keep_their_digits(name, times):
         np.testing.assert_allclose(got.detach(), model.predict_proba(X), atol=1e-6)
 
 
-TYPES = {  # of columns: in which they are kept, and trained
-    "float32": ("float32", "float32"),
-    "float64": ("float64", "float64"),
-    "int8": ("float32", "float32"),
-    "int64": ("float32", "float32"),  # all small
-    "bool": ("float32", "float32"),
-    "Int64": ("float32", "float32"),
-    "Float64": ("float64", "float64"),
-    "Float32": ("float32", "float32"),
-    "boolean": ("float32", "float32"),
-    "object": ("float64", "float64"),
-    "Sparse[float64]": ("float64", "float64"),
-    "float[pyarrow]": ("float32", "float32"),
-    "double[pyarrow]": ("float64", "float64"),
+TYPES = {  # of columns, and in which they are kept and trained; all integers are small
+    "float32": "float32 int8 int64 bool Int64 Float32 boolean float[pyarrow]",
+    "float64": "float64 Float64 object Sparse[float64] double[pyarrow]",
 }
 
 
 def test_types_of_columns():
-    for dtype, expected in TYPES.items():
-        column = pandas.Series([0, 1, 1, 0]).astype(dtype)
-        array, trained = read_table(pandas.DataFrame({"a": column, "b": np.float32(2)}))
-        assert (array.dtype, trained) == tuple(map(np.dtype, expected)), dtype
-        np.testing.assert_array_equal(array, [[0, 2], [1, 2], [1, 2], [0, 2]])
+    for expected, dtypes in TYPES.items():
+        for dtype in dtypes.split():
+            column = pandas.Series([0, 1, 1, 0]).astype(dtype)
+            array, trained = read_table(pandas.DataFrame({"a": column, "b": np.float32(2)}))
+            assert array.dtype == trained == expected, dtype
+            np.testing.assert_array_equal(array, [[0, 2], [1, 2], [1, 2], [0, 2]])
 
 
 def test_integers_that_float32_would_round_are_kept_in_float64():
@@ -108,12 +91,6 @@ def test_a_frame_of_float32_and_categories_is_trained_in_float32():
     assert MoEClassifier(2, max_iter=1, random_state=0).fit(frame, LATE).net_.dtype == torch.float32
 
 
-def test_a_list_is_the_array_of_its_numbers():
-    X = RNG.normal(size=(60, 3))
-    fits = [MoERegressor(2, max_iter=2, random_state=0).fit(Z, X[:, 0]) for Z in (X, X.tolist())]
-    np.testing.assert_array_equal(fits[0].predict(X), fits[1].predict(X))
-
-
 def test_arrow_strings_are_categories():
     words = pyarrow.array(["u", "v"] * 30)
     for column in (words.cast(pyarrow.large_string()), words.dictionary_encode()):
@@ -126,12 +103,9 @@ def test_arrow_strings_are_categories():
 DAYS = pandas.date_range("2020-01-01", periods=30)
 DATES = {
     "pandas": pandas.DataFrame({"number": range(30), "when": DAYS}),
-    "with a time zone": pandas.DataFrame({"when": DAYS.tz_localize("UTC")}),
-    "time spans": pandas.DataFrame({"when": DAYS - DAYS[0]}),
     "periods": pandas.DataFrame({"when": DAYS.to_period("D")}),
     "objects": pandas.DataFrame({"when": [None, *DAYS.date[1:]], "c": ["a"] * 30}),
     "polars": polars.DataFrame({"when": DAYS.to_numpy(), "c": ["a"] * 30}),
-    "polars dates": polars.DataFrame({"when": [datetime.date(2020, 1, 1)] * 30}),
     "Arrow": pyarrow.table({"when": DAYS}),
 }
 
@@ -147,25 +121,22 @@ def test_dates_are_named_with_a_remedy():
 
 def test_columns_that_are_no_numbers_are_named():
     frame = pandas.DataFrame({"good": [1, 2] * 15, "mixed": [1, "a"] * 15})
-    with pytest.raises(ValueError, match=r"'mixed'.*'a'"):
-        MoERegressor().fit(frame, np.arange(30.0))
-    with pytest.raises(TypeError, match="'mixed'"):
-        MoERegressor(categorical_features=["mixed"]).fit(frame, np.arange(30.0))
+    for chosen in ("from_dtype", ["mixed"]):
+        with pytest.raises((TypeError, ValueError), match="'mixed'"):
+            MoERegressor(categorical_features=chosen).fit(frame, np.arange(30.0))
 
 
 def test_what_is_wrong_with_a_frame_of_categories_is_said_of_that():
     frame = pandas.DataFrame({"x": np.arange(30.0), "c": list("ab") * 15})
     y = np.arange(30.0)
-    for weight in (np.zeros(30), -np.ones(30), np.ones(3)):
-        with pytest.raises(ValueError, match="weight"):
-            MoERegressor().fit(frame, y, sample_weight=weight)
-    with pytest.raises(ValueError, match="0 sample"):
-        MoERegressor().fit(frame[:0], y[:0])
     model = MoERegressor(2, max_iter=1, random_state=0).fit(frame, y)
-    with pytest.raises(ValueError, match=r"0 sample"):
-        model.predict(frame[:0])
-    with pytest.raises(ValueError, match=r"feature names[\s\S]*- c"):
-        model.predict(frame[["x"]])
+    for call, args, match in (
+        *((model.fit, (frame, y, w), "weight") for w in (np.zeros(30), -np.ones(30), np.ones(3))),
+        *((model.fit, (frame[:0], y[:0]), "0 sample"), (model.predict, [frame[:0]], "0 sample")),
+        (model.predict, [frame[["x"]]], r"feature names[\s\S]*- c"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            call(*args)
 
 
 def test_columns_of_one_name_are_taken_by_their_place_or_named():
@@ -189,11 +160,9 @@ def test_predictions_are_those_of_the_parameters_of_the_fit():
     np.testing.assert_array_equal(model.predict(X), before)
     model.set_params(standardize=True, sample_shape=None, categorical_features="from_dtype")
     rows = np.nan_to_num(X)
-    bags = MoERegressor(2, max_iter=2, sample_shape=(2, 2), random_state=0).fit(
-        rows, np.arange(40.0)
-    )
-    before = bags.predict(rows)
-    np.testing.assert_array_equal(bags.set_params(sample_shape=None).predict(rows), before)
+    model.set_params(standardize="auto", sample_shape=(2, 2))
+    before = model.fit(rows, np.arange(40.0)).predict(rows)
+    np.testing.assert_array_equal(model.set_params(sample_shape=None).predict(rows), before)
 
 
 def test_columns_that_told_nothing_have_no_effect():
@@ -202,13 +171,10 @@ def test_columns_that_told_nothing_have_no_effect():
     y = (X[:, 0] > 0).astype(int)
     moved = X.copy()
     moved[:, 3], moved[:, 4:6], moved[:, 6] = 2030.0, RNG.normal(size=(150, 2)), 100.0
-    model = MoEClassifier(2, max_iter=5, random_state=0).fit(X, y)
-    np.testing.assert_array_equal(model.predict_proba(moved), model.predict_proba(X))
-    rows, moved = csr_array(np.nan_to_num(X)), np.nan_to_num(X)
-    moved[:, 3] = 2030.0
-    model.fit(rows, y)
-    np.testing.assert_array_equal(model.predict_proba(moved), model.predict_proba(rows))
+    rows, later = csr_array(np.nan_to_num(X)), np.nan_to_num(X)
+    later[:, 3] = 2030.0
     words = pandas.DataFrame({"x": X[:, 0], "c": ["u"] * 150})
-    model.fit(words, y)
-    asked = words.assign(c="v")
-    np.testing.assert_array_equal(model.predict_proba(asked), model.predict_proba(words))
+    model = MoEClassifier(2, max_iter=5, random_state=0)
+    for given, asked in ((X, moved), (rows, later), (words, words.assign(c="v"))):
+        model.fit(given, y)
+        np.testing.assert_array_equal(model.predict_proba(asked), model.predict_proba(given))

@@ -9,8 +9,6 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier
 
-NAN = float("nan")
-
 
 def brief(**parameters):
     return MoEClassifier(**{"n_experts": 4, "max_iter": 10, "random_state": 0} | parameters)
@@ -54,14 +52,10 @@ def test_groups_are_requested_by_other_estimators():
         clf = brief().set_fit_request(groups=True)
         pipe = make_pipeline(StandardScaler(), clf).fit(X, y, groups=groups)
     Z = StandardScaler().fit_transform(X)
-    np.testing.assert_array_equal(
-        pipe.predict_proba(X), brief().fit(Z, y, groups=groups).predict_proba(Z)
-    )
     # Numbers of groups are names: only who is together matters.
-    for ours in (pipe[-1].oob_loss_curve_, brief().fit(Z, y).oob_loss_curve_):
-        assert (ours == brief().fit(Z, y, groups=7 * groups).oob_loss_curve_) == (
-            ours is pipe[-1].oob_loss_curve_
-        )
+    alone, named = brief().fit(Z, y), brief().fit(Z, y, groups=7 * groups)
+    np.testing.assert_array_equal(pipe.predict_proba(X), named.predict_proba(Z))
+    assert alone.oob_loss_curve_ != named.oob_loss_curve_ == pipe[-1].oob_loss_curve_
     with pytest.raises(ValueError, match="groups"):
         brief().fit(X, y, groups=groups[:-1])
 
@@ -78,6 +72,6 @@ def test_a_class_of_one_row_is_trained_on_and_held_out_is_what_can_be():
 
 def test_missing_classes_are_said_to_be_missing():
     X = np.random.default_rng(0).normal(size=(20, 4))
-    for missing, match in ((None, r"y .*None or NaN.* 3\b"), (NAN, "y.*NaN")):
-        with pytest.raises(ValueError, match=match):
+    for missing in (None, float("nan")):
+        with pytest.raises(ValueError, match=r"y.*NaN"):
             brief().fit(X, np.array(["a", "b", "a", missing] * 5, dtype=object))

@@ -1,20 +1,17 @@
 """MoEClassifier as its users meet it."""
 
-import pickle
 import re
-import subprocess
-import sys
-import threading
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise, product
+from itertools import cycle, islice, product
 
 import numpy as np
 import pytest
 import scipy
 import torch
-from helpers import SKLEARN_1_6, as_kind, is_deep, narrow
+from helpers import SKLEARN_1_6, as_kind, narrow
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
@@ -22,15 +19,13 @@ from sklearn.model_selection import GridSearchCV, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import get_tags
-from skorch.callbacks import EarlyStopping
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._data.validation import Samples, hold_out
 from sklearn_moe._training import Callback
-from sklearn_moe.callbacks import FreezeRouter
 from sklearn_moe.exceptions import ExpertCollapseWarning
 from sklearn_moe.metrics import dispatch_entropy
-from sklearn_moe.nn import ACTIVATIONS, EXPERTS, LOSSES, NOISES, ROUTERS, MLPExpert
+from sklearn_moe.nn import EXPERTS, LOSSES, NOISES, ROUTERS, MLPExpert
 from sklearn_moe.optim import NormalizedSGD, SolverSpec
 
 # Three epochs are enough to see that something works, not for a router to learn.
@@ -55,21 +50,13 @@ def test_solves_what_a_single_expert_cannot(patches):
         warnings.simplefilter("error")
         mixture = MoEClassifier(random_state=0).fit(X, y)
     single = MoEClassifier(n_experts=1, random_state=0).fit(X, y)
+    assert single.module_.router is None
+    np.testing.assert_array_equal(single.gate_proba(X), np.ones((1500, 1)))
     assert mixture.score(X_test, y_test) > 0.995
     assert single.score(X_test, y_test) < 0.85
     assert dispatch_entropy(clusters, mixture.apply(X_test)) < 0.02
-    for factor in (1e-3, 1e3):  # the scale of patches does not matter
-        scaled = MoEClassifier(random_state=0).fit(factor * X, y)
-        assert scaled.score(factor * X_test, y_test) > 0.995
-
-
-def test_standardized_flat_patches(patches):
-    (X, y, _), (X_test, y_test, _) = patches
-    flat, flat_test = (a.reshape(len(a), -1) for a in (X, X_test))
-    model = make_pipeline(StandardScaler(), MoEClassifier(sample_shape=(4, -1), random_state=0))
-    assert model.fit(flat, y).score(flat_test, y_test) > 0.98
-    assert model[-1].input_shape_ == (4, 50)
-    assert model[-1].n_features_in_ == 200
+    scaled = MoEClassifier(random_state=0).fit(1e3 * X, y)  # the scale does not matter
+    assert scaled.score(1e3 * X_test, y_test) > 0.995
 
 
 def test_uint8_images_are_floats_of_0_to_1_and_not_mixed_with_others(images):
@@ -80,9 +67,8 @@ def test_uint8_images_are_floats_of_0_to_1_and_not_mixed_with_others(images):
     expected = in_bytes.predict_proba(X)
     np.testing.assert_allclose(expected, of_unit.predict_proba(floats / 255), 1e-4)
     np.testing.assert_array_equal(in_bytes.predict_proba(torch.from_numpy(X)), expected)
-    np.testing.assert_array_equal(
-        in_floats.predict_proba(floats.tolist()), in_floats.predict_proba(floats)
-    )
+    lists = in_floats.predict_proba(floats.tolist())
+    np.testing.assert_array_equal(lists, in_floats.predict_proba(floats))
     wrong = [(in_bytes.predict, floats, "float32"), (in_floats.predict, X, "uint8")]
     wrong += [(in_bytes.predict, X.astype(int), "int64"), (in_bytes.predict, X.tolist(), "int64")]
     for function, given, dtype in [*wrong, (lambda A: fit_on(A, y), X.astype(int), "int64")]:
@@ -93,22 +79,13 @@ def test_uint8_images_are_floats_of_0_to_1_and_not_mixed_with_others(images):
 # -- registries ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("expert", [name for name in EXPERTS if EXPERTS[name].takes("activation")])
-def test_every_expert_and_activation(patches, expert):
-    (X, y, _), _ = patches
-    X = as_kind(X[:60], expert) / 10
-    options = {"n_experts": 2, "max_iter": 1 if is_deep(expert) else 3} | narrow(expert, 5)
-    options["standardize"] = False  # cubes of cubes: deep networks of these want a small X
-    for activation in list(ACTIVATIONS)[:: 3 if is_deep(expert) else 1]:
-        clf = fit_on(X, y[:60], activation=activation, **options)
-        np.testing.assert_allclose(clf.predict_proba(X).sum(1), np.ones(60), rtol=1e-5)
-
-
 @pytest.mark.parametrize("router", ROUTERS)
 def test_every_router_gate_loss_and_noise(patches, router):
     (X, y, _), _ = patches
     losses = [name for name, spec in LOSSES.items() if spec.classes]
-    for gate, loss in product(ROUTERS[router].gates, losses):
+    gates = ROUTERS[router].gates
+    pairs = zip(cycle(gates), cycle(losses), strict=False)
+    for gate, loss in islice(pairs, max(len(gates), len(losses))):
         top_k = 2 if gate == "renormalized" else 1
         options = {"router": router, "top_k": top_k, "router__gate": gate, "n_experts": 3}
         clf = fit_on(X[:60], y[:60], loss=loss, **options)
@@ -123,27 +100,13 @@ def test_every_router_gate_loss_and_noise(patches, router):
         assert np.isfinite(clf.predict_proba(X)).all()
 
 
-@pytest.mark.parametrize("router", ROUTERS)
-def test_every_router_learns_from_every_kind_of_sample(patches, router):
-    (X, y, _), _ = patches
-    # A vector is a single patch, and the softmax over it always 1.
-    needs = {"top_k": 1, "router__gate": "sigmoid"} if router == "patch_choice" else {}
-    for expert in ("patch", "patch_conv", "mlp", "cnn"):
-        if (router, expert) != ("patch_choice", "cnn"):
-            Z = as_kind(X[:200], expert) / 10
-            options = {"n_experts": 3, "max_iter": 30} | needs | narrow(expert, 16)
-            clf = fit_on(Z, y[:200], router=router, **options)
-            assert clf.loss_curve_[-1] < clf.loss_curve_[0]
-
-
 def test_what_another_factory_made_of_an_expert_stays():
     def with_dropout(input_shape, n_outputs):
         expert = MLPExpert(input_shape, n_outputs)
         expert.insert(0, torch.nn.Dropout(0.5))
         return expert
 
-    clf = MoEClassifier(3, expert=with_dropout, max_iter=2, tol=None, random_state=0)
-    clf.fit(np.eye(20), np.arange(20) % 2)
+    clf = fit_on(np.eye(20), np.arange(20) % 2, expert=with_dropout)
     assert all(isinstance(expert[0], torch.nn.Dropout) for expert in clf.module_.experts)
 
 
@@ -171,20 +134,7 @@ def test_routes_answers_and_fitted_attributes_agree(fitted, patches):
     assert fitted.loss_curve_[-1] < fitted.loss_curve_[0]
     expected = np.bincount(fitted.apply(X_fit), minlength=8) / len(X_fit)
     np.testing.assert_allclose(fitted.expert_load_, expected)
-    assert fitted.input_shape_ == (4, 50)
     assert fitted.module_ is fitted.net_.module_
-    assert len(fitted.module_.experts) == 8
-
-
-def test_a_single_expert_is_only_that(patches):
-    (X, y, _), _ = patches
-    clf = fit_on(X, y, n_experts=1)
-    assert clf.module_.router is None
-    np.testing.assert_array_equal(clf.gate_proba(X), np.ones((1500, 1)))
-    np.testing.assert_array_equal(clf.apply(X), 0)
-    with torch.inference_mode():
-        answer = clf.module_.experts[0](torch.from_numpy(X)).softmax(1).numpy()
-    np.testing.assert_allclose(clf.predict_proba(X), answer, rtol=1e-5)
 
 
 def test_noise_at_predict_is_asked_for(patches):
@@ -199,7 +149,7 @@ def test_what_auto_became(patches):
     (X, y, _), _ = patches
     clf = fit_on(X, y, learning_rate_init=0.01)
     auto = {"expert": "patch", "activation": "cubic", "top_k": 1, "router__gate": "softmax"}
-    assert (auto | {"solver": "normalized_sgd"}).items() <= clf.resolved_params_.items()
+    assert auto.items() <= clf.resolved_params_.items()
     assert "learning_rate_init" not in clf.resolved_params_  # it was not "auto"
     first = dict(clf.resolved_params_)
     clf.partial_fit(10 * X, y)  # keeps the rates of the first call
@@ -224,37 +174,29 @@ def test_seeds_both_ways(patches):
 def test_threads_do_not_see_each_other(patches):
     (X, y, _), _ = patches
     n_threads = torch.get_num_threads()
+
+    def answers(expert):
+        Z = as_kind(X[:300], expert)
+        return fit_on(Z, y[:300], batch_size=100, **narrow(expert, 16)).predict_proba(Z)
+
     for expert in ("patch", "cnn"):
-        X_fit, results = as_kind(X[:300], expert), [None] * 4
-        options = {"batch_size": 100} | narrow(expert, 16)
-
-        def work(i, X=X_fit, options=options, results=results):
-            results[i] = fit_on(X, y[:300], **options).predict_proba(X)
-
-        threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        expected = fit_on(X_fit, y[:300], **options).predict_proba(X_fit)
+        with ThreadPoolExecutor(4) as pool:
+            results = [*pool.map(answers, 4 * [expert])]
         for result in results:
-            np.testing.assert_array_equal(result, expected)
+            np.testing.assert_array_equal(result, answers(expert))
     assert torch.get_num_threads() == n_threads
 
 
-class Noisy(torch.nn.Linear):
-    """An expert that draws by itself."""
+class Noisy(torch.nn.Flatten):
+    """A layer that draws by itself."""
 
     def forward(self, x):
         return super().forward(x + torch.randn_like(x) * self.training)
 
 
 def noisy_expert(input_shape, n_outputs):
-    return torch.nn.Sequential(torch.nn.Flatten(), Noisy(int(np.prod(input_shape)), n_outputs))
-
-
-def dropout_expert(input_shape, n_outputs):
-    return torch.nn.Sequential(torch.nn.Dropout(0.5), noisy_expert(input_shape, n_outputs))
+    linear = torch.nn.Linear(int(np.prod(input_shape)), n_outputs)
+    return torch.nn.Sequential(torch.nn.Dropout(0.5), Noisy(), linear)
 
 
 def test_draws_of_parts_and_transforms_come_from_random_state(patches):
@@ -265,9 +207,8 @@ def test_draws_of_parts_and_transforms_come_from_random_state(patches):
         batches.append(len(x))
         return x + torch.randn(x.shape)
 
-    for options in ({"expert": noisy_expert}, {"expert": dropout_expert}):
-        curves = [fit_on(X, y, **options, random_state=seed).loss_curve_ for seed in (0, 0, 1)]
-        assert curves[0] == curves[1] != curves[2]
+    curves = [fit_on(X, y, expert=noisy_expert, random_state=s).loss_curve_ for s in (0, 0, 1)]
+    assert curves[0] == curves[1] != curves[2]
     first, second = (fit_on(X, y, train_transform=jitter, batch_size=750) for _ in range(2))
     assert batches == [750] * 12
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
@@ -279,12 +220,10 @@ def test_draws_of_parts_and_transforms_come_from_random_state(patches):
 
 def test_early_stopping_returns_to_the_best_weights(patches):
     (X, y, _), _ = patches
-    clf = MoEClassifier(early_stopping=True, random_state=0).fit(X, y)
-    assert clf.n_iter_ == len(clf.validation_scores_) < clf.resolved_params_["max_iter"]
-    assert max(clf.validation_scores_) > 0.98
     wrong = np.random.default_rng(0).random(len(y)) < 0.2  # experts learn these, too, in the end
     y = np.where(wrong, 1 - y, y)
-    clf.fit(X, y)
+    clf = MoEClassifier(early_stopping=True, random_state=0).fit(X, y)
+    assert clf.n_iter_ == len(clf.validation_scores_) < clf.resolved_params_["max_iter"]
     best = max(clf.validation_scores_)
     assert clf.validation_scores_[-1] < best
     # The split is drawn from random_state, so that the held-out samples can be had again.
@@ -300,10 +239,6 @@ def test_warm_start_goes_on(patches):
     clf.fit(X, y)
     assert clf.loss_curve_[:3] == first
     assert clf.n_iter_ == 6
-    with pytest.raises(ValueError, match=r"further with other \['n_experts'\]"):
-        clf.set_params(n_experts=4).fit(X, y)
-    with pytest.raises(ValueError, match=r"labels \[2\] that are not among the classes \[0, 1\]"):
-        clf.set_params(n_experts=8).fit(X[:3], [0, 1, 2])
 
 
 @pytest.mark.parametrize(("first", "second"), [("normalized_sgd", "adam"), ("adam", "sgd")])
@@ -325,10 +260,7 @@ def test_warm_start_goes_on_with_another_solver(patches, first, second):
         {"router": "relu", "n_experts": 12},
         {"router": "soft", "expert_loss_weight": 0.5},
         {"router": ROUTERS["topk"].with_options(dense_gradient=True), "balance": "bias"},
-        {
-            **{"router__upcycle": 0.5, "router__gate": "relative", "router__n_shared_experts": 1},
-            "solver__momentum": 0.9,
-        },
+        {"router__upcycle": 0.5, "router__gate": "relative", "router__n_shared_experts": 1},
     ],
     ids="-".join,
 )
@@ -365,13 +297,13 @@ def test_collapse_warning_names_the_expert_and_the_remedies(patches):
         fit_on(X, y, router__learning_rate=0, **still)
 
 
-@pytest.mark.parametrize("kind", ["table", "patches", "images"])
+SHAPES = {"table": (200,), "patches": (4, 50), "images": (2, 10, 10)}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
 def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind):
     (X, y, _), _ = patches
-    X, y = (
-        X[:40].reshape(40, *{"table": (-1,), "patches": (4, 50), "images": (2, 10, 10)}[kind]),
-        y[:40],
-    )
+    X, y = X[:40].reshape(40, *SHAPES[kind]), y[:40]
     monkeypatch.setattr("sklearn_moe._training.diagnostics._COLLAPSED", 0)  # all count as one
     for router, standardize in product(ROUTERS, ("auto", False)):
         if kind != "patches" and (router == "patch_choice" or (standardize and router != "top1")):
@@ -409,7 +341,7 @@ def test_a_loss_that_explodes_is_named(patches):
             assert (word in str(failure.value)) == (not standardize)
 
 
-def test_callbacks_see_every_step_and_may_stop(patches):
+def test_callbacks_see_every_step(patches):
     (X, y, _), _ = patches
     seen, addresses = [], set()
 
@@ -421,37 +353,12 @@ def test_callbacks_see_every_step_and_may_stop(patches):
             assert training
             seen.append([name for name, p in named_parameters if p.grad is not None])
 
-    class Interrupted(Callback):
-        def on_batch_begin(self, net, **kwargs):
-            raise KeyboardInterrupt
-
     fit_on(X, y, callbacks=[Look()], batch_size=500)
     assert len(seen) == 9
     assert all("router.network.weight" in names for names in seen)
     addresses.clear()
     fit_on(X, y, callbacks=[Look()], batch_size=None)
     assert addresses == {X.ctypes.data}  # training does not copy X
-    with pytest.raises(KeyboardInterrupt):
-        fit_on(X, y, callbacks=[Interrupted()])
-    stop = EarlyStopping(monitor="train_loss", patience=1, threshold=10.0, sink=lambda text: None)
-    assert fit_on(X, y, callbacks=[stop], max_iter=50).n_iter_ == 2
-
-
-def test_a_frozen_router_stays_as_it_is(patches):
-    (X, y, _), _ = patches
-    seen = []
-
-    class Look(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            seen.append({k: v.clone() for k, v in net.module_.state_dict().items()})
-
-    clf = fit_on(X, y, callbacks=[FreezeRouter(after=2), Look()], max_iter=5, balance="bias")
-    moved = [{k for k in a if not torch.equal(a[k], b[k])} for a, b in pairwise(seen)]
-    routers = [{k for k in keys if k.startswith("router.")} for keys in moved]
-    assert routers[0] == {k for k in seen[0] if k.startswith("router.")}
-    assert not any(routers[1:])
-    assert all(keys - router for keys, router in zip(moved, routers, strict=True))
-    assert all(p.requires_grad for p in clf.module_.parameters())
 
 
 def test_a_transform_in_place_leaves_X_alone(patches):
@@ -470,11 +377,10 @@ def test_a_transform_of_torchvision_is_cloned_and_draws_from_the_seed(images):
     crop = v2.RandomCrop(8, padding=2)  # it has a get_params of another kind
     clf = make(n_experts=2, train_transform=crop)
     assert clf.get_params()["train_transform"] is crop
-    assert clone(clf).train_transform is not crop
     first, second = (clone(clf).fit(X, y) for _ in range(2))
+    assert first.train_transform is not crop
+    assert first.train_transform.size == (8, 8)
     np.testing.assert_array_equal(first.predict_proba(X), second.predict_proba(X))
-    search = GridSearchCV(clf, {"n_experts": [1, 2]}, cv=2).fit(X, y)
-    assert search.best_estimator_.train_transform.size == (8, 8)
 
 
 def test_the_type_of_X_decides_that_of_the_weights(patches):
@@ -490,13 +396,6 @@ def test_the_type_of_X_decides_that_of_the_weights(patches):
 # -- among other estimators ---------------------------------------------------------------
 
 
-def test_grid_search_over_the_number_of_experts(patches):
-    (X, y, _), _ = patches
-    search = GridSearchCV(make(max_iter=120), {"n_experts": [1, 8]}, cv=3).fit(X, y)
-    assert search.best_params_ == {"n_experts": 8}
-    assert search.best_score_ > 0.98
-
-
 @pytest.mark.skipif(SKLEARN_1_6, reason="pipelines of scikit-learn 1.6 hand weights to no score")
 def test_metadata_routing_of_weights(patches):
     (X, y, _), _ = patches
@@ -506,27 +405,12 @@ def test_metadata_routing_of_weights(patches):
         clf.set_score_request(sample_weight=True)
         model = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), clf)
         model.fit(X, y, sample_weight=weight)
+        assert (model[-1].input_shape_, model[-1].n_features_in_) == ((4, 50), 200)
         result = cross_validate(model, X, y, cv=2, params={"sample_weight": weight})
     assert np.isfinite(result["test_score"]).all()
     scaled = model[0].transform(X)
     direct = clone(clf).fit(scaled, y, sample_weight=weight)
     np.testing.assert_array_equal(direct.predict_proba(scaled), model[1].predict_proba(scaled))
-
-
-def test_pickles_are_small_and_open_in_another_process(fitted, patches, tmp_path):
-    _, (X, _, _) = patches
-    weights = sum(p.numel() * p.element_size() for p in fitted.module_.parameters())
-    assert len(pickle.dumps(fitted)) < 3 * weights + 20_000
-    (tmp_path / "model.pkl").write_bytes(pickle.dumps(fitted))
-    np.save(tmp_path / "X.npy", X)
-    code = (
-        "import pathlib, pickle, sys, numpy as np, torch; torch.set_num_threads(1)\n"
-        "clf = pickle.loads(pathlib.Path(sys.argv[1]).read_bytes()); X = np.load(sys.argv[2])\n"
-        "np.save(sys.argv[3], clf.predict_proba(X)); clf.partial_fit(X, clf.predict(X))"
-    )
-    files = [tmp_path / name for name in ("model.pkl", "X.npy", "proba.npy")]
-    subprocess.run([sys.executable, "-W", "error", "-c", code, *files], check=True)
-    np.testing.assert_array_equal(np.load(files[2]), fitted.predict_proba(X))
 
 
 # -- several labels -----------------------------------------------------------------------
@@ -544,7 +428,6 @@ def test_several_labels(labels, router):
     needs = {"router__gate": "sigmoid", "top_k": 1} if router == "patch_choice" else {}
     clf = fit_on(X, Y, n_experts=3, router=router, max_iter=40, **needs)
     proba = clf.predict_proba(X)
-    assert proba.shape == (300, 3)
     np.testing.assert_array_equal(clf.predict(X), proba > 0.5)
     np.testing.assert_allclose(scipy.special.expit(clf.decision_function(X)), proba, atol=1e-6)
     assert clf.expert_proba(X).shape == (300, 3, 3)
@@ -557,23 +440,19 @@ def test_labels_are_held_out_and_taken_in_parts(labels):
     clf = fit_on(X, Y, early_stopping=True, class_weight="balanced")
     assert 0 < clf.validation_scores_[-1] <= 1
     assert (clf.predict(X) == Y).all(1).mean() == clf.score(X, Y)
-    clf = make()
-    for _ in range(3):
-        clf.partial_fit(X, Y, classes=[0, 1, 2])
-    assert clf.n_iter_ == 3
-    with pytest.raises(ValueError, match=r"must have shape \(n_samples, 3\), a column per label"):
+    clf = make().partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, Y, classes=[0, 1, 2])
+    assert clf.n_iter_ == 2
+    with pytest.raises(ValueError, match=r"\(n_samples, 3\), a column per label"):
         clf.partial_fit(X, Y[:, :2])
-    with pytest.raises(ValueError, match=r"must hold zeros and ones.*MultiOutputClassifier"):
+    with pytest.raises(ValueError, match=r"zeros and ones.*MultiOutputClassifier"):
         clf.fit(X, Y + np.arange(3))
 
 
 def test_the_loss_says_whether_there_may_be_several_labels_or_classes(labels):
     X, Y = labels
     assert get_tags(MoEClassifier()).classifier_tags.multi_label
-    for loss in ("probabilities", "margin", LOSSES["margin"].classes):
+    for loss in ("probabilities", LOSSES["margin"].classes):
         clf = MoEClassifier(loss=loss)
         assert not get_tags(clf).classifier_tags.multi_label
         with pytest.raises(ValueError, match=r"not made for|predicts classes|labels"):
             clf.fit(X, Y)
-    with pytest.raises(ValueError, match="loss='margin' separates two classes"):
-        fit_on(X[:6], [0, 1, 2, 0, 1, 2], loss="margin")

@@ -47,14 +47,10 @@ def test_defaults_learn_images_with_all_experts(pictures):
     assert clf.expert_load_.min() > 0.1
     resolved = {"trunk": "cnn", "expert": "mlp", "router": "soft", "standardize": True}
     assert resolved.items() <= clf.resolved_params_.items()
+    whole = make(expert="cnn", expert_width=4).fit(X, y)  # an expert that is named
+    assert {"trunk": None, "router": "top1"}.items() <= whole.resolved_params_.items()
+    assert whole.module_.trunk is None
     assert make(MoERegressor, max_iter=20).fit(X, y.astype(float)).score(X, y) > 0.8
-
-
-def test_an_expert_that_is_named_is_a_whole_network(pictures):
-    clf = make(expert="cnn", expert_width=4).fit(*pictures)
-    assert clf.resolved_params_["trunk"] is None
-    assert clf.resolved_params_["router"] == "top1"
-    assert clf.module_.trunk is None
 
 
 def test_one_expert_behind_the_trunk_is_the_small_cnn(pictures):
@@ -88,20 +84,21 @@ def test_channels_are_standardized_by_the_training_set(pictures):
 
 def test_scale_and_offset_of_a_channel_do_not_matter(pictures):
     X, y = pictures
-    X = X.astype(np.float64)
-    other = X * np.array([1e-3, 1, 1e4])[:, None, None] + np.array([5, 0, -7e3])[:, None, None]
-    first, second = (make(trunk=small).fit(A, y) for A in (X, other))
-    np.testing.assert_allclose(first.predict_proba(X), second.predict_proba(other), rtol=1e-6)
+    factor, shift = np.array([[1e-3, 1, 1e4], [5, 0, -7e3]])[:, :, None, None]
+    other = X * factor + shift
+    first, second = (make(trunk=small).fit(A, y) for A in (X.astype(float), other))
+    np.testing.assert_allclose(
+        first.predict_proba(X.astype(float)), second.predict_proba(other), rtol=1e-6
+    )
 
 
 def test_weights_of_samples_count_in_the_standardization(pictures):
     X, y = pictures
     weight = np.random.default_rng(1).integers(1, 4, len(X))
-    weighted = make(n_experts=1, trunk=small).fit(X, y, weight)
-    repeated = make(n_experts=1, trunk=small).fit(X.repeat(weight, axis=0), y.repeat(weight))
+    data = (X, y, weight), (X.repeat(weight, axis=0), y.repeat(weight))
+    encoders = [make(n_experts=1, trunk=small).fit(*given).module_.encoder for given in data]
     for name in ("mean", "scale"):
-        a, b = (getattr(clf.module_.encoder, name) for clf in (weighted, repeated))
-        torch.testing.assert_close(a, b)
+        torch.testing.assert_close(*(getattr(encoder, name) for encoder in encoders))
 
 
 # -- trunks -------------------------------------------------------------------------------
@@ -161,31 +158,19 @@ def test_a_trunk_of_maps_or_patches_takes_experts_for_these(pictures):
     assert patches.fit(*pictures).module_.experts[0].weight.shape[-1] == 5
 
 
-def test_a_table_may_have_a_trunk():
-    X = np.random.default_rng(0).normal(size=(200, 4))
-    y = X[:, 0] * X[:, 1] > 0
-
-    def layer(input_shape):
-        return nn.Sequential(nn.Linear(input_shape[0], 16), nn.ReLU())
-
-    assert make(trunk=layer, max_iter="auto").fit(X, y).score(X, y) > 0.9
-
-
 def test_what_does_not_fit_images_is_refused(pictures):
-    for parameters, message in (
-        ({"trunk": "cmm"}, "Unknown trunk='cmm'"),
-        ({"trunk": lambda shape: 3}, "trunk=.* must be a torch.nn.Module, or a callable"),
-        ({"trunk": lambda shape: nn.Flatten(0)}, "trunk must map .* of one sample it made"),
-        ({"router": "kmeans", "trunk": "cnn"}, "its centers are those of samples"),
-        ({"router": "soft", "router__n_shared_experts": 1}, "n_shared_experts=1"),
+    low = np.zeros((20, 1, 3, 8), np.uint8), np.arange(20) % 2
+    for parameters, data, message in (
+        (
+            {"trunk": lambda shape: nn.Flatten(0)},
+            pictures,
+            "trunk must map .* of one sample it made",
+        ),
+        ({"router": "kmeans", "trunk": "cnn"}, pictures, "its centers are those of samples"),
+        ({}, low, "trunk='cnn' halves height and width twice"),
     ):
         with pytest.raises((TypeError, ValueError), match=message):
-            make(**parameters).fit(*pictures)
-    low, table = np.zeros((20, 1, 3, 8), np.uint8), np.zeros((20, 6))
-    with pytest.raises(ValueError, match="trunk='cnn' halves height and width twice"):
-        make().fit(low, np.arange(20) % 2)
-    with pytest.raises(ValueError, match="network='cnn' takes"):
-        make(router__network="cnn").fit(table, np.arange(20) % 2)
+            make(**parameters).fit(*data)
 
 
 def test_pooling_first_changes_nothing():
@@ -220,23 +205,14 @@ def test_shared_experts_are_added_to_the_chosen_ones(pictures):
     np.testing.assert_allclose(of_chosen, clf.predict_proba(X[:9]), atol=1e-5)
 
 
-def test_shared_experts_of_every_shape():
-    for expert, shape in {"patch": (4, 6), "mlp": (6,), "cnn": (1, 4, 4)}.items():
-        X, y = np.random.default_rng(0).normal(size=(60, *shape)), np.arange(60) % 2
-        clf = make(expert=expert, router="top1", router__n_shared_experts=1, tol=None)
-        assert clf.fit(X, y).predict_proba(X).shape == (60, 2)
-
-
 # -- routers of images --------------------------------------------------------------------
 
 
 def test_a_convolutional_router_in_float64_outside_training(pictures):
-    X, y = pictures
-    module = make(expert="cnn", expert_width=2, router__network="cnn").fit(X, y).module_
+    module = make(expert="cnn", expert_width=2, router__network="cnn").fit(*pictures).module_
     assert isinstance(module.router.network.module, CNNScores)
-    scores = module.router.score(module.encode(torch.from_numpy(X[:4] / 255).float()))
-    assert scores.dtype == torch.float64
-    assert scores.shape == (4, 2)
+    scores = module.router.score(module.encode(torch.from_numpy(pictures[0][:4] / 255).float()))
+    assert (scores.dtype, scores.shape) == (torch.float64, (4, 2))
 
 
 def test_the_layers_of_a_convolutional_router():

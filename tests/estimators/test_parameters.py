@@ -2,7 +2,6 @@
 
 import inspect
 import pickle
-import re
 
 import numpy as np
 import pytest
@@ -33,22 +32,13 @@ def test_the_signature_is_explicit_and_shared():
         assert {*kinds[1:]} == {inspect.Parameter.KEYWORD_ONLY}
         with pytest.raises(TypeError, match="n_expert"):
             model(n_expert=2)
+        wrong = model().set_params(balance__weight=-1.0)
+        with pytest.raises(ValueError, match="'weight' parameter of BalanceParams"):
+            wrong.partial_fit([[0.0], [1.0]], [0, 1])
     assert shared[0].pop("class_weight").default is None
     losses = [parameters.pop("loss").default for parameters in shared]
     assert losses == ["log_loss", "squared_error"]
     assert [*shared[0].items()] == [*shared[1].items()]
-
-
-@pytest.mark.parametrize("owner", [*BOTH, *PARTS.values()])
-def test_the_docstring_describes_every_parameter_in_order(owner):
-    _, *sections = re.split(r"^(\w[\w ]*)\n-+\n", inspect.getdoc(owner), flags=re.M)
-    text = dict(zip(sections[::2], sections[1::2], strict=True))
-    text = text["Parameters"] + text.get("Other Parameters", "")
-    described, expected = (
-        re.findall(r"^(\w+) : ", text, re.M),
-        [*inspect.signature(owner).parameters],
-    )
-    assert described == expected
 
 
 @pytest.mark.parametrize("params", PARAMS, ids=lambda p: type(p).__name__)
@@ -99,12 +89,9 @@ def test_parameters_of_parts_are_read_and_set_from_names_and_objects(model):
     moe.set_params(router__gate="softmax", router="sampled", router__kind="relu")
     assert moe.router == RouterParams("relu", gate="softmax")
     assert moe.set_params(router="top1").router == "top1"
-    twin = clone(model(router=own))
-    assert twin.router == own
-    assert twin.router is not own
-    assert clone(make_pipeline(twin)).set_params(
-        **{f"{model.__name__.lower()}__router__kind": "soft"}
-    )
+    twin = clone(make_pipeline(model(router=own)))
+    assert own == twin[0].router is not own
+    assert twin.set_params(**{f"{model.__name__.lower()}__router__kind": "soft"})
 
 
 @pytest.mark.parametrize("model", BOTH)
@@ -116,39 +103,21 @@ def test_what_is_no_parameter_is_refused_with_those_that_are(model):
         model().set_params(trunk__nope=1, nope=1)
 
 
-def test_bad_values_are_refused_by_name(table):
-    bad = {"router__n_shared_experts": -1, "router__upcycle": 1.0, "router__learning_rate": -1.0}
-    bad |= {"router__gate": 3, "router__noise": 3, "router__network": None, "balance__weight": -1.0}
-    bad |= {"solver__schedule": "linear", "solver__momentum": 1.0, "solver__weight_decay": -1.0}
-    for name, value in bad.items():
-        for method in ("fit", "partial_fit"):
-            moe = MoEClassifier().set_params(**{name: value})
-            options = {"classes": [0, 1]} if method == "partial_fit" else {}
-            with pytest.raises(ValueError, match=f"'{name.split('__')[1]}' parameter of .*Params"):
-                getattr(moe, method)(*table, **options)
-
-
 def test_an_object_and_its_name_make_the_same_model(table):
     X, y = table
-    options = {"n_experts": 3, "max_iter": 3, "random_state": 0}
-    names = MoEClassifier(**options, router="top1", balance="switch", solver="adam")
-    objects = MoEClassifier(
-        **options,
-        router=RouterParams("top1"),
-        balance=BalanceParams("switch"),
-        solver=SolverParams("adam"),
-    )
-    for moe in (names, objects):
-        moe.tol = None
+    options = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0}
+    parts = {"router": "top1", "balance": "switch", "solver": "adam"}
+    names = MoEClassifier(**options, **parts)
+    objects = MoEClassifier(**options, **{part: PARTS[part](kind) for part, kind in parts.items()})
     found, expected = (moe.fit(X, y).predict_proba(X) for moe in (objects, names))
     np.testing.assert_array_equal(found, expected)
     assert names.resolved_params_ == objects.resolved_params_
-    for changed in (
-        {"balance__weight": 5.0},
-        {"solver__weight_decay": 1.0},
-        {"router__noise": None},
-    ):
-        other = clone(objects).set_params(**changed).fit(X, y)
+    for name, value in {
+        "balance__weight": 5.0,
+        "solver__weight_decay": 1.0,
+        "router__noise": None,
+    }.items():
+        other = clone(objects).set_params(**{name: value}).fit(X, y)
         assert np.abs(other.predict_proba(X) - expected).max() > 1e-6
 
 
@@ -165,11 +134,3 @@ def test_grids_reach_into_the_parts(table, router):
     assert clf.router is router
     assert "router__gate" not in best.resolved_params_
     assert best.resolved_params_["router__network"] == "linear"
-
-
-def test_an_unknown_parameter_is_refused_by_name():
-    for estimator in (MoEClassifier, MoERegressor):
-        with pytest.raises(TypeError, match=rf"{estimator.__name__}.*unexpected.*'gate'"):
-            estimator(gate="softmax")
-    with pytest.raises(TypeError, match=r"MoERegressor.*unexpected.*'class_weight'"):
-        MoERegressor(class_weight="balanced")

@@ -40,61 +40,48 @@ def start(X, y, **options):
 
 def test_a_pass_over_batches_is_one_epoch_of_its_chunks(table):
     X, y = table
-    whole = start(X, y)
-    before = weights_of(whole)
-    chunked = start(X, y).partial_fit(batches_of(X, y))
+    chunked, again = (start(X, y).partial_fit(form(batches_of(X, y))) for form in (list, iter))
     assert (chunked.n_iter_, len(chunked.loss_curve_)) == (2, 2)
-    assert not torch.equal(weights_of(chunked), before)
+    assert not torch.equal(weights_of(chunked), weights_of(start(X, y)))
     assert chunked.expert_load_.sum() == pytest.approx(1)
-    steps = chunked.net_.history[-1, "train_batch_count"]
-    assert steps == 6 * 2  # of 50 samples
-    np.testing.assert_array_equal(
-        chunked.predict_proba(X), start(X, y).partial_fit(iter(batches_of(X, y))).predict_proba(X)
-    )
+    assert chunked.net_.history[-1, "train_batch_count"] == 6 * 2  # of 50 samples
+    assert torch.equal(weights_of(chunked), weights_of(again))
+    # A single chunk is the call with arrays.
+    weight, classes = np.linspace(0, 1, len(y)), {"classes": [0, 1]}
+    arrays = MoEClassifier(**BRIEF).partial_fit(X, y, sample_weight=weight, **classes)
+    batch = MoEClassifier(**BRIEF).partial_fit([(X, y, weight)], **classes)
+    assert torch.equal(weights_of(arrays), weights_of(batch))
+    np.testing.assert_array_equal(arrays.expert_load_, batch.expert_load_)
 
 
 def test_batches_are_learned_from(table):
     X, y = table
-    clf = MoEClassifier(random_state=0, learning_rate_init=0.02)
+    clf, reg = (m(random_state=0, learning_rate_init=0.02) for m in (MoEClassifier, MoERegressor))
     for _ in range(12):
         clf.partial_fit(batches_of(X[:500], y[:500]), classes=[0, 1])
+        reg.partial_fit(batches_of(X[:500], X[:500, 1]))
     assert clf.n_iter_ == 12
     assert clf.loss_curve_[-1] < clf.loss_curve_[0] / 2
     assert clf.score(X[500:], y[500:]) > 0.9
-    reg = MoERegressor(random_state=0, learning_rate_init=0.02)
-    for _ in range(12):
-        reg.partial_fit(batches_of(X[:500], X[:500, 1]))
     assert reg.score(X[500:], X[500:, 1]) > 0.8
 
 
 def test_small_first_batches_are_measured_together(table):
     X, y = table
     small = MoEClassifier(**BRIEF).partial_fit(batches_of(X, y, 7), classes=[0, 1])
-    for mine, of_all in zip(small._scales, start(X, y)._scales, strict=True):
-        assert mine == of_all
-
-
-def test_a_single_chunk_is_the_call_with_arrays(table):
-    X, y = table
-    weight = np.linspace(0, 1, len(y))
-    arrays = MoEClassifier(**BRIEF).partial_fit(X, y, classes=[0, 1], sample_weight=weight)
-    batch = MoEClassifier(**BRIEF).partial_fit([(X, y, weight)], classes=[0, 1])
-    assert torch.equal(weights_of(arrays), weights_of(batch))
-    np.testing.assert_array_equal(arrays.expert_load_, batch.expert_load_)
+    assert [*small._scales] == [*start(X, y)._scales]
 
 
 def test_batches_grow_with_the_chunks(table):
     X, y = table
-    for batch_size in ("auto", None, 200):
+    for batch_size, n_steps in {"auto": 3, None: 1, 200: 3}.items():
         clf = start(X[:20], y[:20], batch_size=batch_size, solver="adamw").partial_fit(X, y)
-        n_steps = {"auto": 3, None: 1, 200: 3}[batch_size]
         assert clf.net_.history[:, "train_batch_count"] == [1, n_steps]
 
 
 def test_batches_of_any_kind_of_table(table):
     X, y = table
-    for kind in ("frame", "sparse", "tensor"):
-        make = {"frame": pd.DataFrame, "sparse": csr_array, "tensor": torch.from_numpy}[kind]
+    for make in (pd.DataFrame, csr_array, torch.from_numpy):
         items = [(make(part), labels) for part, labels in batches_of(X, y)]
         clf = MoEClassifier(**BRIEF).partial_fit(items, classes=[0, 1]).partial_fit(items)
         assert clf.n_iter_ == 2
@@ -112,15 +99,11 @@ def test_batches_may_lack_classes_and_bring_missing_values(table):
 def test_the_first_chunk_decides_the_precision(table):
     X, y = table
     for first in (np.float32, np.float64):
-        for model, options in (
-            (MoEClassifier(**BRIEF), {"classes": [0, 1]}),
-            (MoERegressor(**BRIEF), {}),
-        ):
-            model.partial_fit([(X.astype(first), y)], **options)
-            for dtype in (np.float32, np.float64):
-                model.partial_fit(X.astype(dtype), y)
-            assert model.predict(X.astype(np.float64)).shape == y.shape
-            assert next(model.module_.parameters()).detach().numpy().dtype == first
+        reg = MoERegressor(**BRIEF).partial_fit([(X.astype(first), y)])
+        for dtype in (np.float32, np.float64):
+            reg.partial_fit(X.astype(dtype), y)
+        assert reg.predict(X.astype(np.float64)).shape == y.shape
+        assert weights_of(reg).numpy().dtype == first
 
 
 def test_an_error_amid_batches_leaves_a_model_that_can_be_used(table):
@@ -222,44 +205,27 @@ def test_numbers_and_labels_of_a_dataset(table):
     assert many.predict(X).shape == (600, 2)
 
 
-WRONG_ITEMS = [
-    ([{"x": 1, "y": 2}], "Item 0 of X, list, is of type dict"),
-    ([np.zeros((3, 2))], "Item 0 of X, list, is of type ndarray"),
-    ([[1.0, 2.0], [3.0, 4.0]], r"Item 0 of X, list, is list of \['float', 'float'\].*pass y"),
-    ([(np.zeros(3), np.zeros(3))], r"\(n_samples, ...\)"),
-    ([(np.zeros((3, 2)), [0, 1, 0])] * 2 + ["no"], "Item 2 of X, list, is of type str"),
-    ([(1, 2, 3, 4)], "Item 0"),
-    (TensorDataset(torch.zeros(3, 2)), r"Item 0 of X, TensorDataset, is tuple of \['Tensor'\]"),
-]
-
-
-def test_wrong_items_are_named():
-    for source, message in WRONG_ITEMS:
-        with pytest.raises(TypeError, match=message):
-            MoEClassifier(**BRIEF).partial_fit(source, classes=[0, 1])
-
-
 def test_wrong_calls_are_explained(table):
     X, y = table
     clf = start(X, y)
-    for values in (X, X.tolist()[0], pd.DataFrame(X), {"X": X}, "X"):
-        with pytest.raises((ValueError, TypeError), match=r"requires y|pass y"):
-            MoEClassifier(**BRIEF).partial_fit(values, classes=[0, 1])
-    with pytest.raises(ValueError, match="yields nothing to train on"):
-        MoEClassifier(**BRIEF).partial_fit(iter([]), classes=[0, 1])
-    with pytest.raises(ValueError, match="sample_weight belongs to arrays"):
-        MoERegressor(**BRIEF).partial_fit([(X, y)], sample_weight=y)
-    loader = DataLoader(TensorDataset(torch.from_numpy(X)))
-    for call in (lambda: clone(clf).fit(loader, y), lambda: clf.predict(iter([X]))):
-        with pytest.raises(TypeError, match="partial_fit reads batches and datasets, without y"):
-            call()
-    with pytest.raises(ValueError, match="classes must be passed"):
-        MoEClassifier(**BRIEF).partial_fit([(X, y)])
-
-
-def test_early_stopping_is_up_to_the_caller(table):
-    X, y = table
-    for model in (MoEClassifier, MoERegressor):
-        options = {"classes": [0, 1]} if model is MoEClassifier else {}
-        with pytest.raises(ValueError, match="early_stopping=True"):
-            model(early_stopping=True, **BRIEF).partial_fit(X, y, **options)
+    tensors = TensorDataset(torch.from_numpy(X))
+    for call, source, options, message in (
+        *(
+            (start, given, {"y": None}, "requires y|pass y")
+            for given in (X, X.tolist()[0], {}, "X")
+        ),
+        (start, [{"x": 1, "y": 2}], {"y": None}, "Item 0 of X, list, is of type dict"),
+        (start, [[1.0, 2.0], [3.0, 4.0]], {"y": None}, r"list of \['float', 'float'\].*pass y"),
+        (start, [(np.zeros(3), np.zeros(3))], {"y": None}, r"\(n_samples, ...\)"),
+        (start, [(X, y)] * 2 + ["no"], {"y": None}, "Item 2 of X, list, is of type str"),
+        (start, [(1, 2, 3, 4)], {"y": None}, "Item 0"),
+        (start, tensors, {"y": None}, r"TensorDataset, is tuple of \['Tensor'\]"),
+        (start, iter([]), {"y": None}, "yields nothing to train on"),
+        (clf.partial_fit, [(X, y)], {"sample_weight": y}, "sample_weight belongs to arrays"),
+        (clone(clf).fit, DataLoader(tensors), {"y": y}, "partial_fit reads batches .*, without y"),
+        (clf.predict, iter([X]), {}, "partial_fit reads batches .*, without y"),
+        (MoEClassifier().partial_fit, [(X, y)], {}, "classes must be passed"),
+        (MoERegressor(early_stopping=True).partial_fit, X, {"y": y}, "early_stopping=True"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            call(source, **options)

@@ -10,11 +10,11 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 from sklearn.base import clone
-from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine, make_moons
+from sklearn.datasets import load_digits, load_iris, load_wine
 from sklearn.decomposition import PCA
 from sklearn.feature_selection import SelectKBest, f_regression
 from sklearn.metrics import log_loss
-from sklearn.model_selection import GridSearchCV, cross_val_score, train_test_split
+from sklearn.model_selection import GridSearchCV, train_test_split
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -46,12 +46,11 @@ def answers(model, X):
 
 
 @pytest.mark.parametrize(
-    ("load", "max_iter"),
-    [(load_digits, 20), (load_wine, 20), (load_iris, 120), (load_breast_cancer, 30)],
+    ("load", "max_iter"), [(load_digits, 20), (load_wine, 20), (load_iris, 120)]
 )
 def test_raw_columns_are_as_good_as_scaled_ones(load, max_iter):
-    X, y = load(return_X_y=True)
-    X, X_test, y, y_test = train_test_split(X[:600], y[:600], stratify=y[:600], random_state=0)
+    X, y = (array[:600] for array in load(return_X_y=True))
+    X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=0)
     clf = MoEClassifier(max_iter=max_iter, random_state=0).fit(X, y)
     scaled = make_pipeline(StandardScaler(), clone(clf)).fit(X, y)
     assert clf.score(X_test, y_test) == pytest.approx(scaled.score(X_test, y_test), abs=0.02)
@@ -69,19 +68,10 @@ def test_units_of_columns_do_not_matter(model):
     np.testing.assert_allclose(answers(other, factor * X_new + shift), answers(one, X_new), 0, 1e-6)
 
 
-def test_moons_are_told_apart():
-    (X, y), (X_test, y_test) = (make_moons(400, noise=0.15, random_state=seed) for seed in (0, 1))
-    assert MoEClassifier(max_iter=150, random_state=0).fit(X, y).score(X_test, y_test) > 0.95
-
-
-@pytest.mark.parametrize(
-    ("model", "truth"),
-    [(MoEClassifier, "exactly one"), (MoERegressor, "both")],
-)
-def test_columns_of_two_values_are_learned_however_few_rows_differ(model, truth):
+def test_columns_of_two_values_are_learned_however_few_rows_differ():
     X = np.random.default_rng(0).integers(2, size=(600, 2))
-    y = {"both": X.all(1), "exactly one": X.sum(1) == 1}[truth].astype(int)
-    assert model(random_state=0).fit(X, y).score(X, y) > 0.95
+    for model, y in ((MoEClassifier, X.sum(1) == 1), (MoERegressor, X.all(1))):
+        assert model(random_state=0).fit(X, y.astype(int)).score(X, y.astype(int)) > 0.95
 
 
 @pytest.mark.parametrize(
@@ -116,22 +106,15 @@ def test_that_a_value_is_missing_is_learned(model):
     assert np.isfinite(answers(brief(model).fit(X, y), X)).all()
 
 
-@pytest.mark.parametrize("model", BOTH)
-def test_what_is_not_finite_is_refused_elsewhere(model):
+def test_what_is_missing_is_refused_elsewhere():
     X, y = draw()
-    fitted = brief(model).fit(X, y)
     X[3, 1] = NAN
-    for options in ({"standardize": False}, {"sample_shape": (2, 2)}):
+    for given, options in (
+        *((X, {"standardize": False}), (X, {"sample_shape": (2, 2)})),
+        (csr_array(X), {}),
+    ):
         with pytest.raises(ValueError, match="Input X contains NaN"):
-            brief(model, **options).fit(X, y)
-    for given in (X.reshape(80, 2, 2), csr_array(X)):
-        with pytest.raises(ValueError, match="Input X contains NaN"):
-            brief(model).fit(given, y)
-    X[3, 1] = np.inf
-    with pytest.raises(ValueError, match="Input X contains infinity"):
-        brief(model).fit(X, y)
-    with pytest.raises(ValueError, match="Input X contains infinity"):
-        fitted.predict(X)
+            brief(**options).fit(given, y)
 
 
 # -- categories ---------------------------------------------------------------------------
@@ -141,16 +124,11 @@ def draw_frame(n=120, seed=0):
     """Return a frame of numbers and categories, some missing, and what follows from both."""
     rng = np.random.default_rng(seed)
     color, size = rng.choice(["red", "green", "blue"], n), rng.choice([1, 2, 5], n)
-    frame = pandas.DataFrame(
-        {
-            "weight": rng.normal(50, 10, n),
-            "color": np.where(rng.random(n) > 0.1, color.astype(object), None),
-            "size": pandas.Categorical(size),
-            "count": rng.integers(10, size=n),
-        },
-        index=rng.permutation(n),
-    )
-    frame.loc[frame.index[::7], "weight"] = NAN
+    columns = {"weight": rng.normal(50, 10, n)}
+    columns["color"] = np.where(rng.random(n) > 0.1, color.astype(object), None)
+    columns |= {"size": pandas.Categorical(size), "count": rng.integers(10, size=n)}
+    columns["weight"][::7] = NAN
+    frame = pandas.DataFrame(columns, index=rng.permutation(n))
     return frame, np.where((color == "red") ^ (size == 5), "yes", "no")
 
 
@@ -164,15 +142,9 @@ def test_a_frame_from_end_to_end():
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-6)
     assert clf.score(X_test, y_test) > 0.85
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X_test), proba)
-    np.testing.assert_array_equal(clone(clf).fit(X, y).predict_proba(X_test), proba)
-    assert cross_val_score(clf, X, y, cv=3).mean() > 0.8
-    search = GridSearchCV(clf, {"n_experts": [1, 3]}, cv=2).fit(X, y)
-    assert search.best_score_ > 0.75
+    assert GridSearchCV(clf, {"n_experts": [1, 3]}, cv=2).fit(X, y).best_score_ > 0.75
     reg = brief(MoERegressor, max_iter=40).fit(X, y == "yes")
     assert reg.score(X_test, y_test == "yes") > 0.5
-    np.testing.assert_array_equal(
-        pickle.loads(pickle.dumps(reg)).predict(X_test), reg.predict(X_test)
-    )
 
 
 def test_categories_that_are_not_known_are_missing():
@@ -187,12 +159,11 @@ def test_categories_of_an_array_are_named_by_index():
     X = np.stack([rng.normal(size=200), rng.choice([3, 10, 700, 4], 200)], axis=1)
     y = np.isin(X[:, 1], [3, 700])
     frame = pandas.DataFrame({"a": X[:, 0], "b": pandas.Categorical(X[:, 1])})
-    clf, of_frame = brief(categorical_features=[1]).fit(X, y), brief().fit(frame, y)
-    np.testing.assert_allclose(clf.predict_proba(X), of_frame.predict_proba(frame), rtol=1e-12)
-    np.testing.assert_array_equal(
-        of_frame.predict_proba(frame),
-        brief(categorical_features=["b"]).fit(frame, y).predict_proba(frame),
-    )
+    clf, expected = brief(categorical_features=[1]).fit(X, y), brief().fit(frame, y)
+    expected = expected.predict_proba(frame)
+    np.testing.assert_allclose(clf.predict_proba(X), expected, rtol=1e-12)
+    named = brief(categorical_features=["b"]).fit(frame, y)
+    np.testing.assert_array_equal(named.predict_proba(frame), expected)
     assert clf.score(X, y) > brief().fit(X, y).score(X, y)
 
 
@@ -223,35 +194,22 @@ def test_what_differs_from_the_frame_of_the_fit_is_named():
     for given in (X.drop(columns="color"), X[["color", "weight", "size", "count"]]):
         with pytest.raises(ValueError, match="feature names should match"):
             clf.predict(given)
-    with pytest.raises(ValueError, match=r"Columns \['color', 'size'\] hold categories"):
-        brief(categorical_features=None).fit(X, y)
-    with pytest.raises(ValueError, match=r"Columns \[1, 2\] hold categories.*standardize=True"):
-        brief(standardize=False).fit(X, y)
-    with pytest.raises(ValueError, match="categorical_features"):
-        brief(categorical_features=["nope"]).fit(X, y)
+    for options, match in (
+        ({"categorical_features": None}, r"\['color', 'size'\] hold categories"),
+        ({"standardize": False}, r"\[1, 2\] hold categories.*standardize=True"),
+        ({"categorical_features": ["nope"]}, "categorical_features"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            brief(**options).fit(X, y)
 
 
 # -- what "auto" means --------------------------------------------------------------------
 
-OF_TABLES = {
-    "expert": "mlp",
-    "solver": "adamw",
-    "solver__schedule": "cosine",
-    "router": "soft",
-    "early_stopping": "out_of_bag",
-    "expert_loss_weight": 0.7,
-    "standardize": True,
-    "batch_size": 200,
-    "tol": 0.0,
-}
-OTHERWISE = {
-    "router": "top1",
-    "early_stopping": False,
-    "expert_loss_weight": 0.0,
-    "standardize": False,
-    "max_iter": 1000,
-    "tol": 1e-4,
-}
+OF_TABLES = {"expert": "mlp", "solver": "adamw", "solver__schedule": "cosine", "router": "soft"}
+OF_TABLES |= {"early_stopping": "out_of_bag", "expert_loss_weight": 0.7, "standardize": True}
+OF_TABLES |= {"batch_size": 200, "tol": 0.0}
+OF_PATCHES = {"solver": "normalized_sgd", "router": "top1", "early_stopping": False, "tol": 1e-4}
+OF_PATCHES |= {"expert_loss_weight": 0.0, "standardize": False, "max_iter": 1000}
 
 
 def plan_for(shape, model=MoEClassifier, **parameters):
@@ -263,10 +221,9 @@ def plan_for(shape, model=MoEClassifier, **parameters):
 
 @pytest.mark.parametrize("model", BOTH)
 def test_defaults_of_tables(model):
-    X, y = draw(200)
     resolved = plan_for((4000, 4), model).resolved
     assert (OF_TABLES | {"max_iter": 150}).items() <= resolved.items()
-    fitted = model(max_iter=1, random_state=0).fit(X, y)
+    fitted = model(max_iter=1, random_state=0).fit(*draw(200))
     assert OF_TABLES.items() <= fitted.resolved_params_.items()
     alone = {"early_stopping": False, "expert_loss_weight": 0.0, "tol": None}
     assert alone.items() <= plan_for((4000, 4), model, n_experts=1).resolved.items()
@@ -291,22 +248,18 @@ def test_defaults_of_pictures():
 
 def test_defaults_of_patches():
     shape = (80, 4, 5)
-    resolved = plan_for(shape).resolved
-    assert (OTHERWISE | {"solver": "normalized_sgd"}).items() <= resolved.items()
+    assert OF_PATCHES.items() <= plan_for(shape).resolved.items()
     mixed = {"early_stopping": False, "expert_loss_weight": 0.0, "standardize": False}
     assert mixed.items() <= plan_for(shape, router="soft").resolved.items()
-    of_numbers = plan_for(shape, MoERegressor).resolved
-    assert of_numbers["router"] == "top1"
-    assert of_numbers["max_iter"] == 150
-    assert of_numbers["tol"] is None
+    of_numbers = {"router": "top1", "max_iter": 150, "tol": None}
+    assert of_numbers.items() <= plan_for(shape, MoERegressor).resolved.items()
 
 
 def test_the_larger_a_table_the_fewer_epochs():
-    for model in BOTH:
-        for n, epochs in ((4_000, 150), (20_000, 30), (100_000, 10)):
-            training = plan_for((n, 3), model).training
-            assert training.max_iter == epochs
-            assert epochs * n <= max(3000, 10 * n / 200) * training.batch_size  # steps
+    for n, epochs in ((4_000, 150), (20_000, 30), (100_000, 10)):
+        training = plan_for((n, 3)).training
+        assert training.max_iter == epochs
+        assert epochs * n <= max(3000, 10 * n / 200) * training.batch_size  # steps
 
 
 def test_patches_are_not_standardized():
@@ -319,29 +272,22 @@ def test_patches_are_not_standardized():
 # -- when training ends -------------------------------------------------------------------
 
 
-class Weights(Callback):
-    """Keep the weights of every epoch."""
-
-    def __init__(self):
-        self.seen = []
-
-    def on_epoch_end(self, net, **kwargs):
-        self.seen.append({k: v.clone() for k, v in net.module_.state_dict().items()})
-
-
 @pytest.mark.parametrize("model", BOTH)
 def test_the_best_weights_out_of_bag_are_kept(model):
-    X, y = draw(60)
-    weights = Weights()
+    class Keep(Callback):
+        def on_epoch_end(self, net, **kwargs):
+            seen.append({k: v.clone() for k, v in net.module_.state_dict().items()})
+
+    (X, y), seen = draw(60), []
     wrong = np.random.default_rng(0).random(60) < 0.3
-    options = {"max_iter": 150, "batch_size": 5, "n_iter_no_change": 1, "callbacks": [weights]}
+    options = {"max_iter": 150, "batch_size": 5, "n_iter_no_change": 1, "callbacks": [Keep()]}
     fitted = brief(model, **options).fit(X, np.where(wrong, 1 - y, y))
     curve = fitted.oob_loss_curve_
-    assert len(curve) == len(fitted.loss_curve_) == fitted.n_iter_ == len(weights.seen)
+    assert len(curve) == len(fitted.loss_curve_) == fitted.n_iter_ == len(seen)
     best = int(np.argmin(curve))
     assert fitted.n_iter_ / 2 <= fitted.n_iter_ - 1 - best < 75  # half of the epochs were waited
     for name, value in fitted.module_.state_dict().items():
-        assert torch.equal(value, weights.seen[best][name])
+        assert torch.equal(value, seen[best][name])
     assert not hasattr(brief(model, early_stopping=False).fit(X, y), "oob_loss_curve_")
 
 
@@ -429,9 +375,8 @@ def test_warm_start_goes_on_with_the_same_columns(model):
     y = y == "yes"
     fitted = brief(model, warm_start=True).fit(X, y)
     first, before = fitted.oob_loss_curve_, answers(fitted, X)
-    fitted.set_params(learning_rate_init=1e-9, router__learning_rate=0.0)
     other = X.iloc[::-1].assign(weight=X["weight"] + 5, color="red")
-    fitted.fit(other, y)
+    fitted.set_params(learning_rate_init=1e-9, router__learning_rate=0.0).fit(other, y)
     assert fitted.oob_loss_curve_[: len(first)] == first
     assert fitted.n_iter_ == len(fitted.oob_loss_curve_) > len(first)
     np.testing.assert_allclose(answers(fitted, X), before, atol=1e-6)
@@ -442,10 +387,9 @@ def test_partial_fit_learns_from_parts_of_a_table(model):
     X, y = draw_frame(300)
     y = y == "yes"
     fitted = brief(model)
-    for epoch in range(40):
-        part = slice(epoch % 2 * 150, epoch % 2 * 150 + 150)
-        options = {"classes": [False, True]} if epoch == 0 and model is MoEClassifier else {}
-        fitted.partial_fit(X[part], y[part], **options)
+    classes = {"classes": [False, True]} if model is MoEClassifier else {}
+    for part in 20 * [slice(150), slice(150, None)]:
+        fitted.partial_fit(X[part], y[part], **classes)
     assert fitted.n_iter_ == 40
     assert fitted.score(X, y) > (0.85 if model is MoEClassifier else 0.4)
     assert not hasattr(fitted, "oob_loss_curve_")

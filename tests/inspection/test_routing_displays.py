@@ -11,7 +11,6 @@ from sklearn_moe import MoERegressor
 from sklearn_moe.inspection import LoadDisplay, RoutingDisplay, expert_colors
 from sklearn_moe.metrics import dispatch_entropy, expert_load, routing_matrix
 
-matplotlib.use("Agg")
 PETS = ["dog", "cat", "dog", "bird"]
 
 
@@ -80,8 +79,8 @@ def test_labels_and_numbers_fit(pyplot, shape):
     assert (display.text_ is not None) == has_values
     assert len(display.ax_.texts) == has_values * np.prod(shape)
     display.figure_.canvas.draw()
-    rows = [display.ax_.get_xticklabels(), display.ax_.get_yticklabels()]
-    for row in rows if display.text_ is None else [*rows, display.text_[0]]:
+    numbers = [] if display.text_ is None else [display.text_[0]]
+    for row in (display.ax_.get_xticklabels(), display.ax_.get_yticklabels(), *numbers):
         boxes = [text.get_window_extent() for text in row]
         assert len(boxes) >= 2
         assert not any(a.overlaps(b) for a, b in pairwise(boxes))
@@ -115,24 +114,19 @@ def test_options_of_the_matrix(pyplot, routing):
 
 def test_malformed_input_is_refused(pyplot, routing):
     clusters, experts = routing
-    for options, message in (
-        ({"n_experts": 2}, "n_experts=2"),
-        ({"normalize": "rows"}, "normalize"),
-        ({"display_labels": ["a", "b"]}, "display_labels .* 4 clusters, got 2"),
-        ({"sample_weight": [1]}, "sample_weight"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            RoutingDisplay.from_predictions(clusters, experts, **options)
+    labels, options = ["a", "b"], {"n_experts": 2, "normalize": "rows", "sample_weight": [1]}
+    for name, value in (options | {"display_labels": labels}).items():
+        with pytest.raises(ValueError, match=name):
+            RoutingDisplay.from_predictions(clusters, experts, **{name: value})
     assert pyplot.get_fignums() == []
 
 
 # -- load ------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("weighted", [False, True])
-def test_bars_are_the_load(pyplot, routing, weighted):
+def test_bars_are_the_load(pyplot, routing):
     clusters, experts = routing
-    options = {"n_experts": 8, "sample_weight": np.linspace(0.5, 2, 300) if weighted else None}
+    options = {"n_experts": 8, "sample_weight": np.linspace(0.5, 2, 300)}
     load = expert_load(experts, **options)
     display = LoadDisplay.from_predictions(experts, **options)
     assert_array_equal(display.load, load)
@@ -163,8 +157,7 @@ def test_clusters_are_named_as_they_are_stacked(pyplot):
     assert names[1:] == ["cluster dog", "cluster cat", "cluster bird"]
     display = LoadDisplay.from_predictions(experts, PETS, display_labels=["B", "C", "D"])
     assert legend_texts(display.ax_)[1:] == ["cluster D", "cluster C", "cluster B"]
-    colors = [bars[0].get_facecolor()[:3] for bars in display.bars_]
-    assert_allclose(colors, expert_colors(3))
+    assert_allclose([bars[0].get_facecolor()[:3] for bars in display.bars_], expert_colors(3))
     with pytest.raises(ValueError, match=r"display_labels .* 3 clusters, got 1"):
         LoadDisplay.from_predictions(experts, PETS, display_labels=["B"])
     many = LoadDisplay(np.full((40, 2), 1 / 80)).plot()

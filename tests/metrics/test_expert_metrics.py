@@ -1,5 +1,7 @@
 """Metrics of the outputs of experts against loops, and the test of the dispatch entropy."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from scipy.stats import entropy, kstest
@@ -41,32 +43,26 @@ def test_match_loops(kind):
     assert errors.shape == (N_EXPERTS, N_CLUSTERS)
     assert np.isnan(crossed[-1]).all()
     for expert in range(N_EXPERTS):
-        for cluster in range(N_CLUSTERS):
-            expected = 1 - right[CLUSTERS == cluster, expert].mean()
-            assert errors[expert, cluster] == pytest.approx(expected)
-        for own in range(N_EXPERTS - 1):
-            expected = right[experts == own, expert].mean()
-            assert crossed[own, expert] == pytest.approx(expected)
+        expected = [1 - right[CLUSTERS == cluster, expert].mean() for cluster in range(N_CLUSTERS)]
+        np.testing.assert_allclose(errors[expert], expected)
+        expected = [right[experts == own, expert].mean() for own in range(N_EXPERTS - 1)]
+        np.testing.assert_allclose(crossed[:-1, expert], expected)
         without = gate_proba.copy()
         without[:, expert] = -1
         expected = right[np.arange(60), without.argmax(axis=1)].mean()
         assert ablated[expert] == pytest.approx(expected)
 
 
-def test_ablation_of_dead_and_single_experts():
+def test_ablation_and_the_experts_that_count():
     y, gate_proba, expert_proba, _ = draw_outputs()
     rest = ablation_accuracy(y, gate_proba, expert_proba, experts=np.zeros_like(y))
     np.testing.assert_allclose(rest[1:], np.mean(expert_proba[:, 0].argmax(axis=1) == y))
     alone = ablation_accuracy(y, np.ones((60, 1)), expert_proba[:, :1])
     np.testing.assert_array_equal(alone, [np.nan])
-
-
-def test_the_first_of_several_experts_counts():
-    y, gate_proba, expert_proba, _ = draw_outputs()
+    # The first of several experts counts.
     first_two = np.argsort(-gate_proba, axis=1)[:, :2]
-    crossed = cross_evaluation_accuracy(y, first_two, expert_proba)
-    first_only = cross_evaluation_accuracy(y, first_two[:, 0], expert_proba)
-    np.testing.assert_array_equal(crossed, first_only)
+    crossed = [cross_evaluation_accuracy(y, e, expert_proba) for e in (first_two, first_two[:, 0])]
+    np.testing.assert_array_equal(*crossed)
     ablated = ablation_accuracy(y, gate_proba, expert_proba, experts=first_two)
     np.testing.assert_allclose(ablated, ablation_accuracy(y, gate_proba, expert_proba))
 
@@ -74,12 +70,9 @@ def test_the_first_of_several_experts_counts():
 def test_integer_weights_repeat_samples():
     y, gate_proba, expert_proba, weight = draw_outputs()
     experts = gate_proba.argmax(axis=1)
-    calls = (
-        (expert_error_matrix, (y, CLUSTERS, expert_proba)),
-        (cross_evaluation_accuracy, (y, experts, expert_proba)),
-        (ablation_accuracy, (y, gate_proba, expert_proba)),
-    )
-    for metric, arrays in calls:
+    metrics = expert_error_matrix, cross_evaluation_accuracy, ablation_accuracy
+    for metric, given in zip(metrics, (CLUSTERS, experts, gate_proba), strict=True):
+        arrays = y, given, expert_proba
         weighted = metric(*arrays, classes=[0, 1, 2], sample_weight=weight)
         repeated = metric(*(np.repeat(a, weight, axis=0) for a in arrays), classes=[0, 1, 2])
         np.testing.assert_allclose(weighted, repeated)
@@ -95,29 +88,30 @@ def test_labels_may_be_of_any_type():
 
 
 def test_wrong_outputs_are_explained():
+    classes, three, two, gate = (
+        {"classes": [0, 1]},
+        {"sample_weight": [1] * 3},
+        [0, 1],
+        np.ones((2, 3)),
+    )
     for y, shape, params, message in (
-        ([0, 1], (2, 3), {}, r"expert_proba .* got \(2, 3\)"),
-        ([0, 1], (2, 3, 4), {}, r"4 classes, got 2: \[0, 1\]. Pass classes"),
-        ([0, 1], (3, 3, 2), {}, r"y and expert_proba.*\[2, 3\]"),
-        ([5, 6], (2, 3, 2), {"classes": [0, 1]}, r"y .* \[0, 1\], got \[5, 6\]"),
-        (["a", "b"], (2, 3, 2), {"classes": [0, 1]}, r"y .* got \['a', 'b'\]"),
-        ([0, 1], (2, 3, 2), {"sample_weight": [1, 1, 1]}, r"sample_weight.*\[2, 3\]"),
-        ([[0, 1], [1, 0]], (2, 3, 3), {}, r"3 labels: y .* shape \(2, 2\)"),
+        *((two, (2, 3), {}, "expert_proba"), (two, (2, 3, 4), {}, "4 classes, got 2")),
+        *((two, (3, 3, 2), {}, "y and expert_proba"), (two, (2, 3, 2), three, "sample_weight")),
+        *((y, (2, 3, 2), classes, rf"y .* got .*{y[0]}") for y in ([5, 6], ["a", "b"])),
+        ([[0, 1], [1, 0]], (2, 3, 3), {}, r"3 labels: y .* \(2, 2\)"),
         ([[0, 2], [2, 0]], (2, 3, 2), {}, r"y .* entries \[0, 2\]"),
     ):
-        proba = np.ones(shape)
-        for metric in (expert_error_matrix, cross_evaluation_accuracy):
+        metrics = expert_error_matrix, cross_evaluation_accuracy, ablation_accuracy
+        for metric, given in zip(metrics, (two, two, gate), strict=True):
             with pytest.raises(ValueError, match=message):
-                metric(y, [0, 1], expert_proba=proba, **params)
+                metric(y, given, np.ones(shape), **params)
+    for metric, given, message in (
+        (ablation_accuracy, np.ones((2, 4)), r"gate_proba .* \(2, 3\), .* got \(2, 4"),
+        (cross_evaluation_accuracy, [0, 3], "experts .* n_experts=3, got 3"),
+        (cross_evaluation_accuracy, [0, 1, 1], "experts and expert_proba"),
+    ):
         with pytest.raises(ValueError, match=message):
-            ablation_accuracy(y, np.ones((2, 3)), proba, **params)
-    y, proba = [0, 1], np.ones((2, 3, 2))
-    with pytest.raises(ValueError, match=r"gate_proba .* \(2, 3\), .* got \(2, 4"):
-        ablation_accuracy(y, np.ones((2, 4)), proba)
-    with pytest.raises(ValueError, match=r"experts .* n_experts=3, got 3"):
-        cross_evaluation_accuracy(y, [0, 3], proba)
-    with pytest.raises(ValueError, match=r"experts and expert_proba.*\[3, 2\]"):
-        cross_evaluation_accuracy(y, [0, 1, 1], proba)
+            metric(two, given, np.ones((2, 3, 2)))
 
 
 def test_own_and_other_errors_by_hand():
@@ -199,26 +193,26 @@ def test_interval_covers_the_truth():
 def test_seeds_and_batches(monkeypatch):
     clusters, experts = draw_routes(2)
     params = {"n_permutations": 50, "n_bootstraps": 50}
-    first, same, other = (
-        dispatch_entropy_test(clusters, experts, random_state=seed, **params) for seed in (0, 0, 1)
-    )
+    test = partial(dispatch_entropy_test, clusters, experts)
+    first, same, other = (test(random_state=seed, **params) for seed in (0, 0, 1))
     assert first == same
     assert (first.entropy, first.p_value) == (other.entropy, other.p_value)
     assert (first.null_mean, first.low) != (other.null_mean, other.low)
     with pytest.raises(AttributeError):
         first.p_value = 0.0
-    whole = dispatch_entropy_test(clusters, experts, random_state=0)
+    whole = test(random_state=0)
     monkeypatch.setattr("sklearn_moe.metrics._significance._CELLS_AT_ONCE", 1000)
-    parts = dispatch_entropy_test(clusters, experts, random_state=0)
+    parts = test(random_state=0)
     assert parts.null_mean == pytest.approx(whole.null_mean, abs=0.01)
     assert parts.p_value == whole.p_value
 
 
 def test_wrong_options_are_explained():
-    for name, wrong in (
-        *(("confidence_level", level) for level in (-0.5, 0, 1)),
-        *(("n_permutations", 0), ("n_bootstraps", 0), ("n_bootstraps", True)),
-        ("random_state", "seed"),
-    ):
+    given = (
+        *(("confidence_level", level) for level in (0, 1)),
+        ("n_permutations", 0),
+        ("n_bootstraps", 0),
+    )
+    for name, wrong in given:
         with pytest.raises(ValueError, match=f"'{name}'"):
             dispatch_entropy_test([0, 1], [0, 1], **{name: wrong})

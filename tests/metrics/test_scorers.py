@@ -13,23 +13,15 @@ from sklearn.model_selection import GridSearchCV, KFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from sklearn_moe import metrics
 from sklearn_moe.metrics import (
     cluster_nmi_scorer,
-    dead_experts,
-    dispatch_entropy,
-    expert_load,
-    load_cv,
     neg_dead_experts_scorer,
     neg_dispatch_entropy_scorer,
     neg_load_cv_scorer,
 )
 
-SCORERS = {
-    "neg_dispatch_entropy_scorer": neg_dispatch_entropy_scorer,
-    "cluster_nmi_scorer": cluster_nmi_scorer,
-    "neg_load_cv_scorer": neg_load_cv_scorer,
-    "neg_dead_experts_scorer": neg_dead_experts_scorer,
-}
+SCORERS = {name: getattr(metrics, name) for name in metrics.__all__ if name.endswith("_scorer")}
 OF_CLUSTERS = ("neg_dispatch_entropy_scorer", "cluster_nmi_scorer")
 
 
@@ -65,12 +57,12 @@ def data():
 
 
 def expected_scores(experts, clusters, n_experts):
-    load = expert_load(experts, n_experts=n_experts)
+    load = metrics.expert_load(experts, n_experts=n_experts)
     return {
-        "neg_dispatch_entropy_scorer": -dispatch_entropy(clusters, experts),
+        "neg_dispatch_entropy_scorer": -metrics.dispatch_entropy(clusters, experts),
         "cluster_nmi_scorer": normalized_mutual_info_score(clusters, experts),
-        "neg_load_cv_scorer": -load_cv(load),
-        "neg_dead_experts_scorer": -len(dead_experts(load)),
+        "neg_load_cv_scorer": -metrics.load_cv(load),
+        "neg_dead_experts_scorer": -len(metrics.dead_experts(load)),
     }
 
 
@@ -95,14 +87,11 @@ def test_weights_repeat_samples(data):
     X, y, clusters = data
     clf, weight = SlicedMixture().fit(X, y), np.arange(len(X)) % 3
     rows = np.repeat(np.arange(len(X)), weight)
-    for scorer, metadata in (
-        (neg_load_cv_scorer, {}),
-        (neg_dispatch_entropy_scorer, {"clusters": clusters}),
-    ):
-        repeated = {name: values[rows] for name, values in metadata.items()}
-        assert scorer(clf, X, y, sample_weight=weight, **metadata) == pytest.approx(
-            scorer(clf, X[rows], y[rows], **repeated)
-        )
+    score = neg_load_cv_scorer(clf, X, y, sample_weight=weight)
+    assert score == pytest.approx(neg_load_cv_scorer(clf, X[rows], y[rows]))
+    score = neg_dispatch_entropy_scorer(clf, X, y, sample_weight=weight, clusters=clusters)
+    expected = neg_dispatch_entropy_scorer(clf, X[rows], y[rows], clusters=clusters[rows])
+    assert score == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("estimator", [SlicedMixture(), make_pipeline(None, SlicedMixture())])
@@ -138,14 +127,9 @@ def test_load_needs_no_routing(routing, data):
     with sklearn.config_context(enable_metadata_routing=routing):
         result = cross_validate(SlicedMixture(), X, y, scoring=scoring)
         assert search.fit(X, y).best_params_ == {"n_experts": 2}
-    assert {"test_load", "test_dead"} < set(result)
-
-
-def test_search_passes_weights_to_scorers_that_take_them(data):
-    X, y, _ = data
-    search = GridSearchCV(SlicedMixture(), {"n_experts": [2]}, scoring=neg_load_cv_scorer)
     search.fit(X, y, sample_weight=np.ones(len(X)))  # a scorer without weights would warn
     assert cluster_nmi_scorer._accept_sample_weight() is False
+    assert {"test_load", "test_dead"} < set(result)
 
 
 @pytest.mark.parametrize("name", OF_CLUSTERS)
@@ -154,29 +138,25 @@ def test_missing_clusters_are_explained_in_three_steps(name, data):
     scorer, clf = SCORERS[name], SlicedMixture().fit(X, y)
     with pytest.raises(ValueError, match=r"`clusters`") as info:
         scorer(clf, X, y)
-    steps = str(info.value).splitlines()[1:]
-    assert len(steps) == 3
-    assert "sklearn.set_config(enable_metadata_routing=True)" in steps[0]
-    assert f"{name}.set_score_request(clusters=True)" in steps[1]
-    assert 'params={"clusters": clusters}' in steps[2]
+    first, second, third = str(info.value).splitlines()[1:]
+    assert "sklearn.set_config(enable_metadata_routing=True)" in first
+    assert f"{name}.set_score_request(clusters=True)" in second
+    assert 'params={"clusters": clusters}' in third
     with pytest.raises(ValueError, match="`clusters`"):
         cross_validate(clf, X, y, scoring=scorer, error_score="raise")
 
 
 def test_wrong_requests_are_explained(data, routed):
     X, y, clusters = data
+    options = {"scoring": neg_dispatch_entropy_scorer, "params": {"clusters": clusters}}
     with pytest.raises(UnsetMetadataPassedError, match=r"neg_dispatch_entropy_scorer.score"):
-        cross_validate(
-            SlicedMixture(),
-            X,
-            y,
-            scoring=neg_dispatch_entropy_scorer,
-            params={"clusters": clusters},
-        )
-    with pytest.raises(TypeError, match=r"does not know groups. It takes clusters\."):
-        cluster_nmi_scorer.set_score_request(groups=True)
-    with pytest.raises(ValueError, match=r"alias you're setting for `clusters`"):
-        cluster_nmi_scorer.set_score_request(clusters=3)
+        cross_validate(SlicedMixture(), X, y, **options)
+    for given, match in (
+        ({"groups": True}, "groups. It takes clusters"),
+        ({"clusters": 3}, "`clusters`"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=match):
+            cluster_nmi_scorer.set_score_request(**given)
     with pytest.raises(TypeError, match=r"neg_load_cv_scorer does not know clusters. It takes"):
         neg_load_cv_scorer(SlicedMixture().fit(X, y), X, y, clusters=clusters)
     with pytest.raises(TypeError, match=r"StandardScaler does not have apply.*`best_estimator_`"):
@@ -190,13 +170,10 @@ def test_wrong_requests_are_explained(data, routed):
 
 def test_a_request_leaves_the_shared_scorer_alone(routed):
     asking = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
-    again = asking.set_score_request(sample_weight="weight")
-    for scorer, expected in (
-        (neg_dispatch_entropy_scorer, {"clusters": None, "sample_weight": None}),
-        (asking, {"clusters": True, "sample_weight": None}),
-        (again, {"clusters": True, "sample_weight": "weight"}),
-    ):
-        assert scorer.get_metadata_routing().score.requests == expected
+    scorers = neg_dispatch_entropy_scorer, asking, asking.set_score_request(sample_weight="weight")
+    requests = [scorer.get_metadata_routing().score.requests for scorer in scorers]
+    expected = (None, None), (True, None), (True, "weight")
+    assert [(r["clusters"], r["sample_weight"]) for r in requests] == [*expected]
 
 
 @pytest.mark.parametrize("name", ["cluster_nmi_scorer", "neg_load_cv_scorer"])

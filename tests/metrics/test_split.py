@@ -2,6 +2,7 @@
 
 import tracemalloc
 from dataclasses import FrozenInstanceError
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -65,23 +66,18 @@ def slow_values(image):
     down = [abs(grey[i, j] - grey[i - 1, j]) for i in range(1, height) for j in range(width)]
     across, down = (sum(steps) / len(steps) if steps else 0 for steps in (across, down))
     edges = (across - down) / (across + down) if across + down else 0
-    values = [grey.mean(), np.mean((grey - grey.mean()) ** 2) ** 0.5, edges]
+    values = [grey.mean(), grey.std(), edges]
     if len(image) == 3:
         red, green, blue = (channel.mean() for channel in image)
         values += [red - blue, green - (red + blue) / 2]
     return values
 
 
-@pytest.mark.parametrize(
-    ("shape", "dtype"),
-    [
-        ((3, 7, 5), np.uint8),
-        ((1, 6, 6), np.float16),
-        ((4, 2, 3), np.float64),
-        ((3, 1, 4), np.float32),
-        ((3, 4, 1), np.uint8),
-    ],
-)
+SHAPES = [((3, 7, 5), np.uint8), ((1, 6, 6), np.float16), ((4, 2, 3), np.float64)]
+SHAPES += [((3, 1, 4), np.float32), ((3, 4, 1), np.uint8)]
+
+
+@pytest.mark.parametrize(("shape", "dtype"), SHAPES)
 def test_properties_match_loops(shape, dtype, monkeypatch):
     X = np.random.default_rng(0).integers(256, size=(40, *shape)).astype(dtype)
     whole, groups = _measure(X), image_properties(X, n_bins=4)
@@ -138,13 +134,16 @@ def test_bins_are_even_and_ties_stay_together():
 
 
 def test_wrong_images_are_explained():
-    for shape in ((4,), (4, 12), (4, 3, 2), (4, 3, 0, 2), (4, 1, 3, 2, 2)):
-        with pytest.raises(ValueError, match=r"X must be images of shape .* X.reshape\(len\(X\)"):
-            image_properties(np.ones(shape))
-    with pytest.raises(ValueError, match="'n_bins'"):
-        image_properties(np.ones((4, 3, 2, 2)), n_bins=1)
-    with pytest.raises(ValueError, match="X contains NaN"):
-        image_properties(np.full((4, 3, 2, 2), np.nan))
+    four = np.ones((4, 3, 2, 2))
+    for X, n_bins, match in (
+        *(
+            (np.ones(shape), 3, "X must be images")
+            for shape in ((4, 12), (4, 3, 0, 2), (4, 1, 3, 2, 2))
+        ),
+        *((four, 1, "'n_bins'"), (four * np.nan, 3, "X contains NaN")),
+    ):
+        with pytest.raises(ValueError, match=match):
+            image_properties(X, n_bins=n_bins)
 
 
 # -- information --------------------------------------------------------------------------
@@ -171,17 +170,12 @@ def test_share_is_one_where_groups_decide_and_zero_by_chance():
     rng = np.random.RandomState(0)
     groups = rng.randint(6, size=300)
     assert split_information(groups, groups % 3, random_state=0).share == pytest.approx(1)
-    shares = [
-        split_information(groups, rng.randint(4, size=300), n_permutations=20, random_state=0).share
-        for _ in range(200)
-    ]
+    split = partial(split_information, groups, n_permutations=20, random_state=0)
+    shares = [split(rng.randint(4, size=300)).share for _ in range(200)]
     assert np.mean(shares) == pytest.approx(0, abs=4 * np.std(shares) / 200**0.5)
     assert min(shares) < 0
-    for groups, experts in (
-        ([0, 1, 0, 1], [2, 2, 2, 2]),  # a single expert
-        ([5, 5, 5, 5], [0, 1, 0, 1]),  # a single group
-        ([0, 1, 2, 3], [0, 1, 0, 1]),  # every sample is a group of its own
-    ):
+    pairs = [0, 1, 0, 1]  # a single expert, a single group, a group of every sample
+    for groups, experts in ((pairs, [2] * 4), ([5] * 4, pairs), (range(4), pairs)):
         found = split_information(groups, experts, random_state=0)
         assert (found.share, found.p_value) == (0, 1)
         assert found.information == pytest.approx(found.null_mean)
@@ -189,20 +183,17 @@ def test_share_is_one_where_groups_decide_and_zero_by_chance():
 
 def test_labels_seeds_and_wrong_input():
     rng = np.random.RandomState(0)
-    groups, experts, names = (
-        rng.randint(3, size=50),
-        rng.randint(4, size=50),
-        np.array(list("zyxw")),
-    )
+    groups, experts, other = (rng.randint(n, size=50) for n in (3, 4, 4))
+    names = np.array(list("zyx"))
     first = split_information(groups, experts, random_state=0)
-    several = np.column_stack([experts, rng.randint(4, size=50)])
+    several = np.column_stack([experts, other])
     assert split_information(groups, several, random_state=0) == first  # the first one counts
     assert split_information(names[groups], experts.astype(str), random_state=0).share > -1
     assert split_information(groups, experts, random_state=0) == first
     assert split_information(groups, experts, random_state=1) != first
     with pytest.raises(FrozenInstanceError):
         first.p_value = 0.0
-    with pytest.raises(ValueError, match=r"groups and experts.*\[2, 3\]"):
+    with pytest.raises(ValueError, match="groups and experts"):
         split_information([0, 1], [0, 1, 1])
     with pytest.raises(ValueError, match="'n_permutations'"):
         split_information([0, 1], [0, 1], n_permutations=0)
@@ -287,12 +278,16 @@ def test_other_splits():
     X, y, drawn = draw_images()
     two = np.where(drawn[COLORS[0]] > 0.6, 2, drawn["brightness"] > 0)
     assert report_of(two, X, y).split_follows == ("brightness", COLORS[0])
-    random = report_of(np.random.RandomState(0).randint(4, size=len(X)), X, y)
-    assert random.split_follows == ()
-    assert "Split: it follows none of these beyond chance" in str(random)
-    one = report_of(np.ones(len(X), dtype=int), X, y)
-    assert one.split_follows == ()
-    assert "Split: there is none, all samples have the same expert" in str(one)
+    for experts, text in (
+        (
+            np.random.RandomState(0).randint(4, size=len(X)),
+            "it follows none of these beyond chance",
+        ),
+        (np.ones(len(X), dtype=int), "there is none, all samples have the same expert"),
+    ):
+        report = report_of(experts, X, y)
+        assert report.split_follows == ()
+        assert f"Split: {text}" in str(report)
     first = quarters(drawn["contrast"])
     several = report_of(np.column_stack([first, (first + 1) % 4]), X, y)
     assert several.split_follows == ("contrast",)
@@ -366,20 +361,19 @@ OPTIONS = {"max_iter": 1, "tol": None, "random_state": 0}
 CNN = {"expert": "cnn", "expert_width": 2, **OPTIONS}
 
 
-@pytest.mark.parametrize("kind", ["features of images", "rows of pixels"])
-def test_images_are_those_that_the_mixture_reads_or_that_are_given(kind):
+def test_images_are_those_that_the_mixture_reads_or_that_are_given():
     X, y, _ = draw_images(120)
-    given, model = flatten(X), MoEClassifier(3).set_params(sample_shape=X.shape[1:], **CNN)
-    if kind == "features of images":
-        given = X
-        model = make_pipeline(FunctionTransformer(flatten), MoEClassifier(3).set_params(**OPTIONS))
-    report = specialization_report(model.fit(given, y), given, y, n_permutations=10, random_state=0)
-    experts = (model[-1] if given is X else model).apply(flatten(X))
     properties = {"class": y} | image_properties(X)
-    assert list(report.split) == list(properties)
-    for name, groups in properties.items():
-        expected = mutual_info_score(groups, experts)
-        assert report.split[name].information == pytest.approx(expected, abs=1e-9)
+    of_pixels = MoEClassifier(3, sample_shape=X.shape[1:], **CNN)
+    of_images = make_pipeline(FunctionTransformer(flatten), MoEClassifier(3, **OPTIONS))
+    for model, given in ((of_pixels, flatten(X)), (of_images, X)):
+        model.fit(given, y)
+        report = specialization_report(model, given, y, n_permutations=10, random_state=0)
+        experts = (model[-1] if given is X else model).apply(flatten(X))
+        assert list(report.split) == list(properties)
+        for name, groups in properties.items():
+            expected = mutual_info_score(groups, experts)
+            assert report.split[name].information == pytest.approx(expected, abs=1e-9)
 
 
 def test_other_targets_are_properties_too():
@@ -388,8 +382,7 @@ def test_other_targets_are_properties_too():
     labels = np.column_stack([y > 0, drawn["contrast"] > 0]).astype(int)
     outputs = np.column_stack([y, drawn["contrast"]])
     for estimator, given, name, groups in (
-        (MoERegressor, y, "y", quantile_bins(y, 10)),
-        (MoERegressor, y[:, None], "y", quantile_bins(y, 10)),
+        *((MoERegressor, shown, "y", quantile_bins(y, 10)) for shown in (y, y[:, None])),
         (MoEClassifier, labels, "labels", labels @ [2, 1]),
         (MoERegressor, outputs, None, None),
     ):

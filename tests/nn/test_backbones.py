@@ -11,7 +11,6 @@ from sklearn.datasets import make_classification
 from torch import nn
 
 from sklearn_moe import MoEClassifier, SolverParams
-from sklearn_moe._data.validation import Samples, hold_out
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.seeding import OwnGenerator
 
@@ -30,16 +29,9 @@ def build(expert, shape=SHAPE, n_outputs=3, *, seed=0, width=4, **options):
         return EXPERTS[expert].build(shape, n_outputs, width=width, **options)
 
 
-def build_experts(expert, n_experts=3, router="top1"):
-    return make_mixture(
-        expert,
-        n_experts,
-        shape=SHAPE,
-        expert_options={"width": 4},
-        router=router,
-        router_options={"noise": None, "init_std": 1.0},
-        dtype="float32",
-    )
+def build_experts(expert):
+    options = {"expert_options": {"width": 4}, "router_options": {"noise": None, "init_std": 1.0}}
+    return make_mixture(expert, 3, shape=SHAPE, router="top1", dtype="float32", **options)
 
 
 def draw_images(n=20, shape=SHAPE, seed=1):
@@ -57,31 +49,27 @@ def changed(before, after):
 # -- the networks themselves --------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("name", "n_parameters"), [("resnet18", 11_173_962), ("mobilenet_v2", 2_236_682)]
-)
-def test_only_the_stem_differs_from_torchvision(name, n_parameters):
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_only_the_stem_differs_from_torchvision(name):
     import torchvision
 
     with OwnGenerator(seeded()):
-        ours = EXPERTS[name].build((3, 32, 32), 10)
         theirs = getattr(torchvision.models, name)(num_classes=10)
-        grouped = EXPERTS[f"{name}_gn"].build((3, 32, 32), 10)
-    for expert in (ours, grouped):
+        experts = [EXPERTS[kind].build((3, 32, 32), 10) for kind in (name, f"{name}_gn")]
+    for expert in experts:
+        n_parameters = 11_173_962 if name == "resnet18" else 2_236_682
         assert sum(p.numel() for p in expert.parameters()) == n_parameters
-    ours, theirs = ([(n, p.shape) for n, p in e.named_parameters()] for e in (ours, theirs))
+    ours, theirs = ([(n, p.shape) for n, p in e.named_parameters()] for e in (experts[0], theirs))
     different = [a[0] for a, b in zip(ours, theirs, strict=True) if a != b]
     assert different == (["conv1.weight"] if name == "resnet18" else [])
-
-
-@pytest.mark.parametrize("expert", PUBLISHED)
-def test_resolution_is_halved_three_times(expert):
-    network = build(expert, (3, 32, 32)).eval()
-    sizes = []
-    last = network.layer4 if expert == "resnet18" else network.features
-    last.register_forward_hook(lambda module, x, y: sizes.append(y.shape[2:]))
-    first = network.conv1 if expert == "resnet18" else network.features[0]
-    first.register_forward_hook(lambda module, x, y: sizes.append(y.shape[2:]))
+    # The resolution is halved three times.
+    network, sizes = experts[0].eval(), []
+    is_resnet = name == "resnet18"
+    first, last = (
+        (network.conv1, network.layer4) if is_resnet else (network.features[0], network.features)
+    )
+    for layer in (first, last):
+        layer.register_forward_hook(lambda module, x, y: sizes.append(y.shape[2:]))
     network(draw_images(2, (3, 32, 32)))
     assert sizes == [(32, 32), (4, 4)]
 
@@ -116,13 +104,12 @@ def test_weights_are_drawn_from_the_seed_and_scaled(expert):
 
 @pytest.mark.parametrize("expert", PUBLISHED)
 def test_activations_are_replaced(expert):
-    kinds = {type(m) for m in build(expert).modules()}
-    assert nn.ReLU in kinds
-    assert nn.ReLU6 not in kinds
     x = draw_images()
-    relu = build(expert)
-    named, given = (build(expert, activation=a) for a in ("gelu", nn.functional.gelu))
-    assert not {type(m) for m in named.modules()} & {nn.ReLU, nn.ReLU6}
+    relu, named, given = (build(expert, activation=a) for a in ("relu", "gelu", nn.functional.gelu))
+    found = [
+        {type(m) for m in network.modules()} & {nn.ReLU, nn.ReLU6} for network in (relu, named)
+    ]
+    assert found == [{nn.ReLU}, set()]
     assert torch.equal(named(x), given(x))
     assert not torch.allclose(named(x), relu(x))
     # ReLU works in place, what it is given is ours.
@@ -132,12 +119,11 @@ def test_activations_are_replaced(expert):
 
 
 def test_what_does_not_fit_is_named():
-    for expert in PUBLISHED:
-        for shape, options, message in (
-            ((3, 8), {}, r"\(n_channels, height, width\), got samples of .*\(3, 8\)"),
-            (SHAPE, {"norm": "layer"}, r"norm='layer': pass one of \['batch', 'group'\]"),
-            (SHAPE, {"activation": "sine"}, "activation='sine'"),
-        ):
+    for shape, options, message in (
+        *(((3, 8), {}, r"\(3, 8\)"), (SHAPE, {"norm": "layer"}, r"norm='layer'.*'group'")),
+        (SHAPE, {"activation": "sine"}, "activation='sine'"),
+    ):
+        for expert in PUBLISHED:
             with pytest.raises(ValueError, match=message):
                 build(expert, shape, **options)
 
@@ -203,15 +189,8 @@ def noisy_images():
     return X.reshape(-1, *SHAPE).astype(np.float32), y
 
 
-make = partial(
-    MoEClassifier,
-    n_experts=2,
-    expert_width=4,
-    max_iter=4,
-    batch_size=50,
-    tol=None,
-    random_state=0,
-)
+BRIEF = {"expert_width": 4, "max_iter": 4, "batch_size": 50, "tol": None, "random_state": 0}
+make = partial(MoEClassifier, n_experts=2, **BRIEF)
 
 
 @pytest.mark.parametrize("expert", ["resnet18", "mobilenet_v2_gn"])
@@ -220,25 +199,19 @@ def test_images_are_learned(images, expert):
     # The running statistics of BatchNorm need some fifty steps to follow weights that move fast.
     clf = make(expert=expert, max_iter=30 if expert in BATCH else 10).fit(X, y)
     assert clf.score(X, y) > 0.8
-    assert clf.loss_curve_[-1] < clf.loss_curve_[0] / 2
 
 
 def test_the_best_weights_come_with_their_statistics(noisy_images):
     X, y = noisy_images
     options = {"expert": "resnet18", "early_stopping": True, "validation_fraction": 0.3}
-    options["solver"] = SolverParams(
-        schedule="constant"
-    )  # the first epochs are the same however many follow
+    # With it the first epochs are the same however many follow.
+    options["solver"] = SolverParams(schedule="constant")
     clf = make(max_iter=10, **options).fit(X, y)
     best = int(np.argmax(clf.validation_scores_)) + 1
     assert best < 10
-    shorter = make(max_iter=best, **options)
-    expected = shorter.fit(X, y).module_.state_dict()
+    expected = make(max_iter=best, **options).fit(X, y).module_.state_dict()
     assert any("running_var" in name for name in expected)
     assert not changed(expected, clf.module_.state_dict())
-    seed = np.random.RandomState(0).randint(2**31 - 1)
-    _, held_out = hold_out(Samples(X, y, np.ones(len(y)), None), 0.3, seed, stratify=True)
-    assert clf.score(held_out.X[:], held_out.y) == pytest.approx(max(clf.validation_scores_))
 
 
 def test_pickles_and_warm_starts_keep_the_statistics(noisy_images):

@@ -1,5 +1,6 @@
 """Experts, alone and stacked, against slow and obvious references."""
 
+import numpy as np
 import pytest
 import torch
 from helpers import is_deep, make_mixture, options_for, samples_for, seeded
@@ -39,12 +40,9 @@ def test_patch_expert_is_the_sum_over_filters_and_patches():
             expert = PatchExpert((4, 6), 3, width=5, activation=activation, bias=bias).double()
         x, sigma = samples_for("patch"), ACTIVATIONS[activation]
         expected = torch.zeros(len(x), 3, dtype=torch.float64)
-        for i, sample in enumerate(x):
-            for c in range(3):
-                for j in range(5):
-                    for patch in sample:
-                        z = expert.weight[c, j] @ patch + (expert.bias[c, j] if bias else 0)
-                        expected[i, c] += sigma(z)
+        for i, p, c, j in np.ndindex(len(x), 4, 3, 5):
+            z = expert.weight[c, j] @ x[i, p] + (expert.bias[c, j] if bias else 0)
+            expected[i, c] += sigma(z)
         torch.testing.assert_close(expert(x), expected)
 
 
@@ -68,10 +66,8 @@ def test_an_expert_follows_its_options_and_the_seed(expert):
         assert torch.equal(a.float(), c)
     assert not torch.equal(next(first.parameters()), next(build(expert, seed=1).parameters()))
     if takes("width"):
-        small, large = (
-            sum(p.numel() for p in build(expert, width=w)[0].parameters()) for w in (4, 8)
-        )
-        assert small < large
+        sizes = [sum(p.numel() for p in build(expert, width=w).parameters()) for w in (4, 8)]
+        assert sizes[0] < sizes[1]
     if takes("activation"):
         outputs = [build(expert, activation=a)[0](x) for a in ("tanh", "relu")]
         assert not torch.allclose(*outputs)
@@ -92,9 +88,11 @@ def test_options_of_a_spec_come_before_others():
 
 def test_what_does_not_fit_is_refused_with_the_reason():
     for expert, shape, message in (
-        ("patch", (5,), r"\(n_patches, patch_size\), got samples of shape \(5,\)"),
-        ("mlp", (4, 5), r"samples of shape \(n_features,\)"),
-        ("cnn", (3, 3, 9), "got 3 x 9"),
+        *(
+            ("patch", (5,), r"\(n_patches, patch_size\), got .* \(5,\)"),
+            ("cnn", (3, 3, 9), "3 x 9"),
+        ),
+        ("mlp", (4, 5), r"\(n_features,\)"),
     ):
         with pytest.raises(ValueError, match=message):
             EXPERTS[expert].build(shape, 2)
@@ -109,57 +107,38 @@ def test_what_does_not_fit_is_refused_with_the_reason():
 
 
 @pytest.mark.parametrize(
-    ("expert", "router"),
+    ("expert", "router", "activation"),
     [
-        *(("patch", router) for router in ("top1", "soft", "relu", "patch_choice")),
-        *(("patch_conv", router) for router in ("topk", "merge")),
+        *(("patch", router, "cubic") for router in ("top1", "soft", "relu", "patch_choice")),
+        *(("patch_conv", "topk", "tanh"), ("patch_conv", "merge", "relu")),
+        *(("mlp", "soft", activation) for activation in ("relu", "tanh", "cubic")),
     ],
 )
-def test_stacked_patch_experts_are_those_with_weights_of_their_own(expert, router):
+def test_stacked_experts_are_those_with_weights_of_their_own(expert, router, activation):
     options = {"router": router, "router_options": {"top_k": 2 if router == "topk" else 1}}
+    options["expert_options"] = {"activation": activation}
     stacked, unstacked = (make_mixture(expert, unstacked=u, **options) for u in (False, True))
     for mixture in (stacked, unstacked):
         for parameter in mixture.router.parameters():
             nn.init.normal_(parameter, generator=seeded(2))
     assert isinstance(stacked.experts, Stack)
     assert isinstance(unstacked.experts, nn.ModuleList)
-    x, target = samples_for(expert), draw(23, 3)
-    outputs = [mixture(x, seeded(5)).output for mixture in (stacked, unstacked)]
+    x, target = [samples_for(expert).requires_grad_() for _ in range(2)], draw(23, 3)
+    outputs = [m(z, seeded(5)).output for m, z in zip((stacked, unstacked), x, strict=True)]
     torch.testing.assert_close(*outputs, **TIGHT)
     for output in outputs:
         (output * target).sum().backward()
-    for name, parameter in stacked.experts.named_parameters():
-        alone = [e.get_parameter(name).grad for e in unstacked.experts]
-        alone = torch.stack([torch.zeros_like(parameter[0]) if g is None else g for g in alone])
-        torch.testing.assert_close(parameter.grad, alone, **TIGHT)
-    torch.testing.assert_close(stacked.forward_each(x), unstacked.forward_each(x))
-
-
-def make_mlps(activation="relu", expert=MLPExpert):
-    with OwnGenerator(seeded()):
-        experts = [expert((5,), 3, width=7, activation=activation).double() for _ in range(4)]
-        for parameter in (p for expert in experts for p in expert.parameters()):
-            nn.init.normal_(parameter)
-    return experts
-
-
-def test_stacked_mlps_are_those_with_weights_of_their_own():
-    for activation in ("relu", "tanh", "cubic"):
-        experts = make_mlps(activation)
-        stack = MLPExpert.stack(experts)
-        x, again = (draw(9, 5, seed=0).requires_grad_() for _ in range(2))
-        outputs, expected = stack(x), torch.stack([expert(again) for expert in experts], 1)
-        with torch.no_grad():
-            for ours in (outputs, stack(x)):
-                torch.testing.assert_close(ours, expected, **TIGHT)
-        direction = draw(9, 4, 3, seed=1)
-        (outputs * direction).sum().backward()
-        (expected * direction).sum().backward()
-        torch.testing.assert_close(x.grad, again.grad, rtol=1e-10, atol=1e-10)
-        ours = [stack.weight, stack.bias, stack.readout, stack.readout_bias]
-        for parameter, *alone in zip(ours, *(e.parameters() for e in experts), strict=True):
-            alone = torch.stack([p.grad for p in alone])
-            torch.testing.assert_close(parameter.grad, alone, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(x[0].grad, x[1].grad, **TIGHT)
+    each = zip(
+        stacked.experts.parameters(), *(e.parameters() for e in unstacked.experts), strict=True
+    )
+    for ours, *alone in each:
+        alone = [torch.zeros_like(p) if p.grad is None else p.grad for p in alone]
+        torch.testing.assert_close(ours.grad, torch.stack(alone), **TIGHT)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            stacked.forward_each(x[0]), unstacked.forward_each(x[0]), **TIGHT
+        )
 
 
 @pytest.mark.parametrize(("expert", "router"), [("patch_conv", "top1"), ("mlp", "soft")])
@@ -185,31 +164,15 @@ def test_a_stack_is_a_sequence_of_experts_that_share_its_weights(expert, router)
         stack[4]
 
 
-class OtherPatch(PatchExpert):
-    """A subclass with an output of its own."""
-
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-
-class OtherMLP(MLPExpert):
-    """A subclass with an output of its own."""
-
-    def forward(self, x):
-        return super().forward(x) + 1
-
-
 def test_only_homogeneous_experts_are_stacked():
-    others = make_mlps(expert=OtherMLP)
-    assert MLPExpert.stack(others) is None
-    assert MLPExpert.stack([*make_mlps(), *others]) is None
-    assert MLPExpert.stack(make_mlps(nn.PReLU())) is None
     with OwnGenerator(seeded(8)):
-        for experts in (
-            [OtherPatch((4, 6), 3) for _ in range(2)],
-            [PatchExpert((4, 6), 3, activation=nn.PReLU()) for _ in range(2)],
-            [PatchExpert((4, 6), 3, width=width) for width in (2, 3)],
-        ):
-            assert PatchExpert.stack(experts) is None
+        for kind, shape in ((MLPExpert, (5,)), (PatchExpert, (4, 6))):
+            other = type("Other", (kind,), {})  # whose forward may be another
+            one, twin, narrow = (kind(shape, 3, width=width) for width in (3, 3, 2))
+            learning = [kind(shape, 3, activation=nn.PReLU()) for _ in range(2)]
+            assert kind.stack([one, twin]) is not None
+            for experts in (2 * [other(shape, 3)], [one, other(shape, 3, width=3)], learning):
+                assert kind.stack(experts) is None
+        assert PatchExpert.stack([one, narrow]) is None
     assert isinstance(make_mixture("mlp", router="soft").experts, MLPStack)
     assert isinstance(make_mixture("mlp", router="top1").experts, nn.ModuleList)

@@ -51,12 +51,11 @@ def gates(n=N_SAMPLES, dtype=torch.float64):
 
 
 def softmax(output):
-    exponentials = [math.exp(o) for o in output]
-    return [e / sum(exponentials) for e in exponentials]
+    return np.exp(output) / sum(map(math.exp, output))
 
 
 def logistic(f):
-    return 1 / (1 + math.exp(-f))
+    return 1 / (1 + np.exp(-np.asarray(f)))
 
 
 def huber(z):
@@ -66,8 +65,8 @@ def huber(z):
 # The probability of each class or label.
 PROBABILITY = {
     ("log_loss", "classes"): softmax,
-    ("log_loss", "multilabel"): lambda output: [logistic(f) for f in output],
-    ("margin", "classes"): lambda output: [logistic(-output[0]), logistic(output[0])],
+    ("log_loss", "multilabel"): logistic,
+    ("margin", "classes"): lambda output: logistic([-output[0], output[0]]),
     ("probabilities", "classes"): softmax,
 }
 # The penalty of an error, and the distribution whose negative log density it is.
@@ -78,22 +77,19 @@ PENALTY = {
 }
 
 
-def test_every_head_has_a_reference():
-    have = {*PROBABILITY, *((loss, "regression") for loss in (*PENALTY, "gaussian"))}
-    assert have == {head[:2] for head in HEADS}
+def of_truth(kind, proba, y):
+    """Return the probability of the class of a sample, or of each of its labels."""
+    if kind == "classes":
+        return proba[int(y)]
+    return np.array([p if label else 1 - p for p, label in zip(proba, y, strict=True)])
 
 
 def log_losses(kind, proba, y):
-    """Return the loss of a sample, given the probabilities of its classes or labels."""
-    if kind == "classes":
-        return -math.log(proba[int(y)])
-    return -np.mean([math.log(p if label else 1 - p) for p, label in zip(proba, y, strict=True)])
+    return -np.mean(np.log(of_truth(kind, proba, y)))
 
 
 def errors(kind, proba, y):
-    if kind == "classes":
-        return 1 - proba[int(y)]
-    return np.mean([1 - p if label else p for p, label in zip(proba, y, strict=True)])
+    return 1 - np.mean(of_truth(kind, proba, y))
 
 
 def scores(kind, proba, y):
@@ -127,9 +123,8 @@ def constant_of(loss):
 def mixture_density(loss, n, gate, outputs, y):
     total = 0
     for weight, output in zip(gate, outputs, strict=True):
-        mean, std = mean_and_std(loss, output, n)
-        each = [density(loss, (y[t] - mean[t]) / std[t]) / std[t] for t in range(n)]
-        total += weight * math.prod(each)
+        each = zip(y, *mean_and_std(loss, output, n), strict=True)
+        total += weight * math.prod(density(loss, (t - mean) / std) / std for t, mean, std in each)
     return total
 
 
@@ -148,7 +143,7 @@ def test_probabilities_and_what_follows_from_them(loss, kind, n):
     proba = [PROBABILITY[loss, kind](row) for row in output.tolist()]
     again = [softmax(p) for p in proba] if loss == "probabilities" else proba
     assert_rows(head.predict(output), proba)
-    normalize = softmax if kind == "classes" else lambda row: [logistic(f) for f in row]
+    normalize = softmax if kind == "classes" else logistic
     assert_rows(head.predict(output), [normalize(row) for row in head.decision(output).tolist()])
     for ours, reference, p in (
         (head.loss, log_losses, again),
@@ -163,19 +158,12 @@ def test_probabilities_and_what_follows_from_them(loss, kind, n):
     outputs, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
     output = head.mix(gate.log(), outputs)
     assert output.shape == (N_SAMPLES, head.n_outputs)
-    expected = [
-        sum(w * np.array(PROBABILITY[loss, kind](a)) for w, a in zip(weights, each, strict=True))
-        for weights, each in zip(gate.tolist(), outputs.tolist(), strict=True)
-    ]
+    each = [[PROBABILITY[loss, kind](a) for a in row] for row in outputs.tolist()]
+    expected = [w @ np.array(row) for w, row in zip(gate.numpy(), each, strict=True)]
     assert_rows(head.predict(output), expected)
     again = [softmax(p) for p in expected] if loss == "probabilities" else expected
     rows = zip(again, y.numpy(), strict=True)
     assert_rows(head.loss(output, y), [log_losses(kind, p, label) for p, label in rows])
-
-
-def test_a_margin_separates_two_classes():
-    with pytest.raises(ValueError, match="y has 3"):
-        choose_head("margin", "classes")(3)
 
 
 # -- regression ---------------------------------------------------------------------------
@@ -185,21 +173,22 @@ def test_a_margin_separates_two_classes():
 def test_numbers_and_what_follows_from_them(loss, kind, n):
     head = make(loss, kind, n)
     output, y = draw(head, N_SAMPLES), targets(head)
-    expected = {"predict": [], "loss": [], "error": [], "score": []}
-    for row, target in zip(output.tolist(), y.tolist(), strict=True):
+    expected = []
+    for row, target in zip(output.tolist(), y.numpy(), strict=True):
         mean, std = mean_and_std(loss, row, n)
+        apart = target - mean
         if loss == "gaussian":
-            each = -stats.norm.logpdf(target, mean, std)
+            losses = -stats.norm.logpdf(target, mean, std)
         else:
-            each = [PENALTY[loss][0](target[t] - mean[t]) for t in range(n)]
-        expected["predict"].append(mean)
-        expected["loss"].append(np.mean(each))
-        expected["error"].append(np.mean([min(1, abs(target[t] - mean[t])) for t in range(n)]))
-        expected["score"].append(1 - np.mean([(target[t] - mean[t]) ** 2 for t in range(n)]))
-    assert_rows(head.predict(output), expected["predict"])
-    for name in ("loss", "error", "score"):
-        assert_rows(getattr(head, name)(output, y), expected[name])
-    assert_rows(head(output, y), np.mean(expected["loss"]))
+            losses = [PENALTY[loss][0](z) for z in apart]
+        rows = losses, np.abs(apart).clip(max=1), 1 - apart**2
+        expected.append([mean, *([np.mean(row)] for row in rows)])
+    for name, *rows in zip(("predict", "loss", "error", "score"), *expected, strict=True):
+        ours = (
+            head.predict(output) if name == "predict" else getattr(head, name)(output, y)[:, None]
+        )
+        assert_rows(ours, rows)
+    assert_rows(head(output, y), head.loss(output, y).mean())
     # A mixture has the density of its experts, and predicts its mean.
     outputs, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
     mixed = head.mix(gate.log(), outputs)
@@ -216,13 +205,10 @@ def test_the_std_of_a_mixture_is_that_of_its_density():
     head = make("gaussian", "regression", 2)
     outputs, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
     expected = []
-    for weights, each in zip(gate.tolist(), outputs.tolist(), strict=True):
-        normal = [stats.norm(*mean_and_std("gaussian", output, 2)) for output in each]
-        mean, square = (
-            sum(w * p.moment(order) for w, p in zip(weights, normal, strict=True))
-            for order in (1, 2)
-        )
-        expected.append(np.sqrt(square - mean**2))
+    for weights, each in zip(gate.numpy(), outputs.tolist(), strict=True):
+        means, stds = np.moveaxis([mean_and_std("gaussian", output, 2) for output in each], 1, 0)
+        mean = weights @ means
+        expected.append(np.sqrt(weights @ (means**2 + stds**2) - mean**2))
     assert_rows(head.std(head.mix(gate.log(), outputs)), expected)
     alone = [mean_and_std("gaussian", output, 2)[1] for output in outputs[:, 0].tolist()]
     assert_rows(head.std(outputs[:, 0]), alone)
@@ -271,11 +257,7 @@ def test_each_expert_has_its_own_loss_and_a_mixture_of_one_is_that_one(loss, kin
 
 def test_a_refused_loss_is_answered_with_names_that_are_taken(monkeypatch):
     """A head of the user is among them, by the name that it was registered under."""
-    for kind, refused in (
-        ("classes", "huber"),
-        ("multilabel", "margin"),
-        ("regression", "log_loss"),
-    ):
+    for kind, refused in zip(KINDS, ("huber", "margin", "log_loss"), strict=True):
         own = type("Own", (Head,), {"kind": kind})
         taken = {name for name, spec in LOSSES.items() if getattr(spec, kind, None)} | {"own"}
         with monkeypatch.context() as patch:
@@ -293,12 +275,9 @@ def test_a_head_is_for_its_kind_of_target_however_it_is_passed():
         assert isinstance(choose_head(head, own)(n), head)
         for kind in {*KINDS} - {own}:
             message = f"is not made for {kind}: its kind is '{own}'. Use one of .* kind='{kind}'"
-            with pytest.raises(ValueError, match=message):
-                choose_head(head, kind)
-            with pytest.raises(ValueError, match=message):
-                choose_head(LossSpec(**{kind: head}), kind)
-            with pytest.raises(ValueError, match=message):
-                choose_head(lambda n_targets, head=head, n=n: head(n), kind)(n)
+            for given in (head, LossSpec(**{kind: head}), lambda _, head=head, n=n: head(n)):
+                with pytest.raises(ValueError, match=message):
+                    choose_head(given, kind)(n)
 
 
 class Wordless(Head):
@@ -315,6 +294,8 @@ def test_a_head_has_a_kind_a_loss_and_a_prediction():
         choose_head(torch.nn.MSELoss, "regression")
     with pytest.raises(TypeError, match=r"loss=<function .* must be .*; it returned int"):
         choose_head(lambda n: n, "regression")(3)
+    with pytest.raises(ValueError, match="y has 3"):
+        choose_head("margin", "classes")(3)
     with pytest.raises(ValueError, match="its kind is None"):
         choose_head(type("Aimless", (Head,), {}), "multilabel")
     with pytest.raises(TypeError, match=r"Wordless has no method 'predict', which loss=.* needs"):

@@ -13,13 +13,6 @@ from sklearn_moe.nn.functional import mixture_loss
 from sklearn_moe.nn.seeding import OwnGenerator, in_bag_mask
 
 
-class OtherPatch(PatchExpert):
-    """A subclass with an output of its own."""
-
-    def forward(self, x):
-        return 2 * super().forward(x)
-
-
 def build(expert="patch", *, router="topk", top_k=1, gate="auto", **parts):
     """Return a mixture whose scores differ."""
     options = {"width": 2} if is_deep(expert) else {}
@@ -48,9 +41,8 @@ def dense(mixture, x, route):
 @pytest.mark.parametrize(
     ("expert", "top_k", "gate"),
     [
-        *(("patch", 4, "sigmoid"), ("patch_conv", 2, "logit")),
-        *(("mlp", 1, "sigmoid"), ("cnn", 2, "logit"), ("cnn", 4, "softmax")),
-        *(("resnet18_gn", 2, "softmax"), ("mobilenet_v2", 2, "softmax")),
+        *(("patch", 4, "sigmoid"), ("patch_conv", 2, "logit"), ("mlp", 1, "sigmoid")),
+        *(("cnn", 2, "logit"), ("cnn", 4, "softmax"), ("mobilenet_v2", 2, "softmax")),
     ],
 )
 def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
@@ -59,16 +51,18 @@ def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
     x, target = samples_for(expert), torch.randn(23, 3, generator=seeded(3), dtype=torch.float64)
     x.requires_grad_()
     mixed = mixture(x, seeded(5))
-    parameters = [x, *mixture.parameters()]
-    gradients = torch.autograd.grad(
-        (mixed.output * target).sum(), parameters, allow_unused=True, retain_graph=True
-    )
     reference = dense(mixture, x, mixture.route(x, seeded(5)))
-    expected = torch.autograd.grad((reference * target).sum(), parameters)
     torch.testing.assert_close(mixed.output, reference)
-    for gradient, e in zip(gradients, expected, strict=True):
-        gradient = torch.zeros_like(e) if gradient is None else gradient
-        torch.testing.assert_close(gradient, e, rtol=1e-6, atol=1e-9)
+    gradients, expected = (
+        torch.autograd.grad(
+            (output * target).sum(),
+            [x, *mixture.parameters()],
+            retain_graph=True,
+            materialize_grads=True,
+        )
+        for output in (mixed.output, reference)
+    )
+    torch.testing.assert_close(gradients, expected, rtol=1e-6, atol=1e-9)
 
 
 def test_an_exported_program_computes_all_experts(monkeypatch):
@@ -92,39 +86,29 @@ def test_outputs_of_all_experts():
 
 
 def test_experts_that_differ():
+    class Twice(PatchExpert):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
     mixture, x = build(unstacked=True), samples_for("patch")
     with OwnGenerator(seeded(7)):
         mixture.experts[0] = PatchExpert((4, 6), 3, activation="linear").double()
+        mixture.experts[2] = Twice((4, 6), 3).double()
         mixture.experts[1] = PatchExpert((4, 6), 3, width=2, bias=True).double()
-    torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
-    with OwnGenerator(seeded(8)):
-        mixture.experts = nn.ModuleList(OtherPatch((4, 6), 3).double() for _ in range(4))
     torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
 
 
 def test_an_expert_is_called_once_with_its_own_samples_only():
-    calls = {}
-    experts = [
-        lambda x, m=m: calls.setdefault(m, []).append(x.flatten().tolist()) or x for m in range(4)
-    ]
-    x = torch.arange(5.0).unsqueeze(1)
-    chosen = torch.tensor([[2], [0], [2], [3], [0]])
-    torch.testing.assert_close(dispatch(experts, x, chosen), x.unsqueeze(1))
-    assert calls == {0: [[1.0, 4.0]], 2: [[0.0, 2.0]], 3: [[3.0]]}
-
-
-def test_single_expert_has_no_router_and_gate_one():
-    mixture, x = make_mixture(n_experts=1), samples_for("patch")
-    assert mixture.router is None
-    assert torch.equal(mixture(x, seeded()).output, mixture.experts[0](x))
-    assert torch.equal(mixture.route(x).gate, torch.ones(23, 1, dtype=torch.float64))
+    calls, x = [], torch.arange(5.0).unsqueeze(1)
+    experts = [lambda x, m=m: calls.append((m, x.flatten().tolist())) or x for m in range(4)]
+    outputs = dispatch(experts, x, torch.tensor([[2], [0], [2], [3], [0]]))
+    torch.testing.assert_close(outputs, x.unsqueeze(1))
+    assert sorted(calls) == [(0, [1, 4]), (2, [0, 2]), (3, [3])]
 
 
 def test_means_count_weights_and_own_samples():
-    values = torch.tensor([1.0, 2.0, 4.0, 8.0])
-    weight = torch.tensor([1.0, 3.0, 1.0, 0.5])
-    chosen = torch.tensor([[0], [0], [2], [2]])
-    scores = torch.zeros(4, 4)
+    values, weight = torch.tensor([1.0, 2.0, 4.0, 8.0]), torch.tensor([1.0, 3.0, 1.0, 0.5])
+    chosen, scores = torch.tensor([[0], [0], [2], [2]]), torch.zeros(4, 4)
     means = Route(scores, scores, chosen, scores[:, :1]).expert_means(values, weight)
     torch.testing.assert_close(means, torch.tensor([7 / 4, 0, 8 / 1.5, 0]))
     assert weighted_mean(values, weight).item() == pytest.approx(15 / 4)  # of 4 samples
@@ -135,8 +119,8 @@ def test_own_generator_seeds_any_layer():
     for seed in (0, 0, 1):
         with OwnGenerator(seeded(seed)):
             layers.append([nn.Linear(3, 2).weight, nn.Conv2d(1, 2, 3).bias, torch.randn(3)])
-    assert all(torch.equal(a, b) for a, b in zip(layers[0], layers[1], strict=True))
-    assert not any(torch.equal(a, b) for a, b in zip(layers[0], layers[2], strict=True))
+    assert all(map(torch.equal, layers[0], layers[1]))
+    assert not any(map(torch.equal, layers[0], layers[2]))
 
 
 # -- losses and out-of-bag masks ----------------------------------------------------------
@@ -154,15 +138,16 @@ def test_loss_of_a_mixture():
         gate = torch.randn(shape, generator=seeded(), dtype=torch.float64).softmax(1)
         losses = 3 * torch.randn(shape, generator=seeded(1), dtype=torch.float64)
         in_bag = (torch.rand(shape, generator=seeded(2)).argsort(1) >= n_out).double()
-        ours, oob = mixture_loss(gate, losses, in_bag, own)
-        for i in range(12):
-            inside, outside = in_bag[i] == 1, in_bag[i] == 0
-            expected = (1 - own) * mixture_of(gate[i, inside].tolist(), losses[i, inside].tolist())
-            expected += own * losses[i, inside].mean().item()
-            assert ours[i].item() == pytest.approx(expected, rel=1e-12)
+        for g, x, bag, ours, oob in zip(
+            gate, losses, in_bag == 1, *mixture_loss(gate, losses, in_bag, own), strict=True
+        ):
+            expected = (1 - own) * mixture_of(g[bag].tolist(), x[bag].tolist()) + own * x[
+                bag
+            ].mean()
+            assert ours.item() == pytest.approx(expected.item(), rel=1e-12)
             if n_out:
-                expected = mixture_of(gate[i, outside].tolist(), losses[i, outside].tolist())
-                assert oob[i].item() == pytest.approx(expected, rel=1e-12)
+                expected = mixture_of(g[~bag].tolist(), x[~bag].tolist())
+                assert oob.item() == pytest.approx(expected, rel=1e-12)
         gate.requires_grad_(), losses.requires_grad_()
         assert not mixture_loss(gate, losses, in_bag, own)[1].requires_grad
         loss = lambda g, x, own=own, mask=in_bag: mixture_loss(g, x, mask, own)[0]  # noqa: E731
@@ -177,10 +162,8 @@ def test_tiny_likelihoods_have_finite_losses_and_gradients():
     for own in (0.0, 0.5, 1.0):
         for in_bag in ([[1.0, 1.0]], [[1.0, 0.0]], [[0.0, 1.0]]):
             ours = mixture_loss(gate, losses, torch.tensor(in_bag).expand(15, 2), own)
-            assert all(value.isfinite().all() for value in ours)
             ours[0].mean().backward()
-            assert gate.grad.isfinite().all()
-            assert losses.grad.isfinite().all()
+            assert all(value.isfinite().all() for value in (*ours, gate.grad, losses.grad))
 
 
 def test_out_of_bag_experts_do_not_reduce_the_loss_of_the_others():

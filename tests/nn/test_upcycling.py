@@ -47,11 +47,6 @@ def data():
     return X.astype(np.float32), y
 
 
-@pytest.fixture(scope="module")
-def patches():
-    return draw((4, 6))
-
-
 def fit(data, router="auto", callback=None, *, upcycle=0.5, solver="adamw", **options):
     router = router if isinstance(router, dict) else {"kind": router}
     options = {"max_iter": 8, "random_state": 0, "device": "cpu", "tol": None} | options
@@ -80,8 +75,9 @@ def test_the_output_is_the_same_before_and_after_the_split(data, router, options
     assert not are_copies(clf.module_.experts)
 
 
-def test_images_and_patches_are_split_without_a_change(patches):
+def test_images_and_patches_are_split_without_a_change():
     rng = np.random.default_rng(0)
+    patches = draw((4, 6))
     images = rng.integers(256, size=(60, 3, 8, 8)).astype(np.uint8), np.arange(60) % 3
     for data, tolerance, router, options in (
         (images, 1e-5, "top1", {"expert": "cnn", "expert_width": 4}),
@@ -95,12 +91,12 @@ def test_images_and_patches_are_split_without_a_change(patches):
         assert watch.copies == [False, True, True, False]
 
 
-def test_the_state_of_the_optimizer_is_copied(data, patches):
+def test_the_state_of_the_optimizer_is_copied(data):
+    patches = draw((4, 6))
     watch = Watch(data[0])
     fit(data, callback=watch, max_iter=3)
-    steps = {float(state["step"]) for state in watch.states[2]}
-    assert len(steps) == 1  # copies continue at the step of the first expert
-    assert min(steps) >= 2
+    (step,) = {float(state["step"]) for state in watch.states[2]}
+    assert step >= 2  # copies continue at the step of the first expert
     watch = Watch(patches[0])
     solver = SolverParams("normalized_sgd", momentum=0.9)
     fit(patches, "top1", watch, max_iter=4, solver=solver)
@@ -146,5 +142,3 @@ def test_what_would_change_the_output_is_refused(data):
     for router in ("soft", "random", "merge", "relu", {"noise": None}, {"gate": "softmax"}):
         with pytest.raises(ValueError, match=r"upcycle=0\.5"):
             fit(data, router)
-    with pytest.raises(ValueError, match="n_experts=1"):
-        MoEClassifier(1, router=RouterParams(upcycle=0.5)).fit(*data)

