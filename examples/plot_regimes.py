@@ -59,7 +59,9 @@ gate = make_pipeline(
 )
 model = MixtureRegressor(expert, n_components="auto", gate=gate, random_state=0)
 model.fit(X, kw)
-for n_components, bic in zip(*(model.selection_[name] for name in ("n_components", "bic")), strict=True):
+for n_components, bic in zip(
+    *(model.selection_[name] for name in ("n_components", "bic")), strict=True
+):
     print(f"{n_components} experts: BIC {bic:.0f}")
 
 # %%
@@ -91,7 +93,9 @@ for k, color in enumerate(colors):
     ends = pd.DataFrame({"outside_c": span, **X[numbers[1:]].mean(), "day": "workday"})
     left.plot(span, model.expert_predict(ends)[:, k], color="white", linewidth=5)
     left.plot(span, model.expert_predict(ends)[:, k], color=0.75 * color, linewidth=2.5)
-left.set(xlabel="Outside temperature (°C)", ylabel="Power (kW)", title="Three rules", ylim=(0, None))
+left.set(
+    xlabel="Outside temperature (°C)", ylabel="Power (kW)", title="Three rules", ylim=(0, None)
+)
 workdays = X[X["day"] == "workday"]
 DecisionRegionDisplay.from_estimator(
     model, workdays, columns=("outside_c", "hour"), ax=right, scatter_kw={"s": 12, "linewidths": 0}
