@@ -92,8 +92,8 @@ for name, log_density in held_out.items():
     print(f"{name:18} {log_density.mean():.3f}   difference {less.mean():+.3f} ± {error:.3f}")
 
 # %%
-# The picture
-# -----------
+# The plot
+# --------
 # Above are the rules that the nested mixture has found, and the test trips in the color of the rule
 # that each most probably followed, once its time is known. Below is what the gates say before it is
 # known: how probable the van is. The two inner gates are near the truth. The tree of the flat

@@ -4,7 +4,7 @@ Regimes in a table, in words
 
 The power that an office building uses follows one rule while it is heated, another one while it is
 cooled, and a third one while it is closed. Nobody has written down which row is which. The example
-starts from the table and ends with three rules in words, a picture of where each of them holds, and
+starts from the table and ends with three rules in words, a plot of where each of them holds, and
 a test of whether other rows would have given the same rules. It takes about a minute.
 """
 
@@ -76,8 +76,8 @@ from sklearn_moe.inspection import region_rules
 region_rules(model, X, kw)
 
 # %%
-# The picture
-# -----------
+# The plot
+# --------
 # On the left are the rows as one would plot them first, each in the color of its expert, with the
 # line of the expert at the mean of the other columns. On the right are the regions over two
 # columns, for workdays: closed at night, and a border between heating and cooling near 14 °C.
