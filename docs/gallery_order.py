@@ -4,6 +4,7 @@ __all__ = ["Course"]
 
 _COURSE = (
     "plot_regimes",
+    "plot_hierarchical_mixture",
     "plot_what_experts_learned",
     "plot_calibrated_probabilities",
     "plot_fairness_by_expert",
