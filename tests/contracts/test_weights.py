@@ -30,8 +30,7 @@ def move(batch_size, model, **options):
     """Return how far an epoch moves the weights."""
     X, y, weight = draw()
     options = {"solver": "sgd", "max_iter": 1, "tol": None, "random_state": 0} | options
-    options |= {"early_stopping": False, "learning_rate_init": RATE}
-    options |= {"router": RouterParams("topk", learning_rate=RATE)}
+    options |= {"early_stopping": False, "batch_size": batch_size}
     start, end = (
         model().set_params(learning_rate_init=rate, router__learning_rate=rate, **options)
         for rate in (1e-30, RATE)
