@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from made_up import counts, three_rules, two_lines, two_rules_of_classes
+from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import optimize, stats
 from sklearn.compose import ColumnTransformer
@@ -93,7 +93,7 @@ def test_likelihood_climbs_and_is_that_of_the_definition(case):
     assert len(mixture.lower_bounds_) == mixture.n_iter_ > 2
     assert mixture.converged_
     joint = joint_by_hand(mixture, X, y, density)
-    atol = 1e-5 if mixture.gate else 1e-9  # a gate's probability of 0 becomes 1e-6
+    atol = 1e-4 if mixture.gate else 1e-9  # a gate's probability of 0 becomes 1e-6
     assert_allclose(mixture.score_samples(X, y), np.log(joint.sum(axis=1)), rtol=1e-6, atol=atol)
     expected = joint / joint.sum(axis=1, keepdims=True)
     assert_allclose(mixture.responsibilities(X, y), expected, rtol=1e-5, atol=atol)
