@@ -546,7 +546,7 @@ def _count(model, family):
     counts = [n_gate, *map(count_parameters, model.experts)]
     if None in counts or isinstance(family, Custom):
         return None
-    return sum(counts) + family.has_scale * len(model.experts)
+    return int(sum(counts)) + family.has_scale * len(model.experts)
 
 
 def _criteria(log_likelihood, n_parameters, entropy, n_samples):
