@@ -15,24 +15,24 @@ from sklearn.base import (
     _fit_context,
     clone,
     is_classifier,
+    is_regressor,
 )
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
-from sklearn.utils import _safe_indexing, check_array, check_random_state, get_tags
+from sklearn.utils import _safe_indexing, check_array, check_random_state, check_scalar, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
-    check_consistent_length,
     check_is_fitted,
     column_or_1d,
     validate_data,
 )
 
 from .._compat import warn
-from .._validation import Count
+from .._validation import Count, check_column, check_named, check_same_length, naming
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._families import FAMILIES, Custom, LogLoss, OwnDensity, guess_family
 from ._weighted import Template, count_parameters, last_step, takes_weights
@@ -139,21 +139,18 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
+        experts, gate = self._check_parts()
         y, target, family = self._check_y(y)
-        check_consistent_length(X, y, groups)
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64)
-        if weight.min() < 0:
-            raise ValueError(f"sample_weight must be 0 or more, got {weight.min():.3g}.")
-        groups = _encoded(groups)
+        check_same_length(X=X, y=y)
+        weight, groups = _check_weight(sample_weight, X), _encoded(groups, X)
         init = self._check_init(X, y, groups)
         splits = self._splits(self.cv, X, target, groups, random_state)
         if not weight.all():
             rows, places = np.flatnonzero(weight), np.cumsum(weight > 0) - 1
             splits = [[places[s[weight[s] > 0]] for s in split] for split in splits or ()]
             X, y, target, weight = (_safe_indexing(part, rows) for part in (X, y, target, weight))
-            groups = _encoded(groups if groups is None else groups[rows])
+            groups = _encoded(groups if groups is None else groups[rows], X)
             init = init if isinstance(init, str) else init[rows]
-        experts, gate = self._check_parts()
         templates = {id(expert): Template(expert, X, target) for expert in experts}
         problem = Problem(
             experts=tuple(templates[id(expert)] for expert in experts),
@@ -201,6 +198,8 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         for name, part, method in named:
             if not (hasattr(part, "fit") and hasattr(part, method)):
                 raise ValueError(f"{name} must have the methods fit and {method}, got {part!r}.")
+            if name == "estimator" and is_regressor(self) and is_classifier(last_step(part)):
+                raise ValueError(f"estimator must be a regressor, got {part!r}.")
             if not takes_weights(part):
                 raise ValueError(
                     f"{name}={part!r}: `fit` of {type(last_step(part)).__name__} must take "
@@ -215,7 +214,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
             init = self._posterior(X, y, groups)
         if isinstance(init, str):
             return init
-        init = check_array(init, dtype=np.float64, input_name="init")
+        init = check_named(init, "init", dtype=np.float64)
         if init.shape != (len(y), n_components) or init.min() < 0 or not init.any(axis=1).all():
             raise ValueError(
                 "init must be responsibilities of 0 or more, not all 0 for a sample, of shape "
@@ -355,7 +354,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
             Rows sum to 1.
         """
         X, y = self._checked(X, y)
-        return self._posterior(X, y, _encoded(groups))
+        return self._posterior(X, y, _encoded(groups, X))
 
     def score_samples(self, X, y=None):
         """Return the logarithm of the density, or of the probability, of each y given its x.
@@ -372,7 +371,10 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         -------
         log_density : ndarray of shape (n_samples,)
         """
-        X, y = self._checked(X, self.predict(X) if y is None else y)
+        if y is None:  # a mean need not be a count
+            X, y = self._checked(X), self._encode_y(self.predict(X))
+        else:
+            X, y = self._checked(X, y)
         return posterior(self._log_joint(X, y))[1]
 
     def bic(self, X, y, sample_weight=None, groups=None):
@@ -469,7 +471,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 "The parameters of this mixture cannot be counted. Compare mixtures by the mean of "
                 "score_samples on samples that were held out."
             )
-        weight, groups = _check_sample_weight(sample_weight, X, dtype=np.float64), _encoded(groups)
+        weight, groups = _check_weight(sample_weight, X), _encoded(groups, X)
         joint, unit_weight = self._log_joint(X, y, groups, weight), weigh_units(weight, groups)
         responsibilities, log_density = posterior(joint)
         entropy = unit_weight @ entr(responsibilities).sum(axis=1)
@@ -482,7 +484,8 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         if not y:
             return X
         y = self._encode_y(y[0])
-        check_consistent_length(X, y)
+        check_same_length(X=X, y=y)
+        self._family.check(y)
         return X, y
 
     def _log_gate(self, X):
@@ -513,9 +516,18 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         return tags
 
 
-def _encoded(groups):
+def _check_weight(sample_weight, X):
+    """Return a weight of 0 or more per sample, not all of them 0."""
+    with naming("sample_weight"):
+        return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+
+
+def _encoded(groups, X):
     """Return labels of groups as codes 0, 1, ..."""
-    return None if groups is None else np.unique(column_or_1d(groups), return_inverse=True)[1]
+    if groups is None:
+        return None
+    check_same_length(X=X, groups=groups)
+    return np.unique(check_column(groups, "groups"), return_inverse=True)[1]
 
 
 def _code_samples(X, y):
@@ -534,7 +546,7 @@ def _count(model, family):
     counts = [n_gate, *map(count_parameters, model.experts)]
     if None in counts or isinstance(family, Custom):
         return None
-    return sum(counts) + family.has_scale * len(model.experts)
+    return int(sum(counts)) + family.has_scale * len(model.experts)
 
 
 def _criteria(log_likelihood, n_parameters, entropy, n_samples):
@@ -564,10 +576,9 @@ def _held_out(mixture, problem, X, splits):
         X_test, y, weight, groups = (
             None if part is None else _safe_indexing(part, test) for part in parts
         )
-        joint = mixture.fit(*fold)._log_joint(
-            X_test, mixture._encode_y(y), _encoded(groups), weight
-        )
-        unit_weight = weigh_units(weight, _encoded(groups))
+        groups = _encoded(groups, X_test)
+        joint = mixture.fit(*fold)._log_joint(X_test, mixture._encode_y(y), groups, weight)
+        unit_weight = weigh_units(weight, groups)
         total += unit_weight @ posterior(joint)[1]
         units += unit_weight.sum()
     return float(total / units)
@@ -823,7 +834,8 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         proba : ndarray of the shape of y
         """
         X = self._checked(X)
-        y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
+        y = check_named(y, "y", ensure_2d=False, dtype=np.float64)
+        check_same_length(X=X, y=y)
         gate, parts = self.gate_proba(X), self._distributions(X)
         proba = self._mixed_cdf(gate, parts, y.reshape(len(y), -1))
         return proba.reshape(y.shape)
@@ -860,7 +872,9 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         ValueError
             If q is no probability, or the family is a function of your own.
         """
-        X, q = self._checked(X), np.atleast_1d(np.asarray(q, dtype=float))
+        X = self._checked(X)
+        with naming("q"):
+            q = check_array(np.atleast_1d(q), ensure_2d=False, dtype=np.float64, input_name="q")
         if q.ndim != 1 or not ((q > 0) & (q < 1)).all():
             raise ValueError(f"q must be probabilities above 0 and below 1, got {q.tolist()}.")
         gate, parts = self.gate_proba(X), self._distributions(X)
@@ -891,7 +905,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         y : ndarray of shape (n_samples of X, n_samples)
         """
         X, random_state = self._checked(X), check_random_state(random_state)
-        shape = (_num_samples(X), n_samples)
+        shape = (_num_samples(X), check_scalar(n_samples, "n_samples", Integral, min_val=1))
         chosen = _draw(self.gate_proba(X), shape, random_state)
         drawn = [part.rvs(size=shape, random_state=random_state) for part in self._distributions(X)]
         return np.take_along_axis(np.stack(drawn), chosen[None], axis=0)[0].astype(float)
@@ -1168,7 +1182,8 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         y : ndarray of shape (n_samples of X, n_samples)
         """
         proba = self.predict_proba(X)
-        chosen = _draw(proba, (len(proba), n_samples), check_random_state(random_state))
+        shape = (len(proba), check_scalar(n_samples, "n_samples", Integral, min_val=1))
+        chosen = _draw(proba, shape, check_random_state(random_state))
         return self.classes_[chosen]
 
 

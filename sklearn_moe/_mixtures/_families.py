@@ -181,10 +181,11 @@ class Custom(Family):
             parts = map(np.concatenate, zip(scale, new, strict=True))
         y_all, *rest = parts
         density = np.asarray(self.function(y_all, *rest), dtype=float)
-        if density.shape != y_all.shape:
+        if density.shape != y_all.shape or np.isnan(density).any():
+            found = "NaN" if density.shape == y_all.shape else f"shape {density.shape}"
             raise ValueError(
-                f"family must return one log density per sample, of shape {y_all.shape}, got shape "
-                f"{density.shape}."
+                f"family must return one log density per sample, of the shape of the y that it "
+                f"gets, {y_all.shape}, got {found}."
             )
         return density[-len(y) :]
 

@@ -1,0 +1,374 @@
+"""Expectation maximization: likelihoods, starts, weights, groups, the number of components."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
+from numpy.testing import assert_allclose
+from scipy import optimize, stats
+from sklearn.compose import ColumnTransformer
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+)
+from sklearn.metrics import adjusted_rand_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from sklearn_moe import MixtureClassifier, MixtureRegressor
+from sklearn_moe.inspection import region_rules
+
+LOGIT = LogisticRegression(C=np.inf, tol=1e-6, max_iter=1000)
+TREE = DecisionTreeClassifier(max_leaf_nodes=4)
+EXACT = {"alpha": 0, "tol": 1e-8, "max_iter": 1000, "solver": "newton-cholesky"}
+REGIMES = os.environ.get("SKLEARN_MOE_REGIMES")
+SEEDS = [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 10))]
+brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+
+def assert_same(one, other, X, y, rtol=1e-6):
+    """Of mixtures that were fitted to the same in other words."""
+    assert_allclose(one.score_samples(X, y), other.score_samples(X, y), rtol=rtol, atol=1e-6)
+    assert_allclose(one.gate_proba(X), other.gate_proba(X), rtol=rtol, atol=1e-6)
+
+
+def joint_by_hand(mixture, X, y, density):
+    """Return gate x density of each sample and component, one by one."""
+    joint = np.empty((len(y), mixture.n_components_))
+    for i, row in enumerate(X):
+        row = row.reshape(1, -1)
+        shares = mixture.weights_ if mixture.gate_ is None else mixture.gate_.predict_proba(row)[0]
+        for k, expert in enumerate(mixture.experts_):
+            scale = None if mixture.scale_ is None else mixture.scale_[k]
+            joint[i, k] = shares[k] * density(expert, row, y[i], scale)
+    return joint
+
+
+def normal(expert, x, y, scale):
+    return stats.norm(expert.predict(x)[0], scale).pdf(y)
+
+
+def poisson(expert, x, y, scale):
+    return stats.poisson(expert.predict(x)[0]).pmf(y)
+
+
+def gamma(expert, x, y, scale):
+    return stats.gamma(scale**-2, scale=expert.predict(x)[0] * scale**2).pdf(y)
+
+
+def of_class(expert, x, y, scale):
+    return expert.predict_proba(x)[0, [*expert.classes_].index(y)]
+
+
+def positive(n=200):
+    X, y = counts(n)
+    return X, y + np.random.default_rng(5).gamma(2, size=n)
+
+
+CASES = {
+    "gaussian": (MixtureRegressor(), two_lines()[:2], normal),
+    "gaussian, logit": (MixtureRegressor(gate=LOGIT), two_lines()[:2], normal),
+    "poisson": (MixtureRegressor(PoissonRegressor(**EXACT)), counts(), poisson),
+    "poisson, logit": (MixtureRegressor(PoissonRegressor(**EXACT), gate=LOGIT), counts(), poisson),
+    "gamma": (MixtureRegressor(GammaRegressor(**EXACT)), positive(), gamma),
+    "classes": (MixtureClassifier(LOGIT), two_rules_of_classes(), of_class),
+    "classes, logit": (MixtureClassifier(LOGIT, gate=LOGIT), two_rules_of_classes(), of_class),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_likelihood_climbs_and_is_that_of_the_definition(case):
+    mixture, (X, y), density = CASES[case]
+    mixture.set_params(n_init=2, max_iter=2000, random_state=0).fit(X, y)
+    assert np.diff(mixture.lower_bounds_).min() > -1e-7
+    assert len(mixture.lower_bounds_) == mixture.n_iter_ > 2
+    assert mixture.converged_
+    joint = joint_by_hand(mixture, X, y, density)
+    atol = 1e-4 if mixture.gate else 1e-9  # a gate's probability of 0 becomes 1e-6
+    assert_allclose(mixture.score_samples(X, y), np.log(joint.sum(axis=1)), rtol=1e-6, atol=atol)
+    expected = joint / joint.sum(axis=1, keepdims=True)
+    assert_allclose(mixture.responsibilities(X, y), expected, rtol=1e-5, atol=atol)
+    assert_allclose(mixture.log_likelihood_, np.log(joint.sum(axis=1)).sum(), rtol=1e-5)
+    assert_allclose(mixture.lower_bound_, mixture.log_likelihood_ / len(y))
+    n, entropy = mixture.n_parameters_, stats.entropy(expected, axis=1).sum()
+    bic = n * np.log(len(y)) - 2 * mixture.log_likelihood_
+    assert_allclose(mixture.bic(X, y), bic, rtol=1e-5)
+    assert_allclose(mixture.aic(X, y), 2 * n - 2 * mixture.log_likelihood_, rtol=1e-5)
+    assert_allclose(mixture.icl(X, y), bic + 2 * entropy, rtol=1e-4)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_component_is_the_estimator_alone(case):
+    mixture, (X, y), _ = CASES[case]
+    expert = mixture._default_expert() if mixture.estimator is None else mixture.estimator
+    weight = np.random.default_rng(0).integers(1, 4, size=len(y))
+    one = type(mixture)(expert, 1, gate=mixture.gate, n_init=1, random_state=0)
+    one.fit(X, y, weight)
+    alone = expert.fit(X, y, weight)
+    if isinstance(one, MixtureClassifier):
+        assert_allclose(one.predict_proba(X), alone.predict_proba(X))
+    else:
+        assert_allclose(one.predict(X), alone.predict(X))
+    assert one.gate_ is None
+    if case == "gaussian":
+        variance = np.average((y - alone.predict(X)) ** 2, weights=weight)
+        assert_allclose(one.scale_, [np.sqrt(variance)])
+    if case == "gamma":  # the largest likelihood over all scales
+
+        def loss(log_scale):
+            shape = np.exp(-2 * log_scale)
+            return -weight @ stats.gamma(shape, scale=alone.predict(X) / shape).logpdf(y)
+
+        found = optimize.minimize_scalar(loss, bounds=(-5, 3), options={"xatol": 1e-9})
+        assert_allclose(one.scale_, [np.exp(found.x)], rtol=1e-5)
+
+
+def test_function_as_family_has_a_scale_of_its_own_and_heavy_tails():
+    def student(y, prediction, weight):
+        """Return densities of t distributions whose scale has the largest likelihood nearly."""
+        residuals, scale = y - prediction, 1.0
+        for _ in range(30):
+            pull = 4 / (3 + (residuals / scale) ** 2)
+            scale = np.sqrt(np.average(pull * residuals**2, weights=weight))
+        return stats.t(3, scale=scale).logpdf(residuals)
+
+    X, y, _ = two_lines(noise=0.1)
+    y += np.random.default_rng(1).standard_t(3, size=len(y)) * 0.1
+    mixture = MixtureRegressor(family=student, n_init=3, random_state=0).fit(X, y)
+    assert np.diff(mixture.lower_bounds_).min() > -1e-4
+    slopes = sorted(expert.coef_[0] for expert in mixture.experts_)
+    assert_allclose(slopes, [-2, 2], atol=0.1)
+    assert_allclose(mixture.score_samples(X, y).sum(), mixture.log_likelihood_)
+    whole = mixture.score_samples(X, y)
+    for part in (slice(0, 1), slice(5, 40), slice(None, None, -1)):
+        assert_allclose(mixture.score_samples(X[part], y[part]), whole[part])
+    assert mixture.n_parameters_ is None
+
+
+def test_hard_fits_each_expert_to_its_samples_only():
+    X, y, line = two_lines()
+    mixture = MixtureRegressor(method="hard", n_init=5, random_state=0).fit(X, y)
+    chosen = mixture.responsibilities(X, y).argmax(axis=1)
+    for k, expert in enumerate(mixture.experts_):
+        alone = LinearRegression().fit(X[chosen == k], y[chosen == k])
+        assert_allclose(expert.coef_, alone.coef_, atol=0.01)
+    assert_allclose(mixture.weights_, np.bincount(chosen) / len(y), atol=0.01)
+    assert adjusted_rand_score(line, chosen) > 0.7
+
+
+def test_stochastic_goes_all_the_way_and_keeps_its_best():
+    X, y, _ = two_lines()
+    em = MixtureRegressor(n_init=5, random_state=0).fit(X, y)
+    mixture = MixtureRegressor(method="stochastic", max_iter=60, n_init=2, random_state=0)
+    mixture.fit(X, y)
+    assert (mixture.n_iter_, mixture.converged_) == (60, False)
+    assert mixture.lower_bound_ == max(mixture.lower_bounds_) > em.lower_bound_ - 0.05
+    assert_allclose(mixture.score_samples(X, y).mean(), mixture.lower_bound_)
+
+
+def test_small_components_are_dropped_and_it_is_said():
+    X, y, line = two_lines()
+    init = np.eye(3)[np.where(np.arange(len(y)) < 3, 2, line)]
+    mixture = MixtureRegressor(n_components=3, init=init, random_state=0)
+    with pytest.warns(ConvergenceWarning, match=r"1 of 3 components.*min_prior=0.05.*dropped"):
+        mixture.fit(X, y)
+    assert mixture.n_components_ == len(mixture.experts_) == len(mixture.weights_) == 2
+    assert mixture.gate_proba(X).shape == (len(y), 2)
+    assert_same(mixture, MixtureRegressor(n_init=5, random_state=0).fit(X, y), X, y, 0.05)
+    with pytest.raises(ValueError, match=r"All components .* min_prior=0.7"):
+        mixture.set_params(min_prior=0.7).fit(X, y)
+
+
+def test_component_on_samples_without_noise_is_bounded_and_it_is_said():
+    X, y, line = two_lines()
+    y = np.where(line, 3 * X[:, 0], y)
+    with pytest.warns(ConvergenceWarning, match="min_scale=0.05"):
+        mixture = MixtureRegressor(n_init=3, random_state=0).fit(X, y)
+    assert_allclose(mixture.scale_.min(), 0.05 * mixture.scale_.max())
+
+
+def test_given_start_and_warm_start():
+    X, y, line = two_lines()
+    mixture = MixtureRegressor(init=np.eye(2)[line], warm_start=True, random_state=0).fit(X, y)
+    assert np.array_equal(mixture.apply(X), np.full(len(y), mixture.weights_.argmax()))
+    assert [round(expert.coef_[0]) for expert in mixture.experts_] == [-2, 2]
+    best = mixture.log_likelihood_
+    assert mixture.fit(X, y).n_iter_ <= 2
+    assert mixture.log_likelihood_ >= best - 1e-9
+    short = MixtureRegressor(max_iter=4, n_init=1, warm_start=True, random_state=0)
+    bounds = []
+    for _ in range(3):
+        with pytest.warns(ConvergenceWarning, match="max_iter=4"):
+            bounds += short.fit(X, y).lower_bounds_
+    assert len(bounds) == 12
+    assert np.diff(bounds).min() > -1e-12
+
+
+@brief
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_folds_keep_trees_from_learning_their_own_residuals(seed):
+    X, y, _ = two_lines(600, seed)
+    train, test = slice(0, 300), slice(300, 600)
+    held_out = []
+    for cv in (None, 5):
+        tree = DecisionTreeRegressor(min_samples_leaf=2)
+        mixture = MixtureRegressor(tree, cv=cv, n_init=2, max_iter=30, random_state=0)
+        mixture.fit(X[train], y[train])
+        held_out.append(mixture.score_samples(X[test], y[test]).mean())
+    assert held_out[1] > held_out[0]
+
+
+def test_rows_of_a_group_are_of_one_component():
+    X, y, line = two_lines(400, noise=1.5)
+    groups = np.empty(400, dtype=int)
+    groups[np.argsort(line, kind="stable")] = np.arange(400) // 8  # eight rows of one line
+    names = np.array([f"person {g}" for g in groups])
+    for gate in (None, LOGIT):
+        mixture = MixtureRegressor(gate=gate, n_init=3, random_state=0).fit(X, y, groups=names)
+        found = mixture.responsibilities(X, y, names)
+        for group in np.unique(groups):
+            assert np.ptp(found[groups == group], axis=0).max() == 0
+        assert adjusted_rand_score(line, found.argmax(axis=1)) > 0.85
+        density = np.column_stack(
+            [
+                stats.norm(e.predict(X), s).logpdf(y)
+                for e, s in zip(mixture.experts_, mixture.scale_, strict=True)
+            ]
+        )
+        log_gate = np.log(mixture.gate_proba(X))
+        joint = [
+            density[groups == g].sum(axis=0) + log_gate[groups == g].mean(axis=0)
+            for g in np.unique(groups)
+        ]
+        assert_allclose(mixture.log_likelihood_, np.logaddexp(*np.transpose(joint)).sum())
+        alone = mixture.fit(X, y, groups=np.arange(400)[::-1])
+        assert_same(alone, MixtureRegressor(gate=gate, n_init=3, random_state=0).fit(X, y), X, y, 1)
+
+
+@pytest.mark.parametrize("gate", [None, LOGIT, TREE])
+@pytest.mark.parametrize("kind", [MixtureRegressor, MixtureClassifier])
+@pytest.mark.parametrize("init", ["random", "lines"])
+@brief
+def test_weights_are_as_many_rows(kind, gate, init):
+    X, y = two_lines(200)[:2] if kind is MixtureRegressor else two_rules_of_classes(200)
+    weight = np.random.default_rng(0).integers(3, size=200)
+    mixture = kind(gate=gate, n_init=2, max_iter=50, init=init, random_state=0)
+    by_weight = mixture.fit(X, y, weight).score_samples(X, y)
+    log_likelihood = mixture.log_likelihood_
+    rows = np.repeat(np.arange(200), weight)
+    assert_allclose(mixture.fit(X[rows], y[rows]).score_samples(X, y), by_weight, atol=1e-4)
+    assert_allclose(mixture.log_likelihood_, log_likelihood, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_number_of_components_is_found(seed):
+    X, y, _ = two_lines(400, seed)
+    auto = MixtureRegressor(n_components="auto", n_init=2, tol=1e-5, random_state=seed)
+    found = auto.fit(X, y).selection_
+    assert (auto.n_components_, np.round(np.diff(found["bic"]), 6).argmin()) == (2, 0)
+    assert found["n_components"] == [*range(1, len(found["bic"]) + 1)]
+    assert found["n_parameters"][:2] == [4, 9]
+    for name in ("bic", "aic", "icl"):
+        assert_allclose(found[name][1], getattr(auto, name)(X, y), rtol=1e-5)
+    without = X[:, 0] + np.random.default_rng(seed).normal(size=400)
+    assert auto.fit(X[:200], without[:200]).n_components_ == 1
+    auto.set_params(n_components=2).fit(X, y)
+    assert not hasattr(auto, "selection_")
+
+
+@brief
+@pytest.mark.parametrize(
+    "expert",
+    [
+        KernelRidge(kernel="poly", degree=1),
+        pytest.param(
+            HistGradientBoostingRegressor(max_iter=8, learning_rate=0.3), marks=pytest.mark.slow
+        ),
+    ],
+)
+def test_number_of_components_is_found_by_held_out_samples(expert):
+    X, y, _ = two_lines(200)
+    auto = MixtureRegressor(
+        expert, n_components="auto", cv=3, n_init=1, init="lines", max_iter=15, random_state=0
+    )
+    found = auto.fit(X, y).selection_
+    assert np.isnan(found["bic"]).all()
+    assert auto.n_parameters_ is None
+    assert auto.n_components_ == found["n_components"][np.argmax(found["held_out"])] >= 2
+
+
+def recovered(seed, n_noise=0):
+    """Return the adjusted Rand index on three rules in two columns, and the thresholds in words."""
+    X, y, rule = three_rules(seed, n_noise=n_noise)
+    mixture = MixtureRegressor(n_components=3, gate=TREE, n_init=5, random_state=seed).fit(X, y)
+    words = [part.split() for parts in region_rules(mixture, X).where for part in parts]
+    cuts = {(w[i - 1], float(w[i + 1])) for w in words for i in range(len(w)) if w[i] in "<=>"}
+    return adjusted_rand_score(rule, mixture.apply(X)), sorted(cuts)
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+def test_three_rules_are_found_with_their_thresholds(seed):
+    score, cuts = recovered(seed)
+    assert score >= 0.95
+    assert [name for name, _ in cuts] == ["x0", "x1"]
+    assert_allclose([cut for _, cut in cuts], [0.4, 0.6], atol=0.05)
+
+
+@pytest.mark.slow
+def test_three_rules_are_found_among_noise():
+    scores = [recovered(seed)[0] for seed in range(10)]
+    assert (np.median(scores) >= 0.99, min(scores) >= 0.95) == (True, True)
+    assert min(recovered(seed, n_noise=10)[0] for seed in range(10)) >= 0.9
+
+
+@pytest.mark.slow
+@brief
+@pytest.mark.parametrize("seed", range(10))
+def test_four_quadrants_are_found(seed):
+    X, y, quadrant = quadrants(seed)
+    gate = DecisionTreeClassifier(max_leaf_nodes=8)
+    mixture = MixtureRegressor(n_components=4, gate=gate, random_state=seed).fit(X, y)
+    table = pd.crosstab(mixture.apply(X), quadrant).to_numpy()
+    entropy = (table.sum(axis=1) @ stats.entropy(table, axis=1)) / len(y)
+    assert entropy <= 0.1
+
+
+FLEXMIX = {
+    ("NPreg", "yn", ("x",), 2, "gaussian", None): [-728.315, -642.545, -636.278],
+    ("NPreg", "yn", ("x",), 2, "gaussian", "x"): [None, -642.077],
+    ("NPreg", "yp", ("x",), 1, "poisson", None): [-460.737, -440.640, -440.517],
+    ("tonedata", "tuned", ("stretchratio",), 1, "gaussian", None): [9.375, 141.189, 154.693],
+    ("tonedata", "tuned", ("stretchratio",), 1, "gaussian", "stretchratio"): [None, 142.838],
+    ("patent", "Patents", ("lgRD",), 1, "poisson", None): [-316.692, -219.637, -203.533],
+    ("patent", "Patents", ("lgRD",), 1, "poisson", "RDS"): [None, None, -197.675],
+}
+
+
+@pytest.mark.slow
+@brief
+@pytest.mark.skipif(REGIMES is None, reason="set SKLEARN_MOE_REGIMES to a folder of flexmix's data")
+@pytest.mark.parametrize("case", FLEXMIX, ids=lambda case: f"{case[0]}, {case[4]}, {case[5]}")
+def test_as_likely_as_the_mixtures_of_flexmix(case):
+    name, target, columns, degree, family, by = case
+    table = pd.read_csv(Path(REGIMES) / f"{name}.csv")
+    X, y = table[[*columns, *([by] if by in ("RDS",) else [])]], table[target]
+    model = LinearRegression() if family == "gaussian" else PoissonRegressor(**EXACT)
+    pick = ColumnTransformer(
+        [("columns", PolynomialFeatures(degree, include_bias=False), [*columns])]
+    )
+    gate = by and make_pipeline(ColumnTransformer([("columns", "passthrough", [by])]), LOGIT)
+    for n_components, expected in enumerate(FLEXMIX[case], 1):
+        if expected is not None:
+            mixture = MixtureRegressor(
+                make_pipeline(pick, model), n_components, gate=gate, n_init=20, random_state=0
+            )
+            assert mixture.fit(X, y).log_likelihood_ >= expected - 0.05

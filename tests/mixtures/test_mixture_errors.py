@@ -1,0 +1,236 @@
+"""What mixtures refuse: at once, by the name of what is wrong."""
+
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import two_lines
+from scipy.sparse import csr_matrix
+from sklearn.exceptions import NotFittedError
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    RidgeClassifier,
+)
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.svm import LinearSVC
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from sklearn_moe import MixtureClassifier, MixtureRegressor
+
+RNG = np.random.default_rng(0)
+X, NUMBERS, _ = two_lines(40)
+COUNTS = RNG.poisson(3, size=40).astype(float)
+CLASSES = np.where(X[:, 0] + RNG.normal(size=40) > 0, "yes", "no")
+ONES = np.ones(40)
+LONG = np.ones(41)
+KNN = KNeighborsRegressor()
+of_numbers, of_classes = MixtureRegressor, MixtureClassifier
+
+
+def put(array, value):
+    """Return a copy with one other value."""
+    array = np.array(array, dtype=object if isinstance(value, str) else float)
+    array[3] = value
+    return array
+
+
+def by(**options):
+    return of_numbers(**options), {}
+
+
+def classes_by(**options):
+    return of_classes(**options), {"y": CLASSES}
+
+
+def given(**arguments):
+    return of_numbers(), arguments
+
+
+def classes_given(**arguments):
+    return of_classes(), {"y": CLASSES} | arguments
+
+
+# What is wrong: the mixture and what `fit` gets, and what the message says.
+FITS = {
+    "expert without weights": (by(estimator=KNN), "estimator=KNeighborsRegressor.*sample_weight"),
+    "pipeline without weights": (
+        by(estimator=make_pipeline(StandardScaler(), KNN)),
+        "estimator=.*KNeighborsRegressor must take sample_weight",
+    ),
+    "expert without probabilities": (
+        classes_by(estimator=RidgeClassifier()),
+        "estimator.*predict_",
+    ),
+    "expert is a class": (by(estimator=LinearRegression), "estimator"),
+    "expert is a name": (by(estimator="linear"), "estimator"),
+    "expert of a list is a name": (by(estimator=["linear", LinearRegression()]), "estimator"),
+    "classifier of numbers": (by(estimator=LogisticRegression()), "estimator.*regressor"),
+    "regressor of classes": (classes_by(estimator=LinearRegression()), "estimator.*predict_proba"),
+    "gate without probabilities": (by(gate=LinearSVC()), "gate.*predict_proba"),
+    "gate without weights": (by(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
+    "gate is a regressor": (by(gate=DecisionTreeRegressor()), "gate.*predict_proba"),
+    "gate is a name": (by(gate="tree"), "gate"),
+    "gate is a list": (by(gate=[DecisionTreeClassifier()]), "gate"),
+    "a list of another length": (
+        by(estimator=[LinearRegression()] * 3),
+        "estimator.*n_components=2",
+    ),
+    "an empty list": (by(estimator=[]), "estimator.*n_components"),
+    "auto with a list": (
+        by(estimator=[LinearRegression()] * 2, n_components="auto"),
+        "n_components",
+    ),
+    "families differ": (by(estimator=[LinearRegression(), PoissonRegressor()]), "family='auto'"),
+    "unknown family": (by(family="normal"), "family"),
+    "family of numbers": (classes_by(family="gaussian"), "family"),
+    "negative counts": (
+        (of_numbers(PoissonRegressor()), {"y": put(COUNTS, -1)}),
+        "family='poisson'",
+    ),
+    "broken counts": ((of_numbers(family="poisson"), {"y": put(COUNTS, 0.5)}), "family='poisson'"),
+    "zeros of gamma": ((of_numbers(GammaRegressor()), {"y": put(COUNTS + 1, 0)}), "family='gamma'"),
+    "negative means": (
+        (of_numbers(family="poisson"), {"y": COUNTS * (X[:, 0] > 0)}),
+        "family=.*Poiss",
+    ),
+    "family of one number": (by(family=lambda y, p, w: 0.0), r"family.*\(80,\), got shape"),
+    "family of a table": (
+        by(family=lambda y, p, w: np.ones((len(y), 2))),
+        r"family.*\(80,\), got shape",
+    ),
+    "family of no number": (
+        by(family=lambda y, p, w: np.full(len(y), np.nan)),
+        "family.*(NaN|nan)",
+    ),
+    "0 components": (by(n_components=0), "n_components"),
+    "-1 components": (by(n_components=-1), "n_components"),
+    "1.5 components": (by(n_components=1.5), "n_components"),
+    "True components": (by(n_components=True), "n_components"),
+    "many components": (by(n_components="many"), "n_components"),
+    "no start": (by(n_init=0), "n_init"),
+    "start by a name": (by(init="kmeans"), "init"),
+    "start of another shape": (by(init=np.ones((40, 3))), r"init.*\(40, 2\).*\(40, 3\)"),
+    "start of one axis": (by(init=np.ones(40)), "init"),
+    "negative start": (by(init=np.full((40, 2), -1)), "init.*0 or more"),
+    "start of NaN": (by(init=np.full((40, 2), np.nan)), "init.*NaN"),
+    "start of nothing": (by(init=np.zeros((40, 2))), "init.*not all 0"),
+    "start with auto": (by(init=np.ones((40, 2)), n_components="auto"), "init.*n_components"),
+    "one fold": (by(cv=1), "cv|n_splits=1"),
+    "more folds than samples": (by(cv=41), "cv|n_splits=41"),
+    "folds by a name": (by(cv="five"), "cv"),
+    "method": (by(method="vi"), "method"),
+    "criterion": (by(criterion="loo"), "criterion"),
+    "min_prior of all": (by(min_prior=1), "min_prior"),
+    "negative min_prior": (by(min_prior=-0.1), "min_prior"),
+    "none is large enough": (by(min_prior=0.9), "min_prior=0.9"),
+    "min_scale": (by(min_scale=1), "min_scale"),
+    "tol": (by(tol=-1), "tol"),
+    "no iteration": (by(max_iter=0), "max_iter"),
+    "bic of kernels": (
+        by(estimator=KernelRidge(), n_components="auto", criterion="bic", n_init=1),
+        "criterion='bic'.*held_out",
+    ),
+    "negative weight": (given(sample_weight=put(ONES, -1)), "sample_weight"),
+    "weight of NaN": (given(sample_weight=put(ONES, np.nan)), "sample_weight"),
+    "weights of other samples": (given(sample_weight=LONG), "sample_weight"),
+    "no weight": (given(sample_weight=0 * ONES), "sample_weight"),
+    "no weight of classes": (classes_given(sample_weight=0 * ONES), "sample_weight"),
+    "groups of other samples": (given(groups=LONG), "groups"),
+    "groups of two axes": (given(groups=X), "groups"),
+    "no y": (given(y=None), "y"),
+    "y of NaN": (given(y=put(NUMBERS, np.nan)), "y contains NaN"),
+    "y of text": (given(y=CLASSES), "y"),
+    "y of two columns": (given(y=X), "y should be a 1d array"),
+    "y of other samples": (given(y=LONG), "y: .*inconsistent"),
+    "no classes": (classes_given(y=None), "y"),
+    "one class": (classes_given(y=np.full(40, "yes")), "y.*class"),
+    "classes of two columns": (classes_given(y=X > 0), "y|label"),
+    "numbers as classes": (classes_given(y=NUMBERS), "label type"),
+    "X of NaN": (given(X=X * np.where(X > 1, np.nan, 1)), "X contains NaN"),
+    "X of text": (given(X=np.array([["a", "b"]] * 40)), "X|convert|string"),
+    "X of one axis": (given(X=X[:, 0]), "Expected 2D array"),
+    "X of three axes": (given(X=X[:, :, None]), "dim 3|2"),
+    "X of no rows": (given(X=X[:0], y=ONES[:0]), "0 sample"),
+    "X of no columns": (given(X=X[:, :0]), "0 feature"),
+    "frame of text": (given(X=pd.DataFrame({"city": CLASSES})), "X|convert|string"),
+}
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_fit_refuses(case):
+    (mixture, arguments), message = FITS[case]
+    mixture.set_params(random_state=0)
+    arguments = {"X": X, "y": NUMBERS} | arguments
+    with pytest.raises((TypeError, ValueError)) as caught:
+        mixture.fit(**arguments)
+    assert re.search(message, str(caught.value), re.DOTALL), caught.value
+    assert not hasattr(mixture, "experts_")
+
+
+FITTED = of_numbers(random_state=0, n_init=2).fit(X, NUMBERS)
+OF_CLASSES = of_classes(n_components=1, random_state=0).fit(X, CLASSES)
+OWN = of_numbers(None, 1, family=lambda y, p, w: -((y - p) ** 2), random_state=0).fit(X, NUMBERS)
+CALLS = {
+    "not fitted": (lambda: of_numbers().predict(X), "not fitted"),
+    "not fitted quantiles": (lambda: of_numbers().predict_quantiles(X, 0.5), "not fitted"),
+    "not fitted classes": (lambda: of_classes().predict_proba(X), "not fitted"),
+    "not fitted density": (lambda: of_classes().score_samples(X, CLASSES), "not fitted"),
+    "other columns": (lambda: FITTED.predict(X[:, :1]), "X has 1 features"),
+    "other names": (
+        lambda: (
+            of_numbers(random_state=0, n_init=1)
+            .fit(pd.DataFrame(X, columns=["a", "b"]), NUMBERS)
+            .predict(pd.DataFrame(X, columns=["a", "c"]))
+        ),
+        "feature names",
+    ),
+    "one axis": (lambda: FITTED.gate_proba(X[0]), "Expected 2D array"),
+    "no rows": (lambda: FITTED.predict(X[:0]), "0 sample"),
+    "NaN": (lambda: FITTED.predict(X * np.nan), "X contains NaN"),
+    "y of NaN": (lambda: FITTED.score_samples(X, NUMBERS * np.nan), "y contains NaN"),
+    "y of other samples": (lambda: FITTED.responsibilities(X, LONG), "y: .*inconsistent"),
+    "groups of other samples": (
+        lambda: FITTED.responsibilities(X, NUMBERS, LONG),
+        "groups",
+    ),
+    "groups of two axes": (lambda: FITTED.responsibilities(X, NUMBERS, X), "groups"),
+    "groups of bic": (lambda: FITTED.bic(X, NUMBERS, groups=LONG), "groups"),
+    "weights of bic": (lambda: FITTED.bic(X, NUMBERS, LONG), "sample_weight"),
+    "negative weights of bic": (lambda: FITTED.bic(X, NUMBERS, -ONES), "sample_weight"),
+    "class not seen": (lambda: OF_CLASSES.score_samples(X, put(CLASSES, "maybe")), "y.*'maybe'"),
+    "class of another type": (lambda: OF_CLASSES.score_samples(X, COUNTS), "y"),
+    "class of NaN": (lambda: OF_CLASSES.score_samples(X, COUNTS * np.nan), "y"),
+    "bic of a function": (lambda: OWN.bic(X, NUMBERS), "cannot be counted"),
+    "quantiles of a function": (lambda: OWN.predict_quantiles(X, 0.5), "family"),
+    "cdf of a function": (lambda: OWN.cdf(X, NUMBERS), "family"),
+    "draws of a function": (lambda: OWN.sample_y(X, random_state=0), "family"),
+    "no draw": (lambda: FITTED.sample_y(X, n_samples=0), "n_samples"),
+    "half a draw": (lambda: OF_CLASSES.sample_y(X, n_samples=0.5), "n_samples"),
+    "cdf of other samples": (lambda: FITTED.cdf(X, LONG), "y: .*inconsistent"),
+    "counts of score_samples": (
+        lambda: (
+            of_numbers(PoissonRegressor(), random_state=0, n_init=1, max_iter=3, tol=1)
+            .fit(X, COUNTS)
+            .score_samples(X, COUNTS - 100)
+        ),
+        "family='poisson'",
+    ),
+    "sparse quantiles of NaN": (lambda: FITTED.predict(csr_matrix(X * np.nan)), "NaN"),
+}
+for q in (0, 1, -0.1, np.nan, [], [[0.1, 0.9]], "half", None):
+    CALLS[f"quantile {q}"] = (lambda q=q: FITTED.predict_quantiles(X, q), r"\bq\b")
+
+
+@pytest.mark.parametrize("case", CALLS)
+def test_fitted_mixture_refuses(case):
+    call, message = CALLS[case]
+    with pytest.raises((NotFittedError, TypeError, ValueError)) as caught:
+        call()
+    assert re.search(message, str(caught.value), re.DOTALL), caught.value

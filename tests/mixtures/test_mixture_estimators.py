@@ -1,0 +1,312 @@
+"""MixtureRegressor and MixtureClassifier as estimators: predictions, quantiles, pipelines."""
+
+import os
+import pickle
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up import counts, three_rules, two_lines, two_rules_of_classes
+from numpy.testing import assert_allclose
+from scipy import stats
+from scipy.sparse import csr_matrix
+from sklearn import config_context
+from sklearn.base import clone
+from sklearn.compose import make_column_transformer
+from sklearn.dummy import DummyRegressor
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+from sklearn.utils.estimator_checks import check_estimator
+
+from sklearn_moe import MixtureClassifier, MixtureRegressor
+
+TREE = DecisionTreeClassifier(max_leaf_nodes=4)
+LOGIT = LogisticRegression(C=np.inf)
+brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+KINDS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
+
+
+def data_of(kind, n=300):
+    return three_rules(0, n)[:2] if kind == "numbers" else two_rules_of_classes(n)
+
+
+def mixture_of(kind, **options):
+    return KINDS[kind](**{"gate": TREE, "n_init": 2, "random_state": 0} | options)
+
+
+def answer(mixture, X):
+    return mixture.predict_proba(X) if hasattr(mixture, "classes_") else mixture.predict(X)
+
+
+@pytest.fixture(scope="module")
+def lines():
+    """A mixture of numbers behind a tree, and its samples."""
+    X, y, _ = three_rules(0, 600)
+    return MixtureRegressor(n_components=3, gate=TREE, random_state=0).fit(X, y), X, y
+
+
+@pytest.fixture(scope="module")
+def of_counts():
+    """A mixture of counts, and its samples."""
+    X, y = counts(400)
+    return MixtureRegressor(PoissonRegressor(alpha=0), n_init=3, random_state=0).fit(X, y), X, y
+
+
+@brief
+@pytest.mark.parametrize("kind", KINDS)
+def test_predictions_are_the_sum_of_gate_times_experts(kind):
+    X, y = data_of(kind)
+    mixture = mixture_of(kind).fit(X, y)
+    shares = mixture.gate_.predict_proba(X)
+    assert_allclose(mixture.gate_proba(X), shares, atol=1e-5)
+    assert np.array_equal(mixture.apply(X), shares.argmax(axis=1))
+    if kind == "numbers":
+        expected = sum(g * e.predict(X) for g, e in zip(shares.T, mixture.experts_, strict=True))
+        assert mixture.expert_predict(X).shape == (300, 2)
+    else:
+        parts = zip(shares.T, mixture.experts_, strict=True)
+        expected = sum(g[:, None] * e.predict_proba(X) for g, e in parts)
+        assert mixture.expert_proba(X).shape == (300, 2, 2)
+        assert_allclose(mixture.predict_log_proba(X), np.log(mixture.predict_proba(X)))
+        assert np.array_equal(mixture.predict(X), mixture.classes_[expected.argmax(axis=1)])
+        proba = mixture.predict_proba(X)[np.arange(300), (y == "yes").astype(int)]
+        assert_allclose(mixture.score_samples(X, y), np.log(proba), atol=1e-5)
+    assert_allclose(answer(mixture, X), expected, atol=1e-4)
+
+
+def test_quantiles_are_the_inverse_of_the_distribution(lines):
+    mixture, X, y = lines
+    q = np.array([0.01, 0.05, 0.3, 0.5, 0.95, 0.99])
+    quantiles = mixture.predict_quantiles(X, q)
+    assert (np.diff(quantiles, axis=1) > 0).all()
+    assert_allclose(mixture.cdf(X, quantiles), np.tile(q, (len(X), 1)), atol=1e-9)
+    assert_allclose(mixture.predict_quantiles(X, 0.5), quantiles[:, [3]])
+    by_hand = sum(
+        g * stats.norm(e.predict(X), s).cdf(y)
+        for g, e, s in zip(mixture.gate_proba(X).T, mixture.experts_, mixture.scale_, strict=True)
+    )
+    assert_allclose(mixture.cdf(X, y), by_hand)
+
+
+def test_quantiles_of_counts_are_the_smallest_that_reach_them(of_counts):
+    mixture, X, _ = of_counts
+    q = np.array([0.001, 0.05, 0.5, 0.9, 0.999])
+    quantiles = mixture.predict_quantiles(X, q)
+    assert np.array_equal(quantiles, np.floor(quantiles))
+    assert (mixture.cdf(X, quantiles) >= q).all()
+    assert (mixture.cdf(X, quantiles - 1) < q).all()
+
+
+def heteroscedastic(rng, n):
+    X = rng.uniform(size=(n, 2))
+    return X, X[:, 1] + rng.normal(size=n) * np.where(X[:, 0] > 0.5, 2, 0.2)
+
+
+def bimodal(rng, n):
+    X = rng.uniform(size=(n, 2))
+    return X, np.where(rng.uniform(size=n) < 0.5, 4 + X[:, 0], -4 * X[:, 1]) + rng.normal(size=n)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("draw", "gate"), [(heteroscedastic, TREE), (bimodal, None)])
+def test_intervals_hold_as_many_as_they_promise(draw, gate):
+    covered = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X, y = draw(rng, 2000)
+        gate = gate and DecisionTreeClassifier(max_leaf_nodes=2)
+        mixture = MixtureRegressor(gate=gate, n_init=3, random_state=seed).fit(X, y)
+        X, y = draw(rng, 2000)
+        low, high = mixture.predict_quantiles(X, [0.05, 0.95]).T
+        covered.append(((low <= y) & (y <= high)).mean())
+    assert 0.88 <= np.mean(covered) <= 0.92
+
+
+def test_draws_have_the_moments_of_the_mixture(lines, of_counts):
+    mixture, X, _ = lines
+    drawn = mixture.sample_y(X[:20], 4000, random_state=0)
+    assert drawn.shape == (20, 4000)
+    means, shares = mixture.expert_predict(X[:20]), mixture.gate_proba(X[:20])
+    variance = (shares * (means**2 + mixture.scale_**2)).sum(axis=1) - mixture.predict(X[:20]) ** 2
+    assert_allclose(drawn.mean(axis=1), mixture.predict(X[:20]), atol=0.05)
+    assert_allclose(drawn.var(axis=1), variance, rtol=0.15)
+    assert np.array_equal(drawn, mixture.sample_y(X[:20], 4000, random_state=0))
+    mixture, X, _ = of_counts
+    drawn = mixture.sample_y(X[:20], 4000, random_state=0)
+    assert np.array_equal(drawn, np.floor(drawn))
+    assert_allclose(drawn.mean(axis=1), mixture.predict(X[:20]), rtol=0.05)
+
+
+def test_draws_of_classes_are_as_probable_as_said():
+    X, y = two_rules_of_classes()
+    mixture = MixtureClassifier(gate=TREE, n_init=2, random_state=0).fit(X, y)
+    drawn = mixture.sample_y(X[:20], 4000, random_state=0)
+    assert_allclose((drawn == "yes").mean(axis=1), mixture.predict_proba(X[:20])[:, 1], atol=0.03)
+
+
+def test_mixture_of_mixtures_has_their_densities():
+    X, y, _ = three_rules(0, 600)
+    y = np.where(np.arange(600) % 2, y, y + 8)  # two modes in every regime
+    inner = MixtureRegressor(init="lines", n_init=2, max_iter=20, tol=1e-3, min_prior=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # brief inner fits
+        mixture = MixtureRegressor(inner, gate=TREE, n_init=2, max_iter=15, random_state=0)
+        mixture.fit(X, y)
+    parts = [e.score_samples(X, y) for e in mixture.experts_]
+    expected = np.logaddexp(*(np.log(mixture.gate_proba(X)).T + parts))
+    assert_allclose(mixture.score_samples(X, y), expected)
+    q = [0.05, 0.5, 0.95]
+    assert_allclose(
+        mixture.cdf(X, mixture.predict_quantiles(X, q)), np.tile(q, (600, 1)), atol=1e-6
+    )
+    assert_allclose(mixture.sample_y(X, 500, 0).mean(axis=1), mixture.predict(X), atol=1.5)
+    assert isinstance(mixture.n_parameters_, int)
+
+
+def test_experts_may_differ():
+    X, y, line = two_lines()
+    experts = [DummyRegressor(), make_pipeline(StandardScaler(), Ridge())]
+    init = np.eye(2)[(line == 0).astype(int)]
+    mixture = MixtureRegressor(experts, init=init, random_state=0).fit(X, y)
+    assert [type(e) for e in mixture.experts_] == [type(e) for e in experts]
+    assert np.ptp(mixture.expert_predict(X), axis=0)[0] == 0
+    assert not hasattr(experts[0], "constant_")  # clones are fitted
+
+
+def frame_of(n=400):
+    rng = np.random.default_rng(0)
+    city = rng.choice(["Bonn", "Oslo", "Rome"], size=n)
+    frame = pd.DataFrame(rng.uniform(-1, 1, size=(n, 2)), columns=["age", "dose"]).assign(city=city)
+    effect = np.where(frame["age"] > 0.2, 2.0, -1.0) * frame["dose"] + (city == "Oslo")
+    return frame, effect + 0.05 * rng.normal(size=n)
+
+
+def test_frames_with_categories_and_other_columns_for_the_gate():
+    frame, y = frame_of()
+    columns = make_column_transformer(
+        (OneHotEncoder(drop="first"), ["city"]), ("passthrough", ["dose"])
+    )
+    gate = make_pipeline(make_column_transformer(("passthrough", ["age"])), TREE)
+    expert = make_pipeline(columns, LinearRegression())
+    mixture = MixtureRegressor(expert, gate=gate, n_init=5, random_state=0)
+    weight = np.where(np.arange(400) < 300, 1.0, 0.0)
+    mixture.fit(frame, y, sample_weight=weight)
+    assert sorted(round(e[-1].coef_[-1], 1) for e in mixture.experts_) == [-1, 2]
+    assert_allclose([e[-1].coef_[0] for e in mixture.experts_], 1, atol=0.05)
+    assert_allclose(mixture.gate_[-1].tree_.threshold[0], 0.2, atol=0.05)
+    assert list(mixture.feature_names_in_) == ["age", "dose", "city"]
+    before = mixture.predict(frame)
+    assert_allclose(mixture.fit(frame[:300], y[:300]).predict(frame), before, atol=1e-6)
+    shuffled = frame[["city", "dose", "age"]]
+    with pytest.raises(ValueError, match="same order"):
+        mixture.predict(shuffled)
+
+
+@brief
+@pytest.mark.parametrize("kind", KINDS)
+def test_sparse_samples_are_those_of_the_dense_array(kind):
+    X, y = data_of(kind)
+    X = np.where(np.abs(X) > 0.3, X, 0)
+    mixture = mixture_of(kind, max_iter=40).fit(X, y)
+    dense = mixture.score_samples(X, y)
+    mixture.fit(csr_matrix(X), y)
+    assert_allclose(mixture.score_samples(csr_matrix(X), y).mean(), dense.mean(), atol=0.05)
+    assert_allclose(answer(mixture, csr_matrix(X)), answer(mixture, X))
+
+
+@brief
+@pytest.mark.parametrize("kind", KINDS)
+def test_copies_searches_and_parameters(kind):
+    X, y = data_of(kind)
+    mixture = mixture_of(kind, max_iter=30).fit(X, y)
+    again = pickle.loads(pickle.dumps(mixture))
+    assert np.array_equal(answer(again, X), answer(mixture, X))
+    assert np.array_equal(answer(clone(mixture).fit(X, y), X), answer(mixture, X))
+    assert np.array_equal(
+        answer(clone(mixture).set_params(n_jobs=2).fit(X, y), X), answer(mixture, X)
+    )
+    whole = answer(mixture, X)
+    for part in (slice(0, 1), slice(7, 50), slice(None, None, -1)):
+        assert_allclose(answer(mixture, X[part]), whole[part], rtol=1e-12)
+        assert_allclose(mixture.score_samples(X, y)[part], mixture.score_samples(X[part], y[part]))
+    grid = {"n_components": [1, 2], "gate__max_leaf_nodes": [2, 4]}
+    search = GridSearchCV(mixture_of(kind, n_init=1, max_iter=10), grid, cv=2, error_score="raise")
+    assert search.fit(X, y).best_params_["n_components"] == 2
+    assert (
+        search.best_estimator_.gate_.max_leaf_nodes == search.best_params_["gate__max_leaf_nodes"]
+    )
+
+
+@brief
+def test_weights_and_groups_are_routed():
+    X, y, _ = two_lines(200)
+    weight, groups = np.random.default_rng(0).integers(3, size=200), np.arange(200) // 4
+    with config_context(enable_metadata_routing=True):
+        mixture = MixtureRegressor(n_init=1, random_state=0, max_iter=20)
+        mixture.set_fit_request(sample_weight=True, groups=True)
+        mixture.set_score_request(sample_weight=True)
+        piped = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), mixture)
+        piped.fit(X, y, sample_weight=weight, groups=groups)
+        scaled = StandardScaler().fit_transform(X)
+        alone = clone(mixture).fit(scaled, y, sample_weight=weight, groups=groups)
+        assert np.array_equal(piped.predict(X), alone.predict(scaled))
+        params = {"sample_weight": weight, "groups": groups}
+        found = cross_validate(
+            piped, X, y, cv=GroupKFold(3), params=params, return_estimator=True, return_indices=True
+        )
+        for fitted, train in zip(found["estimator"], found["indices"]["train"], strict=True):
+            expected = clone(piped).fit(
+                X[train], y[train], sample_weight=weight[train], groups=groups[train]
+            )
+            assert np.array_equal(fitted.predict(X), expected.predict(X))
+
+
+FAST = [MixtureRegressor(n_init=2), MixtureClassifier(n_init=2, max_iter=10)]
+ALL = [
+    MixtureRegressor(n_init=2),
+    MixtureClassifier(n_init=2),
+    MixtureRegressor(Ridge(), gate=TREE, n_init=2),
+    MixtureRegressor(gate=LOGIT, n_init=2),
+    MixtureRegressor(method="hard", n_init=2),
+    MixtureRegressor(init="lines", n_init=2),
+    MixtureRegressor(n_components="auto", n_init=2),
+    MixtureClassifier(gate=TREE, n_init=2),
+    MixtureClassifier(gate=make_pipeline(StandardScaler(), LogisticRegression()), n_init=2),
+    MixtureClassifier(method="stochastic", n_init=2, max_iter=20),
+    MixtureClassifier(DecisionTreeClassifier(max_depth=3), n_init=2),
+    MixtureClassifier(n_components=1),
+]
+
+
+class TestChecks:
+    """scikit-learn's own checks, which draw from NumPy's global generator."""
+
+    @pytest.fixture
+    def global_generators_untouched(self):
+        """Replace our own fixture."""
+
+    @staticmethod
+    def statuses(estimator):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the checks say nothing about convergence
+            results = check_estimator(clone(estimator), on_skip=None, on_fail=None)
+        return {f"{r['check_name']}: {r['exception']}": r["status"] for r in results}
+
+    @pytest.mark.parametrize("estimator", FAST, ids=repr)
+    def test_no_check_fails(self, estimator):
+        found = self.statuses(estimator)
+        assert len(found) > 40
+        assert not [check for check, s in found.items() if s not in ("passed", "skipped")]
+
+    @pytest.mark.slow
+    @pytest.mark.skipif(
+        "SCIPY_ARRAY_API" not in os.environ,
+        reason="SciPy reads SCIPY_ARRAY_API=1 at import; `make test` and .ci/run set it",
+    )
+    @pytest.mark.parametrize("estimator", ALL, ids=repr)
+    def test_no_check_fails_or_is_skipped(self, estimator):
+        assert {k: s for k, s in self.statuses(estimator).items() if s != "passed"} == {}
