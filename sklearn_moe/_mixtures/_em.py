@@ -168,8 +168,8 @@ def _assign(problem, responsibilities, draws):
         return responsibilities
     chosen = responsibilities.argmax(axis=1)
     if problem.method == "stochastic":
-        places = draws.uniform(size=len(chosen))
-        places = places if problem.groups is None else places[problem.groups]
+        codes = problem.codes if problem.groups is None else problem.groups
+        places = draws.uniform(size=codes.max() + 1)[codes]  # equal samples have equal ones
         chosen = (responsibilities.cumsum(axis=1) < places[:, None]).sum(axis=1)
     n_components = responsibilities.shape[1]
     return np.eye(n_components)[chosen.clip(max=n_components - 1)]
