@@ -12,8 +12,8 @@ from .._compat import progress_bar
 from ._families import Family
 from ._weighted import Template, fit_weighted
 
-_SHORT = 10  # iterations of all starts, of which the best go on
-_GO_ON = 2  # one start of as many goes on
+_SHORT = 10  # iterations of all starts, of which the promising ones go on
+_GAP = 0.1  # of log-likelihood per sample, behind the best one, and a run does not go on
 _WAIT = 10  # iterations without a new best, where steps do not always climb
 _LEAST_GATE = 1e-6  # a tree says 0 where no sample of a leaf belongs to a component
 _LEAST_RESPONSIBILITY = 1e-12  # a gate does not see samples of less
@@ -88,7 +88,8 @@ def fit_best(problem, seeds, n_jobs=None, verbose=False):
                     done.append(run)
                     bar.update()
             runs = sorted(done, key=lambda run: (run.model.is_degenerate, -run.log_likelihood))
-            runs = runs[: -(-len(runs) // _GO_ON)]
+            least = runs[0].log_likelihood - _GAP * problem.unit_weight.sum()
+            runs = [run for run in runs if run.log_likelihood >= least]
     return runs[0]
 
 
