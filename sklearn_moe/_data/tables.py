@@ -278,6 +278,16 @@ class Categories:
             coded[index] = places
         return coded
 
+    def labels(self):
+        """Return what each code of each column stands for, as text, by column."""
+        by_column = {}
+        for index, values, codes in zip(self.columns, self.values, self.codes, strict=True):
+            labels = dict(zip(codes.tolist(), map(str, values), strict=True))
+            if len(labels) < len(values):
+                labels[_MOST - 1] = "other"
+            by_column[index] = labels
+        return by_column
+
     def _column(self, X, index):
         values = column_values(X, index)
         if self.in_frame or values.dtype == object:
