@@ -265,17 +265,17 @@ def test_weights_and_groups_are_routed():
             assert np.array_equal(fitted.predict(X), expected.predict(X))
 
 
-FAST = [MixtureRegressor(n_init=2), MixtureClassifier(n_init=2, max_iter=10)]
+FAST = [MixtureRegressor(n_init=1, max_iter=20), MixtureClassifier(n_init=1, max_iter=5)]
 ALL = [
     MixtureRegressor(n_init=2),
-    MixtureClassifier(n_init=2),
+    MixtureClassifier(n_init=2, max_iter=20),
     MixtureRegressor(Ridge(), gate=TREE, n_init=2),
     MixtureRegressor(gate=EXACT, n_init=2),
     MixtureRegressor(method="hard", n_init=2),
     MixtureRegressor(init="lines", n_init=2),
-    MixtureRegressor(n_components="auto", n_init=2),
-    MixtureClassifier(gate=TREE, n_init=2),
-    MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=2),
+    MixtureRegressor(n_components="auto", n_init=2, max_iter=20),
+    MixtureClassifier(gate=TREE, n_init=2, max_iter=20),
+    MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=2, max_iter=5),
     MixtureClassifier(method="stochastic", n_init=2, max_iter=20),
     MixtureClassifier(DecisionTreeClassifier(max_depth=1), n_init=2),
     MixtureClassifier(n_components=1),
