@@ -331,7 +331,7 @@ def test_three_rules_are_found_among_noise():
 @pytest.mark.parametrize("seed", range(10))
 def test_four_quadrants_are_found(seed):
     X, y, quadrant = quadrants(seed)
-    gate = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=30)  # as docs/regimes.rst
+    gate = DecisionTreeClassifier(criterion="log_loss", max_leaf_nodes=8, min_samples_leaf=30)
     mixture = MixtureRegressor(n_components=4, gate=gate, random_state=seed).fit(X, y)
     table = pd.crosstab(mixture.apply(X), quadrant).to_numpy()
     entropy = (table.sum(axis=1) @ stats.entropy(table, axis=1)) / len(y)
