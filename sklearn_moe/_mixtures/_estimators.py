@@ -34,7 +34,7 @@ from sklearn.utils.validation import (
 from .._compat import warn
 from .._validation import Count, check_column, check_named, check_same_length, naming
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
-from ._families import FAMILIES, Custom, LogLoss, OwnDensity, guess_family
+from ._families import FAMILIES, Custom, Family, LogLoss, OwnDensity, guess_family
 from ._weighted import Template, count_parameters, last_step, takes_weights
 
 _N_FOLDS = 5  # of the held-out likelihood
@@ -237,8 +237,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
 
     def _select(self, problem, seeds, X, random_state):
         """Return problem and run of the best number of components, and a table of all tried."""
-        criterion, fits, rows = self.criterion, [], []
-        splits = self._splits(self.cv or _N_FOLDS, X, problem.target, problem.groups, random_state)
+        criterion, fits, rows, splits = self.criterion, [], [], None
         for n_components in range(1, _MOST_COMPONENTS + 1):
             tried = replace(problem, experts=problem.experts * n_components)
             fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose)))
@@ -246,9 +245,11 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
             if criterion == "auto":
                 criterion = "held_out" if np.isnan(row["bic"]) else "bic"
             if criterion == "held_out":
-                mixture = clone(self).set_params(
-                    n_components=n_components, random_state=random_state.randint(_LARGEST_SEED)
-                )
+                parts = X, problem.target, problem.groups, random_state
+                splits = splits or self._splits(self.cv or _N_FOLDS, *parts)
+                options = {"n_components": n_components, "warm_start": False, "verbose": 0}
+                options["random_state"] = random_state.randint(_LARGEST_SEED)
+                mixture = clone(self).set_params(**options)
                 row["held_out"] = _held_out(mixture, problem, X, splits)
             rows.append(row)
             values = np.array([row[criterion] for row in rows])
@@ -779,7 +780,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
                 )
             family = found.pop() if found else "gaussian"
         if callable(family):
-            family = Custom(family)
+            family = Custom(family, Family())
         else:
             family = OwnDensity() if family == "own" else FAMILIES[family]()
         family.check(y)
@@ -1092,9 +1093,13 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         """Return the codes of the classes, the classes, and the family."""
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
-        self.classes_, codes = np.unique(y, return_inverse=True)
-        family = Custom(self.family) if callable(self.family) else LogLoss(self.classes_)
-        return codes, y, family
+        classes, codes = np.unique(y, return_inverse=True)
+        family = LogLoss(classes)
+        return codes, y, Custom(self.family, family) if callable(self.family) else family
+
+    def _adopt(self, problem, run, selection=None):
+        self.classes_ = problem.family.classes
+        return super()._adopt(problem, run, selection)
 
     def _encode_y(self, y):
         y = column_or_1d(y, warn=True)

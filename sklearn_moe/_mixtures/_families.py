@@ -164,12 +164,21 @@ class _Nested:
 class Custom(Family):
     """A function of y, prediction and weight that returns log densities.
 
+    What an expert predicts is that of the usual family.
+
     It may estimate a scale from what it is given. So that new samples do not change the scale, they
     are given behind those of the fit, with weight 0.
     """
 
-    def __init__(self, function):
-        self.function = function
+    def __init__(self, function, usual):
+        self.function, self.usual = function, usual
+
+    @property
+    def classes(self):
+        return self.usual.classes
+
+    def predict(self, expert, X, y=None):
+        return self.usual.predict(expert, X, y)
 
     def fit_scale(self, y, prediction, weight):
         return y, prediction, weight

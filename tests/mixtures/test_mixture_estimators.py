@@ -14,6 +14,7 @@ from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
+from sklearn.datasets import make_classification
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
@@ -263,6 +264,24 @@ def test_weights_and_groups_are_routed():
                 X[train], y[train], sample_weight=weight[train], groups=groups[train]
             )
             assert np.array_equal(fitted.predict(X), expected.predict(X))
+
+
+def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
+    X, y = make_classification(200, random_state=0)
+    y = np.array(["no", "yes"])[y]
+
+    def log_loss(y, proba, weight):
+        return np.log(proba[np.arange(len(y)), y])
+
+    options = {"n_init": 2, "max_iter": 20, "tol": 1e-3, "random_state": 0}
+    own = MixtureClassifier(family=log_loss, **options).fit(X, y)
+    usual = MixtureClassifier(**options).fit(X, y)
+    assert_allclose(own.predict_proba(X), usual.predict_proba(X))
+    assert_allclose(own.score_samples(X, y), usual.score_samples(X, y))
+    # A fit that fails leaves the model as it was.
+    with pytest.raises(ValueError, match="NaN"):
+        own.fit(np.full_like(X, np.nan), np.repeat(["a", "b"], 100))
+    assert own.classes_.tolist() == ["no", "yes"]
 
 
 FAST = [MixtureRegressor(n_init=1, max_iter=20), MixtureClassifier(n_init=1, max_iter=5)]
