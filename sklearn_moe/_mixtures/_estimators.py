@@ -683,7 +683,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
     gate_ : estimator or None
         The fitted gate, whose classes are the indices of the components; None for constant shares.
 
-    weights_ : ndarray of shape (n_components_,)
+    weights_ : ndarray of shape (n_components,)
         The share of each component in the training samples.
 
     n_components_ : int
@@ -718,7 +718,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
     feature_names_in_ : ndarray of str
         Names of the columns, where X has names.
 
-    scale_ : ndarray of shape (n_components_,) or None
+    scale_ : ndarray of shape (n_components,) or None
         Standard deviations ("gaussian"), or coefficients of variation ("gamma").
 
     Warns
@@ -1011,7 +1011,7 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
     gate_ : estimator or None
         The fitted gate, whose classes are the indices of the components; None for constant shares.
 
-    weights_ : ndarray of shape (n_components_,)
+    weights_ : ndarray of shape (n_components,)
         The share of each component in the training samples.
 
     n_components_ : int
