@@ -50,7 +50,7 @@ from .nn.predictor import require_onnx, write_onnx
 from .nn.routers.scores import CentroidScores, pool
 from .nn.seeding import OwnGenerator
 
-__all__ = ["BaseMoE", "draw_indices"]
+__all__ = ["BaseMoE"]
 
 _MAX_SEED = 2**31 - 1
 _PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
@@ -855,13 +855,6 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         defaults = {key: value.default for key, value in parameters.items()}
         # A parameter that the other version did not have is at its default.
         super().__setstate__(defaults | {k: v for k, v in state.items() if k != _VERSION})
-
-
-def draw_indices(proba, n_samples, random_state):
-    """Draw indices, (n, n_samples), from the probabilities in each row of (n, n_indices)."""
-    places = random_state.uniform(size=(len(proba), n_samples, 1))
-    sums = proba.cumsum(axis=1, dtype=np.float64)
-    return (places > (sums / sums[:, -1:])[:, np.newaxis, :-1]).sum(axis=2)
 
 
 def _swap_trunk(state, trunk):

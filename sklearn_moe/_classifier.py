@@ -9,7 +9,8 @@ from sklearn.base import ClassifierMixin, _fit_context
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
-from ._base import BaseMoE, draw_indices
+from ._base import BaseMoE
+from ._data.distributions import draw_indices
 from ._data.targets import ClassTarget, LabelTarget, check_classes
 from ._parameters.declared import constructor, documented
 from .nn import LOSSES, LossSpec

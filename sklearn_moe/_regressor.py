@@ -10,10 +10,10 @@ from sklearn.base import RegressorMixin, _fit_context
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
-from ._base import BaseMoE, draw_indices
+from ._base import BaseMoE
+from ._data.distributions import check_quantiles, draw_indices, find_quantiles
 from ._data.rows import draw_rows
 from ._data.targets import NumberTarget, check_numbers
-from ._data.validation import check_quantiles
 from ._parameters.declared import constructor, documented
 
 __all__ = ["MoERegressor"]
@@ -22,7 +22,6 @@ _MOST_ROWS = 4000  # by which a scale is measured, to one or two percent
 _LEAST_SCALE = 1e-6  # in standard deviations of y
 _LOG_FACTORS = np.log([0.01, 10])  # of a scale to the errors, in which the experts differ too
 _LEVELS, _PRIOR_ROWS = np.linspace(0, 1, 201), 50  # of calibration, and rows that say: none
-_HALVINGS = 45  # of the range that a quantile lies in
 
 
 @documented
@@ -316,12 +315,13 @@ class MoERegressor(RegressorMixin, BaseMoE):
         # Between the least and the largest quantile of the parts.
         levels = np.interp(q, _LEVELS, self._levels)
         each = self._family.ppf(levels, *parts)
-        low, high = each.min(axis=1), each.max(axis=1)
-        for _ in range(_HALVINGS):
-            middle = (low + high) / 2
-            is_low = self._share_below(middle, weights, *parts) < levels
-            low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
-        return self._target.decode(high[:, :, np.newaxis])
+        found = find_quantiles(
+            lambda y: self._share_below(y, weights, *parts),
+            levels,
+            each.min(axis=1),
+            each.max(axis=1),
+        )
+        return self._target.decode(found[:, :, np.newaxis])
 
     def sample_y(self, X, n_samples=1, random_state=None):
         """Draw numbers from the density of each sample.

@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._compat import warn
-from .._validation import check_column, check_named, naming
+from .._validation import check_column, naming
 from .rows import select
 from .tables import (
     Categories,
@@ -252,14 +252,6 @@ def check_target(X, y, name, check_y):
     with naming("X and y"):
         check_consistent_length(X, y)
     return y
-
-
-def check_quantiles(q):
-    """Return numbers between 0 and 1, (n_quantiles,)."""
-    q = check_named(np.atleast_1d(q), "q", ensure_2d=False, dtype=np.float64)
-    if q.ndim > 1 or q.min() <= 0 or q.max() >= 1:
-        raise ValueError(f"q must be quantiles between 0 and 1, (n_quantiles,), got {q!r}.")
-    return q
 
 
 def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y, known=None):

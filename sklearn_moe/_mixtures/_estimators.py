@@ -32,6 +32,7 @@ from sklearn.utils.validation import (
 )
 
 from .._compat import warn
+from .._data.distributions import check_quantiles, draw_indices, find_quantiles
 from .._validation import Count, check_column, check_named, check_same_length, naming
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._families import FAMILIES, Custom, Family, LogLoss, OwnDensity, guess_family
@@ -40,7 +41,6 @@ from ._weighted import Template, count_parameters, last_step, takes_weights
 _N_FOLDS = 5  # of the held-out likelihood
 _MOST_COMPONENTS = 10  # that "auto" tries
 _PATIENCE = 2  # numbers of components without improvement, after which "auto" tries no more
-_HALVINGS = 60  # of the range that a quantile lies in
 _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
 
 
@@ -196,8 +196,10 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         if self.gate is not None:
             named.append(("gate", self.gate, "predict_proba"))
         for name, part, method in named:
-            if not (hasattr(part, "fit") and hasattr(part, method)):
-                raise ValueError(f"{name} must have the methods fit and {method}, got {part!r}.")
+            if isinstance(part, type) or not (hasattr(part, "fit") and hasattr(part, method)):
+                raise ValueError(
+                    f"{name} must be an estimator with the methods fit and {method}, got {part!r}."
+                )
             if name == "estimator" and is_regressor(self) and is_classifier(last_step(part)):
                 raise ValueError(f"estimator must be a regressor, got {part!r}.")
             if not takes_weights(part):
@@ -511,7 +513,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         experts = self.estimator if isinstance(self.estimator, list) else [self.estimator]
         parts = [*(e if e is not None else self._default_expert() for e in experts)]
         parts += [] if self.gate is None else [self.gate]
-        taken = [get_tags(part).input_tags for part in parts if hasattr(part, "fit")]
+        taken = [get_tags(p).input_tags for p in parts if isinstance(p, BaseEstimator)]
         tags.input_tags.sparse = all(part.sparse for part in taken)
         tags.input_tags.allow_nan = all(part.allow_nan for part in taken)
         return tags
@@ -520,7 +522,10 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
 def _check_weight(sample_weight, X):
     """Return a weight of 0 or more per sample, not all of them 0."""
     with naming("sample_weight"):
-        return _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():  # older versions of scikit-learn let them pass
+            raise ValueError("sample_weight must not be 0 for all samples.")
+    return weight
 
 
 def _encoded(groups, X):
@@ -573,9 +578,9 @@ def _held_out(mixture, problem, X, splits):
     total = units = 0.0
     for train, test in splits:
         parts = X, problem.target, problem.weight, problem.groups
-        fold = [None if part is None else _safe_indexing(part, train) for part in parts]
-        X_test, y, weight, groups = (
-            None if part is None else _safe_indexing(part, test) for part in parts
+        fold, (X_test, y, weight, groups) = (
+            [None if part is None else _safe_indexing(part, rows) for part in parts]
+            for rows in (train, test)
         )
         groups = _encoded(groups, X_test)
         joint = mixture.fit(*fold)._log_joint(X_test, mixture._encode_y(y), groups, weight)
@@ -873,19 +878,12 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         ValueError
             If q is no probability, or the family is a function of your own.
         """
-        X = self._checked(X)
-        with naming("q"):
-            q = check_array(np.atleast_1d(q), ensure_2d=False, dtype=np.float64, input_name="q")
-        if q.ndim != 1 or not ((q > 0) & (q < 1)).all():
-            raise ValueError(f"q must be probabilities above 0 and below 1, got {q.tolist()}.")
+        X, q = self._checked(X), check_quantiles(q)
         gate, parts = self.gate_proba(X), self._distributions(X)
         ends = np.stack([part.ppf(q) for part in parts])
-        low, high = ends.min(axis=0), ends.max(axis=0)
-        for _ in range(_HALVINGS if len(parts) > 1 else 0):
-            middle = (low + high) / 2
-            is_below = self._mixed_cdf(gate, parts, middle) < q
-            low, high = np.where(is_below, middle, low), np.where(is_below, high, middle)
-        return np.rint(high) if self._family.is_discrete else high
+        bounds = ends.min(axis=0), ends.max(axis=0)
+        found = find_quantiles(lambda y: self._mixed_cdf(gate, parts, y), q, *bounds)
+        return np.rint(found) if self._family.is_discrete else found
 
     def sample_y(self, X, n_samples=1, random_state=None):
         """Draw numbers from the distribution of y given each x.
@@ -906,9 +904,12 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         y : ndarray of shape (n_samples of X, n_samples)
         """
         X, random_state = self._checked(X), check_random_state(random_state)
-        shape = (_num_samples(X), check_scalar(n_samples, "n_samples", Integral, min_val=1))
-        chosen = _draw(self.gate_proba(X), shape, random_state)
-        drawn = [part.rvs(size=shape, random_state=random_state) for part in self._distributions(X)]
+        n_samples = check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        chosen = draw_indices(self.gate_proba(X), n_samples, random_state)
+        drawn = [
+            part.rvs(size=chosen.shape, random_state=random_state)
+            for part in self._distributions(X)
+        ]
         return np.take_along_axis(np.stack(drawn), chosen[None], axis=0)[0].astype(float)
 
 
@@ -1187,13 +1188,5 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         y : ndarray of shape (n_samples of X, n_samples)
         """
         proba = self.predict_proba(X)
-        shape = (len(proba), check_scalar(n_samples, "n_samples", Integral, min_val=1))
-        chosen = _draw(proba, shape, check_random_state(random_state))
-        return self.classes_[chosen]
-
-
-def _draw(proba, shape, random_state):
-    """Return indices drawn by the probabilities of each sample, of shape (n_samples, n_draws)."""
-    ends = proba.cumsum(axis=1)[:, None]
-    places = random_state.uniform(size=shape)[:, :, None] * ends[:, :, -1:]
-    return (ends <= places).sum(axis=2).clip(max=proba.shape[1] - 1)
+        n_samples = check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        return self.classes_[draw_indices(proba, n_samples, check_random_state(random_state))]

@@ -68,9 +68,9 @@ class Poisson(_Positive):
     name, example = "poisson", "PoissonRegressor"
 
     def check(self, y):
-        if y.min() < 0 or (y != np.floor(y)).any():
+        if (odd := (y < 0) | (y != np.floor(y))).any():
             raise ValueError(
-                f"family='poisson' needs counts as y: 0, 1, 2, ..., got {_odd(y)!r}. Use "
+                f"family='poisson' needs counts as y: 0, 1, 2, ..., got {y[odd][0]!r}. Use "
                 "family='gaussian', or 'gamma' for positive numbers."
             )
 
@@ -213,7 +213,3 @@ def guess_family(estimator):
     if "oisson" in name or power == 1:
         return "poisson"
     return "gamma" if "amma" in name or power == 2 else "gaussian"
-
-
-def _odd(y):
-    return y[(y < 0) | (y != np.floor(y))][0]

@@ -35,11 +35,9 @@ class Template:
     def draw(self, seed):
         """Return an unfitted last step in which every random state that is None is drawn."""
         last, random_state = clone(self.last), np.random.RandomState(seed)
-        unset = [
-            name
-            for name, value in sorted(last.get_params().items(), key=lambda item: item[0])
-            if name.split("__")[-1] == "random_state" and value is None
-        ]
+        params = last.get_params()
+        seeds = sorted(name for name in params if name.split("__")[-1] == "random_state")
+        unset = [name for name in seeds if params[name] is None]
         return last.set_params(**{name: random_state.randint(2**31 - 1) for name in unset})
 
     def whole(self, last):

@@ -285,7 +285,7 @@ def _is_linear(activation):
 
 
 def _can_hold_out(choices, data, head):
-    """Tell whether some samples can tell when several experts know theirs by heart."""
+    """Tell whether enough samples of a table can be held out to notice overfitting."""
     n_held_out = choices["validation_fraction"] * data.n_samples
     enough = n_held_out >= max(_FEWEST_HELD_OUT, head.n_targets) and has(head, Head, "score")
     return data.is_table and choices["n_experts"] > 1 and enough
