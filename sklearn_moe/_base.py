@@ -2,6 +2,7 @@
 
 import copy
 import inspect
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from numbers import Number
@@ -53,7 +54,7 @@ from .nn.seeding import OwnGenerator
 __all__ = ["BaseMoE"]
 
 _MAX_SEED = 2**31 - 1
-_PATIENCE = 0.5  # of the epochs so far: a schedule that falls slowly may improve late
+_PATIENCE = 0.25  # of the epochs so far: a schedule that falls slowly may improve late
 # What a fitted estimator has beside its net, and cannot predict without.
 _FITTED = (
     *("_architecture", "_target", "_format", "_dtype", "_weights_seen", "_predict_seed"),
@@ -194,6 +195,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         working = copy.copy(self)
         samples = working._check(X, y, sample_weight, groups, resume=resume)
         training, validation, plan, checkpoint = working._plan(samples, resume)
+        if plan.training.n_rehearsing and not resume:
+            plan = working._rehearse(training, plan)
         callbacks = None
         if getattr(self, "_skl_callbacks", None):
             callbacks = self._scikit_learn_callbacks(working, X, y, sample_weight, plan)
@@ -217,6 +220,30 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             checkpoint=checkpoint,
             samples=training,
         )
+
+    def _rehearse(self, samples, plan):
+        """Return the plan with as many epochs as a single network should learn.
+
+        A bag of such networks is trained, until the loss of each sample by the network that is not
+        trained on it ceases to fall.
+        """
+        bag = copy.copy(self).set_params(
+            n_experts=plan.training.n_rehearsing,
+            router="soft",
+            balance=None,
+            expert_loss_weight=1.0,
+            callbacks=None,
+            verbose=0,
+        )
+        plan_of_bag = bag._resolve(samples)
+        net = bag._new_net(samples, plan_of_bag)
+        rows = Rows.of(samples, samples.weight.mean(), self._dtype, net.device)
+        rows = with_in_bag_mask(net, rows, plan_of_bag.training.n_out_of_bag, samples.groups)
+        stopping = bag._stopping(net, plan_of_bag)
+        if bag._train(net, rows, epochs=plan.training.max_iter, callbacks=[stopping]):
+            raise KeyboardInterrupt
+        best = 1 + int(np.argmin([row["oob_loss"] for row in net.history]))
+        return replace(plan, training=replace(plan.training, max_iter=best, tol=None))
 
     def _starts(self, fit):
         """Yield the fit, and others from new initial weights unless it goes on from old ones."""

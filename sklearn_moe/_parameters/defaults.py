@@ -28,10 +28,13 @@ from ..optim import SOLVERS, SolverSpec
 
 __all__ = ["Plan", "resolve"]
 
-# A mixture of strong experts on a table: each learns most of it by its own loss, as few rows make
-# no regions, and the mixture decides about the rest. Linear ones can do a part of it only.
-_EXPERT_LOSS_WEIGHT = 0.7
+# Strong experts on a table learn it by their own losses: few rows make no regions. Behind a trunk
+# the mixture decides about a part. Linear experts can do a part of a table only.
+_OWN_LOSS_ON_TABLES, _OWN_LOSS_BEHIND_TRUNK = 1.0, 0.7
 _OUT_OF_BAG = 0.1  # of the experts, for each sample
+# Of a small table one expert is a poor judge of the others: a quarter are out-of-bag.
+_OUT_OF_BAG_OF_FEW, _FEW_ROWS = 0.25, 500
+_BAG = 8  # networks that find out for how many epochs a single one learns
 _FEWEST_HELD_OUT = 10  # samples that tell when to stop
 # The gradient of the likelihood by the router is informative early: its rate is twice the experts'.
 _ROUTER_LR_FACTOR = 2
@@ -41,8 +44,10 @@ _IMAGE_LR_FACTOR = 0.4
 _WORTH_BF16 = 100
 _LEAST_BATCH, _SMALL_BATCH = 32, 200
 _MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
-# Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 1,000 for few.
-_STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
+# Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 500 for few.
+_STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 500, 10, 75
+# Of the rate on tables. Few rows are overfitted in few steps: those must be short.
+_TABLE_LR_FACTOR, _ROWS_OF_FULL_RATE = 2, 2000
 
 
 @dataclass(frozen=True)
@@ -101,6 +106,7 @@ class TrainingPlan:
     expert_loss_weight: float
     holds_out: bool  # samples, to be tested by them
     n_out_of_bag: int  # experts that are not trained on a sample, and tested by it
+    n_rehearsing: int  # networks of a bag that finds out for how many epochs a single one learns
     batch_size: int  # of this fit, which may have fewer samples
     largest_batch: int  # of training that goes on with more
     max_iter: int
@@ -111,7 +117,8 @@ class TrainingPlan:
     @property
     def depends_on_max_iter(self):
         """Whether the first epochs, or the patience, follow from how many there are to be."""
-        return self.schedule == "cosine" or self.n_dense_epochs > 0 or self.n_out_of_bag > 0
+        judged = self.n_out_of_bag > 0 or self.n_rehearsing > 0
+        return self.schedule == "cosine" or self.n_dense_epochs > 0 or judged
 
 
 @dataclass(frozen=True)
@@ -241,21 +248,25 @@ def _plan_training(choices, data, head, solver, model):
     if schedule == "residual":
         require(head, Head, "error", "solver__schedule='residual'")
     strong = not _is_linear(choices["activation"])
-    own_loss = _EXPERT_LOSS_WEIGHT if mixes and is_vector and strong else 0.0
+    own_loss = _OWN_LOSS_ON_TABLES if data.is_table else _OWN_LOSS_BEHIND_TRUNK
+    own_loss = own_loss if mixes and is_vector and strong else 0.0
     own_loss = choices.pick("expert_loss_weight", own_loss)
+    # One network has no out-of-bag samples, but a bag of such networks has.
+    rehearses = n_experts == 1 and data.is_table and has(head, Head, "mix")
     # Specialized experts give poor out-of-bag estimates: they know their own region only. Samples
     # that are held out halve the log loss of tables then, also of 150 rows.
     stop = _can_hold_out(choices, data, head)
-    stop = "out_of_bag" if mixes and data.is_table and own_loss else stop
+    stop = "out_of_bag" if rehearses or (mixes and data.is_table and own_loss) else stop
     stop = choices.pick("early_stopping", stop)
     if stop is True:
         require(head, Head, "score", "early_stopping=True")
-    if not mixes and (stop == "out_of_bag" or own_loss):
+    if not mixes and ((stop == "out_of_bag" and not rehearses) or own_loss):
         _refuse_own_losses(choices, stop)
     auto_rates = _auto_rates(choices, data, solver, model)
     rates = [_pick_rate(choices, name, auto) for name, auto in auto_rates.items()]
     max_iter = choices.pick("max_iter", _epochs(schedule, head.kind, data.n_samples, batch_size))
-    n_out_of_bag = min(max(1, round(_OUT_OF_BAG * n_experts)), n_experts - 1)
+    share = _OUT_OF_BAG if data.n_samples > _FEW_ROWS else _OUT_OF_BAG_OF_FEW
+    n_out_of_bag = min(max(1, round(share * n_experts)), n_experts - 1)
     n_per_network = batch_size
     if model.trunk is None and router.router_class.sparse and n_experts > 1:
         n_per_network *= model.router_options["top_k"] / n_experts
@@ -269,6 +280,7 @@ def _plan_training(choices, data, head, solver, model):
         expert_loss_weight=own_loss,
         holds_out=stop is True,
         n_out_of_bag=n_out_of_bag if stop == "out_of_bag" else 0,
+        n_rehearsing=_BAG if stop == "out_of_bag" and rehearses else 0,
         batch_size=batch_size,
         largest_batch=largest_batch,
         max_iter=max_iter,
@@ -300,6 +312,8 @@ def _auto_rates(choices, data, solver, model):
     rate, router_rate = solver.learning_rate, solver.router_learning_rate
     if solver.scale_by_input_norm:
         rate, router_rate = rate / data.scale, router_rate / data.scale**2
+    if data.is_table and solver.schedule == "cosine":
+        rate *= _TABLE_LR_FACTOR * min(1, math.sqrt(data.n_samples / _ROWS_OF_FULL_RATE))
     if data.is_image and solver.schedule == "cosine":
         rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
     is_vector = data.is_table or model.trunk is not None
