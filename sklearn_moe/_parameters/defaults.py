@@ -363,7 +363,7 @@ def _epochs(schedule, kind, n_samples, batch_size):
 def _tolerance(stop, schedule, kind):
     """Return by how much a loss must improve, None where it is not asked."""
     if stop == "out_of_bag":
-        return 0.0
+        return 1e-4
     return None if (schedule == "cosine" and not stop) or kind == "regression" else 1e-4
 
 
