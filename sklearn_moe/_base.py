@@ -464,7 +464,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             self.__dict__ = working.__dict__
 
     def _measure(self, net, rows):
-        """Measure on rows what a density needs beside the net."""
+        """Measure on rows what the net does not know."""
 
     def _describe(self, net):
         """Return the fitted attributes: what an estimator needs to predict."""
@@ -476,15 +476,12 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
     def _count_load(self, net, rows):
         """Return the weight of the rows that each expert computes, or of its part in them."""
         self.net_ = net
-        generator, start = self._predict_generator(), 0
+        generator = self._predict_generator()
 
-        def count(x):
-            nonlocal start
-            weight = rows.weight[start : start + len(x)].to(x.device)
-            start += len(x)
+        def count(x, weight):
             return net.module_.route(x, generator).per_expert(weight)[None]
 
-        return net.map_batches(count, rows.x).sum(axis=0)
+        return net.map_batches(count, rows.x, rows.weight).sum(axis=0)
 
     def _scikit_learn_callbacks(self, working, X, y, sample_weight, plan):
         """Tell the callbacks of scikit-learn of the fit that begins."""

@@ -94,6 +94,12 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     classes_ : ndarray of shape (n_classes,)
         Class labels; of several labels their indices.
 
+    oob_decision_function_ : ndarray of shape (n_samples, n_classes)
+        Class probabilities of each training sample by the experts that are not trained on it; of
+        several labels the probability of each. The experts are one of eight by default, so that the
+        loss is larger than that of the mixture rather than smaller. Samples of weight 0 are not
+        among them. With `early_stopping="out_of_bag"` only.
+
     validation_scores_ : list of float
         Accuracy on the held-out samples after every epoch, with `early_stopping=True` only; of
         several labels the share of right ones.
@@ -258,6 +264,11 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
                 f"{classes.tolist()[0]!r}."
             )
         return ClassTarget(classes)
+
+    def _measure(self, net, rows):
+        vars(self).pop("oob_decision_function_", None)
+        if rows.in_bag is not None:
+            self.oob_decision_function_ = net.predict_out_of_bag(rows)
 
     def _describe(self, net):
         return super()._describe(net) | {"classes_": self._target.classes}

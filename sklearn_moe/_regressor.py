@@ -1,12 +1,13 @@
 """MoERegressor: the mixture of experts for numbers."""
 
-from numbers import Integral
+from numbers import Integral, Real
 
 import numpy as np
 import torch
 from scipy import special, stats
 from scipy.optimize import minimize_scalar
 from sklearn.base import RegressorMixin, _fit_context
+from sklearn.linear_model import GammaRegressor
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
@@ -22,6 +23,7 @@ _MOST_ROWS = 4000  # by which a scale is measured, to one or two percent
 _LEAST_SCALE = 1e-6  # in standard deviations of y
 _LOG_FACTORS = np.log([0.01, 10])  # of a scale to the errors, in which the experts differ too
 _LEVELS, _PRIOR_ROWS = np.linspace(0, 1, 201), 50  # of calibration, and rows that say: none
+_FAR = 3  # standard deviations of y from its mean, where a scale ceases to change
 
 
 @documented
@@ -51,10 +53,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
         After the training, `score_samples`, `responsibilities`, `sample_y` and `predict_quantiles`
         take a density around every expert: a normal one for "squared_error", Laplace's for
-        "absolute_error", a logistic one for "huber". Its scale, `scale_`, is that of largest
-        likelihood on samples that were not trained on: by the experts that did not see them with
-        "out_of_bag", on those that were held out with `early_stopping=True`. Without either it is
-        measured on the training samples, and too small if the model overfits.
+        "absolute_error", a logistic one for "huber". Its scale follows the prediction, by `scale_`
+        and `scale_slope_`, as measured on samples that were not trained on: by the experts that did
+        not see them with "out_of_bag", on those that were held out with `early_stopping=True`.
+        Without either it is that of the training samples, and too small if the model overfits.
 
     max_iter : int, default="auto"
         Number of epochs, the maximum with `early_stopping` or `tol`, over which the rates of
@@ -93,8 +95,19 @@ class MoERegressor(RegressorMixin, BaseMoE):
         the training target: about R2. With `early_stopping=True` only.
 
     scale_ : ndarray of shape (n_outputs,)
-        Scale of the density around the prediction of an expert, in the units of y. Not with
-        "gaussian", whose experts have standard deviations of their own.
+        Scale of the density around the prediction of an expert, in the units of y, where this
+        prediction is the mean of y. Not with "gaussian", whose experts have standard deviations of
+        their own.
+
+    scale_slope_ : ndarray of shape (n_outputs,)
+        How the scale grows with the prediction: around one that is z standard deviations of y above
+        the mean of y it is `scale_ * exp(scale_slope_ * z)`, with z between -3 and 3. Not with
+        "gaussian".
+
+    oob_prediction_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
+        Prediction of each training sample by the experts that are not trained on it: one of eight
+        by default, so that its errors are larger than those of the mixture rather than smaller.
+        Samples of weight 0 are not among them. With `early_stopping="out_of_bag"` only.
 
     Warns
     -----
@@ -323,6 +336,43 @@ class MoERegressor(RegressorMixin, BaseMoE):
         )
         return self._target.decode(found[:, :, np.newaxis])
 
+    def predict_interval(self, X, coverage=0.9):
+        """Return an interval for the y of each sample: two of its quantiles.
+
+        As many numbers are to be below as above it. See `predict_quantiles` for how they are found.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
+
+        coverage : float, default=0.9
+            Share of the numbers that are to lie in their intervals, between 0 and 1.
+
+        Returns
+        -------
+        interval : ndarray of shape (n_samples, 2)
+            The lower and the upper end.
+
+        Raises
+        ------
+        ValueError
+            If the loss belongs to no density, y has several outputs, or `coverage` is not between
+            0 and 1.
+
+        Examples
+        --------
+        >>> from sklearn.datasets import load_diabetes
+        >>> from sklearn_moe import MoERegressor
+        >>> X, y = load_diabetes(return_X_y=True)
+        >>> reg = MoERegressor(max_iter=20, random_state=0).fit(X[:300], y[:300])
+        >>> low, high = reg.predict_interval(X[300:]).T
+        >>> bool(0.8 < ((low < y[300:]) & (y[300:] < high)).mean() < 1)
+        True
+        """
+        check_scalar(coverage, "coverage", Real, min_val=0, max_val=1, include_boundaries="neither")
+        return self.predict_quantiles(X, [(1 - coverage) / 2, (1 + coverage) / 2])
+
     def sample_y(self, X, n_samples=1, random_state=None):
         """Draw numbers from the density of each sample.
 
@@ -377,6 +427,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         """Return log weights, points and scales of parts, in standardized units."""
         unit = self._target.scale
         weights, points, scales = np.split(parts, [1, 1 + self._target.n_targets], axis=-1)
+        slope = getattr(self, "scale_slope_", 0.0)
+        scales = scales * np.exp(slope * points.clip(-_FAR, _FAR))
         return weights[..., 0], points, scales * getattr(self, "scale_", unit) / unit
 
     def _parts(self, X):
@@ -399,10 +451,14 @@ class MoERegressor(RegressorMixin, BaseMoE):
     def _measure(self, net, rows):
         """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
 
-        On held-out rows or, with an out-of-bag mask, by the experts that are not trained on a row.
+        On held-out rows or, with an out-of-bag mask, as if the mixture erred in the same way as the
+        experts that are not trained on a row.
         """
-        vars(self).pop("scale_", None)
+        for name in ("scale_", "scale_slope_", "oob_prediction_"):
+            vars(self).pop(name, None)
         self.net_, head, n_outputs = net, net.criterion_, self._target.n_targets
+        if rows.in_bag is not None:
+            self.oob_prediction_ = self._target.decode(net.predict_out_of_bag(rows))
         if getattr(head, "family", None) is None:
             return
         some = torch.from_numpy(draw_rows(len(rows.y), _MOST_ROWS)).to(rows.y.device)
@@ -410,18 +466,23 @@ class MoERegressor(RegressorMixin, BaseMoE):
         y, weight = (column[some].double().cpu().numpy() for column in (rows.y, rows.weight))
         generator = self._predict_generator()
         parts = net.map_batches(lambda x: head.parts(net.module_(x, generator).output), x)
+        honest = mean = (np.exp(parts[..., :1]) * parts[..., 1 : 1 + n_outputs]).sum(axis=1)
         if rows.in_bag is not None:
-            parts[rows.in_bag[some].cpu().numpy(), 0] = -np.inf
-            parts[..., 0] = special.log_softmax(parts[..., 0], axis=1)
-        mean = (np.exp(parts[..., :1]) * parts[..., 1 : 1 + n_outputs]).sum(axis=1)
-        errors = np.sqrt(np.average(np.square(y - mean), axis=0, weights=weight))
-        unit = np.maximum(errors, _LEAST_SCALE) * self._target.scale
+            honest = self._target.encode(self.oob_prediction_[some.cpu().numpy()], np.float64)
+        errors = y - honest
+        y = mean + errors
+        size = np.sqrt(np.average(np.square(errors), axis=0, weights=weight))
+        unit = np.maximum(size, _LEAST_SCALE) * self._target.scale
 
         def loss(log_factor):
             self.scale_ = unit * np.exp(log_factor)
             return -weight @ self._log_density(parts, y)
 
         if not head.has_scale:
+            line = GammaRegressor(alpha=_PRIOR_ROWS / len(y))  # in the logarithm of an error's size
+            pairs = zip(honest.clip(-_FAR, _FAR).T, np.abs(errors).T + _LEAST_SCALE, strict=True)
+            slopes = [line.fit(z[:, np.newaxis], error, weight).coef_ for z, error in pairs]
+            self.scale_slope_ = np.concatenate(slopes)
             loss(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x)
         log_weights, *parts = self._split(parts)
         if n_outputs == 1:

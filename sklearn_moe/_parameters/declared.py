@@ -497,7 +497,15 @@ def _shared(
         Out-of-bag loss of every epoch: that of each training sample by the experts that are not
         trained on it, mean over the batches. With `early_stopping="out_of_bag"` only.
 
+    {oob_decision_function_}
+
+    {oob_prediction_}
+
     {validation_scores_}
+
+    {scale_}
+
+    {scale_slope_}
 
     router_gradient_curve_ : list of float
         Norm of the router's gradient in every epoch, mean over its batches. A router whose

@@ -233,15 +233,19 @@ class MoENet(NeuralNet):
 
     @usual_modes()
     @torch.inference_mode()
-    def map_batches(self, function, X):
-        """Apply `function` to X, an array or tensor, in batches; return one array."""
+    def map_batches(self, function, X, *columns):
+        """Apply `function` to X, an array or tensor, in batches; return one array.
+
+        `function` also gets the same rows of `columns`, tensors.
+        """
         X = SparseRows(X) if issparse(X) else X
         size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
         while start < X.shape[0]:
             x = X[start : start + size]
             x = as_tensor(x) if isinstance(x, np.ndarray) else x
+            rest = [column[start : start + size].to(self.device) for column in columns]
             try:
-                parts.append(function(self.as_input(x.to(self.device))).cpu())
+                parts.append(function(self.as_input(x.to(self.device)), *rest).cpu())
             except OutOfMemoryError:
                 if size == 1:
                     raise
@@ -249,6 +253,16 @@ class MoENet(NeuralNet):
             else:
                 start += size
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+
+    def predict_out_of_bag(self, rows):
+        """Return what the head predicts of each row by the experts that are not trained on it."""
+
+        def predict(x, in_bag):
+            mixed = self.module_.forward_experts(x)
+            log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
+            return self.criterion_.predict(self.criterion_.mix(log_gate, mixed.expert_outputs))
+
+        return self.map_batches(predict, rows.x, rows.in_bag)
 
     def infer(self, x, **fit_params):
         """Return the outputs of a batch, without noise."""

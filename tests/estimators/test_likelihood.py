@@ -37,6 +37,12 @@ def classes():
     return X, np.array(["a", "b", "c"])[y]
 
 
+def scales_at(reg, numbers):
+    """Return the scale of the density around predictions."""
+    z = (numbers - reg._target.mean) / reg._target.scale
+    return reg.scale_ * np.exp(reg.scale_slope_ * np.clip(z, -3, 3))
+
+
 def log_joint(reg, X, y):
     """Return log gate + log density of each expert, by scipy.stats and the public predictions."""
     gate, centers = reg.gate_proba(X), reg.expert_predict(X)
@@ -48,7 +54,7 @@ def log_joint(reg, X, y):
         scales = (torch.nn.functional.softplus(raw) + 1e-3).numpy() * reg._target.scale
         family = stats.norm
     else:
-        scales, family = reg.scale_, getattr(stats, FAMILIES[reg.loss])
+        scales, family = scales_at(reg, centers), getattr(stats, FAMILIES[reg.loss])
     return np.log(gate) + family.logpdf(np.asarray(y)[:, np.newaxis], centers, scales)
 
 
@@ -115,11 +121,12 @@ def test_several_outputs(numbers, loss):
 def test_routers_that_add_outputs_have_one_density(numbers, router):
     X, y = numbers
     reg = MoERegressor(router=router, **BRIEF).fit(X, y)
-    expected = stats.norm.logpdf(y, reg.predict(X), reg.scale_)
+    center, scale = reg.predict(X), scales_at(reg, reg.predict(X))
+    expected = stats.norm.logpdf(y, center, scale)
     np.testing.assert_allclose(reg.score_samples(X, y), expected, rtol=1e-5)
     assert reg.responsibilities(X, y).sum(axis=1) == pytest.approx(1)
     levels = np.interp(Q, np.linspace(0, 1, 201), reg._levels)
-    expected = stats.norm.ppf(levels, reg.predict(X)[:, np.newaxis], reg.scale_)
+    expected = stats.norm.ppf(levels, center[:, np.newaxis], scale[:, np.newaxis])
     np.testing.assert_allclose(reg.predict_quantiles(X, Q), expected, rtol=1e-6)
 
 
@@ -170,6 +177,9 @@ def test_bad_arguments(numbers):
     for n_samples in (0, 1.5, "2"):
         with pytest.raises((TypeError, ValueError), match="n_samples"):
             reg.sample_y(X, n_samples)
+    for coverage in (0, 1, 90, "most", [0.9]):
+        with pytest.raises((TypeError, ValueError), match="coverage"):
+            reg.predict_interval(X, coverage)
     with pytest.raises(ValueError, match="X and y"):
         reg.score_samples(X, y[:-1])
     with pytest.raises(ValueError, match="y"):
@@ -188,6 +198,30 @@ def bimodal(seed, n):
     return X, rng.choice([-1, 1], n) * (2 + X[:, 0]) + 0.3 * rng.normal(size=n)
 
 
+def widening(seed, n):
+    """Return numbers whose noise grows with their mean."""
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-1, 1, size=(n, 3))
+    return X, 3 * X[:, 0] + np.exp(X[:, 0] - 1) * rng.normal(size=n)
+
+
+@pytest.mark.parametrize("loss", FAMILIES)
+def test_intervals_are_wide_where_the_noise_is(loss):
+    X, y = widening(0, 1500)
+    reg = MoERegressor(loss=loss, random_state=0).fit(X, y)
+    assert reg.scale_slope_[0] == pytest.approx(y.std() / 3, rel=0.2)
+    X, y = widening(1, 4000)
+    interval = reg.predict_interval(X, coverage=0.8)
+    np.testing.assert_allclose(interval, reg.predict_quantiles(X, [0.1, 0.9]), 1e-9)
+    covered = (interval[:, 0] < y) & (y < interval[:, 1])
+    for part in (X[:, 0] < 0, X[:, 0] >= 0):
+        assert covered[part].mean() == pytest.approx(0.8, abs=0.05)
+    steady = MoERegressor(loss=loss, **BRIEF).fit(
+        X, X[:, 0] + X[:, 1] + reg.sample_y(X[:1], 4000, random_state=0)[0]
+    )
+    assert abs(steady.scale_slope_[0]) < 0.1
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("draw", [hetero, bimodal])
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian"])
@@ -196,7 +230,7 @@ def test_intervals_cover_what_they_say(draw, loss):
     for seed in range(3):
         reg = MoERegressor(loss=loss, random_state=seed).fit(*draw(seed, 2000))
         X, y = draw(100 + seed, 4000)
-        low, high = reg.predict_quantiles(X, [0.05, 0.95]).T
+        low, high = reg.predict_interval(X).T
         covered.append(((low < y) & (y < high)).mean())
     assert 0.88 < np.mean(covered) < 0.92
     assert 0.87 < min(covered) < max(covered) < 0.93

@@ -291,6 +291,37 @@ def test_the_best_weights_out_of_bag_are_kept(model):
     assert not hasattr(brief(model, early_stopping=False).fit(X, y), "oob_loss_curve_")
 
 
+OOB = {MoEClassifier: "oob_decision_function_", MoERegressor: "oob_prediction_"}
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_out_of_bag_predictions_are_those_of_experts_that_saw_less(model):
+    X, y = draw(120)
+    is_classifier = model is MoEClassifier
+    fitted = model(max_iter=20, random_state=0).fit(X, y, sample_weight=np.arange(120) >= 20)
+    found = getattr(pickle.loads(pickle.dumps(fitted)), OOB[model])
+    each = (fitted.expert_proba if is_classifier else fitted.expert_predict)(X[20:])
+    distances = np.abs(each - found[:, np.newaxis]).reshape(100, 8, -1).max(axis=2)
+    np.testing.assert_allclose(distances.min(axis=1), 0, atol=1e-6)
+    assert np.bincount(distances.argmin(axis=1), minlength=8).min() > 3  # of 8 experts, by turns
+    fitted.partial_fit(X, y)
+    assert not hasattr(fitted, OOB[model])
+    assert not hasattr(brief(model, early_stopping=False).fit(X, y), OOB[model])
+
+
+@pytest.mark.parametrize("model", BOTH)
+def test_out_of_bag_errors_are_honest(model):
+    (X, _), (X_test, _) = draw(200), draw(1000, seed=1)
+    y, y_test = np.random.default_rng(2).integers(2, size=200), np.arange(1000) % 2
+    fitted = model(max_iter=150, tol=None, random_state=0).fit(X, y)  # all of it is noise
+    predict = fitted.predict if model is MoERegressor else lambda X: fitted.predict_proba(X)[:, 1]
+    oob = getattr(fitted, OOB[model]).reshape(200, -1)[:, -1]
+    seen, unseen, out_of_bag = (
+        np.mean((y - p) ** 2) for y, p in ((y, predict(X)), (y_test, predict(X_test)), (y, oob))
+    )
+    assert out_of_bag > max(unseen - 0.01, seen + 0.01)
+
+
 def test_noise_is_not_learned_by_heart():
     (X, _), (X_test, _) = draw(200), draw(200, seed=1)
     y, y_test = np.random.default_rng(2).integers(2, size=(2, 200))

@@ -149,6 +149,17 @@ class Greedy(torch.nn.Module):
 GREEDY = MoEClassifier(**BRIEF, expert=Greedy, router="sigmoid")
 
 
+def test_columns_stay_with_their_rows_when_a_batch_is_cut():
+    def difference(x, column):
+        if len(x) > 30:
+            raise OutOfMemoryError("CUDA out of memory.")
+        return x[:, 0] - column
+
+    X = np.arange(200, dtype=np.float32).reshape(100, 2)
+    net = MoEClassifier(**BRIEF).fit(X, np.arange(100) % 2).net_
+    assert not net.map_batches(difference, X, torch.from_numpy(X[:, 0])).any()
+
+
 def test_prediction_takes_smaller_batches(table, monkeypatch):
     X, y = table
     monkeypatch.setattr(Greedy, "most", 300)
