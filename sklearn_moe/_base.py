@@ -39,6 +39,7 @@ from ._persistence import ModuleBlueprint, StoredModule
 from ._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
 from ._training.checkpoint import Checkpoint, FitFile, identity_of
 from ._training.diagnostics import warn_of
+from ._training.linear_start import start_linear
 from ._training.loop import undone_if_diverged
 from ._training.net import MoENet, with_in_bag_mask
 from ._training.placement import place
@@ -207,6 +208,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         )
         if n_out_of_bag := plan.training.n_out_of_bag:
             rows = with_in_bag_mask(net, rows, n_out_of_bag, training.groups)
+        if plan.training.starts_linear and not resume:
+            start_linear(net, rows)
         return Fit(
             working=working,
             net=net,
@@ -239,6 +242,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         net = bag._new_net(samples, plan_of_bag)
         rows = Rows.of(samples, samples.weight.mean(), self._dtype, net.device)
         rows = with_in_bag_mask(net, rows, plan_of_bag.training.n_out_of_bag, samples.groups)
+        if plan_of_bag.training.starts_linear:
+            start_linear(net, rows)
         stopping = bag._stopping(net, plan_of_bag)
         if bag._train(net, rows, epochs=plan.training.max_iter, callbacks=[stopping]):
             raise KeyboardInterrupt
@@ -252,6 +257,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         for _ in range(0 if fit.n_before else self.n_init - 1):
             working = copy.copy(before)
             net = working._new_net(fit.samples, fit.plan)
+            if fit.plan.training.starts_linear:
+                start_linear(net, fit.rows)
             stopping = working._stopping(net, fit.plan)
             yield fit._replace(working=working, net=net, stopping=stopping)
 

@@ -44,6 +44,9 @@ _IMAGE_LR_FACTOR = 0.4
 _WORTH_BF16 = 100
 _LEAST_BATCH, _SMALL_BATCH = 32, 200
 _MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
+_WIDTH = 100  # of an MLPExpert
+# Of a table of more columns than rows: what linear models are fitted to, and columns of full rate.
+_MOST_NUMBERS, _COLUMNS_OF_FULL_RATE = 2**26, 100
 # Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 500 for few.
 _STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 500, 10, 75
 # Of the rate on tables. Few rows are overfitted in few steps: those must be short.
@@ -111,6 +114,7 @@ class TrainingPlan:
     largest_batch: int  # of training that goes on with more
     max_iter: int
     n_dense_epochs: int  # before one expert is split into many
+    starts_linear: bool  # each expert as a linear model of its samples
     tol: float | None
     may_use_bf16: bool
 
@@ -262,10 +266,14 @@ def _plan_training(choices, data, head, solver, model):
         require(head, Head, "score", "early_stopping=True")
     if not mixes and ((stop == "out_of_bag" and not rehearses) or own_loss):
         _refuse_own_losses(choices, stop)
+    starts_linear = _is_wide(data) and (own_loss > 0 or n_experts == 1) and model.trunk is None
+    starts_linear = starts_linear and _holds_linear(model, head)
     auto_rates = _auto_rates(choices, data, solver, model)
     rates = [_pick_rate(choices, name, auto) for name, auto in auto_rates.items()]
-    max_iter = choices.pick("max_iter", _epochs(schedule, head.kind, data.n_samples, batch_size))
-    share = _OUT_OF_BAG if data.n_samples > _FEW_ROWS else _OUT_OF_BAG_OF_FEW
+    epochs = _epochs(schedule, head.kind, data.n_samples, batch_size)
+    max_iter = choices.pick("max_iter", _FEWEST_EPOCHS if starts_linear else epochs)
+    few = data.n_samples <= _FEW_ROWS and not starts_linear
+    share = _OUT_OF_BAG_OF_FEW if few else _OUT_OF_BAG
     n_out_of_bag = min(max(1, round(share * n_experts)), n_experts - 1)
     n_per_network = batch_size
     if model.trunk is None and router.router_class.sparse and n_experts > 1:
@@ -285,6 +293,7 @@ def _plan_training(choices, data, head, solver, model):
         largest_batch=largest_batch,
         max_iter=max_iter,
         n_dense_epochs=min(round(choices["router__upcycle"] * max_iter), max_iter - 1),
+        starts_linear=starts_linear,
         tol=choices.pick("tol", _tolerance(stop, schedule, head.kind)),
         # Mixed precision copies every weight in each step, which takes longer than it saves if a
         # network sees few samples at a time.
@@ -294,6 +303,20 @@ def _plan_training(choices, data, head, solver, model):
 
 def _is_linear(activation):
     return activation in ("linear", ACTIVATIONS["linear"])
+
+
+def _is_wide(data):
+    """Tell whether a table has more columns than rows, and is small enough for linear models."""
+    n_features = data.sample_shape[0]
+    return data.is_table and data.n_samples < n_features <= _MOST_NUMBERS / data.n_samples
+
+
+def _holds_linear(model, head):
+    """Tell whether an expert can become a linear function of its features."""
+    is_relu = model.expert_options.get("activation") in ("relu", ACTIVATIONS["relu"])
+    width = model.expert_options.get("width", _WIDTH)
+    fits = head.n_outputs >= head.n_targets and width >= 2 * head.n_outputs
+    return model.expert.factory is MLPExpert and is_relu and fits
 
 
 def _can_hold_out(choices, data, head):
@@ -314,6 +337,8 @@ def _auto_rates(choices, data, solver, model):
         rate, router_rate = rate / data.scale, router_rate / data.scale**2
     if data.is_table and solver.schedule == "cosine":
         rate *= _TABLE_LR_FACTOR * min(1, math.sqrt(data.n_samples / _ROWS_OF_FULL_RATE))
+        if _is_wide(data):  # a step moves the outputs in proportion to the columns
+            rate *= min(1, _COLUMNS_OF_FULL_RATE / data.sample_shape[0])
     if data.is_image and solver.schedule == "cosine":
         rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
     is_vector = data.is_table or model.trunk is not None

@@ -48,6 +48,28 @@ class MLPExpert(nn.Sequential):
         """Whether the outputs are linear functions of the features."""
         return type(self) is MLPExpert and getattr(self[1], "function", None) is linear
 
+    @torch.no_grad()
+    def become_linear(self, coef: Tensor, intercept: Tensor) -> None:
+        """Become the linear function x -> coef x + intercept, of the features.
+
+        Two hidden ReLU units hold one output: relu(z) - relu(-z) = z. The readouts of the others
+        are 0.
+
+        Parameters
+        ----------
+        coef : (n_outputs, n_features)
+        intercept : (n_outputs,)
+        """
+        first, _, second = self
+        n_outputs = len(coef)
+        for sign, units in ((1, slice(0, n_outputs)), (-1, slice(n_outputs, 2 * n_outputs))):
+            first.weight[units] = sign * coef.to(first.weight)
+            first.bias[units] = 0
+        second.weight.zero_()
+        second.weight[:, :n_outputs].fill_diagonal_(1)
+        second.weight[:, n_outputs : 2 * n_outputs].fill_diagonal_(-1)
+        second.bias.copy_(intercept)
+
     @staticmethod
     def stack(experts: Sequence["MLPExpert"]) -> nn.Module | None:
         """Return the experts as one module with stacked weights.
