@@ -1,0 +1,60 @@
+"""Linear models as the start of experts, for tables of more columns than rows."""
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression, RidgeCV
+
+_ALPHAS = np.logspace(-1, 5, 13)
+_UNSEEN = -5.0  # score of a class of which an expert sees no sample
+
+
+def start_linear(net, rows):
+    """Let each expert be a linear model of the samples that it is trained on.
+
+    Where columns outnumber samples, any of them can be told apart by what they do not share. A
+    network from random weights learns that first. A penalized linear model does not, and its
+    solution is known.
+
+    Parameters
+    ----------
+    net : MoENet
+        Its experts are `MLPExpert` with ReLU, of two units for each output at least.
+    rows : Rows
+    """
+    head = net.criterion_
+    X = net.map_batches(net.module_.encode, rows.x).astype(np.float64)
+    y, weight = (column.cpu().numpy() for column in (rows.y, rows.weight))
+    for m, expert in enumerate(net.module_.experts):
+        seen = slice(None) if rows.in_bag is None else rows.in_bag[:, m].cpu().numpy()
+        coef = np.zeros((head.n_outputs, X.shape[1]))
+        intercept = np.zeros(head.n_outputs)
+        fit = _FITS[head.kind]
+        coef[: head.n_targets], intercept[: head.n_targets] = fit(
+            X[seen], y[seen], weight[seen].astype(np.float64), head.n_targets
+        )
+        expert.become_linear(torch.from_numpy(coef), torch.from_numpy(intercept))
+
+
+def _fit_numbers(X, y, weight, n_targets):
+    model = RidgeCV(_ALPHAS).fit(X, y, weight)
+    return model.coef_.reshape(n_targets, -1), model.intercept_
+
+
+def _fit_classes(X, y, weight, n_targets):
+    coef, intercept = np.zeros((n_targets, X.shape[1])), np.full(n_targets, _UNSEEN)
+    classes = np.unique(y)
+    if len(classes) == 1:
+        intercept[classes] = 0
+        return coef, intercept
+    model = LogisticRegression(max_iter=1000).fit(X, y, weight)
+    both = np.array([[-0.5], [0.5]]) if len(classes) == 2 else 1
+    coef[classes], intercept[classes] = both * model.coef_, np.ravel(both * model.intercept_)
+    return coef, intercept
+
+
+def _fit_labels(X, y, weight, n_targets):
+    each = [_fit_classes(X, label.astype(int), weight, 2) for label in y.T]
+    return (np.stack([np.subtract(*part[::-1]) for part in parts]) for parts in zip(*each))
+
+
+_FITS = {"regression": _fit_numbers, "classes": _fit_classes, "multilabel": _fit_labels}
