@@ -54,7 +54,8 @@ def _fit_classes(X, y, weight, n_targets):
 
 def _fit_labels(X, y, weight, n_targets):
     each = [_fit_classes(X, label.astype(int), weight, 2) for label in y.T]
-    return (np.stack([np.subtract(*part[::-1]) for part in parts]) for parts in zip(*each))
+    coefs, intercepts = zip(*each, strict=True)  # of no and yes: a label has their difference
+    return np.diff(coefs, axis=1)[:, 0], np.diff(intercepts, axis=1)[:, 0]
 
 
 _FITS = {"regression": _fit_numbers, "classes": _fit_classes, "multilabel": _fit_labels}
