@@ -138,7 +138,7 @@ def step_row(pairs):
             for kind in (ours, single)
         ]
         what = f"600 steps of {ours.__name__}, 200 rows ({{0:.0f}} ms), over {single.__name__}"
-        yield compare(f"{what} ({{1:.0f}} ms)", *calls, 5, pairs)
+        yield compare(f"{what} ({{1:.0f}} ms)", *calls, 7, pairs)
 
 
 def import_row(pairs):
