@@ -79,7 +79,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Samples per step; None takes all of them (gradient descent). "auto" is 1024 for
         "normalized_sgd", 200 for "adamw" and a quarter of the samples, but 32 at least and 200 at
         most, for the others. A batch that holds all samples is not shuffled. Where weights are
-        uneven, "auto" is up to four times as many.
+        uneven, "auto" is up to four times as many, and also for "adamw" and tables of more than
+        250,000 rows.
 
     class_weight : dict, list of dict, "balanced" or None, default=None
         Weights of the classes, which multiply `sample_weight`.

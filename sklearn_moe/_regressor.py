@@ -83,7 +83,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     batch_size : int or None, default="auto"
         Samples per step; None takes all of them. "auto" is 200. Where weights are
-        uneven, "auto" is up to four times as many.
+        uneven, "auto" is up to four times as many, and also for "adamw" and tables of more than
+        250,000 rows.
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the

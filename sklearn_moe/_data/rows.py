@@ -24,8 +24,8 @@ def draw_rows(n_rows, n_drawn):
     """Return the numbers of some rows, all if there are few; the same ones in every call."""
     if n_rows <= n_drawn:
         return np.arange(n_rows)
-    # The other methods draw a permutation of all rows, which may be larger than X.
-    drawn = sample_without_replacement(n_rows, n_drawn, "reservoir_sampling", random_state=0)
+    # Other methods go through all rows, of which there may be many.
+    drawn = sample_without_replacement(n_rows, n_drawn, "tracking_selection", random_state=0)
     return np.sort(drawn)
 
 

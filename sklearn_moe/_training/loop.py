@@ -138,6 +138,9 @@ class Training:
 
         `streamed` is an iterable of Rows, the first of them those of the training.
         """
+        # Callbacks and transforms of batches are given samples as they are.
+        is_raw = streamed is not None or self.has_batch_hooks or self.net.train_transform
+        self.encodes_once = not is_raw and self.net.may_encode(self.rows.x)
         self.step = OneNetStep(self)
         explained = explained_memory_errors(self.batch_size, self.net.device)
         try:
@@ -181,6 +184,8 @@ class Training:
         data, held_out = WeightedRows(self.rows), self.validation and WeightedRows(self.validation)
         known = {"dataset_train": data, "dataset_valid": held_out}
         if streamed is None:
+            if self.encodes_once:
+                data = WeightedRows(self.rows._replace(x=net.encoded(self.rows.x)))
             parts = [net.get_iterator(data, training=True)]
         else:
             parts = self._cut(streamed)
@@ -404,7 +409,7 @@ class OneNetStep(Step):
         if net.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
         with net.autocast(), OwnGenerator(*training.draws) if self.is_stochastic else nullcontext():
-            return net.losses(forward(x, training.generator), batch)
+            return net.losses(forward(x, training.generator, training.encodes_once), batch)
 
     def _transform(self, x):
         """Return the samples of a batch as `train_transform` makes them."""

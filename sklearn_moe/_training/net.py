@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy.sparse import issparse
 from sklearn.metrics import accuracy_score, r2_score
+from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.dataset import Dataset
 
@@ -21,11 +22,16 @@ from ..nn.functional import batch_weight, mixture_loss
 from ..nn.seeding import OwnGenerator, in_bag_mask, random_in_bag_mask
 from .callbacks import WeightedRows
 from .loop import Training
+from .placement import units_of_a_sample
 
 _FORMAT = 1  # of the stored state; another number is not read
 # Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
 # wants enough to be busy, if it has room: up to 40 bytes per feature where all experts are used.
 _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
+# Hidden units of the rows of a table in one batch: arrays of more than 32 MiB, 2**22 numbers, would
+# come from the kernel every time, which takes as long as the computation.
+_PREDICT_UNITS, _FEWEST_ROWS = 3 * 2**20, 256
+_MOST_ENCODED = 2**25  # numbers of a table that is kept encoded while it is trained on
 _ROWS_LOOKED_AT = 2000  # rows by which a table is known
 _IMAGE_GROWTH = 16  # an expert for images holds many channels of them at a time
 _NUMPY_TYPES = {torch.from_numpy(np.zeros(1, kind)).dtype for kind in "?bBhilefdFD"}
@@ -223,13 +229,32 @@ class MoENet(NeuralNet):
         x = x.to(self.dtype)
         return x.div_(255) if is_uint8 else x
 
+    def may_encode(self, x):
+        """Return whether a table is encoded once for all epochs: a copy, if it is not large."""
+        encoder = self.module_.encoder
+        is_table = isinstance(encoder, TableEncoder) and isinstance(x, torch.Tensor)
+        return is_table and len(x) * encoder.n_outputs <= _MOST_ENCODED
+
+    @torch.no_grad()
+    def encoded(self, x):
+        """Return a table as its encoder returns it, in the type of the weights."""
+        encoder = self.module_.encoder
+        table = x.new_empty(len(x), encoder.n_outputs, dtype=self.dtype)
+        for rows in gen_batches(len(x), self._predict_size(x)):
+            table[rows] = encoder(x[rows].to(self.device))
+        return table
+
     def _predict_size(self, X):
         """Return how many samples are predicted at a time."""
         growth = _IMAGE_GROWTH if X.ndim == 4 else 1
         elements, device = _PREDICT_ELEMENTS, torch.device(self.device)
         if device.type != "cpu":
             elements = int(min(_MOST_ELEMENTS, free_memory(device) / _BYTES_PER_ELEMENT))
-        return max(1, elements // (growth * math.prod(X.shape[1:])))
+        size = max(1, elements // (growth * math.prod(X.shape[1:])))
+        if X.ndim == 2 and device.type == "cpu":
+            units = max(1, units_of_a_sample(self.module_))
+            size = min(size, max(_FEWEST_ROWS, _PREDICT_UNITS // units))
+        return size
 
     @usual_modes()
     @torch.inference_mode()

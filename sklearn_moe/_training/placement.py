@@ -12,9 +12,11 @@ from .._devices import OutOfMemoryError, is_out_of_memory
 from .._registry import is_auto
 from ..nn.seeding import OwnGenerator
 
-# Multiply-adds. Below that neither a second thread nor a GPU gains anything. On a busy machine the
-# threads of a step wait for each other, spinning, and it takes tens of times longer.
+# Multiply-adds of a step, below which a GPU gains nothing.
 LARGE = 1e8
+# And a second thread. On a busy machine the threads of a small step wait for each other, spinning,
+# and it takes tens of times longer; of steps of that size a tenth to a quarter.
+_WORTH_THREADS = 4e7
 
 
 @contextmanager
@@ -23,7 +25,7 @@ def as_many_threads_as_useful(work):
 
     The limit is that of OpenMP, which belongs to the calling thread.
     """
-    if work > LARGE:
+    if work > _WORTH_THREADS:
         yield
         return
     torch.get_num_threads()  # torch sets its own number at the first use in a thread
@@ -39,12 +41,24 @@ def _controller():
 def work_of_a_step(module, n_samples, input_shape):
     """Return about how many multiply-adds a batch takes forwards."""
     positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
-    router = module.router
-    n_used = 1 if router is None else router.top_k if router.sparse else len(module.experts)
-    work = _n_weights(module.experts[0]) * (n_used + len(module.shared))
+    work = _n_weights(module.experts[0]) * _n_used(module)
     if module.trunk is None:
         return n_samples * positions * work
     return n_samples * (positions * _n_weights(module.trunk) + work)  # of vectors, as a rule
+
+
+def units_of_a_sample(module):
+    """Return about how many hidden units a sample has, those with a bias, in all its experts."""
+    named = module.experts[0].named_parameters()
+    biases = (parameter.numel() for name, parameter in named if name.endswith("bias"))
+    return sum(biases) * _n_used(module)
+
+
+def _n_used(module):
+    """Return how many experts a sample goes through."""
+    router = module.router
+    n_used = 1 if router is None else router.top_k if router.sparse else len(module.experts)
+    return n_used + len(module.shared)
 
 
 def _n_weights(module):

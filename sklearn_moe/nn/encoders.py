@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from .dispatch import is_exporting
 
 _KNEE = 3.0  # standard deviations
-_FAR = 1e30  # replaces infinity: a number that float32 can hold
+_FAR = 1e15  # standard deviations: the square is a number that float32 can hold
 _LINEAR_UP_TO = 100.0  # standard deviations, far from all that linear experts should follow
 
 
@@ -96,8 +96,9 @@ class TableEncoder(_FixedTypes):
         z = torch.nan_to_num(z, nan=0.0, posinf=_FAR, neginf=-_FAR)
         if self.is_linear:
             parts = [z.clamp(-_LINEAR_UP_TO, _LINEAR_UP_TO)]
-        else:  # hypot, as the square of a far outlier would overflow
-            parts = [z * (_KNEE / torch.hypot(z, z.new_full((), _KNEE)))]
+        else:  # a root is exact; the last bit of hypot depends on the place in the batch
+            z = z.clamp(-_FAR, _FAR)
+            parts = [z * (_KNEE / (z.square() + _KNEE**2).sqrt())]
         if len(self.with_missing):
             parts.append(numbers.index_select(1, self.with_missing).isnan().to(z.dtype))
         if len(self.categories):

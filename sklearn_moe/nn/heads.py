@@ -143,7 +143,7 @@ class SoftmaxHead(_ClassHead):
 
     def losses(self, expert_outputs, y):
         """Return the cross-entropies."""
-        # Samples last, as in mix: (n_experts, n_outputs, n_samples).
+        # Samples last, as in mix.
         log_proba = expert_outputs.permute(1, 2, 0).log_softmax(1)
         return -log_proba.gather(1, y.expand(len(log_proba), 1, -1)).squeeze(1).T
 
@@ -158,10 +158,9 @@ class SoftmaxHead(_ClassHead):
     @staticmethod
     def mix(log_gate, expert_outputs):
         """Return log sum_m exp(log gate_m + log p_m), whose softmax is the mixture."""
-        # Samples last: torch is slow along a short last axis.
-        by_output = expert_outputs.permute(2, 1, 0)
-        log_proba = by_output - by_output.logsumexp(0)
-        return (log_gate.T + log_proba).logsumexp(1).T
+        # Samples last, (n_experts, n_outputs, n_samples): torch is slow along a short last axis.
+        log_proba = expert_outputs.permute(1, 2, 0).log_softmax(1)
+        return (log_gate.T.unsqueeze(1) + log_proba).logsumexp(0).T
 
 
 class DoubleSoftmaxHead(SoftmaxHead):

@@ -64,9 +64,9 @@ class MixtureOfExperts(nn.Module):
         self.shared = nn.ModuleList(shared)
         self.dense_phase = False  # before upcycling: only the first expert is used
 
-    def encode(self, x: Tensor) -> Tensor:
-        """Return samples as router and experts take them."""
-        if self.encoder is not None:
+    def encode(self, x: Tensor, encoded: bool = False) -> Tensor:
+        """Return samples as router and experts take them; `encoded` are outputs of the encoder."""
+        if self.encoder is not None and not encoded:
             x = self.encoder(x).to(next(self.parameters()).dtype)
         # Routes are never decided in mixed precision.
         return x if self.trunk is None else self.trunk(x).to(x.dtype)
@@ -82,9 +82,11 @@ class MixtureOfExperts(nn.Module):
             return Route(scores, scores, first.long(), first + 1)
         return self.router(x, generator)
 
-    def forward(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
+    def forward(
+        self, x: Tensor, generator: Generator | None = None, encoded: bool = False
+    ) -> MixtureOutput:
         """Compute the output for a batch; `generator` switches the routing noise on."""
-        x = self.encode(x)
+        x = self.encode(x, encoded)
         route = self._route(x, generator)
         if self.router is None or self.dense_phase:
             output, expert_outputs = self.experts[0](x), None
@@ -94,12 +96,14 @@ class MixtureOfExperts(nn.Module):
             output = output + expert(x)
         return MixtureOutput(output, route, expert_outputs)
 
-    def forward_experts(self, x: Tensor, generator: Generator | None = None) -> MixtureOutput:
+    def forward_experts(
+        self, x: Tensor, generator: Generator | None = None, encoded: bool = False
+    ) -> MixtureOutput:
         """Route a batch and return the outputs of all experts, (n_samples, n_experts, n_outputs).
 
         For training with each expert's own loss.
         """
-        x = self.encode(x)
+        x = self.encode(x, encoded)
         return MixtureOutput(None, self._route(x, generator), apply_all(self.experts, x))
 
     def forward_each(self, x: Tensor) -> Tensor:

@@ -175,7 +175,6 @@ def write_onnx(module, path, output):
             program,
             input_names=["X"],
             output_names=[output],
-            custom_translation_table={torch.ops.prims.hypot.default: _hypot},
             dynamo=True,
             external_data=False,
             verbose=False,
@@ -208,12 +207,3 @@ def _convolve(x, weight, bias=None, stride=(1, 1), padding=(0, 0), dilation=(1, 
     height = x.shape[2] + 2 * padding[0] - dilation[0] * (weight.shape[2] - 1)
     y = (weight.flatten(1) @ columns).unflatten(2, ((height - 1) // stride[0] + 1, -1))
     return y if bias is None else y + bias[:, None, None]
-
-
-def _hypot(x, y):
-    """Return sqrt(x^2 + y^2), whose squares must not overflow."""
-    from onnxscript import opset18 as op
-
-    largest = op.Max(op.Abs(x), op.Abs(y))
-    x, y = op.Div(x, largest), op.Div(y, largest)
-    return op.Mul(largest, op.Sqrt(op.Add(op.Mul(x, x), op.Mul(y, y))))

@@ -262,6 +262,15 @@ def test_the_larger_a_table_the_fewer_epochs():
         assert epochs * n <= max(3000, 10 * n / 200) * training.batch_size  # steps
 
 
+def test_the_batches_of_large_tables_grow():
+    for kind in (MoEClassifier, MoERegressor):
+        for n, batch_size in ((250_000, 200), (500_000, 400), (2_000_000, 800)):
+            training = plan_for((n, 2), kind).training
+            assert (training.batch_size, training.max_iter) == (batch_size, 10)
+        for options in ({"batch_size": 200}, {"solver": "adam"}):
+            assert plan_for((500_000, 2), kind, **options).training.batch_size == 200
+
+
 def test_patches_are_not_standardized():
     X, y = draw()
     for given, options in ((X.reshape(80, 2, 2), {}), (X, {"sample_shape": (2, 2)})):

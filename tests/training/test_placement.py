@@ -194,7 +194,8 @@ def test_prediction_takes_a_share_of_what_is_free(monkeypatch):
     for shape, n in (((5,), 5), ((3, 4), 12)):
         X = np.random.default_rng(0).normal(size=(40, *shape))
         net = MoEClassifier(**BRIEF).fit(X, np.arange(40) % 2).net_
-        assert net._predict_size(X) == 2**22 // n
+        n_units = 2 * (100 + 2)  # hidden units and outputs of all experts
+        assert net._predict_size(X) == (3 * 2**20 // n_units if X.ndim == 2 else 2**22 // n)
         net.device = "cuda"
         for free, expected in ((0, 1), (64 * n * 1000, 1000), (float("inf"), 2**28 // n)):
             monkeypatch.setattr(training_net, "free_memory", lambda device, free=free: free)
@@ -259,9 +260,16 @@ def test_only_steps_with_work_for_two_take_two(two_threads, monkeypatch):
     table, images = np.ones((40, 5)), np.ones((40, 3, 32, 32), np.float32)
     assert count(table) == [(1, 2)]
     assert count(images) == [(2, 2)]
-    monkeypatch.setattr(placement, "LARGE", 0)
+    monkeypatch.setattr(placement, "_WORTH_THREADS", 0)
     assert count(table) == [(2, 2)]
     assert torch.get_num_threads() == 2
+
+
+def test_full_batches_of_the_papers_size_take_all_threads():
+    mixture = make_mixture("patch", shape=(4, 50))
+    for n_samples, takes_two in ((1024, False), (16_000, True)):
+        work = placement.work_of_a_step(mixture, n_samples, (4, 50))
+        assert (work > placement._WORTH_THREADS) is takes_two
 
 
 def test_the_work_of_a_step_is_that_of_its_layers():

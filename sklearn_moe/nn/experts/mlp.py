@@ -112,8 +112,10 @@ class MLPStack(Stack):
         if isinstance(activation, nn.ReLU) and torch.is_grad_enabled() and not mixed_precision:
             outputs = _ReLUNetworks.apply(x, weight, bias, self.readout, self.readout_bias)
         else:
-            # Samples last, so that elementwise operations and sums run along contiguous rows.
-            hidden = activation(torch.addmm(bias.unsqueeze(1), weight, x.T))
+            # Samples last, so that elementwise operations and sums run along contiguous rows. The
+            # bias belongs to a feature of 1: addmm would write it to the hidden units first.
+            weight = torch.cat([weight, bias.unsqueeze(1)], 1)
+            hidden = activation(weight @ nn.functional.pad(x, (0, 1), value=1.0).T)
             hidden = hidden.unflatten(0, (len(self), -1))
             outputs = torch.baddbmm(self.readout_bias.unsqueeze(2), self.readout, hidden)
         return outputs.permute(2, 0, 1)
