@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 from measure import print_table
-from models import MLP, MODELS, MOE, ONE
+from models import BETTER, MLP, MODELS, MOE, ONE, STOPPED
 from scipy.stats import t
 
 from sklearn_moe.inspection import expert_colors
@@ -29,10 +29,11 @@ BAND = "0.94"  # behind the first half
 
 @dataclass
 class Results:
-    """The fits of one kind, of the same folds for all models."""
+    """The fits of one kind."""
 
     kind: str
-    models: list
+    models: list  # those with all folds
+    all_models: list  # and those with some
     first_half: set  # names of tables
     frame: pandas.DataFrame
 
@@ -54,6 +55,11 @@ class Results:
     def means(self, column):
         """Return the means over the folds, tables below each other."""
         return self.folds(column).groupby("table").mean()
+
+    def pair(self, column, first, second):
+        """Return a column of two models, on the folds that both have."""
+        folds = self.frame.pivot(index=["table", "repeat", "fold"], columns="model", values=column)
+        return folds[[first, second]].dropna()
 
     def ratios(self):
         """Return the errors on every table over those of the MLP."""
@@ -179,19 +185,60 @@ def differences_by_table(results):
         yield name, *(shown(score, corrected_interval(of[name])) for score, of in found)
 
 
+def geometric_mean(ratios):
+    """Return the geometric mean of ratios and its 95 % t-interval as text."""
+    return "{:.3f} [{:.3f}, {:.3f}]".format(*np.exp(mean_interval(np.log(ratios))))
+
+
+def beside_each(results):
+    """Yield a row per model: the mixture, or else the MLP, beside it on the folds of both."""
+    first, score = MOE if MOE in results.all_models else MLP, SCORES[results.kind][0]
+    titles = f"{ERRORS[results.kind]}: {first} / model", f"{score}: {first} - model"
+    yield (
+        *("model", "tables", "fits", titles[0], "second half", "better : worse", titles[1]),
+        *(f"time of {step}: {first} / model" for step in ("fit", "predict")),
+    )
+    for model in results.all_models:
+        if model == first or not len(errors := results.pair("error", first, model)):
+            continue
+        means = errors.groupby("table").mean()
+        ratios = means[first] / means[model]
+        second = ratios[~ratios.index.isin(results.first_half)]
+        scores = results.pair(score, first, model).groupby("table").mean()
+        times = (results.pair(f"{step}_seconds", first, model) for step in ("fit", "predict"))
+        yield (
+            *(model, len(means), len(errors), geometric_mean(ratios), geometric_mean(second)),
+            f"{sum(ratios < 1)} : {sum(ratios > 1)}",
+            shown(score, mean_interval(scores[first] - scores[model])),
+            *(f"{(seconds[first] / seconds[model]).median():.2f}" for seconds in times),
+        )
+
+
+def better_of_both(rows):
+    """Return the fits of the MLP, on each table those of the stopping with less error there."""
+    folds = rows.pivot(index=["table", "repeat", "fold"], columns="model", values="error")
+    errors = folds.reindex(columns=[MLP, STOPPED]).dropna().groupby("table").mean()
+    best = errors.idxmin(axis=1)
+    return rows[rows["model"] == rows["table"].map(best)].assign(model=BETTER)
+
+
 def results_by_kind(frame, models, first_half):
     """Yield the results of either kind, if there are any."""
     names = {"accuracy": "accuracy %", "log_loss": "log loss", "r2": "R2"}
     # Columns that no model has are of no value, not missing.
     frame = frame.reindex(columns=frame.columns.union([*names, "brier"])).rename(columns=names)
     frame["accuracy %"] *= 100
-    for kind, of_kind in MODELS.items():
+    for kind in MODELS:
         rows = frame[frame["kind"] == kind]
         if len(rows):
             error = rows["log loss"] if kind == "classification" else 1 - rows["R2"]
             first = {name for of, name in first_half if of == kind}
-            present = [model for model in models if model in of_kind]
-            yield Results(kind, present, first, rows.assign(error=error))
+            fits = rows["model"].value_counts()
+            present = [model for model in models if model in fits]
+            complete = [model for model in present if fits[model] == fits.max()]
+            rows = rows.assign(error=error)
+            rows = pandas.concat([rows, better := better_of_both(rows)])
+            yield Results(kind, complete, [*present, *better["model"].unique()], first, rows)
 
 
 def tables(results):
@@ -199,6 +246,8 @@ def tables(results):
     kind, pairs = results.kind.capitalize(), results.pairs()
     yield f"{kind}: means over the tables", rows_of_parts(results, summary)
     yield f"{kind}: time and training", rows_of_parts(results, costs)
+    if {MOE, MLP} & set(results.all_models):
+        yield f"{kind}: beside each model, on the folds that both have", beside_each(results)
     if pairs:
         yield f"{kind}: mean differences over the tables, 95 % t-intervals", differences(results)
     for score in SCORES[results.kind]:
