@@ -61,6 +61,10 @@ class Results:
         folds = self.frame.pivot(index=["table", "repeat", "fold"], columns="model", values=column)
         return folds[[first, second]].dropna()
 
+    def reference(self):
+        """Return the model that is compared with each other one, None if it is not there."""
+        return next((model for model in (MOE, MLP) if model in self.all_models), None)
+
     def ratios(self):
         """Return the errors on every table over those of the MLP."""
         errors = self.means("error")
@@ -191,13 +195,10 @@ def geometric_mean(ratios):
 
 
 def beside_each(results):
-    """Yield a row per model: the mixture, or else the MLP, beside it on the folds of both."""
-    first, score = MOE if MOE in results.all_models else MLP, SCORES[results.kind][0]
-    titles = f"{ERRORS[results.kind]}: {first} / model", f"{score}: {first} - model"
-    yield (
-        *("model", "tables", "fits", titles[0], "second half", "better : worse", titles[1]),
-        *(f"time of {step}: {first} / model" for step in ("fit", "predict")),
-    )
+    """Yield a row per model: the reference beside it, on the folds that both have."""
+    first, score = results.reference(), SCORES[results.kind][0]
+    halves = f"{ERRORS[results.kind]}, ratio", "second half, ratio"
+    yield "model", "fits", "better on", *halves, f"{score}, more", "time of fit, predict"
     for model in results.all_models:
         if model == first or not len(errors := results.pair("error", first, model)):
             continue
@@ -207,10 +208,10 @@ def beside_each(results):
         scores = results.pair(score, first, model).groupby("table").mean()
         times = (results.pair(f"{step}_seconds", first, model) for step in ("fit", "predict"))
         yield (
-            *(model, len(means), len(errors), geometric_mean(ratios), geometric_mean(second)),
-            f"{sum(ratios < 1)} : {sum(ratios > 1)}",
+            *(model, len(errors), f"{sum(ratios < 1)} of {len(means)}"),
+            *(geometric_mean(ratios), geometric_mean(second)),
             shown(score, mean_interval(scores[first] - scores[model])),
-            *(f"{(seconds[first] / seconds[model]).median():.2f}" for seconds in times),
+            ", ".join(f"{(seconds[first] / seconds[model]).median():.2f}" for seconds in times),
         )
 
 
@@ -246,8 +247,8 @@ def tables(results):
     kind, pairs = results.kind.capitalize(), results.pairs()
     yield f"{kind}: means over the tables", rows_of_parts(results, summary)
     yield f"{kind}: time and training", rows_of_parts(results, costs)
-    if {MOE, MLP} & set(results.all_models):
-        yield f"{kind}: beside each model, on the folds that both have", beside_each(results)
+    if first := results.reference():
+        yield f"{kind}: {first} over each model, on the folds that both have", beside_each(results)
     if pairs:
         yield f"{kind}: mean differences over the tables, 95 % t-intervals", differences(results)
     for score in SCORES[results.kind]:
@@ -291,7 +292,7 @@ def draw_kind(ax, results):
     ax.axvline(1, color="0.3", linewidth=1.2, label=MLP)
     others = [name for name in MODELS["classification"] if name != MLP]
     colors = np.delete(expert_colors(len(others) + 1), 6, axis=0)  # no yellow: too pale for a dot
-    for model, color, marker in zip(others, colors, "oDsPv^Xh<>*", strict=False):
+    for model, color, marker in zip(others, colors, "oDsPv^Xh<>*pdH8", strict=False):
         if model in ratios:
             style = {"color": color, "marker": marker, "edgecolors": "white", "linewidths": 0.6}
             style |= {"s": 75, "zorder": 4} if model == MOE else {"s": 38, "zorder": 3}
