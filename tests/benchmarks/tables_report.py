@@ -85,9 +85,9 @@ def number(value, digits, sign=""):
     return "" if np.isnan(value) else f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # no -0
 
 
-def shown(score, interval):
-    """Return a difference and its interval as text."""
-    mean, *ends = (number(value, DIGITS[score], "+") for value in interval)
+def shown(interval, digits, sign="+"):
+    """Return a mean, by default a difference, and its interval as text."""
+    mean, *ends = (number(value, digits, sign) for value in interval)
     return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
 
 
@@ -176,7 +176,7 @@ def differences(results):
             for score in columns:
                 tables = part.differences(score, first, second).values()
                 mean = mean_interval([folds.mean() for folds in tables])
-                cells += [shown(score, mean), wins(score, tables)]
+                cells += [shown(mean, DIGITS[score]), wins(score, tables)]
             yield f"{first} - {second}", name, *cells
 
 
@@ -186,12 +186,12 @@ def differences_by_table(results):
     yield "table", *(f"{score}, {first} - {second}" for score, first, second in columns)
     found = [(column[0], results.differences(*column)) for column in columns]
     for name in sorted(set(results.frame["table"])):
-        yield name, *(shown(score, corrected_interval(of[name])) for score, of in found)
+        yield name, *(shown(corrected_interval(of[name]), DIGITS[score]) for score, of in found)
 
 
 def geometric_mean(ratios):
     """Return the geometric mean of ratios and its 95 % t-interval as text."""
-    return "{:.3f} [{:.3f}, {:.3f}]".format(*np.exp(mean_interval(np.log(ratios))))
+    return shown(np.exp(mean_interval(np.log(ratios))), 3, "")
 
 
 def beside_each(results):
@@ -210,7 +210,7 @@ def beside_each(results):
         yield (
             *(model, len(errors), f"{sum(ratios < 1)} of {len(means)}"),
             *(geometric_mean(ratios), geometric_mean(second)),
-            shown(score, mean_interval(scores[first] - scores[model])),
+            shown(mean_interval(scores[first] - scores[model]), DIGITS[score]),
             ", ".join(f"{(seconds[first] / seconds[model]).median():.2f}" for seconds in times),
         )
 
