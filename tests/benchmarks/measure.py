@@ -1,6 +1,7 @@
 """What benchmarks share: command lines, ratios measured side by side, tables, stored results."""
 
 import argparse
+import csv
 import json
 import os
 import subprocess
@@ -66,10 +67,13 @@ def command(doc, rows=None):
 
 
 def one_of(known, many=False):
-    """Return a type of argument: one of the known names, or several with commas between."""
+    """Return a type of argument: one of the known names, or several with commas between.
+
+    A name that has a comma itself is put in double quotes: 'MLP,"MLP, stopped"'.
+    """
 
     def check(text):
-        names = [name.strip() for name in text.split(",")] if many else [text]
+        names = next(csv.reader([text], skipinitialspace=True)) if many else [text]
         if unknown := [name for name in names if name not in known]:
             raise argparse.ArgumentTypeError(f"unknown {unknown}, choose from {', '.join(known)}")
         return names if many else text

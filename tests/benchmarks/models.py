@@ -10,12 +10,18 @@ from sklearn.compose import TransformedTargetRegressor
 from sklearn.preprocessing import StandardScaler
 
 MOE, ONE, MLP, TREES = "MoE", "one expert", "MLP", "HistGradientBoosting"
+STOPPED, BETTER = "MLP, stopped", "MLP, better of both"
+LIGHTGBM, CATBOOST, EBM = "LightGBM", "CatBoost", "EBM"
 REAL_MLP, TABM, HME, SOFT_TREE = "RealMLP", "TabM", "HME", "soft tree"
 # What must be installed: the name for pip, that of the module but for its hyphens.
 PACKAGES = {REAL_MLP: "pytabkit", TABM: "pytabkit", HME: "neural-trees", SOFT_TREE: "neural-trees"}
+PACKAGES |= {LIGHTGBM: "lightgbm", CATBOOST: "catboost", EBM: "interpret"}
 ONE_CORE = {"device": "cpu", "n_threads": 1}
+# With random_state, which its get_params() lacks unless it is set.
+QUIET_CAT = {"thread_count": 1, "verbose": 0, "allow_writing_files": False, "random_state": 0}
 
-logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+for name in ("pytorch_lightning", "pytorch_lightning.utilities.rank_zero"):
+    logging.getLogger(name).setLevel(logging.ERROR)
 
 
 def standardized(regressor):
@@ -41,10 +47,14 @@ MODELS = {
         MOE: of("sklearn_moe.MoEClassifier"),
         ONE: of("sklearn_moe.MoEClassifier", n_experts=1),
         MLP: of("sklearn.neural_network.MLPClassifier"),
+        STOPPED: of("sklearn.neural_network.MLPClassifier", early_stopping=True),
         TREES: of("sklearn.ensemble.HistGradientBoostingClassifier"),
         "RandomForest": of("sklearn.ensemble.RandomForestClassifier"),
         "linear": of("sklearn.linear_model.LogisticRegression", max_iter=1000),
         "SVM": of("sklearn.svm.SVC"),
+        LIGHTGBM: of("lightgbm.LGBMClassifier", n_jobs=1, verbose=-1),
+        CATBOOST: of("catboost.CatBoostClassifier", **QUIET_CAT),
+        EBM: of("interpret.glassbox.ExplainableBoostingClassifier", n_jobs=1),
         REAL_MLP: of("pytabkit.RealMLP_TD_S_Classifier", **ONE_CORE),
         TABM: of("pytabkit.TabM_D_Classifier", **ONE_CORE),
         HME: of("neural_trees.HierarchicalMixtureOfExperts"),
@@ -54,10 +64,14 @@ MODELS = {
         MOE: of("sklearn_moe.MoERegressor"),
         ONE: of("sklearn_moe.MoERegressor", n_experts=1),
         MLP: of("sklearn.neural_network.MLPRegressor", standardize=True),
+        STOPPED: of("sklearn.neural_network.MLPRegressor", early_stopping=True, standardize=True),
         TREES: of("sklearn.ensemble.HistGradientBoostingRegressor"),
         "RandomForest": of("sklearn.ensemble.RandomForestRegressor"),
         "linear": of("sklearn.linear_model.Ridge"),
         "SVM": of("sklearn.svm.SVR", standardize=True),
+        LIGHTGBM: of("lightgbm.LGBMRegressor", n_jobs=1, verbose=-1),
+        CATBOOST: of("catboost.CatBoostRegressor", **QUIET_CAT),
+        EBM: of("interpret.glassbox.ExplainableBoostingRegressor", n_jobs=1),
         REAL_MLP: of("pytabkit.RealMLP_TD_S_Regressor", **ONE_CORE),
         TABM: of("pytabkit.TabM_D_Regressor", **ONE_CORE),
         SOFT_TREE: of("neural_trees.SoftDecisionTreeRegressor", standardize=True),

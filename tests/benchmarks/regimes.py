@@ -42,7 +42,7 @@ ROWS = ("tables", "flexmix", "time")
 MOST_ROWS = {"regression": 1000, "classification": 700}
 MOST_CLASSES, N_FOLDS = 5, 3
 SCORES = {"regression": ["r2"], "classification": ["log_loss", "accuracy"]}
-PACKAGES |= {"Cubist": "cubist", "EBM": "interpret"}
+PACKAGES["Cubist"] = "cubist"
 LMTREE = """
 suppressMessages(library(partykit))
 train <- read.csv("train.csv"); names <- setdiff(names(train), "y")

@@ -10,8 +10,10 @@ are chosen on the first half of the tables, every other one by name; the second 
 Results are kept in results/tables.jsonl, a line per fit, and a second start goes on with what is
 missing. A line does not know which version of a model it is of: where the code has changed, name
 another file, `--out`. `--report FOLDER` writes what is printed as tables.rst, to be
-included by a page, and tables.png. RealMLP, TabM, HME and soft tree run only where --models names
-them, and need `pip install '.[tables]'`.
+included by a page, and tables.png. LightGBM, CatBoost, EBM, RealMLP, TabM, HME and soft tree run
+only where --models names them, and need `pip install '.[tables]'`. For slow ones there are
+`--repeats 1 --folds 1`; `--no-fit` then reports all that is there: models that lack some fits are
+only in the tables that compare MoE with each model on the folds that both have.
 """
 
 import os
@@ -135,8 +137,10 @@ def main():
     parser.add_argument("--half", choices=("all", "first", "second"), default="all")
     parser.add_argument("--models", type=one_of(known, many=True), default=default)
     parser.add_argument("--repeats", type=int, default=3, help=f"of {N_FOLDS} folds, default: 3")
+    parser.add_argument("--folds", type=int, default=N_FOLDS, help="of each repeat, default: all")
     parser.add_argument("--jobs", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("results/tables.jsonl"))
+    parser.add_argument("--no-fit", action="store_true", help="report what is there")
     parser.add_argument("--report", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     if not options.data:
@@ -150,18 +154,18 @@ def main():
     wanted = [
         Fit(*key, model, repeat, fold)
         for repeat, key, fold, model in product(
-            range(options.repeats), chosen, range(N_FOLDS), options.models
+            range(options.repeats), chosen, range(options.folds), options.models
         )
         if model in MODELS[key[0]]
     ]
     done = read_results(options.out, Fit)
-    missing = [fit for fit in wanted if fit not in done]
+    missing = [fit for fit in wanted if fit not in done and not options.no_fit]
     if absent := sorted({fit.model for fit in missing if missing_package(fit.model)}):
         parser.error(f"{absent} need packages that pip install '.[tables]' installs")
     jobs = {fit: delayed(run)(fit, tables[fit.kind, fit.table]) for fit in missing}
     run_missing(jobs, options.out, options.jobs)
     done = read_results(options.out, Fit)
-    frame = pandas.DataFrame([done[fit] for fit in wanted])
+    frame = pandas.DataFrame([done[fit] for fit in wanted if fit in done])
     found = list(results_by_kind(frame, options.models, first))
     print_report(found)
     if options.report:

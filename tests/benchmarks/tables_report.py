@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
 from measure import print_table
-from models import MLP, MODELS, MOE, ONE
+from models import BETTER, MLP, MODELS, MOE, ONE, STOPPED
 from scipy.stats import t
 
 from sklearn_moe.inspection import expert_colors
@@ -29,10 +29,11 @@ BAND = "0.94"  # behind the first half
 
 @dataclass
 class Results:
-    """The fits of one kind, of the same folds for all models."""
+    """The fits of one kind."""
 
     kind: str
-    models: list
+    models: list  # those with all folds
+    all_models: list  # and those with some
     first_half: set  # names of tables
     frame: pandas.DataFrame
 
@@ -55,6 +56,15 @@ class Results:
         """Return the means over the folds, tables below each other."""
         return self.folds(column).groupby("table").mean()
 
+    def pair(self, column, first, second):
+        """Return a column of two models, on the folds that both have."""
+        folds = self.frame.pivot(index=["table", "repeat", "fold"], columns="model", values=column)
+        return folds[[first, second]].dropna()
+
+    def reference(self):
+        """Return the model that is compared with each other one, None if it is not there."""
+        return next((model for model in (MOE, MLP) if model in self.all_models), None)
+
     def ratios(self):
         """Return the errors on every table over those of the MLP."""
         errors = self.means("error")
@@ -75,9 +85,9 @@ def number(value, digits, sign=""):
     return "" if np.isnan(value) else f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # no -0
 
 
-def shown(score, interval):
-    """Return a difference and its interval as text."""
-    mean, *ends = (number(value, DIGITS[score], "+") for value in interval)
+def shown(interval, digits, sign="+"):
+    """Return a mean, by default a difference, and its interval as text."""
+    mean, *ends = (number(value, digits, sign) for value in interval)
     return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
 
 
@@ -166,7 +176,7 @@ def differences(results):
             for score in columns:
                 tables = part.differences(score, first, second).values()
                 mean = mean_interval([folds.mean() for folds in tables])
-                cells += [shown(score, mean), wins(score, tables)]
+                cells += [shown(mean, DIGITS[score]), wins(score, tables)]
             yield f"{first} - {second}", name, *cells
 
 
@@ -176,7 +186,41 @@ def differences_by_table(results):
     yield "table", *(f"{score}, {first} - {second}" for score, first, second in columns)
     found = [(column[0], results.differences(*column)) for column in columns]
     for name in sorted(set(results.frame["table"])):
-        yield name, *(shown(score, corrected_interval(of[name])) for score, of in found)
+        yield name, *(shown(corrected_interval(of[name]), DIGITS[score]) for score, of in found)
+
+
+def geometric_mean(ratios):
+    """Return the geometric mean of ratios and its 95 % t-interval as text."""
+    return shown(np.exp(mean_interval(np.log(ratios))), 3, "")
+
+
+def beside_each(results):
+    """Yield a row per model: the reference beside it, on the folds that both have."""
+    first, score = results.reference(), SCORES[results.kind][0]
+    halves = f"{ERRORS[results.kind]}, ratio", "second half, ratio"
+    yield "model", "fits", "better on", *halves, f"{score}, more", "time of fit, predict"
+    for model in results.all_models:
+        if model == first or not len(errors := results.pair("error", first, model)):
+            continue
+        means = errors.groupby("table").mean()
+        ratios = means[first] / means[model]
+        second = ratios[~ratios.index.isin(results.first_half)]
+        scores = results.pair(score, first, model).groupby("table").mean()
+        times = (results.pair(f"{step}_seconds", first, model) for step in ("fit", "predict"))
+        yield (
+            *(model, len(errors), f"{sum(ratios < 1)} of {len(means)}"),
+            *(geometric_mean(ratios), geometric_mean(second)),
+            shown(mean_interval(scores[first] - scores[model]), DIGITS[score]),
+            ", ".join(f"{(seconds[first] / seconds[model]).median():.2f}" for seconds in times),
+        )
+
+
+def better_of_both(rows):
+    """Return the fits of the MLP, on each table those of the stopping with less error there."""
+    folds = rows.pivot(index=["table", "repeat", "fold"], columns="model", values="error")
+    errors = folds.reindex(columns=[MLP, STOPPED]).dropna().groupby("table").mean()
+    best = errors.idxmin(axis=1)
+    return rows[rows["model"] == rows["table"].map(best)].assign(model=BETTER)
 
 
 def results_by_kind(frame, models, first_half):
@@ -185,13 +229,17 @@ def results_by_kind(frame, models, first_half):
     # Columns that no model has are of no value, not missing.
     frame = frame.reindex(columns=frame.columns.union([*names, "brier"])).rename(columns=names)
     frame["accuracy %"] *= 100
-    for kind, of_kind in MODELS.items():
+    for kind in MODELS:
         rows = frame[frame["kind"] == kind]
         if len(rows):
             error = rows["log loss"] if kind == "classification" else 1 - rows["R2"]
             first = {name for of, name in first_half if of == kind}
-            present = [model for model in models if model in of_kind]
-            yield Results(kind, present, first, rows.assign(error=error))
+            fits = rows["model"].value_counts()
+            present = [model for model in models if model in fits]
+            complete = [model for model in present if fits[model] == fits.max()]
+            rows = rows.assign(error=error)
+            rows = pandas.concat([rows, better := better_of_both(rows)])
+            yield Results(kind, complete, [*present, *better["model"].unique()], first, rows)
 
 
 def tables(results):
@@ -199,6 +247,8 @@ def tables(results):
     kind, pairs = results.kind.capitalize(), results.pairs()
     yield f"{kind}: means over the tables", rows_of_parts(results, summary)
     yield f"{kind}: time and training", rows_of_parts(results, costs)
+    if first := results.reference():
+        yield f"{kind}: {first} over each model, on the folds that both have", beside_each(results)
     if pairs:
         yield f"{kind}: mean differences over the tables, 95 % t-intervals", differences(results)
     for score in SCORES[results.kind]:
@@ -242,7 +292,7 @@ def draw_kind(ax, results):
     ax.axvline(1, color="0.3", linewidth=1.2, label=MLP)
     others = [name for name in MODELS["classification"] if name != MLP]
     colors = np.delete(expert_colors(len(others) + 1), 6, axis=0)  # no yellow: too pale for a dot
-    for model, color, marker in zip(others, colors, "oDsPv^Xh<>*", strict=False):
+    for model, color, marker in zip(others, colors, "oDsPv^Xh<>*pdH8", strict=False):
         if model in ratios:
             style = {"color": color, "marker": marker, "edgecolors": "white", "linewidths": 0.6}
             style |= {"s": 75, "zorder": 4} if model == MOE else {"s": 38, "zorder": 3}
