@@ -61,22 +61,24 @@ class MoERegressor(RegressorMixin, BaseMoE):
     max_iter : int, default="auto"
         Number of epochs, the maximum with `early_stopping` or `tol`, over which the rates of
         "cosine" fall. "auto" is, for "cosine", as many as make about 3,000 steps, but 10 at least
-        and 150 at most, or as many more as make 1,000 steps; else 150, as more epochs overfit
-        noise.
+        and 75 at most, or as many more as make 500 steps; 10 for a table of more columns than
+        rows; else 150, as more epochs overfit noise.
 
     early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
         Whether to stop when the mixture ceases to improve on samples that it was not trained on,
         and to return to the best weights.
 
         - "out_of_bag": every training sample is kept out of the training of some of the experts, a
-          tenth of them and one at least, equal samples out of the same. The mixture of these
-          experts is tested by it. No sample is lost to the training, and the test costs next to
-          nothing. Needs `router="soft"` and several experts;
+          tenth of them and one at least, a quarter up to 500 samples, equal samples out of the
+          same. The mixture of these experts is tested by it. No sample is lost to the training,
+          and the test costs next to nothing. Needs `router="soft"` and several experts, or a table
+          and `n_experts=1`: a bag of eight such networks then tells for how many epochs one
+          network learns, and it is trained for so many on all samples;
         - True: `validation_fraction` of the training samples are held out, and tested by the loss
           where X is a table, by the squared error otherwise;
         - False: what is watched is the training loss, and nothing is returned to.
 
-        "auto" is "out_of_bag" for a table with several experts, `router="soft"` and
+        "auto" is "out_of_bag" for a table with one expert, or with several, `router="soft"` and
         `expert_loss_weight` above 0. It is True for other tables with several experts, as
         specialized experts give poor out-of-bag estimates, if that holds out ten samples. Else
         it is False.
@@ -89,7 +91,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
         out-of-bag loss or the validation score. None trains for exactly `max_iter` epochs. "auto"
-        is 0 for "out_of_bag" and None otherwise.
+        is 1e-4 for "out_of_bag" and None otherwise.
 
     validation_scores_ : list of float
         One minus the squared error on the held-out samples after every epoch, in variances of

@@ -452,8 +452,10 @@ def _shared(
 
     learning_rate_init : float, default="auto"
         Learning rate of the experts, of "cosine" the highest. "auto" is 0.005 for "adamw", but
-        0.002 on images, 0.001 for "adam", 0.01 for "sgd" and, for "normalized_sgd", 0.06 / r with
-        r the root mean square norm of the training patches.
+        0.002 on images and 0.01 sqrt(n / 2000) on a table of n samples, 0.01 at most, times
+        100 / n_features where columns outnumber samples. It is 0.001 for "adam", 0.01 for "sgd"
+        and, for "normalized_sgd", 0.06 / r with r the root mean square norm of the training
+        patches.
 
     {max_iter}
 
@@ -593,8 +595,8 @@ def _shared(
         Share of the training loss that is the experts' own, the mean of their losses over all
         samples that they are trained on, whichever expert is chosen; the rest is the loss of the
         mixture. With 0 an expert may know nothing outside its own part of the samples; 1 is an
-        ensemble, whose router learns nothing. "auto" is 0.7 for a table or behind a trunk with
-        several experts and `router="soft"`, where few samples make no regions, and 0 otherwise,
+        ensemble, whose router learns nothing. With several experts and `router="soft"` "auto" is 1
+        for a table, where few samples make no regions, and 0.7 behind a trunk. It is 0 otherwise,
         also for `activation="linear"`, whose experts can do a part only; others than "soft" take 0
         only.
 
@@ -614,7 +616,7 @@ def _shared(
     n_iter_no_change : int, default=10
         Epochs without an improvement of `tol`, where it is set, after which training stops, though
         never before 50 steps without one: a small X has one step per epoch. For "out_of_bag" they
-        must also be a tenth of `max_iter` and half of the epochs so far.
+        must also be a tenth of `max_iter` and a quarter of the epochs so far.
 
     {tol}
 

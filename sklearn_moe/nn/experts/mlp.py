@@ -60,15 +60,13 @@ class MLPExpert(nn.Sequential):
         coef : (n_outputs, n_features)
         intercept : (n_outputs,)
         """
-        first, _, second = self
-        n_outputs = len(coef)
-        for sign, units in ((1, slice(0, n_outputs)), (-1, slice(n_outputs, 2 * n_outputs))):
-            first.weight[units] = sign * coef.to(first.weight)
-            first.bias[units] = 0
-        second.weight.zero_()
-        second.weight[:, :n_outputs].fill_diagonal_(1)
-        second.weight[:, n_outputs : 2 * n_outputs].fill_diagonal_(-1)
-        second.bias.copy_(intercept)
+        weight, bias, readout, readout_bias = self.parameters()
+        n_outputs, coef = len(coef), coef.to(weight)
+        weight[: 2 * n_outputs] = torch.cat([coef, -coef])
+        bias[: 2 * n_outputs] = 0
+        identity = torch.eye(n_outputs).to(readout)
+        readout.zero_()[:, : 2 * n_outputs] = torch.cat([identity, -identity], 1)
+        readout_bias.copy_(intercept)
 
     @staticmethod
     def stack(experts: Sequence["MLPExpert"]) -> nn.Module | None:
