@@ -104,7 +104,8 @@ def _read(X, name, known, estimator=None, weight=None):
     """Return what `_open` does as an array or CSR matrix of numbers, sample by sample.
 
     uint8 images stay as they are, the rest becomes floats, see `number_types`. Tables of many rows
-    that are standardized, which is done in float64, are trained in float32. In a first fit, without `known`, the parameters of the estimator say how.
+    that are standardized, which is done in float64, are trained in float32. In a first fit, without
+    `known`, the parameters of the estimator say how.
 
     Returns
     -------

@@ -48,16 +48,18 @@ def _warn_of_width(fit, epochs, kept):
 
     `kept` is what was recorded of the epoch whose weights the model has.
     """
-    X, max_iter = fit.rows.x, fit.plan.training.max_iter
+    X, training = fit.rows.x, fit.plan.training
     n_epochs = 1 + next(i for i, epoch in enumerate(epochs) if epoch is kept)
-    nothing = _loss_of_nothing(fit) if n_epochs <= _START * max_iter else None
+    is_start = training.starts_linear or n_epochs <= _START * training.max_iter
+    nothing = _loss_of_nothing(fit) if is_start else None
     unseen_loss = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
     if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
+        model = "linear models" if training.starts_linear else "little more than random weights"
         warn(
             f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned of "
             "it did not help on rows that were not trained on: the model is that of epoch "
-            f"{n_epochs} of {max_iter}, and has learned little. Reduce the columns before, such as "
-            f"by make_pipeline({_reducer(fit.working._target)}, model), or take a linear model.",
+            f"{n_epochs} of {training.max_iter}, its experts are {model}. Reduce the columns "
+            f"before, such as by make_pipeline({_reducer(fit.working._target)}, model).",
             ConvergenceWarning,
         )
 
