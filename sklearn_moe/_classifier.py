@@ -272,6 +272,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     def _measure(self, net, rows):
         vars(self).pop("oob_decision_function_", None)
         if rows.in_bag is not None:
+            net.calibrate_out_of_bag(rows)
             self.oob_decision_function_ = net.predict_out_of_bag(rows)
 
     def _describe(self, net):

@@ -33,6 +33,7 @@ _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
 _PREDICT_UNITS, _FEWEST_ROWS = 3 * 2**20, 256
 _MOST_ENCODED = 2**25  # numbers of a table that is kept encoded while it is trained on
 _ROWS_LOOKED_AT = 2000  # rows by which a table is known
+_FACTORS = np.exp(np.linspace(-1, 1, 81)).tolist()  # of logits
 _IMAGE_GROWTH = 16  # an expert for images holds many channels of them at a time
 _NUMPY_TYPES = {torch.from_numpy(np.zeros(1, kind)).dtype for kind in "?bBhilefdFD"}
 
@@ -288,6 +289,30 @@ class MoENet(NeuralNet):
             return self.criterion_.predict(self.criterion_.mix(log_gate, mixed.expert_outputs))
 
         return self.map_batches(predict, rows.x, rows.in_bag)
+
+    @torch.no_grad()
+    def calibrate_out_of_bag(self, rows):
+        """Scale the logits of the experts so that the out-of-bag loss is least.
+
+        By one factor of a grid, on some of the rows. Experts that cannot scale their outputs stay
+        as they are, and so do heads without logits.
+        """
+        module, head = self.module_, self.criterion_
+        if not (head.has_logits and all(hasattr(e, "scale_outputs") for e in module.experts)):
+            return
+        some = torch.from_numpy(draw_rows(len(rows.y), _ROWS_LOOKED_AT)).to(rows.y.device)
+        x = rows.x.index_select(0, some.to(getattr(rows.x, "device", "cpu")))
+        y, weight, in_bag = (column[some] for column in (rows.y, rows.weight, rows.in_bag))
+
+        def losses(x, y, in_bag):
+            mixed = module.forward_experts(x)
+            log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
+            scaled = (head.mix(log_gate, mixed.expert_outputs * f) for f in _FACTORS)
+            return torch.stack([head.loss(output, y) for output in scaled], 1).double()
+
+        loss = weight.double().cpu().numpy() @ self.map_batches(losses, x, y, in_bag)
+        for expert in module.experts:
+            expert.scale_outputs(_FACTORS[int(loss.argmin())])
 
     def infer(self, x, **fit_params):
         """Return the outputs of a batch, without noise."""

@@ -44,11 +44,14 @@ class Head(nn.Module):
         The `error` of a prediction that does not depend on the sample.
     score_name : str
         Short name of `score`, as in `valid_acc` of the history.
+    has_logits : bool
+        Whether outputs are logits: a factor makes the probabilities sharper or softer.
     """
 
     kind: ClassVar[str]
     chance_level_error: float = 1.0
     score_name: ClassVar[str] = "score"
+    has_logits: ClassVar[bool] = False
 
     def __init__(self, n_targets: int):
         super().__init__()
@@ -137,6 +140,8 @@ class _ClassHead(Head):
 class SoftmaxHead(_ClassHead):
     """One logit per class, softmax, cross-entropy."""
 
+    has_logits = True
+
     def loss(self, output, y):
         """Return the cross-entropy."""
         return -log_softmax(output).gather(1, y.unsqueeze(1)).squeeze(1)
@@ -169,6 +174,7 @@ class DoubleSoftmaxHead(SoftmaxHead):
     The loss cannot fall below log(1 + (n_classes - 1) / e): .313 for two classes.
     """
 
+    has_logits = False
     losses = Head.losses
 
     def loss(self, output, y):
@@ -187,6 +193,8 @@ def _mix_binary(log_gate: Tensor, expert_outputs: Tensor) -> Tensor:
 
 class MarginHead(_ClassHead):
     """One score F(x) for two classes and the logistic loss log(1 + exp(-y F)) (section 3.2)."""
+
+    has_logits = True
 
     def __init__(self, n_targets: int):
         if n_targets != 2:
@@ -219,6 +227,7 @@ class SigmoidHead(Head):
     """One score per label, the logistic function of each, and the mean of their logistic losses."""
 
     kind = "multilabel"
+    has_logits = True
     chance_level_error = 0.5
     score_name = "acc"
 
