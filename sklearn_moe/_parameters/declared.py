@@ -452,7 +452,7 @@ def _shared(
 
     learning_rate_init : float, default="auto"
         Learning rate of the experts, of "cosine" the highest. "auto" is 0.005 for "adamw", but
-        0.002 on images and 0.01 sqrt(n / 2000) on a table of n samples, 0.01 at most, times
+        0.002 on images and 0.01 sqrt(k / 10) on a table of k times 200 samples, 0.01 at most, times
         100 / n_features where columns outnumber samples. It is 0.001 for "adam", 0.01 for "sgd"
         and, for "normalized_sgd", 0.06 / r with r the root mean square norm of the training
         patches.

@@ -32,7 +32,7 @@ __all__ = ["Plan", "resolve"]
 # the mixture decides about a part. Linear experts can do a part of a table only.
 _OWN_LOSS_ON_TABLES, _OWN_LOSS_BEHIND_TRUNK = 1.0, 0.7
 _OUT_OF_BAG = 0.1  # of the experts, for each sample
-# Of a small table one expert is a poor judge of the others: a quarter are out-of-bag.
+# Of a small table one expert says little about the others: a quarter are out-of-bag.
 _OUT_OF_BAG_OF_FEW, _FEW_ROWS = 0.25, 500
 _BAG = 8  # networks that find out for how many epochs a single one learns
 _FEWEST_HELD_OUT = 10  # samples that tell when to stop
@@ -50,10 +50,11 @@ _MOST_NUMBERS, _COLUMNS_OF_FULL_RATE = 2**26, 100
 # Rows of a table beyond which batches grow in proportion, up to four times as large: steps of more
 # rows take less time for each, and there are still so many that the loss is as low.
 _MANY_ROWS, _MOST_GROWTH = 250_000, 4
-# Of a schedule that ends at 0: about 3,000 steps for many rows, no fewer than 500 for few.
-_STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 500, 10, 75
+# Of a schedule that ends at 0: about 3,000 steps for many samples, no fewer than 1,000 for few; on
+# tables half of that for few, by larger rates.
+_STEPS, _FEWEST_STEPS, _FEWEST_EPOCHS, _MOST_EPOCHS = 3000, 1000, 10, 150
 # Of the rate on tables. Few rows are overfitted in few steps: those must be short.
-_TABLE_LR_FACTOR, _ROWS_OF_FULL_RATE = 2, 2000
+_TABLE_LR_FACTOR, _BATCHES_OF_FULL_RATE = 2, 10
 
 
 @dataclass(frozen=True)
@@ -275,7 +276,7 @@ def _plan_training(choices, data, head, solver, model):
     starts_linear = starts_linear and _holds_linear(model, head)
     auto_rates = _auto_rates(choices, data, solver, model)
     rates = [_pick_rate(choices, name, auto) for name, auto in auto_rates.items()]
-    epochs = _epochs(schedule, head.kind, data.n_samples, batch_size)
+    epochs = _epochs(schedule, head.kind, data, batch_size)
     max_iter = choices.pick("max_iter", _FEWEST_EPOCHS if starts_linear else epochs)
     few = data.n_samples <= _FEW_ROWS and not starts_linear
     share = _OUT_OF_BAG_OF_FEW if few else _OUT_OF_BAG
@@ -313,7 +314,8 @@ def _is_linear(activation):
 def _is_wide(data):
     """Tell whether a table has more columns than rows, and is small enough for linear models."""
     n_features = data.sample_shape[0]
-    return data.is_table and data.n_samples < n_features <= _MOST_NUMBERS / data.n_samples
+    fits = data.n_samples < n_features <= _MOST_NUMBERS / data.n_samples
+    return data.is_table and data.n_samples >= _FEWEST_HELD_OUT and fits
 
 
 def _holds_linear(model, head):
@@ -341,7 +343,9 @@ def _auto_rates(choices, data, solver, model):
     if solver.scale_by_input_norm:
         rate, router_rate = rate / data.scale, router_rate / data.scale**2
     if data.is_table and solver.schedule == "cosine":
-        rate *= _TABLE_LR_FACTOR * min(1, math.sqrt(data.n_samples / _ROWS_OF_FULL_RATE))
+        # By batches: in a single one, a sample of weight 2 must be the same as two samples.
+        n_batches = math.ceil(data.n_samples / _SMALL_BATCH)
+        rate *= _TABLE_LR_FACTOR * min(1, math.sqrt(n_batches / _BATCHES_OF_FULL_RATE))
         if _is_wide(data):  # a step moves the outputs in proportion to the columns
             rate *= min(1, _COLUMNS_OF_FULL_RATE / data.sample_shape[0])
     if data.is_image and solver.schedule == "cosine":
@@ -380,12 +384,12 @@ def _refuse_own_losses(choices, stop):
     )
 
 
-def _epochs(schedule, kind, n_samples, batch_size):
+def _epochs(schedule, kind, data, batch_size):
     """Return the epochs of a schedule, or those after which patience ends."""
     if schedule == "cosine":
-        n_batches = -(-n_samples // batch_size)
-        epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), _MOST_EPOCHS)
-        return max(epochs, -(-_FEWEST_STEPS // n_batches))
+        n_batches, share = -(-data.n_samples // batch_size), 2 if data.is_table else 1
+        epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), _MOST_EPOCHS // share)
+        return max(epochs, -(-_FEWEST_STEPS // share // n_batches))
     # Numbers hold noise, and the loss of the training samples goes on falling.
     return 150 if kind == "regression" else 1000
 
