@@ -371,7 +371,7 @@ def on_width(model, X, y):
     [("classes", "auto"), ("labels", True), ("numbers", True), ("several numbers", "auto")],
 )
 def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
-    model, X, X_test, y, y_test = draw_wide(kind)
+    model, X, _, y, _ = draw_wide(kind)
     moe = model(**SMALL, early_stopping=early_stopping)
     (warning,) = on_width(moe, X, y)
     message = str(warning.message)
