@@ -46,7 +46,7 @@ _LEAST_BATCH, _SMALL_BATCH = 32, 200
 _MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
 _WIDTH = 100  # of an MLPExpert
 # Of a table of more columns than rows: what linear models are fitted to, and columns of full rate.
-_MOST_NUMBERS, _COLUMNS_OF_FULL_RATE = 2**26, 100
+_FEWEST_FOR_LINES, _MOST_NUMBERS, _COLUMNS_OF_FULL_RATE = 40, 2**26, 100
 # Rows of a table beyond which batches grow in proportion, up to four times as large: steps of more
 # rows take less time for each, and there are still so many that the loss is as low.
 _MANY_ROWS, _MOST_GROWTH = 250_000, 4
@@ -315,7 +315,7 @@ def _is_wide(data):
     """Tell whether a table has more columns than rows, and is small enough for linear models."""
     n_features = data.sample_shape[0]
     fits = data.n_samples < n_features <= _MOST_NUMBERS / data.n_samples
-    return data.is_table and data.n_samples >= _FEWEST_HELD_OUT and fits
+    return data.is_table and data.n_samples >= _FEWEST_FOR_LINES and fits
 
 
 def _holds_linear(model, head):

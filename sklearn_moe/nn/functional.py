@@ -258,7 +258,23 @@ def mixture_loss(
         Of the mixture of the out-of-bag experts, without a gradient. It means nothing for samples
         on which all experts train.
     """
-    return _MixtureLoss.apply(gate.to(losses.dtype), losses, in_bag, own)
+    gate = gate.to(losses.dtype)
+    if own == 1:  # an ensemble: the gate has no gradient
+        with torch.no_grad():
+            oob_loss = _out_of_bag_loss(gate.T, losses.T, in_bag.T)
+        return (losses * (in_bag / in_bag.sum(1, keepdim=True))).sum(1), oob_loss
+    return _MixtureLoss.apply(gate, losses, in_bag, own)
+
+
+def _out_of_bag_loss(gate, losses, in_bag):
+    """Return the loss of the out-of-bag experts' mixture, (n_samples,); samples are last."""
+    tiny, largest = torch.finfo(losses.dtype).tiny, torch.finfo(losses.dtype).max
+    gate_out = gate - gate * in_bag
+    # Relative to the least loss of the experts that count: all likelihoods may be tiny.
+    least = losses.masked_fill(in_bag != 0, largest).amin(0)
+    total = (gate_out * (least - losses).clamp_(max=0).exp_()).sum(0)
+    total /= gate_out.sum(0).clamp_(min=tiny)
+    return least - total.clamp_(min=tiny).log()
 
 
 class _MixtureLoss(torch.autograd.Function):
@@ -268,9 +284,8 @@ class _MixtureLoss(torch.autograd.Function):
     def forward(ctx, gate, losses, in_bag, own):
         # Samples last: torch is slow along a short last axis.
         gate, losses, in_bag = gate.T, losses.T, in_bag.T
-        tiny, largest = torch.finfo(losses.dtype).tiny, torch.finfo(losses.dtype).max
+        tiny, out_of_bag = torch.finfo(losses.dtype).tiny, in_bag == 0
         # Relative to the least loss of the experts that count: all likelihoods may be tiny.
-        out_of_bag = in_bag == 0
         least = losses.masked_fill(out_of_bag, torch.inf).amin(0)
         likelihood = (least - losses).clamp_(max=0).exp_()
         gate_in = gate * in_bag
@@ -281,11 +296,7 @@ class _MixtureLoss(torch.autograd.Function):
         loss = least - (total / gates).log()
         ctx.save_for_backward(likelihood, terms, in_bag, total, gates, count)
         ctx.own = own
-        gate_out = gate - gate_in
-        least_out = losses.masked_fill(~out_of_bag, largest).amin(0)
-        total_out = (gate_out * (least_out - losses).clamp_(max=0).exp_()).sum(0)
-        total_out /= gate_out.sum(0).clamp_(min=tiny)
-        oob_loss = least_out - total_out.clamp_(min=tiny).log()
+        oob_loss = _out_of_bag_loss(gate, losses, in_bag)
         ctx.mark_non_differentiable(oob_loss)
         return torch.lerp(loss, mean, own), oob_loss
 
