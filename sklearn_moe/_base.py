@@ -44,6 +44,7 @@ from ._training.loop import undone_if_diverged
 from ._training.net import MoENet, with_in_bag_mask
 from ._training.placement import place
 from ._training.process_group import current_group
+from ._training.regimes import adopt_regimes
 from .nn import Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
@@ -192,7 +193,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
     def _begin(self, X, y, sample_weight, groups=None):
         """Return a fit that is ready to be trained; the estimator stays as it is."""
-        resume = self.warm_start and self.__sklearn_is_fitted__()
+        # Regimes are found by other means than steps: a fit seeks them anew.
+        resume = self.warm_start and self.__sklearn_is_fitted__() and not self._has_regimes()
         working = copy.copy(self)
         samples = working._check(X, y, sample_weight, groups, resume=resume)
         training, validation, plan, checkpoint = working._plan(samples, resume)
@@ -449,8 +451,27 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         """Take over what was trained."""
         # The state of the optimizer is as large as the weights, or twice as large.
         fit.net.initialize_optimizer()
-        fit.working._measure(fit.net, fit.validation or fit.rows)
+        oob = fit.working._adopt_regimes(fit)
+        fit.working._measure(fit.net, fit.validation or fit.rows, oob)
         self._adopt(fit.working, fit.net, lambda: fit.working._count_load(fit.net, fit.rows))
+
+    def _adopt_regimes(self, fit):
+        """Let linear rules take the place of an ensemble; if so, return out-of-bag predictions.
+
+        Only of a new fit that leaves it to the library what the model is.
+        """
+        if fit.n_before or "expert_loss_weight" not in fit.plan.resolved:
+            return None
+        oob = adopt_regimes(fit.net, fit.rows)
+        if oob is not None:
+            self._scales = self._scales._replace(is_linear=True)
+            self.resolved_params_ = self.resolved_params_ | {"expert_loss_weight": 0.0}
+        return oob
+
+    def _has_regimes(self):
+        """Tell linear rules that took the place of an ensemble."""
+        is_linear = getattr(self._scales, "is_linear", False)
+        return is_linear and not getattr(self.module_.experts[0], "is_linear", False)
 
     def _adopt(self, working, net, count_load):
         """Take over, at one stroke, what was fitted."""
@@ -470,7 +491,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
                 working.validation_scores_ = scores
             self.__dict__ = working.__dict__
 
-    def _measure(self, net, rows):
+    def _measure(self, net, rows, oob=None):
         """Measure on rows what the net does not know."""
 
     def _describe(self, net):

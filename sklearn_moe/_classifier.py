@@ -269,7 +269,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             )
         return ClassTarget(classes)
 
-    def _measure(self, net, rows):
+    def _measure(self, net, rows, oob=None):
         vars(self).pop("oob_decision_function_", None)
         if rows.in_bag is not None:
             net.calibrate_out_of_bag(rows)

@@ -451,17 +451,18 @@ class MoERegressor(RegressorMixin, BaseMoE):
         joint = special.logsumexp(log_weights + log_density, axis=-1)
         return joint - np.log(self._target.scale).sum()
 
-    def _measure(self, net, rows):
+    def _measure(self, net, rows, oob=None):
         """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
 
         On held-out rows or, with an out-of-bag mask, as if the mixture erred in the same way as the
-        experts that are not trained on a row.
+        experts that are not trained on a row, whose predictions may be known, `oob`.
         """
         for name in ("scale_", "scale_slope_", "oob_prediction_"):
             vars(self).pop(name, None)
         self.net_, head, n_outputs = net, net.criterion_, self._target.n_targets
         if rows.in_bag is not None:
-            self.oob_prediction_ = self._target.decode(net.predict_out_of_bag(rows))
+            oob = net.predict_out_of_bag(rows) if oob is None else oob
+            self.oob_prediction_ = self._target.decode(oob)
         if getattr(head, "family", None) is None:
             return
         some = torch.from_numpy(draw_rows(len(rows.y), _MOST_ROWS)).to(rows.y.device)

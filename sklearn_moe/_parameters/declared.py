@@ -598,7 +598,10 @@ def _shared(
         ensemble, whose router learns nothing. With several experts and `router="soft"` "auto" is 1
         for a table, where few samples make no regions, and 0.7 behind a trunk. It is 0 otherwise,
         also for `activation="linear"`, whose experts can do a part only; others than "soft" take 0
-        only.
+        only. Where "auto" is 1, `fit` looks for regimes in the ensemble of a regression: rules that
+        are linear in the columns and hold in a region each. If these predict clearly better they
+        take its place, `resolved_params_["expert_loss_weight"]` is 0, and `warm_start` has no
+        effect; see the guide on tables.
 
     solver : str, callable, SolverSpec or SolverParams, default="auto"
         "normalized_sgd" scales each expert's gradient to norm 1 (Algorithm 1 of [1]_) and

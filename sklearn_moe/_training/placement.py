@@ -33,6 +33,11 @@ def as_many_threads_as_useful(work):
         yield
 
 
+def one_thread():
+    """Return a context in which small products are computed with one thread."""
+    return _controller().limit(limits=1)
+
+
 @cache
 def _controller():
     return ThreadpoolController()  # searches all loaded libraries: once is enough
