@@ -361,6 +361,7 @@ OPTIONS = {"max_iter": 1, "tol": None, "random_state": 0}
 CNN = {"expert": "cnn", "expert_width": 2, **OPTIONS}
 
 
+@pytest.mark.filterwarnings("ignore:X has more columns")
 def test_images_are_those_that_the_mixture_reads_or_that_are_given():
     X, y, _ = draw_images(120)
     properties = {"class": y} | image_properties(X)

@@ -96,6 +96,7 @@ def test_a_run_measures_what_a_fit_by_hand_shows():
     assert json.loads(json.dumps(result, allow_nan=False)) == result
 
 
+@pytest.mark.filterwarnings("ignore:X has more columns")
 def test_a_run_takes_any_classifier():
     result = Run(SMALL, make_pipeline(StandardScaler(), LogisticRegression()), 0, 2).perform()
     assert 30 < result["accuracy"] < 90
