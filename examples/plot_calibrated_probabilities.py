@@ -3,9 +3,9 @@ Calibrated probabilities
 ========================
 
 Predicted probabilities are calibrated if, for example, four of five samples with a predicted
-probability of 80 % are of this class. A network that is trained to the end on few rows predicts 99 %
-too often. A mixture uses its out-of-bag loss to stop training before that. The example takes about
-half a minute.
+probability of 80 % are of this class. A network that is trained to the end on few rows predicts
+99 % too often. A mixture uses its out-of-bag loss to stop training before that. The example takes
+about half a minute.
 """
 
 # %%
