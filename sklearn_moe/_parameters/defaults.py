@@ -46,7 +46,7 @@ _LEAST_BATCH, _SMALL_BATCH = 32, 200
 _MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
 _WIDTH = 100  # of an MLPExpert
 # Of a table of more columns than rows: what linear models are fitted to, and columns of full rate.
-_FEWEST_FOR_LINES, _MOST_NUMBERS, _COLUMNS_OF_FULL_RATE = 40, 2**26, 100
+_FEWEST_FOR_LINES, _MOST_NUMBERS, _COLUMNS_OF_FULL_RATE = 50, 2**26, 100
 # Rows of a table beyond which batches grow in proportion, up to four times as large: steps of more
 # rows take less time for each, and there are still so many that the loss is as low.
 _MANY_ROWS, _MOST_GROWTH = 250_000, 4

@@ -190,7 +190,7 @@ def test_the_scale_of_weights_does_not_matter_chunk_by_chunk_either():
 @pytest.mark.slow
 def test_balanced_classes_are_found_as_often():
     found = []
-    for seed in range(3):
+    for seed in range(6):
         rng = np.random.default_rng(seed)
         (X, y), (X_test, y_test) = (
             (np.r_[rng.normal(size=(n, 2)), rng.normal([2, 0], size=(m, 2))], np.arange(n + m) >= n)
