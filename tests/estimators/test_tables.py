@@ -223,7 +223,7 @@ def plan_for(shape, model=MoEClassifier, **parameters):
 def test_defaults_of_tables(model):
     resolved = plan_for((4000, 4), model).resolved
     assert (OF_TABLES | {"max_iter": 75}).items() <= resolved.items()
-    fitted = model(max_iter=1, random_state=0).fit(*draw(200))
+    fitted = model(max_iter=1, random_state=0).fit(*draw(150))
     assert OF_TABLES.items() <= fitted.resolved_params_.items()
     alone = {"early_stopping": "out_of_bag", "expert_loss_weight": 0.0}
     assert alone.items() <= plan_for((4000, 4), model, n_experts=1).resolved.items()
