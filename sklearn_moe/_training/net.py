@@ -280,13 +280,18 @@ class MoENet(NeuralNet):
                 start += size
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
 
+    def _out_of_bag(self, x, in_bag):
+        """Return the log gates of the experts that are not trained on a row, and all outputs."""
+        mixed = self.module_.forward_experts(x)
+        log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
+        return log_gate, mixed.expert_outputs
+
     def predict_out_of_bag(self, rows):
         """Return what the head predicts of each row by the experts that are not trained on it."""
 
         def predict(x, in_bag):
-            mixed = self.module_.forward_experts(x)
-            log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
-            return self.criterion_.predict(self.criterion_.mix(log_gate, mixed.expert_outputs))
+            log_gate, outputs = self._out_of_bag(x, in_bag)
+            return self.criterion_.predict(self.criterion_.mix(log_gate, outputs))
 
         return self.map_batches(predict, rows.x, rows.in_bag)
 
@@ -305,9 +310,8 @@ class MoENet(NeuralNet):
         y, weight, in_bag = (column[some] for column in (rows.y, rows.weight, rows.in_bag))
 
         def losses(x, y, in_bag):
-            mixed = module.forward_experts(x)
-            log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
-            scaled = (head.mix(log_gate, mixed.expert_outputs * f) for f in _FACTORS)
+            log_gate, outputs = self._out_of_bag(x, in_bag)
+            scaled = (head.mix(log_gate, outputs * factor) for factor in _FACTORS)
             return torch.stack([head.loss(output, y) for output in scaled], 1).double()
 
         loss = weight.double().cpu().numpy() @ self.map_batches(losses, x, y, in_bag)
