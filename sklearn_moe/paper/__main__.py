@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import json
 import shlex
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ import torch
 
 from . import demo
 from ._command import positive, require_extra, require_folder
-from ._output import write_report
+from ._output import from_json, to_markdown, write_again, write_report
 from ._runner import run_experiments
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
 from .experiments.table2 import add_arguments, from_arguments
@@ -29,17 +30,66 @@ def main(arguments=None):
         parser = argparse.ArgumentParser(prog=f"{_PROG} demo")
         demo.add_arguments(parser)
         demo.run_command(parser.parse_args(rest))
-    elif first == ["table2"]:
+    elif first in (["check"], ["redraw"]):
+        parser = argparse.ArgumentParser(prog=f"{_PROG} {first[0]}", description=_STORED[first[0]])
+        parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+        folders = parser.parse_args(rest).folders
+        _check(folders) if first == ["check"] else _redraw(folders)
+    else:
+        _run(*_requested(arguments), command)
+
+
+def _requested(arguments):
+    """Return the experiments that a command asks for, and its options."""
+    if arguments[:1] == ["table2"]:
         parser = argparse.ArgumentParser(prog=f"{_PROG} table2")
         _add_common(parser)
         add_arguments(parser)
-        options = parser.parse_args(rest)
-        _run([from_arguments(options)], options, command)
-    else:
-        options = _parser().parse_args(arguments)
-        names = names_of(options.names)
-        experiments = [get_experiment(name, options.protocol, options.data) for name in names]
-        _run(experiments, options, command)
+        options = parser.parse_args(arguments[1:])
+        return [from_arguments(options)], options
+    options = _parser().parse_args(arguments)
+    names = names_of(options.names)
+    return [get_experiment(name, options.protocol, options.data) for name in names], options
+
+
+_STORED = {
+    "check": "Say which stored results other code or settings would make today, and which texts "
+    "are not those of their numbers.",
+    "redraw": "Write findings, tables and figures of stored results anew: nothing is run.",
+}
+
+
+def _stored(folders):
+    """Yield path, data, results and cells of all results that lie in some folders."""
+    for path in sorted(path for folder in folders for path in folder.glob("*.json")):
+        data = json.loads(path.read_text(encoding="utf-8"))
+        command = shlex.split(data["command"].removeprefix(_PROG))
+        experiments, options = _requested(command)
+        experiment = next(e for e in experiments if e.name == data["name"])
+        cells = experiment.cells(options.runs, options.seed, options.device)
+        yield path, data, from_json(data, experiment, cells), cells
+
+
+def _redraw(folders):
+    for path, data, results, _ in _stored(folders):
+        write_again(results, data, path.parent)
+        print(path.with_suffix(".md"))
+
+
+def _check(folders):
+    complaints = []
+    for path, data, results, cells in _stored(folders):
+        stale = sum(
+            [run.key for run in cell.runs] != stored.get("keys")
+            for cell, stored in zip(cells, data["cells"], strict=True)
+        )
+        if stale:
+            complaints.append(f"{path}: {stale} of {len(cells)} cells are stale, run it again.")
+        if to_markdown(results, data) != path.with_suffix(".md").read_text(encoding="utf-8"):
+            complaints.append(f"{path}: its texts are not those of its numbers, redraw it.")
+    if complaints:
+        sys.exit("\n".join(complaints))
+    print("All results are those that this code makes.")
 
 
 def _list():
@@ -48,12 +98,15 @@ def _list():
     for name, members in GROUPS.items():
         print(f"{name:15} = {' '.join(members)}")
     print("demo            Setting 1 in a minute: single experts and mixtures")
+    for name, text in _STORED.items():
+        print(f"{name:15} {text}")
 
 
 def _parser():
     parser = argparse.ArgumentParser(
         prog=_PROG,
-        description=f"{main.__doc__} `list` names all; `demo` and `table2` have an own --help. "
+        description=f"{main.__doc__} `list` names all; `demo`, `table2`, `check` and `redraw` have "
+        "an own --help. "
         "Finished runs are kept: the same command goes on where it was interrupted.",
     )
     names = [*GROUPS["all"], *GROUPS]
@@ -71,7 +124,7 @@ def _name(text):
     names = [*GROUPS["all"], *GROUPS]
     if text in names:
         return text
-    close = difflib.get_close_matches(text, [*names, "demo", "list", "table2"], 1)
+    close = difflib.get_close_matches(text, [*names, "demo", "list", "table2", *_STORED], 1)
     hint = f"did you mean {close[0]}?" if close else "`list` names all"
     raise argparse.ArgumentTypeError(f"no experiment is called {text!r}: {hint}")
 

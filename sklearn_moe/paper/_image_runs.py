@@ -21,7 +21,8 @@ from ..datasets import (
 )
 from ..metrics import dispatch_entropy, routing_matrix
 from ..preprocessing import ImageTransform, RandomCropFlip, paper_blur
-from ._run import Run, describe, seeded, versions
+from ._provenance import origin
+from ._run import Run, describe, seeded
 
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # per channel, in [0, 1]
 
@@ -183,5 +184,5 @@ class ImageRun(Run):
             "seconds": time.perf_counter() - start,
             "device": str(model.net_.device),
             "precision": model.net_.precision,
-            "versions": versions(),
+            **origin(),
         }

@@ -1,15 +1,15 @@
 """One run: an estimator, fitted on a problem from a seed, and what is measured of it."""
 
-import platform
+import hashlib
+import json
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-import sklearn
 import torch
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
@@ -18,10 +18,10 @@ from sklearn.model_selection import cross_validate
 from sklearn.pipeline import Pipeline
 from threadpoolctl import threadpool_limits
 
-from .. import __version__
 from ..callbacks import RoutingTrace
 from ..datasets import PAPER_SETTINGS, make_cluster_patches
 from ..metrics import neg_dispatch_entropy_scorer, routing_matrix
+from ._provenance import code_hash, origin
 
 DATA_SEEDS = {1: 12, 2: 11, 3: 11, 4: 11, "verify": 11, "visualization": 11}  # of the notebooks
 
@@ -94,9 +94,6 @@ def _misled(X, y, clusters, dictionary):
     return ((signals.sum(1) > 0) != (y == 1)).astype(float)
 
 
-_FORMAT = 2  # of a result: a change of what is measured makes other runs
-
-
 @dataclass(frozen=True, eq=False)
 class Run:
     """One fit: everything that its result depends on, and nothing else.
@@ -119,15 +116,22 @@ class Run:
 
     @property
     def settings(self):
-        """Return what identifies the run, as plain values."""
-        return {
+        """Return what identifies the run, as plain values: among them a hash of the code."""
+        settings = {
+            "run": describe(type(self)),
             "problem": self.problem.settings,
             "estimator": describe(self.estimator),
             "seed": self.seed,
             "trace": self._every,
-            "sklearn_moe": __version__,
-            "format": _FORMAT,
         }
+        names = frozenset([describe(type(self.problem)), *_texts(settings)])
+        return settings | {"code": code_hash(names)}
+
+    @property
+    def key(self):
+        """Return a hash of the settings: the name under which the result is stored."""
+        text = json.dumps(self.settings, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     @property
     def _routes(self):
@@ -159,13 +163,19 @@ class Run:
             result |= summarize(fitted.callbacks[-1], n_outputs)
         if hasattr(fitted, "n_iter_"):
             result["steps"] = int(np.max(fitted.n_iter_))
+        with one_thread():
+            result |= self.measure(fitted, samples)
         return result | {
             "seed": self.seed,
             "fit_seconds": float(scores["fit_time"][0]),
             "seconds": time.perf_counter() - start,
             "device": str(fitted.net_.device) if hasattr(fitted, "net_") else "cpu",
-            "versions": versions(),
+            **origin(),
         }
+
+    def measure(self, fitted, samples):
+        """Return what else is measured of the fitted model, as plain values: here nothing."""
+        return {}
 
     def _trace(self, samples):
         """Return a record of the training samples' routing, with noise as the authors took it."""
@@ -270,18 +280,17 @@ def describe(value):
     return {"class": describe(type(value))} | described
 
 
-def versions():
-    """Return the versions that a result was made with."""
-    return {
-        "sklearn_moe": __version__,
-        "torch": torch.__version__,
-        "scikit-learn": sklearn.__version__,
-        "numpy": np.__version__,
-        "python": platform.python_version(),
-    }
+def _texts(described) -> Iterator[str]:
+    """Yield all texts among plain values."""
+    if isinstance(described, str):
+        yield described
+    elif isinstance(described, dict | list):
+        for part in described.values() if isinstance(described, dict) else described:
+            yield from _texts(part)
 
 
 LIVE = 0.01  # share of the samples below which an expert counts as unused
+MATRICES = ("router_features", "router_centers", "expert_features", "expert_centers")
 
 
 def summarize(trace, n_outputs):

@@ -1,6 +1,5 @@
 """Run what is not stored yet, several runs at a time, and collect the results."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -12,10 +11,10 @@ from ._experiment import CellResult, Results
 
 
 class RunStore:
-    """A folder with one JSON file per finished run, named by the content of its settings.
+    """A folder with one JSON file per finished run, named by its key.
 
-    A changed setting is another file, and a half-written file is never read: it gets its name when
-    it is complete.
+    A changed setting or other code is another file, and a half-written file is never read: it gets
+    its name when it is complete.
 
     Parameters
     ----------
@@ -26,22 +25,21 @@ class RunStore:
     def __init__(self, folder):
         self.folder = Path(folder)
 
-    def path(self, settings):
+    def path(self, key):
         """Return the file of a run."""
-        text = json.dumps(settings, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+        return self.folder / f"{key}.json"
 
-    def get(self, settings):
-        """Return what a finished run has found, None if it is not there."""
-        path = self.path(settings)
-        return json.loads(path.read_text())["result"] if path.exists() else None
+    def get(self, key):
+        """Return what a finished run has found, and its key; None if it is not there."""
+        path = self.path(key)
+        return json.loads(path.read_text())["result"] | {"key": key} if path.exists() else None
 
-    def put(self, settings, result):
+    def put(self, run, result):
         """Keep what a run has found, all of it or nothing."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.path(settings)
+        path = self.path(run.key)
         part = path.with_suffix(f".{os.getpid()}.part")
-        part.write_text(json.dumps({"settings": settings, "result": result}))
+        part.write_text(json.dumps({"settings": run.settings, "result": result}))
         part.replace(path)
 
 
@@ -72,7 +70,7 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
     experiments : sequence of Experiment
     out : path-like
         Folder in which finished runs are kept, in `runs/`. A second start goes on from them;
-        a run of other settings is another run.
+        a run of other settings, or by other code, is another run.
     runs : int, default=10
         Seeds of each cell.
     seed : int, default=0
@@ -100,8 +98,8 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
     tables = [experiment.cells(runs, seed, device) for experiment in experiments]
     # The first seed of every cell comes first: a table takes shape early.
     queue = [(i, run) for cells in tables for cell in cells for i, run in enumerate(cell.runs)]
-    wanted = {store.path(run.settings): run for _, run in sorted(queue, key=lambda item: item[0])}
-    missing = [run for path, run in wanted.items() if not path.exists()]
+    wanted = {run.key: run for _, run in sorted(queue, key=lambda item: item[0])}
+    missing = [run for key, run in wanted.items() if not store.path(key).exists()]
     bar = progress_bar(
         total=len(wanted),
         initial=len(wanted) - len(missing),
@@ -121,7 +119,7 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
         )
     results = []
     for experiment, cells in zip(experiments, tables, strict=True):
-        runs = [[store.get(run.settings) for run in cell.runs] for cell in cells]
+        runs = [[store.get(run.key) for run in cell.runs] for cell in cells]
         found = [CellResult(c.labels, r, c.published) for c, r in zip(cells, runs, strict=True)]
         results.append(Results(experiment, found))
     return results
@@ -134,5 +132,5 @@ def _perform(run, store):
             result = run.perform()
     except Exception as error:
         return [f"{run}: {type(error).__name__}: {error}"]
-    store.put(run.settings, result)
+    store.put(run, result)
     return []

@@ -57,6 +57,20 @@ def test_a_report_is_written(tmp_path, monkeypatch, capsys):
     assert cell["seeds"] == [7, 8]
     assert str(tmp_path / "report.html") in capsys.readouterr().out
     assert "--protocol paper" in (tmp_path / "report.html").read_text()
+    command.main(["check", str(tmp_path)])
+
+    text, table = (tmp_path / "fig3.md").read_text(), tmp_path / "table1.json"
+    (tmp_path / "fig3.md").write_text(text.replace("linear", "best"))
+    table.write_text(table.read_text().replace(cell["keys"][1], "0" * 16))
+    with pytest.raises(SystemExit) as stopped:
+        command.main(["check", str(tmp_path)])
+    (first, second) = str(stopped.value).splitlines()
+    assert "fig3.json: its texts" in first
+    assert "table1.json: 1 of 1 cells" in second
+    command.main(["redraw", str(tmp_path)])
+    assert (tmp_path / "fig3.md").read_text() == text
+    with pytest.raises(SystemExit, match=r"^[^\n]*table1.json: 1 of 1 cells[^\n]*$"):
+        command.main(["check", str(tmp_path)])
 
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch):

@@ -98,7 +98,7 @@ def test_json():
     assert mixture["values"]["steps"] == [501, 1502]
     assert mixture["published"]["entropy"]["inside"] is False
     assert balanced["labels"]["rate"] == 10
-    assert balanced["values"]["accuracy"] == [90.1235, None]
+    assert balanced["values"]["accuracy"] == [90.123456789, None]
     assert balanced["published"] == {}
     twice = Results(results.experiment, 2 * results.cells)
     assert to_json(twice)["seconds"] == 450  # a run that two cells share counts once
@@ -111,8 +111,8 @@ def test_files(tmp_path):
     names = {"report.html", "fake.md", "fake.json", "fake.png", "other.md", "other.json"}
     assert {file.name for file in path.parent.iterdir()} == names
     command = "python --out=…/x 'a' …/b c/d"
-    assert (path.parent / "fake.md").read_text("utf-8") == to_markdown(all_results[0], command)
     data = json.loads((path.parent / "fake.json").read_text("utf-8"))
+    assert (path.parent / "fake.md").read_text("utf-8") == to_markdown(all_results[0], data)
     assert data == to_json(all_results[0], command)
     page = path.read_text("utf-8")
     assert "<b>&" not in page

@@ -24,12 +24,20 @@ from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.metrics import dispatch_entropy, routing_matrix
 from sklearn_moe.nn import EXPERTS, ROUTERS
 from sklearn_moe.optim import SOLVERS, NormalizedSGD
-from sklearn_moe.paper import Experiment, NotebookStopping, Problem, Results, run_experiment
+from sklearn_moe.paper import (
+    Experiment,
+    NotebookStopping,
+    Problem,
+    Results,
+    _provenance,
+    run_experiment,
+)
 from sklearn_moe.paper._experiment import CellResult
 from sklearn_moe.paper._protocols import NOISY_AT_TEST, SUM_OF_NORMS
 from sklearn_moe.paper._published import Published
 from sklearn_moe.paper._run import Run, describe
 from sklearn_moe.paper._runner import RunStore, run_experiments
+from sklearn_moe.paper.experiments.baselines import DeepSet
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
@@ -164,12 +172,55 @@ def test_no_run_is_repeated_and_experiments_share(tmp_path, monkeypatch):
 
 
 def test_a_run_is_read_only_when_it_is_complete(tmp_path):
-    store, settings = RunStore(tmp_path), {"seed": 0, "epochs": 3}
-    assert store.get(settings) is None
-    store.put(settings, {"accuracy": 1.5})
-    assert store.get(dict(reversed(settings.items()))) == {"accuracy": 1.5}
-    store.path(settings | {"epochs": 4}).with_suffix(".1.part").write_text('{"result": ')
-    assert store.get(settings | {"epochs": 4}) is None
+    store, run = RunStore(tmp_path), Run(SMALL, MoEClassifier(4), seed=0)
+    assert store.get(run.key) is None
+    store.put(run, {"accuracy": 1.5})
+    assert store.get(replace(run).key) == {"accuracy": 1.5, "key": run.key}
+    other = replace(run, seed=1)
+    store.path(other.key).with_suffix(".1.part").write_text('{"result": ')
+    assert store.get(other.key) is None
+
+
+def test_the_key_of_a_run_holds_the_code_behind_it(monkeypatch):
+    """A change of the library or of what is measured makes another run; a figure's does not."""
+    read = _provenance._read
+    runs = {
+        "mixture": Run(SMALL, MoEClassifier(4), seed=0),
+        "set": Run(SMALL, MoEClassifier(1, expert=DeepSet), seed=0),
+        "linear": Run(SMALL, LogisticRegression(), seed=0),
+    }
+
+    def changed(file=None, old=None, new=None):
+        """Return whose keys are not those of before, once a file reads otherwise."""
+        for cached in (_provenance.code_hash, _provenance._code, _provenance._parse):
+            cached.cache_clear()
+
+        def altered(path):
+            text = read(path)
+            if file and Path(path).as_posix().endswith(f"sklearn_moe/{file}"):
+                assert old in text
+                return text.replace(old, new)
+            return text
+
+        monkeypatch.setattr(_provenance, "_read", altered)
+        return {name for name, run in runs.items() if run.key != keys.get(name)}
+
+    keys = {}
+    assert changed() == runs.keys()
+    keys = {name: run.key for name, run in runs.items()}
+    assert changed() == set()
+    baselines = "paper/experiments/baselines.py"
+    for file, old, new, whose in (
+        ("nn/mixture.py", '"""The mixture', '"""A mixture', set()),
+        ("nn/mixture.py", "import torch\n", "import torch  # a comment\n", set()),
+        ("nn/mixture.py", "import torch\n", "import torch\nx = 1\n", {"mixture", "set"}),
+        ("datasets/_cluster_patches.py", "(patch_size, 2 *", "(patch_size, 3 *", set(runs)),
+        ("paper/_run.py", "100 * float", "99 * float", set(runs)),
+        (baselines, "width: int = 100", "width: int = 9", {"set"}),
+        (baselines, "Training samples", "Samples", set()),
+    ):
+        assert changed(file, old, new) == whose, (file, new)
+    changed()
 
 
 def test_an_interrupt_that_a_fit_swallows_is_not_lost(tmp_path, monkeypatch):

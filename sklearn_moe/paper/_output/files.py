@@ -7,11 +7,12 @@ from base64 import b64encode
 from collections import Counter
 from importlib.resources import files
 from io import BytesIO
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
 
+from .._experiment import CellResult, Results
 from .._statistics import UNDECIDED
 from .table import EMPTY, INSIDE, VERDICTS, commands, label_text, legend, tabulate
 
@@ -30,7 +31,7 @@ def to_json(results, command=None):
     Returns
     -------
     data : dict
-        Plain values, six digits of each; None for what is not a number.
+        Plain values; None for what is not a number.
     """
     experiment = results.experiment
     return {
@@ -47,25 +48,58 @@ def to_json(results, command=None):
     }
 
 
+def from_json(data, experiment, cells):
+    """Return the results that :func:`to_json` has written: what the tables and figures show.
+
+    Parameters
+    ----------
+    data : dict
+    experiment : Experiment
+        The one that was run.
+    cells : sequence of Cell
+        Its cells, with the same number of runs.
+
+    Returns
+    -------
+    results : Results
+    """
+    found = []
+    for cell, stored in zip(cells, data["cells"], strict=True):
+        values = stored["values"] | {"seed": stored["seeds"]}
+        rows = zip(*values.values(), strict=True)
+        runs = [dict(zip(values, map(_number, row), strict=True)) for row in rows]
+        found.append(CellResult(cell.labels, runs, cell.published))
+    return Results(experiment, found)
+
+
+def _number(value):
+    """Return NaN for a number that was none, anything else as it is."""
+    if isinstance(value, list):
+        return [_number(part) for part in value]
+    if isinstance(value, dict):
+        return {name: _number(part) for name, part in value.items()}
+    return math.nan if value is None else value
+
+
 def _origin(*all_results):
-    """Return versions, devices, number and seconds of the runs of some experiments.
+    """Return what the runs of some experiments were made by, their number and seconds.
 
     A run that two cells share was computed once, and counts once.
     """
     cells = [cell for results in all_results for cell in results.cells]
     distinct = {json.dumps(run, default=str): run for cell in cells for run in cell.runs}
     runs = distinct.values()
-    seconds = float(sum(run.get("seconds", 0) for run in runs))
-    versions = {}
-    for run in runs:
-        for name, version in run.get("versions", {}).items():
-            versions.setdefault(name, set()).add(version)
+    versions = [run.get("versions", {}) for run in runs]
     return {
-        "versions": {name: ", ".join(sorted(found)) for name, found in versions.items()},
-        "device": ", ".join(sorted({run["device"] for run in runs if "device" in run})),
+        **{name: _distinct(runs, name) for name in ("commit", "date", "machine", "device")},
+        "versions": {name: _distinct(versions, name) for name in dict.fromkeys(chain(*versions))},
         "runs": len(runs),
-        "seconds": _plain(seconds),
+        "seconds": _plain(float(sum(run.get("seconds", 0) for run in runs))),
     }
+
+
+def _distinct(parts, name):
+    return ", ".join(sorted({str(part[name]) for part in parts if part.get(name)}))
 
 
 def _json_cell(cell, experiment):
@@ -83,8 +117,9 @@ def _json_cell(cell, experiment):
             if published and published.value(name)
         },
     }
-    if any("seed" in run for run in cell.runs):
-        data["seeds"] = [run.get("seed") for run in cell.runs]
+    for name in ("seed", "key"):
+        if any(name in run for run in cell.runs):
+            data[f"{name}s"] = [run.get(name) for run in cell.runs]
     return data | {"command": experiment.command(cell)} if experiment.command else data
 
 
@@ -98,23 +133,25 @@ def _plain(value):
     if value is None or isinstance(value, bool | int | str):
         return value
     if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
+        return value if math.isfinite(value) else None
     if isinstance(value, list | tuple):
         return [_plain(part) for part in value]
+    if isinstance(value, dict):
+        return {str(name): _plain(part) for name, part in value.items()}
     return label_text(value)
 
 
 _SPECIAL = re.compile(r"([\\|<*`])")
 
 
-def to_markdown(results, command=None):
+def to_markdown(results, data=None):
     """Return the table of an experiment with its question, findings and figure.
 
     Parameters
     ----------
     results : Results
-    command : str, default=None
-        How they were made.
+    data : dict, default=None
+        What :func:`to_json` has made of them: says by what they were made.
 
     Returns
     -------
@@ -129,8 +166,10 @@ def to_markdown(results, command=None):
     if experiment.draw:
         parts.append(f"![Figure: {_escape(experiment.title)}]({experiment.name}.png)")
     parts.append("\n".join(f"- {_escape(what)}: `{how}`" for what, how in commands(results)))
-    if command:
-        parts.append(f"Made by `{command}`.")
+    if data and data["command"]:
+        made = [f"by `{data['command']}`", data["commit"] and f"at commit {data['commit']}"]
+        made += [data["date"], data["machine"] and f"on {data['machine']}"]
+        parts.append(f"Made {', '.join(filter(None, made))}.")
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -163,6 +202,7 @@ def _escape(text):
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
+_LISTS = re.compile(r"\[[^\[\]{}]*\]")  # without lists inside: on one line
 _FOLDERS = re.compile(r"""(?<![^\s'"=])(~|[A-Za-z]:)?[/\\]([^\s'"/\\]+[/\\])*""")
 
 
@@ -197,14 +237,37 @@ def write_report(results, out, command=None):
     out.mkdir(parents=True, exist_ok=True)
     figures = {r.experiment.name: _draw(r) for r in results if r.experiment.draw}
     for name, r in zip(names, results, strict=True):
-        (out / f"{name}.md").write_text(to_markdown(r, command), encoding="utf-8")
-        data = json.dumps(to_json(r, command), indent=1, allow_nan=False, ensure_ascii=False)
-        (out / f"{name}.json").write_text(f"{data}\n", encoding="utf-8")
-        if name in figures:
-            (out / f"{name}.png").write_bytes(figures[name][0])
+        _write(r, to_json(r, command), out, figures.get(name))
     path = out / "report.html"
     path.write_text(_to_html(results, figures, command), encoding="utf-8")
     return path
+
+
+def _write(results, data, out, figure):
+    """Write the files of one experiment."""
+    name = results.experiment.name
+    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
+    text = _LISTS.sub(lambda numbers: " ".join(numbers[0].split()), text)
+    (out / f"{name}.json").write_text(f"{text}\n", encoding="utf-8")
+    (out / f"{name}.md").write_text(to_markdown(results, data), encoding="utf-8")
+    if figure:
+        (out / f"{name}.png").write_bytes(figure[0])
+
+
+def write_again(results, data, out):
+    """Write findings, table and figure anew, of results as :func:`from_json` has read them.
+
+    Parameters
+    ----------
+    results : Results
+    data : dict
+        The stored ones: all but the texts stays.
+    out : Path
+        Folder of the files.
+    """
+    texts = to_json(results)
+    data = data | {name: texts[name] for name in ("title", "question", "findings")}
+    _write(results, data, out, _draw(results) if results.experiment.draw else None)
 
 
 def _draw(results):

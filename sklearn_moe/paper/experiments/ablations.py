@@ -47,6 +47,7 @@ def simplified(protocol="code", data="fixed"):
         max_runs=5,
         measures=("accuracy", "entropy", "steps"),
         trace=TRACE,
+        kept=("curve",),
         draw=_draw_simplified,
         findings=_simplified_findings,
     )

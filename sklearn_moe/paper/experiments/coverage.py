@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from .._experiment import Experiment, Finding
-from .._run import LIVE
+from .._run import LIVE, MATRICES
 from .._statistics import Interval, mean_interval
 from .common import COLORS, TRACE, legend, log_scale, mixture, panels, problems
 
@@ -32,6 +32,7 @@ def coverage(protocol="code", data="fixed"):
         models={f"{m} experts": mixture(protocol, True, n_experts=m) for m in _EXPERTS},
         max_runs=10,
         trace=TRACE,
+        kept=("load", "routing", "initial_features", *MATRICES),
         draw=_draw,
         findings=_findings,
     )

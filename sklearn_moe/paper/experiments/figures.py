@@ -15,7 +15,7 @@ from ...inspection import (
 from ...metrics import dispatch_entropy
 from .._experiment import Experiment, Finding
 from .._published import ENTROPY_CURVES
-from .._run import one_thread
+from .._run import MATRICES, one_thread
 from .._statistics import Interval, crossing, mean_interval
 from .common import ACTIVATION, TRACE, legend, mark, mixtures, panels, problems, published_mixtures
 
@@ -168,6 +168,7 @@ def fig3(protocol="code", data="fixed"):
         published=published_mixtures((1, 2)),
         measures=("entropy",),
         trace=TRACE,
+        kept=("curve",),
         draw=_draw_fig3,
         findings=partial(_fig3_findings, protocol),
     )
@@ -288,6 +289,7 @@ def innerproducts(protocol="code", data="fixed"):
         models=mixtures(protocol),
         published=published_mixtures((1,)),
         trace=TRACE,
+        kept=("curve", *MATRICES),
         draw=_draw_products,
         findings=_products_findings,
     )
@@ -312,9 +314,8 @@ def _draw_products(results):
 
 
 def _draw_matrices(run, axes):
-    names = ("router_features", "router_centers", "expert_features", "expert_centers")
-    matrices = {name: np.array(run[name]) for name in names}  # (M, K)
-    for name in names[2:]:
+    matrices = {name: np.array(run[name]) for name in MATRICES}  # (M, K)
+    for name in ("expert_features", "expert_centers"):
         matrices[name] = matrices[name][:, None]  # one filter stands for an expert
     AlignmentDisplay(**matrices).plot(axes=axes)
 

@@ -41,6 +41,7 @@ def stages(protocol="code", data="fixed"):
         max_runs=3,
         measures=("accuracy", "entropy", "steps"),
         trace=TRACE,
+        kept=("curve",),
         draw=_draw,
         findings=_findings,
     )

@@ -155,6 +155,7 @@ def balance(protocol="code", data="fixed"):
             for (nonlinear, balanced), published in BALANCE.items()
         },
         trace=TRACE,
+        kept=("load",),
         findings=_balance_findings,
     )
 
