@@ -466,7 +466,8 @@ def _shared(
     {class_weight}
 
     verbose : bool or int, default=0
-        Whether to show a progress bar.
+        Whether to show a progress bar, of which a line with the time stays, and to say early if
+        the fit will take minutes.
 
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights, the shuffling, the noise and the validation split.

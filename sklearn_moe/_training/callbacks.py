@@ -3,6 +3,7 @@
 import copy
 import math
 import sys
+import time
 
 from skorch.callbacks import Callback, PassthroughScoring
 from skorch.dataset import Dataset
@@ -10,6 +11,8 @@ from skorch.dataset import Dataset
 from .._compat import progress_bar
 
 _MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
+_SOON = 5  # seconds, after which the time of a training can be told
+_LONG = 60  # seconds that are worth a hint
 
 
 class WeightedRows(Dataset):
@@ -166,7 +169,9 @@ class ScikitLearnCallbacks(Callback):
 
 
 class Progress(Callback):
-    """A progress bar over the epochs, with the loss of the last one; a line in files and pipes.
+    """A progress bar over the epochs, of which a line stays; files and pipes get the line only.
+
+    A fit that will take long says so early, and what shortens it.
 
     Parameters
     ----------
@@ -182,21 +187,33 @@ class Progress(Callback):
 
     def on_train_begin(self, net, **kwargs):
         """Open the bar."""
+        n_done, self.start_ = net.training_.n_done, time.perf_counter()
+        self.n_before_ = len(net.history)
+        self.n_planned_ = 0 if self.epochs is None else self.epochs - n_done
         self.bar_ = progress_bar(
-            total=self.epochs, initial=net.training_.n_done, unit="epoch", desc=self.name
+            total=self.epochs, initial=n_done, unit="epoch", desc=self.name, leave=False
         )
 
     def on_epoch_end(self, net, **kwargs):
-        """Advance the bar."""
+        """Advance the bar; hint once where a fit will take long."""
         self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4f}", refresh=False)
         self.bar_.update()
+        elapsed = time.perf_counter() - self.start_
+        if self.n_planned_ and elapsed > _SOON:
+            left = elapsed * (self.n_planned_ / (len(net.history) - self.n_before_) - 1)
+            self.n_planned_ = 0
+            if left > _LONG:
+                self._print(
+                    f"{self.epochs} epochs will take about {round(left / 60)} min more. To shorten "
+                    "this, lower max_iter, n_experts or the size of images, or use a GPU."
+                )
 
     def on_train_end(self, net, **kwargs):
-        """Close the bar: all epochs that were needed are done."""
-        if self.bar_.disable:
-            loss = net.history[-1, "train_loss"]
-            line = f"{self.name}: {len(net.history)} epochs, training loss {loss:.4f}"
-            print(line, file=sys.stderr)
-        self.bar_.total = self.bar_.n
-        self.bar_.refresh()
+        """Close the bar, and leave a line."""
         self.bar_.close()
+        if net.history:
+            loss, seconds = net.history[-1, "train_loss"], time.perf_counter() - self.start_
+            self._print(f"{len(net.history)} epochs, training loss {loss:.4f}, {seconds:.1f} s")
+
+    def _print(self, text):
+        self.bar_.write(f"{self.name}: {text}", file=sys.stderr)

@@ -272,24 +272,37 @@ def test_noise_of_a_trace_is_that_of_training(problem):
 # -- the bar: named, honest about early ends, quiet where nobody watches --------------------
 
 
-def test_a_terminal_gets_a_bar(table, capsys, monkeypatch):
+def test_a_terminal_gets_a_bar_and_keeps_a_line(table, capsys, monkeypatch):
     X, y = table
     monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True, raising=False)
     MoERegressor(**BRIEF, verbose=1).fit(X, X[:, 0])
     shown = capsys.readouterr().err
-    assert all(text in shown for text in ("MoERegressor, 3 experts: 100%", "4/4", "loss="))
+    assert "MoERegressor, 3 experts:   0%" in shown
+    assert "0/4" in shown
+    assert re.search(r"\rMoERegressor, 3 experts: 4 epochs, .* s\n$", shown)
     clf = MoEClassifier(2, max_iter=1000, early_stopping=True, verbose=1, random_state=0)
     clf.fit(X, y)
     shown = capsys.readouterr().err
     assert "1000" not in shown  # no end is promised where training may stop
-    assert f"{clf.n_iter_}/{clf.n_iter_}" in shown
+    assert f"{clf.n_iter_} epochs" in shown
 
 
 def test_a_file_gets_a_line_per_fit(table, capsys):
     classifier(verbose=1).fit(*table)
     out, err = capsys.readouterr()
     assert not out
-    assert re.fullmatch("MoEClassifier, 3 experts: 4 epochs, training loss 0.*\n", err)
+    assert re.fullmatch(r"MoEClassifier, 3 experts: 4 epochs, training loss 0.\d+, [\d.]+ s\n", err)
+
+
+def test_a_long_fit_says_early_what_shortens_it(table, capsys, monkeypatch):
+    for name in ("_SOON", "_LONG"):
+        monkeypatch.setattr(f"sklearn_moe._training.callbacks.{name}", 0)
+    classifier(verbose=1).fit(*table)
+    hint, end = capsys.readouterr().err.splitlines()
+    assert "4 epochs will take about 0 min more. To shorten this, lower max_iter" in hint
+    assert "training loss" in end
+    classifier(verbose=1, tol=1e-4).fit(*table)
+    assert "shorten" not in capsys.readouterr().err  # when training may stop, nobody knows
 
 
 def test_a_notebook_gets_a_bar_and_no_warning(monkeypatch, capsys):
