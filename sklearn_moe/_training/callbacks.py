@@ -12,7 +12,7 @@ from .._compat import progress_bar
 
 _MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
 _SOON = 5  # seconds, after which the time of a training can be told
-_LONG = 60  # seconds that are worth a hint
+_LONG = 30  # seconds that are worth a hint
 
 
 class WeightedRows(Dataset):
@@ -203,9 +203,10 @@ class Progress(Callback):
             left = elapsed * (self.n_planned_ / (len(net.history) - self.n_before_) - 1)
             self.n_planned_ = 0
             if left > _LONG:
+                time_left = f"{left:.0f} s" if left < 120 else f"{left / 60:.0f} min"
                 self._print(
-                    f"{self.epochs} epochs will take about {round(left / 60)} min more. To shorten "
-                    "this, lower max_iter, n_experts or the size of images, or use a GPU."
+                    f"{self.epochs} epochs will take about {time_left} more. To shorten this, "
+                    "lower max_iter, n_experts or the size of images, or use a GPU."
                 )
 
     def on_train_end(self, net, **kwargs):

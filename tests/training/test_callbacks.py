@@ -299,7 +299,7 @@ def test_a_long_fit_says_early_what_shortens_it(table, capsys, monkeypatch):
         monkeypatch.setattr(f"sklearn_moe._training.callbacks.{name}", 0)
     classifier(verbose=1).fit(*table)
     hint, end = capsys.readouterr().err.splitlines()
-    assert "4 epochs will take about 0 min more. To shorten this, lower max_iter" in hint
+    assert "4 epochs will take about 0 s more. To shorten this, lower max_iter" in hint
     assert "training loss" in end
     classifier(verbose=1, tol=1e-4).fit(*table)
     assert "shorten" not in capsys.readouterr().err  # when training may stop, nobody knows
