@@ -2,7 +2,8 @@
 
 from .._classifier import MoEClassifier
 from .._training import Callback, StopTraining
-from ..nn import EXPERTS, ROUTERS
+from ..nn import EXPERTS, ROUTERS, Balance
+from ..nn.functional import weighted_mean
 from ..optim import SOLVERS
 
 NOISY_AT_TEST = ROUTERS["top1"].with_options(noise_at_predict=True)
@@ -12,6 +13,19 @@ SUM_OF_NORMS = SOLVERS["normalized_sgd"].with_options(norm="sum")
 def expert(name, init_scale):
     """Return a patch expert whose initial weights have a fixed scale, whatever X is."""
     return EXPERTS[name].with_options(init_scale=init_scale)
+
+
+class NotebookBalance(Balance):
+    """The notebooks' load-balancing loss, M sum_m f_m s_m.
+
+    f_m is the share of the samples of this step that expert m gets, s_m the mean of its scores with
+    their noise: where "switch" has a running share and the mean softmax of the scores.
+    """
+
+    def loss(self, router, route, weight):
+        """Return M f . s."""
+        scores = weighted_mean(route.noisy, weight.to(route.noisy.dtype))
+        return self.n_experts * (route.load(weight).to(scores.dtype) @ scores)
 
 
 class NotebookStopping(Callback):

@@ -6,14 +6,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from sklearn.base import clone
 from skorch.history import History
 
 from sklearn_moe._training import StopTraining
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.metrics import dispatch_entropy
+from sklearn_moe.nn import Route
 from sklearn_moe.paper import TABLE_1, NotebookStopping, paper_classifier
 from sklearn_moe.paper.__main__ import main
+from sklearn_moe.paper._protocols import NotebookBalance
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
@@ -99,3 +102,12 @@ def test_code_protocol_reaches_table_1():
         published = TABLE_1[1, "mixture", nonlinear]
         assert abs(np.mean(accuracy) - published.accuracy) <= 2 * published.accuracy_std
         assert abs(np.mean(entropy) - published.entropy) <= 2 * published.entropy_std
+
+
+def test_the_notebooks_balance_by_hand():
+    """M^2 mean_m(mean_i(noisy score) load_m), as in their code."""
+    scores = torch.zeros(4, 2)
+    noisy = torch.tensor([[0.5, 0.1], [0.3, 0.2], [0.1, 0.9], [0.7, 0.4]])
+    route = Route(scores, noisy, torch.tensor([[0], [0], [1], [0]]), torch.ones(4, 1))
+    loss = NotebookBalance(2, weight=0.5)(None, route, torch.ones(4))
+    assert loss.item() == pytest.approx(0.5 * 4 * (0.4 * 0.75 + 0.4 * 0.25) / 2)

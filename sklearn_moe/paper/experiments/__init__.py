@@ -5,19 +5,20 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from .ablations import departures, linear, simplified
+from .balance import balance, balance_sweep
 from .baselines import baselines
 from .bound import bound
 from .coverage import coverage
 from .figures import fig1, fig3, innerproducts
 from .stages import stages
 from .table2 import PROTOCOLS, table2
-from .tables import activations, appendix, balance, table1, wide
+from .tables import activations, appendix, table1, wide
 
 __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 
 _CLAIMS = (bound, stages, coverage, simplified, linear)
 _BUILDERS = (
-    *(table1, appendix, wide, balance, activations, fig1, fig3, innerproducts),
+    *(table1, appendix, wide, balance, balance_sweep, activations, fig1, fig3, innerproducts),
     *(*_CLAIMS, departures, baselines),
 )
 

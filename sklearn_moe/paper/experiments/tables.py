@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from .._experiment import Experiment, Finding
-from .._published import ACTIVATIONS, BALANCE, NOTEBOOK, SINGLES
+from .._published import ACTIVATIONS, NOTEBOOK, SINGLES
 from .._statistics import mean_interval
 from .common import (
     ACTIVATION,
@@ -12,14 +12,12 @@ from .common import (
     default,
     explain_outside,
     mixture,
-    mixtures,
     problems,
     published_mixtures,
     single,
     single_with,
 )
 
-_LITTLE = 1.0  # points of accuracy that balancing may change
 _BOUND = 87.5  # %, Theorem 4.1
 
 
@@ -135,47 +133,6 @@ def _wide_findings(results):
             f"{cell.summary('train_accuracy').mean:.2f} %); the recorded {recorded:.2f} % lies "
             f"{where} them."
         )
-
-
-def balance(protocol="code", data="fixed"):
-    """Return setting 1 with and without the load-balancing loss."""
-    return Experiment(
-        name="balance",
-        title="Load balancing on setting 1",
-        question=(
-            "The paper reports that a load-balancing loss, M^2 mean_m(P_m f_m), changes little: "
-            "the noise of the router balances already. The weight of the loss is 0.01, that of the "
-            "authors' code for images; for this problem it is not published."
-        ),
-        problems=problems((1,), data),
-        models=mixtures(protocol),
-        grid={"balance": [None, "switch"]},
-        published={
-            (1, f"mixture {ACTIVATION[nonlinear]}", "switch" if balanced else None): published
-            for (nonlinear, balanced), published in BALANCE.items()
-        },
-        trace=TRACE,
-        kept=("load",),
-        findings=_balance_findings,
-    )
-
-
-def _balance_findings(results):
-    """Yield what the loss does to accuracy and load."""
-    for model in results.experiment.models:
-        off, on = (results.cell(model=model, balance=b) for b in (None, "switch"))
-        change = on.interval("accuracy", minus=off.values("accuracy"))  # paired by seed
-        yield Finding(
-            f"{model.capitalize()}: balancing changes the accuracy by less than {_LITTLE:g} point; "
-            f"it changes by {change.mean:+.2f} points ({change.text(2)}).",
-            change.within(_LITTLE),
-        )
-        least = [100 * cell.values("load").min(1).mean() for cell in (off, on)]
-        yield Finding(
-            f"{model.capitalize()}: the least used expert gets {least[0]:.1f} % of the samples "
-            f"without balancing and {least[1]:.1f} % with it."
-        )
-    yield from explain_outside(results)
 
 
 def activations(protocol="code", data="fixed"):
