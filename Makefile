@@ -8,8 +8,8 @@ export SCIPY_ARRAY_API = 1
 demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
 
-paper: $(VENV)/paper
-	$(VENV)/bin/python -m sklearn_moe.paper table1 appendix
+paper: $(VENV)/paper $(VENV)/baselines
+	$(VENV)/bin/python -m sklearn_moe.paper all
 
 # A process per core, each with one thread.
 test test-slow test-all test-gpu test-lowest test-newest: export OMP_NUM_THREADS = 1
@@ -53,7 +53,7 @@ benchmarks: $(VENV)/test
 	$(VENV)/bin/python tests/benchmarks/accuracy.py
 
 # $(VENV)/EXTRA is a stamp: the project is installed there with that extra.
-$(VENV)/plot $(VENV)/paper $(VENV)/test $(VENV)/docs: pyproject.toml
+$(VENV)/plot $(VENV)/paper $(VENV)/baselines $(VENV)/test $(VENV)/docs: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable '.[$(@F)]'
 	touch $@
