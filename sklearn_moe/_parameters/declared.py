@@ -107,10 +107,11 @@ class RouterParams(_PartParams):
 
     learning_rate : float, default="auto"
         Learning rate of the router. "auto" is 0.0015 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
-        and 1 / r^2 for "normalized_sgd", with r the root mean square norm of the training patches;
-        but for the router "soft" on a table or behind a trunk twice that of the experts, except
-        for "normalized_sgd". On images it is less: that of "adamw" is multiplied by 0.4, and
-        without a trunk all are divided by the number of squares whose scores are added up.
+        and 1 / r^2 for "normalized_sgd", with r the root mean square norm of the training patches
+        (8 / r^2 for the router "patch_choice"); but for the router "soft" on a table or behind a
+        trunk twice that of the experts, except for "normalized_sgd". On images it is less: that of
+        "adamw" is multiplied by 0.4, and without a trunk all are divided by the number of squares
+        whose scores are added up.
 
     References
     ----------
@@ -590,7 +591,8 @@ def _shared(
 
     top_k : int, default="auto"
         Experts per sample of routers that choose (on average for "relu"); patches per expert for
-        "patch_choice". "auto" is 1, and 2 for "patch_choice".
+        "patch_choice". "auto" is 1, and for "patch_choice" 3, or the number of patches if that
+        is smaller.
 
     expert_loss_weight : float, default="auto"
         Share of the training loss that is the experts' own, the mean of their losses over all

@@ -38,6 +38,8 @@ _BAG = 8  # networks that find out for how many epochs a single one learns
 _FEWEST_HELD_OUT = 10  # samples that tell when to stop
 # The gradient of the likelihood by the router is informative early: its rate is twice the experts'.
 _ROUTER_LR_FACTOR = 2
+# Experts that compute all samples learn features of all clusters unless the router is fast.
+_PATCH_ROUTER_LR_FACTOR = 8
 # Of the rates for tables: convolutions want smaller steps.
 _IMAGE_LR_FACTOR = 0.4
 # Samples in a step that make it worth while to copy a network for images into bf16: an estimate.
@@ -211,9 +213,12 @@ def resolve(estimator, X, weight, head):
 def _plan_model(choices, data, expert, trunk, router):
     """Return what the model is."""
     preset = RouterSpec.of(router)
+    top_k = preset.top_k
+    if preset.router_class is PatchChoiceRouter:
+        top_k = min(top_k, patches_shape(data.sample_shape)[0])
     router_options = {
         "network": choices.pick("router__network", "linear" if preset.network is None else "auto"),
-        "top_k": choices.pick("top_k", preset.top_k),
+        "top_k": choices.pick("top_k", top_k),
         "gate": choices.pick("router__gate", _gate(choices, preset)),
         "noise": choices.pick("router__noise", preset.noise),
         # Derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
@@ -342,6 +347,8 @@ def _auto_rates(choices, data, solver, model):
     rate, router_rate = solver.learning_rate, solver.router_learning_rate
     if solver.scale_by_input_norm:
         rate, router_rate = rate / data.scale, router_rate / data.scale**2
+        if RouterSpec.of(model.router).router_class is PatchChoiceRouter:
+            router_rate *= _PATCH_ROUTER_LR_FACTOR
     if data.is_table and solver.schedule == "cosine":
         # By batches: in a single one, a sample of weight 2 must be the same as two samples.
         n_batches = math.ceil(data.n_samples / _SMALL_BATCH)

@@ -44,6 +44,12 @@ def fit_on(X, y, sample_weight=None, **parameters):
 # -- it learns ----------------------------------------------------------------------------
 
 
+def test_three_patches_per_expert_are_enough(patches):
+    (X, y, _), (X_test, y_test, _) = patches
+    clf = MoEClassifier(router="patch_choice", max_iter=120, tol=None, random_state=0).fit(X, y)
+    assert clf.score(X_test, y_test) > 0.95
+
+
 def test_solves_what_a_single_expert_cannot(patches):
     (X, y, _), (X_test, y_test, clusters) = patches
     with warnings.catch_warnings():

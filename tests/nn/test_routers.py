@@ -446,7 +446,7 @@ def test_a_dense_gradient_needs_a_choice_and_a_bounded_gate():
 def test_patch_choice_needs_patches():
     for shape, top_k, match in (
         *(((3, 8, 8), "auto", "it takes"), ((6,), 1, "one patch is always 1")),
-        ((6,), "auto", "top_k=2 patches per expert, but samples have 1"),
+        ((6,), "auto", "top_k=3 patches per expert, but samples have 1"),
     ):
         with pytest.raises(ValueError, match=match):
             make_router("patch_choice", shape, 4, 3, top_k=top_k)

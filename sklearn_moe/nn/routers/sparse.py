@@ -158,6 +158,12 @@ class PatchChoiceRouter(Router):
     depends on another. The gate "softmax" is over all patches of the sample, "renormalized" over
     the chosen ones as published. The scores of a sample in the route, which reports use, are those
     of each expert's best patch.
+
+    Notes
+    -----
+    Experts specialize by their gates: a patch that tells of another cluster takes all the weight,
+    one of the expert's own cluster has the lowest score. A linear score cannot prefer a feature of
+    either sign, so that an expert should drop no more than the latter patch.
     """
 
     gates = ("softmax", "renormalized", "sigmoid")
