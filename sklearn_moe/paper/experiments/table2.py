@@ -23,9 +23,19 @@ _STYLES = tuple(
 )
 
 _SOFT = {"expert": "mlp", "router": "soft", "balance": None}
+_GRADIENT_DESCENT = {  # of the authors' code for images, which has no small CNN
+    "learning_rate_init": 0.01,
+    "router__learning_rate": 1e-4,
+    "solver__schedule": "constant",
+    "solver__momentum": 0.9,
+    "solver__weight_decay": 5e-4,
+    "callbacks": [LRScheduler("CosineAnnealingLR", T_max=_COSINE)],
+}
 MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "single": {"n_experts": 1},
     "mixture": {"n_experts": 4},  # the paper's: one of four networks is selected
+    # The same, trained like the authors' mixtures of large networks, whatever the protocol.
+    "mixture-gd": {"n_experts": 4, "solver": "normalized_sgd"} | _GRADIENT_DESCENT,
     "upcycled": {"n_experts": 4, "router__upcycle": 0.5},  # the same, split from one network
     # The default for images: one network, whose last layer is a mixture. That of "wide" is as
     # wide as all experts together, and so are the two experts of "shared" that an image uses.
@@ -42,16 +52,8 @@ def _code(architecture, n_experts):
     """Return the paper's solvers (its section 5, appendix A and code)."""
     if architecture == "cnn":
         return {"solver": "adam", "learning_rate_init": 0.001, "standardize": False}
-    return {
-        "standardize": False,
-        "solver": "sgd" if n_experts == 1 else "normalized_sgd",
-        "solver__schedule": "constant",
-        "learning_rate_init": 0.01,
-        "router__learning_rate": 1e-4,
-        "solver__momentum": 0.9,
-        "solver__weight_decay": 5e-4,
-        "callbacks": [LRScheduler("CosineAnnealingLR", T_max=_COSINE)],
-    }
+    solver = "sgd" if n_experts == 1 else "normalized_sgd"
+    return {"solver": solver, "standardize": False} | _GRADIENT_DESCENT
 
 
 def _ours(architecture, n_experts):
