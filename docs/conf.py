@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from docutils import nodes
+from sphinx import addnodes
 
 import sklearn_moe
 
@@ -35,7 +36,6 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 
 autosummary_generate = True
-autosummary_context = {"parameter_topics": TOPICS}
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
 nitpicky = True  # a name that leads nowhere is a warning
@@ -110,6 +110,44 @@ def anchor_parameters(app, doctree):
                     term["ids"].append(f"parameter-{name}")
 
 
+def sort_parameters(app, doctree):
+    """Show the parameters of an estimator by topic, what most people set first."""
+    for desc in doctree.findall(addnodes.desc):
+        topics = TOPICS.get(desc[0].get("fullname"))
+        fields = [
+            field
+            for field in (desc[1].findall(nodes.field) if topics else ())
+            if field[0].astext() in ("Parameters", "Other Parameters")
+        ]
+        if not fields:
+            continue
+        items = {
+            item[0].astext().split(" : ")[0]: item
+            for field in fields
+            for item in field.findall(nodes.definition_list_item)
+            if item.parent.parent is field[1]
+        }
+        first, *others = fields
+        first[1].clear()
+        for topic, names in topics.items():
+            first[1] += nodes.rubric("", topic)
+            first[1] += nodes.definition_list("", *(items[name] for name in names))
+        for field in others:
+            field.parent.remove(field)
+
+
+def lead_with_summary(app, doctree):
+    """Put the first sentence of a page of the API above the signature, which may be long."""
+    if not app.env.docname.startswith("api/"):
+        return
+    desc = next(iter(doctree.findall(addnodes.desc)), None)
+    if desc is not None and desc[1].children and isinstance(desc[1][0], nodes.paragraph):
+        summary = desc[1].pop(0)
+        desc.parent.insert(1, summary)
+
+
 def setup(app):
     app.connect("doctree-read", anchor_parameters)
+    app.connect("doctree-read", sort_parameters)
+    app.connect("doctree-read", lead_with_summary)
     app.connect("missing-reference", link_elsewhere)

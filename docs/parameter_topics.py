@@ -1,6 +1,7 @@
-"""The parameters of the estimators by topic, in the order of their signatures.
+"""The parameters of the estimators by topic, as their pages show them.
 
-Those of a part (router, balance, solver) are documented by its own class, on a page of its own.
+The first topic is what the guide tells to tune, and what any estimator has. The parameters of a part
+(router, balance, solver) are documented by its own class, on a page of its own.
 """
 
 import inspect
@@ -10,16 +11,18 @@ from sklearn_moe import MoEClassifier, MoERegressor
 __all__ = ["TOPICS"]
 
 _NAMES = {
-    "What most people need": (
-        *("n_experts", "expert", "router", "loss", "balance", "learning_rate_init", "max_iter"),
-        *("early_stopping", "batch_size", "class_weight", "verbose", "random_state"),
+    "What most people set": (
+        *("n_experts", "expert_loss_weight", "expert_width", "activation", "router", "balance"),
+        *("solver", "loss", "class_weight", "verbose", "random_state"),
     ),
-    "The experts": ("activation", "expert_width", "trunk"),
-    "Tables, patches, images": ("sample_shape", "categorical_features", "standardize"),
-    "Router, loss and solver": ("top_k", "expert_loss_weight", "solver"),
-    "When to stop": ("validation_fraction", "n_iter_no_change", "tol"),
-    "The course of a fit": ("n_init", "warm_start", "train_transform", "callbacks", "checkpoint"),
-    "The machine": ("device",),
+    "Tables, patches, images": ("categorical_features", "standardize", "sample_shape"),
+    "The network": ("expert", "trunk", "top_k"),
+    "Length of the training": (
+        *("learning_rate_init", "batch_size", "max_iter", "early_stopping"),
+        *("validation_fraction", "n_iter_no_change", "tol"),
+    ),
+    "Course of the fit": ("n_init", "warm_start", "train_transform", "callbacks", "checkpoint"),
+    "Device": ("device",),
 }
 
 

@@ -205,7 +205,7 @@ def spread(values, digits):
 def side_by_side(kind, lines):
     """Yield a row per model, a header first; `lines` are the folds of each on the same data."""
     columns = SCORES[kind]
-    yield "", *columns, "seconds a fit", "dead experts"
+    yield "model", *columns, "seconds a fit", "dead experts"
     for model, folds in lines.items():
         if errors := [fold["error"] for fold in folds if "error" in fold]:
             yield model, f"fails: {errors[0]}", *[""] * (len(columns) + 1)
@@ -222,7 +222,7 @@ def side_by_side(kind, lines):
 
 def checks(lines):
     """Yield a row per estimator: how many checks of scikit-learn fail, and which."""
-    yield "", "checks", "fail", "which"
+    yield "model", "checks", "fail", "which"
     for (kind, model), line in lines.items():
         cells = "", f"fails: {line.get('error')}", ""
         if "error" not in line:

@@ -269,7 +269,8 @@ def print_report(found):
 def csv_table(title, rows):
     """Return a table as reStructuredText."""
     text = StringIO()
-    csv.writer(text, lineterminator="\n").writerows(rows)
+    cells = ([cell if cell != "" else "n/a" for cell in row] for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(cells)
     return f".. csv-table:: {title}\n   :header-rows: 1\n\n{indent(text.getvalue(), '   ')}"
 
 
