@@ -20,6 +20,7 @@ copyright = author
 release = version = sklearn_moe.__version__
 
 extensions = [
+    "matplotlib.sphinxext.plot_directive",  # pictures of tables
     "myst_parser",  # the results are Markdown, as the experiments write them
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
@@ -55,6 +56,9 @@ sphinx_gallery_conf = {
     "show_memory": False,
     "show_signature": False,
 }
+
+plot_formats = [("png", 150)]
+plot_html_show_formats = plot_html_show_source_link = False
 
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
