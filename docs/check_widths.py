@@ -1,7 +1,8 @@
-"""Find pages that scroll sideways, on a wide screen and on a telephone.
+"""Find pages that scroll sideways, and boxes that are cut, on a wide screen and on a telephone.
 
-`python docs/check_widths.py FOLDER` opens every page of a built documentation in Chromium. Where
-there is none, nothing is checked, and that is said.
+`python docs/check_widths.py FOLDER` opens every page of a built documentation in Chromium. A box
+(code, output, table, formula) may be wider than its place only if it has a visible scroll bar.
+Where there is no Chromium, nothing is checked, and that is said.
 """
 
 import shutil
@@ -13,23 +14,33 @@ _OPTIONS = (  # a page needs no network
     *("--no-sandbox", "--disable-gpu"),
     "--host-resolver-rules=MAP * ~NOTFOUND",
 )
+_UNFOLD = "document.querySelectorAll('details').forEach(details => details.open = true)"
 _SPARE = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+_CUT = """Array.from(document.querySelectorAll('article :is(pre, div, table)')).filter(box => {
+    const style = getComputedStyle(box);
+    const borders = parseFloat(style.borderTopWidth) + parseFloat(style.borderBottomWidth);
+    const bar = box.offsetHeight - box.clientHeight - borders;
+    return box.scrollWidth > box.clientWidth + 1 && style.overflowX != 'visible' && bar < 1;
+}).map(box => box.textContent.trim().split('\\n')[0].slice(0, 40))"""
 
 
-def too_wide(page, folder):
-    """Yield the pages of a folder that are wider than the screen, the screen, and by how much."""
+def found(page, folder):
+    """Yield the pages of a folder, the width of the screen, and what is wrong."""
     for path in sorted(folder.rglob("*.html")):
         if "_static" in path.parts:
             continue
         page.goto(path.as_uri(), wait_until="domcontentloaded")
+        page.evaluate(_UNFOLD)
         for width in WIDTHS:
             page.set_viewport_size({"width": width, "height": 900})
             if (spare := page.evaluate(_SPARE)) > 0:
-                yield path.relative_to(folder), width, spare
+                yield path.relative_to(folder), width, f"{spare} pixels too wide"
+            for text in page.evaluate(_CUT):
+                yield path.relative_to(folder), width, f"a box is cut: {text}"
 
 
 def main(folder):
-    """Print what scrolls sideways, and return how often that is so."""
+    """Print what is wrong, and return how often."""
     chromium = shutil.which("chromium") or shutil.which("google-chrome")
     try:
         from playwright.sync_api import sync_playwright
@@ -39,14 +50,16 @@ def main(folder):
         print("No Chromium, or no playwright: the width of the pages is not checked.")
         return 0
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=_OPTIONS)
+        browser = playwright.chromium.launch(
+            executable_path=chromium, args=_OPTIONS, ignore_default_args=["--hide-scrollbars"]
+        )
         page = browser.new_page()
         n_found = 0
-        for path, width, spare in too_wide(page, folder):
-            print(f"{path}: {spare} pixels too wide for a screen of {width}", flush=True)
+        for path, width, what in found(page, folder):
+            print(f"{path}, screen of {width} pixels: {what}", flush=True)
             n_found += 1
         browser.close()
-    print(f"{n_found} times a page scrolls sideways")
+    print(f"{n_found} pages or boxes are too wide")
     return n_found
 
 
