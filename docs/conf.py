@@ -20,7 +20,7 @@ copyright = author
 release = version = sklearn_moe.__version__
 
 extensions = [
-    "matplotlib.sphinxext.plot_directive",  # pictures of tables
+    "matplotlib.sphinxext.plot_directive",  # plots of tables
     "myst_parser",  # the results are Markdown, as the experiments write them
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",

@@ -5,13 +5,28 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 
-# Ordinary English outside of code, where they named things.
-IN_CODE = "answers? draft pace paces perturb settle shown_to judge look_at_weights".split()
+# Ordinary English in examples, but they once named things in code and pages.
+NAMES = "answers? draft pace paces perturb settles? shown_to judges? look_at_weights apart".split()
+IN_CODE = NAMES[:-1]
 ANYWHERE = """
 pictures? n_united united forward_apart listeners hears_batches add_up ConnectedRanks SelectedRows
 knock_out expert_swap blind_error blind_score linear_view try_out Preset preset_of per_norm
 hide_rows hide_at_random set_pace saying_what_to_lower repeats_itself
 """.split()
+# Phrases of pages at which a reader stops, each with the plain one.
+PHRASES = {
+    "who answers": "which expert handles the sample",
+    "all that counts": "when training speed matters most",
+    "by heart": "overfits",
+    "needs? a hand": "rarely needs tuning",
+    "[Ss]ay the seeds": "report the seeds",
+    "bytes or floats": "uint8 or float arrays",
+    "by the own": "the sample's own expert",
+    "takes all of them, and long": "runs them all, which takes a while",
+    "put a scaler in front": "add a scaler first",
+    "has not run on one": "is untested",
+}
+TITLES = "Numbers", "Shapes of X", "Pictures", "Say the seeds"
 
 
 def files(*folders):
@@ -23,15 +38,24 @@ def files(*folders):
             yield path
 
 
+def hits(pattern, *folders):
+    """Return the places of a pattern."""
+    return [
+        f"{path.relative_to(ROOT)}:{number}: {match[0]}"
+        for path in files(*folders)
+        for number, line in enumerate(path.read_text().splitlines(), 1)
+        if (match := pattern.search(line))
+    ]
+
+
 def test_words_of_the_field_are_used():
     found = []
     for words, folders in (
         (ANYWHERE, ("sklearn_moe", "docs", "examples")),
+        (NAMES, ["docs"]),
         (IN_CODE, ["sklearn_moe"]),
+        (PHRASES, ("docs", "examples")),
     ):
-        pattern = re.compile(rf"\b({'|'.join(words)})\b")
-        for path in files(*folders):
-            for number, line in enumerate(path.read_text().splitlines(), 1):
-                if match := pattern.search(line):
-                    found.append(f"{path.relative_to(ROOT)}:{number}: {match[0]}")
+        found += hits(re.compile(rf"\b({'|'.join(words)})\b"), *folders)
+    found += hits(re.compile(rf"^(# )?({'|'.join(TITLES)})$"), "docs", "examples")
     assert not found, "\n".join(found)

@@ -1,4 +1,4 @@
-"""Pictures of the tables in this folder, drawn when the documentation is built."""
+"""Plots of the tables in this folder, drawn when the documentation is built."""
 
 import matplotlib.pyplot as plt
 import pandas as pd
