@@ -1,7 +1,7 @@
 """The parameters of the estimators by topic, as their pages show them.
 
-The first topic is what the guide tells to tune, and what any estimator has. The parameters of a part
-(router, balance, solver) are documented by its own class, on a page of its own.
+The first topic has what the guide tells to tune, and what any estimator has. The parameters of a
+part (router, balance, solver) are documented by its class, on a page of its own.
 """
 
 import inspect

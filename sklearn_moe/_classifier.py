@@ -22,97 +22,99 @@ __all__ = ["MoEClassifier"]
 class MoEClassifier(ClassifierMixin, BaseMoE):
     """Mixture of experts with a learned router.
 
-    A row of a table is given to all experts, whose probabilities are mixed by the router,
-    p(y | x) = sum_m pi_m(x) p_m(y | x). So is an image, after convolutions that router and experts
-    share: the mixture is the last layer of a network. A bag of patches is sent to the expert of
-    highest router score, and the class probabilities are made of that expert's output times its
-    gate value, F(x) = pi_m(x) f_m(x) [1]_; an expert then computes its own samples only, and more
-    experts of the same size are more parameters, not more work for a large batch. Either rule, or
-    another one, may be chosen by `router`. Router and experts are trained together.
+    Several networks, the experts, and a router that decides how much each of them counts for a
+    sample. Router and experts are trained together. The shape of X decides what a sample is, and
+    the defaults:
 
-    Y may also hold several labels per sample, as an array (n_samples, n_labels) of zeros and ones.
+    - A row of a table (2-D): columns are standardized, all experts, multilayer perceptrons,
+      compute the row, and the router mixes their probabilities,
+      p(y | x) = sum_m pi_m(x) p_m(y | x).
+    - A bag of patches (3-D): the expert of highest router score computes the bag, by the paper's
+      patch CNN with cubic activation. The class probabilities are computed from its output times
+      its gate value, F(x) = pi_m(x) f_m(x) [1]_. More experts of the same size are then more
+      parameters, but not more work for a large batch.
+    - An image (4-D): convolutions that router and experts share compute features, and a mixture
+      as for tables is the last layer.
 
-    The defaults depend on the shape of X: tables are standardized and given to multilayer
-    perceptrons, bags of patches to the paper's patch CNN with cubic activation; images are
-    standardized and given to a small CNN, which ends in multilayer perceptrons. A table, here and
-    below, is an X of 2 dimensions that `sample_shape` does not read as patches or images.
+    With `sample_shape` the rows of a 2-D X are read as patches or images; "table" means a 2-D X
+    without it. y may have several labels per sample, as an array (n_samples, n_labels) of zeros
+    and ones.
 
-    The parameters that most people need come first. What belongs to one part of the mixture is kept
-    in an object of that part: :class:`RouterParams`, :class:`BalanceParams`,
-    :class:`SolverParams`.
+    The parameters of a part of the mixture are those of an object: :class:`RouterParams`,
+    :class:`BalanceParams`, :class:`SolverParams`.
 
     Parameters
     ----------
     loss : str or callable, default="log_loss"
         What the outputs of the experts mean:
 
-        - "log_loss": one output per class and cross-entropy; of several labels one output per
-          label and the logistic loss of each;
+        - "log_loss": one output per class and the cross-entropy; with several labels one output
+          per label and the logistic loss of each;
         - "margin": a single output for two classes and the logistic loss (section 3.2 of [1]_);
         - "probabilities": the softmax taken twice, as in the authors' code, which bounds the
           loss from below;
         - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
     max_iter : int, default="auto"
-        Maximum number of epochs, over which the rates of "cosine" fall. "auto" is, for "cosine",
-        as many as make about 3,000 steps, but 10 at least and 75 at most, or as many more as make
-        500 steps; 10 for a table of more columns than rows; else 1000, and `tol` ends most fits far
-        earlier.
+        Maximum number of epochs, over which the learning rates of the schedule "cosine" fall.
+        With "cosine", "auto" is the number of epochs with about 3,000 steps, but at least 10 and at
+        most 75 epochs, and at least 500 steps; and 10 for a table with more columns than rows. With
+        other schedules it is 1000, and `tol` ends most fits far earlier.
 
     early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
-        Whether to stop when the mixture ceases to improve on samples that it was not trained on,
-        and to return to the best weights.
+        Whether to stop when the mixture no longer improves on samples that it was not trained on,
+        and to restore the best weights.
 
-        - "out_of_bag": every training sample is kept out of the training of some of the experts, a
-          tenth of them and one at least, a quarter up to 500 samples, equal samples out of the
-          same. The mixture of these experts is tested by it. No sample is lost to the training,
-          and the test costs next to nothing. Needs `router="soft"` and several experts, or a table
-          and `n_experts=1`: a bag of eight such networks then tells for how many epochs one
-          network learns, and it is trained for so many on all samples;
+        - "out_of_bag": no sample is held out. Every training sample is out-of-bag for a tenth of
+          the experts, at least one (a quarter of them up to 500 samples): they are not trained on
+          it, and their mixture is tested on it. Equal samples are out-of-bag for the same experts.
+          The test needs almost no time. Needs `router="soft"` and several experts; or a table and
+          `n_experts=1`: then eight such networks are trained out-of-bag to find the best number of
+          epochs, and the single network is trained for as many epochs on all samples;
         - True: `validation_fraction` of the training samples are held out, stratified by class, and
-          tested by the loss where X is a table, by accuracy otherwise;
-        - False: what is watched is the training loss, and nothing is returned to.
+          tested by the loss if X is a table, by the accuracy otherwise;
+        - False: the training loss decides when to stop, and no weights are restored.
 
-        "auto" is "out_of_bag" for a table with one expert, or with several, `router="soft"` and
-        `expert_loss_weight` above 0. It is True for other tables with several experts, as
-        specialized experts give poor out-of-bag estimates, if that holds out ten samples, and
-        as many as there are classes. Else it is False.
+        "auto" is "out_of_bag" for a table with one expert, or with several experts,
+        `router="soft"` and `expert_loss_weight` above 0. It is True for other tables with several
+        experts, because specialized experts give poor out-of-bag estimates, if ten or more samples
+        are held out, and at least as many as there are classes. Otherwise it is False.
 
     batch_size : int or None, default="auto"
-        Samples per step; None takes all of them (gradient descent). "auto" is 1024 for
-        "normalized_sgd", 200 for "adamw" and a quarter of the samples, but 32 at least and 200 at
-        most, for the others. A batch that holds all samples is not shuffled. Where weights are
-        uneven, "auto" is up to four times as many, and also for "adamw" and tables of more than
-        250,000 rows.
+        Samples per step; None means all of them (gradient descent). "auto" is 1024 for
+        "normalized_sgd", 200 for "adamw", and for other solvers a quarter of the samples, but at
+        least 32 and at most 200. It is up to four times as large if the weights of the samples are
+        uneven, or for "adamw" and tables of more than 250,000 rows. A batch of all samples is not
+        shuffled.
 
     class_weight : dict, list of dict, "balanced" or None, default=None
         Weights of the classes, which multiply `sample_weight`.
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
-        out-of-bag loss, or of the loss or accuracy of the held-out samples. Training also stops
-        when the training loss itself, if that is watched, is below `tol`. None trains for exactly
-        `max_iter` epochs. "auto" is 1e-4 for "out_of_bag"; else None for "cosine" without early
-        stopping, and 1e-4.
+        out-of-bag loss, or of the loss or accuracy of the held-out samples. Without
+        `early_stopping`, training also stops if the training loss itself is below `tol`. None
+        trains for exactly `max_iter` epochs. "auto" is None for "cosine" without early stopping,
+        otherwise 1e-4.
 
     classes_ : ndarray of shape (n_classes,)
-        Class labels; of several labels their indices.
+        Class labels; with several labels per sample the indices of the labels.
 
     oob_decision_function_ : ndarray of shape (n_samples, n_classes)
-        Class probabilities of each training sample by the experts that are not trained on it; of
-        several labels the probability of each. The experts are one of eight by default, so that the
-        loss is larger than that of the mixture rather than smaller. Samples of weight 0 are not
-        among them. With `early_stopping="out_of_bag"` only.
+        Class probabilities of each training sample by the experts that are not trained on it; with
+        several labels the probability of each label. By default these are one expert of eight, so
+        that the loss is usually larger than that of the mixture. Without samples of weight 0. Only
+        with `early_stopping="out_of_bag"`.
 
     validation_scores_ : list of float
-        Accuracy on the held-out samples after every epoch, with `early_stopping=True` only; of
-        several labels the share of right ones.
+        Accuracy on the held-out samples after every epoch, with several labels the share of labels
+        that are right. Only with `early_stopping=True`.
 
     Warns
     -----
     ConvergenceWarning
-        If `max_iter` epochs at rates that do not fall to 0 were not enough, or the loss of samples
-        that were not trained on is worse than that of a prediction which ignores X.
+        If the loss was still changing after `max_iter` epochs with rates that do not fall to 0, or
+        if the loss of samples that were not trained on is worse than that of a constant prediction.
     ExpertCollapseWarning
         If one expert computes more than 95 % of the training samples.
 

@@ -1,4 +1,4 @@
-"""MoERegressor: the mixture of experts for numbers."""
+"""MoERegressor: the mixture of experts as a scikit-learn regressor."""
 
 from numbers import Integral, Real
 
@@ -28,12 +28,14 @@ _FAR = 3  # standard deviations of y from its mean, where a scale ceases to chan
 
 @documented
 class MoERegressor(RegressorMixin, BaseMoE):
-    """Mixture of experts with a learned router, for numbers.
+    """Mixture of experts with a learned router, for regression.
 
-    The twin of :class:`MoEClassifier`, with the same parameters but `class_weight`. The
-    target is standardized inside, one or several outputs each by itself, and predictions are in
-    its own units. A table is an X of 2 dimensions that `sample_shape` does not read as patches or
-    images.
+    Several networks, the experts, and a router that decides how much each of them counts for a
+    sample, for tables, bags of patches and images as in :class:`MoEClassifier`. The parameters are
+    the same, without `class_weight`.
+
+    Each output of the target is standardized inside the model, and predictions are in the units of
+    y. "Table" means a 2-D X that `sample_shape` does not read as patches or images.
 
     Parameters
     ----------
@@ -47,46 +49,46 @@ class MoERegressor(RegressorMixin, BaseMoE):
           density, for `predict(X, return_std=True)`;
         - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
-        With `router="soft"` the density of the mixture is trained: of "gaussian" a mixture density
-        network [8]_, of the others exp(-loss) around every expert. Its width is that of y, and
-        learned where the experts are linear, so that each follows its own samples only.
+        With `router="soft"` the density of the mixture is trained: for "gaussian" a mixture density
+        network [8]_, for the other losses exp(-loss) around every expert. The width of this density
+        is that of y; for linear experts it is learned, so that each follows its own samples only.
 
         After the training, `score_samples`, `responsibilities`, `sample_y` and `predict_quantiles`
-        take a density around every expert: a normal one for "squared_error", Laplace's for
-        "absolute_error", a logistic one for "huber". Its scale follows the prediction, by `scale_`
-        and `scale_slope_`, as measured on samples that were not trained on: by the experts that did
-        not see them with "out_of_bag", on those that were held out with `early_stopping=True`.
-        Without either it is that of the training samples, and too small if the model overfits.
+        use a density around every expert: a normal one for "squared_error", Laplace's for
+        "absolute_error", a logistic one for "huber". Its scale depends on the prediction, by
+        `scale_` and `scale_slope_`. It is measured on samples that were not trained on: with
+        "out_of_bag" by the out-of-bag experts, with `early_stopping=True` on the held-out samples.
+        Otherwise it is that of the training samples, and too small if the model overfits.
 
     max_iter : int, default="auto"
-        Number of epochs, the maximum with `early_stopping` or `tol`, over which the rates of
-        "cosine" fall. "auto" is, for "cosine", as many as make about 3,000 steps, but 10 at least
-        and 75 at most, or as many more as make 500 steps; 10 for a table of more columns than
-        rows; else 150, as more epochs overfit noise.
+        Number of epochs, with `early_stopping` or `tol` the maximum number, over which the learning
+        rates of the schedule "cosine" fall. With "cosine", "auto" is the number of epochs with
+        about 3,000 steps, but at least 10 and at most 75 epochs, and at least 500 steps; and 10 for
+        a table with more columns than rows. With other schedules it is 150, because more epochs
+        overfit the noise.
 
     early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
-        Whether to stop when the mixture ceases to improve on samples that it was not trained on,
-        and to return to the best weights.
+        Whether to stop when the mixture no longer improves on samples that it was not trained on,
+        and to restore the best weights.
 
-        - "out_of_bag": every training sample is kept out of the training of some of the experts, a
-          tenth of them and one at least, a quarter up to 500 samples, equal samples out of the
-          same. The mixture of these experts is tested by it. No sample is lost to the training,
-          and the test costs next to nothing. Needs `router="soft"` and several experts, or a table
-          and `n_experts=1`: a bag of eight such networks then tells for how many epochs one
-          network learns, and it is trained for so many on all samples;
+        - "out_of_bag": no sample is held out. Every training sample is out-of-bag for a tenth of
+          the experts, at least one (a quarter of them up to 500 samples): they are not trained on
+          it, and their mixture is tested on it. Equal samples are out-of-bag for the same experts.
+          The test needs almost no time. Needs `router="soft"` and several experts; or a table and
+          `n_experts=1`: then eight such networks are trained out-of-bag to find the best number of
+          epochs, and the single network is trained for as many epochs on all samples;
         - True: `validation_fraction` of the training samples are held out, and tested by the loss
-          where X is a table, by the squared error otherwise;
-        - False: what is watched is the training loss, and nothing is returned to.
+          if X is a table, by the squared error otherwise;
+        - False: the training loss decides when to stop, and no weights are restored.
 
-        "auto" is "out_of_bag" for a table with one expert, or with several, `router="soft"` and
-        `expert_loss_weight` above 0. It is True for other tables with several experts, as
-        specialized experts give poor out-of-bag estimates, if that holds out ten samples. Else
-        it is False.
+        "auto" is "out_of_bag" for a table with one expert, or with several experts,
+        `router="soft"` and `expert_loss_weight` above 0. It is True for other tables with several
+        experts, because specialized experts give poor out-of-bag estimates, if ten or more samples
+        are held out. Otherwise it is False.
 
     batch_size : int or None, default="auto"
-        Samples per step; None takes all of them. "auto" is 200. Where weights are
-        uneven, "auto" is up to four times as many, and also for "adamw" and tables of more than
-        250,000 rows.
+        Samples per step; None means all of them. "auto" is 200, and up to four times as many if the
+        weights of the samples are uneven, or for "adamw" and tables of more than 250,000 rows.
 
     tol : float or None, default="auto"
         Smallest improvement that counts: of the training loss, or with `early_stopping` of the
@@ -94,13 +96,12 @@ class MoERegressor(RegressorMixin, BaseMoE):
         is 1e-4 for "out_of_bag" and None otherwise.
 
     validation_scores_ : list of float
-        One minus the squared error on the held-out samples after every epoch, in variances of
-        the training target: about R2. With `early_stopping=True` only.
+        One minus the squared error on the held-out samples after every epoch, in units of the
+        variance of the training target: about R2. Only with `early_stopping=True`.
 
     scale_ : ndarray of shape (n_outputs,)
-        Scale of the density around the prediction of an expert, in the units of y, where this
-        prediction is the mean of y. Not with "gaussian", whose experts have standard deviations of
-        their own.
+        Scale of the density around the prediction of an expert, in the units of y, if this
+        prediction is the mean of y. Not with "gaussian", whose experts predict standard deviations.
 
     scale_slope_ : ndarray of shape (n_outputs,)
         How the scale grows with the prediction: around one that is z standard deviations of y above
@@ -108,21 +109,22 @@ class MoERegressor(RegressorMixin, BaseMoE):
         "gaussian".
 
     oob_prediction_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
-        Prediction of each training sample by the experts that are not trained on it: one of eight
-        by default, so that its errors are larger than those of the mixture rather than smaller.
-        Samples of weight 0 are not among them. With `early_stopping="out_of_bag"` only.
+        Prediction of each training sample by the experts that are not trained on it. By default
+        these are one expert of eight, so that the errors are usually larger than those of the
+        mixture. Without samples of weight 0. Only with `early_stopping="out_of_bag"`.
 
     Warns
     -----
     ConvergenceWarning
-        If `tol` is set and `max_iter` epochs at rates that do not fall to 0 were not enough, or the
-        loss of samples that were not trained on is worse than that of a prediction which ignores X.
+        If `tol` is set and the loss was still changing after `max_iter` epochs with rates that do
+        not fall to 0, or if the loss of samples that were not trained on is worse than that of a
+        constant prediction.
     ExpertCollapseWarning
         If one expert computes more than 95 % of the training samples.
 
     See Also
     --------
-    MoEClassifier : The same for classes.
+    MoEClassifier : A mixture of experts for classification.
     sklearn.neural_network.MLPRegressor : A single multilayer perceptron.
 
     References
@@ -169,7 +171,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
             have categorical columns.
 
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Numbers.
+            Targets.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.

@@ -70,40 +70,45 @@ class RouterParams(_PartParams):
         The router, as the parameter `router` of :class:`~sklearn_moe.MoEClassifier` describes it.
 
     network : {"auto", "linear", "mlp", "cnn"} or callable, default="auto"
-        Scores of a sample: "linear" in its patches and summed over them (section 3.2 of [1]_;
-        images are cut into 4 x 4 pixels, a strided convolution), "mlp" with one hidden layer on
-        every patch, "cnn" with two strided convolutions of an image and the mean over space, or a
-        callable `(input_shape, n_experts) -> torch.nn.Module`. "auto" is
-        "linear" unless the router has scores of its own.
+        How the scores of a sample are computed: "linear", a linear function of its patches, summed
+        over them (section 3.2 of [1]_; images are cut into 4 x 4 pixels, a strided convolution);
+        "mlp", one hidden layer on every patch; "cnn", two strided convolutions of an image and the
+        mean over space; or a callable `(input_shape, n_experts) -> torch.nn.Module`. "auto" is
+        "linear" unless the router computes scores in its own way.
 
     noise : {"auto", "uniform", "gaussian", "gumbel"}, callable or None, default="auto"
-        Added to the scores that choose the expert in training, not to the gate: U[0, 1]
+        Noise that is added in training to the scores of the choice, not to the gate: U[0, 1]
         (Algorithm 1 of [1]_), N(0, 1) or Gumbel(0, 1), drawn anew for every sample, expert and
         step; or a callable `(x, scores, generator) -> noise`, in torch. For 2-D X the noise is a
-        hash of the row, redrawn each step: equal rows get equal noise, so that a sample of
-        weight 2 counts exactly as the sample twice. None: no noise, and small random initial
-        router weights to tell the experts apart. "auto" is what the router says, "uniform" for
+        hash of the row, another one in each step: equal rows get equal noise, so that a sample of
+        weight 2 is exactly the sample twice. None: no noise, and small random initial weights of
+        the router, so that its scores differ. "auto" depends on the router and is "uniform" for
         most; routers that use all experts have no noise.
 
     gate : {"auto", "softmax", "renormalized", "relative", "sigmoid", "logit"} or callable, \
             default="auto"
-        Weight of a chosen expert's output: the softmax of the noise-free scores over all experts
-        (section 3.2 of [1]_), over the chosen ones only, `n_experts` times the softmax over all
-        ("relative": 1 as long as the router has no preference, so that the output is not shrunk at
-        the start), the sigmoid of its score, or its raw noisy score (authors' notebooks). "auto" is
-        "softmax" for routers that have the choice, but with `upcycle` "relative", or "renormalized"
-        for several experts. "renormalized" needs `top_k >= 2`: of a single expert it is always 1,
-        and the router would learn nothing. "relu" is that of the router "relu", and of no other.
+        Weight of a chosen expert's output:
+
+        - "softmax": the softmax over all experts of the scores without noise (section 3.2 of [1]_);
+        - "renormalized": the softmax over the chosen experts. It needs `top_k >= 2`: for a single
+          expert it is always 1, and the router would learn nothing;
+        - "relative": `n_experts` times the softmax over all. It is 1 as long as the router has no
+          preference, so that the output is not made smaller at the start;
+        - "sigmoid": the sigmoid of the expert's score;
+        - "logit": its score with noise, as in the authors' notebooks.
+
+        "auto" is "softmax" if the router allows it. With `upcycle` it is "relative", or
+        "renormalized" for several experts. The router "relu" has a gate of its own, "relu".
 
     n_shared_experts : int, default=0
-        Experts that compute every sample beside the chosen ones, whose outputs are added to theirs
-        without a gate [2]_. For routers that add outputs: not for "soft".
+        Number of experts that compute every sample in addition to the chosen ones. Their outputs
+        are added without a gate [2]_. For routers that add outputs: not for "soft".
 
     upcycle : float, default=0.0
-        Share of the epochs in which all samples go through one expert, of which the others then
-        are copies, with the state of its optimizer: a network is trained first, and split into
-        experts later [3]_. The outputs are the same before and after. For routers that choose
-        ("top1", "topk", "noisy_topk", "sampled"), with noise, which makes the copies different.
+        Share of the epochs in which all samples go through one expert. Then the other experts
+        become copies of it, with the state of its optimizer: a network is trained first, and split
+        into experts later [3]_. The outputs are the same before and after. For routers that choose
+        ("top1", "topk", "noisy_topk", "sampled"), with noise, so that the copies become different.
 
     learning_rate : float, default="auto"
         Learning rate of the router. "auto" is 0.0015 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
@@ -163,7 +168,7 @@ class RouterParams(_PartParams):
 
 
 class BalanceParams(_PartParams):
-    """What keeps the load of the experts even, and how strongly, for the parameter `balance`.
+    """A balance, which keeps the load of the experts even, for the parameter `balance`.
 
     Parameters
     ----------
@@ -197,23 +202,23 @@ class SolverParams(_PartParams):
     schedule : {"auto", "constant", "cosine", "residual"}, default="auto"
         Schedule of the learning rates.
 
-        - "constant": none;
+        - "constant": the rates do not change;
         - "cosine": the rates of experts and router rise over the first twentieth of the steps and
           fall to 0 by half a period of the cosine, in `max_iter` epochs;
-        - "residual", for "normalized_sgd", multiplies an expert's step by its current mean error
-          over its own samples: of classes the probability of error relative to that of guessing, of
-          numbers the absolute error in standard deviations of y, 1 at most. A normalized step
-          never gets shorter by itself, and experts that are done would otherwise disturb those
-          that are not.
+        - "residual", for "normalized_sgd": an expert's step is multiplied by its current mean error
+          over its own samples, at most 1. For classes this is the probability of an error relative
+          to that of guessing, for regression the absolute error in standard deviations of y. A
+          normalized step does not get shorter by itself, so that an expert that has learned its
+          samples would disturb the others.
 
         "auto" is "cosine" for "adamw", "residual" for "normalized_sgd" and "constant" for the
         others.
 
     momentum : float, default=0.0
-        Momentum of "normalized_sgd" and "sgd"; other solvers have none, and refuse it.
+        Momentum of "normalized_sgd" and "sgd". For other solvers it is an error.
 
     weight_decay : float, default=0.0
-        Strength of the L2 penalty; of "adamw" the rate at which weights decay, apart from the
+        Strength of the L2 penalty. For "adamw" the rate at which weights decay, independent of the
         gradient.
 
     Examples
@@ -241,15 +246,15 @@ PARTS = {"router": RouterParams, "balance": BalanceParams, "solver": SolverParam
 
 @dataclass(frozen=True)
 class FitCheckpoint:
-    """A value of the parameter `checkpoint` that says how often, too.
+    """A checkpoint with the time between two writes, for the parameter `checkpoint`.
 
     Parameters
     ----------
     path : str or os.PathLike
         A file, or a folder that holds a file for every fit. A path without a suffix is a folder.
     every : float, default=60.0
-        Seconds between two writes, at least; there is one at the end of training in any case.
-        0 writes after every epoch.
+        Seconds between two writes, at least; the end of training is always written. 0 writes after
+        every epoch.
 
     Examples
     --------
@@ -381,8 +386,7 @@ def _shared(
     Parameters
     ----------
     n_experts : int, default=8
-        Number of experts, M. With 1 there is no router and the gate is exactly 1: the model is
-        the single expert.
+        Number of experts, M. With 1 there is no router, and the model is the single expert.
 
     expert : str, callable or ExpertSpec, default="auto"
         Network of an expert:
@@ -391,72 +395,76 @@ def _shared(
           (section 3.2 of [1]_);
         - "patch_conv": the same with a bias per filter and uniform initial weights, as in the
           authors' code;
-        - "mlp": one hidden layer and a readout;
+        - "mlp": one hidden layer and a linear output;
         - "cnn": two convolutions and two fully connected layers;
-        - "resnet18", "mobilenet_v2": those of torchvision, with stems for small images and
+        - "resnet18", "mobilenet_v2": those of torchvision, with first layers for small images and
           without downloaded weights; "resnet18_gn", "mobilenet_v2_gn": the same with GroupNorm
-          in place of BatchNorm, so that no sample depends on others in training either;
+          in place of BatchNorm, so that no sample depends on others, also in training;
         - a callable `(input_shape, n_outputs) -> torch.nn.Module`, called once per expert. It is
           given `activation` and `expert_width` if it has arguments `activation` and `width`;
         - a name of your own (`sklearn_moe.nn.EXPERTS.register`), or one of these with other
           options: `EXPERTS["patch"].with_options(init_scale=0.01)`.
 
-        "auto" is "mlp" or "patch" for X of 2 or 3 dimensions, and "mlp" behind a trunk, as images
-        have one by default.
+        "auto" is "mlp" for X of 2 dimensions, "patch" for 3 dimensions, and "mlp" after a trunk,
+        which images have by default.
 
     router : str, subclass of sklearn_moe.nn.Router, RouterSpec or RouterParams, default="auto"
-        Which experts compute a sample, and how their outputs are combined. "auto" is "soft" for
-        tables and behind a trunk, if the loss can mix (all losses below but a `Head` without
-        `mix`), and "top1" otherwise, also where `n_shared_experts` or `upcycle` ask for outputs
-        that add up.
+        Which experts compute a sample, and how their outputs are combined.
 
         - "top1": the expert of highest score (Algorithm 1 of [1]_);
-        - "topk": the `top_k` experts of highest score, their gated outputs added up;
-        - "noisy_topk": "topk" with Gaussian noise of learned scale, and the gate taken from the
-          noisy scores [2]_;
+        - "topk": the `top_k` experts of highest score; their outputs times their gates are added;
+        - "noisy_topk": "topk" with Gaussian noise of learned scale, and a gate that is computed
+          from the noisy scores [2]_;
         - "sampled": "topk" with Gumbel noise: in training experts are drawn from the softmax of
-          the scores, at prediction the best are taken;
+          the scores, at prediction those of highest score are used;
         - "soft": all experts, as the classical mixture model sum_m gate_m p_m(y | x), trained by
           its likelihood;
         - "sigmoid": all experts, each weighted by the sigmoid of its own score [3]_;
         - "relu": the experts of positive score, weighted by it, `top_k` of them on average [4]_;
-        - "merge": one expert per sample, whose weights are the gated mean of all experts' [5]_;
-        - "patch_choice": within a sample every expert computes the `top_k` patches it scores
-          highest [6]_; for bags of patches;
-        - "random", "kmeans": "topk" by a random linear projection, or by the nearest center of
-          k-means: baselines for learned routing, whose scores are not trained;
-        - a class of your own, or one of these with options that few people set, such as
+        - "merge": one expert per sample, whose weights are the mean of all experts' weights,
+          weighted by the gate [5]_;
+        - "patch_choice": for bags of patches; every expert computes the `top_k` patches of a sample
+          to which it gives the highest scores [6]_;
+        - "random", "kmeans": "topk" with scores by a random linear projection, or by the nearest
+          center of k-means. They are not trained, and serve as baselines for learned routers;
+        - a class of your own, or one of these with options that are rarely needed, such as
           `ROUTERS["top1"].with_options(dense_gradient=True)`;
         - `RouterParams("topk", noise=None)`: any of these with other scores, noise, gate, shared
           experts, upcycling or learning rate, see :class:`~sklearn_moe.RouterParams`. In a search
-          these are `router__noise` and so on, also where `router` is a name.
+          these are `router__noise` and so on, also if `router` is a name.
+
+        "auto" is "soft" for tables and after a trunk, if the loss is one of those below or a `Head`
+        with `mix`. Otherwise, and if `n_shared_experts` or `upcycle` need outputs that are added,
+        it is "top1".
 
     {loss}
 
     balance : str, callable, BalanceParams or None, default=None
-        What keeps the load of the experts even, counting sample weights.
+        What keeps the load of the experts even. Sample weights count.
 
         - "switch": the loss M sum_m f_m P_m, with f_m the running load (over ten batches) and P_m
           the mean softmax of expert m;
         - "importance": the squared coefficient of variation of P_m [2]_;
-        - "load": the same of the chance of each expert to be chosen, were its noise drawn anew
-          [2]_;
-        - "bias": no loss, but a bias on the scores that choose, moved by its weight in every
-          step towards the experts of too little load [7]_; it stays as it is at prediction;
-        - "z_loss": the mean squared logsumexp of the scores, which keeps them small and evens
-          nothing by itself;
+        - "load": the squared coefficient of variation of the probability that each expert is
+          chosen if its noise is drawn anew [2]_;
+        - "bias": no loss, but a bias on the scores of the choice. In every step it changes by its
+          weight in favor of the experts with too little load [7]_; at prediction it is constant;
+        - "z_loss": the mean squared logsumexp of the scores, which keeps them small, but does not
+          make the load even by itself;
         - a callable `(n_experts, weight) -> sklearn_moe.nn.Balance`, such as a subclass of it;
         - `BalanceParams("switch", weight=0.001)`: any of these with another weight than 0.01, in a
           search `balance__weight`.
 
-        Where the clusters, not the load, should decide, None is best.
+        None is best if the experts should follow clusters, which may have different sizes.
 
     learning_rate_init : float, default="auto"
-        Learning rate of the experts, of "cosine" the highest. "auto" is 0.005 for "adamw", but
-        0.002 on images and 0.01 sqrt(k / 10) on a table of k times 200 samples, 0.01 at most, times
-        100 / n_features where columns outnumber samples. It is 0.001 for "adam", 0.01 for "sgd"
-        and, for "normalized_sgd", 0.06 / r with r the root mean square norm of the training
-        patches.
+        Learning rate of the experts, with "cosine" the highest one. "auto" depends on the solver:
+
+        - "adamw": on a table of k times 200 samples 0.01 sqrt(k / 10), at most 0.01, times
+          100 / n_features if there are more columns than samples; 0.002 on images; else 0.005;
+        - "adam": 0.001;
+        - "sgd": 0.01;
+        - "normalized_sgd": 0.06 / r, with r the root mean square norm of the training patches.
 
     {max_iter}
 
@@ -467,12 +475,12 @@ def _shared(
     {class_weight}
 
     verbose : bool or int, default=0
-        Whether to show a progress bar, of which a line with the time stays, and to say early if
-        the fit will take minutes.
+        Whether to show a progress bar. At its end a line with the time remains, and early in a fit
+        that will take minutes there is a hint.
 
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights, the shuffling, the noise and the validation split.
-        The global generators of torch and NumPy are never touched by an int.
+        With an int the global generators of torch and NumPy do not change.
 
     Attributes
     ----------
@@ -488,18 +496,18 @@ def _shared(
         Shape of a sample, as `sample_shape` reads it.
 
     resolved_params_ : dict
-        What every parameter that was "auto" became.
+        The values of all parameters that were "auto".
 
     n_iter_ : int
         Number of epochs run.
 
     loss_curve_ : list of float
-        Training loss of every epoch, mean over its batches, without what balancing adds; of numbers
-        in units of the standardized target.
+        Training loss of every epoch, mean over its batches, without the loss of balancing. For
+        regression in units of the standardized target.
 
     oob_loss_curve_ : list of float
-        Out-of-bag loss of every epoch: that of each training sample by the experts that are not
-        trained on it, mean over the batches. With `early_stopping="out_of_bag"` only.
+        Out-of-bag loss of every epoch: the loss of each training sample by the experts that are not
+        trained on it, mean over the batches. Only with `early_stopping="out_of_bag"`.
 
     {oob_decision_function_}
 
@@ -516,14 +524,15 @@ def _shared(
         gradient is 0 from the start learns nothing.
 
     expert_load_ : ndarray of shape (n_experts,)
-        Share of the training samples that each expert computes, by weight. Where all experts
-        are used, a sample counts for each by its share of the gate.
+        Share of the training samples that each expert computes, by weight. If all experts compute
+        every sample, this is the mean of their gates.
 
     coef_ : ndarray of shape (n_experts, n_columns) or (n_experts, n_outputs, n_columns)
-        Coefficients of linear experts of a table (`activation="linear"`), of numbers in the units
-        of y, of classes for their logits, (n_experts, n_classes, n_columns). A column of numbers is
-        in its own units; one that had missing values in `fit` counts as its mean where it is
-        missing, and has a second column that marks them; one of categories has a column for each.
+        Coefficients of linear experts of a table (`activation="linear"`): for regression in the
+        units of y, for classes those of the logits, (n_experts, n_classes, n_columns). Numeric
+        columns are in their own units. If a column had missing values in `fit`, a missing value is
+        its mean, and there is a second coefficient for the mark of missing values. There is a
+        coefficient for each category.
 
     intercept_ : ndarray of shape (n_experts,) or (n_experts, n_outputs)
         Intercepts of linear experts.
@@ -532,62 +541,67 @@ def _shared(
         Names of the columns of `coef_`: "age", "age=missing", "vendor=A".
 
     net_ : skorch.NeuralNet
-        The fitted net, for tools of skorch. It knows no labels and no units: its classes are 0, 1,
-        ... in the order of `classes_`, its numbers are standardized.
+        The fitted net, for tools of skorch. It does not know labels and units: its classes are 0,
+        1, ... in the order of `classes_`, its targets are standardized.
 
     module_ : torch.nn.Module
-        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` is what
-        they share.
+        The mixture itself, with `experts` and `router`; `encoder` standardizes, `trunk` has the
+        layers that they share.
 
     Other Parameters
     ----------------
     activation : str or callable, default="auto"
         Nonlinearity of the experts, sigma: "cubic", "linear", "relu", "celu", "gelu", "tanh" or
         an elementwise callable. "auto" is "cubic" for patch experts and "relu" for the others;
-        a callable expert keeps its own. Of a table "linear" makes linear functions of the columns,
-        see `coef_`.
+        a callable expert keeps its own. On a table the experts with "linear" are linear functions
+        of the columns, see `coef_`.
 
     expert_width : int, default=None
         Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100),
-        channels of a CNN (64), of the stem of ResNet-18 (64) or MobileNetV2 (32).
+        channels of a CNN (64), channels of the first layer of ResNet-18 (64) or MobileNetV2 (32).
 
     trunk : str, callable, torch.nn.Module or None, default="auto"
-        Layers in front of the mixture, shared by router and experts and trained with them. The
-        router then reads their output, scaled to mean 0 and norm 1.
+        Layers that come before the mixture, shared by router and experts and trained with them. The
+        input of the router is their output, scaled to mean 0 and norm 1.
 
         - "cnn": two convolutions, those of `expert="cnn"`;
         - "resnet18", "mobilenet_v2": the experts of that name without their last layer;
         - a module, of which a copy is trained, or a callable `input_shape -> torch.nn.Module`,
           which is given `activation` if it has such an argument; they map samples to features,
           (n_samples, n_features) as a rule;
-        - None: there are none, as in the paper: every expert is a whole network.
+        - None: no shared layers, as in the paper: every expert is a whole network.
 
-        "auto" is "cnn" for images with `expert="auto"`, and None otherwise; also for "kmeans",
-        whose centers are those of samples.
+        "auto" is "cnn" for images with `expert="auto"`. Otherwise it is None, and also for the
+        router "kmeans", whose centers are means of samples.
 
     sample_shape : tuple of int, default=None
         Read each row of a 2-D X as patches, (n_patches, patch_size), or as an image,
-        (n_channels, height, width): for tools that know rows only. -1 stands for a side that
+        (n_channels, height, width): for tools that need 2-D arrays. -1 stands for a length that
         follows from the others.
 
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
-        Columns of a table that hold categories. Inside the model each becomes a column of zeros
-        and ones per category, all 0 where it is missing or was not there in `fit`. At most 100
-        categories of a column are told apart; of more, the rarest count as one.
+        Columns of a table that hold categories. Inside the model each category becomes a column of
+        zeros and ones; all are 0 if the category is missing or was not in `fit`. If a column has
+        more than 100 categories, the rarest are joined into one.
 
         - "from_dtype": the columns of a pandas or polars frame that are categorical or hold
           strings, and none of an array;
         - indices, names or a mask: these columns;
-        - None: no column; a frame with columns of strings or categories is refused.
+        - None: no column; columns of strings or categories in a frame are an error.
 
     standardize : "auto" or bool, default="auto"
-        Whether the model standardizes X, for router and experts. Each channel of images gets mean
-        0 and deviation 1, over the pixels of the training set. Of the columns of a table z, the
-        distance from the mean in standard deviations, becomes z / sqrt(1 + (z / 3)^2), which no
-        outlier takes beyond 3; for linear experts it stays z, cut off at 100. Of a column of two
-        values z is 0 and 1. A missing value, NaN, becomes 0, and a column that had some in `fit`
-        has a second one that marks them. "auto" is True for tables and images. False leaves X as
-        it is, and refuses NaN and categories.
+        Whether the model standardizes X, for router and experts. "auto" is True for tables and
+        images.
+
+        - Each channel of images gets mean 0 and standard deviation 1, over the pixels of the
+          training set.
+        - In the columns of a table z, the distance from the mean in standard deviations, becomes
+          z / sqrt(1 + (z / 3)^2), which is never larger than 3, so that outliers have little
+          effect. For linear experts it remains z, at most 100. In a column of two values z is 0
+          and 1. A missing value, NaN, becomes 0, and a column that had some in `fit` gets a second
+          column that marks them.
+
+        False leaves X unchanged; NaN and categories are then errors.
 
     top_k : int, default="auto"
         Experts per sample of routers that choose (on average for "relu"); patches per expert for
@@ -595,68 +609,76 @@ def _shared(
         is smaller.
 
     expert_loss_weight : float, default="auto"
-        Share of the training loss that is the experts' own, the mean of their losses over all
-        samples that they are trained on, whichever expert is chosen; the rest is the loss of the
-        mixture. With 0 an expert may know nothing outside its own part of the samples; 1 is an
-        ensemble, whose router learns nothing. With several experts and `router="soft"` "auto" is 1
-        for a table, where few samples make no regions, and 0.7 behind a trunk. It is 0 otherwise,
-        also for `activation="linear"`, whose experts can do a part only; others than "soft" take 0
-        only. Where "auto" is 1, `fit` looks for regimes in the ensemble of a regression: rules that
-        are linear in the columns and hold in a region each. If these predict clearly better they
-        take its place, `resolved_params_["expert_loss_weight"]` is 0, and `warm_start` has no
+        Share w of the losses of single experts in the training loss,
+        (1 - w) * loss of the mixture + w * mean of the losses of the experts, over all samples that
+        an expert is trained on, whatever the gate is. With 0 an expert may be poor outside its own
+        part of the samples; 1 is an ensemble, whose router learns nothing. Routers other than
+        "soft" allow 0 only.
+
+        With several experts and `router="soft"`, "auto" is 1 for a table, 0.7 after a trunk, and 0
+        for `activation="linear"`, because a linear expert can learn only a part of the samples.
+        Otherwise it is 0. If "auto" is 1, the `fit` of a regressor also looks for regimes: rules
+        that are linear in the columns, each in a region. If these predict clearly better, they
+        replace the ensemble, `resolved_params_["expert_loss_weight"]` is 0, and `warm_start` has no
         effect; see the guide on tables.
 
     solver : str, callable, SolverSpec or SolverParams, default="auto"
-        "normalized_sgd" scales each expert's gradient to norm 1 (Algorithm 1 of [1]_) and
-        trains the router by plain SGD; "sgd", "adam" and "adamw" are those of torch. Or a callable
-        `(parameters, lr) -> torch.optim.Optimizer`, such as `torch.optim.RMSprop`, or a registered
-        solver with other options: `SOLVERS["normalized_sgd"].with_options(norm="sum")`. "auto" is
-        what suits the expert: "normalized_sgd" for patch experts, "adam" for callables and "adamw"
-        for the others. `SolverParams("adamw", weight_decay=0.1)` is any of these with another
-        schedule, momentum or weight decay, see :class:`~sklearn_moe.SolverParams`; in a search
-        `solver__weight_decay`.
+        How the weights are trained:
+
+        - "normalized_sgd": the gradient of each expert is scaled to norm 1 (Algorithm 1 of [1]_),
+          the router is trained by plain SGD;
+        - "sgd", "adam", "adamw": those of torch;
+        - a callable `(parameters, lr) -> torch.optim.Optimizer`, such as `torch.optim.RMSprop`;
+        - a registered solver with other options:
+          `SOLVERS["normalized_sgd"].with_options(norm="sum")`;
+        - `SolverParams("adamw", weight_decay=0.1)`: any of these with another schedule, momentum or
+          weight decay, see :class:`~sklearn_moe.SolverParams`; in a search `solver__weight_decay`.
+
+        "auto" depends on the expert: "normalized_sgd" for patch experts, "adam" for callables and
+        "adamw" for the others.
 
     validation_fraction : float, default=0.1
         Share of the samples that `early_stopping=True` holds out.
 
     n_iter_no_change : int, default=10
-        Epochs without an improvement of `tol`, where it is set, after which training stops, though
-        never before 50 steps without one: a small X has one step per epoch. For "out_of_bag" they
-        must also be a tenth of `max_iter` and a quarter of the epochs so far.
+        Number of epochs without an improvement of `tol` after which training stops. They must
+        also be 50 steps, because a small X has one step per epoch; and with "out_of_bag" a tenth of
+        `max_iter` and a quarter of the epochs so far.
 
     {tol}
 
     n_init : int, default=1
-        Number of fits from different initial weights, of which the one with the best out-of-bag
-        loss or held-out loss or score is kept, else the one of least training loss: regimes that
-        one start misses another one finds. The first start is that of `n_init=1`. A `fit` that
-        goes on by `warm_start` and `partial_fit` ignore it; `checkpoint` needs 1.
+        Number of fits from different initial weights, because different starts find different
+        regimes. The fit with the best out-of-bag loss, or held-out loss or score, is kept,
+        otherwise the one with the smallest training loss. The first start is that of `n_init=1`. It
+        has no effect on `partial_fit` and on a `fit` that continues by `warm_start`; `checkpoint`
+        needs 1.
 
     warm_start : bool, default=False
-        Whether `fit` goes on from the weights of the last one, and with its standardization.
+        Whether `fit` continues from the weights of the last fit, with its standardization.
 
     train_transform : callable, default=None
-        Applied to the samples of every training batch, never at prediction: a tensor of floats
-        (uint8 images have become 0 ... 1 by then, tables are not yet standardized) on the
-        device of training, to be returned in the same shape and type. Its torch draws come from
-        `random_state`.
+        A function that changes the samples of every training batch, never at prediction. It is
+        given a tensor of floats on the device of training (uint8 images are already 0 ... 1, tables
+        are not yet standardized), and returns one of the same shape and type. Its random draws by
+        torch come from `random_state`.
 
     callbacks : list of skorch callbacks, default=None
-        Called at every batch and epoch of the fit, as in skorch; see `sklearn_moe.callbacks`.
-        Callbacks of scikit-learn 1.9 are set by `set_callbacks`.
+        They are called at every batch and epoch of the fit, as in skorch; see
+        `sklearn_moe.callbacks`. Callbacks of scikit-learn 1.9 are set by `set_callbacks`.
 
     checkpoint : str, os.PathLike or FitCheckpoint, default=None
-        File or folder in which the fit is stored once a minute, and in the end. A fit that was
-        stopped at any moment goes on from there when it is called again with the same data and
-        parameters, to the same model; one that was finished returns at once. A folder, or a path
-        without a suffix, holds a file for every fit, as a search needs it.
-        `sklearn_moe.FitCheckpoint` sets how often. `partial_fit` does not use it.
+        File or folder in which the fit is stored once a minute, and at its end. A fit that was
+        stopped continues from there if it is called again with the same data and parameters, and
+        the result is the same model; a finished fit returns at once. A folder, or a path without a
+        suffix, has a file for every fit, as a search needs it. `sklearn_moe.FitCheckpoint` sets
+        the time between two writes. `partial_fit` does not use it.
 
     device : str or torch.device, default="auto"
-        "auto" is a GPU where there is one and a training step is enough work for it, as most are
-        of images, else the CPU; resolved in `fit`. On GPUs that are fast in bfloat16 the experts
-        for images are trained in mixed precision if a network sees 100 samples in a step or more;
-        weights, routes, losses and predictions stay in float32.
+        "auto" is a GPU if there is one and a training step is enough work for it, as for most
+        images, otherwise the CPU. On GPUs that are fast in bfloat16 the experts for images are
+        trained in mixed precision if each network computes 100 or more samples in a step; weights,
+        routes, losses and predictions remain in float32.
     """
 
 
