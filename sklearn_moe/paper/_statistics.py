@@ -4,8 +4,9 @@ from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t
+from scipy.stats import t, ttest_ind_from_stats
 
+LEVEL = 0.05  # below which a p value tells something
 UNDECIDED = "undecided"
 
 
@@ -47,6 +48,47 @@ def mean_interval(values):
         return Interval(mean, np.nan, np.nan)
     half = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / sqrt(n))
     return Interval(mean, mean - half, mean + half)
+
+
+def p_value(values, level=0.0):
+    """Return the p value, of both sides, of the t-test that independent values average a level.
+
+    It is 1 where there are fewer than two values.
+    """
+    values = np.asarray(values, dtype=float)
+    n, gap = len(values), abs(values.mean() - level)
+    error = values.std(ddof=1) / sqrt(n) if n > 1 else np.nan
+    return float(2 * t.sf(gap / error, n - 1)) if error > 0 else float(n < 2 or gap == 0)
+
+
+def welch(values, mean, std, n):
+    """Return the p value of Welch's test of values against `n` others of this mean and std.
+
+    That std is one of `np.std`, as in the authors' notebooks: it divides by n. 1 where there are
+    fewer than two values.
+    """
+    if len(values) < 2:
+        return 1.0
+    ours = np.mean(values), np.std(values, ddof=1), len(values)
+    theirs = mean, std * sqrt(n / (n - 1)), n
+    return float(ttest_ind_from_stats(*ours, *theirs, equal_var=False).pvalue)
+
+
+def holm(p_values):
+    """Return p values corrected for their number, by Holm: the least of n is multiplied by n.
+
+    The next one is multiplied by n - 1, and so on; none is less than a smaller one before it.
+    """
+    p = np.array([*p_values], dtype=float)
+    order = p.argsort()
+    corrected = np.empty_like(p)
+    corrected[order] = np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)).clip(max=1)
+    return corrected.tolist()
+
+
+def p_text(p):
+    """Return a p value as text; a tiny one is not written as 0."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def standard_error(percent, n):

@@ -38,6 +38,25 @@ def test_verdict():
     assert one.text(1) == "no interval of one run"
 
 
+def test_p_values():
+    # With 2 degrees of freedom p = 1 - t / sqrt(2 + t^2); here t = 2 sqrt(3).
+    assert statistics.p_value([1.0, 2, 3]) == pytest.approx(1 - (12 / 14) ** 0.5)
+    assert statistics.p_value([2.0, 3, 4], level=1) == pytest.approx(1 - (12 / 14) ** 0.5)
+    alike = [statistics.p_value(values, 2) for values in ([2, 2], [3, 3], [5])]
+    assert alike == [1, 0, 1]  # one value tells nothing
+    # With 4 p = 1 - s (1 + c^2 / 2), s and c sine and cosine of atan(t / 2); here t = -sqrt(6).
+    p = statistics.welch([1.0, 2, 3], 4, (2 / 3) ** 0.5, 3)
+    assert p == pytest.approx(1 - 0.6**0.5 * 1.2)
+    assert statistics.welch([1.0], 4, 1, 10) == 1
+    assert [statistics.p_text(p) for p in (0.0, 0.0123)] == ["p < 0.001", "p = 0.012"]
+
+
+def test_holm():
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert statistics.holm([0.6, 0.5]) == [1, 1]
+    assert statistics.holm([]) == []
+
+
 def test_power_law():
     rng = np.random.default_rng(0)
     a, b = rng.uniform(1, 10, (2, 60))
