@@ -30,7 +30,9 @@ def main():
     experiment = replace(
         linear,
         problems=(Problem(1, n_train=16_000, n_test=16_000, data_seed=12),),
-        grid=linear.grid | {"loss": ["log_loss", "margin", "probabilities"]},
+        grid=linear.grid
+        | {"init_scale": dict(list(linear.grid["init_scale"].items())[:2])}
+        | {"loss": ["log_loss", "margin", "probabilities"]},
     )
     results = run_experiment(
         experiment, Path("results/paper"), runs=options.seeds, jobs=options.jobs

@@ -4,12 +4,13 @@ from collections.abc import Callable
 from types import MappingProxyType
 from typing import NamedTuple
 
-from .ablations import departures, linear, simplified
+from .ablations import departures, simplified
 from .balance import balance, balance_sweep
 from .baselines import baselines
 from .bound import bound
 from .coverage import coverage
 from .figures import fig1, fig3, innerproducts
+from .linear import linear
 from .stages import stages
 from .table2 import PROTOCOLS, table2
 from .tables import activations, appendix, table1, wide

@@ -1,15 +1,14 @@
 """Mixtures with parts of the paper's algorithm changed or left out."""
 
 import re
+from itertools import pairwise, product
 
 import numpy as np
 
-from ... import SolverParams
-from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._protocols import NOISY_AT_TEST, SUM_OF_NORMS, NotebookStopping, expert
-from .._statistics import UNDECIDED
-from .common import COLORS, TRACE, legend, mark, mixture, panels, problems
+from .._statistics import LEVEL, holm, mean_interval, p_text, p_value
+from .common import ACTIVATION, COLORS, TRACE, legend, mark, mixture, panels, problems
 
 _PUBLISHED, _QUIET = "as published", "no noise"
 _PLAIN, _NEITHER = "no normalization", "neither"
@@ -150,7 +149,7 @@ def _draw_growth(ax, cells):
 
 CHANGES = {  # in the order in which they are made
     "router rate .1": {"router__learning_rate": 0.1},
-    "two logits": {"loss": "log_loss"},
+    "two logits, 16 filters": {"loss": "log_loss"},
     "biases, uniform init": {"expert": expert("patch_conv", 0.001)},
     "sum of norms": {"solver": SUM_OF_NORMS},
     "raw noisy gate": {"router__gate": "logit"},
@@ -158,6 +157,7 @@ CHANGES = {  # in the order in which they are made
     "softmax twice": {"loss": "probabilities"},
     "early stop": {"callbacks": [NotebookStopping()]},
 }
+_PATH, _ALONE = slice(len(CHANGES) + 1), slice(len(CHANGES) + 1, None)  # of the cells
 
 
 def departures(protocol="paper", data="fixed"):
@@ -174,70 +174,91 @@ def departures(protocol="paper", data="fixed"):
         question=(
             "The authors' code departs from the text of the paper. Lines with ... add one change "
             "to the line before, until they arrive at the code; the others are the paper with one "
-            "change alone. Nonlinear mixtures; 4,000 samples to train on."
+            "change alone. Experts have 8 filters per output, so that two logits double their "
+            "filters, too: from 8 to 16. Mixtures of nonlinear and of linear experts; 4,000 "
+            "samples to train on."
         ),
         problems=problems((1, 2), data, n_train=4000),
         models=path | alone,
-        max_runs=5,
+        grid={"activation": list(ACTIVATION.values())},  # all else is the same for both
+        max_runs=10,
         measures=("accuracy", "entropy", "steps"),
-        trace=TRACE,
         draw=_draw_departures,
         findings=_departures_findings,
     )
 
 
 def _departures_findings(results):
-    """Yield what the protocols differ by, and which steps of the path make the difference."""
-    for setting in results.settings:
-        path = results.select(setting=setting)[: len(CHANGES) + 1]
-        total = _effect(path[0], path[-1])
-        yield Finding(
-            f"Setting {setting}: from the paper to the code accuracy changes by {total.mean:+.2f} "
-            f"points ({total.text(2)})."
-        )
-        effects = dict(zip(CHANGES, map(_effect, path, path[1:]), strict=True))
-        matter = [
-            f"{name} {change.mean:+.2f} ({change.text(2)})"
-            for name, change in effects.items()
-            if change.above(0) is not UNDECIDED
-        ]
-        yield Finding(
-            f"Setting {setting}: steps whose effect has an interval without zero: "
-            f"{', '.join(matter) or 'none'}."
-        )
+    """Yield what the protocols differ by, and which changes make the difference."""
+    for activation in results.experiment.grid["activation"]:
+        steps, alone = {}, {}
+        for setting in results.settings:
+            cells = results.select(setting=setting, activation=activation)
+            path, name = cells[_PATH], f"Setting {setting}, {activation} experts"
+            total = path[-1].interval("accuracy", minus=path[0].values("accuracy"))
+            yield Finding(
+                f"{name}: from the paper to the code accuracy changes by {total.mean:+.2f} points "
+                f"({total.text(2)})."
+            )
+            changed = [path[1], *cells[_ALONE]]
+            for change, step, cell in zip(CHANGES, pairwise(path), changed, strict=True):
+                steps[f"{name}, on the path", change] = step
+                alone[f"{name}, alone", change] = path[0], cell
+        yield from _changes_that_matter(steps)
+        yield from _changes_that_matter(alone)
 
 
-def _effect(before, after):
-    """Return the interval of what a change does to the accuracy, paired by seed."""
-    return after.interval("accuracy", minus=before.values("accuracy"))
+def _changes_that_matter(pairs):
+    """Yield the changes, paired by seed, that are largest or no chance, of all that are tested."""
+    effects = {
+        key: after.values("accuracy") - of.values("accuracy") for key, (of, after) in pairs.items()
+    }
+    p = dict(zip(effects, holm(map(p_value, effects.values())), strict=True))
+    for name in dict.fromkeys(name for name, _ in effects):
+        largest, *others = sorted(
+            (key for key in effects if key[0] == name), key=lambda key: -abs(effects[key].mean())
+        )
+        shown = (
+            f"{key[1]} {effect.mean:+.2f} ({effect.text(2)}, {p_text(p[key])})"
+            for key in [largest, *(key for key in others if p[key] < LEVEL)]
+            for effect in [mean_interval(effects[key])]
+        )
+        yield Finding(
+            f"{name}, the change with the largest effect on the accuracy, and others of p < "
+            f"{LEVEL} by Holm's correction for {len(p)} tests (intervals are uncorrected): "
+            f"{', '.join(shown)}."
+        )
 
 
 def _draw_departures(results):
     """Draw accuracy and entropy of every line: a row for the path, one for changes alone."""
     names = list(results.experiment.models)
-    path, alone = slice(len(CHANGES) + 1), slice(len(CHANGES) + 1, None)
+    columns = list(product(ACTIVATION.values(), ("accuracy", "entropy")))
+    heights = [len(names[_PATH]), len(names[_ALONE])]
+    size = (15, 0.36 * len(names) + 1.6)
     shared = {"sharex": "col", "sharey": "row"}
-    heights = [len(names[path]), len(names[alone])]
-    size = (10, 0.36 * len(names) + 1.6)
-    figure, axes = panels(2, 2, size, **shared, height_ratios=heights)
-    for rows, part in zip(axes, (path, alone), strict=True):
-        for ax, measure in zip(rows, ("accuracy", "entropy"), strict=True):
-            _draw_changes(ax, results, part, measure)
+    figure, axes = panels(2, len(columns), size, **shared, height_ratios=heights)
+    for rows, part in zip(axes, (_PATH, _ALONE), strict=True):
+        for ax, (activation, measure) in zip(rows, columns, strict=True):
+            _draw_changes(ax, results, part, activation, measure)
         labels = [re.sub(r"^.* (?=\+)", "", name) for name in names[part]]
         rows[0].set(yticks=range(len(labels)), yticklabels=labels)
         rows[0].invert_yaxis()
     axes[0, 0].set_ylabel("one change after the other,\nfrom the paper to its code")
     axes[1, 0].set_ylabel("the paper with\none change alone")
-    axes[1, 0].set_xlabel("test accuracy (%)")
-    axes[1, 1].set_xlabel("dispatch entropy (nats)")
+    xlabels = {"accuracy": "test accuracy (%)", "entropy": "dispatch entropy (nats)"}
+    for top, bottom, (activation, measure) in zip(*axes, columns, strict=True):
+        top.set_title(f"{activation} experts")
+        bottom.set_xlabel(xlabels[measure])
     handles, _ = axes[0, 0].get_legend_handles_labels()
     legend(figure, handles, "upper right", title="mean and 95 % interval over the runs")
     return figure
 
 
-def _draw_changes(ax, results, part, measure):
+def _draw_changes(ax, results, part, activation, measure):
     for i, (setting, color) in enumerate(zip(results.settings, COLORS, strict=False)):
-        rows = [cell.summary(measure) for cell in results.select(setting=setting)[part]]
+        cells = results.select(setting=setting, activation=activation)[part]
+        rows = [cell.summary(measure) for cell in cells]
         means = np.array([row.mean for row in rows])
         ends = np.array([[row.low, row.high] for row in rows]).T.clip(0, 100)
         ax.errorbar(
@@ -251,111 +272,3 @@ def _draw_changes(ax, results, part, measure):
             label=f"setting {setting}",
         )
     ax.grid(axis="x", alpha=0.3)
-
-
-_GRID = {
-    "activation": ["linear", "cubic"],
-    "init_scale": {scale: {"expert": expert("patch", scale)} for scale in (0.001, 1.0)},
-    "router__learning_rate": [0.1, 0.01],
-    "router__gate": ["softmax", "logit"],
-    "loss": ["log_loss", "probabilities"],
-}
-_SCALES = {0.001: "0.001 (the paper's)", 1.0: "1"}
-
-
-def linear(protocol="code", data="fixed"):
-    """Return the grid of what might decide whether linear experts specialize."""
-    mixture = MoEClassifier(  # what both protocols share
-        solver=SolverParams("normalized_sgd", schedule="constant"),
-        learning_rate_init=0.001,
-        batch_size=None,
-        max_iter=501,
-        tol=None,
-    )
-    return Experiment(
-        name="linear",
-        title="Do linear experts fail?",
-        question=(
-            "The paper finds that mixtures of linear experts do not specialize; no theorem says "
-            "so. Activation, initial scale, router rate, gate and loss are varied together, in "
-            "the paper's regime of 501 normalized full-batch steps of 0.001 and 8 experts; 4,000 "
-            "samples to train on."
-        ),
-        problems=problems((1, 2), data, n_train=4000, n_test=4000),
-        models={"mixture": mixture},
-        grid=_GRID,
-        max_runs=5,
-        draw=_draw_linear,
-        findings=_linear_findings,
-    )
-
-
-def _linear_findings(results):
-    """Yield what every choice does to linear experts, averaged over all others."""
-    for setting in results.settings:
-        cells, spans = results.select(setting=setting, activation="linear"), {}
-        for name in list(_GRID)[1:]:
-            texts, entropies = [], []
-            for value in _GRID[name]:
-                chosen = [cell for cell in cells if cell.labels[name] == value]
-                accuracy, entropy = (
-                    float(np.mean([cell.summary(measure).mean for cell in chosen]))
-                    for measure in ("accuracy", "entropy")
-                )
-                texts.append(f"{value}: {accuracy:.2f} %, entropy {entropy:.3f}")
-                entropies.append(entropy)
-            spans[name] = max(entropies) - min(entropies)
-            yield Finding(f"Setting {setting}, linear experts, {name} {', '.join(texts)}.")
-        strongest = max(spans, key=spans.get)
-        yield Finding(
-            f"Setting {setting}: {strongest} moves the entropy of linear experts most "
-            f"(by {spans[strongest]:.2f} nats)."
-        )
-        best = min(cells, key=lambda cell: cell.summary("entropy").mean)
-        entropy, accuracy = best.interval("entropy"), best.summary("accuracy")
-        yield Finding(
-            f"Setting {setting}: linear experts fail to specialize whatever the choice: the "
-            f"entropy stays above log 4 / 2 = {np.log(4) / 2:.3f}. In the best cell it is "
-            f"{entropy.mean:.3f} ({entropy.text(3)}), with {accuracy.mean:.2f} %.",
-            entropy.above(np.log(4) / 2),
-        )
-
-
-def _draw_linear(results):
-    """Draw the entropy by the initial scale: a line per choice of everything else."""
-    scales = sorted({cell.labels["init_scale"] for cell in results.cells})
-    activations = list(dict.fromkeys(cell.labels["activation"] for cell in results.cells))
-    figure, axes = panels(1, len(activations), (4.2 * len(activations), 4.2), sharey=True)
-    axes = axes[0]
-    for activation, ax in zip(activations, axes, strict=True):
-        for setting, color, marker in zip(results.settings, COLORS, "os", strict=False):
-            style = {"color": color, "marker": marker, "lw": 1, "ms": 5, "alpha": 0.8}
-            cells = results.select(setting=setting, activation=activation)
-            for line in _by_scale(cells):
-                entropies = [line[scale].summary("entropy").mean for scale in scales]
-                ax.plot(range(len(scales)), entropies, **style)
-            ax.plot([], [], label=f"setting {setting}", **style)
-        ax.axhline(np.log(4), color="0.6", lw=0.8, ls="--")
-        ax.set(
-            title=f"{activation.capitalize()} experts",
-            xlabel="initial weights, times torch's own",
-            xticks=range(len(scales)),
-            xticklabels=[_SCALES.get(scale, f"{scale:g}") for scale in scales],
-            xlim=(-0.4, len(scales) - 0.6),
-            ylim=(-0.05, 1.5),
-        )
-    axes[0].set_ylabel("dispatch entropy (nats)")
-    axes[0].annotate("no expert knows a cluster: log 4", (-0.35, 1.4), va="bottom", size=9)
-    axes[0].annotate("one cluster per expert: 0", (-0.35, -0.03), va="bottom", size=9)
-    title = "mean over the runs,\na line per choice of all else"
-    axes[-1].legend(title=title, frameon=False, loc=(0.02, 0.64), alignment="left")
-    return figure
-
-
-def _by_scale(cells):
-    """Return cells that differ by the initial scale alone, by that scale."""
-    lines = {}
-    for cell in cells:
-        rest = {name: value for name, value in cell.labels.items() if name != "init_scale"}
-        lines.setdefault(tuple(rest.items()), {})[cell.labels["init_scale"]] = cell
-    return lines.values()

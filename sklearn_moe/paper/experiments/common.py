@@ -1,5 +1,7 @@
 """What experiments share: problems, models, figures, and what is said of all of them."""
 
+from itertools import product
+
 import numpy as np
 
 from ..._classifier import MoEClassifier
@@ -7,6 +9,7 @@ from .._experiment import Finding
 from .._protocols import paper_classifier
 from .._published import TABLE_1
 from .._run import DATA_SEEDS, Problem
+from .._statistics import LEVEL, holm, p_text, welch
 
 KINDS = ("linear", "cubic", "relu", "celu", "gelu", "tanh")  # of the activation check
 ACTIVATION = {False: "linear", True: "cubic"}  # by nonlinear
@@ -59,7 +62,8 @@ def published_mixtures(settings):
 
 
 def explain_outside(results):
-    """Yield, for every cell outside of the published range, how its runs are spread."""
+    """Yield what a test says of published means, and how runs outside their range are spread."""
+    yield from _welch(results)
     for cell, measure in results.outside():
         ours, (mean, std) = cell.summary(measure), cell.published.value(measure)
         digits = 3 if measure == "entropy" else 2
@@ -73,6 +77,32 @@ def explain_outside(results):
         if ours.n == 1:
             text += " One run of each; `wide` shows how far such runs may differ."
         yield Finding(text)
+
+
+def _welch(results):
+    """Yield which published means of several runs differ from ours by more than chance."""
+    tests = [
+        (cell, measure, welch(cell.values(measure), mean, std, cell.published.runs))
+        for cell, measure in product(results.cells, results.experiment.measures)
+        if cell.inside(measure) is not None
+        for mean, std in [cell.published.value(measure)]
+        if std is not None
+    ]
+    corrected = holm(p for *_, p in tests)
+    flagged = [
+        f"setting {', '.join(map(str, cell.labels.values()))}, {measure} ({p_text(p)}, corrected "
+        f"{p_text(of_all)})"
+        for (cell, measure, p), of_all in zip(tests, corrected, strict=True)
+        if p < LEVEL
+    ]
+    if tests:
+        yield Finding(
+            f"Of {len(tests)} published means of several runs, "
+            f"{sum(cell.inside(measure) for cell, measure, _ in tests)} have ours within ± 2 of "
+            f"their standard deviations. By Welch's test {len(flagged)} differ from ours at p < "
+            f"{LEVEL}, {sum(p < LEVEL for p in corrected)} after Holm's correction: "
+            f"{'; '.join(flagged) or 'none'}."
+        )
 
 
 def _odd_runs(values, mean, std, digits):

@@ -8,7 +8,7 @@ from scipy.stats import binomtest
 
 from .._experiment import Experiment, Finding
 from .._run import LIVE, MATRICES
-from .._statistics import Interval, mean_interval
+from .._statistics import Interval, holm, mean_interval, p_text
 from .common import COLORS, TRACE, legend, log_scale, mixture, panels, problems
 
 _EXPERTS = (4, 6, 8, 12, 16, 24, 32)
@@ -124,16 +124,20 @@ def _findings(results):
 
 def _coverage_findings(groups, n_clusters):
     """Yield what is covered, and what random commitments would cover, by number of experts."""
-    for n_experts, runs in groups.items():
-        covered = np.array([taken.covered for _, taken in runs])
-        chance = expected_covered(n_clusters, n_experts)
-        full = int((covered == n_clusters).sum())
-        low, high = binomtest(full, len(runs)).proportion_ci(method="wilson")
+    covered = {m: np.array([taken.covered for _, taken in runs]) for m, runs in groups.items()}
+    tests = [
+        binomtest(int((found == n_clusters).sum()), len(found), covered_by_chance(n_clusters, m))
+        for m, found in covered.items()
+    ]
+    p = holm(test.pvalue for test in tests)
+    for test, corrected, (m, found) in zip(tests, p, covered.items(), strict=True):
+        low, high = test.proportion_ci(method="wilson")
         yield Finding(
-            f"{n_experts} experts cover {covered.mean():.2f} of {n_clusters} clusters, all of them "
-            f"in {full} of {len(runs)} runs (95 % interval {low:.2f} to {high:.2f}); random "
-            f"commitments cover {chance:.2f}, all with probability "
-            f"{covered_by_chance(n_clusters, n_experts):.2f}."
+            f"{m} experts cover {found.mean():.2f} of {n_clusters} clusters, all of them in "
+            f"{test.k} of {test.n} runs (95 % interval {low:.2f} to {high:.2f}, uncorrected); "
+            f"random commitments cover {expected_covered(n_clusters, m):.2f}, all with probability "
+            f"{covered_by_chance(n_clusters, m):.2f} ({p_text(corrected)} by Holm's correction for "
+            f"{len(p)} tests)."
         )
     few, many = min(groups), max(groups)
     least, most = (np.array([run["accuracy"] for run, _ in groups[m]]) for m in (few, many))

@@ -1,5 +1,7 @@
 """The stages of training: experts explore, then the router learns; and how fast, by the rates."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from .._experiment import Experiment, Finding
@@ -9,6 +11,7 @@ from .common import COLORS, TRACE, legend, log_scale, mark, mixture, panels, pro
 _EXPERT, _ROUTER = "learning_rate_init", "router__learning_rate"
 _RATES = {_EXPERT: (0.0005, 0.001, 0.002), _ROUTER: (0.01, 0.03, 0.1, 0.3)}
 _COMMITTED = 50  # times what an expert's strongest inner product with a feature was at the start
+_FACTORS = (10, 20, 50, 100, 200)  # for which the order of the stages is put to the test
 _NOISE = 1.0  # range of the routing noise
 _CENTER = 15.0  # mean of 10 beta: what an inner product <theta_m, c_k> is multiplied by in a score
 _ENTROPY = 0.7  # nats: half of log 4
@@ -29,7 +32,8 @@ def stages(protocol="code", data="fixed"):
         question=(
             "Do the experts commit to a feature before the router learns the clusters, and how do "
             "the times of both depend on the learning rates? An expert has committed when its "
-            f"strongest <w, v_k> is {_COMMITTED} times that of the start (mean over experts); the "
+            f"strongest <w, v_k> is {_COMMITTED} times that of the start (mean over experts; the "
+            f"order of the stages is shown for factors of {_FACTORS[0]} to {_FACTORS[-1]}); the "
             "router outweighs the noise when its strongest <theta_m, c_k> (mean over experts) "
             f"makes a score of {_NOISE:g}, the range of the noise; dispatch is by cluster once the "
             f"entropy stays below {_ENTROPY:g}. Setting 1, 4,000 samples to "
@@ -48,13 +52,17 @@ def stages(protocol="code", data="fixed"):
 
 
 def times(curve):
-    """Return the steps at which the stages of `_STAGES` are over, NaN for those that never are."""
+    """Return the steps at which the stages of `_STAGES` are over, NaN for those that never are.
+
+    Numbers among the keys are the steps at which experts have committed by another factor.
+    """
     steps = np.asarray(curve["step"], dtype=float)
     features = curve["expert_features"]
     mixed = steps[np.asarray(curve["entropy"]) > _ENTROPY]
     settled = steps[steps > (mixed[-1] if len(mixed) else -np.inf)]
-    return {
-        "commit": crossing(steps, features, _COMMITTED * features[0]),
+    commit = {factor: crossing(steps, features, factor * features[0]) for factor in _FACTORS}
+    return commit | {
+        "commit": commit[_COMMITTED],
         "route": crossing(steps, curve["router_centers"], _NOISE / _CENTER),
         "dispatch": float(settled[0]) if len(settled) else np.nan,
     }
@@ -78,11 +86,11 @@ def _table(results):
 def _findings(results):
     table = _table(results)
     yield _order(table)
-    explored, routed = _exponents(table, "commit"), _exponents(table, "route")
+    explored, routed = _exponents(table, table["commit"]), _exponents(table, table["route"])
     # Nearly by construction: a normalized step has the length eta.
     yield _scaling("Exploration takes 1/eta steps", explored["expert"], -1)
     yield _scaling("It does not depend on eta_r", explored["router"], 0)
-    yield _scaling("The router takes 1/eta_r steps", routed["router"], -1)
+    yield _router_scaling(table, routed["router"])
     # While experts still grow, z = eta t, their cubic outputs and with them the router's gradient
     # grow like (eta t)^3: theta ~ eta_r eta^3 t^4 reaches a level at t ~ eta_r^-1/4 eta^-3/4.
     exponent = routed["expert"]
@@ -94,10 +102,10 @@ def _findings(results):
     yield _never(table)
 
 
-def _exponents(table, stage):
+def _exponents(table, steps):
     """Return the exponents of the rates: fitted seed by seed, as its runs have much in common."""
     fits = [
-        power_law(table[stage][of], expert=table[_EXPERT][of], router=table[_ROUTER][of])
+        power_law(steps[of], expert=table[_EXPERT][of], router=table[_ROUTER][of])
         for of in (table["seed"] == seed for seed in np.unique(table["seed"]))
     ]
     return {rate: mean_interval([fit[rate] for fit in fits]) for rate in ("expert", "router")}
@@ -107,26 +115,63 @@ def _scaling(claim, exponent, expected):
     """Compare an exponent with the expected one."""
     b = exponent.mean
     return Finding(
-        f"{claim}: exponent {b:.2f} ({exponent.text(2)}), expected {expected} within "
-        f"{_TOLERANCE:g}.",
+        f"{claim}: exponent {b:.2f} ({exponent.text(2)}), expected {expected}. The rule is a "
+        f"tolerance of {_TOLERANCE:g}, not the interval.",
         UNDECIDED if np.isnan(b) else bool(abs(b - expected) <= _TOLERANCE),
+    )
+
+
+def _router_scaling(table, exponent):
+    """Take exploration out of the router's time; open if the exponent is not the same all over."""
+    later = table["route"] - table["commit"]
+    later[~(later > 0)] = np.nan
+    alone = _exponents(table, later)["router"]
+    rates = np.unique(table[_ROUTER])[::-1]
+    fits = [
+        power_law(later[of], expert=table[_EXPERT][of], router=table[_ROUTER][of])
+        for of in (np.isin(table[_ROUTER], pair) for pair in pairwise(rates))
+    ]
+    local = [fit["router"] for fit in fits if not np.isnan(fit["router"])]
+    close = bool(abs(alone.mean + 1) <= _TOLERANCE)
+    steeper = local[-1] < local[0] - _TOLERANCE if local else True
+    return Finding(
+        f"The router takes 1/eta_r steps: exponent {exponent.mean:.2f} ({exponent.text(2)}), or "
+        f"{alone.mean:.2f} ({alone.text(2)}) from the commitment of the experts on; between "
+        "neighboring rates, from large to small ones, "
+        f"{', '.join(f'{b:.2f}' for b in local) or 'unknown'}. The rule for the second of them is "
+        f"a tolerance of {_TOLERANCE:g}, and open where it gets steeper by more than that.",
+        UNDECIDED if steeper and not close else close,
     )
 
 
 def _order(table):
     """Put the order of the stages to the test in every run in which the router learned."""
-    commit, route = table["commit"], table["route"]
-    learned = ~np.isnan(route)
-    first = int((commit[learned] < route[learned]).sum())
-    text = f"Experts commit before the router learns in {first} of {learned.sum()} runs"
-    if learned.any():
-        logs = np.log(route[learned] / commit[learned])
-        seeds = table["seed"][learned]
-        ratio = Interval(
-            *np.exp(mean_interval([logs[seeds == s].mean() for s in np.unique(seeds)]))
-        )
-        text += f"; the router takes {ratio.mean:.1f} times as long ({ratio.text(1)})"
-    return Finding(f"{text}.", bool(first == learned.sum()) if learned.any() else UNDECIDED)
+    rows, n = _order_by_factor(table), int((~np.isnan(table["route"])).sum())
+    counts = [first for first, _ in rows.values()]
+    listed = "; ".join(
+        f"factor {factor}: {first} of {n}, {ratio.mean:.1f} times ({ratio.text(1)})"
+        for factor, (first, ratio) in rows.items()
+        if not np.isnan(ratio.mean)
+    )
+    return Finding(
+        "Experts commit before the router learns: in how many runs they do, and how many times as "
+        f"long the router takes, by the factor that counts as committed: {listed or 'no runs'}.",
+        True if n and min(counts) == n else False if n and max(counts) == 0 else UNDECIDED,
+    )
+
+
+def _order_by_factor(table):
+    """Return, by factor, in how many runs experts commit before the router learns, and the ratio.
+
+    Of the runs in which both happen; a seed is one observation.
+    """
+    rows = {}
+    for factor in _FACTORS:
+        logs = np.log(table["route"] / table[factor])
+        known, seeds = ~np.isnan(logs), np.unique(table["seed"][~np.isnan(logs)])
+        ratio = mean_interval([logs[known & (table["seed"] == seed)].mean() for seed in seeds])
+        rows[factor] = int((logs > 0).sum()), Interval(*np.exp(ratio))
+    return rows
 
 
 def _never(table):
@@ -140,13 +185,13 @@ def _never(table):
 
 
 def _draw(results):
-    """Draw a column per rate: the times over it, a line per value of the other one."""
+    """Draw a row per rate: the times over it, a line per value of the other one; and the order."""
     table = _table(results)
-    figure, axes = panels(2, len(_STAGES), (10.5, 7), sharey="col")
+    figure, axes = panels(2, len(_STAGES) + 1, (13.5, 7))
     names = {_EXPERT: r"$\eta$ of the experts", _ROUTER: r"$\eta_r$ of the router"}
     guides = {(_EXPERT, "commit"): -1, (_EXPERT, "route"): -0.75, (_ROUTER, "route"): -0.25}
     for row, rate, other in zip(axes, (_EXPERT, _ROUTER), (_ROUTER, _EXPERT), strict=True):
-        for ax, (stage, title) in zip(row, _STAGES.items(), strict=True):
+        for ax, (stage, title) in zip(row, _STAGES.items(), strict=False):
             _draw_times(ax, table, stage, rate, other)
             if (rate, stage) in guides:
                 _draw_guide(ax, table[rate], table[stage], guides[rate, stage])
@@ -154,7 +199,10 @@ def _draw(results):
             ax.set_xlabel(names[rate])
             ax.set_title(title, fontsize=11)
             ax.set_ylabel("step")
-        row[-1].legend(title=names[other], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        row[-2].legend(title=names[other], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    for above, below in axes[:, :-1].T:
+        above.sharey(below)
+    _draw_order(axes[:, -1], table)
     marks = {
         "one run": {"ls": "", "marker": "."},
         "geometric mean": {},
@@ -164,6 +212,22 @@ def _draw(results):
     handles = [mark(name, color="black", **style) for name, style in marks.items()]
     legend(figure, handles, title="Colors are shifted sideways to be told apart.")
     return figure
+
+
+def _draw_order(axes, table):
+    """Draw the share of the runs in which experts commit first, and the ratio, by the factor."""
+    rows, n = _order_by_factor(table), max(1, (~np.isnan(table["route"])).sum())
+    mean, low, high = np.transpose([ratio for _, ratio in rows.values()])
+    axes[0].plot(_FACTORS, [first / n for first, _ in rows.values()], "o-", color="black")
+    axes[0].set(title="experts commit first", ylabel="share of the runs", ylim=(-0.05, 1.05))
+    axes[1].plot(_FACTORS, mean, "o-", color="black")
+    axes[1].fill_between(_FACTORS, low, high, color="black", alpha=0.15, lw=0)
+    axes[1].axhline(1, color="0.5", lw=0.8)
+    axes[1].set(ylabel="router's over experts' time", yscale="log")
+    for ax in axes:
+        log_scale(ax, _FACTORS, str)
+        ax.set_xlabel("factor that counts as committed")
+        ax.grid(color="0.9")
 
 
 def _draw_times(ax, table, stage, rate, other):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from .._experiment import Experiment, Finding
-from .._published import ACTIVATIONS, NOTEBOOK, SINGLES
+from .._published import ACTIVATIONS, NOTEBOOK, SINGLES, TABLE_1
 from .._statistics import mean_interval
 from .common import (
     ACTIVATION,
@@ -68,7 +68,8 @@ def _table_findings(results):
         cubic, linear = cells["mixture cubic"], cells["mixture linear"]
         yield Finding(
             f"Setting {setting}: the mixture of nonlinear experts ({means['mixture cubic']:.2f} %) "
-            f"is better than the best single expert ({means[best]:.2f} %, {best}).",
+            f"is better than the best single expert of this table ({means[best]:.2f} %, {best}; "
+            "`activations` has other kinds).",
             cubic.interval("accuracy").above(means[best]),
         )
         gain = cubic.interval("accuracy", minus=linear.values("accuracy"))  # paired by seed
@@ -83,6 +84,13 @@ def _table_findings(results):
             "less than half.",
             mean_interval(linear.values("entropy") / 2 - cubic.values("entropy")).above(0),
         )
+    quoted = [
+        f"setting {setting}, {ACTIVATION[nonlinear]}: {published.accuracy:.2f} %"
+        for (setting, kind, nonlinear), published in TABLE_1.items()
+        if kind == "single" and setting in results.settings
+    ]
+    if quoted:
+        yield Finding(f"Single experts in the paper's table, of unknown size: {'; '.join(quoted)}.")
     yield from explain_outside(results)
     yield from _beside_the_notebook(results)
 

@@ -1,0 +1,214 @@
+"""Do linear experts specialize? What might decide it, varied together."""
+
+from itertools import product
+
+import numpy as np
+import torch
+
+from ... import SolverParams
+from ..._classifier import MoEClassifier
+from ..._training import Callback
+from .._experiment import Experiment, Finding
+from .._protocols import expert
+from .._run import Run
+from .._statistics import LEVEL, UNDECIDED, holm, mean_interval, p_text, p_value
+from .common import ACTIVATION, COLORS, TRACE, panels, problems
+
+
+class AlikeStart(Callback):
+    """Start all experts from the weights of the first one, plus a thousandth of their own."""
+
+    def on_train_begin(self, net, **kwargs):
+        """Change the weights, before the first step."""
+        first, *others = net.module_.experts
+        with torch.no_grad():
+            for other in others:
+                for own, common in zip(other.parameters(), first.parameters(), strict=True):
+                    own.mul_(0.001).add_(common)
+
+
+class EarlyRun(Run):
+    """Measures also in how much of their margins the experts differ, early in training."""
+
+    def measure(self, fitted, samples):
+        """Take the second record of the trace; of two outputs the first one counts negative."""
+        products = fitted.callbacks[-1].expert_features_[1]  # (M, F, K)
+        outputs = products ** (3 if fitted.activation == "cubic" else 1)
+        *first, last = np.split(outputs, len(fitted.module_.experts[0].weight), axis=1)
+        margins = last.sum(1) - sum(part.sum(1) for part in first)  # (M, K), up to a factor
+        own = margins - margins.mean(0)
+        return {"difference": float((own**2).sum() / (margins**2).sum())}
+
+
+_SMALL, _LARGE, _ALIKE = 0.001, 1.0, "1, alike"
+_LOSSES = {"log_loss": "logits", "probabilities": "the code's double softmax"}
+_GRID = {
+    "activation": list(ACTIVATION.values()),
+    "init_scale": {
+        _SMALL: {"expert": expert("patch", _SMALL)},
+        _LARGE: {"expert": expert("patch", _LARGE)},
+        _ALIKE: {"expert": expert("patch", _LARGE), "callbacks": [AlikeStart()]},
+    },
+    "router__learning_rate": [0.1, 0.01],
+    "router__gate": ["softmax", "logit"],
+    "loss": list(_LOSSES),
+}
+_STARTS = {_SMALL: "0.001\n(the paper's)", _LARGE: "1", _ALIKE: "1, all experts\nalike"}
+_MARK = np.log(4) / 2  # nats
+
+
+def linear(protocol="code", data="fixed"):
+    """Return the grid of what might decide whether linear experts specialize."""
+    mixture = MoEClassifier(  # what both protocols share
+        solver=SolverParams("normalized_sgd", schedule="constant"),
+        learning_rate_init=0.001,
+        batch_size=None,
+        max_iter=501,
+        tol=None,
+    )
+    return Experiment(
+        name="linear",
+        title="Do linear experts fail?",
+        question=(
+            "The paper finds that mixtures of linear experts do not specialize; no theorem says "
+            "so. Activation, initial weights, router rate, gate and loss (on logits, or on "
+            "probabilities: the code's double softmax) are varied together, in the paper's regime "
+            "of 501 normalized full-batch steps of 0.001 and 8 experts; 4,000 samples to train on. "
+            "Initial weights are 0.001 times torch's own, as in the paper, torch's own, or these "
+            "of the first expert for all of them, plus a thousandth of their own (alike). "
+            f"Difference: the share, after {TRACE} steps, of the experts' margins on the clusters "
+            "in which they differ from their mean (sums of squares)."
+        ),
+        problems=problems((1, 2), data, n_train=4000, n_test=4000),
+        models={"mixture": mixture},
+        grid=_GRID,
+        max_runs=5,
+        measures=("accuracy", "entropy", "difference"),
+        trace=TRACE,
+        run=EarlyRun,
+        draw=_draw,
+        findings=_findings,
+    )
+
+
+def _findings(results):
+    """Yield what every choice does to linear experts, and whether they specialize."""
+    for setting in results.settings:
+        name = f"Setting {setting}, linear experts"
+        cells = results.select(setting=setting, activation="linear")
+        of_both = [cell for cell in cells if cell.labels["init_scale"] != _ALIKE]
+        yield from _choices(name, of_both)
+        yield from _specialized(name, of_both)
+        yield from _because_they_differ(name, cells)
+
+
+def _choices(name, cells):
+    """Yield means by every choice, over all others, and which one moves the entropy most."""
+    spans = {}
+    for choice in list(_GRID)[1:]:
+        means = {
+            value: (_mean(found, "accuracy"), _mean(found, "entropy"))
+            for value in _GRID[choice]
+            if (found := _having(cells, **{choice: value}))
+        }
+        texts = (f"{value}: {a:.2f} %, entropy {e:.3f}" for value, (a, e) in means.items())
+        yield Finding(f"{name}, {choice} {', '.join(texts)}.")
+        spans[choice] = np.ptp([entropy for _, entropy in means.values()])
+    strongest = max(spans, key=spans.get)
+    yield Finding(f"{name}: {strongest} moves the entropy most (by {spans[strongest]:.2f} nats).")
+
+
+def _having(cells, **labels):
+    return [cell for cell in cells if labels.items() <= cell.labels.items()]
+
+
+def _mean(cells, measure):
+    return np.mean([cell.summary(measure).mean for cell in cells])
+
+
+def _specialized(name, cells):
+    """Yield in how many cells the entropy is below the mark, and the best one."""
+    p = dict(zip(cells, holm(p_value(c.values("entropy"), _MARK) for c in cells), strict=True))
+    below = [cell for cell in cells if cell.summary("entropy").mean < _MARK]
+    sure = [cell for cell in below if p[cell] < LEVEL]
+    counts = (
+        f"{sum(cell in below for cell in of)} of {len(of)} ({sum(cell in sure for cell in of)}) "
+        f"with {_LOSSES[loss]} from a start of {scale:g}"
+        for scale, loss in product((_LARGE, _SMALL), _LOSSES)
+        for of in [_having(cells, init_scale=scale, loss=loss)]
+    )
+    yield Finding(
+        f"{name}, cells with a mean entropy below log 4 / 2 = {_MARK:.3f} (in brackets: with p < "
+        f"{LEVEL} by Holm's correction for {len(cells)} cells): {', '.join(counts)}."
+    )
+    best = min(cells, key=lambda cell: cell.summary("entropy").mean)
+    entropy, accuracy = best.interval("entropy"), best.summary("accuracy")
+    yield Finding(
+        f"{name} fail to specialize whatever the choice: the entropy stays above {_MARK:.3f}. In "
+        f"the best of {len(cells)} cells it is {entropy.mean:.3f} ({entropy.text(3)}, uncorrected; "
+        f"{p_text(p[best])} corrected), with {accuracy.mean:.2f} %; {len(sure)} cells are below at "
+        f"p < {LEVEL} corrected.",
+        False if sure else entropy.above(_MARK) is True or UNDECIDED,
+    )
+
+
+def _because_they_differ(name, cells):
+    """Put to the test that a large start helps because it makes the experts different."""
+    for gate in _GRID["router__gate"]:
+        starts = [_having(cells, init_scale=start, router__gate=gate) for start in _STARTS]
+        shares, entropies = (  # means over the cells, by start and seed
+            np.array([np.mean([cell.values(measure) for cell in of], axis=0) for of in starts])
+            for measure in ("difference", "entropy")
+        )
+        more = mean_interval(entropies[2] - entropies[1])
+        yield Finding(
+            f"{name}, gate {gate}: a large start leads to a low entropy because experts differ "
+            f"from the first step on. Alike experts have an entropy that is {more.mean:+.3f} "
+            f"({more.text(3)}) beside that of different ones. Entropy from the paper's start, the "
+            f"large one and the large one alike: {_list(entropies)}; difference after {TRACE} "
+            f"steps: {_list(shares)}.",
+            more.above(0),
+        )
+
+
+def _list(values):
+    return ", ".join(f"{mean:.3f}" for mean in values.mean(1))
+
+
+def _draw(results):
+    """Draw the entropy by the start: a line per choice of everything else."""
+    activations = list(dict.fromkeys(cell.labels["activation"] for cell in results.cells))
+    figure, axes = panels(1, len(activations), (5 * len(activations), 4.4), sharey=True)
+    axes = axes[0]
+    for activation, ax in zip(activations, axes, strict=True):
+        for setting, color, marker in zip(results.settings, COLORS, "os", strict=False):
+            style = {"color": color, "marker": marker, "lw": 1, "ms": 5, "alpha": 0.8}
+            cells = results.select(setting=setting, activation=activation)
+            for line in _by_start(cells):
+                entropies = [line[start].summary("entropy").mean for start in _STARTS]
+                ax.plot(range(len(_STARTS)), entropies, **style)
+            ax.plot([], [], label=f"setting {setting}", **style)
+        ax.axhline(np.log(4), color="0.6", lw=0.8, ls="--")
+        ax.set(
+            title=f"{activation.capitalize()} experts",
+            xlabel="initial weights, times torch's own",
+            xticks=range(len(_STARTS)),
+            xticklabels=_STARTS.values(),
+            xlim=(-0.4, len(_STARTS) - 0.6),
+            ylim=(-0.05, 1.5),
+        )
+    axes[0].set_ylabel("dispatch entropy (nats)")
+    axes[0].annotate("no expert knows a cluster: log 4", (-0.35, 1.4), va="bottom", size=9)
+    axes[0].annotate("one cluster per expert: 0", (-0.35, -0.03), va="bottom", size=9)
+    title = "mean over the runs,\na line per choice of all else"
+    axes[-1].legend(title=title, frameon=False, loc=(0.02, 0.64), alignment="left")
+    return figure
+
+
+def _by_start(cells):
+    """Return cells that differ by their start alone, by that start."""
+    lines = {}
+    for cell in cells:
+        rest = {name: value for name, value in cell.labels.items() if name != "init_scale"}
+        lines.setdefault(tuple(rest.items()), {})[cell.labels["init_scale"]] = cell
+    return lines.values()
