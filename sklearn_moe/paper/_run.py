@@ -280,7 +280,7 @@ def describe(value):
     return {"class": describe(type(value))} | described
 
 
-def _texts(described) -> Iterator[str]:
+def _texts(described) -> Iterator[str]:  # type: ignore[no-untyped-def]
     """Yield all texts among plain values."""
     if isinstance(described, str):
         yield described
