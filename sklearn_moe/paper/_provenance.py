@@ -23,9 +23,9 @@ _LIBRARY = _PAPER.partition(".")[0]
 
 @cache
 def code_hash(names):
-    """Return a hash of the code behind some names, without docstrings and comments.
+    """Return a hash of the code behind some names, without docstrings, comments and annotations.
 
-    Modules of the library count as a whole, with all that they import. Of the experiments only the
+    Modules of the library count as a whole, with what they import. Of the experiments only the
     definitions in use count: a new figure or finding makes no new runs.
 
     Parameters
@@ -50,16 +50,18 @@ def code_hash(names):
 def _code(name):
     """Return the code that belongs to a dotted name, and the names of what it uses."""
     module = _module_of(name)
-    if module == _LIBRARY:  # nothing but exports
-        return "", frozenset()
     tree, imports = _parse(module)
+    first = name.removeprefix(f"{module}.").partition(".")[0]
+    if first in imports:  # and only passed on
+        return "", frozenset({imports[first]})
+    if module in (_LIBRARY, __name__):  # what it defines is a version; what is here records
+        return "", frozenset()
     if not module.startswith(_PAPER):
         whole = ast.unparse(tree), frozenset(imports.values())
         return whole if name == module else ("", frozenset({module}))
     definitions = {target: node for node in tree.body for target in _defined(node)}
-    first = name.removeprefix(f"{module}.").partition(".")[0]
-    if first not in definitions:  # imported there
-        return "", frozenset({imports[first]} if first in imports else ())
+    if first not in definitions:
+        return "", frozenset()
     used = {node.id for node in ast.walk(definitions[first]) if isinstance(node, ast.Name)}
     own = {f"{module}.{target}" for target in used & definitions.keys()}
     others = {imports[target] for target in used & imports.keys()}
@@ -87,9 +89,13 @@ def _parse(module):
         if isinstance(node, ast.ImportFrom) and node.level:
             base = resolve_name("." * node.level + (node.module or ""), spec.parent)
             imports |= {alias.asname or alias.name: f"{base}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.arg):
+            node.annotation = None
         elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
                 node.body[0] = ast.Pass()
+            if isinstance(node, ast.FunctionDef):
+                node.returns = None
     return tree, imports
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -280,7 +280,7 @@ def describe(value):
     return {"class": describe(type(value))} | described
 
 
-def _texts(described) -> Iterator[str]:  # type: ignore[no-untyped-def]
+def _texts(described: Any) -> Iterator[str]:
     """Yield all texts among plain values."""
     if isinstance(described, str):
         yield described
