@@ -1,21 +1,17 @@
-"""The order of the examples: from the basics of a mixture to a study of your own."""
+"""The order of the examples: real tables first, then what a mixture is, images, own parts."""
 
 __all__ = ["Course"]
 
 _COURSE = (
+    "plot_frame",
+    "plot_intervals",
     "plot_regimes",
+    "plot_square",
     "plot_hierarchical_mixture",
-    "plot_what_experts_learned",
-    "plot_calibrated_probabilities",
-    "plot_fairness_by_expert",
-    "plot_regression_regions",
-    "plot_grid_search_experts",
-    "plot_setting1",
-    "plot_own_router",
-    "plot_upcycling",
-    "plot_image_features",
     "plot_cifar10_pipeline",
-    "plot_rotation_routing",
+    "plot_image_features",
+    "plot_what_experts_learned",
+    "plot_own_router",
     "plot_own_study",
 )
 

@@ -2,134 +2,126 @@
 Regimes in a table, in words
 ============================
 
-The power that an office building uses follows one rule while it is heated, another one while it is
-cooled, and a third one while it is closed. Nobody has written down which row is which. The example
-starts from the table and ends with three rules in words, a plot of where each of them holds, and
-a test of whether other rows would have given the same rules. It takes about a minute.
+In the penguins of the Palmer Archipelago, a heavier bird has a flatter bill, if all are taken
+together. The example finds two regimes, in each of which the opposite is true, says in words where
+each of them holds, and tests whether other penguins would have given the same rules. It takes about
+a minute.
 """
 
 # %%
 # The table
 # ---------
-# 1,500 readings of a building that was made up for this example, so that the truth is known: it is
-# open on workdays from 7 to 19, when it is heated below 14 °C and cooled above. The outside
-# temperature is in °C, the sun in W/m², and the target in kW; the day is a category.
-import numpy as np
-import pandas as pd
+# 342 penguins of three species [#]_, from `pip install palmerpenguins`. The model is given body
+# mass and flipper length, and predicts the depth of the bill. It is not given the species.
+from palmerpenguins import load_penguins
 
-rng = np.random.default_rng(0)
-n_rows = 1500
-X = pd.DataFrame(
-    {
-        "outside_c": rng.uniform(-8, 34, n_rows).round(1),
-        "sun_w_m2": rng.gamma(2, 120, n_rows).clip(0, 900).round(),
-        "people": rng.integers(0, 300, n_rows),
-        "hour": rng.uniform(0, 24, n_rows).round(1),
-        "day": rng.choice(["workday", "weekend"], n_rows, p=[5 / 7, 2 / 7]),
-    }
-)
-difference = X["outside_c"] - 14
-heated = 120 - 6 * difference - 0.03 * X["sun_w_m2"] + 0.05 * X["people"]
-cooled = 90 + 3 * difference + 0.05 * X["sun_w_m2"] + 0.25 * X["people"]
-closed = 40 - 0.5 * X["outside_c"]
-is_open = (X["day"] == "workday") & X["hour"].between(7, 19)
-kw = np.where(is_open, np.where(difference < 0, heated, cooled), closed)
-kw = kw + rng.normal(0, 8, n_rows)
-X.assign(kw=kw.round()).head()
+penguins = load_penguins().dropna(subset=["body_mass_g"])
+X, y = penguins[["body_mass_g", "flipper_length_mm"]], penguins["bill_depth_mm"]
+penguins.head()
 
 # %%
 # One call
 # --------
-# The experts are linear in the numbers. The gate, a tree of at most eight leaves, sees all columns
-# and says which expert handles which row. How many experts there are is not known either:
-# `n_components="auto"` tries 1, 2, ... and keeps the number with the lowest BIC.
+# The experts are lines: the depth as a linear function of the body mass. The gate, a tree with two
+# leaves, sees all columns and says which expert handles which penguin. The number of experts is not
+# known either: `n_components="auto"` tries 1, 2, ... and keeps the number with the lowest BIC.
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LinearRegression
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_moe import MixtureRegressor
 
-numbers = ["outside_c", "sun_w_m2", "people", "hour"]
-expert = make_pipeline(make_column_transformer(("passthrough", numbers)), LinearRegression())
-gate = make_pipeline(
-    make_column_transformer((OneHotEncoder(drop="if_binary"), ["day"]), remainder="passthrough"),
-    DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=30),
-)
-model = MixtureRegressor(expert, n_components="auto", gate=gate, random_state=0)
-model.fit(X, kw)
+line = make_pipeline(make_column_transformer(("passthrough", ["body_mass_g"])), LinearRegression())
+gate = DecisionTreeClassifier(max_leaf_nodes=2)
+model = MixtureRegressor(line, n_components="auto", gate=gate, random_state=0).fit(X, y)
 for n_components, bic in zip(
     *(model.selection_[name] for name in ("n_components", "bic")), strict=True
 ):
     print(f"{n_components} experts: BIC {bic:.0f}")
 
 # %%
-# The rules
-# ---------
-# Each expert with the rows that it handles, in words, and its coefficients in the units of the
-# columns. While the building is heated, a degree more outside saves 6 kW; while it is cooled, it
-# costs 3. While it is closed, hardly anything matters. The three regimes are those that were made,
-# and on the rows of the others an expert is far off.
-from sklearn_moe.inspection import region_rules
-
-region_rules(model, X, kw)
-
-# %%
 # The plot
 # --------
-# On the left are the rows as one would plot them first, each in the color of its expert, with the
-# line of the expert at the mean of the other columns. On the right are the regions over two
-# columns, for workdays: closed at night, and a border between heating and cooling near 14 °C.
+# On the left the table, with one line for all penguins; on the right the penguins in the color of
+# their expert, with its line.
 import matplotlib.pyplot as plt
 
-from sklearn_moe.inspection import DecisionRegionDisplay, expert_colors
+from sklearn_moe.inspection import expert_colors
 
-experts, colors = model.apply(X), expert_colors(model.n_components_)
-figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-left.scatter(X["outside_c"], kw, c=colors[experts], s=12, alpha=0.6, linewidths=0)
-for k, color in enumerate(colors):
-    span = X["outside_c"][experts == k].agg(["min", "max"]).to_numpy()
-    ends = pd.DataFrame({"outside_c": span, **X[numbers[1:]].mean(), "day": "workday"})
-    left.plot(span, model.expert_predict(ends)[:, k], color="white", linewidth=5)
-    left.plot(span, model.expert_predict(ends)[:, k], color=0.75 * color, linewidth=2.5)
-left.set(
-    xlabel="Outside temperature (°C)", ylabel="Power (kW)", title="Three rules", ylim=(0, None)
-)
-workdays = X[X["day"] == "workday"]
-DecisionRegionDisplay.from_estimator(
-    model, workdays, columns=("outside_c", "hour"), ax=right, scatter_kw={"s": 12, "linewidths": 0}
-)
-right.set(xlabel="Outside temperature (°C)", ylabel="Hour", title="Where each holds: workdays")
-right.set(yticks=[0, 7, 13, 19, 24])
+mass, experts = X["body_mass_g"], model.apply(X)
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.2), sharey=True, layout="constrained")
+left.scatter(mass, y, c="0.6", s=14, linewidths=0)
+left.plot(mass, LinearRegression().fit(X[["body_mass_g"]], y).predict(X[["body_mass_g"]]), c="0.2")
+for k, color in enumerate(expert_colors(model.n_components_)):
+    its = experts == k
+    right.scatter(mass[its], y[its], color=color, s=14, linewidths=0, label=f"expert {k}")
+    right.plot(mass[its], model.expert_predict(X[its])[:, k], color=0.7 * color, linewidth=2.5)
+left.set(title="One line: heavier, flatter", ylabel="Bill depth (mm)", xlabel="Body mass (g)")
+right.set(title="Two regimes: heavier, deeper", xlabel="Body mass (g)")
+right.legend(frameon=False)
 plt.show()
 
 # %%
-# Would other rows have given the same regimes?
-# ---------------------------------------------
+# The rules
+# ---------
+# Each expert with the penguins that it handles, in words, and its coefficients in the units of the
+# columns: in both regimes, the bill is about 1.5 mm deeper for each kilogram. On the penguins of
+# the other expert an expert is off by more than 5 mm.
+from sklearn_moe.inspection import region_rules
+
+region_rules(model, X, y)
+
+# %%
+# What was found are species: one regime is the Gentoo, the other one the two smaller species.
+import pandas as pd
+
+pd.crosstab(penguins["species"], experts, colnames=["expert"])
+
+# %%
+# Would other penguins have given the same rules?
+# -----------------------------------------------
 # The model is fitted again to rows drawn with replacement, and its split compared with the first
-# one. An adjusted Rand index of 1 is the same split, 0 is chance.
+# one. An adjusted Rand index of 1 is the same split, 0 is chance. Simple experts and gates are more
+# stable: with both columns for the experts and a tree of four leaves as gate, only four of ten
+# refits agreed (mean index .46).
 from sklearn_moe.inspection import StabilityDisplay
 
-again = MixtureRegressor(expert, n_components=3, gate=gate, n_init=3, random_state=0)
-StabilityDisplay.from_estimator(again, X, kw, n_refits=10, random_state=0)
+again = MixtureRegressor(line, n_components=2, gate=gate, n_init=3, random_state=0).fit(X, y)
+StabilityDisplay.from_estimator(again, X, y, n_refits=10, random_state=0)
 plt.show()
 
 # %%
 # What it costs
 # -------------
-# A model that can be read may predict worse than one that cannot. Here it does not: R2 of five
-# folds, beside a single linear model, a tree with as many leaves, and boosted trees.
+# A model that can be read may predict worse than one that cannot. R2 of five folds, mean and
+# standard deviation, beside a single linear model of both columns, a tree with eight leaves,
+# a network and boosted trees:
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import HistGradientBoostingRegressor
-from sklearn.model_selection import cross_val_score
+from sklearn.model_selection import KFold, cross_val_score
+from sklearn.neural_network import MLPRegressor
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeRegressor
 
-code = gate[0]
+network = MLPRegressor(hidden_layer_sizes=(64, 64), max_iter=2000, random_state=0)
 rivals = {
-    "mixture of 3 linear experts": again,
-    "one linear model": make_pipeline(code, LinearRegression()),
-    "tree of 8 leaves": make_pipeline(code, DecisionTreeRegressor(max_leaf_nodes=8)),
-    "boosted trees": make_pipeline(code, HistGradientBoostingRegressor(random_state=0)),
+    "two lines": again,
+    "linear model": LinearRegression(),
+    "tree of 8 leaves": DecisionTreeRegressor(max_leaf_nodes=8, random_state=0),
+    "network": TransformedTargetRegressor(
+        make_pipeline(StandardScaler(), network), transformer=StandardScaler()
+    ),
+    "boosted trees": HistGradientBoostingRegressor(random_state=0),
 }
+folds = KFold(5, shuffle=True, random_state=0)
 for name, rival in rivals.items():
-    print(f"{name:28} {cross_val_score(rival, X, kw, cv=5).mean():.3f}")
+    scores = cross_val_score(rival, X, y, cv=folds)
+    print(f"{name:18} {scores.mean():.2f} ± {scores.std():.2f}")
+
+# %%
+# .. [#] Gorman, Williams, Fraser (2014), `doi:10.1371/journal.pone.0090081
+#    <https://doi.org/10.1371/journal.pone.0090081>`_; the data are in the public domain (CC0).
+#
+# :doc:`/regimes` has more: gates with categories, classes, how to choose the number of experts, and
+# results on 28 real tables.

@@ -227,7 +227,8 @@ class SpecializationReport:
         n_regimes = self.regimes.max() + 1
         if self.score <= self.chance_score:
             return f"The model is no better than {_CHANCE[self.score_name]}: no regimes."
-        if np.sum(self.regimes >= 0) == 1:
+        is_even = self.router_margin < 1e-6  # then the first expert is the first by name only
+        if np.sum(self.regimes >= 0) == 1 and not is_even:
             return "One expert handles nearly everything: no regimes."
         if n_regimes == 1 and self.specialized:
             return "These experts differ, but some can replace others: no clear regimes."

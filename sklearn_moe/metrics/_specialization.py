@@ -123,7 +123,7 @@ def specialization_report(
     an even share, do not count. Then the first of these sentences that is true is the verdict:
 
     - `score` is not above `chance_score`: the model is no better than that, no regimes;
-    - a single expert counts: it handles nearly everything, no regimes;
+    - a single expert counts: it handles nearly everything, no regimes (unless all gates are equal);
     - there is one regime, but with another expert in place of that of the sample, the mean score
       falls by more than the same tenth, at two standard errors: no clear regimes. Rules may change
       gradually, or one expert knows those of others, too;

@@ -13,6 +13,7 @@ import torch
 from helpers import TABLES, make_table
 from scipy.stats import entropy
 from sklearn import metrics as sk
+from sklearn.datasets import load_iris
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
 
@@ -314,6 +315,13 @@ def test_the_verdict_on_known_rules(outputs, gate, expected, regimes):
     stability = SimpleNamespace(scores=np.ones(20), n_agree=19)
     trusted = replace(report, stability=stability).verdict
     assert ("; trust: 19 of 20 refits agree." in trusted) == (max(regimes) > 0)
+
+
+def test_equal_gates_make_an_ensemble_not_one_expert():
+    X, y = load_iris(return_X_y=True)
+    mixture = MoEClassifier(4, expert_loss_weight=1, max_iter=20, random_state=0).fit(X, y)
+    report = specialization_report(mixture, X, y, random_state=0)
+    assert (report.router_margin, max(report.load), report.verdict) == (0, 1, SAME)
 
 
 def test_differences_that_are_small_or_uncertain_are_no_regimes():
