@@ -8,7 +8,7 @@ _COURSE = (
     "plot_regimes",
     "plot_square",
     "plot_hierarchical_mixture",
-    "plot_cifar10_pipeline",
+    "plot_image_pipeline",
     "plot_image_features",
     "plot_what_experts_learned",
     "plot_own_router",
