@@ -1,4 +1,4 @@
-"""Draw the pictures of README.md and of the first page: `python docs/make_figures.py`.
+"""Draw the figures of README.md and of the first page: `python docs/make_figures.py`.
 
 Each is the first figure of an example.
 """

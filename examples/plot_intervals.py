@@ -1,6 +1,6 @@
 """
-Numbers with intervals
-======================
+Regression with intervals
+=========================
 
 How far does a car of 1982 go with a gallon, and how sure is that?
 :class:`~sklearn_moe.MoERegressor` predicts a number and an interval from one fit. The example takes
