@@ -183,10 +183,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.
 
         groups : array-like of shape (n_samples,), default=None
-            The group of each sample, labels of any type. Samples of one group are kept out of the
-            same experts, and held out together: for repeated measurements, copies, or frames of
-            one video, of which one tells about the others. Request it by
-            `set_fit_request(groups=True)` where `fit` is called by another estimator.
+            The group of each sample, labels of any type. Samples of one group are out-of-bag for
+            the same experts, or held out together. Use it for repeated measurements, copies, or
+            frames of one video, which resemble each other. If `fit` is called by another estimator,
+            request it by `set_fit_request(groups=True)`.
 
         Returns
         -------
@@ -196,38 +196,36 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         ------
         ValueError
             If X or y is malformed, fewer than two classes have positive weight, a parameter
-            does not fit X or the others, or the training loss stops being finite.
+            does not fit X or other parameters, or the training loss is not finite.
         """
         return self._fit(X, y, sample_weight, groups)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, classes=None, sample_weight=None):
-        """Train for one epoch on these samples, from where the model stands.
+        """Continue the training for one epoch on these samples.
 
-        What X is standardized by, categories, rates and batch size are those of the first call,
-        so let it hold a thousand samples or more, drawn at random. What the solver remembers, such
-        as momentum, is kept between calls; after `fit` it begins anew. `max_iter`, `tol`,
-        `upcycle`, `checkpoint` and "out_of_bag" are ignored, and "cosine" rates stay at their
-        highest.
-
-        `early_stopping=True` is refused: which samples to hold out is up to the caller.
+        The first call sets the scales of X, the categories, the learning rates and the batch size.
+        It should have a thousand samples or more, drawn at random. The state of the solver, such
+        as momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`, `upcycle`,
+        `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep their highest
+        values. `early_stopping=True` is an error: hold out samples yourself.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), iterable or torch.utils.data.Dataset
-            Without `y` what yields both: an iterable of batches (X, y) or
-            (X, y, sample_weight), such as a `DataLoader`, or a dataset of single samples. One pass
-            through it is one epoch, and no more than a batch of it is in memory. Batches are
-            trained on as they come, each shuffled and cut if it is larger than `batch_size`; a
-            dataset is shuffled, if it can be indexed, and put together to batches. In the first
-            call the first 1000 samples are put together, to be measured.
+            Samples; or, without `y`, an iterable of batches (X, y) or (X, y, sample_weight), such
+            as a `DataLoader`, or a dataset of single samples. One pass through it is one epoch,
+            and only one batch is in memory at a time. Batches of an iterable are used in their
+            order; each is shuffled, and divided if it is larger than `batch_size`. A dataset is
+            shuffled if it has indices. In the first call, scales and categories are computed from
+            the first 1000 samples.
 
         y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
             None if X yields it.
 
         classes : array-like of shape (n_classes,), default=None
-            All classes that will ever be seen; required in the first call. Of several labels
-            their indices, `np.arange(n_labels)`.
+            All classes of all calls; required in the first call. With several labels their
+            indices, `np.arange(n_labels)`.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples. None: all weigh the same.
@@ -239,10 +237,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Raises
         ------
         TypeError
-            If an item that X yields is no such tuple.
+            If an item of the iterable X is not such a tuple.
         ValueError
-            If samples are malformed or unlike those of the first call, or X yields nothing. What
-            was learned of the batches before is kept, but in the first call.
+            If samples are malformed or unlike those of the first call, or X is empty. The training
+            on earlier batches is kept, except in the first call.
             If the training diverges; the model is then what it was before the call.
         """
         if classes is not None:
@@ -291,7 +289,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Returns
         -------
         proba : ndarray of shape (n_samples, n_classes)
-            Columns in the order of `classes_`. Of several labels the probability of each,
+            Columns in the order of `classes_`. With several labels the probability of each label,
             (n_samples, n_labels).
         """
         return self._outputs(X, "predict")
@@ -307,8 +305,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Returns
         -------
         score : ndarray of shape (n_samples,) or (n_samples, n_classes)
-            Of two classes the log odds of the second one; of more classes scores whose softmax
-            are the probabilities; of several labels the log odds of each.
+            With two classes the log odds of the second one; with more classes scores whose softmax
+            are the probabilities; with several labels the log odds of each label.
         """
         scores = self._outputs(X, "decision")
         if self._target.kind == "classes" and len(self.classes_) == 2:
@@ -341,8 +339,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Returns
         -------
         y : ndarray of shape (n_samples,)
-            Of several labels those of probability above one half, (n_samples, n_labels) zeros and
-            ones.
+            With several labels zeros and ones, (n_samples, n_labels): 1 if the probability of a
+            label is above one half.
         """
         proba = self.predict_proba(X)
         return self._target.decode(proba)
@@ -350,9 +348,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     def expert_proba(self, X):
         """Return the prediction of every expert for each sample.
 
-        The prediction if this expert replaced those that are selected, scaled by the sum of their
-        gates: where one expert is selected, its entry is `predict_proba`. With
-        `router="patch_choice"` it is the expert's output for the patches that it picked.
+        The prediction if this expert replaced the selected ones, scaled by the sum of their gates:
+        if one expert is selected, its entry is `predict_proba`. With `router="patch_choice"` it is
+        the expert's output for the patches that it chose.
 
         Parameters
         ----------
@@ -382,7 +380,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         Returns
         -------
         y : ndarray of shape (n_samples_X, n_samples)
-            Class labels. Of several labels zeros and ones, (n_samples_X, n_labels, n_samples).
+            Class labels. With several labels zeros and ones, (n_samples_X, n_labels, n_samples).
 
         Examples
         --------

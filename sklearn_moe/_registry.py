@@ -11,14 +11,15 @@ if TYPE_CHECKING:
 class Registry(Mapping):
     """The parts of one kind, by name.
 
-    Register at the top level of a module: a worker process knows the names of what it imports.
+    Register at the top level of a module: a worker process knows only the names of modules that it
+    imports.
 
     Parameters
     ----------
     parameter : str
         Parameter of the estimators that takes such a name.
     own : str
-        What may be passed in its place, for messages.
+        What may be passed instead of a name, for messages.
     entries : dict
         The names that come with the library.
 

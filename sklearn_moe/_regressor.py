@@ -177,10 +177,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
             Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.
 
         groups : array-like of shape (n_samples,), default=None
-            The group of each sample, labels of any type. Samples of one group are kept out of the
-            same experts, and held out together: for repeated measurements, copies, or frames of
-            one video, of which one tells about the others. Request it by
-            `set_fit_request(groups=True)` where `fit` is called by another estimator.
+            The group of each sample, labels of any type. Samples of one group are out-of-bag for
+            the same experts, or held out together. Use it for repeated measurements, copies, or
+            frames of one video, which resemble each other. If `fit` is called by another estimator,
+            request it by `set_fit_request(groups=True)`.
 
         Returns
         -------
@@ -189,32 +189,30 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Raises
         ------
         ValueError
-            If X or y is malformed, a parameter does not fit X or the others, or the training
-            loss stops being finite.
+            If X or y is malformed, a parameter does not fit X or other parameters, or the training
+            loss is not finite.
         """
         return self._fit(X, y, sample_weight, groups)
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
-        """Train for one epoch on these samples, from where the model stands.
+        """Continue the training for one epoch on these samples.
 
-        What X and y are standardized by, categories, rates and batch size are those of the first
-        call, so let it hold a thousand samples or more, drawn at random. What the solver remembers,
-        such as momentum, is kept between calls; after `fit` it begins anew. `max_iter`, `tol`,
-        `upcycle`, `checkpoint` and "out_of_bag" are ignored, and "cosine" rates stay at their
-        highest.
-
-        `early_stopping=True` is refused: which samples to hold out is up to the caller.
+        The first call sets the scales of X and y, the categories, the learning rates and the batch
+        size. It should have a thousand samples or more, drawn at random. The state of the solver,
+        such as momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`, `upcycle`,
+        `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep their highest
+        values. `early_stopping=True` is an error: hold out samples yourself.
 
         Parameters
         ----------
         X : array-like of shape (n_samples, ...), iterable or torch.utils.data.Dataset
-            Without `y` what yields both: an iterable of batches (X, y) or
-            (X, y, sample_weight), such as a `DataLoader`, or a dataset of single samples. One pass
-            through it is one epoch, and no more than a batch of it is in memory. Batches are
-            trained on as they come, each shuffled and cut if it is larger than `batch_size`; a
-            dataset is shuffled, if it can be indexed, and put together to batches. In the first
-            call the first 1000 samples are put together, to be measured.
+            Samples; or, without `y`, an iterable of batches (X, y) or (X, y, sample_weight), such
+            as a `DataLoader`, or a dataset of single samples. One pass through it is one epoch,
+            and only one batch is in memory at a time. Batches of an iterable are used in their
+            order; each is shuffled, and divided if it is larger than `batch_size`. A dataset is
+            shuffled if it has indices. In the first call, scales and categories are computed from
+            the first 1000 samples.
 
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
             None if X yields it.
@@ -229,7 +227,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         Raises
         ------
         TypeError
-            If an item that X yields is no such tuple.
+            If an item of the iterable X is not such a tuple.
         ValueError
             If samples are malformed or unlike those of the first call, or X yields nothing. What
             was learned of the batches before is kept, but in the first call.

@@ -19,12 +19,12 @@ _PRODUCTS = ("expert_features", "expert_centers", "router_features", "router_cen
 
 
 class FreezeRouter(Callback):
-    """Train the router, and what balances it, in the first epochs only; the experts go on.
+    """Train the router, and what balances it, in the first epochs only, but the experts in all.
 
     Parameters
     ----------
     after : int, default=0
-        Epochs after which the router stays as it is; 0: from the start.
+        Number of epochs after which the router does not change; 0: from the start.
 
     Examples
     --------
@@ -48,12 +48,12 @@ class FreezeRouter(Callback):
 
 
 class RoutingTrace(Callback):
-    """Record how the routing of a mixture develops during `fit`, of classes or of numbers.
+    """Record how the routing of a mixture develops during `fit`.
 
-    Pass it in `callbacks`. It works under any search: a clone of the estimator carries a trace of
-    its own, which shares X with this one and is found in the `callbacks` of the fitted clone.
-    Routes are taken without noise, as at prediction, unless `noise` says otherwise. Its attributes
-    are there from the first record on, and grow during the fit.
+    Pass it in `callbacks`. It works in any search: a clone of the estimator has a trace of its own
+    in its `callbacks`, with the same X.
+    Routes are those without noise, as at prediction, unless `noise` is set. The attributes exist
+    from the first record on, and grow during the fit.
 
     Parameters
     ----------

@@ -14,21 +14,21 @@ __all__ = ["data_parallel"]
 
 @contextmanager
 def data_parallel(*, timeout=600.0):
-    """Within this context every fit is one of all processes of a group together.
+    """Within this context every fit is shared by all processes of a group.
 
-    Each process runs the same program: it calls `fit`, with the same X and y and with an int as
-    `random_state`, takes its own rows of every batch, and ends with the same model, which is that
-    of one process up to rounding. X may be memory-mapped: of a batch a process reads its own rows
-    only. What is not training, such as `predict`, is done by each process for itself.
+    Each process runs the same program: it calls `fit` with the same X and y and with an int as
+    `random_state`, computes its own rows of every batch, and has the same model at the end, which
+    is that of one process up to rounding. X may be memory-mapped: a process reads only its own rows
+    of a batch. Everything but training, such as `predict`, is done by each process separately.
 
     The processes are those of a process group of `torch.distributed`. If there is none yet,
-    Accelerate makes it as its environment says: that of `accelerate launch`, `torchrun` or MPI.
-    Without any of these there is one process, and a fit is what it always is.
+    Accelerate makes it from the environment of `accelerate launch`, `torchrun` or MPI. Without any
+    of these there is one process, and fits are as usual.
 
     Parameters
     ----------
     timeout : float, default=600.0
-        Seconds to wait for another process. One that fails is noticed within five.
+        Seconds to wait for another process. A failure is detected within five.
 
     Yields
     ------
@@ -43,7 +43,7 @@ def data_parallel(*, timeout=600.0):
         By a fit, if another process failed, with its reason.
     ValueError
         By a fit, if the processes were given different data or parameters, or the model has parts
-        that cannot be trained so, such as BatchNorm.
+        that cannot be trained in this way, such as BatchNorm.
 
     Examples
     --------

@@ -6,13 +6,13 @@ __all__ = ["ExpertCollapseWarning", "WorseThanNullWarning"]
 class ExpertCollapseWarning(UserWarning):
     """One expert of a mixture computes nearly every sample.
 
-    The mixture then behaves as a single expert. The message names the load of the
-    experts and the remedies.
+    The mixture then behaves like a single expert. The message has the load of the experts and the
+    remedies.
     """
 
 
 class WorseThanNullWarning(UserWarning):
-    """A model predicts worse than the best constant prediction, which does not look at X.
+    """A model predicts worse than the best constant prediction, which does not use X.
 
     It may have overfitted. The message names the score and its null, the same of that prediction.
     """

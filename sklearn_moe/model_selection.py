@@ -20,11 +20,11 @@ __all__ = ["cross_validate_together", "fit_together"]
 def fit_together(estimators, X, y, *, sample_weight=None, rows=None):
     """Fit many estimators at once, each as its own `fit` would.
 
-    Estimators of the same architecture that make equally many steps in an epoch are trained side
-    by side: each step is one computation for all of them. They may differ in seeds, learning
-    rates and what else does not change the shape of the weights, and in their training samples.
-    Each has its own weights, shuffling, noise and stopping. Small models gain most, as their steps
-    are more overhead than arithmetic. `verbose` shows nothing.
+    Estimators of the same architecture with the same number of steps in an epoch are trained
+    jointly: each step is one computation for all of them. They may differ in seeds, learning rates
+    and all that does not change the shape of the weights, and in their training samples. Each has
+    its own weights, shuffling, noise and stopping. The time of small models falls most, because
+    their steps are more overhead than arithmetic. `verbose` has no effect.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ def fit_together(estimators, X, y, *, sample_weight=None, rows=None):
     ValueError
         If one of them could not be fitted alone, or has a parameter that is for a fit of its own:
         `callbacks`, `train_transform`, `checkpoint`, `router__upcycle`, `n_init` above 1, an expert
-        that draws at random (dropout), or numbers for linear experts, whose scale is learned.
+        that draws at random (dropout), or linear experts in a regression, whose scale is learned.
         If only its loss stops being finite, the others are fitted nevertheless.
 
     Examples

@@ -17,7 +17,8 @@ def register():
     """Make both estimators known to skl2onnx.
 
     The label of a classifier is that of `predict`, its second output are the probabilities; the
-    option `zipmap` is that of other classifiers. Of several labels both are (n_samples, n_labels).
+    option `zipmap` is that of other classifiers. With several labels both have the shape
+    (n_samples, n_labels).
 
     Raises
     ------

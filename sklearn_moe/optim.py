@@ -215,7 +215,7 @@ class SolverSpec:
         `optimizer(parameters, lr=...)` returns a `torch.optim.Optimizer`. It is given `momentum`
         and `weight_decay` of the estimator if it has arguments of these names.
     learning_rate, router_learning_rate : float, default=0.001, 0.0003
-        What "auto" becomes. Routers are slower: experts first learn what they share.
+        What "auto" becomes. Routers are slower, so that the experts learn first.
     scale_by_input_norm : bool, default=False
         Whether these are rates for X of norm 1: divided by r and by r^2, with r the root mean
         square norm of the training patches.

@@ -593,18 +593,19 @@ def _held_out(mixture, problem, X, splits):
 class MixtureRegressor(RegressorMixin, _BaseMixture):
     """Mixture of any regressors, whose shares may depend on x, fitted by EM.
 
-    The density of y given x is p(y | x) = sum_k g_k(x) f_k(y | x): the `gate` says with which
-    probability g_k a sample belongs to component k, and the expert of the component, how y is
-    distributed there [1]_. With simple experts and a shallow tree as gate it says in a few rules
-    which holds where; with `gate=None` it is a mixture of regressions as in flexmix [3]_.
+    The density of y given x is p(y | x) = sum_k g_k(x) f_k(y | x), where g_k is the probability
+    that a sample belongs to component k, by the `gate`, and f_k the density of y in this component,
+    by its expert [1]_. With simple experts and a shallow tree as gate the mixture is a few rules
+    that one can read, see :func:`~sklearn_moe.inspection.region_rules`. With `gate=None` it is a
+    mixture of regressions as in flexmix [3]_.
 
     Parameters
     ----------
     estimator : estimator, list of estimator or None, default=None
         The expert of each component: a regressor whose `fit` takes `sample_weight`, or a
-        :class:`~sklearn.pipeline.Pipeline` that ends in one; of a pipeline, the other steps are
-        fitted once, without weights. A list has one per component. A mixture may be an expert, too
-        (a hierarchical mixture). None: :class:`~sklearn.linear_model.LinearRegression`.
+        :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other steps are fitted once,
+        without weights. A list has one expert per component. An expert may be a mixture (a
+        hierarchical mixture). None: :class:`~sklearn.linear_model.LinearRegression`.
 
     n_components : int or "auto", default=2
         Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
@@ -620,17 +621,17 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
 
     family : {"auto", "gaussian", "poisson", "gamma"} or callable, default="auto"
         The distribution of y around an expert's prediction. "gaussian" has a standard deviation
-        and "gamma" a coefficient of variation per component. "auto" is what the estimator is made
-        for: "poisson" for :class:`~sklearn.linear_model.PoissonRegressor` and others with such a
-        loss, "gamma" likewise, the density of a mixture's own, else "gaussian". A callable takes
-        `(y, prediction, weight)` and returns the log density of each y; it may estimate a scale by
-        the weights, which are 0 for samples that are no training samples.
+        and "gamma" a coefficient of variation per component. "auto" depends on the loss of the
+        estimator: "poisson" for :class:`~sklearn.linear_model.PoissonRegressor` and others with
+        such a loss, "gamma" likewise, for a mixture its own density, otherwise "gaussian". A
+        callable takes `(y, prediction, weight)` and returns the log density of each y; it may
+        estimate a scale with the weights, which are 0 for samples outside of the training.
 
     method : {"em", "hard", "stochastic"}, default="em"
-        What the experts are fitted to: every sample with its responsibilities as weights ("em"),
-        to the most probable component only ("hard", classification EM), or to one drawn by the
-        responsibilities ("stochastic", for all `max_iter` iterations). The model of largest
-        likelihood on the way is kept.
+        How samples are assigned to experts: every sample to all experts, with its responsibilities
+        as weights ("em"), to the most probable expert only ("hard", classification EM), or to one
+        that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
+        model with the largest likelihood of all iterations is kept.
 
     criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
         How `n_components="auto"` chooses: by an information criterion, or by the mean
@@ -639,7 +640,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         them), else "held_out".
 
     n_init : int, default=10
-        Number of starts. All run for 10 iterations, and the better half to the end.
+        Number of starts. All run for 10 iterations, and the better half of them to the end.
 
     init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
         How a run starts: "random" components; "lines", experts fitted to a few random samples each,
@@ -650,22 +651,22 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         Maximum number of iterations of a run.
 
     tol : float, default=1e-6
-        A run has converged when the mean log-likelihood per sample changes by less, or when ten
-        iterations bring no improvement by more: where experts or gate do not maximize the
-        likelihood, as trees, it may also fall.
+        A run has converged if the mean log-likelihood per sample changes by less than `tol`, or
+        does not improve by more than `tol` in ten iterations: with experts or gates that do not
+        maximize the likelihood, such as trees, it may also fall.
 
     min_prior : float, default=0.05
-        Components with a smaller share of the samples are dropped on the way.
+        Components with a smaller share of the samples are removed during the fit.
 
     min_scale : float, default=0.05
-        Lower bound of the scales, relative to the largest one, without which a component on a few
-        samples would have an infinite likelihood [2]_. A start that ends at the bound is used only
-        if all do, with a warning.
+        Lower bound of the scales, relative to the largest one. Without it a component of a few
+        samples could have an infinite likelihood [2]_. A start that ends at the bound is used only
+        if all starts do, with a warning.
 
     cv : int, cross-validation splitter or None, default=None
         With folds, responsibilities and scales come from predictions for samples that experts and
-        gate were not fitted to: for experts so flexible that they learn their own residuals, such
-        as boosted trees. An int gives as many shuffled folds.
+        gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
+        is the number of shuffled folds.
 
     warm_start : bool, default=False
         Whether `fit` starts from the responsibilities of the model that was fitted before.
@@ -733,7 +734,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
 
     See Also
     --------
-    MixtureClassifier : The same for classes.
+    MixtureClassifier : A mixture of any classifiers.
     MoERegressor : Neural experts, trained by gradients.
     sklearn.mixture.GaussianMixture : A mixture of densities of x.
 
@@ -916,18 +917,19 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
 class MixtureClassifier(ClassifierMixin, _BaseMixture):
     """Mixture of any classifiers, whose shares may depend on x, fitted by EM.
 
-    The probability of a class given x is p(y | x) = sum_k g_k(x) f_k(y | x): the `gate` says with
-    which probability g_k a sample belongs to component k, and the expert of the component, how
-    probable the classes are there [1]_. With logistic experts and a shallow tree as gate it says in
-    a few rules which holds where.
+    The probability of a class given x is p(y | x) = sum_k g_k(x) f_k(y | x), where g_k is the
+    probability that a sample belongs to component k, by the `gate`, and f_k the probability of the
+    class in this component, by its expert [1]_. With logistic experts and a shallow tree as gate
+    the mixture is a few rules that one can read, see
+    :func:`~sklearn_moe.inspection.region_rules`.
 
     Parameters
     ----------
     estimator : estimator, list of estimator or None, default=None
         The expert of each component: a classifier with `predict_proba` whose `fit` takes
-        `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one; of a pipeline,
-        the other steps are fitted once, without weights. A list has one per component. A mixture
-        may be an expert, too (a hierarchical mixture). None:
+        `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other
+        steps are fitted once, without weights. A list has one expert per component. An expert may
+        be a mixture (a hierarchical mixture). None:
         :class:`~sklearn.linear_model.LogisticRegression`.
 
     n_components : int or "auto", default=2
@@ -943,15 +945,15 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         constant shares.
 
     family : {"auto", "log_loss"} or callable, default="auto"
-        Both names mean the probability that an expert gives the class. A callable takes
-        `(y, prediction, weight)`, y the indices of classes and the prediction of shape
+        Both names mean the probability of the class by an expert. A callable takes
+        `(y, prediction, weight)`, with the indices of classes as y and predictions of shape
         (n_samples, n_classes), and returns the log density of each y.
 
     method : {"em", "hard", "stochastic"}, default="em"
-        What the experts are fitted to: every sample with its responsibilities as weights ("em"),
-        to the most probable component only ("hard", classification EM), or to one drawn by the
-        responsibilities ("stochastic", for all `max_iter` iterations). The model of largest
-        likelihood on the way is kept.
+        How samples are assigned to experts: every sample to all experts, with its responsibilities
+        as weights ("em"), to the most probable expert only ("hard", classification EM), or to one
+        that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
+        model with the largest likelihood of all iterations is kept.
 
     criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
         How `n_components="auto"` chooses: by an information criterion, or by the mean
@@ -960,7 +962,7 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         them), else "held_out".
 
     n_init : int, default=10
-        Number of starts. All run for 10 iterations, and the better half to the end.
+        Number of starts. All run for 10 iterations, and the better half of them to the end.
 
     init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
         How a run starts: "random" components; "lines", experts fitted to a few random samples each,
@@ -971,22 +973,22 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         Maximum number of iterations of a run.
 
     tol : float, default=1e-6
-        A run has converged when the mean log-likelihood per sample changes by less, or when ten
-        iterations bring no improvement by more: where experts or gate do not maximize the
-        likelihood, as trees, it may also fall.
+        A run has converged if the mean log-likelihood per sample changes by less than `tol`, or
+        does not improve by more than `tol` in ten iterations: with experts or gates that do not
+        maximize the likelihood, such as trees, it may also fall.
 
     min_prior : float, default=0.05
-        Components with a smaller share of the samples are dropped on the way.
+        Components with a smaller share of the samples are removed during the fit.
 
     min_scale : float, default=0.05
-        Lower bound of the scales, relative to the largest one, without which a component on a few
-        samples would have an infinite likelihood [2]_. A start that ends at the bound is used only
-        if all do, with a warning.
+        Lower bound of the scales, relative to the largest one. Without it a component of a few
+        samples could have an infinite likelihood [2]_. A start that ends at the bound is used only
+        if all starts do, with a warning.
 
     cv : int, cross-validation splitter or None, default=None
         With folds, responsibilities and scales come from predictions for samples that experts and
-        gate were not fitted to: for experts so flexible that they learn their own residuals, such
-        as boosted trees. An int gives as many shuffled folds.
+        gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
+        is the number of shuffled folds.
 
     warm_start : bool, default=False
         Whether `fit` starts from the responsibilities of the model that was fitted before.
@@ -1054,7 +1056,7 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
 
     See Also
     --------
-    MixtureRegressor : The same for numbers.
+    MixtureRegressor : A mixture of any regressors.
     MoEClassifier : Neural experts, trained by gradients.
     sklearn.ensemble.VotingClassifier : Experts whose shares do not depend on x.
 

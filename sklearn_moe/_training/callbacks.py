@@ -24,7 +24,7 @@ class WeightedRows(Dataset):
 
 
 class StopTraining(Exception):
-    """Raised by a callback at the end of an epoch: training is over, as intended."""
+    """Raised by a callback at the end of an epoch to end the training without an error."""
 
 
 class Stopping(Callback):

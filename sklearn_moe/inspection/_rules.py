@@ -192,7 +192,7 @@ class RegionRules:
     {"max_conditions": [Count(1)], "y": ["array-like", None]}, prefer_skip_nested_validation=True
 )
 def region_rules(estimator, X, y=None, *, max_conditions=3):
-    """Say in words where each expert of a mixture holds, and what it says there.
+    """Describe in words where each expert of a mixture holds, and its rule there.
 
     Parameters
     ----------

@@ -63,7 +63,7 @@ class RoutingStability:
     prefer_skip_nested_validation=True,
 )
 def routing_stability(estimator, X, y, *, n_refits=20, random_state=None, n_jobs=None):
-    """Measure whether the split of the samples among the experts survives other samples.
+    """Measure how stable the split of the samples among the experts is for other samples.
 
     The estimator is fitted to all samples, and again to bootstrap samples. Each of these refits
     splits all samples, and its split is compared with that of the first fit.

@@ -173,7 +173,7 @@ def _group_means(scores, groups, n_groups, sample_weight):
 
 @validated("y clusters expert_proba", "classes sample_weight")
 def expert_error_matrix(y, clusters, expert_proba, classes=None, *, sample_weight=None):
-    """Compute the error rate of every expert on every cluster, whatever the routes.
+    """Compute the error rate of every expert on every cluster, for all samples of the cluster.
 
     Parameters
     ----------
@@ -197,7 +197,7 @@ def expert_error_matrix(y, clusters, expert_proba, classes=None, *, sample_weigh
     -------
     errors : ndarray of shape (n_experts, n_clusters)
         Row i stands for expert i, column j for the j-th of the sorted distinct labels of
-        `clusters`. NaN if all samples of a cluster have weight 0. Of several labels it is the
+        `clusters`. NaN if all samples of a cluster have weight 0. With several labels it is the
         share of wrong ones.
 
     Raises
@@ -321,7 +321,7 @@ def ablation_accuracy(
     -------
     accuracy : ndarray of shape (n_experts,)
         The accuracy without each expert. It is unchanged for an expert that receives no sample,
-        and NaN if there is no other expert. Of several labels it is the share of right ones.
+        and NaN if there is no other expert. With several labels it is the share of right ones.
 
     Raises
     ------
@@ -394,7 +394,7 @@ def cross_evaluation_accuracy(y, experts, expert_proba, *, classes=None, sample_
     accuracy : ndarray of shape (n_experts, n_experts)
         Entry (i, j) is the accuracy of expert j on the samples that are routed to expert i; on
         the diagonal, experts predict their own samples. A row is NaN if the expert receives no
-        sample. Of several labels it is the share of right ones.
+        sample. With several labels it is the share of right ones.
 
     Raises
     ------

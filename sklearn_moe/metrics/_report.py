@@ -105,7 +105,7 @@ class SpecializationReport:
 
     log_loss, chance_log_loss : float
         Log loss of the mixture, and of the shares of the classes in y as the probabilities of every
-        sample; of several labels the mean over labels. NaN of a regression, and without
+        sample; with several labels the mean over labels. NaN of a regression, and without
         `predict_proba`.
 
     load : ndarray of shape (n_experts,)

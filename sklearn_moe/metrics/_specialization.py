@@ -112,8 +112,8 @@ def specialization_report(
 
     Notes
     -----
-    The score of classes is the accuracy, of several labels the share of right ones, of a regression
-    R2; errors of a regression are mean squared errors in units of the variance of all of `y`.
+    The score is the accuracy for classes, the share of right labels for several labels, and R2 for
+    regression; errors of a regression are mean squared errors in units of the variance of all `y`.
 
     The rule behind the verdict: every sample belongs to its first expert. An expert is *worse* on
     the samples of another one if its mean score there is lower by more than a tenth of

@@ -90,7 +90,7 @@ class Head(nn.Module):
     def error(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the error of each sample, between 0 and 1, (n_samples,).
 
-        With `learning_rate="residual"` it determines the learning-rate multiplier.
+        With `solver__schedule="residual"` it determines the learning-rate multiplier.
         """
         raise NotImplementedError
 
