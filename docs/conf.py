@@ -2,12 +2,18 @@
 
 import sys
 from pathlib import Path
+from urllib.parse import urljoin
 
 import torch
 from docutils import nodes
 from sphinx import addnodes
 
 import sklearn_moe
+
+try:
+    import tomllib
+except ImportError:  # Python 3.10
+    import tomli as tomllib
 
 sys.path.insert(0, str(Path(__file__).parent))  # gallery_order, parameter_topics
 from parameter_topics import TOPICS
@@ -75,6 +81,23 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
 }
+# Once the project is published: links, and a menu of the versions, each in a folder of its number.
+# `versions.json` lists them, as the theme documents it.
+_URLS = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]["urls"]
+if not _URLS["Documentation"].endswith(".example/"):
+    html_baseurl = urljoin(_URLS["Documentation"], f"{release}/")
+    html_theme_options |= {
+        "switcher": {
+            "json_url": urljoin(_URLS["Documentation"], "versions.json"),
+            "version_match": release,
+        },
+        "check_switcher": False,  # a build needs no network
+        "navbar_end": ["version-switcher", "theme-switcher"],
+        "icon_links": [
+            {"name": "Repository", "url": _URLS["Repository"], "icon": "fa-solid fa-code-branch"}
+        ],
+    }
+
 # Pages that no others are listed beside.
 html_sidebars = {page: [] for page in ("index", "quickstart", "works_with", "about")}
 html_show_sourcelink = False
