@@ -20,7 +20,7 @@ __all__ = ["MoEClassifier"]
 
 @documented
 class MoEClassifier(ClassifierMixin, BaseMoE):
-    """Mixture of experts with a learned router.
+    """Mixture of experts with a learned router, for classification.
 
     Several networks, the experts, and a router that decides how much each of them counts for a
     sample. Router and experts are trained together. The shape of X decides what a sample is, and
