@@ -60,33 +60,33 @@ _STORED = {
 
 
 def _stored(folders):
-    """Yield path, data, results and cells of all results that lie in some folders."""
+    """Yield path, data, experiment and cells of today of all results that lie in some folders."""
     for path in sorted(path for folder in folders for path in folder.glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
-        command = shlex.split(data["command"].removeprefix(_PROG))
-        experiments, options = _requested(command)
+        experiments, options = _requested(shlex.split(data["command"].removeprefix(_PROG)))
         experiment = next(e for e in experiments if e.name == data["name"])
-        cells = experiment.cells(options.runs, options.seed, options.device)
-        yield path, data, from_json(data, experiment, cells), cells
+        yield path, data, experiment, experiment.cells(options.runs, options.seed, options.device)
 
 
 def _redraw(folders):
-    for path, data, results, _ in _stored(folders):
-        write_again(results, data, path.parent)
-        print(path.with_suffix(".md"))
+    for path, data, experiment, cells in _stored(folders):
+        if len(cells) == len(data["cells"]):
+            write_again(from_json(data, experiment, cells), data, path.parent)
+            print(path.with_suffix(".md"))
+        else:
+            print(f"{path}: its cells are not those of today, run it again.")
 
 
 def _check(folders):
     complaints = []
-    for path, data, results, cells in _stored(folders):
-        stale = sum(
-            [run.key for run in cell.runs] != stored.get("keys")
-            for cell, stored in zip(cells, data["cells"], strict=True)
-        )
-        if stale:
-            complaints.append(f"{path}: {stale} of {len(cells)} cells are stale, run it again.")
-        if to_markdown(results, data) != path.with_suffix(".md").read_text(encoding="utf-8"):
-            complaints.append(f"{path}: its texts are not those of its numbers, redraw it.")
+    for path, data, experiment, cells in _stored(folders):
+        keys = [[run.key for run in cell.runs] for cell in cells]
+        if keys != [cell.get("keys") for cell in data["cells"]]:
+            complaints.append(f"{path}: stale, this code would make other runs: run it again.")
+            continue
+        text = path.with_suffix(".md").read_text(encoding="utf-8")
+        if to_markdown(from_json(data, experiment, cells), data) != text:
+            complaints.append(f"{path}: its texts are not those of its numbers: redraw it.")
     if complaints:
         sys.exit("\n".join(complaints))
     print("All results are those that this code makes.")

@@ -66,10 +66,10 @@ def test_a_report_is_written(tmp_path, monkeypatch, capsys):
         command.main(["check", str(tmp_path)])
     (first, second) = str(stopped.value).splitlines()
     assert "fig3.json: its texts" in first
-    assert "table1.json: 1 of 1 cells" in second
+    assert "table1.json: stale" in second
     command.main(["redraw", str(tmp_path)])
     assert (tmp_path / "fig3.md").read_text() == text
-    with pytest.raises(SystemExit, match=r"^[^\n]*table1.json: 1 of 1 cells[^\n]*$"):
+    with pytest.raises(SystemExit, match=r"^[^\n]*table1.json: stale[^\n]*$"):
         command.main(["check", str(tmp_path)])
 
 

@@ -6,7 +6,6 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
-import pytest
 from scipy.stats import t
 
 DOCS = Path(__file__).parents[2] / "docs"
