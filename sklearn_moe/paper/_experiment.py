@@ -54,6 +54,8 @@ class Experiment:
         Parameters that are varied, of every model, as in GridSearchCV. A mapping is from labels to
         parameters, for what is no single parameter, or has values that nobody wants to read:
         `{"init_scale": {0.1: {"expert": EXPERTS["patch"].with_options(init_scale=0.1)}, ...}}`.
+    only : mapping of Problem to set of str, default={}
+        Names of the models of a problem that does not get all.
     once : tuple of str, default=()
         Models that are fitted from the first seed only, as in the notebooks.
     max_runs : int, default=None
@@ -83,6 +85,7 @@ class Experiment:
     problems: tuple[Problem, ...]
     models: Mapping[str, BaseEstimator]
     grid: Mapping[str, Sequence | Mapping] = field(default_factory=dict)
+    only: Mapping[Problem, set[str]] = field(default_factory=dict)
     once: tuple[str, ...] = ()
     max_runs: int | None = None
     published: Mapping[tuple, Published] = field(default_factory=dict)
@@ -109,7 +112,8 @@ class Experiment:
         varied = ["setting", *_varied(self.problems)]
         cells = []
         for problem in self.problems:
-            for name, model in self.models.items():
+            names = self.only.get(problem, self.models)
+            for name, model in ((n, m) for n, m in self.models.items() if n in names):
                 for chosen, parameters in _combinations(self.grid):
                     labels = {label: getattr(problem, label) for label in varied}
                     labels |= {"model": name, **chosen}

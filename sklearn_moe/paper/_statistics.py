@@ -4,7 +4,7 @@ from math import sqrt
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import t, ttest_ind_from_stats
+from scipy.stats import binomtest, t, ttest_ind_from_stats
 
 LEVEL = 0.05  # below which a p value tells something
 UNDECIDED = "undecided"
@@ -89,6 +89,12 @@ def holm(p_values):
 def p_text(p):
     """Return a p value as text; a tiny one is not written as 0."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def share_interval(count, n):
+    """Return the share of `n` independent cases with its 95 % Wilson interval."""
+    low, high = binomtest(int(count), n).proportion_ci(method="wilson")
+    return Interval(count / n, float(low), float(high))
 
 
 def standard_error(percent, n):
