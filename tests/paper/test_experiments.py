@@ -15,10 +15,13 @@ from sklearn_moe.paper import EXPERIMENTS, Problem, Results, get_experiment, run
 from sklearn_moe.paper._experiment import CellResult
 from sklearn_moe.paper._output import to_json, to_markdown
 from sklearn_moe.paper._published import ENTROPY_CURVES
-from sklearn_moe.paper._statistics import UNDECIDED
+from sklearn_moe.paper._run import seeded
+from sklearn_moe.paper._statistics import UNDECIDED, share_interval
 from sklearn_moe.paper.experiments import figures
 from sklearn_moe.paper.experiments.coverage import commitments, covered_by_chance, expected_covered
+from sklearn_moe.paper.experiments.scaling import Clusters, CoverageRun, least, least_by_chance
 from sklearn_moe.paper.experiments.stages import stages, times
+from sklearn_moe.paper.experiments.theorem import experts_of, moved, probabilities, uneven
 
 pytestmark = brief_fits
 
@@ -40,7 +43,19 @@ def made_up(run, rng):
     result["routing"] = result["dispatch"] = rng.integers(500, size=(4, n_experts)).tolist()
     curves = {name: np.linspace(1e-4, rng.uniform(0.1, 0.3), 101) for name in names}
     curves |= {"step": np.arange(0, 505, 5), "entropy": np.linspace(1.38, 0.1, 101)}
+    result |= {name: rng.uniform(0, 50, (n_experts, 4)).tolist() for name in ERRORS}
+    result |= {"early": early(rng.uniform(0, 1, 40)), "learned": 4, "covered": 3}
     return result | {"curve": {name: curve.tolist() for name, curve in curves.items()}}
+
+
+ERRORS = ("train_errors", "test_errors")
+
+
+def early(uneven, moved=0.01, without=0.5):
+    """Return what is kept of the first steps, in which experts grow by a factor of 160."""
+    curves = {"growth": 4.0 * np.arange(1, 41), "uneven": uneven, "uneven_without": uneven}
+    curves |= {"moved": np.full(40, moved), "moved_without": np.full(40, without)}
+    return {name: list(curve) for name, curve in curves.items()}
 
 
 def results_of(experiment, result, runs=1):
@@ -70,7 +85,8 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
             assert all(len(cell.runs) <= (experiment.max_runs or 10) for cell in cells)
             if name in ("fig3", "innerproducts"):
                 assert keys <= keys_of(get_experiment("table1", protocol, data).cells(10))
-            if name not in ("wide", "baselines", "table2"):  # over fresh problems, or images
+            # Others have fresh problems always, or images.
+            if name not in ("wide", "baselines", "table2", "theorem", "scaling"):
                 seeds = {problem.data_seed is None for problem in experiment.problems}
                 assert seeds == {data == "fresh"}
     rng = np.random.default_rng(0)
@@ -420,3 +436,116 @@ def test_findings_of_the_baselines():
         assert "SVC not by 500" in needed.text
         solved = "1 of 6 generic models reach 99 % (deep set)" if deep_set else "0 of 6"
         assert f"with 500 samples {solved}" in many.text
+
+
+def test_probabilities_of_the_noisy_choice():
+    apart = np.array([0, 1e-6, 0.25, 1, 3])  # the score of the second expert below the first
+    second = probabilities(np.stack([np.zeros(5), -apart], axis=1))[:, 1]
+    np.testing.assert_allclose(second, np.clip(1 - apart, 0, 1) ** 2 / 2, atol=1e-14)
+    for n_experts in (3, 8, 16):
+        scores = np.random.default_rng(0).normal(size=(50, n_experts)) * 0.3
+        found = probabilities(scores)
+        np.testing.assert_allclose(found.sum(1), 1)
+        np.testing.assert_allclose(found[:, ::-1], probabilities(scores[:, ::-1]), atol=1e-14)
+        np.testing.assert_allclose(probabilities(0 * scores), 1 / n_experts)
+        np.testing.assert_array_equal(
+            probabilities(scores, noise=False).argmax(1), scores.argmax(1)
+        )
+    draws = scores[0] + np.random.default_rng(1).random((200_000, 16))
+    chosen = np.bincount(draws.argmax(1), minlength=16) / len(draws)
+    np.testing.assert_allclose(found[0], chosen, atol=0.004)
+
+
+def test_theorem_is_put_to_the_test():
+    errors = 50 - 50 * np.eye(4)[[0, 1, 2, 3, 0]]  # the last expert is unused
+    errors[4] = [10, 20, 50, 50]
+    dispatch = np.zeros((4, 5), int) + 100 * np.eye(4, 5, dtype=int)
+    run = {"accuracy": 99.9, "train_accuracy": 100.0, "dispatch": dispatch.tolist()}
+    run |= dict.fromkeys(ERRORS, errors.tolist()) | {"early": early(np.linspace(0, 0.2, 40))}
+    experts = experts_of(run)
+    assert experts.cluster.tolist() == [0, 1, 2, 3, 0]
+    assert experts.own.tolist() == [0, 0, 0, 0, 10]
+    np.testing.assert_allclose(experts.others, [50, 50, 50, 50, 40])
+    assert experts.used.tolist() == [True] * 4 + [False]
+    assert (experts.filled, experts.sent) == (4, 100)
+    wrong = run | {"train_errors": np.roll(errors, 2, axis=0).tolist()}  # other M_k than at test
+    assert (experts_of(wrong).filled, experts_of(wrong).sent) == (0, 0)
+    # Experts have grown 50 times between the records at 48 and 52.
+    assert uneven(run) == pytest.approx(100 * 0.2 * 11.5 / 39)
+    assert uneven(run, 1000) == pytest.approx(20)
+    assert (moved(run), moved(run, "_without")) == pytest.approx((1, 50))
+
+    def findings(result):
+        found = results_of(
+            get_experiment("theorem", "paper"), lambda *_: dict(result), 2
+        ).findings()
+        return [finding.holds for finding in found]
+
+    # All experts have an own error of 2 % on average: more than 1. Models are alike here: without
+    # noise the load departs by no more and no less.
+    perfect = [True, True, True, True, False, True, True, True, True]
+    assert findings(run) == [*perfect * 2, UNDECIDED] * 2
+    bad = run | {"accuracy": 80.0, "train_accuracy": 99.9, "early": early(np.ones(40), 0.5, 0.1)}
+    bad |= {"dispatch": dispatch[::-1].tolist(), "test_errors": (0.5 * errors + 10).tolist()}
+    assert findings(bad) == [*[False] * 9 * 2, UNDECIDED] * 2
+
+
+def test_theorem_measures_a_run(tmp_path):
+    experiment = small(get_experiment("theorem", "paper"), 120)
+    for model in experiment.models.values():
+        model.set_params(max_iter=8)
+    results = run_experiment(experiment, tmp_path, runs=1, device="cpu", progress=False)
+    for cell in results.cells:
+        (run,) = cell.runs
+        errors, routes = np.array(run["test_errors"]), np.array(run["dispatch"])
+        assert errors.shape == routes.T.shape
+        assert ((errors >= 0) & (errors <= 100)).all()
+        assert routes.sum() == 60
+        assert len(run["early"]["growth"]) == 8  # a record per step
+        assert run["early"]["growth"] == sorted(run["early"]["growth"])
+    noisy, _, quiet = (cell.runs[0]["early"] for cell in results.select(setting=1))
+    assert max(noisy["uneven"]) < 0.01 < 0.5 < min(quiet["uneven"])
+    assert quiet["moved"] == quiet["moved_without"]
+    experiment.draw(results).draw_without_rendering()
+
+
+def test_scaling_counts_covered_clusters():
+    experiment = get_experiment("scaling", "paper")
+    cells = {tuple(cell.labels.values()): cell for cell in experiment.cells(1)}
+    assert len(cells) == 3 * 4 * 5 + 1 + 5 + 4 + 4 + 5  # the base of the variations is of a series
+    samples = Clusters(1, 60, 40, n_clusters=8, patch_size=20).draw(0)
+    assert samples.X.shape == (100, 4, 20)
+    assert set(samples.clusters) == set(range(8))
+
+    class Fitted:  # the first expert is right, the second, which gets cluster 0, wrong
+        classes_, n_experts = np.array([0, 1]), 2
+
+        def expert_proba(self, X):
+            right = np.eye(2)[samples.y[60:]]
+            return np.stack([right, 1 - right], axis=1)
+
+        def apply(self, X):
+            return (samples.clusters[60:] == 0).astype(int)
+
+    problem = Clusters(1, 60, 40, n_clusters=8, patch_size=20)
+    run = CoverageRun(problem, seeded(next(iter(experiment.models.values())), 0), 0)
+    assert run.measure(Fitted(), samples) == {"learned": 8, "covered": 7}
+
+
+def test_least_number_of_experts():
+    assert [least_by_chance(k) for k in (2, 4)] == [5, 13]
+    assert 1 - 2 * 0.5**5 >= 0.9 > 1 - 2 * 0.5**4
+    shares = {6: (share_interval(8, 10), share_interval(9, 10))}
+    assert (least(shares), least(shares, learned=True)) == (None, 6)
+
+    def result(cell, run):  # setting 3: everything from 2 K on; setting 1: never with 16 clusters
+        k, m = run.problem.n_clusters, run.estimator.n_experts
+        covered = k if m >= 2 * k and (k < 16 or cell.labels["setting"] == 3) else k - 1
+        return {"accuracy": 100.0 * covered / k, "covered": covered, "learned": k}
+
+    findings = results_of(get_experiment("scaling", "paper"), result, 2).findings()
+    # As many from four times the samples.
+    assert [f.holds for f in findings] == [True] * 11 + [False] + [UNDECIDED] + [None] * 4
+    assert "K = 4: 8 experts, 1.4 K log K, are the least" in findings[1].text
+    assert "K = 16: 133 experts, 3.0 K log K, are too few" in findings[11].text
+    assert ": 1.0 (0.34 to 1.00) at 250, accuracy 100.00 %; " in findings[13].text

@@ -11,13 +11,15 @@ from .bound import bound
 from .coverage import coverage
 from .figures import fig1, fig3, innerproducts
 from .linear import linear
+from .scaling import scaling
 from .stages import stages
 from .table2 import PROTOCOLS, table2
 from .tables import activations, appendix, table1, wide
+from .theorem import theorem
 
 __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 
-_CLAIMS = (bound, stages, coverage, simplified, linear)
+_CLAIMS = (bound, theorem, stages, coverage, scaling, simplified, linear)
 _BUILDERS = (
     *(table1, appendix, wide, balance, balance_sweep, activations, fig1, fig3, innerproducts),
     *(*_CLAIMS, departures, baselines),

@@ -1,0 +1,238 @@
+"""How many experts more clusters take, and what else Theorem 4.2 asks for: n, d, J, sigma_0."""
+
+from dataclasses import dataclass, replace
+from itertools import count
+from math import log
+
+import numpy as np
+
+from ...datasets import PAPER_SETTINGS, make_cluster_patches
+from .._experiment import Experiment, Finding
+from .._protocols import expert
+from .._run import Problem, Run, Samples, _misled
+from .._statistics import mean_interval, share_interval
+from .common import COLORS, legend, log_scale, mark, mixture, panels
+from .coverage import covered_by_chance
+from .theorem import GOOD, on_clusters
+
+_EXPERTS = {  # by clusters; from 4 on K log K times 1, 1.5, 2, 2.5 and 3
+    2: (2, 3, 4, 5, 6),
+    4: (6, 8, 11, 14, 17),
+    8: (17, 25, 33, 42, 50),
+    16: (44, 67, 89, 111, 133),
+}
+_SLOW = ", slow router"
+_SERIES = ((3, ""), (3, _SLOW), (1, _SLOW))  # setting and router
+_PER_CLUSTER, _STEPS = 500, 251  # training samples, and steps
+_MOST = 0.9  # of the runs, that are to cover all clusters
+_MANY = {1: f"K = 16, 89 experts{_SLOW}", 4: f"K = 16, 89 experts{_SLOW}, 4 n"}  # by factor of n
+_BASE = f"K = 4, 17 experts{_SLOW}"  # of which more is varied, on setting 1
+_DEFAULTS = {"n_train": 4 * _PER_CLUSTER, "patch_size": 50, "expert_width": 8, "init_scale": 1e-3}
+_VALUES = {
+    "n_train": (250, 500, 1000, 2000, 4000, 8000),
+    "patch_size": (8, 20, 50, 100, 200),
+    "expert_width": (1, 2, 4, 8, 32),
+    "init_scale": (1e-5, 1e-4, 1e-3, 0.01, 0.1, 1.0),
+}
+_SYMBOLS = dict(zip(_VALUES, ("n", "d", "J", "initial scale"), strict=True))
+
+
+@dataclass(frozen=True)
+class Clusters(Problem):
+    """A setting of the paper with another number of clusters, or size of the patches.
+
+    Parameters
+    ----------
+    n_clusters : int, default=4
+    patch_size : int, default=50
+    """
+
+    n_clusters: int = 4
+    patch_size: int = 50
+
+    def draw(self, seed):
+        """Return the samples of the run with this seed."""
+        X, y, clusters, dictionary = make_cluster_patches(
+            self.n_train + self.n_test,
+            n_clusters=self.n_clusters,
+            patch_size=self.patch_size,
+            return_clusters=True,
+            return_dictionary=True,
+            random_state=seed,
+            **PAPER_SETTINGS[self.setting],
+        )
+        return Samples(X, y, clusters, _misled(X, y, clusters, dictionary), dictionary)
+
+
+class CoverageRun(Run):
+    """A run that counts the clusters that experts have learned, and those that are covered."""
+
+    def measure(self, fitted, samples):
+        """Return `learned`, clusters on which some expert is good, and `covered`.
+
+        Those are clusters of which most samples are routed to experts that are good on them.
+        """
+        n = self.problem.n_train
+        errors, routes = on_clusters(fitted, *(values[n:] for values in samples[:3]))
+        good = errors < GOOD  # (M, K)
+        covered = (routes * good.T).sum(1) > routes.sum(1) / 2
+        return {"learned": int(good.any(0).sum()), "covered": int(covered.sum())}
+
+
+def scaling(protocol="paper", data="fresh"):
+    """Return the text's nonlinear mixtures of many sizes: new data, whatever the protocol."""
+    plan = {}
+    for setting, router in _SERIES:
+        for k, numbers in _EXPERTS.items():
+            models = plan.setdefault(Clusters(setting, _PER_CLUSTER * k, 2000, n_clusters=k), {})
+            models |= {_name(k, m, router): _model(m, router) for m in numbers}
+    more = Clusters(1, 4 * 16 * _PER_CLUSTER, 2000, n_clusters=16)
+    plan[more] = {_MANY[4]: _model(89, _SLOW)}
+    for name, values in _VALUES.items():
+        for value in values:
+            of_problem = {name: value} if hasattr(Clusters, name) else {}
+            of_model = {} if of_problem else {name: value}
+            problem = replace(Clusters(1, 4 * _PER_CLUSTER, 2000), **of_problem)
+            plan.setdefault(problem, {})[_varied(name, value)] = _model(17, _SLOW, **of_model)
+    return Experiment(
+        name="scaling",
+        title="How many experts more clusters take",
+        question=(
+            "Theorem 4.2 asks for K log K experts, up to constants and log log d. How many does it "
+            "take until nine of ten runs cover all of K clusters? A cluster is covered if most of "
+            f"its test samples are routed to experts with an error below {GOOD:g} % on it. And how "
+            "do coverage and accuracy depend on the training samples n, the size of a patch d, the "
+            "filters per expert J and the initial scale? The algorithm of the text; "
+            f"{_PER_CLUSTER} training samples per cluster, {_STEPS} steps, a problem of its own "
+            "for each run; setting 1 has more feature noise than setting 3. The slow router has "
+            "the rate 0.01 instead of M^2 times 0.001. "
+            "Intervals are not corrected for their number."
+        ),
+        problems=tuple(plan),
+        models={name: model for models in plan.values() for name, model in models.items()},
+        only={problem: set(models) for problem, models in plan.items()},
+        measures=("accuracy", "learned", "covered"),
+        run=CoverageRun,
+        draw=_draw,
+        findings=_findings,
+    )
+
+
+def _name(n_clusters, n_experts, router):
+    return f"K = {n_clusters}, {n_experts} experts{router}"
+
+
+def _varied(name, value):
+    return _BASE if value == _DEFAULTS[name] else f"{_BASE}, {_SYMBOLS[name]} {value:g}"
+
+
+def _model(n_experts, router, expert_width=8, init_scale=1e-3):
+    options = {"n_experts": n_experts, "expert_width": expert_width, "max_iter": _STEPS}
+    rate = {"router__learning_rate": 0.01} if router else {}
+    return mixture("paper", True, expert=expert("patch", init_scale), **options, **rate)
+
+
+def cover(results, setting, router, k):
+    """Return the share of the runs with all K clusters covered, and learned, by experts."""
+    cells = {m: results.cell(setting=setting, model=_name(k, m, router)) for m in _EXPERTS[k]}
+    return {
+        m: [full(cell, k, name) for name in ("covered", "learned")] for m, cell in cells.items()
+    }
+
+
+def full(cell, k, name="covered"):
+    """Return the share of the runs with all K clusters covered or learned, and its interval."""
+    return share_interval((cell.values(name) == k).sum(), len(cell.runs))
+
+
+def least(shares, learned=False):
+    """Return the least number of experts of which nine of ten runs have all, None for none."""
+    return next((m for m, both in shares.items() if both[learned].mean >= _MOST), None)
+
+
+def least_by_chance(k):
+    """Return how many experts that commit at random cover all clusters with probability 0.9."""
+    return next(m for m in count(k) if covered_by_chance(k, m) >= _MOST)
+
+
+def _findings(results):
+    for setting, router in _SERIES:
+        for k in _EXPERTS:
+            shares = cover(results, setting, router, k)
+            found = least(shares)
+            m = found or max(shares)
+            cell = results.cell(setting=setting, model=_name(k, m, router))
+            each = ", ".join(f"{both[0].mean:.1f} with {m}" for m, both in shares.items())
+            yield Finding(
+                f"Setting {setting}{router}, K = {k}: {m} experts, {m / (k * log(k)):.1f} K log K, "
+                f"{'are the least' if found else 'are too few'} to cover all clusters in nine of "
+                f"ten runs ({each}; {shares[m][0].text(2)} with {m}). Accuracy is "
+                f"{cell.summary('accuracy').mean:.2f} %. Every cluster has an expert that is good "
+                f"on it in nine of ten runs first with {least(shares, True) or 'none of these'}. "
+                f"If experts committed at random, {least_by_chance(k)} would do.",
+                found is not None,
+            )
+    few, many = (results.cell(setting=1, model=name) for name in _MANY.values())
+    gain = mean_interval(many.values("covered") - few.values("covered"))
+    yield Finding(
+        f"More clusters take more samples each: of 16 clusters of setting 1, 89 experts and the "
+        f"slow router cover {few.summary('covered').mean:.1f} from {_PER_CLUSTER} samples per "
+        f"cluster, {gain.mean:.1f} more ({gain.text(1)}) from four times as many.",
+        gain.above(0),
+    )
+    for name, cells in _variations(results):
+        each = [
+            "{:.1f} ({:.2f} to {:.2f})".format(*full(cell, 4))
+            + f" at {value:g}, accuracy {cell.summary('accuracy').mean:.2f} %"
+            for value, cell in cells.items()
+        ]
+        text = f"Share of the runs that cover all clusters by {_SYMBOLS[name]} (setting 1, {_BASE}"
+        yield Finding(f"{text}; 95 % intervals): {'; '.join(each)}.")
+
+
+def _variations(results):
+    """Yield what is varied, and its cells by value."""
+    for name, values in _VALUES.items():
+        yield name, {v: results.cell(setting=1, model=_varied(name, v)) for v in values}
+
+
+def _draw(results):
+    """Draw the least M over K, the share of the runs by M, and what n, d, J and the start do."""
+    figure, axes = panels(2, 4, (14, 7))
+    for ax, series in zip(axes[0, 1:], _SERIES, strict=True):
+        for k, color in zip(_EXPERTS, COLORS, strict=False):
+            shares = cover(results, *series, k)
+            for which, line in enumerate(("o-", ":")):
+                heights = [both[which].mean for both in shares.values()]
+                ax.plot([m / (k * log(k)) for m in shares], heights, line, color=color)
+        ax.axhline(_MOST, color="0.8", zorder=0)
+        ax.set(xlabel="M / (K log K)", ylabel="share of the runs", ylim=(-0.05, 1.05))
+        ax.set_title("setting {}{}".format(*series), fontsize=10)
+    for ax, (name, cells) in zip(axes[1], _variations(results), strict=True):
+        runs = [cell.values("accuracy") for cell in cells.values()]
+        ax.plot(list(cells), runs, ".", color=COLORS[5])
+        ax.plot(list(cells), np.mean(runs, axis=1), "o-", color="black")
+        log_scale(ax, list(cells), "{:g}".format, fontsize=8)
+        ax.set(xlabel=_SYMBOLS[name], ylabel="test accuracy (%): runs and mean")
+    _draw_least(axes[0, 0], results)
+    handles = [mark(f"K = {k}", color=c) for k, c in zip(_EXPERTS, COLORS, strict=False)]
+    handles.append(mark("all clusters covered", color="0.3", marker="o"))
+    legend(figure, [*handles, mark("an expert is good on each", color="0.3", ls=":")])
+    return figure
+
+
+def _draw_least(ax, results):
+    """Draw the least M of every series beside K log K; a cross on top is for none."""
+    clusters = np.array(list(_EXPERTS))
+    ax.plot(clusters, clusters * np.log(clusters), "--", color="black", label="K log K")
+    ax.plot(clusters, [*map(least_by_chance, clusters)], ":", color="black", label="at random")
+    for i, (setting, router) in enumerate(_SERIES):
+        found = np.array([least(cover(results, setting, router, k)) or np.nan for k in clusters])
+        style = {"color": COLORS[3 + i], "label": f"setting {setting}{router}"}
+        x = clusters * (0.94 + 0.06 * i)  # sideways, to be told apart
+        ax.plot(x, found, "o-", **style)
+        never = np.where(np.isnan(found), 0.97, np.nan)
+        ax.plot(x, never, "x", color=style["color"], transform=ax.get_xaxis_transform())
+    log_scale(ax, clusters, str)
+    ax.set(yscale="log", xlabel="K", ylabel="least M that covers all clusters")
+    ax.legend(fontsize=8, frameon=False)
