@@ -23,7 +23,7 @@ penguins = load_penguins().assign(
 )
 penguins = penguins.dropna(subset=["sex"]).astype({"species": "category", "island": "category"})
 X, y = penguins.drop(columns="sex"), penguins["sex"]
-X.head()
+X.head(3).transpose()
 
 # %%
 # Compare
