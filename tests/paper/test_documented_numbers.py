@@ -144,6 +144,11 @@ def claims():
         f"towards small rates {', '.join(map(plain, local))}"
     )
     yield from theorem()
+    least = [
+        found("scaling", f"Setting 3, slow router, K = {k}:", r": (\d+) experts")[0]
+        for k in (2, 4, 8, 16)
+    ]
+    yield "setting 3, slow router: {}, {}, {}, {} experts for K = 2, 4, 8, 16".format(*least)
     first = found("stages", "Experts commit", r"factor 100: (\d+ of \d+).*factor 200: (\d+ of \d+)")
     yield "in {} runs up to 100 times the start, in {} at 200 times".format(*first)
     cubic, linear, gap = found(
