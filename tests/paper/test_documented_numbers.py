@@ -162,7 +162,7 @@ def claims():
     cubic, linear, gap = found(
         "fig1", "At the end", r"entropy (\S+) against (\S+), a difference of (\S+) "
     )
-    yield f"entropy {plain(cubic)} against {plain(linear)} at the end, {plain(gap)} apart"
+    yield f"entropy {plain(cubic)} against {plain(linear)} at the end, a difference of {plain(gap)}"
 
 
 def theorem():
