@@ -13,10 +13,15 @@ from . import demo
 from ._command import positive, require_extra, require_folder
 from ._output import from_json, to_markdown, write_again, write_report
 from ._runner import run_experiments
+from ._text_runs import require_texts
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
-from .experiments.table2 import add_arguments, from_arguments
+from .experiments.sentiment import add_arguments as add_sentiment
+from .experiments.sentiment import from_arguments as sentiment_of
+from .experiments.table2 import add_arguments as add_table2
+from .experiments.table2 import from_arguments as table2_of
 
 _PROG = "python -m sklearn_moe.paper"
+_OWN_OPTIONS = {"table2": (add_table2, table2_of), "sentiment": (add_sentiment, sentiment_of)}
 
 
 def main(arguments=None):
@@ -41,8 +46,9 @@ def main(arguments=None):
 
 def _requested(arguments):
     """Return the experiments that a command asks for, and its options."""
-    if arguments[:1] == ["table2"]:
-        parser = argparse.ArgumentParser(prog=f"{_PROG} table2")
+    if arguments and arguments[0] in _OWN_OPTIONS:
+        parser = argparse.ArgumentParser(prog=f"{_PROG} {arguments[0]}")
+        add_arguments, from_arguments = _OWN_OPTIONS[arguments[0]]
         _add_common(parser)
         add_arguments(parser)
         options = parser.parse_args(arguments[1:])
@@ -105,8 +111,8 @@ def _list():
 def _parser():
     parser = argparse.ArgumentParser(
         prog=_PROG,
-        description=f"{main.__doc__} `list` names all; `demo`, `table2`, `check` and `redraw` have "
-        "an own --help. "
+        description=f"{main.__doc__} `list` names all; `demo`, `table2`, `sentiment`, `check` "
+        "and `redraw` have an own --help. "
         "Finished runs are kept: the same command goes on where it was interrupted.",
     )
     names = [*GROUPS["all"], *GROUPS]
@@ -124,7 +130,7 @@ def _name(text):
     names = [*GROUPS["all"], *GROUPS]
     if text in names:
         return text
-    close = difflib.get_close_matches(text, [*names, "demo", "list", "table2", *_STORED], 1)
+    close = difflib.get_close_matches(text, [*names, "demo", "list", *_OWN_OPTIONS, *_STORED], 1)
     hint = f"did you mean {close[0]}?" if close else "`list` names all"
     raise argparse.ArgumentTypeError(f"no experiment is called {text!r}: {hint}")
 
@@ -144,6 +150,8 @@ def _run(experiments, options, command):
     require_extra("paper")
     if any(experiment.name == "baselines" for experiment in experiments):
         require_extra("baselines")
+    if any(experiment.name == "sentiment" for experiment in experiments):
+        require_texts(options.folder)
     require_folder(options.out)
     if options.threads:
         torch.set_num_threads(options.threads)

@@ -12,6 +12,7 @@ from .coverage import coverage
 from .figures import fig1, fig3, innerproducts
 from .linear import linear
 from .scaling import scaling
+from .sentiment import sentiment
 from .stages import stages
 from .table2 import PROTOCOLS, table2
 from .tables import activations, appendix, table1, wide
@@ -37,6 +38,7 @@ class Entry(NamedTuple):
 _ENTRIES = (
     *map(Entry, _BUILDERS),
     Entry(table2, tuple(PROTOCOLS), in_all=False),  # it needs images, and hours
+    Entry(sentiment, in_all=False),  # it needs texts
 )
 EXPERIMENTS = MappingProxyType({entry.build.__name__: entry for entry in _ENTRIES})
 GROUPS = MappingProxyType(

