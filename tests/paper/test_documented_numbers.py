@@ -97,6 +97,23 @@ def gains(settings, other):
             yield cubic - max(np.mean(c["values"]["accuracy"]) for c in singles)
 
 
+def departures():
+    """Yield what linear mixtures lose from the text to the code."""
+    totals, steps = [], []
+    for setting in (1, 2):
+        start = f"Setting {setting}, linear experts"
+        totals.append(
+            found("departures", f"{start}: from", r"by -(\S+) points .* -(\S+) to -(\S+)\)")
+        )
+        pattern = r"softmax twice -(\S+) \(.*?p = (\S+)\)"
+        steps.append(found("departures", f"{start}, on the path", pattern))
+    (one, low, high), (two, low_2, high_2) = totals
+    yield (
+        f"{one} points on setting 1 {high} to {low} and {two} on setting 2 {high_2} to {low_2}, with"
+    )
+    yield f"costs most: {steps[0][0]} points and {steps[1][0]} p = {plain(steps[0][1])} and"
+
+
 def claims():
     """Yield what claims.rst says of the experiments."""
     over_single = [number(gain.mean(), 1) for gain in gains((1, 2, 3, 4), "single")]
@@ -261,10 +278,11 @@ def when():
         ("docs/claims.rst", claims),
         ("docs/measured.md", lambda: (of_mixtures(*key) for key in PUBLISHED)),
         ("docs/measured.md", images),
+        ("docs/linear_experts.rst", departures),
         ("README.md", tables),
         ("docs/when.rst", when),
     ],
-    ids=["claims", "paper", "images", "tables", "when"],
+    ids=["claims", "paper", "images", "departures", "tables", "when"],
 )
 def test_numbers_are_those_of_the_results(name, texts):
     missing = [text for text in texts() if text not in page(name)]
