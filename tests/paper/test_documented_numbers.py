@@ -108,9 +108,7 @@ def departures():
         pattern = r"softmax twice -(\S+) \(.*?p = (\S+)\)"
         steps.append(found("departures", f"{start}, on the path", pattern))
     (one, low, high), (two, low_2, high_2) = totals
-    yield (
-        f"{one} points on setting 1 {high} to {low} and {two} on setting 2 {high_2} to {low_2}, with"
-    )
+    yield (f"{one} points on setting 1 {high} to {low} and {two} on setting 2 {high_2} to {low_2}")
     yield f"costs most: {steps[0][0]} points and {steps[1][0]} p = {plain(steps[0][1])} and"
 
 
