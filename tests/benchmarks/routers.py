@@ -45,6 +45,7 @@ MODELS = {
     "merge": {"router": "merge"},
     "patch_choice, 1": {"router": "patch_choice", "top_k": 1},
     "patch_choice, 2": {"router": "patch_choice", "top_k": 2},
+    "patch_choice, 3": {"router": "patch_choice"},
     **{name: {"router": name} for name in ("random", "kmeans")},
     **{
         f"top1, balance {name}": {"balance": name}

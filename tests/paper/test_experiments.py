@@ -19,7 +19,9 @@ from sklearn_moe.paper._run import seeded
 from sklearn_moe.paper._statistics import UNDECIDED, share_interval
 from sklearn_moe.paper.experiments import figures
 from sklearn_moe.paper.experiments.coverage import commitments, covered_by_chance, expected_covered
+from sklearn_moe.paper.experiments.patch_routing import OnePattern
 from sklearn_moe.paper.experiments.scaling import Clusters, CoverageRun, least, least_by_chance
+from sklearn_moe.paper.experiments.single_index import SingleIndex
 from sklearn_moe.paper.experiments.stages import stages, times
 from sklearn_moe.paper.experiments.theorem import experts_of, moved, probabilities, uneven
 
@@ -28,10 +30,11 @@ pytestmark = brief_fits
 
 def made_up(run, rng):
     """Return a result of the form of `Run.perform`, without the fit."""
-    n_experts = getattr(run.estimator, "n_experts", 1)
+    n_experts = getattr(run.estimator, "n_experts", getattr(run.estimator, "n_components", 1))
     names = ("accuracy", "train_accuracy", "hard_accuracy")
     result = dict(zip(names, rng.uniform(50, 100, 3), strict=True))
     result |= {"seed": run.seed, "fit_seconds": 1.0, "seconds": 1.0, "device": "cpu"}
+    result |= {"r2": rng.uniform(-0.1, 1), "pattern_weight": rng.uniform(0, 1)}
     result |= {"best_epoch_accuracy": result["accuracy"] + 1, "accuracy_curve": [50.0, 60.0]}
     if n_experts == 1:
         return result
@@ -86,7 +89,8 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
             if name in ("fig3", "innerproducts"):
                 assert keys <= keys_of(get_experiment("table1", protocol, data).cells(10))
             # Others have fresh problems always, or images or texts.
-            if name not in ("wide", "baselines", "table2", "sentiment", "theorem", "scaling"):
+            fresh = ("wide", "baselines", "theorem", "scaling", "patch_routing", "single_index")
+            if name not in (*fresh, "table2", "sentiment"):
                 seeds = {problem.data_seed is None for problem in experiment.problems}
                 assert seeds == {data == "fresh"}
     rng = np.random.default_rng(0)
@@ -549,3 +553,73 @@ def test_least_number_of_experts():
     assert "K = 4: 8 experts, 1.4 K log K, are the least" in findings[1].text
     assert "K = 16: 133 experts, 3.0 K log K, are too few" in findings[11].text
     assert ": 1.0 (0.34 to 1.00) at 250, accuracy 100.00 %; " in findings[13].text
+
+
+def test_problem_of_the_patches():
+    problem = OnePattern(n_patches=6, n_train=20, n_test=4000, signal=2.0)
+    X, y, _, _, (patterns, place) = problem.draw(0)
+    assert X.shape == (4020, 6, 50)
+    np.testing.assert_allclose(patterns @ patterns.T, np.eye(2), atol=1e-12)
+    is_pattern = place[:, None] == np.arange(6)
+    for kind in (0, 1):
+        along = (X @ patterns[kind])[y == kind]
+        assert along[is_pattern[y == kind]].mean() == pytest.approx(2, abs=0.01)
+        assert along[~is_pattern[y == kind]].mean() == pytest.approx(0, abs=0.01)
+        assert (X @ patterns[kind])[y != kind].mean() == pytest.approx(0, abs=0.01)
+    assert (X[~is_pattern] ** 2).sum(1).mean() == pytest.approx(1, abs=0.01)
+
+
+def test_patches_that_experts_keep(tmp_path):
+    experiment = get_experiment("patch_routing")
+    models = {name: model.set_params(max_iter=150) for name, model in experiment.models.items()}
+    problems = (OnePattern(n_patches=8, n_train=60, n_test=300, signal=1.0),)
+    experiment = replace(experiment, problems=problems, models=models)
+    results = run_experiment(experiment, tmp_path, runs=1, progress=False)
+    for cell in results.cells:
+        is_routed = "kept" in cell.labels["model"]
+        assert cell.has("pattern_weight") == is_routed
+        if is_routed:
+            assert cell.runs[0]["accuracy"] > 99
+            assert 0.5 < cell.runs[0]["pattern_weight"] <= 1
+
+
+def test_samples_needed_with_and_without_a_router():
+    """A single expert needs 16 times as many for four times the patches."""
+    needed = {("single expert", 8): 20, ("single expert", 32): 320}
+    needed |= {("1 patch kept", 8): 6, ("1 patch kept", 32): 30}
+
+    def result(cell, run):
+        n = needed.get((cell.labels["model"], run.problem.n_patches), 200)
+        accuracy = 80 + 10 * np.log(run.problem.n_train / n) + 0.1 * run.seed
+        return {"accuracy": accuracy, "pattern_weight": 0.5 + 0.01 * run.seed}
+
+    claim, *_, found = results_of(get_experiment("patch_routing"), result, 3).findings()
+    assert "expert 20 and 317 with 8 and 32 patches, 1 patch kept at most 12 and 30" in claim.text
+    assert "takes 11 times as many" in claim.text
+    assert (claim.holds, found.holds) == (True, True)
+
+
+def test_problem_of_the_single_indices():
+    for n_clusters in (1, 2, 4):
+        X, y, clusters, _, (means, directions) = SingleIndex(n_clusters, 100, 20_000).draw(0)
+        np.testing.assert_allclose(directions @ means.T, 0, atol=1e-12)
+        np.testing.assert_allclose((directions**2).sum(1), 1)
+        h = (X @ directions.T) ** 3 - 3 * (X @ directions.T)
+        for k in range(n_clusters):
+            own = clusters == k
+            assert X[own].mean(0) == pytest.approx(4 * means[k], abs=0.1)
+            signal = h[own, k] + (1, -1)[k % 2] * h[own, -1]
+            assert (y[own] - signal / 6**0.5).std() == pytest.approx(0.1, abs=0.005)
+
+
+def test_mixtures_find_the_clusters_of_a_regression(tmp_path):
+    experiment = get_experiment("single_index")
+    models = {n: experiment.models[n] for n in ("cubic polynomial", "mixture of cubics")}
+    problem = SingleIndex(2, n_train=600, n_test=1000, n_features=4)
+    experiment = replace(experiment, problems=(problem,), models=models)
+    results = run_experiment(experiment, tmp_path, runs=1, progress=False)
+    single, mixture = (cell.runs[0] for cell in results.cells)
+    assert single["r2"] < 0.5
+    assert "entropy" not in single
+    assert mixture["r2"] > 0.95
+    assert mixture["entropy"] < 0.1

@@ -11,8 +11,10 @@ from .bound import bound
 from .coverage import coverage
 from .figures import fig1, fig3, innerproducts
 from .linear import linear
+from .patch_routing import patch_routing
 from .scaling import scaling
 from .sentiment import sentiment
+from .single_index import single_index
 from .stages import stages
 from .table2 import PROTOCOLS, table2
 from .tables import activations, appendix, table1, wide
@@ -23,7 +25,7 @@ __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 _CLAIMS = (bound, theorem, stages, coverage, scaling, simplified, linear)
 _BUILDERS = (
     *(table1, appendix, wide, balance, balance_sweep, activations, fig1, fig3, innerproducts),
-    *(*_CLAIMS, departures, baselines),
+    *(*_CLAIMS, departures, baselines, patch_routing, single_index),
 )
 
 

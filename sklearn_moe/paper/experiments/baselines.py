@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._run import Problem
-from .common import default, legend, log_scale, panels
+from .common import default, draw_curve, legend, log_scale, panels
 
 
 class DeepSet(nn.Module):
@@ -187,7 +187,7 @@ def _draw(results):
     axes = axes[0]
     for ax, of, (setting, models) in zip(axes, sizes, curves.items(), strict=True):
         for model, curve in models.items():
-            _draw_curve(ax, model, curve)
+            draw_curve(ax, curve, model, *_STYLES[model], model == _MIXTURE, most=100)
         ax.axhline(_GOAL, color="0.5", lw=0.8, ls="--", zorder=0, label=f"{_GOAL} %")
         ax.set(title=f"Setting {setting}", xlabel="Training samples")
         log_scale(ax, of, "{:,}".format, rotation=45)
@@ -197,13 +197,3 @@ def _draw(results):
     title = "mean over the runs,\nband: its 95 % interval"
     legend(figure, handles, "right upper", title=title, ncols=1)
     return figure
-
-
-def _draw_curve(ax, model, curve):
-    color, marker = _STYLES[model]
-    ours = model == _MIXTURE
-    low, mean, high = zip(*((s.low, s.mean, min(s.high, 100)) for s in curve.values()), strict=True)
-    style = {"color": color, "zorder": 3 if ours else 2}
-    ax.fill_between(list(curve), low, high, alpha=0.15, lw=0, **style)
-    style |= {"lw": 2.5 if ours else 1.3, "ms": 6 if ours else 5}
-    ax.plot(list(curve), mean, marker=marker, label=model, **style)

@@ -135,6 +135,17 @@ def log_scale(ax, ticks, text, **options):
     ax.xaxis.set_minor_locator(NullLocator())
 
 
+def draw_curve(ax, curve, label, color, marker, ours=False, most=np.inf):
+    """Draw summaries over x: the mean as a line, its interval up to `most` as a band."""
+    low, mean, high = zip(
+        *((s.low, s.mean, min(s.high, most)) for s in curve.values()), strict=True
+    )
+    style = {"color": color, "zorder": 3 if ours else 2}
+    ax.fill_between(list(curve), low, high, alpha=0.15, lw=0, **style)
+    style |= {"lw": 2.5 if ours else 1.3, "ms": 6 if ours else 5}
+    ax.plot(list(curve), mean, marker=marker, label=label, **style)
+
+
 def mark(label, **style):
     """Return what stands for a group of lines in a legend."""
     from matplotlib.lines import Line2D

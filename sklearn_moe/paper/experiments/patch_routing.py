@@ -1,0 +1,170 @@
+"""Patch-level routing: how many samples it takes if every expert keeps few patches of each."""
+
+from dataclasses import dataclass
+from itertools import product
+from math import sqrt
+
+import numpy as np
+import torch
+
+from ..._classifier import MoEClassifier
+from .._experiment import Experiment, Finding
+from .._run import Problem, Run, Samples
+from .._statistics import UNDECIDED, Interval, crossing, mean_interval
+from .common import COLORS, draw_curve, legend, log_scale, panels
+
+_SINGLE = "single expert"
+_KEPT = (1, 4, 8)
+_PATCHES, _SIZES = (8, 32), (12, 25, 50, 100, 200, 400, 800)
+_GOAL, _N = 80, 100  # % accuracy; samples at which models are compared
+_N_EXPERTS, _WIDTH = 4, 8
+
+
+@dataclass(frozen=True)
+class OnePattern(Problem):
+    """Samples in which one patch tells the class and all others are noise (arXiv 2306.04073).
+
+    The patch, at a random place, is `signal` times o_1 or o_2, two orthonormal vectors of the
+    problem, plus noise; noise has the variance 1 / patch_size in every coordinate.
+    """
+
+    setting: str = "one pattern"
+    n_test: int = 2000
+    n_patches: int = 16
+    patch_size: int = 50
+    signal: float = 0.7
+
+    def draw(self, seed):
+        """Return the samples of the run with this seed; their clusters are their classes."""
+        rng, n = np.random.default_rng(seed), self.n_train + self.n_test
+        patterns = np.linalg.qr(rng.standard_normal((self.patch_size, 2)))[0].T
+        y, place = rng.integers(2, size=n), rng.integers(self.n_patches, size=n)
+        X = rng.standard_normal((n, self.n_patches, self.patch_size)) / sqrt(self.patch_size)
+        X[np.arange(n), place] += self.signal * patterns[y]
+        return Samples(X.astype(np.float32), y, y, np.ones(n), (patterns, place))
+
+
+class PatchRun(Run):
+    """A fit and, of patch-level routers, the weight of the pattern in their gates."""
+
+    def measure(self, fitted, samples):
+        """Return the largest weight that an expert gives to the pattern, mean over test samples."""
+        X, place = samples.X[self.problem.n_train :], samples.dictionary[1][self.problem.n_train :]
+        if not self._routes or fitted.router == "top1":
+            return {}
+        with torch.no_grad():
+            chosen, gate = fitted.module_.route(torch.from_numpy(X)).detail
+        weights = (gate * (chosen == torch.from_numpy(place)[:, None, None])).sum(2)
+        return {"pattern_weight": float(weights.amax(1).mean())}
+
+
+def patch_routing(protocol="code", data="fixed"):
+    """Return learning curves of patch-level routing beside those of a single expert."""
+    usual = {"n_experts": _N_EXPERTS, "expert_width": _WIDTH, "activation": "relu"}
+    alone = usual | {"n_experts": 1, "expert_width": _N_EXPERTS * _WIDTH}
+    models = {_SINGLE: MoEClassifier(**alone), "top1": MoEClassifier(router="top1", **usual)}
+    for kept in _KEPT:
+        models[_name(kept)] = MoEClassifier(router="patch_choice", top_k=kept, **usual)
+    return Experiment(
+        name="patch_routing",
+        title="Patch-level routing: how many samples it takes",
+        question=(
+            "Chowdhury et al. (arXiv 2306.04073) prove that routing single patches saves samples, "
+            "the more the smaller the share l / n of the patches that an expert keeps. One patch "
+            "of n is a pattern of the class in noise, all others are noise. Is it l, or the "
+            'learned weights of the patches? The router "patch_choice" with four ReLU experts, '
+            "beside a single expert of as many filters, which sums over all patches, and a router "
+            "of whole samples; a new problem for each run. Intervals are not corrected for their "
+            "number."
+        ),
+        problems=tuple(OnePattern(n_patches=p, n_train=n) for p in _PATCHES for n in _SIZES),
+        models=models,
+        max_runs=5,
+        measures=("accuracy", "pattern_weight"),
+        draw=_draw,
+        findings=_findings,
+        run=PatchRun,
+    )
+
+
+def _name(kept):
+    return f"{kept} patch{'es' * (kept > 1)} kept"
+
+
+def _cells(results, n_patches, model):
+    """Return the cells of a learning curve by number of training samples."""
+    found = results.select(n_patches=n_patches, model=model)
+    return {cell.labels["n_train"]: cell for cell in found}
+
+
+def _findings(results):
+    many, one, most = max(_PATCHES), _name(min(_KEPT)), _name(max(_KEPT))
+    yield _samples_needed(results, one)
+    for n_patches in _PATCHES:
+        cells = {model: _cells(results, n_patches, model)[_N] for model in (_SINGLE, one, most)}
+        for model, other in ((most, _SINGLE), (one, most)):
+            gain = cells[model].interval("accuracy", minus=cells[other].values("accuracy"))
+            yield Finding(
+                f"{n_patches} patches, {_N} samples: {cells[model].summary('accuracy').mean:.1f} % "
+                f"with {model}, {cells[other].summary('accuracy').mean:.1f} % with {other}, "
+                f"{gain.mean:.1f} points more ({gain.text(1)}).",
+                gain.above(0),
+            )
+    weight = _cells(results, many, one)[_N].interval("pattern_weight")
+    yield Finding(
+        f"The router finds the pattern: with {many} patches and {_N} samples it has "
+        f"{weight.mean:.2f} of the weight of an expert ({weight.text(2)}), {1 / many:.2f} if all "
+        "patches were equal.",
+        weight.above(1 / many),
+    )
+
+
+def _samples_needed(results, model):
+    """Compare at how many samples a single expert and a model reach the goal."""
+    shown, needed = [], {}
+    for n_patches, name in product(_PATCHES, (_SINGLE, model)):
+        cells = _cells(results, n_patches, name)
+        curves = np.transpose([cell.values("accuracy") for cell in cells.values()])
+        samples = np.exp([crossing(np.log(list(cells)), curve, _GOAL) for curve in curves])
+        needed[n_patches, name] = np.log(samples)
+        mean = np.exp(needed[n_patches, name].mean())
+        bound = "at most " if samples.min() <= _SIZES[0] else ""
+        shown.append("never" if np.isnan(mean) else f"{bound}{mean:.0f}")
+    few, many = _PATCHES
+    logs = needed[many, _SINGLE] - needed[many, model]
+    text = (
+        f"Samples at which {_GOAL} % are reached: {_SINGLE} {shown[0]} and {shown[2]} with {few} "
+        f"and {many} patches, {model} {shown[1]} and {shown[3]}"
+    )
+    if np.isnan(logs).any():
+        return Finding(f"{text}.", UNDECIDED)
+    ratio = Interval(*np.exp(mean_interval(logs)))
+    text += f"; with {many} a single expert takes {ratio.mean:.0f} times as many ({ratio.text(0)})"
+    return Finding(f"{text}.", ratio.above(1))
+
+
+def _draw(results):
+    """Draw accuracies over the number of samples, and what weight the router gives the pattern."""
+    figure, axes = panels(1, len(_PATCHES) + 1, (11.5, 4))
+    models = results.experiment.models
+    styles = dict(zip(models, zip(("black", *COLORS), "sXo^v", strict=False), strict=True))
+    for ax, n_patches in zip(axes[0], _PATCHES, strict=False):
+        for model in models:
+            cells = _cells(results, n_patches, model)
+            curve = {n: cell.summary("accuracy") for n, cell in cells.items()}
+            draw_curve(ax, curve, model, *styles[model], most=100)
+        ax.axhline(_GOAL, color="0.5", lw=0.8, ls="--", zorder=0)
+        ax.set(title=f"{n_patches} patches", ylabel="test accuracy (%)", ylim=(48, 102))
+    for kept in _KEPT:
+        cells = _cells(results, max(_PATCHES), _name(kept))
+        curve = {n: cell.summary("pattern_weight") for n, cell in cells.items()}
+        draw_curve(axes[0, -1], curve, _name(kept), *styles[_name(kept)], most=1)
+    axes[0, -1].axhline(1 / max(_PATCHES), color="0.5", lw=0.8, ls="--", zorder=0)
+    title = f"{max(_PATCHES)} patches: weight of the pattern"
+    axes[0, -1].set(title=title, ylabel="largest gate of an expert", ylim=(0, 1))
+    for ax in axes[0]:
+        log_scale(ax, _SIZES, str)
+        ax.set_xlabel("training samples")
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    legend(figure, handles, title=f"band: 95 % interval; dashed: {_GOAL} %, or equal gates")
+    return figure

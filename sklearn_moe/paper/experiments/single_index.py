@@ -1,0 +1,166 @@
+"""Clustered single-index regression: one model of all samples, or a model for each cluster."""
+
+import time
+from dataclasses import dataclass
+from math import log, sqrt
+
+import numpy as np
+from sklearn.ensemble import HistGradientBoostingRegressor
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures, StandardScaler
+
+from ... import MixtureRegressor, MoERegressor
+from ...metrics import dispatch_entropy
+from .._experiment import Experiment, Finding
+from .._provenance import origin
+from .._run import Problem, Run, Samples, one_thread, seeded
+from .._statistics import mean_interval
+from .common import COLORS, draw_curve, legend, log_scale, panels
+
+_CLUSTERS, _SIZES = (1, 2, 4), (500, 1000, 2000, 4000)
+_ONE, _WIDE, _MIXTURE = "network", "network of 800 units", "mixture of networks"
+_CUBIC, _CUBICS = "cubic polynomial", "mixture of cubics"
+
+
+@dataclass(frozen=True)
+class SingleIndex(Problem):
+    """Gaussian clusters, in each of which y is a function of two directions (arXiv 2506.01656).
+
+    x ~ N(distance v_c, I) and y = h(<w_c, x>) + s_c h(<w, x>) + noise with h = He_3 / sqrt(6), the
+    third Hermite polynomial. The means v_c are orthonormal; the directions w_c, of a cluster each,
+    and w, of all, are unit vectors orthogonal to the means. The signs s_c alternate, so that w
+    cancels in the average over all clusters, in which each w_c has a small share. The setting is
+    the number of clusters; with one there is nothing to divide.
+    """
+
+    setting: int = 4
+    n_test: int = 4000
+    n_features: int = 8
+    distance: float = 4.0
+    noise: float = 0.1
+
+    def draw(self, seed):
+        """Return the samples of the run with this seed; no sample is harder than another."""
+        rng, n, k = np.random.default_rng(seed), self.n_train + self.n_test, self.setting
+        basis = np.linalg.qr(rng.standard_normal((self.n_features, self.n_features)))[0].T
+        directions = rng.standard_normal((k + 1, self.n_features - k)) @ basis[k:]
+        directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+        clusters = rng.integers(k, size=n)
+        X = self.distance * basis[clusters] + rng.standard_normal((n, self.n_features))
+        own, common = (X * directions[clusters]).sum(1), X @ directions[-1]
+        y = _hermite(own) + (-1.0) ** clusters * _hermite(common)
+        y += self.noise * rng.standard_normal(n)
+        return Samples(X, y, clusters, np.zeros(n), (basis[:k], directions))
+
+
+def _hermite(z):
+    return (z**3 - 3 * z) / sqrt(6)
+
+
+class RegressionRun(Run):
+    """A fit to numbers: R2, and of a mixture whether it divides the samples by cluster."""
+
+    def perform(self):
+        """Fit and measure; the result is plain numbers."""
+        start = time.perf_counter()
+        X, y, clusters, *_ = self.problem.draw(self.seed)
+        n, model = self.problem.n_train, seeded(self.estimator, self.seed)
+        with one_thread():
+            fit_start = time.perf_counter()
+            model.fit(X[:n], y[:n])
+            result = {"fit_seconds": time.perf_counter() - fit_start}
+            result |= {"r2": model.score(X[n:], y[n:]), "train_r2": model.score(X[:n], y[:n])}
+            if self._routes or isinstance(model, MixtureRegressor):
+                result["entropy"] = float(dispatch_entropy(clusters[n:], model.apply(X[n:])))
+        seconds = time.perf_counter() - start
+        return result | {"seed": self.seed, "seconds": seconds, "device": "cpu", **origin()}
+
+
+def single_index(protocol="code", data="fixed"):
+    """Return R2 over the number of samples and of clusters, of mixtures and of single models."""
+    cubic = make_pipeline(StandardScaler(), PolynomialFeatures(3), Ridge())
+    gate = LogisticRegression(max_iter=1000)
+    # Nothing is learned for some epochs: rules that stop fits would decide, not the models.
+    fixed = {"early_stopping": False}
+    return Experiment(
+        name="single_index",
+        title="Clustered single-index regression",
+        question=(
+            "Kawata et al. (arXiv 2506.01656) prove for online gradient descent that one network "
+            "cannot learn a regression whose clusters have directions of their own, as these "
+            "cancel in the average, and that a mixture can. Is that so for networks trained as "
+            "usual, and for mixtures fitted by EM? There are 1 (nothing cancels), 2 or 4 clusters "
+            "in 8 dimensions; a new problem for each run. Mixture of networks: eight experts of "
+            "100 units, trained by the loss of the mixture alone; by default each also has a loss "
+            "of its own, which makes them an ensemble. Mixture of cubics: MixtureRegressor with "
+            "four cubic polynomials and a logistic gate. Intervals are not corrected for their "
+            "number."
+        ),
+        problems=tuple(SingleIndex(c, n) for c in _CLUSTERS for n in _SIZES),
+        models={
+            _MIXTURE: MoERegressor(expert_loss_weight=0, **fixed),
+            "ensemble of networks (default)": MoERegressor(),
+            _ONE: MoERegressor(n_experts=1, **fixed),
+            _WIDE: MoERegressor(n_experts=1, expert_width=800, **fixed),
+            _CUBICS: MixtureRegressor(cubic, gate=gate, n_components=4, n_init=5),
+            _CUBIC: cubic,
+            "gradient boosting": HistGradientBoostingRegressor(),
+        },
+        max_runs=5,
+        measures=("r2", "entropy"),
+        draw=_draw,
+        findings=_findings,
+        run=RegressionRun,
+    )
+
+
+def _findings(results):
+    most, n_train = max(_CLUSTERS), max(_SIZES)
+
+    def r2(model, n_clusters=most):
+        return results.cell(setting=n_clusters, n_train=n_train, model=model).values("r2")
+
+    def entropy(model):
+        return results.cell(setting=most, n_train=n_train, model=model).summary("entropy").mean
+
+    for mixture, single in ((_MIXTURE, _ONE), (_MIXTURE, _WIDE), (_CUBICS, _CUBIC)):
+        gain = mean_interval(r2(mixture) - r2(single))
+        yield Finding(
+            f"{most} clusters, {n_train:,} samples: R2 {r2(mixture).mean():.3f} of the {mixture}, "
+            f"{r2(single).mean():.3f} of the {single}, {gain.mean:.3f} more ({gain.text(3)}).",
+            gain.above(0),
+        )
+        lost = {model: r2(model, min(_CLUSTERS)) - r2(model) for model in (mixture, single)}
+        saved = mean_interval(lost[single] - lost[mixture])
+        yield Finding(
+            f"From {min(_CLUSTERS)} to {most} clusters the {single} loses "
+            f"{lost[single].mean():.3f} of R2, the {mixture} {lost[mixture].mean():.3f}, "
+            f"{saved.mean:.3f} less ({saved.text(3)}).",
+            saved.above(0),
+        )
+    yield Finding(
+        f"Dispatch entropy with {most} clusters and {n_train:,} samples: {entropy(_MIXTURE):.2f} "
+        f"nats of the {_MIXTURE}, {entropy(_CUBICS):.2f} of the {_CUBICS}; {log(most):.2f} where "
+        "experts do not know the clusters."
+    )
+
+
+def _draw(results):
+    """Draw a panel per number of clusters: mean R2 and its interval over the samples."""
+    figure, axes = panels(1, len(_CLUSTERS), (11.5, 4.2), sharey=True)
+    models = results.experiment.models
+    styles = dict(zip(models, zip((*COLORS, "black"), "oDsPXv^", strict=True), strict=True))
+    for ax, n_clusters in zip(axes[0], _CLUSTERS, strict=True):
+        for model in models:
+            cells = results.select(setting=n_clusters, model=model)
+            curve = {cell.labels["n_train"]: cell.summary("r2") for cell in cells}
+            draw_curve(ax, curve, model, *styles[model], model == _MIXTURE, most=1)
+        log_scale(ax, _SIZES, "{:,}".format)
+        title = f"{n_clusters} cluster{'s' * (n_clusters > 1)}"
+        ax.set(title=title, xlabel="training samples", ylim=(-0.25, 1.05))
+        ax.grid(color="0.9")
+    axes[0, 0].set_ylabel("R2 on test samples")
+    handles, _ = axes[0, 0].get_legend_handles_labels()
+    legend(figure, handles, ncols=4, title="band: 95 % interval of the mean")
+    return figure
