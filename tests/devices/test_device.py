@@ -423,7 +423,7 @@ OPERATIONS = [
     ({"router": DENSE, "top_k": 2}, 90),
     *(({"router": "top1"}, 62), ({"router": "topk"}, 62), ({"router": "noisy_topk"}, 78)),
     *(({"router": "sampled"}, 67), ({"router": "soft"}, 84), ({"router": "sigmoid"}, 53)),
-    *(({"router": "merge"}, 55), ({"router": "relu"}, 72), ({"router": "patch_choice"}, 78)),
+    *(({"router": "merge"}, 55), ({"router": "relu"}, 72), ({"router": "patch_choice"}, 80)),
     *(({"router": "random"}, 52), ({"router": "kmeans"}, 57)),
 ]
 THREE = {"max_iter": 2, "tol": None, "early_stopping": False, "random_state": 0}
