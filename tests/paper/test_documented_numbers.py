@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import t
+
+from sklearn_moe.paper._statistics import mean_interval
 
 ROOT = Path(__file__).parents[2]
 KINDS = {"nonlinear": "cubic", "linear": "linear"}
@@ -48,8 +49,13 @@ def values(name, measure="accuracy", **labels):
     return np.array(cell["values"][measure], dtype=float)
 
 
+def plain(text):
+    """Return a number as the pages write it: no zero before the point."""
+    return re.sub(r"^(-?)0(?=\.)", r"\1", text)
+
+
 def number(value, digits):
-    return re.sub(r"^(-?)0(?=\.)", r"\1", f"{value:.{digits}f}")
+    return plain(f"{value:.{digits}f}")
 
 
 def spread(numbers, digits):
@@ -58,9 +64,8 @@ def spread(numbers, digits):
 
 def interval(numbers, digits):
     """Return mean and 95 % t-interval."""
-    half = t.ppf(0.975, len(numbers) - 1) * numbers.std(ddof=1) / np.sqrt(len(numbers))
-    low, high = (number(numbers.mean() + sign * half, digits) for sign in (-1, 1))
-    return f"{number(numbers.mean(), digits)} {low} to {high}"
+    mean, low, high = (number(value, digits) for value in mean_interval(numbers))
+    return f"{mean} {low} to {high}"
 
 
 def found(name, start, pattern):
@@ -201,10 +206,6 @@ def theorem():
     yield "error {}, {}, {} and {} %".format(*others)
 
 
-def plain(text):
-    return re.sub(r"^(-?)0(?=\.)", r"\1", text)
-
-
 def images():
     """Yield rows of measured.md on images."""
     for label, name, models in (
@@ -217,11 +218,10 @@ def images():
         ),
     ):
         single, other = (values(f"{name}/table2", model=f"cnn {m}") for m in models)
-        gain = other - single
-        half = t.ppf(0.975, len(gain) - 1) * gain.std(ddof=1) / np.sqrt(len(gain))
+        gain = mean_interval(other - single)
         yield (
             f"{label} {number(single.mean(), 2)} {number(other.mean(), 2)} "
-            f"+{number(gain.mean(), 2)} ± {number(half, 2)}"
+            f"+{number(gain.mean, 2)} ± {number(gain.high - gain.mean, 2)}"
         )
     for label, name, task in (
         ("Rotate, inscribed crop, 6 epochs", "table2-rotate", "rotate-inscribed"),
