@@ -3,7 +3,10 @@
 from pathlib import Path
 from time import perf_counter
 
+from joblib import Parallel, delayed
+
 from .._classifier import MoEClassifier
+from .._compat import progress_bar
 from ..datasets import PAPER_SETTINGS, make_cluster_patches
 from ..inspection import RoutingDisplay
 from ..metrics import dispatch_entropy
@@ -35,9 +38,9 @@ def run_command(options):
     run_demo(options.image, n_samples=options.n_samples, seed=options.seed)
 
 
-def _models(seed, verbose):
+def _models(seed):
     """Yield (name, key of the published number, estimator)."""
-    options = {"random_state": seed, "verbose": verbose}
+    options = {"random_state": seed}
     for nonlinear, kind in ((False, "linear"), (True, "nonlinear")):
         single, mixture = (1, "single", nonlinear), (1, "mixture", nonlinear)
         code, default = f"mixture {kind}, as published", f"mixture {kind}, our default"
@@ -47,8 +50,10 @@ def _models(seed, verbose):
         yield default, mixture, MoEClassifier(activation=activation, **options)
 
 
-def run_demo(image, *, n_samples=16_000, seed=0, verbose=True):
+def run_demo(image, *, n_samples=16_000, seed=0, progress=True):
     """Fit single experts and mixtures on setting 1, print a table and draw the routing.
+
+    Each core fits one model at a time, with one thread.
 
     Parameters
     ----------
@@ -58,8 +63,8 @@ def run_demo(image, *, n_samples=16_000, seed=0, verbose=True):
     n_samples : int, default=16_000
         Samples to train on, and as many to test on.
     seed : int, default=0
-    verbose : bool, default=True
-        Whether to show a progress bar per model.
+    progress : bool, default=True
+        Whether to show a progress bar.
 
     Returns
     -------
@@ -69,22 +74,32 @@ def run_demo(image, *, n_samples=16_000, seed=0, verbose=True):
     X, y, clusters = make_cluster_patches(
         2 * n_samples, random_state=seed, return_clusters=True, **PAPER_SETTINGS[1]
     )
-    train, test = slice(n_samples), slice(n_samples, None)
+    X_train, X_test = X[:n_samples], X[n_samples:]
+    y_train, y_test, clusters = y[:n_samples], y[n_samples:], clusters[n_samples:]
+    names, keys, models = zip(*_models(seed), strict=True)
     rows, fitted = [], {}
     print(_HEADER)
-    for name, key, clf in _models(seed, verbose):
-        start = perf_counter()
-        clf.fit(X[train], y[train])
-        seconds = perf_counter() - start
-        routes = clf.n_experts > 1
-        row = {"model": name, "accuracy": 100 * clf.score(X[test], y[test]), "seconds": seconds}
-        row["entropy"] = dispatch_entropy(clusters[test], clf.apply(X[test])) if routes else None
-        rows.append(row | {"published": TABLE_1[key]})
-        print(_line(rows[-1]), flush=True)
-        fitted[name] = clf
-    _draw(fitted, X[test], clusters[test], image)
+    bar = progress_bar(total=len(models), unit="model", disable=not progress)
+    with bar, Parallel(n_jobs=-1, return_as="generator") as parallel:
+        fits = parallel(delayed(_fit)(clf, X_train, y_train) for clf in models)
+        for name, key, (clf, seconds) in zip(names, keys, fits, strict=True):
+            routes = clf.n_experts > 1
+            row = {"model": name, "accuracy": 100 * clf.score(X_test, y_test), "seconds": seconds}
+            row["entropy"] = dispatch_entropy(clusters, clf.apply(X_test)) if routes else None
+            rows.append(row | {"published": TABLE_1[key]})
+            bar.write(_line(rows[-1]))
+            bar.update()
+            fitted[name] = clf
+    _draw(fitted, X_test, clusters, image)
     print(f"Routing of the two default mixtures: {image}")
     return rows
+
+
+def _fit(clf, X, y):
+    """Return the fitted model and the seconds it took."""
+    start = perf_counter()
+    clf.fit(X, y)
+    return clf, perf_counter() - start
 
 
 def _line(row):
