@@ -14,5 +14,5 @@ class ExpertCollapseWarning(UserWarning):
 class WorseThanNullWarning(UserWarning):
     """A model predicts worse than the best constant prediction, which does not use X.
 
-    It may have overfitted. The message names the score and its null, the same of that prediction.
+    It may have overfitted. The message names both scores.
     """

@@ -255,7 +255,7 @@ def _check(estimators, rows):
 
 def _refuse(number, what):
     raise ValueError(
-        f"estimators[{number}] has {what}, which is for fits of their own: call its `fit`."
+        f"estimators[{number}] has {what}, which joint fits do not support: call its `fit`."
     )
 
 

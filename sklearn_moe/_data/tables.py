@@ -160,8 +160,8 @@ def _numbers(X, index, kind):
 def refuse_times(what, kind):
     """Return the error for dates and times, which have no unit that could be guessed."""
     return TypeError(
-        f"{what} holds dates or times ({kind}), which are no numbers. Replace it by numbers that "
-        "say what matters, such as the year, the month, the hour, or the days since some date: "
+        f"{what} holds dates or times ({kind}), which are no numbers. Replace it by numeric "
+        "columns, such as the year, the month, the hour, or the days since some date: "
         "(date - start) / pandas.Timedelta('1D')."
     )
 

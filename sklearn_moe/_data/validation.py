@@ -227,9 +227,9 @@ def _warn_of_images(X):
     # More than 0 and 1, which may stand for anything.
     if some.min() >= 0 and some.max() > 1 and (some == np.floor(some)).all():
         warn(
-            f"X of shape {X.shape} is taken as bags of {X.shape[1]} patches, but its squares of "
-            "integers look like gray images. If so, pass X[:, np.newaxis], with an axis of "
-            f"channels; if not, X.reshape(len(X), -1) and sample_shape={X.shape[1:]} say so.",
+            f"X of shape {X.shape} is taken as bags of {X.shape[1]} patches, but squares of "
+            "integers look like gray images. If they are, pass X[:, np.newaxis], with an axis of "
+            f"channels; if not, X.reshape(len(X), -1) with sample_shape={X.shape[1:]}.",
             UserWarning,
         )
 

@@ -56,8 +56,8 @@ def _warn_of_width(fit, epochs, kept):
     if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
         model = "linear models" if training.starts_linear else "little more than random weights"
         warn(
-            f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned of "
-            "it did not help on rows that were not trained on: the model is that of epoch "
+            f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned "
+            "did not help on held-out or out-of-bag rows: the model is that of epoch "
             f"{n_epochs} of {training.max_iter}, its experts are {model}. Reduce the columns "
             f"before, such as by make_pipeline({_reducer(fit.working._target)}, model).",
             ConvergenceWarning,
@@ -152,7 +152,7 @@ def _against_collapse(fit):
     remedies, router_class = [], RouterSpec.of(fit.plan.model.router).router_class
     if not fit.plan.standardize:
         is_bag = fit.rows.x.ndim == 3
-        remedies.append("a scaler in front of the patches" if is_bag else "standardize='auto'")
+        remedies.append("a scaler before the patches" if is_bag else "standardize='auto'")
     if any(True for _ in fit.net.module_.router.parameters()):
         remedies += ["a smaller router__learning_rate", "balance='switch'"]
     if router_class.sparse:

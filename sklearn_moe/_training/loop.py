@@ -337,7 +337,7 @@ class Training:
     def _divergence(self, what):
         causes = "the steps are too long for the activation ('cubic' and 'linear' are unbounded)"
         if self.net.module_.encoder is None:  # else X was scaled here
-            scaled = "put a scaler in front of patches, leave standardize at 'auto' for others"
+            scaled = "for patches, add a scaler first; for others, leave standardize at 'auto'"
             causes = f"X is not scaled ({scaled}), or {causes}"
         return Diverged(
             f"The {what} in epoch {len(self.net.history)}. Likely causes: {causes}. Lower "

@@ -81,8 +81,8 @@ def explained_memory_errors(batch_size, device):
         kind = type(error) if isinstance(error, OutOfMemoryError) else MemoryError
         raise kind(
             f"A training step of {batch_size} samples ran out of memory on {device}. Lower "
-            "batch_size, expert_width or n_experts, or choose a router that asks few of the "
-            f"experts, such as 'top1'. What torch says: {error}"
+            "batch_size, expert_width or n_experts, or choose a router that selects few "
+            f"experts, such as 'top1'. The error of torch: {error}"
         ) from error
 
 

@@ -292,15 +292,15 @@ def _check_module(module):
     for name, part in module.named_modules():
         if isinstance(part, _BatchNorm) and not isinstance(part, nn.SyncBatchNorm):
             raise ValueError(
-                f"{name} ({type(part).__name__}) normalizes samples by the others of their batch, "
-                "of which each process has its own only. Use norm='group': "
+                f"{name} ({type(part).__name__}) normalizes over a batch, of which each process "
+                "has only a part. Use norm='group': "
                 "expert=EXPERTS['resnet18'].with_options(norm='group')."
             )
     noise = getattr(module.router, "noise", None)
     if noise is not None and type(noise).__call__ is not Noise.__call__:
         raise ValueError(
-            f"router__noise={noise!r} draws for the samples that it is given, of which each "
-            "process has others. Use a name, or a sklearn_moe.nn.Noise with a quantile."
+            f"router__noise={noise!r} draws for the samples that it is given, and these "
+            "differ between processes. Use a name, or a sklearn_moe.nn.Noise with a quantile."
         )
 
 

@@ -149,7 +149,7 @@ def find_words(table, experts, n_experts, tree, max_conditions):
     -------
     where : tuple of n_experts tuples of str
     right : ndarray of shape (n_samples,)
-        Whether words of the own expert hold, and none of another.
+        Whether the conditions of the sample's expert hold, and those of no other expert.
     """
     features, owners = table.features(experts)
     if tree is None or not (issparse(features) or np.array_equal(features, table.X)):

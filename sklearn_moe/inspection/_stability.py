@@ -49,7 +49,7 @@ class RoutingStability:
         return (
             f"{self.n_agree} of {len(self.scores)} refits agree: adjusted Rand index "
             f"{self.mean:.2f} ({self.low:.2f} to {self.high:.2f}), "
-            f"null {self.null_low:.2f} to {self.null_high:.2f}"
+            f"by chance {self.null_low:.2f} to {self.null_high:.2f}"
         )
 
 
@@ -310,7 +310,7 @@ class StabilityDisplay:
         reach = np.array([[found.mean - found.low], [found.high - found.mean]])
         self.interval_ = ax.errorbar([found.mean], [0], xerr=reach.clip(0), **style)
         null = found.null_low - 0.003, found.null_high + 0.003  # never too thin to be seen
-        self.null_ = ax.axvspan(*null, color="0.75", label="null: experts shuffled")
+        self.null_ = ax.axvspan(*null, color="0.75", label="by chance: experts shuffled")
         ax.set(xlabel="Adjusted Rand index with the first fit", xlim=(min(-0.1, null[0]), 1.05))
         ax.set(yticks=[], ylim=(-1, max(heights.max(), 4) + 1))
         plotting.legend_above(ax, *ax.get_legend_handles_labels())

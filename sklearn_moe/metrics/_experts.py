@@ -248,7 +248,7 @@ def own_other_error(error_matrix, routing_matrix):
     Returns
     -------
     own : ndarray of shape (n_experts,)
-        The error on the own cluster; NaN for an expert that receives no sample.
+        The error on the clusters of the expert itself; NaN for an expert that receives no sample.
 
     other : ndarray of shape (n_experts,)
         The mean error on the other clusters; NaN for an expert that receives no sample, or if

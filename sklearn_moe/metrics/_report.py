@@ -12,24 +12,25 @@ from ._split import SplitInformation, above_null
 
 _MOST_CLUSTERS, _MOST_EXPERTS = 20, 16  # a larger routing matrix is not readable
 _NOTES = {
-    "Ablation and cross-evaluation": "one expert per sample; interchangeable if value is near null",
-    "Clusters": "null: clusters shuffled; k-means: in place of the router",
-    "Split": "mutual information with the expert; null: shuffled; %: of H(expert), beyond the null",
+    "Ablation and cross-evaluation": "values near the baseline: interchangeable experts",
+    "Load": "samples per expert, by the largest gate",
+    "Clusters": "baseline: clusters shuffled; k-means: in place of the router",
+    "Split": "mutual information with the expert; baseline: values shuffled",
 }
 _AGREEMENT = {
-    "entropy": ("dispatch entropy", "0: one cluster per expert"),
-    "normalized_entropy": ("dispatch entropy, 0 to 1", "the same over H(cluster)"),
-    "mutual_information": ("mutual information", "H(cluster) - dispatch entropy"),
-    "nmi": ("NMI", "1: one expert per cluster, and vice versa"),
-    "ari": ("ARI", "the same by pairs of samples, 0 by chance"),
+    "entropy": ("dispatch entropy", "0: a single cluster per expert"),
+    "normalized_entropy": ("dispatch entropy, 0 to 1", "divided by the entropy of the clusters"),
+    "mutual_information": ("mutual information", "entropy of clusters minus dispatch entropy"),
+    "nmi": ("NMI", "1: experts and clusters match one to one"),
+    "ari": ("ARI", "the same for pairs of samples, 0 by chance"),
     "ami": ("AMI", "NMI, adjusted to be 0 by chance"),
-    "purity": ("purity", "samples in the main cluster of their expert"),
+    "purity": ("purity", "share in the main cluster of their expert"),
 }
 _CHANCE = {
     "accuracy": "the most frequent class",
     "right labels": "the more frequent value of each label",
     "R2": "the mean of y",
-    "log loss": "the shares in y",
+    "log loss": "the class frequencies",
 }
 _NUMBERS = "No One Two Three Four Five Six Seven Eight Nine Ten".split()
 _TARGETS = ("class", "labels", "y")  # in `split`, beside images or columns
@@ -148,7 +149,7 @@ class SpecializationReport:
         What the figures say, in one sentence.
 
     warnings : tuple of str
-        A sentence for each score that is worse than its null.
+        A sentence for each score that is worse than its baseline.
 
     cluster_labels : ndarray of shape (n_clusters,) or None
         The sorted distinct labels of the clusters.
@@ -227,8 +228,7 @@ class SpecializationReport:
         n_regimes = self.regimes.max() + 1
         if self.score <= self.chance_score:
             return f"The model is no better than {_CHANCE[self.score_name]}: no regimes."
-        is_even = self.router_margin < 1e-6  # then the first expert is the first by name only
-        if np.sum(self.regimes >= 0) == 1 and not is_even:
+        if np.sum(self.regimes >= 0) == 1 and not self._gates_are_equal():
             return "One expert handles nearly everything: no regimes."
         if n_regimes == 1 and self.specialized:
             return "These experts differ, but some can replace others: no clear regimes."
@@ -247,20 +247,23 @@ class SpecializationReport:
             verdict += f"; trust: {self.stability.n_agree} of {n_refits} refits agree"
         return f"{verdict}."
 
+    def _gates_are_equal(self):
+        return self.router_margin < 1e-6  # then the first expert is the first by name only
+
     @property
     def warnings(self):
         return tuple(
-            f"The {name} of {_format(value)} is worse than {_format(null)}, that of "
+            f"The {name} of {_format(value)} is worse than {_format(chance)}, that of "
             f"{_CHANCE[name]}: the model has not learned enough, or has overfitted."
-            for name, value, null in self._scores()
-            if (value > null if name == "log loss" else value < null)
+            for name, value, chance in self._scores()
+            if (value > chance if name == "log loss" else value < chance)
         )
 
     def _head(self):
         return [self.verdict, *(f"Warning: {sentence}" for sentence in self.warnings)]
 
     def _scores(self):
-        """Return name, value and null of the scores of the mixture."""
+        """Return name, value and baseline of the scores of the mixture."""
         scores = [(self.score_name, self.score, self.chance_score)]
         log_loss = ("log loss", self.log_loss, self.chance_log_loss)
         return scores if np.isnan(self.log_loss) else [*scores, log_loss]
@@ -271,7 +274,7 @@ class SpecializationReport:
         Returns
         -------
         frame : pandas.DataFrame
-            With columns `group`, `value`, `null`, `reading` and `kmeans`; NaN where there is
+            With columns `group`, `value`, `baseline`, `reading` and `kmeans`; NaN where there is
             nothing to compare with.
 
         Raises
@@ -296,12 +299,12 @@ class SpecializationReport:
         return f"{type(self).__name__}({shown})"
 
     def __str__(self):
-        """Return the figures, each with its null."""
+        """Return the figures, each with its baseline."""
         figures = self._lines()
         width = max(len(figure.name) for figure in figures)
 
         def line(name, *values, reading):
-            cells = zip(values, (8, 8, 9), strict=False)
+            cells = zip(values, (8, 10, 8), strict=False)
             shown = "".join(f"{value:>{room}}" for value, room in cells)
             return f"  {name:{width}}{shown}  {reading}".rstrip()
 
@@ -332,7 +335,7 @@ class SpecializationReport:
         return f'{_STYLE}<div class="moe-report">{"".join(parts)}</div>'
 
     def _columns(self):
-        return ["value", "null"] if self.agreement is None else ["value", "null", "k-means"]
+        return ["value", "baseline"] + ["k-means"] * (self.agreement is not None)
 
     def _values(self, figure):
         """Return the texts of the columns."""
@@ -344,21 +347,38 @@ class SpecializationReport:
         random_cv = np.sqrt((self.n_experts - 1) / self.n_samples)
         dead = ", ".join([*map(str, self.dead_experts[:8]), "..."][: len(self.dead_experts)])
         dead = dead and f": {dead}"
+        margin = "0: undecided, 1: certain"
+        if self.n_experts > 1 and self._gates_are_equal():
+            margin = "all gates are equal"
         worst, ablated = 0, "there is no other expert"
         if self.n_experts > 1:
             worst = int(self.ablation_scores.argmin())
-            ablated = f"worst case, without expert {worst}; null: with it"
-        rows = [("All samples", *score, f"null: {_CHANCE[score[0]]}") for score in self._scores()]
-        rows += [
-            ("Load", "load CV", self.load_cv, random_cv, "0: even; null: random routes"),
-            ("Load", "usage entropy", self.usage_entropy, 1.0, "0: one expert only, 1: even"),
-            ("Load", "dead experts", len(self.dead_experts), 0, f"receive no sample{dead}"),
-            ("Load", "router margin", self.router_margin, np.nan, "0: undecided, 1: certain"),
+            ablated = f"worst: without expert {worst}; baseline: all experts"
+        rows = [
+            ("All samples", *score, f"baseline: {_CHANCE[score[0]]}") for score in self._scores()
         ]
-        group = "Ablation and cross-evaluation"
+        rows += [
+            (
+                "Load",
+                "load CV",
+                self.load_cv,
+                random_cv,
+                "0: even; baseline: random routing",
+            ),
+            (
+                "Load",
+                "usage entropy",
+                self.usage_entropy,
+                1.0,
+                "0: one expert only, 1: even",
+            ),
+            ("Load", "dead experts", len(self.dead_experts), 0, f"receive no sample{dead}"),
+            ("Load", "router margin", self.router_margin, np.nan, margin),
+        ]
+        group, own = "Ablation and cross-evaluation", "baseline: the sample's own expert"
         rows += [
             (group, f"{name}, expert removed", float(self.ablation_scores[worst]), first, ablated),
-            (group, f"{name}, other expert", self.other_score, first, "null: the own expert"),
+            (group, f"{name}, other expert", self.other_score, first, own),
         ]
         if self.agreement is not None:
             columns = self.agreement, self.null_agreement, self.kmeans_agreement
@@ -366,10 +386,11 @@ class SpecializationReport:
                 value, null, kmeans = (getattr(column, key) for column in columns)
                 rows.append(("Clusters", label, value, null, reading, kmeans))
             errors = (_mean(error, self.load) for error in (self.own_error, self.other_error))
-            reading = f"{'in variances of y; ' if name == 'R2' else ''}null: on other clusters"
+            unit = "; in variances of y" if name == "R2" else ""
+            reading = f"baseline: on other clusters{unit}"
             rows.append(("Clusters", "error on own cluster", *errors, reading))
         for label, info in (self.split or {}).items():
-            reading = f"{max(0.0, info.share):.1%}, p = {info.p_value:.2g}"
+            reading = f"explains {max(0.0, info.share):.1%} of the split, p = {info.p_value:.2g}"
             rows.append(("Split", label, info.information, info.null_mean, reading))
         return [_Line(*row) for row in rows]
 
@@ -383,17 +404,18 @@ class SpecializationReport:
         """Yield the conclusions below the figures."""
         if self.split is not None:
             if follows := self.split_follows:
-                yield f"Split: it follows {follows[0]}, {self.split[follows[0]].share:.1%} of it"
+                share = self.split[follows[0]].share
+                yield f"The split follows {follows[0]}, which explains {share:.1%} of it."
             elif any(info.expert_entropy for info in self.split.values()):
-                yield "Split: it follows none of these beyond chance"
+                yield "The split follows none of these beyond chance."
             else:
-                yield "Split: there is none, all samples have the same expert"
+                yield "There is no split: all samples have the same expert."
         if self.agreement is not None:
             test = self.entropy_test
             yield (
                 f"Dispatch entropy: {test.confidence_level:.0%} interval {test.low:.3f} to "
-                f"{test.high:.3f}, null {test.null_low:.3f} to {test.null_high:.3f}, "
-                f"p = {test.p_value:.2g}"
+                f"{test.high:.3f}, with shuffled clusters {test.null_low:.3f} to "
+                f"{test.null_high:.3f}, p = {test.p_value:.2g}"
             )
 
     def _shows_matrix(self):
@@ -420,7 +442,7 @@ class _Line(NamedTuple):
     group: str
     name: str
     value: float
-    null: float
+    baseline: float
     reading: str
     kmeans: float = np.nan
 

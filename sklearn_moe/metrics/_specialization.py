@@ -50,8 +50,8 @@ def specialization_report(
     """Measure the specialization of the experts of a fitted mixture.
 
     The report begins with a verdict in one sentence: whether there are regimes, how many, and what
-    splits them. Every figure comes with a null: its value without any specialization. Use samples
-    that the mixture has not been fitted on.
+    splits them. Every figure comes with a baseline: its value without any specialization. Use
+    samples that the mixture has not been fitted on.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def specialization_report(
         refits agree.
 
     n_permutations : int, default=1000
-        How often clusters, columns and the properties of images are shuffled for the null. At least
-        two hundred are needed to find what a split follows.
+        How often clusters, columns and the properties of images are shuffled for the baselines. At
+        least two hundred are needed to find what a split follows.
 
     random_state : int, RandomState instance or None, default=None
         Source of the shuffles, of the bootstrap and of the k-means centers. Pass an int for
@@ -103,7 +103,7 @@ def specialization_report(
     Warns
     -----
     WorseThanNullWarning
-        If the score or the log loss is worse than its null. The report says so, too.
+        If the score or the log loss is worse than its baseline. The report says so, too.
 
     See Also
     --------
@@ -140,7 +140,7 @@ def specialization_report(
     and on 10,000 samples at most, drawn at random. Of more than eight columns, half of the samples
     choose the eight that agree best with the experts, and the other half tests them.
 
-    The k-means column shows what the geometry of the inputs alone is worth: it replaces the router
+    The k-means column shows what the geometry of the inputs alone achieves: it replaces the router
     by as many k-means centers as there are experts. They are found among the router inputs of the
     given samples, of a linear router without a trunk: the standardized and encoded columns of 2-D
     X, the sum over the patches of 3-D X, the sum over the patches of 4 x 4 pixels of 4-D X.

@@ -175,7 +175,7 @@ class CategoryCodes(_FixedTypes):
             if len(numbers.to(dtype).unique()) < len(numbers):
                 raise ValueError(
                     f"Categories of column {columns[i]} of X are different numbers that {dtype} "
-                    "cannot tell apart. Fit on small numbers or texts in their place."
+                    "cannot distinguish. Replace them by smaller numbers or by strings."
                 )
             self.register_buffer(f"values_{i}", numbers)
             self.register_buffer(f"codes_{i}", torch.tensor(its_codes, dtype=torch.float64))

@@ -130,9 +130,9 @@ def test_text(report):
     lines = text.splitlines()
     assert lines[:2] == [report.verdict, ""]
     assert lines[2] == "Specialization: 8 experts, 1000 samples, 4 clusters"
-    assert lines[3].split() == ["value", "null", "k-means"]
+    assert lines[3].split() == ["value", "baseline", "k-means"]
     assert max(map(len, lines)) <= 100
-    assert "null: clusters shuffled" in text
+    assert "baseline: clusters shuffled" in text
     assert f"p = {report.entropy_test.p_value:.2g}" in text
     (values,) = [line for line in lines if line.startswith("  dispatch entropy  ")]
     columns = (report.agreement, report.null_agreement, report.kmeans_agreement)
@@ -151,23 +151,23 @@ def test_text(report):
 
 def test_frame(report, monkeypatch):
     frame = report.to_frame()
-    assert list(frame.columns) == ["group", "value", "null", "reading", "kmeans"]
+    assert list(frame.columns) == ["group", "value", "baseline", "reading", "kmeans"]
     assert frame.loc["purity", "value"] == report.agreement.purity
-    assert frame.loc["purity", "null"] == report.null_agreement.purity
+    assert frame.loc["purity", "baseline"] == report.null_agreement.purity
     assert frame.loc["purity", "kmeans"] == report.kmeans_agreement.purity
-    assert frame.loc["accuracy", "null"] == report.chance_score
+    assert frame.loc["accuracy", "baseline"] == report.chance_score
     # Of even loads, or of random routes.
-    nulls = frame.loc[["usage entropy", "dead experts", "load CV"], "null"]
+    nulls = frame.loc[["usage entropy", "dead experts", "load CV"], "baseline"]
     assert nulls.tolist() == [1, 0, pytest.approx((7 / 1000) ** 0.5)]
     removed, other = (frame.loc[f"accuracy, {name}"] for name in ("expert removed", "other expert"))
     assert removed["value"] == report.ablation_scores.min()
     assert f"without expert {report.ablation_scores.argmin()};" in removed["reading"]
     assert other["value"] == report.other_score
-    assert removed["null"] == other["null"] == report.first_score
+    assert removed["baseline"] == other["baseline"] == report.first_score
     alive = ~np.isnan(report.own_error)
     errors = (report.own_error, report.other_error)
     means = [np.average(error[alive], weights=report.load[alive]) for error in errors]
-    assert frame.loc["error on own cluster", ["value", "null"]].tolist() == pytest.approx(means)
+    assert frame.loc["error on own cluster", ["value", "baseline"]].tolist() == pytest.approx(means)
     assert all(name in str(report) for name in frame.index)
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match=r"to_frame needs pandas. Install it with `pip install"):

@@ -260,15 +260,15 @@ def test_the_report_names_what_the_split_follows(name, dtype):
     found = report.split[name]
     assert found.share > 0.75
     text = str(report)
-    assert f"Split: it follows {name}, {found.share:.1%} of it" in text
-    assert f"Split: it follows {name}" in report._repr_html_()
+    assert f"The split follows {name}, which explains {found.share:.1%} of it" in text
+    assert f"The split follows {name}" in report._repr_html_()
     assert max(map(len, text.splitlines())) <= 100
     row = report.to_frame().loc[name]
     groups = y if name == "class" else image_properties(X)[name]
     value = split_information(groups, experts, random_state=0).information
     assert row["value"] == found.information == value
-    assert row["null"] == found.null_mean
-    assert row["reading"].startswith(f"{found.share:.1%}, p = 0.00")
+    assert row["baseline"] == found.null_mean
+    assert row["reading"].startswith(f"explains {found.share:.1%} of the split, p = 0.00")
     assert report_of(experts, X, y).split == report.split
     assert report_of(experts, X, y, random_state=1).split != report.split
     np.testing.assert_array_equal(X, before)
@@ -281,13 +281,13 @@ def test_other_splits():
     for experts, text in (
         (
             np.random.RandomState(0).randint(4, size=len(X)),
-            "it follows none of these beyond chance",
+            "The split follows none of these beyond chance",
         ),
-        (np.ones(len(X), dtype=int), "there is none, all samples have the same expert"),
+        (np.ones(len(X), dtype=int), "There is no split"),
     ):
         report = report_of(experts, X, y)
         assert report.split_follows == ()
-        assert f"Split: {text}" in str(report)
+        assert text in str(report)
     first = quarters(drawn["contrast"])
     several = report_of(np.column_stack([first, (first + 1) % 4]), X, y)
     assert several.split_follows == ("contrast",)
@@ -297,7 +297,7 @@ def test_other_splits():
     images, rows = (report_of(first, given, y, y) for given in (X, flatten(X)))
     assert images.entropy_test == rows.entropy_test
     text = str(images)
-    assert text.index("Split: it follows contrast") < text.index("Dispatch entropy: ")
+    assert text.index("The split follows contrast") < text.index("Dispatch entropy: ")
     assert len(rows.split) == 9  # the target, and columns that half of the samples choose
     bags = report_of(first, X[:, 0], y)
     assert bags.split is bags.split_follows is None
@@ -330,7 +330,7 @@ def test_the_split_of_a_table_follows_its_columns(container):
         assert report.split_follows == (names[place],)
         share = report.split[names[place]].share
         assert share > 0.8
-        assert f"Split: it follows {names[place]}, {share:.1%} of it" in str(report)
+        assert f"The split follows {names[place]}, which explains {share:.1%}" in str(report)
 
 
 def test_the_split_of_a_wide_or_long_table(monkeypatch):
