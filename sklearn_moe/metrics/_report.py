@@ -13,7 +13,7 @@ from ._split import SplitInformation, above_null
 _MOST_CLUSTERS, _MOST_EXPERTS = 20, 16  # a larger routing matrix is not readable
 _NOTES = {
     "Ablation and cross-evaluation": "values near the baseline: interchangeable experts",
-    "Load": "samples per expert, by the largest gate",
+    "Load": "samples per expert, by the largest gates",
     "Clusters": "baseline: clusters shuffled; k-means: in place of the router",
     "Split": "mutual information with the expert; baseline: values shuffled",
 }

@@ -176,7 +176,7 @@ def test_prediction_takes_smaller_batches(table, monkeypatch):
 
 def test_training_says_what_to_lower(table, monkeypatch):
     clf = MoEClassifier(**BRIEF, expert=Greedy, router="sigmoid", batch_size=150)
-    message = r"step of 150 samples ran out of memory on cpu. Lower batch_size, .* torch says"
+    message = r"step of 150 samples ran out of memory on cpu. Lower batch_size, .* error of torch"
     allocator = "[enforce fail] DefaultCPUAllocator: can't allocate memory"
     for error, kind, expected in (
         (OutOfMemoryError("CUDA out of memory."), OutOfMemoryError, message),
