@@ -474,7 +474,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         return is_linear and not getattr(self.module_.experts[0], "is_linear", False)
 
     def _adopt(self, working, net, count_load):
-        """Take over, at one stroke, what was fitted."""
+        """Take over all that was fitted, in one step."""
         with Interrupts(hold=True):
             fitted = working._describe(net)
             counts = count_load()

@@ -171,7 +171,7 @@ class ScikitLearnCallbacks(Callback):
 class Progress(Callback):
     """A progress bar over the epochs, of which a line stays; files and pipes get the line only.
 
-    A fit that will take long says so early, and what shortens it.
+    A fit that will take long shows a hint early, with what shortens it.
 
     Parameters
     ----------

@@ -276,7 +276,7 @@ def routing_agreement(first, second, *, sample_weight=None):
 def last_fluctuation(routes, steps=None):
     """Find the training step at which every sample changed its expert for the last time.
 
-    An expert that a sample leaves late in training has been trained on it in vain [1]_.
+    If a sample leaves an expert late in training, what that expert learned from it is lost [1]_.
 
     Parameters
     ----------
