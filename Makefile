@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 export SCIPY_ARRAY_API = 1
 
-.PHONY: demo paper test test-slow test-all test-gpu test-lowest test-newest lint docs benchmarks clean
+.PHONY: demo paper test test-slow test-all test-gpu test-lowest test-newest lint docs benchmarks release clean
 
 demo: $(VENV)/plot
 	$(VENV)/bin/python -m sklearn_moe.paper demo
@@ -52,8 +52,19 @@ benchmarks: $(VENV)/test
 	$(VENV)/bin/python tests/benchmarks/searches.py
 	$(VENV)/bin/python tests/benchmarks/accuracy.py
 
+# The archives to publish. The wheel alone must run the README, installed as it says there, in an
+# environment of its own and outside of the checkout.
+release: $(VENV)/release
+	rm -rf dist
+	$(VENV)/bin/python -m build
+	$(VENV)/bin/python -m twine check --strict dist/*
+	$(PYTHON) -m venv --clear $(VENV)/wheel
+	$(VENV)/wheel/bin/python -m pip install --quiet --no-compile dist/*.whl palmerpenguins
+	cd $(VENV)/wheel && bin/python -m doctest $(CURDIR)/README.md
+
 # $(VENV)/EXTRA is a stamp: the project is installed there with that extra.
-$(VENV)/plot $(VENV)/paper $(VENV)/baselines $(VENV)/test $(VENV)/docs: pyproject.toml
+$(VENV)/plot $(VENV)/paper $(VENV)/baselines $(VENV)/test $(VENV)/docs \
+$(VENV)/release: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
 	$(VENV)/bin/python -m pip install --quiet --editable '.[$(@F)]'
 	touch $@
@@ -68,4 +79,4 @@ $(VENV)/lowest/installed $(VENV)/newest/installed: pyproject.toml
 	touch $@
 
 clean:
-	rm -rf $(VENV) docs/_build docs/auto_examples docs/api docs/sg_execution_times.rst
+	rm -rf $(VENV) dist docs/_build docs/auto_examples docs/api docs/sg_execution_times.rst
