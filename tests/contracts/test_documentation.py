@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import MoEClassifier, MoERegressor, __version__
 
 ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
@@ -42,6 +42,13 @@ def test_links_and_commands_of_the_readme_exist():
         assert link.startswith("https://") or (ROOT / link).exists(), link
     for target in set(re.findall(r"make ([a-z-]+)", text)):
         assert re.search(rf"^(.* )?{target}( .*)?:", makefile, re.MULTILINE), target
+
+
+def test_changelog_and_citation_are_those_of_this_version():
+    released = re.search(r"^## (\d.+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[1]
+    cited = dict(re.findall(r"^([\w-]+): (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE))
+    assert cited["version"] == __version__
+    assert released == f"{__version__} ({cited['date-released']})"
 
 
 def test_every_parameter_has_one_topic(tool):
