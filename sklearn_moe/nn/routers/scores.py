@@ -23,7 +23,7 @@ def patches_shape(input_shape: Shape) -> tuple[int, int]:
 
 
 def as_patches(x: Tensor) -> Tensor:
-    """Return samples as sets of patches, (n_samples, n_patches, patch_size).
+    """Return samples as bags of patches, (n_samples, n_patches, patch_size).
 
     Images are cut into squares of 4 x 4 pixels (smaller ones are one patch); rows and columns at
     the end that do not fill a square are left out.
