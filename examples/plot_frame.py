@@ -29,7 +29,7 @@ X.head(3).transpose()
 # Compare
 # -------
 # The mixture takes the frame as it is. Logistic regression is given scaled numbers, means in place
-# of missing values, and encoded categories. The log loss, which judges probabilities, is the
+# of missing values, and encoded categories. The log loss, which evaluates probabilities, is the
 # mean of five folds.
 from sklearn.compose import make_column_selector, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
