@@ -592,7 +592,8 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
     def _read(self, X):
         """Return X as the fitted experts take it."""
-        check_is_fitted(self)
+        if not hasattr(self, "net_"):
+            check_is_fitted(self)  # raises; else it would make the tags in every call
         _check_feature_names(self, X, reset=False)
         return check_samples(X, type(self).__name__, self._format)
 

@@ -41,13 +41,6 @@ class InputFormat(NamedTuple):
     n_features: int | None = None  # length of the second axis, as scikit-learn counts them
     input_shape: tuple[int, ...] | None = None  # of a sample
 
-    def is_table(self, X):
-        """Tell whether rows are read as they are."""
-        try:
-            return self.sample_shape is None and (is_frame(X) or np.ndim(X) == 2)
-        except ValueError:  # ragged: check_array says so
-            return False
-
 
 class Samples(NamedTuple):
     """Checked samples of a training; those of weight 0 are gone."""
@@ -128,7 +121,8 @@ def _read(X, name, known, estimator=None, weight=None):
     if not is_image:  # rows may be read as images
         is_image = found.sample_shape is not None and np.size(found.sample_shape) == 3
     is_uint8 = is_image and getattr(X, "dtype", None) == np.uint8
-    is_table, of_frame = found.is_table(X), is_frame(X)
+    of_frame = is_frame(X)
+    is_table = found.sample_shape is None and (of_frame or X.ndim == 2)  # rows as they are
     is_dense_table = is_table and not issparse(X)
     chosen = found.categories and found.categories.names  # of the fit
     if known is None:
@@ -164,11 +158,9 @@ def _read(X, name, known, estimator=None, weight=None):
     if known is None:
         found = found._replace(n_features=X.shape[1])
     else:
-        _check_axes(X, name, known)
+        _check_as_fitted(X, name, known)
     if found.sample_shape is not None:
         X = _reshape(X, found.sample_shape)
-    if known is not None:
-        _check_as_fitted(X, name, known)
     return X, np.dtype(dtype).name, found
 
 
@@ -204,8 +196,8 @@ def check_samples(X, name, known):
     return _read(_open(X, name, known), name, known)[0]
 
 
-def _check_axes(X, name, known):
-    """Refuse another number of features, and images without their axis of channels."""
+def _check_as_fitted(X, name, known):
+    """Refuse samples of another shape or scale than those of `fit`."""
     if X.ndim == 3 and len(known.input_shape) == 3:
         raise ValueError(
             f"X of shape {X.shape} holds bags of patches, {name} was fitted on "
@@ -216,6 +208,18 @@ def _check_axes(X, name, known):
         raise ValueError(  # in scikit-learn's words
             f"X has {X.shape[1]} features, but {name} is expecting {known.n_features} features "
             "as input."
+        )
+    if known.sample_shape is None and X.shape[1:] != known.input_shape:
+        raise ValueError(
+            f"X has samples of shape {X.shape[1:]}, {name} was fitted on samples of "
+            f"shape {known.input_shape}."
+        )
+    kinds = ("floats", "uint8, which it scales to 0 ... 1")
+    was_uint8 = known.dtype == "uint8"
+    if (X.dtype == np.uint8) != was_uint8:
+        raise ValueError(
+            f"X holds images of type {X.dtype}, {name} was fitted on {kinds[was_uint8]}. "
+            "Pass images of the same type."
         )
 
 
@@ -231,22 +235,6 @@ def _warn_of_images(X):
             "integers look like gray images. If they are, pass X[:, np.newaxis], with an axis of "
             f"channels; if not, X.reshape(len(X), -1) with sample_shape={X.shape[1:]}.",
             UserWarning,
-        )
-
-
-def _check_as_fitted(X, name, known):
-    """Refuse samples of another shape or scale than those of `fit`."""
-    if X.shape[1:] != known.input_shape:
-        raise ValueError(
-            f"X has samples of shape {X.shape[1:]}, {name} was fitted on samples of "
-            f"shape {known.input_shape}."
-        )
-    kinds = ("floats", "uint8, which it scales to 0 ... 1")
-    was_uint8 = known.dtype == "uint8"
-    if (X.dtype == np.uint8) != was_uint8:
-        raise ValueError(
-            f"X holds images of type {X.dtype}, {name} was fitted on {kinds[was_uint8]}. "
-            "Pass images of the same type."
         )
 
 

@@ -192,8 +192,8 @@ def test_training_says_what_to_lower(table, monkeypatch):
 
 def test_prediction_takes_a_share_of_what_is_free(monkeypatch):
     for shape, n in (((5,), 5), ((3, 4), 12)):
-        X = np.random.default_rng(0).normal(size=(40, *shape))
-        net = MoEClassifier(**BRIEF).fit(X, np.arange(40) % 2).net_
+        X = np.random.default_rng(0).normal(size=(300, *shape))
+        net = MoEClassifier(**BRIEF).fit(X, np.arange(300) % 2).net_
         n_units = 2 * (100 + 2)  # hidden units and outputs of all experts
         assert net._predict_size(X) == (3 * 2**20 // n_units if X.ndim == 2 else 2**22 // n)
         net.device = "cuda"

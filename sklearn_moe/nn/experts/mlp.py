@@ -121,7 +121,7 @@ class MLPStack(Stack):
             # bias belongs to a feature of 1: addmm would write it to the hidden units first.
             weight = torch.cat([weight, bias.unsqueeze(1)], 1)
             hidden = activation(weight @ nn.functional.pad(x, (0, 1), value=1.0).T)
-            hidden = hidden.unflatten(0, (len(self), -1))
+            hidden = hidden.unflatten(0, (len(self.readout), -1))
             outputs = torch.baddbmm(self.readout_bias.unsqueeze(2), self.readout, hidden)
         return outputs.permute(2, 0, 1)
 
