@@ -10,19 +10,8 @@ import numpy as np
 from .._data.rows import row_slices
 from .._registry import has, is_auto, require, takes
 from .._validation import refuse_overflow
-from ..nn import (
-    ACTIVATIONS,
-    EXPERTS,
-    NETWORKS,
-    TRUNKS,
-    ExpertSpec,
-    Head,
-    LinearScores,
-    MLPExpert,
-    MLPScores,
-    RouterSpec,
-)
-from ..nn.routers.scores import CentroidScores, patches_shape
+from ..nn import ACTIVATIONS, EXPERTS, NETWORKS, TRUNKS, ExpertSpec, Head, MLPExpert, RouterSpec
+from ..nn.routers.scores import CentroidScores, LinearScores, MLPScores, patches_shape
 from ..nn.routers.sparse import PatchChoiceRouter
 from ..optim import SOLVERS, SolverSpec
 

@@ -1,7 +1,7 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
 from .balance import BALANCES
-from .experts import EXPERTS, CNNExpert, CNNTrunk, ExpertSpec, MLPExpert, PatchExpert
+from .experts import EXPERTS, CNNExpert, ExpertSpec, MLPExpert, PatchExpert
 from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
 from .mixture import MixtureOfExperts, build_mixture
@@ -9,7 +9,7 @@ from .predictor import Predictor
 from .routers.base import Balance, Route, Router, SoftRouter
 from .routers.gates import GATES, NOISES, Noise
 from .routers.make import ROUTERS, RouterSpec
-from .routers.scores import NETWORKS, CNNScores, LinearScores, MLPScores, Scores
+from .routers.scores import NETWORKS, Scores
 from .routers.sparse import TopKRouter
 from .trunks import TRUNKS
 
@@ -21,8 +21,7 @@ __all__ = [  # noqa: RUF022
     # base classes of your own parts
     "Balance", "Head", "Noise", "RegressionHead", "Route", "Router", "Scores",
     # parts that may be subclassed or built directly
-    "CNNExpert", "CNNTrunk", "MLPExpert", "PatchExpert",
-    "CNNScores", "LinearScores", "MLPScores", "SoftRouter", "TopKRouter",
+    "CNNExpert", "MLPExpert", "PatchExpert", "SoftRouter", "TopKRouter",
     # the whole
     "MixtureOfExperts", "Predictor", "build_mixture", "weighted_mean",
 ]

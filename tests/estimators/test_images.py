@@ -9,8 +9,8 @@ from helpers import seeded
 from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe.nn import TRUNKS, CNNExpert, CNNScores, CNNTrunk, LinearScores
-from sklearn_moe.nn.routers.scores import NormalizedScores
+from sklearn_moe.nn import TRUNKS, CNNExpert
+from sklearn_moe.nn.routers.scores import CNNScores, LinearScores, NormalizedScores
 from sklearn_moe.nn.seeding import OwnGenerator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -182,7 +182,7 @@ def test_pooling_first_changes_nothing():
     torch.testing.assert_close(whole(x), whole[9](whole[7](z.flatten(1)).relu()))
     # GELU falls before it rises: there the order is the published one.
     with OwnGenerator(seeded()):
-        gelu = CNNTrunk((3, 9, 10), width=5, activation="gelu")
+        gelu = TRUNKS["cnn"]((3, 9, 10), width=5, activation="gelu")
     assert isinstance(gelu[2], nn.MaxPool2d)
 
 
