@@ -1,5 +1,6 @@
-"""What is wrong with an argument, by its name, and what is asked of a fitted estimator."""
+"""Arguments and fitted estimators: what is wrong with one; docstrings that classes share."""
 
+import inspect
 import re
 from contextlib import contextmanager
 from numbers import Integral
@@ -21,6 +22,31 @@ class Count(Interval):
     def is_satisfied_by(self, val):
         """Tell whether a value is one of them."""
         return not isinstance(val, bool) and super().is_satisfied_by(val)
+
+
+def documented_by(shared):
+    """Return a decorator that adds shared parameters and attributes to the docstring of a class.
+
+    Parameters
+    ----------
+    shared : str or None
+        The docstring that describes them. An entry in braces, `{name}`, stands for the one of that
+        name under "Parameters" of the class, and for nothing if it has none.
+    """
+
+    def document(cls):
+        if cls.__doc__ is None:  # python -OO
+            return cls
+        head, rest = inspect.cleandoc(cls.__doc__).split("Parameters\n----------\n")
+        own, tail = re.split(r"\n(?=Warns\n-----\n)", rest)
+        entries = {text.split(" : ")[0]: text.strip() for text in re.split(r"\n(?=\w+ : )", own)}
+        entries = {f"{{{name}}}": f"{text}\n\n" for name, text in entries.items()}
+        common = inspect.cleandoc(shared).split("Parameters\n----------\n", 1)[1] + "\n\n"
+        common = re.sub(r"(\{\w+\})\n\n", lambda match: entries.get(match[1], ""), common)
+        cls.__doc__ = f"{head}Parameters\n----------\n{common}{tail}\n"
+        return cls
+
+    return document
 
 
 @contextmanager

@@ -33,7 +33,14 @@ from sklearn.utils.validation import (
 
 from .._compat import warn
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
-from .._validation import Count, check_column, check_named, check_same_length, naming
+from .._validation import (
+    Count,
+    check_column,
+    check_named,
+    check_same_length,
+    documented_by,
+    naming,
+)
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._families import FAMILIES, Custom, Family, LogLoss, OwnDensity, guess_family
 from ._weighted import Template, count_parameters, last_step, takes_weights
@@ -45,7 +52,127 @@ _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
 
 
 class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
-    """What mixtures of numbers and of classes share."""
+    """What mixtures of numbers and of classes share; each documents itself what is in braces.
+
+    Parameters
+    ----------
+    {estimator}
+
+    n_components : int or "auto", default=2
+        Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
+        a row are no better by `criterion`, and keeps the best.
+
+    gate : estimator or None, default=None
+        How the share of each component depends on x: a classifier with `predict_proba` whose `fit`
+        takes `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one. A
+        :class:`~sklearn.tree.DecisionTreeClassifier` gives regions that can be read, a
+        :class:`~sklearn.linear_model.LogisticRegression` borders that are linear and soft. It is
+        fitted to each sample once per component, with the responsibilities as weights. None:
+        constant shares.
+
+    {family}
+
+    method : {"em", "hard", "stochastic"}, default="em"
+        How samples are assigned to experts: every sample to all experts, with its responsibilities
+        as weights ("em"), to the most probable expert only ("hard", classification EM), or to one
+        that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
+        model with the largest likelihood of all iterations is kept.
+
+    criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
+        How `n_components="auto"` chooses: by an information criterion, or by the mean
+        log-likelihood of samples that are held out ("held_out": `cv` folds, or 5). "auto" is "bic"
+        where the parameters of experts and gate can be counted (linear models, trees, mixtures of
+        them), else "held_out".
+
+    n_init : int, default=10
+        Number of starts. All run for 10 iterations, and the better half of them to the end.
+
+    init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
+        How a run starts: "random" components; "lines", experts fitted to a few random samples each,
+        where a sample belongs to the expert that predicts it best; or given responsibilities, for
+        a single run.
+
+    max_iter : int, default=500
+        Maximum number of iterations of a run.
+
+    tol : float, default=1e-6
+        A run has converged if the mean log-likelihood per sample changes by less than `tol`, or
+        does not improve by more than `tol` in ten iterations: with experts or gates that do not
+        maximize the likelihood, such as trees, it may also fall.
+
+    min_prior : float, default=0.05
+        Components with a smaller share of the samples are removed during the fit.
+
+    min_scale : float, default=0.05
+        Lower bound of the scales, relative to the largest one. Without it a component of a few
+        samples could have an infinite likelihood [2]_. A start that ends at the bound is used only
+        if all starts do, with a warning.
+
+    cv : int, cross-validation splitter or None, default=None
+        With folds, responsibilities and scales come from predictions for samples that experts and
+        gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
+        is the number of shuffled folds.
+
+    warm_start : bool, default=False
+        Whether `fit` starts from the responsibilities of the model that was fitted before.
+
+    n_jobs : int or None, default=None
+        Number of starts that run in parallel, by joblib. None means 1, -1 all cores.
+
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the starts and of every `random_state` of experts and gate that is None. Pass an
+        int for the same result in every call.
+
+    Attributes
+    ----------
+    {classes_}
+
+    experts_ : list of estimator
+        The fitted experts of the components that are left.
+
+    gate_ : estimator or None
+        The fitted gate, whose classes are the indices of the components; None for constant shares.
+
+    weights_ : ndarray of shape (n_components,)
+        The share of each component in the training samples.
+
+    n_components_ : int
+        Number of components that are left.
+
+    n_parameters_ : int or None
+        Number of parameters of the mixture, None if they cannot be counted. A coefficient, a
+        threshold and the value of a leaf are one each; penalties are ignored.
+
+    log_likelihood_ : float
+        Log-likelihood of the training samples.
+
+    lower_bound_ : float
+        The same per sample.
+
+    lower_bounds_ : list of float
+        `lower_bound_` after every iteration of the run that was kept.
+
+    n_iter_ : int
+        Number of iterations of that run.
+
+    converged_ : bool
+        Whether it converged; always False for "stochastic".
+
+    selection_ : dict of str to list
+        With `n_components="auto"`: for every number tried the log-likelihood, the number of
+        parameters and the criteria.
+
+    n_features_in_ : int
+        Number of columns of X.
+
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X has names.
+
+    {scale_}
+    """
 
     _parameter_constraints: ClassVar[dict] = {
         "estimator": [HasMethods(["fit", "predict"]), list, None],
@@ -590,6 +717,7 @@ def _held_out(mixture, problem, X, splits):
     return float(total / units)
 
 
+@documented_by(_BaseMixture.__doc__)
 class MixtureRegressor(RegressorMixin, _BaseMixture):
     """Mixture of any regressors, whose shares may depend on x, fitted by EM.
 
@@ -607,18 +735,6 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         without weights. A list has one expert per component. An expert may be a mixture (a
         hierarchical mixture). None: :class:`~sklearn.linear_model.LinearRegression`.
 
-    n_components : int or "auto", default=2
-        Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
-        a row are no better by `criterion`, and keeps the best.
-
-    gate : estimator or None, default=None
-        How the share of each component depends on x: a classifier with `predict_proba` whose `fit`
-        takes `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one. A
-        :class:`~sklearn.tree.DecisionTreeClassifier` gives regions that can be read, a
-        :class:`~sklearn.linear_model.LogisticRegression` borders that are linear and soft. It is
-        fitted to each sample once per component, with the responsibilities as weights. None:
-        constant shares.
-
     family : {"auto", "gaussian", "poisson", "gamma"} or callable, default="auto"
         The distribution of y around an expert's prediction. "gaussian" has a standard deviation
         and "gamma" a coefficient of variation per component. "auto" depends on the loss of the
@@ -626,103 +742,6 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         such a loss, "gamma" likewise, for a mixture its own density, otherwise "gaussian". A
         callable takes `(y, prediction, weight)` and returns the log density of each y; it may
         estimate a scale with the weights, which are 0 for samples outside of the training.
-
-    method : {"em", "hard", "stochastic"}, default="em"
-        How samples are assigned to experts: every sample to all experts, with its responsibilities
-        as weights ("em"), to the most probable expert only ("hard", classification EM), or to one
-        that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
-        model with the largest likelihood of all iterations is kept.
-
-    criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
-        How `n_components="auto"` chooses: by an information criterion, or by the mean
-        log-likelihood of samples that are held out ("held_out": `cv` folds, or 5). "auto" is "bic"
-        where the parameters of experts and gate can be counted (linear models, trees, mixtures of
-        them), else "held_out".
-
-    n_init : int, default=10
-        Number of starts. All run for 10 iterations, and the better half of them to the end.
-
-    init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
-        How a run starts: "random" components; "lines", experts fitted to a few random samples each,
-        where a sample belongs to the expert that predicts it best; or given responsibilities, for
-        a single run.
-
-    max_iter : int, default=500
-        Maximum number of iterations of a run.
-
-    tol : float, default=1e-6
-        A run has converged if the mean log-likelihood per sample changes by less than `tol`, or
-        does not improve by more than `tol` in ten iterations: with experts or gates that do not
-        maximize the likelihood, such as trees, it may also fall.
-
-    min_prior : float, default=0.05
-        Components with a smaller share of the samples are removed during the fit.
-
-    min_scale : float, default=0.05
-        Lower bound of the scales, relative to the largest one. Without it a component of a few
-        samples could have an infinite likelihood [2]_. A start that ends at the bound is used only
-        if all starts do, with a warning.
-
-    cv : int, cross-validation splitter or None, default=None
-        With folds, responsibilities and scales come from predictions for samples that experts and
-        gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
-        is the number of shuffled folds.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the responsibilities of the model that was fitted before.
-
-    n_jobs : int or None, default=None
-        Number of starts that run in parallel, by joblib. None means 1, -1 all cores.
-
-    verbose : int, default=0
-        Whether to show a progress bar.
-
-    random_state : int, RandomState instance or None, default=None
-        Source of the starts and of every `random_state` of experts and gate that is None. Pass an
-        int for the same result in every call.
-
-    Attributes
-    ----------
-    experts_ : list of estimator
-        The fitted experts of the components that are left.
-
-    gate_ : estimator or None
-        The fitted gate, whose classes are the indices of the components; None for constant shares.
-
-    weights_ : ndarray of shape (n_components,)
-        The share of each component in the training samples.
-
-    n_components_ : int
-        Number of components that are left.
-
-    n_parameters_ : int or None
-        Number of parameters of the mixture, None if they cannot be counted. A coefficient, a
-        threshold and the value of a leaf are one each; penalties are ignored.
-
-    log_likelihood_ : float
-        Log-likelihood of the training samples.
-
-    lower_bound_ : float
-        The same per sample.
-
-    lower_bounds_ : list of float
-        `lower_bound_` after every iteration of the run that was kept.
-
-    n_iter_ : int
-        Number of iterations of that run.
-
-    converged_ : bool
-        Whether it converged; always False for "stochastic".
-
-    selection_ : dict of str to list
-        With `n_components="auto"`: for every number tried the log-likelihood, the number of
-        parameters and the criteria.
-
-    n_features_in_ : int
-        Number of columns of X.
-
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X has names.
 
     scale_ : ndarray of shape (n_components,) or None
         Standard deviations ("gaussian"), or coefficients of variation ("gamma").
@@ -914,6 +933,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         return np.take_along_axis(np.stack(drawn), chosen[None], axis=0)[0].astype(float)
 
 
+@documented_by(_BaseMixture.__doc__)
 class MixtureClassifier(ClassifierMixin, _BaseMixture):
     """Mixture of any classifiers, whose shares may depend on x, fitted by EM.
 
@@ -932,122 +952,13 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         be a mixture (a hierarchical mixture). None:
         :class:`~sklearn.linear_model.LogisticRegression`.
 
-    n_components : int or "auto", default=2
-        Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
-        a row are no better by `criterion`, and keeps the best.
-
-    gate : estimator or None, default=None
-        How the share of each component depends on x: a classifier with `predict_proba` whose `fit`
-        takes `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one. A
-        :class:`~sklearn.tree.DecisionTreeClassifier` gives regions that can be read, a
-        :class:`~sklearn.linear_model.LogisticRegression` borders that are linear and soft. It is
-        fitted to each sample once per component, with the responsibilities as weights. None:
-        constant shares.
-
     family : {"auto", "log_loss"} or callable, default="auto"
         Both names mean the probability of the class by an expert. A callable takes
         `(y, prediction, weight)`, with the indices of classes as y and predictions of shape
         (n_samples, n_classes), and returns the log density of each y.
 
-    method : {"em", "hard", "stochastic"}, default="em"
-        How samples are assigned to experts: every sample to all experts, with its responsibilities
-        as weights ("em"), to the most probable expert only ("hard", classification EM), or to one
-        that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
-        model with the largest likelihood of all iterations is kept.
-
-    criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
-        How `n_components="auto"` chooses: by an information criterion, or by the mean
-        log-likelihood of samples that are held out ("held_out": `cv` folds, or 5). "auto" is "bic"
-        where the parameters of experts and gate can be counted (linear models, trees, mixtures of
-        them), else "held_out".
-
-    n_init : int, default=10
-        Number of starts. All run for 10 iterations, and the better half of them to the end.
-
-    init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
-        How a run starts: "random" components; "lines", experts fitted to a few random samples each,
-        where a sample belongs to the expert that predicts it best; or given responsibilities, for
-        a single run.
-
-    max_iter : int, default=500
-        Maximum number of iterations of a run.
-
-    tol : float, default=1e-6
-        A run has converged if the mean log-likelihood per sample changes by less than `tol`, or
-        does not improve by more than `tol` in ten iterations: with experts or gates that do not
-        maximize the likelihood, such as trees, it may also fall.
-
-    min_prior : float, default=0.05
-        Components with a smaller share of the samples are removed during the fit.
-
-    min_scale : float, default=0.05
-        Lower bound of the scales, relative to the largest one. Without it a component of a few
-        samples could have an infinite likelihood [2]_. A start that ends at the bound is used only
-        if all starts do, with a warning.
-
-    cv : int, cross-validation splitter or None, default=None
-        With folds, responsibilities and scales come from predictions for samples that experts and
-        gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
-        is the number of shuffled folds.
-
-    warm_start : bool, default=False
-        Whether `fit` starts from the responsibilities of the model that was fitted before.
-
-    n_jobs : int or None, default=None
-        Number of starts that run in parallel, by joblib. None means 1, -1 all cores.
-
-    verbose : int, default=0
-        Whether to show a progress bar.
-
-    random_state : int, RandomState instance or None, default=None
-        Source of the starts and of every `random_state` of experts and gate that is None. Pass an
-        int for the same result in every call.
-
-    Attributes
-    ----------
     classes_ : ndarray of shape (n_classes,)
         The classes.
-
-    experts_ : list of estimator
-        The fitted experts of the components that are left.
-
-    gate_ : estimator or None
-        The fitted gate, whose classes are the indices of the components; None for constant shares.
-
-    weights_ : ndarray of shape (n_components,)
-        The share of each component in the training samples.
-
-    n_components_ : int
-        Number of components that are left.
-
-    n_parameters_ : int or None
-        Number of parameters of the mixture, None if they cannot be counted. A coefficient, a
-        threshold and the value of a leaf are one each; penalties are ignored.
-
-    log_likelihood_ : float
-        Log-likelihood of the training samples.
-
-    lower_bound_ : float
-        The same per sample.
-
-    lower_bounds_ : list of float
-        `lower_bound_` after every iteration of the run that was kept.
-
-    n_iter_ : int
-        Number of iterations of that run.
-
-    converged_ : bool
-        Whether it converged; always False for "stochastic".
-
-    selection_ : dict of str to list
-        With `n_components="auto"`: for every number tried the log-likelihood, the number of
-        parameters and the criteria.
-
-    n_features_in_ : int
-        Number of columns of X.
-
-    feature_names_in_ : ndarray of str
-        Names of the columns, where X has names.
 
     Warns
     -----

@@ -6,7 +6,6 @@ What belongs to one part of a mixture is kept in an object of that part: `Router
 
 import inspect
 import os
-import re
 from dataclasses import dataclass
 from numbers import Real
 from typing import ClassVar
@@ -15,7 +14,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
-from .._validation import Count
+from .._validation import Count, documented_by
 from ..nn import ExpertSpec, LossSpec, RouterSpec
 from ..optim import SolverSpec
 
@@ -325,26 +324,6 @@ ARCHITECTURE = (
     *("router__kind", "router__network", "router__noise", "router__gate"),
     *("router__n_shared_experts", "balance__kind"),
 )
-
-
-def documented(estimator):
-    """Put the documentation of the shared parameters into that of an estimator.
-
-    Its own docstring has, under the heading "Parameters", the entries in braces of `_shared`.
-    """
-    if estimator.__doc__ is None:  # python -OO
-        return estimator
-    head, rest = inspect.cleandoc(estimator.__doc__).split("Parameters\n----------\n")
-    own, tail = re.split(r"\n(?=Warns\n-----\n)", rest)
-    entries = {text.split(" : ")[0]: text.strip() for text in re.split(r"\n(?=\w+ : )", own)}
-    shared = inspect.cleandoc(_shared.__doc__).split("Parameters\n----------\n", 1)[1]
-    shared = re.sub(r"\{(\w+)\}\n\n", lambda m: _entry(entries, m[1]), shared)
-    estimator.__doc__ = f"{head}Parameters\n----------\n{shared}\n\n{tail}\n"
-    return estimator
-
-
-def _entry(entries, name):
-    return f"{entries[name]}\n\n" if name in entries else ""
 
 
 def _shared(
@@ -680,6 +659,9 @@ def _shared(
         trained in mixed precision if each network computes 100 or more samples in a step; weights,
         routes, losses and predictions remain in float32.
     """
+
+
+documented = documented_by(_shared.__doc__)
 
 
 def constructor(*, loss, without=()):
