@@ -18,12 +18,7 @@ from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
 from ._compat import CallbackSupportMixin, Interrupts, __version__, warn
 from ._data.rows import Rows, select
-from ._data.statistics import (
-    describe_channels,
-    describe_columns,
-    find_centers,
-    rows_to_cluster,
-)
+from ._data.statistics import describe_channels, describe_columns, find_centers, rows_to_cluster
 from ._data.streams import read_batches
 from ._data.validation import (
     WeightsSeen,

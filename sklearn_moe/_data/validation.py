@@ -16,14 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y
 from .._compat import warn
 from .._validation import check_column, naming
 from .rows import select
-from .tables import (
-    Categories,
-    find_categories,
-    is_frame,
-    number_types,
-    read_table,
-    refuse_times,
-)
+from .tables import Categories, find_categories, is_frame, number_types, read_table, refuse_times
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 _LEAST_SIDE = 4  # of images, in pixels

@@ -33,14 +33,7 @@ from sklearn.utils.validation import (
 
 from .._compat import warn
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
-from .._validation import (
-    Count,
-    check_column,
-    check_named,
-    check_same_length,
-    documented_by,
-    naming,
-)
+from .._validation import Count, check_column, check_named, check_same_length, documented_by, naming
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._families import FAMILIES, Custom, Family, LogLoss, OwnDensity, guess_family
 from ._weighted import Template, count_parameters, last_step, takes_weights

@@ -30,7 +30,7 @@ ARGUMENTS = {
     metrics.routing_agreement: {"first": EXPERTS, "second": CLUSTERS},
     metrics.routing_matrix: BY_CLUSTER,
     metrics.own_other_error: {
-        **{"error_matrix": np.ones((4, 3)), "routing_matrix": np.ones((3, 4))},
+        **{"error_matrix": np.ones((4, 3)), "routing_matrix": np.ones((3, 4))}
     },
     metrics.image_properties: {"X": IMAGES, "n_bins": 3},
     metrics.router_margin: {"gate_proba": GATE_PROBA},

@@ -196,10 +196,7 @@ CALLS = {
     "NaN": (lambda: FITTED.predict(X * np.nan), "X contains NaN"),
     "y of NaN": (lambda: FITTED.score_samples(X, NUMBERS * np.nan), "y contains NaN"),
     "y of other samples": (lambda: FITTED.responsibilities(X, LONG), "y: .*inconsistent"),
-    "groups of other samples": (
-        lambda: FITTED.responsibilities(X, NUMBERS, LONG),
-        "groups",
-    ),
+    "groups of other samples": (lambda: FITTED.responsibilities(X, NUMBERS, LONG), "groups"),
     "groups of two axes": (lambda: FITTED.responsibilities(X, NUMBERS, X), "groups"),
     "groups of bic": (lambda: FITTED.bic(X, NUMBERS, groups=LONG), "groups"),
     "weights of bic": (lambda: FITTED.bic(X, NUMBERS, LONG), "sample_weight"),

@@ -8,13 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dispatch import (
-    GatheredProducts,
-    GroupedProducts,
-    Stack,
-    are_homogeneous,
-    stack_weights,
-)
+from ..dispatch import GatheredProducts, GroupedProducts, Stack, are_homogeneous, stack_weights
 from ..functional import Shape, activation_function, require_ndim
 
 

@@ -11,15 +11,7 @@ from torch import Tensor, nn
 
 from ..._registry import Registry, is_auto
 from ..functional import Shape, dry_run
-from .base import (
-    Balance,
-    MergeRouter,
-    ReLURouter,
-    Router,
-    RunningMean,
-    SigmoidRouter,
-    SoftRouter,
-)
+from .base import Balance, MergeRouter, ReLURouter, Router, RunningMean, SigmoidRouter, SoftRouter
 from .gates import GATES, NOISES, Noise, make_noise, standard_gate
 from .scores import NETWORKS, CentroidScores, LinearScores, NormalizedScores, make_scores
 from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
