@@ -11,7 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import torch
 from scipy import special
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, _fit_context
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
@@ -153,9 +153,41 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
 
     # -- fit: check the data, resolve the plan, build the net, train it, adopt the result ---
 
+    @_fit_context(prefer_skip_nested_validation=True)
     @usual_modes()
-    def _fit(self, X, y, sample_weight, groups):
-        """Train from new weights, or with `warm_start` from those of the last fit."""
+    def fit(self, X, y, sample_weight=None, groups=None):
+        """Fit router and experts.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, n_features), (n_samples, n_patches, patch_size) or \
+                (n_samples, n_channels, height, width)
+            Training samples. A table (2-D) may be sparse, hold NaN where a value is missing, and
+            have categorical columns.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_targets)
+            Of a classifier the class labels, of any type, or several labels, as zeros and ones; of
+            a regressor numbers, with one column or several.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.
+
+        groups : array-like of shape (n_samples,), default=None
+            The group of each sample, labels of any type. Samples of one group are out-of-bag for
+            the same experts, or held out together. Use it for repeated measurements, copies, or
+            frames of one video, which resemble each other. If `fit` is called by another estimator,
+            request it by `set_fit_request(groups=True)`.
+
+        Returns
+        -------
+        self : estimator instance
+
+        Raises
+        ------
+        ValueError
+            If X or y is malformed, fewer than two classes have positive weight, a parameter
+            does not fit X or other parameters, or the training loss is not finite.
+        """
         fit = first = self._begin(X, y, sample_weight, groups)
         max_iter, tol = fit.plan.training.max_iter, fit.plan.training.tol
         for start in self._starts(first):

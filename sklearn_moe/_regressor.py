@@ -160,41 +160,6 @@ class MoERegressor(RegressorMixin, BaseMoE):
     __init__ = constructor(loss="squared_error", without=["class_weight"])
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, sample_weight=None, groups=None):
-        """Fit router and experts.
-
-        Parameters
-        ----------
-        X : array-like of shape (n_samples, n_features), (n_samples, n_patches, patch_size) or \
-                (n_samples, n_channels, height, width)
-            Training samples. A table (2-D) may be sparse, hold NaN where a value is missing, and
-            have categorical columns.
-
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
-            Targets.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.
-
-        groups : array-like of shape (n_samples,), default=None
-            The group of each sample, labels of any type. Samples of one group are out-of-bag for
-            the same experts, or held out together. Use it for repeated measurements, copies, or
-            frames of one video, which resemble each other. If `fit` is called by another estimator,
-            request it by `set_fit_request(groups=True)`.
-
-        Returns
-        -------
-        self : MoERegressor
-
-        Raises
-        ------
-        ValueError
-            If X or y is malformed, a parameter does not fit X or other parameters, or the training
-            loss is not finite.
-        """
-        return self._fit(X, y, sample_weight, groups)
-
-    @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(self, X, y=None, sample_weight=None):
         """Continue the training for one epoch on these samples.
 
