@@ -712,6 +712,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
 
         Returns
         -------
@@ -729,6 +730,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
 
         Returns
         -------
@@ -867,6 +869,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         Parameters
         ----------
         path : str or path-like
+            Of the file.
 
         Raises
         ------

@@ -6,6 +6,7 @@ import importlib
 import inspect
 import pkgutil
 import re
+from collections import ChainMap
 
 from numpydoc.validate import validate
 
@@ -70,12 +71,14 @@ def test_defaults_are_what_docstrings_say():
 
 
 def public_parts(module):
-    """Yield the functions and classes of a module, and the methods of these, with their names."""
+    """Yield functions and classes of a module, and methods of these, inherited too, by name."""
     for name in module.__all__:
         part = getattr(module, name)
         if inspect.isclass(part) or inspect.isfunction(part):
             yield f"{module.__name__}.{name}", part
-        for own, member in vars(part).items() if inspect.isclass(part) else ():
+        bases = getattr(part, "__mro__", ())
+        ours = [vars(base) for base in bases if base.__module__.startswith("sklearn_moe")]
+        for own, member in ChainMap(*ours).items():
             is_routine = inspect.isroutine(member) or isinstance(member, property)
             if not own.startswith("_") and is_routine:
                 yield f"{module.__name__}.{name}.{own}", member
