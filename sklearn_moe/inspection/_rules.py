@@ -167,9 +167,8 @@ class RegionRules:
                 text += f"; {self.score_name} {_number(self.own_score[k])}"
             if not np.isnan(self.other_score[k]):
                 text += f", on other rows {_number(self.other_score[k])}"
-            experts.append(
-                (f"expert {k}", words or ["no simple words"][: int(self.share[k] > 0)], text)
-            )
+            words = words or ["no simple words"] * int(self.share[k] > 0)
+            experts.append((f"expert {k}", words, text))
         linear = np.flatnonzero(~np.isnan(self.coef).all(axis=1))
         note = f"Change of {self.outcome} per unit"
         if not np.isnan(self.half_width).all():
@@ -293,20 +292,14 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
         tree = gate if hasattr(gate, "tree_") and mixture is estimator else None
         where, right = find_words(table, experts, len(share), tree, max_conditions)
     own = np.eye(len(share), dtype=bool)[experts]
-    classes, score_name, scores = (
-        getattr(mixture, "classes_", None),
-        "RMSE",
-        np.full(own.shape, np.nan),
-    )
-    if proba is not None:
-        score_name = "accuracy"
+    classes, scores = getattr(mixture, "classes_", None), np.full(own.shape, np.nan)
     if y is not None and proba is None:
         y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(own), -1)
         scores = np.mean((outputs - y[:, np.newaxis]) ** 2, axis=2)
     elif y is not None:
         y = check_column(y, "y")[:, np.newaxis]
         scores, y = classes[proba.argmax(axis=2)] == y, classes[1:] == y
-    power = 0.5 if proba is None else 1
+    score_name, power = ("RMSE", 0.5) if proba is None else ("accuracy", 1)
     names, *numbers, scale = coefficients(estimator, X, y, table, outputs, proba, weight)
     return RegionRules(
         *own.shape,

@@ -59,9 +59,8 @@ def compare_experts(scores, experts, gain):
     mean, square = (_group_means(part, first, n_experts, None) for part in (loss, loss**2))
     n_samples = np.bincount(first, minlength=n_experts)
     variance = np.maximum(square - mean**2, 0) / np.maximum(n_samples, 1)[:, np.newaxis]
-    is_worse = (
-        mean - 2 * np.sqrt(variance) > max(gain, 0) / 10
-    )  # False of NaN: an expert without samples
+    # False of NaN: an expert without samples.
+    is_worse = mean - 2 * np.sqrt(variance) > max(gain, 0) / 10
     counts = n_samples >= min(0.05, 0.5 / n_experts) * len(first)
     alike = ~(is_worse & is_worse.T)[np.ix_(counts, counts)]
     regimes = np.full(n_experts, -1)

@@ -174,10 +174,8 @@ def test_merging_experts_of_any_kind():
 def test_merging_refuses_experts_that_have_no_mean():
     mixture = build("merge", "mlp")
     with OwnGenerator(seeded()):
-        linear, norms = (
-            nn.Linear(6, 3),
-            [nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)) for _ in range(4)],
-        )
+        linear = nn.Linear(6, 3)
+        norms = [nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)) for _ in range(4)]
     for experts, match in (
         ([linear, *list(mixture.experts)[1:]], "averages the parameters of the experts"),
         (norms, "statistics of BatchNorm"),
