@@ -51,6 +51,28 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+def predictions(model, X):
+    """Return probabilities, or the numbers of a regressor."""
+    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
+
+
+def assert_equal_gradients(output, expected, parameters):
+    """Compare the gradients of two outputs, in a direction drawn at random."""
+    target = torch.randn(output.shape, generator=seeded(3), dtype=torch.float64)
+    ours, reference = (
+        torch.autograd.grad((values * target).sum(), parameters, materialize_grads=True)
+        for values in (output, expected)
+    )
+    torch.testing.assert_close(ours, reference, rtol=1e-6, atol=1e-9)
+
+
+def legend_texts(ax):
+    from matplotlib.legend import Legend
+
+    legends = ax.findobj(Legend)
+    return [text.get_text() for legend in legends for text in legend.get_texts()]
+
+
 def noise_images(n_samples, channels=3, height=32, width=32):
     """Return random images, uint8."""
     shape = (n_samples, channels, height, width)

@@ -7,7 +7,7 @@ import pytest
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
 
-__all__ = ["REPRESENTATIVES", "SAMPLES", "predictions", "refuses", "target_of"]
+__all__ = ["REPRESENTATIVES", "SAMPLES", "refuses", "target_of"]
 
 N_SAMPLES = 24
 _RNG = np.random.default_rng(0)
@@ -47,11 +47,6 @@ REPRESENTATIVES = {
 def target_of(model):
     """Return classes or numbers, as the class of an estimator takes them."""
     return CLASSES if model is MoEClassifier else NUMBERS
-
-
-def predictions(model, X):
-    """Return probabilities, or the numbers of a regressor."""
-    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
 
 
 def refuses(label, match, call, *args, **options):

@@ -6,7 +6,8 @@ from itertools import cycle
 import numpy as np
 import pytest
 import torch
-from representatives import SAMPLES, predictions, refuses, target_of
+from helpers import predictions
+from representatives import SAMPLES, refuses, target_of
 from sklearn.utils._param_validation import generate_invalid_param_val, make_constraint
 from torch import nn
 

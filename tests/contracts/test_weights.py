@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from representatives import REPRESENTATIVES, predictions
+from helpers import predictions
+from representatives import REPRESENTATIVES
 from sklearn.base import clone
 from sklearn.metrics import recall_score
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
+from helpers import predictions
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, load_wine
@@ -38,10 +39,6 @@ def draw(n=80, n_columns=4, seed=0):
     return X, (X[:, 0] + X[:, 1] ** 2 + 0.3 * rng.normal(size=n) > 0.7).astype(int)
 
 
-def answers(model, X):
-    return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
-
-
 # -- columns as they come -----------------------------------------------------------------
 
 
@@ -65,7 +62,9 @@ def test_units_of_columns_do_not_matter(model):
     factor, shift = np.array([1e-6, 3.7, 1e5, 2.3]), np.array([1e-6, -11.0, 1e6, 5.0])
     one, other = brief(model).fit(X, y), brief(model).fit(factor * X + shift, y)
     X_new, _ = draw(seed=1)
-    np.testing.assert_allclose(answers(other, factor * X_new + shift), answers(one, X_new), 0, 1e-6)
+    np.testing.assert_allclose(
+        predictions(other, factor * X_new + shift), predictions(one, X_new), 0, 1e-6
+    )
 
 
 def test_columns_of_two_values_are_learned_however_few_rows_differ():
@@ -87,7 +86,7 @@ def test_a_sparse_table_is_the_same_table(model, dtype, early_stopping):
     sparse.fit(csr_array(X), y)
     tolerance = 1e-12 if dtype == np.float64 else 1e-5
     for given in (X, csr_array(X), csr_array(X).tocsc()):
-        np.testing.assert_allclose(answers(sparse, given), answers(dense, X), 0, tolerance)
+        np.testing.assert_allclose(predictions(sparse, given), predictions(dense, X), 0, tolerance)
 
 
 # -- missing values -----------------------------------------------------------------------
@@ -101,9 +100,9 @@ def test_that_a_value_is_missing_is_learned(model):
     fitted = brief(model, max_iter=150).fit(X, y)
     assert fitted.score(X, y) > 0.9
     X[:50, 0] = NAN  # of a column that had none
-    assert np.isfinite(answers(fitted, X)).all()
+    assert np.isfinite(predictions(fitted, X)).all()
     X[:, 3] = NAN
-    assert np.isfinite(answers(brief(model).fit(X, y), X)).all()
+    assert np.isfinite(predictions(brief(model).fit(X, y), X)).all()
 
 
 def test_what_is_missing_is_refused_elsewhere():
@@ -410,7 +409,7 @@ def test_another_fit_forgets_the_columns_of_the_last(model):
     for given in (X, frame, X_other, frame[["size", "color"]], X):
         fitted.fit(given, y)
         expected = brief(model).fit(given, y)
-        np.testing.assert_array_equal(answers(fitted, given), answers(expected, given))
+        np.testing.assert_array_equal(predictions(fitted, given), predictions(expected, given))
 
 
 @pytest.mark.parametrize("model", BOTH)
@@ -418,13 +417,13 @@ def test_warm_start_goes_on_with_the_same_columns(model):
     X, y = draw_frame()
     y = y == "yes"
     fitted = brief(model, warm_start=True).fit(X, y)
-    first, before = fitted.oob_loss_curve_, answers(fitted, X)
+    first, before = fitted.oob_loss_curve_, predictions(fitted, X)
     other = X.iloc[::-1].assign(weight=X["weight"] + 5, color="red")
     fitted.set_params(learning_rate_init=1e-9, router__learning_rate=0.0).fit(other, y)
     assert fitted.oob_loss_curve_[: len(first)] == first
     assert fitted.n_iter_ == len(fitted.oob_loss_curve_) > len(first)
     # Logits are calibrated anew, by a factor.
-    assert np.corrcoef(answers(fitted, X).ravel(), before.ravel())[0, 1] > 0.99
+    assert np.corrcoef(predictions(fitted, X).ravel(), before.ravel())[0, 1] > 0.99
 
 
 @pytest.mark.parametrize("model", BOTH)

@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from helpers import TABLES, make_table
+from helpers import TABLES, legend_texts, make_table
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
 from sklearn.base import BaseEstimator
@@ -21,11 +21,6 @@ from sklearn_moe.inspection import DecisionRegionDisplay, expert_colors
 matplotlib.use("Agg")
 from_predictions = DecisionRegionDisplay.from_predictions
 from_estimator = DecisionRegionDisplay.from_estimator
-
-
-def legend_texts(ax):
-    legends = ax.findobj(matplotlib.legend.Legend)
-    return [text.get_text() for legend in legends for text in legend.get_texts()]
 
 
 def legend_titles(ax):

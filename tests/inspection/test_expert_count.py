@@ -1,8 +1,8 @@
 """The plot of a search over the number of experts."""
 
-import matplotlib
 import numpy as np
 import pytest
+from helpers import legend_texts
 from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -15,11 +15,6 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_moe.inspection import ExpertCountDisplay, expert_colors
 
 COUNTS = [1, 2, 4, 8]
-
-
-def legend_texts(ax):
-    legends = ax.findobj(matplotlib.legend.Legend)
-    return [text.get_text() for legend in legends for text in legend.get_texts()]
 
 
 class Counted(ClassifierMixin, BaseEstimator):

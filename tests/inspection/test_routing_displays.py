@@ -5,6 +5,7 @@ from itertools import pairwise
 import matplotlib
 import numpy as np
 import pytest
+from helpers import legend_texts
 from numpy.testing import assert_allclose, assert_array_equal
 
 from sklearn_moe import MoERegressor
@@ -26,11 +27,6 @@ def texts(display):
 
 def tick_labels(axis):
     return [label.get_text() for label in axis.get_ticklabels()]
-
-
-def legend_texts(ax):
-    legends = ax.findobj(matplotlib.legend.Legend)
-    return [text.get_text() for legend in legends for text in legend.get_texts()]
 
 
 # -- matrix ----------------------------------------------------------------------------------

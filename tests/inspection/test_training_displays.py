@@ -2,10 +2,10 @@
 
 from types import SimpleNamespace
 
-import matplotlib
 import numpy as np
 import pytest
 import torch
+from helpers import legend_texts
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from sklearn.exceptions import NotFittedError
@@ -17,12 +17,6 @@ from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import make_cluster_patches
 from sklearn_moe.inspection import AlignmentDisplay, DispatchEntropyDisplay, expert_colors
-
-
-def legend_texts(ax):
-    legends = ax.findobj(matplotlib.legend.Legend)
-    return [text.get_text() for legend in legends for text in legend.get_texts()]
-
 
 # -- entropy ---------------------------------------------------------------------------------
 

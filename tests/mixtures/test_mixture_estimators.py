@@ -7,6 +7,7 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import predictions
 from made_up import counts, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import stats
@@ -37,10 +38,6 @@ def data_of(kind, n=300):
 
 def mixture_of(kind, **options):
     return KINDS[kind](**{"gate": TREE, "n_init": 2, "random_state": 0} | options)
-
-
-def answer(mixture, X):
-    return mixture.predict_proba(X) if hasattr(mixture, "classes_") else mixture.predict(X)
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +73,7 @@ def test_predictions_are_the_sum_of_gate_times_experts(kind):
         assert np.array_equal(mixture.predict(X), mixture.classes_[expected.argmax(axis=1)])
         proba = mixture.predict_proba(X)[np.arange(300), (y == "yes").astype(int)]
         assert_allclose(mixture.score_samples(X, y), np.log(proba), atol=1e-5)
-    assert_allclose(answer(mixture, X), expected, atol=1e-4)
+    assert_allclose(predictions(mixture, X), expected, atol=1e-4)
 
 
 def test_quantiles_are_the_inverse_of_the_distribution(lines):
@@ -216,7 +213,7 @@ def test_sparse_samples_are_those_of_the_dense_array(kind):
     dense = mixture.score_samples(X, y)
     mixture.fit(csr_matrix(X), y)
     assert_allclose(mixture.score_samples(csr_matrix(X), y).mean(), dense.mean(), atol=0.05)
-    assert_allclose(answer(mixture, csr_matrix(X)), answer(mixture, X))
+    assert_allclose(predictions(mixture, csr_matrix(X)), predictions(mixture, X))
 
 
 @brief
@@ -225,14 +222,14 @@ def test_copies_searches_and_parameters(kind):
     X, y = data_of(kind)
     mixture = mixture_of(kind, max_iter=30).fit(X, y)
     again = pickle.loads(pickle.dumps(mixture))
-    assert np.array_equal(answer(again, X), answer(mixture, X))
-    assert np.array_equal(answer(clone(mixture).fit(X, y), X), answer(mixture, X))
+    assert np.array_equal(predictions(again, X), predictions(mixture, X))
+    assert np.array_equal(predictions(clone(mixture).fit(X, y), X), predictions(mixture, X))
     assert np.array_equal(
-        answer(clone(mixture).set_params(n_jobs=2).fit(X, y), X), answer(mixture, X)
+        predictions(clone(mixture).set_params(n_jobs=2).fit(X, y), X), predictions(mixture, X)
     )
-    whole = answer(mixture, X)
+    whole = predictions(mixture, X)
     for part in (slice(0, 1), slice(7, 50), slice(None, None, -1)):
-        assert_allclose(answer(mixture, X[part]), whole[part], rtol=1e-12)
+        assert_allclose(predictions(mixture, X[part]), whole[part], rtol=1e-12)
         assert_allclose(mixture.score_samples(X, y)[part], mixture.score_samples(X[part], y[part]))
     grid = {"n_components": [1, 2], "gate__max_leaf_nodes": [2, 4]}
     search = GridSearchCV(mixture_of(kind, n_init=1, max_iter=10), grid, cv=2, error_score="raise")

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import make_mixture, samples_for, seeded
+from helpers import assert_equal_gradients, make_mixture, samples_for, seeded
 from torch import nn
 from torch.func import functional_call
 
@@ -126,15 +126,6 @@ REFERENCES |= dict.fromkeys(("top1", "topk", "noisy_topk", "sampled", "random", 
 def test_every_router_has_a_reference():
     assert set(REFERENCES) == set(ROUTERS)
     assert {gate for _, gate, _ in COMBINATIONS} == set(GATES)
-
-
-def assert_equal_gradients(output, expected, parameters):
-    target = torch.randn(output.shape, generator=seeded(3), dtype=torch.float64)
-    ours, reference = (
-        torch.autograd.grad((values * target).sum(), parameters, materialize_grads=True)
-        for values in (output, expected)
-    )
-    torch.testing.assert_close(ours, reference, rtol=1e-6, atol=1e-9)
 
 
 @pytest.mark.parametrize(("router", "gate", "top_k"), COMBINATIONS)

@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import narrow
+from helpers import narrow, predictions
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -49,10 +49,6 @@ def fitted(X, y, **options):
     return model(**options).fit(X[:N_TRAIN], y[:N_TRAIN])
 
 
-def answer(model, X):
-    return getattr(model, "predict_proba", model.predict)(X)
-
-
 def open_session(path):
     runtime = pytest.importorskip("onnxruntime")
     options = runtime.SessionOptions()
@@ -65,7 +61,7 @@ def check_onnx(model, X, path):
     """Compare an exported model with the model itself, on batches of several sizes."""
     model.to_onnx(path)
     session = open_session(path)
-    expected = answer(model, X)
+    expected = predictions(model, X)
     for n in (0, 1, 7, len(X)):
         (got,) = session.run(None, {"X": X[:n]})
         np.testing.assert_allclose(got, expected[:n], atol=1e-5 * max(1, expected.std()))
@@ -77,7 +73,7 @@ def check_torch(model, X):
         got = module(x)
         assert module(x[:0]).shape == (0, *got.shape[1:])
     assert got.dtype == module.dtype
-    np.testing.assert_allclose(got, answer(model, X[:100]), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(got, predictions(model, X[:100]), rtol=1e-6, atol=1e-7)
 
 
 @pytest.fixture

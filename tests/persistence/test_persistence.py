@@ -18,7 +18,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import as_kind, hook, is_deep, narrow
+from helpers import as_kind, hook, is_deep, narrow, predictions
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.pipeline import make_pipeline
@@ -335,10 +335,6 @@ def models(folder):
     yield make_pipeline(StandardScaler(), small()), ROWS, CLASSES
 
 
-def answer(model, X):
-    return getattr(model, "predict_proba", model.predict)(X)
-
-
 @pytest.mark.slow
 def test_the_listed_types_suffice_and_all_are_needed():
     skops = pytest.importorskip("skops.io")
@@ -347,7 +343,9 @@ def test_the_listed_types_suffice_and_all_are_needed():
         for model, X, y in models(folder):
             again, data = skops_copy(model.fit(X, y))
             used.update(skops.get_untrusted_types(data=data))
-            np.testing.assert_array_equal(answer(again, X), answer(model, X), err_msg=str(model))
+            np.testing.assert_array_equal(
+                predictions(again, X), predictions(model, X), err_msg=str(model)
+            )
     assert used == set(sklearn_moe.trusted_types())
 
 
@@ -363,7 +361,7 @@ def test_no_pickle_hides_in_a_file():
                     np.load(io.BytesIO(file.read(name)), allow_pickle=False)
         for each in (again, model):
             each.partial_fit(BAGS, CLASSES)
-        np.testing.assert_array_equal(answer(again, BAGS), answer(model, BAGS))
+        np.testing.assert_array_equal(predictions(again, BAGS), predictions(model, BAGS))
 
 
 def test_parts_of_ones_own_are_not_trusted():
