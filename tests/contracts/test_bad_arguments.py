@@ -94,26 +94,3 @@ def test_a_bad_argument_is_named_or_harmless(module):
                     message = str(error)
                 assert name in message, f"{function}: {value!r}: {message}"
     assert n_refused > 40
-
-
-def patches(*args, **options):
-    return partial(datasets.make_cluster_patches, *args, **options)
-
-
-MISTAKES = [
-    (patches(n_clusters=20, patch_size=10), "patch_size=10.*n_clusters"),
-    (patches(alpha=(2, 1)), "alpha"),
-    (patches(beta=(0, 1)), "beta"),
-    (patches(gamma=(1, 2, 3)), "gamma"),
-    (patches(gamma=(1, [2, 3])), "gamma"),
-    (patches(12, scale=1e300, random_state=0), "scale=1e.300"),
-    (patches(dictionary=(np.eye(4),)), "dictionary"),
-    (patches(dictionary=(np.eye(4), np.eye(4))), "dictionary.*shape"),
-    (patches(True), "n_samples"),
-]
-
-
-def test_mistakes_are_named():
-    for function, match in MISTAKES:
-        with pytest.raises((TypeError, ValueError), match=match):
-            function()

@@ -172,6 +172,7 @@ NO_CLASSES = {
     "1e308": (np.where(CLASSES, 1e308, -1e308), "^y: "),
     "mixed types": (np.array([1, "a"] * 12, dtype=object), "^y: "),
     "some None": (np.array([None, *CLASSES[1:]], dtype=object), "y holds None.* 1 sample"),
+    "some NaN": (np.array(["a", "b", np.nan] * 8, dtype=object), "^y: .*NaN"),
     "columns": (RNG.integers(3, size=(N_SAMPLES, 2)), "y of shape .*zeros and ones"),
 }
 NO_NUMBERS = {

@@ -90,12 +90,3 @@ def test_no_samples():
                 assert mixture.forward_each(x).shape == (0, 4, 3)
                 route = mixture.route(x)
             assert len(route.ranking()) == len(route.shares()) == 0
-
-
-def test_a_balance_that_has_nothing_to_act_on_is_refused(patches):
-    (X, y, _), _ = patches
-    pairs = [(r, b) for r in ROUTERS for b in BALANCES if not goes_with(r, b)]
-    assert len(pairs) > 3
-    for router, balance in pairs:
-        with pytest.raises(ValueError, match=f"router='{router}'"):
-            fit(X[:50], y[:50], router, balance=balance)

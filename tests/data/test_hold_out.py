@@ -68,10 +68,3 @@ def test_a_class_of_one_row_is_trained_on_and_held_out_is_what_can_be():
     assert len(clf.validation_scores_) == clf.n_iter_
     with pytest.raises(ValueError, match="validation_fraction"):
         brief(early_stopping=True).fit(X[:9], np.arange(9) // 3)
-
-
-def test_missing_classes_are_said_to_be_missing():
-    X = np.random.default_rng(0).normal(size=(20, 4))
-    for missing in (None, float("nan")):
-        with pytest.raises(ValueError, match=r"y.*NaN"):
-            brief().fit(X, np.array(["a", "b", "a", missing] * 5, dtype=object))

@@ -202,6 +202,7 @@ def test_paper_settings_are_the_table_of_the_paper():
 IDENTITY = np.eye(50)
 WRONG = [
     ({"n_samples": 0}, r"'n_samples' .* in the range \[1, inf\). Got 0"),
+    ({"n_samples": True}, "'n_samples' .* Got True"),
     ({"n_clusters": 1}, r"'n_clusters' .* in the range \[2, inf\). Got 1"),
     ({"n_patches": 2}, r"'n_patches' .* in the range \[3, inf\). Got 2"),
     ({"patch_size": 3}, r"'patch_size' .* in the range \[4, inf\). Got 3"),

@@ -1,17 +1,15 @@
 """MoERegressor as its users meet it."""
 
-import pickle
 import warnings
 from itertools import product
 
 import numpy as np
-import pandas
 import pytest
 import torch
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, train_test_split
+from sklearn.model_selection import train_test_split
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoERegressor
@@ -162,18 +160,6 @@ def test_further_training_keeps_the_units():
     assert reg.score(X, y) > 0.8
     with pytest.raises(ValueError, match=r"y must have shape \(n_samples,\), as in the first fit"):
         reg.partial_fit(X, np.stack([y, y], 1))
-
-
-def test_seeds_pickles_searches_and_frames():
-    X, y = samples((8,))
-    frame = pandas.DataFrame(X).add_prefix("x")
-    best = GridSearchCV(make(), {"n_experts": [1, 2]}, cv=2).fit(frame, y).best_estimator_
-    twin = pickle.loads(pickle.dumps(best))
-    np.testing.assert_array_equal(twin.predict(frame), best.predict(frame))
-    assert list(best.feature_names_in_) == list(frame.columns)
-    first, second, other = (make(random_state=seed).fit(X, y).predict(X) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first, second)
-    assert np.abs(first - other).max() > 1e-3
 
 
 def test_multipliers_of_normalized_steps():
