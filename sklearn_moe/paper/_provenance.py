@@ -19,6 +19,12 @@ from .. import __version__
 
 _PAPER = __package__
 _LIBRARY = _PAPER.partition(".")[0]
+# What these modules define is a version, records, warns, or keeps and exports what is fitted.
+_WITHOUT_EFFECT = {
+    *(_LIBRARY, __name__),
+    *(f"{_LIBRARY}.{name}" for name in ("_compat", "_persistence", "exceptions", "nn.predictor")),
+    *(f"{_LIBRARY}._training.{name}" for name in ("checkpoint", "diagnostics")),
+}
 
 
 @cache
@@ -26,7 +32,8 @@ def code_hash(names):
     """Return a hash of the code behind some names, without docstrings, comments and annotations.
 
     Modules of the library count as a whole, with what they import. Of the experiments only the
-    definitions in use count: a new figure or finding makes no new runs.
+    definitions in use count: a new figure or finding makes no new runs. Nor does another way to
+    import the same, or a change of what has no effect on results, such as a warning.
 
     Parameters
     ----------
@@ -42,30 +49,44 @@ def code_hash(names):
         name = wanted.pop()
         codes[name], used = _code(name)
         wanted |= used - codes.keys()
-    text = "\n".join(f"{name}\n{codes[name]}" for name in sorted(codes))
+    text = "\n".join(f"{name}\n{code}" for name, code in sorted(codes.items()) if code)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 @cache
 def _code(name):
     """Return the code that belongs to a dotted name, and the names of what it uses."""
-    module = _module_of(name)
+    module, first = _split(name)
+    if module in _WITHOUT_EFFECT:
+        return "", frozenset()
     tree, imports = _parse(module)
-    first = name.removeprefix(f"{module}.").partition(".")[0]
-    if first in imports:  # and only passed on
-        return "", frozenset({imports[first]})
-    if module in (_LIBRARY, __name__):  # what it defines is a version; what is here records
-        return "", frozenset()
+    own = frozenset()
     if not module.startswith(_PAPER):
-        whole = ast.unparse(tree), frozenset(imports.values())
-        return whole if name == module else ("", frozenset({module}))
-    definitions = {target: node for node in tree.body for target in _defined(node)}
-    if first not in definitions:
-        return "", frozenset()
-    used = {node.id for node in ast.walk(definitions[first]) if isinstance(node, ast.Name)}
-    own = {f"{module}.{target}" for target in used & definitions.keys()}
-    others = {imports[target] for target in used & imports.keys()}
-    return ast.unparse(definitions[first]), frozenset(own | others)
+        if first:
+            return "", frozenset({module})
+    else:
+        definitions = {target: node for node in tree.body for target in _defined(node)}
+        if first not in definitions:
+            return "", frozenset()
+        tree = definitions[first]
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        own = {f"{module}.{target}" for target in used & definitions.keys()}
+        imports = {alias: imports[alias] for alias in used & imports.keys()}
+    imports = {alias: _definition(imported) for alias, imported in sorted(imports.items())}
+    return f"{ast.unparse(tree)}\n{imports}", frozenset({*own, *imports.values()})
+
+
+def _definition(name):
+    """Return where a name is defined that modules may pass on."""
+    module, first = _split(name)
+    imports = _parse(module)[1]
+    return _definition(imports[first]) if first in imports else name
+
+
+def _split(name):
+    """Return the module in which a dotted name lies, and what of the name comes first in it."""
+    module = _module_of(name)
+    return module, name.removeprefix(module).removeprefix(".").partition(".")[0]
 
 
 def _module_of(name):
@@ -96,6 +117,8 @@ def _parse(module):
                 node.body[0] = ast.Pass()
             if isinstance(node, ast.FunctionDef):
                 node.returns = None
+        if isinstance(getattr(node, "body", None), list):  # `imports` has these
+            node.body = [part for part in node.body if not getattr(part, "level", 0)]
     return tree, imports
 
 

@@ -108,7 +108,7 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
         smoothing=0,  # runs differ in length: their mean predicts best how long the rest takes
     )
     failures = []
-    with bar, Parallel(jobs, return_as="generator_unordered") as parallel:
+    with bar, Parallel(jobs, return_as="generator_unordered", batch_size=1) as parallel:
         for failure in parallel(delayed(_perform)(run, store) for run in missing):
             failures += failure
             bar.update()

@@ -203,17 +203,21 @@ def test_the_key_of_a_run_holds_the_code_behind_it(monkeypatch):
             return text
 
         monkeypatch.setattr(_provenance, "_read", altered)
-        return {name for name, run in runs.items() if run.key != keys.get(name)}
+        return {name for name, run in runs.items() if replace(run).key != keys.get(name)}
 
     keys = {}
     assert changed() == runs.keys()
-    keys = {name: run.key for name, run in runs.items()}
+    keys = {name: replace(run).key for name, run in runs.items()}
     assert changed() == set()
     baselines = "paper/experiments/baselines.py"
+    longer = "from .nn.mixture import build_mixture\nfrom .nn import Predictor, RouterSpec\n"
     for file, old, new, whose in (
         ("nn/mixture.py", '"""The mixture', '"""A mixture', set()),
         ("nn/mixture.py", "import torch\n", "import torch  # a comment\n", set()),
         ("nn/mixture.py", "import torch\n", "import torch\nx = 1\n", {"mixture", "set"}),
+        ("_base.py", "from .nn import Predictor, RouterSpec, build_mixture\n", longer, set()),
+        ("_base.py", "import softmax\n", "import log_softmax as softmax\n", {"mixture", "set"}),
+        ("_training/diagnostics.py", "_RUINED = 1.0", "_RUINED = 2.0", set()),
         ("datasets/_cluster_patches.py", "(patch_size, 2 *", "(patch_size, 3 *", set(runs)),
         ("paper/_run.py", "100 * float", "99 * float", set(runs)),
         (baselines, "width: int = 100", "width: int = 9", {"set"}),
