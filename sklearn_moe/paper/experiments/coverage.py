@@ -7,7 +7,7 @@ import numpy as np
 from scipy.stats import binomtest
 
 from .._experiment import Experiment, Finding
-from .._run import LIVE, MATRICES
+from .._run import LIVE, MATRICES, used_experts
 from .._statistics import Interval, holm, mean_interval, p_text
 from .common import COLORS, TRACE, legend, log_scale, mixture, panels, problems
 
@@ -85,9 +85,8 @@ class Commitments(NamedTuple):
 def commitments(run):
     """Return the :class:`Commitments` of a run."""
     routing = np.array(run["routing"], dtype=float)  # (K, M)
-    samples = routing.sum(0)
-    used = samples >= LIVE * samples.sum()
-    taken = used & (routing.max(0) > samples / 2)
+    used = used_experts(routing)
+    taken = used & (routing.max(0) > routing.sum(0) / 2)
     cluster = np.where(taken, routing.argmax(0), -1)
     agreements = (
         float((np.argmax(run[name], axis=1) == cluster)[taken].mean()) if taken.any() else np.nan

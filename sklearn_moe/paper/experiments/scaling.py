@@ -6,10 +6,9 @@ from math import log
 
 import numpy as np
 
-from ...datasets import PAPER_SETTINGS, make_cluster_patches
 from .._experiment import Experiment, Finding
 from .._protocols import expert
-from .._run import Problem, Run, Samples, _misled
+from .._run import Problem, Run
 from .._statistics import mean_interval, share_interval
 from .common import COLORS, legend, log_scale, mark, mixture, panels
 from .coverage import covered_by_chance
@@ -50,18 +49,10 @@ class Clusters(Problem):
     n_clusters: int = 4
     patch_size: int = 50
 
-    def draw(self, seed):
-        """Return the samples of the run with this seed."""
-        X, y, clusters, dictionary = make_cluster_patches(
-            self.n_train + self.n_test,
-            n_clusters=self.n_clusters,
-            patch_size=self.patch_size,
-            return_clusters=True,
-            return_dictionary=True,
-            random_state=seed,
-            **PAPER_SETTINGS[self.setting],
-        )
-        return Samples(X, y, clusters, _misled(X, y, clusters, dictionary), dictionary)
+    @property
+    def options(self):
+        """Return parameters of the generator."""
+        return super().options | {"n_clusters": self.n_clusters, "patch_size": self.patch_size}
 
 
 class CoverageRun(Run):

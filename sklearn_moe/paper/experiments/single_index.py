@@ -1,6 +1,5 @@
 """Clustered single-index regression: one model of all samples, or a model for each cluster."""
 
-import time
 from dataclasses import dataclass
 from math import log, sqrt
 
@@ -13,8 +12,7 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 from ... import MixtureRegressor, MoERegressor
 from ...metrics import dispatch_entropy
 from .._experiment import Experiment, Finding
-from .._provenance import origin
-from .._run import Problem, Run, Samples, one_thread, seeded
+from .._run import Problem, Run, Samples, one_thread, seconds
 from .._statistics import mean_interval
 from .common import COLORS, draw_curve, legend, log_scale, panels
 
@@ -61,20 +59,16 @@ def _hermite(z):
 class RegressionRun(Run):
     """A fit to numbers: R2, and of a mixture whether it divides the samples by cluster."""
 
-    def perform(self):
-        """Fit and measure; the result is plain numbers."""
-        start = time.perf_counter()
+    def fit(self, model):
+        """Fit a model, and return it and what is measured of it."""
         X, y, clusters, *_ = self.problem.draw(self.seed)
-        n, model = self.problem.n_train, seeded(self.estimator, self.seed)
+        n = self.problem.n_train
         with one_thread():
-            fit_start = time.perf_counter()
-            model.fit(X[:n], y[:n])
-            result = {"fit_seconds": time.perf_counter() - fit_start}
+            result = {"fit_seconds": seconds(model.fit, X[:n], y[:n])}
             result |= {"r2": model.score(X[n:], y[n:]), "train_r2": model.score(X[:n], y[:n])}
             if self._routes or isinstance(model, MixtureRegressor):
                 result["entropy"] = float(dispatch_entropy(clusters[n:], model.apply(X[n:])))
-        seconds = time.perf_counter() - start
-        return result | {"seed": self.seed, "seconds": seconds, "device": "cpu", **origin()}
+        return model, result
 
 
 def single_index(protocol="code", data="fixed"):

@@ -7,7 +7,7 @@ import numpy as np
 from ..._training import Callback
 from ...metrics import expert_error_matrix, routing_matrix
 from .._experiment import Experiment, Finding
-from .._run import LIVE, Problem, Run
+from .._run import LIVE, Problem, Run, used_experts
 from .._statistics import Interval, mean_interval, share_interval
 from .common import COLORS, legend, mark, mixture, panels
 from .coverage import covered_by_chance
@@ -181,11 +181,9 @@ def experts_of(run):
     each = np.arange(len(cluster))
     own = errors[each, cluster]
     others = (errors.sum(1) - own) / (errors.shape[1] - 1)
-    used = routes.sum(0) >= LIVE * routes.sum()
     filled = len(np.unique(cluster[own < GOOD]))
-    return Experts(
-        cluster, own, others, used, filled, 100 * float(routes[cluster, each].sum() / routes.sum())
-    )
+    sent = 100 * float(routes[cluster, each].sum() / routes.sum())
+    return Experts(cluster, own, others, used_experts(routes), filled, sent)
 
 
 def uneven(run, grown=_GROWN[1]):
