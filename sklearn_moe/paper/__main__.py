@@ -138,7 +138,7 @@ def _name(text):
 
 def _add_common(parser):
     parser.add_argument(
-        "--runs", type=positive, default=10, help="seeds of each cell, fewer in large experiments"
+        "--runs", type=positive, help="seeds of each cell; by default as each experiment says"
     )
     parser.add_argument("--seed", type=int, default=0, help="the first of them")
     parser.add_argument("--jobs", type=int, default=-1, help="runs side by side; -1 for all cores")

@@ -58,8 +58,8 @@ class Experiment:
         Names of the models of a problem that does not get all.
     once : tuple of str, default=()
         Models that are fitted from the first seed only, as in the notebooks.
-    max_runs : int, default=None
-        Seeds of each cell at most, for grids that are large.
+    n_runs : int, default=10
+        Seeds of each cell.
     published : mapping of tuple to Published, default={}
         Keys are the labels of a cell in their order: setting, what else varies among the problems,
         model, values of the grid.
@@ -87,7 +87,7 @@ class Experiment:
     grid: Mapping[str, Sequence | Mapping] = field(default_factory=dict)
     only: Mapping[Problem, set[str]] = field(default_factory=dict)
     once: tuple[str, ...] = ()
-    max_runs: int | None = None
+    n_runs: int = 10
     published: Mapping[tuple, Published] = field(default_factory=dict)
     measures: tuple[str, ...] = ("accuracy", "entropy")
     trace: int | None = None
@@ -97,13 +97,13 @@ class Experiment:
     kept: tuple[str, ...] = ()
     command: Callable[[Any], str] | None = None
 
-    def cells(self, runs=10, seed=0, device="auto"):
+    def cells(self, runs=None, seed=0, device="auto"):
         """Return the cells of the table, in order.
 
         Parameters
         ----------
-        runs : int, default=10
-            Seeds of each cell.
+        runs : int, default=None
+            Seeds of each cell; None: `n_runs`.
         seed : int, default=0
             The first of them.
         device : str, default="auto"
@@ -120,7 +120,7 @@ class Experiment:
                     estimator = clone(model).set_params(**parameters)
                     devices = parameters_named("device", estimator)
                     estimator.set_params(**dict.fromkeys(devices, device))
-                    count = 1 if name in self.once else min(runs, self.max_runs or runs)
+                    count = 1 if name in self.once else runs or self.n_runs
                     seeds = range(seed, seed + count)
                     found = tuple(self.run(problem, estimator, s, self.trace) for s in seeds)
                     cells.append(Cell(labels, found, self._published(labels)))

@@ -52,7 +52,7 @@ def run_experiment(experiment, out, **options):
     out : path-like
         Folder in which finished runs are kept, in `runs/`. A second start goes on from them.
     **options : dict
-        `runs`, the number of seeds of each cell (10); `seed`, the first of them (0); `jobs`, runs
+        `runs`, the number of seeds of each cell (the experiment's); `seed`, the first of them (0); `jobs`, runs
         side by side, each with one thread (1); `device` ("auto"); `progress`, a bar (True).
 
     Returns
@@ -62,7 +62,7 @@ def run_experiment(experiment, out, **options):
     return run_experiments([experiment], out, **options)[0]
 
 
-def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto", progress=True):
+def run_experiments(experiments, out, *, runs=None, seed=0, jobs=1, device="auto", progress=True):
     """Run experiments, but no run twice: neither one that two of them share, nor one of before.
 
     Parameters
@@ -71,8 +71,8 @@ def run_experiments(experiments, out, *, runs=10, seed=0, jobs=1, device="auto",
     out : path-like
         Folder in which finished runs are kept, in `runs/`. A second start goes on from them;
         a run of other settings, or by other code, is another run.
-    runs : int, default=10
-        Seeds of each cell.
+    runs : int, default=None
+        Seeds of each cell; None: as many as each experiment says.
     seed : int, default=0
         The first of them.
     jobs : int, default=1

@@ -164,7 +164,7 @@ def test_no_run_is_repeated_and_experiments_share(tmp_path, monkeypatch):
         ({"runs": 2}, small(), 8),
         ({"runs": 3}, small(), 12),
         ({"runs": 4}, small(once=("single",)), 14),
-        ({"runs": 5}, small(max_runs=3), 14),
+        ({}, small(n_runs=3), 14),
         ({"runs": 2, "seed": 3}, small(models={"mixture": MoEClassifier(4, **SHORT)}), 16),
     ):
         run_experiment(experiment, tmp_path, progress=False, **options)

@@ -43,7 +43,7 @@ def simplified(protocol="code", data="fixed"):
         ),
         problems=problems((1, 2), data, n_train=4000, n_test=8000),
         models={name: _mixture(protocol, **changes) for name, changes in models.items()},
-        max_runs=5,
+        n_runs=5,
         measures=("accuracy", "entropy", "steps"),
         trace=TRACE,
         kept=("curve",),
@@ -181,7 +181,7 @@ def departures(protocol="paper", data="fixed"):
         problems=problems((1, 2), data, n_train=4000),
         models=path | alone,
         grid={"activation": list(ACTIVATION.values())},  # all else is the same for both
-        max_runs=6,
+        n_runs=4,
         measures=("accuracy", "entropy", "steps"),
         draw=_draw_departures,
         findings=_departures_findings,

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._run import Problem
-from .common import default, draw_curve, legend, log_scale, panels
+from .common import default, draw_learning_curves, learning_curve, legend, panels
 
 
 class DeepSet(nn.Module):
@@ -86,7 +86,7 @@ def baselines(protocol="code", data="fixed"):
         ),
         problems=tuple(Problem(s, size, 4000) for s, n in _N_SIZES.items() for size in _SIZES[:n]),
         models=models,
-        max_runs=5,
+        n_runs=4,
         measures=("accuracy", "fit_seconds"),
         draw=_draw,
         findings=_findings,
@@ -115,12 +115,11 @@ def _models():
 
 def _curves(results):
     """Return {setting: {model: {n_train: summary of the accuracy}}}."""
-    curves = {}
-    for cell in results.cells:
-        setting, n_train, model = (cell.labels[name] for name in ("setting", "n_train", "model"))
-        curve = curves.setdefault(setting, {}).setdefault(model, {})
-        curve[n_train] = cell.summary("accuracy")
-    return curves
+    models = results.experiment.models
+    return {
+        setting: {m: learning_curve(results, "accuracy", setting=setting, model=m) for m in models}
+        for setting in results.settings
+    }
 
 
 def _findings(results):
@@ -180,20 +179,16 @@ def _accuracy(model, curves, n_train):
 
 def _draw(results):
     """Draw a panel per setting: the mean accuracy and its 95 % interval over the samples."""
-    curves = _curves(results)
-    sizes = [sorted(models[_MIXTURE]) for models in curves.values()]
-    size, widths = (4.2 * len(curves) + 2, 4.4), [len(of) for of in sizes]
-    figure, axes = panels(1, len(curves), size, sharey=True, width_ratios=widths)
-    axes = axes[0]
-    for ax, of, (setting, models) in zip(axes, sizes, curves.items(), strict=True):
-        for model, curve in models.items():
-            draw_curve(ax, curve, model, *_STYLES[model], model == _MIXTURE, most=100)
+    settings, styles = results.settings, {m: _STYLES[m] for m in results.experiment.models}
+    widths = [len(learning_curve(results, "accuracy", setting=s)) for s in settings]
+    size = (4.2 * len(settings) + 2, 4.4)
+    figure, axes = panels(1, len(settings), size, sharey=True, width_ratios=widths)
+    for ax, setting in zip(axes[0], settings, strict=True):
+        draw_learning_curves(ax, results, "accuracy", styles, _MIXTURE, most=100, setting=setting)
         ax.axhline(_GOAL, color="0.5", lw=0.8, ls="--", zorder=0, label=f"{_GOAL} %")
-        ax.set(title=f"Setting {setting}", xlabel="Training samples")
-        log_scale(ax, of, "{:,}".format, rotation=45)
-    figure.align_xlabels()
-    axes[0].set_ylabel("Test accuracy (%)")
-    handles, _ = axes[0].get_legend_handles_labels()
+        ax.set_title(f"setting {setting}")
+    axes[0, 0].set_ylabel("test accuracy (%)")
+    handles, _ = axes[0, 0].get_legend_handles_labels()
     title = "mean over the runs,\nband: its 95 % interval"
     legend(figure, handles, "right upper", title=title, ncols=1)
     return figure

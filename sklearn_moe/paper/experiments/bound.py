@@ -40,7 +40,7 @@ def bound(protocol="code", data="fixed"):
         ),
         problems=problems((*_COVERED, 1), data, n_train=4000, n_test=16_000),
         models=_models(),
-        max_runs=2,
+        n_runs=2,
         measures=("accuracy", "train_accuracy", "hard_accuracy"),
         draw=_draw,
         findings=_findings,

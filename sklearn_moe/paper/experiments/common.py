@@ -135,15 +135,23 @@ def log_scale(ax, ticks, text, **options):
     ax.xaxis.set_minor_locator(NullLocator())
 
 
-def draw_curve(ax, curve, label, color, marker, ours=False, most=np.inf):
-    """Draw summaries over x: the mean as a line, its interval up to `most` as a band."""
-    low, mean, high = zip(
-        *((s.low, s.mean, min(s.high, most)) for s in curve.values()), strict=True
-    )
-    style = {"color": color, "zorder": 3 if ours else 2}
-    ax.fill_between(list(curve), low, high, alpha=0.15, lw=0, **style)
-    style |= {"lw": 2.5 if ours else 1.3, "ms": 6 if ours else 5}
-    ax.plot(list(curve), mean, marker=marker, label=label, **style)
+def learning_curve(results, measure, **labels):
+    """Return summaries of a measure by the number of training samples."""
+    return {cell.labels["n_train"]: cell.summary(measure) for cell in results.select(**labels)}
+
+
+def draw_learning_curves(ax, results, measure, styles, ours=None, most=np.inf, **labels):
+    """Draw the mean of every model as a line, its interval up to `most` as a band."""
+    for model, (color, marker) in styles.items():
+        curve = learning_curve(results, measure, model=model, **labels)
+        mean, _, low, high, _ = zip(*curve.values(), strict=True)
+        style = {"color": color, "zorder": 3 if model == ours else 2}
+        ax.fill_between(list(curve), low, np.minimum(high, most), alpha=0.15, lw=0, **style)
+        style |= {"lw": 2.5, "ms": 6} if model == ours else {"lw": 1.3, "ms": 5}
+        ax.plot(list(curve), mean, marker=marker, label=model, **style)
+    log_scale(ax, list(curve), "{:,}".format, rotation=45 * (len(curve) > 7))
+    ax.set_xlabel("training samples")
+    ax.grid(color="0.9")
 
 
 def mark(label, **style):

@@ -30,7 +30,6 @@ def coverage(protocol="code", data="fixed"):
         problems=problems((1,), data, n_train=4000, n_test=4000),
         # Models, not a grid: in the paper's form the router's rate goes with their number, too.
         models={f"{m} experts": mixture(protocol, True, n_experts=m) for m in _EXPERTS},
-        max_runs=10,
         trace=TRACE,
         kept=("load", "routing", "initial_features", *MATRICES),
         draw=_draw,

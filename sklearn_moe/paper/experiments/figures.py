@@ -45,7 +45,6 @@ def fig1(protocol="code", data="fixed"):
         problems=problems(("visualization",), data, n_train=1600, n_test=1600),
         models=mixtures(protocol, n_experts=4),
         grid={"max_iter": [1, 61, 501]},  # the second is the authors' middle moment
-        max_runs=10,
         draw=_draw_fig1,
         findings=_fig1_findings,
     )

@@ -82,7 +82,7 @@ def linear(protocol="code", data="fixed"):
         problems=problems((1, 2), data, n_train=4000, n_test=4000),
         models={"mixture": mixture},
         grid=_GRID,
-        max_runs=5,
+        n_runs=4,
         measures=("accuracy", "entropy", "difference"),
         trace=TRACE,
         run=EarlyRun,

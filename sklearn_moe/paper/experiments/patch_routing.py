@@ -11,7 +11,7 @@ from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._run import Problem, Run, Samples
 from .._statistics import UNDECIDED, Interval, crossing, mean_interval
-from .common import COLORS, draw_curve, legend, log_scale, panels
+from .common import COLORS, draw_learning_curves, legend, panels
 
 _SINGLE = "single expert"
 _KEPT = (1, 4, 8)
@@ -79,7 +79,7 @@ def patch_routing(protocol="code", data="fixed"):
         ),
         problems=tuple(OnePattern(n_patches=p, n_train=n) for p in _PATCHES for n in _SIZES),
         models=models,
-        max_runs=5,
+        n_runs=5,
         measures=("accuracy", "pattern_weight"),
         draw=_draw,
         findings=_findings,
@@ -149,22 +149,15 @@ def _draw(results):
     models = results.experiment.models
     styles = dict(zip(models, zip(("black", *COLORS), "sXo^v", strict=False), strict=True))
     for ax, n_patches in zip(axes[0], _PATCHES, strict=False):
-        for model in models:
-            cells = _cells(results, n_patches, model)
-            curve = {n: cell.summary("accuracy") for n, cell in cells.items()}
-            draw_curve(ax, curve, model, *styles[model], most=100)
+        draw_learning_curves(ax, results, "accuracy", styles, most=100, n_patches=n_patches)
         ax.axhline(_GOAL, color="0.5", lw=0.8, ls="--", zorder=0)
         ax.set(title=f"{n_patches} patches", ylabel="test accuracy (%)", ylim=(48, 102))
-    for kept in _KEPT:
-        cells = _cells(results, max(_PATCHES), _name(kept))
-        curve = {n: cell.summary("pattern_weight") for n, cell in cells.items()}
-        draw_curve(axes[0, -1], curve, _name(kept), *styles[_name(kept)], most=1)
-    axes[0, -1].axhline(1 / max(_PATCHES), color="0.5", lw=0.8, ls="--", zorder=0)
-    title = f"{max(_PATCHES)} patches: weight of the pattern"
-    axes[0, -1].set(title=title, ylabel="largest gate of an expert", ylim=(0, 1))
-    for ax in axes[0]:
-        log_scale(ax, _SIZES, str)
-        ax.set_xlabel("training samples")
+    ax, many = axes[0, -1], max(_PATCHES)
+    kept = {_name(k): styles[_name(k)] for k in _KEPT}
+    draw_learning_curves(ax, results, "pattern_weight", kept, most=1, n_patches=many)
+    ax.axhline(1 / many, color="0.5", lw=0.8, ls="--", zorder=0)
+    title = f"{many} patches: weight of the pattern"
+    ax.set(title=title, ylabel="largest gate of an expert", ylim=(0, 1))
     handles, _ = axes[0, 0].get_legend_handles_labels()
     legend(figure, handles, title=f"band: 95 % interval; dashed: {_GOAL} %, or equal gates")
     return figure

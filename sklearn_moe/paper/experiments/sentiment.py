@@ -89,7 +89,7 @@ def sentiment(protocol="code", data=None, *, folder=None):
         problems=tuple(problems.values()),
         models=models,
         only=only,
-        max_runs=5,
+        n_runs=5,
         measures=("accuracy", "train_accuracy", "test_entropy", "fit_seconds"),
         kept=("by_language", "dispatch", "load", "n_train", "n_test"),
         run=TextRun,

@@ -14,7 +14,7 @@ from ...metrics import dispatch_entropy
 from .._experiment import Experiment, Finding
 from .._run import Problem, Run, Samples, one_thread, seconds
 from .._statistics import mean_interval
-from .common import COLORS, draw_curve, legend, log_scale, panels
+from .common import COLORS, draw_learning_curves, legend, panels
 
 _CLUSTERS, _SIZES = (1, 2, 4), (500, 1000, 2000, 4000)
 _ONE, _WIDE, _MIXTURE = "network", "network of 800 units", "mixture of networks"
@@ -101,7 +101,7 @@ def single_index(protocol="code", data="fixed"):
             _CUBIC: cubic,
             "gradient boosting": HistGradientBoostingRegressor(),
         },
-        max_runs=5,
+        n_runs=5,
         measures=("r2", "entropy"),
         draw=_draw,
         findings=_findings,
@@ -146,14 +146,8 @@ def _draw(results):
     models = results.experiment.models
     styles = dict(zip(models, zip((*COLORS, "black"), "oDsPXv^", strict=True), strict=True))
     for ax, n_clusters in zip(axes[0], _CLUSTERS, strict=True):
-        for model in models:
-            cells = results.select(setting=n_clusters, model=model)
-            curve = {cell.labels["n_train"]: cell.summary("r2") for cell in cells}
-            draw_curve(ax, curve, model, *styles[model], model == _MIXTURE, most=1)
-        log_scale(ax, _SIZES, "{:,}".format)
-        title = f"{n_clusters} cluster{'s' * (n_clusters > 1)}"
-        ax.set(title=title, xlabel="training samples", ylim=(-0.25, 1.05))
-        ax.grid(color="0.9")
+        draw_learning_curves(ax, results, "r2", styles, _MIXTURE, most=1, setting=n_clusters)
+        ax.set(title=f"{n_clusters} cluster{'s' * (n_clusters > 1)}", ylim=(-0.25, 1.05))
     axes[0, 0].set_ylabel("R2 on test samples")
     handles, _ = axes[0, 0].get_legend_handles_labels()
     legend(figure, handles, ncols=4, title="band: 95 % interval of the mean")

@@ -42,7 +42,7 @@ def stages(protocol="code", data="fixed"):
         problems=problems((1,), data, n_train=4000, n_test=4000),
         models={"mixture cubic": mixture(protocol, True)},
         grid=_RATES,
-        max_runs=3,
+        n_runs=3,
         measures=("accuracy", "entropy", "steps"),
         trace=TRACE,
         kept=("curve",),

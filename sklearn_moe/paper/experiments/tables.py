@@ -118,11 +118,11 @@ def wide(protocol="code", data="fixed"):
         title="Wide single experts from other seeds",
         question=(
             "The notebooks recorded one run of each single expert. How far do runs of 512 filters "
-            "differ that vary the problem and the initialization?"
+            "differ that vary the problem and the initialization? Two runs of each, as one takes minutes."
         ),
         problems=problems((1, 2), "fresh"),
         models=models,
-        max_runs=3,
+        n_runs=2,
         published={(s, a): SINGLES[s, a, filters] for s in (1, 2) for a in models},
         measures=("accuracy", "train_accuracy"),
         findings=_wide_findings,
