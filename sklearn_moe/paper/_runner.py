@@ -52,8 +52,9 @@ def run_experiment(experiment, out, **options):
     out : path-like
         Folder in which finished runs are kept, in `runs/`. A second start goes on from them.
     **options : dict
-        `runs`, the number of seeds of each cell (the experiment's); `seed`, the first of them (0); `jobs`, runs
-        side by side, each with one thread (1); `device` ("auto"); `progress`, a bar (True).
+        `runs`, the number of seeds of each cell (as the experiment says); `seed`, the first of them
+        (0); `jobs`, runs side by side, each with one thread (1); `device` ("auto"); `progress`, a
+        bar (True).
 
     Returns
     -------

@@ -118,7 +118,8 @@ def wide(protocol="code", data="fixed"):
         title="Wide single experts from other seeds",
         question=(
             "The notebooks recorded one run of each single expert. How far do runs of 512 filters "
-            "differ that vary the problem and the initialization? Two runs of each, as one takes minutes."
+            "differ that vary the problem and the initialization? Two runs of each, as one takes "
+            "minutes."
         ),
         problems=problems((1, 2), "fresh"),
         models=models,
