@@ -86,7 +86,7 @@ def baselines(protocol="code", data="fixed"):
         ),
         problems=tuple(Problem(s, size, 4000) for s, n in _N_SIZES.items() for size in _SIZES[:n]),
         models=models,
-        n_runs=4,
+        n_runs=3,
         measures=("accuracy", "fit_seconds"),
         draw=_draw,
         findings=_findings,

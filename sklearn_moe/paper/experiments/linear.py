@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 import torch
+from sklearn.base import clone
 
 from ... import SolverParams
 from ..._classifier import MoEClassifier
@@ -43,7 +44,6 @@ class EarlyRun(Run):
 _SMALL, _LARGE, _ALIKE = 0.001, 1.0, "1, alike"
 _LOSSES = {"log_loss": "logits", "probabilities": "the code's double softmax"}
 _GRID = {
-    "activation": list(ACTIVATION.values()),
     "init_scale": {
         _SMALL: {"expert": expert("patch", _SMALL)},
         _LARGE: {"expert": expert("patch", _LARGE)},
@@ -72,17 +72,19 @@ def linear(protocol="code", data="fixed"):
         question=(
             "The paper finds that mixtures of linear experts do not specialize; no theorem says "
             "so. Activation, initial weights, router rate, gate and loss (on logits, or on "
-            "probabilities: the code's double softmax) are varied together, in the paper's regime "
-            "of 501 normalized full-batch steps of 0.001 and 8 experts; 4,000 samples to train on. "
-            "Initial weights are 0.001 times torch's own, as in the paper, torch's own, or these "
-            "of the first expert for all of them, plus a thousandth of their own (alike). "
+            "probabilities: the code's double softmax) are varied together, in the paper's regime"
+            " of 501 normalized full-batch steps of 0.001 and 8 experts; 4,000 samples to train "
+            "on. Mixtures of cubic experts are run once each. Initial weights are 0.001 times "
+            "torch's own, as in the paper, torch's own, or these of the first expert for all of "
+            "them, plus a thousandth of their own (alike). "
             f"Difference: the share, after {TRACE} steps, of the experts' margins on the clusters "
             "in which they differ from their mean (sums of squares)."
         ),
         problems=problems((1, 2), data, n_train=4000, n_test=4000),
-        models={"mixture": mixture},
+        models={a: clone(mixture).set_params(activation=a) for a in ACTIVATION.values()},
         grid=_GRID,
-        n_runs=4,
+        once=("cubic",),  # they are for comparison
+        n_runs=5,
         measures=("accuracy", "entropy", "difference"),
         trace=TRACE,
         run=EarlyRun,
@@ -95,7 +97,7 @@ def _findings(results):
     """Yield what every choice does to linear experts, and whether they specialize."""
     for setting in results.settings:
         name = f"Setting {setting}, linear experts"
-        cells = results.select(setting=setting, activation="linear")
+        cells = results.select(setting=setting, model="linear")
         of_both = [cell for cell in cells if cell.labels["init_scale"] != _ALIKE]
         yield from _choices(name, of_both)
         yield from _specialized(name, of_both)
@@ -105,7 +107,7 @@ def _findings(results):
 def _choices(name, cells):
     """Yield means by every choice, over all others, and which one moves the entropy most."""
     spans = {}
-    for choice in list(_GRID)[1:]:
+    for choice in _GRID:
         means = {
             value: (_mean(found, "accuracy"), _mean(found, "entropy"))
             for value in _GRID[choice]
@@ -177,20 +179,20 @@ def _list(values):
 
 def _draw(results):
     """Draw the entropy by the start: a line per choice of everything else."""
-    activations = list(dict.fromkeys(cell.labels["activation"] for cell in results.cells))
-    figure, axes = panels(1, len(activations), (5 * len(activations), 4.4), sharey=True)
+    models = results.experiment.models
+    figure, axes = panels(1, len(models), (5 * len(models), 4.4), sharey=True)
     axes = axes[0]
-    for activation, ax in zip(activations, axes, strict=True):
+    for model, ax in zip(models, axes, strict=True):
         for setting, color, marker in zip(results.settings, COLORS, "os", strict=False):
             style = {"color": color, "marker": marker, "lw": 1, "ms": 5, "alpha": 0.8}
-            cells = results.select(setting=setting, activation=activation)
+            cells = results.select(setting=setting, model=model)
             for line in _by_start(cells):
                 entropies = [line[start].summary("entropy").mean for start in _STARTS]
                 ax.plot(range(len(_STARTS)), entropies, **style)
             ax.plot([], [], label=f"setting {setting}", **style)
         ax.axhline(np.log(4), color="0.6", lw=0.8, ls="--")
         ax.set(
-            title=f"{activation.capitalize()} experts",
+            title=f"{model.capitalize()} experts",
             xlabel="initial weights, times torch's own",
             xticks=range(len(_STARTS)),
             xticklabels=_STARTS.values(),

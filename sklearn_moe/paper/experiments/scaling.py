@@ -14,11 +14,11 @@ from .common import COLORS, legend, log_scale, mark, mixture, panels
 from .coverage import covered_by_chance
 from .theorem import GOOD, on_clusters
 
-_EXPERTS = {  # by clusters; from 4 on K log K times 1, 1.5, 2, 2.5 and 3
+_EXPERTS = {  # by clusters; from 4 on K log K times 1, 1.5, 2, 2.5 and 3, of 16 times 1, 2 and 3
     2: (2, 3, 4, 5, 6),
     4: (6, 8, 11, 14, 17),
     8: (17, 25, 33, 42, 50),
-    16: (44, 67, 89, 111, 133),
+    16: (44, 89, 133),
 }
 _SLOW = ", slow router"
 _SERIES = ((3, ""), (3, _SLOW), (1, _SLOW))  # setting and router
