@@ -517,7 +517,8 @@ def test_theorem_measures_a_run(tmp_path):
 def test_scaling_counts_covered_clusters():
     experiment = get_experiment("scaling", "paper")
     cells = {tuple(cell.labels.values()): cell for cell in experiment.cells(1)}
-    assert len(cells) == 3 * (3 * 5 + 3) + 1 + 5 + 4 + 4 + 5  # the base of the variations is of a series
+    # The base of the variations is of a series.
+    assert len(cells) == 3 * (3 * 5 + 3) + 1 + 5 + 4 + 4 + 5
     samples = Clusters(1, 60, 40, n_clusters=8, patch_size=20).draw(0)
     assert samples.X.shape == (100, 4, 20)
     assert set(samples.clusters) == set(range(8))
