@@ -222,7 +222,9 @@ class Batches:
     def cuts(self):
         """Return the rows of each batch: ranges, or tensors in a new random order."""
         y = self.rows.y
-        if self.generator is None or self.n_batches == 1:
+        if self.n_batches == 1:
+            return [range(len(y))]
+        if self.generator is None:
             edges = np.linspace(0, len(y), self.n_batches + 1).astype(int)
             return [range(start, stop) for start, stop in pairwise(edges)]
         order = torch.randperm(len(y), generator=self.generator, device=y.device)

@@ -5,6 +5,7 @@ import math
 import sys
 import time
 
+import torch
 from skorch.callbacks import Callback, PassthroughScoring
 from skorch.dataset import Dataset
 
@@ -92,8 +93,7 @@ class Stopping(Callback):
         if self.best_weights_ is None:
             self.best_weights_ = copy.deepcopy(state)
             return
-        for kept, value in zip(self.best_weights_.values(), state.values(), strict=True):
-            kept.copy_(value)
+        torch._foreach_copy_([*self.best_weights_.values()], [*state.values()])
 
     def on_train_end(self, net, **kwargs):
         """Return to the best weights."""

@@ -308,25 +308,25 @@ class Training:
             raise self._divergence(f"training loss became {loss}")
         if training and net.module_.dense_phase:
             upcycle(net.module_)  # so that a state kept now is whole
-        if not net.history[-1]["batches"]:
+        epoch = net.history[-1]
+        if not epoch["batches"]:
             net.history.new_batch()  # some callbacks of skorch want one to be there
         prefix = "train" if training else "valid"
-        net.history.record(prefix + "_batch_count", n_batches)
+        epoch[prefix + "_batch_count"] = n_batches
         if training:
-            net.history.record("router_gradient_norm", grad_norm)
+            epoch["router_gradient_norm"] = grad_norm
         if oob_loss is not None:
-            self._record("oob_loss", oob_loss, 1)
+            self._record(epoch, "oob_loss", oob_loss, 1)
         if score is not None:
-            self._record(f"{prefix}_{net.criterion_.score_name}", score, -1)
-        self._record(prefix + "_loss", loss, 1)
+            self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
+        self._record(epoch, prefix + "_loss", loss, 1)
 
-    def _record(self, name, value, sign):
+    def _record(self, epoch, name, value, sign):
         """Record a value, and whether it is the least yet, or with sign -1 the largest."""
-        history = self.net.history
-        past = islice(reversed(history), 1, None)
+        past = islice(reversed(self.net.history), 1, None)
         best = next((sign * row[name] for row in past if row.get(name + "_best")), math.inf)
-        history.record(name, value)
-        history.record(name + "_best", sign * value < best)
+        epoch[name] = value
+        epoch[name + "_best"] = sign * value < best
 
     @torch.no_grad()
     def refuse_divergence(self):

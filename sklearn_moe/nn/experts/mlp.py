@@ -9,6 +9,8 @@ from torch.autograd.function import once_differentiable
 from ..dispatch import Stack, stack_weights
 from ..functional import Shape, activation_layer, linear, require_ndim
 
+_FEW_COLUMNS = 50
+
 
 class MLPExpert(nn.Sequential):
     """One hidden layer and a learned readout, for samples that are feature vectors.
@@ -153,8 +155,12 @@ class _ReLUNetworks(torch.autograd.Function):
         """Return the gradients of x and the four weights."""
         x, weight, hidden, readout = ctx.saved_tensors
         of_readout = torch.bmm(gradient, hidden.transpose(1, 2))
-        of_hidden = torch.bmm(readout.transpose(1, 2), gradient)
+        product = torch.mul if gradient.shape[1] == 1 else torch.bmm  # the same, but faster
+        of_hidden = product(readout.transpose(1, 2), gradient)
         torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
         of_hidden = of_hidden.flatten(0, 1)
         of_x = of_hidden.T @ weight if ctx.needs_input_grad[0] else None
-        return of_x, of_hidden @ x, of_hidden.sum(1), of_readout, gradient.sum(2)
+        # Of few columns BLAS is slow, unless they are the rows of what it computes.
+        few = x.shape[1] <= _FEW_COLUMNS
+        of_weight = (x.T @ of_hidden.T).T if few else of_hidden @ x
+        return of_x, of_weight, of_hidden.sum(1), of_readout, gradient.sum(2)
