@@ -230,15 +230,10 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         callbacks = None
         if getattr(self, "_skl_callbacks", None):
             callbacks = self._scikit_learn_callbacks(working, X, y, sample_weight, plan)
-        net = working._warm_net(plan) if resume else working._new_net(training, plan)
-        rows, validation = (
-            part and Rows.of(part, part.weight.mean(), working._dtype, net.device)
-            for part in (training, validation)
-        )
-        if n_out_of_bag := plan.training.n_out_of_bag:
-            rows = with_in_bag_mask(net, rows, n_out_of_bag, training.groups)
-        if plan.training.starts_linear and not resume:
-            start_linear(net, rows)
+        net, rows = working._ready(training, plan, resume=resume)
+        if validation is not None:
+            mean_weight = validation.weight.mean()
+            validation = Rows.of(validation, mean_weight, working._dtype, net.device)
         return Fit(
             working=working,
             net=net,
@@ -252,6 +247,17 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             checkpoint=checkpoint,
             samples=training,
         )
+
+    def _ready(self, samples, plan, *, resume=False, rows=None):
+        """Return a net at its start, and its rows, unless another one has them already."""
+        net = self._warm_net(plan) if resume else self._new_net(samples, plan)
+        if rows is None:
+            rows = Rows.of(samples, samples.weight.mean(), self._dtype, net.device)
+            if n_out_of_bag := plan.training.n_out_of_bag:
+                rows = with_in_bag_mask(net, rows, n_out_of_bag, samples.groups)
+        if plan.training.starts_linear and not resume:
+            start_linear(net, rows)
+        return net, rows
 
     def _rehearse(self, samples, plan):
         """Return the plan with as many epochs as a single network should learn.
@@ -268,11 +274,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
             verbose=0,
         )
         plan_of_bag = bag._resolve(samples)
-        net = bag._new_net(samples, plan_of_bag)
-        rows = Rows.of(samples, samples.weight.mean(), self._dtype, net.device)
-        rows = with_in_bag_mask(net, rows, plan_of_bag.training.n_out_of_bag, samples.groups)
-        if plan_of_bag.training.starts_linear:
-            start_linear(net, rows)
+        net, rows = bag._ready(samples, plan_of_bag)
         stopping = bag._stopping(net, plan_of_bag)
         if bag._train(net, rows, epochs=plan.training.max_iter, callbacks=[stopping]):
             raise KeyboardInterrupt
@@ -285,9 +287,7 @@ class BaseMoE(CallbackSupportMixin, BaseEstimator):
         yield fit
         for _ in range(0 if fit.n_before else self.n_init - 1):
             working = copy.copy(before)
-            net = working._new_net(fit.samples, fit.plan)
-            if fit.plan.training.starts_linear:
-                start_linear(net, fit.rows)
+            net, _ = working._ready(fit.samples, fit.plan, rows=fit.rows)
             stopping = working._stopping(net, fit.plan)
             yield fit._replace(working=working, net=net, stopping=stopping)
 
