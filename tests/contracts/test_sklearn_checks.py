@@ -1,16 +1,20 @@
 """scikit-learn's own checks: none fails, and with SciPy's array API none is skipped."""
 
 import os
-import re
 import warnings
 from itertools import cycle
 
 import pytest
+from helpers import named
 from representatives import REPRESENTATIVES
 from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import PolynomialFeatures
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils.estimator_checks import check_estimator
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
 from sklearn_moe.nn import BALANCES, LOSSES, NOISES, ROUTERS
 
 # The checks want some skill, and are few steps.
@@ -18,6 +22,24 @@ N_EPOCHS = {MoEClassifier: 25, MoERegressor: 60}
 # A vector is one patch: no other gate has a gradient, and there is no second one to pick.
 NEEDS = {"patch_choice": {"router__gate": "sigmoid", "top_k": 1}, "relu": {"max_iter": 100}}
 FAST = ["default", "numbers"]
+TREE = DecisionTreeClassifier(max_leaf_nodes=4)
+EXACT = LogisticRegression(solver="newton-cholesky", tol=1e-10)  # weights are rows to all digits
+MIXTURES = [
+    MixtureRegressor(n_init=1, max_iter=20),
+    MixtureClassifier(n_init=1, max_iter=5),
+    MixtureRegressor(n_init=2),
+    MixtureClassifier(n_init=2, max_iter=20),
+    MixtureRegressor(Ridge(), gate=TREE, n_init=2),
+    MixtureRegressor(gate=EXACT, n_init=2),
+    MixtureRegressor(method="hard", n_init=2),
+    MixtureRegressor(init="lines", n_init=2),
+    MixtureRegressor(n_components="auto", n_init=2, max_iter=20),
+    MixtureClassifier(gate=TREE, n_init=2, max_iter=20),
+    MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=2, max_iter=5),
+    MixtureClassifier(method="stochastic", n_init=2, max_iter=20),
+    MixtureClassifier(DecisionTreeClassifier(max_depth=1), n_init=2),
+    MixtureClassifier(n_components=1),
+]
 RATES = {"normalized": {"learning_rate_init": 0.05}, "one expert": {"max_iter": 50}}
 
 
@@ -28,8 +50,7 @@ def brief(estimator, **parameters):
 
 def others():
     """Yield estimators with every router, balance, noise and loss, some of them at a time."""
-    yield MoEClassifier()
-    yield MoERegressor()
+    yield from (MoEClassifier(), MoERegressor(), *MIXTURES[2:])
     for name, (kind, estimator) in REPRESENTATIVES.items():
         if kind == "table" and name not in FAST:
             yield brief(estimator, **RATES.get(name, {}))
@@ -54,13 +75,15 @@ def statuses(estimator):
     with warnings.catch_warnings():
         # A few epochs on thirty samples converge nowhere, and the checks say nothing about it.
         warnings.simplefilter("ignore")
-        results = check_estimator(estimator, on_skip=None, on_fail=None)
+        results = check_estimator(clone(estimator), on_skip=None, on_fail=None)
     return {f"{r['check_name']}: {r['exception']}": r["status"] for r in results}
 
 
-@pytest.mark.parametrize("name", FAST)
-def test_no_check_fails(name):
-    found = statuses(brief(REPRESENTATIVES[name][1], **RATES.get(name, {})))
+@pytest.mark.parametrize(
+    "estimator", [*(brief(REPRESENTATIVES[name][1]) for name in FAST), *MIXTURES[:2]], ids=named
+)
+def test_no_check_fails(estimator):
+    found = statuses(estimator)
     assert len(found) > 40
     assert not [check for check, status in found.items() if status not in ("passed", "skipped")]
 
@@ -70,6 +93,6 @@ def test_no_check_fails(name):
     "SCIPY_ARRAY_API" not in os.environ,
     reason="SciPy reads SCIPY_ARRAY_API=1 at import; `make test` and .ci/run set it",
 )
-@pytest.mark.parametrize("estimator", [*others()], ids=lambda e: re.sub(" at 0x.*?>", ">", str(e)))
+@pytest.mark.parametrize("estimator", [*others()], ids=named)
 def test_no_check_fails_or_is_skipped(estimator):
     assert {*statuses(estimator).values()} == {"passed"}

@@ -1,6 +1,5 @@
 """MixtureRegressor and MixtureClassifier as estimators: predictions, quantiles, pipelines."""
 
-import os
 import pickle
 import warnings
 
@@ -20,9 +19,8 @@ from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
-from sklearn.utils.estimator_checks import check_estimator
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor
 
@@ -279,50 +277,3 @@ def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
     with pytest.raises(ValueError, match="NaN"):
         own.fit(np.full_like(X, np.nan), np.repeat(["a", "b"], 100))
     assert own.classes_.tolist() == ["no", "yes"]
-
-
-FAST = [MixtureRegressor(n_init=1, max_iter=20), MixtureClassifier(n_init=1, max_iter=5)]
-ALL = [
-    MixtureRegressor(n_init=2),
-    MixtureClassifier(n_init=2, max_iter=20),
-    MixtureRegressor(Ridge(), gate=TREE, n_init=2),
-    MixtureRegressor(gate=EXACT, n_init=2),
-    MixtureRegressor(method="hard", n_init=2),
-    MixtureRegressor(init="lines", n_init=2),
-    MixtureRegressor(n_components="auto", n_init=2, max_iter=20),
-    MixtureClassifier(gate=TREE, n_init=2, max_iter=20),
-    MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=2, max_iter=5),
-    MixtureClassifier(method="stochastic", n_init=2, max_iter=20),
-    MixtureClassifier(DecisionTreeClassifier(max_depth=1), n_init=2),
-    MixtureClassifier(n_components=1),
-]
-
-
-class TestChecks:
-    """scikit-learn's own checks, which draw from NumPy's global generator."""
-
-    @pytest.fixture
-    def global_generators_untouched(self):
-        """Replace our own fixture."""
-
-    @staticmethod
-    def statuses(estimator):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the checks say nothing about convergence
-            results = check_estimator(clone(estimator), on_skip=None, on_fail=None)
-        return {f"{r['check_name']}: {r['exception']}": r["status"] for r in results}
-
-    @pytest.mark.parametrize("estimator", FAST, ids=repr)
-    def test_no_check_fails(self, estimator):
-        found = self.statuses(estimator)
-        assert len(found) > 40
-        assert not [check for check, s in found.items() if s not in ("passed", "skipped")]
-
-    @pytest.mark.slow
-    @pytest.mark.skipif(
-        "SCIPY_ARRAY_API" not in os.environ,
-        reason="SciPy reads SCIPY_ARRAY_API=1 at import; `make test` and .ci/run set it",
-    )
-    @pytest.mark.parametrize("estimator", ALL, ids=repr)
-    def test_no_check_fails_or_is_skipped(self, estimator):
-        assert {k: s for k, s in self.statuses(estimator).items() if s != "passed"} == {}
