@@ -16,7 +16,7 @@ from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import make_classification
 from sklearn.dummy import DummyRegressor
-from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
+from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -25,7 +25,6 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn_moe import MixtureClassifier, MixtureRegressor
 
 TREE = DecisionTreeClassifier(max_leaf_nodes=4)
-EXACT = LogisticRegression(solver="newton-cholesky", tol=1e-10)  # weights are rows to all digits
 brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 KINDS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
 
