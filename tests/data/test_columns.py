@@ -20,12 +20,9 @@ def draw_table(n=61):
     rng = np.random.default_rng(0)
     some = rng.random(n) < 0.3
     columns = [rng.normal(1e4, 1, n), rng.choice([-1.0, 2.0], n)]  # the first is far from 0
-    columns += [
-        np.where(some, NAN, rng.lognormal(size=n)),
-        np.full(n, NAN),
-        rng.integers(5, size=n),
-    ]
-    columns += [np.where(some, NAN, rng.choice([7.0, 7.5], n)), np.zeros(n)]
+    columns += [np.where(some, NAN, rng.lognormal(size=n)), np.full(n, NAN)]
+    columns += [rng.integers(5, size=n), np.where(some, NAN, rng.choice([7.0, 7.5], n))]
+    columns += [np.zeros(n)]
     return np.stack(columns, axis=1), rng.uniform(0.1, 3, n)
 
 

@@ -161,11 +161,7 @@ def test_a_trunk_of_maps_or_patches_takes_experts_for_these(pictures):
 def test_what_does_not_fit_images_is_refused(pictures):
     low = np.zeros((20, 1, 3, 8), np.uint8), np.arange(20) % 2
     for parameters, data, message in (
-        (
-            {"trunk": lambda shape: nn.Flatten(0)},
-            pictures,
-            "trunk must map .* of one sample it made",
-        ),
+        ({"trunk": lambda _: nn.Flatten(0)}, pictures, "trunk must map .* of one sample it made"),
         ({"router": "kmeans", "trunk": "cnn"}, pictures, "its centers are those of samples"),
         ({}, low, "trunk='cnn' halves height and width twice"),
     ):

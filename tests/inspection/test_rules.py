@@ -87,9 +87,8 @@ def test_three_rules_are_told_with_their_thresholds(seed):
     assert rules.fidelity > 0.998
     assert_allclose(rules.share, np.bincount(regime) / len(y))
     # Without the tree of the gate: the same words, of a tree of our own.
-    hidden = make_pipeline(
-        StandardScaler(), DecisionTreeClassifier(max_leaf_nodes=8, random_state=0)
-    )
+    tree = DecisionTreeClassifier(max_leaf_nodes=8, random_state=0)
+    hidden = make_pipeline(StandardScaler(), tree)
     assert region_rules(fit(X, y, regime, hidden), X).where == rules.where
 
 
@@ -122,9 +121,8 @@ def test_coefficients_are_exact_for_any_affine_expert():
     experts.append(make_pipeline(PolynomialFeatures(2), LinearRegression()))
     for k, expert in enumerate(experts):
         expert.fit(X[regime == k], y[regime == k] + (k == 2) * (X[regime == k, 0] - 1000) ** 2)
-    rules = region_rules(
-        OfNumbers(experts, DecisionTreeClassifier(random_state=0).fit(X, regime)), X
-    )
+    gate = DecisionTreeClassifier(random_state=0).fit(X, regime)
+    rules = region_rules(OfNumbers(experts, gate), X)
     order = [rules.terms.index(name) for name in ("x0", "x1", "x2", "x3")]
     for k in (0, 1):
         scaler, line = experts[k]

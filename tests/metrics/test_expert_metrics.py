@@ -88,12 +88,8 @@ def test_labels_may_be_of_any_type():
 
 
 def test_wrong_outputs_are_explained():
-    classes, three, two, gate = (
-        {"classes": [0, 1]},
-        {"sample_weight": [1] * 3},
-        [0, 1],
-        np.ones((2, 3)),
-    )
+    classes, three = {"classes": [0, 1]}, {"sample_weight": [1] * 3}
+    two, gate = [0, 1], np.ones((2, 3))
     for y, shape, params, message in (
         *((two, (2, 3), {}, "expert_proba"), (two, (2, 3, 4), {}, "4 classes, got 2")),
         *((two, (3, 3, 2), {}, "y and expert_proba"), (two, (2, 3, 2), three, "sample_weight")),

@@ -192,9 +192,8 @@ def test_routing_agreement():
     assert metrics.routing_agreement([0, 0, 0, 0], [0, 1, 2, 3]) == 1 / 4
     assert metrics.routing_agreement([0, 1, 2, 3], [0, 0, 0, 0]) == 1 / 4
     assert metrics.routing_agreement([[0, 5], [1, 5]], [[7, 1], [8, 0]]) == 1  # first experts only
-    assert metrics.routing_agreement(
-        [0, 0, 1], [0, 1, 0], sample_weight=[5, 1, 1]
-    ) == pytest.approx(5 / 7)
+    agreement = metrics.routing_agreement([0, 0, 1], [0, 1, 0], sample_weight=[5, 1, 1])
+    assert agreement == pytest.approx(5 / 7)
     with pytest.raises(ValueError, match=r"first and second.*\[2, 3\]"):
         metrics.routing_agreement([0, 1], [0, 1, 1])
 
@@ -228,11 +227,8 @@ def test_load_by_hand():
         np.testing.assert_array_equal(metrics.dead_experts(lopsided), [1, 2, 3])
         np.testing.assert_array_equal(metrics.dead_experts(even, threshold=0.25), range(4))
     one = [1.0]
-    assert (
-        metrics.load_cv(one),
-        metrics.usage_entropy(one),
-        metrics.usage_entropy(one, normalize=False),
-    ) == (0, 1, 0)
+    entropies = [metrics.usage_entropy(one, normalize=normalize) for normalize in (True, False)]
+    assert (metrics.load_cv(one), *entropies) == (0, 1, 0)
     assert metrics.dead_experts(one).size == 0
 
 

@@ -11,9 +11,8 @@ from sklearn_moe.nn.encoders import FeatureStatistics, TableEncoder
 
 NAN = float("nan")
 NUMBERS = {"numeric": (0, 2, 4), "center": (5.0, -1.0, 0.0), "scale": (2.0, 0.5, 1e3)}
-STATISTICS = FeatureStatistics(
-    **NUMBERS, with_missing=(1, 2), categories=(1, 3), n_categories=(3, 2)
-)
+CATEGORIES = {"categories": (1, 3), "n_categories": (3, 2)}
+STATISTICS = FeatureStatistics(**NUMBERS, with_missing=(1, 2), **CATEGORIES)
 DTYPES = (torch.float32, torch.float64)
 
 

@@ -117,9 +117,8 @@ def patch_choice(mixture, gate, x, r, k):
     return output
 
 
-REFERENCES = {"patch_choice": patch_choice} | dict.fromkeys(
-    ("soft", "sigmoid", "relu", "merge"), dense
-)
+REFERENCES = {"patch_choice": patch_choice}
+REFERENCES |= dict.fromkeys(("soft", "sigmoid", "relu", "merge"), dense)
 REFERENCES |= dict.fromkeys(("top1", "topk", "noisy_topk", "sampled", "random", "kmeans"), sparse)
 
 

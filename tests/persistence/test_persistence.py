@@ -105,9 +105,8 @@ def test_a_copy_answers_and_trains_on_bit_by_bit(samples, options):
 )
 def test_equal_fits_hash_equal(samples, expert, model):
     X, y = as_kind(samples[0], expert), samples[1]
-    first, second, other = (
-        clone(model).set_params(random_state=seed).fit(X, y) for seed in (0, 0, 1)
-    )
+    models = (clone(model).set_params(random_state=seed) for seed in (0, 0, 1))
+    first, second, other = (model.fit(X, y) for model in models)
     expected = joblib.hash(first)
     assert joblib.hash(second) == joblib.hash(pickled(first)) == expected
     assert joblib.hash(other) != expected

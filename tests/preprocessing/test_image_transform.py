@@ -208,10 +208,8 @@ def test_in_front_of_a_classifier():
 
 @every_one
 def test_checks_of_scikit_learn_that_need_no_table(transformer):
-    checks = (
-        "estimator_cloneable estimator_tags_renamed valid_tag_types estimator_repr mixin_order "
-    )
-    checks += "no_attributes_set_in_init parameters_default_constructible set_params"
+    checks = "estimator_cloneable estimator_tags_renamed valid_tag_types estimator_repr "
+    checks += "mixin_order no_attributes_set_in_init parameters_default_constructible set_params"
     for check in checks.split():
         run = getattr(estimator_checks, f"check_{check}")
         run(type(transformer).__name__, clone(transformer))
@@ -284,12 +282,9 @@ SHAPES = {  # that are no images, and what to do
     (7, 5, 5, 4): r"X\.transpose\(0, 3, 1, 2\)",
 }
 TWO = np.zeros((2, 3, 11, 13))
-VALUES = [
-    (TWO + np.nan, "contains NaN"),
-    (TWO + np.inf, "contains infinity"),
-    (TWO[:0], "0 sample"),
-]
-VALUES += [(TWO[:, :0], "has no pixels"), (TWO.astype(bool), "uint8 in .* or floats, got bool")]
+VALUES = [(TWO + np.nan, "contains NaN"), (TWO + np.inf, "contains infinity")]
+VALUES += [(TWO[:0], "0 sample"), (TWO[:, :0], "has no pixels")]
+VALUES += [(TWO.astype(bool), "uint8 in .* or floats, got bool")]
 VALUES += [(TWO.astype(int), r"got int64.*X\.astype\(np\.uint8\)"), (1j * TWO, "Complex data")]
 
 

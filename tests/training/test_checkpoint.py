@@ -139,13 +139,10 @@ def test_samples_of_every_kind(table, images, tmp_path):
     np.save(tmp_path / "X.npy", table[0])
     mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
     sparse, several = csr_array(np.maximum(table[0], 0)), MoERegressor(**BRIEF, loss="gaussian")
+    few = images[0][:40], images[1][:40]
     for i, (model, data, X) in enumerate(
         [
-            (
-                classifier(max_iter=3, expert_width=4),
-                (images[0][:40], images[1][:40]),
-                images[0][:40],
-            ),
+            (classifier(max_iter=3, expert_width=4), few, few[0]),
             (classifier(early_stopping=True), (mapped, table[1], np.arange(90) % 3), table[0]),
             (several.set_params(early_stopping=True), (sparse, table[0][:, :2]), sparse),
         ]
@@ -158,9 +155,8 @@ def test_ctrl_c_goes_on_from_the_last_epoch(table, tmp_path, monkeypatch):
     whole = trained(classifier(batch_size=20).fit(*table))
     in_epoch = [(0, 1, "on_batch_end", 6), (1e9, 4, "on_batch_end", 3)]
     for every, epoch, name, left in [(60, 3, "on_epoch_end", 3), *in_epoch]:
-        clf = classifier(
-            batch_size=20, checkpoint=FitCheckpoint(tmp_path / f"{epoch}", every=every)
-        )
+        file = FitCheckpoint(tmp_path / f"{epoch}", every=every)
+        clf = classifier(batch_size=20, checkpoint=file)
         with pytest.raises(KeyboardInterrupt):
             clf.set_params(callbacks=[at(epoch, press, name)]).fit(*table)
         monkeypatch.setattr(resuming, "_GLANCE", 0)  # of the others

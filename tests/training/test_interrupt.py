@@ -49,10 +49,8 @@ def interrupted(model, *data):
 
 def test_it_reaches_the_caller_whoever_swallows_it_and_keeps_what_was_learned(table):
     X, y = table
-    ways = product(
-        ({}, {"verbose": 1}, {"early_stopping": True}), HOOKS, (press_and_swallow, press)
-    )
-    for options, hook, action in ways:
+    ways = {}, {"verbose": 1}, {"early_stopping": True}
+    for options, hook, action in product(ways, HOOKS, (press_and_swallow, press)):
         options = BRIEF | options | {"callbacks": [at(5, action, hook)]}
         clf = interrupted(MoEClassifier(**options), X, y)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler

@@ -205,17 +205,17 @@ def test_numbers_that_leave_all_bounds_end_one_fit(bags):
             model.predict(X)
 
 
+def dropping(input_shape, n_outputs):
+    return nn.Sequential(nn.Dropout(), nn.Flatten(), nn.Linear(24, 2))
+
+
 def test_what_is_for_a_fit_of_its_own(bags):
     for expected, name, value in (
         ("callbacks", "callbacks", [StopTraining]),
         ("train_transform", "train_transform", np.abs),
         ("upcycle", "router", RouterParams("top1", upcycle=0.5, gate="relative")),
         ("checkpoint", "checkpoint", "fits"),
-        (
-            "Dropout",
-            "expert",
-            lambda *_: nn.Sequential(nn.Dropout(), nn.Flatten(), nn.Linear(24, 2)),
-        ),
+        ("Dropout", "expert", dropping),
     ):
         models = [few(), few(**{name: value})]
         with pytest.raises(ValueError, match=rf"(?s)estimators\[1\] has .*{expected}"):

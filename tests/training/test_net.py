@@ -120,9 +120,8 @@ def test_epoch_scoring(table, caching, on_train):
 
 def test_checkpoint_and_load_init_state(table, tmp_path):
     clf = fit(table, skorch.Checkpoint(dirname=tmp_path), early_stopping=True)
-    best = fit(
-        table, skorch.LoadInitState(skorch.Checkpoint(dirname=tmp_path)), early_stopping=True
-    )
+    load = skorch.LoadInitState(skorch.Checkpoint(dirname=tmp_path))
+    best = fit(table, load, early_stopping=True)
     assert len(best.net_.history) > len(clf.net_.history)
     end = skorch.TrainEndCheckpoint(dirname=tmp_path / "end")
     done = fit(table, end, skorch.Checkpoint(dirname=tmp_path / "loss", monitor="train_loss_best"))
@@ -155,9 +154,8 @@ def test_values_of_batches_are_averaged(table):
         net.history.record("mean", float(np.mean(losses)))
 
     # PassthroughScoring alone has no hook of batches, and wants to know of them.
-    clf = fit(
-        table, hook("on_epoch_end", copy), skorch.PassthroughScoring("train_loss", on_train=True)
-    )
+    scoring = skorch.PassthroughScoring("train_loss", on_train=True)
+    clf = fit(table, hook("on_epoch_end", copy), scoring)
     np.testing.assert_allclose(clf.net_.history[:, "mean"], clf.loss_curve_, rtol=1e-5)
 
 
