@@ -17,11 +17,17 @@ _NAMES = {
     ),
     "Tables, patches, images": ("categorical_features", "standardize", "sample_shape"),
     "The network": ("expert", "trunk", "top_k"),
-    "Length of the training": (
+    "Steps and stopping": (
         *("learning_rate_init", "batch_size", "max_iter", "early_stopping"),
         *("validation_fraction", "n_iter_no_change", "tol"),
     ),
-    "Course of the fit": ("n_init", "warm_start", "train_transform", "callbacks", "checkpoint"),
+    "Starts, callbacks, checkpoints": (
+        "n_init",
+        "warm_start",
+        "train_transform",
+        "callbacks",
+        "checkpoint",
+    ),
     "Device": ("device",),
 }
 
