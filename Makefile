@@ -56,7 +56,7 @@ benchmarks: $(VENV)/test
 # environment of its own and outside of the checkout.
 release: $(VENV)/release
 	rm -rf dist
-	$(VENV)/bin/python -m build
+	$(VENV)/bin/python -m build --quiet
 	$(VENV)/bin/python -m twine check --strict dist/*
 	$(PYTHON) -m venv --clear $(VENV)/wheel
 	$(VENV)/wheel/bin/python -m pip install --quiet --no-compile dist/*.whl palmerpenguins
