@@ -53,7 +53,8 @@ def test_maximum_and_several_curves_on_the_same_axes(pyplot):
     assert len(ax.texts) == 1
     other = DispatchEntropyDisplay(EPOCHS, RUNS[0], n_clusters=10).plot(ax=ax)
     assert set(other.maximum_.get_ydata()) == {np.log(10)}
-    assert ax.get_ylim()[1] > np.log(10)
+    DispatchEntropyDisplay(EPOCHS, 0.1 * RUNS, n_clusters=2).plot(ax=ax)
+    assert ax.get_ylim()[1] == 1.12 * np.log(10)  # room for the largest
     one = DispatchEntropyDisplay([0], [1.0]).plot()
     assert (one.maximum_, one.line_.get_marker(), one.ax_.get_legend()) == (None, "o", None)
     red = DispatchEntropyDisplay(EPOCHS, RUNS).plot(line_kw={"color": "red"})

@@ -111,6 +111,7 @@ def test_rows_are_sorted_clusters_and_columns_are_experts():
     matrix = routing_matrix(["dog", "ant", "dog"], [3, 0, 1])
     np.testing.assert_array_equal(matrix, [[1, 0, 0, 0], [0, 1, 0, 1]])
     assert routing_matrix(["dog", "ant"], [0, 1], n_experts=5).shape == (2, 5)
+    assert routing_matrix(["dog", "ant"], [0, 0], n_experts=1).tolist() == [[1], [1]]
     clusters, experts = [0, 1, 1], [0, 1, 0]
     for given in (experts, np.array(experts, np.uint64)):
         assert routing_matrix(clusters, given).dtype.kind == "i"

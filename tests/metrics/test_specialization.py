@@ -358,6 +358,7 @@ def test_what_is_worse_than_its_null_is_said(kind):
     )
     assert all(f"Warning: {sentence}" in str(report) for sentence in report.warnings)
     assert report.to_frame().loc["log loss", "value"] == report.log_loss
+    assert f"without expert {report.ablation_scores.argmin()};" in str(report)
     assert replace(report, log_loss=0.1, score=1.0).warnings == ()
 
 

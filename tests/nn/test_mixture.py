@@ -109,6 +109,7 @@ def test_own_generator_seeds_any_layer():
     for seed in (0, 0, 1):
         with OwnGenerator(seeded(seed)):
             layers.append([nn.Linear(3, 2).weight, nn.Conv2d(1, 2, 3).bias, torch.randn(3)])
+            layers[-1].append(torch.dropout_(torch.ones(20), 0.5, True))
     assert all(map(torch.equal, layers[0], layers[1]))
     assert not any(map(torch.equal, layers[0], layers[2]))
 
