@@ -140,6 +140,7 @@ def test_equal_share_and_dead_experts_are_marked(pyplot):
     display = LoadDisplay.from_predictions([0, 0, 0, 2], n_experts=5)
     assert set(display.uniform_.get_ydata()) == {1 / 5}
     assert display.dead_.get_xdata().tolist() == [1, 3, 4]
+    assert (0 < display.dead_.get_ydata()).all()  # inside the axes
     assert display.ax_.get_ylim() == (0, 1.05 * 0.75)
     assert legend_texts(display.ax_) == ["equal share, 1/5", "receives no sample"]
     assert LoadDisplay.from_predictions([0, 1]).dead_ is None

@@ -112,6 +112,8 @@ def test_text_frame_and_html_show_the_same():
     # age has the coefficients 0, 3, -2, and comes first.
     assert rules.terms == ("age", "load", "<heat>", "dose", "intercept")
     assert text.index("  age ") < text.index("  load ")
+    # What all experts have in common moves no term.
+    assert region_rules(fit(X, y + 50 * X["dose"], regime), X).terms == rules.terms
 
 
 def test_coefficients_are_exact_for_any_affine_expert():

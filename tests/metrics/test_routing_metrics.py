@@ -128,6 +128,9 @@ def test_normalize():
         "all": [[1 / 4, 0, 1 / 4], [0, 0, 1 / 2]],
     }.items():
         np.testing.assert_allclose(routing_matrix(clusters, experts, normalize=normalize), expected)
+        if normalize:  # weights may be small
+            options = {"normalize": normalize, "sample_weight": np.full(8, 0.01)}
+            np.testing.assert_allclose(routing_matrix(clusters, experts, **options), expected)
     # A cluster of weight zero keeps its row.
     for normalize in (None, "true"):
         options = {"n_experts": 2, "sample_weight": [1, 0], "normalize": normalize}
