@@ -181,7 +181,7 @@ def departures(protocol="paper", data="fixed"):
         problems=problems((1, 2), data, n_train=4000),
         models=path | alone,
         grid={"activation": list(ACTIVATION.values())},  # all else is the same for both
-        n_runs=4,
+        n_runs=6,
         measures=("accuracy", "entropy", "steps"),
         draw=_draw_departures,
         findings=_departures_findings,

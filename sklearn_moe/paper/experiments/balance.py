@@ -101,7 +101,7 @@ def balance_sweep(protocol="code", data="fixed"):
         problems=problems((1, 2), data, n_train=4000, n_test=4000),
         models=mixtures(protocol) | {"default cubic": default()},
         grid={"balance": {_NONE: {"balance": None}} | chosen},
-        n_runs=3,
+        n_runs=4,
         kept=("load",),
         draw=_draw_sweep,
         findings=_sweep_findings,
