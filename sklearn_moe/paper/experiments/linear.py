@@ -72,8 +72,8 @@ def linear(protocol="code", data="fixed"):
         question=(
             "The paper finds that mixtures of linear experts do not specialize; no theorem says "
             "so. Activation, initial weights, router rate, gate and loss (on logits, or on "
-            "probabilities: the code's double softmax) are varied together, in the paper's regime"
-            " of 501 normalized full-batch steps of 0.001 and 8 experts; 4,000 samples to train "
+            "probabilities: the code's double softmax) are varied together, in the paper's regime "
+            "of 501 normalized full-batch steps of 0.001 and 8 experts; 4,000 samples to train "
             "on. Mixtures of cubic experts are run once each. Initial weights are 0.001 times "
             "torch's own, as in the paper, torch's own, or these of the first expert for all of "
             "them, plus a thousandth of their own (alike). "
