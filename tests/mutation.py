@@ -14,23 +14,22 @@ mutmut puts a wrapper around each function, and leaves those alone that have a d
 
 import argparse
 import difflib
-import importlib
-import importlib.util
 import json
 import os
+import queue
 import random
 import re
 import signal
 import subprocess
 import sys
 import tempfile
-import time
 import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-import pytest
+from joblib import Parallel, delayed
+from scipy.stats import binomtest
 
 ROOT = Path(__file__).parent.parent
 
@@ -74,9 +73,6 @@ TESTS = {
 
 # No slip of the pen: numbers refuse these operators, and any test would notice.
 _BITS = re.compile("Bit|Shift|Invert")
-
-# What all tests import is imported once.
-PRELOADED = ["matplotlib", "pandas", "skorch", "sklearn.metrics", "torch", "torchvision"]
 
 
 class Mutant(NamedTuple):
@@ -150,34 +146,19 @@ def copy_of_head(folder):
     return folder
 
 
-def start_tests(tree, tests, output=os.devnull):
-    """Run tests of a copy in a process that has imported already what they need; return its id."""
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        os.setsid()  # so that it ends with all that it starts
-        os.chdir(tree)
-        stream = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(stream, 1)
-        os.dup2(stream, 2)
-        sys.path[0] = os.environ["PYTHONPATH"] = str(tree)
-        code = pytest.main(["-x", "-q", "-n", "0", "-p", "no:cacheprovider", *tests])
-    finally:
-        os._exit(int(code != 0))
-
-
-def outcome_of(process, deadline):
-    """Return "passed", "failed" or "timeout", None as long as it is not known."""
-    ended, status = os.waitpid(process, os.WNOHANG)
-    if ended:
-        return "failed" if status else "passed"
-    if time.monotonic() < deadline:
-        return None
-    os.killpg(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return "timeout"
+def run_tests(tree, tests, timeout):
+    """Run tests of a copy, and end all that they start after a while; return code and output."""
+    pytest = (sys.executable, "-m", "pytest", "-x", "-q", "-n", "0", "-p", "no:cacheprovider")
+    # Compiled files may be those of the code before the last change, of the same second and size.
+    environment = {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
+    return subprocess.run(
+        ["timeout", "--signal", "KILL", str(timeout), *pytest, *tests],
+        cwd=tree,
+        env=os.environ | environment,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
 
 
 def draw(tree, n_mutants, generator, files=()):
@@ -208,60 +189,30 @@ def _is_python(code):
     return False
 
 
-class Trial:
-    """A mutant in a copy, and the tests that run on it."""
-
-    def __init__(self, mutant, tree, timeout):
-        self.mutant, self.tree = mutant, tree
-        self.path = tree / mutant.path
-        self.code, self.changed = self.path.read_text(), mutated(tree, mutant)
-        write(self.path, self.changed)
-        self.deadline = time.monotonic() + timeout
-        self.process = start_tests(tree, tests_for(mutant.path))
-
-    def result(self):
-        """Return what the tests make of it, and undo it; None as long as that is not known."""
-        outcome = outcome_of(self.process, self.deadline)
-        if outcome is None:
-            return None
-        write(self.path, self.code)
-        lines = (text.splitlines() for text in (self.code, self.changed))
-        difference = "\n".join([*difflib.unified_diff(*lines, lineterm="", n=2)][2:])
-        return self.mutant._asdict() | {"outcome": outcome, "diff": difference}
-
-
-def try_all(mutants, trees, timeout):
-    """Yield the results, of as many trials at a time as there are copies."""
-    mutants, trials = list(mutants), []
-    while mutants or trials:
-        while mutants and trees:
-            trials.append(Trial(mutants.pop(0), trees.pop(), timeout))
-        time.sleep(0.1)
-        for trial in list(trials):
-            if result := trial.result():
-                trials.remove(trial)
-                trees.append(trial.tree)
-                yield result
-
-
-def write(path, code):
-    """Write a file of the library, and forget what Python had compiled of it."""
-    Path(importlib.util.cache_from_source(path)).unlink(missing_ok=True)
+def trial(mutant, trees, timeout):
+    """Return what the tests make of a mutant in one of the copies."""
+    tree = trees.get()
+    path = tree / mutant.path
+    code, changed = path.read_text(), mutated(tree, mutant)
+    path.write_text(changed)
+    code_of_tests = run_tests(tree, tests_for(mutant.path), timeout).returncode
     path.write_text(code)
+    trees.put(tree)
+    outcome = {0: "passed", -signal.SIGKILL: "timeout"}.get(code_of_tests, "failed")
+    difference = difflib.unified_diff(code.splitlines(), changed.splitlines(), lineterm="", n=2)
+    return mutant._asdict() | {"outcome": outcome, "diff": "\n".join([*difference][2:])}
 
 
 def check_tests(tree, chosen):
     """Refuse to begin where tests fail without a mutant."""
     tests = sorted({test for mutant in chosen for test in tests_for(mutant.path)})
-    output = tree / "output"
-    if os.waitpid(start_tests(tree, tests, output), 0)[1]:
-        raise SystemExit(f"{output.read_text()}\nTests fail without a mutant: mend them first.")
+    found = run_tests(tree, tests, timeout=0)  # without a limit
+    if found.returncode:
+        raise SystemExit(f"{found.stdout}\nTests fail without a mutant: mend them first.")
 
 
 def report(results):
     """Print how many mutants were noticed, and those that were not."""
-    from scipy.stats import binomtest
-
     survivors = [result for result in results if result["outcome"] == "passed"]
     for result in survivors:
         print(f"\n{result['path']}  {result['operator']}\n{result['diff']}")
@@ -286,23 +237,24 @@ def main():
     # A job in the background ignores Ctrl-C, and so would the tests that are about it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ |= {"OMP_NUM_THREADS": "1", "SCIPY_ARRAY_API": "1"}
-    for name in PRELOADED:
-        importlib.import_module(name)
     lines = args.results.read_text().splitlines() if args.results.exists() else []
     results = [json.loads(line) for line in lines]
-    with tempfile.TemporaryDirectory() as folder:
-        trees = [copy_of_head(Path(folder) / str(job)) for job in range(args.jobs)]
-        done = {(result["path"], result["operator"], result["occurrence"]) for result in results}
-        drawn = draw(trees[0], args.mutants, random.Random(args.seed), args.files)
+    done = {Mutant(*(result[name] for name in Mutant._fields)) for result in results}
+    with tempfile.TemporaryDirectory() as folder, args.results.open("a") as file:
+        trees = queue.SimpleQueue()
+        for job in range(args.jobs):
+            tree = copy_of_head(Path(folder) / str(job))
+            trees.put(tree)
+        drawn = draw(tree, args.mutants, random.Random(args.seed), args.files)
         chosen = [mutant for mutant in drawn if mutant not in done]
         if not results:
-            check_tests(trees[0], chosen)
-        with args.results.open("a") as file:
-            for result in try_all(chosen, trees, args.timeout):
-                file.write(json.dumps(result) + "\n")
-                file.flush()
-                results.append(result)
-                print(f"{len(results)}: {result['outcome']} {result['path']}", flush=True)
+            check_tests(tree, chosen)
+        trials = (delayed(trial)(mutant, trees, args.timeout) for mutant in chosen)
+        parallel = Parallel(args.jobs, backend="threading", return_as="generator_unordered")
+        for result in parallel(trials):
+            print(json.dumps(result), file=file, flush=True)
+            results.append(result)
+            print(f"{len(results)}: {result['outcome']} {result['path']}", flush=True)
     report(results)
 
 

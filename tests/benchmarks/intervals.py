@@ -13,32 +13,22 @@ outside, over its score, with the mixture's intervals as they are.
 Results are kept in results/intervals.jsonl, see tables.py.
 """
 
-import os
-from pathlib import Path
-from typing import NamedTuple
+from itertools import product
 
 import numpy as np
 import pandas
 from joblib import delayed
-from measure import command, one_of, print_table, quiet, read_results, run_missing
+from measure import one_of, print_table, quiet, run_missing
 from sklearn.datasets import make_friedman1
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.metrics import r2_score
-from tables import read_tables, split
+from tables import Fit, command_on_tables, read_tables, split
 from tables_report import N_FOLDS
 from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MoERegressor
 
-COVERAGE, MOST_ROWS = 0.9, 2000
-
-
-class Fit(NamedTuple):
-    """What a line of the results is about."""
-
-    table: str
-    model: str
-    fold: int
+KIND, COVERAGE, MOST_ROWS = "regression", 0.9, 2000
 
 
 def moe(seed, X, y, X_test):
@@ -61,27 +51,20 @@ def boosting(seed, X, y, X_test):
 MODELS = {"MoE": moe, "boosting": boosting}
 
 
-def outside(interval, y):
-    """Return how far numbers lie outside their intervals, below 0 within."""
-    return np.maximum(interval[:, 0] - y, y - interval[:, 1])
-
-
 def load(path):
-    """Return {name: frame} of the tables and friedman1."""
-    tables = {
-        name: frame for (kind, name), frame in read_tables(path).items() if kind == "regression"
-    }
+    """Return {name: frame} of the tables and friedman1, at most so many rows of each."""
+    tables = {name: table for (kind, name), table in read_tables(path).items() if kind == KIND}
     X, y = make_friedman1(MOST_ROWS, noise=1.0, random_state=0)
     tables["friedman1"] = pandas.DataFrame(X).add_prefix("x").assign(target=y)
-    few = (
-        t if len(t) <= MOST_ROWS else t.sample(MOST_ROWS, random_state=0) for t in tables.values()
-    )
-    return {name: t.reset_index(drop=True) for name, t in zip(tables, few, strict=True)}
+    for name, table in tables.items():
+        if len(table) > MOST_ROWS:
+            tables[name] = table.sample(MOST_ROWS, random_state=0, ignore_index=True)
+    return tables
 
 
 def run(fit, table):
     """Fit one model on one fold and return a line of the results."""
-    X, X_test, y, y_test = split("regression", table, 0, fit.fold)
+    X, X_test, y, y_test = split(KIND, table, 0, fit.fold)
     with threadpool_limits(1):
         interval, mean = quiet(MODELS[fit.model], fit.fold, X, y, X_test)
     found = {"y": y_test, "low": interval[:, 0], "high": interval[:, 1]}
@@ -90,16 +73,19 @@ def run(fit, table):
 
 
 def measures(lines):
-    """Return coverage and R2 over the folds; interval score as it is, that moved, width moved."""
+    """Return what the intervals of all folds come to; moved ones hold 90 % of the numbers."""
     y, low, high = (np.concatenate([line[k] for line in lines]) for k in ("y", "low", "high"))
-    shift = np.quantile(np.maximum(low - y, y - high), COVERAGE)
-    found = {"r2": np.mean([line["r2"] for line in lines])}
-    for name, by in (("", 0), (" moved", shift)):
-        outside, width = np.maximum(low - y, y - high) - by, (high - low + 2 * by).clip(0)
-        found["coverage" + name] = (outside <= 0).mean()
-        found["width" + name] = width.mean()
-        found["score" + name] = (width + 2 / (1 - COVERAGE) * outside.clip(0)).mean()
-    return found
+    outside, width = np.maximum(low - y, y - high), high - low
+    shift = np.quantile(outside, COVERAGE)
+    outside_moved, width_moved = outside - shift, (width + 2 * shift).clip(0)
+    penalty = 2 / (1 - COVERAGE)
+    return {
+        "coverage": (outside <= 0).mean(),
+        "score": (width + penalty * outside.clip(0)).mean(),
+        "width moved": width_moved.mean(),
+        "score moved": (width_moved + penalty * outside_moved.clip(0)).mean(),
+        "r2": np.mean([line["r2"] for line in lines]),
+    }
 
 
 def rows(done, names):
@@ -107,36 +93,31 @@ def rows(done, names):
     found = []
     for name in names:
         own, other = (
-            measures([done[Fit(name, model, fold)] for fold in range(N_FOLDS)]) for model in MODELS
+            measures([done[Fit(KIND, name, model, 0, fold)] for fold in range(N_FOLDS)])
+            for model in MODELS
         )
-        ratios = [own[k] / other[k.split()[0] + " moved"] for k in ("width moved", "score")]
+        ratios = own["width moved"] / other["width moved"], own["score"] / other["score moved"]
         found.append([own["coverage"], other["coverage"], *ratios, own["r2"], other["r2"]])
-        yield name, *(f"{value:.3f}" for value in found[-1])
     found = np.array(found)
-    means = [*found[:, :2].mean(0), *np.exp(np.log(found[:, 2:4]).mean(0)), *found[:, 4:].mean(0)]
-    yield "mean", *(f"{value:.3f}" for value in means)
-    yield "least", *(f"{value:.3f}" for value in found.min(axis=0))
-    yield "largest", *(f"{value:.3f}" for value in found.max(axis=0))
+    means = found.mean(axis=0)
+    means[2:4] = np.exp(np.log(found[:, 2:4]).mean(axis=0))
+    values = [*found, means, found.min(axis=0), found.max(axis=0)]
+    for name, row in zip([*names, "mean", "least", "largest"], values, strict=True):
+        yield name, *(f"{value:.3f}" for value in row)
 
 
 def main():
     """Run what is missing and report all of it."""
-    parser = command(__doc__)
-    parser.add_argument("--data", default=os.environ.get("SKLEARN_MOE_TABLES"), metavar="TABLES")
+    parser = command_on_tables(__doc__, "results/intervals.jsonl")
     parser.add_argument("--tables", help="names with commas between, default: all")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("results/intervals.jsonl"))
     options = parser.parse_args()
-    if not options.data:
-        parser.error("no tables: pass --data or set SKLEARN_MOE_TABLES")
     tables = load(options.data)
     names = one_of(tables, many=True)(options.tables) if options.tables else list(tables)
-    wanted = [Fit(n, model, fold) for n in names for fold in range(N_FOLDS) for model in MODELS]
-    done = read_results(options.out, Fit)
-    jobs = {fit: delayed(run)(fit, tables[fit.table]) for fit in wanted if fit not in done}
-    run_missing(jobs, options.out, options.jobs)
+    wanted = [Fit(KIND, *of) for of in product(names, MODELS, [0], range(N_FOLDS))]
+    jobs = {fit: delayed(run)(fit, tables[fit.table]) for fit in wanted}
+    done = run_missing(jobs, options.out, options.jobs)
     header = ("table", "coverage", "of boosting", "width", "score", "R2", "of boosting")
-    print_table(header, rows(read_results(options.out, Fit), names))
+    print_table(header, rows(done, names))
 
 
 if __name__ == "__main__":

@@ -17,10 +17,10 @@ from torch.nn import functional
 N_EXPERTS = 8
 WIDTH = 8  # filters per logit
 INIT_SCALE = 1e-3
-LEARNING_RATE = 1e-3
+LEARNING_RATE, ROUTER_RATE = 1e-3, 0.01
 
 
-def sorted_forward(x, experts, router, noise=0.0):
+def sorted_forward(x, experts, router, noise):
     """Return the logits of patches x, (n_samples, n_patches, patch_size)."""
     scores = x.sum(1) @ router.T
     chosen = (scores + noise).argmax(1)
@@ -34,24 +34,27 @@ def sorted_forward(x, experts, router, noise=0.0):
     return gate * torch.empty(len(x), 2).index_copy(0, order, torch.cat(outputs))
 
 
-def sorted_loop(X, y, n_steps=501, *, n_experts=N_EXPERTS, router_lr=0.01, seed=0):
+def start(X):
+    """Return a generator, small random weights of the experts, and zeros for the router."""
+    generator, patch_size = torch.Generator().manual_seed(0), X.shape[2]
+    experts = torch.randn(N_EXPERTS, 2 * WIDTH, patch_size, generator=generator)
+    experts *= INIT_SCALE / (3 * patch_size) ** 0.5
+    return generator, experts, torch.zeros(N_EXPERTS, patch_size, requires_grad=True)
+
+
+def sorted_loop(X, y, n_steps):
     """Train with a sorted dispatch; return (expert weights, router weights)."""
     x, y = torch.from_numpy(X), torch.from_numpy(y)
-    generator = torch.Generator().manual_seed(seed)
-    std = INIT_SCALE / (3 * x.shape[2]) ** 0.5
-    experts = [
-        torch.randn(2 * WIDTH, x.shape[2], generator=generator).mul_(std).requires_grad_()
-        for _ in range(n_experts)
-    ]
-    router = torch.zeros(n_experts, x.shape[2], requires_grad=True)
+    generator, experts, router = start(X)
+    experts = [expert.clone().requires_grad_() for expert in experts]
     for _ in range(n_steps):
-        noise = torch.rand(len(x), n_experts, generator=generator)
+        noise = torch.rand(len(x), N_EXPERTS, generator=generator)
         loss = functional.cross_entropy(sorted_forward(x, experts, router, noise), y)
         gradients = torch.autograd.grad(loss, [*experts, router])
         with torch.no_grad():
             for weight, gradient in zip(experts, gradients, strict=False):
                 weight -= LEARNING_RATE * gradient / gradient.norm().clamp(min=1e-30)
-            router -= router_lr * gradients[-1]
+            router -= ROUTER_RATE * gradients[-1]
     return experts, router
 
 
@@ -64,14 +67,11 @@ def soft_loss(x, y, experts, router):
     return -(log_gate + log_proba[:, :, 0]).logsumexp(1).mean()
 
 
-def soft_loop(X, y, n_epochs, batch_size, *, n_experts=N_EXPERTS, router_lr=0.01, seed=0):
+def soft_loop(X, y, n_epochs, batch_size):
     """Train the dense mixture in shuffled batches; return (expert weights, router weights)."""
     x, y = torch.from_numpy(X), torch.from_numpy(y)
-    generator = torch.Generator().manual_seed(seed)
-    std = INIT_SCALE / (3 * x.shape[2]) ** 0.5
-    experts = torch.randn(n_experts, 2 * WIDTH, x.shape[2], generator=generator).mul_(std)
+    generator, experts, router = start(X)
     experts.requires_grad_()
-    router = torch.zeros(n_experts, x.shape[2], requires_grad=True)
     for _ in range(n_epochs):
         order = torch.randperm(len(x), generator=generator)
         for rows in order.split(batch_size):
@@ -80,19 +80,19 @@ def soft_loop(X, y, n_epochs, batch_size, *, n_experts=N_EXPERTS, router_lr=0.01
             with torch.no_grad():
                 norms = of_experts.flatten(1).norm(dim=1).clamp(min=1e-30)
                 experts -= LEARNING_RATE * of_experts / norms[:, None, None]
-                router -= router_lr * of_router
+                router -= ROUTER_RATE * of_router
     return experts, router
 
 
 class ZeroedCopies(nn.Module):
     """The authors' layer: convolutions over x of shape (n_samples, 1, n_patches * patch_size)."""
 
-    def __init__(self, patch_size, n_experts):
+    def __init__(self, patch_size):
         super().__init__()
-        self.router = nn.Conv1d(1, n_experts, patch_size, stride=patch_size, bias=False)
+        self.router = nn.Conv1d(1, N_EXPERTS, patch_size, stride=patch_size, bias=False)
         nn.init.zeros_(self.router.weight)
         self.experts = nn.ModuleList(
-            nn.Conv1d(1, 2 * WIDTH, patch_size, stride=patch_size) for _ in range(n_experts)
+            nn.Conv1d(1, 2 * WIDTH, patch_size, stride=patch_size) for _ in range(N_EXPERTS)
         )
         with torch.no_grad():
             for parameter in self.experts.parameters():
@@ -114,13 +114,13 @@ class ZeroedCopies(nn.Module):
         return torch.einsum("ben,ebc->bc", combine, torch.stack(outputs)).softmax(1)
 
 
-def authors_loop(X, y, n_steps=501, *, n_experts=N_EXPERTS, router_lr=0.1, seed=0):
+def authors_loop(X, y, n_steps):
     """Train with zeroed copies of the whole batch; return the layer."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(0)
         x, y = torch.from_numpy(X).flatten(1)[:, None], torch.from_numpy(y)
-        layer = ZeroedCopies(X.shape[2], n_experts)
-        router = torch.optim.SGD(layer.router.parameters(), lr=router_lr)
+        layer = ZeroedCopies(X.shape[2])
+        router = torch.optim.SGD(layer.router.parameters(), lr=0.1)
         for _ in range(n_steps):
             layer.zero_grad()
             functional.cross_entropy(layer(x), y).backward()

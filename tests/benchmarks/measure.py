@@ -149,14 +149,21 @@ def read_results(path, key):
 
 
 def run_missing(jobs, path, n_jobs):
-    """Run delayed jobs, {key: job}, each of which returns a line, and append the lines."""
+    """Run delayed jobs, {key: job}, of which a file has no line; return {key: line} of the file.
+
+    A job returns its line, which is appended.
+    """
+    key = type(next(iter(jobs)))
+    done = read_results(path, key)
+    missing = [job for name, job in jobs.items() if name not in done]
     path.parent.mkdir(parents=True, exist_ok=True)
     with parallel_config("loky", n_jobs=n_jobs, inner_max_num_threads=1), path.open("a") as file:
-        rows = Parallel(return_as="generator_unordered")(jobs.values())
+        rows = Parallel(return_as="generator_unordered")(missing)
         for i, row in enumerate(rows, 1):
             print(json.dumps(row), file=file, flush=True)
-            what = " ".join(str(row[name]) for name in next(iter(jobs))._fields)
-            print(f"{i} of {len(jobs)}: {what}", file=sys.stderr)
+            what = " ".join(str(row[name]) for name in key._fields)
+            print(f"{i} of {len(missing)}: {what}", file=sys.stderr)
+    return read_results(path, key)
 
 
 def load_images(path):

@@ -29,9 +29,10 @@ os.environ.setdefault("SCIPY_ARRAY_API", "1")
 import numpy as np
 import torch
 from joblib import delayed
-from measure import command, one_of, print_table, quiet, read_results, run_missing
+from measure import command, one_of, print_table, quiet, run_missing
 from models import HME, MLP, MODELS, MOE, PACKAGES, REAL_MLP, TREES, missing_package, of
 from models import standardized as with_target
+from patches import setting_1
 from sklearn import datasets
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.preprocessing import StandardScaler
@@ -43,7 +44,6 @@ from tables_report import csv_table
 from torch import nn
 
 from sklearn_moe import metrics
-from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 
 DATA = {
     "classification": {
@@ -51,7 +51,7 @@ DATA = {
         "breast cancer": partial(datasets.load_breast_cancer, return_X_y=True),
         "digits": partial(datasets.load_digits, return_X_y=True),
         # 2,000 samples to train on.
-        "patches": partial(make_cluster_patches, 2500, random_state=0, **PAPER_SETTINGS[1]),
+        "patches": partial(setting_1, 2500),
     },
     "regression": {
         "diabetes": partial(datasets.load_diabetes, return_X_y=True),
@@ -279,10 +279,7 @@ def main():
     ]
     if options.checks:
         jobs += [Job(k, CHECKS, m, 0, 0) for k in PEERS for m in PEERS[k] if m in present]
-    done = read_results(options.out, Job)
-    todo = {job: delayed(run)(job) for job in jobs if job not in done}
-    run_missing(todo, options.out, options.jobs)
-    done = read_results(options.out, Job)
+    done = run_missing({job: delayed(run)(job) for job in jobs}, options.out, options.jobs)
     notes = list(conditions(options.folds, present, absent))
     found = [(title, list(rows)) for title, rows in tables({job: done[job] for job in jobs})]
     for title, (header, *rows) in found:

@@ -7,28 +7,18 @@ measured in turn, started anew each time; of the epochs the median counts. Where
 on, the time per epoch says little, and that of the processor alone, without waiting, says more.
 """
 
+import json
 import os
-import socket
 import sys
-from pathlib import Path
-from tempfile import TemporaryDirectory
 
-import joblib
 import numpy as np
 import torch
-
-sys.path.insert(0, str(Path(__file__).parent))
-from measure import StepClock, command, print_table, quiet
+from measure import StepClock, command, print_table, quiet, run_python
+from patches import setting_1
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._training.process_group import Connection
-from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.distributed import data_parallel
-
-
-def patches():
-    """Return setting 1 of the paper."""
-    return make_cluster_patches(16_000, random_state=0, **PAPER_SETTINGS[1])
 
 
 def table():
@@ -44,7 +34,7 @@ def images():
 
 
 MODELS = {
-    "patches, 8 experts, batches of 1024": (patches, {}),
+    "patches, 8 experts, batches of 1024": (setting_1, {}),
     "table, 8 experts, batches of 1000": (table, {"batch_size": 1000}),
     "images, CNN trunk, 8 experts, batches of 200": (images, {"batch_size": 200}),
 }
@@ -64,33 +54,17 @@ def train(name, epochs):
     Connection.exchange = count
     with data_parallel():
         quiet(clf.fit, *data())
-    Connection.exchange = exchange
     steps = clf.n_iter_ * clf.net_.history[-1, "train_batch_count"]
     n_parameters = sum(p.numel() for p in clf.module_.parameters())
     times = [1e3 * seconds for seconds in clock.medians()]
     return times, n_parameters, sum(sent) / steps / 1e3, len(sent) / steps
 
 
-def start(rank, size, port, folder, name, epochs):
-    """Be one of several processes."""
-    torch.set_num_threads(1)
-    if size > 1:
-        place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size}
-        os.environ |= {key: str(value) for key, value in place.items()}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    result = train(name, epochs)
-    if rank == 0:
-        joblib.dump(result, folder + "/result")
-
-
 def measure(size, name, epochs):
     """Return the result of the first of so many processes."""
-    with socket.socket() as taken, TemporaryDirectory() as folder:
-        taken.bind(("127.0.0.1", 0))
-        port = taken.getsockname()[1]
-        taken.close()
-        torch.multiprocessing.spawn(start, (size, port, folder, name, epochs), nprocs=size)
-        return joblib.load(folder + "/result")
+    launcher = ("-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={size}")
+    call = (__file__, "--train", name, str(epochs))
+    return json.loads(run_python(*(launcher if size > 1 else ()), *call, OMP_NUM_THREADS="1"))
 
 
 def compare(size, epochs, pairs):
@@ -103,14 +77,24 @@ def compare(size, epochs, pairs):
         yield name, f"{n_parameters:,}", f"{kilobytes:,.0f}", f"{n_messages:.1f}", *cells
 
 
-if __name__ == "__main__":
+def main():
+    """Print the table."""
     parser = command(__doc__)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--pairs", type=int, default=3)
     args = parser.parse_args()
-    os.environ["OMP_NUM_THREADS"] = "1"
     several = [f"{args.processes} processes", "ms of computing, 1 process"]
     head = ["model", "parameters", "kB per step", "messages per step", "ms per epoch, 1 process"]
     head += [*several, f"each of {args.processes}"]
     print_table(head, compare(args.processes, args.epochs, args.pairs))
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--train"]:  # a process that `measure` starts
+        torch.set_num_threads(1)
+        result = train(sys.argv[2], int(sys.argv[3]))
+        if os.environ.get("RANK", "0") == "0":
+            json.dump(result, sys.stdout)
+    else:
+        main()

@@ -10,12 +10,12 @@ from statistics import median
 from typing import NamedTuple
 
 from measure import Row, quiet, ratio_of, seconds
+from patches import setting_1
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.neural_network import MLPClassifier
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 
 GOOD, TARGET, MAX_EPOCHS = 0.999, 10, 60
 
@@ -81,7 +81,7 @@ def race(n_samples, seed):
     and their best fit.
     """
     n = n_samples
-    X, y = make_cluster_patches(2 * n, random_state=seed, **PAPER_SETTINGS[1])
+    X, y = setting_1(2 * n, seed)
     problem, rows = (Problem(Z[:n], y[:n], Z[n:], y[n:]) for Z in (X, X.reshape(2 * n, -1)))
 
     def ours(length):

@@ -7,22 +7,17 @@ not named at its default. Finished runs are kept in results/routers.jsonl; a sec
 with the missing ones.
 """
 
-import csv
 import sys
 from itertools import product
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import torch
+import pandas
 from joblib import delayed
-from measure import command, quiet, read_results, run_missing, seconds, spread
+from measure import command, run_missing, spread
+from patches import fit_patches
 
-from sklearn_moe import MoEClassifier
 from sklearn_moe.callbacks import FreezeRouter
-from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
-from sklearn_moe.exceptions import ExpertCollapseWarning
-from sklearn_moe.metrics import dead_experts, dispatch_entropy, expert_load
 from sklearn_moe.nn import ROUTERS
 
 RESULTS, N_SAMPLES = Path("results/routers.jsonl"), 16_000
@@ -54,10 +49,6 @@ MODELS = {
     "noisy_topk, 2, balance load": {"router": "noisy_topk", "top_k": 2, "balance": "load"},
     "single expert": {"n_experts": 1},
 }
-HEADER = (
-    *("model", "setting", "accuracy %", "worst", "dispatch entropy"),
-    *("dead experts of 8", "epochs", "ms per step"),
-)
 
 
 class Fit(NamedTuple):
@@ -68,31 +59,23 @@ class Fit(NamedTuple):
     seed: int
 
 
-def run(job):
+def run(fit):
     """Fit one model on one problem and return a line of the results."""
-    torch.set_num_threads(1)
-    n = N_SAMPLES
-    X, y, clusters = make_cluster_patches(
-        2 * n, random_state=job.seed, return_clusters=True, **PAPER_SETTINGS[job.setting]
-    )
-    clf = MoEClassifier(random_state=job.seed).set_params(**MODELS[job.model])
-    elapsed = seconds(quiet, clf.fit, X[:n], y[:n], ignored=ExpertCollapseWarning)
-    experts = clf.apply(X[n:])
-    return job._asdict() | {
-        "accuracy": 100 * clf.score(X[n:], y[n:]),
-        "entropy": dispatch_entropy(clusters[n:], experts),
-        "dead": len(dead_experts(expert_load(experts, n_experts=clf.n_experts))),
-        "epochs": clf.n_iter_,
-        "ms_per_step": 1e3 * elapsed / (clf.n_iter_ * -(-n // 1024)),
-    }
+    found = fit_patches(fit.setting, N_SAMPLES, fit.seed, **MODELS[fit.model])
+    n_steps = found["epochs"] * -(-N_SAMPLES // 1024)
+    return fit._asdict() | found | {"ms_per_step": 1e3 * found["seconds"] / n_steps}
 
 
-def summary(rows):
+def summary(of):
     """Return what a line of the table shows of all seeds."""
-    names = ("accuracy", "entropy", "dead", "epochs", "ms_per_step")
-    accuracy, entropy, dead, epochs, time = ([row[name] for row in rows] for name in names)
-    yield from (spread(accuracy), f"{min(accuracy):.2f}", spread(entropy, 3))
-    yield from (f"{np.mean(dead):.1f}", f"{np.mean(epochs):.0f}", f"{np.median(time):.1f}")
+    return {
+        "accuracy %": spread(of["accuracy"]),
+        "worst": f"{of['accuracy'].min():.2f}",
+        "dispatch entropy": spread(of["entropy"], 3),
+        "dead experts of 8": f"{of['dead'].mean():.1f}",
+        "epochs": f"{of['epochs'].mean():.0f}",
+        "ms per step": f"{of['ms_per_step'].median():.1f}",
+    }
 
 
 def main():
@@ -104,17 +87,13 @@ def main():
     options = parser.parse_args()
     seeds = range(FIRST_SEED, FIRST_SEED + options.runs)
     wanted = [Fit(m, s, seed) for seed, s, m in product(seeds, (1, 2), MODELS)]
-    done = read_results(RESULTS, Fit)
-    run_missing(
-        {fit: delayed(run)(fit) for fit in wanted if fit not in done}, RESULTS, options.jobs
-    )
-    done = read_results(RESULTS, Fit)
-    with options.out.open("w", newline="") if options.out else sys.stdout as file:
-        table = csv.writer(file)
-        table.writerow(HEADER)
-        for setting, model in product((1, 2), MODELS):
-            fits = [fit for fit in wanted if fit[:2] == (model, setting)]
-            table.writerow([model, setting, *summary([done[fit] for fit in fits])])
+    done = run_missing({fit: delayed(run)(fit) for fit in wanted}, RESULTS, options.jobs)
+    table = [
+        {"model": model, "setting": setting}
+        | summary(pandas.DataFrame([done[Fit(model, setting, seed)] for seed in seeds]))
+        for setting, model in product((1, 2), MODELS)
+    ]
+    pandas.DataFrame(table).to_csv(options.out or sys.stdout, index=False)
 
 
 if __name__ == "__main__":

@@ -13,15 +13,13 @@ from functools import partial
 import numpy as np
 import torch
 from measure import Row, command, compare, print_table, seconds
+from patches import setting_1
 from sklearn.datasets import load_digits
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.model_selection import fit_together
-
-setting_1 = partial(make_cluster_patches, 2000, random_state=0, **PAPER_SETTINGS[1])
 
 
 def seeds_rows(what, X, y, target, pairs, **parameters):
@@ -43,7 +41,7 @@ def seeds_rows(what, X, y, target, pairs, **parameters):
 
 def together_rows():
     """Compare bags of patches, with all defaults."""
-    yield from seeds_rows("setting 1", *setting_1(), 1 / 3, 5)
+    yield from seeds_rows("setting 1", *setting_1(2000), 1 / 3, 5)
 
 
 def tables_rows():
@@ -53,7 +51,7 @@ def tables_rows():
 
 def grid_rows():
     """Compare two processes with one."""
-    X, y = setting_1()
+    X, y = setting_1(2000)
     model, grid = MoEClassifier(random_state=0), {"n_experts": [1, 2, 4, 8, 16]}
     one, two = (GridSearchCV(model, grid, cv=5, n_jobs=n_jobs, refit=False) for n_jobs in (1, 2))
     fits = (partial(seconds, search.fit, X, y) for search in (one, two))

@@ -21,21 +21,16 @@ import numpy as np
 import torch
 from loops import authors_loop, image_loop, soft_loop, sorted_loop
 from measure import Row, StepClock, command, compare, print_table, quiet, run_python, seconds
+from patches import setting_1
 from race import race_rows
-from sklearn.neural_network import MLPClassifier, MLPRegressor
+from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
-from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
+from sklearn_moe import MoEClassifier
 from sklearn_moe.nn import CNNExpert, RouterSpec, TopKRouter
 
 MB = 1e6
 N, N_STEPS, IMAGE_BATCH, N_CLASSES = 16_000, 501, 128, 10
-
-
-def draw(n_samples=N):
-    """Return samples of setting 1."""
-    return make_cluster_patches(n_samples, random_state=0, **PAPER_SETTINGS[1])
 
 
 def draw_images(n_images):
@@ -68,7 +63,7 @@ def our_step(X, y, n_steps, n_experts=8):
 
 def fit_row(pairs):
     """Compare a whole fit with a hand-written loop."""
-    X, y = draw()
+    X, y = setting_1()
     fit = partial(seconds, full_batch(N_STEPS, router__noise="uniform").fit, X, y)
     by_hand = partial(seconds, sorted_loop, X, y, N_STEPS)
     what = (
@@ -80,7 +75,7 @@ def fit_row(pairs):
 
 def authors_row(pairs):
     """Compare our step with that of the authors' design."""
-    X, y = draw()
+    X, y = setting_1()
     what = (
         "training step of the authors' design (zeroed copies, {0:.0f} ms) over ours ({1:.1f} ms), "
         f"{N:,} samples, 8 experts"
@@ -94,7 +89,7 @@ def authors_row(pairs):
 
 def experts_row(pairs):
     """Compare the step with many experts and with one."""
-    many, one = (partial(our_step, *draw(), 60, n) for n in (32, 1))
+    many, one = (partial(our_step, *setting_1(), 60, n) for n in (32, 1))
     what = (
         "full-batch step with 32 experts ({0:.1f} ms) over 1 expert of the same size and no router "
         f"({{1:.1f}} ms), {N:,} samples"
@@ -104,7 +99,7 @@ def experts_row(pairs):
 
 def predict_row(pairs):
     """Compare predict_proba with the bare module."""
-    X, y = draw()
+    X, y = setting_1()
     clf = full_batch(20).fit(X, y)
     bare = torch.inference_mode()(clf.module_.eval())
     calls = (partial(seconds, clf.predict_proba, X), partial(seconds, bare, torch.from_numpy(X)))
@@ -122,23 +117,6 @@ def large_row(pairs):
     yield compare(what.format(len(X)), *calls, 5, max(1, pairs // 3))
     calls = (partial(seconds, model.predict, X) for model in (ours, single))
     yield compare("predict of these rows ({0:.0f} ms) over MLPClassifier", *calls, 3, pairs)
-
-
-def step_row(pairs):
-    """Compare steps of small batches with those of a single network."""
-    X = np.random.default_rng(0).standard_normal((2000, 10))
-    y = X[:, 0] * X[:, 1] + X[:, 2]
-    endless = {"n_iter_no_change": 1000, "batch_size": 200, "random_state": 0}
-    for ours, single, target in (
-        (MoEClassifier, MLPClassifier, y > 0),
-        (MoERegressor, MLPRegressor, y),
-    ):
-        calls = [
-            partial(seconds, quiet, kind(max_iter=60, **endless).fit, X, target)
-            for kind in (ours, single)
-        ]
-        what = f"600 steps of {ours.__name__}, 200 rows ({{0:.0f}} ms), over {single.__name__}"
-        yield compare(f"{what} ({{1:.0f}} ms)", *calls, 7, pairs)
 
 
 def import_row(pairs):
@@ -162,7 +140,7 @@ def resident(field):
 def peak_of_fit(n_samples, batch_size):
     """Return the bytes of X, and of the peak of two epochs beyond what was there before."""
     rng, options = np.random.default_rng(0), {"max_iter": 2, "tol": None, "random_state": 0}
-    MoEClassifier(batch_size=200, **options).fit(*draw(1000))
+    MoEClassifier(batch_size=200, **options).fit(*setting_1(1000))
     X = np.empty((n_samples, 4, 50), dtype=np.float32)
     for part in np.array_split(X, n_samples // 1000):  # in place: no peak of our own
         rng.standard_normal(out=part, dtype=np.float32)
@@ -221,7 +199,7 @@ class GivenRouter(TopKRouter):
 
 def routing_row(pairs):
     """Compare routers with each other, by hand, and with routes that are given."""
-    X, y = draw()
+    X, y = setting_1()
     given = {"router": RouterSpec(GivenRouter, noise=None)}
     for batch_size, n_epochs in ((1024, 10), (N, 30)):
         where = f"{N:,} samples, batches of {batch_size:,}"
@@ -285,7 +263,7 @@ def busy_row(pairs):
 
     Small steps on several threads would wait for each other, spinning: tens of times longer.
     """
-    fit = partial(seconds, quiet, MoEClassifier(random_state=0).fit, *draw())
+    fit = partial(seconds, quiet, MoEClassifier(random_state=0).fit, *setting_1())
 
     def busy():
         command = [sys.executable, "-c", "while True: pass"]
@@ -306,7 +284,7 @@ ROWS = {
     **{"import": import_row, "memory": memory_row, "race": race_rows, "routing": routing_row},
     "cnn": partial(image_row, expert="cnn", n_steps=8, n_epochs=6, target=1.25),
     "resnet": partial(image_row, expert="resnet18", n_steps=1, n_epochs=4, target=1.35),
-    **{"loop": loop_row, "busy": busy_row, "large": large_row, "step": step_row},
+    **{"loop": loop_row, "busy": busy_row, "large": large_row},
 }
 
 

@@ -128,23 +128,29 @@ def run(fit, table):
     return fit._asdict() | found
 
 
+def command_on_tables(doc, results):
+    """Return a parser with the options that all benchmarks on real tables have."""
+    parser = command(doc)
+    known = os.environ.get("SKLEARN_MOE_TABLES")
+    where = {"default": known, "required": not known, "help": "default: SKLEARN_MOE_TABLES"}
+    parser.add_argument("--data", metavar="TABLES", **where)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path(results))
+    return parser
+
+
 def main():
     """Run what is missing and report all of it."""
-    parser = command(__doc__)
+    parser = command_on_tables(__doc__, "results/tables.jsonl")
     known = list(MODELS["classification"])
     default = [name for name in known if name not in PACKAGES]
-    parser.add_argument("--data", default=os.environ.get("SKLEARN_MOE_TABLES"), metavar="TABLES")
     parser.add_argument("--half", choices=("all", "first", "second"), default="all")
     parser.add_argument("--models", type=one_of(known, many=True), default=default)
     parser.add_argument("--repeats", type=int, default=3, help=f"of {N_FOLDS} folds, default: 3")
     parser.add_argument("--folds", type=int, default=N_FOLDS, help="of each repeat, default: all")
-    parser.add_argument("--jobs", type=int, default=1)
-    parser.add_argument("--out", type=Path, default=Path("results/tables.jsonl"))
     parser.add_argument("--no-fit", action="store_true", help="report what is there")
     parser.add_argument("--report", type=Path, metavar="FOLDER")
     options = parser.parse_args()
-    if not options.data:
-        parser.error("no tables: pass --data or set SKLEARN_MOE_TABLES")
     tables = read_tables(options.data)
     first = {key for kind in MODELS for key in [k for k in tables if k[0] == kind][::2]}
     halves = {"all": set(tables), "first": first, "second": set(tables) - first}
@@ -162,9 +168,9 @@ def main():
     missing = [fit for fit in wanted if fit not in done and not options.no_fit]
     if absent := sorted({fit.model for fit in missing if missing_package(fit.model)}):
         parser.error(f"{absent} need packages that pip install '.[tables]' installs")
-    jobs = {fit: delayed(run)(fit, tables[fit.kind, fit.table]) for fit in missing}
-    run_missing(jobs, options.out, options.jobs)
-    done = read_results(options.out, Fit)
+    if missing:
+        jobs = {fit: delayed(run)(fit, tables[fit.kind, fit.table]) for fit in missing}
+        done = run_missing(jobs, options.out, options.jobs)
     frame = pandas.DataFrame([done[fit] for fit in wanted if fit in done])
     found = list(results_by_kind(frame, options.models, first))
     print_report(found)
