@@ -6,40 +6,27 @@ Few images: features first, then a mixture
 A few hundred images are too few to train a convolutional network. Use features then, which are
 found without labels or were trained on other images: a transformer of
 :mod:`sklearn_moe.preprocessing` turns the images into a table, and a mixture is fitted on it.
-
-Call this file with ``--data FOLDER`` for images in ``FOLDER/train/<class>/*.jpg``, such as
-those of CIFAR-10. Without it the example uses the handwritten digits of scikit-learn, enlarged to
-16 x 16 pixels.
 """
 
 # %%
 # The images
-# ------------
-
-import argparse
+# ----------
+# Handwritten digits of scikit-learn, enlarged to 16 x 16 pixels.
+# :func:`~sklearn_moe.datasets.load_image_folder` reads images of your own from
+# ``FOLDER/train/<class>/*.jpg``.
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from sklearn_moe.datasets import load_image_folder
-
 torch.set_num_threads(1)  # small networks gain nothing from a second thread
 
-parser = argparse.ArgumentParser()
-parser.add_argument("--data", help="folder with train/<class>/*.jpg")
-parser.add_argument("--per-class", type=int, default=150)
-options = parser.parse_args()
-
-if options.data:
-    images = load_image_folder(options.data, "train", max_per_class=options.per_class)
-    X, y = images.data, images.target
-else:
-    digits = load_digits()
-    X = (digits.images[:, None] * 15).repeat(2, axis=2).repeat(2, axis=3).astype(np.uint8)
-    y = digits.target
-X, X_test, y, y_test = train_test_split(X, y, test_size=0.4, stratify=y, random_state=0)
+digits = load_digits()
+X = (digits.images[:, None] * 15).repeat(2, axis=2).repeat(2, axis=3).astype(np.uint8)
+X, X_test, y, y_test = train_test_split(
+    X, digits.target, test_size=0.4, stratify=digits.target, random_state=0
+)
 print(X.shape, X_test.shape)
 
 # %%

@@ -42,11 +42,9 @@ def draw_images(n_images):
 
 def full_batch(n_steps, n_experts=8, *, batch_size=N, **options):
     """Return the estimator that trains as `sorted_loop` does."""
-    clf = MoEClassifier(n_experts, batch_size=batch_size, max_iter=n_steps, tol=None)
-    return clf.set_params(
-        **{"router__learning_rate": 0.01, "solver__schedule": "constant", "random_state": 0},
-        **{"learning_rate_init": 0.001} | options,
-    )
+    steps = {"batch_size": batch_size, "max_iter": n_steps, "tol": None}
+    clf = MoEClassifier(n_experts, **steps, learning_rate_init=0.001, random_state=0)
+    return clf.set_params(router__learning_rate=0.01, solver__schedule="constant", **options)
 
 
 def epoch(clf, X, y):

@@ -27,6 +27,11 @@ TICKS = (0.1, 0.2, 0.3, 0.5, 0.7, 1, 1.5, 2, 3, 5, 10, 20, 50)
 BAND = "0.94"  # behind the first half
 
 
+def beside(fits, column):
+    """Return a column of fits, models beside each other, folds below each other."""
+    return fits.pivot(index=["table", "repeat", "fold"], columns="model", values=column)
+
+
 @dataclass
 class Results:
     """The fits of one kind."""
@@ -48,9 +53,7 @@ class Results:
 
     def folds(self, column):
         """Return a column, models beside each other, without those that do not have it."""
-        keys = ["table", "repeat", "fold"]
-        folds = self.frame.pivot(index=keys, columns="model", values=column)
-        return folds[self.models].dropna(axis=1, how="all")
+        return beside(self.frame, column)[self.models].dropna(axis=1, how="all")
 
     def means(self, column):
         """Return the means over the folds, tables below each other."""
@@ -58,8 +61,7 @@ class Results:
 
     def pair(self, column, first, second):
         """Return a column of two models, on the folds that both have."""
-        folds = self.frame.pivot(index=["table", "repeat", "fold"], columns="model", values=column)
-        return folds[[first, second]].dropna()
+        return beside(self.frame, column)[[first, second]].dropna()
 
     def reference(self):
         """Return the model that is compared with each other one, None if it is not there."""
@@ -217,8 +219,7 @@ def beside_each(results):
 
 def better_of_both(rows):
     """Return the fits of the MLP, on each table those of the stopping with less error there."""
-    folds = rows.pivot(index=["table", "repeat", "fold"], columns="model", values="error")
-    errors = folds.reindex(columns=[MLP, STOPPED]).dropna().groupby("table").mean()
+    errors = beside(rows, "error").reindex(columns=[MLP, STOPPED]).dropna().groupby("table").mean()
     best = errors.idxmin(axis=1)
     return rows[rows["model"] == rows["table"].map(best)].assign(model=BETTER)
 
