@@ -134,6 +134,17 @@ def spread(values, digits=2):
     return f"{values.mean():.{digits}f} ± {values.std(ddof=min(1, len(values) - 1)):.{digits}f}"
 
 
+def number(value, digits, sign=""):
+    """Return a number as text, or nothing for NaN."""
+    return "" if np.isnan(value) else f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # no -0
+
+
+def shown(interval, digits, sign="+"):
+    """Return a mean, by default a difference, and its interval as text."""
+    mean, *ends = (number(value, digits, sign) for value in interval)
+    return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
+
+
 def print_table(header, rows):
     """Print a Markdown table, each row as soon as it is there; booleans read yes and NO."""
     words = {True: "yes", False: "**NO**", None: ""}

@@ -42,40 +42,38 @@ def of(path, standardize=False, **options):
     return build
 
 
+def pair(path, standardize=False, **options):
+    """Return such functions for the classifier and the regressor of a name that ends in {}."""
+    regressor = of(path.format("Regressor"), standardize, **options)
+    return of(path.format("Classifier"), **options), regressor
+
+
+PAIRS = {
+    MOE: pair("sklearn_moe.MoE{}"),
+    ONE: pair("sklearn_moe.MoE{}", n_experts=1),
+    MLP: pair("sklearn.neural_network.MLP{}", standardize=True),
+    STOPPED: pair("sklearn.neural_network.MLP{}", standardize=True, early_stopping=True),
+    TREES: pair("sklearn.ensemble.HistGradientBoosting{}"),
+    "RandomForest": pair("sklearn.ensemble.RandomForest{}"),
+    "linear": (
+        of("sklearn.linear_model.LogisticRegression", max_iter=1000),
+        of("sklearn.linear_model.Ridge"),
+    ),
+    "SVM": (of("sklearn.svm.SVC"), of("sklearn.svm.SVR", standardize=True)),
+    LIGHTGBM: pair("lightgbm.LGBM{}", n_jobs=1, verbose=-1),
+    CATBOOST: pair("catboost.CatBoost{}", **QUIET_CAT),
+    EBM: pair("interpret.glassbox.ExplainableBoosting{}", n_jobs=1),
+    REAL_MLP: pair("pytabkit.RealMLP_TD_S_{}", **ONE_CORE),
+    TABM: pair("pytabkit.TabM_D_{}", **ONE_CORE),
+    HME: (of("neural_trees.HierarchicalMixtureOfExperts"), None),
+    SOFT_TREE: (
+        of("neural_trees.SoftDecisionTree"),
+        of("neural_trees.SoftDecisionTreeRegressor", standardize=True),
+    ),
+}
 MODELS = {
-    "classification": {
-        MOE: of("sklearn_moe.MoEClassifier"),
-        ONE: of("sklearn_moe.MoEClassifier", n_experts=1),
-        MLP: of("sklearn.neural_network.MLPClassifier"),
-        STOPPED: of("sklearn.neural_network.MLPClassifier", early_stopping=True),
-        TREES: of("sklearn.ensemble.HistGradientBoostingClassifier"),
-        "RandomForest": of("sklearn.ensemble.RandomForestClassifier"),
-        "linear": of("sklearn.linear_model.LogisticRegression", max_iter=1000),
-        "SVM": of("sklearn.svm.SVC"),
-        LIGHTGBM: of("lightgbm.LGBMClassifier", n_jobs=1, verbose=-1),
-        CATBOOST: of("catboost.CatBoostClassifier", **QUIET_CAT),
-        EBM: of("interpret.glassbox.ExplainableBoostingClassifier", n_jobs=1),
-        REAL_MLP: of("pytabkit.RealMLP_TD_S_Classifier", **ONE_CORE),
-        TABM: of("pytabkit.TabM_D_Classifier", **ONE_CORE),
-        HME: of("neural_trees.HierarchicalMixtureOfExperts"),
-        SOFT_TREE: of("neural_trees.SoftDecisionTree"),
-    },
-    "regression": {
-        MOE: of("sklearn_moe.MoERegressor"),
-        ONE: of("sklearn_moe.MoERegressor", n_experts=1),
-        MLP: of("sklearn.neural_network.MLPRegressor", standardize=True),
-        STOPPED: of("sklearn.neural_network.MLPRegressor", early_stopping=True, standardize=True),
-        TREES: of("sklearn.ensemble.HistGradientBoostingRegressor"),
-        "RandomForest": of("sklearn.ensemble.RandomForestRegressor"),
-        "linear": of("sklearn.linear_model.Ridge"),
-        "SVM": of("sklearn.svm.SVR", standardize=True),
-        LIGHTGBM: of("lightgbm.LGBMRegressor", n_jobs=1, verbose=-1),
-        CATBOOST: of("catboost.CatBoostRegressor", **QUIET_CAT),
-        EBM: of("interpret.glassbox.ExplainableBoostingRegressor", n_jobs=1),
-        REAL_MLP: of("pytabkit.RealMLP_TD_S_Regressor", **ONE_CORE),
-        TABM: of("pytabkit.TabM_D_Regressor", **ONE_CORE),
-        SOFT_TREE: of("neural_trees.SoftDecisionTreeRegressor", standardize=True),
-    },
+    kind: {name: both[i] for name, both in PAIRS.items() if both[i]}
+    for i, kind in enumerate(("classification", "regression"))
 }
 
 

@@ -16,7 +16,7 @@ from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
-from measure import command, load_images, print_table, quiet
+from measure import command, load_images, print_table, quiet, shown
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.exceptions import ExpertCollapseWarning
@@ -76,9 +76,7 @@ def run(router, seed, images, properties, options):
 
 def interval(values, digits):
     """Return mean and 95 % interval as text, the mean alone of one value."""
-    mean, low, high = mean_interval(list(values))
-    ends = "" if np.isnan(low) else f" [{low:.{digits}f}, {high:.{digits}f}]"
-    return f"{mean:.{digits}f}{ends}"
+    return shown(mean_interval(list(values)), digits, sign="")
 
 
 def class_row(router, outcomes):

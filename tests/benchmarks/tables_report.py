@@ -11,7 +11,7 @@ import pandas
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import FixedLocator, NullLocator
-from measure import print_table
+from measure import number, print_table, shown
 from models import BETTER, MLP, MODELS, MOE, ONE, STOPPED
 from scipy.stats import t
 
@@ -80,17 +80,6 @@ class Results:
     def pairs(self):
         """Return the pairs whose differences are shown."""
         return list(combinations([name for name in (MOE, ONE, MLP) if name in self.models], 2))
-
-
-def number(value, digits, sign=""):
-    """Return a number as text, or nothing for NaN."""
-    return "" if np.isnan(value) else f"{round(value, digits) + 0.0:{sign}.{digits}f}"  # no -0
-
-
-def shown(interval, digits, sign="+"):
-    """Return a mean, by default a difference, and its interval as text."""
-    mean, *ends = (number(value, digits, sign) for value in interval)
-    return f"{mean} [{', '.join(ends)}]" if all(ends) else mean
 
 
 def corrected_interval(differences):
