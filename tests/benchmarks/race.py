@@ -28,44 +28,37 @@ class Attempt(NamedTuple):
     seconds: float
 
 
-class Problem(NamedTuple):
-    """Samples to train on and to test on."""
-
-    X: object
-    y: object
-    X_test: object
-    y_test: object
-
-    def attempt(self, model):
-        """Time a whole fit, then score it."""
-        elapsed = seconds(quiet, model.fit, self.X, self.y, ignored=ConvergenceWarning)
-        return Attempt(model.n_iter_, model.score(self.X_test, self.y_test), elapsed)
+def attempt(model, X, y):
+    """Time a whole fit to the first half of the samples, then score it on the other one."""
+    n = len(X) // 2
+    elapsed = seconds(quiet, model.fit, X[:n], y[:n], ignored=ConvergenceWarning)
+    return Attempt(model.n_iter_, model.score(X[n:], y[n:]), elapsed)
 
 
-def mlp_attempts(problem, seed):
+def mlp_attempts(X, y, seed):
     """Return fits of growing length, the last one run to its end."""
 
-    def attempt(length):
-        return problem.attempt(MLPClassifier((128,), max_iter=length, random_state=seed))
+    def of(length):
+        return attempt(MLPClassifier((128,), max_iter=length, random_state=seed), X, y)
 
-    full, attempts, length = attempt(200), [], 1
+    full, attempts, length = of(200), [], 1
     while length < full.length:
-        attempts.append(attempt(length))
+        attempts.append(of(length))
         length += max(1, length // 3)
     return [*attempts, full]
 
 
-def boosting_attempts(problem, seed):
+def boosting_attempts(X, y, seed):
     """Return the fit of the best length, found along the longest one, and the longest."""
 
     def build(length):
         options = {"early_stopping": False, "random_state": seed}
         return HistGradientBoostingClassifier(max_iter=length, **options)
 
-    model = build(300)
-    full = problem.attempt(model)
-    staged = [(y == problem.y_test).mean() for y in model.staged_predict(problem.X_test)]
-    return [problem.attempt(build(1 + staged.index(max(staged)))), full]
+    model, n = build(300), len(X) // 2
+    full = attempt(model, X, y)
+    staged = [(predicted == y[n:]).mean() for predicted in model.staged_predict(X[n:])]
+    return [attempt(build(1 + staged.index(max(staged))), X, y), full]
 
 
 RIVALS = {
@@ -80,21 +73,19 @@ def race(n_samples, seed):
     Returns our epochs (None if we are never good), and for each rival our seconds next to theirs,
     and their best fit.
     """
-    n = n_samples
-    X, y = setting_1(2 * n, seed)
-    problem, rows = (Problem(Z[:n], y[:n], Z[n:], y[n:]) for Z in (X, X.reshape(2 * n, -1)))
+    X, y = setting_1(2 * n_samples, seed)
 
     def ours(length):
-        return problem.attempt(MoEClassifier(max_iter=length, random_state=seed))
+        return attempt(MoEClassifier(max_iter=length, random_state=seed), X, y)
 
     lengths = range(1, MAX_EPOCHS + 1)
     epochs = next((length for length in lengths if ours(length).accuracy >= GOOD), None)
     results = {}
     for name, run in RIVALS.items() if epochs else ():
         before = [ours(epochs).seconds for _ in range(3)]
-        attempts = run(rows, seed)
+        attempts = run(X.reshape(len(X), -1), y, seed)
         our_seconds = (median(before) + median(ours(epochs).seconds for _ in range(3))) / 2
-        best = max(attempts, key=lambda attempt: (attempt.accuracy, -attempt.length))
+        best = max(attempts, key=lambda fit: (fit.accuracy, -fit.length))
         results[name] = our_seconds, best
     return epochs, results
 

@@ -53,7 +53,8 @@ class LinearTree(RegressorMixin, BaseEstimator):
         with tempfile.TemporaryDirectory() as folder:
             self.train_.to_csv(f"{folder}/train.csv", index=False)
             pandas.DataFrame(X).add_prefix("x").to_csv(f"{folder}/test.csv", index=False)
-            self.n_read_ = float(subprocess.check_output(["Rscript", "-e", LMTREE], cwd=folder))
+            printed = subprocess.check_output(["Rscript", "-e", LMTREE], cwd=folder)
+            self.n_read_ = float(printed.split()[-1])
             return pandas.read_csv(f"{folder}/y.csv").to_numpy().ravel()
 
 
