@@ -164,6 +164,8 @@ def run_missing(jobs, path, n_jobs):
 
     A job returns its line, which is appended.
     """
+    if not jobs:
+        return {}
     key = type(next(iter(jobs)))
     done = read_results(path, key)
     missing = [job for name, job in jobs.items() if name not in done]

@@ -168,9 +168,8 @@ def main():
     missing = [fit for fit in wanted if fit not in done and not options.no_fit]
     if absent := sorted({fit.model for fit in missing if missing_package(fit.model)}):
         parser.error(f"{absent} need packages that pip install '.[tables]' installs")
-    if missing:
-        jobs = {fit: delayed(run)(fit, tables[fit.kind, fit.table]) for fit in missing}
-        done = run_missing(jobs, options.out, options.jobs)
+    jobs = {fit: delayed(run)(fit, tables[fit.kind, fit.table]) for fit in missing}
+    done |= run_missing(jobs, options.out, options.jobs)
     frame = pandas.DataFrame([done[fit] for fit in wanted if fit in done])
     found = list(results_by_kind(frame, options.models, first))
     print_report(found)
