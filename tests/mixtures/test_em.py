@@ -351,7 +351,8 @@ FLEXMIX = {
 
 @pytest.mark.slow
 @brief
-@pytest.mark.skipif(REGIMES is None, reason="set SKLEARN_MOE_REGIMES to a folder of flexmix's data")
+# NPreg.csv and patent.csv hold data of the R package flexmix, tonedata.csv those of mixtools.
+@pytest.mark.skipif(REGIMES is None, reason="set SKLEARN_MOE_REGIMES to the folder of these tables")
 @pytest.mark.parametrize("case", FLEXMIX, ids=lambda case: f"{case[0]}, {case[4]}, {case[5]}")
 def test_as_likely_as_the_mixtures_of_flexmix(case):
     name, target, columns, degree, family, by = case
