@@ -72,7 +72,7 @@ def coefficients(estimator, X, y, table, outputs, proba, weight):
     # Samples of the probe differ from the first in one column each.
     changes = design[probe[:, owners], np.arange(len(names) - 1)]
     slopes = np.linalg.solve(
-        changes[1:] - changes[0], (probed[1:] - probed[0]).reshape(len(names) - 1, -1)
+        changes[1:] - changes[0], (probed[1:] - probed[0]).reshape(len(names) - 1, probed[0].size)
     ).reshape(-1, *outputs.shape[1:])
     coef = np.concatenate([slopes, [probed[0] - np.tensordot(changes[0], slopes, 1)]])
     design = np.c_[design, np.ones(len(design))]

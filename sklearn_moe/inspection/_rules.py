@@ -52,8 +52,8 @@ class RegionRules:
     expert_fidelity : ndarray of shape (n_experts,)
         The same among the samples of each expert.
 
-    score_name : {"RMSE", "accuracy"}
-        What the scores are.
+    score_name : {"RMSE", "accuracy", "right labels"}
+        What the scores are; of several labels the share of those that are right.
 
     own_score, other_score : ndarray of shape (n_experts,)
         Score of each expert on its own samples, and on those of the others; NaN without `y`.
@@ -205,7 +205,8 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
         missing.
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-        True targets or class labels, for the scores and intervals. For the intervals X and y
+        True targets, class labels, or zeros and ones of several labels, for the scores and
+        intervals. For the intervals X and y
         should be the samples that `estimator` was fitted on.
 
     max_conditions : int, default=3
@@ -293,13 +294,16 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
         where, right = find_words(table, experts, len(share), tree, max_conditions)
     own = np.eye(len(share), dtype=bool)[experts]
     classes, scores = getattr(mixture, "classes_", None), np.full(own.shape, np.nan)
+    score_name, power = ("RMSE", 0.5) if proba is None else ("accuracy", 1)
     if y is not None and proba is None:
         y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(own), -1)
         scores = np.mean((outputs - y[:, np.newaxis]) ** 2, axis=2)
+    elif np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        score_name = "right labels"
+        scores = ((proba > 0.5) == check_named(y, "y")[:, np.newaxis]).mean(axis=2)
     elif y is not None:
         y = check_column(y, "y")[:, np.newaxis]
         scores, y = classes[proba.argmax(axis=2)] == y, classes[1:] == y
-    score_name, power = ("RMSE", 0.5) if proba is None else ("accuracy", 1)
     names, *numbers, scale = coefficients(estimator, X, y, table, outputs, proba, weight)
     return RegionRules(
         *own.shape,

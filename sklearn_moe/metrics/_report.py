@@ -459,7 +459,7 @@ def _format(value):
         return "-"
     if isinstance(value, int):
         return format(value, "d")
-    shown = format(value, ".3f")  # R2 has no lower bound
+    shown = format(value + 0.0, ".3f")  # no -0.000; R2 has no lower bound
     return shown if len(shown) < 8 else format(value, ".0f" if abs(value) < 1e5 else ".0e")
 
 

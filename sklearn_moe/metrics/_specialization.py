@@ -28,6 +28,7 @@ from ._router import dead_experts, expert_load, load_cv, router_margin, usage_en
 from ._routing import (
     check_labels,
     dispatch_entropy,
+    encode,
     mutual_information,
     purity,
     routing_matrix,
@@ -203,12 +204,14 @@ def specialization_report(
 def _compare_with_clusters(estimator, X, clusters, experts, scores, options):
     """Return the attributes of the report that need clusters."""
     n_experts, rng = scores.shape[1], options["random_state"]
+    # scikit-learn warns of labels that are no whole numbers.
+    labels, clusters = encode(check_column(clusters, "clusters"), "clusters")
     matrix = routing_matrix(clusters, experts, n_experts=n_experts)
     errors = mean_errors(scores, clusters)
     own, other = own_other_error(errors, matrix)
     test = dispatch_entropy_test(clusters, experts, **options)
     return {
-        "cluster_labels": np.unique(check_column(clusters, "clusters")),
+        "cluster_labels": labels,
         "routing_matrix": matrix,
         "entropy_test": test,
         "agreement": _agreement(clusters, experts),

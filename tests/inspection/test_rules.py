@@ -391,3 +391,17 @@ def test_bad_arguments_are_named():
         region_rules(mixture, X[:, :, np.newaxis])
     with pytest.raises(TypeError, match="apply"):
         region_rules(LinearRegression().fit(X, y), X)
+
+
+def test_columns_of_one_value_and_several_labels():
+    ones, numbers = np.ones((20, 2)), np.arange(20.0)
+    rules = region_rules(MoERegressor(2, max_iter=2, random_state=0).fit(ones, numbers), ones)
+    assert rules.terms == ("intercept",)
+    X, y, _ = three_rules(0, 60)
+    labels = np.column_stack([y > 0, X[:, 0] > 0, X[:, 1] > 0]).astype(int)
+    mixture = MoEClassifier(2, max_iter=5, random_state=0).fit(X, labels)
+    rules = region_rules(mixture, X, labels)
+    assert rules.score_name == "right labels"
+    right = (mixture.expert_proba(X) > 0.5) == labels[:, np.newaxis]
+    own = np.eye(2, dtype=bool)[mixture.responsibilities(X, labels).argmax(axis=1)]
+    assert_allclose(rules.own_score, [right[own[:, k], k].mean() for k in range(2)])

@@ -458,6 +458,25 @@ def test_a_single_expert(kind):
     assert report.verdict.endswith("no regimes.")
 
 
+def test_clusters_may_be_any_numbers():
+    X, y, regions = piecewise("classes")
+    moe = fit_kind("classes", X, y, max_iter=2)
+    labels = np.linspace(0.5, 2.5, regions.max() + 1)
+    reports = [
+        specialization_report(moe, X, y, clusters, n_permutations=10, random_state=0)
+        for clusters in (regions, labels[regions])
+    ]
+    assert str(reports[0]).split("Routing")[0] == str(reports[1]).split("Routing")[0]
+    np.testing.assert_array_equal(reports[1].cluster_labels, np.unique(labels[regions]))
+
+
+def test_samples_of_a_single_class_have_a_log_loss_of_zero_by_chance():
+    X, y, _ = piecewise("classes")
+    one = y == y[0]
+    report = specialization_report(fit_kind("classes", X, y), X[one], y[one], random_state=0)
+    assert "-0.000" not in str(report)
+
+
 def test_a_constant_output_has_no_unit():
     X, y, _ = piecewise("several numbers")
     y[:, 2] = 7
