@@ -21,6 +21,9 @@ _OTHERS = """
 _classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.SolverSpec.build
 _parameters.declared.BalanceParams _parameters.declared.FitCheckpoint
 _parameters.declared.RouterParams _parameters.declared.SolverParams _data.tables.Categories
+_mixtures._estimators.MixtureClassifier _mixtures._estimators.MixtureRegressor
+_mixtures._families.Gamma _mixtures._families.Gaussian _mixtures._families.LogLoss
+_mixtures._families.OwnDensity _mixtures._families.Poisson
 _data.targets.ClassTarget _data.targets.LabelTarget _data.targets.NumberTarget
 _data.validation.InputFormat _data.validation.WeightsSeen nn.mixture.build_mixture
 nn.encoders.ChannelStatistics nn.encoders.FeatureStatistics nn.heads._make_head

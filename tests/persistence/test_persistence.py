@@ -21,11 +21,21 @@ import torch
 from helpers import as_kind, hook, is_deep, narrow, predictions
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.linear_model import GammaRegressor, PoissonRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 import sklearn_moe
-from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams, nn
+from sklearn_moe import (
+    FitCheckpoint,
+    MixtureClassifier,
+    MixtureRegressor,
+    MoEClassifier,
+    MoERegressor,
+    RouterParams,
+    SolverParams,
+    nn,
+)
 from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.optim import SOLVERS
 
@@ -332,6 +342,22 @@ def models(folder):
     frame = pandas.DataFrame({"word": CLASSES, "number": NUMBERS})
     yield small(device=torch.device("cpu")), frame, CLASSES
     yield make_pipeline(StandardScaler(), small()), ROWS, CLASSES
+    yield from mixtures_of_estimators()
+
+
+def mixtures_of_estimators():
+    """Yield a mixture for every density, and samples for each."""
+    options = {"n_components": 1, "n_init": 1, "random_state": 0}
+    yield MixtureClassifier(**options), ROWS, CLASSES
+    counts = np.arange(len(ROWS)) % 5
+    for expert in (None, PoissonRegressor(), GammaRegressor(), MixtureRegressor(**options)):
+        yield MixtureRegressor(expert, **options), ROWS, counts + isinstance(expert, GammaRegressor)
+
+
+def test_mixtures_of_estimators_are_read_by_skops():
+    for model, X, y in mixtures_of_estimators():
+        again, _ = skops_copy(model.fit(X, y))
+        np.testing.assert_array_equal(predictions(again, X), predictions(model, X))
 
 
 @pytest.mark.slow
