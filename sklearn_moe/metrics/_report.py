@@ -106,8 +106,8 @@ class SpecializationReport:
 
     log_loss, chance_log_loss : float
         Log loss of the mixture, and of the shares of the classes in y as the probabilities of every
-        sample; with several labels the mean over labels. NaN of a regression, and without
-        `predict_proba`.
+        sample; with several labels the mean over labels. Samples of classes that the mixture was
+        not fitted on are left out. NaN of a regression, and without `predict_proba`.
 
     load : ndarray of shape (n_experts,)
         :func:`expert_load`.
