@@ -73,10 +73,20 @@ def legend_texts(ax):
     return [text.get_text() for legend in legends for text in legend.get_texts()]
 
 
-def noise_images(n_samples, channels=3, height=32, width=32):
-    """Return random images, uint8."""
+def noise_images(n_samples, channels=3, height=32, width=32, dtype=np.uint8):
+    """Return random images: uint8, or floats in [0, 1]."""
     shape = (n_samples, channels, height, width)
-    return np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    X = np.random.default_rng(0).integers(256, size=shape, dtype=np.uint8)
+    return X if dtype == np.uint8 else (X / 255).astype(dtype)
+
+
+def draw_routes(n_selected=None, n_samples=200):
+    """Draw 4 clusters, and routes to 6 experts that follow them half of the time."""
+    rng = np.random.RandomState(0)
+    clusters = rng.randint(4, size=(n_samples, 1))
+    experts = rng.randint(6, size=(n_samples, n_selected or 1))
+    experts = np.where(rng.uniform(size=experts.shape) < 0.5, clusters, experts)
+    return clusters[:, 0], experts if n_selected else experts[:, 0]
 
 
 def shape_for(expert):

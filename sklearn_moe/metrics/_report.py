@@ -358,20 +358,8 @@ class SpecializationReport:
             ("All samples", *score, f"baseline: {_CHANCE[score[0]]}") for score in self._scores()
         ]
         rows += [
-            (
-                "Load",
-                "load CV",
-                self.load_cv,
-                random_cv,
-                "0: even; baseline: random routing",
-            ),
-            (
-                "Load",
-                "usage entropy",
-                self.usage_entropy,
-                1.0,
-                "0: one expert only, 1: even",
-            ),
+            ("Load", "load CV", self.load_cv, random_cv, "0: even; baseline: random routing"),
+            ("Load", "usage entropy", self.usage_entropy, 1.0, "0: one expert only, 1: even"),
             ("Load", "dead experts", len(self.dead_experts), 0, f"receive no sample{dead}"),
             ("Load", "router margin", self.router_margin, np.nan, margin),
         ]

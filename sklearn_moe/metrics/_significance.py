@@ -133,7 +133,7 @@ def dispatch_entropy_test(
     counts, shares = _sample_table(clusters, experts)
     value = float(conditional_entropy(counts @ shares))
     null = _permute(counts, shares, conditional_entropy, n_permutations, rng)
-    boots = _bootstrap(counts, shares, conditional_entropy, n_bootstraps, rng)
+    boots = _bootstrap(counts, shares, n_bootstraps, rng)
 
     tails = np.array([1 - confidence_level, 1 + confidence_level]) / 2
     null_low, null_high = np.quantile(null, tails)
@@ -185,13 +185,13 @@ def _permute(counts, shares, statistic, size, rng):
     return _repeat(draw, size, counts.size)
 
 
-def _bootstrap(counts, shares, statistic, size, rng):
-    """Return the statistic of `size` draws, with replacement, of as many samples."""
+def _bootstrap(counts, shares, size, rng):
+    """Return the dispatch entropy of `size` draws, with replacement, of as many samples."""
     n_samples = counts.sum()
 
     def draw(size):
         drawn = rng.multinomial(n_samples, counts.ravel() / n_samples, size)
-        return statistic(drawn.reshape(size, *counts.shape) @ shares)
+        return conditional_entropy(drawn.reshape(size, *counts.shape) @ shares)
 
     return _repeat(draw, size, counts.size)
 

@@ -15,28 +15,6 @@ from ._base import BaseImageTransformer
 _PAPER_KERNEL, _PAPER_SIGMA = (3, 7), (1.1, 2.2)
 
 
-class _TransformDraws(OwnGenerator):
-    """Within this context a transform draws from generators of its own, on the CPU and `device`."""
-
-    def __init__(self, device):
-        super().__init__(*(torch.Generator(name) for name in sorted({"cpu", device.type})))
-        self._start = self._states()
-
-    def _states(self):
-        return [generator.get_state() for generator in self.generators.values()]
-
-    @property
-    def drew(self):
-        """Whether anything has been drawn since the start."""
-        return not all(map(torch.equal, self._start, self._states()))
-
-    def start(self, seed):
-        """Forget what has been drawn and start from a seed."""
-        for generator in self.generators.values():
-            generator.manual_seed(seed)
-        self._start = self._states()
-
-
 class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
     """Apply a transform of torchvision, or any function of tensors, to images.
 
@@ -152,11 +130,13 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
         return self._transform(self._check(X, reset=False))
 
     def _operation(self, X, device):
-        draws, shape = _TransformDraws(device), None
+        generators = [torch.Generator(name) for name in sorted({"cpu", device.type})]
+        start = [generator.get_state() for generator in generators]
+        random, shape = False, None
 
         def call(x):
             nonlocal shape
-            with draws:
+            with OwnGenerator(*generators):
                 result = self.func(x.clone())  # it may write into x, X must stay
             if not isinstance(result, torch.Tensor) or not result.ndim or len(result) != len(x):
                 raise ValueError(
@@ -171,16 +151,17 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
             shape = result.shape[1:]
             return result
 
-        random = False
-
         def apply(x):
             nonlocal random, shape
             if not random:
                 result = call(x)
-                if not draws.drew:
+                states = [generator.get_state() for generator in generators]
+                if all(map(torch.equal, states, start)):  # nothing was drawn
                     return result
                 random, shape = True, None  # from here on, the images of this batch included
-                draws.start(self._draw_seed())
+                seed = self._draw_seed()
+                for generator in generators:
+                    generator.manual_seed(seed)
             return torch.cat([call(image) for image in x.split(1)])
 
         return apply

@@ -342,12 +342,7 @@ def test_both_classes_show_the_same_square_and_rotation_is_counterclockwise():
     np.testing.assert_array_equal(X[3:], np.rot90(images, axes=(2, 3)))
 
 
-def test_smoothness_is_a_clue_unless_symmetric_and_images_become_square():
-    images = noise(50).astype(np.float32)
-    for symmetric in (False, True):
-        X, y, _ = make_rotation_task(images, size=26, symmetric=symmetric, random_state=0)
-        contrast = X[y == 1].std() / X[y == 0].std()
-        assert abs(contrast - 1) < 0.01 if symmetric else contrast < 0.9
+def test_images_become_square():
     wide = noise(5, channels=1, height=20, width=33)
     assert make_rotation_task(wide, random_state=0)[0].shape == (10, 1, 20, 20)
     assert make_rotation_task(wide, size=16, random_state=0)[0].shape == (10, 1, 16, 16)

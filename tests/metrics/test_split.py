@@ -1,7 +1,6 @@
 """What a split follows: class, brightness, color, edges of images; a column; or nothing."""
 
 import tracemalloc
-from dataclasses import FrozenInstanceError
 from functools import partial
 
 import numpy as np
@@ -134,16 +133,13 @@ def test_bins_are_even_and_ties_stay_together():
 
 
 def test_wrong_images_are_explained():
-    four = np.ones((4, 3, 2, 2))
-    for X, n_bins, match in (
-        *(
-            (np.ones(shape), 3, "X must be images")
-            for shape in ((4, 12), (4, 3, 0, 2), (4, 1, 3, 2, 2))
-        ),
-        *((four, 1, "'n_bins'"), (four * np.nan, 3, "X contains NaN")),
-    ):
-        with pytest.raises(ValueError, match=match):
-            image_properties(X, n_bins=n_bins)
+    for shape in ((4, 12), (4, 3, 0, 2), (4, 1, 3, 2, 2)):
+        with pytest.raises(ValueError, match="X must be images"):
+            image_properties(np.ones(shape))
+    with pytest.raises(ValueError, match="X contains NaN"):
+        image_properties(np.full((4, 3, 2, 2), np.nan))
+    with pytest.raises(ValueError, match="'n_bins'"):
+        image_properties(np.ones((4, 3, 2, 2)), n_bins=1)
 
 
 # -- information --------------------------------------------------------------------------
@@ -191,8 +187,6 @@ def test_labels_seeds_and_wrong_input():
     assert split_information(names[groups], experts.astype(str), random_state=0).share > -1
     assert split_information(groups, experts, random_state=0) == first
     assert split_information(groups, experts, random_state=1) != first
-    with pytest.raises(FrozenInstanceError):
-        first.p_value = 0.0
     with pytest.raises(ValueError, match="groups and experts"):
         split_information([0, 1], [0, 1, 1])
     with pytest.raises(ValueError, match="'n_permutations'"):
@@ -225,7 +219,6 @@ class Split:
     """Routes as given, one expert or several, with constant outputs."""
 
     classes_ = np.arange(3)
-    n_experts = 4
 
     def __init__(self, experts):
         self.experts = np.asarray(experts)
@@ -234,14 +227,13 @@ class Split:
         return self.experts
 
     def gate_proba(self, X):
-        first = self.experts.reshape(X.shape[0], -1)[:, 0]
-        return np.where(np.arange(self.n_experts) == first[:, None], 0.7, 0.1)
+        return np.full((X.shape[0], 4), 0.25)
 
     def predict(self, X):
         return np.zeros(X.shape[0], dtype=int)
 
     def expert_proba(self, X):
-        return np.ones((X.shape[0], self.n_experts, 3)) / 3
+        return np.full((X.shape[0], 4, 3), 1 / 3)
 
 
 def report_of(experts, X, y, *clusters, **options):
@@ -278,13 +270,8 @@ def test_other_splits():
     X, y, drawn = draw_images()
     two = np.where(drawn[COLORS[0]] > 0.6, 2, drawn["brightness"] > 0)
     assert report_of(two, X, y).split_follows == ("brightness", COLORS[0])
-    for experts, text in (
-        (
-            np.random.RandomState(0).randint(4, size=len(X)),
-            "The split follows none of these beyond chance",
-        ),
-        (np.ones(len(X), dtype=int), "There is no split"),
-    ):
+    random = np.random.RandomState(0).randint(4, size=len(X))
+    for experts, text in ((random, "none of these beyond chance"), (y * 0, "There is no split")):
         report = report_of(experts, X, y)
         assert report.split_follows == ()
         assert text in str(report)
@@ -304,11 +291,10 @@ def test_other_splits():
     assert "Split" not in str(bags)
 
 
-def as_polars(frame):
-    return pl.from_pandas(frame)
+CONTAINERS = [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas, np.asarray]
 
 
-@pytest.mark.parametrize("container", [pd.DataFrame, as_polars, pa.Table.from_pandas, np.asarray])
+@pytest.mark.parametrize("container", CONTAINERS)
 def test_the_split_of_a_table_follows_its_columns(container):
     rng = np.random.default_rng(0)
     days = np.datetime64("2024-01-01") + np.arange(600)
@@ -322,9 +308,10 @@ def test_the_split_of_a_table_follows_its_columns(container):
     )
     names = frame.columns if container is not np.asarray else ["x0", "x1", "x2", "x3"]
     cold, late = frame["temperature"] < 12, frame["day"] > np.datetime64("2024-09-01")
-    for place, experts in enumerate((frame["city"] == "Oslo", cold, None, late)):
-        if experts is None or (container is np.asarray and place == 3):  # of objects, no dates
-            continue
+    followed = {0: frame["city"] == "Oslo", 1: cold, 3: late}
+    if container is np.asarray:
+        del followed[3]  # among objects there are no dates
+    for place, experts in followed.items():
         report = report_of(experts.astype(int), container(frame), np.arange(600) % 3)
         assert list(report.split) == ["class", *names]
         assert report.split_follows == (names[place],)
@@ -341,10 +328,8 @@ def test_the_split_of_a_wide_or_long_table(monkeypatch):
         report = report_of(experts, given, y)
         assert len(report.split) == 9
         assert report.split_follows == ("x41",)
-    names = [
-        report_of(rng.integers(2, size=400), X, y, n_permutations=200).split_follows
-        for _ in range(12)
-    ]
+    random, options = rng.integers(2, size=(12, 400)), {"n_permutations": 200}
+    names = [report_of(experts, X, y, **options).split_follows for experts in random]
     assert sum(map(bool, names)) <= 3  # the samples that choose a column do not test it
     monkeypatch.setattr("sklearn_moe.metrics._specialization._MOST_ROWS", 100)
     long = report_of(experts, X[:, 40:46], y)

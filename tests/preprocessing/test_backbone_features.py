@@ -2,6 +2,7 @@
 
 import copy
 import pickle
+from functools import partial
 from pathlib import Path
 
 import joblib
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import seeded
+from helpers import noise_images, seeded
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -22,10 +23,7 @@ from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures
 from sklearn_moe.preprocessing._backbone import _named_weights
 
-
-def images(n_samples=5, n_channels=3, height=9, width=8, dtype=np.uint8):
-    X = np.random.default_rng(0).integers(256, size=(n_samples, n_channels, height, width))
-    return X.astype(dtype) if dtype == np.uint8 else (X / 255).astype(dtype)
+images = partial(noise_images, n_samples=5, height=9, width=8)
 
 
 def make_network(n_channels=3, n_classes=4, *, seed=0):
@@ -157,7 +155,7 @@ def test_images_are_resized():
 
 
 def test_networks_of_torchvision():
-    X = images(2, height=40, width=40)
+    X = images(n_samples=2, height=40, width=40)
     for name, layer, n_features in [
         *(("mobilenet_v3_small", "classifier.3", 1024), ("shufflenet_v2_x0_5", "fc", 1024)),
         ("swin_t", "head", 768),
@@ -165,7 +163,7 @@ def test_networks_of_torchvision():
         transformer = BackboneFeatures(name, random_state=0).fit(X)
         assert transformer.layer_ == layer
         assert transformer.transform(X).shape == (2, n_features)
-    name, X = "shufflenet_v2_x0_5", images(2, height=32, width=32)
+    name, X = "shufflenet_v2_x0_5", images(n_samples=2, height=32, width=32)
     first, again, other = (BackboneFeatures(name, random_state=s).fit(X) for s in (0, 0, 1))
     assert_same(first.network_, again.network_)
     np.testing.assert_array_equal(first.transform(X), again.transform(X))
@@ -183,7 +181,7 @@ def test_weights_by_name_come_with_their_transforms(monkeypatch):
 
     monkeypatch.setattr(models._api, "load_state_dict_from_url", load)
     member = models.ResNet18_Weights.IMAGENET1K_V1
-    X = images(2, height=20, width=26)
+    X = images(n_samples=2, height=20, width=26)
     for weights in ("DEFAULT", "IMAGENET1K_V1", str(member), member):
         assert _named_weights("resnet18", weights) is member
     transformer = clone(BackboneFeatures("resnet18", weights=member)).fit(X)
@@ -219,7 +217,7 @@ def test_weights_of_a_file(tmp_path):
             BackboneFeatures(network, weights=path).fit(X)
     learned = get_model("shufflenet_v2_x0_5", seed=3, num_classes=10)
     torch.save(learned.state_dict(), path)
-    X = images(2, height=32, width=32)
+    X = images(n_samples=2, height=32, width=32)
     found = BackboneFeatures("shufflenet_v2_x0_5", weights=path).fit_transform(X)
     np.testing.assert_array_equal(found, BackboneFeatures(learned).fit_transform(X))
 
@@ -278,7 +276,7 @@ class Counting(BackboneFeatures):
 
 
 def test_features_are_found_once_in_a_search(tmp_path):
-    X, y = images(60), np.arange(60) % 3
+    X, y = images(n_samples=60), np.arange(60) % 3
     steps = [("features", Counting(make_network(), random_state=0)), ("clf", LogisticRegression())]
     model = Pipeline(steps, memory=joblib.Memory(tmp_path, verbose=0))
     FITS.clear()
@@ -331,6 +329,6 @@ def test_what_does_not_fit_is_named():
         with pytest.raises(ValueError, match=message):
             BackboneFeatures(**parameters).fit(images())
     with pytest.raises(ValueError, match=r"gray images pass np\.repeat\(X, 3"):
-        BackboneFeatures(make_network()).fit(images(n_channels=1))
+        BackboneFeatures(make_network()).fit(images(channels=1))
     features = BackboneFeatures(**SQUEEZENET, layer="features", random_state=0)
     assert features.fit_transform(images()).shape == (5, 512)

@@ -6,18 +6,17 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import seeded
+from helpers import noise_images, seeded
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.validation import check_is_fitted
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
-from sklearn_moe import MoEClassifier, preprocessing
+from sklearn_moe import preprocessing
 from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.preprocessing import (
     BackboneFeatures,
@@ -50,11 +49,7 @@ FEATURES = [
 IDS = ["crop", "paper", "rotate", "blur", "kmeans", "backbone"]
 every_one = pytest.mark.parametrize("transformer", TRANSFORMS + FEATURES, ids=IDS)
 DTYPES = (np.uint8, np.float32, np.float64)
-
-
-def images(n_samples=7, n_channels=3, height=11, width=13, dtype=np.uint8):
-    X = np.random.default_rng(0).integers(256, size=(n_samples, n_channels, height, width))
-    return X.astype(dtype) if dtype == np.uint8 else (X / 255).astype(dtype)
+images = partial(noise_images, n_samples=7, height=11, width=13)
 
 
 def test_every_transformer_is_tested():
@@ -147,7 +142,7 @@ def test_draws_that_begin_late():
 
 def test_results_of_one_shape_only():
     resize = ImageTransform(v2.RandomResize(5, 50), random_state=0)
-    assert resize.transform(images(1)).shape[0] == 1
+    assert resize.transform(images(n_samples=1)).shape[0] == 1
     with pytest.raises(ValueError, match="one array needs one shape"):
         resize.transform(images())
     for func, got in [
@@ -184,23 +179,6 @@ def test_set_output_cannot_ask_for_frames():
             wrong.set_output(transform="pandas")
     with config_context(transform_output="pandas"):
         assert isinstance(fitted.fit_transform(images()), np.ndarray)
-
-
-@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
-def test_in_front_of_a_classifier():
-    rng = np.random.default_rng(0)
-    y = rng.integers(2, size=60)
-    X = rng.integers(100, size=(60, 3, 12, 12), dtype=np.uint8)
-    X[y == 0, :, :, 5:7] += 120  # a bright bar, upright or lying
-    X[y == 1, :, 5:7, :] += 120
-    options = {"expert": "cnn", "expert_width": 8, "max_iter": 20, "tol": None, "random_state": 0}
-    moe = MoEClassifier(2, device="cpu", train_transform=paper_blur, **options)
-    model = make_pipeline(ImageTransform(PAPER), moe)
-    grid = {"imagetransform__func": [PAPER, v2.CenterCrop(8)]}
-    search = GridSearchCV(model, grid, cv=2).fit(X, y)
-    assert (search.cv_results_["mean_test_score"] > 0.7).all()
-    again = pickle.loads(pickle.dumps(search.best_estimator_))
-    np.testing.assert_array_equal(again.predict(X), search.predict(X))
 
 
 # -- what all have in common --------------------------------------------------------------
@@ -244,21 +222,19 @@ def test_layouts_and_batches_do_not_matter(transformer):
 @every_one
 def test_clone_repr_and_pickle(transformer):
     X, copy = images(), clone(transformer)
-    assert repr(copy) == repr(transformer)
     assert copy.fit(X) is copy
     assert repr(copy) == repr(transformer)
     assert copy.n_features_in_ == 3
     loaded = pickle.loads(pickle.dumps(copy))
     np.testing.assert_array_equal(loaded.transform(X), copy.transform(X))
     with pytest.raises(ValueError, match=r"X has 1 channels, .* was fitted on images of 3"):
-        copy.transform(images(n_channels=1))
+        copy.transform(images(channels=1))
     with pytest.raises(ValueError, match="'batch_size' parameter"):
         clone(transformer).set_params(batch_size=0).fit(X)
 
 
 @pytest.mark.parametrize("transformer", FEATURES, ids=IDS[4:])
 def test_features(transformer):
-    pandas = pytest.importorskip("pandas")
     with pytest.raises(NotFittedError, match="is not fitted"):
         clone(transformer).transform(images())
     fitted = clone(transformer).fit(images())
@@ -267,9 +243,8 @@ def test_features(transformer):
     expected = fitted.transform(images(dtype=np.float64))
     assert expected.dtype == np.float32
     frame = fitted.set_output(transform="pandas").transform(images(dtype=np.float64))
-    assert isinstance(frame, pandas.DataFrame)
-    prefix, n_features = type(transformer).__name__.lower(), expected.shape[1]
-    assert list(frame) == [f"{prefix}{i}" for i in range(n_features)]
+    prefix = type(transformer).__name__.lower()
+    assert list(frame) == [f"{prefix}{i}" for i in range(expected.shape[1])]
     assert list(fitted.get_feature_names_out()) == list(frame)
     np.testing.assert_array_equal(frame, expected)
 
@@ -303,7 +278,7 @@ def test_what_is_no_images(transformer):
 def test_what_is_images():
     identity = ImageTransform(abs)
     for shape in ((2, 64, 1, 1), (2, 3, 4, 4), (2, 1, 1, 1), (2, 4, 9, 3)):
-        X = images(*shape, dtype=np.float32)
+        X = noise_images(*shape, dtype=np.float32)
         X_new = identity.transform(X)
         np.testing.assert_array_equal(X_new, X)
         assert not np.shares_memory(X_new, X)
