@@ -123,22 +123,6 @@ def test_normalize():
         routing_matrix([0], [0], normalize="rows")
 
 
-def load_of(_, experts, sample_weight):
-    return metrics.expert_load(experts, sample_weight=sample_weight)
-
-
-@pytest.mark.parametrize(
-    "metric", [dispatch_entropy, mutual_information, purity, routing_matrix, load_of]
-)
-def test_integer_weights_repeat_samples(metric):
-    for n_selected in (None, 2):
-        clusters, experts = draw_routes(n_selected)
-        weight = np.arange(len(clusters)) % 3  # 0 removes a sample, 2 doubles it
-        repeated = np.repeat(np.arange(len(clusters)), weight)
-        expected = metric(clusters[repeated], experts[repeated], sample_weight=None)
-        np.testing.assert_allclose(metric(clusters, experts, sample_weight=weight), expected)
-
-
 @pytest.mark.parametrize("metric", [dispatch_entropy, mutual_information, purity, routing_matrix])
 def test_wrong_samples_are_explained(metric):
     two = [0, 1]

@@ -145,11 +145,10 @@ def test_wrong_images_are_explained():
 # -- information --------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("n_experts", [2, 5])
-def test_information_and_null_match_shuffles(n_experts):
+def test_information_and_null_match_shuffles():
     rng = np.random.RandomState(0)
     groups = rng.randint(3, size=90)
-    experts = np.where(rng.uniform(size=90) < 0.2, groups == 2, rng.randint(n_experts, size=90))
+    experts = np.where(rng.uniform(size=90) < 0.2, groups == 2, rng.randint(5, size=90))
     found = split_information(groups, experts, n_permutations=3000, random_state=0)
     null = np.array([mutual_info_score(rng.permutation(groups), experts) for _ in range(1000)])
     assert found.information == pytest.approx(mutual_info_score(groups, experts))
@@ -328,9 +327,10 @@ def test_the_split_of_a_wide_or_long_table(monkeypatch):
         report = report_of(experts, given, y)
         assert len(report.split) == 9
         assert report.split_follows == ("x41",)
-    random, options = rng.integers(2, size=(12, 400)), {"n_permutations": 200}
-    names = [report_of(experts, X, y, **options).split_follows for experts in random]
-    assert sum(map(bool, names)) <= 3  # the samples that choose a column do not test it
+    random = [report_of(rng.integers(2, size=400), X, y, n_permutations=20) for _ in range(12)]
+    shares = [[split.share for split in report.split.values()][1:] for report in random]
+    # The samples that choose the columns do not test them: with all samples it would be 6 of these.
+    assert np.mean(shares) < 3 * np.std(shares) / np.size(shares) ** 0.5
     monkeypatch.setattr("sklearn_moe.metrics._specialization._MOST_ROWS", 100)
     long = report_of(experts, X[:, 40:46], y)
     assert long.split_follows == ("x1",)

@@ -112,21 +112,6 @@ def test_units_do_not_matter():
     np.testing.assert_allclose(small().fit(floats).mean_, fitted.mean_, atol=1e-5)
 
 
-def test_columns_are_cells_row_by_row():
-    X = np.zeros((2, 1, 12, 12))
-    X[1] = 0.5  # flat images: every patch is alike, wherever it is
-    fitted = small(n_patches=10**6, power=1).fit(images(n_channels=1))
-    flat = fitted.transform(X).reshape(2, 4, 7)
-    np.testing.assert_allclose(flat[0], flat[1], rtol=1e-4, atol=1e-5)
-    # 9 x 9 patches: cells of 5 and 4.
-    per_patch = flat[0] / np.array([[25], [20], [20], [16]])
-    np.testing.assert_allclose(per_patch - per_patch[0], 0, atol=1e-5)
-    spot = X[:1].copy()
-    spot[0, 0, 0, 11] = 1  # above, to the right
-    changed = np.abs(fitted.transform(spot).reshape(4, 7) - flat[0]).max(axis=1)
-    np.testing.assert_array_equal(changed > 1e-3, [False, True, False, False])
-
-
 def test_patches_are_different_and_from_anywhere():
     X = np.arange(5 * 6 * 7, dtype=np.float32).reshape(5, 1, 6, 7)
     everything = _sample(X, 3, 1000, np.random.RandomState(0)).numpy()
