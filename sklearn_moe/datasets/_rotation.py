@@ -5,7 +5,6 @@ from itertools import combinations
 from numbers import Real
 
 import numpy as np
-import torch
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
@@ -215,6 +214,7 @@ def make_rotation_task(
     size = short if size is None else size
     places = _places(2, len(images), shuffle, check_random_state(random_state))
 
+    import torch
     from torchvision.transforms import InterpolationMode
     from torchvision.transforms.v2 import functional as F
 
@@ -259,6 +259,8 @@ def _make_turner(height, width, size, blur, dtype):
     the directions of the rows. f is computed on a fine grid, where g is a product of two matrices,
     and interpolated linearly at the turned places.
     """
+    import torch
+
     radius = min(height, width) / 2
     pitch = math.sqrt(2) * radius / size  # from pixel to pixel of the result
     sigma = blur * max(1, pitch)
@@ -424,6 +426,8 @@ def make_orientation_task(
     rng = check_random_state(random_state)
     drawn = np.stack([rng.uniform(low, high, size=n_samples) for low, high in ranges])
     places = _places(len(ranges), n_samples, shuffle, rng)
+
+    import torch
 
     is_uint8 = images.dtype == np.uint8
     low = 0 if is_uint8 else images.min()

@@ -211,10 +211,6 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
         """Copy `func`, which scikit-learn may take for an estimator because of `get_params`."""
         return type(self)(**copy.deepcopy(self.get_params()))
 
-    def __sklearn_is_fitted__(self):
-        """Return True: there is nothing to fit."""
-        return True
-
     def __sklearn_tags__(self):
         """Say that fit may be left out."""
         tags = super().__sklearn_tags__()

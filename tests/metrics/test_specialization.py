@@ -466,27 +466,19 @@ def test_a_constant_output_has_no_unit():
 # -- k-means in place of the router -------------------------------------------------------
 
 
-TEXTURES = np.tile(np.random.RandomState(0).uniform(0.3, 0.7, (4, 3, 4, 4)), (2, 2))
-PLACES = np.zeros((4, 3, 8, 8))  # a bright square in one of four places: the sums are the same
-for place, (row, column) in enumerate(np.ndindex(2, 2)):
-    PLACES[place, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] = 0.8
-
-
-@pytest.mark.parametrize(
-    ("centers", "dtype"), [(TEXTURES, np.float64), (TEXTURES, np.uint8), (PLACES, np.uint8)]
-)
-def test_kmeans_of_images_is_the_kmeans_router(centers, dtype):
-    """Both depend on sums of squares, where textures differ and places do not."""
+@pytest.mark.parametrize("dtype", [np.float64, np.uint8])
+def test_kmeans_of_images_is_the_kmeans_router(dtype):
+    """Both depend on sums over patches, where textures differ."""
     rng = np.random.RandomState(0)
     clusters = np.arange(240) % 4
-    X, y = centers[clusters] + rng.normal(0, 0.1, (240, 3, 8, 8)), rng.randint(2, size=240)
+    textures = np.tile(rng.uniform(0.3, 0.7, (4, 3, 4, 4)), (2, 2))
+    X, y = textures[clusters] + rng.normal(0, 0.1, (240, 3, 8, 8)), rng.randint(2, size=240)
     X = (255 * X.clip(0, 1)).round().astype(dtype) if dtype == np.uint8 else X
     options = {"expert_width": 2, "max_iter": 1, "random_state": 0}
     clf = MoEClassifier().set_params(n_experts=4, router="kmeans", **options).fit(X, y)
     report = specialization_report(clf, X, y, clusters, n_permutations=10, random_state=0)
-    assert report.agreement.ari == pytest.approx(float(centers is TEXTURES), abs=0.1)
-    assert report.kmeans_agreement.ari == pytest.approx(report.agreement.ari, abs=0.1)
-    assert (report.kmeans_agreement == report.agreement) or centers is PLACES
+    assert report.agreement.ari > 0.9
+    assert report.kmeans_agreement == report.agreement
 
 
 def test_kmeans_of_mixtures_of_other_libraries(patches):
