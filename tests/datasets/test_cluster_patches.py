@@ -30,11 +30,11 @@ class Parts(NamedTuple):
         return self.feature, self.center, self.other
 
 
-def take_apart(X, clusters, dictionary, scale=SCALE):
+def take_apart(X, clusters, dictionary):
     n_clusters = len(dictionary[0])
     basis = np.vstack(dictionary)
-    coefficients = X @ basis.T / scale  # (n, P, 2K)
-    outside = np.linalg.norm(X / scale - coefficients @ basis, axis=-1)
+    coefficients = X @ basis.T / SCALE  # (n, P, 2K)
+    outside = np.linalg.norm(X / SCALE - coefficients @ basis, axis=-1)
     largest = np.abs(coefficients).argmax(axis=-1)
     is_noise, index = outside > 1e-6, largest % n_clusters
     is_own = index == clusters[:, np.newaxis]
@@ -43,7 +43,7 @@ def take_apart(X, clusters, dictionary, scale=SCALE):
     # A signal patch is a multiple of ONE vector of the dictionary.
     rest = np.linalg.norm(coefficients, axis=-1) - np.abs(size)
     np.testing.assert_allclose(rest[~is_noise], 0, atol=1e-6)
-    noise = X[is_noise].reshape(len(X), -1, X.shape[-1]) / scale
+    noise = X[is_noise].reshape(len(X), -1, X.shape[-1]) / SCALE
     center = (largest >= n_clusters) & ~is_noise & is_own
     return Parts(is_feature & is_own, center, is_feature & ~is_own, index, size, noise)
 

@@ -28,13 +28,13 @@ from sklearn_moe.datasets._rotation import _inscribed_side
 BANDS = [0.04, 0.12, 0.2, 0.3, 0.4, 0.5]  # cycles per pixel
 
 
-def waves(n_samples, side=32, n_waves=64, seed=0):
+def waves(n_samples, side=32):
     """Return isotropic images: waves of all directions, whose power falls as 1/f**2."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     x = np.arange(side)
     images = np.empty((n_samples, 1, side, side), dtype=np.float32)
     for batch in np.array_split(np.arange(n_samples), max(1, n_samples // 500)):
-        shape = (len(batch), n_waves, 1)
+        shape = (len(batch), 64, 1)
         frequency = 0.01 * 50 ** rng.random(shape)  # to .5, log-uniform
         direction, phase = 2 * np.pi * rng.random((2, *shape))
         along_x = np.exp(2j * np.pi * frequency * np.cos(direction) * x).astype(np.complex64)

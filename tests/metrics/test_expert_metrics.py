@@ -20,13 +20,12 @@ N_CLUSTERS, N_EXPERTS = 4, 6
 CLUSTERS = np.arange(60) % N_CLUSTERS
 
 
-def draw_outputs(seed=0, n_samples=60, n_classes=3):
+def draw_outputs():
     """Draw labels, gates, outputs of all experts, and integer weights."""
-    rng = np.random.RandomState(seed)
-    y = rng.randint(n_classes, size=n_samples)
-    gate_proba = rng.dirichlet(np.ones(N_EXPERTS), size=n_samples)
-    expert_proba = rng.dirichlet(np.ones(n_classes), size=(n_samples, N_EXPERTS))
-    return y, gate_proba, expert_proba, rng.randint(3, size=n_samples)
+    rng = np.random.RandomState(0)
+    y, gate_proba = rng.randint(3, size=60), rng.dirichlet(np.ones(N_EXPERTS), size=60)
+    expert_proba = rng.dirichlet(np.ones(3), size=(60, N_EXPERTS))
+    return y, gate_proba, expert_proba, rng.randint(3, size=60)
 
 
 @pytest.mark.parametrize("kind", ["classes", "labels"])

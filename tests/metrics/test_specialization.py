@@ -244,15 +244,15 @@ class Rules:
         return self.expert_predict(X)[np.arange(len(X)), self.apply(X)]
 
 
-def weather(n_samples=600):
+def weather():
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
-            "day": pd.Timestamp("2024-01-01") + pd.to_timedelta(np.arange(n_samples), "D"),
-            "city": rng.choice(["Bonn", "Oslo", None], n_samples),
-            "temperature": rng.uniform(0, 30, n_samples),
-            "load": np.where(rng.uniform(size=n_samples) < 0.1, np.nan, rng.normal(size=n_samples)),
-            "noise": rng.normal(0, 0.5, n_samples),
+            "day": pd.date_range("2024-01-01", periods=600),
+            "city": rng.choice(["Bonn", "Oslo", None], 600),
+            "temperature": rng.uniform(0, 30, 600),
+            "load": np.where(rng.uniform(size=600) < 0.1, np.nan, rng.normal(size=600)),
+            "noise": rng.normal(0, 0.5, 600),
         }
     )
     return frame, np.digitize(frame["temperature"], [10, 20]) * 3.0
@@ -340,10 +340,10 @@ def test_what_is_worse_than_its_null_is_said(kind):
 KINDS = ["classes", "labels", "numbers", "several numbers"]
 
 
-def piecewise(kind, n_samples=400):
+def piecewise(kind):
     """Return samples in four regions, each with its own function, y and the regions."""
     rng = np.random.RandomState(0)
-    X = rng.uniform(-1, 1, size=(n_samples, 2))
+    X = rng.uniform(-1, 1, size=(400, 2))
     regions = 2 * (X[:, 0] > 0) + (X[:, 1] > 0)
     slopes = rng.normal(size=(4, 2, 3))
     Y = 1000 + np.einsum("ni,nio->no", X, slopes[regions]) * [1, 10, 100]

@@ -8,12 +8,12 @@ from sklearn_moe.preprocessing import PatchKMeansFeatures
 from sklearn_moe.preprocessing._patch_kmeans import _sample
 
 
-def images(n_samples=30, n_channels=2, height=11, width=13, dtype=np.uint8, seed=0):
+def images(n_channels=2, height=11, width=13, dtype=np.uint8):
     """Blurred noise, brighter in some images: neighbors are alike."""
-    rng = np.random.default_rng(seed)
-    X = rng.normal(size=(n_samples, n_channels, height, width)).cumsum(axis=2).cumsum(axis=3)
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(30, n_channels, height, width)).cumsum(axis=2).cumsum(axis=3)
     X -= X.min(axis=(1, 2, 3), keepdims=True)
-    X /= X.max(axis=(1, 2, 3), keepdims=True) * rng.uniform(1, 2, size=(n_samples, 1, 1, 1))
+    X /= X.max(axis=(1, 2, 3), keepdims=True) * rng.uniform(1, 2, size=(30, 1, 1, 1))
     return (255 * X).astype(np.uint8) if dtype == np.uint8 else X.astype(dtype)
 
 
