@@ -56,6 +56,13 @@ def predictions(model, X):
     return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
 
 
+def refuses(label, match, call, *args, **options):
+    """Check that a call fails with a message; `label` says which of many it was."""
+    with pytest.raises((TypeError, ValueError)) as caught:
+        call(*args, **options)
+    assert re.search(match, str(caught.value)), f"{label}: {caught.value}"
+
+
 def assert_equal_gradients(output, expected, parameters):
     """Compare the gradients of two outputs, in a direction drawn at random."""
     target = torch.randn(output.shape, generator=seeded(3), dtype=torch.float64)

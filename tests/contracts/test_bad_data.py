@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers import SKLEARN_1_6, predictions
-from representatives import CLASSES, N_SAMPLES, NUMBERS, SAMPLES, refuses, target_of
+from helpers import SKLEARN_1_6, predictions, refuses
+from representatives import CLASSES, N_SAMPLES, NUMBERS, SAMPLES, target_of
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import DataConversionWarning, NotFittedError
 

@@ -6,8 +6,8 @@ from itertools import cycle
 import numpy as np
 import pytest
 import torch
-from helpers import predictions
-from representatives import SAMPLES, refuses, target_of
+from helpers import predictions, refuses
+from representatives import SAMPLES, target_of
 from sklearn.utils._param_validation import generate_invalid_param_val, make_constraint
 from torch import nn
 

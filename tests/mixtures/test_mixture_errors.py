@@ -1,13 +1,11 @@
 """What mixtures refuse: at once, by the name of what is wrong."""
 
-import re
-
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import refuses
 from made_up import two_lines
 from scipy.sparse import csr_matrix
-from sklearn.exceptions import NotFittedError
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import (
     GammaRegressor,
@@ -18,7 +16,6 @@ from sklearn.linear_model import (
 )
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 from sklearn.tree import DecisionTreeRegressor
 from sklearn.utils._param_validation import make_constraint
@@ -31,7 +28,7 @@ COUNTS = RNG.poisson(3, size=40).astype(float)
 CLASSES = np.where(X[:, 0] + RNG.normal(size=40) > 0, "yes", "no")
 ONES = np.ones(40)
 LONG = np.ones(41)
-KNN = KNeighborsRegressor()
+KNN, KERNELS = KNeighborsRegressor(), {"estimator": KernelRidge(), "n_components": "auto"}
 of_numbers, of_classes = MixtureRegressor, MixtureClassifier
 
 
@@ -46,25 +43,18 @@ def by(**options):
     return of_numbers(**options), {}
 
 
-def classes_by(**options):
-    return of_classes(**options), {"y": CLASSES}
+def classes_by(y=CLASSES, **options):
+    return of_classes(**options), {"y": y}
 
 
 def given(**arguments):
     return of_numbers(), arguments
 
 
-def classes_given(**arguments):
-    return of_classes(), {"y": CLASSES} | arguments
-
-
 # What is wrong: the mixture and what `fit` gets, and what the message says.
 FITS = {
     "expert without weights": (by(estimator=KNN), "estimator=KNeighborsRegressor.*sample_weight"),
-    "pipeline without weights": (
-        by(estimator=make_pipeline(StandardScaler(), KNN)),
-        "estimator=.*KNeighborsRegressor must take sample_weight",
-    ),
+    "pipeline without weights": (by(estimator=make_pipeline(KNN)), "KNeighborsRegressor must take"),
     "no probabilities": (classes_by(estimator=RidgeClassifier()), "estimator.*predict_proba"),
     "expert is a class": (by(estimator=LinearRegression), "estimator"),
     "expert of a list is a name": (by(estimator=["linear", LinearRegression()]), "estimator"),
@@ -82,10 +72,7 @@ FITS = {
     "zeros of gamma": ((of_numbers(GammaRegressor()), {"y": put(COUNTS + 1, 0)}), "family='gamma'"),
     "means": ((of_numbers(family="poisson"), {"y": COUNTS * (X[:, 0] > 0)}), "family=.*Poiss"),
     "family of one number": (by(family=lambda y, p, w: 0.0), r"family.*\(80,\), got shape"),
-    "family of a table": (
-        by(family=lambda y, p, w: np.ones((len(y), 2))),
-        r"family.*\(80,\), got shape",
-    ),
+    "family of a table": (by(family=lambda y, p, w: np.ones((len(y), 2))), r"family.*\(80,\), got"),
     "family of NaN": (by(family=lambda y, p, w: np.full(len(y), np.nan)), "family.*(NaN|nan)"),
     "start of another shape": (by(init=np.ones((40, 3))), r"init.*\(40, 2\).*\(40, 3\)"),
     "start of one axis": (by(init=np.ones(40)), "init"),
@@ -96,32 +83,23 @@ FITS = {
     "one fold": (by(cv=1), "cv|n_splits=1"),
     "more folds than samples": (by(cv=41), "cv|n_splits=41"),
     "none is large enough": (by(min_prior=0.9), "min_prior=0.9"),
-    "bic of kernels": (
-        by(estimator=KernelRidge(), n_components="auto", criterion="bic", n_init=1),
-        "criterion='bic'.*held_out",
-    ),
+    "bic of kernels": (by(**KERNELS, criterion="bic", n_init=1), "criterion='bic'.*held_out"),
     "negative weight": (given(sample_weight=put(ONES, -1)), "sample_weight"),
     "weight of NaN": (given(sample_weight=put(ONES, np.nan)), "sample_weight"),
     "weights of other samples": (given(sample_weight=LONG), "sample_weight"),
     "no weight": (given(sample_weight=0 * ONES), "sample_weight"),
-    "no weight of classes": (classes_given(sample_weight=0 * ONES), "sample_weight"),
+    "no weight of classes": ((of_classes(), {"y": CLASSES, "sample_weight": 0 * ONES}), "sample_w"),
     "groups of other samples": (given(groups=LONG), "groups"),
     "groups of two axes": (given(groups=X), "groups"),
-    "no y": (given(y=None), "y"),
     "y of NaN": (given(y=put(NUMBERS, np.nan)), "y contains NaN"),
     "y of text": (given(y=CLASSES), "y"),
     "y of two columns": (given(y=X), "y should be a 1d array"),
     "y of other samples": (given(y=LONG), "y: .*inconsistent"),
-    "no classes": (classes_given(y=None), "y"),
-    "one class": (classes_given(y=np.full(40, "yes")), "y.*class"),
-    "classes of two columns": (classes_given(y=X > 0), "y|label"),
-    "numbers as classes": (classes_given(y=NUMBERS), "label type"),
+    "one class": (classes_by(np.full(40, "yes")), "y.*class"),
+    "classes of two columns": (classes_by(X > 0), "y|label"),
     "X of NaN": (given(X=X * np.where(X > 1, np.nan, 1)), "X contains NaN"),
     "X of text": (given(X=np.array([["a", "b"]] * 40)), "X|convert|string"),
-    "X of one axis": (given(X=X[:, 0]), "Expected 2D array"),
     "X of three axes": (given(X=X[:, :, None]), "dim 3|2"),
-    "X of no rows": (given(X=X[:0], y=ONES[:0]), "0 sample"),
-    "X of no columns": (given(X=X[:, :0]), "0 feature"),
     "frame of text": (given(X=pd.DataFrame({"city": CLASSES})), "X|convert|string"),
 }
 
@@ -131,9 +109,7 @@ def test_fit_refuses(case):
     (mixture, arguments), message = FITS[case]
     mixture.set_params(random_state=0)
     arguments = {"X": X, "y": NUMBERS} | arguments
-    with pytest.raises((TypeError, ValueError)) as caught:
-        mixture.fit(**arguments)
-    assert re.search(message, str(caught.value), re.DOTALL), caught.value
+    refuses(case, f"(?s){message}", mixture.fit, **arguments)
     assert not hasattr(mixture, "experts_")
 
 
@@ -152,25 +128,16 @@ def test_what_a_parameter_does_not_take_is_named(kind):
 
 
 FITTED = of_numbers(random_state=0, n_init=2).fit(X, NUMBERS)
+OF_FRAME = of_numbers(n_components=1).fit(pd.DataFrame(X, columns=["a", "b"]), NUMBERS)
+OF_COUNTS = of_numbers(PoissonRegressor(), n_components=1).fit(X, COUNTS)
 OF_CLASSES = of_classes(n_components=1, random_state=0).fit(X, CLASSES)
 OWN = of_numbers(None, 1, family=lambda y, p, w: -((y - p) ** 2), random_state=0).fit(X, NUMBERS)
 CALLS = {
-    "not fitted": (lambda: of_numbers().predict(X), "not fitted"),
     "not fitted quantiles": (lambda: of_numbers().predict_quantiles(X, 0.5), "not fitted"),
-    "not fitted classes": (lambda: of_classes().predict_proba(X), "not fitted"),
     "not fitted density": (lambda: of_classes().score_samples(X, CLASSES), "not fitted"),
-    "other columns": (lambda: FITTED.predict(X[:, :1]), "X has 1 features"),
-    "other names": (
-        lambda: (
-            of_numbers(random_state=0, n_init=1)
-            .fit(pd.DataFrame(X, columns=["a", "b"]), NUMBERS)
-            .predict(pd.DataFrame(X, columns=["a", "c"]))
-        ),
-        "feature names",
-    ),
+    "other names": (lambda: OF_FRAME.predict(pd.DataFrame(X, columns=["a", "c"])), "feature names"),
     "one axis": (lambda: FITTED.gate_proba(X[0]), "Expected 2D array"),
     "no rows": (lambda: FITTED.predict(X[:0]), "0 sample"),
-    "NaN": (lambda: FITTED.predict(X * np.nan), "X contains NaN"),
     "y of NaN": (lambda: FITTED.score_samples(X, NUMBERS * np.nan), "y contains NaN"),
     "y of other samples": (lambda: FITTED.responsibilities(X, LONG), "y: .*inconsistent"),
     "groups of other samples": (lambda: FITTED.responsibilities(X, NUMBERS, LONG), "groups"),
@@ -188,14 +155,7 @@ CALLS = {
     "no draw": (lambda: FITTED.sample_y(X, n_samples=0), "n_samples"),
     "half a draw": (lambda: OF_CLASSES.sample_y(X, n_samples=0.5), "n_samples"),
     "cdf of other samples": (lambda: FITTED.cdf(X, LONG), "y: .*inconsistent"),
-    "counts of score_samples": (
-        lambda: (
-            of_numbers(PoissonRegressor(), random_state=0, n_init=1, max_iter=3, tol=1)
-            .fit(X, COUNTS)
-            .score_samples(X, COUNTS - 100)
-        ),
-        "family='poisson'",
-    ),
+    "counts below 0": (lambda: OF_COUNTS.score_samples(X, COUNTS - 100), "family='poisson'"),
     "sparse quantiles of NaN": (lambda: FITTED.predict(csr_matrix(X * np.nan)), "NaN"),
 }
 for q in (0, 1, -0.1, np.nan, [], [[0.1, 0.9]], "half", None):
@@ -205,6 +165,4 @@ for q in (0, 1, -0.1, np.nan, [], [[0.1, 0.9]], "half", None):
 @pytest.mark.parametrize("case", CALLS)
 def test_fitted_mixture_refuses(case):
     call, message = CALLS[case]
-    with pytest.raises((NotFittedError, TypeError, ValueError)) as caught:
-        call()
-    assert re.search(message, str(caught.value), re.DOTALL), caught.value
+    refuses(case, f"(?s){message}", call)
