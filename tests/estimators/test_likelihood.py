@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
+from made_up import bimodal, two_noises
 from scipy import integrate, stats
 from scipy.special import logsumexp, softmax
 from sklearn.datasets import load_diabetes, load_wine
@@ -186,18 +187,6 @@ def test_bad_arguments(numbers):
         reg.responsibilities(X, np.where(y > 1100, np.nan, y))
 
 
-def hetero(seed, n):
-    rng = np.random.default_rng(seed)
-    X = rng.uniform(-2, 2, size=(n, 2))
-    return X, X[:, 0] + (0.2 + np.abs(X[:, 1])) * rng.normal(size=n)
-
-
-def bimodal(seed, n):
-    rng = np.random.default_rng(seed)
-    X = rng.uniform(-2, 2, size=(n, 2))
-    return X, rng.choice([-1, 1], n) * (2 + X[:, 0]) + 0.3 * rng.normal(size=n)
-
-
 def widening(seed, n):
     """Return numbers whose noise grows with their mean."""
     rng = np.random.default_rng(seed)
@@ -223,12 +212,12 @@ def test_intervals_are_wide_where_the_noise_is(loss):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("draw", [hetero, bimodal])
+@pytest.mark.parametrize("draw", [two_noises, bimodal])
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian"])
 def test_intervals_cover_what_they_say(draw, loss):
     covered = []
     for seed in range(3):
-        reg = MoERegressor(loss=loss, random_state=seed).fit(*draw(seed, 2000))
+        reg = MoERegressor(loss=loss, random_state=seed).fit(*draw(seed))
         X, y = draw(100 + seed, 4000)
         low, high = reg.predict_interval(X).T
         covered.append(((low < y) & (y < high)).mean())

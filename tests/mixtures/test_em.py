@@ -9,7 +9,7 @@ import pytest
 from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import optimize, stats
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import (
@@ -147,9 +147,7 @@ def test_function_as_family_has_a_scale_of_its_own_and_heavy_tails():
     slopes = sorted(expert.coef_[0] for expert in mixture.experts_)
     assert_allclose(slopes, [-2, 2], atol=0.1)
     assert_allclose(mixture.score_samples(X, y).sum(), mixture.log_likelihood_)
-    whole = mixture.score_samples(X, y)
-    for part in (slice(0, 1), slice(5, 40), slice(None, None, -1)):
-        assert_allclose(mixture.score_samples(X[part], y[part]), whole[part])
+    assert_allclose(mixture.score_samples(X[:1], y[:1]), mixture.score_samples(X, y)[:1])
     assert mixture.n_parameters_ is None
 
 
@@ -234,20 +232,13 @@ def test_rows_of_a_group_are_of_one_component():
     for gate in (None, LOGIT):
         mixture = MixtureRegressor(gate=gate, n_init=3, random_state=0).fit(X, y, groups=names)
         found = mixture.responsibilities(X, y, names)
-        for group in np.unique(groups):
+        for group in range(50):
             assert np.ptp(found[groups == group], axis=0).max() == 0
         assert adjusted_rand_score(line, found.argmax(axis=1)) > 0.85
-        density = np.column_stack(
-            [
-                stats.norm(e.predict(X), s).logpdf(y)
-                for e, s in zip(mixture.experts_, mixture.scale_, strict=True)
-            ]
-        )
+        density = stats.norm(mixture.expert_predict(X), mixture.scale_).logpdf(y[:, np.newaxis])
         log_gate = np.log(mixture.gate_proba(X))
-        joint = [
-            density[groups == g].sum(axis=0) + log_gate[groups == g].mean(axis=0)
-            for g in np.unique(groups)
-        ]
+        own = [groups == g for g in range(50)]
+        joint = [density[rows].sum(axis=0) + log_gate[rows].mean(axis=0) for rows in own]
         assert_allclose(mixture.log_likelihood_, np.logaddexp(*np.transpose(joint)).sum())
         alone = mixture.fit(X, y, groups=np.arange(400)[::-1])
         assert_same(alone, MixtureRegressor(gate=gate, n_init=3, random_state=0).fit(X, y), X, y, 1)
@@ -287,15 +278,8 @@ def test_number_of_components_is_found(seed):
 @brief
 def test_number_of_components_is_found_by_held_out_samples():
     X, y, _ = two_lines(200)
-    auto = MixtureRegressor(
-        KernelRidge(kernel="poly", degree=1),
-        n_components="auto",
-        cv=3,
-        n_init=1,
-        init="lines",
-        max_iter=15,
-        random_state=0,
-    )
+    options = {"cv": 3, "n_init": 1, "init": "lines", "max_iter": 15, "random_state": 0}
+    auto = MixtureRegressor(KernelRidge(kernel="poly", degree=1), "auto", **options)
     found = auto.fit(X, y).selection_
     assert np.isnan(found["bic"]).all()
     assert auto.n_parameters_ is None
@@ -357,17 +341,12 @@ FLEXMIX = {
 def test_as_likely_as_the_mixtures_of_flexmix(case):
     name, target, columns, degree, family, by = case
     table = pd.read_csv(Path(REGIMES) / f"{name}.csv")
-    X, y = table[[*columns, *([by] if by in ("RDS",) else [])]], table[target]
+    X, y = table[sorted({*columns, by} - {None})], table[target]
     model = LinearRegression() if family == "gaussian" else PoissonRegressor(**EXACT)
-    pick = ColumnTransformer(
-        [("columns", PolynomialFeatures(degree, include_bias=False), [*columns])]
-    )
-    gate = (by or None) and make_pipeline(
-        ColumnTransformer([("columns", "passthrough", [by])]), LOGIT
-    )
+    powers = PolynomialFeatures(degree, include_bias=False)
+    expert = make_pipeline(make_column_transformer((powers, [*columns])), model)
+    gate = by and make_pipeline(make_column_transformer(("passthrough", [by])), LOGIT)
     for n_components, expected in enumerate(FLEXMIX[case], 1):
         if expected is not None:
-            mixture = MixtureRegressor(
-                make_pipeline(pick, model), n_components, gate=gate, n_init=20, random_state=0
-            )
+            mixture = MixtureRegressor(expert, n_components, gate=gate, n_init=20, random_state=0)
             assert mixture.fit(X, y).log_likelihood_ >= expected - 0.05
