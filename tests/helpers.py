@@ -12,6 +12,7 @@ import torch
 from scipy.sparse import csr_matrix
 from skorch.callbacks import Callback
 
+from sklearn_moe import MoEClassifier
 from sklearn_moe.nn import EXPERTS, build_mixture
 from sklearn_moe.nn.heads import choose_head
 from sklearn_moe.nn.seeding import OwnGenerator
@@ -28,6 +29,12 @@ SKLEARN_1_6 = sklearn.__version__.startswith("1.6.")  # the oldest that is suppo
 def named(options):
     """Return options as the name of a test: the same in every process, so without addresses."""
     return re.sub(r" at 0x[0-9a-f]+", "", str(options))
+
+
+def brief(model=MoEClassifier, **parameters):
+    """Return an estimator for a brief fit."""
+    options = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0}
+    return model().set_params(**options | parameters)
 
 
 def hook(name, function):

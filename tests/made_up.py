@@ -36,20 +36,6 @@ def counts(n=300, seed=0):
     return X, rng.poisson(np.exp(1.5 + np.where(kind, 1.2, -1.2) * X[:, 0])).astype(float)
 
 
-def two_noises(seed, n=2000):
-    """Return samples of which the noise is wide where the first column is large."""
-    rng = np.random.default_rng(seed)
-    X = rng.uniform(size=(n, 2))
-    return X, X[:, 1] + rng.normal(size=n) * np.where(X[:, 0] > 0.5, 2, 0.2)
-
-
-def bimodal(seed, n=2000):
-    """Return samples of one of two lines that lie apart; no column tells of which."""
-    rng = np.random.default_rng(seed)
-    X = rng.uniform(-2, 2, size=(n, 2))
-    return X, rng.choice([-1, 1], n) * (2 + X[:, 0]) + 0.3 * rng.normal(size=n)
-
-
 def quadrants(seed, n=2000):
     """Return samples of a target that is linear in each of four quadrants."""
     problem, rng = np.random.default_rng(7), np.random.default_rng(seed)

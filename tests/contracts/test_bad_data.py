@@ -1,9 +1,11 @@
 """X, y and weights of every kind: a clear error that names what is wrong, or a finite model."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
-from helpers import SKLEARN_1_6, predictions, refuses
+from helpers import SKLEARN_1_6, brief, brief_fits, predictions, refuses
 from representatives import CLASSES, N_SAMPLES, NUMBERS, SAMPLES, target_of
 from scipy.sparse import csr_matrix
 from sklearn.exceptions import DataConversionWarning, NotFittedError
@@ -11,8 +13,7 @@ from sklearn.exceptions import DataConversionWarning, NotFittedError
 from sklearn_moe import MoEClassifier, MoERegressor
 
 pytestmark = [
-    pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning"),
-    pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning"),
+    brief_fits,
     pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning"),
     pytest.mark.filterwarnings("ignore:The number of unique classes:UserWarning"),
 ]
@@ -21,10 +22,7 @@ BOTH = [MoEClassifier, MoERegressor]
 PAIRS = [("table", MoEClassifier), ("patches", MoERegressor), ("images", MoEClassifier)]
 RNG = np.random.default_rng(1)
 TABLE = SAMPLES["table"]
-
-
-def make(cls=MoEClassifier, **parameters):
-    return cls(**{"max_iter": 2, "random_state": 0, "n_experts": 3} | parameters)
+make = partial(brief, max_iter=2)
 
 
 def fits(cls, X, y, **weights):
@@ -281,7 +279,11 @@ METHODS = ["predict", "predict_proba", "apply", "gate_proba", "expert_proba", "d
 OTHER_SAMPLES = {
     "fewer features": ("table", lambda X: X[:, :2], "X has 2 features.* expecting 3"),
     "patches": ("table", lambda X: X[:, None], "X has"),
-    "no channels": ("images", lambda X: X[:, 0], "X of shape .*patches"),
+    "no channels": (
+        *("images", lambda X: X[:, 0]),
+        r"X of shape \(24, 8, 8\) holds bags of patches, MoEClassifier was fitted on images of "
+        r"shape \(1, 8, 8\)\. .* pass X\[:, np\.newaxis\], of a single image X\[np\.newaxis\]\.",
+    ),
     "bytes": ("images", lambda X: X.astype(np.uint8), "uint8"),
     "one axis": ("table", lambda X: X[0], "^X: "),
     "strings": ("table", lambda X: changed(X, "a", object), "^Column 0 of X holds.*: "),

@@ -37,9 +37,14 @@ def fit(X, y, router, gate="auto", balance=None, **options):
 
 
 def check_rows(clf, X, n_examples, atol):
-    """Compare any selection of rows with all of them."""
+    """Compare any selection of rows with all of them, which are shares of 1."""
     functions = clf.predict_proba, clf.gate_proba, clf.expert_proba
     experts, expected = clf.apply(X), [function(X) for function in functions]
+    for shares in (*expected[:2], clf.expert_load_[np.newaxis]):
+        np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
+    assert expected[2].shape == (len(X), clf.n_experts, 2)
+    several = clf.top_k == 2 and clf.router != "patch_choice"
+    assert experts.shape == ((len(X), 2) if several else (len(X),))
 
     @settings(max_examples=n_examples, deadline=None, derandomize=True, database=None)
     @given(st.lists(st.integers(0, len(X) - 1), min_size=1, max_size=40))

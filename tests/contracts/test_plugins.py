@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers import brief, refuses
 from scipy.special import softmax
 from sklearn.base import clone
 from sklearn.datasets import make_classification
@@ -22,10 +23,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCo
 
 def make(model=MoEClassifier, **parameters):
     """Return an estimator for a brief fit, in which noise has a meaning if it is set."""
-    brief = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0}
-    if "router__noise" in parameters and "router" not in parameters:
-        brief["router"] = "top1"
-    return model().set_params(**brief | parameters)
+    noisy = {"router": "top1"} if "router__noise" in parameters else {}
+    return brief(model, **noisy | parameters)
 
 
 # -- the parts ----------------------------------------------------------------------------
@@ -276,17 +275,14 @@ def test_a_head_needs_little_and_has_a_decision_without_writing_one(vectors):
 
 def test_a_method_that_a_head_lacks_is_named(vectors):
     X, y = vectors
-    for name, value, method, reason in (
-        *(
-            ("router", "soft", "mix", "soft"),
-            ("early_stopping", True, "score", "early_stopping=True"),
-        ),
-        ("solver", "normalized_sgd", "error", "solver__schedule='residual'"),
+    for method, reason, options in (
+        ("mix", "soft", {"router": "soft"}),
+        ("score", "early_stopping=True", {"early_stopping": True}),
+        ("error", "solver__schedule='residual'", {"solver": "normalized_sgd"}),
     ):
         for loss in (BareHead, lambda n: BareHead(n), nn.LossSpec(classes=BareHead)):
-            model = make(loss=loss, train_transform=pytest.fail, **{name: value})
-            with pytest.raises(TypeError, match=f"BareHead has no method '{method}'.*{reason}"):
-                model.fit(X, y)
+            model = make(loss=loss, train_transform=pytest.fail, **options)
+            refuses(options, f"BareHead has no method '{method}'.*{reason}", model.fit, X, y)
 
 
 def test_sample_shapes_that_fit(vectors):

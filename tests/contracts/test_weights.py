@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from helpers import predictions
-from representatives import REPRESENTATIVES
+from helpers import brief_fits, predictions
+from representatives import REPRESENTATIVES, SAMPLES
 from sklearn.base import clone
 from sklearn.metrics import recall_score
 
@@ -57,20 +57,22 @@ def test_batches_of_uneven_weight_add_up_to_the_step_of_all_samples(model, optio
 
 
 def exact(name):
-    """Return a representative that draws nothing by batches, and a table for it."""
-    estimator = clone(REPRESENTATIVES[name][1]).set_params(max_iter=15, random_state=0)
+    """Return a representative that draws nothing by batches, and samples for it."""
+    kind, estimator = REPRESENTATIVES[name]
+    estimator = clone(estimator).set_params(max_iter=15, random_state=0)
     estimator.n_experts = min(3, estimator.n_experts)
     if estimator.early_stopping == "auto":  # batches are of fixed sizes but out of bag
         estimator.set_params(batch_size=None)
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(60, 5))
-    X[::4, 1], X[:, 2] = np.nan, X[:, 2] > 0
-    return estimator, X, (X[:, 0] + rng.normal(size=60) > 0).astype(int), rng.integers(3, size=60)
+    X = rng.normal(size=(60, *SAMPLES[kind].shape[1:]))
+    y = (X.reshape(60, -1)[:, 0] + rng.normal(size=60) > 0).astype(int)
+    if kind == "table":
+        X[::4, 1], X[:, 2] = np.nan, X[:, 2] > 0
+    return estimator, X, y, rng.integers(3, size=60)
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
-@pytest.mark.parametrize("name", [n for n, (kind, _) in REPRESENTATIVES.items() if kind == "table"])
+@brief_fits
+@pytest.mark.parametrize("name", REPRESENTATIVES)
 def test_weight_two_is_the_sample_twice_and_weight_zero_none(name):
     estimator, X, y, weight = exact(name)
     weighted = clone(estimator).fit(X, y, sample_weight=weight)
@@ -103,11 +105,8 @@ def test_weights_of_classes_are_weights_of_samples():
 def test_the_running_load_is_the_share_of_all_samples():
     X, y, weight = draw()
     options = {"batch_size": 30, "tol": None, "max_iter": 40, "random_state": 0}
-    options |= {
-        "early_stopping": False,
-        "router": RouterParams("topk", learning_rate=RATE),
-        "learning_rate_init": RATE,
-    }
+    options |= {"early_stopping": False, "learning_rate_init": RATE}
+    options["router"] = RouterParams("topk", learning_rate=RATE)
     for balance in ("switch", "bias"):
         model = MoEClassifier(3, balance=BalanceParams(balance, weight=1e-9), **options)
         model.fit(X, y, sample_weight=weight)

@@ -10,11 +10,7 @@ NAMES = """
 answers? draft pace paces perturb settles? shown_to judges? look_at_weights haste calm ALONE
 """.split()
 ON_PAGES = [*NAMES, "apart", "swaps?", "swapped"]
-ANYWHERE = """
-pictures? n_united united forward_apart listeners hears_batches add_up ConnectedRanks SelectedRows
-knock_out expert_swap blind_error blind_score linear_view try_out Preset preset_of per_norm
-hide_rows hide_at_random set_pace saying_what_to_lower repeats_itself
-""".split()
+ANYWHERE = ["pictures?", "united", "listeners"]
 # Phrases of pages at which a reader stops, each with the plain one.
 PHRASES = {
     "who answers": "which expert handles the sample",

@@ -1,7 +1,10 @@
 """Which samples are held out, or shown to some experts only: copies, groups and rare classes."""
 
+from functools import partial
+
 import numpy as np
 import pytest
+from helpers import brief
 from sklearn import config_context
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
@@ -9,9 +12,7 @@ from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier
 
-
-def brief(**parameters):
-    return MoEClassifier(**{"n_experts": 4, "max_iter": 10, "random_state": 0} | parameters)
+make = partial(brief, n_experts=4, max_iter=10, tol="auto")
 
 
 def copies(n_copies, noise=0.0):
@@ -45,26 +46,27 @@ def test_rows_of_a_group_are_tested_by_experts_that_saw_none_of_them(early_stopp
         assert log_loss(y_test, clf.fit(X, y).predict_proba(X_test)) > 0.9
 
 
-def test_groups_are_requested_by_other_estimators():
+def test_groups_and_weights_are_requested_by_other_estimators():
     X, y, _ = copies(3)
-    groups = np.arange(120).repeat(3)
+    groups, weight = np.arange(120).repeat(3), np.linspace(0, 2, 360)
     with config_context(enable_metadata_routing=True):
-        clf = brief().set_fit_request(groups=True)
-        pipe = make_pipeline(StandardScaler(), clf).fit(X, y, groups=groups)
+        clf = make().set_fit_request(groups=True, sample_weight=True)
+        scaler = StandardScaler().set_fit_request(sample_weight=False)
+        pipe = make_pipeline(scaler, clf).fit(X, y, groups=groups, sample_weight=weight)
     Z = StandardScaler().fit_transform(X)
     # Numbers of groups are names: only who is together matters.
-    alone, named = brief().fit(Z, y), brief().fit(Z, y, groups=7 * groups)
+    alone, named = (make().fit(Z, y, weight, groups=which) for which in (None, 7 * groups))
     np.testing.assert_array_equal(pipe.predict_proba(X), named.predict_proba(Z))
     assert alone.oob_loss_curve_ != named.oob_loss_curve_ == pipe[-1].oob_loss_curve_
     with pytest.raises(ValueError, match="groups"):
-        brief().fit(X, y, groups=groups[:-1])
+        make().fit(X, y, groups=groups[:-1])
 
 
 def test_a_class_of_one_row_is_trained_on_and_held_out_is_what_can_be():
     X = np.random.default_rng(0).normal(size=(60, 4))
     y = np.append((X[:-1, 0] > 0).astype(int), 2)
-    clf = brief(early_stopping=True).fit(X, y)
+    clf = make(early_stopping=True).fit(X, y)
     assert list(clf.classes_) == [0, 1, 2]
     assert len(clf.validation_scores_) == clf.n_iter_
     with pytest.raises(ValueError, match="validation_fraction"):
-        brief(early_stopping=True).fit(X[:9], np.arange(9) // 3)
+        make(early_stopping=True).fit(X[:9], np.arange(9) // 3)

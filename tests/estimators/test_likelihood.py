@@ -6,9 +6,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from made_up import bimodal, two_noises
+from helpers import brief_fits, refuses
 from scipy import integrate, stats
 from scipy.special import logsumexp, softmax
+from sklearn.base import clone
 from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
@@ -16,10 +17,7 @@ from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._training.diagnostics import _warn_of_overfit
 from sklearn_moe.nn.heads import Head, SquaredErrorHead
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
-    "ignore::sklearn.exceptions.ConvergenceWarning",
-)
+pytestmark = brief_fits
 FAMILIES = {"squared_error": "norm", "absolute_error": "laplace", "huber": "logistic"}
 LOSSES = [*FAMILIES, "gaussian"]
 Q = [0.03, 0.5, 0.9]
@@ -48,10 +46,8 @@ def log_joint(reg, X, y):
     """Return log gate + log density of each expert, by scipy.stats and the public predictions."""
     gate, centers = reg.gate_proba(X), reg.expert_predict(X)
     if reg.loss == "gaussian":
-        raw = [
-            expert(reg.module_.encode(torch.as_tensor(X)))[:, 1] for expert in reg.module_.experts
-        ]
-        raw = torch.stack(raw, 1).detach().double()
+        z = reg.module_.encode(torch.as_tensor(X))
+        raw = torch.stack([expert(z)[:, 1] for expert in reg.module_.experts], 1).detach().double()
         scales = (torch.nn.functional.softplus(raw) + 1e-3).numpy() * reg._target.scale
         family = stats.norm
     else:
@@ -99,11 +95,9 @@ def test_units_of_y_change_densities_by_their_jacobian(numbers):
 def test_the_scale_is_that_of_samples_that_were_not_trained_on():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(400, 10)), rng.normal(size=400)  # nothing to be learned
-    for options in ({"early_stopping": "out_of_bag"}, {"early_stopping": True}):
-        fit = MoERegressor(tol=None, max_iter=300, random_state=0, **options).fit(X, y)
-        assert 0.85 < fit.scale_[0] < 1.3
-    overfit = MoERegressor(early_stopping=False, max_iter=300, random_state=0).fit(X, y)
-    assert overfit.scale_[0] < 0.6
+    for stop, low, high in (("out_of_bag", 0.85, 1.3), (True, 0.85, 1.3), (False, 0, 0.6)):
+        reg = MoERegressor(early_stopping=stop, tol=None, max_iter=300, random_state=0).fit(X, y)
+        assert low < reg.scale_[0] < high
 
 
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian"])
@@ -154,12 +148,9 @@ def test_losses_without_a_density_are_refused(numbers):
     X, y = numbers
     reg = MoERegressor(loss=Own, router="top1", **BRIEF).fit(X, y)
     assert not hasattr(reg, "scale_")
-    for call in (reg.score_samples, reg.responsibilities):
-        with pytest.raises(ValueError, match=r"loss=.*Own.*belongs to no density"):
-            call(X, y)
-    for call in (lambda: reg.sample_y(X), lambda: reg.predict_quantiles(X, 0.5)):
-        with pytest.raises(ValueError, match=r"loss=.*Own.*belongs to no density"):
-            call()
+    for name, value in {"score_samples": y, "responsibilities": y, "predict_quantiles": Q}.items():
+        refuses(name, r"loss=.*Own.*belongs to no density", getattr(reg, name), X, value)
+    refuses("draws", r"loss=.*Own.*belongs to no density", reg.sample_y, X)
 
     class Named(SquaredErrorHead):
         family = "cauchy"
@@ -172,19 +163,27 @@ def test_losses_without_a_density_are_refused(numbers):
 def test_bad_arguments(numbers):
     X, y = numbers
     reg = MoERegressor(**BRIEF).fit(X, y)
-    for q in (0, 1.2, [0.5, -1], [[0.5]], np.nan, "half", []):
-        with pytest.raises((TypeError, ValueError), match=r"\bq\b"):
-            reg.predict_quantiles(X, q)
-    for n_samples in (0, 1.5, "2"):
-        with pytest.raises((TypeError, ValueError), match="n_samples"):
-            reg.sample_y(X, n_samples)
-    for coverage in (0, 1, 90, "most", [0.9]):
-        with pytest.raises((TypeError, ValueError), match="coverage"):
-            reg.predict_interval(X, coverage)
-    with pytest.raises(ValueError, match="X and y"):
-        reg.score_samples(X, y[:-1])
-    with pytest.raises(ValueError, match="y"):
-        reg.responsibilities(X, np.where(y > 1100, np.nan, y))
+    for call, name, values in (
+        (reg.predict_quantiles, r"\bq\b", (0, 1.2, [0.5, -1], [[0.5]], np.nan, "half", [])),
+        (reg.sample_y, "n_samples", (0, 1.5, "2")),
+        (reg.predict_interval, "coverage", (0, 1, 90, "most", [0.9])),
+        (reg.score_samples, "X and y", [y[:-1]]),
+        (reg.responsibilities, "y", [np.where(y > 1100, np.nan, y)]),
+    ):
+        for value in values:
+            refuses(value, name, call, X, value)
+
+
+def hetero(seed, n):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-2, 2, size=(n, 2))
+    return X, X[:, 0] + (0.2 + np.abs(X[:, 1])) * rng.normal(size=n)
+
+
+def bimodal(seed, n):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-2, 2, size=(n, 2))
+    return X, rng.choice([-1, 1], n) * (2 + X[:, 0]) + 0.3 * rng.normal(size=n)
 
 
 def widening(seed, n):
@@ -205,19 +204,18 @@ def test_intervals_are_wide_where_the_noise_is(loss):
     covered = (interval[:, 0] < y) & (y < interval[:, 1])
     for part in (X[:, 0] < 0, X[:, 0] >= 0):
         assert covered[part].mean() == pytest.approx(0.8, abs=0.05)
-    steady = MoERegressor(loss=loss, **BRIEF).fit(
-        X, X[:, 0] + X[:, 1] + reg.sample_y(X[:1], 4000, random_state=0)[0]
-    )
+    even = X[:, 0] + X[:, 1] + reg.sample_y(X[:1], 4000, random_state=0)[0]
+    steady = MoERegressor(loss=loss, **BRIEF).fit(X, even)
     assert abs(steady.scale_slope_[0]) < 0.1
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("draw", [two_noises, bimodal])
+@pytest.mark.parametrize("draw", [hetero, bimodal])
 @pytest.mark.parametrize("loss", ["squared_error", "gaussian"])
 def test_intervals_cover_what_they_say(draw, loss):
     covered = []
     for seed in range(3):
-        reg = MoERegressor(loss=loss, random_state=seed).fit(*draw(seed))
+        reg = MoERegressor(loss=loss, random_state=seed).fit(*draw(seed, 2000))
         X, y = draw(100 + seed, 4000)
         low, high = reg.predict_interval(X).T
         covered.append(((low < y) & (y < high)).mean())
@@ -276,20 +274,16 @@ def test_the_best_start_is_kept(numbers):
     X, y = numbers
     options = {"n_experts": 2, "max_iter": 15, "random_state": 0}
     gains = []
-    for more in ({}, {"early_stopping": True}, {"early_stopping": False}):
-        first = MoERegressor(**options, **more).fit(X, y)
-        same = MoERegressor(**options, **more, n_init=1).fit(X, y)
-        best = MoERegressor(**options, **more, n_init=4).fit(X, y)
+    for stop, name in (("auto", "oob_loss"), (True, "valid_loss"), (False, "train_loss")):
+        first, same, best, again = (
+            MoERegressor(early_stopping=stop, **options, **more).fit(X, y)
+            for more in ({}, {"n_init": 1}, {"n_init": 4}, {"n_init": 4})
+        )
         np.testing.assert_array_equal(first.predict(X), same.predict(X))
-
-        def loss(reg):
-            name = {False: "train_loss", True: "valid_loss"}.get(reg.early_stopping, "oob_loss")
-            return min(row[name] for row in reg.net_.history)
-
-        gains.append(loss(first) - loss(best))
-        assert gains[-1] >= 0
-        again = MoERegressor(**options, **more, n_init=4).fit(X, y)
         np.testing.assert_array_equal(best.predict(X), again.predict(X))
+        losses = [min(row[name] for row in reg.net_.history) for reg in (first, best)]
+        gains.append(losses[0] - losses[1])
+        assert gains[-1] >= 0
     assert max(gains) > 0
     first.set_params(n_init=3, warm_start=True, max_iter=2).fit(X, y)
     assert len(first.loss_curve_) == 17  # went on from one start
@@ -311,9 +305,7 @@ def test_regimes_stop_by_held_out_rows(options):
     X_test, y_test = overlapping(3000, seed=1)
     clf = MoEClassifier(4, random_state=0, **options).fit(X, y)
     assert clf.resolved_params_["early_stopping"] is True
-    to_the_end = MoEClassifier(
-        4, max_iter=400, random_state=0, early_stopping=False, **options
-    ).fit(X, y)
+    to_the_end = clone(clf).set_params(max_iter=400, early_stopping=False).fit(X, y)
     null = stats.entropy([y.mean(), 1 - y.mean()])
     assert -clf.score_samples(X_test, y_test).mean() < null + 0.02
     assert -to_the_end.score_samples(X_test, y_test).mean() > 1.5 * null

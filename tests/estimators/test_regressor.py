@@ -1,34 +1,28 @@
 """MoERegressor as its users meet it."""
 
 import warnings
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pytest
 import torch
+from helpers import brief, brief_fits, hook
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import train_test_split
-from skorch.callbacks import Callback
 
 from sklearn_moe import MoERegressor
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import LOSSES, ROUTERS
 from sklearn_moe.nn.heads import SquaredErrorHead
 
-pytestmark = pytest.mark.filterwarnings(
-    "ignore::sklearn_moe.exceptions.ExpertCollapseWarning",
-    "ignore::sklearn.exceptions.ConvergenceWarning",
-)
-BRIEF = {"n_experts": 3, "max_iter": 5, "tol": None, "random_state": 0}
+pytestmark = brief_fits
+make = partial(brief, MoERegressor, max_iter=5)
 OF_NUMBERS = [name for name, spec in LOSSES.items() if spec.regression]
 # A vector is one patch: no other gate has a gradient, and there is no second one to pick.
 NEEDS = {("patch_choice", 1): {"top_k": 1, "router__gate": "sigmoid"}}
-
-
-def make(**parameters):
-    return MoERegressor().set_params(**BRIEF | parameters)
 
 
 def samples(shape, n=60, n_outputs=None, seed=0):
@@ -164,16 +158,13 @@ def test_further_training_keeps_the_units():
 
 def test_multipliers_of_normalized_steps():
     X, y = samples((4, 6), n=200)
-    multipliers = []
-
-    class Look(Callback):
-        def on_train_end(self, net, **kwargs):
-            multipliers.append(net.optimizer_.param_groups[0]["lr_multiplier"])
-
-    reg = make(max_iter=60, batch_size=None, callbacks=[Look()]).fit(X, y)
+    groups = []
+    look = hook("on_train_end", lambda net: groups.extend(net.optimizer_.param_groups))
+    reg = make(max_iter=60, batch_size=None, callbacks=[look]).fit(X, y)
     assert reg.resolved_params_["solver__schedule"] == "residual"
-    assert multipliers[0].shape == (3,)
-    assert ((0 <= multipliers[0]) & (multipliers[0] <= 1)).all()
+    multiplier = groups[0]["lr_multiplier"]
+    assert multiplier.shape == (3,)
+    assert ((0 <= multiplier) & (multiplier <= 1)).all()
 
 
 # -- steps that are too long --------------------------------------------------------------

@@ -1,16 +1,17 @@
 """When training ends, which weights are kept, and how rates fall."""
 
+from functools import partial
 from itertools import repeat
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from helpers import at, hook, throw
 from sklearn.exceptions import ConvergenceWarning
 from skorch.history import History
 
 from sklearn_moe import MoEClassifier, RouterParams, SolverParams
-from sklearn_moe._training import Callback
 from sklearn_moe._training.callbacks import Stopping, StopTraining
 
 
@@ -53,27 +54,19 @@ def test_fifty_steps_are_waited_for_at_least():
     assert run([0] * 31, "valid_loss", n_batches, tol=0.0, patience=12) == (13, 0, True)
 
 
-class Rates(Callback):
-    """Remember the rate of every parameter group in every step."""
-
-    def __init__(self):
-        self.seen = []
-
-    def on_grad_computed(self, net, **kwargs):
-        self.seen.append([group["lr"] for group in net.optimizer_.param_groups])
-
-
 def test_rates_rise_over_a_twentieth_and_fall_by_a_cosine():
-    X = np.random.default_rng(0).normal(size=(50, 2))
-    rates = Rates()
+    def look(net):
+        seen.append([group["lr"] for group in net.optimizer_.param_groups])
+
+    X, seen = np.random.default_rng(0).normal(size=(50, 2)), []
     options = {"router": RouterParams(learning_rate=0.1), "learning_rate_init": 0.2}
     options |= {"solver": SolverParams(schedule="cosine"), "batch_size": 5, "max_iter": 8}
     options |= {"early_stopping": False, "warm_start": True, "random_state": 0}
-    clf = MoEClassifier(2, callbacks=[rates], **options)
+    clf = MoEClassifier(2, callbacks=[hook("on_grad_computed", look)], **options)
     for _ in range(2):  # a warm start begins anew
-        rates.seen.clear()
+        seen.clear()
         clf.fit(X, X[:, 0] > 0)
-        of_experts, of_router = np.array(rates.seen).T
+        of_experts, of_router = np.array(seen).T
         rise = np.minimum(1, np.arange(1, 81) / 4)
         expected = 0.1 * rise * (1 + np.cos(np.pi * np.arange(80) / 80))
         np.testing.assert_allclose(of_experts, expected)
@@ -81,23 +74,10 @@ def test_rates_rise_over_a_twentieth_and_fall_by_a_cosine():
 
 
 def test_a_fit_that_a_callback_ends_is_not_called_too_short():
-    class Stop(Callback):
-        def on_epoch_end(self, net, **kwargs):
-            if len(net.history) == 3:
-                raise StopTraining
-
+    stop = at(3, partial(throw, StopTraining), "on_epoch_end")
     X = np.random.default_rng(0).normal(size=(60, 3))
     options = {"solver": "adam", "early_stopping": False, "tol": 1e-9, "random_state": 0}
-    clf = MoEClassifier(2, max_iter=20, callbacks=[Stop()], **options).fit(X, X[:, 0] > 0)
+    clf = MoEClassifier(2, max_iter=20, callbacks=[stop], **options).fit(X, X[:, 0] > 0)
     assert clf.n_iter_ == 3
     with pytest.warns(ConvergenceWarning, match="max_iter=3"):
         MoEClassifier(2, max_iter=3, **options).fit(X, X[:, 0] > 0)
-
-
-def test_the_warning_of_wide_tables_names_the_epoch_that_was_kept():
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(40, 200)), rng.integers(2, size=40)
-    with pytest.warns(ConvergenceWarning, match="more columns") as caught:
-        clf = MoEClassifier(random_state=0).fit(X, y)
-    best = 1 + int(np.argmin(clf.oob_loss_curve_))
-    assert f"that of epoch {best} of " in str(caught[0].message)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import brief_fits
 from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import optimize, stats
@@ -31,7 +32,6 @@ TREE = DecisionTreeClassifier(max_leaf_nodes=4)
 EXACT = {"alpha": 0, "tol": 1e-8, "max_iter": 1000, "solver": "newton-cholesky"}
 REGIMES = os.environ.get("SKLEARN_MOE_REGIMES")
 SEEDS = [0, 1, 2, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(3, 10))]
-brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 
 def assert_same(one, other, X, y, rtol=1e-6):
@@ -210,7 +210,7 @@ def test_given_start_and_warm_start():
     assert np.diff(bounds).min() > -1e-12
 
 
-@brief
+@brief_fits
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_folds_keep_trees_from_learning_their_own_residuals(seed):
     X, y, _ = two_lines(600, seed)
@@ -247,7 +247,7 @@ def test_rows_of_a_group_are_of_one_component():
 @pytest.mark.parametrize("gate", [None, LOGIT, TREE])
 @pytest.mark.parametrize("kind", [MixtureRegressor, MixtureClassifier])
 @pytest.mark.parametrize("init", ["random", "lines"])
-@brief
+@brief_fits
 def test_weights_are_as_many_rows(kind, gate, init):
     X, y = two_lines(200)[:2] if kind is MixtureRegressor else two_rules_of_classes(200)
     weight = np.random.default_rng(0).integers(3, size=200)
@@ -275,7 +275,7 @@ def test_number_of_components_is_found(seed):
     assert not hasattr(auto, "selection_")
 
 
-@brief
+@brief_fits
 def test_number_of_components_is_found_by_held_out_samples():
     X, y, _ = two_lines(200)
     options = {"cv": 3, "n_init": 1, "init": "lines", "max_iter": 15, "random_state": 0}
@@ -311,7 +311,7 @@ def test_three_rules_are_found_among_noise():
 
 
 @pytest.mark.slow
-@brief
+@brief_fits
 @pytest.mark.parametrize("seed", range(10))
 def test_four_quadrants_are_found(seed):
     X, y, quadrant = quadrants(seed)
@@ -334,7 +334,7 @@ FLEXMIX = {
 
 
 @pytest.mark.slow
-@brief
+@brief_fits
 # NPreg.csv and patent.csv hold data of the R package flexmix, tonedata.csv those of mixtools.
 @pytest.mark.skipif(REGIMES is None, reason="set SKLEARN_MOE_REGIMES to the folder of these tables")
 @pytest.mark.parametrize("case", FLEXMIX, ids=lambda case: f"{case[0]}, {case[4]}, {case[5]}")

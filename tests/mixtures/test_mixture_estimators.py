@@ -5,8 +5,8 @@ import warnings
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import predictions
-from made_up import bimodal, counts, three_rules, two_lines, two_noises, two_rules_of_classes
+from helpers import brief_fits, predictions
+from made_up import counts, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.sparse import csr_matrix
@@ -24,7 +24,6 @@ from sklearn.tree import DecisionTreeClassifier
 from sklearn_moe import MixtureClassifier, MixtureRegressor
 
 TREE = DecisionTreeClassifier(max_leaf_nodes=4)
-brief = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 KINDS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
 
 
@@ -50,7 +49,7 @@ def of_counts():
     return MixtureRegressor(PoissonRegressor(alpha=0), n_init=3, random_state=0).fit(X, y), X, y
 
 
-@brief
+@brief_fits
 @pytest.mark.parametrize("kind", KINDS)
 def test_predictions_are_the_sum_of_gate_times_experts(kind):
     X, y = data_of(kind)
@@ -95,15 +94,26 @@ def test_quantiles_of_counts_are_the_smallest_that_reach_them(of_counts):
     assert (mixture.cdf(X, quantiles - 1) < q).all()
 
 
+def heteroscedastic(rng, n):
+    X = rng.uniform(size=(n, 2))
+    return X, X[:, 1] + rng.normal(size=n) * np.where(X[:, 0] > 0.5, 2, 0.2)
+
+
+def bimodal(rng, n):
+    X = rng.uniform(size=(n, 2))
+    return X, np.where(rng.uniform(size=n) < 0.5, 4 + X[:, 0], -4 * X[:, 1]) + rng.normal(size=n)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("draw", "gate"), [(two_noises, DecisionTreeClassifier(max_leaf_nodes=2)), (bimodal, None)]
-)
+@pytest.mark.parametrize(("draw", "gate"), [(heteroscedastic, TREE), (bimodal, None)])
 def test_intervals_hold_as_many_as_they_promise(draw, gate):
     covered = []
     for seed in range(10):
-        mixture = MixtureRegressor(gate=gate, n_init=3, random_state=seed).fit(*draw(seed))
-        X, y = draw(100 + seed)
+        rng = np.random.default_rng(seed)
+        X, y = draw(rng, 2000)
+        gate = gate and DecisionTreeClassifier(max_leaf_nodes=2)
+        mixture = MixtureRegressor(gate=gate, n_init=3, random_state=seed).fit(X, y)
+        X, y = draw(rng, 2000)
         low, high = mixture.predict_quantiles(X, [0.05, 0.95]).T
         covered.append(((low <= y) & (y <= high)).mean())
     assert 0.88 <= np.mean(covered) <= 0.92
@@ -182,7 +192,7 @@ def test_frames_with_categories_and_other_columns_for_the_gate():
         mixture.predict(frame[["city", "dose", "age"]])
 
 
-@brief
+@brief_fits
 @pytest.mark.parametrize("kind", KINDS)
 def test_sparse_samples_are_those_of_the_dense_array(kind):
     X, y = data_of(kind)
@@ -194,7 +204,7 @@ def test_sparse_samples_are_those_of_the_dense_array(kind):
     assert_allclose(predictions(mixture, csr_matrix(X)), predictions(mixture, X))
 
 
-@brief
+@brief_fits
 @pytest.mark.parametrize("kind", KINDS)
 def test_jobs_parts_and_searches(kind):
     X, y = data_of(kind)
@@ -211,7 +221,7 @@ def test_jobs_parts_and_searches(kind):
     assert search.best_estimator_.gate_.max_leaf_nodes == best["gate__max_leaf_nodes"]
 
 
-@brief
+@brief_fits
 def test_weights_and_groups_are_routed():
     X, y, _ = two_lines(200)
     weight, groups = np.random.default_rng(0).integers(3, size=200), np.arange(200) // 4

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from helpers import is_deep, make_mixture, options_for, samples_for, seeded
+from helpers import is_deep, make_mixture, options_for, refuses, samples_for, seeded
 from torch import nn
 
 from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExpert
@@ -87,20 +87,16 @@ def test_options_of_a_spec_come_before_others():
 
 
 def test_what_does_not_fit_is_refused_with_the_reason():
+    patches = r"\(n_patches, patch_size\), got .* \(5,\)"
     for expert, shape, message in (
-        *(
-            ("patch", (5,), r"\(n_patches, patch_size\), got .* \(5,\)"),
-            ("cnn", (3, 3, 9), "3 x 9"),
-        ),
+        ("patch", (5,), patches),
+        ("cnn", (3, 3, 9), "3 x 9"),
         ("mlp", (4, 5), r"\(n_features,\)"),
     ):
-        with pytest.raises(ValueError, match=message):
-            EXPERTS[expert].build(shape, 2)
-    with pytest.raises(TypeError, match="it returned None"):
-        ExpertSpec(lambda shape, n: None).build((4, 6), 2)
+        refuses(expert, message, EXPERTS[expert].build, shape, 2)
+    refuses("expert", "it returned None", ExpertSpec(lambda shape, n: None).build, (4, 6), 2)
     for function, returned in ((lambda z: z.sum(1), r"shape \(2,\)"), (lambda z: 3, "3")):
-        with pytest.raises(TypeError, match=rf"returned {returned} where \(2, 3\)"):
-            activation_layer(function)
+        refuses(returned, rf"returned {returned} where \(2, 3\)", activation_layer, function)
 
 
 # -- stacked ------------------------------------------------------------------------------
@@ -129,16 +125,13 @@ def test_stacked_experts_are_those_with_weights_of_their_own(expert, router, act
     for output in outputs:
         (output * target).sum().backward()
     torch.testing.assert_close(x[0].grad, x[1].grad, **TIGHT)
-    each = zip(
-        stacked.experts.parameters(), *(e.parameters() for e in unstacked.experts), strict=True
-    )
-    for ours, *alone in each:
+    parameters = (experts.parameters() for experts in (stacked.experts, *unstacked.experts))
+    for ours, *alone in zip(*parameters, strict=True):
         alone = [torch.zeros_like(p) if p.grad is None else p.grad for p in alone]
         torch.testing.assert_close(ours.grad, torch.stack(alone), **TIGHT)
     with torch.no_grad():
-        torch.testing.assert_close(
-            stacked.forward_each(x[0]), unstacked.forward_each(x[0]), **TIGHT
-        )
+        each = (mixture.forward_each(x[0]) for mixture in (stacked, unstacked))
+        torch.testing.assert_close(*each, **TIGHT)
 
 
 @pytest.mark.parametrize(("expert", "router"), [("patch_conv", "top1"), ("mlp", "soft")])

@@ -6,6 +6,7 @@ from itertools import chain
 import numpy as np
 import pytest
 import torch
+from helpers import brief_fits, refuses
 from sklearn.datasets import make_classification
 from torch import nn
 
@@ -122,8 +123,7 @@ def test_bad_options():
         ([{"params": [first]}, {"params": [second], "norm": "max"}], {}, "norm .* 'max'"),
         ([{"params": tensors, "units": 3}], {}, r"units=3 .* \[\(3, 2\), \(4,\)\]"),
     ):
-        with pytest.raises(ValueError, match=match):
-            NormalizedSGD(groups, **options)
+        refuses(match, match, NormalizedSGD, groups, **options)
 
 
 def test_groups_of_equal_keys_keep_their_order():
@@ -152,8 +152,7 @@ def test_a_loaded_state_is_laid_out_like_its_parameters(solver):
     torch.testing.assert_close(run(plain, last, plain), run(plain, plain, plain))
 
 
-@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
+@brief_fits
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_every_solver_learns_at_its_own_rates(solver):
     X, y = make_classification(300, 6, class_sep=2.0, random_state=0)

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import assert_equal_gradients, make_mixture, samples_for, seeded
+from helpers import assert_equal_gradients, make_mixture, refuses, samples_for, seeded
 from torch import nn
 from torch.func import functional_call
 
@@ -220,14 +220,11 @@ def test_a_sample_is_a_set_of_patches():
 def test_scores_add_up_over_patches():
     for expert in ("patch", "mlp", "cnn"):
         x = samples_for(expert)
-        linear, mlp = (
-            build(expert=expert, network=kind).router.network for kind in ("linear", "mlp")
-        )
+        linear, mlp = (build(expert=expert, network=n).router.network for n in ("linear", "mlp"))
         hidden = torch.relu(as_patches(x) @ mlp.hidden.T + mlp.bias).sum(1)
         torch.testing.assert_close(mlp(x, torch.float64), hidden @ mlp.weight.T)
-        expected = as_patches(x).sum(1) @ linear.weight.T + (
-            0 if linear.bias is None else linear.bias.T
-        )
+        bias = 0 if linear.bias is None else linear.bias.T
+        expected = as_patches(x).sum(1) @ linear.weight.T + bias
         torch.testing.assert_close(linear(x, torch.float64), expected)
 
 
@@ -281,14 +278,13 @@ def test_what_is_no_network_of_scores_is_refused():
 def test_what_is_not_trained_is_not_balanced():
     frozen = partial(LinearScores, trained=False)
     make = partial(make_router, input_shape=(6,), n_experts=4, n_outputs=3)
-    switch, load, bias = (BALANCES[name](4, 0.01) for name in ("switch", "load", "bias"))
     for network in (frozen, CentroidScores):
-        for balance in (switch, load):
+        for balance in (SWITCH, LOAD):
             with pytest.raises(ValueError, match="are not trained"):
                 make("topk", network=network, balance=balance)
-        make("topk", network=network, balance=bias)
+        make("topk", network=network, balance=BIAS)
     assert not list(build("random").router.parameters())
-    make(RouterSpec(TopKRouter, network=LinearScores), balance=switch)
+    make(RouterSpec(TopKRouter, network=LinearScores), balance=SWITCH)
 
 
 def test_scores_start_at_zero_unless_they_must_not():
@@ -365,9 +361,8 @@ def test_a_noise_of_the_users_own():
             assert router.noise.per_row == per_row
     own = NOISES["gumbel"](per_row=True)
     assert make_router("topk", (6,), 4, 3, noise=own).noise is own
-    load = BALANCES["load"](4, 0.01)
     for wrong, balance, match in (
-        (Triangular, load, "'survival'"),
+        (Triangular, LOAD, "'survival'"),
         (Noise, None, "Noise has no method 'quantile', which router__noise="),
         (dict, None, "router__noise=<class 'dict'>"),
     ):
@@ -393,32 +388,30 @@ def test_the_selection_probability_is_a_monte_carlo_frequency(router, noise):
 # -- what goes together -------------------------------------------------------------------
 
 
+LOAD, BIAS, SWITCH = (BALANCES[name](4, 0.01) for name in ("load", "bias", "switch"))
 CONTRADICTIONS = [
-    *(("topk", {"gate": "renormalized"}, "always 1"), ("soft", {"top_k": 2}, "top_k=2")),
+    *(("topk", {"gate": gate}, "always 1") for gate in ("renormalized", GATES["renormalized"])),
     ("patch_choice", {"gate": "renormalized", "top_k": 1}, "one patch is always 1"),
-    *(("top1", {"top_k": 2}, "top_k=2"), ("patch_choice", {"top_k": 5}, "top_k=5 .* have 4")),
+    *((router, {"top_k": 2}, "top_k=2") for router in ("top1", "soft")),
     *((router, {"top_k": 5}, "top_k=5 .* n_experts=4") for router in ("topk", "relu")),
+    ("patch_choice", {"top_k": 5}, "top_k=5 .* have 4"),
     ("soft", {"gate": "sigmoid"}, r"none of its gates, which are \['softmax'\]"),
-    *(("merge", {"noise": "uniform"}, "no choice"), ("random", {"network": "mlp"}, "are fixed")),
-    *(
-        ("noisy_topk", {"noise": None}, "the scale"),
-        ("kmeans", {"balance": "switch"}, "not trained"),
-    ),
-    ("soft", {"balance": "bias"}, "are for routers that choose experts"),
-    ("topk", {"balance": "load", "noise": None}, "router__noise of a known"),
-    ("topk", {"balance": "load", "top_k": 4}, "needs top_k < n_experts"),
+    ("soft", {"gate": GATES["sigmoid"]}, "none of its gates"),
+    ("merge", {"noise": "uniform"}, "no choice"),
+    ("random", {"network": "mlp"}, "are fixed"),
+    ("noisy_topk", {"noise": None}, "the scale"),
+    ("kmeans", {"balance": SWITCH}, "not trained"),
+    ("soft", {"balance": BIAS}, "are for routers that choose experts"),
+    ("topk", {"balance": LOAD, "noise": None}, "router__noise of a known"),
+    ("topk", {"balance": LOAD, "top_k": 4}, "needs top_k < n_experts"),
 ]
 
 
 def test_what_contradicts_itself_is_refused_with_the_reason():
     for router, options, message in CONTRADICTIONS:
-        if name := options.get("balance"):
-            options["balance"] = BALANCES[name](4, 0.01)
-        gate = options.get("gate")
-        for given in [options, options | {"gate": GATES[gate]}] if gate else [options]:
-            refused = pytest.raises(ValueError, match=f"router='{router}': .*({message})")
-            with OwnGenerator(seeded()), refused:
-                make_router(router, (4, 6), 4, 3, **given)
+        refused = pytest.raises(ValueError, match=f"router='{router}': .*({message})")
+        with OwnGenerator(seeded()), refused:
+            make_router(router, (4, 6), 4, 3, **options)
 
 
 def test_a_dense_gradient_needs_a_choice_and_a_bounded_gate():
@@ -432,31 +425,15 @@ def test_a_dense_gradient_needs_a_choice_and_a_bounded_gate():
 
 
 def test_patch_choice_needs_patches():
-    for shape, top_k, match in (
-        *(((3, 8, 8), "auto", "it takes"), ((6,), 1, "one patch is always 1")),
-        ((6,), "auto", "top_k=3 patches per expert, but samples have 1"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            make_router("patch_choice", shape, 4, 3, top_k=top_k)
+    refuses("images", "it takes", make_router, "patch_choice", (3, 8, 8), 4, 3)
+    too_many = "top_k=3 patches per expert, but samples have 1"
+    refuses("auto", too_many, make_router, "patch_choice", (6,), 4, 3)
+    refuses("1", "one patch is always 1", make_router, "patch_choice", (6,), 4, 3, top_k=1)
     make_router("patch_choice", (6,), 4, 3, top_k=1, gate="sigmoid")
 
 
-class SecondBest(TopKRouter):
-    """A router of the user: the second best expert is used."""
-
-    def forward(self, x, generator=None):
-        route = super().forward(x, generator)
-        second = choose(route.noisy.detach(), 2)[:, 1:]
-        return route._replace(chosen=second, gate=self.gate(route.scores, route.noisy, second))
-
-
-def test_a_router_of_the_user():
-    x = samples()
-    for router in (SecondBest, RouterSpec(SecondBest, noise=None)):
-        mixture = build(router)
-        chosen = mixture(x).route.chosen[:, 0]
-        assert torch.equal(chosen, mixture.route(x).scores.argsort(1)[:, -2])
-    noise = [RouterSpec.of(kind).noise for kind in (SecondBest, ROUTERS["soft"].router_class)]
+def test_the_spec_of_a_router():
+    noise = [RouterSpec.of(kind).noise for kind in (TopKRouter, ROUTERS["soft"].router_class)]
     assert noise == ["uniform", None]
     with pytest.raises(ValueError, match="router must be a name"):
         RouterSpec.of(3)
