@@ -71,8 +71,12 @@ def exact(name):
     return estimator, X, y, rng.integers(3, size=60)
 
 
+# Of all others noise is drawn by the place of a row, not from what it holds.
+EXACT = [*(n for n, (kind, _) in REPRESENTATIVES.items() if kind == "table"), "images"]
+
+
 @brief_fits
-@pytest.mark.parametrize("name", REPRESENTATIVES)
+@pytest.mark.parametrize("name", EXACT)
 def test_weight_two_is_the_sample_twice_and_weight_zero_none(name):
     estimator, X, y, weight = exact(name)
     weighted = clone(estimator).fit(X, y, sample_weight=weight)

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas
 import pytest
-from helpers import SKLEARN_1_6
+from helpers import SKLEARN_1_6, refuses
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe._data.tables import Categories, find_categories, read_table
@@ -101,9 +101,7 @@ def test_what_is_no_category_and_what_is_not_there():
     for X, chosen in ((numbers, "from_dtype"), (numbers, None), (np.eye(2), "from_dtype")):
         assert find_categories(X, chosen) == []
     assert find_categories(frame, ["b"]) == [1]
-    for chosen, match in (
-        *((["nope"], "not a column" if SKLEARN_1_6 else "nope"), ([3], r"\[0, 2\]")),
-        (None, r"(?s)Columns \['c'\] hold categories.*make_column_trans"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            find_categories(frame, chosen)
+    refuses("name", "not a column" if SKLEARN_1_6 else "nope", find_categories, frame, ["nope"])
+    refuses("index", r"\[0, 2\]", find_categories, frame, [3])
+    hold = r"(?s)Columns \['c'\] hold categories.*make_column_trans"
+    refuses("none", hold, find_categories, frame, None)

@@ -83,10 +83,8 @@ def test_scale_and_offset_of_a_channel_do_not_matter(pictures):
     X, y = pictures
     factor, shift = np.array([[1e-3, 1, 1e4], [5, 0, -7e3]])[:, :, None, None]
     other = X * factor + shift
-    first, second = (make(trunk=small).fit(A, y) for A in (X.astype(float), other))
-    np.testing.assert_allclose(
-        first.predict_proba(X.astype(float)), second.predict_proba(other), rtol=1e-6
-    )
+    first, second = (make(trunk=small).fit(A, y).predict_proba(A) for A in (X.astype(float), other))
+    np.testing.assert_allclose(first, second, rtol=1e-6)
 
 
 # -- trunks -------------------------------------------------------------------------------
@@ -148,12 +146,10 @@ def test_a_trunk_of_maps_or_patches_takes_experts_for_these(pictures):
 
 def test_what_does_not_fit_images_is_refused(pictures):
     low = np.zeros((20, 1, 3, 8), np.uint8), np.arange(20) % 2
-    for parameters, data, message in (
-        ({"trunk": lambda _: nn.Flatten(0)}, pictures, "trunk must map .* of one sample it made"),
-        ({"router": "kmeans", "trunk": "cnn"}, pictures, "its centers are those of samples"),
-        ({}, low, "trunk='cnn' halves height and width twice"),
-    ):
-        refuses(parameters, message, make(**parameters).fit, *data)
+    flat, moving = make(trunk=lambda _: nn.Flatten(0)), make(router="kmeans", trunk="cnn")
+    refuses("flat", "trunk must map .* of one sample it made", flat.fit, *pictures)
+    refuses("moving", "its centers are those of samples", moving.fit, *pictures)
+    refuses("low", "trunk='cnn' halves height and width twice", make().fit, *low)
 
 
 def test_pooling_first_changes_nothing():

@@ -9,7 +9,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import brief, hook, predictions
+from helpers import brief, hook, predictions, refuses
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris, load_wine
@@ -58,9 +58,8 @@ def test_units_of_columns_do_not_matter(model):
     factor, shift = np.array([1e-6, 3.7, 1e5, 2.3]), np.array([1e-6, -11.0, 1e6, 5.0])
     one, other = make(model).fit(X, y), make(model).fit(factor * X + shift, y)
     X_new, _ = draw(seed=1)
-    np.testing.assert_allclose(
-        predictions(other, factor * X_new + shift), predictions(one, X_new), 0, 1e-6
-    )
+    found = predictions(other, factor * X_new + shift)
+    np.testing.assert_allclose(found, predictions(one, X_new), 0, 1e-6)
 
 
 def test_columns_of_two_values_are_learned_however_few_rows_differ():
@@ -104,12 +103,9 @@ def test_that_a_value_is_missing_is_learned(model):
 def test_what_is_missing_is_refused_elsewhere():
     X, y = draw()
     X[3, 1] = NAN
-    for given, options in (
-        *((X, {"standardize": False}), (X, {"sample_shape": (2, 2)})),
-        (csr_array(X), {}),
-    ):
-        with pytest.raises(ValueError, match="Input X contains NaN"):
-            make(**options).fit(given, y)
+    for model in (make(standardize=False), make(sample_shape=(2, 2))):
+        refuses(model, "Input X contains NaN", model.fit, X, y)
+    refuses("sparse", "Input X contains NaN", make().fit, csr_array(X), y)
 
 
 # -- categories ---------------------------------------------------------------------------
@@ -177,18 +173,13 @@ def test_what_differs_from_the_frame_of_the_fit_is_named():
     clf = make().fit(X, y)
     array = X.assign(color=1.0).to_numpy(dtype=float)
     for given in (array, array.tolist(), csr_array(np.nan_to_num(array))):
-        with pytest.raises(ValueError, match=r"Pass a data frame with the same columns"):
-            clf.predict(given)
+        refuses("array", r"Pass a data frame with the same columns", clf.predict, given)
     for given in (X.drop(columns="color"), X[["color", "weight", "size", "count"]]):
-        with pytest.raises(ValueError, match="feature names should match"):
-            clf.predict(given)
-    for options, match in (
-        ({"categorical_features": None}, r"\['color', 'size'\] hold categories"),
-        ({"standardize": False}, r"\[1, 2\] hold categories.*standardize=True"),
-        ({"categorical_features": ["nope"]}, "categorical_features"),
-    ):
-        with pytest.raises(ValueError, match=match):
-            make(**options).fit(X, y)
+        refuses("frame", "feature names should match", clf.predict, given)
+    without, plain = make(categorical_features=None), make(standardize=False)
+    refuses("without", r"\['color', 'size'\] hold categories", without.fit, X, y)
+    refuses("plain", r"\[1, 2\] hold categories.*standardize=True", plain.fit, X, y)
+    refuses("nope", "categorical_features", make(categorical_features=["nope"]).fit, X, y)
 
 
 # -- what "auto" means --------------------------------------------------------------------
@@ -317,11 +308,9 @@ def test_out_of_bag_errors_are_honest(model):
     (X, _), (X_test, _) = draw(200), draw(1000, seed=1)
     y, y_test = np.random.default_rng(2).integers(2, size=200), np.arange(1000) % 2
     fitted = model(max_iter=150, tol=None, random_state=0).fit(X, y)  # all of it is noise
-    predict = fitted.predict if model is MoERegressor else lambda X: fitted.predict_proba(X)[:, 1]
-    oob = getattr(fitted, OOB[model]).reshape(200, -1)[:, -1]
-    seen, unseen, out_of_bag = (
-        np.mean((y - p) ** 2) for y, p in ((y, predict(X)), (y_test, predict(X_test)), (y, oob))
-    )
+    found = predictions(fitted, X), predictions(fitted, X_test), getattr(fitted, OOB[model])
+    answers = zip((y, y_test, y), (p.reshape(len(p), -1)[:, -1] for p in found), strict=True)
+    seen, unseen, out_of_bag = (np.mean((t - p) ** 2) for t, p in answers)
     assert out_of_bag > max(unseen - 0.01, seen)
 
 

@@ -87,13 +87,9 @@ def test_options_of_a_spec_come_before_others():
 
 
 def test_what_does_not_fit_is_refused_with_the_reason():
-    patches = r"\(n_patches, patch_size\), got .* \(5,\)"
-    for expert, shape, message in (
-        ("patch", (5,), patches),
-        ("cnn", (3, 3, 9), "3 x 9"),
-        ("mlp", (4, 5), r"\(n_features,\)"),
-    ):
-        refuses(expert, message, EXPERTS[expert].build, shape, 2)
+    refuses("1", r"\(n_patches, patch_size\), got .* \(5,\)", EXPERTS["patch"].build, (5,), 2)
+    refuses("2", "3 x 9", EXPERTS["cnn"].build, (3, 3, 9), 2)
+    refuses("3", r"\(n_features,\)", EXPERTS["mlp"].build, (4, 5), 2)
     refuses("expert", "it returned None", ExpertSpec(lambda shape, n: None).build, (4, 6), 2)
     for function, returned in ((lambda z: z.sum(1), r"shape \(2,\)"), (lambda z: 3, "3")):
         refuses(returned, rf"returned {returned} where \(2, 3\)", activation_layer, function)
@@ -136,9 +132,8 @@ def test_stacked_experts_are_those_with_weights_of_their_own(expert, router, act
 
 @pytest.mark.parametrize(("expert", "router"), [("patch_conv", "top1"), ("mlp", "soft")])
 def test_a_stack_is_a_sequence_of_experts_that_share_its_weights(expert, router):
-    stack, unstacked = (
-        make_mixture(expert, router=router, unstacked=u).experts for u in (False, True)
-    )
+    mixtures = (make_mixture(expert, router=router, unstacked=u) for u in (False, True))
+    stack, unstacked = (mixture.experts for mixture in mixtures)
     x = samples_for(expert)
     assert len(stack) == len(list(stack)) == 4
     for m, (one, other) in enumerate(zip(stack, unstacked, strict=True)):

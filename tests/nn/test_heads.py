@@ -182,12 +182,11 @@ def test_numbers_and_what_follows_from_them(loss, kind, n):
         else:
             losses = [PENALTY[loss][0](z) for z in apart]
         rows = losses, np.abs(apart).clip(max=1), 1 - apart**2
-        expected.append([mean, *([np.mean(row)] for row in rows)])
-    for name, *rows in zip(("predict", "loss", "error", "score"), *expected, strict=True):
-        ours = (
-            head.predict(output) if name == "predict" else getattr(head, name)(output, y)[:, None]
-        )
-        assert_rows(ours, rows)
+        expected.append([mean, *map(np.mean, rows)])
+    predicted, *others = zip(*expected, strict=True)
+    assert_rows(head.predict(output), [*predicted])
+    for ours, rows in zip((head.loss, head.error, head.score), others, strict=True):
+        assert_rows(ours(output, y), [*rows])
     assert_rows(head(output, y), head.loss(output, y).mean())
     # A mixture has the density of its experts, and predicts its mean.
     outputs, gate = draw(head, N_SAMPLES, N_EXPERTS), gates()
@@ -219,9 +218,8 @@ def test_the_std_of_a_mixture_is_that_of_its_density():
 
 @pytest.mark.parametrize(("loss", "kind", "n"), HEADS)
 def test_extreme_outputs_have_finite_losses_and_gradients(loss, kind, n):
-    for dtype, size, mixed in itertools.product(
-        (torch.float32, torch.float64), (0.0, 30.0, 1e4), (False, True)
-    ):
+    dtypes = torch.float32, torch.float64
+    for dtype, size, mixed in itertools.product(dtypes, (0.0, 30.0, 1e4), (False, True)):
         head = make(loss, kind, n).to(dtype)
         output = draw(head, N_SAMPLES, *[N_EXPERTS] * mixed, dtype=dtype).sign() * size
         output.requires_grad_()

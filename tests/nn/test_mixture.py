@@ -15,14 +15,9 @@ from sklearn_moe.nn.seeding import OwnGenerator, in_bag_mask
 
 def build(expert="patch", *, router="topk", top_k=1, gate="auto", **parts):
     """Return a mixture whose scores differ."""
-    options = {"width": 2} if is_deep(expert) else {}
-    mixture = make_mixture(
-        expert,
-        expert_options=options,
-        router=router,
-        router_options={"top_k": top_k, "gate": gate},
-        **parts,
-    )
+    parts["expert_options"] = {"width": 2} if is_deep(expert) else {}
+    parts["router_options"] = {"top_k": top_k, "gate": gate}
+    mixture = make_mixture(expert, router=router, **parts)
     for parameter in mixture.router.parameters():
         nn.init.normal_(parameter, generator=seeded(2))
     return mixture

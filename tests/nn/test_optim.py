@@ -82,14 +82,9 @@ def test_units_of_one_group_are_as_groups_of_their_own(norm, options):
     tensors = [[unit[i] for unit in single] for i in (0, 1)]
     stacks = [nn.Parameter(torch.stack(of_one).detach()) for of_one in tensors]
     multiplier = torch.tensor([1.0, 1.0, 0.5, 0.0], dtype=torch.float64)
-    groups = [
-        {"params": unit, "lr_multiplier": value}
-        for unit, value in zip(single, multiplier.unbind(), strict=True)
-    ]
-    optimizers = [
-        NormalizedSGD(params, lr=0.1, norm=norm, **options)
-        for params in (groups, [{"params": stacks, "units": 4, "lr_multiplier": multiplier}])
-    ]
+    groups = [{"params": unit, "lr_multiplier": multiplier[i]} for i, unit in enumerate(single)]
+    group = {"params": stacks, "units": 4, "lr_multiplier": multiplier}
+    optimizers = [NormalizedSGD(g, lr=0.1, norm=norm, **options) for g in (groups, [group])]
     for _ in range(3):
         for stack, of_one in zip(stacks, tensors, strict=True):
             stack.grad = torch.stack([p.grad for p in of_one])

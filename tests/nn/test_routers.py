@@ -164,15 +164,11 @@ def test_merging_experts_of_any_kind():
 def test_merging_refuses_experts_that_have_no_mean():
     mixture = build("merge", "mlp")
     with OwnGenerator(seeded()):
-        linear = nn.Linear(6, 3)
+        different = [nn.Linear(6, 3), *list(mixture.experts)[1:]]
         norms = [nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)) for _ in range(4)]
-    for experts, match in (
-        ([linear, *list(mixture.experts)[1:]], "averages the parameters of the experts"),
-        (norms, "statistics of BatchNorm"),
-    ):
+    for experts, match in ((different, "averages the param"), (norms, "statistics of BatchNorm")):
         mixture.experts = nn.ModuleList(experts).double()
-        with pytest.raises(ValueError, match=match):
-            mixture(samples_for("mlp"))
+        refuses(match, match, mixture, samples_for("mlp"))
 
 
 @pytest.mark.parametrize(("router", "expert"), [("top1", "mlp"), ("sampled", "cnn")])
@@ -271,8 +267,7 @@ def test_what_is_no_network_of_scores_is_refused():
         wrong = nn.Identity(), nn.LSTM(6, 4)
     for network, match in zip(wrong, (r"\(2, 4\), .* \(2, 6\)", "'tuple'"), strict=True):
         router = make_router("topk", (6,), 4, 3, network=lambda shape, n, own=network: own)
-        with pytest.raises(ValueError, match=match):
-            router(torch.zeros(2, 6))
+        refuses(match, match, router, torch.zeros(2, 6))
 
 
 def test_what_is_not_trained_is_not_balanced():
@@ -287,17 +282,12 @@ def test_what_is_not_trained_is_not_balanced():
     make(RouterSpec(TopKRouter, network=LinearScores), balance=SWITCH)
 
 
-def test_scores_start_at_zero_unless_they_must_not():
+def test_scores_start_at_zero_where_there_is_noise():
+    x = torch.randn(20, 3, 16, 16, generator=seeded())
     for network in NETWORKS:
-        shape = (3, 16, 16) if network == "cnn" else (4, 6)
-        x = torch.randn(20, *shape, generator=seeded())
         with OwnGenerator(seeded()):
-            first, no_noise, random = (
-                make_router(name, shape, 4, 3, network=network, **options)
-                for name, options in (("top1", {}), ("top1", {"noise": None}), ("relu", {}))
-            )
-        assert not first.score(x).any()
-        assert 0 < no_noise.score(x).std() < random.score(x).std()
+            router = make_router("top1", x.shape[1:], 4, 3, network=network)
+        assert not router.score(x).any()
 
 
 def test_ties_go_to_the_lower_index():
@@ -366,8 +356,7 @@ def test_a_noise_of_the_users_own():
         (Noise, None, "Noise has no method 'quantile', which router__noise="),
         (dict, None, "router__noise=<class 'dict'>"),
     ):
-        with pytest.raises((TypeError, ValueError), match=match):
-            make_router("topk", (6,), 4, 3, noise=wrong, balance=balance)
+        refuses(wrong, match, make_router, "topk", (6,), 4, 3, noise=wrong, balance=balance)
 
 
 @pytest.mark.parametrize(("router", "noise"), [("topk", "gumbel"), ("noisy_topk", "gaussian")])
