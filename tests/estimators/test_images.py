@@ -11,7 +11,7 @@ from torch import nn
 
 from sklearn_moe import MoERegressor
 from sklearn_moe.nn import TRUNKS, CNNExpert
-from sklearn_moe.nn.routers.scores import CNNScores, LinearScores, NormalizedScores
+from sklearn_moe.nn.routers.scores import CNNScores, NormalizedScores
 from sklearn_moe.nn.seeding import OwnGenerator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -203,11 +203,3 @@ def test_the_layers_of_a_convolutional_router():
     z = nn.functional.conv2d(nn.functional.pad(x, [2] * 4), first, bias, stride=4).relu()
     z = nn.functional.conv2d(nn.functional.pad(z, [1] * 4), second, other_bias, stride=2).relu()
     torch.testing.assert_close(scores(x), z.mean((2, 3)) @ readout.T)
-
-
-def test_scores_of_normalized_features_know_no_scale():
-    with OwnGenerator(seeded()):
-        network = NormalizedScores(LinearScores((7,), 3, init_std=1.0))
-    x = torch.randn(5, 7, dtype=torch.float64, generator=seeded())
-    scores, scaled = network(x, x.dtype), network(30 * x + 4, x.dtype)
-    torch.testing.assert_close(scores, scaled, rtol=1e-4, atol=1e-5)
