@@ -63,6 +63,11 @@ def predictions(model, X):
     return model.predict_proba(X) if hasattr(model, "predict_proba") else model.predict(X)
 
 
+def weights_of(model):
+    """Return the weights of a fitted model, one after the other."""
+    return torch.nn.utils.parameters_to_vector(model.module_.parameters()).detach()
+
+
 def refuses(label, match, call, *args, **options):
     """Check that a call fails with a message; `label` says which of many it was."""
     with pytest.raises((TypeError, ValueError)) as caught:

@@ -2,8 +2,7 @@
 
 import numpy as np
 import pytest
-import torch
-from helpers import brief_fits, predictions
+from helpers import brief_fits, predictions, weights_of
 from representatives import REPRESENTATIVES, SAMPLES
 from sklearn.base import clone
 from sklearn.metrics import recall_score
@@ -23,10 +22,6 @@ def draw(n=N, n_heavy=12):
     return X, y, weight
 
 
-def weights_of(model):
-    return torch.nn.utils.parameters_to_vector(model.module_.parameters()).detach().numpy()
-
-
 def move(batch_size, model, **options):
     """Return how far an epoch moves the weights."""
     X, y, weight = draw()
@@ -36,7 +31,7 @@ def move(batch_size, model, **options):
         model().set_params(learning_rate_init=rate, router__learning_rate=rate, **options)
         for rate in (1e-30, RATE)
     )
-    return weights_of(end.fit(X, y, weight)) - weights_of(start.fit(X, y, weight))
+    return (weights_of(end.fit(X, y, weight)) - weights_of(start.fit(X, y, weight))).numpy()
 
 
 HEAVY_Z_LOSS = {"balance": BalanceParams("z_loss", weight=10.0)}

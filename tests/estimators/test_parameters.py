@@ -6,7 +6,6 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
 from sklearn_moe import BalanceParams, MoEClassifier, MoERegressor, RouterParams, SolverParams
@@ -119,18 +118,3 @@ def test_an_object_and_its_name_make_the_same_model(table):
     }.items():
         other = clone(objects).set_params(**{name: value}).fit(X, y)
         assert np.abs(other.predict_proba(X) - expected).max() > 1e-6
-
-
-@pytest.mark.parametrize("router", ["topk", RouterParams("topk", noise="gaussian")], ids=str)
-def test_grids_reach_into_the_parts(table, router):
-    X, y = table
-    grid = {"router__gate": ["softmax", "sigmoid"], "solver__weight_decay": [0.0, 0.1]}
-    clf = MoEClassifier(2, router=router, max_iter=3, tol=None, random_state=0)
-    search = GridSearchCV(clf, grid, cv=2, error_score="raise").fit(X, y)
-    assert len(search.cv_results_["params"]) == 4
-    best = search.best_estimator_
-    assert {name: best.get_params()[name] for name in grid} == search.best_params_
-    assert best.router.kind == "topk"
-    assert clf.router is router
-    assert "router__gate" not in best.resolved_params_
-    assert best.resolved_params_["router__network"] == "linear"

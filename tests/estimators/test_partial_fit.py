@@ -5,7 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import refuses
+from helpers import refuses, weights_of
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -24,10 +24,6 @@ def table():
 
 def batches_of(X, y, size=100):
     return [(X[i : i + size], y[i : i + size]) for i in range(0, len(X), size)]
-
-
-def weights_of(model):
-    return torch.cat([p.detach().ravel() for p in model.module_.parameters()])
 
 
 def start(X, y, **options):

@@ -239,20 +239,16 @@ def test_defaults_of_patches():
     assert of_numbers.items() <= plan_for(shape, MoERegressor).resolved.items()
 
 
-def test_the_larger_a_table_the_fewer_epochs():
-    for n, epochs in ((4_000, 75), (20_000, 30), (100_000, 10)):
-        training = plan_for((n, 3)).training
-        assert training.max_iter == epochs
-        assert epochs * n <= max(3000, 10 * n / 200) * training.batch_size  # steps
-
-
-def test_the_batches_of_large_tables_grow():
-    for kind in (MoEClassifier, MoERegressor):
-        for n, batch_size in ((250_000, 200), (500_000, 400), (2_000_000, 800)):
-            training = plan_for((n, 2), kind).training
-            assert (training.batch_size, training.max_iter) == (batch_size, 10)
-        for options in ({"batch_size": 200}, {"solver": "adam"}):
-            assert plan_for((500_000, 2), kind, **options).training.batch_size == 200
+@pytest.mark.parametrize("model", BOTH)
+def test_the_larger_a_table_the_fewer_epochs_and_the_larger_batches(model):
+    for n, epochs, batch_size in (
+        *((4_000, 75, 200), (20_000, 30, 200), (100_000, 10, 200)),
+        *((250_000, 10, 200), (500_000, 10, 400), (2_000_000, 10, 800)),
+    ):
+        training = plan_for((n, 2), model).training
+        assert (training.max_iter, training.batch_size) == (epochs, batch_size)
+    for options in ({"batch_size": 200}, {"solver": "adam"}):
+        assert plan_for((500_000, 2), model, **options).training.batch_size == 200
 
 
 def test_patches_are_not_standardized():

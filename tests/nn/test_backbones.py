@@ -5,11 +5,10 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import has_statistics, is_deep, make_mixture, refuses, seeded
-from sklearn.datasets import make_classification
+from helpers import brief, has_statistics, is_deep, make_mixture, refuses, seeded
 from torch import nn
 
-from sklearn_moe import MoEClassifier, SolverParams
+from sklearn_moe import SolverParams
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.seeding import OwnGenerator
 
@@ -59,7 +58,8 @@ def test_only_the_stem_differs_from_torchvision(name):
     assert different == ["conv1.weight"] * is_resnet
     # The resolution is halved three times.
     network, sizes = experts[0].eval(), []
-    for layer in [network.conv1, network.layer4] if is_resnet else network.features[::18]:
+    ends = [network.conv1, network.layer4] if is_resnet else network.features[::18]
+    for layer in ends:
         layer.register_forward_hook(lambda module, x, y: sizes.append(y.shape[2:]))
     network(draw_images(2, (3, 32, 32)))
     assert sizes == [(32, 32), (4, 4)]
@@ -167,17 +167,7 @@ def test_groups_are_of_16_channels_or_more(expert):
 # -- in the estimator ---------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def noisy_images():
-    """200 images of 3 x 8 x 8 in two classes that are hard to tell apart."""
-    X, y = make_classification(
-        200, 192, n_informative=10, n_redundant=0, flip_y=0.2, class_sep=0.5, random_state=0
-    )
-    return X.reshape(-1, *SHAPE).astype(np.float32), y
-
-
-BRIEF = {"expert_width": 4, "max_iter": 4, "batch_size": 50, "tol": None, "random_state": 0}
-make = partial(MoEClassifier, n_experts=2, **BRIEF)
+make = partial(brief, n_experts=2, expert_width=4, batch_size=50)
 
 
 @pytest.mark.parametrize("expert", ["resnet18", "mobilenet_v2_gn"])
@@ -188,8 +178,8 @@ def test_images_are_learned(images, expert):
     assert clf.score(X, y) > 0.8
 
 
-def test_the_best_weights_come_with_their_statistics(noisy_images):
-    X, y = noisy_images
+def test_the_best_weights_come_with_their_statistics(images):
+    X, y = images[0], np.random.default_rng(0).integers(2, size=120)  # nothing to be learned
     options = {"expert": "resnet18", "early_stopping": True, "validation_fraction": 0.3}
     # With it the first epochs are the same however many follow.
     options["solver"] = SolverParams(schedule="constant")
