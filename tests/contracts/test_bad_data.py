@@ -119,6 +119,27 @@ def test_whole_numbers_are_numbers_but_no_images():
         refuses(dtype, dtype.__name__, make().fit, SAMPLES["images"].astype(dtype), CLASSES)
 
 
+SHADES = np.random.default_rng(0).integers(17, size=(N_SAMPLES, 8, 8))
+
+
+def test_squares_of_integers_are_probably_images():
+    message = r"shape \(24, 8, 8\) .* 8 patches.*images.*X\[:, np\.newaxis\].*sample_shape=\(8, 8\)"
+    for dtype, cls in (("u1", MoEClassifier), ("i8", MoERegressor), ("f4", MoERegressor)):
+        with pytest.warns(UserWarning, match=message) as caught:
+            patches = make(cls).fit(SHADES.astype(dtype), CLASSES)
+        assert [warning.filename for warning in caught] == [__file__]
+        assert patches.input_shape_ == (8, 8)
+
+
+def test_what_is_clear_needs_no_warning():
+    table = SHADES.reshape(N_SAMPLES, 64)
+    other_values = SHADES / 16, SHADES - 8, SHADES > 8, 0 * SHADES
+    no_squares = SHADES[:, :7], SHADES[:, :3, :3], SHADES[:, None].astype(np.uint8)
+    for X in (*other_values, *no_squares, table):
+        make().fit(X, CLASSES).predict(X)
+    make(sample_shape=(8, 8)).fit(table, CLASSES).predict(table)
+
+
 def test_one_sample_is_enough_for_numbers_and_not_for_classes():
     for X in SAMPLES.values():
         fits(MoERegressor, X[:1], NUMBERS[:1])
