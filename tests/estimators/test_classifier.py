@@ -87,14 +87,9 @@ def test_what_another_factory_made_of_an_expert_stays():
 # -- what it says -------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def fitted(patches):
-    (X, y, _), _ = patches
-    return fit_on(X, y, max_iter=30)
-
-
-def test_routes_answers_and_fitted_attributes_agree(fitted, patches):
-    (X_fit, _, _), (X, _, _) = patches
+def test_routes_answers_and_fitted_attributes_agree(patches):
+    (X_fit, y_fit, _), (X, _, _) = patches
+    fitted = fit_on(X_fit, y_fit, max_iter=30)
     gate, proba, experts = fitted.gate_proba(X), fitted.predict_proba(X), fitted.apply(X)
     assert gate.shape == (1000, 8)
     np.testing.assert_allclose(gate.sum(1), 1, rtol=1e-5)

@@ -15,12 +15,6 @@ PARTS = {"router": RouterParams, "balance": BalanceParams, "solver": SolverParam
 PARAMS = [RouterParams("topk", gate="logit"), BalanceParams("bias"), SolverParams(momentum=0.5)]
 
 
-@pytest.fixture(scope="module")
-def table():
-    X = np.random.default_rng(0).normal(size=(60, 3))
-    return X, (X[:, 0] > 0).astype(int)
-
-
 def test_the_signature_is_explicit_and_shared():
     shared = [dict(inspect.signature(model).parameters) for model in BOTH]
     for model, parameters in zip(BOTH, shared, strict=True):
@@ -102,8 +96,9 @@ def test_what_is_no_parameter_is_refused_with_those_that_are(model):
         model().set_params(trunk__nope=1, nope=1)
 
 
-def test_an_object_and_its_name_make_the_same_model(table):
-    X, y = table
+def test_an_object_and_its_name_make_the_same_model():
+    X = np.random.default_rng(0).normal(size=(60, 3))
+    y = X[:, 0] > 0
     options = {"n_experts": 3, "max_iter": 3, "tol": None, "random_state": 0}
     parts = {"router": "top1", "balance": "switch", "solver": "adam"}
     names = MoEClassifier(**options, **parts)
@@ -111,10 +106,7 @@ def test_an_object_and_its_name_make_the_same_model(table):
     found, expected = (moe.fit(X, y).predict_proba(X) for moe in (objects, names))
     np.testing.assert_array_equal(found, expected)
     assert names.resolved_params_ == objects.resolved_params_
-    for name, value in {
-        "balance__weight": 5.0,
-        "solver__weight_decay": 1.0,
-        "router__noise": None,
-    }.items():
-        other = clone(objects).set_params(**{name: value}).fit(X, y)
+    others = {"balance__weight": 5.0}, {"solver__weight_decay": 1.0}, {"router__noise": None}
+    for changes in others:
+        other = clone(objects).set_params(**changes).fit(X, y)
         assert np.abs(other.predict_proba(X) - expected).max() > 1e-6

@@ -44,12 +44,6 @@ def draw(shape, n=200):
     return X, (X.reshape(n, -1)[:, 0] * X.reshape(n, -1)[:, 1] > 0).astype(int)
 
 
-@pytest.fixture(scope="module")
-def data():
-    X, y = draw((6,), 400)
-    return X.astype(np.float32), y
-
-
 def fit(data, router="auto", callback=None, *, upcycle=0.5, solver="adamw", **options):
     router = router if isinstance(router, dict) else {"kind": router}
     options = {"max_iter": 8, "random_state": 0, "device": "cpu", "tol": None} | options
@@ -58,7 +52,9 @@ def fit(data, router="auto", callback=None, *, upcycle=0.5, solver="adamw", **op
 
 
 IMAGES = np.random.default_rng(0).integers(256, size=(60, 3, 8, 8)).astype(np.uint8)
-SAMPLES = {"images": (IMAGES, np.arange(60) % 3), "patches": draw((4, 6))}  # patches in float64
+X, Y = draw((6,), 400)
+TABLE = X.astype(np.float32), Y
+SAMPLES = {"table": TABLE, "images": (IMAGES, np.arange(60) % 3), "patches": draw((4, 6))}
 
 
 @pytest.mark.parametrize(
@@ -75,13 +71,12 @@ SAMPLES = {"images": (IMAGES, np.arange(60) % 3), "patches": draw((4, 6))}  # pa
     ],
     ids=str,
 )
-def test_the_output_is_the_same_before_and_after_the_split(data, kind, router, options):
-    given = SAMPLES.get(kind, data)
-    watch = Watch(given[0])
-    clf = fit(given, router, watch, max_iter=6, **options)
+def test_the_output_is_the_same_before_and_after_the_split(kind, router, options):
+    watch = Watch(SAMPLES[kind][0])
+    clf = fit(SAMPLES[kind], router, watch, max_iter=6, **options)
     assert watch.dense == [True] * 3 + [False] * 3
     assert watch.copies == [False] + [True] * 3 + [False] * 2  # complete after every epoch
-    tolerance = 1e-10 if kind == "patches" else 1e-5
+    tolerance = 1e-10 if kind == "patches" else 1e-5  # float64 and float32
     np.testing.assert_allclose(watch.after[2], watch.before[3], atol=tolerance)
     if kind == "table":
         assert np.abs(watch.after[3] - watch.before[3]).max() > 1e-3  # and then they learn on
@@ -89,9 +84,9 @@ def test_the_output_is_the_same_before_and_after_the_split(data, kind, router, o
     assert not are_copies(clf.module_.experts)
 
 
-def test_the_state_of_the_optimizer_is_copied(data):
-    watch = Watch(data[0])
-    fit(data, callback=watch, max_iter=3)
+def test_the_state_of_the_optimizer_is_copied():
+    watch = Watch(TABLE[0])
+    fit(TABLE, callback=watch, max_iter=3)
     (step,) = {float(state["step"]) for state in watch.states[2]}
     assert step >= 2  # copies continue at the step of the first expert
     watch = Watch(SAMPLES["patches"][0])
@@ -103,35 +98,35 @@ def test_the_state_of_the_optimizer_is_copied(data):
     assert torch.equal(split, split[:1].expand_as(split))
 
 
-def test_before_the_split_it_is_the_single_network(data):
-    watch, alone = Watch(data[0]), Watch(data[0])
-    fit(data, {"gate": "relative"}, watch, early_stopping=False)
+def test_before_the_split_it_is_the_single_network():
+    watch, alone = Watch(TABLE[0]), Watch(TABLE[0])
+    fit(TABLE, {"gate": "relative"}, watch, early_stopping=False)
     options = {"max_iter": 8, "random_state": 0, "device": "cpu", "solver": "adamw"}
-    MoEClassifier(1, callbacks=[alone], early_stopping=False, **options).fit(*data)
+    MoEClassifier(1, callbacks=[alone], early_stopping=False, **options).fit(*TABLE)
     assert np.corrcoef(watch.after[3].ravel(), alone.after[3].ravel())[0, 1] > 0.9
 
 
-def test_a_fit_that_ends_before_the_split_is_complete(data):
+def test_a_fit_that_ends_before_the_split_is_complete():
     stop = at(2, partial(throw, KeyboardInterrupt), "on_epoch_end")
     early = {"early_stopping": True, "tol": 0.5, "n_iter_no_change": 1, "max_iter": 300}
     for callback, options in ((stop, {}), (None, early)):
         with pytest.warns(ExpertCollapseWarning):  # the router has not learned anything yet
-            clf = fit(data, callback=callback, **options)
+            clf = fit(TABLE, callback=callback, **options)
         assert clf.n_iter_ == 2 or (options and clf.n_iter_ < 150)
         assert are_copies(clf.module_.experts)
-        alone, mixed = clf.expert_proba(data[0])[:, 3], clf.predict_proba(data[0])
+        alone, mixed = clf.expert_proba(TABLE[0])[:, 3], clf.predict_proba(TABLE[0])
         np.testing.assert_allclose(alone, mixed, atol=1e-6)
 
 
-def test_a_warm_start_splits_nothing(data):
-    clf = fit(data, warm_start=True)
+def test_a_warm_start_splits_nothing():
+    clf = fit(TABLE, warm_start=True)
     before = [expert[0].weight.clone() for expert in clf.module_.experts]
-    clf.set_params(max_iter=1, learning_rate_init=1e-12, router__learning_rate=0).fit(*data)
+    clf.set_params(max_iter=1, learning_rate_init=1e-12, router__learning_rate=0).fit(*TABLE)
     for old, expert in zip(before, clf.module_.experts, strict=True):
         torch.testing.assert_close(old, expert[0].weight, rtol=1e-4, atol=1e-6)
 
 
-def test_what_would_change_the_output_is_refused(data):
+def test_what_would_change_the_output_is_refused():
     for router in ("soft", "random", "merge", "relu", {"noise": None}, {"gate": "softmax"}):
         with pytest.raises(ValueError, match=r"upcycle=0\.5"):
-            fit(data, router)
+            fit(TABLE, router)
