@@ -134,6 +134,10 @@ def test_a_frame_from_end_to_end():
     assert clf.score(X_test, y_test) > 0.85
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(clf)).predict_proba(X_test), proba)
     assert GridSearchCV(clf, {"n_experts": [1, 3]}, cv=2).fit(X, y).best_score_ > 0.75
+    parts = (
+        make().partial_fit(X[:150], y[:150], classes=["no", "yes"]).partial_fit(X[150:], y[150:])
+    )
+    assert (parts.predict_proba(X_test).shape, parts.n_iter_) == ((120, 2), 2)
     reg = make(MoERegressor, max_iter=40).fit(X, y == "yes")
     assert reg.score(X_test, y_test == "yes") > 0.5
 
