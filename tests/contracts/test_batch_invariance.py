@@ -43,7 +43,7 @@ def check_rows(clf, X, n_examples, atol):
     for shares in (*expected[:2], clf.expert_load_[np.newaxis]):
         np.testing.assert_allclose(shares.sum(axis=1), 1, rtol=1e-5)
     assert expected[2].shape == (len(X), clf.n_experts, 2)
-    several = clf.top_k == 2 and clf.router != "patch_choice"
+    several = clf.top_k == 2 and clf.router.kind != "patch_choice"
     assert experts.shape == ((len(X), 2) if several else (len(X),))
 
     @settings(max_examples=n_examples, deadline=None, derandomize=True, database=None)

@@ -244,6 +244,21 @@ def test_rows_of_a_group_are_of_one_component():
         assert_same(alone, MixtureRegressor(gate=gate, n_init=3, random_state=0).fit(X, y), X, y, 1)
 
 
+@pytest.mark.parametrize("gate", [None, LOGIT, TREE])
+@pytest.mark.parametrize("kind", [MixtureRegressor, MixtureClassifier])
+@pytest.mark.parametrize("init", ["random", "lines"])
+@brief_fits
+def test_weights_are_as_many_rows(kind, gate, init):
+    X, y = two_lines(200)[:2] if kind is MixtureRegressor else two_rules_of_classes(200)
+    weight = np.random.default_rng(0).integers(3, size=200)
+    mixture = kind(gate=gate, n_init=2, max_iter=50, init=init, random_state=0)
+    by_weight = mixture.fit(X, y, weight).score_samples(X, y)
+    log_likelihood = mixture.log_likelihood_
+    rows = np.repeat(np.arange(200), weight)
+    assert_allclose(mixture.fit(X[rows], y[rows]).score_samples(X, y), by_weight, atol=1e-4)
+    assert_allclose(mixture.log_likelihood_, log_likelihood, rtol=1e-5)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_number_of_components_is_found(seed):
     X, y, _ = two_lines(400, seed)
