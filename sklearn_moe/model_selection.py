@@ -165,23 +165,18 @@ def cross_validate_together(
     results = []
     for start in range(0, len(fits), len(folds)):
         one = slice(start, start + len(folds))
-        _warn_of_failures(failures[one])
+        failed = [failure for failure in failures[one] if failure is not None]
+        if failed:
+            warnings.warn(
+                f"{len(failed)} of {len(folds)} fits failed, their scores are NaN. The first one: "
+                f"{failed[0]}",
+                FitFailedWarning,
+                stacklevel=2,
+            )
         values = {name: [of_fit.get(name, np.nan) for of_fit in scores[one]] for name in names}
         result = {f"test_{name}": np.array(column) for name, column in values.items()}
         results.append(result | ({"estimator": fits[one]} if return_estimator else {}))
     return results
-
-
-def _warn_of_failures(failures):
-    """Warn if some fits of an estimator failed."""
-    failed = [failure for failure in failures if failure is not None]
-    if failed:
-        warnings.warn(
-            f"{len(failed)} of {len(failures)} fits failed, their scores are NaN. The first one: "
-            f"{failed[0]}",
-            FitFailedWarning,
-            stacklevel=3,
-        )
 
 
 def _scores(estimator, scoring, X, y):

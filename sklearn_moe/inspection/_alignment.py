@@ -8,6 +8,14 @@ from . import _plotting as plotting
 
 _ROWS = {"router": ("Router", r"\theta_m"), "expert": ("Experts", "w_m")}
 _COLUMNS = {"features": "v_k", "centers": "c_k"}
+_NOT_LINEAR = (
+    "Only a linear router has one direction per expert, a weight of shape (n_experts, patch_size); "
+    "the router's network is a {}. Use samples of shape (n_patches, patch_size)."
+)
+_NO_FILTERS = (
+    "Only patch experts have filters, a weight of shape (n_outputs, width, patch_size); an expert "
+    "is a {}. Use expert='patch'."
+)
 
 
 class AlignmentDisplay:
@@ -141,7 +149,7 @@ class AlignmentDisplay:
         >>> AlignmentDisplay.from_estimator(clf, dictionary)
         <...>
         """
-        theta, filters = _router_directions(estimator), _expert_filters(estimator)
+        theta, filters = _read_weights(estimator)
         products = [
             weights @ vectors.T
             for weights in (theta, filters)
@@ -266,15 +274,14 @@ class AlignmentDisplay:
                 self.im_[row, column] = ax.imshow(matrix, **style)
                 title = rf"{part} and {of_data}, $\langle {weight}, {vector}\rangle$"
                 ax.set_title(title, fontsize="medium")
-                shown = [[_format(value, limit) for value in line] for line in matrix]
-                texts[row, column] = np.array(shown, dtype=object)
+                texts[row, column] = np.vectorize(_format, otypes=[object])(matrix, limit)
             if colorbar:
                 image = self.im_[row, 0]
                 self.figure_.colorbar(image, ax=list(axes[row]), label="Inner product")
         plt.setp(axes[1], xlabel="Expert $m$")
         plt.setp(axes[:, 0], ylabel="Cluster $k$")
         for ax in axes.flat:
-            plotting.label_cells(ax, names, range(n_experts))
+            plotting.label_cells(ax, names, n_experts)
         if include_values:  # in all images or, unless they are forced, in none
             longest = max((text for cells in texts.flat for text in cells.flat), key=len)
             options = {"force": include_values is True, "text_kw": text_kw, "longest": longest}
@@ -325,43 +332,11 @@ def _format(value, limit):
     return text if float(text) else "0"
 
 
-def _router_directions(estimator):
-    """Return the directions theta_m of a linear router, (n_experts, patch_size)."""
-    module = _module(estimator)
-    if getattr(module, "router", None) is None:
-        raise TypeError(
-            "The estimator has no router: with a single expert there is nothing to align. Use "
-            "n_experts >= 2."
-        )
-    network = getattr(module.router, "network", module.router)
-    weight, found = _read_weight(network)
-    if np.ndim(weight) != 2 or hasattr(network, "hidden"):
-        raise TypeError(
-            "Only a linear router has one direction per expert, a weight of shape (n_experts, "
-            f"patch_size); the router's network is a {found}. Use samples of shape (n_patches, "
-            "patch_size)."
-        )
-    return weight
+def _read_weights(estimator):
+    """Return the directions theta_m of the router, (n_experts, patch_size), and the filters.
 
-
-def _expert_filters(estimator):
-    """Return the filters of patch experts, (n_experts, n_filters, patch_size)."""
-    filters = []
-    for expert in _module(estimator).experts:
-        weight, found = _read_weight(expert)
-        if np.ndim(weight) != 3:
-            raise TypeError(
-                "Only patch experts have filters, a weight of shape (n_outputs, width, "
-                f"patch_size); an expert is a {found}. Use expert='patch'."
-            )
-        filters.append(weight.reshape(-1, weight.shape[-1]))
-    shapes = sorted({weight.shape for weight in filters})
-    if len(shapes) > 1:
-        raise TypeError(f"All experts must have as many filters, got weights of shapes {shapes}.")
-    return np.stack(filters)
-
-
-def _module(estimator):
+    These are those of the experts, (n_experts, n_filters, patch_size).
+    """
     if isinstance(estimator, Pipeline):
         estimator = estimator[-1]
     if hasattr(estimator, "fit"):
@@ -373,13 +348,23 @@ def _module(estimator):
             f"mixture, which {type(estimator).__name__} does not have. Of a search, "
             "pass `best_estimator_`."
         )
-    return module
+    if getattr(module, "router", None) is None:
+        raise TypeError(
+            "The estimator has no router: with a single expert there is nothing to align. Use "
+            "n_experts >= 2."
+        )
+    theta = _read_weight(getattr(module.router, "network", module.router), 2, _NOT_LINEAR)
+    filters = [_read_weight(expert, 3, _NO_FILTERS) for expert in module.experts]
+    shapes = sorted({weight.shape for weight in filters})
+    if len(shapes) > 1:
+        raise TypeError(f"All experts must have as many filters, got weights of shapes {shapes}.")
+    return theta, np.stack(filters).reshape(len(filters), -1, theta.shape[1])
 
 
-def _read_weight(owner):
-    """Return `owner.weight` as an array of floats or None, and what `owner` is, for messages."""
-    weight, kind = getattr(owner, "weight", None), type(owner).__name__
-    if weight is None:
-        return None, f"{kind} with no weight"
-    weight = weight.detach().cpu().numpy().astype(float)
-    return weight, f"{kind} with a weight of shape {weight.shape}"
+def _read_weight(owner, n_axes, refusal):
+    """Return `owner.weight`, of so many axes, as an array of floats."""
+    weight = getattr(owner, "weight", None)
+    if np.ndim(weight) != n_axes or hasattr(owner, "hidden"):
+        found = "no weight" if weight is None else f"a weight of shape {tuple(weight.shape)}"
+        raise TypeError(refusal.format(f"{type(owner).__name__} with {found}"))
+    return weight.detach().cpu().numpy().astype(float)

@@ -1,5 +1,7 @@
 """A plot of the dispatch entropy during training."""
 
+from functools import reduce
+
 import numpy as np
 from scipy.special import stdtrit
 
@@ -127,9 +129,7 @@ class DispatchEntropyDisplay:
             raise ValueError(f"{cls.__name__}.from_traces needs at least one trace, got none.")
         for trace in traces:
             _check_trace(cls, trace)
-        epochs = np.asarray(traces[0].epochs_)
-        for trace in traces[1:]:
-            epochs = np.intersect1d(epochs, trace.epochs_)
+        epochs = reduce(np.intersect1d, [trace.epochs_ for trace in traces])
         if not len(epochs):
             raise ValueError(
                 f"The {len(traces)} traces have no recorded epoch in common. Record the same "

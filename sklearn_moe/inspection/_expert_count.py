@@ -220,16 +220,12 @@ def _shifts(counts, n_curves):
 
 def _label_counts(ax, counts):
     """Draw the axis in powers of two; label the counts or, if they are many, the powers."""
-    from matplotlib.ticker import NullFormatter, NullLocator
-
     ax.set_xscale("log", base=2)
-    ax.xaxis.set_minor_formatter(NullFormatter())
-    logs = np.log2(counts)
+    logs, unlabeled = np.log2(counts), []
     if np.diff(logs).min(initial=np.inf) < _CLOSEST * (logs[-1] - logs[0]):
-        ax.set_xticks(counts, minor=True)
+        unlabeled = counts
         counts = 2 ** np.arange(np.ceil(logs[0]), np.floor(logs[-1]) + 1, dtype=int)
-    else:
-        ax.xaxis.set_minor_locator(NullLocator())
+    ax.set_xticks(unlabeled, [""] * len(unlabeled), minor=True)
     ax.set_xticks(counts, counts)
 
 

@@ -62,11 +62,8 @@ def coefficients(estimator, X, y, table, outputs, proba, weight):
     """
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
-        return (
-            ["intercept"],
-            *np.full((2, outputs.shape[1], 1, outputs.shape[2]), np.nan),
-            np.ones(1),
-        )
+        unknown = np.full((outputs.shape[1], 1, outputs.shape[2]), np.nan)
+        return ["intercept"], unknown, unknown, np.ones(1)
     names, design, owners, probe = _find_terms(table)
     probed = expert_outputs(estimator, _mix_rows(X, table, probe))[0].astype(float)
     # Samples of the probe differ from the first in one column each.
@@ -80,10 +77,10 @@ def coefficients(estimator, X, y, table, outputs, proba, weight):
     is_told = ~np.isnan(outputs).all(axis=0)
     known = np.where(is_told, outputs, 0)
     limit = _tolerance(outputs) * (np.nanstd(known, axis=0) + 1e-4 * np.nanmax(abs(known), axis=0))
-    is_linear = is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)
-    coef = np.where(is_linear.all(axis=1)[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
+    is_linear = (is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)).all(axis=1)
+    coef = np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
     half_width = np.full(coef.shape, np.nan)
-    for k in np.flatnonzero(is_linear.all(axis=1)) if y is not None else ():
+    for k in np.flatnonzero(is_linear) if y is not None else ():
         expected = outputs[:, k] if proba is None else proba[:, k, 1:]
         score = y - expected
         if proba is None:

@@ -241,7 +241,7 @@ class LoadDisplay:
         ax.set_ylim(0, 1.05 * max(bottom.max(), 1 / n_experts))
         self._explain(names)
         ax.set_xticks(range(n_experts))
-        plotting.thin_out(ax.xaxis, range(n_experts), range(n_experts), plotting.cell_size(ax)[0])
+        plotting.thin_out(ax.xaxis, range(n_experts), plotting.cell_size(ax)[0])
         return self
 
     def _explain(self, names):
@@ -249,10 +249,9 @@ class LoadDisplay:
         entries = [(self.uniform_, f"equal share, 1/{len(self.bars_[0])}")]
         if self.dead_ is not None:
             entries.append((self.dead_, "receives no sample"))
-        if names is None or len(self.bars_) > _MOST_NAMES:
-            plotting.legend_above(self.ax_, *zip(*entries, strict=True))
-            return
-        stacked = zip(self.bars_, names, strict=True)
-        entries += [(bar, f"cluster {plotting.as_text(name)}") for bar, name in stacked][::-1]
-        handles, labels = zip(*entries, strict=True)
-        plotting.legend_beside(self.ax_, handles, labels)
+        draw_legend = plotting.legend_above
+        if names is not None and len(names) <= _MOST_NAMES:
+            stacked = zip(self.bars_, names, strict=True)
+            entries += [(bar, f"cluster {plotting.as_text(name)}") for bar, name in stacked][::-1]
+            draw_legend = plotting.legend_beside
+        draw_legend(self.ax_, *zip(*entries, strict=True))

@@ -3,6 +3,7 @@
 import math
 
 import numpy as np
+from sklearn.utils._optional_dependencies import check_matplotlib_support
 from sklearn.utils._param_validation import validate_params
 
 from .._validation import Count
@@ -25,13 +26,9 @@ _COLORS = """
 
 def import_pyplot(display):
     """Return `matplotlib.pyplot`; the error names the display and what to install."""
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            f"{type(display).__name__}.plot needs matplotlib. Install it with "
-            "`pip install sklearn_moe[plot]`."
-        ) from error
+    check_matplotlib_support(f"{type(display).__name__}.plot")
+    import matplotlib.pyplot as plt
+
     return plt
 
 
@@ -130,15 +127,20 @@ def cluster_names(display_labels, n_clusters):
     return names
 
 
-def label_cells(ax, row_labels, column_labels):
+def label_cells(ax, row_labels, n_columns):
     """Label and separate the cells of a matrix, as far as they are large enough."""
     row_labels = [as_text(label) for label in row_labels]
-    ax.set_xticks(range(len(column_labels)))
+    ax.set_xticks(range(n_columns))
     ax.set_yticks(range(len(row_labels)), row_labels)
     width, height = cell_size(ax)
-    draw_lines(ax, len(row_labels), len(column_labels), min(width, height) * 72 / ax.figure.dpi)
-    thin_out(ax.xaxis, range(len(column_labels)), column_labels, width)
-    thin_out(ax.yaxis, range(len(row_labels)), row_labels, height)
+    ax.grid(False, which="both")
+    if min(width, height) * 72 / ax.figure.dpi >= _SMALLEST_GRID:
+        ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
+        ax.set_yticks(np.arange(1, len(row_labels)) - 0.5, minor=True)
+        ax.grid(True, which="minor", color="0.85", linewidth=0.8)
+        ax.tick_params(which="minor", length=0)
+    thin_out(ax.xaxis, range(n_columns), width)
+    thin_out(ax.yaxis, row_labels, height)
 
 
 def write_values(image, texts, *, force, text_kw, longest=None):
@@ -170,25 +172,15 @@ def cell_size(ax):
     return np.abs(corner - origin)
 
 
-def draw_lines(ax, n_rows, n_columns, size):
-    """Separate the cells by thin lines unless they are too small; other grids are removed."""
-    ax.grid(False, which="both")
-    if size >= _SMALLEST_GRID:
-        ax.set_xticks(np.arange(1, n_columns) - 0.5, minor=True)
-        ax.set_yticks(np.arange(1, n_rows) - 0.5, minor=True)
-        ax.grid(True, which="minor", color="0.85", linewidth=0.8)
-        ax.tick_params(which="minor", length=0)
-
-
-def thin_out(axis, positions, labels, room):
+def thin_out(axis, labels, room):
     """Label only every 2nd, 4th, 8th ... cell if the labels would overlap."""
     side = "width" if axis.axis_name == "x" else "height"
     extents = [label.get_window_extent() for label in axis.get_ticklabels()]
     needed = 1.1 * max((getattr(extent, side) for extent in extents), default=0)
     step = 1
-    while step * room < needed and step < len(positions):
+    while step * room < needed and step < len(labels):
         step *= 2
-    axis.set_ticks(positions[::step], labels[::step])
+    axis.set_ticks(range(0, len(labels), step), labels[::step])
 
 
 def _fitting_size(ax, text, text_kw, width, height):

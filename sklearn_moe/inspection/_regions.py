@@ -5,6 +5,8 @@ from scipy.sparse import csr_matrix, issparse
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._indexing import _get_column_indices
 
@@ -391,11 +393,10 @@ class DecisionRegionDisplay:
         low, size = _frame(points)
         extent = (low[0], low[0] + size[0], low[1], low[1] + size[1])
         self.background_ = self.ax_.imshow(surface, origin="lower", extent=extent, **style)
-        centers = _pixels(points, len(surface))
-        x, y = centers[0, :, 0], centers[:, 0, 1]
         boundary = {"colors": "0.45", "linewidths": 0.8, "zorder": 1}
         for index in np.unique(surface)[1:]:
-            self.ax_.contour(x, y, surface >= index, [0.5], **boundary)
+            is_above = surface >= index
+            self.ax_.contour(is_above, [0.5], origin="lower", extent=extent, **boundary)
 
     def _draw_legends(self, classes, experts, colors):
         """Draw the legends: experts beside the axes, classes above."""
@@ -506,10 +507,10 @@ def _pixels(points, resolution):
 
 def _nearest_regions(points, regions, n_neighbors, resolution):
     """Return the region of each pixel by the nearest points."""
-    low, size = _frame(points)  # both axes have the same weight, whatever their units
-    knn = KNeighborsClassifier(n_neighbors).fit((points - low) / size, regions)
-    pixels = (_pixels(points, resolution) - low) / size
-    return knn.predict(pixels.reshape(-1, 2)).reshape(resolution, resolution)
+    # Both axes have the same weight, whatever their units.
+    knn = make_pipeline(MinMaxScaler(), KNeighborsClassifier(n_neighbors)).fit(points, regions)
+    pixels = _pixels(points, resolution).reshape(-1, 2)
+    return knn.predict(pixels).reshape(resolution, resolution)
 
 
 def _embed(estimator, X, method, random_state):

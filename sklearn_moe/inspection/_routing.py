@@ -273,12 +273,12 @@ class RoutingDisplay:
         ax.set(xlabel="Expert", ylabel="Cluster")
         if self.entropy is not None and not ax.get_title():
             ax.set_title(f"Dispatch entropy {self.entropy:.3f}")
-        plotting.label_cells(ax, names, range(n_experts))
+        plotting.label_cells(ax, names, n_experts)
         self.text_ = None
         if include_values:
-            texts = [[_format(value, values_format) for value in row] for row in matrix]
+            texts = np.vectorize(_format, otypes=[object])(matrix, values_format)
             options = {"force": include_values is True, "text_kw": text_kw}
-            self.text_ = plotting.write_values(self.im_, np.array(texts, dtype=object), **options)
+            self.text_ = plotting.write_values(self.im_, texts, **options)
         return self
 
 
