@@ -1,5 +1,7 @@
 """The plot of samples in the plane: experts, classes and regions."""
 
+from types import SimpleNamespace
+
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -8,15 +10,16 @@ import pytest
 from helpers import TABLES, legend_texts, make_table
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
-from sklearn.base import BaseEstimator
 from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
+from sklearn.utils import _safe_indexing
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._data.validation import check_samples
 from sklearn_moe.inspection import DecisionRegionDisplay, expert_colors
+from sklearn_moe.metrics._columns import as_dense
 
 matplotlib.use("Agg")
 from_predictions = DecisionRegionDisplay.from_predictions
@@ -149,65 +152,54 @@ def test_malformed_planes_are_refused(pyplot, plane):
 # -- embeddings ------------------------------------------------------------------------------
 
 
-class Halves:
-    n_experts = 2
+def halves(**attributes):
+    """Return the least that the plot needs of an estimator."""
 
-    def apply(self, X):
+    def apply(X):
         return np.arange(len(X)) % 2
 
-    predict = apply
-
-
-class OfPatches(Halves):
-    input_shape_ = (2, 3)
+    return SimpleNamespace(n_experts=2, apply=apply, predict=apply, **attributes)
 
 
 def test_embeddings(pyplot):
     X = np.random.RandomState(0).normal(size=(30, 6))
     bags = X.reshape(30, 2, 3)
     flat, of_bags = PCA(2).fit_transform(X), PCA(2).fit_transform(bags.sum(1))
-    table = from_estimator(Halves(), X * 10 ** np.arange(6.0)).embedding
+    table = from_estimator(halves(), X * 10 ** np.arange(6.0)).embedding
     assert_allclose(np.abs(table), np.abs(PCA(2).fit_transform(scale(X))), atol=1e-10)
     for estimator, samples, expected in (
-        (Halves(), X.reshape(30, 1, 2, 3), flat),
-        (Halves(), bags, of_bags),
-        (OfPatches(), X, of_bags),
+        (halves(), X.reshape(30, 1, 2, 3), flat),
+        (halves(), bags, of_bags),
+        (halves(input_shape_=(2, 3)), X, of_bags),
     ):
         display = from_estimator(estimator, samples)
         assert_allclose(np.abs(display.embedding), np.abs(expected), atol=1e-10)
         share = PCA(2).fit(X if expected is flat else bags.sum(1)).explained_variance_ratio_[1]
         expected = f"Principal component 2 ({share:.0%} of variance)"
         assert display.ax_.get_ylabel() == expected
-    display = from_estimator(Halves(), bags, embedding=X[:, :2].tolist())
+    display = from_estimator(halves(), bags, embedding=X[:, :2].tolist())
     assert_array_equal(display.embedding, X[:, :2])
     options = {"embedding": "tsne", "random_state": 0}
-    first, again = (from_estimator(Halves(), X[:12], **options) for _ in range(2))
+    first, again = (from_estimator(halves(), X[:12], **options) for _ in range(2))
     assert_array_equal(first.embedding, again.embedding)
     assert first.ax_.get_xlabel() == "t-SNE 1"
     with pytest.raises(ValueError, match="'umap'"):
-        from_estimator(Halves(), np.ones((9, 2)), embedding="umap")
+        from_estimator(halves(), np.ones((9, 2)), embedding="umap")
     with pytest.raises(ValueError, match=r"2 features, got shape \(9, 1\)"):
-        from_estimator(Halves(), np.ones((9, 1)))
+        from_estimator(halves(), np.ones((9, 1)))
 
 
-@pytest.mark.parametrize("kind", ["classes", "labels", "numbers", "several numbers"])
-def test_samples_of_a_fitted_mixture(pyplot, patches, kind):
+@pytest.mark.parametrize("estimator", [MoEClassifier, MoERegressor])
+def test_several_labels_or_numbers_are_no_classes(pyplot, patches, estimator):
     X, y, clusters = (array[:300] for array in patches[0])
     pair = np.stack([y, clusters % 2], axis=1)
-    targets = {"classes": y, "labels": pair, "numbers": y + 0.5, "several numbers": pair + 0.5}
-    estimator = MoEClassifier if kind in ("classes", "labels") else MoERegressor
-    moe = estimator(n_experts=5, max_iter=2, tol=None, random_state=0).fit(X, targets[kind])
-    display = from_estimator(moe, X[:100], targets[kind][:100])
-    first = moe.apply(X[:100])
+    moe = estimator(n_experts=5, max_iter=2, tol=None, random_state=0).fit(X, pair)
+    display, first = from_estimator(moe, X, pair), moe.apply(X)
     assert_array_equal(display.experts, first)
     assert display.n_experts == 5
-    if kind == "classes":
-        assert_array_equal(display.y_pred, moe.predict(X[:100]))
-        assert_array_equal(display.y, y[:100])
-    else:
-        assert display.y is display.y_pred is None
-        assert set(regions(display).flat) == set(first)
-        assert_allclose(display.points_[0].get_facecolors()[:, :3], expert_colors(5)[first])
+    assert display.y is display.y_pred is None
+    assert set(regions(display).flat) == set(first)
+    assert_allclose(display.points_[0].get_facecolors()[:, :3], expert_colors(5)[first])
 
 
 # -- two features, and tables ------------------------------------------------------------------
@@ -239,6 +231,8 @@ def test_two_features_are_the_plane_and_its_background_the_model(pyplot, framed,
         other = from_estimator(model, X, y, embedding="pca", grid_resolution=20)
         assert "Principal" in other.ax_.get_xlabel()
         assert other.surface is None
+        assert_array_equal(other.y_pred, model.predict(X))
+        assert_array_equal(other.y, y)
     else:
         at = model[0].transform(at) if scaled else at
         assert_array_equal(shown, moe.apply(at).reshape(400, -1)[:, 0])
@@ -281,38 +275,26 @@ def test_two_columns_of_a_table_with_the_others_held(pyplot, container):
     }[container]
     seen = []
 
-    class Model(BaseEstimator):
-        """The class and the expert are told by the load."""
+    def predict(X):
+        seen.append(X)
+        load = _safe_indexing(as_dense(X), columns[1], axis=1)
+        return np.where(np.asarray(load, dtype=float) > 0, "high", "low")
 
-        n_experts = 2
-
-        def apply(self, X):
-            return (self.predict(X) == "high").astype(int)
-
-        def predict(self, X):
-            seen.append(X)
-            index = {"pandas": "load", "polars": "load", "objects": (slice(None), 1)}
-            load = X[index.get(container, (slice(None), [0]))]
-            load = load.toarray() if container == "sparse" else load
-            return np.where(np.asarray(load, dtype=float).ravel() > 0, "high", "low")
-
-    display = from_estimator(Model(), X, columns=columns, grid_resolution=10)
+    model = SimpleNamespace(apply=lambda X: np.zeros(X.shape[0], int), predict=predict, n_experts=2)
+    display = from_estimator(model, X, columns=columns, grid_resolution=10)
     points = frame[["age", "load"]].fillna(0 if container in ("array", "sparse") else np.nan)
     points = points.dropna().to_numpy()
     assert_allclose(display.embedding, points)
     assert len(display.experts) == len(display.y_pred) == len(points)
     at = pixels(display, 10)
     assert_array_equal(regions(display).ravel() == 0, at[:, 1] > 0)  # "high" is first
-    held = seen[-1]
-    assert type(held) is type(X) or container == "sparse"
-    held = held.toarray() if container == "sparse" else np.asarray(held)
+    assert type(seen[-1]) is type(X) or container == "sparse"
+    held, known = (np.asarray(as_dense(table)) for table in (seen[-1], X))
     if held.shape[1] == 4:
         assert set(held[:, 0]) == {"Oslo"}
-        held = held[:, 1:]
-    assert_allclose(held[:, [1, 0]].astype(float), at)
+    assert_allclose(held[:, [-2, -3]].astype(float), at)
     (income,) = set(held[:, -1])
-    known = np.asarray(X[:, -1].toarray() if container == "sparse" else np.asarray(X)[:, -1], float)
-    assert abs(income - np.nanmedian(known)) < 0.05
+    assert abs(income - np.nanmedian(known[:, -1].astype(float))) < 0.05
     names = ("age", "load") if container in ("pandas", "polars") else [f"x{i}" for i in columns]
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == tuple(names)
 
@@ -332,4 +314,4 @@ def test_columns_of_a_fitted_mixture_and_wrong_ones(pyplot):
         with pytest.raises(ValueError, match="columns"):
             from_estimator(clf, X, y, columns=columns)
     with pytest.raises(ValueError, match="columns must be two columns of numbers of a table"):
-        from_estimator(Halves(), np.zeros((9, 2, 3)), columns=(0, 1))
+        from_estimator(halves(), np.zeros((9, 2, 3)), columns=(0, 1))

@@ -1,11 +1,13 @@
 """Rules in words: where experts hold, their coefficients and intervals."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
-from sklearn.base import BaseEstimator
+from sklearn.base import is_classifier
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -19,40 +21,20 @@ from sklearn_moe.inspection import RegionRules, region_rules
 COEF = np.array([[0, 1, 2, 0, 0], [1, -1, 0, 3, 0], [2, 0, -2, -2, 1.0]])  # the intercept first
 
 
-class Mixture(BaseEstimator):
-    """A mixture of fitted experts and a gate, as those of the library look from outside."""
+def mixture_of(experts, gate):
+    """Return a mixture of fitted experts and a gate, as those of the library look from outside."""
 
-    def __init__(self, experts, gate):
-        self.experts_, self.gate_ = experts, gate
+    def of_all(method):
+        return lambda X: np.stack([getattr(expert, method)(X) for expert in experts], axis=1)
 
-    def fit(self, X, y):
-        return self
-
-    def __sklearn_is_fitted__(self):
-        return True
-
-    def gate_proba(self, X):
-        return self.gate_.predict_proba(X)
-
-    def apply(self, X):
-        return self.gate_.predict(X).astype(int)
-
-    def predict(self, X):
-        raise NotImplementedError  # the rules need the experts only
-
-
-class OfNumbers(Mixture):
-    def expert_predict(self, X):
-        return np.stack([expert.predict(X) for expert in self.experts_], axis=1)
-
-
-class OfClasses(Mixture):
-    @property
-    def classes_(self):
-        return self.experts_[0].classes_
-
-    def expert_proba(self, X):
-        return np.stack([expert.predict_proba(X) for expert in self.experts_], axis=1)
+    mixture = SimpleNamespace(experts_=experts, gate_=gate, gate_proba=gate.predict_proba)
+    mixture.apply = lambda X: gate.predict(X).astype(int)
+    mixture.predict = None  # the rules need the experts only
+    if is_classifier(experts[0]):
+        mixture.classes_, mixture.expert_proba = experts[0].classes_, of_all("predict_proba")
+    else:
+        mixture.expert_predict = of_all("predict")
+    return mixture
 
 
 def three_rules(seed, n_samples=1500, noise=0.2):
@@ -64,11 +46,11 @@ def three_rules(seed, n_samples=1500, noise=0.2):
     return X, y + noise * rng.normal(size=n_samples), regime
 
 
-def fit(X, y, regime, gate=None, make=LinearRegression, kind=OfNumbers):
+def fit(X, y, regime, gate=None, make=LinearRegression):
     """Return the mixture whose experts are fitted to the true regimes."""
     gate = DecisionTreeClassifier(max_leaf_nodes=8, random_state=0) if gate is None else gate
     experts = [make().fit(X[regime == k], y[regime == k]) for k in np.unique(regime)]
-    return kind(experts, gate.fit(X, regime))
+    return mixture_of(experts, gate.fit(X, regime))
 
 
 def thresholds(rules, name):
@@ -124,7 +106,7 @@ def test_coefficients_are_exact_for_any_affine_expert():
     for k, expert in enumerate(experts):
         expert.fit(X[regime == k], y[regime == k] + (k == 2) * (X[regime == k, 0] - 1000) ** 2)
     gate = DecisionTreeClassifier(random_state=0).fit(X, regime)
-    rules = region_rules(OfNumbers(experts, gate), X)
+    rules = region_rules(mixture_of(experts, gate), X)
     order = [rules.terms.index(name) for name in ("x0", "x1", "x2", "x3")]
     for k in (0, 1):
         scaler, line = experts[k]
@@ -211,15 +193,9 @@ def test_missing_values_are_told(container):
         parts = (one_hot, columns[1:]), (SimpleImputer(add_indicator=True), columns[:1])
         return make_pipeline(make_column_transformer(*parts), LinearRegression())
 
-    class Lookup(BaseEstimator):
-        def predict(self, X):
-            return regime
-
-        def predict_proba(self, X):
-            return np.eye(3)[regime]
-
+    gate = SimpleNamespace(predict=lambda X: regime, predict_proba=lambda X: np.eye(3)[regime])
     whole = [make().fit(X, y + k) for k in range(3)]
-    rules = region_rules(OfNumbers(whole, Lookup()), X)
+    rules = region_rules(mixture_of(whole, gate), X)
     heat, maker = ("x0", "x1") if container == "objects" else columns
     assert rules.where[0] == (f"{heat} is missing",)
     assert set(rules.where[1][0].split(" and ")) == {
@@ -274,7 +250,7 @@ def test_log_odds_of_classes():
     rng = np.random.default_rng(0)
     logits = np.sum(np.c_[np.ones(len(X)), X] * COEF[regime], axis=1)
     y = np.where(rng.random(len(X)) < 1 / (1 + np.exp(-logits)), "yes", "no")
-    mixture = fit(X, y, regime, make=lambda: LogisticRegression(C=1e6), kind=OfClasses)
+    mixture = fit(X, y, regime, make=lambda: LogisticRegression(C=1e6))
     rules = region_rules(mixture, X, y)
     assert rules.outcome == "the log odds of yes"
     assert rules.score_name == "accuracy"
@@ -288,7 +264,7 @@ def test_log_odds_of_classes():
     assert np.mean(np.abs(rules.coef[:, order] - COEF[:, 1:]) < rules.half_width[:, order]) > 0.8
 
     y = rng.integers(3, size=len(X))
-    mixture = fit(X, y, regime, make=LogisticRegression, kind=OfClasses)
+    mixture = fit(X, y, regime, make=LogisticRegression)
     rules = region_rules(mixture, X, y)
     assert len(rules.terms) == 10
     expert, place = mixture.experts_[1], rules.terms.index("x2, 2 against 0")
@@ -320,9 +296,8 @@ def test_intervals_cover_the_truth(distance):
                 density = weight.mean(axis=0) / scale * np.exp(-0.5 * (error.T / scale) ** 2)
                 weight = density / density.sum(axis=1, keepdims=True)
         experts = [LinearRegression().fit(X, design @ line) for line in coef]
-        mixture = OfNumbers(
-            experts, DecisionTreeClassifier(max_depth=1, random_state=0).fit(X, part)
-        )
+        gate = DecisionTreeClassifier(max_depth=1, random_state=0).fit(X, part)
+        mixture = mixture_of(experts, gate)
         mixture.responsibilities = lambda X, y, weight=weight: weight
         rules = region_rules(mixture, X, y)
         order = [rules.terms.index(name) for name in ("x0", "x1", "intercept")]
@@ -341,29 +316,21 @@ def test_gates_and_experts_of_other_kinds():
     assert "does not depend on the columns" in str(rules)
     assert (rules.own_score < 0.25).all()
 
-    class OnlyApply:
-        def apply(self, X):
-            return np.c_[regime, 2 - regime]  # two experts are selected, the first counts
-
-        def predict(self, X):
-            return regime
-
-    rules = region_rules(OnlyApply(), X, y)
+    two = np.c_[regime, 2 - regime]  # experts are selected, the first counts
+    rules = region_rules(SimpleNamespace(apply=lambda X: two, predict=None), X, y)
     assert [len(parts) for parts in rules.where] == [1, 1, 1]
     assert rules.terms == ("intercept",)
     assert "no expert is linear" in str(rules)
 
     few = LogisticRegression().fit(X, np.where(regime == 2, 3, 0))  # experts 1 and 2 have no rows
     experts = [LinearRegression().fit(X, y), *[LinearRegression().fit(X, -y)] * 3]
-    mixture = OfNumbers(experts, few)
-    mixture.gate_proba = lambda X: few.predict_proba(X)
-    rules = region_rules(mixture, X, y)
+    rules = region_rules(mixture_of(experts, few), X, y)
     assert rules.where[1] == ()
     assert rules.share[1] == 0
     assert "0.0% of the rows" in str(rules)
 
     both = [LinearRegression().fit(X, np.c_[y, -2 * y])] * 2
-    rules = region_rules(OfNumbers(both, fit(X, y, regime % 2).gate_), X, np.c_[y, -2 * y])
+    rules = region_rules(mixture_of(both, fit(X, y, regime % 2).gate_), X, np.c_[y, -2 * y])
     first, second = (rules.terms.index(f"x1, output {k}") for k in range(2))
     assert_allclose(rules.coef[:, second], -2 * rules.coef[:, first])
 

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import legend_texts
+from helpers import legend_texts, seeded
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from sklearn.exceptions import NotFittedError
@@ -100,21 +100,17 @@ def test_malformed_entropies_are_refused(pyplot):
 # -- alignment -------------------------------------------------------------------------------
 
 
-class Linear:
-    def __init__(self, *shape, seed=0):
-        self.weight = torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
-        self.weight.requires_grad_()
-
-
-class Deep(Linear):
-    hidden = torch.nn.Linear(10, 10)
+def owner(*shape, seed=0, **parts):
+    """Return something with weights."""
+    weight = torch.randn(*shape, generator=seeded(seed), requires_grad=True)
+    return SimpleNamespace(weight=weight, **parts)
 
 
 def mixture(n_experts=5, patch_size=10, router=None, experts=None):
     """Return the least that an alignment needs of an estimator."""
-    network = Linear(n_experts, patch_size) if router is None else router
+    network = owner(n_experts, patch_size) if router is None else router
     if experts is None:
-        experts = [Linear(2, 8, patch_size, seed=m) for m in range(n_experts)]
+        experts = [owner(2, 8, patch_size, seed=m) for m in range(n_experts)]
     module = SimpleNamespace(router=SimpleNamespace(network=network), experts=experts)
     return SimpleNamespace(module_=module)
 
@@ -192,10 +188,10 @@ def test_other_routers_and_experts_are_refused(dictionary):
     for estimator, message in (
         (LogisticRegression().fit([[0], [1]], [0, 1]), "LogisticRegression does not have"),
         (alone, r"no router.*n_experts >= 2"),
-        (mixture(router=Linear(5, 3, 4, 4)), r"a Linear with a weight of shape \(5, 3, 4, 4\)"),
-        (mixture(router=Deep(5, 10)), "Only a linear router"),
+        (mixture(router=owner(5, 3, 4, 4)), r"Namespace with a weight of shape \(5, 3, 4, 4\)"),
+        (mixture(router=owner(5, 10, hidden=1)), "Only a linear router"),
         (mixture(experts=[torch.nn.ReLU()] * 5), "an expert is a ReLU with no weight"),
-        (mixture(2, experts=[Linear(2, 8, 10), Linear(2, 4, 10)]), "as many filters"),
+        (mixture(2, experts=[owner(2, 8, 10), owner(2, 4, 10)]), "as many filters"),
     ):
         with pytest.raises(TypeError, match=message):
             AlignmentDisplay.from_estimator(estimator, dictionary)
