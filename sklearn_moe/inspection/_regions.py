@@ -12,6 +12,7 @@ from sklearn.utils._indexing import _get_column_indices
 
 from .._validation import count_experts, final_step, naming
 from ..metrics._columns import as_dense, encode_table, read_columns, typical_values
+from ..metrics._routing import check_indices
 from . import _plotting as plotting
 
 _MARKERS = "oxs^vDP*<>ph"  # as many classes can be distinguished
@@ -371,22 +372,17 @@ class DecisionRegionDisplay:
 
     def _checked(self):
         """Return points, classes to mark, predictions or None and first experts as arrays."""
-        points, experts = np.asarray(self.embedding, dtype=float), np.asarray(self.experts)
+        points, experts = np.asarray(self.embedding, dtype=float), check_indices(self.experts)[0]
         if points.ndim != 2 or points.shape[1] != 2:
             raise ValueError(
                 f"embedding must be an array of shape (n_samples, 2), got shape {points.shape}."
-            )
-        if experts.dtype.kind not in "iu" or experts.min() < 0:
-            raise ValueError(
-                "experts must be indices from 0 on, such as those returned by "
-                f"MoEClassifier.apply, got dtype {experts.dtype}, smallest {experts.min()}."
             )
         y, predicted = _check_classes(self.y, "y"), _check_classes(self.y_pred, "y_pred")
         check_consistent_length(points, experts, y, predicted)
         shown = predicted if y is None else y
         if shown is None:
             shown = np.zeros(len(points), dtype=int)  # one marker for all
-        return points, shown, predicted, experts.reshape(len(experts), -1)[:, 0]
+        return points, shown, predicted, experts[:, 0]
 
     def _draw_background(self, points, surface, style):
         """Color the plane by its surface, and draw lines between the regions."""

@@ -139,7 +139,7 @@ def test_malformed_planes_are_refused(pyplot, plane):
         ((points[:, :1], y, experts, y_pred), "embedding"),
         ((points[:, 0], y, experts, y_pred), "embedding"),
         ((points, y, experts - 1, y_pred), "experts must be indices from 0 on"),
-        ((points, y, experts / 2, y_pred), "experts must be indices from 0 on"),
+        ((points, y, experts / 2, y_pred), "experts must be integer indices"),
         ((points, y[1:], experts, y_pred), "inconsistent numbers of samples"),
         ((points, points[:, 0], experts, None), "y must hold classes"),
         ((points, None, experts, points[:, 0]), "y_pred must hold classes"),

@@ -3,13 +3,13 @@
 import sys
 from inspect import signature
 from itertools import combinations
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
 import pytest
 from matplotlib.colors import Normalize, to_rgba
 from numpy.testing import assert_array_equal, assert_equal
-from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -225,23 +225,13 @@ def test_details_of_styles(pyplot):
 # -- estimators ------------------------------------------------------------------------------
 
 
-class Sorter(BaseEstimator):
-    """Route by the first feature: the least that a display needs of an estimator."""
+def sorter(**attributes):
+    """Return the least that a display needs of an estimator; it routes by the first feature."""
 
-    def fit(self, X, y=None):
-        self.fitted_ = True
-        return self
+    def apply(X):
+        return X[:, 0].astype(int)
 
-    def apply(self, X):
-        return np.asarray(X)[:, 0].astype(int)
-
-    def predict(self, X):
-        return self.apply(X) > 1
-
-
-class GatedSorter(Sorter):
-    def gate_proba(self, X):
-        return np.full((len(X), 7), 1 / 7)
+    return SimpleNamespace(apply=apply, predict=lambda X: apply(X) > 1, **attributes)
 
 
 def experts_of(shown):
@@ -263,12 +253,13 @@ def experts_of(shown):
 )
 def test_estimators_and_pipelines_by_duck_typing(pyplot, display, options):
     X = np.array([[0.0], [2.0], [2.0], [1.0]])
-    shift = FunctionTransformer(lambda X: X - 3)
+    shift = FunctionTransformer(lambda X: X - 3).fit(X)
+    gated = sorter(gate_proba=lambda X: np.full((len(X), 7), 1 / 7))
     for estimator, samples, expected in (
-        (Sorter(), X, [1, 1, 2]),
-        (GatedSorter(), X, [1, 1, 2, 0, 0, 0, 0]),
-        (make_pipeline(shift, Sorter()).fit(X), X + 3, [1, 1, 2]),
-        (make_pipeline(Sorter()).fit(X), X, [1, 1, 2]),
+        (sorter(), X, [1, 1, 2]),
+        (gated, X, [1, 1, 2, 0, 0, 0, 0]),
+        (make_pipeline(shift, sorter()), X + 3, [1, 1, 2]),
+        (make_pipeline(sorter()), X, [1, 1, 2]),
     ):
         assert experts_of(display.from_estimator(estimator, samples, **options)) == expected
     for wrong in (LogisticRegression(), make_pipeline(LogisticRegression())):
@@ -277,7 +268,7 @@ def test_estimators_and_pipelines_by_duck_typing(pyplot, display, options):
     with pytest.raises(NotFittedError):
         display.from_estimator(MoEClassifier(), X, **options)
     with pytest.raises(TypeError, match="colour"):
-        display.from_estimator(Sorter(), X, **options, colour="red")
+        display.from_estimator(sorter(), X, **options, colour="red")
 
 
 # -- colors ----------------------------------------------------------------------------------
