@@ -288,7 +288,7 @@ def test_two_columns_of_a_table_with_the_others_held(pyplot, container):
     assert len(display.experts) == len(display.y_pred) == len(points)
     at = pixels(display, 10)
     assert_array_equal(regions(display).ravel() == 0, at[:, 1] > 0)  # "high" is first
-    assert type(seen[-1]) is type(X) or container == "sparse"
+    assert type(seen[-1]) is type(X)
     held, known = (np.asarray(as_dense(table)) for table in (seen[-1], X))
     if held.shape[1] == 4:
         assert set(held[:, 0]) == {"Oslo"}

@@ -262,6 +262,9 @@ def test_estimators_and_pipelines_by_duck_typing(pyplot, display, options):
         (make_pipeline(sorter()), X, [1, 1, 2]),
     ):
         assert experts_of(display.from_estimator(estimator, samples, **options)) == expected
+    if display is not DecisionRegionDisplay:
+        options = options | {"sample_weight": [0, 1, 1, 2]}
+        assert experts_of(display.from_estimator(sorter(), X, **options)) == [0, 2, 2]
     for wrong in (LogisticRegression(), make_pipeline(LogisticRegression())):
         with pytest.raises(TypeError, match="LogisticRegression"):
             display.from_estimator(wrong, X, **options)

@@ -73,6 +73,8 @@ def test_labels_and_numbers_fit(pyplot, shape):
     has_values = max(shape) < 12 or shape == (12, 3)
     assert (display.text_ is not None) == has_values
     assert len(display.ax_.texts) == has_values * np.prod(shape)
+    n_lines = len(display.ax_.get_xticks(minor=True))  # none around the smallest cells
+    assert n_lines == (0 if shape == (100, 64) else shape[1] - 1)
     display.figure_.canvas.draw()
     numbers = [] if display.text_ is None else [display.text_[0]]
     for row in (display.ax_.get_xticklabels(), display.ax_.get_yticklabels(), *numbers):

@@ -309,6 +309,7 @@ def test_gates_and_experts_of_other_kinds():
     X, y, regime = three_rules(3)
     mixture = fit(X, y, regime)
     mixture.gate_proba = lambda X: np.tile([0.5, 0.3, 0.2], (len(X), 1))  # constant priors
+    mixture.apply = lambda X: np.zeros(len(X), int)
     mixture.responsibilities = lambda X, y: np.eye(3)[regime]
     rules = region_rules(mixture, X, y)
     assert_allclose(rules.share, [0.5, 0.3, 0.2])
@@ -319,6 +320,7 @@ def test_gates_and_experts_of_other_kinds():
     two = np.c_[regime, 2 - regime]  # experts are selected, the first counts
     rules = region_rules(SimpleNamespace(apply=lambda X: two, predict=None), X, y)
     assert [len(parts) for parts in rules.where] == [1, 1, 1]
+    assert_allclose(rules.share, np.bincount(regime) / len(y))
     assert rules.terms == ("intercept",)
     assert "no expert is linear" in str(rules)
 
@@ -329,8 +331,11 @@ def test_gates_and_experts_of_other_kinds():
     assert rules.share[1] == 0
     assert "0.0% of the rows" in str(rules)
 
-    both = [LinearRegression().fit(X, np.c_[y, -2 * y])] * 2
-    rules = region_rules(mixture_of(both, fit(X, y, regime % 2).gate_), X, np.c_[y, -2 * y])
+    both = LinearRegression().fit(X, np.c_[y, -2 * y])
+    half = make_pipeline(PolynomialFeatures(2), LinearRegression()).fit(X, X[:, :2] ** [1, 2])
+    gate = fit(X, y, regime % 2).gate_
+    rules = region_rules(mixture_of([both, half], gate), X, np.c_[y, -2 * y])
+    assert np.isnan(rules.coef).all(axis=1).tolist() == [False, True]  # one output is not linear
     first, second = (rules.terms.index(f"x1, output {k}") for k in range(2))
     assert_allclose(rules.coef[:, second], -2 * rules.coef[:, first])
 
