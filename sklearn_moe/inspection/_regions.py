@@ -218,7 +218,7 @@ class DecisionRegionDisplay:
             known = np.isfinite(points).all(axis=1)
             points, experts = points[known], experts[known]
             y, y_pred = (part if part is None else np.asarray(part)[known] for part in (y, y_pred))
-            pixels = samples_at(_pixels(points, grid_resolution).reshape(-1, 2))
+            pixels = samples_at(_pixels(points, grid_resolution))
             if y_pred is None:
                 mixture, pixels = final_step(whole, pixels)
                 surface = mixture.apply(pixels).reshape(grid_resolution**2, -1)[:, 0]
@@ -431,7 +431,7 @@ class DecisionRegionDisplay:
         plotting.run_layout(self.ax_)
         style = {"ha": "center", "va": "center", "weight": "bold"}
         style["path_effects"] = [withStroke(linewidth=2.5, foreground="white")]
-        texts, taken = [], []
+        texts = []
         numbers, counts = np.unique(experts, return_counts=True)
         for expert in numbers[np.argsort(-counts, kind="stable")]:
             own = points[experts == expert]
@@ -439,11 +439,10 @@ class DecisionRegionDisplay:
             middle = own[np.abs(own - np.median(own, axis=0)).sum(axis=1).argmin()]
             text = self.ax_.annotate(str(expert), middle, **style)
             box = text.get_window_extent()
-            if any(box.overlaps(other) for other in taken):
+            if any(box.overlaps(other.get_window_extent()) for other in texts):
                 text.remove()
             else:
                 texts.append(text)
-                taken.append(box)
         return texts
 
 
@@ -495,18 +494,17 @@ def _frame(points):
 
 
 def _pixels(points, resolution):
-    """Return the centers of the pixels, (resolution, resolution, 2), rows from below."""
+    """Return the centers of the pixels, (resolution ** 2, 2), row by row from below."""
     low, size = _frame(points)
     steps = (np.arange(resolution) + 0.5) / resolution
-    return low + size * np.stack(np.meshgrid(steps, steps), axis=-1)
+    return low + size * np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
 
 
 def _nearest_regions(points, regions, n_neighbors, resolution):
     """Return the region of each pixel by the nearest points."""
     # Both axes have the same weight, whatever their units.
     knn = make_pipeline(MinMaxScaler(), KNeighborsClassifier(n_neighbors)).fit(points, regions)
-    pixels = _pixels(points, resolution).reshape(-1, 2)
-    return knn.predict(pixels).reshape(resolution, resolution)
+    return knn.predict(_pixels(points, resolution)).reshape(resolution, resolution)
 
 
 def _embed(estimator, X, method, random_state):
