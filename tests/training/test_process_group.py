@@ -90,7 +90,14 @@ def fit_in_parts(make, *data, size=2):
             return make().fit(*data)
 
     with ThreadPoolExecutor(size) as pool:
-        return list(pool.map(fit, range(size)))
+        fits = [pool.submit(fit, rank) for rank in range(size)]
+    errors = {str(fit.exception()) for fit in fits}
+    assert len(errors) == 1, errors  # all end alike
+    return [fit.result() for fit in fits]
+
+
+def rank():
+    return current_group().rank
 
 
 def learned(model):
@@ -191,7 +198,7 @@ def test_a_fit_goes_on_from_a_checkpoint(table, tmp_path):
 
 def test_one_process_stores_and_all_need_what_is_stored(table, tmp_path):
     def make(**more):
-        path = tmp_path / f"{current_group().rank}.checkpoint"
+        path = tmp_path / f"{rank()}.checkpoint"
         return classifier(checkpoint=FitCheckpoint(path, every=0), **more)
 
     with pytest.raises(ZeroDivisionError):
@@ -221,6 +228,60 @@ def test_each_process_has_draws_of_its_own():
 
     assert len({*draws(0), *draws(1)}) == 8
     assert draws(0) == draws(0)
+
+
+class Statistics(torch.nn.Linear):
+    """An expert that remembers what it has seen."""
+
+    def __init__(self, input_shape, n_outputs):
+        super().__init__(*input_shape, n_outputs)
+        self.register_buffer("seen", torch.zeros(*input_shape, dtype=torch.float64))
+
+    def forward(self, x):
+        self.seen += x.detach().sum(0)
+        return super().forward(x)
+
+
+class Jittered(torch.nn.Linear):
+    """An expert that draws for its samples in training."""
+
+    def __init__(self, input_shape, n_outputs):
+        super().__init__(*input_shape, n_outputs)
+
+    def forward(self, x):
+        return super().forward(x + torch.randn_like(x) if self.training else x)
+
+
+def normalized(input_shape, n_outputs):
+    return torch.nn.Sequential(torch.nn.Linear(*input_shape, 2), torch.nn.BatchNorm1d(2))
+
+
+def own_noise(x, scores, generator):
+    return torch.rand(scores.shape, generator=generator, dtype=scores.dtype)
+
+
+REFUSED = {
+    "differ in training data": lambda: SimpleNamespace(
+        fit=lambda X, y: classifier(standardize=False).fit(X + rank(), y)
+    ),
+    "differ in weights at the start": lambda: classifier(random_state=rank()),
+    "differ in parameters": lambda: classifier(learning_rate_init=0.01 * (rank() + 1)),
+    "differ in weights.*statistics": partial(classifier, expert=Statistics),
+    "BatchNorm.*norm='group'": partial(classifier, expert=normalized, router="soft"),
+    "noise=.*own_noise": partial(classifier, router=RouterParams("top1", noise=own_noise)),
+    "A batch of 1 samples cannot be shared by 2": partial(classifier, batch_size=1),
+}
+
+
+def test_what_cannot_be_trained_together_is_refused_in_all(table):
+    for match, make in REFUSED.items():
+        with pytest.raises(ValueError, match=match):
+            fit_in_parts(make, *table)
+
+
+def test_parts_that_draw_are_alike_in_the_end(table):
+    fits = fit_in_parts(partial(classifier, expert=Jittered, router="top1"), *table)
+    assert len({joblib.hash(learned(fit)) for fit in fits}) == 1
 
 
 def test_one_process_shows_a_bar(table, capsys):
@@ -287,115 +348,51 @@ def test_one_process_is_as_always(table):
     assert joblib.hash(together) == joblib.hash(learned(classifier().fit(*table)))
 
 
-class Statistics(torch.nn.Linear):
-    """A layer that remembers what it has seen."""
-
-    def __init__(self, input_shape, n_outputs):
-        super().__init__(*input_shape, n_outputs)
-        self.register_buffer("seen", torch.zeros(*input_shape, dtype=torch.float64))
-
-    def forward(self, x):
-        self.seen += x.detach().sum(0)
-        return super().forward(x)
-
-
-def dropout(input_shape, n_outputs):
-    return torch.nn.Sequential(torch.nn.Linear(*input_shape, n_outputs), torch.nn.Dropout(0.5))
-
-
-def own_noise(x, scores, generator):
-    return torch.rand(scores.shape, generator=generator, dtype=scores.dtype)
-
-
-IN_SECOND = {  # what the second process does
-    "interrupt": at(4, press, "on_epoch_begin"),
-    "interrupt at the end": at(3, press, "on_epoch_end"),
-    "stop at the end": at(3, partial(throw, StopTraining), "on_epoch_end"),
-    "death": at(4, partial(os._exit, 0), "on_epoch_begin"),
-}
-IN_BOTH = {
-    "seed": {"random_state": None},
-    "norm": {"expert": "resnet18", "expert_width": 8, "trunk": None},
-    "noise": {"router": RouterParams("top1", noise=own_noise)},
-    "rows": {"batch_size": 1},
-    "statistics": {"expert": Statistics},
-    "dropout": {"expert": dropout, "router": "top1"},
-}
-
-
-def attempt(rank, name):
-    """Return an estimator and its data, of which something is wrong."""
-    X, y = make_table()
-    options = {"max_iter": 20} | IN_BOTH.get(name, {})
-    if name == "data":
-        X = X + rank
-    elif name == "nan" and rank == 1:
-        X[3, 2] = np.nan
-        options["standardize"] = False
-    elif name == "rate":
-        options["learning_rate_init"] = 0.01 * (rank + 1)
-    elif name == "norm":
-        X, y = np.random.default_rng(0).normal(size=(60, 1, 8, 8)), np.arange(60) % 2
-    elif name in IN_SECOND and rank == 1:
-        options["callbacks"] = [IN_SECOND[name]]
-    return classifier(**options), X, y
-
-
-KEPT = ("interrupt", "interrupt at the end")  # as always, what was learned
 LEFT = "RuntimeError: Another .* left the training: "
-TROUBLE = {  # what both processes raise, or each of them; "None": a model
-    "data": "ValueError: .* differ in training data",
-    "seed": "ValueError: .* differ in weights at the start",
-    "rate": "ValueError: .* differ in parameters",
-    "norm": "ValueError: .*BatchNorm.*norm='group'",
-    "noise": "ValueError: .*noise=.*own_noise",
-    "rows": "ValueError: A batch of 1 samples cannot be shared by 2",
-    "statistics": "ValueError: .* differ in weights.*statistics",
-    "nan": (LEFT + "ValueError: .*NaN", "ValueError: .*NaN"),
-    **dict.fromkeys(KEPT, "KeyboardInterrupt"),
-    **{"stop at the end": "None", "dropout": "None"},
+TROUBLE = {  # a callback of the second process, what the two raise, and the epochs that both keep
+    "interrupt": (at(4, press, "on_epoch_begin"), 2 * ["KeyboardInterrupt"], 3),
+    "late_interrupt": (at(3, press, "on_epoch_end"), 2 * ["KeyboardInterrupt"], 3),
+    "stop": (at(3, partial(throw, StopTraining), "on_epoch_end"), 2 * ["None"], 3),
+    "error": (
+        "no callback",
+        [LEFT + "TypeError: callbacks must", "TypeError: callbacks must"],
+        None,
+    ),
+    "death": (at(4, partial(os._exit, 0), "on_epoch_begin"), [LEFT], None),
 }
 
 
 def outcome(name):
-    """Return the error of an attempt, what was fitted in spite of it, and how long it took."""
-    clf, X, y = attempt(int(os.environ["RANK"]), name)
-    start, error = time.perf_counter(), None
+    """Return the error of a fit, what was fitted in spite of it, and how long it took."""
+    clf, error, start = classifier(max_iter=20), None, time.perf_counter()
+    if os.environ["RANK"] == "1":
+        clf.set_params(callbacks=[TROUBLE[name][0]])
     try:
         with data_parallel(timeout=60):
-            clf.fit(X, y)
+            clf.fit(*make_table())
     except (Exception, KeyboardInterrupt) as raised:
         error = f"{type(raised).__name__}: {raised}"
-    fitted = (clf.n_iter_, clf.predict_proba(X)) if hasattr(clf, "net_") else None
-    return error, fitted, time.perf_counter() - start
+    fitted = (clf.n_iter_, joblib.hash(learned(clf))) if hasattr(clf, "net_") else (None, None)
+    return error, *fitted, time.perf_counter() - start
 
 
-def run_into_trouble():
-    seen = {name: outcome(name) for name in TROUBLE}
-    # Outside of the context the processes have nothing to do with each other.
+def epochs_alone():
+    """Return the epochs of a fit outside of the context, of which others know nothing."""
     rank, (X, y) = int(os.environ["RANK"]), make_table()
-    alone = classifier(max_iter=rank + 1, batch_size=1).fit(X[rank:], y[rank:])
-    return seen, alone.n_iter_
+    return classifier(max_iter=rank + 1, batch_size=1).fit(X[rank:], y[rank:]).n_iter_
 
 
 @pytest.mark.slow
 def test_trouble_ends_all_and_a_process_that_dies_is_noticed(tmp_path):
-    death = partial(outcome, "death")
-    ranks, survivors = on_two_processes(tmp_path, trouble=run_into_trouble, death=death)
-    ((error, _, seconds),) = survivors
-    assert re.match(LEFT, error)
-    assert seconds < 30
-    assert [n_iter for _, n_iter in ranks] == [1, 2]
-    for name, expected in TROUBLE.items():
-        errors, fitted, seconds = zip(*(seen[name] for seen, _ in ranks), strict=True)
-        assert max(seconds) < 30, name
-        expected = expected if isinstance(expected, tuple) else 2 * (expected,)
-        for wanted, error in zip(expected, errors, strict=True):
+    functions = {name: partial(outcome, name) for name in TROUBLE}
+    n_epochs, *outcomes = on_two_processes(tmp_path, alone=epochs_alone, **functions)
+    assert n_epochs == [1, 2]
+    for (name, (_, expected, n_iter)), seen in zip(TROUBLE.items(), outcomes, strict=True):
+        for wanted, (error, n_done, _, seconds) in zip(expected, seen, strict=True):
             assert re.match(wanted, str(error), re.DOTALL), (name, error)
-        n_iter = {"dropout": 20, "stop at the end": 3} | dict.fromkeys(KEPT, 3)
-        assert [model and model[0] for model in fitted] == 2 * [n_iter.get(name)]
-        if expected[0] == "None":
-            np.testing.assert_array_equal(fitted[0][1], fitted[1][1])
+            assert n_done == n_iter, name
+            assert seconds < 30, name
+        assert len({learned for _, _, learned, _ in seen}) == 1, name
 
 
 # -- launchers ----------------------------------------------------------------------------
