@@ -123,26 +123,19 @@ class FitFile:
         self.max_iter = max_iter
         # What a symbolic link leads to: a new file would take the place of the link itself.
         path = Path(os.path.realpath(place.path))
-        self.in_folder = path.is_dir() or not Path(place.path).suffix
-        folder = path if self.in_folder else path.parent
+        in_folder = path.is_dir() or not Path(place.path).suffix
+        folder = path if in_folder else path.parent
         _check_writable(folder, path, place.path)
-        if self.in_folder:
+        shorter = []
+        if in_folder:
             text = "\n".join(f"{name}: {value}" for name, value in sorted(identity.items()))
-            self.stem = hashlib.sha256(text.encode()).hexdigest()[:20]
-            path = folder / f"{self.stem}-{max_iter}{_SUFFIX}"
+            stem = hashlib.sha256(text.encode()).hexdigest()[:20]
+            path = folder / f"{stem}-{max_iter:09}{_SUFFIX}"  # in the order of their lengths
+            shorter = [other for other in folder.glob(f"{stem}-*{_SUFFIX}") if other < path]
         self.path = path
         self._sweep()
-        self.state = next((state for state in map(self._read, self._sources()) if state), None)
-
-    def _sources(self):
-        """Yield the file of this fit, then those of shorter ones, the longest first."""
-        yield self.path
-        if self.in_folder and "max_iter" not in self.identity:
-            found = self.path.parent.glob(f"{self.stem}-*{_SUFFIX}")
-            lengths = (int(path.stem.split("-")[1]) for path in found)
-            for length in sorted(lengths, reverse=True):
-                if length < self.max_iter:
-                    yield self.path.with_name(f"{self.stem}-{length}{_SUFFIX}")
+        sources = [path, *sorted(shorter, reverse=True)]
+        self.state = next((state for state in map(self._read, sources) if state), None)
 
     def _read(self, path):
         """Return what the newest generation that is whole holds, None if there is none."""
@@ -333,8 +326,6 @@ def _describe(value, above):
         value = value.numpy() if value.dtype != torch.bfloat16 else value.float().numpy()
     if issparse(value) or (isinstance(value, np.ndarray) and not value.dtype.hasobject):
         return f"array {value.dtype} {value.shape} {digest(value)}"
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
     if isinstance(value, dict):
         pairs = [(_describe(k, above), _describe(v, above)) for k, v in value.items()]
         return "{" + ", ".join(f"{k}: {v}" for k, v in sorted(pairs)) + "}"

@@ -36,23 +36,24 @@ def warn_of(fit):
         if stopping.score is not None:
             best = min if stopping.score.endswith("loss") else max
             kept = best(epochs, key=lambda row: row[stopping.score])
-            is_wide = is_table and fit.rows.x.shape[1] > fit.rows.x.shape[0]
-            (_warn_of_width if is_wide else _warn_of_overfit)(fit, epochs, kept)
+            unseen = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
+            if is_table and fit.rows.x.shape[1] > fit.rows.x.shape[0]:
+                _warn_of_width(fit, unseen, 1 + epochs.index(kept))
+            else:
+                _warn_of_overfit(fit, unseen, kept["train_loss"])
         if is_table and fit.plan.standardize:
             _warn_of_ruin(fit, epochs, kept)
     _warn_of_load(fit, fit.working.expert_load_)
 
 
-def _warn_of_width(fit, epochs, kept):
+def _warn_of_width(fit, unseen_loss, n_epochs):
     """Warn if early stopping found next to nothing in a table that has more columns than rows.
 
-    `kept` is what was recorded of the epoch whose weights the model has.
+    `n_epochs` is the number of the epoch whose weights the model has.
     """
     X, training = fit.rows.x, fit.plan.training
-    n_epochs = 1 + next(i for i, epoch in enumerate(epochs) if epoch is kept)
     is_start = training.starts_linear or n_epochs <= _START * training.max_iter
     nothing = _loss_of_nothing(fit) if is_start else None
-    unseen_loss = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
     if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
         model = "linear models" if training.starts_linear else "little more than random weights"
         warn(
@@ -64,15 +65,14 @@ def _warn_of_width(fit, epochs, kept):
         )
 
 
-def _warn_of_overfit(fit, epochs, kept):
+def _warn_of_overfit(fit, unseen, train_loss):
     """Warn if a prediction that ignores X is better on samples that were not trained on."""
     rows, null = fit.validation or fit.rows, _loss_of_nothing(fit)
     target = fit.working._target
     if null is not None and target.kind == "classes":  # outputs of 0 stand for equal shares
         shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)
         null *= entropy(shares) / np.log(target.n_targets)
-    unseen = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
-    if null is not None and unseen > null + _OVERFIT > kept["train_loss"] + _OVERFIT:
+    if null is not None and unseen > null + _OVERFIT > train_loss + _OVERFIT:
         warn(
             f"On samples that were not trained on the loss is {unseen:.3g}, that of a prediction "
             f"which ignores X is {null:.3g}: the model overfits. Use fewer experts, a larger "

@@ -1,5 +1,6 @@
 """Many nets of one architecture trained at once: every step is one computation for all."""
 
+from collections import defaultdict
 from itertools import accumulate
 
 import torch
@@ -21,18 +22,17 @@ _BY_ENTRY = (SGD, Adam, AdamW)  # every weight by itself: groups of equal option
 class JointOptimizer:
     """Step the optimizers of many nets as one.
 
-    Each optimizer keeps its parameter groups, whose options are read in every step; `release`
-    copies the state back to them. Optimizers of other types are stepped one after the other.
+    Each optimizer keeps its parameter groups, whose options are read in every step. Optimizers of
+    other types are stepped one after the other.
 
     Parameters
     ----------
     optimizers : sequence of Optimizer
-        All of one kind.
+        All of one kind, with one state.
     """
 
     def __init__(self, optimizers):
-        self.optimizers = optimizers
-        self.one = None
+        self.optimizers, self.rates = optimizers, []
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         kind = type(optimizers[0])
         if kind in _BY_ENTRY:
@@ -41,30 +41,17 @@ class JointOptimizer:
             groups = [[group] for group in groups]
         else:
             return
-        self.groups = groups
-        self.one = kind([_merged(members) for members in groups])
-        for optimizer in optimizers:
-            self.one.state.update(optimizer.state)
+        one = kind([_merged(members) for members in groups])
+        one.state = optimizers[0].state
+        self.optimizers = [one]
+        self.rates = list(zip(one.param_groups, [first for first, *_ in groups], strict=True))
 
     def step(self):
         """Make a step of each."""
-        if self.one is None:
-            for optimizer in self.optimizers:
-                optimizer.step()
-            return
-        for group, (first, *_) in zip(self.one.param_groups, self.groups, strict=True):
+        for group, first in self.rates:
             group["lr"] = first["lr"]  # of a schedule
-        self.one.step()
-
-    def release(self):
-        """Give every optimizer the state of its weights."""
-        if self.one is None:
-            return
         for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    if parameter in self.one.state:
-                        optimizer.state[parameter] = self.one.state[parameter]
+            optimizer.step()
 
 
 def _merged(members):
@@ -139,16 +126,15 @@ def _train_group(fits):
 
 
 def _train(runs):
+    state = defaultdict(dict)  # of all weights, whatever group of nets they are trained in
     for run in runs:
+        run.net.optimizer_.state = state
         run.training.notify("on_train_begin")
     try:
         while going := [run for run in runs if run.epochs_left][:_AT_ONCE]:
             step = JointStep(going)
-            try:
-                while all(run.epochs_left for run in going):
-                    _train_epoch(going, step)
-            finally:
-                step.optimizer.release()
+            while all(run.epochs_left for run in going):
+                _train_epoch(going, step)
     finally:
         for run in runs:
             run.training.drop_unfinished()
