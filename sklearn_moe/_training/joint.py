@@ -36,29 +36,20 @@ class JointOptimizer:
         groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         kind = type(optimizers[0])
         if kind in _BY_ENTRY:
-            groups = group_by(groups, lambda group: group | {"params": None})
-        elif kind is NormalizedSGD:
-            groups = [[group] for group in groups]
-        else:
-            return
-        one = kind([_merged(members) for members in groups])
-        one.state = optimizers[0].state
-        self.optimizers = [one]
-        self.rates = list(zip(one.param_groups, [first for first, *_ in groups], strict=True))
+            for alike in group_by(groups, lambda group: group | {"params": None}):
+                parameters = [p for group in alike for p in group["params"]]
+                self.rates.append((alike[0] | {"params": parameters}, alike[0]))
+            groups = [merged for merged, _ in self.rates]
+        if kind in (*_BY_ENTRY, NormalizedSGD):
+            self.optimizers = [kind(groups)]
+            self.optimizers[0].state = optimizers[0].state
 
     def step(self):
         """Make a step of each."""
-        for group, first in self.rates:
-            group["lr"] = first["lr"]  # of a schedule
+        for merged, first in self.rates:
+            merged["lr"] = first["lr"]  # of a schedule
         for optimizer in self.optimizers:
             optimizer.step()
-
-
-def _merged(members):
-    """Return one group with the parameters of all; a single group as it is."""
-    if len(members) == 1:
-        return members[0]
-    return members[0] | {"params": [p for group in members for p in group["params"]]}
 
 
 # With more nets the overhead of a step is no smaller, but its arrays leave the caches of a CPU.
