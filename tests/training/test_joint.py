@@ -312,27 +312,21 @@ def test_candidates_that_cannot_be_fitted_score_nan(bags):
         cross_validate_together([few(callbacks=[StopTraining]), few()], *bags, cv=2)
 
 
-# -- searches by several threads, processes and machines ------------------------------------
-
-
-def scores(X, y, backend, **options):
-    grid = {"n_experts": [1, 3]}
-    search = GridSearchCV(few(), grid, scoring="neg_log_loss", cv=3, refit=False)
-    with joblib.parallel_config(backend, **options):
-        return search.set_params(error_score="raise").fit(X, y).cv_results_["mean_test_score"]
-
-
-def test_threads_score_as_one(bags):
-    expected = scores(*bags, "sequential")
-    np.testing.assert_array_equal(scores(*bags, "threading", n_jobs=2), expected)
+# -- searches by several processes and machines ---------------------------------------------
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("default")  # of sockets that dask closes late
 def test_processes_score_as_one(bags):
-    expected = scores(*bags, "sequential")
-    np.testing.assert_array_equal(scores(*bags, "loky", n_jobs=2), expected)
+    def scores(backend, **options):
+        search = GridSearchCV(few(), {"n_experts": [1, 3]}, cv=3, error_score="raise")
+        with joblib.parallel_config(backend, **options):
+            search.set_params(scoring="neg_log_loss", refit=False).fit(*bags)
+        return search.cv_results_["mean_test_score"]
+
+    expected = scores("sequential")
+    np.testing.assert_array_equal(scores("loky", n_jobs=2), expected)
     dask = pytest.importorskip("distributed")
     with dask.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
         with dask.Client(cluster):
-            np.testing.assert_array_equal(scores(*bags, "dask"), expected)
+            np.testing.assert_array_equal(scores("dask"), expected)
