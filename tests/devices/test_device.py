@@ -101,6 +101,14 @@ def check_step(model, X, y, waits):
     assert not [name for name in names if name.startswith(UNORDERED)]
 
 
+def check(device, kinds, *, exact=True, atol=1e-4, waits=True, **options):
+    """Compare models of some kinds of samples, and their steps; those of patches never wait."""
+    for kind in kinds:
+        model = MoEClassifier().set_params(**ONE_BATCH | options)
+        compare(device, model, *samples(kind), exact=exact, atol=atol)
+        check_step(model, *samples(kind, 90), waits=waits and kind != "patches")
+
+
 def chooses(router):
     """Tell whether some experts answer; the host asks which, but for patches."""
     return ROUTERS[router].router_class.sparse or ROUTERS[router].router_class is ReLURouter
@@ -111,14 +119,15 @@ def chooses(router):
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_routers(device, router):
-    for kind in SHAPES if router != "patch_choice" else ["patches"]:
-        whole = kind != "images" or router == "kmeans"  # centers are those of samples
-        several = router in ("topk", "noisy_topk", "sampled", "random", "kmeans")
-        noise = "auto" if router == "noisy_topk" else None
-        options = {"trunk": None if whole else "cnn", "top_k": 2 if several else "auto"}
-        model = MoEClassifier(router=RouterParams(router, noise=noise), **ONE_BATCH | options)
-        compare(device, model, *samples(kind), exact=noise is None)
-        check_step(model, *samples(kind, 90), waits=chooses(router) and kind != "patches")
+    several = router in ("topk", "noisy_topk", "sampled", "random", "kmeans")
+    noise = "auto" if router == "noisy_topk" else None
+    options = {"router": RouterParams(router, noise=noise), "top_k": 2 if several else "auto"}
+    options |= {"exact": noise is None, "waits": chooses(router)}
+    check(device, ["patches"], trunk=None, **options)
+    if router != "patch_choice":
+        check(device, ["table"], trunk=None, **options)
+        trunk = None if router == "kmeans" else "cnn"  # centers are those of samples
+        check(device, ["images"], trunk=trunk, **options)
 
 
 @pytest.mark.parametrize("router", [r for r in ROUTERS if ROUTERS[r].noise is not None])
@@ -132,13 +141,10 @@ def test_noise(device, router):
 
 @pytest.mark.parametrize("balance", nn.BALANCES)
 def test_balances(device, balance):
-    for kind in ("table", "patches"):
-        # The smooth load is that of noise.
-        router = "noisy_topk" if balance == "load" else RouterParams("topk", noise=None)
-        options = ONE_BATCH | {"balance": balance, "balance__weight": 0.1, "top_k": 2}
-        model = MoEClassifier(router=router).set_params(**options)
-        compare(device, model, *samples(kind), exact=balance != "load")
-        check_step(model, *samples(kind, 90), waits=kind != "patches")
+    # The smooth load is that of noise.
+    router = "noisy_topk" if balance == "load" else RouterParams("topk", noise=None)
+    options = {"router": router, "top_k": 2, "balance": balance, "balance__weight": 0.1}
+    check(device, ("table", "patches"), exact=balance != "load", **options)
 
 
 EVERY_EXPERT = [
@@ -153,21 +159,17 @@ def test_experts(device, expert):
     routers = ["top1", "sigmoid"] if deep else ["top1"]
     # Merged experts cannot keep statistics of their batches.
     routers += ["merge"] if expert.endswith("_gn") else []
+    options = narrow(expert, 8 if deep else 4) | {"trunk": None}
+    options |= {"n_experts": 2, "max_iter": 1} if deep else {}
     for router in routers:
-        options = ONE_BATCH | narrow(expert, 8 if deep else 4) | {"trunk": None}
-        options |= {"n_experts": 2, "max_iter": 1} if deep else {}
-        model = MoEClassifier(router=RouterParams(router, noise=None), **options)
-        compare(device, model, *samples(kind), atol=1e-2 if deep else 1e-4)
-        check_step(model, *samples(kind, 90), waits=kind != "patches")
-    compare(device, MoEClassifier(**options | {"n_experts": 1}), *samples(kind), atol=1e-2)
+        quiet = RouterParams(router, noise=None)
+        check(device, [kind], router=quiet, atol=1e-2 if deep else 1e-4, **options)
+    check(device, [kind], atol=1e-2, **options | {"n_experts": 1})
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_solvers(device, solver):
-    for kind in SHAPES:
-        model = MoEClassifier(solver=solver, router=QUIET, **ONE_BATCH)
-        compare(device, model, *samples(kind))
-        check_step(model, *samples(kind, 90), waits=kind != "patches")
+    check(device, SHAPES, solver=solver, router=QUIET)
 
 
 def test_gates_activations_and_networks(device):
@@ -175,14 +177,12 @@ def test_gates_activations_and_networks(device):
         router = next(r for r in ("topk", *ROUTERS) if gate in ROUTERS[r].gates)
         top_k = 2 if router == "topk" else "auto"
         router = RouterParams(router, gate=gate, noise=None)
-        compare(device, MoEClassifier(router=router, top_k=top_k, **ONE_BATCH), *samples("patches"))
+        check(device, ["patches"], router=router, top_k=top_k)
     for activation in nn.ACTIVATIONS:
-        model = MoEClassifier(activation=activation, router=QUIET, **ONE_BATCH)
-        compare(device, model, *samples("patches"))
+        check(device, ["patches"], activation=activation, router=QUIET)
     for network in ("linear", "mlp"):
-        for kind in ("table", "patches"):
-            router = RouterParams("topk", network=network, noise=None)
-            compare(device, MoEClassifier(router=router, top_k=2, **ONE_BATCH), *samples(kind))
+        router = RouterParams("topk", network=network, noise=None)
+        check(device, ("table", "patches"), router=router, top_k=2)
 
 
 @pytest.mark.parametrize("loss", LOSSES)

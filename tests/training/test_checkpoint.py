@@ -468,7 +468,7 @@ def test_only_learned_values_of_callbacks_are_stored_and_read(bags, tmp_path):
     classifier(checkpoint=path, max_iter=3, callbacks=trackers[1:2]).fit(*bags)
     assert trackers[1].n_epochs_ == 3
     clf = classifier(checkpoint=path, callbacks=[trackers[2], COUNT])
-    names = ["path", "__class__", "on_epoch_end", "twice_", "score_", "kind_"]
+    names = ["path", "__class__", "_own_", "on_epoch_end", "twice_", "score_", "kind_"]
     for part, name in [*((0, name) for name in names), (1, "path"), (1, "twice_")]:
         stored["callbacks"]["Tracker"][part][name] = "stranger's" if part == 0 else {}
         path.write_bytes(dump_state(stored))
