@@ -262,7 +262,7 @@ def own_noise(x, scores, generator):
 
 REFUSED = {
     "differ in training data": lambda: SimpleNamespace(
-        fit=lambda X, y: classifier(standardize=False).fit(X + rank(), y)
+        fit=lambda X, y: classifier(standardize=False, early_stopping=False).fit(X + rank(), y)
     ),
     "differ in weights at the start": lambda: classifier(random_state=rank()),
     "differ in parameters": lambda: classifier(learning_rate_init=0.01 * (rank() + 1)),
