@@ -194,9 +194,16 @@ class CellResult:
         std = float(values.std(ddof=1)) if len(values) > 1 else np.nan
         return Summary(mean, std, low, high, len(values))
 
-    def interval(self, measure, minus=0):
-        """Return the :class:`Interval` of a measure, or of what it exceeds another one by."""
-        return mean_interval(self.values(measure) - minus)
+    def mean(self, measure):
+        """Return the mean of a measure over the runs."""
+        return self.summary(measure).mean
+
+    def interval(self, measure, over=None):
+        """Return the :class:`Interval` of a measure, or of what it exceeds that of a cell by.
+
+        Seed by seed: both have the same.
+        """
+        return mean_interval(self.values(measure) - (over.values(measure) if over else 0))
 
     def inside(self, measure):
         """Whether our mean lies within two published standard deviations, None if none was given.
@@ -209,7 +216,7 @@ class CellResult:
             return None
         mean, std = published
         margin = _SINGLE_RUN.get(measure) if std is None else 2 * std
-        return None if margin is None else bool(abs(self.summary(measure).mean - mean) <= margin)
+        return None if margin is None else bool(abs(self.mean(measure) - mean) <= margin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -231,6 +238,10 @@ class Results:
             for cell in self.cells
             if all(name in cell.labels and cell.labels[name] == v for name, v in labels.items())
         ]
+
+    def by(self, name, **labels):
+        """Return the cells that have these labels, by the value of another label."""
+        return {cell.labels[name]: cell for cell in self.select(**labels)}
 
     def cell(self, **labels):
         """Return the one cell that has these labels."""

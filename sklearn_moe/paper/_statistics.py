@@ -39,6 +39,14 @@ class Interval(NamedTuple):
             return "no interval of one run"
         return f"95 % interval {self.low:.{digits}f} to {self.high:.{digits}f}"
 
+    def with_mean(self, digits, unit="", sign=""):
+        """Return mean, unit and interval as text."""
+        return f"{self.mean:{sign}.{digits}f}{unit and f' {unit}'} ({self.text(digits)})"
+
+    def exp(self):
+        """Return the interval of a geometric mean, if this is that of the mean of logarithms."""
+        return Interval(*np.exp(self))
+
 
 def mean_interval(values):
     """Return the :class:`Interval` of the mean of independent values."""

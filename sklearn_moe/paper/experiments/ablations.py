@@ -6,9 +6,10 @@ from itertools import pairwise, product
 import numpy as np
 
 from .._experiment import Experiment, Finding
-from .._protocols import NOISY_AT_TEST, SUM_OF_NORMS, NotebookStopping, expert
+from .._protocols import NOISY_AT_TEST, SUM_OF_NORMS, NotebookStopping, expert, paper_classifier
 from .._statistics import LEVEL, holm, mean_interval, p_text, p_value
-from .common import ACTIVATION, COLORS, TRACE, legend, mark, mixture, panels, problems
+from .common import ACTIVATION, TRACE, problems
+from .drawing import AXES, COLORS, labelled, legend, mark, panels
 
 _PUBLISHED, _QUIET = "as published", "no noise"
 _PLAIN, _NEITHER = "no normalization", "neither"
@@ -28,10 +29,8 @@ _WIDTHS = {_PUBLISHED: 2, _QUIET: 2, _PLAIN: 4, _NEITHER: 1.5}  # one shows belo
 def simplified(protocol="code", data="fixed"):
     """Return nonlinear mixtures with and without noise and normalization, on settings 1 and 2."""
     models = {_PUBLISHED: {}, _QUIET: {"router__noise": None}}
-    for suffix, rates in _RATES.items():
-        models[_PLAIN + suffix] = {"solver": "sgd", **rates}
-    for suffix, rates in _RATES.items():
-        models[_NEITHER + suffix] = {"solver": "sgd", "router__noise": None, **rates}
+    for name, noise in ((_PLAIN, {}), (_NEITHER, {"router__noise": None})):
+        models |= {name + suffix: {"solver": "sgd"} | noise | _RATES[suffix] for suffix in _RATES}
     return Experiment(
         name="simplified",
         title="Without noise, without normalization",
@@ -53,7 +52,7 @@ def simplified(protocol="code", data="fixed"):
 
 
 def _mixture(protocol, init_scale=None, **changes):
-    model = mixture(protocol, True, **changes)
+    model = paper_classifier(protocol, **changes)
     if init_scale is not None:
         model.expert = model.expert.with_options(init_scale=init_scale)
     return model
@@ -61,7 +60,7 @@ def _mixture(protocol, init_scale=None, **changes):
 
 def _simplified_findings(results):
     for setting in results.settings:
-        cells = {cell.labels["model"]: cell for cell in results.select(setting=setting)}
+        cells = results.by("model", setting=setting)
         yield _needed(setting, "noise", cells[_PUBLISHED], [cells[_QUIET]])
         for name, left_out in ((_PLAIN, "normalization"), (_NEITHER, "noise or normalization")):
             tried = [cell for model, cell in cells.items() if model.startswith(name)]
@@ -71,14 +70,14 @@ def _simplified_findings(results):
 
 def _needed(setting, left_out, published, tried):
     """Compare with the best of what was tried, run by run: seeds are the same."""
-    best = max(tried, key=lambda cell: cell.summary("accuracy").mean)
-    change = published.interval("accuracy", minus=best.values("accuracy"))
+    best = max(tried, key=lambda cell: cell.mean("accuracy"))
+    change = published.interval("accuracy", over=best)
     of = f", best of {len(tried)} rates here ({best.labels['model']})" if len(tried) > 1 else ""
     return Finding(
-        f"Setting {setting}: {left_out} is needed. Without it{of}, accuracy is {change.mean:.2f} "
-        f"points ({change.text(2)}) lower, {best.summary('accuracy').mean:.2f} % against "
-        f"{published.summary('accuracy').mean:.2f} %; entropy {best.summary('entropy').mean:.3f} "
-        f"against {published.summary('entropy').mean:.3f}.",
+        f"Setting {setting}: {left_out} is needed. Without it{of}, accuracy is "
+        f"{change.with_mean(2, 'points')} lower, {best.mean('accuracy'):.2f} % against "
+        f"{published.mean('accuracy'):.2f} %; entropy {best.mean('entropy'):.3f} against "
+        f"{published.mean('entropy'):.3f}.",
         change.above(0),
     )
 
@@ -89,7 +88,7 @@ def _stuck(setting, cell):
     return Finding(
         f"Setting {setting}: without normalization, at the published rate, experts stay where they "
         f"started: their strongest |<w, v_k>| grows by a factor of {np.max(growth):.3f} at most, "
-        f"accuracy {cell.summary('accuracy').mean:.2f} %.",
+        f"accuracy {cell.mean('accuracy'):.2f} %.",
         bool(np.max(growth) < 2),
     )
 
@@ -100,16 +99,15 @@ def _draw_simplified(results):
     figure, axes = panels(len(settings), 3, (11, 3.6 * len(settings)), sharex="col")
     for row, setting in zip(axes, settings, strict=True):
         cells = results.select(setting=setting)
-        _draw_runs(row[0], cells, "accuracy")
-        _draw_runs(row[1], cells, "entropy")
+        for ax, (measure, name) in zip(row, AXES.items(), strict=False):
+            _draw_runs(ax, cells, measure)
+            ax.set_xlabel(name)
         row[1].set_yticklabels([])
         _draw_growth(row[2], cells)
+        row[2].set(xlabel="step", ylabel=r"strongest $|\langle w, v_k\rangle|$, first run")
         for ax in row:
             ax.set_title(f"setting {setting}")
             ax.tick_params(labelbottom=True)
-        row[0].set_xlabel("test accuracy (%)")
-        row[1].set_xlabel("dispatch entropy (nats)")
-        row[2].set(xlabel="step", ylabel=r"strongest $|\langle w, v_k\rangle|$, first run")
     marks = {"one run": {"marker": "."}, "mean": {"marker": "|", "ms": 14, "mew": 2}}
     handles = [mark(name, color="0.3", ls="", **m) for name, m in marks.items()]
     handles += [mark(name, **_style(name)) for name in _WIDTHS]
@@ -162,11 +160,11 @@ _PATH, _ALONE = slice(len(CHANGES) + 1), slice(len(CHANGES) + 1, None)  # of the
 
 def departures(protocol="paper", data="fixed"):
     """Return the path from the paper to the code, and every change of the paper alone."""
-    path, alone, parameters = {"paper": mixture("paper", True)}, {}, {}
+    path, alone, parameters = {"paper": paper_classifier()}, {}, {}
     for name, change in CHANGES.items():
         parameters |= change
-        path[f"... + {name}"] = mixture("paper", True, **parameters)
-        alone[f"paper + {name}"] = mixture("paper", True, **change)
+        path[f"... + {name}"] = paper_classifier(**parameters)
+        alone[f"paper + {name}"] = paper_classifier(**change)
     del alone[f"paper + {next(iter(CHANGES))}"]  # the first step of the path
     return Experiment(
         name="departures",
@@ -195,11 +193,8 @@ def _departures_findings(results):
         for setting in results.settings:
             cells = results.select(setting=setting, activation=activation)
             path, name = cells[_PATH], f"Setting {setting}, {activation} experts"
-            total = path[-1].interval("accuracy", minus=path[0].values("accuracy"))
-            yield Finding(
-                f"{name}: from the paper to the code accuracy changes by {total.mean:+.2f} points "
-                f"({total.text(2)})."
-            )
+            total = path[-1].interval("accuracy", over=path[0]).with_mean(2, "points", "+")
+            yield Finding(f"{name}: from the paper to the code accuracy changes by {total}.")
             changed = [path[1], *cells[_ALONE]]
             for change, step, cell in zip(CHANGES, pairwise(path), changed, strict=True):
                 steps[f"{name}, on the path", change] = step
@@ -233,11 +228,11 @@ def _changes_that_matter(pairs):
 def _draw_departures(results):
     """Draw accuracy and entropy of every line: a row for the path, one for changes alone."""
     names = list(results.experiment.models)
-    columns = list(product(ACTIVATION.values(), ("accuracy", "entropy")))
-    heights = [len(names[_PATH]), len(names[_ALONE])]
+    columns = list(product(ACTIVATION.values(), AXES))
     size = (15, 0.36 * len(names) + 1.6)
     shared = {"sharex": "col", "sharey": "row"}
-    figure, axes = panels(2, len(columns), size, **shared, height_ratios=heights)
+    shared["height_ratios"] = [len(names[_PATH]), len(names[_ALONE])]
+    figure, axes = panels(2, len(columns), size, grid="x", **shared)
     for rows, part in zip(axes, (_PATH, _ALONE), strict=True):
         for ax, (activation, measure) in zip(rows, columns, strict=True):
             _draw_changes(ax, results, part, activation, measure)
@@ -246,29 +241,18 @@ def _draw_departures(results):
         rows[0].invert_yaxis()
     axes[0, 0].set_ylabel("one change after the other,\nfrom the paper to its code")
     axes[1, 0].set_ylabel("the paper with\none change alone")
-    xlabels = {"accuracy": "test accuracy (%)", "entropy": "dispatch entropy (nats)"}
     for top, bottom, (activation, measure) in zip(*axes, columns, strict=True):
         top.set_title(f"{activation} experts")
-        bottom.set_xlabel(xlabels[measure])
-    handles, _ = axes[0, 0].get_legend_handles_labels()
-    legend(figure, handles, "upper right", title="mean and 95 % interval over the runs")
+        bottom.set_xlabel(AXES[measure])
+    title = "mean and 95 % interval over the runs"
+    legend(figure, labelled(axes[0, 0]), "upper right", title=title)
     return figure
 
 
 def _draw_changes(ax, results, part, activation, measure):
     for i, (setting, color) in enumerate(zip(results.settings, COLORS, strict=False)):
         cells = results.select(setting=setting, activation=activation)[part]
-        rows = [cell.summary(measure) for cell in cells]
-        means = np.array([row.mean for row in rows])
-        ends = np.array([[row.low, row.high] for row in rows]).T.clip(0, 100)
-        ax.errorbar(
-            means,
-            np.arange(len(rows)) + 0.2 * (i - 0.5),
-            xerr=np.nan_to_num(np.abs(ends - means)),
-            fmt="os"[i],
-            color=color,
-            ms=4,
-            lw=1,
-            label=f"setting {setting}",
-        )
-    ax.grid(axis="x", alpha=0.3)
+        means, *ends = np.transpose([cell.interval(measure) for cell in cells])
+        errors = np.nan_to_num(np.abs(np.clip(ends, 0, 100) - means))
+        style = {"fmt": "os"[i], "color": color, "ms": 4, "lw": 1, "label": f"setting {setting}"}
+        ax.errorbar(means, np.arange(len(means)) + 0.2 * (i - 0.5), xerr=errors, **style)

@@ -1,5 +1,7 @@
 """Load balancing: the published comparison, and what its weight does."""
 
+from itertools import product
+
 import numpy as np
 
 from ... import BalanceParams
@@ -8,16 +10,13 @@ from .._protocols import NotebookBalance
 from .._published import BALANCE
 from .common import (
     ACTIVATION,
-    COLORS,
     TRACE,
     default,
     explain_outside,
-    legend,
-    mark,
     mixtures,
-    panels,
     problems,
 )
+from .drawing import AXES, COLORS, labelled, legend, mark, panels
 
 _FORMS = {"notebook": NotebookBalance, "switch": "switch"}
 _PUBLISHED_WEIGHT = 1e-4  # of every notebook on this problem
@@ -59,30 +58,27 @@ def balance(protocol="code", data="fixed"):
 
 def _balance_findings(results):
     """Yield what the loss does to accuracy, entropy and load."""
-    for setting in results.settings:
-        for model in results.experiment.models:
-            cells = {c.labels["balance"]: c for c in results.select(setting=setting, model=model)}
-            for form in _FORMS:
-                yield _change(f"Setting {setting}, {model}, {form}", cells[_NONE], cells[form])
-            least = {name: 100 * c.values("load").min(1).mean() for name, c in cells.items()}
-            shares = ", ".join(f"{name} {share:.1f} %" for name, share in least.items())
-            yield Finding(
-                f"Setting {setting}, {model}: share of the samples of the least used expert: "
-                f"{shares}."
-            )
-    n = len(results.settings) * len(results.experiment.models) * len(_FORMS)
+    groups = list(product(results.settings, results.experiment.models))
+    for setting, model in groups:
+        cells = results.by("balance", setting=setting, model=model)
+        for form in _FORMS:
+            yield _change(f"Setting {setting}, {model}, {form}", cells[_NONE], cells[form])
+        shares = (f"{n} {100 * c.values('load').min(1).mean():.1f} %" for n, c in cells.items())
+        yield Finding(
+            f"Setting {setting}, {model}: share of the samples of the least used expert: "
+            f"{', '.join(shares)}."
+        )
+    n = len(groups) * len(_FORMS)
     yield Finding(f"The {n} intervals are of 95 % each, not corrected for their number.")
     yield from explain_outside(results)
 
 
 def _change(name, off, on):
     """Compare run by run: seeds are the same."""
-    accuracy = on.interval("accuracy", minus=off.values("accuracy"))
-    entropy = on.interval("entropy", minus=off.values("entropy"))
+    accuracy, entropy = (on.interval(measure, over=off) for measure in ("accuracy", "entropy"))
     return Finding(
         f"{name}: balancing changes the accuracy by less than {_LITTLE:g} point: by "
-        f"{accuracy.mean:+.2f} points ({accuracy.text(2)}); the entropy by {entropy.mean:+.3f} "
-        f"({entropy.text(3)}).",
+        f"{accuracy.with_mean(2, 'points', '+')}; the entropy by {entropy.with_mean(3, sign='+')}.",
         accuracy.within(_LITTLE),
     )
 
@@ -110,50 +106,42 @@ def balance_sweep(protocol="code", data="fixed"):
 
 def _sweep_findings(results):
     """Yield the effect of every weight, run by run."""
-    for setting in results.settings:
-        for model in results.experiment.models:
-            cells = {c.labels["balance"]: c for c in results.select(setting=setting, model=model)}
-            off = cells[_NONE].values("accuracy")
-            for form in _FORMS:
-                shown = ", ".join(
-                    f"{w:g}: {_adds(cells[f'{form}, {w:g}'].interval('accuracy', minus=off))}"
-                    for w in _WEIGHTS
-                )
-                yield Finding(
-                    f"Setting {setting}, {model}, {form}: points of accuracy that a weight adds "
-                    f"(95 % interval, not corrected for the number of weights): {shown}."
-                )
+    for setting, model in product(results.settings, results.experiment.models):
+        cells = results.by("balance", setting=setting, model=model)
+        for form in _FORMS:
+            shown = (f"{w:g}: {_adds(cells[f'{form}, {w:g}'], cells[_NONE])}" for w in _WEIGHTS)
+            yield Finding(
+                f"Setting {setting}, {model}, {form}: points of accuracy that a weight adds (95 % "
+                f"interval, not corrected for the number of weights): {', '.join(shown)}."
+            )
 
 
-def _adds(effect):
-    known = not np.isnan(effect.low)
-    return f"{effect.mean:+.2f}" + f" ({effect.low:.2f} to {effect.high:.2f})" * known
+def _adds(weighted, off):
+    mean, low, high = weighted.interval("accuracy", over=off)
+    return f"{mean:+.2f}" + f" ({low:.2f} to {high:.2f})" * (not np.isnan(low))
 
 
 def _draw_sweep(results):
     """Draw a row per measure and a column per setting and model, a line per form."""
-    models = list(results.experiment.models)
-    columns = [(setting, model) for setting in results.settings for model in models]
-    figure, axes = panels(2, len(columns), (2.7 * len(columns), 5.6), sharex=True, sharey="row")
+    columns = list(product(results.settings, results.experiment.models))
+    size = (2.7 * len(columns), 5.6)
+    figure, axes = panels(2, len(columns), size, grid="both", sharex=True, sharey="row")
     for column, (setting, model) in zip(axes.T, columns, strict=True):
         column[0].set_title(f"setting {setting},\n{model}", fontsize=11)
-        for ax, measure in zip(column, ("accuracy", "entropy"), strict=True):
-            cells = {c.labels["balance"]: c for c in results.select(setting=setting, model=model)}
-            off = cells[_NONE].summary(measure).mean
+        cells = results.by("balance", setting=setting, model=model)
+        for ax, measure in zip(column, AXES, strict=True):
+            off = cells[_NONE].mean(measure)
             ax.axhline(off, color="black", lw=1, ls="--", label="without balancing")
             for form, color, marker in zip(_FORMS, COLORS, "os", strict=False):
-                rows = [cells[f"{form}, {w:g}"] for w in _WEIGHTS]
-                for w, cell in zip(_WEIGHTS, rows, strict=True):
-                    values = cell.values(measure)
-                    ax.plot([w] * len(values), values, ".", color=color, alpha=0.4)
-                means = [cell.summary(measure).mean for cell in rows]
-                ax.plot(_WEIGHTS, means, marker=marker, color=color, ms=5, label=f"{form} form")
+                runs = np.array([cells[f"{form}, {w:g}"].values(measure) for w in _WEIGHTS])
+                ax.plot(_WEIGHTS, runs, ".", color=color, alpha=0.4)
+                style = {"color": color, "marker": marker, "ms": 5, "label": f"{form} form"}
+                ax.plot(_WEIGHTS, runs.mean(1), **style)
             ax.set_xscale("log")
-            ax.grid(color="0.9")
         column[1].set_xlabel("weight of the loss")
-    axes[0, 0].set_ylabel("test accuracy (%)")
-    axes[1, 0].set(ylabel="dispatch entropy (nats)", ylim=(-0.05, np.log(4) + 0.05))
-    handles, _ = axes[0, 0].get_legend_handles_labels()
+    for ax, name in zip(axes[:, 0], AXES.values(), strict=True):
+        ax.set_ylabel(name)
+    axes[1, 0].set_ylim(-0.05, np.log(4) + 0.05)
     dots = mark("one run; lines are means", color="0.3", ls="", marker=".")
-    legend(figure, [*handles, dots])
+    legend(figure, [*labelled(axes[0, 0]), dots])
     return figure

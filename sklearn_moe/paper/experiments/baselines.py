@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._run import Problem
-from .common import default, draw_learning_curves, learning_curve, legend, panels
+from .common import default
+from .drawing import AXES, draw_learning_curves, draw_level, labelled, legend, panels
 
 
 class DeepSet(nn.Module):
@@ -113,18 +114,16 @@ def _models():
     return models | {_TREE: make_pipeline(StandardScaler(), tree)}
 
 
-def _curves(results):
-    """Return {setting: {model: {n_train: summary of the accuracy}}}."""
-    models = results.experiment.models
-    return {
-        setting: {m: learning_curve(results, "accuracy", setting=setting, model=m) for m in models}
-        for setting in results.settings
-    }
+def _curve(results, **labels):
+    """Return the mean accuracy by the number of training samples."""
+    return {n: cell.mean("accuracy") for n, cell in results.by("n_train", **labels).items()}
 
 
 def _findings(results):
     """Yield, for every setting, who needs how many samples, and what few and many are good for."""
-    for setting, curves in _curves(results).items():
+    for setting in results.settings:
+        models = results.experiment.models
+        curves = {model: _curve(results, setting=setting, model=model) for model in models}
         yield from _samples_needed(setting, curves)
         yield _best_of_few(setting, curves)
         yield _solved_with_many(setting, curves)
@@ -132,7 +131,7 @@ def _findings(results):
 
 def _samples_needed(setting, curves):
     needed = {
-        model: next((n for n, accuracy in curve.items() if accuracy.mean >= _GOAL), float("inf"))
+        model: next((n for n, accuracy in curve.items() if accuracy >= _GOAL), float("inf"))
         for model, curve in curves.items()
     }
     most = f"not by {max(curves[_MIXTURE]):,}"
@@ -152,7 +151,7 @@ def _samples_needed(setting, curves):
 
 def _best_of_few(setting, curves):
     n = min(curves[_MIXTURE])
-    first, second = sorted(curves, key=lambda model: -curves[model][n].mean)[:2]
+    first, second = sorted(curves, key=lambda model: -curves[model][n])[:2]
     return Finding(
         f"Setting {setting}: with {n:,} samples the best are {_accuracy(first, curves, n)} and "
         f"{_accuracy(second, curves, n)}."
@@ -163,8 +162,8 @@ def _solved_with_many(setting, curves):
     """Say which of the models that are not the paper's solve the problem."""
     n = max(curves[_MIXTURE])
     generic = [model for model in curves if model not in (_MIXTURE, _SINGLE)]
-    solved = [model for model in generic if curves[model][n].mean >= _GOAL]
-    worst = min(generic, key=lambda model: curves[model][n].mean)
+    solved = [model for model in generic if curves[model][n] >= _GOAL]
+    worst = min(generic, key=lambda model: curves[model][n])
     return Finding(
         f"Setting {setting}: with {n:,} samples {len(solved)} of {len(generic)} generic models "
         f"reach {_GOAL} % ({', '.join(solved) or 'none'}); the worst of them is "
@@ -174,21 +173,20 @@ def _solved_with_many(setting, curves):
 
 
 def _accuracy(model, curves, n_train):
-    return f"{model} ({curves[model][n_train].mean:.2f} %)"
+    return f"{model} ({curves[model][n_train]:.2f} %)"
 
 
 def _draw(results):
     """Draw a panel per setting: the mean accuracy and its 95 % interval over the samples."""
     settings, styles = results.settings, {m: _STYLES[m] for m in results.experiment.models}
-    widths = [len(learning_curve(results, "accuracy", setting=s)) for s in settings]
+    widths = [_N_SIZES[setting] for setting in settings]
     size = (4.2 * len(settings) + 2, 4.4)
     figure, axes = panels(1, len(settings), size, sharey=True, width_ratios=widths)
     for ax, setting in zip(axes[0], settings, strict=True):
         draw_learning_curves(ax, results, "accuracy", styles, _MIXTURE, most=100, setting=setting)
-        ax.axhline(_GOAL, color="0.5", lw=0.8, ls="--", zorder=0, label=f"{_GOAL} %")
+        draw_level(ax, _GOAL, label=f"{_GOAL} %")
         ax.set_title(f"setting {setting}")
-    axes[0, 0].set_ylabel("test accuracy (%)")
-    handles, _ = axes[0, 0].get_legend_handles_labels()
+    axes[0, 0].set_ylabel(AXES["accuracy"])
     title = "mean over the runs,\nband: its 95 % interval"
-    legend(figure, handles, "right upper", title=title, ncols=1)
+    legend(figure, labelled(axes[0, 0]), "right upper", title=title, ncols=1)
     return figure

@@ -2,10 +2,13 @@
 
 from itertools import product
 
+import numpy as np
+
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._statistics import standard_error
-from .common import COLORS, KINDS, legend, mark, panels, problems, single_with
+from .common import KINDS, problems, single_with
+from .drawing import AXES, COLORS, labelled, legend, mark, panels
 
 _FILTERS = (16, 128)
 _DEFAULT = "default"
@@ -58,9 +61,8 @@ def _models():
 
 def _findings(results):
     """Yield the best run of all single experts beside each limit, which holds for all of them."""
-    sizes = {problem.setting: problem.n_test for problem in results.experiment.problems}
-    for setting, (measure, limit) in product(results.settings, _LIMITS.items()):
-        n, share = sizes[setting], "the test samples"
+    for problem, (measure, limit) in product(results.experiment.problems, _LIMITS.items()):
+        setting, n, share = problem.setting, problem.n_test, "the test samples"
         if measure == "hard_accuracy":
             n, share = n // 2, f"{share} whose feature noise contradicts the label"
         cells = results.select(setting=setting)
@@ -83,38 +85,31 @@ def _findings(results):
 def _draw(results):
     settings = results.settings
     size = (2.6 * len(settings), 5.8)
-    figure, axes = panels(len(_LIMITS), len(settings), size, sharex="row", sharey=True)
+    shared = {"sharex": "row", "sharey": True}
+    figure, axes = panels(len(_LIMITS), len(settings), size, grid="x", **shared)
+    names = {"accuracy": AXES["accuracy"], "hard_accuracy": "accuracy on the hard half (%)"}
     for row, (measure, limit) in zip(axes, _LIMITS.items(), strict=True):
         for ax, setting in zip(row, settings, strict=True):
-            _draw_panel(ax, results.select(setting=setting), measure)
+            _draw_panel(ax, results.by("model", setting=setting), measure)
             ax.axvline(limit, **_LINES[setting in _COVERED])
             text = {"textcoords": "offset points", "ha": "right", "va": "center"}
             ax.annotate(f"{limit:g} %", (limit, -0.1), (-4, 0), fontsize=9, **text)
             ax.set_title("verification setting" if setting == "verify" else f"setting {setting}")
-            ax.set_xlabel(
-                "test accuracy (%)" if measure == "accuracy" else "accuracy on the hard half (%)"
-            )
+            ax.set_xlabel(names[measure])
         row[0].set_ylabel("activation of the expert")
-    markers, _ = axes[0, 0].get_legend_handles_labels()
-    handles = [*markers[:-1], *(mark(**style) for style in _LINES.values())]
     title = "A marker per run. Hard half: test samples whose feature noise contradicts the label"
-    legend(figure, handles, title=title, ncols=5)
+    legend(figure, [*labelled(axes[0, 0]), mark(**_LINES[False])], title=title, ncols=5)
     return figure
 
 
 def _draw_panel(ax, cells, measure):
     """Draw a row per activation and a marker per run."""
     kinds = [*(f"{filters} filters" for filters in _FILTERS), _DEFAULT]
+    rows = np.arange(len(KINDS))
     for i, (kind, color, marker) in enumerate(zip(kinds, COLORS, "os^", strict=False)):
-        x, y = [], []
-        for row, activation in enumerate(KINDS):
-            for cell in cells:
-                if cell.labels["model"] == f"{activation}, {kind}":
-                    x.extend(cell.values(measure))
-                    y.extend([row + 0.2 * (i - 1)] * len(cell.runs))
+        runs = np.array([cells[f"{activation}, {kind}"].values(measure) for activation in KINDS])
+        y = np.repeat(rows + 0.2 * (i - 1), runs.shape[1])
         label = "this library's default" if kind == _DEFAULT else kind
-        ax.plot(x, y, marker, color=color, markersize=5, alpha=0.8, label=label)
-    ax.set_yticks(range(len(KINDS)), KINDS)
+        ax.plot(runs.ravel(), y, marker, color=color, ms=5, alpha=0.8, label=label)
+    ax.set_yticks(rows, KINDS)
     ax.set_ylim(len(KINDS) - 0.5, -0.5)
-    ax.grid(axis="x", color="0.9")
-    ax.set_axisbelow(True)

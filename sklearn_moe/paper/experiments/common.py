@@ -1,4 +1,4 @@
-"""What experiments share: problems, models, figures, and what is said of all of them."""
+"""What experiments share: problems, models, and what is said of all of them."""
 
 from itertools import product
 
@@ -14,7 +14,6 @@ from .._statistics import LEVEL, holm, p_text, welch
 KINDS = ("linear", "cubic", "relu", "celu", "gelu", "tanh")  # of the activation check
 ACTIVATION = {False: "linear", True: "cubic"}  # by nonlinear
 TRACE = 5  # steps between two records: the same everywhere, so that experiments share their runs
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe-Ito
 
 
 def problems(settings, data="fixed", **sizes):
@@ -37,14 +36,12 @@ def single_with(activation, filters=128, **parameters):
     return single(activation != "linear", filters, **parameters)
 
 
-def mixture(protocol, nonlinear, **parameters):
-    """Return the paper's mixture of eight experts."""
-    return paper_classifier(protocol, nonlinear, **parameters)
-
-
 def mixtures(protocol, **parameters):
     """Return the paper's mixtures of linear and of cubic experts, by name."""
-    return {f"mixture {a}": mixture(protocol, n, **parameters) for n, a in ACTIVATION.items()}
+    return {
+        f"mixture {activation}": paper_classifier(protocol, nonlinear, **parameters)
+        for nonlinear, activation in ACTIVATION.items()
+    }
 
 
 def default(nonlinear=True, **parameters):
@@ -67,16 +64,17 @@ def explain_outside(results):
     for cell, measure in results.outside():
         ours, (mean, std) = cell.summary(measure), cell.published.value(measure)
         digits = 3 if measure == "entropy" else 2
-        label = ", ".join(str(value) for value in cell.labels.values())
-        text = (
-            f"Setting {label}: {measure} {ours.mean:.{digits}f}, published {mean:.{digits}f}"
-            f"{'' if std is None else f' ± {std:.{digits}f}'}."
-        )
+        text = f"Setting {_named(cell)}: {measure} {ours.mean:.{digits}f}, published "
+        text += f"{mean:.{digits}f}." if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}."
         if ours.n > 2 and std is not None:
             text += f" {_odd_runs(cell.values(measure), mean, std, digits)}"
         if ours.n == 1:
             text += " One run of each; `wide` shows how far such runs may differ."
         yield Finding(text)
+
+
+def _named(cell):
+    return ", ".join(map(str, cell.labels.values()))
 
 
 def _welch(results):
@@ -90,8 +88,7 @@ def _welch(results):
     ]
     corrected = holm(p for *_, p in tests)
     flagged = [
-        f"setting {', '.join(map(str, cell.labels.values()))}, {measure} ({p_text(p)}, corrected "
-        f"{p_text(of_all)})"
+        f"setting {_named(cell)}, {measure} ({p_text(p)}, corrected {p_text(of_all)})"
         for (cell, measure, p), of_all in zip(tests, corrected, strict=True)
         if p < LEVEL
     ]
@@ -115,55 +112,3 @@ def _odd_runs(values, mean, std, digits):
         f"{odd.sum()} of {len(values)} runs lie outside of ± 2 std ({shown}); without them the "
         f"mean is {rest}."
     )
-
-
-def panels(n_rows, n_columns, size, **options):
-    """Return a figure and its axes, of shape (n_rows, n_columns)."""
-    from matplotlib.figure import Figure
-
-    # A figure of our own, not pyplot's: no window, no backend to choose.
-    figure = Figure(figsize=size, layout="constrained")
-    return figure, figure.subplots(n_rows, n_columns, squeeze=False, **options)
-
-
-def log_scale(ax, ticks, text, **options):
-    """Take the logarithm of x, with these ticks only; `text` writes one of them."""
-    from matplotlib.ticker import NullLocator
-
-    ax.set_xscale("log")
-    ax.set_xticks(ticks, [text(tick) for tick in ticks], **options)
-    ax.xaxis.set_minor_locator(NullLocator())
-
-
-def learning_curve(results, measure, **labels):
-    """Return summaries of a measure by the number of training samples."""
-    return {cell.labels["n_train"]: cell.summary(measure) for cell in results.select(**labels)}
-
-
-def draw_learning_curves(ax, results, measure, styles, ours=None, most=np.inf, **labels):
-    """Draw the mean of every model as a line, its interval up to `most` as a band."""
-    for model, (color, marker) in styles.items():
-        curve = learning_curve(results, measure, model=model, **labels)
-        mean, _, low, high, _ = zip(*curve.values(), strict=True)
-        style = {"color": color, "zorder": 3 if model == ours else 2}
-        ax.fill_between(list(curve), low, np.minimum(high, most), alpha=0.15, lw=0, **style)
-        style |= {"lw": 2.5, "ms": 6} if model == ours else {"lw": 1.3, "ms": 5}
-        ax.plot(list(curve), mean, marker=marker, label=model, **style)
-    log_scale(ax, list(curve), "{:,}".format, rotation=45 * (len(curve) > 7))
-    ax.set_xlabel("training samples")
-    ax.grid(color="0.9")
-
-
-def mark(label, **style):
-    """Return what stands for a group of lines in a legend."""
-    from matplotlib.lines import Line2D
-
-    return Line2D([], [], label=label, **style)
-
-
-def legend(figure, handles, place="lower center", **options):
-    """Draw the legend of a figure beside its axes; keys of a mapping are the labels."""
-    if not isinstance(handles, dict):
-        handles = {handle.get_label(): handle for handle in handles}
-    options = {"ncols": len(handles), "frameon": False} | options
-    figure.legend(handles.values(), handles, loc=f"outside {place}", **options)

@@ -7,9 +7,11 @@ import numpy as np
 from scipy.stats import binomtest
 
 from .._experiment import Experiment, Finding
+from .._protocols import paper_classifier
 from .._run import LIVE, MATRICES, used_experts
-from .._statistics import Interval, holm, mean_interval, p_text
-from .common import COLORS, TRACE, legend, log_scale, mixture, panels, problems
+from .._statistics import holm, mean_interval, p_text, share_interval
+from .common import TRACE, problems
+from .drawing import AXES, COLORS, labelled, legend, log_scale, panels
 
 _EXPERTS = (4, 6, 8, 12, 16, 24, 32)
 
@@ -29,7 +31,7 @@ def coverage(protocol="code", data="fixed"):
         ),
         problems=problems((1,), data, n_train=4000, n_test=4000),
         # Models, not a grid: in the paper's form the router's rate goes with their number, too.
-        models={f"{m} experts": mixture(protocol, True, n_experts=m) for m in _EXPERTS},
+        models={f"{m} experts": paper_classifier(protocol, n_experts=m) for m in _EXPERTS},
         trace=TRACE,
         kept=("load", "routing", "initial_features", *MATRICES),
         draw=_draw,
@@ -115,9 +117,35 @@ def _findings(results):
     groups = _by_experts(results)
     n_clusters = len(results.cells[0].runs[0]["routing"])
     yield from _coverage_findings(groups, n_clusters)
-    yield _unused(groups)
-    yield _decided_at_start(groups, n_clusters)
-    yield _centers(groups)
+    few, *_, many = results.cells
+    gain = many.interval("accuracy", over=few)
+    yield Finding(
+        f"More experts than clusters help: {many.mean('accuracy'):.2f} % with {max(groups)} "
+        f"experts, {few.mean('accuracy'):.2f} % with {min(groups)}, "
+        f"{gain.with_mean(2, 'points more')}.",
+        gain.above(0),
+    )
+    unused = (
+        f"{np.mean([(~taken.used).sum() for _, taken in runs]):.1f} of {n_experts}"
+        for n_experts, runs in groups.items()
+    )
+    yield Finding(f"Unused experts on average: {', '.join(unused)}.")
+    start = _over_seeds(groups, lambda run, taken: 100 * taken.start)
+    end = _over_seeds(groups, lambda run, taken: 100 * taken.end)
+    yield Finding(
+        f"The initialization has a say: {start.with_mean(0, '%')} of the experts that took a "
+        "cluster took that of the feature which was their strongest before training; "
+        f"{100 / n_clusters:.0f} % would by chance. After training it is their strongest feature "
+        f"for {end.mean:.0f} %.",
+        start.above(100 / n_clusters),
+    )
+    ratio = _over_seeds(groups, _log_alignment).exp()
+    yield Finding(
+        "The router learns the centers of the clusters, not the features: the strongest "
+        f"|<theta_m, c_k>| is {ratio.with_mean(1, 'times')} the strongest |<theta_m, v_k>|, mean "
+        "over used experts.",
+        ratio.above(1),
+    )
 
 
 def _coverage_findings(groups, n_clusters):
@@ -129,30 +157,13 @@ def _coverage_findings(groups, n_clusters):
     ]
     p = holm(test.pvalue for test in tests)
     for test, corrected, (m, found) in zip(tests, p, covered.items(), strict=True):
-        low, high = test.proportion_ci(method="wilson")
         yield Finding(
             f"{m} experts cover {found.mean():.2f} of {n_clusters} clusters, all of them in "
-            f"{test.k} of {test.n} runs (95 % interval {low:.2f} to {high:.2f}, uncorrected); "
+            f"{test.k} of {test.n} runs ({share_interval(test.k, test.n).text(2)}, uncorrected); "
             f"random commitments cover {expected_covered(n_clusters, m):.2f}, all with probability "
             f"{covered_by_chance(n_clusters, m):.2f} ({p_text(corrected)} by Holm's correction for "
             f"{len(p)} tests)."
         )
-    few, many = min(groups), max(groups)
-    least, most = (np.array([run["accuracy"] for run, _ in groups[m]]) for m in (few, many))
-    gain = mean_interval(most - least)  # paired by seed
-    yield Finding(
-        f"More experts than clusters help: {most.mean():.2f} % with {many} experts, "
-        f"{least.mean():.2f} % with {few}, {gain.mean:.2f} points more ({gain.text(2)}).",
-        gain.above(0),
-    )
-
-
-def _unused(groups):
-    counts = ", ".join(
-        f"{np.mean([(~taken.used).sum() for _, taken in runs]):.1f} of {n_experts}"
-        for n_experts, runs in groups.items()
-    )
-    return Finding(f"Unused experts on average: {counts}.")
 
 
 def _mean(values):
@@ -171,34 +182,10 @@ def _over_seeds(groups, measure):
     )
 
 
-def _decided_at_start(groups, n_clusters):
-    """Compare with chance."""
-    start = _over_seeds(groups, lambda run, taken: 100 * taken.start)
-    end = _over_seeds(groups, lambda run, taken: 100 * taken.end)
-    return Finding(
-        f"The initialization has a say: {start.mean:.0f} % ({start.text(0)}) of the experts that "
-        "took a cluster took that of the feature which was their strongest before training; "
-        f"{100 / n_clusters:.0f} % would by chance. After training it is their strongest feature "
-        f"for {end.mean:.0f} %.",
-        start.above(100 / n_clusters),
-    )
-
-
-def _centers(groups):
-    """Put to the test that the router learns centers, not features."""
-    ratio = Interval(*np.exp(_over_seeds(groups, _log_alignment)))
-    return Finding(
-        "The router learns the centers of the clusters, not the features: the strongest "
-        f"|<theta_m, c_k>| is {ratio.mean:.1f} times ({ratio.text(1)}) the strongest "
-        "|<theta_m, v_k>|, mean over used experts.",
-        ratio.above(1),
-    )
-
-
 def _draw(results):
     groups = _by_experts(results)
     n_clusters = len(results.cells[0].runs[0]["routing"])
-    figure, axes = panels(2, 3, (10, 6.4))
+    figure, axes = panels(2, 3, (10, 6.4), grid="both")
     curves = {  # label of the axis: measure of a run, what it would be by chance
         "clusters covered": (
             lambda run, taken: taken.covered,
@@ -208,34 +195,25 @@ def _draw(results):
             lambda run, taken: taken.covered == n_clusters,
             lambda m: covered_by_chance(n_clusters, m),
         ),
-        "test accuracy (%)": (lambda run, taken: run["accuracy"], None),
-        "dispatch entropy (nats)": (lambda run, taken: run["entropy"], None),
+        AXES["accuracy"]: (lambda run, taken: run["accuracy"], None),
+        AXES["entropy"]: (lambda run, taken: run["entropy"], None),
         "share of unused experts": (lambda run, taken: (~taken.used).mean(), None),
         "share decided by the start": (lambda run, taken: taken.start, lambda m: 1 / n_clusters),
     }
     fine = np.arange(min(groups), max(groups) + 1)
-    chance = {"color": "black", "linestyle": "--", "label": "if experts committed at random"}
+    one = {"color": COLORS[5], "alpha": 0.6, "label": "one run"}
     for ax, (label, (measure, by_chance)) in zip(axes.flat, curves.items(), strict=True):
-        _draw_runs(ax, groups, measure, dots="runs that" not in label)
+        runs = np.array([[measure(*run) for run in runs] for runs in groups.values()])
+        if "runs that" not in label:
+            ax.plot(np.repeat(list(groups), runs.shape[1]), runs.ravel(), ".", **one)
+        ax.plot(list(groups), [*map(_mean, runs)], "o-", color=COLORS[0], label="mean of the runs")
         if by_chance:
-            ax.plot(fine, [by_chance(m) for m in fine], **chance)
+            chance = [by_chance(m) for m in fine]
+            ax.plot(fine, chance, "--", color="black", label="if experts committed at random")
         if label.startswith("share") and by_chance:
             ax.set_ylim(-0.05, 1.05)
         log_scale(ax, list(groups), str)
         ax.set(xlabel="number of experts", ylabel=label)
-        ax.grid(color="0.9")
     axes[0, 0].yaxis.get_major_locator().set_params(integer=True)
-    handles, _ = axes[0, 0].get_legend_handles_labels()
-    legend(figure, handles)
+    legend(figure, labelled(axes[0, 0]))
     return figure
-
-
-def _draw_runs(ax, groups, measure, dots):
-    """Draw the mean of the runs as a line, and runs as dots."""
-    values = [[measure(*run) for run in runs] for runs in groups.values()]
-    if dots:
-        of_experts = np.repeat(list(groups), [len(of_runs) for of_runs in values])
-        style = {"color": COLORS[5], "alpha": 0.6, "label": "one run"}
-        ax.plot(of_experts, np.concatenate(values), ".", **style)
-    means = [_mean(of_runs) for of_runs in values]
-    ax.plot(list(groups), means, "o-", color=COLORS[0], label="mean of the runs")

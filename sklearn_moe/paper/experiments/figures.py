@@ -16,8 +16,9 @@ from ...metrics import dispatch_entropy
 from .._experiment import Experiment, Finding
 from .._published import ENTROPY_CURVES, FIGURE_1
 from .._run import MATRICES, one_thread
-from .._statistics import Interval, crossing, mean_interval
-from .common import ACTIVATION, TRACE, legend, mark, mixtures, panels, problems, published_mixtures
+from .._statistics import crossing, mean_interval
+from .common import ACTIVATION, TRACE, mixtures, problems, published_mixtures
+from .drawing import draw_band, labelled, legend, mark, panels
 
 _MARKED = np.array([0, 1, 3, 7])  # of expert_colors: crosses are thin, the first four too alike
 _SHOWN = 800  # training samples in the figure
@@ -132,11 +133,11 @@ def _order(X, clusters, dictionary):
 def _fig1_findings(results):
     """Yield how far the mixtures are specialized in the end."""
     linear, cubic = (_last(results, f"mixture {activation}") for activation in ACTIVATION.values())
-    gap = linear.interval("entropy", minus=cubic.values("entropy"))  # paired by seed
+    gap = linear.interval("entropy", over=cubic)
     yield Finding(
         "At the end the nonlinear mixture is more specialized than the linear one: entropy "
-        f"{cubic.summary('entropy').mean:.3f} against {linear.summary('entropy').mean:.3f}, a "
-        f"difference of {gap.mean:.3f} ({gap.text(3)}).",
+        f"{cubic.mean('entropy'):.3f} against {linear.mean('entropy'):.3f}, a difference of "
+        f"{gap.with_mean(3)}.",
         gap.above(0),
     )
     values = cubic.values("entropy")
@@ -145,8 +146,8 @@ def _fig1_findings(results):
         f"{_SPECIALIZED}: four clusters need all of the four experts."
     )
     yield Finding(
-        f"Test accuracy at the end: nonlinear {cubic.summary('accuracy').mean:.2f} %, linear "
-        f"{linear.summary('accuracy').mean:.2f} %; one run each in the authors' notebook: "
+        f"Test accuracy at the end: nonlinear {cubic.mean('accuracy'):.2f} %, linear "
+        f"{linear.mean('accuracy'):.2f} %; one run each in the authors' notebook: "
         f"{FIGURE_1['cubic']:.2f} and {FIGURE_1['linear']:.2f} %."
     )
 
@@ -204,29 +205,18 @@ def _draw_fig3(results):
     settings = results.settings
     figure, axes = panels(1, len(settings), (10, 4.8), sharey=True)
     for ax, setting in zip(axes[0], settings, strict=True):
-        lines = _draw_setting(results, setting, ax)
+        for name, activation in _KINDS.items():
+            cell = results.cell(setting=setting, model=f"mixture {activation}")
+            display = DispatchEntropyDisplay(*runs_over_steps(cell, "entropy"), n_clusters=4)
+            color = display.plot(ax=ax, name=f"{name} experts").line_.get_color()
+            style = {"color": color, "mfc": "white", "lw": 1, "label": f"{name}, authors' record"}
+            ax.plot(*ENTROPY_CURVES[setting, activation], "o--", **style)
+        ax.get_legend().remove()  # the figure has one for all
+        ax.set(title=f"Setting {setting}", xlabel="Step")
+        ax.label_outer()
     title = f"mean and 95 % interval over {len(results.cells[0].runs)} runs"
-    legend(figure, lines, title=title)
+    legend(figure, labelled(axes[0, 0]), title=title)
     return figure
-
-
-def _draw_setting(results, setting, ax):
-    """Draw our curves and the recorded ones, and return the lines by their names."""
-    lines = {}
-    for name, activation in _KINDS.items():
-        cell = results.cell(setting=setting, model=f"mixture {activation}")
-        display = DispatchEntropyDisplay(*runs_over_steps(cell, "entropy"), n_clusters=4)
-        ours = lines[f"{name} experts"] = display.plot(ax=ax).line_
-        (lines[f"{name}, authors' record"],) = ax.plot(
-            *ENTROPY_CURVES[setting, activation],
-            "o--",
-            color=ours.get_color(),
-            markerfacecolor="white",
-            linewidth=1,
-        )
-    ax.set(title=f"Setting {setting}", xlabel="Step")
-    ax.label_outer()
-    return lines
 
 
 def _fig3_findings(protocol, results):
@@ -331,9 +321,10 @@ def _draw_curves(results, symbols, ax):
         cell = results.cell(model=f"mixture {kind}")
         for style, (measure, symbol) in zip(("-", "--"), symbols.items(), strict=True):
             steps, values = runs_over_steps(cell, measure)
-            mean, low, high = np.transpose([mean_interval(column) for column in values.T])
-            ax.plot(steps, mean, style, color=color, label=f"{symbol}, {name}")
-            ax.fill_between(steps, low, high, color=color, alpha=0.25, linewidth=0)
+            intervals = [mean_interval(column) for column in values.T]
+            draw_band(
+                ax, steps, intervals, style, alpha=0.25, color=color, label=f"{symbol}, {name}"
+            )
     ax.set_ylim(bottom=0)
 
 
@@ -355,4 +346,4 @@ def _products_findings(results):
 def _ratio(cell, measure, other):
     """Return the geometric mean over the runs of a ratio at the end, with its interval."""
     ends = ({name: values[-1] for name, values in run["curve"].items()} for run in cell.runs)
-    return Interval(*np.exp(mean_interval([np.log(end[measure] / end[other]) for end in ends])))
+    return mean_interval([np.log(end[measure] / end[other]) for end in ends]).exp()

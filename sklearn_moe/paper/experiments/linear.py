@@ -13,7 +13,8 @@ from .._experiment import Experiment, Finding
 from .._protocols import expert
 from .._run import Run
 from .._statistics import LEVEL, UNDECIDED, holm, mean_interval, p_text, p_value
-from .common import ACTIVATION, COLORS, TRACE, panels, problems
+from .common import ACTIVATION, TRACE, problems
+from .drawing import AXES, COLORS, draw_level, panels
 
 
 class AlikeStart(Callback):
@@ -125,13 +126,13 @@ def _having(cells, **labels):
 
 
 def _mean(cells, measure):
-    return np.mean([cell.summary(measure).mean for cell in cells])
+    return np.mean([cell.mean(measure) for cell in cells])
 
 
 def _specialized(name, cells):
     """Yield in how many cells the entropy is below the mark, and the best one."""
     p = dict(zip(cells, holm(p_value(c.values("entropy"), _MARK) for c in cells), strict=True))
-    below = [cell for cell in cells if cell.summary("entropy").mean < _MARK]
+    below = [cell for cell in cells if cell.mean("entropy") < _MARK]
     sure = [cell for cell in below if p[cell] < LEVEL]
     counts = (
         f"{sum(cell in below for cell in of)} of {len(of)} ({sum(cell in sure for cell in of)}) "
@@ -143,13 +144,13 @@ def _specialized(name, cells):
         f"{name}, cells with a mean entropy below log 4 / 2 = {_MARK:.3f} (in brackets: with p < "
         f"{LEVEL} by Holm's correction for {len(cells)} cells): {', '.join(counts)}."
     )
-    best = min(cells, key=lambda cell: cell.summary("entropy").mean)
-    entropy, accuracy = best.interval("entropy"), best.summary("accuracy")
+    best = min(cells, key=lambda cell: cell.mean("entropy"))
+    entropy = best.interval("entropy")
     yield Finding(
         f"{name} fail to specialize whatever the choice: the entropy stays above {_MARK:.3f}. In "
         f"the best of {len(cells)} cells it is {entropy.mean:.3f} ({entropy.text(3)}, uncorrected; "
-        f"{p_text(p[best])} corrected), with {accuracy.mean:.2f} %; {len(sure)} cells are below at "
-        f"p < {LEVEL} corrected.",
+        f"{p_text(p[best])} corrected), with {best.mean('accuracy'):.2f} %; {len(sure)} cells are "
+        f"below at p < {LEVEL} corrected.",
         False if sure else entropy.above(_MARK) is True or UNDECIDED,
     )
 
@@ -165,10 +166,10 @@ def _because_they_differ(name, cells):
         more = mean_interval(entropies[2] - entropies[1])
         yield Finding(
             f"{name}, gate {gate}: a large start leads to a low entropy because experts differ "
-            f"from the first step on. Alike experts have an entropy that is {more.mean:+.3f} "
-            f"({more.text(3)}) beside that of different ones. Entropy from the paper's start, the "
-            f"large one and the large one alike: {_list(entropies)}; difference after {TRACE} "
-            f"steps: {_list(shares)}.",
+            f"from the first step on. Alike experts have an entropy that is "
+            f"{more.with_mean(3, sign='+')} beside that of different ones. Entropy from the "
+            f"paper's start, the large one and the large one alike: {_list(entropies)}; "
+            f"difference after {TRACE} steps: {_list(shares)}.",
             more.above(0),
         )
 
@@ -187,10 +188,10 @@ def _draw(results):
             style = {"color": color, "marker": marker, "lw": 1, "ms": 5, "alpha": 0.8}
             cells = results.select(setting=setting, model=model)
             for line in _by_start(cells):
-                entropies = [line[start].summary("entropy").mean for start in _STARTS]
+                entropies = [line[start].mean("entropy") for start in _STARTS]
                 ax.plot(range(len(_STARTS)), entropies, **style)
             ax.plot([], [], label=f"setting {setting}", **style)
-        ax.axhline(np.log(4), color="0.6", lw=0.8, ls="--")
+        draw_level(ax, np.log(4))
         ax.set(
             title=f"{model.capitalize()} experts",
             xlabel="initial weights, times torch's own",
@@ -199,7 +200,7 @@ def _draw(results):
             xlim=(-0.4, len(_STARTS) - 0.6),
             ylim=(-0.05, 1.5),
         )
-    axes[0].set_ylabel("dispatch entropy (nats)")
+    axes[0].set_ylabel(AXES["entropy"])
     axes[0].annotate("no expert knows a cluster: log 4", (-0.35, 1.4), va="bottom", size=9)
     axes[0].annotate("one cluster per expert: 0", (-0.35, -0.03), va="bottom", size=9)
     title = "mean over the runs,\na line per choice of all else"

@@ -10,8 +10,8 @@ import torch
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._run import Problem, Run, Samples
-from .._statistics import UNDECIDED, Interval, crossing, mean_interval
-from .common import COLORS, draw_learning_curves, legend, panels
+from .._statistics import UNDECIDED, crossing, mean_interval
+from .drawing import AXES, COLORS, draw_learning_curves, draw_level, labelled, legend, panels
 
 _SINGLE = "single expert"
 _KEPT = (1, 4, 8)
@@ -91,30 +91,24 @@ def _name(kept):
     return f"{kept} patch{'es' * (kept > 1)} kept"
 
 
-def _cells(results, n_patches, model):
-    """Return the cells of a learning curve by number of training samples."""
-    found = results.select(n_patches=n_patches, model=model)
-    return {cell.labels["n_train"]: cell for cell in found}
-
-
 def _findings(results):
     many, one, most = max(_PATCHES), _name(min(_KEPT)), _name(max(_KEPT))
     yield _samples_needed(results, one)
     for n_patches in _PATCHES:
-        cells = {model: _cells(results, n_patches, model)[_N] for model in (_SINGLE, one, most)}
+        cells = results.by("model", n_patches=n_patches, n_train=_N)
         for model, other in ((most, _SINGLE), (one, most)):
-            gain = cells[model].interval("accuracy", minus=cells[other].values("accuracy"))
+            gain = cells[model].interval("accuracy", over=cells[other])
             yield Finding(
-                f"{n_patches} patches, {_N} samples: {cells[model].summary('accuracy').mean:.1f} % "
-                f"with {model}, {cells[other].summary('accuracy').mean:.1f} % with {other}, "
-                f"{gain.mean:.1f} points more ({gain.text(1)}).",
+                f"{n_patches} patches, {_N} samples: {cells[model].mean('accuracy'):.1f} % with "
+                f"{model}, {cells[other].mean('accuracy'):.1f} % with {other}, "
+                f"{gain.with_mean(1, 'points more')}.",
                 gain.above(0),
             )
-    weight = _cells(results, many, one)[_N].interval("pattern_weight")
+    weight = results.cell(n_patches=many, n_train=_N, model=one).interval("pattern_weight")
     yield Finding(
         f"The router finds the pattern: with {many} patches and {_N} samples it has "
-        f"{weight.mean:.2f} of the weight of an expert ({weight.text(2)}), {1 / many:.2f} if all "
-        "patches were equal.",
+        f"{weight.with_mean(2, 'of the weight of an expert')}, {1 / many:.2f} if all patches were "
+        "equal.",
         weight.above(1 / many),
     )
 
@@ -123,7 +117,7 @@ def _samples_needed(results, model):
     """Compare at how many samples a single expert and a model reach the goal."""
     shown, needed = [], {}
     for n_patches, name in product(_PATCHES, (_SINGLE, model)):
-        cells = _cells(results, n_patches, name)
+        cells = results.by("n_train", n_patches=n_patches, model=name)
         curves = np.transpose([cell.values("accuracy") for cell in cells.values()])
         samples = np.exp([crossing(np.log(list(cells)), curve, _GOAL) for curve in curves])
         needed[n_patches, name] = np.log(samples)
@@ -138,9 +132,9 @@ def _samples_needed(results, model):
     )
     if np.isnan(logs).any():
         return Finding(f"{text}.", UNDECIDED)
-    ratio = Interval(*np.exp(mean_interval(logs)))
-    text += f"; with {many} a single expert takes {ratio.mean:.0f} times as many ({ratio.text(0)})"
-    return Finding(f"{text}.", ratio.above(1))
+    ratio = mean_interval(logs).exp()
+    text += f"; with {many} a single expert takes {ratio.with_mean(0, 'times as many')}."
+    return Finding(text, ratio.above(1))
 
 
 def _draw(results):
@@ -150,14 +144,14 @@ def _draw(results):
     styles = dict(zip(models, zip(("black", *COLORS), "sXo^v", strict=False), strict=True))
     for ax, n_patches in zip(axes[0], _PATCHES, strict=False):
         draw_learning_curves(ax, results, "accuracy", styles, most=100, n_patches=n_patches)
-        ax.axhline(_GOAL, color="0.5", lw=0.8, ls="--", zorder=0)
-        ax.set(title=f"{n_patches} patches", ylabel="test accuracy (%)", ylim=(48, 102))
+        draw_level(ax, _GOAL)
+        ax.set(title=f"{n_patches} patches", ylabel=AXES["accuracy"], ylim=(48, 102))
     ax, many = axes[0, -1], max(_PATCHES)
     kept = {_name(k): styles[_name(k)] for k in _KEPT}
     draw_learning_curves(ax, results, "pattern_weight", kept, most=1, n_patches=many)
-    ax.axhline(1 / many, color="0.5", lw=0.8, ls="--", zorder=0)
+    draw_level(ax, 1 / many)
     title = f"{many} patches: weight of the pattern"
     ax.set(title=title, ylabel="largest gate of an expert", ylim=(0, 1))
-    handles, _ = axes[0, 0].get_legend_handles_labels()
-    legend(figure, handles, title=f"band: 95 % interval; dashed: {_GOAL} %, or equal gates")
+    title = f"band: 95 % interval; dashed: {_GOAL} %, or equal gates"
+    legend(figure, labelled(axes[0, 0]), title=title)
     return figure

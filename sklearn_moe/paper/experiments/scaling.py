@@ -7,11 +7,11 @@ from math import log
 import numpy as np
 
 from .._experiment import Experiment, Finding
-from .._protocols import expert
+from .._protocols import expert, paper_classifier
 from .._run import Problem, Run
-from .._statistics import mean_interval, share_interval
-from .common import COLORS, legend, log_scale, mark, mixture, panels
+from .._statistics import share_interval
 from .coverage import covered_by_chance
+from .drawing import COLORS, draw_never, legend, log_scale, mark, panels
 from .theorem import GOOD, on_clusters
 
 _EXPERTS = {  # by clusters; from 4 on K log K times 1, 1.5, 2, 2.5 and 3, of 16 times 1, 2 and 3
@@ -120,7 +120,7 @@ def _varied(name, value):
 def _model(n_experts, router, expert_width=8, init_scale=1e-3):
     options = {"n_experts": n_experts, "expert_width": expert_width, "max_iter": _STEPS}
     rate = {"router__learning_rate": 0.01} if router else {}
-    return mixture("paper", True, expert=expert("patch", init_scale), **options, **rate)
+    return paper_classifier(expert=expert("patch", init_scale), **options, **rate)
 
 
 def cover(results, setting, router, k):
@@ -158,23 +158,23 @@ def _findings(results):
                 f"Setting {setting}{router}, K = {k}: {m} experts, {m / (k * log(k)):.1f} K log K, "
                 f"{'are the least' if found else 'are too few'} to cover all clusters in nine of "
                 f"ten runs ({each}; {shares[m][0].text(2)} with {m}). Accuracy is "
-                f"{cell.summary('accuracy').mean:.2f} %. Every cluster has an expert that is good "
+                f"{cell.mean('accuracy'):.2f} %. Every cluster has an expert that is good "
                 f"on it in nine of ten runs first with {least(shares, True) or 'none of these'}. "
                 f"If experts committed at random, {least_by_chance(k)} would do.",
                 found is not None,
             )
     few, many = (results.cell(setting=1, model=name) for name in _MANY.values())
-    gain = mean_interval(many.values("covered") - few.values("covered"))
+    gain = many.interval("covered", over=few)
     yield Finding(
         f"More clusters take more samples each: of 16 clusters of setting 1, 89 experts and the "
-        f"slow router cover {few.summary('covered').mean:.1f} from {_PER_CLUSTER} samples per "
-        f"cluster, {gain.mean:.1f} more ({gain.text(1)}) from four times as many.",
+        f"slow router cover {few.mean('covered'):.1f} from {_PER_CLUSTER} samples per cluster, "
+        f"{gain.with_mean(1, 'more')} from four times as many.",
         gain.above(0),
     )
     for name, cells in _variations(results):
         each = [
             "{:.1f} ({:.2f} to {:.2f})".format(*full(cell, 4))
-            + f" at {value:g}, accuracy {cell.summary('accuracy').mean:.2f} %"
+            + f" at {value:g}, accuracy {cell.mean('accuracy'):.2f} %"
             for value, cell in cells.items()
         ]
         text = f"Share of the runs that cover all clusters by {_SYMBOLS[name]} (setting 1, {_BASE}"
@@ -222,8 +222,7 @@ def _draw_least(ax, results):
         style = {"color": COLORS[3 + i], "label": f"setting {setting}{router}"}
         x = clusters * (0.94 + 0.06 * i)  # sideways, to be told apart
         ax.plot(x, found, "o-", **style)
-        never = np.where(np.isnan(found), 0.97, np.nan)
-        ax.plot(x, never, "x", color=style["color"], transform=ax.get_xaxis_transform())
+        draw_never(ax, x[np.isnan(found)], style["color"])
     log_scale(ax, clusters, str)
     ax.set(yscale="log", xlabel="K", ylabel="least M that covers all clusters")
     ax.legend(fontsize=8, frameon=False)

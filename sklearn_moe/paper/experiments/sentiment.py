@@ -2,16 +2,14 @@
 
 from itertools import product
 
-import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 from ..._classifier import MoEClassifier
-from ...inspection import RoutingDisplay
 from .._experiment import Experiment, Finding
 from .._protocols import expert
 from .._text_runs import CORPORA, FEATURES, MOST, PACKAGES, PerLanguage, TextRun, Texts
-from .common import COLORS, legend, mark, panels
+from .drawing import COLORS, draw_dispatch, legend, mark, panels
 
 _TRAINING = {  # of the paper; a text is one patch
     "expert": expert("patch_conv", 0.001),
@@ -113,7 +111,7 @@ def from_arguments(options):
 def _findings(results):
     """Yield what there is to gain, what mixtures gain, and whether they divide the languages."""
     for setting in results.settings:
-        cells = {cell.labels["model"]: cell for cell in results.select(setting=setting)}
+        cells = results.by("model", setting=setting)
         if _ONE in cells:
             yield _gain(setting, cells, _TOLD, _ONE)._replace(holds=None)
         for kind in _KINDS:
@@ -122,18 +120,18 @@ def _findings(results):
         if _NETWORK in cells:  # the best one by the test texts, which favors it
             singles = {name: c for name, c in cells.items() if not c.has("dispatch")}
             del singles[_TOLD]
-            best = max(singles, key=lambda name: singles[name].summary("accuracy").mean)
+            best = max(singles, key=lambda name: singles[name].mean("accuracy"))
             yield _gain(setting, cells, f"ReLU {_SLOW}", f"{best}, the best single model", best)
         routed = {name: cell for name, cell in cells.items() if cell.has("test_entropy")}
         if routed:
-            listed = (f"{name} {c.summary('test_entropy').mean:.2f}" for name, c in routed.items())
+            listed = (f"{name} {c.mean('test_entropy'):.2f}" for name, c in routed.items())
             yield Finding(f"{setting}: dispatch entropy of {', '.join(listed)}.")
 
 
 def _gain(setting, cells, better, named, worse=None):
     """Return by how much a model is better than another one, seed by seed."""
-    gain = cells[better].interval("accuracy", minus=cells[worse or named].values("accuracy"))
-    text = f"{setting}: {better} is better than {named}: {gain.mean:+.2f} points ({gain.text(2)})."
+    gain = cells[better].interval("accuracy", over=cells[worse or named])
+    text = f"{setting}: {better} is better than {named}: {gain.with_mean(2, 'points', '+')}."
     return Finding(text, gain.above(0))
 
 
@@ -144,7 +142,7 @@ def _draw(results):
     for shift, color, setting in zip((-0.2, 0, 0.2), COLORS, _DENSE, strict=False):
         style = {"color": color, "marker": "o", "ls": "", "ms": 5}
         for cell in results.select(setting=setting):
-            mean, _, low, high, _ = cell.summary("accuracy")
+            mean, low, high = cell.interval("accuracy")
             y = names.index(cell.labels["model"]) + shift
             ax.plot([low, high], [y, y], color=color, lw=1.5)
             ax.plot(mean, y, **style)
@@ -153,10 +151,8 @@ def _draw(results):
     ax.invert_yaxis()
     ax.grid(axis="x", color="0.9")
     for ax, name in zip(others, ("cubic mixture", f"linear {_SLOW}"), strict=True):
-        counts = np.array(results.cell(setting="SVD 256", model=name).runs[0]["dispatch"])
-        shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
-        display = RoutingDisplay(shares, normalize="true", display_labels=list(CORPORA))
-        display.plot(ax=ax, colorbar=False)
+        cell = results.cell(setting="SVD 256", model=name)
+        draw_dispatch(ax, cell, display_labels=list(CORPORA))
         ax.set(title=f"{name},\nSVD 256, first run", xlabel="Expert", ylabel="")
     legend(figure, marks)
     return figure

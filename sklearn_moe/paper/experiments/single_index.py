@@ -14,7 +14,7 @@ from ...metrics import dispatch_entropy
 from .._experiment import Experiment, Finding
 from .._run import Problem, Run, Samples, one_thread, seconds
 from .._statistics import mean_interval
-from .common import COLORS, draw_learning_curves, legend, panels
+from .drawing import COLORS, draw_learning_curves, labelled, legend, panels
 
 _CLUSTERS, _SIZES = (1, 2, 4), (500, 1000, 2000, 4000)
 _ONE, _WIDE, _MIXTURE = "network", "network of 800 units", "mixture of networks"
@@ -110,33 +110,28 @@ def single_index(protocol="code", data="fixed"):
 
 
 def _findings(results):
-    most, n_train = max(_CLUSTERS), max(_SIZES)
-
-    def r2(model, n_clusters=most):
-        return results.cell(setting=n_clusters, n_train=n_train, model=model).values("r2")
-
-    def entropy(model):
-        return results.cell(setting=most, n_train=n_train, model=model).summary("entropy").mean
-
+    least, most, n_train = min(_CLUSTERS), max(_CLUSTERS), max(_SIZES)
+    easy, hard = (results.by("model", setting=k, n_train=n_train) for k in (least, most))
+    lost = {model: easy[model].values("r2") - hard[model].values("r2") for model in hard}
     for mixture, single in ((_MIXTURE, _ONE), (_MIXTURE, _WIDE), (_CUBICS, _CUBIC)):
-        gain = mean_interval(r2(mixture) - r2(single))
+        gain = hard[mixture].interval("r2", over=hard[single])
         yield Finding(
-            f"{most} clusters, {n_train:,} samples: R2 {r2(mixture).mean():.3f} of the {mixture}, "
-            f"{r2(single).mean():.3f} of the {single}, {gain.mean:.3f} more ({gain.text(3)}).",
+            f"{most} clusters, {n_train:,} samples: R2 {hard[mixture].mean('r2'):.3f} of the "
+            f"{mixture}, {hard[single].mean('r2'):.3f} of the {single}, "
+            f"{gain.with_mean(3, 'more')}.",
             gain.above(0),
         )
-        lost = {model: r2(model, min(_CLUSTERS)) - r2(model) for model in (mixture, single)}
         saved = mean_interval(lost[single] - lost[mixture])
         yield Finding(
-            f"From {min(_CLUSTERS)} to {most} clusters the {single} loses "
-            f"{lost[single].mean():.3f} of R2, the {mixture} {lost[mixture].mean():.3f}, "
-            f"{saved.mean:.3f} less ({saved.text(3)}).",
+            f"From {least} to {most} clusters the {single} loses {lost[single].mean():.3f} of R2, "
+            f"the {mixture} {lost[mixture].mean():.3f}, {saved.with_mean(3, 'less')}.",
             saved.above(0),
         )
     yield Finding(
-        f"Dispatch entropy with {most} clusters and {n_train:,} samples: {entropy(_MIXTURE):.2f} "
-        f"nats of the {_MIXTURE}, {entropy(_CUBICS):.2f} of the {_CUBICS}; {log(most):.2f} where "
-        "experts do not know the clusters."
+        f"Dispatch entropy with {most} clusters and {n_train:,} samples: "
+        f"{hard[_MIXTURE].mean('entropy'):.2f} nats of the {_MIXTURE}, "
+        f"{hard[_CUBICS].mean('entropy'):.2f} of the {_CUBICS}; {log(most):.2f} where experts do "
+        "not know the clusters."
     )
 
 
@@ -149,6 +144,5 @@ def _draw(results):
         draw_learning_curves(ax, results, "r2", styles, _MIXTURE, most=1, setting=n_clusters)
         ax.set(title=f"{n_clusters} cluster{'s' * (n_clusters > 1)}", ylim=(-0.25, 1.05))
     axes[0, 0].set_ylabel("R2 on test samples")
-    handles, _ = axes[0, 0].get_legend_handles_labels()
-    legend(figure, handles, ncols=4, title="band: 95 % interval of the mean")
+    legend(figure, labelled(axes[0, 0]), ncols=4, title="band: 95 % interval of the mean")
     return figure

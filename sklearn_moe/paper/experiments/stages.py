@@ -5,8 +5,10 @@ from itertools import pairwise
 import numpy as np
 
 from .._experiment import Experiment, Finding
-from .._statistics import UNDECIDED, Interval, crossing, mean_interval, power_law
-from .common import COLORS, TRACE, legend, log_scale, mark, mixture, panels, problems
+from .._protocols import paper_classifier
+from .._statistics import UNDECIDED, crossing, mean_interval, power_law
+from .common import TRACE, problems
+from .drawing import COLORS, draw_band, draw_never, legend, log_scale, mark, panels
 
 _EXPERT, _ROUTER = "learning_rate_init", "router__learning_rate"
 _RATES = {_EXPERT: (0.0005, 0.001, 0.002), _ROUTER: (0.01, 0.03, 0.1, 0.3)}
@@ -40,7 +42,7 @@ def stages(protocol="code", data="fixed"):
             "train on."
         ),
         problems=problems((1,), data, n_train=4000, n_test=4000),
-        models={"mixture cubic": mixture(protocol, True)},
+        models={"mixture cubic": paper_classifier(protocol)},
         grid=_RATES,
         n_runs=3,
         measures=("accuracy", "entropy", "steps"),
@@ -71,12 +73,7 @@ def times(curve):
 def _table(results):
     """Return rates and times of all runs, as arrays."""
     rows = [
-        {
-            "seed": run["seed"],
-            _EXPERT: cell.labels[_EXPERT],
-            _ROUTER: cell.labels[_ROUTER],
-            **times(run["curve"]),
-        }
+        cell.labels | times(run["curve"]) | {"seed": run["seed"]}
         for cell in results.cells
         for run in cell.runs
     ]
@@ -96,28 +93,34 @@ def _findings(results):
     exponent = routed["expert"]
     yield Finding(
         "The router's time depends on the experts' rate, too: exponent of eta "
-        f"{exponent.mean:.2f} ({exponent.text(2)}). If it learned while they still grow, exponents "
-        "would be -0.25 of eta_r and -0.75 of eta."
+        f"{exponent.with_mean(2)}. If it learned while they still grow, exponents would be -0.25 "
+        "of eta_r and -0.75 of eta."
     )
-    yield _never(table)
+    never = (f"{np.isnan(table[stage]).sum()} ({name})" for stage, name in _STAGES.items())
+    yield Finding(
+        f"Of {len(table['commit'])} runs these never get there, and are in none of the times: "
+        f"{', '.join(never)}."
+    )
+
+
+def _fit(table, steps, of):
+    """Return the exponents of the rates in the times of some runs."""
+    return power_law(steps[of], expert=table[_EXPERT][of], router=table[_ROUTER][of])
 
 
 def _exponents(table, steps):
     """Return the exponents of the rates: fitted seed by seed, as its runs have much in common."""
-    fits = [
-        power_law(steps[of], expert=table[_EXPERT][of], router=table[_ROUTER][of])
-        for of in (table["seed"] == seed for seed in np.unique(table["seed"]))
-    ]
+    fits = [_fit(table, steps, table["seed"] == seed) for seed in np.unique(table["seed"])]
     return {rate: mean_interval([fit[rate] for fit in fits]) for rate in ("expert", "router")}
 
 
 def _scaling(claim, exponent, expected):
     """Compare an exponent with the expected one."""
-    b = exponent.mean
+    gap = abs(exponent.mean - expected)
     return Finding(
-        f"{claim}: exponent {b:.2f} ({exponent.text(2)}), expected {expected}. The rule is a "
-        f"tolerance of {_TOLERANCE:g}, not the interval.",
-        UNDECIDED if np.isnan(b) else bool(abs(b - expected) <= _TOLERANCE),
+        f"{claim}: exponent {exponent.with_mean(2)}, expected {expected}. The rule is a tolerance "
+        f"of {_TOLERANCE:g}, not the interval.",
+        UNDECIDED if np.isnan(gap) else bool(gap <= _TOLERANCE),
     )
 
 
@@ -127,17 +130,14 @@ def _router_scaling(table, exponent):
     later[~(later > 0)] = np.nan
     alone = _exponents(table, later)["router"]
     rates = np.unique(table[_ROUTER])[::-1]
-    fits = [
-        power_law(later[of], expert=table[_EXPERT][of], router=table[_ROUTER][of])
-        for of in (np.isin(table[_ROUTER], pair) for pair in pairwise(rates))
-    ]
+    fits = [_fit(table, later, np.isin(table[_ROUTER], pair)) for pair in pairwise(rates)]
     local = [fit["router"] for fit in fits if not np.isnan(fit["router"])]
     close = bool(abs(alone.mean + 1) <= _TOLERANCE)
     steeper = local[-1] < local[0] - _TOLERANCE if local else True
     return Finding(
-        f"The router takes 1/eta_r steps: exponent {exponent.mean:.2f} ({exponent.text(2)}), or "
-        f"{alone.mean:.2f} ({alone.text(2)}) from the commitment of the experts on; between "
-        "neighboring rates, from large to small ones, "
+        f"The router takes 1/eta_r steps: exponent {exponent.with_mean(2)}, or "
+        f"{alone.with_mean(2)} from the commitment of the experts on; between neighboring rates, "
+        "from large to small ones, "
         f"{', '.join(f'{b:.2f}' for b in local) or 'unknown'}. The rule for the second of them is "
         f"a tolerance of {_TOLERANCE:g}, and open where it gets steeper by more than that.",
         UNDECIDED if steeper and not close else close,
@@ -149,7 +149,7 @@ def _order(table):
     rows, n = _order_by_factor(table), int((~np.isnan(table["route"])).sum())
     counts = [first for first, _ in rows.values()]
     listed = "; ".join(
-        f"factor {factor}: {first} of {n}, {ratio.mean:.1f} times ({ratio.text(1)})"
+        f"factor {factor}: {first} of {n}, {ratio.with_mean(1, 'times')}"
         for factor, (first, ratio) in rows.items()
         if not np.isnan(ratio.mean)
     )
@@ -170,24 +170,14 @@ def _order_by_factor(table):
         logs = np.log(table["route"] / table[factor])
         known, seeds = ~np.isnan(logs), np.unique(table["seed"][~np.isnan(logs)])
         ratio = mean_interval([logs[known & (table["seed"] == seed)].mean() for seed in seeds])
-        rows[factor] = int((logs > 0).sum()), Interval(*np.exp(ratio))
+        rows[factor] = int((logs > 0).sum()), ratio.exp()
     return rows
-
-
-def _never(table):
-    missing = ", ".join(
-        f"{int(np.isnan(table[stage]).sum())} ({name})" for stage, name in _STAGES.items()
-    )
-    return Finding(
-        f"Of {len(table['commit'])} runs these never get there, and are in none of the times: "
-        f"{missing}."
-    )
 
 
 def _draw(results):
     """Draw a row per rate: the times over it, a line per value of the other one; and the order."""
     table = _table(results)
-    figure, axes = panels(2, len(_STAGES) + 1, (13.5, 7))
+    figure, axes = panels(2, len(_STAGES) + 1, (13.5, 7), grid="both")
     names = {_EXPERT: r"$\eta$ of the experts", _ROUTER: r"$\eta_r$ of the router"}
     guides = {(_EXPERT, "commit"): -1, (_EXPERT, "route"): -0.75, (_ROUTER, "route"): -0.25}
     for row, rate, other in zip(axes, (_EXPERT, _ROUTER), (_ROUTER, _EXPERT), strict=True):
@@ -196,9 +186,8 @@ def _draw(results):
             if (rate, stage) in guides:
                 _draw_guide(ax, table[rate], table[stage], guides[rate, stage])
             log_scale(ax, np.unique(table[rate]), "{:g}".format)
-            ax.set_xlabel(names[rate])
+            ax.set(xlabel=names[rate], ylabel="step")
             ax.set_title(title, fontsize=11)
-            ax.set_ylabel("step")
         row[-2].legend(title=names[other], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     for above, below in axes[:, :-1].T:
         above.sharey(below)
@@ -217,17 +206,14 @@ def _draw(results):
 def _draw_order(axes, table):
     """Draw the share of the runs in which experts commit first, and the ratio, by the factor."""
     rows, n = _order_by_factor(table), max(1, (~np.isnan(table["route"])).sum())
-    mean, low, high = np.transpose([ratio for _, ratio in rows.values()])
     axes[0].plot(_FACTORS, [first / n for first, _ in rows.values()], "o-", color="black")
     axes[0].set(title="experts commit first", ylabel="share of the runs", ylim=(-0.05, 1.05))
-    axes[1].plot(_FACTORS, mean, "o-", color="black")
-    axes[1].fill_between(_FACTORS, low, high, color="black", alpha=0.15, lw=0)
+    draw_band(axes[1], _FACTORS, [ratio for _, ratio in rows.values()], "o-", color="black")
     axes[1].axhline(1, color="0.5", lw=0.8)
     axes[1].set(ylabel="router's over experts' time", yscale="log")
     for ax in axes:
         log_scale(ax, _FACTORS, str)
         ax.set_xlabel("factor that counts as committed")
-        ax.grid(color="0.9")
 
 
 def _draw_times(ax, table, stage, rate, other):
@@ -243,15 +229,11 @@ def _draw_times(ax, table, stage, rate, other):
         levels = np.unique(x[known])
         means = [np.exp(np.log(y[known & (x == level)]).mean()) for level in levels]
         ax.plot(levels, means, color=color, label=f"{value:g}")
-        never = np.unique(x[~known])
-        ax.plot(
-            never, np.full(len(never), 0.96), "x", color=color, transform=ax.get_xaxis_transform()
-        )
+        draw_never(ax, np.unique(x[~known]), color)
     ax.set_yscale("log")
     ax.yaxis.set_major_formatter(ScalarFormatter())
     ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
     ax.yaxis.set_minor_locator(NullLocator())
-    ax.grid(color="0.9")
 
 
 def _draw_guide(ax, x, y, exponent):

@@ -8,13 +8,12 @@ import numpy as np
 
 from ..._classifier import MoEClassifier
 from ..._training import LRScheduler
-from ...inspection import RoutingDisplay
 from .._command import positive
 from .._experiment import Experiment, Finding
 from .._image_runs import TASKS, ImageRun, Images
 from .._published import TABLE_2
 from .._run import LIVE
-from .common import COLORS, legend, panels
+from .drawing import COLORS, draw_dispatch, labelled, legend, panels
 
 _EPOCHS = {"cnn": 20, "mobilenet_v2": 30, "resnet18": 10}
 _COSINE = 200  # epochs of half a cosine
@@ -194,17 +193,17 @@ def _findings(results):
         for model, cell in cells.items():
             name = f"{task}, {architecture} {model}"
             if single and cell is not single:
-                gain = cell.interval("accuracy", minus=single.values("accuracy"))  # paired by seed
+                gain = cell.interval("accuracy", over=single)
                 clusters = TASKS[task].make is not None  # where the paper claims a gain
                 yield Finding(
                     f"{name} {'is better than' if clusters else 'beside'} the single network in "
-                    f"the last epoch: {gain.mean:+.2f} points ({gain.text(2)}).",
+                    f"the last epoch: {gain.with_mean(2, 'points', '+')}.",
                     gain.above(0) if clusters else None,
                 )
             if cell.has("dispatch"):
                 used = (cell.values("load") >= LIVE).sum(1)
                 yield Finding(
-                    f"{name}: dispatch entropy {cell.summary('test_entropy').mean:.2f}; "
+                    f"{name}: dispatch entropy {cell.mean('test_entropy'):.2f}; "
                     f"{used.mean():.1f} of {MODELS[model]['n_experts']} experts are used."
                 )
     ahead = [c.values("best_epoch_accuracy") - c.values("accuracy") for c in results.cells]
@@ -222,17 +221,21 @@ def _draw(results):
     n_rows = math.ceil(n_panels / 2)
     figure, axes = panels(n_rows, 2, (10, 3.8 * n_rows))
     axes = axes.ravel()
-    lines = {}
     for ax, ((task, architecture), cells) in zip(axes, groups.items(), strict=False):
-        lines |= {model: _draw_curves(ax, model, cell) for model, cell in cells.items()}
+        for model, cell in cells.items():
+            _draw_curves(ax, model, cell)
         ax.set(title=f"{task}, {architecture}", xlabel="Epoch", ylabel="Test accuracy (%)")
+        ax.grid(color="0.9")
     for ax, cell in zip(axes[len(groups) :], routed, strict=False):
-        _draw_dispatch(ax, cell)
+        draw_dispatch(ax, cell)
+        title = f"{', '.join(cell.labels.values())}, first run:\n"
+        title += "share of each class that an expert gets"
+        ax.set(title=title, xlabel="Expert", ylabel="Class")
     for ax in axes[n_panels:]:
         ax.remove()
-    repeated = any(len(cell.runs) > 1 for cells in groups.values() for cell in cells.values())
+    repeated = any(len(cell.runs) > 1 for cell in results.cells)
     title = "thin: a run each, thick: their mean" if repeated else None
-    legend(figure, lines, "upper center", title=title, handlelength=4)
+    legend(figure, labelled(axes[0]), "upper center", title=title, handlelength=4)
     return figure
 
 
@@ -244,19 +247,6 @@ def _draw_curves(ax, model, cell):
     style = {"color": color, "linestyle": dashes}
     ax.plot(epochs, curves.T, lw=0.8, alpha=0.5, **style)
     every = math.ceil(len(epochs) / 10)
-    marks = ((len(epochs) - 1) % every, every)  # the last epoch has one
-    (line,) = ax.plot(epochs, curves.mean(0), marker=marker, markevery=marks, lw=2, **style)
+    style |= {"marker": marker, "markevery": ((len(epochs) - 1) % every, every)}  # the last has one
+    ax.plot(epochs, curves.mean(0), lw=2, label=model, **style)
     ax.xaxis.get_major_locator().set_params(integer=True)
-    ax.grid(color="0.9")
-    return line
-
-
-def _draw_dispatch(ax, cell):
-    """Draw the share of each class that the first run sends to each expert."""
-    counts = np.array(cell.runs[0]["dispatch"], dtype=float)
-    shares = counts / np.maximum(1, counts.sum(1, keepdims=True))
-    RoutingDisplay(shares, normalize="true").plot(ax=ax, colorbar=False)
-    title = (
-        f"{', '.join(cell.labels.values())}, first run:\nshare of each class that an expert gets"
-    )
-    ax.set(title=title, xlabel="Expert", ylabel="Class")

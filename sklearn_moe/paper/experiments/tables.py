@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from .._experiment import Experiment, Finding
+from .._protocols import paper_classifier
 from .._published import ACTIVATIONS, NOTEBOOK, SINGLES, TABLE_1
 from .._statistics import mean_interval
 from .common import (
@@ -11,7 +12,6 @@ from .common import (
     TRACE,
     default,
     explain_outside,
-    mixture,
     problems,
     published_mixtures,
     single,
@@ -38,7 +38,7 @@ def _table(name, title, settings, protocol, data):
             label = f"single {activation}, {filters} filters"
             singles[label] = single(nonlinear, filters)
             published |= {(s, label): SINGLES[s, activation, filters] for s in settings}
-        models[f"mixture {activation}"] = mixture(protocol, nonlinear)
+        models[f"mixture {activation}"] = paper_classifier(protocol, nonlinear)
         models[f"mixture {activation}, default"] = default(nonlinear)
     return Experiment(
         name=name,
@@ -62,8 +62,8 @@ def _table(name, title, settings, protocol, data):
 def _table_findings(results):
     """Yield the paper's claims about the table, then a reason for what lies outside."""
     for setting in results.settings:
-        cells = {cell.labels["model"]: cell for cell in results.select(setting=setting)}
-        means = {model: cell.summary("accuracy").mean for model, cell in cells.items()}
+        cells = results.by("model", setting=setting)
+        means = {model: cell.mean("accuracy") for model, cell in cells.items()}
         best = max((model for model in means if model.startswith("single")), key=means.get)
         cubic, linear = cells["mixture cubic"], cells["mixture linear"]
         yield Finding(
@@ -72,16 +72,15 @@ def _table_findings(results):
             "`activations` has other kinds).",
             cubic.interval("accuracy").above(means[best]),
         )
-        gain = cubic.interval("accuracy", minus=linear.values("accuracy"))  # paired by seed
+        gain = cubic.interval("accuracy", over=linear)
         yield Finding(
             f"Setting {setting}: it is better than the mixture of linear experts, by "
-            f"{gain.mean:.2f} points ({gain.text(2)}).",
+            f"{gain.with_mean(2, 'points')}.",
             gain.above(0),
         )
         yield Finding(
             f"Setting {setting}: nonlinear experts specialize, linear ones hardly: entropy "
-            f"{cubic.summary('entropy').mean:.3f} against {linear.summary('entropy').mean:.3f}, "
-            "less than half.",
+            f"{cubic.mean('entropy'):.3f} against {linear.mean('entropy'):.3f}, less than half.",
             mean_interval(linear.values("entropy") / 2 - cubic.values("entropy")).above(0),
         )
     quoted = [
@@ -99,13 +98,13 @@ def _beside_the_notebook(results):
     """Yield where a recorded notebook and the table differ, and on which side we are."""
     for (setting, _, nonlinear), recorded in NOTEBOOK.items():
         for cell in results.select(setting=setting, model=f"mixture {ACTIVATION[nonlinear]}"):
-            accuracy, entropy = recorded.value("accuracy"), recorded.value("entropy")
-            inside = replace(cell, published=recorded)
-            sides = ["inside" if inside.inside(m) else "outside" for m in ("accuracy", "entropy")]
+            beside = replace(cell, published=recorded)
+            sides = ["inside" if beside.inside(m) else "outside" for m in ("accuracy", "entropy")]
             yield Finding(
                 f"Setting {setting}, {cell.labels['model']}: the authors' notebook recorded "
-                f"{accuracy[0]:.2f} ± {accuracy[1]:.2f} % (ours is {sides[0]}) and an entropy of "
-                f"{entropy[0]:.3f} ± {entropy[1]:.3f} (ours is {sides[1]})."
+                f"{recorded.accuracy:.2f} ± {recorded.accuracy_std:.2f} % (ours is {sides[0]}) and "
+                f"an entropy of {recorded.entropy:.3f} ± {recorded.entropy_std:.3f} (ours is "
+                f"{sides[1]})."
             )
 
 
@@ -140,9 +139,8 @@ def _wide_findings(results):
         where = "among" if low <= recorded <= high else "below" if recorded < low else "above"
         yield Finding(
             f"Setting {cell.labels['setting']}, {cell.labels['model']}: {len(values)} runs reach "
-            f"{low:.2f} to {high:.2f} % (training samples "
-            f"{cell.summary('train_accuracy').mean:.2f} %); the recorded {recorded:.2f} % lies "
-            f"{where} them."
+            f"{low:.2f} to {high:.2f} % (training samples {cell.mean('train_accuracy'):.2f} %); "
+            f"the recorded {recorded:.2f} % lies {where} them."
         )
 
 
@@ -171,8 +169,8 @@ def _activations_findings(results):
     """Yield whether the bound holds, then a reason for what lies outside."""
     for setting in results.settings:
         cells = results.select(setting=setting)
-        best = max(cells, key=lambda cell: cell.summary("accuracy").mean)
-        accuracy = best.summary("accuracy").mean
+        best = max(cells, key=lambda cell: cell.mean("accuracy"))
+        accuracy = best.mean("accuracy")
         yield Finding(
             f"Setting {setting}: no activation gets past {_BOUND} % "
             f"(best: {best.labels['model']}, {accuracy:.2f} %).",

@@ -7,10 +7,11 @@ import numpy as np
 from ..._training import Callback
 from ...metrics import expert_error_matrix, routing_matrix
 from .._experiment import Experiment, Finding
+from .._protocols import paper_classifier
 from .._run import LIVE, Problem, Run, used_experts
 from .._statistics import Interval, mean_interval, share_interval
-from .common import COLORS, legend, mark, mixture, panels
 from .coverage import covered_by_chance
+from .drawing import COLORS, legend, mark, panels
 
 GOOD = 5.0  # percent: an expert is good on a cluster if its error there is below
 _SAMPLES, _RECORDS = 500, 40  # whose routing is followed early on, and how often
@@ -139,7 +140,7 @@ def theorem(protocol="paper", data="fresh"):
         ),
         problems=tuple(Problem(s, n_train=4000, n_test=4000) for s in (1, 2)),
         models={
-            name: mixture("paper", True, **{"callbacks": [EarlyRouting()]} | changes)
+            name: paper_classifier(**{"callbacks": [EarlyRouting()]} | changes)
             for name, changes in _MODELS.items()
         },
         measures=("accuracy", "train_accuracy", "test_entropy"),
@@ -211,7 +212,7 @@ def _findings(results):
         yield Finding(
             f"Setting {setting}: it takes noise to keep the load even. At the end of exploration "
             f"it departs from n / M by {np.mean(loads[1]):.0f} % in training without noise, "
-            f"{change.mean:.0f} points more ({change.text(0)}).",
+            f"{change.with_mean(0, 'points more')}.",
             change.above(0),
         )
 
@@ -247,7 +248,7 @@ def _means(runs):
         mean = mean_interval(values)
         rule = f"rule: interval within {tolerance} of {expected} %"
         yield (
-            f"{text} {mean.mean:.2f} % ({mean.text(2)}); {rule}",
+            f"{text} {mean.with_mean(2, '%')}; {rule}",
             Interval(*(x - expected for x in mean)).within(tolerance),
         )
 
@@ -258,8 +259,8 @@ def _smooth(runs):
     more = mean_interval(np.subtract(without, noisy))
     return (
         f"noise smooths routing: a step of exploration moves {np.mean(noisy):.2g} % of the samples,"
-        f" by the same scores without noise {np.mean(without):.0f} %, {more.mean:.0f} points more "
-        f"({more.text(0)})"
+        f" by the same scores without noise {np.mean(without):.0f} %, "
+        f"{more.with_mean(0, 'points more')}"
     ), more.above(0)
 
 
