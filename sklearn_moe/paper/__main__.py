@@ -17,53 +17,47 @@ from ._runner import run_experiments
 from ._text_runs import require_texts
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
 from .experiments.sentiment import add_arguments as add_sentiment
-from .experiments.sentiment import from_arguments as sentiment_of
 from .experiments.table2 import add_arguments as add_table2
-from .experiments.table2 import from_arguments as table2_of
 
 _PROG = "python -m sklearn_moe.paper"
-_OWN_OPTIONS = {"table2": (add_table2, table2_of), "sentiment": (add_sentiment, sentiment_of)}
+_NAMES = (*GROUPS["all"], *GROUPS)
+_OWN_OPTIONS = {"table2": add_table2, "sentiment": add_sentiment}
 
 
 def main(arguments=None):
     """Run experiments of Chen et al. (2022), and put the published numbers beside ours."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     command = f"{_PROG} {shlex.join(arguments)}"
-    first, rest = arguments[:1], arguments[1:]
-    if first == ["list"]:
+    name, rest = (arguments or [""])[0], arguments[1:]
+    if name == "list":
         _list()
-    elif first == ["demo"]:
-        parser = argparse.ArgumentParser(prog=f"{_PROG} demo")
-        demo.add_arguments(parser)
-        demo.run_command(parser.parse_args(rest))
-    elif first in (["check"], ["redraw"]):
-        parser = argparse.ArgumentParser(prog=f"{_PROG} {first[0]}", description=_STORED[first[0]])
-        parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-        folders = parser.parse_args(rest).folders
-        _check(folders) if first == ["check"] else _redraw(folders)
+    elif name == "demo":
+        demo.run_command(_parsed(name, rest, demo.add_arguments))
+    elif name in _STORED:
+        run = _STORED[name]
+        run(_parsed(name, rest, _add_folders, description=run.__doc__).folders)
     else:
         _run(*_requested(arguments), command)
 
 
+def _parsed(name, arguments, *add_arguments, **options):
+    """Return the options of a command that has its own."""
+    parser = argparse.ArgumentParser(prog=f"{_PROG} {name}", **options)
+    for add in add_arguments:
+        add(parser)
+    return parser.parse_args(arguments)
+
+
 def _requested(arguments):
     """Return the experiments that a command asks for, and its options."""
-    if arguments and arguments[0] in _OWN_OPTIONS:
-        parser = argparse.ArgumentParser(prog=f"{_PROG} {arguments[0]}")
-        add_arguments, from_arguments = _OWN_OPTIONS[arguments[0]]
-        _add_common(parser)
-        add_arguments(parser)
-        options = parser.parse_args(arguments[1:])
-        return [from_arguments(options)], options
+    name, rest = (arguments or [""])[0], arguments[1:]
+    if name in _OWN_OPTIONS:
+        options, build = _parsed(name, rest, _add_common, _OWN_OPTIONS[name]), EXPERIMENTS[name]
+        own = {option: getattr(options, option) for option in build.__kwdefaults__}
+        return [build(options.protocol, **own)], options
     options = _parser().parse_args(arguments)
     names = names_of(options.names)
     return [get_experiment(name, options.protocol, options.data) for name in names], options
-
-
-_STORED = {
-    "check": "Say which stored results other code or settings would make today, and which texts "
-    "are not those of their numbers.",
-    "redraw": "Write findings, tables and figures of stored results anew: nothing is run.",
-}
 
 
 def _stored(folders):
@@ -76,6 +70,7 @@ def _stored(folders):
 
 
 def _redraw(folders):
+    """Write findings, tables and figures of stored results anew: nothing is run."""
     for path, data, experiment, cells in _stored(folders):
         if len(cells) == len(data["cells"]):
             write_again(from_json(data, experiment, cells), data, path.parent)
@@ -85,6 +80,7 @@ def _redraw(folders):
 
 
 def _check(folders):
+    """Say which stored results this code would make otherwise, and whose texts are out of date."""
     complaints = []
     for path, data, experiment, cells in _stored(folders):
         keys = [[run.key for run in cell.runs] for cell in cells]
@@ -99,14 +95,17 @@ def _check(folders):
     print("All results are those that this code makes.")
 
 
+_STORED = {"check": _check, "redraw": _redraw}
+
+
 def _list():
     for name in EXPERIMENTS:
         print(f"{name:15} {get_experiment(name).title}")
     for name, members in GROUPS.items():
         print(f"{name:15} = {' '.join(members)}")
     print("demo            Setting 1 in a minute: single experts and mixtures")
-    for name, text in _STORED.items():
-        print(f"{name:15} {text}")
+    for name, function in _STORED.items():
+        print(f"{name:15} {function.__doc__}")
 
 
 def _parser():
@@ -116,8 +115,7 @@ def _parser():
         "and `redraw` have an own --help. "
         "Finished runs are kept: the same command goes on where it was interrupted.",
     )
-    names = [*GROUPS["all"], *GROUPS]
-    parser.add_argument("names", nargs="+", metavar="NAME", type=_name, help=", ".join(names))
+    parser.add_argument("names", nargs="+", metavar="NAME", type=_name, help=", ".join(_NAMES))
     text = "the paper's mixtures as its code runs them, or as its text describes them"
     parser.add_argument("--protocol", choices=("code", "paper"), default="code", help=text)
     text = "one data set for all runs, as in the authors' notebooks, or a new one for each"
@@ -128,12 +126,15 @@ def _parser():
 
 def _name(text):
     """Return the name of an experiment or a group; say which may be meant by another."""
-    names = [*GROUPS["all"], *GROUPS]
-    if text in names:
+    if text in _NAMES:
         return text
-    close = difflib.get_close_matches(text, [*names, "demo", "list", *_OWN_OPTIONS, *_STORED], 1)
+    close = difflib.get_close_matches(text, [*_NAMES, "demo", "list", *_OWN_OPTIONS, *_STORED], 1)
     hint = f"did you mean {close[0]}?" if close else "`list` names all"
     raise argparse.ArgumentTypeError(f"no experiment is called {text!r}: {hint}")
+
+
+def _add_folders(parser):
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
 
 
 def _add_common(parser):
@@ -149,9 +150,10 @@ def _add_common(parser):
 
 def _run(experiments, options, command):
     require_extra("paper")
-    if any(experiment.name == "baselines" for experiment in experiments):
+    names = {experiment.name for experiment in experiments}
+    if "baselines" in names:
         require_extra("baselines")
-    if any(experiment.name == "sentiment" for experiment in experiments):
+    if "sentiment" in names:
         require_texts(options.folder)
     require_folder(options.out)
     if options.threads:

@@ -24,13 +24,68 @@ class Finding(NamedTuple):
     holds: bool | str | None = None
 
 
+_SINGLE_RUN = {"accuracy": 3.0}  # points that two single runs may differ by
+
+
+class Summary(NamedTuple):
+    """Mean, standard deviation and 95 % t-interval of the mean; NaN where one run tells none."""
+
+    mean: float
+    std: float
+    low: float
+    high: float
+    n: int
+
+
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """A model on a problem, repeated from several seeds."""
+    """A model on a problem, repeated from several seeds: a row of the table.
+
+    Its runs are those that are to be performed, or what they have found.
+    """
 
     labels: Mapping[str, Any]
-    runs: tuple[Run, ...]
+    runs: Sequence[Run | Mapping[str, Any]]
     published: Published | None = None
+
+    def values(self, measure):
+        """Return a measure of all runs, as an array of shape (n_runs, ...)."""
+        return np.array([run[measure] for run in self.runs])
+
+    def has(self, measure):
+        """Whether the runs have a measure: a single expert has no entropy."""
+        return all(measure in run for run in self.runs)
+
+    def summary(self, measure):
+        """Return the :class:`Summary` of a measure over the runs."""
+        values = self.values(measure)
+        mean, low, high = mean_interval(values)
+        std = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+        return Summary(mean, std, low, high, len(values))
+
+    def mean(self, measure):
+        """Return the mean of a measure over the runs."""
+        return self.summary(measure).mean
+
+    def interval(self, measure, over=None):
+        """Return the :class:`Interval` of a measure, or of what it exceeds that of a cell by.
+
+        Seed by seed: both have the same.
+        """
+        return mean_interval(self.values(measure) - (over.values(measure) if over else 0))
+
+    def inside(self, measure):
+        """Whether our mean lies within two published standard deviations, None if none was given.
+
+        Of a published single run: within three points of accuracy. None, too, if ours was run
+        otherwise.
+        """
+        published = self.published and self.published.value(measure)
+        if not published or not self.published.alike or not self.has(measure):
+            return None
+        mean, std = published
+        margin = _SINGLE_RUN.get(measure) if std is None else 2 * std
+        return None if margin is None else bool(abs(self.mean(measure) - mean) <= margin)
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,12 +193,8 @@ class Experiment:
 def _varied(problems):
     """Return the fields by which problems of one setting differ."""
     names = [field.name for field in fields(problems[0]) if field.name != "setting"]
-    return [
-        name
-        for name in names
-        if len({(p.setting, getattr(p, name)) for p in problems})
-        > len({p.setting for p in problems})
-    ]
+    n = len({problem.setting for problem in problems})
+    return [name for name in names if len({(p.setting, getattr(p, name)) for p in problems}) > n]
 
 
 def _combinations(grid):
@@ -158,73 +209,12 @@ def _combinations(grid):
         yield labels, parameters
 
 
-_SINGLE_RUN = {"accuracy": 3.0}  # points that two single runs may differ by
-
-
-class Summary(NamedTuple):
-    """Mean, standard deviation and 95 % t-interval of the mean; NaN where one run tells none."""
-
-    mean: float
-    std: float
-    low: float
-    high: float
-    n: int
-
-
-@dataclass(frozen=True, eq=False)
-class CellResult:
-    """A cell of the table: its labels, the result of each run, and what was published."""
-
-    labels: Mapping[str, Any]
-    runs: Sequence[Mapping[str, Any]]
-    published: Published | None = None
-
-    def values(self, measure):
-        """Return a measure of all runs, as an array of shape (n_runs, ...)."""
-        return np.array([run[measure] for run in self.runs])
-
-    def has(self, measure):
-        """Whether the runs have a measure: a single expert has no entropy."""
-        return all(measure in run for run in self.runs)
-
-    def summary(self, measure):
-        """Return the :class:`Summary` of a measure over the runs."""
-        values = self.values(measure)
-        mean, low, high = mean_interval(values)
-        std = float(values.std(ddof=1)) if len(values) > 1 else np.nan
-        return Summary(mean, std, low, high, len(values))
-
-    def mean(self, measure):
-        """Return the mean of a measure over the runs."""
-        return self.summary(measure).mean
-
-    def interval(self, measure, over=None):
-        """Return the :class:`Interval` of a measure, or of what it exceeds that of a cell by.
-
-        Seed by seed: both have the same.
-        """
-        return mean_interval(self.values(measure) - (over.values(measure) if over else 0))
-
-    def inside(self, measure):
-        """Whether our mean lies within two published standard deviations, None if none was given.
-
-        Of a published single run: within three points of accuracy. None, too, if ours was run
-        otherwise.
-        """
-        published = self.published and self.published.value(measure)
-        if not published or not self.published.alike or not self.has(measure):
-            return None
-        mean, std = published
-        margin = _SINGLE_RUN.get(measure) if std is None else 2 * std
-        return None if margin is None else bool(abs(self.mean(measure) - mean) <= margin)
-
-
 @dataclass(frozen=True, eq=False)
 class Results:
     """All cells of an experiment."""
 
     experiment: Experiment
-    cells: Sequence[CellResult]
+    cells: Sequence[Cell]
 
     @property
     def settings(self):

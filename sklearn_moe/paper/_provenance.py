@@ -85,20 +85,13 @@ def _definition(name):
 
 def _split(name):
     """Return the module in which a dotted name lies, and what of the name comes first in it."""
-    module = _module_of(name)
-    return module, name.removeprefix(module).removeprefix(".").partition(".")[0]
-
-
-def _module_of(name):
-    """Return the module in which a dotted name lies."""
-    parts = name.split(".")
-    module = parts[0]
-    for part in parts[1:]:
-        spec = find_spec(module)
-        if spec.submodule_search_locations is None or find_spec(f"{module}.{part}") is None:
-            break
-        module = f"{module}.{part}"
-    return module
+    module, *parts = name.split(".")
+    while parts:
+        is_package = find_spec(module).submodule_search_locations is not None
+        if not is_package or find_spec(f"{module}.{parts[0]}") is None:
+            return module, parts[0]
+        module = f"{module}.{parts.pop(0)}"
+    return module, ""
 
 
 @cache

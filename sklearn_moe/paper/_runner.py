@@ -2,12 +2,13 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from joblib import Parallel, delayed
 
 from .._compat import Interrupts, progress_bar
-from ._experiment import CellResult, Results
+from ._experiment import Results
 
 
 class RunStore:
@@ -120,8 +121,7 @@ def run_experiments(experiments, out, *, runs=None, seed=0, jobs=1, device="auto
         )
     results = []
     for experiment, cells in zip(experiments, tables, strict=True):
-        runs = [[store.get(run.key) for run in cell.runs] for cell in cells]
-        found = [CellResult(c.labels, r, c.published) for c, r in zip(cells, runs, strict=True)]
+        found = [replace(c, runs=[store.get(run.key) for run in c.runs]) for c in cells]
         results.append(Results(experiment, found))
     return results
 

@@ -1,18 +1,17 @@
 """Setting 1 in one minute: single experts and mixtures, beside the paper's numbers."""
 
 from pathlib import Path
-from time import perf_counter
+from tempfile import TemporaryDirectory
 
-from joblib import Parallel, delayed
-
-from .._classifier import MoEClassifier
-from .._compat import progress_bar
-from ..datasets import PAPER_SETTINGS, make_cluster_patches
-from ..inspection import RoutingDisplay
-from ..metrics import dispatch_entropy
+from ..metrics import routing_matrix
 from ._command import positive, require_extra, require_folder
+from ._experiment import Experiment
 from ._protocols import paper_classifier
 from ._published import TABLE_1
+from ._run import Problem, Run
+from ._runner import run_experiment
+from .experiments.common import default
+from .experiments.drawing import draw_dispatch, panels
 
 __all__ = ["add_arguments", "run_command", "run_demo"]
 
@@ -38,16 +37,31 @@ def run_command(options):
     run_demo(options.image, n_samples=options.n_samples, seed=options.seed)
 
 
-def _models(seed):
-    """Yield (name, key of the published number, estimator)."""
-    options = {"random_state": seed}
+class DemoRun(Run):
+    """A run that says which expert gets how many test samples of which cluster."""
+
+    def measure(self, fitted, samples):
+        """Return the dispatch of a mixture."""
+        if not self._routes:
+            return {}
+        X, clusters = (part[self.problem.n_train :] for part in (samples.X, samples.clusters))
+        routing = routing_matrix(clusters, fitted.apply(X), n_experts=fitted.n_experts)
+        return {"dispatch": routing.tolist()}
+
+
+def _experiment(n_samples):
+    models, published = {}, {}
     for nonlinear, kind in ((False, "linear"), (True, "nonlinear")):
-        single, mixture = (1, "single", nonlinear), (1, "mixture", nonlinear)
-        code, default = f"mixture {kind}, as published", f"mixture {kind}, our default"
-        yield f"single {kind}", single, paper_classifier("code", nonlinear, 1, **options)
-        yield code, mixture, paper_classifier("code", nonlinear, **options)
-        activation = "cubic" if nonlinear else "linear"
-        yield default, mixture, MoEClassifier(activation=activation, **options)
+        own = {
+            f"single {kind}": paper_classifier("code", nonlinear, 1),
+            f"mixture {kind}, as published": paper_classifier("code", nonlinear),
+            f"mixture {kind}, our default": default(nonlinear),
+        }
+        models |= own
+        published |= {(1, name): TABLE_1[1, name.split()[0], nonlinear] for name in own}
+    problems = (Problem(1, n_samples, n_samples),)
+    options = {"published": published, "run": DemoRun}
+    return Experiment("demo", "Setting 1, one run of each", "", problems, models, **options)
 
 
 def run_demo(image, *, n_samples=16_000, seed=0, progress=True):
@@ -68,46 +82,36 @@ def run_demo(image, *, n_samples=16_000, seed=0, progress=True):
 
     Returns
     -------
-    rows : list of dict
-        Model, accuracy (%), entropy, seconds and the published result of each line.
+    results : Results
+        A run of each model.
     """
-    X, y, clusters = make_cluster_patches(
-        2 * n_samples, random_state=seed, return_clusters=True, **PAPER_SETTINGS[1]
-    )
-    X_train, X_test = X[:n_samples], X[n_samples:]
-    y_train, y_test, clusters = y[:n_samples], y[n_samples:], clusters[n_samples:]
-    names, keys, models = zip(*_models(seed), strict=True)
-    rows, fitted = [], {}
-    print(_HEADER)
-    bar = progress_bar(total=len(models), unit="model", disable=not progress)
-    with bar, Parallel(n_jobs=-1, return_as="generator") as parallel:
-        fits = parallel(delayed(_fit)(clf, X_train, y_train) for clf in models)
-        for name, key, (clf, seconds) in zip(names, keys, fits, strict=True):
-            routes = clf.n_experts > 1
-            row = {"model": name, "accuracy": 100 * clf.score(X_test, y_test), "seconds": seconds}
-            row["entropy"] = dispatch_entropy(clusters, clf.apply(X_test)) if routes else None
-            rows.append(row | {"published": TABLE_1[key]})
-            bar.write(_line(rows[-1]))
-            bar.update()
-            fitted[name] = clf
-    _draw(fitted, X_test, clusters, image)
+    options = {"runs": 1, "seed": seed, "jobs": -1, "progress": progress}
+    with TemporaryDirectory() as folder:
+        results = run_experiment(_experiment(n_samples), folder, **options)
+    print(_HEADER, *map(_line, results.cells), sep="\n")
+    figure, axes = panels(1, 2, (10, 3.6))
+    figure.suptitle("Setting 1, our default: which expert is selected for which cluster")
+    for ax, kind in zip(axes[0], ("linear", "nonlinear"), strict=True):
+        cell = results.cell(model=f"mixture {kind}, our default")
+        draw_dispatch(ax, cell)
+        entropy = cell.mean("test_entropy")
+        ax.set_title(f"{kind.capitalize()} experts, dispatch entropy {entropy:.3f}")
+    figure.colorbar(ax.images[0], ax=axes, label="Share of the cluster")
+    figure.savefig(image, dpi=150)
     print(f"Routing of the two default mixtures: {image}")
-    return rows
+    return results
 
 
-def _fit(clf, X, y):
-    """Return the fitted model and the seconds it took."""
-    start = perf_counter()
-    clf.fit(X, y)
-    return clf, perf_counter() - start
-
-
-def _line(row):
-    published = row["published"]
-    ours = "-" if row["entropy"] is None else f"{row['entropy']:.3f}"
+def _line(cell):
+    (run,) = cell.runs
+    ours = f"{run['test_entropy']:.3f}" if "test_entropy" in run else "-"
+    accuracy, entropy = (
+        _spread(cell.published.value(measure), digits)
+        for measure, digits in (("accuracy", 2), ("entropy", 3))
+    )
     return (
-        f"{row['model']:32}{row['accuracy']:11.2f}{_spread(published.value('accuracy'), 2):>14}"
-        f"{ours:>10}{_spread(published.value('entropy'), 3):>14}{row['seconds']:8.1f}"
+        f"{cell.labels['model']:32}{run['accuracy']:11.2f}{accuracy:>14}"
+        f"{ours:>10}{entropy:>14}{run['fit_seconds']:8.1f}"
     )
 
 
@@ -116,18 +120,3 @@ def _spread(value, digits):
         return "-"
     mean, std = value
     return f"{mean:.{digits}f}" if std is None else f"{mean:.{digits}f}+-{std:.{digits}f}"
-
-
-def _draw(fitted, X, clusters, image):
-    from matplotlib.figure import Figure
-
-    # A figure of our own, not pyplot's: no window, no backend to choose.
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
-    figure.suptitle("Setting 1, our default: which expert is selected for which cluster")
-    axes = figure.subplots(1, 2)
-    for ax, kind in zip(axes, ("linear", "nonlinear"), strict=True):
-        clf = fitted[f"mixture {kind}, our default"]
-        display = RoutingDisplay.from_estimator(clf, X, clusters, ax=ax, colorbar=False)
-        ax.set_title(f"{kind.capitalize()} experts, dispatch entropy {display.entropy:.3f}")
-    figure.colorbar(display.im_, ax=axes, label="Share of the cluster")
-    figure.savefig(image, dpi=150)

@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from sklearn_moe.paper import Experiment, Finding, Results
-from sklearn_moe.paper._experiment import CellResult
+from sklearn_moe.paper._experiment import Cell
 from sklearn_moe.paper._output import to_json, to_markdown, write_report
 from sklearn_moe.paper._published import Published
 
@@ -40,9 +40,9 @@ def make_results(name="fake", title="A <title> & more", draw=draw, measures=None
     last = [run(90.123456789, entropy=-0.0, loss=1.23456), run(np.nan, entropy=-0.0, loss=2)]
     recorded, quoted = Published(79.5, grade="recorded"), Published(99.46, 0.55, 0.098, 0.02)
     cells = [
-        CellResult({"setting": 1, "model": "a | b"}, [run(68.0, seed=3)], recorded),
-        CellResult(mixture | {"balance": None, "rate": 0.001}, mixed, quoted),
-        CellResult(mixture | {"balance": True, "rate": np.float32(10)}, last),
+        Cell({"setting": 1, "model": "a | b"}, [run(68.0, seed=3)], recorded),
+        Cell(mixture | {"balance": None, "rate": 0.001}, mixed, quoted),
+        Cell(mixture | {"balance": True, "rate": np.float32(10)}, last),
     ]
     options = {"measures": measures, "draw": draw, "findings": findings}
     return Results(Experiment(name, title, "What is it?", (), {}, **options), cells)

@@ -32,7 +32,7 @@ from sklearn_moe.paper import (
     _provenance,
     run_experiment,
 )
-from sklearn_moe.paper._experiment import CellResult
+from sklearn_moe.paper._experiment import Cell
 from sklearn_moe.paper._protocols import NOISY_AT_TEST, SUM_OF_NORMS
 from sklearn_moe.paper._published import Published
 from sklearn_moe.paper._run import Run, describe
@@ -285,7 +285,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path):
 
 def result(values, published=None, **labels):
     runs = [{"accuracy": value, "entropy": value / 100} for value in values]
-    return CellResult(labels, runs, published)
+    return Cell(labels, runs, published)
 
 
 def test_summary_and_what_is_inside_the_published_range():

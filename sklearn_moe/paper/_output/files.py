@@ -5,6 +5,7 @@ import math
 import re
 from base64 import b64encode
 from collections import Counter
+from dataclasses import replace
 from importlib.resources import files
 from io import BytesIO
 from itertools import chain, product
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._experiment import CellResult, Results
+from .._experiment import Results
 from .._statistics import UNDECIDED
 from .table import EMPTY, INSIDE, VERDICTS, commands, label_text, legend, tabulate
 
@@ -34,18 +35,17 @@ def to_json(results, command=None):
         Plain values; None for what is not a number.
     """
     experiment = results.experiment
-    return {
-        "name": experiment.name,
-        "title": experiment.title,
-        "question": experiment.question,
-        "command": command,
-        "findings": [
-            {name: _plain(value) for name, value in finding._asdict().items()}
-            for finding in results.findings()
-        ],
-        **_origin(results),
-        "cells": [_json_cell(cell, experiment) for cell in results.cells],
-    }
+    return _plain(
+        {
+            "name": experiment.name,
+            "title": experiment.title,
+            "question": experiment.question,
+            "command": command,
+            "findings": [finding._asdict() for finding in results.findings()],
+            **_origin(results),
+            "cells": [_json_cell(cell, experiment) for cell in results.cells],
+        }
+    )
 
 
 def from_json(data, experiment, cells):
@@ -68,7 +68,7 @@ def from_json(data, experiment, cells):
         values = stored["values"] | {"seed": stored["seeds"]}
         rows = zip(*values.values(), strict=True)
         runs = [dict(zip(values, map(_number, row), strict=True)) for row in rows]
-        found.append(CellResult(cell.labels, runs, cell.published))
+        found.append(replace(cell, runs=runs))
     return Results(experiment, found)
 
 
@@ -94,7 +94,7 @@ def _origin(*all_results):
         **{name: _distinct(runs, name) for name in ("commit", "date", "machine", "device")},
         "versions": {name: _distinct(versions, name) for name in dict.fromkeys(chain(*versions))},
         "runs": len(runs),
-        "seconds": _plain(float(sum(run.get("seconds", 0) for run in runs))),
+        "seconds": float(sum(run.get("seconds", 0) for run in runs)),
     }
 
 
@@ -105,26 +105,22 @@ def _distinct(parts, name):
 def _json_cell(cell, experiment):
     names = dict.fromkeys((*experiment.measures, *_ALWAYS, *experiment.kept))
     found = [name for name in names if any(name in run for run in cell.runs)]
-    published = cell.published
+    published = {
+        name: dict(zip(("value", "std"), pair, strict=True))
+        | {"grade": cell.published.grade, "inside": cell.inside(name)}
+        for name in names
+        if (pair := cell.published and cell.published.value(name))
+    }
     data = {
-        "labels": {name: _plain(value) for name, value in cell.labels.items()},
+        "labels": cell.labels,
         "runs": len(cell.runs),
-        "values": {name: [_plain(run.get(name)) for run in cell.runs] for name in found},
-        "published": {
-            name: _plain_pair(published.value(name))
-            | {"grade": published.grade, "inside": cell.inside(name)}
-            for name in names
-            if published and published.value(name)
-        },
+        "values": {name: [run.get(name) for run in cell.runs] for name in found},
+        "published": published,
     }
     for name in ("seed", "key"):
         if any(name in run for run in cell.runs):
             data[f"{name}s"] = [run.get(name) for run in cell.runs]
     return data | {"command": experiment.command(cell)} if experiment.command else data
-
-
-def _plain_pair(pair):
-    return dict(zip(("value", "std"), map(_plain, pair), strict=True))
 
 
 def _plain(value):

@@ -1,8 +1,6 @@
 """Experiments by name."""
 
-from collections.abc import Callable
 from types import MappingProxyType
-from typing import NamedTuple
 
 from .ablations import departures, simplified
 from .balance import balance, balance_sweep
@@ -23,30 +21,16 @@ from .theorem import theorem
 __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 
 _CLAIMS = (bound, theorem, stages, coverage, scaling, simplified, linear)
-_BUILDERS = (
+_ALL = (
     *(table1, appendix, wide, balance, balance_sweep, activations, fig1, fig3, innerproducts),
     *(*_CLAIMS, departures, baselines, patch_routing, single_index),
 )
-
-
-class Entry(NamedTuple):
-    """How to build an experiment, in which protocols, and whether "all" has it."""
-
-    build: Callable
-    protocols: tuple[str, ...] = ("code", "paper")
-    in_all: bool = True
-
-
-_ENTRIES = (
-    *map(Entry, _BUILDERS),
-    Entry(table2, tuple(PROTOCOLS), in_all=False),  # it needs images, and hours
-    Entry(sentiment, in_all=False),  # it needs texts
-)
-EXPERIMENTS = MappingProxyType({entry.build.__name__: entry for entry in _ENTRIES})
+_BUILDERS = (*_ALL, table2, sentiment)  # these two need images, and hours, or texts
+EXPERIMENTS = MappingProxyType({build.__name__: build for build in _BUILDERS})
 GROUPS = MappingProxyType(
     {
-        "theory": tuple(builder.__name__ for builder in _CLAIMS),
-        "all": tuple(name for name, entry in EXPERIMENTS.items() if entry.in_all),
+        name: tuple(build.__name__ for build in builders)
+        for name, builders in (("theory", _CLAIMS), ("all", _ALL))
     }
 )
 
@@ -84,12 +68,8 @@ def get_experiment(name, protocol="code", data="fixed"):
     >>> get_experiment("table1").title
     'Table 1: settings 1 and 2'
     """
-    entry = EXPERIMENTS.get(name)
-    for value, known in (
-        (name, EXPERIMENTS),
-        (protocol, entry.protocols if entry else ()),
-        (data, ("fixed", "fresh")),
-    ):
+    protocols = tuple(PROTOCOLS) if name == "table2" else ("code", "paper")
+    for value, known in ((name, EXPERIMENTS), (protocol, protocols), (data, ("fixed", "fresh"))):
         if value not in known:
             raise ValueError(f"{value!r} is not known, choose from {list(known)}.")
-    return entry.build(protocol, data)
+    return EXPERIMENTS[name](protocol, data)

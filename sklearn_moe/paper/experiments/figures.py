@@ -58,16 +58,15 @@ def _last(results, model):
 
 def _draw_fig1(results):
     experiment = results.experiment
-    entropies = _last(results, "mixture cubic").values("entropy")
-    seed = int(_last(results, "mixture cubic").values("seed")[entropies.argmin()])
+    last = _last(results, "mixture cubic")
+    seed = int(last.values("seed")[last.values("entropy").argmin()])
     runs = [cell.runs[0] for cell in experiment.cells(1, seed, device="cpu")]
     samples = runs[0].problem.draw(runs[0].seed)
     points = _embed(samples, min(_SHOWN, runs[0].problem.n_train))
     figure, axes = panels(len(experiment.models), len(experiment.grid["max_iter"]), (11, 8))
     for ax, run in zip(axes.flat, runs, strict=True):
         _draw_moment(run, samples, points, ax)
-    for ax in axes.flat:
-        ax.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
+        ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
         ax.label_outer()
     _explain(figure, np.unique(samples.y))
     return figure
@@ -85,23 +84,21 @@ def _draw_moment(run, samples, points, ax):
     for own in (*ax.artists, ax.get_legend()):  # the figure has one legend for all
         own.remove()
     entropy, accuracy = dispatch_entropy(clusters, experts), np.mean(predicted == y)
-    name = "linear" if run.estimator.activation == "linear" else "nonlinear"
-    ax.set(xticks=[], yticks=[])
-    ax.set_title(
-        f"{name.capitalize()}, step {model.n_iter_}\n"
-        f"entropy {entropy:.2f}, training accuracy {100 * accuracy:.1f} %",
-        fontsize="medium",
-    )
+    name = "Linear" if run.estimator.activation == "linear" else "Nonlinear"
+    title = f"{name}, step {model.n_iter_}\nentropy {entropy:.2f}, training accuracy "
+    ax.set_title(f"{title}{100 * accuracy:.1f} %", fontsize="medium")
 
 
 def _explain(figure, classes):
     from matplotlib.patches import Patch
 
     colors = expert_colors(max(_MARKED) + 1)[_MARKED]
-    entries = [("o", color, f"expert {m}") for m, color in enumerate(colors)]
+    handles = [mark(f"expert {m}", marker="o", ls="", color=c) for m, c in enumerate(colors)]
     # The markers that DecisionRegionDisplay gives to two classes.
-    entries += [(m, "0.3", f"class {label}") for m, label in zip("ox", classes, strict=True)]
-    handles = [mark(label, marker=m, linestyle="none", color=color) for m, color, label in entries]
+    handles += [
+        mark(f"class {label}", marker=marker, ls="", color="0.3")
+        for marker, label in zip("ox", classes, strict=True)
+    ]
     handles += [
         Patch(facecolor=face, edgecolor="0.5", label=f"predicted class {label}")
         for face, label in zip(("white", "0.85"), classes, strict=True)
@@ -113,8 +110,7 @@ def _embed(samples, n_shown):
     """Return t-SNE points of the first samples, the patches of each in one order."""
     X, clusters = samples.X[:n_shown], samples.clusters[:n_shown]
     patches = np.take_along_axis(X, _order(X, clusters, samples.dictionary)[..., None], axis=1)
-    perplexity = min(30, (n_shown - 1) / 3)
-    tsne = TSNE(perplexity=perplexity, init="pca", random_state=0)
+    tsne = TSNE(perplexity=min(30, (n_shown - 1) / 3), init="pca", random_state=0)
     return tsne.fit_transform(patches.reshape(n_shown, -1))
 
 
@@ -185,7 +181,7 @@ def runs_over_steps(cell, measure):
 
     Parameters
     ----------
-    cell : CellResult
+    cell : Cell
         Of runs with a trace.
     measure : str
         A key of their "curve".
@@ -296,7 +292,11 @@ def _draw_products(results):
     figure = Figure(figsize=(10, 10), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1))
     above.suptitle("Nonlinear experts, first run: inner products at the end")
-    _draw_matrices(results.cell(model="mixture cubic").runs[0], above.subplots(2, 2))
+    run = results.cell(model="mixture cubic").runs[0]
+    matrices = {name: np.array(run[name]) for name in MATRICES}  # (M, K)
+    for name in ("expert_features", "expert_centers"):
+        matrices[name] = matrices[name][:, None]  # one filter stands for an expert
+    AlignmentDisplay(**matrices).plot(axes=above.subplots(2, 2))
     below.suptitle(
         "Largest inner product in magnitude, mean over the experts; band: 95 % interval of the runs"
     )
@@ -306,13 +306,6 @@ def _draw_products(results):
         # Above the axes: no corner is free of curves.
         ax.legend(title=title, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
     return figure
-
-
-def _draw_matrices(run, axes):
-    matrices = {name: np.array(run[name]) for name in MATRICES}  # (M, K)
-    for name in ("expert_features", "expert_centers"):
-        matrices[name] = matrices[name][:, None]  # one filter stands for an expert
-    AlignmentDisplay(**matrices).plot(axes=axes)
 
 
 def _draw_curves(results, symbols, ax):

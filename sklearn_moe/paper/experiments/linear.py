@@ -186,10 +186,11 @@ def _draw(results):
     for model, ax in zip(models, axes, strict=True):
         for setting, color, marker in zip(results.settings, COLORS, "os", strict=False):
             style = {"color": color, "marker": marker, "lw": 1, "ms": 5, "alpha": 0.8}
-            cells = results.select(setting=setting, model=model)
-            for line in _by_start(cells):
-                entropies = [line[start].mean("entropy") for start in _STARTS]
-                ax.plot(range(len(_STARTS)), entropies, **style)
+            by_start = (
+                results.select(setting=setting, model=model, init_scale=start) for start in _STARTS
+            )
+            entropies = [[cell.mean("entropy") for cell in cells] for cells in by_start]
+            ax.plot(range(len(_STARTS)), entropies, **style)
             ax.plot([], [], label=f"setting {setting}", **style)
         draw_level(ax, np.log(4))
         ax.set(
@@ -206,12 +207,3 @@ def _draw(results):
     title = "mean over the runs,\na line per choice of all else"
     axes[-1].legend(title=title, frameon=False, loc=(0.02, 0.64), alignment="left")
     return figure
-
-
-def _by_start(cells):
-    """Return cells that differ by their start alone, by that start."""
-    lines = {}
-    for cell in cells:
-        rest = {name: value for name, value in cell.labels.items() if name != "init_scale"}
-        lines.setdefault(tuple(rest.items()), {})[cell.labels["init_scale"]] = cell
-    return lines.values()

@@ -98,14 +98,9 @@ def sentiment(protocol="code", data=None, *, folder=None):
 
 def add_arguments(parser):
     """Add what this experiment alone can be asked for."""
-    parser.set_defaults(runs=5, jobs=1)
+    parser.set_defaults(runs=5, jobs=1, protocol="code")
     text = f"with {' and '.join(PACKAGES)} as .tar.gz, or unpacked"
     parser.add_argument("--data", dest="folder", metavar="FOLDER", required=True, help=text)
-
-
-def from_arguments(options):
-    """Return the experiment that was asked for."""
-    return sentiment(folder=options.folder)
 
 
 def _findings(results):

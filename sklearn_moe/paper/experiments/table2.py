@@ -160,13 +160,6 @@ def add_arguments(parser):
     parser.add_argument("--threads", type=positive, help="of torch with --jobs 1, all by default")
 
 
-def from_arguments(options):
-    """Return the experiment that was asked for."""
-    return table2(
-        options.protocol, **{name: getattr(options, name) for name in table2.__kwdefaults__}
-    )
-
-
 def _command(options, cell):
     """Return what runs one cell."""
     architecture, model = cell.labels["model"].split()
