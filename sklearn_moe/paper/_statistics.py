@@ -26,11 +26,11 @@ class Interval(NamedTuple):
             return True
         return False if self.high < level else UNDECIDED
 
-    def within(self, size):
-        """Return whether all of the interval lies within +- size (True) or outside (False)."""
-        if self.low > -size and self.high < size:
+    def within(self, size, of=0):
+        """Return whether all of it lies within +- size of a value (True) or outside (False)."""
+        if self.low > of - size and self.high < of + size:
             return True
-        outside = self.above(size) is True or self.above(-size) is False
+        outside = self.above(of + size) is True or self.above(of - size) is False
         return False if outside else UNDECIDED
 
     def text(self, digits):

@@ -34,8 +34,16 @@ def test_verdict():
     ends = ((-1, 1), (-1, 3), (3, 5), (-5, -3))
     verdicts = [Interval(0, *end).within(2) for end in ends]
     assert [*verdicts, one.within(2)] == [True, UNDECIDED, False, False, UNDECIDED]
-    assert Interval(2, 1, 3).text(1) == "95 % interval 1.0 to 3.0"
-    assert one.text(1) == "no interval of one run"
+    assert [Interval(9, 8, 10).within(2, of=of) for of in (9, 10, 13)] == [True, UNDECIDED, False]
+
+
+def test_interval_as_text():
+    interval = Interval(2, 1, 3)
+    assert interval.text(1) == "95 % interval 1.0 to 3.0"
+    assert interval.with_mean(0) == "2 (95 % interval 1 to 3)"
+    assert interval.with_mean(1, "points", "+") == "+2.0 points (95 % interval 1.0 to 3.0)"
+    assert mean_interval([5.0]).text(1) == "no interval of one run"
+    assert interval.exp() == pytest.approx(np.exp(interval))
 
 
 def test_p_values():

@@ -103,8 +103,13 @@ def _draw_simplified(results):
             _draw_runs(ax, cells, measure)
             ax.set_xlabel(name)
         row[1].set_yticklabels([])
-        _draw_growth(row[2], cells)
-        row[2].set(xlabel="step", ylabel=r"strongest $|\langle w, v_k\rangle|$, first run")
+        for cell in cells:
+            curve = cell.runs[0]["curve"]
+            style = _style(cell.labels["model"])
+            row[2].plot(curve["step"], curve["expert_features"], **style)
+        growth = r"strongest $|\langle w, v_k\rangle|$, first run"
+        row[2].set(xlabel="step", ylabel=growth, yscale="log")
+        row[2].grid(color="0.9")
         for ax in row:
             ax.set_title(f"setting {setting}")
             ax.tick_params(labelbottom=True)
@@ -121,9 +126,9 @@ def _draw_simplified(results):
 
 def _style(model):
     """Return the line of a model: what is left out, and at which rate."""
-    name, _, rate = model.partition(",")
+    name, comma, rate = model.partition(",")
     color = dict(zip(_WIDTHS, ("black", *COLORS), strict=False))[name]
-    return {"color": color, "lw": _WIDTHS[name], "ls": _DASHES[f",{rate}" if rate else ""]}
+    return {"color": color, "lw": _WIDTHS[name], "ls": _DASHES[comma + rate]}
 
 
 def _draw_runs(ax, cells, measure):
@@ -134,15 +139,6 @@ def _draw_runs(ax, cells, measure):
     ax.set_yticks(range(len(cells)), [cell.labels["model"] for cell in cells], fontsize=9)
     ax.set_ylim(len(cells) - 0.5, -0.5)
     ax.grid(axis="x", color="0.9")
-
-
-def _draw_growth(ax, cells):
-    """Draw the first run of every model, from start to end."""
-    for cell in cells:
-        curve = cell.runs[0]["curve"]
-        ax.plot(curve["step"], curve["expert_features"], **_style(cell.labels["model"]))
-    ax.set_yscale("log")
-    ax.grid(color="0.9")
 
 
 CHANGES = {  # in the order in which they are made

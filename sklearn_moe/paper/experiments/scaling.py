@@ -126,9 +126,7 @@ def _model(n_experts, router, expert_width=8, init_scale=1e-3):
 def cover(results, setting, router, k):
     """Return the share of the runs with all K clusters covered, and learned, by experts."""
     cells = {m: results.cell(setting=setting, model=_name(k, m, router)) for m in _EXPERTS[k]}
-    return {
-        m: [full(cell, k, name) for name in ("covered", "learned")] for m, cell in cells.items()
-    }
+    return {m: [full(c, k, name) for name in ("covered", "learned")] for m, c in cells.items()}
 
 
 def full(cell, k, name="covered"):
@@ -172,11 +170,12 @@ def _findings(results):
         gain.above(0),
     )
     for name, cells in _variations(results):
-        each = [
-            "{:.1f} ({:.2f} to {:.2f})".format(*full(cell, 4))
-            + f" at {value:g}, accuracy {cell.mean('accuracy'):.2f} %"
+        each = (
+            f"{mean:.1f} ({low:.2f} to {high:.2f}) at {value:g}, "
+            f"accuracy {cell.mean('accuracy'):.2f} %"
             for value, cell in cells.items()
-        ]
+            for mean, low, high in [full(cell, 4)]
+        )
         text = f"Share of the runs that cover all clusters by {_SYMBOLS[name]} (setting 1, {_BASE}"
         yield Finding(f"{text}; 95 % intervals): {'; '.join(each)}.")
 

@@ -9,7 +9,7 @@ from ...metrics import expert_error_matrix, routing_matrix
 from .._experiment import Experiment, Finding
 from .._protocols import paper_classifier
 from .._run import LIVE, Problem, Run, used_experts
-from .._statistics import Interval, mean_interval, share_interval
+from .._statistics import mean_interval, share_interval
 from .coverage import covered_by_chance
 from .drawing import COLORS, legend, mark, panels
 
@@ -208,7 +208,7 @@ def _findings(results):
             for text, holds in (*_counts(cell.runs), *_means(cell.runs), _smooth(cell.runs)):
                 yield Finding(f"Setting {setting}, {cell.labels['model']}: {text}.", holds)
         loads = [[uneven(run) for run in cell.runs] for cell in (noisy[0], quiet)]
-        change = mean_interval(np.subtract(*reversed(loads)))
+        change = mean_interval(np.subtract(loads[1], loads[0]))
         yield Finding(
             f"Setting {setting}: it takes noise to keep the load even. At the end of exploration "
             f"it departs from n / M by {np.mean(loads[1]):.0f} % in training without noise, "
@@ -245,12 +245,8 @@ def _means(runs):
             *([uneven(run) for run in runs], 0, 10),
         ),
     ):
-        mean = mean_interval(values)
-        rule = f"rule: interval within {tolerance} of {expected} %"
-        yield (
-            f"{text} {mean.with_mean(2, '%')}; {rule}",
-            Interval(*(x - expected for x in mean)).within(tolerance),
-        )
+        mean, rule = mean_interval(values), f"rule: interval within {tolerance} of {expected} %"
+        yield f"{text} {mean.with_mean(2, '%')}; {rule}", mean.within(tolerance, of=expected)
 
 
 def _smooth(runs):
