@@ -1,5 +1,7 @@
 """Where does a mixture help, and where not? Learning curves beside those of other models."""
 
+from math import inf
+
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
@@ -125,17 +127,16 @@ def _findings(results):
         models = results.experiment.models
         curves = {model: _curve(results, setting=setting, model=model) for model in models}
         yield from _samples_needed(setting, curves)
-        yield _best_of_few(setting, curves)
-        yield _solved_with_many(setting, curves)
+        yield from _few_and_many(setting, curves)
 
 
 def _samples_needed(setting, curves):
     needed = {
-        model: next((n for n, accuracy in curve.items() if accuracy >= _GOAL), float("inf"))
+        model: next((n for n, accuracy in curve.items() if accuracy >= _GOAL), inf)
         for model, curve in curves.items()
     }
     most = f"not by {max(curves[_MIXTURE]):,}"
-    shown = {model: f"{n:,}" if n < float("inf") else most for model, n in needed.items()}
+    shown = {model: f"{n:,}" if n < inf else most for model, n in needed.items()}
     best = min((model for model in needed if model != _MIXTURE), key=needed.get)
     yield Finding(
         f"Setting {setting}: the mixture reaches {_GOAL} % with fewer samples than every other "
@@ -149,31 +150,24 @@ def _samples_needed(setting, curves):
     )
 
 
-def _best_of_few(setting, curves):
-    n = min(curves[_MIXTURE])
-    first, second = sorted(curves, key=lambda model: -curves[model][n])[:2]
-    return Finding(
-        f"Setting {setting}: with {n:,} samples the best are {_accuracy(first, curves, n)} and "
-        f"{_accuracy(second, curves, n)}."
+def _few_and_many(setting, curves):
+    """Yield the best models of few samples, and which generic ones solve the problem with many."""
+    few, *_, many = curves[_MIXTURE]
+    of_few, of_many = ({m: curve[n] for m, curve in curves.items()} for n in (few, many))
+    first, second = sorted(of_few, key=of_few.get, reverse=True)[:2]
+    yield Finding(
+        f"Setting {setting}: with {few:,} samples the best are {first} ({of_few[first]:.2f} %) and "
+        f"{second} ({of_few[second]:.2f} %)."
     )
-
-
-def _solved_with_many(setting, curves):
-    """Say which of the models that are not the paper's solve the problem."""
-    n = max(curves[_MIXTURE])
     generic = [model for model in curves if model not in (_MIXTURE, _SINGLE)]
-    solved = [model for model in generic if curves[model][n] >= _GOAL]
-    worst = min(generic, key=lambda model: curves[model][n])
-    return Finding(
-        f"Setting {setting}: with {n:,} samples {len(solved)} of {len(generic)} generic models "
-        f"reach {_GOAL} % ({', '.join(solved) or 'none'}); the worst of them is "
-        f"{_accuracy(worst, curves, n)}, beside {_accuracy(_MIXTURE, curves, n)} and "
-        f"{_accuracy(_SINGLE, curves, n)}."
+    solved = [model for model in generic if of_many[model] >= _GOAL]
+    worst = min(generic, key=of_many.get)
+    yield Finding(
+        f"Setting {setting}: with {many:,} samples {len(solved)} of {len(generic)} generic models "
+        f"reach {_GOAL} % ({', '.join(solved) or 'none'}); the worst of them is {worst} "
+        f"({of_many[worst]:.2f} %), beside {_MIXTURE} ({of_many[_MIXTURE]:.2f} %) and {_SINGLE} "
+        f"({of_many[_SINGLE]:.2f} %)."
     )
-
-
-def _accuracy(model, curves, n_train):
-    return f"{model} ({curves[model][n_train]:.2f} %)"
 
 
 def _draw(results):

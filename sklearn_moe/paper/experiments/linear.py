@@ -1,5 +1,6 @@
 """Do linear experts specialize? What might decide it, varied together."""
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -98,21 +99,21 @@ def _findings(results):
     """Yield what every choice does to linear experts, and whether they specialize."""
     for setting in results.settings:
         name = f"Setting {setting}, linear experts"
-        cells = results.select(setting=setting, model="linear")
-        of_both = [cell for cell in cells if cell.labels["init_scale"] != _ALIKE]
-        yield from _choices(name, of_both)
-        yield from _specialized(name, of_both)
-        yield from _because_they_differ(name, cells)
+        linear = replace(results, cells=results.select(setting=setting, model="linear"))
+        both = [cell for cell in linear.cells if cell.labels["init_scale"] != _ALIKE]
+        yield from _choices(name, replace(linear, cells=both))
+        yield from _specialized(name, replace(linear, cells=both))
+        yield from _because_they_differ(name, linear)
 
 
-def _choices(name, cells):
+def _choices(name, results):
     """Yield means by every choice, over all others, and which one moves the entropy most."""
     spans = {}
     for choice in _GRID:
         means = {
             value: (_mean(found, "accuracy"), _mean(found, "entropy"))
             for value in _GRID[choice]
-            if (found := _having(cells, **{choice: value}))
+            if (found := results.select(**{choice: value}))
         }
         texts = (f"{value}: {a:.2f} %, entropy {e:.3f}" for value, (a, e) in means.items())
         yield Finding(f"{name}, {choice} {', '.join(texts)}.")
@@ -121,16 +122,13 @@ def _choices(name, cells):
     yield Finding(f"{name}: {strongest} moves the entropy most (by {spans[strongest]:.2f} nats).")
 
 
-def _having(cells, **labels):
-    return [cell for cell in cells if labels.items() <= cell.labels.items()]
-
-
 def _mean(cells, measure):
     return np.mean([cell.mean(measure) for cell in cells])
 
 
-def _specialized(name, cells):
+def _specialized(name, results):
     """Yield in how many cells the entropy is below the mark, and the best one."""
+    cells = results.cells
     p = dict(zip(cells, holm(p_value(c.values("entropy"), _MARK) for c in cells), strict=True))
     below = [cell for cell in cells if cell.mean("entropy") < _MARK]
     sure = [cell for cell in below if p[cell] < LEVEL]
@@ -138,7 +136,7 @@ def _specialized(name, cells):
         f"{sum(cell in below for cell in of)} of {len(of)} ({sum(cell in sure for cell in of)}) "
         f"with {_LOSSES[loss]} from a start of {scale:g}"
         for scale, loss in product((_LARGE, _SMALL), _LOSSES)
-        for of in [_having(cells, init_scale=scale, loss=loss)]
+        for of in [results.select(init_scale=scale, loss=loss)]
     )
     yield Finding(
         f"{name}, cells with a mean entropy below log 4 / 2 = {_MARK:.3f} (in brackets: with p < "
@@ -155,10 +153,10 @@ def _specialized(name, cells):
     )
 
 
-def _because_they_differ(name, cells):
+def _because_they_differ(name, results):
     """Put to the test that a large start helps because it makes the experts different."""
     for gate in _GRID["router__gate"]:
-        starts = [_having(cells, init_scale=start, router__gate=gate) for start in _STARTS]
+        starts = [results.select(init_scale=start, router__gate=gate) for start in _STARTS]
         shares, entropies = (  # means over the cells, by start and seed
             np.array([np.mean([cell.values(measure) for cell in of], axis=0) for of in starts])
             for measure in ("difference", "entropy")
