@@ -69,9 +69,9 @@ def interval(numbers, digits):
 
 
 def found(name, start, pattern):
-    """Return what a pattern finds in the one finding that begins so."""
+    """Return what a pattern finds in the one finding that begins so, as the pages write it."""
     (text,) = (f["text"] for f in stored(name)["findings"] if f["text"].startswith(start))
-    return re.search(pattern, text).groups()
+    return [plain(part) for part in re.search(pattern, text).groups()]
 
 
 def table_of(setting):
@@ -128,7 +128,7 @@ def departures():
         steps.append(found("departures", f"{start}, on the path", pattern))
     (one, low, high), (two, low_2, high_2) = totals
     yield (f"{one} points on setting 1 {high} to {low} and {two} on setting 2 {high_2} to {low_2}")
-    yield f"costs most: {steps[0][0]} points and {steps[1][0]} p = {plain(steps[0][1])} and"
+    yield f"costs most: {steps[0][0]} points and {steps[1][0]} p = {steps[0][1]} and"
 
 
 def claims():
@@ -175,15 +175,12 @@ def claims():
     exponent, low, high = found(
         "stages", "Exploration takes", r"exponent (\S+) .* (\S+) to (\S+)\)"
     )
-    yield f"exponent {plain(exponent)} its interval, {plain(low)} to {plain(high)}, excludes -1"
-    start, later, *local = found(
-        "stages",
-        "The router takes",
-        r"exponent (\S+) .*, or (\S+) .* ones, (\S+), (\S+), (\S+)\. ",
-    )
+    yield f"exponent {exponent} its interval, {low} to {high}, excludes -1"
+    pattern = r"exponent (\S+) .*, or (\S+) .* ones, (\S+), (\S+), (\S+)\. "
+    start, later, *local = found("stages", "The router takes", pattern)
     yield (
-        f"exponent {plain(start)} from the start, {plain(later)} without exploration, steeper "
-        f"towards small rates {', '.join(map(plain, local))}"
+        f"exponent {start} from the start, {later} without exploration, steeper towards small "
+        f"rates {', '.join(local)}"
     )
     yield from theorem()
     least = [
@@ -196,7 +193,7 @@ def claims():
     cubic, linear, gap = found(
         "fig1", "At the end", r"entropy (\S+) against (\S+), a difference of (\S+) "
     )
-    yield f"entropy {plain(cubic)} against {plain(linear)} at the end, a difference of {plain(gap)}"
+    yield f"entropy {cubic} against {linear} at the end, a difference of {gap}"
 
 
 def theorem():
@@ -207,15 +204,14 @@ def theorem():
         for case in cases
     ]
     for (n, mean), (m, other) in (runs[:2], runs[2:]):
-        yield f"in {n} and {m} of 10 runs, {plain(mean)} and {plain(other)} %"
+        yield f"in {n} and {m} of 10 runs, {mean} and {other} %"
     error = r"(\S+) % \(95 % interval (\S+) to (\S+)\)"
     for statement in ("test error", "samples routed"):
         for case in cases:
-            mean, low, high = map(plain, found("theorem", case + statement, error))
-            yield f"{mean} % {low} to {high}"
+            yield "{} % {} to {}".format(*found("theorem", case + statement, error))
     own = [found("theorem", f"{case}own cluster, used", error) for case in cases]
-    yield "error {} and {} % on setting 1".format(*(plain(mean) for mean, *_ in own[:2]))
-    yield "{} % {} to {} and {} % {} to {} on setting 2".format(*map(plain, (*own[2], *own[3])))
+    yield f"error {own[0][0]} and {own[1][0]} % on setting 1"
+    yield "{} % {} to {} and {} % {} to {} on setting 2".format(*own[2], *own[3])
     others = [found("theorem", f"{case}other clusters", error)[0] for case in cases]
     yield "error {}, {}, {} and {} %".format(*others)
 
