@@ -289,7 +289,10 @@ def result(values, published=None, **labels):
 
 
 def test_summary_and_what_is_inside_the_published_range():
-    summary = result([1.0, 2.0, 3.0, 6.0]).summary("accuracy")
+    cell = result([1.0, 2.0, 3.0, 6.0])
+    gain = cell.interval("accuracy", over=result([0.0, 1.0, 3.0, 5.0]))  # 1, 1, 0 and 1 more
+    assert gain == pytest.approx((0.75, 0.75 - 3.1824 / 4, 0.75 + 3.1824 / 4), abs=1e-4)
+    summary = cell.summary("accuracy")
     assert (summary.mean, summary.n) == (3.0, 4)
     assert summary.std == pytest.approx(np.std([1, 2, 3, 6], ddof=1))
     assert summary.high - summary.mean == pytest.approx(3.1824 * summary.std / 2, rel=1e-4)
@@ -312,7 +315,8 @@ def test_summary_and_what_is_inside_the_published_range():
 def test_cells_are_told_apart_and_found_by_their_labels():
     results = Results(small(), [result([1.0], model="a", k=1), result([2.0], model="a", k=2)])
     assert results.cell(k=2).summary("accuracy").mean == 2.0
-    assert len(results.select(model="a")) == 2
+    cells = results.by("k", model="a")
+    assert [(k, cell.mean("accuracy")) for k, cell in cells.items()] == [(1, 1), (2, 2)]
     with pytest.raises(KeyError, match="2 cells have the labels"):
         results.cell(model="a")
     problems = (SMALL, replace(SMALL, data_seed=1), replace(SMALL, n_test=90))

@@ -62,7 +62,8 @@ def tabulate(results):
     """Return the table of an experiment, without the columns that nothing is in."""
     cells = results.cells
     names = dict.fromkeys(name for cell in cells for name in cell.labels)
-    labels = [Column(_title(name), [_label(cell, name) for cell in cells]) for name in names]
+    texts = [{n: Entry(label_text(value)) for n, value in cell.labels.items()} for cell in cells]
+    labels = [Column(_title(name), [of.get(name) for of in texts]) for name in names]
     runs = Group("", [Column("runs", [Entry(str(len(cell.runs))) for cell in cells])])
     groups = [_measure(measure, cells) for measure in results.experiment.measures]
     return Table(labels, [runs, *(group for group in groups if group.columns)])
@@ -119,10 +120,6 @@ def _measure(measure, cells):
         return Group("", [Column(heading, ours)] if any(ours) else [])
     columns = [Column("ours", ours), Column("paper", paper)]
     return Group(heading, columns if any(ours) else columns[1:])
-
-
-def _label(cell, name):
-    return Entry(label_text(cell.labels[name])) if name in cell.labels else None
 
 
 def _ours(cell, measure):

@@ -223,10 +223,11 @@ def _fig3_findings(protocol, results):
             steps, entropies = runs_over_steps(cell, "entropy")
             ours = _crossing(steps, entropies.mean(0))
             recorded = _crossing(*ENTROPY_CURVES[setting, activation])
+            close = bool(np.isclose(ours, recorded, rtol=0, atol=_CLOSE, equal_nan=True))
             yield Finding(
                 f"Setting {setting}: the entropy of {name} experts {_fall(ours)}; in the authors' "
                 f"record it {_fall(recorded)} (agreement: within {_CLOSE} steps).",
-                _close(ours, recorded) if protocol == "code" else None,
+                close if protocol == "code" else None,
             )
     lengths = [run["steps"] for cell in results.cells for run in cell.runs]
     stopped = [steps for steps in lengths if steps < max(lengths)]
@@ -245,10 +246,6 @@ def _crossing(steps, values):
 def _fall(step):
     text = f"falls to {_LEVEL} at step {step:.0f}"
     return f"never falls to {_LEVEL}" if np.isnan(step) else text
-
-
-def _close(step, other):
-    return bool(np.isclose(step, other, rtol=0, atol=_CLOSE, equal_nan=True))
 
 
 _PARTS = {  # of the weights: keys of the curves with their symbol, the larger product first
