@@ -317,6 +317,7 @@ def test_cells_are_told_apart_and_found_by_their_labels():
     assert results.cell(k=2).summary("accuracy").mean == 2.0
     cells = results.by("k", model="a")
     assert [(k, cell.mean("accuracy")) for k, cell in cells.items()] == [(1, 1), (2, 2)]
+    assert results.by("model", k=1)["a"] is results.cells[0]
     with pytest.raises(KeyError, match="2 cells have the labels"):
         results.cell(model="a")
     problems = (SMALL, replace(SMALL, data_seed=1), replace(SMALL, n_test=90))
