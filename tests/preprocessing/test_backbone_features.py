@@ -307,6 +307,7 @@ WRONG = [
     ({"backbone": "qqq"}, r"such as \['resnet18', 'vit_b_16'\], or a torch.nn.Module"),
     ({"size": (1, 2, 3)}, r"size must be a positive integer or a pair \(height"),
     ({"size": (2.5, 3)}, "size must be a positive integer"),
+    ({"size": (0, 3)}, "size must be a positive integer"),
     ({"backbone": "resnet18", "weights": "IMAGENET1K_V9"}, "IMAGENET1K_V9.*'IMAGENET1K_V1'"),
     ({"backbone": "resnet50", "weights": "ResNet18_Weights.DEFAULT"}, "ResNet18.*IMAGENET1K_V2"),
     ({"weights": "DEFAULT"}, "weights='DEFAULT' must be the path .* A torch.nn.Module has none"),
@@ -316,7 +317,10 @@ WRONG = [
     (SQUEEZENET, r"SqueezeNet.*\['features', 'classifier'\]"),
     ({"backbone": make_network(1)}, r"of shape \(3, 9, 8\): .*1 channels"),
     ({"backbone": UNUSED, "size": 8, "layer": "spare"}, "layer='spare' has no part in the output"),
-    ({"backbone": nn.Flatten(0), "layer": ""}, r"for 1 images must be a tensor \(1, n_features"),
+    (
+        {"backbone": nn.Flatten(0), "layer": ""},
+        r"for 1 images must be a tensor \(1, n_f.*, got \(\d+,\)",
+    ),
 ]
 
 
