@@ -44,7 +44,7 @@ TESTS = {
     "_devices": ["training/modes", "training/placement", "persistence/export"],
     "_mixtures": ["mixtures"],
     "_parameters/declared": ["estimators/parameters", "contracts/bad_parameters"],
-    "_parameters/defaults": ["estimators", "training/placement"],
+    "_parameters/defaults": ["estimators", "training/placement", "training/linear_start"],
     "_persistence": ["persistence/persistence"],
     "_regressor": ["estimators/regressor"],
     "_training": ["training", "estimators/classifier", "estimators/regressor"],

@@ -352,6 +352,7 @@ def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
         assert f"that of epoch {1 + np.argmin(moe.oob_loss_curve_)} of " in message
     (reducer,) = re.findall(r"make_pipeline\((.*), model\)", message)
     assert ("f_regression" in reducer) == (kind == "numbers")
+    assert ("PCA" in reducer) == (kind in ("labels", "several numbers"))
     better = make_pipeline(eval(reducer, NAMES), clone(moe))  # what it says is code that runs
     assert not on_width(better, X, y)
     assert not on_width(model(**SMALL | {"max_iter": 20}, early_stopping=False), X, y)

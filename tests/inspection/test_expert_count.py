@@ -71,7 +71,8 @@ def test_curve_is_the_mean_score_with_its_standard_error(pyplot, search):
 def test_axis_and_small_cases(pyplot, search):
     ax = ExpertCountDisplay.from_search(search).ax_
     many = ExpertCountDisplay(range(1, 65), np.ones((64, 2))).plot().ax_
-    for shown, last in ((ax, 3), (many, 6)):
+    far = ExpertCountDisplay([1, 2, 3, 4096], np.ones((4, 2))).plot().ax_
+    for shown, last in ((ax, 3), (many, 6), (far, 12)):
         labels = [label.get_text() for label in shown.get_xticklabels()]
         assert (shown.get_xscale(), labels) == ("log", [str(2**i) for i in range(last + 1)])
     assert len(many.get_xticks(minor=True)) > 40
