@@ -204,3 +204,22 @@ def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches):
         norms, options = [], {"router": RouterParams(network=network), "batch_size": None}
         clf = fit((X[:200], y[:200]), hook("on_grad_computed", collect), **options)
         np.testing.assert_allclose(clf.router_gradient_curve_, norms, rtol=1e-5)
+
+
+# -- calibration ----------------------------------------------------------------------------
+
+
+@brief_fits
+@pytest.mark.parametrize(
+    ("noise", "options"),
+    [(2, {"max_iter": 15}), (0.5, {"max_iter": 10, "learning_rate_init": 0.01})],
+    ids=["too sure", "too unsure"],
+)
+def test_no_factor_of_the_logits_has_less_out_of_bag_loss(noise, options):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 10)).astype(np.float32)
+    y = X[:, 0] + noise * rng.normal(size=300) > 0
+    proba = MoEClassifier(4, random_state=0, **options).fit(X, y).oob_decision_function_
+    logits, factors = np.log(proba[:, 1] / proba[:, 0]), np.exp(np.linspace(-1, 1, 81))
+    losses = [np.logaddexp(0, np.where(y, -f, f) * logits).mean() for f in factors]
+    assert factors[np.argmin(losses)] == pytest.approx(1, rel=0.03)
