@@ -45,6 +45,7 @@ def test_categories_of_a_frame(make, dtype):
         categories = learn(make(COLORS, dtype), chosen)
         assert categories.columns == [1]
         assert categories.values == [["blue", "green", "red"]]
+        assert categories.labels() == {1: {0: "blue", 1: "green", 2: "red"}}
         for colors, codes in ((COLORS, CODES), (SEEN, CODES_SEEN)):
             encoded, dtype_of_training = read_table(make(colors, dtype), categories)
             np.testing.assert_array_equal(encoded, np.stack([NUMBERS, codes, range(5)], axis=1))
@@ -75,9 +76,12 @@ def test_the_rarest_of_many_categories_are_one():
     names = [f"{i:03}" for i in range(150)]
     often = pandas.DataFrame({"c": names[:60] * 3 + names[60:]})
     asked = pandas.DataFrame({"c": [*names, "new"]})
-    codes = learn(often, "from_dtype").encode(asked)[0]
-    assert len(np.unique(codes[:60])) == 60
+    categories = learn(often, "from_dtype")
+    codes, labels = categories.encode(asked)[0], categories.labels()[0]
+    assert [labels[code] for code in codes[:60]] == names[:60]
     assert len(np.unique(codes[:-1])) == 100
+    (shared,) = {code for code in codes[:-1] if np.sum(codes == code) > 1}
+    assert labels[shared] == "other"
     assert np.isnan(codes[-1])
     # Rare is what weighs little, however often it comes.
     weight = np.where(often["c"].isin(names[:60]), 0.01, 1.0)
