@@ -48,6 +48,9 @@ def test_a_pass_over_batches_is_one_epoch_of_its_chunks(table):
     batch = MoEClassifier(**BRIEF).partial_fit([(X, y, weight)], **classes)
     assert torch.equal(weights_of(arrays), weights_of(batch))
     np.testing.assert_array_equal(arrays.expert_load_, batch.expert_load_)
+    top1 = MoEClassifier(**BRIEF, router="top1").partial_fit(X, y, sample_weight=weight, **classes)
+    load = np.bincount(top1.apply(X).ravel(), weight, top1.n_experts) / weight.sum()
+    np.testing.assert_allclose(top1.expert_load_, load, atol=1e-6)
 
 
 def test_batches_are_learned_from(table):
