@@ -270,10 +270,12 @@ def of_tables():
 
 
 README_ORDER = (
-    *("MoE", "one expert", "MLP", "linear", "HistGradientBoosting", "LightGBM", "RandomForest"),
+    *("MoE", "one expert", "MLP", "linear", "HistGradientBoosting", "LightGBM", "CatBoost"),
+    "RandomForest",
 )
 NAMES = {
     "MoE": "mixture of 8 experts",
+    "CatBoost": "CatBoost",
     "one expert": "one expert",
     "LightGBM": "LightGBM",
     "MLP": "MLPClassifier",
