@@ -206,8 +206,7 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         True targets, class labels, or zeros and ones of several labels, for the scores and
-        intervals. For the intervals X and y
-        should be the samples that `estimator` was fitted on.
+        intervals. For the intervals X and y should be the samples that `estimator` was fitted on.
 
     max_conditions : int, default=3
         How many columns the words about one part of the table may name.
