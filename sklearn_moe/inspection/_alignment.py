@@ -333,9 +333,9 @@ def _format(value, limit):
 
 
 def _read_weights(estimator):
-    """Return the directions theta_m of the router, (n_experts, patch_size), and the filters.
+    """Return the directions theta_m of the router and the filters of the experts.
 
-    These are those of the experts, (n_experts, n_filters, patch_size).
+    Arrays of shapes (n_experts, patch_size) and (n_experts, n_filters, patch_size).
     """
     if isinstance(estimator, Pipeline):
         estimator = estimator[-1]

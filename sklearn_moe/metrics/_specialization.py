@@ -204,7 +204,7 @@ def specialization_report(
 def _compare_with_clusters(estimator, X, clusters, experts, scores, options):
     """Return the attributes of the report that need clusters."""
     n_experts, rng = scores.shape[1], options["random_state"]
-    # scikit-learn warns of labels that are no whole numbers.
+    # Indices in place of labels: scikit-learn warns of labels that are no whole numbers.
     labels, clusters = encode(check_column(clusters, "clusters"), "clusters")
     matrix = routing_matrix(clusters, experts, n_experts=n_experts)
     errors = mean_errors(scores, clusters)

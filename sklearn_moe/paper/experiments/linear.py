@@ -100,9 +100,10 @@ def _findings(results):
     for setting in results.settings:
         name = f"Setting {setting}, linear experts"
         linear = replace(results, cells=results.select(setting=setting, model="linear"))
-        both = [cell for cell in linear.cells if cell.labels["init_scale"] != _ALIKE]
-        yield from _choices(name, replace(linear, cells=both))
-        yield from _specialized(name, replace(linear, cells=both))
+        different = [cell for cell in linear.cells if cell.labels["init_scale"] != _ALIKE]
+        own_starts = replace(linear, cells=different)
+        yield from _choices(name, own_starts)
+        yield from _specialized(name, own_starts)
         yield from _because_they_differ(name, linear)
 
 
