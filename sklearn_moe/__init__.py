@@ -8,7 +8,7 @@ and see it with `sklearn_moe.inspection`.
 from ._classifier import MoEClassifier
 from ._compat import __version__
 from ._mixtures import MixtureClassifier, MixtureRegressor
-from ._parameters.declared import BalanceParams, FitCheckpoint, RouterParams, SolverParams
+from ._parameters.estimator_params import BalanceParams, FitCheckpoint, RouterParams, SolverParams
 from ._persistence import trusted_types
 from ._regressor import MoERegressor
 

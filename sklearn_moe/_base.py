@@ -6,12 +6,12 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from numbers import Number
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from scipy import special
-from sklearn.base import BaseEstimator, _fit_context
+from sklearn.base import _fit_context
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
@@ -28,8 +28,8 @@ from ._data.validation import (
     hold_out,
 )
 from ._devices import as_device, usual_modes
-from ._parameters.declared import ARCHITECTURE, CONSTRAINTS, PARTS, FitCheckpoint
 from ._parameters.defaults import Plan, resolve
+from ._parameters.estimator_params import ARCHITECTURE, EstimatorParams, FitCheckpoint
 from ._persistence import ModuleBlueprint, StoredModule
 from ._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
 from ._training.checkpoint import Checkpoint, FitFile, identity_of
@@ -76,70 +76,12 @@ class Fit(NamedTuple):
     samples: Any  # those of `rows`
 
 
-class BaseMoE(CallbackSupportMixin, BaseEstimator):
+class BaseMoE(CallbackSupportMixin, EstimatorParams):
     """Training of a mixture of experts; see MoEClassifier for its parameters.
 
-    Subclasses make their `__init__` by `constructor`, and tell what y means: by `_check_y`, a
-    function, and `_make_target`.
+    Subclasses have an `__init__`, and tell what y means: by `_check_y`, a function, and
+    `_make_target`.
     """
-
-    _parameter_constraints: ClassVar[dict] = CONSTRAINTS
-
-    # -- parameters -----------------------------------------------------------------------
-
-    def get_params(self, deep=True):
-        """Get the parameters of this estimator.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Whether to return the parameters of router, balance and solver as well, also where
-            these are names: `router__gate` and so on.
-
-        Returns
-        -------
-        params : dict
-            Names and values.
-        """
-        # Not those of other values: transforms of torchvision have a `get_params`, too.
-        params = super().get_params(deep=False)
-        if deep:
-            for name, kind in PARTS.items():
-                part = kind.of(params[name]).get_params()
-                params |= {f"{name}__{key}": value for key, value in part.items()}
-        return params
-
-    def set_params(self, **params):
-        """Set the parameters of this estimator.
-
-        Parameters
-        ----------
-        **params : dict
-            Names and values. `router__gate` is the gate of the router and so on, also where
-            `router` is a name.
-
-        Returns
-        -------
-        self : estimator instance
-        """
-        for name, kind in PARTS.items():
-            if any(key.startswith(f"{name}__") for key in params):
-                params[name] = kind.of(params.get(name, getattr(self, name)))
-        return super().set_params(**params)
-
-    def _validate_params(self):
-        """Check the types of the parameters, those of the parts included."""
-        super()._validate_params()
-        for name, kind in PARTS.items():
-            kind.of(getattr(self, name))._validate_params()
-
-    def __sklearn_clone__(self):
-        """Copy a transform by value, where scikit-learn would take it for an estimator."""
-        shell = copy.copy(self)
-        shell.train_transform = None
-        twin = BaseEstimator.__sklearn_clone__(shell)
-        twin.train_transform = copy.deepcopy(self.train_transform)
-        return twin
 
     def __sklearn_tags__(self):
         """Declare 3-D input, and what a table may hold; scikit-learn has no tag for 4-D."""

@@ -19,8 +19,9 @@ _REGISTRIES = [SOLVERS, *(p for p in vars(parts_of_mixtures).values() if type(p)
 # Beside what is registered: by name, as these modules are above this one.
 _OTHERS = """
 _classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.SolverSpec.build
-_parameters.declared.BalanceParams _parameters.declared.FitCheckpoint
-_parameters.declared.RouterParams _parameters.declared.SolverParams _data.tables.Categories
+_parameters.estimator_params.BalanceParams _parameters.estimator_params.FitCheckpoint
+_parameters.estimator_params.RouterParams _parameters.estimator_params.SolverParams
+_data.tables.Categories
 _mixtures._estimators.MixtureClassifier _mixtures._estimators.MixtureRegressor
 _mixtures._families.Gamma _mixtures._families.Gaussian _mixtures._families.LogLoss
 _mixtures._families.OwnDensity _mixtures._families.Poisson

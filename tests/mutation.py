@@ -43,7 +43,7 @@ TESTS = {
     "_data/targets": ["estimators", "contracts/bad_data"],
     "_devices": ["training/modes", "training/placement", "persistence/export"],
     "_mixtures": ["mixtures"],
-    "_parameters/declared": ["estimators/parameters", "contracts/bad_parameters"],
+    "_parameters/estimator_params": ["estimators/parameters", "contracts/bad_parameters"],
     "_parameters/defaults": ["estimators", "training/placement", "training/linear_start"],
     "_persistence": ["persistence/persistence"],
     "_regressor": ["estimators/regressor"],

@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import generate_invalid_param_val, make_con
 from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._parameters.declared import PARTS
+from sklearn_moe._parameters.estimator_params import PARTS
 from sklearn_moe.nn import EXPERTS, Head
 from sklearn_moe.optim import SOLVERS
 

@@ -1,7 +1,9 @@
 """Parameters of the estimators and of the parts of a mixture, as scikit-learn knows them."""
 
+import ast
 import inspect
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,15 @@ PARAMS = [RouterParams("topk", gate="logit"), BalanceParams("bias"), SolverParam
 def test_the_signature_is_explicit_and_shared():
     shared = [dict(inspect.signature(model).parameters) for model in BOTH]
     for model, parameters in zip(BOTH, shared, strict=True):
-        assert [*parameters] == [*inspect.signature(model.__init__).parameters][1:]
+        tree = ast.parse(Path(inspect.getsourcefile(model)).read_text())  # as an editor reads it
+        written = next(n for n in ast.walk(tree) if getattr(n, "name", None) == "__init__")
+        named = [*written.args.args[1:], *written.args.kwonlyargs]
+        assert [arg.arg for arg in named] == [*parameters]
+        assert all(arg.annotation for arg in named)
+        assert [ast.unparse(line) for line in written.body] == [
+            f"self.{name} = {name}" for name in parameters
+        ]
+        assert {*parameters} == {*model._parameter_constraints}
         assert len(parameters) <= 30
         kinds = [p.kind for p in parameters.values()]
         assert kinds[0] is inspect.Parameter.POSITIONAL_OR_KEYWORD

@@ -1,32 +1,38 @@
-"""The parameters of the estimators: their defaults, values and documentation, written once.
+"""The parameters of the estimators: their values and documentation, written once for both.
 
 What belongs to one part of a mixture is kept in an object of that part: `RouterParams`,
 `BalanceParams`, `SolverParams`.
 """
 
-import inspect
+import copy
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval, StrOptions
 
 from .._validation import Count, documented_by
-from ..nn import ExpertSpec, LossSpec, RouterSpec
+from ..nn import ExpertSpec, LossSpec, Router, RouterSpec
 from ..optim import SolverSpec
 
 __all__ = [
     "ARCHITECTURE",
-    "CONSTRAINTS",
     "PARTS",
+    "BalanceChoice",
     "BalanceParams",
+    "CheckpointChoice",
+    "EstimatorParams",
+    "ExpertChoice",
     "FitCheckpoint",
+    "LossChoice",
+    "RouterChoice",
     "RouterParams",
+    "SolverChoice",
     "SolverParams",
-    "constructor",
     "documented",
 ]
 
@@ -148,14 +154,14 @@ class RouterParams(_PartParams):
 
     def __init__(
         self,
-        kind="auto",
+        kind: str | type[Router] | RouterSpec = "auto",
         *,
-        network="auto",
-        noise="auto",
-        gate="auto",
-        n_shared_experts=0,
-        upcycle=0.0,
-        learning_rate="auto",
+        network: str | Callable = "auto",
+        noise: str | Callable | None = "auto",
+        gate: str | Callable = "auto",
+        n_shared_experts: int = 0,
+        upcycle: float = 0.0,
+        learning_rate: float | Literal["auto"] = "auto",
     ):
         self.kind = kind
         self.network = network
@@ -185,7 +191,7 @@ class BalanceParams(_PartParams):
 
     _parameter_constraints: ClassVar[dict] = {"kind": [str, callable, None], "weight": [_RATE]}
 
-    def __init__(self, kind=None, *, weight=0.01):
+    def __init__(self, kind: str | Callable | None = None, *, weight: float = 0.01):
         self.kind = kind
         self.weight = weight
 
@@ -233,7 +239,14 @@ class SolverParams(_PartParams):
         "weight_decay": [_RATE],
     }
 
-    def __init__(self, kind="auto", *, schedule="auto", momentum=0.0, weight_decay=0.0):
+    def __init__(
+        self,
+        kind: str | Callable | SolverSpec = "auto",
+        *,
+        schedule: str = "auto",
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+    ):
         self.kind = kind
         self.schedule = schedule
         self.momentum = momentum
@@ -286,37 +299,13 @@ class FitCheckpoint:
         return checkpoint if isinstance(checkpoint, cls) else cls(checkpoint)
 
 
-CONSTRAINTS = {
-    "n_experts": [Count(1)],
-    "expert": [str, callable, ExpertSpec],
-    "router": [str, callable, RouterSpec, RouterParams],
-    "loss": [str, callable, LossSpec],
-    "balance": [str, callable, None, BalanceParams],
-    "learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="neither")],
-    "max_iter": [_AUTO, Count(1)],
-    "early_stopping": [StrOptions({"auto", "out_of_bag"}), "boolean"],
-    "batch_size": [_AUTO, Count(1), None],
-    "verbose": ["verbose"],
-    "random_state": ["random_state"],
-    "activation": [str, callable],
-    "expert_width": [Count(1), None],
-    "trunk": [str, callable, None],
-    "sample_shape": ["array-like", None],
-    "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
-    "standardize": [_AUTO, "boolean"],
-    "top_k": [_AUTO, Count(1)],
-    "expert_loss_weight": [_AUTO, Interval(Real, 0, 1, closed="both")],
-    "solver": [str, callable, SolverSpec, SolverParams],
-    "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
-    "n_iter_no_change": [Count(1)],
-    "tol": [_AUTO, _RATE, None],
-    "n_init": [Count(1)],
-    "warm_start": ["boolean"],
-    "train_transform": [callable, None],
-    "callbacks": [list, tuple, None],
-    "checkpoint": [str, os.PathLike, FitCheckpoint, None],
-    "device": [str, torch.device],
-}
+# What the parameters of these names may be: a registered name, or an object of the user's own.
+ExpertChoice = str | Callable | ExpertSpec
+RouterChoice = str | type[Router] | RouterSpec | RouterParams
+LossChoice = str | Callable | LossSpec
+BalanceChoice = str | Callable | BalanceParams
+SolverChoice = str | Callable | SolverSpec | SolverParams
+CheckpointChoice = str | os.PathLike | FitCheckpoint
 
 # What a warm start cannot change: the weights belong to it.
 ARCHITECTURE = (
@@ -326,41 +315,8 @@ ARCHITECTURE = (
 )
 
 
-def _shared(
-    self,
-    n_experts=8,
-    *,
-    expert="auto",
-    router="auto",
-    loss="auto",
-    balance=None,
-    learning_rate_init="auto",
-    max_iter="auto",
-    early_stopping="auto",
-    batch_size="auto",
-    class_weight=None,
-    verbose=0,
-    random_state=None,
-    activation="auto",
-    expert_width=None,
-    trunk="auto",
-    sample_shape=None,
-    categorical_features="from_dtype",
-    standardize="auto",
-    top_k="auto",
-    expert_loss_weight="auto",
-    solver="auto",
-    validation_fraction=0.1,
-    n_iter_no_change=10,
-    tol="auto",
-    n_init=1,
-    warm_start=False,
-    train_transform=None,
-    callbacks=None,
-    checkpoint=None,
-    device="auto",
-):
-    """Name the parameters of both estimators; each documents itself those in braces.
+class EstimatorParams(BaseEstimator):
+    """What both estimators do with their parameters; each documents itself those in braces.
 
     Parameters
     ----------
@@ -660,35 +616,91 @@ def _shared(
         routes, losses and predictions remain in float32.
     """
 
+    _parameter_constraints: ClassVar[dict] = {
+        "n_experts": [Count(1)],
+        "expert": [str, callable, ExpertSpec],
+        "router": [str, callable, RouterSpec, RouterParams],
+        "loss": [str, callable, LossSpec],
+        "balance": [str, callable, None, BalanceParams],
+        "learning_rate_init": [_AUTO, Interval(Real, 0, None, closed="neither")],
+        "max_iter": [_AUTO, Count(1)],
+        "early_stopping": [StrOptions({"auto", "out_of_bag"}), "boolean"],
+        "batch_size": [_AUTO, Count(1), None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+        "activation": [str, callable],
+        "expert_width": [Count(1), None],
+        "trunk": [str, callable, None],
+        "sample_shape": ["array-like", None],
+        "categorical_features": [StrOptions({"from_dtype"}), "array-like", None],
+        "standardize": [_AUTO, "boolean"],
+        "top_k": [_AUTO, Count(1)],
+        "expert_loss_weight": [_AUTO, Interval(Real, 0, 1, closed="both")],
+        "solver": [str, callable, SolverSpec, SolverParams],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "n_iter_no_change": [Count(1)],
+        "tol": [_AUTO, _RATE, None],
+        "n_init": [Count(1)],
+        "warm_start": ["boolean"],
+        "train_transform": [callable, None],
+        "callbacks": [list, tuple, None],
+        "checkpoint": [str, os.PathLike, FitCheckpoint, None],
+        "device": [str, torch.device],
+    }
 
-documented = documented_by(_shared.__doc__)
+    def get_params(self, deep=True):
+        """Get the parameters of this estimator.
+
+        Parameters
+        ----------
+        deep : bool, default=True
+            Whether to return the parameters of router, balance and solver as well, also where
+            these are names: `router__gate` and so on.
+
+        Returns
+        -------
+        params : dict
+            Names and values.
+        """
+        # Not those of other values: transforms of torchvision have a `get_params`, too.
+        params = super().get_params(deep=False)
+        if deep:
+            for name, kind in PARTS.items():
+                part = kind.of(params[name]).get_params()
+                params |= {f"{name}__{key}": value for key, value in part.items()}
+        return params
+
+    def set_params(self, **params):
+        """Set the parameters of this estimator.
+
+        Parameters
+        ----------
+        **params : dict
+            Names and values. `router__gate` is the gate of the router and so on, also where
+            `router` is a name.
+
+        Returns
+        -------
+        self : estimator instance
+        """
+        for name, kind in PARTS.items():
+            if any(key.startswith(f"{name}__") for key in params):
+                params[name] = kind.of(params.get(name, getattr(self, name)))
+        return super().set_params(**params)
+
+    def _validate_params(self):
+        """Check the types of the parameters, those of the parts included."""
+        super()._validate_params()
+        for name, kind in PARTS.items():
+            kind.of(getattr(self, name))._validate_params()
+
+    def __sklearn_clone__(self):
+        """Copy a transform by value, where scikit-learn would take it for an estimator."""
+        shell = copy.copy(self)
+        shell.train_transform = None
+        twin = BaseEstimator.__sklearn_clone__(shell)
+        twin.train_transform = copy.deepcopy(self.train_transform)
+        return twin
 
 
-def constructor(*, loss, without=()):
-    """Return the `__init__` of an estimator, which sets every parameter and does nothing else.
-
-    Parameters
-    ----------
-    loss : str
-        Default of the parameter of this name.
-    without : sequence of str
-        Parameters that this estimator does not have.
-    """
-    shared = inspect.signature(_shared)
-    parameters = [
-        p.replace(default=loss) if name == "loss" else p
-        for name, p in shared.parameters.items()
-        if name not in without
-    ]
-    signature = shared.replace(parameters=parameters)
-
-    def __init__(self, *args, **kwargs):
-        try:
-            given = signature.bind(self, *args, **kwargs)
-        except TypeError as error:
-            raise TypeError(f"{type(self).__name__}.__init__() {error}") from None
-        given.apply_defaults()
-        vars(self).update(list(given.arguments.items())[1:])
-
-    __init__.__signature__ = signature
-    return __init__
+documented = documented_by(EstimatorParams.__doc__)
