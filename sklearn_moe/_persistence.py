@@ -122,7 +122,7 @@ class ModuleBlueprint:
         return copy.deepcopy(self.module, shells)
 
 
-def trusted_types():
+def trusted_types() -> list[str]:
     """Return the names of all types and functions of this library that a stored model may hold.
 
     For `skops.io.load`, which runs nothing that is not named. What you have registered or passed

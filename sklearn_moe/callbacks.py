@@ -5,8 +5,11 @@ may raise :class:`StopTraining`.
  | Watch a mixture while it is trained.
 """
 
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 
 from ._training import Callback, StopTraining
 from .metrics import dispatch_entropy
@@ -33,15 +36,15 @@ class FreezeRouter(Callback):
     >>> clf = MoEClassifier(callbacks=[FreezeRouter(after=10)])
     """
 
-    def __init__(self, after=0):
+    def __init__(self, after: int = 0):
         self.after = after
 
-    def on_epoch_begin(self, net, **kwargs):
+    def on_epoch_begin(self, net: Any, **kwargs: Any) -> None:
         """Freeze the router, or not yet."""
         if net.module_.router is not None:
             net.module_.router.freeze(len(net.history) > self.after)
 
-    def on_train_end(self, net, **kwargs):
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
         """Leave the router as it was found: another training may not have this callback."""
         if net.module_.router is not None:
             net.module_.router.freeze(False)
@@ -125,7 +128,14 @@ class RoutingTrace(Callback):
     """
 
     def __init__(
-        self, X=None, clusters=None, *, dictionary=None, noise=False, every=1, max_records=256
+        self,
+        X: ArrayLike | None = None,
+        clusters: ArrayLike | None = None,
+        *,
+        dictionary: tuple[ArrayLike, ArrayLike] | None = None,
+        noise: bool = False,
+        every: int = 1,
+        max_records: int = 256,
     ):
         self.X = X
         self.clusters = clusters
@@ -140,7 +150,7 @@ class RoutingTrace(Callback):
 
     # -- what skorch calls ----------------------------------------------------------------
 
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
+    def on_train_begin(self, net: Any, X: Any = None, y: Any = None, **kwargs: Any) -> None:
         """Record the start; a training that goes on with old weights goes on recording."""
         if len(net.history) and hasattr(self, "records_"):
             return
@@ -149,12 +159,12 @@ class RoutingTrace(Callback):
                 f"every must be at least 1 and max_records at least 2, got every={self.every} and "
                 f"max_records={self.max_records}."
             )
-        self.records_ = []
+        self.records_: list[dict] = []
         self.every_ = self.every
         self.experts_ = None
         self._record(net, X, np.nan)
 
-    def on_epoch_end(self, net, dataset_train=None, **kwargs):
+    def on_epoch_end(self, net: Any, dataset_train: Any = None, **kwargs: Any) -> None:
         """Record again every few epochs."""
         if len(net.history) % self.every_ == 0:
             self._record(net, dataset_train.X, net.history[-1, "router_gradient_norm"])

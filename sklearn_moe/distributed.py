@@ -1,8 +1,10 @@
 """Training by several processes, on one machine or many, each with its part of every batch."""
 
 import atexit
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +15,7 @@ __all__ = ["data_parallel"]
 
 
 @contextmanager
-def data_parallel(*, timeout=600.0):
+def data_parallel(*, timeout: float = 600.0) -> Iterator[Any]:
     """Within this context every fit is shared by all processes of a group.
 
     Each process runs the same program: it calls `fit` with the same X and y and with an int as

@@ -13,7 +13,7 @@ from .nn.predictor import require_onnx, write_onnx
 __all__ = ["register"]
 
 
-def register():
+def register() -> None:
     """Make both estimators known to skl2onnx.
 
     The label of a classifier is that of `predict`, its second output are the probabilities; the

@@ -69,14 +69,23 @@ class NormalizedSGD(Optimizer):
     Parameter containing: tensor([-0.3000, -0.4000], requires_grad=True)
     """
 
-    def __init__(self, params, lr=1e-3, *, norm="l2", momentum=0.0, weight_decay=0.0, units=None):
+    def __init__(
+        self,
+        params: Iterable,
+        lr: float = 1e-3,
+        *,
+        norm: str | None = "l2",
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        units: int | None = None,
+    ):
         for name, value in (("lr", lr), ("momentum", momentum), ("weight_decay", weight_decay)):
             if not value >= 0:
                 raise ValueError(f"{name} must be at least 0, got {value!r}.")
         defaults = {"lr": lr, "norm": norm, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"units": units, "lr_multiplier": 1.0})
 
-    def add_param_group(self, param_group):
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add a group; its `norm` and `units` are checked here, as groups may set their own."""
         super().add_param_group(param_group)
         group = self.param_groups[-1]
@@ -91,7 +100,7 @@ class NormalizedSGD(Optimizer):
             )
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Callable | None = None) -> Any:
         """Make one step.
 
         Parameters

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Real
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from sklearn.base import BaseEstimator
@@ -18,6 +18,9 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from .._validation import Count, documented_by
 from ..nn import ExpertSpec, LossSpec, Router, RouterSpec
 from ..optim import SolverSpec
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = [
     "ARCHITECTURE",
@@ -46,7 +49,7 @@ class _PartParams(BaseEstimator):
     _parameter_constraints: ClassVar[dict] = {}
 
     @classmethod
-    def of(cls, choice):
+    def of(cls, choice: Any) -> "Self":
         """Return such an object as it is, and the defaults for a name or anything else.
 
         Parameters
@@ -253,7 +256,7 @@ class SolverParams(_PartParams):
         self.weight_decay = weight_decay
 
 
-PARTS = {"router": RouterParams, "balance": BalanceParams, "solver": SolverParams}
+PARTS: dict[str, Any] = {"router": RouterParams, "balance": BalanceParams, "solver": SolverParams}
 
 
 @dataclass(frozen=True)
@@ -284,7 +287,7 @@ class FitCheckpoint:
             raise ValueError(f"every must be at least 0 seconds, got {self.every!r}.")
 
     @classmethod
-    def of(cls, checkpoint):
+    def of(cls, checkpoint: "CheckpointChoice") -> "FitCheckpoint":
         """Return a checkpoint as it is, and one with the defaults for a path.
 
         Parameters
@@ -296,7 +299,7 @@ class FitCheckpoint:
         -------
         FitCheckpoint
         """
-        return checkpoint if isinstance(checkpoint, cls) else cls(checkpoint)
+        return checkpoint if isinstance(checkpoint, FitCheckpoint) else cls(checkpoint)
 
 
 # What the parameters of these names may be: a registered name, or an object of the user's own.
@@ -648,7 +651,7 @@ class EstimatorParams(BaseEstimator):
         "device": [str, torch.device],
     }
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get the parameters of this estimator.
 
         Parameters
@@ -670,7 +673,7 @@ class EstimatorParams(BaseEstimator):
                 params |= {f"{name}__{key}": value for key, value in part.items()}
         return params
 
-    def set_params(self, **params):
+    def set_params(self, **params: Any) -> "Self":
         """Set the parameters of this estimator.
 
         Parameters

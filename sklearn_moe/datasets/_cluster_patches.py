@@ -1,9 +1,12 @@
 """The data distribution of Chen et al. (2022), Definition 3.1."""
 
+from collections.abc import Sequence
 from numbers import Real
 from types import MappingProxyType
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike, DTypeLike
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
@@ -108,24 +111,24 @@ def _draw_noise(n_samples, dictionary, sigma, noise, random_state):
     prefer_skip_nested_validation=True,
 )
 def make_cluster_patches(
-    n_samples=1000,
+    n_samples: int = 1000,
     *,
-    n_clusters=4,
-    n_patches=4,
-    patch_size=50,
-    alpha=(0.5, 2),
-    beta=(1, 2),
-    gamma=(0.5, 3),
-    sigma=1.0,
-    noise="gaussian",
-    scale=10.0,
-    flatten=False,
-    dictionary=None,
-    return_clusters=False,
-    return_dictionary=False,
-    dtype=np.float32,
-    random_state=None,
-):
+    n_clusters: int = 4,
+    n_patches: int = 4,
+    patch_size: int = 50,
+    alpha: float | Sequence[float] = (0.5, 2),
+    beta: float | Sequence[float] = (1, 2),
+    gamma: float | Sequence[float] = (0.5, 3),
+    sigma: float = 1.0,
+    noise: Literal["gaussian", "orthogonal"] = "gaussian",
+    scale: float = 10.0,
+    flatten: bool = False,
+    dictionary: tuple[ArrayLike, ArrayLike] | None = None,
+    return_clusters: bool = False,
+    return_dictionary: bool = False,
+    dtype: DTypeLike = np.float32,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[Any, ...]:
     """Generate two classes of patch samples with a hidden cluster structure.
 
     Every cluster `k` owns a feature vector `v_k`, whose sign tells the class, and a

@@ -3,6 +3,7 @@
 import os
 import warnings
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from sklearn.datasets import get_data_home
@@ -47,7 +48,13 @@ def _load_cifar10(folder, train, download):
     },
     prefer_skip_nested_validation=True,
 )
-def fetch_cifar10(*, data_home=None, subset="train", download_if_missing=True, return_X_y=False):
+def fetch_cifar10(
+    *,
+    data_home: str | os.PathLike | None = None,
+    subset: Literal["train", "test", "all"] = "train",
+    download_if_missing: bool = True,
+    return_X_y: bool = False,
+) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load CIFAR-10, and download it first if necessary (170 MB).
 
     60,000 color images of 32 x 32 pixels in ten classes [1]_: the same number of every class,
@@ -126,7 +133,14 @@ def fetch_cifar10(*, data_home=None, subset="train", download_if_missing=True, r
     },
     prefer_skip_nested_validation=True,
 )
-def load_image_folder(root, split="train", *, return_X_y=False, max_per_class=None, verbose=0):
+def load_image_folder(
+    root: str | os.PathLike,
+    split: str = "train",
+    *,
+    return_X_y: bool = False,
+    max_per_class: int | None = None,
+    verbose: bool | int = 0,
+) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load the images of one split from a tree of folders.
 
     Reads the files `root/<split>/<class>/*` that end in .png, .jpg or .jpeg, in upper or lower

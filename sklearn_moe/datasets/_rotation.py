@@ -1,10 +1,13 @@
 """Classification tasks: by which angle is an image turned? Its own class becomes a cluster."""
 
 import math
+from collections.abc import Sequence
 from itertools import combinations
 from numbers import Real
+from typing import Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
@@ -90,17 +93,17 @@ def _inscribed_side(height, width, angle):
     prefer_skip_nested_validation=True,
 )
 def make_rotation_task(
-    images,
-    groups=None,
+    images: ArrayLike,
+    groups: ArrayLike | None = None,
     *,
-    angle=30.0,
-    crop="inscribed",
-    symmetric=False,
-    interpolation="bilinear",
-    size=None,
-    shuffle=True,
-    random_state=None,
-):
+    angle: float = 30.0,
+    crop: Literal["inscribed", "paper"] = "inscribed",
+    symmetric: bool = False,
+    interpolation: Literal["bilinear", "nearest"] = "bilinear",
+    size: int | None = None,
+    shuffle: bool = True,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Make two classes of any images: as they are (0) and rotated (1).
 
     Every image appears twice, once in either class. What the image shows, its group, does not
@@ -305,16 +308,16 @@ def _make_turner(height, width, size, blur, dtype):
     prefer_skip_nested_validation=True,
 )
 def make_orientation_task(
-    images,
-    groups=None,
+    images: ArrayLike,
+    groups: ArrayLike | None = None,
     *,
-    angles=((-10, 10), (20, 40)),
-    blur=1.25,
-    size=None,
-    shuffle=True,
-    return_angles=False,
-    random_state=None,
-):
+    angles: Sequence[tuple[float, float]] = ((-10, 10), (20, 40)),
+    blur: float = 1.25,
+    size: int | None = None,
+    shuffle: bool = True,
+    return_angles: bool = False,
+    random_state: int | np.random.RandomState | None = None,
+) -> tuple[np.ndarray, ...]:
     """Make classes of any images by how far they are turned, all resampled alike.
 
     Every image appears once in each class, turned by an angle drawn from the range of the class.

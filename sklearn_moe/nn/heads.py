@@ -291,21 +291,21 @@ class RegressionHead(Head):
         log_gate, output = output[..., :1], output[..., 1:]
         return torch.cat([log_gate, self.point(output), self.spread(output)], 2).double()
 
-    def predict(self, output):
+    def predict(self, output: Tensor) -> Tensor:
         """Return the numbers; for a mixture their mean."""
         if output.ndim == 2:
             return self.point(output)
         return (output[..., :1].exp() * self.point(output[..., 1:])).sum(1)
 
-    def error(self, output, y):
+    def error(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the mean absolute error in standard deviations of y, 1 at most."""
         return (y - self.predict(output)).abs().clamp(max=1).mean(1)
 
-    def score(self, output, y):
+    def score(self, output: Tensor, y: Tensor) -> Tensor:
         """Return 1 minus the squared error in variances of y: their mean is about R2."""
         return 1 - (y - self.predict(output)).square().mean(1)
 
-    def loss(self, output, y):
+    def loss(self, output: Tensor, y: Tensor) -> Tensor:
         """Return the negative log density, of an expert or of the mixture, per target."""
         if output.ndim == 2:
             return self._scaled_loss(output, y) / self.n_targets
@@ -313,7 +313,7 @@ class RegressionHead(Head):
         log_density = log_gate - self._scaled_loss(expert_outputs, y.unsqueeze(1))
         return -log_density.logsumexp(1) / self.n_targets
 
-    def losses(self, expert_outputs, y):
+    def losses(self, expert_outputs: Tensor, y: Tensor) -> Tensor:
         """Return the negative log densities, per target."""
         return self._scaled_loss(expert_outputs, y.unsqueeze(1)) / self.n_targets
 
@@ -325,7 +325,7 @@ class RegressionHead(Head):
         return self.density_loss(expert_outputs / unit, y / unit) + unit.log().sum()
 
     @staticmethod
-    def mix(log_gate, expert_outputs):
+    def mix(log_gate: Tensor, expert_outputs: Tensor) -> Tensor:
         """Return log gate and expert outputs side by side."""
         return torch.cat([log_gate.unsqueeze(2), expert_outputs], 2)
 

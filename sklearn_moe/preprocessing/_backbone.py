@@ -2,15 +2,18 @@
 
 import contextlib
 import copy
+from collections.abc import Sequence
 from difflib import get_close_matches
 from enum import Enum
 from numbers import Integral
 from os import PathLike
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from torch import nn
 
@@ -296,14 +299,14 @@ class BackboneFeatures(BaseImageFeatures):
 
     def __init__(
         self,
-        backbone="resnet18",
+        backbone: str | nn.Module = "resnet18",
         *,
-        weights=None,
-        layer=None,
-        size=None,
-        random_state=None,
-        batch_size=64,
-        device="auto",
+        weights: str | PathLike | Enum | None = None,
+        layer: str | None = None,
+        size: int | Sequence[int] | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        batch_size: int = 64,
+        device: str | torch.device = "auto",
     ):
         self.backbone = backbone
         self.weights = weights
@@ -315,7 +318,7 @@ class BackboneFeatures(BaseImageFeatures):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @usual_modes()
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: None = None) -> "BackboneFeatures":
         """Make the network, and try it with one image; nothing is learned.
 
         Parameters
@@ -338,8 +341,8 @@ class BackboneFeatures(BaseImageFeatures):
             no such layer.
         """
         X = self._check(X, reset=True)
-        size = (self.size, self.size) if isinstance(self.size, Integral) else self.size
-        if size is not None and [isinstance(k, Integral) and k > 0 for k in size] != [True, True]:
+        size: Any = (self.size, self.size) if isinstance(self.size, Integral) else self.size
+        if size is not None and [Count(1).is_satisfied_by(k) for k in size] != [True, True]:
             raise ValueError(
                 f"size must be a positive integer or a pair (height, width) of them, got {size!r}."
             )

@@ -4,6 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -80,7 +81,7 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
 class BaseImageFeatures(ClassNamePrefixFeaturesOutMixin, BaseImageTransformer):
     """A transformer of images to a table in float32; `fit` sets `_n_features_out`."""
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Compute the features of images.
 
         Parameters

@@ -1,10 +1,11 @@
 """PatchKMeansFeatures: which typical patches are where in an image."""
 
 from numbers import Real
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.utils import check_random_state
@@ -176,19 +177,19 @@ class PatchKMeansFeatures(BaseImageFeatures):
 
     def __init__(
         self,
-        n_clusters=400,
+        n_clusters: int = 400,
         *,
-        patch_size=6,
-        stride=1,
-        n_patches=100_000,
-        pool=2,
-        pooling="sum",
-        power=0.5,
-        contrast_eps=0.0025,
-        whitening_eps=0.1,
-        random_state=None,
-        batch_size=8,
-        device="cpu",
+        patch_size: int = 6,
+        stride: int = 1,
+        n_patches: int = 100_000,
+        pool: int = 2,
+        pooling: Literal["sum", "mean"] = "sum",
+        power: float = 0.5,
+        contrast_eps: float = 0.0025,
+        whitening_eps: float = 0.1,
+        random_state: int | np.random.RandomState | None = None,
+        batch_size: int = 8,
+        device: str | torch.device = "cpu",
     ):
         self.n_clusters = n_clusters
         self.patch_size = patch_size
@@ -205,7 +206,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @usual_modes()
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: None = None) -> "PatchKMeansFeatures":
         """Find the clusters of patches.
 
         Parameters

@@ -1,10 +1,13 @@
 """Images to images: any transform of torchvision as a step, and transforms for training."""
 
 import copy
+from collections.abc import Callable
 from functools import reduce
-from typing import ClassVar
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
 from sklearn.utils._param_validation import validate_parameter_constraints
 
@@ -87,14 +90,21 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
         "random_state": ["random_state"],
     }
 
-    def __init__(self, func, *, random_state=None, batch_size=256, device="cpu"):
+    def __init__(
+        self,
+        func: Callable,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+        batch_size: int = 256,
+        device: str | torch.device = "cpu",
+    ):
         self.func = func
         self.random_state = random_state
         self.batch_size = batch_size
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y=None):
+    def fit(self, X: ArrayLike, y: None = None) -> "ImageTransform":
         """Check the parameters and the images; nothing is learned, and `fit` may be left out.
 
         Parameters
@@ -113,7 +123,7 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
         self._check(X, reset=True)
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> np.ndarray:
         """Transform images.
 
         Parameters
@@ -166,7 +176,7 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
 
         return apply
 
-    def get_params(self, deep=True):
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
         """Get the parameters, without those of `func`.
 
         Parameters
@@ -182,7 +192,7 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
         # Many transforms of torchvision have a `get_params`, too, which draws random numbers.
         return super().get_params(deep=False)
 
-    def set_output(self, *, transform=None):
+    def set_output(self, *, transform: str | None = None) -> "ImageTransform":
         """Accept the default output only: images stay arrays, as no data frame can hold them.
 
         Parameters
@@ -238,7 +248,7 @@ class RandomCropFlip:
 
     _parameter_constraints: ClassVar[dict] = {"padding": [Count(0)]}
 
-    def __init__(self, padding=4):
+    def __init__(self, padding: int = 4):
         self.padding = padding
 
     def __call__(self, x):
@@ -274,7 +284,7 @@ def _smooth(padded, size, sigma, dim, length):
     return reduce(torch.Tensor.add_, terms)
 
 
-def paper_blur(x):
+def paper_blur(x: torch.Tensor) -> torch.Tensor:
     """Blur images as the paper does in training: a `train_transform` of MoEClassifier.
 
     The kernel has 3 x 7 pixels (width x height) and a standard deviation drawn from U(1.1, 2.2)

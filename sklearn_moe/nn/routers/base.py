@@ -271,13 +271,14 @@ class SoftRouter(Router):
     gates = ("softmax",)
     mixes = True
 
-    def combine(self, experts, x, route):
+    def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor | None]:
         """Mix the experts' distributions."""
         outputs = apply_all(experts, x)
         log_gate = route.gate.to(outputs.dtype).clamp(min=torch.finfo(outputs.dtype).tiny).log()
+        assert self.mix is not None
         return self.mix(log_gate, outputs), None
 
-    def combine_each(self, experts, x, route):
+    def combine_each(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Return each expert's own output."""
         return apply_all(experts, x)
 

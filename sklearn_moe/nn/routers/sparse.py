@@ -1,12 +1,13 @@
 """Routers that choose: k experts for each sample, or k patches of a sample for each expert."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
 
 from ..dispatch import Experts, apply_groups, dispatch
-from ..functional import softmax, sum_over_shards
+from ..functional import Shape, softmax, sum_over_shards
 from .base import Route, Router, choose
 from .scores import as_patches, patches_shape
 
@@ -27,7 +28,7 @@ class TopKRouter(Router):
     sparse = noisy = True
 
     @classmethod
-    def check(cls, input_shape, n_experts, top_k, gate):
+    def check(cls, input_shape: Shape, n_experts: int, top_k: int, gate: str | Callable) -> None:
         """Refuse more experts than there are, and a gate that is always 1."""
         if top_k > n_experts:
             raise ValueError(f"top_k={top_k} experts cannot be chosen out of n_experts={n_experts}")
@@ -91,9 +92,12 @@ class TopKRouter(Router):
             return expert_outputs.squeeze(1) * gate
         return (expert_outputs * gate.unsqueeze(2)).sum(1)
 
-    def balance_loss(self, route, expert_outputs, weight):
+    def balance_loss(
+        self, route: Route, expert_outputs: Tensor | None, weight: Tensor
+    ) -> Tensor | None:
         """Update the running mean outputs and the balance by a training batch."""
         if self.defaults is not None:
+            assert expert_outputs is not None  # by `combine`
             self.defaults.update(*_mean_outputs(route, expert_outputs.detach(), weight))
         return super().balance_loss(route, expert_outputs, weight)
 
