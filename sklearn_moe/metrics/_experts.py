@@ -1,6 +1,7 @@
 """What the outputs of the experts score: sample by sample, on other samples, without an expert."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse.csgraph import connected_components
 
 from .._validation import check_column, check_named, check_same_length
@@ -171,7 +172,14 @@ def _group_means(scores, groups, n_groups, sample_weight):
 
 
 @validated("y clusters expert_proba", "classes sample_weight")
-def expert_error_matrix(y, clusters, expert_proba, classes=None, *, sample_weight=None):
+def expert_error_matrix(
+    y: ArrayLike,
+    clusters: ArrayLike,
+    expert_proba: ArrayLike,
+    classes: ArrayLike | None = None,
+    *,
+    sample_weight: ArrayLike | None = None,
+) -> np.ndarray:
     """Compute the error rate of every expert on every cluster, for all samples of the cluster.
 
     Parameters
@@ -229,7 +237,9 @@ def mean_errors(scores, clusters, sample_weight=None):
 
 
 @validated("error_matrix routing_matrix")
-def own_other_error(error_matrix, routing_matrix):
+def own_other_error(
+    error_matrix: ArrayLike, routing_matrix: ArrayLike
+) -> tuple[np.ndarray, np.ndarray]:
     """Compute the error of every expert on its own cluster, and on the others.
 
     An expert's own cluster is the one of which it receives most samples. Experts that have
@@ -287,8 +297,14 @@ def own_other_error(error_matrix, routing_matrix):
 
 @validated("y gate_proba expert_proba", "experts classes sample_weight")
 def ablation_accuracy(
-    y, gate_proba, expert_proba, *, experts=None, classes=None, sample_weight=None
-):
+    y: ArrayLike,
+    gate_proba: ArrayLike,
+    expert_proba: ArrayLike,
+    *,
+    experts: ArrayLike | None = None,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> np.ndarray:
     """Compute the accuracy that remains if an expert is removed.
 
     Its samples go to the best of the others by `gate_proba`. Every sample is predicted by one
@@ -365,7 +381,14 @@ def ablation(scores, gate_proba, experts=None, sample_weight=None):
 
 
 @validated("y experts expert_proba", "classes sample_weight")
-def cross_evaluation_accuracy(y, experts, expert_proba, *, classes=None, sample_weight=None):
+def cross_evaluation_accuracy(
+    y: ArrayLike,
+    experts: ArrayLike,
+    expert_proba: ArrayLike,
+    *,
+    classes: ArrayLike | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> np.ndarray:
     """Compute the accuracy of every expert on the samples of every other.
 
     Every sample belongs to one expert: where several are selected, to the first.

@@ -3,6 +3,7 @@
 from numbers import Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
 from scipy.stats import entropy
 from sklearn.utils._param_validation import Interval
@@ -19,7 +20,9 @@ from ._routing import (
 
 
 @validated("experts", "sample_weight", n_experts=[Count(1), None])
-def expert_load(experts, *, n_experts=None, sample_weight=None):
+def expert_load(
+    experts: ArrayLike, *, n_experts: int | None = None, sample_weight: ArrayLike | None = None
+) -> np.ndarray:
     """Compute the share of the samples that are routed to each expert.
 
     Parameters
@@ -71,7 +74,7 @@ def _check_load(load):
 
 
 @validated("load")
-def load_cv(load):
+def load_cv(load: ArrayLike) -> float:
     """Compute the coefficient of variation of the load: standard deviation over mean.
 
     Parameters
@@ -107,7 +110,7 @@ def load_cv(load):
 
 
 @validated("load", normalize=["boolean"])
-def usage_entropy(load, *, normalize=True):
+def usage_entropy(load: ArrayLike, *, normalize: bool = True) -> float:
     """Compute the entropy of the load.
 
     Parameters
@@ -149,7 +152,7 @@ def usage_entropy(load, *, normalize=True):
 
 
 @validated("load", threshold=[Interval(Real, 0, 1, closed="left")])
-def dead_experts(load, *, threshold=0.0):
+def dead_experts(load: ArrayLike, *, threshold: float = 0.0) -> np.ndarray:
     """Find the experts that receive no sample, or hardly any.
 
     Parameters
@@ -187,7 +190,7 @@ def dead_experts(load, *, threshold=0.0):
 
 
 @validated("gate_proba")
-def router_margin(gate_proba):
+def router_margin(gate_proba: ArrayLike) -> np.ndarray:
     """Compute by how much the router prefers its first choice to its second.
 
     Parameters
@@ -220,7 +223,9 @@ def router_margin(gate_proba):
 
 
 @validated("first second", "sample_weight")
-def routing_agreement(first, second, *, sample_weight=None):
+def routing_agreement(
+    first: ArrayLike, second: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Compute the share of samples that two routings send to the same expert.
 
     The experts of two models are numbered in different orders. So the experts of one are matched
@@ -273,7 +278,7 @@ def routing_agreement(first, second, *, sample_weight=None):
 
 
 @validated("routes", "steps")
-def last_fluctuation(routes, steps=None):
+def last_fluctuation(routes: ArrayLike, steps: ArrayLike | None = None) -> np.ndarray:
     """Find the training step at which every sample changed its expert for the last time.
 
     If a sample leaves an expert late in training, what that expert learned from it is lost [1]_.

@@ -1,6 +1,7 @@
 """Clusters and experts: the table of the two, and the numbers that summarize it."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import rel_entr
 from scipy.stats import entropy
 from sklearn.utils._param_validation import StrOptions, validate_params
@@ -95,7 +96,13 @@ def conditional_entropy(tables):
 
 
 @validated("clusters experts", "sample_weight", normalize=["boolean"])
-def dispatch_entropy(clusters, experts, *, normalize=False, sample_weight=None):
+def dispatch_entropy(
+    clusters: ArrayLike,
+    experts: ArrayLike,
+    *,
+    normalize: bool = False,
+    sample_weight: ArrayLike | None = None,
+) -> float:
     """Compute the entropy of the cluster given the expert.
 
     With `n_m` of the `n` samples routed to expert `m`, a share `p_km` of them from
@@ -168,7 +175,14 @@ def dispatch_entropy(clusters, experts, *, normalize=False, sample_weight=None):
     n_experts=[Count(1), None],
     normalize=[StrOptions({"true", "pred", "all"}), None],
 )
-def routing_matrix(clusters, experts, *, n_experts=None, normalize=None, sample_weight=None):
+def routing_matrix(
+    clusters: ArrayLike,
+    experts: ArrayLike,
+    *,
+    n_experts: int | None = None,
+    normalize: str | None = None,
+    sample_weight: ArrayLike | None = None,
+) -> np.ndarray:
     """Count how many samples of every cluster are routed to each expert.
 
     It reads like :func:`sklearn.metrics.confusion_matrix`: the true clusters are the
@@ -234,7 +248,9 @@ def routing_matrix(clusters, experts, *, n_experts=None, normalize=None, sample_
 
 
 @validated("clusters experts", "sample_weight")
-def mutual_information(clusters, experts, *, sample_weight=None):
+def mutual_information(
+    clusters: ArrayLike, experts: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Compute the mutual information of cluster and expert, in nats.
 
     It is the entropy of the clusters minus the :func:`dispatch_entropy`. Unlike
@@ -284,7 +300,9 @@ def mutual_information(clusters, experts, *, sample_weight=None):
 
 
 @validated("clusters experts", "sample_weight")
-def purity(clusters, experts, *, sample_weight=None):
+def purity(
+    clusters: ArrayLike, experts: ArrayLike, *, sample_weight: ArrayLike | None = None
+) -> float:
     """Compute the share of samples that belong to the main cluster of their expert.
 
     Parameters

@@ -1,6 +1,7 @@
 """Scorers of routes, for `cross_validate`, `GridSearchCV` and their like."""
 
 import copy
+from collections.abc import Callable
 from inspect import signature
 
 import numpy as np
@@ -31,10 +32,10 @@ class RoutingScorer:
         must be given.
     """
 
-    def __init__(self, name, score_func):
+    def __init__(self, name: str, score_func: Callable):
         self._name = name
         self._score_func = score_func
-        self._requests = {}
+        self._requests: dict = {}
 
     def __call__(self, estimator, X, y=None, **metadata):
         """Return the score of a fitted mixture, or of a pipeline that ends in one.
@@ -78,7 +79,7 @@ class RoutingScorer:
                 )
         return self._score_func(*final_step(estimator, X), **metadata)
 
-    def set_score_request(self, **requests):
+    def set_score_request(self, **requests: bool | str | None) -> "RoutingScorer":
         """Return a copy of the scorer that asks for metadata.
 
         Unlike a scorer of `make_scorer` it does not change itself, because it is a constant of the
@@ -113,7 +114,7 @@ class RoutingScorer:
         scorer.get_metadata_routing()  # refuses what is not a valid request
         return scorer
 
-    def get_metadata_routing(self):
+    def get_metadata_routing(self) -> MetadataRequest:
         """Return the metadata that the scorer asks for.
 
         Returns

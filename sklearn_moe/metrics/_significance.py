@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from numbers import Real
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import entropy, random_table
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
@@ -55,14 +56,14 @@ class DispatchEntropyTest:
     random_state=["random_state"],
 )
 def dispatch_entropy_test(
-    clusters,
-    experts,
+    clusters: ArrayLike,
+    experts: ArrayLike,
     *,
-    n_permutations=1000,
-    n_bootstraps=1000,
-    confidence_level=0.95,
-    random_state=None,
-):
+    n_permutations: int = 1000,
+    n_bootstraps: int = 1000,
+    confidence_level: float = 0.95,
+    random_state: int | np.random.RandomState | None = None,
+) -> DispatchEntropyTest:
     """Test whether the dispatch entropy is smaller than if experts and clusters are independent.
 
     Parameters

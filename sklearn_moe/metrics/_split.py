@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import entropy
 from sklearn.utils import gen_batches
 
@@ -46,13 +47,19 @@ class SplitInformation:
     expert_entropy: float
 
     @property
-    def share(self):
+    def share(self) -> float:
         room = self.expert_entropy - self.null_mean
         return (self.information - self.null_mean) / room if room > 1e-9 else 0.0
 
 
 @validated("groups experts", n_permutations=[Count(1)], random_state=["random_state"])
-def split_information(groups, experts, *, n_permutations=1000, random_state=None):
+def split_information(
+    groups: ArrayLike,
+    experts: ArrayLike,
+    *,
+    n_permutations: int = 1000,
+    random_state: int | np.random.RandomState | None = None,
+) -> SplitInformation:
     """Measure the mutual information of a property of the samples and the expert.
 
     It comes with its null, the same for shuffled groups: with few samples or many groups, the
@@ -152,7 +159,7 @@ def above_null(split, level=0.05):
 
 
 @validated("X", n_bins=[Count(2)])
-def image_properties(X, *, n_bins=10):
+def image_properties(X: ArrayLike, *, n_bins: int = 10) -> dict[str, np.ndarray]:
     """Group images by simple properties: brightness, contrast, edges and color.
 
     Each property is a number per image, and its groups are the ranges between quantiles. They have
