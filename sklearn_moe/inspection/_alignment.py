@@ -1,6 +1,9 @@
 """A plot of what router and experts have aligned with, and the weights that it reads."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
@@ -88,12 +91,12 @@ class AlignmentDisplay:
 
     def __init__(
         self,
-        router_features,
-        router_centers,
-        expert_features,
-        expert_centers,
+        router_features: ArrayLike,
+        router_centers: ArrayLike,
+        expert_features: ArrayLike,
+        expert_centers: ArrayLike,
         *,
-        display_labels=None,
+        display_labels: ArrayLike | None = None,
     ):
         self.router_features = router_features
         self.router_centers = router_centers
@@ -102,7 +105,14 @@ class AlignmentDisplay:
         self.display_labels = display_labels
 
     @classmethod
-    def from_estimator(cls, estimator, dictionary, *, display_labels=None, **plot_options):
+    def from_estimator(
+        cls,
+        estimator: Any,
+        dictionary: tuple[np.ndarray, np.ndarray],
+        *,
+        display_labels: ArrayLike | None = None,
+        **plot_options: Any,
+    ) -> "AlignmentDisplay":
         """Plot what router and experts of a fitted estimator have aligned with.
 
         Parameters
@@ -158,7 +168,14 @@ class AlignmentDisplay:
         return cls(*products, display_labels=display_labels).plot(**plot_options)
 
     @classmethod
-    def from_trace(cls, trace, index=-1, *, display_labels=None, **plot_options):
+    def from_trace(
+        cls,
+        trace: Any,
+        index: int = -1,
+        *,
+        display_labels: ArrayLike | None = None,
+        **plot_options: Any,
+    ) -> "AlignmentDisplay":
         """Plot inner products that were recorded during a fit.
 
         Parameters
@@ -206,13 +223,13 @@ class AlignmentDisplay:
     def plot(
         self,
         *,
-        axes=None,
-        cmap="RdBu_r",
-        include_values="auto",
-        colorbar=True,
-        im_kw=None,
-        text_kw=None,
-    ):
+        axes: ArrayLike | None = None,
+        cmap: Any = "RdBu_r",
+        include_values: bool | str = "auto",
+        colorbar: bool = True,
+        im_kw: dict | None = None,
+        text_kw: dict | None = None,
+    ) -> "AlignmentDisplay":
         """Plot the matrices.
 
         Parameters

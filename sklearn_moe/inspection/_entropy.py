@@ -1,8 +1,10 @@
 """A plot of the dispatch entropy during training."""
 
 from functools import reduce
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import stdtrit
 
 from . import _plotting as plotting
@@ -75,13 +77,15 @@ class DispatchEntropyDisplay:
     <...>
     """
 
-    def __init__(self, epochs, entropies, *, n_clusters=None):
+    def __init__(self, epochs: ArrayLike, entropies: ArrayLike, *, n_clusters: int | None = None):
         self.epochs = epochs
         self.entropies = entropies
         self.n_clusters = n_clusters
 
     @classmethod
-    def from_traces(cls, traces, *, n_clusters=None, **plot_options):
+    def from_traces(
+        cls, traces: Any, *, n_clusters: int | None = None, **plot_options: Any
+    ) -> "DispatchEntropyDisplay":
         """Plot what was recorded during one or several fits.
 
         Parameters
@@ -143,7 +147,15 @@ class DispatchEntropyDisplay:
         ]
         return cls(epochs, np.stack(entropies), n_clusters=n_clusters).plot(**plot_options)
 
-    def plot(self, *, ax=None, name=None, line_kw=None, band_kw=None, maximum_kw=None):
+    def plot(
+        self,
+        *,
+        ax: Any = None,
+        name: str | None = None,
+        line_kw: dict | None = None,
+        band_kw: dict | None = None,
+        maximum_kw: dict | None = None,
+    ) -> "DispatchEntropyDisplay":
         """Plot the curve.
 
         Parameters

@@ -1,6 +1,10 @@
 """A plot of the scores of a search against the number of experts."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import is_regressor
 
 from . import _plotting as plotting
@@ -67,14 +71,29 @@ class ExpertCountDisplay:
     array([[4.  , 0.95]])
     """
 
-    def __init__(self, n_experts, scores, *, names=None, score_name="score"):
+    def __init__(
+        self,
+        n_experts: ArrayLike,
+        scores: ArrayLike,
+        *,
+        names: Sequence[str] | None = None,
+        score_name: str = "score",
+    ):
         self.n_experts = n_experts
         self.scores = scores
         self.names = names
         self.score_name = score_name
 
     @classmethod
-    def from_search(cls, search, param=None, *, metric=None, max_curves=8, **plot_options):
+    def from_search(
+        cls,
+        search: Any,
+        param: str | None = None,
+        *,
+        metric: str | None = None,
+        max_curves: int = 8,
+        **plot_options: Any,
+    ) -> "ExpertCountDisplay":
         """Plot the scores of a finished search.
 
         Parameters
@@ -137,7 +156,14 @@ class ExpertCountDisplay:
         counts, scores, names = _scores_by_count(search, param, key, max_curves)
         return cls(counts, scores, names=names, score_name=score_name).plot(**plot_options)
 
-    def plot(self, *, show_folds=False, ax=None, line_kw=None, fold_kw=None):
+    def plot(
+        self,
+        *,
+        show_folds: bool = False,
+        ax: Any = None,
+        line_kw: dict | None = None,
+        fold_kw: dict | None = None,
+    ) -> "ExpertCountDisplay":
         """Plot the curves.
 
         Parameters

@@ -1,6 +1,9 @@
 """A plot of how many samples are routed to each expert."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._validation import count_experts, final_step
 from ..metrics import dead_experts, expert_load, routing_matrix
@@ -59,14 +62,21 @@ class LoadDisplay:
            [0.25, 0.  , 0.25]])
     """
 
-    def __init__(self, load, *, display_labels=None):
+    def __init__(self, load: ArrayLike, *, display_labels: ArrayLike | None = None):
         self.load = load
         self.display_labels = display_labels
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, clusters=None, *, sample_weight=None, display_labels=None, **plot_options
-    ):
+        cls,
+        estimator: Any,
+        X: Any,
+        clusters: ArrayLike | None = None,
+        *,
+        sample_weight: ArrayLike | None = None,
+        display_labels: ArrayLike | None = None,
+        **plot_options: Any,
+    ) -> "LoadDisplay":
         """Plot how many samples a fitted estimator routes to each expert.
 
         Parameters
@@ -128,14 +138,14 @@ class LoadDisplay:
     @classmethod
     def from_predictions(
         cls,
-        experts,
-        clusters=None,
+        experts: ArrayLike,
+        clusters: ArrayLike | None = None,
         *,
-        n_experts=None,
-        sample_weight=None,
-        display_labels=None,
-        **plot_options,
-    ):
+        n_experts: int | None = None,
+        sample_weight: ArrayLike | None = None,
+        display_labels: ArrayLike | None = None,
+        **plot_options: Any,
+    ) -> "LoadDisplay":
         """Plot how many samples are routed to each expert.
 
         Parameters
@@ -183,7 +193,9 @@ class LoadDisplay:
         names = np.unique(clusters) if display_labels is None else display_labels
         return cls(load, display_labels=names).plot(**plot_options)
 
-    def plot(self, *, ax=None, bar_kw=None, line_kw=None):
+    def plot(
+        self, *, ax: Any = None, bar_kw: dict | None = None, line_kw: dict | None = None
+    ) -> "LoadDisplay":
         """Plot the bars.
 
         Parameters

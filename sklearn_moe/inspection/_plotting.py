@@ -192,7 +192,7 @@ def _fitting_size(ax, text, text_kw, width, height):
 
 
 @validate_params({"n_colors": [Count(1)]}, prefer_skip_nested_validation=True)
-def expert_colors(n_colors):
+def expert_colors(n_colors: int) -> np.ndarray:
     """Return one color per expert, the same for expert m in every plot.
 
     The first eight are those of Okabe and Ito, for every kind of color vision. Up to 32 can be told

@@ -1,6 +1,9 @@
 """A plot of samples in the plane: their experts, their classes and the predicted regions."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix, issparse
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE
@@ -106,14 +109,14 @@ class DecisionRegionDisplay:
 
     def __init__(
         self,
-        embedding,
-        y,
-        experts,
-        y_pred,
+        embedding: ArrayLike,
+        y: ArrayLike | None,
+        experts: ArrayLike,
+        y_pred: ArrayLike | None,
         *,
-        n_experts=None,
-        axis_labels=("Dimension 1", "Dimension 2"),
-        surface=None,
+        n_experts: int | None = None,
+        axis_labels: tuple[str, str] = ("Dimension 1", "Dimension 2"),
+        surface: Any = None,
     ):
         self.embedding = embedding
         self.y = y
@@ -126,16 +129,16 @@ class DecisionRegionDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        y=None,
+        estimator: Any,
+        X: Any,
+        y: ArrayLike | None = None,
         *,
-        columns=None,
-        embedding="auto",
-        random_state=None,
-        grid_resolution=200,
-        **plot_options,
-    ):
+        columns: tuple[str | int, str | int] | None = None,
+        embedding: ArrayLike = "auto",
+        random_state: int | np.random.RandomState | None = None,
+        grid_resolution: int = 200,
+        **plot_options: Any,
+    ) -> "DecisionRegionDisplay":
         """Plot samples, their experts and the classes that a fitted estimator predicts.
 
         Parameters
@@ -235,15 +238,15 @@ class DecisionRegionDisplay:
     @classmethod
     def from_predictions(
         cls,
-        embedding,
-        y,
-        experts,
-        y_pred,
+        embedding: ArrayLike,
+        y: ArrayLike | None,
+        experts: ArrayLike,
+        y_pred: ArrayLike | None,
         *,
-        n_experts=None,
-        axis_labels=("Dimension 1", "Dimension 2"),
-        **plot_options,
-    ):
+        n_experts: int | None = None,
+        axis_labels: tuple[str, str] = ("Dimension 1", "Dimension 2"),
+        **plot_options: Any,
+    ) -> "DecisionRegionDisplay":
         """Plot points, the experts that they are routed to and the predictions.
 
         Parameters
@@ -286,13 +289,13 @@ class DecisionRegionDisplay:
     def plot(
         self,
         *,
-        ax=None,
-        n_neighbors=1,
-        grid_resolution=200,
-        numbers="auto",
-        scatter_kw=None,
-        region_kw=None,
-    ):
+        ax: Any = None,
+        n_neighbors: int = 1,
+        grid_resolution: int = 200,
+        numbers: bool | str = "auto",
+        scatter_kw: dict | None = None,
+        region_kw: dict | None = None,
+    ) -> "DecisionRegionDisplay":
         """Plot the samples on their background.
 
         Parameters

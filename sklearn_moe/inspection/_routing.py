@@ -1,6 +1,9 @@
 """A plot of which clusters are routed to which experts."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .._validation import count_experts, final_step
 from ..metrics import dispatch_entropy, routing_matrix
@@ -67,7 +70,14 @@ class RoutingDisplay:
     0.0
     """
 
-    def __init__(self, routing_matrix, *, display_labels=None, normalize=None, entropy=None):
+    def __init__(
+        self,
+        routing_matrix: ArrayLike,
+        *,
+        display_labels: ArrayLike | None = None,
+        normalize: str | None = None,
+        entropy: float | None = None,
+    ):
         self.routing_matrix = routing_matrix
         self.display_labels = display_labels
         self.normalize = normalize
@@ -76,15 +86,15 @@ class RoutingDisplay:
     @classmethod
     def from_estimator(
         cls,
-        estimator,
-        X,
-        clusters,
+        estimator: Any,
+        X: Any,
+        clusters: ArrayLike,
         *,
-        sample_weight=None,
-        normalize="true",
-        display_labels=None,
-        **plot_options,
-    ):
+        sample_weight: ArrayLike | None = None,
+        normalize: str | None = "true",
+        display_labels: ArrayLike | None = None,
+        **plot_options: Any,
+    ) -> "RoutingDisplay":
         """Plot which clusters a fitted estimator routes to which experts.
 
         Parameters
@@ -151,15 +161,15 @@ class RoutingDisplay:
     @classmethod
     def from_predictions(
         cls,
-        clusters,
-        experts,
+        clusters: ArrayLike,
+        experts: ArrayLike,
         *,
-        n_experts=None,
-        sample_weight=None,
-        normalize="true",
-        display_labels=None,
-        **plot_options,
-    ):
+        n_experts: int | None = None,
+        sample_weight: ArrayLike | None = None,
+        normalize: str | None = "true",
+        display_labels: ArrayLike | None = None,
+        **plot_options: Any,
+    ) -> "RoutingDisplay":
         """Plot which clusters are routed to which experts.
 
         Parameters
@@ -213,14 +223,14 @@ class RoutingDisplay:
     def plot(
         self,
         *,
-        ax=None,
-        cmap="Blues",
-        include_values="auto",
-        values_format=None,
-        colorbar=True,
-        im_kw=None,
-        text_kw=None,
-    ):
+        ax: Any = None,
+        cmap: Any = "Blues",
+        include_values: bool | str = "auto",
+        values_format: str | None = None,
+        colorbar: bool = True,
+        im_kw: dict | None = None,
+        text_kw: dict | None = None,
+    ) -> "RoutingDisplay":
         """Plot the matrix.
 
         Parameters

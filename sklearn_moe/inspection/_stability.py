@@ -1,8 +1,10 @@
 """Whether a mixture that is fitted again splits the samples in the same way, and a plot of it."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils import _safe_indexing, check_random_state, resample
@@ -62,7 +64,15 @@ class RoutingStability:
     },
     prefer_skip_nested_validation=True,
 )
-def routing_stability(estimator, X, y, *, n_refits=20, random_state=None, n_jobs=None):
+def routing_stability(
+    estimator: Any,
+    X: Any,
+    y: Any,
+    *,
+    n_refits: int = 20,
+    random_state: int | np.random.RandomState | None = None,
+    n_jobs: int | None = None,
+) -> RoutingStability:
     """Measure how stable the split of the samples among the experts is for other samples.
 
     The estimator is fitted to all samples, and again to bootstrap samples. Each of these refits
@@ -194,13 +204,21 @@ class StabilityDisplay:
     array([1.  , 0.32])
     """
 
-    def __init__(self, stability):
+    def __init__(self, stability: RoutingStability):
         self.stability = stability
 
     @classmethod
     def from_estimator(
-        cls, estimator, X, y, *, n_refits=20, random_state=None, n_jobs=None, **plot_options
-    ):
+        cls,
+        estimator: Any,
+        X: Any,
+        y: Any,
+        *,
+        n_refits: int = 20,
+        random_state: int | np.random.RandomState | None = None,
+        n_jobs: int | None = None,
+        **plot_options: Any,
+    ) -> "StabilityDisplay":
         """Fit an estimator again and again, and plot how stable its split is.
 
         Parameters
@@ -238,7 +256,14 @@ class StabilityDisplay:
         return cls(routing_stability(estimator, X, y, **options)).plot(**plot_options)
 
     @classmethod
-    def from_predictions(cls, experts, refits, *, random_state=None, **plot_options):
+    def from_predictions(
+        cls,
+        experts: ArrayLike,
+        refits: ArrayLike,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+        **plot_options: Any,
+    ) -> "StabilityDisplay":
         """Plot how stable a split is.
 
         Parameters
@@ -272,7 +297,9 @@ class StabilityDisplay:
         check_same_length(experts=experts, refits=refits.T)
         return cls(_compare(experts, refits, check_random_state(random_state))).plot(**plot_options)
 
-    def plot(self, *, ax=None, dot_kw=None, line_kw=None):
+    def plot(
+        self, *, ax: Any = None, dot_kw: dict | None = None, line_kw: dict | None = None
+    ) -> "StabilityDisplay":
         """Plot the scores.
 
         Parameters
