@@ -6,10 +6,12 @@ from dataclasses import replace
 from functools import partial
 from itertools import chain
 from numbers import Number
-from typing import Any, NamedTuple
+from os import PathLike
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from scipy import special
 from sklearn.base import _fit_context
 from sklearn.exceptions import InconsistentVersionWarning
@@ -17,6 +19,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
 from ._compat import CallbackSupportMixin, Interrupts, __version__, warn
+from ._data import SamplesLike
 from ._data.rows import Rows, select
 from ._data.statistics import describe_channels, describe_columns, find_centers, rows_to_cluster
 from ._data.streams import read_batches
@@ -40,13 +43,16 @@ from ._training.net import MoENet, with_in_bag_mask
 from ._training.placement import place
 from ._training.process_group import current_group
 from ._training.regimes import adopt_regimes
-from .nn import Predictor, RouterSpec, build_mixture
+from .nn import MixtureOfExperts, Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
 from .nn.heads import choose_head
 from .nn.predictor import require_onnx, write_onnx
 from .nn.routers.scores import CentroidScores, pool
 from .nn.seeding import OwnGenerator
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 __all__ = ["BaseMoE"]
 
@@ -97,7 +103,13 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
 
     @_fit_context(prefer_skip_nested_validation=True)
     @usual_modes()
-    def fit(self, X, y, sample_weight=None, groups=None):
+    def fit(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> "Self":
         """Fit router and experts.
 
         Parameters
@@ -594,7 +606,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         y = check_target(X, y, type(self).__name__, self._check_y)
         return self._target.encode(y, np.float64)
 
-    def score_samples(self, X, y=None):
+    def score_samples(self, X: SamplesLike, y: ArrayLike | None = None) -> np.ndarray:
         """Return the logarithm of the density, or of the probability, of each y given its x.
 
         Parameters
@@ -618,7 +630,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         outputs = self._outputs(X, self._density_method())
         return self._log_density(outputs, self._encode_y(X, self.predict(X) if y is None else y))
 
-    def responsibilities(self, X, y):
+    def responsibilities(self, X: SamplesLike, y: ArrayLike) -> np.ndarray:
         """Return the probability of each expert once y is known.
 
         It is in proportion to the router's probability of the expert, `gate_proba`, times the
@@ -648,7 +660,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         scores = net.map_batches(lambda x: net.module_.route(x).scores, read).astype(np.float64)
         return special.softmax(special.log_softmax(scores, axis=1) + log_density, axis=1)
 
-    def apply(self, X):
+    def apply(self, X: SamplesLike) -> np.ndarray:
         """Return the expert that is used for each sample.
 
         Parameters
@@ -666,7 +678,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         chosen = self.net_.map_batches(lambda x: module.route(x, generator).ranking(), X)
         return chosen[:, 0] if chosen.shape[1] == 1 else chosen
 
-    def gate_proba(self, X):
+    def gate_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the router's distribution over the experts, without noise.
 
         Parameters
@@ -692,17 +704,17 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         return net.map_batches(lambda x: pool(encode(x), net.dtype), X)
 
     @property
-    def coef_(self):
+    def coef_(self) -> np.ndarray:
         """Coefficients of linear experts, by the columns `coef_names_`, in the units of X and y."""
         return self._linear_experts()[0]
 
     @property
-    def intercept_(self):
+    def intercept_(self) -> np.ndarray:
         """Intercepts of linear experts, in the units of y."""
         return self._linear_experts()[1]
 
     @property
-    def coef_names_(self):
+    def coef_names_(self) -> np.ndarray:
         """Names of the columns of `coef_`, a category as "column=category"."""
         self._linear_experts()
         n_columns, scales = self.n_features_in_, self._scales
@@ -735,7 +747,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
     def _in_units_of_y(self, coef, intercept):
         return coef, intercept
 
-    def to(self, device):
+    def to(self, device: str | torch.device) -> "Self":
         """Move the fitted model; it predicts, and `partial_fit` trains it, on that device.
 
         `fit` makes or, with `warm_start`, takes the model to the device of the parameters.
@@ -759,7 +771,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         return self
 
     @usual_modes()
-    def to_torch(self):
+    def to_torch(self) -> Predictor:
         """Return the fitted model as one module of torch, from X to predictions.
 
         It is a copy, on the same device, in evaluation mode and differentiable, that needs no
@@ -799,7 +811,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             **units,
         )
 
-    def to_onnx(self, path):
+    def to_onnx(self, path: str | PathLike) -> None:
         """Write the fitted model to a file that ONNX runtimes read.
 
         It computes what the module of `to_torch` does, for any number of samples: input "X",
@@ -827,17 +839,17 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         write_onnx(module, path, output)
 
     @property
-    def loss_curve_(self):
+    def loss_curve_(self) -> list[float]:
         """Training loss of every epoch."""
         return list(self.net_.history[:, "train_loss"])
 
     @property
-    def router_gradient_curve_(self):
+    def router_gradient_curve_(self) -> list[float]:
         """Norm of the router's gradient in every epoch."""
         return list(self.net_.history[:, "router_gradient_norm"])
 
     @property
-    def module_(self):
+    def module_(self) -> MixtureOfExperts:
         """The trained mixture, a `torch.nn.Module`."""
         check_is_fitted(self)
         return self.net_.module_

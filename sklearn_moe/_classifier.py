@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils._param_validation import StrOptions
 
 from ._base import BaseMoE
+from ._data import SamplesLike
 from ._data.distributions import draw_indices
 from ._data.targets import ClassTarget, LabelTarget, check_classes
 from ._parameters.estimator_params import (
@@ -240,7 +241,13 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, classes=None, sample_weight=None):
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+    ) -> "MoEClassifier":
         """Continue the training for one epoch on these samples.
 
         The first call sets the scales of X, the categories, the learning rates and the batch size.
@@ -317,7 +324,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     def _describe(self, net):
         return super()._describe(net) | {"classes_": self._target.classes}
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the class probabilities of each sample.
 
         Parameters
@@ -333,7 +340,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         """
         return self._outputs(X, "predict")
 
-    def decision_function(self, X):
+    def decision_function(self, X: SamplesLike) -> np.ndarray:
         """Return scores before they become probabilities.
 
         Parameters
@@ -352,7 +359,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             return scores[:, 1] - scores[:, 0]
         return scores
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the logarithm of `predict_proba`.
 
         Parameters
@@ -367,7 +374,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def predict(self, X):
+    def predict(self, X: SamplesLike) -> np.ndarray:
         """Return the most probable class of each sample.
 
         Parameters
@@ -384,7 +391,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         proba = self.predict_proba(X)
         return self._target.decode(proba)
 
-    def expert_proba(self, X):
+    def expert_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the prediction of every expert for each sample.
 
         The prediction if this expert replaced the selected ones, scaled by the sum of their gates:
@@ -402,7 +409,12 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         """
         return self._expert_outputs(X)
 
-    def sample_y(self, X, n_samples=1, random_state=None):
+    def sample_y(
+        self,
+        X: SamplesLike,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> np.ndarray:
         """Draw classes from the probabilities of each sample.
 
         Parameters

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
-from typing import Literal
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseMoE
+from ._data import SamplesLike
 from ._data.distributions import check_quantiles, draw_indices, find_quantiles
 from ._data.rows import draw_rows
 from ._data.targets import NumberTarget, check_numbers
@@ -232,7 +233,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y=None, sample_weight=None):
+    def partial_fit(
+        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+    ) -> "MoERegressor":
         """Continue the training for one epoch on these samples.
 
         The first call sets the scales of X and y, the categories, the learning rates and the batch
@@ -272,7 +275,15 @@ class MoERegressor(RegressorMixin, BaseMoE):
         """
         return self._partial_fit(X, y, sample_weight)
 
-    def predict(self, X, return_std=False):
+    @overload
+    def predict(self, X: SamplesLike, return_std: Literal[False] = False) -> np.ndarray: ...
+
+    @overload
+    def predict(
+        self, X: SamplesLike, return_std: Literal[True]
+    ) -> tuple[np.ndarray, np.ndarray]: ...
+
+    def predict(self, X: SamplesLike, return_std: bool = False) -> Any:
         """Return the number of each sample.
 
         Parameters
@@ -307,7 +318,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
             )
         return mean, self._target.decode_deviation(self._outputs(X, "std"))
 
-    def expert_predict(self, X):
+    def expert_predict(self, X: SamplesLike) -> np.ndarray:
         """Return the prediction of every expert for each sample.
 
         The prediction if this expert replaced those that are selected, scaled by the sum of their
@@ -325,7 +336,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         outputs = self._expert_outputs(X)
         return self._target.decode(outputs)
 
-    def predict_quantiles(self, X, q):
+    def predict_quantiles(self, X: SamplesLike, q: ArrayLike) -> np.ndarray:
         """Return quantiles of y for each sample.
 
         They are those of the density of `score_samples`, of a mixture in which every expert has its
@@ -376,7 +387,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         )
         return self._target.decode(found[:, :, np.newaxis])
 
-    def predict_interval(self, X, coverage=0.9):
+    def predict_interval(self, X: SamplesLike, coverage: float = 0.9) -> np.ndarray:
         """Return an interval for the y of each sample: two of its quantiles.
 
         As many numbers are to be below as above it. See `predict_quantiles` for how they are found.
@@ -413,7 +424,12 @@ class MoERegressor(RegressorMixin, BaseMoE):
         check_scalar(coverage, "coverage", Real, min_val=0, max_val=1, include_boundaries="neither")
         return self.predict_quantiles(X, [(1 - coverage) / 2, (1 + coverage) / 2])
 
-    def sample_y(self, X, n_samples=1, random_state=None):
+    def sample_y(
+        self,
+        X: SamplesLike,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> np.ndarray:
         """Draw numbers from the density of each sample.
 
         Parameters
