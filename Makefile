@@ -32,7 +32,7 @@ test-gpu: $(VENV)/test
 # What is taken from other packages, with the lowest versions that pyproject.toml allows and with the
 # newest: make test-lowest PYTHON=python3.10. Old versions warn of each other: not our business.
 TOUCHING = estimators nn/test_optim.py persistence preprocessing training/test_callbacks.py \
-	training/test_joint.py training/test_net.py contracts/test_sklearn_checks.py
+	training/test_net.py contracts/test_sklearn_checks.py
 test-lowest: WARNINGS = -W ignore::DeprecationWarning
 test-lowest test-newest: test-%: $(VENV)/%/installed
 	$(<D)/bin/python -m pytest -n logical $(WARNINGS) $(TOUCHING:%=tests/%)
@@ -49,7 +49,6 @@ docs: $(VENV)/docs
 
 benchmarks: $(VENV)/test
 	$(VENV)/bin/python tests/benchmarks/speed.py
-	$(VENV)/bin/python tests/benchmarks/searches.py
 	$(VENV)/bin/python tests/benchmarks/accuracy.py
 
 # The archives to publish. The wheel alone must run the README, installed as it says there, in an

@@ -38,10 +38,10 @@ from ._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
 from ._training.checkpoint import Checkpoint, FitFile, identity_of
 from ._training.diagnostics import warn_of
 from ._training.linear_start import start_linear
-from ._training.loop import undone_if_diverged
+from ._training.loop import Training, undone_if_diverged
 from ._training.net import MoENet, with_in_bag_mask
 from ._training.placement import place
-from ._training.process_group import current_group
+from ._training.process_group import CURRENT_GROUP
 from ._training.regimes import adopt_regimes
 from .nn import MixtureOfExperts, Predictor, RouterSpec, build_mixture
 from .nn.encoders import CategoryCodes
@@ -401,32 +401,30 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         score = "valid_loss" if plan.data.is_table else f"valid_{net.criterion_.score_name}"
         return Stopping(training.tol, self.n_iter_no_change, score if training.holds_out else None)
 
-    def _train(self, net, rows, validation=None, *, epochs, total=None, callbacks=(), **options):
+    def _train(
+        self, net, rows, validation=None, *, total=None, callbacks=(), streamed=None, **options
+    ):
         """Train; return whether Ctrl-C ended it after at least one epoch.
 
         `total` is what a progress bar says of the number of epochs.
         """
         before = len(net.history)
         progress = None
-        if self.verbose and current_group().rank == 0:
+        if self.verbose and getattr(CURRENT_GROUP.get(), "rank", 0) == 0:
             progress = Progress(total, f"{type(self).__name__}, {self.n_experts} experts")
         callbacks = [*(self.callbacks or ()), progress, *callbacks]
         callbacks = [callback for callback in callbacks if callback is not None]
-        seed = self._draw_seed()
+        # The last draws of a fit. Further training draws from a seed: a generator would take more
+        # space than a small net.
+        seed = self._predict_seed = self._random_state.randint(_MAX_SEED)
+        self._next_seed = self.__dict__.pop("_random_state").randint(_MAX_SEED)
         try:
-            net.train(rows, validation, epochs=epochs, seed=seed, callbacks=callbacks, **options)
+            Training(net, rows, validation, seed=seed, callbacks=callbacks, **options).run(streamed)
         except KeyboardInterrupt:
             if len(net.history) == before:
                 raise
             return True
         return False
-
-    def _draw_seed(self):
-        """Return the seed of a training, with the last draws of a fit."""
-        self._predict_seed = self._random_state.randint(_MAX_SEED)
-        # What further training draws from; a generator would take more space than a small net.
-        self._next_seed = self.__dict__.pop("_random_state").randint(_MAX_SEED)
-        return self._predict_seed
 
     def _finish(self, fit):
         """Take over what was trained."""

@@ -4,12 +4,13 @@ import atexit
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from ._training.process_group import SINGLE_PROCESS, Connection, DataParallelGroup, entered
+from ._training.process_group import Connection, DataParallelGroup, use_group
 
 __all__ = ["data_parallel"]
 
@@ -61,9 +62,11 @@ def data_parallel(*, timeout: float = 600.0) -> Iterator[Any]:
     wait = timedelta(seconds=timeout)
     if not dist.is_initialized():
         _initialize(wait)
-    several = dist.is_initialized() and dist.get_world_size() > 1
-    with entered(DataParallelGroup(Connection(wait)) if several else SINGLE_PROCESS) as group:
-        yield group
+    if dist.is_initialized() and dist.get_world_size() > 1:
+        with use_group(DataParallelGroup(Connection(wait))) as group:
+            yield group
+    else:
+        yield SimpleNamespace(rank=0, size=1)
 
 
 def _initialize(wait):

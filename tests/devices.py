@@ -13,7 +13,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from sklearn_moe._training.net import MoENet
+from sklearn_moe._training.loop import Step
 
 __all__ = ["DEVICE", "FOLDER", "PRETEND", "StepCost", "step_cost"]
 
@@ -79,18 +79,18 @@ def _line():
 @contextmanager
 def _labelled_steps(core):
     """Label the operations from a step to the next one; yield (epoch, step) of all steps."""
-    labels, train_step = [], MoENet.train_step
+    labels, make_step = [], Step.__call__
 
-    def labelled(net, batch, **params):
-        epoch = len(net.history)
+    def labelled(self, batch):
+        epoch = len(self.net.history)
         step = 0 if not labels or labels[-1][0] != epoch else labels[-1][1] + 1
         labels.append((epoch, step))
         core.label(str(labels[-1]))
-        return train_step(net, batch, **params)
+        return make_step(self, batch)
 
-    MoENet.train_step = labelled
+    Step.__call__ = labelled
     try:
         yield labels
     finally:
-        MoENet.train_step = train_step
+        Step.__call__ = make_step
         core.label("")

@@ -51,7 +51,6 @@ TESTS = {
     "_training/callbacks": ["training/callbacks", "training/net", "estimators"],
     "_training/checkpoint": ["training/checkpoint", "training/process_group"],
     "_training/diagnostics": ["estimators"],
-    "_training/joint": ["training/joint"],
     "_training/net": [
         "training/net",
         "training/placement",
@@ -64,16 +63,14 @@ TESTS = {
     "datasets": ["datasets"],
     "inspection": ["inspection"],
     "metrics": ["metrics"],
-    "model_selection": ["training/joint"],
     "nn": ["nn", "contracts/plugins"],
-    "nn/dispatch": ["nn", "contracts/batch_invariance", "persistence/export", "training/joint"],
+    "nn/dispatch": ["nn", "contracts/batch_invariance", "persistence/export"],
     "nn/encoders": ["nn/encoders", "data", "estimators/tables", "persistence/export"],
     "nn/functional": ["nn", "contracts/plugins", "training/process_group"],
     "nn/heads": ["nn/heads", "contracts/plugins", "estimators"],
     "nn/mixture": ["nn", "contracts/plugins", "estimators/images"],
     "nn/predictor": ["persistence/export"],
-    "nn/stacked": ["training/joint"],
-    "optim": ["nn/optim", "training/net", "training/joint"],
+    "optim": ["nn/optim", "training/net"],
     "preprocessing": ["preprocessing"],
 }
 

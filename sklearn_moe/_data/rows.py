@@ -184,13 +184,14 @@ class Rows(NamedTuple):
     def _map(self, function):
         return Rows(*(None if column is None else function(column) for column in self))
 
-    def take(self, index):
-        """Return the rows of an index tensor, or of a range without copying them."""
-        return self._map(lambda column: pick(column, index))
+    def take(self, index, device):
+        """Return the rows of an index tensor, or of a range without copying them, on a device.
 
-    def to(self, device):
-        """Return the rows on a device; to a GPU they travel while the host goes on."""
-        rows = self if isinstance(self.x, torch.Tensor) else self._replace(x=self.x[:])
+        To a GPU they travel while the host goes on.
+        """
+        rows = self._map(lambda column: pick(column, index))
+        if not isinstance(rows.x, torch.Tensor):
+            rows = rows._replace(x=rows.x[:])
         if self.y.device.type == device.type:
             return rows
         return rows._map(lambda column: column.pin_memory().to(device, non_blocking=True))
@@ -199,25 +200,34 @@ class Rows(NamedTuple):
 class Batches:
     """Cut rows into batches of nearly equal size, in a new random order each time.
 
-    Rows that fit into one batch come as they are, and without a generator all do: no copy, no
+    Rows that fit into one batch come as they are, and without generators all do: no copy, no
     shuffling. Slicing whole tensors replaces a DataLoader, which would touch every sample in
     Python.
+
+    Parameters
+    ----------
+    rows : Rows
+    batch_size : int
+    device : str
+        Where the batches go.
+    generators : sequence of Generator, default=()
+        Sources of the order: that of the device on which y is draws.
     """
 
-    def __init__(self, rows, batch_size, generator, device):
+    def __init__(self, rows, batch_size, device, generators=()):
         self.n_batches = max(1, math.ceil(len(rows.y) / batch_size))
         if self.n_batches == 1 and isinstance(rows.x, IndexedView):
             rows = rows._replace(x=rows.x[:])  # gathered once
         self.rows = rows
-        self.device = device
-        self.generator = generator
+        self.device = torch.device(device)
+        self.generator = {g.device.type: g for g in generators}.get(rows.y.device.type)
 
     def __len__(self):
         return self.n_batches
 
     def __iter__(self):
         for cut in self.cuts():
-            yield self.rows.take(cut).to(self.device)
+            yield self.rows.take(cut, self.device)
 
     def cuts(self):
         """Return the rows of each batch: ranges, or tensors in a new random order."""
@@ -229,11 +239,3 @@ class Batches:
             return [range(start, stop) for start, stop in pairwise(edges)]
         order = torch.randperm(len(y), generator=self.generator, device=y.device)
         return order.tensor_split(self.n_batches)
-
-    def indices(self):
-        """Return the same as tensors."""
-        device = self.rows.y.device
-        return [
-            torch.arange(cut.start, cut.stop, device=device) if isinstance(cut, range) else cut
-            for cut in self.cuts()
-        ]

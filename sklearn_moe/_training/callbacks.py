@@ -112,7 +112,7 @@ def has_batch_hooks(callback):
     )
 
 
-def checked(callbacks):
+def check_callbacks(callbacks):
     """Return a list of callbacks, of which skorch takes classes and named ones, too."""
     for callback in callbacks:
         is_named = isinstance(callback, tuple | list) and len(callback) == 2

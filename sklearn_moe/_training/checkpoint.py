@@ -20,7 +20,7 @@ from skorch.history import History
 
 from .._compat import __version__, warn
 from .._data.rows import row_slices
-from .process_group import current_group
+from .process_group import CURRENT_GROUP
 
 _DIGEST = hashlib.sha256().digest_size
 _PLAIN = (type(None), bool, int, float, str)
@@ -366,7 +366,8 @@ class Checkpoint:
     def __init__(self, file, random_state):
         self.file = file
         self.random_state = random_state
-        self.possible = current_group().rank == 0  # of several processes one stores what all have
+        group = CURRENT_GROUP.get()
+        self.enabled = group is None or group.rank == 0  # the first one stores what all have
         self.unwritten = None
         self.kept = self.written = time.monotonic()
 
@@ -436,7 +437,7 @@ class Checkpoint:
             )
 
     def _keep(self, training):
-        if not self.possible:
+        if not self.enabled:
             return
         net = training.net
         self.file.state = None  # of the past by now
@@ -461,7 +462,7 @@ class Checkpoint:
         try:
             yield
         except (OSError, TypeError) as error:
-            self.possible = isinstance(error, OSError)  # a full disk may be cleared
+            self.enabled = isinstance(error, OSError)  # a full disk may be cleared
             warn(
                 f"The checkpoint '{self.file.path}' could not be written ({error}). Training goes "
                 "on; what was written before is kept.",

@@ -3,20 +3,22 @@
 import copy
 import math
 from contextlib import contextmanager, nullcontext
-from functools import reduce
-from itertools import islice
+from functools import partial, reduce
+from itertools import islice, repeat
 
 import torch
 
 from .._compat import Interrupts
+from .._data.rows import Batches
 from .._registry import make
 from ..nn import weighted_mean
-from ..nn.functional import batch_size, batch_weight
+from ..nn.dispatch import is_stack
+from ..nn.functional import batch_size, batch_weight, mixture_loss
 from ..nn.mixture import upcycle
 from ..nn.seeding import OwnGenerator, is_stochastic
-from .callbacks import StopTraining, WeightedRows, checked, has_batch_hooks
+from .callbacks import StopTraining, WeightedRows, check_callbacks, has_batch_hooks
 from .placement import as_many_threads_as_useful, explained_memory_errors, work_of_a_step
-from .process_group import current_group
+from .process_group import CURRENT_GROUP
 
 _LARGEST_BLOCK = 31 * 2**20  # bytes, just below what glibc maps afresh every time
 _RISE = 20  # the rates are full after 1 / 20 of the steps
@@ -62,7 +64,8 @@ class Diverged(ValueError):
 class Training:
     """One training of a net, from the first epoch or from where it was stopped.
 
-    It is `training_` of the net while it lasts.
+    It is `training_` of the net while it lasts. Within `data_parallel` it is shared by the
+    processes of `group`, which is None otherwise.
 
     Parameters
     ----------
@@ -83,8 +86,6 @@ class Training:
     callbacks : sequence of skorch callbacks
     checkpoint : Checkpoint or None
         Stores the state of the training, and may know one to go on from.
-    group : ProcessGroup or None
-        The processes that train together; None: those of `data_parallel`, if it is entered.
     """
 
     def __init__(
@@ -99,18 +100,19 @@ class Training:
         n_dense_epochs=0,
         callbacks=(),
         checkpoint=None,
-        group=None,
     ):
         # glibc maps a block afresh until one of that size has come back, and then keeps what is
         # free up to twice that size: steps with arrays of some megabytes take a third less time.
         torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
         self.net, self.rows, self.validation, self.epochs = net, rows, validation, epochs
-        self.group = current_group() if group is None else group
+        self.group = CURRENT_GROUP.get()
         self.generator = torch.Generator(net.device).manual_seed(seed)
         self.generators = [self.generator]
         if self.generator.device.type != "cpu":  # transforms of torchvision draw on the CPU
             self.generators.append(torch.Generator().manual_seed(seed))
-        self.draws = self.group.own_draws(self.generators, seed)
+        self.draws = self.generators
+        if self.group is not None:
+            self.draws = self.group.own_draws(self.generators, seed)
         self.parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
         self.is_weighted = rows.is_weighted
         self.n_dense_epochs = n_dense_epochs
@@ -119,39 +121,33 @@ class Training:
         n_steps = epochs * math.ceil(len(rows.y) / n_samples) if anneal else None
         self.schedule = Cosine(net.optimizer_, n_steps) if net.schedule == "cosine" else None
         self.batch_size = n_samples
-        self.work = work_of_a_step(net.module_, n_samples, rows.x.shape[1:])
+        self.encodes_once = False
         net.module_.dense_phase = n_dense_epochs > 0
         net.training_ = self
-        net.callbacks = checked(callbacks)
+        net.callbacks = check_callbacks(callbacks)
         net._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: they are called where one is set.
         self.has_batch_hooks = any(has_batch_hooks(callback) for _, callback in net.callbacks_)
 
-    @property
-    def scales_steps(self):
-        """Whether the length of an expert's step does not follow from its gradient."""
-        is_uneven = self.is_weighted or self.net.schedule == "residual"
-        return self.net.solver.per_expert and is_uneven
-
     def run(self, streamed=None):
         """Train for the epochs that are left, or on streamed batches for one epoch.
 
-        `streamed` is an iterable of Rows, the first of them those of the training.
+        Ctrl-C ends the training as it is, and always reaches the caller. `streamed` is an iterable
+        of Rows, the first of them those of the training.
         """
-        # Callbacks and transforms of batches are given samples as they are.
-        is_raw = streamed is not None or self.has_batch_hooks or self.net.train_transform
-        self.encodes_once = not is_raw and self.net.may_encode(self.rows.x)
-        self.step = OneNetStep(self)
-        explained = explained_memory_errors(self.batch_size, self.net.device)
+        net, self.step = self.net, Step(self)
+        work = work_of_a_step(net.module_, self.batch_size, self.rows.x.shape[1:])
         try:
             with (
-                self.group,
+                self.group or nullcontext(),
                 Interrupts() as interrupts,
-                as_many_threads_as_useful(self.work),
-                explained,
+                as_many_threads_as_useful(work),
+                explained_memory_errors(self.batch_size, net.device),
             ):
                 self._run(interrupts, streamed)
-                self.refuse_divergence()
+                # The last step of all has no loss that would show it.
+                if not torch.stack(torch._foreach_norm(self.parameters)).isfinite().all():
+                    raise self._divergence("weights became infinite or NaN")
         finally:
             self.end()
 
@@ -163,7 +159,8 @@ class Training:
         if self.checkpoint:  # once more: callbacks have begun anew, or loaded weights
             self.checkpoint.restore(self)
         n_epochs = 0 if self.stopped else self.epochs - self.n_done
-        self.group.begin(self, n_epochs, interrupts)
+        if self.group is not None:
+            self.group.begin(self, n_epochs, interrupts)
         try:
             self._run_epochs(n_epochs, streamed)
         except StopTraining:
@@ -180,37 +177,39 @@ class Training:
         self.notify("on_train_end", **known)
 
     def _run_epochs(self, n_epochs, streamed):
-        net = self.net
-        data, held_out = WeightedRows(self.rows), self.validation and WeightedRows(self.validation)
-        known = {"dataset_train": data, "dataset_valid": held_out}
+        net, rows, held_out = self.net, self.rows, None
+        known = {"dataset_train": WeightedRows(rows), "dataset_valid": None}
+        if self.validation is not None:
+            known["dataset_valid"] = WeightedRows(self.validation)
+            held_out = net.get_iterator(known["dataset_valid"])
+        cut = partial(
+            Batches, batch_size=net.batch_size, device=net.device, generators=self.generators
+        )
         if streamed is None:
-            if self.encodes_once:
-                data = WeightedRows(self.rows._replace(x=net.encoded(self.rows.x)))
-            parts = [net.get_iterator(data, training=True)]
+            # Callbacks and transforms of batches are given samples as they are.
+            is_raw = self.has_batch_hooks or net.train_transform
+            table = None if is_raw else net.encode_once(rows.x)
+            self.encodes_once = table is not None
+            parts = [cut(rows if table is None else rows._replace(x=table))]
         else:
-            parts = self._cut(streamed)
-        held_out = held_out and net.get_iterator(held_out)
+            parts = map(cut, self._watch(streamed))
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **known)
             steps = []
             for batches in parts:
-                steps += self.run_batches(batches, training=True)
-            self.record_steps(steps, training=True)
-            self.validate(held_out)
+                steps += self._run_batches(batches, training=True)
+            self._record_steps(steps, training=True)
+            if held_out is not None:
+                steps = self._run_batches(held_out, training=False)
+                self._record_steps(steps, training=False)
             self.notify("on_epoch_end", **known)
 
-    def _cut(self, streamed):
-        """Yield the training batches of each streamed batch."""
+    def _watch(self, streamed):
+        """Yield streamed batches, each of which may be the first one with weights."""
         for rows in streamed:
             self.is_weighted = rows.is_weighted
-            self.step.scales_steps = self.scales_steps
-            yield self.net.get_iterator(WeightedRows(rows), training=True)
+            yield rows
             self.net._set_training(False)
-
-    def validate(self, batches):
-        """Record loss and score of held-out batches, if there are any."""
-        if batches is not None:
-            self.record_steps(self.run_batches(batches, training=False), training=False)
 
     def end(self):
         """Leave the net as it is when no training is under way."""
@@ -244,7 +243,7 @@ class Training:
                 if method_name != "on_epoch_end":
                     raise
         if method_name == "on_epoch_end":
-            stop = self.group.end_epoch(self, stop)
+            stop = stop if self.group is None else self.group.end_epoch(self, stop)
         if stop is not None:
             raise StopTraining from stop
 
@@ -266,13 +265,15 @@ class Training:
         if history:
             history[-1]["batches"][:] = [{}]
 
-    def run_batches(self, batches, *, training):
+    def _run_batches(self, batches, *, training):
         """Return the numbers of every step, which stay where they were computed."""
-        net, prefix = self.net, "train" if training else "valid"
+        net, group, prefix = self.net, self.group, "train" if training else "valid"
         net._set_training(training)
-        run_step = net.train_step if training else net.validation_step
+        run_step = self.step if training else net.validation_step
         steps = []
-        for batch, sharding in self.group.shards(batches):
+        for batch, sharding in (
+            zip(batches, repeat(nullcontext())) if group is None else group.shards(batches)
+        ):
             if self.has_batch_hooks:
                 xy = (batch.x, batch.y)  # as skorch's callbacks unpack it
                 self.notify("on_batch_begin", batch=xy, training=training)
@@ -280,45 +281,45 @@ class Training:
                 step = run_step(batch)
             steps.append({name: step[name] for name in _NUMBERS if name in step})
             if self.has_batch_hooks:
-                (step["loss"],) = self.group.all_reduce(step["loss"])
+                if group is not None:
+                    (step["loss"],) = group.all_reduce(step["loss"])
                 net.history.record_batch(prefix + "_loss", step["loss"].item())
                 net.history.record_batch(prefix + "_batch_size", len(batch.y))
                 self.notify("on_batch_end", batch=xy, training=training, **step)
         return steps
 
-    def record_steps(self, steps, *, training):
+    def _record_steps(self, steps, *, training):
         """Record the means of the numbers of the steps: the one wait for the device in an epoch."""
-        numbers = self.group.collect(steps)
+        net, numbers = self.net, {}
+        for name in steps[0]:
+            values = [step[name] for step in steps if name in step]
+            is_tensor = isinstance(values[0], torch.Tensor)
+            numbers[name] = (
+                torch.stack(values) if is_tensor else steps[0]["loss"].new_tensor(values)
+            )
+        if self.group is not None:
+            numbers = self.group.collect(numbers)
         weight = numbers["weight"]
         share = weight / weight.sum()
-        means = {"loss": float(share @ numbers["loss"])}
+        loss = float(share @ numbers["loss"])
+        epoch, prefix = net.history[-1], "train" if training else "valid"
         if training:
             norms = numbers.get("router_gradient_norm")
-            means["grad_norm"] = 0.0 if norms is None else float(norms.mean())
-            if "oob_loss" in numbers:
-                means["oob_loss"] = float(share @ numbers["oob_loss"])
-        else:
-            means["score"] = float(numbers["score"].sum() / weight.sum())
-        self.record_pass(len(steps), **means)
-
-    def record_pass(self, n_batches, *, loss, grad_norm=None, oob_loss=None, score=None):
-        """Record the means of an epoch's pass; `grad_norm`, of the router, is that of training."""
-        net, training = self.net, grad_norm is not None
-        if training and not math.isfinite(loss):
-            raise self._divergence(f"training loss became {loss}")
-        if training and net.module_.dense_phase:
-            upcycle(net.module_)  # so that a state kept now is whole
-        epoch = net.history[-1]
+            norm = 0.0 if norms is None else float(norms.mean())
+            if not math.isfinite(loss):
+                raise self._divergence(f"training loss became {loss}")
+            if net.module_.dense_phase:
+                upcycle(net.module_)  # so that a state kept now is whole
         if not epoch["batches"]:
             net.history.new_batch()  # some callbacks of skorch want one to be there
-        prefix = "train" if training else "valid"
-        epoch[prefix + "_batch_count"] = n_batches
+        epoch[prefix + "_batch_count"] = len(steps)
         if training:
-            epoch["router_gradient_norm"] = grad_norm
-        if oob_loss is not None:
-            self._record(epoch, "oob_loss", oob_loss, 1)
-        if score is not None:
+            epoch["router_gradient_norm"] = norm
+        else:
+            score = float(numbers["score"].sum() / weight.sum())
             self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
+        if "oob_loss" in numbers:
+            self._record(epoch, "oob_loss", float(share @ numbers["oob_loss"]), 1)
         self._record(epoch, prefix + "_loss", loss, 1)
 
     def _record(self, epoch, name, value, sign):
@@ -327,12 +328,6 @@ class Training:
         best = next((sign * row[name] for row in past if row.get(name + "_best")), math.inf)
         epoch[name] = value
         epoch[name + "_best"] = sign * value < best
-
-    @torch.no_grad()
-    def refuse_divergence(self):
-        """Check the weights: the last step of all has no loss that would show it."""
-        if not torch.stack(torch._foreach_norm(self.parameters)).isfinite().all():
-            raise self._divergence("weights became infinite or NaN")
 
     def _divergence(self, what):
         causes = "the steps are too long for the activation ('cubic' and 'linear' are unbounded)"
@@ -361,55 +356,57 @@ def undone_if_diverged(net):
 
 
 class Step:
-    """A step of training: forward, backward, update; of one net or, in subclasses, of several.
+    """A step of training: forward, backward, update.
 
     Nothing in it waits for the device but the dispatch of samples, and what it returns stays there.
+
+    Parameters
+    ----------
+    training : Training
     """
+
+    def __init__(self, training):
+        self.training, self.net = training, training.net
+        self.is_stochastic = is_stochastic(self.net.module_)
+        self.router_parameters = self.net.router_parameters()
 
     def __call__(self, batch):
         """Make a step by a batch of rows; return its numbers."""
-        for parameter in self.parameters:  # faster than zero_grad
+        net, training = self.net, self.training
+        for parameter in training.parameters:  # faster than zero_grad
             parameter.grad = None
         mixed, losses, oob_losses = self.forward(batch)
-        self.backward(mixed, losses, batch)
-        if self.scales_steps:
+        loss = self.backward(mixed, losses, batch)
+        # The length of an expert's step may not follow from its gradient.
+        if net.solver.per_expert and (training.is_weighted or net.schedule == "residual"):
             self.scale_steps(mixed, batch)
-        self.optimizer.step()
-        for schedule in self.schedules:
-            schedule.step()
-        return self.numbers(mixed, losses, oob_losses, batch)
-
-
-def router_gradient_norm(parameters):
-    """Return the norm of the router's gradient: a router at 0 learns nothing. None without."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if not gradients:
-        return None
-    norms = torch._foreach_norm(gradients)
-    return norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-
-
-class OneNetStep(Step):
-    """The step of one net."""
-
-    def __init__(self, training):
-        net = training.net
-        self.training, self.net = training, net
-        self.parameters, self.optimizer = training.parameters, net.optimizer_
-        self.router_parameters = net.router_parameters()
-        self.schedules = [] if training.schedule is None else [training.schedule]
-        self.is_stochastic = is_stochastic(net.module_)
-        self.scales_steps = training.scales_steps
+        net.optimizer_.step()
+        if training.schedule is not None:
+            training.schedule.step()
+        numbers = {"loss": loss, "weight": batch_size(batch.weight)}
+        if oob_losses is not None:
+            numbers["oob_loss"] = weighted_mean(oob_losses, batch.weight)
+        if mixed.output is not None:
+            numbers["y_pred"] = mixed.output.detach()
+        gradients = [p.grad for p in self.router_parameters if p.grad is not None]
+        if gradients:  # a router whose gradient is 0 learns nothing
+            norms = torch._foreach_norm(gradients)
+            norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
+            numbers["router_gradient_norm"] = norm
+        return numbers
 
     def forward(self, batch):
-        """Return what the mixture makes of a batch, and the losses, (n_samples,)."""
-        net, training = self.net, self.training
-        forward = net.module_.forward_experts if net.needs_each_expert(batch) else net.module_
+        """Return what the mixture makes of a batch, the losses and the out-of-bag losses."""
+        net, training, module = self.net, self.training, self.net.module_
+        needs_each_expert = net.expert_loss_weight or batch.in_bag is not None
+        forward = module.forward_experts if needs_each_expert else module
         x = net.as_input(batch.x)
         if net.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
-        with net.autocast(), OwnGenerator(*training.draws) if self.is_stochastic else nullcontext():
-            return net.losses(forward(x, training.generator, training.encodes_once), batch)
+        draws = OwnGenerator(*training.draws) if self.is_stochastic else nullcontext()
+        precision = torch.autocast(x.device.type, torch.bfloat16, enabled=net.precision == "bf16")
+        with precision, draws:
+            return self._losses(forward(x, training.generator, training.encodes_once), batch)
 
     def _transform(self, x):
         """Return the samples of a batch as `train_transform` makes them."""
@@ -424,14 +421,35 @@ class OneNetStep(Step):
             raise ValueError(f"{expected}; it returned {tuple(x.shape)}, {x.dtype}.")
         return x
 
+    def _losses(self, mixed, batch):
+        """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
+
+        With an out-of-bag mask, also the loss of each sample by the experts that were not trained
+        on it; otherwise None.
+        """
+        net, head, dtype = self.net, self.net.criterion_, batch.weight.dtype
+        if mixed.output is not None:
+            mixed = mixed._replace(output=mixed.output.to(dtype))
+            return mixed, head.loss(mixed.output, batch.y), None
+        mixed = mixed._replace(expert_outputs=mixed.expert_outputs.to(dtype))
+        losses = head.losses(mixed.expert_outputs, batch.y)
+        gate = mixed.route.gate
+        in_bag = torch.ones_like(losses) if batch.in_bag is None else batch.in_bag.to(losses.dtype)
+        loss, oob_loss = mixture_loss(gate, losses, in_bag, net.expert_loss_weight)
+        if self.training.has_batch_hooks or net.schedule == "residual":
+            log_gate = gate.detach().to(losses.dtype).log()
+            mixed = mixed._replace(output=head.mix(log_gate, mixed.expert_outputs.detach()))
+        return mixed, loss, None if batch.in_bag is None else oob_loss
+
     def backward(self, mixed, losses, batch):
-        """Compute the gradients of all processes."""
+        """Compute the gradients of all processes; return the loss."""
         net, training = self.net, self.training
         # Not over the weight of the batch: see `weighted_mean`.
-        self.loss = batch.weight / batch_size(batch.weight) @ losses
+        loss = batch.weight / batch_size(batch.weight) @ losses
         balance = net.module_.balance_loss(mixed, batch.weight)
-        (self.loss if balance is None else self.loss + balance).backward()
-        training.group.all_reduce_gradients(self.parameters)
+        (loss if balance is None else loss + balance).backward()
+        if training.group is not None:
+            training.group.all_reduce_gradients(training.parameters)
         if training.has_batch_hooks:
             training.notify(
                 "on_grad_computed",
@@ -439,6 +457,7 @@ class OneNetStep(Step):
                 batch=(batch.x, batch.y),
                 training=True,
             )
+        return loss.detach()
 
     @torch.no_grad()
     def scale_steps(self, mixed, batch):
@@ -447,22 +466,14 @@ class OneNetStep(Step):
         A batch of twice the mean weight makes a step of twice the length. With "residual" the
         steps become shorter as the expert's own mistakes become rare.
         """
-        net, factors = self.net, []
+        net, experts, factors = self.net, self.net.module_.experts, []
         if self.training.is_weighted:
             factors.append(batch_weight(batch.weight) / batch_size(batch.weight))
         if net.schedule == "residual":
             error = net.criterion_.error(mixed.output, batch.y)
             residual = mixed.route.expert_means(error, batch.weight)
             factors.append((residual / net.criterion_.chance_level_error).clamp(max=1))
-        net.set_lr_multipliers(reduce(torch.mul, factors).expand(len(net.module_.experts)))
-
-    def numbers(self, mixed, losses, oob_losses, batch):
-        """Return what is recorded of the step, by name."""
-        numbers = {"loss": self.loss.detach(), "weight": batch_size(batch.weight)}
-        if oob_losses is not None:
-            numbers["oob_loss"] = weighted_mean(oob_losses, batch.weight)
-        if mixed.output is not None:
-            numbers["y_pred"] = mixed.output.detach()
-        if (norm := router_gradient_norm(self.router_parameters)) is not None:
-            numbers["router_gradient_norm"] = norm
-        return numbers
+        multipliers = reduce(torch.mul, factors).expand(len(experts))
+        values = [multipliers] if is_stack(experts) else multipliers
+        for group, value in zip(net.optimizer_.param_groups, values, strict=False):
+            group["lr_multiplier"] = value

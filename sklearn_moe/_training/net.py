@@ -18,7 +18,7 @@ from .._data.statistics import has_few_distinct_rows
 from .._devices import OutOfMemoryError, as_device, free_memory, usual_modes
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
-from ..nn.functional import batch_weight, mixture_loss
+from ..nn.functional import batch_weight
 from ..nn.seeding import OwnGenerator, in_bag_mask, random_in_bag_mask
 from .callbacks import WeightedRows
 from .loop import Training
@@ -119,63 +119,20 @@ class MoENet(NeuralNet):
         return [] if self.module_.router is None else list(self.module_.router.parameters())
 
     def get_iterator(self, dataset, training=False):
-        """Return the batches of an epoch, shuffled if for training."""
-        rows, device = dataset.rows, torch.device(self.device)
-        if not training:
-            return Batches(rows, self._predict_size(rows.x), None, device)
-        draws = self.training_.generators
-        order = draws[0] if rows.y.device.type == device.type else draws[-1]
-        return Batches(rows, self.batch_size, order, device)
+        """Return the batches of rows to be predicted; a `Training` cuts its own."""
+        return Batches(dataset.rows, self._predict_size(dataset.rows.x), self.device)
 
     def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train for `max_epochs`; no part of the estimators, which call `train`."""
+        """Train for `max_epochs`; no part of the estimators, which run a `Training`."""
         if not self.initialized_:
             self.initialize()
-        rows = self.get_dataset(X, y).rows
-        seed, callbacks = len(self.history), self.callbacks
+        rows, callbacks = self.get_dataset(X, y).rows, self.callbacks
+        options = {"epochs": self.max_epochs, "seed": len(self.history)}
         try:
-            return self.train(rows, epochs=self.max_epochs, seed=seed, callbacks=callbacks or ())
+            Training(self, rows, callbacks=callbacks or (), **options).run()
         finally:
             self.callbacks = callbacks
-
-    def train(self, rows, validation=None, *, streamed=None, **options):
-        """Train on rows for some epochs, or on streamed batches for one; see `Training`.
-
-        Ctrl-C ends the training as it is, and always reaches the caller.
-        """
-        Training(self, rows, validation, **options).run(streamed)
         return self
-
-    def train_step(self, batch, **fit_params):
-        """Make the step of the training that is under way."""
-        return self.training_.step(batch)
-
-    # -- what is minimized --------------------------------------------------------------
-
-    def needs_each_expert(self, batch):
-        """Return whether the loss of a batch takes the outputs of each expert, not only the sum."""
-        return bool(self.expert_loss_weight) or batch.in_bag is not None
-
-    def losses(self, mixed, batch):
-        """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
-
-        With an out-of-bag mask, also the loss of each sample by the experts that were not trained
-        on it; otherwise None.
-        """
-        dtype = batch.weight.dtype  # mixed precision ends here
-        if mixed.output is not None:
-            mixed = mixed._replace(output=mixed.output.to(dtype))
-            return mixed, self.criterion_.loss(mixed.output, batch.y), None
-        mixed = mixed._replace(expert_outputs=mixed.expert_outputs.to(dtype))
-        losses = self.criterion_.losses(mixed.expert_outputs, batch.y)
-        gate = mixed.route.gate
-        in_bag = torch.ones_like(losses) if batch.in_bag is None else batch.in_bag.to(losses.dtype)
-        loss, oob_loss = mixture_loss(gate, losses, in_bag, self.expert_loss_weight)
-        if self.training_.has_batch_hooks or self.schedule == "residual":
-            log_gate = gate.detach().to(losses.dtype).log()
-            output = self.criterion_.mix(log_gate, mixed.expert_outputs.detach())
-            mixed = mixed._replace(output=output)
-        return mixed, loss, None if batch.in_bag is None else oob_loss
 
     @torch.no_grad()
     def validation_step(self, batch, **fit_params):
@@ -186,17 +143,6 @@ class MoENet(NeuralNet):
         # In float64 a sum of hits is exact, however they fall into batches.
         score = batch.weight.double() @ self.criterion_.score(output, batch.y).double()
         return {"loss": loss, "weight": weight, "y_pred": output, "score": score}
-
-    def autocast(self):
-        """Return a context in which the experts compute in the precision of training."""
-        device = torch.device(self.device).type
-        return torch.autocast(device, torch.bfloat16, enabled=self.precision == "bf16")
-
-    def set_lr_multipliers(self, multipliers):
-        """Multiply the rates of the experts, in the coming step, by (n_experts,) factors."""
-        values = [multipliers] if is_stack(self.module_.experts) else multipliers
-        for group, value in zip(self.optimizer_.param_groups, values, strict=False):
-            group["lr_multiplier"] = value
 
     # -- predictions --------------------------------------------------------------------
 
@@ -230,16 +176,16 @@ class MoENet(NeuralNet):
         x = x.to(self.dtype)
         return x.div_(255) if is_uint8 else x
 
-    def may_encode(self, x):
-        """Return whether a table is encoded once for all epochs: a copy, if it is not large."""
+    @torch.no_grad()
+    def encode_once(self, x):
+        """Return a table as its encoder returns it, in the type of the weights.
+
+        None for other samples, and for tables that are too large to be copied.
+        """
         encoder = self.module_.encoder
         is_table = isinstance(encoder, TableEncoder) and isinstance(x, torch.Tensor)
-        return is_table and len(x) * encoder.n_outputs <= _MOST_ENCODED
-
-    @torch.no_grad()
-    def encoded(self, x):
-        """Return a table as its encoder returns it, in the type of the weights."""
-        encoder = self.module_.encoder
+        if not is_table or len(x) * encoder.n_outputs > _MOST_ENCODED:
+            return None
         table = x.new_empty(len(x), encoder.n_outputs, dtype=self.dtype)
         for rows in gen_batches(len(x), self._predict_size(x)):
             table[rows] = encoder(x[rows].to(self.device))

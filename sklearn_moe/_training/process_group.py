@@ -1,7 +1,7 @@
 """The processes that train a mixture together, each with its part of every batch."""
 
 import hashlib
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 
@@ -88,8 +88,31 @@ _LOOKED_AT = 64  # rows of X by which data are compared
 _STOPS, _INTERRUPTED = 1, 2  # what a process tells of an epoch
 
 
-class ProcessGroup:
-    """One process alone, which trains by whole batches: nothing is exchanged.
+# The processes that train together here and now, None where each trains by itself.
+CURRENT_GROUP: ContextVar["DataParallelGroup | None"] = ContextVar("process group", default=None)
+
+
+@contextmanager
+def use_group(group):
+    """Within this context fits are those of a process group."""
+    token = CURRENT_GROUP.set(group)
+    try:
+        with group:
+            yield group
+    finally:
+        CURRENT_GROUP.reset(token)
+        group.connection.close()
+
+
+class DataParallelGroup:
+    """Several processes that train as one.
+
+    All have the same data, weights and generators, and take the same batches, of which each uses
+    its own rows.
+
+    Parameters
+    ----------
+    connection : Connection
 
     Attributes
     ----------
@@ -99,7 +122,9 @@ class ProcessGroup:
         How many there are.
     """
 
-    rank, size = 0, 1
+    def __init__(self, connection):
+        self.connection = connection
+        self.rank, self.size = connection.rank, connection.size
 
     def __enter__(self):
         return self
@@ -107,80 +132,7 @@ class ProcessGroup:
     def __exit__(self, kind, error, trace):
         """Wake the others, who wait for this process, if it ends by an error."""
         if error is not None:
-            self.leave(error)
-
-    def leave(self, error=None):
-        """End what connects the processes."""
-
-    def begin(self, training, n_epochs, interrupts):
-        """Refuse what processes cannot train together."""
-
-    def own_draws(self, generators, seed):
-        """Return sources for draws that belong to the samples of this process."""
-        return generators
-
-    def shards(self, batches):
-        """Yield what of each batch is trained on here, and a context in which sums are of all."""
-        for batch in batches:
-            yield batch, nullcontext()
-
-    def all_reduce(self, *values):
-        """Return the sums of tensors over the processes."""
-        return values
-
-    def collect(self, steps):
-        """Return the numbers of all steps, by their names, for all processes."""
-        columns = {name: [step[name] for step in steps if name in step] for name in steps[0]}
-        return {
-            name: torch.stack(values)
-            if isinstance(values[0], torch.Tensor)
-            else steps[0]["loss"].new_tensor(values)
-            for name, values in columns.items()
-        }
-
-    def all_reduce_gradients(self, parameters):
-        """Replace the gradients by their sums over the processes."""
-
-    def end_epoch(self, training, stop):
-        """Return why training stops, of any process, or None."""
-        return stop
-
-
-SINGLE_PROCESS = ProcessGroup()
-_CURRENT = ContextVar("process group", default=SINGLE_PROCESS)
-
-
-def current_group():
-    """Return the processes that train together here and now."""
-    return _CURRENT.get()
-
-
-@contextmanager
-def entered(group):
-    """Within this context fits are those of a process group."""
-    token = _CURRENT.set(group)
-    try:
-        with group:
-            yield group
-    finally:
-        _CURRENT.reset(token)
-        group.leave()
-
-
-class DataParallelGroup(ProcessGroup):
-    """Several processes that train as one.
-
-    All have the same data, weights and generators, and take the same batches, of which each uses
-    its own rows.
-
-    Parameters
-    ----------
-    connection : Connection
-    """
-
-    def __init__(self, connection):
-        self.connection = connection
-        self.rank, self.size = connection.rank, connection.size
+            self.connection.close(error)
 
     def begin(self, training, n_epochs, interrupts):
         """Refuse what processes cannot train together, or would not train alike."""
@@ -225,7 +177,7 @@ class DataParallelGroup(ProcessGroup):
             # Weights are few: all processes have those of all.
             weight = pick(rows.weight, batch).sum().to(device)
             shard = BatchShard(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
-            yield rows.take(batch[own]).to(device), using_shard(shard)
+            yield rows.take(batch[own], device), using_shard(shard)
 
     def all_reduce(self, *values):
         """Return the sums over the processes, by one message."""
@@ -234,9 +186,8 @@ class DataParallelGroup(ProcessGroup):
         parts = flat.split([value.numel() for value in values])
         return [p.view(v.shape).to(v.dtype) for p, v in zip(parts, values, strict=True)]
 
-    def collect(self, steps):
+    def collect(self, numbers):
         """Return the numbers of all steps; weights and gradients are those of all already."""
-        numbers = super().collect(steps)
         names = [name for name in ("loss", "oob_loss", "score") if name in numbers]
         sums = self.all_reduce(*(numbers[name] for name in names))
         return numbers | dict(zip(names, sums, strict=True))
@@ -268,10 +219,6 @@ class DataParallelGroup(ProcessGroup):
         if _INTERRUPTED in notes and not self.interrupts.seen:
             raise KeyboardInterrupt("Another process was interrupted.")
         return stop or (StopTraining("Another process stops.") if any(notes) else None)
-
-    def leave(self, error=None):
-        """Close the connection."""
-        self.connection.close(error)
 
     def _check_equal(self, values, remedy, note=0):
         """Refuse values that differ between processes, on all of them; return everybody's note."""

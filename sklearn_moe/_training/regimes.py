@@ -58,10 +58,11 @@ def adopt_regimes(net, rows):
     """
     if rows.in_bag is None or not _may_hold_regimes(net.module_, net.criterion_):
         return None
-    some = rows.take(torch.from_numpy(draw_rows(len(rows.y), _MOST_ROWS)).to(rows.y.device))
-    if len(some.y) < max(_FEWEST_ROWS, _ROWS_PER_COLUMN * net.module_.encoder.n_outputs):
+    drawn = torch.from_numpy(draw_rows(len(rows.y), _MOST_ROWS)).to(rows.y.device)
+    if len(drawn) < max(_FEWEST_ROWS, _ROWS_PER_COLUMN * net.module_.encoder.n_outputs):
         return None
-    table, slopes, error = _look(net, some.to(torch.device(net.device)))
+    some = rows.take(drawn, torch.device(net.device))
+    table, slopes, error = _look(net, some)
     with one_thread():
         best = _find_regimes(table, slopes, error, len(net.module_.experts))
         if best is None:

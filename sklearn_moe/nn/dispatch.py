@@ -218,73 +218,26 @@ class GroupedProducts(torch.autograd.Function):
         """Return (n_outputs, n_rows)."""
         ctx.save_for_backward(x, weight)
         ctx.sizes, ctx.has_bias = sizes, bias is not None
-        return _products(weight, bias, x.split(sizes), sizes)
+        z = weight.new_empty(weight.shape[1], len(x))
+        each = zip(weight, x.split(sizes), z.split(sizes, 1), strict=True)
+        if bias is None:
+            for w, rows, columns in each:
+                torch.mm(w, rows.T, out=columns)
+        else:
+            for b, (w, rows, columns) in zip(bias.unsqueeze(2), each, strict=True):
+                torch.addmm(b, w, rows.T, out=columns)
+        return z
 
     @staticmethod
     @once_differentiable
     def backward(ctx, grad):
         """Return the gradients of x, weight and bias."""
         x, weight = ctx.saved_tensors
-        grads = grad.split(ctx.sizes, 1)
-        of_weight, of_bias = _gradients(ctx, weight, grads, x.split(ctx.sizes))
+        grads, of_weight = grad.split(ctx.sizes, 1), torch.empty_like(weight)
+        for g, rows, w in zip(grads, x.split(ctx.sizes), of_weight, strict=True):
+            torch.mm(g, rows, out=w)
+        of_bias = torch.stack([g.sum(1) for g in grads]) if ctx.has_bias else None
         of_x = None
         if ctx.needs_input_grad[0]:
             of_x = torch.cat([g.T @ w for g, w in zip(grads, weight, strict=True)])
         return of_x, of_weight, of_bias, None
-
-
-class GatheredProducts(torch.autograd.Function):
-    """The same for groups of samples that are gathered from several sources, without a gradient.
-
-    `sources` are tensors, or objects whose `index_select` returns (n_samples, n_rows, n_features);
-    each has equally many groups. `places` are the samples taken from each source, `sizes` the
-    numbers of samples of all groups. The samples of one source are gathered at a time, and once
-    more for the gradient, so that they stay in the cache while they are multiplied.
-    """
-
-    @staticmethod
-    def forward(ctx, weight, bias, sources, places, sizes):
-        """Return (n_outputs, n_rows)."""
-        n_rows = sources[0].shape[1]
-        ctx.save_for_backward(weight)
-        ctx.has_bias, ctx.sources, ctx.places = bias is not None, sources, places
-        ctx.sizes = [size * n_rows for size in sizes]
-        return _products(weight, bias, _gathered(ctx), ctx.sizes)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, grad):
-        """Return the gradients of weight and bias."""
-        (weight,) = ctx.saved_tensors
-        grads = grad.split(ctx.sizes, 1)
-        return *_gradients(ctx, weight, grads, _gathered(ctx)), None, None, None
-
-
-def _products(weight, bias, groups, sizes):
-    """Return W_m X_m^T + b_m side by side; the groups X_m are computed one at a time."""
-    z = weight.new_empty(weight.shape[1], sum(sizes))
-    each = zip(weight, groups, z.split(sizes, 1), strict=True)
-    if bias is None:
-        for w, rows, columns in each:
-            torch.mm(w, rows.T, out=columns)
-    else:
-        for b, (w, rows, columns) in zip(bias.unsqueeze(2), each, strict=True):
-            torch.addmm(b, w, rows.T, out=columns)
-    return z
-
-
-def _gradients(ctx, weight, grads, groups):
-    """Return the gradients of weight and bias."""
-    of_weight = torch.empty_like(weight)
-    for g, rows, w in zip(grads, groups, of_weight, strict=True):
-        torch.mm(g, rows, out=w)
-    return of_weight, torch.stack([g.sum(1) for g in grads]) if ctx.has_bias else None
-
-
-def _gathered(ctx):
-    """Yield the rows of each group."""
-    n_groups = len(ctx.sizes) // len(ctx.sources)
-    for number, (source, places) in enumerate(zip(ctx.sources, ctx.places, strict=True)):
-        x = source.index_select(0, places)
-        sizes = ctx.sizes[number * n_groups : (number + 1) * n_groups]
-        yield from x.reshape(-1, x.shape[2]).split_with_sizes(sizes)

@@ -23,6 +23,7 @@ from loops import authors_loop, image_loop, soft_loop, sorted_loop
 from measure import Row, StepClock, command, compare, print_table, quiet, run_python, seconds
 from patches import setting_1
 from race import race_rows
+from sklearn.model_selection import GridSearchCV
 from sklearn.neural_network import MLPClassifier
 from threadpoolctl import threadpool_limits
 
@@ -256,6 +257,18 @@ def loop_row(pairs):
     yield compare(what, partial(epoch, image_model("cnn", 1, 4), X, y), plain, 1.05, pairs)
 
 
+def search_row(pairs):
+    """Compare two processes of a search with one; it wants two cores that are idle."""
+    X, y = setting_1(2000)
+    model, grid = MoEClassifier(random_state=0), {"n_experts": [1, 2, 4, 8, 16]}
+    one, two = (GridSearchCV(model, grid, cv=5, n_jobs=n_jobs, refit=False) for n_jobs in (1, 2))
+    fits = (partial(seconds, quiet, search.fit, X, y) for search in (one, two))
+    what = "GridSearchCV, 25 fits, one process / two"
+    yield compare(what, *fits, 1.7, max(1, pairs - 2), at_least=True)
+    same = np.array_equal(*(search.cv_results_["mean_test_score"] for search in (one, two)))
+    yield Row("the same scores", str(same), "True", same)
+
+
 def busy_row(pairs):
     """Compare a fit beside busy processes with one on an idle machine.
 
@@ -282,7 +295,7 @@ ROWS = {
     **{"import": import_row, "memory": memory_row, "race": race_rows, "routing": routing_row},
     "cnn": partial(image_row, expert="cnn", n_steps=8, n_epochs=6, target=1.25),
     "resnet": partial(image_row, expert="resnet18", n_steps=1, n_epochs=4, target=1.35),
-    **{"loop": loop_row, "busy": busy_row, "large": large_row},
+    **{"loop": loop_row, "search": search_row, "busy": busy_row, "large": large_row},
 }
 
 

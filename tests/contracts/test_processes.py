@@ -1,18 +1,25 @@
-"""A model is the same whichever way the process began that trains it."""
+"""A model is the same whichever process trains it, and however that began."""
 
 import multiprocessing
 import os
 
+import joblib
 import numpy as np
 import pytest
 import torch
+from helpers import brief
+from sklearn.model_selection import GridSearchCV
 
 from sklearn_moe import MoEClassifier
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 
 
+def bags(n=300):
+    return make_cluster_patches(n, random_state=0, **PAPER_SETTINGS[1])
+
+
 def answers():
-    X, y = make_cluster_patches(300, random_state=0, **PAPER_SETTINGS[1])
+    X, y = bags()
     return MoEClassifier(max_iter=5, tol=None, random_state=0).fit(X, y).predict_proba(X)
 
 
@@ -28,3 +35,20 @@ def test_every_kind_of_process_makes_the_same_model(method):
     with multiprocessing.get_context(method).Pool(2) as pool:
         for found in pool.starmap(answers, [()] * 4):
             np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")  # of sockets that dask closes late
+def test_processes_of_a_search_score_as_one():
+    def scores(backend, **options):
+        search = GridSearchCV(brief(), {"n_experts": [1, 3]}, cv=3, error_score="raise")
+        with joblib.parallel_config(backend, **options):
+            search.set_params(scoring="neg_log_loss", refit=False).fit(*bags(150))
+        return search.cv_results_["mean_test_score"]
+
+    expected = scores("sequential")
+    np.testing.assert_array_equal(scores("loky", n_jobs=2), expected)
+    dask = pytest.importorskip("distributed")
+    with dask.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+        with dask.Client(cluster):
+            np.testing.assert_array_equal(scores("dask"), expected)

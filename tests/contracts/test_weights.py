@@ -8,7 +8,6 @@ from sklearn.base import clone
 from sklearn.metrics import recall_score
 
 from sklearn_moe import BalanceParams, MoEClassifier, MoERegressor, RouterParams
-from sklearn_moe.model_selection import fit_together
 
 RATE = 1e-6  # so small that a step does not change the gradient of the next one
 N, N_BATCHES = 240, 8
@@ -112,17 +111,6 @@ def test_the_running_load_is_the_share_of_all_samples():
         load = model.module_.router.balance.load.mean  # of the last ten batches, of eight an epoch
         np.testing.assert_allclose(load, model.expert_load_, atol=0.2)
         assert load.sum() == pytest.approx(1, abs=0.2)
-
-
-def test_fits_at_once_weigh_as_single_ones():
-    X, y, weight = draw()
-    options = {"max_iter": 3, "batch_size": 30, "tol": None, "random_state": 0}
-    for solver in ("adamw", "normalized_sgd"):
-        single = MoEClassifier(solver=solver, **options).fit(X, y, sample_weight=weight)
-        twins = [MoEClassifier(solver=solver, **options) for _ in range(2)]
-        fit_together(twins, X, y, sample_weight=weight)
-        for twin in twins:
-            np.testing.assert_allclose(twin.loss_curve_, single.loss_curve_, rtol=1e-10)
 
 
 def no_information(n=4000, n_rare=8):

@@ -9,7 +9,7 @@ import torch
 
 from sklearn_moe import MoEClassifier, RouterParams, _devices
 from sklearn_moe._training import Callback
-from sklearn_moe._training.net import MoENet
+from sklearn_moe._training.loop import Step
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.nn import ROUTERS
 
@@ -49,16 +49,16 @@ def test_numbers_are_those_of_the_cpu(make, monkeypatch):
 
 
 def test_cuda_agrees_that_no_step_waits(monkeypatch):
-    train_step = MoENet.train_step
+    make_step = Step.__call__
 
-    def strict(net, batch, **params):
+    def strict(step, batch):
         torch.cuda.set_sync_debug_mode("error")
         try:
-            return train_step(net, batch, **params)
+            return make_step(step, batch)
         finally:
             torch.cuda.set_sync_debug_mode("default")
 
-    monkeypatch.setattr(MoENet, "train_step", strict)
+    monkeypatch.setattr(Step, "__call__", strict)
     clf = MoEClassifier(max_iter=2, batch_size=1024, device="cuda", **BRIEF)
     for router in ROUTERS:
         clf.set_params(router=router).fit(*patches(3072))

@@ -12,7 +12,6 @@ from sklearn.base import clone
 from sklearn.linear_model import LinearRegression
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe.model_selection import fit_together
 
 pytestmark = brief_fits
 BRIEF = {"n_experts": 3, "activation": "linear", "max_iter": 5, "random_state": 0}
@@ -109,7 +108,7 @@ def test_others_have_no_coefficients(frame):
     assert not hasattr(MoERegressor(**BRIEF).fit(patches, patches[:, 0, 0]), "coef_")
 
 
-def test_a_learned_scale_is_kept_and_is_for_a_fit_of_its_own(frame):
+def test_a_learned_scale_is_kept(frame):
     X, y = frame
     reg = MoERegressor(**BRIEF, warm_start=True).fit(X, y)
     scale = reg.net_.criterion_.log_scale
@@ -118,6 +117,3 @@ def test_a_learned_scale_is_kept_and_is_for_a_fit_of_its_own(frame):
     assert again.net_.criterion_.log_scale == scale
     np.testing.assert_array_equal(again.score_samples(X, y), reg.score_samples(X, y))
     assert clone(reg).fit(X, y).fit(X, y).net_.criterion_.log_scale != scale  # goes on from it
-    with pytest.raises(ValueError, match="a loss with weights of its own"):
-        fit_together([MoERegressor(**BRIEF)], X, y)
-    fit_together([MoEClassifier(**BRIEF)], X, y > 100)

@@ -12,7 +12,6 @@ from helpers import hook, make_mixture, seeded
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, _devices
-from sklearn_moe.model_selection import fit_together
 from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures
 
@@ -106,9 +105,6 @@ def life(model, X, y):
     hashes.append(look(model.set_params(early_stopping="auto").partial_fit(X, y), X))
     model = pickle.loads(pickle.dumps(model)).partial_fit(X, y)
     hashes += [look(model, X), look(model.set_params(warm_start=True).fit(X, y), X)]
-    if model.train_transform is None:
-        models = [clone(model).set_params(random_state=seed) for seed in (0, 1)]
-        hashes += [look(each, X) for each in fit_together(models, X, y)]
     return hashes
 
 

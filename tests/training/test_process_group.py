@@ -26,7 +26,7 @@ from scipy.sparse import csr_matrix
 
 from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe._training.checkpoint import _restore_draws
-from sklearn_moe._training.process_group import DataParallelGroup, current_group, entered
+from sklearn_moe._training.process_group import CURRENT_GROUP, DataParallelGroup, use_group
 from sklearn_moe.callbacks import StopTraining
 from sklearn_moe.distributed import data_parallel
 from sklearn_moe.nn import BALANCES, LOSSES, ROUTERS
@@ -86,7 +86,7 @@ def fit_in_parts(make, *data, size=2):
 
     def fit(rank):
         torch.set_num_threads(1)
-        with entered(DataParallelGroup(Threads(rank, *shared))):
+        with use_group(DataParallelGroup(Threads(rank, *shared))):
             return make().fit(*data)
 
     with ThreadPoolExecutor(size) as pool:
@@ -97,7 +97,7 @@ def fit_in_parts(make, *data, size=2):
 
 
 def rank():
-    return current_group().rank
+    return CURRENT_GROUP.get().rank
 
 
 def learned(model):

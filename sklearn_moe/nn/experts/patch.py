@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..dispatch import GatheredProducts, GroupedProducts, Stack, are_homogeneous, stack_weights
+from ..dispatch import GroupedProducts, Stack, are_homogeneous, stack_weights
 from ..functional import Shape, activation_function, require_ndim
 
 
@@ -116,21 +116,11 @@ class PatchStack(Stack):
 
 
 class PatchFilters(NamedTuple):
-    """The stacked filters of patch experts that differ in nothing else.
-
-    The experts may belong to several models.
-    """
+    """The stacked filters of patch experts that differ in nothing else."""
 
     weight: Tensor  # (n_experts, n_outputs, width, patch_size)
     bias: Tensor | None  # (n_experts, n_outputs, width)
     activation: Callable[[Tensor], Tensor]
-
-    @classmethod
-    def joined(cls, filters: Sequence["PatchFilters"]) -> "PatchFilters":
-        """Concatenate the filters of several models."""
-        weight = torch.cat([f.weight for f in filters])
-        bias: list[Tensor] = [f.bias for f in filters if f.bias is not None]
-        return cls(weight, torch.cat(bias) if bias else None, filters[0].activation)
 
     def all(self, x: Tensor) -> Tensor:
         """Apply every expert to every sample, (n_samples, n_experts, n_outputs)."""
@@ -156,18 +146,6 @@ class PatchFilters(NamedTuple):
             [size * n_patches for size in sizes],
         )
         return self._sum(z, n_samples, n_patches)[0]
-
-    def gathered(
-        self, sources: Sequence[Tensor], places: Sequence[Tensor], sizes: Sequence[int]
-    ) -> Tensor:
-        """Apply the experts of several models to the samples at `places` in the source of each.
-
-        As in `groups` the samples are in the order of the experts, `sizes[m]` for each.
-        """
-        bias = None if self.bias is None else self.bias.flatten(1)
-        weight = self.weight.flatten(1, 2)
-        z = GatheredProducts.apply(weight, bias, sources, places, sizes)
-        return self._sum(z, sum(sizes), sources[0].shape[1])[0]
 
     def merged(self, x: Tensor, gate: Tensor) -> Tensor:
         """Apply the mean of the experts' filters, weighted by the sample's row of the gate.

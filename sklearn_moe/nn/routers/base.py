@@ -242,11 +242,6 @@ class Router(nn.Module):
         self.frozen = frozen
         self.requires_grad_(not frozen)
 
-    @property
-    def has_balance_loss(self) -> bool:
-        """Whether `balance_loss` must be called."""
-        return self.balance is not None or type(self).balance_loss is not Router.balance_loss
-
     def balance_loss(
         self, route: Route, expert_outputs: Tensor | None, weight: Tensor
     ) -> Tensor | None:

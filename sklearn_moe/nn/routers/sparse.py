@@ -53,13 +53,8 @@ class TopKRouter(Router):
     def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
         """Choose the experts of each sample; `generator` switches the noise on."""
         scores = self.score(x)
-        return self.select(scores, *self.add_noise(x, scores, generator), self.bias)
-
-    def select(
-        self, scores: Tensor, noisy: Tensor, scale: Tensor | None, bias: Tensor | None
-    ) -> Route:
-        """Choose the experts of each sample, by scores with noise and with a bias."""
-        ranked = noisy.detach()
+        noisy, scale = self.add_noise(x, scores, generator)
+        ranked, bias = noisy.detach(), self.bias
         chosen = choose(ranked if bias is None else ranked + bias, self.top_k)
         return Route(scores, noisy, chosen, self.compute_gates(scores, noisy, chosen), scale)
 
@@ -68,29 +63,20 @@ class TopKRouter(Router):
         """Added to the scores that choose, not to those of the gate: (n_experts,), or None."""
         return None if self.balance is None else self.balance.bias
 
-    @property
-    def has_balance_loss(self) -> bool:
-        """Whether `balance_loss` must be called."""
-        return self.balance is not None or self.defaults is not None
-
     def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor]:
         """Add the gated outputs of the chosen experts."""
-        assert route.chosen is not None  # by `select`
+        assert route.chosen is not None  # by `forward`
         outputs = dispatch(experts, x, route.chosen)
-        output = self.weighted_sum(outputs, route.gate)
+        gate = route.gate.to(outputs.dtype)
+        if outputs.shape[1] == 1:
+            output = outputs.squeeze(1) * gate
+        else:
+            output = (outputs * gate.unsqueeze(2)).sum(1)
         if self.defaults is not None and self.training:
             gates = self.compute_gates(route.scores, route.noisy, None)
             others = gates.scatter(1, route.chosen, 0).to(output) @ self.defaults.mean.clone()
             output = output + (others - others.detach())
         return output, outputs
-
-    @staticmethod
-    def weighted_sum(expert_outputs: Tensor, gate: Tensor) -> Tensor:
-        """Return the sum of gate times output, (n_samples, n_outputs)."""
-        gate = gate.to(expert_outputs.dtype)
-        if expert_outputs.shape[1] == 1:
-            return expert_outputs.squeeze(1) * gate
-        return (expert_outputs * gate.unsqueeze(2)).sum(1)
 
     def balance_loss(
         self, route: Route, expert_outputs: Tensor | None, weight: Tensor
