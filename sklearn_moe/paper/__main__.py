@@ -6,6 +6,8 @@ import json
 import os
 import shlex
 import sys
+from contextlib import redirect_stderr
+from io import StringIO
 from pathlib import Path
 
 import torch
@@ -13,6 +15,7 @@ import torch
 from . import demo
 from ._command import positive, require_extra, require_folder
 from ._output import from_json, to_markdown, write_again, write_report
+from ._provenance import code_hash
 from ._runner import run_experiments
 from ._text_runs import require_texts
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
@@ -64,7 +67,12 @@ def _stored(folders):
     """Yield path, data, experiment and cells of today of all results that lie in some folders."""
     for path in sorted(path for folder in folders for path in folder.glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
-        experiments, options = _requested(shlex.split(data["command"].removeprefix(_PROG)))
+        try:
+            with redirect_stderr(StringIO()):
+                experiments, options = _requested(shlex.split(data["command"].removeprefix(_PROG)))
+        except SystemExit:  # it has an option, or a name, that is no more
+            yield path, data, None, []
+            continue
         experiment = next(e for e in experiments if e.name == data["name"])
         yield path, data, experiment, experiment.cells(options.runs, options.seed, options.device)
 
@@ -85,7 +93,9 @@ def _check(folders):
     for path, data, experiment, cells in _stored(folders):
         keys = [[run.key for run in cell.runs] for cell in cells]
         if keys != [cell.get("keys") for cell in data["cells"]]:
-            complaints.append(f"{path}: stale, this code would make other runs: run it again.")
+            made, is_old = data.get("commit") or "unknown", data.get("code") != code_hash()
+            what = f"the {'code that makes runs' if is_old else 'command'} has changed since"
+            complaints.append(f"{path}: stale, made by commit {made}; {what}: run it again.")
             continue
         text = path.with_suffix(".md").read_text(encoding="utf-8")
         if to_markdown(from_json(data, experiment, cells), data) != text:

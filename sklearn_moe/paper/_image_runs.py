@@ -12,15 +12,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from .._training import Callback
-from ..datasets import (
-    fetch_cifar10,
-    load_image_folder,
-    make_orientation_task,
-    make_rotation_task,
-)
-from ..metrics import dispatch_entropy, routing_matrix
+from .._training.checkpoint import describe
+from ..datasets import fetch_cifar10, load_image_folder, make_orientation_task, make_rotation_task
 from ..preprocessing import ImageTransform, RandomCropFlip, paper_blur
-from ._run import Run, describe, seconds
+from ._run import Run, routes, seconds
 
 _MEAN, _STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)  # per channel, in [0, 1]
 
@@ -165,10 +160,7 @@ class ImageRun(Run):
             "loss_curve": model.loss_curve_,
         }
         if model.n_experts > 1:
-            experts = model.apply(X_test)
-            dispatch = routing_matrix(classes, experts, n_experts=model.n_experts)
-            result["test_entropy"] = dispatch_entropy(classes, experts)
-            result |= {"dispatch": dispatch.tolist(), "load": model.expert_load_.tolist()}
+            result |= routes(model, X_test, classes)
         return model, result | {
             "multiply_adds": _multiply_adds(model.module_, X_test[:1]),
             "n_train": len(X),

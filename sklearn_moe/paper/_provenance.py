@@ -7,8 +7,6 @@ import platform
 import subprocess
 from datetime import datetime, timezone
 from functools import cache
-from importlib.util import find_spec, resolve_name
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -17,114 +15,30 @@ import torch
 
 from .. import __version__
 
-_PAPER = __package__
-_LIBRARY = _PAPER.partition(".")[0]
-# What these modules define is a version, records, warns, or keeps and exports what is fitted.
-_WITHOUT_EFFECT = {
-    *(_LIBRARY, __name__),
-    *(f"{_LIBRARY}.{name}" for name in ("_compat", "_persistence", "exceptions", "nn.predictor")),
-    *(f"{_LIBRARY}._training.{name}" for name in ("checkpoint", "diagnostics")),
-}
+_LIBRARY = Path(__file__).parents[1]
+# Modules of the experiments that make runs. All others ask for runs, or show them.
+RUNS = {"_run", "_protocols", "_artificial_runs", "_image_runs", "_text_runs"}
+# Of the library: what shows, stores or exports a fitted model. The first has the version.
+_WITHOUT_EFFECT = {"__init__", "inspection", "onnx", "_persistence", "exceptions"}
 
 
 @cache
-def code_hash(names):
-    """Return a hash of the code behind some names, without docstrings, comments and annotations.
+def code_hash():
+    """Return a hash of the code that makes runs, without comments and docstrings.
 
-    Modules of the library count as a whole, with what they import. Of the experiments only the
-    definitions in use count: a new figure or finding makes no new runs. Nor does another way to
-    import the same, or a change of what has no effect on results, such as a warning.
-
-    Parameters
-    ----------
-    names : frozenset of str
-        Such as "sklearn_moe._classifier.MoEClassifier". Names of other packages are left out.
-
-    Returns
-    -------
-    hash : str
+    It covers the whole library but for what only shows, stores or exports a fitted model, and of
+    the experiments the modules that fit and measure: a new figure or finding makes no new runs.
     """
-    codes, wanted = {}, {name for name in names if name.startswith(f"{_LIBRARY}.")}
-    while wanted:
-        name = wanted.pop()
-        codes[name], used = _code(name)
-        wanted |= used - codes.keys()
-    text = "\n".join(f"{name}\n{code}" for name, code in sorted(codes.items()) if code)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@cache
-def _code(name):
-    """Return the code that belongs to a dotted name, and the names of what it uses."""
-    module, first = _split(name)
-    if module in _WITHOUT_EFFECT:
-        return "", frozenset()
-    tree, imports = _parse(module)
-    own = frozenset()
-    if not module.startswith(_PAPER):
-        if first:
-            return "", frozenset({module})
-    else:
-        definitions = {target: node for node in tree.body for target in _defined(node)}
-        if first not in definitions:
-            return "", frozenset()
-        tree = definitions[first]
-        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
-        own = {f"{module}.{target}" for target in used & definitions.keys()}
-        imports = {alias: imports[alias] for alias in used & imports.keys()}
-    imports = {alias: _definition(imported) for alias, imported in sorted(imports.items())}
-    return f"{ast.unparse(tree)}\n{imports}", frozenset({*own, *imports.values()})
-
-
-def _definition(name):
-    """Return where a name is defined that modules may pass on."""
-    module, first = _split(name)
-    imports = _parse(module)[1]
-    return _definition(imports[first]) if first in imports else name
-
-
-def _split(name):
-    """Return the module in which a dotted name lies, and what of the name comes first in it."""
-    module, *parts = name.split(".")
-    while parts:
-        is_package = find_spec(module).submodule_search_locations is not None
-        if not is_package or find_spec(f"{module}.{parts[0]}") is None:
-            return module, parts[0]
-        module = f"{module}.{parts.pop(0)}"
-    return module, ""
-
-
-@cache
-def _parse(module):
-    """Return the syntax tree of a module, and by alias the names it imports from the library."""
-    spec, imports = find_spec(module), {}
-    tree = ast.parse(_read(spec.origin))
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            base = resolve_name("." * node.level + (node.module or ""), spec.parent)
-            imports |= {alias.asname or alias.name: f"{base}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.arg):
-            node.annotation = None
-        elif isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body[0] = ast.Pass()
-            if isinstance(node, ast.FunctionDef):
-                node.returns = None
-        if isinstance(getattr(node, "body", None), list):  # `imports` has these
-            node.body = [part for part in node.body if not getattr(part, "level", 0)]
-    return tree, imports
-
-
-def _read(path):
-    return Path(path).read_text(encoding="utf-8")
-
-
-def _defined(node):
-    """Return the names that a statement at the top level of a module defines."""
-    if isinstance(node, ast.ClassDef | ast.FunctionDef):
-        return [node.name]
-    parts = chain(*map(ast.walk, node.targets)) if isinstance(node, ast.Assign) else ()
-    return [part.id for part in parts if isinstance(part, ast.Name)]
+    code = hashlib.sha256()
+    for path in sorted(_LIBRARY.rglob("*.py")):
+        room, *inside = path.relative_to(_LIBRARY).with_suffix("").parts
+        if inside[0] in RUNS if room == "paper" else room not in _WITHOUT_EFFECT:
+            tree = ast.parse(path.read_text(encoding="utf-8"))
+            for node in ast.walk(tree):
+                if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                    node.value.value = ""  # a docstring
+            code.update(f"{room} {inside} {ast.unparse(tree)}".encode())
+    return code.hexdigest()[:16]
 
 
 def origin():
@@ -146,13 +60,12 @@ def origin():
 @cache
 def _commit():
     """Return the commit of a checkout, with a "+" if the library differs from it; else None."""
-    library = Path(__file__).parents[1]
-    if not (library.parent / ".git").exists():
+    if not (_LIBRARY.parent / ".git").exists():
         return None
     try:
         commit, changes = (
             subprocess.run(
-                ["git", *command], cwd=library, capture_output=True, text=True, check=True
+                ["git", *command], cwd=_LIBRARY, capture_output=True, text=True, check=True
             ).stdout.strip()
             for command in (["rev-parse", "--short=10", "HEAD"], ["status", "--porcelain", "."])
         )

@@ -3,24 +3,22 @@
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from functools import cached_property, partial
-from typing import Any, NamedTuple
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
-import torch
 from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
 from sklearn.metrics import accuracy_score, make_scorer
 from sklearn.model_selection import cross_validate
 from sklearn.pipeline import Pipeline
-from threadpoolctl import threadpool_limits
 
+from .._training.checkpoint import describe
+from .._training.placement import one_thread
 from ..callbacks import RoutingTrace
 from ..datasets import PAPER_SETTINGS, make_cluster_patches
-from ..metrics import neg_dispatch_entropy_scorer, routing_matrix
+from ..metrics import dispatch_entropy, neg_dispatch_entropy_scorer, routing_matrix
 from ._provenance import code_hash, origin
 
 DATA_SEEDS = {1: 12, 2: 11, 3: 11, 4: 11, "verify": 11, "visualization": 11}  # of the notebooks
@@ -122,15 +120,13 @@ class Run:
     @cached_property
     def settings(self):
         """Return what identifies the run, as plain values: among them a hash of the code."""
-        settings = {
+        return {
             "run": describe(type(self)),
-            "problem": self.problem.settings,
-            "estimator": describe(self.estimator),
-            "seed": self.seed,
+            "problem": {"class": describe(type(self.problem))} | self.problem.settings,
+            "estimator": describe(seeded(self.estimator, self.seed)),
             "trace": self._every,
+            "code": code_hash(),
         }
-        names = frozenset([describe(type(self.problem)), *_texts(settings)])
-        return settings | {"code": code_hash(names)}
 
     @cached_property
     def key(self):
@@ -156,6 +152,7 @@ class Run:
             "seed": self.seed,
             "seconds": time.perf_counter() - start,
             "device": str(fitted.net_.device) if hasattr(fitted, "net_") else "cpu",
+            "code": self.settings["code"],
             **origin(),
         }
 
@@ -256,53 +253,15 @@ def seeded(estimator, seed):
     )
 
 
-@contextmanager
-def one_thread():
-    """Compute with one thread, so that no result depends on how many runs go side by side."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1):
-            yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def describe(value):
-    """Return a parameter as plain JSON values: what the key of a run is made of."""
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    if isinstance(value, np.generic | np.ndarray | torch.Tensor):
-        return value.tolist()
-    if isinstance(value, list | tuple):
-        return [describe(part) for part in value]
-    if isinstance(value, Mapping):
-        return {str(key): describe(part) for key, part in value.items()}
-    if isinstance(value, type) or hasattr(value, "__qualname__"):
-        if "<" in value.__qualname__:
-            raise TypeError(
-                f"{value!r} has no name by which a run could be found again. Define it at the top "
-                "level of a module."
-            )
-        return f"{value.__module__}.{value.__qualname__}"
-    if isinstance(value, partial):
-        return [describe(part) for part in (value.func, value.args, value.keywords)]
-    if hasattr(value, "get_params"):  # the seed of a run takes the place of its random_state
-        parameters = value.get_params(deep=False)
-        parameters.pop("random_state", None)
-    else:  # a spec of an expert, a callback
-        parameters = vars(value)
-    described = {name: describe(part) for name, part in sorted(parameters.items())}
-    return {"class": describe(type(value))} | described
-
-
-def _texts(described: Any) -> Iterator[str]:
-    """Yield all texts among plain values."""
-    if isinstance(described, str):
-        yield described
-    elif isinstance(described, dict | list):
-        for part in described.values() if isinstance(described, dict) else described:
-            yield from _texts(part)
+def routes(model, X, clusters):
+    """Return how many samples of each cluster an expert gets, their entropy, and the load."""
+    experts = model.apply(X)
+    dispatch = routing_matrix(clusters, experts, n_experts=model.n_experts)
+    return {
+        "test_entropy": dispatch_entropy(clusters, experts),
+        "dispatch": dispatch.tolist(),
+        "load": model.expert_load_.tolist(),
+    }
 
 
 LIVE = 0.01  # share of the samples below which an expert counts as unused

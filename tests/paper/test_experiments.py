@@ -1,6 +1,8 @@
 """The experiments: all of them are sound, drawn and reported; what each one finds, by hand."""
 
 import json
+import pickle
+import re
 import sys
 from dataclasses import replace
 from itertools import pairwise
@@ -12,18 +14,24 @@ from helpers import brief_fits
 from matplotlib.figure import Figure
 
 from sklearn_moe.paper import EXPERIMENTS, Problem, Results, get_experiment, run_experiment
+from sklearn_moe.paper._artificial_runs import (
+    Clusters,
+    CoverageRun,
+    OnePattern,
+    SingleIndex,
+    probabilities,
+)
 from sklearn_moe.paper._experiment import Cell
 from sklearn_moe.paper._output import to_json, to_markdown
+from sklearn_moe.paper._provenance import RUNS
 from sklearn_moe.paper._published import ENTROPY_CURVES
 from sklearn_moe.paper._run import seeded
 from sklearn_moe.paper._statistics import UNDECIDED, share_interval
 from sklearn_moe.paper.experiments import figures
 from sklearn_moe.paper.experiments.coverage import commitments, covered_by_chance, expected_covered
-from sklearn_moe.paper.experiments.patch_routing import OnePattern
-from sklearn_moe.paper.experiments.scaling import Clusters, CoverageRun, least, least_by_chance
-from sklearn_moe.paper.experiments.single_index import SingleIndex
+from sklearn_moe.paper.experiments.scaling import least, least_by_chance
 from sklearn_moe.paper.experiments.stages import stages, times
-from sklearn_moe.paper.experiments.theorem import experts_of, moved, probabilities, uneven
+from sklearn_moe.paper.experiments.theorem import experts_of, moved, uneven
 
 pytestmark = brief_fits
 
@@ -83,6 +91,8 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
             assert len(set(labels)) == len(labels)
             assert set(experiment.published) <= set(labels)
             assert len(keys) == sum(len(cell.runs) for cell in cells)
+            made = pickle.dumps([cell.runs[0] for cell in cells])  # of the code that keys hold
+            assert {*re.findall(rb"sklearn_moe\.paper\.(\w+)", made)} <= {*map(str.encode, RUNS)}
             assert all(len(cell.runs) in (1, experiment.n_runs) for cell in cells)
             if name in ("fig3", "innerproducts"):
                 assert keys <= keys_of(get_experiment("table1", protocol, data).cells(10))

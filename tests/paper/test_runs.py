@@ -14,7 +14,6 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
-import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -22,8 +21,8 @@ from sklearn.preprocessing import StandardScaler
 from sklearn_moe import MoEClassifier
 from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.metrics import dispatch_entropy, routing_matrix
-from sklearn_moe.nn import EXPERTS, ROUTERS
-from sklearn_moe.optim import SOLVERS, NormalizedSGD
+from sklearn_moe.nn import EXPERTS
+from sklearn_moe.optim import NormalizedSGD
 from sklearn_moe.paper import (
     Experiment,
     NotebookStopping,
@@ -32,12 +31,12 @@ from sklearn_moe.paper import (
     _provenance,
     run_experiment,
 )
+from sklearn_moe.paper._artificial_runs import DeepSet
 from sklearn_moe.paper._experiment import Cell
 from sklearn_moe.paper._protocols import NOISY_AT_TEST, SUM_OF_NORMS
 from sklearn_moe.paper._published import Published
-from sklearn_moe.paper._run import Run, describe
+from sklearn_moe.paper._run import Run
 from sklearn_moe.paper._runner import RunStore, run_experiments
-from sklearn_moe.paper.experiments.baselines import DeepSet
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
@@ -127,6 +126,13 @@ def test_settings_hold_everything_but_the_clock():
         MoEClassifier(4, callbacks=[NotebookStopping()]),
         MoEClassifier(4, callbacks=[NotebookStopping(margin=0.1)]),
         make_pipeline(StandardScaler(), MoEClassifier(4)),
+        MoEClassifier(4, router=NOISY_AT_TEST),
+        MoEClassifier(4, router=replace(NOISY_AT_TEST, noise_at_predict=False)),
+        MoEClassifier(4, solver=SUM_OF_NORMS),
+        MoEClassifier(4, solver=partial(NormalizedSGD, norm="l2")),
+        MoEClassifier(4, expert=EXPERTS["patch"]),
+        MoEClassifier(4, expert=EXPERTS["patch"].with_options(bias=True)),
+        MoEClassifier(4, expert=DeepSet),
     )
     others = [replace(run, estimator=estimator) for estimator in estimators]
     others += [replace(run, seed=1), replace(run, problem=replace(SMALL, data_seed=1))]
@@ -134,21 +140,6 @@ def test_settings_hold_everything_but_the_clock():
     assert len(set(keys)) == len(keys)
     single = Run(SMALL, MoEClassifier(1), seed=0)
     assert replace(single, trace=5).settings == single.settings  # it has no routing
-
-
-def test_descriptions_tell_values_apart():
-    patch, quiet = EXPERTS["patch"], replace(NOISY_AT_TEST, noise_at_predict=False)
-    assert describe(np.sin.__class__) == "numpy.ufunc"
-    assert describe(partial(MoEClassifier, 3)) != describe(partial(MoEClassifier, 4))
-    assert describe(SUM_OF_NORMS) != describe(partial(NormalizedSGD, norm="l2"))
-    assert describe(torch.tensor([1.0])) == describe(np.array([1.0])) == [1.0]
-    assert describe(patch.with_options(bias=True)) == describe(patch.with_options(bias=True))
-    assert describe(patch.with_options(bias=True)) != describe(patch)
-    assert describe(NOISY_AT_TEST) != describe(quiet) == describe(ROUTERS["top1"])
-    for spec in (*EXPERTS.values(), *ROUTERS.values(), *SOLVERS.values()):
-        assert " at 0x" not in json.dumps(describe(spec))  # an address is another one tomorrow
-    with pytest.raises(TypeError, match="has no name by which a run could be found again"):
-        describe(lambda x: x)
 
 
 def test_no_run_is_repeated_and_experiments_share(tmp_path, monkeypatch):
@@ -181,50 +172,34 @@ def test_a_run_is_read_only_when_it_is_complete(tmp_path):
     assert store.get(other.key) is None
 
 
-def test_the_key_of_a_run_holds_the_code_behind_it(monkeypatch):
-    """A change of the library or of what is measured makes another run; a figure's does not."""
-    read = _provenance._read
-    runs = {
-        "mixture": Run(SMALL, MoEClassifier(4), seed=0),
-        "set": Run(SMALL, MoEClassifier(1, expert=DeepSet), seed=0),
-        "linear": Run(SMALL, LogisticRegression(), seed=0),
-    }
+def test_the_key_of_a_run_holds_the_code_behind_it(tmp_path, monkeypatch):
+    """A change of what fits or measures makes another run; one of a text or a figure does not."""
+    for name in ("nn/mixture", "inspection/_gate", "paper/_run", "paper/experiments/balance"):
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text('"""A module."""\n\n\ndef f(x):\n    """Return y."""\n    return x + 1\n')
 
-    def changed(file=None, old=None, new=None):
-        """Return whose keys are not those of before, once a file reads otherwise."""
-        for cached in (_provenance.code_hash, _provenance._code, _provenance._parse):
-            cached.cache_clear()
+    def key():
+        _provenance.code_hash.cache_clear()
+        return Run(SMALL, MoEClassifier(4), seed=0).key
 
-        def altered(path):
-            text = read(path)
-            if file and Path(path).as_posix().endswith(f"sklearn_moe/{file}"):
-                assert old in text
-                return text.replace(old, new)
-            return text
-
-        monkeypatch.setattr(_provenance, "_read", altered)
-        return {name for name, run in runs.items() if replace(run).key != keys.get(name)}
-
-    keys = {}
-    assert changed() == runs.keys()
-    keys = {name: replace(run).key for name, run in runs.items()}
-    assert changed() == set()
-    baselines = "paper/experiments/baselines.py"
-    longer = "from .nn.mixture import build_mixture\nfrom .nn import Predictor, RouterSpec\n"
-    for file, old, new, whose in (
-        ("nn/mixture.py", '"""The mixture', '"""A mixture', set()),
-        ("nn/mixture.py", "import torch\n", "import torch  # a comment\n", set()),
-        ("nn/mixture.py", "import torch\n", "import torch\nx = 1\n", {"mixture", "set"}),
-        ("_base.py", "from .nn import Predictor, RouterSpec, build_mixture\n", longer, set()),
-        ("_base.py", "import softmax\n", "import log_softmax as softmax\n", {"mixture", "set"}),
-        ("_training/diagnostics.py", "_RUINED = 1.0", "_RUINED = 2.0", set()),
-        ("datasets/_cluster_patches.py", "(patch_size, 2 *", "(patch_size, 3 *", set(runs)),
-        ("paper/_run.py", "100 * float", "99 * float", set(runs)),
-        (baselines, "width: int = 100", "width: int = 9", {"set"}),
-        (baselines, "mean over the runs", "mean", set()),
+    monkeypatch.setattr(_provenance, "_LIBRARY", tmp_path)
+    usual = key()
+    for name, old, new, counts in (
+        ("nn/mixture", "A module", "Another", False),
+        ("nn/mixture", "Return y", "Give y", False),
+        ("nn/mixture", "x + 1", "(x  + 1)  # a comment", False),
+        ("nn/mixture", "x + 1", "x + 2", True),
+        ("inspection/_gate", "x + 1", "x + 2", False),
+        ("paper/_run", "x + 1", "x + 2", True),
+        ("paper/experiments/balance", "x + 1", "x + 2", False),
     ):
-        assert changed(file, old, new) == whose, (file, new)
-    changed()
+        path = tmp_path / f"{name}.py"
+        text = path.read_text()
+        path.write_text(text.replace(old, new))
+        assert (key() != usual) == counts, (name, new)
+        path.write_text(text)
+    _provenance.code_hash.cache_clear()
 
 
 def test_an_interrupt_that_a_fit_swallows_is_not_lost(tmp_path, monkeypatch):

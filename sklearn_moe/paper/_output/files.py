@@ -91,7 +91,7 @@ def _origin(*all_results):
     runs = distinct.values()
     versions = [run.get("versions", {}) for run in runs]
     return {
-        **{name: _distinct(runs, name) for name in ("commit", "date", "machine", "device")},
+        **{name: _distinct(runs, name) for name in ("commit", "code", "date", "machine", "device")},
         "versions": {name: _distinct(versions, name) for name in dict.fromkeys(chain(*versions))},
         "runs": len(runs),
         "seconds": float(sum(run.get("seconds", 0) for run in runs)),
@@ -163,9 +163,9 @@ def to_markdown(results, data=None):
         parts.append(f"![Figure: {_escape(experiment.title)}]({experiment.name}.png)")
     parts.append("\n".join(f"- {_escape(what)}: `{how}`" for what, how in commands(results)))
     if data and data["command"]:
-        made = [f"by `{data['command']}`", data["commit"] and f"at commit {data['commit']}"]
-        made += [data["date"], data["machine"] and f"on {data['machine']}"]
-        parts.append(f"Made {', '.join(filter(None, made))}.")
+        made = {"command": "by `{}`", "commit": "at commit {}", "date": "{}", "machine": "on {}"}
+        made = [text.format(data[name]) for name, text in made.items() if data.get(name)]
+        parts.append(f"Made {', '.join(made)}.")
     return "\n\n".join(filter(None, parts)) + "\n"
 
 

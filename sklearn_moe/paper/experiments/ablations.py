@@ -8,7 +8,7 @@ import numpy as np
 from .._experiment import Experiment, Finding
 from .._protocols import NOISY_AT_TEST, SUM_OF_NORMS, NotebookStopping, expert, paper_classifier
 from .._statistics import LEVEL, holm, mean_interval, p_text, p_value
-from .common import ACTIVATION, TRACE, problems
+from .common import ACTIVATION, TRACE, asked, problems
 from .drawing import AXES, COLORS, labelled, legend, mark, panels
 
 _PUBLISHED, _QUIET = "as published", "no noise"
@@ -27,19 +27,19 @@ _WIDTHS = {_PUBLISHED: 2, _QUIET: 2, _PLAIN: 4, _NEITHER: 1.5}  # one shows belo
 
 
 def simplified(protocol="code", data="fixed"):
-    """Return nonlinear mixtures with and without noise and normalization, on settings 1 and 2."""
+    """Return nonlinear mixtures with and without noise and normalization, on settings 1 and 2.
+
+    Does a mixture of nonlinear experts need the noise of the router and the normalized gradients of
+    Algorithm 1? Without noise, small random weights of the router tell the experts apart; without
+    normalization, experts are trained by plain gradient descent. 4,000 samples to train on.
+    """
     models = {_PUBLISHED: {}, _QUIET: {"router__noise": None}}
     for name, noise in ((_PLAIN, {}), (_NEITHER, {"router__noise": None})):
         models |= {name + suffix: {"solver": "sgd"} | noise | _RATES[suffix] for suffix in _RATES}
     return Experiment(
         name="simplified",
         title="Without noise, without normalization",
-        question=(
-            "Does a mixture of nonlinear experts need the noise of the router and the normalized "
-            "gradients of Algorithm 1? Without noise, small random weights of the router tell the "
-            "experts apart; without normalization, experts are trained by plain gradient descent. "
-            "4,000 samples to train on."
-        ),
+        question=asked(simplified),
         problems=problems((1, 2), data, n_train=4000, n_test=8000),
         models={name: _mixture(protocol, **changes) for name, changes in models.items()},
         n_runs=5,
@@ -155,7 +155,13 @@ _PATH, _ALONE = slice(len(CHANGES) + 1), slice(len(CHANGES) + 1, None)  # of the
 
 
 def departures(protocol="paper", data="fixed"):
-    """Return the path from the paper to the code, and every change of the paper alone."""
+    """Return the path from the paper to the code, and every change of the paper alone.
+
+    The authors' code departs from the text of the paper. Lines with ... add one change to the line
+    before, until they arrive at the code; the others are the paper with one change alone. Experts
+    have 8 filters per output, so that two logits double their filters, too: from 8 to 16. Mixtures
+    of nonlinear and of linear experts; 4,000 samples to train on.
+    """
     path, alone, parameters = {"paper": paper_classifier()}, {}, {}
     for name, change in CHANGES.items():
         parameters |= change
@@ -165,13 +171,7 @@ def departures(protocol="paper", data="fixed"):
     return Experiment(
         name="departures",
         title="Which departures of the code matter",
-        question=(
-            "The authors' code departs from the text of the paper. Lines with ... add one change "
-            "to the line before, until they arrive at the code; the others are the paper with one "
-            "change alone. Experts have 8 filters per output, so that two logits double their "
-            "filters, too: from 8 to 16. Mixtures of nonlinear and of linear experts; 4,000 "
-            "samples to train on."
-        ),
+        question=asked(departures),
         problems=problems((1, 2), data, n_train=4000),
         models=path | alone,
         grid={"activation": list(ACTIVATION.values())},  # all else is the same for both

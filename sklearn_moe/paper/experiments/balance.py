@@ -8,14 +8,7 @@ from ... import BalanceParams
 from .._experiment import Experiment, Finding
 from .._protocols import NotebookBalance
 from .._published import BALANCE
-from .common import (
-    ACTIVATION,
-    TRACE,
-    default,
-    explain_outside,
-    mixtures,
-    problems,
-)
+from .common import ACTIVATION, TRACE, asked, default, explain_outside, mixtures, problems
 from .drawing import AXES, COLORS, labelled, legend, mark, panels
 
 _FORMS = {"notebook": NotebookBalance, "switch": "switch"}
@@ -30,18 +23,18 @@ def _form(name, weight):
 
 
 def balance(protocol="code", data="fixed"):
-    """Return settings 1 and 2 with and without the load-balancing loss."""
+    """Return settings 1 and 2 with and without the load-balancing loss.
+
+    The paper reports that a load-balancing loss changes little: the noise of the router balances
+    already. The notebooks add 0.0001 M^2 mean_m(s_m f_m), of the mean noisy scores s_m and the
+    share f_m of the samples that expert m gets in this step (notebook). The library's loss (switch)
+    has the softmax of the scores and a running share instead. Published numbers are of setting 1.
+    """
     forms = {name: _form(name, _PUBLISHED_WEIGHT) for name in _FORMS}
     return Experiment(
         name="balance",
         title="Load balancing",
-        question=(
-            "The paper reports that a load-balancing loss changes little: the noise of the router "
-            "balances already. The notebooks add 0.0001 M^2 mean_m(s_m f_m), of the mean noisy "
-            "scores s_m and the share f_m of the samples that expert m gets in this step "
-            "(notebook). The library's loss (switch) has the softmax of the scores and a running "
-            "share instead. Published numbers are of setting 1."
-        ),
+        question=asked(balance),
         problems=problems((1, 2), data),
         models=mixtures(protocol),
         grid={"balance": {_NONE: {"balance": None}} | forms},
@@ -84,16 +77,17 @@ def _change(name, off, on):
 
 
 def balance_sweep(protocol="code", data="fixed"):
-    """Return both forms of the loss with weights from 1e-5 to 1e-1."""
+    """Return both forms of the loss with weights from 1e-5 to 1e-1.
+
+    Which weight of a load-balancing loss helps, and which one harms? The notebooks' loss and the
+    library's, for the paper's mixtures and for this library's default. 4,000 samples to train on.
+    0.01 is the weight of the authors' code for images.
+    """
     chosen = {f"{name}, {weight:g}": _form(name, weight) for name in _FORMS for weight in _WEIGHTS}
     return Experiment(
         name="balance_sweep",
         title="The weight of the load-balancing loss",
-        question=(
-            "Which weight of a load-balancing loss helps, and which one harms? The notebooks' loss "
-            "and the library's, for the paper's mixtures and for this library's default. 4,000 "
-            "samples to train on. 0.01 is the weight of the authors' code for images."
-        ),
+        question=asked(balance_sweep),
         problems=problems((1, 2), data, n_train=4000, n_test=4000),
         models=mixtures(protocol) | {"default cubic": default()},
         grid={"balance": {_NONE: {"balance": None}} | chosen},

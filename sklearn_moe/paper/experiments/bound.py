@@ -7,7 +7,7 @@ import numpy as np
 from ..._classifier import MoEClassifier
 from .._experiment import Experiment, Finding
 from .._statistics import standard_error
-from .common import KINDS, problems, single_with
+from .common import KINDS, asked, problems, single_with
 from .drawing import AXES, COLORS, labelled, legend, mark, panels
 
 _FILTERS = (16, 128)
@@ -28,19 +28,17 @@ _LINES = {
 def bound(protocol="code", data="fixed"):
     """Return single experts of all activations on settings 3, 4 and "verify", and on 1.
 
-    A single expert is the same in both protocols.
+    If signal and feature noise have one distribution (settings 3, 4 and verify), does any single
+    expert exceed an accuracy of 87.5 %, or of 75 % (hard_accuracy) on the half of the samples in
+    which feature noise contradicts the label? Setting 1, where noise is the stronger one, is not
+    covered. The notebooks' experts are trained for 200 steps, those of this library (default) until
+    they are done; 4,000 samples to train on, 16,000 to test on.
     """
+    # The protocol changes nothing: a single expert is the same in both.
     return Experiment(
         name="bound",
         title="Theorem 4.1: the limit of a single expert",
-        question=(
-            "If signal and feature noise have one distribution (settings 3, 4 and verify), does "
-            "any single expert exceed an accuracy of 87.5 %, or of 75 % (hard_accuracy) on the "
-            "half of the samples in which feature noise contradicts the label? Setting 1, where "
-            "noise is the stronger one, is not covered. The notebooks' experts are trained for "
-            "200 steps, those of this library (default) until they are done; 4,000 samples to "
-            "train on, 16,000 to test on."
-        ),
+        question=asked(bound),
         problems=problems((*_COVERED, 1), data, n_train=4000, n_test=16_000),
         models=_models(),
         n_runs=2,

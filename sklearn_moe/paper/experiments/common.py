@@ -16,6 +16,11 @@ ACTIVATION = {False: "linear", True: "cubic"}  # by nonlinear
 TRACE = 5  # steps between two records: the same everywhere, so that experiments share their runs
 
 
+def asked(build, **values):
+    """Return what an experiment asks: the docstring of its builder after the first line."""
+    return " ".join(build.__doc__.partition("\n\n")[2].split()).format(**values)
+
+
 def problems(settings, data="fixed", **sizes):
     """Return settings; `data` is "fixed" (the notebooks' one data set) or "fresh" per run."""
     return tuple(

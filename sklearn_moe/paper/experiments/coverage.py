@@ -10,25 +10,25 @@ from .._experiment import Experiment, Finding
 from .._protocols import paper_classifier
 from .._run import LIVE, MATRICES, used_experts
 from .._statistics import holm, mean_interval, p_text, share_interval
-from .common import TRACE, problems
+from .common import TRACE, asked, problems
 from .drawing import AXES, COLORS, labelled, legend, log_scale, panels
 
 _EXPERTS = (4, 6, 8, 12, 16, 24, 32)
 
 
 def coverage(protocol="code", data="fixed"):
-    """Return nonlinear mixtures of 4 to 32 experts on setting 1."""
+    """Return nonlinear mixtures of 4 to 32 experts on setting 1.
+
+    How many experts does it take until each of four clusters has one, as many as if experts
+    committed to clusters at random (the coupon collector: Theorem 4.2 asks for K log K of them),
+    and does the initialization decide which expert takes which cluster? A cluster is covered if
+    most samples of some expert are from it; an expert with less than {live:g} % of the samples is
+    unused. Setting 1, 4,000 samples to train on.
+    """
     return Experiment(
         name="coverage",
         title="How many experts cover the clusters",
-        question=(
-            "How many experts does it take until each of four clusters has one, as many as if "
-            "experts committed to clusters at random (the coupon collector: Theorem 4.2 asks for "
-            "K log K of them), and does the initialization decide which expert takes which "
-            "cluster? A cluster is covered if most samples of some expert are from it; an expert "
-            f"with less than {100 * LIVE:g} % of the samples is unused. Setting 1, 4,000 samples "
-            "to train on."
-        ),
+        question=asked(coverage, live=100 * LIVE),
         problems=problems((1,), data, n_train=4000, n_test=4000),
         # Models, not a grid: in the paper's form the router's rate goes with their number, too.
         models={f"{m} experts": paper_classifier(protocol, n_experts=m) for m in _EXPERTS},

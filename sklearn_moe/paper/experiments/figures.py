@@ -6,6 +6,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.manifold import TSNE
 
+from ..._training.placement import one_thread
 from ...inspection import (
     AlignmentDisplay,
     DecisionRegionDisplay,
@@ -15,9 +16,9 @@ from ...inspection import (
 from ...metrics import dispatch_entropy
 from .._experiment import Experiment, Finding
 from .._published import ENTROPY_CURVES, FIGURE_1
-from .._run import MATRICES, one_thread
+from .._run import MATRICES
 from .._statistics import crossing, mean_interval
-from .common import ACTIVATION, TRACE, mixtures, problems, published_mixtures
+from .common import ACTIVATION, TRACE, asked, mixtures, problems, published_mixtures
 from .drawing import draw_band, labelled, legend, mark, panels
 
 _MARKED = np.array([0, 1, 3, 7])  # of expert_colors: crosses are thin, the first four too alike
@@ -26,23 +27,22 @@ _SPECIALIZED = 0.1  # nats: nearly every cluster has experts of its own
 
 
 def fig1(protocol="code", data="fixed"):
-    """Return four experts on the data of the visualization, at three moments of training."""
+    """Return four experts on the data of the visualization, at three moments of training.
+
+    How does a mixture of four experts divide four clusters, at the start, in the middle and at the
+    end of training? Training from the same seed takes the same path: fewer steps are an earlier
+    moment. The figure shows the run whose nonlinear mixture ends with the lowest entropy, and the
+    linear mixture of the same seed. Color is the expert, marker the class, background the predicted
+    class. It is a t-SNE embedding of 800 training samples with the patches of each put in order
+    (feature, center, noise, feature noise), as in the authors' notebook: models get them shuffled.
+    The notebook differs: 10 filters per logit (here 8), one tensor of noise for all steps and for
+    the test (here new draws), gradients normalized tensor by tensor (here expert by expert), 61 +
+    401 steps of the nonlinear mixture and 31 + 301 of the linear one.
+    """
     return Experiment(
         name="fig1",
         title="Figure 1: what the experts specialize in",
-        question=(
-            "How does a mixture of four experts divide four clusters, at the start, in the middle "
-            "and at the end of training? Training from the same seed takes the same path: fewer "
-            "steps are an earlier moment. The figure shows the run whose nonlinear mixture ends "
-            "with the lowest entropy, and the linear mixture of the same seed. Color is the "
-            "expert, marker the class, background the predicted class. It is a t-SNE "
-            "embedding of 800 training samples with the patches of each put in order (feature, "
-            "center, noise, feature noise), as in the authors' notebook: models get them shuffled. "
-            "The notebook differs: 10 filters per logit (here 8), one tensor of noise for all "
-            "steps and for the test (here new draws), gradients normalized tensor by tensor (here "
-            "expert by expert), 61 + 401 steps of the nonlinear mixture and 31 + 301 of the "
-            "linear one."
-        ),
+        question=asked(fig1),
         problems=problems(("visualization",), data, n_train=1600, n_test=1600),
         models=mixtures(protocol, n_experts=4),
         grid={"max_iter": [1, 61, 501]},  # the second is the authors' middle moment
@@ -154,17 +154,18 @@ _KINDS = {"nonlinear": "cubic", "linear": "linear"}  # in the order of the figur
 
 
 def fig3(protocol="code", data="fixed"):
-    """Return the entropy curves of settings 1 and 2; the runs are those of table1."""
+    """Return the entropy curves of settings 1 and 2; the runs are those of table1.
+
+    When do the experts specialize? Dispatch entropy of the training samples, in nats, at most log 4
+    = 1.386: mean and 95 % interval over the runs, beside the curves that the authors recorded:
+    means of ten runs that do not stop early. Here their rule may stop a run early; it is held at
+    its last value, so that every step is a mean over all runs. The rule for agreement is a
+    tolerance of {close} steps.
+    """
     return Experiment(
         name="fig3",
         title="Figure 3: dispatch entropy per step",
-        question=(
-            "When do the experts specialize? Dispatch entropy of the training samples, in nats, "
-            "at most log 4 = 1.386: mean and 95 % interval over the runs, beside the curves that "
-            "the authors recorded: means of ten runs that do not stop early. Here their rule may "
-            "stop a run early; it is held at its last value, so that every step is a mean over all "
-            f"runs. The rule for agreement is a tolerance of {_CLOSE} steps."
-        ),
+        question=asked(fig3, close=_CLOSE),
         problems=problems((1, 2), data),
         models=mixtures(protocol),
         published=published_mixtures((1, 2)),
@@ -262,17 +263,18 @@ _VECTORS = {"centers": "centers c_k", "features": "features v_k"}
 
 
 def innerproducts(protocol="code", data="fixed"):
-    """Return the inner products on setting 1; the runs are those of table1."""
+    """Return the inner products on setting 1; the runs are those of table1.
+
+    Does the router find the cluster centers c_k, and do the experts learn the features v_k (section
+    4)? Setting 1: inner products with the router's directions theta_m and with the strongest filter
+    w_m of each expert. The curves are means over the experts of their largest inner product in
+    magnitude, mean and 95 % interval over the runs; a run that stopped early is held at its last
+    value.
+    """
     return Experiment(
         name="innerproducts",
         title="Inner products of the weights with features and centers",
-        question=(
-            "Does the router find the cluster centers c_k, and do the experts learn the features "
-            "v_k (section 4)? Setting 1: inner products with the router's directions theta_m and "
-            "with the strongest filter w_m of each expert. The curves are means over the experts "
-            "of their largest inner product in magnitude, mean and 95 % interval over the runs; a "
-            "run that stopped early is held at its last value."
-        ),
+        question=asked(innerproducts),
         problems=problems((1,), data),
         models=mixtures(protocol),
         published=published_mixtures((1,)),

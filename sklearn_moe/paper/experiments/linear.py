@@ -4,44 +4,16 @@ from dataclasses import replace
 from itertools import product
 
 import numpy as np
-import torch
 from sklearn.base import clone
 
 from ... import SolverParams
 from ..._classifier import MoEClassifier
-from ..._training import Callback
+from .._artificial_runs import AlikeStart, EarlyRun
 from .._experiment import Experiment, Finding
 from .._protocols import expert
-from .._run import Run
 from .._statistics import LEVEL, UNDECIDED, holm, mean_interval, p_text, p_value
-from .common import ACTIVATION, TRACE, problems
+from .common import ACTIVATION, TRACE, asked, problems
 from .drawing import AXES, COLORS, draw_level, panels
-
-
-class AlikeStart(Callback):
-    """Start all experts from the weights of the first one, plus a thousandth of their own."""
-
-    def on_train_begin(self, net, **kwargs):
-        """Change the weights, before the first step."""
-        first, *others = net.module_.experts
-        with torch.no_grad():
-            for other in others:
-                for own, common in zip(other.parameters(), first.parameters(), strict=True):
-                    own.mul_(0.001).add_(common)
-
-
-class EarlyRun(Run):
-    """Measures also in how much of their margins the experts differ, early in training."""
-
-    def measure(self, fitted, samples):
-        """Take the second record of the trace; of two outputs the first one counts negative."""
-        products = fitted.callbacks[-1].expert_features_[1]  # (M, F, K)
-        outputs = products ** (3 if fitted.activation == "cubic" else 1)
-        *first, last = np.split(outputs, len(fitted.module_.experts[0].weight), axis=1)
-        margins = last.sum(1) - sum(part.sum(1) for part in first)  # (M, K), up to a factor
-        own = margins - margins.mean(0)
-        return {"difference": float((own**2).sum() / (margins**2).sum())}
-
 
 _SMALL, _LARGE, _ALIKE = 0.001, 1.0, "1, alike"
 _LOSSES = {"log_loss": "logits", "probabilities": "the code's double softmax"}
@@ -60,7 +32,17 @@ _MARK = np.log(4) / 2  # nats
 
 
 def linear(protocol="code", data="fixed"):
-    """Return the grid of what might decide whether linear experts specialize."""
+    """Return the grid of what might decide whether linear experts specialize.
+
+    The paper finds that mixtures of linear experts do not specialize; no theorem says so.
+    Activation, initial weights, router rate, gate and loss (on logits, or on probabilities: the
+    code's double softmax) are varied together, in the paper's regime of 501 normalized full-batch
+    steps of 0.001 and 8 experts; 4,000 samples to train on. Mixtures of cubic experts are run once
+    each. Initial weights are 0.001 times torch's own, as in the paper, torch's own, or these of the
+    first expert for all of them, plus a thousandth of their own (alike). Difference: the share,
+    after {steps} steps, of the experts' margins on the clusters in which they differ from their
+    mean (sums of squares).
+    """
     mixture = MoEClassifier(  # what both protocols share
         solver=SolverParams("normalized_sgd", schedule="constant"),
         learning_rate_init=0.001,
@@ -71,17 +53,7 @@ def linear(protocol="code", data="fixed"):
     return Experiment(
         name="linear",
         title="Do linear experts fail?",
-        question=(
-            "The paper finds that mixtures of linear experts do not specialize; no theorem says "
-            "so. Activation, initial weights, router rate, gate and loss (on logits, or on "
-            "probabilities: the code's double softmax) are varied together, in the paper's regime "
-            "of 501 normalized full-batch steps of 0.001 and 8 experts; 4,000 samples to train "
-            "on. Mixtures of cubic experts are run once each. Initial weights are 0.001 times "
-            "torch's own, as in the paper, torch's own, or these of the first expert for all of "
-            "them, plus a thousandth of their own (alike). "
-            f"Difference: the share, after {TRACE} steps, of the experts' margins on the clusters "
-            "in which they differ from their mean (sums of squares)."
-        ),
+        question=asked(linear, steps=TRACE),
         problems=problems((1, 2), data, n_train=4000, n_test=4000),
         models={a: clone(mixture).set_params(activation=a) for a in ACTIVATION.values()},
         grid=_GRID,

@@ -1,16 +1,14 @@
 """Patch-level routing: how many samples it takes if every expert keeps few patches of each."""
 
-from dataclasses import dataclass
 from itertools import product
-from math import sqrt
 
 import numpy as np
-import torch
 
 from ..._classifier import MoEClassifier
+from .._artificial_runs import OnePattern, PatchRun
 from .._experiment import Experiment, Finding
-from .._run import Problem, Run, Samples
 from .._statistics import UNDECIDED, crossing, mean_interval
+from .common import asked
 from .drawing import AXES, COLORS, draw_learning_curves, draw_level, labelled, legend, panels
 
 _SINGLE = "single expert"
@@ -20,46 +18,16 @@ _GOAL, _N = 80, 100  # % accuracy; samples at which models are compared
 _N_EXPERTS, _WIDTH = 4, 8
 
 
-@dataclass(frozen=True)
-class OnePattern(Problem):
-    """Samples in which one patch tells the class and all others are noise (arXiv 2306.04073).
-
-    The patch, at a random place, is `signal` times o_1 or o_2, two orthonormal vectors of the
-    problem, plus noise; noise has the variance 1 / patch_size in every coordinate.
-    """
-
-    setting: str = "one pattern"
-    n_test: int = 2000
-    n_patches: int = 16
-    patch_size: int = 50
-    signal: float = 0.7
-
-    def draw(self, seed):
-        """Return the samples of the run with this seed; their clusters are their classes."""
-        rng, n = np.random.default_rng(seed), self.n_train + self.n_test
-        patterns = np.linalg.qr(rng.standard_normal((self.patch_size, 2)))[0].T
-        y, place = rng.integers(2, size=n), rng.integers(self.n_patches, size=n)
-        X = rng.standard_normal((n, self.n_patches, self.patch_size)) / sqrt(self.patch_size)
-        X[np.arange(n), place] += self.signal * patterns[y]
-        return Samples(X.astype(np.float32), y, y, np.ones(n), (patterns, place))
-
-
-class PatchRun(Run):
-    """A fit and, of patch-level routers, the weight of the pattern in their gates."""
-
-    def measure(self, fitted, samples):
-        """Return the largest weight that an expert gives to the pattern, mean over test samples."""
-        X, place = samples.X[self.problem.n_train :], samples.dictionary[1][self.problem.n_train :]
-        if not self._routes or fitted.router == "top1":
-            return {}
-        with torch.no_grad():
-            chosen, gate = fitted.module_.route(torch.from_numpy(X)).detail
-        weights = (gate * (chosen == torch.from_numpy(place)[:, None, None])).sum(2)
-        return {"pattern_weight": float(weights.amax(1).mean())}
-
-
 def patch_routing(protocol="code", data="fixed"):
-    """Return learning curves of patch-level routing beside those of a single expert."""
+    """Return learning curves of patch-level routing beside those of a single expert.
+
+    Chowdhury et al. (arXiv 2306.04073) prove that routing single patches saves samples, the more
+    the smaller the share l / n of the patches that an expert keeps. One patch of n is a pattern of
+    the class in noise, all others are noise. Is it l, or the learned weights of the patches? The
+    router "patch_choice" with four ReLU experts, beside a single expert of as many filters, which
+    sums over all patches, and a router of whole samples; a new problem for each run. Intervals are
+    not corrected for their number.
+    """
     usual = {"n_experts": _N_EXPERTS, "expert_width": _WIDTH, "activation": "relu"}
     alone = usual | {"n_experts": 1, "expert_width": _N_EXPERTS * _WIDTH}
     models = {_SINGLE: MoEClassifier(**alone), "top1": MoEClassifier(router="top1", **usual)}
@@ -68,15 +36,7 @@ def patch_routing(protocol="code", data="fixed"):
     return Experiment(
         name="patch_routing",
         title="Patch-level routing: how many samples it takes",
-        question=(
-            "Chowdhury et al. (arXiv 2306.04073) prove that routing single patches saves samples, "
-            "the more the smaller the share l / n of the patches that an expert keeps. One patch "
-            "of n is a pattern of the class in noise, all others are noise. Is it l, or the "
-            'learned weights of the patches? The router "patch_choice" with four ReLU experts, '
-            "beside a single expert of as many filters, which sums over all patches, and a router "
-            "of whole samples; a new problem for each run. Intervals are not corrected for their "
-            "number."
-        ),
+        question=asked(patch_routing),
         problems=tuple(OnePattern(n_patches=p, n_train=n) for p in _PATCHES for n in _SIZES),
         models=models,
         n_runs=5,

@@ -1,18 +1,18 @@
 """How many experts more clusters take, and what else Theorem 4.2 asks for: n, d, J, sigma_0."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import count
 from math import log
 
 import numpy as np
 
+from .._artificial_runs import GOOD, Clusters, CoverageRun
 from .._experiment import Experiment, Finding
 from .._protocols import expert, paper_classifier
-from .._run import Problem, Run
 from .._statistics import share_interval
+from .common import asked
 from .coverage import covered_by_chance
 from .drawing import COLORS, draw_never, legend, log_scale, mark, panels
-from .theorem import GOOD, on_clusters
 
 _EXPERTS = {  # by clusters; from 4 on K log K times 1, 1.5, 2, 2.5 and 3, of 16 times 1, 2 and 3
     2: (2, 3, 4, 5, 6),
@@ -36,42 +36,18 @@ _VALUES = {
 _SYMBOLS = dict(zip(_VALUES, ("n", "d", "J", "initial scale"), strict=True))
 
 
-@dataclass(frozen=True)
-class Clusters(Problem):
-    """A setting of the paper with another number of clusters, or size of the patches.
-
-    Parameters
-    ----------
-    n_clusters : int, default=4
-    patch_size : int, default=50
-    """
-
-    n_clusters: int = 4
-    patch_size: int = 50
-
-    @property
-    def options(self):
-        """Return parameters of the generator."""
-        return super().options | {"n_clusters": self.n_clusters, "patch_size": self.patch_size}
-
-
-class CoverageRun(Run):
-    """A run that counts the clusters that experts have learned, and those that are covered."""
-
-    def measure(self, fitted, samples):
-        """Return `learned`, clusters on which some expert is good, and `covered`.
-
-        Those are clusters of which most samples are routed to experts that are good on them.
-        """
-        n = self.problem.n_train
-        errors, routes = on_clusters(fitted, *(values[n:] for values in samples[:3]))
-        good = errors < GOOD  # (M, K)
-        covered = (routes * good.T).sum(1) > routes.sum(1) / 2
-        return {"learned": int(good.any(0).sum()), "covered": int(covered.sum())}
-
-
 def scaling(protocol="paper", data="fresh"):
-    """Return the text's nonlinear mixtures of many sizes: new data, whatever the protocol."""
+    """Return the text's nonlinear mixtures of many sizes: new data, whatever the protocol.
+
+    Theorem 4.2 asks for K log K experts, up to constants and log log d. How many does it take until
+    nine of ten runs cover all of K clusters? A cluster is covered if most of its test samples are
+    routed to experts with an error below {good:g} % on it. And how do coverage and accuracy depend
+    on the training samples n, the size of a patch d, the filters per expert J and the initial
+    scale? The algorithm of the text; {per_cluster} training samples per cluster, {steps} steps, a
+    problem of its own for each run; setting 1 has more feature noise than setting 3. The slow
+    router has the rate 0.01 instead of M^2 times 0.001. Intervals are not corrected for their
+    number.
+    """
     plan = {}
     for setting, router in _SERIES:
         for k, numbers in _EXPERTS.items():
@@ -88,17 +64,7 @@ def scaling(protocol="paper", data="fresh"):
     return Experiment(
         name="scaling",
         title="How many experts more clusters take",
-        question=(
-            "Theorem 4.2 asks for K log K experts, up to constants and log log d. How many does it "
-            "take until nine of ten runs cover all of K clusters? A cluster is covered if most of "
-            f"its test samples are routed to experts with an error below {GOOD:g} % on it. And how "
-            "do coverage and accuracy depend on the training samples n, the size of a patch d, the "
-            "filters per expert J and the initial scale? The algorithm of the text; "
-            f"{_PER_CLUSTER} training samples per cluster, {_STEPS} steps, a problem of its own "
-            "for each run; setting 1 has more feature noise than setting 3. The slow router has "
-            "the rate 0.01 instead of M^2 times 0.001. "
-            "Intervals are not corrected for their number."
-        ),
+        question=asked(scaling, good=GOOD, per_cluster=_PER_CLUSTER, steps=_STEPS),
         problems=tuple(plan),
         models={name: model for models in plan.values() for name, model in models.items()},
         only={problem: set(models) for problem, models in plan.items()},

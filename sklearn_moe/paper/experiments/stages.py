@@ -7,7 +7,7 @@ import numpy as np
 from .._experiment import Experiment, Finding
 from .._protocols import paper_classifier
 from .._statistics import UNDECIDED, crossing, mean_interval, power_law
-from .common import TRACE, problems
+from .common import TRACE, asked, problems
 from .drawing import COLORS, draw_band, draw_never, legend, log_scale, mark, panels
 
 _EXPERT, _ROUTER = "learning_rate_init", "router__learning_rate"
@@ -27,19 +27,25 @@ _STAGES = {
 
 
 def stages(protocol="code", data="fixed"):
-    """Return nonlinear mixtures on setting 1 with learning rates around the protocol's."""
+    """Return nonlinear mixtures on setting 1 with learning rates around the protocol's.
+
+    Do the experts commit to a feature before the router learns the clusters, and how do the times
+    of both depend on the learning rates? An expert has committed when its strongest <w, v_k> is
+    {committed} times that of the start (mean over experts; the order of the stages is shown for
+    factors of {least} to {most}); the router outweighs the noise when its strongest <theta_m, c_k>
+    (mean over experts) makes a score of {noise:g}, the range of the noise; dispatch is by cluster
+    once the entropy stays below {entropy:g}. Setting 1, 4,000 samples to train on.
+    """
     return Experiment(
         name="stages",
         title="Stages of training: exploration, then router learning",
-        question=(
-            "Do the experts commit to a feature before the router learns the clusters, and how do "
-            "the times of both depend on the learning rates? An expert has committed when its "
-            f"strongest <w, v_k> is {_COMMITTED} times that of the start (mean over experts; the "
-            f"order of the stages is shown for factors of {_FACTORS[0]} to {_FACTORS[-1]}); the "
-            "router outweighs the noise when its strongest <theta_m, c_k> (mean over experts) "
-            f"makes a score of {_NOISE:g}, the range of the noise; dispatch is by cluster once the "
-            f"entropy stays below {_ENTROPY:g}. Setting 1, 4,000 samples to "
-            "train on."
+        question=asked(
+            stages,
+            committed=_COMMITTED,
+            least=_FACTORS[0],
+            most=_FACTORS[-1],
+            noise=_NOISE,
+            entropy=_ENTROPY,
         ),
         problems=problems((1,), data, n_train=4000, n_test=4000),
         models={"mixture cubic": paper_classifier(protocol)},

@@ -10,6 +10,7 @@ from .common import (
     ACTIVATION,
     KINDS,
     TRACE,
+    asked,
     default,
     explain_outside,
     problems,
@@ -32,6 +33,13 @@ def appendix(protocol="code", data="fixed"):
 
 
 def _table(name, title, settings, protocol, data):
+    """Return single experts and mixtures on two settings.
+
+    Does a mixture of experts learn what a single expert cannot, and does it need nonlinear experts
+    for that? Dispatch entropy of the training samples, in nats, at most log 4 = 1.386. Single
+    experts are trained by Adam and once, as in the authors' notebooks. The mixtures named default
+    are this library's, with nothing chosen but the activation.
+    """
     singles, models, published = {}, {}, published_mixtures(settings)
     for nonlinear, activation in ACTIVATION.items():
         for filters in (80, 128, 512):
@@ -43,13 +51,7 @@ def _table(name, title, settings, protocol, data):
     return Experiment(
         name=name,
         title=title,
-        question=(
-            "Does a mixture of experts learn what a single expert cannot, and does it need "
-            "nonlinear experts for that? Dispatch entropy of the training samples, in nats, at "
-            "most log 4 = 1.386. Single experts are trained by Adam and once, as in the authors' "
-            "notebooks. The mixtures named default are this library's, with nothing chosen but "
-            "the activation."
-        ),
+        question=asked(_table),
         problems=problems(settings, data),
         models=singles | models,
         once=tuple(singles),
@@ -109,18 +111,19 @@ def _beside_the_notebook(results):
 
 
 def wide(protocol="code", data="fixed"):
-    """Return the single experts that lie outside, each run on a problem of its own."""
+    """Return the single experts that lie outside, each run on a problem of its own.
+
+    The notebooks recorded one run of each single expert. Two of the 24, of 512 filters, are not
+    within three points of ours. How far do runs differ that vary the problem and the
+    initialization?
+    """
     filters = 512
     problem, other = problems((1, 2), "fresh")
     only = {problem: {"cubic"}, other: {"linear"}}
     return Experiment(
         name="wide",
         title="Wide single experts from other seeds",
-        question=(
-            "The notebooks recorded one run of each single expert. Two of the 24, of 512 filters, "
-            "are not within three points of ours. How far do runs differ that vary the problem and "
-            "the initialization?"
-        ),
+        question=asked(wide),
         problems=(problem, other),
         models={activation: single(n, filters) for n, activation in ACTIVATION.items()},
         only=only,
@@ -145,17 +148,17 @@ def _wide_findings(results):
 
 
 def activations(protocol="code", data="fixed"):
-    """Return single experts of 128 filters with six activations; the protocol is the code's."""
+    """Return single experts of 128 filters with six activations; the protocol is the code's.
+
+    Theorem 4.1: where alpha and gamma have one distribution (setting verify), a single expert that
+    sums over patches is wrong on at least 1/8 of the samples, whatever its activation. Settings 1
+    and 2 are not covered by it, but the authors find the same. One run each, 128 filters, Adam.
+    """
     models = {activation: single_with(activation) for activation in KINDS}
     return Experiment(
         name="activations",
         title="Single experts with other activations",
-        question=(
-            "Theorem 4.1: where alpha and gamma have one distribution (setting verify), a single "
-            "expert that sums over patches is wrong on at least 1/8 of the samples, whatever its "
-            "activation. Settings 1 and 2 are not covered by it, but the authors find the same. "
-            "One run each, 128 filters, Adam."
-        ),
+        question=asked(activations),
         problems=problems(("verify", 1, 2), data),
         models=models,
         once=tuple(models),

@@ -4,48 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..._training import Callback
-from ...metrics import expert_error_matrix, routing_matrix
+from .._artificial_runs import GOOD, WAYS, EarlyRouting, TheoremRun
 from .._experiment import Experiment, Finding
 from .._protocols import paper_classifier
-from .._run import LIVE, Problem, Run, used_experts
+from .._run import LIVE, Problem, used_experts
 from .._statistics import mean_interval, share_interval
+from .common import asked
 from .coverage import covered_by_chance
 from .drawing import COLORS, legend, mark, panels
 
-GOOD = 5.0  # percent: an expert is good on a cluster if its error there is below
-_SAMPLES, _RECORDS = 500, 40  # whose routing is followed early on, and how often
-_WAYS = ("", "_without")  # the routing as it is, and by the same scores without noise
 _GROWN = (10, 50, 200)  # times what <w, v_k> was at the start; the second ends the exploration
-
-
-class EarlyRouting(Callback):
-    """Keep the scores of the first training samples, without noise, and the experts' weights.
-
-    Parameters
-    ----------
-    steps : int, default=80
-        From the start.
-    """
-
-    def __init__(self, steps=80):
-        self.steps = steps
-
-    def on_train_begin(self, net, X=None, y=None, **kwargs):
-        """Keep the start."""
-        self.scores_, self.weights_ = [], []
-        self._keep(net, X)
-
-    def on_epoch_end(self, net, dataset_train=None, **kwargs):
-        """Keep what a step has changed (one epoch is one step, full batch)."""
-        if len(net.history) <= self.steps:
-            self._keep(net, dataset_train.X)
-
-    def _keep(self, net, X):
-        module = net.module_.eval()
-        self.scores_.append(net.map_batches(lambda x: module.route(x).scores, X[:_SAMPLES]))
-        weights = [expert.weight.detach().cpu().numpy() for expert in module.experts]
-        self.weights_.append(np.stack([w.reshape(-1, w.shape[-1]) for w in weights]))
 
 
 _MODELS = {
@@ -63,81 +31,21 @@ _MODELS = {
 }
 
 
-def probabilities(scores, noise=True):
-    """Return the probability of every expert to have the highest score, (n_samples, n_experts).
-
-    With noise that is uniform on [0, 1] and independent it is the integral, over the level t that
-    the winner reaches, of the probability that all others stay below: a polynomial between any two
-    of the levels at which an expert cannot win any more, so that it is exact.
-    """
-    n_samples, n_experts = scores.shape
-    if not noise:
-        return np.eye(n_experts)[scores.argmax(1)]
-    scores = scores - scores.max(1, keepdims=True)
-    edges = np.maximum(np.sort(scores + 1, axis=1), 0)  # (n, M); no one can win below 0
-    widths = np.diff(edges, axis=1, prepend=0)[..., None]
-    nodes, weights = np.polynomial.legendre.leggauss(n_experts // 2 + 1)
-    t = edges[..., None] + widths * (nodes - 1) / 2
-    t, weights = (a.reshape(n_samples, -1, 1) for a in (t, widths * weights / 2))
-    below = np.clip(t - scores[:, None], 1e-300, 1)  # (n, t, M): P(score + noise < t)
-    others = weights * below.prod(2, keepdims=True) / below
-    return (others * (t < scores[:, None] + 1)).sum(1)
-
-
-def on_clusters(fitted, X, y, clusters):
-    """Return error in percent (M, K) and routes (K, M) of every expert on every cluster."""
-    errors = expert_error_matrix(y, clusters, fitted.expert_proba(X), fitted.classes_)
-    return 100 * errors, routing_matrix(clusters, fitted.apply(X), n_experts=fitted.n_experts)
-
-
-class TheoremRun(Run):
-    """A run that measures every expert on every cluster, and the routing early on."""
-
-    def measure(self, fitted, samples):
-        """Return errors, routes, and curves over the first steps."""
-        n = self.problem.n_train
-        (train, _), (test, routes) = (
-            on_clusters(fitted, *(values[part] for values in samples[:3]))
-            for part in (slice(n), slice(n, None))
-        )
-        matrices = {"train_errors": train, "test_errors": test, "dispatch": routes}
-        found = {name: matrix.tolist() for name, matrix in matrices.items()}
-        return found | {"early": _early(fitted, samples)}
-
-
-def _early(fitted, samples):
-    """Return curves over the first steps: how far experts have grown, how the routing changes."""
-    (kept,) = (c for c in fitted.callbacks if isinstance(c, EarlyRouting))
-    clusters, features = samples.clusters[: len(kept.scores_[0])], samples.dictionary[0]
-    strongest = np.array([np.abs(w @ features.T).max((1, 2)).mean() for w in kept.weights_])
-    after = np.unique(np.linspace(1, len(kept.scores_) - 1, _RECORDS).astype(int))
-    curves = {"growth": strongest[after] / strongest[0]}
-    for way, noise in zip(_WAYS, (fitted.router.noise is not None, False), strict=True):
-        before, now = (
-            np.stack([probabilities(kept.scores_[step], noise) for step in steps])
-            for steps in (after - 1, after)
-        )
-        load = np.stack([now[:, clusters == k].mean(1) for k in np.unique(clusters)])
-        curves[f"uneven{way}"] = np.abs(load * now.shape[2] - 1).max((0, 2))
-        curves[f"moved{way}"] = np.abs(now - before).sum(2).mean(1) / 2  # total variation
-    return {name: curve.tolist() for name, curve in curves.items()}
-
-
 def theorem(protocol="paper", data="fresh"):
-    """Return the text's nonlinear mixtures on settings 1 and 2: new data, whatever the protocol."""
+    """Return the text's nonlinear mixtures on settings 1 and 2: new data, whatever the protocol.
+
+    Training error 0, test error near 0; every expert is good on one cluster, M_k are those of
+    cluster k, and none is empty; the router sends a sample of cluster k to an expert of M_k. And
+    two steps of its proof: the load is still even when the experts have committed (<w, v_k> is
+    {grown} times that of the start), and noise makes routing a smooth function of the scores. The
+    algorithm of the text, 4,000 samples to train on, a problem of its own for each run. The cluster
+    of an expert is that of its least training error; used are experts with {live:g} % of the test
+    samples. Intervals are not corrected for their number.
+    """
     return Experiment(
         name="theorem",
         title="Theorem 4.2, statement by statement",
-        question=(
-            "Training error 0, test error near 0; every expert is good on one cluster, M_k are "
-            "those of cluster k, and none is empty; the router sends a sample of cluster k to an "
-            "expert of M_k. And two steps of its proof: the load is still even when the experts "
-            f"have committed (<w, v_k> is {_GROWN[1]} times that of the start), and noise makes "
-            "routing a smooth function of the scores. The algorithm of the text, 4,000 samples to "
-            "train on, a problem of its own for each run. The cluster of an expert is that of its "
-            f"least training error; used are experts with {100 * LIVE:g} % of the test samples. "
-            "Intervals are not corrected for their number."
-        ),
+        question=asked(theorem, grown=_GROWN[1], live=100 * LIVE),
         problems=tuple(Problem(s, n_train=4000, n_test=4000) for s in (1, 2)),
         models={
             name: paper_classifier(**{"callbacks": [EarlyRouting()]} | changes)
@@ -251,7 +159,7 @@ def _means(runs):
 
 def _smooth(runs):
     """Compare the routing with that by the same scores without noise, run by run."""
-    noisy, without = ([moved(run, way) for run in runs] for way in _WAYS)
+    noisy, without = ([moved(run, way) for run in runs] for way in WAYS)
     more = mean_interval(np.subtract(without, noisy))
     return (
         f"noise smooths routing: a step of exploration moves {np.mean(noisy):.2g} % of the samples,"
@@ -274,7 +182,7 @@ def _draw(results):
             style = {"color": color, "lw": 0.8, "alpha": 0.7}
             for early in (run["early"] for run in cell.runs):
                 row[2].plot(early["growth"], early["uneven"], **style)
-                for way, line in zip(_WAYS, "-:", strict=True):
+                for way, line in zip(WAYS, "-:", strict=True):
                     share = np.array(early[f"moved{way}"])  # a logarithm has no zero
                     row[3].plot(early["growth"], np.where(share, share, np.nan), line, **style)
         for ax, name in zip(row[2:], names, strict=True):
