@@ -101,8 +101,10 @@ ax.set(xlabel="Log loss that shuffling the column costs")
 plt.show()
 
 # %%
-# Are there regimes? The first line of the report says that there are none: any expert can replace
-# the others, and the mixture is an ensemble, as on most tables.
+# Have the experts specialized? The first line of the report says that the mixture is an ensemble,
+# as by default on most tables: every expert answers for every penguin. Whether the data have
+# regimes is a different question, which such a model cannot answer. :doc:`/regimes` shows how to
+# look for them; in bill depth against body mass the README finds two.
 from sklearn_moe.metrics import specialization_report
 
 report = specialization_report(clf, X_test, y_test, random_state=0)

@@ -75,16 +75,26 @@ def refuse_overflow(name, *moments):
         )
 
 
-def check_named(array, name, **options):
-    """Return an argument as `check_array` does."""
+def check_named(array, name, *, axes=None, **options):
+    """Return an argument as `check_array` does, with axes such as "n_samples, n_experts"."""
+    if axes is not None:
+        options |= {"ensure_2d": False, "allow_nd": True}
     with naming(name):
-        return check_array(array, input_name=name, **options)
+        array = check_array(array, input_name=name, **options)
+    if axes is not None and array.ndim != len(axes.split(", ")):
+        raise ValueError(
+            f"{name} must have shape ({axes}), got {array.shape}. Pass an array with these axes."
+        )
+    return array
 
 
 def check_column(array, name):
     """Return an argument of one axis, or of one column, as `column_or_1d` does."""
     with naming(name):
-        return column_or_1d(array)
+        shape = np.shape(array)
+        if len(shape) == 1 or shape[1:] == (1,):
+            return column_or_1d(array)
+    raise ValueError(f"{name} must have a single axis, got shape {shape}. Pass {name}[:, 0], say.")
 
 
 def check_same_length(**arrays):

@@ -11,7 +11,9 @@ from sklearn.utils import _safe_indexing, check_random_state, resample
 from sklearn.utils._param_validation import HasMethods, validate_params
 from sklearn.utils.parallel import Parallel, delayed
 
-from .._validation import Count, check_named, check_same_length, final_step
+from .._compat import progress_bar
+from .._validation import Count, check_column, check_named, check_same_length, final_step
+from ..metrics._routing import encode
 from . import _plotting as plotting
 
 _AGREEMENT = 0.8  # of a refit that finds the same regimes
@@ -58,9 +60,11 @@ class RoutingStability:
 @validate_params(
     {
         "estimator": [HasMethods(["fit"])],
+        "y": ["array-like"],
         "n_refits": [Count(1)],
         "random_state": ["random_state"],
         "n_jobs": [int, None],
+        "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -72,6 +76,7 @@ def routing_stability(
     n_refits: int = 20,
     random_state: int | np.random.RandomState | None = None,
     n_jobs: int | None = None,
+    verbose: bool | int = 0,
 ) -> RoutingStability:
     """Measure how stable the split of the samples among the experts is for other samples.
 
@@ -100,6 +105,9 @@ def routing_stability(
 
     n_jobs : int, default=None
         Number of fits at the same time. None is 1, and -1 all processors.
+
+    verbose : bool or int, default=0
+        Whether to show a progress bar of the fits.
 
     Returns
     -------
@@ -142,8 +150,12 @@ def routing_stability(
         resample(np.arange(n_samples), random_state=generator, stratify=strata)
         for _ in range(n_refits)
     ]
-    splits = Parallel(n_jobs=n_jobs)(delayed(_split)(estimator, X, y, rows) for rows in samples)
-    return _compare(splits[0], splits[1:], generator)
+    fits = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_split)(estimator, X, y, rows) for rows in samples
+    )
+    options = {"total": len(samples), "desc": "Fits", "unit": "fit", "disable": not verbose}
+    first, *refits = progress_bar(fits, **options)
+    return _compare(first, refits, generator)
 
 
 def _split(estimator, X, y, rows):
@@ -217,6 +229,7 @@ class StabilityDisplay:
         n_refits: int = 20,
         random_state: int | np.random.RandomState | None = None,
         n_jobs: int | None = None,
+        verbose: bool | int = 0,
         **plot_options: Any,
     ) -> "StabilityDisplay":
         """Fit an estimator again and again, and plot how stable its split is.
@@ -241,6 +254,9 @@ class StabilityDisplay:
         n_jobs : int, default=None
             Number of fits at the same time.
 
+        verbose : bool or int, default=0
+            Whether to show a progress bar of the fits.
+
         **plot_options : dict
             Arguments of :meth:`plot`: `ax`, `dot_kw` and `line_kw`.
 
@@ -252,7 +268,8 @@ class StabilityDisplay:
         --------
         from_predictions : Plot from the experts of the samples.
         """
-        options = {"n_refits": n_refits, "random_state": random_state, "n_jobs": n_jobs}
+        options = {"n_refits": n_refits, "random_state": random_state}
+        options |= {"n_jobs": n_jobs, "verbose": verbose}
         return cls(routing_stability(estimator, X, y, **options)).plot(**plot_options)
 
     @classmethod
@@ -293,9 +310,11 @@ class StabilityDisplay:
         --------
         from_estimator : Plot from an estimator.
         """
-        refits = check_named(refits, "refits", dtype=None)
+        refits = check_named(refits, "refits", axes="n_refits, n_samples", dtype=None)
         check_same_length(experts=experts, refits=refits.T)
-        return cls(_compare(experts, refits, check_random_state(random_state))).plot(**plot_options)
+        first = encode(check_column(experts, "experts"), "experts")[1]
+        refits = encode(refits, "refits")[1]
+        return cls(_compare(first, refits, check_random_state(random_state))).plot(**plot_options)
 
     def plot(
         self, *, ax: Any = None, dot_kw: dict | None = None, line_kw: dict | None = None

@@ -44,8 +44,8 @@ def read_columns(X):
         except (TypeError, ValueError):
             is_category = True
         if is_category:
-            texts = np.where(missing, "", values).astype(str)
-            codes = np.unique(texts, return_inverse=True)[1]
+            codes = np.unique(values.astype(str), return_inverse=True)[1]
+            codes[missing] = codes.max() + 1
             numbers = merge_rarest(np.bincount(codes))[codes].astype(np.float64)
         yield str(column_name(X, index)) if is_frame(X) else f"x{index}", numbers, is_category
 

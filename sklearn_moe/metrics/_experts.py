@@ -78,14 +78,7 @@ def _class_scores(y, expert_proba, classes):
     """
     y = check_named(y, "y", dtype=None, ensure_2d=False)
     y = y if _is_multilabel(y) else check_column(y, "y")
-    expert_proba = check_named(
-        expert_proba, "expert_proba", dtype=None, ensure_2d=False, allow_nd=True
-    )
-    if expert_proba.ndim != 3:
-        raise ValueError(
-            "expert_proba must have shape (n_samples, n_experts, n_classes), got "
-            f"{expert_proba.shape}. Pass, for instance, MoEClassifier.expert_proba(X)."
-        )
+    expert_proba = check_named(expert_proba, "expert_proba", axes="n_samples, n_experts, n_classes")
     check_same_length(y=y, expert_proba=expert_proba)
     n_classes = expert_proba.shape[2]
     if y.ndim == 2:
@@ -260,8 +253,8 @@ def own_other_error(
         The error on the clusters of the expert itself; NaN for an expert that receives no sample.
 
     other : ndarray of shape (n_experts,)
-        The mean error on the other clusters; NaN for an expert that receives no sample, or if
-        there is only one cluster.
+        The mean error on the other clusters, without those whose error is NaN; NaN for an expert
+        that receives no sample, or if there are no other clusters.
 
     Raises
     ------
@@ -277,20 +270,20 @@ def own_other_error(
     >>> other
     array([0.5 , 0.25])
     """
-    errors = check_named(
-        error_matrix, "error_matrix", dtype=np.float64, ensure_all_finite="allow-nan"
-    )
-    routing = check_named(routing_matrix, "routing_matrix", dtype=np.float64)
+    options = {"axes": "n_experts, n_clusters", "ensure_all_finite": "allow-nan"}
+    errors = check_named(error_matrix, "error_matrix", dtype=np.float64, **options)
+    options = {"axes": "n_clusters, n_experts", "dtype": np.float64}
+    routing = check_named(routing_matrix, "routing_matrix", **options)
     if errors.shape != routing.shape[::-1]:
         raise ValueError(
             "error_matrix must have shape (n_experts, n_clusters) and routing_matrix "
             f"(n_clusters, n_experts), got {errors.shape} and {routing.shape}. Pass n_experts "
             "to routing_matrix."
         )
-    n_experts, n_clusters = errors.shape
-    own = errors[np.arange(n_experts), routing.argmax(axis=0)]
-    # A single cluster has no others: 0 / 0.
-    other = (errors.sum(axis=1) - own) / (n_clusters - 1) if n_clusters > 1 else np.nan
+    cells = np.arange(len(errors)), routing.argmax(axis=0)
+    own, others = errors[cells], errors.copy()
+    others[cells] = np.nan
+    other = np.ma.masked_invalid(others).mean(axis=1).filled(np.nan)  # NaN if there are none
     is_alive = routing.any(axis=0)
     return np.where(is_alive, own, np.nan), np.where(is_alive, other, np.nan)
 
@@ -362,7 +355,8 @@ def ablation_accuracy(
 
 def ablation(scores, gate_proba, experts=None, sample_weight=None):
     """Return the mean score without each expert, (n_experts,)."""
-    others = check_named(gate_proba, "gate_proba", dtype=np.float64, copy=True)
+    options = {"axes": "n_samples, n_experts", "dtype": np.float64, "copy": True}
+    others = check_named(gate_proba, "gate_proba", **options)
     if others.shape != scores.shape:
         raise ValueError(
             f"gate_proba must have shape (n_samples, n_experts) = {scores.shape}, as expert_proba, "

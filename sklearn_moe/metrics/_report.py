@@ -14,6 +14,7 @@ _MOST_CLUSTERS, _MOST_EXPERTS = 20, 16  # a larger routing matrix is not readabl
 _NOTES = {
     "Ablation and cross-evaluation": "values near the baseline: interchangeable experts",
     "Load": "samples per expert, by the largest gates",
+    "Weights": "the gates of the experts, the same for all samples",
     "Clusters": "baseline: clusters shuffled; k-means: in place of the router",
     "Split": "mutual information with the expert; baseline: values shuffled",
 }
@@ -32,7 +33,7 @@ _CHANCE = {
     "R2": "the mean of y",
     "log loss": "the class frequencies",
 }
-_NUMBERS = "No One Two Three Four Five Six Seven Eight Nine Ten".split()
+_NUMBERS = "no one two three four five six seven eight nine ten".split()
 _TARGETS = ("class", "labels", "y")  # in `split`, beside images or columns
 # Only shades of one color, which are legible in light and in dark notebooks.
 _STYLE = (
@@ -109,8 +110,14 @@ class SpecializationReport:
         sample; with several labels the mean over labels. Samples of classes that the mixture was
         not fitted on are left out. NaN of a regression, and without `predict_proba`.
 
+    ensemble : bool
+        Whether the gates are the same for all samples, and all experts handle each of them.
+
+    top_k : int
+        Number of experts of each sample in `load`: all of an ensemble, otherwise those of `apply`.
+
     load : ndarray of shape (n_experts,)
-        :func:`expert_load`.
+        :func:`expert_load`; the gates of an ensemble.
 
     load_cv : float
         :func:`load_cv`.
@@ -143,7 +150,7 @@ class SpecializationReport:
 
     regimes : ndarray of int of shape (n_experts,)
         The regime of every expert, from 0 on: experts that do not differ share one. -1 for an
-        expert with few samples.
+        expert with few samples, and for all of an ensemble, which have the same samples.
 
     verdict : str
         What the figures say, in one sentence.
@@ -196,6 +203,8 @@ class SpecializationReport:
     chance_score: float
     log_loss: float
     chance_log_loss: float
+    ensemble: bool
+    top_k: int
     load: np.ndarray
     load_cv: float
     usage_entropy: float
@@ -225,15 +234,25 @@ class SpecializationReport:
 
     @property
     def verdict(self):
-        n_regimes = self.regimes.max() + 1
+        n_regimes, name = self.regimes.max() + 1, self.score_name
+        if self.ensemble:
+            weights = " to ".join(dict.fromkeys(map(_format, (self.load.min(), self.load.max()))))
+            return (
+                f"An ensemble: all {self.n_experts} experts handle every sample, with the same "
+                f"weights ({weights}) everywhere; this cannot tell whether the data have regimes."
+            )
         if self.score <= self.chance_score:
-            return f"The model is no better than {_CHANCE[self.score_name]}: no regimes."
-        if np.sum(self.regimes >= 0) == 1 and not self._gates_are_equal():
-            return "One expert handles nearly everything: no regimes."
+            return f"The model is no better than {_CHANCE[name]}: no regimes found."
+        if np.sum(self.regimes >= 0) == 1:
+            return "One expert handles nearly everything: no regimes found."
         if n_regimes == 1 and self.specialized:
-            return "These experts differ, but some can replace others: no clear regimes."
+            return "Experts that differ by region, but some can replace others: no clear regimes."
         if n_regimes == 1:
-            return "These experts are interchangeable: an ensemble, no regimes."
+            own, other = _format(self.first_score), _format(self.other_score)
+            return (
+                f"An ensemble: the experts are interchangeable ({name} of {own} by the first "
+                f"expert of each sample, {other} by another one), no regimes found."
+            )
         number = _NUMBERS[n_regimes] if n_regimes < len(_NUMBERS) else n_regimes
         followed = self.split_follows or ()
         names = [name for name in followed if name not in _TARGETS] or followed
@@ -241,14 +260,11 @@ class SpecializationReport:
         names = [name for name in names[:2] if self.split[name].share >= least]
         if not names and self.agreement is not None and self.agreement.normalized_entropy < 0.5:
             names = ["cluster"]
-        verdict = f"{number} regimes{', split by ' * bool(names)}{' and '.join(names)}"
+        verdict = f"Regimes: {number}{', split by ' * bool(names)}{' and '.join(names)}"
         if self.stability is not None:
             n_refits = len(self.stability.scores)
             verdict += f"; trust: {self.stability.n_agree} of {n_refits} refits agree"
         return f"{verdict}."
-
-    def _gates_are_equal(self):
-        return self.router_margin < 1e-6  # then the first expert is the first by name only
 
     @property
     def warnings(self):
@@ -344,30 +360,32 @@ class SpecializationReport:
     def _lines(self):
         """Return the figures as a list of lines: text, table and HTML show the same."""
         name, first = self.score_name, self.first_score
-        random_cv = np.sqrt((self.n_experts - 1) / self.n_samples)
+        random_cv = np.sqrt((self.n_experts - self.top_k) / (self.top_k * self.n_samples))
         dead = ", ".join([*map(str, self.dead_experts[:8]), "..."][: len(self.dead_experts)])
         dead = dead and f": {dead}"
-        margin = "0: undecided, 1: certain"
-        if self.n_experts > 1 and self._gates_are_equal():
-            margin = "all gates are equal"
         worst, ablated = 0, "there is no other expert"
         if self.n_experts > 1:
             worst = int(self.ablation_scores.argmin())
-            ablated = f"worst: without expert {worst}; baseline: all experts"
+            ablated = f"worst: without expert {worst}; baseline: own expert"
+        load = "Weights" if self.ensemble else "Load"
         rows = [
             ("All samples", *score, f"baseline: {_CHANCE[score[0]]}") for score in self._scores()
         ]
         rows += [
-            ("Load", "load CV", self.load_cv, random_cv, "0: even; baseline: random routing"),
-            ("Load", "usage entropy", self.usage_entropy, 1.0, "0: one expert only, 1: even"),
-            ("Load", "dead experts", len(self.dead_experts), 0, f"receive no sample{dead}"),
-            ("Load", "router margin", self.router_margin, np.nan, margin),
+            (load, "load CV", self.load_cv, random_cv, "0: even; baseline: random routing"),
+            (load, "usage entropy", self.usage_entropy, 1.0, "0: one expert only, 1: even"),
+            (load, "dead experts", len(self.dead_experts), 0, f"receive no sample{dead}"),
+            (load, "router margin", self.router_margin, np.nan, "0: undecided, 1: certain"),
         ]
         group, own = "Ablation and cross-evaluation", "baseline: the sample's own expert"
-        rows += [
-            (group, f"{name}, expert removed", float(self.ablation_scores[worst]), first, ablated),
-            (group, f"{name}, other expert", self.other_score, first, own),
-        ]
+        if self.ensemble:
+            alone = first + (self.other_score - first) * (1 - 1 / self.n_experts)
+            shown = "their mean; baseline: all experts together"
+            rows.append((group, f"{name}, one expert alone", alone, self.score, shown))
+        else:
+            removed = float(self.ablation_scores[worst])
+            rows.append((group, f"{name}, expert removed", removed, first, ablated))
+            rows.append((group, f"{name}, other expert", self.other_score, first, own))
         if self.agreement is not None:
             columns = self.agreement, self.null_agreement, self.kmeans_agreement
             for key, (label, reading) in _AGREEMENT.items():
@@ -377,7 +395,7 @@ class SpecializationReport:
             unit = "; in variances of y" if name == "R2" else ""
             reading = f"baseline: on other clusters{unit}"
             rows.append(("Clusters", "error on own cluster", *errors, reading))
-        for label, info in (self.split or {}).items():
+        for label, info in ({} if self.ensemble else self.split or {}).items():
             reading = f"explains {max(0.0, info.share):.1%} of the split, p = {info.p_value:.2g}"
             rows.append(("Split", label, info.information, info.null_mean, reading))
         return [_Line(*row) for row in rows]
@@ -390,7 +408,9 @@ class SpecializationReport:
 
     def _sentences(self):
         """Yield the conclusions below the figures."""
-        if self.split is not None:
+        if self.ensemble:
+            yield "There is no split: the gates do not depend on the sample."
+        elif self.split is not None:
             if follows := self.split_follows:
                 share = self.split[follows[0]].share
                 yield f"The split follows {follows[0]}, which explains {share:.1%} of it."

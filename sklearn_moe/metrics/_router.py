@@ -8,12 +8,13 @@ from scipy.optimize import linear_sum_assignment
 from scipy.stats import entropy
 from sklearn.utils._param_validation import Interval
 
-from .._validation import Count, check_named, check_same_length, naming
+from .._validation import Count, check_named, check_same_length
 from ._routing import (
     check_indices,
     check_labels,
     check_weights,
     contingency,
+    encode,
     label_table,
     validated,
 )
@@ -215,7 +216,8 @@ def router_margin(gate_proba: ArrayLike) -> np.ndarray:
     >>> router_margin([[0.75, 0.25, 0.0], [0.5, 0.0, 0.5]])
     array([0.5, 0. ])
     """
-    gate_proba = check_named(gate_proba, "gate_proba", dtype=(np.float64, np.float32))
+    options = {"axes": "n_samples, n_experts", "dtype": (np.float64, np.float32)}
+    gate_proba = check_named(gate_proba, "gate_proba", **options)
     if gate_proba.shape[1] == 1:
         return np.ones(len(gate_proba), gate_proba.dtype)
     second, first = np.partition(gate_proba, -2, axis=1)[:, -2:].T
@@ -269,10 +271,10 @@ def routing_agreement(
     >>> routing_agreement([0, 0, 1, 1], [7, 7, 3, 4])
     0.75
     """
-    first, second = check_labels(first, "first"), check_labels(second, "second")
     check_same_length(first=first, second=second)
-    with naming("first and second"):
-        table = label_table(first[:, 0], second[:, :1], sample_weight)
+    routings = {"first": first, "second": second}
+    rows, columns = (encode(check_labels(e, n)[:, 0], n)[1] for n, e in routings.items())
+    table = label_table(rows, columns, sample_weight)
     matched = table[linear_sum_assignment(table, maximize=True)].sum()
     return float(matched / table.sum())
 
@@ -320,11 +322,12 @@ def last_fluctuation(routes: ArrayLike, steps: ArrayLike | None = None) -> np.nd
     >>> last_fluctuation(routes, steps=[100, 200, 300])
     array([100, 300, 200])
     """
-    routes = check_named(routes, "routes", dtype=None)
+    routes = check_named(routes, "routes", axes="n_records, n_samples", dtype=None)
     n_records = len(routes)
-    with naming("steps"):
-        steps = np.arange(n_records) if steps is None else np.asarray(steps)
-    if steps.shape != (n_records,) or (np.diff(steps) <= 0).any():
+    steps = np.arange(n_records) if steps is None else steps
+    numbers = check_named(steps, "steps", dtype=np.float64, ensure_2d=False)
+    steps = np.asarray(steps)
+    if steps.shape != (n_records,) or (np.diff(numbers) <= 0).any():
         raise ValueError(
             f"steps must be {n_records} increasing numbers, one per record of routes, got "
             f"{steps.tolist()}."

@@ -6,7 +6,7 @@ from scipy.special import rel_entr
 from scipy.stats import entropy
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from .._validation import Count, check_column, check_named, check_same_length, naming
+from .._validation import Count, check_column, check_named, check_same_length
 
 
 def validated(arrays, optional_arrays="", **others):
@@ -28,8 +28,14 @@ def check_labels(experts, name="experts"):
 
 def encode(labels, name):
     """Return the distinct labels, and for each entry its index among them."""
-    with naming(name):
+    try:
         distinct, indices = np.unique(labels, return_inverse=True)
+    except TypeError as error:
+        kinds = ", ".join(sorted({type(label).__name__ for label in labels.ravel()}))
+        raise TypeError(
+            f"{name} must hold labels of one type, all numbers or all texts, got {kinds}. Replace "
+            f"missing ones by a label of their own, or pass [str(label) for label in {name}]."
+        ) from error
     return distinct, indices.reshape(labels.shape)
 
 

@@ -9,9 +9,9 @@ from sklearn import get_config
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from .._validation import count_experts, final_step
+from .._validation import check_column, count_experts, final_step
 from ._router import dead_experts, expert_load, load_cv
-from ._routing import check_labels, dispatch_entropy
+from ._routing import check_labels, dispatch_entropy, encode
 
 
 class RoutingScorer:
@@ -155,6 +155,7 @@ def _neg_dispatch_entropy(estimator, X, *, clusters, sample_weight=None):
 
 def _cluster_nmi(estimator, X, *, clusters):
     first = check_labels(estimator.apply(X))[:, 0]
+    clusters = encode(check_column(clusters, "clusters"), "clusters")[1]
     return float(normalized_mutual_info_score(clusters, first))
 
 

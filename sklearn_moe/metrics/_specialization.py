@@ -42,6 +42,8 @@ _NEEDS = ("apply", "gate_proba", "predict")
 _N_BINS = 10  # groups of a property
 _MOST_COLUMNS, _MOST_ROWS = 8, 10_000  # of a table, of which the split is tested
 _VALUES_AT_ONCE = 2**20  # of the router inputs: bounds the memory
+_ROUNDING = 1e-6  # gates that differ by less are the same
+_MOST_COMPARED = 100  # samples that show whether one expert alone is used
 
 
 @validated("y", "clusters", n_permutations=[Count(1)], random_state=["random_state"])
@@ -95,8 +97,8 @@ def specialization_report(
     Raises
     ------
     TypeError
-        If the estimator is not a mixture of experts: it needs the methods `apply`, `gate_proba`,
-        `predict`, and `expert_proba` or `expert_predict`.
+        If the estimator is not a mixture of experts, which needs the methods `apply`, `gate_proba`,
+        `predict`, and `expert_proba` or `expert_predict`; or `stability` is something else.
 
     ValueError
         If the lengths differ, there are no samples, or the targets of a regression are constant.
@@ -116,18 +118,21 @@ def specialization_report(
     The score is the accuracy for classes, the share of right labels for several labels, and R2 for
     regression; errors of a regression are mean squared errors in units of the variance of all `y`.
 
-    The rule behind the verdict: every sample belongs to its first expert. An expert is *worse* on
-    the samples of another one if its mean score there is lower by more than a tenth of
+    Where the gates do not depend on the sample and all experts handle each one, the mixture is an
+    ensemble. That is all that the report says of it: with no split there is nothing to compare.
+
+    The rule behind any other verdict: every sample belongs to its first expert. An expert is
+    *worse* on the samples of another one if its mean score there is lower by more than a tenth of
     `first_score - chance_score`, at two standard errors of the paired differences. Two experts
     *differ* if each is worse on the samples of the other. Experts that do not differ, directly or
     through others, are one regime. Experts with less than 5 % of the samples, and less than half of
     an even share, do not count. Then the first of these sentences that is true is the verdict:
 
-    - `score` is not above `chance_score`: the model is no better than that, no regimes;
-    - a single expert counts: it handles nearly everything, no regimes (unless all gates are equal);
+    - `score` is not above `chance_score`: the model is no better than that, no regimes found;
+    - a single expert counts: it handles nearly everything, no regimes found;
     - there is one regime, but with another expert in place of that of the sample, the mean score
-      falls by more than the same tenth, at two standard errors: no clear regimes. Rules may change
-      gradually, or one expert knows those of others, too;
+      falls by more than the same tenth, at two standard errors: experts that differ by region, but
+      no clear regimes. Rules may change gradually, or one expert knows those of others, too;
     - there is one regime: the experts are interchangeable, an ensemble;
     - there are several regimes. They are split by the column or property of the largest share of at
       least 10 % in `split`, and a second one of at least half as much; otherwise by the clusters,
@@ -160,22 +165,32 @@ def specialization_report(
     >>> report.routing_matrix.shape
     (4, 4)
     >>> print(report)
-    These experts ...
+    Experts that differ by region, ...
     """
     given = X
     estimator, X = final_step(estimator, X, _NEEDS)
     if not hasattr(estimator, "expert_predict"):
         final_step(estimator, X, (*_NEEDS, "expert_proba"))
     check_same_length(X=X, y=y, clusters=clusters)
+    if not (stability is None or hasattr(stability, "n_agree")):
+        raise TypeError(
+            "stability must be what inspection.routing_stability returns, or None, got "
+            f"{type(stability).__name__}."
+        )
     options = {"n_permutations": n_permutations, "random_state": check_random_state(random_state)}
     experts, gate_proba = estimator.apply(X), estimator.gate_proba(X)
     figures, scores = evaluate(estimator, X, y)
     n_samples, n_experts = gate_proba.shape
-    load = expert_load(experts, n_experts=n_experts)
-    own = scores[np.arange(n_samples), check_labels(experts)[:, 0]]
+    first = check_labels(experts)[:, 0]
+    ensemble = _is_ensemble(estimator, X, gate_proba, first)
+    top_k = n_experts if ensemble else np.size(experts) // n_samples
+    load = gate_proba.mean(axis=0) if ensemble else expert_load(experts, n_experts=n_experts)
+    own = scores[np.arange(n_samples), first]
     others = (scores.sum(axis=1) - own) / max(n_experts - 1, 1)
     first_score, other_score = float(own.mean()), float(others.mean()) if n_experts > 1 else np.nan
     parts = compare_experts(scores, experts, first_score - figures["chance_score"])
+    if ensemble:
+        parts["regimes"] = np.full(n_experts, -1)
     if clusters is not None:
         parts |= _compare_with_clusters(estimator, X, clusters, experts, scores, options)
     groups = _target_groups(y, figures["score_name"])
@@ -183,6 +198,8 @@ def specialization_report(
     report = SpecializationReport(
         n_samples=n_samples,
         n_experts=n_experts,
+        ensemble=ensemble,
+        top_k=top_k,
         load=load,
         load_cv=load_cv(load),
         usage_entropy=usage_entropy(load),
@@ -199,6 +216,21 @@ def specialization_report(
     for sentence in report.warnings:
         warnings.warn(sentence, WorseThanNullWarning, stacklevel=3)  # a decorator is between
     return report
+
+
+def _is_ensemble(estimator, X, gate_proba, first):
+    """Tell whether the gates do not depend on the sample, and not one expert alone is used."""
+    if gate_proba.shape[1] == 1 or np.ptp(gate_proba, axis=0).max() > _ROUNDING:
+        return False
+    rows = np.arange(min(len(first), _MOST_COMPARED))
+    (X,) = indexable(X)
+    X, of_numbers = _safe_indexing(X, rows), hasattr(estimator, "expert_predict")
+    if not (of_numbers or hasattr(estimator, "predict_proba")):
+        return False
+    outputs = estimator.expert_predict(X) if of_numbers else estimator.expert_proba(X)
+    mixed = estimator.predict(X) if of_numbers else estimator.predict_proba(X)
+    difference = np.abs(np.ravel(outputs[rows, first[rows]]) - np.ravel(mixed)).max()
+    return bool(difference > 1e-3 * np.ptp(outputs, axis=1).max())
 
 
 def _compare_with_clusters(estimator, X, clusters, experts, scores, options):

@@ -163,7 +163,7 @@ def image_properties(X: ArrayLike, *, n_bins: int = 10) -> dict[str, np.ndarray]
     """Group images by simple properties: brightness, contrast, edges and color.
 
     Each property is a number per image, and its groups are the ranges between quantiles. They have
-    equal size, unless many images have the same value.
+    equal size; a value that many images have, or one of few distinct values, is a group of its own.
 
     - "brightness": the mean over channels and pixels;
     - "contrast": the standard deviation, over the pixels, of the mean over channels;
@@ -180,7 +180,7 @@ def image_properties(X: ArrayLike, *, n_bins: int = 10) -> dict[str, np.ndarray]
         The images, uint8 or floats in any unit.
 
     n_bins : int, default=10
-        Number of groups of a property; fewer where many images have the same value.
+        Number of groups of a property; fewer where there are fewer distinct values.
 
     Returns
     -------
@@ -217,9 +217,21 @@ def image_properties(X: ArrayLike, *, n_bins: int = 10) -> dict[str, np.ndarray]
 
 
 def quantile_bins(values, n_bins):
-    """Return for each value the index of its range between quantiles, from 0 on."""
-    edges = np.quantile(values, np.arange(1, n_bins) / n_bins, method="higher")
-    return np.searchsorted(edges, values, side="right")
+    """Return for each value the index of its range, from 0 on.
+
+    Where there are few distinct values, each is a range of its own. Otherwise those that are more
+    than `1 / n_bins` of all are, and the rest is parted at its quantiles: so rare values are not
+    lost in the range of a frequent one.
+    """
+    distinct, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if len(distinct) <= n_bins:
+        return index
+    is_frequent = counts * n_bins > len(index)
+    last = np.cumsum(np.where(is_frequent, 0, counts)) - 1  # place of a value among the rest
+    n_ranges = n_bins - is_frequent.sum()
+    ranges = np.minimum(last * n_ranges // max(last[-1], 1), n_ranges - 1)
+    ranges[is_frequent] = n_bins + np.flatnonzero(is_frequent)
+    return np.cumsum(np.diff(ranges, prepend=ranges[:1]) != 0)[index]
 
 
 def column_groups(X, n_bins):

@@ -190,7 +190,7 @@ WRONG = [
     ("both", {"images": IMAGES[:, 0]}, r"task takes images .*pass images\[:, np\.newaxis\]"),
     ("both", {"images": IMAGES[:, :, :3]}, r"at least 4 x 4 pixels .* got 3 x 32 .*Pass larger"),
     ("both", {"groups": [0]}, r"inconsistent numbers of samples: \[2, 1\]"),
-    ("both", {"groups": [[0, 1], [1, 0]]}, "groups: y should be a 1d array"),
+    ("both", {"groups": [[0, 1], [1, 0]]}, r"groups must have a single axis, got shape \(2, 2\)"),
     ("rotation", {"angle": 0}, "angle=0 leaves an image as it is: .*Pass an angle that"),
     ("rotation", {"angle": -720.0}, r"angle=-720\.0 leaves an image as it is"),
     ("rotation", {"crop": "none"}, "'crop' parameter .* must be a str among"),

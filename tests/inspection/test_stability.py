@@ -1,5 +1,7 @@
 """Whether refits split the samples in the same way, and the plot of it."""
 
+import sys
+
 import matplotlib
 import numpy as np
 import pytest
@@ -75,6 +77,15 @@ def test_resamples_pipelines_and_jobs(data):
     routing_stability(Counting(max_depth=1, random_state=0), X, classes, **options)
 
 
+def test_refits_may_show_their_progress(data, monkeypatch, capsys):
+    monkeypatch.setattr(type(sys.stderr), "isatty", lambda stream: True, raising=False)
+    for verbose, n_fits in ((0, ""), (1, "4/4")):
+        routing_stability(tree(2), *data, n_refits=3, random_state=0, verbose=verbose)
+        shown = capsys.readouterr().err
+        assert n_fits in shown
+        assert bool(shown) == verbose
+
+
 def test_display_shows_every_refit(pyplot, data):
     X, y = data
     experts = (X[:, 0] > 0).astype(int)
@@ -102,6 +113,15 @@ def test_bad_arguments_are_named(data):
         routing_stability(tree(2), X, y, n_refits=0, random_state=0)
     with pytest.raises(ValueError, match="y"):
         routing_stability(tree(2), X, y[1:])
+    with pytest.raises(ValueError, match=r"'y' parameter .* Got None"):
+        routing_stability(tree(2), X, None)
+    for experts, refits, message in (
+        ([0, 1], [0, 1], r"refits must have shape \(n_refits, n_samples\), got \(2"),
+        ([[0, 1], [0, 1]], [[0, 1]], r"experts must have a single axis, got shape \(2, 2"),
+        (["a", None], [[0, 1]], "experts must hold labels of one type"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=message):
+            StabilityDisplay.from_predictions(experts, refits)
     with pytest.raises(TypeError, match="apply"):
         routing_stability(LinearRegression(), X, y, n_refits=1, random_state=0)
     with pytest.raises(ValueError, match="refits"):

@@ -116,6 +116,10 @@ def test_own_and_other_errors_by_hand():
     own, other = own_other_error(errors, routing)
     np.testing.assert_allclose(own, [0.1, 0.4, np.nan])
     np.testing.assert_allclose(other, [0.5, 0.1, np.nan])
+    errors[0][1] = errors[1][1] = np.nan  # of a cluster whose samples all have weight 0
+    own, other = own_other_error(errors, routing)
+    np.testing.assert_allclose(own, [0.1, 0.4, np.nan])
+    np.testing.assert_allclose(other, [0.6, 0.2, np.nan])
     own, other = own_other_error([[0.25]], [[3]])
     np.testing.assert_array_equal([own[0], other[0]], [0.25, np.nan])
     with pytest.raises(ValueError, match=r"routing_matrix .* got \(3, 3\) and \(3, 2\)"):

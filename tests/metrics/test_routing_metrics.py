@@ -128,7 +128,8 @@ def test_wrong_samples_are_explained(metric):
     two = [0, 1]
     for clusters, experts, sample_weight, message in (
         *((two, [0, 1, 1], None, "clusters and experts"), ([], [], None, "experts")),
-        *(([[0, 1], [0, 1]], two, None, "clusters"), (two, [[[0]], [[1]]], None, "experts.*dim 3")),
+        ([[0, 1], [0, 1]], two, None, "clusters must have a single axis, got shape"),
+        (two, [[[0]], [[1]]], None, "experts.*dim 3"),
         *((two, [0, np.nan], None, "experts contains NaN"), ("ab", two, None, "'clusters'")),
         *((two, 1, None, "'experts'"), (two, two, 1.0, "'sample_weight'")),
         *((two, two, [1], "sample_weight"), (two, two, [1, np.nan], "sample_weight contains NaN")),
@@ -136,6 +137,8 @@ def test_wrong_samples_are_explained(metric):
     ):
         with pytest.raises(ValueError, match=message):
             metric(clusters, experts, sample_weight=sample_weight)
+    with pytest.raises(TypeError, match=r"clusters must hold labels .* got NoneType, str"):
+        metric(["a", None], two)
 
 
 def test_wrong_expert_indices_are_explained():
@@ -168,6 +171,8 @@ def test_routing_agreement():
     assert agreement == pytest.approx(5 / 7)
     with pytest.raises(ValueError, match=r"first and second.*\[2, 3\]"):
         metrics.routing_agreement([0, 1], [0, 1, 1])
+    with pytest.raises(TypeError, match="second must hold labels of one type"):
+        metrics.routing_agreement([0, 1], ["a", None])
 
 
 def test_last_fluctuation_matches_a_loop():
@@ -179,6 +184,12 @@ def test_last_fluctuation_matches_a_loop():
     np.testing.assert_array_equal(metrics.last_fluctuation(routes, steps), expected)
     assert (metrics.last_fluctuation(routes) == np.searchsorted(steps, expected)).all()
     np.testing.assert_array_equal(metrics.last_fluctuation([["a", "b"]], [3.5]), [3.5, 3.5])
+    for wrong, message in (
+        (([0, 1],), r"routes must have shape \(n_records, n_samples\), got \(2"),
+        (([[0, 1], [0, 0]], ["a", "b"]), "steps: could not convert"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            metrics.last_fluctuation(*wrong)
     for wrong in ([0], [1, 0], [1, 1], [[0, 1]]):
         with pytest.raises(ValueError, match="steps must be 2 increasing numbers"):
             metrics.last_fluctuation([[0, 1], [0, 0]], wrong)
@@ -222,4 +233,6 @@ def test_margin_is_first_minus_second():
     ordered = np.sort(gate_proba, axis=1)
     np.testing.assert_allclose(metrics.router_margin(gate_proba), ordered[:, -1] - ordered[:, -2])
     np.testing.assert_array_equal(metrics.router_margin(np.ones((3, 1))), [1, 1, 1])
+    with pytest.raises(ValueError, match=r"gate_proba must have shape \(n_samp.* got \(2"):
+        metrics.router_margin([0.5, 0.5])
     assert metrics.router_margin(gate_proba.astype(np.float32)).dtype == np.float32

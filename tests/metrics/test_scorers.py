@@ -155,6 +155,8 @@ def test_wrong_requests_are_explained(data, routed):
         cluster_nmi_scorer.set_score_request(clusters=3)
     with pytest.raises(TypeError, match=r"neg_load_cv_scorer does not know clusters. It takes"):
         neg_load_cv_scorer(SlicedMixture().fit(X, y), X, y, clusters=clusters)
+    with pytest.raises(TypeError, match="clusters must hold labels of one type"):
+        cluster_nmi_scorer(SlicedMixture().fit(X, y), X, clusters=np.resize(["a", None], len(X)))
     with pytest.raises(TypeError, match=r"StandardScaler does not have apply.*`best_estimator_`"):
         neg_load_cv_scorer(StandardScaler().fit(X), X, y)
     with (

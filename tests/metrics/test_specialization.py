@@ -11,13 +11,14 @@ import pandas as pd
 import pytest
 import torch
 from helpers import TABLES, make_table
+from made_up import two_lines
 from scipy.stats import entropy
 from sklearn import metrics as sk
 from sklearn.datasets import load_iris
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
 
-from sklearn_moe import MoEClassifier, MoERegressor, metrics
+from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, metrics
 from sklearn_moe._data.statistics import find_centers
 from sklearn_moe._data.validation import check_samples
 from sklearn_moe.exceptions import WorseThanNullWarning
@@ -148,6 +149,7 @@ def test_frame(report, monkeypatch):
     removed, other = (frame.loc[f"accuracy, {name}"] for name in ("expert removed", "other expert"))
     assert removed["value"] == report.ablation_scores.min()
     assert f"without expert {report.ablation_scores.argmin()};" in removed["reading"]
+    assert "all experts" not in removed["reading"]
     assert other["value"] == report.other_score
     assert removed["baseline"] == other["baseline"] == report.first_score
     alive = ~np.isnan(report.own_error)
@@ -217,6 +219,8 @@ def test_wrong_input_is_explained(fitted, patches):
         specialization_report(router, X, y)
     with pytest.raises(ValueError, match=r"clusters.*\[1000, 1000, 999\]"):
         specialization_report(fitted, X, y, clusters[1:])
+    with pytest.raises(TypeError, match=r"stability must be .* got dict"):
+        specialization_report(fitted, X, y, stability={})
     for name in ("n_permutations", "random_state"):
         with pytest.raises(ValueError, match=f"'{name}'"):
             specialization_report(fitted, X, y, **{name: -1})
@@ -260,19 +264,19 @@ def weather():
 
 # Of each rule the output in three ranges of the temperature; y is 0, 3 and 6.
 RIGHT, LOW, MIDDLE, HIGH = [0, 3, 6], [0, 0, 0], [3, 3, 3], [6, 6, 6]
-SAME = "These experts are interchangeable: an ensemble, no regimes."
+SAME = "An ensemble: the experts are interchangeable (R2 of "
 
 
 @pytest.mark.parametrize(
     ("outputs", "gate", "expected", "regimes"),
     [
-        ([LOW, MIDDLE, HIGH], [0, 1, 2], "Three regimes, split by temperature.", [0, 1, 2]),
-        ([LOW, RIGHT, HIGH], [0, 1, 2], "These experts differ, but some can replace", [0, 0, 0]),
-        ([LOW, RIGHT, RIGHT], [0, 1, 2], "These experts differ, but some can replace", [0, 0, 0]),
+        ([LOW, MIDDLE, HIGH], [0, 1, 2], "Regimes: three, split by temperature.", [0, 1, 2]),
+        ([LOW, RIGHT, HIGH], [0, 1, 2], "Experts that differ by region, but some can", [0, 0, 0]),
+        ([LOW, RIGHT, RIGHT], [0, 1, 2], "Experts that differ by region, but some can", [0, 0, 0]),
         ([RIGHT, RIGHT, RIGHT], [0, 1, 2], SAME, [0, 0, 0]),
         ([RIGHT] * 3, [0, 0, 0], "One expert handles nearly everything", [0, -1, -1]),
-        ([[0, 3, 0], HIGH, LOW], [0, 0, 1], "Two regimes, split by temperature.", [0, 1, -1]),
-        ([LOW, [0, 3, 0], HIGH], [0, 1, 2], "Two regimes, split by temperature.", [0, 0, 1]),
+        ([[0, 3, 0], HIGH, LOW], [0, 0, 1], "Regimes: two, split by temperature.", [0, 1, -1]),
+        ([LOW, [0, 3, 0], HIGH], [0, 1, 2], "Regimes: two, split by temperature.", [0, 0, 1]),
         ([HIGH, HIGH, HIGH], [0, 1, 2], "The model is no better than the mean of y", [0, 0, 0]),
     ],
 )
@@ -291,11 +295,31 @@ def test_the_verdict_on_known_rules(outputs, gate, expected, regimes):
     assert ("; trust: 19 of 20 refits agree." in trusted) == (max(regimes) > 0)
 
 
-def test_equal_gates_make_an_ensemble_not_one_expert():
-    X, y = load_iris(return_X_y=True)
-    mixture = MoEClassifier(4, expert_loss_weight=1, max_iter=20, random_state=0).fit(X, y)
-    report = specialization_report(mixture, X, y, random_state=0)
-    assert (report.router_margin, max(report.load), report.verdict) == (0, 1, SAME)
+@pytest.mark.parametrize("kind", ["classes", "lines"])
+def test_gates_that_do_not_depend_on_the_sample_are_no_collapse(kind):
+    if kind == "classes":
+        X, y = load_iris(return_X_y=True)
+        model = MoEClassifier(4, expert_loss_weight=1, max_iter=20, random_state=0)
+        outputs = model.fit(X, y).expert_proba(X).argmax(axis=2)
+    else:  # two regimes that no gate can tell from X: the score is that of the mean of y
+        X, y, _ = two_lines()
+        model = MixtureRegressor(n_components=2, gate=None, random_state=0)
+        outputs = model.fit(X, y).expert_predict(X)
+    report, gates = specialization_report(model, X, y, random_state=0), model.gate_proba(X)[0]
+    assert (report.ensemble, report.top_k, len(report.dead_experts)) == (True, len(gates), 0)
+    np.testing.assert_allclose(report.load, gates)
+    assert report.verdict.startswith(f"An ensemble: all {len(gates)} experts handle every sample")
+    assert "cannot tell whether the data have regimes" in report.verdict
+    assert "no regimes" not in str(report)
+    assert set(report.regimes) == {-1}
+    frame = report.to_frame()
+    assert frame.loc["load CV", "baseline"] == 0
+    alone = frame.loc[f"{report.score_name}, one expert alone"]
+    assert alone["baseline"] == report.score
+    one = (outputs == y[:, np.newaxis]).mean()
+    if kind == "lines":
+        one = np.mean([sk.r2_score(y, output) for output in outputs.T])
+    assert alone["value"] == pytest.approx(one)
 
 
 def test_differences_that_are_small_or_uncertain_are_no_regimes():
@@ -303,7 +327,7 @@ def test_differences_that_are_small_or_uncertain_are_no_regimes():
     # Others are worse by a 20th of what the mixture is better than the mean, at any certainty.
     slightly = [np.array(RIGHT) + 0.6 * (np.arange(3) != expert) for expert in range(3)]
     report = specialization_report(Rules(slightly, [0, 1, 2]), X, y, random_state=0)
-    assert report.verdict == SAME
+    assert report.verdict.startswith(SAME)
     assert report.other_score < report.first_score - 0.01
     few = X.iloc[np.concatenate([np.flatnonzero(y == value)[:2] for value in (0, 3, 6)])]
     few = few.assign(noise=[-4, 0, -4, 0, 0, 4])
@@ -407,7 +431,8 @@ def test_any_target_matches_loops(kind, router):
     assert report.score_name == name
     assert ("accuracy" in text) == (kind == "classes")
     assert ("in variances of y" in text) == (name == "R2")
-    for row in (name, f"{name}, expert removed", f"{name}, other expert"):
+    crossed = ["one expert alone"] if router == "soft" else ["expert removed", "other expert"]
+    for row in (name, *(f"{name}, {what}" for what in crossed)):
         assert row in frame.index
         assert f"  {row} " in text
     column, plain = (
@@ -429,7 +454,7 @@ def test_a_single_expert(kind):
     assert (report.load_cv, report.usage_entropy, report.router_margin) == (0, 1, 1)
     assert report.entropy_test.p_value == 1
     assert report.agreement == report.null_agreement == report.kmeans_agreement
-    assert report.verdict.endswith("no regimes.")
+    assert report.verdict.endswith("no regimes found.")
 
 
 def test_clusters_may_be_any_numbers():

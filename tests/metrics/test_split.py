@@ -16,7 +16,9 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe.metrics import (
     SplitInformation,
+    expert_load,
     image_properties,
+    load_cv,
     specialization_report,
     split_information,
 )
@@ -126,10 +128,30 @@ def test_bins_are_even_and_ties_stay_together():
     rng = np.random.default_rng(0)
     np.testing.assert_array_equal(np.bincount(quantile_bins(rng.normal(size=100), 5)), [20] * 5)
     np.testing.assert_array_equal(quantile_bins(np.zeros(7), 3), quantile_bins(np.ones(7), 3))
-    half = quantile_bins([0, 0, 0, 0, 1, 2, 3, 4], 4)
-    assert half[:4].tolist() == half[:1].tolist() * 4
-    assert (np.diff(half) >= 0).all()
-    assert len(np.unique(half)) == 3
+    assert quantile_bins([0, 0, 0, 0, 1, 2, 3, 4], 4).tolist() == [0, 0, 0, 0, 1, 2, 3, 3]
+
+
+@pytest.mark.parametrize("kind", ["0/1", "many zeros", "y", "bright images"])
+def test_rare_values_have_groups_of_their_own(kind):
+    rng = np.random.default_rng(0)
+    rare, X, y = rng.uniform(size=500) < 0.08, rng.normal(size=(500, 3)), np.arange(500) % 3
+    name, values = "x0", np.where(rare, rng.exponential(size=500), 0)
+    if kind == "bright images":
+        name, X = "brightness", (rare[:, None, None, None] + 1) * np.ones((500, 3, 4, 4))
+    elif kind == "y":
+        assert np.unique(quantile_bins(values, 10)[~rare]).tolist() == [0]
+        return
+    else:
+        X[:, 0] = rare if kind == "0/1" else values
+    report = report_of(rare.astype(int), X, y)
+    assert report.split_follows[0] == name
+    assert report.split[name].share > 0.8
+
+
+def test_missing_is_a_category_and_the_empty_text_another():
+    texts = np.repeat(np.array(["", None, "a"], object), 60)
+    report = report_of(np.repeat([0, 1, 0], 60), pd.DataFrame({"text": texts}), np.arange(180) % 3)
+    assert report.split["text"].share == pytest.approx(1)
 
 
 def test_wrong_images_are_explained():
@@ -288,6 +310,16 @@ def test_other_splits():
     bags = report_of(first, X[:, 0], y)
     assert bags.split is bags.split_follows is None
     assert "Split" not in str(bags)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 4])
+def test_the_load_of_random_routes_varies_as_its_baseline(k):
+    rng, y = np.random.default_rng(0), np.arange(50) % 3
+    routes = rng.permuted(np.tile(np.arange(4), (400, 50, 1)), axis=2)[..., :k]
+    squares = [load_cv(expert_load(experts, n_experts=4)) ** 2 for experts in routes]
+    report = report_of(routes[0], y[:, None], y, n_permutations=1)
+    baseline = report.to_frame().loc["load CV", "baseline"]
+    assert baseline**2 == pytest.approx(np.mean(squares), rel=0.15)
 
 
 CONTAINERS = [pd.DataFrame, pl.from_pandas, pa.Table.from_pandas, np.asarray]

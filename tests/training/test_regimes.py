@@ -71,7 +71,7 @@ def test_the_experts_are_the_rules(found):
     far = model.expert_predict(np.array([[0.0], [10.0], [20.0]]) * np.ones(4))
     assert_allclose(far[2] - far[1], far[1] - far[0], rtol=1e-3)
     report = specialization_report(model, unseen, numbers, random_state=0, n_permutations=200)
-    assert report.verdict.startswith("Four regimes, split by x")
+    assert report.verdict.startswith("Regimes: four, split by x")
 
 
 def test_what_is_measured_of_regimes_is_honest(found):
