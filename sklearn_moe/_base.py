@@ -470,7 +470,10 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
                 working.validation_scores_ = scores
             self.__dict__ = working.__dict__
 
-    def _measure(self, net, rows, oob=None):
+    def _judge(self, net, rows, judged):
+        """Append what `_measure` needs to know of rows that the net is not trained on yet."""
+
+    def _measure(self, net, rows, oob=None, judged=()):
         """Measure on rows what the net does not know."""
 
     def _describe(self, net):
@@ -545,25 +548,30 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             working._check(*batch, resume=True, goes_on=True)
             for batch in reader.rest(net.batch_size)
         )
-        loads = [np.zeros(self.n_experts, np.float32)]
-        slices = working._as_rows(net, chain([first], rest), loads)
+        loads, judged = [np.zeros(self.n_experts, np.float32)], []
+        slices = working._as_rows(net, chain([first], rest), loads, judged if resume else None)
         rows = next(slices)
         with undone_if_diverged(net):
             slices = chain([rows], slices)
             interrupted = working._train(
                 net, rows, epochs=1, total=1, anneal=False, streamed=slices
             )
-        working._measure(net, rows)
+        working._measure(net, rows, judged=judged)
         self._adopt(working, net, lambda: sum(loads))
         if interrupted:
             raise KeyboardInterrupt
         return self
 
-    def _as_rows(self, net, batches, loads):
-        """Yield batches as rows; to `loads` add the load of each expert once it was trained."""
+    def _as_rows(self, net, batches, loads, judged):
+        """Yield batches as rows; to `loads` add the load of each expert once it was trained.
+
+        They are `judged`, unless that is None, before they are trained on.
+        """
         for batch in batches:
             mean_weight = self._weights_seen.mean
             rows = Rows.of(batch, 1.0, self._dtype, net.device)
+            if judged is not None:
+                self._judge(net, rows, judged)
             yield rows
             loads.append(self._count_load(net, rows) * mean_weight)
 

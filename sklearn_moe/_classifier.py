@@ -315,7 +315,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             )
         return ClassTarget(classes)
 
-    def _measure(self, net, rows, oob=None):
+    def _measure(self, net, rows, oob=None, judged=()):
         vars(self).pop("oob_decision_function_", None)
         if rows.in_bag is not None:
             net.calibrate_out_of_bag(rows)

@@ -35,6 +35,7 @@ _MOST_ROWS = 4000  # by which a scale is measured, to one or two percent
 _LEAST_SCALE = 1e-6  # in standard deviations of y
 _LOG_FACTORS = np.log([0.01, 10])  # of a scale to the errors, in which the experts differ too
 _LEVELS, _PRIOR_ROWS = np.linspace(0, 1, 201), 50  # of calibration, and rows that say: none
+_MEMORY = 1000  # rows that are remembered while the model changes
 _FAR = 3  # standard deviations of y from its mean, where a scale ceases to change
 
 
@@ -377,7 +378,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
                 f"predict_quantiles needs a y of one output, got {n_outputs}: fit a model for each."
             )
         # Between the least and the largest quantile of the parts.
-        levels = np.interp(q, _LEVELS, self._levels)
+        levels = np.interp(q, self._shares, self._levels)
         each = self._family.ppf(levels, *parts)
         found = find_quantiles(
             lambda y: self._share_below(y, weights, *parts),
@@ -504,50 +505,83 @@ class MoERegressor(RegressorMixin, BaseMoE):
         joint = special.logsumexp(log_weights + log_density, axis=-1)
         return joint - np.log(self._target.scale).sum()
 
-    def _measure(self, net, rows, oob=None):
-        """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
-
-        On held-out rows or, with an out-of-bag mask, as if the mixture erred in the same way as the
-        experts that are not trained on a row, whose predictions may be known, `oob`.
-        """
-        for name in ("scale_", "scale_slope_", "oob_prediction_"):
-            vars(self).pop(name, None)
-        self.net_, head, n_outputs = net, net.criterion_, self._target.n_targets
-        if rows.in_bag is not None:
-            oob = net.predict_out_of_bag(rows) if oob is None else oob
-            self.oob_prediction_ = self._target.decode(oob)
-        if getattr(head, "family", None) is None:
+    def _judge(self, net, rows, judged):
+        """Append what the net says of some rows: parts of densities, y and weights."""
+        if getattr(net.criterion_, "family", None) is None:
             return
+        self.net_, head = net, net.criterion_
         some = torch.from_numpy(draw_rows(len(rows.y), _MOST_ROWS)).to(rows.y.device)
         x = rows.x.index_select(0, some.to(getattr(rows.x, "device", "cpu")))
         y, weight = (column[some].double().cpu().numpy() for column in (rows.y, rows.weight))
         generator = self._predict_generator()
         parts = net.map_batches(lambda x: head.parts(net.module_(x, generator).output), x)
+        judged.append((parts, y, weight))
+        while sum(len(y) for _, y, _ in judged[1:]) >= _MOST_ROWS:  # the latest say most
+            del judged[0]
+
+    def _measure(self, net, rows, oob=None, judged=()):
+        """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
+
+        On held-out rows or, with an out-of-bag mask, as if the mixture erred in the same way as the
+        experts that are not trained on a row, whose predictions may be known, `oob`. What was
+        `judged` of rows before they were trained on changes what was measured before by as much as
+        these rows are worth.
+        """
+        vars(self).pop("oob_prediction_", None)
+        if rows.in_bag is not None:
+            oob = net.predict_out_of_bag(rows) if oob is None else oob
+            self.oob_prediction_ = self._target.decode(oob)
+        n_outputs, n_before = self._target.n_targets, self._n_measured if judged else 0
+        if not judged:
+            for name in ("scale_", "scale_slope_"):
+                vars(self).pop(name, None)
+            self._judge(net, rows, judged := [])
+        if not judged:  # there is no density
+            return
+        parts, y, weight = (np.concatenate(column) for column in zip(*judged, strict=True))
         honest = mean = (np.exp(parts[..., :1]) * parts[..., 1 : 1 + n_outputs]).sum(axis=1)
         if rows.in_bag is not None:
-            honest = self._target.encode(self.oob_prediction_[some.cpu().numpy()], np.float64)
+            some = draw_rows(len(rows.y), _MOST_ROWS)
+            honest = self._target.encode(self.oob_prediction_[some], np.float64)
         errors = y - honest
-        y = mean + errors
-        size = np.sqrt(np.average(np.square(errors), axis=0, weights=weight))
-        unit = np.maximum(size, _LEAST_SCALE) * self._target.scale
-
-        def loss(log_factor):
-            self.scale_ = unit * np.exp(log_factor)
-            return -weight @ self._log_density(parts, y)
-
-        if not head.has_scale:
-            line = GammaRegressor(alpha=_PRIOR_ROWS / len(y))  # in the logarithm of an error's size
-            pairs = zip(honest.clip(-_FAR, _FAR).T, np.abs(errors).T + _LEAST_SCALE, strict=True)
-            slopes = [line.fit(z[:, np.newaxis], error, weight).coef_ for z, error in pairs]
-            self.scale_slope_ = np.concatenate(slopes)
-            loss(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x)
+        y, n_rows = mean + errors, weight.sum()
+        if not net.criterion_.has_scale:
+            self._measure_scale(parts, y, weight, honest, errors, n_before)
+        self._n_measured = min(n_before + n_rows, _MEMORY)
         log_weights, *parts = self._split(parts)
-        if n_outputs == 1:
-            below = self._share_below(y, np.exp(log_weights), *parts)[:, 0]
+        if n_outputs > 1:
+            return
+        below = self._share_below(y, np.exp(log_weights), *parts)[:, 0]
+        if n_before:
+            share = n_rows / (n_rows + n_before + _PRIOR_ROWS)
+            found = weight @ (below[:, np.newaxis] <= self._levels) / n_rows
+            self._shares = (1 - share) * self._shares + share * found
+        else:
             order, trust = np.argsort(below), len(y) / (len(y) + _PRIOR_ROWS)
             shares = np.cumsum(weight[order]) - weight[order] / 2
             levels = np.interp(_LEVELS, shares / weight.sum(), below[order])
-            self._levels = trust * levels + (1 - trust) * _LEVELS
+            self._levels, self._shares = trust * levels + (1 - trust) * _LEVELS, _LEVELS
+
+    def _measure_scale(self, parts, y, weight, honest, errors, n_before):
+        """Set the scale, and its slope, by errors and by as many rows that agree with the last."""
+        size = np.sqrt(np.average(np.square(errors), axis=0, weights=weight))
+        unit = np.maximum(size, _LEAST_SCALE) * self._target.scale
+        if n_before:  # what the outputs have in common is found below
+            share, ratio = weight.sum() / (weight.sum() + n_before), np.square(unit / self.scale_)
+            common = np.exp(np.log(ratio).mean())
+            unit = self.scale_ * np.sqrt(1 + share * (ratio / common - 1))
+        line = GammaRegressor(alpha=(_PRIOR_ROWS + n_before) / len(y))  # of an error's log size
+        z, slope = honest.clip(-_FAR, _FAR), getattr(self, "scale_slope_", np.zeros(len(unit)))
+        sizes = np.abs(errors) * np.exp(-slope * z) + _LEAST_SCALE
+        lines = [line.fit(z[:, [k]], sizes[:, k], weight).coef_ for k in range(len(unit))]
+        self.scale_slope_ = slope + np.concatenate(lines)
+
+        def loss(log_factor):
+            self.scale_ = unit * np.exp(log_factor)
+            agreeing = log_factor + np.exp(-2 * log_factor) / 2  # of normal errors of that scale
+            return n_before * len(unit) * agreeing - weight @ self._log_density(parts, y)
+
+        loss(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x)
 
     _check_y = staticmethod(check_numbers)
 
