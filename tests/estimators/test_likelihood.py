@@ -223,6 +223,30 @@ def test_intervals_cover_what_they_say(draw, loss):
     assert 0.87 < min(covered) < max(covered) < 0.93
 
 
+def share_covered(reg, X, y):
+    low, high = reg.predict_interval(X).T
+    return ((low < y) & (y < high)).mean()
+
+
+def test_small_chunks_change_intervals_by_what_they_are_worth():
+    """Errors are those of rows that were not trained on yet: 16 rows are learned by heart."""
+    found, streamed = [], []
+    for seed in range(2):
+        X, y = hetero(seed, 2000)
+        reg = MoERegressor(2, max_iter=15, random_state=seed).fit(X[:400], y[:400])
+        for rows in (slice(0), slice(400, 403), slice(403, 413)):
+            if rows.stop:
+                reg.partial_fit(X[rows], y[rows])
+            found.append(share_covered(reg, X[1000:], y[1000:]))
+        reg = MoERegressor(2, learning_rate_init=0.01, random_state=seed)
+        for start in range(0, 800, 16):
+            reg.partial_fit(X[start : start + 16], y[start : start + 16])
+        streamed.append(share_covered(reg, X[1000:], y[1000:]))
+    means = np.mean(np.reshape(found, (2, 3)), axis=0)
+    assert 0.87 < min(means) < max(means) < 0.93
+    assert 0.85 < min(streamed) < max(streamed) < 0.95
+
+
 # -- classes ------------------------------------------------------------------------------
 
 
