@@ -249,7 +249,8 @@ class MoENet(NeuralNet):
         as they are, and so do heads without logits.
         """
         module, head = self.module_, self.criterion_
-        if not (head.has_logits and all(hasattr(e, "scale_outputs") for e in module.experts)):
+        parts = [module.experts] if is_stack(module.experts) else module.experts
+        if not (head.has_logits and all(hasattr(part, "scale_outputs") for part in parts)):
             return
         some = torch.from_numpy(draw_rows(len(rows.y), _ROWS_LOOKED_AT)).to(rows.y.device)
         x = rows.x.index_select(0, some.to(getattr(rows.x, "device", "cpu")))
@@ -261,8 +262,8 @@ class MoENet(NeuralNet):
             return torch.stack([head.loss(output, y) for output in scaled], 1).double()
 
         loss = weight.double().cpu().numpy() @ self.map_batches(losses, x, y, in_bag)
-        for expert in module.experts:
-            expert.scale_outputs(_FACTORS[int(loss.argmin())])
+        for part in parts:
+            part.scale_outputs(_FACTORS[int(loss.argmin())])
 
     def infer(self, x, **fit_params):
         """Return the outputs of a batch, without noise."""

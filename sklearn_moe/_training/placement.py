@@ -46,7 +46,7 @@ def _controller():
 def work_of_a_step(module, n_samples, input_shape):
     """Return about how many multiply-adds a batch takes forwards."""
     positions = {1: 1, 2: input_shape[0]}.get(len(input_shape), math.prod(input_shape[1:]))
-    work = _n_weights(module.experts[0]) * _n_used(module)
+    work = _n_weights(module.experts) / len(module.experts) * _n_used(module)
     if module.trunk is None:
         return n_samples * positions * work
     return n_samples * (positions * _n_weights(module.trunk) + work)  # of vectors, as a rule
@@ -54,9 +54,9 @@ def work_of_a_step(module, n_samples, input_shape):
 
 def units_of_a_sample(module):
     """Return about how many hidden units a sample has, those with a bias, in all its experts."""
-    named = module.experts[0].named_parameters()
+    named = module.experts.named_parameters()
     biases = (parameter.numel() for name, parameter in named if name.endswith("bias"))
-    return sum(biases) * _n_used(module)
+    return sum(biases) * _n_used(module) // len(module.experts)
 
 
 def _n_used(module):

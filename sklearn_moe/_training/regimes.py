@@ -113,7 +113,7 @@ class _Mixture(NamedTuple):
 
 def _may_hold_regimes(module, head):
     """Tell whether the weights of a mixture can be those of linear experts and a linear gate."""
-    router, expert = module.router, module.experts[0]
+    router = module.router
     return (
         type(head) is SquaredErrorHead
         and head.n_targets == 1
@@ -123,7 +123,7 @@ def _may_hold_regimes(module, head):
         and isinstance(module.encoder, TableEncoder)
         and module.trunk is None
         and not module.shared
-        and type(expert) is MLPExpert
+        and type(expert := module.experts[0]) is MLPExpert
         and isinstance(expert[1], nn.ReLU)
         and len(expert[0].weight) > 1
     )

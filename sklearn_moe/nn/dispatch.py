@@ -1,6 +1,7 @@
 """Dispatch: which expert computes which samples, grouped so that each is called once."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any, NamedTuple, Protocol, TypeGuard
 
@@ -59,20 +60,36 @@ class Stack(nn.Module):
     Entry m of the first axis of every parameter belongs to expert m. `stack[m]` is that expert. Its
     weights are views: what is written to them is written to the stack, and a gradient by them is a
     gradient of the stack. Subclasses map a batch to the outputs of all experts, (n_samples,
-    n_experts, n_outputs), and make an expert by `_expert(m)`.
+    n_experts, n_outputs); their parameters are in the order of those of an expert.
+
+    Parameters
+    ----------
+    experts : sequence of modules
+        Of the same type and settings. Their weights are copied.
+    activation : callable
+        That of the experts. As a part of the stack a module knows whether it is trained.
     """
+
+    def __init__(self, experts: Sequence[nn.Module], activation: Callable):
+        super().__init__()
+        self.activation = activation
+        # Without weights, and in a list, so that nn.Module does not register it.
+        self._one = [copy.deepcopy(experts[0], {id(activation): activation}).to("meta")]
 
     def __len__(self) -> int:
         return len(next(self.parameters()))
 
     def __getitem__(self, index: int) -> nn.Module:
-        return self._expert(range(len(self))[index])
+        m = range(len(self))[index]
+        expert = copy.deepcopy(self._one[0], {id(self.activation): self.activation})
+        slots = [(part._parameters, name) for part in expert.modules() for name in part._parameters]
+        slots = [(weights, name) for weights, name in slots if weights[name] is not None]
+        for (weights, name), stacked in zip(slots, self.parameters(), strict=True):
+            weights[name] = stacked[m]  # type: ignore[assignment]  # a view of a parameter
+        return expert.train(self.training)
 
     def __iter__(self) -> Iterator[nn.Module]:
         return (self[m] for m in range(len(self)))
-
-    def _expert(self, m: int) -> nn.Module:
-        raise NotImplementedError
 
 
 def stack_weights(weights: Sequence[Tensor]) -> nn.Parameter:

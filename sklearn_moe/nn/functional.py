@@ -103,10 +103,10 @@ def activation_layer(activation: str | Callable) -> nn.Module:
 class _Elementwise(nn.Module):
     def __init__(self, function: Callable):
         super().__init__()
-        self.function = function
+        self.activation = function
 
     def forward(self, z: Tensor) -> Tensor:
-        return self.function(z)
+        return self.activation(z)
 
 
 # -- checks of what the user passes, before anything is trained ----------------------------

@@ -38,6 +38,7 @@ _GLOBAL_ONLY = frozenset(
         getattr(torch, "_standard_gamma", None),
     ]
 )
+_ANY_DRAW = frozenset([*_LIKE, *_DRAWS, *_GLOBAL_ONLY])  # of all functions that are called, few
 _DRAWING = (
     *(cls for name, cls in vars(nn).items() if "Dropout" in name),
     *(nn.RReLU, nn.MultiheadAttention),
@@ -48,12 +49,17 @@ _KNOWN = ("torch.", "torchvision.", "sklearn_moe.")
 def is_stochastic(module: nn.Module, *, training: bool = True) -> bool:
     """Return whether the forward pass of a module may draw random numbers.
 
-    That is so for dropout, in training only, and assumed for layers of unknown origin.
+    That is so for dropout, in training only, and assumed for layers and activations of unknown
+    origin.
     """
-    return any(
-        (training and isinstance(part, _DRAWING)) or not type(part).__module__.startswith(_KNOWN)
-        for part in module.modules()
-    )
+    for part in module.modules():
+        origins = [type(part), getattr(part, "activation", type(part))]
+        names = [f"{getattr(origin, '__module__', None)}." for origin in origins]
+        if not all(name.startswith(_KNOWN) for name in names):
+            return True
+        if training and isinstance(part, _DRAWING):
+            return True
+    return False
 
 
 class OwnGenerator(TorchFunctionMode):
@@ -88,9 +94,10 @@ class OwnGenerator(TorchFunctionMode):
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         """Run `func`, with a generator of ours if it draws and is given none."""
-        kwargs = dict(kwargs or {})
-        if kwargs.get("generator") is not None:
+        kwargs = kwargs or {}
+        if func not in _ANY_DRAW or kwargs.get("generator") is not None:
             return func(*args, **kwargs)
+        kwargs = dict(kwargs)
         if func in _LIKE:  # they take no generator
             like = torch.empty_like(*args, **kwargs)
             options = {"dtype": like.dtype, "device": like.device}

@@ -141,7 +141,7 @@ def of_scores(network):
 
 
 def activation_of(model):
-    return getattr(model.module_.experts[0][1], "function", None)
+    return getattr(model.module_.experts[0][1], "activation", None)
 
 
 VECTORS_ONLY = nn.ExpertSpec(Quadratic, ndim=2)
@@ -253,6 +253,24 @@ def test_an_activation_that_learns_does_so_in_each_expert(expert, shape, solver)
     first = [next(p for p in e.parameters() if p.numel() == 1) for e in clf.module_.experts]
     assert len({weight.item() for weight in first} | {0.25}) == 4
     assert_same(clf, pickle.loads(pickle.dumps(clf)), X)
+
+
+def rough(z):
+    """Return an activation that is random in training."""
+    return z + 0.1 * torch.randn_like(z) if z.requires_grad else z
+
+
+@pytest.mark.parametrize("activation", [torch.nn.RReLU(), rough], ids=["layer", "function"])
+@pytest.mark.parametrize(("expert", "shape"), [("mlp", (4,)), ("patch", (2, 2))])
+def test_an_activation_that_draws_does_so_by_the_seed_and_in_training_only(
+    expert, shape, activation
+):
+    X = np.random.default_rng(0).normal(size=(60, *shape))
+    model = make(expert=expert, activation=activation)
+    models = [clone(model).fit(X, np.arange(60) % 2) for _ in range(2)]
+    assert_same(*models, X)
+    assert_same(models[0], models[0], X)
+    assert not models[0].module_.experts[1].training
 
 
 @pytest.mark.usefixtures("registered")

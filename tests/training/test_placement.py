@@ -51,7 +51,8 @@ def placed(X, **options):
     plan = resolve(clf, X, np.ones(len(X)), HEAD())
     shape = int(np.prod(X.shape[1:])), 64 * clf.n_experts
     expert, mixture = torch.nn.utils.skip_init(torch.nn.Linear, *shape), torch.nn.Module()
-    mixture.experts, mixture.shared, mixture.router, mixture.trunk = [expert], [], None, None
+    mixture.experts, mixture.shared = torch.nn.ModuleList([expert]), []
+    mixture.router = mixture.trunk = None
     return place(clf.device, plan, lambda: mixture, X.shape[1:])
 
 

@@ -48,7 +48,7 @@ class MLPExpert(nn.Sequential):
     @property
     def is_linear(self) -> bool:
         """Whether the outputs are linear functions of the features."""
-        return type(self) is MLPExpert and getattr(self[1], "function", None) is linear
+        return type(self) is MLPExpert and getattr(self[1], "activation", None) is linear
 
     @torch.no_grad()
     def become_linear(self, coef: Tensor, intercept: Tensor) -> None:
@@ -97,41 +97,28 @@ class MLPStack(Stack):
         Their weights are copied.
     """
 
+    scale_outputs = MLPExpert.scale_outputs
+
     def __init__(self, experts: Sequence[MLPExpert]):
-        super().__init__()
-        self._one = [experts[0]]  # in a list, so that nn.Module does not register it
+        super().__init__(experts, experts[0][1])
         # (M, width, n_features), (M, width), (M, n_outputs, width) and (M, n_outputs).
         each = zip(*(expert.parameters() for expert in experts), strict=True)
         self.weight, self.bias, self.readout, self.readout_bias = map(stack_weights, each)
 
-    def _expert(self, m: int) -> MLPExpert:
-        expert = MLPExpert.__new__(MLPExpert)
-        first = _linear(self.weight[m], self.bias[m])
-        second = _linear(self.readout[m], self.readout_bias[m])
-        nn.Sequential.__init__(expert, first, self._one[0][1], second)
-        return expert.train(self.training)
-
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_features) to (n_samples, n_experts, n_outputs)."""
-        activation = self._one[0][1]
         weight, bias = self.weight.flatten(0, 1), self.bias.flatten()
         mixed_precision = torch.is_autocast_enabled(x.device.type)
-        if isinstance(activation, nn.ReLU) and torch.is_grad_enabled() and not mixed_precision:
+        if isinstance(self.activation, nn.ReLU) and torch.is_grad_enabled() and not mixed_precision:
             outputs = _ReLUNetworks.apply(x, weight, bias, self.readout, self.readout_bias)
         else:
             # Samples last, so that elementwise operations and sums run along contiguous rows. The
             # bias belongs to a feature of 1: addmm would write it to the hidden units first.
             weight = torch.cat([weight, bias.unsqueeze(1)], 1)
-            hidden = activation(weight @ nn.functional.pad(x, (0, 1), value=1.0).T)
+            hidden = self.activation(weight @ nn.functional.pad(x, (0, 1), value=1.0).T)
             hidden = hidden.unflatten(0, (len(self.readout), -1))
             outputs = torch.baddbmm(self.readout_bias.unsqueeze(2), self.readout, hidden)
         return outputs.permute(2, 0, 1)
-
-
-def _linear(weight: Tensor, bias: Tensor) -> nn.Linear:
-    layer = nn.Linear(weight.shape[1], weight.shape[0], device="meta")
-    vars(layer)["_parameters"] = {"weight": weight, "bias": bias}  # views of those of the stack
-    return layer
 
 
 class _ReLUNetworks(torch.autograd.Function):

@@ -1,6 +1,5 @@
 """The paper's patch expert, and many of them with stacked weights."""
 
-import copy
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -90,25 +89,15 @@ class PatchStack(Stack):
     """
 
     def __init__(self, experts: Sequence[PatchExpert]):
-        super().__init__()
-        # In a list, so that nn.Module does not register its empty weights as parameters of its own.
-        self._one = [copy.deepcopy(experts[0]).to("meta")]
+        super().__init__(experts, experts[0].activation)
         # (M, n_outputs, width, patch_size) and, if there is any, (M, n_outputs, width).
         self.weight = stack_weights([e.weight for e in experts])
         bias: list[Tensor] = [e.bias for e in experts if e.bias is not None]
         self.bias = stack_weights(bias) if bias else None
 
-    def _expert(self, m: int) -> PatchExpert:
-        one = self._one[0]
-        expert = copy.copy(one)
-        own = {name: value.copy() for name, value in vars(one).items() if isinstance(value, dict)}
-        weights = {name: None if p is None else p[m] for name, p in self._parameters.items()}
-        vars(expert).update(own | {"_parameters": weights, "training": self.training})
-        return expert
-
     def stacked_form(self) -> "PatchFilters":
         """Return the filters of all experts."""
-        return PatchFilters(self.weight, self.bias, self._one[0].activation)
+        return PatchFilters(self.weight, self.bias, self.activation)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_patches, patch_size) to (n_samples, n_experts, n_outputs)."""
