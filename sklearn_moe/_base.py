@@ -32,7 +32,7 @@ from ._data.validation import (
 )
 from ._devices import as_device, usual_modes
 from ._parameters.defaults import Plan, resolve
-from ._parameters.estimator_params import ARCHITECTURE, EstimatorParams, FitCheckpoint
+from ._parameters.estimator_params import EstimatorParams, FitCheckpoint
 from ._persistence import ModuleBlueprint, StoredModule
 from ._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
 from ._training.checkpoint import Checkpoint, FitFile, identity_of
@@ -43,7 +43,7 @@ from ._training.net import MoENet, with_in_bag_mask
 from ._training.placement import place
 from ._training.process_group import CURRENT_GROUP
 from ._training.regimes import adopt_regimes
-from .nn import MixtureOfExperts, Predictor, RouterSpec, build_mixture
+from .nn import MixtureOfExperts, Predictor, build_mixture
 from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
 from .nn.heads import choose_head
@@ -337,9 +337,8 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
     def _make_net(self, plan):
         """Return a net with drawn weights."""
         model, training = vars(plan.model), plan.training
-        router = RouterSpec.of(plan.model.router)
-        self._noise_at_predict = router.noise_at_predict
-        self._architecture = self._architecture_of(plan)
+        self._noise_at_predict = plan.model.router.noise_at_predict
+        self._architecture = plan.architecture
         head = self._head(learns_scale=plan.learns_scale)
         seed = self._random_state.randint(_MAX_SEED)
         if isinstance(plan.model.trunk, torch.nn.Module):
@@ -350,7 +349,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             self.n_experts,
             head=head,
             statistics=self._scales,
-            unstacked=training.solver.needs_unstacked(router.router_class.mixes),
+            unstacked=training.solver.needs_unstacked(plan.model.router.router_class.mixes),
             dtype=self._dtype,
             seed=seed,
             **model,
@@ -504,14 +503,9 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         context.call_on_fit_task_begin(estimator=self, **data)
         return ScikitLearnCallbacks(self, context, data, working._describe)
 
-    def _architecture_of(self, plan):
-        params = self.get_params(deep=True)
-        names = {full.removesuffix("__kind"): full for full in ARCHITECTURE}
-        return {name: plan.resolved.get(name, params[full]) for name, full in names.items()}
-
     def _check_architecture(self, plan):
         """Refuse to go on with weights that belong to another model."""
-        had, wanted = self._architecture, self._architecture_of(plan)
+        had, wanted = self._architecture, plan.architecture
         changed = sorted(name for name in wanted if wanted[name] != had.get(name))
         if changed:
             had, asked = ({name: a.get(name) for name in changed} for a in (had, wanted))

@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe.nn import EXPERTS, build_mixture
+from sklearn_moe.nn import EXPERTS, RouterSpec, build_mixture
 from sklearn_moe.nn.heads import choose_head
 from sklearn_moe.nn.seeding import OwnGenerator
 
@@ -149,11 +149,19 @@ def has_statistics(expert):
     return any(True for _ in _example(expert).buffers())
 
 
+def specified(router="top1", **options):
+    """Return the spec of a router with the parts among the options, and the other options."""
+    parts = options.keys() & {"network", "top_k", "gate", "noise"}
+    spec = RouterSpec.of(router).with_options(**{name: options.pop(name) for name in parts})
+    return spec, options
+
+
 def make_mixture(
     expert="patch", n_experts=4, *, shape=None, n_targets=3, dtype="float64", seed=0, **parts
 ):
     """Return a mixture that tells classes apart; `parts` are those of `build_mixture`."""
-    parts = {"expert_options": {}, "router_options": {}} | parts
+    router = specified(parts.pop("router", "top1"), **parts.pop("router_options", {}))
+    parts = {"expert_options": {}, "router": router[0], "router_options": router[1]} | parts
     return build_mixture(
         shape_for(expert) if shape is None else shape,
         n_experts,

@@ -23,6 +23,11 @@ _OWN_LOSS_ON_TABLES, _OWN_LOSS_BEHIND_TRUNK = 1.0, 0.7
 _OUT_OF_BAG = 0.1  # of the experts, for each sample
 # Of a small table one expert says little about the others: a quarter are out-of-bag.
 _OUT_OF_BAG_OF_FEW, _FEW_ROWS = 0.25, 500
+_ARCHITECTURE = (  # what a warm start cannot change: the weights belong to it
+    *("n_experts", "expert", "activation", "expert_width", "trunk", "loss", "standardize", "top_k"),
+    *("router__kind", "router__network", "router__noise", "router__gate"),
+    *("router__n_shared_experts", "balance__kind"),
+)
 _BAG = 8  # networks that find out for how many epochs a single one learns
 _FEWEST_HELD_OUT = 10  # samples that tell when to stop
 # The gradient of the likelihood by the router is informative early: its rate is twice the experts'.
@@ -84,7 +89,7 @@ class ModelPlan:
     expert: ExpertSpec
     expert_options: dict[str, Any]
     trunk: Any
-    router: Any
+    router: RouterSpec
     router_options: dict[str, Any]
     n_shared_experts: int
     balance: Any
@@ -130,6 +135,7 @@ class Plan:
     learns_scale: bool  # of a density around linear experts, which says how far these specialize
     model: ModelPlan
     training: TrainingPlan
+    architecture: dict[str, Any]  # what a warm start cannot change, as the weights belong to it
     resolved: dict[str, Any]
 
 
@@ -169,10 +175,17 @@ def resolve(estimator, X, weight, head):
     """
     choices = _Choices(estimator.get_params(deep=True))
     data = DataProfile.of(X, weight)
-    # What the experts read is a vector: a row of a table, or the features of a trunk.
-    trunk = choices.pick("trunk", "cnn" if data.is_image and _shares(choices) else None)
+    given = choices["router__kind"]
+    router = None if is_auto(given) else RouterSpec.of(given)
+    # A whole network has layers of its own, and some routers look at samples, not at features.
+    of_samples = router and (
+        router.network is CentroidScores or router.router_class is PatchChoiceRouter
+    )
+    shares = data.is_image and is_auto(choices["expert"]) and not of_samples
+    trunk = choices.pick("trunk", "cnn" if shares else None)
     if trunk is not None:
         TRUNKS.resolve(trunk)
+    # What the experts read is a vector: a row of a table, or the features of a trunk.
     is_vector = data.is_table or trunk is not None
     ndim = 2 if is_vector else 1 + len(data.sample_shape)
     usual = next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)  # the first of them
@@ -180,7 +193,8 @@ def resolve(estimator, X, weight, head):
     solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", expert.solver)))
     adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
     mixes = is_vector and not adds and has(head, Head, "mix")
-    router = choices.pick("router__kind", "soft" if mixes else "top1")
+    usual = choices.pick("router__kind", "soft" if mixes else "top1")
+    router = router or RouterSpec.of(usual)
     standardize = choices.pick("standardize", data.is_table or data.is_image)
     if standardize and not (data.is_table or data.is_image):
         raise ValueError(
@@ -189,51 +203,73 @@ def resolve(estimator, X, weight, head):
             "Use standardize='auto': the steps are in proportion to the scale of patches."
         )
     model = _plan_model(choices, data, expert, trunk, router)
-    training = _plan_training(choices, data, head, solver, model)
-    if choices["router__upcycle"]:
-        _check_upcycling(choices, model)
-    is_linear = data.is_table and trunk is None and expert.factory is MLPExpert
-    is_linear = is_linear and _is_linear(choices["activation"])
-    learns_scale = is_linear and RouterSpec.of(router).router_class.mixes
-    learns_scale = learns_scale and choices["n_experts"] > 1
-    return Plan(data, standardize, is_linear, learns_scale, model, training, choices.resolved)
+    is_linear = choices["activation"] in ("linear", ACTIVATIONS["linear"])
+    training = _plan_training(choices, data, head, solver, model, is_linear)
+    is_linear = is_linear and data.is_table and trunk is None and expert.factory is MLPExpert
+    learns_scale = is_linear and router.router_class.mixes and choices["n_experts"] > 1
+    names = {full.removesuffix("__kind"): full for full in _ARCHITECTURE}
+    architecture = {n: choices.resolved.get(n, choices[full]) for n, full in names.items()}
+    parts = model, training, architecture, choices.resolved
+    return Plan(data, standardize, is_linear, learns_scale, *parts)
 
 
 def _plan_model(choices, data, expert, trunk, router):
-    """Return what the model is."""
-    preset = RouterSpec.of(router)
-    top_k = preset.top_k
-    if preset.router_class is PatchChoiceRouter:
+    """Return what the model is, with all parts of the router."""
+    fixed, top_k, upcycle = router.network, router.top_k, choices["router__upcycle"]
+    network = choices.pick("router__network", "linear" if fixed is None else "auto")
+    if fixed is not None and not is_auto(network):
+        raise ValueError(
+            f"router={router}: its scores are fixed, got router__network={network!r}. Use "
+            "router__network='auto'."
+        )
+    if router.router_class is PatchChoiceRouter:
         top_k = min(top_k, patches_shape(data.sample_shape)[0])
-    router_options = {
-        "network": choices.pick("router__network", "linear" if preset.network is None else "auto"),
-        "top_k": choices.pick("top_k", top_k),
-        "gate": choices.pick("router__gate", _gate(choices, preset)),
-        "noise": choices.pick("router__noise", preset.noise),
-        # Derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
-        "per_row": data.is_table,
-        "init_std": 1.0 if trunk is not None else _router_init_std(data),
-    }
+    top_k, gate = choices.pick("top_k", top_k), router.gate or router.gates[0]
+    if upcycle:  # the gate that leaves the output as it is
+        gate = "relative" if top_k == 1 else "renormalized"
+    router = router.with_options(
+        network=network if fixed is None else fixed,
+        top_k=top_k,
+        gate=choices.pick("router__gate", gate),
+        noise=choices.pick("router__noise", router.noise),
+    )
+    keeps = router.gate in ("relative", "renormalized") or callable(router.gate)
+    chooses = router.router_class.sparse and router.noise is not None
+    starts_even = not router.random_start and fixed is None
+    if upcycle and not (starts_even and keeps and chooses and choices["n_experts"] > 1):
+        raise ValueError(
+            f"router__upcycle={upcycle!r} splits one expert into copies, which "
+            "takes n_experts > 1, a router that chooses and starts without a preference ('top1', "
+            "'topk', 'noisy_topk', 'sampled'), noise, and the gate 'relative' or 'renormalized'. "
+            f"Got n_experts={choices['n_experts']}, router={choices['router__kind']!r}, "
+            f"router__noise={router.noise!r}, router__gate={router.gate!r}."
+        )
+    init_std = 1.0  # of weights that make scores of about 1
+    if trunk is None and len(data.sample_shape) == 2:  # the sum of unrelated patches
+        init_std = 1 / (data.scale * np.sqrt(data.sample_shape[0]))
+    elif trunk is None:
+        init_std = 1 / np.sqrt(np.prod(data.sample_shape))
     return ModelPlan(
         expert=expert,
         expert_options=_expert_options(choices, data, expert),
         trunk=trunk,
         router=router,
-        router_options=router_options,
+        # Noise is derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
+        router_options={"per_row": data.is_table, "init_std": init_std},
         n_shared_experts=choices["router__n_shared_experts"],
         balance=choices["balance__kind"],
         balance_weight=choices["balance__weight"],
     )
 
 
-def _plan_training(choices, data, head, solver, model):
+def _plan_training(choices, data, head, solver, model, is_linear):
     """Return how the model is trained."""
-    n_experts, router = choices["n_experts"], RouterSpec.of(model.router)
-    is_vector = data.is_table or model.trunk is not None
+    n_experts, router_class = choices["n_experts"], model.router.router_class
+    is_regression = head.kind == "regression"
     # Only mixtures of distributions can tell what each expert makes of a sample.
-    mixes = router.router_class.mixes and n_experts > 1
+    mixes = router_class.mixes and n_experts > 1
     batch_size = solver.batch_size or min(_SMALL_BATCH, max(_LEAST_BATCH, data.n_samples // 4))
-    if head.kind == "regression":  # numbers hold noise, and many small steps overfit few samples
+    if is_regression:  # numbers hold noise, and many small steps overfit few samples
         batch_size = _SMALL_BATCH
     # The mean of n samples is as noisy as that of n / f of equal weight, with f = mean(w^2) /
     # mean(w)^2 (Kish 1965). More than four times as many would cost more than they are worth.
@@ -244,40 +280,59 @@ def _plan_training(choices, data, head, solver, model):
     largest_batch = sys.maxsize if batch_size is None else batch_size
     batch_size = min(largest_batch, data.n_samples)
     schedule = choices.pick("solver__schedule", solver.schedule)
-    if schedule == "residual" and not solver.per_expert:
-        raise ValueError(
-            "solver__schedule='residual' is made for solver='normalized_sgd', got solver="
-            f"{choices['solver__kind']!r}. Use solver__schedule='constant'."
-        )
     if schedule == "residual":
         require(head, Head, "error", "solver__schedule='residual'")
-    strong = not _is_linear(choices["activation"])
+        if not solver.per_expert:
+            raise ValueError(
+                "solver__schedule='residual' is made for solver='normalized_sgd', got solver="
+                f"{choices['solver__kind']!r}. Use solver__schedule='constant'."
+            )
     own_loss = _OWN_LOSS_ON_TABLES if data.is_table else _OWN_LOSS_BEHIND_TRUNK
-    own_loss = own_loss if mixes and is_vector and strong else 0.0
-    own_loss = choices.pick("expert_loss_weight", own_loss)
+    is_strong = (data.is_table or model.trunk is not None) and not is_linear
+    own_loss = choices.pick("expert_loss_weight", own_loss if mixes and is_strong else 0.0)
     # One network has no out-of-bag samples, but a bag of such networks has.
     rehearses = n_experts == 1 and data.is_table and has(head, Head, "mix")
     # Specialized experts give poor out-of-bag estimates: they know their own region only. Samples
     # that are held out halve the log loss of tables then, also of 150 rows.
-    stop = _can_hold_out(choices, data, head)
+    n_held_out = choices["validation_fraction"] * data.n_samples
+    enough = n_held_out >= max(_FEWEST_HELD_OUT, head.n_targets) and has(head, Head, "score")
+    stop = data.is_table and n_experts > 1 and enough
     stop = "out_of_bag" if rehearses or (mixes and data.is_table and own_loss) else stop
     stop = choices.pick("early_stopping", stop)
+    is_bagged = stop == "out_of_bag"
     if stop is True:
         require(head, Head, "score", "early_stopping=True")
-    if not mixes and ((stop == "out_of_bag" and not rehearses) or own_loss):
-        _refuse_own_losses(choices, stop)
-    starts_linear = _is_wide(data) and (own_loss > 0 or n_experts == 1) and model.trunk is None
+    if not mixes and ((is_bagged and not rehearses) or own_loss):
+        which = f"expert_loss_weight={own_loss!r}"
+        raise ValueError(
+            f"{'early_stopping=' + repr(stop) if is_bagged else which} needs a router that mixes "
+            f"the distributions of several experts, got router={choices['router__kind']!r} and "
+            f"n_experts={n_experts}. Use router='soft' and n_experts > 1, or leave it at 'auto'."
+        )
+    starts_linear = (own_loss > 0 or n_experts == 1) and _is_wide(data)
     starts_linear = starts_linear and _holds_linear(model, head)
     auto_rates = _auto_rates(choices, data, solver, model)
-    rates = [_pick_rate(choices, name, auto) for name, auto in auto_rates.items()]
-    epochs = _epochs(schedule, head.kind, data, batch_size)
+    rates = [choices.pick(name, auto) for name, auto in auto_rates.items()]
+    for name, rate in zip(auto_rates, rates, strict=True):
+        if rate > float(np.finfo(np.float32).max):
+            raise ValueError(
+                f"{name}={rate:.3g} is too large for float32. Lower it, or, if it was 'auto', "
+                "multiply X by a constant."
+            )
+    # Numbers hold noise, and the loss of the training samples goes on falling.
+    epochs = 150 if is_regression else 1000
+    if schedule == "cosine":  # others end when patience does
+        n_batches, share = -(-data.n_samples // batch_size), 2 if data.is_table else 1
+        epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), _MOST_EPOCHS // share)
+        epochs = max(epochs, -(-_FEWEST_STEPS // share // n_batches))
     max_iter = choices.pick("max_iter", _FEWEST_EPOCHS if starts_linear else epochs)
+    ends_by_itself = (schedule == "cosine" and not stop) or is_regression
     few = data.n_samples <= _FEW_ROWS and not starts_linear
     share = _OUT_OF_BAG_OF_FEW if few else _OUT_OF_BAG
     n_out_of_bag = min(max(1, round(share * n_experts)), n_experts - 1)
     n_per_network = batch_size
-    if model.trunk is None and router.router_class.sparse and n_experts > 1:
-        n_per_network *= model.router_options["top_k"] / n_experts
+    if model.trunk is None and router_class.sparse and n_experts > 1:
+        n_per_network *= model.router.top_k / n_experts
     return TrainingPlan(
         solver=solver,
         solver_options=_solver_options(choices, solver),
@@ -287,22 +342,18 @@ def _plan_training(choices, data, head, solver, model):
         auto_rates=auto_rates,
         expert_loss_weight=own_loss,
         holds_out=stop is True,
-        n_out_of_bag=n_out_of_bag if stop == "out_of_bag" else 0,
-        n_rehearsing=_BAG if stop == "out_of_bag" and rehearses else 0,
+        n_out_of_bag=n_out_of_bag if is_bagged else 0,
+        n_rehearsing=_BAG if is_bagged and rehearses else 0,
         batch_size=batch_size,
         largest_batch=largest_batch,
         max_iter=max_iter,
         n_dense_epochs=min(round(choices["router__upcycle"] * max_iter), max_iter - 1),
         starts_linear=starts_linear,
-        tol=choices.pick("tol", _tolerance(stop, schedule, head.kind)),
+        tol=choices.pick("tol", None if ends_by_itself and not is_bagged else 1e-4),
         # Mixed precision copies every weight in each step, which takes longer than it saves if a
         # network sees few samples at a time.
         may_use_bf16=data.is_image and data.dtype != np.float64 and n_per_network >= _WORTH_BF16,
     )
-
-
-def _is_linear(activation):
-    return activation in ("linear", ACTIVATIONS["linear"])
 
 
 def _is_wide(data):
@@ -317,14 +368,7 @@ def _holds_linear(model, head):
     is_relu = model.expert_options.get("activation") in ("relu", ACTIVATIONS["relu"])
     width = model.expert_options.get("width", _WIDTH)
     fits = head.n_outputs >= head.n_targets and width >= 2 * head.n_outputs
-    return model.expert.factory is MLPExpert and is_relu and fits
-
-
-def _can_hold_out(choices, data, head):
-    """Tell whether enough samples of a table can be held out to notice overfitting."""
-    n_held_out = choices["validation_fraction"] * data.n_samples
-    enough = n_held_out >= max(_FEWEST_HELD_OUT, head.n_targets) and has(head, Head, "score")
-    return data.is_table and choices["n_experts"] > 1 and enough
+    return model.trunk is None and model.expert.factory is MLPExpert and is_relu and fits
 
 
 def _auto_rates(choices, data, solver, model):
@@ -334,104 +378,26 @@ def _auto_rates(choices, data, solver, model):
     the square of it, so that multiplying X by a constant changes nothing.
     """
     rate, router_rate = solver.learning_rate, solver.router_learning_rate
+    router_class, network = model.router.router_class, choices["router__network"]
+    is_vector, ends_at_0 = data.is_table or model.trunk is not None, solver.schedule == "cosine"
     if solver.scale_by_input_norm:
         rate, router_rate = rate / data.scale, router_rate / data.scale**2
-        if RouterSpec.of(model.router).router_class is PatchChoiceRouter:
+        if router_class is PatchChoiceRouter:
             router_rate *= _PATCH_ROUTER_LR_FACTOR
-    if data.is_table and solver.schedule == "cosine":
+    if data.is_table and ends_at_0:
         # By batches: in a single one, a sample of weight 2 must be the same as two samples.
         n_batches = math.ceil(data.n_samples / _SMALL_BATCH)
         rate *= _TABLE_LR_FACTOR * min(1, math.sqrt(n_batches / _BATCHES_OF_FULL_RATE))
         if _is_wide(data):  # a step moves the outputs in proportion to the columns
             rate *= min(1, _COLUMNS_OF_FULL_RATE / data.sample_shape[0])
-    if data.is_image and solver.schedule == "cosine":
+    if data.is_image and ends_at_0:
         rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
-    is_vector = data.is_table or model.trunk is not None
-    if (
-        RouterSpec.of(model.router).router_class.mixes
-        and is_vector
-        and not solver.scale_by_input_norm
-    ):
+    adds_up = is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
+    if router_class.mixes and is_vector and not solver.scale_by_input_norm:
         router_rate = _ROUTER_LR_FACTOR * rate
-    elif data.is_image and model.trunk is None and _adds_up(choices["router__network"]):
+    elif data.is_image and model.trunk is None and adds_up:
         router_rate /= patches_shape(data.sample_shape)[0]  # the scores of so many squares
     return {"learning_rate_init": rate, "router__learning_rate": router_rate}
-
-
-def _pick_rate(choices, name, default):
-    rate = choices.pick(name, default)
-    if rate > float(np.finfo(np.float32).max):
-        raise ValueError(
-            f"{name}={rate:.3g} is too large for float32. Lower it, or, if it was 'auto', multiply "
-            "X by a constant."
-        )
-    return rate
-
-
-def _refuse_own_losses(choices, stop):
-    """Refuse losses of single experts, and say what they need."""
-    which = "early_stopping='out_of_bag'"
-    if stop != "out_of_bag":
-        which = f"expert_loss_weight={choices['expert_loss_weight']!r}"
-    raise ValueError(
-        f"{which} needs a router that mixes the distributions of several experts, got "
-        f"router={choices['router__kind']!r} and n_experts={choices['n_experts']}. Use "
-        "router='soft' and n_experts > 1, or leave it at 'auto'."
-    )
-
-
-def _epochs(schedule, kind, data, batch_size):
-    """Return the epochs of a schedule, or those after which patience ends."""
-    if schedule == "cosine":
-        n_batches, share = -(-data.n_samples // batch_size), 2 if data.is_table else 1
-        epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), _MOST_EPOCHS // share)
-        return max(epochs, -(-_FEWEST_STEPS // share // n_batches))
-    # Numbers hold noise, and the loss of the training samples goes on falling.
-    return 150 if kind == "regression" else 1000
-
-
-def _tolerance(stop, schedule, kind):
-    """Return by how much a loss must improve, None where it is not asked."""
-    if stop == "out_of_bag":
-        return 1e-4
-    return None if (schedule == "cosine" and not stop) or kind == "regression" else 1e-4
-
-
-def _shares(choices):
-    """Tell whether a shared trunk may be inserted: not before whole networks or k-means centers."""
-    kind = choices["router__kind"]
-    router = RouterSpec.of("top1" if is_auto(kind) else kind)
-    of_samples = router.network is CentroidScores or router.router_class is PatchChoiceRouter
-    return is_auto(choices["expert"]) and not of_samples
-
-
-def _adds_up(network):
-    """Tell whether a score network adds up the scores of the patches."""
-    return is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
-
-
-def _gate(choices, router):
-    """Return the gate of a router, one that leaves the output as it is where experts are split."""
-    if not choices["router__upcycle"]:
-        return router.gates[0]
-    top_k = router.top_k if is_auto(choices["top_k"]) else choices["top_k"]
-    return "relative" if top_k == 1 else "renormalized"
-
-
-def _check_upcycling(choices, model):
-    """Refuse to split an expert if that changes its output, or its copies would stay equal."""
-    router, options = RouterSpec.of(model.router), model.router_options
-    starts_even = not router.random_start and router.network is None
-    keeps = options["gate"] in ("relative", "renormalized") or callable(options["gate"])
-    chooses = router.router_class.sparse and options["noise"] is not None
-    if not (starts_even and keeps and chooses and choices["n_experts"] > 1):
-        raise ValueError(
-            f"router__upcycle={choices['router__upcycle']!r} splits one expert into copies, which "
-            "takes n_experts > 1, a router that chooses and starts without a preference ('top1', "
-            "'topk', 'noisy_topk', 'sampled'), noise, and the gate 'relative' or 'renormalized'. "
-            f"Got n_experts={choices['n_experts']}, router={choices['router__kind']!r}, "
-            f"router__noise={options['noise']!r}, router__gate={options['gate']!r}."
-        )
 
 
 def _expert_options(choices, data, expert):
@@ -488,10 +454,3 @@ def _rms_norm(X, weight):
             "constant."
         )
     return norm or 1.0
-
-
-def _router_init_std(data):
-    """Return the deviation of router weights that makes initial scores of about 1."""
-    if len(data.sample_shape) == 2:  # the sum of unrelated patches
-        return 1 / (data.scale * np.sqrt(data.sample_shape[0]))
-    return 1 / np.sqrt(np.prod(data.sample_shape))

@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 __all__ = [
-    "ARCHITECTURE",
     "PARTS",
     "BalanceChoice",
     "BalanceParams",
@@ -309,13 +308,6 @@ LossChoice = str | Callable | LossSpec
 BalanceChoice = str | Callable | BalanceParams
 SolverChoice = str | Callable | SolverSpec | SolverParams
 CheckpointChoice = str | os.PathLike | FitCheckpoint
-
-# What a warm start cannot change: the weights belong to it.
-ARCHITECTURE = (
-    *("n_experts", "expert", "activation", "expert_width", "trunk", "loss", "standardize", "top_k"),
-    *("router__kind", "router__network", "router__noise", "router__gate"),
-    *("router__n_shared_experts", "balance__kind"),
-)
 
 
 class EstimatorParams(BaseEstimator):

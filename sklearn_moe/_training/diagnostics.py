@@ -8,7 +8,6 @@ from sklearn.utils import gen_batches
 
 from .._compat import warn
 from ..exceptions import ExpertCollapseWarning
-from ..nn import RouterSpec
 from ..nn.seeding import OwnGenerator
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert computes "nearly all"
@@ -149,7 +148,7 @@ def _warn_of_load(fit, load):
 
 def _against_collapse(fit):
     """Return what may help, without what would change nothing or be refused."""
-    remedies, router_class = [], RouterSpec.of(fit.plan.model.router).router_class
+    remedies, router_class = [], fit.plan.model.router.router_class
     if not fit.plan.standardize:
         is_bag = fit.rows.x.ndim == 3
         remedies.append("a scaler before the patches" if is_bag else "standardize='auto'")

@@ -205,13 +205,13 @@ def build_mixture(
         If a factory returns something else than asked for, or the router mixes distributions and
         the head cannot.
     """
-    head = head()
-    mixes = RouterSpec.of(router).router_class.mixes
+    head, router = head(), RouterSpec.of(router)
+    mixes = router.router_class.mixes
     if mixes:
-        require(head, Head, "mix", f"router={router!r}")
+        require(head, Head, "mix", f"router={router}")
         if n_shared_experts:
             raise ValueError(
-                f"router={router!r} mixes the distributions of the experts and cannot add outputs "
+                f"router={router} mixes the distributions of the experts and cannot add outputs "
                 f"of router__n_shared_experts={n_shared_experts}. Use a router that adds, such as "
                 "'topk'."
             )

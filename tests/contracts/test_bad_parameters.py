@@ -182,6 +182,7 @@ CONTRADICTIONS = [  # the last of the parameters is named
     ({"router": "top1", "top_k": 2}, "=2|router='top1'"),
     ({"router": "topk", "router__gate": "renormalized"}, ".* no gradient"),
     ({"router__network": "cnn"}, "='cnn'"),
+    ({"router": "random", "router__network": "mlp"}, "='mlp'"),
     ({"router": "top1", "router__noise": None, "balance": "load"}, ""),
     ({"router": "soft", "router__n_shared_experts": 1}, "=1"),
     ({"router": "soft", "router__upcycle": 0.5}, "=0.5"),

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from helpers import seeded
+from helpers import seeded, specified
 
 from sklearn_moe.nn import BALANCES, Route
 from sklearn_moe.nn.routers.make import make_router
@@ -10,9 +10,9 @@ from sklearn_moe.nn.routers.make import make_router
 
 def balanced(name, weight=1.0, n_experts=4, **options):
     """Return a router of four experts on vectors of six features, with a balance."""
-    options = {"noise": "gaussian"} | options
+    spec, options = specified("topk", **{"noise": "gaussian"} | options)
     balance = BALANCES[name](n_experts, weight)
-    return make_router("topk", (6,), n_experts, 3, balance=balance, **options).double()
+    return make_router(spec, (6,), n_experts, 3, balance=balance, **options).double()
 
 
 def samples(n=400):

@@ -13,7 +13,7 @@ from sklearn_moe.nn.functional import mixture_loss
 from sklearn_moe.nn.seeding import OwnGenerator, in_bag_mask
 
 
-def build(expert="patch", *, router="topk", top_k=1, gate="auto", **parts):
+def build(expert="patch", *, router="topk", top_k=1, gate=None, **parts):
     """Return a mixture whose scores differ."""
     parts["expert_options"] = {"width": 2} if is_deep(expert) else {}
     parts["router_options"] = {"top_k": top_k, "gate": gate}

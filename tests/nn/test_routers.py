@@ -5,14 +5,14 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import assert_equal_gradients, make_mixture, refuses, samples_for, seeded
+from helpers import assert_equal_gradients, make_mixture, refuses, samples_for, seeded, specified
 from torch import nn
 from torch.func import functional_call
 
 from sklearn_moe.nn import BALANCES, GATES, NETWORKS, NOISES, ROUTERS, Noise, RouterSpec, TopKRouter
+from sklearn_moe.nn.routers import make
 from sklearn_moe.nn.routers import scores as networks
 from sklearn_moe.nn.routers.base import choose
-from sklearn_moe.nn.routers.make import make_router
 from sklearn_moe.nn.routers.scores import CentroidScores, LinearScores, as_patches
 from sklearn_moe.nn.seeding import OwnGenerator
 
@@ -41,6 +41,12 @@ def build(router="top1", expert="patch", **options):
 
 
 samples = partial(samples_for, "patch")
+
+
+def make_router(router, *args, **options):
+    """Return a router, with parts of the spec among the options."""
+    spec, options = specified(router, **options)
+    return make.make_router(spec, *args, **options)
 
 
 # -- references: one sample x, its noise r, everything written out ------------------------
@@ -272,14 +278,13 @@ def test_what_is_no_network_of_scores_is_refused():
 
 def test_what_is_not_trained_is_not_balanced():
     frozen = partial(LinearScores, trained=False)
-    make = partial(make_router, input_shape=(6,), n_experts=4, n_outputs=3)
     for network in (frozen, CentroidScores):
         for balance in (SWITCH, LOAD):
             with pytest.raises(ValueError, match="are not trained"):
-                make("topk", network=network, balance=balance)
-        make("topk", network=network, balance=BIAS)
+                make_router("topk", (6,), 4, 3, network=network, balance=balance)
+        make_router("topk", (6,), 4, 3, network=network, balance=BIAS)
     assert not list(build("random").router.parameters())
-    make(RouterSpec(TopKRouter, network=LinearScores), balance=SWITCH)
+    make_router(RouterSpec(TopKRouter, network=LinearScores), (6,), 4, 3, balance=SWITCH)
 
 
 def test_scores_start_at_zero_where_there_is_noise():
@@ -387,7 +392,6 @@ CONTRADICTIONS = [
     ("soft", {"gate": "sigmoid"}, r"none of its gates, which are \['softmax'\]"),
     ("soft", {"gate": GATES["sigmoid"]}, "none of its gates"),
     ("merge", {"noise": "uniform"}, "no choice"),
-    ("random", {"network": "mlp"}, "are fixed"),
     ("noisy_topk", {"noise": None}, "the scale"),
     ("kmeans", {"balance": SWITCH}, "not trained"),
     ("soft", {"balance": BIAS}, "are for routers that choose experts"),
@@ -407,7 +411,7 @@ def test_a_dense_gradient_needs_a_choice_and_a_bounded_gate():
     spec = ROUTERS["topk"].with_options(dense_gradient=True)
     for gate in ("softmax", GATES["softmax"], "sigmoid"):
         assert make_router(spec, (4, 6), 4, 3, gate=gate).defaults is not None
-    for router, gate in (("soft", "auto"), ("topk", "logit")):
+    for router, gate in (("soft", None), ("topk", "logit")):
         spec = ROUTERS[router].with_options(dense_gradient=True)
         with pytest.raises(ValueError, match=r"router=RouterSpec.*dense_gradient.*gate="):
             make_router(spec, (4, 6), 4, 3, gate=gate)

@@ -2,18 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..._registry import Registry, is_auto
+from ..._registry import Registry
 from ..functional import Shape, dry_run
 from .base import Balance, MergeRouter, ReLURouter, Router, RunningMean, SigmoidRouter, SoftRouter
 from .gates import GATES, NOISES, Noise, make_noise, standard_gate
-from .scores import NETWORKS, CentroidScores, LinearScores, NormalizedScores, make_scores
+from .scores import CentroidScores, LinearScores, NormalizedScores, make_scores
 from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
 
 _MEMORY = 100  # steps over which an expert's mean output is averaged
@@ -22,25 +22,29 @@ _TIE_BREAK = 0.1  # of the usual initial weights, where there is no noise
 
 @dataclass(frozen=True)
 class RouterSpec:
-    """A router: its class, what "auto" means for it, and the options that few people set.
+    """A router: its class, and all that it is made of.
 
-    Change one of those of a registered router by `with_options`, and pass the result as `router`,
-    in a search as one candidate of several.
+    In `ROUTERS` the parts of a name are what "auto" means for it. Change one of them, or an option
+    that few people set, by `with_options`, and pass the result as `router`, in a search as one
+    candidate of several.
 
     Parameters
     ----------
     router_class : subclass of Router
     noise : str, callable or None, default="uniform"
         Noise in training.
-    network : str, callable or None
-        A score network that is part of the name, as in `NETWORKS`; None leaves it to the user.
+    network : str, callable or None, default=None
+        A score network that is part of the name, as in `NETWORKS`; None leaves it to the user, and
+        is "linear".
     one_expert : bool, default=False
         Whether `top_k` must be 1.
     random_start : bool, default=False
         Start from random weights, where scores of zero would leave no expert a positive gate
         ("relu") or tie forever ("random").
     top_k : int, default=1
-        What `top_k="auto"` becomes.
+        Experts of a sample, or patches of an expert.
+    gate : str, callable or None, default=None
+        Weights of the outputs, as in `GATES`. None: the first gate of the class.
     dense_gradient : bool, default=False
         Give a gradient to the gates of experts that were not chosen, too, with each expert's
         running mean output in place of its output (Default MoE, arXiv 2504.12463). For routers
@@ -62,8 +66,13 @@ class RouterSpec:
     one_expert: bool = False
     random_start: bool = False
     top_k: int = 1
+    gate: str | Callable | None = None
     dense_gradient: bool = False
     noise_at_predict: bool = False
+    given: Any = field(default=None, repr=False, compare=False)  # the name or class it is made of
+
+    def __str__(self) -> str:
+        return repr(self) if self.given is None else repr(self.given)
 
     def with_options(self, **options: Any) -> "RouterSpec":
         """Return the same router with some options changed."""
@@ -84,11 +93,12 @@ class RouterSpec:
         ValueError
             If it is none of these.
         """
-        router = ROUTERS.resolve(router)
         if isinstance(router, RouterSpec):
             return router
+        if isinstance(router, str):
+            return ROUTERS.resolve(router).with_options(given=router)
         if isinstance(router, type) and issubclass(router, Router):
-            return cls(router, noise="uniform" if router.noisy else None)
+            return cls(router, noise="uniform" if router.noisy else None, given=router)
         raise ValueError(f"router must be a name, {ROUTERS.own}; got {router!r}.")
 
 
@@ -115,30 +125,22 @@ ROUTERS = Registry(
 
 
 def make_router(
-    router: str | type[Router] | RouterSpec,
+    spec: RouterSpec,
     input_shape: Shape,
     n_experts: int,
     n_outputs: int,
     *,
-    network: str | Callable = "auto",
-    top_k: int | Literal["auto"] = "auto",
-    gate: str | Callable = "auto",
-    noise: str | Callable | None = "auto",
     per_row: bool = False,
     balance: Balance | None = None,
     init_std: float = 1.0,
     mix: Callable[[Tensor, Tensor], Tensor] | None = None,
     normalize: bool = False,
 ) -> Router:
-    """Return a router for samples of shape `input_shape`.
+    """Return the router of a spec, for samples of shape `input_shape`.
 
     Parameters
     ----------
-    router : str, subclass of Router or RouterSpec
-        A name in `ROUTERS`, or a router of your own.
-    network, gate, noise : str, callable or None
-        Names in `NETWORKS`, `GATES`, `NOISES`, or callables like those. "auto" is the default of
-        the router, None none.
+    spec : RouterSpec
     balance : Balance or None
     per_row : bool, default=False
         Whether noise is a function of the sample, see `Noise`.
@@ -157,19 +159,12 @@ def make_router(
     TypeError
         If a callable is not of the required kind, or returns something else than asked for.
     """
-    spec = RouterSpec.of(router)
-    router_class = spec.router_class
-    top_k = spec.top_k if is_auto(top_k) else top_k
-    with _errors_name(router):
-        noise = make_noise(spec.noise if is_auto(noise) else noise, per_row)
-        gate = standard_gate(spec.gates[0] if is_auto(gate) else gate)
-        _check_parts(spec, top_k, network, gate, noise)
+    router_class, top_k = spec.router_class, spec.top_k
+    with _errors_name(spec):
+        noise = make_noise(spec.noise, per_row)
+        gate = standard_gate(spec.gate or spec.gates[0])
+        _check_parts(spec, gate, noise)
         router_class.check(input_shape, n_experts, top_k, gate)
-        if spec.dense_gradient and not (router_class.sparse and gate in ("softmax", "sigmoid")):
-            raise ValueError(
-                "dense_gradient=True is for routers that choose experts, with the gate 'softmax' "
-                f"or 'sigmoid', got router__gate={gate!r}. Use dense_gradient=False"
-            )
         if normalize and spec.network is CentroidScores:
             raise ValueError(
                 "its centers are those of samples, not of features that change. Use trunk=None"
@@ -177,12 +172,11 @@ def make_router(
     _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
     no_noise = router_class.noisy and noise is None
     std = init_std if spec.random_start else _TIE_BREAK * init_std if no_noise else 0.0
-    network = spec.network or ("linear" if is_auto(network) else network)
-    scores = make_scores(network, input_shape, n_experts, init_std=std)
+    scores = make_scores(spec.network or "linear", input_shape, n_experts, init_std=std)
     if normalize:
         scores = NormalizedScores(scores)
     if balance is not None:
-        with _errors_name(router):
+        with _errors_name(spec):
             some_are_left = top_k < n_experts or n_experts == 1
             _check_balance(balance.needs, router_class, scores, noise, some_are_left)
     parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise, "balance": balance}
@@ -194,25 +188,19 @@ def make_router(
 
 
 @contextmanager
-def _errors_name(router: Any) -> Iterator[None]:
+def _errors_name(spec: RouterSpec) -> Iterator[None]:
     """Put the name of the router in front of the messages of errors."""
     try:
         yield
     except ValueError as error:
         reason = str(error).removesuffix(".")
-        raise ValueError(f"router={router!r}: {reason}.") from None
+        raise ValueError(f"router={spec}: {reason}.") from None
 
 
-def _check_parts(spec, top_k, network, gate, noise):
+def _check_parts(spec, gate, noise):
     """Refuse parts that do not go together, whatever the data are."""
-    if spec.one_expert and top_k != 1:
-        raise ValueError(f"one expert is used, got top_k={top_k}. Use router='topk'")
-    if not is_auto(network):
-        NETWORKS.resolve(network)
-        if spec.network is not None:
-            raise ValueError(
-                f"its scores are fixed, got router__network={network!r}. Use router__network='auto'"
-            )
+    if spec.one_expert and spec.top_k != 1:
+        raise ValueError(f"one expert is used, got top_k={spec.top_k}. Use router='topk'")
     gates = spec.router_class.gates
     if isinstance(gate, str) and gate not in gates:
         raise ValueError(f"router__gate={gate!r} is none of its gates, which are {list(gates)}")
@@ -220,6 +208,12 @@ def _check_parts(spec, top_k, network, gate, noise):
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
     if noise is not None and not spec.router_class.noisy:
         raise ValueError("it makes no choice that noise could change. Use router__noise='auto'")
+    bounded = spec.router_class.sparse and gate in ("softmax", "sigmoid")
+    if spec.dense_gradient and not bounded:
+        raise ValueError(
+            "dense_gradient=True is for routers that choose experts, with the gate 'softmax' "
+            f"or 'sigmoid', got router__gate={gate!r}. Use dense_gradient=False"
+        )
 
 
 def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k):
