@@ -124,7 +124,8 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             a regressor numbers, with one column or several.
 
         sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. A sample of weight 0 is left out. None: all weigh the same.
+            Weights of the samples. A sample of weight 0 is left out. None: all weigh the same. What
+            is "auto" depends on the number of samples, not on their weights.
 
         groups : array-like of shape (n_samples,), default=None
             The group of each sample, labels of any type. Samples of one group are out-of-bag for
@@ -245,16 +246,18 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             stopping = working._stopping(net, fit.plan)
             yield fit._replace(working=working, net=net, stopping=stopping)
 
-    def _check(self, X, y, sample_weight, groups=None, *, resume, goes_on=False, **target):
+    def _check(self, X, y, sample_weight, groups=None, *, resume, goes_on=False, classes=None):
         """Return checked samples, with y as the net takes it and weights of mean 1.
 
         `resume` keeps the format of X and the meaning of y; `goes_on` also the type of the net, and
         counts the weights together with those of the trainings before.
         """
-        known = self._format if resume else None
+        known = {"known": self._format if resume else None, "classes": classes}
+        if resume:
+            known["classes"] = getattr(self._target, "classes", None)
         _check_feature_names(self, X, reset=not resume)
         samples, dtype, self._format = check_training_data(
-            self, X, y, sample_weight, groups, check_y=self._check_y, known=known
+            self, X, y, sample_weight, groups, check_y=self._check_y, **known
         )
         if not goes_on:
             self._dtype, self._weights_seen = dtype, WeightsSeen()
@@ -263,7 +266,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         self._weights_seen = self._weights_seen.more(samples.weight)
         samples = samples._replace(weight=samples.weight / self._weights_seen.mean)
         if not resume:
-            self._target = self._make_target(samples.y, samples.weight, **target)
+            self._target = self._make_target(samples.y, samples.weight, classes)
             self.n_features_in_ = self._format.n_features
             self.input_shape_ = self._format.input_shape
         codes = self._target.encode(samples.y, self._dtype)
@@ -518,7 +521,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
     # -- partial_fit ----------------------------------------------------------------------
 
     @usual_modes()
-    def _partial_fit(self, X, y, sample_weight, **target):
+    def _partial_fit(self, X, y, sample_weight, classes=None):
         """Train for one epoch on arrays, on batches or on a dataset.
 
         The net is trained as it is; its optimizer keeps its state, too.
@@ -533,7 +536,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         working._random_state = check_random_state(self._next_seed if resume else self.random_state)
         reader = read_batches(X, y, sample_weight, working._random_state)
         first = reader.first(self.net_.batch_size if resume else None)
-        first = working._check(*first, resume=resume, goes_on=resume, **target)
+        first = working._check(*first, resume=resume, goes_on=resume, classes=classes)
         plan = working._resolve(first)
         if resume:
             working._check_architecture(plan)

@@ -303,7 +303,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     _check_y = staticmethod(check_classes)
 
-    def _make_target(self, y, weight, classes=None):
+    def _make_target(self, y, weight, classes):
         if y.ndim == 2:
             return LabelTarget(y.shape[1])
         if classes is None:

@@ -585,7 +585,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     _check_y = staticmethod(check_numbers)
 
-    def _make_target(self, y, weight):
+    def _make_target(self, y, weight, classes):
         return NumberTarget(y, weight)
 
     def __sklearn_tags__(self):

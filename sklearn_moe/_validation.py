@@ -156,6 +156,14 @@ def count_experts(estimator, X):
     return None
 
 
+def is_channels_last(shape):
+    """Tell the shape of images whose channels are the last axis, not the second one.
+
+    (n, 64, 3, 3) may be feature maps, but (n, 32, 32, 3) is hardly 32 channels of 32 x 3 pixels.
+    """
+    return len(shape) == 4 and shape[3] in _CHANNELS and min(shape[1:3]) > max(_CHANNELS)
+
+
 def check_images(images, *, name, caller):
     """Return images as an array of uint8, float32 or float64; it is copied only if necessary.
 
@@ -184,9 +192,7 @@ def check_images(images, *, name, caller):
         images, name, allow_nd=True, ensure_2d=False, dtype="numeric", estimator=caller
     )
     shape, dtype = images.shape, images.dtype
-    # (n, 64, 3, 3) may be feature maps, but (n, 32, 32, 3) is hardly 32 channels of 32 x 3 pixels.
-    channels_last = len(shape) == 4 and shape[3] in _CHANNELS and min(shape[1:3]) > max(_CHANNELS)
-    if len(shape) != 4 or channels_last:
+    if len(shape) != 4 or is_channels_last(shape):
         raise ValueError(
             f"{caller} takes images of shape (n_samples, n_channels, height, width), got {name} "
             f"of shape {shape}. {_advice(shape, name)}"

@@ -16,6 +16,7 @@ _FEW = 5  # distinct rows
 _SAMPLE = 4000  # rows, drawn at random, that tell which values are far
 _BLOCK = 2**13  # numbers of them that are sorted at a time
 _TAIL = 0.05  # of the values on either side, which may be far
+_TINY = 1e-130  # squares of such numbers, or of their differences, may be 0
 _FAR = 5.0  # times the distance between the tails, beyond them: 18 deviations of normal values
 
 
@@ -41,8 +42,10 @@ def describe_columns(X, weight, categorical=()):
     with np.errstate(over="ignore", invalid="ignore"):
         mean, variance, low, high, missing, empty = moments(X, weight)
         bounds = _find_bounds(X, weight)
-        if ((low < bounds[0]) | (high > bounds[1])).any():
-            mean, variance, low, high, *_ = moments(X, weight, bounds)
+        peak = np.maximum(np.abs(low), np.abs(high))
+        unit = np.where(peak < _TINY, np.ldexp(1.0, np.frexp(peak)[1]), 1.0)
+        if ((low < bounds[0]) | (high > bounds[1]) | (unit < 1)).any():
+            mean, variance, low, high, *_ = moments(X, weight, bounds, unit)
     refuse_overflow("X", mean, variance)
     # Only two values are as far from their mean as that (Bhatia and Davis 2000).
     spread = high - low
@@ -57,8 +60,8 @@ def describe_columns(X, weight, categorical=()):
     n_categories[(n_categories == 1) & ~missing[categorical]] = 0
     columns = FeatureStatistics(
         numeric=numbers,
-        center=center[numbers],
-        scale=scale[numbers],
+        center=(center * unit)[numbers],
+        scale=(scale * unit)[numbers],
         with_missing=np.flatnonzero((missing & ~empty)[numbers]),
         categories=categorical,
         n_categories=n_categories,
@@ -123,11 +126,12 @@ def has_few_distinct_rows(X):
     return distinct < _FEW or most**2 <= distinct
 
 
-def _moments(X, weight, bounds=None):
+def _moments(X, weight, bounds=None, unit=1.0):
     """Return mean, variance, minimum, maximum, and what is missing and empty, by column.
 
-    Values outside of the bounds, (2, n_features), are left out. A column without any value is empty
-    and has mean, minimum and maximum 0; one of which some values are NaN has missing ones.
+    Values outside of the bounds, (2, n_features), are left out; others are divided by a unit, a
+    power of two, which is exact. A column without any value is empty and has mean, minimum and
+    maximum 0; one of which some values are NaN has missing ones.
     """
     n_columns = X.shape[1]
     total, mean, squares = (np.zeros(n_columns) for _ in range(3))
@@ -140,6 +144,7 @@ def _moments(X, weight, bounds=None):
         missing |= absent.any(axis=0)
         if bounds is not None:
             absent |= (part < bounds[0]) | (part > bounds[1])
+            part /= unit
         if absent.any():
             low = np.minimum(low, np.where(absent, np.inf, part).min(axis=0))
             high = np.maximum(high, np.where(absent, -np.inf, part).max(axis=0))
@@ -163,13 +168,14 @@ def _moments(X, weight, bounds=None):
     return mean, squares / np.where(empty, 1, total), low, high, missing, empty
 
 
-def _sparse_moments(X, weight, bounds=None):
+def _sparse_moments(X, weight, bounds=None, unit=1.0):
     """Return the same of a sparse matrix, of which nothing is missing."""
     X = X.astype(np.float64)
     if bounds is not None:
         X = X.copy()
         far = (X.data < bounds[0][X.indices]) | (X.data > bounds[1][X.indices])
         X.data[far] = np.nan  # is left out by scikit-learn
+        X.data /= unit[X.indices]
     weight = weight.astype(np.float64)
     mean, variance = mean_variance_axis(X, axis=0, weights=weight)
     low, high = min_max_axis(X, axis=0, ignore_nan=bounds is not None)

@@ -115,11 +115,15 @@ class BatchReader:
                 break
             n_left -= len(batch[0])
             n_numbers -= math.prod(batch[0].shape)
-        return _join(taken)
+        if len(taken) < 2:
+            return taken[0] if taken else None
+        return tuple(map(self._join, ("X", "y", "sample_weight"), zip(*taken, strict=True)))
 
-
-def _join(batches):
-    if len(batches) < 2:
-        return batches[0] if batches else None
-    columns = zip(*batches, strict=True)
-    return tuple(None if column[0] is None else np.concatenate(column) for column in columns)
+    def _join(self, name, parts):
+        shapes = [None if part is None else np.shape(part)[1:] for part in parts]
+        if len({*shapes}) > 1:
+            raise ValueError(
+                f"All items of X, {self.name}, must hold samples of one shape, got {name} of the "
+                f"shapes {', '.join(map(str, dict.fromkeys(shapes)))}."
+            )
+        return None if parts[0] is None else np.concatenate(parts)

@@ -7,6 +7,7 @@ import numpy as np
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils._indexing import _get_column_indices
 
+from .._compat import warn
 from .._validation import naming
 
 _EXACT = 2**24  # float32 holds all integers up to this one
@@ -15,6 +16,7 @@ _SINGLE = re.compile(r"u?int\d+|bool|float16|float32|half|float($|\[)")
 _TIME = re.compile("date|time|duration|period|interval|month_day")
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 _MOST = 100  # categories of a column that are told apart; rarer ones are one
+_MANY_UNKNOWN = 20  # values of a column that are unknown by no accident
 # What types of pandas, polars and Arrow are called.
 _KINDS = (
     *("category", "categorical", "enum", "dictionary"),
@@ -68,6 +70,15 @@ def is_missing(values):
     if values.dtype != object:
         return values != values
     return np.array([value is None or not _is_itself(value) for value in values], dtype=bool)
+
+
+def refuse_missing(name, values, advice):
+    """Refuse an argument, (n_samples,), in which values are missing."""
+    if (missing := is_missing(values)).any():
+        raise ValueError(
+            f"{name} holds None or NaN for {missing.sum()} samples, the first one at place "
+            f"{missing.argmax()}. {advice}"
+        )
 
 
 def _is_itself(value):
@@ -141,6 +152,11 @@ def _numbers(X, index, kind):
     values = column_values(X, index)
     if values.dtype.kind in "biuf":
         return values
+    if values.dtype.kind == "c":
+        raise ValueError(
+            f"Column {column_name(X, index)!r} of X holds complex numbers. Replace it by columns "
+            "of real numbers, such as their real and imaginary parts."
+        )
     missing = is_missing(values)
     some = next(iter(values[~missing]), None)
     if values.dtype.kind in "Mm" or (kind and _TIME.match(kind)) or isinstance(some, _TIMES):
@@ -152,8 +168,9 @@ def _numbers(X, index, kind):
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(
-            f"Column {column_name(X, index)!r} of X holds values that are no numbers: {error}. "
-            "Make it a column of numbers, or of strings or a categorical type only."
+            f"Column {column_name(X, index)!r} of X holds values that are no numbers: "
+            f"{str(error).rstrip('.')}. Make it a column of numbers, or of strings or a "
+            "categorical type only."
         ) from error
 
 
@@ -228,6 +245,8 @@ class Categories:
         The code of each of these.
     in_frame : bool
         Whether they were learned from a data frame.
+    as_objects : bool
+        Whether they are compared as Python objects.
     """
 
     def __init__(self, columns):
@@ -236,6 +255,7 @@ class Categories:
     def fit(self, X, weight):
         """Learn the categories of the samples whose weight, (n_samples,), is above 0."""
         self.in_frame = is_frame(X)
+        self.as_objects = self.in_frame or X.dtype == object
         self.names = [column_name(X, index) for index in self.columns]
         self.encoders, self.values, self.codes = [], [], []
         for index, name in zip(self.columns, self.names, strict=True):
@@ -260,6 +280,9 @@ class Categories:
     def encode(self, X):
         """Return the codes, (n_samples,) by column, NaN where a category is missing or not known.
 
+        Warn if most values of a column are unknown: numbers in the place of texts or the other way
+        round, or at least 20 values.
+
         Raises
         ------
         ValueError
@@ -271,12 +294,30 @@ class Categories:
                 f"categorical columns {self.names}. Pass a data frame with the same columns."
             )
         coded = {}
-        for index, encoder, codes in zip(self.columns, self.encoders, self.codes, strict=True):
-            places = encoder.transform(self._column(X, index))[:, 0]
+        for i, (index, codes) in enumerate(zip(self.columns, self.codes, strict=True)):
+            values = self._column(X, index)
+            places = self.encoders[i].transform(values)[:, 0]
             known = ~np.isnan(places)
+            if 2 * np.count_nonzero(known) < len(known) and len(self.values[i]) > 1:
+                self._warn_of_unknown(i, values[~known, 0], len(known))
             places[known] = codes[places[known].astype(int)]
             coded[index] = places
         return coded
+
+    def _warn_of_unknown(self, i, values, n_rows):
+        """Warn if most of the values of a column are not known, given those without a code."""
+        n_known, values = n_rows - len(values), values[~is_missing(values)]
+        if len(values) <= n_known:
+            return
+        got, seen = values[:1].tolist()[0], self.values[i][0]
+        if isinstance(got, str) != isinstance(seen, str) or len(values) >= _MANY_UNKNOWN:
+            warn(
+                f"Column {self.names[i]!r} of X: {len(values)} of {len(values) + n_known} values "
+                f"are no categories of the fit and count as missing, such as {got!r} "
+                f"({type(got).__name__}). In fit there was {seen!r} ({type(seen).__name__}): pass "
+                "categories as they were there.",
+                UserWarning,
+            )
 
     def labels(self):
         """Return what each code of each column stands for, as text, by column."""
@@ -290,7 +331,7 @@ class Categories:
 
     def _column(self, X, index):
         values = column_values(X, index)
-        if self.in_frame or values.dtype == object:
+        if self.as_objects or values.dtype == object:
             values = np.where(is_missing(values), np.nan, values.astype(object))
         return values[:, np.newaxis]
 

@@ -7,16 +7,10 @@ from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from .._validation import refuse_overflow
-from .tables import is_missing
 
 
 def check_classes(y):
     """Return classes, (n_samples,), or labels of zeros and ones, (n_samples, n_labels)."""
-    if y.dtype == object and (missing := is_missing(y.ravel())).any():
-        raise ValueError(
-            f"y holds None or NaN for {missing.sum()} samples, the first one at place "
-            f"{missing.argmax()}. Leave these samples out."
-        )
     check_classification_targets(y)
     if type_of_target(y) == "multilabel-indicator":
         return y.toarray() if hasattr(y, "toarray") else y
@@ -124,14 +118,17 @@ class NumberTarget:
         weight = weight.astype(np.float64)  # NumPy 1 divides by a float64 in float32
         weight /= weight.sum()
         with np.errstate(over="ignore", invalid="ignore"):
-            self.mean = weight @ y
+            # A mean that is large beside the differences is rounded: it is taken of these.
+            spread = np.ptp(y, axis=0)
+            origin = np.where(spread < 1e-9 * np.abs(y[0]), y[0], 0.0)
+            self.mean = origin + weight @ (y - origin)
             centered = y - self.mean
             # By a power of two, which is exact: squares of tiny numbers would be 0.
             unit = np.ldexp(1.0, np.minimum(np.frexp(np.abs(centered).max(axis=0))[1], 0))
             scale = unit * np.sqrt(weight @ np.square(centered / unit))
         refuse_overflow("y", scale)
         # Of a constant nothing is left, whatever it is divided by.
-        self.varies = scale > 1e-12 * np.abs(self.mean)
+        self.varies = (spread > 0) & (scale > 0)
         self.mean = np.where(self.varies, self.mean, y[0])
         self.scale = np.where(self.varies, scale, 1.0)
 
@@ -145,8 +142,7 @@ class NumberTarget:
         if self.varies.all():
             return self
         twin = copy.copy(self)
-        rest = np.abs(y.reshape(len(y), -1) - self.mean).max(axis=0)
-        twin.varies = self.varies | (rest > 1e-12 * np.abs(self.mean))
+        twin.varies = self.varies | (y.reshape(len(y), -1) != self.mean).any(axis=0)
         return twin
 
     def encode(self, y, dtype):

@@ -1,22 +1,32 @@
 """Checks of X, y and weights: bad input is named at once, before anything is trained."""
 
 import math
+import re
 from collections.abc import Iterator
 from contextlib import suppress
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csr_matrix, issparse
 from sklearn.model_selection import GroupShuffleSplit, train_test_split
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_array
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._compat import warn
-from .._validation import check_column, naming
+from .._validation import check_column, check_same_length, is_channels_last, naming
 from .rows import select
-from .tables import Categories, find_categories, is_frame, number_types, read_table, refuse_times
+from .tables import (
+    Categories,
+    column_name,
+    find_categories,
+    is_frame,
+    number_types,
+    read_table,
+    refuse_missing,
+    refuse_times,
+)
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 _LEAST_SIDE = 4  # of images, in pixels
@@ -70,6 +80,8 @@ def _open(X, name, known):
             f"X is {type(X).__name__}, where an array is expected. partial_fit reads batches and "
             "datasets, without y; predict batch by batch."
         )
+    if hasattr(X, "collect") and not hasattr(X, "shape"):  # of polars
+        raise TypeError(f"X is {type(X).__name__}, a query that has no rows yet. Pass X.collect().")
     if not getattr(X, "is_cpu", True):
         raise ValueError(
             f"X is a tensor on {X.device}. Samples are checked on the host: pass X.cpu(). Where "
@@ -109,12 +121,15 @@ def _read(X, name, known, estimator=None, weight=None):
         )
     if issparse(X):
         X = X.tocsr()  # other formats have no array of values
+        if not X.has_canonical_format:  # entries of one place are summed, in a copy
+            X = X.copy()
+            X.sum_duplicates()
     if not is_frame(X) and X.dtype.kind in "Mm":
         raise refuse_times("X", X.dtype)
     if not is_image:  # rows may be read as images
         is_image = found.sample_shape is not None and np.size(found.sample_shape) == 3
     is_uint8 = is_image and getattr(X, "dtype", None) == np.uint8
-    of_frame = is_frame(X)
+    given, of_frame = X, is_frame(X)
     is_table = found.sample_shape is None and (of_frame or X.ndim == 2)  # rows as they are
     is_dense_table = is_table and not issparse(X)
     chosen = found.categories and found.categories.names  # of the fit
@@ -144,7 +159,11 @@ def _read(X, name, known, estimator=None, weight=None):
         if is_table:
             finite = not found.allow_nan or issparse(X)
             options |= {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
-        X = check_array(X, input_name="X", estimator=name, **options)
+        try:
+            X = check_array(X, input_name="X", estimator=name, **options)
+        except ValueError as error:
+            _say_where(error, X, given)
+            raise
     # Standardized columns need no more digits: those of float64 take a third more time.
     if is_table and found.allow_nan and X.shape[0] >= _MANY_ROWS:
         dtype = np.float32
@@ -155,6 +174,27 @@ def _read(X, name, known, estimator=None, weight=None):
     if found.sample_shape is not None:
         X = _reshape(X, found.sample_shape)
     return X, np.dtype(dtype).name, found
+
+
+def _say_where(error, X, given):
+    """Raise an error that says where X holds NaN or infinity, if that is what is wrong."""
+    what = re.search("contains (NaN|infinity)", str(error))
+    if what is None:
+        return
+    is_wrong = np.isnan if what[1] == "NaN" else np.isinf
+    wrong = is_wrong((X.data if issparse(X) else X).astype(float))
+    if issparse(X):
+        wrong = csr_matrix((wrong, X.indices, X.indptr), X.shape)
+    sample, *others = (int(places[0]) for places in wrong.nonzero())
+    where = f" in column {column_name(given, others[0])!r}" if len(others) == 1 else ""
+    advice = "Replace it by a finite number."
+    if what[1] == "NaN":
+        advice = (
+            "Missing values are taken in dense tables that the model standardizes. Replace them, "
+            "for instance by sklearn.impute.SimpleImputer, or leave these samples out."
+        )
+    message = f"Input X contains {what[1]}{where}, first in sample {sample}. {advice}"
+    raise ValueError(message) from error
 
 
 def _reshape(X, sample_shape):
@@ -217,8 +257,14 @@ def _check_as_fitted(X, name, known):
 
 
 def _warn_of_images(X):
-    """Warn if a 3-D X looks like images without an axis of channels."""
-    if X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_SIDE:
+    """Warn if X looks like images without an axis of channels, or with channels last."""
+    if X.ndim == 4 and is_channels_last(X.shape):
+        warn(
+            f"X of shape {X.shape} is taken as images of {X.shape[1]} channels and {X.shape[2]} x "
+            f"{X.shape[3]} pixels. If channels come last, pass X.transpose(0, 3, 1, 2).",
+            UserWarning,
+        )
+    if X.ndim == 4 or X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_SIDE:
         return
     some = X[: max(1, min(1000, _LOOKED_AT // X[0].size))]
     # More than 0 and 1, which may stand for anything.
@@ -234,13 +280,28 @@ def _warn_of_images(X):
 def check_target(X, y, name, check_y):
     """Return classes, labels or numbers, as many as X has samples."""
     with naming("y"):
+        values = np.empty(0) if issparse(y) else np.asarray(y)
+        if values.dtype == object:
+            refuse_missing("y", values.ravel(), "Leave these samples out.")
         y = check_y(_check_y(y, multi_output=True, estimator=name))
-    with naming("X and y"):
-        check_consistent_length(X, y)
+    check_same_length(X=X, y=y)
     return y
 
 
-def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y, known=None):
+def check_groups(groups, X):
+    """Return the groups of samples as codes 0, 1, ..., None if there are none."""
+    if groups is None:
+        return None
+    groups = check_column(groups, "groups")
+    check_same_length(X=X, groups=groups)
+    refuse_missing("groups", groups, "Give each of these samples a group of its own.")
+    with naming("groups"):
+        return np.unique(groups, return_inverse=True)[1]
+
+
+def check_training_data(
+    estimator, X, y, sample_weight, groups=None, *, check_y, known=None, classes=None
+):
     """Check the samples of a training.
 
     Parameters
@@ -251,6 +312,8 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y,
         `check_y(y)` returns classes, labels or numbers, or refuses them.
     known : InputFormat or None
         That of the fit which goes on; None if a new one begins.
+    classes : ndarray or None
+        Those that are known before y is.
 
     Returns
     -------
@@ -270,13 +333,8 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y,
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
     X = _open(X, name, known)
     y = check_target(X, y, name, check_y)
-    weight = _check_weight(y, sample_weight, getattr(estimator, "class_weight", None))
-    if groups is not None:
-        groups = check_column(groups, "groups")
-        with naming("X and groups"):
-            check_consistent_length(X, groups)
-        with naming("groups"):
-            groups = np.unique(groups, return_inverse=True)[1]
+    weight = _check_weight(y, sample_weight, getattr(estimator, "class_weight", None), classes)
+    groups = check_groups(groups, X)
     X, dtype, found = _read(X, name, known, estimator, weight)
     if X.ndim > 4:
         raise ValueError(
@@ -286,7 +344,7 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y,
     if 0 in X.shape:
         raise ValueError(f"X of shape {X.shape} is empty: every axis must be at least 1 long.")
     if known is None:
-        if X.ndim == 3 and found.sample_shape is None:
+        if X.ndim > 2 and found.sample_shape is None:
             _warn_of_images(X)
         found = found._replace(dtype=X.dtype.name, input_shape=X.shape[1:])
     samples = Samples(X, y, weight, groups)
@@ -296,24 +354,51 @@ def check_training_data(estimator, X, y, sample_weight, groups=None, *, check_y,
     return samples, dtype, found
 
 
-def _check_weight(y, sample_weight, class_weight):
+def _check_weight(y, sample_weight, class_weight, classes):
     """Return the weights of the samples in float64, those of their classes included."""
     with naming("sample_weight"):
         weight = _check_sample_weight(sample_weight, y, dtype=np.float64)
     if weight.min() < 0:
         raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")
-    if isinstance(class_weight, list) and len(class_weight) != (y.shape[1] if y.ndim > 1 else 0):
-        raise ValueError(
-            f"class_weight={class_weight!r} is a list, which holds a dict for each of several "
-            f"labels; y has shape {y.shape}. Pass one dict per column, a single dict for classes, "
-            "or 'balanced'."
-        )
-    if class_weight is not None:
+    if class_weight == "balanced":
         weight = weight * compute_sample_weight(class_weight, y)
+    elif class_weight is not None:
+        weight = weight * _weigh_classes(y, class_weight, classes)
     if not (weight > 0).any():
         raise ValueError(
             "All samples have weight 0 (sample_weight times class_weight): nothing to train on."
         )
+    return weight
+
+
+def _weigh_classes(y, class_weight, classes):
+    """Return the weight that each sample has by its class, or by each of its labels."""
+    is_dict, n_columns = isinstance(class_weight, dict), math.prod(y.shape[1:])
+    by_column = [class_weight] if is_dict else class_weight
+    fits = is_dict == (y.ndim == 1) and len(by_column) == n_columns
+    if not (fits and all(isinstance(by_class, dict) for by_class in by_column)):
+        raise ValueError(
+            f"class_weight={class_weight!r} does not fit y of shape {y.shape}. Pass a dict for "
+            "classes, a list with one dict per column for several labels, or 'balanced'."
+        )
+    weight = np.ones(len(y))
+    for column, by_class in zip(y.reshape(len(y), -1).T, by_column, strict=True):
+        labels, codes = np.unique(column, return_inverse=True)
+        labels = known = labels.tolist()
+        if y.ndim > 1 or classes is not None:  # of which a chunk may hold some
+            known = [0, 1] if y.ndim > 1 else classes.tolist()
+        for label, value in by_class.items():
+            if not (isinstance(value, Real) and 0 <= value < np.inf):
+                raise ValueError(
+                    f"class_weight gives {label!r} the weight {value!r}. Weights must be finite "
+                    "numbers that are not negative."
+                )
+        unknown = [label for label in by_class if label not in known]
+        if unknown and not by_class.keys() >= {*known}:
+            raise ValueError(
+                f"class_weight names {unknown}, which are none of the classes {known}. Name these."
+            )
+        weight *= np.array([by_class.get(label, 1.0) for label in labels])[codes]
     return weight
 
 
@@ -328,15 +413,28 @@ def hold_out(samples, fraction, seed, *, stratify):
 
     Samples of one group stay together. Else each class is divided, if it has two samples or more.
     """
-    rows = np.arange(len(samples.y))
+    rows, what, n_units, n_least = np.arange(len(samples.y)), "samples", len(samples.y), 1
+    if samples.groups is not None:
+        what, n_units = "groups", len(np.unique(samples.groups))
+    elif stratify:
+        counts = np.bincount(samples.y)
+        what, n_units = "samples of classes with two or more", counts[counts > 1].sum()
+        n_least = max(1, np.count_nonzero(counts > 1))
+    n_out = math.ceil(fraction * n_units)
+    if min(n_out, n_units - n_out) < n_least:
+        raise ValueError(
+            f"early_stopping=True holds out {n_out} of {n_units} {what}, by validation_fraction="
+            f"{fraction}, and trains on {n_units - n_out}. Both must be at least {n_least}"
+            f"{', one of each class' if n_least > 1 else ''}. Set early_stopping=False or "
+            "another validation_fraction, or pass more of them."
+        )
     options = {"test_size": fraction, "random_state": seed}
-    with naming("validation_fraction"):
-        if samples.groups is not None:
-            split = next(GroupShuffleSplit(1, **options).split(rows, groups=samples.groups))
-        elif stratify:
-            split = _stratified(rows, samples.y, options)
-        else:
-            split = train_test_split(rows, **options)
+    if samples.groups is not None:
+        split = next(GroupShuffleSplit(1, **options).split(rows, groups=samples.groups))
+    elif stratify:
+        split = _stratified(rows, samples.y, options)
+    else:
+        split = train_test_split(rows, **options)
     return tuple(rows_of(samples, part) for part in split)
 
 

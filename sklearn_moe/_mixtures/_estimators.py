@@ -33,7 +33,8 @@ from sklearn.utils.validation import (
 
 from .._compat import warn
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
-from .._validation import Count, check_column, check_named, check_same_length, documented_by, naming
+from .._data.validation import check_groups
+from .._validation import Count, check_named, check_same_length, documented_by, naming
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._families import FAMILIES, Custom, Family, LogLoss, OwnDensity, guess_family
 from ._weighted import Template, count_parameters, last_step, takes_weights
@@ -262,14 +263,14 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         experts, gate = self._check_parts()
         y, target, family = self._check_y(y)
         check_same_length(X=X, y=y)
-        weight, groups = _check_weight(sample_weight, X), _encoded(groups, X)
+        weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
         init = self._check_init(X, y, groups)
         splits = self._splits(self.cv, X, target, groups, random_state)
         if not weight.all():
             rows, places = np.flatnonzero(weight), np.cumsum(weight > 0) - 1
             splits = [[places[s[weight[s] > 0]] for s in split] for split in splits or ()]
             X, y, target, weight = (_safe_indexing(part, rows) for part in (X, y, target, weight))
-            groups = _encoded(groups if groups is None else groups[rows], X)
+            groups = check_groups(groups if groups is None else groups[rows], X)
             init = init if isinstance(init, str) else init[rows]
         templates = {id(expert): Template(expert, X, target) for expert in experts}
         problem = Problem(
@@ -477,7 +478,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
             Rows sum to 1.
         """
         X, y = self._checked(X, y)
-        return self._posterior(X, y, _encoded(groups, X))
+        return self._posterior(X, y, check_groups(groups, X))
 
     def score_samples(self, X, y=None):
         """Return the logarithm of the density, or of the probability, of each y given its x.
@@ -594,7 +595,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 "The parameters of this mixture cannot be counted. Compare mixtures by the mean of "
                 "score_samples on samples that were held out."
             )
-        weight, groups = _check_weight(sample_weight, X), _encoded(groups, X)
+        weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
         joint, unit_weight = self._log_joint(X, y, groups, weight), weigh_units(weight, groups)
         responsibilities, log_density = posterior(joint)
         entropy = unit_weight @ entr(responsibilities).sum(axis=1)
@@ -648,14 +649,6 @@ def _check_weight(sample_weight, X):
     return weight
 
 
-def _encoded(groups, X):
-    """Return labels of groups as codes 0, 1, ..."""
-    if groups is None:
-        return None
-    check_same_length(X=X, groups=groups)
-    return np.unique(check_column(groups, "groups"), return_inverse=True)[1]
-
-
 def _code_samples(X, y):
     """Return a code per sample, the same for equal samples, where X is a table of numbers."""
     if issparse(X):  # equal rows have equal products
@@ -702,7 +695,7 @@ def _held_out(mixture, problem, X, splits):
             [None if part is None else _safe_indexing(part, rows) for part in parts]
             for rows in (train, test)
         )
-        groups = _encoded(groups, X_test)
+        groups = check_groups(groups, X_test)
         joint = mixture.fit(*fold)._log_joint(X_test, mixture._encode_y(y), groups, weight)
         unit_weight = weigh_units(weight, groups)
         total += unit_weight @ posterior(joint)[1]

@@ -390,8 +390,9 @@ class EstimatorParams(BaseEstimator):
     learning_rate_init : float, default="auto"
         Learning rate of the experts, with "cosine" the highest one. "auto" depends on the solver:
 
-        - "adamw": on a table of k times 200 samples 0.01 sqrt(k / 10), at most 0.01, times
-          100 / n_features if there are more columns than samples; 0.002 on images; else 0.005;
+        - "adamw": on a table of k times 200 samples, whatever these weigh, 0.01 sqrt(k / 10), at
+          most 0.01, times 100 / n_features if there are more columns than samples; 0.002 on images;
+          else 0.005;
         - "adam": 0.001;
         - "sgd": 0.01;
         - "normalized_sgd": 0.06 / r, with r the root mean square norm of the training patches.

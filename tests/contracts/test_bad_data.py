@@ -3,6 +3,8 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
+import polars as pl
 import pytest
 import torch
 from helpers import SKLEARN_1_6, brief, brief_fits, predictions, refuses
@@ -73,6 +75,23 @@ def test_malformed_samples_are_named(kind, cls):
         refuses(1e200, "X holds numbers so large", make(cls).fit, changed(X, 1e200, float), y)
 
 
+FRAME = pd.DataFrame(TABLE, columns=["a", "b", "c"])
+ONE_NAN = csr_matrix(np.nan_to_num(changed(TABLE, 7)))
+ONE_NAN.data[4] = np.nan
+MALFORMED_TABLES = {
+    "infinity": (FRAME.assign(b=np.inf), "X contains infinity in column 'b', first in sample 0"),
+    "sparse": (ONE_NAN, "X contains NaN in column 1, first in sample 1.*dense tables"),
+    "complex": (FRAME.assign(b=1j), "Column 'b' of X holds complex numbers"),
+    "a list": (FRAME.assign(b=24 * [[1, 2]]), r"Column 'b' of X.*a sequence\. Make"),
+    "a query": (pl.DataFrame(TABLE).lazy(), r"LazyFrame.*X\.collect\(\)"),
+}
+
+
+def test_what_is_wrong_with_a_table_is_named_by_its_column():
+    for label, (X, match) in MALFORMED_TABLES.items():
+        refuses(label, match, make().fit, X, CLASSES)
+
+
 UNUSUAL = {
     "one feature": lambda X: X[:, :1] if X.ndim == 2 else X,
     "one patch": lambda X: X[:, :1],
@@ -131,8 +150,15 @@ def test_squares_of_integers_are_probably_images():
         assert patches.input_shape_ == (8, 8)
 
 
+def test_channels_that_come_last_are_noticed():
+    X = np.zeros((N_SAMPLES, 9, 8, 3))
+    with pytest.warns(UserWarning, match=r"9 channels and 8 x 3 pixels.*transpose\(0, 3, 1, 2\)"):
+        refuses("pixels", r"got 8 x 3.*transpose\(0, 3, 1, 2\)", make().fit, X, CLASSES)
+
+
 def test_what_is_clear_needs_no_warning():
     table = SHADES.reshape(N_SAMPLES, 64)
+    make(expert="cnn").fit(np.zeros((N_SAMPLES, 3, 9, 8)), CLASSES)
     other_values = SHADES / 16, SHADES - 8, SHADES > 8, 0 * SHADES
     no_squares = SHADES[:, :7], SHADES[:, :3, :3], SHADES[:, None].astype(np.uint8)
     for X in (*other_values, *no_squares, table):
@@ -191,13 +217,14 @@ NO_CLASSES = {
     "1e308": (np.where(CLASSES, 1e308, -1e308), "^y: "),
     "mixed types": (np.array([1, "a"] * 12, dtype=object), "^y: "),
     "some None": (np.array([None, *CLASSES[1:]], dtype=object), "y holds None.* 1 sample"),
-    "some NaN": (np.array(["a", "b", np.nan] * 8, dtype=object), "^y: .*NaN"),
+    "some NaN": (np.array(["a", "b", np.nan] * 8, dtype=object), "y holds None or NaN.* place 2"),
+    "some NA": (pd.Series(["a", "b", None] * 8, dtype="string"), "y holds None or NaN.* place 2"),
     "columns": (RNG.integers(3, size=(N_SAMPLES, 2)), "y of shape .*zeros and ones"),
 }
 NO_NUMBERS = {
     "strings": (np.where(CLASSES, "a", "b"), "^y: could not convert string"),
     "objects": ([object()] * N_SAMPLES, "^y: .*'object'"),
-    "some None": (np.array([None, *NUMBERS[1:]], dtype=object), "y contains NaN"),
+    "some None": (np.array([None, *NUMBERS[1:]], dtype=object), "y holds None or NaN"),
     "1e308": (np.where(CLASSES, 1e308, -1e308), "y holds numbers so large.*Divide y"),
     "1e200": (NUMBERS * 1e200, "y holds numbers so large"),
 }
@@ -272,6 +299,15 @@ BAD_WEIGHTS = {
     "a string": ("balanced", "^sample_weight: "),
     "a dict": ({}, "^sample_weight: "),
 }
+
+
+def test_bad_weights_of_classes_are_named():
+    names, labels = np.where(CLASSES, "a", "b"), np.c_[CLASSES, CLASSES]
+    for value in (-1, np.nan, np.inf, None, "1"):
+        model = make(class_weight={"a": value, "b": 1})
+        refuses(value, f"class_weight gives 'a' the weight {value!r}", model.fit, TABLE, names)
+    for value, y in (({"z": 1}, names), ([], names), ([{0: 1}], labels), ({0: 1}, labels)):
+        refuses(value, "class_weight", make(class_weight=value).fit, TABLE, y)
 
 
 def test_bad_weights_are_named():

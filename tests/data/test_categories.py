@@ -1,5 +1,7 @@
 """Categories of a table: which columns hold them, and their codes."""
 
+import re
+
 import numpy as np
 import pandas
 import pytest
@@ -88,6 +90,42 @@ def test_the_rarest_of_many_categories_are_one():
     codes = learn(often, "from_dtype", weight).encode(asked)[0]
     assert len(np.unique(codes[60:-1])) == 90
     assert len(np.unique(codes[:-1])) == 100
+
+
+UNKNOWN = {  # the values of fit and of predict, how many of them, and what is said of them
+    "texts": ([1, 2], ["1", "2"], 1, r"1 of 1 values .* such as '1' \(str\)\. .* 1 \(int\)"),
+    "numbers": (["1", "2"], [1, 2], 1, r"1 of 1 values .* such as 1 \(int\)\. .*'1' \(str\)"),
+    "bools": ([True, False], ["True", "False"], 30, r"30 of 30 values .*'True'.*False \(bool\)"),
+    "many": (["a", "b"], ["c", "d"], 30, r"30 of 30 values .*'c' \(str\).*'a' \(str\)"),
+    "most": (["a", "b"], ["c", None, "c", "a"], 40, "20 of 30 values"),
+    "few": (["a", "b"], ["c"], 10, None),
+    "half": (["a", "b"], ["c", "a"], 40, None),
+    "missing": (["a", "b"], [None, None, "b"], 60, None),
+    "told nothing": (["a"], ["b"], 60, None),
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_most_values_unknown_are_worth_a_warning(kind, recwarn):
+    seen, asked, n_rows, message = UNKNOWN[kind]
+    frame = pandas.DataFrame({"c": pandas.Series(seen, dtype=object)})
+    asked = pandas.DataFrame({"c": pandas.Series((asked * n_rows)[:n_rows], dtype=object)})
+    known = learn(frame, ["c"])
+    assert not recwarn
+    known.encode(asked)
+    if message is None:
+        assert not recwarn
+    else:
+        assert re.search(f"Column 'c' of X: {message}", str(recwarn.pop(UserWarning).message))
+
+
+def test_numbers_in_the_place_of_objects_are_compared_with_these():
+    X = np.array([[7, 1.5], [3, 2.5], [7, 3.5]])
+    for fitted, asked in ((X.astype(object), X), (X, X.astype(object))):
+        np.testing.assert_array_equal(learn(fitted, [0]).encode(asked)[0], [1, 0, 1])
+    words = learn(np.array([["u"], ["v"]], dtype=object), [0])
+    with pytest.warns(UserWarning, match="Column 0 of X"):
+        assert np.isnan(words.encode(X)[0]).all()
 
 
 def test_a_row_of_weight_zero_brings_no_category():

@@ -8,6 +8,7 @@ import pytest
 import torch
 from scipy.sparse import csr_array
 
+from sklearn_moe import MoERegressor
 from sklearn_moe._data import rows as _rows
 from sklearn_moe._data.statistics import describe_columns
 from sklearn_moe.nn.encoders import TableEncoder
@@ -77,6 +78,30 @@ def test_sparse_columns_are_those_of_the_dense_array():
         X[:, 5], X[:, 6] = X[:, 5] > 0, 0
         X, weight = X.astype(dtype), draw_table(50)[1].astype(dtype)
         assert_described(describe_columns(csr_array(X), weight), X.astype(np.float64), weight)
+
+
+@pytest.mark.parametrize("rest", [1.0, 1000.0])
+def test_entries_of_one_place_are_summed_in_a_copy(rest):
+    X = np.where(np.random.default_rng(0).random((200, 3)) < 0.3, np.arange(600).reshape(-1, 3), 0)
+    sums = csr_array(X / 64)  # so that nothing is rounded
+    parts = np.stack([sums.data + rest, np.full(sums.nnz, -rest)], axis=1)
+    given = csr_array((parts.ravel(), sums.indices.repeat(2), 2 * sums.indptr), shape=X.shape)
+    model = MoERegressor(2, max_iter=2, random_state=0)
+    expected = model.fit(sums, X[:, 0]).predict(sums)
+    np.testing.assert_array_equal(model.fit(given, X[:, 0]).predict(given), expected)
+    assert given.nnz == 2 * sums.nnz
+
+
+@pytest.mark.parametrize("make", [np.asarray, csr_array])
+def test_tiny_columns_are_described_as_others(make):
+    draws = np.random.default_rng(0).random((50, 2))
+    X, ones = np.where(draws < 0.5, draws, 0), np.ones(50)
+    X[:, 1] += 1
+    columns = describe_columns(make(X), ones)
+    for exponent in (-500, -530, -560, -900):
+        tiny = describe_columns(make(np.ldexp(X, [exponent, 0])), ones)
+        assert np.ldexp(tiny.scale, [-exponent, 0]).tolist() == list(columns.scale)
+        assert np.ldexp(tiny.center, [-exponent, 0]).tolist() == list(columns.center)
 
 
 def test_a_constant_column_has_no_effect_whatever_is_rounded():

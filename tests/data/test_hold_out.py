@@ -3,6 +3,7 @@
 from functools import partial
 
 import numpy as np
+import pandas as pd
 import pytest
 from helpers import brief
 from sklearn import config_context
@@ -10,7 +11,7 @@ from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_moe import MoEClassifier
+from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
 
 make = partial(brief, n_experts=4, max_iter=10, tol="auto")
 
@@ -68,5 +69,27 @@ def test_a_class_of_one_row_is_trained_on_and_held_out_is_what_can_be():
     clf = make(early_stopping=True).fit(X, y)
     assert list(clf.classes_) == [0, 1, 2]
     assert len(clf.validation_scores_) == clf.n_iter_
-    with pytest.raises(ValueError, match="validation_fraction"):
-        make(early_stopping=True).fit(X[:9], np.arange(9) // 3)
+
+
+def test_what_is_too_little_to_be_held_out_is_told():
+    X, model = np.random.default_rng(0).normal(size=(60, 4)), make(early_stopping=True)
+    one, thirds, halves = np.zeros(60), np.arange(60) // 3, np.arange(60) % 2
+    for X_some, y, groups, match in (
+        (X[:9], np.arange(9) // 3, None, "holds out 1 of 9 samples.* 3, one of each class"),
+        (X, thirds, None, "holds out 6 of 60 samples.* 20, one of each class"),
+        (X[:3], np.arange(3), None, "holds out 0 of 0 samples"),
+        (X, halves, one, "holds out 1 of 1 groups"),
+    ):
+        with pytest.raises(ValueError, match=f"early_stopping=True {match}"):
+            model.fit(X_some, y, groups=groups)
+
+
+@pytest.mark.parametrize(
+    "missing", [[None, "b"], [np.nan, 1.0], pd.array([None, "b"], dtype="string")], ids=str
+)
+def test_a_missing_group_is_no_group(missing):
+    X, y = np.random.default_rng(0).normal(size=(2, 30))
+    for model in (make(), MoERegressor(), MixtureRegressor(), MixtureClassifier()):
+        named = y > 0 if hasattr(model, "predict_proba") else y
+        with pytest.raises(ValueError, match=r"groups holds None or NaN for 15 .* place 0"):
+            model.fit(X[:, np.newaxis], named, groups=pd.concat([pd.Series(missing)] * 15))

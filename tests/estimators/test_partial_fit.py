@@ -87,6 +87,17 @@ def test_batches_of_any_kind_of_table(table):
         assert clf.predict(make(X)).shape == y.shape
 
 
+def test_a_weight_of_a_class_holds_in_chunks_without_it(table):
+    X, y = table
+    by_class = start(X, y, class_weight={1: 3.0})
+    by_row = MoEClassifier(**BRIEF).partial_fit(X, y, [0, 1], sample_weight=np.where(y == 1, 3, 1))
+    for model in (by_class, by_row):
+        model.partial_fit(X[y == 0], y[y == 0])
+    assert torch.equal(weights_of(by_class), weights_of(by_row))
+    match = r"\[2\].*classes \[0, 1\]"
+    refuses("2", match, start(X, y).set_params(class_weight={2: 3.0}).partial_fit, X, y)
+
+
 def test_batches_may_lack_classes_and_bring_missing_values(table):
     X, y = table
     holed = X.copy()
@@ -223,6 +234,8 @@ def test_wrong_calls_are_explained(table):
         (clone(clf).fit, DataLoader(tensors), {"y": y}, "partial_fit reads batches .*, without y"),
         (clf.predict, iter([X]), {}, "partial_fit reads batches .*, without y"),
         (MoEClassifier().partial_fit, [(X, y)], {}, "classes must be passed"),
+        (start, [(X, y), (X[:, 1:], y)], {"y": None}, r"one shape, got X of .* \(5,\), \(4,\)"),
+        (start, [(X, y), (X, y[:, None])], {"y": None}, r"got y of the shapes \(\), \(1,\)"),
         (MoERegressor(early_stopping=True).partial_fit, X, {"y": y}, "early_stopping=True"),
     ):
         refuses(source, message, call, source, **options)

@@ -97,6 +97,9 @@ def test_units_of_the_target_do_not_matter():
     np.testing.assert_allclose(tiny.predict(X) * 2.0**1000, plain.predict(X), rtol=1e-9)
     far, near = (make().fit(X.astype(np.float32), target) for target in (1e9 + y, y))
     np.testing.assert_allclose(far.predict(X) - 1e9, near.predict(X), atol=1e-2)
+    for offset, unit in ((1e12, 0.01), (1e15, 10), (1.7e18, 1e4)):  # as far as float64 holds them
+        found = make().fit(X, offset + unit * y).predict(X) - offset
+        np.testing.assert_allclose(found / unit, plain.predict(X), atol=0.1)
 
 
 def test_a_constant_target_is_predicted_exactly():

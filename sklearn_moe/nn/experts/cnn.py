@@ -106,7 +106,8 @@ def _convolutions(input_shape, width, activation, kind):
     if min(rows, columns) < 4:
         raise ValueError(
             f"{kind}='cnn' halves height and width twice and needs at least 4 x 4 pixels, "
-            f"got {rows} x {columns}. Enlarge the images or pass {kind}s of your own."
+            f"got {rows} x {columns}. Enlarge the images, pass X.transpose(0, 3, 1, 2) if channels "
+            f"come last, or pass {kind}s of your own."
         )
     return [
         nn.Conv2d(channels, width, 3, padding=1),
