@@ -1,10 +1,16 @@
 """The estimators of the paper: as it is written, and as the authors' notebooks run it."""
 
+from dataclasses import replace
+
+import torch
+from sklearn.base import BaseEstimator
+
 from .._classifier import MoEClassifier
 from .._training import Callback, StopTraining
 from ..nn import EXPERTS, ROUTERS, Balance
 from ..nn.functional import weighted_mean
-from ..optim import SOLVERS
+from ..nn.seeding import hash_rows
+from ..optim import SOLVERS, NormalizedSGD
 
 NOISY_AT_TEST = ROUTERS["top1"].with_options(noise_at_predict=True)
 SUM_OF_NORMS = SOLVERS["normalized_sgd"].with_options(norm="sum")
@@ -26,6 +32,40 @@ class NotebookBalance(Balance):
         """Return M f . s."""
         scores = weighted_mean(route.noisy, weight.to(route.noisy.dtype))
         return self.n_experts * (route.load(weight).to(scores.dtype) @ scores)
+
+
+class FixedNoise(BaseEstimator):
+    """Noise that is drawn once: a sample has the same in every step, and at prediction.
+
+    Parameters
+    ----------
+    random_state : int, default=0
+    """
+
+    def __init__(self, random_state=0):
+        self.random_state = random_state
+
+    def __call__(self, x, scores, generator):
+        """Return the noise of some samples, U[0, 1], of the shape of their scores."""
+        fixed = torch.Generator(x.device).manual_seed(self.random_state)
+        return hash_rows(x.double(), scores.shape[1], fixed).to(scores)
+
+
+class TensorwiseSGD(NormalizedSGD):
+    """Normalizes the gradient of every tensor by itself: weights and biases of an expert apart."""
+
+    def add_param_group(self, param_group):
+        """Make a group of each tensor."""
+        for tensor in param_group["params"]:
+            super().add_param_group(param_group | {"params": [tensor]})
+
+
+# What the notebooks of Figure 3 change in those of the tables.
+FIGURE_3 = {
+    "router__noise": FixedNoise(),
+    "solver": replace(SOLVERS["normalized_sgd"], optimizer=TensorwiseSGD),
+    "callbacks": None,
+}
 
 
 class NotebookStopping(Callback):

@@ -16,7 +16,8 @@ from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import Route
 from sklearn_moe.paper import TABLE_1, NotebookStopping, paper_classifier
 from sklearn_moe.paper.__main__ import main
-from sklearn_moe.paper._protocols import NotebookBalance
+from sklearn_moe.paper._protocols import FIGURE_3, FixedNoise, NotebookBalance
+from sklearn_moe.paper._run import seeded
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 
@@ -77,6 +78,25 @@ def test_notebook_stopping():
         NotebookStopping(patience=3).on_epoch_end(net)
         with pytest.raises(StopTraining) if stops else nullcontext():
             NotebookStopping(patience=2).on_epoch_end(net)
+
+
+def test_the_notebook_of_figure_3():
+    """Every tensor of an expert makes a step of one length, and noise is drawn once."""
+    options = PAPER_SETTINGS[1] | {"random_state": 0}
+    X, y = make_cluster_patches(200, **options)
+    options = FIGURE_3 | {"n_experts": 2, "random_state": 0}
+    steps = [paper_classifier("code", max_iter=n, **options).fit(X, y) for n in (1, 2)]
+    first, second = (list(clf.module_.experts[0].parameters()) for clf in steps)
+    for before, after in zip(first, second, strict=True):
+        assert (after - before).norm().item() == pytest.approx(0.001, rel=1e-3)
+    x, scores = torch.as_tensor(X), torch.zeros(200, 8)
+    noise = FixedNoise(3)(x, scores, None)
+    torch.testing.assert_close(FixedNoise(3)(x[7:9], scores[7:9], None), noise[7:9])
+    assert (0 <= noise).all()
+    assert (noise <= 1).all()
+    assert 0.27 < noise.std() < 0.31  # 1 / sqrt(12)
+    assert not torch.allclose(FixedNoise(4)(x, scores, None), noise)
+    assert seeded(paper_classifier("code", **FIGURE_3), 5).router.noise.random_state == 5
 
 
 def test_demo_prints_the_paper_beside_ours(tmp_path, capsys, monkeypatch):

@@ -7,7 +7,7 @@ from .balance import balance, balance_sweep
 from .baselines import baselines
 from .bound import bound
 from .coverage import coverage
-from .figures import fig1, fig3, innerproducts
+from .figures import fig1, fig3, fig3_notebook, innerproducts
 from .linear import linear
 from .patch_routing import patch_routing
 from .scaling import scaling
@@ -22,7 +22,8 @@ __all__ = ["EXPERIMENTS", "GROUPS", "get_experiment", "names_of"]
 
 _CLAIMS = (bound, theorem, stages, coverage, scaling, simplified, linear)
 _ALL = (
-    *(table1, appendix, wide, balance, balance_sweep, activations, fig1, fig3, innerproducts),
+    *(table1, appendix, wide, balance, balance_sweep, activations, fig1, fig3, fig3_notebook),
+    innerproducts,
     *(*_CLAIMS, departures, baselines, patch_routing, single_index),
 )
 _BUILDERS = (*_ALL, table2, sentiment)  # these two need images, and hours, or texts
