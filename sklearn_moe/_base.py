@@ -18,6 +18,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names, check_is_fitted
 
+from . import _devices
 from ._compat import CallbackSupportMixin, Interrupts, __version__, warn
 from ._data import SamplesLike
 from ._data.rows import Rows, select
@@ -238,9 +239,11 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
 
     def _starts(self, fit):
         """Yield the fit, and others from new initial weights unless it goes on from old ones."""
-        before = copy.copy(fit.working)  # its random state is gone when the training begins
+        n_others = 0 if fit.n_before else self.n_init - 1
+        # Its random state is gone when the training begins.
+        before = copy.copy(fit.working) if n_others else None
         yield fit
-        for _ in range(0 if fit.n_before else self.n_init - 1):
+        for _ in range(n_others):
             working = copy.copy(before)
             net, _ = working._ready(fit.samples, fit.plan, rows=fit.rows)
             stopping = working._stopping(net, fit.plan)
@@ -308,7 +311,8 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         """Resolve what is "auto"."""
         with OwnGenerator(torch.Generator().manual_seed(0)):  # a head of one's own may draw
             head = self._head()()
-        return resolve(self, samples.X, samples.weight.astype(self._dtype), head)
+        weight = samples.weight.astype(self._dtype)
+        return resolve(self, samples.X, weight, head, _devices.accelerator())
 
     def _head(self, **options):
         """Return how the head of the loss is made."""
@@ -357,10 +361,6 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             seed=seed,
             **model,
         )
-        device, precision = place(self.device, plan, module, self.input_shape_)
-        self.resolved_params_ = plan.resolved
-        if self.device == "auto":
-            self.resolved_params_ = plan.resolved | {"device": device}
         # skorch would register a transform that is a module as a part of the net.
         transform = None if self.train_transform is None else partial(self.train_transform)
         net = MoENet(
@@ -373,13 +373,15 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             expert_loss_weight=training.expert_loss_weight,
             batch_size=training.largest_batch,
             train_transform=transform,
-            device=device,
-            precision=precision,
+            device="cpu",
             **{f"optimizer__{name}": value for name, value in training.solver_options.items()},
         )
         with OwnGenerator(torch.Generator().manual_seed(seed)):
             net.initialize()
-        return net
+        device, net.precision = place(plan, net.module_, self.input_shape_)
+        chosen = {"device": device} if "device" in plan.resolved else {}
+        self.resolved_params_ = plan.resolved | chosen
+        return net if device == "cpu" else net.to(device)
 
     def _place_centers(self, net, X, weight):
         """Give a router of fixed centers those of the training samples."""

@@ -133,6 +133,7 @@ class Plan:
     standardize: bool
     is_linear: bool  # each expert in the columns of a table
     learns_scale: bool  # of a density around linear experts, which says how far these specialize
+    devices: tuple[Any, Any]  # of small steps, and of large ones
     model: ModelPlan
     training: TrainingPlan
     architecture: dict[str, Any]  # what a warm start cannot change, as the weights belong to it
@@ -154,7 +155,7 @@ class _Choices(dict):
         return default
 
 
-def resolve(estimator, X, weight, head):
+def resolve(estimator, X, weight, head, accelerator=None):
     """Return the plan of a fit of `estimator` to samples X, (n_samples, *sample_shape).
 
     Parameters
@@ -165,6 +166,8 @@ def resolve(estimator, X, weight, head):
     weight : ndarray of shape (n_samples,)
     head : Head
         What its methods are decides which routers and schedules are possible.
+    accelerator : str or None
+        That of this machine, if it has one.
 
     Raises
     ------
@@ -207,9 +210,12 @@ def resolve(estimator, X, weight, head):
     training = _plan_training(choices, data, head, solver, model, is_linear)
     is_linear = is_linear and data.is_table and trunk is None and expert.factory is MLPExpert
     learns_scale = is_linear and router.router_class.mixes and choices["n_experts"] > 1
+    # A small step takes as long on a GPU as on one core: the time that Python takes for it.
+    devices = choices.pick("device", ("cpu", accelerator or "cpu"))
+    devices = devices if isinstance(devices, tuple) else (devices, devices)
     names = {full.removesuffix("__kind"): full for full in _ARCHITECTURE}
     architecture = {n: choices.resolved.get(n, choices[full]) for n, full in names.items()}
-    parts = model, training, architecture, choices.resolved
+    parts = devices, model, training, architecture, choices.resolved
     return Plan(data, standardize, is_linear, learns_scale, *parts)
 
 

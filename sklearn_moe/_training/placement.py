@@ -9,8 +9,6 @@ from threadpoolctl import ThreadpoolController
 
 from .. import _devices
 from .._devices import OutOfMemoryError, is_out_of_memory
-from .._registry import is_auto
-from ..nn.seeding import OwnGenerator
 
 # Multiply-adds of a step, below which a GPU gains nothing.
 LARGE = 1e8
@@ -86,16 +84,13 @@ def explained_memory_errors(batch_size, device):
         ) from error
 
 
-def place(device, plan, module, input_shape):
+def place(plan, module, input_shape):
     """Return device and precision of training of a new net.
 
     Parameters
     ----------
-    device : str or torch.device
-        The parameter of the estimator.
     plan : Plan
-    module : callable
-        Builds the mixture. It is called only where there is a choice of devices, to count the work.
+    module : MixtureOfExperts
     input_shape : tuple of int
 
     Raises
@@ -103,13 +98,9 @@ def place(device, plan, module, input_shape):
     ValueError
         If there is no such device.
     """
-    if is_auto(device):
-        device, found = "cpu", _devices.accelerator()
-        if found is not None:
-            with OwnGenerator(torch.Generator().manual_seed(0)):
-                work = work_of_a_step(module(), plan.training.batch_size, input_shape)
-            # A small step takes as long there as on one core: the time that Python takes for it.
-            device = found if work > LARGE else "cpu"
+    device, of_large = plan.devices
+    if device != of_large and work_of_a_step(module, plan.training.batch_size, input_shape) > LARGE:
+        device = of_large
     device = _devices.as_device(device, float64=True)
     use_bf16 = plan.training.may_use_bf16 and _devices.is_fast_in_bf16(device)
     return str(device), "bf16" if use_bf16 else "float32"

@@ -48,12 +48,12 @@ def gpu(monkeypatch):
 def placed(X, **options):
     """Return device and precision of a fit to X."""
     clf = MoEClassifier(**options)
-    plan = resolve(clf, X, np.ones(len(X)), HEAD())
+    plan = resolve(clf, X, np.ones(len(X)), HEAD(), _devices.accelerator())
     shape = int(np.prod(X.shape[1:])), 64 * clf.n_experts
     expert, mixture = torch.nn.utils.skip_init(torch.nn.Linear, *shape), torch.nn.Module()
     mixture.experts, mixture.shared = torch.nn.ModuleList([expert]), []
     mixture.router = mixture.trunk = None
-    return place(clf.device, plan, lambda: mixture, X.shape[1:])
+    return place(plan, mixture, X.shape[1:])
 
 
 def test_auto_is_the_cpu_where_there_is_nothing_else(table):
@@ -67,6 +67,17 @@ def test_auto_takes_a_gpu_for_steps_that_are_work(gpu):
     assert placed(TABLE)[0] == "cpu"
     assert placed(np.zeros((1000, 4000), np.float32), batch_size=None)[0] == "cuda"
     assert placed(TABLE, device="cuda:1")[0] == "cuda:1"
+
+
+def test_no_second_model_is_made_to_count_its_weights(gpu, table):
+    made = []
+
+    def expert(shape, n_outputs):
+        made.append(torch.nn.Linear(*shape, n_outputs))
+        return made[-1]
+
+    assert MoEClassifier(**BRIEF, expert=expert).fit(*table).resolved_params_["device"] == "cpu"
+    assert len(made) == 2
 
 
 def test_training_is_mixed_where_a_network_sees_many_images_on_a_fast_gpu(gpu, monkeypatch):
