@@ -1,8 +1,10 @@
 """Where experts hold: conditions on the columns of a table, read from a tree and put into words."""
 
+import datetime
+import re
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
+from functools import lru_cache
 from numbers import Number
 
 import numpy as np
@@ -13,44 +15,64 @@ from sklearn.tree import DecisionTreeClassifier
 from .._data.tables import column_name, column_values, find_categories, is_frame, is_missing
 
 _MOST_ROWS = 5000  # that shorter words are tried on
+_MOST_LEAVES = 32  # of a tree of our own; twice as many as experts, if these are more
 _WORTH = 0.003  # of the samples: what each condition is to be worth
-_STEPS = 1000  # in a standard deviation: no threshold is finer
 _MOST_LABELS = 6  # that are written out
+# What becomes of objects of a type.
+_TYPES = {"f8": Number, "m8[us]": datetime.timedelta, "M8[us]": datetime.date}
 
 
 @dataclass(eq=False)
 class Column:
     """A column of a table.
 
-    A condition on numbers is a tuple: above the first number and not above the second, where
-    missing values are above all numbers. A condition on categories is the set of their codes.
+    A condition on numbers is a tuple of places among the distinct numbers: above the first one and
+    not above the second, where missing values are above all numbers. So no scale, offset or far
+    value matters. A condition on categories is the set of their codes.
 
     Parameters
     ----------
     name : str
     values : ndarray of shape (n_samples,)
-        Numbers, infinite where they are missing, or codes of categories.
+        Numbers, dates or durations, NaN or NaT where they are missing, or codes of categories.
     labels : list of str or None
         Of the codes, the most frequent category first; None for numbers.
+
+    Attributes
+    ----------
+    values : ndarray of shape (n_samples,)
+        Dates and durations in days, the others as they were.
+    distinct, ranks : ndarray
+        The sorted distinct values as they were, and the place of each value among them.
+    last : int
+        The last place that is not missing.
+    term : str
+        What a unit of the values is called.
     """
 
     name: str
     values: np.ndarray
     labels: list[str] | None = None
 
-    def split(self, left):
-        """Return the two conditions that part the samples as a mask does, (n_samples,)."""
+    def __post_init__(self):
+        self.distinct, self.ranks = np.unique(self.values, return_inverse=True)
+        self.last = len(self.distinct) - 1 - is_missing(self.distinct).sum()  # that is not missing
+        self.term = self.name
+        if self.values.dtype.kind in "mM":
+            self.values = (self.values - self.values.dtype.type(0, "D")) / np.timedelta64(1, "D")
+            self.term = f"{self.name} (days)"
+
+    def split(self, left, right):
+        """Return two conditions that part the samples of two masks."""
         if self.labels:
-            codes = frozenset(self.values[left].tolist())
+            codes = frozenset(np.unique(self.ranks[left]).tolist())
             return codes, frozenset(range(len(self.labels))) - codes
-        low, high = self.values[left].max(initial=-np.inf), self.values[~left].min(initial=np.inf)
-        if np.isfinite([low, high]).all():  # a number of few digits from `low` on and below `high`
-            room = max(high - low, np.std(self.values[np.isfinite(self.values)]) / _STEPS)
-            digits = -int(np.floor(np.log10(room)))
-            rounded = [np.round((low + high) / 2, d) for d in (digits - 1, digits)]
-            rounded.append(np.round(rounded[1] - 10.0**-digits, digits))
-            low = next((number for number in rounded if low <= number < high), rounded[1]) + 0.0
-        return (-np.inf, low), (low, np.inf)
+        low, high = self.ranks[left].max(initial=-1), self.ranks[right].min(initial=self.last + 1)
+        cut = high - 1
+        if 0 <= low < high <= self.last:
+            threshold = _shortest(self.distinct[low], self.distinct[high])
+            cut = np.searchsorted(self.distinct, threshold, "right") - 1
+        return (-np.inf, cut), (cut, np.inf)
 
     def combine(self, first, second, lower=max, upper=min):
         """Return the condition that holds where two do; with min and max, where one does."""
@@ -58,11 +80,12 @@ class Column:
             return first & second if upper is min else first | second
         return lower(first[0], second[0]), upper(first[1], second[1])
 
-    def holds(self, condition):
-        """Return where a condition holds, (n_samples,)."""
+    def holds(self, condition, step=1):
+        """Return where a condition holds, of each `step`-th sample."""
         if self.labels:
-            return np.isin(self.values, [*condition])
-        return (self.values > condition[0]) & (self.values <= condition[1])
+            return np.isin(range(len(self.labels)), [*condition])[self.ranks[::step]]
+        ranks = self.ranks[::step]
+        return (ranks > condition[0]) & (ranks <= condition[1])
 
     def words(self, condition):
         """Return a condition in words."""
@@ -71,18 +94,19 @@ class Column:
             others = [label for code, label in enumerate(self.labels) if code not in condition]
             if len(names) <= len(others):
                 return f"{self.name} is {_join(names, 'or')}"
-            return (
-                f"{self.name} is {'not' if len(others) == 1 else 'neither'} {_join(others, 'nor')}"
-            )
-        (low, high), known = condition, self.values[np.isfinite(self.values)]
-        if low >= known.max():
+            negation = "not" if len(others) == 1 else "neither"
+            return f"{self.name} is {negation} {_join(others, 'nor')}"
+        if condition[0] >= self.last:
             return f"{self.name} is missing"
-        text = f"{self.name} > {low:.10g}" if low > -np.inf else f"{self.name} is not missing"
-        if high < known.max():
-            above = f"{low:.10g} < " if low > -np.inf else ""
-            text = f"{above}{self.name} <= {high:.10g}"
-        has_missing = high == np.inf and known.size < self.values.size
-        return f"{text} (or missing)" if has_missing else text
+        low, high = (
+            _text(_shortest(*self.distinct[cut : cut + 2])) if 0 <= cut < self.last else None
+            for cut in condition
+        )
+        text = f"{self.name} is not missing" if low is None else f"{self.name} > {low}"
+        if high is not None:
+            text = f"{'' if low is None else f'{low} < '}{self.name} <= {high}"
+        with_missing = condition[1] > self.last < len(self.distinct) - 1
+        return f"{text} (or missing)" if with_missing else text
 
 
 class Table(dict):
@@ -104,30 +128,41 @@ class Table(dict):
     def __missing__(self, place):
         X = self.X
         name = str(column_name(X, place)) if is_frame(X) else f"x{place}"
-        values = X[:, [place]].toarray()[:, 0] if issparse(X) else column_values(X, place)
+        values = _read(X, place)
         missing = is_missing(values)
-        kinds = {type(value) for value in values[~missing].tolist()}
-        are_numbers = all(issubclass(kind, Number) and kind is not bool for kind in kinds)
-        if kinds and are_numbers and place not in self.categorical:
-            self[place] = Column(name, np.where(missing, np.inf, values).astype(float))
+        kinds = {type(value) for value in values[~missing]} if values.dtype == object else {bool}
+        for dtype, of in _TYPES.items():  # objects only, and bools are categories
+            if bool not in kinds and all(issubclass(kind, of) for kind in kinds):
+                values = np.where(missing, None, values)
+                for row in np.flatnonzero([getattr(value, "tzinfo", None) for value in values]):
+                    values[row] = values[row].astimezone(datetime.timezone.utc).replace(tzinfo=None)
+                values = values.astype(dtype)
+        is_number = values.dtype.kind in "iufmM" and np.isfinite(values).any()
+        if is_number and place not in self.categorical:
+            self[place] = Column(name, values)
         else:
-            texts = ["missing" if m else str(v) for m, v in zip(missing, values, strict=True)]
+            texts = ["'missing'" if str(v) == "missing" else str(v) for v in values]
+            texts = np.where(missing, "missing", texts).tolist()
             codes = {label: code for code, (label, _) in enumerate(Counter(texts).most_common())}
             self[place] = Column(name, np.array([codes[text] for text in texts]), [*codes])
         return self[place]
 
     def features(self, experts):
-        """Return numbers that a tree can split, and the column of each of them."""
+        """Return numbers that a tree can split, and the column of each of them.
+
+        Numbers are replaced by their places among the distinct ones: a tree reads float32.
+        """
         if issparse(self.X):
-            return self.X.tocsc(), range(self.n_columns)
+            X = self.X.tocsc(copy=True)
+            X.sum_duplicates()
+            places = np.unique(np.append(X.data, 0), return_inverse=True)[1]
+            X.data = (places[:-1] - places[-1]).astype(np.float32)  # zeros stay zeros
+            return X, range(self.n_columns)
         blocks, owners = [], []
         for place in range(self.n_columns):
-            block = self[place].values[:, np.newaxis]
+            block = self[place].ranks[:, np.newaxis]
             if self[place].labels:  # in the order of the share of each expert
                 block = TargetEncoder(random_state=0).fit(block, experts).transform(block)
-            else:
-                known = block[np.isfinite(block)]
-                block = np.where(np.isfinite(block), block, known.max() + np.ptp(known) + 1)
             blocks.append(block)
             owners += [place] * block.shape[1]
         return np.hstack(blocks), owners
@@ -151,55 +186,67 @@ def find_words(table, experts, n_experts, tree, max_conditions):
     right : ndarray of shape (n_samples,)
         Whether the conditions of the sample's expert hold, and those of no other expert.
     """
-    features, owners = table.features(experts)
-    if tree is None or not (issparse(features) or np.array_equal(features, table.X)):
+    most = max(_MOST_LEAVES, 2 * n_experts)
+    columns = [] if issparse(table.X) else [table[p].values for p in range(table.n_columns)]
+    if tree is not None and (not columns or np.array_equal(np.column_stack(columns), table.X)):
+        features, owners = table.X, range(table.n_columns)
+    else:
+        features, owners = table.features(experts)
         tree = DecisionTreeClassifier(
             max_depth=8,
-            max_leaf_nodes=max(32, 2 * n_experts),
+            max_leaf_nodes=most,
             min_samples_leaf=1 + min(len(experts) // 200, 20),
             random_state=0,
         ).fit(features, experts)
-    leaves = _leaves(tree.tree_, features, owners, table)
+    leaves = _leaves(tree.tree_, features, owners, table, experts, 2 * most)
     boxes, right = _simplify(leaves, table, experts, n_experts, max_conditions)
     where = [[] for _ in range(n_experts)]
     for expert, box in boxes:
-        words = [table[place].words(condition) for place, condition in box.items()]
+        words = [table[place].words(condition) for place, condition in box]
         where[expert].append(" and ".join(words) or "everywhere")
     return tuple(map(tuple, where)), right
 
 
-def _leaves(nodes, features, owners, table, node=0, box=None):
-    """Return the conditions of every leaf, by column."""
-    if nodes.children_left[node] < 0:
-        return [box or {}]
-    place = nodes.feature[node]
-    feature = features[:, [place]].toarray() if issparse(features) else features[:, [place]]
-    left = feature[:, 0].astype(np.float32) <= nodes.threshold[node]
-    own, found = owners[place], []
-    children = nodes.children_left[node], nodes.children_right[node]
-    for child, side in zip(children, table[own].split(left), strict=True):
-        side = table[own].combine((box or {}).get(own, side), side)
-        found += _leaves(nodes, features, owners, table, child, (box or {}) | {own: side})
+def _leaves(nodes, features, owners, table, experts, most):
+    """Return pairs of expert and conditions by column: the leaves of a tree.
+
+    Branches of one expert are not parted, and if there are too many leaves, those of the fewest
+    other samples are not.
+    """
+    found, waiting = [], [(1, 0, np.bincount(experts).argmax(), {}, np.ones(len(experts), bool))]
+    while waiting:
+        waiting.sort(key=lambda leaf: leaf[0])
+        error, node, expert, box, among = waiting.pop()
+        children = nodes.children_left[node], nodes.children_right[node]
+        if not error or children[0] < 0 or len(found) + len(waiting) >= most:
+            found.append((expert, tuple(box.items())))
+            continue
+        place, own = nodes.feature[node], owners[nodes.feature[node]]
+        left = _read(features, place).astype(np.float32) <= nodes.threshold[node]
+        sides = among & left, among & ~left
+        for child, side, condition in zip(children, sides, table[own].split(*sides), strict=True):
+            if side.any():
+                counts = np.bincount(experts[side])
+                condition = table[own].combine(box.get(own, condition), condition)
+                error = counts.sum() - counts.max()
+                waiting.append((error, child, counts.argmax(), box | {own: condition}, side))
     return found
 
 
-def _simplify(leaves, table, experts, n_experts, max_conditions):
+def _simplify(boxes, table, experts, n_experts, max_conditions):
     """Return pairs of expert and conditions, and where they are right, (n_samples,).
 
-    Leaves are left out, merged or lose a condition, whatever costs the least, as long as they have
+    They are left out, merged or lose a condition, whatever costs the least, as long as they have
     too many conditions or some that are worth little.
     """
     step = len(experts) // _MOST_ROWS + 1
 
-    @cache
-    def holds(place, condition):
-        return table[place].holds(condition)
-
-    def inside(box, step=1):
-        masks = [holds(*condition)[::step] for condition in box.items()]
+    @lru_cache(maxsize=10_000)
+    def inside(box, step):
+        masks = [table[place].holds(condition, step) for place, condition in box]
         return np.logical_and.reduce(masks) if masks else np.ones(len(experts[::step]), bool)
 
-    def right(boxes, step=1):
+    def right(boxes, step):
         own, held = experts[::step], np.zeros((n_experts, len(experts[::step])), bool)
         for expert, box in boxes:
             held[expert] |= inside(box, step)
@@ -208,28 +255,63 @@ def _simplify(leaves, table, experts, n_experts, max_conditions):
     def value(boxes):
         return right(boxes, step).mean() - _WORTH * sum(max(1, len(box)) for _, box in boxes)
 
-    leaves = sorted((box for box in leaves if inside(box).any()), key=lambda b: inside(b).sum())
-    boxes = [(np.bincount(experts[inside(box)]).argmax(), box) for box in leaves]
-    index = 0
-    while index < len(boxes):
+    boxes = sorted(boxes, key=lambda pair: inside(pair[1], 1).sum())
+    index, idle = 0, 0
+    while idle < len(boxes):
+        index %= len(boxes)
         (expert, box), others = boxes[index], boxes[:index] + boxes[index + 1 :]
         same = [other for other in others if other[0] == expert]
         options = [others] * bool(same)
-        for place in box:
-            shorter = {p: condition for p, condition in box.items() if p != place}
+        for place, _ in box:
+            shorter = tuple(pair for pair in box if pair[0] != place)
             options.append([*boxes[:index], (expert, shorter), *boxes[index + 1 :]])
         for other in same:
-            both = {
-                p: table[p].combine(box[p], other[1][p], min, max) for p in box.keys() & other[1]
-            }
-            options.append([(expert, both) if b is other else b for b in others])
+            rest = dict(other[1])
+            both = ((p, table[p].combine(c, rest[p], min, max)) for p, c in box if p in rest)
+            options.append([(expert, tuple(both)) if b is other else b for b in others])
         values = [value(option) for option in options]
         if options and (len(box) > max_conditions or max(values) >= value(boxes)):
-            boxes = options[int(np.argmax(values))]
+            boxes, idle = options[int(np.argmax(values))], 0
         else:
-            index += 1
-    boxes.sort(key=lambda pair: -inside(pair[1]).sum())
-    return boxes, right(boxes)
+            index, idle = index + 1, idle + 1
+    boxes.sort(key=lambda pair: -inside(pair[1], 1).sum())
+    return boxes, right(boxes, 1)
+
+
+def _shortest(low, high):
+    """Return a number, date or duration of few digits, from `low` on and below `high`."""
+    if low.dtype.kind in "mM":
+        middle = low + (high - low) // 2
+        for unit in ("D", "h", "m", "s", "ms", "us", "ns"):
+            start = middle.astype(f"{low.dtype.kind}8[{unit}]")
+            for time in (start, start + 1, start - 1):
+                if low <= time < high:
+                    return time
+    middle = float(low) / 2 + float(high) / 2
+    for digits in range(18):
+        for near in (middle, float(low)):
+            number = float(f"{near:.{digits}g}") if digits else 0.0
+            # The column may be compared in its own type, or in float64.
+            if float(low) <= number < float(high) and low <= type(low)(number) < high:
+                return number
+    return low  # an integer that float64 does not hold
+
+
+def _text(threshold):
+    """Return a number, date or duration as text; a date has no time if it is midnight."""
+    text = str(threshold)
+    if isinstance(threshold, np.datetime64):
+        return text.replace("T", " ") + ":00" * (len(text) == 13)
+    if isinstance(threshold, np.timedelta64) and threshold == threshold.astype("m8[us]"):
+        text = str(threshold.astype("m8[us]").item()).replace(", 0:00:00", "")
+        text = text.replace(", ", " +" if text.startswith("-") else " ")
+        return re.sub(r"\b\d:", r"0\g<0>", text)
+    return text.removesuffix(".0")
+
+
+def _read(X, place):
+    """Return a column of a matrix or a data frame, (n_samples,)."""
+    return X[:, [place]].toarray()[:, 0] if issparse(X) else column_values(X, place)
 
 
 def _join(names, joint):

@@ -35,8 +35,11 @@ def expert_outputs(estimator, X):
     return np.where(is_told, outputs, np.nan), proba
 
 
-def coefficients(estimator, X, y, table, outputs, proba, weight):
+def coefficients(estimator, X, y, table, outputs, proba, weight, own):
     """Return the coefficients of the experts, NaN for those that are not linear.
+
+    Terms that change nothing on the samples of an expert have none: the expert does not read the
+    column, or they are constant there, and then a part of its intercept.
 
     Parameters
     ----------
@@ -50,6 +53,8 @@ def coefficients(estimator, X, y, table, outputs, proba, weight):
         As `expert_outputs` returns them.
     weight : ndarray of shape (n_samples, n_experts)
         The share of each sample that belongs to each expert.
+    own : ndarray of bool of shape (n_samples, n_experts)
+        Where each expert holds.
 
     Returns
     -------
@@ -65,12 +70,13 @@ def coefficients(estimator, X, y, table, outputs, proba, weight):
         unknown = np.full((outputs.shape[1], 1, outputs.shape[2]), np.nan)
         return ["intercept"], unknown, unknown, np.ones(1)
     names, design, owners, probe = _find_terms(table)
-    probed = expert_outputs(estimator, _mix_rows(X, table, probe))[0].astype(float)
-    # Samples of the probe differ from the first in one column each.
+    # Samples of the probe differ from the first in one column each. The same sample may be rounded
+    # in another way in another place, so each is compared with the first one in its own place.
+    pair = probe, np.broadcast_to(probe[0], probe.shape)
+    probed, still = (expert_outputs(estimator, _mix_rows(X, table, rows))[0] for rows in pair)
+    effects = (probed - still)[1:].astype(float)
     changes = design[probe[:, owners], np.arange(len(names) - 1)]
-    slopes = np.linalg.solve(
-        changes[1:] - changes[0], (probed[1:] - probed[0]).reshape(len(names) - 1, probed[0].size)
-    ).reshape(-1, *outputs.shape[1:])
+    slopes = np.tensordot(np.linalg.inv(changes[1:] - changes[0]), effects, 1)
     coef = np.concatenate([slopes, [probed[0] - np.tensordot(changes[0], slopes, 1)]])
     design = np.c_[design, np.ones(len(design))]
     error = np.abs(outputs - np.tensordot(design, coef, 1))
@@ -80,7 +86,14 @@ def coefficients(estimator, X, y, table, outputs, proba, weight):
     is_linear = (is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)).all(axis=1)
     coef = np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
     half_width = np.full(coef.shape, np.nan)
-    for k in np.flatnonzero(is_linear) if y is not None else ():
+    for k in np.flatnonzero(is_linear):
+        rows = design[own[:, k] | ~own[:, k].any(), :-1]
+        is_read = [np.any(effects[np.equal(owners, owner), k]) for owner in owners]
+        terms = np.array([*is_read, True]) & np.append(np.ptp(rows, axis=0) > 0, True)
+        coef[k, -1] += rows[0, ~terms[:-1]] @ coef[k, ~terms]
+        coef[k, ~terms] = np.nan
+        if y is None:
+            continue
         expected = outputs[:, k] if proba is None else proba[:, k, 1:]
         score = y - expected
         if proba is None:
@@ -90,7 +103,7 @@ def coefficients(estimator, X, y, table, outputs, proba, weight):
         else:
             curvature = np.eye(score.shape[1]) * expected[:, np.newaxis]
             curvature = curvature - expected[:, np.newaxis] * expected[..., np.newaxis]
-        half_width[k] = half_widths(design, weight[:, k], score, curvature)
+        half_width[k, terms] = half_widths(design[:, terms], weight[:, k], score, curvature)
     return names, coef, half_width, design.std(axis=0)
 
 
@@ -151,7 +164,7 @@ def _find_terms(table):
     """
     found, base = [], np.zeros(table.n_columns, int)
     for place in range(table.n_columns):
-        name, values, labels = table[place].name, table[place].values, table[place].labels
+        name, values, labels = table[place].term, table[place].values, table[place].labels
         if labels:
             rows = np.unique(values, return_index=True)[1]
             base[place] = rows[0]
@@ -159,8 +172,8 @@ def _find_terms(table):
                 text = f"{name}: {label} instead of {labels[0]}"
                 found.append((text, values == code, place, rows[code]))
             continue
-        missing = np.isinf(values)
-        values = np.where(missing, np.nan, values)
+        missing, what = ~np.isfinite(values), "infinite" if np.isinf(values).any() else "missing"
+        values = np.where(missing, np.nan, values.astype(float))
         # Two values that occur, one of them near the middle, about a deviation apart.
         base[place] = np.nanargmin(np.abs(values - np.nanmedian(values)))
         apart = np.abs(values - values[base[place]])
@@ -168,7 +181,7 @@ def _find_terms(table):
             other = np.where(apart > 0, np.abs(apart - np.nanstd(values)), np.inf).argmin()
             found.append((name, np.where(missing, np.nanmean(values), values), place, other))
         if missing.any():
-            text = f"{name}: missing instead of its mean"
+            text = f"{name}: {what} instead of its mean"
             found.append((text, missing, place, missing.argmax()))
     names, design, owners, others = zip(*found, strict=True) if found else [()] * 4
     probe = np.tile(base, (1 + len(found), 1))

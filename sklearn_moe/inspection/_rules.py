@@ -16,6 +16,7 @@ from ._linear import MOST_TERMS, coefficients, expert_outputs
 from ._plotting import expert_colors
 
 _MOST_SHOWN = 8  # coefficients in the text
+_MOST_PARTS = 6  # of the table for an expert
 _AT_ONCE = 4  # experts beside each other
 _STYLE = (
     "<style>.moe-rules{overflow-x:auto}"
@@ -38,12 +39,13 @@ class RegionRules:
         Number of samples and of experts.
 
     share : ndarray of shape (n_experts,)
-        Share of the samples that each expert receives; its probability if the gate does not depend
-        on X.
+        Share of the samples that each expert receives by `apply`; its probability if the gate does
+        not depend on X.
 
     where : tuple of n_experts tuples of str
-        Where each expert holds, in words: in any of these parts of the table. Empty if the expert
-        receives no samples, or no simple rule was found.
+        Where each expert holds, in words: in any of these parts of the table, the largest first; of
+        more than six the text shows five. Empty if the expert receives no samples, or no simple
+        rule was found.
 
     fidelity : float
         Share of the samples for which the words are right: those of their expert hold, and those
@@ -56,7 +58,8 @@ class RegionRules:
         What the scores are; of several labels the share of those that are right.
 
     own_score, other_score : ndarray of shape (n_experts,)
-        Score of each expert on its own samples, and on those of the others; NaN without `y`.
+        Score of each expert on its own samples, and on those of the others; NaN without `y`, and
+        if the gate does not depend on X.
 
     outcome : str
         What the coefficients change: the prediction, or the log odds of a class.
@@ -67,7 +70,9 @@ class RegionRules:
         Empty if no expert is linear.
 
     coef : ndarray of shape (n_experts, n_terms)
-        The coefficients in the units of the columns, NaN for experts that are not linear.
+        The coefficients in the units of the columns, NaN for experts that are not linear. A term
+        that changes nothing on the samples of an expert has none ("-" in the text): the expert does
+        not receive the column, or it is constant there and a part of the intercept.
 
     half_width : ndarray of shape (n_experts, n_terms)
         Half the width of their 95 % intervals, NaN without `y`.
@@ -121,7 +126,7 @@ class RegionRules:
     def __str__(self):
         """Return where each expert holds, and a table of the coefficients."""
         title, experts, note, table = self._parts()
-        lines = [title]
+        lines = wrap(title, 100)
         for name, words, figures in experts:
             lines += ["", f"{name.capitalize()}: {figures}"]
             for number, part in enumerate(words):
@@ -156,10 +161,12 @@ class RegionRules:
     def _parts(self):
         """Return title; name, words and figures of every expert; a note; cells of a table."""
         title = f"The words give the right expert for {self.fidelity:.1%} of the rows."
-        if np.isnan(self.fidelity):
-            title = "The gate does not depend on the columns."
-        experts = []
-        for k, words in enumerate(self.where):
+        experts, is_constant = [], np.isnan(self.fidelity)
+        if is_constant:
+            shares = [f"{share:.1%}" for share in self.share]
+            shares = ", ".join(shares) if len(set(shares)) > 1 else f"{shares[0]} each"
+            title = f"The gate does not depend on the columns. Shares of the experts: {shares}."
+        for k, words in enumerate(() if is_constant else self.where):
             text = f"{self.share[k]:.1%} of the rows"
             if not np.isnan(self.expert_fidelity[k]):
                 text += f", words right for {self.expert_fidelity[k]:.1%}"
@@ -167,12 +174,16 @@ class RegionRules:
                 text += f"; {self.score_name} {_number(self.own_score[k])}"
             if not np.isnan(self.other_score[k]):
                 text += f", on other rows {_number(self.other_score[k])}"
-            words = words or ["no simple words"] * int(self.share[k] > 0)
+            words = list(words) or ["no simple words"] * int(self.share[k] > 0)
+            if words[_MOST_PARTS:]:
+                words[_MOST_PARTS - 1 :] = [f"in {len(words) - _MOST_PARTS + 1} smaller parts"]
             experts.append((f"expert {k}", words, text))
         linear = np.flatnonzero(~np.isnan(self.coef).all(axis=1))
         note = f"Change of {self.outcome} per unit"
         if not np.isnan(self.half_width).all():
             note += ", ± half of the 95 % interval"
+        if np.isnan(self.coef[linear]).any():
+            note += ", - for none"
         if not linear.size:
             note = f"No coefficients: no expert is linear in the columns ({MOST_TERMS} at most)."
         elif linear.size > 1:
@@ -201,8 +212,8 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
         that it takes.
 
     X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
-        A table. Columns of strings, bools or a categorical type are categories, and values may be
-        missing.
+        A table. Columns of strings, bools or a categorical type are categories. Dates and durations
+        are not: the words compare them, those with a time zone in UTC. Values may be missing.
 
     y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
         True targets, class labels, or zeros and ones of several labels, for the scores and
@@ -233,15 +244,18 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
     -----
     The words are those of the gate's own leaves if `gate_` is a decision tree that splits the
     numbers of X itself, else of a tree that is fitted to `apply(X)`, which finds the leaves of a
-    gate behind scalers and encoders as well. Leaves are then merged and shortened until none has
-    more than `max_conditions` conditions and each condition is worth .3 % of the samples.
-    Thresholds have few digits and part the samples in the same way. `fidelity` is measured with the
-    words as they are written.
+    gate behind scalers and encoders as well. Of a large gate only the branches that mix experts
+    most are parted, into 64 leaves, or 4 for each expert. Leaves are then merged and shortened
+    until none has more than `max_conditions` conditions and each condition is worth .3 % of the
+    samples. A threshold is a number of few digits between two neighboring values of the column,
+    whatever its scale, and parts the samples exactly as the leaves do. `fidelity` is measured with
+    the words as they are written.
 
     An expert is linear if its outputs for all samples are a linear function of the columns, to a
     relative precision of 1e-6. The coefficients are differences of its outputs, so its class does
     not matter. For classes the outputs are the log odds of its probabilities. A category counts
-    relative to the most frequent one, and a missing number relative to the mean of the others.
+    relative to the most frequent one, and a missing or infinite number relative to the mean of the
+    others.
 
     The intervals are those of weighted maximum likelihood, with `responsibilities(X, y)` of the
     mixture as weights, or `apply(X)` without. They are robust against unequal variances, and wider
@@ -280,18 +294,18 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
     if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
         outputs, proba = expert_outputs(mixture, inner)
     weight = np.eye(outputs.shape[1])[experts]
+    own = weight > 0
+    gate_proba = mixture.gate_proba(inner) if hasattr(mixture, "gate_proba") else weight
     if y is not None and hasattr(mixture, "responsibilities"):
         weight = np.asarray(mixture.responsibilities(inner, y))
-    gate_proba = mixture.gate_proba(inner) if hasattr(mixture, "gate_proba") else weight
-    if len(weight.T) > 1 and np.ptp(gate_proba, axis=0).max() < 1e-9:
-        share, experts = gate_proba[0], weight.argmax(axis=1)
+    if is_constant := len(own.T) > 1 and np.ptp(gate_proba, axis=0).max() < 1e-9:
+        share, own = gate_proba[0], np.ones_like(own)
         where, right = (("anywhere",),) * len(share), np.full(len(experts), np.nan)
     else:
-        share = np.bincount(experts, minlength=len(weight.T)) / len(experts)
+        share = own.mean(axis=0)
         gate = getattr(mixture, "gate_", None)
         tree = gate if hasattr(gate, "tree_") and mixture is estimator else None
         where, right = find_words(table, experts, len(share), tree, max_conditions)
-    own = np.eye(len(share), dtype=bool)[experts]
     classes, scores = getattr(mixture, "classes_", None), np.full(own.shape, np.nan)
     score_name, power = ("RMSE", 0.5) if proba is None else ("accuracy", 1)
     if y is not None and proba is None:
@@ -303,7 +317,7 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
     elif y is not None:
         y = check_column(y, "y")[:, np.newaxis]
         scores, y = classes[proba.argmax(axis=2)] == y, classes[1:] == y
-    names, *numbers, scale = coefficients(estimator, X, y, table, outputs, proba, weight)
+    names, *numbers, scale = coefficients(estimator, X, y, table, outputs, proba, weight, own)
     return RegionRules(
         *own.shape,
         share,
@@ -311,7 +325,7 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
         float(right.mean()),
         _means(right[:, np.newaxis], own),
         score_name,
-        _means(scores, own) ** power,
+        _means(scores, own & ~is_constant) ** power,
         _means(scores, ~own) ** power,
         *_ordered(names, *numbers, scale, share, classes),
     )
@@ -332,10 +346,11 @@ def _ordered(names, coef, half_width, scale, share, classes):
         suffixes = [f", output {k}" for k in range(n_outputs)]
     elif n_outputs > 1:
         suffixes = [f", {label} against {classes[0]}" for label in classes[1:]]
-    is_shown = ~np.isnan(coef).any(axis=(1, 2)) & (share > 0)
+    is_shown = ~np.isnan(coef[:, -1]).any(axis=1) & (share > 0)
     n_zeros = 0 if is_shown.sum() > 1 else 2  # a single expert differs from zero
-    spread = np.ptp(np.pad(coef[is_shown, :-1], ((0, n_zeros), (0, 0), (0, 0))), axis=0)
-    order = np.argsort(-(spread * scale[:-1, np.newaxis]).ravel(), kind="stable")
+    slopes = np.pad(np.nan_to_num(coef[is_shown, :-1]), ((0, n_zeros), (0, 0), (0, 0)))
+    effect = np.ptp(slopes, axis=0) * scale[:-1, np.newaxis]
+    order = np.argsort(-effect.ravel(), kind="stable")
     order = [*order, *range(order.size, order.size + n_outputs)]
     names = [name + suffix for name in names for suffix in suffixes]
     coef, half_width = (numbers.reshape(len(coef), -1)[:, order] for numbers in (coef, half_width))
@@ -343,8 +358,13 @@ def _ordered(names, coef, half_width, scale, share, classes):
 
 
 def _number(value, half_width=np.nan):
-    """Return a number as text, to the digits that its interval tells."""
+    """Return a number as text, to the digits that its interval tells, or to three of them."""
+    if np.isnan(value):
+        return "-"
     if not half_width > 0:
-        return f"{value:.3g}" if abs(value) < 1000 else f"{value:.0f}"
-    digits = min(max(1 - int(np.floor(np.log10(half_width))), 0), 9)
-    return f"{np.round(value, digits) + 0.0:.{digits}f} ± {half_width:.{digits}f}"
+        return f"{value:.0f}" if 1000 <= abs(value) < 1e6 else f"{value:.3g}"
+    digits = 1 - int(np.floor(np.log10(half_width)))
+    if digits > 6 or max(abs(value), half_width) >= 1e6:
+        return f"{value:.3g} ± {half_width:.2g}"
+    rounded = (np.round(number, digits) + 0.0 for number in (value, half_width))
+    return " ± ".join(f"{number:.{max(digits, 0)}f}" for number in rounded)

@@ -1,5 +1,6 @@
 """Rules in words: where experts hold, their coefficients and intervals."""
 
+from time import process_time
 from types import SimpleNamespace
 
 import numpy as np
@@ -161,7 +162,7 @@ def test_categories_are_called_by_their_names():
     assert rules.fidelity == 1
     frequent = X["line"].value_counts().index[0]
     line = f"line: {'north' if frequent == 'south' else 'south'} instead of {frequent}"
-    coef = dict(zip(rules.terms, rules.coef.T, strict=True))
+    coef = dict(zip(rules.terms, np.nan_to_num(rules.coef).T, strict=True))
     assert_allclose(coef["heat"], [0, 2], atol=1e-9)
     assert_allclose(coef["age"], [-1, 0], atol=1e-9)
     assert_allclose(coef["night: True instead of False"], [0, 5], atol=1e-9)
@@ -172,7 +173,7 @@ def test_categories_are_called_by_their_names():
     outer = make_pipeline(encode("heat", "age").fit(X), mixture)
     through = region_rules(outer, X, y)
     assert through.where == rules.where
-    assert_allclose(through.coef, rules.coef, atol=1e-8)
+    assert_allclose(np.nan_to_num(through.coef), np.nan_to_num(rules.coef), atol=1e-8)
 
 
 @pytest.mark.parametrize("container", ["pandas", "objects", "polars"])
@@ -203,6 +204,8 @@ def test_missing_values_are_told(container):
         f"{maker} is missing",
     }
     assert rules.fidelity == 1
+    regime = np.arange(len(y)) % 3  # now each expert has rows with missing values, and others
+    rules = region_rules(mixture_of(whole, gate), X)
     coef = dict(zip(rules.terms, rules.coef[0], strict=True))
     inner = whole[0][-1].coef_  # of A, B, C, D, E, missing, then heat and its indicator
     assert_allclose(coef[f"{heat}: missing instead of its mean"], inner[-1], atol=1e-9)
@@ -313,9 +316,11 @@ def test_gates_and_experts_of_other_kinds():
     mixture.responsibilities = lambda X, y: np.eye(3)[regime]
     rules = region_rules(mixture, X, y)
     assert_allclose(rules.share, [0.5, 0.3, 0.2])
-    assert np.isnan(rules.fidelity)
-    assert "does not depend on the columns" in str(rules)
-    assert (rules.own_score < 0.25).all()
+    # Rows are of the experts that the gate gives them, not of those that y is nearest to.
+    assert np.isnan([rules.fidelity, *rules.own_score, *rules.other_score]).all()
+    assert "RMSE" not in str(rules)
+    assert {"50.0%,", "30.0%,", "20.0%."} < set(str(rules).split())
+    assert "expert 2" in str(rules).split("Change of")[1]
 
     two = np.c_[regime, 2 - regime]  # experts are selected, the first counts
     rules = region_rules(SimpleNamespace(apply=lambda X: two, predict=None), X, y)
@@ -323,6 +328,10 @@ def test_gates_and_experts_of_other_kinds():
     assert_allclose(rules.share, np.bincount(regime) / len(y))
     assert rules.terms == ("intercept",)
     assert "no expert is linear" in str(rules)
+
+    mixture = fit(X, y, regime)  # a gate that depends on X, but always prefers the same expert
+    mixture.apply, mixture.gate_ = lambda X: np.ones(len(X), int), None
+    assert region_rules(mixture, X).where == ((), ("everywhere",), ())
 
     few = LogisticRegression().fit(X, np.where(regime == 2, 3, 0))  # experts 1 and 2 have no rows
     experts = [LinearRegression().fit(X, y), *[LinearRegression().fit(X, -y)] * 3]
@@ -374,6 +383,118 @@ def test_columns_of_one_value_and_several_labels():
     mixture = MoEClassifier(2, max_iter=5, random_state=0).fit(X, labels)
     rules = region_rules(mixture, X, labels)
     assert rules.score_name == "right labels"
+    assert np.isnan(rules.own_score).all()  # the gate is constant
+    mixture.apply = lambda X: (X[:, 0] > 0).astype(int)
+    mixture.gate_proba = lambda X: np.eye(2)[mixture.apply(X)]
+    rules = region_rules(mixture, X, labels)
     right = (mixture.expert_proba(X) > 0.5) == labels[:, np.newaxis]
-    own = np.eye(2, dtype=bool)[mixture.responsibilities(X, labels).argmax(axis=1)]
+    own = np.eye(2, dtype=bool)[mixture.apply(X)]
     assert_allclose(rules.own_score, [right[own[:, k], k].mean() for k in range(2)])
+
+
+def columns():
+    """Yield columns of all scales and types, and thresholds that part them."""
+    rng = np.random.default_rng(0)
+    u, n, day = rng.random(600), rng.normal(size=600), np.datetime64("2020-01-01")
+    yield from ((scale * u, 0.37 * scale) for scale in (1e-320, 1e-12, 1e-6, 1e300))
+    yield np.float32(1) + np.float32(1.2e-7) * rng.integers(9, size=600), 1.0000004
+    yield 1e10 + rng.permutation(600), 1e10 + 371.3
+    yield 1.7e12 + np.floor(60000 * u), 1.7e12 + 22222  # milliseconds of a minute
+    yield np.exp(4 * n), 0.3
+    yield np.append(np.floor(99 * u[1:]), -999999), 37
+    yield np.append(n[1:], -9999999), 0.3
+    yield from ((np.where(u > 0.9, -np.inf, n), threshold) for threshold in (0.3, -1e300))
+    yield np.where(u > 0.9, np.inf, np.where(u < 0.1, np.nan, n)), 1e300
+    yield day + (900 * u).astype(int), day + 400
+    yield day + (8e13 * (u - 0.3)).astype("m8[us]"), np.datetime64("2019-12-31T05:00")
+    yield (8e14 * u).astype("m8[ns]"), np.timedelta64(76, "h")
+    yield (8e14 * (u - 1)).astype("m8[ns]"), -np.timedelta64(76, "h")
+
+
+@pytest.mark.parametrize(("values", "threshold"), [*columns()])
+def test_the_printed_thresholds_part_the_rows_as_the_gate_does(values, threshold):
+    expert, missing = (values > threshold).astype(int), values != values
+    gate = SimpleNamespace(apply=lambda X: expert, predict=None)
+    rules = region_rules(gate, pd.DataFrame({"a": values}))
+    read = {"M": np.datetime64, "m": lambda text: pd.Timedelta(text).to_numpy()}
+    held = np.zeros((2, len(values)), bool)
+    for k, parts in enumerate(rules.where):
+        for part in parts:
+            if "missing" in part:
+                held[k] |= missing
+            if part != "a is missing":
+                _, sign, text = part.removesuffix(" (or missing)").split(maxsplit=2)
+                assert len(text) < 18
+                number = read.get(values.dtype.kind, float)(text)
+                held[k] |= values <= number if sign == "<=" else values > number
+    assert_array_equal(held, [expert == 0, expert == 1])
+    assert rules.fidelity == 1
+
+
+def test_the_leaves_of_a_gate_part_rounded_numbers_as_the_gate_does():
+    rng = np.random.default_rng(0)
+    X = np.c_[1e9 + rng.permutation(900), rng.normal(size=900)]  # float32 tells every 64th number
+    X[0, 0] = -9e12
+    regime = np.where(X[:, 0] > 1e9 + 411, 0, np.where(X[:, 1] > 0.3, 1, 2))
+    mixture = fit(X, X[:, 1], regime, DecisionTreeClassifier(max_leaf_nodes=3, random_state=0))
+    rules = region_rules(mixture, X)
+    for expert, parts in enumerate(rules.where):
+        held = np.any([pd.DataFrame(X, columns=["x0", "x1"]).eval(p) for p in parts], axis=0)
+        assert_array_equal(held, mixture.apply(X) == expert)
+    assert rules.fidelity == 1
+
+
+@pytest.mark.parametrize("container", ["objects", "zones", "polars"])
+def test_dates_are_no_categories_and_a_label_is_not_missing(container):
+    days = pd.Series(pd.date_range("2020-01-01", periods=200))
+    X = pd.DataFrame({"day": days, "label": ["missing", None, "b", "c"] * 50})
+    if container == "objects":
+        X = X.assign(day=days.dt.date).to_numpy()
+    elif container == "zones":
+        X["day"] = days.dt.tz_localize("UTC").dt.tz_convert("Asia/Tokyo")
+    else:
+        X = pytest.importorskip("polars").from_pandas(X)
+    name, label = ("x0", "x1") if container == "objects" else ("day", "label")
+    regime = np.where(np.arange(200) < 60, 0, 1 + np.arange(200) % 4)
+    gate = SimpleNamespace(apply=lambda X: regime, predict=None)
+    where = region_rules(gate, X).where
+    assert where[0] == (f"{name} <= 2020-02-29",)
+    assert set(where[1][0].split(" and ")) == {f"{name} > 2020-02-29", f"{label} is 'missing'"}
+    assert set(where[2][0].split(" and ")) == {f"{name} > 2020-02-29", f"{label} is missing"}
+
+
+def test_coefficients_of_what_changes_nothing_are_left_out():
+    """Of columns that the experts do not receive, or that are constant on their rows."""
+    rng = np.random.default_rng(0)
+    X = 1e10 * np.c_[rng.normal(size=(400, 3)), rng.integers(2, size=400)]
+    regime = ((X[:, 3] > 0) & (X[:, 0] > 0)).astype(int)  # expert 1 sees one value of x3
+    y = 1e-9 * X[:, 0] + np.where(regime, X[:, 3], X[:, 1]) * 1e-9 + rng.normal(size=400)
+    X, y = pd.DataFrame(X, columns=list("abcd")), 1e-10 * y
+
+    def make():
+        parts = ("passthrough", ["a", "b", "d"])
+        return make_pipeline(make_column_transformer(parts), LinearRegression())
+
+    rules = region_rules(fit(X, y, regime, make=make), X, y)
+    known = [(1, 1), (1, 1), (0, 0), (1, 0), (1, 1)]
+    order = [rules.terms.index(name) for name in ("a", "b", "c", "d", "intercept")]
+    for numbers in (rules.coef, rules.half_width):
+        assert_array_equal(~np.isnan(numbers[:, order]), np.transpose(known))
+    assert_allclose(rules.coef[:, order[-1]], [0, 1e-9], atol=5e-11)  # with what is constant
+    assert (rules.half_width[:, order[-1]] < 1e-10).all()
+    lines = {line.split()[0]: line.split()[1:] for line in str(rules).splitlines()[-6:]}
+    assert lines["c"] == ["-", "-"]
+    assert lines["d"][-1] == "-"
+    assert_allclose([float(lines["a"][place]) for place in (0, 3)], 1e-19, rtol=0.2)
+
+
+def test_words_about_a_gate_of_any_size_are_few():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 4))
+    tree = DecisionTreeClassifier(random_state=0).fit(X, rng.integers(4, size=600))
+    start = process_time()
+    rules = region_rules(fit(X, X[:, 0], tree.predict(X), tree), X)
+    assert process_time() - start < 5
+    assert tree.get_n_leaves() > 250
+    assert "smaller parts" in str(rules)
+    assert len(str(rules).splitlines()) < 50
