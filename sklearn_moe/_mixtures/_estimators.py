@@ -1,10 +1,12 @@
 """MixtureRegressor and MixtureClassifier."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.sparse import issparse
 from scipy.special import entr
 from sklearn.base import (
@@ -32,12 +34,16 @@ from sklearn.utils.validation import (
 )
 
 from .._compat import warn
+from .._data import SamplesLike
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
 from .._data.validation import check_groups
 from .._validation import Count, check_named, check_same_length, documented_by, naming
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._families import FAMILIES, Custom, Family, LogLoss, OwnDensity, guess_family
 from ._weighted import Template, count_parameters, last_step, takes_weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _N_FOLDS = 5  # of the held-out likelihood
 _MOST_COMPONENTS = 10  # that "auto" tries
@@ -189,24 +195,24 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
 
     def __init__(
         self,
-        estimator=None,
-        n_components=2,
+        estimator: Any = None,
+        n_components: int | Literal["auto"] = 2,
         *,
-        gate=None,
-        family="auto",
-        method="em",
-        criterion="auto",
-        n_init=10,
-        init="random",
-        max_iter=500,
-        tol=1e-6,
-        min_prior=0.05,
-        min_scale=0.05,
-        cv=None,
-        warm_start=False,
-        n_jobs=None,
-        verbose=0,
-        random_state=None,
+        gate: Any = None,
+        family: str | Callable = "auto",
+        method: str = "em",
+        criterion: str = "auto",
+        n_init: int = 10,
+        init: ArrayLike = "random",
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        min_prior: float = 0.05,
+        min_scale: float = 0.05,
+        cv: Any = None,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        verbose: bool | int = 0,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.estimator = estimator
         self.n_components = n_components
@@ -227,7 +233,13 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X, y, sample_weight=None, groups=None):
+    def fit(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> "Self":
         """Fit experts and gate by expectation maximization.
 
         Parameters
@@ -429,7 +441,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
             self.selection_ = selection
         return self
 
-    def gate_proba(self, X):
+    def gate_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the probability of each component before y is known.
 
         Parameters
@@ -444,7 +456,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         """
         return np.exp(self._log_gate(self._checked(X)))
 
-    def apply(self, X):
+    def apply(self, X: SamplesLike) -> np.ndarray:
         """Return the component of largest probability before y is known.
 
         Parameters
@@ -458,7 +470,9 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         """
         return self.gate_proba(X).argmax(axis=1)
 
-    def responsibilities(self, X, y, groups=None):
+    def responsibilities(
+        self, X: SamplesLike, y: ArrayLike, groups: ArrayLike | None = None
+    ) -> np.ndarray:
         """Return the probability of each component once y is known.
 
         Parameters
@@ -480,7 +494,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         X, y = self._checked(X, y)
         return self._posterior(X, y, check_groups(groups, X))
 
-    def score_samples(self, X, y=None):
+    def score_samples(self, X: SamplesLike, y: ArrayLike | None = None) -> np.ndarray:
         """Return the logarithm of the density, or of the probability, of each y given its x.
 
         Parameters
@@ -501,7 +515,13 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
             X, y = self._checked(X, y)
         return posterior(self._log_joint(X, y))[1]
 
-    def bic(self, X, y, sample_weight=None, groups=None):
+    def bic(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
         """Return the Bayesian information criterion; lower is better.
 
         Parameters
@@ -530,7 +550,13 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         """
         return self._criteria_of(X, y, sample_weight, groups)["bic"]
 
-    def aic(self, X, y, sample_weight=None, groups=None):
+    def aic(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
         """Return Akaike's information criterion; lower is better.
 
         Parameters
@@ -559,7 +585,13 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
         """
         return self._criteria_of(X, y, sample_weight, groups)["aic"]
 
-    def icl(self, X, y, sample_weight=None, groups=None):
+    def icl(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
         """Return the integrated completed likelihood; lower is better.
 
         Parameters
@@ -801,7 +833,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y")
         return column_or_1d(y, warn=True)
 
-    def predict(self, X):
+    def predict(self, X: SamplesLike) -> np.ndarray:
         """Return the mean of y given each x.
 
         Parameters
@@ -815,7 +847,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         """
         return (self.gate_proba(X) * self.expert_predict(X)).sum(axis=1)
 
-    def expert_predict(self, X):
+    def expert_predict(self, X: SamplesLike) -> np.ndarray:
         """Return the prediction of every expert for each sample.
 
         Parameters
@@ -830,7 +862,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         X = self._checked(X)
         return np.column_stack([expert.predict(X) for expert in self.experts_])
 
-    def cdf(self, X, y):
+    def cdf(self, X: SamplesLike, y: ArrayLike) -> np.ndarray:
         """Return the probability of at most y given each x.
 
         Parameters
@@ -864,7 +896,7 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
             for expert, scale in zip(self.experts_, self._scales, strict=True)
         ]
 
-    def predict_quantiles(self, X, q):
+    def predict_quantiles(self, X: SamplesLike, q: ArrayLike) -> np.ndarray:
         """Return quantiles of y given each x.
 
         Parameters
@@ -891,7 +923,12 @@ class MixtureRegressor(RegressorMixin, _BaseMixture):
         found = find_quantiles(lambda y: self._mixed_cdf(gate, parts, y), q, *bounds)
         return np.rint(found) if self._family.is_discrete else found
 
-    def sample_y(self, X, n_samples=1, random_state=None):
+    def sample_y(
+        self,
+        X: SamplesLike,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> np.ndarray:
         """Draw numbers from the distribution of y given each x.
 
         Parameters
@@ -1008,7 +1045,7 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
             raise ValueError(f"y has a class that `fit` did not see: {y[unknown][0]!r}.")
         return codes
 
-    def expert_proba(self, X):
+    def expert_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the class probabilities of every expert for each sample.
 
         Parameters
@@ -1023,7 +1060,7 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         X = self._checked(X)
         return np.stack([self._family.predict(expert, X) for expert in self.experts_], axis=1)
 
-    def predict_proba(self, X):
+    def predict_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the class probabilities of each sample.
 
         Parameters
@@ -1038,7 +1075,7 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         """
         return np.einsum("nk,nkc->nc", self.gate_proba(X), self.expert_proba(X))
 
-    def predict_log_proba(self, X):
+    def predict_log_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the logarithm of `predict_proba`.
 
         Parameters
@@ -1053,7 +1090,7 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         with np.errstate(divide="ignore"):
             return np.log(self.predict_proba(X))
 
-    def predict(self, X):
+    def predict(self, X: SamplesLike) -> np.ndarray:
         """Return the most probable class of each sample.
 
         Parameters
@@ -1068,7 +1105,12 @@ class MixtureClassifier(ClassifierMixin, _BaseMixture):
         best = self.predict_proba(X).argmax(axis=1)
         return self.classes_[best]
 
-    def sample_y(self, X, n_samples=1, random_state=None):
+    def sample_y(
+        self,
+        X: SamplesLike,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> np.ndarray:
         """Draw classes from the distribution of y given each x.
 
         Parameters

@@ -229,11 +229,11 @@ class SpecializationReport:
     stability: Any = None
 
     @property
-    def split_follows(self):
+    def split_follows(self) -> tuple[str, ...] | None:
         return None if self.split is None else above_null(self.split)
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         n_regimes, name = self.regimes.max() + 1, self.score_name
         if self.ensemble:
             weights = " to ".join(dict.fromkeys(map(_format, (self.load.min(), self.load.max()))))
@@ -256,8 +256,9 @@ class SpecializationReport:
         number = _NUMBERS[n_regimes] if n_regimes < len(_NUMBERS) else n_regimes
         followed = self.split_follows or ()
         names = [name for name in followed if name not in _TARGETS] or followed
-        least = max(0.1, self.split[names[0]].share / 2) if names else 0
-        names = [name for name in names[:2] if self.split[name].share >= least]
+        shares = {name: split.share for name, split in (self.split or {}).items()}
+        least = max(0.1, shares[names[0]] / 2) if names else 0
+        names = [name for name in names[:2] if shares[name] >= least]
         if not names and self.agreement is not None and self.agreement.normalized_entropy < 0.5:
             names = ["cluster"]
         verdict = f"Regimes: {number}{', split by ' * bool(names)}{' and '.join(names)}"
@@ -267,7 +268,7 @@ class SpecializationReport:
         return f"{verdict}."
 
     @property
-    def warnings(self):
+    def warnings(self) -> tuple[str, ...]:
         return tuple(
             f"The {name} of {_format(value)} is worse than {_format(chance)}, that of "
             f"{_CHANCE[name]}: the model has not learned enough, or has overfitted."
@@ -284,7 +285,7 @@ class SpecializationReport:
         log_loss = ("log loss", self.log_loss, self.chance_log_loss)
         return scores if np.isnan(self.log_loss) else [*scores, log_loss]
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """Return the figures as a table, one per row.
 
         Returns

@@ -3,8 +3,10 @@
 import heapq
 import math
 import warnings
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import entropy
 from sklearn import metrics
 from sklearn.metrics.cluster import contingency_matrix, expected_mutual_information
@@ -48,8 +50,15 @@ _MOST_COMPARED = 100  # samples that show whether one expert alone is used
 
 @validated("y", "clusters", n_permutations=[Count(1)], random_state=["random_state"])
 def specialization_report(
-    estimator, X, y, clusters=None, *, stability=None, n_permutations=1000, random_state=None
-):
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    stability: Any = None,
+    n_permutations: int = 1000,
+    random_state: int | np.random.RandomState | None = None,
+) -> SpecializationReport:
     """Measure the specialization of the experts of a fitted mixture.
 
     The report begins with a verdict in one sentence: whether there are regimes, how many, and what
