@@ -10,6 +10,7 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from .._compat import progress_bar
 from ._families import Family
+from ._newton import refit
 from ._weighted import Template, fit_weighted
 
 _SHORT = 10  # iterations of all starts, of which the promising ones go on
@@ -237,8 +238,8 @@ def _fit_gate(problem, responsibilities, priors, seed, before):
         # Each sample once per component that it may belong to.
         weight = problem.unit_weight[rows, None] * responsibilities[rows]
         places, labels = np.nonzero(responsibilities[rows] > _LEAST_RESPONSIBILITY)
-        part = _safe_indexing(template.X, rows[places])
-        return fit_weighted(gate, part, labels, weight[places, labels])
+        parts = _safe_indexing(template.X, rows[places]), labels, weight[places, labels]
+        return refit(gate, *parts) or fit_weighted(gate, *parts)
 
     fitted = fit(np.arange(len(problem.y)))
     log_gate = gate_log_proba(fitted, template.X, n_components)

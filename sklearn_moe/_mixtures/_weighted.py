@@ -8,6 +8,8 @@ from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import Pipeline
 
+from ._newton import refit
+
 
 class Template:
     """An unfitted expert or gate, whose transformers are fitted once and whose last step often.
@@ -52,6 +54,9 @@ class Template:
 
 def fit_weighted(estimator, X, y, weight):
     """Return a fitted copy; one with `warm_start=True` goes on from where the original stands."""
+    moved = None if is_classifier(estimator) else refit(estimator, X, y, weight)
+    if moved is not None:
+        return moved
     is_warm = getattr(estimator, "warm_start", False)
     # Without it, fit replaces what it sets: a shallow copy leaves the original as it is.
     estimator = copy.deepcopy(estimator) if is_warm else copy.copy(estimator)

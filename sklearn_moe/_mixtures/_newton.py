@@ -1,0 +1,128 @@
+"""Newton's method for linear models of scikit-learn, from where they stand.
+
+An M step changes the weights of the samples only a little: a few steps from the coefficients before
+take the place of a fit from nothing.
+"""
+
+import copy
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import clone, is_classifier
+from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
+from sklearn.utils.validation import validate_data
+
+_MOST_COEFFICIENTS = 100  # the work of a step grows with the square of their number
+_MOST_STEPS, _MOST_HALVINGS = 50, 30
+_RIDGE_ONLY = ("lbfgs", "newton-cg", "newton-cholesky")  # solvers of no other penalty
+_POWERS = {PoissonRegressor: 1, GammaRegressor: 2}  # of the mean, as which the variance grows
+
+
+def refit(model, X, y, weight):
+    """Return a linear model with the coefficients of these weights, from those it has on.
+
+    They are those that its own solver would find: the gradient is at most `tol`, after `max_iter`
+    steps at most. None of other models, of large ones, and if the method does not converge.
+    """
+    if issparse(X) or not _is_known(model):
+        return None
+    classes = np.unique(y) if is_classifier(model) else None
+    n_rows = 1 if classes is None or len(classes) == 2 else len(classes)
+    if n_rows * (X.shape[1] + 1) > _MOST_COEFFICIENTS:
+        return None
+    if not (hasattr(model, "coef_") and np.array_equal(getattr(model, "classes_", None), classes)):
+        model = _without_slopes(model, X, y if classes is None else classes)
+    if classes is None:
+        penalty, slopes, y = model.alpha, _power_slopes(_POWERS[type(model)]), y[:, np.newaxis]
+    else:
+        penalty = 0 if model.penalty is None else 1 / (model.C * weight.sum())
+        slopes, y = _softmax_slopes, y[:, np.newaxis] == classes
+    Z = np.column_stack([X, np.full(len(y), float(model.fit_intercept))])
+    start = np.column_stack([np.atleast_2d(model.coef_), np.ravel(model.intercept_)])
+    ridge = np.tile(np.append(np.full(X.shape[1], penalty), 0), n_rows)
+    share = weight / weight.sum()
+
+    def derivatives(coef):
+        """Return the first and the second derivatives of the penalized mean loss."""
+        first, second = slopes(Z @ coef.reshape(start.shape).T, y)
+        gradient = (share * first.T) @ Z
+        blocks = [np.hstack([Z.T * (share * part) @ Z for part in row]) for row in second.T]
+        return gradient.ravel() + ridge * coef, np.vstack(blocks) + np.diag(ridge)
+
+    coef, n_iter = _minimize(derivatives, start.ravel(), model.tol, model.max_iter)
+    if coef is None:
+        return None
+    model, coef = copy.copy(model), coef.reshape(start.shape)
+    if classes is None:
+        model.coef_, model.intercept_, model.n_iter_ = coef[0, :-1], coef[0, -1], n_iter
+    else:
+        model.coef_, model.intercept_, model.n_iter_ = coef[:, :-1], coef[:, -1], np.array([n_iter])
+    return model
+
+
+def _is_known(model):
+    """Tell a model with a smooth convex loss and a ridge penalty, or none."""
+    if type(model) is LogisticRegression:
+        is_multinomial = getattr(model, "multi_class", "deprecated") == "deprecated"
+        return is_multinomial and model.solver in _RIDGE_ONLY and model.class_weight is None
+    return type(model) in _POWERS and model.solver in _RIDGE_ONLY
+
+
+def _without_slopes(model, X, y):
+    """Return a fitted model of coefficients that are 0: a fit to columns of 0 takes no steps."""
+    y = y if is_classifier(model) else np.array([y.min(), y.max()])
+    fitted = clone(model).set_params(solver="lbfgs", tol=1.0)
+    fitted.fit(np.zeros((len(y), X.shape[1])), y).set_params(**model.get_params())
+    validate_data(fitted, X, skip_check_array=True)  # the names of the columns
+    return fitted
+
+
+def _power_slopes(power):
+    """Return a function for the derivatives of half a deviance by the logarithm of the mean."""
+
+    def slopes(scores, y):
+        of_mean = np.exp((2 - power) * scores)
+        of_y = y * np.exp((1 - power) * scores)
+        second = (2 - power) * of_mean - (1 - power) * of_y
+        return of_mean - of_y, second[:, np.newaxis]
+
+    return slopes
+
+
+def _softmax_slopes(scores, y):
+    """Return the derivatives of the log loss by the scores; of two classes, those of the second."""
+    n_free = scores.shape[1]
+    if n_free == 1:
+        scores = np.column_stack([np.zeros(len(scores)), scores])
+    proba = np.exp(scores - scores.max(axis=1, keepdims=True))
+    proba = (proba / proba.sum(axis=1, keepdims=True))[:, -n_free:]
+    second = proba[:, :, np.newaxis] * (np.eye(n_free) - proba[:, np.newaxis])
+    return proba - y[:, -n_free:], second
+
+
+def _minimize(derivatives, coef, tol, max_iter):
+    """Return where a convex function has its minimum, None if it is not found, and the steps.
+
+    A step is halved until the slope along it is less steep than before it: a longer one would go
+    beyond the minimum.
+    """
+    n_iter = 0
+    with np.errstate(over="ignore", invalid="ignore"):
+        gradient, hessian = derivatives(coef)
+        while n_iter < min(max_iter, _MOST_STEPS) and np.isfinite(hessian).all():
+            unit = np.sqrt(hessian.diagonal())  # the steps are the same in any unit of the columns
+            unit[unit == 0] = 1
+            step = -np.linalg.lstsq(hessian / np.outer(unit, unit), gradient / unit)[0] / unit
+            is_last = np.abs(gradient).max() <= tol
+            for _ in range(_MOST_HALVINGS):
+                after = derivatives(coef + step)
+                if abs(after[0] @ step) <= abs(gradient @ step):
+                    coef, (gradient, hessian) = coef + step, after
+                    break
+                step = step / 2
+            else:
+                break
+            n_iter += 1
+            if is_last:
+                return coef, n_iter
+    return (coef if np.abs(gradient).max() <= tol else None), n_iter
