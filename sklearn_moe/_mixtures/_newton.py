@@ -8,14 +8,14 @@ import copy
 
 import numpy as np
 from scipy.sparse import issparse
-from sklearn.base import clone, is_classifier
+from sklearn.base import clone
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
 from sklearn.utils.validation import validate_data
 
 _MOST_COEFFICIENTS = 100  # the work of a step grows with the square of their number
 _MOST_STEPS, _MOST_HALVINGS = 50, 30
 _RIDGE_ONLY = ("lbfgs", "newton-cg", "newton-cholesky")  # solvers of no other penalty
-_POWERS = {PoissonRegressor: 1, GammaRegressor: 2}  # of the mean, as which the variance grows
+POWERS = {PoissonRegressor: 1, GammaRegressor: 2}  # of the mean, as which the variance grows
 
 
 def refit(model, X, y, weight):
@@ -26,14 +26,14 @@ def refit(model, X, y, weight):
     """
     if issparse(X) or not _is_known(model):
         return None
-    classes = np.unique(y) if is_classifier(model) else None
+    classes = None if type(model) in POWERS else np.unique(y)
     n_rows = 1 if classes is None or len(classes) == 2 else len(classes)
     if n_rows * (X.shape[1] + 1) > _MOST_COEFFICIENTS:
         return None
     if not (hasattr(model, "coef_") and np.array_equal(getattr(model, "classes_", None), classes)):
         model = _without_slopes(model, X, y if classes is None else classes)
     if classes is None:
-        penalty, slopes, y = model.alpha, _power_slopes(_POWERS[type(model)]), y[:, np.newaxis]
+        penalty, slopes, y = model.alpha, _power_slopes(POWERS[type(model)]), y[:, np.newaxis]
     else:
         penalty = 0 if model.penalty is None else 1 / (model.C * weight.sum())
         slopes, y = _softmax_slopes, y[:, np.newaxis] == classes
@@ -65,12 +65,12 @@ def _is_known(model):
     if type(model) is LogisticRegression:
         is_multinomial = getattr(model, "multi_class", "deprecated") == "deprecated"
         return is_multinomial and model.solver in _RIDGE_ONLY and model.class_weight is None
-    return type(model) in _POWERS and model.solver in _RIDGE_ONLY
+    return type(model) in POWERS and model.solver in _RIDGE_ONLY
 
 
 def _without_slopes(model, X, y):
     """Return a fitted model of coefficients that are 0: a fit to columns of 0 takes no steps."""
-    y = y if is_classifier(model) else np.array([y.min(), y.max()])
+    y = np.array([y.min(), y.max()]) if type(model) in POWERS else y
     fitted = clone(model).set_params(solver="lbfgs", tol=1.0)
     fitted.fit(np.zeros((len(y), X.shape[1])), y).set_params(**model.get_params())
     validate_data(fitted, X, skip_check_array=True)  # the names of the columns
@@ -113,7 +113,6 @@ def _minimize(derivatives, coef, tol, max_iter):
             unit = np.sqrt(hessian.diagonal())  # the steps are the same in any unit of the columns
             unit[unit == 0] = 1
             step = -np.linalg.lstsq(hessian / np.outer(unit, unit), gradient / unit)[0] / unit
-            is_last = np.abs(gradient).max() <= tol
             for _ in range(_MOST_HALVINGS):
                 after = derivatives(coef + step)
                 if abs(after[0] @ step) <= abs(gradient @ step):
@@ -123,6 +122,6 @@ def _minimize(derivatives, coef, tol, max_iter):
             else:
                 break
             n_iter += 1
-            if is_last:
+            if np.abs(gradient).max() <= tol:
                 return coef, n_iter
     return (coef if np.abs(gradient).max() <= tol else None), n_iter

@@ -8,7 +8,7 @@ from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import Pipeline
 
-from ._newton import refit
+from ._newton import POWERS, refit
 
 
 class Template:
@@ -54,8 +54,7 @@ class Template:
 
 def fit_weighted(estimator, X, y, weight):
     """Return a fitted copy; one with `warm_start=True` goes on from where the original stands."""
-    moved = None if is_classifier(estimator) else refit(estimator, X, y, weight)
-    if moved is not None:
+    if type(estimator) in POWERS and (moved := refit(estimator, X, y, weight)) is not None:
         return moved
     is_warm = getattr(estimator, "warm_start", False)
     # Without it, fit replaces what it sets: a shallow copy leaves the original as it is.

@@ -1,29 +1,40 @@
 """Mixtures of estimators beside models that people read, on real tables.
 
     python tests/benchmarks/regimes.py --data TABLES [--models mixture,linear] [--jobs 2]
+    python tests/benchmarks/regimes.py flexmix --data REGIMES
 
 Linear or logistic regressions behind a tree, their number chosen by BIC or by rows that are held
 out. TABLES is what tables.py takes; at most 1,000 rows of regression tables, and 700 rows of those
 of two to five classes, in 3 x 3 folds. Beside the score it says how much there is to read:
 conditions and coefficients. Cubist, EBM and lmtree run where `pip install cubist interpret-core`,
 or R with partykit, is there. Results are kept in results/regimes.jsonl, see tables.py.
+
+`flexmix`: mixtures of Poisson regressions beside those of the R package, ten fits from the same
+starts, in seconds of one processor: three turns of each. REGIMES is a folder with NPreg.csv and
+patent.csv of flexmix.
 """
 
 import shutil
 import subprocess
 import tempfile
+import time
 from itertools import product
 
 import numpy as np
 import pandas
 from joblib import delayed
-from measure import one_of, print_table, quiet, run_missing
+from measure import one_of, print_table, quiet, ratio_of, run_missing, seconds
 from models import EBM, PACKAGES, TREES, missing_package, of
 from models import MODELS as OTHERS
 from sklearn import linear_model
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.compose import make_column_transformer
+from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 from tables import Fit, command_on_tables, fit_and_score, read_tables, split
+from threadpoolctl import threadpool_limits
+
+from sklearn_moe import MixtureRegressor
 
 MOST_ROWS = {"regression": 1000, "classification": 700}
 MOST_CLASSES, N_FOLDS = 5, 3
@@ -40,6 +51,23 @@ model <- lmtree(as.formula(formula), train, minsize = 5 * (length(linear) + 1))
 write.csv(predict(model, read.csv("test.csv")), "y.csv", row.names = FALSE)
 cat(sum(!is.na(coef(model))) + width(model) - 1)
 """
+
+FLEXMIX = """
+suppressMessages(library(flexmix))
+table <- read.csv("table.csv"); k <- %d
+run <- function(start) flexmix(%s ~ %s, table, k, start, model = FLXMRglm(family = "poisson"),
+                               concomitant = %s, control = list(iter.max = 500))
+starts <- read.csv("starts.csv")
+invisible(run(starts[[1]]))
+times <- system.time(fits <- lapply(starts, run))
+cat(times[1] + times[2], sapply(fits, function(fit) fit@logLik))
+"""
+# A table, its target, the columns of experts and gate, and the number of components.
+POISSON = [
+    ("NPreg", "yp", "x", "x", 2),
+    ("NPreg", "yp", "x", None, 2),
+    ("patent", "Patents", "lgRD", "RDS", 3),
+]
 
 
 class LinearTree(RegressorMixin, BaseEstimator):
@@ -122,14 +150,50 @@ def load(path, names):
     }
 
 
+def beside_flexmix(folder, name, target, column, by, n_components, n_starts=10, n_turns=3):
+    """Return a line: the times of both, their ratio, and the best log-likelihoods."""
+    table = pandas.read_csv(f"{folder}/{name}.csv")
+    starts = np.random.default_rng(0).integers(n_components, size=(n_starts, len(table)))
+    gate = f"FLXPmultinom(~ {by})" if by else "FLXPconstant()"
+    program = FLEXMIX % (n_components, target, column, gate)
+
+    def after(columns, model):
+        return make_pipeline(make_column_transformer(("passthrough", columns)), model)
+
+    expert = linear_model.PoissonRegressor(alpha=0, solver="newton-cholesky", tol=1e-8)
+    logit = by and after([by], linear_model.LogisticRegression(C=np.inf, tol=1e-6))
+    options = {"estimator": after([column], expert), "gate": logit, "random_state": 0}
+    inits = np.eye(n_components)[starts]
+    ours = [MixtureRegressor(n_components=n_components, init=init, **options) for init in inits]
+    X, y = table[[*dict.fromkeys([column, by or column])]], table[target]
+    times, likelihoods = [], []
+    with tempfile.TemporaryDirectory() as there, threadpool_limits(1):
+        table.to_csv(f"{there}/table.csv", index=False)
+        pandas.DataFrame(starts.T + 1).to_csv(f"{there}/starts.csv", index=False)
+        for _ in range(n_turns):
+            printed = subprocess.check_output(["Rscript", "-e", program], cwd=there)
+            theirs, *likelihoods = map(float, printed.split())
+            taken = [quiet(seconds, m.fit, X, y, clock=time.process_time) for m in ours]
+            times.append((sum(taken), theirs))
+    ratio = ratio_of(*zip(*times, strict=True))
+    best = max(mixture.log_likelihood_ for mixture in ours), max(likelihoods)
+    found = f"{ratio.first:.2f}", f"{ratio.second:.2f}", ratio, *(f"{value:.3f}" for value in best)
+    return f"{name}, {target} ~ {column}, gate {by}", *found
+
+
 def main():
     """Run what is missing and print means over the folds."""
     parser = command_on_tables(__doc__, "results/regimes.jsonl")
     known = list(MODELS["regression"])
+    parser.add_argument("what", nargs="?", choices=("tables", "flexmix"), default="tables")
     parser.add_argument("--tables", type=lambda text: text.split(","), help="all by default")
     parser.add_argument("--models", type=one_of(known, many=True), default=known)
     parser.add_argument("--repeats", type=int, default=3, help=f"of {N_FOLDS} folds, default: 3")
     options = parser.parse_args()
+    if options.what == "flexmix":
+        header = "model", "seconds", "flexmix", "ratio", "log-likelihood", "flexmix"
+        print_table(header, (beside_flexmix(options.data, *model) for model in POISSON))
+        return
     tables = load(options.data, options.tables)
     models = [name for name in options.models if not is_missing(name)]
     repeats = product(range(options.repeats), tables, range(N_FOLDS), models)
