@@ -210,6 +210,28 @@ def test_given_start_and_warm_start():
     assert np.diff(bounds).min() > -1e-12
 
 
+@pytest.mark.parametrize("gate", [None, LOGIT])
+@pytest.mark.parametrize("model", [PoissonRegressor, GammaRegressor])
+@pytest.mark.parametrize("columns", ["plain", "far", "frame"])
+def test_experts_and_gate_are_those_of_their_own_solvers_in_fewer_fits(
+    model, gate, columns, monkeypatch
+):
+    X, y = counts() if model is PoissonRegressor else positive()
+    # Far from 0 lbfgs ends early, without a word.
+    X = {"plain": X, "far": 300 * X + 500, "frame": pd.DataFrame(X, columns=["a"])}[columns]
+    fits, fit = [], model.fit
+    monkeypatch.setattr(model, "fit", lambda *args, **named: fits.append(1) or fit(*args, **named))
+    mixture = MixtureRegressor(model(alpha=0.01), gate=gate, n_init=1, tol=1e-9, random_state=0)
+    shares = mixture.fit(X, y).responsibilities(X, y)
+    assert len(fits) < mixture.n_iter_
+    for share, expert in zip(shares.T, mixture.experts_, strict=True):
+        exact = model(**EXACT | {"alpha": 0.01}).fit(X, y, share)
+        assert_allclose(expert.predict(X), exact.predict(X), rtol=5e-3)
+    if gate:
+        alone = gate.fit(np.concatenate([X, X]), np.repeat([0, 1], len(y)), shares.T.ravel())
+        assert_allclose(mixture.gate_proba(X), alone.predict_proba(np.asarray(X)), atol=1e-3)
+
+
 @brief_fits
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_folds_keep_trees_from_learning_their_own_residuals(seed):
