@@ -39,7 +39,7 @@ from ._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
 from ._training.checkpoint import Checkpoint, FitFile, identity_of
 from ._training.diagnostics import warn_of
 from ._training.linear_start import start_linear
-from ._training.loop import Training, undone_if_diverged
+from ._training.loop import Training, undone_if_failed
 from ._training.net import MoENet, with_in_bag_mask
 from ._training.placement import place
 from ._training.process_group import CURRENT_GROUP
@@ -284,7 +284,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             before = self._random_state.get_state(legacy=False)
         training, validation, plan = self._hold_out(samples)
         if resume:
-            self._check_architecture(plan)
+            self._check_architecture(plan, new_solver=True)
         if self.checkpoint is None:
             return training, validation, plan, None
         weights = self.net_.module_.state_dict() if resume else None
@@ -307,12 +307,12 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         stratify = self._target.kind == "classes"
         return *hold_out(samples, self.validation_fraction, seed, stratify=stratify), plan
 
-    def _resolve(self, samples):
-        """Resolve what is "auto"."""
+    def _resolve(self, samples, known=()):
+        """Resolve what is "auto", but for what is known already."""
         with OwnGenerator(torch.Generator().manual_seed(0)):  # a head of one's own may draw
             head = self._head()()
         weight = samples.weight.astype(self._dtype)
-        return resolve(self, samples.X, weight, head, _devices.accelerator())
+        return resolve(self, samples.X, weight, head, _devices.accelerator(), known)
 
     def _head(self, **options):
         """Return how the head of the loss is made."""
@@ -361,20 +361,8 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             seed=seed,
             **model,
         )
-        # skorch would register a transform that is a module as a part of the net.
-        transform = None if self.train_transform is None else partial(self.train_transform)
         net = MoENet(
-            module,
-            head,
-            solver=training.solver,
-            lr=training.learning_rate,
-            router_lr=training.router_learning_rate,
-            schedule=training.schedule,
-            expert_loss_weight=training.expert_loss_weight,
-            batch_size=training.largest_batch,
-            train_transform=transform,
-            device="cpu",
-            **{f"optimizer__{name}": value for name, value in training.solver_options.items()},
+            module, head, solver=training.solver, device="cpu", **self._settings(plan)
         )
         with OwnGenerator(torch.Generator().manual_seed(seed)):
             net.initialize()
@@ -382,6 +370,21 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         chosen = {"device": device} if "device" in plan.resolved else {}
         self.resolved_params_ = plan.resolved | chosen
         return net if device == "cpu" else net.to(device)
+
+    def _settings(self, plan):
+        """Return what may change between two calls of `partial_fit`, in the words of the net."""
+        training = plan.training
+        # skorch would register a transform that is a module as a part of the net.
+        transform = None if self.train_transform is None else partial(self.train_transform)
+        return {
+            "lr": training.learning_rate,
+            "router_lr": training.router_learning_rate,
+            "schedule": training.schedule,
+            "expert_loss_weight": training.expert_loss_weight,
+            "batch_size": training.largest_batch,
+            "train_transform": transform,
+            **{f"optimizer__{name}": value for name, value in training.solver_options.items()},
+        }
 
     def _place_centers(self, net, X, weight):
         """Give a router of fixed centers those of the training samples."""
@@ -508,16 +511,17 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         context.call_on_fit_task_begin(estimator=self, **data)
         return ScikitLearnCallbacks(self, context, data, working._describe)
 
-    def _check_architecture(self, plan):
-        """Refuse to go on with weights that belong to another model."""
+    def _check_architecture(self, plan, *, new_solver):
+        """Refuse to go on with weights, or with the state of a solver, that belong to another."""
         had, wanted = self._architecture, plan.architecture
-        changed = sorted(name for name in wanted if wanted[name] != had.get(name))
-        if changed:
+        changed = {name for name in wanted if wanted[name] != had.get(name)}
+        if changed := sorted(changed - {"solver"} if new_solver else changed):
             had, asked = ({name: a.get(name) for name in changed} for a in (had, wanted))
             raise ValueError(
                 f"The fitted model cannot be trained further with other {list(had)}: it has "
                 f"{had}, the parameters ask for {asked}. Set them back, or fit a clone "
-                "(warm_start=False) from the start."
+                "(warm_start=False) from the start. A new solver can go on with the weights by "
+                "fit with warm_start=True."
             )
 
     # -- partial_fit ----------------------------------------------------------------------
@@ -539,9 +543,11 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         reader = read_batches(X, y, sample_weight, working._random_state)
         first = reader.first(self.net_.batch_size if resume else None)
         first = working._check(*first, resume=resume, goes_on=resume, classes=classes)
-        plan = working._resolve(first)
+        known = self.resolved_params_ | {"device": str(self.net_.device)} if resume else {}
+        plan = working._resolve(first, known)
         if resume:
-            working._check_architecture(plan)
+            working._check_architecture(plan, new_solver=False)
+            working.resolved_params_ = plan.resolved
         net = self.net_ if resume else working._new_net(first, plan)
         rest = (
             working._check(*batch, resume=True, goes_on=True)
@@ -550,12 +556,13 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         loads, judged = [np.zeros(self.n_experts, np.float32)], []
         slices = working._as_rows(net, chain([first], rest), loads, judged if resume else None)
         rows = next(slices)
-        with undone_if_diverged(net):
+        settings = working._settings(plan) | {"balance_weight": plan.model.balance_weight}
+        with undone_if_failed(net, **settings):
             slices = chain([rows], slices)
             interrupted = working._train(
                 net, rows, epochs=1, total=1, anneal=False, streamed=slices
             )
-        working._measure(net, rows, judged=judged)
+            working._measure(net, rows, judged=judged)
         self._adopt(working, net, lambda: sum(loads))
         if interrupted:
             raise KeyboardInterrupt

@@ -252,9 +252,15 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
         The first call sets the scales of X, the categories, the learning rates and the batch size.
         It should have a thousand samples or more, drawn at random. The state of the solver, such
-        as momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`, `upcycle`,
-        `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep their highest
-        values. `early_stopping=True` is an error: hold out samples yourself.
+        as momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`,
+        `n_iter_no_change`, `n_init`, `upcycle`, `checkpoint` and "out_of_bag" have no effect, and
+        the rates of "cosine" keep their highest values. `early_stopping=True` is an error: hold out
+        samples yourself.
+
+        What is set between two calls acts at once: learning rates, `batch_size`, the options of the
+        solver, the weight of the balance, `expert_loss_weight`, `class_weight`, `train_transform`,
+        `callbacks`. What "auto" was in the first call it remains. Parameters of the model, and
+        another solver, are refused; `random_state` and `device` are those of the first call.
 
         Parameters
         ----------
@@ -285,9 +291,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         TypeError
             If an item of the iterable X is not such a tuple.
         ValueError
-            If samples are malformed or unlike those of the first call, or X is empty. The training
-            on earlier batches is kept, except in the first call.
-            If the training diverges; the model is then what it was before the call.
+            If samples are malformed or unlike those of the first call, X is empty, a parameter
+            cannot change between calls, or the training diverges. A call that fails, or is
+            interrupted, leaves the model as it was.
         """
         if classes is not None:
             classes = np.unique(classes)

@@ -241,9 +241,15 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
         The first call sets the scales of X and y, the categories, the learning rates and the batch
         size. It should have a thousand samples or more, drawn at random. The state of the solver,
-        such as momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`, `upcycle`,
-        `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep their highest
-        values. `early_stopping=True` is an error: hold out samples yourself.
+        such as momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`,
+        `n_iter_no_change`, `n_init`, `upcycle`, `checkpoint` and "out_of_bag" have no effect, and
+        the rates of "cosine" keep their highest values. `early_stopping=True` is an error: hold out
+        samples yourself.
+
+        What is set between two calls acts at once: learning rates, `batch_size`, the options of the
+        solver, the weight of the balance, `expert_loss_weight`, `class_weight`, `train_transform`,
+        `callbacks`. What "auto" was in the first call it remains. Parameters of the model, and
+        another solver, are refused; `random_state` and `device` are those of the first call.
 
         Parameters
         ----------
@@ -270,9 +276,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         TypeError
             If an item of the iterable X is not such a tuple.
         ValueError
-            If samples are malformed or unlike those of the first call, or X yields nothing. What
-            was learned of the batches before is kept, but in the first call.
-            If the training diverges; the model is then what it was before the call.
+            If samples are malformed or unlike those of the first call, X is empty, a parameter
+            cannot change between calls, or the training diverges. A call that fails, or is
+            interrupted, leaves the model as it was.
         """
         return self._partial_fit(X, y, sample_weight)
 

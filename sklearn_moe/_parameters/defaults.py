@@ -23,10 +23,13 @@ _OWN_LOSS_ON_TABLES, _OWN_LOSS_BEHIND_TRUNK = 1.0, 0.7
 _OUT_OF_BAG = 0.1  # of the experts, for each sample
 # Of a small table one expert says little about the others: a quarter are out-of-bag.
 _OUT_OF_BAG_OF_FEW, _FEW_ROWS = 0.25, 500
-_ARCHITECTURE = (  # what a warm start cannot change: the weights belong to it
+# What cannot change while a model is trained further: the weights belong to it, or the state of the
+# solver, which a warm start begins anew.
+_ARCHITECTURE = (
     *("n_experts", "expert", "activation", "expert_width", "trunk", "loss", "standardize", "top_k"),
     *("router__kind", "router__network", "router__noise", "router__gate"),
-    *("router__n_shared_experts", "balance__kind"),
+    *("router__n_shared_experts", "balance__kind", "sample_shape", "categorical_features"),
+    "solver__kind",
 )
 _BAG = 8  # networks that find out for how many epochs a single one learns
 _FEWEST_HELD_OUT = 10  # samples that tell when to stop
@@ -136,26 +139,28 @@ class Plan:
     devices: tuple[Any, Any]  # of small steps, and of large ones
     model: ModelPlan
     training: TrainingPlan
-    architecture: dict[str, Any]  # what a warm start cannot change, as the weights belong to it
+    architecture: dict[str, Any]  # what cannot change when this is trained further, see below
     resolved: dict[str, Any]
 
 
 class _Choices(dict):
     """The parameters of an estimator, those of its parts by names such as "router__gate"."""
 
-    def __init__(self, params):
+    def __init__(self, params, known):
         super().__init__(params)
+        self.known = dict(known)
         self.resolved = {}
 
     def pick(self, name, default):
-        """Return a parameter; if it is "auto", record the default in `resolved` and return that."""
+        """Return a parameter; if it is "auto", what is known or the default, and record that."""
         if not is_auto(self[name]):
             return self[name]
-        self.resolved[name.removesuffix("__kind")] = default
-        return default
+        name = name.removesuffix("__kind")
+        self.resolved[name] = self.known.get(name, default)
+        return self.resolved[name]
 
 
-def resolve(estimator, X, weight, head, accelerator=None):
+def resolve(estimator, X, weight, head, accelerator=None, known=()):
     """Return the plan of a fit of `estimator` to samples X, (n_samples, *sample_shape).
 
     Parameters
@@ -168,6 +173,8 @@ def resolve(estimator, X, weight, head, accelerator=None):
         What its methods are decides which routers and schedules are possible.
     accelerator : str or None
         That of this machine, if it has one.
+    known : dict, default=()
+        What "auto" became before, in a training that goes on.
 
     Raises
     ------
@@ -176,7 +183,7 @@ def resolve(estimator, X, weight, head, accelerator=None):
     TypeError
         If the head lacks a method that another parameter needs.
     """
-    choices = _Choices(estimator.get_params(deep=True))
+    choices = _Choices(estimator.get_params(deep=True), known)
     data = DataProfile.of(X, weight)
     given = choices["router__kind"]
     router = None if is_auto(given) else RouterSpec.of(given)
@@ -214,6 +221,8 @@ def resolve(estimator, X, weight, head, accelerator=None):
     devices = choices.pick("device", ("cpu", accelerator or "cpu"))
     devices = devices if isinstance(devices, tuple) else (devices, devices)
     names = {full.removesuffix("__kind"): full for full in _ARCHITECTURE}
+    for name in ("sample_shape", "categorical_features"):  # arrays are not equal or unequal
+        choices[name] = np.asarray(choices[name], dtype=object).tolist()
     architecture = {n: choices.resolved.get(n, choices[full]) for n, full in names.items()}
     parts = devices, model, training, architecture, choices.resolved
     return Plan(data, standardize, is_linear, learns_scale, *parts)

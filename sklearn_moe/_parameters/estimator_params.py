@@ -411,7 +411,8 @@ class EstimatorParams(BaseEstimator):
 
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights, the shuffling, the noise and the validation split.
-        With an int the global generators of torch and NumPy do not change.
+        With an int the global generators of torch and NumPy do not change. It is read when a model
+        begins: `partial_fit`, and `fit` with `warm_start`, go on with its draws.
 
     Attributes
     ----------
@@ -586,7 +587,9 @@ class EstimatorParams(BaseEstimator):
         needs 1.
 
     warm_start : bool, default=False
-        Whether `fit` continues from the weights of the last fit, with its standardization.
+        Whether `fit` continues from the weights of the last fit, with its standardization. A
+        parameter of the model that was changed is refused; all others act, another solver
+        included, but for `n_init`, `upcycle` and `random_state`.
 
     train_transform : callable, default=None
         A function that changes the samples of every training batch, never at prediction. It is

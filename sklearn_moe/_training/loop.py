@@ -57,10 +57,6 @@ class Cosine:
             group["lr"] = group["initial_lr"] * factor
 
 
-class Diverged(ValueError):
-    """The weights, or the loss, are not finite any more."""
-
-
 class Training:
     """One training of a net, from the first epoch or from where it was stopped.
 
@@ -117,6 +113,7 @@ class Training:
         self.is_weighted = rows.is_weighted
         self.n_dense_epochs = n_dense_epochs
         self.checkpoint, self.n_done, self.stopped = checkpoint, 0, False
+        self.n_before = len(net.history)
         n_samples = min(net.batch_size, len(rows.y))
         n_steps = epochs * math.ceil(len(rows.y) / n_samples) if anneal else None
         self.schedule = Cosine(net.optimizer_, n_steps) if net.schedule == "cosine" else None
@@ -260,7 +257,7 @@ class Training:
         """
         history = self.net.history
         done = "valid_loss" if self.validation is not None else "train_loss"
-        if history and done not in history[-1]:
+        if len(history) > self.n_before and done not in history[-1]:
             history.pop()
         if history:
             history[-1]["batches"][:] = [{}]
@@ -334,7 +331,7 @@ class Training:
         if self.net.module_.encoder is None:  # else X was scaled here
             scaled = "for patches, add a scaler first; for others, leave standardize at 'auto'"
             causes = f"X is not scaled ({scaled}), or {causes}"
-        return Diverged(
+        return ValueError(
             f"The {what} in epoch {len(self.net.history)}. Likely causes: {causes}. Lower "
             "learning_rate_init, router__learning_rate and solver__weight_decay, or leave them as "
             "they are by default."
@@ -342,13 +339,15 @@ class Training:
 
 
 @contextmanager
-def undone_if_diverged(net):
-    """Bring a net back to what it was before the block if the training in it diverges."""
+def undone_if_failed(net, **settings):
+    """Change settings of a net, and all of it back if the training in the block fails."""
     parts = copy.deepcopy({name: getattr(net, name).state_dict() for name in net.with_state})
-    n_epochs = len(net.history)
+    n_epochs, before = len(net.history), {name: getattr(net, name) for name in settings}
     try:
+        net.change(**settings)
         yield
-    except Diverged:
+    except BaseException:  # Ctrl-C included
+        net.change(**before)
         for name, state in parts.items():
             getattr(net, name).load_state_dict(state)
         del net.history[n_epochs:]

@@ -2,6 +2,7 @@
 
 import inspect
 import math
+from functools import partial
 from itertools import groupby
 
 import numpy as np
@@ -113,6 +114,24 @@ class MoENet(NeuralNet):
                 groups.append({"params": parameters, **own})
         self.optimizer_ = self.optimizer(groups, **options)
         return self
+
+    @property
+    def balance_weight(self):
+        """Factor of the balancing loss, or step of the bias."""
+        return self.module.keywords["balance_weight"]
+
+    def change(self, **settings):
+        """Take other settings; the weights, and the state of the solver, stay as they are."""
+        changed = [name for name, value in settings.items() if getattr(self, name) != value]
+        weight = settings.pop("balance_weight")
+        vars(self).update(settings)
+        self.module = partial(self.module, balance_weight=weight)  # of which a net is restored
+        if (balance := getattr(self.module_.router, "balance", None)) is not None:
+            balance.weight = weight
+        if {*changed} - {"train_transform"}:
+            state = self.optimizer_.state_dict()
+            groups = self.initialize_optimizer().optimizer_.state_dict()["param_groups"]
+            self.optimizer_.load_state_dict(state | {"param_groups": groups})
 
     def router_parameters(self):
         """Return the parameters of the router, none without one."""

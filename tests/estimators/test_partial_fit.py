@@ -1,11 +1,13 @@
 """Training little by little: chunks, batches, datasets."""
 
+import pickle
+
 import joblib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import refuses, weights_of
+from helpers import hook, refuses, throw, weights_of
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -116,13 +118,13 @@ def test_the_first_chunk_decides_the_precision(table):
         assert weights_of(reg).numpy().dtype == first
 
 
-def test_an_error_amid_batches_leaves_a_model_that_can_be_used(table):
+def test_an_error_amid_batches_leaves_the_model_as_it_was(table):
     X, y = table
     clf, bad = start(X, y), [(X, y), (X[:, :3], y)]
+    before = joblib.hash(clf)
     with pytest.raises(ValueError, match="3 features"):
         clf.partial_fit(bad)
-    assert clf.n_iter_ == 1
-    assert clf.partial_fit(X, y).n_iter_ == 2
+    assert joblib.hash(clf) == before
     fresh = MoEClassifier(**BRIEF)
     with pytest.raises(ValueError, match="3 features"):
         fresh.partial_fit([(X[:1000], y)] * 2 + bad, classes=[0, 1])
@@ -152,6 +154,67 @@ def test_a_call_that_diverges_changes_nothing(table, solver, monkeypatch):
     for model in (clf, twin):
         model.partial_fit(X, y)
     assert joblib.hash(clf) == joblib.hash(twin)
+
+
+def half(x):
+    return x / 2
+
+
+SET_BETWEEN = {
+    "learning_rate_init": 0.1,
+    "router__learning_rate": 0.1,
+    "solver__weight_decay": 1.0,
+    "batch_size": 20,
+    "balance__weight": 1.0,
+    "train_transform": half,
+}
+
+
+@pytest.mark.parametrize("name", SET_BETWEEN)
+def test_what_is_set_between_two_calls_acts(table, name):
+    X, y = table
+    options = {"router": "top1", "balance": "switch", "solver": "adam"}
+    clf, twin, failed = (start(X, y, **options).partial_fit(X, y) for _ in range(3))
+    new = {name: SET_BETWEEN[name]}
+    assert not torch.equal(
+        weights_of(clf.set_params(**new).partial_fit(X, y)), weights_of(twin.partial_fit(X, y))
+    )
+    again = pickle.loads(pickle.dumps(clf))
+    assert torch.equal(weights_of(again.partial_fit(X, y)), weights_of(clf.partial_fit(X, y)))
+    before, old = joblib.hash(failed.net_), {name: failed.get_params()[name]}
+    crash = hook("on_epoch_end", lambda net: throw(RuntimeError))
+    with pytest.raises(RuntimeError):
+        failed.set_params(**new, callbacks=[crash]).partial_fit(X, y)
+    assert joblib.hash(failed.net_) == before
+    failed.set_params(**old, callbacks=None).partial_fit(X, y)
+    assert joblib.hash(failed.net_) == joblib.hash(twin.net_)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("solver", "sgd"), ("sample_shape", (5, 1)), ("categorical_features", [0]), ("top_k", 2)],
+)
+def test_what_cannot_change_between_two_calls_is_refused(table, name, value):
+    X, y = table
+    clf = start(X, y, router="topk", n_experts=3).set_params(**{name: value})
+    with pytest.raises(ValueError, match=rf"cannot be trained further with other \['{name}'\]"):
+        clf.partial_fit(X, y)
+    clf.set_params(warm_start=True, max_iter=1, tol=None)
+    if name == "solver":  # whose state begins anew
+        assert clf.fit(X, y).n_iter_ == 2
+    else:
+        refuses(name, name, clf.fit, X, y)
+
+
+def test_what_was_auto_stays_as_it_was(table):
+    X, y = table
+    clf = MoEClassifier(2, random_state=0).partial_fit(X, y, classes=[0, 1])
+    before = clf.resolved_params_
+    clf.set_params(batch_size=10).partial_fit(X[:9], y[:9])
+    rates = "learning_rate_init", "router__learning_rate"
+    assert [clf.resolved_params_[name] for name in rates] == [before[name] for name in rates]
+    assert "batch_size" not in clf.resolved_params_
+    assert [clf.net_.lr, clf.net_.router_lr] == [before[name] for name in rates]
 
 
 # -- datasets ---------------------------------------------------------------------------------
