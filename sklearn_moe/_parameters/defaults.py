@@ -139,7 +139,7 @@ class Plan:
     devices: tuple[Any, Any]  # of small steps, and of large ones
     model: ModelPlan
     training: TrainingPlan
-    architecture: dict[str, Any]  # what cannot change when this is trained further, see below
+    architecture: dict[str, Any]  # what cannot change while it is trained further
     resolved: dict[str, Any]
 
 
