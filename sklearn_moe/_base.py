@@ -361,9 +361,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             seed=seed,
             **model,
         )
-        net = MoENet(
-            module, head, solver=training.solver, device="cpu", **self._settings(plan)
-        )
+        net = MoENet(module, head, solver=training.solver, device="cpu", **self._settings(plan))
         with OwnGenerator(torch.Generator().manual_seed(seed)):
             net.initialize()
         device, net.precision = place(plan, net.module_, self.input_shape_)
