@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
+from typing import Any
 
 import numpy as np
 from scipy.sparse import issparse
@@ -92,7 +93,7 @@ class RegionRules:
     coef: np.ndarray
     half_width: np.ndarray
 
-    def to_frame(self):
+    def to_frame(self) -> Any:
         """Return the rules as a table, one row per expert.
 
         Returns
@@ -201,7 +202,7 @@ class RegionRules:
 @validate_params(
     {"max_conditions": [Count(1)], "y": ["array-like", None]}, prefer_skip_nested_validation=True
 )
-def region_rules(estimator, X, y=None, *, max_conditions=3):
+def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int = 3) -> RegionRules:
     """Describe in words where each expert of a mixture holds, and its rule there.
 
     Parameters
@@ -290,7 +291,8 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
     experts = np.asarray(mixture.apply(inner)).reshape(X.shape[0], -1)[:, 0]
     is_pipeline = isinstance(estimator, Pipeline)
     table = Table(X, None if is_pipeline else getattr(mixture, "categorical_features", None))
-    outputs, proba = np.full((len(experts), 1 + experts.max(), 1), np.nan), None
+    outputs = np.full((len(experts), 1 + experts.max(), 1), np.nan)
+    proba: Any = None
     if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
         outputs, proba = expert_outputs(mixture, inner)
     weight = np.eye(outputs.shape[1])[experts]
@@ -306,7 +308,8 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
         gate = getattr(mixture, "gate_", None)
         tree = gate if hasattr(gate, "tree_") and mixture is estimator else None
         where, right = find_words(table, experts, len(share), tree, max_conditions)
-    classes, scores = getattr(mixture, "classes_", None), np.full(own.shape, np.nan)
+    classes: Any = getattr(mixture, "classes_", None)
+    scores = np.full(own.shape, np.nan)
     score_name, power = ("RMSE", 0.5) if proba is None else ("accuracy", 1)
     if y is not None and proba is None:
         y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(own), -1)
@@ -317,9 +320,12 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
     elif y is not None:
         y = check_column(y, "y")[:, np.newaxis]
         scores, y = classes[proba.argmax(axis=2)] == y, classes[1:] == y
-    names, *numbers, scale = coefficients(estimator, X, y, table, outputs, proba, weight, own)
+    names, coef, half_width, scale = coefficients(
+        estimator, X, y, table, outputs, proba, weight, own
+    )
     return RegionRules(
-        *own.shape,
+        len(own),
+        len(share),
         share,
         where,
         float(right.mean()),
@@ -327,7 +333,7 @@ def region_rules(estimator, X, y=None, *, max_conditions=3):
         score_name,
         _means(scores, own & ~is_constant) ** power,
         _means(scores, ~own) ** power,
-        *_ordered(names, *numbers, scale, share, classes),
+        *_ordered(names, coef, half_width, scale, share, classes),
     )
 
 

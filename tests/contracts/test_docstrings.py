@@ -93,15 +93,40 @@ def not_asked(name, part):
     return codes
 
 
-def test_docstrings_are_those_of_numpydoc():
+def public_names():
+    """Yield what users see of the library, by name."""
     names = [m.name for m in pkgutil.iter_modules(sklearn_moe.__path__)]
     public = ["sklearn_moe", *(f"sklearn_moe.{n}" for n in names if not n.startswith("_"))]
     assert len(public) > 8
+    for module in public:
+        yield from public_parts(importlib.import_module(module))
+
+
+def test_docstrings_are_those_of_numpydoc():
     found = [
         f"{name}: {code} {message}"
-        for module in public
-        for name, part in public_parts(importlib.import_module(module))
+        for name, part in public_names()
         for code, message in validate(name)["errors"]
         if code not in not_asked(name, part)
     ]
     assert not found
+
+
+def test_all_that_users_call_has_annotations():
+    missing, n_seen = [], 0
+    for name, part in public_names():
+        function = inspect.unwrap(getattr(part, "fget", None) or getattr(part, "__func__", part))
+        if name.startswith("sklearn_moe.paper") or not callable(function):
+            continue
+        is_class, own = isinstance(function, type), getattr(function, "__init__", function)
+        if not getattr(own if is_class else function, "__module__", "").startswith("sklearn_moe"):
+            continue
+        signature = inspect.signature(function)
+        given = [(p.name, p.annotation) for p in signature.parameters.values()]
+        given += [] if is_class else [("return", signature.return_annotation)]
+        missing += [
+            f"{name}: {n}" for n, a in given if a is signature.empty and n not in ("self", "cls")
+        ]
+        n_seen += 1
+    assert not missing
+    assert n_seen > 200
