@@ -68,6 +68,12 @@ def weights_of(model):
     return torch.nn.utils.parameters_to_vector(model.module_.parameters()).detach()
 
 
+def raises(error, match, call, *args, **options):
+    """Check that a call raises an error with a message."""
+    with pytest.raises(error, match=match):
+        call(*args, **options)
+
+
 def refuses(label, match, call, *args, **options):
     """Check that a call fails with a message; `label` says which of many it was."""
     with pytest.raises((TypeError, ValueError)) as caught:

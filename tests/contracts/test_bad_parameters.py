@@ -6,7 +6,7 @@ from itertools import cycle
 import numpy as np
 import pytest
 import torch
-from helpers import brief_fits, predictions, refuses
+from helpers import brief_fits, predictions, raises, refuses
 from representatives import SAMPLES, target_of
 from sklearn.utils._param_validation import generate_invalid_param_val, make_constraint
 from torch import nn
@@ -174,8 +174,7 @@ def test_what_goes_wrong_inside_a_factory_is_its_own_matter():
     def factory(input_shape, n_outputs):
         raise KeyError("mine")
 
-    with pytest.raises(KeyError, match="mine"):
-        fit(MoEClassifier, expert=factory)
+    raises(KeyError, "mine", fit, MoEClassifier, expert=factory)
 
 
 CONTRADICTIONS = [  # the last of the parameters is named

@@ -6,8 +6,8 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pytest
 import torch
+from helpers import raises
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, nn
 from sklearn_moe._registry import Registry, takes
@@ -31,8 +31,7 @@ def names_of(estimator, parameter, kinds=None):
 def test_no_name_is_given_twice():
     for registry in REGISTRIES.values():
         name, entry = next(iter(registry.items()))
-        with pytest.raises(ValueError, match=f"{registry.parameter}='{name}'"):
-            registry.register(name, None)
+        raises(ValueError, f"{registry.parameter}='{name}'", registry.register, name, None)
         assert registry[name] is entry
 
 
@@ -47,8 +46,7 @@ def test_a_new_name_comes_last_and_is_known_from_then_on():
     assert repr(registry) == "Registry('letter', ['b', 'a'])"
     for offered, known in ((None, "'a', 'b'"), (["b"], "'b'")):
         message = rf"letter='c': pass one of \[{known}\] or a callable of your own\."
-        with pytest.raises(ValueError, match=message):
-            registry.resolve("c", offered)
+        raises(ValueError, message, registry.resolve, "c", offered)
 
 
 def test_unknown_names_list_the_known_ones():
@@ -60,8 +58,7 @@ def test_unknown_names_list_the_known_ones():
             )
             for n_experts in (1, 3):
                 model = estimator(n_experts, random_state=0).set_params(**{parameter: "nope"})
-                with pytest.raises(ValueError, match=f"{parameter.split('__')[-1]}{known}"):
-                    model.fit(X, y)
+                raises(ValueError, f"{parameter.split('__')[-1]}{known}", model.fit, X, y)
 
 
 def test_every_name_is_documented():

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from devices import DEVICE, step_cost
-from helpers import at, brief_fits, hook, is_deep, narrow, throw
+from helpers import at, brief_fits, hook, is_deep, narrow, raises, throw
 from scipy.sparse import csr_matrix
 from skorch.callbacks import EpochScoring, LRScheduler
 
@@ -308,8 +308,7 @@ def test_training_goes_on_here_and_there(device, kind, monkeypatch):
     assert again.net_.device == "cpu"
     np.testing.assert_allclose(again.predict_proba(X), said["predict_proba"], atol=1e-5)
     again.partial_fit(X, y)
-    with pytest.raises(ValueError, match=f"device='{device}' is not there"):
-        again.set_params(device=device).fit(X, y)
+    raises(ValueError, f"device='{device}' is not there", again.set_params(device=device).fit, X, y)
 
 
 def test_a_second_device(device):
@@ -347,10 +346,8 @@ def test_samples_that_lie_on_the_device_are_refused(device):
         X, y = samples(kind)
         clf = MoEClassifier(device=device, **ONE_BATCH).fit(X, y)
         X = torch.from_numpy(X).to(device)
-        with pytest.raises(ValueError, match=rf"X is a tensor on {device}:0.* pass X.cpu\(\)"):
-            clf.predict(X)
-        with pytest.raises(ValueError, match=r"pass X.cpu\(\)"):
-            clf.fit(X, y)
+        raises(ValueError, rf"X is a tensor on {device}:0.* pass X.cpu\(\)", clf.predict, X)
+        raises(ValueError, r"pass X.cpu\(\)", clf.fit, X, y)
 
 
 def test_equal_fits_where_sums_have_a_fixed_order(device):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import scipy
 import torch
-from helpers import as_kind, brief, narrow
+from helpers import as_kind, brief, narrow, raises
 from sklearn.base import clone
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GridSearchCV
@@ -70,8 +70,7 @@ def test_uint8_images_are_floats_of_0_to_1_and_not_mixed_with_others(images):
     lists = in_floats.predict_proba(floats.tolist())
     np.testing.assert_array_equal(lists, in_floats.predict_proba(floats))
     for given, dtype in ((floats, "float32"), (X.astype(int), "int64"), (X.tolist(), "int64")):
-        with pytest.raises(ValueError, match=rf"^X .*{dtype}"):
-            in_bytes.predict(given)
+        raises(ValueError, rf"^X .*{dtype}", in_bytes.predict, given)
 
 
 def test_what_another_factory_made_of_an_expert_stays():
@@ -372,10 +371,8 @@ def test_labels_are_held_out_and_taken_in_parts(labels):
     assert (clf.predict(X) == Y).all(1).mean() == clf.score(X, Y)
     clf = make().partial_fit(X, Y, classes=[0, 1, 2]).partial_fit(X, Y, classes=[0, 1, 2])
     assert clf.n_iter_ == 2
-    with pytest.raises(ValueError, match=r"\(n_samples, 3\), a column per label"):
-        clf.partial_fit(X, Y[:, :2])
-    with pytest.raises(ValueError, match=r"zeros and ones.*MultiOutputClassifier"):
-        clf.fit(X, Y + np.arange(3))
+    raises(ValueError, r"\(n_samples, 3\), a column per label", clf.partial_fit, X, Y[:, :2])
+    raises(ValueError, r"zeros and ones.*MultiOutputClassifier", clf.fit, X, Y + np.arange(3))
 
 
 def test_the_loss_says_whether_there_may_be_several_labels_or_classes(labels):
@@ -384,5 +381,4 @@ def test_the_loss_says_whether_there_may_be_several_labels_or_classes(labels):
     for loss in ("probabilities", LOSSES["margin"].classes):
         clf = MoEClassifier(loss=loss)
         assert not get_tags(clf).classifier_tags.multi_label
-        with pytest.raises(ValueError, match=r"not made for|predicts classes|labels"):
-            clf.fit(X, Y)
+        raises(ValueError, r"not made for|predicts classes|labels", clf.fit, X, Y)

@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import brief, refuses, seeded
+from helpers import brief, raises, refuses, seeded
 from torch import nn
 
 from sklearn_moe import MoERegressor
@@ -138,8 +138,7 @@ def test_a_trunk_of_maps_or_patches_takes_experts_for_these(pictures):
 
     clf = make(trunk=maps, expert="cnn", expert_width=3).fit(*pictures)
     assert clf.module_.experts[0][0].in_channels == 5
-    with pytest.raises(ValueError, match="expert='mlp' takes samples of shape"):
-        make(trunk=maps).fit(*pictures)
+    raises(ValueError, "expert='mlp' takes samples of shape", make(trunk=maps).fit, *pictures)
     patches = make(trunk=lambda shape: Patches(shape[0], 5, 4, stride=4), expert="patch")
     assert patches.fit(*pictures).module_.experts[0].weight.shape[-1] == 5
 

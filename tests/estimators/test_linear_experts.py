@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pandas
 import pytest
-from helpers import brief_fits
+from helpers import brief_fits, raises
 from made_up import two_lines
 from scipy.special import softmax
 from sklearn.base import clone
@@ -102,8 +102,7 @@ def test_others_have_no_coefficients(frame):
     assert not hasattr(MoERegressor(**BRIEF), "coef_")
     reg = MoERegressor(**BRIEF | {"activation": "relu"}).fit(X, y)
     for name in ("coef_", "intercept_", "coef_names_"):
-        with pytest.raises(AttributeError, match="activation='linear'"):
-            getattr(reg, name)
+        raises(AttributeError, "activation='linear'", getattr, reg, name)
     patches = np.random.default_rng(0).normal(size=(20, 3, 4))
     assert not hasattr(MoERegressor(**BRIEF).fit(patches, patches[:, 0, 0]), "coef_")
 

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import polars as pl
 import pytest
-from helpers import TABLES, legend_texts, make_table
+from helpers import TABLES, legend_texts, make_table, raises
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.sparse import csr_matrix
 from sklearn.decomposition import PCA
@@ -144,8 +144,7 @@ def test_malformed_planes_are_refused(pyplot, plane):
         ((points, points[:, 0], experts, None), "y must hold classes"),
         ((points, None, experts, points[:, 0]), "y_pred must hold classes"),
     ):
-        with pytest.raises(ValueError, match=message):
-            from_predictions(*arguments)
+        raises(ValueError, message, from_predictions, *arguments)
     assert pyplot.get_fignums() == []
 
 
@@ -183,10 +182,8 @@ def test_embeddings(pyplot):
     first, again = (from_estimator(halves(), X[:12], **options) for _ in range(2))
     assert_array_equal(first.embedding, again.embedding)
     assert first.ax_.get_xlabel() == "t-SNE 1"
-    with pytest.raises(ValueError, match="'umap'"):
-        from_estimator(halves(), np.ones((9, 2)), embedding="umap")
-    with pytest.raises(ValueError, match=r"2 features, got shape \(9, 1\)"):
-        from_estimator(halves(), np.ones((9, 1)))
+    raises(ValueError, "'umap'", from_estimator, halves(), np.ones((9, 2)), embedding="umap")
+    raises(ValueError, r"2 features, got shape \(9, 1\)", from_estimator, halves(), np.ones((9, 1)))
 
 
 @pytest.mark.parametrize("estimator", [MoEClassifier, MoERegressor])
@@ -311,7 +308,6 @@ def test_columns_of_a_fitted_mixture_and_wrong_ones(pyplot):
     at[["c", "a"]] = pixels(display, 5)
     assert np.mean(clf.classes_[regions(display).ravel()] == clf.predict(at)) > 0.9
     for columns in (("a", "city"), ("a",), ("a", "b", "c"), ("a", "z"), (0, 9)):
-        with pytest.raises(ValueError, match="columns"):
-            from_estimator(clf, X, y, columns=columns)
+        raises(ValueError, "columns", from_estimator, clf, X, y, columns=columns)
     with pytest.raises(ValueError, match="columns must be two columns of numbers of a table"):
         from_estimator(halves(), np.zeros((9, 2, 3)), columns=(0, 1))

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import matplotlib
 import numpy as np
 import pytest
+from helpers import raises
 from matplotlib.colors import Normalize, to_rgba
 from numpy.testing import assert_array_equal, assert_equal
 from sklearn.exceptions import NotFittedError
@@ -90,8 +91,7 @@ def test_parameters_figures_and_missing_matplotlib(pyplot, display, monkeypatch)
         assert not left.has_data()
         assert len(pyplot.get_fignums()) == 3
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(ImportError, match=rf"{display.__name__}.*pip install matplotlib"):
-        shown.plot()
+    raises(ImportError, rf"{display.__name__}.*pip install matplotlib", shown.plot)
 
 
 def is_apart(texts, slack=0):
@@ -266,12 +266,10 @@ def test_estimators_and_pipelines_by_duck_typing(pyplot, display, options):
         options = options | {"sample_weight": [0, 1, 1, 2]}
         assert experts_of(display.from_estimator(sorter(), X, **options)) == [0, 2, 2]
     for wrong in (LogisticRegression(), make_pipeline(LogisticRegression())):
-        with pytest.raises(TypeError, match="LogisticRegression"):
-            display.from_estimator(wrong, X, **options)
+        raises(TypeError, "LogisticRegression", display.from_estimator, wrong, X, **options)
     with pytest.raises(NotFittedError):
         display.from_estimator(MoEClassifier(), X, **options)
-    with pytest.raises(TypeError, match="colour"):
-        display.from_estimator(sorter(), X, **options, colour="red")
+    raises(TypeError, "colour", display.from_estimator, sorter(), X, **options, colour="red")
 
 
 # -- colors ----------------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from helpers import legend_texts
+from helpers import legend_texts, raises
 from matplotlib.colors import to_rgb
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import BaseEstimator, ClassifierMixin
@@ -150,12 +150,10 @@ def test_wrong_searches_and_scores_are_refused(pyplot, search):
         ([search, "experts"], "'experts'.*0 of them"),
         ([GridSearchCV(Counted(), {"n_experts": COUNTS})], "fit first"),
     ):
-        with pytest.raises((TypeError, ValueError), match=match):
-            ExpertCountDisplay.from_search(*args)
+        raises((TypeError, ValueError), match, ExpertCountDisplay.from_search, *args)
     for args, names, match in (
         (([1, 2, 4], np.ones((2, 5))), None, "scores .* for 3 numbers"),
         (([1, 2], np.ones((2, 2, 5))), ["a"], "names .* 2 curves, got 1"),
     ):
-        with pytest.raises(ValueError, match=match):
-            ExpertCountDisplay(*args, names=names).plot()
+        raises(ValueError, match, ExpertCountDisplay(*args, names=names).plot)
     assert pyplot.get_fignums() == []

@@ -5,6 +5,7 @@ import sys
 import matplotlib
 import numpy as np
 import pytest
+from helpers import raises
 from joblib import parallel_config
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.linear_model import LinearRegression
@@ -109,19 +110,15 @@ def test_display_shows_every_refit(pyplot, data):
 
 def test_bad_arguments_are_named(data):
     X, y = data
-    with pytest.raises(ValueError, match="n_refits"):
-        routing_stability(tree(2), X, y, n_refits=0, random_state=0)
-    with pytest.raises(ValueError, match="y"):
-        routing_stability(tree(2), X, y[1:])
-    with pytest.raises(ValueError, match=r"'y' parameter .* Got None"):
-        routing_stability(tree(2), X, None)
+    raises(ValueError, "n_refits", routing_stability, tree(2), X, y, n_refits=0, random_state=0)
+    raises(ValueError, "y", routing_stability, tree(2), X, y[1:])
+    raises(ValueError, r"'y' parameter .* Got None", routing_stability, tree(2), X, None)
     for experts, refits, message in (
         ([0, 1], [0, 1], r"refits must have shape \(n_refits, n_samples\), got \(2"),
         ([[0, 1], [0, 1]], [[0, 1]], r"experts must have a single axis, got shape \(2, 2"),
         (["a", None], [[0, 1]], "experts must hold labels of one type"),
     ):
-        with pytest.raises((TypeError, ValueError), match=message):
-            StabilityDisplay.from_predictions(experts, refits)
+        raises((TypeError, ValueError), message, StabilityDisplay.from_predictions, experts, refits)
     with pytest.raises(TypeError, match="apply"):
         routing_stability(LinearRegression(), X, y, n_refits=1, random_state=0)
     with pytest.raises(ValueError, match="refits"):

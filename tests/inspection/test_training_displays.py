@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from helpers import legend_texts, seeded
+from helpers import legend_texts, raises, seeded
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import stats
 from sklearn.exceptions import NotFittedError
@@ -83,8 +83,7 @@ def test_traces_of_equal_and_unequal_length(pyplot):
 
 
 def test_malformed_entropies_are_refused(pyplot):
-    with pytest.raises(ValueError, match=r"entropies .* for epochs"):
-        DispatchEntropyDisplay(EPOCHS[:2], RUNS).plot()
+    raises(ValueError, r"entropies .* for epochs", DispatchEntropyDisplay(EPOCHS[:2], RUNS).plot)
     for traces, message in (
         *(([], "got none"), ([trace([0], [1]), trace([1], [1])], "no recorded epoch in common")),
         ([trace([0, 1], [1.0])], r"got shape \(1,\) for 2 epochs"),
@@ -92,8 +91,7 @@ def test_malformed_entropies_are_refused(pyplot):
         ([LogisticRegression()], "no epochs_ and no dispatch_entropy_"),
         (RoutingTrace(np.ones((2, 1)), [0, 1]), "finished fits"),
     ):
-        with pytest.raises((TypeError, ValueError), match=message):
-            DispatchEntropyDisplay.from_traces(traces)
+        raises((TypeError, ValueError), message, DispatchEntropyDisplay.from_traces, traces)
     assert pyplot.get_fignums() == []
 
 
@@ -144,8 +142,7 @@ def test_products_of_weights_and_dictionary(pyplot, dictionary):
     assert [label.get_text() for label in axes[0, 0].get_yticklabels()] == ["a", "b", "c"]
     titles = [ax.get_title().split(",")[0] for ax in axes.flat]
     assert titles == [f"{a} and {b}s" for a in ("Router", "Experts") for b in ("feature", "center")]
-    with pytest.raises(ValueError, match=r"axes .* 2 x 2"):
-        display.plot(axes=axes[0])
+    raises(ValueError, r"axes .* 2 x 2", display.plot, axes=axes[0])
 
 
 def test_colors_and_numbers(pyplot):
@@ -178,8 +175,7 @@ def test_of_a_trace(pyplot):
         for name in names:
             assert_array_equal(getattr(display, name), getattr(trace, f"{name}_")[index])
     trace.expert_centers_ = None
-    with pytest.raises(TypeError, match="has no expert_centers_"):
-        AlignmentDisplay.from_trace(trace)
+    raises(TypeError, "has no expert_centers_", AlignmentDisplay.from_trace, trace)
 
 
 def test_other_routers_and_experts_are_refused(dictionary):
@@ -193,8 +189,7 @@ def test_other_routers_and_experts_are_refused(dictionary):
         (mixture(experts=[torch.nn.ReLU()] * 5), "an expert is a ReLU with no weight"),
         (mixture(2, experts=[owner(2, 8, 10), owner(2, 4, 10)]), "as many filters"),
     ):
-        with pytest.raises(TypeError, match=message):
-            AlignmentDisplay.from_estimator(estimator, dictionary)
+        raises(TypeError, message, AlignmentDisplay.from_estimator, estimator, dictionary)
 
 
 def test_malformed_dictionaries_and_products_are_refused(pyplot, dictionary):
@@ -210,8 +205,7 @@ def test_malformed_dictionaries_and_products_are_refused(pyplot, dictionary):
         *((theta, theta, filters, filters[:, :1]), (theta, theta, filters[1:], filters[1:])),
         (theta, theta, filters[:, :0], filters[:, :0]),
     ):
-        with pytest.raises(ValueError, match="n_filters, n_clusters"):
-            AlignmentDisplay(*wrong).plot()
+        raises(ValueError, "n_filters, n_clusters", AlignmentDisplay(*wrong).plot)
     assert pyplot.get_fignums() == []
 
 

@@ -4,7 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
-from helpers import draw_routes
+from helpers import draw_routes, raises
 from scipy.stats import entropy, kstest
 
 from sklearn_moe.metrics import (
@@ -99,15 +99,13 @@ def test_wrong_outputs_are_explained():
     ):
         metrics = expert_error_matrix, cross_evaluation_accuracy, ablation_accuracy
         for metric, given in zip(metrics, (two, two, gate), strict=True):
-            with pytest.raises(ValueError, match=message):
-                metric(y, given, np.ones(shape), **params)
+            raises(ValueError, message, metric, y, given, np.ones(shape), **params)
     for metric, given, message in (
         (ablation_accuracy, np.ones((2, 4)), r"gate_proba .* \(2, 3\), .* got \(2, 4"),
         (cross_evaluation_accuracy, [0, 3], "experts .* n_experts=3, got 3"),
         (cross_evaluation_accuracy, [0, 1, 1], "experts and expert_proba"),
     ):
-        with pytest.raises(ValueError, match=message):
-            metric(two, given, np.ones((2, 3, 2)))
+        raises(ValueError, message, metric, two, given, np.ones((2, 3, 2)))
 
 
 def test_own_and_other_errors_by_hand():
@@ -197,7 +195,6 @@ def test_seeds_and_batches(monkeypatch):
 
 def test_wrong_options_are_explained():
     for name in ("confidence_level", "n_permutations", "n_bootstraps"):
-        with pytest.raises(ValueError, match=f"'{name}'"):
-            dispatch_entropy_test([0, 1], [0, 1], **{name: 0})
+        raises(ValueError, f"'{name}'", dispatch_entropy_test, [0, 1], [0, 1], **{name: 0})
     with pytest.raises(ValueError, match="'confidence_level'"):
         dispatch_entropy_test([0, 1], [0, 1], confidence_level=1)

@@ -5,7 +5,7 @@ from math import log
 
 import numpy as np
 import pytest
-from helpers import draw_routes
+from helpers import draw_routes, raises
 from scipy.stats import entropy
 from sklearn.metrics import mutual_info_score
 
@@ -119,8 +119,7 @@ def test_normalize():
     for normalize in (None, "true"):
         options = {"n_experts": 2, "sample_weight": [1, 0], "normalize": normalize}
         np.testing.assert_array_equal(routing_matrix([0, 1], [0, 1], **options), [[1, 0], [0, 0]])
-    with pytest.raises(ValueError, match="'normalize'"):
-        routing_matrix([0], [0], normalize="rows")
+    raises(ValueError, "'normalize'", routing_matrix, [0], [0], normalize="rows")
 
 
 @pytest.mark.parametrize("metric", [dispatch_entropy, mutual_information, purity, routing_matrix])
@@ -135,10 +134,8 @@ def test_wrong_samples_are_explained(metric):
         *((two, two, [1], "sample_weight"), (two, two, [1, np.nan], "sample_weight contains NaN")),
         *((two, two, [1, -1], "sample_weight .* -1 to 1"), (two, two, [0, 0], "sample_weight")),
     ):
-        with pytest.raises(ValueError, match=message):
-            metric(clusters, experts, sample_weight=sample_weight)
-    with pytest.raises(TypeError, match=r"clusters must hold labels .* got NoneType, str"):
-        metric(["a", None], two)
+        raises(ValueError, message, metric, clusters, experts, sample_weight=sample_weight)
+    raises(TypeError, r"clusters must hold labels .* got NoneType, str", metric, ["a", None], two)
 
 
 def test_wrong_expert_indices_are_explained():
@@ -147,10 +144,8 @@ def test_wrong_expert_indices_are_explained():
         *((wrong, None, "experts .* got dtype") for wrong in ([0.0, 1.0], ["a", "b"])),
         ([0, 4], 4, "n_experts=4, got 4. Use n_experts >= 5"),
     ):
-        with pytest.raises(ValueError, match=message):
-            routing_matrix([0, 1], experts, n_experts=n_experts)
-        with pytest.raises(ValueError, match=message):
-            metrics.expert_load(experts, n_experts=n_experts)
+        raises(ValueError, message, routing_matrix, [0, 1], experts, n_experts=n_experts)
+        raises(ValueError, message, metrics.expert_load, experts, n_experts=n_experts)
 
 
 # -- two routings -------------------------------------------------------------------------
@@ -169,8 +164,7 @@ def test_routing_agreement():
     assert metrics.routing_agreement([[0, 5], [1, 5]], [[7, 1], [8, 0]]) == 1  # first experts only
     agreement = metrics.routing_agreement([0, 0, 1], [0, 1, 0], sample_weight=[5, 1, 1])
     assert agreement == pytest.approx(5 / 7)
-    with pytest.raises(ValueError, match=r"first and second.*\[2, 3\]"):
-        metrics.routing_agreement([0, 1], [0, 1, 1])
+    raises(ValueError, r"first and second.*\[2, 3\]", metrics.routing_agreement, [0, 1], [0, 1, 1])
     with pytest.raises(TypeError, match="second must hold labels of one type"):
         metrics.routing_agreement([0, 1], ["a", None])
 
@@ -188,8 +182,7 @@ def test_last_fluctuation_matches_a_loop():
         (([0, 1],), r"routes must have shape \(n_records, n_samples\), got \(2"),
         (([[0, 1], [0, 0]], ["a", "b"]), "steps: could not convert"),
     ):
-        with pytest.raises(ValueError, match=message):
-            metrics.last_fluctuation(*wrong)
+        raises(ValueError, message, metrics.last_fluctuation, *wrong)
     for wrong in ([0], [1, 0], [1, 1], [[0, 1]]):
         with pytest.raises(ValueError, match="steps must be 2 increasing numbers"):
             metrics.last_fluctuation([[0, 1], [0, 0]], wrong)
@@ -224,8 +217,7 @@ def test_load_cv_of_random_routes():
 @pytest.mark.parametrize("metric", [metrics.load_cv, metrics.usage_entropy, metrics.dead_experts])
 def test_wrong_loads_are_explained(metric):
     for load in ([], [0.0, 0.0], [1.5, -0.5], [[0.5, 0.5], [0.5, 0.5]], [0.5, np.nan]):
-        with pytest.raises(ValueError, match="load"):
-            metric(load)
+        raises(ValueError, "load", metric, load)
 
 
 def test_margin_is_first_minus_second():

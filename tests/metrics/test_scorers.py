@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import sklearn
+from helpers import raises
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.metrics import normalized_mutual_info_score
@@ -140,8 +141,7 @@ def test_missing_clusters_are_explained_in_three_steps(name, data):
     assert "sklearn.set_config(enable_metadata_routing=True)" in first
     assert f"{name}.set_score_request(clusters=True)" in second
     assert 'params={"clusters": clusters}' in third
-    with pytest.raises(ValueError, match="`clusters`"):
-        cross_validate(clf, X, y, scoring=scorer, error_score="raise")
+    raises(ValueError, "`clusters`", cross_validate, clf, X, y, scoring=scorer, error_score="raise")
 
 
 def test_wrong_requests_are_explained(data, routed):
@@ -151,8 +151,7 @@ def test_wrong_requests_are_explained(data, routed):
         cross_validate(SlicedMixture(), X, y, **options)
     with pytest.raises(TypeError, match=r"groups\. It takes clusters"):
         cluster_nmi_scorer.set_score_request(groups=True)
-    with pytest.raises(ValueError, match="`clusters`"):
-        cluster_nmi_scorer.set_score_request(clusters=3)
+    raises(ValueError, "`clusters`", cluster_nmi_scorer.set_score_request, clusters=3)
     with pytest.raises(TypeError, match=r"neg_load_cv_scorer does not know clusters. It takes"):
         neg_load_cv_scorer(SlicedMixture().fit(X, y), X, y, clusters=clusters)
     with pytest.raises(TypeError, match="clusters must hold labels of one type"):

@@ -9,8 +9,7 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-import torch
-from helpers import TABLES, make_table
+from helpers import TABLES, make_table, raises
 from made_up import two_lines
 from scipy.stats import entropy
 from sklearn import metrics as sk
@@ -25,7 +24,6 @@ from sklearn_moe.exceptions import WorseThanNullWarning
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.metrics._report import _format
 from sklearn_moe.metrics._specialization import _kmeans_routes
-from sklearn_moe.nn.routers.scores import pool
 
 # Most fits here are too short to learn much.
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.WorseThanNullWarning")
@@ -129,11 +127,9 @@ def test_text(report):
     np.testing.assert_array_equal(matrix, report.routing_matrix)
     assert repr(report).startswith("SpecializationReport(n_samples=1000, n_experts=8, score=")
     assert "dispatch_entropy=" in repr(report)
-    reading = {dead: str(replace(report, dead_experts=np.arange(dead))) for dead in (0, 2, 8, 9)}
-    assert "receive no sample\n" in reading[0]
-    assert "receive no sample: 0, 1\n" in reading[2]
-    assert "receive no sample: 0, 1, 2, 3, 4, 5, 6, 7\n" in reading[8]
-    assert "receive no sample: 0, 1, 2, 3, 4, 5, 6, 7, ...\n" in reading[9]
+    eight = ": 0, 1, 2, 3, 4, 5, 6, 7"
+    for n, named in ((0, ""), (2, ": 0, 1"), (8, eight), (9, f"{eight}, ...")):
+        assert f"no sample{named}\n" in str(replace(report, dead_experts=np.arange(n)))
 
 
 def test_frame(report, monkeypatch):
@@ -158,8 +154,7 @@ def test_frame(report, monkeypatch):
     assert frame.loc["error on own cluster", ["value", "baseline"]].tolist() == pytest.approx(means)
     assert all(name in str(report) for name in frame.index)
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"to_frame needs pandas. Install it with `pip install"):
-        report.to_frame()
+    raises(ImportError, r"to_frame needs pandas. Install it with `pip install", report.to_frame)
 
 
 def test_html(report):
@@ -222,8 +217,7 @@ def test_wrong_input_is_explained(fitted, patches):
     with pytest.raises(TypeError, match=r"stability must be .* got dict"):
         specialization_report(fitted, X, y, stability={})
     for name in ("n_permutations", "random_state"):
-        with pytest.raises(ValueError, match=f"'{name}'"):
-            specialization_report(fitted, X, y, **{name: -1})
+        raises(ValueError, f"'{name}'", specialization_report, fitted, X, y, **{name: -1})
 
 
 # -- verdict ------------------------------------------------------------------------------
@@ -482,8 +476,7 @@ def test_a_constant_output_has_no_unit():
     moe = fit_kind("several numbers", X, y)
     report = specialization_report(moe, X, y, random_state=0)
     assert report.score == pytest.approx(sk.r2_score(y[:, :2], moe.predict(X)[:, :2]))
-    with pytest.raises(ValueError, match=r"y is constant"):
-        specialization_report(moe, X, np.ones((len(X), 3)))
+    raises(ValueError, r"y is constant", specialization_report, moe, X, np.ones((len(X), 3)))
     with pytest.raises(ValueError, match=r"y must have as many outputs .* 3, got 1"):
         specialization_report(moe, X, y[:, 0])
 
@@ -537,16 +530,6 @@ def test_kmeans_of_any_table_clusters_encoded_columns(kind, monkeypatch):
     np.testing.assert_array_equal(_kmeans_routes(moe, X, 3, 0), expected)
     monkeypatch.setattr("sklearn_moe.metrics._specialization._VALUES_AT_ONCE", 7)  # of one row
     np.testing.assert_array_equal(_kmeans_routes(moe, X, 3, 0), expected)
-
-
-def test_the_router_input_is_pooled_and_encoded(patches, images):
-    (bags, classes, _), _ = patches
-    for X, y in ((bags[:50], classes[:50]), images):
-        moe = MoEClassifier(2, expert_width=2, max_iter=1, tol=None, trunk=None, random_state=0)
-        moe.fit(X, y)
-        encoded = moe.net_.map_batches(moe.module_.encode, X)
-        pooled = pool(torch.from_numpy(encoded), torch.float64)
-        np.testing.assert_allclose(moe._router_input(X), pooled, rtol=1e-4, atol=1e-5)
 
 
 # -- centers ------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
+from helpers import raises
 from scipy.sparse import csr_matrix
 from sklearn.metrics import mutual_info_score
 from sklearn.pipeline import make_pipeline
@@ -156,12 +157,9 @@ def test_missing_is_a_category_and_the_empty_text_another():
 
 def test_wrong_images_are_explained():
     for shape in ((4, 12), (4, 3, 0, 2), (4, 1, 3, 2, 2)):
-        with pytest.raises(ValueError, match="X must be images"):
-            image_properties(np.ones(shape))
-    with pytest.raises(ValueError, match="X contains NaN"):
-        image_properties(np.full((4, 3, 2, 2), np.nan))
-    with pytest.raises(ValueError, match="'n_bins'"):
-        image_properties(np.ones((4, 3, 2, 2)), n_bins=1)
+        raises(ValueError, "X must be images", image_properties, np.ones(shape))
+    raises(ValueError, "X contains NaN", image_properties, np.full((4, 3, 2, 2), np.nan))
+    raises(ValueError, "'n_bins'", image_properties, np.ones((4, 3, 2, 2)), n_bins=1)
 
 
 # -- information --------------------------------------------------------------------------
@@ -208,10 +206,8 @@ def test_labels_seeds_and_wrong_input():
     assert split_information(names[groups], experts.astype(str), random_state=0).share > -1
     assert split_information(groups, experts, random_state=0) == first
     assert split_information(groups, experts, random_state=1) != first
-    with pytest.raises(ValueError, match="groups and experts"):
-        split_information([0, 1], [0, 1, 1])
-    with pytest.raises(ValueError, match="'n_permutations'"):
-        split_information([0, 1], [0, 1], n_permutations=0)
+    raises(ValueError, "groups and experts", split_information, [0, 1], [0, 1, 1])
+    raises(ValueError, "'n_permutations'", split_information, [0, 1], [0, 1], n_permutations=0)
 
 
 def found_of(share, p_value):

@@ -7,7 +7,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from helpers import seeded
+from helpers import raises, seeded
 from scipy import integrate, stats
 
 from sklearn_moe.nn import LOSSES, Head, LossSpec, RegressionHead
@@ -292,12 +292,9 @@ def test_a_head_has_a_kind_a_loss_and_a_prediction():
         choose_head(torch.nn.MSELoss, "regression")
     with pytest.raises(TypeError, match=r"loss=<function .* must be .*; it returned int"):
         choose_head(lambda n: n, "regression")(3)
-    with pytest.raises(ValueError, match="y has 3"):
-        choose_head("margin", "classes")(3)
-    with pytest.raises(ValueError, match="its kind is None"):
-        choose_head(type("Aimless", (Head,), {}), "multilabel")
+    raises(ValueError, "y has 3", choose_head("margin", "classes"), 3)
+    raises(ValueError, "its kind is None", choose_head, type("Aimless", (Head,), {}), "multilabel")
     with pytest.raises(TypeError, match=r"Wordless has no method 'predict', which loss=.* needs"):
         choose_head(Wordless, "classes")(2)
     head = choose_head(RegressionHead, "regression")(1)
-    with pytest.raises(TypeError, match="'density_loss'"):
-        head.loss(torch.zeros(2, 1), torch.zeros(2, 1))
+    raises(TypeError, "'density_loss'", head.loss, torch.zeros(2, 1), torch.zeros(2, 1))

@@ -5,7 +5,15 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import assert_equal_gradients, make_mixture, refuses, samples_for, seeded, specified
+from helpers import (
+    assert_equal_gradients,
+    make_mixture,
+    raises,
+    refuses,
+    samples_for,
+    seeded,
+    specified,
+)
 from torch import nn
 from torch.func import functional_call
 
@@ -428,8 +436,7 @@ def test_patch_choice_needs_patches():
 def test_the_spec_of_a_router():
     noise = [RouterSpec.of(kind).noise for kind in (TopKRouter, ROUTERS["soft"].router_class)]
     assert noise == ["uniform", None]
-    with pytest.raises(ValueError, match="router must be a name"):
-        RouterSpec.of(3)
+    raises(ValueError, "router must be a name", RouterSpec.of, 3)
 
 
 def even_gate(scores, noisy, chosen):

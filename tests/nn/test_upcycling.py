@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import at, throw
+from helpers import at, raises, throw
 from skorch.callbacks import Callback
 
 from sklearn_moe import MoEClassifier, RouterParams, SolverParams
@@ -128,5 +128,4 @@ def test_a_warm_start_splits_nothing():
 
 def test_what_would_change_the_output_is_refused():
     for router in ("soft", "random", "merge", "relu", {"noise": None}, {"gate": "softmax"}):
-        with pytest.raises(ValueError, match=r"upcycle=0\.5"):
-            fit(TABLE, router)
+        raises(ValueError, r"upcycle=0\.5", fit, TABLE, router)

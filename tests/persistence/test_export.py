@@ -10,7 +10,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import narrow, predictions
+from helpers import narrow, predictions, raises
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -224,18 +224,15 @@ def test_what_cannot_be_exported_or_is_no_sample_is_refused(tmp_path, onnx):
         (MoEClassifier(), NotFittedError, "not fitted"),
     ):
         for export in (model.to_torch, partial(model.to_onnx, path)):
-            with pytest.raises(error, match=match):
-                export()
+            raises(error, match, export)
     X = np.array([[2**24, 0], [2**24 + 1, 1]] * 20, dtype=np.int64)
     model = fitted(X, np.array([0, 1] * 20), categorical_features=[0])
     model._format = model._format._replace(dtype="float32")  # which cannot tell them apart
-    with pytest.raises(ValueError, match="column 0"):
-        model.to_torch()
+    raises(ValueError, "column 0", model.to_torch)
     module = fitted(BYTES, CLASSES).to_torch()
     with pytest.raises(ValueError, match=r"of shape \(n_samples, 3, 8, 8\).*float32"):
         module(torch.from_numpy(IMAGES))
-    with pytest.raises(ValueError, match=r"of shape \(2, 8, 8\)"):
-        module(torch.from_numpy(BYTES[:2, 0]))
+    raises(ValueError, r"of shape \(2, 8, 8\)", module, torch.from_numpy(BYTES[:2, 0]))
 
 
 # Traces are deprecated, and not gone: programs in C++ read these files.

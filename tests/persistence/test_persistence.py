@@ -18,7 +18,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import as_kind, hook, is_deep, narrow, predictions
+from helpers import as_kind, hook, is_deep, narrow, predictions, raises
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import GammaRegressor, PoissonRegressor
@@ -248,8 +248,7 @@ def test_another_version_warns_and_needs_all_attributes(samples):
     np.testing.assert_array_equal(twin.predict(samples[0]), clf.predict(samples[0]))
     state = clf.__getstate__()
     del state["_target"]
-    with pytest.raises(ValueError, match=r"stored MoEClassifier .* lacks \['_target'\]"):
-        restored(clf, state)
+    raises(ValueError, r"stored MoEClassifier .* lacks \['_target'\]", restored, clf, state)
     # A parameter that the other version did not have is at its default.
     state = classifier().__getstate__()
     del state["standardize"]
@@ -266,8 +265,7 @@ def test_a_net_that_cannot_be_read_is_one_clear_error(samples):
         state | {"parts": state["parts"] | {"module_": {}}},
         ({}, None),
     ):
-        with pytest.raises(ValueError, match=r"cannot be read.*\n?.*fit the model again"):
-            restored(clf.net_, spoilt)
+        raises(ValueError, r"cannot be read.*\n?.*fit the model again", restored, clf.net_, spoilt)
 
 
 # -- devices ------------------------------------------------------------------------------
@@ -285,8 +283,7 @@ def test_a_model_of_a_gpu_loads_where_there_is_none(samples):
     np.testing.assert_array_equal(twin.predict_proba(X), clf.predict_proba(X))
     assert twin.device == "cuda:7"  # a parameter, for the next fit
     assert twin.partial_fit(X, y).n_iter_ == 4  # it goes on where it is
-    with pytest.raises(ValueError, match="'cuda:7' is not there"):
-        twin.fit(X, y)
+    raises(ValueError, "'cuda:7' is not there", twin.fit, X, y)
     assert (twin.n_iter_, twin.net_.device) == (4, "cpu")
 
 
@@ -296,8 +293,7 @@ def test_a_move_to_where_it_is_or_nowhere_changes_nothing(samples):
     twin = copy.deepcopy(clf)
     assert twin.to("cpu") is twin
     for device, match in (("gpu7", "no device that"), ("cuda:7", "not there")):
-        with pytest.raises(ValueError, match=re.compile(f"{device}.*{match}.*'cpu'")):
-            twin.to(device)
+        raises(ValueError, re.compile(f"{device}.*{match}.*'cpu'"), twin.to, device)
     assert_trains_on_equally(twin, clf, X, y)
 
 
@@ -394,6 +390,5 @@ def test_no_pickle_hides_in_a_file():
 def test_parts_of_ones_own_are_not_trusted():
     skops = pytest.importorskip("skops.io")
     data = skops.dumps(small(activation=torch.sigmoid).fit(BAGS, CLASSES))
-    with pytest.raises(TypeError, match=r"torch\.sigmoid"):
-        skops.loads(data, trusted=sklearn_moe.trusted_types())
+    raises(TypeError, r"torch\.sigmoid", skops.loads, data, trusted=sklearn_moe.trusted_types())
     skops.loads(data, trusted=[*sklearn_moe.trusted_types(), "torch.sigmoid"])

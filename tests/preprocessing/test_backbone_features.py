@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import noise_images, seeded
+from helpers import noise_images, raises, seeded
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
@@ -213,8 +213,7 @@ def test_weights_of_a_file(tmp_path):
         (torch.zeros(3), "holds a Tensor, not a state dict"),
     ]:
         torch.save(wrong, path)
-        with pytest.raises(ValueError, match=message):
-            BackboneFeatures(network, weights=path).fit(X)
+        raises(ValueError, message, BackboneFeatures(network, weights=path).fit, X)
     learned = get_model("shufflenet_v2_x0_5", seed=3, num_classes=10)
     torch.save(learned.state_dict(), path)
     X = images(n_samples=2, height=32, width=32)
@@ -327,8 +326,7 @@ WRONG = [
 def test_what_does_not_fit_is_named():
     for parameters, message in WRONG:
         parameters = {"backbone": make_network(), "random_state": 0} | parameters
-        with pytest.raises(ValueError, match=message):
-            BackboneFeatures(**parameters).fit(images())
+        raises(ValueError, message, BackboneFeatures(**parameters).fit, images())
     with pytest.raises(ValueError, match=r"gray images pass np\.repeat\(X, 3"):
         BackboneFeatures(make_network()).fit(images(channels=1))
     features = BackboneFeatures(**SQUEEZENET, layer="features", random_state=0)

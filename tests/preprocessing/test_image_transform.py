@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import noise_images, seeded
+from helpers import noise_images, raises, seeded
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -143,8 +143,7 @@ def test_draws_that_begin_late():
 def test_results_of_one_shape_only():
     resize = ImageTransform(v2.RandomResize(5, 50), random_state=0)
     assert resize.transform(images(n_samples=1)).shape[0] == 1
-    with pytest.raises(ValueError, match="one array needs one shape"):
-        resize.transform(images())
+    raises(ValueError, "one array needs one shape", resize.transform, images())
     for func, got in [
         (lambda x: x[:-1], r"Tensor of shape .*\[6, 3, 11, 13\]"),
         *((lambda x: x.numpy(), "ndarray of shape"), (lambda x: None, "NoneType")),
@@ -162,12 +161,10 @@ def test_it_needs_no_fit():
         assert tags.non_deterministic == (seed is None)
     transformer.transform(X)
     assert not hasattr(transformer, "n_features_in_")
-    with pytest.raises(ValueError, match=r"\(7, 11, 13\)"):
-        transformer.transform(X[:, 0])
+    raises(ValueError, r"\(7, 11, 13\)", transformer.transform, X[:, 0])
     wrong = ImageTransform("flip")
     for method in (wrong.fit, wrong.transform):
-        with pytest.raises(ValueError, match="'func' parameter of ImageTransform"):
-            method(X)
+        raises(ValueError, "'func' parameter of ImageTransform", method, X)
 
 
 def test_set_output_cannot_ask_for_frames():
@@ -175,8 +172,7 @@ def test_set_output_cannot_ask_for_frames():
     assert fitted.set_output(transform="default") is fitted
     assert isinstance(fitted.set_output().transform(images()), np.ndarray)
     for wrong in (fitted, make_pipeline(fitted, "passthrough")):
-        with pytest.raises(ValueError, match="asks for a data frame"):
-            wrong.set_output(transform="pandas")
+        raises(ValueError, "asks for a data frame", wrong.set_output, transform="pandas")
     with config_context(transform_output="pandas"):
         assert isinstance(fitted.fit_transform(images()), np.ndarray)
 
@@ -229,14 +225,12 @@ def test_clone_repr_and_pickle(transformer):
     np.testing.assert_array_equal(loaded.transform(X), copy.transform(X))
     with pytest.raises(ValueError, match=r"X has 1 channels, .* was fitted on images of 3"):
         copy.transform(images(channels=1))
-    with pytest.raises(ValueError, match="'batch_size' parameter"):
-        clone(transformer).set_params(batch_size=0).fit(X)
+    raises(ValueError, "'batch_size' parameter", clone(transformer).set_params(batch_size=0).fit, X)
 
 
 @pytest.mark.parametrize("transformer", FEATURES, ids=IDS[4:])
 def test_features(transformer):
-    with pytest.raises(NotFittedError, match="is not fitted"):
-        clone(transformer).transform(images())
+    raises(NotFittedError, "is not fitted", clone(transformer).transform, images())
     fitted = clone(transformer).fit(images())
     assert get_tags(transformer.set_params(random_state=0)).non_deterministic is False
     assert get_tags(clone(transformer).set_params(random_state=None)).non_deterministic
@@ -271,8 +265,7 @@ def test_what_is_no_images(transformer):
             clone(transformer).fit(np.zeros(shape, dtype=np.float32))
         assert str(shape) in str(caught.value)
     for X, message in VALUES:
-        with pytest.raises(ValueError, match=message):
-            clone(transformer).fit(X)
+        raises(ValueError, message, clone(transformer).fit, X)
 
 
 def test_what_is_images():
@@ -319,8 +312,7 @@ def test_paper_blur():
             assert (found != expected).float().mean() < 1e-3
     assert not torch.equal(found, blurred(x, seed=1))
     for wrong in (images(), torch.ones(2, 3)):
-        with pytest.raises(TypeError, match="x must be a tensor of images"):
-            paper_blur(wrong)
+        raises(TypeError, "x must be a tensor of images", paper_blur, wrong)
 
 
 def test_random_crop_flip_is_a_crop_of_the_padded_image_mirrored_or_not():
@@ -351,5 +343,4 @@ def test_the_padding_of_random_crop_flip():
     assert set(result.unique().tolist()) == {0, 7}
     assert repr(RandomCropFlip()) == "RandomCropFlip(padding=4)"
     for padding in (-1, 2.5):
-        with pytest.raises(ValueError, match="'padding' parameter of RandomCropFlip"):
-            RandomCropFlip(padding)(x)
+        raises(ValueError, "'padding' parameter of RandomCropFlip", RandomCropFlip(padding), x)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from helpers import raises
 from sklearn.cluster import MiniBatchKMeans
 
 from sklearn_moe.preprocessing import PatchKMeansFeatures
@@ -164,6 +165,5 @@ WRONG = [
 def test_parameters_are_checked():
     for parameters, message in WRONG:
         transformer = small(**parameters)
-        with pytest.raises(ValueError, match=message):
-            transformer.fit(images())
+        raises(ValueError, message, transformer.fit, images())
         assert not hasattr(transformer, "cluster_centers_")

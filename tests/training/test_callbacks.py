@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import hook
+from helpers import hook, raises
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
@@ -244,10 +244,8 @@ def test_what_a_trace_cannot_do_is_explained(problem):
     trace = RoutingTrace(X[:50])
     traced(X, y, trace, max_iter=1)
     for name in ("loads_", "__array__", "load"):
-        with pytest.raises(AttributeError, match=f"RoutingTrace has no '{name}'$"):
-            getattr(trace, name)
-    with pytest.raises(ValueError, match="got every=0"):
-        traced(X, y, RoutingTrace(every=0))
+        raises(AttributeError, f"RoutingTrace has no '{name}'$", getattr, trace, name)
+    raises(ValueError, "got every=0", traced, X, y, RoutingTrace(every=0))
     for samples, options, match in (
         (X.reshape(600, -1), {}, "patch experts on patches of size 50, got MLPExpert"),
         (X, {"router": RouterParams(network="mlp")}, "and MLPScores"),

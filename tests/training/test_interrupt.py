@@ -14,7 +14,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
-from helpers import at, press, throw
+from helpers import at, press, raises, throw
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
@@ -68,8 +68,7 @@ def test_before_the_first_epoch_nothing_is_fitted(table):
     clf = interrupted(MoEClassifier(**BRIEF, callbacks=[at(1, press)]), *table)
     assert not hasattr(clf, "classes_")
     assert not hasattr(clf, "n_features_in_")
-    with pytest.raises(ValueError, match="not fitted"):
-        check_is_fitted(clf)
+    raises(ValueError, "not fitted", check_is_fitted, clf)
 
 
 def test_a_refit_is_all_or_nothing(table):

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from helpers import brief_fits, hook
+from helpers import brief_fits, hook, raises
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, log_loss, make_scorer
 from skorch import callbacks as skorch
@@ -190,8 +190,7 @@ def test_a_table_is_encoded_once_where_nobody_looks_at_batches(table, monkeypatc
 
 def test_what_is_no_callback_is_named(table):
     for callback in (3, "early", ("name", object()), object):
-        with pytest.raises(TypeError, match=r"must be those of skorch .* set_callbacks"):
-            fit(table, callback)
+        raises(TypeError, r"must be those of skorch .* set_callbacks", fit, table, callback)
 
 
 def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches):

@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from helpers import at, brief_fits, hook, named, press, throw
+from helpers import at, brief_fits, hook, named, press, raises, throw
 from scipy.sparse import csr_matrix
 
 from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
@@ -204,8 +204,7 @@ def test_one_process_stores_and_all_need_what_is_stored(table, tmp_path):
     with pytest.raises(ZeroDivisionError):
         fit_in_parts(partial(make, callbacks=[CRASH]), *table)
     assert [path.name for path in tmp_path.glob("*.checkpoint")] == ["0.checkpoint"]
-    with pytest.raises(ValueError, match=r"differ in weights .*parameters"):
-        fit_in_parts(make, *table)
+    raises(ValueError, r"differ in weights .*parameters", fit_in_parts, make, *table)
 
 
 def test_draws_of_a_process_go_on_with_others_than_at_the_start():
@@ -275,8 +274,7 @@ REFUSED = {
 
 def test_what_cannot_be_trained_together_is_refused_in_all(table):
     for match, make in REFUSED.items():
-        with pytest.raises(ValueError, match=match):
-            fit_in_parts(make, *table)
+        raises(ValueError, match, fit_in_parts, make, *table)
 
 
 def test_parts_that_draw_are_alike_in_the_end(table):

@@ -15,7 +15,7 @@ LOSSES = {"MoE": 0.2, "MLP": 0.4, "MLP, stopped": 0.8}
 @pytest.fixture
 def report(monkeypatch, tmp_path, capsys):
     """Return a function that writes fits and returns the rows of the report, by their start."""
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     module = importlib.import_module("tables")
     (tmp_path / "classification").mkdir()
     for name in "ab":

@@ -19,7 +19,7 @@ def global_generators_untouched():
 @pytest.fixture
 def command(monkeypatch, tmp_path):
     monkeypatch.setenv("SCIPY_ARRAY_API", "1")  # what the command sets itself would stay
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     module = importlib.import_module("peers")
 
     def run(*arguments):
