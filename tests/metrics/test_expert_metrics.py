@@ -191,10 +191,3 @@ def test_seeds_and_batches(monkeypatch):
     parts = test(random_state=0)
     assert parts.null_mean == pytest.approx(whole.null_mean, abs=0.01)
     assert parts.p_value == whole.p_value
-
-
-def test_wrong_options_are_explained():
-    for name in ("confidence_level", "n_permutations", "n_bootstraps"):
-        raises(ValueError, f"'{name}'", dispatch_entropy_test, [0, 1], [0, 1], **{name: 0})
-    with pytest.raises(ValueError, match="'confidence_level'"):
-        dispatch_entropy_test([0, 1], [0, 1], confidence_level=1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import sklearn
 from helpers import raises
-from sklearn.base import BaseEstimator, ClassifierMixin, clone
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import UnsetMetadataPassedError
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.model_selection import GridSearchCV, KFold, cross_validate
@@ -107,15 +107,6 @@ def test_clusters_are_routed_and_split(estimator, data, routed):
     for fold, (_, test) in enumerate(KFold(3).split(X)):
         expected = expected_scores(SlicedMixture().apply(X[test]), clusters[test], 4)
         assert {name: result[f"test_{name}"][fold] for name in SCORERS} == expected
-
-
-def test_search_by_clusters(data, routed):
-    X, y, clusters = data
-    nmi = cluster_nmi_scorer.set_score_request(clusters=True)
-    scoring, grid = {"nmi": nmi, "load": neg_load_cv_scorer}, {"n_experts": [1, 2, 8]}
-    search = clone(GridSearchCV(SlicedMixture(), grid, scoring=scoring, refit="nmi"))
-    assert search.fit(X, y, clusters=clusters).best_params_ == {"n_experts": 2}
-    assert search.best_score_ == pytest.approx(1)
 
 
 @pytest.mark.parametrize("routing", [False, True])

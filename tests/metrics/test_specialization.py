@@ -9,17 +9,15 @@ from xml.etree import ElementTree
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import TABLES, make_table, raises
+from helpers import make_table, raises
 from made_up import two_lines
 from scipy.stats import entropy
 from sklearn import metrics as sk
 from sklearn.datasets import load_iris
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
+from sklearn.preprocessing import StandardScaler, scale
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, metrics
 from sklearn_moe._data.statistics import find_centers
-from sklearn_moe._data.validation import check_samples
 from sklearn_moe.exceptions import WorseThanNullWarning
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.metrics._report import _format
@@ -196,7 +194,7 @@ def test_without_clusters_or_with_many(fitted, report, patches):
     assert "entropy" not in repr(without)
     options = {"n_permutations": 10, "random_state": 0}
     for n_clusters, has_matrix in ((20, True), (25, False)):
-        clusters = np.arange(1000) % n_clusters
+        clusters = np.arange(1000) % n_clusters + 0.5  # of which scikit-learn would warn
         many = specialization_report(fitted, X, y, clusters, **options)
         assert many.routing_matrix.shape == (n_clusters, 8)
         assert ("Routing matrix" in str(many)) == has_matrix
@@ -451,18 +449,6 @@ def test_a_single_expert(kind):
     assert report.verdict.endswith("no regimes found.")
 
 
-def test_clusters_may_be_any_numbers():
-    X, y, regions = piecewise("classes")
-    moe = fit_kind("classes", X, y, max_iter=2)
-    labels = np.linspace(0.5, 2.5, regions.max() + 1)
-    reports = [
-        specialization_report(moe, X, y, clusters, n_permutations=10, random_state=0)
-        for clusters in (regions, labels[regions])
-    ]
-    assert str(reports[0]).split("Routing")[0] == str(reports[1]).split("Routing")[0]
-    np.testing.assert_array_equal(reports[1].cluster_labels, np.unique(labels[regions]))
-
-
 def test_samples_of_a_single_class_have_a_log_loss_of_zero_by_chance():
     X, y, _ = piecewise("classes")
     one = y == y[0]
@@ -499,7 +485,8 @@ def test_kmeans_of_images_is_the_kmeans_router(dtype):
     assert report.kmeans_agreement == report.agreement
 
 
-def test_kmeans_of_mixtures_of_other_libraries(patches):
+def test_kmeans_of_mixtures_of_other_libraries(patches, monkeypatch):
+    monkeypatch.setattr("sklearn_moe.metrics._specialization._VALUES_AT_ONCE", 70)  # of a few rows
     bags, (frame, _, _) = patches[0][0][:100, :2], make_table("frame")
     numbers = frame[list("abcd")].apply(lambda column: column.fillna(column.median()))
     cities = frame["city"].to_numpy()[:, None] == np.unique(frame["city"])
@@ -515,23 +502,6 @@ def test_kmeans_of_mixtures_of_other_libraries(patches):
         np.testing.assert_array_equal(_kmeans_routes(object(), given, 4, 0), expected)
 
 
-@pytest.mark.parametrize("kind", TABLES)
-def test_kmeans_of_any_table_clusters_encoded_columns(kind, monkeypatch):
-    X, y, options = make_table(kind)
-    is_odd = TABLES.index(kind) % 2
-    estimator, target = (MoERegressor, y + 0.5) if is_odd else (MoEClassifier, y)
-    moe = estimator(n_experts=3, max_iter=2, random_state=0, **options)
-    model = make_pipeline(FunctionTransformer(), moe) if is_odd else moe
-    report = specialization_report(model.fit(X, target), X, target, y, random_state=0)
-    assert report.n_samples == len(y)
-    encoded = moe.net_.map_batches(moe.module_.encode, check_samples(X, "", moe._format))
-    centers, _ = find_centers(encoded, np.ones(len(y)), 3, 0)
-    expected = sk.pairwise_distances_argmin(encoded, centers)
-    np.testing.assert_array_equal(_kmeans_routes(moe, X, 3, 0), expected)
-    monkeypatch.setattr("sklearn_moe.metrics._specialization._VALUES_AT_ONCE", 7)  # of one row
-    np.testing.assert_array_equal(_kmeans_routes(moe, X, 3, 0), expected)
-
-
 # -- centers ------------------------------------------------------------------------------
 
 
@@ -543,10 +513,6 @@ def test_centers_of_weighted_and_repeated_rows():
     again, spread_again = find_centers(repeated, np.ones(len(repeated)), 5, 0)
     np.testing.assert_array_equal(centers, again)
     assert spread == spread_again
-    # Of nine clear clusters a single start sometimes misses one, and the spread is 1.45 times.
-    Z = np.repeat(list(np.ndindex(3, 3)), 20, axis=0) + rng.normal(0, 0.2, size=(180, 2))
-    spreads = [find_centers(Z, np.ones(180), 9, seed)[1] for seed in range(10)]
-    assert max(spreads) < 1.001 * min(spreads)
     for other in (1, np.nextafter(1, 2)):  # equal rows, or equal up to rounding
         centers, spread = find_centers(np.array([[1], [1], [other], [other]]), np.ones(4), 3, 0)
         np.testing.assert_allclose(centers, np.ones((3, 1)))

@@ -18,7 +18,6 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 from torchvision import models
 
-from sklearn_moe._persistence import StoredModule
 from sklearn_moe.nn.seeding import OwnGenerator
 from sklearn_moe.preprocessing import BackboneFeatures
 from sklearn_moe.preprocessing._backbone import _named_weights
@@ -224,17 +223,6 @@ def test_weights_of_a_file(tmp_path):
 # -- copies, pickles, hashes --------------------------------------------------------------
 
 
-def test_clones_and_copies():
-    X, network = images(), make_network()
-    fitted = BackboneFeatures(network, random_state=0).fit(X)
-    expected = fitted.transform(X)
-    for same in (copy.copy(fitted), copy.deepcopy(fitted), pickle.loads(pickle.dumps(fitted))):
-        assert isinstance(same.backbone, nn.Module)
-        np.testing.assert_array_equal(same.transform(X), expected)
-        np.testing.assert_array_equal(clone(same).fit_transform(X), expected)
-    assert copy.copy(fitted).network_ is fitted.network_
-
-
 def test_hashes_are_of_values():
     transformer, changed = BackboneFeatures(make_network(), random_state=0), make_network()
     expected = [joblib.hash(transformer), joblib.hash(clone(transformer).fit(images()))]
@@ -243,26 +231,6 @@ def test_hashes_are_of_values():
         assert [joblib.hash(same), joblib.hash(same.fit(images()))] == expected
     changed[0].weight.data.view(-1)[0] += 1
     assert joblib.hash(BackboneFeatures(changed, random_state=0)) != expected[0]
-
-
-def test_stored_modules_keep_everything():
-    network = make_network()
-    tied = copy.deepcopy(network[5][1])
-    tied.weight = network[5][1].weight  # one parameter in two places
-    network.append(tied)
-    network.register_buffer("table", torch.arange(3), persistent=False)
-    network.scalar = torch.tensor(2.5, dtype=torch.bfloat16)
-    network[0].bias.requires_grad_(False)
-    again = pickle.loads(pickle.dumps(StoredModule(network)))
-    assert type(again) is nn.Sequential
-    assert_same(network, again)
-    assert again[6].weight is again[5][1].weight
-    assert again.table.tolist() == [0, 1, 2]
-    assert "table" not in again.state_dict()
-    assert (again.scalar, again.scalar.dtype) == (2.5, torch.bfloat16)
-    flags = [p.requires_grad for p in network.parameters()]
-    assert [p.requires_grad for p in again.parameters()] == flags
-    assert again.training
 
 
 FITS = []  # how many images each fit of Counting was given

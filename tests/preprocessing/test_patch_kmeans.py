@@ -132,14 +132,6 @@ def test_constant_images_are_described_by_zeros():
     assert np.isfinite(fitted.transform(images(n_channels=3))).all()
 
 
-def test_seeds():
-    X = images()
-    states = 0, np.random.RandomState(0), 1
-    first, again, other = (small(random_state=state).fit_transform(X) for state in states)
-    np.testing.assert_array_equal(first, again)
-    assert not np.allclose(first, other)
-
-
 def test_images_of_another_size():
     fitted = small(pooling="mean").fit(images())
     assert fitted.transform(images(height=9, width=20)).shape == (30, 28)
