@@ -40,7 +40,8 @@ from ._training.checkpoint import Checkpoint, FitFile, identity_of
 from ._training.diagnostics import warn_of
 from ._training.linear_start import start_linear
 from ._training.loop import Training, undone_if_failed
-from ._training.net import MoENet, with_in_bag_mask
+from ._training.net import MoENet
+from ._training.out_of_bag import calibrate, hide_rows, predict_out_of_bag
 from ._training.placement import place
 from ._training.process_group import CURRENT_GROUP
 from ._training.regimes import adopt_regimes
@@ -210,7 +211,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         if rows is None:
             rows = Rows.of(samples, samples.weight.mean(), self._dtype, net.device)
             if n_out_of_bag := plan.training.n_out_of_bag:
-                rows = with_in_bag_mask(net, rows, n_out_of_bag, samples.groups)
+                rows = hide_rows(net, rows, n_out_of_bag, samples.groups)
         if plan.training.starts_linear and not resume:
             start_linear(net, rows)
         return net, rows
@@ -433,10 +434,14 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
 
     def _finish(self, fit):
         """Take over what was trained."""
+        net, rows = fit.net, fit.validation or fit.rows
         # The state of the optimizer is as large as the weights, or twice as large.
-        fit.net.initialize_optimizer()
+        net.initialize_optimizer()
         oob = fit.working._adopt_regimes(fit)
-        fit.working._measure(fit.net, fit.validation or fit.rows, oob)
+        if oob is None and rows.in_bag is not None:
+            calibrate(net, rows)
+            oob = predict_out_of_bag(net, rows)
+        fit.working._measure(net, rows, oob)
         self._adopt(fit.working, fit.net, lambda: fit.working._count_load(fit.net, fit.rows))
 
     def _adopt_regimes(self, fit):

@@ -323,9 +323,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     def _measure(self, net, rows, oob=None, judged=()):
         vars(self).pop("oob_decision_function_", None)
-        if rows.in_bag is not None:
-            net.calibrate_out_of_bag(rows)
-            self.oob_decision_function_ = net.predict_out_of_bag(rows)
+        if oob is not None:
+            self.oob_decision_function_ = oob
 
     def _describe(self, net):
         return super()._describe(net) | {"classes_": self._target.classes}

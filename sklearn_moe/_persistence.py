@@ -1,9 +1,11 @@
-"""How models are stored: networks whose pickles depend on what they hold, and types for skops."""
+"""How models are stored: pickles that depend on what they hold alone, and types for skops."""
 
 import copy
 import functools
+import inspect
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +13,12 @@ import torch
 from torch import nn
 
 from . import nn as parts_of_mixtures
+from .nn.seeding import OwnGenerator
 from .optim import SOLVERS
 
-__all__ = ["ModuleBlueprint", "StoredModule", "trusted_types"]
+__all__ = ["ModuleBlueprint", "StoredModule", "pack_net", "trusted_types", "unpack_net"]
+
+_NUMPY_TYPES = {torch.from_numpy(np.zeros(1, kind)).dtype for kind in "?bBhilefdFD"}
 
 _REGISTRIES = [SOLVERS, *(p for p in vars(parts_of_mixtures).values() if type(p) is type(SOLVERS))]
 # Beside what is registered: by name, as these modules are above this one.
@@ -120,6 +125,74 @@ class ModuleBlueprint:
         tensors = [value for value in state if isinstance(value, torch.Tensor)]
         shells = {id(t): _shell(t, device) for t in tensors if is_replaced(t)}
         return copy.deepcopy(self.module, shells)
+
+
+# -- nets: the recipe by which they are built, their weights, and the state of the optimizer ------
+
+
+def pack_net(net):
+    """Return what is stored of a net; of equal nets equal bytes."""
+    defaults = inspect.signature(type(net).__base__).parameters  # those of skorch
+    recipe = {
+        name: value
+        for name, value in net.get_params(deep=False).items()
+        if name not in defaults or value is not defaults[name].default
+    }
+    state = {"recipe": recipe | {"callbacks": None, "device": str(net.device)}}
+    if net.initialized_:
+        parts = [name for name in net.with_state if name != "optimizer_" or net.optimizer_.state]
+        state["parts"] = {
+            name: _map_nested(_as_array, getattr(net, name).state_dict()) for name in parts
+        }
+        # The rows of a history are dicts: blocks of equal keys, and a column for each.
+        blocks = [(keys, list(rows)) for keys, rows in groupby(net.history, key=tuple)]
+        state["history"] = [
+            (keys, [[row[key] for row in rows] for key in keys]) for keys, rows in blocks
+        ]
+    return state
+
+
+def unpack_net(net, state, device):
+    """Build the parts of a net anew, on a device, and give them their weights."""
+    net.__init__(**state["recipe"] | {"device": device})
+    if "parts" not in state:
+        return
+    with OwnGenerator(torch.Generator().manual_seed(0)):
+        net.initialize()
+    for name, arrays in state["parts"].items():
+        getattr(net, name).load_state_dict(_map_nested(_from_array, arrays))
+    for keys, columns in state["history"]:
+        net.history.extend(
+            dict(zip(keys, values, strict=True)) for values in zip(*columns, strict=True)
+        )
+    net.module_.eval()
+
+
+def _map_nested(function, value):
+    """Return a nested state with each of its values replaced."""
+    if isinstance(value, dict):
+        return {key: _map_nested(function, part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_map_nested(function, part) for part in value)
+    return function(value)
+
+
+def _as_array(value):
+    """Return a tensor as an array, other values as they are.
+
+    A pickled tensor holds addresses and devices: equal ones differ, byte by byte.
+    """
+    if not isinstance(value, torch.Tensor):
+        return value
+    value = value.detach().cpu()
+    return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value  # bfloat16 is not
+
+
+def _from_array(value):
+    return torch.tensor(value) if isinstance(value, np.ndarray) else value
+
+
+# -- types of stored models ----------------------------------------------------------------------
 
 
 def trusted_types() -> list[str]:

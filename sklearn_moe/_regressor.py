@@ -516,9 +516,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         if getattr(net.criterion_, "family", None) is None:
             return
         self.net_, head = net, net.criterion_
-        some = torch.from_numpy(draw_rows(len(rows.y), _MOST_ROWS)).to(rows.y.device)
-        x = rows.x.index_select(0, some.to(getattr(rows.x, "device", "cpu")))
-        y, weight = (column[some].double().cpu().numpy() for column in (rows.y, rows.weight))
+        x, *rest, _ = rows.sample(_MOST_ROWS, torch.device(net.device))
+        y, weight = (column.double().cpu().numpy() for column in rest)
         generator = self._predict_generator()
         parts = net.map_batches(lambda x: head.parts(net.module_(x, generator).output), x)
         judged.append((parts, y, weight))
@@ -528,14 +527,12 @@ class MoERegressor(RegressorMixin, BaseMoE):
     def _measure(self, net, rows, oob=None, judged=()):
         """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
 
-        On held-out rows or, with an out-of-bag mask, as if the mixture erred in the same way as the
-        experts that are not trained on a row, whose predictions may be known, `oob`. What was
-        `judged` of rows before they were trained on changes what was measured before by as much as
-        these rows are worth.
+        On held-out rows or, by out-of-bag predictions, as if the mixture erred in the same way as
+        the experts that are not trained on a row. What was `judged` of rows before they were
+        trained on changes what was measured before by as much as these rows are worth.
         """
         vars(self).pop("oob_prediction_", None)
-        if rows.in_bag is not None:
-            oob = net.predict_out_of_bag(rows) if oob is None else oob
+        if oob is not None:
             self.oob_prediction_ = self._target.decode(oob)
         n_outputs, n_before = self._target.n_targets, self._n_measured if judged else 0
         if not judged:
@@ -546,7 +543,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
             return
         parts, y, weight = (np.concatenate(column) for column in zip(*judged, strict=True))
         honest = mean = (np.exp(parts[..., :1]) * parts[..., 1 : 1 + n_outputs]).sum(axis=1)
-        if rows.in_bag is not None:
+        if oob is not None:
             some = draw_rows(len(rows.y), _MOST_ROWS)
             honest = self._target.encode(self.oob_prediction_[some], np.float64)
         errors = y - honest

@@ -196,6 +196,11 @@ class Rows(NamedTuple):
             return rows
         return rows._map(lambda column: column.pin_memory().to(device, non_blocking=True))
 
+    def sample(self, n_rows, device):
+        """Return some of the rows, all if there are few; the same ones in every call."""
+        drawn = torch.from_numpy(draw_rows(len(self.y), n_rows))
+        return self.take(drawn.to(self.y.device), device)
+
 
 class Batches:
     """Cut rows into batches of nearly equal size, in a new random order each time.

@@ -12,7 +12,6 @@ from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
 from .rows import _SLICE, draw_rows, row_slices, select
 
-_FEW = 5  # distinct rows
 _SAMPLE = 4000  # rows, drawn at random, that tell which values are far
 _BLOCK = 2**13  # numbers of them that are sorted at a time
 _TAIL = 0.05  # of the values on either side, which may be far
@@ -108,22 +107,6 @@ def _tails(part, weight):
     sums = np.cumsum(np.where(np.isnan(part), 0, weight[order]), axis=0)
     places = ((sums < share * sums[-1]).sum(axis=0) for share in (_TAIL, 1 - _TAIL))
     return tuple(np.take_along_axis(part, place[np.newaxis], axis=0)[0] for place in places)
-
-
-def has_few_distinct_rows(X):
-    """Tell whether a table, (n_samples, n_features), has few distinct rows.
-
-    That is so if no column has more distinct values than the root of the number of distinct rows,
-    or if there are fewer than five of these: a new row will then equal one of them. Repeating rows
-    changes nothing.
-    """
-    most = 0
-    for column in X.T:
-        most = max(most, len(np.unique(column)))
-        if most >= _FEW and most**2 > len(X):  # as most tables, by their first column of numbers
-            return False
-    distinct = len(np.unique(X, axis=0))
-    return distinct < _FEW or most**2 <= distinct
 
 
 def _moments(X, weight, bounds=None, unit=1.0):

@@ -1,9 +1,7 @@
-"""The skorch net over a mixture: optimizer, losses, predictions, storage, out-of-bag masks."""
+"""The skorch net over a mixture: its optimizer, its batches, its predictions."""
 
-import inspect
 import math
 from functools import partial
-from itertools import groupby
 
 import numpy as np
 import torch
@@ -14,13 +12,12 @@ from skorch import NeuralNet
 from skorch.dataset import Dataset
 
 from .._compat import __version__
-from .._data.rows import Batches, Rows, SparseRows, as_tensor, draw_rows
-from .._data.statistics import has_few_distinct_rows
+from .._data.rows import Batches, Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, as_device, free_memory, usual_modes
+from .._persistence import pack_net, unpack_net
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
 from ..nn.functional import batch_weight
-from ..nn.seeding import OwnGenerator, in_bag_mask, random_in_bag_mask
 from .callbacks import WeightedRows
 from .loop import Training
 from .placement import units_of_a_sample
@@ -33,10 +30,7 @@ _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
 # come from the kernel every time, which takes as long as the computation.
 _PREDICT_UNITS, _FEWEST_ROWS = 3 * 2**20, 256
 _MOST_ENCODED = 2**25  # numbers of a table that is kept encoded while it is trained on
-_ROWS_LOOKED_AT = 2000  # rows by which a table is known
-_FACTORS = np.exp(np.linspace(-1, 1, 81)).tolist()  # of logits
 _IMAGE_GROWTH = 16  # an expert for images holds many channels of them at a time
-_NUMPY_TYPES = {torch.from_numpy(np.zeros(1, kind)).dtype for kind in "?bBhilefdFD"}
 
 
 class MoENet(NeuralNet):
@@ -245,45 +239,6 @@ class MoENet(NeuralNet):
                 start += size
         return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
 
-    def _out_of_bag(self, x, in_bag):
-        """Return the log gates of the experts that are not trained on a row, and all outputs."""
-        mixed = self.module_.forward_experts(x)
-        log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
-        return log_gate, mixed.expert_outputs
-
-    def predict_out_of_bag(self, rows):
-        """Return what the head predicts of each row by the experts that are not trained on it."""
-
-        def predict(x, in_bag):
-            log_gate, outputs = self._out_of_bag(x, in_bag)
-            return self.criterion_.predict(self.criterion_.mix(log_gate, outputs))
-
-        return self.map_batches(predict, rows.x, rows.in_bag)
-
-    @torch.no_grad()
-    def calibrate_out_of_bag(self, rows):
-        """Scale the logits of the experts so that the out-of-bag loss is least.
-
-        By one factor of a grid, on some of the rows. Experts that cannot scale their outputs stay
-        as they are, and so do heads without logits.
-        """
-        module, head = self.module_, self.criterion_
-        parts = [module.experts] if is_stack(module.experts) else module.experts
-        if not (head.has_logits and all(hasattr(part, "scale_outputs") for part in parts)):
-            return
-        some = torch.from_numpy(draw_rows(len(rows.y), _ROWS_LOOKED_AT)).to(rows.y.device)
-        x = rows.x.index_select(0, some.to(getattr(rows.x, "device", "cpu")))
-        y, weight, in_bag = (column[some] for column in (rows.y, rows.weight, rows.in_bag))
-
-        def losses(x, y, in_bag):
-            log_gate, outputs = self._out_of_bag(x, in_bag)
-            scaled = (head.mix(log_gate, outputs * factor) for factor in _FACTORS)
-            return torch.stack([head.loss(output, y) for output in scaled], 1).double()
-
-        loss = weight.double().cpu().numpy() @ self.map_batches(losses, x, y, in_bag)
-        for part in parts:
-            part.scale_outputs(_FACTORS[int(loss.argmin())])
-
     def infer(self, x, **fit_params):
         """Return the outputs of a batch, without noise."""
         return self.module_(self.as_input(x.to(self.device))).output
@@ -322,30 +277,11 @@ class MoENet(NeuralNet):
             tags.estimator_type = "regressor" if is_regressor else "classifier"
         return tags
 
-    # -- storage ------------------------------------------------------------------------
-
-    def _recipe(self):
-        """Return the arguments that build the net, as far as they are not skorch's defaults."""
-        defaults = inspect.signature(NeuralNet).parameters
-        recipe = {
-            name: value
-            for name, value in self.get_params(deep=False).items()
-            if name not in defaults or value is not defaults[name].default
-        }
-        return recipe | {"callbacks": None, "device": str(self.device)}
+    # -- storage and devices ------------------------------------------------------------
 
     def __getstate__(self):
         """Return the recipe, the weights, and the state of the optimizer if it has any."""
-        state = {"format": _FORMAT, "version": __version__, "recipe": self._recipe()}
-        if self.initialized_:
-            parts = [
-                name for name in self.with_state if name != "optimizer_" or self.optimizer_.state
-            ]
-            state["parts"] = {
-                name: _map_nested(_as_array, getattr(self, name).state_dict()) for name in parts
-            }
-            state["history"] = _as_columns(self.history)
-        return state
+        return {"format": _FORMAT, "version": __version__} | pack_net(self)
 
     @usual_modes()
     def __setstate__(self, state):
@@ -354,7 +290,11 @@ class MoENet(NeuralNet):
         try:
             if version is None or state["format"] != _FORMAT:
                 raise ValueError(f"its state is not of format {_FORMAT}")
-            self._restore(state)
+            try:
+                device = str(as_device(state["recipe"]["device"]))
+            except ValueError:  # one that is not there
+                device = "cpu"
+            unpack_net(self, state, device)
         except Exception as error:
             raise ValueError(
                 f"The stored net cannot be read: {type(error).__name__}: {error}. It was stored by "
@@ -362,21 +302,6 @@ class MoENet(NeuralNet):
                 "with the version that stored it, and where it uses parts of your own with these "
                 "as they were; or fit the model again."
             ) from error
-
-    def _restore(self, state):
-        try:
-            device = str(as_device(state["recipe"]["device"]))
-        except ValueError:  # one that is not there
-            device = "cpu"
-        self.__init__(**state["recipe"] | {"device": device})
-        if "parts" not in state:
-            return
-        with OwnGenerator(torch.Generator().manual_seed(0)):
-            self.initialize()
-        for name, arrays in state["parts"].items():
-            getattr(self, name).load_state_dict(_map_nested(_from_array, arrays))
-        self.history.extend(_as_history(state["history"]))
-        self.module_.eval()
 
     @usual_modes()
     def to(self, device):
@@ -388,67 +313,3 @@ class MoENet(NeuralNet):
         self.initialize_optimizer()
         self.optimizer_.load_state_dict(state)
         return self
-
-
-def _map_nested(function, value):
-    """Return a nested state with each of its values replaced."""
-    if isinstance(value, dict):
-        return {key: _map_nested(function, part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_map_nested(function, part) for part in value)
-    return function(value)
-
-
-def _as_array(value):
-    """Return a tensor as an array, other values as they are.
-
-    A pickled tensor holds addresses and devices: equal ones differ, byte by byte.
-    """
-    if not isinstance(value, torch.Tensor):
-        return value
-    value = value.detach().cpu()
-    return value.numpy().copy() if value.dtype in _NUMPY_TYPES else value  # bfloat16 is not
-
-
-def _from_array(value):
-    return torch.tensor(value) if isinstance(value, np.ndarray) else value
-
-
-def _as_columns(history):
-    """Return the rows of a history, dicts, in blocks of equal keys: (keys, a column for each)."""
-    blocks = [(keys, list(rows)) for keys, rows in groupby(history, key=tuple)]
-    return [(keys, [[row[key] for row in rows] for key in keys]) for keys, rows in blocks]
-
-
-def _as_history(blocks):
-    """Return the rows of which the blocks were made."""
-    return [
-        dict(zip(keys, values, strict=True))
-        for keys, columns in blocks
-        for values in zip(*columns, strict=True)
-    ]
-
-
-def with_in_bag_mask(net, rows, n_out_of_bag, groups=None):
-    """Return the rows of a table with an out-of-bag mask: `n_out_of_bag` experts for each row.
-
-    Rows of one group, (n_samples,) numbers of groups, are out of the bags of the same experts.
-    Without groups equal rows are, unless the table has few distinct rows.
-    """
-    sizes = len(net.module_.experts), n_out_of_bag
-    if groups is not None:
-        in_bag = random_in_bag_mask(int(groups.max()) + 1, *sizes)[torch.from_numpy(groups)]
-    elif rows.x.ndim == 2 and has_few_distinct_rows(_some_rows(rows.x)):
-        in_bag = random_in_bag_mask(len(rows.y), *sizes)
-    else:
-        encode = net.module_.encoder or torch.nn.Identity()
-        in_bag = torch.from_numpy(
-            net.map_batches(lambda x: in_bag_mask(encode(x).flatten(1), *sizes).bool(), rows.x)
-        )
-    return rows._replace(in_bag=in_bag.to(rows.y.device, torch.bool))
-
-
-def _some_rows(x):
-    """Return rows of a table from all over it: the first ones may be special."""
-    rows = torch.from_numpy(draw_rows(x.shape[0], _ROWS_LOOKED_AT))
-    return x.index_select(0, rows.to(getattr(x, "device", "cpu"))).cpu().numpy()

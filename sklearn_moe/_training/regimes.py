@@ -14,7 +14,6 @@ from scipy.optimize import minimize
 from sklearn.tree import DecisionTreeRegressor
 from torch import nn
 
-from .._data.rows import draw_rows
 from ..nn.encoders import TableEncoder
 from ..nn.experts.mlp import MLPExpert
 from ..nn.heads import SquaredErrorHead
@@ -58,10 +57,9 @@ def adopt_regimes(net, rows):
     """
     if rows.in_bag is None or not _may_hold_regimes(net.module_, net.criterion_):
         return None
-    drawn = torch.from_numpy(draw_rows(len(rows.y), _MOST_ROWS)).to(rows.y.device)
-    if len(drawn) < max(_FEWEST_ROWS, _ROWS_PER_COLUMN * net.module_.encoder.n_outputs):
+    some = rows.sample(_MOST_ROWS, torch.device(net.device))
+    if len(some.y) < max(_FEWEST_ROWS, _ROWS_PER_COLUMN * net.module_.encoder.n_outputs):
         return None
-    some = rows.take(drawn, torch.device(net.device))
     table, slopes, error = _look(net, some)
     with one_thread():
         best = _find_regimes(table, slopes, error, len(net.module_.experts))

@@ -150,25 +150,3 @@ def hash_rows(x: Tensor, n_columns: int, generator: Generator) -> Tensor:
     weight = torch.randn(x.shape[1], n_columns, **options)
     phase = torch.rand(n_columns, **options)
     return (1e3 * (x @ weight) + phase).remainder(1)
-
-
-def in_bag_mask(x: Tensor, n_experts: int, n_out_of_bag: int) -> Tensor:
-    """Return 1 for the experts that train on a sample, 0 for others, (n_samples, n_experts).
-
-    Each sample is out-of-bag for `n_out_of_bag` experts, equal samples for the same ones: otherwise
-    an expert would be evaluated on a copy of a sample that it was trained on.
-    """
-    # In float64 the hash does not depend on how the samples are grouped.
-    hashes = hash_rows(x.double(), n_experts, torch.Generator(x.device).manual_seed(0))
-    return _mask_largest(hashes, n_out_of_bag).to(x.dtype)
-
-
-def random_in_bag_mask(n_samples: int, n_experts: int, n_out_of_bag: int) -> Tensor:
-    """Return such a mask at random, for tables of few distinct rows."""
-    generator = torch.Generator().manual_seed(0)
-    return _mask_largest(torch.rand(n_samples, n_experts, generator=generator), n_out_of_bag)
-
-
-def _mask_largest(values: Tensor, n_largest: int) -> Tensor:
-    chosen = values.topk(n_largest, dim=1).indices
-    return torch.ones_like(values).scatter_(1, chosen, 0.0)

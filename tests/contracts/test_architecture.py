@@ -28,7 +28,7 @@ LAYERS = [
 ]
 RANK = {name: -depth for depth, layer in enumerate(LAYERS) for name in layer}
 WITHOUT_TORCH = {"_mixtures", "metrics", "inspection", *LAYERS[-2], *LAYERS[-1]}
-MOST_ROOMS, MOST_ARROWS = 23, 67  # without the face of the package
+MOST_ROOMS, MOST_ARROWS = 23, 68  # without the face of the package
 
 
 def room(path):

@@ -10,7 +10,6 @@ from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._data.rows import IndexedView, Rows, as_tensor, select
-from sklearn_moe._data.statistics import has_few_distinct_rows
 from sklearn_moe._data.validation import check_training_data, hold_out
 
 BRIEF = {"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0}
@@ -96,14 +95,6 @@ def test_kmeans_of_many_rows_looks_at_a_sample(monkeypatch):
     np.testing.assert_allclose(found, [0, 100, 200], atol=0.5)
     means = X[:, 0].reshape(3, -1).mean(axis=1)
     assert (np.abs(found - means) > 1e-3).all()  # the centers of all rows
-
-
-def test_wide_tables_are_known_by_their_first_column_of_numbers():
-    X = np.random.default_rng(0).normal(size=(100, 3))
-    assert not has_few_distinct_rows(X)
-    assert not has_few_distinct_rows(np.hstack([np.zeros((100, 1)), X]))
-    assert has_few_distinct_rows(np.tile(X[:4], (25, 1)))  # fewer than five, of four values each
-    assert has_few_distinct_rows(np.random.default_rng(0).integers(2, size=(100, 5)))
 
 
 IN_LITTLE_MEMORY = """

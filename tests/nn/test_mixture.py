@@ -10,7 +10,7 @@ from torch import nn
 from sklearn_moe.nn import PatchExpert, Route, weighted_mean
 from sklearn_moe.nn.dispatch import apply_all, dispatch
 from sklearn_moe.nn.functional import mixture_loss
-from sklearn_moe.nn.seeding import OwnGenerator, in_bag_mask
+from sklearn_moe.nn.seeding import OwnGenerator
 
 
 def build(expert="patch", *, router="topk", top_k=1, gate=None, **parts):
@@ -157,20 +157,3 @@ def test_out_of_bag_experts_do_not_reduce_the_loss_of_the_others():
     assert (loss.item(), oob_loss.item()) == pytest.approx((200, 0))
     loss.sum().backward()
     torch.testing.assert_close(losses.grad, in_bag)
-
-
-def test_every_sample_is_out_of_bag_for_some_experts():
-    x = torch.randn(1000, 50, generator=seeded(), dtype=torch.float64)
-    x[500:] = x[:500]
-    for dtype, n, n_out in ((torch.float32, 2, 1), (torch.float64, 8, 3), (torch.float32, 8, 7)):
-        x = x.to(dtype)
-        in_bag = in_bag_mask(x, n, n_out)
-        assert (in_bag.shape, in_bag.dtype) == ((1000, n), dtype)
-        assert ((in_bag == 0) | (in_bag == 1)).all()
-        assert (in_bag.sum(1) == n - n_out).all()
-        assert torch.equal(in_bag[500:], in_bag[:500])
-        share = (in_bag[:500] == 0).double().mean(0)
-        assert (share - n_out / n).abs().max() < 0.1  # four standard deviations
-        for size in (1, 7):
-            parts = torch.cat([in_bag_mask(part, n, n_out) for part in x[:500].split(size)])
-            assert torch.equal(parts, in_bag[:500])

@@ -5,13 +5,14 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from helpers import brief_fits, hook, raises
+from helpers import brief_fits, hook, raises, seeded
 from sklearn.base import clone
 from sklearn.metrics import accuracy_score, log_loss, make_scorer
 from skorch import callbacks as skorch
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
 from sklearn_moe._training import net as _net
+from sklearn_moe._training.out_of_bag import has_few_distinct_rows, in_bag_mask
 
 pytestmark = brief_fits
 BRIEF = {"n_experts": 3, "max_iter": 4, "tol": None, "random_state": 0}
@@ -205,7 +206,31 @@ def test_the_gradient_curve_is_the_norm_over_all_weights_of_the_router(patches):
         np.testing.assert_allclose(clf.router_gradient_curve_, norms, rtol=1e-5)
 
 
-# -- calibration ----------------------------------------------------------------------------
+# -- out-of-bag rows and calibration ------------------------------------------------------
+
+
+def test_every_sample_is_out_of_bag_for_some_experts():
+    x = torch.randn(1000, 50, generator=seeded(), dtype=torch.float64)
+    x[500:] = x[:500]
+    for dtype, n, n_out in ((torch.float32, 2, 1), (torch.float64, 8, 3), (torch.float32, 8, 7)):
+        x = x.to(dtype)
+        in_bag = in_bag_mask(x, n, n_out)
+        assert (in_bag.shape, in_bag.dtype) == ((1000, n), torch.bool)
+        assert (in_bag.sum(1) == n - n_out).all()
+        assert torch.equal(in_bag[500:], in_bag[:500])
+        share = (~in_bag[:500]).double().mean(0)
+        assert (share - n_out / n).abs().max() < 0.1  # four standard deviations
+        for size in (1, 7):
+            parts = torch.cat([in_bag_mask(part, n, n_out) for part in x[:500].split(size)])
+            assert torch.equal(parts, in_bag[:500])
+
+
+def test_wide_tables_are_known_by_their_first_column_of_numbers():
+    X = np.random.default_rng(0).normal(size=(100, 3))
+    assert not has_few_distinct_rows(X)
+    assert not has_few_distinct_rows(np.hstack([np.zeros((100, 1)), X]))
+    assert has_few_distinct_rows(np.tile(X[:4], (25, 1)))  # fewer than five, of four values each
+    assert has_few_distinct_rows(np.random.default_rng(0).integers(2, size=(100, 5)))
 
 
 @brief_fits

@@ -1,0 +1,110 @@
+"""Out-of-bag samples: from which experts a row is hidden, what these predict, what that decides."""
+
+import numpy as np
+import torch
+
+from ..nn.dispatch import is_stack
+from ..nn.seeding import hash_rows
+
+_ROWS_LOOKED_AT = 2000  # enough to tell what a table is like, and which factor is best
+_FEW = 5  # distinct rows
+_FACTORS = np.exp(np.linspace(-1, 1, 81)).tolist()  # of logits
+
+
+# -- from which experts a row is hidden ------------------------------------------------------
+
+
+def hide_rows(net, rows, n_out_of_bag, groups=None):
+    """Return the rows with a mask that hides each of them from `n_out_of_bag` experts.
+
+    Rows of one group, (n_samples,) numbers of groups, are hidden from the same experts. Without
+    groups equal rows are, unless the table has few distinct rows: otherwise an expert would be
+    evaluated on a copy of a row that it was trained on.
+    """
+    sizes = len(net.module_.experts), n_out_of_bag
+    if groups is None and rows.x.ndim == 2:
+        some = rows.sample(_ROWS_LOOKED_AT, rows.y.device).x.cpu().numpy()
+        groups = np.arange(len(rows.y)) if has_few_distinct_rows(some) else None
+    if groups is None:
+        encode = net.module_.encoder or torch.nn.Identity()
+        in_bag = net.map_batches(lambda x: in_bag_mask(encode(x).flatten(1), *sizes), rows.x)
+        in_bag = torch.from_numpy(in_bag)
+    else:
+        generator = torch.Generator().manual_seed(0)
+        draws = torch.rand(int(groups.max()) + 1, sizes[0], generator=generator)
+        in_bag = _all_but_largest(draws, n_out_of_bag)[torch.from_numpy(groups)]
+    return rows._replace(in_bag=in_bag.to(rows.y.device))
+
+
+def in_bag_mask(x, n_experts, n_out_of_bag):
+    """Return which experts train on a sample, (n_samples, n_experts); equal samples have the same.
+
+    Each sample is out-of-bag for `n_out_of_bag` experts.
+    """
+    # In float64 the hash does not depend on how the samples are grouped.
+    hashes = hash_rows(x.double(), n_experts, torch.Generator(x.device).manual_seed(0))
+    return _all_but_largest(hashes, n_out_of_bag)
+
+
+def _all_but_largest(values, n_largest):
+    largest = values.topk(n_largest, dim=1).indices
+    return torch.ones_like(values, dtype=torch.bool).scatter_(1, largest, False)
+
+
+def has_few_distinct_rows(X):
+    """Tell whether a table, (n_samples, n_features), has few distinct rows.
+
+    That is so if no column has more distinct values than the root of the number of distinct rows,
+    or if there are fewer than five of these: a new row will then equal one of them. Repeating rows
+    changes nothing.
+    """
+    most = 0
+    for column in X.T:
+        most = max(most, len(np.unique(column)))
+        if most >= _FEW and most**2 > len(X):  # as most tables, by their first column of numbers
+            return False
+    distinct = len(np.unique(X, axis=0))
+    return distinct < _FEW or most**2 <= distinct
+
+
+# -- what these experts predict, and what is decided by that -----------------------------------
+
+
+def predict_out_of_bag(net, rows):
+    """Return what the head predicts of each row by the experts that are not trained on it."""
+    head = net.criterion_
+
+    def predict(x, in_bag):
+        return head.predict(head.mix(*_without_trained(net, x, in_bag)))
+
+    return net.map_batches(predict, rows.x, rows.in_bag)
+
+
+@torch.no_grad()
+def calibrate(net, rows):
+    """Scale the logits of the experts so that the out-of-bag loss is least.
+
+    By one factor of a grid, on some of the rows. Experts that cannot scale their outputs stay as
+    they are, and so do heads without logits.
+    """
+    experts, head = net.module_.experts, net.criterion_
+    parts = [experts] if is_stack(experts) else experts
+    if not (head.has_logits and all(hasattr(part, "scale_outputs") for part in parts)):
+        return
+
+    def losses(x, y, in_bag):
+        log_gate, outputs = _without_trained(net, x, in_bag)
+        scaled = (head.mix(log_gate, outputs * factor) for factor in _FACTORS)
+        return torch.stack([head.loss(output, y) for output in scaled], 1).double()
+
+    x, y, weight, in_bag = rows.sample(_ROWS_LOOKED_AT, torch.device(net.device))
+    loss = weight.double().cpu().numpy() @ net.map_batches(losses, x, y, in_bag)
+    for part in parts:
+        part.scale_outputs(_FACTORS[int(loss.argmin())])
+
+
+def _without_trained(net, x, in_bag):
+    """Return the log gates of the experts that are not trained on a row, and all outputs."""
+    mixed = net.module_.forward_experts(x)
+    log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
+    return log_gate, mixed.expert_outputs
