@@ -177,7 +177,8 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
 
     def _begin(self, X, y, sample_weight, groups=None):
         """Return a fit that is ready to be trained; the estimator stays as it is."""
-        # Regimes are found by other means than steps: a fit seeks them anew.
+        # A warm start continues steps of an optimizer. Regimes are not found by such steps, so that
+        # they are always fitted anew.
         resume = self.warm_start and self.__sklearn_is_fitted__() and not self._has_regimes()
         working = copy.copy(self)
         samples = working._check(X, y, sample_weight, groups, resume=resume)
@@ -484,7 +485,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         """Append what `_measure` needs to know of rows that the net is not trained on yet."""
 
     def _measure(self, net, rows, oob=None, judged=()):
-        """Measure on rows what the net does not know."""
+        """Calibrate the predictions on rows that the net was not trained on, if there are any."""
 
     def _describe(self, net):
         """Return the fitted attributes: what an estimator needs to predict."""
@@ -507,7 +508,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         """Tell the callbacks of scikit-learn of the fit that begins."""
         before = set(vars(self))
         context = self._init_callback_context(max_subtasks=plan.training.max_iter * self.n_init)
-        # What scikit-learn will look for when the fit has ended.
+        # scikit-learn removes these attributes from the estimator when the fit has ended.
         vars(working).update({k: v for k, v in vars(self).items() if k not in before})
         metadata = None if sample_weight is None else {"sample_weight": sample_weight}
         data = {"X": X, "y": y, "metadata": metadata}
@@ -589,7 +590,8 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
     def _read(self, X):
         """Return X as the fitted experts take it."""
         if not hasattr(self, "net_"):
-            check_is_fitted(self)  # raises; else it would make the tags in every call
+            # `check_is_fitted` is slow, because it makes the tags: it is called only to raise.
+            check_is_fitted(self)
         _check_feature_names(self, X, reset=False)
         return check_samples(X, type(self).__name__, self._format)
 

@@ -34,7 +34,8 @@ __all__ = ["MoERegressor"]
 _MOST_ROWS = 4000  # by which a scale is measured, to one or two percent
 _LEAST_SCALE = 1e-6  # in standard deviations of y
 _LOG_FACTORS = np.log([0.01, 10])  # of a scale to the errors, in which the experts differ too
-_LEVELS, _PRIOR_ROWS = np.linspace(0, 1, 201), 50  # of calibration, and rows that say: none
+# Levels of quantiles, and how many pseudo-rows speak against any calibration of them.
+_LEVELS, _PRIOR_ROWS = np.linspace(0, 1, 201), 50
 _MEMORY = 1000  # rows that are remembered while the model changes
 _FAR = 3  # standard deviations of y from its mean, where a scale ceases to change
 

@@ -194,7 +194,8 @@ def describe_channels(X, weight):
     return ChannelStatistics(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1).tolist()))
 
 
-_STARTS = 10  # a single one may end in a poor optimum: what the null finds would be luck
+# Ten restarts keep k-means a fair baseline: a single start may end in a poor optimum.
+_STARTS = 10
 _MOST = 2**23  # numbers that are clustered, of which a few copies are made
 
 

@@ -127,7 +127,7 @@ class NumberTarget:
             unit = np.ldexp(1.0, np.minimum(np.frexp(np.abs(centered).max(axis=0))[1], 0))
             scale = unit * np.sqrt(weight @ np.square(centered / unit))
         refuse_overflow("y", scale)
-        # Of a constant nothing is left, whatever it is divided by.
+        # A constant target has the scale 1.
         self.varies = (spread > 0) & (scale > 0)
         self.mean = np.where(self.varies, self.mean, y[0])
         self.scale = np.where(self.varies, scale, 1.0)

@@ -91,7 +91,7 @@ def _open(X, name, known):
         with suppress(RuntimeError, TypeError, ValueError):  # check_array says what is wrong
             X = np.asarray(X)  # its type counts as that of an array would
     if not is_frame(X) and (known is None or not hasattr(X, "dtype")):
-        # What is wrong with X is said before what is wrong with y.
+        # X is checked before y, so that the first message is about X.
         anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
         with naming("X"):
             X = check_array(X, dtype=None, input_name="X", estimator=name, **anything)

@@ -166,8 +166,8 @@ class Custom(Family):
 
     What an expert predicts is that of the usual family.
 
-    It may estimate a scale from what it is given. So that new samples do not change the scale, they
-    are given behind those of the fit, with weight 0.
+    It may estimate a scale from the samples of the fit. New samples are appended to these with
+    weight 0, so that they do not change the scale.
     """
 
     def __init__(self, function, usual):

@@ -17,8 +17,9 @@ from ..optim import SOLVERS, SolverSpec
 
 __all__ = ["Plan", "resolve"]
 
-# Strong experts on a table learn it by their own losses: few rows make no regions. Behind a trunk
-# the mixture decides about a part. Linear experts can do a part of a table only.
+# Nonlinear experts on a table are trained by their own losses only: they form an ensemble, because
+# few rows make no regions. Behind a trunk a part of the loss is that of the mixture. Linear experts
+# fit a part of a table only, and are trained by the loss of the mixture.
 _OWN_LOSS_ON_TABLES, _OWN_LOSS_BEHIND_TRUNK = 1.0, 0.7
 _OUT_OF_BAG = 0.1  # of the experts, for each sample
 # Of a small table one expert says little about the others: a quarter are out-of-bag.
@@ -33,7 +34,8 @@ _ARCHITECTURE = (
 )
 _BAG = 8  # networks that find out for how many epochs a single one learns
 _FEWEST_HELD_OUT = 10  # samples that tell when to stop
-# The gradient of the likelihood by the router is informative early: its rate is twice the experts'.
+# The router of a mixture of distributions learns twice as fast as the experts: the gradient of its
+# scores is informative from the first steps on.
 _ROUTER_LR_FACTOR = 2
 # Experts that compute all samples learn features of all clusters unless the router is fast.
 _PATCH_ROUTER_LR_FACTOR = 8

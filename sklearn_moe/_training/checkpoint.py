@@ -350,7 +350,7 @@ def _describe(value, above):
 
 
 _VALUE, _STATE = "value", "state"  # forms in which attributes of callbacks are stored
-_GLANCE = 1.0  # seconds between two states kept in memory, which Ctrl-C writes
+_GLANCE = 1.0  # seconds between two snapshots in memory; Ctrl-C writes the last one
 
 
 class Checkpoint:
@@ -440,7 +440,7 @@ class Checkpoint:
         if not self.enabled:
             return
         net = training.net
-        self.file.state = None  # of the past by now
+        self.file.state = None  # The state that was restored is no longer needed.
         with self._warned():
             self.unwritten = self.file.pack(
                 n_epochs=len(net.history) - self.first,

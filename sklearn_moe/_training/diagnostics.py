@@ -100,7 +100,7 @@ def _warn_of_ruin(fit, epochs, kept):
         for (name, auto), rate in zip(training.auto_rates.items(), rates, strict=True)
         if rate > auto
     ]
-    # Weights as they are drawn may be worse than none, too: then it was no step.
+    # Initial weights may be worse than outputs of 0: a bad start is not a step that was too long.
     if not raised and loss <= epochs[0]["train_loss"]:
         return
     nothing = _loss_of_nothing(fit)

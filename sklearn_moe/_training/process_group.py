@@ -71,7 +71,7 @@ class Connection:
         with suppress(RuntimeError):  # the store ends with the process that holds it
             if error is not None and self._reason() is None:
                 self.store.set(self._key, f"{type(error).__name__}: {error}".removesuffix(": "))
-            # Who leaves, too, may be about to read what was sent last.
+            # Wait until all processes have read the last message: the store may end with this one.
             self.store.set(f"{self._key}/{self.rank}", "")
             self.store.wait([f"{self._key}/{rank}" for rank in range(self.size)], _GOODBYE)
         dist.destroy_process_group(group)  # closed with the last reference to it

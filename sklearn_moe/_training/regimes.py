@@ -31,7 +31,7 @@ _MARGIN = 0.8  # of the squared error of the ensemble, and of a single rule
 _RIDGE, _GATE_PENALTY = 1.0, 3e-4  # small: borders may be sharp, and are where errors are
 _LEAST_VARIANCE = 1e-6  # of the noise, in variances of y
 _N_FOLDS = 3
-_NEVER = -1e3  # score of an expert that is not used, below 0, that of the first regime
+_NEVER = -1e3  # score that disables an expert; that of the first regime is 0
 
 
 def adopt_regimes(net, rows):

@@ -131,7 +131,8 @@ def half_widths(design, weight, score, curvature):
     shape, freedom = (design.shape[1], score.shape[1]), weight.sum() - design.shape[1]
     if freedom < 1:
         return np.full(shape, np.nan)
-    # What is not known about where samples belong makes the likelihood flatter (Louis 1982).
+    # The correction of Louis (1982): as it is not known which expert a sample belongs to, the
+    # likelihood is flatter than that of weighted samples.
     doubt = (1 - weight)[:, np.newaxis, np.newaxis]
     curvature = curvature - doubt * score[:, np.newaxis] * score[..., np.newaxis]
     bread = np.einsum("n,na,nb,nqr->aqbr", weight, design, design, curvature, optimize=True)
