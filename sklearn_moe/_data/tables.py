@@ -2,8 +2,10 @@
 
 import datetime
 import re
+from numbers import Number
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils._indexing import _get_column_indices
 
@@ -15,6 +17,8 @@ _EXACT = 2**24  # float32 holds all integers up to this one
 _SINGLE = re.compile(r"u?int\d+|bool|float16|float32|half|float($|\[)")
 _TIME = re.compile("date|time|duration|period|interval|month_day")
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+# What becomes of objects of a type.
+_TYPES = {"f8": Number, "m8[us]": datetime.timedelta, "M8[us]": datetime.date}
 _MOST = 100  # categories of a column that are told apart; rarer ones are one
 _MANY_UNKNOWN = 20  # values of a column that are unknown by no accident
 # What types of pandas, polars and Arrow are called.
@@ -27,6 +31,18 @@ _KINDS = (
 def is_frame(X):
     """Tell a data frame of pandas or polars, or an Arrow table, from other containers."""
     return hasattr(X, "columns") and (hasattr(X, "dtypes") or hasattr(X, "schema"))
+
+
+def import_pandas(caller, shown):
+    """Return pandas, which makes a table of what can be printed as well."""
+    try:
+        import pandas
+    except ImportError as error:
+        raise ImportError(
+            f"{caller}.to_frame needs pandas. Install it with `pip install pandas`, or print the "
+            f"{shown}."
+        ) from error
+    return pandas
 
 
 def column_name(X, index):
@@ -63,6 +79,25 @@ def column_values(X, index):
     if column.isna().any():
         return column.to_numpy(dtype=np.float64, na_value=np.nan)
     return column.to_numpy(dtype=getattr(column.dtype, "numpy_dtype", None))
+
+
+def read_column(X, index):
+    """Return the name of a column of any table, its values, and where one is missing, (n_samples,).
+
+    Objects that are numbers, dates or durations become arrays of these, with NaN or NaT where one
+    is missing; other values, such as bools and texts, are returned as they are.
+    """
+    name = str(column_name(X, index)) if is_frame(X) else f"x{index}"
+    values = X[:, [index]].toarray()[:, 0] if issparse(X) else column_values(X, index)
+    missing = is_missing(values)
+    kinds = {type(value) for value in values[~missing]} if values.dtype == object else {bool}
+    for dtype, of in _TYPES.items():
+        if bool not in kinds and all(issubclass(kind, of) for kind in kinds):
+            values = np.where(missing, None, values)
+            for row in np.flatnonzero([getattr(value, "tzinfo", None) for value in values]):
+                values[row] = values[row].astimezone(datetime.timezone.utc).replace(tzinfo=None)
+            values = values.astype(dtype)
+    return name, values, missing
 
 
 def is_missing(values):

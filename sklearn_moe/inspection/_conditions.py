@@ -1,25 +1,21 @@
 """Where experts hold: conditions on the columns of a table, read from a tree and put into words."""
 
-import datetime
 import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
-from numbers import Number
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from .._data.tables import column_name, column_values, find_categories, is_frame, is_missing
+from .._data.tables import find_categories, is_missing, read_column
 
 _MOST_ROWS = 5000  # that shorter words are tried on
 _MOST_LEAVES = 32  # of a tree of our own; twice as many as experts, if these are more
 _WORTH = 0.003  # of the samples: what each condition is to be worth
 _MOST_LABELS = 6  # that are written out
-# What becomes of objects of a type.
-_TYPES = {"f8": Number, "m8[us]": datetime.timedelta, "M8[us]": datetime.date}
 
 
 @dataclass(eq=False)
@@ -126,17 +122,7 @@ class Table(dict):
             self.categorical += find_categories(X, categorical)
 
     def __missing__(self, place):
-        X = self.X
-        name = str(column_name(X, place)) if is_frame(X) else f"x{place}"
-        values = _read(X, place)
-        missing = is_missing(values)
-        kinds = {type(value) for value in values[~missing]} if values.dtype == object else {bool}
-        for dtype, of in _TYPES.items():  # objects only, and bools are categories
-            if bool not in kinds and all(issubclass(kind, of) for kind in kinds):
-                values = np.where(missing, None, values)
-                for row in np.flatnonzero([getattr(value, "tzinfo", None) for value in values]):
-                    values[row] = values[row].astimezone(datetime.timezone.utc).replace(tzinfo=None)
-                values = values.astype(dtype)
+        name, values, missing = read_column(self.X, place)
         is_number = values.dtype.kind in "iufmM" and np.isfinite(values).any()
         if is_number and place not in self.categorical:
             self[place] = Column(name, values)
@@ -222,7 +208,7 @@ def _leaves(nodes, features, owners, table, experts, most):
             found.append((expert, tuple(box.items())))
             continue
         place, own = nodes.feature[node], owners[nodes.feature[node]]
-        left = _read(features, place).astype(np.float32) <= nodes.threshold[node]
+        left = read_column(features, place)[1].astype(np.float32) <= nodes.threshold[node]
         sides = among & left, among & ~left
         for child, side, condition in zip(children, sides, table[own].split(*sides), strict=True):
             if side.any():
@@ -307,11 +293,6 @@ def _text(threshold):
         text = text.replace(", ", " +" if text.startswith("-") else " ")
         return re.sub(r"\b\d:", r"0\g<0>", text)
     return text.removesuffix(".0")
-
-
-def _read(X, place):
-    """Return a column of a matrix or a data frame, (n_samples,)."""
-    return X[:, [place]].toarray()[:, 0] if issparse(X) else column_values(X, place)
 
 
 def _join(names, joint):

@@ -10,7 +10,7 @@ from scipy.sparse import issparse
 from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import validate_params
 
-from .._data.tables import is_frame
+from .._data.tables import import_pandas, is_frame
 from .._validation import Count, check_column, check_named, check_same_length, final_step
 from ._conditions import Table, find_words
 from ._linear import MOST_TERMS, coefficients, expert_outputs
@@ -106,13 +106,7 @@ class RegionRules:
         ImportError
             If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "RegionRules.to_frame needs pandas. Install it with `pip install pandas`, or "
-                "print the rules."
-            ) from error
+        pd = import_pandas("RegionRules", "rules")
         columns = {"share": self.share, "where": [" or ".join(parts) for parts in self.where]}
         columns["fidelity"] = self.expert_fidelity
         columns[f"own {self.score_name}"] = self.own_score

@@ -8,15 +8,7 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from .._data.tables import (
-    column_name,
-    column_types,
-    column_values,
-    holds_categories,
-    is_frame,
-    is_missing,
-    merge_rarest,
-)
+from .._data.tables import column_values, find_categories, is_frame, merge_rarest, read_column
 
 
 def read_columns(X):
@@ -34,20 +26,17 @@ def read_columns(X):
     is_category : bool
     """
     X = X.tocsc() if issparse(X) else X if is_frame(X) else np.asarray(X)
-    kinds = column_types(X) if is_frame(X) else [str(X.dtype)] * X.shape[1]
-    for index, kind in enumerate(kinds):
-        values = X[:, [index]].toarray().ravel() if issparse(X) else column_values(X, index)
-        missing, is_category = is_missing(values), holds_categories(X, index, kind)
-        values = values.astype(np.int64 if values.dtype.kind in "Mm" else object)
-        try:
-            numbers = np.where(missing | is_category, np.nan, values).astype(np.float64)
-        except (TypeError, ValueError):
-            is_category = True
+    coded = find_categories(X, "from_dtype") if is_frame(X) else []
+    for index in range(X.shape[1]):
+        name, values, missing = read_column(X, index)
+        is_category = index in coded or values.dtype.kind not in "biufmM"
         if is_category:
             codes = np.unique(values.astype(str), return_inverse=True)[1]
             codes[missing] = codes.max() + 1
-            numbers = merge_rarest(np.bincount(codes))[codes].astype(np.float64)
-        yield str(column_name(X, index)) if is_frame(X) else f"x{index}", numbers, is_category
+            values = merge_rarest(np.bincount(codes))[codes]
+        elif values.dtype.kind in "mM":
+            values = values.view("i8")
+        yield name, np.where(missing & (not is_category), np.nan, values).astype(float), is_category
 
 
 def encode_table(X):

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._data.tables import import_pandas
 from ._significance import DispatchEntropyTest
 from ._split import SplitInformation, above_null
 
@@ -299,13 +300,7 @@ class SpecializationReport:
         ImportError
             If pandas is not installed.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "SpecializationReport.to_frame needs pandas. Install it with "
-                "`pip install pandas`, or print the report."
-            ) from error
+        pd = import_pandas("SpecializationReport", "report")
         return pd.DataFrame(self._lines()).set_index("name")
 
     def __repr__(self):
