@@ -290,7 +290,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         if self.checkpoint is None:
             return training, validation, plan, None
         weights = self.net_.module_.state_dict() if resume else None
-        identity = identity_of(self, samples, plan, weights)
+        identity = identity_of(self, samples, plan, before, weights)
         file = FitFile(FitCheckpoint.of(self.checkpoint), identity, plan.training.max_iter)
         if file.state is not None:  # draw again what was drawn by the fit that goes on
             before = file.state["random_state"]
@@ -298,7 +298,8 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
                 self._random_state = np.random.RandomState()
             self._random_state.set_state(before)
             training, validation, plan = self._hold_out(samples)
-        return training, validation, plan, Checkpoint(file, before)
+        given = self.random_state if self._random_state is self.random_state else None
+        return training, validation, plan, Checkpoint(file, before, given)
 
     def _hold_out(self, samples):
         """Return what is trained on, what is held out for early stopping, and the plan."""

@@ -127,6 +127,8 @@ class RoutingTrace(Callback):
     (11, 8, 4)
     """
 
+    is_observer = True  # a checkpoint is the same without it
+
     def __init__(
         self,
         X: ArrayLike | None = None,

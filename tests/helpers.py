@@ -39,7 +39,8 @@ def brief(model=MoEClassifier, **parameters):
 
 def hook(name, function):
     """Return a callback that calls a function with the net in one hook."""
-    return type("Hook", (Callback,), {name: lambda self, net, **kwargs: function(net)})()
+    call = {name: lambda self, net, **kwargs: function(net)}
+    return type("Hook", (Callback,), call | {"is_observer": True})()
 
 
 def at(epoch, action, name="on_batch_end"):

@@ -251,12 +251,14 @@ def _sync(folder):
 
 
 _LONGEST = 80  # characters of a description
-# What does not change the course of a training.
+# What does not change the course of a training, or is described in a way of its own.
 _IRRELEVANT = ("verbose", "callbacks", "checkpoint", "device", "warm_start")
+_OBSERVERS = ("skorch.callbacks.logging", "sklearn.callback")  # modules
+_HOOKS = ("on_epoch_end", "on_fit_task_end")  # of callbacks of skorch and scikit-learn
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
 
-def identity_of(estimator, samples, plan, weights=None):
+def identity_of(estimator, samples, plan, random_state, weights=None):
     """Return what decides the course of a fit, by name, as short texts.
 
     Parameters
@@ -266,6 +268,8 @@ def identity_of(estimator, samples, plan, weights=None):
     samples : Samples
         As they are trained on.
     plan : Plan
+    random_state : dict
+        State of the generator that the fit draws from, at its start.
     weights : dict or None
         State of the module that a warm start goes on from.
     """
@@ -281,11 +285,21 @@ def identity_of(estimator, samples, plan, weights=None):
             name = name.removesuffix("__kind")
             identity[name] = describe(plan.resolved.get(name, value))  # "auto" may change
     if isinstance(estimator.random_state, np.random.RandomState):
-        identity["random_state"] = "RandomState"  # whose state has moved on by then
+        identity["random_state"] = f"RandomState {describe(random_state)}"  # as it was
+    callbacks = [*(estimator.callbacks or ()), *getattr(estimator, "_skl_callbacks", ())]
+    if active := [callback for callback in callbacks if not _is_observer(callback)]:
+        identity["callbacks"] = describe(active)  # which can end a fit, or change it
     if not plan.training.depends_on_max_iter:
         del identity["max_iter"]
     identity["start"] = "new weights" if weights is None else f"weights {describe(weights)}"
     return identity
+
+
+def _is_observer(callback):
+    """Tell a callback that changes nothing: loggers do not, and others may say so."""
+    callback = callback[1] if isinstance(callback, tuple | list) else callback  # a named one
+    kind = callback if isinstance(callback, type) else type(callback)
+    return getattr(kind, "is_observer", kind.__module__.startswith(_OBSERVERS))
 
 
 def digest(array):
@@ -333,6 +347,11 @@ def _describe(value, above):
         parts = [_describe(part, above) for part in value]
         parts = sorted(parts) if isinstance(value, set | frozenset) else parts
         return f"{type(value).__name__}({', '.join(parts)})"
+    if any(hasattr(type(value), hook) for hook in _HOOKS):  # of a callback its parameters
+        kept, names = vars(value), inspect.signature(type(value)).parameters.keys()
+        if not names <= kept.keys():  # which have other names there
+            names = [name for name in kept if not name.endswith("_")]
+        return _describe((type(value), {name: kept[name] for name in names}), above)
     if isinstance(value, types.CodeType):
         return _describe((value.co_code, value.co_consts, value.co_names), above)
     if isinstance(value, type | types.FunctionType | types.BuiltinFunctionType):
@@ -361,11 +380,14 @@ class Checkpoint:
     file : FitFile
     random_state : dict
         State of the generator that the fit draws from, at its start.
+    generator : RandomState or None
+        The generator, if it is the caller's: it is put back if the fit fails or is interrupted.
     """
 
-    def __init__(self, file, random_state):
+    def __init__(self, file, random_state, generator=None):
         self.file = file
         self.random_state = random_state
+        self.generator = generator
         group = CURRENT_GROUP.get()
         self.enabled = group is None or group.rank == 0  # the first one stores what all have
         self.unwritten = None
@@ -407,6 +429,11 @@ class Checkpoint:
             self._keep(training)
             if due:
                 self.write()
+
+    def rewind(self):
+        """Let the caller's generator draw the same again, for a fit that goes on from here."""
+        if self.generator is not None:
+            self.generator.set_state(self.random_state)
 
     def ended(self, training):
         """Write the last state, if there is one that was not restored."""

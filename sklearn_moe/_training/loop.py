@@ -145,6 +145,10 @@ class Training:
                 # The last step of all has no loss that would show it.
                 if not torch.stack(torch._foreach_norm(self.parameters)).isfinite().all():
                     raise self._divergence("weights became infinite or NaN")
+        except BaseException:
+            if self.checkpoint:
+                self.checkpoint.rewind()
+            raise
         finally:
             self.end()
 

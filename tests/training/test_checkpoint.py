@@ -24,7 +24,7 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import HalvingGridSearchCV
-from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LoadInitState, LRScheduler
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LoadInitState, LRScheduler, PrintLog
 from tqdm import tqdm
 
 from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
@@ -172,7 +172,8 @@ def test_a_finished_fit_returns_at_once(table, tmp_path):
     for options in ({}, stop, {"callbacks": [EarlyStopping("train_loss", 2, threshold=10.0)]}):
         options = {**options, "checkpoint": tmp_path / "made" / "by" / "fit"}
         first = classifier(**options).fit(*table)
-        again = classifier(**options).set_params(callbacks=[COUNT]).fit(*table)
+        again = classifier(**options | {"callbacks": [*options.get("callbacks", ()), COUNT]})
+        again.fit(*table)
         assert not EPOCHS
         assert trained(again) == trained(first)
 
@@ -224,6 +225,24 @@ def test_a_generator_is_left_as_an_uninterrupted_fit_leaves_it(table, tmp_path):
         stop(clf, table, 3)
     clf.set_params(callbacks=None).fit(*table)
     assert last.randint(2**31) == whole.randint(2**31)
+
+
+def test_fits_that_end_or_draw_otherwise_have_checkpoints_of_their_own(table, tmp_path):
+    seeds = [classifier(random_state=np.random.RandomState(seed)) for seed in (0, 1, 0)]
+    losses = [model.set_params(checkpoint=tmp_path).fit(*table).loss_curve_ for model in seeds]
+    assert losses[0] == losses[2] != losses[1]
+    stops = [[EarlyStopping("train_loss", n, threshold=10.0, sink=str)] for n in (2, 4)]
+    watch = [("trace", RoutingTrace()), PrintLog(sink=str)]
+    ways = *stops, None, watch, [("stop", *stops[0])]  # the third one is found by the fourth
+    epochs = []
+    for callbacks in ways:
+        epochs.append(classifier(callbacks=callbacks, checkpoint=tmp_path).fit(*table).n_iter_)
+    assert epochs == [3, 5, 6, 6, 3]
+    assert len(list(tmp_path.iterdir())) == 2 + 4
+    file = tmp_path / "fit.ckpt"
+    classifier(callbacks=stops[0], checkpoint=file).fit(*table)
+    with pytest.raises(ValueError, match=r"another fit. What differs: callbacks \(was"):
+        classifier(checkpoint=file).fit(*table)
 
 
 # -- which file ---------------------------------------------------------------------------
@@ -283,6 +302,7 @@ def test_another_fit_is_refused_by_a_file_and_welcome_in_a_folder(table, tmp_pat
         "class_weight": (classifier(class_weight={"a": 2}), table),
         "train_transform": (classifier(train_transform=jitter), table),
         "estimator": (MoERegressor(**BRIEF), (X, X[:, 0])),
+        "callbacks": (classifier(callbacks=[FreezeRouter(3)]), table),
     }
     file, folder = tmp_path / "fit.ckpt", tmp_path / "fits"
     for path in (file, folder):
@@ -292,7 +312,7 @@ def test_another_fit_is_refused_by_a_file_and_welcome_in_a_folder(table, tmp_pat
         with pytest.raises(ValueError, match=rf"of another fit. What differs: .*\b{name} \(was"):
             model.set_params(checkpoint=file).fit(*data)
         EPOCHS.clear()
-        model.set_params(checkpoint=folder, callbacks=[COUNT]).fit(*data)
+        model.set_params(checkpoint=folder, callbacks=[*(model.callbacks or ()), COUNT]).fit(*data)
         assert len(EPOCHS) == 6
     assert file.read_bytes() == before
     assert len(list(folder.iterdir())) == len(others) + 1
