@@ -24,7 +24,14 @@ from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
 from sklearn.model_selection import HalvingGridSearchCV
-from skorch.callbacks import Callback, Checkpoint, EarlyStopping, LoadInitState, LRScheduler, PrintLog
+from skorch.callbacks import (
+    Callback,
+    Checkpoint,
+    EarlyStopping,
+    LoadInitState,
+    LRScheduler,
+    PrintLog,
+)
 from tqdm import tqdm
 
 from sklearn_moe import FitCheckpoint, MoEClassifier, MoERegressor, RouterParams, SolverParams
