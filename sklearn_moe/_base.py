@@ -290,7 +290,8 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         if self.checkpoint is None:
             return training, validation, plan, None
         weights = self.net_.module_.state_dict() if resume else None
-        identity = identity_of(self, samples, plan, before, weights)
+        callbacks = [*(self.callbacks or ()), *getattr(self, "_skl_callbacks", ())]
+        identity = identity_of(self, samples, plan, before, callbacks, weights)
         file = FitFile(FitCheckpoint.of(self.checkpoint), identity, plan.training.max_iter)
         if file.state is not None:  # draw again what was drawn by the fit that goes on
             before = file.state["random_state"]

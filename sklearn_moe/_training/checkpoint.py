@@ -258,7 +258,7 @@ _HOOKS = ("on_epoch_end", "on_fit_task_end")  # of callbacks of skorch and sciki
 _SCALARS = (type(None), bool, int, float, complex, str, bytes)
 
 
-def identity_of(estimator, samples, plan, random_state, weights=None):
+def identity_of(estimator, samples, plan, random_state, callbacks, weights=None):
     """Return what decides the course of a fit, by name, as short texts.
 
     Parameters
@@ -270,6 +270,8 @@ def identity_of(estimator, samples, plan, random_state, weights=None):
     plan : Plan
     random_state : dict
         State of the generator that the fit draws from, at its start.
+    callbacks : list of callbacks
+        Those of skorch and of scikit-learn.
     weights : dict or None
         State of the module that a warm start goes on from.
     """
@@ -286,7 +288,6 @@ def identity_of(estimator, samples, plan, random_state, weights=None):
             identity[name] = describe(plan.resolved.get(name, value))  # "auto" may change
     if isinstance(estimator.random_state, np.random.RandomState):
         identity["random_state"] = f"RandomState {describe(random_state)}"  # as it was
-    callbacks = [*(estimator.callbacks or ()), *getattr(estimator, "_skl_callbacks", ())]
     if active := [callback for callback in callbacks if not _is_observer(callback)]:
         identity["callbacks"] = describe(active)  # which can end a fit, or change it
     if not plan.training.depends_on_max_iter:
