@@ -31,7 +31,7 @@ from ._data.validation import (
     check_training_data,
     hold_out,
 )
-from ._devices import as_device, usual_modes
+from ._devices import as_device, default_torch_modes
 from ._parameters.defaults import Plan, resolve
 from ._parameters.estimator_params import EstimatorParams, FitCheckpoint
 from ._persistence import ModuleBlueprint, StoredModule
@@ -50,7 +50,7 @@ from .nn.encoders import CategoryCodes
 from .nn.functional import softmax
 from .nn.heads import choose_head
 from .nn.predictor import require_onnx, write_onnx
-from .nn.routers.scores import CentroidScores, pool
+from .nn.routers.scores import CentroidScores, sum_patches
 from .nn.seeding import OwnGenerator
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
     # -- fit: check the data, resolve the plan, build the net, train it, adopt the result ---
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @usual_modes()
+    @default_torch_modes()
     def fit(
         self,
         X: SamplesLike,
@@ -184,7 +184,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         samples = working._check(X, y, sample_weight, groups, resume=resume)
         training, validation, plan, checkpoint = working._plan(samples, resume)
         if plan.training.n_rehearsing and not resume:
-            plan = working._rehearse(training, plan)
+            plan = working._find_n_epochs(training, plan)
         callbacks = None
         if getattr(self, "_skl_callbacks", None):
             callbacks = self._scikit_learn_callbacks(working, X, y, sample_weight, plan)
@@ -217,7 +217,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             start_linear(net, rows)
         return net, rows
 
-    def _rehearse(self, samples, plan):
+    def _find_n_epochs(self, samples, plan):
         """Return the plan with as many epochs as a single network should learn.
 
         A bag of such networks is trained, until the loss of each sample by the network that is not
@@ -392,7 +392,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         """Give a router of fixed centers those of the training samples."""
 
         def router_input(x):
-            return pool(net.module_.encode(x), x.dtype)
+            return sum_patches(net.module_.encode(x), x.dtype)
 
         seed = self._random_state.randint(_MAX_SEED)
         n_features = net.map_batches(router_input, X[:1]).shape[1]
@@ -532,7 +532,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
 
     # -- partial_fit ----------------------------------------------------------------------
 
-    @usual_modes()
+    @default_torch_modes()
     def _partial_fit(self, X, y, sample_weight, classes=None):
         """Train for one epoch on arrays, on batches or on a dataset.
 
@@ -720,7 +720,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         """
         X, net = self._read(X), self.net_
         encode = net.module_.encoder or torch.nn.Identity()
-        return net.map_batches(lambda x: pool(encode(x), net.dtype), X)
+        return net.map_batches(lambda x: sum_patches(encode(x), net.dtype), X)
 
     @property
     def coef_(self) -> np.ndarray:
@@ -789,7 +789,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         self.net_.to(as_device(device, float64=True))
         return self
 
-    @usual_modes()
+    @default_torch_modes()
     def to_torch(self) -> Predictor:
         """Return the fitted model as one module of torch, from X to predictions.
 

@@ -108,7 +108,7 @@ _PLAIN = {bool, int, float, str, type(None), torch.device, torch.layout}
 
 
 @contextmanager
-def usual_modes() -> Iterator[None]:
+def default_torch_modes() -> Iterator[None]:
     """Compute as where no mode of torch is set: with gradients, without autocast, in float32.
 
     A caller may be in `torch.inference_mode`, `torch.no_grad` or `torch.autocast`, or may have

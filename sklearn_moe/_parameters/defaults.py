@@ -252,7 +252,7 @@ def _plan_model(choices, data, expert, trunk, router):
     )
     keeps = router.gate in ("relative", "renormalized") or callable(router.gate)
     chooses = router.router_class.sparse and router.noise is not None
-    starts_even = not router.random_start and fixed is None
+    starts_even = not router.random_init and fixed is None
     if upcycle and not (starts_even and keeps and chooses and choices["n_experts"] > 1):
         raise ValueError(
             f"router__upcycle={upcycle!r} splits one expert into copies, which "
@@ -272,7 +272,7 @@ def _plan_model(choices, data, expert, trunk, router):
         trunk=trunk,
         router=router,
         # Noise is derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
-        router_options={"per_row": data.is_table, "init_std": init_std},
+        router_options={"hashed": data.is_table, "init_std": init_std},
         n_shared_experts=choices["router__n_shared_experts"],
         balance=choices["balance__kind"],
         balance_weight=choices["balance__weight"],

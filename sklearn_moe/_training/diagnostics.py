@@ -52,7 +52,7 @@ def _warn_of_width(fit, unseen_loss, n_epochs):
     """
     X, training = fit.rows.x, fit.plan.training
     is_start = training.starts_linear or n_epochs <= _START * training.max_iter
-    nothing = _loss_of_nothing(fit) if is_start else None
+    nothing = _null_loss(fit) if is_start else None
     if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
         model = "linear models" if training.starts_linear else "little more than random weights"
         warn(
@@ -66,7 +66,7 @@ def _warn_of_width(fit, unseen_loss, n_epochs):
 
 def _warn_of_overfit(fit, unseen, train_loss):
     """Warn if a prediction that ignores X is better on samples that were not trained on."""
-    rows, null = fit.validation or fit.rows, _loss_of_nothing(fit)
+    rows, null = fit.validation or fit.rows, _null_loss(fit)
     target = fit.working._target
     if null is not None and target.kind == "classes":  # outputs of 0 stand for equal shares
         shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)
@@ -103,7 +103,7 @@ def _warn_of_ruin(fit, epochs, kept):
     # Initial weights may be worse than outputs of 0: a bad start is not a step that was too long.
     if not raised and loss <= epochs[0]["train_loss"]:
         return
-    nothing = _loss_of_nothing(fit)
+    nothing = _null_loss(fit)
     if nothing is not None and loss > nothing + _RUINED:
         too_long = " and ".join(raised) or f"learning_rate_init={training.learning_rate:.3g}"
         warn(
@@ -113,7 +113,7 @@ def _warn_of_ruin(fit, epochs, kept):
         )
 
 
-def _loss_of_nothing(fit):
+def _null_loss(fit):
     """Return the mean loss of outputs that are all 0; None if the head has none for them."""
     net, rows = fit.net, fit.rows
     total = 0.0

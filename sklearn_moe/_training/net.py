@@ -13,7 +13,7 @@ from skorch.dataset import Dataset
 
 from .._compat import __version__
 from .._data.rows import Batches, Rows, SparseRows, as_tensor
-from .._devices import OutOfMemoryError, as_device, free_memory, usual_modes
+from .._devices import OutOfMemoryError, as_device, default_torch_modes, free_memory
 from .._persistence import pack_net, unpack_net
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
@@ -216,7 +216,7 @@ class MoENet(NeuralNet):
             size = min(size, max(_FEWEST_ROWS, _PREDICT_UNITS // units))
         return size
 
-    @usual_modes()
+    @default_torch_modes()
     @torch.inference_mode()
     def map_batches(self, function, X, *columns):
         """Apply `function` to X, an array or tensor, in batches; return one array.
@@ -283,7 +283,7 @@ class MoENet(NeuralNet):
         """Return the recipe, the weights, and the state of the optimizer if it has any."""
         return {"format": _FORMAT, "version": __version__} | pack_net(self)
 
-    @usual_modes()
+    @default_torch_modes()
     def __setstate__(self, state):
         """Build the parts anew and give them their weights."""
         version = state.get("version") if isinstance(state, dict) else None
@@ -303,7 +303,7 @@ class MoENet(NeuralNet):
                 "as they were; or fit the model again."
             ) from error
 
-    @usual_modes()
+    @default_torch_modes()
     def to(self, device):
         """Move the net, the state of its optimizer included."""
         self.device = str(device)

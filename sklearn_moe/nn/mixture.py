@@ -7,7 +7,7 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
-from .._devices import usual_modes
+from .._devices import default_torch_modes
 from .._registry import require
 from .balance import BALANCES
 from .dispatch import Experts, apply_all, is_stack, stacked_form
@@ -166,7 +166,7 @@ def upcycle(mixture: MixtureOfExperts, optimizer: Optimizer | None = None) -> No
             }
 
 
-@usual_modes()
+@default_torch_modes()
 def build_mixture(
     input_shape: Shape,
     n_experts: int,

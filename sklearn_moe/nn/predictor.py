@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from .._devices import usual_modes
+from .._devices import default_torch_modes
 from .encoders import CategoryCodes, TableEncoder
 from .functional import Shape
 from .heads import Head
@@ -147,7 +147,7 @@ def require_onnx(*more):
         )
 
 
-@usual_modes()
+@default_torch_modes()
 def write_onnx(module, path, output):
     """Write a `Predictor` with input "X" and a free number of samples.
 

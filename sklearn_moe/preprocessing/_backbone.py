@@ -18,7 +18,7 @@ from sklearn.base import _fit_context
 from torch import nn
 
 from .._data.rows import as_tensor
-from .._devices import OutOfMemoryError, usual_modes
+from .._devices import OutOfMemoryError, default_torch_modes
 from .._persistence import StoredModule
 from .._validation import Count
 from ..nn.seeding import OwnGenerator, is_stochastic
@@ -317,7 +317,7 @@ class BackboneFeatures(BaseImageFeatures):
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @usual_modes()
+    @default_torch_modes()
     def fit(self, X: ArrayLike, y: None = None) -> "BackboneFeatures":
         """Make the network, and try it with one image; nothing is learned.
 

@@ -11,7 +11,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import _devices
 from .._data.rows import as_tensor
-from .._devices import usual_modes
+from .._devices import default_torch_modes
 from .._validation import Count, check_images
 
 _MAX_SEED = 2**31 - 1
@@ -55,7 +55,7 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
         """Return a seed; with random_state=None this moves NumPy's global generator."""
         return check_random_state(self.random_state).randint(_MAX_SEED)
 
-    @usual_modes()
+    @default_torch_modes()
     @torch.no_grad()
     def _transform(self, X):
         """Return the results of all batches of X as one array; memory is needed for one batch."""

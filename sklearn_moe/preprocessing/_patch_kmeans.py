@@ -12,7 +12,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.random import sample_without_replacement
 
-from .._devices import usual_modes
+from .._devices import default_torch_modes
 from .._validation import Count
 from ._base import BaseImageFeatures, as_float
 
@@ -205,7 +205,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
         self.device = device
 
     @_fit_context(prefer_skip_nested_validation=True)
-    @usual_modes()
+    @default_torch_modes()
     def fit(self, X: ArrayLike, y: None = None) -> "PatchKMeansFeatures":
         """Find the clusters of patches.
 

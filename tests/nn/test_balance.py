@@ -80,7 +80,7 @@ def test_weight_two_is_the_sample_twice(name):
     repeats = weight.long()
     results = []
     for rows, w in ((x, weight), (x.repeat_interleave(repeats, 0), torch.ones(repeats.sum()))):
-        router = balanced(name, per_row=True)
+        router = balanced(name, hashed=True)
         torch.nn.init.normal_(router.network.weight, 0, 0.3, generator=seeded())
         for step in range(3):
             loss = loss_of(router, rows, w.double() / w.double().mean(), seed=step)

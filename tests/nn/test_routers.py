@@ -224,7 +224,7 @@ def test_a_sample_is_a_set_of_patches():
         assert as_patches(torch.ones(2, *shape)).shape == (2, *expected)
     for n_patches in (1, 4, 9, 12):
         x = torch.randn(5, n_patches, 3, generator=seeded())
-        torch.testing.assert_close(networks.pool(x, torch.float64), x.double().sum(1))
+        torch.testing.assert_close(networks.sum_patches(x, torch.float64), x.double().sum(1))
 
 
 def test_scores_add_up_over_patches():
@@ -324,7 +324,7 @@ DISTRIBUTIONS = {
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_noise_has_its_distribution_and_is_fresh(name):
     x, scores = torch.randn(4000, 10, generator=seeded()), torch.zeros(4000, 3)
-    noise, generator = NOISES[name](per_row=name == "gaussian"), seeded(1)
+    noise, generator = NOISES[name](hashed=name == "gaussian"), seeded(1)
     first, second = (noise(x, scores, generator) for _ in range(2))
     assert not torch.equal(first, second)
     for draw in (first, second):
@@ -345,7 +345,7 @@ def test_survival_extremes_and_equal_rows(name):
     assert NOISES[name]().quantile(torch.tensor([0.0, 1.0 - 2**-24])).isfinite().all()
     x = torch.randn(5, 10, generator=seeded(), dtype=torch.float64)
     doubled = torch.cat([x, x.flip(0)])
-    noise = NOISES[name](per_row=True)(doubled, torch.zeros(10, 3).double(), seeded(1))
+    noise = NOISES[name](hashed=True)(doubled, torch.zeros(10, 3).double(), seeded(1))
     torch.testing.assert_close(noise[:5], noise[5:].flip(0), rtol=0, atol=1e-6)
 
 
@@ -359,10 +359,10 @@ class Triangular(Noise):
 
 def test_a_noise_of_the_users_own():
     for noise in (Triangular, "uniform", NOISES["gaussian"]):
-        for per_row in (True, False):
-            router = make_router("topk", (6,), 4, 3, noise=noise, per_row=per_row)
-            assert router.noise.per_row == per_row
-    own = NOISES["gumbel"](per_row=True)
+        for hashed in (True, False):
+            router = make_router("topk", (6,), 4, 3, noise=noise, hashed=hashed)
+            assert router.noise.hashed == hashed
+    own = NOISES["gumbel"](hashed=True)
     assert make_router("topk", (6,), 4, 3, noise=own).noise is own
     for wrong, balance, match in (
         (Triangular, LOAD, "'survival'"),

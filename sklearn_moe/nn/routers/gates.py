@@ -100,17 +100,17 @@ class Noise:
 
     Parameters
     ----------
-    per_row : bool, default=False
+    hashed : bool, default=False
         Draw, in every step, a random function from samples to noise instead of noise for each
         sample: equal samples get equal noise, so that weight 2 has the effect of two copies.
     """
 
-    def __init__(self, per_row: bool = False):
-        self.per_row = per_row
+    def __init__(self, hashed: bool = False):
+        self.hashed = hashed
 
     def __call__(self, x: Tensor, scores: Tensor, generator: Generator) -> Tensor:
         """Return noise of the shape of `scores`, which are those of the samples x."""
-        if self.per_row:
+        if self.hashed:
             u = hash_rows(x, scores.shape[1], generator).to(scores.dtype)
         else:
             options = {"generator": generator, "dtype": scores.dtype, "device": scores.device}
@@ -186,10 +186,10 @@ NOISES = Registry(
 )
 
 
-def make_noise(noise: str | Callable | None, per_row: bool) -> Callable | None:
+def make_noise(noise: str | Callable | None, hashed: bool) -> Callable | None:
     """Return the noise function of a name, a subclass of `Noise` or a function; None for None.
 
-    `per_row` is passed to subclasses; a function is returned as it is.
+    `hashed` is passed to subclasses; a function is returned as it is.
 
     Raises
     ------
@@ -202,7 +202,7 @@ def make_noise(noise: str | Callable | None, per_row: bool) -> Callable | None:
     if isinstance(made, type):
         if not issubclass(made, Noise):
             raise TypeError(f"router__noise={noise!r} must be {NOISES.own}.")
-        made = made(per_row)
+        made = made(hashed)
     if isinstance(made, Noise) and type(made).__call__ is Noise.__call__:
         require(made, Noise, "quantile", f"router__noise={noise!r}")
     return made

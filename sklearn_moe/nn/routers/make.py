@@ -36,9 +36,9 @@ class RouterSpec:
     network : str, callable or None, default=None
         A score network that is part of the name, as in `NETWORKS`; None leaves it to the user, and
         is "linear".
-    one_expert : bool, default=False
+    single_choice : bool, default=False
         Whether `top_k` must be 1.
-    random_start : bool, default=False
+    random_init : bool, default=False
         Start from random weights, where scores of zero would leave no expert a positive gate
         ("relu") or tie forever ("random").
     top_k : int, default=1
@@ -63,8 +63,8 @@ class RouterSpec:
     router_class: type[Router]
     noise: str | Callable | None = "uniform"
     network: str | Callable[..., nn.Module] | None = None
-    one_expert: bool = False
-    random_start: bool = False
+    single_choice: bool = False
+    random_init: bool = False
     top_k: int = 1
     gate: str | Callable | None = None
     dense_gradient: bool = False
@@ -82,7 +82,7 @@ class RouterSpec:
     def gates(self) -> tuple[str, ...]:
         """Return the gates of the router that have a gradient, the default first."""
         gates = self.router_class.gates
-        return tuple(g for g in gates if g != "renormalized") if self.one_expert else gates
+        return tuple(g for g in gates if g != "renormalized") if self.single_choice else gates
 
     @classmethod
     def of(cls, router: "str | type[Router] | RouterSpec") -> "RouterSpec":
@@ -107,18 +107,18 @@ ROUTERS = Registry(
     "router",
     "a subclass of sklearn_moe.nn.Router, or a RouterSpec",
     {
-        "top1": RouterSpec(TopKRouter, one_expert=True),
+        "top1": RouterSpec(TopKRouter, single_choice=True),
         "topk": RouterSpec(TopKRouter),
         "noisy_topk": RouterSpec(NoisyTopKRouter, noise="gaussian"),
         "sampled": RouterSpec(TopKRouter, noise="gumbel"),
         "soft": RouterSpec(SoftRouter, noise=None),
         "sigmoid": RouterSpec(SigmoidRouter, noise=None),
-        "relu": RouterSpec(ReLURouter, noise=None, random_start=True),
+        "relu": RouterSpec(ReLURouter, noise=None, random_init=True),
         "merge": RouterSpec(MergeRouter, noise=None),
         # Three of the four patches work best on the data of the paper: no linear score prefers a
         # feature of either sign, and an expert that keeps two patches misses it in some samples.
         "patch_choice": RouterSpec(PatchChoiceRouter, top_k=3),
-        "random": RouterSpec(TopKRouter, noise=None, network=_FIXED, random_start=True),
+        "random": RouterSpec(TopKRouter, noise=None, network=_FIXED, random_init=True),
         "kmeans": RouterSpec(TopKRouter, noise=None, network=CentroidScores),
     },
 )
@@ -130,7 +130,7 @@ def make_router(
     n_experts: int,
     n_outputs: int,
     *,
-    per_row: bool = False,
+    hashed: bool = False,
     balance: Balance | None = None,
     init_std: float = 1.0,
     mix: Callable[[Tensor, Tensor], Tensor] | None = None,
@@ -142,7 +142,7 @@ def make_router(
     ----------
     spec : RouterSpec
     balance : Balance or None
-    per_row : bool, default=False
+    hashed : bool, default=False
         Whether noise is a function of the sample, see `Noise`.
     init_std : float, default=1.0
         Standard deviation of initial weights that makes scores of about 1, for routers that cannot
@@ -161,7 +161,7 @@ def make_router(
     """
     router_class, top_k = spec.router_class, spec.top_k
     with _errors_name(spec):
-        noise = make_noise(spec.noise, per_row)
+        noise = make_noise(spec.noise, hashed)
         gate = standard_gate(spec.gate or spec.gates[0])
         _check_parts(spec, gate, noise)
         router_class.check(input_shape, n_experts, top_k, gate)
@@ -171,7 +171,7 @@ def make_router(
             )
     _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
     no_noise = router_class.noisy and noise is None
-    std = init_std if spec.random_start else _TIE_BREAK * init_std if no_noise else 0.0
+    std = init_std if spec.random_init else _TIE_BREAK * init_std if no_noise else 0.0
     scores = make_scores(spec.network or "linear", input_shape, n_experts, init_std=std)
     if normalize:
         scores = NormalizedScores(scores)
@@ -199,7 +199,7 @@ def _errors_name(spec: RouterSpec) -> Iterator[None]:
 
 def _check_parts(spec, gate, noise):
     """Refuse parts that do not go together, whatever the data are."""
-    if spec.one_expert and spec.top_k != 1:
+    if spec.single_choice and spec.top_k != 1:
         raise ValueError(f"one expert is used, got top_k={spec.top_k}. Use router='topk'")
     gates = spec.router_class.gates
     if isinstance(gate, str) and gate not in gates:

@@ -37,7 +37,7 @@ def as_patches(x: Tensor) -> Tensor:
     return squares.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
 
-def pool(x: Tensor, dtype: torch.dtype) -> Tensor:
+def sum_patches(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the sum of the patches of each sample, (n_samples, patch_size), in `dtype`."""
     if x.ndim == 2:
         return x.to(dtype)
@@ -89,7 +89,7 @@ class LinearScores(Scores):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
-        scores = self.weight.to(dtype) @ pool(x, dtype).T
+        scores = self.weight.to(dtype) @ sum_patches(x, dtype).T
         return (scores if self.bias is None else scores + self.bias.to(dtype)).T
 
 
@@ -150,7 +150,7 @@ class CentroidScores(Scores):
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
-        pooled, centers = pool(x, dtype), self.centers.to(dtype)
+        pooled, centers = sum_patches(x, dtype), self.centers.to(dtype)
         # Without the squared norm of the sample, which is the same for all experts.
         products = (centers @ pooled.T).T
         return (2 * products - centers.square().sum(1)) / self.spread.to(dtype)
