@@ -51,7 +51,7 @@ from .nn.functional import softmax
 from .nn.heads import choose_head
 from .nn.predictor import require_onnx, write_onnx
 from .nn.routers.scores import CentroidScores, sum_patches
-from .nn.seeding import OwnGenerator
+from .nn.seeding import use_generator
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -313,7 +313,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
 
     def _resolve(self, samples, known=()):
         """Resolve what is "auto", but for what is known already."""
-        with OwnGenerator(torch.Generator().manual_seed(0)):  # a head of one's own may draw
+        with use_generator(torch.Generator().manual_seed(0)):  # a head of one's own may draw
             head = self._head()()
         weight = samples.weight.astype(self._dtype)
         return resolve(self, samples.X, weight, head, _devices.accelerator(), known)
@@ -366,7 +366,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             **model,
         )
         net = MoENet(module, head, solver=training.solver, device="cpu", **self._settings(plan))
-        with OwnGenerator(torch.Generator().manual_seed(seed)):
+        with use_generator(torch.Generator().manual_seed(seed)):
             net.initialize()
         device, net.precision = place(plan, net.module_, self.input_shape_)
         chosen = {"device": device} if "device" in plan.resolved else {}

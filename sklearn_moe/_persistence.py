@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from . import nn as parts_of_mixtures
-from .nn.seeding import OwnGenerator
+from .nn.seeding import use_generator
 from .optim import SOLVERS
 
 __all__ = ["ModuleBlueprint", "StoredModule", "pack_net", "trusted_types", "unpack_net"]
@@ -157,7 +157,7 @@ def unpack_net(net, state, device):
     net.__init__(**state["recipe"] | {"device": device})
     if "parts" not in state:
         return
-    with OwnGenerator(torch.Generator().manual_seed(0)):
+    with use_generator(torch.Generator().manual_seed(0)):
         net.initialize()
     for name, arrays in state["parts"].items():
         getattr(net, name).load_state_dict(_map_nested(_from_array, arrays))

@@ -15,7 +15,7 @@ from skorch.callbacks import Callback
 from sklearn_moe import MoEClassifier
 from sklearn_moe.nn import EXPERTS, RouterSpec, build_mixture
 from sklearn_moe.nn.heads import choose_head
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 
 SHAPES = {2: (6,), 3: (4, 6), 4: (3, 9, 8)}  # of a sample, by the axes of X
 _MANY_LAYERS = 20
@@ -142,7 +142,7 @@ def narrow(expert, width):
 
 @cache
 def _example(expert):
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         return EXPERTS[expert].build(shape_for(expert), 3, **options_for(expert, width=4))
 
 

@@ -8,7 +8,7 @@ from sklearn.utils import gen_batches
 
 from .._compat import warn
 from ..exceptions import ExpertCollapseWarning
-from ..nn.seeding import OwnGenerator
+from ..nn.seeding import use_generator
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert computes "nearly all"
 _RUINED = 1.0  # what is worse by this than outputs of 0: of numbers an R2 below -2
@@ -118,7 +118,7 @@ def _null_loss(fit):
     net, rows = fit.net, fit.rows
     total = 0.0
     try:
-        with torch.no_grad(), OwnGenerator(torch.Generator().manual_seed(0)):
+        with torch.no_grad(), use_generator(torch.Generator().manual_seed(0)):
             for part in gen_batches(len(rows.y), _AT_ONCE):
                 y, weight = (column[part].to(net.device) for column in (rows.y, rows.weight))
                 outputs = weight.new_zeros(len(y), net.criterion_.n_outputs)

@@ -15,7 +15,7 @@ from ..nn import weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
 from ..nn.mixture import upcycle
-from ..nn.seeding import OwnGenerator, is_stochastic
+from ..nn.seeding import is_stochastic, use_generator
 from .callbacks import StopTraining, WeightedRows, check_callbacks, has_batch_hooks
 from .placement import as_many_threads_as_useful, explained_memory_errors, work_of_a_step
 from .process_group import CURRENT_GROUP
@@ -406,7 +406,7 @@ class Step:
         x = net.as_input(batch.x)
         if net.train_transform is not None:
             x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
-        draws = OwnGenerator(*training.draws) if self.is_stochastic else nullcontext()
+        draws = use_generator(*training.draws) if self.is_stochastic else nullcontext()
         precision = torch.autocast(x.device.type, torch.bfloat16, enabled=net.precision == "bf16")
         with precision, draws:
             return self._losses(forward(x, training.generator, training.encodes_once), batch)
@@ -418,7 +418,7 @@ class Step:
             "train_transform must return a tensor of the shape and type of the batch that it is "
             f"given, {tuple(shape)}, {dtype}"
         )
-        with OwnGenerator(*self.training.draws):
+        with use_generator(*self.training.draws):
             x = make(expected, torch.Tensor, self.net.train_transform, x)
         if (x.shape, x.dtype) != (shape, dtype):
             raise ValueError(f"{expected}; it returned {tuple(x.shape)}, {x.dtype}.")

@@ -17,7 +17,7 @@ from .functional import Shape, dry_run, evaluate
 from .heads import Head
 from .routers.base import Balance, Route, Router
 from .routers.make import RouterSpec, make_router
-from .seeding import OwnGenerator
+from .seeding import use_generator
 from .trunks import make_trunk, shape_after
 
 
@@ -222,7 +222,7 @@ def build_mixture(
     elif statistics is not None:
         encoder = ImageEncoder(statistics)
     target = getattr(torch, dtype)
-    with OwnGenerator(torch.Generator().manual_seed(seed)):
+    with use_generator(torch.Generator().manual_seed(seed)):
         # Modules of the user may have any dtype: they are converted before they are checked.
         if trunk is not None:
             trunk = make_trunk(trunk, input_shape, expert_options.get("activation")).to(target)

@@ -62,7 +62,7 @@ def is_stochastic(module: nn.Module, *, training: bool = True) -> bool:
     return False
 
 
-class OwnGenerator(TorchFunctionMode):
+class use_generator(TorchFunctionMode):
     """Within this context every draw without a generator argument uses one of the given ones.
 
     Layers of torch and of users draw their initial weights from the global generator. Here
@@ -80,9 +80,9 @@ class OwnGenerator(TorchFunctionMode):
     Examples
     --------
     >>> import torch
-    >>> with OwnGenerator(torch.Generator().manual_seed(0)):
+    >>> with use_generator(torch.Generator().manual_seed(0)):
     ...     first = torch.nn.Linear(2, 3)
-    >>> with OwnGenerator(torch.Generator().manual_seed(0)):
+    >>> with use_generator(torch.Generator().manual_seed(0)):
     ...     second = torch.nn.Linear(2, 3)
     >>> torch.equal(first.weight, second.weight)
     True

@@ -21,7 +21,7 @@ from .._data.rows import as_tensor
 from .._devices import OutOfMemoryError, default_torch_modes
 from .._persistence import StoredModule
 from .._validation import Count
-from ..nn.seeding import OwnGenerator, is_stochastic
+from ..nn.seeding import is_stochastic, use_generator
 from ._base import BaseImageFeatures, as_float
 
 
@@ -182,7 +182,7 @@ def _computing(network, seed, x):
     draws = contextlib.nullcontext()
     if is_stochastic(network, training=False):
         types = sorted({"cpu", x.device.type})
-        draws = OwnGenerator(*(torch.Generator(name).manual_seed(seed) for name in types))
+        draws = use_generator(*(torch.Generator(name).manual_seed(seed) for name in types))
     try:
         with torch.no_grad(), draws:
             yield
@@ -355,7 +355,7 @@ class BackboneFeatures(BaseImageFeatures):
         else:
             from torchvision.models import get_model
 
-            with OwnGenerator(torch.Generator().manual_seed(self._seed)):
+            with use_generator(torch.Generator().manual_seed(self._seed)):
                 network = get_model(self.backbone, weights=weights, progress=False).eval()
         if not drawn and is_stochastic(network, training=False):
             self._seed = self._draw_seed()

@@ -12,7 +12,7 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from .._validation import Count
-from ..nn.seeding import OwnGenerator
+from ..nn.seeding import use_generator
 from ._base import BaseImageTransformer
 
 _PAPER_KERNEL, _PAPER_SIGMA = (3, 7), (1.1, 2.2)
@@ -146,7 +146,7 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
 
         def call(x):
             nonlocal shape
-            with OwnGenerator(*generators):
+            with use_generator(*generators):
                 result = self.func(x.clone())  # it may write into x, X must stay
             if not isinstance(result, torch.Tensor) or not result.ndim or len(result) != len(x):
                 raise ValueError(

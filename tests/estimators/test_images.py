@@ -12,7 +12,7 @@ from torch import nn
 from sklearn_moe import MoERegressor
 from sklearn_moe.nn import TRUNKS, CNNExpert
 from sklearn_moe.nn.routers.scores import CNNScores, NormalizedScores
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 make = partial(brief, n_experts=2)
@@ -52,7 +52,7 @@ def test_defaults_learn_images_with_all_experts(pictures):
 
 def test_one_expert_behind_the_trunk_is_the_small_cnn(pictures):
     module = make(n_experts=1, expert_width=256).fit(*pictures).module_
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         whole = CNNExpert((3, 12, 12), 3)
     layers = [module.trunk[0], module.trunk[3], module.experts[0][0], module.experts[0][2]]
     whole_layers = [layer for layer in whole if hasattr(layer, "weight")]
@@ -118,7 +118,7 @@ def test_router_and_experts_see_the_same_features(pictures):
 
 
 def test_a_module_is_copied_and_trained(pictures):
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         module = small((3,))
     before = deepcopy(module.state_dict())
     clf = make(trunk=module, warm_start=True).fit(*pictures)
@@ -152,14 +152,14 @@ def test_what_does_not_fit_images_is_refused(pictures):
 
 
 def test_pooling_first_changes_nothing():
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         whole = CNNExpert((3, 9, 10), 4, width=5)
     x = torch.randn(6, 3, 9, 10, generator=seeded())
     z = nn.functional.max_pool2d(whole[0](x).relu(), 2)
     z = nn.functional.max_pool2d(whole[3](z).relu(), 2)
     torch.testing.assert_close(whole(x), whole[9](whole[7](z.flatten(1)).relu()))
     # GELU falls before it rises: there the order is the published one.
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         gelu = TRUNKS["cnn"]((3, 9, 10), width=5, activation="gelu")
     assert isinstance(gelu[2], nn.MaxPool2d)
 
@@ -194,7 +194,7 @@ def test_a_convolutional_router_in_float64_outside_training(pictures):
 
 
 def test_the_layers_of_a_convolutional_router():
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         scores = CNNScores((3, 9, 14), 4, init_std=1.0, width=2)
     first, bias, second, other_bias, readout = scores.parameters()
     assert (first.shape[2:], second.shape[2:]) == ((5, 5), (3, 3))

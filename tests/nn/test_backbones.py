@@ -10,7 +10,7 @@ from torch import nn
 
 from sklearn_moe import SolverParams
 from sklearn_moe.nn import EXPERTS
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
 BATCH, GROUP = (
@@ -23,7 +23,7 @@ SHAPE = (3, 8, 8)
 
 
 def build(expert, shape=SHAPE, n_outputs=3, *, seed=0, width=4, **options):
-    with OwnGenerator(seeded(seed)):
+    with use_generator(seeded(seed)):
         return EXPERTS[expert].build(shape, n_outputs, width=width, **options)
 
 
@@ -47,7 +47,7 @@ def test_only_the_stem_differs_from_torchvision(name):
     import torchvision
 
     is_resnet = name == "resnet18"
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         theirs = getattr(torchvision.models, name)(num_classes=10)
         experts = [EXPERTS[kind].build((3, 32, 32), 10) for kind in (name, f"{name}_gn")]
     for expert in experts:

@@ -10,7 +10,7 @@ from sklearn_moe.nn import ACTIVATIONS, EXPERTS, ExpertSpec, MLPExpert, PatchExp
 from sklearn_moe.nn.dispatch import Stack
 from sklearn_moe.nn.experts.mlp import MLPStack
 from sklearn_moe.nn.functional import activation_layer
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 
 TIGHT = {"rtol": 1e-12, "atol": 1e-12}
 
@@ -36,7 +36,7 @@ def test_activations():
 
 def test_patch_expert_is_the_sum_over_filters_and_patches():
     for bias, activation in ((False, "cubic"), (True, "linear"), (True, "tanh")):
-        with OwnGenerator(seeded()):
+        with use_generator(seeded()):
             expert = PatchExpert((4, 6), 3, width=5, activation=activation, bias=bias).double()
         x, sigma = samples_for("patch"), ACTIVATIONS[activation]
         expected = torch.zeros(len(x), 3, dtype=torch.float64)
@@ -47,7 +47,7 @@ def test_patch_expert_is_the_sum_over_filters_and_patches():
 
 
 def test_patch_expert_initial_scale():
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         gaussian = PatchExpert((4, 300), 10, width=50, init_scale=0.01)
         uniform = PatchExpert((4, 300), 10, width=50, init_scale=0.01, init="uniform")
     for expert in (gaussian, uniform):
@@ -79,7 +79,7 @@ def test_an_expert_follows_its_options_and_the_seed(expert):
 
 def test_options_of_a_spec_come_before_others():
     spec = ExpertSpec(PatchExpert, ndim=3).with_options(width=3).with_options(bias=True)
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         expert = spec.build((4, 6), 2, width=5, activation="linear")
     assert expert.weight.shape == (2, 3, 6)
     assert expert.bias is not None
@@ -153,7 +153,7 @@ def test_a_stack_is_a_sequence_of_experts_that_share_its_weights(expert, router)
 
 
 def test_only_homogeneous_experts_are_stacked():
-    with OwnGenerator(seeded(8)):
+    with use_generator(seeded(8)):
         for kind, shape in ((MLPExpert, (5,)), (PatchExpert, (4, 6))):
             other = type("Other", (kind,), {})  # whose forward may be another
             one, twin, narrow = (kind(shape, 3, width=width) for width in (3, 3, 2))

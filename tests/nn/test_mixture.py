@@ -10,7 +10,7 @@ from torch import nn
 from sklearn_moe.nn import PatchExpert, Route, weighted_mean
 from sklearn_moe.nn.dispatch import apply_all, dispatch
 from sklearn_moe.nn.functional import mixture_loss
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 
 
 def build(expert="patch", *, router="topk", top_k=1, gate=None, **parts):
@@ -76,7 +76,7 @@ def test_experts_that_differ():
             return 2 * super().forward(x)
 
     mixture, x = build(unstacked=True), samples_for("patch")
-    with OwnGenerator(seeded(7)):
+    with use_generator(seeded(7)):
         mixture.experts[0] = PatchExpert((4, 6), 3, activation="linear").double()
         mixture.experts[2] = Twice((4, 6), 3).double()
         mixture.experts[1] = PatchExpert((4, 6), 3, width=2, bias=True).double()
@@ -102,7 +102,7 @@ def test_means_count_weights_and_own_samples():
 def test_own_generator_seeds_any_layer():
     layers = []
     for seed in (0, 0, 1):
-        with OwnGenerator(seeded(seed)):
+        with use_generator(seeded(seed)):
             layers.append([nn.Linear(3, 2).weight, nn.Conv2d(1, 2, 3).bias, torch.randn(3)])
             layers[-1].append(torch.dropout_(torch.ones(20), 0.5, True))
     assert all(map(torch.equal, layers[0], layers[1]))

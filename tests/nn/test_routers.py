@@ -22,7 +22,7 @@ from sklearn_moe.nn.routers import make
 from sklearn_moe.nn.routers import scores as networks
 from sklearn_moe.nn.routers.base import choose
 from sklearn_moe.nn.routers.scores import CentroidScores, LinearScores, as_patches
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 
 # Each gate of each router, with one or several experts (patches) in turn.
 SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "patch_choice": 2, "random": 2, "relu": 2}
@@ -177,7 +177,7 @@ def test_merging_experts_of_any_kind():
 
 def test_merging_refuses_experts_that_have_no_mean():
     mixture = build("merge", "mlp")
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         different = [nn.Linear(6, 3), *list(mixture.experts)[1:]]
         norms = [nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)) for _ in range(4)]
     for experts, match in ((different, "averages the param"), (norms, "statistics of BatchNorm")):
@@ -262,12 +262,12 @@ def test_last_weights_have_the_std_that_is_asked_for():
         seen.append(init_std)
         return nn.Sequential(nn.Flatten(), nn.Linear(24, n_experts))
 
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         for router, options in (("topk", {}), ("topk", {"noise": None}), ("relu", {})):
             make_router(router, (4, 6), 4, 3, network=own, init_std=0.5, **options)
     assert seen == [0, 0.05, 0.5]
     for network in (LinearScores, networks.MLPScores, networks.CNNScores):
-        with OwnGenerator(seeded()):
+        with use_generator(seeded()):
             scores = network((3, 20, 20), 64, init_std=0.5)
         weight = scores[-1].weight if network is networks.CNNScores else scores.weight
         assert weight.mean().item() == pytest.approx(0, abs=0.05)
@@ -277,7 +277,7 @@ def test_last_weights_have_the_std_that_is_asked_for():
 def test_what_is_no_network_of_scores_is_refused():
     with pytest.raises(TypeError, match=r"router__network=.* returned int"):
         make_router("topk", (4, 6), 4, 3, network=lambda shape, n: n)
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         wrong = nn.Identity(), nn.LSTM(6, 4)
     for network, match in zip(wrong, (r"\(2, 4\), .* \(2, 6\)", "'tuple'"), strict=True):
         router = make_router("topk", (6,), 4, 3, network=lambda shape, n, own=network: own)
@@ -298,7 +298,7 @@ def test_what_is_not_trained_is_not_balanced():
 def test_scores_start_at_zero_where_there_is_noise():
     x = torch.randn(20, 3, 16, 16, generator=seeded())
     for network in NETWORKS:
-        with OwnGenerator(seeded()):
+        with use_generator(seeded()):
             router = make_router("top1", x.shape[1:], 4, 3, network=network)
         assert not router.score(x).any()
 
@@ -411,7 +411,7 @@ CONTRADICTIONS = [
 def test_what_contradicts_itself_is_refused_with_the_reason():
     for router, options, message in CONTRADICTIONS:
         refused = pytest.raises(ValueError, match=f"router='{router}': .*({message})")
-        with OwnGenerator(seeded()), refused:
+        with use_generator(seeded()), refused:
             make_router(router, (4, 6), 4, 3, **options)
 
 

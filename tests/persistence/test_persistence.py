@@ -36,7 +36,7 @@ from sklearn_moe import (
     SolverParams,
     nn,
 )
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -213,7 +213,7 @@ def test_a_file_is_hardly_larger_than_the_weights_until_it_is_trained_further(ta
 
 def test_a_network_given_as_trunk_is_stored_once_beside_what_became_of_it(table):
     X, y = table
-    with OwnGenerator(torch.Generator().manual_seed(0)):
+    with use_generator(torch.Generator().manual_seed(0)):
         layers = torch.nn.Linear(50, 400), torch.nn.BatchNorm1d(400), torch.nn.Linear(400, 20)
         trunk = torch.nn.Sequential(*layers)
     trunk.register_buffer("table", torch.ones(3), persistent=False)

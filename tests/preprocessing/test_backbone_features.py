@@ -18,7 +18,7 @@ from sklearn.pipeline import Pipeline
 from torch import nn
 from torchvision import models
 
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 from sklearn_moe.preprocessing import BackboneFeatures
 from sklearn_moe.preprocessing._backbone import _named_weights
 
@@ -26,7 +26,7 @@ images = partial(noise_images, n_samples=5, height=9, width=8)
 
 
 def make_network(n_channels=3, n_classes=4, *, seed=0):
-    with OwnGenerator(seeded(seed)):
+    with use_generator(seeded(seed)):
         return nn.Sequential(
             *(nn.Conv2d(n_channels, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU()),
             *(nn.AdaptiveAvgPool2d(2), nn.Flatten()),
@@ -35,12 +35,12 @@ def make_network(n_channels=3, n_classes=4, *, seed=0):
 
 
 def make_transformer():
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         return models.VisionTransformer(8, 4, 1, 2, 16, 32, num_classes=5).eval()
 
 
 def get_model(name, seed=0, **options):
-    with OwnGenerator(seeded(seed)):
+    with use_generator(seeded(seed)):
         return models.get_model(name, **options).eval()
 
 

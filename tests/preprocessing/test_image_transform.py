@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional
 
 from sklearn_moe import preprocessing
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 from sklearn_moe.preprocessing import (
     BackboneFeatures,
     ImageTransform,
@@ -26,7 +26,7 @@ from sklearn_moe.preprocessing import (
     paper_blur,
 )
 
-with OwnGenerator(seeded()):
+with use_generator(seeded()):
     NETWORK = torch.nn.Sequential(
         *(torch.nn.Conv2d(3, 6, 3), torch.nn.ReLU(), torch.nn.AdaptiveMaxPool2d(2)),
         *(torch.nn.Flatten(), torch.nn.Linear(24, 5)),
@@ -292,7 +292,7 @@ def test_another_device_gives_the_same(transformer, device):
 
 
 def blurred(x, seed=0):
-    with OwnGenerator(seeded(seed)):
+    with use_generator(seeded(seed)):
         return paper_blur(x)
 
 
@@ -300,7 +300,7 @@ def test_paper_blur():
     for dtype, tolerance in [(torch.uint8, 1), (torch.float32, 1e-6), (torch.float64, 1e-7)]:
         x = torch.from_numpy(images(dtype=np.uint8)).to(dtype)
         x = x if dtype == torch.uint8 else x / 255
-        with OwnGenerator(seeded()):
+        with use_generator(seeded()):
             sigmas = torch.empty(7).uniform_(1.1, 2.2).tolist()
         expected = torch.stack(
             [functional.gaussian_blur(a, [3, 7], [s, s]) for a, s in zip(x, sigmas, strict=True)]
@@ -317,7 +317,7 @@ def test_paper_blur():
 
 def test_random_crop_flip_is_a_crop_of_the_padded_image_mirrored_or_not():
     x = torch.arange(1.0, 1 + 300 * 2 * 6 * 5).view(300, 2, 6, 5)
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         result = RandomCropFlip(padding=2)(x)
     padded = torch.nn.functional.pad(x, (2, 2, 2, 2))
     seen = set()
@@ -336,7 +336,7 @@ def test_random_crop_flip_is_a_crop_of_the_padded_image_mirrored_or_not():
 
 def test_the_padding_of_random_crop_flip():
     x = torch.full((4, 3, 8, 8), 7, dtype=torch.uint8)
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         result = RandomCropFlip()(x)
         assert RandomCropFlip(np.int64(0))(x).equal(x)
     assert result.dtype == torch.uint8

@@ -12,7 +12,7 @@ from helpers import hook, make_mixture, seeded
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, _devices
-from sklearn_moe.nn.seeding import OwnGenerator
+from sklearn_moe.nn.seeding import use_generator
 from sklearn_moe.preprocessing import BackboneFeatures, PatchKMeansFeatures
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -191,7 +191,7 @@ def test_mixtures_of_a_seed_are_the_same_for_every_default_dtype(double_by_defau
 
 
 def test_modules_of_users_may_be_of_another_dtype(samples):
-    with OwnGenerator(seeded()):
+    with use_generator(seeded()):
         trunk = torch.nn.Linear(8, 5).double()
     activation = torch.nn.PReLU().double()
 
