@@ -1,7 +1,7 @@
 """One rule for every choice: a registered name, or an object of the user's own."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -85,11 +85,11 @@ class Registry(Mapping):
         return f"{self.parameter}={choice!r} must be {self.own}"
 
     def make(self, choice: Any, kind: type, /, *args: Any, **options: Any) -> Any:
-        """Return what the factory of a choice, a `kind`, makes of the arguments, see `make`."""
-        return make(self.expected(choice), kind, self.resolve(choice), *args, **options)
+        """Return what the factory of a choice, a `kind`, makes of the arguments."""
+        return call_factory(self.expected(choice), kind, self.resolve(choice), *args, **options)
 
 
-def make(expected: str, kind: type, factory: Callable, /, *args: Any, **options: Any) -> Any:
+def call_factory(expected: str, kind: type, factory: Any, /, *args: Any, **options: Any) -> Any:
     """Return what a factory makes; `expected` begins the messages: what it must be.
 
     Raises
@@ -116,7 +116,7 @@ def is_auto(choice: Any) -> "TypeIs[Literal['auto']]":
     return isinstance(choice, str) and choice == "auto"
 
 
-def takes(function: Any, name: str) -> bool:
+def accepts_argument(function: Any, name: str) -> bool:
     """Return whether a function has an argument of that name, or takes any.
 
     One of C that does not tell its arguments takes none.
@@ -131,12 +131,12 @@ def takes(function: Any, name: str) -> bool:
     return name in parameters and parameters[name].kind not in by_position
 
 
-def has(part: Any, base: type, method: str) -> bool:
+def overrides(part: Any, base: type, method: str) -> bool:
     """Return whether the class of a part overrides a method of its base class."""
     return getattr(type(part), method) is not getattr(base, method)
 
 
-def require(part: Any, base: type, method: str, purpose: str) -> None:
+def require_override(part: Any, base: type, method: str, purpose: str) -> None:
     """Refuse a part whose class does not override a method of its base, and say what needs it.
 
     Raises
@@ -144,7 +144,7 @@ def require(part: Any, base: type, method: str, purpose: str) -> None:
     TypeError
         If the method is still that of the base.
     """
-    if not has(part, base, method):
+    if not overrides(part, base, method):
         raise TypeError(
             f"{type(part).__name__} has no method {method!r}, which {purpose} needs. Write it as "
             f"{base.__name__}.{method} describes."

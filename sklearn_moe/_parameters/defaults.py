@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._data.rows import row_slices
-from .._registry import has, is_auto, require, takes
+from .._registry import accepts_argument, is_auto, overrides, require_override
 from .._validation import refuse_overflow
 from ..nn import ACTIVATIONS, EXPERTS, NETWORKS, TRUNKS, ExpertSpec, Head, MLPExpert, RouterSpec
 from ..nn.routers.scores import CentroidScores, LinearScores, MLPScores, patches_shape
@@ -204,7 +204,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
     expert = ExpertSpec.of(EXPERTS.resolve(choices.pick("expert", usual)))
     solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", expert.solver)))
     adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
-    mixes = is_vector and not adds and has(head, Head, "mix")
+    mixes = is_vector and not adds and overrides(head, Head, "mix")
     usual = choices.pick("router__kind", "soft" if mixes else "top1")
     router = router or RouterSpec.of(usual)
     standardize = choices.pick("standardize", data.is_table or data.is_image)
@@ -298,7 +298,7 @@ def _plan_training(choices, data, head, solver, model, is_linear):
     batch_size = min(largest_batch, data.n_samples)
     schedule = choices.pick("solver__schedule", solver.schedule)
     if schedule == "residual":
-        require(head, Head, "error", "solver__schedule='residual'")
+        require_override(head, Head, "error", "solver__schedule='residual'")
         if not solver.per_expert:
             raise ValueError(
                 "solver__schedule='residual' is made for solver='normalized_sgd', got solver="
@@ -308,17 +308,17 @@ def _plan_training(choices, data, head, solver, model, is_linear):
     is_strong = (data.is_table or model.trunk is not None) and not is_linear
     own_loss = choices.pick("expert_loss_weight", own_loss if mixes and is_strong else 0.0)
     # One network has no out-of-bag samples, but a bag of such networks has.
-    rehearses = n_experts == 1 and data.is_table and has(head, Head, "mix")
+    rehearses = n_experts == 1 and data.is_table and overrides(head, Head, "mix")
     # Specialized experts give poor out-of-bag estimates: they know their own region only. Samples
     # that are held out halve the log loss of tables then, also of 150 rows.
     n_held_out = choices["validation_fraction"] * data.n_samples
-    enough = n_held_out >= max(_FEWEST_HELD_OUT, head.n_targets) and has(head, Head, "score")
+    enough = n_held_out >= max(_FEWEST_HELD_OUT, head.n_targets) and overrides(head, Head, "score")
     stop = data.is_table and n_experts > 1 and enough
     stop = "out_of_bag" if rehearses or (mixes and data.is_table and own_loss) else stop
     stop = choices.pick("early_stopping", stop)
     is_bagged = stop == "out_of_bag"
     if stop is True:
-        require(head, Head, "score", "early_stopping=True")
+        require_override(head, Head, "score", "early_stopping=True")
     if not mixes and ((is_bagged and not rehearses) or own_loss):
         which = f"expert_loss_weight={own_loss!r}"
         raise ValueError(
@@ -441,14 +441,14 @@ def _solver_options(choices, solver):
         if value:
             kind = f"solver={choices['solver__kind']!r}"
             _require(solver.optimizer, name, f"solver__{name}", value, kind, "0")
-        if takes(solver.optimizer, name):
+        if accepts_argument(solver.optimizer, name):
             options[name] = value
     return options
 
 
 def _require(function, argument, parameter, value, choice, unset):
     """Refuse a parameter that would be ignored."""
-    if not takes(function, argument):
+    if not accepts_argument(function, argument):
         raise ValueError(
             f"{parameter}={value!r} would be ignored: {choice} takes no {argument}. "
             f"Leave {parameter} at {unset}, or pass a callable with such an argument."

@@ -10,7 +10,7 @@ import torch
 
 from .._compat import Interrupts
 from .._data.rows import Batches
-from .._registry import make
+from .._registry import call_factory
 from ..nn import weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
@@ -419,7 +419,7 @@ class Step:
             f"given, {tuple(shape)}, {dtype}"
         )
         with use_generator(*self.training.draws):
-            x = make(expected, torch.Tensor, self.net.train_transform, x)
+            x = call_factory(expected, torch.Tensor, self.net.train_transform, x)
         if (x.shape, x.dtype) != (shape, dtype):
             raise ValueError(f"{expected}; it returned {tuple(x.shape)}, {x.dtype}.")
         return x

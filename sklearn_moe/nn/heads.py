@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import huber_loss, logsigmoid, softplus
 
-from .._registry import Registry, require
+from .._registry import Registry, require_override
 from .functional import log_softmax, softmax
 
 _LEAST_SCALE = 1e-3  # standard deviations of y; without it a density is unbounded
@@ -281,7 +281,7 @@ class RegressionHead(Head):
 
     def density_loss(self, expert_outputs: Tensor, y: Tensor) -> Tensor:
         """Return the negative log density of y, up to a constant, summed over the targets."""
-        require(self, RegressionHead, "density_loss", "its loss")
+        require_override(self, RegressionHead, "density_loss", "its loss")
         raise NotImplementedError
 
     def parts(self, output: Tensor) -> Tensor:
@@ -469,7 +469,7 @@ def _make_head(
     head = LOSSES.make(factory, Head, n_targets)
     _check_kind(factory, head, kind)
     for method in ("loss", "predict"):
-        require(head, Head, method, f"loss={factory!r}")
+        require_override(head, Head, method, f"loss={factory!r}")
     if learns_scale and getattr(head, "family", None) is not None and not head.has_scale:
         head.log_scale = nn.Parameter(torch.zeros(n_targets))
     return head

@@ -8,7 +8,7 @@ from torch import Generator, Tensor, nn
 from torch.optim import Optimizer
 
 from .._devices import default_torch_modes
-from .._registry import require
+from .._registry import require_override
 from .balance import BALANCES
 from .dispatch import Experts, apply_all, is_stack, stacked_form
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
@@ -208,7 +208,7 @@ def build_mixture(
     head, router = head(), RouterSpec.of(router)
     mixes = router.router_class.mixes
     if mixes:
-        require(head, Head, "mix", f"router={router}")
+        require_override(head, Head, "mix", f"router={router}")
         if n_shared_experts:
             raise ValueError(
                 f"router={router} mixes the distributions of the experts and cannot add outputs "

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .._registry import Registry, takes
+from .._registry import Registry, accepts_argument
 from .experts import EXPERTS, CNNTrunk
 from .functional import Shape, evaluate
 
@@ -51,7 +51,7 @@ def make_trunk(
     found = TRUNKS.resolve(trunk)
     if isinstance(found, nn.Module):
         return copy.deepcopy(found)
-    takes_it = activation is not None and takes(found, "activation")
+    takes_it = activation is not None and accepts_argument(found, "activation")
     options = {"activation": activation} if takes_it else {}
     return TRUNKS.make(trunk, nn.Module, input_shape, **options)
 

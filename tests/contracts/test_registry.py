@@ -10,7 +10,7 @@ import torch
 from helpers import raises
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, nn
-from sklearn_moe._registry import Registry, takes
+from sklearn_moe._registry import Registry, accepts_argument
 from sklearn_moe.optim import SOLVERS
 
 REGISTRIES = {
@@ -83,8 +83,8 @@ def test_what_a_function_takes():
         return None
 
     for function in (nn.MLPExpert, any_of_them, partial(nn.MLPExpert, width=2)):
-        assert takes(function, "width")
-        assert takes(function, "depth") == (function is any_of_them)
+        assert accepts_argument(function, "width")
+        assert accepts_argument(function, "depth") == (function is any_of_them)
     # dict and torch.relu do not tell their arguments.
     for function in (by_position, torch.relu, dict):
-        assert not takes(function, "width") | takes(function, "activation")
+        assert not accepts_argument(function, "width") | accepts_argument(function, "activation")

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import nn
 
-from ..._registry import Registry, takes
+from ..._registry import Registry, accepts_argument
 from ..functional import Shape
 from .cnn import CNNExpert, CNNTrunk
 from .mlp import MLPExpert
@@ -70,7 +70,7 @@ class ExpertSpec:
 
     def takes(self, name: str) -> bool:
         """Return whether the factory takes an argument of that name."""
-        return takes(self.factory, name)
+        return accepts_argument(self.factory, name)
 
     def build(self, input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
         """Return a new expert; `options` of the spec have precedence over those given here.

@@ -12,7 +12,7 @@ from functools import partial
 import torch
 from torch import Generator, Tensor
 
-from ..._registry import Registry, require
+from ..._registry import Registry, require_override
 from ..functional import draw_for_samples, softmax
 from ..seeding import hash_rows
 
@@ -204,5 +204,5 @@ def make_noise(noise: str | Callable | None, hashed: bool) -> Callable | None:
             raise TypeError(f"router__noise={noise!r} must be {NOISES.own}.")
         made = made(hashed)
     if isinstance(made, Noise) and type(made).__call__ is Noise.__call__:
-        require(made, Noise, "quantile", f"router__noise={noise!r}")
+        require_override(made, Noise, "quantile", f"router__noise={noise!r}")
     return made

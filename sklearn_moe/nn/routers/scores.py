@@ -9,7 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..._registry import Registry, takes
+from ..._registry import Registry, accepts_argument
 from ..functional import Shape
 
 _SIDE = 4  # pixels of a square patch of an image (paper, appendix A)
@@ -262,6 +262,7 @@ def make_scores(
     TypeError
         If the factory takes other arguments or returns anything but a module.
     """
-    options = {"init_std": init_std} if takes(NETWORKS.resolve(network), "init_std") else {}
+    factory = NETWORKS.resolve(network)
+    options = {"init_std": init_std} if accepts_argument(factory, "init_std") else {}
     module = NETWORKS.make(network, nn.Module, input_shape, n_experts, **options)
     return module if isinstance(module, Scores) else _ModuleScores(module, n_experts)
