@@ -196,19 +196,19 @@ def test_dense_gradient_changes_no_output_and_reaches_every_gate(router, expert)
     for m in chosen.unique():
         own = chosen == m
         mean = weight[own] @ first.expert_outputs[own, 0] / weight[own].sum()
-        torch.testing.assert_close(mixture.router.defaults.mean[m], mean)
+        torch.testing.assert_close(mixture.router.mean_outputs.mean[m], mean)
     # One batch for expert 0 only does not change the means of the others.
-    means = mixture.router.defaults.mean.clone()
+    means = mixture.router.mean_outputs.mean.clone()
     alone = first.route._replace(chosen=torch.zeros_like(first.route.chosen))
     mixture.balance_loss(first._replace(route=alone), weight)
-    assert torch.equal(mixture.router.defaults.mean[1:], means[1:])
+    assert torch.equal(mixture.router.mean_outputs.mean[1:], means[1:])
     second = mixture(x, seeded(5))
     torch.testing.assert_close(second.output, first.output)
     # The gradient is that of a mixture in which the output of the others is their mean.
     gates = mixture.route(x, seeded(5)).scores.softmax(1)
-    defaults = mixture.router.defaults.mean.expand(23, 4, 3).clone()
-    defaults[torch.arange(23), chosen] = first.expert_outputs[:, 0].detach()
-    dense = torch.einsum("nm,nmo->no", gates, defaults)
+    of_all = mixture.router.mean_outputs.mean.expand(23, 4, 3).clone()
+    of_all[torch.arange(23), chosen] = first.expert_outputs[:, 0].detach()
+    dense = torch.einsum("nm,nmo->no", gates, of_all)
     assert_equal_gradients(second.output, dense, list(mixture.router.network.parameters()))
 
 
@@ -418,7 +418,7 @@ def test_what_contradicts_itself_is_refused_with_the_reason():
 def test_a_dense_gradient_needs_a_choice_and_a_bounded_gate():
     spec = ROUTERS["topk"].with_options(dense_gradient=True)
     for gate in ("softmax", GATES["softmax"], "sigmoid"):
-        assert make_router(spec, (4, 6), 4, 3, gate=gate).defaults is not None
+        assert make_router(spec, (4, 6), 4, 3, gate=gate).mean_outputs is not None
     for router, gate in (("soft", None), ("topk", "logit")):
         spec = ROUTERS[router].with_options(dense_gradient=True)
         with pytest.raises(ValueError, match=r"router=RouterSpec.*dense_gradient.*gate="):

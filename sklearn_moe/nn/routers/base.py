@@ -166,7 +166,7 @@ class Router(nn.Module):
         `noise(x, scores, generator)` is added to the scores that are compared, in training.
     balance : Balance or None
         What keeps the load even.
-    defaults : RunningMean or None
+    mean_outputs : RunningMean or None
         For sparse routers: the mean output of each expert, (n_experts, n_outputs), which gives a
         gradient to the gates of experts that were not chosen.
     mix : callable or None
@@ -193,7 +193,7 @@ class Router(nn.Module):
         gate: str | Callable = "softmax",
         noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
         balance: Balance | None = None,
-        defaults: RunningMean | None = None,
+        mean_outputs: RunningMean | None = None,
         mix: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         super().__init__()
@@ -202,7 +202,7 @@ class Router(nn.Module):
         self.gate = GATES.resolve(gate)
         self.noise = noise
         self.balance = balance
-        self.defaults = defaults
+        self.mean_outputs = mean_outputs
         self.mix = mix
         self.frozen = False  # once frozen: no gradient step, no balance update
 

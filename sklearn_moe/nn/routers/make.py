@@ -181,7 +181,8 @@ def make_router(
             _check_balance(balance.needs, router_class, scores, noise, some_are_left)
     parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise, "balance": balance}
     if spec.dense_gradient:
-        parts["defaults"] = RunningMean(torch.zeros(n_experts, n_outputs), _MEMORY, per_row=True)
+        zeros = torch.zeros(n_experts, n_outputs)
+        parts["mean_outputs"] = RunningMean(zeros, _MEMORY, per_row=True)
     if router_class.learns_noise:
         parts["scale_network"] = LinearScores(input_shape, n_experts)
     return router_class(scores, mix=mix, **parts)

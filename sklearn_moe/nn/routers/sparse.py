@@ -20,9 +20,9 @@ class TopKRouter(Router):
 
     Notes
     -----
-    With `defaults`, the gates of experts that were not chosen get the gradient that they would have
-    if the output of these experts was its running mean (Default MoE, arXiv 2504.12463). The output
-    itself is that of the chosen experts.
+    With `mean_outputs`, the gates of experts that were not chosen get the gradient that they would
+    have if the output of these experts was its running mean (Default MoE, arXiv 2504.12463). The
+    output itself is that of the chosen experts.
     """
 
     sparse = noisy = True
@@ -72,9 +72,9 @@ class TopKRouter(Router):
             output = outputs.squeeze(1) * gate
         else:
             output = (outputs * gate.unsqueeze(2)).sum(1)
-        if self.defaults is not None and self.training:
+        if self.mean_outputs is not None and self.training:
             gates = self.compute_gates(route.scores, route.noisy, None)
-            others = gates.scatter(1, route.chosen, 0).to(output) @ self.defaults.mean.clone()
+            others = gates.scatter(1, route.chosen, 0).to(output) @ self.mean_outputs.mean.clone()
             output = output + (others - others.detach())
         return output, outputs
 
@@ -82,9 +82,9 @@ class TopKRouter(Router):
         self, route: Route, expert_outputs: Tensor | None, weight: Tensor
     ) -> Tensor | None:
         """Update the running mean outputs and the balance by a training batch."""
-        if self.defaults is not None:
+        if self.mean_outputs is not None:
             assert expert_outputs is not None  # by `combine`
-            self.defaults.update(*_mean_outputs(route, expert_outputs.detach(), weight))
+            self.mean_outputs.update(*_mean_outputs(route, expert_outputs.detach(), weight))
         return super().balance_loss(route, expert_outputs, weight)
 
     def selection_probability(self, route: Route) -> Tensor:
