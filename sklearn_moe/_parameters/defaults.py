@@ -67,6 +67,9 @@ class DataProfile:
     dtype: np.dtype
     unevenness: float  # of the weights: Kish's factor, 1 if they are equal
     scale: float  # root mean square norm of patches, 1 for other samples
+    is_table: bool  # a sample is a row of numbers
+    is_image: bool  # a sample has channels, height and width
+    is_wide: bool  # a table of more columns than rows, and small enough for linear models
 
     @classmethod
     def of(cls, X, weight):
@@ -74,17 +77,9 @@ class DataProfile:
         scale = _rms_norm(X, weight) if X.ndim == 3 else 1.0
         weight = weight.astype(np.float64)
         unevenness = np.mean(np.square(weight)) / np.mean(weight) ** 2
-        return cls(X.shape[0], X.shape[1:], X.dtype, unevenness, scale)
-
-    @property
-    def is_table(self):
-        """Whether a sample is a row of numbers."""
-        return len(self.sample_shape) == 1
-
-    @property
-    def is_image(self):
-        """Whether a sample has channels, height and width."""
-        return len(self.sample_shape) == 3
+        n, is_table, is_image = X.shape[0], X.ndim == 2, X.ndim == 4
+        is_wide = is_table and _FEWEST_FOR_LINES <= n < X.shape[1] <= _MOST_NUMBERS / n
+        return cls(n, X.shape[1:], X.dtype, unevenness, scale, is_table, is_image, is_wide)
 
 
 @dataclass(frozen=True)
@@ -326,7 +321,7 @@ def _plan_training(choices, data, head, solver, model, is_linear):
             f"the distributions of several experts, got router={choices['router__kind']!r} and "
             f"n_experts={n_experts}. Use router='soft' and n_experts > 1, or leave it at 'auto'."
         )
-    starts_linear = (own_loss > 0 or n_experts == 1) and _is_wide(data)
+    starts_linear = (own_loss > 0 or n_experts == 1) and data.is_wide
     starts_linear = starts_linear and _holds_linear(model, head)
     auto_rates = _auto_rates(choices, data, solver, model)
     rates = [choices.pick(name, auto) for name, auto in auto_rates.items()]
@@ -373,13 +368,6 @@ def _plan_training(choices, data, head, solver, model, is_linear):
     )
 
 
-def _is_wide(data):
-    """Tell whether a table has more columns than rows, and is small enough for linear models."""
-    n_features = data.sample_shape[0]
-    fits = data.n_samples < n_features <= _MOST_NUMBERS / data.n_samples
-    return data.is_table and data.n_samples >= _FEWEST_FOR_LINES and fits
-
-
 def _holds_linear(model, head):
     """Tell whether an expert can become a linear function of its features."""
     is_relu = model.expert_options.get("activation") in ("relu", ACTIVATIONS["relu"])
@@ -405,7 +393,7 @@ def _auto_rates(choices, data, solver, model):
         # By batches: in a single one, a sample of weight 2 must be the same as two samples.
         n_batches = math.ceil(data.n_samples / _SMALL_BATCH)
         rate *= _TABLE_LR_FACTOR * min(1, math.sqrt(n_batches / _BATCHES_OF_FULL_RATE))
-        if _is_wide(data):  # a step moves the outputs in proportion to the columns
+        if data.is_wide:  # a step moves the outputs in proportion to the columns
             rate *= min(1, _COLUMNS_OF_FULL_RATE / data.sample_shape[0])
     if data.is_image and ends_at_0:
         rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
