@@ -6,7 +6,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import SKLEARN_1_6, refuses
+from helpers import SKLEARN_1_6, raises, refuses
 from scipy.sparse import csr_array
 
 from sklearn_moe import MoEClassifier, MoERegressor
@@ -116,8 +116,7 @@ def test_dates_are_named_with_a_remedy():
         with pytest.raises(TypeError, match=r"'when'.*dates or times.*Timedelta"):
             MoERegressor().fit(X, np.arange(30.0))
     for X in (DAYS.to_numpy()[:, None], np.array([[day] for day in DAYS], dtype=object)):
-        with pytest.raises(TypeError, match=r"X.*dates or times"):
-            MoERegressor().fit(X, np.arange(30.0))
+        raises(TypeError, r"X.*dates or times", MoERegressor().fit, X, np.arange(30.0))
 
 
 def test_columns_that_are_no_numbers_are_named():

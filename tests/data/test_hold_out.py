@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import brief
+from helpers import brief, raises
 from sklearn import config_context
 from sklearn.metrics import log_loss
 from sklearn.pipeline import make_pipeline
@@ -59,8 +59,7 @@ def test_groups_and_weights_are_requested_by_other_estimators():
     alone, named = (make().fit(Z, y, weight, groups=which) for which in (None, 7 * groups))
     np.testing.assert_array_equal(pipe.predict_proba(X), named.predict_proba(Z))
     assert alone.oob_loss_curve_ != named.oob_loss_curve_ == pipe[-1].oob_loss_curve_
-    with pytest.raises(ValueError, match="groups"):
-        make().fit(X, y, groups=groups[:-1])
+    raises(ValueError, "groups", make().fit, X, y, groups=groups[:-1])
 
 
 def test_a_class_of_one_row_is_trained_on_and_held_out_is_what_can_be():
@@ -80,8 +79,7 @@ def test_what_is_too_little_to_be_held_out_is_told():
         (X[:3], np.arange(3), None, "holds out 0 of 0 samples"),
         (X, halves, one, "holds out 1 of 1 groups"),
     ):
-        with pytest.raises(ValueError, match=f"early_stopping=True {match}"):
-            model.fit(X_some, y, groups=groups)
+        raises(ValueError, f"early_stopping=True {match}", model.fit, X_some, y, groups=groups)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 from helpers import noise_images as noise
+from helpers import raises
 from PIL import Image
 from torchvision.datasets import CIFAR10
 
@@ -124,8 +125,7 @@ def test_mistakes_in_folders_are_explained(folder, message):
     split = message.split()[0] if message.startswith(("valid", "empty")) else "train"
     with pytest.raises(OSError if "cannot" in message else ValueError, match=message):
         load_image_folder(folder[0], split)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        load_image_folder(folder[0] / "nowhere")
+    raises(FileNotFoundError, "nowhere", load_image_folder, folder[0] / "nowhere")
 
 
 # ---------------------------------------------------------------------------- CIFAR-10
@@ -195,8 +195,7 @@ def test_cifar10_that_is_not_there_is_explained(archive, tmp_path, monkeypatch):
         OSError, match=r"not complete in .*elsewhere.*Pass download_if_missing=True"
     ):
         fetch_cifar10(download_if_missing=False)
-    with pytest.raises(OSError, match=r"could not be downloaded from http.*refused.*Put cifar-10-"):
-        fetch_cifar10()
+    raises(OSError, r"could not be downloaded from http.*refused.*Put cifar-10-", fetch_cifar10)
     # A damaged archive is downloaded anew, so the message is the same.
     (home / "cifar10" / CIFAR10.filename).write_bytes(b"half of it")
     with pytest.raises(OSError, match=r"could not be downloaded .*or read images that you have"):

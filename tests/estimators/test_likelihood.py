@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from helpers import brief_fits, refuses
+from helpers import brief_fits, raises, refuses
 from scipy import integrate, stats
 from scipy.special import logsumexp, softmax
 from sklearn.base import clone
@@ -263,8 +263,7 @@ def test_probabilities_of_classes(classes, options):
     drawn = clf.sample_y(X[:3], 20_000, random_state=0)
     shares = (drawn[:, :, np.newaxis] == clf.classes_).mean(axis=1)
     np.testing.assert_allclose(shares, clf.predict_proba(X[:3]), atol=0.012)
-    with pytest.raises(ValueError, match=r"labels \['x'\]"):
-        clf.score_samples(X, np.where(y == "a", "x", y))
+    raises(ValueError, r"labels \['x'\]", clf.score_samples, X, np.where(y == "a", "x", y))
 
 
 def test_probabilities_of_margins_and_labels(classes):
@@ -313,8 +312,7 @@ def test_the_best_start_is_kept(numbers):
     assert len(first.loss_curve_) == 17  # went on from one start
     with pytest.raises(ValueError, match="checkpoint needs n_init=1"):
         MoERegressor(n_init=2, checkpoint="nowhere").fit(X, y)
-    with pytest.raises(ValueError, match="n_init"):
-        MoERegressor(n_init=0).fit(X, y)
+    raises(ValueError, "n_init", MoERegressor(n_init=0).fit, X, y)
 
 
 def overlapping(n=600, seed=0):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import raises
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import is_classifier
@@ -364,14 +365,10 @@ def test_mixtures_of_the_library():
 def test_bad_arguments_are_named():
     X, y, regime = three_rules(0, 60)
     mixture = fit(X, y, regime)
-    with pytest.raises(ValueError, match="y"):
-        region_rules(mixture, X, y[:-1])
-    with pytest.raises(ValueError, match="max_conditions"):
-        region_rules(mixture, X, max_conditions=0)
-    with pytest.raises(ValueError, match="X"):
-        region_rules(mixture, X[:, :, np.newaxis])
-    with pytest.raises(TypeError, match="apply"):
-        region_rules(LinearRegression().fit(X, y), X)
+    raises(ValueError, "y", region_rules, mixture, X, y[:-1])
+    raises(ValueError, "max_conditions", region_rules, mixture, X, max_conditions=0)
+    raises(ValueError, "X", region_rules, mixture, X[:, :, np.newaxis])
+    raises(TypeError, "apply", region_rules, LinearRegression().fit(X, y), X)
 
 
 def test_columns_of_one_value_and_several_labels():

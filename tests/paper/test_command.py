@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+from helpers import raises
 from sklearn.linear_model import LogisticRegression
 
 from sklearn_moe.paper import EXPERIMENTS, Experiment, Problem, _command, get_experiment
@@ -21,8 +22,7 @@ def test_names():
         (("table2", "paper"), "paper"),
         (("table1", "code", "old"), "old"),
     ):
-        with pytest.raises(ValueError, match=f"'{wrong}' is not known, choose from"):
-            get_experiment(*arguments)
+        raises(ValueError, f"'{wrong}' is not known, choose from", get_experiment, *arguments)
 
 
 def test_names_are_listed_and_corrected(capsys):
@@ -70,8 +70,7 @@ def test_a_report_is_written(tmp_path, monkeypatch, capsys):
     assert "the command has changed since" in second
     command.main(["redraw", str(tmp_path)])
     assert (tmp_path / "fig3.md").read_text() == text
-    with pytest.raises(SystemExit, match=r"^[^\n]*table1.json: stale[^\n]*$"):
-        command.main(["check", str(tmp_path)])
+    raises(SystemExit, r"^[^\n]*table1.json: stale[^\n]*$", command.main, ["check", str(tmp_path)])
 
     for line in ('"code": ".*"', '"command": ".*"'):  # of other code; of an option that is no more
         text = re.sub(line, line.replace(".*", "table1 --precision bf16"), table.read_text())
@@ -108,13 +107,11 @@ def test_a_missing_extra_is_found_before_the_work(nothing_runs, monkeypatch, tmp
     ):
         hide = {missing: None}
         monkeypatch.setattr(_command, "find_spec", lambda n, hide=hide: hide.get(n, find(n)))
-        with pytest.raises(SystemExit, match=rf"needs {missing}.*sklearn_moe\[{extra}\]'"):
-            command.main([name])
+        raises(SystemExit, rf"needs {missing}.*sklearn_moe\[{extra}\]'", command.main, [name])
 
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_work(nothing_runs, tmp_path):
     (tmp_path / "file").touch()
     place = str(tmp_path / "file" / "more" / "x.png")
     for arguments in (["demo", "--image", place], ["table1", "--out", place]):
-        with pytest.raises(SystemExit, match=r"Nothing can be written to .*file"):
-            command.main(arguments)
+        raises(SystemExit, r"Nothing can be written to .*file", command.main, arguments)

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from helpers import raises
 from sklearn.base import clone
 from skorch.history import History
 
@@ -47,8 +48,7 @@ def test_protocols_give_stored_numbers(protocol):
         assert clf.activation == ("cubic" if nonlinear else "linear")
         found = clf.predict_proba(X[:4])[:, 1]
         np.testing.assert_allclose(found, STORED[key], rtol=1e-5, err_msg=str(key))
-    with pytest.raises(ValueError, match="protocol must be 'paper' or 'code', got 'text'"):
-        paper_classifier("text")
+    raises(ValueError, "protocol must be 'paper' or 'code', got 'text'", paper_classifier, "text")
 
 
 def test_paper_protocol_is_section_3_2_and_that_of_the_code_softmaxes_twice(patches):

@@ -14,6 +14,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from helpers import raises
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -254,8 +255,7 @@ def test_one_failure_does_not_stop_the_others(tmp_path):
     with pytest.raises(RuntimeError, match=r"2 of 4 runs failed; the others are kept in.*solver"):
         run_experiment(small(models=models, grid={}), tmp_path, runs=2, progress=False)
     assert len(stored(tmp_path)) == 2
-    with pytest.raises(ValueError, match="n_jobs"):
-        run_experiment(small(), tmp_path, runs=1, jobs=0, progress=False)
+    raises(ValueError, "n_jobs", run_experiment, small(), tmp_path, runs=1, jobs=0, progress=False)
 
 
 def result(values, published=None, **labels):
@@ -293,8 +293,7 @@ def test_cells_are_told_apart_and_found_by_their_labels():
     cells = results.by("k", model="a")
     assert [(k, cell.mean("accuracy")) for k, cell in cells.items()] == [(1, 1), (2, 2)]
     assert results.by("model", k=1)["a"] is results.cells[0]
-    with pytest.raises(KeyError, match="2 cells have the labels"):
-        results.cell(model="a")
+    raises(KeyError, "2 cells have the labels", results.cell, model="a")
     problems = (SMALL, replace(SMALL, data_seed=1), replace(SMALL, n_test=90))
     cells = small(problems=problems).cells(1)
     labels = [tuple(cell.labels.values()) for cell in cells]

