@@ -2,10 +2,7 @@
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Literal
-
-if TYPE_CHECKING:
-    from typing_extensions import TypeIs
+from typing import Any
 
 
 class Registry(Mapping):
@@ -109,11 +106,6 @@ def call_factory(expected: str, kind: type, factory: Any, /, *args: Any, **optio
     if not isinstance(made, kind):
         raise TypeError(f"{expected}; it returned {type(made).__name__}.")
     return made
-
-
-def is_auto(choice: Any) -> "TypeIs[Literal['auto']]":
-    """Return whether a choice is left to the library."""
-    return isinstance(choice, str) and choice == "auto"
 
 
 def accepts_argument(function: Any, name: str) -> bool:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._data.rows import row_slices
-from .._registry import accepts_argument, is_auto, overrides, require_override
+from .._registry import accepts_argument, overrides, require_override
 from .._validation import refuse_overflow
 from ..nn import ACTIVATIONS, EXPERTS, NETWORKS, TRUNKS, ExpertSpec, Head, MLPExpert, RouterSpec
 from ..nn.routers.scores import CentroidScores, LinearScores, MLPScores, patches_shape
@@ -140,6 +140,10 @@ class Plan:
     resolved: dict[str, Any]
 
 
+def _is_auto(choice):
+    return isinstance(choice, str) and choice == "auto"  # arrays are compared by entry
+
+
 class _Choices(dict):
     """The parameters of an estimator, those of its parts by names such as "router__gate"."""
 
@@ -150,7 +154,7 @@ class _Choices(dict):
 
     def pick(self, name, default):
         """Return a parameter; if it is "auto", what is known or the default, and record that."""
-        if not is_auto(self[name]):
+        if not _is_auto(self[name]):
             return self[name]
         name = name.removesuffix("__kind")
         self.resolved[name] = self.known.get(name, default)
@@ -183,12 +187,12 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
     choices = _Choices(estimator.get_params(deep=True), known)
     data = DataProfile.of(X, weight)
     given = choices["router__kind"]
-    router = None if is_auto(given) else RouterSpec.of(given)
+    router = None if _is_auto(given) else RouterSpec.of(given)
     # A whole network has layers of its own, and some routers look at samples, not at features.
     of_samples = router and (
         router.network is CentroidScores or router.router_class is PatchChoiceRouter
     )
-    shares = data.is_image and is_auto(choices["expert"]) and not of_samples
+    shares = data.is_image and _is_auto(choices["expert"]) and not of_samples
     trunk = choices.pick("trunk", "cnn" if shares else None)
     if trunk is not None:
         TRUNKS.resolve(trunk)
@@ -229,7 +233,7 @@ def _plan_model(choices, data, expert, trunk, router):
     """Return what the model is, with all parts of the router."""
     fixed, top_k, upcycle = router.network, router.top_k, choices["router__upcycle"]
     network = choices.pick("router__network", "linear" if fixed is None else "auto")
-    if fixed is not None and not is_auto(network):
+    if fixed is not None and not _is_auto(network):
         raise ValueError(
             f"router={router}: its scores are fixed, got router__network={network!r}. Use "
             "router__network='auto'."
@@ -397,7 +401,7 @@ def _auto_rates(choices, data, solver, model):
             rate *= min(1, _COLUMNS_OF_FULL_RATE / data.sample_shape[0])
     if data.is_image and ends_at_0:
         rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
-    adds_up = is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
+    adds_up = _is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
     if router_class.mixes and is_vector and not solver.scale_by_input_norm:
         router_rate = _ROUTER_LR_FACTOR * rate
     elif data.is_image and model.trunk is None and adds_up:

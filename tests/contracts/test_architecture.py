@@ -142,6 +142,17 @@ def test_no_call_runs_up():
     assert not wrong
 
 
+def test_auto_is_resolved_in_one_place():
+    rooms = {"_base", "_parameters", "_training", "_data", "_registry", "_devices", "nn", "optim"}
+    says = {
+        path.name
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if room(path) in rooms and isinstance(node, ast.Constant) and node.value == "auto"
+    }
+    assert says == {"defaults.py", "estimator_params.py"}  # the latter declares parameters
+
+
 def test_what_is_decided_or_measured_does_not_change():
     changing = {
         node.name
