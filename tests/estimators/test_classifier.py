@@ -270,13 +270,6 @@ def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind):
         assert ("balance", "switch") in named or router in ("random", "kmeans")
 
 
-def test_balance_loss_spreads_the_load(patches):
-    (X, y, _), _ = patches
-    options = {"max_iter": 40, "balance__weight": 5.0}
-    loads = [fit_on(X, y, balance=name, **options).expert_load_.std() for name in (None, "switch")]
-    assert loads[1] < loads[0]
-
-
 def test_a_loss_that_explodes_is_named(patches):
     (X, y, _), _ = patches
     expert = EXPERTS["patch"].with_options(init_scale=1e3)

@@ -186,13 +186,6 @@ def test_shared_experts_are_added_to_the_chosen_ones(pictures):
 # -- routers of images --------------------------------------------------------------------
 
 
-def test_a_convolutional_router_in_float64_outside_training(pictures):
-    module = make(expert="cnn", expert_width=2, router__network="cnn").fit(*pictures).module_
-    assert isinstance(module.router.network.module, CNNScores)
-    scores = module.router.score(module.encode(torch.from_numpy(pictures[0][:4] / 255).float()))
-    assert (scores.dtype, scores.shape) == (torch.float64, (4, 2))
-
-
 def test_the_layers_of_a_convolutional_router():
     with use_generator(seeded()):
         scores = CNNScores((3, 9, 14), 4, init_std=1.0, width=2)

@@ -8,7 +8,7 @@ from helpers import assert_equal_gradients, is_deep, make_mixture, samples_for, 
 from torch import nn
 
 from sklearn_moe.nn import PatchExpert, Route, weighted_mean
-from sklearn_moe.nn.dispatch import apply_all, dispatch
+from sklearn_moe.nn.dispatch import apply_all
 from sklearn_moe.nn.functional import mixture_loss
 from sklearn_moe.nn.seeding import use_generator
 
@@ -81,14 +81,6 @@ def test_experts_that_differ():
         mixture.experts[2] = Twice((4, 6), 3).double()
         mixture.experts[1] = PatchExpert((4, 6), 3, width=2, bias=True).double()
     torch.testing.assert_close(mixture(x).output, dense(mixture, x, mixture.route(x)))
-
-
-def test_an_expert_is_called_once_with_its_own_samples_only():
-    calls, x = [], torch.arange(5.0).unsqueeze(1)
-    experts = [lambda x, m=m: calls.append((m, x.flatten().tolist())) or x for m in range(4)]
-    outputs = dispatch(experts, x, torch.tensor([[2], [0], [2], [3], [0]]))
-    torch.testing.assert_close(outputs, x.unsqueeze(1))
-    assert sorted(calls) == [(0, [1, 4]), (2, [0, 2]), (3, [3])]
 
 
 def test_means_count_weights_and_own_samples():

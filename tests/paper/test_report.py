@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 
 import numpy as np
 import pytest
@@ -128,26 +127,3 @@ def test_files(tmp_path):
     with pytest.raises(ValueError, match="names of their own"):
         write_report([make_results(), make_results()], tmp_path / "same")
     assert not (tmp_path / "same").exists()
-
-
-def test_in_a_browser(tmp_path):
-    names = ("chromium", "chromium-browser", "google-chrome")
-    browser = next(filter(None, map(shutil.which, names)), None)
-    if browser is None:
-        pytest.skip(f"none of {names} is installed")
-    sync_api, messages = pytest.importorskip("playwright.sync_api"), []
-    path = write_report([make_results(), make_results("other", "a_" * 100)], tmp_path, "a_" * 100)
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
-        page = chromium.new_page()
-        for event in ("console", "pageerror"):
-            page.on(event, lambda message: messages.append(message))  # playwright marks it
-        for width in (1280, 400):
-            page.set_viewport_size({"width": width, "height": 900})
-            page.goto(path.as_uri())
-            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
-        widths = page.locator("img").evaluate_all("images => images.map(i => i.naturalWidth)")
-        assert widths == [900, 900]
-        assert page.locator("section tbody tr").count() == 6
-        chromium.close()
-    assert not messages

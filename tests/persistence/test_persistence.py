@@ -18,7 +18,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import as_kind, hook, is_deep, narrow, predictions, raises
+from helpers import as_kind, is_deep, narrow, predictions, raises
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import GammaRegressor, PoissonRegressor
@@ -171,17 +171,6 @@ def test_parts_that_are_defined_in_a_notebook_travel_to_workers(table):
     )
     expected = clf.predict_proba(table[0])
     assert shown.stdout.decode().strip() == joblib.hash([expected, expected]), shown.stderr
-
-
-@pytest.mark.parametrize("expert", ["patch", "mlp"])
-def test_what_belongs_to_a_training_stays_out_of_pickles_made_during_it(samples, expert):
-    recipes = []
-    look = hook("on_epoch_end", lambda net: recipes.append(net.__getstate__()["recipe"]))
-    clf = classifier(callbacks=[look]).fit(as_kind(samples[0], expert), samples[1])
-    assert set(recipes[-1]) == set(clf.net_.__getstate__()["recipe"])
-    for value in recipes[-1].values():
-        parts = value if isinstance(value, list) else [value]
-        assert not any(isinstance(part, torch.Tensor | torch.Generator) for part in parts)
 
 
 # -- size ---------------------------------------------------------------------------------

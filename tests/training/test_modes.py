@@ -179,17 +179,6 @@ def test_the_default_dtype_changes_nothing(samples, double_by_default, kind, own
     assert seen == {torch.float64}
 
 
-def test_mixtures_of_a_seed_are_the_same_for_every_default_dtype(double_by_default):
-    def hashed():
-        kinds = [("patch", "float64"), ("mlp", "float32"), ("cnn", "float64")]
-        options = {"router": "relu", "balance": "switch"}
-        return [joblib.hash(weights(make_mixture(e, dtype=d, **options))) for e, d in kinds]
-
-    expected = hashed()
-    double_by_default()
-    assert hashed() == expected
-
-
 def test_modules_of_users_may_be_of_another_dtype(samples):
     with use_generator(seeded()):
         trunk = torch.nn.Linear(8, 5).double()

@@ -167,14 +167,6 @@ def test_logs_timers_classes_and_names(table, capsys):
     assert "train_loss" in capsys.readouterr().out
 
 
-def test_no_callback_costs_a_step(table):
-    epochs = []
-    look = hook("on_epoch_end", lambda net: epochs.append(net.training_.has_batch_hooks))
-    clf = fit(table, look)
-    assert epochs == [False] * 4
-    assert clf.net_.callbacks_ == []
-
-
 def test_a_table_is_encoded_once_where_nobody_looks_at_batches(table, monkeypatch):
     X, y = table[0].astype(np.float64), table[1]
     X[::7, 1], X[::3, 2] = np.nan, 40.0
