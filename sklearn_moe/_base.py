@@ -22,7 +22,14 @@ from . import _devices
 from ._compat import CallbackSupportMixin, Interrupts, __version__, warn
 from ._data import SamplesLike
 from ._data.rows import Rows, select
-from ._data.statistics import describe_channels, describe_columns, find_centers, rows_to_cluster
+from ._data.statistics import (
+    FirstRows,
+    describe_channels,
+    describe_columns,
+    describe_further,
+    find_centers,
+    rows_to_cluster,
+)
 from ._data.streams import read_batches
 from ._data.validation import (
     WeightsSeen,
@@ -46,7 +53,7 @@ from ._training.placement import place
 from ._training.process_group import CURRENT_GROUP
 from ._training.regimes import adopt_regimes
 from .nn import MixtureOfExperts, Predictor, build_mixture
-from .nn.encoders import CategoryCodes
+from .nn.encoders import CategoryCodes, FeatureStatistics
 from .nn.functional import softmax
 from .nn.heads import choose_head
 from .nn.predictor import require_onnx, write_onnx
@@ -251,11 +258,11 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             stopping = working._stopping(net, fit.plan)
             yield fit._replace(working=working, net=net, stopping=stopping)
 
-    def _check(self, X, y, sample_weight, groups=None, *, resume, goes_on=False, classes=None):
+    def _check(self, X, y, sample_weight, groups=None, *, resume, is_chunk=False, classes=None):
         """Return checked samples, with y as the net takes it and weights of mean 1.
 
-        `resume` keeps the format of X and the meaning of y; `goes_on` also the type of the net, and
-        counts the weights together with those of the trainings before.
+        `resume` keeps the format of X and the meaning of y; for chunks also the type of the net,
+        and weights are counted together with those of the chunks before.
         """
         known = {"known": self._format if resume else None, "classes": classes}
         if resume:
@@ -264,19 +271,25 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         samples, dtype, self._format = check_training_data(
             self, X, y, sample_weight, groups, check_y=self._check_y, **known
         )
-        if not goes_on:
+        if not (resume and is_chunk):
             self._dtype, self._weights_seen = dtype, WeightsSeen()
             seed = self._next_seed if resume else self.random_state
             self._random_state = check_random_state(seed)
-        self._weights_seen = self._weights_seen.more(samples.weight)
-        samples = samples._replace(weight=samples.weight / self._weights_seen.mean)
+        (X, y, given, _), self._weights_seen = samples, self._weights_seen.more(samples.weight)
+        weight = given / self._weights_seen.mean
         if not resume:
-            self._target = self._make_target(samples.y, samples.weight, classes)
+            self._target = self._make_target(y, weight, classes, given if is_chunk else None)
+            self._first_rows = None
+            if is_chunk and X.ndim == 2 and self.standardize is not False:
+                self._first_rows = FirstRows.of(np.arange(X.shape[1]), X, given)
             self.n_features_in_ = self._format.n_features
             self.input_shape_ = self._format.input_shape
-        codes = self._target.encode(samples.y, self._dtype)
-        self._target = self._target.seeing(samples.y)
-        return samples._replace(y=codes)
+        else:
+            self._target = self._target.seeing(y, given)
+            if isinstance(self._scales, FeatureStatistics):
+                further = describe_further(self._scales, self._first_rows, X, given)
+                self._scales, self._first_rows = further
+        return samples._replace(y=self._target.encode(y, self._dtype), weight=weight)
 
     def _plan(self, samples, resume):
         """Return what is trained on, what is held out, the plan, and what stores the training."""
@@ -548,7 +561,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         working._random_state = check_random_state(self._next_seed if resume else self.random_state)
         reader = read_batches(X, y, sample_weight, working._random_state)
         first = reader.first(self.net_.batch_size if resume else None)
-        first = working._check(*first, resume=resume, goes_on=resume, classes=classes)
+        first = working._check(*first, resume=resume, is_chunk=True, classes=classes)
         known = self.resolved_params_ | {"device": str(self.net_.device)} if resume else {}
         plan = working._resolve(first, known)
         if resume:
@@ -556,14 +569,14 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             working.resolved_params_ = plan.resolved
         net = self.net_ if resume else working._new_net(first, plan)
         rest = (
-            working._check(*batch, resume=True, goes_on=True)
+            working._check(*batch, resume=True, is_chunk=True)
             for batch in reader.rest(net.batch_size)
         )
         loads, judged = [np.zeros(self.n_experts, np.float32)], []
         slices = working._as_rows(net, chain([first], rest), loads, judged if resume else None)
-        rows = next(slices)
         settings = working._settings(plan) | {"balance_weight": plan.model.balance_weight}
         with undone_if_failed(net, **settings):
+            rows = next(slices)
             slices = chain([rows], slices)
             interrupted = working._train(
                 net, rows, epochs=1, total=1, anneal=False, streamed=slices
@@ -581,6 +594,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         """
         for batch in batches:
             mean_weight = self._weights_seen.mean
+            net.standardize_by(self._scales)
             rows = Rows.of(batch, 1.0, self._dtype, net.device)
             if judged is not None:
                 self._judge(net, rows, judged)

@@ -250,12 +250,13 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     ) -> "MoEClassifier":
         """Continue the training for one epoch on these samples.
 
-        The first call sets the scales of X, the categories, the learning rates and the batch size.
-        It should have a thousand samples or more, drawn at random. The state of the solver, such
-        as momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`,
-        `n_iter_no_change`, `n_init`, `upcycle`, `checkpoint` and "out_of_bag" have no effect, and
-        the rates of "cosine" keep their highest values. `early_stopping=True` is an error: hold out
-        samples yourself.
+        The first call sets the categories, the learning rates and the batch size. It should have a
+        thousand samples or more, drawn at random. The scales of X are measured anew by each call
+        until they are those of a thousand samples; a column that is constant until then is measured
+        when it begins to vary. The state of the solver, such as momentum, is kept between calls,
+        but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`, `n_init`, `upcycle`,
+        `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep their highest
+        values. `early_stopping=True` is an error: hold out samples yourself.
 
         What is set between two calls acts at once: learning rates, `batch_size`, the options of the
         solver, the weight of the balance, `expert_loss_weight`, `class_weight`, `train_transform`,
@@ -309,7 +310,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     _check_y = staticmethod(check_classes)
 
-    def _make_target(self, y, weight, classes):
+    def _make_target(self, y, weight, classes, chunk_weight):
         if y.ndim == 2:
             return LabelTarget(y.shape[1])
         if classes is None:

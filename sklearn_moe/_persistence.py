@@ -26,7 +26,7 @@ _OTHERS = """
 _classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.SolverSpec.build
 _parameters.estimator_params.BalanceParams _parameters.estimator_params.FitCheckpoint
 _parameters.estimator_params.RouterParams _parameters.estimator_params.SolverParams
-_data.tables.Categories
+_data.statistics.FirstRows _data.tables.Categories
 _mixtures._estimators.MixtureClassifier _mixtures._estimators.MixtureRegressor
 _mixtures._families.Gamma _mixtures._families.Gaussian _mixtures._families.LogLoss
 _mixtures._families.OwnDensity _mixtures._families.Poisson

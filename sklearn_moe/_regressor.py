@@ -240,12 +240,13 @@ class MoERegressor(RegressorMixin, BaseMoE):
     ) -> "MoERegressor":
         """Continue the training for one epoch on these samples.
 
-        The first call sets the scales of X and y, the categories, the learning rates and the batch
-        size. It should have a thousand samples or more, drawn at random. The state of the solver,
-        such as momentum, is kept between calls, but not after `fit`. `max_iter`, `tol`,
-        `n_iter_no_change`, `n_init`, `upcycle`, `checkpoint` and "out_of_bag" have no effect, and
-        the rates of "cosine" keep their highest values. `early_stopping=True` is an error: hold out
-        samples yourself.
+        The first call sets the categories, the learning rates and the batch size. It should have a
+        thousand samples or more, drawn at random. The scales of X and y are measured anew by each
+        call until they are those of a thousand samples; a column, or y, that is constant until then
+        is measured when it begins to vary. The state of the solver, such as momentum, is kept
+        between calls, but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`, `n_init`,
+        `upcycle`, `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep
+        their highest values. `early_stopping=True` is an error: hold out samples yourself.
 
         What is set between two calls acts at once: learning rates, `batch_size`, the options of the
         solver, the weight of the balance, `expert_loss_weight`, `class_weight`, `train_transform`,
@@ -589,8 +590,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     _check_y = staticmethod(check_numbers)
 
-    def _make_target(self, y, weight, classes):
-        return NumberTarget(y, weight)
+    def _make_target(self, y, weight, classes, chunk_weight):
+        return NumberTarget(y, weight, chunk_weight)
 
     def __sklearn_tags__(self):
         """Declare that y may have several columns."""

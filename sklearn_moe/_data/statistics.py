@@ -1,9 +1,11 @@
 """Statistics of X: of the columns of a table, of the channels of images, and k-means centers."""
 
+import math
 import warnings
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.sparse import issparse
+from scipy.sparse import csr_array, issparse, vstack
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
@@ -12,6 +14,8 @@ from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
 from .rows import _SLICE, draw_rows, row_slices, select
 
+ENOUGH_ROWS = 1000  # by which columns, and y, are known
+_MOST_NUMBERS = 2**24  # in them, however few rows that is
 _SAMPLE = 4000  # rows, drawn at random, that tell which values are far
 _BLOCK = 2**13  # numbers of them that are sorted at a time
 _TAIL = 0.05  # of the values on either side, which may be far
@@ -67,6 +71,85 @@ def describe_columns(X, weight, categorical=()):
         missing=((mean - center) / scale)[numbers],
     )
     return FeatureStatistics(*(tuple(values.tolist()) for values in columns[:-1]))
+
+
+class FirstRows(NamedTuple):
+    """Rows by which some columns are measured, until there are enough of them."""
+
+    columns: np.ndarray  # their indices
+    rows: Any  # (n_rows, n_columns), an array or CSR matrix
+    weight: np.ndarray  # (n_rows,)
+
+    @classmethod
+    def of(cls, columns, rows, weight):
+        """Return a copy of rows of an array, IndexedView or matrix; None if these are enough."""
+        size = rows.nnz if issparse(rows) else math.prod(rows.shape)
+        if rows.shape[0] >= ENOUGH_ROWS or size > _MOST_NUMBERS:
+            return None
+        return cls(columns, rows if issparse(rows) else np.array(rows[:]), weight)
+
+
+def measure_further(units, first, X, weight, measure):
+    """Measure columns again by more rows, which come chunk by chunk.
+
+    Columns are measured on the first thousand rows. One that is constant in them has no effect; it
+    is measured when it begins to vary, by its value so far and the next thousand rows.
+
+    Parameters
+    ----------
+    units : ndarray of shape (n_units, n_columns)
+        The center of each column, its scale, infinite if the column is constant, and more.
+    first : FirstRows or None
+        The rows by which columns are being measured.
+    X : array, IndexedView or CSR matrix of shape (n_rows, n_columns)
+        More rows.
+    weight : ndarray of shape (n_rows,)
+        In the same units in all calls.
+    measure : callable
+        `measure(rows, weight)` returns the units of some columns.
+
+    Returns
+    -------
+    units, first
+        The same after these rows; `units` itself if nothing was measured.
+    """
+    columns = np.flatnonzero(np.isinf(units[1])) if first is None else first.columns
+    if not len(columns):
+        return units, None
+    if issparse(X):
+        rows = X[:, columns]
+        low, high = min_max_axis(rows, axis=0)
+    else:
+        rows = np.concatenate([X[part][:, columns] for part in row_slices(X)], dtype=np.float64)
+        low, high = np.fmin.reduce(rows), np.fmax.reduce(rows)  # NaN if all are
+    if first is None:
+        begins = (low < units[0, columns]) | (high > units[0, columns])
+        if not begins.any():
+            return units, None
+        columns, rows = columns[begins], rows[:, begins]
+        before = units[:1, columns]
+        first = FirstRows(columns, csr_array(before) if issparse(X) else before, weight[:1])
+    rows = (vstack if issparse(X) else np.concatenate)([first.rows, rows])
+    weight = np.append(first.weight, weight)
+    units = units.copy()
+    units[:, columns] = measure(rows, weight / weight.max())
+    return units, FirstRows.of(columns, rows, weight)
+
+
+def describe_further(columns, first, X, weight):
+    """Return the `FeatureStatistics` after more rows, and the first rows, by `measure_further`."""
+    units, numeric = np.ones((3, X.shape[1])), [*columns.numeric]
+    units[:, numeric] = columns.center, columns.scale, columns.missing
+    found, first = measure_further(units, first, X, weight, _measure)
+    if found is not units:
+        center, scale, missing = map(tuple, found[:, numeric].tolist())
+        columns = columns._replace(center=center, scale=scale, missing=missing)
+    return columns, first
+
+
+def _measure(rows, weight):
+    columns = describe_columns(rows, weight)
+    return columns.center, columns.scale, columns.missing
 
 
 def _find_bounds(X, weight):

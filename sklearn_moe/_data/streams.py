@@ -7,7 +7,8 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, IterableDataset
 
-_FIRST = 1000  # samples by which scales are known
+from .statistics import ENOUGH_ROWS
+
 _MOST_NUMBERS = 2**24  # that are put together, however many samples that is
 
 
@@ -91,7 +92,7 @@ class BatchReader:
 
     def first(self, n_samples=None):
         """Return the first one as the others; without a number, many enough to be measured."""
-        found = self._take(_FIRST if n_samples is None else n_samples if self.single else 1)
+        found = self._take(ENOUGH_ROWS if n_samples is None else n_samples if self.single else 1)
         if found is None:
             raise ValueError(
                 f"X, {self.name}, yields nothing to train on. An iterator can be read once only: "

@@ -1,12 +1,14 @@
 """What y means: classes, labels or numbers, and their codes for the net."""
 
 import copy
+import math
 
 import numpy as np
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
 from .._validation import refuse_overflow
+from .statistics import FirstRows, measure_further
 
 
 def check_classes(y):
@@ -63,7 +65,7 @@ class ClassTarget:
             )
         return codes
 
-    def seeing(self, y):
+    def seeing(self, y, weight):
         """Return what y means once these samples are trained on, too."""
         return self
 
@@ -90,7 +92,7 @@ class LabelTarget:
             )
         return np.asarray(y, dtype=dtype)
 
-    def seeing(self, y):
+    def seeing(self, y, weight):
         """Return what y means once these samples are trained on, too."""
         return self
 
@@ -107,51 +109,50 @@ class NumberTarget:
     y : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         What mean and standard deviation are taken of.
     weight : ndarray of shape (n_samples,)
+    chunk_weight : ndarray of shape (n_samples,) or None
+        The weights in the units of all chunks, if this is the first one.
     """
 
     kind = "regression"
 
-    def __init__(self, y, weight):
-        self.is_column = y.ndim == 1
-        y = y.reshape(len(y), -1).astype(np.float64)
-        self.n_targets = y.shape[1]
-        weight = weight.astype(np.float64)  # NumPy 1 divides by a float64 in float32
-        weight /= weight.sum()
-        with np.errstate(over="ignore", invalid="ignore"):
-            # A mean that is large beside the differences is rounded: it is taken of these.
-            spread = np.ptp(y, axis=0)
-            origin = np.where(spread < 1e-9 * np.abs(y[0]), y[0], 0.0)
-            self.mean = origin + weight @ (y - origin)
-            centered = y - self.mean
-            # By a power of two, which is exact: squares of tiny numbers would be 0.
-            unit = np.ldexp(1.0, np.minimum(np.frexp(np.abs(centered).max(axis=0))[1], 0))
-            scale = unit * np.sqrt(weight @ np.square(centered / unit))
-        refuse_overflow("y", scale)
+    def __init__(self, y, weight, chunk_weight=None):
+        self.is_column, self.n_targets, self.first = y.ndim == 1, math.prod(y.shape[1:]), None
+        y = self._as_columns(y)
+        self._set(*_measure(y, weight))
+        if chunk_weight is not None:
+            self.first = FirstRows.of(np.arange(self.n_targets), y, chunk_weight)
+
+    def _set(self, mean, scale):
         # A constant target has the scale 1.
-        self.varies = (spread > 0) & (scale > 0)
-        self.mean = np.where(self.varies, self.mean, y[0])
+        self.mean, self.varies = mean, np.isfinite(scale)
         self.scale = np.where(self.varies, scale, 1.0)
+
+    def _as_columns(self, y):
+        """Return numbers in float64, (n_samples, n_outputs)."""
+        if (y.ndim == 1) != self.is_column or math.prod(y.shape[1:]) != self.n_targets:
+            shape = "(n_samples,)" if self.is_column else f"(n_samples, {self.n_targets})"
+            raise ValueError(f"y must have shape {shape}, as in the first fit, got {y.shape}.")
+        return y.reshape(len(y), -1).astype(np.float64)
 
     @property
     def deviation(self):
         """Standard deviation of each output, 0 of one that was constant so far."""
         return np.where(self.varies, self.scale, 0.0)
 
-    def seeing(self, y):
-        """Return what y means once these samples are trained on, too."""
-        if self.varies.all():
-            return self
-        twin = copy.copy(self)
-        twin.varies = self.varies | (y.reshape(len(y), -1) != self.mean).any(axis=0)
+    def seeing(self, y, weight):
+        """Return what y means once these samples are trained on, too; see `measure_further`."""
+        twin, units = copy.copy(self), np.array([self.mean, self.scale])
+        units[1, ~self.varies] = np.inf
+        units, twin.first = measure_further(
+            units, self.first, self._as_columns(y), weight, _measure
+        )
+        twin._set(*units)
         return twin
 
     def encode(self, y, dtype):
         """Return standardized numbers, (n_samples, n_outputs)."""
-        if (y.ndim == 1) != self.is_column or y.reshape(len(y), -1).shape[1] != self.n_targets:
-            shape = "(n_samples,)" if self.is_column else f"(n_samples, {self.n_targets})"
-            raise ValueError(f"y must have shape {shape}, as in the first fit, got {y.shape}.")
         # In float64: a large mean would take all digits of the differences in float32.
-        return ((y.reshape(len(y), -1) - self.mean) / self.scale).astype(dtype)
+        return ((self._as_columns(y) - self.mean) / self.scale).astype(dtype)
 
     def decode(self, numbers):
         """Return predictions (n_samples, ..., n_outputs) in the units of y, and in its shape."""
@@ -163,3 +164,27 @@ class NumberTarget:
 
     def _shape(self, numbers):
         return numbers[..., 0] if self.is_column else numbers
+
+
+def _measure(y, weight):
+    """Return mean and standard deviation of columns, which is infinite for one of a single value.
+
+    Parameters
+    ----------
+    y : ndarray of shape (n_samples, n_outputs)
+    weight : ndarray of shape (n_samples,)
+    """
+    weight = weight.astype(np.float64)  # NumPy 1 divides by a float64 in float32
+    weight /= weight.sum()
+    with np.errstate(over="ignore", invalid="ignore"):
+        # A mean that is large beside the differences is rounded: it is taken of these.
+        spread = np.ptp(y, axis=0)
+        origin = np.where(spread < 1e-9 * np.abs(y[0]), y[0], 0.0)
+        mean = origin + weight @ (y - origin)
+        centered = y - mean
+        # By a power of two, which is exact: squares of tiny numbers would be 0.
+        unit = np.ldexp(1.0, np.minimum(np.frexp(np.abs(centered).max(axis=0))[1], 0))
+        scale = unit * np.sqrt(weight @ np.square(centered / unit))
+    refuse_overflow("y", scale)
+    varies = (spread > 0) & (scale > 0)
+    return np.where(varies, mean, y[0]), np.where(varies, scale, np.inf)

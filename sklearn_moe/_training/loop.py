@@ -335,6 +335,8 @@ class Training:
         if self.net.module_.encoder is None:  # else X was scaled here
             scaled = "for patches, add a scaler first; for others, leave standardize at 'auto'"
             causes = f"X is not scaled ({scaled}), or {causes}"
+        if self.net.train_transform is not None:
+            causes = f"train_transform returns NaN, {causes}"
         return ValueError(
             f"The {what} in epoch {len(self.net.history)}. Likely causes: {causes}. Lower "
             "learning_rate_init, router__learning_rate and solver__weight_decay, or leave them as "
@@ -347,11 +349,13 @@ def undone_if_failed(net, **settings):
     """Change settings of a net, and all of it back if the training in the block fails."""
     parts = copy.deepcopy({name: getattr(net, name).state_dict() for name in net.with_state})
     n_epochs, before = len(net.history), {name: getattr(net, name) for name in settings}
+    statistics = net.module.keywords["statistics"]
     try:
         net.change(**settings)
         yield
     except BaseException:  # Ctrl-C included
         net.change(**before)
+        net.standardize_by(statistics)
         for name, state in parts.items():
             getattr(net, name).load_state_dict(state)
         del net.history[n_epochs:]
@@ -403,17 +407,25 @@ class Step:
         net, training, module = self.net, self.training, self.net.module_
         needs_each_expert = net.expert_loss_weight or batch.in_bag is not None
         forward = module.forward_experts if needs_each_expert else module
-        x = net.as_input(batch.x)
+        x, spoiled = net.as_input(batch.x), None
         if net.train_transform is not None:
-            x = self._transform(x.clone() if x is batch.x else x)  # X is not ours to change
+            x = x.clone() if x is batch.x else x  # X is not ours to change
+            x, spoiled = self._transform(x)
         draws = use_generator(*training.draws) if self.is_stochastic else nullcontext()
         precision = torch.autocast(x.device.type, torch.bfloat16, enabled=net.precision == "bf16")
         with precision, draws:
-            return self._losses(forward(x, training.generator, training.encodes_once), batch)
+            mixed = forward(x, training.generator, training.encodes_once)
+            mixed, losses, oob_losses = self._losses(mixed, batch)
+        if spoiled is not None:
+            losses = losses.masked_fill(spoiled, torch.nan)
+        return mixed, losses, oob_losses
 
     def _transform(self, x):
-        """Return the samples of a batch as `train_transform` makes them."""
-        shape, dtype = x.shape, x.dtype
+        """Return the samples of a batch as `train_transform` makes them.
+
+        And for a table, whose NaN stand for missing values, whether there are more of them.
+        """
+        shape, dtype, missing = x.shape, x.dtype, x.isnan() if x.ndim == 2 else None
         expected = (
             "train_transform must return a tensor of the shape and type of the batch that it is "
             f"given, {tuple(shape)}, {dtype}"
@@ -422,7 +434,7 @@ class Step:
             x = call_factory(expected, torch.Tensor, self.net.train_transform, x)
         if (x.shape, x.dtype) != (shape, dtype):
             raise ValueError(f"{expected}; it returned {tuple(x.shape)}, {x.dtype}.")
-        return x
+        return x, None if missing is None else (x.isnan() & ~missing).any()
 
     def _losses(self, mixed, batch):
         """Return the mixture's outputs, in full precision, and the losses, (n_samples,).

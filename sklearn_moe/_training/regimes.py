@@ -323,7 +323,5 @@ def _write(net, mixture):
     for m, expert in enumerate(module.experts):
         line = lines[m if m < len(lines) else 0]
         expert.become_linear(line[:-1].unsqueeze(0), line[-1:])
-    statistics = net.module.keywords["statistics"]._replace(is_linear=True)
-    net.module = partial(net.module, statistics=statistics)  # of which a stored net is made
-    module.encoder.is_linear = True
+    net.standardize_by(net.module.keywords["statistics"]._replace(is_linear=True))
     net.expert_loss_weight = 0.0

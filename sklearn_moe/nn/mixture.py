@@ -123,8 +123,9 @@ class MixtureOfExperts(nn.Module):
         return outputs
 
     def load_weights(self, other: "MixtureOfExperts") -> None:
-        """Copy the state of a mixture of the same parts, whose experts may be stacked or not."""
-        rest = {k: v for k, v in other.state_dict().items() if not k.startswith("experts.")}
+        """Copy the weights of a mixture of the same parts, whose experts may be stacked or not."""
+        own = ("experts.", "encoder.")
+        rest = {k: v for k, v in other.state_dict().items() if not k.startswith(own)}
         self.load_state_dict(rest, strict=False)
         for expert, source in zip(self.experts, other.experts, strict=True):
             expert.load_state_dict(source.state_dict())

@@ -153,6 +153,7 @@ OWN = [  # functions that do not fit, and what is said of them after the name
     ("solver", lambda p, lr: None, "returned NoneType"),
     ("train_transform", lambda x: None, "NoneType"),
     ("train_transform", lambda x: x.double(), "64"),
+    ("train_transform", lambda x: x.masked_fill(x > 1, torch.nan), "returns NaN"),
     ("train_transform", lambda x: x[:1], r"\(1, 3\)"),
     ("callbacks", ["a"], "must be"),
     ("callbacks", [()], "must be"),

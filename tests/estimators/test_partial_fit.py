@@ -73,6 +73,59 @@ def test_small_first_batches_are_measured_together(table):
     assert [*small._scales] == [*start(X, y)._scales]
 
 
+def units_of(model):
+    """Return center and scale of the columns and of y."""
+    known, target = model._scales, model._target
+    return np.array([*zip(known.center, known.scale, strict=True), (*target.mean, *target.scale)])
+
+
+@pytest.mark.parametrize("form", [np.asarray, csr_array])
+def test_columns_are_known_by_the_first_thousand_rows(table, form):
+    X = table[0].astype(float)
+    y = 5 * X[:, 1] + 1e6
+    far = X.copy()
+    far[3, 0] = 1e5  # is far from the others as soon as there are enough of these
+    model, whole = MoERegressor(**BRIEF), units_of(MoERegressor(**BRIEF).partial_fit(form(far), y))
+    for rows in (slice(1), slice(1, 4), slice(4, 300), slice(300, None)):
+        model.partial_fit(form(far[rows]), y[rows])
+    np.testing.assert_allclose(units_of(model), whole, rtol=1e-6)
+    assert model._first_rows.rows.shape == (600, 5)
+    model.partial_fit(form(X), y)
+    for other in (model, MoERegressor(**BRIEF, max_iter=1).fit(form(X), y)):
+        last = units_of(other)
+        other.partial_fit(form(9 * X), 9 * y)
+        np.testing.assert_array_equal(units_of(other), last)
+        assert other._first_rows is other._target.first is None
+
+
+@pytest.mark.parametrize("n_first", [1, 30, 1200])
+def test_a_column_that_begins_to_vary_is_learned(table, n_first):
+    X, y = table[0].repeat(2, axis=0), table[0][:, 3].repeat(2)
+    constant = X.copy()
+    constant[:, 3] = 0.3
+    options = {"random_state": 0, "learning_rate_init": 0.02}
+    model = MoERegressor(**options).partial_fit(constant[:n_first], np.full(n_first, 7.0))
+    before = joblib.hash(model)
+    refuses("bad", "4 features", model.partial_fit, [(X, y), (X[:, :4], y)])
+    assert joblib.hash(model) == before
+    loaded = pickle.loads(pickle.dumps(model.partial_fit(X, y)))
+    np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
+    torch_model = model.to_torch()
+    np.testing.assert_allclose(torch_model(torch.from_numpy(X)).detach(), model.predict(X), 1e-4)
+    whole = MoERegressor(**options).partial_fit(X, y)
+    for _ in range(8):
+        whole.partial_fit(X, y)
+        model.partial_fit(X, y)
+    assert model.score(X, y) > whole.score(X, y) - 0.05 > 0.8
+
+
+def test_a_warm_start_learns_a_column_that_begins_to_vary(table):
+    X, y = table[0], table[0][:, 3]
+    constant = X * [1, 1, 1, 0, 1]
+    model = MoERegressor(**BRIEF, warm_start=True, max_iter=1).fit(constant, X[:, 0])
+    assert model.set_params(max_iter=10).fit(X, y).score(X, y) > 0.8
+
+
 def test_batches_grow_with_the_chunks(table):
     X, y = table
     for batch_size, n_steps in {"auto": 3, None: 1, 200: 3}.items():
