@@ -206,7 +206,9 @@ class CoverageRun(Run):
 
 @dataclass(frozen=True)
 class SingleIndex(Problem):
-    """Gaussian clusters, in each of which y is a function of two directions (arXiv 2506.01656).
+    """Gaussian clusters, in each of which y is a function of two directions.
+
+    Inspired by arXiv 2506.01656.
 
     x ~ N(distance v_c, I) and y = h(<w_c, x>) + s_c h(<w, x>) + noise with h = He_3 / sqrt(6), the
     third Hermite polynomial. The means v_c are orthonormal; the directions w_c, of a cluster each,

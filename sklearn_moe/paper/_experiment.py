@@ -182,12 +182,9 @@ class Experiment:
         return cells
 
     def _published(self, labels):
-        """Return what was published of a cell; one with a list among its labels has no key."""
+        """Return what was published of a cell, None if there is nothing; labels may be lists."""
         key = tuple(labels.values())
-        try:
-            return self.published.get(key)
-        except TypeError:
-            return None
+        return next((found for of, found in self.published.items() if of == key), None)
 
 
 def _varied(problems):

@@ -175,7 +175,7 @@ def _activations_findings(results):
         best = max(cells, key=lambda cell: cell.mean("accuracy"))
         accuracy = best.mean("accuracy")
         yield Finding(
-            f"Setting {setting}: no activation gets past {_BOUND} % "
+            f"Setting {setting}: none of these single experts, as trained, gets past {_BOUND} % "
             f"(best: {best.labels['model']}, {accuracy:.2f} %).",
             accuracy <= _BOUND,
         )

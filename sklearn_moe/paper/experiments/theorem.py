@@ -13,6 +13,7 @@ from .common import asked
 from .coverage import covered_by_chance
 from .drawing import COLORS, legend, mark, panels
 
+_NEAR = 1.0  # percent: what counts as an error near 0
 _GROWN = (10, 50, 200)  # times what <w, v_k> was at the start; the second ends the exploration
 
 
@@ -40,7 +41,8 @@ def theorem(protocol="paper", data="fresh"):
     {grown} times that of the start), and noise makes routing a smooth function of the scores. The
     algorithm of the text, 4,000 samples to train on, a problem of its own for each run. The cluster
     of an expert is that of its least training error; used are experts with {live:g} % of the test
-    samples. Intervals are not corrected for their number.
+    samples. What a run fulfills or not holds if it is true in most runs: the 95 % Wilson interval
+    lies above one half. Intervals are not corrected for their number.
     """
     return Experiment(
         name="theorem",
@@ -126,16 +128,25 @@ def _findings(results):
 
 
 def _counts(runs):
-    """Yield in how many runs a statement is true, and whether in all."""
+    """Yield in how many runs a statement is true, and whether in most."""
     n, (n_clusters, n_experts) = len(runs), np.shape(runs[0]["dispatch"])
     chance = f", {covered_by_chance(n_clusters, n_experts):.2f} if experts committed at random"
-    errors = np.array([100 - run["train_accuracy"] for run in runs])
-    for text, count, note in (
-        ("training error is 0", sum(errors == 0), f", {errors.mean():.2g} % on average"),
-        ("no M_k is empty", sum(experts_of(run).filled == n_clusters for run in runs), chance),
+    training, test = (
+        np.array([100 - run[name] for run in runs]) for name in ("train_accuracy", "accuracy")
+    )
+    experts = [experts_of(run) for run in runs]
+    sent = np.array([e.sent for e in experts])
+    for text, true, note in (
+        ("training error is 0", training == 0, f", {training.mean():.2g} % on average"),
+        ("no M_k is empty", [e.filled == n_clusters for e in experts], chance),
+        (f"test error is below {_NEAR:g} %", test < _NEAR, f", {test.mean():.2f} % on average"),
+        (
+            f"at least {100 - _NEAR:g} % of the samples are routed to an expert of their M_k",
+            *(sent >= 100 - _NEAR, f", {sent.mean():.2f} % on average"),
+        ),
     ):
-        share = share_interval(count, n)
-        yield f"{text} in {count} of {n} runs ({share.text(2)}{note}); rule: in all", count == n
+        share = share_interval(sum(true), n)
+        yield f"{text} in {sum(true)} of {n} runs ({share.text(2)}{note})", share.above(0.5)
 
 
 def _means(runs):
@@ -143,17 +154,15 @@ def _means(runs):
     experts = [experts_of(run) for run in runs]
     loads = ", ".join(f"{np.mean([uneven(r, g) for r in runs]):.2g} at {g}" for g in _GROWN)
     for text, values, expected, tolerance in (
-        ("test error", [100 - run["accuracy"] for run in runs], 0, 1),
-        ("own cluster, used experts: error", [e.own[e.used].mean() for e in experts], 0, 1),
-        ("own cluster, all experts: error", [e.own.mean() for e in experts], 0, 1),
+        ("own cluster, used experts: error", [e.own[e.used].mean() for e in experts], 0, _NEAR),
+        ("own cluster, all experts: error", [e.own.mean() for e in experts], 0, _NEAR),
         ("other clusters, used experts: error", [e.others[e.used].mean() for e in experts], 50, 5),
-        ("samples routed to an expert of their M_k", [e.sent for e in experts], 100, 1),
         (
             f"departure of the load from n / M ({loads} times the start) at the end of exploration",
             *([uneven(run) for run in runs], 0, 10),
         ),
     ):
-        mean, rule = mean_interval(values), f"rule: interval within {tolerance} of {expected} %"
+        mean, rule = mean_interval(values), f"rule: interval within {tolerance:g} of {expected} %"
         yield f"{text} {mean.with_mean(2, '%')}; {rule}", mean.within(tolerance, of=expected)
 
 
