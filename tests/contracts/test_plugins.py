@@ -248,8 +248,7 @@ def test_an_activation_that_learns_does_so_in_each_expert(expert, shape, solver)
     given = torch.nn.PReLU(init=0.25)
     clf = make(expert=expert, activation=given, solver=solver, trunk=None)
     clf.fit(X, np.arange(60) % 2)
-    assert given.weight.item() == 0.25
-    assert given.weight.dtype == torch.float32
+    assert (given.weight.item(), given.weight.dtype) == (0.25, torch.float32)
     first = [next(p for p in e.parameters() if p.numel() == 1) for e in clf.module_.experts]
     assert len({weight.item() for weight in first} | {0.25}) == 4
     assert_same(clf, pickle.loads(pickle.dumps(clf)), X)

@@ -45,8 +45,7 @@ FRAMES += [(in_polars, dtype) for dtype in ("Categorical", "String", "Enum")]
 def test_categories_of_a_frame(make, dtype):
     for chosen in ("from_dtype", ["color"], [1], [False, True, False]):
         categories = learn(make(COLORS, dtype), chosen)
-        assert categories.columns == [1]
-        assert categories.values == [["blue", "green", "red"]]
+        assert (categories.columns, categories.values) == ([1], [["blue", "green", "red"]])
         assert categories.labels() == {1: {0: "blue", 1: "green", 2: "red"}}
         for colors, codes in ((COLORS, CODES), (SEEN, CODES_SEEN)):
             encoded, dtype_of_training = read_table(make(colors, dtype), categories)
@@ -80,16 +79,14 @@ def test_the_rarest_of_many_categories_are_one():
     asked = pandas.DataFrame({"c": [*names, "new"]})
     categories = learn(often, "from_dtype")
     codes, labels = categories.encode(asked)[0], categories.labels()[0]
-    assert [labels[code] for code in codes[:60]] == names[:60]
-    assert len(np.unique(codes[:-1])) == 100
+    assert ([labels[code] for code in codes[:60]], len(np.unique(codes[:-1]))) == (names[:60], 100)
     (shared,) = {code for code in codes[:-1] if np.sum(codes == code) > 1}
     assert labels[shared] == "other"
     assert np.isnan(codes[-1])
     # Rare is what weighs little, however often it comes.
     weight = np.where(often["c"].isin(names[:60]), 0.01, 1.0)
     codes = learn(often, "from_dtype", weight).encode(asked)[0]
-    assert len(np.unique(codes[60:-1])) == 90
-    assert len(np.unique(codes[:-1])) == 100
+    assert (len(np.unique(codes[60:-1])), len(np.unique(codes[:-1]))) == (90, 100)
 
 
 UNKNOWN = {  # the values of fit and of predict, how many of them, and what is said of them

@@ -66,8 +66,7 @@ def test_a_class_of_one_row_is_trained_on_and_held_out_is_what_can_be():
     X = np.random.default_rng(0).normal(size=(60, 4))
     y = np.append((X[:-1, 0] > 0).astype(int), 2)
     clf = make(early_stopping=True).fit(X, y)
-    assert list(clf.classes_) == [0, 1, 2]
-    assert len(clf.validation_scores_) == clf.n_iter_
+    assert (list(clf.classes_), len(clf.validation_scores_)) == ([0, 1, 2], clf.n_iter_)
 
 
 def test_what_is_too_little_to_be_held_out_is_told():

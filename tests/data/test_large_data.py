@@ -163,5 +163,4 @@ def test_half_a_gigabyte_is_read_with_300_megabytes(kind, shape, dtype, tmp_path
     X.flush()
     command = [sys.executable, "-c", IN_LITTLE_MEMORY, kind, str(tmp_path / "X.npy")]
     shown = subprocess.run(command, capture_output=True, text=True)
-    assert shown.stderr == ""
-    assert shown.stdout == "as limited\n"
+    assert (shown.stderr, shown.stdout) == ("", "as limited\n")

@@ -46,15 +46,13 @@ def test_image_folder(folder):
     assert train.data.flags.c_contiguous
     np.testing.assert_array_equal(train.data, X[[2, 3, 1, 0]])  # ant, bee, cat a, cat b
     np.testing.assert_array_equal(train.target, [0, 1, 2, 2])
-    assert train.target.dtype == np.int64
-    assert train.target_names.tolist() == ["ant", "bee", "cat"]
+    assert (train.target.dtype, train.target_names.tolist()) == (np.int64, ["ant", "bee", "cat"])
     assert train.filenames[2] == str(root / "train" / "cat" / "a.PNG")
     assert train.DESCR == f"4 images of 5 x 7 pixels from {root / 'train'}"
 
     test = load_image_folder(str(root), "test")  # classes have the same index in every split
     np.testing.assert_array_equal(test.data, X[[5, 4]])
-    assert test.target.tolist() == [0, 2]
-    assert test.target_names.tolist() == ["ant", "bee", "cat"]
+    assert (test.target.tolist(), test.target_names.tolist()) == ([0, 2], ["ant", "bee", "cat"])
 
 
 def test_image_folder_options(folder, capsys, monkeypatch):

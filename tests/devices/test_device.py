@@ -375,8 +375,7 @@ def test_a_fit_is_resumed_also_elsewhere(device, kind, tmp_path):
     assert parts.loss_curve_ == whole.loss_curve_
     assert np.array_equal(parts.predict_proba(X), whole.predict_proba(X))
     parts.set_params(device="cpu", max_iter=6).fit(X, y)
-    assert parts.net_.device == "cpu"
-    assert parts.n_iter_ == 6
+    assert (parts.net_.device, parts.n_iter_) == ("cpu", 6)
     assert parts.loss_curve_[:4] == whole.loss_curve_  # bit by bit: these are not run again
 
 
@@ -455,6 +454,5 @@ def test_the_log_finds_a_wait(pretend, three_batches):
     transform = {"train_transform": lambda x: x * x.max().item()}
     model = MoEClassifier(router="soft", batch_size=1024, **THREE | transform)
     waiting = step_cost(model, *three_batches)
-    assert waiting.waits == 1
-    assert waiting.log["item"] == 1
+    assert (waiting.waits, waiting.log["item"]) == (1, 1)
     assert all(["item" in line for line in waiting.waiting])

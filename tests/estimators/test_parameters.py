@@ -40,8 +40,7 @@ def test_the_signature_is_explicit_and_shared():
             wrong.partial_fit([[0.0], [1.0]], [0, 1])
     assert shared[0].pop("class_weight").default is None
     losses = [parameters.pop("loss").default for parameters in shared]
-    assert losses == ["log_loss", "squared_error"]
-    assert [*shared[0].items()] == [*shared[1].items()]
+    assert (losses, [*shared[0].items()]) == (["log_loss", "squared_error"], [*shared[1].items()])
 
 
 @pytest.mark.parametrize("params", PARAMS, ids=lambda p: type(p).__name__)

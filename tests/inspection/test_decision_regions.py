@@ -99,8 +99,7 @@ def test_background_is_the_nearest_expert_without_predictions(pyplot, plane, wit
     names, titles = ["0", "2", "5"], {"3 of 7 experts"}
     if with_classes:
         names, titles = [*names, "left", "right"], titles | {"Class"}
-    assert legend_texts(display.ax_) == names
-    assert legend_titles(display.ax_) == titles
+    assert (legend_texts(display.ax_), legend_titles(display.ax_)) == (names, titles)
     assert len(display.points_) == (2 if with_classes else 1)
 
 
@@ -114,8 +113,7 @@ def test_experts_beyond_eight_are_numbered(pyplot):
     assert "12 of 20 experts" in legend_titles(display.ax_)
     assert display.plot(numbers=False).text_ == []
     few = DecisionRegionDisplay(points[:10], None, experts[:10], experts[:10] % 2)
-    assert few.plot().text_ == []
-    assert len(few.plot(numbers=True).text_) == 2
+    assert (few.plot().text_, len(few.plot(numbers=True).text_)) == ([], 2)
     # Where numbers overlap, the expert of more samples is shown, at the sample near its median.
     several = np.array([[0, 0], [1, 1], [9, 9], [1, 1.001], [1, 0.999]])
     (text,) = DecisionRegionDisplay(several, None, [3, 3, 3, 1, 1], None).plot(numbers=True).text_
@@ -125,8 +123,7 @@ def test_experts_beyond_eight_are_numbered(pyplot):
 def test_many_classes_and_single_ones(pyplot):
     y, points = np.arange(40) % 20, np.random.RandomState(0).normal(size=(40, 2))
     display = DecisionRegionDisplay(points, y, np.zeros(40, dtype=int), y).plot()
-    assert len(display.points_) == 20
-    assert legend_texts(display.ax_) == ["0"]
+    assert (len(display.points_), legend_texts(display.ax_)) == (20, ["0"])
     one = from_predictions(np.zeros((3, 2)), None, [0, 0, 1], [1, 1, 1])
     assert not regions(one).any()
     whole = points[:, 0].round()  # floats that are classes

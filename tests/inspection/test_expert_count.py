@@ -58,8 +58,7 @@ def test_curve_is_the_mean_score_with_its_standard_error(pyplot, search):
     assert_allclose(line.get_ydata(), means)
     half = [np.ptp(segment[:, 1]) / 2 for segment in bars.get_segments()]
     assert_allclose(half, scores.std(axis=1, ddof=1) / np.sqrt(3), atol=1e-12)
-    assert display.folds_ == []
-    assert display.best_.get_xydata().tolist() == [[8, means.max()]]
+    assert (display.folds_, display.best_.get_xydata().tolist()) == ([], [[8, means.max()]])
     assert legend_texts(display.ax_) == ["best: 8 experts"]
     assert display.ax_.get_ylabel() == "Cross-validated score"
     folds = ExpertCountDisplay.from_search(search, show_folds=True)

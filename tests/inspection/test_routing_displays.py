@@ -99,8 +99,7 @@ def test_text_stands_out_from_its_cell(pyplot):
 def test_options_of_the_matrix(pyplot, routing):
     ax = pyplot.figure().add_subplot(title="mine")
     display = RoutingDisplay.from_predictions(*routing, ax=ax, colorbar=False, cmap="cividis_r")
-    assert ax.get_title() == "mine"
-    assert display.im_.get_cmap().name == "cividis_r"
+    assert (ax.get_title(), display.im_.get_cmap().name) == ("mine", "cividis_r")
     assert display.figure_.axes == [ax]
     display.plot(im_kw={"vmax": 0.5}, text_kw={"size": 9})
     assert display.im_.get_clim() == (0, 0.5)

@@ -256,8 +256,7 @@ def test_log_odds_of_classes():
     y = np.where(rng.random(len(X)) < 1 / (1 + np.exp(-logits)), "yes", "no")
     mixture = fit(X, y, regime, make=lambda: LogisticRegression(C=1e6))
     rules = region_rules(mixture, X, y)
-    assert rules.outcome == "the log odds of yes"
-    assert rules.score_name == "accuracy"
+    assert (rules.outcome, rules.score_name) == ("the log odds of yes", "accuracy")
     order = [rules.terms.index(f"x{j}") for j in range(4)]
     for k, expert in enumerate(mixture.experts_):
         assert_allclose(rules.coef[k, order], expert.coef_[0], rtol=1e-6)
@@ -480,8 +479,7 @@ def test_coefficients_of_what_changes_nothing_are_left_out():
     assert_allclose(rules.coef[:, order[-1]], [0, 1e-9], atol=5e-11)  # with what is constant
     assert (rules.half_width[:, order[-1]] < 1e-10).all()
     lines = {line.split()[0]: line.split()[1:] for line in str(rules).splitlines()[-6:]}
-    assert lines["c"] == ["-", "-"]
-    assert lines["d"][-1] == "-"
+    assert (lines["c"], lines["d"][-1]) == (["-", "-"], "-")
     assert_allclose([float(lines["a"][place]) for place in (0, 3)], 1e-19, rtol=0.2)
 
 

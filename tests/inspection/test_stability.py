@@ -53,8 +53,7 @@ def test_no_split_is_no_agreement(data):
     result = routing_stability(
         tree(2).set_params(min_samples_leaf=200), X, y, n_refits=3, random_state=0
     )
-    assert result.null_high == 1
-    assert result.n_agree == 0
+    assert (result.null_high, result.n_agree) == (1, 0)
 
 
 def test_resamples_pipelines_and_jobs(data):
@@ -98,8 +97,7 @@ def test_display_shows_every_refit(pyplot, data):
     points = display.dots_.get_offsets()
     assert_allclose(points[:, 0], np.sort(expected), atol=0.0101)
     assert sorted(points[-2:, 1]) == [1, 2]  # the two that agree are stacked
-    assert found.n_agree == 2
-    assert display.interval_[0].get_xdata() == [found.mean]
+    assert (found.n_agree, display.interval_[0].get_xdata()) == (2, [found.mean])
     low, high = display.null_.get_x(), display.null_.get_x() + display.null_.get_width()
     assert low < found.null_low <= found.null_high < high
     assert "2 of 4 agree" in display.ax_.get_legend().get_texts()[0].get_text()

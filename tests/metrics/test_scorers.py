@@ -77,8 +77,7 @@ def test_scorers_are_the_metrics(data):
         metadata = {"clusters": clusters} if name in OF_CLUSTERS else {}
         score = scorer(clf, X, y, **metadata)
         assert type(score) is float
-        assert score == expected[name]
-        assert scorer(scaled, X, y, **metadata) == of_scaled[name]
+        assert (score, scorer(scaled, X, y, **metadata)) == (expected[name], of_scaled[name])
     left = X[X[:, 0] < -0.5]  # experts at the end are dead
     assert neg_dead_experts_scorer(SlicedMixture(4).fit(X, y), left) == -3
     assert neg_load_cv_scorer(SlicedMixture(4).fit(X, y), left) == pytest.approx(-np.sqrt(3))
@@ -168,8 +167,7 @@ def test_a_request_leaves_the_shared_scorer_alone(routed):
 def test_representation_and_copies(name, data, routed):
     scorer, metadata = SCORERS[name], "clusters" if name in OF_CLUSTERS else "sample_weight"
     asking = scorer.set_score_request(**{metadata: True})
-    assert repr(scorer) == name
-    assert repr(asking) == f"{name}.set_score_request({metadata}=True)"
+    assert (repr(scorer), repr(asking)) == (name, f"{name}.set_score_request({metadata}=True)")
     X, y, clusters = data
     given = {"clusters": clusters} if name in OF_CLUSTERS else {}
     clf = SlicedMixture().fit(X, y)

@@ -296,8 +296,7 @@ def test_other_splits():
     several = report_of(np.column_stack([first, (first + 1) % 4]), X, y)
     assert several.split_follows == ("contrast",)
     grey = report_of(first, X[:, :2], y)
-    assert list(grey.split) == ["class", *PROPERTIES[:3]]
-    assert grey.split_follows[0] == "contrast"
+    assert (list(grey.split), grey.split_follows[0]) == (["class", *PROPERTIES[:3]], "contrast")
     images, rows = (report_of(first, given, y, y) for given in (X, flatten(X)))
     assert images.entropy_test == rows.entropy_test
     text = str(images)

@@ -61,8 +61,7 @@ def test_p_values():
 
 def test_holm():
     assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert statistics.holm([0.6, 0.5]) == [1, 1]
-    assert statistics.holm([]) == []
+    assert (statistics.holm([0.6, 0.5]), statistics.holm([])) == ([1, 1], [])
 
 
 def test_power_law():
@@ -77,6 +76,5 @@ def test_power_law():
 
 def test_crossing():
     steps = [0, 5, 10, 15]
-    assert crossing(steps, [0, 1, 2, 1], 1.5) == 7.5
-    assert crossing(steps, [2, 1, 2, 3], 1.5) == 0
+    assert (crossing(steps, [0, 1, 2, 1], 1.5), crossing(steps, [2, 1, 2, 3], 1.5)) == (7.5, 0)
     assert np.isnan(crossing(steps, [0, 1, 2, 1], 3))

@@ -36,8 +36,7 @@ def test_tasks(folder):
         X, y, classes = problem.draw("train", 0)
         rotated = task != "cifar10"
         assert X.shape == (20 if rotated else 10, 3, 32, 32)
-        assert X.dtype == np.uint8
-        assert len(np.unique(classes)) == 10
+        assert (X.dtype, len(np.unique(classes))) == (np.uint8, 10)
         np.testing.assert_array_equal(np.bincount(y), [10, 10] if rotated else [1] * 10)
         assert len(problem.draw("test", 0)[0]) == (40 if rotated else 20)
 

@@ -219,8 +219,7 @@ def test_layouts_and_batches_do_not_matter(transformer):
 def test_clone_repr_and_pickle(transformer):
     X, copy = images(), clone(transformer)
     assert copy.fit(X) is copy
-    assert repr(copy) == repr(transformer)
-    assert copy.n_features_in_ == 3
+    assert (repr(copy), copy.n_features_in_) == (repr(transformer), 3)
     loaded = pickle.loads(pickle.dumps(copy))
     np.testing.assert_array_equal(loaded.transform(X), copy.transform(X))
     with pytest.raises(ValueError, match=r"X has 1 channels, .* was fitted on images of 3"):
@@ -339,8 +338,7 @@ def test_the_padding_of_random_crop_flip():
     with use_generator(seeded()):
         result = RandomCropFlip()(x)
         assert RandomCropFlip(np.int64(0))(x).equal(x)
-    assert result.dtype == torch.uint8
-    assert set(result.unique().tolist()) == {0, 7}
+    assert (result.dtype, set(result.unique().tolist())) == (torch.uint8, {0, 7})
     assert repr(RandomCropFlip()) == "RandomCropFlip(padding=4)"
     for padding in (-1, 2.5):
         raises(ValueError, "'padding' parameter of RandomCropFlip", RandomCropFlip(padding), x)

@@ -87,8 +87,7 @@ def test_scoring_monitor_also_in_a_search(table, callback):
     monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
     clf = classifier().set_callbacks(monitor).fit(X, y)
     log = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
-    assert len(log) == 4
-    assert log[-1]["accuracy"] == clf.score(X, y)
+    assert (len(log), log[-1]["accuracy"]) == (4, clf.score(X, y))
     monitor = callback.ScoringMonitor(scoring="r2")
     MoERegressor(**BRIEF).set_callbacks(monitor).fit(X, X[:, 0])
     assert len(monitor.get_logs().data) >= 4
@@ -214,8 +213,7 @@ def test_a_trace_goes_on_with_the_training_and_starts_anew_with_a_new_one(proble
     assert traces[1].epochs_.tolist() == [0, 8, 16, 24]  # memory is bounded
     assert traces[1].every == 1
     clf.set_params(warm_start=False).fit(X, y)
-    assert traces[0].epochs_.tolist() == [0, 5, 10]
-    assert traces[1].epochs_.tolist() == [0, 4, 8, 12]
+    assert (traces[0].epochs_.tolist(), traces[1].epochs_.tolist()) == ([0, 5, 10], [0, 4, 8, 12])
 
 
 def test_every_copy_of_a_trace_has_records_of_its_own(problem):

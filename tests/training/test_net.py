@@ -88,8 +88,7 @@ def test_held_out_rows_are_in_the_history(table):
     for name, least in (("valid_loss", min), ("train_loss", min), ("valid_acc", max)):
         values = history[:, name]
         best = [v == least(values[: i + 1]) and v not in values[:i] for i, v in enumerate(values)]
-        assert history[:, name + "_best"] == best
-        assert len(best) == 4
+        assert (history[:, name + "_best"], len(best)) == (best, 4)
 
     stop = skorch.EarlyStopping(patience=1, threshold=1.0, sink=str)  # by its defaults
     assert len(fit(table, stop, early_stopping=True, max_iter=50).net_.history) == 2
