@@ -275,7 +275,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             self._dtype, self._weights_seen = dtype, WeightsSeen()
             seed = self._next_seed if resume else self.random_state
             self._random_state = check_random_state(seed)
-        (X, y, given, _), self._weights_seen = samples, self._weights_seen.more(samples.weight)
+        (X, y, given, _), self._weights_seen = samples, self._weights_seen.updated(samples.weight)
         weight = given / self._weights_seen.mean
         if not resume:
             self._target = self._make_target(y, weight, classes, given if is_chunk else None)
@@ -285,7 +285,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             self.n_features_in_ = self._format.n_features
             self.input_shape_ = self._format.input_shape
         else:
-            self._target = self._target.seeing(y, given)
+            self._target = self._target.updated(y, given)
             if isinstance(self._scales, FeatureStatistics):
                 further = describe_further(self._scales, self._first_rows, X, given)
                 self._scales, self._first_rows = further
@@ -457,7 +457,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         if oob is None and rows.in_bag is not None:
             calibrate(net, rows)
             oob = predict_out_of_bag(net, rows)
-        fit.working._measure(net, rows, oob)
+        fit.working._calibrate(net, rows, oob)
         self._adopt(fit.working, fit.net, lambda: fit.working._count_load(fit.net, fit.rows))
 
     def _adopt_regimes(self, fit):
@@ -497,9 +497,9 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             self.__dict__ = working.__dict__
 
     def _judge(self, net, rows, judged):
-        """Append what `_measure` needs to know of rows that the net is not trained on yet."""
+        """Append what `_calibrate` needs to know of rows that the net is not trained on yet."""
 
-    def _measure(self, net, rows, oob=None, judged=()):
+    def _calibrate(self, net, rows, oob=None, judged=()):
         """Calibrate the predictions on rows that the net was not trained on, if there are any."""
 
     def _describe(self, net):
@@ -581,7 +581,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             interrupted = working._train(
                 net, rows, epochs=1, total=1, anneal=False, streamed=slices
             )
-            working._measure(net, rows, judged=judged)
+            working._calibrate(net, rows, judged=judged)
         self._adopt(working, net, lambda: sum(loads))
         if interrupted:
             raise KeyboardInterrupt

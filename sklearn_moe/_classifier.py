@@ -322,7 +322,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             )
         return ClassTarget(classes)
 
-    def _measure(self, net, rows, oob=None, judged=()):
+    def _calibrate(self, net, rows, oob=None, judged=()):
         vars(self).pop("oob_decision_function_", None)
         if oob is not None:
             self.oob_decision_function_ = oob

@@ -526,7 +526,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         while sum(len(y) for _, y, _ in judged[1:]) >= _MOST_ROWS:  # the latest say most
             del judged[0]
 
-    def _measure(self, net, rows, oob=None, judged=()):
+    def _calibrate(self, net, rows, oob=None, judged=()):
         """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
 
         On held-out rows or, by out-of-bag predictions, as if the mixture erred in the same way as

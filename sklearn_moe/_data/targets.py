@@ -65,7 +65,7 @@ class ClassTarget:
             )
         return codes
 
-    def seeing(self, y, weight):
+    def updated(self, y, weight):
         """Return what y means once these samples are trained on, too."""
         return self
 
@@ -92,7 +92,7 @@ class LabelTarget:
             )
         return np.asarray(y, dtype=dtype)
 
-    def seeing(self, y, weight):
+    def updated(self, y, weight):
         """Return what y means once these samples are trained on, too."""
         return self
 
@@ -139,7 +139,7 @@ class NumberTarget:
         """Standard deviation of each output, 0 of one that was constant so far."""
         return np.where(self.varies, self.scale, 0.0)
 
-    def seeing(self, y, weight):
+    def updated(self, y, weight):
         """Return what y means once these samples are trained on, too; see `measure_further`."""
         twin, units = copy.copy(self), np.array([self.mean, self.scale])
         units[1, ~self.varies] = np.inf

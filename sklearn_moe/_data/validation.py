@@ -60,7 +60,7 @@ class WeightsSeen(NamedTuple):
     n_samples: int = 0
     mean: float = 0.0
 
-    def more(self, weight):
+    def updated(self, weight):
         """Return the same with more samples, given their weights (float64)."""
         largest = weight.max()  # the sum may be beyond float64
         n_samples = self.n_samples + len(weight)
