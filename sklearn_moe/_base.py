@@ -244,7 +244,9 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         if bag._train(net, rows, epochs=plan.training.max_iter, callbacks=[stopping]):
             raise KeyboardInterrupt
         best = 1 + int(np.argmin([row["oob_loss"] for row in net.history]))
-        return replace(plan, training=replace(plan.training, max_iter=best, tol=None))
+        found = {"max_iter": best, "tol": None}
+        resolved = plan.resolved | {k: v for k, v in found.items() if k in plan.resolved}
+        return replace(plan, training=replace(plan.training, **found), resolved=resolved)
 
     def _starts(self, fit):
         """Yield the fit, and others from new initial weights unless it goes on from old ones."""

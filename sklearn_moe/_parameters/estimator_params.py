@@ -428,7 +428,8 @@ class EstimatorParams(BaseEstimator):
         Shape of a sample, as `sample_shape` reads it.
 
     resolved_params_ : dict
-        The values of all parameters that were "auto".
+        The values of all parameters that were "auto": with `n_experts=1` and "out_of_bag",
+        `max_iter` is the number of epochs that was found.
 
     n_iter_ : int
         Number of epochs run.

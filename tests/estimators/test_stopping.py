@@ -81,3 +81,13 @@ def test_a_fit_that_a_callback_ends_is_not_called_too_short():
     assert clf.n_iter_ == 3
     with pytest.warns(ConvergenceWarning, match="max_iter=3"):
         MoEClassifier(2, max_iter=3, **options).fit(X, X[:, 0] > 0)
+
+
+def test_a_single_expert_says_for_how_many_epochs_it_was_trained():
+    X = np.random.default_rng(0).normal(size=(200, 3))
+    y = (X[:, 0] > 0).astype(int)
+    clf = MoEClassifier(1, random_state=0).fit(X, y)
+    found = {"max_iter": clf.n_iter_, "tol": None, "early_stopping": "out_of_bag"}
+    assert found.items() <= clf.resolved_params_.items()
+    given = MoEClassifier(1, max_iter=4, tol=0.1, random_state=0).fit(X, y)
+    assert not {"max_iter", "tol"} & given.resolved_params_.keys()
