@@ -829,8 +829,9 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
         check_is_fitted(self)
         if self._noise_at_predict:
             raise ValueError(
-                f"router={self.router!r} draws noise at prediction, from a generator that a module "
-                "does not have. Fit with a router of noise_at_predict=False."
+                f"router={self._architecture['router']!r} draws noise at prediction, from a "
+                "generator that a module does not have. Fit with a router of "
+                "noise_at_predict=False."
             )
         mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
         found, target, units = self._format, self._target, {}

@@ -323,7 +323,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         if not hasattr(self.net_.criterion_, "std"):
             raise ValueError(
                 "return_std=True needs loss='gaussian', the model was fitted with "
-                f"loss={self.loss!r}."
+                f"loss={self._architecture['loss']!r}."
             )
         return mean, self._target.decode_deviation(self._outputs(X, "std"))
 
@@ -483,8 +483,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         check_is_fitted(self)
         if getattr(self.net_.criterion_, "family", None) is None:
             raise ValueError(
-                f"loss={self.loss!r} belongs to no density, which this needs. Use 'gaussian' or "
-                "another loss of the library; a RegressionHead names its density by `family`."
+                f"loss={self._architecture['loss']!r} belongs to no density, which this needs. Use "
+                "'gaussian' or another loss of the library; a RegressionHead names its density by "
+                "`family`."
             )
         return "parts"
 

@@ -201,7 +201,8 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
     ndim = 2 if is_vector else 1 + len(data.sample_shape)
     usual = next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)  # the first of them
     expert = ExpertSpec.of(EXPERTS.resolve(choices.pick("expert", usual)))
-    solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", expert.solver)))
+    usual = expert.solver or ("adamw" if data.is_image else "adam")
+    solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", usual)))
     adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
     mixes = is_vector and not adds and overrides(head, Head, "mix")
     usual = choices.pick("router__kind", "soft" if mixes else "top1")

@@ -123,7 +123,8 @@ class RouterParams(_PartParams):
         (8 / r^2 for the router "patch_choice"); but for the router "soft" on a table or behind a
         trunk twice that of the experts, except for "normalized_sgd". On images it is less: that of
         "adamw" is multiplied by 0.4, and without a trunk all are divided by the number of squares
-        whose scores are added up.
+        whose scores are added up. On a table whose gates are constant, as by default
+        (`expert_loss_weight=1`), it has no effect.
 
     References
     ----------
@@ -331,7 +332,8 @@ class EstimatorParams(BaseEstimator):
           without downloaded weights; "resnet18_gn", "mobilenet_v2_gn": the same with GroupNorm
           in place of BatchNorm, so that no sample depends on others, also in training;
         - a callable `(input_shape, n_outputs) -> torch.nn.Module`, called once per expert. It is
-          given `activation` and `expert_width` if it has arguments `activation` and `width`;
+          given `activation` and `expert_width` if it has arguments `activation` and `width`. A
+          network for images is better as `trunk`, see there;
         - a name of your own (`sklearn_moe.nn.EXPERTS.register`), or one of these with other
           options: `EXPERTS["patch"].with_options(init_scale=0.01)`.
 
@@ -342,7 +344,8 @@ class EstimatorParams(BaseEstimator):
         Which experts compute a sample, and how their outputs are combined.
 
         - "top1": the expert of highest score (Algorithm 1 of [1]_);
-        - "topk": the `top_k` experts of highest score; their outputs times their gates are added;
+        - "topk": the `top_k` experts of highest score, one unless `top_k` is set; their outputs
+          times their gates are added;
         - "noisy_topk": "topk" with Gaussian noise of learned scale, and a gate that is computed
           from the noisy scores [2]_;
         - "sampled": "topk" with Gumbel noise: in training experts are drawn from the softmax of
@@ -357,8 +360,8 @@ class EstimatorParams(BaseEstimator):
           to which it gives the highest scores [6]_;
         - "random", "kmeans": "topk" with scores by a random linear projection, or by the nearest
           center of k-means. They are not trained, and serve as baselines for learned routers;
-        - a class of your own, or one of these with options that are rarely needed, such as
-          `ROUTERS["top1"].with_options(dense_gradient=True)`;
+        - a class of your own, `functools.partial` of it, or one of these with options that are
+          rarely needed, such as `ROUTERS["top1"].with_options(dense_gradient=True)`;
         - `RouterParams("topk", noise=None)`: any of these with other scores, noise, gate, shared
           experts, upcycling or learning rate, see :class:`~sklearn_moe.RouterParams`. In a search
           these are `router__noise` and so on, also if `router` is a name.
@@ -385,7 +388,9 @@ class EstimatorParams(BaseEstimator):
         - `BalanceParams("switch", weight=0.001)`: any of these with another weight than 0.01, in a
           search `balance__weight`.
 
-        None is best if the experts should follow clusters, which may have different sizes.
+        None is best if the experts should follow clusters, which may have different sizes. On a
+        table whose gates are constant, as by default (`expert_loss_weight=1`), the load is even
+        already, and a balance has no effect.
 
     learning_rate_init : float, default="auto"
         Learning rate of the experts, with "cosine" the highest one. "auto" depends on the solver:
@@ -505,7 +510,9 @@ class EstimatorParams(BaseEstimator):
         - None: no shared layers, as in the paper: every expert is a whole network.
 
         "auto" is "cnn" for images with `expert="auto"`. Otherwise it is None, and also for the
-        router "kmeans", whose centers are means of samples.
+        router "kmeans", whose centers are means of samples. A whole network per expert, also one of
+        your own, has no shared layers: "top1" then computes one of them, because "soft" would take
+        as much longer as there are experts.
 
     sample_shape : tuple of int, default=None
         Read each row of a 2-D X as patches, (n_patches, patch_size), or as an image,
@@ -567,8 +574,8 @@ class EstimatorParams(BaseEstimator):
         - `SolverParams("adamw", weight_decay=0.1)`: any of these with another schedule, momentum or
           weight decay, see :class:`~sklearn_moe.SolverParams`; in a search `solver__weight_decay`.
 
-        "auto" depends on the expert: "normalized_sgd" for patch experts, "adam" for callables and
-        "adamw" for the others.
+        "auto" depends on the expert: "normalized_sgd" for patch experts, "adam" for callables, but
+        on images "adamw", and "adamw" for the others.
 
     validation_fraction : float, default=0.1
         Share of the samples that `early_stopping=True` holds out.

@@ -17,7 +17,7 @@ from ..nn.functional import batch_size, batch_weight, mixture_loss
 from ..nn.mixture import upcycle
 from ..nn.seeding import is_stochastic, use_generator
 from .callbacks import StopTraining, WeightedRows, check_callbacks, has_batch_hooks
-from .placement import as_many_threads_as_useful, explained_memory_errors, work_of_a_step
+from .placement import as_many_threads_as_useful, explained_errors, work_of_a_step
 from .process_group import CURRENT_GROUP
 
 _LARGEST_BLOCK = 31 * 2**20  # bytes, just below what glibc maps afresh every time
@@ -139,7 +139,7 @@ class Training:
                 self.group or nullcontext(),
                 Interrupts() as interrupts,
                 as_many_threads_as_useful(work),
-                explained_memory_errors(self.batch_size, net.device),
+                explained_errors(self.batch_size, net.device),
             ):
                 self._run(interrupts, streamed)
                 # The last step of all has no loss that would show it.

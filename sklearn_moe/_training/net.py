@@ -18,6 +18,7 @@ from .._persistence import pack_net, unpack_net
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
 from ..nn.functional import batch_weight
+from ..nn.seeding import fixed_draws
 from .callbacks import WeightedRows
 from .loop import Training
 from .placement import units_of_a_sample
@@ -231,12 +232,14 @@ class MoENet(NeuralNet):
         """
         X = SparseRows(X) if issparse(X) else X
         size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
+        draws = fixed_draws(self.module_, self.device)
         while start < X.shape[0]:
             x = X[start : start + size]
             x = as_tensor(x) if isinstance(x, np.ndarray) else x
             rest = [column[start : start + size].to(self.device) for column in columns]
             try:
-                parts.append(function(self.as_input(x.to(self.device)), *rest).cpu())
+                with draws:
+                    parts.append(function(self.as_input(x.to(self.device)), *rest).cpu())
             except OutOfMemoryError:
                 if size == 1:
                     raise
@@ -247,7 +250,8 @@ class MoENet(NeuralNet):
 
     def infer(self, x, **fit_params):
         """Return the outputs of a batch, without noise."""
-        return self.module_(self.as_input(x.to(self.device))).output
+        with fixed_draws(self.module_, self.device):
+            return self.module_(self.as_input(x.to(self.device))).output
 
     def evaluation_step(self, batch, training=False):
         """Return the outputs of a batch of rows."""

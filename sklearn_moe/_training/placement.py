@@ -69,10 +69,18 @@ def _n_weights(module):
 
 
 @contextmanager
-def explained_memory_errors(batch_size, device):
-    """Name the parameters that help if training runs out of memory."""
+def explained_errors(batch_size, device):
+    """Name the parameters that help if training runs out of memory, or of samples of a batch."""
     try:
         yield
+    except ValueError as error:
+        if not str(error).startswith("Expected more than 1 value per channel"):  # of torch
+            raise
+        raise ValueError(
+            "A layer such as BatchNorm, which normalizes over the samples of a batch, cannot be "
+            f"trained on a batch of one sample, got batch_size={batch_size}. Raise batch_size, "
+            "pass several samples to each call of partial_fit, or use GroupNorm or LayerNorm."
+        ) from error
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise

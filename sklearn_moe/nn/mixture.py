@@ -255,5 +255,15 @@ def build_mixture(
         stack = getattr(expert.factory, "stack", lambda experts: None)(experts)
         if stack is not None and (mixes or stacked_form(stack) is not None):
             experts = stack
-    router = made if n_experts > 1 else None
-    return MixtureOfExperts(router, experts, encoder, trunk, shared).to(target)
+    own_router = made if n_experts > 1 else None
+    mixture = MixtureOfExperts(own_router, experts, encoder, trunk, shared).to(target)
+    if own_router is not None and not type(made).__module__.startswith("sklearn_moe."):
+        expected = (
+            f"router={router} must have forward(x, generator=None), which returns a Route, and "
+            "combine(experts, x, route), which returns the outputs and those of the chosen experts "
+            "or None"
+        )
+        inner = MixtureOfExperts(made, mixture.experts, shared=[*mixture.shared])
+        with use_generator(torch.Generator().manual_seed(seed)):
+            dry_run(expected, lambda x: evaluate(inner, x).output, x, shape=(1, head.n_outputs))
+    return mixture

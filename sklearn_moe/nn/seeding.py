@@ -1,7 +1,7 @@
 """Random draws that do not touch the global generator of torch."""
 
 import inspect
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -121,6 +121,14 @@ class use_generator(TorchFunctionMode):
                 f"{sorted(self.generators)}. Pass one for that device."
             )
         return self.generators[device.type]
+
+
+def fixed_draws(module: nn.Module, device: str | torch.device, seed: int = 0) -> Any:
+    """Return a context in which a module that draws at prediction draws the same every time."""
+    if not is_stochastic(module, training=False):
+        return nullcontext()
+    types = sorted({"cpu", torch.device(device).type})
+    return use_generator(*(torch.Generator(name).manual_seed(seed) for name in types))
 
 
 @contextmanager

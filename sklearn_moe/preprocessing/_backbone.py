@@ -21,7 +21,7 @@ from .._data.rows import as_tensor
 from .._devices import OutOfMemoryError, default_torch_modes
 from .._persistence import StoredModule
 from .._validation import Count
-from ..nn.seeding import is_stochastic, use_generator
+from ..nn.seeding import fixed_draws, is_stochastic, use_generator
 from ._base import BaseImageFeatures, as_float
 
 
@@ -179,12 +179,8 @@ def _load_file(network, path, classifier):
 @contextlib.contextmanager
 def _computing(network, seed, x):
     """Compute without gradients and with draws of our own; explain it if the images do not fit."""
-    draws = contextlib.nullcontext()
-    if is_stochastic(network, training=False):
-        types = sorted({"cpu", x.device.type})
-        draws = use_generator(*(torch.Generator(name).manual_seed(seed) for name in types))
     try:
-        with torch.no_grad(), draws:
+        with torch.no_grad(), fixed_draws(network, x.device, seed):
             yield
     except OutOfMemoryError:
         raise

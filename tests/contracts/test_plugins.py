@@ -3,6 +3,7 @@
 import pickle
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -270,6 +271,82 @@ def test_an_activation_that_draws_does_so_by_the_seed_and_in_training_only(
     assert_same(*models, X)
     assert_same(models[0], models[0], X)
     assert not models[0].module_.experts[1].training
+
+
+class Jittery(torch.nn.Linear):
+    """An expert that draws at prediction, too."""
+
+    def __init__(self, input_shape, n_outputs):
+        super().__init__(*input_shape, n_outputs)
+
+    def forward(self, x):
+        return super().forward(x) + torch.rand(len(x), 1)
+
+
+@pytest.mark.parametrize("early_stopping", ["auto", True, False])
+def test_an_expert_that_draws_at_prediction_draws_the_same_every_time(vectors, early_stopping):
+    X, y = vectors
+    clf = make(expert=Jittery, early_stopping=early_stopping).fit(X, y)
+    np.testing.assert_array_equal(clf.predict_proba(X), clf.predict_proba(X))
+
+
+def test_images_decide_how_an_expert_is_trained():
+    X, y = np.random.default_rng(0).normal(size=(20, 1, 4, 4)), np.arange(20) % 2
+
+    def flat(input_shape, n_outputs):
+        return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, n_outputs))
+
+    clf = make(expert=flat, max_iter=1).fit(X, y)
+    trained = {"solver": "adamw", "solver__schedule": "cosine", "learning_rate_init": 0.002}
+    assert trained.items() <= clf.resolved_params_.items()
+    assert make(expert=Quadratic).fit(X[:, 0, 0], y).resolved_params_["solver"] == "adam"
+
+
+def test_a_batch_of_one_sample_cannot_be_normalized(vectors):
+    def normalized(input_shape):
+        return torch.nn.BatchNorm1d(*input_shape)
+
+    message = "BatchNorm.* batch of one sample, got batch_size=1. Raise batch_size"
+    refuses("one", message, make(trunk=normalized, batch_size=1).fit, *vectors)
+
+
+class Sharp(nn.Router):
+    """A router with an option, whose methods have arguments of their own."""
+
+    def __init__(self, network, sharpness=1.0, **options):
+        super().__init__(network, **options)
+        self.sharpness = sharpness
+
+    def score(self, x):
+        return self.sharpness * super().score(x)
+
+
+@pytest.mark.parametrize(
+    "router",
+    [nn.RouterSpec(Sharp, noise=None).with_options(sharpness=3.0), partial(Sharp, sharpness=3.0)],
+)
+def test_a_router_has_options(vectors, router):
+    clf = make(router=router).fit(*vectors)
+    assert pickle.loads(pickle.dumps(clf)).module_.router.sharpness == 3.0
+
+
+@pytest.mark.parametrize(
+    ("method", "reason"),
+    [
+        ({"forward": lambda self, x: x}, "takes 2 positional arguments but 3"),
+        ({"forward": lambda self, x, generator=None: x}, "no attribute 'gate'"),
+        ({"combine": lambda self, experts, x: x}, "takes 3 positional arguments but 4"),
+        ({"__init__": lambda self, network: None}, "unexpected keyword argument 'mix'"),
+    ],
+)
+def test_a_method_of_a_router_that_does_not_fit_is_named(vectors, method, reason):
+    router = type("Wrong", (nn.Router,), method)
+    refuses(method, rf"^router=.*Wrong.*{reason}", make(router=router).fit, *vectors)
+
+
+def test_an_unknown_option_of_a_router_is_named():
+    known = r"no options \['sharpnes'\]. There are \[.*'noise', .*'sharpness', .*\]"
+    refuses("typo", known, nn.RouterSpec(Sharp).with_options, sharpnes=1)
 
 
 @pytest.mark.usefixtures("registered")

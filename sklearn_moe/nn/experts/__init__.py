@@ -36,8 +36,9 @@ class ExpertSpec:
         `expert="auto"` becomes. None: any.
     activation : str or None, default=None
         What `activation="auto"` becomes. None: the default of the factory.
-    solver : str, default="adam"
-        What `solver="auto"` becomes, a name in `sklearn_moe.optim.SOLVERS`.
+    solver : str or None, default=None
+        What `solver="auto"` becomes, a name in `sklearn_moe.optim.SOLVERS`. None: "adamw" for
+        images, as for the experts of the library, otherwise "adam".
     init_scale : callable or None, default=None
         `init_scale(input_shape, r)` returns the factor on the initial weights, an argument
         `init_scale` of the factory; r is the root mean square norm of the training patches.
@@ -48,7 +49,7 @@ class ExpertSpec:
     factory: Callable[..., nn.Module]
     ndim: int | None = None
     activation: str | None = None
-    solver: str = "adam"
+    solver: str | None = None
     init_scale: Callable[[Shape, float], float] | None = None
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 

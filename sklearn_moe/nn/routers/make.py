@@ -1,6 +1,7 @@
 """Routers by name, and how a router is made of its parts, or why these do not go together."""
 
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -9,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._registry import Registry
+from ..._registry import Registry, make
 from ..functional import Shape, dry_run
 from .base import Balance, MergeRouter, ReLURouter, Router, RunningMean, SigmoidRouter, SoftRouter
 from .gates import GATES, NOISES, Noise, make_noise, standard_gate
@@ -52,6 +53,8 @@ class RouterSpec:
     noise_at_predict : bool, default=False
         Draw the noise at prediction, too, from a fixed seed, as the authors' notebooks do. The
         prediction for a sample then depends on its place in X.
+    options : dict, default={}
+        Further arguments of a class of your own.
 
     Examples
     --------
@@ -69,14 +72,30 @@ class RouterSpec:
     gate: str | Callable | None = None
     dense_gradient: bool = False
     noise_at_predict: bool = False
+    options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     given: Any = field(default=None, repr=False, compare=False)  # the name or class it is made of
 
     def __str__(self) -> str:
         return repr(self) if self.given is None else repr(self.given)
 
     def with_options(self, **options: Any) -> "RouterSpec":
-        """Return the same router with some options changed."""
-        return replace(self, **options)
+        """Return the same router with some options changed.
+
+        Raises
+        ------
+        TypeError
+            If the spec has no such option, and the class of the router takes none of that name.
+        """
+        own = {name: options.pop(name) for name in [*options] if name in self.__dataclass_fields__}
+        below = self.router_class.__mro__[: self.router_class.__mro__.index(Router)]
+        taken = {name for cls in below for name in inspect.signature(cls).parameters}
+        taken -= inspect.signature(Router).parameters.keys()
+        if unknown := sorted(options.keys() - taken):
+            raise TypeError(
+                f"{self.router_class.__name__} has no options {unknown}. There are "
+                f"{sorted({*self.__dataclass_fields__, *taken} - {'given', 'options'})}."
+            )
+        return replace(self, **{"options": {**self.options, **options}, **own})
 
     @property
     def gates(self) -> tuple[str, ...]:
@@ -85,8 +104,10 @@ class RouterSpec:
         return tuple(g for g in gates if g != "renormalized") if self.single_choice else gates
 
     @classmethod
-    def of(cls, router: "str | type[Router] | RouterSpec") -> "RouterSpec":
+    def of(cls, router: "str | type[Router] | RouterSpec | Callable") -> "RouterSpec":
         """Return the spec of a name, a spec as it is, and one with usual defaults for a class.
+
+        `partial(Own, eps=0.3)` is the class with an option.
 
         Raises
         ------
@@ -99,6 +120,8 @@ class RouterSpec:
             return ROUTERS.resolve(router).with_options(given=router)
         if isinstance(router, type) and issubclass(router, Router):
             return cls(router, noise="uniform" if router.noisy else None, given=router)
+        if isinstance(router, partial) and not router.args:
+            return cls.of(router.func).with_options(given=router, **router.keywords)
         raise ValueError(f"router must be a name, {ROUTERS.own}; got {router!r}.")
 
 
@@ -185,7 +208,8 @@ def make_router(
         parts["mean_outputs"] = RunningMean(zeros, _MEMORY, per_row=True)
     if router_class.learns_noise:
         parts["scale_network"] = LinearScores(input_shape, n_experts)
-    return router_class(scores, mix=mix, **parts)
+    expected = f"router={spec} must take the arguments of sklearn_moe.nn.Router"
+    return make(expected, Router, router_class, scores, mix=mix, **parts, **spec.options)
 
 
 @contextmanager
