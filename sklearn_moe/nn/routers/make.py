@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..._registry import Registry, make
+from ..._registry import Registry, call_factory
 from ..functional import Shape, dry_run
 from .base import Balance, MergeRouter, ReLURouter, Router, RunningMean, SigmoidRouter, SoftRouter
 from .gates import GATES, NOISES, Noise, make_noise, standard_gate
@@ -209,7 +209,7 @@ def make_router(
     if router_class.learns_noise:
         parts["scale_network"] = LinearScores(input_shape, n_experts)
     expected = f"router={spec} must take the arguments of sklearn_moe.nn.Router"
-    return make(expected, Router, router_class, scores, mix=mix, **parts, **spec.options)
+    return call_factory(expected, Router, router_class, scores, mix=mix, **parts, **spec.options)
 
 
 @contextmanager
