@@ -188,8 +188,8 @@ def _tails(part, weight):
     order = np.argsort(part, axis=0)  # NaN last
     part = np.take_along_axis(part, order, axis=0)
     sums = np.cumsum(np.where(np.isnan(part), 0, weight[order]), axis=0)
-    places = ((sums < share * sums[-1]).sum(axis=0) for share in (_TAIL, 1 - _TAIL))
-    return tuple(np.take_along_axis(part, place[np.newaxis], axis=0)[0] for place in places)
+    indices = ((sums < share * sums[-1]).sum(axis=0) for share in (_TAIL, 1 - _TAIL))
+    return tuple(np.take_along_axis(part, index[np.newaxis], axis=0)[0] for index in indices)
 
 
 def _moments(X, weight, bounds=None, unit=1.0):

@@ -304,9 +304,9 @@ class Categories:
                 encoder.fit(column[weight > 0])
             except TypeError as error:
                 raise TypeError(f"Column {name!r} of X, of categories: {error}") from error
-            places = encoder.transform(column)[:, 0]
-            known = ~np.isnan(places)
-            loads = np.bincount(places[known].astype(int), weight[known])
+            indices = encoder.transform(column)[:, 0]
+            known = ~np.isnan(indices)
+            loads = np.bincount(indices[known].astype(int), weight[known])
             self.encoders.append(encoder)
             self.values.append(encoder.categories_[0][: len(loads)].tolist())
             self.codes.append(merge_rarest(loads))
@@ -331,12 +331,12 @@ class Categories:
         coded = {}
         for i, (index, codes) in enumerate(zip(self.columns, self.codes, strict=True)):
             values = self._column(X, index)
-            places = self.encoders[i].transform(values)[:, 0]
-            known = ~np.isnan(places)
+            indices = self.encoders[i].transform(values)[:, 0]
+            known = ~np.isnan(indices)
             if 2 * np.count_nonzero(known) < len(known) and len(self.values[i]) > 1:
                 self._warn_of_unknown(i, values[~known, 0], len(known))
-            places[known] = codes[places[known].astype(int)]
-            coded[index] = places
+            indices[known] = codes[indices[known].astype(int)]
+            coded[index] = indices
         return coded
 
     def _warn_of_unknown(self, i, values, n_rows):

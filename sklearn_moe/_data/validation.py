@@ -185,7 +185,7 @@ def _say_where(error, X, given):
     wrong = is_wrong((X.data if issparse(X) else X).astype(float))
     if issparse(X):
         wrong = csr_matrix((wrong, X.indices, X.indptr), X.shape)
-    sample, *others = (int(places[0]) for places in wrong.nonzero())
+    sample, *others = (int(indices[0]) for indices in wrong.nonzero())
     where = f" in column {column_name(given, others[0])!r}" if len(others) == 1 else ""
     advice = "Replace it by a finite number."
     if what[1] == "NaN":

@@ -40,24 +40,24 @@ def _check_task(images, groups, *, caller):
     return images, groups
 
 
-def _assemble(images, groups, places, size, batch_size, turn):
+def _assemble(images, groups, indices, size, batch_size, turn):
     """Return X, y and groups with each image once in every class.
 
-    `places` (n_classes, n_samples) are their rows in the result. `turn(batch)` yields the turned
+    `indices` (n_classes, n_samples) are their rows in the result. `turn(batch)` yields the turned
     images of a slice of samples, class after class.
     """
-    X = np.empty((places.size, images.shape[1], size, size), dtype=images.dtype)
-    y, all_groups = np.empty(places.size, dtype=int), np.empty(places.size, dtype=groups.dtype)
-    y[places] = np.arange(len(places))[:, None]
-    all_groups[places] = groups
+    X = np.empty((indices.size, images.shape[1], size, size), dtype=images.dtype)
+    y, all_groups = np.empty(indices.size, dtype=int), np.empty(indices.size, dtype=groups.dtype)
+    y[indices] = np.arange(len(indices))[:, None]
+    all_groups[indices] = groups
     # Written to their places at once: to shuffle afterwards would need the memory twice.
     for batch in gen_batches(len(images), max(1, batch_size)):
-        for turned, rows in zip(turn(batch), places[:, batch], strict=True):
+        for turned, rows in zip(turn(batch), indices[:, batch], strict=True):
             X[rows] = turned
     return X, y, all_groups
 
 
-def _places(n_classes, n_samples, shuffle, random_state):
+def _indices(n_classes, n_samples, shuffle, random_state):
     """Return the row of the result for every sample of every class."""
     size = n_classes * n_samples
     order = random_state.permutation(size) if shuffle else np.arange(size)
@@ -215,7 +215,7 @@ def make_rotation_task(
     short = min(height, width)
     side = _inscribed_side(height, width, angles[1]) if crop == "inscribed" else round(0.75 * short)
     size = short if size is None else size
-    places = _places(2, len(images), shuffle, check_random_state(random_state))
+    indices = _indices(2, len(images), shuffle, check_random_state(random_state))
 
     import torch
     from torchvision.transforms import InterpolationMode
@@ -229,7 +229,7 @@ def make_rotation_task(
             turned = F.center_crop(F.rotate(original, angle, interpolation=mode), [side, side])
             yield F.resize(turned, [size, size], antialias=True).numpy()
 
-    return _assemble(images, groups, places, size, _ROTATION_VALUES // images[0].size, turn)
+    return _assemble(images, groups, indices, size, _ROTATION_VALUES // images[0].size, turn)
 
 
 def _check_angles(angles):
@@ -428,7 +428,7 @@ def make_orientation_task(
     size = min(height, width) if size is None else size
     rng = check_random_state(random_state)
     drawn = np.stack([rng.uniform(low, high, size=n_samples) for low, high in ranges])
-    places = _places(len(ranges), n_samples, shuffle, rng)
+    indices = _indices(len(ranges), n_samples, shuffle, rng)
 
     import torch
 
@@ -443,7 +443,7 @@ def make_orientation_task(
             yield turned.sub_(low).div_(step).round_().mul_(step).add_(low).numpy()
 
     batch_size = _ORIENTATION_VALUES // (n_channels * n_values)
-    task = _assemble(images, groups, places, size, batch_size, turn)
+    task = _assemble(images, groups, indices, size, batch_size, turn)
     all_angles = np.empty(drawn.size)
-    all_angles[places] = drawn
+    all_angles[indices] = drawn
     return (*task, all_angles) if return_angles else task

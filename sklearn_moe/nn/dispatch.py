@@ -173,10 +173,10 @@ def dispatch_mask(experts: Experts, x: Tensor, gate: Tensor) -> Tensor:
         return gate[:, :1] * evaluate(experts[0], x[:1])
     by_expert = active.T.flatten()
     if x.is_cpu:
-        places = by_expert.nonzero().squeeze(1)
+        indices = by_expert.nonzero().squeeze(1)
     else:  # nonzero would wait once more for how many there are
-        places = by_expert.byte().sort(descending=True, stable=True).indices[: sum(sizes)]
-    expert, rows = places // len(x), places % len(x)
+        indices = by_expert.byte().sort(descending=True, stable=True).indices[: sum(sizes)]
+    expert, rows = indices // len(x), indices % len(x)
     outputs = apply_groups(experts, x.index_select(0, rows), sizes)
     outputs = outputs * gate[rows, expert].unsqueeze(1)
     return outputs.new_zeros(len(x), outputs.shape[1]).index_add(0, rows, outputs)
