@@ -362,8 +362,8 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
 
     def _make_net(self, plan):
         """Return a net with drawn weights."""
-        model, training = vars(plan.model), plan.training
-        self._noise_at_predict = plan.model.router.noise_at_predict
+        model, router, training = vars(plan.model), plan.model.router, plan.training
+        self._noise_at_predict = router.noise_at_predict
         self._architecture = plan.architecture
         head = self._head(learns_scale=plan.learns_scale)
         seed = self._random_state.randint(_MAX_SEED)
@@ -375,7 +375,7 @@ class BaseMoE(CallbackSupportMixin, EstimatorParams):
             self.n_experts,
             head=head,
             statistics=self._scales,
-            unstacked=training.solver.needs_unstacked(plan.model.router.router_class.mixes),
+            unstacked=training.solver.needs_unstacked(router.router_class.mixes_distributions),
             dtype=self._dtype,
             seed=seed,
             **model,

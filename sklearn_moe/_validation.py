@@ -50,7 +50,7 @@ def documented_by(shared):
 
 
 @contextmanager
-def naming(name):
+def name_in_errors(name):
     """Put the name of an argument before the message of an error that does not hold it.
 
     NumPy, torch and scikit-learn speak of arrays, whatever these are to the user. What leaves the
@@ -79,7 +79,7 @@ def check_named(array, name, *, axes=None, **options):
     """Return an argument as `check_array` does, with axes such as "n_samples, n_experts"."""
     if axes is not None:
         options |= {"ensure_2d": False, "allow_nd": True}
-    with naming(name):
+    with name_in_errors(name):
         array = check_array(array, input_name=name, **options)
     if axes is not None and array.ndim != len(axes.split(", ")):
         raise ValueError(
@@ -90,7 +90,7 @@ def check_named(array, name, *, axes=None, **options):
 
 def check_column(array, name):
     """Return an argument of one axis, or of one column, as `column_or_1d` does."""
-    with naming(name):
+    with name_in_errors(name):
         shape = np.shape(array)
         if len(shape) == 1 or shape[1:] == (1,):
             return column_or_1d(array)
@@ -100,7 +100,7 @@ def check_column(array, name):
 def check_same_length(**arrays):
     """Refuse arguments of different lengths; None has any."""
     arrays = {name: array for name, array in arrays.items() if array is not None}
-    with naming(" and ".join(arrays)):
+    with name_in_errors(" and ".join(arrays)):
         check_consistent_length(*arrays.values())
 
 

@@ -10,7 +10,7 @@ from sklearn.preprocessing import OrdinalEncoder
 from sklearn.utils._indexing import _get_column_indices
 
 from .._compat import warn
-from .._validation import naming
+from .._validation import name_in_errors
 
 _EXACT = 2**24  # float32 holds all integers up to this one
 # Types of columns, in the names of NumPy, pandas, polars and Arrow.
@@ -247,7 +247,7 @@ def find_categories(X, chosen):
             f"make_column_transformer((OneHotEncoder(handle_unknown='ignore'), {names}), "
             "remainder='passthrough')"
         )
-    with naming("categorical_features"):
+    with name_in_errors("categorical_features"):
         chosen = [] if chosen is None else np.asarray(chosen).tolist()
         return sorted(set(_get_column_indices(X, chosen)))
 

@@ -15,7 +15,7 @@ from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._compat import warn
-from .._validation import check_column, check_same_length, is_channels_last, naming
+from .._validation import check_column, check_same_length, is_channels_last, name_in_errors
 from .rows import select
 from .tables import (
     Categories,
@@ -93,7 +93,7 @@ def _open(X, name, known):
     if not is_frame(X) and (known is None or not hasattr(X, "dtype")):
         # X is checked before y, so that the first message is about X.
         anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
-        with naming("X"):
+        with name_in_errors("X"):
             X = check_array(X, dtype=None, input_name="X", estimator=name, **anything)
     return X
 
@@ -148,7 +148,7 @@ def _read(X, name, known, estimator=None, weight=None):
                 "Leave it at 'auto', or encode them before."
             )
         found = found._replace(categories=Categories(columns).fit(X, weight))
-    with naming("X"):
+    with name_in_errors("X"):
         if of_frame or (is_dense_table and (found.categories or X.dtype == object)):
             X, dtype = read_table(X, found.categories, wide=found.dtype)
             stored = X.dtype
@@ -279,7 +279,7 @@ def _warn_of_images(X):
 
 def check_target(X, y, name, check_y):
     """Return classes, labels or numbers, as many as X has samples."""
-    with naming("y"):
+    with name_in_errors("y"):
         values = np.empty(0) if issparse(y) else np.asarray(y)
         if values.dtype == object:
             refuse_missing("y", values.ravel(), "Leave these samples out.")
@@ -295,7 +295,7 @@ def check_groups(groups, X):
     groups = check_column(groups, "groups")
     check_same_length(X=X, groups=groups)
     refuse_missing("groups", groups, "Give each of these samples a group of its own.")
-    with naming("groups"):
+    with name_in_errors("groups"):
         return np.unique(groups, return_inverse=True)[1]
 
 
@@ -356,7 +356,7 @@ def check_training_data(
 
 def _check_weight(y, sample_weight, class_weight, classes):
     """Return the weights of the samples in float64, those of their classes included."""
-    with naming("sample_weight"):
+    with name_in_errors("sample_weight"):
         weight = _check_sample_weight(sample_weight, y, dtype=np.float64)
     if weight.min() < 0:
         raise ValueError(f"sample_weight must not be negative, got {weight.min()}.")

@@ -37,7 +37,7 @@ from .._compat import warn
 from .._data import SamplesLike
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
 from .._data.validation import check_groups
-from .._validation import Count, check_named, check_same_length, documented_by, naming
+from .._validation import Count, check_named, check_same_length, documented_by, name_in_errors
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._families import FAMILIES, Custom, Family, LogLoss, OwnDensity, guess_family
 from ._weighted import Template, count_parameters, last_step, takes_weights
@@ -674,7 +674,7 @@ class _BaseMixture(MetaEstimatorMixin, BaseEstimator):
 
 def _check_weight(sample_weight, X):
     """Return a weight of 0 or more per sample, not all of them 0."""
-    with naming("sample_weight"):
+    with name_in_errors("sample_weight"):
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():  # older versions of scikit-learn let them pass
             raise ValueError("sample_weight must not be 0 for all samples.")

@@ -218,7 +218,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
     is_linear = choices["activation"] in ("linear", ACTIVATIONS["linear"])
     training = _plan_training(choices, data, head, solver, model, is_linear)
     is_linear = is_linear and data.is_table and trunk is None and expert.factory is MLPExpert
-    learns_scale = is_linear and router.router_class.mixes and choices["n_experts"] > 1
+    mixes = router.router_class.mixes_distributions and choices["n_experts"] > 1
     # A small step takes as long on a GPU as on one core: the time that Python takes for it.
     devices = choices.pick("device", ("cpu", accelerator or "cpu"))
     devices = devices if isinstance(devices, tuple) else (devices, devices)
@@ -227,7 +227,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
         choices[name] = np.asarray(choices[name], dtype=object).tolist()
     architecture = {n: choices.resolved.get(n, choices[full]) for n, full in names.items()}
     parts = devices, model, training, architecture, choices.resolved
-    return Plan(data, standardize, is_linear, learns_scale, *parts)
+    return Plan(data, standardize, is_linear, is_linear and mixes, *parts)
 
 
 def _plan_model(choices, data, expert, trunk, router):
@@ -284,7 +284,7 @@ def _plan_training(choices, data, head, solver, model, is_linear):
     n_experts, router_class = choices["n_experts"], model.router.router_class
     is_regression = head.kind == "regression"
     # Only mixtures of distributions can tell what each expert makes of a sample.
-    mixes = router_class.mixes and n_experts > 1
+    mixes = router_class.mixes_distributions and n_experts > 1
     batch_size = solver.batch_size or min(_SMALL_BATCH, max(_LEAST_BATCH, data.n_samples // 4))
     if is_regression:  # numbers hold noise, and many small steps overfit few samples
         batch_size = _SMALL_BATCH
@@ -403,7 +403,7 @@ def _auto_rates(choices, data, solver, model):
     if data.is_image and ends_at_0:
         rate, router_rate = _IMAGE_LR_FACTOR * rate, _IMAGE_LR_FACTOR * router_rate
     adds_up = _is_auto(network) or NETWORKS.resolve(network) in (LinearScores, MLPScores)
-    if router_class.mixes and is_vector and not solver.scale_by_input_norm:
+    if router_class.mixes_distributions and is_vector and not solver.scale_by_input_norm:
         router_rate = _ROUTER_LR_FACTOR * rate
     elif data.is_image and model.trunk is None and adds_up:
         router_rate /= patches_shape(data.sample_shape)[0]  # the scores of so many squares

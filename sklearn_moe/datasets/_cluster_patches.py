@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from .._validation import Count, naming
+from .._validation import Count, name_in_errors
 
 _N_SIGNALS = 3  # feature, cluster center and feature noise: one patch each
 _POSITIVE = Interval(Real, 0, None, closed="neither")
@@ -38,7 +38,7 @@ def _check_range(name, bounds):
     """Return (low, high) of a uniform distribution given as a pair or as one number."""
     if isinstance(bounds, Real):
         return bounds, bounds
-    with naming(name):
+    with name_in_errors(name):
         if np.shape(bounds) == (2,) and 0 < bounds[0] <= bounds[1] < np.inf:
             return tuple(bounds)
     raise ValueError(
@@ -49,7 +49,7 @@ def _check_range(name, bounds):
 
 def _check_dictionary(dictionary, n_clusters, patch_size, dtype):
     """Return features and centers as arrays of `dtype`, 2K orthonormal rows together."""
-    with naming("dictionary"):
+    with name_in_errors("dictionary"):
         features, centers = (check_array(part, dtype=dtype) for part in dictionary)
     expected = (n_clusters, patch_size)
     fits = features.shape == centers.shape == expected
@@ -263,7 +263,7 @@ def make_cluster_patches(
         )
     ranges = {"alpha": alpha, "beta": beta, "gamma": gamma}
     alpha, beta, gamma = (_check_range(name, bounds) for name, bounds in ranges.items())
-    with naming("dtype"):
+    with name_in_errors("dtype"):
         dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise ValueError(f"dtype must be float32 or float64, got {dtype}. Convert X afterwards.")

@@ -13,7 +13,7 @@ from sklearn.preprocessing import MinMaxScaler
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._indexing import _get_column_indices
 
-from .._validation import count_experts, final_step, naming
+from .._validation import count_experts, final_step, name_in_errors
 from ..metrics._columns import as_dense, encode_table, read_columns, typical_values
 from ..metrics._routing import check_indices
 from . import _plotting as plotting
@@ -470,7 +470,7 @@ def _check_classes(y, name):
 
 def _choose(X, columns):
     """Return two columns of a table as points, their names, and what makes samples of points."""
-    with naming("columns"):
+    with name_in_errors("columns"):
         chosen = _get_column_indices(X, list(columns))
     table = [*read_columns(X)] if np.ndim(X) == 2 else []
     if len(chosen) != 2 or not table or any(table[index][2] for index in chosen):

@@ -207,7 +207,7 @@ def build_mixture(
         the head cannot.
     """
     head, router = head(), RouterSpec.of(router)
-    mixes = router.router_class.mixes
+    mixes = router.router_class.mixes_distributions
     if mixes:
         require_override(head, Head, "mix", f"router={router}")
         if n_shared_experts:

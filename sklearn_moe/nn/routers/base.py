@@ -183,7 +183,7 @@ class Router(nn.Module):
     sparse: ClassVar[bool] = False  # k experts are chosen for each sample
     noisy: ClassVar[bool] = False  # there is a choice that noise can change
     learns_noise: ClassVar[bool] = False  # by a second network, an argument `scale_network`
-    mixes: ClassVar[bool] = False  # the distributions of the experts, not their outputs
+    mixes_distributions: ClassVar[bool] = False  # of the experts, not their outputs
 
     def __init__(
         self,
@@ -264,7 +264,7 @@ class SoftRouter(Router):
     """
 
     gates = ("softmax",)
-    mixes = True
+    mixes_distributions = True
 
     def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor | None]:
         """Mix the experts' distributions."""
