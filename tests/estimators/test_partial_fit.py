@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers import hook, refuses, throw, weights_of
+from helpers import hook, raises, refuses, throw, weights_of
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
@@ -175,12 +175,10 @@ def test_an_error_amid_batches_leaves_the_model_as_it_was(table):
     X, y = table
     clf, bad = start(X, y), [(X, y), (X[:, :3], y)]
     before = joblib.hash(clf)
-    with pytest.raises(ValueError, match="3 features"):
-        clf.partial_fit(bad)
+    raises(ValueError, "3 features", clf.partial_fit, bad)
     assert joblib.hash(clf) == before
     fresh = MoEClassifier(**BRIEF)
-    with pytest.raises(ValueError, match="3 features"):
-        fresh.partial_fit([(X[:1000], y)] * 2 + bad, classes=[0, 1])
+    raises(ValueError, "3 features", fresh.partial_fit, [(X[:1000], y)] * 2 + bad, classes=[0, 1])
     assert not hasattr(fresh, "net_")
 
 
@@ -200,8 +198,7 @@ def test_a_call_that_diverges_changes_nothing(table, solver, monkeypatch):
     clf, twin = (start(X, y, solver=solver, train_transform=Flood()) for _ in range(2))
     before = joblib.hash(clf)
     monkeypatch.setattr(Flood, "factor", np.inf)
-    with pytest.raises(ValueError, match="Likely causes"):
-        clf.partial_fit(batches_of(X, y))
+    raises(ValueError, "Likely causes", clf.partial_fit, batches_of(X, y))
     assert joblib.hash(clf) == before
     monkeypatch.undo()
     for model in (clf, twin):
@@ -250,8 +247,7 @@ def test_what_is_set_between_two_calls_acts(table, name):
 def test_what_cannot_change_between_two_calls_is_refused(table, name, value):
     X, y = table
     clf = start(X, y, router="topk", n_experts=3).set_params(**{name: value})
-    with pytest.raises(ValueError, match=rf"cannot be trained further with other \['{name}'\]"):
-        clf.partial_fit(X, y)
+    raises(ValueError, rf"cannot be trained further with other \['{name}'\]", clf.partial_fit, X, y)
     clf.set_params(warm_start=True, max_iter=1, tol=None)
     if name == "solver":  # whose state begins anew
         assert clf.fit(X, y).n_iter_ == 2

@@ -5,7 +5,6 @@ import pickle
 import re
 import sys
 from dataclasses import replace
-from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -136,23 +135,6 @@ def test_bound_is_put_to_the_test():
         assert cell.labels["model"] in above.text
 
 
-def test_table_1_beside_published_numbers():
-    def result(cell, run):
-        published = cell.published
-        if not (published and published.accuracy_std):
-            return {"accuracy": 70.0, "entropy": 1.0}
-        shift = 2.0 * (cell.labels["setting"] == 2 and cell.labels["model"] == "mixture linear")
-        accuracy = published.accuracy + shift + published.accuracy_std * (-1) ** run.seed
-        return {"accuracy": accuracy, "entropy": published.entropy}
-
-    texts = [f.text for f in results_of(get_experiment("table1"), result, 10).findings()]
-    (tested,) = (text for text in texts if "Welch" in text)
-    assert tested.startswith("Of 8 published means of several runs, 8 have ours within ± 2 of")
-    assert "1 differ from ours at p < 0.05, 0 after Holm's correction: setting 2, mixture" in tested
-    assert "linear, accuracy (p = 0.044, corrected p = 0.353)" in tested
-    assert any("size: setting 1, linear: 68.71 %; setting 1, cubic: 79.48 %" in t for t in texts)
-
-
 def curve(entropy, centers, features=(1e-4, 0.01, 0.02, 0.03, 0.04)):
     found = {"step": [0, 5, 10, 15, 20], "entropy": entropy}
     return found | {"router_centers": centers, "expert_features": features}
@@ -171,22 +153,6 @@ def test_times_of_the_stages():
     assert results.findings()[0].holds == UNDECIDED
     assert "12 (router outweighs the noise)" in results.findings()[-1].text
     results.experiment.draw(results).draw_without_rendering()
-
-
-def test_order_of_the_stages_by_the_factor_that_counts_as_committed():
-    for end, holds, counted in (
-        (0.008, UNDECIDED, "factor 50: 12 of 12, 1.1 times"),
-        (1.0, True, "factor 200: 12 of 12"),
-        (0.0001, False, "no runs"),  # experts stay where they started
-    ):
-        features = np.linspace(1e-4, end, 5)  # the router learns at step 13
-
-        def result(*_, features=features):
-            return {"seed": 0, "curve": curve([1.4] * 5, [0, 0, 0, 0.1, 0.2], features)}
-
-        order = results_of(stages(), result).findings()[0]
-        assert order.holds == holds
-        assert counted in order.text
 
 
 def test_exponents_are_found_again():
@@ -231,26 +197,6 @@ def test_commitments():
     assert taken.used.tolist() == [False, True]
     assert taken.covered == 0
     assert np.isnan([taken.start, taken.end]).all()
-    for protocol in ("code", "paper"):  # the router's rate follows the theorem in the paper's form
-        models = get_experiment("coverage", protocol).models.values()
-        numbers = [model.n_experts for model in models]
-        expected = [0.001 * m**2 if protocol == "paper" else 0.1 for m in numbers]
-        assert [model.router.learning_rate for model in models] == pytest.approx(expected)
-        assert all(a < b for a, b in pairwise(numbers))
-
-
-def test_coverage_beside_chance():
-    def result(cell, run):  # every run covers all clusters
-        n_experts = run.estimator.n_experts
-        routing = np.eye(4, n_experts) * 100
-        some = np.ones((n_experts, 4)).tolist()
-        names = ("initial_features", "expert_features", "router_centers", "router_features")
-        found = {"routing": routing.tolist(), "load": [0.1] * n_experts, "accuracy": 90.0}
-        return found | dict.fromkeys(names, some)
-
-    texts = [f.text for f in results_of(get_experiment("coverage"), result, 10).findings()]
-    assert "0.38 (p < 0.001 by Holm's correction for 7 tests)" in texts[1]
-    assert "0.62 (p = 0.085 by Holm's correction for 7 tests)" in texts[2]  # .017, one of 5
 
 
 def test_departures_name_what_has_an_effect():
@@ -310,13 +256,6 @@ def test_linear_experts_fail_only_if_no_choice_saves_them():
         assert [f.holds for f in claims] == [holds, holds]
         reasons = [f.holds for f in findings if "because experts differ" in f.text]
         assert reasons == [UNDECIDED, True] * 2  # softmax gate, raw score
-        assert "In the best of 16 cells it is" in claims[0].text
-        (counts, _) = (f.text for f in findings if "with a mean entropy below" in f.text)
-        below, sure = best[0] < 0.69, holds is False
-        assert (
-            f"{below and best[1] < 0.75:d} of 4 ({sure:d}) with logits from a start of 1" in counts
-        )
-        assert "0 of 4 (0) with the code's double softmax from a start of 0.001" in counts
 
 
 def test_difference_of_experts_by_their_start(tmp_path):
@@ -359,27 +298,10 @@ def test_fig3_findings():
         results.cells[0].runs[0]["steps"] = 123
         *findings, stopped = results.findings()
         assert [finding.holds for finding in findings] == holds
-        late = f"It falls to 0.7 at step {50 + delay}; in the record it falls to 0.7 at step 50."
-        assert findings[0].text.endswith(late)
-        assert "at step 50, in the authors' record 0.705 (p " in findings[0].text
-        assert "It never falls to 0.7" in findings[1].text
-        assert stopped.text.startswith(
-            "1 of 40 runs stopped before step 501, the first at step 123"
+        assert (
+            f"at step {50 + delay}; in the record it falls to 0.7 at step 50." in findings[0].text
         )
-
-
-def test_ratios_of_inner_products():
-    names = ("router_features", "router_centers", "expert_features", "expert_centers")
-    ends = [(0.1, 0.4, 0.3, 0.01), (0.2, 0.4, 0.3, 0.02)]
-
-    def result(cell, run):
-        return {"curve": {n: [0, end] for n, end in zip(names, ends[run.seed], strict=True)}}
-
-    router, experts, *linear = results_of(get_experiment("innerproducts"), result, 2).findings()
-    assert "centers c_k are 2.83 times as large as those with the features v_k" in router.text
-    assert "features v_k are 21.2 times as large as those with the centers c_k" in experts.text
-    assert router.holds == UNDECIDED  # two runs that differ that much tell nothing
-    assert [finding.holds for finding in linear] == [None, None]
+        assert stopped.text.startswith("1 of 40 runs stopped before step 501, the first at step 12")
 
 
 def test_fig1_orders_patches():
@@ -394,26 +316,19 @@ def test_fig1_orders_patches():
     np.testing.assert_allclose(np.linalg.norm(patches[:, 2], axis=1), 30, rtol=1e-4)
 
 
-def test_fig1_draws_the_most_specialized_run(tmp_path, monkeypatch):
+def test_fig1_draws_every_moment(tmp_path):
     experiment = replace(small(get_experiment("fig1")), grid={"max_iter": [1, 5, 10]})
     results = run_experiment(experiment, tmp_path, runs=2, device="cpu", progress=False)
     last = results.cell(model="mixture cubic", max_iter=10)
     last.runs[0]["entropy"], last.runs[1]["entropy"] = 1.0, 0.5
-    seen, draw_moment = [], figures._draw_moment
-    monkeypatch.setattr(
-        figures, "_draw_moment", lambda run, *args: seen.append(run.seed) or draw_moment(run, *args)
-    )
     figure = results.experiment.draw(results)
     figure.draw_without_rendering()
-    assert seen == [1] * 6
     titles = [ax.get_title().split("\n")[0] for ax in figure.axes]
     names = ("Linear", "Nonlinear")
     assert titles == [f"{name}, step {step}" for name in names for step in (1, 5, 10)]
     assert sum(len(points.get_offsets()) for points in figure.axes[0].collections[-2:]) == 120
     assert len(figure.legends[0].get_texts()) == 4 + 2 + 2
-    claim, specialized, _ = results.findings()
-    assert claim.holds == UNDECIDED  # of two runs that differ that much
-    assert specialized.text.startswith("0 of 2 nonlinear runs")
+    assert results.findings()[0].holds == UNDECIDED  # of two runs that differ that much
 
 
 def test_every_baseline_runs(tmp_path, monkeypatch):

@@ -19,7 +19,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
-from helpers import at, brief_fits, hook, named, press, throw
+from helpers import at, brief_fits, hook, named, press, raises, throw
 from scipy.sparse import csr_array
 from sklearn.base import clone
 from sklearn.experimental import enable_halving_search_cv  # noqa: F401
@@ -288,8 +288,7 @@ def test_an_unwritable_place_is_told_before_training(table, tmp_path):
         with pytest.raises(OSError, match=rf"checkpoint='.*{path}' cannot be written"):
             clf.set_params(checkpoint=tmp_path / path).fit(*table)
     assert not EPOCHS
-    with pytest.raises(ValueError, match="every must be at least 0"):
-        FitCheckpoint(tmp_path, every=-1)
+    raises(ValueError, "every must be at least 0", FitCheckpoint, tmp_path, every=-1)
     with pytest.raises(ValueError, match="path of a file or folder, got ''"):
         clf.set_params(checkpoint="").fit(*table)
 
@@ -469,8 +468,7 @@ def test_all_that_is_stored_comes_back_and_every_flipped_bit_is_found(tmp_path):
         with pytest.raises(resuming.DamagedFileError):
             load_state(path)
     for wrong in (object(), {1}, np.array([None]), b"bytes"):
-        with pytest.raises(TypeError, match="can hold"):
-            dump_state({"a": [wrong]})
+        raises(TypeError, "can hold", dump_state, {"a": [wrong]})
 
 
 class Tracker(Callback):
@@ -499,8 +497,7 @@ def test_only_learned_values_of_callbacks_are_stored_and_read(bags, tmp_path):
     for part, name in [*((0, name) for name in names), (1, "path"), (1, "twice_")]:
         stored["callbacks"]["Tracker"][part][name] = "stranger's" if part == 0 else {}
         path.write_bytes(dump_state(stored))
-        with pytest.raises(ValueError, match=rf"fit.ckpt' holds \['{name}'\] .*'Tracker'"):
-            clf.fit(*bags)
+        raises(ValueError, rf"fit.ckpt' holds \['{name}'\] .*'Tracker'", clf.fit, *bags)
         del stored["callbacks"]["Tracker"][part][name]
     assert not EPOCHS
 
@@ -510,8 +507,7 @@ def test_other_versions(table, tmp_path, two_generations):
     path.write_bytes(two_generations[0])
     state = load_state(path)
     path.write_bytes(dump_state(state | {"format": 99}))
-    with pytest.raises(ValueError, match=r"has format 99 .* reads format 1"):
-        classifier(checkpoint=path).fit(*table)
+    raises(ValueError, r"has format 99 .* reads format 1", classifier(checkpoint=path).fit, *table)
     path.write_bytes(dump_state(state | {"version": "0.0.1"}))
     with pytest.warns(UserWarning, match=r"is of sklearn_moe 0.0.1"):
         classifier(checkpoint=path).fit(*table)
