@@ -1,0 +1,394 @@
+"""What a fitted estimator returns, as a mixture or as a module of torch, and how it is kept."""
+
+import copy
+import inspect
+from numbers import Number
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from scipy import special
+from sklearn.exceptions import InconsistentVersionWarning
+from sklearn.utils.validation import _check_feature_names, check_is_fitted
+
+from .._compat import __version__, warn
+from .._data import SamplesLike
+from .._data.validation import check_samples, check_target
+from .._devices import as_device, default_torch_modes
+from .._parameters.estimator_params import EstimatorParams
+from .._persistence import StoredModule
+from ..nn import MixtureOfExperts, Predictor
+from ..nn.encoders import CategoryCodes
+from ..nn.functional import softmax
+from ..nn.predictor import require_onnx, write_onnx
+from ..nn.routers.scores import sum_patches
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+__all__ = ["FITTED", "FittedMoE"]
+
+# What a fitted estimator has beside its net, and cannot predict without.
+FITTED = (
+    *("_architecture", "_target", "_format", "_dtype", "_weights_seen", "_predict_seed"),
+    *("_scales", "_noise_at_predict", "input_shape_", "resolved_params_"),
+)
+_VERSION = "_sklearn_moe_version"
+
+
+class FittedMoE(EstimatorParams):
+    """Predictions of a fitted mixture of experts, its coefficients, exports and storage.
+
+    Subclasses fit it, and tell what the density of y is: by `_density_method` and `_log_density`.
+    """
+
+    def _read(self, X):
+        """Return X as the fitted experts take it."""
+        if not hasattr(self, "net_"):
+            # `check_is_fitted` is slow, because it makes the tags: it is called only to raise.
+            check_is_fitted(self)
+        _check_feature_names(self, X, reset=False)
+        return check_samples(X, type(self).__name__, self._format)
+
+    def _predict_generator(self):
+        """Return the source of noise at prediction, None without it."""
+        if not self._noise_at_predict:
+            return None
+        return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
+
+    def _outputs(self, X, method):
+        """Return what a method of the head makes of the mixture's outputs."""
+        X, generator = self._read(X), self._predict_generator()
+        function = getattr(self.net_.criterion_, method)
+        module = self.net_.module_
+        return self.net_.map_batches(lambda x: function(module(x, generator).output), X)
+
+    def _expert_outputs(self, X, method="predict"):
+        """Return what a method of the head makes of every expert, (n_samples, n_experts, ...)."""
+        X, function, module = self._read(X), getattr(self.net_.criterion_, method), self.module_
+
+        def map_each(x):
+            outputs = module.forward_each(x)
+            return function(outputs.flatten(0, 1)).unflatten(0, outputs.shape[:2])
+
+        return self.net_.map_batches(map_each, X)
+
+    def _encode_y(self, X, y):
+        """Return y as the net takes it, in float64."""
+        y = check_target(X, y, type(self).__name__, self._check_y)
+        return self._target.encode(y, np.float64)
+
+    def score_samples(self, X: SamplesLike, y: ArrayLike | None = None) -> np.ndarray:
+        """Return the logarithm of the density, or of the probability, of each y given its x.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
+            Their numbers, in the units of `fit`, or classes. None: what `predict` returns.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+            Of several outputs or labels that of all of them together.
+
+        Raises
+        ------
+        ValueError
+            If the loss belongs to no density, or a class was not in `fit`.
+        """
+        outputs = self._outputs(X, self._density_method())
+        return self._log_density(outputs, self._encode_y(X, self.predict(X) if y is None else y))
+
+    def responsibilities(self, X: SamplesLike, y: ArrayLike) -> np.ndarray:
+        """Return the probability of each expert once y is known.
+
+        It is in proportion to the router's probability of the expert, `gate_proba`, times the
+        density or probability of y by that expert alone.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Their numbers, in the units of `fit`, or classes.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_experts)
+            Rows sum to 1.
+
+        Raises
+        ------
+        ValueError
+            If the loss belongs to no density, or a class was not in `fit`.
+        """
+        outputs = self._expert_outputs(X, self._density_method())
+        log_density = self._log_density(outputs, self._encode_y(X, y)[:, np.newaxis])
+        read, net = self._read(X), self.net_
+        scores = net.map_batches(lambda x: net.module_.route(x).scores, read).astype(np.float64)
+        return special.softmax(special.log_softmax(scores, axis=1) + log_density, axis=1)
+
+    def apply(self, X: SamplesLike) -> np.ndarray:
+        """Return the expert that is used for each sample.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        experts : ndarray of shape (n_samples,) or (n_samples, top_k), int
+            One column per chosen expert where the router chooses several, best first. Where
+            all experts are used, the one of largest gate.
+        """
+        X, generator, module = self._read(X), self._predict_generator(), self.net_.module_
+        chosen = self.net_.map_batches(lambda x: module.route(x, generator).ranking(), X)
+        return chosen[:, 0] if chosen.shape[1] == 1 else chosen
+
+    def gate_proba(self, X: SamplesLike) -> np.ndarray:
+        """Return the router's distribution over the experts, without noise.
+
+        Parameters
+        ----------
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_experts)
+            Softmax of the scores; rows sum to 1.
+        """
+        X, net = self._read(X), self.net_
+        return net.map_batches(lambda x: softmax(net.module_.route(x).scores).to(net.dtype), X)
+
+    def _router_input(self, X):
+        """Return what a linear router without a trunk reads of samples, (n_samples, n_features).
+
+        That is the encoded columns of a table, and the sum of the patches of other samples.
+        """
+        X, net = self._read(X), self.net_
+        encode = net.module_.encoder or torch.nn.Identity()
+        return net.map_batches(lambda x: sum_patches(encode(x), net.dtype), X)
+
+    @property
+    def coef_(self) -> np.ndarray:
+        """Coefficients of linear experts, by the columns `coef_names_`, in the units of X and y."""
+        return self._linear_experts()[0]
+
+    @property
+    def intercept_(self) -> np.ndarray:
+        """Intercepts of linear experts, in the units of y."""
+        return self._linear_experts()[1]
+
+    @property
+    def coef_names_(self) -> np.ndarray:
+        """Names of the columns of `coef_`, a category as "column=category"."""
+        self._linear_experts()
+        n_columns, scales = self.n_features_in_, self._scales
+        names = getattr(self, "feature_names_in_", [f"x{i}" for i in range(n_columns)])
+        if scales is None:
+            return np.array(names, dtype=object)
+        found = [names[column] for column in scales.numeric]
+        found += [f"{found[place]}=missing" for place in scales.with_missing]
+        for column, n in zip(scales.categories, scales.n_categories, strict=True):
+            labels = self._format.categories.labels()[column]
+            found += [f"{names[column]}={labels[code]}" for code in range(n)]
+        return np.array(found, dtype=object)
+
+    @torch.no_grad()
+    def _linear_experts(self):
+        """Return the coefficients and the intercepts of linear experts."""
+        module, scales = self.module_, self._scales
+        if module.trunk is not None or not getattr(module.experts[0], "is_linear", False):
+            raise AttributeError("coef_ needs linear experts on a table, activation='linear'.")
+        each = [
+            [p.double().cpu().numpy() for p in expert.parameters()] for expert in module.experts
+        ]
+        coef = np.stack([readout @ weight for weight, _, readout, _ in each])
+        intercept = np.stack([readout @ bias + last for _, bias, readout, last in each])
+        if scales is not None:
+            coef[..., : len(scales.numeric)] /= scales.scale
+            intercept -= coef[..., : len(scales.numeric)] @ scales.center
+        return self._in_units_of_y(coef, intercept)
+
+    def _in_units_of_y(self, coef, intercept):
+        return coef, intercept
+
+    def to(self, device: str | torch.device) -> "Self":
+        """Move the fitted model; it predicts, and `partial_fit` trains it, on that device.
+
+        `fit` makes or, with `warm_start`, takes the model to the device of the parameters.
+
+        Parameters
+        ----------
+        device : str or torch.device
+            "cpu", "cuda", "cuda:1" and so on.
+
+        Returns
+        -------
+        self : estimator instance
+
+        Raises
+        ------
+        ValueError
+            If there is no such device.
+        """
+        check_is_fitted(self)
+        self.net_.to(as_device(device, float64=True))
+        return self
+
+    @default_torch_modes()
+    def to_torch(self) -> Predictor:
+        """Return the fitted model as one module of torch, from X to predictions.
+
+        It is a copy, on the same device, in evaluation mode and differentiable, that needs no
+        scikit-learn: to be explained, served, exported by `torch.export` or trained on in torch.
+
+        Returns
+        -------
+        module : sklearn_moe.nn.Predictor
+            Maps a tensor X, (n_samples, ...), to what `predict_proba` returns, or `predict` of a
+            regressor, in the type of the weights. X holds what the estimator takes, as floats
+            (uint8 images if it was fitted on these). Categories that are numbers stay these;
+            for others X holds their place in the list `module.category_names[column]`, which
+            `pandas.Index(that_list).get_indexer(values)` finds.
+
+        Raises
+        ------
+        ValueError
+            If the router draws noise at prediction.
+        """
+        check_is_fitted(self)
+        if self._noise_at_predict:
+            raise ValueError(
+                f"router={self._architecture['router']!r} draws noise at prediction, from a "
+                "generator that a module does not have. Fit with a router of "
+                "noise_at_predict=False."
+            )
+        mixture, head = copy.deepcopy((self.module_, self.net_.criterion_))
+        found, target, units = self._format, self._target, {}
+        if target.kind == "regression":
+            units = {"mean": target.mean, "std": target.deviation, "squeeze": target.is_column}
+        return Predictor(
+            mixture,
+            head,
+            self.input_shape_,
+            flat=found.sample_shape is not None,
+            x_dtype=getattr(torch, found.dtype),
+            **_category_codes(found),
+            **units,
+        )
+
+    def to_onnx(self, path: str | PathLike) -> None:
+        """Write the fitted model to a file that ONNX runtimes read.
+
+        It computes what the module of `to_torch` does, for any number of samples: input "X",
+        output "probabilities", or "predictions" of a regressor. Every expert computes every sample
+        there, and the outputs that the router chooses are taken. Where categories are no numbers,
+        X holds their places, and the file has the lists of them as metadata, "categories": JSON, by
+        column.
+
+        Parameters
+        ----------
+        path : str or path-like
+            Of the file.
+
+        Raises
+        ------
+        ImportError
+            If onnx or onnxscript is missing: `pip install 'sklearn_moe[onnx]'`, or torch is
+            older than 2.9.
+        ValueError
+            If the router draws noise at prediction.
+        """
+        require_onnx()
+        module = self.to_torch().cpu()
+        output = "predictions" if self._target.kind == "regression" else "probabilities"
+        write_onnx(module, path, output)
+
+    @property
+    def loss_curve_(self) -> list[float]:
+        """Training loss of every epoch."""
+        return list(self.net_.history[:, "train_loss"])
+
+    @property
+    def router_gradient_curve_(self) -> list[float]:
+        """Norm of the router's gradient in every epoch."""
+        return list(self.net_.history[:, "router_gradient_norm"])
+
+    @property
+    def module_(self) -> MixtureOfExperts:
+        """The trained mixture, a `torch.nn.Module`."""
+        check_is_fitted(self)
+        return self.net_.module_
+
+    def __sklearn_is_fitted__(self):
+        """Tell a fitted estimator by its net."""
+        return hasattr(self, "net_")
+
+    # -- how it is kept -------------------------------------------------------------------
+
+    def __getstate__(self):
+        """Return the attributes and the version; a network in a form that hashes by its values."""
+        state = super().__getstate__() | {_VERSION: __version__}
+        if isinstance(self.trunk, torch.nn.Module):
+            state = _swap_trunk(state, StoredModule(self.trunk))
+        return state
+
+    def __setstate__(self, state):
+        """Take the attributes; warn of another version, refuse a state that lacks some."""
+        version = state.get(_VERSION, "unknown")
+        name = type(self).__name__
+        if version != __version__:
+            warning = InconsistentVersionWarning(
+                estimator_name=f"{name} of sklearn_moe",
+                current_sklearn_version=__version__,
+                original_sklearn_version=version,
+            )
+            warn(warning, InconsistentVersionWarning)
+        missing = [key for key in FITTED if "net_" in state and key not in state]
+        if missing:
+            raise ValueError(
+                f"The stored {name} cannot be read: it lacks {missing}. It was stored by "
+                f"sklearn_moe {version}, this is {__version__}. Load it with the version that "
+                "stored it, or fit it again."
+            )
+        # A pickle has restored the network by now; `copy.copy` leaves the trunk wrapped.
+        if isinstance(state.get("trunk"), StoredModule):
+            state = _swap_trunk(state, state["trunk"].module)
+        parameters = inspect.signature(type(self)).parameters
+        defaults = {key: value.default for key, value in parameters.items()}
+        # A parameter that the other version did not have is at its default.
+        super().__setstate__(defaults | {k: v for k, v in state.items() if k != _VERSION})
+
+
+def _swap_trunk(state, trunk):
+    """Return the state with another trunk, also where it is part of the architecture."""
+    before, architecture = state["trunk"], state.get("_architecture", {})
+    state = state | {"trunk": trunk}
+    if architecture.get("trunk") is before:
+        state["_architecture"] = architecture | {"trunk": trunk}
+    return state
+
+
+def _category_codes(found):
+    """Return what a `Predictor` knows of the categories of a table."""
+    known = found.categories
+    if known is None:
+        return {}
+    places, names = [], {}
+    for column, values in zip(known.columns, known.values, strict=True):
+        if all(isinstance(value, Number) for value in values):  # X holds them as they are
+            places.append(values)
+        else:
+            places.append(range(len(values)))
+            names[column] = values
+    codes = CategoryCodes(known.columns, places, known.codes, getattr(torch, found.dtype))
+    return {"categories": codes, "category_names": names}
