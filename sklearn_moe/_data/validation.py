@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_matrix, issparse
-from sklearn.model_selection import GroupShuffleSplit, train_test_split
+from sklearn.model_selection import train_test_split
 from sklearn.utils import check_array
 from sklearn.utils.class_weight import compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, _check_y
@@ -411,35 +411,29 @@ def rows_of(samples, rows):
 def hold_out(samples, fraction, seed, *, stratify):
     """Split samples into those to train on and those to validate on.
 
-    Samples of one group stay together. Else each class is divided, if it has two samples or more.
+    Samples of one group stay together. Else each class is divided, if it has two samples or more;
+    one that is alone in its class is trained on.
     """
-    rows, what, n_units, n_least = np.arange(len(samples.y)), "samples", len(samples.y), 1
-    if samples.groups is not None:
-        what, n_units = "groups", len(np.unique(samples.groups))
+    y, groups = samples.y, samples.groups
+    units, what, classes, n_least = np.arange(len(y)), "samples", None, 1
+    if groups is not None:
+        units, what = np.unique(groups), "groups"
     elif stratify:
-        counts = np.bincount(samples.y)
-        what, n_units = "samples of classes with two or more", counts[counts > 1].sum()
-        n_least = max(1, np.count_nonzero(counts > 1))
-    n_out = math.ceil(fraction * n_units)
-    if min(n_out, n_units - n_out) < n_least:
+        counts = np.bincount(y)
+        units, what = np.flatnonzero(counts[y] > 1), "samples of classes with two or more"
+        classes, n_least = y[units], max(1, np.count_nonzero(counts > 1))
+    n_out = math.ceil(fraction * len(units))
+    if min(n_out, len(units) - n_out) < n_least:
         raise ValueError(
-            f"early_stopping=True holds out {n_out} of {n_units} {what}, by validation_fraction="
-            f"{fraction}, and trains on {n_units - n_out}. Both must be at least {n_least}"
+            f"early_stopping=True holds out {n_out} of {len(units)} {what}, by validation_fraction="
+            f"{fraction}, and trains on {len(units) - n_out}. Both must be at least {n_least}"
             f"{', one of each class' if n_least > 1 else ''}. Set early_stopping=False or "
             "another validation_fraction, or pass more of them."
         )
     options = {"test_size": fraction, "random_state": seed}
-    if samples.groups is not None:
-        split = next(GroupShuffleSplit(1, **options).split(rows, groups=samples.groups))
+    training, validation = train_test_split(units, stratify=classes, **options)
+    if groups is not None:
+        training, validation = (np.flatnonzero(np.isin(groups, p)) for p in (training, validation))
     elif stratify:
-        split = _stratified(rows, samples.y, options)
-    else:
-        split = train_test_split(rows, **options)
-    return tuple(rows_of(samples, part) for part in split)
-
-
-def _stratified(rows, classes, options):
-    """Split rows by class; one that is alone in its class is trained on."""
-    alone = np.bincount(classes)[classes] == 1
-    training, validation = train_test_split(rows[~alone], stratify=classes[~alone], **options)
-    return np.concatenate([training, rows[alone]]), validation
+        training = np.append(training, np.flatnonzero(counts[y] == 1))
+    return rows_of(samples, training), rows_of(samples, validation)
