@@ -264,6 +264,12 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         if not resume:
             self._target = self._make_target(y, weight, classes, given if is_chunk else None)
             self._first_rows = None
+            if is_chunk and (single := self._format.single_categories()):
+                warn(
+                    f"Columns {single} hold a single category in the first chunk: all others will "
+                    "count as missing. Let the first chunk hold samples of all categories.",
+                    UserWarning,
+                )
             if is_chunk and X.ndim == 2 and self.standardize is not False:
                 self._first_rows = FirstRows.of(np.arange(X.shape[1]), X, given)
             self.n_features_in_ = self._format.n_features

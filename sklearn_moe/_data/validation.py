@@ -44,6 +44,12 @@ class InputFormat(NamedTuple):
     n_features: int | None = None  # length of the second axis, as scikit-learn counts them
     input_shape: tuple[int, ...] | None = None  # of a sample
 
+    def single_categories(self):
+        """Return the names of the categorical columns that hold a single category."""
+        known = self.categories
+        pairs = () if known is None else zip(known.names, known.values, strict=True)
+        return [name for name, values in pairs if len(values) == 1]
+
 
 class Samples(NamedTuple):
     """Checked samples of a training; those of weight 0 are gone."""

@@ -119,6 +119,12 @@ def test_a_column_that_begins_to_vary_is_learned(table, n_first):
     assert model.score(X, y) > whole.score(X, y) - 0.05 > 0.8
 
 
+def test_a_single_category_in_the_first_chunk_is_worth_a_warning(table):
+    X = pd.DataFrame({"x": table[0][:, 0], "c": "u", "d": ["u", "v"] * 300})
+    with pytest.warns(UserWarning, match=r"Columns \['c'\] hold a single category in the first"):
+        start(X, table[1])
+
+
 def test_a_warm_start_learns_a_column_that_begins_to_vary(table):
     X, y = table[0], table[0][:, 3]
     constant = X * [1, 1, 1, 0, 1]
