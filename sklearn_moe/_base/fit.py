@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_feature_names
 
 from .. import _devices
-from .._compat import CallbackSupportMixin, Interrupts
+from .._compat import CallbackSupportMixin, Interrupts, warn
 from .._data import SamplesLike
 from .._data.rows import Rows, select
 from .._data.statistics import (
