@@ -15,10 +15,10 @@ paper: $(VENV)/paper $(VENV)/baselines
 test test-slow test-all test-gpu test-lowest test-newest: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/test
-	$(VENV)/bin/python -m pytest -n logical
+	$(VENV)/bin/python -m pytest -n logical --durations 30
 
 test-slow: $(VENV)/test
-	$(VENV)/bin/python -m pytest -n logical -m slow
+	$(VENV)/bin/python -m pytest -n logical --durations 30 -m slow
 
 # Both tiers, and what is true of CUDA alone where there is a GPU.
 test-all: $(VENV)/test
@@ -61,11 +61,12 @@ release: $(VENV)/release
 	$(VENV)/wheel/bin/python -m pip install --quiet --no-compile dist/*.whl palmerpenguins
 	cd $(VENV)/wheel && bin/python -m doctest $(CURDIR)/README.md
 
-# $(VENV)/EXTRA is a stamp: the project is installed there with that extra.
+# $(VENV)/EXTRA is a stamp: the project is installed there with that extra. Modules are compiled when
+# they are imported, which most are not.
 $(VENV)/plot $(VENV)/paper $(VENV)/baselines $(VENV)/test $(VENV)/docs \
 $(VENV)/release: pyproject.toml
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --editable '.[$(@F)]'
+	$(VENV)/bin/python -m pip install --quiet --no-compile --editable '.[$(@F)]'
 	touch $@
 
 $(VENV)/lowest/installed: RESOLUTION = lowest-direct
