@@ -14,20 +14,7 @@ from ._registry import Registry
 
 __all__ = ["SOLVERS", "NormalizedSGD", "SolverSpec"]
 
-
 _OPTIONS = ("lr", "norm", "momentum", "weight_decay", "units")  # groups with the same are one step
-
-
-def group_by(items: Iterable, key: Callable) -> list[list]:
-    """Return lists of the items with equal keys, in order; keys need not be hashable."""
-    groups: list[tuple[Any, list]] = []
-    for item in items:
-        own = key(item)
-        members = next((members for known, members in groups if known == own), None)
-        if members is None:
-            groups.append((own, members := []))
-        members.append(item)
-    return [members for _, members in groups]
 
 
 class NormalizedSGD(Optimizer):
@@ -112,8 +99,11 @@ class NormalizedSGD(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        trained = [g for g in self.param_groups if any(p.grad is not None for p in g["params"])]
-        for groups in group_by(trained, itemgetter(*_OPTIONS)):
+        alike: dict[tuple, list] = {}
+        for group in self.param_groups:
+            if any(parameter.grad is not None for parameter in group["params"]):
+                alike.setdefault(itemgetter(*_OPTIONS)(group), []).append(group)
+        for groups in alike.values():
             self._step_groups(groups)
         return loss
 

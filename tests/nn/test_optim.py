@@ -11,7 +11,7 @@ from sklearn.datasets import make_classification
 from torch import nn
 
 from sklearn_moe import MoEClassifier, MoERegressor, RouterParams, SolverParams
-from sklearn_moe.optim import SOLVERS, NormalizedSGD, group_by
+from sklearn_moe.optim import SOLVERS, NormalizedSGD
 
 
 def units(dtype=torch.float64):
@@ -119,10 +119,6 @@ def test_bad_options():
         ([{"params": tensors, "units": 3}], {}, r"units=3 .* \[\(3, 2\), \(4,\)\]"),
     ):
         refuses(match, match, NormalizedSGD, groups, **options)
-
-
-def test_groups_of_equal_keys_keep_their_order():
-    assert group_by([3, 1, 4, 1, 5, 9, 2, 6], lambda n: [n % 3]) == [[3, 9, 6], [1, 4, 1], [5, 2]]
 
 
 @pytest.mark.parametrize("solver", ["normalized_sgd", "adamw"])
