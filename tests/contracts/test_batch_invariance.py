@@ -58,7 +58,7 @@ def check_rows(clf, X, n_examples, atol):
 
 @pytest.mark.parametrize(
     ("router", "length"),
-    [pytest.param(r, n, marks=[pytest.mark.slow] * (n > 3)) for r in ROUTERS for n in (3, 60)],
+    [pytest.param(r, n, marks=[pytest.mark.slow] * (n > 3)) for r in ROUTERS for n in (3, 20)],
 )
 def test_routers_gates_and_balances(patches, router, length):
     (X, y, _), (X_test, _, _) = patches

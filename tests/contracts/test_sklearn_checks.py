@@ -27,17 +27,17 @@ EXACT = LogisticRegression(solver="newton-cholesky", tol=1e-10)  # weights are r
 MIXTURES = [
     MixtureRegressor(n_init=1, max_iter=20),
     MixtureClassifier(n_init=1, max_iter=5),
-    MixtureRegressor(n_init=2),
-    MixtureClassifier(n_init=2, max_iter=20),
-    MixtureRegressor(Ridge(), gate=TREE, n_init=2),
+    MixtureRegressor(n_init=2, max_iter=20),
+    MixtureClassifier(n_init=2, max_iter=5),
+    MixtureRegressor(Ridge(), gate=TREE, n_init=2, max_iter=20),
     MixtureRegressor(gate=EXACT, n_init=2),
-    MixtureRegressor(method="hard", n_init=2),
-    MixtureRegressor(init="lines", n_init=2),
+    MixtureRegressor(method="hard", n_init=2, max_iter=20),
+    MixtureRegressor(init="lines", n_init=2, max_iter=20),
     MixtureRegressor(n_components="auto", n_init=2, max_iter=20),
     MixtureClassifier(gate=TREE, n_init=2, max_iter=20),
     MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=2, max_iter=5),
     MixtureClassifier(method="stochastic", n_init=2, max_iter=20),
-    MixtureClassifier(DecisionTreeClassifier(max_depth=1), n_init=2),
+    MixtureClassifier(DecisionTreeClassifier(max_depth=1), n_init=2, max_iter=20),
     MixtureClassifier(n_components=1),
 ]
 RATES = {"normalized": {"learning_rate_init": 0.05}, "one expert": {"max_iter": 50}}
@@ -50,7 +50,7 @@ def brief(estimator, **parameters):
 
 def others():
     """Yield estimators with every router, balance, noise and loss, some of them at a time."""
-    yield from (MoEClassifier(), MoERegressor(), *MIXTURES[2:])
+    yield from (MoEClassifier(max_iter=25), MoERegressor(max_iter=60), *MIXTURES[2:])
     for name, (kind, estimator) in REPRESENTATIVES.items():
         if kind == "table" and name not in FAST:
             yield brief(estimator, **RATES.get(name, {}))
@@ -60,10 +60,11 @@ def others():
     }
     for router, model in zip(ROUTERS, cycle(losses), strict=False):
         yield brief(model(), router=router, loss=next(losses[model]), **NEEDS.get(router, {}))
-    # Without any noise it finds its way more slowly.
     for balance, noise in zip(BALANCES, cycle((*NOISES, None)), strict=False):
-        options = {"router": "top1", "router__noise": noise, "max_iter": 100}
-        yield brief(MoEClassifier(), balance=balance, **options)
+        options = {"router": "top1", "router__noise": noise}
+        # Without any noise it finds its way more slowly.
+        n_epochs = 25 if noise else 100
+        yield brief(MoEClassifier(), balance=balance, max_iter=n_epochs, **options)
 
 
 @pytest.fixture
