@@ -1,0 +1,685 @@
+"""What mixtures of numbers and of classes share: the fit, its checks, and densities."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from numbers import Integral, Real
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.sparse import issparse
+from scipy.special import entr
+from sklearn.base import (
+    BaseEstimator,
+    MetaEstimatorMixin,
+    _fit_context,
+    clone,
+    is_classifier,
+    is_regressor,
+)
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
+from sklearn.utils import _safe_indexing, check_array, check_random_state, get_tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import (
+    _check_sample_weight,
+    _num_samples,
+    check_is_fitted,
+    validate_data,
+)
+
+from .._compat import warn
+from .._data import SamplesLike
+from .._data.validation import check_groups
+from .._validation import Count, check_named, check_same_length, naming
+from ._criteria import count_all, criteria, held_out, information
+from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
+from ._weighted import Template, last_step, takes_weights
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+_N_FOLDS = 5  # of the held-out likelihood
+_MOST_COMPONENTS = 10  # that "auto" tries
+_PATIENCE = 2  # numbers of components without improvement, after which "auto" tries no more
+_LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
+
+
+class BaseMixture(MetaEstimatorMixin, BaseEstimator):
+    """What mixtures of numbers and of classes share; each documents itself what is in braces.
+
+    Parameters
+    ----------
+    {estimator}
+
+    n_components : int or "auto", default=2
+        Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
+        a row are no better by `criterion`, and keeps the best.
+
+    gate : estimator or None, default=None
+        How the share of each component depends on x: a classifier with `predict_proba` whose `fit`
+        takes `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one. A
+        :class:`~sklearn.tree.DecisionTreeClassifier` gives regions that can be read, a
+        :class:`~sklearn.linear_model.LogisticRegression` borders that are linear and soft. It is
+        fitted to each sample once per component, with the responsibilities as weights. None:
+        constant shares.
+
+    {family}
+
+    method : {"em", "hard", "stochastic"}, default="em"
+        How samples are assigned to experts: every sample to all experts, with its responsibilities
+        as weights ("em"), to the most probable expert only ("hard", classification EM), or to one
+        that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
+        model with the largest likelihood of all iterations is kept.
+
+    criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
+        How `n_components="auto"` chooses: by an information criterion, or by the mean
+        log-likelihood of samples that are held out ("held_out": `cv` folds, or 5). "auto" is "bic"
+        where the parameters of experts and gate can be counted (linear models, trees, mixtures of
+        them), else "held_out".
+
+    n_init : int, default=10
+        Number of starts. All run for 10 iterations, and the better half of them to the end.
+
+    init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
+        How a run starts: "random" components; "lines", experts fitted to a few random samples each,
+        where a sample belongs to the expert that predicts it best; or given responsibilities, for
+        a single run.
+
+    max_iter : int, default=500
+        Maximum number of iterations of a run.
+
+    tol : float, default=1e-6
+        A run has converged if the mean log-likelihood per sample changes by less than `tol`, or
+        does not improve by more than `tol` in ten iterations: with experts or gates that do not
+        maximize the likelihood, such as trees, it may also fall.
+
+    min_prior : float, default=0.05
+        Components with a smaller share of the samples are removed during the fit.
+
+    min_scale : float, default=0.05
+        Lower bound of the scales, relative to the largest one. Without it a component of a few
+        samples could have an infinite likelihood [2]_. A start that ends at the bound is used only
+        if all starts do, with a warning.
+
+    cv : int, cross-validation splitter or None, default=None
+        With folds, responsibilities and scales come from predictions for samples that experts and
+        gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
+        is the number of shuffled folds.
+
+    warm_start : bool, default=False
+        Whether `fit` starts from the responsibilities of the model that was fitted before.
+
+    n_jobs : int or None, default=None
+        Number of starts that run in parallel, by joblib. None means 1, -1 all cores.
+
+    verbose : int, default=0
+        Whether to show a progress bar.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the starts and of every `random_state` of experts and gate that is None. Pass an
+        int for the same result in every call.
+
+    Attributes
+    ----------
+    {classes_}
+
+    experts_ : list of estimator
+        The fitted experts of the components that are left.
+
+    gate_ : estimator or None
+        The fitted gate, whose classes are the indices of the components; None for constant shares.
+
+    weights_ : ndarray of shape (n_components,)
+        The share of each component in the training samples.
+
+    n_components_ : int
+        Number of components that are left.
+
+    n_parameters_ : int or None
+        Number of parameters of the mixture, None if they cannot be counted. A coefficient, a
+        threshold and the value of a leaf are one each; penalties are ignored.
+
+    log_likelihood_ : float
+        Log-likelihood of the training samples.
+
+    lower_bound_ : float
+        The same per sample.
+
+    lower_bounds_ : list of float
+        `lower_bound_` after every iteration of the run that was kept.
+
+    n_iter_ : int
+        Number of iterations of that run.
+
+    converged_ : bool
+        Whether it converged; always False for "stochastic".
+
+    selection_ : dict of str to list
+        With `n_components="auto"`: for every number tried the log-likelihood, the number of
+        parameters and the criteria.
+
+    n_features_in_ : int
+        Number of columns of X.
+
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X has names.
+
+    {scale_}
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "estimator": [HasMethods(["fit", "predict"]), list, None],
+        "n_components": [Count(1), StrOptions({"auto"})],
+        "gate": [HasMethods(["fit"]), None],
+        "method": [StrOptions({"em", "hard", "stochastic"})],
+        "criterion": [StrOptions({"auto", "bic", "aic", "icl", "held_out"})],
+        "n_init": [Count(1)],
+        "init": [StrOptions({"random", "lines"}), "array-like"],
+        "max_iter": [Count(1)],
+        "tol": [Interval(Real, 0, None, closed="left")],
+        "min_prior": [Interval(Real, 0, 1, closed="left")],
+        "min_scale": [Interval(Real, 0, 1, closed="left")],
+        "cv": ["cv_object"],
+        "warm_start": ["boolean"],
+        "n_jobs": [Integral, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        n_components: int | Literal["auto"] = 2,
+        *,
+        gate: Any = None,
+        family: str | Callable = "auto",
+        method: str = "em",
+        criterion: str = "auto",
+        n_init: int = 10,
+        init: ArrayLike = "random",
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        min_prior: float = 0.05,
+        min_scale: float = 0.05,
+        cv: Any = None,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        verbose: bool | int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.estimator = estimator
+        self.n_components = n_components
+        self.gate = gate
+        self.family = family
+        self.method = method
+        self.criterion = criterion
+        self.n_init = n_init
+        self.init = init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.min_prior = min_prior
+        self.min_scale = min_scale
+        self.cv = cv
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> "Self":
+        """Fit experts and gate by expectation maximization.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Training samples, as the experts and the gate take them.
+
+        y : array-like of shape (n_samples,)
+            Numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples; a weight of 2 is the sample twice. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups. All samples of a group belong to one component, such as repeated
+            measurements of one person, and a group counts as one sample for the gate.
+
+        Returns
+        -------
+        self : object
+
+        Raises
+        ------
+        ValueError
+            If X or y is malformed, a parameter does not fit them, or all components die.
+        """
+        random_state = check_random_state(self.random_state)
+        X = self._check_X(X, reset=True)
+        if y is None:
+            raise ValueError(
+                f"{type(self).__name__} requires y to be passed, but the target y is None."
+            )
+        experts, gate = self._check_parts()
+        y, target, family = self._check_y(y)
+        check_same_length(X=X, y=y)
+        weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
+        init = self._check_init(X, y, groups)
+        splits = self._splits(self.cv, X, target, groups, random_state)
+        if not weight.all():
+            rows, places = np.flatnonzero(weight), np.cumsum(weight > 0) - 1
+            splits = [[places[s[weight[s] > 0]] for s in split] for split in splits or ()]
+            X, y, target, weight = (_safe_indexing(part, rows) for part in (X, y, target, weight))
+            groups = check_groups(groups if groups is None else groups[rows], X)
+            init = init if isinstance(init, str) else init[rows]
+        templates = {id(expert): Template(expert, X, target) for expert in experts}
+        problem = Problem(
+            experts=tuple(templates[id(expert)] for expert in experts),
+            gate=None if gate is None else Template(gate, X, target),
+            family=family,
+            y=y,
+            target=target,
+            weight=weight,
+            groups=groups,
+            codes=_code_samples(X, y),
+            splits=splits,
+            init=init,
+            method=self.method,
+            max_iter=self.max_iter,
+            tol=self.tol,
+            min_prior=self.min_prior,
+            min_scale=self.min_scale,
+        )
+        n_init = self.n_init if isinstance(init, str) else 1
+        seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
+        if self.n_components == "auto":
+            return self._adopt(*self._select(problem, seeds, X, random_state))
+        return self._adopt(problem, fit_best(problem, seeds, self.n_jobs, self.verbose))
+
+    def _check_X(self, X, reset=False):
+        """Return X as an array, sparse matrix or frame; what it holds is up to the experts."""
+        if not hasattr(X, "columns"):
+            X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
+        return validate_data(self, X, reset=reset, skip_check_array=True)
+
+    def _check_parts(self):
+        """Return the unfitted experts, a single one for "auto", and the gate."""
+        experts, n_components = self.estimator, self.n_components
+        if not isinstance(experts, list):
+            expert = self._default_expert() if experts is None else experts
+            experts = [expert] * (1 if n_components == "auto" else n_components)
+        elif len(experts) != n_components:
+            raise ValueError(
+                f"estimator is a list of {len(experts)}, one per component, but "
+                f"n_components={n_components!r}. Pass n_components={len(experts)}."
+            )
+        named = [("estimator", expert, self._predicts) for expert in experts]
+        if self.gate is not None:
+            named.append(("gate", self.gate, "predict_proba"))
+        for name, part, method in named:
+            if isinstance(part, type) or not (hasattr(part, "fit") and hasattr(part, method)):
+                raise ValueError(
+                    f"{name} must be an estimator with the methods fit and {method}, got {part!r}."
+                )
+            if name == "estimator" and is_regressor(self) and is_classifier(last_step(part)):
+                raise ValueError(f"estimator must be a regressor, got {part!r}.")
+            if not takes_weights(part):
+                raise ValueError(
+                    f"{name}={part!r}: `fit` of {type(last_step(part)).__name__} must take "
+                    "sample_weight, which tells the samples of a component from the others."
+                )
+        return experts, self.gate
+
+    def _check_init(self, X, y, groups):
+        """Return how to start: a name, or responsibilities."""
+        init, n_components = self.init, self.n_components
+        if self.warm_start and len(getattr(self, "experts_", ())) == n_components:
+            init = self._posterior(X, y, groups)
+        if isinstance(init, str):
+            return init
+        init = check_named(init, "init", dtype=np.float64)
+        if init.shape != (len(y), n_components) or init.min() < 0 or not init.any(axis=1).all():
+            raise ValueError(
+                "init must be responsibilities of 0 or more, not all 0 for a sample, of shape "
+                f"(n_samples, n_components) = ({len(y)}, {n_components}), got shape {init.shape} "
+                f"with a smallest of {init.min():.3g}."
+            )
+        if groups is not None:  # one for all samples of a group
+            init = np.stack([np.bincount(groups, column) for column in init.T], axis=1)[groups]
+        return init / init.sum(axis=1, keepdims=True)
+
+    def _splits(self, cv, X, y, groups, random_state):
+        """Return pairs (train, test) of indices; of a number of folds these are shuffled."""
+        if cv is None:
+            return None
+        if isinstance(cv, Integral):
+            shuffled = {"shuffle": True, "random_state": random_state.randint(_LARGEST_SEED)}
+            kind = StratifiedKFold if is_classifier(self) else KFold
+            cv = kind(cv, **shuffled) if groups is None else GroupKFold(cv)
+        return [*check_cv(cv, y, classifier=is_classifier(self)).split(X, y, groups)]
+
+    def _select(self, problem, seeds, X, random_state):
+        """Return problem and run of the best number of components, and a table of all tried."""
+        criterion, fits, rows, splits = self.criterion, [], [], None
+        for n_components in range(1, _MOST_COMPONENTS + 1):
+            tried = replace(problem, experts=problem.experts * n_components)
+            fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose)))
+            row = {"n_components": n_components, **information(*fits[-1])}
+            if criterion == "auto":
+                criterion = "held_out" if np.isnan(row["bic"]) else "bic"
+            if criterion == "held_out":
+                parts = X, problem.target, problem.groups, random_state
+                splits = splits or self._splits(self.cv or _N_FOLDS, *parts)
+                options = {"n_components": n_components, "warm_start": False, "verbose": 0}
+                options["random_state"] = random_state.randint(_LARGEST_SEED)
+                mixture = clone(self).set_params(**options)
+                row["held_out"] = held_out(mixture, problem, X, splits)
+            rows.append(row)
+            values = np.array([row[criterion] for row in rows])
+            if np.isnan(values).any():
+                raise ValueError(
+                    f"criterion={criterion!r} needs experts and a gate whose parameters can be "
+                    "counted, such as linear models and trees. Use criterion='held_out'."
+                )
+            best = int(values.argmax() if criterion == "held_out" else values.argmin())
+            if n_components - 1 - best >= _PATIENCE:
+                break
+        return *fits[best], {key: [row[key] for row in rows] for key in rows[0]}
+
+    def _adopt(self, problem, run, selection=None):
+        """Make the attributes of the best run."""
+        model = run.model
+        if model.is_degenerate:
+            warn(
+                f"A scale is at its lower bound, min_scale={self.min_scale} of the largest one, in "
+                "every start: a component describes a few samples only. Use fewer components, or "
+                "a larger min_prior.",
+                ConvergenceWarning,
+            )
+        if not run.converged and self.method != "stochastic":
+            warn(
+                f"EM did not converge in max_iter={self.max_iter} iterations. Raise max_iter or "
+                "tol.",
+                ConvergenceWarning,
+            )
+        n_dropped = len(problem.experts) - len(model.experts)
+        if n_dropped and selection is None:
+            warn(
+                f"{n_dropped} of {len(problem.experts)} components had shares below "
+                f"min_prior={self.min_prior} and were dropped.",
+                ConvergenceWarning,
+            )
+        self._family, self._scales = problem.family, model.scales
+        self.experts_ = [
+            problem.experts[component].whole(expert)
+            for component, expert in zip(run.components, model.experts, strict=True)
+        ]
+        self.gate_ = None if model.gate is None else problem.gate.whole(model.gate)
+        self.weights_ = model.priors
+        self.scale_ = np.array(model.scales) if problem.family.has_scale else None
+        self.n_components_ = len(self.experts_)
+        self.n_parameters_ = count_all(model, problem.family)
+        self.log_likelihood_ = run.log_likelihood
+        self.lower_bounds_ = list(run.lower_bounds)
+        self.lower_bound_ = run.log_likelihood / problem.unit_weight.sum()
+        self.n_iter_ = len(run.lower_bounds)
+        self.converged_ = run.converged
+        self.__dict__.pop("selection_", None)
+        if selection is not None:
+            self.selection_ = selection
+        return self
+
+    def gate_proba(self, X: SamplesLike) -> np.ndarray:
+        """Return the probability of each component before y is known.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_components)
+            Rows sum to 1.
+        """
+        return np.exp(self._log_gate(self._checked(X)))
+
+    def apply(self, X: SamplesLike) -> np.ndarray:
+        """Return the component of largest probability before y is known.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        component : ndarray of int of shape (n_samples,)
+        """
+        return self.gate_proba(X).argmax(axis=1)
+
+    def responsibilities(
+        self, X: SamplesLike, y: ArrayLike, groups: ArrayLike | None = None
+    ) -> np.ndarray:
+        """Return the probability of each component once y is known.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_components)
+            Rows sum to 1.
+        """
+        X, y = self._checked(X, y)
+        return self._posterior(X, y, check_groups(groups, X))
+
+    def score_samples(self, X: SamplesLike, y: ArrayLike | None = None) -> np.ndarray:
+        """Return the logarithm of the density, or of the probability, of each y given its x.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,), default=None
+            Their numbers or classes. None: what `predict` returns.
+
+        Returns
+        -------
+        log_density : ndarray of shape (n_samples,)
+        """
+        if y is None:  # a mean need not be a count
+            X, y = self._checked(X), self._encode_y(self.predict(X))
+        else:
+            X, y = self._checked(X, y)
+        return posterior(self._log_joint(X, y))[1]
+
+    def bic(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
+        """Return the Bayesian information criterion; lower is better.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        bic : float
+            -2 log-likelihood + log(n) x number of parameters, n the number of samples.
+
+        Raises
+        ------
+        ValueError
+            If the number of parameters of an expert or of the gate cannot be counted.
+        """
+        return self._criteria_of(X, y, sample_weight, groups)["bic"]
+
+    def aic(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
+        """Return Akaike's information criterion; lower is better.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        aic : float
+            -2 log-likelihood + 2 x number of parameters.
+
+        Raises
+        ------
+        ValueError
+            If the number of parameters of an expert or of the gate cannot be counted.
+        """
+        return self._criteria_of(X, y, sample_weight, groups)["aic"]
+
+    def icl(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
+        """Return the integrated completed likelihood; lower is better.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        icl : float
+            `bic` + 2 x entropy of the responsibilities: components that overlap cost.
+
+        Raises
+        ------
+        ValueError
+            If the number of parameters of an expert or of the gate cannot be counted.
+        """
+        return self._criteria_of(X, y, sample_weight, groups)["icl"]
+
+    def _criteria_of(self, X, y, sample_weight, groups):
+        X, y = self._checked(X, y)
+        if self.n_parameters_ is None:
+            raise ValueError(
+                "The parameters of this mixture cannot be counted. Compare mixtures by the mean of "
+                "score_samples on samples that were held out."
+            )
+        weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
+        joint, unit_weight = self._log_joint(X, y, groups, weight), weigh_units(weight, groups)
+        responsibilities, log_density = posterior(joint)
+        entropy = unit_weight @ entr(responsibilities).sum(axis=1)
+        return criteria(unit_weight @ log_density, self.n_parameters_, entropy, weight.sum())
+
+    def _checked(self, X, *y):
+        """Return X, or X and y, as `fit` made them."""
+        check_is_fitted(self)
+        X = self._check_X(X)
+        if not y:
+            return X
+        y = self._encode_y(y[0])
+        check_same_length(X=X, y=y)
+        self._family.check(y)
+        return X, y
+
+    def _log_gate(self, X):
+        if self.gate_ is None:
+            return np.tile(np.log(self.weights_), (_num_samples(X), 1))
+        return gate_log_proba(self.gate_, X, self.n_components_)
+
+    def _log_joint(self, X, y, groups=None, weight=None):
+        density = [
+            self._family.log_density(y, self._family.predict(expert, X, y), scale)
+            for expert, scale in zip(self.experts_, self._scales, strict=True)
+        ]
+        weight = np.ones(len(y)) if weight is None else weight
+        return log_joint(self._log_gate(X), np.column_stack(density), weight, groups)
+
+    def _posterior(self, X, y, groups):
+        return posterior(self._log_joint(X, y, groups))[0]
+
+    def __sklearn_tags__(self):
+        """Take what all experts and the gate take."""
+        tags = super().__sklearn_tags__()
+        experts = self.estimator if isinstance(self.estimator, list) else [self.estimator]
+        parts = [*(e if e is not None else self._default_expert() for e in experts)]
+        parts += [] if self.gate is None else [self.gate]
+        taken = [get_tags(p).input_tags for p in parts if isinstance(p, BaseEstimator)]
+        tags.input_tags.sparse = all(part.sparse for part in taken)
+        tags.input_tags.allow_nan = all(part.allow_nan for part in taken)
+        return tags
+
+
+def _check_weight(sample_weight, X):
+    """Return a weight of 0 or more per sample, not all of them 0."""
+    with naming("sample_weight"):
+        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
+        if not weight.any():  # older versions of scikit-learn let them pass
+            raise ValueError("sample_weight must not be 0 for all samples.")
+    return weight
+
+
+def _code_samples(X, y):
+    """Return a code per sample, the same for equal samples, where X is a table of numbers."""
+    if issparse(X):  # equal rows have equal products
+        X = (X @ np.random.RandomState(0).uniform(size=X.shape[1]))[:, None]
+    X = np.asarray(X)
+    if X.dtype.kind not in "biuf":
+        return np.arange(len(y))
+    return np.unique(np.column_stack([X, y]), axis=0, return_inverse=True)[1].ravel()

@@ -1,0 +1,54 @@
+"""Which number of components: information criteria, and the likelihood of held-out samples."""
+
+import numpy as np
+from scipy.special import entr
+from sklearn.utils import _safe_indexing
+
+from .._data.validation import check_groups
+from ._em import posterior, weigh_units
+from ._families import Custom
+from ._weighted import count_parameters
+
+
+def count_all(model, family):
+    """Return the number of parameters of a model, None if it cannot be counted."""
+    n_gate = len(model.experts) - 1 if model.gate is None else count_parameters(model.gate)
+    counts = [n_gate, *map(count_parameters, model.experts)]
+    if None in counts or isinstance(family, Custom):
+        return None
+    return int(sum(counts)) + family.has_scale * len(model.experts)
+
+
+def criteria(log_likelihood, n_parameters, entropy, n_samples):
+    """Return the information criteria, NaN where parameters cannot be counted."""
+    n_parameters = np.nan if n_parameters is None else n_parameters
+    bic = n_parameters * np.log(n_samples) - 2 * log_likelihood
+    aic = 2 * n_parameters - 2 * log_likelihood
+    return {"bic": float(bic), "aic": float(aic), "icl": float(bic + 2 * entropy)}
+
+
+def information(problem, run):
+    """Return the entries of `selection_` that belong to a run."""
+    facts = {
+        "log_likelihood": run.log_likelihood,
+        "n_parameters": count_all(run.model, problem.family),
+        "entropy": problem.unit_weight @ entr(run.responsibilities).sum(axis=1),
+    }
+    return facts | criteria(**facts, n_samples=problem.weight.sum())
+
+
+def held_out(mixture, problem, X, splits):
+    """Return the mean log-likelihood of samples that a mixture was not fitted to."""
+    total = units = 0.0
+    for train, test in splits:
+        parts = X, problem.target, problem.weight, problem.groups
+        fold, (X_test, y, weight, groups) = (
+            [None if part is None else _safe_indexing(part, rows) for part in parts]
+            for rows in (train, test)
+        )
+        groups = check_groups(groups, X_test)
+        joint = mixture.fit(*fold)._log_joint(X_test, mixture._encode_y(y), groups, weight)
+        unit_weight = weigh_units(weight, groups)
+        total += unit_weight @ posterior(joint)[1]
+        units += unit_weight.sum()
+    return float(total / units)
