@@ -1,8 +1,11 @@
 """What mixtures of numbers and of classes share: the fit, its checks, and densities."""
 
+import re
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral, Real
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
@@ -28,8 +31,9 @@ from sklearn.utils.validation import (
     validate_data,
 )
 
-from .._compat import warn
+from .._compat import progress_bar, warn
 from .._data import SamplesLike
+from .._data.tables import column_name, column_values, is_missing
 from .._data.validation import check_groups
 from .._validation import Count, check_named, check_same_length, naming
 from ._criteria import count_all, criteria, held_out, information
@@ -43,6 +47,28 @@ _N_FOLDS = 5  # of the held-out likelihood
 _MOST_COMPONENTS = 10  # that "auto" tries
 _PATIENCE = 2  # numbers of components without improvement, after which "auto" tries no more
 _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
+
+# What scikit-learn says of X, what a column of X then holds, and what helps.
+_REMEDIES = {
+    "convert string|bytes/strings": (
+        "text",
+        lambda column: any(isinstance(value, str) for value in column),
+        "an expert or the gate takes numbers only. Give both as pipelines that encode these "
+        "columns: make_pipeline(make_column_transformer((OneHotEncoder(), columns), "
+        "remainder='passthrough'), LinearRegression()).",
+    ),
+    "contains NaN": (
+        "NaN",
+        lambda column: is_missing(column).any(),
+        "an expert or the gate does not take missing values. Give it as a pipeline with "
+        "SimpleImputer(), or use one that does, such as HistGradientBoostingRegressor or a tree.",
+    ),
+    "contains infinity": (
+        "infinity",
+        lambda column: column.dtype.kind == "f" and np.isinf(column).any(),
+        "replace it by finite numbers.",
+    ),
+}
 
 
 class BaseMixture(MetaEstimatorMixin, BaseEstimator):
@@ -76,10 +102,16 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         How `n_components="auto"` chooses: by an information criterion, or by the mean
         log-likelihood of samples that are held out ("held_out": `cv` folds, or 5). "auto" is "bic"
         where the parameters of experts and gate can be counted (linear models, trees, mixtures of
-        them), else "held_out".
+        them), else "held_out". For "bic" n is the number of samples: where all weights are whole
+        numbers their sum, divided by their greatest common divisor, else Kish's effective size,
+        (sum w)^2 / sum w^2. The log-likelihood is scaled alike: a factor of all weights does not
+        count. With `groups` the likelihood has the geometric mean of a group's gates: it
+        tells numbers of components apart only if gates are constant within groups, as with
+        `gate=None`.
 
     n_init : int, default=10
-        Number of starts. All run for 10 iterations, and the better half of them to the end.
+        Number of starts. All run for 10 iterations, and those to the end whose log-likelihood per
+        sample is then at most .1 less than that of the best one.
 
     init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
         How a run starts: "random" components; "lines", experts fitted to a few random samples each,
@@ -95,7 +127,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         maximize the likelihood, such as trees, it may also fall.
 
     min_prior : float, default=0.05
-        Components with a smaller share of the samples are removed during the fit.
+        Components with a smaller share of the samples, or without any, are removed during the fit.
 
     min_scale : float, default=0.05
         Lower bound of the scales, relative to the largest one. Without it a component of a few
@@ -108,13 +140,14 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         is the number of shuffled folds.
 
     warm_start : bool, default=False
-        Whether `fit` starts from the responsibilities of the model that was fitted before.
+        Whether `fit` starts from the responsibilities of the model that was fitted before, of as
+        many components. It then goes on with its columns and classes.
 
     n_jobs : int or None, default=None
         Number of starts that run in parallel, by joblib. None means 1, -1 all cores.
 
     verbose : int, default=0
-        Whether to show a progress bar.
+        Whether to show progress bars: of the starts, and of the folds of "held_out".
 
     random_state : int, RandomState instance or None, default=None
         Source of the starts and of every `random_state` of experts and gate that is None. Pass an
@@ -156,8 +189,10 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         Whether it converged; always False for "stochastic".
 
     selection_ : dict of str to list
-        With `n_components="auto"`: for every number tried the log-likelihood, the number of
-        parameters and the criteria.
+        With `n_components="auto"`, for every number tried: "n_components", "log_likelihood",
+        "n_parameters" (None if they cannot be counted), "entropy" of the responsibilities, "bic",
+        "aic" and "icl" (NaN without a number of parameters), and perhaps "held_out".
+        `pandas.DataFrame(selection_)` is a table of it.
 
     n_features_in_ : int
         Number of columns of X.
@@ -226,6 +261,16 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
+    def __init_subclass__(cls, **options):
+        """Name the constructor, as an error of Python's does, by the class that it makes."""
+        super().__init_subclass__(**options)
+        init = BaseMixture.__init__
+        if cls.__init__ is init:
+            own = FunctionType(init.__code__, init.__globals__, "__init__", init.__defaults__)
+            own.__kwdefaults__, own.__annotations__ = init.__kwdefaults__, init.__annotations__
+            own.__qualname__ = f"{cls.__name__}.__init__"
+            cls.__init__ = own
+
     @_fit_context(prefer_skip_nested_validation=False)
     def fit(
         self,
@@ -261,7 +306,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             If X or y is malformed, a parameter does not fit them, or all components die.
         """
         random_state = check_random_state(self.random_state)
-        X = self._check_X(X, reset=True)
+        X = _check_X(X)
         if y is None:
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
@@ -274,39 +319,41 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         splits = self._splits(self.cv, X, target, groups, random_state)
         if not weight.all():
             rows, places = np.flatnonzero(weight), np.cumsum(weight > 0) - 1
-            splits = [[places[s[weight[s] > 0]] for s in split] for split in splits or ()]
+            splits = splits and [[places[s[weight[s] > 0]] for s in split] for split in splits]
             X, y, target, weight = (_safe_indexing(part, rows) for part in (X, y, target, weight))
             groups = check_groups(groups if groups is None else groups[rows], X)
             init = init if isinstance(init, str) else init[rows]
-        templates = {id(expert): Template(expert, X, target) for expert in experts}
-        problem = Problem(
-            experts=tuple(templates[id(expert)] for expert in experts),
-            gate=None if gate is None else Template(gate, X, target),
-            family=family,
-            y=y,
-            target=target,
-            weight=weight,
-            groups=groups,
-            codes=_code_samples(X, y),
-            splits=splits,
-            init=init,
-            method=self.method,
-            max_iter=self.max_iter,
-            tol=self.tol,
-            min_prior=self.min_prior,
-            min_scale=self.min_scale,
-        )
-        n_init = self.n_init if isinstance(init, str) else 1
-        seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
-        if self.n_components == "auto":
-            return self._adopt(*self._select(problem, seeds, X, random_state))
-        return self._adopt(problem, fit_best(problem, seeds, self.n_jobs, self.verbose))
-
-    def _check_X(self, X, reset=False):
-        """Return X as an array, sparse matrix or frame; what it holds is up to the experts."""
-        if not hasattr(X, "columns"):
-            X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
-        return validate_data(self, X, reset=reset, skip_check_array=True)
+        if splits is not None:
+            splits = [split for split in splits if len(split[1])]
+            if not (splits and all(len(train) for train, _ in splits)):
+                raise ValueError(
+                    f"cv={self.cv!r}: samples of a weight above 0 are all in one fold, or missing "
+                    "from the others. Shuffle the folds, or use fewer."
+                )
+        with _naming_columns(X):
+            templates = {id(expert): Template(expert, X, target) for expert in experts}
+            problem = Problem(
+                experts=tuple(templates[id(expert)] for expert in experts),
+                gate=None if gate is None else Template(gate, X, target),
+                family=family,
+                y=y,
+                target=target,
+                weight=weight,
+                groups=groups,
+                codes=_code_samples(X, y),
+                splits=splits,
+                init=init,
+                method=self.method,
+                max_iter=self.max_iter,
+                tol=self.tol,
+                min_prior=self.min_prior,
+                min_scale=self.min_scale,
+            )
+            n_init = self.n_init if isinstance(init, str) else 1
+            seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
+            if self.n_components == "auto":
+                return self._adopt(X, *self._select(problem, seeds, X, random_state))
+            return self._adopt(X, problem, fit_best(problem, seeds, self.n_jobs, self.verbose))
 
     def _check_parts(self):
         """Return the unfitted experts, a single one for "auto", and the gate."""
@@ -336,14 +383,24 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 )
         return experts, self.gate
 
+    def _goes_on(self):
+        """Tell whether a fit starts from the one before."""
+        return self.warm_start and len(getattr(self, "experts_", ())) == self.n_components
+
     def _check_init(self, X, y, groups):
         """Return how to start: a name, or responsibilities."""
         init, n_components = self.init, self.n_components
-        if self.warm_start and len(getattr(self, "experts_", ())) == n_components:
+        if self._goes_on():
+            validate_data(self, X, reset=False, skip_check_array=True)
             init = self._posterior(X, y, groups)
         if isinstance(init, str):
             return init
         init = check_named(init, "init", dtype=np.float64)
+        if n_components == "auto":
+            raise ValueError(
+                f"init holds responsibilities of {init.shape[1]} components, but "
+                f"n_components='auto'. Pass n_components={init.shape[1]}, or init='random'."
+            )
         if init.shape != (len(y), n_components) or init.min() < 0 or not init.any(axis=1).all():
             raise ValueError(
                 "init must be responsibilities of 0 or more, not all 0 for a sample, of shape "
@@ -369,7 +426,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         criterion, fits, rows, splits = self.criterion, [], [], None
         for n_components in range(1, _MOST_COMPONENTS + 1):
             tried = replace(problem, experts=problem.experts * n_components)
-            fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose)))
+            name = f"EM, n_components={n_components}"
+            fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose, name)))
             row = {"n_components": n_components, **information(*fits[-1])}
             if criterion == "auto":
                 criterion = "held_out" if np.isnan(row["bic"]) else "bic"
@@ -379,7 +437,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 options = {"n_components": n_components, "warm_start": False, "verbose": 0}
                 options["random_state"] = random_state.randint(_LARGEST_SEED)
                 mixture = clone(self).set_params(**options)
-                row["held_out"] = held_out(mixture, problem, X, splits)
+                bar = progress_bar(splits, disable=not self.verbose, desc=f"{name}, held out")
+                row["held_out"] = held_out(mixture, problem, X, bar)
             rows.append(row)
             values = np.array([row[criterion] for row in rows])
             if np.isnan(values).any():
@@ -392,8 +451,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 break
         return *fits[best], {key: [row[key] for row in rows] for key in rows[0]}
 
-    def _adopt(self, problem, run, selection=None):
-        """Make the attributes of the best run."""
+    def _adopt(self, X, problem, run, selection=None):
+        """Make the attributes of the best run, all of them after whatever may fail."""
         model = run.model
         if model.is_degenerate:
             warn(
@@ -412,9 +471,10 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         if n_dropped and selection is None:
             warn(
                 f"{n_dropped} of {len(problem.experts)} components had shares below "
-                f"min_prior={self.min_prior} and were dropped.",
+                f"min_prior={self.min_prior}, or no samples, and were dropped.",
                 ConvergenceWarning,
             )
+        validate_data(self, X, skip_check_array=True)  # names and number of the columns
         self._family, self._scales = problem.family, model.scales
         self.experts_ = [
             problem.experts[component].whole(expert)
@@ -535,7 +595,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         bic : float
-            -2 log-likelihood + log(n) x number of parameters, n the number of samples.
+            -2 log-likelihood + log(n) x number of parameters. The parameter `criterion` says how
+            weights count samples, and what the likelihood of groups is.
 
         Raises
         ------
@@ -570,7 +631,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         Returns
         -------
         aic : float
-            -2 log-likelihood + 2 x number of parameters.
+            -2 log-likelihood + 2 x number of parameters; with weights or groups as of `bic`.
 
         Raises
         ------
@@ -625,12 +686,12 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         joint, unit_weight = self._log_joint(X, y, groups, weight), weigh_units(weight, groups)
         responsibilities, log_density = posterior(joint)
         entropy = unit_weight @ entr(responsibilities).sum(axis=1)
-        return criteria(unit_weight @ log_density, self.n_parameters_, entropy, weight.sum())
+        return criteria(unit_weight @ log_density, self.n_parameters_, entropy, weight, groups)
 
     def _checked(self, X, *y):
         """Return X, or X and y, as `fit` made them."""
         check_is_fitted(self)
-        X = self._check_X(X)
+        X = validate_data(self, _check_X(X), reset=False, skip_check_array=True)
         if not y:
             return X
         y = self._encode_y(y[0])
@@ -664,6 +725,29 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         tags.input_tags.sparse = all(part.sparse for part in taken)
         tags.input_tags.allow_nan = all(part.allow_nan for part in taken)
         return tags
+
+
+def _check_X(X):
+    """Return X as an array, sparse matrix or frame; what it holds is up to the experts."""
+    if hasattr(X, "columns"):
+        return X
+    return check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
+
+
+@contextmanager
+def _naming_columns(X):
+    """Say which columns of X hold what an expert or a gate does not take."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        for words, (what, is_wrong, advice) in _REMEDIES.items():
+            if issparse(X) or not re.search(words, str(error)):
+                continue
+            columns = [i for i in range(X.shape[1]) if is_wrong(column_values(X, i))]
+            if columns:
+                names = [column_name(X, i) for i in columns]
+                raise ValueError(f"X contains {what} in columns {names}: {advice}") from error
+        raise
 
 
 def _check_weight(sample_weight, X):

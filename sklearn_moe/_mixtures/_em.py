@@ -74,7 +74,7 @@ class Run:
     converged: bool = False
 
 
-def fit_best(problem, seeds, n_jobs=None, verbose=False):
+def fit_best(problem, seeds, n_jobs=None, verbose=False, name="EM"):
     """Run EM once per seed, the most promising runs to the end, and return the best run."""
     parallel = Parallel(n_jobs=n_jobs, return_as="generator")
     n_iter = problem.max_iter
@@ -82,7 +82,7 @@ def fit_best(problem, seeds, n_jobs=None, verbose=False):
     runs = [Run(seed, *start(problem, seed)) for seed in seeds]
     for length in (short, n_iter - short):
         if length:
-            bar = progress_bar(total=len(runs), disable=not verbose, desc="EM")
+            bar = progress_bar(total=len(runs), disable=not verbose, desc=name)
             done = []
             with bar:
                 for run in parallel(delayed(climb)(problem, run, length) for run in runs):
@@ -151,6 +151,12 @@ def climb(problem, run, max_iter):
             assume_finite=model is not None, skip_parameter_validation=model is not None
         ):
             model, joint = maximize(problem, components, assigned, run.seed, model)
+        if (odd := ~np.isfinite(joint.max(axis=1))).any():
+            raise ValueError(
+                f"{odd.sum()} of {len(odd)} samples have no finite log density by any component, "
+                f"the first one has y={problem.target[odd][0]}. Leave out such samples, or let a "
+                "family of your own return finite numbers for them."
+            )
         responsibilities, log_density = posterior(joint)
         likelihood = float(unit_weight @ log_density)
         bounds.append(likelihood / total)
@@ -180,7 +186,7 @@ def _assign(problem, responsibilities, draws):
 def _alive(problem, responsibilities):
     """Tell which components have a share of `min_prior` at least."""
     shares = problem.unit_weight @ responsibilities / problem.unit_weight.sum()
-    alive = shares >= problem.min_prior
+    alive = (shares >= problem.min_prior) & (shares > 0)
     if not alive.any():
         raise ValueError(
             f"All components have shares below min_prior={problem.min_prior}: the largest of "
@@ -217,9 +223,10 @@ def maximize(problem, components, responsibilities, seed, before=None):
         scales.append(family.fit_scale(y, prediction, weight))
     is_degenerate = False
     if family.has_scale:
+        scales = [max(scale, family.least_scale(y)) for scale in scales]
         lowest = problem.min_scale * max(scales)
         is_degenerate = min(scales) < lowest
-        scales = [max(scale, lowest, family.least_scale(y)) for scale in scales]
+        scales = [max(scale, lowest) for scale in scales]
     gate, log_gate = _fit_gate(problem, responsibilities, priors, seed, before and before.gate)
     density = np.column_stack([*map(family.log_density, [y] * len(scales), predictions, scales)])
     joint = log_joint(log_gate, density, problem.weight, problem.groups)

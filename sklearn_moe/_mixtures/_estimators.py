@@ -14,7 +14,7 @@ from sklearn.utils.validation import column_or_1d
 
 from .._data import SamplesLike
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
-from .._validation import check_named, check_same_length, documented_by
+from .._validation import check_named, check_same_length, documented_by, naming, refuse_overflow
 from ._base import BaseMixture
 from ._families import FAMILIES, Custom, Family, LogLoss, OwnDensity, guess_family
 from ._weighted import last_step
@@ -111,6 +111,8 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
             family = Custom(family, Family())
         else:
             family = OwnDensity() if family == "own" else FAMILIES[family]()
+        with naming("y"):
+            refuse_overflow("y", y @ y)
         family.check(y)
         return y, y, family
 
@@ -258,7 +260,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other
         steps are fitted once, without weights. A list has one expert per component. An expert may
         be a mixture (a hierarchical mixture). None:
-        :class:`~sklearn.linear_model.LogisticRegression`.
+        :class:`~sklearn.linear_model.LogisticRegression` with `max_iter=1000`.
 
     family : {"auto", "log_loss"} or callable, default="auto"
         Both names mean the probability of the class by an expert. A callable takes
@@ -309,25 +311,36 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
 
     @staticmethod
     def _default_expert():
-        return LogisticRegression()
+        return LogisticRegression(max_iter=1000)
 
     def _check_y(self, y):
         """Return the codes of the classes, the classes, and the family."""
         check_classification_targets(y)
         y = column_or_1d(y, warn=True)
         classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"y holds one class only, {classes.tolist()[0]!r}. A classifier needs samples of "
+                "two classes or more."
+            )
+        if self._goes_on():
+            classes, codes = self.classes_, self._encode_y(y)
         family = LogLoss(classes)
         return codes, y, Custom(self.family, family) if callable(self.family) else family
 
-    def _adopt(self, problem, run, selection=None):
+    def _adopt(self, X, problem, run, selection=None):
+        super()._adopt(X, problem, run, selection)
         self.classes_ = problem.family.classes
-        return super()._adopt(problem, run, selection)
+        return self
 
     def _encode_y(self, y):
         y = column_or_1d(y, warn=True)
         codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
         if (unknown := self.classes_[codes] != y).any():
-            raise ValueError(f"y has a class that `fit` did not see: {y[unknown][0]!r}.")
+            raise ValueError(
+                f"y has a class that `fit` did not see: {y[unknown].tolist()[0]!r}; it saw "
+                f"{self.classes_.tolist()}. (With warm_start=True `fit` goes on with these.)"
+            )
         return codes
 
     def expert_proba(self, X: SamplesLike) -> np.ndarray:

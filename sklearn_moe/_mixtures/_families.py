@@ -35,7 +35,9 @@ class Gaussian(Family):
     has_scale = True
 
     def least_scale(self, y):
-        return _LEAST_SCALE * (y.std() or 1.0)
+        """Return a scale that rounding errors do not reach: a constant y has that of 1."""
+        digit = np.finfo(float).eps * np.abs(y).max()
+        return max(_LEAST_SCALE * (1.0 if np.ptp(y) <= 4 * digit else y.std()), 4 * digit)
 
     def fit_scale(self, y, prediction, weight):
         return np.sqrt(weight @ (y - prediction) ** 2 / weight.sum())

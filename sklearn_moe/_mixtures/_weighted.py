@@ -30,9 +30,10 @@ class Template:
         self.pipeline, self.last, self.X = None, estimator, X
         if isinstance(estimator, Pipeline):
             self.pipeline = clone(estimator)
-            self.last = self.pipeline.steps[-1][1]
             if len(estimator) > 1:
-                self.X = self.pipeline[:-1].fit_transform(X, y)
+                X = self.pipeline[:-1].fit_transform(X, y)
+            self.inner = Template(self.pipeline.steps[-1][1], X, y)  # perhaps a pipeline, too
+            self.last, self.X = self.inner.last, self.inner.X
 
     def draw(self, seed):
         """Return an unfitted last step in which every random state that is None is drawn."""
@@ -48,7 +49,7 @@ class Template:
             return last
         steps = self.pipeline.steps
         fitted = clone(self.pipeline)
-        fitted.steps = [*steps[:-1], (steps[-1][0], last)]
+        fitted.steps = [*steps[:-1], (steps[-1][0], self.inner.whole(last))]
         return fitted
 
 

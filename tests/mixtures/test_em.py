@@ -10,6 +10,7 @@ from helpers import brief_fits
 from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import optimize, stats
+from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_ridge import KernelRidge
@@ -24,7 +25,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from sklearn_moe import MixtureClassifier, MixtureRegressor
+from sklearn_moe import MixtureClassifier, MixtureRegressor, _compat
 from sklearn_moe.inspection import region_rules
 
 LOGIT = LogisticRegression(C=np.inf, tol=1e-6, max_iter=1000)
@@ -151,6 +152,7 @@ def test_function_as_family_has_a_scale_of_its_own_and_heavy_tails():
     assert mixture.n_parameters_ is None
 
 
+@brief_fits
 def test_hard_fits_each_expert_to_its_samples_only():
     X, y, line = two_lines()
     mixture = MixtureRegressor(method="hard", n_init=5, random_state=0).fit(X, y)
@@ -159,6 +161,8 @@ def test_hard_fits_each_expert_to_its_samples_only():
         alone = LinearRegression().fit(X[chosen == k], y[chosen == k])
         assert_allclose(expert.coef_, alone.coef_, atol=0.01)
     assert_allclose(mixture.weights_, np.bincount(chosen) / len(y), atol=0.01)
+    many = MixtureRegressor(n_components=8, method="hard", min_prior=0, n_init=1, random_state=0)
+    assert many.fit(X[:40], y[:40]).n_components_ < 8  # those without samples are dropped
     assert adjusted_rand_score(line, chosen) > 0.7
 
 
@@ -183,6 +187,14 @@ def test_small_components_are_dropped_and_it_is_said():
     assert_same(mixture, MixtureRegressor(n_init=5, random_state=0).fit(X, y), X, y, 0.05)
     with pytest.raises(ValueError, match=r"All components .* min_prior=0.7"):
         mixture.set_params(min_prior=0.7).fit(X, y)
+
+
+@pytest.mark.parametrize("n_components", [1, 2])
+def test_a_constant_is_exact_whatever_its_value(n_components):
+    X, mixture = two_lines(50)[0], MixtureRegressor(n_components=n_components, random_state=0)
+    found = [mixture.fit(X, np.full(50, y)).lower_bound_ for y in (0.1, 0.3, 1 / 3, -7, 1e4)]
+    assert_allclose(found, stats.norm(0, 1e-6).logpdf(0))
+    assert_allclose(mixture.predict(X), 1e4)
 
 
 def test_component_on_samples_without_noise_is_bounded_and_it_is_said():
@@ -281,6 +293,28 @@ def test_weights_are_as_many_rows(kind, gate, init):
     assert_allclose(mixture.log_likelihood_, log_likelihood, rtol=1e-5)
 
 
+@pytest.mark.parametrize("low", [1, 0])
+def test_criteria_count_samples_whatever_the_scale_of_their_weights(low):
+    X, y, _ = two_lines(150)
+    weight = np.random.default_rng(0).uniform(low, 1, size=150)  # all 1, or no counts
+    auto = MixtureRegressor(n_components="auto", n_init=1, tol=1e-4, random_state=0)
+    fits = [clone(auto).fit(X, y, scale * weight) for scale in (1, 1e-6, 1e3, 1 / 150)]
+    for scale, fit in zip((1, 1e-6, 1e3, 1 / 150), fits, strict=True):
+        assert fit.n_components_ == fits[0].n_components_ == 2
+        assert_allclose(fit.selection_["bic"], fits[0].selection_["bic"], rtol=1e-6)
+        for name in ("bic", "aic", "icl"):
+            found, expected = (getattr(fits[0], name)(X, y, w) for w in (scale * weight, weight))
+            assert_allclose(found, expected)
+    n = weight.sum() ** 2 / np.square(weight).sum()
+    log_likelihood = n * np.average(fits[0].score_samples(X, y), weights=weight)
+    assert_allclose(fits[0].bic(X, y, weight), 9 * np.log(n) - 2 * log_likelihood)
+    counts = np.random.default_rng(0).integers(4, size=150)
+    twice, rows = fits[0].fit(X, y, counts), np.repeat(np.arange(150), counts)
+    repeated = clone(auto).fit(X[rows], y[rows])
+    assert_allclose(twice.selection_["bic"], repeated.selection_["bic"], rtol=1e-9)
+    assert_allclose(twice.icl(X, y, counts), twice.icl(X[rows], y[rows]))
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 def test_number_of_components_is_found(seed):
     X, y, _ = two_lines(400, seed)
@@ -289,6 +323,7 @@ def test_number_of_components_is_found(seed):
     assert (auto.n_components_, np.round(np.diff(found["bic"]), 6).argmin()) == (2, 0)
     assert found["n_components"] == [*range(1, len(found["bic"]) + 1)]
     assert found["n_parameters"][:2] == [4, 9]
+    assert {type(value) for values in found.values() for value in values} == {int, float}
     for name in ("bic", "aic", "icl"):
         assert_allclose(found[name][1], getattr(auto, name)(X, y), rtol=1e-5)
     without = X[:, 0] + np.random.default_rng(seed).normal(size=400)
@@ -298,13 +333,25 @@ def test_number_of_components_is_found(seed):
 
 
 @brief_fits
-def test_number_of_components_is_found_by_held_out_samples():
+def test_number_of_components_is_found_by_held_out_samples(monkeypatch):
+    bars = []
+
+    def progress_bar(*args, desc, disable, **options):
+        bars.extend([desc] * (not disable))
+        return usual(*args, desc=desc, disable=True, **options)
+
+    usual = _compat.progress_bar
+    for module in ("_em", "_base"):
+        monkeypatch.setattr(f"sklearn_moe._mixtures.{module}.progress_bar", progress_bar)
     X, y, _ = two_lines(200)
     options = {"cv": 3, "n_init": 1, "init": "lines", "max_iter": 15, "random_state": 0}
+    options["verbose"] = 1
     auto = MixtureRegressor(KernelRidge(kernel="poly", degree=1), "auto", **options)
     found = auto.fit(X, y).selection_
     assert np.isnan(found["bic"]).all()
     assert auto.n_parameters_ is None
+    name = f"EM, n_components={found['n_components'][-1]}"
+    assert (bars[-2:], len(bars)) == ([name, f"{name}, held out"], 2 * len(found["held_out"]))
     assert auto.n_components_ == found["n_components"][np.argmax(found["held_out"])] >= 2
 
 

@@ -14,6 +14,7 @@ from sklearn.linear_model import (
     PoissonRegressor,
     RidgeClassifier,
 )
+from sklearn.model_selection import KFold
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
@@ -74,14 +75,19 @@ FITS = {
     "family of one number": (by(family=lambda y, p, w: 0.0), r"family.*\(80,\), got shape"),
     "family of a table": (by(family=lambda y, p, w: np.ones((len(y), 2))), r"family.*\(80,\), got"),
     "family of NaN": (by(family=lambda y, p, w: np.full(len(y), np.nan)), "family.*(NaN|nan)"),
+    "family of nothing": (by(family=lambda y, p, w: np.full(len(y), -np.inf)), "40 of 40.*y=-?\\d"),
     "start of another shape": (by(init=np.ones((40, 3))), r"init.*\(40, 2\).*\(40, 3\)"),
     "start of one axis": (by(init=np.ones(40)), "init"),
     "negative start": (by(init=np.full((40, 2), -1)), "init.*0 or more"),
     "start of NaN": (by(init=np.full((40, 2), np.nan)), "init.*NaN"),
     "start of nothing": (by(init=np.zeros((40, 2))), "init.*not all 0"),
-    "start with auto": (by(init=np.ones((40, 2)), n_components="auto"), "init.*n_components"),
+    "start with auto": (by(init=np.ones((40, 2)), n_components="auto"), "init.*n_components=2,"),
     "one fold": (by(cv=1), "cv|n_splits=1"),
     "more folds than samples": (by(cv=41), "cv|n_splits=41"),
+    "fold without weight": (
+        (of_numbers(cv=KFold(2)), {"sample_weight": np.repeat([0, 1], 20)}),
+        "cv=KFold.*above 0",
+    ),
     "none is large enough": (by(min_prior=0.9), "min_prior=0.9"),
     "bic of kernels": (by(**KERNELS, criterion="bic", n_init=1), "criterion='bic'.*held_out"),
     "negative weight": (given(sample_weight=put(ONES, -1)), "sample_weight"),
@@ -95,12 +101,17 @@ FITS = {
     "y of text": (given(y=CLASSES), "y"),
     "y of two columns": (given(y=X), "y should be a 1d array"),
     "y of other samples": (given(y=LONG), "y: .*inconsistent"),
-    "one class": (classes_by(np.full(40, "yes")), "y.*class"),
+    "one class": (classes_by(np.full(40, "yes")), "y holds one class only, 'yes'"),
+    "y whose squares are too large": (given(y=put(NUMBERS, 1e200)), "y holds .*Divide y"),
     "classes of two columns": (classes_by(X > 0), "y|label"),
-    "X of NaN": (given(X=X * np.where(X > 1, np.nan, 1)), "X contains NaN"),
-    "X of text": (given(X=np.array([["a", "b"]] * 40)), "X|convert|string"),
+    "X of NaN": (given(X=X * np.where(X > 1, np.nan, 1)), r"X contains NaN in .*\[0, 1\].*Imputer"),
+    "X of infinity": (given(X=np.fmax(X, [[-np.inf, np.inf]])), r"X .*infinity in columns \[1\]"),
+    "X of text": (given(X=np.array([["a", "b"]] * 40)), r"X contains text in columns \[0, 1\]"),
     "X of three axes": (given(X=X[:, :, None]), "dim 3|2"),
-    "frame of text": (given(X=pd.DataFrame({"city": CLASSES})), "X|convert|string"),
+    "frame of text": (
+        given(X=pd.DataFrame({"age": ONES, "city": CLASSES})),
+        r"X contains text in columns \['city'\]: .*OneHotEncoder",
+    ),
 }
 
 
@@ -133,6 +144,8 @@ OF_COUNTS = of_numbers(PoissonRegressor(), n_components=1).fit(X, COUNTS)
 OF_CLASSES = of_classes(n_components=1, random_state=0).fit(X, CLASSES)
 OWN = of_numbers(None, 1, family=lambda y, p, w: -((y - p) ** 2), random_state=0).fit(X, NUMBERS)
 CALLS = {
+    "no parameter": (lambda: of_numbers(gates=2), r"^MixtureRegressor\.__init__.*'gates'"),
+    "no parameter of classes": (lambda: of_classes(gates=2), r"^MixtureClassifier\.__init__"),
     "not fitted quantiles": (lambda: of_numbers().predict_quantiles(X, 0.5), "not fitted"),
     "not fitted density": (lambda: of_classes().score_samples(X, CLASSES), "not fitted"),
     "other names": (lambda: OF_FRAME.predict(pd.DataFrame(X, columns=["a", "c"])), "feature names"),

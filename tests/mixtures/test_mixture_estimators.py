@@ -13,7 +13,7 @@ from scipy.sparse import csr_matrix
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import make_classification
+from sklearn.datasets import load_iris, make_classification
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
 from sklearn.model_selection import GridSearchCV
@@ -157,7 +157,7 @@ def test_mixture_of_mixtures_has_their_densities():
 
 def test_experts_may_differ():
     X, y, line = two_lines()
-    experts = [DummyRegressor(), make_pipeline(StandardScaler(), Ridge())]
+    experts = [DummyRegressor(), make_pipeline(StandardScaler(), make_pipeline(Ridge()))]
     init = np.eye(2)[(line == 0).astype(int)]
     mixture = MixtureRegressor(experts, init=init, random_state=0).fit(X, y)
     assert [type(e) for e in mixture.experts_] == [type(e) for e in experts]
@@ -247,7 +247,38 @@ def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
     usual = MixtureClassifier(**options).fit(X, y)
     assert_allclose(own.predict_proba(X), usual.predict_proba(X))
     assert_allclose(own.score_samples(X, y), usual.score_samples(X, y))
-    # A fit that fails leaves the model as it was.
-    with pytest.raises(ValueError, match="NaN"):
-        own.fit(np.full_like(X, np.nan), np.repeat(["a", "b"], 100))
-    assert own.classes_.tolist() == ["no", "yes"]
+
+
+@pytest.mark.filterwarnings("ignore:.*components had shares")
+def test_default_experts_of_classes_converge():
+    X, y = load_iris(return_X_y=True)
+    assert MixtureClassifier(n_init=2, random_state=0).fit(X, y).score(X, y) > 0.95
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_fit_that_fails_leaves_the_model_as_it_was(kind):
+    X, y = data_of(kind, 100)
+    mixture = mixture_of(kind, max_iter=2, tol=1.0).fit(pd.DataFrame(X).add_prefix("x"), y)
+    before = dict(vars(mixture))
+    other = pd.DataFrame(np.full((100, 2), np.nan), columns=["a", "b"])
+    with pytest.raises(ValueError, match="X contains NaN"):
+        mixture.fit(other, y if kind == "numbers" else np.repeat(["a", "b"], 50))
+    assert vars(mixture).keys() == before.keys()
+    assert all(value is before[name] for name, value in vars(mixture).items())
+
+
+@brief_fits
+def test_a_warm_start_knows_its_classes_and_columns():
+    X, y = make_classification(200, n_classes=3, n_informative=3, random_state=0)
+    y = np.array(["a", "b", "c"])[y]
+    mixture = MixtureClassifier(n_init=1, max_iter=5, warm_start=True, random_state=0).fit(X, y)
+    some = y != "b"
+    proba = mixture.fit(X[some], y[some]).predict_proba(X)
+    assert mixture.classes_.tolist() == ["a", "b", "c"]
+    assert (proba[:, 1].max(), mixture.score(X[some], y[some]) > 0.7) == (0, True)
+    with pytest.raises(ValueError, match=r"y has a class .*'d'; it saw \['a', 'b', 'c'\]"):
+        mixture.fit(X, np.where(some, y, "d"))
+    with pytest.raises(ValueError, match="MixtureClassifier is expecting 20 features"):
+        mixture.fit(X[:, :3], y)
+    mixture.set_params(n_components=3).fit(X[:, :3], np.where(some, "a", "d"))
+    assert mixture.classes_.tolist() == ["a", "d"]
