@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 _N_FOLDS = 5  # of the held-out likelihood
 _MOST_COMPONENTS = 10  # that "auto" tries
 _PATIENCE = 2  # numbers of components without improvement, after which "auto" tries no more
+_OF_PROBLEM = ("method", "max_iter", "tol", "min_prior", "min_scale")
 _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
 
 # What scikit-learn says of X, what a column of X then holds, and what helps.
@@ -53,20 +54,19 @@ _REMEDIES = {
     "convert string|bytes/strings": (
         "text",
         lambda column: any(isinstance(value, str) for value in column),
-        "an expert or the gate takes numbers only. Give both as pipelines that encode these "
-        "columns: make_pipeline(make_column_transformer((OneHotEncoder(), columns), "
-        "remainder='passthrough'), LinearRegression()).",
+        "Encode it in the pipelines of experts and gate, for instance make_pipeline("
+        "make_column_transformer((OneHotEncoder(), columns), remainder='passthrough'), Ridge()).",
     ),
     "contains NaN": (
         "NaN",
         lambda column: is_missing(column).any(),
-        "an expert or the gate does not take missing values. Give it as a pipeline with "
-        "SimpleImputer(), or use one that does, such as HistGradientBoostingRegressor or a tree.",
+        "Begin the pipelines of experts and gate by SimpleImputer(), or use estimators that take "
+        "missing values, such as trees.",
     ),
     "contains infinity": (
         "infinity",
         lambda column: column.dtype.kind == "f" and np.isinf(column).any(),
-        "replace it by finite numbers.",
+        "Replace it by finite numbers.",
     ),
 }
 
@@ -343,11 +343,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 codes=_code_samples(X, y),
                 splits=splits,
                 init=init,
-                method=self.method,
-                max_iter=self.max_iter,
-                tol=self.tol,
-                min_prior=self.min_prior,
-                min_scale=self.min_scale,
+                **{name: getattr(self, name) for name in _OF_PROBLEM},
             )
             n_init = self.n_init if isinstance(init, str) else 1
             seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
@@ -746,7 +742,7 @@ def _naming_columns(X):
             columns = [i for i in range(X.shape[1]) if is_wrong(column_values(X, i))]
             if columns:
                 names = [column_name(X, i) for i in columns]
-                raise ValueError(f"X contains {what} in columns {names}: {advice}") from error
+                raise ValueError(f"X contains {what} in columns {names}. {advice}") from error
         raise
 
 

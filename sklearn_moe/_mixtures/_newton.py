@@ -37,7 +37,8 @@ def refit(model, X, y, weight):
     else:
         penalty = 0 if model.penalty is None else 1 / (model.C * weight.sum())
         slopes, y = _softmax_slopes, y[:, np.newaxis] == classes
-    Z = np.column_stack([X, np.full(len(y), float(model.fit_intercept))])
+    one = np.full(len(y), float(model.fit_intercept))
+    Z = np.column_stack([np.asarray(X, dtype=float), one])
     start = np.column_stack([np.atleast_2d(model.coef_), np.ravel(model.intercept_)])
     ridge = np.tile(np.append(np.full(X.shape[1], penalty), 0), n_rows)
     share = weight / weight.sum()
@@ -53,10 +54,9 @@ def refit(model, X, y, weight):
     if coef is None:
         return None
     model, coef = copy.copy(model), coef.reshape(start.shape)
-    if classes is None:
-        model.coef_, model.intercept_, model.n_iter_ = coef[0, :-1], coef[0, -1], n_iter
-    else:
-        model.coef_, model.intercept_, model.n_iter_ = coef[:, :-1], coef[:, -1], np.array([n_iter])
+    parts = {"coef_": coef[:, :-1], "intercept_": coef[:, -1], "n_iter_": np.array([n_iter])}
+    for name, values in parts.items():  # of regressors vectors and numbers
+        setattr(model, name, values.reshape(np.shape(getattr(model, name)))[()])
     return model
 
 

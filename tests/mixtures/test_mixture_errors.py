@@ -110,7 +110,7 @@ FITS = {
     "X of three axes": (given(X=X[:, :, None]), "dim 3|2"),
     "frame of text": (
         given(X=pd.DataFrame({"age": ONES, "city": CLASSES})),
-        r"X contains text in columns \['city'\]: .*OneHotEncoder",
+        r"X contains text in columns \['city'\]. .*OneHotEncoder",
     ),
 }
 
