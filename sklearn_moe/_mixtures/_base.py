@@ -35,7 +35,7 @@ from .._compat import progress_bar, warn
 from .._data import SamplesLike
 from .._data.tables import column_name, column_values, is_missing
 from .._data.validation import check_groups
-from .._validation import Count, check_named, check_same_length, naming
+from .._validation import Count, check_named, check_same_length, name_in_errors
 from ._criteria import count_all, criteria, held_out, information
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._weighted import Template, last_step, takes_weights
@@ -748,7 +748,7 @@ def _naming_columns(X):
 
 def _check_weight(sample_weight, X):
     """Return a weight of 0 or more per sample, not all of them 0."""
-    with naming("sample_weight"):
+    with name_in_errors("sample_weight"):
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
         if not weight.any():  # older versions of scikit-learn let them pass
             raise ValueError("sample_weight must not be 0 for all samples.")

@@ -14,7 +14,13 @@ from sklearn.utils.validation import column_or_1d
 
 from .._data import SamplesLike
 from .._data.distributions import check_quantiles, draw_indices, find_quantiles
-from .._validation import check_named, check_same_length, documented_by, naming, refuse_overflow
+from .._validation import (
+    check_named,
+    check_same_length,
+    documented_by,
+    name_in_errors,
+    refuse_overflow,
+)
 from ._base import BaseMixture
 from ._families import FAMILIES, Custom, Family, LogLoss, OwnDensity, guess_family
 from ._weighted import last_step
@@ -111,7 +117,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
             family = Custom(family, Family())
         else:
             family = OwnDensity() if family == "own" else FAMILIES[family]()
-        with naming("y"):
+        with name_in_errors("y"):
             refuse_overflow("y", y @ y)
         family.check(y)
         return y, y, family
