@@ -218,6 +218,7 @@ def test_margin_is_first_minus_second():
     ordered = np.sort(gate_proba, axis=1)
     np.testing.assert_allclose(metrics.router_margin(gate_proba), ordered[:, -1] - ordered[:, -2])
     np.testing.assert_array_equal(metrics.router_margin(np.ones((3, 1))), [1, 1, 1])
-    with pytest.raises(ValueError, match=r"gate_proba must have shape \(n_samp.* got \(2"):
-        metrics.router_margin([0.5, 0.5])
+    for wrong in ([0.5, 0.5], np.ones((2, 2, 2))):
+        message = r"gate_proba must have shape \(n_samples, n_experts\), got \(2,"
+        raises(ValueError, message, metrics.router_margin, wrong)
     assert metrics.router_margin(gate_proba.astype(np.float32)).dtype == np.float32

@@ -129,7 +129,13 @@ def test_bins_are_even_and_ties_stay_together():
     rng = np.random.default_rng(0)
     np.testing.assert_array_equal(np.bincount(quantile_bins(rng.normal(size=100), 5)), [20] * 5)
     np.testing.assert_array_equal(quantile_bins(np.zeros(7), 3), quantile_bins(np.ones(7), 3))
-    assert quantile_bins([0, 0, 0, 0, 1, 2, 3, 4], 4).tolist() == [0, 0, 0, 0, 1, 2, 3, 3]
+    for values, expected in (
+        ([0, 0, 0, 0, 1, 2, 3, 4], [0, 0, 0, 0, 1, 2, 3, 3]),
+        ([0, 1, 1, 2, 3, 4, 5, 6], [0, 1, 1, 1, 2, 2, 3, 3]),  # no more than a fourth
+        ([0] * 10 + [1, 1, 1, 2, 3], [0] * 10 + [1, 1, 1, 2, 3]),  # few distinct values
+        ([0, 1, *[5] * 10, 8, 9], [0, 1, *[2] * 10, 3, 3]),
+    ):
+        assert quantile_bins(values, 4).tolist() == expected
 
 
 @pytest.mark.parametrize("kind", ["0/1", "many zeros", "y", "bright images"])
