@@ -116,14 +116,14 @@ def measure_further(units, first, X, weight, measure):
     columns = np.flatnonzero(np.isinf(units[1])) if first is None else first.columns
     if not len(columns):
         return units, None
-    if issparse(X):
-        rows = X[:, columns]
-        low, high = min_max_axis(rows, axis=0)
-    else:
-        rows = np.concatenate([X[part][:, columns] for part in row_slices(X)], dtype=np.float64)
-        low, high = np.fmin.reduce(rows), np.fmax.reduce(rows)  # NaN if all are
+    parts = [X] if issparse(X) else (X[part] for part in row_slices(X))
+    parts = [part[:, columns] for part in parts]
+    rows = parts[0] if issparse(X) else np.concatenate(parts, dtype=np.float64)
     if first is None:
-        begins = (low < units[0, columns]) | (high > units[0, columns])
+        values, center = rows, units[0, columns]
+        if issparse(X):
+            values = np.array(min_max_axis(rows, axis=0))
+        begins = ((values < center) | (values > center)).any(axis=0)  # not by NaN
         if not begins.any():
             return units, None
         columns, rows = columns[begins], rows[:, begins]

@@ -389,22 +389,22 @@ def _weigh_classes(y, class_weight, classes):
         )
     weight = np.ones(len(y))
     for column, by_class in zip(y.reshape(len(y), -1).T, by_column, strict=True):
-        labels, codes = np.unique(column, return_inverse=True)
-        labels = known = labels.tolist()
-        if y.ndim > 1 or classes is not None:  # of which a chunk may hold some
-            known = [0, 1] if y.ndim > 1 else classes.tolist()
         for label, value in by_class.items():
             if not (isinstance(value, Real) and 0 <= value < np.inf):
                 raise ValueError(
                     f"class_weight gives {label!r} the weight {value!r}. Weights must be finite "
                     "numbers that are not negative."
                 )
+        labels = known = np.unique(column).tolist()
+        if y.ndim > 1 or classes is not None:  # of which a chunk may hold some
+            known = [0, 1] if y.ndim > 1 else classes.tolist()
         unknown = [label for label in by_class if label not in known]
         if unknown and not by_class.keys() >= {*known}:
             raise ValueError(
                 f"class_weight names {unknown}, which are none of the classes {known}. Name these."
             )
-        weight *= np.array([by_class.get(label, 1.0) for label in labels])[codes]
+        by_class = {label: by_class.get(label, 1.0) for label in labels}
+        weight *= compute_sample_weight(by_class, column)
     return weight
 
 

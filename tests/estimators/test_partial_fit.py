@@ -85,10 +85,15 @@ def test_columns_are_known_by_the_first_thousand_rows(table, form):
     y = 5 * X[:, 1] + 1e6
     far = X.copy()
     far[3, 0] = 1e5  # is far from the others as soon as there are enough of these
-    model, whole = MoERegressor(**BRIEF), units_of(MoERegressor(**BRIEF).partial_fit(form(far), y))
+    whole, streamed, model = (MoERegressor(**BRIEF) for _ in range(3))
+    streamed.partial_fit([(form(x), numbers) for x, numbers in batches_of(far, y, 150)])
     for rows in (slice(1), slice(1, 4), slice(4, 300), slice(300, None)):
         model.partial_fit(form(far[rows]), y[rows])
-    np.testing.assert_allclose(units_of(model), whole, rtol=1e-6)
+    expected = units_of(whole.partial_fit(form(far), y))
+    for other in (streamed, model):
+        np.testing.assert_allclose(units_of(other), expected, rtol=1e-6)
+        scale = other.module_.encoder.scale
+        np.testing.assert_array_equal(scale, other._scales.scale)  # that which is computed with
     assert model._first_rows.rows.shape == (600, 5)
     model.partial_fit(form(X), y)
     for other in (model, MoERegressor(**BRIEF, max_iter=1).fit(form(X), y)):
