@@ -31,7 +31,7 @@ def refit(model, X, y, weight):
     if n_rows * (X.shape[1] + 1) > _MOST_COEFFICIENTS:
         return None
     if not (hasattr(model, "coef_") and np.array_equal(getattr(model, "classes_", None), classes)):
-        model = _without_slopes(model, X, y if classes is None else classes)
+        model = without_slopes(model, X, y if classes is None else classes)
     if classes is None:
         penalty, slopes, y = model.alpha, _power_slopes(POWERS[type(model)]), y[:, np.newaxis]
     else:
@@ -68,7 +68,7 @@ def _is_known(model):
     return type(model) in POWERS and model.solver in _RIDGE_ONLY
 
 
-def _without_slopes(model, X, y):
+def without_slopes(model, X, y):
     """Return a fitted model of coefficients that are 0: a fit to columns of 0 takes no steps."""
     y = np.array([y.min(), y.max()]) if type(model) in POWERS else y
     fitted = clone(model).set_params(solver="lbfgs", tol=1.0)

@@ -4,11 +4,12 @@ import copy
 import inspect
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.base import clone, is_classifier
 from sklearn.dummy import DummyClassifier, DummyRegressor
 from sklearn.pipeline import Pipeline
 
-from ._newton import POWERS, refit
+from ._newton import POWERS, refit, without_slopes
 
 
 class Template:
@@ -34,9 +35,13 @@ class Template:
                 X = self.pipeline[:-1].fit_transform(X, y)
             self.inner = Template(self.pipeline.steps[-1][1], X, y)  # perhaps a pipeline, too
             self.last, self.X = self.inner.last, self.inner.X
+        elif type(estimator) in POWERS and not issparse(X):  # all starts go on from here
+            self.last = without_slopes(estimator, X, y)
 
     def draw(self, seed):
-        """Return an unfitted last step in which every random state that is None is drawn."""
+        """Return a last step to begin with, in which every random state that is None is drawn."""
+        if type(self.last) in POWERS:
+            return self.last
         last, random_state = clone(self.last), np.random.RandomState(seed)
         params = last.get_params()
         seeds = sorted(name for name in params if name.split("__")[-1] == "random_state")
