@@ -124,6 +124,8 @@ def apply_groups(experts: Experts, x: Tensor, sizes: Sequence[int]) -> Tensor:
     if not exporting and (form := stacked_form(called)) is not None:
         return form.groups(x, sizes)
     groups = x.split(sizes)
+    if exporting and is_stack(experts):  # a single one is made of copies, which cannot be traced
+        return torch.cat([experts(group)[:, m] for m, group in enumerate(groups)])
     return torch.cat([expert(group) for expert, group in zip(called, groups, strict=True)])
 
 

@@ -194,7 +194,7 @@ def slow_but(name, cases):
 CATEGORIES = category_cases()
 
 
-@pytest.mark.filterwarnings("ignore:Column 'c' of X. 263 of 399 values:UserWarning")
+@pytest.mark.filterwarnings(r"ignore:Column 'c' of X. \d+ of \d+ values:UserWarning")
 @pytest.mark.parametrize("name", slow_but("300 texts", CATEGORIES))
 def test_exports_encode_categories_as_the_model_does(name, tmp_path, onnx):
     learned, X, given, chosen = CATEGORIES[name]

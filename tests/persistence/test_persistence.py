@@ -358,6 +358,8 @@ def test_the_listed_types_suffice_and_all_are_needed():
             np.testing.assert_array_equal(
                 predictions(again, X), predictions(model, X), err_msg=str(model)
             )
+    first = MoERegressor(2, random_state=0).partial_fit(np.eye(4), np.arange(4.0))
+    used.update(skops.get_untrusted_types(data=skops.dumps(first)))  # more chunks are to come
     assert used == set(sklearn_moe.trusted_types())
 
 
