@@ -11,18 +11,19 @@ demo: $(VENV)/plot
 paper: $(VENV)/paper $(VENV)/baselines
 	$(VENV)/bin/python -m sklearn_moe.paper all
 
-# A process per core, each with one thread.
+# A process per core, each with one thread; who has finished takes tests of the other.
+PARALLEL = -n logical --dist worksteal
 test test-slow test-all test-gpu test-lowest test-newest: export OMP_NUM_THREADS = 1
 
 test: $(VENV)/test
-	$(VENV)/bin/python -m pytest -n logical --durations 30
+	$(VENV)/bin/python -m pytest $(PARALLEL) --durations 30
 
 test-slow: $(VENV)/test
-	$(VENV)/bin/python -m pytest -n logical --durations 30 -m slow
+	$(VENV)/bin/python -m pytest $(PARALLEL) --durations 30 -m slow
 
 # Both tiers, and what is true of CUDA alone where there is a GPU.
 test-all: $(VENV)/test
-	$(VENV)/bin/python -m pytest -n logical -m ''
+	$(VENV)/bin/python -m pytest $(PARALLEL) -m ''
 
 # On a GPU: what is true of CUDA alone, and every part of a fit.
 test-gpu: $(VENV)/test
@@ -31,11 +32,13 @@ test-gpu: $(VENV)/test
 
 # What is taken from other packages, with the lowest versions that pyproject.toml allows and with the
 # newest: make test-lowest PYTHON=python3.10. Old versions warn of each other: not our business.
-TOUCHING = estimators nn/test_optim.py persistence preprocessing training/test_callbacks.py \
-	training/test_net.py contracts/test_sklearn_checks.py
+ESTIMATORS = classifier images parameters regressor tables
+TOUCHING = $(ESTIMATORS:%=estimators/test_%.py) nn/test_optim.py persistence preprocessing \
+	training/test_callbacks.py training/test_net.py contracts/test_sklearn_checks.py
 test-lowest: WARNINGS = -W ignore::DeprecationWarning
+test-lowest test-newest: export PYTHONPATH = $(CURDIR)
 test-lowest test-newest: test-%: $(VENV)/%/installed
-	$(<D)/bin/python -m pytest -n logical $(WARNINGS) $(TOUCHING:%=tests/%)
+	$(<D)/bin/python -m pytest $(PARALLEL) $(WARNINGS) $(TOUCHING:%=tests/%)
 
 lint: $(VENV)/test
 	$(VENV)/bin/ruff check .
@@ -69,13 +72,14 @@ $(VENV)/release: pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --no-compile --editable '.[$(@F)]'
 	touch $@
 
+# What the project needs, not the project itself: an installation would write to the checkout.
 $(VENV)/lowest/installed: RESOLUTION = lowest-direct
 $(VENV)/newest/installed: RESOLUTION = highest
 $(VENV)/lowest/installed $(VENV)/newest/installed: pyproject.toml
 	$(PYTHON) -m venv --clear $(@D)
-	$(@D)/bin/python -m pip install --quiet uv
+	$(@D)/bin/python -m pip install --quiet --no-compile uv
 	$(@D)/bin/uv pip install --quiet --python $(@D)/bin/python --resolution $(RESOLUTION) \
-		--editable '.[test]'
+		--requirements pyproject.toml --extra test
 	touch $@
 
 clean:

@@ -112,7 +112,8 @@ def _minimize(derivatives, coef, tol, max_iter):
         while n_iter < min(max_iter, _MOST_STEPS) and np.isfinite(hessian).all():
             unit = np.sqrt(hessian.diagonal())  # the steps are the same in any unit of the columns
             unit[unit == 0] = 1
-            step = -np.linalg.lstsq(hessian / np.outer(unit, unit), gradient / unit)[0] / unit
+            scaled = hessian / np.outer(unit, unit)
+            step = -np.linalg.lstsq(scaled, gradient / unit, rcond=None)[0] / unit
             for _ in range(_MOST_HALVINGS):
                 after = derivatives(coef + step)
                 if abs(after[0] @ step) <= abs(gradient @ step):

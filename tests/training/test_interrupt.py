@@ -176,4 +176,4 @@ def interrupt_at_random_moments(n):
 @pytest.mark.slow
 def test_at_random_moments():
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        assert pool.submit(interrupt_at_random_moments, 100).result(timeout=600) == (0, 0)
+        assert pool.submit(interrupt_at_random_moments, 60).result(timeout=600) == (0, 0)
