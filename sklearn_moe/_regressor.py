@@ -549,6 +549,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         if oob is not None:
             some = draw_rows(len(rows.y), _MOST_ROWS)
             honest = self._target.encode(self.oob_prediction_[some], np.float64)
+            known = ~np.isnan(honest).any(axis=1)  # few experts of a kind have seen many rows
+            columns = parts, y, weight, honest, mean
+            parts, y, weight, honest, mean = (column[known] for column in columns)
         errors = y - honest
         y, n_rows = mean + errors, weight.sum()
         if not net.criterion_.has_scale:

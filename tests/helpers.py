@@ -168,12 +168,13 @@ def make_mixture(
 ):
     """Return a mixture that tells classes apart; `parts` are those of `build_mixture`."""
     router = specified(parts.pop("router", "top1"), **parts.pop("router_options", {}))
-    parts = {"expert_options": {}, "router": router[0], "router_options": router[1]} | parts
+    parts = {"router": router[0], "router_options": router[1]} | parts
+    kinds = [(EXPERTS[expert], parts.pop("expert_options", {}))]
     return build_mixture(
         shape_for(expert) if shape is None else shape,
         n_experts,
         head=partial(choose_head("log_loss", "classes"), n_targets),
-        expert=EXPERTS[expert],
+        kinds=kinds,
         dtype=dtype,
         seed=seed,
         **parts,

@@ -23,6 +23,7 @@ from .._data.statistics import (
     describe_columns,
     describe_further,
     find_centers,
+    find_knots,
     rows_to_cluster,
 )
 from .._data.streams import read_batches
@@ -39,6 +40,7 @@ from .._training.loop import Training, undone_if_failed
 from .._training.net import MoENet
 from .._training.out_of_bag import calibrate, hide_rows, predict_out_of_bag
 from .._training.placement import place
+from .._training.pool import KindStopping, begin_last_epochs, learn_router, learns_router
 from .._training.process_group import CURRENT_GROUP
 from .._training.regimes import adopt_regimes
 from ..nn import build_mixture
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
 __all__ = ["BaseMoE"]
 
 _MAX_SEED = 2**31 - 1
+_PIECES, _MOST_PIECES = 16, 2000  # of a number, and of all columns of a table
 _PATIENCE = 0.25  # of the epochs so far: a schedule that falls slowly may improve late
 
 
@@ -156,7 +159,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
                 fit = start
             if interrupted:
                 break
-        self._finish(fit)
+        interrupted = self._finish(fit) or interrupted
         if interrupted:
             raise KeyboardInterrupt
         if fit.callbacks:
@@ -334,7 +337,13 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         elif plan.standardize:
             categories = self._format.categories
             scales = describe_columns(X, weight, categories.columns if categories else ())
-            self._scales = scales._replace(is_linear=plan.is_linear)
+            columns_read = {kind.columns for kind, _ in plan.model.kinds}
+            if "piecewise" in columns_read:
+                scales = find_knots(X, weight, scales, _PIECES, _MOST_PIECES)
+            self._scales = scales._replace(
+                is_linear=plan.is_linear and "linear" not in columns_read,
+                adds_linear="linear" in columns_read,
+            )
         net = self._make_net(plan)
         if isinstance(getattr(net.module_.router, "network", None), CentroidScores):
             self._place_centers(net, X, weight)
@@ -352,6 +361,8 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         """Return a net with drawn weights."""
         model, router, training = vars(plan.model), plan.model.router, plan.training
         self._noise_at_predict = router.noise_at_predict
+        names = [plan.model.kinds[kind][0].name for kind in plan.model.kind_of]
+        self.expert_kinds_ = np.array(names, dtype=object)
         self._architecture = plan.architecture
         head = self._head(learns_scale=plan.learns_scale)
         seed = self._random_state.randint(_MAX_SEED)
@@ -407,6 +418,9 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
     def _stopping(self, net, plan):
         """Return what ends the training."""
         training = plan.training
+        if training.n_out_of_bag and learns_router(net):
+            patience = max(self.n_iter_no_change / 2, training.max_iter / 20)
+            return KindStopping(training.tol, patience)
         if training.n_out_of_bag:
             patience = max(self.n_iter_no_change, training.max_iter // 10)
             return Stopping(training.tol, patience, "oob_loss", share=_PATIENCE)
@@ -439,16 +453,37 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         return False
 
     def _finish(self, fit):
-        """Take over what was trained."""
-        net, rows = fit.net, fit.validation or fit.rows
+        """Take over what was trained; return whether Ctrl-C ended the last epochs."""
+        net, rows, interrupted = fit.net, fit.validation or fit.rows, False
         # The state of the optimizer is as large as the weights, or twice as large.
         net.initialize_optimizer()
-        oob = fit.working._adopt_regimes(fit)
+        if learns_router(net):
+            oob = learn_router(net, fit.rows, fit.validation)
+            interrupted = fit.working._train_last(fit)
+        else:
+            oob = fit.working._adopt_regimes(fit)
         if oob is None and rows.in_bag is not None:
             calibrate(net, rows)
             oob = predict_out_of_bag(net, rows)
         fit.working._calibrate(net, rows, oob)
         self._adopt(fit.working, fit.net, lambda: fit.working._count_load(fit.net, fit.rows))
+        return interrupted
+
+    def _train_last(self, fit):
+        """Train the experts of a pool on all rows; return whether Ctrl-C ended it."""
+        net, max_iter = fit.net, fit.plan.training.max_iter
+        best_epochs = getattr(fit.stopping, "best_epochs_", [])
+        if not any(best_epochs):
+            return False
+        last, n_epochs = begin_last_epochs(net, best_epochs, max_iter)
+        rows, options = fit.rows._replace(in_bag=None), {"epochs": n_epochs, "callbacks": [last]}
+        try:
+            Training(net, rows, seed=self._predict_seed, **options).run()
+        except KeyboardInterrupt:
+            return True
+        finally:
+            net.initialize_optimizer()
+        return False
 
     def _adopt_regimes(self, fit):
         """Let linear rules take the place of an ensemble; if so, return out-of-bag predictions.

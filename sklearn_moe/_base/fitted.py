@@ -19,7 +19,7 @@ from .._data.validation import check_samples, check_target
 from .._devices import as_device, default_torch_modes
 from .._parameters.estimator_params import EstimatorParams
 from .._persistence import StoredModule
-from ..nn import MixtureOfExperts, Predictor
+from ..nn import MixtureOfExperts, Pool, Predictor
 from ..nn.encoders import CategoryCodes
 from ..nn.functional import softmax
 from ..nn.predictor import require_onnx, write_onnx
@@ -33,7 +33,7 @@ __all__ = ["FITTED", "FittedMoE"]
 # What a fitted estimator has beside its net, and cannot predict without.
 FITTED = (
     *("_architecture", "_target", "_format", "_dtype", "_weights_seen", "_predict_seed"),
-    *("_scales", "_noise_at_predict", "input_shape_", "resolved_params_"),
+    *("_scales", "_noise_at_predict", "input_shape_", "resolved_params_", "expert_kinds_"),
 )
 _VERSION = "_sklearn_moe_version"
 
@@ -179,7 +179,10 @@ class FittedMoE(EstimatorParams):
 
     @property
     def coef_(self) -> np.ndarray:
-        """Coefficients of linear experts, by the columns `coef_names_`, in the units of X and y."""
+        """Coefficients of linear experts, by the columns `coef_names_`, in the units of X and y.
+
+        NaN for experts that are not linear.
+        """
         return self._linear_experts()[0]
 
     @property
@@ -206,16 +209,24 @@ class FittedMoE(EstimatorParams):
     def _linear_experts(self):
         """Return the coefficients and the intercepts of linear experts."""
         module, scales = self.module_, self._scales
-        if module.trunk is not None or not getattr(module.experts[0], "is_linear", False):
-            raise AttributeError("coef_ needs linear experts on a table, activation='linear'.")
+        experts = [e[1] if isinstance(module.experts, Pool) else e for e in module.experts]
+        is_linear = [getattr(expert, "is_linear", False) for expert in experts]
+        if module.trunk is not None or not any(is_linear):
+            raise AttributeError(
+                "coef_ needs linear experts on a table: expert='linear' or activation='linear'."
+            )
         each = [
-            [p.double().cpu().numpy() for p in expert.parameters()] for expert in module.experts
+            [part.cpu().numpy() for part in expert.linear_function()] if linear else None
+            for expert, linear in zip(experts, is_linear, strict=True)
         ]
-        coef = np.stack([readout @ weight for weight, _, readout, _ in each])
-        intercept = np.stack([readout @ bias + last for _, bias, readout, last in each])
+        unknown = [np.full_like(part, np.nan) for part in next(filter(None, each))]
+        coef, intercept = map(np.stack, zip(*(pair or unknown for pair in each), strict=True))
         if scales is not None:
-            coef[..., : len(scales.numeric)] /= scales.scale
-            intercept -= coef[..., : len(scales.numeric)] @ scales.center
+            n_numeric = len(scales.numeric)
+            if scales.adds_linear:  # the numbers stand behind what is missing and the categories
+                coef = np.concatenate([coef[..., -n_numeric:], coef[..., :-n_numeric]], -1)
+            coef[..., :n_numeric] /= scales.scale
+            intercept -= coef[..., :n_numeric] @ scales.center
         return self._in_units_of_y(coef, intercept)
 
     def _in_units_of_y(self, coef, intercept):

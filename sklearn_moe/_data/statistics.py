@@ -61,7 +61,7 @@ def describe_columns(X, weight, categorical=()):
     numbers = np.setdiff1d(np.arange(X.shape[1]), categorical)
     n_categories = np.where(empty, 0, high + 1)[categorical].astype(int)
     n_categories[(n_categories == 1) & ~missing[categorical]] = 0
-    columns = FeatureStatistics(
+    columns = dict(
         numeric=numbers,
         center=(center * unit)[numbers],
         scale=(scale * unit)[numbers],
@@ -70,7 +70,45 @@ def describe_columns(X, weight, categorical=()):
         n_categories=n_categories,
         missing=((mean - center) / scale)[numbers],
     )
-    return FeatureStatistics(*(tuple(values.tolist()) for values in columns[:-1]))
+    return FeatureStatistics(**{name: tuple(v.tolist()) for name, v in columns.items()})
+
+
+def find_knots(X, weight, statistics, n_pieces, most_pieces):
+    """Return the statistics with knots, between which each column is divided into pieces.
+
+    The knots are quantiles by weight, of some rows of a large table, in standard deviations.
+    Columns of fewer than three values, and those without effect, have none.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix
+    weight : ndarray of shape (n_samples,)
+    statistics : FeatureStatistics
+    n_pieces : int
+        Pieces of a column; fewer where some would be empty.
+    most_pieces : int
+        Of all columns: many columns have fewer pieces each, but at least two.
+    """
+    if X.shape[0] > _SAMPLE:
+        rows = draw_rows(X.shape[0], _SAMPLE)
+        X, weight = select(X, rows), weight[rows]
+    X = X.tocsc() if issparse(X) else X[:]
+    values_of = {}  # places in `numeric`, with the values and the sums of weights up to them
+    units = zip(statistics.numeric, statistics.center, statistics.scale, strict=True)
+    for place, (column, center, scale) in enumerate(units):
+        values = X[:, [column]].toarray()[:, 0] if issparse(X) else X[:, column]
+        z = (np.asarray(values, dtype=np.float64) - center) / scale
+        known = ~np.isnan(z)
+        values, places = np.unique(z[known], return_inverse=True)
+        if len(values) > 2:
+            values_of[place] = values, np.cumsum(np.bincount(places, weight[known]))
+    n_pieces = min(n_pieces, max(2, most_pieces // max(1, len(values_of))))
+    knots, shares = [()] * len(statistics.numeric), np.linspace(0, 1, n_pieces + 1)
+    for place, (values, total) in values_of.items():
+        # The lowest values that reach these shares of the weight, whatever was lost in sums.
+        found = np.unique(np.searchsorted(total, shares * total[-1] * (1 - 1e-9)))
+        knots[place] = tuple(values[found].tolist()) if len(found) > 2 else ()
+    return statistics._replace(knots=tuple(knots))
 
 
 class FirstRows(NamedTuple):

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import dataclass
+from itertools import cycle, islice
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,17 @@ import numpy as np
 from .._data.rows import row_slices
 from .._registry import accepts_argument, overrides, require_override
 from .._validation import refuse_overflow
-from ..nn import ACTIVATIONS, EXPERTS, NETWORKS, TRUNKS, ExpertSpec, Head, MLPExpert, RouterSpec
+from ..nn import (
+    ACTIVATIONS,
+    EXPERTS,
+    NETWORKS,
+    TRUNKS,
+    ExpertSpec,
+    Head,
+    LinearExpert,
+    MLPExpert,
+    RouterSpec,
+)
 from ..nn.routers.scores import CentroidScores, LinearScores, MLPScores, patches_shape
 from ..nn.routers.sparse import PatchChoiceRouter
 from ..optim import SOLVERS, SolverSpec
@@ -86,14 +97,24 @@ class DataProfile:
 class ModelPlan:
     """What the model is, in the words of `build_mixture`."""
 
-    expert: ExpertSpec
-    expert_options: dict[str, Any]
+    kinds: tuple[tuple[ExpertSpec, dict[str, Any]], ...]  # of experts, and their options
     trunk: Any
     router: RouterSpec
     router_options: dict[str, Any]
     n_shared_experts: int
     balance: Any
     balance_weight: float
+    kind_of: tuple[int, ...]  # the kind of each expert
+
+    @property
+    def expert(self):
+        """The first kind."""
+        return self.kinds[0][0]
+
+    @property
+    def expert_options(self):
+        """The options of the first kind."""
+        return self.kinds[0][1]
 
 
 @dataclass(frozen=True)
@@ -200,7 +221,15 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
     is_vector = data.is_table or trunk is not None
     ndim = 2 if is_vector else 1 + len(data.sample_shape)
     usual = next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)  # the first of them
-    expert = ExpertSpec.of(EXPERTS.resolve(choices.pick("expert", usual)))
+    chosen = choices.pick("expert", usual)
+    chosen = chosen if isinstance(chosen, list | tuple) else [chosen]
+    if not chosen:
+        raise ValueError("expert=[] names no kind of experts. Use 'auto', or a list of names.")
+    specs = [ExpertSpec.of(EXPERTS.resolve(kind)) for kind in chosen][: choices["n_experts"]]
+    kinds = [spec for i, spec in enumerate(specs) if spec not in specs[:i]]
+    kind_of = tuple(kinds.index(spec) for spec in islice(cycle(specs), choices["n_experts"]))
+    expert = kinds[0]
+    _check_kinds(choices, kinds, data, trunk)
     usual = expert.solver or ("adamw" if data.is_image else "adam")
     solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", usual)))
     adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
@@ -214,10 +243,12 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
             f"(n_samples, n_channels, height, width), got samples of shape {data.sample_shape}. "
             "Use standardize='auto': the steps are in proportion to the scale of patches."
         )
-    model = _plan_model(choices, data, expert, trunk, router)
+    model = _plan_model(choices, data, kinds, kind_of, trunk, router)
     is_linear = choices["activation"] in ("linear", ACTIVATIONS["linear"])
+    is_linear |= all(kind.factory is LinearExpert for kind in kinds)
     training = _plan_training(choices, data, head, solver, model, is_linear)
-    is_linear = is_linear and data.is_table and trunk is None and expert.factory is MLPExpert
+    is_linear = is_linear and data.is_table and trunk is None
+    is_linear = is_linear and expert.factory in (MLPExpert, LinearExpert)
     mixes = router.router_class.mixes_distributions and choices["n_experts"] > 1
     # A small step takes as long on a GPU as on one core: the time that Python takes for it.
     devices = choices.pick("device", ("cpu", accelerator or "cpu"))
@@ -230,7 +261,26 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
     return Plan(data, standardize, is_linear, is_linear and mixes, *parts)
 
 
-def _plan_model(choices, data, expert, trunk, router):
+def _check_kinds(choices, kinds, data, trunk):
+    """Refuse several kinds where the experts must be alike, and columns that there are not."""
+    alike = {"router__upcycle": 0, "router__n_shared_experts": 0}
+    for name, unset in alike.items():
+        if len(kinds) > 1 and choices[name] != unset:
+            raise ValueError(
+                f"{name}={choices[name]!r} needs experts of one kind, got expert="
+                f"{choices['expert']!r}. Use {name}={unset}, or a single expert."
+            )
+    reads = [kind.name for kind in kinds if kind.columns == "piecewise"]
+    is_encoded = data.is_table and trunk is None and choices["standardize"] is not False
+    if reads and not is_encoded:
+        raise ValueError(
+            f"expert={reads[0]!r} reads the standardized columns of a table, got samples of shape "
+            f"{data.sample_shape}, standardize={choices['standardize']!r}, trunk={trunk!r}. Use "
+            "expert='mlp', or standardize='auto' and trunk=None."
+        )
+
+
+def _plan_model(choices, data, kinds, kind_of, trunk, router):
     """Return what the model is, with all parts of the router."""
     fixed, top_k, upcycle = router.network, router.top_k, choices["router__upcycle"]
     network = choices.pick("router__network", "linear" if fixed is None else "auto")
@@ -267,8 +317,7 @@ def _plan_model(choices, data, expert, trunk, router):
     elif trunk is None:
         init_std = 1 / np.sqrt(np.prod(data.sample_shape))
     return ModelPlan(
-        expert=expert,
-        expert_options=_expert_options(choices, data, expert),
+        kinds=tuple((kind, _expert_options(choices, data, kind, kinds)) for kind in kinds),
         trunk=trunk,
         router=router,
         # Noise is derived from the row for 2-D X, so that sample_weight=2 equals repeating the row.
@@ -276,6 +325,7 @@ def _plan_model(choices, data, expert, trunk, router):
         n_shared_experts=choices["router__n_shared_experts"],
         balance=choices["balance__kind"],
         balance_weight=choices["balance__weight"],
+        kind_of=kind_of,
     )
 
 
@@ -306,7 +356,16 @@ def _plan_training(choices, data, head, solver, model, is_linear):
             )
     own_loss = _OWN_LOSS_ON_TABLES if data.is_table else _OWN_LOSS_BEHIND_TRUNK
     is_strong = (data.is_table or model.trunk is not None) and not is_linear
-    own_loss = choices.pick("expert_loss_weight", own_loss if mixes and is_strong else 0.0)
+    own_loss = own_loss if mixes and is_strong else 0.0
+    trains_router = len(model.kinds) > 1 and _trains_router(choices)
+    if trains_router:
+        own_loss = min(own_loss, _OWN_LOSS_BEHIND_TRUNK)
+    own_loss = choices.pick("expert_loss_weight", own_loss)
+    if trains_router and own_loss == 1:
+        raise ValueError(
+            "expert_loss_weight=1 leaves nothing to balance or router__learning_rate: the router "
+            "is learned from out-of-bag rows when the experts are trained. Use 'auto'."
+        )
     # One network has no out-of-bag samples, but a bag of such networks has.
     rehearses = n_experts == 1 and data.is_table and overrides(head, Head, "mix")
     # Specialized experts give poor out-of-bag estimates: they know their own region only. Samples
@@ -327,7 +386,7 @@ def _plan_training(choices, data, head, solver, model, is_linear):
             f"n_experts={n_experts}. Use router='soft' and n_experts > 1, or leave it at 'auto'."
         )
     starts_linear = (own_loss > 0 or n_experts == 1) and data.is_wide
-    starts_linear = starts_linear and _holds_linear(model, head)
+    starts_linear = starts_linear and len(model.kinds) == 1 and _holds_linear(model, head)
     auto_rates = _auto_rates(choices, data, solver, model)
     rates = [choices.pick(name, auto) for name, auto in auto_rates.items()]
     for name, rate in zip(auto_rates, rates, strict=True):
@@ -347,6 +406,9 @@ def _plan_training(choices, data, head, solver, model, is_linear):
     few = data.n_samples <= _FEW_ROWS and not starts_linear
     share = _OUT_OF_BAG_OF_FEW if few else _OUT_OF_BAG
     n_out_of_bag = min(max(1, round(share * n_experts)), n_experts - 1)
+    learns_router = len(model.kinds) > 1 and mixes and own_loss == 1 and data.is_table
+    if learns_router:  # one of each kind
+        n_out_of_bag = 1
     n_per_network = batch_size
     if model.trunk is None and router_class.sparse and n_experts > 1:
         n_per_network *= model.router.top_k / n_experts
@@ -359,7 +421,8 @@ def _plan_training(choices, data, head, solver, model, is_linear):
         auto_rates=auto_rates,
         expert_loss_weight=own_loss,
         holds_out=stop is True,
-        n_out_of_bag=n_out_of_bag if is_bagged else 0,
+        # Also without stopping, the router is learned from rows that experts did not see.
+        n_out_of_bag=n_out_of_bag if is_bagged or (learns_router and not stop) else 0,
         n_rehearsing=_BAG if is_bagged and rehearses else 0,
         batch_size=batch_size,
         largest_batch=largest_batch,
@@ -371,6 +434,14 @@ def _plan_training(choices, data, head, solver, model, is_linear):
         # network sees few samples at a time.
         may_use_bf16=data.is_image and data.dtype != np.float64 and n_per_network >= _WORTH_BF16,
     )
+
+
+def _trains_router(choices):
+    """Tell whether something is set that acts on a router only while it is trained in steps."""
+    network = choices["router__network"]
+    has_own_network = not _is_auto(network) and NETWORKS.resolve(network) is not LinearScores
+    is_balanced = choices["balance__kind"] is not None
+    return has_own_network or is_balanced or not _is_auto(choices["router__learning_rate"])
 
 
 def _holds_linear(model, head):
@@ -410,14 +481,18 @@ def _auto_rates(choices, data, solver, model):
     return {"learning_rate_init": rate, "router__learning_rate": router_rate}
 
 
-def _expert_options(choices, data, expert):
+def _expert_options(choices, data, expert, kinds):
     """Return the options of the expert's factory; refuse those that it does not take."""
     options, name = {}, choices["expert"]
-    if (width := choices["expert_width"]) is not None:
+
+    def is_asked(argument):  # of this kind, unless it is for others
+        return expert.takes(argument) or not any(kind.takes(argument) for kind in kinds)
+
+    if (width := choices["expert_width"]) is not None and is_asked("width"):
         _require(expert.factory, "width", "expert_width", width, f"expert={name!r}", "None")
         options["width"] = width
     activation = choices.pick("activation", expert.activation)
-    if activation is not None:
+    if activation is not None and is_asked("activation"):
         asked = "activation", "activation", activation, f"expert={name!r}", "'auto'"
         _require(expert.factory, *asked)
         options["activation"] = activation

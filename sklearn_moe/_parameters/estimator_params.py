@@ -6,7 +6,7 @@ What belongs to one part of a mixture is kept in an object of that part: `Router
 
 import copy
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -303,7 +303,7 @@ class FitCheckpoint:
 
 
 # What the parameters of these names may be: a registered name, or an object of the user's own.
-ExpertChoice = str | Callable | ExpertSpec
+ExpertChoice = str | Callable | ExpertSpec | Sequence[str | Callable | ExpertSpec]
 RouterChoice = str | type[Router] | RouterSpec | RouterParams
 LossChoice = str | Callable | LossSpec
 BalanceChoice = str | Callable | BalanceParams
@@ -319,14 +319,17 @@ class EstimatorParams(BaseEstimator):
     n_experts : int, default=8
         Number of experts, M. With 1 there is no router, and the model is the single expert.
 
-    expert : str, callable or ExpertSpec, default="auto"
-        Network of an expert:
+    expert : str, callable, ExpertSpec or a list of these, default="auto"
+        Network of an expert, or of several kinds of experts, which are repeated over the experts:
 
         - "patch": the sum over patches and filters of sigma(<w, x_p>), without biases
           (section 3.2 of [1]_);
         - "patch_conv": the same with a bias per filter and uniform initial weights, as in the
           authors' code;
-        - "mlp": one hidden layer and a linear output;
+        - "mlp": hidden layers and a linear output; one layer, unless it has other options:
+          `EXPERTS["mlp"].with_options(n_layers=2)`;
+        - "piecewise": the same, of the columns of a table and their piecewise-linear encoding;
+        - "linear": a linear function of the columns of a table, without a bound of the columns;
         - "cnn": two convolutions and two fully connected layers;
         - "resnet18", "mobilenet_v2": those of torchvision, with first layers for small images and
           without downloaded weights; "resnet18_gn", "mobilenet_v2_gn": the same with GroupNorm
@@ -339,6 +342,11 @@ class EstimatorParams(BaseEstimator):
 
         "auto" is "mlp" for X of 2 dimensions, "patch" for 3 dimensions, and "mlp" after a trunk,
         which images have by default.
+
+        With several kinds on a table, each row is hidden from one expert of every kind, linear
+        experts are found by a solver, and the router is learned after the experts, from what
+        they predict of rows that they did not see. `balance`, `router__learning_rate` and
+        `router__network` have it trained with the experts instead.
 
     router : str, subclass of sklearn_moe.nn.Router, RouterSpec or RouterParams, default="auto"
         Which experts compute a sample, and how their outputs are combined.
@@ -465,8 +473,12 @@ class EstimatorParams(BaseEstimator):
         Share of the training samples that each expert computes, by weight. If all experts compute
         every sample, this is the mean of their gates.
 
+    expert_kinds_ : ndarray of shape (n_experts,)
+        Name of the kind of each expert.
+
     coef_ : ndarray of shape (n_experts, n_columns) or (n_experts, n_outputs, n_columns)
-        Coefficients of linear experts of a table (`activation="linear"`): for regression in the
+        Coefficients of linear experts of a table (`expert="linear"`, `activation="linear"`), NaN
+        for others: for regression in the
         units of y, for classes those of the logits, (n_experts, n_classes, n_columns). Numeric
         columns are in their own units. If a column had missing values in `fit`, a missing value is
         its mean, and there is a second coefficient for the mark of missing values. There is a
@@ -625,7 +637,7 @@ class EstimatorParams(BaseEstimator):
 
     _parameter_constraints: ClassVar[dict] = {
         "n_experts": [Count(1)],
-        "expert": [str, callable, ExpertSpec],
+        "expert": [str, callable, ExpertSpec, list, tuple],
         "router": [str, callable, RouterSpec, RouterParams],
         "loss": [str, callable, LossSpec],
         "balance": [str, callable, None, BalanceParams],

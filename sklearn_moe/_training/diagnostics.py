@@ -9,6 +9,7 @@ from sklearn.utils import gen_batches
 from .._compat import warn
 from ..exceptions import ExpertCollapseWarning
 from ..nn.seeding import use_generator
+from .pool import learns_router
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert computes "nearly all"
 _RUINED = 1.0  # what is worse by this than outputs of 0: of numbers an R2 below -2
@@ -137,7 +138,8 @@ def _warn_of_load(fit, load):
             "router__learning_rate, or use another router than 'relu'.",
             ExpertCollapseWarning,
         )
-    if len(load) > 1 and load[busiest] > _COLLAPSED:
+    # A router that was learned from unseen rows knows that one expert is the best.
+    if len(load) > 1 and load[busiest] > _COLLAPSED and not learns_router(fit.net):
         warn(
             f"Expert {busiest} computes {load[busiest]:.1%} of the training "
             f"samples (load: {np.round(load, 3).tolist()}): the mixture has "

@@ -2,9 +2,9 @@
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression, RidgeCV
+from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 
-_ALPHAS = np.logspace(-1, 5, 13)
+ALPHAS = np.logspace(-1, 5, 13)
 _UNSEEN = -5.0  # score of a class of which an expert sees no sample
 
 
@@ -26,21 +26,41 @@ def start_linear(net, rows):
     y, weight = (column.cpu().numpy() for column in (rows.y, rows.weight))
     for m, expert in enumerate(net.module_.experts):
         seen = slice(None) if rows.in_bag is None else rows.in_bag[:, m].cpu().numpy()
-        coef = np.zeros((head.n_outputs, X.shape[1]))
-        intercept = np.zeros(head.n_outputs)
-        fit = _FITS[head.kind]
-        coef[: head.n_targets], intercept[: head.n_targets] = fit(
-            X[seen], y[seen], weight[seen].astype(np.float64), head.n_targets
-        )
-        expert.become_linear(torch.from_numpy(coef), torch.from_numpy(intercept))
+        expert.become_linear(*fit_linear(head, X[seen], y[seen], weight[seen]))
 
 
-def _fit_numbers(X, y, weight, n_targets):
-    model = RidgeCV(_ALPHAS).fit(X, y, weight)
+def fit_linear(head, X, y, weight, alpha=None):
+    """Return coefficients and intercepts of a penalized linear model of samples.
+
+    Parameters
+    ----------
+    head : Head
+        What an output means. Outputs beyond one per target are 0.
+    X : ndarray of shape (n_samples, n_features)
+    y : ndarray of shape (n_samples,) or (n_samples, n_targets)
+    weight : ndarray of shape (n_samples,)
+    alpha : float or None, default=None
+        Penalty of a model of numbers. None: by leaving out one sample at a time.
+
+    Returns
+    -------
+    coef : Tensor of shape (n_outputs, n_features)
+    intercept : Tensor of shape (n_outputs,)
+    """
+    coef = np.zeros((head.n_outputs, X.shape[1]))
+    intercept = np.zeros(head.n_outputs)
+    coef[: head.n_targets], intercept[: head.n_targets] = _FITS[head.kind](
+        X, y, weight.astype(np.float64), head.n_targets, alpha
+    )
+    return torch.from_numpy(coef), torch.from_numpy(intercept)
+
+
+def _fit_numbers(X, y, weight, n_targets, alpha=None):
+    model = (RidgeCV(ALPHAS) if alpha is None else Ridge(alpha)).fit(X, y, weight)
     return model.coef_.reshape(n_targets, -1), model.intercept_
 
 
-def _fit_classes(X, y, weight, n_targets):
+def _fit_classes(X, y, weight, n_targets, alpha=None):
     coef, intercept = np.zeros((n_targets, X.shape[1])), np.full(n_targets, _UNSEEN)
     classes = np.unique(y)
     if len(classes) == 1:
@@ -52,7 +72,7 @@ def _fit_classes(X, y, weight, n_targets):
     return coef, intercept
 
 
-def _fit_labels(X, y, weight, n_targets):
+def _fit_labels(X, y, weight, n_targets, alpha=None):
     each = [_fit_classes(X, label.astype(int), weight, 2) for label in y.T]
     coefs, intercepts = zip(*each, strict=True)  # of no and yes: a label has their difference
     return np.diff(coefs, axis=1)[:, 0], np.diff(intercepts, axis=1)[:, 0]

@@ -11,18 +11,20 @@ import torch
 from .._compat import Interrupts
 from .._data.rows import Batches
 from .._registry import call_factory
-from ..nn import weighted_mean
+from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
 from ..nn.mixture import upcycle
 from ..nn.seeding import is_stochastic, use_generator
 from .callbacks import StopTraining, WeightedRows, check_callbacks, has_batch_hooks
 from .placement import as_many_threads_as_useful, explained_errors, work_of_a_step
+from .pool import learns_router
 from .process_group import CURRENT_GROUP
 
 _LARGEST_BLOCK = 31 * 2**20  # bytes, just below what glibc maps afresh every time
 _RISE = 20  # the rates are full after 1 / 20 of the steps
-_NUMBERS = ("weight", "loss", "router_gradient_norm", "oob_loss", "score")  # of a step
+# Of a step.
+_NUMBERS = ("weight", "loss", "router_gradient_norm", "oob_loss", "kind_losses", "score")
 
 
 class Cosine:
@@ -132,7 +134,8 @@ class Training:
         Ctrl-C ends the training as it is, and always reaches the caller. `streamed` is an iterable
         of Rows, the first of them those of the training.
         """
-        net, self.step = self.net, Step(self)
+        net, self.is_streamed = self.net, streamed is not None
+        self.step = Step(self)
         work = work_of_a_step(net.module_, self.batch_size, self.rows.x.shape[1:])
         try:
             with (
@@ -319,6 +322,12 @@ class Training:
         else:
             score = float(numbers["score"].sum() / weight.sum())
             self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
+        if "kind_losses" in numbers:  # sums of losses and of weights
+            losses, weights = numbers["kind_losses"].sum(0).tolist()
+            pairs = zip(losses, weights, strict=True)
+            found = [loss / weight if weight else math.inf for loss, weight in pairs]
+            epoch["kind_oob_losses"] = found
+            self._record(epoch, "oob_loss", min(found), 1)
         if "oob_loss" in numbers:
             self._record(epoch, "oob_loss", float(share @ numbers["oob_loss"]), 1)
         self._record(epoch, prefix + "_loss", loss, 1)
@@ -375,6 +384,7 @@ class Step:
     def __init__(self, training):
         self.training, self.net = training, training.net
         self.is_stochastic = is_stochastic(self.net.module_)
+        self.pool = self.net.module_.experts if learns_router(self.net) else None
         self.router_parameters = self.net.router_parameters()
 
     def __call__(self, batch):
@@ -382,7 +392,7 @@ class Step:
         net, training = self.net, self.training
         for parameter in training.parameters:  # faster than zero_grad
             parameter.grad = None
-        mixed, losses, oob_losses = self.forward(batch)
+        mixed, losses, unseen = self.forward(batch)
         loss = self.backward(mixed, losses, batch)
         # The length of an expert's step may not follow from its gradient.
         if net.solver.per_expert and (training.is_weighted or net.schedule == "residual"):
@@ -391,8 +401,8 @@ class Step:
         if training.schedule is not None:
             training.schedule.step()
         numbers = {"loss": loss, "weight": batch_size(batch.weight)}
-        if oob_losses is not None:
-            numbers["oob_loss"] = weighted_mean(oob_losses, batch.weight)
+        if unseen is not None:
+            numbers |= unseen
         if mixed.output is not None:
             numbers["y_pred"] = mixed.output.detach()
         gradients = [p.grad for p in self.router_parameters if p.grad is not None]
@@ -403,7 +413,7 @@ class Step:
         return numbers
 
     def forward(self, batch):
-        """Return what the mixture makes of a batch, the losses and the out-of-bag losses."""
+        """Return what the mixture makes of a batch, the losses and what is told of unseen rows."""
         net, training, module = self.net, self.training, self.net.module_
         needs_each_expert = net.expert_loss_weight or batch.in_bag is not None
         forward = module.forward_experts if needs_each_expert else module
@@ -439,8 +449,8 @@ class Step:
     def _losses(self, mixed, batch):
         """Return the mixture's outputs, in full precision, and the losses, (n_samples,).
 
-        With an out-of-bag mask, also the loss of each sample by the experts that were not trained
-        on it; otherwise None.
+        With an out-of-bag mask, also the loss of the samples by the experts that were not trained
+        on them, by name; otherwise None.
         """
         net, head, dtype = self.net, self.net.criterion_, batch.weight.dtype
         if mixed.output is not None:
@@ -450,11 +460,37 @@ class Step:
         losses = head.losses(mixed.expert_outputs, batch.y)
         gate = mixed.route.gate
         in_bag = torch.ones_like(losses) if batch.in_bag is None else batch.in_bag.to(losses.dtype)
+        if self.pool is not None:
+            return mixed, *self._losses_of_kinds(gate, losses, in_bag, batch)
         loss, oob_loss = mixture_loss(gate, losses, in_bag, net.expert_loss_weight)
         if self.training.has_batch_hooks or net.schedule == "residual":
             log_gate = gate.detach().to(losses.dtype).log()
             mixed = mixed._replace(output=head.mix(log_gate, mixed.expert_outputs.detach()))
-        return mixed, loss, None if batch.in_bag is None else oob_loss
+        if batch.in_bag is None:
+            return mixed, loss, None
+        return mixed, loss, {"oob_loss": weighted_mean(oob_loss, batch.weight)}
+
+    def _losses_of_kinds(self, gate, losses, in_bag, batch):
+        """Return the mean loss of the experts that are trained, and sums of each kind's unseen.
+
+        Streamed rows are new to the experts: they teach the router, too.
+        """
+        pool = self.pool
+        kind_of = torch.nn.functional.one_hot(torch.tensor(pool.kind_of)).to(losses)
+        active = kind_of.new_tensor(pool.active)
+        each = (losses * in_bag) @ kind_of / (in_bag @ kind_of).clamp(min=1)  # of each kind
+        loss = each @ active / active.sum()
+        # The gradient of a kind does not depend on how many others are still trained: Adam would
+        # take a sudden change of its size for long steps.
+        share = active.mean()
+        loss = share * loss + (1 - share) * loss.detach()
+        if batch.in_bag is None:
+            if self.training.is_streamed:
+                loss = loss + mixture_loss(gate, losses.detach(), in_bag)[0]
+            return loss, None
+        unseen = 1 - in_bag
+        sums = torch.stack([(losses.detach() * unseen) @ kind_of, unseen @ kind_of * active])
+        return loss, {"kind_losses": torch.einsum("snk,n->sk", sums, batch.weight)}
 
     def backward(self, mixed, losses, batch):
         """Compute the gradients of all processes; return the loss."""
@@ -489,6 +525,7 @@ class Step:
             residual = mixed.route.expert_means(error, batch.weight)
             factors.append((residual / net.criterion_.chance_level_error).clamp(max=1))
         multipliers = reduce(torch.mul, factors).expand(len(experts))
-        values = [multipliers] if is_stack(experts) else multipliers
+        stacked = is_stack(experts) and not isinstance(experts, Pool)
+        values = [multipliers] if stacked else multipliers
         for group, value in zip(net.optimizer_.param_groups, values, strict=False):
             group["lr_multiplier"] = value

@@ -15,6 +15,7 @@ from .._compat import __version__
 from .._data.rows import Batches, Rows, SparseRows, as_tensor
 from .._devices import OutOfMemoryError, as_device, default_torch_modes, free_memory
 from .._persistence import pack_net, unpack_net
+from ..nn import Pool
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
 from ..nn.functional import batch_weight
@@ -94,11 +95,14 @@ class MoENet(NeuralNet):
         """Give the router its own learning rate and, where the solver asks for it, each expert."""
         _, options = self.get_params_for_optimizer("optimizer", [])
         module = self.module_
+        is_pool = isinstance(module.experts, Pool)
         units = [module.experts, *module.shared, *([] if module.trunk is None else [module.trunk])]
         groups = [{"params": list(unit.parameters())} for unit in units]
         if not self.solver.per_expert:
-            groups = [{"params": [p for group in groups for p in group["params"]]}]
-        elif is_stack(module.experts):
+            kinds = module.experts.kinds if is_pool else [module.experts]
+            groups = [{"params": list(kind.parameters())} for kind in kinds]
+            groups[-1]["params"] += [p for unit in units[1:] for p in unit.parameters()]
+        elif is_stack(module.experts) and not is_pool:
             groups[0]["units"] = len(module.experts)
         else:
             groups[:1] = [{"params": list(expert.parameters())} for expert in module.experts]

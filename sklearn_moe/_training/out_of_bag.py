@@ -5,9 +5,11 @@ import torch
 
 from ..nn.dispatch import is_stack
 from ..nn.seeding import hash_rows
+from .pool import learns_router
 
 _ROWS_LOOKED_AT = 2000  # enough to tell what a table is like, and which factor is best
 _FEW = 5  # distinct rows
+_FEWEST_BAGS = 4
 _FACTORS = np.exp(np.linspace(-1, 1, 81)).tolist()  # of logits
 
 
@@ -21,7 +23,11 @@ def hide_rows(net, rows, n_out_of_bag, groups=None):
     groups equal rows are, unless the table has few distinct rows: otherwise an expert would be
     evaluated on a copy of a row that it was trained on.
     """
-    sizes = len(net.module_.experts), n_out_of_bag
+    experts = net.module_.experts
+    ranks, n_bags = [*range(len(experts))], len(experts)
+    if learns_router(net):  # one expert of each kind; of few, each still sees most rows
+        ranks, n_bags = experts.ranks, max(1 + max(experts.ranks), _FEWEST_BAGS)
+    sizes = n_bags, n_out_of_bag
     if groups is None and rows.x.ndim == 2:
         some = rows.sample(_ROWS_LOOKED_AT, rows.y.device).x.cpu().numpy()
         groups = np.arange(len(rows.y)) if has_few_distinct_rows(some) else None
@@ -33,7 +39,7 @@ def hide_rows(net, rows, n_out_of_bag, groups=None):
         generator = torch.Generator().manual_seed(0)
         draws = torch.rand(int(groups.max()) + 1, sizes[0], generator=generator)
         in_bag = _all_but_largest(draws, n_out_of_bag)[torch.from_numpy(groups)]
-    return rows._replace(in_bag=in_bag.to(rows.y.device))
+    return rows._replace(in_bag=in_bag[:, ranks].to(rows.y.device))
 
 
 def in_bag_mask(x, n_experts, n_out_of_bag):

@@ -1,7 +1,7 @@
 """The mixture of experts in plain torch: experts, routers, balancing, dispatch and heads."""
 
 from .balance import BALANCES
-from .experts import EXPERTS, CNNExpert, ExpertSpec, MLPExpert, PatchExpert
+from .experts import EXPERTS, CNNExpert, ExpertSpec, LinearExpert, MLPExpert, PatchExpert, Pool
 from .functional import ACTIVATIONS, weighted_mean
 from .heads import LOSSES, Head, LossSpec, RegressionHead
 from .mixture import MixtureOfExperts, build_mixture
@@ -21,7 +21,7 @@ __all__ = [  # noqa: RUF022
     # base classes of your own parts
     "Balance", "Head", "Noise", "RegressionHead", "Route", "Router", "Scores",
     # parts that may be subclassed or built directly
-    "CNNExpert", "MLPExpert", "PatchExpert", "SoftRouter", "TopKRouter",
+    "CNNExpert", "LinearExpert", "MLPExpert", "PatchExpert", "Pool", "SoftRouter", "TopKRouter",
     # the whole
     "MixtureOfExperts", "Predictor", "build_mixture", "weighted_mean",
 ]

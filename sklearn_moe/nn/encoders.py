@@ -1,7 +1,7 @@
 """Encoders: fixed transforms of tables and images, before router and experts see them."""
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -28,6 +28,8 @@ class FeatureStatistics(NamedTuple):
     n_categories: tuple[int, ...] = ()  # of each categorical column
     missing: tuple[float, ...] = ()  # replaces a missing number, standardized; empty: 0
     is_linear: bool = False  # whether the columns have no soft bound
+    knots: tuple[tuple[float, ...], ...] = ()  # of the pieces of each numeric column, standardized
+    adds_linear: bool = False  # whether the columns are added without a soft bound
 
 
 class _FixedTypes(nn.Module):
@@ -59,19 +61,49 @@ class TableEncoder(_FixedTypes):
     Centers and scales are kept in float64, whatever the type of the module. X is standardized in
     its own type: large numbers with small differences need float64 before, not after.
 
+    Experts of different kinds read different columns of the result, which stand side by side:
+    the pieces of numbers (with `knots`), the numbers with the soft bound, what is missing and the
+    categories, the numbers without it (with `adds_linear`). A piece is 0 below its two knots, 1
+    above them and linear between: a piecewise-linear encoding (arXiv 2203.05556).
+
     Parameters
     ----------
     statistics : FeatureStatistics
+
+    Attributes
+    ----------
+    columns : dict of slice
+        What an expert reads: "bounded", "piecewise" (the same and the pieces) or "linear". The
+        router reads "bounded".
     """
 
     def __init__(self, statistics: FeatureStatistics):
         super().__init__()
-        n_numeric = len(statistics.numeric) + len(statistics.with_missing)
+        n_numeric = len(statistics.numeric)
         self.n_all_categories = sum(statistics.n_categories)
-        self.n_outputs = n_numeric + self.n_all_categories
         self.mean_is_zero = not any(statistics.missing)
         tables = statistics._asdict()
-        self.is_linear = tables.pop("is_linear")
+        self.is_linear, self.adds_linear = tables.pop("is_linear"), tables.pop("adds_linear")
+        pieces = [
+            (column, low, high)
+            for column, knots in enumerate(tables.pop("knots"))
+            for low, high in pairwise(knots)
+        ]
+        self.has_pieces = bool(pieces)
+        if pieces:
+            of_column, low, high = zip(*pieces, strict=True)
+            edges = _bounded(torch.tensor([low, high], dtype=torch.float64))
+            self.register_buffer("of_column", torch.tensor(of_column))
+            self.register_buffer("low", edges[0])
+            self.register_buffer("width", edges[1] - edges[0])
+        n_bounded = n_numeric + len(statistics.with_missing) + self.n_all_categories
+        start, stop = len(pieces), len(pieces) + n_bounded
+        self.n_outputs = stop + (n_numeric if self.adds_linear else 0)
+        self.columns = {
+            "bounded": slice(start, stop),
+            "piecewise": slice(0, stop),
+            "linear": slice(start + n_numeric, self.n_outputs),
+        }
         for name, values in tables.items():
             if name in ("center", "scale", "missing"):
                 units = torch.tensor(values, dtype=torch.float64)
@@ -94,15 +126,18 @@ class TableEncoder(_FixedTypes):
         if not self.mean_is_zero:
             z = torch.where(z.isnan(), missing, z)
         z = torch.nan_to_num(z, nan=0.0, posinf=_FAR, neginf=-_FAR)
-        if self.is_linear:
-            parts = [z.clamp(-_LINEAR_UP_TO, _LINEAR_UP_TO)]
-        else:  # a root is exact; the last bit of hypot depends on the place in the batch
-            z = z.clamp(-_FAR, _FAR)
-            parts = [z * (_KNEE / (z.square() + _KNEE**2).sqrt())]
+        bounded = z.clamp(-_LINEAR_UP_TO, _LINEAR_UP_TO) if self.is_linear else _bounded(z)
+        parts = [bounded]
+        if self.has_pieces:
+            low, width = self.low.to(z.dtype), self.width.to(z.dtype)
+            pieces = (bounded.index_select(1, self.of_column) - low) / width
+            parts.insert(0, pieces.clamp(0, 1))
         if len(self.with_missing):
             parts.append(numbers.index_select(1, self.with_missing).isnan().to(z.dtype))
         if len(self.categories):
             parts.append(self._one_hot(x.index_select(1, self.categories)))
+        if self.adds_linear:
+            parts.append(z)
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def _one_hot(self, codes: Tensor) -> Tensor:
@@ -112,6 +147,13 @@ class TableEncoder(_FixedTypes):
         columns = columns.masked_fill(~known, self.n_all_categories)
         ones = codes.new_zeros(codes.shape[0], self.n_all_categories + 1).scatter_(1, columns, 1.0)
         return ones[:, :-1]
+
+
+def _bounded(z: Tensor) -> Tensor:
+    """Return z with a soft bound of three standard deviations."""
+    z = z.clamp(-_FAR, _FAR)
+    # A root is exact; the last bit of hypot depends on the place in the batch.
+    return z * (_KNEE / (z.square() + _KNEE**2).sqrt())
 
 
 class ChannelStatistics(NamedTuple):

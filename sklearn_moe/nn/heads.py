@@ -75,6 +75,31 @@ class Head(nn.Module):
         loss = self.loss(expert_outputs.flatten(0, 1), y.repeat_interleave(n_experts, 0))
         return loss.unflatten(0, (-1, n_experts))
 
+    def mixing_parts(
+        self, expert_outputs: Tensor, y: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
+        """Return what experts contribute to a mixture, and the losses of such mixtures.
+
+        The loss of a mixture with gates g depends on them by sum_m g_m v_m alone. The default is
+        that of a mixture of distributions: v_m is the likelihood of y by expert m.
+
+        Parameters
+        ----------
+        expert_outputs : (n_samples, n_experts, n_outputs)
+        y : (n_samples, ...)
+
+        Returns
+        -------
+        values : (n_samples, n_experts, n_values)
+        losses : callable
+            From sums, (n, n_values), and the places of n samples to the losses, (n,).
+        """
+        losses = self.losses(expert_outputs, y)
+        least = losses.amin(1)
+        values = (least.unsqueeze(1) - losses).exp().unsqueeze(2)
+        tiny = torch.finfo(values.dtype).tiny
+        return values, lambda mixed, rows: least[rows] - mixed[:, 0].clamp(min=tiny).log()
+
     def predict(self, output: Tensor) -> Tensor:
         """Return probabilities or numbers, (n_samples, n_targets)."""
         raise NotImplementedError
@@ -253,6 +278,12 @@ class SigmoidHead(Head):
 
     mix = staticmethod(_mix_binary)
 
+    def mixing_parts(self, expert_outputs, y):
+        """Return the likelihoods of the labels, each of which is mixed by itself."""
+        values = (expert_outputs * (2 * y - 1).unsqueeze(1)).sigmoid()
+        tiny = torch.finfo(values.dtype).tiny
+        return values, lambda mixed, rows: -mixed.clamp(min=tiny).log().mean(1)
+
 
 # -- numbers: regression ------------------------------------------------------------------
 
@@ -316,6 +347,13 @@ class RegressionHead(Head):
     def losses(self, expert_outputs: Tensor, y: Tensor) -> Tensor:
         """Return the negative log densities, per target."""
         return self._scaled_loss(expert_outputs, y.unsqueeze(1)) / self.n_targets
+
+    def mixing_parts(self, expert_outputs, y):
+        """Return the predicted numbers, whose weighted mean is the mixture's prediction."""
+        if self.has_scale:
+            return super().mixing_parts(expert_outputs, y)
+        y = y.double()
+        return expert_outputs, lambda mixed, rows: self.density_loss(mixed, y[rows]) / y.shape[1]
 
     def _scaled_loss(self, expert_outputs, y):
         log_scale = self._parameters.get("log_scale")  # for each target, if it is learned

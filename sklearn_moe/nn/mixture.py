@@ -12,7 +12,7 @@ from .._registry import require_override
 from .balance import BALANCES
 from .dispatch import Experts, apply_all, is_stack, stacked_form
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
-from .experts import ExpertSpec
+from .experts import ExpertSpec, Pool
 from .functional import Shape, dry_run, evaluate
 from .heads import Head
 from .routers.base import Balance, Route, Router
@@ -80,7 +80,11 @@ class MixtureOfExperts(nn.Module):
             scores = x.new_zeros(x.shape[0], len(self.experts), dtype=next(self.parameters()).dtype)
             first = scores[:, :1]
             return Route(scores, scores, first.long(), first + 1)
-        return self.router(x, generator)
+        return self.router(self.router_input(x), generator)
+
+    def router_input(self, x: Tensor) -> Tensor:
+        """Return what the router reads of encoded samples."""
+        return x[:, self.experts.router_columns] if isinstance(self.experts, Pool) else x
 
     def forward(
         self, x: Tensor, generator: Generator | None = None, encoded: bool = False
@@ -173,8 +177,8 @@ def build_mixture(
     n_experts: int,
     *,
     head: Callable[[], Head],
-    expert: ExpertSpec,
-    expert_options: Mapping[str, Any],
+    kinds: Sequence[tuple[ExpertSpec, Mapping[str, Any]]],
+    kind_of: Sequence[int] | None = None,
     router: Any = "top1",
     router_options: Mapping[str, Any],
     balance: str | Callable | None = None,
@@ -191,8 +195,9 @@ def build_mixture(
     `statistics` are those of the columns of a table or of the channels of images, which are
     standardized by them; None: samples are not changed. `trunk` is made for them by `make_trunk`.
     With `unstacked` each expert has tensors of its own, which a solver may need; otherwise the
-    weights of homogeneous experts are one `Stack` where that makes a step faster.
-    `expert_options` are those of the expert's factory, `router_options` those of `make_router`.
+    weights of homogeneous experts are one `Stack` where that makes a step faster. `kinds` are
+    experts with the options of their factories, `kind_of` which of them each expert is, None: the
+    first one; `router_options` are those of `make_router`.
     Weights are drawn in float32, whatever the default dtype of torch is, and then converted, so
     that models of different `dtype` start from the same point. A single expert needs no router, but
     the settings of a router are checked.
@@ -217,28 +222,37 @@ def build_mixture(
                 "'topk'."
             )
     encoder: nn.Module | None = None
+    columns = [slice(None)] * len(kinds)  # what each kind reads of a sample
+    shapes, router_columns = [input_shape] * len(kinds), slice(None)
     if isinstance(statistics, FeatureStatistics):
         encoder = TableEncoder(statistics)
-        input_shape = (encoder.n_outputs,)
+        columns, router_columns = (
+            [encoder.columns[k.columns] for k, _ in kinds],
+            encoder.columns["bounded"],
+        )
+        *shapes, input_shape = ((c.stop - c.start,) for c in (*columns, router_columns))
     elif statistics is not None:
         encoder = ImageEncoder(statistics)
     target = getattr(torch, dtype)
     with use_generator(torch.Generator().manual_seed(seed)):
         # Modules of the user may have any dtype: they are converted before they are checked.
         if trunk is not None:
-            trunk = make_trunk(trunk, input_shape, expert_options.get("activation")).to(target)
+            trunk = make_trunk(trunk, input_shape, kinds[0][1].get("activation")).to(target)
             input_shape = shape_after(trunk, input_shape, target)
-        experts = [
-            expert.build(input_shape, head.n_outputs, **expert_options).to(target)
-            for _ in range(n_experts + n_shared_experts)
-        ]
-        expected = (
-            f"expert={expert.factory!r} must make modules that map samples, (n_samples, "
-            f"{', '.join(map(str, input_shape))}), to (n_samples, {head.n_outputs})"
-        )
-        x = torch.zeros(1, *input_shape, dtype=target)
-        dry_run(expected, evaluate, experts[0], x, shape=(1, head.n_outputs))
-        experts, shared = experts[:n_experts], experts[n_experts:]
+            shapes = [input_shape] * len(kinds)
+        members: list[list[nn.Module]] = [[] for _ in kinds]
+        kind_of = [0] * n_experts if kind_of is None else list(kind_of)
+        for kind in [*kind_of, *[0] * n_shared_experts]:
+            (spec, options), shape = kinds[kind], shapes[kind]
+            members[kind].append(spec.build(shape, head.n_outputs, **options).to(target))
+        for (spec, _), shape, (expert, *_) in zip(kinds, shapes, members, strict=False):
+            expected = (
+                f"expert={spec.factory!r} must make modules that map samples, (n_samples, "
+                f"{', '.join(map(str, shape))}), to (n_samples, {head.n_outputs})"
+            )
+            x = torch.zeros(1, *shape, dtype=target)
+            dry_run(expected, evaluate, expert, x, shape=(1, head.n_outputs))
+        shared = members[0][kind_of.count(0) :]
         sizes = n_experts, balance_weight
         made = make_router(
             router,
@@ -250,11 +264,16 @@ def build_mixture(
             normalize=trunk is not None,
             **router_options,
         )
-    if n_experts > 1 and not unstacked:
+    groups: list[Experts] = [members[0][: kind_of.count(0)], *members[1:]]
+    for kind, (spec, _) in enumerate(kinds):
         # Only of the factory itself: a wrapped one may return compiled or changed modules.
-        stack = getattr(expert.factory, "stack", lambda experts: None)(experts)
-        if stack is not None and (mixes or stacked_form(stack) is not None):
-            experts = stack
+        stack = getattr(spec.factory, "stack", lambda experts: None)
+        stacked = None if unstacked or len(groups[kind]) < 2 else stack(groups[kind])
+        if stacked is not None and (mixes or stacked_form(stacked) is not None):
+            groups[kind] = stacked
+    experts = groups[0]
+    if len(kinds) > 1 or columns[0] != router_columns:
+        experts = Pool(groups, columns, kind_of, router_columns)
     own_router = made if n_experts > 1 else None
     mixture = MixtureOfExperts(own_router, experts, encoder, trunk, shared).to(target)
     if own_router is not None and not type(made).__module__.startswith("sklearn_moe."):
@@ -264,6 +283,8 @@ def build_mixture(
             "or None"
         )
         inner = MixtureOfExperts(made, mixture.experts, shared=[*mixture.shared])
+        if isinstance(encoder, TableEncoder) and trunk is None:
+            x = torch.zeros(1, encoder.n_outputs, dtype=target)
         with use_generator(torch.Generator().manual_seed(seed)):
             dry_run(expected, lambda x: evaluate(inner, x).output, x, shape=(1, head.n_outputs))
     return mixture

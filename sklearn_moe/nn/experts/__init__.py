@@ -6,17 +6,27 @@ A new one is an entry of `EXPERTS`; nothing else in the package knows experts by
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 
 from ..._registry import Registry, accepts_argument
 from ..functional import Shape
 from .cnn import CNNExpert, CNNTrunk
-from .mlp import MLPExpert
+from .mlp import LinearExpert, MLPExpert
 from .patch import PatchExpert
+from .pool import Pool
 
-__all__ = ["EXPERTS", "CNNExpert", "CNNTrunk", "ExpertSpec", "MLPExpert", "PatchExpert"]
+__all__ = [
+    "EXPERTS",
+    "CNNExpert",
+    "CNNTrunk",
+    "ExpertSpec",
+    "LinearExpert",
+    "MLPExpert",
+    "PatchExpert",
+    "Pool",
+]
 
 _PATCH_STD = 1e-3  # of <w, x_p> before training, for a patch of norm r
 
@@ -42,6 +52,9 @@ class ExpertSpec:
     init_scale : callable or None, default=None
         `init_scale(input_shape, r)` returns the factor on the initial weights, an argument
         `init_scale` of the factory; r is the root mean square norm of the training patches.
+    columns : {"bounded", "piecewise", "linear"}, default="bounded"
+        What it reads of a standardized table: numbers with a soft bound of three standard
+        deviations; these and their piecewise-linear encoding; or numbers without a bound.
     options : dict, default={}
         Further arguments of the factory.
     """
@@ -51,12 +64,24 @@ class ExpertSpec:
     activation: str | None = None
     solver: str | None = None
     init_scale: Callable[[Shape, float], float] | None = None
+    columns: Literal["bounded", "piecewise", "linear"] = "bounded"
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @classmethod
     def of(cls, expert: "ExpertSpec | Callable[..., nn.Module]") -> "ExpertSpec":
         """Return a spec as it is, and one without defaults for a factory."""
         return expert if isinstance(expert, ExpertSpec) else cls(expert)
+
+    @property
+    def name(self) -> str:
+        """Name in `EXPERTS` with the options that differ, or that of the factory."""
+        for name, entry in EXPERTS.items():
+            known = entry.factory, entry.columns, entry.options.items() <= self.options.items()
+            if known == (self.factory, self.columns, True):
+                own = {k: v for k, v in self.options.items() if k not in entry.options}
+                text = ", ".join(f"{key}={value!r}" for key, value in own.items())
+                return f"{name}({text})" if text else name
+        return getattr(self.factory, "__name__", repr(self.factory))
 
     def with_options(self, **options: Any) -> "ExpertSpec":
         """Return the same expert with some arguments of its factory fixed.
@@ -104,6 +129,7 @@ def _mobilenet_v2(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Modu
 _PATCH = ExpertSpec(
     PatchExpert, ndim=3, activation="cubic", solver="normalized_sgd", init_scale=_patch_init_scale
 )
+_MLP = ExpertSpec(MLPExpert, ndim=2, activation="relu", solver="adamw")
 _RESNET18 = ExpertSpec(_resnet18, ndim=4, activation="relu", solver="adamw")
 _MOBILENET_V2 = ExpertSpec(_mobilenet_v2, ndim=4, activation="relu", solver="adamw")
 
@@ -113,7 +139,9 @@ EXPERTS = Registry(
     {
         "patch": _PATCH,
         "patch_conv": _PATCH.with_options(init="uniform", bias=True),  # the authors' Conv1d
-        "mlp": ExpertSpec(MLPExpert, ndim=2, activation="relu", solver="adamw"),
+        "mlp": _MLP,
+        "piecewise": replace(_MLP, columns="piecewise"),
+        "linear": ExpertSpec(LinearExpert, ndim=2, solver="adamw", columns="linear"),
         "cnn": ExpertSpec(CNNExpert, ndim=4, activation="relu", solver="adamw"),
         "resnet18": _RESNET18,
         "resnet18_gn": _RESNET18.with_options(norm="group"),

@@ -1,6 +1,7 @@
-"""The expert for feature vectors, and many of them with stacked weights."""
+"""Experts for feature vectors, and many of them with stacked weights."""
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -13,14 +14,16 @@ _FEW_COLUMNS = 50
 
 
 class MLPExpert(nn.Sequential):
-    """One hidden layer and a learned readout, for samples that are feature vectors.
+    """Hidden layers and a learned readout, for samples that are feature vectors.
 
     Parameters
     ----------
     input_shape : (n_features,)
     n_outputs : int
     width : int, default=100
-        Hidden units, as in scikit-learn's MLPClassifier.
+        Hidden units of a layer, as in scikit-learn's MLPClassifier.
+    n_layers : int, default=1
+        Hidden layers, at least one.
     activation : str or callable, default="relu"
     init_scale : float, default=1.0
         Factor on the Glorot-uniform initial weights; biases start at zero.
@@ -32,23 +35,36 @@ class MLPExpert(nn.Sequential):
         n_outputs: int,
         *,
         width: int = 100,
+        n_layers: int = 1,
         activation: str | Callable = "relu",
         init_scale: float = 1.0,
     ):
         require_ndim(input_shape, 1, "mlp", "n_features,")
-        super().__init__(
-            first := nn.Linear(input_shape[0], width),
+        if n_layers < 1:
+            raise ValueError(f"n_layers must be 1 or more, got {n_layers}. Use expert='linear'.")
+        sizes, sigma = (
+            [input_shape[0], *[width] * n_layers, n_outputs],
             activation_layer(activation),
-            second := nn.Linear(width, n_outputs),
         )
-        for layer in (first, second):
+        linears = [nn.Linear(n_inputs, n_units) for n_inputs, n_units in pairwise(sizes)]
+        super().__init__(*[part for layer in linears for part in (layer, sigma)][:-1])
+        for layer in linears:
             nn.init.xavier_uniform_(layer.weight, gain=init_scale)
             nn.init.zeros_(layer.bias)
 
     @property
     def is_linear(self) -> bool:
         """Whether the outputs are linear functions of the features."""
-        return type(self) is MLPExpert and getattr(self[1], "activation", None) is linear
+        activations = {getattr(layer, "activation", None) for layer in [*self][1::2]}
+        return type(self) is MLPExpert and activations == {linear}
+
+    @torch.no_grad()
+    def linear_function(self) -> tuple[Tensor, Tensor]:
+        """Return coefficients, (n_outputs, n_features), and intercepts, if `is_linear`."""
+        weight, bias, *others = (p.double() for p in self.parameters())
+        for w, b in zip(others[::2], others[1::2], strict=True):
+            weight, bias = w @ weight, w @ bias + b
+        return weight, bias
 
     @torch.no_grad()
     def become_linear(self, coef: Tensor, intercept: Tensor) -> None:
@@ -101,53 +117,93 @@ class MLPStack(Stack):
 
     def __init__(self, experts: Sequence[MLPExpert]):
         super().__init__(experts, experts[0][1])
-        # (M, width, n_features), (M, width), (M, n_outputs, width) and (M, n_outputs).
-        each = zip(*(expert.parameters() for expert in experts), strict=True)
-        self.weight, self.bias, self.readout, self.readout_bias = map(stack_weights, each)
+        # (M, width, n_features), (M, width), ... (M, n_outputs, width) and (M, n_outputs).
+        each = [*zip(*(expert.parameters() for expert in experts), strict=True)]
+        inner = [f"{name}_{i}" for i in range(1, len(each) // 2 - 1) for name in ("weight", "bias")]
+        names = ["weight", "bias", *inner, "readout", "readout_bias"]
+        for name, weights in zip(names, each, strict=True):
+            self.register_parameter(name, stack_weights(weights))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_features) to (n_samples, n_experts, n_outputs)."""
-        weight, bias = self.weight.flatten(0, 1), self.bias.flatten()
+        weight, bias, *others = self.parameters()
+        first, first_bias = weight.flatten(0, 1), bias.flatten()
         mixed_precision = torch.is_autocast_enabled(x.device.type)
         if isinstance(self.activation, nn.ReLU) and torch.is_grad_enabled() and not mixed_precision:
-            outputs = _ReLUNetworks.apply(x, weight, bias, self.readout, self.readout_bias)
+            outputs = _ReLUNetworks.apply(x, first, first_bias, *others)
         else:
             # Samples last, so that elementwise operations and sums run along contiguous rows. The
             # bias belongs to a feature of 1: addmm would write it to the hidden units first.
-            weight = torch.cat([weight, bias.unsqueeze(1)], 1)
-            hidden = self.activation(weight @ nn.functional.pad(x, (0, 1), value=1.0).T)
-            hidden = hidden.unflatten(0, (len(self.readout), -1))
-            outputs = torch.baddbmm(self.readout_bias.unsqueeze(2), self.readout, hidden)
+            first = torch.cat([first, first_bias.unsqueeze(1)], 1)
+            outputs = first @ nn.functional.pad(x, (0, 1), value=1.0).T
+            outputs = outputs.unflatten(0, (len(weight), -1))
+            for w, b in zip(others[::2], others[1::2], strict=True):
+                outputs = torch.baddbmm(b.unsqueeze(2), w, self.activation(outputs))
         return outputs.permute(2, 0, 1)
 
 
 class _ReLUNetworks(torch.autograd.Function):
-    """Networks of one hidden layer for the same samples, with one large array less.
+    """Networks of ReLU layers for the same samples, with one large array less for each layer.
 
     The hidden units of all networks are most of the memory of a step. torch would write their
     gradient twice; here it is masked in place.
     """
 
     @staticmethod
-    def forward(ctx, x, weight, bias, readout, readout_bias):
+    def forward(ctx, x, weight, bias, *others):
         """Return (n_networks, n_outputs, n_samples)."""
-        hidden = torch.addmm(bias.unsqueeze(1), weight, x.T).relu_()
-        hidden = hidden.unflatten(0, (len(readout), -1))
-        ctx.save_for_backward(x, weight, hidden, readout)
-        return torch.baddbmm(readout_bias.unsqueeze(2), readout, hidden)
+        z = torch.addmm(bias.unsqueeze(1), weight, x.T).unflatten(0, (len(others[0]), -1))
+        hidden = []
+        for w, b in zip(others[::2], others[1::2], strict=True):
+            hidden.append(z.relu_())
+            z = torch.baddbmm(b.unsqueeze(2), w, z)
+        ctx.save_for_backward(x, weight, *others[::2], *hidden)
+        return z
 
     @staticmethod
     @once_differentiable
     def backward(ctx, gradient):
-        """Return the gradients of x and the four weights."""
-        x, weight, hidden, readout = ctx.saved_tensors
-        of_readout = torch.bmm(gradient, hidden.transpose(1, 2))
-        product = torch.mul if gradient.shape[1] == 1 else torch.bmm  # the same, but faster
-        of_hidden = product(readout.transpose(1, 2), gradient)
-        torch.ops.aten.threshold_backward.grad_input(of_hidden, hidden, 0, grad_input=of_hidden)
-        of_hidden = of_hidden.flatten(0, 1)
-        of_x = of_hidden.T @ weight if ctx.needs_input_grad[0] else None
+        """Return the gradients of x and of all weights."""
+        x, weight, *saved = ctx.saved_tensors
+        n_layers = len(saved) // 2
+        of_others = []  # of the last layer first
+        for w, hidden in zip(saved[:n_layers][::-1], saved[n_layers:][::-1], strict=True):
+            of_others += [gradient.sum(2), torch.bmm(gradient, hidden.transpose(1, 2))]
+            product = torch.mul if gradient.shape[1] == 1 else torch.bmm  # the same, but faster
+            gradient = product(w.transpose(1, 2), gradient)
+            torch.ops.aten.threshold_backward.grad_input(gradient, hidden, 0, grad_input=gradient)
+        gradient = gradient.flatten(0, 1)
+        of_x = gradient.T @ weight if ctx.needs_input_grad[0] else None
         # Of few columns BLAS is slow, unless they are the rows of what it computes.
         few = x.shape[1] <= _FEW_COLUMNS
-        of_weight = (x.T @ of_hidden.T).T if few else of_hidden @ x
-        return of_x, of_weight, of_hidden.sum(1), of_readout, gradient.sum(2)
+        of_weight = (x.T @ gradient.T).T if few else gradient @ x
+        return of_x, of_weight, gradient.sum(1), *of_others[::-1]
+
+
+class LinearExpert(nn.Linear):
+    """A linear function of a feature vector.
+
+    Parameters
+    ----------
+    input_shape : (n_features,)
+    n_outputs : int
+    """
+
+    is_linear = True
+
+    def __init__(self, input_shape: Shape, n_outputs: int):
+        require_ndim(input_shape, 1, "linear", "n_features,")
+        super().__init__(input_shape[0], n_outputs)
+        nn.init.xavier_uniform_(self.weight)
+        nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def linear_function(self) -> tuple[Tensor, Tensor]:
+        """Return coefficients, (n_outputs, n_features), and intercepts."""
+        return self.weight.double(), self.bias.double()
+
+    @torch.no_grad()
+    def become_linear(self, coef: Tensor, intercept: Tensor) -> None:
+        """Become the linear function x -> coef x + intercept."""
+        self.weight.copy_(coef)
+        self.bias.copy_(intercept)
