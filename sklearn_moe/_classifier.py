@@ -177,7 +177,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     def __init__(
         self,
-        n_experts: int = 8,
+        n_experts: int | Literal["auto"] = "auto",
         *,
         expert: ExpertChoice = "auto",
         router: RouterChoice = "auto",

@@ -173,7 +173,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     def __init__(
         self,
-        n_experts: int = 8,
+        n_experts: int | Literal["auto"] = "auto",
         *,
         expert: ExpertChoice = "auto",
         router: RouterChoice = "auto",

@@ -371,7 +371,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         module = partial(
             build_mixture,
             self.input_shape_,
-            self.n_experts,
+            len(names),
             head=head,
             statistics=self._scales,
             unstacked=training.solver.needs_unstacked(router.router_class.mixes_distributions),
@@ -412,7 +412,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         n_features = net.map_batches(router_input, X[:1]).shape[1]
         rows = rows_to_cluster(X.shape[0], n_features, seed)
         Z = net.map_batches(router_input, select(X, rows))
-        centers, spread = find_centers(Z, weight[rows], self.n_experts, seed)
+        centers, spread = find_centers(Z, weight[rows], len(self.expert_kinds_), seed)
         net.module_.router.network.place(torch.from_numpy(centers), spread)
 
     def _stopping(self, net, plan):
@@ -437,7 +437,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         before = len(net.history)
         progress = None
         if self.verbose and getattr(CURRENT_GROUP.get(), "rank", 0) == 0:
-            progress = Progress(total, f"{type(self).__name__}, {self.n_experts} experts")
+            progress = Progress(total, f"{type(self).__name__}, {len(self.expert_kinds_)} experts")
         callbacks = [*(self.callbacks or ()), progress, *callbacks]
         callbacks = [callback for callback in callbacks if callback is not None]
         # The last draws of a fit. Further training draws from a seed: a generator would take more
@@ -597,7 +597,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             working._check(*batch, resume=True, is_chunk=True)
             for batch in reader.rest(net.batch_size)
         )
-        loads, judged = [np.zeros(self.n_experts, np.float32)], []
+        loads, judged = [np.zeros(len(net.module_.experts), np.float32)], []
         slices = working._as_rows(net, chain([first], rest), loads, judged if resume else None)
         settings = working._settings(plan) | {"balance_weight": plan.model.balance_weight}
         with undone_if_failed(net, **settings):

@@ -44,6 +44,10 @@ _ARCHITECTURE = (
     "solver__kind",
 )
 _BAG = 8  # networks that find out for how many epochs a single one learns
+# Experts of a table are of kinds that fail on different data, eight networks of each, because each
+# row is hidden from one of them; one in five is linear, so that rules of regions find room.
+_N_EXPERTS, _N_EXPERTS_ON_TABLES = 8, 20
+_NETWORKS, _ONE_IS_LINEAR = ("deep", "piecewise"), 5
 _FEWEST_HELD_OUT = 10  # samples that tell when to stop
 # The router of a mixture of distributions learns twice as fast as the experts: the gradient of its
 # scores is informative from the first steps on.
@@ -221,19 +225,25 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
     is_vector = data.is_table or trunk is not None
     ndim = 2 if is_vector else 1 + len(data.sample_shape)
     usual = next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)  # the first of them
+    adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
+    mixes = is_vector and not adds and overrides(head, Head, "mix")
+    is_pool = mixes and data.is_table and trunk is None and _learns_router(choices, router)
+    n_experts = choices.pick("n_experts", _N_EXPERTS_ON_TABLES if is_pool else _N_EXPERTS)
+    choices["n_experts"] = n_experts
+    if is_pool and n_experts > 1:
+        n_linear = n_experts // _ONE_IS_LINEAR
+        usual = [*islice(cycle(_NETWORKS), n_experts - n_linear), *["linear"] * n_linear]
     chosen = choices.pick("expert", usual)
     chosen = chosen if isinstance(chosen, list | tuple) else [chosen]
     if not chosen:
         raise ValueError("expert=[] names no kind of experts. Use 'auto', or a list of names.")
-    specs = [ExpertSpec.of(EXPERTS.resolve(kind)) for kind in chosen][: choices["n_experts"]]
+    specs = [ExpertSpec.of(EXPERTS.resolve(kind)) for kind in chosen][:n_experts]
     kinds = [spec for i, spec in enumerate(specs) if spec not in specs[:i]]
-    kind_of = tuple(kinds.index(spec) for spec in islice(cycle(specs), choices["n_experts"]))
+    kind_of = tuple(kinds.index(spec) for spec in islice(cycle(specs), n_experts))
     expert = kinds[0]
     _check_kinds(choices, kinds, data, trunk)
     usual = expert.solver or ("adamw" if data.is_image else "adam")
     solver = SolverSpec.of(SOLVERS.resolve(choices.pick("solver__kind", usual)))
-    adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
-    mixes = is_vector and not adds and overrides(head, Head, "mix")
     usual = choices.pick("router__kind", "soft" if mixes else "top1")
     router = router or RouterSpec.of(usual)
     standardize = choices.pick("standardize", data.is_table or data.is_image)
@@ -357,7 +367,7 @@ def _plan_training(choices, data, head, solver, model, is_linear):
     own_loss = _OWN_LOSS_ON_TABLES if data.is_table else _OWN_LOSS_BEHIND_TRUNK
     is_strong = (data.is_table or model.trunk is not None) and not is_linear
     own_loss = own_loss if mixes and is_strong else 0.0
-    trains_router = len(model.kinds) > 1 and _trains_router(choices)
+    trains_router = is_strong and _trains_router(choices)
     if trains_router:
         own_loss = min(own_loss, _OWN_LOSS_BEHIND_TRUNK)
     own_loss = choices.pick("expert_loss_weight", own_loss)
@@ -436,6 +446,14 @@ def _plan_training(choices, data, head, solver, model, is_linear):
     )
 
 
+def _learns_router(choices, router):
+    """Tell whether nothing is set that has the router of a table trained with its experts."""
+    is_own = choices["activation"] in ("linear", ACTIVATIONS["linear"])
+    is_own |= choices["standardize"] is False or _trains_router(choices)
+    mixes = router is None or router.router_class.mixes_distributions
+    return mixes and not is_own and choices["expert_loss_weight"] in ("auto", 1)
+
+
 def _trains_router(choices):
     """Tell whether something is set that acts on a router only while it is trained in steps."""
     network = choices["router__network"]
@@ -491,7 +509,11 @@ def _expert_options(choices, data, expert, kinds):
     if (width := choices["expert_width"]) is not None and is_asked("width"):
         _require(expert.factory, "width", "expert_width", width, f"expert={name!r}", "None")
         options["width"] = width
-    activation = choices.pick("activation", expert.activation)
+    activation = choices["activation"]
+    if not _is_auto(activation) or "activation" not in choices.resolved:  # that of the first kind
+        activation = choices.pick("activation", expert.activation)
+    else:
+        activation = expert.activation
     if activation is not None and is_asked("activation"):
         asked = "activation", "activation", activation, f"expert={name!r}", "'auto'"
         _require(expert.factory, *asked)

@@ -316,8 +316,9 @@ class EstimatorParams(BaseEstimator):
 
     Parameters
     ----------
-    n_experts : int, default=8
-        Number of experts, M. With 1 there is no router, and the model is the single expert.
+    n_experts : int, default="auto"
+        Number of experts, M. With 1 there is no router, and the model is the single expert. "auto"
+        is 20 for a table with `expert="auto"`, and 8 otherwise.
 
     expert : str, callable, ExpertSpec or a list of these, default="auto"
         Network of an expert, or of several kinds of experts, which are repeated over the experts:
@@ -326,8 +327,9 @@ class EstimatorParams(BaseEstimator):
           (section 3.2 of [1]_);
         - "patch_conv": the same with a bias per filter and uniform initial weights, as in the
           authors' code;
-        - "mlp": hidden layers and a linear output; one layer, unless it has other options:
-          `EXPERTS["mlp"].with_options(n_layers=2)`;
+        - "mlp": one hidden layer and a linear output, or more layers:
+          `EXPERTS["mlp"].with_options(n_layers=3)`;
+        - "deep": "mlp" with two hidden layers;
         - "piecewise": the same, of the columns of a table and their piecewise-linear encoding;
         - "linear": a linear function of the columns of a table, without a bound of the columns;
         - "cnn": two convolutions and two fully connected layers;
@@ -340,8 +342,10 @@ class EstimatorParams(BaseEstimator):
         - a name of your own (`sklearn_moe.nn.EXPERTS.register`), or one of these with other
           options: `EXPERTS["patch"].with_options(init_scale=0.01)`.
 
-        "auto" is "mlp" for X of 2 dimensions, "patch" for 3 dimensions, and "mlp" after a trunk,
-        which images have by default.
+        "auto" is "patch" for X of 3 dimensions, "mlp" after a trunk, which images have by default,
+        and for a table several kinds: of 20 experts 8 are "deep", 8 "piecewise" and 4 "linear", of
+        other numbers one in five is "linear". It is "mlp" for `n_experts=1`, and if the router does
+        not mix all experts or something is set that has it trained with them (see below).
 
         With several kinds on a table, each row is hidden from one expert of every kind, linear
         experts are found by a solver, and the router is learned after the experts, from what
@@ -636,7 +640,7 @@ class EstimatorParams(BaseEstimator):
     """
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_experts": [Count(1)],
+        "n_experts": [_AUTO, Count(1)],
         "expert": [str, callable, ExpertSpec, list, tuple],
         "router": [str, callable, RouterSpec, RouterParams],
         "loss": [str, callable, LossSpec],

@@ -75,7 +75,8 @@ class ExpertSpec:
     @property
     def name(self) -> str:
         """Name in `EXPERTS` with the options that differ, or that of the factory."""
-        for name, entry in EXPERTS.items():
+        entries = sorted(EXPERTS.items(), key=lambda entry: -len(entry[1].options))
+        for name, entry in entries:
             known = entry.factory, entry.columns, entry.options.items() <= self.options.items()
             if known == (self.factory, self.columns, True):
                 own = {k: v for k, v in self.options.items() if k not in entry.options}
@@ -140,7 +141,8 @@ EXPERTS = Registry(
         "patch": _PATCH,
         "patch_conv": _PATCH.with_options(init="uniform", bias=True),  # the authors' Conv1d
         "mlp": _MLP,
-        "piecewise": replace(_MLP, columns="piecewise"),
+        "deep": _MLP.with_options(n_layers=2),
+        "piecewise": replace(_MLP.with_options(n_layers=2), columns="piecewise"),
         "linear": ExpertSpec(LinearExpert, ndim=2, solver="adamw", columns="linear"),
         "cnn": ExpertSpec(CNNExpert, ndim=4, activation="relu", solver="adamw"),
         "resnet18": _RESNET18,
