@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 __all__ = ["BaseMoE"]
 
 _MAX_SEED = 2**31 - 1
-_PIECES, _MOST_PIECES = 16, 2000  # of a number, and of all columns of a table
 _PATIENCE = 0.25  # of the epochs so far: a schedule that falls slowly may improve late
 
 
@@ -339,7 +338,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             scales = describe_columns(X, weight, categories.columns if categories else ())
             columns_read = {kind.columns for kind, _ in plan.model.kinds}
             if "piecewise" in columns_read:
-                scales = find_knots(X, weight, scales, _PIECES, _MOST_PIECES)
+                scales = find_knots(X, weight, scales)
             self._scales = scales._replace(
                 is_linear=plan.is_linear and "linear" not in columns_read,
                 adds_linear="linear" in columns_read,

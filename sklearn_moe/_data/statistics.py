@@ -73,7 +73,11 @@ def describe_columns(X, weight, categorical=()):
     return FeatureStatistics(**{name: tuple(v.tolist()) for name, v in columns.items()})
 
 
-def find_knots(X, weight, statistics, n_pieces, most_pieces):
+# Pieces of all columns together, of one column, and of all of a wide table.
+_PIECES, _FEW_PIECES, _MANY_PIECES, _MOST_PIECES = 160, 8, 32, 2000
+
+
+def find_knots(X, weight, statistics):
     """Return the statistics with knots, between which each column is divided into pieces.
 
     The knots are quantiles by weight, of some rows of a large table, in standard deviations.
@@ -84,10 +88,6 @@ def find_knots(X, weight, statistics, n_pieces, most_pieces):
     X : ndarray or CSR matrix
     weight : ndarray of shape (n_samples,)
     statistics : FeatureStatistics
-    n_pieces : int
-        Pieces of a column; fewer where some would be empty.
-    most_pieces : int
-        Of all columns: many columns have fewer pieces each, but at least two.
     """
     if X.shape[0] > _SAMPLE:
         rows = draw_rows(X.shape[0], _SAMPLE)
@@ -102,7 +102,9 @@ def find_knots(X, weight, statistics, n_pieces, most_pieces):
         values, places = np.unique(z[known], return_inverse=True)
         if len(values) > 2:
             values_of[place] = values, np.cumsum(np.bincount(places, weight[known]))
-    n_pieces = min(n_pieces, max(2, most_pieces // max(1, len(values_of))))
+    n_columns = max(1, len(values_of))
+    n_pieces = min(max(_PIECES // n_columns, _FEW_PIECES), _MANY_PIECES)
+    n_pieces = max(min(n_pieces, _MOST_PIECES // n_columns), 2)
     knots, shares = [()] * len(statistics.numeric), np.linspace(0, 1, n_pieces + 1)
     for place, (values, total) in values_of.items():
         # The lowest values that reach these shares of the weight, whatever was lost in sums.

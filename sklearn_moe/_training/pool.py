@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize
+from scipy.optimize import minimize, minimize_scalar
 from skorch.callbacks import Callback
 
 from .._data.rows import draw_rows, pick
@@ -303,7 +303,20 @@ def learn_router(net, rows, validation=None):
     weight = unseen.weight.cpu().numpy()[some]
     weights = fit_router(values, losses, weight, features, folds)
     _write(net.module_, weights)
+    if net.module_.sharpness is not None:
+        outputs = torch.from_numpy(net.map_batches(experts.mix, x, hidden[some]))
+        _sharpen(net, outputs, unseen.y[some.to(unseen.y.device)].cpu(), weight)
     return net.map_batches(experts.predict, unseen.x, hidden)
+
+
+def _sharpen(net, outputs, y, weight):
+    """Scale the logits of a mixture so that the loss of rows that it has not seen is least."""
+
+    def loss(log_factor):
+        return weight @ net.criterion_.loss(outputs * math.exp(log_factor), y).numpy()
+
+    found = minimize_scalar(loss, bounds=(-1, 1), method="bounded", options={"xatol": 1e-3})
+    net.module_.sharpness.fill_(math.exp(found.x))
 
 
 def _hidden_from(pool, in_bag):
@@ -400,14 +413,19 @@ class _UnseenExperts:
         kinds = values.new_zeros(len(values), len(self.pool.kinds), values.shape[2])
         return kinds.index_add(1, torch.tensor(self.pool.kind_of), values)
 
-    def predict(self, x, hidden):
-        """Return what the mixture predicts, NaN where an expert of some kind is missing."""
-        head, shares = self.net.criterion_, self.shares(hidden)
+    def mix(self, x, hidden):
+        """Return the output of the mixture, NaN where an expert of some kind is missing."""
+        shares = self.shares(hidden)
         scores = self.module.route(x).scores.double()
         n_members = torch.tensor([self.pool.kind_of.count(k) for k in self.pool.kind_of])
         log_gate = (scores + n_members.log()).log_softmax(1)  # as of one expert for each kind
         log_gate = (log_gate + shares.log()).log_softmax(1)
-        return head.predict(head.mix(log_gate, self.outputs(x, hidden)))
+        return self.net.criterion_.mix(log_gate, self.outputs(x, hidden))
+
+    def predict(self, x, hidden):
+        """Return what the head makes of it."""
+        output, sharpness = self.mix(x, hidden), self.module.sharpness
+        return self.net.criterion_.predict(output if sharpness is None else output * sharpness)
 
 
 def _values_of_kinds(net, experts, x, hidden, y):

@@ -46,7 +46,11 @@ class MixtureOfExperts(nn.Module):
     shared : sequence of modules, default=()
         Experts for every sample, in addition to those that the router chooses: their outputs are
         added (arXiv 2401.06066). For routers that add outputs as well.
+    scales_output : bool, default=False
+        Whether the output, logits, is multiplied by the buffer `sharpness`, 1 until it is set.
     """
+
+    sharpness: Tensor | None
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class MixtureOfExperts(nn.Module):
         encoder: nn.Module | None = None,
         trunk: nn.Module | None = None,
         shared: Sequence[nn.Module] = (),
+        scales_output: bool = False,
     ):
         super().__init__()
         self.encoder = encoder
@@ -62,6 +67,7 @@ class MixtureOfExperts(nn.Module):
         self.router = router
         self.experts = experts if isinstance(experts, nn.Module) else nn.ModuleList(experts)
         self.shared = nn.ModuleList(shared)
+        self.register_buffer("sharpness", torch.ones(()) if scales_output else None)
         self.dense_phase = False  # before upcycling: only the first expert is used
 
     def encode(self, x: Tensor, encoded: bool = False) -> Tensor:
@@ -98,6 +104,8 @@ class MixtureOfExperts(nn.Module):
             output, expert_outputs = self.router.combine(self.experts, x, route)
         for expert in self.shared:
             output = output + expert(x)
+        if self.sharpness is not None:
+            output = output * self.sharpness
         return MixtureOutput(output, route, expert_outputs)
 
     def forward_experts(
@@ -275,7 +283,9 @@ def build_mixture(
     if len(kinds) > 1 or columns[0] != router_columns:
         experts = Pool(groups, columns, kind_of, router_columns)
     own_router = made if n_experts > 1 else None
-    mixture = MixtureOfExperts(own_router, experts, encoder, trunk, shared).to(target)
+    is_tempered = own_router is not None and isinstance(experts, Pool) and mixes
+    parts = own_router, experts, encoder, trunk, shared, is_tempered and head.has_logits
+    mixture = MixtureOfExperts(*parts).to(target)
     if own_router is not None and not type(made).__module__.startswith("sklearn_moe."):
         expected = (
             f"router={router} must have forward(x, generator=None), which returns a Route, and "
