@@ -469,18 +469,23 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         return interrupted
 
     def _train_last(self, fit):
-        """Train the experts of a pool on all rows; return whether Ctrl-C ended it."""
-        net, max_iter = fit.net, fit.plan.training.max_iter
+        """Train the experts of a pool on all rows; return whether Ctrl-C ended it.
+
+        Not after a given number of epochs. These are no part of the history, which says how many
+        epochs are best.
+        """
+        net, max_iter, n_epochs = fit.net, fit.plan.training.max_iter, len(fit.net.history)
         best_epochs = getattr(fit.stopping, "best_epochs_", [])
-        if not any(best_epochs):
+        if not any(best_epochs) or fit.stopping.tol is None:
             return False
-        last, n_epochs = begin_last_epochs(net, best_epochs, max_iter)
-        rows, options = fit.rows._replace(in_bag=None), {"epochs": n_epochs, "callbacks": [last]}
+        last, n_last = begin_last_epochs(net, best_epochs, max_iter)
+        rows, options = fit.rows._replace(in_bag=None), {"epochs": n_last, "callbacks": [last]}
         try:
             Training(net, rows, seed=self._predict_seed, **options).run()
         except KeyboardInterrupt:
             return True
         finally:
+            del net.history[n_epochs:]
             net.initialize_optimizer()
         return False
 

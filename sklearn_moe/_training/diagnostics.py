@@ -37,6 +37,7 @@ def warn_of(fit):
             best = min if stopping.score.endswith("loss") else max
             kept = best(epochs, key=lambda row: row[stopping.score])
             unseen = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
+            unseen = history[-1].get("mixture_oob_loss", unseen)  # weighs the kinds
             if is_table and fit.rows.x.shape[1] > fit.rows.x.shape[0]:
                 _warn_of_width(fit, unseen, 1 + epochs.index(kept))
             else:

@@ -460,12 +460,12 @@ class Step:
         losses = head.losses(mixed.expert_outputs, batch.y)
         gate = mixed.route.gate
         in_bag = torch.ones_like(losses) if batch.in_bag is None else batch.in_bag.to(losses.dtype)
-        if self.pool is not None:
-            return mixed, *self._losses_of_kinds(gate, losses, in_bag, batch)
-        loss, oob_loss = mixture_loss(gate, losses, in_bag, net.expert_loss_weight)
         if self.training.has_batch_hooks or net.schedule == "residual":
             log_gate = gate.detach().to(losses.dtype).log()
             mixed = mixed._replace(output=head.mix(log_gate, mixed.expert_outputs.detach()))
+        if self.pool is not None:
+            return mixed, *self._losses_of_kinds(gate, losses, in_bag, batch)
+        loss, oob_loss = mixture_loss(gate, losses, in_bag, net.expert_loss_weight)
         if batch.in_bag is None:
             return mixed, loss, None
         return mixed, loss, {"oob_loss": weighted_mean(oob_loss, batch.weight)}

@@ -300,9 +300,10 @@ def learn_router(net, rows, validation=None):
     )
     features = net.map_batches(experts.features, x)
     folds = some.numpy() if validation is not None else hidden[some].numpy()
-    weight = unseen.weight.cpu().numpy()[some]
+    weight = unseen.weight.cpu().numpy()[some.numpy()]
     weights = fit_router(values, losses, weight, features, folds)
     _write(net.module_, weights)
+    net.history[-1]["mixture_oob_loss"] = weights.loss
     if net.module_.sharpness is not None:
         outputs = torch.from_numpy(net.map_batches(experts.mix, x, hidden[some]))
         _sharpen(net, outputs, unseen.y[some.to(unseen.y.device)].cpu(), weight)

@@ -348,7 +348,9 @@ class RegressionHead(Head):
         """Return the negative log densities, per target."""
         return self._scaled_loss(expert_outputs, y.unsqueeze(1)) / self.n_targets
 
-    def mixing_parts(self, expert_outputs, y):
+    def mixing_parts(
+        self, expert_outputs: Tensor, y: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor, Tensor], Tensor]]:
         """Return the predicted numbers, whose weighted mean is the mixture's prediction."""
         if self.has_scale:
             return super().mixing_parts(expert_outputs, y)

@@ -137,7 +137,7 @@ class Run:
     @property
     def _routes(self):
         """Whether the model has more than one expert; it may be the last step of a pipeline."""
-        return getattr(_final(self.estimator), "n_experts", 1) > 1
+        return getattr(_final(self.estimator), "n_experts", 1) != 1
 
     @property
     def _every(self):

@@ -54,7 +54,7 @@ def exact(name):
     """Return a representative that draws nothing by batches, and samples for it."""
     kind, estimator = REPRESENTATIVES[name]
     estimator = clone(estimator).set_params(max_iter=15, random_state=0)
-    estimator.n_experts = min(3, estimator.n_experts)
+    estimator.n_experts = 1 if estimator.n_experts == 1 else 3
     if estimator.early_stopping == "auto":  # batches are of fixed sizes but out of bag
         estimator.set_params(batch_size=None)
     rng = np.random.default_rng(0)

@@ -49,7 +49,7 @@ def placed(X, **options):
     """Return device and precision of a fit to X."""
     clf = MoEClassifier(**options)
     plan = resolve(clf, X, np.ones(len(X)), HEAD(), _devices.accelerator())
-    shape = int(np.prod(X.shape[1:])), 64 * clf.n_experts
+    shape = int(np.prod(X.shape[1:])), 64 * len(plan.model.kind_of)
     expert, mixture = torch.nn.utils.skip_init(torch.nn.Linear, *shape), torch.nn.Module()
     mixture.experts, mixture.shared = torch.nn.ModuleList([expert]), []
     mixture.router = mixture.trunk = None
