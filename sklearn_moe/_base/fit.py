@@ -454,13 +454,13 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
     def _finish(self, fit):
         """Take over what was trained; return whether Ctrl-C ended the last epochs."""
         net, rows, interrupted = fit.net, fit.validation or fit.rows, False
-        # The state of the optimizer is as large as the weights, or twice as large.
-        net.initialize_optimizer()
         if learns_router(net):
             oob = learn_router(net, fit.rows, fit.validation)
             interrupted = fit.working._train_last(fit)
         else:
             oob = fit.working._adopt_regimes(fit)
+        # The state of the optimizer is as large as the weights, or twice as large.
+        net.initialize_optimizer()
         if oob is None and rows.in_bag is not None:
             calibrate(net, rows)
             oob = predict_out_of_bag(net, rows)
@@ -486,7 +486,6 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             return True
         finally:
             del net.history[n_epochs:]
-            net.initialize_optimizer()
         return False
 
     def _adopt_regimes(self, fit):

@@ -230,13 +230,14 @@ class LastEpochs(Callback):
 def begin_last_epochs(net, best_epochs, max_iter):
     """Return a callback of the last epochs, of all rows, and how many there are.
 
-    The rate of each kind goes on from that of its best epoch.
+    The rate of each kind goes on from that of its best epoch, and the optimizer with what it knows
+    of the gradients: first steps without that would be far too long.
     """
     n_epochs = [math.ceil(_LAST * best) for best in best_epochs]
-    net.initialize_optimizer()
     for group, best in zip(net.optimizer_.param_groups, best_epochs, strict=False):
-        if net.schedule == "cosine":
-            group["lr"] *= (1 + math.cos(math.pi * min(1, best / max_iter))) / 2
+        highest = group.get("initial_lr", group["lr"])
+        share = (1 + math.cos(math.pi * min(1, best / max_iter))) / 2
+        group["lr"] = group["initial_lr"] = highest * (share if net.schedule == "cosine" else 1)
     return LastEpochs(n_epochs), max(n_epochs)
 
 
