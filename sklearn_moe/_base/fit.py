@@ -35,10 +35,9 @@ from .._persistence import ModuleBlueprint
 from .._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
 from .._training.checkpoint import Checkpoint, FitFile, identity_of
 from .._training.diagnostics import warn_of
-from .._training.linear_start import start_linear
 from .._training.loop import Training, undone_if_failed
 from .._training.net import MoENet
-from .._training.out_of_bag import calibrate, hide_rows, predict_out_of_bag
+from .._training.out_of_bag import hide_rows, predict_out_of_bag
 from .._training.placement import place
 from .._training.pool import KindStopping, begin_last_epochs, learn_router, learns_router
 from .._training.process_group import CURRENT_GROUP
@@ -204,8 +203,6 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             rows = Rows.of(samples, samples.weight.mean(), self._dtype, net.device)
             if n_out_of_bag := plan.training.n_out_of_bag:
                 rows = hide_rows(net, rows, n_out_of_bag, samples.groups)
-        if plan.training.starts_linear and not resume:
-            start_linear(net, rows)
         return net, rows
 
     def _find_n_epochs(self, samples, plan):
@@ -289,7 +286,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             if self.n_init > 1:
                 raise ValueError(f"checkpoint needs n_init=1, a single start, got {self.n_init}.")
             before = self._random_state.get_state(legacy=False)
-        training, validation, plan = self._hold_out(samples)
+        training, validation, plan = self._hold_out(samples, resume)
         if resume:
             self._check_architecture(plan, new_solver=True)
         if self.checkpoint is None:
@@ -303,13 +300,16 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             if self.random_state is None:
                 self._random_state = np.random.RandomState()
             self._random_state.set_state(before)
-            training, validation, plan = self._hold_out(samples)
+            training, validation, plan = self._hold_out(samples, resume)
         given = self.random_state if self._random_state is self.random_state else None
         return training, validation, plan, Checkpoint(file, before, given)
 
-    def _hold_out(self, samples):
+    def _hold_out(self, samples, resume):
         """Return what is trained on, what is held out for early stopping, and the plan."""
-        plan = self._resolve(samples)
+        # The experts are there already if the training goes on.
+        known = self.resolved_params_ if resume else {}
+        known = {name: known[name] for name in ("n_experts", "expert") if name in known}
+        plan = self._resolve(samples, known)
         if not plan.training.holds_out:
             return samples, None, plan
         seed = self._random_state.randint(_MAX_SEED)
@@ -462,7 +462,6 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         # The state of the optimizer is as large as the weights, or twice as large.
         net.initialize_optimizer()
         if oob is None and rows.in_bag is not None:
-            calibrate(net, rows)
             oob = predict_out_of_bag(net, rows)
         fit.working._calibrate(net, rows, oob)
         self._adopt(fit.working, fit.net, lambda: fit.working._count_load(fit.net, fit.rows))

@@ -60,9 +60,7 @@ _IMAGE_LR_FACTOR = 0.4
 _WORTH_BF16 = 100
 _LEAST_BATCH, _SMALL_BATCH = 32, 200
 _MOST_UNEVEN = 4  # times the usual batch size, for samples of uneven weight
-_WIDTH = 100  # of an MLPExpert
-# Of a table of more columns than rows: what linear models are fitted to, and columns of full rate.
-_FEWEST_FOR_LINES, _MOST_NUMBERS, _COLUMNS_OF_FULL_RATE = 50, 2**26, 100
+_COLUMNS_OF_FULL_RATE = 100  # of a table of more columns than rows
 # Rows of a table beyond which batches grow in proportion, up to four times as large: steps of more
 # rows take less time for each, and there are still so many that the loss is as low.
 _MANY_ROWS, _MOST_GROWTH = 250_000, 4
@@ -84,7 +82,7 @@ class DataProfile:
     scale: float  # root mean square norm of patches, 1 for other samples
     is_table: bool  # a sample is a row of numbers
     is_image: bool  # a sample has channels, height and width
-    is_wide: bool  # a table of more columns than rows, and small enough for linear models
+    is_wide: bool  # a table of more columns than rows
 
     @classmethod
     def of(cls, X, weight):
@@ -93,7 +91,7 @@ class DataProfile:
         weight = weight.astype(np.float64)
         unevenness = np.mean(np.square(weight)) / np.mean(weight) ** 2
         n, is_table, is_image = X.shape[0], X.ndim == 2, X.ndim == 4
-        is_wide = is_table and _FEWEST_FOR_LINES <= n < X.shape[1] <= _MOST_NUMBERS / n
+        is_wide = is_table and n < X.shape[1]
         return cls(n, X.shape[1:], X.dtype, unevenness, scale, is_table, is_image, is_wide)
 
 
@@ -115,11 +113,6 @@ class ModelPlan:
         """The first kind."""
         return self.kinds[0][0]
 
-    @property
-    def expert_options(self):
-        """The options of the first kind."""
-        return self.kinds[0][1]
-
 
 @dataclass(frozen=True)
 class TrainingPlan:
@@ -139,7 +132,6 @@ class TrainingPlan:
     largest_batch: int  # of training that goes on with more
     max_iter: int
     n_dense_epochs: int  # before one expert is split into many
-    starts_linear: bool  # each expert as a linear model of its samples
     tol: float | None
     may_use_bf16: bool
 
@@ -395,8 +387,6 @@ def _plan_training(choices, data, head, solver, model, is_linear):
             f"the distributions of several experts, got router={choices['router__kind']!r} and "
             f"n_experts={n_experts}. Use router='soft' and n_experts > 1, or leave it at 'auto'."
         )
-    starts_linear = (own_loss > 0 or n_experts == 1) and data.is_wide
-    starts_linear = starts_linear and len(model.kinds) == 1 and _holds_linear(model, head)
     auto_rates = _auto_rates(choices, data, solver, model)
     rates = [choices.pick(name, auto) for name, auto in auto_rates.items()]
     for name, rate in zip(auto_rates, rates, strict=True):
@@ -411,9 +401,9 @@ def _plan_training(choices, data, head, solver, model, is_linear):
         n_batches, share = -(-data.n_samples // batch_size), 2 if data.is_table else 1
         epochs = min(max(_FEWEST_EPOCHS, _STEPS // n_batches), _MOST_EPOCHS // share)
         epochs = max(epochs, -(-_FEWEST_STEPS // share // n_batches))
-    max_iter = choices.pick("max_iter", _FEWEST_EPOCHS if starts_linear else epochs)
+    max_iter = choices.pick("max_iter", epochs)
     ends_by_itself = (schedule == "cosine" and not stop) or is_regression
-    few = data.n_samples <= _FEW_ROWS and not starts_linear
+    few = data.n_samples <= _FEW_ROWS
     share = _OUT_OF_BAG_OF_FEW if few else _OUT_OF_BAG
     n_out_of_bag = min(max(1, round(share * n_experts)), n_experts - 1)
     learns_router = len(model.kinds) > 1 and mixes and own_loss == 1 and data.is_table
@@ -438,7 +428,6 @@ def _plan_training(choices, data, head, solver, model, is_linear):
         largest_batch=largest_batch,
         max_iter=max_iter,
         n_dense_epochs=min(round(choices["router__upcycle"] * max_iter), max_iter - 1),
-        starts_linear=starts_linear,
         tol=choices.pick("tol", None if ends_by_itself and not is_bagged else 1e-4),
         # Mixed precision copies every weight in each step, which takes longer than it saves if a
         # network sees few samples at a time.
@@ -460,14 +449,6 @@ def _trains_router(choices):
     has_own_network = not _is_auto(network) and NETWORKS.resolve(network) is not LinearScores
     is_balanced = choices["balance__kind"] is not None
     return has_own_network or is_balanced or not _is_auto(choices["router__learning_rate"])
-
-
-def _holds_linear(model, head):
-    """Tell whether an expert can become a linear function of its features."""
-    is_relu = model.expert_options.get("activation") in ("relu", ACTIVATIONS["relu"])
-    width = model.expert_options.get("width", _WIDTH)
-    fits = head.n_outputs >= head.n_targets and width >= 2 * head.n_outputs
-    return model.trunk is None and model.expert.factory is MLPExpert and is_relu and fits
 
 
 def _auto_rates(choices, data, solver, model):

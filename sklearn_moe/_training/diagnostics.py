@@ -52,16 +52,15 @@ def _warn_of_width(fit, unseen_loss, n_epochs):
 
     `n_epochs` is the number of the epoch whose weights the model has.
     """
-    X, training = fit.rows.x, fit.plan.training
-    is_start = training.starts_linear or n_epochs <= _START * training.max_iter
+    X, max_iter = fit.rows.x, fit.plan.training.max_iter
+    is_start = n_epochs <= _START * max_iter or learns_router(fit.net)
     nothing = _null_loss(fit) if is_start else None
     if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
-        model = "linear models" if training.starts_linear else "little more than random weights"
         warn(
             f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned "
-            "did not help on held-out or out-of-bag rows: the model is that of epoch "
-            f"{n_epochs} of {training.max_iter}, its experts are {model}. Reduce the columns "
-            f"before, such as by make_pipeline({_reducer(fit.working._target)}, model).",
+            "did not help on held-out or out-of-bag rows: the model is little more than a "
+            "constant. Reduce the columns before, such as by "
+            f"make_pipeline({_reducer(fit.working._target)}, model).",
             ConvergenceWarning,
         )
 

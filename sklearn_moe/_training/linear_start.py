@@ -1,4 +1,4 @@
-"""Linear models as the start of experts, for tables of more columns than rows."""
+"""Linear models of rows, as the solvers of scikit-learn find them."""
 
 import numpy as np
 import torch
@@ -6,27 +6,6 @@ from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
 
 ALPHAS = np.logspace(-1, 5, 13)
 _UNSEEN = -5.0  # score of a class of which an expert sees no sample
-
-
-def start_linear(net, rows):
-    """Let each expert be a linear model of the samples that it is trained on.
-
-    Where columns outnumber samples, any of them can be told apart by what they do not share. A
-    network from random weights learns that first. A penalized linear model does not, and its
-    solution is known.
-
-    Parameters
-    ----------
-    net : MoENet
-        Its experts are `MLPExpert` with ReLU, of two units for each output at least.
-    rows : Rows
-    """
-    head = net.criterion_
-    X = net.map_batches(net.module_.encode, rows.x).astype(np.float64)
-    y, weight = (column.cpu().numpy() for column in (rows.y, rows.weight))
-    for m, expert in enumerate(net.module_.experts):
-        seen = slice(None) if rows.in_bag is None else rows.in_bag[:, m].cpu().numpy()
-        expert.become_linear(*fit_linear(head, X[seen], y[seen], weight[seen]))
 
 
 def fit_linear(head, X, y, weight, alpha=None):

@@ -3,14 +3,12 @@
 import numpy as np
 import torch
 
-from ..nn.dispatch import is_stack
 from ..nn.seeding import hash_rows
-from .pool import learns_router
+from .pool import learns_router, sharpen
 
-_ROWS_LOOKED_AT = 2000  # enough to tell what a table is like, and which factor is best
+_ROWS_LOOKED_AT = 2000  # enough to tell what a table is like, or how sure predictions may be
 _FEW = 5  # distinct rows
 _FEWEST_BAGS = 4
-_FACTORS = np.exp(np.linspace(-1, 1, 81)).tolist()  # of logits
 
 
 # -- from which experts a row is hidden ------------------------------------------------------
@@ -76,41 +74,22 @@ def has_few_distinct_rows(X):
 # -- what these experts predict, and what is decided by that -----------------------------------
 
 
-def predict_out_of_bag(net, rows):
-    """Return what the head predicts of each row by the experts that are not trained on it."""
-    head = net.criterion_
-
-    def predict(x, in_bag):
-        return head.predict(head.mix(*_without_trained(net, x, in_bag)))
-
-    return net.map_batches(predict, rows.x, rows.in_bag)
-
-
 @torch.no_grad()
-def calibrate(net, rows):
-    """Scale the logits of the experts so that the out-of-bag loss is least.
+def predict_out_of_bag(net, rows):
+    """Return what the head predicts of each row by the experts that are not trained on it.
 
-    By one factor of a grid, on some of the rows. Experts that cannot scale their outputs stay as
-    they are, and so do heads without logits.
+    Before, logits are scaled so that the loss of some of these predictions is least.
     """
-    experts, head = net.module_.experts, net.criterion_
-    parts = [experts] if is_stack(experts) else experts
-    if not (head.has_logits and all(hasattr(part, "scale_outputs") for part in parts)):
-        return
+    head, module = net.criterion_, net.module_
 
-    def losses(x, y, in_bag):
-        log_gate, outputs = _without_trained(net, x, in_bag)
-        scaled = (head.mix(log_gate, outputs * factor) for factor in _FACTORS)
-        return torch.stack([head.loss(output, y) for output in scaled], 1).double()
+    def mix(x, in_bag):
+        mixed = module.forward_experts(x)
+        log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
+        return head.mix(log_gate, mixed.expert_outputs)
 
-    x, y, weight, in_bag = rows.sample(_ROWS_LOOKED_AT, torch.device(net.device))
-    loss = weight.double().cpu().numpy() @ net.map_batches(losses, x, y, in_bag)
-    for part in parts:
-        part.scale_outputs(_FACTORS[int(loss.argmin())])
-
-
-def _without_trained(net, x, in_bag):
-    """Return the log gates of the experts that are not trained on a row, and all outputs."""
-    mixed = net.module_.forward_experts(x)
-    log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
-    return log_gate, mixed.expert_outputs
+    if module.sharpness is not None:
+        x, y, weight, in_bag = rows.sample(_ROWS_LOOKED_AT, torch.device(net.device))
+        sharpen(net, net.map_batches(mix, x, in_bag), y, weight)
+    return net.map_batches(
+        lambda x, in_bag: head.predict(module.sharpened(mix(x, in_bag))), rows.x, rows.in_bag
+    )

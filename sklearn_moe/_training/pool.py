@@ -306,13 +306,14 @@ def learn_router(net, rows, validation=None):
     _write(net.module_, weights)
     net.history[-1]["mixture_oob_loss"] = weights.loss
     if net.module_.sharpness is not None:
-        outputs = torch.from_numpy(net.map_batches(experts.mix, x, hidden[some]))
-        _sharpen(net, outputs, unseen.y[some.to(unseen.y.device)].cpu(), weight)
+        outputs = net.map_batches(experts.mix, x, hidden[some])
+        sharpen(net, outputs, unseen.y[some.to(unseen.y.device)], weight)
     return net.map_batches(experts.predict, unseen.x, hidden)
 
 
-def _sharpen(net, outputs, y, weight):
+def sharpen(net, outputs, y, weight):
     """Scale the logits of a mixture so that the loss of rows that it has not seen is least."""
+    outputs, y, weight = torch.from_numpy(outputs).double(), y.cpu(), np.asarray(weight)
 
     def loss(log_factor):
         return weight @ net.criterion_.loss(outputs * math.exp(log_factor), y).numpy()
@@ -426,8 +427,7 @@ class _UnseenExperts:
 
     def predict(self, x, hidden):
         """Return what the head makes of it."""
-        output, sharpness = self.mix(x, hidden), self.module.sharpness
-        return self.net.criterion_.predict(output if sharpness is None else output * sharpness)
+        return self.net.criterion_.predict(self.module.sharpened(self.mix(x, hidden)))
 
 
 def _values_of_kinds(net, experts, x, hidden, y):

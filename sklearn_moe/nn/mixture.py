@@ -104,9 +104,11 @@ class MixtureOfExperts(nn.Module):
             output, expert_outputs = self.router.combine(self.experts, x, route)
         for expert in self.shared:
             output = output + expert(x)
-        if self.sharpness is not None:
-            output = output * self.sharpness
-        return MixtureOutput(output, route, expert_outputs)
+        return MixtureOutput(self.sharpened(output), route, expert_outputs)
+
+    def sharpened(self, output: Tensor) -> Tensor:
+        """Return outputs that are logits times `sharpness`, and others as they are."""
+        return output if self.sharpness is None else output * self.sharpness
 
     def forward_experts(
         self, x: Tensor, generator: Generator | None = None, encoded: bool = False
@@ -283,9 +285,8 @@ def build_mixture(
     if len(kinds) > 1 or columns[0] != router_columns:
         experts = Pool(groups, columns, kind_of, router_columns)
     own_router = made if n_experts > 1 else None
-    is_tempered = own_router is not None and isinstance(experts, Pool) and mixes
-    parts = own_router, experts, encoder, trunk, shared, is_tempered and head.has_logits
-    mixture = MixtureOfExperts(*parts).to(target)
+    scales = own_router is not None and mixes and head.has_logits
+    mixture = MixtureOfExperts(own_router, experts, encoder, trunk, shared, scales).to(target)
     if own_router is not None and not type(made).__module__.startswith("sklearn_moe."):
         expected = (
             f"router={router} must have forward(x, generator=None), which returns a Route, and "

@@ -254,7 +254,7 @@ def test_classes_of_every_kind_come_back():
         assert predicted.shape == np.shape(y), label
         assert {*predicted.ravel()} <= {*np.ravel(y)}, label
     y = RNG.choice(10_000, N_SAMPLES)
-    many = make(expert_width=2).partial_fit(TABLE, y, classes=np.arange(10_000))
+    many = make(expert="mlp", expert_width=2).partial_fit(TABLE, y, classes=np.arange(10_000))
     proba = many.predict_proba(TABLE)
     assert proba.shape == (N_SAMPLES, 10_000)
     np.testing.assert_allclose(proba.sum(1), 1, rtol=1e-4)

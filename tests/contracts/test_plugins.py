@@ -25,6 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCo
 def make(model=MoEClassifier, **parameters):
     """Return an estimator for a brief fit, in which noise has a meaning if it is set."""
     noisy = {"router": "top1"} if "router__noise" in parameters else {}
+    noisy |= {"expert": "mlp"} if "activation" in parameters else {}
     return brief(model, **noisy | parameters)
 
 
@@ -237,7 +238,7 @@ def test_all_of_them_together_and_in_a_search(vectors):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     resolved = make().fit(X, y).resolved_params_  # new names change no default
     assert "mine" not in resolved.values()
-    assert resolved["expert"] == "mlp"
+    assert resolved["expert"] == ["deep", "piecewise", "deep"]
 
 
 @pytest.mark.parametrize(

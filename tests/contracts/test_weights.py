@@ -152,7 +152,7 @@ def test_a_step_is_as_long_as_its_batch_is_heavy(solver):
 
 def test_chunks_weigh_what_their_samples_do():
     rng = np.random.default_rng(0)
-    model = MoEClassifier(2, learning_rate_init=0.003, random_state=0)
+    model = MoEClassifier(2, expert="mlp", learning_rate_init=0.003, random_state=0)
     for heavy in 25 * (True, False):
         X = rng.normal(size=(300, 2))
         y = (rng.random(300) < (0.8 if heavy else 0.2)).astype(int)

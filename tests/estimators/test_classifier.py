@@ -258,6 +258,7 @@ def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind):
         if kind != "patches" and (router == "patch_choice" or (standardize and router != "top1")):
             continue
         options = {"router": router, "standardize": standardize, "expert_width": 2, "n_experts": 3}
+        options |= {"expert": "mlp"} if kind == "table" else {}
         with pytest.warns(ExpertCollapseWarning) as caught:
             fit_on(X, y, **options)
         message = str(caught[-1].message)

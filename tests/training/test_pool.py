@@ -37,7 +37,7 @@ def heavy_tails(n, seed=0):
 def test_the_router_finds_the_kind_that_is_right(data, kind):
     X, y = data(1000)
     model = regressor(max_iter="auto").fit(X[:500], y[:500])
-    alone = MoERegressor(8, random_state=0).fit(X[:500], y[:500])
+    alone = MoERegressor(8, expert="mlp", random_state=0).fit(X[:500], y[:500])
     assert model.score(X[500:], y[500:]) > 0.75 > 0.6 > alone.score(X[500:], y[500:])
     gate = model.gate_proba(X[500:]).mean(axis=0)
     is_kind = np.array([name.startswith(kind) for name in model.expert_kinds_])
@@ -48,7 +48,7 @@ def test_the_router_finds_the_kind_that_is_right(data, kind):
 def test_kinds_are_repeated_over_the_experts():
     X, y = heavy_tails(300)
     model = MoERegressor(5, expert=KINDS, max_iter=10, random_state=0).fit(X, y)
-    deep, piecewise = "mlp(n_layers=2, width=20)", "piecewise(width=20)"
+    deep, piecewise = "deep(width=20)", "piecewise(width=20)"
     assert model.expert_kinds_.tolist() == ["linear", deep, piecewise, "linear", deep]
     assert model.coef_[[0, 3]] == pytest.approx(np.array([[1.0, -2.0, 0.5, 3.0]] * 2), abs=0.01)
     assert np.isnan(model.coef_[[1, 2, 4]]).all()

@@ -86,13 +86,6 @@ class MLPExpert(nn.Sequential):
         readout.zero_()[:, : 2 * n_outputs] = torch.cat([identity, -identity], 1)
         readout_bias.copy_(intercept)
 
-    @torch.no_grad()
-    def scale_outputs(self, factor: float) -> None:
-        """Multiply the outputs by a number."""
-        *_, readout, readout_bias = self.parameters()
-        readout.mul_(factor)
-        readout_bias.mul_(factor)
-
     @staticmethod
     def stack(experts: Sequence["MLPExpert"]) -> nn.Module | None:
         """Return the experts as one module with stacked weights.
@@ -112,8 +105,6 @@ class MLPStack(Stack):
     experts : sequence of MLPExpert
         Their weights are copied.
     """
-
-    scale_outputs = MLPExpert.scale_outputs
 
     def __init__(self, experts: Sequence[MLPExpert]):
         super().__init__(experts, experts[0][1])
