@@ -44,10 +44,10 @@ _ARCHITECTURE = (
     "solver__kind",
 )
 _BAG = 8  # networks that find out for how many epochs a single one learns
-# Experts of a table are of kinds that fail on different data, eight networks of each, because each
-# row is hidden from one of them; one in five is linear, so that rules of regions find room.
-_N_EXPERTS, _N_EXPERTS_ON_TABLES = 8, 20
-_NETWORKS, _ONE_IS_LINEAR = ("deep", "piecewise"), 5
+# Experts of a table are of kinds that fail on different data. Each row is hidden from one of the
+# five of a kind: fewer would see less of the table, more take longer.
+_N_EXPERTS, _N_EXPERTS_ON_TABLES = 8, 15
+_KINDS_ON_TABLES = ["deep", "piecewise", "linear"]
 _FEWEST_HELD_OUT = 10  # samples that tell when to stop
 # The router of a mixture of distributions learns twice as fast as the experts: the gradient of its
 # scores is informative from the first steps on.
@@ -222,10 +222,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
     is_pool = mixes and data.is_table and trunk is None and _learns_router(choices, router)
     n_experts = choices.pick("n_experts", _N_EXPERTS_ON_TABLES if is_pool else _N_EXPERTS)
     choices["n_experts"] = n_experts
-    if is_pool and n_experts > 1:
-        n_linear = n_experts // _ONE_IS_LINEAR
-        usual = [*islice(cycle(_NETWORKS), n_experts - n_linear), *["linear"] * n_linear]
-    chosen = choices.pick("expert", usual)
+    chosen = choices.pick("expert", _KINDS_ON_TABLES if is_pool and n_experts > 1 else usual)
     chosen = chosen if isinstance(chosen, list | tuple) else [chosen]
     if not chosen:
         raise ValueError("expert=[] names no kind of experts. Use 'auto', or a list of names.")

@@ -318,7 +318,7 @@ class EstimatorParams(BaseEstimator):
     ----------
     n_experts : int, default="auto"
         Number of experts, M. With 1 there is no router, and the model is the single expert. "auto"
-        is 20 for a table with `expert="auto"`, and 8 otherwise.
+        is 15 for a table with `expert="auto"`, and 8 otherwise.
 
     expert : str, callable, ExpertSpec or a list of these, default="auto"
         Network of an expert, or of several kinds of experts, which are repeated over the experts:
@@ -343,9 +343,9 @@ class EstimatorParams(BaseEstimator):
           options: `EXPERTS["patch"].with_options(init_scale=0.01)`.
 
         "auto" is "patch" for X of 3 dimensions, "mlp" after a trunk, which images have by default,
-        and for a table several kinds: of 20 experts 8 are "deep", 8 "piecewise" and 4 "linear", of
-        other numbers one in five is "linear". It is "mlp" for `n_experts=1`, and if the router does
-        not mix all experts or something is set that has it trained with them (see below).
+        and `["deep", "piecewise", "linear"]` for a table. There it is "mlp" for `n_experts=1`, and
+        if the router does not mix all experts or something is set that has it trained with them
+        (see below).
 
         With several kinds on a table, each row is hidden from one expert of every kind, linear
         experts are found by a solver, and the router is learned after the experts, from what

@@ -135,9 +135,9 @@ class _Fit:
 
 # -- when each kind is trained ------------------------------------------------------------
 
-_PATIENCE = 0.3  # of the epochs until the best one
+_PATIENCE = 0.15  # of the epochs until the best one
 _LEAST_PATIENCE = 0.05  # of all epochs
-_LAST = 0.2  # of the epochs until the best one: as many are trained on all rows in the end
+_LAST = 0.4  # of the epochs until the best one: as many are trained on all rows in the end
 
 
 class KindStopping(Stopping):

@@ -238,7 +238,7 @@ def test_all_of_them_together_and_in_a_search(vectors):
     assert np.isfinite(search.cv_results_["mean_test_score"]).all()
     resolved = make().fit(X, y).resolved_params_  # new names change no default
     assert "mine" not in resolved.values()
-    assert resolved["expert"] == ["deep", "piecewise", "deep"]
+    assert resolved["expert"] == ["deep", "piecewise", "linear"]
 
 
 @pytest.mark.parametrize(

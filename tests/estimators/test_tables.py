@@ -188,7 +188,7 @@ def test_what_differs_from_the_frame_of_the_fit_is_named():
 
 # -- what "auto" means --------------------------------------------------------------------
 
-OF_TABLES = {"n_experts": 20, "expert": ["deep", "piecewise"] * 8 + ["linear"] * 4}
+OF_TABLES = {"n_experts": 15, "expert": ["deep", "piecewise", "linear"]}
 OF_TABLES |= {"solver": "adamw", "solver__schedule": "cosine", "router": "soft"}
 OF_TABLES |= {"early_stopping": "out_of_bag", "expert_loss_weight": 1.0, "standardize": True}
 OF_TABLES |= {"batch_size": 200, "tol": 1e-4}

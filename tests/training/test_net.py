@@ -234,7 +234,7 @@ def test_no_factor_of_the_logits_has_less_out_of_bag_loss(noise, options):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(300, 10)).astype(np.float32)
     y = X[:, 0] + noise * rng.normal(size=300) > 0
-    proba = MoEClassifier(4, random_state=0, **options).fit(X, y).oob_decision_function_
+    proba = MoEClassifier(8, random_state=0, **options).fit(X, y).oob_decision_function_
     logits, factors = np.log(proba[:, 1] / proba[:, 0]), np.exp(np.linspace(-1, 1, 81))
     losses = [np.logaddexp(0, np.where(y, -f, f) * logits).mean() for f in factors]
     assert factors[np.argmin(losses)] == pytest.approx(1, rel=0.03)
