@@ -213,6 +213,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         """
         bag = copy.copy(self).set_params(
             n_experts=plan.training.n_rehearsing,
+            expert=plan.model.expert,
             router="soft",
             balance=None,
             expert_loss_weight=1.0,
