@@ -44,7 +44,10 @@ RATES = {"normalized": {"learning_rate_init": 0.05}, "one expert": {"max_iter": 
 
 
 def brief(estimator, **parameters):
-    small = {"n_experts": 1 if estimator.n_experts == 1 else 3, "max_iter": N_EPOCHS[type(estimator)]}
+    small = {
+        "n_experts": 1 if estimator.n_experts == 1 else 3,
+        "max_iter": N_EPOCHS[type(estimator)],
+    }
     return clone(estimator).set_params(**small | parameters)
 
 

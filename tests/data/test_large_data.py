@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+from helpers import brief_fits
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, MoERegressor
@@ -62,6 +63,7 @@ def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
     np.testing.assert_array_equal(rows.x[:], X[weight > 0])
 
 
+@brief_fits
 @pytest.mark.parametrize("kind", SHAPES)
 @pytest.mark.parametrize(
     "options", [{}, {"early_stopping": True, "batch_size": None}, {"router": "kmeans"}], ids=str
