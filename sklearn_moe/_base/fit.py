@@ -41,7 +41,6 @@ from .._training.out_of_bag import hide_rows, predict_out_of_bag
 from .._training.placement import place
 from .._training.pool import KindStopping, begin_last_epochs, learn_router, learns_router
 from .._training.process_group import CURRENT_GROUP
-from .._training.regimes import adopt_regimes
 from ..nn import build_mixture
 from ..nn.encoders import FeatureStatistics
 from ..nn.heads import choose_head
@@ -167,9 +166,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
 
     def _begin(self, X, y, sample_weight, groups=None):
         """Return a fit that is ready to be trained; the estimator stays as it is."""
-        # A warm start continues steps of an optimizer. Regimes are not found by such steps, so that
-        # they are always fitted anew.
-        resume = self.warm_start and self.__sklearn_is_fitted__() and not self._has_regimes()
+        resume = self.warm_start and self.__sklearn_is_fitted__()
         working = copy.copy(self)
         samples = working._check(X, y, sample_weight, groups, resume=resume)
         training, validation, plan, checkpoint = working._plan(samples, resume)
@@ -454,12 +451,10 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
 
     def _finish(self, fit):
         """Take over what was trained; return whether Ctrl-C ended the last epochs."""
-        net, rows, interrupted = fit.net, fit.validation or fit.rows, False
+        net, rows, interrupted, oob = fit.net, fit.validation or fit.rows, False, None
         if learns_router(net):
             oob = learn_router(net, fit.rows, fit.validation)
             interrupted = fit.working._train_last(fit)
-        else:
-            oob = fit.working._adopt_regimes(fit)
         # The state of the optimizer is as large as the weights, or twice as large.
         net.initialize_optimizer()
         if oob is None and rows.in_bag is not None:
@@ -487,24 +482,6 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         finally:
             del net.history[n_epochs:]
         return False
-
-    def _adopt_regimes(self, fit):
-        """Let linear rules take the place of an ensemble; if so, return out-of-bag predictions.
-
-        Only of a new fit that leaves it to the library what the model is.
-        """
-        if fit.n_before or "expert_loss_weight" not in fit.plan.resolved:
-            return None
-        oob = adopt_regimes(fit.net, fit.rows)
-        if oob is not None:
-            self._scales = self._scales._replace(is_linear=True)
-            self.resolved_params_ = self.resolved_params_ | {"expert_loss_weight": 0.0}
-        return oob
-
-    def _has_regimes(self):
-        """Tell linear rules that took the place of an ensemble."""
-        is_linear = getattr(self._scales, "is_linear", False)
-        return is_linear and not getattr(self.module_.experts[0], "is_linear", False)
 
     def _adopt(self, working, net, count_load):
         """Take over all that was fitted, in one step."""

@@ -573,10 +573,7 @@ class EstimatorParams(BaseEstimator):
 
         With several experts and `router="soft"`, "auto" is 1 for a table, 0.7 after a trunk, and 0
         for `activation="linear"`, because a linear expert can learn only a part of the samples.
-        Otherwise it is 0. If "auto" is 1, the `fit` of a regressor also looks for regimes: rules
-        that are linear in the columns, each in a region. If these predict clearly better, they
-        replace the ensemble, `resolved_params_["expert_loss_weight"]` is 0, and `warm_start` has no
-        effect; see the guide on tables.
+        Otherwise it is 0.
 
     solver : str, callable, SolverSpec or SolverParams, default="auto"
         How the weights are trained:

@@ -386,6 +386,9 @@ class Step:
         self.is_stochastic = is_stochastic(self.net.module_)
         self.pool = self.net.module_.experts if learns_router(self.net) else None
         self.router_parameters = self.net.router_parameters()
+        # Experts that hold in a region, beside others of their kind.
+        gated = getattr(getattr(self.net.module_.router, "network", None), "gated", None)
+        self.gated = gated if self.pool is not None and gated is not None and gated.any() else None
 
     def __call__(self, batch):
         """Make a step by a batch of rows; return its numbers."""
@@ -478,7 +481,11 @@ class Step:
         pool = self.pool
         kind_of = torch.nn.functional.one_hot(torch.tensor(pool.kind_of)).to(losses)
         active = kind_of.new_tensor(pool.active)
-        each = (losses * in_bag) @ kind_of / (in_bag @ kind_of).clamp(min=1)  # of each kind
+        taught = in_bag
+        if self.gated is not None:  # by the responsibility of each among those of its kind
+            log_joint = (gate.detach().log() - losses.detach()).masked_fill(~self.gated, -torch.inf)
+            taught = torch.where(self.gated, log_joint.softmax(1), in_bag)
+        each = (losses * taught) @ kind_of / (taught @ kind_of).clamp(min=1)  # of each kind
         loss = each @ active / active.sum()
         # The gradient of a kind does not depend on how many others are still trained: Adam would
         # take a sudden change of its size for long steps.

@@ -17,11 +17,12 @@ from .._data.rows import draw_rows, pick
 from ..nn import Pool
 from ..nn.experts import LinearExpert
 from ..nn.routers.base import SoftRouter
-from ..nn.routers.scores import LinearScores
+from ..nn.routers.scores import LinearScores, PoolScores
 from .callbacks import Stopping, StopTraining
 from .linear_start import ALPHAS, fit_linear
+from .regimes import Rules, may_hold_regimes, seek_regimes
 
-_N_FOLDS = 3
+_N_FOLDS, _N_FOLDS_OF_REGIMES = 3, 5  # their sharp borders need most of the rows
 # Of the squared slopes, in sums of losses over rows. One after the other is tried, the strongest
 # first, as long as rows of other folds are predicted better.
 _PENALTIES = (300.0, 30.0, 3.0, 0.3)
@@ -261,7 +262,7 @@ def learns_router(net):
     return (
         isinstance(net.module_.experts, Pool)
         and type(router) is SoftRouter
-        and type(router.network) is LinearScores
+        and type(router.network) in (LinearScores, PoolScores)
         and net.expert_loss_weight == 1
     )
 
@@ -269,6 +270,9 @@ def learns_router(net):
 @torch.no_grad()
 def learn_router(net, rows, validation=None):
     """Give a pool its solved experts, and its router what each kind is worth on unseen rows.
+
+    A linear kind is one rule, or regimes if these alone predict unseen rows clearly better than
+    the pool does without them: a smooth function is not cut into pieces.
 
     Parameters
     ----------
@@ -285,30 +289,66 @@ def learn_router(net, rows, validation=None):
         What the mixture predicts of each row by experts that have not seen it, NaN where all have.
         None if all have seen all rows.
     """
-    unseen = validation or rows
+    unseen, head = validation or rows, net.criterion_
     hidden = torch.full((len(unseen.y),), -1)
     if unseen.in_bag is not None:
         hidden = _hidden_from(net.module_.experts, unseen.in_bag)
-    lines = {kind: _solve(net, kind, rows, hidden) for kind in solved_kinds(net)}
+
+    def folds(n_folds):
+        """Return the fold of each row that is trained on, -1 for none."""
+        if rows.in_bag is None:
+            return np.full(len(rows.y), -1)
+        return np.where(hidden < 0, -1, hidden % n_folds)
+
+    lines = {kind: _solve(net, kind, rows, folds(_N_FOLDS)) for kind in solved_kinds(net)}
     if validation is None and rows.in_bag is None:
+        _write(net.module_, lines)
         return None
     experts = _UnseenExperts(net, lines, is_held_out=validation is not None)
     some = np.arange(len(hidden)) if validation is not None else np.flatnonzero(hidden >= 0)
     some = torch.from_numpy(some[draw_rows(len(some), _MOST_ROWS)])
     x = pick(unseen.x, some.to(getattr(unseen.x, "device", "cpu")))
-    values, losses = _values_of_kinds(
-        net, experts, x, hidden[some], unseen.y[some.to(unseen.y.device)]
-    )
+    y, hidden_some = unseen.y[some.to(unseen.y.device)].cpu(), hidden[some]
+    weight = unseen.weight.cpu().double().numpy()[some.numpy()]
     features = net.map_batches(experts.features, x)
-    folds = some.numpy() if validation is not None else hidden[some].numpy()
-    weight = unseen.weight.cpu().numpy()[some.numpy()]
-    weights = fit_router(values, losses, weight, features, folds)
-    _write(net.module_, weights)
+    of_router = weight, features, some.numpy() if validation is not None else hidden_some.numpy()
+    values, losses = _values_of_kinds(net, experts, x, hidden_some, y)
+    weights, every = fit_router(values, losses, *of_router), torch.arange(len(y))
+    for kind in (kind for kind in lines if may_hold_regimes(net, kind)):
+        gates, one = torch.from_numpy(weights.gates(features)).unsqueeze(2), lines[kind]
+        of_pool = losses((gates * values).sum(1), every).numpy()
+        of_kind = losses(values[:, kind], every).numpy()
+        if _is_clearly_less(of_pool, of_kind, weight, head):
+            means = np.average([of_pool, of_kind], axis=1, weights=weight)
+            lines[kind] = seek_regimes(net, kind, rows, folds(_N_FOLDS_OF_REGIMES), means) or one
+        if lines[kind] is one:
+            continue
+        new, new_losses = _values_of_kinds(net, experts, x, hidden_some, y)
+        if _is_clearly_less(new_losses(new[:, kind], every).numpy(), of_pool, weight, head):
+            values, losses, weights = new, new_losses, fit_router(new, new_losses, *of_router)
+        else:
+            lines[kind] = one
+    _write(net.module_, lines, weights)
     net.history[-1]["mixture_oob_loss"] = weights.loss
     if net.module_.sharpness is not None:
-        outputs = net.map_batches(experts.mix, x, hidden[some])
-        sharpen(net, outputs, unseen.y[some.to(unseen.y.device)], weight)
+        sharpen(net, net.map_batches(experts.mix, x, hidden_some), y, weight)
     return net.map_batches(experts.predict, unseen.x, hidden)
+
+
+def _is_clearly_less(losses, others, weight, head):
+    """Tell whether losses of rows are less than others, on average and by three standard errors.
+
+    For numbers these are of the errors, not of their squares, and none counts more than three times
+    the usual one: few rows at borders would have most of the loss.
+    """
+    gain = others - losses
+    if head.kind == "regression":
+        most = 9 * np.average(others, weights=weight)
+        losses, others = (np.minimum(each, most) for each in (losses, others))
+        gain = np.sqrt(others) - np.sqrt(losses)
+    mean = np.average(gain, weights=weight)
+    error = np.sqrt(np.average((gain - mean) ** 2, weights=weight) / weight.sum())
+    return weight @ losses < weight @ others and mean > 3 * error
 
 
 def sharpen(net, outputs, y, weight):
@@ -329,26 +369,24 @@ def _hidden_from(pool, in_bag):
     return torch.where(out.any(1), out.int().argmax(1), -1)
 
 
-def _solve(net, kind, rows, hidden):
-    """Fit a linear kind to all rows; return the functions of those fitted without a fold.
+def _solve(net, kind, rows, folds):
+    """Fit a linear kind to all rows; return its rule, and those fitted without each fold.
 
     The penalty is the one by which rows of other folds are predicted best: as equal rows are in one
-    fold, a row of weight 2 is the row twice.
+    fold, a row of weight 2 is the row twice. Rows of fold -1 are in none.
     """
     module, head = net.module_, net.criterion_
-    columns = module.experts.columns[kind]
+    columns, n_members = module.experts.columns[kind], len(module.experts.kinds[kind])
     X = net.map_batches(lambda x: module.encode(x)[:, columns], rows.x).astype(float)
     y, weight = rows.y.cpu().numpy(), rows.weight.cpu().numpy()
-    folds = np.full(len(X), -1)
-    if rows.in_bag is not None:
-        folds = np.where(hidden < 0, -1, hidden % _N_FOLDS)
-    new = folds >= 0 if rows.in_bag is not None else np.ones(len(X), bool)
-    alphas = ALPHAS[::2] if head.kind == "regression" and rows.in_bag is not None else [None]
+    has_folds = rows.in_bag is not None
+    new = folds >= 0 if has_folds else np.ones(len(X), bool)
+    alphas = ALPHAS[::2] if head.kind == "regression" and has_folds else [None]
     best = math.inf
     for alpha in alphas:
         others = [
             fit_linear(head, X[folds != fold], y[folds != fold], weight[folds != fold], alpha)
-            for fold in (range(_N_FOLDS) if rows.in_bag is not None else ())
+            for fold in (range(_N_FOLDS) if has_folds else ())
         ]
         outputs = np.zeros((len(X), head.n_outputs))
         for fold, (coef, intercept) in enumerate(others):
@@ -356,17 +394,15 @@ def _solve(net, kind, rows, hidden):
         loss = weight[new] @ head.loss(torch.from_numpy(outputs[new]), rows.y.cpu()[new]).numpy()
         if loss < best or not others:
             best, chosen, functions, found = loss, alpha, others, outputs
-    function = fit_linear(head, X, y, weight, chosen)
-    for _, intercept in [function, *functions]:
+    functions = [fit_linear(head, X, y, weight, chosen), *functions]
+    for _, intercept in functions:
         if getattr(head, "has_scale", False):
             errors = y - found[:, : head.n_targets]
             scale = np.sqrt(np.average(errors**2, axis=0, weights=weight * new))
             intercept[head.n_targets :] = torch.from_numpy(
                 np.log(np.expm1(np.maximum(scale, 0.01)))
             )
-    for expert in module.experts.kinds[kind]:
-        expert.become_linear(*function)
-    return functions or [function]
+    return [Rules(*(part.expand(n_members, *part.shape) for part in f)) for f in functions]
 
 
 class _UnseenExperts:
@@ -376,7 +412,7 @@ class _UnseenExperts:
     ----------
     net : MoENet
     lines : dict of list
-        Of each solved kind the functions that were fitted without the rows of a fold.
+        Of each solved kind its rules, and those that were fitted without the rows of each fold.
     is_held_out : bool
         Whether no expert has seen any of the rows.
     """
@@ -390,57 +426,64 @@ class _UnseenExperts:
         """Return what the router reads."""
         return self.module.router_input(self.module.encode(x)).double()
 
-    def outputs(self, x, hidden):
-        """Return the outputs of all experts, (n, n_experts, n_outputs)."""
-        x = self.module.encode(x)
-        outputs = self.pool(x).double()
-        for kind, functions in self.lines.items():
-            z = x[:, self.pool.columns[kind]].double()
-            each = torch.stack([z @ coef.T + intercept for coef, intercept in functions], 1)
-            fold = hidden.clamp(min=0) % len(functions)
-            own = each[torch.arange(len(z)), fold]
-            outputs[:, self.pool.members(kind)] = own.unsqueeze(1)
-        return outputs
+    def parts(self, x, hidden):
+        """Return outputs and shares of all experts, (n, n_experts, n_outputs + 1).
 
-    def shares(self, hidden):
-        """Return the share of each expert in what its kind says, (n, n_experts)."""
+        A share is that of an expert in what its kind says.
+        """
+        x, hidden = self.module.encode(x), hidden.cpu()
+        features, outputs = self.module.router_input(x).double().cpu(), self.pool(x).double().cpu()
         unseen = torch.ones(len(hidden), len(self.ranks), dtype=torch.double)
         if not self.is_held_out:
-            is_solved = torch.tensor([kind in self.lines for kind in self.pool.kind_of])
-            unseen = (is_solved | (self.ranks == hidden.unsqueeze(1))).double()
-        kinds = self.of_kinds(unseen.unsqueeze(2))[..., 0]
-        return unseen / kinds[:, self.pool.kind_of].clamp(min=1)
+            unseen = (self.ranks == hidden.unsqueeze(1)).double()
+        shares = unseen / self.of_kinds(unseen)[:, self.pool.kind_of].clamp(min=1)
+        for kind, (whole, *others) in self.lines.items():
+            members = torch.tensor(self.pool.members(kind))
+            z = x[:, self.pool.columns[kind]].double().cpu()
+            others = others or [whole]
+            for fold, rules in enumerate(others):
+                its = torch.where(hidden.clamp(min=0) % len(others) == fold)[0].unsqueeze(1)
+                outputs[its, members] = rules.outputs(z[its[:, 0]])
+                shares[its, members] = rules.shares(features[its[:, 0]])
+        return torch.cat([outputs, shares.unsqueeze(2)], 2)
 
     def of_kinds(self, values):
-        """Return the sums over the experts of each kind, (n, n_kinds, n_values)."""
-        kinds = values.new_zeros(len(values), len(self.pool.kinds), values.shape[2])
+        """Return the sums over the experts of each kind, (n, n_kinds, ...)."""
+        kinds = values.new_zeros(len(values), len(self.pool.kinds), *values.shape[2:])
         return kinds.index_add(1, torch.tensor(self.pool.kind_of), values)
 
     def mix(self, x, hidden):
         """Return the output of the mixture, NaN where an expert of some kind is missing."""
-        shares = self.shares(hidden)
-        scores = self.module.route(x).scores.double()
-        n_members = torch.tensor([self.pool.kind_of.count(k) for k in self.pool.kind_of])
-        log_gate = (scores + n_members.log()).log_softmax(1)  # as of one expert for each kind
-        log_gate = (log_gate + shares.log()).log_softmax(1)
-        return self.net.criterion_.mix(log_gate, self.outputs(x, hidden))
+        parts = self.parts(x, hidden)
+        gate = self.of_kinds(self.module.route(x).gate.double().cpu())
+        log_gate = (gate[:, self.pool.kind_of] * parts[..., -1]).log().log_softmax(1)
+        return self.net.criterion_.mix(log_gate, parts[..., :-1])
 
     def predict(self, x, hidden):
         """Return what the head makes of it."""
-        return self.net.criterion_.predict(self.module.sharpened(self.mix(x, hidden)))
+        return self.net.criterion_.predict(self.module.sharpened(self.mix(x, hidden).to(x.device)))
 
 
 def _values_of_kinds(net, experts, x, hidden, y):
     """Return what the loss of a mixture of kinds depends on, and that loss."""
-    outputs = torch.from_numpy(net.map_batches(experts.outputs, x, hidden))
-    values, losses = net.criterion_.mixing_parts(outputs, y.cpu())
-    return experts.of_kinds(values * experts.shares(hidden).unsqueeze(2)), losses
+    parts = torch.from_numpy(net.map_batches(experts.parts, x, hidden))
+    values, losses = net.criterion_.mixing_parts(parts[..., :-1], y)
+    return experts.of_kinds(values * parts[..., -1:]), losses
 
 
-def _write(module, weights):
-    """Give the router the weights of kinds, equal for the experts of a kind."""
+def _write(module, lines, weights=None):
+    """Give solved experts their rules, and the router the weights of kinds and of these rules."""
     pool, network = module.experts, module.router.network
-    for kind, (slopes, intercept) in enumerate(zip(weights.slopes, weights.intercept, strict=True)):
-        members = pool.members(kind)
-        network.weight[members] = torch.from_numpy(slopes).to(network.weight)
-        network.bias[members] = float(intercept - math.log(len(members)))
+    if isinstance(network, PoolScores):
+        if weights is not None:
+            network.weight.copy_(torch.from_numpy(weights.slopes))
+            network.bias.copy_(torch.from_numpy(weights.intercept).unsqueeze(1))
+        network.gated.zero_()
+    for kind, (rules, *_) in lines.items():
+        for expert, *function in zip(pool.kinds[kind], rules.coef, rules.intercept, strict=True):
+            expert.become_linear(*function)
+        if rules.gate is not None:
+            members = pool.members(kind)
+            network.own_weight[members] = rules.gate[:, :-1].to(network.own_weight)
+            network.own_bias[members] = rules.gate[:, -1:].to(network.own_bias)
+            network.gated[members] = True

@@ -1,6 +1,7 @@
 """The mixture of experts: a router, its experts and their combined output; made from names."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -15,8 +16,9 @@ from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableE
 from .experts import ExpertSpec, Pool
 from .functional import Shape, dry_run, evaluate
 from .heads import Head
-from .routers.base import Balance, Route, Router
+from .routers.base import Balance, Route, Router, SoftRouter
 from .routers.make import RouterSpec, make_router
+from .routers.scores import LinearScores, PoolScores
 from .seeding import use_generator
 from .trunks import make_trunk, shape_after
 
@@ -264,6 +266,9 @@ def build_mixture(
             dry_run(expected, evaluate, expert, x, shape=(1, head.n_outputs))
         shared = members[0][kind_of.count(0) :]
         sizes = n_experts, balance_weight
+        is_linear = router.network in (None, "linear", LinearScores)
+        if len(kinds) > 1 and is_linear and router.router_class is SoftRouter:
+            router = router.with_options(network=partial(PoolScores, kind_of=kind_of))
         made = make_router(
             router,
             input_shape,

@@ -4,7 +4,7 @@ For a router every sample is a set of patches: a vector is one patch, an image i
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -91,6 +91,48 @@ class LinearScores(Scores):
         """Map samples to (n_samples, n_experts) scores."""
         scores = self.weight.to(dtype) @ sum_patches(x, dtype).T
         return (scores if self.bias is None else scores + self.bias.to(dtype)).T
+
+
+class PoolScores(Scores):
+    """Linear scores of kinds of experts, and of the experts of a kind among themselves.
+
+    The score of an expert is that of its kind and the logarithm of its share in it: a softmax over
+    the experts of a kind that has a gate of its own, otherwise equal shares.
+
+    Parameters
+    ----------
+    input_shape : (n_features,)
+    n_experts : int
+    kind_of : sequence of int
+        The kind of each expert. In the beginning all experts have the same score.
+    """
+
+    gated: Tensor
+    places: Tensor
+
+    def __init__(self, input_shape: Shape, n_experts: int, *, kind_of: Sequence[int]):
+        super().__init__()
+        n_kinds = 1 + max(kind_of)
+        self.members = [[m for m in range(n_experts) if kind_of[m] == k] for k in range(n_kinds)]
+        by_kind = [m for members in self.members for m in members]
+        self.register_buffer("places", torch.tensor(by_kind).argsort(), persistent=False)
+        sizes = torch.tensor([[float(len(members))] for members in self.members])
+        self.weight = nn.Parameter(torch.zeros(n_kinds, *input_shape))
+        self.bias = nn.Parameter(sizes.log())
+        self.own_weight = nn.Parameter(torch.zeros(n_experts, *input_shape))
+        self.own_bias = nn.Parameter(torch.zeros(n_experts, 1))
+        self.register_buffer("gated", torch.zeros(n_experts, dtype=torch.bool))
+
+    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
+        """Map samples to (n_samples, n_experts) scores."""
+        kinds, own = (
+            weight.to(dtype) @ x.T.to(dtype) + bias.to(dtype)
+            for weight, bias in ((self.weight, self.bias), (self.own_weight, self.own_bias))
+        )
+        own = torch.where(self.gated.unsqueeze(1), own, 0.0)
+        each = zip(kinds.split(1), self.members, strict=True)
+        scores = torch.cat([kind + own[m].log_softmax(0) for kind, m in each])
+        return scores.index_select(0, self.places).T
 
 
 class MLPScores(Scores):
