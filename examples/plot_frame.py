@@ -102,9 +102,8 @@ plt.show()
 
 # %%
 # Have the experts specialized? The first line of the report says that the mixture is an ensemble,
-# as by default on most tables: every expert answers for every penguin. Whether the data have
-# regimes is a different question, which such a model cannot answer. :doc:`/regimes` shows how to
-# look for them; in bill depth against body mass the README finds two.
+# as by default on most tables: each kind of experts has one weight for all penguins. In other
+# questions about them there are regimes: in bill depth against body mass the README finds two.
 from sklearn_moe.metrics import specialization_report
 
 report = specialization_report(clf, X_test, y_test, random_state=0)

@@ -149,6 +149,8 @@ def final_step(estimator, X, needs=("apply",)):
 
 def count_experts(estimator, X):
     """Return the number of experts of a fitted mixture, None if it does not tell."""
+    if hasattr(estimator, "expert_kinds_"):
+        return len(estimator.expert_kinds_)
     if hasattr(estimator, "n_experts"):
         return estimator.n_experts
     if hasattr(estimator, "gate_proba"):

@@ -298,7 +298,7 @@ class AlignmentDisplay:
         plt.setp(axes[1], xlabel="Expert $m$")
         plt.setp(axes[:, 0], ylabel="Cluster $k$")
         for ax in axes.flat:
-            plotting.label_cells(ax, names, n_experts)
+            plotting.label_cells(ax, names, range(n_experts))
         if include_values:  # in all images or, unless they are forced, in none
             longest = max((text for cells in texts.flat for text in cells.flat), key=len)
             options = {"force": include_values is True, "text_kw": text_kw, "longest": longest}

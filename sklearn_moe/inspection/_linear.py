@@ -6,14 +6,13 @@ from scipy.sparse import issparse
 from scipy.stats import t as student
 
 from .._data.tables import is_frame
-from .._validation import final_step
 
 _TOLERANCE = 1e-6  # of what is linear, in standard deviations of an expert's outputs
 MOST_TERMS = 500  # nobody reads more coefficients
 _TINY = np.finfo(float).tiny
 
 
-def expert_outputs(estimator, X):
+def expert_outputs(mixture, X):
     """Return the outputs of the experts that may be linear in the columns of X.
 
     Returns
@@ -23,7 +22,6 @@ def expert_outputs(estimator, X):
         rounded probabilities do not tell them, and for several labels.
     proba : ndarray of shape (n_samples, n_experts, n_classes) or None
     """
-    mixture, X = final_step(estimator, X)
     if not hasattr(mixture, "expert_proba"):
         predicted = np.asarray(mixture.expert_predict(X))
         return predicted.reshape(*predicted.shape[:2], -1), None
@@ -35,7 +33,7 @@ def expert_outputs(estimator, X):
     return np.where(is_told, outputs, np.nan), proba
 
 
-def coefficients(estimator, X, y, table, outputs, proba, weight, own):
+def coefficients(outputs_at, X, y, table, outputs, proba, weight, own):
     """Return the coefficients of the experts, NaN for those that are not linear.
 
     Terms that change nothing on the samples of an expert have none: the expert does not read the
@@ -43,8 +41,8 @@ def coefficients(estimator, X, y, table, outputs, proba, weight, own):
 
     Parameters
     ----------
-    estimator : estimator instance
-        The mixture, or a pipeline that ends in it.
+    outputs_at : callable
+        Returns the outputs of the experts for rows like those of X.
     X : data frame, array or sparse matrix of shape (n_samples, n_features)
     y : ndarray of shape (n_samples, n_outputs) or None
         Targets, or ones for each class but the first.
@@ -73,7 +71,7 @@ def coefficients(estimator, X, y, table, outputs, proba, weight, own):
     # Samples of the probe differ from the first in one column each. The same sample may be rounded
     # in another way in another place, so each is compared with the first one in its own place.
     pair = probe, np.broadcast_to(probe[0], probe.shape)
-    probed, still = (expert_outputs(estimator, _mix_rows(X, table, rows))[0] for rows in pair)
+    probed, still = (outputs_at(_mix_rows(X, table, rows)) for rows in pair)
     effects = (probed - still)[1:].astype(float)
     changes = design[probe[:, owners], np.arange(len(names) - 1)]
     slopes = np.tensordot(np.linalg.inv(changes[1:] - changes[0]), effects, 1)

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._validation import count_experts, final_step
+from .._validation import final_step
 from ..metrics import dead_experts, expert_load, routing_matrix
+from ..metrics._merged import MergedExperts
 from . import _plotting as plotting
 
 _MOST_NAMES = 32  # clusters with different colors
@@ -27,6 +28,9 @@ class LoadDisplay:
 
     display_labels : array-like of shape (n_clusters,), default=None
         Names of the clusters. If None, they are numbered from 0 on.
+
+    expert_names : array-like of shape (n_experts,), default=None
+        Names of the experts. If None, they are numbered from 0 on.
 
     Attributes
     ----------
@@ -62,9 +66,16 @@ class LoadDisplay:
            [0.25, 0.  , 0.25]])
     """
 
-    def __init__(self, load: ArrayLike, *, display_labels: ArrayLike | None = None):
+    def __init__(
+        self,
+        load: ArrayLike,
+        *,
+        display_labels: ArrayLike | None = None,
+        expert_names: ArrayLike | None = None,
+    ):
         self.load = load
         self.display_labels = display_labels
+        self.expert_names = expert_names
 
     @classmethod
     def from_estimator(
@@ -78,6 +89,9 @@ class LoadDisplay:
         **plot_options: Any,
     ) -> "LoadDisplay":
         """Plot how many samples a fitted estimator routes to each expert.
+
+        Of an ensemble, whose weights do not depend on the sample, these are the weights. In a pool
+        of several kinds, experts of one kind with equal weights are one.
 
         Parameters
         ----------
@@ -125,15 +139,15 @@ class LoadDisplay:
         >>> LoadDisplay.from_estimator(clf, X, clusters)
         <...>
         """
-        estimator, X = final_step(estimator, X)
-        return cls.from_predictions(
-            estimator.apply(X),
-            clusters,
-            n_experts=count_experts(estimator, X),
-            sample_weight=sample_weight,
-            display_labels=display_labels,
-            **plot_options,
-        )
+        merged = MergedExperts(*final_step(estimator, X))
+        if clusters is not None and display_labels is None:
+            display_labels = np.unique(clusters)
+        load, names = merged.load(clusters, sample_weight), merged.names
+        display: Any = cls(load, display_labels=display_labels, expert_names=names)
+        display.plot(**plot_options)
+        if merged.ensemble:
+            display.ax_.set_ylabel("Mean weight")
+        return display
 
     @classmethod
     def from_predictions(
@@ -252,8 +266,9 @@ class LoadDisplay:
         ax.set(xlabel="Expert", ylabel="Share of the samples", xlim=(-0.6, n_experts - 0.4))
         ax.set_ylim(0, 1.05 * max(bottom.max(), 1 / n_experts))
         self._explain(names)
-        ax.set_xticks(range(n_experts))
-        plotting.thin_out(ax.xaxis, range(n_experts), plotting.cell_size(ax)[0])
+        labels = plotting.expert_labels(self.expert_names, n_experts)
+        ax.set_xticks(range(n_experts), labels)
+        plotting.thin_out(ax.xaxis, labels, plotting.cell_size(ax)[0])
         return self
 
     def _explain(self, names):

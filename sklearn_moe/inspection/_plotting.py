@@ -127,10 +127,15 @@ def cluster_names(display_labels, n_clusters):
     return names
 
 
-def label_cells(ax, row_labels, n_columns):
+def expert_labels(names, n_experts):
+    """Return the labels of experts on an axis that is called so."""
+    return range(n_experts) if names is None else [name.removeprefix("expert ") for name in names]
+
+
+def label_cells(ax, row_labels, column_labels):
     """Label and separate the cells of a matrix, as far as they are large enough."""
-    row_labels = [as_text(label) for label in row_labels]
-    ax.set_xticks(range(n_columns))
+    row_labels, n_columns = [as_text(label) for label in row_labels], len(column_labels)
+    ax.set_xticks(range(n_columns), column_labels)
     ax.set_yticks(range(len(row_labels)), row_labels)
     width, height = cell_size(ax)
     ax.grid(False, which="both")
@@ -139,7 +144,7 @@ def label_cells(ax, row_labels, n_columns):
         ax.set_yticks(np.arange(1, len(row_labels)) - 0.5, minor=True)
         ax.grid(True, which="minor", color="0.85", linewidth=0.8)
         ax.tick_params(which="minor", length=0)
-    thin_out(ax.xaxis, range(n_columns), width)
+    thin_out(ax.xaxis, column_labels, width)
     thin_out(ax.yaxis, row_labels, height)
 
 

@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._validation import count_experts, final_step
+from .._validation import final_step
 from ..metrics import dispatch_entropy, routing_matrix
+from ..metrics._merged import MergedExperts
 from . import _plotting as plotting
 
 _ENTRIES = {
@@ -38,6 +39,9 @@ class RoutingDisplay:
 
     entropy : float, default=None
         Dispatch entropy, see :func:`sklearn_moe.metrics.dispatch_entropy`, shown in the title.
+
+    expert_names : array-like of shape (n_experts,), default=None
+        Names of the experts. If None, they are numbered from 0 on.
 
     Attributes
     ----------
@@ -77,7 +81,9 @@ class RoutingDisplay:
         display_labels: ArrayLike | None = None,
         normalize: str | None = None,
         entropy: float | None = None,
+        expert_names: ArrayLike | None = None,
     ):
+        self.expert_names = expert_names
         self.routing_matrix = routing_matrix
         self.display_labels = display_labels
         self.normalize = normalize
@@ -147,16 +153,15 @@ class RoutingDisplay:
         >>> RoutingDisplay.from_estimator(clf, X, clusters)
         <...>
         """
-        estimator, X = final_step(estimator, X)
-        return cls.from_predictions(
-            clusters,
-            estimator.apply(X),
-            n_experts=count_experts(estimator, X),
-            sample_weight=sample_weight,
+        merged = MergedExperts(*final_step(estimator, X))
+        display = cls(
+            merged.load(clusters, sample_weight, normalize),
+            display_labels=np.unique(clusters) if display_labels is None else display_labels,
             normalize=normalize,
-            display_labels=display_labels,
-            **plot_options,
+            entropy=dispatch_entropy(clusters, merged.experts, sample_weight=sample_weight),
+            expert_names=merged.names,
         )
+        return display.plot(**plot_options)
 
     @classmethod
     def from_predictions(
@@ -283,7 +288,8 @@ class RoutingDisplay:
         ax.set(xlabel="Expert", ylabel="Cluster")
         if self.entropy is not None and not ax.get_title():
             ax.set_title(f"Dispatch entropy {self.entropy:.3f}")
-        plotting.label_cells(ax, names, n_experts)
+        columns = plotting.expert_labels(self.expert_names, n_experts)
+        plotting.label_cells(ax, names, columns)
         self.text_ = None
         if include_values:
             texts = np.vectorize(_format, otypes=[object])(matrix, values_format)

@@ -12,7 +12,9 @@ from sklearn.utils._param_validation import validate_params
 
 from .._data.tables import import_pandas, is_frame
 from .._validation import Count, check_column, check_named, check_same_length, final_step
-from ._conditions import Table, find_words
+from ..metrics._conditions import Table, find_words
+from ..metrics._experts import compare_experts
+from ..metrics._merged import MergedExperts, count_in_words, count_regimes, describe_ensemble
 from ._linear import MOST_TERMS, coefficients, expert_outputs
 from ._plotting import expert_colors
 
@@ -37,7 +39,16 @@ class RegionRules:
     Attributes
     ----------
     n_samples, n_experts : int
-        Number of samples and of experts.
+        Number of samples and of experts, as `expert_names` counts them.
+
+    expert_names : tuple of str
+        Names of the experts. In a pool of several kinds, experts of one kind with equal gates count
+        as one, which is named by its kind: here and in all other attributes.
+
+    verdict : str
+        Whether this is an ensemble, experts that differ by region, or regimes, by the rule of
+        :func:`~sklearn_moe.metrics.specialization_report`, and the mean weights of an ensemble.
+        Without `y`, only an ensemble is known as one. Empty if it is none of these.
 
     share : ndarray of shape (n_experts,)
         Share of the samples that each expert receives by `apply`; its probability if the gate does
@@ -81,6 +92,8 @@ class RegionRules:
 
     n_samples: int
     n_experts: int
+    expert_names: tuple
+    verdict: str
     share: np.ndarray
     where: tuple
     fidelity: float
@@ -112,7 +125,9 @@ class RegionRules:
         columns[f"own {self.score_name}"] = self.own_score
         columns[f"other {self.score_name}"] = self.other_score
         columns |= zip(self.terms, self.coef.T, strict=True)
-        return pd.DataFrame(columns, pd.RangeIndex(self.n_experts, name="expert"))
+        names = [name.removeprefix("expert ") for name in self.expert_names]
+        index = range(self.n_experts) if "0" in names else names
+        return pd.DataFrame(columns, pd.Index(index, name="expert"))
 
     def __repr__(self):
         """Return one line; the text is for `print`."""
@@ -123,7 +138,7 @@ class RegionRules:
         title, experts, note, table = self._parts()
         lines = wrap(title, 100)
         for name, words, figures in experts:
-            lines += ["", f"{name.capitalize()}: {figures}"]
+            lines += ["", f"{name.replace('expert ', 'Expert ')}: {figures}"]
             for number, part in enumerate(words):
                 first = "    or " if number else "    "
                 lines += wrap(part, 100, initial_indent=first, subsequent_indent=" " * 8)
@@ -141,8 +156,10 @@ class RegionRules:
         """Return the same as tables, for notebooks."""
         title, experts, note, table = self._parts()
         marks = {
-            f"expert {k}": f'<i style="background:rgb({r:.0f},{g:.0f},{b:.0f})"></i>expert {k}'
-            for k, (r, g, b) in enumerate(255 * expert_colors(self.n_experts))
+            name: f'<i style="background:rgb({r:.0f},{g:.0f},{b:.0f})"></i>{escape(name)}'
+            for name, (r, g, b) in zip(
+                self.expert_names, 255 * expert_colors(self.n_experts), strict=True
+            )
         }
         rows = [(name, "\nor ".join(words), figures) for name, words, figures in experts]
         tables = []
@@ -155,12 +172,10 @@ class RegionRules:
 
     def _parts(self):
         """Return title; name, words and figures of every expert; a note; cells of a table."""
-        title = f"The words give the right expert for {self.fidelity:.1%} of the rows."
+        title = f"{self.verdict} {count_in_words(self.expert_names)}, {self.n_samples} rows."
         experts, is_constant = [], np.isnan(self.fidelity)
-        if is_constant:
-            shares = [f"{share:.1%}" for share in self.share]
-            shares = ", ".join(shares) if len(set(shares)) > 1 else f"{shares[0]} each"
-            title = f"The gate does not depend on the columns. Shares of the experts: {shares}."
+        if not is_constant:
+            title += f" The words give the right expert for {self.fidelity:.1%} of the rows."
         for k, words in enumerate(() if is_constant else self.where):
             text = f"{self.share[k]:.1%} of the rows"
             if not np.isnan(self.expert_fidelity[k]):
@@ -172,7 +187,7 @@ class RegionRules:
             words = list(words) or ["no simple words"] * int(self.share[k] > 0)
             if words[_MOST_PARTS:]:
                 words[_MOST_PARTS - 1 :] = [f"in {len(words) - _MOST_PARTS + 1} smaller parts"]
-            experts.append((f"expert {k}", words, text))
+            experts.append((self.expert_names[k], words, text))
         linear = np.flatnonzero(~np.isnan(self.coef).all(axis=1))
         note = f"Change of {self.outcome} per unit"
         if not np.isnan(self.half_width).all():
@@ -183,14 +198,14 @@ class RegionRules:
             note = f"No coefficients: no expert is linear in the columns ({MOST_TERMS} at most)."
         elif linear.size > 1:
             note += ", largest differences first"
-        table = [["", *(f"expert {k}" for k in linear)]]
+        table = [["", *(self.expert_names[k] for k in linear)]]
         for name, *values in zip(self.terms, self.coef.T, self.half_width.T, strict=True):
             table.append([name, *map(_number, *(value[linear] for value in values))])
         n_last = sum(term.split(",")[0] == "intercept" for term in self.terms)
         n_more = len(self.terms) - n_last - _MOST_SHOWN
         if n_more > 1:
             table[_MOST_SHOWN + 1 : -n_last] = [[f"... {n_more} more", *[""] * linear.size]]
-        return f"{self.n_experts} experts, {self.n_samples} rows. {title}", experts, note, table
+        return title.lstrip(), experts, note, table
 
 
 @validate_params(
@@ -282,25 +297,27 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         X = check_named(X, "X", dtype=None, ensure_all_finite=False)
     check_same_length(X=X, y=y)
     mixture, inner = final_step(estimator, X, ("apply", "predict"))
-    experts = np.asarray(mixture.apply(inner)).reshape(X.shape[0], -1)[:, 0]
+    gate = getattr(mixture, "gate_", None)
+    tree = gate if hasattr(gate, "tree_") and mixture is estimator else None
+    mixture = MergedExperts(mixture, inner)
+    experts = mixture.experts[:, 0]
     is_pipeline = isinstance(estimator, Pipeline)
     table = Table(X, None if is_pipeline else getattr(mixture, "categorical_features", None))
-    outputs = np.full((len(experts), 1 + experts.max(), 1), np.nan)
+    outputs = np.full((len(experts), mixture.n_experts, 1), np.nan)
     proba: Any = None
     if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
         outputs, proba = expert_outputs(mixture, inner)
     weight = np.eye(outputs.shape[1])[experts]
-    own = weight > 0
-    gate_proba = mixture.gate_proba(inner) if hasattr(mixture, "gate_proba") else weight
-    if y is not None and hasattr(mixture, "responsibilities"):
+    own, is_constant = weight > 0, mixture.is_constant
+    if is_constant and mixture.is_pool:
+        weight = np.ones_like(weight)  # each kind is fitted to all rows
+    elif y is not None and hasattr(mixture, "responsibilities"):
         weight = np.asarray(mixture.responsibilities(inner, y))
-    if is_constant := len(own.T) > 1 and np.ptp(gate_proba, axis=0).max() < 1e-9:
-        share, own = gate_proba[0], np.ones_like(own)
+    if is_constant:
+        share, own = mixture.gates[0], np.ones_like(own)
         where, right = (("anywhere",),) * len(share), np.full(len(experts), np.nan)
     else:
         share = own.mean(axis=0)
-        gate = getattr(mixture, "gate_", None)
-        tree = gate if hasattr(gate, "tree_") and mixture is estimator else None
         where, right = find_words(table, experts, len(share), tree, max_conditions)
     classes: Any = getattr(mixture, "classes_", None)
     scores = np.full(own.shape, np.nan)
@@ -310,16 +327,23 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         scores = np.mean((outputs - y[:, np.newaxis]) ** 2, axis=2)
     elif np.ndim(y) == 2 and np.shape(y)[1] > 1:
         score_name = "right labels"
-        scores = ((proba > 0.5) == check_named(y, "y")[:, np.newaxis]).mean(axis=2)
+        y = check_named(y, "y")
+        scores = ((proba > 0.5) == y[:, np.newaxis]).mean(axis=2)
     elif y is not None:
         y = check_column(y, "y")[:, np.newaxis]
-        scores, y = classes[proba.argmax(axis=2)] == y, classes[1:] == y
+        scores, y = 1.0 * (classes[proba.argmax(axis=2)] == y), classes[1:] == y
+
+    def outputs_at(X):
+        return expert_outputs(mixture, final_step(estimator, X)[1])[0]
+
     names, coef, half_width, scale = coefficients(
-        estimator, X, y, table, outputs, proba, weight, own
+        outputs_at, X, y, table, outputs, proba, weight, own
     )
     return RegionRules(
         len(own),
         len(share),
+        tuple(mixture.names),
+        _find_verdict(mixture, y, scores, proba),
         share,
         where,
         float(right.mean()),
@@ -329,6 +353,26 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         _means(scores, ~own) ** power,
         *_ordered(names, coef, half_width, scale, share, classes),
     )
+
+
+def _find_verdict(mixture, y, scores, proba):
+    """Return the verdict of a specialization report, as far as it is known."""
+    if mixture.is_constant or (mixture.ensemble and mixture.is_pool):
+        weights = mixture.gates.mean(axis=0)
+        return describe_ensemble(mixture.names, weights, mixture.gate_share) + "."
+    if y is None or mixture.n_experts == 1:
+        return ""
+    if proba is None:
+        scores, chance = -scores, -np.var(y, axis=0).mean()
+    elif proba.shape[2] == y.shape[1]:  # labels
+        chance = np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
+    else:
+        chance = max(1 - y.sum(axis=1).mean(), *y.mean(axis=0))
+    gain = scores[np.arange(len(scores)), mixture.experts[:, 0]].mean() - chance
+    found = compare_experts(scores, mixture.experts, gain)
+    if gain > 0 and found["regimes"].max() > 0:
+        return count_regimes(found["regimes"]) + "."
+    return "Experts differ by region." if gain > 0 and found["specialized"] else ""
 
 
 def _means(values, mask):

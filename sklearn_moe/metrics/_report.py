@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._data.tables import import_pandas
+from ._merged import are_kinds, count_in_words, count_regimes, describe_ensemble
 from ._significance import DispatchEntropyTest
 from ._split import SplitInformation, above_null
 
 _MOST_CLUSTERS, _MOST_EXPERTS = 20, 16  # a larger routing matrix is not readable
+_MOST_REGIONS = 3  # in the verdict
 _NOTES = {
     "Ablation and cross-evaluation": "values near the baseline: interchangeable experts",
     "Load": "samples per expert, by the largest gates",
@@ -34,7 +36,6 @@ _CHANCE = {
     "R2": "the mean of y",
     "log loss": "the class frequencies",
 }
-_NUMBERS = "no one two three four five six seven eight nine ten".split()
 _TARGETS = ("class", "labels", "y")  # in `split`, beside images or columns
 # Only shades of one color, which are legible in light and in dark notebooks.
 _STYLE = (
@@ -91,7 +92,7 @@ class SpecializationReport:
     Attributes
     ----------
     n_samples, n_experts : int
-        Number of samples and of experts.
+        Number of samples and of experts, as `expert_names` counts them.
 
     score_name : {"accuracy", "right labels", "R2"}
         The kind of all scores: accuracy for classes, the share of right labels for several labels
@@ -111,14 +112,26 @@ class SpecializationReport:
         sample; with several labels the mean over labels. Samples of classes that the mixture was
         not fitted on are left out. NaN of a regression, and without `predict_proba`.
 
+    expert_names : tuple of str
+        Names of the experts. In a pool of several kinds, experts of one kind with equal gates count
+        as one, which is named by its kind: here and in all other attributes.
+
+    gate_share : float
+        The share of the predictions' variance that comes from the dependence of the gates on the
+        sample, on 1,000 samples at most. Predictions are those by the mean of the gates and a
+        change by their dependence: it is the mean square of the change, divided by its sum with the
+        variance of the first. From 0, if gates are the same for all samples, to 1. Those of
+        probabilities and of several outputs are added. NaN without `predict_proba`.
+
     ensemble : bool
-        Whether the gates are the same for all samples, and all experts handle each of them.
+        Whether all experts handle each sample, and their gates do not depend on it, or by little,
+        by the rule of :func:`specialization_report`.
 
     top_k : int
         Number of experts of each sample in `load`: all of an ensemble, otherwise those of `apply`.
 
     load : ndarray of shape (n_experts,)
-        :func:`expert_load`; the gates of an ensemble.
+        :func:`expert_load`; the mean gates of an ensemble.
 
     load_cv : float
         :func:`load_cv`.
@@ -193,6 +206,10 @@ class SpecializationReport:
         there are none. If the split is independent of all of them, the probability of a name is 5 %
         at most.
 
+    where : tuple of n_experts tuples of str, or None
+        Where each expert is used, in the words of :func:`~sklearn_moe.inspection.region_rules`, of
+        tables whose experts differ by region but are no regimes. None otherwise.
+
     stability : RoutingStability or None
         What was passed as `stability`.
     """
@@ -204,6 +221,8 @@ class SpecializationReport:
     chance_score: float
     log_loss: float
     chance_log_loss: float
+    expert_names: tuple[str, ...]
+    gate_share: float
     ensemble: bool
     top_k: int
     load: np.ndarray
@@ -227,6 +246,7 @@ class SpecializationReport:
     own_error: np.ndarray | None = None
     other_error: np.ndarray | None = None
     split: dict[str, SplitInformation] | None = None
+    where: tuple[tuple[str, ...], ...] | None = None
     stability: Any = None
 
     @property
@@ -237,24 +257,34 @@ class SpecializationReport:
     def verdict(self) -> str:
         n_regimes, name = self.regimes.max() + 1, self.score_name
         if self.ensemble:
-            weights = " to ".join(dict.fromkeys(map(_format, (self.load.min(), self.load.max()))))
+            found = describe_ensemble(self.expert_names, self.load, self.gate_share)
+            cannot_tell = "; this cannot tell whether the data have regimes"
             return (
-                f"An ensemble: all {self.n_experts} experts handle every sample, with the same "
-                f"weights ({weights}) everywhere; this cannot tell whether the data have regimes."
+                found
+                + cannot_tell * (not are_kinds(self.expert_names) and not self.gate_share)
+                + "."
             )
         if self.score <= self.chance_score:
             return f"The model is no better than {_CHANCE[name]}: no regimes found."
+        most = self.expert_names[self.load.argmax()]
+        if np.sum(self.regimes >= 0) == 1 and are_kinds(self.expert_names):
+            return (
+                f"Experts differ by region: {self.gate_share:.1%} of the predictions' variance "
+                f"comes from it; {most} has the largest weight nearly everywhere."
+            )
         if np.sum(self.regimes >= 0) == 1:
             return "One expert handles nearly everything: no regimes found."
         if n_regimes == 1 and self.specialized:
-            return "Experts that differ by region, but some can replace others: no clear regimes."
+            found = zip(-self.load, self.expert_names, self.where or (), strict=False)
+            found = [f"{name} where {parts[0]}" for _, name, parts in sorted(found) if parts]
+            words = ": " * bool(found) + ", ".join(found[:_MOST_REGIONS])
+            return f"Experts differ by region{words}; some can replace others, no clear regimes."
         if n_regimes == 1:
             own, other = _format(self.first_score), _format(self.other_score)
             return (
                 f"An ensemble: the experts are interchangeable ({name} of {own} by the first "
                 f"expert of each sample, {other} by another one), no regimes found."
             )
-        number = _NUMBERS[n_regimes] if n_regimes < len(_NUMBERS) else n_regimes
         followed = self.split_follows or ()
         names = [name for name in followed if name not in _TARGETS] or followed
         shares = {name: split.share for name, split in (self.split or {}).items()}
@@ -262,7 +292,7 @@ class SpecializationReport:
         names = [name for name in names[:2] if shares[name] >= least]
         if not names and self.agreement is not None and self.agreement.normalized_entropy < 0.5:
             names = ["cluster"]
-        verdict = f"Regimes: {number}{', split by ' * bool(names)}{' and '.join(names)}"
+        verdict = f"{count_regimes(self.regimes)}{', split by ' * bool(names)}{' and '.join(names)}"
         if self.stability is not None:
             n_refits = len(self.stability.scores)
             verdict += f"; trust: {self.stability.n_agree} of {n_refits} refits agree"
@@ -343,7 +373,7 @@ class SpecializationReport:
         parts += [escape(self._title()), f"<table>{''.join(rows)}</table>"]
         parts += [f"<p>{escape(sentence)}</p>" for sentence in self._sentences()]
         if self._shows_matrix():
-            parts.append(_html_matrix(self.routing_matrix, self.cluster_labels))
+            parts.append(_html_matrix(self.routing_matrix, self.cluster_labels, self.expert_names))
         return f'{_STYLE}<div class="moe-report">{"".join(parts)}</div>'
 
     def _columns(self):
@@ -357,12 +387,14 @@ class SpecializationReport:
         """Return the figures as a list of lines: text, table and HTML show the same."""
         name, first = self.score_name, self.first_score
         random_cv = np.sqrt((self.n_experts - self.top_k) / (self.top_k * self.n_samples))
-        dead = ", ".join([*map(str, self.dead_experts[:8]), "..."][: len(self.dead_experts)])
+        names = [name.removeprefix("expert ") for name in self.expert_names]
+        dead = [names[expert] for expert in self.dead_experts[:8]]
+        dead = ", ".join([*dead, "..."][: len(self.dead_experts)])
         dead = dead and f": {dead}"
         worst, ablated = 0, "there is no other expert"
         if self.n_experts > 1:
             worst = int(self.ablation_scores.argmin())
-            ablated = f"worst: without expert {worst}; baseline: own expert"
+            ablated = f"worst: without {self.expert_names[worst]}; baseline: own expert"
         load = "Weights" if self.ensemble else "Load"
         rows = [
             ("All samples", *score, f"baseline: {_CHANCE[score[0]]}") for score in self._scores()
@@ -372,6 +404,7 @@ class SpecializationReport:
             (load, "usage entropy", self.usage_entropy, 1.0, "0: one expert only, 1: even"),
             (load, "dead experts", len(self.dead_experts), 0, f"receive no sample{dead}"),
             (load, "router margin", self.router_margin, np.nan, "0: undecided, 1: certain"),
+            (load, "gate share", self.gate_share, np.nan, "of the predictions' variance"),
         ]
         group, own = "Ablation and cross-evaluation", "baseline: the sample's own expert"
         if self.ensemble:
@@ -397,7 +430,8 @@ class SpecializationReport:
         return [_Line(*row) for row in rows]
 
     def _title(self):
-        title = f"Specialization: {self.n_experts} experts, {self.n_samples} samples"
+        counted = count_in_words(self.expert_names)
+        title = f"Specialization: {counted}, {self.n_samples} samples"
         if self.agreement is not None:
             title += f", {len(self.cluster_labels)} clusters"
         return title
@@ -405,7 +439,7 @@ class SpecializationReport:
     def _sentences(self):
         """Yield the conclusions below the figures."""
         if self.ensemble:
-            yield "There is no split: the gates do not depend on the sample."
+            yield "There is no split: the gates do not depend on the sample, or by little."
         elif self.split is not None:
             if follows := self.split_follows:
                 share = self.split[follows[0]].share
@@ -423,14 +457,14 @@ class SpecializationReport:
             )
 
     def _shows_matrix(self):
-        if self.agreement is None:
+        if self.agreement is None or self.ensemble:
             return False
         n_clusters, n_experts = self.routing_matrix.shape
         return n_clusters <= _MOST_CLUSTERS and n_experts <= _MOST_EXPERTS
 
     def _matrix_lines(self):
         digits = "d" if self.routing_matrix.dtype.kind == "i" else ".1f"
-        table = [["", *map(str, range(self.n_experts))]]
+        table = [["", *(name.removeprefix("expert ") for name in self.expert_names)]]
         for label, row in zip(self.cluster_labels, self.routing_matrix, strict=True):
             table.append([str(label)[:20], *(format(value, digits) for value in row)])
         widths = [max(map(len, column)) for column in zip(*table, strict=True)]
@@ -471,9 +505,9 @@ def _html_row(tag, cells):
     return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
 
 
-def _html_matrix(matrix, labels):
+def _html_matrix(matrix, labels, names):
     """Return the routing matrix, each cell shaded by its share of its row."""
-    rows = [_html_row("th", ["cluster", *(f"expert {m}" for m in range(matrix.shape[1]))])]
+    rows = [_html_row("th", ["cluster", *names])]
     for label, counts in zip(labels, matrix, strict=True):
         total = max(counts.sum(), 1)
         cells = "".join(

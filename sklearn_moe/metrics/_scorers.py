@@ -9,8 +9,9 @@ from sklearn import get_config
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
-from .._validation import check_column, count_experts, final_step
-from ._router import dead_experts, expert_load, load_cv
+from .._validation import check_column, final_step
+from ._merged import MergedExperts
+from ._router import dead_experts, load_cv
 from ._routing import check_labels, dispatch_entropy, encode
 
 
@@ -160,8 +161,7 @@ def _cluster_nmi(estimator, X, *, clusters):
 
 
 def _load(estimator, X, sample_weight):
-    n_experts = count_experts(estimator, X)
-    return expert_load(estimator.apply(X), n_experts=n_experts, sample_weight=sample_weight)
+    return MergedExperts(estimator, X).load(sample_weight=sample_weight)
 
 
 def _neg_load_cv(estimator, X, *, sample_weight=None):

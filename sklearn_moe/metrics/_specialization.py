@@ -13,10 +13,12 @@ from sklearn.metrics.cluster import contingency_matrix, expected_mutual_informat
 from sklearn.utils import _safe_indexing, check_random_state, gen_batches, indexable
 from sklearn.utils.validation import _num_samples
 
+from .._data.rows import draw_rows
 from .._data.statistics import find_centers, rows_to_cluster
 from .._validation import Count, check_column, check_same_length, final_step
 from ..exceptions import WorseThanNullWarning
 from ._columns import as_dense, encode_table
+from ._conditions import Table, find_words
 from ._experts import (
     ablation,
     compare_experts,
@@ -25,8 +27,9 @@ from ._experts import (
     mean_errors,
     own_other_error,
 )
+from ._merged import MergedExperts
 from ._report import ClusterAgreement, SpecializationReport
-from ._router import dead_experts, expert_load, load_cv, router_margin, usage_entropy
+from ._router import dead_experts, load_cv, router_margin, usage_entropy
 from ._routing import (
     check_labels,
     dispatch_entropy,
@@ -43,9 +46,8 @@ from ._split import column_groups, image_properties, quantile_bins, split_inform
 _NEEDS = ("apply", "gate_proba", "predict")
 _N_BINS = 10  # groups of a property
 _MOST_COLUMNS, _MOST_ROWS = 8, 10_000  # of a table, of which the split is tested
+_MOST_CONDITIONS = 3  # in words
 _VALUES_AT_ONCE = 2**20  # of the router inputs: bounds the memory
-_ROUNDING = 1e-6  # gates that differ by less are the same
-_MOST_COMPARED = 100  # samples that show whether one expert alone is used
 
 
 @validated("y", "clusters", n_permutations=[Count(1)], random_state=["random_state"])
@@ -61,9 +63,10 @@ def specialization_report(
 ) -> SpecializationReport:
     """Measure the specialization of the experts of a fitted mixture.
 
-    The report begins with a verdict in one sentence: whether there are regimes, how many, and what
-    splits them. Every figure comes with a baseline: its value without any specialization. Use
-    samples that the mixture has not been fitted on.
+    The report begins with a verdict in one sentence: whether this is an ensemble, with which
+    weights; experts that differ by region; or regimes, how many, and what splits them. Every figure
+    comes with a baseline: its value without any specialization. Use samples that the mixture has
+    not been fitted on.
 
     Parameters
     ----------
@@ -127,8 +130,14 @@ def specialization_report(
     The score is the accuracy for classes, the share of right labels for several labels, and R2 for
     regression; errors of a regression are mean squared errors in units of the variance of all `y`.
 
-    Where the gates do not depend on the sample and all experts handle each one, the mixture is an
-    ensemble. That is all that the report says of it: with no split there is nothing to compare.
+    In a pool of several kinds of experts, those of one kind with equal gates count as one expert,
+    whose gate is the sum of theirs and whose output is the mean.
+
+    Where all experts handle each sample, with gates that do not depend on it, the mixture is an
+    ensemble. That is all that the report says of it: with no split there is nothing to compare. It
+    is also one if the gates depend on the sample, but less than 5 % of the predictions' variance
+    comes from that, `gate_share`. This does not hold if there are regimes, by the rule below, or if
+    a single expert has more than 95 % of the weight.
 
     The rule behind any other verdict: every sample belongs to its first expert. An expert is
     *worse* on the samples of another one if its mean score there is lower by more than a tenth of
@@ -138,10 +147,12 @@ def specialization_report(
     an even share, do not count. Then the first of these sentences that is true is the verdict:
 
     - `score` is not above `chance_score`: the model is no better than that, no regimes found;
-    - a single expert counts: it handles nearly everything, no regimes found;
+    - a single expert counts: it handles nearly everything, no regimes found; of a pool: experts
+      differ by region, and it has the largest weight nearly everywhere;
     - there is one regime, but with another expert in place of that of the sample, the mean score
-      falls by more than the same tenth, at two standard errors: experts that differ by region, but
-      no clear regimes. Rules may change gradually, or one expert knows those of others, too;
+      falls by more than the same tenth, at two standard errors: experts differ by region, but there
+      are no clear regimes. Rules may change gradually, or one expert knows those of others, too.
+      Of a table the verdict says in words where the experts of the largest loads are used;
     - there is one regime: the experts are interchangeable, an ensemble;
     - there are several regimes. They are split by the column or property of the largest share of at
       least 10 % in `split`, and a second one of at least half as much; otherwise by the clusters,
@@ -174,7 +185,7 @@ def specialization_report(
     >>> report.routing_matrix.shape
     (4, 4)
     >>> print(report)
-    Experts that differ by region, ...
+    Experts differ by region; ...
     """
     given = X
     estimator, X = final_step(estimator, X, _NEEDS)
@@ -187,23 +198,24 @@ def specialization_report(
             f"{type(stability).__name__}."
         )
     options = {"n_permutations": n_permutations, "random_state": check_random_state(random_state)}
-    experts, gate_proba = estimator.apply(X), estimator.gate_proba(X)
-    figures, scores = evaluate(estimator, X, y)
+    merged = MergedExperts(estimator, X)
+    experts, gate_proba = merged.experts, merged.gates
+    figures, scores = evaluate(merged, X, y)
     n_samples, n_experts = gate_proba.shape
-    first = check_labels(experts)[:, 0]
-    ensemble = _is_ensemble(estimator, X, gate_proba, first)
-    top_k = n_experts if ensemble else np.size(experts) // n_samples
-    load = gate_proba.mean(axis=0) if ensemble else expert_load(experts, n_experts=n_experts)
-    own = scores[np.arange(n_samples), first]
+    own = scores[np.arange(n_samples), experts[:, 0]]
     others = (scores.sum(axis=1) - own) / max(n_experts - 1, 1)
     first_score, other_score = float(own.mean()), float(others.mean()) if n_experts > 1 else np.nan
     parts = compare_experts(scores, experts, first_score - figures["chance_score"])
+    merged.ensemble = ensemble = merged.ensemble and parts["regimes"].max() < 1
     if ensemble:
         parts["regimes"] = np.full(n_experts, -1)
+    top_k, load = n_experts if ensemble else experts.shape[1], merged.load()
     if clusters is not None:
-        parts |= _compare_with_clusters(estimator, X, clusters, experts, scores, options)
+        parts |= _compare_with_clusters(merged, X, clusters, experts, scores, options)
+    if not ensemble and parts["specialized"] and parts["regimes"].max() == 0:
+        parts["where"] = _find_words(merged, given, X, experts[:, 0])
     groups = _target_groups(y, figures["score_name"])
-    parts["split"] = _find_split(estimator, given, X, groups, experts, options)
+    parts["split"] = _find_split(merged, given, X, groups, experts, options)
     report = SpecializationReport(
         n_samples=n_samples,
         n_experts=n_experts,
@@ -212,12 +224,14 @@ def specialization_report(
         load=load,
         load_cv=load_cv(load),
         usage_entropy=usage_entropy(load),
-        dead_experts=dead_experts(load),
+        dead_experts=dead_experts(merged.gates.mean(axis=0) if merged.is_pool else load),
         router_margin=float(router_margin(gate_proba).mean()),
         ablation_scores=ablation(scores, gate_proba, experts),
         cross_evaluation_scores=cross_evaluation(scores, experts),
         first_score=first_score,
         other_score=other_score,
+        expert_names=tuple(merged.names),
+        gate_share=merged.gate_share,
         stability=stability,
         **figures,
         **parts,
@@ -225,21 +239,6 @@ def specialization_report(
     for sentence in report.warnings:
         warnings.warn(sentence, WorseThanNullWarning, stacklevel=3)  # a decorator is between
     return report
-
-
-def _is_ensemble(estimator, X, gate_proba, first):
-    """Tell whether the gates do not depend on the sample, and not one expert alone is used."""
-    if gate_proba.shape[1] == 1 or np.ptp(gate_proba, axis=0).max() > _ROUNDING:
-        return False
-    rows = np.arange(min(len(first), _MOST_COMPARED))
-    (X,) = indexable(X)
-    X, of_numbers = _safe_indexing(X, rows), hasattr(estimator, "expert_predict")
-    if not (of_numbers or hasattr(estimator, "predict_proba")):
-        return False
-    outputs = estimator.expert_predict(X) if of_numbers else estimator.expert_proba(X)
-    mixed = estimator.predict(X) if of_numbers else estimator.predict_proba(X)
-    difference = np.abs(np.ravel(outputs[rows, first[rows]]) - np.ravel(mixed)).max()
-    return bool(difference > 1e-3 * np.ptp(outputs, axis=1).max())
 
 
 def _compare_with_clusters(estimator, X, clusters, experts, scores, options):
@@ -291,6 +290,17 @@ def _find_split(estimator, given, X, groups, experts, options):
         name: split_information(labels[tested], first[tested], **options)
         for name, labels in groups.items()
     }
+
+
+def _find_words(estimator, given, X, experts):
+    """Return where each expert is used in words, of the same tables; of other samples None."""
+    if len(getattr(estimator, "input_shape_", np.shape(X)[1:])) != 1 or np.ndim(given) == 4:
+        return None
+    (table,) = indexable(given if np.ndim(given) == 2 else X)
+    rows = draw_rows(len(experts), _MOST_ROWS)
+    categorical = None if given is not X else getattr(estimator, "categorical_features", None)
+    table = Table(_safe_indexing(table, rows), categorical)
+    return find_words(table, experts[rows], estimator.n_experts, None, _MOST_CONDITIONS)[0]
 
 
 def _target_groups(y, score_name):

@@ -3,6 +3,7 @@
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
+from html import escape
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
@@ -19,6 +20,7 @@ from sklearn.preprocessing import StandardScaler, scale
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, metrics
 from sklearn_moe._data.statistics import find_centers
 from sklearn_moe.exceptions import WorseThanNullWarning
+from sklearn_moe.inspection import LoadDisplay, RoutingDisplay, region_rules
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.metrics._report import _format
 from sklearn_moe.metrics._specialization import _kmeans_routes
@@ -263,8 +265,8 @@ SAME = "An ensemble: the experts are interchangeable (R2 of "
     ("outputs", "gate", "expected", "regimes"),
     [
         ([LOW, MIDDLE, HIGH], [0, 1, 2], "Regimes: three, split by temperature.", [0, 1, 2]),
-        ([LOW, RIGHT, HIGH], [0, 1, 2], "Experts that differ by region, but some can", [0, 0, 0]),
-        ([LOW, RIGHT, RIGHT], [0, 1, 2], "Experts that differ by region, but some can", [0, 0, 0]),
+        ([LOW, RIGHT, HIGH], [0, 1, 2], "Experts differ by region: expert 1 where ", [0, 0, 0]),
+        ([LOW, RIGHT, RIGHT], [0, 1, 2], "Experts differ by region: expert 1 where ", [0, 0, 0]),
         ([RIGHT, RIGHT, RIGHT], [0, 1, 2], SAME, [0, 0, 0]),
         ([RIGHT] * 3, [0, 0, 0], "One expert handles nearly everything", [0, -1, -1]),
         ([[0, 3, 0], HIGH, LOW], [0, 0, 1], "Regimes: two, split by temperature.", [0, 1, -1]),
@@ -279,7 +281,7 @@ def test_the_verdict_on_known_rules(outputs, gate, expected, regimes):
         known = X["city"].eq("Bonn")
         report = specialization_report(Rules(outputs, gate), X, y, known, random_state=0)
     assert report.verdict.startswith(expected)
-    assert f"<b>{report.verdict}</b>" in report._repr_html_()
+    assert f"<b>{escape(report.verdict)}</b>" in report._repr_html_()
     np.testing.assert_array_equal(report.regimes, regimes)
     assert report.specialized == (len({*map(tuple, outputs)}) > 1)
     stability = SimpleNamespace(scores=np.ones(20), n_agree=19)
@@ -291,7 +293,7 @@ def test_the_verdict_on_known_rules(outputs, gate, expected, regimes):
 def test_gates_that_do_not_depend_on_the_sample_are_no_collapse(kind):
     if kind == "classes":
         X, y = load_iris(return_X_y=True)
-        model = MoEClassifier(4, expert_loss_weight=1, max_iter=20, random_state=0)
+        model = MoEClassifier(4, expert="mlp", max_iter=20, random_state=0)
         outputs = model.fit(X, y).expert_proba(X).argmax(axis=2)
     else:  # two regimes that no gate can tell from X: the score is that of the mean of y
         X, y, _ = two_lines()
@@ -300,7 +302,8 @@ def test_gates_that_do_not_depend_on_the_sample_are_no_collapse(kind):
     report, gates = specialization_report(model, X, y, random_state=0), model.gate_proba(X)[0]
     assert (report.ensemble, report.top_k, len(report.dead_experts)) == (True, len(gates), 0)
     np.testing.assert_allclose(report.load, gates)
-    assert report.verdict.startswith(f"An ensemble: all {len(gates)} experts handle every sample")
+    assert report.verdict.startswith("An ensemble: weights do not depend on the row (")
+    assert report.gate_share == 0
     assert "cannot tell whether the data have regimes" in report.verdict
     assert "no regimes" not in str(report)
     assert set(report.regimes) == {-1}
@@ -312,6 +315,73 @@ def test_gates_that_do_not_depend_on_the_sample_are_no_collapse(kind):
     if kind == "lines":
         one = np.mean([sk.r2_score(y, output) for output in outputs.T])
     assert alone["value"] == pytest.approx(one)
+
+
+class Pool:
+    """Two networks, which are right, and two lines, each right on its side of 0, by their gates."""
+
+    expert_kinds_ = np.array(["mlp(n_layers=2)", "linear"] * 2, dtype=object)
+
+    def __init__(self, how):
+        self.how = how
+
+    def gate_proba(self, X):
+        right = (X[:, :1] > 0) + 0.0
+        network, lines = {
+            "constant": (0.35 + 0 * right, 0.15 + 0 * right),
+            "little": (0.34 + 0.02 * right, 0.16 - 0.02 * right),
+            "region": (0.45 * right, np.c_[0.9 - 0.9 * right, 0.1 + 0 * right]),
+            "regimes": (0.1 + 0 * right, 0.8 * np.c_[1 - right, right]),
+        }[self.how]
+        first, second = np.broadcast_to(lines, (len(X), 2)).T
+        return np.c_[network, first, network, second]
+
+    def apply(self, X):
+        return self.gate_proba(X).argmax(axis=1)
+
+    def expert_predict(self, X):
+        line, network = 3 * X[:, 1], 3 * np.where(X[:, 0] > 0, 1, -1) * X[:, 1]
+        return np.c_[network + 0.1, -line, network - 0.1, line]
+
+    def predict(self, X):
+        return np.sum(self.gate_proba(X) * self.expert_predict(X), axis=1)
+
+
+@pytest.mark.parametrize(
+    ("how", "verdict", "names", "load"),
+    [
+        ("constant", "An ensemble: weights do not depend on the row (mlp .70, linear .30)", 2, 0.7),
+        ("little", "An ensemble: weights depend on the row for 0.1% of the pred", 2, 0.7),
+        ("region", "Experts differ by region: mlp where x0 > ", 3, 0.55),
+        ("regimes", "Regimes: two, split by x0.", 3, 0),
+    ],
+)
+def test_experts_of_a_kind_with_equal_gates_are_one(how, verdict, names, load, pyplot):
+    X = np.random.default_rng(0).uniform(-1, 1, (600, 2))
+    pool, y = Pool(how), 3 * np.where(X[:, 0] > 0, 1, -1) * X[:, 1]
+    clusters = (X[:, 0] > 0).astype(int)
+    report = specialization_report(pool, X, y, clusters, random_state=0)
+    rules = region_rules(pool, X, y)
+    assert report.verdict.startswith(verdict)
+    assert str(report).startswith(report.verdict)
+    start = verdict.split(",")[0] if how == "regimes" else verdict.split(":")[0]
+    assert str(rules).startswith(start)
+    linear = ("linear",) if names == 2 else ("linear 1", "linear 3")
+    assert rules.expert_names == report.expert_names == ("mlp", *linear)
+    assert report.load[0] == pytest.approx(load, abs=0.03)
+    by_mean = pool.expert_predict(X) @ pool.gate_proba(X).mean(axis=0)
+    change = np.mean((pool.predict(X) - by_mean) ** 2)
+    assert report.gate_share == pytest.approx(change / (change + by_mean.var()))
+    assert report.ensemble == (how in ("constant", "little")) == (report.gate_share < 0.05)
+    if report.ensemble:
+        assert len(report.dead_experts) == 0
+        assert metrics.neg_dead_experts_scorer(pool, X, y) == 0
+        np.testing.assert_allclose(LoadDisplay.from_estimator(pool, X).load, report.load)
+        shown = RoutingDisplay.from_estimator(pool, X, clusters)
+        np.testing.assert_allclose(shown.routing_matrix, [report.load] * 2)
+        assert [label.get_text() for label in shown.ax_.get_xticklabels()] == ["mlp", "linear"]
+    else:
+        assert rules.where[2 if how == "regimes" else 0][0].startswith("x0 > ")
 
 
 def test_differences_that_are_small_or_uncertain_are_no_regimes():
@@ -372,7 +442,8 @@ def piecewise(kind):
 
 def fit_kind(kind, X, y, **params):
     estimator = MoEClassifier if kind in ("classes", "labels") else MoERegressor
-    params = {"n_experts": 5, "max_iter": 10, "tol": None, "random_state": 0} | params
+    params = {"n_experts": 5, "expert": "mlp", "max_iter": 10, "tol": None} | params
+    params["random_state"] = 0
     return estimator(**params).fit(X, y)
 
 

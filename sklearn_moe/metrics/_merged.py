@@ -1,0 +1,181 @@
+"""Experts of one kind with equal gates, taken together: whether a mixture is an ensemble."""
+
+import numpy as np
+from sklearn.utils import _safe_indexing, indexable
+
+from .._data.rows import draw_rows
+from .._validation import count_experts
+from ._router import expert_load
+from ._routing import check_labels, routing_matrix
+
+_ROUNDING = 1e-6  # gates that differ by less are the same
+_LITTLE = 0.05  # share of a gate in the predictions that is little
+_ALONE = 0.95  # weight of a single expert beside which others hardly count
+_MOST_ROWS = 1000  # on which predictions are compared
+_MOST_NAMED = 8  # experts in a sentence
+_NUMBERS = "no one two three four five six seven eight nine ten".split()
+
+
+class MergedExperts:
+    """A fitted mixture in which experts of one kind with equal gates are one expert.
+
+    The gate of such an expert is the sum of theirs, and its output is the mean. In all else this is
+    the mixture itself. Experts of a mixture of a single kind stay apart.
+
+    Parameters
+    ----------
+    mixture : estimator instance
+        Fitted mixture with the method `apply`.
+    X : array-like of shape (n_samples, ...)
+        Samples on which gates are compared.
+
+    Attributes
+    ----------
+    names : list of str
+        Of each expert: its kind, if all experts of the kind are one.
+    is_pool : bool
+        Whether there are several kinds.
+    gates : ndarray of shape (n_samples, n_experts)
+        Ones and zeros of a mixture without `gate_proba`.
+    experts : ndarray of shape (n_samples, k)
+        Those that are used, the one of largest gate first.
+    is_constant : bool
+        Whether the gates of several experts do not depend on the sample.
+    gate_share : float
+        See `SpecializationReport`.
+    ensemble : bool
+        Whether all experts are used for each sample, and the gates are constant or `gate_share` is
+        below 5 %. A gate by which a single expert has nearly all weight gives no ensemble.
+    """
+
+    def __init__(self, mixture, X):
+        self.mixture, self.experts = mixture, check_labels(mixture.apply(X))
+        if hasattr(mixture, "gate_proba"):
+            gates = np.asarray(mixture.gate_proba(X))
+        else:
+            n_experts = count_experts(mixture, X) or self.experts.max() + 1
+            gates = np.eye(n_experts)[self.experts[:, 0]]
+        n_experts, kinds = gates.shape[1], list(getattr(mixture, "expert_kinds_", ()))
+        self.is_pool = len(set(kinds)) > 1
+        self.names = [f"expert {m}" for m in range(n_experts)]
+        self._groups = [[m] for m in range(n_experts)]
+        if self.is_pool:
+            self._groups = _find_groups(kinds, gates)
+            self.names = _name_groups(kinds, self._groups)
+        self.n_experts, self.gates = len(self._groups), self._merge(gates, np.sum)
+        self._is_merged = self.n_experts < n_experts
+        if self._is_merged:
+            self.experts = self.gates.argmax(axis=1)[:, np.newaxis]
+        self.is_constant = self.n_experts > 1 and np.ptp(self.gates, axis=0).max() <= _ROUNDING
+        self.gate_share, self.ensemble = np.nan, False
+        known = hasattr(mixture, "expert_proba") and hasattr(mixture, "predict_proba")
+        if known or hasattr(mixture, "expert_predict"):
+            self._compare_predictions(X)
+
+    def __getattr__(self, name):
+        found = getattr(self.mixture, name)
+        if name in ("expert_predict", "expert_proba"):
+            return lambda X: self._merge(found(X), np.mean)
+        if name == "responsibilities":
+            return lambda X, y: self._merge(found(X, y), np.sum)
+        return found
+
+    def _merge(self, values, function):
+        values = np.asarray(values)
+        return np.stack([function(values[:, group], axis=1) for group in self._groups], axis=1)
+
+    def load(self, clusters=None, sample_weight=None, normalize="all"):
+        """Return the load of each expert, or the routing matrix of clusters.
+
+        In an ensemble each expert has its mean gate as the share of each sample.
+        """
+        options = {"n_experts": self.n_experts, "sample_weight": sample_weight}
+        if not self.ensemble and clusters is None:
+            return expert_load(self.experts, **options)
+        options["normalize"] = normalize
+        if not self.ensemble:
+            return routing_matrix(clusters, self.experts, **options)
+        gates = np.average(self.gates, axis=0, weights=sample_weight)
+        if clusters is None:
+            return gates
+        every = np.zeros(len(self.gates), int)
+        shares = routing_matrix(clusters, every, **options | {"n_experts": 1})
+        return shares * (np.ones_like(gates) if normalize == "pred" else gates)
+
+    def _compare_predictions(self, X):
+        """Find `gate_share` and `ensemble`."""
+        rows = draw_rows(len(self.gates), _MOST_ROWS)
+        (X,) = indexable(X)
+        X, of_numbers = _safe_indexing(X, rows), hasattr(self, "expert_predict")
+        outputs = self.expert_predict(X) if of_numbers else self.expert_proba(X)
+        mixed = self.predict(X) if of_numbers else self.predict_proba(X)
+        outputs = outputs.reshape(*outputs.shape[:2], -1).astype(np.float64)
+        first, gates = self.experts[rows, 0], self.gates[rows].astype(np.float64)
+        alone = outputs[np.arange(len(rows)), first]  # what the first expert says
+        difference = np.abs(alone - np.reshape(mixed, alone.shape)).max()
+        is_mixed = self._is_merged or difference > 1e-3 * np.ptp(outputs, axis=1).max()
+        gates = gates if is_mixed else np.eye(self.n_experts)[first]
+        load = gates.mean(axis=0)
+        by_mean = np.einsum("k,nko->no", load, outputs)
+        change = np.square(np.einsum("nk,nko->no", gates, outputs) - by_mean).mean(axis=0).sum()
+        total = change + by_mean.var(axis=0).sum()
+        self.gate_share = float(change / total) if total and not self.is_constant else 0.0
+        is_alone = load.max() > _ALONE and len(self._groups[load.argmax()]) == 1
+        is_little = self.gate_share < _LITTLE and not is_alone
+        self.ensemble = bool(is_mixed and self.n_experts > 1 and (self.is_constant or is_little))
+
+
+def _find_groups(kinds, gates):
+    """Return the indices of the experts of one kind with equal gates, group by group."""
+    groups: list[list[int]] = []
+    for m, kind in enumerate(kinds):
+        for group in groups:
+            difference = gates[:, m] - gates[:, group[0]]
+            if kinds[group[0]] == kind and np.abs(difference).max() <= _ROUNDING:
+                group.append(m)
+                break
+        else:
+            groups.append([m])
+    return groups
+
+
+def _name_groups(kinds, groups):
+    """Return the kind of each group, and the first expert where a kind has several groups."""
+    short = [kind.split("(")[0] for kind in kinds]
+    short = short if len(set(short)) == len(set(kinds)) else kinds
+    is_whole = [len(group) == kinds.count(kinds[group[0]]) for group in groups]
+    return [
+        short[group[0]] if whole else f"{short[group[0]]} {group[0]}"
+        for group, whole in zip(groups, is_whole, strict=True)
+    ]
+
+
+def are_kinds(names):
+    """Tell names of kinds from those of experts by their numbers."""
+    return not names[0].startswith("expert ")
+
+
+def count_in_words(names):
+    """Return how many experts there are."""
+    kinds = f"groups of equal experts ({', '.join(names)})" if are_kinds(names) else "experts"
+    return f"{len(names)} {kinds}"
+
+
+def count_regimes(regimes):
+    """Return how many regimes there are, the first words of a verdict."""
+    number = regimes.max() + 1
+    return f"Regimes: {_NUMBERS[number] if number < len(_NUMBERS) else number}"
+
+
+def describe_ensemble(names, weights, gate_share):
+    """Return in one sentence that a mixture is an ensemble, without the full stop."""
+    order = np.argsort(-weights, kind="stable")
+    texts = [f"{weight:.2f}".removeprefix("0") for weight in weights]
+    shown = [f"{names[k]} {texts[k]}" for k in order[:_MOST_NAMED]]
+    shown = ", ".join([*shown, "..."] if len(order) > _MOST_NAMED else shown)
+    if len({*texts}) == 1 and len(order) > 2:
+        shown = f"{len(order)} experts, each {weights[0]:.3f}".replace(" 0.", " .")
+    dependence = "do not depend on the row"
+    if gate_share:
+        dependence = f"depend on the row for {gate_share:.1%} of the predictions' variance only"
+    return f"An ensemble: weights {dependence} ({shown})"
