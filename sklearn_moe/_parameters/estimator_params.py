@@ -511,8 +511,9 @@ class EstimatorParams(BaseEstimator):
         of the columns, see `coef_`.
 
     expert_width : int, default=None
-        Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100),
-        channels of a CNN (64), channels of the first layer of ResNet-18 (64) or MobileNetV2 (32).
+        Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100, or 80
+        in each of several layers), channels of a CNN (64), channels of the first layer of ResNet-18
+        (64) or MobileNetV2 (32).
 
     trunk : str, callable, torch.nn.Module or None, default="auto"
         Layers that come before the mixture, shared by router and experts and trained with them. The
