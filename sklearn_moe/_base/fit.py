@@ -27,7 +27,7 @@ from .._data.statistics import (
     rows_to_cluster,
 )
 from .._data.streams import read_batches
-from .._data.validation import WeightsSeen, check_training_data, hold_out
+from .._data.validation import WeightsSeen, check_training_data, hold_out, unit_of
 from .._devices import default_torch_modes
 from .._parameters.defaults import Plan, resolve
 from .._parameters.estimator_params import FitCheckpoint
@@ -314,12 +314,12 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         stratify = self._target.kind == "classes"
         return *hold_out(samples, self.validation_fraction, seed, stratify=stratify), plan
 
-    def _resolve(self, samples, known=()):
+    def _resolve(self, samples, known=(), **options):
         """Resolve what is "auto", but for what is known already."""
         with use_generator(torch.Generator().manual_seed(0)):  # a head of one's own may draw
             head = self._head()()
         weight = samples.weight.astype(self._dtype)
-        return resolve(self, samples.X, weight, head, _devices.accelerator(), known)
+        return resolve(self, samples.X, weight, head, _devices.accelerator(), known, **options)
 
     def _head(self, **options):
         """Return how the head of the loss is made."""
@@ -453,12 +453,15 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         """Take over what was trained; return whether Ctrl-C ended the last epochs."""
         net, rows, interrupted, oob = fit.net, fit.validation or fit.rows, False, None
         if learns_router(net):
-            oob = learn_router(net, fit.rows, fit.validation)
+            weight = fit.samples.weight * fit.working._weights_seen.mean  # as they were given
+            n_rows = weight.sum() / unit_of(weight)
+            unseen = learn_router(net, fit.rows, fit.validation, n_rows)
+            oob = unseen if fit.validation is None else None
             interrupted = fit.working._train_last(fit)
+        elif rows.in_bag is not None:
+            oob = predict_out_of_bag(net, rows)
         # The state of the optimizer is as large as the weights, or twice as large.
         net.initialize_optimizer()
-        if oob is None and rows.in_bag is not None:
-            oob = predict_out_of_bag(net, rows)
         fit.working._calibrate(net, rows, oob)
         self._adopt(fit.working, fit.net, lambda: fit.working._count_load(fit.net, fit.rows))
         return interrupted
@@ -568,7 +571,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         first = reader.first(self.net_.batch_size if resume else None)
         first = working._check(*first, resume=resume, is_chunk=True, classes=classes)
         known = self.resolved_params_ | {"device": str(self.net_.device)} if resume else {}
-        plan = working._resolve(first, known)
+        plan = working._resolve(first, known, is_chunk=True)
         if resume:
             working._check_architecture(plan, new_solver=False)
             working.resolved_params_ = plan.resolved

@@ -74,7 +74,7 @@ def describe_columns(X, weight, categorical=()):
 
 
 # Pieces of all columns together, of one column, and of all of a wide table.
-_PIECES, _FEW_PIECES, _MANY_PIECES, _MOST_PIECES = 160, 8, 32, 2000
+_PIECES, _FEW_PIECES, _MANY_PIECES, _MOST_PIECES = 160, 16, 48, 2000
 
 
 def find_knots(X, weight, statistics):

@@ -19,7 +19,7 @@ _TIME = re.compile("date|time|duration|period|interval|month_day")
 _TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 # What becomes of objects of a type.
 _TYPES = {"f8": Number, "m8[us]": datetime.timedelta, "M8[us]": datetime.date}
-_MOST = 100  # categories of a column that are told apart; rarer ones are one
+_MOST = 500  # categories of a column that are told apart; rarer ones are one
 _MANY_UNKNOWN = 20  # values of a column that are unknown by no accident
 # What types of pandas, polars and Arrow are called.
 _KINDS = (
@@ -266,7 +266,7 @@ def holds_categories(X, index, kind):
 class Categories:
     """The categories of some columns, and their codes 0, 1, ...
 
-    Of more than 100 categories of a column, those of least weight share the last code.
+    Of more than 500 categories of a column, those of least weight share the last code.
 
     Parameters
     ----------

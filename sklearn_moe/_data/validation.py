@@ -74,6 +74,20 @@ class WeightsSeen(NamedTuple):
         return WeightsSeen(n_samples, self.mean + step * (len(weight) / n_samples))
 
 
+def unit_of(weight):
+    """Return what one sample weighs, so that the scale of weights does not count.
+
+    Whole weights are numbers of samples, in units of their greatest common divisor. Of others
+    (sum w)^2 / sum w^2 is the number, Kish's effective size.
+    """
+    weight, largest = weight[weight > 0], weight.max()
+    whole = np.rint(weight)
+    if largest < 2**53 and np.allclose(weight, whole, rtol=1e-12, atol=0):
+        return float(np.gcd.reduce(whole.astype(np.int64)))
+    share = weight / largest  # squares of tiny weights would be 0
+    return largest * (share @ share) / share.sum()
+
+
 def _open(X, name, known):
     """Return X as an array, a sparse matrix or a data frame.
 

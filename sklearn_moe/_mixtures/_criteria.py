@@ -4,7 +4,7 @@ import numpy as np
 from scipy.special import entr
 from sklearn.utils import _safe_indexing
 
-from .._data.validation import check_groups
+from .._data.validation import check_groups, unit_of
 from ._em import posterior, weigh_units
 from ._families import Custom
 from ._weighted import count_parameters
@@ -21,26 +21,13 @@ def count_all(model, family):
 
 def criteria(log_likelihood, n_parameters, entropy, weight, groups):
     """Return the information criteria, NaN where parameters cannot be counted."""
-    n_parameters, unit = np.nan if n_parameters is None else n_parameters, _unit(weight)
+    n_parameters, unit = np.nan if n_parameters is None else n_parameters, unit_of(weight)
     n_samples = weight.sum() / unit
     if groups is None:  # of groups the likelihood is in units of groups
         log_likelihood, entropy = log_likelihood / unit, entropy / unit
     bic = n_parameters * np.log(n_samples) - 2 * log_likelihood
     aic = 2 * n_parameters - 2 * log_likelihood
     return {"bic": float(bic), "aic": float(aic), "icl": float(bic + 2 * entropy)}
-
-
-def _unit(weight):
-    """Return what one sample weighs, so that the scale of weights does not count.
-
-    Whole weights are numbers of samples, in units of their greatest common divisor. Of others
-    (sum w)^2 / sum w^2 is the number, Kish's effective size.
-    """
-    weight, largest = weight[weight > 0], weight.max()
-    if largest < 2**53 and (weight == np.rint(weight)).all():
-        return float(np.gcd.reduce(weight.astype(np.int64)))
-    share = weight / largest  # squares of tiny weights would be 0
-    return largest * (share @ share) / share.sum()
 
 
 def information(problem, run):

@@ -178,7 +178,7 @@ class _Choices(dict):
         return self.resolved[name]
 
 
-def resolve(estimator, X, weight, head, accelerator=None, known=()):
+def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=False):
     """Return the plan of a fit of `estimator` to samples X, (n_samples, *sample_shape).
 
     Parameters
@@ -193,6 +193,8 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
         That of this machine, if it has one.
     known : dict, default=()
         What "auto" became before, in a training that goes on.
+    is_chunk : bool, default=False
+        Whether X is the first of many chunks. Kinds of experts are weighed when all rows are known.
 
     Raises
     ------
@@ -219,7 +221,8 @@ def resolve(estimator, X, weight, head, accelerator=None, known=()):
     usual = next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)  # the first of them
     adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
     mixes = is_vector and not adds and overrides(head, Head, "mix")
-    is_pool = mixes and data.is_table and trunk is None and _learns_router(choices, router)
+    is_pool = mixes and data.is_table and trunk is None and not is_chunk
+    is_pool = is_pool and _learns_router(choices, router)
     n_experts = choices.pick("n_experts", _N_EXPERTS_ON_TABLES if is_pool else _N_EXPERTS)
     choices["n_experts"] = n_experts
     chosen = choices.pick("expert", _KINDS_ON_TABLES if is_pool and n_experts > 1 else usual)

@@ -343,9 +343,9 @@ class EstimatorParams(BaseEstimator):
           options: `EXPERTS["patch"].with_options(init_scale=0.01)`.
 
         "auto" is "patch" for X of 3 dimensions, "mlp" after a trunk, which images have by default,
-        and `["deep", "piecewise", "linear"]` for a table. There it is "mlp" for `n_experts=1`, and
-        if the router does not mix all experts or something is set that has it trained with them
-        (see below).
+        and `["deep", "piecewise", "linear"]` for a table. There it is "mlp" for `n_experts=1`, if
+        the router does not mix all experts or something is set that has it trained with them (see
+        below), and for a model that begins with `partial_fit`.
 
         With several kinds on a table, each row is hidden from one expert of every kind, linear
         experts are found by a solver, and the router is learned after the experts, from what
@@ -539,7 +539,7 @@ class EstimatorParams(BaseEstimator):
     categorical_features : "from_dtype", array-like or None, default="from_dtype"
         Columns of a table that hold categories. Inside the model each category becomes a column of
         zeros and ones; all are 0 if the category is missing or was not in `fit`. If a column has
-        more than 100 categories, the rarest are joined into one.
+        more than 500 categories, the rarest are joined into one.
 
         - "from_dtype": the columns of a pandas or polars frame that are categorical or hold
           strings, and none of an array;

@@ -54,7 +54,7 @@ def _warn_of_width(fit, unseen_loss, n_epochs):
     """
     X, max_iter = fit.rows.x, fit.plan.training.max_iter
     is_start = n_epochs <= _START * max_iter or learns_router(fit.net)
-    nothing = _null_loss(fit) if is_start else None
+    nothing = _constant_loss(fit) if is_start else None
     if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
         warn(
             f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned "
@@ -67,16 +67,13 @@ def _warn_of_width(fit, unseen_loss, n_epochs):
 
 def _warn_of_overfit(fit, unseen, train_loss):
     """Warn if a prediction that ignores X is better on samples that were not trained on."""
-    rows, null = fit.validation or fit.rows, _null_loss(fit)
-    target = fit.working._target
-    if null is not None and target.kind == "classes":  # outputs of 0 stand for equal shares
-        shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)
-        null *= entropy(shares) / np.log(target.n_targets)
+    null = _constant_loss(fit)
     if null is not None and unseen > null + _OVERFIT > train_loss + _OVERFIT:
         warn(
             f"On samples that were not trained on the loss is {unseen:.3g}, that of a prediction "
-            f"which ignores X is {null:.3g}: the model overfits. Use fewer experts, a larger "
-            "expert_loss_weight, or more samples.",
+            f"which ignores X is {null:.3g}: the model overfits. Use fewer experts"
+            f"{', a larger expert_loss_weight' * (fit.plan.training.expert_loss_weight < 1)}, or "
+            "more samples.",
             ConvergenceWarning,
         )
 
@@ -94,7 +91,9 @@ def _warn_of_ruin(fit, epochs, kept):
     Of standardized tables only: there the outputs of a new network are small; elsewhere its loss
     may be large before the first step.
     """
+    # A pool of kinds is not ruined by one of them.
     training, loss = fit.plan.training, kept["train_loss"]
+    loss = fit.net.history[-1].get("mixture_oob_loss", loss)
     rates = (training.learning_rate, training.router_learning_rate)
     raised = [
         f"{name}={rate:g} ('auto' is {auto:.3g})"
@@ -112,6 +111,15 @@ def _warn_of_ruin(fit, epochs, kept):
             f"have {nothing:.3g}: its steps were too long. Lower {too_long}.",
             ConvergenceWarning,
         )
+
+
+def _constant_loss(fit):
+    """Return the mean loss of a prediction that ignores X; None if the head has none for it."""
+    rows, null, target = fit.validation or fit.rows, _null_loss(fit), fit.working._target
+    if null is None or target.kind != "classes":
+        return null
+    shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)
+    return null * entropy(shares) / np.log(target.n_targets)  # outputs of 0 stand for equal shares
 
 
 def _null_loss(fit):

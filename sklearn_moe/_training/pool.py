@@ -22,11 +22,10 @@ from .callbacks import Stopping, StopTraining
 from .linear_start import ALPHAS, fit_linear
 from .regimes import Rules, may_hold_regimes, seek_regimes
 
-_N_FOLDS, _N_FOLDS_OF_REGIMES = 3, 5  # their sharp borders need most of the rows
+_N_FOLDS = 5  # each as large as what is hidden from one of five networks
 # Of the squared slopes, in sums of losses over rows. One after the other is tried, the strongest
 # first, as long as rows of other folds are predicted better.
 _PENALTIES = (300.0, 30.0, 3.0, 0.3)
-_GAIN = 1e-3  # of the loss of a row: what slopes have to be worth
 _MAX_ITER = 100
 _MOST_ROWS = 20_000  # that a router is learned from
 
@@ -74,18 +73,37 @@ def fit_router(values, losses, weight, features, folds):
         return constant
     parts_of = [(folds % _N_FOLDS != fold, folds % _N_FOLDS == fold) for fold in range(_N_FOLDS)]
     parts_of = [(known, new) for known, new in parts_of if known.any() and new.any()]
+    if not parts_of:
+        return constant
+
+    def unseen(found):
+        return np.concatenate(
+            [fit.losses(w, new) for w, (_, new) in zip(found, parts_of, strict=True)]
+        )
+
+    rows = np.concatenate([np.flatnonzero(new) for _, new in parts_of])
     found = [fit.minimize(known) for known, _ in parts_of]
-    best = sum(fit.loss(w, new) for w, (_, new) in zip(found, parts_of, strict=True))
+    least = first = unseen(found)
     penalty = None
     for tried in _PENALTIES:
         found = [
             fit.minimize(known, tried, w) for w, (known, _) in zip(found, parts_of, strict=True)
         ]
-        loss = sum(fit.loss(w, new) for w, (_, new) in zip(found, parts_of, strict=True))
-        if loss > best - _GAIN * fit.weight.sum():
+        losses = unseen(found)
+        if not fit.weight[rows] @ losses < fit.weight[rows] @ least:
             break
-        best, penalty = loss, tried
-    return constant if penalty is None else fit.minimize(every, penalty, constant)
+        least, penalty = losses, tried
+    # As many slopes as columns gain something by chance.
+    if penalty is None or not is_clearly_positive(first - least, fit.weight[rows]):
+        return constant
+    return fit.minimize(every, penalty, constant)
+
+
+def is_clearly_positive(gain, weight):
+    """Tell whether the mean gain of rows is more than three of its standard errors."""
+    mean = np.average(gain, weights=weight)
+    error = np.sqrt(np.average((gain - mean) ** 2, weights=weight) / weight.sum())
+    return mean > 3 * error
 
 
 class _Fit:
@@ -96,11 +114,10 @@ class _Fit:
         self.weight, self.features = weight, features
         self.n_kinds = self.values.shape[1]
 
-    def loss(self, weights, rows):
-        """Return the sum of the losses of some rows, (n_rows,) bool."""
+    def losses(self, weights, rows):
+        """Return the losses of some rows, (n_rows,) bool."""
         gates = torch.from_numpy(weights.gates(self.features[rows]))
-        losses = self._losses(gates, torch.from_numpy(rows))
-        return float(self.weight[rows] @ losses.numpy())
+        return self._losses(gates, torch.from_numpy(rows)).numpy()
 
     def _losses(self, gates, rows):
         return self.loss_of((gates.unsqueeze(2) * self.values[rows]).sum(1), rows)
@@ -268,7 +285,7 @@ def learns_router(net):
 
 
 @torch.no_grad()
-def learn_router(net, rows, validation=None):
+def learn_router(net, rows, validation=None, n_rows=None):
     """Give a pool its solved experts, and its router what each kind is worth on unseen rows.
 
     A linear kind is one rule, or regimes if these alone predict unseen rows clearly better than
@@ -282,6 +299,9 @@ def learn_router(net, rows, validation=None):
         What they were trained on, with an out-of-bag mask unless other rows were held out.
     validation : Rows or None
         What was held out. The router is learned from these rows, if there are any.
+    n_rows : float or None
+        How many rows those that were trained on count for: a row of weight 2 may be two. None: as
+        many as there are.
 
     Returns
     -------
@@ -289,6 +309,10 @@ def learn_router(net, rows, validation=None):
         What the mixture predicts of each row by experts that have not seen it, NaN where all have.
         None if all have seen all rows.
     """
+    of_one = (n_rows or len(rows.y)) / len(rows.y)  # penalties depend on the number of rows
+    rows, validation = (
+        part and part._replace(weight=part.weight.double() * of_one) for part in (rows, validation)
+    )
     unseen, head = validation or rows, net.criterion_
     hidden = torch.full((len(unseen.y),), -1)
     if unseen.in_bag is not None:
@@ -306,6 +330,9 @@ def learn_router(net, rows, validation=None):
         return None
     experts = _UnseenExperts(net, lines, is_held_out=validation is not None)
     some = np.arange(len(hidden)) if validation is not None else np.flatnonzero(hidden >= 0)
+    if not len(some):  # of a row or two
+        _write(net.module_, lines)
+        return None
     some = torch.from_numpy(some[draw_rows(len(some), _MOST_ROWS)])
     x = pick(unseen.x, some.to(getattr(unseen.x, "device", "cpu")))
     y, hidden_some = unseen.y[some.to(unseen.y.device)].cpu(), hidden[some]
@@ -320,7 +347,7 @@ def learn_router(net, rows, validation=None):
         of_kind = losses(values[:, kind], every).numpy()
         if _is_clearly_less(of_pool, of_kind, weight, head):
             means = np.average([of_pool, of_kind], axis=1, weights=weight)
-            lines[kind] = seek_regimes(net, kind, rows, folds(_N_FOLDS_OF_REGIMES), means) or one
+            lines[kind] = seek_regimes(net, kind, rows, folds(_N_FOLDS), means) or one
         if lines[kind] is one:
             continue
         new, new_losses = _values_of_kinds(net, experts, x, hidden_some, y)
@@ -329,10 +356,14 @@ def learn_router(net, rows, validation=None):
         else:
             lines[kind] = one
     _write(net.module_, lines, weights)
-    net.history[-1]["mixture_oob_loss"] = weights.loss
+    # On rows that did not decide the weights, by Akaike's criterion.
+    net.history[-1]["mixture_oob_loss"] = weights.loss + (values.shape[1] - 1) / weight.sum()
     if net.module_.sharpness is not None:
         sharpen(net, net.map_batches(experts.mix, x, hidden_some), y, weight)
-    return net.map_batches(experts.predict, unseen.x, hidden)
+    predictions = net.map_batches(experts.predict, unseen.x, hidden)
+    if validation is None:  # the solved experts have seen all rows
+        predictions[hidden.numpy() < 0] = np.nan
+    return predictions
 
 
 def _is_clearly_less(losses, others, weight, head):
@@ -346,9 +377,7 @@ def _is_clearly_less(losses, others, weight, head):
         most = 9 * np.average(others, weights=weight)
         losses, others = (np.minimum(each, most) for each in (losses, others))
         gain = np.sqrt(others) - np.sqrt(losses)
-    mean = np.average(gain, weights=weight)
-    error = np.sqrt(np.average((gain - mean) ** 2, weights=weight) / weight.sum())
-    return weight @ losses < weight @ others and mean > 3 * error
+    return weight @ losses < weight @ others and is_clearly_positive(gain, weight)
 
 
 def sharpen(net, outputs, y, weight):
@@ -363,9 +392,12 @@ def sharpen(net, outputs, y, weight):
 
 
 def _hidden_from(pool, in_bag):
-    """Return for each row which member of the kinds has not seen it, -1 if there is none."""
-    largest = max(range(len(pool.kinds)), key=lambda kind: len(pool.members(kind)))
-    out = ~in_bag[:, pool.members(largest)].cpu()
+    """Return for each row which member of the kinds has not seen it.
+
+    -1 if some kind has no such member: there are few experts, or the kinds are of unequal size.
+    """
+    smallest = min(range(len(pool.kinds)), key=lambda kind: len(pool.members(kind)))
+    out = ~in_bag[:, pool.members(smallest)].cpu()
     return torch.where(out.any(1), out.int().argmax(1), -1)
 
 

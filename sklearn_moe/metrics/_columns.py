@@ -15,7 +15,7 @@ def read_columns(X):
     """Yield the columns of a table, which is an array, a sparse matrix or a data frame.
 
     Dates are numbers, and everything else that is none is a category; so is a missing one. As in
-    fits, the rarest of more than 100 categories share a code.
+    fits, the rarest of more than 500 categories share a code.
 
     Yields
     ------

@@ -134,7 +134,9 @@ def probabilities(scores, noise=True):
 def on_clusters(fitted, X, y, clusters):
     """Return error in percent (M, K) and routes (K, M) of every expert on every cluster."""
     errors = expert_error_matrix(y, clusters, fitted.expert_proba(X), fitted.classes_)
-    return 100 * errors, routing_matrix(clusters, fitted.apply(X), n_experts=fitted.n_experts)
+    return 100 * errors, routing_matrix(
+        clusters, fitted.apply(X), n_experts=len(fitted.expert_load_)
+    )
 
 
 class TheoremRun(Run):

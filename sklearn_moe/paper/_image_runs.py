@@ -159,7 +159,7 @@ class ImageRun(Run):
             "accuracy_curve": curve.accuracy_,
             "loss_curve": model.loss_curve_,
         }
-        if model.n_experts > 1:
+        if model.n_experts != 1:
             result |= routes(model, X_test, classes)
         return model, result | {
             "multiply_adds": _multiply_adds(model.module_, X_test[:1]),

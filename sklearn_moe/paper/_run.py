@@ -256,7 +256,7 @@ def seeded(estimator, seed):
 def routes(model, X, clusters):
     """Return how many samples of each cluster an expert gets, their entropy, and the load."""
     experts = model.apply(X)
-    dispatch = routing_matrix(clusters, experts, n_experts=model.n_experts)
+    dispatch = routing_matrix(clusters, experts, n_experts=len(model.expert_load_))
     return {
         "test_entropy": dispatch_entropy(clusters, experts),
         "dispatch": dispatch.tolist(),

@@ -187,7 +187,7 @@ class TextRun(Run):
                     100 * float(right[languages == k].mean()) for k in np.unique(given)
                 ],
             }
-            if getattr(model, "n_experts", 1) > 1:
+            if getattr(model, "n_experts", 1) != 1:
                 result |= routes(model, X_test, languages)
         sizes = {"n_train": len(y), "n_test": len(y_test), "fit_seconds": fit_seconds}
         return model, result | sizes

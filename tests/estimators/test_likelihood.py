@@ -234,7 +234,7 @@ def test_small_chunks_change_intervals_by_what_they_are_worth():
     found, streamed = [], []
     for seed in range(2):
         X, y = hetero(seed, 2000)
-        reg = MoERegressor(2, max_iter=15, random_state=seed).fit(X[:400], y[:400])
+        reg = MoERegressor(2, expert="mlp", max_iter=15, random_state=seed).fit(X[:400], y[:400])
         for rows in (slice(0), slice(400, 403), slice(403, 413)):
             if rows.stop:
                 reg.partial_fit(X[rows], y[rows])
@@ -296,7 +296,7 @@ def test_an_expert_that_no_float_can_tell_from_0_has_responsibility_0(classes):
 
 def test_the_best_start_is_kept(numbers):
     X, y = numbers
-    options = {"n_experts": 2, "max_iter": 15, "random_state": 0}
+    options = {"n_experts": 2, "expert": "mlp", "max_iter": 15, "random_state": 0}
     gains = []
     for stop, name in (("auto", "oob_loss"), (True, "valid_loss"), (False, "train_loss")):
         first, same, best, again = (

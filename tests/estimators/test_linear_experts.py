@@ -15,6 +15,7 @@ from sklearn_moe import MoEClassifier, MoERegressor
 
 pytestmark = brief_fits
 BRIEF = {"n_experts": 3, "activation": "linear", "max_iter": 5, "random_state": 0}
+RELU = {"activation": "relu", "expert": "mlp"}
 BRIEF["early_stopping"] = False  # so that all rows are those of the means
 
 
@@ -84,7 +85,7 @@ def test_no_soft_bound_for_linear_experts():
     line = np.stack([np.linspace(-60, 60, 25), np.zeros(25)], axis=1)
     linear = MoERegressor(**BRIEF).fit(X, X[:, 0]).expert_predict(line)
     np.testing.assert_allclose(np.diff(linear, 2, axis=0), 0, atol=1e-10 * np.abs(linear).max())
-    bounded = MoERegressor(**BRIEF | {"activation": "relu"}).fit(X, X[:, 0]).expert_predict(line)
+    bounded = MoERegressor(**BRIEF | RELU).fit(X, X[:, 0]).expert_predict(line)
     assert np.abs(bounded).max() < 5
     assert np.isfinite(MoERegressor(**BRIEF).fit(X, X[:, 0]).predict([[1e30, 0.0]])).all()
 
@@ -100,7 +101,7 @@ def test_one_linear_expert_is_a_linear_regression():
 def test_others_have_no_coefficients(frame):
     X, y = frame
     assert not hasattr(MoERegressor(**BRIEF), "coef_")
-    reg = MoERegressor(**BRIEF | {"activation": "relu"}).fit(X, y)
+    reg = MoERegressor(**BRIEF | RELU).fit(X, y)
     for name in ("coef_", "intercept_", "coef_names_"):
         raises(AttributeError, "activation='linear'", getattr, reg, name)
     patches = np.random.default_rng(0).normal(size=(20, 3, 4))

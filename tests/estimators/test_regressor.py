@@ -174,7 +174,7 @@ def test_a_fit_that_is_worse_than_none_names_its_rate(loss):
     X, y = samples((8,), n=300)
     for early_stopping, rate in product(("auto", True, False), (1000, "auto")):
         options = {"loss": loss, "early_stopping": early_stopping, "max_iter": 40, "tol": "auto"}
-        reg = make(learning_rate_init=rate, **options)
+        reg = make(learning_rate_init=rate, expert="mlp", **options)
         named = ["learning_rate_init=1000 " in message for message in ruins(reg, X, y)]
         assert (named, reg.score(X, y) < 0) == ([True] * (rate == 1000), rate == 1000)
 

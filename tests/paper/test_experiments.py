@@ -38,6 +38,7 @@ pytestmark = brief_fits
 def made_up(run, rng):
     """Return a result of the form of `Run.perform`, without the fit."""
     n_experts = getattr(run.estimator, "n_experts", getattr(run.estimator, "n_components", 1))
+    n_experts = 8 if n_experts == "auto" else n_experts
     names = ("accuracy", "train_accuracy", "hard_accuracy")
     result = dict(zip(names, rng.uniform(50, 100, 3), strict=True))
     result |= {"seed": run.seed, "fit_seconds": 1.0, "seconds": 1.0, "device": "cpu"}
@@ -452,7 +453,7 @@ def test_scaling_counts_covered_clusters():
     assert set(samples.clusters) == set(range(8))
 
     class Fitted:  # the first expert is right, the second, which gets cluster 0, wrong
-        classes_, n_experts = np.array([0, 1]), 2
+        classes_, expert_load_ = np.array([0, 1]), np.ones(2)
 
         def expert_proba(self, X):
             right = np.eye(2)[samples.y[60:]]

@@ -85,7 +85,7 @@ def test_hooks_are_called_in_their_order_and_change_nothing(table, callback):
 def test_scoring_monitor_also_in_a_search(table, callback):
     X, y = table
     monitor = callback.ScoringMonitor(scoring=["accuracy", "neg_log_loss"])
-    clf = classifier().set_callbacks(monitor).fit(X, y)
+    clf = classifier(expert="mlp").set_callbacks(monitor).fit(X, y)
     log = [row for row in monitor.get_logs().data if row["task_name"] == "epoch"]
     assert (len(log), log[-1]["accuracy"]) == (4, clf.score(X, y))
     monitor = callback.ScoringMonitor(scoring="r2")

@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import refuses
 from sklearn.datasets import load_breast_cancer
+from sklearn.preprocessing import normalize
 
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._training.pool import fit_router
@@ -59,6 +60,7 @@ def test_predictions_are_those_of_the_experts_by_their_gates():
     X, y = load_breast_cancer(return_X_y=True)
     model = MoEClassifier(6, expert=KINDS, max_iter=5, random_state=0).fit(X[:300], y[:300])
     mixed = np.einsum("nm,nmc->nc", model.gate_proba(X), model.expert_proba(X))
+    mixed = normalize(mixed ** float(model.module_.sharpness), "l1")
     assert model.predict_proba(X) == pytest.approx(mixed, abs=1e-6)
     assert model.to_torch()(torch.from_numpy(X)).detach().numpy() == pytest.approx(mixed, abs=1e-5)
     again = pickle.loads(pickle.dumps(model))
@@ -116,7 +118,8 @@ def test_weights_are_repetitions_and_groups_are_hidden_together():
     groups = np.arange(60) // 2
     repeated = regressor(**options).fit(X[groups], y[groups], groups=groups)
     oob = repeated.oob_prediction_
-    assert oob[::2] == pytest.approx(oob[1::2])
+    assert oob[::2] == pytest.approx(oob[1::2], nan_ok=True)
+    assert 0.2 < np.isnan(oob).mean() < 0.8  # of few experts, some rows are hidden from none
 
 
 @pytest.mark.parametrize(
