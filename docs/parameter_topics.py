@@ -12,11 +12,11 @@ __all__ = ["TOPICS"]
 
 _NAMES = {
     "What most people set": (
-        *("n_experts", "expert_loss_weight", "expert_width", "activation", "router", "balance"),
-        *("solver", "loss", "class_weight", "verbose", "random_state"),
+        *("n_experts", "expert", "expert_loss_weight", "expert_width", "activation", "router"),
+        *("balance", "solver", "loss", "class_weight", "verbose", "random_state"),
     ),
     "Tables, patches, images": ("categorical_features", "standardize", "sample_shape"),
-    "The network": ("expert", "trunk", "top_k"),
+    "The network": ("trunk", "top_k"),
     "Steps and stopping": (
         *("learning_rate_init", "batch_size", "max_iter", "early_stopping"),
         *("validation_fraction", "n_iter_no_change", "tol"),

@@ -81,8 +81,8 @@ for n_experts, score in zip(
     print(f"{n_experts} experts: accuracy {score:.3f}")
 
 # %%
-# The mixture on images that were not trained on, and what the report says in its first line: on
-# such a table the experts are an ensemble, and the gain over one expert is that of an average.
+# The mixture on images that were not trained on, and what the report says in its first line: which
+# kinds of experts are worth most on such a table of many columns.
 
 from sklearn_moe.metrics import specialization_report
 

@@ -34,13 +34,13 @@ __all__ = ["MoEClassifier"]
 class MoEClassifier(ClassifierMixin, BaseMoE):
     """Mixture of experts with a learned router, for classification.
 
-    Several networks, the experts, and a router that decides how much each of them counts for a
-    sample. Router and experts are trained together. The shape of X decides what a sample is, and
-    the defaults:
+    Several models, the experts, and a router that decides how much each of them counts for a
+    sample. The shape of X decides what a sample is, and the defaults:
 
-    - A row of a table (2-D): columns are standardized, all experts, multilayer perceptrons,
-      compute the row, and the router mixes their probabilities,
-      p(y | x) = sum_m pi_m(x) p_m(y | x).
+    - A row of a table (2-D): columns are standardized, all experts compute the row, and the router
+      mixes their probabilities, p(y | x) = sum_m pi_m(x) p_m(y | x). The experts are of three
+      kinds: multilayer perceptrons, the same on piecewise-linear columns, and linear functions. The
+      router learns from rows that they did not see what each kind is worth.
     - A bag of patches (3-D): the expert of highest router score computes the bag, by the paper's
       patch CNN with cubic activation. The class probabilities are computed from its output times
       its gate value, F(x) = pi_m(x) f_m(x) [1]_. More experts of the same size are then more
@@ -70,22 +70,25 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     max_iter : int, default="auto"
         Maximum number of epochs, over which the learning rates of the schedule "cosine" fall.
         With "cosine", "auto" is the number of epochs with about 3,000 steps, but at least 10 and at
-        most 75 epochs, and at least 500 steps; and 10 for a table with more columns than rows. With
-        other schedules it is 1000, and `tol` ends most fits far earlier.
+        most 150 epochs, and at least 1,000 steps; for a table at most 75 epochs, and at least 500
+        steps. With other schedules it is 1000, and `tol` ends most fits far earlier.
 
     early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
         Whether to stop when the mixture no longer improves on samples that it was not trained on,
         and to restore the best weights.
 
-        - "out_of_bag": no sample is held out. Every training sample is out-of-bag for a tenth of
-          the experts, at least one (a quarter of them up to 500 samples): they are not trained on
-          it, and their mixture is tested on it. Equal samples are out-of-bag for the same experts.
-          The test needs almost no time. Needs `router="soft"` and several experts; or a table and
-          `n_experts=1`: then eight such networks are trained out-of-bag to find the best number of
-          epochs, and the single network is trained for as many epochs on all samples;
+        - "out_of_bag": no sample is held out. Every training sample is out-of-bag for some experts,
+          which are not trained on it and are tested on it: of several kinds on a table for one of
+          each kind, and each kind stops for itself; otherwise for a tenth of the experts, at least
+          one (a quarter of them up to 500 samples), whose mixture is tested. Equal samples are
+          out-of-bag for the same experts. The test needs almost no time. Needs `router="soft"` and
+          several experts; or a table and `n_experts=1`: then eight such networks are trained
+          out-of-bag to find the best number of epochs, and the single network is trained for as
+          many epochs on all samples;
         - True: `validation_fraction` of the training samples are held out, stratified by class, and
           tested by the loss if X is a table, by the accuracy otherwise;
-        - False: the training loss decides when to stop, and no weights are restored.
+        - False: the training loss decides when to stop, and no weights are restored. Of several
+          kinds of experts on a table, samples are hidden nevertheless, for the router.
 
         "auto" is "out_of_bag" for a table with one expert, or with several experts,
         `router="soft"` and `expert_loss_weight` above 0. It is True for other tables with several
@@ -114,9 +117,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     oob_decision_function_ : ndarray of shape (n_samples, n_classes)
         Class probabilities of each training sample by the experts that are not trained on it; with
-        several labels the probability of each label. By default these are one expert of eight, so
-        that the loss is usually larger than that of the mixture. Without samples of weight 0. Only
-        with `early_stopping="out_of_bag"`.
+        several labels the probability of each label. By default these are one expert of each kind,
+        with the weights of the router, so that the loss is usually larger than that of the mixture.
+        Without samples of weight 0. Only with `early_stopping="out_of_bag"`, and of several kinds
+        of experts also with False.
 
     validation_scores_ : list of float
         Accuracy on the held-out samples after every epoch, with several labels the share of labels
@@ -128,7 +132,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         If the loss was still changing after `max_iter` epochs with rates that do not fall to 0, or
         if the loss of samples that were not trained on is worse than that of a constant prediction.
     ExpertCollapseWarning
-        If one expert computes more than 95 % of the training samples.
+        If one expert computes more than 95 % of the training samples, unless the router was learned
+        from samples that the experts did not see.
 
     See Also
     --------

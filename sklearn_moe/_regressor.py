@@ -44,7 +44,7 @@ _FAR = 3  # standard deviations of y from its mean, where a scale ceases to chan
 class MoERegressor(RegressorMixin, BaseMoE):
     """Mixture of experts with a learned router, for regression.
 
-    Several networks, the experts, and a router that decides how much each of them counts for a
+    Several models, the experts, and a router that decides how much each of them counts for a
     sample, for tables, bags of patches and images as in :class:`MoEClassifier`. The parameters are
     the same, without `class_weight`.
 
@@ -63,9 +63,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
           density, for `predict(X, return_std=True)`;
         - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
-        With `router="soft"` the density of the mixture is trained: for "gaussian" a mixture density
-        network [8]_, for the other losses exp(-loss) around every expert. The width of this density
-        is that of y; for linear experts it is learned, so that each follows its own samples only.
+        With `router="soft"` the density is that of a mixture: for "gaussian" a mixture density
+        network [8]_, for the other losses exp(-loss) around every expert. The router is learned by
+        it, and with `expert_loss_weight` below 1 the experts as well. The width of this density is
+        that of y; with `activation="linear"` it is learned, so that each expert follows its own
+        samples only.
 
         After the training, `score_samples`, `responsibilities`, `sample_y` and `predict_quantiles`
         use a density around every expert: a normal one for "squared_error", Laplace's for
@@ -77,23 +79,26 @@ class MoERegressor(RegressorMixin, BaseMoE):
     max_iter : int, default="auto"
         Number of epochs, with `early_stopping` or `tol` the maximum number, over which the learning
         rates of the schedule "cosine" fall. With "cosine", "auto" is the number of epochs with
-        about 3,000 steps, but at least 10 and at most 75 epochs, and at least 500 steps; and 10 for
-        a table with more columns than rows. With other schedules it is 150, because more epochs
-        overfit the noise.
+        about 3,000 steps, but at least 10 and at most 150 epochs, and at least 1,000 steps; for a
+        table at most 75 epochs, and at least 500 steps. With other schedules it is 150, because
+        more epochs overfit the noise.
 
     early_stopping : {"auto", "out_of_bag"} or bool, default="auto"
         Whether to stop when the mixture no longer improves on samples that it was not trained on,
         and to restore the best weights.
 
-        - "out_of_bag": no sample is held out. Every training sample is out-of-bag for a tenth of
-          the experts, at least one (a quarter of them up to 500 samples): they are not trained on
-          it, and their mixture is tested on it. Equal samples are out-of-bag for the same experts.
-          The test needs almost no time. Needs `router="soft"` and several experts; or a table and
-          `n_experts=1`: then eight such networks are trained out-of-bag to find the best number of
-          epochs, and the single network is trained for as many epochs on all samples;
+        - "out_of_bag": no sample is held out. Every training sample is out-of-bag for some experts,
+          which are not trained on it and are tested on it: of several kinds on a table for one of
+          each kind, and each kind stops for itself; otherwise for a tenth of the experts, at least
+          one (a quarter of them up to 500 samples), whose mixture is tested. Equal samples are
+          out-of-bag for the same experts. The test needs almost no time. Needs `router="soft"` and
+          several experts; or a table and `n_experts=1`: then eight such networks are trained
+          out-of-bag to find the best number of epochs, and the single network is trained for as
+          many epochs on all samples;
         - True: `validation_fraction` of the training samples are held out, and tested by the loss
           if X is a table, by the squared error otherwise;
-        - False: the training loss decides when to stop, and no weights are restored.
+        - False: the training loss decides when to stop, and no weights are restored. Of several
+          kinds of experts on a table, samples are hidden nevertheless, for the router.
 
         "auto" is "out_of_bag" for a table with one expert, or with several experts,
         `router="soft"` and `expert_loss_weight` above 0. It is True for other tables with several
@@ -124,8 +129,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     oob_prediction_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         Prediction of each training sample by the experts that are not trained on it. By default
-        these are one expert of eight, so that the errors are usually larger than those of the
-        mixture. Without samples of weight 0. Only with `early_stopping="out_of_bag"`.
+        these are one expert of each kind, with the weights of the router, so that the errors are
+        usually larger than those of the mixture. Without samples of weight 0. Only with
+        `early_stopping="out_of_bag"`, and of several kinds of experts also with False.
 
     Warns
     -----
@@ -134,7 +140,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         not fall to 0, or if the loss of samples that were not trained on is worse than that of a
         constant prediction.
     ExpertCollapseWarning
-        If one expert computes more than 95 % of the training samples.
+        If one expert computes more than 95 % of the training samples, unless the router was learned
+        from samples that the experts did not see.
 
     See Also
     --------
@@ -162,13 +169,14 @@ class MoERegressor(RegressorMixin, BaseMoE):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_moe import MoERegressor, RouterParams
+    >>> from sklearn_moe import MoERegressor
     >>> X = np.random.default_rng(0).uniform(-1, 1, size=(1000, 2))
     >>> y = np.where(X[:, 0] > 0, 3 + 2 * X[:, 1], -2 * X[:, 1])  # a regime on either side
-    >>> reg = MoERegressor(4, router=RouterParams(learning_rate=0.1), random_state=0)
-    >>> reg = reg.fit(X[:800], y[:800])
+    >>> reg = MoERegressor(random_state=0).fit(X[:800], y[:800])
     >>> reg.score(X[800:], y[800:]) > 0.95
     True
+    >>> np.unique(reg.apply(X)).size  # linear experts
+    2
     """
 
     def __init__(

@@ -81,7 +81,8 @@ class RouterParams(_PartParams):
         over them (section 3.2 of [1]_; images are cut into 4 x 4 pixels, a strided convolution);
         "mlp", one hidden layer on every patch; "cnn", two strided convolutions of an image and the
         mean over space; or a callable `(input_shape, n_experts) -> torch.nn.Module`. "auto" is
-        "linear" unless the router computes scores in its own way.
+        "linear" unless the router computes scores in its own way. On a table all but "linear" have
+        the router trained together with the experts, see `learning_rate`.
 
     noise : {"auto", "uniform", "gaussian", "gumbel"}, callable or None, default="auto"
         Noise that is added in training to the scores of the choice, not to the gate: U[0, 1]
@@ -123,8 +124,8 @@ class RouterParams(_PartParams):
         (8 / r^2 for the router "patch_choice"); but for the router "soft" on a table or behind a
         trunk twice that of the experts, except for "normalized_sgd". On images it is less: that of
         "adamw" is multiplied by 0.4, and without a trunk all are divided by the number of squares
-        whose scores are added up. On a table whose gates are constant, as by default
-        (`expert_loss_weight=1`), it has no effect.
+        whose scores are added up. On a table a number has the router trained together with the
+        experts, which are "mlp" unless `expert` is set; by default it is learned after them.
 
     References
     ----------
@@ -181,7 +182,8 @@ class BalanceParams(_PartParams):
     Parameters
     ----------
     kind : str, callable or None, default=None
-        As the parameter `balance` of :class:`~sklearn_moe.MoEClassifier` describes it.
+        As the parameter `balance` of :class:`~sklearn_moe.MoEClassifier` describes it. On a table
+        it has the router trained together with the experts.
 
     weight : float, default=0.01
         Factor of the balancing loss, or the step of "bias".
@@ -343,14 +345,17 @@ class EstimatorParams(BaseEstimator):
           options: `EXPERTS["patch"].with_options(init_scale=0.01)`.
 
         "auto" is "patch" for X of 3 dimensions, "mlp" after a trunk, which images have by default,
-        and `["deep", "piecewise", "linear"]` for a table. There it is "mlp" for `n_experts=1`, if
-        the router does not mix all experts or something is set that has it trained with them (see
-        below), and for a model that begins with `partial_fit`.
+        and `["deep", "piecewise", "linear"]` for a table. There it is "mlp" for `n_experts=1`, with
+        `activation="linear"` or `standardize=False`, if the router does not mix all experts or
+        something is set that has it trained with them (see below), and for a model that begins with
+        `partial_fit`.
 
         With several kinds on a table, each row is hidden from one expert of every kind, linear
         experts are found by a solver, and the router is learned after the experts, from what
-        they predict of rows that they did not see. `balance`, `router__learning_rate` and
-        `router__network` have it trained with the experts instead.
+        they predict of rows that they did not see. In the end all experts are trained on all rows
+        for 40 % as many epochs as the best one of their kind. `balance`, `router__learning_rate`,
+        `router__network` and an `expert_loss_weight` below 1 have the router trained with the
+        experts instead.
 
     router : str, subclass of sklearn_moe.nn.Router, RouterSpec or RouterParams, default="auto"
         Which experts compute a sample, and how their outputs are combined.
@@ -400,9 +405,9 @@ class EstimatorParams(BaseEstimator):
         - `BalanceParams("switch", weight=0.001)`: any of these with another weight than 0.01, in a
           search `balance__weight`.
 
-        None is best if the experts should follow clusters, which may have different sizes. On a
-        table whose gates are constant, as by default (`expert_loss_weight=1`), the load is even
-        already, and a balance has no effect.
+        None is best if the experts should follow clusters, which may have different sizes, and on
+        most tables. On a table a balance has the router trained together with the experts, which
+        are then "mlp" unless `expert` is set.
 
     learning_rate_init : float, default="auto"
         Learning rate of the experts, with "cosine" the highest one. "auto" depends on the solver:
@@ -449,7 +454,7 @@ class EstimatorParams(BaseEstimator):
         `max_iter` is the number of epochs that was found.
 
     n_iter_ : int
-        Number of epochs run.
+        Number of epochs run, without the last ones of several kinds of experts on all rows.
 
     loss_curve_ : list of float
         Training loss of every epoch, mean over its batches, without the loss of balancing. For
@@ -457,7 +462,9 @@ class EstimatorParams(BaseEstimator):
 
     oob_loss_curve_ : list of float
         Out-of-bag loss of every epoch: the loss of each training sample by the experts that are not
-        trained on it, mean over the batches. Only with `early_stopping="out_of_bag"`.
+        trained on it, mean over the batches. Of several kinds of experts it is that of the best
+        kind in this epoch. Only with `early_stopping="out_of_bag"`, and of several kinds also with
+        False.
 
     {oob_decision_function_}
 
@@ -481,10 +488,10 @@ class EstimatorParams(BaseEstimator):
         Name of the kind of each expert.
 
     coef_ : ndarray of shape (n_experts, n_columns) or (n_experts, n_outputs, n_columns)
-        Coefficients of linear experts of a table (`expert="linear"`, `activation="linear"`), NaN
-        for others: for regression in the
-        units of y, for classes those of the logits, (n_experts, n_classes, n_columns). Numeric
-        columns are in their own units. If a column had missing values in `fit`, a missing value is
+        Coefficients of linear experts of a table (of the kind "linear", a third of the default
+        experts, and with `activation="linear"`), NaN for others: for regression in the units of y,
+        for classes those of the logits, (n_experts, n_classes, n_columns). Numeric columns are in
+        their own units. If a column had missing values in `fit`, a missing value is
         its mean, and there is a second coefficient for the mark of missing values. There is a
         coefficient for each category.
 
@@ -508,12 +515,12 @@ class EstimatorParams(BaseEstimator):
         Nonlinearity of the experts, sigma: "cubic", "linear", "relu", "celu", "gelu", "tanh" or
         an elementwise callable. "auto" is "cubic" for patch experts and "relu" for the others;
         a callable expert keeps its own. On a table the experts with "linear" are linear functions
-        of the columns, see `coef_`.
+        of the columns, see `coef_`, that are trained together with the router.
 
     expert_width : int, default=None
         Filters per output of a patch expert (J, 8 by default), hidden units of an MLP (100, or 80
         in each of several layers), channels of a CNN (64), channels of the first layer of ResNet-18
-        (64) or MobileNetV2 (32).
+        (64) or MobileNetV2 (32). With several kinds of experts it is for those that have a width.
 
     trunk : str, callable, torch.nn.Module or None, default="auto"
         Layers that come before the mixture, shared by router and experts and trained with them. The
@@ -554,9 +561,10 @@ class EstimatorParams(BaseEstimator):
           training set.
         - In the columns of a table z, the distance from the mean in standard deviations, becomes
           z / sqrt(1 + (z / 3)^2), which is never larger than 3, so that outliers have little
-          effect. For linear experts it remains z, at most 100. In a column of two values z is 0
-          and 1. A missing value, NaN, becomes 0, and a column that had some in `fit` gets a second
-          column that marks them.
+          effect. For experts of the kind "linear" it remains z, and with `activation="linear"` z of
+          at most 100. Experts of the kind "piecewise" also read which piece of the column it is in.
+          In a column of two values z is 0 and 1. A missing value, NaN, becomes 0, and a column that
+          had some in `fit` gets a second column that marks them.
 
         False leaves X unchanged; NaN and categories are then errors.
 
@@ -569,12 +577,15 @@ class EstimatorParams(BaseEstimator):
         Share w of the losses of single experts in the training loss,
         (1 - w) * loss of the mixture + w * mean of the losses of the experts, over all samples that
         an expert is trained on, whatever the gate is. With 0 an expert may be poor outside its own
-        part of the samples; 1 is an ensemble, whose router learns nothing. Routers other than
-        "soft" allow 0 only.
+        part of the samples. With 1 the router is not trained with the experts: of several kinds on
+        a table it is learned after them; experts of one kind are an ensemble with equal gates.
+        Routers other than "soft" allow 0 only.
 
         With several experts and `router="soft"`, "auto" is 1 for a table, 0.7 after a trunk, and 0
-        for `activation="linear"`, because a linear expert can learn only a part of the samples.
-        Otherwise it is 0.
+        if all experts are linear, because a linear expert can learn only a part of the samples.
+        On a table it is also 0.7 with a `balance`, `router__learning_rate` or `router__network`,
+        which act on a router that is trained with the experts, and are refused beside 1. Otherwise
+        it is 0.
 
     solver : str, callable, SolverSpec or SolverParams, default="auto"
         How the weights are trained:
@@ -597,7 +608,9 @@ class EstimatorParams(BaseEstimator):
     n_iter_no_change : int, default=10
         Number of epochs without an improvement of `tol` after which training stops. They must
         also be 50 steps, because a small X has one step per epoch; and with "out_of_bag" a tenth of
-        `max_iter` and a quarter of the epochs so far.
+        `max_iter` and a quarter of the epochs so far. Of several kinds of experts on a table each
+        stops for itself, after half of this number, 5 % of `max_iter` and 15 % of the epochs until
+        its best one.
 
     {tol}
 

@@ -356,8 +356,7 @@ def learn_router(net, rows, validation=None, n_rows=None):
         else:
             lines[kind] = one
     _write(net.module_, lines, weights)
-    # On rows that did not decide the weights, by Akaike's criterion.
-    net.history[-1]["mixture_oob_loss"] = weights.loss + (values.shape[1] - 1) / weight.sum()
+    net.history[-1]["mixture_oob_loss"] = weights.loss
     if net.module_.sharpness is not None:
         sharpen(net, net.map_batches(experts.mix, x, hidden_some), y, weight)
     predictions = net.map_batches(experts.predict, unseen.x, hidden)

