@@ -316,7 +316,7 @@ def learn_router(net, rows, validation=None, n_rows=None):
     unseen, head = validation or rows, net.criterion_
     hidden = torch.full((len(unseen.y),), -1)
     if unseen.in_bag is not None:
-        hidden = _hidden_from(net.module_.experts, unseen.in_bag)
+        hidden = _hidden_from(net, unseen.in_bag)
 
     def folds(n_folds):
         """Return the fold of each row that is trained on, -1 for none."""
@@ -390,13 +390,15 @@ def sharpen(net, outputs, y, weight):
     net.module_.sharpness.fill_(math.exp(found.x))
 
 
-def _hidden_from(pool, in_bag):
+def _hidden_from(net, in_bag):
     """Return for each row which member of the kinds has not seen it.
 
     -1 if some kind has no such member: there are few experts, or the kinds are of unequal size.
     """
-    smallest = min(range(len(pool.kinds)), key=lambda kind: len(pool.members(kind)))
-    out = ~in_bag[:, pool.members(smallest)].cpu()
+    pool, solved = net.module_.experts, solved_kinds(net)
+    trained = [kind for kind in range(len(pool.kinds)) if kind not in solved] or solved
+    fewest = min(map(pool.members, trained), key=len)
+    out = ~in_bag[:, fewest].cpu()
     return torch.where(out.any(1), out.int().argmax(1), -1)
 
 
