@@ -27,7 +27,8 @@ _N_FOLDS = 5  # each as large as what is hidden from one of five networks
 # first, as long as rows of other folds are predicted better.
 _PENALTIES = (300.0, 30.0, 3.0, 0.3)
 _MAX_ITER = 100
-_MOST_ROWS = 20_000  # that a router is learned from
+# Rows that a router is learned from, and numbers of columns that a solver is given at once.
+_MOST_ROWS, _MOST_NUMBERS = 20_000, 2**23
 
 
 class Weights(NamedTuple):
@@ -333,7 +334,10 @@ def learn_router(net, rows, validation=None, n_rows=None):
     if not len(some):  # of a row or two
         _write(net.module_, lines)
         return None
-    some = torch.from_numpy(some[draw_rows(len(some), _MOST_ROWS)])
+    pool, n_columns = net.module_.experts, net.module_.router.network.weight.shape[1]
+    n_numbers = head.n_outputs * len(pool) + n_columns
+    n_most = min(_MOST_ROWS, max(1, _MOST_NUMBERS // n_numbers))
+    some = torch.from_numpy(some[draw_rows(len(some), n_most)])
     x = pick(unseen.x, some.to(getattr(unseen.x, "device", "cpu")))
     y, hidden_some = unseen.y[some.to(unseen.y.device)].cpu(), hidden[some]
     weight = unseen.weight.cpu().double().numpy()[some.numpy()]
@@ -410,9 +414,14 @@ def _solve(net, kind, rows, folds):
     """
     module, head = net.module_, net.criterion_
     columns, n_members = module.experts.columns[kind], len(module.experts.kinds[kind])
+    n_columns = module.experts.kinds[kind][0].in_features
+    n_most = max(1, _MOST_NUMBERS // n_columns)
+    folds = folds[draw_rows(len(folds), n_most)]
+    rows = rows.sample(n_most, torch.device(net.device))
     X = net.map_batches(lambda x: module.encode(x)[:, columns], rows.x).astype(float)
     y, weight = rows.y.cpu().numpy(), rows.weight.cpu().numpy()
-    has_folds = rows.in_bag is not None
+    # A row or two are in one fold, or in none.
+    has_folds = (folds >= 0).any() and all((folds != fold).any() for fold in range(_N_FOLDS))
     new = folds >= 0 if has_folds else np.ones(len(X), bool)
     alphas = ALPHAS[::2] if head.kind == "regression" and has_folds else [None]
     best = math.inf

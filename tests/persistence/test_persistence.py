@@ -18,7 +18,7 @@ import numpy as np
 import pandas
 import pytest
 import torch
-from helpers import as_kind, is_deep, narrow, predictions, raises
+from helpers import as_kind, brief_fits, is_deep, narrow, predictions, raises
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
 from sklearn.linear_model import GammaRegressor, PoissonRegressor
@@ -347,6 +347,7 @@ def test_mixtures_of_estimators_are_read_by_skops():
         np.testing.assert_array_equal(predictions(again, X), predictions(model, X))
 
 
+@brief_fits
 @pytest.mark.slow
 def test_the_listed_types_suffice_and_all_are_needed():
     skops = pytest.importorskip("skops.io")
