@@ -28,7 +28,7 @@ _N_FOLDS = 5  # each as large as what is hidden from one of five networks
 _PENALTIES = (300.0, 30.0, 3.0, 0.3)
 _MAX_ITER = 100
 # Rows that a router is learned from, and numbers of columns that a solver is given at once.
-_MOST_ROWS, _MOST_NUMBERS = 20_000, 2**23
+_MOST_ROWS, _MOST_NUMBERS = 20_000, 2**21
 
 
 class Weights(NamedTuple):
@@ -469,11 +469,11 @@ class _UnseenExperts:
         return self.module.router_input(self.module.encode(x)).double()
 
     def parts(self, x, hidden):
-        """Return outputs and shares of all experts, (n, n_experts, n_outputs + 1).
+        """Return outputs and shares of all experts for encoded rows, (n, n_experts, n_outputs + 1).
 
         A share is that of an expert in what its kind says.
         """
-        x, hidden = self.module.encode(x), hidden.cpu()
+        hidden = hidden.cpu()
         features, outputs = self.module.router_input(x).double().cpu(), self.pool(x).double().cpu()
         unseen = torch.ones(len(hidden), len(self.ranks), dtype=torch.double)
         if not self.is_held_out:
@@ -496,8 +496,9 @@ class _UnseenExperts:
 
     def mix(self, x, hidden):
         """Return the output of the mixture, NaN where an expert of some kind is missing."""
+        x = self.module.encode(x)
         parts = self.parts(x, hidden)
-        gate = self.of_kinds(self.module.route(x).gate.double().cpu())
+        gate = self.of_kinds(self.module.router(self.module.router_input(x)).gate.double().cpu())
         log_gate = (gate[:, self.pool.kind_of] * parts[..., -1]).log().log_softmax(1)
         return self.net.criterion_.mix(log_gate, parts[..., :-1])
 
@@ -508,7 +509,8 @@ class _UnseenExperts:
 
 def _values_of_kinds(net, experts, x, hidden, y):
     """Return what the loss of a mixture of kinds depends on, and that loss."""
-    parts = torch.from_numpy(net.map_batches(experts.parts, x, hidden))
+    parts = net.map_batches(lambda x, h: experts.parts(net.module_.encode(x), h), x, hidden)
+    parts = torch.from_numpy(parts)
     values, losses = net.criterion_.mixing_parts(parts[..., :-1], y)
     return experts.of_kinds(values * parts[..., -1:]), losses
 
