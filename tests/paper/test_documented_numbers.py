@@ -350,7 +350,7 @@ README_ORDER = (
     "RandomForest",
 )
 NAMES = {
-    "MoE": "mixture of 8 experts",
+    "MoE": "mixture of experts",
     "CatBoost": "CatBoost",
     "one expert": "one expert",
     "LightGBM": "LightGBM",
