@@ -138,8 +138,10 @@ class TrainingPlan:
     @property
     def depends_on_max_iter(self):
         """Whether the first epochs, or the patience, follow from how many there are to be."""
-        judged = self.n_out_of_bag > 0 or self.n_rehearsing > 0
-        return self.schedule == "cosine" or self.n_dense_epochs > 0 or judged
+        stops = self.n_out_of_bag > 0 and self.tol is not None
+        return (
+            self.schedule == "cosine" or self.n_dense_epochs > 0 or stops or self.n_rehearsing > 0
+        )
 
 
 @dataclass(frozen=True)

@@ -385,6 +385,9 @@ class Step:
         self.training, self.net = training, training.net
         self.is_stochastic = is_stochastic(self.net.module_)
         self.pool = self.net.module_.experts if learns_router(self.net) else None
+        if self.pool is not None:
+            kind_of = torch.tensor(self.pool.kind_of, device=self.net.device)
+            self.kind_of, self.active = torch.nn.functional.one_hot(kind_of), (None, None)
         self.router_parameters = self.net.router_parameters()
         # Experts that hold in a region, beside others of their kind.
         gated = getattr(getattr(self.net.module_.router, "network", None), "gated", None)
@@ -479,8 +482,9 @@ class Step:
         Streamed rows are new to the experts: they teach the router, too.
         """
         pool = self.pool
-        kind_of = torch.nn.functional.one_hot(torch.tensor(pool.kind_of)).to(losses)
-        active = kind_of.new_tensor(pool.active)
+        if self.active[0] != pool.active:  # a kind has stopped: no copy in every step
+            self.active = [*pool.active], losses.new_tensor(pool.active)
+        kind_of, active = self.kind_of.to(losses.dtype), self.active[1]
         taught = in_bag
         if self.gated is not None:  # by the responsibility of each among those of its kind
             log_joint = (gate.detach().log() - losses.detach()).masked_fill(~self.gated, -torch.inf)

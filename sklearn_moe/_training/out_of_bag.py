@@ -45,8 +45,9 @@ def in_bag_mask(x, n_experts, n_out_of_bag):
 
     Each sample is out-of-bag for `n_out_of_bag` experts.
     """
-    # In float64 the hash does not depend on how the samples are grouped.
-    hashes = hash_rows(x.double(), n_experts, torch.Generator(x.device).manual_seed(0))
+    # In float64 the hash does not depend on how the samples are grouped; on the host it is the same
+    # for all devices.
+    hashes = hash_rows(x.double().cpu(), n_experts, torch.Generator().manual_seed(0))
     return _all_but_largest(hashes, n_out_of_bag)
 
 

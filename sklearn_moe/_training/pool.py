@@ -385,7 +385,8 @@ def _is_clearly_less(losses, others, weight, head):
 
 def sharpen(net, outputs, y, weight):
     """Scale the logits of a mixture so that the loss of rows that it has not seen is least."""
-    outputs, y, weight = torch.from_numpy(outputs).double(), y.cpu(), np.asarray(weight)
+    outputs, y = torch.from_numpy(outputs).double(), y.cpu()
+    weight = torch.as_tensor(weight).cpu().double().numpy()
 
     def loss(log_factor):
         return weight @ net.criterion_.loss(outputs * math.exp(log_factor), y).numpy()

@@ -108,15 +108,18 @@ class PoolScores(Scores):
     """
 
     gated: Tensor
+    by_kind: Tensor
     places: Tensor
 
     def __init__(self, input_shape: Shape, n_experts: int, *, kind_of: Sequence[int]):
         super().__init__()
         n_kinds = 1 + max(kind_of)
-        self.members = [[m for m in range(n_experts) if kind_of[m] == k] for k in range(n_kinds)]
-        by_kind = [m for members in self.members for m in members]
-        self.register_buffer("places", torch.tensor(by_kind).argsort(), persistent=False)
-        sizes = torch.tensor([[float(len(members))] for members in self.members])
+        self.sizes = [list(kind_of).count(kind) for kind in range(n_kinds)]
+        # The experts of one kind after those of the other, and where each of them then is.
+        by_kind = torch.tensor(sorted(range(n_experts), key=kind_of.__getitem__))
+        self.register_buffer("by_kind", by_kind, persistent=False)
+        self.register_buffer("places", by_kind.argsort(), persistent=False)
+        sizes = torch.tensor(self.sizes, dtype=torch.float).unsqueeze(1)
         self.weight = nn.Parameter(torch.zeros(n_kinds, *input_shape))
         self.bias = nn.Parameter(sizes.log())
         self.own_weight = nn.Parameter(torch.zeros(n_experts, *input_shape))
@@ -129,9 +132,9 @@ class PoolScores(Scores):
             weight.to(dtype) @ x.T.to(dtype) + bias.to(dtype)
             for weight, bias in ((self.weight, self.bias), (self.own_weight, self.own_bias))
         )
-        own = torch.where(self.gated.unsqueeze(1), own, 0.0)
-        each = zip(kinds.split(1), self.members, strict=True)
-        scores = torch.cat([kind + own[m].log_softmax(0) for kind, m in each])
+        own = torch.where(self.gated.unsqueeze(1), own, 0.0).index_select(0, self.by_kind)
+        each = zip(kinds.split(1), own.split(self.sizes), strict=True)
+        scores = torch.cat([kind + members.log_softmax(0) for kind, members in each])
         return scores.index_select(0, self.places).T
 
 
