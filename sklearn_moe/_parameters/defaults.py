@@ -138,10 +138,8 @@ class TrainingPlan:
     @property
     def depends_on_max_iter(self):
         """Whether the first epochs, or the patience, follow from how many there are to be."""
-        stops = self.n_out_of_bag > 0 and self.tol is not None
-        return (
-            self.schedule == "cosine" or self.n_dense_epochs > 0 or stops or self.n_rehearsing > 0
-        )
+        stops = self.n_rehearsing > 0 or (self.n_out_of_bag > 0 and self.tol is not None)
+        return self.schedule == "cosine" or self.n_dense_epochs > 0 or stops
 
 
 @dataclass(frozen=True)
