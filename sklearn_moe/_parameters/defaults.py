@@ -222,7 +222,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
     adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
     mixes = is_vector and not adds and overrides(head, Head, "mix")
     is_pool = mixes and data.is_table and trunk is None and not is_chunk
-    is_pool = is_pool and _learns_router(choices, router)
+    is_pool = is_pool and _learns_router(choices, router) and not _steps_by_expert(choices)
     n_experts = choices.pick("n_experts", _N_EXPERTS_ON_TABLES if is_pool else _N_EXPERTS)
     choices["n_experts"] = n_experts
     chosen = choices.pick("expert", _KINDS_ON_TABLES if is_pool and n_experts > 1 else usual)
@@ -272,6 +272,11 @@ def _check_kinds(choices, kinds, data, trunk):
                 f"{name}={choices[name]!r} needs experts of one kind, got expert="
                 f"{choices['expert']!r}. Use {name}={unset}, or a single expert."
             )
+    if len(kinds) > 1 and _steps_by_expert(choices):
+        raise ValueError(
+            f"solver={choices['solver__kind']!r} needs experts of one kind, got expert="
+            f"{choices['expert']!r}. Use solver='auto', or a single expert."
+        )
     reads = [kind.name for kind in kinds if kind.columns == "piecewise"]
     is_encoded = data.is_table and trunk is None and choices["standardize"] is not False
     if reads and not is_encoded:
@@ -433,6 +438,12 @@ def _plan_training(choices, data, head, solver, model, is_linear):
         # network sees few samples at a time.
         may_use_bf16=data.is_image and data.dtype != np.float64 and n_per_network >= _WORTH_BF16,
     )
+
+
+def _steps_by_expert(choices):
+    """Tell a given solver that takes steps of each expert by itself, of which all are alike."""
+    given = choices["solver__kind"]
+    return not _is_auto(given) and SolverSpec.of(SOLVERS.resolve(given)).per_expert
 
 
 def _learns_router(choices, router):
