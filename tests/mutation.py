@@ -44,7 +44,7 @@ TESTS = {
     "_devices": ["training/modes", "training/placement", "persistence/export"],
     "_mixtures": ["mixtures"],
     "_parameters/estimator_params": ["estimators/parameters", "contracts/bad_parameters"],
-    "_parameters/defaults": ["estimators", "training/placement", "training/linear_start"],
+    "_parameters/defaults": ["estimators", "training/placement", "training/pool"],
     "_persistence": ["persistence/persistence"],
     "_regressor": ["estimators/regressor"],
     "_training": ["training", "estimators/classifier", "estimators/regressor"],

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.optimize import minimize, minimize_scalar
+from scipy.special import softmax
 from skorch.callbacks import Callback
 
 from .._data.rows import draw_rows, pick
@@ -19,7 +20,7 @@ from ..nn.experts import LinearExpert
 from ..nn.routers.base import SoftRouter
 from ..nn.routers.scores import LinearScores, PoolScores
 from .callbacks import Stopping, StopTraining
-from .linear_start import ALPHAS, fit_linear
+from .linear_models import ALPHAS, fit_linear
 from .regimes import Rules, may_hold_regimes, seek_regimes
 
 _N_FOLDS = 5  # each as large as what is hidden from one of five networks
@@ -40,9 +41,7 @@ class Weights(NamedTuple):
 
     def gates(self, features):
         """Return the weight of each kind for each row, (n_rows, n_kinds)."""
-        scores = features @ self.slopes.T + self.intercept
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return scores / scores.sum(axis=1, keepdims=True)
+        return softmax(features @ self.slopes.T + self.intercept, axis=1)
 
 
 def fit_router(values, losses, weight, features, folds):
@@ -155,7 +154,6 @@ class _Fit:
 # -- when each kind is trained ------------------------------------------------------------
 
 _PATIENCE = 0.15  # of the epochs until the best one
-_LEAST_PATIENCE = 0.05  # of all epochs
 _LAST = 0.4  # of the epochs until the best one: as many are trained on all rows in the end
 
 
@@ -319,13 +317,10 @@ def learn_router(net, rows, validation=None, n_rows=None):
     if unseen.in_bag is not None:
         hidden = _hidden_from(net, unseen.in_bag)
 
-    def folds(n_folds):
-        """Return the fold of each row that is trained on, -1 for none."""
-        if rows.in_bag is None:
-            return np.full(len(rows.y), -1)
-        return np.where(hidden < 0, -1, hidden % n_folds)
-
-    lines = {kind: _solve(net, kind, rows, folds(_N_FOLDS)) for kind in solved_kinds(net)}
+    folds = np.full(len(rows.y), -1)  # of the rows that are trained on, -1 for none
+    if rows.in_bag is not None:
+        folds = np.where(hidden < 0, -1, hidden % _N_FOLDS)
+    lines = {kind: _solve(net, kind, rows, folds) for kind in solved_kinds(net)}
     if validation is None and rows.in_bag is None:
         _write(net.module_, lines)
         return None
@@ -351,7 +346,7 @@ def learn_router(net, rows, validation=None, n_rows=None):
         of_kind = losses(values[:, kind], every).numpy()
         if _is_clearly_less(of_pool, of_kind, weight, head):
             means = np.average([of_pool, of_kind], axis=1, weights=weight)
-            lines[kind] = seek_regimes(net, kind, rows, folds(_N_FOLDS), means) or one
+            lines[kind] = seek_regimes(net, kind, rows, folds, means) or one
         if lines[kind] is one:
             continue
         new, new_losses = _values_of_kinds(net, experts, x, hidden_some, y)

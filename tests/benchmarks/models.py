@@ -9,10 +9,7 @@ import numpy as np
 from sklearn.compose import TransformedTargetRegressor
 from sklearn.preprocessing import StandardScaler
 
-from sklearn_moe.nn import EXPERTS
-
 MOE, ONE, MLP, TREES = "MoE", "one expert", "MLP", "HistGradientBoosting"
-SEVERAL_KINDS = "MoE, several kinds"
 STOPPED, BETTER = "MLP, stopped", "MLP, better of both"
 LIGHTGBM, CATBOOST, EBM = "LightGBM", "CatBoost", "EBM"
 REAL_MLP, TABM, HME, SOFT_TREE = "RealMLP", "TabM", "HME", "soft tree"
@@ -51,12 +48,8 @@ def pair(path, standardize=False, **options):
     return of(path.format("Classifier"), **options), regressor
 
 
-DEEP, PIECEWISE = (EXPERTS[name].with_options(n_layers=2) for name in ("mlp", "piecewise"))
 PAIRS = {
     MOE: pair("sklearn_moe.MoE{}"),
-    SEVERAL_KINDS: pair(
-        "sklearn_moe.MoE{}", n_experts=17, expert=[DEEP, PIECEWISE] * 8 + ["linear"]
-    ),
     ONE: pair("sklearn_moe.MoE{}", n_experts=1),
     MLP: pair("sklearn.neural_network.MLP{}", standardize=True),
     STOPPED: pair("sklearn.neural_network.MLP{}", standardize=True, early_stopping=True),
