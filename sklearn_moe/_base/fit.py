@@ -359,6 +359,8 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         model, router, training = vars(plan.model), plan.model.router, plan.training
         self._noise_at_predict = router.noise_at_predict
         names = [plan.model.kinds[kind][0].name for kind in plan.model.kind_of]
+        # Experts with columns of their own are a pool, which has no common tensor for a solver.
+        reads_own = any(kind.columns != "bounded" for kind, _ in plan.model.kinds)
         self.expert_kinds_ = np.array(names, dtype=object)
         self._architecture = plan.architecture
         head = self._head(learns_scale=plan.learns_scale)
@@ -371,7 +373,8 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             len(names),
             head=head,
             statistics=self._scales,
-            unstacked=training.solver.needs_unstacked(router.router_class.mixes_distributions),
+            unstacked=training.solver.needs_unstacked(router.router_class.mixes_distributions)
+            or (training.solver.per_expert and reads_own),
             dtype=self._dtype,
             seed=seed,
             **model,

@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from helpers import refuses
+from helpers import raises, refuses
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import normalize
 
@@ -155,3 +155,12 @@ def test_what_is_set_of_the_router_acts(options):
     before = regressor(max_iter=5).fit(X, y)
     after = regressor(max_iter=5).set_params(**options).fit(X, y)
     assert not np.allclose(before.predict(X), after.predict(X), atol=1e-3)
+
+
+@pytest.mark.parametrize("expert", ["piecewise", "linear"])
+def test_a_solver_with_steps_for_each_expert_trains_experts_with_own_columns(expert):
+    X, y = wave(200)
+    options = {"solver": "normalized_sgd", "max_iter": 30, "tol": None, "random_state": 0}
+    model = MoERegressor(2, expert=expert, **options).fit(X, y)
+    assert model.loss_curve_[-1] < model.loss_curve_[0]
+    raises(ValueError, "experts of one kind", model.set_params(expert=KINDS).fit, X, y)
