@@ -8,8 +8,8 @@ ALPHAS = np.logspace(-1, 5, 13)
 _UNSEEN = -5.0  # score of a class of which an expert sees no sample
 
 
-def fit_linear(head, X, y, weight, alpha=None):
-    """Return coefficients and intercepts of a penalized linear model of samples.
+def fit_linear(head, X, y, weight, alphas=None):
+    """Return coefficients and intercepts of penalized linear models of samples.
 
     Parameters
     ----------
@@ -18,45 +18,49 @@ def fit_linear(head, X, y, weight, alpha=None):
     X : ndarray of shape (n_samples, n_features)
     y : ndarray of shape (n_samples,) or (n_samples, n_targets)
     weight : ndarray of shape (n_samples,)
-    alpha : float or None, default=None
-        Penalty of a model of numbers. None: by leaving out one sample at a time.
+    alphas : sequence of float or None, default=None
+        Penalties of models of numbers. None: one, by leaving out one sample at a time.
 
     Returns
     -------
-    coef : Tensor of shape (n_outputs, n_features)
-    intercept : Tensor of shape (n_outputs,)
+    models : list of tuples of Tensors
+        For each penalty the coefficients, (n_outputs, n_features), and intercepts, (n_outputs,).
     """
-    coef = np.zeros((head.n_outputs, X.shape[1]))
-    intercept = np.zeros(head.n_outputs)
-    coef[: head.n_targets], intercept[: head.n_targets] = _FITS[head.kind](
-        X, y, weight.astype(np.float64), head.n_targets, alpha
-    )
-    return torch.from_numpy(coef), torch.from_numpy(intercept)
+    found = _FITS[head.kind](X, y, weight.astype(np.float64), head.n_targets, alphas)
+    coef = np.zeros((len(found[0]), head.n_outputs, X.shape[1]))
+    intercept = np.zeros(coef.shape[:2])
+    coef[:, : head.n_targets], intercept[:, : head.n_targets] = found
+    return [*zip(torch.from_numpy(coef), torch.from_numpy(intercept), strict=True)]
 
 
-def _fit_numbers(X, y, weight, n_targets, alpha=None):
-    by_leaving_out = alpha is None and len(X) > 2
+def _fit_numbers(X, y, weight, n_targets, alphas=None):
+    y, n_models = y.reshape(len(y), n_targets), len(alphas or [None])
+    model = RidgeCV(ALPHAS)
+    if alphas is not None or len(X) < 3:  # all at once, as if they were so many targets
+        y, model = np.tile(y, n_models), Ridge(np.repeat(alphas or [1.0], n_targets))
     with np.errstate(divide="ignore", invalid="ignore"):  # where a row has nearly all weight
-        model = (RidgeCV(ALPHAS) if by_leaving_out else Ridge(alpha or 1.0)).fit(X, y, weight)
-    return model.coef_.reshape(n_targets, -1), model.intercept_
+        model.fit(X, y, weight)
+    shape = n_models, n_targets
+    return model.coef_.reshape(*shape, -1), model.intercept_.reshape(shape)
 
 
-def _fit_classes(X, y, weight, n_targets, alpha=None):
-    coef, intercept = np.zeros((n_targets, X.shape[1])), np.full(n_targets, _UNSEEN)
+def _fit_classes(X, y, weight, n_targets, alphas=None):
+    coef, intercept = np.zeros((1, n_targets, X.shape[1])), np.full((1, n_targets), _UNSEEN)
     classes = np.unique(y)
     if len(classes) == 1:
-        intercept[classes] = 0
+        intercept[0, classes] = 0
         return coef, intercept
     model = LogisticRegression(max_iter=1000).fit(X, y, weight)
     both = np.array([[-0.5], [0.5]]) if len(classes) == 2 else 1
-    coef[classes], intercept[classes] = both * model.coef_, np.ravel(both * model.intercept_)
+    coef[0, classes], intercept[0, classes] = both * model.coef_, np.ravel(both * model.intercept_)
     return coef, intercept
 
 
-def _fit_labels(X, y, weight, n_targets, alpha=None):
+def _fit_labels(X, y, weight, n_targets, alphas=None):
     each = [_fit_classes(X, label.astype(int), weight, 2) for label in y.T]
-    coefs, intercepts = zip(*each, strict=True)  # of no and yes: a label has their difference
-    return np.diff(coefs, axis=1)[:, 0], np.diff(intercepts, axis=1)[:, 0]
+    coefs, intercepts = (np.concatenate(part) for part in zip(*each, strict=True))
+    # Of no and yes: a label has their difference.
+    return np.diff(coefs, axis=1)[np.newaxis, :, 0], np.diff(intercepts, axis=1).T
 
 
 _FITS = {"regression": _fit_numbers, "classes": _fit_classes, "multilabel": _fit_labels}

@@ -392,6 +392,10 @@ class Step:
         # Experts that hold in a region, beside others of their kind.
         gated = getattr(getattr(self.net.module_.router, "network", None), "gated", None)
         self.gated = gated if self.pool is not None and gated is not None and gated.any() else None
+        # The router of a pool learns when its experts are trained: until then few ask for gates.
+        self.mixes = training.has_batch_hooks or self.net.schedule == "residual"
+        asks = self.gated is not None, training.is_streamed, self.mixes
+        self.needs_gate = self.pool is None or any(asks)
 
     def __call__(self, batch):
         """Make a step by a batch of rows; return its numbers."""
@@ -422,7 +426,9 @@ class Step:
         """Return what the mixture makes of a batch, the losses and what is told of unseen rows."""
         net, training, module = self.net, self.training, self.net.module_
         needs_each_expert = net.expert_loss_weight or batch.in_bag is not None
-        forward = module.forward_experts if needs_each_expert else module
+        forward = module
+        if needs_each_expert:
+            forward = partial(module.forward_experts, routes=self.needs_gate)
         x, spoiled = net.as_input(batch.x), None
         if net.train_transform is not None:
             x = x.clone() if x is batch.x else x  # X is not ours to change
@@ -464,9 +470,9 @@ class Step:
             return mixed, head.loss(mixed.output, batch.y), None
         mixed = mixed._replace(expert_outputs=mixed.expert_outputs.to(dtype))
         losses = head.losses(mixed.expert_outputs, batch.y)
-        gate = mixed.route.gate
+        gate = mixed.route.gate if self.needs_gate else None
         in_bag = torch.ones_like(losses) if batch.in_bag is None else batch.in_bag.to(losses.dtype)
-        if self.training.has_batch_hooks or net.schedule == "residual":
+        if self.mixes:
             log_gate = gate.detach().to(losses.dtype).log()
             mixed = mixed._replace(output=head.mix(log_gate, mixed.expert_outputs.detach()))
         if self.pool is not None:

@@ -28,6 +28,7 @@ _N_FOLDS = 5  # each as large as what is hidden from one of five networks
 # first, as long as rows of other folds are predicted better.
 _PENALTIES = (300.0, 30.0, 3.0, 0.3)
 _MAX_ITER = 100
+_NEVER = -40.0  # score of a kind without weight
 # Rows that a router is learned from, and numbers of columns that a solver is given at once.
 _MOST_ROWS, _MOST_NUMBERS = 20_000, 2**21
 
@@ -37,18 +38,18 @@ class Weights(NamedTuple):
 
     slopes: np.ndarray  # (n_kinds, n_features)
     intercept: np.ndarray  # (n_kinds,)
-    loss: float  # mean loss of the mixture on the rows
 
     def gates(self, features):
         """Return the weight of each kind for each row, (n_rows, n_kinds)."""
         return softmax(features @ self.slopes.T + self.intercept, axis=1)
 
 
-def fit_router(values, losses, weight, features, folds):
+def fit_router(values, losses, weight, features, folds, lines=()):
     """Return the weights of kinds of experts by which the loss of their mixture is least.
 
     They are functions of the features if these predict rows of other folds better, by more than
-    chance gains; otherwise they are constant.
+    chance gains; otherwise they are constant. A line that is as good as the mixture, by less than
+    one standard error, has all the weight: it holds beyond the rows, too.
 
     Parameters
     ----------
@@ -61,94 +62,99 @@ def fit_router(values, losses, weight, features, folds):
         What the router reads.
     folds : ndarray of shape (n_rows,), int
         Equal rows are in the same fold.
+    lines : iterable of int
+        The kinds that are linear.
 
     Returns
     -------
     weights : Weights
     """
     fit = _Fit(values, losses, np.asarray(weight, dtype=float), np.asarray(features, dtype=float))
-    every = np.ones(len(weight), dtype=bool)
-    constant = fit.minimize(every)
-    if fit.n_kinds == 1 or not features.shape[1]:
+    every = np.ones((1, len(weight)), dtype=bool)
+    unseen = folds % _N_FOLDS == np.arange(_N_FOLDS)[:, np.newaxis]
+    unseen = unseen[unseen.any(1) & ~unseen.all(1)]
+    constant, *found = fit.minimize(np.concatenate([every, ~unseen]))
+    of_mixture = fit.losses([constant], every)
+    for kind in lines:
+        alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, _NEVER))
+        if not is_clearly_positive(fit.losses([alone], every) - of_mixture, fit.weight, 1):
+            constant = alone
+    if fit.n_kinds == 1 or not features.shape[1] or not found:
         return constant
-    parts_of = [(folds % _N_FOLDS != fold, folds % _N_FOLDS == fold) for fold in range(_N_FOLDS)]
-    parts_of = [(known, new) for known, new in parts_of if known.any() and new.any()]
-    if not parts_of:
-        return constant
-
-    def unseen(found):
-        return np.concatenate(
-            [fit.losses(w, new) for w, (_, new) in zip(found, parts_of, strict=True)]
-        )
-
-    rows = np.concatenate([np.flatnonzero(new) for _, new in parts_of])
-    found = [fit.minimize(known) for known, _ in parts_of]
-    least = first = unseen(found)
-    penalty = None
+    least = first = fit.losses(found, unseen)
+    weight, penalty = fit.weight[np.nonzero(unseen)[1]], None
     for tried in _PENALTIES:
-        found = [
-            fit.minimize(known, tried, w) for w, (known, _) in zip(found, parts_of, strict=True)
-        ]
-        losses = unseen(found)
-        if not fit.weight[rows] @ losses < fit.weight[rows] @ least:
+        found = fit.minimize(~unseen, tried, found)
+        losses = fit.losses(found, unseen)
+        if not weight @ losses < weight @ least:
             break
         least, penalty = losses, tried
     # As many slopes as columns gain something by chance.
-    if penalty is None or not is_clearly_positive(first - least, fit.weight[rows]):
+    if penalty is None or not is_clearly_positive(first - least, weight):
         return constant
-    return fit.minimize(every, penalty, constant)
+    return fit.minimize(every, penalty, [constant])[0]
 
 
-def is_clearly_positive(gain, weight):
-    """Tell whether the mean gain of rows is more than three of its standard errors."""
+def is_clearly_positive(gain, weight, n_errors=3):
+    """Tell whether the mean gain of rows is more than so many of its standard errors."""
     mean = np.average(gain, weights=weight)
     error = np.sqrt(np.average((gain - mean) ** 2, weights=weight) / weight.sum())
-    return mean > 3 * error
+    return mean > n_errors * error
+
+
+def _losses_of(weights, values, losses, features):
+    """Return the losses of a mixture of kinds, (n_rows,)."""
+    gates = torch.from_numpy(weights.gates(features))
+    return losses((gates.unsqueeze(2) * values).sum(1), torch.arange(len(gates))).numpy()
 
 
 class _Fit:
-    """The loss of a mixture by the scores of its kinds, and where it is least."""
+    """The losses of mixtures by the scores of their kinds, and where each is least.
+
+    Mixtures of several parts of the rows, (n_parts, n_rows) bool, are found side by side.
+    """
 
     def __init__(self, values, losses, weight, features):
         self.values, self.loss_of = values, losses
         self.weight, self.features = weight, features
         self.n_kinds = self.values.shape[1]
 
-    def losses(self, weights, rows):
-        """Return the losses of some rows, (n_rows,) bool."""
-        gates = torch.from_numpy(weights.gates(self.features[rows]))
-        return self._losses(gates, torch.from_numpy(rows)).numpy()
+    def losses(self, weights, parts):
+        """Return the losses of each mixture on its own part, one part after the other."""
+        each = (
+            _losses_of(w, self.values, self.loss_of, self.features)[part]
+            for w, part in zip(weights, parts, strict=True)
+        )
+        return np.concatenate([*each])
 
-    def _losses(self, gates, rows):
-        return self.loss_of((gates.unsqueeze(2) * self.values[rows]).sum(1), rows)
-
-    def minimize(self, rows, penalty=None, start=None):
-        """Return the weights with the least loss on some rows; without penalty, constant ones."""
-        n_features = 0 if penalty is None else self.features.shape[1]
-        mask = torch.from_numpy(rows)
-        x = torch.from_numpy(np.c_[self.features[rows][:, :n_features], np.ones(rows.sum())])
-        weight = torch.from_numpy(self.weight[rows])
-        total = weight.sum()
+    def minimize(self, parts, penalty=None, starts=None):
+        """Return the weights with the least loss on each part; without penalty, constant ones."""
+        columns = self.features[:, : 0 if penalty is None else None]
+        x = torch.from_numpy(np.pad(columns, [(0, 0), (0, 1)], constant_values=1))
+        rows = torch.arange(len(x)).repeat(len(parts))
+        weight = torch.from_numpy(parts * self.weight)
+        weight, of_slopes = weight / weight.sum(1, True), (penalty or 0) / 2 / weight.sum(1)
 
         @torch.enable_grad()
         def loss(flat):
-            theta = torch.from_numpy(flat).reshape(self.n_kinds, -1).requires_grad_()
-            losses = self._losses((x @ theta.T).softmax(1), mask)
-            value = weight @ losses / total
-            if n_features:
-                value = value + penalty / 2 / total * theta[:, :-1].square().sum()
+            theta = torch.from_numpy(flat).reshape(len(parts), self.n_kinds, -1).requires_grad_()
+            gates = (x @ theta.mT).softmax(2)
+            mixed = (gates.unsqueeze(3) * self.values).sum(2)
+            losses = (self.loss_of(mixed.flatten(0, 1), rows).reshape(weight.shape) * weight).sum(1)
+            squares = theta[..., :-1].square().sum((1, 2))
+            value = (losses + of_slopes * squares).sum()
             (gradient,) = torch.autograd.grad(value, theta)
             return value.item(), gradient.numpy().ravel()
 
-        theta = np.zeros((self.n_kinds, n_features + 1))
-        if start is not None:
-            theta[:, :-1], theta[:, -1] = start.slopes[:, :n_features], start.intercept
+        theta = np.zeros((len(parts), self.n_kinds, x.shape[1]))
+        for one, start in zip(theta, starts or (), strict=False):
+            one[:, :-1], one[:, -1] = start.slopes, start.intercept
         options = {"maxiter": _MAX_ITER}
         found = minimize(loss, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
         theta = found.x.reshape(theta.shape)
-        slopes = np.zeros((self.n_kinds, self.features.shape[1]))
-        slopes[:, :n_features] = theta[:, :-1]
-        return Weights(slopes, theta[:, -1], float(found.fun))
+        slopes = np.zeros((len(parts), self.n_kinds, self.features.shape[1]))
+        slopes[..., : columns.shape[1]] = theta[..., :-1]
+        return [Weights(*one) for one in zip(slopes, theta[..., -1], strict=True)]
 
 
 # -- when each kind is trained ------------------------------------------------------------
@@ -337,13 +343,12 @@ def learn_router(net, rows, validation=None, n_rows=None):
     y, hidden_some = unseen.y[some.to(unseen.y.device)].cpu(), hidden[some]
     weight = unseen.weight.cpu().double().numpy()[some.numpy()]
     features = net.map_batches(experts.features, x)
-    of_router = weight, features, some.numpy() if validation is not None else hidden_some.numpy()
+    of_router = weight, features, (hidden_some if validation is None else some).numpy(), [*lines]
     values, losses = _values_of_kinds(net, experts, x, hidden_some, y)
     weights, every = fit_router(values, losses, *of_router), torch.arange(len(y))
+    of_pool = _losses_of(weights, values, losses, features)
     for kind in (kind for kind in lines if may_hold_regimes(net, kind)):
-        gates, one = torch.from_numpy(weights.gates(features)).unsqueeze(2), lines[kind]
-        of_pool = losses((gates * values).sum(1), every).numpy()
-        of_kind = losses(values[:, kind], every).numpy()
+        one, of_kind = lines[kind], losses(values[:, kind], every).numpy()
         if _is_clearly_less(of_pool, of_kind, weight, head):
             means = np.average([of_pool, of_kind], axis=1, weights=weight)
             lines[kind] = seek_regimes(net, kind, rows, folds, means) or one
@@ -352,10 +357,11 @@ def learn_router(net, rows, validation=None, n_rows=None):
         new, new_losses = _values_of_kinds(net, experts, x, hidden_some, y)
         if _is_clearly_less(new_losses(new[:, kind], every).numpy(), of_pool, weight, head):
             values, losses, weights = new, new_losses, fit_router(new, new_losses, *of_router)
+            of_pool = _losses_of(weights, values, losses, features)
         else:
             lines[kind] = one
     _write(net.module_, lines, weights)
-    net.history[-1]["mixture_oob_loss"] = weights.loss
+    net.history[-1]["mixture_oob_loss"] = float(np.average(of_pool, weights=weight))
     if net.module_.sharpness is not None:
         sharpen(net, net.map_batches(experts.mix, x, hidden_some), y, weight)
     predictions = net.map_batches(experts.predict, unseen.x, hidden)
@@ -419,20 +425,20 @@ def _solve(net, kind, rows, folds):
     # A row or two are in one fold, or in none.
     has_folds = (folds >= 0).any() and all((folds != fold).any() for fold in range(_N_FOLDS))
     new = folds >= 0 if has_folds else np.ones(len(X), bool)
-    alphas = ALPHAS[::2] if head.kind == "regression" and has_folds else [None]
-    best = math.inf
-    for alpha in alphas:
-        others = [
-            fit_linear(head, X[folds != fold], y[folds != fold], weight[folds != fold], alpha)
-            for fold in (range(_N_FOLDS) if has_folds else ())
-        ]
+    alphas = [*ALPHAS[::2]] if head.kind == "regression" and has_folds else None
+    by_fold = [
+        fit_linear(head, X[folds != fold], y[folds != fold], weight[folds != fold], alphas)
+        for fold in (range(_N_FOLDS) if has_folds else ())
+    ]
+    best, chosen, functions, found = math.inf, None, [], np.zeros((len(X), head.n_outputs))
+    for alpha, others in zip(alphas or [None], zip(*by_fold, strict=True), strict=False):
         outputs = np.zeros((len(X), head.n_outputs))
         for fold, (coef, intercept) in enumerate(others):
             outputs[folds == fold] = X[folds == fold] @ coef.numpy().T + intercept.numpy()
         loss = weight[new] @ head.loss(torch.from_numpy(outputs[new]), rows.y.cpu()[new]).numpy()
-        if loss < best or not others:
-            best, chosen, functions, found = loss, alpha, others, outputs
-    functions = [fit_linear(head, X, y, weight, chosen), *functions]
+        if loss < best:
+            best, chosen, functions, found = loss, alpha and [alpha], others, outputs
+    functions = [*fit_linear(head, X, y, weight, chosen), *functions]
     for _, intercept in functions:
         if getattr(head, "has_scale", False):
             errors = y - found[:, : head.n_targets]

@@ -27,7 +27,7 @@ class MixtureOutput(NamedTuple):
     """The output of a mixture for a batch, with the route and the outputs of the experts."""
 
     output: Tensor | None  # (n_samples, n_outputs); None if the experts were not combined
-    route: Route
+    route: Route | None  # None if it was not asked for
     expert_outputs: Tensor | None  # (n_samples, k, n_outputs), before the gate
 
 
@@ -113,14 +113,19 @@ class MixtureOfExperts(nn.Module):
         return output if self.sharpness is None else output * self.sharpness
 
     def forward_experts(
-        self, x: Tensor, generator: Generator | None = None, encoded: bool = False
+        self,
+        x: Tensor,
+        generator: Generator | None = None,
+        encoded: bool = False,
+        routes: bool = True,
     ) -> MixtureOutput:
         """Route a batch and return the outputs of all experts, (n_samples, n_experts, n_outputs).
 
-        For training with each expert's own loss.
+        For training with each expert's own loss, which may not need the routes.
         """
         x = self.encode(x, encoded)
-        return MixtureOutput(None, self._route(x, generator), apply_all(self.experts, x))
+        route = self._route(x, generator) if routes else None
+        return MixtureOutput(None, route, apply_all(self.experts, x))
 
     def forward_each(self, x: Tensor) -> Tensor:
         """Return the output if each expert replaced those that the router uses.
@@ -151,7 +156,7 @@ class MixtureOfExperts(nn.Module):
 
         Returns what the router adds to the loss of a batch with sample weights, or None.
         """
-        if self.router is None or self.dense_phase:
+        if self.router is None or self.dense_phase or mixed.route is None:
             return None
         return self.router.balance_loss(mixed.route, mixed.expert_outputs, weight)
 

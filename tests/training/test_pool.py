@@ -89,8 +89,9 @@ def test_weights_are_by_the_loss_of_the_mixture(loss):
 
     shares = np.linspace(0.001, 0.999, 999)
     best = min(shares, key=loss_of)
-    assert found.gates(np.empty((1, 0)))[0, 0] == pytest.approx(best, abs=0.003)
-    assert found.loss == pytest.approx(loss_of(best), abs=1e-5)
+    share = found.gates(np.empty((1, 0)))[0, 0]
+    assert share == pytest.approx(best, abs=0.003)
+    assert loss_of(share) == pytest.approx(loss_of(best), abs=1e-5)
 
 
 def test_a_gate_reads_the_columns_only_where_that_helps():
@@ -105,6 +106,20 @@ def test_a_gate_reads_the_columns_only_where_that_helps():
     either = outputs + torch.from_numpy(rng.normal(size=outputs.shape))
     values, losses = SquaredErrorHead(1).mixing_parts(either, outputs[:, 0])
     assert not fit_router(values, losses, np.ones(n), X, folds).slopes.any()
+
+
+@pytest.mark.parametrize(("bend", "alone"), [(0.0, True), (0.3, False)])
+def test_a_line_has_all_the_weight_where_a_mixture_is_no_better(bend, alone):
+    rng = np.random.default_rng(0)
+    x, n = rng.normal(size=600), 600
+    y = torch.from_numpy(x + bend * x**2 + rng.normal(scale=0.5, size=n))[:, None]
+    curve = x + bend * x**2 + rng.normal(scale=0.05, size=n)
+    outputs = torch.from_numpy(np.stack([curve, x], 1))[..., None]
+    values, losses = SquaredErrorHead(1).mixing_parts(outputs, y)
+    for lines in [], [1]:
+        weights = fit_router(values, losses, np.ones(n), x[:, None], np.arange(n) % 5, lines)
+        share = weights.gates(x[:, None])[:, 1]
+        assert (share.min() > 1 - 1e-9) == (alone and bool(lines))
 
 
 def test_weights_are_repetitions_and_groups_are_hidden_together():
