@@ -161,7 +161,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             raise KeyboardInterrupt
         if fit.callbacks:
             fit.callbacks.end()
-        warn_of(fit)
+        warn_of(fit, self._target, self.expert_load_)
         return self
 
     def _begin(self, X, y, sample_weight, groups=None):

@@ -19,8 +19,11 @@ _OVERFIT = 0.1  # by which a loss of unseen rows may be above that of a constant
 _AT_ONCE = 2**16  # samples whose loss is computed at a time
 
 
-def warn_of(fit):
-    """Warn of a fit, a `Fit`, that ended early or badly, or in which few experts are used."""
+def warn_of(fit, target, load):
+    """Warn of a fit, a `Fit`, that ended early or badly, or in which few experts are used.
+
+    `target` is what y means, `load` the share of the training samples of each expert.
+    """
     history, max_iter, stopping = fit.net.history, fit.plan.training.max_iter, fit.stopping
     stopped = stopping.converged_ or len(history) - fit.n_before < max_iter
     if not (stopped or stopping.tol is None or fit.net.schedule == "cosine"):
@@ -39,35 +42,35 @@ def warn_of(fit):
             unseen = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
             unseen = history[-1].get("mixture_oob_loss", unseen)  # weighs the kinds
             if is_table and fit.rows.x.shape[1] > fit.rows.x.shape[0]:
-                _warn_of_width(fit, unseen, 1 + epochs.index(kept))
+                _warn_of_width(fit, target, unseen, 1 + epochs.index(kept))
             else:
-                _warn_of_overfit(fit, unseen, kept["train_loss"])
+                _warn_of_overfit(fit, target, unseen, kept["train_loss"])
         if is_table and fit.plan.standardize:
             _warn_of_ruin(fit, epochs, kept)
-    _warn_of_load(fit, fit.working.expert_load_)
+    _warn_of_load(fit, load)
 
 
-def _warn_of_width(fit, unseen_loss, n_epochs):
+def _warn_of_width(fit, target, unseen_loss, n_epochs):
     """Warn if early stopping found next to nothing in a table that has more columns than rows.
 
     `n_epochs` is the number of the epoch whose weights the model has.
     """
     X, max_iter = fit.rows.x, fit.plan.training.max_iter
     is_start = n_epochs <= _START * max_iter or learns_router(fit.net)
-    nothing = _constant_loss(fit) if is_start else None
+    nothing = _constant_loss(fit, target) if is_start else None
     if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
         warn(
             f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned "
             "did not help on held-out or out-of-bag rows: the model is little more than a "
             "constant. Reduce the columns before, such as by "
-            f"make_pipeline({_reducer(fit.working._target)}, model).",
+            f"make_pipeline({_reducer(target)}, model).",
             ConvergenceWarning,
         )
 
 
-def _warn_of_overfit(fit, unseen, train_loss):
+def _warn_of_overfit(fit, target, unseen, train_loss):
     """Warn if a prediction that ignores X is better on samples that were not trained on."""
-    null = _constant_loss(fit)
+    null = _constant_loss(fit, target)
     if null is not None and unseen > null + _OVERFIT > train_loss + _OVERFIT:
         warn(
             f"On samples that were not trained on the loss is {unseen:.3g}, that of a prediction "
@@ -113,9 +116,9 @@ def _warn_of_ruin(fit, epochs, kept):
         )
 
 
-def _constant_loss(fit):
+def _constant_loss(fit, target):
     """Return the mean loss of a prediction that ignores X; None if the head has none for it."""
-    rows, null, target = fit.validation or fit.rows, _null_loss(fit), fit.working._target
+    rows, null = fit.validation or fit.rows, _null_loss(fit)
     if null is None or target.kind != "classes":
         return null
     shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)

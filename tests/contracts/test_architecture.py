@@ -109,8 +109,8 @@ ASKED = {"_router_input"}
 
 
 def is_estimator(node):
-    """Tell a parameter `estimator`, and `self.estimator`, which is where an object keeps one."""
-    return getattr(node, "id", getattr(node, "attr", None)) == "estimator"
+    """Tell a parameter `estimator`, and where an object keeps one, such as `fit.working`."""
+    return getattr(node, "id", getattr(node, "attr", None)) in ("estimator", "working")
 
 
 def reaches(function):
