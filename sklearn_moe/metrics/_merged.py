@@ -12,7 +12,7 @@ _ROUNDING = 1e-6  # gates that differ by less are the same
 _LITTLE = 0.05  # share of a gate in the predictions that is little
 _ALONE = 0.95  # weight of a single expert beside which others hardly count
 _MOST_ROWS = 1000  # on which predictions are compared
-_MOST_NAMED = 8  # experts in a sentence
+_MOST_NAMED, _LEAST_NAMED = 8, 0.005  # experts in a sentence, and the weight that each has
 _NUMBERS = "no one two three four five six seven eight nine ten".split()
 
 
@@ -170,6 +170,7 @@ def count_regimes(regimes):
 def describe_ensemble(names, weights, gate_share):
     """Return in one sentence that a mixture is an ensemble, without the full stop."""
     order = np.argsort(-weights, kind="stable")
+    order = order[weights[order] >= _LEAST_NAMED]
     texts = [f"{weight:.2f}".removeprefix("0") for weight in weights]
     shown = [f"{names[k]} {texts[k]}" for k in order[:_MOST_NAMED]]
     shown = ", ".join([*shown, "..."] if len(order) > _MOST_NAMED else shown)
