@@ -221,13 +221,13 @@ class MoENet(NeuralNet):
         elements, device = _PREDICT_ELEMENTS, torch.device(self.device)
         if device.type != "cpu":
             elements = int(min(_MOST_ELEMENTS, free_memory(device) / _BYTES_PER_ELEMENT))
-        numbers = growth * math.prod(X.shape[1:])
-        if isinstance(self.module_.encoder, TableEncoder):
-            numbers += self.module_.encoder.n_outputs
-        size = max(1, elements // numbers)
+        size = max(1, elements // (growth * math.prod(X.shape[1:])))
         if X.ndim == 2 and device.type == "cpu" and X.shape[0] > _FEWEST_ROWS:
             units = max(1, units_of_a_sample(self.module_))
             size = min(size, max(_FEWEST_ROWS, _PREDICT_UNITS // units))
+            if isinstance(self.module_.encoder, TableEncoder):
+                n_columns = X.shape[1] + self.module_.encoder.n_outputs
+                size = min(size, max(_FEWEST_ROWS, elements // n_columns))
         return size
 
     @default_torch_modes()

@@ -73,14 +73,15 @@ def fit_router(values, losses, weight, features, folds, lines=()):
     every = np.ones((1, len(weight)), dtype=bool)
     unseen = folds % _N_FOLDS == np.arange(_N_FOLDS)[:, np.newaxis]
     unseen = unseen[unseen.any(1) & ~unseen.all(1)]
-    constant, *found = fit.minimize(np.concatenate([every, ~unseen]))
+    (constant,) = fit.minimize(every)
     of_mixture = fit.losses([constant], every)
     for kind in lines:
         alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, _NEVER))
         if not is_clearly_positive(fit.losses([alone], every) - of_mixture, fit.weight, 1):
             constant = alone
-    if fit.n_kinds == 1 or not features.shape[1] or not found:
+    if fit.n_kinds == 1 or not features.shape[1] or not len(unseen):
         return constant
+    found = fit.minimize(~unseen)
     least = first = fit.losses(found, unseen)
     weight, penalty = fit.weight[np.nonzero(unseen)[1]], None
     for tried in _PENALTIES:

@@ -342,8 +342,10 @@ def test_a_fit_worse_than_its_null_warns():
     fit = MoEClassifier(4, expert_loss_weight=0, tol=None, random_state=0)._begin(X, y, None)
     fit.working._train(fit.net, fit.rows, fit.validation, epochs=150)
     with pytest.warns(ConvergenceWarning, match=r"ignores X is 0\.5\d*: the model overfits"):
-        _warn_of_overfit(fit, *fit.net.history[-1, ("valid_loss", "train_loss")])
+        _warn_of_overfit(
+            fit, fit.working._target, *fit.net.history[-1, ("valid_loss", "train_loss")]
+        )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         best = min(fit.net.history, key=lambda epoch: epoch["valid_loss"])
-        _warn_of_overfit(fit, best["valid_loss"], best["train_loss"])
+        _warn_of_overfit(fit, fit.working._target, best["valid_loss"], best["train_loss"])
