@@ -480,6 +480,8 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         if not any(best_epochs) or fit.stopping.tol is None:
             return False
         last, n_last = begin_last_epochs(net, best_epochs, max_iter)
+        if not n_last:
+            return False
         rows, options = fit.rows._replace(in_bag=None), {"epochs": n_last, "callbacks": [last]}
         try:
             Training(net, rows, seed=self._predict_seed, **options).run()

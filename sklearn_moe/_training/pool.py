@@ -162,6 +162,7 @@ class _Fit:
 
 _PATIENCE = 0.15  # of the epochs until the best one
 _LAST = 0.4  # of the epochs until the best one: as many are trained on all rows in the end
+_LEAST_WEIGHT = 0.01  # of a kind that is worth them
 
 
 class KindStopping(Stopping):
@@ -255,9 +256,16 @@ def begin_last_epochs(net, best_epochs, max_iter):
     """Return a callback of the last epochs, of all rows, and how many there are.
 
     The rate of each kind goes on from that of its best epoch, and the optimizer with what it knows
-    of the gradients: first steps without that would be far too long.
+    of the gradients: first steps without that would be far too long. Kinds of next to no weight
+    have none of these epochs.
     """
-    n_epochs = [math.ceil(_LAST * best) for best in best_epochs]
+    network, weights = net.module_.router.network, [1.0] * len(best_epochs)
+    if isinstance(network, PoolScores) and not network.weight.any():
+        weights = network.bias.flatten().softmax(0).tolist()
+    n_epochs = [
+        math.ceil(_LAST * best) if weight >= _LEAST_WEIGHT else 0
+        for best, weight in zip(best_epochs, weights, strict=True)
+    ]
     for group, best in zip(net.optimizer_.param_groups, best_epochs, strict=False):
         highest = group.get("initial_lr", group["lr"])
         share = (1 + math.cos(math.pi * min(1, best / max_iter))) / 2
