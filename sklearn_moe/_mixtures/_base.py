@@ -36,7 +36,8 @@ from .._data import SamplesLike
 from .._data.tables import column_name, column_values, is_missing
 from .._data.validation import check_groups
 from .._validation import Count, check_named, check_same_length, name_in_errors
-from ._criteria import count_all, criteria, held_out, information
+from ._criteria import compare_gates, count_all, criteria, held_out, information
+from ._defaults import default_expert, default_gates
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._weighted import Template, last_step, takes_weights
 
@@ -51,11 +52,12 @@ _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
 
 # What scikit-learn says of X, what a column of X then holds, and what helps.
 _REMEDIES = {
-    "convert string|bytes/strings": (
+    "convert string|bytes/strings|no numbers": (
         "text",
         lambda column: any(isinstance(value, str) for value in column),
-        "Encode it in the pipelines of experts and gate, for instance make_pipeline("
-        "make_column_transformer((OneHotEncoder(), columns), remainder='passthrough'), Ridge()).",
+        "Pass a data frame, of which the default experts and gate take such columns, or encode it "
+        "in pipelines of your own, for instance make_pipeline(make_column_transformer("
+        "(OneHotEncoder(), columns), remainder='passthrough'), Ridge()).",
     ),
     "contains NaN": (
         "NaN",
@@ -82,13 +84,20 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
         a row are no better by `criterion`, and keeps the best.
 
-    gate : estimator or None, default=None
-        How the share of each component depends on x: a classifier with `predict_proba` whose `fit`
-        takes `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one. A
-        :class:`~sklearn.tree.DecisionTreeClassifier` gives regions that can be read, a
-        :class:`~sklearn.linear_model.LogisticRegression` borders that are linear and soft. It is
-        fitted to each sample once per component, with the responsibilities as weights. None:
-        constant shares.
+    gate : "auto", estimator or None, default="auto"
+        How the share of each component depends on x. "auto" fits the mixture with a
+        :class:`~sklearn.tree.DecisionTreeClassifier` of at most eight leaves, pruned by BIC, from
+        all starts; and from the responsibilities that it finds with constant shares, and with a
+        :class:`~sklearn.linear_model.LogisticRegression`. It keeps the best by `criterion` (by
+        "bic" for "auto" and "held_out"); constant shares unless another gate is better by more than
+        2. It takes tables as the default experts do, but is not told which numbers are missing.
+        An estimator is a classifier with `predict_proba` whose `fit` takes `sample_weight`, or a
+        :class:`~sklearn.pipeline.Pipeline` that ends in one, and is given X as it is: a tree gives
+        regions that can be read, a logistic regression borders that are linear and soft. It is
+        fitted to each sample once per component, with the responsibilities as weights.
+        None: constant shares. `apply` then returns the same component for all x, and predictions
+        are the mean of all experts, weighted by their shares: components are found, but x does not
+        tell which one holds.
 
     {family}
 
@@ -158,10 +167,12 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     {classes_}
 
     experts_ : list of estimator
-        The fitted experts of the components that are left.
+        The fitted experts of the components that are left. Default experts of data frames, and of
+        arrays with missing values, are pipelines that begin with an encoder of X.
 
     gate_ : estimator or None
         The fitted gate, whose classes are the indices of the components; None for constant shares.
+        That of "auto" is a pipeline where it encodes X or is a logistic regression.
 
     weights_ : ndarray of shape (n_components,)
         The share of each component in the training samples.
@@ -206,7 +217,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict] = {
         "estimator": [HasMethods(["fit", "predict"]), list, None],
         "n_components": [Count(1), StrOptions({"auto"})],
-        "gate": [HasMethods(["fit"]), None],
+        "gate": [HasMethods(["fit"]), StrOptions({"auto"}), None],
         "method": [StrOptions({"em", "hard", "stochastic"})],
         "criterion": [StrOptions({"auto", "bic", "aic", "icl", "held_out"})],
         "n_init": [Count(1)],
@@ -227,7 +238,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         estimator: Any = None,
         n_components: int | Literal["auto"] = 2,
         *,
-        gate: Any = None,
+        gate: Any = "auto",
         family: str | Callable = "auto",
         method: str = "em",
         criterion: str = "auto",
@@ -284,7 +295,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Training samples, as the experts and the gate take them.
+            Training samples, as the experts and the gate take them. The default parts take frames
+            with numbers, bools, categories, texts (as categories) and missing values.
 
         y : array-like of shape (n_samples,)
             Numbers or classes.
@@ -311,7 +323,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        experts, gate = self._check_parts()
+        experts = self._check_parts()
         y, target, family = self._check_y(y)
         check_same_length(X=X, y=y)
         weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
@@ -331,16 +343,19 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                     "from the others. Shuffle the folds, or use fewer."
                 )
         with _naming_columns(X):
+            of_default = self.estimator is None  # numbers, of a table of any columns
+            if of_default:
+                experts = [default_expert(experts[0], X, weight)] * len(experts)
             templates = {id(expert): Template(expert, X, target) for expert in experts}
             problem = Problem(
                 experts=tuple(templates[id(expert)] for expert in experts),
-                gate=None if gate is None else Template(gate, X, target),
+                gate=None,
                 family=family,
                 y=y,
                 target=target,
                 weight=weight,
                 groups=groups,
-                codes=_code_samples(X, y),
+                codes=_code_samples(templates[id(experts[0])].X if of_default else X, y),
                 splits=splits,
                 init=init,
                 **{name: getattr(self, name) for name in _OF_PROBLEM},
@@ -349,10 +364,10 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
             if self.n_components == "auto":
                 return self._adopt(X, *self._select(problem, seeds, X, random_state))
-            return self._adopt(X, problem, fit_best(problem, seeds, self.n_jobs, self.verbose))
+            return self._adopt(X, *self._fit_gates(problem, seeds, X, "EM"))
 
     def _check_parts(self):
-        """Return the unfitted experts, a single one for "auto", and the gate."""
+        """Return the unfitted experts, a single one for "auto"."""
         experts, n_components = self.estimator, self.n_components
         if not isinstance(experts, list):
             expert = self._default_expert() if experts is None else experts
@@ -363,7 +378,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 f"n_components={n_components!r}. Pass n_components={len(experts)}."
             )
         named = [("estimator", expert, self._predicts) for expert in experts]
-        if self.gate is not None:
+        if not (self.gate is None or isinstance(self.gate, str)):
             named.append(("gate", self.gate, "predict_proba"))
         for name, part, method in named:
             if isinstance(part, type) or not (hasattr(part, "fit") and hasattr(part, method)):
@@ -377,7 +392,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                     f"{name}={part!r}: `fit` of {type(last_step(part)).__name__} must take "
                     "sample_weight, which tells the samples of a component from the others."
                 )
-        return experts, self.gate
+        return experts
 
     def _goes_on(self):
         """Tell whether a fit starts from the one before."""
@@ -417,13 +432,32 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             cv = kind(cv, **shuffled) if groups is None else GroupKFold(cv)
         return [*check_cv(cv, y, classifier=is_classifier(self)).split(X, y, groups)]
 
+    def _fit_gates(self, problem, seeds, X, name):
+        """Return problem and run of the gate, of "auto" those of the best one.
+
+        The first gate has all starts, and the others go on from what it found.
+        """
+        gates, fits = [self.gate], []
+        if isinstance(self.gate, str):
+            gates = default_gates(X, problem.unit_weight, len(problem.experts))
+        for gate in gates:
+            template = None if gate is None else Template(gate, X, problem.target)
+            init = problem.init
+            if fits:
+                first, seeds = fits[0][1], seeds[:1]
+                init = np.zeros((len(problem.y), len(problem.experts)))
+                init[:, first.components] = first.responsibilities
+            tried = replace(problem, gate=template, init=init)
+            fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose, name)))
+        return fits[0] if len(fits) == 1 else compare_gates(fits, self.criterion)
+
     def _select(self, problem, seeds, X, random_state):
         """Return problem and run of the best number of components, and a table of all tried."""
         criterion, fits, rows, splits = self.criterion, [], [], None
         for n_components in range(1, _MOST_COMPONENTS + 1):
             tried = replace(problem, experts=problem.experts * n_components)
             name = f"EM, n_components={n_components}"
-            fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose, name)))
+            fits.append(self._fit_gates(tried, seeds, X, name))
             row = {"n_components": n_components, **information(*fits[-1])}
             if criterion == "auto":
                 criterion = "held_out" if np.isnan(row["bic"]) else "bic"
@@ -432,6 +466,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 splits = splits or self._splits(self.cv or _N_FOLDS, *parts)
                 options = {"n_components": n_components, "warm_start": False, "verbose": 0}
                 options["random_state"] = random_state.randint(_LARGEST_SEED)
+                gate = fits[-1][0].gate
+                options["gate"] = gate and (gate.pipeline or gate.last)
                 mixture = clone(self).set_params(**options)
                 bar = progress_bar(splits, disable=not self.verbose, desc=f"{name}, held out")
                 row["held_out"] = held_out(mixture, problem, X, bar)
@@ -715,8 +751,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         """Take what all experts and the gate take."""
         tags = super().__sklearn_tags__()
         experts = self.estimator if isinstance(self.estimator, list) else [self.estimator]
-        parts = [*(e if e is not None else self._default_expert() for e in experts)]
-        parts += [] if self.gate is None else [self.gate]
+        parts = [*experts, self.gate]  # the default ones take everything
         taken = [get_tags(p).input_tags for p in parts if isinstance(p, BaseEstimator)]
         tags.input_tags.sparse = all(part.sparse for part in taken)
         tags.input_tags.allow_nan = all(part.allow_nan for part in taken)

@@ -1,5 +1,6 @@
 """MixtureRegressor and MixtureClassifier as estimators: predictions, quantiles, pipelines."""
 
+import pickle
 import warnings
 
 import numpy as np
@@ -16,12 +17,15 @@ from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris, make_classification
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
+from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor
+from sklearn_moe._mixtures._weighted import last_step
+from sklearn_moe.inspection import region_rules
 
 TREE = DecisionTreeClassifier(max_leaf_nodes=4)
 KINDS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
@@ -141,7 +145,7 @@ def test_draws_have_the_moments_of_the_mixture(lines, of_counts):
 def test_mixture_of_mixtures_has_their_densities():
     X, y, _ = three_rules(0, 600)
     y = np.where(np.arange(600) % 2, y, y + 8)  # two modes in every regime
-    inner = MixtureRegressor(init="lines", n_init=2, max_iter=20, tol=1e-3, min_prior=0)
+    inner = MixtureRegressor(gate=None, init="lines", n_init=2, max_iter=20, tol=1e-3, min_prior=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # brief inner fits
         mixture = MixtureRegressor(inner, gate=TREE, n_init=2, max_iter=15, random_state=0)
@@ -171,6 +175,96 @@ def frame_of(n=400):
     frame = pd.DataFrame(rng.uniform(-1, 1, size=(n, 2)), columns=["age", "dose"]).assign(city=city)
     effect = np.where(frame["age"] > 0.2, 2.0, -1.0) * frame["dose"] + (city == "Oslo")
     return frame, effect + 0.05 * rng.normal(size=n)
+
+
+def shops(seed, n=600, missing=0.05):
+    """Return a frame in which the kind of shop chooses one of three rules, y, and the rule."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.uniform(-2, 2, size=(n, 2)), columns=["heat", "area"])
+    rule = rng.integers(3, size=n)
+    frame["kind"] = np.array(["hotel", "office", "retail"])[rule]
+    frame["town"] = rng.choice(["Bonn", "Oslo", "Rome"], size=n)
+    frame["open"] = rng.uniform(size=n) < 0.5
+    slopes = np.array([4.0, -4.0, 1.0])[rule]
+    y = np.array([1, 3, -2])[rule] + slopes * frame["heat"] + 0.5 * frame["area"]
+    hidden = rng.uniform(size=n) < missing
+    frame["area"] = frame["area"].mask(hidden)
+    frame["town"] = frame["town"].mask(hidden[::-1], None)
+    return frame, y.to_numpy() + 0.2 * rng.normal(size=n), rule
+
+
+@pytest.fixture(scope="module")
+def of_shops():
+    """A mixture of a frame by its default parts."""
+    X, y, _ = shops(0)
+    return MixtureRegressor(n_components=3, n_init=3, random_state=0).fit(X, y)
+
+
+def test_the_default_parts_find_the_rules_of_a_frame_in_its_own_words(of_shops):
+    X, y, rule = shops(1)
+    assert adjusted_rand_score(rule, of_shops.apply(X)) == 1
+    assert of_shops.score(X, y) > 0.98
+    rules = region_rules(of_shops, X, y)
+    assert {where for (where,) in rules.where} == {f"kind is {k}" for k in set(X["kind"])}
+    heat = rules.coef[:, rules.terms.index("heat")]
+    assert_allclose(np.sort(heat), [-4, 1, 4], atol=0.1)
+    assert "town: missing instead of " in " ".join(rules.terms)
+    constant = MixtureRegressor(n_components=3, gate=None, n_init=3, random_state=0).fit(X, y)
+    assert (np.ptp(constant.apply(X)), constant.score(X, y) < 0.6) == (0, True)
+
+
+def test_frames_of_other_kinds_and_weights_are_the_same_table(of_shops):
+    X, y, _ = shops(0)
+    polars = pytest.importorskip("polars")
+    expected = of_shops.predict(X)
+    assert_allclose(of_shops.predict(polars.from_pandas(X)), expected)
+    assert_allclose(pickle.loads(pickle.dumps(of_shops)).predict(X), expected, rtol=0)
+    typed = X.astype({"kind": "category", "open": "boolean", "town": "string"})
+    for other in (typed, polars.from_pandas(X)):
+        assert_allclose(clone(of_shops).fit(other, y).predict(other), expected)
+    twice = clone(of_shops).fit(X, y, sample_weight=np.full(len(y), 2))
+    assert_allclose(twice.predict(X), expected)
+
+
+def test_values_that_fit_did_not_see_are_the_most_frequent_or_missing(of_shops):
+    X, y, _ = shops(0, missing=0)
+    other, missing, usual = X.copy(), X.copy(), X.copy()
+    other.loc[:9, ["kind", "town"]] = "elsewhere"
+    missing.loc[:9, ["kind", "town"]] = None
+    usual.loc[:9, "kind"], usual.loc[:9, "town"] = X["kind"].mode()[0], None
+    assert_allclose(of_shops.predict(other), of_shops.predict(missing))
+    assert_allclose(of_shops.predict(other), of_shops.predict(usual))
+    array = X[["heat", "area"]].mask(X["heat"] > 1.5).to_numpy()
+    assert np.isfinite(clone(of_shops).fit(array, y).predict(array)).all()
+
+
+@brief_fits
+def test_classes_of_frames():
+    X, _, rule = shops(0)
+    y = np.where(np.array([4, -4, 0])[rule] * X["heat"] > 0.1, "up", "down")
+    mixture = MixtureClassifier(n_init=1, max_iter=30, random_state=0)
+    groups = 100 * rule + np.arange(600) // 6
+    mixture.fit(X[:400], y[:400], groups=groups[:400])
+    assert mixture.score(X[400:], y[400:]) > 0.95
+    assert np.isfinite(mixture.bic(X, y))
+
+
+GATES = {"step": "tree_", "oblique": "coef_", "none": None}
+
+
+@pytest.mark.parametrize("border", GATES)
+def test_the_gate_is_the_kind_that_the_regimes_need(border):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 3))
+    score = {"step": X[:, 0] - 0.3, "oblique": X[:, 0] + X[:, 1], "none": rng.normal(size=600)}
+    y = np.where(score[border] > 0, 3 + 2 * X[:, 2], -2 * X[:, 2]) + 0.3 * rng.normal(size=600)
+    mixture = MixtureRegressor(n_init=3, random_state=0).fit(X, y)
+    if GATES[border]:
+        assert hasattr(last_step(mixture.gate_), GATES[border])
+        known = MixtureRegressor(gate=mixture.gate_, n_init=3, random_state=0).fit(X, y)
+        assert mixture.lower_bound_ > known.lower_bound_ - 1e-3
+    else:
+        assert mixture.gate_ is None
 
 
 def test_frames_with_categories_and_other_columns_for_the_gate():
@@ -252,7 +346,7 @@ def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
 @pytest.mark.filterwarnings("ignore:.*components had shares")
 def test_default_experts_of_classes_converge():
     X, y = load_iris(return_X_y=True)
-    assert MixtureClassifier(n_init=2, random_state=0).fit(X, y).score(X, y) > 0.95
+    assert MixtureClassifier(gate=None, n_init=2, random_state=0).fit(X, y).score(X, y) > 0.95
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -260,8 +354,8 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(kind):
     X, y = data_of(kind, 100)
     mixture = mixture_of(kind, max_iter=2, tol=1.0).fit(pd.DataFrame(X).add_prefix("x"), y)
     before = dict(vars(mixture))
-    other = pd.DataFrame(np.full((100, 2), np.nan), columns=["a", "b"])
-    with pytest.raises(ValueError, match="X contains NaN"):
+    other = pd.DataFrame(np.full((100, 2), np.inf), columns=["a", "b"])
+    with pytest.raises(ValueError, match="X contains infinity"):
         mixture.fit(other, y if kind == "numbers" else np.repeat(["a", "b"], 50))
     assert vars(mixture).keys() == before.keys()
     assert all(value is before[name] for name, value in vars(mixture).items())
