@@ -39,6 +39,8 @@ from .._validation import Count, check_named, check_same_length, name_in_errors
 from ._criteria import compare_gates, count_all, criteria, held_out, information
 from ._defaults import default_expert, default_gates
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
+from ._families import Gaussian, LogLoss
+from ._model_tree import Table, find_regions, fit_tree
 from ._weighted import Template, last_step, takes_weights
 
 if TYPE_CHECKING:
@@ -221,7 +223,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         "method": [StrOptions({"em", "hard", "stochastic"})],
         "criterion": [StrOptions({"auto", "bic", "aic", "icl", "held_out"})],
         "n_init": [Count(1)],
-        "init": [StrOptions({"random", "lines"}), "array-like"],
+        "init": [StrOptions({"auto", "tree", "random", "lines"}), "array-like"],
         "max_iter": [Count(1)],
         "tol": [Interval(Real, 0, None, closed="left")],
         "min_prior": [Interval(Real, 0, 1, closed="left")],
@@ -243,7 +245,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         method: str = "em",
         criterion: str = "auto",
         n_init: int = 10,
-        init: ArrayLike = "random",
+        init: ArrayLike = "auto",
         max_iter: int = 500,
         tol: float = 1e-6,
         min_prior: float = 0.05,
@@ -358,13 +360,17 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 codes=_code_samples(templates[id(experts[0])].X if of_default else X, y),
                 splits=splits,
                 init=init,
+                tree=None,
                 **{name: getattr(self, name) for name in _OF_PROBLEM},
             )
+            table = self._table(problem, X)
+            if table is not None and self._is_default(problem):
+                return self._adopt(X, *fit_tree(problem, X, table))
             n_init = self.n_init if isinstance(init, str) else 1
             seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
             if self.n_components == "auto":
-                return self._adopt(X, *self._select(problem, seeds, X, random_state))
-            return self._adopt(X, *self._fit_gates(problem, seeds, X, "EM"))
+                return self._adopt(X, *self._select(problem, seeds, X, table, random_state))
+            return self._adopt(X, *self._fit_gates(problem, seeds, X, table, "EM"))
 
     def _check_parts(self):
         """Return the unfitted experts, a single one for "auto"."""
@@ -394,6 +400,30 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 )
         return experts
 
+    def _table(self, problem, X):
+        """Return the table in which a tree of linear models is to be found, or None."""
+        init, gate = problem.init, last_step(self.gate)
+        is_read = gate == "auto" if isinstance(gate, str) else hasattr(gate, "max_leaf_nodes")
+        if not (isinstance(init, str) and (init == "tree" or (init == "auto" and is_read))):
+            return None
+        table = Table.of(X, problem.y, problem.weight)
+        if table is None and init == "tree":
+            raise ValueError(
+                "init='tree' needs a dense table of at most 500 columns, categories encoded, got "
+                f"shape {X.shape}. Use init='random' or 'lines'."
+            )
+        return table
+
+    def _is_default(self, problem):
+        """Tell whether the number of components is that of the leaves of a tree."""
+        defaults = self.n_components, self.criterion, self.gate, self.method
+        return (
+            defaults == ("auto", "auto", "auto", "em")
+            and self.estimator is None
+            and problem.splits is problem.groups is None
+            and isinstance(problem.family, Gaussian | LogLoss)
+        )
+
     def _goes_on(self):
         """Tell whether a fit starts from the one before."""
         return self.warm_start and len(getattr(self, "experts_", ())) == self.n_components
@@ -418,9 +448,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 f"(n_samples, n_components) = ({len(y)}, {n_components}), got shape {init.shape} "
                 f"with a smallest of {init.min():.3g}."
             )
-        if groups is not None:  # one for all samples of a group
-            init = np.stack([np.bincount(groups, column) for column in init.T], axis=1)[groups]
-        return init / init.sum(axis=1, keepdims=True)
+        return _of_groups(init, groups)
 
     def _splits(self, cv, X, y, groups, random_state):
         """Return pairs (train, test) of indices; of a number of folds these are shuffled."""
@@ -432,32 +460,41 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             cv = kind(cv, **shuffled) if groups is None else GroupKFold(cv)
         return [*check_cv(cv, y, classifier=is_classifier(self)).split(X, y, groups)]
 
-    def _fit_gates(self, problem, seeds, X, name):
+    def _fit_gates(self, problem, seeds, X, table, name):
         """Return problem and run of the gate, of "auto" those of the best one.
 
         The first gate has all starts, and the others go on from what it found.
         """
+        n_components = len(problem.experts)
+        if table is not None and n_components > 1:
+            labels = find_regions(table, problem.codes, n_components, problem.min_prior).groups
+            start = _of_groups(np.eye(n_components)[labels], problem.groups)
+            if problem.init == "tree":
+                problem, seeds = replace(problem, init=start), seeds[:1]
+            elif start.any(axis=0).all():
+                problem = replace(problem, tree=start)
         gates, fits = [self.gate], []
         if isinstance(self.gate, str):
-            gates = default_gates(X, problem.unit_weight, len(problem.experts))
+            gates = default_gates(X, problem.unit_weight, n_components)
         for gate in gates:
             template = None if gate is None else Template(gate, X, problem.target)
             init = problem.init
             if fits:
                 first, seeds = fits[0][1], seeds[:1]
-                init = np.zeros((len(problem.y), len(problem.experts)))
+                problem = replace(problem, tree=None)
+                init = np.zeros((len(problem.y), n_components))
                 init[:, first.components] = first.responsibilities
             tried = replace(problem, gate=template, init=init)
             fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose, name)))
         return fits[0] if len(fits) == 1 else compare_gates(fits, self.criterion)
 
-    def _select(self, problem, seeds, X, random_state):
+    def _select(self, problem, seeds, X, table, random_state):
         """Return problem and run of the best number of components, and a table of all tried."""
         criterion, fits, rows, splits = self.criterion, [], [], None
         for n_components in range(1, _MOST_COMPONENTS + 1):
             tried = replace(problem, experts=problem.experts * n_components)
             name = f"EM, n_components={n_components}"
-            fits.append(self._fit_gates(tried, seeds, X, name))
+            fits.append(self._fit_gates(tried, seeds, X, table, name))
             row = {"n_components": n_components, **information(*fits[-1])}
             if criterion == "auto":
                 criterion = "held_out" if np.isnan(row["bic"]) else "bic"
@@ -788,6 +825,13 @@ def _check_weight(sample_weight, X):
         if not weight.any():  # older versions of scikit-learn let them pass
             raise ValueError("sample_weight must not be 0 for all samples.")
     return weight
+
+
+def _of_groups(init, groups):
+    """Return responsibilities that are the same for all samples of a group, and add up to 1."""
+    if groups is not None:
+        init = np.stack([np.bincount(groups, column) for column in init.T], axis=1)[groups]
+    return init / init.sum(axis=1, keepdims=True)
 
 
 def _code_samples(X, y):

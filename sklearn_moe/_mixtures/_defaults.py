@@ -96,6 +96,9 @@ def default_gates(X, weight, n_components):
     )
     scaler = MaxAbsScaler() if issparse(X) else TableEncoder(add_indicator=False)
     logit = make_pipeline(scaler, LogisticRegression(C=1 / unit, max_iter=1000))
-    if not _is_plain(X):
-        tree = make_pipeline(TableEncoder(add_indicator=False), tree)
-    return [tree, None, logit]
+    return [encoded(tree, X), None, logit]
+
+
+def encoded(tree, X):
+    """Return a tree that takes X, and whose thresholds are values of its columns if they can be."""
+    return tree if _is_plain(X) else make_pipeline(TableEncoder(add_indicator=False), tree)

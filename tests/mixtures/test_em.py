@@ -298,7 +298,8 @@ def test_weights_are_as_many_rows(kind, gate, init):
 def test_criteria_count_samples_whatever_the_scale_of_their_weights(low, gate):
     X, y, _ = two_lines(150)
     weight = np.random.default_rng(0).uniform(low, 1, size=150)  # all 1, or no counts
-    auto = MixtureRegressor(n_components="auto", n_init=1, tol=1e-4, random_state=0, gate=gate)
+    auto = MixtureRegressor(None, "auto", criterion="bic", n_init=1, tol=1e-4, random_state=0)
+    auto.set_params(gate=gate)
     fits = [clone(auto).fit(X, y, scale * weight) for scale in (1, 1e-6, 1e3, 1 / 150)]
     for scale, fit in zip((1, 1e-6, 1e3, 1 / 150), fits, strict=True):
         assert fit.n_components_ == fits[0].n_components_ == 2
