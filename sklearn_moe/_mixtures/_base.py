@@ -364,7 +364,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 **{name: getattr(self, name) for name in _OF_PROBLEM},
             )
             table = self._table(problem, X)
-            if table is not None and self._is_default(problem):
+            if table is not None and self._is_default(problem, X):
                 return self._adopt(X, *fit_tree(problem, X, table))
             n_init = self.n_init if isinstance(init, str) else 1
             seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
@@ -409,12 +409,12 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         table = Table.of(X, problem.y, problem.weight)
         if table is None and init == "tree":
             raise ValueError(
-                "init='tree' needs a dense table of at most 500 columns, categories encoded, got "
+                "init='tree' takes tables of at most 500 columns, one for each category, got X of "
                 f"shape {X.shape}. Use init='random' or 'lines'."
             )
         return table
 
-    def _is_default(self, problem):
+    def _is_default(self, problem, X):
         """Tell whether the number of components is that of the leaves of a tree."""
         defaults = self.n_components, self.criterion, self.gate, self.method
         return (
@@ -422,6 +422,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             and self.estimator is None
             and problem.splits is problem.groups is None
             and isinstance(problem.family, Gaussian | LogLoss)
+            and not issparse(X)
         )
 
     def _goes_on(self):
@@ -467,7 +468,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         """
         n_components = len(problem.experts)
         if table is not None and n_components > 1:
-            labels = find_regions(table, problem.codes, n_components, problem.min_prior).groups
+            labels = find_regions(table, n_components, problem.min_prior).groups
             start = _of_groups(np.eye(n_components)[labels], problem.groups)
             if problem.init == "tree":
                 problem, seeds = replace(problem, init=start), seeds[:1]

@@ -83,18 +83,19 @@ def fit_best(problem, seeds, n_jobs=None, verbose=False, name="EM"):
     if problem.tree is not None:
         runs.insert(0, Run(seeds[0], runs[0].components, problem.tree))
     short = min(_SHORT, n_iter) if len(runs) > 1 and problem.method != "stochastic" else n_iter
+    done = []
     for length in (short, n_iter - short):
-        if length:
+        if length and runs:
+            done = [run for run in done if run.converged]
             bar = progress_bar(total=len(runs), disable=not verbose, desc=name)
-            done = []
             with bar:
                 for run in parallel(delayed(climb)(problem, run, length) for run in runs):
                     done.append(run)
                     bar.update()
-            runs = sorted(done, key=lambda run: (run.model.is_degenerate, -run.log_likelihood))
-            least = runs[0].log_likelihood - _GAP * problem.unit_weight.sum()
-            runs = [run for run in runs if run.log_likelihood >= least]
-    return runs[0]
+            done.sort(key=lambda run: (run.model.is_degenerate, -run.log_likelihood))
+            least = done[0].log_likelihood - _GAP * problem.unit_weight.sum()
+            runs = [run for run in done if run.log_likelihood >= least and not run.converged]
+    return done[0]
 
 
 def start(problem, seed):

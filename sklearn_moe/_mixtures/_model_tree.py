@@ -26,7 +26,8 @@ _MOST_LEAVES = 6  # whose number is chosen
 _MOST_COLUMNS = 500  # a line with more is too slow
 _MOST_ROWS = 10_000  # that a tree is grown on
 _N_FOLDS = 5
-_N_CUTS = 15  # of a column
+_N_CUTS, _FEWEST_CUTS = 15, 3  # of a column
+_MOST_TRIED = 5000  # cuts times outputs
 _N_CLOSER = 3  # rounds, each between the two cuts next to the best one
 _N_EXACT = 4  # splits that are tried exactly
 _LEAST_ROWS = 10  # of a leaf
@@ -49,19 +50,31 @@ class Table:
     y: np.ndarray  # (n_samples, n_outputs): a number in its deviations, or ones of classes
     weight: np.ndarray
     of_classes: bool
+    units: tuple  # mean and deviation of what became Z
+    y_scale: float = 1.0
     rows: float = _SHRINKAGES[0]  # as which the lines count that others are shrunk toward
 
     @classmethod
     def of(cls, X, y, weight):
-        """Return the table of any columns, None if it is sparse or too wide; classes are codes."""
-        if issparse(X):
+        """Return the table of any columns, None if there are too many; classes are codes."""
+        if X.shape[1] > _MOST_COLUMNS:
             return None
-        Z = np.pad(TableEncoder().fit_transform(X), [(0, 0), (0, 1)], constant_values=1.0)
+        X, weight = X.toarray() if issparse(X) else X, weight / unit_of(weight)
+        Z, of_classes = TableEncoder().fit_transform(X), y.dtype.kind == "i"
+        if Z.shape[1] > _MOST_COLUMNS:
+            return None
         S = TableEncoder(add_indicator=False, standardize=False).fit_transform(X)
-        of_classes = y.dtype.kind == "i"
-        y = np.eye(y.max() + 1)[y] if of_classes else y[:, np.newaxis] / (y.std() or 1.0)
-        table = cls(Z, S, y, weight / unit_of(weight), of_classes)
-        return table if Z.shape[1] <= _MOST_COLUMNS else None
+        is_number = ~((Z == 0) | (Z == 1)).all(axis=0)  # standardized, but without the weights
+        center = np.where(is_number, np.average(Z, axis=0, weights=weight), 0)
+        deviations = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weight))
+        units = center, np.where(is_number & (deviations > 0), deviations, 1)
+        Z = np.pad((Z - center) / units[1], [(0, 0), (0, 1)], constant_values=1.0)
+        y = np.eye(y.max() + 1)[y] if of_classes else y[:, np.newaxis]
+        table = cls(Z, S, y, weight, of_classes, units)
+        if not of_classes:
+            scale = np.sqrt(table.mean((y - table.mean(y)) ** 2))[0]
+            table = replace(table, y=y / scale, y_scale=scale) if scale > 0 else table
+        return table
 
     def at(self, rows):
         """Return the table of some samples."""
@@ -91,6 +104,12 @@ class Table:
         if self.of_classes:
             return -(self.y * self.log_proba(lines)).sum(axis=1)
         return 0.5 * (self.y - self.Z @ lines.T)[:, 0] ** 2
+
+    def in_units(self, lines):
+        """Return coefficients of the encoded columns as they were, and intercepts."""
+        center, scale = self.units
+        coef = lines[..., :-1] / scale
+        return coef, lines[..., -1] - coef @ center
 
     @property
     def level(self):
@@ -138,15 +157,16 @@ class Split(NamedTuple):
     lines: tuple  # of both
 
 
-def _cuts(values, low=-np.inf, high=np.inf):
-    """Return a few thresholds of a column, each with as many values between."""
-    values = np.sort(values[(values > low) & (values <= high)])
-    distinct = np.unique(values)
+def _cuts(values, weight, most=_N_CUTS, low=-np.inf, high=np.inf):
+    """Return a few thresholds of a column, with about as many samples between them."""
+    is_between = (values > low) & (values <= high)
+    distinct, codes = np.unique(values[is_between], return_inverse=True)
     middle = (distinct[1:] + distinct[:-1]) / 2
-    if len(middle) <= _N_CUTS:
+    if len(middle) <= most:
         return middle
-    at = values[np.linspace(0, len(values) - 1, _N_CUTS + 2).round().astype(int)[1:-1]]
-    return np.unique(middle[np.searchsorted(middle, at).clip(max=len(middle) - 1)])
+    below = np.bincount(codes, weight[is_between]).cumsum()
+    at = np.searchsorted(below, below[-1] * np.arange(1, most + 1) / (most + 1))
+    return middle[np.unique(at.clip(max=len(middle) - 1))]
 
 
 def _best_split(table, lines, columns, cuts, least):
@@ -178,7 +198,9 @@ def _best_split(table, lines, columns, cuts, least):
 def grow(table, lines, n_leaves, least_share, closer=False):
     """Return the splits of a tree, the best one first; `closer` looks for exact thresholds."""
     least = max(_LEAST_ROWS, least_share * table.weight.sum())
-    grid = [_cuts(column) for column in table.S.T]
+    most = _MOST_TRIED // (table.S.shape[1] * len(lines))
+    most = min(max(most, _FEWEST_CUTS), _N_CUTS)
+    grid = [_cuts(column, table.weight, most) for column in table.S.T]
     columns, cuts = np.repeat(np.arange(len(grid)), [*map(len, grid)]), np.concatenate(grid)
     leaves, splits = [(table, lines, _best_split(table, lines, columns, cuts, least))], []
     while len(leaves) < n_leaves and any(leaf[2] for leaf in leaves):
@@ -188,7 +210,7 @@ def grow(table, lines, n_leaves, least_share, closer=False):
         for _ in range(_N_CLOSER if closer else 0):
             i = np.searchsorted(near, best[2])
             ends = [*near[i - 1 : i], -np.inf][0], [*near[i + 1 : i + 2], np.inf][0]
-            near = _cuts(there.S[:, best[1]], *ends)
+            near = _cuts(there.S[:, best[1]], there.weight, _N_CUTS, *ends)
             near = np.union1d(near, best[2])
             best = _best_split(there, above, np.full(len(near), best[1]), near, least)
         is_left = there.S[:, best[1]] <= best[2]
@@ -254,7 +276,7 @@ class Regions(NamedTuple):
         if len(members) == 1:
             own = [root]
         if table.of_classes:
-            return own
+            return [table.in_units(lines) for lines in own]
         # A coefficient costs less the larger it is with a ridge penalty (the adaptive lasso).
         columns, factors = [table.Z[:, :-1]], [root[0, :-1]]
         for rows, lines in zip(members if len(members) > 1 else (), own, strict=False):
@@ -274,15 +296,18 @@ class Regions(NamedTuple):
             coef[is_used], intercept = lasso.coef_ * factors[is_used], lasso.intercept_
         n = table.Z.shape[1] - 1
         common, differences = np.append(coef[:n], intercept), coef[n:].reshape(-1, n + 1)
-        return [line[np.newaxis] for line in common + (differences if len(differences) else [[0]])]
+        lines = common + (differences if len(differences) else [[0]])
+        return [table.in_units(line * table.y_scale) for line in lines]
 
 
-def find_regions(table, codes, n_groups, least_share):
+def find_regions(table, n_groups, least_share):
     """Return the regions of a model tree, of so many groups of leaves, or as held-out rows say.
 
     Leaves are grown greedily. Then those are one group whose common lines are better for rows that
     are held out, or, for a given number, the least worse.
     """
+    samples = np.column_stack([table.S, table.y])
+    codes = np.unique(samples, axis=0, return_inverse=True)[1].ravel()
     n_codes = codes.max() + 1  # equal samples are in the same fold
     folds = np.random.RandomState(0).permutation(n_codes)[codes] % min(_N_FOLDS, n_codes)
     some = draw_rows(len(codes), _MOST_ROWS)
@@ -310,7 +335,7 @@ def find_regions(table, codes, n_groups, least_share):
         losses = held_out.reshape(-1, len(some))
         worse = losses - losses[small.mean(losses.T).argmin()]
         mean = small.mean(worse.T)
-        error = np.sqrt(small.mean((worse.T - mean) ** 2) / len(some))
+        error = np.sqrt(small.mean((worse.T - mean) ** 2) / small.weight.sum())
         by_size, is_good = (v.reshape(-1, _MOST_LEAVES) for v in (mean, mean <= error))
         size = int(is_good.any(axis=0).argmax())
         place = int(by_size[:, size].argmin())
@@ -340,18 +365,16 @@ def _merge(table, leaves, root, folds, n_groups):
 
 def fit_tree(problem, X, table):
     """Return problem and run of the mixture that a model tree is, and the table of its leaves."""
-    codes = np.arange(len(problem.y)) if problem.codes is None else problem.codes
-    regions = find_regions(table, codes, None, problem.min_prior)
+    regions = find_regions(table, None, problem.min_prior)
     lines, n_columns = regions.lines(), table.Z.shape[1] - 1
     if table.of_classes:
         expert = without_slopes(LogisticRegression(max_iter=1000), table.Z[:, :-1], problem.target)
     else:
-        lines = [line[0] * (problem.y.std() or 1.0) for line in lines]
         expert = Lasso(random_state=0).fit(np.zeros((2, n_columns)), [0.0, 1.0])
     experts = []
     for line in lines:
         experts.append(copy.copy(expert))
-        experts[-1].coef_, experts[-1].intercept_ = line[..., :-1], line[..., -1]
+        experts[-1].coef_, experts[-1].intercept_ = line
     gate = encoded(DecisionTreeClassifier(criterion="log_loss", random_state=0), X)
     problem = replace(
         problem,

@@ -336,7 +336,7 @@ def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
     def log_loss(y, proba, weight):
         return np.log(proba[np.arange(len(y)), y])
 
-    options = {"n_init": 2, "max_iter": 20, "tol": 1e-3, "random_state": 0}
+    options = {"n_init": 2, "init": "random", "max_iter": 20, "tol": 1e-3, "random_state": 0}
     own = MixtureClassifier(family=log_loss, **options).fit(X, y)
     usual = MixtureClassifier(**options).fit(X, y)
     assert_allclose(own.predict_proba(X), usual.predict_proba(X))
