@@ -221,7 +221,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         "n_components": [Count(1), StrOptions({"auto"})],
         "gate": [HasMethods(["fit"]), StrOptions({"auto"}), None],
         "method": [StrOptions({"em", "hard", "stochastic"})],
-        "criterion": [StrOptions({"auto", "bic", "aic", "icl", "held_out"})],
+        "criterion": [StrOptions({"auto", "stable", "bic", "aic", "icl", "held_out"})],
         "n_init": [Count(1)],
         "init": [StrOptions({"auto", "tree", "random", "lines"}), "array-like"],
         "max_iter": [Count(1)],
@@ -365,7 +365,13 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             )
             table = self._table(problem, X)
             if table is not None and self._is_default(problem, X):
-                return self._adopt(X, *fit_tree(problem, X, table))
+                return self._adopt(X, *fit_tree(problem, X, table, self.criterion == "stable"))
+            if self.criterion == "stable":
+                raise ValueError(
+                    "criterion='stable' chooses the leaves of a tree of linear models: it needs "
+                    "n_components='auto' and the default experts, gate, init, family, method and "
+                    "cv, without groups, for a dense table of at most 500 columns."
+                )
             n_init = self.n_init if isinstance(init, str) else 1
             seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
             if self.n_components == "auto":
@@ -416,9 +422,10 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
 
     def _is_default(self, problem, X):
         """Tell whether the number of components is that of the leaves of a tree."""
-        defaults = self.n_components, self.criterion, self.gate, self.method
+        defaults = self.n_components, self.gate, self.method
         return (
-            defaults == ("auto", "auto", "auto", "em")
+            defaults == ("auto", "auto", "em")
+            and self.criterion in ("auto", "stable")
             and self.estimator is None
             and problem.splits is problem.groups is None
             and isinstance(problem.family, Gaussian | LogLoss)

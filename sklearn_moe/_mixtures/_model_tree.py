@@ -12,6 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.linear_model import Lasso, LassoCV, LogisticRegression
+from sklearn.metrics import adjusted_rand_score
+from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
@@ -26,6 +28,7 @@ _MOST_LEAVES = 6  # whose number is chosen
 _MOST_COLUMNS = 500  # a line with more is too slow
 _MOST_ROWS = 10_000  # that a tree is grown on
 _N_FOLDS = 5
+_AGREEMENT = 0.9  # of the trees of folds, where the number of leaves is to be stable
 _N_CUTS, _FEWEST_CUTS = 15, 3  # of a column
 _MOST_TRIED = 5000  # cuts times outputs
 _N_CLOSER = 3  # rounds, each between the two cuts next to the best one
@@ -36,7 +39,7 @@ _OF_GROUPS = 1, 4, 16, 64  # and that of all samples in the lines that are kept
 _ROOT_PENALTIES = (0.1, 1, 4, 16, 64, 256)
 _LEAST_CURVATURE = 1e-4  # of a class whose probability is nearly 0 or 1
 _N_STEPS, _N_HALVINGS = 3, 5
-_N_ALPHAS, _LEAST_ALPHA = 40, 1e-4  # of the lasso
+_ALPHAS = 1e-4, 40  # the least one of the lasso, relative to the largest, and their number
 _LEAST_FACTOR = 0.01  # of a column: that of a smaller difference is left out
 _LASSO = {"max_iter": 5000, "tol": 1e-3, "random_state": 0}  # without it a global one is used
 
@@ -47,11 +50,10 @@ class Table:
 
     Z: np.ndarray  # (n_samples, n_columns + 1); the last column is 1
     S: np.ndarray  # (n_samples, n_split_columns)
-    y: np.ndarray  # (n_samples, n_outputs): a number in its deviations, or ones of classes
+    y: np.ndarray  # (n_samples, n_outputs): a number, or ones of classes
     weight: np.ndarray
     of_classes: bool
     units: tuple  # mean and deviation of what became Z
-    y_scale: float = 1.0
     rows: float = _SHRINKAGES[0]  # as which the lines count that others are shrunk toward
 
     @classmethod
@@ -70,11 +72,7 @@ class Table:
         units = center, np.where(is_number & (deviations > 0), deviations, 1)
         Z = np.pad((Z - center) / units[1], [(0, 0), (0, 1)], constant_values=1.0)
         y = np.eye(y.max() + 1)[y] if of_classes else y[:, np.newaxis]
-        table = cls(Z, S, y, weight, of_classes, units)
-        if not of_classes:
-            scale = np.sqrt(table.mean((y - table.mean(y)) ** 2))[0]
-            table = replace(table, y=y / scale, y_scale=scale) if scale > 0 else table
-        return table
+        return cls(Z, S, y, weight, of_classes, units)
 
     def at(self, rows):
         """Return the table of some samples."""
@@ -93,11 +91,12 @@ class Table:
         return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
 
     def slopes(self, lines):
-        """Return the first and second derivatives of minus the losses by the outputs."""
-        if not self.of_classes:
-            return self.y - self.Z @ lines.T, np.ones_like(self.y)
-        proba = np.exp(self.log_proba(lines)[:, -len(lines) :])
-        return self.y[:, -len(lines) :] - proba, np.maximum(proba * (1 - proba), _LEAST_CURVATURE)
+        """Return the first and second derivatives of minus the losses, of one output at a time."""
+        if self.of_classes:
+            proba = np.exp(self.log_proba(lines)[:, -len(lines) :])
+            curvature = np.maximum(proba * (1 - proba), _LEAST_CURVATURE)
+            return zip((self.y[:, -len(lines) :] - proba).T, curvature.T, strict=True)
+        return [((self.y - self.Z @ lines.T)[:, 0], np.ones(len(self.y)))]
 
     def losses(self, lines):
         """Return half the squared error, or the log loss, of each sample."""
@@ -125,7 +124,7 @@ class Table:
     @property
     def shrinkage(self):
         """Return the penalty of differences to lines that count as so many rows."""
-        return self.rows * float(self.mean(self.slopes(self.level)[1]).mean())
+        return self.rows * np.mean([self.mean(curve) for _, curve in self.slopes(self.level)])
 
     def fit(self, start, penalty=None, n_steps=None):
         """Return lines that are shrunk toward others."""
@@ -133,7 +132,7 @@ class Table:
         lines, before = start, self.weight @ self.losses(start)
         for _ in range(n_steps or (_N_STEPS if self.of_classes else 1)):
             step = np.empty_like(lines)
-            for k, (residual, curve) in enumerate(zip(*map(np.transpose, self.slopes(lines)))):
+            for k, (residual, curve) in enumerate(self.slopes(lines)):
                 slope = (self.weight * residual) @ self.Z - penalty * (lines - start)[k]
                 hessian = (self.Z.T * (self.weight * curve)) @ self.Z
                 hessian[np.diag_indices_from(hessian)] += penalty
@@ -180,7 +179,7 @@ def _best_split(table, lines, columns, cuts, least):
     columns, cuts, is_left = columns[is_large], cuts[is_large], is_left[:, is_large]
     part, share = (weight[:, np.newaxis] * is_left).T, size[is_large, np.newaxis] / weight.sum()
     gains = np.zeros(len(cuts))
-    for residual, curve in zip(*map(np.transpose, table.slopes(lines))):
+    for residual, curve in table.slopes(lines):
         # As if the columns had the same covariances on both sides.
         values, vectors = np.linalg.eigh((table.Z.T * (weight * curve)) @ table.Z)
         scores = (residual[:, np.newaxis] * table.Z) @ vectors
@@ -232,7 +231,7 @@ def find_leaves(splits, S):
     return leaves
 
 
-def _held_out(table, splits, root):
+def _losses(table, splits, root):
     """Return the loss of each sample by the lines of its leaf."""
     lines, leaves, losses = [root], find_leaves(splits, table.S), np.empty(len(table.Z))
     for split in splits:
@@ -241,6 +240,13 @@ def _held_out(table, splits, root):
     for leaf, of_leaf in enumerate(lines):
         losses[leaves == leaf] = table.at(leaves == leaf).losses(of_leaf)
     return losses
+
+
+def _agreement(table, whole, trees, size):
+    """Return the mean adjusted Rand index of the leaves of trees with those of the first."""
+    leaves = find_leaves(whole[:size], table.S)
+    others = (find_leaves(tree[:size], table.S) for tree in trees)
+    return float(np.mean([adjusted_rand_score(leaves, other) for other in others]))
 
 
 def _fold_losses(table, rows, root, folds):
@@ -264,86 +270,84 @@ class Regions(NamedTuple):
     folds: np.ndarray  # (n_samples,)
     groups: np.ndarray  # of leaves, (n_samples,)
     scores: np.ndarray  # minus the mean held-out loss, for 1, 2, ... leaves
+    agreement: np.ndarray  # of as many leaves of the folds with those of all samples
 
     def lines(self):
         """Return the lines of each group: of numbers by a lasso of what is common and differs."""
         table, root = self.table, self.root
         members = [self.groups == group for group in range(self.groups.max() + 1)]
-        tables = [replace(table, rows=rows) for rows in _OF_GROUPS]
-        losses = [sum(_fold_losses(t, r, root, self.folds).sum() for r in members) for t in tables]
-        table = tables[int(np.argmin(losses))]
-        own = [table.at(rows).fit(root, table.shrinkage) for rows in members]
-        if len(members) == 1:
-            own = [root]
+        own = [root]
+        if len(members) > 1:
+            tables = [replace(table, rows=rows) for rows in _OF_GROUPS]
+            losses = [
+                sum(_fold_losses(t, r, root, self.folds).sum() for r in members) for t in tables
+            ]
+            best = tables[int(np.argmin(losses))]
+            own = [table.at(rows).fit(root, best.shrinkage) for rows in members]
         if table.of_classes:
             return [table.in_units(lines) for lines in own]
         # A coefficient costs less the larger it is with a ridge penalty (the adaptive lasso).
-        columns, factors = [table.Z[:, :-1]], [root[0, :-1]]
-        for rows, lines in zip(members if len(members) > 1 else (), own, strict=False):
-            columns.append(table.Z * rows[:, np.newaxis])
-            factors.append((lines - root)[0])
-        factors = np.abs(np.concatenate(factors))
-        factors[factors < _LEAST_FACTOR * factors.max()] = 0
-        is_used = factors > 0
-        design, y, weight = (np.hstack(columns) * factors)[:, is_used], table.y[:, 0], table.weight
-        coef, intercept = np.zeros(len(factors)), float(table.mean(y))
-        if design.shape[1]:
-            slopes = (weight * (y - intercept)) @ (design - table.mean(design))
-            largest = np.abs(slopes).max() / weight.sum()
-            alphas = largest * np.geomspace(1, _LEAST_ALPHA, _N_ALPHAS)
-            cv = [(self.folds != f).nonzero() + (self.folds == f).nonzero() for f in set(self.folds)]
-            lasso = LassoCV(alphas=alphas, cv=cv, **_LASSO).fit(design, y, weight)
-            coef[is_used], intercept = lasso.coef_ * factors[is_used], lasso.intercept_
-        n = table.Z.shape[1] - 1
-        common, differences = np.append(coef[:n], intercept), coef[n:].reshape(-1, n + 1)
-        lines = common + (differences if len(differences) else [[0]])
-        return [table.in_units(line * table.y_scale) for line in lines]
+        factors = np.abs([root, *(lines - root for lines in own)])[:, 0]
+        factors[0, -1] = 0  # the level is free
+        is_used = factors > _LEAST_FACTOR * factors.max()
+        every = np.stack([np.ones_like(self.groups), *members], axis=1)[:, :, np.newaxis]
+        design = (every * (table.Z[:, np.newaxis] * factors))[:, is_used]
+        coef, y, level = np.zeros(factors.shape), table.y[:, 0], table.level[0, -1]
+        if is_used.any():
+            slopes = (table.weight * (y - level)) @ (design - table.mean(design))
+            alphas = np.abs(slopes).max() / table.weight.sum() * np.geomspace(1, *_ALPHAS)
+            lasso = LassoCV(alphas=alphas, cv=PredefinedSplit(self.folds), **_LASSO)
+            lasso.fit(design, y, table.weight)
+            coef[is_used], level = lasso.coef_ * factors[is_used], lasso.intercept_
+        coef[0, -1] = level
+        return [table.in_units(coef[0] + difference) for difference in coef[1:]]
 
 
-def find_regions(table, n_groups, least_share):
+def find_regions(table, n_groups, least_share, is_stable=False):
     """Return the regions of a model tree, of so many groups of leaves, or as held-out rows say.
 
     Leaves are grown greedily. Then those are one group whose common lines are better for rows that
-    are held out, or, for a given number, the least worse.
+    are held out, or, for a given number, the least worse. With `is_stable` the trees of the folds
+    have to part the samples as that of all does.
     """
     samples = np.column_stack([table.S, table.y])
     codes = np.unique(samples, axis=0, return_inverse=True)[1].ravel()
     n_codes = codes.max() + 1  # equal samples are in the same fold
     folds = np.random.RandomState(0).permutation(n_codes)[codes] % min(_N_FOLDS, n_codes)
     some = draw_rows(len(codes), _MOST_ROWS)
-    small, of_small = table.at(some), folds[some]
-    parts = [(small.at(of_small != f), of_small == f) for f in range(folds.max() + 1)]
-    if len(parts) == 1:
-        parts = [(small, of_small == 0)]
-    roots = [[t.fit(t.level, penalty) for penalty in _ROOT_PENALTIES] for t, _ in parts]
-
-    def loss(lines, rows):
-        there = small.at(rows)
-        return there.weight @ there.losses(lines)
-
-    losses = [[loss(line, rows) for line in root] for root, (_, rows) in zip(roots, parts)]
-    best = int(np.sum(losses, axis=0).argmin())
-    root, n_leaves = table.fit(table.level, _ROOT_PENALTIES[best]), 2 * (n_groups or 0)
-    held_out = np.zeros((len(_SHRINKAGES), _MOST_LEAVES, len(some)))
-    for of_fold, (train, rows) in zip(roots, parts) if n_groups is None else ():
-        for of_rows, counted in zip(held_out, _SHRINKAGES):
-            splits = grow(replace(train, rows=counted), of_fold[best], _MOST_LEAVES, least_share)
-            for size in range(_MOST_LEAVES):
-                of_rows[size, rows] = _held_out(small.at(rows), splits[:size], of_fold[best])
-    scores, counted = [], _SHRINKAGES[0]
+    small, tests = table.at(some), [folds[some] == fold for fold in range(folds.max() + 1)]
+    trains = [small.at(~test) if len(tests) > 1 else small for test in tests]
+    held_out = np.empty((len(_ROOT_PENALTIES), len(some)))
+    roots = [[t.fit(t.level, penalty) for penalty in _ROOT_PENALTIES] for t in trains]
+    for test, of_fold in zip(tests, roots, strict=True):
+        held_out[:, test] = [small.at(test).losses(lines) for lines in of_fold]
+    best = int(small.mean(held_out.T).argmin())
+    root = table.fit(table.level, _ROOT_PENALTIES[best])
+    n_leaves, rows, scores, agreement = 2 * (n_groups or 0), _SHRINKAGES[0], None, None
     if n_groups is None:  # the fewest that are not clearly worse than the best
-        losses = held_out.reshape(-1, len(some))
-        worse = losses - losses[small.mean(losses.T).argmin()]
-        mean = small.mean(worse.T)
-        error = np.sqrt(small.mean((worse.T - mean) ** 2) / small.weight.sum())
-        by_size, is_good = (v.reshape(-1, _MOST_LEAVES) for v in (mean, mean <= error))
-        size = int(is_good.any(axis=0).argmax())
-        place = int(by_size[:, size].argmin())
-        scores, n_leaves, counted = -small.mean(held_out[place].T), size + 1, _SHRINKAGES[place]
-    table, small = (replace(t, rows=counted) for t in (table, small))
+        held_out, trees = np.empty((len(_SHRINKAGES), _MOST_LEAVES, len(some))), []
+        for rows, losses in zip(_SHRINKAGES, held_out, strict=True):
+            trees.append([])
+            for train, test, of_fold in zip(trains, tests, roots, strict=True):
+                there = replace(train, rows=rows)
+                trees[-1].append(grow(there, of_fold[best], _MOST_LEAVES, least_share))
+                for size in range(_MOST_LEAVES):
+                    splits = trees[-1][-1][:size]
+                    losses[size, test] = _losses(small.at(test), splits, of_fold[best])
+        means = held_out @ small.weight / small.weight.sum()
+        k = int(means.min(axis=1).argmin())
+        rows, losses, means = _SHRINKAGES[k], held_out[k], means[k]
+        whole = grow(replace(small, rows=rows), root, _MOST_LEAVES, least_share)
+        agreement = np.array([_agreement(small, whole, trees[k], n) for n in range(_MOST_LEAVES)])
+        is_allowed = agreement > (_AGREEMENT if is_stable else -1)
+        place = np.where(is_allowed, means, np.inf).argmin()
+        worse, mean = losses - losses[place], means - means[place]
+        errors = np.sqrt((worse - mean[:, np.newaxis]) ** 2 @ small.weight) / small.weight.sum()
+        n_leaves, scores = 1 + int((is_allowed & (mean <= errors)).argmax()), -means
+    table, small = (replace(t, rows=rows) for t in (table, small))
     splits = grow(small, root, n_leaves, least_share, True)
     groups = _merge(table, find_leaves(splits, table.S), root, folds, n_groups)
-    return Regions(table, root, folds, groups, scores)
+    return Regions(table, root, folds, groups, scores, agreement)
 
 
 def _merge(table, leaves, root, folds, n_groups):
@@ -363,9 +367,9 @@ def _merge(table, leaves, root, folds, n_groups):
     return np.argmax(parts, axis=0)
 
 
-def fit_tree(problem, X, table):
+def fit_tree(problem, X, table, is_stable):
     """Return problem and run of the mixture that a model tree is, and the table of its leaves."""
-    regions = find_regions(table, None, problem.min_prior)
+    regions = find_regions(table, None, problem.min_prior, is_stable)
     lines, n_columns = regions.lines(), table.Z.shape[1] - 1
     if table.of_classes:
         expert = without_slopes(LogisticRegression(max_iter=1000), table.Z[:, :-1], problem.target)
@@ -387,5 +391,9 @@ def fit_tree(problem, X, table):
     likelihood = float(problem.weight @ log_density)
     bounds = (likelihood / problem.weight.sum(),)
     run = Run(0, np.arange(len(lines)), responsibilities, model, likelihood, bounds, True)
-    n_leaves = list(range(1, len(regions.scores) + 1))
-    return problem, run, {"n_leaves": n_leaves, "held_out": regions.scores.tolist()}
+    scores = (
+        regions.scores if table.of_classes else -0.5 * np.log(-4 * np.pi * np.e * regions.scores)
+    )
+    n_leaves = [*range(1, len(scores) + 1)]
+    selection = {"n_leaves": n_leaves, "held_out": scores.tolist()}
+    return problem, run, selection | {"agreement": regions.agreement.tolist()}

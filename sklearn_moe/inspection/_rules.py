@@ -189,8 +189,8 @@ class RegionRules:
         if not is_constant:
             title += f" The words give the right expert for {self.fidelity:.1%} of the rows."
         if not np.isnan(self.words_score):
-            scores = f"{self.words_score:.3f} by the words alone, {self.model_score:.3f} by the model"
-            title += f" {self.total_name} {scores}."
+            title += f" {self.total_name} {self.words_score:.3f} by the words alone, "
+            title += f"{self.model_score:.3f} by the model."
         for k, words in enumerate(() if is_constant else self.where):
             text = f"{self.share[k]:.1%} of the rows"
             if not np.isnan(self.expert_fidelity[k]):
@@ -361,6 +361,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         totals = [(part == y[:, 0]).mean() for part in found]
         scores, y = 1.0 * (classes[proba.argmax(axis=2)] == y), classes[1:] == y
 
+    by_words, by_model = (np.nan if is_constant else float(total) for total in totals)
+
     def outputs_at(X):
         return expert_outputs(mixture, final_step(estimator, X)[1])[0]
 
@@ -377,7 +379,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         float(right.mean()),
         _means(right[:, np.newaxis], own),
         total_name,
-        *(np.nan if is_constant else float(total) for total in totals),
+        by_words,
+        by_model,
         score_name,
         _means(scores, own & ~is_constant) ** power,
         _means(scores, ~own) ** power,
