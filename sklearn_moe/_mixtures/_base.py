@@ -83,8 +83,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     {estimator}
 
     n_components : int or "auto", default=2
-        Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
-        a row are no better by `criterion`, and keeps the best.
+        Number of components. "auto" chooses it by `criterion`.
 
     gate : "auto", estimator or None, default="auto"
         How the share of each component depends on x. "auto" fits the mixture with a
@@ -109,11 +108,22 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
         model with the largest likelihood of all iterations is kept.
 
-    criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
-        How `n_components="auto"` chooses: by an information criterion, or by the mean
-        log-likelihood of samples that are held out ("held_out": `cv` folds, or 5). "auto" is "bic"
-        where the parameters of experts and gate can be counted (linear models, trees, mixtures of
-        them), else "held_out". For "bic" n is the number of samples: where all weights are whole
+    criterion : {"auto", "stable", "bic", "aic", "icl", "held_out"}, default="auto"
+        How `n_components="auto"` chooses. With the default experts, gate, `init`, `family`,
+        `method` and `cv`, without groups, "auto" grows a tree of linear models, which is the
+        mixture, without EM: greedy splits into at most six leaves, the fewest that predict five
+        folds as well as the best number does, by one standard error of the difference. Leaves whose
+        common line predicts the folds as well are one component. A line counts the line of all
+        samples as some more rows; those of numbers are then refitted together by a lasso of what
+        they share and where they differ. The gate has no doubt, so that
+        :func:`~sklearn_moe.inspection.region_rules` says what is predicted. "stable" takes only as
+        many leaves as the trees of the folds agree about (adjusted Rand index above .9 on average),
+        perhaps one. Regimes that overlap, or whose border is oblique, are found by the others.
+        These fit mixtures of 1, 2, ... components by EM, 10 at most, until two in a row are no
+        better, by an information criterion or by the mean log-likelihood of samples that are held
+        out ("held_out": `cv` folds, or 5). For parts of your own "auto" is "bic" where the
+        parameters of experts and gate can be counted (linear models, trees, mixtures of them), else
+        "held_out". For "bic" n is the number of samples: where all weights are whole
         numbers their sum, divided by their greatest common divisor, else Kish's effective size,
         (sum w)^2 / sum w^2. The log-likelihood is scaled alike: a factor of all weights does not
         count. With `groups` the likelihood has the geometric mean of a group's gates: it
@@ -121,13 +131,17 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         `gate=None`.
 
     n_init : int, default=10
-        Number of starts. All run for 10 iterations, and those to the end whose log-likelihood per
-        sample is then at most .1 less than that of the best one.
+        Number of random starts. All run for 10 iterations, and those to the end whose
+        log-likelihood per sample is then at most .1 less than that of the best one.
 
-    init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
+    init : {"auto", "tree", "random", "lines"} or array-like of shape (n_samples, n_components), \
+            default="auto"
         How a run starts: "random" components; "lines", experts fitted to a few random samples each,
-        where a sample belongs to the expert that predicts it best; or given responsibilities, for
-        a single run.
+        where a sample belongs to the expert that predicts it best; "tree", the leaves of a tree of
+        linear models, those that are most alike together, for a single run that does not depend on
+        `random_state` and knows no more than 500 columns, with one for each category; or given
+        responsibilities, for a single run. "auto" adds "tree" to the random starts if the gate is
+        "auto" or a tree.
 
     max_iter : int, default=500
         Maximum number of iterations of a run.
@@ -202,9 +216,12 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         Whether it converged; always False for "stochastic".
 
     selection_ : dict of str to list
-        With `n_components="auto"`, for every number tried: "n_components", "log_likelihood",
-        "n_parameters" (None if they cannot be counted), "entropy" of the responsibilities, "bic",
-        "aic" and "icl" (NaN without a number of parameters), and perhaps "held_out".
+        With `n_components="auto"`, for every number tried, of a tree of linear models: "n_leaves",
+        "held_out" (of numbers with one standard deviation for all leaves) and "agreement", the mean
+        adjusted Rand index of such trees of the folds with that of all samples. Else
+        "n_components", "log_likelihood", "n_parameters" (None if they cannot be counted), "entropy"
+        of the responsibilities, "bic", "aic" and "icl" (NaN without a number of parameters), and
+        perhaps "held_out".
         `pandas.DataFrame(selection_)` is a table of it.
 
     n_features_in_ : int

@@ -23,12 +23,13 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
     Numbers are standardized, or left as they are. A missing one is the mean; with `add_indicator` a
     column says so, if some were missing in `fit`. Categories become columns of zeros and ones,
-    without one for the first category. A missing one has a column of its own, or, if `fit` had
+    without one for the first category, with `drop="if_binary"` if there are two. A missing one has a column of its own, or, if `fit` had
     none, is the most frequent one; so is a category that `fit` did not see.
     """
 
-    def __init__(self, add_indicator=True, standardize=True):
+    def __init__(self, add_indicator=True, standardize=True, drop="first"):
         self.add_indicator = add_indicator
+        self.drop = drop
         self.standardize = standardize
 
     def fit(self, X, y=None):
@@ -39,7 +40,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         mean = SimpleImputer(keep_empty_features=True, add_indicator=self.add_indicator)
         scaler = StandardScaler() if self.standardize else "passthrough"
         mode = SimpleImputer(strategy="most_frequent", keep_empty_features=True, add_indicator=True)
-        code = OneHotEncoder(drop="first", sparse_output=False)
+        code = OneHotEncoder(drop=self.drop, sparse_output=False)
         parts = [
             ("numbers", make_pipeline(mean, scaler), numbers),
             ("categories", make_pipeline(mode, code), columns),
@@ -101,4 +102,5 @@ def default_gates(X, weight, n_components):
 
 def encoded(tree, X):
     """Return a tree that takes X, and whose thresholds are values of its columns if they can be."""
-    return tree if _is_plain(X) else make_pipeline(TableEncoder(add_indicator=False), tree)
+    encoder = TableEncoder(add_indicator=False, drop="if_binary")
+    return tree if _is_plain(X) else make_pipeline(encoder, tree)

@@ -46,7 +46,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         :class:`~sklearn.linear_model.LinearRegression`; with categories or missing values
         :class:`~sklearn.linear_model.Ridge` of the encoded columns: a column per category but the
         first, numbers standardized, and missing ones replaced by the mean, with a column that says
-        so.
+        so. With `n_components="auto"` :class:`~sklearn.linear_model.Lasso` of such columns.
 
     family : {"auto", "gaussian", "poisson", "gamma"} or callable, default="auto"
         The distribution of y around an expert's prediction. "gaussian" has a standard deviation

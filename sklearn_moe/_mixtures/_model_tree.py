@@ -65,7 +65,7 @@ class Table:
         Z, of_classes = TableEncoder().fit_transform(X), y.dtype.kind == "i"
         if Z.shape[1] > _MOST_COLUMNS:
             return None
-        S = TableEncoder(add_indicator=False, standardize=False).fit_transform(X)
+        S = TableEncoder(False, standardize=False, drop="if_binary").fit_transform(X)
         is_number = ~((Z == 0) | (Z == 1)).all(axis=0)  # standardized, but without the weights
         center = np.where(is_number, np.average(Z, axis=0, weights=weight), 0)
         deviations = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weight))
@@ -339,7 +339,7 @@ def find_regions(table, n_groups, least_share, is_stable=False):
         rows, losses, means = _SHRINKAGES[k], held_out[k], means[k]
         whole = grow(replace(small, rows=rows), root, _MOST_LEAVES, least_share)
         agreement = np.array([_agreement(small, whole, trees[k], n) for n in range(_MOST_LEAVES)])
-        is_allowed = agreement > (_AGREEMENT if is_stable else -1)
+        is_allowed = np.minimum.accumulate(agreement) > (_AGREEMENT if is_stable else -1)
         place = np.where(is_allowed, means, np.inf).argmin()
         worse, mean = losses - losses[place], means - means[place]
         errors = np.sqrt((worse - mean[:, np.newaxis]) ** 2 @ small.weight) / small.weight.sum()

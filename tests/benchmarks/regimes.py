@@ -46,7 +46,7 @@ from sklearn_moe.inspection import routing_stability
 MOST_ROWS, N_FOLDS, N_REFITS = 1000, 3, 8
 SCORES = {"regression": ["r2", "words"], "classification": ["log_loss", "accuracy", "words"]}
 PACKAGES["Cubist"] = "cubist"
-MIXTURE = "mixture"
+MIXTURE, STABLE = "mixture", "mixture, stable"
 LMTREE = """
 suppressMessages(library(partykit))
 train <- read.csv("train.csv"); names <- setdiff(names(train), "y")
@@ -106,6 +106,7 @@ def spline_ridge(seed):
 MODELS = {
     "regression": {
         MIXTURE: of("sklearn_moe.MixtureRegressor", n_components="auto"),
+        STABLE: of("sklearn_moe.MixtureRegressor", n_components="auto", criterion="stable"),
         "linear": RIDGE,
         "spline ridge": spline_ridge,
         "tree": of("sklearn.tree.DecisionTreeRegressor", max_leaf_nodes=8),
@@ -115,6 +116,7 @@ MODELS = {
     },
     "classification": {
         MIXTURE: of("sklearn_moe.MixtureClassifier", n_components="auto"),
+        STABLE: of("sklearn_moe.MixtureClassifier", n_components="auto", criterion="stable"),
         "tree": of("sklearn.tree.DecisionTreeClassifier", max_leaf_nodes=8),
         **{name: OTHERS["classification"][name] for name in ("linear", EBM, TREES)},
     },
@@ -150,7 +152,7 @@ def n_read(model):
 def run(fit, table):
     """Fit one model on one fold and return a line of the results."""
     build, seed = MODELS[fit.kind][fit.model], N_FOLDS * fit.repeat + fit.fold
-    is_mixture = fit.model == MIXTURE
+    is_mixture = fit.model in (MIXTURE, STABLE)
     folds = split(fit.kind, table, fit.repeat, fit.fold, N_FOLDS, encoded=not is_mixture)
     model, found = quiet(fit_and_score, fit.kind, build, seed, *folds)
     if is_mixture:
@@ -174,14 +176,15 @@ def load(path, names):
     return {key: table.head(MOST_ROWS) for key, table in tables if not names or key[1] in names}
 
 
-def stability(kind, name, table):
+def stability(name, model, table):
     """Return a line: the number of experts, and how refits agree with the first fit."""
     X, y = table.drop(columns="target"), table["target"]
-    model = MODELS[kind][MIXTURE](0).fit(X, y)
-    if model.n_components_ == 1:
-        return name, "1", "one rule", ""
-    found = quiet(routing_stability, model, X, y, n_refits=N_REFITS, random_state=0)
-    return name, str(model.n_components_), f"{found.n_agree} of {N_REFITS}", f"{found.mean:.2f}"
+    mixture = quiet(MODELS["regression"][model](0).fit, X, y)
+    if mixture.n_components_ == 1:
+        return name, model, "1", "one rule", ""
+    found = quiet(routing_stability, mixture, X, y, n_refits=N_REFITS, random_state=0)
+    agree = f"{found.n_agree} of {N_REFITS}"
+    return name, model, str(mixture.n_components_), agree, f"{found.mean:.2f}"
 
 
 def beside_flexmix(folder, name, target, column, by, n_components, n_starts=10, n_turns=3):
@@ -232,9 +235,10 @@ def main():
         return
     tables = load(options.data, options.tables)
     if options.what == "stability":
-        header = "table", "experts", "refits that agree", "mean adjusted Rand index"
+        header = "table", "model", "experts", "refits that agree", "mean adjusted Rand index"
         numbers = [key for key in tables if key[0] == "regression"]
-        print_table(header, (stability(*key, tables[key]) for key in numbers))
+        pairs = product(numbers, (MIXTURE, STABLE))
+        print_table(header, (stability(key[1], model, tables[key]) for key, model in pairs))
         return
     models = [name for name in options.models if not is_missing(name)]
     repeats = product(range(options.repeats), tables, range(N_FOLDS), models)

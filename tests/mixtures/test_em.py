@@ -281,7 +281,7 @@ def test_rows_of_a_group_are_of_one_component():
 
 @pytest.mark.parametrize("gate", [None, LOGIT, TREE])
 @pytest.mark.parametrize("kind", [MixtureRegressor, MixtureClassifier])
-@pytest.mark.parametrize("init", ["random", "lines"])
+@pytest.mark.parametrize("init", ["random", "lines", "tree"])
 @brief_fits
 def test_weights_are_as_many_rows(kind, gate, init):
     X, y = two_lines(200)[:2] if kind is MixtureRegressor else two_rules_of_classes(200)

@@ -77,6 +77,15 @@ FITS = {
     "family of a table": (by(family=lambda y, p, w: np.ones((len(y), 2))), r"family.*\(80,\), got"),
     "family of NaN": (by(family=lambda y, p, w: np.full(len(y), np.nan)), "family.*(NaN|nan)"),
     "family of nothing": (by(family=lambda y, p, w: np.full(len(y), -np.inf)), "40 of 40.*y=-?\\d"),
+    "tree of many columns": (
+        (of_numbers(init="tree"), {"X": np.tile(X, 300)}),
+        r"init='tree'.*500 columns.*\(40, 600\)",
+    ),
+    "stable of own experts": (
+        by(estimator=LinearRegression(), n_components="auto", criterion="stable"),
+        "criterion='stable'.*default experts",
+    ),
+    "stable of two": (by(criterion="stable"), "criterion='stable'.*n_components='auto'"),
     "start of another shape": (by(init=np.ones((40, 3))), r"init.*\(40, 2\).*\(40, 3\)"),
     "start of one axis": (by(init=np.ones(40)), "init"),
     "negative start": (by(init=np.full((40, 2), -1)), "init.*0 or more"),

@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import brief_fits, predictions
-from made_up import counts, three_rules, two_lines, two_rules_of_classes
+from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
@@ -247,6 +248,61 @@ def test_classes_of_frames():
     mixture.fit(X[:400], y[:400], groups=groups[:400])
     assert mixture.score(X[400:], y[400:]) > 0.95
     assert np.isfinite(mixture.bic(X, y))
+
+
+@pytest.mark.parametrize("criterion", ["auto", "stable"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tree_of_lines_tells_how_many_rules_there_are(kind, criterion):
+    X, y, rule = shops(0)
+    new, expected, new_rule = shops(1)
+    least = 0.98
+    if kind == "classes":
+        rng, least = np.random.default_rng(0), 0.8  # classes are drawn
+        rule, new_rule = np.fmin(rule, 1), np.fmin(new_rule, 1)
+        y, expected = (
+            rng.uniform(size=600) < expit(np.where(r, -4, 4) * f["heat"])
+            for r, f in ((rule, X), (new_rule, new))
+        )
+    mixture = KINDS[kind](None, "auto", criterion=criterion).fit(X, y)
+    assert adjusted_rand_score(new_rule, mixture.apply(new)) == 1
+    assert mixture.score(new, expected) > least
+    assert mixture.selection_["n_leaves"] == [1, 2, 3, 4, 5, 6]
+    assert min(mixture.selection_["agreement"][: max(rule) + 1]) > 0.9
+    rules = region_rules(mixture, new, expected)
+    assert rules.fidelity == 1
+    assert_allclose([rules.words_score, rules.model_score], mixture.score(new, expected), atol=1e-4)
+    assert f"{rules.total_name} {rules.words_score:.3f} by the words alone" in " ".join(
+        str(rules).split()
+    )
+    again = clone(mixture).set_params(random_state=5).fit(X, y)  # nothing is drawn
+    assert_allclose(again.score_samples(new, expected), mixture.score_samples(new, expected))
+    linear = X["heat"] + 0.5 * X["open"] + np.random.default_rng(0).normal(size=len(X))
+    one = clone(mixture).fit(X, linear > 0 if kind == "classes" else linear)
+    assert (one.n_components_, one.gate_) == (1, None)
+
+
+def test_a_split_that_does_not_come_again_is_not_stable():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(150, 1))
+    X = x + 0.3 * rng.normal(size=(150, 6))  # six columns that say the same
+    y = np.where(x[:, 0] > 0, 2, -2) * x[:, 0] + rng.normal(size=150)
+    found = {c: MixtureRegressor(None, "auto", criterion=c).fit(X, y) for c in ("auto", "stable")}
+    assert found["auto"].n_components_ > found["stable"].n_components_ == 1
+    assert found["stable"].selection_["agreement"][1] < 0.9
+
+
+@brief_fits
+@pytest.mark.parametrize("gate", ["auto", TREE])
+def test_a_tree_of_lines_is_a_start_that_is_not_drawn(gate):
+    X, y, quadrant = quadrants(0, 800)
+    fits = [
+        MixtureRegressor(None, 4, gate=gate, init="tree", random_state=seed).fit(X, y)
+        for seed in (0, 1)
+    ]
+    assert adjusted_rand_score(quadrant, fits[0].apply(X)) > 0.95
+    assert_allclose(fits[0].predict(X), fits[1].predict(X))
+    drawn = MixtureRegressor(None, 4, gate=gate, n_init=1, random_state=0)
+    assert drawn.fit(X, y).lower_bound_ >= fits[0].lower_bound_ - 1e-6  # it is one of the starts
 
 
 GATES = {"step": "tree_", "oblique": "coef_", "none": None}
