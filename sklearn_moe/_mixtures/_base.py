@@ -141,7 +141,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         linear models, those that are most alike together, for a single run that does not depend on
         `random_state` and knows no more than 500 columns, with one for each category; or given
         responsibilities, for a single run. "auto" adds "tree" to the random starts if the gate is
-        "auto" or a tree.
+        "auto" or a tree, and X is a table that it takes.
 
     max_iter : int, default=500
         Maximum number of iterations of a run.
@@ -429,7 +429,12 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         is_read = gate == "auto" if isinstance(gate, str) else hasattr(gate, "max_leaf_nodes")
         if not (isinstance(init, str) and (init == "tree" or (init == "auto" and is_read))):
             return None
-        table = Table.of(X, problem.y, problem.weight)
+        table = None
+        try:
+            table = Table.of(X, problem.y, problem.weight)
+        except (TypeError, ValueError):  # experts of the user may take what the tree does not
+            if init == "tree":
+                raise
         if table is None and init == "tree":
             raise ValueError(
                 "init='tree' takes tables of at most 500 columns, one for each category, got X of "

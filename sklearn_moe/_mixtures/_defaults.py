@@ -23,8 +23,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
     Numbers are standardized, or left as they are. A missing one is the mean; with `add_indicator` a
     column says so, if some were missing in `fit`. Categories become columns of zeros and ones,
-    without one for the first category, with `drop="if_binary"` if there are two. A missing one has a column of its own, or, if `fit` had
-    none, is the most frequent one; so is a category that `fit` did not see.
+    without one for the first category, or with `drop="if_binary"` if there are two. A missing one
+    has a column of its own, or, if `fit` had none, is the most frequent one; so is a category that
+    `fit` did not see.
     """
 
     def __init__(self, add_indicator=True, standardize=True, drop="first"):

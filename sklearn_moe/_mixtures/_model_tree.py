@@ -50,10 +50,10 @@ class Table:
 
     Z: np.ndarray  # (n_samples, n_columns + 1); the last column is 1
     S: np.ndarray  # (n_samples, n_split_columns)
-    y: np.ndarray  # (n_samples, n_outputs): a number, or ones of classes
+    y: np.ndarray  # (n_samples, n_outputs): a number in its deviations, or ones of classes
     weight: np.ndarray
     of_classes: bool
-    units: tuple  # mean and deviation of what became Z
+    units: tuple  # means and deviations of what became Z, and the deviation of y
     rows: float = _SHRINKAGES[0]  # as which the lines count that others are shrunk toward
 
     @classmethod
@@ -69,9 +69,10 @@ class Table:
         is_number = ~((Z == 0) | (Z == 1)).all(axis=0)  # standardized, but without the weights
         center = np.where(is_number, np.average(Z, axis=0, weights=weight), 0)
         deviations = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weight))
-        units = center, np.where(is_number & (deviations > 0), deviations, 1)
+        y_scale = 1.0 if of_classes else np.std(y)
+        units = center, np.where(is_number & (deviations > 0), deviations, 1), y_scale or 1.0
         Z = np.pad((Z - center) / units[1], [(0, 0), (0, 1)], constant_values=1.0)
-        y = np.eye(y.max() + 1)[y] if of_classes else y[:, np.newaxis]
+        y = np.eye(y.max() + 1)[y] if of_classes else y[:, np.newaxis] / units[2]
         return cls(Z, S, y, weight, of_classes, units)
 
     def at(self, rows):
@@ -106,9 +107,9 @@ class Table:
 
     def in_units(self, lines):
         """Return coefficients of the encoded columns as they were, and intercepts."""
-        center, scale = self.units
-        coef = lines[..., :-1] / scale
-        return coef, lines[..., -1] - coef @ center
+        center, scale, y_scale = self.units
+        coef = lines[..., :-1] / scale * y_scale
+        return coef, lines[..., -1] * y_scale - coef @ center
 
     @property
     def level(self):
@@ -391,9 +392,10 @@ def fit_tree(problem, X, table, is_stable):
     likelihood = float(problem.weight @ log_density)
     bounds = (likelihood / problem.weight.sum(),)
     run = Run(0, np.arange(len(lines)), responsibilities, model, likelihood, bounds, True)
-    scores = (
-        regions.scores if table.of_classes else -0.5 * np.log(-4 * np.pi * np.e * regions.scores)
-    )
+    scores = regions.scores
+    if not table.of_classes:  # half a mean square is what they are minus of
+        variances = np.maximum(-2 * scores, np.finfo(float).tiny)
+        scores = -0.5 * np.log(2 * np.pi * np.e * variances) - np.log(table.units[2])
     n_leaves = [*range(1, len(scores) + 1)]
     selection = {"n_leaves": n_leaves, "held_out": scores.tolist()}
     return problem, run, selection | {"agreement": regions.agreement.tolist()}

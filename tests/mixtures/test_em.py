@@ -189,7 +189,7 @@ def test_small_components_are_dropped_and_it_is_said():
         mixture.set_params(min_prior=0.7).fit(X, y)
 
 
-@pytest.mark.parametrize("n_components", [1, 2])
+@pytest.mark.parametrize("n_components", [1, 2, "auto"])
 def test_a_constant_is_exact_whatever_its_value(n_components):
     X, mixture = two_lines(50)[0], MixtureRegressor(n_components=n_components, random_state=0)
     found = [mixture.fit(X, np.full(50, y)).lower_bound_ for y in (0.1, 0.3, 1 / 3, -7, 1e4)]

@@ -325,6 +325,7 @@ def test_the_gate_is_the_kind_that_the_regimes_need(border):
 
 def test_frames_with_categories_and_other_columns_for_the_gate():
     frame, y = frame_of()
+    frame["day"] = pd.Timestamp("2024-01-01")  # which the default parts do not take
     encoder = OneHotEncoder(drop="first")
     columns = make_column_transformer((encoder, ["city"]), ("passthrough", ["dose"]))
     gate = make_pipeline(make_column_transformer(("passthrough", ["age"])), TREE)
@@ -335,11 +336,11 @@ def test_frames_with_categories_and_other_columns_for_the_gate():
     assert sorted(round(e[-1].coef_[-1], 1) for e in mixture.experts_) == [-1, 2]
     assert_allclose([e[-1].coef_[0] for e in mixture.experts_], 1, atol=0.05)
     assert_allclose(mixture.gate_[-1].tree_.threshold[0], 0.2, atol=0.05)
-    assert list(mixture.feature_names_in_) == ["age", "dose", "city"]
+    assert list(mixture.feature_names_in_) == ["age", "dose", "city", "day"]
     before = mixture.predict(frame)
     assert_allclose(mixture.fit(frame[:300], y[:300]).predict(frame), before, atol=1e-6)
     with pytest.raises(ValueError, match="same order"):
-        mixture.predict(frame[["city", "dose", "age"]])
+        mixture.predict(frame[["city", "dose", "age", "day"]])
 
 
 @brief_fits
