@@ -28,6 +28,7 @@ _parameters.estimator_params.BalanceParams _parameters.estimator_params.FitCheck
 _parameters.estimator_params.RouterParams _parameters.estimator_params.SolverParams
 _data.statistics.FirstRows _data.tables.Categories
 _mixtures._estimators.MixtureClassifier _mixtures._estimators.MixtureRegressor
+_mixtures._defaults.TableEncoder
 _mixtures._families.Gamma _mixtures._families.Gaussian _mixtures._families.LogLoss
 _mixtures._families.OwnDensity _mixtures._families.Poisson
 _data.targets.ClassTarget _data.targets.LabelTarget _data.targets.NumberTarget
@@ -196,7 +197,7 @@ def _from_array(value):
 
 
 def trusted_types() -> list[str]:
-    """Return the names of all types and functions of this library that a stored model may hold.
+    """Return the names of all types and functions that a stored model of this library may hold.
 
     For `skops.io.load`, which runs nothing that is not named. What you have registered or passed
     as a parameter yourself is not among them.
@@ -220,7 +221,8 @@ def trusted_types() -> list[str]:
     names = {name for registry in _REGISTRIES for name in _names(registry)}
     names.update(f"sklearn_moe.{name}" for name in _OTHERS.split())
     names.update(_names(torch.device), _names(type(Path())))
-    return sorted(name for name in names if name.startswith(_OURS))
+    ours = (name for name in names if name.startswith(_OURS))
+    return sorted([*ours, "numpy.dtype"])  # scikit-learn's imputers hold one
 
 
 def _names(part):

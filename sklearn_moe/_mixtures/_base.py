@@ -36,8 +36,11 @@ from .._data import SamplesLike
 from .._data.tables import column_name, column_values, is_missing
 from .._data.validation import check_groups
 from .._validation import Count, check_named, check_same_length, name_in_errors
-from ._criteria import count_all, criteria, held_out, information
+from ._criteria import compare_gates, count_all, criteria, held_out, information
+from ._defaults import default_expert, default_gates
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
+from ._families import Gaussian, LogLoss
+from ._model_tree import Table, find_regions, fit_tree
 from ._weighted import Template, last_step, takes_weights
 
 if TYPE_CHECKING:
@@ -51,11 +54,12 @@ _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
 
 # What scikit-learn says of X, what a column of X then holds, and what helps.
 _REMEDIES = {
-    "convert string|bytes/strings": (
+    "convert string|bytes/strings|no numbers": (
         "text",
         lambda column: any(isinstance(value, str) for value in column),
-        "Encode it in the pipelines of experts and gate, for instance make_pipeline("
-        "make_column_transformer((OneHotEncoder(), columns), remainder='passthrough'), Ridge()).",
+        "Pass a data frame, of which the default experts and gate take such columns, or encode it "
+        "in pipelines of your own, for instance make_pipeline(make_column_transformer("
+        "(OneHotEncoder(), columns), remainder='passthrough'), Ridge()).",
     ),
     "contains NaN": (
         "NaN",
@@ -79,16 +83,22 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     {estimator}
 
     n_components : int or "auto", default=2
-        Number of components. "auto" fits mixtures of 1, 2, ... components, 10 at most, until two in
-        a row are no better by `criterion`, and keeps the best.
+        Number of components. "auto" chooses it by `criterion`.
 
-    gate : estimator or None, default=None
-        How the share of each component depends on x: a classifier with `predict_proba` whose `fit`
-        takes `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one. A
-        :class:`~sklearn.tree.DecisionTreeClassifier` gives regions that can be read, a
-        :class:`~sklearn.linear_model.LogisticRegression` borders that are linear and soft. It is
-        fitted to each sample once per component, with the responsibilities as weights. None:
-        constant shares.
+    gate : "auto", estimator or None, default="auto"
+        How the share of each component depends on x. "auto" fits the mixture with a
+        :class:`~sklearn.tree.DecisionTreeClassifier` of at most eight leaves, pruned by BIC, from
+        all starts; and from the responsibilities that it finds with constant shares, and with a
+        :class:`~sklearn.linear_model.LogisticRegression`. It keeps the best by `criterion` (by
+        "bic" for "auto" and "held_out"); constant shares unless another gate is better by more than
+        2. It takes tables as the default experts do, but is not told which numbers are missing.
+        An estimator is a classifier with `predict_proba` whose `fit` takes `sample_weight`, or a
+        :class:`~sklearn.pipeline.Pipeline` that ends in one, and is given X as it is: a tree gives
+        regions that can be read, a logistic regression borders that are linear and soft. It is
+        fitted to each sample once per component, with the responsibilities as weights.
+        None: constant shares. `apply` then returns the same component for all x, and predictions
+        are the mean of all experts, weighted by their shares: components are found, but x does not
+        tell which one holds.
 
     {family}
 
@@ -98,11 +108,22 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
         model with the largest likelihood of all iterations is kept.
 
-    criterion : {"auto", "bic", "aic", "icl", "held_out"}, default="auto"
-        How `n_components="auto"` chooses: by an information criterion, or by the mean
-        log-likelihood of samples that are held out ("held_out": `cv` folds, or 5). "auto" is "bic"
-        where the parameters of experts and gate can be counted (linear models, trees, mixtures of
-        them), else "held_out". For "bic" n is the number of samples: where all weights are whole
+    criterion : {"auto", "stable", "bic", "aic", "icl", "held_out"}, default="auto"
+        How `n_components="auto"` chooses. With the default experts, gate, `init`, `family`,
+        `method` and `cv`, without groups, "auto" grows a tree of linear models, which is the
+        mixture, without EM: greedy splits into at most six leaves, the fewest that predict five
+        folds as well as the best number does, by one standard error of the difference. Leaves whose
+        common line predicts the folds as well are one component. A line counts the line of all
+        samples as some more rows; those of numbers are then refitted together by a lasso of what
+        they share and where they differ. The gate has no doubt, so that
+        :func:`~sklearn_moe.inspection.region_rules` says what is predicted. "stable" takes only as
+        many leaves as the trees of the folds agree about (adjusted Rand index above .9 on average),
+        perhaps one. Regimes that overlap, or whose border is oblique, are found by the others.
+        These fit mixtures of 1, 2, ... components by EM, 10 at most, until two in a row are no
+        better, by an information criterion or by the mean log-likelihood of samples that are held
+        out ("held_out": `cv` folds, or 5). For parts of your own "auto" is "bic" where the
+        parameters of experts and gate can be counted (linear models, trees, mixtures of them), else
+        "held_out". For "bic" n is the number of samples: where all weights are whole
         numbers their sum, divided by their greatest common divisor, else Kish's effective size,
         (sum w)^2 / sum w^2. The log-likelihood is scaled alike: a factor of all weights does not
         count. With `groups` the likelihood has the geometric mean of a group's gates: it
@@ -110,13 +131,17 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         `gate=None`.
 
     n_init : int, default=10
-        Number of starts. All run for 10 iterations, and those to the end whose log-likelihood per
-        sample is then at most .1 less than that of the best one.
+        Number of random starts. All run for 10 iterations, and those to the end whose
+        log-likelihood per sample is then at most .1 less than that of the best one.
 
-    init : {"random", "lines"} or array-like of shape (n_samples, n_components), default="random"
+    init : {"auto", "tree", "random", "lines"} or array-like of shape (n_samples, n_components), \
+            default="auto"
         How a run starts: "random" components; "lines", experts fitted to a few random samples each,
-        where a sample belongs to the expert that predicts it best; or given responsibilities, for
-        a single run.
+        where a sample belongs to the expert that predicts it best; "tree", the leaves of a tree of
+        linear models, those that are most alike together, for a single run that does not depend on
+        `random_state` and knows no more than 500 columns, with one for each category; or given
+        responsibilities, for a single run. "auto" adds "tree" to the random starts if the gate is
+        "auto" or a tree, and X is a table that it takes.
 
     max_iter : int, default=500
         Maximum number of iterations of a run.
@@ -158,10 +183,12 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     {classes_}
 
     experts_ : list of estimator
-        The fitted experts of the components that are left.
+        The fitted experts of the components that are left. Default experts of data frames, and of
+        arrays with missing values, are pipelines that begin with an encoder of X.
 
     gate_ : estimator or None
         The fitted gate, whose classes are the indices of the components; None for constant shares.
+        That of "auto" is a pipeline where it encodes X or is a logistic regression.
 
     weights_ : ndarray of shape (n_components,)
         The share of each component in the training samples.
@@ -189,9 +216,12 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         Whether it converged; always False for "stochastic".
 
     selection_ : dict of str to list
-        With `n_components="auto"`, for every number tried: "n_components", "log_likelihood",
-        "n_parameters" (None if they cannot be counted), "entropy" of the responsibilities, "bic",
-        "aic" and "icl" (NaN without a number of parameters), and perhaps "held_out".
+        With `n_components="auto"`, for every number tried, of a tree of linear models: "n_leaves",
+        "held_out" (of numbers with one standard deviation for all leaves) and "agreement", the mean
+        adjusted Rand index of such trees of the folds with that of all samples. Else
+        "n_components", "log_likelihood", "n_parameters" (None if they cannot be counted), "entropy"
+        of the responsibilities, "bic", "aic" and "icl" (NaN without a number of parameters), and
+        perhaps "held_out".
         `pandas.DataFrame(selection_)` is a table of it.
 
     n_features_in_ : int
@@ -206,11 +236,11 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     _parameter_constraints: ClassVar[dict] = {
         "estimator": [HasMethods(["fit", "predict"]), list, None],
         "n_components": [Count(1), StrOptions({"auto"})],
-        "gate": [HasMethods(["fit"]), None],
+        "gate": [HasMethods(["fit"]), StrOptions({"auto"}), None],
         "method": [StrOptions({"em", "hard", "stochastic"})],
-        "criterion": [StrOptions({"auto", "bic", "aic", "icl", "held_out"})],
+        "criterion": [StrOptions({"auto", "stable", "bic", "aic", "icl", "held_out"})],
         "n_init": [Count(1)],
-        "init": [StrOptions({"random", "lines"}), "array-like"],
+        "init": [StrOptions({"auto", "tree", "random", "lines"}), "array-like"],
         "max_iter": [Count(1)],
         "tol": [Interval(Real, 0, None, closed="left")],
         "min_prior": [Interval(Real, 0, 1, closed="left")],
@@ -227,12 +257,12 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         estimator: Any = None,
         n_components: int | Literal["auto"] = 2,
         *,
-        gate: Any = None,
+        gate: Any = "auto",
         family: str | Callable = "auto",
         method: str = "em",
         criterion: str = "auto",
         n_init: int = 10,
-        init: ArrayLike = "random",
+        init: ArrayLike = "auto",
         max_iter: int = 500,
         tol: float = 1e-6,
         min_prior: float = 0.05,
@@ -284,7 +314,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         Parameters
         ----------
         X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Training samples, as the experts and the gate take them.
+            Training samples, as the experts and the gate take them. The default parts take frames
+            with numbers, bools, categories, texts (as categories) and missing values.
 
         y : array-like of shape (n_samples,)
             Numbers or classes.
@@ -311,7 +342,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             raise ValueError(
                 f"{type(self).__name__} requires y to be passed, but the target y is None."
             )
-        experts, gate = self._check_parts()
+        experts = self._check_parts()
         y, target, family = self._check_y(y)
         check_same_length(X=X, y=y)
         weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
@@ -331,28 +362,41 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                     "from the others. Shuffle the folds, or use fewer."
                 )
         with _naming_columns(X):
+            of_default = self.estimator is None  # numbers, of a table of any columns
+            if of_default:
+                experts = [default_expert(experts[0], X, weight)] * len(experts)
             templates = {id(expert): Template(expert, X, target) for expert in experts}
             problem = Problem(
                 experts=tuple(templates[id(expert)] for expert in experts),
-                gate=None if gate is None else Template(gate, X, target),
+                gate=None,
                 family=family,
                 y=y,
                 target=target,
                 weight=weight,
                 groups=groups,
-                codes=_code_samples(X, y),
+                codes=_code_samples(templates[id(experts[0])].X if of_default else X, y),
                 splits=splits,
                 init=init,
+                tree=None,
                 **{name: getattr(self, name) for name in _OF_PROBLEM},
             )
+            table = self._table(problem, X)
+            if table is not None and self._is_default(problem, X):
+                return self._adopt(X, *fit_tree(problem, X, table, self.criterion == "stable"))
+            if self.criterion == "stable":
+                raise ValueError(
+                    "criterion='stable' chooses the leaves of a tree of linear models: it needs "
+                    "n_components='auto' and the default experts, gate, init, family, method and "
+                    "cv, without groups, for a dense table of at most 500 columns."
+                )
             n_init = self.n_init if isinstance(init, str) else 1
             seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
             if self.n_components == "auto":
-                return self._adopt(X, *self._select(problem, seeds, X, random_state))
-            return self._adopt(X, problem, fit_best(problem, seeds, self.n_jobs, self.verbose))
+                return self._adopt(X, *self._select(problem, seeds, X, table, random_state))
+            return self._adopt(X, *self._fit_gates(problem, seeds, X, table, "EM"))
 
     def _check_parts(self):
-        """Return the unfitted experts, a single one for "auto", and the gate."""
+        """Return the unfitted experts, a single one for "auto"."""
         experts, n_components = self.estimator, self.n_components
         if not isinstance(experts, list):
             expert = self._default_expert() if experts is None else experts
@@ -363,7 +407,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 f"n_components={n_components!r}. Pass n_components={len(experts)}."
             )
         named = [("estimator", expert, self._predicts) for expert in experts]
-        if self.gate is not None:
+        if not (self.gate is None or isinstance(self.gate, str)):
             named.append(("gate", self.gate, "predict_proba"))
         for name, part, method in named:
             if isinstance(part, type) or not (hasattr(part, "fit") and hasattr(part, method)):
@@ -377,7 +421,38 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                     f"{name}={part!r}: `fit` of {type(last_step(part)).__name__} must take "
                     "sample_weight, which tells the samples of a component from the others."
                 )
-        return experts, self.gate
+        return experts
+
+    def _table(self, problem, X):
+        """Return the table in which a tree of linear models is to be found, or None."""
+        init, gate = problem.init, last_step(self.gate)
+        is_read = gate == "auto" if isinstance(gate, str) else hasattr(gate, "max_leaf_nodes")
+        if not (isinstance(init, str) and (init == "tree" or (init == "auto" and is_read))):
+            return None
+        table = None
+        try:
+            table = Table.of(X, problem.y, problem.weight)
+        except (TypeError, ValueError):  # experts of the user may take what the tree does not
+            if init == "tree":
+                raise
+        if table is None and init == "tree":
+            raise ValueError(
+                "init='tree' takes tables of at most 500 columns, one for each category, got X of "
+                f"shape {X.shape}. Use init='random' or 'lines'."
+            )
+        return table
+
+    def _is_default(self, problem, X):
+        """Tell whether the number of components is that of the leaves of a tree."""
+        defaults = self.n_components, self.gate, self.method
+        return (
+            defaults == ("auto", "auto", "em")
+            and self.criterion in ("auto", "stable")
+            and self.estimator is None
+            and problem.splits is problem.groups is None
+            and isinstance(problem.family, Gaussian | LogLoss)
+            and not issparse(X)
+        )
 
     def _goes_on(self):
         """Tell whether a fit starts from the one before."""
@@ -403,9 +478,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 f"(n_samples, n_components) = ({len(y)}, {n_components}), got shape {init.shape} "
                 f"with a smallest of {init.min():.3g}."
             )
-        if groups is not None:  # one for all samples of a group
-            init = np.stack([np.bincount(groups, column) for column in init.T], axis=1)[groups]
-        return init / init.sum(axis=1, keepdims=True)
+        return _of_groups(init, groups)
 
     def _splits(self, cv, X, y, groups, random_state):
         """Return pairs (train, test) of indices; of a number of folds these are shuffled."""
@@ -417,13 +490,41 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             cv = kind(cv, **shuffled) if groups is None else GroupKFold(cv)
         return [*check_cv(cv, y, classifier=is_classifier(self)).split(X, y, groups)]
 
-    def _select(self, problem, seeds, X, random_state):
+    def _fit_gates(self, problem, seeds, X, table, name):
+        """Return problem and run of the gate, of "auto" those of the best one.
+
+        The first gate has all starts, and the others go on from what it found.
+        """
+        n_components = len(problem.experts)
+        if table is not None and n_components > 1:
+            labels = find_regions(table, n_components, problem.min_prior).groups
+            start = _of_groups(np.eye(n_components)[labels], problem.groups)
+            if problem.init == "tree":
+                problem, seeds = replace(problem, init=start), seeds[:1]
+            elif start.any(axis=0).all():
+                problem = replace(problem, tree=start)
+        gates, fits = [self.gate], []
+        if isinstance(self.gate, str):
+            gates = default_gates(X, problem.unit_weight, n_components)
+        for gate in gates:
+            template = None if gate is None else Template(gate, X, problem.target)
+            init = problem.init
+            if fits:
+                first, seeds = fits[0][1], seeds[:1]
+                problem = replace(problem, tree=None)
+                init = np.zeros((len(problem.y), n_components))
+                init[:, first.components] = first.responsibilities
+            tried = replace(problem, gate=template, init=init)
+            fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose, name)))
+        return fits[0] if len(fits) == 1 else compare_gates(fits, self.criterion)
+
+    def _select(self, problem, seeds, X, table, random_state):
         """Return problem and run of the best number of components, and a table of all tried."""
         criterion, fits, rows, splits = self.criterion, [], [], None
         for n_components in range(1, _MOST_COMPONENTS + 1):
             tried = replace(problem, experts=problem.experts * n_components)
             name = f"EM, n_components={n_components}"
-            fits.append((tried, fit_best(tried, seeds, self.n_jobs, self.verbose, name)))
+            fits.append(self._fit_gates(tried, seeds, X, table, name))
             row = {"n_components": n_components, **information(*fits[-1])}
             if criterion == "auto":
                 criterion = "held_out" if np.isnan(row["bic"]) else "bic"
@@ -432,6 +533,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 splits = splits or self._splits(self.cv or _N_FOLDS, *parts)
                 options = {"n_components": n_components, "warm_start": False, "verbose": 0}
                 options["random_state"] = random_state.randint(_LARGEST_SEED)
+                gate = fits[-1][0].gate
+                options["gate"] = gate and (gate.pipeline or gate.last)
                 mixture = clone(self).set_params(**options)
                 bar = progress_bar(splits, disable=not self.verbose, desc=f"{name}, held out")
                 row["held_out"] = held_out(mixture, problem, X, bar)
@@ -715,8 +818,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         """Take what all experts and the gate take."""
         tags = super().__sklearn_tags__()
         experts = self.estimator if isinstance(self.estimator, list) else [self.estimator]
-        parts = [*(e if e is not None else self._default_expert() for e in experts)]
-        parts += [] if self.gate is None else [self.gate]
+        parts = [*experts, self.gate]  # the default ones take everything
         taken = [get_tags(p).input_tags for p in parts if isinstance(p, BaseEstimator)]
         tags.input_tags.sparse = all(part.sparse for part in taken)
         tags.input_tags.allow_nan = all(part.allow_nan for part in taken)
@@ -753,6 +855,13 @@ def _check_weight(sample_weight, X):
         if not weight.any():  # older versions of scikit-learn let them pass
             raise ValueError("sample_weight must not be 0 for all samples.")
     return weight
+
+
+def _of_groups(init, groups):
+    """Return responsibilities that are the same for all samples of a group, and add up to 1."""
+    if groups is not None:
+        init = np.stack([np.bincount(groups, column) for column in init.T], axis=1)[groups]
+    return init / init.sum(axis=1, keepdims=True)
 
 
 def _code_samples(X, y):

@@ -9,14 +9,39 @@ from ._em import posterior, weigh_units
 from ._families import Custom
 from ._weighted import count_parameters
 
+_CLEAR = 2  # of an information criterion: less is no evidence
+
 
 def count_all(model, family):
     """Return the number of parameters of a model, None if it cannot be counted."""
-    n_gate = len(model.experts) - 1 if model.gate is None else count_parameters(model.gate)
-    counts = [n_gate, *map(count_parameters, model.experts)]
+    counts = [_count_gate(model), *map(count_parameters, model.experts)]
     if None in counts or isinstance(family, Custom):
         return None
     return int(sum(counts)) + family.has_scale * len(model.experts)
+
+
+def _count_gate(model):
+    return len(model.experts) - 1 if model.gate is None else count_parameters(model.gate)
+
+
+def compare_gates(fits, criterion):
+    """Return problem and run of the best gate, of fits that differ in it alone.
+
+    Constant shares stay where others are no better by more than `_CLEAR`. It is an information
+    criterion in any case: parameters of experts that cannot be counted are as many in all fits.
+    """
+    name = criterion if criterion in ("aic", "icl") else "bic"
+
+    def value(fit):
+        problem, run = fit
+        facts = information(problem, run)
+        if facts["n_parameters"] is None:
+            facts["n_parameters"] = _count_gate(run.model)
+        facts = {key: facts[key] for key in ("log_likelihood", "n_parameters", "entropy")}
+        found = criteria(**facts, weight=problem.weight, groups=problem.groups)
+        return run.model.is_degenerate, found[name] - _CLEAR * (run.model.gate is None)
+
+    return min(fits, key=value)
 
 
 def criteria(log_likelihood, n_parameters, entropy, weight, groups):

@@ -34,6 +34,7 @@ class Problem:
     codes: np.ndarray  # of equal samples the same, whatever their order
     splits: list | None  # pairs (train, test) of out-of-fold predictions
     init: str | np.ndarray
+    tree: np.ndarray | None  # responsibilities of one more start
     method: str
     max_iter: int
     tol: float
@@ -78,20 +79,23 @@ def fit_best(problem, seeds, n_jobs=None, verbose=False, name="EM"):
     """Run EM once per seed, the most promising runs to the end, and return the best run."""
     parallel = Parallel(n_jobs=n_jobs, return_as="generator")
     n_iter = problem.max_iter
-    short = min(_SHORT, n_iter) if len(seeds) > 1 and problem.method != "stochastic" else n_iter
     runs = [Run(seed, *start(problem, seed)) for seed in seeds]
+    if problem.tree is not None:
+        runs.insert(0, Run(seeds[0], runs[0].components, problem.tree))
+    short = min(_SHORT, n_iter) if len(runs) > 1 and problem.method != "stochastic" else n_iter
+    done = []
     for length in (short, n_iter - short):
-        if length:
+        if length and runs:
+            done = [run for run in done if run.converged]
             bar = progress_bar(total=len(runs), disable=not verbose, desc=name)
-            done = []
             with bar:
                 for run in parallel(delayed(climb)(problem, run, length) for run in runs):
                     done.append(run)
                     bar.update()
-            runs = sorted(done, key=lambda run: (run.model.is_degenerate, -run.log_likelihood))
-            least = runs[0].log_likelihood - _GAP * problem.unit_weight.sum()
-            runs = [run for run in runs if run.log_likelihood >= least]
-    return runs[0]
+            done.sort(key=lambda run: (run.model.is_degenerate, -run.log_likelihood))
+            least = done[0].log_likelihood - _GAP * problem.unit_weight.sum()
+            runs = [run for run in done if run.log_likelihood >= least and not run.converged]
+    return done[0]
 
 
 def start(problem, seed):
@@ -99,7 +103,7 @@ def start(problem, seed):
     random_state, n_components = check_random_state(seed), len(problem.experts)
     responsibilities = problem.init
     if isinstance(responsibilities, str):
-        draw = {"lines": _lines, "random": _random}[problem.init]
+        draw = _lines if problem.init == "lines" else _random
         responsibilities = np.eye(n_components)[draw(problem, random_state)]
     return np.arange(n_components), responsibilities
 
@@ -202,15 +206,21 @@ def _without(responsibilities, dead):
     return np.divide(left, total, out=np.full_like(left, 1 / left.shape[1]), where=total > 0)
 
 
-def maximize(problem, components, responsibilities, seed, before=None):
-    """Return the model that fits these responsibilities best, and the log joint density."""
+def maximize(problem, components, responsibilities, seed, before=None, experts=None):
+    """Return the model that fits these responsibilities best, and the log joint density.
+
+    Fitted experts, if they are given, stay as they are.
+    """
     family, y, priors = problem.family, problem.y, problem.unit_weight @ responsibilities
     priors /= priors.sum()
-    experts, scales, predictions = [], [], []
+    given, experts, scales, predictions = experts, [], [], []
     for k, component in enumerate(components):
         template, weight = problem.experts[component], problem.weight * responsibilities[:, k]
-        expert = before.experts[k] if before else template.draw(seed + int(component))
-        fitted = fit_weighted(expert, template.X, problem.target, weight)
+        if given:
+            fitted = given[k]
+        else:
+            expert = before.experts[k] if before else template.draw(seed + int(component))
+            fitted = fit_weighted(expert, template.X, problem.target, weight)
         prediction = family.predict(fitted, template.X, y)
         for train, test in problem.splits or ():
             if not weight[train].any():  # the expert of all samples stands in for it

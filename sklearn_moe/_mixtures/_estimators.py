@@ -34,7 +34,7 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     that a sample belongs to component k, by the `gate`, and f_k the density of y in this component,
     by its expert [1]_. With simple experts and a shallow tree as gate the mixture is a few rules
     that one can read, see :func:`~sklearn_moe.inspection.region_rules`. With `gate=None` it is a
-    mixture of regressions as in flexmix [3]_.
+    mixture of regressions as in flexmix [3]_. The default parts take data frames as they are.
 
     Parameters
     ----------
@@ -42,7 +42,11 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
         The expert of each component: a regressor whose `fit` takes `sample_weight`, or a
         :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other steps are fitted once,
         without weights. A list has one expert per component. An expert may be a mixture (a
-        hierarchical mixture). None: :class:`~sklearn.linear_model.LinearRegression`.
+        hierarchical mixture). All are given X as it is. None:
+        :class:`~sklearn.linear_model.LinearRegression`; with categories or missing values
+        :class:`~sklearn.linear_model.Ridge` of the encoded columns: a column per category but the
+        first, numbers standardized, and missing ones replaced by the mean, with a column that says
+        so. With `n_components="auto"` :class:`~sklearn.linear_model.Lasso` of such columns.
 
     family : {"auto", "gaussian", "poisson", "gamma"} or callable, default="auto"
         The distribution of y around an expert's prediction. "gaussian" has a standard deviation
@@ -78,13 +82,11 @@ class MixtureRegressor(RegressorMixin, BaseMixture):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.tree import DecisionTreeClassifier
     >>> from sklearn_moe import MixtureRegressor
     >>> X = np.random.default_rng(0).uniform(size=(500, 2))
     >>> y = np.where(X[:, 0] > 0.5, 3 + 2 * X[:, 1], -4 * X[:, 1])  # one rule on either side
     >>> y += 0.1 * np.random.default_rng(1).normal(size=500)
-    >>> gate = DecisionTreeClassifier(max_leaf_nodes=4)
-    >>> mixture = MixtureRegressor(gate=gate, n_components=2, random_state=0).fit(X, y)
+    >>> mixture = MixtureRegressor(n_components=2, random_state=0).fit(X, y)
     >>> sorted(float(expert.coef_[1].round(1)) for expert in mixture.experts_)
     [-4.0, 2.0]
     >>> mixture.predict_quantiles(X[:2], [0.05, 0.95]).shape
@@ -257,7 +259,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
     probability that a sample belongs to component k, by the `gate`, and f_k the probability of the
     class in this component, by its expert [1]_. With logistic experts and a shallow tree as gate
     the mixture is a few rules that one can read, see
-    :func:`~sklearn_moe.inspection.region_rules`.
+    :func:`~sklearn_moe.inspection.region_rules`. The default parts take data frames as they are.
 
     Parameters
     ----------
@@ -265,8 +267,10 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         The expert of each component: a classifier with `predict_proba` whose `fit` takes
         `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other
         steps are fitted once, without weights. A list has one expert per component. An expert may
-        be a mixture (a hierarchical mixture). None:
-        :class:`~sklearn.linear_model.LogisticRegression` with `max_iter=1000`.
+        be a mixture (a hierarchical mixture). All are given X as it is. None:
+        :class:`~sklearn.linear_model.LogisticRegression` with `max_iter=1000`; of data frames, and
+        of arrays with missing values, of the encoded columns: a column per category but the first,
+        numbers standardized, and missing ones replaced by the mean, with a column that says so.
 
     family : {"auto", "log_loss"} or callable, default="auto"
         Both names mean the probability of the class by an expert. A callable takes
@@ -299,12 +303,10 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn.tree import DecisionTreeClassifier
     >>> from sklearn_moe import MixtureClassifier
     >>> X = np.random.default_rng(0).uniform(-1, 1, size=(500, 2))
     >>> y = np.where(X[:, 0] > 0, X[:, 1] > 0, X[:, 1] < 0)  # one rule on either side
-    >>> gate = DecisionTreeClassifier(max_leaf_nodes=4)
-    >>> mixture = MixtureClassifier(gate=gate, n_components=2, random_state=0).fit(X, y)
+    >>> mixture = MixtureClassifier(n_components=2, random_state=0).fit(X, y)
     >>> mixture.score(X, y) > 0.95
     True
     """

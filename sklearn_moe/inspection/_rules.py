@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import validate_params
 
 from .._data.tables import import_pandas, is_frame
 from .._validation import Count, check_column, check_named, check_same_length, final_step
-from ..metrics._conditions import Table, find_words
+from ..metrics._conditions import Table, are_right, find_words
 from ..metrics._experts import compare_experts
 from ..metrics._merged import MergedExperts, count_in_words, count_regimes, describe_ensemble
 from ._linear import MOST_TERMS, coefficients, expert_outputs
@@ -21,6 +21,7 @@ from ._plotting import expert_colors
 _MOST_SHOWN = 8  # coefficients in the text
 _MOST_PARTS = 6  # of the table for an expert
 _AT_ONCE = 4  # experts beside each other
+_TINY = np.finfo(float).tiny
 _STYLE = (
     "<style>.moe-rules{overflow-x:auto}"
     ".moe-rules table{border-collapse:collapse;margin:.5em 0;font-size:inherit}"
@@ -66,6 +67,14 @@ class RegionRules:
     expert_fidelity : ndarray of shape (n_experts,)
         The same among the samples of each expert.
 
+    total_name : {"R2", "accuracy", "right labels"}
+        What the next two scores are.
+
+    words_score, model_score : float
+        Score of the words alone, where each sample has the prediction of the expert whose words
+        hold (the mean of several, and of all by `share` if there is none), and of the model. NaN
+        without `y`, and if the gate does not depend on X.
+
     score_name : {"RMSE", "accuracy", "right labels"}
         What the scores are; of several labels the share of those that are right.
 
@@ -98,6 +107,9 @@ class RegionRules:
     where: tuple
     fidelity: float
     expert_fidelity: np.ndarray
+    total_name: str
+    words_score: float
+    model_score: float
     score_name: str
     own_score: np.ndarray
     other_score: np.ndarray
@@ -176,6 +188,9 @@ class RegionRules:
         experts, is_constant = [], np.isnan(self.fidelity)
         if not is_constant:
             title += f" The words give the right expert for {self.fidelity:.1%} of the rows."
+        if not np.isnan(self.words_score):
+            title += f" {self.total_name} {self.words_score:.3f} by the words alone, "
+            title += f"{self.model_score:.3f} by the model."
         for k, words in enumerate(() if is_constant else self.where):
             text = f"{self.share[k]:.1%} of the rows"
             if not np.isnan(self.expert_fidelity[k]):
@@ -316,22 +331,37 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     if is_constant:
         share, own = mixture.gates[0], np.ones_like(own)
         where, right = (("anywhere",),) * len(share), np.full(len(experts), np.nan)
+        held = np.full(own.shape, np.nan)
     else:
         share = own.mean(axis=0)
-        where, right = find_words(table, experts, len(share), tree, max_conditions)
+        where, held = find_words(table, experts, len(share), tree, max_conditions)
+        right = are_right(held, experts)
+        held = np.where(held.any(axis=1, keepdims=True), held, share)
     classes: Any = getattr(mixture, "classes_", None)
     scores = np.full(own.shape, np.nan)
     score_name, power = ("RMSE", 0.5) if proba is None else ("accuracy", 1)
+    total_name, totals = "R2" if proba is None else score_name, (np.nan, np.nan)
+    by_words = held[..., np.newaxis] / held.sum(axis=1)[:, np.newaxis, np.newaxis]
+    by_words = (by_words * (outputs if proba is None else proba)).sum(axis=1)
     if y is not None and proba is None:
         y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(own), -1)
         scores = np.mean((outputs - y[:, np.newaxis]) ** 2, axis=2)
+        if not np.isnan(by_words).any():
+            found = by_words, np.reshape(mixture.predict(inner), y.shape)
+            spread = np.maximum(np.var(y, axis=0), _TINY)
+            totals = [np.mean(1 - np.mean((y - part) ** 2, axis=0) / spread) for part in found]
     elif np.ndim(y) == 2 and np.shape(y)[1] > 1:
-        score_name = "right labels"
+        score_name = total_name = "right labels"
         y = check_named(y, "y")
         scores = ((proba > 0.5) == y[:, np.newaxis]).mean(axis=2)
+        totals = [(part == y).mean() for part in (by_words > 0.5, mixture.predict(inner))]
     elif y is not None:
         y = check_column(y, "y")[:, np.newaxis]
+        found = classes[by_words.argmax(axis=1)], mixture.predict(inner)
+        totals = [(part == y[:, 0]).mean() for part in found]
         scores, y = 1.0 * (classes[proba.argmax(axis=2)] == y), classes[1:] == y
+
+    by_words, by_model = (np.nan if is_constant else float(total) for total in totals)
 
     def outputs_at(X):
         return expert_outputs(mixture, final_step(estimator, X)[1])[0]
@@ -348,6 +378,9 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         where,
         float(right.mean()),
         _means(right[:, np.newaxis], own),
+        total_name,
+        by_words,
+        by_model,
         score_name,
         _means(scores, own & ~is_constant) ** power,
         _means(scores, ~own) ** power,

@@ -155,7 +155,7 @@ class Table(dict):
 
 
 def find_words(table, experts, n_experts, tree, max_conditions):
-    """Return where each expert holds in words, and for which samples the words are right.
+    """Return where each expert holds in words, and for which samples these words hold.
 
     Parameters
     ----------
@@ -169,8 +169,7 @@ def find_words(table, experts, n_experts, tree, max_conditions):
     Returns
     -------
     where : tuple of n_experts tuples of str
-    right : ndarray of shape (n_samples,)
-        Whether the conditions of the sample's expert hold, and those of no other expert.
+    held : ndarray of bool of shape (n_samples, n_experts)
     """
     most = max(_MOST_LEAVES, 2 * n_experts)
     columns = [] if issparse(table.X) else [table[p].values for p in range(table.n_columns)]
@@ -185,12 +184,12 @@ def find_words(table, experts, n_experts, tree, max_conditions):
             random_state=0,
         ).fit(features, experts)
     leaves = _leaves(tree.tree_, features, owners, table, experts, 2 * most)
-    boxes, right = _simplify(leaves, table, experts, n_experts, max_conditions)
+    boxes, held = _simplify(leaves, table, experts, n_experts, max_conditions)
     where = [[] for _ in range(n_experts)]
     for expert, box in boxes:
         words = [table[place].words(condition) for place, condition in box]
         where[expert].append(" and ".join(words) or "everywhere")
-    return tuple(map(tuple, where)), right
+    return tuple(map(tuple, where)), held
 
 
 def _leaves(nodes, features, owners, table, experts, most):
@@ -220,7 +219,7 @@ def _leaves(nodes, features, owners, table, experts, most):
 
 
 def _simplify(boxes, table, experts, n_experts, max_conditions):
-    """Return pairs of expert and conditions, and where they are right, (n_samples,).
+    """Return pairs of expert and conditions, and where they hold, (n_samples, n_experts).
 
     They are left out, merged or lose a condition, whatever costs the least, as long as they have
     too many conditions or some that are worth little.
@@ -232,14 +231,15 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
         masks = [table[place].holds(condition, step) for place, condition in box]
         return np.logical_and.reduce(masks) if masks else np.ones(len(experts[::step]), bool)
 
-    def right(boxes, step):
-        own, held = experts[::step], np.zeros((n_experts, len(experts[::step])), bool)
+    def holds(boxes, step):
+        held = np.zeros((len(experts[::step]), n_experts), bool)
         for expert, box in boxes:
-            held[expert] |= inside(box, step)
-        return held[own, np.arange(len(own))] & (held.sum(axis=0) == 1)
+            held[:, expert] |= inside(box, step)
+        return held
 
     def value(boxes):
-        return right(boxes, step).mean() - _WORTH * sum(max(1, len(box)) for _, box in boxes)
+        right = are_right(holds(boxes, step), experts[::step])
+        return right.mean() - _WORTH * sum(max(1, len(box)) for _, box in boxes)
 
     boxes = sorted(boxes, key=lambda pair: inside(pair[1], 1).sum())
     index, idle = 0, 0
@@ -261,7 +261,12 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
         else:
             index, idle = index + 1, idle + 1
     boxes.sort(key=lambda pair: -inside(pair[1], 1).sum())
-    return boxes, right(boxes, 1)
+    return boxes, holds(boxes, 1)
+
+
+def are_right(held, experts):
+    """Tell for which samples the words of their expert hold, and those of no other expert."""
+    return held[np.arange(len(held)), experts] & (held.sum(axis=1) == 1)
 
 
 def _shortest(low, high):

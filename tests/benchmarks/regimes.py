@@ -1,13 +1,17 @@
 """Mixtures of estimators beside models that people read, on real tables.
 
     python tests/benchmarks/regimes.py --data TABLES [--models mixture,linear] [--jobs 2]
+    python tests/benchmarks/regimes.py stability --data TABLES
     python tests/benchmarks/regimes.py flexmix --data REGIMES
 
-Linear or logistic regressions behind a tree, their number chosen by BIC or by rows that are held
-out. TABLES is what tables.py takes; at most 1,000 rows of regression tables, and 700 rows of those
-of two to five classes, in 3 x 3 folds. Beside the score it says how much there is to read:
-conditions and coefficients. Cubist, EBM and lmtree run where `pip install cubist interpret-core`,
-or R with partykit, is there. Results are kept in results/regimes.jsonl, see tables.py.
+Mixtures of default parts, `n_components="auto"`, of the frames as they are; the others get columns
+that are encoded. TABLES is what tables.py takes; at most 1,000 rows of each, in 3 folds. "words" is
+the score of what is printed: of the expert that the gate finds most probable. `n_read` says how
+much there is to read: conditions, and coefficients that are not 0, those that experts share once.
+Cubist, EBM and lmtree run where `pip install cubist interpret-core`, or R with partykit, is there.
+Results are kept in results/regimes.jsonl, see tables.py.
+
+`stability`: refits to rows that are drawn with replacement, of the regression tables.
 
 `flexmix`: mixtures of Poisson regressions beside those of the R package, ten fits from the same
 starts, in seconds of one processor: three turns of each. REGIMES is a folder with NPreg.csv and
@@ -24,22 +28,25 @@ import numpy as np
 import pandas
 from joblib import delayed
 from measure import one_of, print_table, quiet, ratio_of, run_missing, seconds
-from models import EBM, PACKAGES, TREES, missing_package, of
+from models import CATBOOST, EBM, PACKAGES, TREES, missing_package, of
 from models import MODELS as OTHERS
 from sklearn import linear_model
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.compose import make_column_transformer
-from sklearn.pipeline import make_pipeline
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.feature_selection import VarianceThreshold
+from sklearn.metrics import r2_score
+from sklearn.pipeline import Pipeline, make_pipeline
+from sklearn.preprocessing import SplineTransformer
 from tables import Fit, command_on_tables, fit_and_score, read_tables, split
 from threadpoolctl import threadpool_limits
 
 from sklearn_moe import MixtureRegressor
+from sklearn_moe.inspection import routing_stability
 
-MOST_ROWS = {"regression": 1000, "classification": 700}
-MOST_CLASSES, N_FOLDS = 5, 3
-SCORES = {"regression": ["r2"], "classification": ["log_loss", "accuracy"]}
+MOST_ROWS, N_FOLDS, N_REFITS = 1000, 3, 8
+SCORES = {"regression": ["r2", "words"], "classification": ["log_loss", "accuracy", "words"]}
 PACKAGES["Cubist"] = "cubist"
+MIXTURE, STABLE = "mixture", "mixture, stable"
 LMTREE = """
 suppressMessages(library(partykit))
 train <- read.csv("train.csv"); names <- setdiff(names(train), "y")
@@ -86,25 +93,30 @@ class LinearTree(RegressorMixin, BaseEstimator):
             return pandas.read_csv(f"{folder}/y.csv").to_numpy().ravel()
 
 
-def mixtures(path, expert):
-    """Return the mixtures by name."""
-    gate = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=20, random_state=0)
-    options = {"estimator": expert, "n_components": "auto", "gate": gate, "n_init": 2}
-    held_out = of(path, criterion="held_out", **options)
-    return {"mixture": of(path, **options), "mixture, held out": held_out}
+RIDGE = of("sklearn.linear_model.RidgeCV", alphas=np.logspace(-3, 4, 15))
+
+
+def spline_ridge(seed):
+    """Return an additive model: cubic splines of each column, with one penalty."""
+    return make_pipeline(
+        SplineTransformer(n_knots=6, knots="quantile"), VarianceThreshold(), RIDGE(0)
+    )
 
 
 MODELS = {
     "regression": {
-        **mixtures("sklearn_moe.MixtureRegressor", linear_model.Ridge(alpha=10)),
-        "linear": of("sklearn.linear_model.RidgeCV", alphas=np.logspace(-3, 4, 15)),
+        MIXTURE: of("sklearn_moe.MixtureRegressor", n_components="auto"),
+        STABLE: of("sklearn_moe.MixtureRegressor", n_components="auto", criterion="stable"),
+        "linear": RIDGE,
+        "spline ridge": spline_ridge,
         "tree": of("sklearn.tree.DecisionTreeRegressor", max_leaf_nodes=8),
         "Cubist": of("cubist.Cubist"),
         "lmtree": lambda seed: LinearTree(),
-        **{name: OTHERS["regression"][name] for name in (EBM, TREES)},
+        **{name: OTHERS["regression"][name] for name in (EBM, TREES, CATBOOST)},
     },
     "classification": {
-        **mixtures("sklearn_moe.MixtureClassifier", linear_model.LogisticRegression(max_iter=1000)),
+        MIXTURE: of("sklearn_moe.MixtureClassifier", n_components="auto"),
+        STABLE: of("sklearn_moe.MixtureClassifier", n_components="auto", criterion="stable"),
         "tree": of("sklearn.tree.DecisionTreeClassifier", max_leaf_nodes=8),
         **{name: OTHERS["classification"][name] for name in ("linear", EBM, TREES)},
     },
@@ -113,14 +125,20 @@ MODELS = {
 
 def is_missing(model):
     """Whether what a model needs is not installed."""
-    return shutil.which("Rscript") is None if model == "lmtree" else bool(missing_package(model))
+    if model != "lmtree":
+        return bool(missing_package(model))
+    load = ["Rscript", "-e", "library(partykit)"]
+    return not shutil.which("Rscript") or subprocess.run(load, capture_output=True).returncode > 0
 
 
 def n_read(model):
     """Return how many conditions and coefficients there are to read, NaN if they do not count."""
     if hasattr(model, "experts_"):
-        parts = [*model.experts_, *([model.gate_] if len(model.experts_) > 1 else [])]
-        return sum(n_read(part) for part in parts)
+        lines = [np.append(np.ravel(e[-1].coef_), e[-1].intercept_) for e in model.experts_]
+        shared = zip(*(line.round(9) for line in lines), strict=True)
+        conditions = n_read(model.gate_) if model.gate_ else 0
+        return conditions + sum(len({*values} - {0.0}) for values in shared)
+    model = model[-1] if isinstance(model, Pipeline) else model
     if hasattr(model, "tree_"):
         return 2 * model.get_n_leaves() - 1
     if hasattr(model, "coeffs_"):
@@ -134,20 +152,39 @@ def n_read(model):
 def run(fit, table):
     """Fit one model on one fold and return a line of the results."""
     build, seed = MODELS[fit.kind][fit.model], N_FOLDS * fit.repeat + fit.fold
-    folds = split(fit.kind, table, fit.repeat, fit.fold, N_FOLDS)
+    is_mixture = fit.model in (MIXTURE, STABLE)
+    folds = split(fit.kind, table, fit.repeat, fit.fold, N_FOLDS, encoded=not is_mixture)
     model, found = quiet(fit_and_score, fit.kind, build, seed, *folds)
-    found["n_components"] = getattr(model, "n_components_", np.nan)
+    if is_mixture:
+        found |= {"n_components": model.n_components_, "words": score_of_words(model, *folds[1::2])}
     return fit._asdict() | found | {"n_read": float(n_read(model))}
+
+
+def score_of_words(mixture, X, y):
+    """Return R2 or accuracy of the most probable expert of each row."""
+    is_numbers = hasattr(mixture, "expert_predict")
+    outputs = mixture.expert_predict(X) if is_numbers else mixture.expert_proba(X)
+    chosen = outputs[np.arange(len(y)), mixture.apply(X)]
+    if is_numbers:
+        return r2_score(y, chosen)
+    return float((mixture.classes_[chosen.argmax(axis=1)] == y).mean())
 
 
 def load(path, names):
     """Return {(kind, name): frame} of the tables, only some of their rows."""
-    return {
-        (kind, name): table.head(MOST_ROWS[kind])
-        for (kind, name), table in read_tables(path).items()
-        if kind == "regression" or table["target"].nunique() <= MOST_CLASSES
-        if not names or name in names
-    }
+    tables = read_tables(path).items()
+    return {key: table.head(MOST_ROWS) for key, table in tables if not names or key[1] in names}
+
+
+def stability(name, model, table):
+    """Return a line: the number of experts, and how refits agree with the first fit."""
+    X, y = table.drop(columns="target"), table["target"]
+    mixture = quiet(MODELS["regression"][model](0).fit, X, y)
+    if mixture.n_components_ == 1:
+        return name, model, "1", "one rule", ""
+    found = quiet(routing_stability, mixture, X, y, n_refits=N_REFITS, random_state=0)
+    agree = f"{found.n_agree} of {N_REFITS}"
+    return name, model, str(mixture.n_components_), agree, f"{found.mean:.2f}"
 
 
 def beside_flexmix(folder, name, target, column, by, n_components, n_starts=10, n_turns=3):
@@ -185,16 +222,24 @@ def main():
     """Run what is missing and print means over the folds."""
     parser = command_on_tables(__doc__, "results/regimes.jsonl")
     known = list(MODELS["regression"])
-    parser.add_argument("what", nargs="?", choices=("tables", "flexmix"), default="tables")
+    parser.add_argument(
+        "what", nargs="?", choices=("tables", "stability", "flexmix"), default="tables"
+    )
     parser.add_argument("--tables", type=lambda text: text.split(","), help="all by default")
     parser.add_argument("--models", type=one_of(known, many=True), default=known)
-    parser.add_argument("--repeats", type=int, default=3, help=f"of {N_FOLDS} folds, default: 3")
+    parser.add_argument("--repeats", type=int, default=1, help=f"of {N_FOLDS} folds, default: 1")
     options = parser.parse_args()
     if options.what == "flexmix":
         header = "model", "seconds", "flexmix", "ratio", "log-likelihood", "flexmix"
         print_table(header, (beside_flexmix(options.data, *model) for model in POISSON))
         return
     tables = load(options.data, options.tables)
+    if options.what == "stability":
+        header = "table", "model", "experts", "refits that agree", "mean adjusted Rand index"
+        numbers = [key for key in tables if key[0] == "regression"]
+        pairs = product(numbers, (MIXTURE, STABLE))
+        print_table(header, (stability(key[1], model, tables[key]) for key, model in pairs))
+        return
     models = [name for name in options.models if not is_missing(name)]
     repeats = product(range(options.repeats), tables, range(N_FOLDS), models)
     wanted = [Fit(*key, m, repeat, f) for repeat, key, f, m in repeats if m in MODELS[key[0]]]
@@ -203,6 +248,8 @@ def main():
     frame = pandas.DataFrame([done[fit] for fit in wanted])
     for kind, of_kind in frame.groupby("kind", sort=False):
         for column in (*SCORES[kind], "n_components", "n_read", "fit_seconds"):
+            if column not in of_kind:
+                continue
             rows = of_kind.pivot_table(index="table", columns="model", values=column, sort=False)
             rows.loc["mean"] = rows.mean()
             print(f"\n## {kind}: {column}\n")

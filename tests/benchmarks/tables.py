@@ -67,13 +67,15 @@ def read_tables(path):
     return {key: tables[key] for key in sorted(tables) if key[0] in MODELS}
 
 
-def split(kind, table, repeat, fold, n_folds=N_FOLDS):
-    """Return X_train, X_test, y_train, y_test of one fold, prepared on its training rows."""
+def split(kind, table, repeat, fold, n_folds=N_FOLDS, encoded=True):
+    """Return X_train, X_test, y_train, y_test of one fold, encoded as its training rows say."""
     X, y = table.drop(columns="target"), table["target"].to_numpy()
     # Numbers for classes: not every library takes strings.
     y = np.unique(y, return_inverse=True)[1] if kind == "classification" else y.astype(float)
     folds = SPLITTERS[kind](n_splits=n_folds, n_repeats=repeat + 1, random_state=0)
     train, test = next(islice(folds.split(X, y), n_folds * repeat + fold, None))
+    if not encoded:
+        return X.iloc[train], X.iloc[test], y[train], y[test]
     numbers = make_pipeline(SimpleImputer(), StandardScaler())
     categories = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
     preparation = make_column_transformer(

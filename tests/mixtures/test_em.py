@@ -75,12 +75,12 @@ def positive(n=200):
 
 
 CASES = {
-    "gaussian": (MixtureRegressor(), two_lines()[:2], normal),
+    "gaussian": (MixtureRegressor(gate=None), two_lines()[:2], normal),
     "gaussian, logit": (MixtureRegressor(gate=LOGIT), two_lines()[:2], normal),
-    "poisson": (MixtureRegressor(PoissonRegressor(**EXACT)), counts(), poisson),
+    "poisson": (MixtureRegressor(PoissonRegressor(**EXACT), gate=None), counts(), poisson),
     "poisson, logit": (MixtureRegressor(PoissonRegressor(**EXACT), gate=LOGIT), counts(), poisson),
-    "gamma": (MixtureRegressor(GammaRegressor(**EXACT)), positive(), gamma),
-    "classes": (MixtureClassifier(LOGIT), two_rules_of_classes(), of_class),
+    "gamma": (MixtureRegressor(GammaRegressor(**EXACT), gate=None), positive(), gamma),
+    "classes": (MixtureClassifier(LOGIT, gate=None), two_rules_of_classes(), of_class),
     "classes, logit": (MixtureClassifier(LOGIT, gate=LOGIT), two_rules_of_classes(), of_class),
 }
 
@@ -189,7 +189,7 @@ def test_small_components_are_dropped_and_it_is_said():
         mixture.set_params(min_prior=0.7).fit(X, y)
 
 
-@pytest.mark.parametrize("n_components", [1, 2])
+@pytest.mark.parametrize("n_components", [1, 2, "auto"])
 def test_a_constant_is_exact_whatever_its_value(n_components):
     X, mixture = two_lines(50)[0], MixtureRegressor(n_components=n_components, random_state=0)
     found = [mixture.fit(X, np.full(50, y)).lower_bound_ for y in (0.1, 0.3, 1 / 3, -7, 1e4)]
@@ -213,7 +213,8 @@ def test_given_start_and_warm_start():
     best = mixture.log_likelihood_
     assert mixture.fit(X, y).n_iter_ <= 2
     assert mixture.log_likelihood_ >= best - 1e-9
-    short = MixtureRegressor(max_iter=4, n_init=1, warm_start=True, random_state=0)
+    options = {"gate": None, "warm_start": True, "random_state": 0}
+    short = MixtureRegressor(max_iter=4, n_init=1, **options)
     bounds = []
     for _ in range(3):
         with pytest.warns(ConvergenceWarning, match="max_iter=4"):
@@ -252,7 +253,7 @@ def test_folds_keep_trees_from_learning_their_own_residuals(seed):
     held_out = []
     for cv in (None, 5):
         tree = DecisionTreeRegressor(min_samples_leaf=2)
-        mixture = MixtureRegressor(tree, cv=cv, n_init=2, max_iter=30, random_state=0)
+        mixture = MixtureRegressor(tree, gate=None, cv=cv, n_init=2, max_iter=30, random_state=0)
         mixture.fit(X[train], y[train])
         held_out.append(mixture.score_samples(X[test], y[test]).mean())
     assert held_out[1] > held_out[0]
@@ -280,7 +281,7 @@ def test_rows_of_a_group_are_of_one_component():
 
 @pytest.mark.parametrize("gate", [None, LOGIT, TREE])
 @pytest.mark.parametrize("kind", [MixtureRegressor, MixtureClassifier])
-@pytest.mark.parametrize("init", ["random", "lines"])
+@pytest.mark.parametrize("init", ["random", "lines", "tree"])
 @brief_fits
 def test_weights_are_as_many_rows(kind, gate, init):
     X, y = two_lines(200)[:2] if kind is MixtureRegressor else two_rules_of_classes(200)
@@ -293,11 +294,12 @@ def test_weights_are_as_many_rows(kind, gate, init):
     assert_allclose(mixture.log_likelihood_, log_likelihood, rtol=1e-5)
 
 
-@pytest.mark.parametrize("low", [1, 0])
-def test_criteria_count_samples_whatever_the_scale_of_their_weights(low):
+@pytest.mark.parametrize(("low", "gate"), [(1, None), (0, "auto")])
+def test_criteria_count_samples_whatever_the_scale_of_their_weights(low, gate):
     X, y, _ = two_lines(150)
     weight = np.random.default_rng(0).uniform(low, 1, size=150)  # all 1, or no counts
-    auto = MixtureRegressor(n_components="auto", n_init=1, tol=1e-4, random_state=0)
+    auto = MixtureRegressor(None, "auto", criterion="bic", n_init=1, tol=1e-4, random_state=0)
+    auto.set_params(gate=gate)
     fits = [clone(auto).fit(X, y, scale * weight) for scale in (1, 1e-6, 1e3, 1 / 150)]
     for scale, fit in zip((1, 1e-6, 1e3, 1 / 150), fits, strict=True):
         assert fit.n_components_ == fits[0].n_components_ == 2
@@ -318,7 +320,8 @@ def test_criteria_count_samples_whatever_the_scale_of_their_weights(low):
 @pytest.mark.parametrize("seed", SEEDS)
 def test_number_of_components_is_found(seed):
     X, y, _ = two_lines(400, seed)
-    auto = MixtureRegressor(n_components="auto", n_init=2, tol=1e-5, random_state=seed)
+    options = {"n_init": 2, "tol": 1e-5, "random_state": seed}
+    auto = MixtureRegressor(n_components="auto", gate=None, **options)
     found = auto.fit(X, y).selection_
     assert (auto.n_components_, np.round(np.diff(found["bic"]), 6).argmin()) == (2, 0)
     assert found["n_components"] == [*range(1, len(found["bic"]) + 1)]
@@ -345,7 +348,7 @@ def test_number_of_components_is_found_by_held_out_samples(monkeypatch):
         monkeypatch.setattr(f"sklearn_moe._mixtures.{module}.progress_bar", progress_bar)
     X, y, _ = two_lines(200)
     options = {"cv": 3, "n_init": 1, "init": "lines", "max_iter": 15, "random_state": 0}
-    options["verbose"] = 1
+    options |= {"gate": None, "verbose": 1}
     auto = MixtureRegressor(KernelRidge(kernel="poly", degree=1), "auto", **options)
     found = auto.fit(X, y).selection_
     assert np.isnan(found["bic"]).all()

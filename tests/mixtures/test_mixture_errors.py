@@ -29,6 +29,7 @@ COUNTS = RNG.poisson(3, size=40).astype(float)
 CLASSES = np.where(X[:, 0] + RNG.normal(size=40) > 0, "yes", "no")
 ONES = np.ones(40)
 LONG = np.ones(41)
+DATES = pd.DataFrame({"age": ONES, "day": pd.date_range("2024-01-01", periods=40)})
 KNN, KERNELS = KNeighborsRegressor(), {"estimator": KernelRidge(), "n_components": "auto"}
 of_numbers, of_classes = MixtureRegressor, MixtureClassifier
 
@@ -76,6 +77,15 @@ FITS = {
     "family of a table": (by(family=lambda y, p, w: np.ones((len(y), 2))), r"family.*\(80,\), got"),
     "family of NaN": (by(family=lambda y, p, w: np.full(len(y), np.nan)), "family.*(NaN|nan)"),
     "family of nothing": (by(family=lambda y, p, w: np.full(len(y), -np.inf)), "40 of 40.*y=-?\\d"),
+    "tree of many columns": (
+        (of_numbers(init="tree"), {"X": np.tile(X, 300)}),
+        r"init='tree'.*500 columns.*\(40, 600\)",
+    ),
+    "stable of own experts": (
+        by(estimator=LinearRegression(), n_components="auto", criterion="stable"),
+        "criterion='stable'.*default experts",
+    ),
+    "stable of two": (by(criterion="stable"), "criterion='stable'.*n_components='auto'"),
     "start of another shape": (by(init=np.ones((40, 3))), r"init.*\(40, 2\).*\(40, 3\)"),
     "start of one axis": (by(init=np.ones(40)), "init"),
     "negative start": (by(init=np.full((40, 2), -1)), "init.*0 or more"),
@@ -104,14 +114,19 @@ FITS = {
     "one class": (classes_by(np.full(40, "yes")), "y holds one class only, 'yes'"),
     "y whose squares are too large": (given(y=put(NUMBERS, 1e200)), "y holds .*Divide y"),
     "classes of two columns": (classes_by(X > 0), "y|label"),
-    "X of NaN": (given(X=X * np.where(X > 1, np.nan, 1)), r"X contains NaN in .*\[0, 1\].*Imputer"),
+    "X of NaN": (
+        (of_numbers(LinearRegression()), {"X": X * np.where(X > 1, np.nan, 1)}),
+        r"X contains NaN in .*\[0, 1\].*Imputer",
+    ),
     "X of infinity": (given(X=np.fmax(X, [[-np.inf, np.inf]])), r"X .*infinity in columns \[1\]"),
     "X of text": (given(X=np.array([["a", "b"]] * 40)), r"X contains text in columns \[0, 1\]"),
     "X of three axes": (given(X=X[:, :, None]), "dim 3|2"),
     "frame of text": (
-        given(X=pd.DataFrame({"age": ONES, "city": CLASSES})),
+        (of_numbers(LinearRegression()), {"X": pd.DataFrame({"age": ONES, "city": CLASSES})}),
         r"X contains text in columns \['city'\]. .*OneHotEncoder",
     ),
+    "dates": (given(X=DATES), "Column 'day' of X holds dates.*Replace it by numeric columns"),
+    "dates of classes": ((of_classes(gate=None), {"X": DATES, "y": CLASSES}), "'day' .* dates"),
 }
 
 

@@ -1,27 +1,32 @@
 """MixtureRegressor and MixtureClassifier as estimators: predictions, quantiles, pipelines."""
 
+import pickle
 import warnings
 
 import numpy as np
 import pandas as pd
 import pytest
 from helpers import brief_fits, predictions
-from made_up import counts, three_rules, two_lines, two_rules_of_classes
+from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.sparse import csr_matrix
+from scipy.special import expit
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
 from sklearn.datasets import load_iris, make_classification
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
+from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor
+from sklearn_moe._mixtures._weighted import last_step
+from sklearn_moe.inspection import region_rules
 
 TREE = DecisionTreeClassifier(max_leaf_nodes=4)
 KINDS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
@@ -141,7 +146,7 @@ def test_draws_have_the_moments_of_the_mixture(lines, of_counts):
 def test_mixture_of_mixtures_has_their_densities():
     X, y, _ = three_rules(0, 600)
     y = np.where(np.arange(600) % 2, y, y + 8)  # two modes in every regime
-    inner = MixtureRegressor(init="lines", n_init=2, max_iter=20, tol=1e-3, min_prior=0)
+    inner = MixtureRegressor(gate=None, init="lines", n_init=2, max_iter=20, tol=1e-3, min_prior=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # brief inner fits
         mixture = MixtureRegressor(inner, gate=TREE, n_init=2, max_iter=15, random_state=0)
@@ -173,8 +178,154 @@ def frame_of(n=400):
     return frame, effect + 0.05 * rng.normal(size=n)
 
 
+def shops(seed, n=600, missing=0.05):
+    """Return a frame in which the kind of shop chooses one of three rules, y, and the rule."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame(rng.uniform(-2, 2, size=(n, 2)), columns=["heat", "area"])
+    rule = rng.integers(3, size=n)
+    frame["kind"] = np.array(["hotel", "office", "retail"])[rule]
+    frame["town"] = rng.choice(["Bonn", "Oslo", "Rome"], size=n)
+    frame["open"] = rng.uniform(size=n) < 0.5
+    slopes = np.array([4.0, -4.0, 1.0])[rule]
+    y = np.array([1, 3, -2])[rule] + slopes * frame["heat"] + 0.5 * frame["area"]
+    hidden = rng.uniform(size=n) < missing
+    frame["area"] = frame["area"].mask(hidden)
+    frame["town"] = frame["town"].mask(hidden[::-1], None)
+    return frame, y.to_numpy() + 0.2 * rng.normal(size=n), rule
+
+
+@pytest.fixture(scope="module")
+def of_shops():
+    """A mixture of a frame by its default parts."""
+    X, y, _ = shops(0)
+    return MixtureRegressor(n_components=3, n_init=3, random_state=0).fit(X, y)
+
+
+def test_the_default_parts_find_the_rules_of_a_frame_in_its_own_words(of_shops):
+    X, y, rule = shops(1)
+    assert adjusted_rand_score(rule, of_shops.apply(X)) == 1
+    assert of_shops.score(X, y) > 0.98
+    rules = region_rules(of_shops, X, y)
+    assert {where for (where,) in rules.where} == {f"kind is {k}" for k in set(X["kind"])}
+    heat = rules.coef[:, rules.terms.index("heat")]
+    assert_allclose(np.sort(heat), [-4, 1, 4], atol=0.1)
+    assert "town: missing instead of " in " ".join(rules.terms)
+    constant = MixtureRegressor(n_components=3, gate=None, n_init=3, random_state=0).fit(X, y)
+    assert (np.ptp(constant.apply(X)), constant.score(X, y) < 0.6) == (0, True)
+
+
+def test_frames_of_other_kinds_and_weights_are_the_same_table(of_shops):
+    X, y, _ = shops(0)
+    polars = pytest.importorskip("polars")
+    expected = of_shops.predict(X)
+    assert_allclose(of_shops.predict(polars.from_pandas(X)), expected)
+    assert_allclose(pickle.loads(pickle.dumps(of_shops)).predict(X), expected, rtol=0)
+    typed = X.astype({"kind": "category", "open": "boolean", "town": "string"})
+    for other in (typed, polars.from_pandas(X)):
+        assert_allclose(clone(of_shops).fit(other, y).predict(other), expected)
+    twice = clone(of_shops).fit(X, y, sample_weight=np.full(len(y), 2))
+    assert_allclose(twice.predict(X), expected)
+
+
+def test_values_that_fit_did_not_see_are_the_most_frequent_or_missing(of_shops):
+    X, y, _ = shops(0, missing=0)
+    other, missing, usual = X.copy(), X.copy(), X.copy()
+    other.loc[:9, ["kind", "town"]] = "elsewhere"
+    missing.loc[:9, ["kind", "town"]] = None
+    usual.loc[:9, "kind"], usual.loc[:9, "town"] = X["kind"].mode()[0], None
+    assert_allclose(of_shops.predict(other), of_shops.predict(missing))
+    assert_allclose(of_shops.predict(other), of_shops.predict(usual))
+    array = X[["heat", "area"]].mask(X["heat"] > 1.5).to_numpy()
+    assert np.isfinite(clone(of_shops).fit(array, y).predict(array)).all()
+
+
+@brief_fits
+def test_classes_of_frames():
+    X, _, rule = shops(0)
+    y = np.where(np.array([4, -4, 0])[rule] * X["heat"] > 0.1, "up", "down")
+    mixture = MixtureClassifier(n_init=1, max_iter=30, random_state=0)
+    groups = 100 * rule + np.arange(600) // 6
+    mixture.fit(X[:400], y[:400], groups=groups[:400])
+    assert mixture.score(X[400:], y[400:]) > 0.95
+    assert np.isfinite(mixture.bic(X, y))
+
+
+@pytest.mark.parametrize("criterion", ["auto", "stable"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_tree_of_lines_tells_how_many_rules_there_are(kind, criterion):
+    X, y, rule = shops(0)
+    new, expected, new_rule = shops(1)
+    least = 0.98
+    if kind == "classes":
+        rng, least = np.random.default_rng(0), 0.8  # classes are drawn
+        rule, new_rule = np.fmin(rule, 1), np.fmin(new_rule, 1)
+        y, expected = (
+            rng.uniform(size=600) < expit(np.where(r, -4, 4) * f["heat"])
+            for r, f in ((rule, X), (new_rule, new))
+        )
+    mixture = KINDS[kind](None, "auto", criterion=criterion).fit(X, y)
+    assert adjusted_rand_score(new_rule, mixture.apply(new)) == 1
+    assert mixture.score(new, expected) > least
+    assert mixture.selection_["n_leaves"] == [1, 2, 3, 4, 5, 6]
+    assert min(mixture.selection_["agreement"][: max(rule) + 1]) > 0.9
+    rules = region_rules(mixture, new, expected)
+    assert rules.fidelity == 1
+    assert_allclose([rules.words_score, rules.model_score], mixture.score(new, expected), atol=1e-4)
+    assert f"{rules.total_name} {rules.words_score:.3f} by the words alone" in " ".join(
+        str(rules).split()
+    )
+    again = clone(mixture).set_params(random_state=5).fit(X, y)  # nothing is drawn
+    assert_allclose(again.score_samples(new, expected), mixture.score_samples(new, expected))
+    linear = X["heat"] + 0.5 * X["open"] + np.random.default_rng(0).normal(size=len(X))
+    one = clone(mixture).fit(X, linear > 0 if kind == "classes" else linear)
+    assert (one.n_components_, one.gate_) == (1, None)
+
+
+def test_a_split_that_does_not_come_again_is_not_stable():
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(150, 1))
+    X = x + 0.3 * rng.normal(size=(150, 6))  # six columns that say the same
+    y = np.where(x[:, 0] > 0, 2, -2) * x[:, 0] + rng.normal(size=150)
+    found = {c: MixtureRegressor(None, "auto", criterion=c).fit(X, y) for c in ("auto", "stable")}
+    assert found["auto"].n_components_ > found["stable"].n_components_ == 1
+    assert found["stable"].selection_["agreement"][1] < 0.9
+
+
+@brief_fits
+@pytest.mark.parametrize("gate", ["auto", TREE])
+def test_a_tree_of_lines_is_a_start_that_is_not_drawn(gate):
+    X, y, quadrant = quadrants(0, 800)
+    fits = [
+        MixtureRegressor(None, 4, gate=gate, init="tree", random_state=seed).fit(X, y)
+        for seed in (0, 1)
+    ]
+    assert adjusted_rand_score(quadrant, fits[0].apply(X)) > 0.95
+    assert_allclose(fits[0].predict(X), fits[1].predict(X))
+    drawn = MixtureRegressor(None, 4, gate=gate, n_init=1, random_state=0)
+    assert drawn.fit(X, y).lower_bound_ >= fits[0].lower_bound_ - 1e-6  # it is one of the starts
+
+
+GATES = {"step": "tree_", "oblique": "coef_", "none": None}
+
+
+@pytest.mark.parametrize("border", GATES)
+def test_the_gate_is_the_kind_that_the_regimes_need(border):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 3))
+    score = {"step": X[:, 0] - 0.3, "oblique": X[:, 0] + X[:, 1], "none": rng.normal(size=600)}
+    y = np.where(score[border] > 0, 3 + 2 * X[:, 2], -2 * X[:, 2]) + 0.3 * rng.normal(size=600)
+    mixture = MixtureRegressor(n_init=3, random_state=0).fit(X, y)
+    if GATES[border]:
+        assert hasattr(last_step(mixture.gate_), GATES[border])
+        known = MixtureRegressor(gate=mixture.gate_, n_init=3, random_state=0).fit(X, y)
+        assert mixture.lower_bound_ > known.lower_bound_ - 1e-3
+    else:
+        assert mixture.gate_ is None
+
+
 def test_frames_with_categories_and_other_columns_for_the_gate():
     frame, y = frame_of()
+    frame["day"] = pd.Timestamp("2024-01-01")  # which the default parts do not take
     encoder = OneHotEncoder(drop="first")
     columns = make_column_transformer((encoder, ["city"]), ("passthrough", ["dose"]))
     gate = make_pipeline(make_column_transformer(("passthrough", ["age"])), TREE)
@@ -185,11 +336,11 @@ def test_frames_with_categories_and_other_columns_for_the_gate():
     assert sorted(round(e[-1].coef_[-1], 1) for e in mixture.experts_) == [-1, 2]
     assert_allclose([e[-1].coef_[0] for e in mixture.experts_], 1, atol=0.05)
     assert_allclose(mixture.gate_[-1].tree_.threshold[0], 0.2, atol=0.05)
-    assert list(mixture.feature_names_in_) == ["age", "dose", "city"]
+    assert list(mixture.feature_names_in_) == ["age", "dose", "city", "day"]
     before = mixture.predict(frame)
     assert_allclose(mixture.fit(frame[:300], y[:300]).predict(frame), before, atol=1e-6)
     with pytest.raises(ValueError, match="same order"):
-        mixture.predict(frame[["city", "dose", "age"]])
+        mixture.predict(frame[["city", "dose", "age", "day"]])
 
 
 @brief_fits
@@ -242,7 +393,7 @@ def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
     def log_loss(y, proba, weight):
         return np.log(proba[np.arange(len(y)), y])
 
-    options = {"n_init": 2, "max_iter": 20, "tol": 1e-3, "random_state": 0}
+    options = {"n_init": 2, "init": "random", "max_iter": 20, "tol": 1e-3, "random_state": 0}
     own = MixtureClassifier(family=log_loss, **options).fit(X, y)
     usual = MixtureClassifier(**options).fit(X, y)
     assert_allclose(own.predict_proba(X), usual.predict_proba(X))
@@ -252,7 +403,7 @@ def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
 @pytest.mark.filterwarnings("ignore:.*components had shares")
 def test_default_experts_of_classes_converge():
     X, y = load_iris(return_X_y=True)
-    assert MixtureClassifier(n_init=2, random_state=0).fit(X, y).score(X, y) > 0.95
+    assert MixtureClassifier(gate=None, n_init=2, random_state=0).fit(X, y).score(X, y) > 0.95
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -260,8 +411,8 @@ def test_a_fit_that_fails_leaves_the_model_as_it_was(kind):
     X, y = data_of(kind, 100)
     mixture = mixture_of(kind, max_iter=2, tol=1.0).fit(pd.DataFrame(X).add_prefix("x"), y)
     before = dict(vars(mixture))
-    other = pd.DataFrame(np.full((100, 2), np.nan), columns=["a", "b"])
-    with pytest.raises(ValueError, match="X contains NaN"):
+    other = pd.DataFrame(np.full((100, 2), np.inf), columns=["a", "b"])
+    with pytest.raises(ValueError, match="X contains infinity"):
         mixture.fit(other, y if kind == "numbers" else np.repeat(["a", "b"], 50))
     assert vars(mixture).keys() == before.keys()
     assert all(value is before[name] for name, value in vars(mixture).items())

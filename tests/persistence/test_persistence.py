@@ -337,6 +337,7 @@ def mixtures_of_estimators():
     options = {"n_components": 1, "n_init": 1, "random_state": 0}
     yield MixtureClassifier(**options), ROWS, CLASSES
     counts = np.arange(len(ROWS)) % 5
+    yield MixtureRegressor(**options), pandas.DataFrame({"word": CLASSES}), counts
     for expert in (None, PoissonRegressor(), GammaRegressor(), MixtureRegressor(**options)):
         yield MixtureRegressor(expert, **options), ROWS, counts + isinstance(expert, GammaRegressor)
 

@@ -1,0 +1,107 @@
+"""The parts that a mixture has by default, which take tables of any columns."""
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, TransformerMixin, is_classifier
+from sklearn.compose import ColumnTransformer
+from sklearn.impute import SimpleImputer
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier
+
+from .._data.tables import Categories, find_categories, is_frame, read_table
+from .._data.validation import unit_of
+
+_RIDGE = 0.3  # the penalty: coefficients of standardized columns shrink as by so many rows
+_MOST_LEAVES = 8  # of a gate, before it is pruned
+_LEAST_LEAF = 0.05  # of the weight, as `min_prior` is for components
+
+
+class TableEncoder(TransformerMixin, BaseEstimator):
+    """Numbers for linear models and trees, from a table of numbers and categories.
+
+    Numbers are standardized, or left as they are. A missing one is the mean; with `add_indicator` a
+    column says so, if some were missing in `fit`. Categories become columns of zeros and ones,
+    without one for the first category, or with `drop="if_binary"` if there are two. A missing one
+    has a column of its own, or, if `fit` had none, is the most frequent one; so is a category that
+    `fit` did not see.
+    """
+
+    def __init__(self, add_indicator=True, standardize=True, drop="first"):
+        self.add_indicator = add_indicator
+        self.drop = drop
+        self.standardize = standardize
+
+    def fit(self, X, y=None):
+        """Learn categories, means and deviations."""
+        columns = find_categories(X, "from_dtype")
+        self.categories_ = Categories(columns).fit(X, np.ones(X.shape[0])) if columns else None
+        numbers = [index for index in range(X.shape[1]) if index not in columns]
+        mean = SimpleImputer(keep_empty_features=True, add_indicator=self.add_indicator)
+        scaler = StandardScaler() if self.standardize else "passthrough"
+        mode = SimpleImputer(strategy="most_frequent", keep_empty_features=True, add_indicator=True)
+        code = OneHotEncoder(drop=self.drop, sparse_output=False)
+        parts = [
+            ("numbers", make_pipeline(mean, scaler), numbers),
+            ("categories", make_pipeline(mode, code), columns),
+        ]
+        self.encoder_ = ColumnTransformer(parts).fit(self._read(X))
+        return self
+
+    def transform(self, X):
+        """Return the numbers, (n_samples, n_columns)."""
+        return self.encoder_.transform(self._read(X))
+
+    def _read(self, X):
+        return read_table(X, self.categories_, wide=np.float64)[0].astype(np.float64)
+
+
+def _is_plain(X):
+    """Tell arrays of numbers, none of them missing."""
+    return issparse(X) or not (is_frame(X) or X.dtype.kind not in "biuf" or np.isnan(X).any())
+
+
+def default_expert(plain, X, weight):
+    """Return the expert of plain arrays, or for other tables one of the encoded columns.
+
+    With categories or missing values it has a penalty: there may be many columns, and few rows of a
+    category. Complete numbers are those of an array, whichever holds them.
+    """
+    if _is_plain(X):
+        return plain
+    unit = unit_of(weight)  # no factor of the weights changes a penalty
+    encoder = TableEncoder().fit(X)
+    if encoder.categories_ is None and encoder.transform(X[:1]).shape[1] == X.shape[1]:
+        return make_pipeline(TableEncoder(standardize=False), plain)
+    linear = plain.set_params(C=1 / unit) if is_classifier(plain) else Ridge(alpha=_RIDGE * unit)
+    return make_pipeline(encoder, linear)
+
+
+def default_gates(X, weight, n_components):
+    """Return the gates that `gate="auto"` tries: a tree, None and a logit.
+
+    The tree is pruned to the splits whose gain in likelihood is larger than what BIC takes for the
+    parameters of a leaf. Gates are not told which numbers are missing: the density of these rows is
+    that of a wider component, whichever they belong to.
+    """
+    if n_components == 1:
+        return [None]
+    unit = unit_of(weight)
+    n_samples = weight.sum() / unit
+    price = n_components * np.log(n_samples) / (2 * n_samples * np.log(2))  # bits per sample
+    tree = DecisionTreeClassifier(
+        criterion="log_loss",
+        max_leaf_nodes=_MOST_LEAVES,
+        min_weight_fraction_leaf=_LEAST_LEAF,
+        ccp_alpha=float(price),
+    )
+    scaler = MaxAbsScaler() if issparse(X) else TableEncoder(add_indicator=False)
+    logit = make_pipeline(scaler, LogisticRegression(C=1 / unit, max_iter=1000))
+    return [encoded(tree, X), None, logit]
+
+
+def encoded(tree, X):
+    """Return a tree that takes X, and whose thresholds are values of its columns if they can be."""
+    encoder = TableEncoder(add_indicator=False, drop="if_binary")
+    return tree if _is_plain(X) else make_pipeline(encoder, tree)
