@@ -291,7 +291,9 @@ class Regions(NamedTuple):
             slopes = (weight * (y - intercept)) @ (design - table.mean(design))
             largest = np.abs(slopes).max() / weight.sum()
             alphas = largest * np.geomspace(1, _LEAST_ALPHA, _N_ALPHAS)
-            cv = [(self.folds != f).nonzero() + (self.folds == f).nonzero() for f in set(self.folds)]
+            cv = [
+                (self.folds != f).nonzero() + (self.folds == f).nonzero() for f in set(self.folds)
+            ]
             lasso = LassoCV(alphas=alphas, cv=cv, **_LASSO).fit(design, y, weight)
             coef[is_used], intercept = lasso.coef_ * factors[is_used], lasso.intercept_
         n = table.Z.shape[1] - 1

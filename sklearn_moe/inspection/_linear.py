@@ -1,5 +1,7 @@
 """Coefficients of experts that are linear in the columns of a table, whatever their class."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.linalg import pinvh
 from scipy.sparse import issparse
@@ -33,40 +35,34 @@ def expert_outputs(mixture, X):
     return np.where(is_told, outputs, np.nan), proba
 
 
-def coefficients(outputs_at, X, y, table, outputs, proba, weight, own):
-    """Return the coefficients of the experts, NaN for those that are not linear.
+class LinearFunctions(NamedTuple):
+    """Experts as linear functions of terms: numbers, and indicators of what they are not."""
 
-    Terms that change nothing on the samples of an expert have none: the expert does not read the
-    column, or they are constant there, and then a part of its intercept.
+    names: list  # of the terms, the intercept is the last one
+    design: np.ndarray  # (n_samples, n_terms - 1), without the intercept
+    owners: np.ndarray  # (n_terms - 1,), the column of each term
+    coef: np.ndarray  # (n_experts, n_terms, n_outputs), NaN for experts that are not linear
+    is_read: np.ndarray  # (n_experts, n_terms - 1) bool, whether an expert reads the column
+
+
+def find_linear(outputs_at, X, table, outputs):
+    """Return the experts as linear functions of the columns of a table.
 
     Parameters
     ----------
     outputs_at : callable
         Returns the outputs of the experts for rows like those of X.
     X : data frame, array or sparse matrix of shape (n_samples, n_features)
-    y : ndarray of shape (n_samples, n_outputs) or None
-        Targets, or ones for each class but the first.
     table : Table
-    outputs, proba : ndarray
+    outputs : ndarray
         As `expert_outputs` returns them.
-    weight : ndarray of shape (n_samples, n_experts)
-        The share of each sample that belongs to each expert.
-    own : ndarray of bool of shape (n_samples, n_experts)
-        Where each expert holds.
-
-    Returns
-    -------
-    names : list of n_terms str
-        The intercept comes last.
-    coef, half_width : ndarray of shape (n_experts, n_terms, n_outputs)
-        The intervals are NaN without `y`.
-    scale : ndarray of shape (n_terms,)
-        Standard deviations of the terms.
     """
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
+    n_samples, n_experts, n_outputs = outputs.shape
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
-        unknown = np.full((outputs.shape[1], 1, outputs.shape[2]), np.nan)
-        return ["intercept"], unknown, unknown, np.ones(1)
+        coef, nothing = np.full((n_experts, 1, n_outputs), np.nan), np.zeros((n_experts, 0), bool)
+        design, owners = np.empty((n_samples, 0)), np.empty(0, int)
+        return LinearFunctions(["intercept"], design, owners, coef, nothing)
     names, design, owners, probe = _find_terms(table)
     # Samples of the probe differ from the first in one column each. The same sample may be rounded
     # in another way in another place, so each is compared with the first one in its own place.
@@ -76,18 +72,50 @@ def coefficients(outputs_at, X, y, table, outputs, proba, weight, own):
     changes = design[probe[:, owners], np.arange(len(names) - 1)]
     slopes = np.tensordot(np.linalg.inv(changes[1:] - changes[0]), effects, 1)
     coef = np.concatenate([slopes, [probed[0] - np.tensordot(changes[0], slopes, 1)]])
-    design = np.c_[design, np.ones(len(design))]
-    error = np.abs(outputs - np.tensordot(design, coef, 1))
+    error = np.abs(outputs - np.tensordot(design, coef[:-1], 1) - coef[-1])
     is_told = ~np.isnan(outputs).all(axis=0)
     known = np.where(is_told, outputs, 0)
     limit = _tolerance(outputs) * (np.nanstd(known, axis=0) + 1e-4 * np.nanmax(abs(known), axis=0))
     is_linear = (is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)).all(axis=1)
     coef = np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
+    owners, changed = np.array(owners, int), effects.any(axis=2).T
+    is_read = np.array([changed[:, owners == o].any(axis=1) for o in owners], bool)
+    return LinearFunctions(names, design, owners, coef, is_read.reshape(-1, n_experts).T)
+
+
+def coefficients(functions, y, outputs, proba, weight, own):
+    """Return the coefficients of the experts, NaN for those that are not linear.
+
+    Terms that change nothing on the samples of an expert have none: the expert does not read the
+    column, or they are constant there, and then a part of its intercept.
+
+    Parameters
+    ----------
+    functions : LinearFunctions
+    y : ndarray of shape (n_samples, n_outputs) or None
+        Targets, or ones for each class but the first.
+    outputs, proba : ndarray
+        As `expert_outputs` returns them.
+    weight : ndarray of shape (n_samples, n_experts)
+        The share of each sample that belongs to each expert.
+    own : ndarray of bool of shape (n_samples, n_experts)
+        Where each expert holds.
+
+    Returns
+    -------
+    coef, half_width : ndarray of shape (n_experts, n_terms, n_outputs)
+        The intervals are NaN without `y`.
+    scale : ndarray of shape (n_terms,)
+        Standard deviations of the terms.
+    """
+    coef, design = (
+        functions.coef.copy(),
+        np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1),
+    )
     half_width = np.full(coef.shape, np.nan)
-    for k in np.flatnonzero(is_linear):
+    for k in np.flatnonzero(~np.isnan(coef[:, -1]).any(axis=1)):
         rows = design[own[:, k] | ~own[:, k].any(), :-1]
-        is_read = [np.any(effects[np.equal(owners, owner), k]) for owner in owners]
-        terms = np.array([*is_read, True]) & np.append(np.ptp(rows, axis=0) > 0, True)
+        terms = np.append(functions.is_read[k] & (np.ptp(rows, axis=0) > 0), True)
         coef[k, -1] += rows[0, ~terms[:-1]] @ coef[k, ~terms]
         coef[k, ~terms] = np.nan
         if y is None:
@@ -102,7 +130,7 @@ def coefficients(outputs_at, X, y, table, outputs, proba, weight, own):
             curvature = np.eye(score.shape[1]) * expected[:, np.newaxis]
             curvature = curvature - expected[:, np.newaxis] * expected[..., np.newaxis]
         half_width[k, terms] = half_widths(design[:, terms], weight[:, k], score, curvature)
-    return names, coef, half_width, design.std(axis=0)
+    return coef, half_width, np.append(design[:, :-1].std(axis=0), 1.0)
 
 
 def half_widths(design, weight, score, curvature):

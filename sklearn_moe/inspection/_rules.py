@@ -12,10 +12,10 @@ from sklearn.utils._param_validation import validate_params
 
 from .._data.tables import import_pandas, is_frame
 from .._validation import Count, check_column, check_named, check_same_length, final_step
-from ..metrics._conditions import Table, are_right, find_words
+from ..metrics._conditions import Table, are_right, find_parts, find_words
 from ..metrics._experts import compare_experts
 from ..metrics._merged import MergedExperts, count_in_words, count_regimes, describe_ensemble
-from ._linear import MOST_TERMS, coefficients, expert_outputs
+from ._linear import MOST_TERMS, coefficients, expert_outputs, find_linear
 from ._plotting import expert_colors
 
 _MOST_SHOWN = 8  # coefficients in the text
@@ -189,7 +189,9 @@ class RegionRules:
         if not is_constant:
             title += f" The words give the right expert for {self.fidelity:.1%} of the rows."
         if not np.isnan(self.words_score):
-            scores = f"{self.words_score:.3f} by the words alone, {self.model_score:.3f} by the model"
+            scores = (
+                f"{self.words_score:.3f} by the words alone, {self.model_score:.3f} by the model"
+            )
             title += f" {self.total_name} {scores}."
         for k, words in enumerate(() if is_constant else self.where):
             text = f"{self.share[k]:.1%} of the rows"
@@ -334,7 +336,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         held = np.full(own.shape, np.nan)
     else:
         share = own.mean(axis=0)
-        where, held = find_words(table, experts, len(share), tree, max_conditions)
+        parts, held = find_parts(table, experts, len(share), tree, max_conditions)
+        where = find_words(table, parts, len(share))
         right = are_right(held, experts)
         held = np.where(held.any(axis=1, keepdims=True), held, share)
     classes: Any = getattr(mixture, "classes_", None)
@@ -364,9 +367,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     def outputs_at(X):
         return expert_outputs(mixture, final_step(estimator, X)[1])[0]
 
-    names, coef, half_width, scale = coefficients(
-        outputs_at, X, y, table, outputs, proba, weight, own
-    )
+    functions = find_linear(outputs_at, X, table, outputs)
+    coef, half_width, scale = coefficients(functions, y, outputs, proba, weight, own)
     return RegionRules(
         len(own),
         len(share),
@@ -381,7 +383,7 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         score_name,
         _means(scores, own & ~is_constant) ** power,
         _means(scores, ~own) ** power,
-        *_ordered(names, coef, half_width, scale, share, classes),
+        *_ordered(functions.names, coef, half_width, scale, share, classes),
     )
 
 

@@ -133,6 +133,15 @@ class Table(dict):
             self[place] = Column(name, np.array([codes[text] for text in texts]), [*codes])
         return self[place]
 
+    def words(self, part):
+        """Return the conditions of a part in words."""
+        return " and ".join(self[place].words(each) for place, each in part) or "everywhere"
+
+    def holds(self, part, step=1):
+        """Return where all conditions of a part hold, of each `step`-th sample."""
+        masks = [self[place].holds(condition, step) for place, condition in part]
+        return np.logical_and.reduce(masks) if masks else np.ones(len(self[0].ranks[::step]), bool)
+
     def features(self, experts):
         """Return numbers that a tree can split, and the column of each of them.
 
@@ -154,8 +163,8 @@ class Table(dict):
         return np.hstack(blocks), owners
 
 
-def find_words(table, experts, n_experts, tree, max_conditions):
-    """Return where each expert holds in words, and for which samples these words hold.
+def find_parts(table, experts, n_experts, tree, max_conditions):
+    """Return the parts of a table in which each expert holds, and for which samples that is so.
 
     Parameters
     ----------
@@ -168,7 +177,8 @@ def find_words(table, experts, n_experts, tree, max_conditions):
 
     Returns
     -------
-    where : tuple of n_experts tuples of str
+    parts : list of tuples
+        An expert, and pairs of a column's place and a condition; the largest part first.
     held : ndarray of bool of shape (n_samples, n_experts)
     """
     most = max(_MOST_LEAVES, 2 * n_experts)
@@ -184,12 +194,15 @@ def find_words(table, experts, n_experts, tree, max_conditions):
             random_state=0,
         ).fit(features, experts)
     leaves = _leaves(tree.tree_, features, owners, table, experts, 2 * most)
-    boxes, held = _simplify(leaves, table, experts, n_experts, max_conditions)
+    return _simplify(leaves, table, experts, n_experts, max_conditions)
+
+
+def find_words(table, parts, n_experts):
+    """Return where each expert holds in words, a tuple of n_experts tuples of str."""
     where = [[] for _ in range(n_experts)]
-    for expert, box in boxes:
-        words = [table[place].words(condition) for place, condition in box]
-        where[expert].append(" and ".join(words) or "everywhere")
-    return tuple(map(tuple, where)), held
+    for expert, part in parts:
+        where[expert].append(table.words(part))
+    return tuple(map(tuple, where))
 
 
 def _leaves(nodes, features, owners, table, experts, most):
@@ -228,8 +241,7 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
 
     @lru_cache(maxsize=10_000)
     def inside(box, step):
-        masks = [table[place].holds(condition, step) for place, condition in box]
-        return np.logical_and.reduce(masks) if masks else np.ones(len(experts[::step]), bool)
+        return table.holds(box, step)
 
     def holds(boxes, step):
         held = np.zeros((len(experts[::step]), n_experts), bool)

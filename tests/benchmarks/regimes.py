@@ -98,7 +98,9 @@ RIDGE = of("sklearn.linear_model.RidgeCV", alphas=np.logspace(-3, 4, 15))
 
 def spline_ridge(seed):
     """Return an additive model: cubic splines of each column, with one penalty."""
-    return make_pipeline(SplineTransformer(n_knots=6, knots="quantile"), VarianceThreshold(), RIDGE(0))
+    return make_pipeline(
+        SplineTransformer(n_knots=6, knots="quantile"), VarianceThreshold(), RIDGE(0)
+    )
 
 
 MODELS = {
@@ -217,7 +219,9 @@ def main():
     """Run what is missing and print means over the folds."""
     parser = command_on_tables(__doc__, "results/regimes.jsonl")
     known = list(MODELS["regression"])
-    parser.add_argument("what", nargs="?", choices=("tables", "stability", "flexmix"), default="tables")
+    parser.add_argument(
+        "what", nargs="?", choices=("tables", "stability", "flexmix"), default="tables"
+    )
     parser.add_argument("--tables", type=lambda text: text.split(","), help="all by default")
     parser.add_argument("--models", type=one_of(known, many=True), default=known)
     parser.add_argument("--repeats", type=int, default=1, help=f"of {N_FOLDS} folds, default: 1")
