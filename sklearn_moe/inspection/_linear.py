@@ -11,6 +11,7 @@ from .._data.tables import is_frame
 
 _TOLERANCE = 1e-6  # of what is linear, in standard deviations of an expert's outputs
 MOST_TERMS = 500  # nobody reads more coefficients
+ROW = "row[?]"  # in Python code of a term: the value of its column
 _TINY = np.finfo(float).tiny
 
 
@@ -39,6 +40,7 @@ class LinearFunctions(NamedTuple):
     """Experts as linear functions of terms: numbers, and indicators of what they are not."""
 
     names: list  # of the terms, the intercept is the last one
+    codes: list  # of the terms in Python, about a value `ROW`, without the intercept
     design: np.ndarray  # (n_samples, n_terms - 1), without the intercept
     owners: np.ndarray  # (n_terms - 1,), the column of each term
     coef: np.ndarray  # (n_experts, n_terms, n_outputs), NaN for experts that are not linear
@@ -62,8 +64,8 @@ def find_linear(outputs_at, X, table, outputs):
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
         coef, nothing = np.full((n_experts, 1, n_outputs), np.nan), np.zeros((n_experts, 0), bool)
         design, owners = np.empty((n_samples, 0)), np.empty(0, int)
-        return LinearFunctions(["intercept"], design, owners, coef, nothing)
-    names, design, owners, probe = _find_terms(table)
+        return LinearFunctions(["intercept"], [], design, owners, coef, nothing)
+    names, codes, design, owners, probe = _find_terms(table)
     # Samples of the probe differ from the first in one column each. The same sample may be rounded
     # in another way in another place, so each is compared with the first one in its own place.
     pair = probe, np.broadcast_to(probe[0], probe.shape)
@@ -80,7 +82,7 @@ def find_linear(outputs_at, X, table, outputs):
     coef = np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
     owners, changed = np.array(owners, int), effects.any(axis=2).T
     is_read = np.array([changed[:, owners == o].any(axis=1) for o in owners], bool)
-    return LinearFunctions(names, design, owners, coef, is_read.reshape(-1, n_experts).T)
+    return LinearFunctions(names, codes, design, owners, coef, is_read.reshape(-1, n_experts).T)
 
 
 def coefficients(functions, y, outputs, proba, weight, own):
@@ -181,6 +183,8 @@ def _find_terms(table):
     Returns
     -------
     names : list of n_terms str
+    codes : list of n_terms - 1 str
+        The terms in Python, where `ROW` is the value of the column.
     design : ndarray of shape (n_samples, n_terms - 1)
         Without the intercept: numbers, with the mean where they are missing; ones for the samples
         of a category, or for those where a number is missing.
@@ -197,7 +201,9 @@ def _find_terms(table):
             base[place] = rows[0]
             for code, label in enumerate(labels[1:], 1):
                 text = f"{name}: {label} instead of {labels[0]}"
-                found.append((text, values == code, place, rows[code]))
+                found.append(
+                    (text, f"(text({ROW}) == {label!r})", values == code, place, rows[code])
+                )
             continue
         missing, what = ~np.isfinite(values), "infinite" if np.isinf(values).any() else "missing"
         values = np.where(missing, np.nan, values.astype(float))
@@ -206,15 +212,18 @@ def _find_terms(table):
         apart = np.abs(values - values[base[place]])
         if (apart > 0).any():
             other = np.where(apart > 0, np.abs(apart - np.nanstd(values)), np.inf).argmin()
-            found.append((name, np.where(missing, np.nanmean(values), values), place, other))
+            mean = np.nanmean(values)
+            code = f"number({ROW}, {float(mean)!r})" if missing.any() else ROW
+            found.append((name, code, np.where(missing, mean, values), place, other))
         if missing.any():
             text = f"{name}: {what} instead of its mean"
-            found.append((text, missing, place, missing.argmax()))
-    names, design, owners, others = zip(*found, strict=True) if found else [()] * 4
+            code = f"(number({ROW}, None) is None)"
+            found.append((text, code, missing, place, missing.argmax()))
+    names, codes, design, owners, others = zip(*found, strict=True) if found else [()] * 5
     probe = np.tile(base, (1 + len(found), 1))
     probe[np.arange(1, len(probe)), list(owners)] = others
     design = np.array(design, dtype=float).reshape(len(found), len(table[0].values)).T
-    return [*names, "intercept"], design, list(owners), probe
+    return [*names, "intercept"], [*codes], design, list(owners), probe
 
 
 def _mix_rows(X, table, probe):

@@ -58,6 +58,18 @@ class Column:
             self.values = (self.values - self.values.dtype.type(0, "D")) / np.timedelta64(1, "D")
             self.term = f"{self.name} (days)"
 
+    def texts(self, rows):
+        """Return what is in some rows, as texts."""
+        if self.labels:
+            return np.array(self.labels)[self.ranks[rows]]
+        values = self.distinct[self.ranks[rows]]
+        write = _text if values.dtype.kind in "mM" else "{:.6g}".format
+        texts = [
+            "missing" if gone else write(v)
+            for v, gone in zip(values, is_missing(values), strict=True)
+        ]
+        return np.array(texts, dtype=str)
+
     def split(self, left, right):
         """Return two conditions that part the samples of two masks."""
         if self.labels:
@@ -83,6 +95,13 @@ class Column:
         ranks = self.ranks[::step]
         return (ranks > condition[0]) & (ranks <= condition[1])
 
+    def thresholds(self, condition):
+        """Return the two values between which a condition on numbers holds, None for no bound."""
+        return [
+            _shortest(*self.distinct[cut : cut + 2]) if 0 <= cut < self.last else None
+            for cut in condition
+        ]
+
     def words(self, condition):
         """Return a condition in words."""
         if self.labels:
@@ -94,10 +113,7 @@ class Column:
             return f"{self.name} is {negation} {_join(others, 'nor')}"
         if condition[0] >= self.last:
             return f"{self.name} is missing"
-        low, high = (
-            _text(_shortest(*self.distinct[cut : cut + 2])) if 0 <= cut < self.last else None
-            for cut in condition
-        )
+        low, high = (None if cut is None else _text(cut) for cut in self.thresholds(condition))
         text = f"{self.name} is not missing" if low is None else f"{self.name} > {low}"
         if high is not None:
             text = f"{'' if low is None else f'{low} < '}{self.name} <= {high}"
