@@ -555,7 +555,9 @@ def test_rules_that_python_cannot_say_are_refused_with_the_reason():
         region_rules(curved, X).to_python()
     noise = 200 * np.random.default_rng(1).normal(size=len(X))
     odds = [LogisticRegression().fit(X, price + noise > least) for least in (150, 250)]
-    mixed = mixture_of(odds, DecisionTreeClassifier(max_depth=1).fit(X, X[:, 0] > 90))
+    mixed = mixture_of(
+        odds, DecisionTreeClassifier(max_depth=1, random_state=0).fit(X, X[:, 0] > 90)
+    )
     mixed.gate_proba = lambda X: np.full((len(X), 2), 0.5)
     mixed.apply = lambda X: np.zeros(len(X), int)
     with pytest.raises(ValueError, match="probabilities of 2 experts"):
