@@ -3,6 +3,7 @@
 from ._alignment import AlignmentDisplay
 from ._entropy import DispatchEntropyDisplay
 from ._expert_count import ExpertCountDisplay
+from ._explain import Explanation, explain
 from ._load import LoadDisplay
 from ._plotting import expert_colors
 from ._regions import DecisionRegionDisplay
@@ -15,12 +16,14 @@ __all__ = [
     "DecisionRegionDisplay",
     "DispatchEntropyDisplay",
     "ExpertCountDisplay",
+    "Explanation",
     "LoadDisplay",
     "RegionRules",
     "RoutingDisplay",
     "RoutingStability",
     "StabilityDisplay",
     "expert_colors",
+    "explain",
     "region_rules",
     "routing_stability",
 ]

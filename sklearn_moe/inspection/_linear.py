@@ -1,5 +1,7 @@
 """Coefficients of experts that are linear in the columns of a table, whatever their class."""
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.linalg import pinvh
 from scipy.sparse import issparse
@@ -9,6 +11,7 @@ from .._data.tables import is_frame
 
 _TOLERANCE = 1e-6  # of what is linear, in standard deviations of an expert's outputs
 MOST_TERMS = 500  # nobody reads more coefficients
+ROW = "row[?]"  # in Python code of a term: the value of its column
 _TINY = np.finfo(float).tiny
 
 
@@ -33,7 +36,56 @@ def expert_outputs(mixture, X):
     return np.where(is_told, outputs, np.nan), proba
 
 
-def coefficients(outputs_at, X, y, table, outputs, proba, weight, own):
+class LinearFunctions(NamedTuple):
+    """Experts as linear functions of terms: numbers, and indicators of what they are not."""
+
+    names: list  # of the terms, the intercept is the last one
+    codes: list  # of the terms in Python, about a value `ROW`, without the intercept
+    design: np.ndarray  # (n_samples, n_terms - 1), without the intercept
+    owners: np.ndarray  # (n_terms - 1,), the column of each term
+    coef: np.ndarray  # (n_experts, n_terms, n_outputs), NaN for experts that are not linear
+    is_read: np.ndarray  # (n_experts, n_terms - 1) bool, whether an expert reads the column
+
+
+def find_linear(outputs_at, X, table, outputs):
+    """Return the experts as linear functions of the columns of a table.
+
+    Parameters
+    ----------
+    outputs_at : callable
+        Returns the outputs of the experts for rows like those of X.
+    X : data frame, array or sparse matrix of shape (n_samples, n_features)
+    table : Table
+    outputs : ndarray
+        As `expert_outputs` returns them.
+    """
+    sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
+    n_samples, n_experts, n_outputs = outputs.shape
+    if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
+        coef, nothing = np.full((n_experts, 1, n_outputs), np.nan), np.zeros((n_experts, 0), bool)
+        design, owners = np.empty((n_samples, 0)), np.empty(0, int)
+        return LinearFunctions(["intercept"], [], design, owners, coef, nothing)
+    names, codes, design, owners, probe = _find_terms(table)
+    # Samples of the probe differ from the first in one column each. The same sample may be rounded
+    # in another way in another place, so each is compared with the first one in its own place.
+    pair = probe, np.broadcast_to(probe[0], probe.shape)
+    probed, still = (outputs_at(_mix_rows(X, table, rows)) for rows in pair)
+    effects = (probed - still)[1:].astype(float)
+    changes = design[probe[:, owners], np.arange(len(names) - 1)]
+    slopes = np.tensordot(np.linalg.inv(changes[1:] - changes[0]), effects, 1)
+    coef = np.concatenate([slopes, [probed[0] - np.tensordot(changes[0], slopes, 1)]])
+    error = np.abs(outputs - np.tensordot(design, coef[:-1], 1) - coef[-1])
+    is_told = ~np.isnan(outputs).all(axis=0)
+    known = np.where(is_told, outputs, 0)
+    limit = _tolerance(outputs) * (np.nanstd(known, axis=0) + 1e-4 * np.nanmax(abs(known), axis=0))
+    is_linear = (is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)).all(axis=1)
+    coef = np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
+    owners, changed = np.array(owners, int), effects.any(axis=2).T
+    is_read = np.array([changed[:, owners == o].any(axis=1) for o in owners], bool)
+    return LinearFunctions(names, codes, design, owners, coef, is_read.reshape(-1, n_experts).T)
+
+
+def coefficients(functions, y, outputs, proba, weight, own):
     """Return the coefficients of the experts, NaN for those that are not linear.
 
     Terms that change nothing on the samples of an expert have none: the expert does not read the
@@ -41,12 +93,9 @@ def coefficients(outputs_at, X, y, table, outputs, proba, weight, own):
 
     Parameters
     ----------
-    outputs_at : callable
-        Returns the outputs of the experts for rows like those of X.
-    X : data frame, array or sparse matrix of shape (n_samples, n_features)
+    functions : LinearFunctions
     y : ndarray of shape (n_samples, n_outputs) or None
         Targets, or ones for each class but the first.
-    table : Table
     outputs, proba : ndarray
         As `expert_outputs` returns them.
     weight : ndarray of shape (n_samples, n_experts)
@@ -56,38 +105,19 @@ def coefficients(outputs_at, X, y, table, outputs, proba, weight, own):
 
     Returns
     -------
-    names : list of n_terms str
-        The intercept comes last.
     coef, half_width : ndarray of shape (n_experts, n_terms, n_outputs)
         The intervals are NaN without `y`.
     scale : ndarray of shape (n_terms,)
         Standard deviations of the terms.
     """
-    sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
-    if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
-        unknown = np.full((outputs.shape[1], 1, outputs.shape[2]), np.nan)
-        return ["intercept"], unknown, unknown, np.ones(1)
-    names, design, owners, probe = _find_terms(table)
-    # Samples of the probe differ from the first in one column each. The same sample may be rounded
-    # in another way in another place, so each is compared with the first one in its own place.
-    pair = probe, np.broadcast_to(probe[0], probe.shape)
-    probed, still = (outputs_at(_mix_rows(X, table, rows)) for rows in pair)
-    effects = (probed - still)[1:].astype(float)
-    changes = design[probe[:, owners], np.arange(len(names) - 1)]
-    slopes = np.tensordot(np.linalg.inv(changes[1:] - changes[0]), effects, 1)
-    coef = np.concatenate([slopes, [probed[0] - np.tensordot(changes[0], slopes, 1)]])
-    design = np.c_[design, np.ones(len(design))]
-    error = np.abs(outputs - np.tensordot(design, coef, 1))
-    is_told = ~np.isnan(outputs).all(axis=0)
-    known = np.where(is_told, outputs, 0)
-    limit = _tolerance(outputs) * (np.nanstd(known, axis=0) + 1e-4 * np.nanmax(abs(known), axis=0))
-    is_linear = (is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)).all(axis=1)
-    coef = np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
+    coef, design = (
+        functions.coef.copy(),
+        np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1),
+    )
     half_width = np.full(coef.shape, np.nan)
-    for k in np.flatnonzero(is_linear):
+    for k in np.flatnonzero(~np.isnan(coef[:, -1]).any(axis=1)):
         rows = design[own[:, k] | ~own[:, k].any(), :-1]
-        is_read = [np.any(effects[np.equal(owners, owner), k]) for owner in owners]
-        terms = np.array([*is_read, True]) & np.append(np.ptp(rows, axis=0) > 0, True)
+        terms = np.append(functions.is_read[k] & (np.ptp(rows, axis=0) > 0), True)
         coef[k, -1] += rows[0, ~terms[:-1]] @ coef[k, ~terms]
         coef[k, ~terms] = np.nan
         if y is None:
@@ -102,7 +132,7 @@ def coefficients(outputs_at, X, y, table, outputs, proba, weight, own):
             curvature = np.eye(score.shape[1]) * expected[:, np.newaxis]
             curvature = curvature - expected[:, np.newaxis] * expected[..., np.newaxis]
         half_width[k, terms] = half_widths(design[:, terms], weight[:, k], score, curvature)
-    return names, coef, half_width, design.std(axis=0)
+    return coef, half_width, np.append(design[:, :-1].std(axis=0), 1.0)
 
 
 def half_widths(design, weight, score, curvature):
@@ -153,6 +183,8 @@ def _find_terms(table):
     Returns
     -------
     names : list of n_terms str
+    codes : list of n_terms - 1 str
+        The terms in Python, where `ROW` is the value of the column.
     design : ndarray of shape (n_samples, n_terms - 1)
         Without the intercept: numbers, with the mean where they are missing; ones for the samples
         of a category, or for those where a number is missing.
@@ -169,7 +201,9 @@ def _find_terms(table):
             base[place] = rows[0]
             for code, label in enumerate(labels[1:], 1):
                 text = f"{name}: {label} instead of {labels[0]}"
-                found.append((text, values == code, place, rows[code]))
+                found.append(
+                    (text, f"(text({ROW}) == {label!r})", values == code, place, rows[code])
+                )
             continue
         missing, what = ~np.isfinite(values), "infinite" if np.isinf(values).any() else "missing"
         values = np.where(missing, np.nan, values.astype(float))
@@ -178,15 +212,18 @@ def _find_terms(table):
         apart = np.abs(values - values[base[place]])
         if (apart > 0).any():
             other = np.where(apart > 0, np.abs(apart - np.nanstd(values)), np.inf).argmin()
-            found.append((name, np.where(missing, np.nanmean(values), values), place, other))
+            mean = np.nanmean(values)
+            code = f"number({ROW}, {float(mean)!r})" if missing.any() else ROW
+            found.append((name, code, np.where(missing, mean, values), place, other))
         if missing.any():
             text = f"{name}: {what} instead of its mean"
-            found.append((text, missing, place, missing.argmax()))
-    names, design, owners, others = zip(*found, strict=True) if found else [()] * 4
+            code = f"(number({ROW}, None) is None)"
+            found.append((text, code, missing, place, missing.argmax()))
+    names, codes, design, owners, others = zip(*found, strict=True) if found else [()] * 5
     probe = np.tile(base, (1 + len(found), 1))
     probe[np.arange(1, len(probe)), list(owners)] = others
     design = np.array(design, dtype=float).reshape(len(found), len(table[0].values)).T
-    return [*names, "intercept"], design, list(owners), probe
+    return [*names, "intercept"], [*codes], design, list(owners), probe
 
 
 def _mix_rows(X, table, probe):

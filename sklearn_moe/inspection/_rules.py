@@ -12,11 +12,12 @@ from sklearn.utils._param_validation import validate_params
 
 from .._data.tables import import_pandas, is_frame
 from .._validation import Count, check_column, check_named, check_same_length, final_step
-from ..metrics._conditions import Table, are_right, find_words
+from ..metrics._conditions import Table, are_right, find_parts, find_words
 from ..metrics._experts import compare_experts
 from ..metrics._merged import MergedExperts, count_in_words, count_regimes, describe_ensemble
-from ._linear import MOST_TERMS, coefficients, expert_outputs
+from ._linear import MOST_TERMS, coefficients, expert_outputs, find_linear
 from ._plotting import expert_colors
+from ._python import write_python
 
 _MOST_SHOWN = 8  # coefficients in the text
 _MOST_PARTS = 6  # of the table for an expert
@@ -117,6 +118,31 @@ class RegionRules:
     terms: tuple
     coef: np.ndarray
     half_width: np.ndarray
+    _python: Any = None  # the text, or why there is none
+
+    def to_python(self) -> str:
+        """Return the rules as Python: a function `predict(row)` that imports nothing.
+
+        It returns what the expert predicts whose words hold for the row: a number, a list of
+        numbers, or a class. Where the words of several hold it is the largest of these experts,
+        where there are none the largest of all. So it is equal to the model's prediction where the
+        words are right and the gate gives all weight to one expert.
+
+        Returns
+        -------
+        text : str
+            `exec(text, scope)` defines `scope["predict"]`. A row is a mapping from the names of a
+            data frame's columns to values, otherwise a sequence.
+
+        Raises
+        ------
+        ValueError
+            If an expert is not linear in the columns, the conditions compare dates, or the rules
+            are about the probabilities of classes that all experts mix.
+        """
+        if isinstance(self._python, ValueError):
+            raise self._python
+        return self._python
 
     def to_frame(self) -> Any:
         """Return the rules as a table, one row per expert.
@@ -331,10 +357,11 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     if is_constant:
         share, own = mixture.gates[0], np.ones_like(own)
         where, right = (("anywhere",),) * len(share), np.full(len(experts), np.nan)
-        held = np.full(own.shape, np.nan)
+        held, parts = np.full(own.shape, np.nan), None
     else:
         share = own.mean(axis=0)
-        where, held = find_words(table, experts, len(share), tree, max_conditions)
+        parts, held = find_parts(table, experts, len(share), tree, max_conditions)
+        where = find_words(table, parts, len(share))
         right = are_right(held, experts)
         held = np.where(held.any(axis=1, keepdims=True), held, share)
     classes: Any = getattr(mixture, "classes_", None)
@@ -366,9 +393,16 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     def outputs_at(X):
         return expert_outputs(mixture, final_step(estimator, X)[1])[0]
 
-    names, coef, half_width, scale = coefficients(
-        outputs_at, X, y, table, outputs, proba, weight, own
+    functions = find_linear(outputs_at, X, table, outputs)
+    coef, half_width, scale = coefficients(functions, y, outputs, proba, weight, own)
+    outcome, terms, coef, half_width = _ordered(
+        functions.names, coef, half_width, scale, share, classes
     )
+    python: str | ValueError
+    try:
+        python = write_python(table, parts, functions, mixture.names, share, classes)
+    except ValueError as error:
+        python = error
     return RegionRules(
         len(own),
         len(share),
@@ -384,7 +418,11 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         score_name,
         _means(scores, own & ~is_constant) ** power,
         _means(scores, ~own) ** power,
-        *_ordered(names, coef, half_width, scale, share, classes),
+        outcome,
+        terms,
+        coef,
+        half_width,
+        python,
     )
 
 

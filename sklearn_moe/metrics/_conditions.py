@@ -58,6 +58,18 @@ class Column:
             self.values = (self.values - self.values.dtype.type(0, "D")) / np.timedelta64(1, "D")
             self.term = f"{self.name} (days)"
 
+    def texts(self, rows):
+        """Return what is in some rows, as texts."""
+        if self.labels:
+            return np.array(self.labels)[self.ranks[rows]]
+        values = self.distinct[self.ranks[rows]]
+        write = _text if values.dtype.kind in "mM" else "{:.6g}".format
+        texts = [
+            "missing" if gone else write(v)
+            for v, gone in zip(values, is_missing(values), strict=True)
+        ]
+        return np.array(texts, dtype=str)
+
     def split(self, left, right):
         """Return two conditions that part the samples of two masks."""
         if self.labels:
@@ -83,6 +95,13 @@ class Column:
         ranks = self.ranks[::step]
         return (ranks > condition[0]) & (ranks <= condition[1])
 
+    def thresholds(self, condition):
+        """Return the two values between which a condition on numbers holds, None for no bound."""
+        return [
+            _shortest(*self.distinct[cut : cut + 2]) if 0 <= cut < self.last else None
+            for cut in condition
+        ]
+
     def words(self, condition):
         """Return a condition in words."""
         if self.labels:
@@ -94,10 +113,7 @@ class Column:
             return f"{self.name} is {negation} {_join(others, 'nor')}"
         if condition[0] >= self.last:
             return f"{self.name} is missing"
-        low, high = (
-            _text(_shortest(*self.distinct[cut : cut + 2])) if 0 <= cut < self.last else None
-            for cut in condition
-        )
+        low, high = (None if cut is None else _text(cut) for cut in self.thresholds(condition))
         text = f"{self.name} is not missing" if low is None else f"{self.name} > {low}"
         if high is not None:
             text = f"{'' if low is None else f'{low} < '}{self.name} <= {high}"
@@ -133,6 +149,15 @@ class Table(dict):
             self[place] = Column(name, np.array([codes[text] for text in texts]), [*codes])
         return self[place]
 
+    def words(self, part):
+        """Return the conditions of a part in words."""
+        return " and ".join(self[place].words(each) for place, each in part) or "everywhere"
+
+    def holds(self, part, step=1):
+        """Return where all conditions of a part hold, of each `step`-th sample."""
+        masks = [self[place].holds(condition, step) for place, condition in part]
+        return np.logical_and.reduce(masks) if masks else np.ones(len(self[0].ranks[::step]), bool)
+
     def features(self, experts):
         """Return numbers that a tree can split, and the column of each of them.
 
@@ -154,8 +179,8 @@ class Table(dict):
         return np.hstack(blocks), owners
 
 
-def find_words(table, experts, n_experts, tree, max_conditions):
-    """Return where each expert holds in words, and for which samples these words hold.
+def find_parts(table, experts, n_experts, tree, max_conditions):
+    """Return the parts of a table in which each expert holds, and for which samples that is so.
 
     Parameters
     ----------
@@ -168,7 +193,8 @@ def find_words(table, experts, n_experts, tree, max_conditions):
 
     Returns
     -------
-    where : tuple of n_experts tuples of str
+    parts : list of tuples
+        An expert, and pairs of a column's place and a condition; the largest part first.
     held : ndarray of bool of shape (n_samples, n_experts)
     """
     most = max(_MOST_LEAVES, 2 * n_experts)
@@ -184,12 +210,15 @@ def find_words(table, experts, n_experts, tree, max_conditions):
             random_state=0,
         ).fit(features, experts)
     leaves = _leaves(tree.tree_, features, owners, table, experts, 2 * most)
-    boxes, held = _simplify(leaves, table, experts, n_experts, max_conditions)
+    return _simplify(leaves, table, experts, n_experts, max_conditions)
+
+
+def find_words(table, parts, n_experts):
+    """Return where each expert holds in words, a tuple of n_experts tuples of str."""
     where = [[] for _ in range(n_experts)]
-    for expert, box in boxes:
-        words = [table[place].words(condition) for place, condition in box]
-        where[expert].append(" and ".join(words) or "everywhere")
-    return tuple(map(tuple, where)), held
+    for expert, part in parts:
+        where[expert].append(table.words(part))
+    return tuple(map(tuple, where))
 
 
 def _leaves(nodes, features, owners, table, experts, most):
@@ -228,8 +257,7 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
 
     @lru_cache(maxsize=10_000)
     def inside(box, step):
-        masks = [table[place].holds(condition, step) for place, condition in box]
-        return np.logical_and.reduce(masks) if masks else np.ones(len(experts[::step]), bool)
+        return table.holds(box, step)
 
     def holds(boxes, step):
         held = np.zeros((len(experts[::step]), n_experts), bool)

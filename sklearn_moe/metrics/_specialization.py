@@ -18,7 +18,7 @@ from .._data.statistics import find_centers, rows_to_cluster
 from .._validation import Count, check_column, check_same_length, final_step
 from ..exceptions import WorseThanNullWarning
 from ._columns import as_dense, encode_table
-from ._conditions import Table, find_words
+from ._conditions import Table, find_parts, find_words
 from ._experts import (
     ablation,
     compare_experts,
@@ -300,7 +300,9 @@ def _find_words(estimator, given, X, experts):
     rows = draw_rows(len(experts), _MOST_ROWS)
     categorical = None if given is not X else getattr(estimator, "categorical_features", None)
     table = Table(_safe_indexing(table, rows), categorical)
-    return find_words(table, experts[rows], estimator.n_experts, None, _MOST_CONDITIONS)[0]
+    n_experts = estimator.n_experts
+    parts, _ = find_parts(table, experts[rows], n_experts, None, _MOST_CONDITIONS)
+    return find_words(table, parts, n_experts)
 
 
 def _target_groups(y, score_name):

@@ -9,15 +9,15 @@ import pytest
 from helpers import raises
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
-from sklearn.base import is_classifier
+from sklearn.base import clone, is_classifier
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
 from sklearn_moe.inspection import RegionRules, region_rules
 
 COEF = np.array([[0, 1, 2, 0, 0], [1, -1, 0, 3, 0], [2, 0, -2, -2, 1.0]])  # the intercept first
@@ -496,3 +496,77 @@ def test_words_about_a_gate_of_any_size_are_few():
     assert tree.get_n_leaves() > 250
     assert "smaller parts" in str(rules)
     assert len(str(rules).splitlines()) < 50
+
+
+def shops(n=500, seed=0):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"size": rng.uniform(20, 200, n), "age": rng.integers(0, 80, n) * 1.0})
+    frame["kind"] = rng.choice(["shop", "flat", None], n)
+    frame.loc[::17, "age"] = np.nan
+    is_shop = frame["kind"] == "shop"
+    age = frame["age"].fillna(40)
+    return frame, np.where(is_shop, 5 * frame["size"], 300 - 2 * age) + rng.normal(size=n)
+
+
+def as_written(rules, rows):
+    scope = {}
+    exec(rules.to_python(), scope)
+    return np.array([scope["predict"](row) for row in rows])
+
+
+def test_rules_in_python_predict_as_the_words_say():
+    frame, price = shops()
+    numbers = frame[["size", "age"]].fillna(40).to_numpy()
+    low = numbers[:, 0] < 90
+    by_size = np.where(low, 3 * numbers[:, 1], 500 - numbers[:, 1])
+    stump = DecisionTreeClassifier(max_depth=1, random_state=0)
+    hard = MixtureRegressor(Ridge(), gate=stump, method="hard", random_state=0)
+    noisy = by_size + 100 * np.random.default_rng(1).normal(size=len(numbers))
+    cases = [
+        (MixtureRegressor(n_components=2, random_state=0), frame, price),
+        (clone(hard), numbers, by_size),
+        (clone(hard).set_params(gate=None, method="em"), numbers, by_size),
+        (MixtureRegressor(Ridge(), 1, random_state=0), numbers, by_size),
+        (MixtureClassifier(gate=stump, random_state=0), numbers, np.where(noisy > 200, "b", "a")),
+        (
+            MixtureClassifier(n_components=1, random_state=0),
+            numbers,
+            np.digitize(noisy, [100, 300]),
+        ),
+    ]
+    for model, X, y in cases:
+        rules = region_rules(model.fit(X, y), X)
+        rows = X.to_dict("records") if X is frame else X.tolist()
+        found, expected = as_written(rules, rows), model.predict(X)
+        if expected.dtype.kind == "f":
+            right = np.isclose(found, expected, rtol=1e-4, atol=0.05)
+        else:
+            right = found == expected
+        assert right.mean() >= np.nan_to_num(rules.fidelity, nan=1) - 0.01
+        assert "import" not in rules.to_python().splitlines()
+
+
+def test_rules_that_python_cannot_say_are_refused_with_the_reason():
+    frame, price = shops()
+    X = frame[["size", "age"]].fillna(40).to_numpy()
+    tree = DecisionTreeRegressor(max_depth=2, random_state=0)
+    curved = MixtureRegressor(tree, gate=None, random_state=0).fit(X, price)
+    with pytest.raises(ValueError, match=r"expert \d is not"):
+        region_rules(curved, X).to_python()
+    noise = 200 * np.random.default_rng(1).normal(size=len(X))
+    odds = [LogisticRegression().fit(X, price + noise > least) for least in (150, 250)]
+    mixed = mixture_of(
+        odds, DecisionTreeClassifier(max_depth=1, random_state=0).fit(X, X[:, 0] > 90)
+    )
+    mixed.gate_proba = lambda X: np.full((len(X), 2), 0.5)
+    mixed.apply = lambda X: np.zeros(len(X), int)
+    with pytest.raises(ValueError, match="probabilities of 2 experts"):
+        region_rules(mixed, X).to_python()
+    days = pd.DataFrame({"day": pd.date_range("2020-01-01", periods=len(X)), "x": X[:, 0]})
+    by_day = SimpleNamespace(
+        apply=lambda X: (X["day"] > pd.Timestamp("2020-09-01")).to_numpy().astype(int),
+        predict=lambda X: X["x"].to_numpy(),
+        expert_predict=lambda X: np.stack([X["x"], 2 * X["x"]], axis=1),
+    )
+    with pytest.raises(ValueError, match="dates or durations, but column 'day'"):
+        region_rules(by_day, days).to_python()

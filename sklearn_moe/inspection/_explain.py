@@ -1,0 +1,326 @@
+"""Why a mixture of experts predicts what it does for a row."""
+
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from scipy.sparse import issparse
+from sklearn.utils._param_validation import validate_params
+
+from .._data.tables import import_pandas, is_frame
+from .._validation import Count, check_named, final_step
+from ..metrics._conditions import Table, find_parts
+from ..metrics._merged import MergedExperts
+from ._linear import expert_outputs, find_linear
+from ._plotting import as_text, axes_or_new, expert_colors
+
+_MOST_SHOWN = 10  # columns of a row, and rows, in the text and the plot
+_LEAST_GATE = 0.005  # of the experts that are named
+_MOST_CONDITIONS = 3  # in words
+_REST = "not linear"
+
+
+@dataclass(eq=False, repr=False)
+class Explanation:
+    """Result of :func:`explain`; `print` shows it as a text.
+
+    For each row, `base + contribution.sum(axis=1) + rest` is `prediction`.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_rows,)
+        Places of the rows in X.
+
+    expert_names : tuple of n_experts str
+        As in :class:`RegionRules`: experts of one kind with equal gates count as one.
+
+    gate : ndarray of shape (n_rows, n_experts)
+        The share of each expert.
+
+    condition : tuple of n_rows str
+        The words that put the row to its expert, as :func:`region_rules` finds them. Empty if none
+        of its expert's words hold for the row, "anywhere" if the gate does not depend on X.
+
+    outcome : tuple of n_rows str
+        What is explained: the prediction, or the log odds of the predicted class against the next.
+
+    columns : tuple of n_columns str
+        Names of the columns.
+
+    values : ndarray of str of shape (n_rows, n_columns)
+        What the rows have in them.
+
+    base : ndarray of shape (n_rows,)
+        What the linear experts say of a row that has the mean of X in each column, by their gates.
+
+    contribution : ndarray of shape (n_rows, n_columns)
+        By how much the row's value of a column changes that: coefficient times the difference from
+        the mean, by the gates of the experts.
+
+    rest : ndarray of shape (n_rows,)
+        The part of the prediction that is not linear in the columns: of experts that are not, of
+        rounding, and of mixing where that is not a sum.
+
+    prediction : ndarray of shape (n_rows,)
+    """
+
+    rows: np.ndarray
+    expert_names: tuple
+    gate: np.ndarray
+    condition: tuple
+    outcome: tuple
+    columns: tuple
+    values: np.ndarray
+    base: np.ndarray
+    contribution: np.ndarray
+    rest: np.ndarray
+    prediction: np.ndarray
+
+    def to_frame(self) -> Any:
+        """Return the parts of each prediction as a table, one line per row.
+
+        Returns
+        -------
+        frame : pandas.DataFrame
+            With the columns "base", those of X, "not linear" and "prediction".
+        """
+        pd = import_pandas("Explanation", "parts")
+        parts = np.c_[self.base, self.contribution, self.rest, self.prediction]
+        names = ["base", *self.columns, _REST, "prediction"]
+        return pd.DataFrame(parts, pd.Index(self.rows, name="row"), names)
+
+    def plot(self, row: int = 0, *, ax: Any = None) -> Any:
+        """Draw how the prediction of a row comes about: a waterfall of its parts.
+
+        Parameters
+        ----------
+        row : int, default=0
+            Which of the explained rows.
+
+        ax : matplotlib Axes, default=None
+            Where to draw. None: axes of a new figure.
+
+        Returns
+        -------
+        ax : matplotlib Axes
+        """
+        parts = self._parts(row)
+        ax = axes_or_new(self, ax, figsize=(7, 1.2 + 0.35 * len(parts)))
+        ends = np.cumsum([part for _, part in parts])
+        up, down = expert_colors(2)
+        for place, ((_, part), end) in enumerate(zip(parts[1:], ends[1:], strict=True)):
+            ax.barh(place, part, left=end - part, color=up if part > 0 else down)
+            ax.annotate(
+                f"{part:+.3g}", (max(end, end - part), place), (4, 0),
+                textcoords="offset points", va="center",
+            )  # fmt: skip
+        ax.axvline(ends[0], color="gray", linewidth=0.8, linestyle=":")
+        ax.axvline(ends[-1], color="black", linewidth=0.8)
+        ax.set_yticks(range(len(parts) - 1), [as_text(name) for name, _ in parts[1:]])
+        ax.invert_yaxis()
+        ax.use_sticky_edges = False
+        ax.margins(x=0.15)
+        ax.set_xlabel(as_text(f"{self.outcome[row]}: from {ends[0]:.3g} to {ends[-1]:.3g}"))
+        ax.set_title(as_text(self._title(row)), loc="left", fontsize="medium", wrap=True)
+        return ax
+
+    def __repr__(self):
+        """Return one line; the text is for `print`."""
+        return f"Explanation(n_rows={len(self.rows)}, columns={len(self.columns)})"
+
+    def __str__(self):
+        """Return for the first rows the expert, the condition and the parts of the prediction."""
+        texts = []
+        for row in range(min(len(self.rows), _MOST_SHOWN)):
+            lines, parts = [self._title(row)], self._parts(row)
+            parts.append((self.outcome[row], self.prediction[row]))
+            width = max(len(name) for name, _ in parts)
+            numbers = [f"{parts[0][1]:.4g}", *(f"{part:+.4g}" for _, part in parts[1:-1])]
+            numbers.append(f"{parts[-1][1]:.4g}")
+            most = max(map(len, numbers))
+            for (name, _), number in zip(parts, numbers, strict=True):
+                lines.append(f"    {name:{width}}   {number:>{most}}")
+            texts.append("\n".join(lines))
+        if len(self.rows) > _MOST_SHOWN:
+            texts.append(f"... {len(self.rows) - _MOST_SHOWN} more rows")
+        return "\n\n".join(texts)
+
+    def _repr_html_(self):
+        return f"<pre>{escape(str(self))}</pre>"
+
+    def _title(self, row):
+        """Return what predicts the row, and why."""
+        order = np.argsort(-self.gate[row], kind="stable")
+        order = order[self.gate[row, order] >= _LEAST_GATE]
+        shares = [f"{self.expert_names[k]} {self.gate[row, k]:.2f}" for k in order]
+        experts = self.expert_names[order[0]] if len(order) == 1 else ", ".join(shares)
+        where = {"": "no simple words"}.get(self.condition[row], self.condition[row])
+        return f"Row {self.rows[row]}: {experts} ({where})"
+
+    def _parts(self, row):
+        """Return names and sizes of what adds up to the prediction, the largest columns first."""
+        size = np.abs(self.contribution[row])
+        order = np.argsort(-size, kind="stable")
+        order = order[size[order] > 1e-6 * size.max(initial=0)]
+        shown = order[: _MOST_SHOWN - (len(order) > _MOST_SHOWN)]
+        parts = [("at the means", self.base[row])]
+        parts += [
+            (f"{self.columns[place]} = {self.values[row, place]}", self.contribution[row, place])
+            for place in shown
+        ]
+        if len(others := order[len(shown) :]):
+            total = self.contribution[row, others].sum()
+            parts.append((f"{len(others)} other columns", total))
+        if abs(self.rest[row]) > 1e-5 * np.abs(self.prediction[row] - self.base[row]):
+            parts.append((_REST, self.rest[row]))
+        return parts
+
+
+@validate_params(
+    {"rows": ["array-like", Count(0), None], "output": [Count(0)]},
+    prefer_skip_nested_validation=True,
+)
+def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Explanation:
+    """Tell for rows of a table which experts predict, why these, and what each column changes.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Fitted mixture of experts with `apply` and `predict`, or a fitted
+        :class:`~sklearn.pipeline.Pipeline` that ends in one.
+
+    X : array-like, data frame or sparse matrix of shape (n_samples, n_features)
+        The table whose means and shares of categories a row is compared with, and whose words tell
+        where an expert holds. It has the rows that are explained.
+
+    rows : int or array-like of int, default=None
+        Places of the rows to explain. None: all.
+
+    output : int, default=0
+        Which of several targets. Of classes the log odds of the predicted class are explained.
+
+    Returns
+    -------
+    explanation : Explanation
+        `print(explanation)` shows a text, `explanation.to_frame()` returns a table, and
+        `explanation.plot()` draws one row.
+
+    Raises
+    ------
+    TypeError
+        If `estimator` lacks a method.
+
+    ValueError
+        If X is not a table, has no such row, or the estimator predicts several labels.
+
+    See Also
+    --------
+    region_rules : The rules of all experts.
+
+    Notes
+    -----
+    Of experts that are linear in the columns the contributions are coefficient times difference
+    from the mean of X, a category counts by its difference from the shares of all of them. For a
+    linear function these are its Shapley values if the columns are independent. What other experts
+    say is in `rest` as a whole: to divide it, use SHAP on `estimator.to_torch()`, see
+    :doc:`/specialization`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn.linear_model import LinearRegression
+    >>> from sklearn.tree import DecisionTreeClassifier
+    >>> from sklearn_moe import MixtureRegressor
+    >>> from sklearn_moe.inspection import explain
+    >>> rng = np.random.default_rng(0)
+    >>> X = rng.uniform(-1, 1, size=(200, 2))
+    >>> y = np.where(X[:, 0] > 0, 2 * X[:, 1], -X[:, 1])
+    >>> stump = DecisionTreeClassifier(max_depth=1)
+    >>> mixture = MixtureRegressor(LinearRegression(), gate=stump, random_state=0).fit(X, y)
+    >>> explained = explain(mixture, X, rows=[0, 1])
+    >>> parts = explained.base + explained.contribution.sum(axis=1) + explained.rest
+    >>> bool(np.allclose(parts, mixture.predict(X[:2])))
+    True
+    """
+    if not (is_frame(X) or issparse(X)):
+        X = check_named(X, "X", dtype=None, ensure_all_finite=False)
+    each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
+    mixture, inner = final_step(estimator, X, ("apply", "predict", each))
+    mixture = MergedExperts(mixture, inner)
+    n_samples = len(mixture.experts)
+    rows = np.arange(n_samples) if rows is None else np.atleast_1d(rows)
+    if rows.dtype.kind not in "iu" or not ((rows >= -n_samples) & (rows < n_samples)).all():
+        raise ValueError(f"rows must be places in X, integers below {n_samples}, got {rows}.")
+    rows = rows % n_samples
+    is_step = mixture.mixture is not estimator
+    table = Table(X, None if is_step else getattr(estimator, "categorical_features", None))
+    tree = None if is_step else getattr(estimator, "gate_", None)
+    outputs, proba = expert_outputs(mixture, inner)
+    predicted, places, outcome = _predictions(mixture, inner, rows, outputs, output)
+
+    def outputs_at(X):
+        return expert_outputs(mixture, final_step(estimator, X)[1])[0]
+
+    functions = find_linear(outputs_at, X, table, outputs)
+    coef = np.nan_to_num(functions.coef)
+    if proba is not None:  # log odds against the first class: its own are 0
+        coef = np.pad(coef, [(0, 0), (0, 0), (1, 0)])
+    gate = mixture.gates[rows].astype(float)
+    of_rows = np.einsum("nk,ktn->nt", gate, coef[..., places[0]])
+    if places[1] is not None:
+        of_rows -= np.einsum("nk,ktn->nt", gate, coef[..., places[1]])
+    means = functions.design.mean(axis=0)
+    base = of_rows[:, -1] + of_rows[:, :-1] @ means
+    terms = of_rows[:, :-1] * (functions.design[rows] - means)
+    contribution = terms @ (functions.owners[:, np.newaxis] == np.arange(table.n_columns))
+    return Explanation(
+        rows,
+        tuple(mixture.names),
+        gate,
+        _conditions(mixture, table, rows, tree if hasattr(tree, "tree_") else None),
+        outcome,
+        tuple(table[place].name for place in range(table.n_columns)),
+        np.stack([table[place].texts(rows) for place in range(table.n_columns)], axis=1),
+        base,
+        contribution,
+        predicted - base - contribution.sum(axis=1),
+        predicted,
+    )
+
+
+def _predictions(mixture, X, rows, outputs, output):
+    """Return what is explained, its places among the outputs, added and subtracted, and names."""
+    predicted, is_number = np.asarray(mixture.predict(X)), not hasattr(mixture, "expert_proba")
+    if predicted.ndim > 1 and not is_number:
+        raise ValueError(
+            f"explain tells of one class or number, but {type(mixture.mixture).__name__} predicts "
+            f"{predicted.shape[1]} labels. Fit one model for each label."
+        )
+    n_outputs = outputs.shape[2] if is_number else 1
+    if output >= n_outputs:
+        raise ValueError(f"output must be below the number of targets, {n_outputs}, got {output}.")
+    if is_number:
+        predicted = predicted.reshape(len(outputs), -1)[rows, output].astype(float)
+        places = np.full(len(rows), output)
+        return predicted, (places, None), ("the prediction",) * len(rows)
+    proba = np.asarray(mixture.predict_proba(X), dtype=float)[rows]
+    order = np.argsort(-proba, axis=1, kind="stable")[:, :2].T
+    logs = np.log(np.maximum(proba, np.finfo(float).tiny))
+    names = (f"the log odds of {a} against {b}" for a, b in mixture.classes_[order].T)
+    every = np.arange(len(rows))
+    return logs[every, order[0]] - logs[every, order[1]], order, tuple(names)
+
+
+def _conditions(mixture, table, rows, tree):
+    """Return the words by which each row has its expert."""
+    if mixture.is_constant or mixture.ensemble:
+        return ("anywhere",) * len(rows)
+    experts, n_experts = mixture.experts[:, 0], mixture.n_experts
+    parts, _ = find_parts(table, experts, n_experts, tree, _MOST_CONDITIONS)
+    words = np.full(len(rows), "", dtype=object)
+    for expert, part in parts:
+        words[(table.holds(part)[rows] & (experts[rows] == expert)) & (words == "")] = table.words(
+            part
+        )
+    return tuple(words)

@@ -1,0 +1,132 @@
+"""The rules of a mixture as the text of a Python function that imports nothing."""
+
+import numpy as np
+
+from .._data.tables import column_name, is_frame
+from ._linear import ROW
+
+_HELPERS = {
+    "missing": """
+def missing(value):
+    return value is None or value != value
+""",
+    "number": """
+def number(value, mean):
+    return float(value) if value is not None and abs(value) < float("inf") else mean
+""",
+    "text": """
+def text(value):
+    if value is None or value != value:
+        return "missing"
+    return "'missing'" if str(value) == "missing" else str(value)
+""",
+}
+
+
+def write_python(table, parts, functions, names, share, classes):
+    """Return the text of `predict(row)`.
+
+    Parameters
+    ----------
+    table : Table
+    parts : list of tuples or None
+        As `find_parts` returns them. None: each expert counts by its share, for all rows.
+    functions : LinearFunctions
+    names : list of n_experts str
+    share : ndarray of shape (n_experts,)
+    classes : ndarray or None
+
+    Raises
+    ------
+    ValueError
+        If an expert is not linear, a column has dates, or classes are mixed.
+    """
+    used = np.argsort(-share, kind="stable")[: np.count_nonzero(share)]
+    for k in used[np.isnan(functions.coef[used]).any(axis=(1, 2))]:
+        raise ValueError(
+            f"Rules in Python need experts that are linear in the columns, but {names[k]} is not. "
+            "For a whole model see to_torch and to_onnx."
+        )
+    if parts is None and classes is not None and len(used) > 1:
+        raise ValueError(
+            "Rules in Python need a gate that depends on the row, or numbers to predict: here all "
+            f"rows mix the classes' probabilities of {len(used)} experts."
+        )
+    is_read = np.pad(functions.is_read, [(0, 0), (0, 1)], constant_values=True)
+    coef = np.where(is_read[..., np.newaxis], functions.coef, 0.0)
+    if parts is None:
+        coef, used = np.tensordot(share[used], coef[used], 1)[np.newaxis], [0]
+    keys = [_key(table.X, place) for place in range(table.n_columns)]
+    terms = [
+        code.replace(ROW, f"row[{keys[owner]!r}]")
+        for code, owner in zip(functions.codes, functions.owners, strict=True)
+    ]
+    body = []
+    for k in used if parts else ():
+        where = [
+            " and ".join(_condition(table[place], each, keys[place]) for place, each in part)
+            for expert, part in parts
+            if expert == k and part
+        ]
+        if where:
+            where = " or ".join(f"({one})" for one in where) if len(where) > 1 else where[0]
+            body += [f"    if {where}:  # {names[k]}", *_formula(coef[k], terms, classes, 8)]
+    if body:
+        body.append(f"    # Where no words hold, as {names[used[0]]}.")
+    body += _formula(coef[used[0]], terms, classes, 4)
+    kind = "a mapping from the names of columns to values" if is_frame(table.X) else "a sequence"
+    text = "\n".join(["def predict(row):", f'    """Predict for a row, {kind}."""', *body, ""])
+    helpers = [code.strip() for name, code in _HELPERS.items() if f"{name}(" in text]
+    return "\n\n\n".join([*helpers, text])
+
+
+def _key(X, place):
+    key = column_name(X, place) if is_frame(X) else place
+    return key.item() if isinstance(key, np.generic) else key
+
+
+def _condition(column, condition, key):
+    """Return a condition on a column as Python."""
+    value = f"row[{key!r}]"
+    if column.labels:
+        codes = range(len(column.labels))
+        listed = [column.labels[code] for code in codes if code in condition]
+        others = [column.labels[code] for code in codes if code not in condition]
+        word, listed = ("in", listed) if len(listed) <= len(others) else ("not in", others)
+        return f"text({value}) {word} {listed!r}"
+    if column.distinct.dtype.kind in "mM":
+        raise ValueError(
+            f"Rules in Python take no dates or durations, but column {column.name!r} has."
+        )
+    if condition[0] >= column.last:
+        return f"missing({value})"
+    low, high = (None if cut is None else repr(float(cut)) for cut in column.thresholds(condition))
+    if high is not None:
+        return f"{value} <= {high}" if low is None else f"{low} < {value} <= {high}"
+    if low is None:
+        return f"not missing({value})"
+    if condition[1] > column.last < len(column.distinct) - 1:  # nothing is above NaN
+        return f"(missing({value}) or {value} > {low})"
+    return f"{value} > {low}"
+
+
+def _formula(coef, terms, classes, indent):
+    """Return the lines that return a prediction by coefficients, (n_terms, n_outputs)."""
+    space, sums = " " * indent, []
+    for *slopes, intercept in coef.T.tolist():
+        lines = [repr(intercept)]
+        lines += [
+            f"{'-' if slope < 0 else '+'} {abs(slope)!r} * {term}"
+            for slope, term in zip(slopes, terms, strict=True)
+            if slope
+        ]
+        sums.append(f"\n{space}    ".join(["(", *lines]) + f"\n{space})")
+    if classes is None:
+        found = sums[0] if len(sums) == 1 else f"[{', '.join(sums)}]"
+        return [f"{space}return {found}"]
+    first, *others = classes.tolist()
+    return [
+        f"{space}odds = {{{first!r}: 0.0}}  # their logarithms",
+        *(f"{space}odds[{c!r}] = {one}" for c, one in zip(others, sums, strict=True)),
+        f"{space}return max(odds, key=odds.get)",
+    ]

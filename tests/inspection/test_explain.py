@@ -1,0 +1,182 @@
+"""Why a row is predicted as it is: parts that add up, in the units of the columns."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from scipy.sparse import csr_array
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
+from sklearn_moe.inspection import explain, region_rules
+
+STUMP = DecisionTreeClassifier(max_depth=1, random_state=0)
+BRIEF = {"max_iter": 3, "tol": None, "random_state": 0}
+
+
+def shops(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"size": rng.uniform(20, 200, n), "age": rng.integers(0, 80, n) * 1.0})
+    frame["kind"] = rng.choice(["shop", "flat"], n)
+    frame.loc[::17, "age"] = np.nan
+    is_shop = frame["kind"] == "shop"
+    price = np.where(is_shop, 5 * frame["size"], 300 - 2 * frame["age"].fillna(40))
+    return frame, price + rng.normal(size=n)
+
+
+def numbers(n=400, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-1, 1, size=(n, 3))
+    return X, np.where(X[:, 0] > 0, 1 + 2 * X[:, 1], -3 * X[:, 2]) + 0.1 * rng.normal(size=n)
+
+
+def encoded(model):
+    return make_pipeline(
+        make_column_transformer(
+            (OneHotEncoder(), ["kind"]), remainder=StandardScaler(), verbose_feature_names_out=False
+        ),
+        model,
+    )
+
+
+def classes(y, n_classes=2):
+    return np.array(["a", "b", "c"])[
+        np.digitize(y, np.quantile(y, np.arange(1, n_classes) / n_classes))
+    ]
+
+
+def both(y):
+    return np.c_[y, -2 * y]
+
+
+LINEAR = {
+    "tree": (MixtureRegressor(LinearRegression(), gate=STUMP, random_state=0), numbers, np.array),
+    "logit": (
+        MixtureRegressor(Ridge(), gate=LogisticRegression(), random_state=0),
+        numbers,
+        np.array,
+    ),
+    "constant": (
+        MixtureRegressor(LinearRegression(), gate=None, random_state=0),
+        numbers,
+        np.array,
+    ),
+    "hard": (
+        MixtureRegressor(Ridge(), gate=STUMP, method="hard", random_state=0),
+        numbers,
+        np.array,
+    ),
+    "three": (MixtureRegressor(Ridge(), 3, gate=STUMP, random_state=0), numbers, np.array),
+    "one": (MixtureRegressor(Ridge(), 1, random_state=0), numbers, np.array),
+    "frame": (MixtureRegressor(n_components=2, random_state=0), shops, np.array),
+    "several": (MoERegressor(2, expert="linear", **BRIEF), numbers, both),
+    "classes": (MixtureClassifier(gate=STUMP, random_state=0), numbers, classes),
+    "one logit": (MixtureClassifier(n_components=1, random_state=0), numbers, classes),
+    "three classes": (
+        MixtureClassifier(n_components=1, random_state=0),
+        numbers,
+        lambda y: classes(y, 3),
+    ),
+    "network": (MoERegressor(2, expert="linear", **BRIEF), numbers, np.array),
+    "pool": (MoERegressor(6, **BRIEF), numbers, np.array),
+    "pool of classes": (MoEClassifier(6, **BRIEF), shops, classes),
+}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("name", LINEAR)
+def test_parts_add_up_to_the_prediction(name):
+    model, draw, change = LINEAR[name]
+    X, y = draw()
+    y = change(y)
+    model.fit(X, y)
+    rows = [3, 17, -1]
+    explained = explain(model, X, rows, output=int(name == "several"))
+    total = explained.base + explained.contribution.sum(axis=1) + explained.rest
+    assert_allclose(total, explained.prediction, rtol=1e-12)
+    some = X.iloc[rows] if hasattr(X, "iloc") else X[rows]
+    if hasattr(model, "predict_proba"):
+        proba = np.sort(model.predict_proba(some).astype(float), axis=1)
+        assert_allclose(explained.prediction, np.log(proba[:, -1] / proba[:, -2]), rtol=1e-5)
+        assert explained.outcome[0].startswith(f"the log odds of {model.predict(some)[0]} against")
+    else:
+        expected = model.predict(some).reshape(3, -1)[:, int(name == "several")]
+        assert_allclose(explained.prediction, expected)
+    if "pool" in name or name == "classes":  # networks, and probabilities that are mixed
+        return
+    limit = 1e-5 if name in ("network", "several") else 1e-10
+    assert np.abs(explained.rest).max() < limit * max(1, np.abs(explained.prediction).max())
+    assert (np.abs(explained.contribution).max(axis=1) > 0.01).all()
+
+
+def test_contributions_are_slopes_times_differences():
+    X, y = numbers()
+    model = MixtureRegressor(LinearRegression(), gate=STUMP, random_state=0).fit(X, y)
+    explained = explain(model, X)
+    slopes = np.stack([expert.coef_ for expert in model.experts_])[model.apply(X)]
+    assert_allclose(explained.contribution, slopes * (X - X.mean(axis=0)), atol=1e-4)
+    assert explained.columns == ("x0", "x1", "x2")
+    rules = region_rules(model, X)
+    for row in range(20):
+        assert explained.condition[row] in rules.where[model.apply(X)[row]]
+    of_sparse = explain(model, csr_array(X), [5])
+    assert_allclose(of_sparse.contribution[0], explained.contribution[5], atol=1e-9)
+
+
+def test_categories_missing_values_and_steps_of_a_pipeline():
+    frame, price = shops()
+    model = MixtureRegressor(n_components=2, random_state=0).fit(frame, price)
+    explained = explain(model, frame, [0, 17])
+    assert explained.values[1].tolist()[1] == "missing"
+    assert explained.condition[0] == f"kind is {frame['kind'][0]}"
+    table = explained.to_frame()
+    assert table.columns.tolist() == ["base", "size", "age", "kind", "not linear", "prediction"]
+    assert table.index.tolist() == [0, 17]
+    whole = frame.dropna()
+    piped = encoded(MixtureRegressor(Ridge(), 1, random_state=0)).fit(whole, price[whole.index])
+    parts = explain(piped, whole, 4)
+    coef = dict(zip(piped[0].get_feature_names_out(), piped[1].experts_[0].coef_, strict=True))
+    expected = (
+        coef["size"] * (whole["size"].iloc[4] - whole["size"].mean()) / whole["size"].std(ddof=0)
+    )
+    assert_allclose(parts.contribution[0, 0], expected)
+    share = (whole["kind"] == "shop").mean() - (whole["kind"].iloc[4] == "shop")
+    assert_allclose(parts.contribution[0, 2], -share * (coef["kind_shop"] - coef["kind_flat"]))
+
+
+def test_text_and_picture():
+    frame, price = shops()
+    model = MixtureRegressor(n_components=2, random_state=0).fit(frame, price)
+    explained = explain(model, frame)
+    text = str(explained)
+    assert "Row 0: expert" in text
+    assert f"size = {frame['size'][0]:.6g}" in text
+    assert text.endswith("... 390 more rows")
+    assert "&lt;" not in explained._repr_html_()
+    assert "Row 1" in explained._repr_html_()
+    ax = explained.plot(1)
+    bars = [bar.get_width() for bar in ax.patches]
+    assert_allclose(explained.base[1] + sum(bars), explained.prediction[1], rtol=1e-6)
+    assert explain(model, frame, [1]).plot(ax=ax) is ax
+    plt.close("all")
+
+
+def test_bad_input():
+    X, y = numbers()
+    model = MixtureRegressor(LinearRegression(), gate=STUMP, random_state=0).fit(X, y)
+    for rows in (400, [0.5], [-401]):
+        with pytest.raises(ValueError, match="rows must be places in X"):
+            explain(model, X, rows)
+    with pytest.raises(ValueError, match="number of targets, 1"):
+        explain(model, X, output=1)
+    labels = MoEClassifier(2, expert="mlp", **BRIEF | {"max_iter": 1}).fit(X, np.c_[y > 0, y > 1])
+    with pytest.raises(ValueError, match="2 labels"):
+        explain(labels, X)
+    tree = DecisionTreeRegressor(random_state=0).fit(X, y)
+    with pytest.raises(TypeError, match="expert_predict"):
+        explain(tree, X)
