@@ -10,7 +10,7 @@ from helpers import brief_fits
 from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import optimize, stats
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, RegressorMixin, clone
 from sklearn.compose import make_column_transformer
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.kernel_ridge import KernelRidge
@@ -422,3 +422,37 @@ def test_as_likely_as_the_mixtures_of_flexmix(case):
         if expected is not None:
             mixture = MixtureRegressor(expert, n_components, gate=gate, n_init=20, random_state=0)
             assert mixture.fit(X, y).log_likelihood_ >= expected - 0.05
+
+
+class RateRegressor(RegressorMixin, BaseEstimator):
+    """The recipe of docs/regimes.rst, with the exposure as the last column."""
+
+    def fit(self, X, y, sample_weight=1.0):
+        exposure = X[:, -1]
+        model = PoissonRegressor(alpha=0, tol=1e-10, max_iter=1000)
+        self.model_ = model.fit(X[:, :-1], y / exposure, sample_weight * exposure)
+        return self
+
+    def predict(self, X):
+        return X[:, -1] * self.model_.predict(X[:, :-1])
+
+
+def test_rates_by_exposure_are_a_poisson_regression_with_an_offset():
+    """Newton's method of its own for the offset; the likelihood of two components by its sum."""
+    rng = np.random.default_rng(0)
+    X, exposure = rng.normal(size=(1000, 2)), rng.uniform(0.2, 5, size=1000)
+    line = np.where(rng.uniform(size=1000) < 0.5, 0.5 + X[:, 0], 1.5 - X[:, 1])
+    y, table = rng.poisson(exposure * np.exp(line)), np.c_[X, exposure]
+    design, coef = np.c_[X, np.ones(1000)], np.zeros(3)
+    for _ in range(30):
+        mean = exposure * np.exp(design @ coef)
+        coef += np.linalg.solve(design.T * mean @ design, design.T @ (y - mean))
+    options = {"gate": None, "family": "poisson", "random_state": 0}
+    one = MixtureRegressor(RateRegressor(), 1, **options).fit(table, y).experts_[0].model_
+    assert_allclose([*one.coef_, one.intercept_], coef, atol=1e-5)
+    two = MixtureRegressor(RateRegressor(), 2, **options).fit(table, y)
+    found = sorted(expert.model_.intercept_ for expert in two.experts_)
+    assert_allclose(found, [0.5, 1.5], atol=0.1)
+    of_each = [stats.poisson(expert.predict(table)).pmf(y) for expert in two.experts_]
+    density = two.gate_proba(table[:1])[0] @ of_each
+    assert_allclose(two.score_samples(table, y), np.log(density), atol=1e-8)
