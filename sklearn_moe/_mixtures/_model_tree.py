@@ -41,7 +41,7 @@ _LEAST_CURVATURE = 1e-4  # of a class whose probability is nearly 0 or 1
 _N_STEPS, _N_HALVINGS = 3, 5
 _ALPHAS = 1e-4, 40  # the least one of the lasso, relative to the largest, and their number
 _LEAST_FACTOR = 0.01  # of a column: that of a smaller difference is left out
-_LASSO = {"max_iter": 5000, "tol": 1e-3, "random_state": 0}  # without it a global one is used
+_LASSO = {"max_iter": 100_000, "tol": 1e-3, "random_state": 0}  # without it a global one is used
 
 
 @dataclass(frozen=True)
