@@ -38,9 +38,18 @@ from .._data.validation import check_groups
 from .._validation import Count, check_named, check_same_length, name_in_errors
 from ._criteria import compare_gates, count_all, criteria, held_out, information
 from ._defaults import default_expert, default_gates
-from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
+from ._em import (
+    Problem,
+    code_samples,
+    fit_best,
+    gate_log_proba,
+    log_joint,
+    posterior,
+    weigh_units,
+)
 from ._families import Gaussian, LogLoss
 from ._model_tree import Table, find_regions, fit_tree
+from ._stack import OF_STACK, Stacking, fit_stack
 from ._weighted import Template, last_step, takes_weights
 
 if TYPE_CHECKING:
@@ -75,7 +84,7 @@ _REMEDIES = {
 }
 
 
-class BaseMixture(MetaEstimatorMixin, BaseEstimator):
+class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
     """What mixtures of numbers and of classes share; each documents itself what is in braces.
 
     Parameters
@@ -83,7 +92,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     {estimator}
 
     n_components : int or "auto", default=2
-        Number of components. "auto" chooses it by `criterion`.
+        Number of components. "auto" chooses it by `criterion`. With `method="stack"` all models of
+        the list are used, whether it is their number or 2; 1 keeps the best one alone, by folds.
 
     gate : "auto", estimator or None, default="auto"
         How the share of each component depends on x. "auto" fits the mixture with a
@@ -99,14 +109,25 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         None: constant shares. `apply` then returns the same component for all x, and predictions
         are the mean of all experts, weighted by their shares: components are found, but x does not
         tell which one holds.
+        With `method="stack"` "auto" is constant weights, unless weights that are linear in the
+        encoded columns (before the softmax, with a penalty that is chosen by folds), or such a
+        tree, predict samples of other folds clearly better: by more than three standard errors.
 
     {family}
 
-    method : {"em", "hard", "stochastic"}, default="em"
+    method : {"em", "hard", "stochastic", "stack"}, default="em"
         How samples are assigned to experts: every sample to all experts, with its responsibilities
         as weights ("em"), to the most probable expert only ("hard", classification EM), or to one
         that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
         model with the largest likelihood of all iterations is kept.
+        "stack": every model of the list `estimator` is fitted to all samples, once, and the gate
+        alone is learned, from what the models predict of samples that they were not fitted to, by
+        `cv` folds. It is a stack whose weights depend on x: the map of which model to trust where.
+        The loss is that of the weighted mean of the probabilities of the class, or the square of
+        the error of the mean, with weights of all models that sum to 1; an estimator as gate is
+        fitted by EM. Experts need not take `sample_weight` unless `fit` is given weights. The
+        parameters `family`, `criterion`, `n_init`, `init`, `max_iter`, `tol`, `min_prior`,
+        `min_scale` and `warm_start` are those of EM, and must be left at their defaults.
 
     criterion : {"auto", "stable", "bic", "aic", "icl", "held_out"}, default="auto"
         How `n_components="auto"` chooses. With the default experts, gate, `init`, `family`,
@@ -162,14 +183,16 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     cv : int, cross-validation splitter or None, default=None
         With folds, responsibilities and scales come from predictions for samples that experts and
         gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
-        is the number of shuffled folds.
+        is the number of shuffled folds. With `method="stack"` None is 5; samples of a group, and
+        equal ones, are then in one fold, and no sample may be in two.
 
     warm_start : bool, default=False
         Whether `fit` starts from the responsibilities of the model that was fitted before, of as
         many components. It then goes on with its columns and classes.
 
     n_jobs : int or None, default=None
-        Number of starts that run in parallel, by joblib. None means 1, -1 all cores.
+        Number of starts, or of fits of a stack, that run in parallel, by joblib. None means 1, -1
+        all cores.
 
     verbose : int, default=0
         Whether to show progress bars: of the starts, and of the folds of "held_out".
@@ -191,7 +214,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         That of "auto" is a pipeline where it encodes X or is a logistic regression.
 
     weights_ : ndarray of shape (n_components,)
-        The share of each component in the training samples.
+        The share of each component in the training samples; of a stack its mean weight.
 
     n_components_ : int
         Number of components that are left.
@@ -201,7 +224,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         threshold and the value of a leaf are one each; penalties are ignored.
 
     log_likelihood_ : float
-        Log-likelihood of the training samples.
+        Log-likelihood of the training samples, of a stack by folds.
 
     lower_bound_ : float
         The same per sample.
@@ -224,6 +247,17 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         perhaps "held_out".
         `pandas.DataFrame(selection_)` is a table of it.
 
+    expert_kinds_ : list of str
+        With `method="stack"`, the class of each model, numbered if it is there twice.
+
+    oof_predictions_ : ndarray of shape (n_samples, n_components[, n_classes])
+        With `method="stack"`, what models predict of the training samples (those of a weight above
+        0) that were fitted without their fold; NaN where a sample is in no fold.
+
+    oof_gate_proba_ : ndarray of shape (n_samples, n_components)
+        With `method="stack"`, weights by gates that were learned without the fold; NaN for samples
+        that no gate was learned from (of more than 20,000 the default gate takes a part).
+
     n_features_in_ : int
         Number of columns of X.
 
@@ -237,7 +271,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         "estimator": [HasMethods(["fit", "predict"]), list, None],
         "n_components": [Count(1), StrOptions({"auto"})],
         "gate": [HasMethods(["fit"]), StrOptions({"auto"}), None],
-        "method": [StrOptions({"em", "hard", "stochastic"})],
+        "method": [StrOptions({"em", "hard", "stochastic", "stack"})],
         "criterion": [StrOptions({"auto", "stable", "bic", "aic", "icl", "held_out"})],
         "n_init": [Count(1)],
         "init": [StrOptions({"auto", "tree", "random", "lines"}), "array-like"],
@@ -347,7 +381,9 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         check_same_length(X=X, y=y)
         weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
         init = self._check_init(X, y, groups)
-        splits = self._splits(self.cv, X, target, groups, random_state)
+        is_stack, splits = self.method == "stack", None
+        if not (is_stack and isinstance(self.cv, Integral)):  # a stack has others, see below
+            splits = self._splits(self.cv, X, target, groups, random_state)
         if not weight.all():
             rows, places = np.flatnonzero(weight), np.cumsum(weight > 0) - 1
             splits = splits and [[places[s[weight[s] > 0]] for s in split] for split in splits]
@@ -361,24 +397,31 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                     f"cv={self.cv!r}: samples of a weight above 0 are all in one fold, or missing "
                     "from the others. Shuffle the folds, or use fewer."
                 )
+            if is_stack and np.bincount(np.concatenate([test for _, test in splits])).max() > 1:
+                raise ValueError(
+                    f"cv={self.cv!r} predicts some samples in several folds. With method='stack' "
+                    "a sample may be in one fold, such as of KFold or GroupKFold."
+                )
         with _naming_columns(X):
+            facts = {"family": family, "y": y, "target": target, "weight": weight, "gate": None}
+            facts |= {"groups": groups, "splits": splits, "init": init, "tree": None}
+            facts |= {name: getattr(self, name) for name in _OF_PROBLEM}
+            if is_stack:
+                if splits is None:
+                    facts["splits"] = self._stack_splits(X, y, target, groups, random_state)
+                options = {name: getattr(self, name) for name in ("gate", "n_jobs", "verbose")}
+                options |= {"seed": random_state.randint(_LARGEST_SEED)}
+                options |= {"only_best": self.n_components == 1}
+                stack = fit_stack(Problem((), codes=None, **facts), experts, X, **options)
+                return self._adopt_stack(X, stack)
             of_default = self.estimator is None  # numbers, of a table of any columns
             if of_default:
                 experts = [default_expert(experts[0], X, weight)] * len(experts)
             templates = {id(expert): Template(expert, X, target) for expert in experts}
             problem = Problem(
                 experts=tuple(templates[id(expert)] for expert in experts),
-                gate=None,
-                family=family,
-                y=y,
-                target=target,
-                weight=weight,
-                groups=groups,
-                codes=_code_samples(templates[id(experts[0])].X if of_default else X, y),
-                splits=splits,
-                init=init,
-                tree=None,
-                **{name: getattr(self, name) for name in _OF_PROBLEM},
+                codes=code_samples(templates[id(experts[0])].X if of_default else X, y),
+                **facts,
             )
             table = self._table(problem, X)
             if table is not None and self._is_default(problem, X):
@@ -398,7 +441,9 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     def _check_parts(self):
         """Return the unfitted experts, a single one for "auto"."""
         experts, n_components = self.estimator, self.n_components
-        if not isinstance(experts, list):
+        if self.method == "stack":
+            experts, n_components = self._check_stack(), None
+        elif not isinstance(experts, list):
             expert = self._default_expert() if experts is None else experts
             experts = [expert] * (1 if n_components == "auto" else n_components)
         elif len(experts) != n_components:
@@ -416,7 +461,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 )
             if name == "estimator" and is_regressor(self) and is_classifier(last_step(part)):
                 raise ValueError(f"estimator must be a regressor, got {part!r}.")
-            if not takes_weights(part):
+            if not takes_weights(part) and (name == "gate" or self.method != "stack"):
                 raise ValueError(
                     f"{name}={part!r}: `fit` of {type(last_step(part)).__name__} must take "
                     "sample_weight, which tells the samples of a component from the others."
@@ -589,7 +634,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         self.lower_bound_ = run.log_likelihood / problem.unit_weight.sum()
         self.n_iter_ = len(run.lower_bounds)
         self.converged_ = run.converged
-        self.__dict__.pop("selection_", None)
+        for name in ("selection_", *OF_STACK):
+            self.__dict__.pop(name, None)
         if selection is not None:
             self.selection_ = selection
         return self
@@ -862,13 +908,3 @@ def _of_groups(init, groups):
     if groups is not None:
         init = np.stack([np.bincount(groups, column) for column in init.T], axis=1)[groups]
     return init / init.sum(axis=1, keepdims=True)
-
-
-def _code_samples(X, y):
-    """Return a code per sample, the same for equal samples, where X is a table of numbers."""
-    if issparse(X):  # equal rows have equal products
-        X = (X @ np.random.RandomState(0).uniform(size=X.shape[1]))[:, None]
-    X = np.asarray(X)
-    if X.dtype.kind not in "biuf":
-        return np.arange(len(y))
-    return np.unique(np.column_stack([X, y]), axis=0, return_inverse=True)[1].ravel()

@@ -6,14 +6,13 @@ the columns. It sees what each kind is worth on new rows, and where.
 """
 
 import math
-from typing import NamedTuple
 
 import numpy as np
 import torch
-from scipy.optimize import minimize, minimize_scalar
-from scipy.special import softmax
+from scipy.optimize import minimize_scalar
 from skorch.callbacks import Callback
 
+from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
 from .._data.rows import draw_rows, pick
 from ..nn import Pool
 from ..nn.experts import LinearExpert
@@ -23,139 +22,8 @@ from .callbacks import Stopping, StopTraining
 from .linear_models import ALPHAS, fit_linear
 from .regimes import Rules, may_hold_regimes, seek_regimes
 
-_N_FOLDS = 5  # each as large as what is hidden from one of five networks
-# Of the squared slopes, in sums of losses over rows. One after the other is tried, the strongest
-# first, as long as rows of other folds are predicted better.
-_PENALTIES = (300.0, 30.0, 3.0, 0.3)
-_MAX_ITER = 100
-_NEVER = -40.0  # score of a kind without weight
 # Rows that a router is learned from, and numbers of columns that a solver is given at once.
 _MOST_ROWS, _MOST_NUMBERS = 20_000, 2**21
-
-
-class Weights(NamedTuple):
-    """Scores of the kinds of experts: `features @ slopes.T + intercept`, before the softmax."""
-
-    slopes: np.ndarray  # (n_kinds, n_features)
-    intercept: np.ndarray  # (n_kinds,)
-
-    def gates(self, features):
-        """Return the weight of each kind for each row, (n_rows, n_kinds)."""
-        return softmax(features @ self.slopes.T + self.intercept, axis=1)
-
-
-def fit_router(values, losses, weight, features, folds, lines=()):
-    """Return the weights of kinds of experts by which the loss of their mixture is least.
-
-    They are functions of the features if these predict rows of other folds better, by more than
-    chance gains; otherwise they are constant. A line that is as good as the mixture, by less than
-    one standard error, has all the weight: it holds beyond the rows, too.
-
-    Parameters
-    ----------
-    values : Tensor of shape (n_rows, n_kinds, n_values)
-    losses : callable
-        The loss of the mixture of a row depends on sums of values by weight, see
-        `Head.mixing_parts`.
-    weight : ndarray of shape (n_rows,)
-    features : ndarray of shape (n_rows, n_features)
-        What the router reads.
-    folds : ndarray of shape (n_rows,), int
-        Equal rows are in the same fold.
-    lines : iterable of int
-        The kinds that are linear.
-
-    Returns
-    -------
-    weights : Weights
-    """
-    fit = _Fit(values, losses, np.asarray(weight, dtype=float), np.asarray(features, dtype=float))
-    every = np.ones((1, len(weight)), dtype=bool)
-    unseen = folds % _N_FOLDS == np.arange(_N_FOLDS)[:, np.newaxis]
-    unseen = unseen[unseen.any(1) & ~unseen.all(1)]
-    (constant,) = fit.minimize(every)
-    of_mixture = fit.losses([constant], every)
-    for kind in lines:
-        alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, _NEVER))
-        if not is_clearly_positive(fit.losses([alone], every) - of_mixture, fit.weight, 1):
-            constant = alone
-    if fit.n_kinds == 1 or not features.shape[1] or not len(unseen):
-        return constant
-    found = fit.minimize(~unseen)
-    least = first = fit.losses(found, unseen)
-    weight, penalty = fit.weight[np.nonzero(unseen)[1]], None
-    for tried in _PENALTIES:
-        found = fit.minimize(~unseen, tried, found)
-        losses = fit.losses(found, unseen)
-        if not weight @ losses < weight @ least:
-            break
-        least, penalty = losses, tried
-    # As many slopes as columns gain something by chance.
-    if penalty is None or not is_clearly_positive(first - least, weight):
-        return constant
-    return fit.minimize(every, penalty, [constant])[0]
-
-
-def is_clearly_positive(gain, weight, n_errors=3):
-    """Tell whether the mean gain of rows is more than so many of its standard errors."""
-    mean = np.average(gain, weights=weight)
-    error = np.sqrt(np.average((gain - mean) ** 2, weights=weight) / weight.sum())
-    return mean > n_errors * error
-
-
-def _losses_of(weights, values, losses, features):
-    """Return the losses of a mixture of kinds, (n_rows,)."""
-    gates = torch.from_numpy(weights.gates(features))
-    return losses((gates.unsqueeze(2) * values).sum(1), torch.arange(len(gates))).numpy()
-
-
-class _Fit:
-    """The losses of mixtures by the scores of their kinds, and where each is least.
-
-    Mixtures of several parts of the rows, (n_parts, n_rows) bool, are found side by side.
-    """
-
-    def __init__(self, values, losses, weight, features):
-        self.values, self.loss_of = values, losses
-        self.weight, self.features = weight, features
-        self.n_kinds = self.values.shape[1]
-
-    def losses(self, weights, parts):
-        """Return the losses of each mixture on its own part, one part after the other."""
-        each = (
-            _losses_of(w, self.values, self.loss_of, self.features)[part]
-            for w, part in zip(weights, parts, strict=True)
-        )
-        return np.concatenate([*each])
-
-    def minimize(self, parts, penalty=None, starts=None):
-        """Return the weights with the least loss on each part; without penalty, constant ones."""
-        columns = self.features[:, : 0 if penalty is None else None]
-        x = torch.from_numpy(np.pad(columns, [(0, 0), (0, 1)], constant_values=1))
-        rows = torch.arange(len(x)).repeat(len(parts))
-        weight = torch.from_numpy(parts * self.weight)
-        weight, of_slopes = weight / weight.sum(1, True), (penalty or 0) / 2 / weight.sum(1)
-
-        @torch.enable_grad()
-        def loss(flat):
-            theta = torch.from_numpy(flat).reshape(len(parts), self.n_kinds, -1).requires_grad_()
-            gates = (x @ theta.mT).softmax(2)
-            mixed = (gates.unsqueeze(3) * self.values).sum(2)
-            losses = (self.loss_of(mixed.flatten(0, 1), rows).reshape(weight.shape) * weight).sum(1)
-            squares = theta[..., :-1].square().sum((1, 2))
-            value = (losses + of_slopes * squares).sum()
-            (gradient,) = torch.autograd.grad(value, theta)
-            return value.item(), gradient.numpy().ravel()
-
-        theta = np.zeros((len(parts), self.n_kinds, x.shape[1]))
-        for one, start in zip(theta, starts or (), strict=False):
-            one[:, :-1], one[:, -1] = start.slopes, start.intercept
-        options = {"maxiter": _MAX_ITER}
-        found = minimize(loss, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
-        theta = found.x.reshape(theta.shape)
-        slopes = np.zeros((len(parts), self.n_kinds, self.features.shape[1]))
-        slopes[..., : columns.shape[1]] = theta[..., :-1]
-        return [Weights(*one) for one in zip(slopes, theta[..., -1], strict=True)]
 
 
 # -- when each kind is trained ------------------------------------------------------------
@@ -334,7 +202,7 @@ def learn_router(net, rows, validation=None, n_rows=None):
 
     folds = np.full(len(rows.y), -1)  # of the rows that are trained on, -1 for none
     if rows.in_bag is not None:
-        folds = np.where(hidden < 0, -1, hidden % _N_FOLDS)
+        folds = np.where(hidden < 0, -1, hidden % N_FOLDS)
     lines = {kind: _solve(net, kind, rows, folds) for kind in solved_kinds(net)}
     if validation is None and rows.in_bag is None:
         _write(net.module_, lines)
@@ -355,7 +223,7 @@ def learn_router(net, rows, validation=None, n_rows=None):
     of_router = weight, features, (hidden_some if validation is None else some).numpy(), [*lines]
     values, losses = _values_of_kinds(net, experts, x, hidden_some, y)
     weights, every = fit_router(values, losses, *of_router), torch.arange(len(y))
-    of_pool = _losses_of(weights, values, losses, features)
+    of_pool = mixed_losses(values, losses, weights.gates(features))
     for kind in (kind for kind in lines if may_hold_regimes(net, kind)):
         one, of_kind = lines[kind], losses(values[:, kind], every).numpy()
         if _is_clearly_less(of_pool, of_kind, weight, head):
@@ -366,7 +234,7 @@ def learn_router(net, rows, validation=None, n_rows=None):
         new, new_losses = _values_of_kinds(net, experts, x, hidden_some, y)
         if _is_clearly_less(new_losses(new[:, kind], every).numpy(), of_pool, weight, head):
             values, losses, weights = new, new_losses, fit_router(new, new_losses, *of_router)
-            of_pool = _losses_of(weights, values, losses, features)
+            of_pool = mixed_losses(values, losses, weights.gates(features))
         else:
             lines[kind] = one
     _write(net.module_, lines, weights)
@@ -432,12 +300,12 @@ def _solve(net, kind, rows, folds):
     X = net.map_batches(lambda x: module.encode(x)[:, columns], rows.x).astype(float)
     y, weight = rows.y.cpu().numpy(), rows.weight.cpu().numpy()
     # A row or two are in one fold, or in none.
-    has_folds = (folds >= 0).any() and all((folds != fold).any() for fold in range(_N_FOLDS))
+    has_folds = (folds >= 0).any() and all((folds != fold).any() for fold in range(N_FOLDS))
     new = folds >= 0 if has_folds else np.ones(len(X), bool)
     alphas = [*ALPHAS[::2]] if head.kind == "regression" and has_folds else None
     by_fold = [
         fit_linear(head, X[folds != fold], y[folds != fold], weight[folds != fold], alphas)
-        for fold in (range(_N_FOLDS) if has_folds else ())
+        for fold in (range(N_FOLDS) if has_folds else ())
     ]
     best, chosen, functions, found = math.inf, None, [], np.zeros((len(X), head.n_outputs))
     for alpha, others in zip(alphas or [None], zip(*by_fold, strict=True), strict=False):

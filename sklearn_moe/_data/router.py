@@ -1,0 +1,146 @@
+"""A router that is learned from what experts predict of rows that they have not seen."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from scipy.optimize import minimize
+from scipy.special import softmax
+
+N_FOLDS = 5  # each as large as what is hidden from one of five networks
+# Of the squared slopes, in sums of losses over rows. One after the other is tried, the strongest
+# first, as long as rows of other folds are predicted better.
+_PENALTIES = (300.0, 30.0, 3.0, 0.3)
+_MAX_ITER = 100
+_NEVER = -40.0  # score of a kind without weight
+
+
+class Weights(NamedTuple):
+    """Scores of the kinds of experts: `features @ slopes.T + intercept`, before the softmax."""
+
+    slopes: np.ndarray  # (n_kinds, n_features)
+    intercept: np.ndarray  # (n_kinds,)
+    unseen: np.ndarray | None = None  # (n_rows, n_kinds), gates by weights of the other folds
+
+    def gates(self, features):
+        """Return the weight of each kind for each row, (n_rows, n_kinds)."""
+        return softmax(features @ self.slopes.T + self.intercept, axis=1)
+
+
+def fit_router(values, losses, weight, features, folds, lines=()):
+    """Return the weights of kinds of experts by which the loss of their mixture is least.
+
+    They are functions of the features if these predict rows of other folds better, by more than
+    chance gains; otherwise they are constant. A line that is as good as the mixture, by less than
+    one standard error, has all the weight: it holds beyond the rows, too.
+
+    Parameters
+    ----------
+    values : Tensor or ndarray of shape (n_rows, n_kinds, n_values)
+    losses : callable
+        The loss of the mixture of a row depends on sums of values by weight, see
+        `Head.mixing_parts`.
+    weight : ndarray of shape (n_rows,)
+    features : ndarray of shape (n_rows, n_features)
+        What the router reads.
+    folds : ndarray of shape (n_rows,), int
+        Equal rows are in the same fold.
+    lines : iterable of int
+        The kinds that are linear.
+
+    Returns
+    -------
+    weights : Weights
+    """
+    fit = _Fit(values, losses, np.asarray(weight, dtype=float), np.asarray(features, dtype=float))
+    every = np.ones((1, len(weight)), dtype=bool)
+    unseen = folds % N_FOLDS == np.arange(N_FOLDS)[:, np.newaxis]
+    unseen = unseen[unseen.any(1) & ~unseen.all(1)]
+    (constant,) = fit.minimize(every)
+    of_mixture = fit.losses([constant], every)
+    for kind in lines:
+        alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, _NEVER))
+        if not is_clearly_positive(fit.losses([alone], every) - of_mixture, fit.weight, 1):
+            constant = alone
+    if fit.n_kinds == 1 or not features.shape[1] or not len(unseen):
+        return constant
+    found = best = constants = fit.minimize(~unseen)
+    least = first = fit.losses(found, unseen)
+    weight, penalty = fit.weight[np.nonzero(unseen)[1]], None
+    for tried in _PENALTIES:
+        found = fit.minimize(~unseen, tried, found)
+        losses = fit.losses(found, unseen)
+        if not weight @ losses < weight @ least:
+            break
+        least, penalty, best = losses, tried, found
+    # As many slopes as columns gain something by chance.
+    if penalty is not None and is_clearly_positive(first - least, weight):
+        (chosen,) = fit.minimize(every, penalty, [constant])
+    else:
+        chosen, best = constant, constants
+    gates = chosen.gates(fit.features)
+    for w, part in zip(best, unseen, strict=True):
+        gates[part] = w.gates(fit.features[part])
+    return chosen._replace(unseen=gates)
+
+
+def is_clearly_positive(gain, weight, n_errors=3):
+    """Tell whether the mean gain of rows is more than so many of its standard errors."""
+    mean = np.average(gain, weights=weight)
+    error = np.sqrt(np.average((gain - mean) ** 2, weights=weight) / weight.sum())
+    return mean > n_errors * error
+
+
+def mixed_losses(values, losses, gates):
+    """Return the losses of rows by given gates, (n_rows,); the rest is as of `fit_router`."""
+    mixed = (torch.from_numpy(gates[:, :, np.newaxis]) * torch.as_tensor(values)).sum(1)
+    return losses(mixed, torch.arange(len(mixed))).numpy()
+
+
+class _Fit:
+    """The losses of mixtures by the scores of their kinds, and where each is least.
+
+    Mixtures of several parts of the rows, (n_parts, n_rows) bool, are found side by side.
+    """
+
+    def __init__(self, values, losses, weight, features):
+        self.values, self.loss_of = torch.as_tensor(values), losses
+        self.weight, self.features = weight, features
+        self.n_kinds = self.values.shape[1]
+
+    def losses(self, weights, parts):
+        """Return the losses of each mixture on its own part, one part after the other."""
+        each = (
+            mixed_losses(self.values, self.loss_of, w.gates(self.features))[part]
+            for w, part in zip(weights, parts, strict=True)
+        )
+        return np.concatenate([*each])
+
+    def minimize(self, parts, penalty=None, starts=None):
+        """Return the weights with the least loss on each part; without penalty, constant ones."""
+        columns = self.features[:, : 0 if penalty is None else None]
+        x = torch.from_numpy(np.pad(columns, [(0, 0), (0, 1)], constant_values=1))
+        rows = torch.arange(len(x)).repeat(len(parts))
+        weight = torch.from_numpy(parts * self.weight)
+        weight, of_slopes = weight / weight.sum(1, True), (penalty or 0) / 2 / weight.sum(1)
+
+        @torch.enable_grad()
+        def loss(flat):
+            theta = torch.from_numpy(flat).reshape(len(parts), self.n_kinds, -1).requires_grad_()
+            gates = (x @ theta.mT).softmax(2)
+            mixed = (gates.unsqueeze(3) * self.values).sum(2)
+            losses = (self.loss_of(mixed.flatten(0, 1), rows).reshape(weight.shape) * weight).sum(1)
+            squares = theta[..., :-1].square().sum((1, 2))
+            value = (losses + of_slopes * squares).sum()
+            (gradient,) = torch.autograd.grad(value, theta)
+            return value.item(), gradient.numpy().ravel()
+
+        theta = np.zeros((len(parts), self.n_kinds, x.shape[1]))
+        for one, start in zip(theta, starts or (), strict=False):
+            one[:, :-1], one[:, -1] = start.slopes, start.intercept
+        options = {"maxiter": _MAX_ITER}
+        found = minimize(loss, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
+        theta = found.x.reshape(theta.shape)
+        slopes = np.zeros((len(parts), self.n_kinds, self.features.shape[1]))
+        slopes[..., : columns.shape[1]] = theta[..., :-1]
+        return [Weights(*one) for one in zip(slopes, theta[..., -1], strict=True)]
