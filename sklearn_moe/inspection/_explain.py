@@ -13,7 +13,7 @@ from .._validation import Count, check_named, final_step
 from ..metrics._conditions import Table, find_parts
 from ..metrics._merged import MergedExperts
 from ._linear import expert_outputs, find_linear
-from ._plotting import as_text, axes_or_new, expert_colors
+from ._plotting import as_text, expert_colors, import_pyplot
 
 _MOST_SHOWN = 10  # columns of a row, and rows, in the text and the plot
 _LEAST_GATE = 0.005  # of the experts that are named
@@ -21,7 +21,7 @@ _MOST_CONDITIONS = 3  # in words
 _REST = "not linear"
 
 
-@dataclass(eq=False, repr=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Explanation:
     """Result of :func:`explain`; `print` shows it as a text.
 
@@ -106,7 +106,9 @@ class Explanation:
         ax : matplotlib Axes
         """
         parts = self._parts(row)
-        ax = axes_or_new(self, ax, figsize=(7, 1.2 + 0.35 * len(parts)))
+        if ax is None:
+            size = 7, 1.2 + 0.35 * len(parts)
+            _, ax = import_pyplot(self).subplots(layout="constrained", figsize=size)
         ends = np.cumsum([part for _, part in parts])
         up, down = expert_colors(2)
         for place, ((_, part), end) in enumerate(zip(parts[1:], ends[1:], strict=True)):
