@@ -383,11 +383,11 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             table = self._table(problem, X)
             if table is not None and self._is_default(problem, X):
                 return self._adopt(X, *fit_tree(problem, X, table, self.criterion == "stable"))
-            if self.criterion == "stable":
+            if (self.criterion, self.n_components) == ("stable", "auto"):
                 raise ValueError(
-                    "criterion='stable' chooses the leaves of a tree of linear models: it needs "
-                    "n_components='auto' and the default experts, gate, init, family, method and "
-                    "cv, without groups, for a dense table of at most 500 columns."
+                    "criterion='stable' chooses the leaves of a tree of linear models: it needs the "
+                    "default experts, gate, init, family, method and cv, and a dense table of at "
+                    "most 500 columns without groups."
                 )
             n_init = self.n_init if isinstance(init, str) else 1
             seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
