@@ -426,11 +426,11 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
             table = self._table(problem, X)
             if table is not None and self._is_default(problem, X):
                 return self._adopt(X, *fit_tree(problem, X, table, self.criterion == "stable"))
-            if self.criterion == "stable":
+            if (self.criterion, self.n_components) == ("stable", "auto"):
                 raise ValueError(
-                    "criterion='stable' chooses the leaves of a tree of linear models: it needs "
-                    "n_components='auto' and the default experts, gate, init, family, method and "
-                    "cv, without groups, for a dense table of at most 500 columns."
+                    "criterion='stable' chooses the leaves of a tree of linear models. It needs "
+                    "default experts, gate, init, family, method and cv, no groups, and an X of at "
+                    "most 500 columns that is not sparse."
                 )
             n_init = self.n_init if isinstance(init, str) else 1
             seeds = random_state.randint(_LARGEST_SEED, size=n_init).tolist()
@@ -866,7 +866,8 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
         experts = self.estimator if isinstance(self.estimator, list) else [self.estimator]
         parts = [*experts, self.gate]  # the default ones take everything
         taken = [get_tags(p).input_tags for p in parts if isinstance(p, BaseEstimator)]
-        tags.input_tags.sparse = all(part.sparse for part in taken)
+        is_stable = (self.criterion, self.n_components) == ("stable", "auto")
+        tags.input_tags.sparse = all(part.sparse for part in taken) and not is_stable
         tags.input_tags.allow_nan = all(part.allow_nan for part in taken)
         return tags
 

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.linear_model import Lasso, LassoCV, LogisticRegression
-from sklearn.metrics import adjusted_rand_score
 from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
@@ -245,9 +244,15 @@ def _losses(table, splits, root):
 
 def _agreement(table, whole, trees, size):
     """Return the mean adjusted Rand index of the leaves of trees with those of the first."""
-    leaves = find_leaves(whole[:size], table.S)
-    others = (find_leaves(tree[:size], table.S) for tree in trees)
-    return float(np.mean([adjusted_rand_score(leaves, other) for other in others]))
+    leaves, scores = find_leaves(whole[:size], table.S), []
+    for tree in trees:  # scikit-learn's function has no weights
+        counts = np.zeros((size + 1, size + 1))
+        np.add.at(counts, (leaves, find_leaves(tree[:size], table.S)), table.weight)
+        parts = counts, counts.sum(axis=0), counts.sum(axis=1), counts.sum()
+        both, first, second, every = ((n * (n - 1)).sum() for n in parts)
+        chance, most = first * second / max(every, 1), (first + second) / 2
+        scores.append((both - chance) / (most - chance) if most > chance else 1.0)
+    return float(np.mean(scores))
 
 
 def _fold_losses(table, rows, root, folds):

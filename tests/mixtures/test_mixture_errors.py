@@ -89,7 +89,6 @@ FITS = {
         by(estimator=LinearRegression(), n_components="auto", criterion="stable"),
         "criterion='stable'.*default experts",
     ),
-    "stable of two": (by(criterion="stable"), "criterion='stable'.*n_components='auto'"),
     "start of another shape": (by(init=np.ones((40, 3))), r"init.*\(40, 2\).*\(40, 3\)"),
     "start of one axis": (by(init=np.ones(40)), "init"),
     "negative start": (by(init=np.full((40, 2), -1)), "init.*0 or more"),
