@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
+from scipy.spatial import cKDTree
 from scipy.special import entr
 from sklearn.base import (
     BaseEstimator,
@@ -24,6 +25,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
@@ -41,6 +43,7 @@ from ._defaults import default_expert, default_gates
 from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
 from ._families import Gaussian, LogLoss
 from ._model_tree import Table, find_regions, fit_tree
+from ._stack import fit_stack
 from ._weighted import Template, last_step, takes_weights
 
 if TYPE_CHECKING:
@@ -51,6 +54,10 @@ _MOST_COMPONENTS = 10  # that "auto" tries
 _PATIENCE = 2  # numbers of components without improvement, after which "auto" tries no more
 _OF_PROBLEM = ("method", "max_iter", "tol", "min_prior", "min_scale")
 _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
+# Attributes of no other method.
+_OF_STACK = "expert_kinds_ oof_predictions_ oof_gate_proba_ sharpness_ _seen".split()
+_SAME = 1e-6  # of their deviation: predictions of the same samples, in batches of any size
+_OF_EM = "family criterion n_init init max_iter tol min_prior min_scale warm_start".split()
 
 # What scikit-learn says of X, what a column of X then holds, and what helps.
 _REMEDIES = {
@@ -83,7 +90,8 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     {estimator}
 
     n_components : int or "auto", default=2
-        Number of components. "auto" chooses it by `criterion`.
+        Number of components. "auto" chooses it by `criterion`. With `method="stack"` all models of
+        the list are used, whether it is their number or 2; 1 keeps the best one alone, by folds.
 
     gate : "auto", estimator or None, default="auto"
         How the share of each component depends on x. "auto" fits the mixture with a
@@ -99,14 +107,25 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         None: constant shares. `apply` then returns the same component for all x, and predictions
         are the mean of all experts, weighted by their shares: components are found, but x does not
         tell which one holds.
+        With `method="stack"` "auto" is constant weights, unless weights that are linear in the
+        encoded columns (before the softmax, with a penalty that is chosen by folds), or such a
+        tree, predict samples of other folds clearly better: by more than three standard errors.
 
     {family}
 
-    method : {"em", "hard", "stochastic"}, default="em"
+    method : {"em", "hard", "stochastic", "stack"}, default="em"
         How samples are assigned to experts: every sample to all experts, with its responsibilities
         as weights ("em"), to the most probable expert only ("hard", classification EM), or to one
         that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
         model with the largest likelihood of all iterations is kept.
+        "stack": every model of the list `estimator` is fitted to all samples, once, and the gate
+        alone is learned, from what the models predict of samples that they were not fitted to, by
+        `cv` folds. It is a stack whose weights depend on x: the map of which model to trust where.
+        The loss is that of the weighted mean of the probabilities of the class, or the square of
+        the error of the mean, with weights of all models that sum to 1; an estimator as gate is
+        fitted by EM. Experts need not take `sample_weight` unless `fit` is given weights. The
+        parameters `family`, `criterion`, `n_init`, `init`, `max_iter`, `tol`, `min_prior`,
+        `min_scale` and `warm_start` are those of EM, and must be left at their defaults.
 
     criterion : {"auto", "stable", "bic", "aic", "icl", "held_out"}, default="auto"
         How `n_components="auto"` chooses. With the default experts, gate, `init`, `family`,
@@ -162,14 +181,16 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     cv : int, cross-validation splitter or None, default=None
         With folds, responsibilities and scales come from predictions for samples that experts and
         gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
-        is the number of shuffled folds.
+        is the number of shuffled folds. With `method="stack"` None is 5; samples of a group, and
+        equal ones, are then in one fold, and no sample may be in two.
 
     warm_start : bool, default=False
         Whether `fit` starts from the responsibilities of the model that was fitted before, of as
         many components. It then goes on with its columns and classes.
 
     n_jobs : int or None, default=None
-        Number of starts that run in parallel, by joblib. None means 1, -1 all cores.
+        Number of starts, or of fits of a stack, that run in parallel, by joblib. None means 1, -1
+        all cores.
 
     verbose : int, default=0
         Whether to show progress bars: of the starts, and of the folds of "held_out".
@@ -191,7 +212,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         That of "auto" is a pipeline where it encodes X or is a logistic regression.
 
     weights_ : ndarray of shape (n_components,)
-        The share of each component in the training samples.
+        The share of each component in the training samples; of a stack its mean weight.
 
     n_components_ : int
         Number of components that are left.
@@ -201,7 +222,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         threshold and the value of a leaf are one each; penalties are ignored.
 
     log_likelihood_ : float
-        Log-likelihood of the training samples.
+        Log-likelihood of the training samples, of a stack by folds.
 
     lower_bound_ : float
         The same per sample.
@@ -224,6 +245,17 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         perhaps "held_out".
         `pandas.DataFrame(selection_)` is a table of it.
 
+    expert_kinds_ : list of str
+        With `method="stack"`, the class of each model, numbered if it is there twice.
+
+    oof_predictions_ : ndarray of shape (n_samples, n_components[, n_classes])
+        With `method="stack"`, what models predict of the training samples (those of a weight above
+        0) that were fitted without their fold; NaN where a sample is in no fold.
+
+    oof_gate_proba_ : ndarray of shape (n_samples, n_components)
+        With `method="stack"`, weights by gates that were learned without the fold; NaN for samples
+        that no gate was learned from (of more than 20,000 the default gate takes a part).
+
     n_features_in_ : int
         Number of columns of X.
 
@@ -237,7 +269,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         "estimator": [HasMethods(["fit", "predict"]), list, None],
         "n_components": [Count(1), StrOptions({"auto"})],
         "gate": [HasMethods(["fit"]), StrOptions({"auto"}), None],
-        "method": [StrOptions({"em", "hard", "stochastic"})],
+        "method": [StrOptions({"em", "hard", "stochastic", "stack"})],
         "criterion": [StrOptions({"auto", "stable", "bic", "aic", "icl", "held_out"})],
         "n_init": [Count(1)],
         "init": [StrOptions({"auto", "tree", "random", "lines"}), "array-like"],
@@ -347,7 +379,9 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         check_same_length(X=X, y=y)
         weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
         init = self._check_init(X, y, groups)
-        splits = self._splits(self.cv, X, target, groups, random_state)
+        is_stack, splits = self.method == "stack", None
+        if not (is_stack and isinstance(self.cv, Integral)):  # a stack has others, see below
+            splits = self._splits(self.cv, X, target, groups, random_state)
         if not weight.all():
             rows, places = np.flatnonzero(weight), np.cumsum(weight > 0) - 1
             splits = splits and [[places[s[weight[s] > 0]] for s in split] for split in splits]
@@ -361,24 +395,37 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                     f"cv={self.cv!r}: samples of a weight above 0 are all in one fold, or missing "
                     "from the others. Shuffle the folds, or use fewer."
                 )
+            if is_stack and np.bincount(np.concatenate([test for _, test in splits])).max() > 1:
+                raise ValueError(
+                    f"cv={self.cv!r} predicts some samples in several folds. With method='stack' "
+                    "a sample may be in one fold, such as of KFold or GroupKFold."
+                )
         with _naming_columns(X):
+            facts = {"family": family, "y": y, "target": target, "weight": weight, "gate": None}
+            facts |= {"groups": groups, "splits": splits, "init": init, "tree": None}
+            facts |= {name: getattr(self, name) for name in _OF_PROBLEM}
+            if is_stack:
+                if splits is None:
+                    facts["splits"] = self._stack_splits(X, y, target, groups, random_state)
+                problem, seed = (
+                    Problem((), codes=None, **facts),
+                    random_state.randint(_LARGEST_SEED),
+                )
+                options = {
+                    "only_best": self.n_components == 1,
+                    "n_jobs": self.n_jobs,
+                    "verbose": self.verbose,
+                }
+                stack = fit_stack(problem, experts, self.gate, X, seed, **options)
+                return self._adopt_stack(X, stack)
             of_default = self.estimator is None  # numbers, of a table of any columns
             if of_default:
                 experts = [default_expert(experts[0], X, weight)] * len(experts)
             templates = {id(expert): Template(expert, X, target) for expert in experts}
             problem = Problem(
                 experts=tuple(templates[id(expert)] for expert in experts),
-                gate=None,
-                family=family,
-                y=y,
-                target=target,
-                weight=weight,
-                groups=groups,
                 codes=_code_samples(templates[id(experts[0])].X if of_default else X, y),
-                splits=splits,
-                init=init,
-                tree=None,
-                **{name: getattr(self, name) for name in _OF_PROBLEM},
+                **facts,
             )
             table = self._table(problem, X)
             if table is not None and self._is_default(problem, X):
@@ -398,7 +445,9 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     def _check_parts(self):
         """Return the unfitted experts, a single one for "auto"."""
         experts, n_components = self.estimator, self.n_components
-        if not isinstance(experts, list):
+        if self.method == "stack":
+            experts, n_components = self._check_stack(), None
+        elif not isinstance(experts, list):
             expert = self._default_expert() if experts is None else experts
             experts = [expert] * (1 if n_components == "auto" else n_components)
         elif len(experts) != n_components:
@@ -416,7 +465,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
                 )
             if name == "estimator" and is_regressor(self) and is_classifier(last_step(part)):
                 raise ValueError(f"estimator must be a regressor, got {part!r}.")
-            if not takes_weights(part):
+            if not takes_weights(part) and (name == "gate" or self.method != "stack"):
                 raise ValueError(
                     f"{name}={part!r}: `fit` of {type(last_step(part)).__name__} must take "
                     "sample_weight, which tells the samples of a component from the others."
@@ -454,6 +503,27 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             and not issparse(X)
         )
 
+    def _check_stack(self):
+        """Return the experts of a stack."""
+        defaults = type(self)()
+        for name in _OF_EM:
+            value, default = getattr(self, name), getattr(defaults, name)
+            if not np.array_equal(value, default):
+                raise ValueError(
+                    f"{name}={value!r} has no effect with method='stack', which fits each expert "
+                    f"once. Leave it at {default!r}."
+                )
+        experts, expected = self.estimator, "method='stack' needs a list of estimators"
+        if not isinstance(experts, list) or not experts:
+            raise ValueError(f"{expected}, got estimator={experts!r}.")
+        if self.n_components not in (1, defaults.n_components, len(experts)):
+            raise ValueError(
+                f"{expected}, one per component, got {len(experts)} and n_components="
+                f"{self.n_components!r}. Pass n_components={len(experts)}, or leave it out; 1 "
+                "keeps the best one alone."
+            )
+        return experts
+
     def _goes_on(self):
         """Tell whether a fit starts from the one before."""
         return self.warm_start and len(getattr(self, "experts_", ())) == self.n_components
@@ -489,6 +559,20 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             kind = StratifiedKFold if is_classifier(self) else KFold
             cv = kind(cv, **shuffled) if groups is None else GroupKFold(cv)
         return [*check_cv(cv, y, classifier=is_classifier(self)).split(X, y, groups)]
+
+    def _stack_splits(self, X, y, target, groups, random_state):
+        """Return a number of folds; equal samples are in one, as a sample of weight 2 is.
+
+        They are not where there would be fewer different ones than folds.
+        """
+        n_folds, codes = self.cv or _N_FOLDS, _code_samples(X, y)
+        first = np.unique(codes, return_index=True)[1]
+        labels = target[first] if is_classifier(self) else np.zeros(len(first))
+        if groups is not None or np.unique(labels, return_counts=True)[1].max() < n_folds:
+            return self._splits(n_folds, X, target, groups, random_state)
+        folds = self._splits(n_folds, first, target[first], None, random_state)
+        tests = (np.isin(codes, test) for _, test in folds)
+        return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests]
 
     def _fit_gates(self, problem, seeds, X, table, name):
         """Return problem and run of the gate, of "auto" those of the best one.
@@ -589,10 +673,61 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         self.lower_bound_ = run.log_likelihood / problem.unit_weight.sum()
         self.n_iter_ = len(run.lower_bounds)
         self.converged_ = run.converged
-        self.__dict__.pop("selection_", None)
+        for name in ("selection_", *_OF_STACK):
+            self.__dict__.pop(name, None)
         if selection is not None:
             self.selection_ = selection
         return self
+
+    def _adopt_stack(self, X, stack):
+        """Make the attributes of a stack."""
+        validate_data(self, X, skip_check_array=True)  # names and number of the columns
+        for name in ("selection_", "lower_bounds_"):
+            self.__dict__.pop(name, None)
+        self._family, self._scales = stack.family, stack.scales
+        self.experts_, self.expert_kinds_, self.gate_ = stack.experts, stack.names, stack.gate
+        self.weights_, self.n_components_ = stack.weights, len(stack.experts)
+        self.oof_predictions_, self.oof_gate_proba_ = stack.outputs, stack.gates
+        self.log_likelihood_, self.lower_bound_ = stack.log_likelihood, stack.lower_bound
+        self.n_parameters_, self.n_iter_, self.converged_ = None, 1, True
+        self.scale_ = np.array(stack.scales) if stack.family.has_scale else None
+        if not stack.family.has_scale:
+            self.classes_, self.sharpness_ = stack.family.classes, stack.family.sharpness
+        self._seen = self._outputs(X)
+        return self
+
+    def _outputs(self, X):
+        """Return what the experts predict, (n_samples, n_experts[, n_classes])."""
+        return np.stack([self._family.predict(expert, X) for expert in self.experts_], axis=1)
+
+    @available_if(lambda self: hasattr(self, "oof_predictions_"))
+    def out_of_fold(self, X: SamplesLike) -> tuple[np.ndarray, np.ndarray]:
+        """Return gates and predictions that did not learn from the sample, with `method="stack"`.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        gates : ndarray of shape (n_samples, n_components)
+            Of training samples those by folds, NaN if they were in no fold; of others
+            `gate_proba`.
+
+        predictions : ndarray of shape (n_samples, n_components[, n_classes])
+            Of the experts, likewise.
+        """
+        X = self._checked(X)
+        gates, outputs = np.exp(self._log_gate(X)), self._outputs(X).astype(float)
+        new, seen = (part.reshape(len(part), -1) for part in (outputs, self._seen))
+        unit, place = _SAME * (seen.std() or 1.0), np.arange(len(new))
+        if new.shape != seen.shape or np.abs(new - seen).max() > unit:
+            place = cKDTree(seen).query(new, distance_upper_bound=unit)[1]
+        known = place < len(seen)
+        gates[known] = self.oof_gate_proba_[place[known]]
+        outputs[known] = self.oof_predictions_[place[known]]
+        return gates, outputs
 
     def gate_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the probability of each component before y is known.

@@ -31,7 +31,7 @@ class Problem:
     target: np.ndarray  # y as the experts take it
     weight: np.ndarray
     groups: np.ndarray | None  # codes 0, 1, ...
-    codes: np.ndarray  # of equal samples the same, whatever their order
+    codes: np.ndarray | None  # of equal samples the same, whatever their order
     splits: list | None  # pairs (train, test) of out-of-fold predictions
     init: str | np.ndarray
     tree: np.ndarray | None  # responsibilities of one more start

@@ -116,18 +116,24 @@ class Gamma(_Positive):
 
 
 class LogLoss(Family):
-    """Class probabilities, of classes coded as 0, 1, ..."""
+    """Class probabilities, of classes coded as 0, 1, ...; a factor may multiply their logits."""
 
-    def __init__(self, classes):
-        self.classes = classes
+    def __init__(self, classes, sharpness=1.0):
+        self.classes, self.sharpness = classes, sharpness
 
     def predict(self, expert, X, y=None):
-        found = expert.predict_proba(X)
-        if len(expert.classes_) == len(self.classes):
-            return found
-        proba = np.zeros((len(found), len(self.classes)))  # it has not seen all of them
-        proba[:, np.searchsorted(self.classes, expert.classes_)] = found
-        return proba
+        proba = found = expert.predict_proba(X)
+        if len(expert.classes_) < len(self.classes):
+            proba = np.zeros((len(found), len(self.classes)))  # it has not seen all of them
+            proba[:, np.searchsorted(self.classes, expert.classes_)] = found
+        return self.sharpen(proba)
+
+    def sharpen(self, proba):
+        """Return probabilities of any leading axes, with the factor."""
+        if self.sharpness == 1:
+            return proba
+        proba = (proba / proba.max(axis=-1, keepdims=True)) ** self.sharpness
+        return proba / proba.sum(axis=-1, keepdims=True)
 
     def log_density(self, y, prediction, scale=1.0):
         proba = prediction[np.arange(len(y)), y]

@@ -46,7 +46,8 @@ class Template:
         params = last.get_params()
         seeds = sorted(name for name in params if name.split("__")[-1] == "random_state")
         unset = [name for name in seeds if params[name] is None]
-        return last.set_params(**{name: random_state.randint(2**31 - 1) for name in unset})
+        drawn = {name: random_state.randint(2**31 - 1) for name in unset}
+        return last.set_params(**drawn) if drawn else last  # a FrozenEstimator returns None
 
     def whole(self, last):
         """Return the fitted estimator that a fitted last step belongs to."""
@@ -59,7 +60,12 @@ class Template:
 
 
 def fit_weighted(estimator, X, y, weight):
-    """Return a fitted copy; one with `warm_start=True` goes on from where the original stands."""
+    """Return a fitted copy; one with `warm_start=True` goes on from where the original stands.
+
+    Without weights, `fit` gets none.
+    """
+    if weight is None:
+        return copy.copy(estimator).fit(X, y)
     if type(estimator) in POWERS and (moved := refit(estimator, X, y, weight)) is not None:
         return moved
     is_warm = getattr(estimator, "warm_start", False)

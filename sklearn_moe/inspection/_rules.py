@@ -43,8 +43,9 @@ class RegionRules:
         Number of samples and of experts, as `expert_names` counts them.
 
     expert_names : tuple of str
-        Names of the experts. In a pool of several kinds, experts of one kind with equal gates count
-        as one, which is named by its kind: here and in all other attributes.
+        Names of the experts, of a stack the classes of its models. In a pool of several kinds,
+        experts of one kind with equal gates count as one, which is named by its kind: here and in
+        all other attributes.
 
     verdict : str
         Whether this is an ensemble, experts that differ by region, or regimes, by the rule of
@@ -80,7 +81,9 @@ class RegionRules:
 
     own_score, other_score : ndarray of shape (n_experts,)
         Score of each expert on its own samples, and on those of the others; NaN without `y`, and
-        if the gate does not depend on X.
+        if the gate does not depend on X. For a stack (`method="stack"`) training samples count by
+        predictions of models that were not fitted to them; if the gate does not depend on X, all
+        samples are those of each model.
 
     outcome : str
         What the coefficients change: the prediction, or the log odds of a class.
@@ -97,6 +100,12 @@ class RegionRules:
 
     half_width : ndarray of shape (n_experts, n_terms)
         Half the width of their 95 % intervals, NaN without `y`.
+
+    weight : ndarray of shape (n_experts,)
+        Mean gate of each expert.
+
+    is_stack : bool
+        Whether the experts are models that were each fitted to all samples.
     """
 
     n_samples: int
@@ -117,6 +126,8 @@ class RegionRules:
     terms: tuple
     coef: np.ndarray
     half_width: np.ndarray
+    weight: np.ndarray
+    is_stack: bool
 
     def to_frame(self) -> Any:
         """Return the rules as a table, one row per expert.
@@ -184,22 +195,29 @@ class RegionRules:
 
     def _parts(self):
         """Return title; name, words and figures of every expert; a note; cells of a table."""
-        title = f"{self.verdict} {count_in_words(self.expert_names)}, {self.n_samples} rows."
-        experts, is_constant = [], np.isnan(self.fidelity)
+        counted, is_constant = count_in_words(self.expert_names), np.isnan(self.fidelity)
+        if self.is_stack:
+            counted = f"{self.n_experts} models"
+        title, experts = f"{self.verdict} {counted}, {self.n_samples} rows.", []
         if not is_constant:
             title += f" The words give the right expert for {self.fidelity:.1%} of the rows."
         if not np.isnan(self.words_score):
             title += f" {self.total_name} {self.words_score:.3f} by the words alone, "
             title += f"{self.model_score:.3f} by the model."
-        for k, words in enumerate(() if is_constant else self.where):
+        for k, words in enumerate(() if is_constant and not self.is_stack else self.where):
             text = f"{self.share[k]:.1%} of the rows"
+            if self.is_stack:
+                text = f"weight {self.weight[k]:.2f}" + f"; {text}" * (not is_constant)
             if not np.isnan(self.expert_fidelity[k]):
                 text += f", words right for {self.expert_fidelity[k]:.1%}"
             if not np.isnan(self.own_score[k]):
                 text += f"; {self.score_name} {_number(self.own_score[k])}"
             if not np.isnan(self.other_score[k]):
-                text += f", on other rows {_number(self.other_score[k])}"
-            words = list(words) or ["no simple words"] * int(self.share[k] > 0)
+                name = f"; {self.score_name}" if np.isnan(self.own_score[k]) else ","
+                text += f"{name} on other rows {_number(self.other_score[k])}"
+            words = (
+                [] if is_constant else list(words) or ["no simple words"] * int(self.share[k] > 0)
+            )
             if words[_MOST_PARTS:]:
                 words[_MOST_PARTS - 1 :] = [f"in {len(words) - _MOST_PARTS + 1} smaller parts"]
             experts.append((self.expert_names[k], words, text))
@@ -323,8 +341,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
         outputs, proba = expert_outputs(mixture, inner)
     weight = np.eye(outputs.shape[1])[experts]
-    own, is_constant = weight > 0, mixture.is_constant
-    if is_constant and mixture.is_pool:
+    own, is_constant, is_stack = weight > 0, mixture.is_constant, hasattr(mixture, "out_of_fold")
+    if is_stack or (is_constant and mixture.is_pool):
         weight = np.ones_like(weight)  # each kind is fitted to all rows
     elif y is not None and hasattr(mixture, "responsibilities"):
         weight = np.asarray(mixture.responsibilities(inner, y))
@@ -341,15 +359,22 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     scores = np.full(own.shape, np.nan)
     score_name, power = ("RMSE", 0.5) if proba is None else ("accuracy", 1)
     total_name, totals = "R2" if proba is None else score_name, (np.nan, np.nan)
+    unseen, mixed = outputs if proba is None else proba, None
+    if is_stack:  # what training samples say of themselves is too good
+        gates, unseen = mixture.out_of_fold(inner)
+        unseen = unseen.reshape((*unseen.shape[:2], -1))
+        mixed = (gates[..., np.newaxis] * unseen).sum(axis=1)
+        own = own if is_constant else np.eye(len(share), dtype=bool)[gates.argmax(axis=1)]
     by_words = held[..., np.newaxis] / held.sum(axis=1)[:, np.newaxis, np.newaxis]
-    by_words = (by_words * (outputs if proba is None else proba)).sum(axis=1)
+    by_words = (by_words * unseen).sum(axis=1)
     if y is not None and proba is None:
         y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(own), -1)
-        scores = np.mean((outputs - y[:, np.newaxis]) ** 2, axis=2)
+        scores = np.mean((unseen - y[:, np.newaxis]) ** 2, axis=2)
         if not np.isnan(by_words).any():
-            found = by_words, np.reshape(mixture.predict(inner), y.shape)
+            mixed = np.reshape(mixture.predict(inner), y.shape) if mixed is None else mixed
             spread = np.maximum(np.var(y, axis=0), _TINY)
-            totals = [np.mean(1 - np.mean((y - part) ** 2, axis=0) / spread) for part in found]
+            errors = (np.mean((y - part) ** 2, axis=0) for part in (by_words, mixed))
+            totals = [np.mean(1 - error / spread) for error in errors]
     elif np.ndim(y) == 2 and np.shape(y)[1] > 1:
         score_name = total_name = "right labels"
         y = check_named(y, "y")
@@ -357,18 +382,23 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         totals = [(part == y).mean() for part in (by_words > 0.5, mixture.predict(inner))]
     elif y is not None:
         y = check_column(y, "y")[:, np.newaxis]
-        found = classes[by_words.argmax(axis=1)], mixture.predict(inner)
-        totals = [(part == y[:, 0]).mean() for part in found]
-        scores, y = 1.0 * (classes[proba.argmax(axis=2)] == y), classes[1:] == y
+        mixed = mixture.predict(inner) if mixed is None else classes[mixed.argmax(axis=1)]
+        found = classes[by_words.argmax(axis=1)], mixed
+        if not np.isnan(by_words).any():
+            totals = [(part == y[:, 0]).mean() for part in found]
+        scores, y = 1.0 * (classes[unseen.argmax(axis=2)] == y), classes[1:] == y
+        scores[np.isnan(unseen).any(axis=2)] = np.nan
 
     by_words, by_model = (np.nan if is_constant else float(total) for total in totals)
 
     def outputs_at(X):
         return expert_outputs(mixture, final_step(estimator, X)[1])[0]
 
+    of_coefficients = np.ones_like(own) if is_stack else own
     names, coef, half_width, scale = coefficients(
-        outputs_at, X, y, table, outputs, proba, weight, own
+        outputs_at, X, y, table, outputs, proba, weight, of_coefficients
     )
+    ordered = _ordered(names, coef, half_width, scale, share, classes)
     return RegionRules(
         len(own),
         len(share),
@@ -382,17 +412,26 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         by_words,
         by_model,
         score_name,
-        _means(scores, own & ~is_constant) ** power,
+        _means(scores, own & (is_stack or not is_constant)) ** power,
         _means(scores, ~own) ** power,
-        *_ordered(names, coef, half_width, scale, share, classes),
+        *(*ordered, mixture.gates.mean(axis=0), is_stack),
     )
 
 
 def _find_verdict(mixture, y, scores, proba):
-    """Return the verdict of a specialization report, as far as it is known."""
+    """Return the verdict of a specialization report, as far as it is known, or that of a stack."""
+    leads = np.bincount(mixture.experts[:, 0])
+    if hasattr(mixture, "out_of_fold") and not mixture.ensemble and not mixture.is_constant:
+        if np.count_nonzero(leads) > 1:
+            return "Which model to trust depends on the row."
+        alone = mixture.names[leads.argmax()]
+        return f"{alone} counts most everywhere, with a weight that depends on the row."
     if mixture.is_constant or (mixture.ensemble and mixture.is_pool):
         weights = mixture.gates.mean(axis=0)
-        return describe_ensemble(mixture.names, weights, mixture.gate_share) + "."
+        text = describe_ensemble(mixture.names, weights, mixture.gate_share)
+        if mixture.is_constant and hasattr(mixture, "out_of_fold"):
+            text = "The same everywhere: " + text.partition("(")[2].removesuffix(")")
+        return text + "."
     if y is None or mixture.n_experts == 1:
         return ""
     if proba is None:
@@ -409,7 +448,8 @@ def _find_verdict(mixture, y, scores, proba):
 
 
 def _means(values, mask):
-    """Return the means of columns where a mask holds, NaN if it never does."""
+    """Return the means of columns where a mask holds, NaN if it never does for a number."""
+    mask = mask & ~np.isnan(values)
     with np.errstate(invalid="ignore"):
         return np.where(mask, values, 0).sum(axis=0) / mask.sum(axis=0)
 

@@ -10,7 +10,7 @@ from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import normalize
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._training.pool import fit_router
+from sklearn_moe._data.router import fit_router
 from sklearn_moe.nn import EXPERTS
 from sklearn_moe.nn.heads import SquaredErrorHead, choose_head
 

@@ -1,0 +1,283 @@
+"""A stack: experts that are fitted to all samples, and a gate by what they predict of others."""
+
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.sparse import issparse
+from sklearn.base import BaseEstimator, clone
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
+from sklearn.utils import _safe_indexing
+from sklearn.utils.parallel import Parallel, delayed
+
+from .._compat import progress_bar
+from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
+from .._data.rows import draw_rows
+from .._data.validation import unit_of
+from ._defaults import TableEncoder, default_gates
+from ._em import fit_best, gate_log_proba, posterior
+from ._families import Family, LogLoss, OwnDensity
+from ._weighted import Template, fit_weighted, last_step, takes_weights
+
+# Samples that a default gate is learned from, and numbers of columns.
+_MOST_ROWS, _MOST_NUMBERS = 20_000, 2**22
+_MAX_ITER, _TOL, _TOL_OF_FOLDS = 200, 1e-5, 1e-4  # of the EM of a gate
+_ROUNDS = 3  # of gate and sharpness, each given the other
+_LEAST_SCALE = 0.05  # of a standard deviation, relative to the largest one
+_LEAST_PROBABILITY, _LEAST_WEIGHT = np.finfo(float).eps, 1e-6
+
+
+class Stack(NamedTuple):
+    """A fitted stack."""
+
+    experts: list
+    names: list  # of the experts, each another one
+    gate: Any  # None: constant weights
+    weights: np.ndarray  # (n_experts,), means of the gate
+    family: Family
+    scales: list  # standard deviations of the errors by folds, NaN of classes
+    outputs: np.ndarray  # (n_samples, n_experts[, n_classes]), by folds; NaN where in none
+    gates: np.ndarray  # (n_samples, n_experts), by other folds; NaN where not learned from
+    log_likelihood: float  # by folds, of the samples that the gate was learned from
+    lower_bound: float  # the same per sample
+
+
+def fit_stack(problem, experts, gate, X, seed, *, only_best, n_jobs, verbose):
+    """Fit experts to all samples, and a gate to what others, without a fold, predict of the fold.
+
+    Parameters
+    ----------
+    problem : Problem
+        Samples, folds and family; it has neither experts nor a gate.
+    experts : list of estimator
+    gate : estimator, str or None
+        A name stands for the default gates.
+    X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+    seed : int
+    only_best : bool
+        Whether the expert of least loss is left alone.
+    n_jobs, verbose
+        As of mixtures.
+
+    Returns
+    -------
+    stack : Stack
+    """
+    y, family, n_experts = problem.y, problem.family, len(experts)
+    for expert in experts:
+        if np.ptp(problem.weight) and not takes_weights(expert):
+            raise ValueError(
+                f"estimator={expert!r} was given sample_weight, which its `fit` does not take. Use "
+                "estimators whose `fit` does, or no weights."
+            )
+    parts = [(np.arange(len(y)), None), *problem.splits]
+    jobs = [(k, *part) for part in parts for k in range(n_experts)]
+    done = Parallel(n_jobs=n_jobs, return_as="generator")(
+        delayed(_fit_expert)(problem, experts[k], X, train, test, seed + k)
+        for k, train, test in jobs
+    )
+    fitted = [*progress_bar(done, total=len(jobs), disable=not verbose, desc="stack")]
+    outputs = np.full((len(y), n_experts, *fitted[-1].shape[1:]), np.nan)
+    folds = np.full(len(y), -1)
+    for number, ((k, _, test), found) in enumerate(zip(jobs, fitted, strict=True)):
+        if test is not None:
+            outputs[test, k], folds[test] = found, number // n_experts - 1
+    rows = np.flatnonzero(folds >= 0)
+    if isinstance(gate, str):
+        rows = rows[draw_rows(len(rows), min(_MOST_ROWS, _MOST_NUMBERS // X.shape[1] + 1))]
+    fitted, X, y = fitted[:n_experts], _safe_indexing(X, rows), y[rows]
+    if only_best:
+        known = _Known(problem, outputs[rows], rows, folds)
+        alone = (np.tile(one, (len(rows), 1)) for one in np.eye(n_experts))
+        losses = [known.weight @ mixed_losses(known.values, known.losses, one) for one in alone]
+        best = [int(np.argmin(losses))]
+        fitted, outputs, n_experts = [fitted[best[0]]], outputs[:, best], 1
+    for n_round in range(family.has_scale, _ROUNDS):
+        given = outputs[rows] if family.has_scale else family.sharpen(outputs[rows])
+        known = _Known(problem, given, rows, folds)
+        found, unseen = known.learn(gate, X, seed, with_tree=n_round > 0)
+        factor = 1.0
+        if not family.has_scale:
+            factor = _find_sharpness(given, unseen, y, known.weight)
+            family = LogLoss(family.classes, family.sharpness * factor)
+        if factor == 1 and n_round:
+            break
+    outputs = outputs if family.has_scale else family.sharpen(outputs)
+    gates, of_folds = known.gates(found, X), np.full((len(folds), n_experts), np.nan)
+    of_folds[rows] = unseen
+    weights, scales = np.average(gates, axis=0, weights=known.weight), [np.nan] * n_experts
+    if family.has_scale:
+        squares = gates * (y[:, np.newaxis] - outputs[rows]) ** 2
+        scales = np.sqrt(np.average(squares, axis=0, weights=known.weight) / weights)
+        scales = np.maximum(scales, max(family.least_scale(y), _LEAST_SCALE * scales.max()))
+    density = [family.log_density(y, outputs[rows, k], scale) for k, scale in enumerate(scales)]
+    log_gate = np.log(np.maximum(unseen, _LEAST_WEIGHT))
+    log_density = posterior(log_gate + np.column_stack(density))[1]
+    return Stack(
+        fitted,
+        _name_experts(fitted),
+        None if isinstance(found, np.ndarray) else found,
+        weights,
+        family,
+        [*scales],
+        outputs,
+        of_folds,
+        float(problem.unit_weight[rows] @ log_density),
+        float(np.average(log_density, weights=known.weight)),
+    )
+
+
+def _find_sharpness(outputs, gates, y, weight):
+    """Return the factor of the logits of experts by which their mixture has the least loss.
+
+    1 if that gains nothing clear. A model that is right in its region alone, and is fitted to all
+    samples, knows of much chance. Of that there is little in its region.
+    """
+    rows = np.arange(len(y))
+
+    def losses(log_factor):
+        proba = LogLoss(None, np.exp(log_factor)).sharpen(outputs)[rows, :, y]
+        return -np.log(np.maximum((gates * proba).sum(axis=1), _LEAST_PROBABILITY))
+
+    found = minimize_scalar(lambda f: weight @ losses(f), bounds=(-1, 3), method="bounded").x
+    is_clear = is_clearly_positive(losses(0.0) - losses(found), weight)
+    return float(np.exp(found)) if is_clear else 1.0
+
+
+def _name_experts(experts):
+    """Return the names of classes, with a number where they are not the only ones."""
+    names = [type(last_step(expert)).__name__ for expert in experts]
+    return [
+        name if names.count(name) == 1 else f"{name} {names[:k].count(name) + 1}"
+        for k, name in enumerate(names)
+    ]
+
+
+def _fit_expert(problem, expert, X, train, test, seed):
+    """Return an expert fitted to some samples; if there are others, what it predicts of these."""
+    target = problem.target[train]
+    weight = problem.weight[train] if takes_weights(expert) else None
+    template = Template(expert, _safe_indexing(X, train), target)
+    fitted = template.whole(fit_weighted(template.draw(seed), template.X, target, weight))
+    return fitted if test is None else problem.family.predict(fitted, _safe_indexing(X, test))
+
+
+class _Column(BaseEstimator):
+    """Stands for a fitted expert in the EM of a gate, where X is what all experts predict."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def fit(self, X, y, sample_weight=None):
+        """Nothing is left to fit."""
+        return self
+
+    def predict(self, X, y=None):
+        """Return what the expert predicts."""
+        return X[:, self.index]
+
+    score_samples = predict
+
+
+class _Known:
+    """What is known of samples by experts that were not fitted to them, and gates by it.
+
+    Constant weights stand for a gate as an array.
+    """
+
+    def __init__(self, problem, outputs, rows, folds):
+        y, weight = problem.y[rows], problem.unit_weight[rows]
+        self.weight, self.folds = weight / unit_of(weight), folds[rows] % N_FOLDS
+        if problem.family.has_scale:  # the mean of errors by weight is the error of the mean
+            errors = y[:, np.newaxis] - outputs
+            unit = np.sqrt(np.average(errors**2, axis=0, weights=weight).min())
+            self.values, given, family = errors / (unit or 1.0), outputs, problem.family
+            self.losses = lambda mixed, rows: mixed[:, 0].square() / 2
+        else:
+            self.values, family = outputs[np.arange(len(y)), :, y], OwnDensity()
+            given = np.log(np.maximum(self.values, _LEAST_PROBABILITY))
+            self.losses = lambda mixed, rows: -mixed[:, 0].clamp(min=_LEAST_PROBABILITY).log()
+        self.values, self.n_experts = self.values[:, :, np.newaxis], outputs.shape[1]
+        experts = tuple(Template(_Column(k), given, y) for k in range(self.n_experts))
+        changed = {"max_iter": _MAX_ITER, "tol": _TOL, "min_prior": 0.0, "min_scale": _LEAST_SCALE}
+        changed |= {"groups": None, "splits": None, "method": "em", "experts": experts}
+        self.em = replace(problem, y=y, target=y, weight=self.weight, family=family, **changed)
+
+    def learn(self, gate, X, seed, *, with_tree):
+        """Return a fitted gate, or constant weights; and the gates of samples by other folds.
+
+        The default is linear in the columns, or a tree, where samples of other folds say clearly
+        that it is better.
+        """
+        every = np.arange(len(self.weight))
+        if not (gate is None or isinstance(gate, str) or self.n_experts == 1):
+            return self._climb([gate], X, every, seed), self._unseen([gate], X, seed)
+        encoder, features = None, np.empty((len(every), 0))
+        if gate is not None:
+            encoder = MaxAbsScaler() if issparse(X) else TableEncoder()
+            features = encoder.fit_transform(X)
+            features = features.toarray() if issparse(features) else features
+        found = fit_router(self.values, self.losses, self.weight, features, self.folds)
+        is_linear, linear = found.slopes.any(), found.gates(features[:1])[0]
+        if is_linear:
+            linear = _as_gate(found, encoder)
+        if found.unseen is None or not with_tree:
+            return linear, self.gates(linear, X) if found.unseen is None else found.unseen
+        # Responsibilities are vague at first, and would be pruned away: a large tree sharpens them.
+        tree = default_gates(X, self.weight, self.n_experts)[0]
+        trees = [clone(tree), tree]
+        last_step(trees[0]).set_params(ccp_alpha=0.0)
+        start = found.gates(features) if is_linear else None
+        by_tree = self._unseen(trees, X, seed, start)
+        losses = (mixed_losses(self.values, self.losses, g) for g in (found.unseen, by_tree))
+        gain = np.subtract(*losses)
+        # That weights depend on the row is clear if they are linear.
+        if is_clearly_positive(gain, self.weight) or (is_linear and self.weight @ gain > 0):
+            return self._climb(trees, X, every, seed, start), by_tree
+        return linear, found.unseen
+
+    def _unseen(self, gates, X, seed, start=None):
+        """Return the weights of experts by gates that were fitted to samples of other folds."""
+        found = np.empty((len(self.folds), self.n_experts))
+        for fold in np.unique(self.folds):
+            known, new = (np.flatnonzero(part) for part in (self.folds != fold, self.folds == fold))
+            if not len(known):  # there is one fold
+                known = new
+            gate = self._climb(gates, _safe_indexing(X, known), known, seed, start)
+            found[new] = self.gates(gate, _safe_indexing(X, new))
+        return found
+
+    def _climb(self, gates, X, rows, seed, start=None):
+        """Return the last of some gates, fitted to samples by EM, each from where another ended."""
+        experts = tuple(Template(e.last, e.X[rows], self.em.y[rows]) for e in self.em.experts)
+        parts = {name: getattr(self.em, name)[rows] for name in ("y", "target", "weight")}
+        shares = np.full((len(rows), self.n_experts), 1 / self.n_experts)
+        shares = shares if start is None else start[rows]
+        parts["tol"] = _TOL if len(rows) == len(self.folds) else _TOL_OF_FOLDS
+        for gate in gates:
+            template = Template(gate, X, self.em.target[rows])
+            problem = replace(self.em, gate=template, experts=experts, init=shares, **parts)
+            run = fit_best(problem, [seed])
+            shares = run.responsibilities
+        return template.whole(run.model.gate)
+
+    def gates(self, gate, X):
+        """Return the weight of each expert for each sample."""
+        if isinstance(gate, np.ndarray):
+            gate = np.maximum(gate, _LEAST_WEIGHT)
+            return np.tile(gate / gate.sum(), (X.shape[0], 1))
+        return np.exp(gate_log_proba(gate, X, self.n_experts))
+
+
+def _as_gate(found, encoder):
+    """Return weights by linear functions of the encoded columns as a fitted classifier."""
+    slopes, intercept = found.slopes, found.intercept
+    if len(intercept) == 2:  # the scores of the first are 0
+        slopes, intercept = slopes[1:] - slopes[:1], intercept[1:] - intercept[:1]
+    gate = LogisticRegression()
+    gate.classes_, gate.n_features_in_ = np.arange(len(found.intercept)), slopes.shape[1]
+    gate.coef_, gate.intercept_, gate.n_iter_ = slopes, intercept, np.ones(1, np.int32)
+    return make_pipeline(encoder, gate)

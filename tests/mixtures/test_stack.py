@@ -1,0 +1,205 @@
+"""Stacks: models of all samples, and a gate by what they predict of samples of other folds."""
+
+import pickle
+
+import numpy as np
+import pandas as pd
+import pytest
+from numpy.testing import assert_allclose
+from scipy.special import expit
+from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
+from sklearn.compose import make_column_transformer
+from sklearn.ensemble import StackingClassifier
+from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.metrics import adjusted_rand_score, log_loss
+from sklearn.model_selection import GridSearchCV, KFold, TimeSeriesSplit, cross_val_predict
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler, normalize
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
+
+from sklearn_moe import MixtureClassifier, MixtureRegressor
+from sklearn_moe.inspection import region_rules
+
+STACKS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
+TREES = {"numbers": DecisionTreeRegressor, "classes": DecisionTreeClassifier}
+LINES = {"numbers": Ridge, "classes": LogisticRegression}
+
+
+class OneColumn(BaseEstimator):
+    """A model that knows beforehand how y depends on one column."""
+
+    def __init__(self, column):
+        self.column = column
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        return self
+
+    def score_of(self, X):
+        return 5 * np.asarray(X)[:, self.column].astype(float)
+
+
+class OneColumnRegressor(RegressorMixin, OneColumn):
+    def predict(self, X):
+        return self.score_of(X)
+
+
+class OneColumnClassifier(ClassifierMixin, OneColumn):
+    def predict_proba(self, X):
+        return np.c_[1 - expit(self.score_of(X)), expit(self.score_of(X))]
+
+    def predict(self, X):
+        return self.classes_[self.predict_proba(X).argmax(axis=1)]
+
+
+ONES = {"numbers": OneColumnRegressor, "classes": OneColumnClassifier}
+
+
+def thirds(seed, kind="classes", n=900):
+    """Return samples, y and which of three columns, 0 to 2, decides about y."""
+    rng = np.random.default_rng(seed)
+    X = np.c_[rng.normal(size=(n, 3)), rng.uniform(0, 3, n)]
+    third = X[:, 3].astype(int)
+    y = 5 * X[np.arange(n), third] + rng.normal(size=n)
+    return X, y if kind == "numbers" else np.where(y > 0, "yes", "no"), third
+
+
+def models(kind):
+    """Return a line and a tree."""
+    return [make_pipeline(StandardScaler(), LINES[kind]()), TREES[kind](max_depth=4)]
+
+
+def outputs(model, X):
+    return model.expert_predict(X) if hasattr(model, "expert_predict") else model.expert_proba(X)
+
+
+@pytest.mark.parametrize(
+    "gate", ["auto", LogisticRegression(), DecisionTreeClassifier(max_depth=2)]
+)
+@pytest.mark.parametrize("kind", STACKS)
+def test_stack_finds_where_each_model_is_right(kind, gate):
+    X, y, third = thirds(0, kind)
+    parts = [ONES[kind](column) for column in range(3)]
+    model = STACKS[kind](parts, method="stack", gate=gate, random_state=0).fit(X[:600], y[:600])
+    assert adjusted_rand_score(third[600:], model.apply(X[600:])) > 0.85
+    rules = region_rules(model, X[:600], y[:600])
+    assert rules.is_stack
+    assert rules.fidelity > 0.9
+    assert all("x3" in " or ".join(parts) for parts in rules.where)
+    assert str(rules).startswith("Which model to trust depends on the row. 3 models, 600 rows.")
+    if kind == "classes":
+        rival = StackingClassifier([(str(k), p) for k, p in enumerate(parts)]).fit(X[:600], y[:600])
+        losses = [log_loss(y[600:], m.predict_proba(X[600:])) for m in (model, rival)]
+        assert losses[0] < 0.7 * losses[1]
+
+
+def test_models_that_see_one_column_each_are_as_certain_as_they_are_right():
+    """Fitted to all samples, each of them knows of much chance."""
+    X, y, third = thirds(0, n=1500)
+    parts = [
+        make_pipeline(make_column_transformer(("passthrough", [k])), LINES["classes"]())
+        for k in range(3)
+    ]
+    model = MixtureClassifier(parts, method="stack", random_state=0).fit(X[:900], y[:900])
+    assert adjusted_rand_score(third[900:], model.apply(X[900:])) > 0.9
+    assert model.sharpness_ > 3
+    proba = model.predict_proba(X[900:])
+    rival = StackingClassifier([(str(k), p) for k, p in enumerate(parts)]).fit(X[:900], y[:900])
+    assert log_loss(y[900:], proba) < 0.5 * log_loss(y[900:], rival.predict_proba(X[900:]))
+    sharp = [normalize(e.predict_proba(X) ** model.sharpness_, "l1") for e in model.experts_]
+    assert_allclose(model.expert_proba(X), np.stack(sharp, axis=1))
+
+
+@pytest.mark.parametrize("gate", ["auto", None])
+@pytest.mark.parametrize("kind", STACKS)
+def test_weights_are_constant_where_nothing_tells_the_models_apart(kind, gate):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 4))
+    y = X[:, 0] + X[:, 1] + 0.5 * rng.normal(size=600)
+    y = y if kind == "numbers" else np.where(y > 0, "yes", "no")
+    parts = [ONES[kind](0), ONES[kind](1)]
+    model = STACKS[kind](parts, method="stack", gate=gate, random_state=0).fit(X, y)
+    assert model.gate_ is None
+    assert_allclose(model.weights_.sum(), 1)
+    rules = region_rules(model, X, y)
+    assert str(rules).startswith(f"The same everywhere: {ONES[kind].__name__}")
+    assert model.expert_kinds_ == [f"{ONES[kind].__name__} {k}" for k in (1, 2)]
+    assert np.isfinite(rules.own_score).all()
+    assert np.isnan(rules.other_score).all()
+    assert_allclose(model.gate_proba(X), np.tile(model.weights_, (600, 1)))
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_predictions_by_folds_are_those_of_models_that_did_not_see_the_row(kind):
+    X, y, _ = thirds(1, kind, 200)
+    folds = KFold(4, shuffle=True, random_state=3)
+    model = STACKS[kind](models(kind), method="stack", cv=folds, random_state=0).fit(X, y)
+    method = "predict" if kind == "numbers" else "predict_proba"
+    expected = [
+        cross_val_predict(part, X, y, cv=folds, method=method)
+        for part in (models(kind)[0], TREES[kind](max_depth=4, random_state=0))
+    ]
+    assert_allclose(model.oof_predictions_[:, 0], expected[0], atol=1e-6)
+    assert np.array_equal(model.out_of_fold(X)[1], model.oof_predictions_)
+    assert_allclose(model.out_of_fold(X[50:90])[1], model.oof_predictions_[50:90])
+    new = thirds(2, kind, 50)[0]
+    assert_allclose(model.out_of_fold(new)[1], outputs(model, new))
+    assert_allclose(
+        outputs(model, X)[:, 0], getattr(models(kind)[0].fit(X, y), method)(X), atol=1e-6
+    )
+    assert np.array_equal(pickle.loads(pickle.dumps(model)).predict(X), model.predict(X))
+    again = model.set_params(method="em", estimator=None, n_components=1, cv=None)
+    assert not hasattr(again.fit(X, y), "out_of_fold")
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_printed_errors_are_those_on_new_rows(kind):
+    """A tree knows the training samples by heart."""
+    X, y, _ = thirds(0, kind, 3000)
+    parts = [ONES[kind](0), ONES[kind](1), make_pipeline(TREES[kind](min_samples_leaf=3))]
+    model = STACKS[kind](parts, method="stack", random_state=0).fit(X[:1000], y[:1000])
+    seen, new = (region_rules(model, X[rows], y[rows]) for rows in (slice(1000), slice(1000, None)))
+    for name in ("own_score", "other_score"):
+        rtol = 0.1 if kind == "classes" else 0.4  # few rows at borders have most of the squares
+        assert_allclose(getattr(seen, name), getattr(new, name), rtol=rtol)
+    assert ("accuracy" if kind == "classes" else "RMSE") in str(seen)
+
+
+@pytest.mark.parametrize("kind", STACKS)
+def test_a_weight_of_two_is_the_sample_twice_and_groups_are_in_one_fold(kind):
+    X, y, _ = thirds(0, kind, 120)
+    weight = np.random.default_rng(0).integers(0, 3, size=120)
+    rows = np.repeat(np.arange(120), weight)
+    stack = STACKS[kind]([LINES[kind](), ONES[kind](1)], method="stack", random_state=0)
+    with pytest.raises(ValueError, match=r"OneColumn.*sample_weight"):
+        stack.fit(X, y, sample_weight=weight)
+    stack.estimator = [LINES[kind](), TREES[kind](max_depth=2)]
+    weighted = stack.fit(X, y, sample_weight=weight).gate_proba(X)
+    assert_allclose(weighted, stack.fit(X[rows], y[rows]).gate_proba(X), atol=1e-3)
+    groups = rows % 40
+    model = stack.fit(X[rows], y[rows], groups=groups)
+    assert np.isfinite(model.oof_predictions_).all()
+    stack.set_params(cv=KFold(2), n_components=1, estimator=[TREES[kind](), LINES[kind]()])
+    alone = stack.fit(X, y)
+    assert alone.n_components_ == 1
+    assert alone.weights_ == [1]
+
+
+def test_stack_of_frames_in_a_search_with_folds_of_time():
+    X, y, third = thirds(0)
+    frame = pd.DataFrame(X, columns=list("abcd")).assign(town=np.array(["A", "B", "C"])[third])
+    parts = [OneColumnClassifier(k) for k in range(3)]
+    stack = MixtureClassifier(parts, 3, method="stack", cv=TimeSeriesSplit(3), random_state=0)
+    search = GridSearchCV(stack, {"gate": ["auto", None]}, cv=3).fit(frame, y)
+    assert search.best_params_ == {"gate": "auto"}
+    best = search.best_estimator_
+    assert np.isnan(best.oof_predictions_[:225]).all()
+    rules = region_rules(best, frame, y)
+    assert rules.fidelity > 0.95
+    assert np.isfinite([rules.own_score, rules.other_score]).all()
+    assert_allclose(
+        best.score_samples(frame, y),
+        np.log(best.predict_proba(frame)[np.arange(900), (y == "yes").astype(int)]),
+    )
+    with pytest.raises(ValueError, match="cannot be counted"):
+        best.bic(frame, y)
