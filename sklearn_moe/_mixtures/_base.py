@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
-from scipy.spatial import cKDTree
 from scipy.special import entr
 from sklearn.base import (
     BaseEstimator,
@@ -25,7 +24,6 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import (
     _check_sample_weight,
     _num_samples,
@@ -40,10 +38,18 @@ from .._data.validation import check_groups
 from .._validation import Count, check_named, check_same_length, name_in_errors
 from ._criteria import compare_gates, count_all, criteria, held_out, information
 from ._defaults import default_expert, default_gates
-from ._em import Problem, fit_best, gate_log_proba, log_joint, posterior, weigh_units
+from ._em import (
+    Problem,
+    code_samples,
+    fit_best,
+    gate_log_proba,
+    log_joint,
+    posterior,
+    weigh_units,
+)
 from ._families import Gaussian, LogLoss
 from ._model_tree import Table, find_regions, fit_tree
-from ._stack import fit_stack
+from ._stack import OF_STACK, Stacking, fit_stack
 from ._weighted import Template, last_step, takes_weights
 
 if TYPE_CHECKING:
@@ -54,10 +60,6 @@ _MOST_COMPONENTS = 10  # that "auto" tries
 _PATIENCE = 2  # numbers of components without improvement, after which "auto" tries no more
 _OF_PROBLEM = ("method", "max_iter", "tol", "min_prior", "min_scale")
 _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
-# Attributes of no other method.
-_OF_STACK = "expert_kinds_ oof_predictions_ oof_gate_proba_ sharpness_ _seen".split()
-_SAME = 1e-6  # of their deviation: predictions of the same samples, in batches of any size
-_OF_EM = "family criterion n_init init max_iter tol min_prior min_scale warm_start".split()
 
 # What scikit-learn says of X, what a column of X then holds, and what helps.
 _REMEDIES = {
@@ -82,7 +84,7 @@ _REMEDIES = {
 }
 
 
-class BaseMixture(MetaEstimatorMixin, BaseEstimator):
+class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
     """What mixtures of numbers and of classes share; each documents itself what is in braces.
 
     Parameters
@@ -407,16 +409,10 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             if is_stack:
                 if splits is None:
                     facts["splits"] = self._stack_splits(X, y, target, groups, random_state)
-                problem, seed = (
-                    Problem((), codes=None, **facts),
-                    random_state.randint(_LARGEST_SEED),
-                )
-                options = {
-                    "only_best": self.n_components == 1,
-                    "n_jobs": self.n_jobs,
-                    "verbose": self.verbose,
-                }
-                stack = fit_stack(problem, experts, self.gate, X, seed, **options)
+                options = {name: getattr(self, name) for name in ("gate", "n_jobs", "verbose")}
+                options |= {"seed": random_state.randint(_LARGEST_SEED)}
+                options |= {"only_best": self.n_components == 1}
+                stack = fit_stack(Problem((), codes=None, **facts), experts, X, **options)
                 return self._adopt_stack(X, stack)
             of_default = self.estimator is None  # numbers, of a table of any columns
             if of_default:
@@ -424,7 +420,7 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             templates = {id(expert): Template(expert, X, target) for expert in experts}
             problem = Problem(
                 experts=tuple(templates[id(expert)] for expert in experts),
-                codes=_code_samples(templates[id(experts[0])].X if of_default else X, y),
+                codes=code_samples(templates[id(experts[0])].X if of_default else X, y),
                 **facts,
             )
             table = self._table(problem, X)
@@ -503,27 +499,6 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             and not issparse(X)
         )
 
-    def _check_stack(self):
-        """Return the experts of a stack."""
-        defaults = type(self)()
-        for name in _OF_EM:
-            value, default = getattr(self, name), getattr(defaults, name)
-            if not np.array_equal(value, default):
-                raise ValueError(
-                    f"{name}={value!r} has no effect with method='stack', which fits each expert "
-                    f"once. Leave it at {default!r}."
-                )
-        experts, expected = self.estimator, "method='stack' needs a list of estimators"
-        if not isinstance(experts, list) or not experts:
-            raise ValueError(f"{expected}, got estimator={experts!r}.")
-        if self.n_components not in (1, defaults.n_components, len(experts)):
-            raise ValueError(
-                f"{expected}, one per component, got {len(experts)} and n_components="
-                f"{self.n_components!r}. Pass n_components={len(experts)}, or leave it out; 1 "
-                "keeps the best one alone."
-            )
-        return experts
-
     def _goes_on(self):
         """Tell whether a fit starts from the one before."""
         return self.warm_start and len(getattr(self, "experts_", ())) == self.n_components
@@ -559,20 +534,6 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
             kind = StratifiedKFold if is_classifier(self) else KFold
             cv = kind(cv, **shuffled) if groups is None else GroupKFold(cv)
         return [*check_cv(cv, y, classifier=is_classifier(self)).split(X, y, groups)]
-
-    def _stack_splits(self, X, y, target, groups, random_state):
-        """Return a number of folds; equal samples are in one, as a sample of weight 2 is.
-
-        They are not where there would be fewer different ones than folds.
-        """
-        n_folds, codes = self.cv or _N_FOLDS, _code_samples(X, y)
-        first = np.unique(codes, return_index=True)[1]
-        labels = target[first] if is_classifier(self) else np.zeros(len(first))
-        if groups is not None or np.unique(labels, return_counts=True)[1].max() < n_folds:
-            return self._splits(n_folds, X, target, groups, random_state)
-        folds = self._splits(n_folds, first, target[first], None, random_state)
-        tests = (np.isin(codes, test) for _, test in folds)
-        return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests]
 
     def _fit_gates(self, problem, seeds, X, table, name):
         """Return problem and run of the gate, of "auto" those of the best one.
@@ -673,61 +634,11 @@ class BaseMixture(MetaEstimatorMixin, BaseEstimator):
         self.lower_bound_ = run.log_likelihood / problem.unit_weight.sum()
         self.n_iter_ = len(run.lower_bounds)
         self.converged_ = run.converged
-        for name in ("selection_", *_OF_STACK):
+        for name in ("selection_", *OF_STACK):
             self.__dict__.pop(name, None)
         if selection is not None:
             self.selection_ = selection
         return self
-
-    def _adopt_stack(self, X, stack):
-        """Make the attributes of a stack."""
-        validate_data(self, X, skip_check_array=True)  # names and number of the columns
-        for name in ("selection_", "lower_bounds_"):
-            self.__dict__.pop(name, None)
-        self._family, self._scales = stack.family, stack.scales
-        self.experts_, self.expert_kinds_, self.gate_ = stack.experts, stack.names, stack.gate
-        self.weights_, self.n_components_ = stack.weights, len(stack.experts)
-        self.oof_predictions_, self.oof_gate_proba_ = stack.outputs, stack.gates
-        self.log_likelihood_, self.lower_bound_ = stack.log_likelihood, stack.lower_bound
-        self.n_parameters_, self.n_iter_, self.converged_ = None, 1, True
-        self.scale_ = np.array(stack.scales) if stack.family.has_scale else None
-        if not stack.family.has_scale:
-            self.classes_, self.sharpness_ = stack.family.classes, stack.family.sharpness
-        self._seen = self._outputs(X)
-        return self
-
-    def _outputs(self, X):
-        """Return what the experts predict, (n_samples, n_experts[, n_classes])."""
-        return np.stack([self._family.predict(expert, X) for expert in self.experts_], axis=1)
-
-    @available_if(lambda self: hasattr(self, "oof_predictions_"))
-    def out_of_fold(self, X: SamplesLike) -> tuple[np.ndarray, np.ndarray]:
-        """Return gates and predictions that did not learn from the sample, with `method="stack"`.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Samples, as `fit` takes them.
-
-        Returns
-        -------
-        gates : ndarray of shape (n_samples, n_components)
-            Of training samples those by folds, NaN if they were in no fold; of others
-            `gate_proba`.
-
-        predictions : ndarray of shape (n_samples, n_components[, n_classes])
-            Of the experts, likewise.
-        """
-        X = self._checked(X)
-        gates, outputs = np.exp(self._log_gate(X)), self._outputs(X).astype(float)
-        new, seen = (part.reshape(len(part), -1) for part in (outputs, self._seen))
-        unit, place = _SAME * (seen.std() or 1.0), np.arange(len(new))
-        if new.shape != seen.shape or np.abs(new - seen).max() > unit:
-            place = cKDTree(seen).query(new, distance_upper_bound=unit)[1]
-        known = place < len(seen)
-        gates[known] = self.oof_gate_proba_[place[known]]
-        outputs[known] = self.oof_predictions_[place[known]]
-        return gates, outputs
 
     def gate_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the probability of each component before y is known.
@@ -998,13 +909,3 @@ def _of_groups(init, groups):
     if groups is not None:
         init = np.stack([np.bincount(groups, column) for column in init.T], axis=1)[groups]
     return init / init.sum(axis=1, keepdims=True)
-
-
-def _code_samples(X, y):
-    """Return a code per sample, the same for equal samples, where X is a table of numbers."""
-    if issparse(X):  # equal rows have equal products
-        X = (X @ np.random.RandomState(0).uniform(size=X.shape[1]))[:, None]
-    X = np.asarray(X)
-    if X.dtype.kind not in "biuf":
-        return np.arange(len(y))
-    return np.unique(np.column_stack([X, y]), axis=0, return_inverse=True)[1].ravel()

@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn import config_context
 from sklearn.utils import _safe_indexing, check_random_state
 from sklearn.utils.parallel import Parallel, delayed
@@ -45,6 +46,16 @@ class Problem:
     def unit_weight(self):
         """Return the weights of samples by which a group counts as one sample."""
         return weigh_units(self.weight, self.groups)
+
+
+def code_samples(X, y):
+    """Return a code per sample, the same for equal samples, where X is a table of numbers."""
+    if issparse(X):  # equal rows have equal products
+        X = (X @ np.random.RandomState(0).uniform(size=X.shape[1]))[:, None]
+    X = np.asarray(X)
+    if X.dtype.kind not in "biuf":
+        return np.arange(len(y))
+    return np.unique(np.column_stack([X, y]), axis=0, return_inverse=True)[1].ravel()
 
 
 def weigh_units(weight, groups):

@@ -6,19 +6,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.sparse import issparse
-from sklearn.base import BaseEstimator, clone
+from scipy.spatial import cKDTree
+from sklearn.base import BaseEstimator, clone, is_classifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import _safe_indexing
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
+from sklearn.utils.validation import validate_data
 
 from .._compat import progress_bar
+from .._data import SamplesLike
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
 from .._data.rows import draw_rows
 from .._data.validation import unit_of
 from ._defaults import TableEncoder, default_gates
-from ._em import fit_best, gate_log_proba, posterior
+from ._em import code_samples, fit_best, gate_log_proba, posterior
 from ._families import Family, LogLoss, OwnDensity
 from ._weighted import Template, fit_weighted, last_step, takes_weights
 
@@ -28,6 +32,10 @@ _MAX_ITER, _TOL, _TOL_OF_FOLDS = 200, 1e-5, 1e-4  # of the EM of a gate
 _ROUNDS = 3  # of gate and sharpness, each given the other
 _LEAST_SCALE = 0.05  # of a standard deviation, relative to the largest one
 _LEAST_PROBABILITY, _LEAST_WEIGHT = np.finfo(float).eps, 1e-6
+# Attributes of no other method.
+OF_STACK = "expert_kinds_ oof_predictions_ oof_gate_proba_ sharpness_ _seen".split()
+_SAME = 1e-6  # of their deviation: predictions of the same samples, in batches of any size
+_OF_EM = "family criterion n_init init max_iter tol min_prior min_scale warm_start".split()
 
 
 class Stack(NamedTuple):
@@ -45,7 +53,7 @@ class Stack(NamedTuple):
     lower_bound: float  # the same per sample
 
 
-def fit_stack(problem, experts, gate, X, seed, *, only_best, n_jobs, verbose):
+def fit_stack(problem, experts, X, *, seed, gate, only_best, n_jobs, verbose):
     """Fit experts to all samples, and a gate to what others, without a fold, predict of the fold.
 
     Parameters
@@ -53,10 +61,10 @@ def fit_stack(problem, experts, gate, X, seed, *, only_best, n_jobs, verbose):
     problem : Problem
         Samples, folds and family; it has neither experts nor a gate.
     experts : list of estimator
-    gate : estimator, str or None
-        A name stands for the default gates.
     X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
     seed : int
+    gate : estimator, str or None
+        A name stands for the default gates.
     only_best : bool
         Whether the expert of least loss is left alone.
     n_jobs, verbose
@@ -143,6 +151,7 @@ def _find_sharpness(outputs, gates, y, weight):
         return -np.log(np.maximum((gates * proba).sum(axis=1), _LEAST_PROBABILITY))
 
     found = minimize_scalar(lambda f: weight @ losses(f), bounds=(-1, 3), method="bounded").x
+    found = np.round(found, 2)  # what rounding errors do not change
     is_clear = is_clearly_positive(losses(0.0) - losses(found), weight)
     return float(np.exp(found)) if is_clear else 1.0
 
@@ -281,3 +290,97 @@ def _as_gate(found, encoder):
     gate.classes_, gate.n_features_in_ = np.arange(len(found.intercept)), slopes.shape[1]
     gate.coef_, gate.intercept_, gate.n_iter_ = slopes, intercept, np.ones(1, np.int32)
     return make_pipeline(encoder, gate)
+
+
+class Stacking:
+    """What mixtures have with `method="stack"`."""
+
+    _checked: Any
+    _log_gate: Any
+
+    def _check_stack(self):
+        """Return the experts of a stack."""
+        defaults = type(self)()
+        for name in _OF_EM:
+            value, default = getattr(self, name), getattr(defaults, name)
+            if not np.array_equal(value, default):
+                raise ValueError(
+                    f"{name}={value!r} has no effect with method='stack', which fits each expert "
+                    f"once. Leave it at {default!r}."
+                )
+        experts, expected = self.estimator, "method='stack' needs a list of estimators"
+        if not isinstance(experts, list) or not experts:
+            raise ValueError(f"{expected}, got estimator={experts!r}.")
+        if self.n_components not in (1, defaults.n_components, len(experts)):
+            raise ValueError(
+                f"{expected}, one per component, got {len(experts)} and n_components="
+                f"{self.n_components!r}. Pass n_components={len(experts)}, or leave it out; 1 "
+                "keeps the best one alone."
+            )
+        return experts
+
+    def _stack_splits(self, X, y, target, groups, random_state):
+        """Return a number of folds; equal samples are in one, as a sample of weight 2 is.
+
+        They are not where there would be fewer different ones than folds.
+        """
+        n_folds, codes = self.cv or N_FOLDS, code_samples(X, y)
+        first = np.unique(codes, return_index=True)[1]
+        labels = target[first] if is_classifier(self) else np.zeros(len(first))
+        if groups is not None or np.unique(labels, return_counts=True)[1].max() < n_folds:
+            return self._splits(n_folds, X, target, groups, random_state)
+        folds = self._splits(n_folds, first, target[first], None, random_state)
+        tests = (np.isin(codes, test) for _, test in folds)
+        return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests]
+
+    def _adopt_stack(self, X, stack):
+        """Make the attributes of a stack."""
+        validate_data(self, X, skip_check_array=True)  # names and number of the columns
+        for name in ("selection_", "lower_bounds_"):
+            self.__dict__.pop(name, None)
+        self._family, self._scales = stack.family, stack.scales
+        self.experts_, self.expert_kinds_, self.gate_ = stack.experts, stack.names, stack.gate
+        self.weights_, self.n_components_ = stack.weights, len(stack.experts)
+        self.oof_predictions_, self.oof_gate_proba_ = stack.outputs, stack.gates
+        self.log_likelihood_, self.lower_bound_ = stack.log_likelihood, stack.lower_bound
+        self.n_parameters_, self.n_iter_, self.converged_ = None, 1, True
+        self.scale_ = np.array(stack.scales) if stack.family.has_scale else None
+        if not stack.family.has_scale:
+            self.classes_, self.sharpness_ = stack.family.classes, stack.family.sharpness
+        self._seen = self._outputs(X)
+        return self
+
+    def _outputs(self, X):
+        """Return what the experts predict, (n_samples, n_experts[, n_classes])."""
+        return np.stack([self._family.predict(expert, X) for expert in self.experts_], axis=1)
+
+    @available_if(lambda self: hasattr(self, "oof_predictions_"))
+    def out_of_fold(self, X: SamplesLike) -> tuple[np.ndarray, np.ndarray]:
+        """Return gates and predictions that did not learn from the sample, with `method="stack"`.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        gates : ndarray of shape (n_samples, n_components)
+            Of training samples those by folds; of others, and of samples in no fold,
+            `gate_proba`.
+
+        predictions : ndarray of shape (n_samples, n_components[, n_classes])
+            Of training samples those by folds, NaN of samples in no fold; of others those of
+            `experts_`.
+        """
+        X = self._checked(X)
+        gates, outputs = np.exp(self._log_gate(X)), self._outputs(X).astype(float)
+        new, seen = (part.reshape(len(part), -1) for part in (outputs, self._seen))
+        unit, place = _SAME * (seen.std() or 1.0), np.arange(len(new))
+        if new.shape != seen.shape or np.abs(new - seen).max() > unit:
+            place = cKDTree(seen).query(new, distance_upper_bound=unit)[1]
+        known = place < len(seen)
+        of_folds = self.oof_gate_proba_[place[known]]
+        gates[known] = np.where(np.isnan(of_folds), gates[known], of_folds)
+        outputs[known] = self.oof_predictions_[place[known]]
+        return gates, outputs
