@@ -6,6 +6,7 @@ _COURSE = (
     "plot_frame",
     "plot_intervals",
     "plot_regimes",
+    "plot_trust",
     "plot_square",
     "plot_hierarchical_mixture",
     "plot_image_pipeline",

@@ -158,7 +158,12 @@ def _find_sharpness(outputs, gates, y, weight):
 
 def _name_experts(experts):
     """Return the names of classes, with a number where they are not the only ones."""
-    names = [type(last_step(expert)).__name__ for expert in experts]
+    found = [last_step(expert) for expert in experts]
+    names = [type(expert).__name__ for expert in found]
+    names = [
+        type(last_step(expert.estimator)).__name__ if name == "FrozenEstimator" else name
+        for name, expert in zip(names, found, strict=True)
+    ]
     return [
         name if names.count(name) == 1 else f"{name} {names[:k].count(name) + 1}"
         for k, name in enumerate(names)
@@ -245,7 +250,7 @@ class _Known:
         gain = np.subtract(*losses)
         # That weights depend on the row is clear if they are linear.
         if is_clearly_positive(gain, self.weight) or (is_linear and self.weight @ gain > 0):
-            return self._climb(trees, X, every, seed, start), by_tree
+            return self._climb(trees, X, every, seed, start, also_equal=True), by_tree
         return linear, found.unseen
 
     def _unseen(self, gates, X, seed, start=None):
@@ -259,19 +264,25 @@ class _Known:
             found[new] = self.gates(gate, _safe_indexing(X, new))
         return found
 
-    def _climb(self, gates, X, rows, seed, start=None):
-        """Return the last of some gates, fitted to samples by EM, each from where another ended."""
+    def _climb(self, gates, X, rows, seed, start=None, *, also_equal=False):
+        """Return the last of some gates, fitted to samples by EM, each from where another ended.
+
+        The first one starts from given gates, or equal ones; of both ways the better one is taken.
+        """
         experts = tuple(Template(e.last, e.X[rows], self.em.y[rows]) for e in self.em.experts)
         parts = {name: getattr(self.em, name)[rows] for name in ("y", "target", "weight")}
-        shares = np.full((len(rows), self.n_experts), 1 / self.n_experts)
-        shares = shares if start is None else start[rows]
         parts["tol"] = _TOL if len(rows) == len(self.folds) else _TOL_OF_FOLDS
-        for gate in gates:
-            template = Template(gate, X, self.em.target[rows])
-            problem = replace(self.em, gate=template, experts=experts, init=shares, **parts)
-            run = fit_best(problem, [seed])
-            shares = run.responsibilities
-        return template.whole(run.model.gate)
+        starts, ends = [None if start is None else start[rows]], []
+        for shares in [*starts, None] if also_equal and start is not None else starts:
+            if shares is None:
+                shares = np.full((len(rows), self.n_experts), 1 / self.n_experts)
+            for gate in gates:
+                template = Template(gate, X, self.em.target[rows])
+                problem = replace(self.em, gate=template, experts=experts, init=shares, **parts)
+                run = fit_best(problem, [seed])
+                shares = run.responsibilities
+            ends.append((run.log_likelihood, template.whole(run.model.gate)))
+        return max(ends, key=lambda end: end[0])[1]
 
     def gates(self, gate, X):
         """Return the weight of each expert for each sample."""

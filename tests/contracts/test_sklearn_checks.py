@@ -9,9 +9,10 @@ from helpers import named
 from representatives import REPRESENTATIVES
 from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression, Ridge
+from sklearn.naive_bayes import GaussianNB
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
-from sklearn.tree import DecisionTreeClassifier
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 from sklearn.utils.estimator_checks import check_estimator
 
 from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
@@ -39,6 +40,8 @@ MIXTURES = [
     MixtureClassifier(method="stochastic", n_init=2, max_iter=20),
     MixtureClassifier(DecisionTreeClassifier(max_depth=1), n_init=2, max_iter=20),
     MixtureClassifier(n_components=1),
+    MixtureRegressor([Ridge(), DecisionTreeRegressor(max_depth=3)], method="stack"),
+    MixtureClassifier([EXACT, GaussianNB()], method="stack", gate=EXACT, cv=3),
 ]
 RATES = {"normalized": {"learning_rate_init": 0.05}, "one expert": {"max_iter": 50}}
 

@@ -14,7 +14,7 @@ from sklearn.linear_model import (
     PoissonRegressor,
     RidgeClassifier,
 )
-from sklearn.model_selection import KFold
+from sklearn.model_selection import KFold, RepeatedKFold
 from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.svm import LinearSVC
@@ -47,6 +47,10 @@ def by(**options):
 
 def classes_by(y=CLASSES, **options):
     return of_classes(**options), {"y": y}
+
+
+def stack(**options):
+    return by(estimator=[LinearRegression(), LinearRegression()], method="stack", **options)
 
 
 def given(**arguments):
@@ -91,6 +95,19 @@ FITS = {
     "start of NaN": (by(init=np.full((40, 2), np.nan)), "init.*NaN"),
     "start of nothing": (by(init=np.zeros((40, 2))), "init.*not all 0"),
     "start with auto": (by(init=np.ones((40, 2)), n_components="auto"), "init.*n_components=2,"),
+    "stack of one": (by(method="stack"), "method='stack' needs a list of estimators"),
+    "stack of a longer list": (stack(n_components=3), "got 2 and n_components=3"),
+    "stack by auto": (stack(n_components="auto"), "n_components='auto'"),
+    "stack with starts": (stack(n_init=3), "n_init=3 has no effect with method='stack'"),
+    "stack of counts": (stack(family="poisson"), "family='poisson' has no effect"),
+    "stack from responsibilities": (stack(init=np.ones((40, 2))), "init=.* has no effect"),
+    "stack by bic": (stack(criterion="bic"), "criterion='bic' has no effect"),
+    "stack of repeated folds": (stack(cv=RepeatedKFold()), "cv=Repeated.*in several folds"),
+    "stack by a gate without weights": (stack(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
+    "stack without weights": (
+        (stack()[0].set_params(estimator=[KNN, KNN]), {"sample_weight": np.arange(40)}),
+        "KNeighborsRegressor.*sample_weight",
+    ),
     "one fold": (by(cv=1), "cv|n_splits=1"),
     "more folds than samples": (by(cv=41), "cv|n_splits=41"),
     "fold without weight": (
