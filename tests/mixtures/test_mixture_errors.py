@@ -102,7 +102,7 @@ FITS = {
     "stack of counts": (stack(family="poisson"), "family='poisson' has no effect"),
     "stack from responsibilities": (stack(init=np.ones((40, 2))), "init=.* has no effect"),
     "stack by bic": (stack(criterion="bic"), "criterion='bic' has no effect"),
-    "stack of repeated folds": (stack(cv=RepeatedKFold()), "cv=Repeated.*in several folds"),
+    "stack of repeated folds": (stack(cv=RepeatedKFold(random_state=0)), "cv=Repeated.*in several folds"),
     "stack by a gate without weights": (stack(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
     "stack without weights": (
         (stack()[0].set_params(estimator=[KNN, KNN]), {"sample_weight": np.arange(40)}),
