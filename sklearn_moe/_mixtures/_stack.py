@@ -267,7 +267,7 @@ class _Known:
     def _climb(self, gates, X, rows, seed, start=None, *, also_equal=False):
         """Return the last of some gates, fitted to samples by EM, each from where another ended.
 
-        The first one starts from given gates, or equal ones; of both ways the better by BIC is taken.
+        It starts from given gates, or equal ones; of both ways the better one by BIC is taken.
         """
         experts = tuple(Template(e.last, e.X[rows], self.em.y[rows]) for e in self.em.experts)
         parts = {name: getattr(self.em, name)[rows] for name in ("y", "target", "weight")}
