@@ -65,10 +65,10 @@ print(rules)
 # %%
 # The errors are honest
 # ---------------------
-# What a model says of its training rows is too good: the forest knows them by heart. Therefore the
-# accuracies above are those by folds, and so are the regions. On the left they are beside those on
-# new rows, of which there are few; on the right each row has the color of the model that counts
-# most.
+# What a model says of its training rows is too good: the forest is right about nearly all of them.
+# Therefore the accuracies above are those by folds, and so are the regions. On the left they are
+# beside those on new rows, of which there are few; on the right each row has the color of the model
+# that counts most.
 import matplotlib.pyplot as plt
 
 from sklearn_moe.inspection import expert_colors

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import issparse
-from scipy.special import entr
 from sklearn.base import (
     BaseEstimator,
     MetaEstimatorMixin,
@@ -25,7 +24,6 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
 from sklearn.utils import _safe_indexing, check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import (
-    _check_sample_weight,
     _num_samples,
     check_is_fitted,
     validate_data,
@@ -35,8 +33,14 @@ from .._compat import progress_bar, warn
 from .._data import SamplesLike
 from .._data.tables import column_name, column_values, is_missing
 from .._data.validation import check_groups
-from .._validation import Count, check_named, check_same_length, name_in_errors
-from ._criteria import compare_gates, count_all, criteria, held_out, information
+from .._validation import Count, check_named, check_same_length
+from ._criteria import (
+    InformationCriteria,
+    compare_gates,
+    count_all,
+    held_out,
+    information,
+)
 from ._defaults import default_expert, default_gates
 from ._em import (
     Problem,
@@ -45,12 +49,11 @@ from ._em import (
     gate_log_proba,
     log_joint,
     posterior,
-    weigh_units,
 )
 from ._families import Gaussian, LogLoss
 from ._model_tree import Table, find_regions, fit_tree
 from ._stack import OF_STACK, Stacking, fit_stack
-from ._weighted import Template, last_step, takes_weights
+from ._weighted import Template, check_weight, last_step, takes_weights
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -84,7 +87,7 @@ _REMEDIES = {
 }
 
 
-class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
+class BaseMixture(Stacking, InformationCriteria, MetaEstimatorMixin, BaseEstimator):
     """What mixtures of numbers and of classes share; each documents itself what is in braces.
 
     Parameters
@@ -379,7 +382,7 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
         experts = self._check_parts()
         y, target, family = self._check_y(y)
         check_same_length(X=X, y=y)
-        weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
+        weight, groups = check_weight(sample_weight, X), check_groups(groups, X)
         init = self._check_init(X, y, groups)
         is_stack, splits = self.method == "stack", None
         if not (is_stack and isinstance(self.cv, Integral)):  # a stack has others, see below
@@ -714,125 +717,6 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
             X, y = self._checked(X, y)
         return posterior(self._log_joint(X, y))[1]
 
-    def bic(
-        self,
-        X: SamplesLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Return the Bayesian information criterion; lower is better.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Samples, as `fit` takes them.
-
-        y : array-like of shape (n_samples,)
-            Their numbers or classes.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. None: all weigh 1.
-
-        groups : array-like of shape (n_samples,), default=None
-            Labels of groups whose samples belong to one component.
-
-        Returns
-        -------
-        bic : float
-            -2 log-likelihood + log(n) x number of parameters. The parameter `criterion` says how
-            weights count samples, and what the likelihood of groups is.
-
-        Raises
-        ------
-        ValueError
-            If the number of parameters of an expert or of the gate cannot be counted.
-        """
-        return self._criteria_of(X, y, sample_weight, groups)["bic"]
-
-    def aic(
-        self,
-        X: SamplesLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Return Akaike's information criterion; lower is better.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Samples, as `fit` takes them.
-
-        y : array-like of shape (n_samples,)
-            Their numbers or classes.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. None: all weigh 1.
-
-        groups : array-like of shape (n_samples,), default=None
-            Labels of groups whose samples belong to one component.
-
-        Returns
-        -------
-        aic : float
-            -2 log-likelihood + 2 x number of parameters; with weights or groups as of `bic`.
-
-        Raises
-        ------
-        ValueError
-            If the number of parameters of an expert or of the gate cannot be counted.
-        """
-        return self._criteria_of(X, y, sample_weight, groups)["aic"]
-
-    def icl(
-        self,
-        X: SamplesLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Return the integrated completed likelihood; lower is better.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Samples, as `fit` takes them.
-
-        y : array-like of shape (n_samples,)
-            Their numbers or classes.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. None: all weigh 1.
-
-        groups : array-like of shape (n_samples,), default=None
-            Labels of groups whose samples belong to one component.
-
-        Returns
-        -------
-        icl : float
-            `bic` + 2 x entropy of the responsibilities: components that overlap cost.
-
-        Raises
-        ------
-        ValueError
-            If the number of parameters of an expert or of the gate cannot be counted.
-        """
-        return self._criteria_of(X, y, sample_weight, groups)["icl"]
-
-    def _criteria_of(self, X, y, sample_weight, groups):
-        X, y = self._checked(X, y)
-        if self.n_parameters_ is None:
-            raise ValueError(
-                "The parameters of this mixture cannot be counted. Compare mixtures by the mean of "
-                "score_samples on samples that were held out."
-            )
-        weight, groups = _check_weight(sample_weight, X), check_groups(groups, X)
-        joint, unit_weight = self._log_joint(X, y, groups, weight), weigh_units(weight, groups)
-        responsibilities, log_density = posterior(joint)
-        entropy = unit_weight @ entr(responsibilities).sum(axis=1)
-        return criteria(unit_weight @ log_density, self.n_parameters_, entropy, weight, groups)
-
     def _checked(self, X, *y):
         """Return X, or X and y, as `fit` made them."""
         check_is_fitted(self)
@@ -893,15 +777,6 @@ def _naming_columns(X):
                 names = [column_name(X, i) for i in columns]
                 raise ValueError(f"X contains {what} in columns {names}. {advice}") from error
         raise
-
-
-def _check_weight(sample_weight, X):
-    """Return a weight of 0 or more per sample, not all of them 0."""
-    with name_in_errors("sample_weight"):
-        weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():  # older versions of scikit-learn let them pass
-            raise ValueError("sample_weight must not be 0 for all samples.")
-    return weight
 
 
 def _of_groups(init, groups):

@@ -1,13 +1,17 @@
 """Which number of components: information criteria, and the likelihood of held-out samples."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.special import entr
 from sklearn.utils import _safe_indexing
 
+from .._data import SamplesLike
 from .._data.validation import check_groups, unit_of
 from ._em import posterior, weigh_units
 from ._families import Custom
-from ._weighted import count_parameters
+from ._weighted import check_weight, count_parameters
 
 _CLEAR = 2  # of an information criterion: less is no evidence
 
@@ -80,3 +84,130 @@ def held_out(mixture, problem, X, splits):
         total += unit_weight @ posterior(joint)[1]
         units += unit_weight.sum()
     return float(total / units)
+
+
+class InformationCriteria:
+    """The criteria of a fitted mixture, as its methods."""
+
+    n_parameters_: Any
+    _checked: Any
+    _log_joint: Any
+
+    def bic(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
+        """Return the Bayesian information criterion; lower is better.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        bic : float
+            -2 log-likelihood + log(n) x number of parameters. The parameter `criterion` says how
+            weights count samples, and what the likelihood of groups is.
+
+        Raises
+        ------
+        ValueError
+            If the number of parameters of an expert or of the gate cannot be counted.
+        """
+        return self._criteria_of(X, y, sample_weight, groups)["bic"]
+
+    def aic(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
+        """Return Akaike's information criterion; lower is better.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        aic : float
+            -2 log-likelihood + 2 x number of parameters; with weights or groups as of `bic`.
+
+        Raises
+        ------
+        ValueError
+            If the number of parameters of an expert or of the gate cannot be counted.
+        """
+        return self._criteria_of(X, y, sample_weight, groups)["aic"]
+
+    def icl(
+        self,
+        X: SamplesLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+    ) -> float:
+        """Return the integrated completed likelihood; lower is better.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        y : array-like of shape (n_samples,)
+            Their numbers or classes.
+
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weights of the samples. None: all weigh 1.
+
+        groups : array-like of shape (n_samples,), default=None
+            Labels of groups whose samples belong to one component.
+
+        Returns
+        -------
+        icl : float
+            `bic` + 2 x entropy of the responsibilities: components that overlap cost.
+
+        Raises
+        ------
+        ValueError
+            If the number of parameters of an expert or of the gate cannot be counted.
+        """
+        return self._criteria_of(X, y, sample_weight, groups)["icl"]
+
+    def _criteria_of(self, X, y, sample_weight, groups):
+        X, y = self._checked(X, y)
+        if self.n_parameters_ is None:
+            raise ValueError(
+                "The parameters of this mixture cannot be counted. Compare mixtures by the mean of "
+                "score_samples on samples that were held out."
+            )
+        weight, groups = check_weight(sample_weight, X), check_groups(groups, X)
+        joint, unit_weight = self._log_joint(X, y, groups, weight), weigh_units(weight, groups)
+        responsibilities, log_density = posterior(joint)
+        entropy = unit_weight @ entr(responsibilities).sum(axis=1)
+        return criteria(unit_weight @ log_density, self.n_parameters_, entropy, weight, groups)

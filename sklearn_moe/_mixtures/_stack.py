@@ -24,7 +24,7 @@ from .._data.validation import unit_of
 from ._defaults import TableEncoder, default_gates
 from ._em import code_samples, fit_best, gate_log_proba, posterior
 from ._families import Family, LogLoss, OwnDensity
-from ._weighted import Template, fit_weighted, last_step, takes_weights
+from ._weighted import Template, count_parameters, fit_weighted, last_step, takes_weights
 
 # Samples that a default gate is learned from, and numbers of columns.
 _MOST_ROWS, _MOST_NUMBERS = 20_000, 2**22
@@ -267,7 +267,7 @@ class _Known:
     def _climb(self, gates, X, rows, seed, start=None, *, also_equal=False):
         """Return the last of some gates, fitted to samples by EM, each from where another ended.
 
-        The first one starts from given gates, or equal ones; of both ways the better one is taken.
+        It starts from given gates, or equal ones; of both ways the better one by BIC is taken.
         """
         experts = tuple(Template(e.last, e.X[rows], self.em.y[rows]) for e in self.em.experts)
         parts = {name: getattr(self.em, name)[rows] for name in ("y", "target", "weight")}
@@ -281,7 +281,8 @@ class _Known:
                 problem = replace(self.em, gate=template, experts=experts, init=shares, **parts)
                 run = fit_best(problem, [seed])
                 shares = run.responsibilities
-            ends.append((run.log_likelihood, template.whole(run.model.gate)))
+            price = np.log(parts["weight"].sum()) / 2 * (count_parameters(run.model.gate) or 0)
+            ends.append((run.log_likelihood - price, template.whole(run.model.gate)))
         return max(ends, key=lambda end: end[0])[1]
 
     def gates(self, gate, X):

@@ -220,7 +220,11 @@ def learn_router(net, rows, validation=None, n_rows=None):
     y, hidden_some = unseen.y[some.to(unseen.y.device)].cpu(), hidden[some]
     weight = unseen.weight.cpu().double().numpy()[some.numpy()]
     features = net.map_batches(experts.features, x)
-    of_router = weight, features, (hidden_some if validation is None else some).numpy(), [*lines]
+    # A line has no end, and few rows tell little of many columns. Of classes in other tables it may
+    # be as good by chance: the mean of several kinds is the better guess.
+    is_wide = features.shape[1] >= len(rows.y)
+    alone = [*lines] if head.kind == "regression" or is_wide else []
+    of_router = weight, features, (hidden_some if validation is None else some).numpy(), alone
     values, losses = _values_of_kinds(net, experts, x, hidden_some, y)
     weights, every = fit_router(values, losses, *of_router), torch.arange(len(y))
     of_pool = mixed_losses(values, losses, weights.gates(features))

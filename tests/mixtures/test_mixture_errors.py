@@ -30,6 +30,7 @@ CLASSES = np.where(X[:, 0] + RNG.normal(size=40) > 0, "yes", "no")
 ONES = np.ones(40)
 LONG = np.ones(41)
 DATES = pd.DataFrame({"age": ONES, "day": pd.date_range("2024-01-01", periods=40)})
+REPEATED = RepeatedKFold(random_state=0)
 KNN, KERNELS = KNeighborsRegressor(), {"estimator": KernelRidge(), "n_components": "auto"}
 of_numbers, of_classes = MixtureRegressor, MixtureClassifier
 
@@ -102,10 +103,7 @@ FITS = {
     "stack of counts": (stack(family="poisson"), "family='poisson' has no effect"),
     "stack from responsibilities": (stack(init=np.ones((40, 2))), "init=.* has no effect"),
     "stack by bic": (stack(criterion="bic"), "criterion='bic' has no effect"),
-    "stack of repeated folds": (
-        stack(cv=RepeatedKFold(random_state=0)),
-        "cv=Repeated.*in several folds",
-    ),
+    "stack of repeated folds": (stack(cv=REPEATED), "cv=Repeated.*in several folds"),
     "stack by a gate without weights": (stack(gate=KNeighborsClassifier()), "gate=.*sample_weight"),
     "stack without weights": (
         (stack()[0].set_params(estimator=[KNN, KNN]), {"sample_weight": np.arange(40)}),
