@@ -222,7 +222,8 @@ def trusted_types() -> list[str]:
     names.update(f"sklearn_moe.{name}" for name in _OTHERS.split())
     names.update(_names(torch.device), _names(type(Path())))
     ours = (name for name in names if name.startswith(_OURS))
-    return sorted([*ours, "numpy.dtype"])  # scikit-learn's imputers hold one
+    # Imputers and trees of scikit-learn hold one each.
+    return sorted([*ours, "numpy.dtype", "sklearn.tree._tree.Tree"])
 
 
 def _names(part):

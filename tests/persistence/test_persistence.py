@@ -21,9 +21,10 @@ import torch
 from helpers import as_kind, brief_fits, is_deep, narrow, predictions, raises
 from sklearn.base import clone
 from sklearn.exceptions import InconsistentVersionWarning
-from sklearn.linear_model import GammaRegressor, PoissonRegressor
+from sklearn.linear_model import GammaRegressor, PoissonRegressor, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.tree import DecisionTreeClassifier
 
 import sklearn_moe
 from sklearn_moe import (
@@ -336,6 +337,9 @@ def mixtures_of_estimators():
     """Yield a mixture for every density, and samples for each."""
     options = {"n_components": 1, "n_init": 1, "random_state": 0}
     yield MixtureClassifier(**options), ROWS, CLASSES
+    tree = DecisionTreeClassifier(max_depth=1, random_state=0)
+    yield MixtureRegressor(gate=tree, n_init=1, random_state=0), ROWS, NUMBERS
+    yield MixtureRegressor([Ridge(), Ridge(9)], method="stack", random_state=0), ROWS, NUMBERS
     counts = np.arange(len(ROWS)) % 5
     yield MixtureRegressor(**options), pandas.DataFrame({"word": CLASSES}), counts
     for expert in (None, PoissonRegressor(), GammaRegressor(), MixtureRegressor(**options)):
