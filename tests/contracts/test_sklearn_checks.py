@@ -37,7 +37,7 @@ MIXTURES = [
     MixtureRegressor(n_components="auto", n_init=2, max_iter=20),
     MixtureClassifier(gate=TREE, n_init=2, max_iter=20),
     MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=2, max_iter=5),
-    MixtureClassifier(method="stochastic", n_init=2, max_iter=20),
+    MixtureClassifier(method="stochastic", n_init=1, max_iter=8),
     MixtureClassifier(DecisionTreeClassifier(max_depth=1), n_init=2, max_iter=20),
     MixtureClassifier(n_components=1),
     MixtureRegressor([Ridge(), DecisionTreeRegressor(max_depth=3)], method="stack"),
