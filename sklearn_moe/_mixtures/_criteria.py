@@ -1,7 +1,5 @@
 """Which number of components: information criteria, and the likelihood of held-out samples."""
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import entr
@@ -88,10 +86,6 @@ def held_out(mixture, problem, X, splits):
 
 class InformationCriteria:
     """The criteria of a fitted mixture, as its methods."""
-
-    n_parameters_: Any
-    _checked: Any
-    _log_joint: Any
 
     def bic(
         self,
