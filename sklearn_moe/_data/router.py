@@ -57,13 +57,9 @@ def fit_router(values, losses, weight, features, folds, lines=()):
     unseen = folds % N_FOLDS == np.arange(N_FOLDS)[:, np.newaxis]
     unseen = unseen[unseen.any(1) & ~unseen.all(1)]
     (constant,) = fit.minimize(every)
-    of_mixture = fit.losses([constant], every)
-    for kind in lines:
-        alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, _NEVER))
-        if not is_clearly_positive(fit.losses([alone], every) - of_mixture, fit.weight, 1):
-            constant = alone
+    simplest = _line_or(constant, lines, fit, every)
     if fit.n_kinds == 1 or not features.shape[1] or not len(unseen):
-        return constant
+        return simplest
     found = best = constants = fit.minimize(~unseen)
     least = first = fit.losses(found, unseen)
     weight, penalty = fit.weight[np.nonzero(unseen)[1]], None
@@ -77,11 +73,21 @@ def fit_router(values, losses, weight, features, folds, lines=()):
     if penalty is not None and is_clearly_positive(first - least, weight):
         (chosen,) = fit.minimize(every, penalty, [constant])
     else:
-        chosen, best = constant, constants
+        chosen, best = simplest, constants
     gates = chosen.gates(fit.features)
     for w, part in zip(best, unseen, strict=True):
         gates[part] = w.gates(fit.features[part])
     return chosen._replace(unseen=gates)
+
+
+def _line_or(constant, lines, fit, every):
+    """Return constant weights, or all of it for a line that is as good by one standard error."""
+    of_mixture = fit.losses([constant], every)
+    for kind in lines:
+        alone = Weights(constant.slopes, np.where(np.arange(fit.n_kinds) == kind, 0.0, _NEVER))
+        if not is_clearly_positive(fit.losses([alone], every) - of_mixture, fit.weight, 1):
+            return alone
+    return constant
 
 
 def is_clearly_positive(gain, weight, n_errors=3):
