@@ -379,8 +379,7 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         -------
         proba : ndarray of shape (n_samples, n_components, n_classes)
         """
-        X = self._checked(X)
-        return np.stack([self._family.predict(expert, X) for expert in self.experts_], axis=1)
+        return self._outputs(self._checked(X))
 
     def predict_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the class probabilities of each sample.

@@ -16,10 +16,11 @@ from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
+from .._data.router import is_clearly_positive
 from .._data.rows import draw_rows
 from .._data.validation import unit_of
 from ._defaults import TableEncoder, encoded
-from ._em import Run, maximize, posterior
+from ._em import Run, code_samples, maximize, posterior
 from ._newton import without_slopes
 from ._weighted import Template
 
@@ -316,8 +317,7 @@ def find_regions(table, n_groups, least_share, is_stable=False):
     are held out, or, for a given number, the least worse. With `is_stable` the trees of the folds
     have to part the samples as that of all does.
     """
-    samples = np.column_stack([table.S, table.y])
-    codes = np.unique(samples, axis=0, return_inverse=True)[1].ravel()
+    codes = code_samples(table.S, table.y)
     n_codes = codes.max() + 1  # equal samples are in the same fold
     folds = np.random.RandomState(0).permutation(n_codes)[codes] % min(_N_FOLDS, n_codes)
     some = draw_rows(len(codes), _MOST_ROWS)
@@ -347,9 +347,9 @@ def find_regions(table, n_groups, least_share, is_stable=False):
         agreement = np.array([_agreement(small, whole, trees[k], n) for n in range(_MOST_LEAVES)])
         is_allowed = np.minimum.accumulate(agreement) > (_AGREEMENT if is_stable else -1)
         place = np.where(is_allowed, means, np.inf).argmin()
-        worse, mean = losses - losses[place], means - means[place]
-        errors = np.sqrt((worse - mean[:, np.newaxis]) ** 2 @ small.weight) / small.weight.sum()
-        n_leaves, scores = 1 + int((is_allowed & (mean <= errors)).argmax()), -means
+        worse = losses - losses[place]
+        is_close = [not is_clearly_positive(one, small.weight, n_errors=1) for one in worse]
+        n_leaves, scores = 1 + int((is_allowed & is_close).argmax()), -means
     table, small = (replace(t, rows=rows) for t in (table, small))
     splits = grow(small, root, n_leaves, least_share, True)
     groups = _merge(table, find_leaves(splits, table.S), root, folds, n_groups)

@@ -5,14 +5,13 @@ from html import escape
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
+from sklearn.utils import _safe_indexing
 from sklearn.utils._param_validation import validate_params
 
-from .._data.tables import import_pandas, is_frame
-from .._validation import Count, check_named, final_step
-from ..metrics._conditions import Table, find_parts
-from ..metrics._merged import MergedExperts
-from ._linear import expert_outputs, find_linear
+from .._data.tables import import_pandas
+from .._validation import Count
+from ..metrics._conditions import find_parts
+from ._linear import expert_outputs, find_linear, open_mixture
 from ._plotting import as_text, expert_colors, import_pyplot
 
 _MOST_SHOWN = 10  # columns of a row, and rows, in the text and the plot
@@ -245,25 +244,17 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     >>> bool(np.allclose(parts, mixture.predict(X[:2])))
     True
     """
-    if not (is_frame(X) or issparse(X)):
-        X = check_named(X, "X", dtype=None, ensure_all_finite=False)
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
-    mixture, inner = final_step(estimator, X, ("apply", "predict", each))
-    mixture = MergedExperts(mixture, inner)
+    opened = open_mixture(estimator, X, ("apply", "predict", each))
+    X, inner, mixture, table, tree, outputs_at = opened
     n_samples = len(mixture.experts)
     rows = np.arange(n_samples) if rows is None else np.atleast_1d(rows)
     if rows.dtype.kind not in "iu" or not ((rows >= -n_samples) & (rows < n_samples)).all():
         raise ValueError(f"rows must be places in X, integers below {n_samples}, got {rows}.")
     rows = rows % n_samples
-    is_step = mixture.mixture is not estimator
-    table = Table(X, None if is_step else getattr(estimator, "categorical_features", None))
-    tree = None if is_step else getattr(estimator, "gate_", None)
     outputs, proba = expert_outputs(mixture, inner)
-    predicted, places, outcome = _predictions(mixture, inner, rows, outputs, output)
-
-    def outputs_at(X):
-        return expert_outputs(mixture, final_step(estimator, X)[1])[0]
-
+    explained = _safe_indexing(inner, rows)
+    predicted, places, outcome = _predictions(mixture, explained, outputs.shape[2], output)
     functions = find_linear(outputs_at, X, table, outputs)
     coef = np.nan_to_num(functions.coef)
     if proba is not None:  # log odds against the first class: its own are 0
@@ -280,7 +271,7 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
         rows,
         tuple(mixture.names),
         gate,
-        _conditions(mixture, table, rows, tree if hasattr(tree, "tree_") else None),
+        _conditions(mixture, table, rows, tree),
         outcome,
         tuple(table[place].name for place in range(table.n_columns)),
         np.stack([table[place].texts(rows) for place in range(table.n_columns)], axis=1),
@@ -291,26 +282,29 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     )
 
 
-def _predictions(mixture, X, rows, outputs, output):
-    """Return what is explained, its places among the outputs, added and subtracted, and names."""
+def _predictions(mixture, X, n_outputs, output):
+    """Return what is explained of rows, its places among the outputs of experts, and names.
+
+    The outputs at the second places, if there are any, are subtracted.
+    """
     predicted, is_number = np.asarray(mixture.predict(X)), not hasattr(mixture, "expert_proba")
     if predicted.ndim > 1 and not is_number:
         raise ValueError(
             f"explain tells of one class or number, but {type(mixture.mixture).__name__} predicts "
             f"{predicted.shape[1]} labels. Fit one model for each label."
         )
-    n_outputs = outputs.shape[2] if is_number else 1
+    n_outputs = n_outputs if is_number else 1
     if output >= n_outputs:
         raise ValueError(f"output must be below the number of targets, {n_outputs}, got {output}.")
     if is_number:
-        predicted = predicted.reshape(len(outputs), -1)[rows, output].astype(float)
-        places = np.full(len(rows), output)
-        return predicted, (places, None), ("the prediction",) * len(rows)
-    proba = np.asarray(mixture.predict_proba(X), dtype=float)[rows]
+        places = np.full(len(predicted), output)
+        predicted = predicted.reshape(len(predicted), -1)[:, output].astype(float)
+        return predicted, (places, None), ("the prediction",) * len(predicted)
+    proba = np.asarray(mixture.predict_proba(X), dtype=float)
     order = np.argsort(-proba, axis=1, kind="stable")[:, :2].T
     logs = np.log(np.maximum(proba, np.finfo(float).tiny))
     names = (f"the log odds of {a} against {b}" for a, b in mixture.classes_[order].T)
-    every = np.arange(len(rows))
+    every = np.arange(len(proba))
     return logs[every, order[0]] - logs[every, order[1]], order, tuple(names)
 
 

@@ -1,6 +1,7 @@
 """Coefficients of experts that are linear in the columns of a table, whatever their class."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.linalg import pinvh
@@ -8,11 +9,41 @@ from scipy.sparse import issparse
 from scipy.stats import t as student
 
 from .._data.tables import is_frame
+from .._validation import check_named, final_step
+from ..metrics._conditions import Table
+from ..metrics._merged import MergedExperts
 
 _TOLERANCE = 1e-6  # of what is linear, in standard deviations of an expert's outputs
 MOST_TERMS = 500  # nobody reads more coefficients
 ROW = "row[?]"  # in Python code of a term: the value of its column
 _TINY = np.finfo(float).tiny
+
+
+class Opened(NamedTuple):
+    """A fitted mixture beside the columns of a table."""
+
+    X: Any  # the table
+    inner: Any  # the same as the mixture takes it
+    mixture: MergedExperts
+    table: Table
+    tree: Any  # the gate, if it is a tree that splits the columns of X itself
+    outputs_at: Callable  # outputs of the experts for rows like those of X
+
+
+def open_mixture(estimator, X, needs):
+    """Return a mixture, or the pipeline that ends in one, with a table that it takes."""
+    if not (is_frame(X) or issparse(X)):
+        X = check_named(X, "X", dtype=None, ensure_all_finite=False)
+    own, inner = final_step(estimator, X, needs)
+    is_step, mixture = own is not estimator, MergedExperts(own, inner)
+    gate = None if is_step else getattr(own, "gate_", None)
+    table = Table(X, None if is_step else getattr(own, "categorical_features", None))
+
+    def outputs_at(X):
+        return expert_outputs(mixture, final_step(estimator, X)[1])[0]
+
+    tree = gate if hasattr(gate, "tree_") else None
+    return Opened(X, inner, mixture, table, tree, outputs_at)
 
 
 def expert_outputs(mixture, X):

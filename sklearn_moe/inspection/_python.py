@@ -89,11 +89,8 @@ def _condition(column, condition, key):
     """Return a condition on a column as Python."""
     value = f"row[{key!r}]"
     if column.labels:
-        codes = range(len(column.labels))
-        listed = [column.labels[code] for code in codes if code in condition]
-        others = [column.labels[code] for code in codes if code not in condition]
-        word, listed = ("in", listed) if len(listed) <= len(others) else ("not in", others)
-        return f"text({value}) {word} {listed!r}"
+        is_one, labels = column.listed(condition)
+        return f"text({value}) {'in' if is_one else 'not in'} {labels!r}"
     if column.distinct.dtype.kind in "mM":
         raise ValueError(
             f"Rules in Python take no dates or durations, but column {column.name!r} has."

@@ -6,16 +6,14 @@ from textwrap import wrap
 from typing import Any
 
 import numpy as np
-from scipy.sparse import issparse
-from sklearn.pipeline import Pipeline
 from sklearn.utils._param_validation import validate_params
 
-from .._data.tables import import_pandas, is_frame
-from .._validation import Count, check_column, check_named, check_same_length, final_step
-from ..metrics._conditions import Table, are_right, find_parts, find_words
+from .._data.tables import import_pandas
+from .._validation import Count, check_column, check_named, check_same_length
+from ..metrics._conditions import are_right, find_parts, find_words
 from ..metrics._experts import compare_experts
-from ..metrics._merged import MergedExperts, count_in_words, count_regimes, describe_ensemble
-from ._linear import MOST_TERMS, coefficients, expert_outputs, find_linear
+from ..metrics._merged import count_in_words, count_regimes, describe_ensemble
+from ._linear import MOST_TERMS, coefficients, expert_outputs, find_linear, open_mixture
 from ._plotting import expert_colors
 from ._python import write_python
 
@@ -352,16 +350,10 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     <BLANKLINE>
     No coefficients: no expert is linear in the columns (500 at most).
     """
-    if not (is_frame(X) or issparse(X)):
-        X = check_named(X, "X", dtype=None, ensure_all_finite=False)
+    opened = open_mixture(estimator, X, ("apply", "predict"))
+    X, inner, mixture, table, tree, outputs_at = opened
     check_same_length(X=X, y=y)
-    mixture, inner = final_step(estimator, X, ("apply", "predict"))
-    gate = getattr(mixture, "gate_", None)
-    tree = gate if hasattr(gate, "tree_") and mixture is estimator else None
-    mixture = MergedExperts(mixture, inner)
     experts = mixture.experts[:, 0]
-    is_pipeline = isinstance(estimator, Pipeline)
-    table = Table(X, None if is_pipeline else getattr(mixture, "categorical_features", None))
     outputs = np.full((len(experts), mixture.n_experts, 1), np.nan)
     proba: Any = None
     if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
@@ -417,9 +409,6 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         scores[np.isnan(unseen).any(axis=2)] = np.nan
 
     by_words, by_model = (np.nan if is_constant else float(total) for total in totals)
-
-    def outputs_at(X):
-        return expert_outputs(mixture, final_step(estimator, X)[1])[0]
 
     functions = find_linear(outputs_at, X, table, outputs)
     of_coefficients = np.ones_like(own) if is_stack else own

@@ -95,6 +95,13 @@ class Column:
         ranks = self.ranks[::step]
         return (ranks > condition[0]) & (ranks <= condition[1])
 
+    def listed(self, condition):
+        """Return whether a category is one of some labels, or none of them, and the labels."""
+        inside = [label for code, label in enumerate(self.labels) if code in condition]
+        others = [label for code, label in enumerate(self.labels) if code not in condition]
+        is_one = len(inside) <= len(others)
+        return is_one, inside if is_one else others
+
     def thresholds(self, condition):
         """Return the two values between which a condition on numbers holds, None for no bound."""
         return [
@@ -105,12 +112,11 @@ class Column:
     def words(self, condition):
         """Return a condition in words."""
         if self.labels:
-            names = [label for code, label in enumerate(self.labels) if code in condition]
-            others = [label for code, label in enumerate(self.labels) if code not in condition]
-            if len(names) <= len(others):
-                return f"{self.name} is {_join(names, 'or')}"
-            negation = "not" if len(others) == 1 else "neither"
-            return f"{self.name} is {negation} {_join(others, 'nor')}"
+            is_one, labels = self.listed(condition)
+            if is_one:
+                return f"{self.name} is {_join(labels, 'or')}"
+            negation = "not" if len(labels) == 1 else "neither"
+            return f"{self.name} is {negation} {_join(labels, 'nor')}"
         if condition[0] >= self.last:
             return f"{self.name} is missing"
         low, high = (None if cut is None else _text(cut) for cut in self.thresholds(condition))

@@ -154,7 +154,7 @@ def test_predictions_by_folds_are_those_of_models_that_did_not_see_the_row(kind)
 
 @pytest.mark.parametrize("kind", STACKS)
 def test_printed_errors_are_those_on_new_rows(kind):
-    """A tree knows the training samples by heart."""
+    """A full tree predicts its training samples without an error."""
     X, y, _ = thirds(0, kind, 3000)
     parts = [ONES[kind](0), ONES[kind](1), make_pipeline(TREES[kind](min_samples_leaf=3))]
     model = STACKS[kind](parts, method="stack", random_state=0).fit(X[:1000], y[:1000])
