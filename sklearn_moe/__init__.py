@@ -5,6 +5,7 @@ with `sklearn_moe.datasets`, measure which expert handles which samples with `sk
 and see it with `sklearn_moe.inspection`.
 """
 
+from ._base.pruning import prune_experts
 from ._classifier import MoEClassifier
 from ._compat import __version__
 from ._mixtures import MixtureClassifier, MixtureRegressor
@@ -22,5 +23,6 @@ __all__ = [
     "RouterParams",
     "SolverParams",
     "__version__",
+    "prune_experts",
     "trusted_types",
 ]

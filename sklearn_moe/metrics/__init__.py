@@ -17,6 +17,7 @@ from ._router import (
     expert_load,
     last_fluctuation,
     load_cv,
+    max_violation,
     router_margin,
     routing_agreement,
     usage_entropy,
@@ -39,8 +40,8 @@ __all__ = [  # noqa: RUF022
     "DispatchEntropyTest", "dispatch_entropy", "dispatch_entropy_test", "mutual_information",
     "purity", "routing_matrix",
     # the load and the router
-    "dead_experts", "expert_load", "last_fluctuation", "load_cv", "router_margin",
-    "routing_agreement", "usage_entropy",
+    "dead_experts", "expert_load", "last_fluctuation", "load_cv", "max_violation",
+    "router_margin", "routing_agreement", "usage_entropy",
     # what the experts are worth
     "ablation_accuracy", "cross_evaluation_accuracy", "expert_error_matrix", "own_other_error",
     # what a split follows

@@ -110,6 +110,46 @@ def load_cv(load: ArrayLike) -> float:
     return float(load.std() / load.mean())
 
 
+@validated("load")
+def max_violation(load: ArrayLike) -> float:
+    """Compute by how much the largest load exceeds the mean one: max / mean - 1.
+
+    MaxVio of [1]_: what the most used expert has to compute in addition, for others wait for it.
+
+    Parameters
+    ----------
+    load : array-like of shape (n_experts,)
+        The share (or number) of samples of every expert, see :func:`expert_load`.
+
+    Returns
+    -------
+    violation : float
+        0 if all experts receive equally many samples, `n_experts - 1` if one expert receives all.
+
+    Raises
+    ------
+    ValueError
+        If `load` is empty, has negative entries or none that is positive.
+
+    See Also
+    --------
+    load_cv : Standard deviation over mean of the load.
+
+    References
+    ----------
+    .. [1] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
+       2024 (arXiv 2408.15664), section 2.2.
+
+    Examples
+    --------
+    >>> from sklearn_moe.metrics import max_violation
+    >>> max_violation([0.5, 0.25, 0.25, 0])
+    1.0
+    """
+    load = _check_load(load)
+    return float(load.max() / load.mean() - 1)
+
+
 @validated("load", normalize=["boolean"])
 def usage_entropy(load: ArrayLike, *, normalize: bool = True) -> float:
     """Compute the entropy of the load.

@@ -194,8 +194,9 @@ def test_last_fluctuation_matches_a_loop():
 def test_load_by_hand():
     for scale in (1, 16_000):
         even, lopsided = np.full(4, 0.25) * scale, np.array([1.0, 0, 0, 0]) * scale
-        assert metrics.load_cv(even) == 0
+        assert metrics.load_cv(even) == metrics.max_violation(even) == 0
         assert metrics.load_cv(lopsided) == pytest.approx(np.sqrt(3))
+        assert metrics.max_violation(lopsided) == 3
         assert (metrics.usage_entropy(even), metrics.usage_entropy(lopsided)) == (1, 0)
         assert metrics.usage_entropy(even, normalize=False) == pytest.approx(np.log(4))
         np.testing.assert_array_equal(metrics.dead_experts(even), [])

@@ -1,0 +1,153 @@
+"""Fewer experts in a fitted mixture."""
+
+import copy
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from sklearn.utils.validation import check_is_fitted
+
+from .._devices import default_torch_modes
+from ..nn import Pool
+from ..nn.routers.scores import LinearScores
+from ..nn.seeding import use_generator
+
+__all__ = ["prune_experts"]
+
+
+@default_torch_modes()
+def prune_experts(model: Any, n_experts: int, *, order: str | ArrayLike = "load") -> Any:
+    """Return a copy of a fitted mixture that keeps its most important experts.
+
+    All else stays: encoder, trunk, shared experts, and what the router has learned of the experts
+    that are kept. The samples of the others go to them, and gates that sum to 1 do so again. The
+    copy is fitted, and smaller; `partial_fit`, or `fit` with `warm_start=True`, trains it further,
+    with a solver that starts anew.
+
+    Parameters
+    ----------
+    model : MoEClassifier or MoERegressor
+        Fitted, with experts of one kind. It is not changed.
+
+    n_experts : int
+        Number of experts to keep, from 1 to those that there are.
+
+    order : {"load", "router", "experts"} or array-like of shape (n_experts,), default="load"
+        The importance of each expert: the share of the training samples that it gets; the norm of
+        its row in a linear router, which starts at 0, so that it tells how far it has moved [1]_;
+        the norm of its weights; or a number for each, larger for those to keep.
+
+    Returns
+    -------
+    pruned : MoEClassifier or MoERegressor
+        Its `expert_load_` is that of the experts that are kept, divided by its sum. What was
+        measured out-of-bag or by a validation, of the mixture as it was, is left out.
+
+    Raises
+    ------
+    ValueError
+        If `n_experts` is not between 1 and the number of experts, the order is not known or does
+        not have a number per expert, or the experts are of several kinds.
+    NotFittedError
+        If the model is not fitted.
+
+    References
+    ----------
+    .. [1] M. N. R. Chowdhury et al., "A Provably Effective Method for Pruning Experts in Fine-tuned
+       Sparse Mixture-of-Experts", ICML 2024 (arXiv 2405.16646).
+
+    Examples
+    --------
+    >>> from sklearn_moe import MoEClassifier, prune_experts
+    >>> from sklearn_moe.datasets import make_cluster_patches
+    >>> X, y = make_cluster_patches(2000, random_state=0)
+    >>> clf = MoEClassifier(16, random_state=0).fit(X, y)
+    >>> pruned = prune_experts(clf, 8)
+    >>> len(pruned.expert_load_), pruned.score(X, y) > 0.95
+    (8, True)
+    """
+    check_is_fitted(model)
+    large, n_before = model.module_, len(model.expert_load_)
+    if isinstance(large.experts, Pool):
+        raise ValueError(
+            f"The experts are of several kinds, {sorted(set(model.expert_kinds_))}, whose number "
+            "the router counts in its scores. Fit the model with one kind, such as expert='mlp'."
+        )
+    if not 1 <= n_experts <= n_before:
+        raise ValueError(
+            f"n_experts must be from 1 to {n_before}, as many as the model has, got {n_experts}."
+        )
+    importance = _importance(model, order)
+    # Of equals those that come first; in the order that they had.
+    kept = np.sort(np.argsort(-importance, kind="stable")[:n_experts])
+    pruned = copy.copy(model)
+    net = pruned.net_ = copy.copy(model.net_)
+    build, kinds = net.module, [net.module.keywords["kind_of"][m] for m in kept]
+    shape, _ = build.args
+    net.module = partial(build.func, shape, n_experts, **build.keywords | {"kind_of": kinds})
+    history, criterion, device = copy.deepcopy(net.history), net.criterion_, net.device
+    net.device, net.initialized_ = "cpu", False
+    with use_generator(torch.Generator().manual_seed(0)):  # all weights are replaced
+        net.initialize()
+    net.history = history
+    net.criterion_.load_state_dict(criterion.state_dict())
+    _copy_weights(net.module_, large, torch.from_numpy(kept))
+    net.to(device)
+    if "n_experts" in model.resolved_params_:
+        pruned.resolved_params_ = model.resolved_params_ | {"n_experts": n_experts}
+    else:
+        pruned.n_experts = n_experts
+    pruned._architecture = model._architecture | {"n_experts": n_experts}
+    pruned.expert_kinds_ = model.expert_kinds_[kept]
+    load = model.expert_load_[kept]
+    pruned.expert_load_ = load / max(load.sum(), np.finfo(load.dtype).tiny)
+    for name in [name for name in vars(pruned) if name.startswith(("oob_", "validation_"))]:
+        del pruned.__dict__[name]
+    return pruned
+
+
+def _importance(model, order):
+    """Return a number per expert, larger for those to keep."""
+    module, n_experts = model.module_, len(model.expert_load_)
+    if not isinstance(order, str):
+        importance = np.asarray(order, dtype=float)
+        if importance.shape != (n_experts,):
+            raise ValueError(
+                f"order must have a number for each of the {n_experts} experts, got an array of "
+                f"shape {importance.shape}."
+            )
+        return importance
+    if order == "load":
+        return model.expert_load_
+    if order == "router":
+        network = getattr(module.router, "network", None)
+        if not isinstance(network, LinearScores):
+            raise ValueError(
+                "order='router' needs a linear router, which has a row of weights per expert. Use "
+                "order='load'."
+            )
+        return network.weight.detach().norm(dim=1).cpu().numpy()
+    if order == "experts":
+        squares = [
+            sum(weight.detach().square().sum().item() for weight in expert.parameters())
+            for expert in module.experts
+        ]
+        return np.sqrt(squares)
+    raise ValueError(f"order must be 'load', 'router', 'experts' or an array, got {order!r}.")
+
+
+@torch.no_grad()
+def _copy_weights(small, large, kept):
+    """Copy the weights of the kept experts, and of all other parts as far as they are theirs."""
+    for expert, m in zip(small.experts, kept, strict=True):
+        expert.load_state_dict(large.experts[m].state_dict())
+    state = small.state_dict()
+    for name, value in large.state_dict().items():
+        if name.startswith("experts.") or name not in state:
+            continue
+        for axis, (left, there) in enumerate(zip(state[name].shape, value.shape, strict=True)):
+            if left != there:  # an entry per expert
+                value = value.index_select(axis, kept.to(value.device))
+        state[name].copy_(value)
