@@ -15,7 +15,6 @@ import torch
 from . import demo
 from ._command import positive, require_extra, require_folder
 from ._output import from_json, to_markdown, write_again, write_report
-from ._provenance import code_hash
 from ._runner import run_experiments
 from ._text_runs import require_texts
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
@@ -93,7 +92,8 @@ def _check(folders):
     for path, data, experiment, cells in _stored(folders):
         keys = [[run.key for run in cell.runs] for cell in cells]
         if keys != [cell.get("keys") for cell in data["cells"]]:
-            made, is_old = data.get("commit") or "unknown", data.get("code") != code_hash()
+            now = {run.settings["code"] for cell in cells for run in cell.runs}
+            made, is_old = data.get("commit") or "unknown", data.get("code") not in now
             what = f"the {'code that makes runs' if is_old else 'command'} has changed since"
             complaints.append(f"{path}: stale, made by commit {made}; {what}: run it again.")
             continue

@@ -18,21 +18,23 @@ from .. import __version__
 _LIBRARY = Path(__file__).parents[1]
 # Modules of the experiments that make runs. All others ask for runs, or show them.
 RUNS = {"_run", "_protocols", "_artificial_runs", "_image_runs", "_text_runs"}
+# Those whose code makes no other runs than their own.
+OWN_RUNS = {"_later_runs"}
 # Of the library: what shows, stores or exports a fitted model. The first has the version.
 _WITHOUT_EFFECT = {"__init__", "inspection", "onnx", "_persistence", "exceptions"}
 
 
 @cache
-def code_hash():
-    """Return a hash of the code that makes runs, without comments and docstrings.
+def code_hash(module="_run"):
+    """Return a hash of the code that makes the runs of a module, without comments and docstrings.
 
     It covers the whole library but for what only shows, stores or exports a fitted model, and of
     the experiments the modules that fit and measure: a new figure or finding makes no new runs.
     """
-    code = hashlib.sha256()
+    code, runs = hashlib.sha256(), RUNS | OWN_RUNS & {module}
     for path in sorted(_LIBRARY.rglob("*.py")):
         room, *inside = path.relative_to(_LIBRARY).with_suffix("").parts
-        if inside[0] in RUNS if room == "paper" else room not in _WITHOUT_EFFECT:
+        if inside[0] in runs if room == "paper" else room not in _WITHOUT_EFFECT:
             tree = ast.parse(path.read_text(encoding="utf-8"))
             for node in ast.walk(tree):
                 if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):

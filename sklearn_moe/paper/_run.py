@@ -125,7 +125,7 @@ class Run:
             "problem": {"class": describe(type(self.problem))} | self.problem.settings,
             "estimator": describe(seeded(self.estimator, self.seed)),
             "trace": self._every,
-            "code": code_hash(),
+            "code": code_hash(type(self).__module__.rpartition(".")[2]),
         }
 
     @cached_property

@@ -175,7 +175,7 @@ def test_a_run_is_read_only_when_it_is_complete(tmp_path):
 
 def test_the_key_of_a_run_holds_the_code_behind_it(tmp_path, monkeypatch):
     """A change of what fits or measures makes another run; one of a text or a figure does not."""
-    for name in ("nn/mixture", "inspection/_gate", "paper/_run", "paper/experiments/balance"):
+    for name in ("nn/mixture", "inspection/_gate", "paper/_run", "paper/_later_runs"):
         path = tmp_path / f"{name}.py"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text('"""A module."""\n\n\ndef f(x):\n    """Return y."""\n    return x + 1\n')
@@ -193,7 +193,7 @@ def test_the_key_of_a_run_holds_the_code_behind_it(tmp_path, monkeypatch):
         ("nn/mixture", "x + 1", "x + 2", True),
         ("inspection/_gate", "x + 1", "x + 2", False),
         ("paper/_run", "x + 1", "x + 2", True),
-        ("paper/experiments/balance", "x + 1", "x + 2", False),
+        ("paper/_later_runs", "x + 1", "x + 2", False),
     ):
         path = tmp_path / f"{name}.py"
         text = path.read_text()

@@ -194,6 +194,7 @@ def fig3_notebook(protocol="code", data="fixed"):
         title="Figure 3 in the form of the authors' notebook",
         question=asked(fig3_notebook),
         models=mixtures("code", **FIGURE_3),
+        n_runs=4,
         published={},  # of the tables, whose notebooks are others
     )
 
