@@ -248,7 +248,7 @@ class RegionRules:
         linear = np.flatnonzero(~np.isnan(self.coef).all(axis=1))
         note = f"Change of {self.outcome} per unit"
         if not np.isnan(self.half_width).all():
-            note += ", ± half of the 95 % interval"
+            note += ", with 95 % interval"
         if np.isnan(self.coef[linear]).any():
             note += ", - for none"
         if not linear.size:
