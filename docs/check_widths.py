@@ -1,8 +1,9 @@
-"""Find pages that scroll sideways, and boxes that are cut, on a wide screen and on a telephone.
+"""Find pages that scroll sideways, boxes that are cut and names that are broken, on two screens.
 
 `python docs/check_widths.py FOLDER` opens every page of a built documentation in Chromium. A box
 (code, output, table, formula) may be wider than its place only if it has a visible scroll bar.
-Where there is no Chromium, nothing is checked, and that is said.
+The screens are a wide one and that of a telephone. Where there is no Chromium, nothing is checked,
+and that is said.
 """
 
 import shutil
@@ -24,6 +25,11 @@ _CUT = """Array.from(document.querySelectorAll('article :is(pre, div, table)')).
 }).map(box => box.textContent.trim().split('\\n')[0].slice(0, 40))"""
 
 
+_BROKEN = r"""Array.from(document.querySelectorAll('article :is(code, .sig-name, .sig-param .n)'))
+    .filter(name => /^\w+$/.test(name.textContent.trim()) && name.getClientRects().length > 1)
+    .map(name => name.textContent.trim())"""
+
+
 def found(page, folder):
     """Yield the pages of a folder, the width of the screen, and what is wrong."""
     for path in sorted(folder.rglob("*.html")):
@@ -37,6 +43,8 @@ def found(page, folder):
                 yield path.relative_to(folder), width, f"{spare} pixels too wide"
             for text in page.evaluate(_CUT):
                 yield path.relative_to(folder), width, f"a box is cut: {text}"
+            for name in page.evaluate(_BROKEN):
+                yield path.relative_to(folder), width, f"a name is broken: {name}"
 
 
 def main(folder):
@@ -59,7 +67,7 @@ def main(folder):
             print(f"{path}, screen of {width} pixels: {what}", flush=True)
             n_found += 1
         browser.close()
-    print(f"{n_found} pages or boxes are too wide")
+    print(f"{n_found} pages or boxes are too wide, or names broken")
     return n_found
 
 

@@ -6,7 +6,6 @@ from urllib.parse import urljoin
 
 import torch
 from docutils import nodes
-from sphinx import addnodes
 
 import sklearn_moe
 
@@ -15,8 +14,9 @@ try:
 except ImportError:  # Python 3.10
     import tomli as tomllib
 
-sys.path.insert(0, str(Path(__file__).parent))  # gallery_order, parameter_topics
-from parameter_topics import TOPICS
+sys.path.insert(0, str(Path(__file__).parent))  # gallery_order, class_pages
+import class_pages
+from parameter_topics import INDEX_ENTRIES
 
 torch.set_num_threads(1)  # the networks of the examples are small
 
@@ -43,6 +43,7 @@ add_module_names = False
 toc_object_entries_show_parents = "hide"
 
 autosummary_generate = True
+autosummary_context = {"index_entries": INDEX_ENTRIES}
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
 nitpicky = True  # a name that leads nowhere is a warning
@@ -73,6 +74,7 @@ html_theme = "pydata_sphinx_theme"
 html_title = "sklearn_moe"
 html_static_path = ["static"]
 html_css_files = ["sklearn_moe.css"]
+html_js_files = ["open_details.js"]
 html_theme_options = {
     "logo": {"text": f"sklearn_moe {release}"},
     "navbar_align": "left",
@@ -126,55 +128,19 @@ def link_elsewhere(app, env, node, contnode):
     return contnode if name in ("accuracy_score", "r2_score") else None
 
 
-def anchor_parameters(app, doctree):
-    """Make every parameter something to link to, the first of a name on a page: the class's own."""
-    seen = set()
-    for field in doctree.findall(nodes.field):
-        if field[0].astext() in ("Parameters", "Other Parameters"):
-            for term in field.findall(nodes.term):
-                if (name := term.astext()) not in seen:
-                    seen.add(name)
-                    term["ids"].append(f"parameter-{name}")
-
-
-def sort_parameters(app, doctree):
-    """Show the parameters of an estimator by topic, what most people set first."""
-    for desc in doctree.findall(addnodes.desc):
-        topics = TOPICS.get(desc[0].get("fullname"))
-        fields = [
-            field
-            for field in (desc[1].findall(nodes.field) if topics else ())
-            if field[0].astext() in ("Parameters", "Other Parameters")
-        ]
-        if not fields:
-            continue
-        items = {
-            item[0].astext().split(" : ")[0]: item
-            for field in fields
-            for item in field.findall(nodes.definition_list_item)
-            if item.parent.parent is field[1]
-        }
-        first, *others = fields
-        first[1].clear()
-        for topic, names in topics.items():
-            first[1] += nodes.rubric("", topic)
-            first[1] += nodes.definition_list("", *(items[name] for name in names))
-        for field in others:
-            field.parent.remove(field)
-
-
-def lead_with_summary(app, doctree):
-    """Put the first sentence of a page of the API above the signature, which may be long."""
-    if not app.env.docname.startswith("api/"):
-        return
-    desc = next(iter(doctree.findall(addnodes.desc)), None)
-    if desc is not None and desc[1].children and isinstance(desc[1][0], nodes.paragraph):
-        summary = desc[1].pop(0)
-        desc.parent.insert(1, summary)
+def start_of_a_part(app, pagename, templatename, context, doctree):
+    """Let no part of the documentation lead to the first page of another, or back."""
+    parts = app.env.toctree_includes["index"]
+    if pagename in parts:
+        context["prev"] = None
+    following = context.get("next")
+    if following and any(
+        app.builder.get_relative_uri(pagename, p) == following["link"] for p in parts
+    ):
+        context["next"] = None
 
 
 def setup(app):
-    app.connect("doctree-read", anchor_parameters)
-    app.connect("doctree-read", sort_parameters)
-    app.connect("doctree-read", lead_with_summary)
+    class_pages.setup(app)
+    app.connect("html-page-context", start_of_a_part)
     app.connect("missing-reference", link_elsewhere)

@@ -1,4 +1,4 @@
-"""The parameters of the estimators by topic, as their pages show them.
+"""The parameters of the estimators by topic, and what people search for: for the pages of the API.
 
 The first topic has what the guide tells to tune, and what any estimator has. The parameters of a
 part (router, balance, solver) are documented by its class, on a page of its own.
@@ -8,7 +8,7 @@ import inspect
 
 from sklearn_moe import MoEClassifier, MoERegressor
 
-__all__ = ["TOPICS"]
+__all__ = ["INDEX_ENTRIES", "TOPICS"]
 
 _NAMES = {
     "What most people set": (
@@ -39,3 +39,14 @@ def _of(estimator):
 
 # By the name of the estimator: its topics, and the names of each.
 TOPICS = {estimator.__name__: _of(estimator) for estimator in (MoEClassifier, MoERegressor)}
+
+# By the class or method that has it. Pages of the guide have entries of their own.
+_OF_BOTH = ["missing values", "categorical features", "early stopping", "sample weight"]
+INDEX_ENTRIES = {
+    "MoEClassifier": ["class weight", "imbalanced data", *_OF_BOTH],
+    "MoERegressor": _OF_BOTH,
+    "MoERegressor.predict_interval": ["confidence interval", "prediction interval"],
+    "MoERegressor.predict_quantiles": ["quantile regression"],
+    "MixtureRegressor": ["regimes", "stacking", "clusterwise regression", "flexmix"],
+    "MixtureClassifier": ["regimes", "stacking"],
+}

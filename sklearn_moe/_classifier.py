@@ -166,10 +166,22 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     Examples
     --------
+    A table; a data frame may also have categories and missing values:
+
+    >>> from sklearn.datasets import load_breast_cancer
+    >>> from sklearn.metrics import log_loss
     >>> from sklearn_moe import MoEClassifier
+    >>> X, y = load_breast_cancer(return_X_y=True, as_frame=True)
+    >>> clf = MoEClassifier(random_state=0).fit(X[:400], y[:400])
+    >>> print(f"accuracy {clf.score(X[400:], y[400:]):.2f}")
+    accuracy 0.9...
+    >>> print(f"log loss {log_loss(y[400:], clf.predict_proba(X[400:])):.1f}")
+    log loss 0.1
+
+    Bags of patches, the problem of the paper:
+
     >>> from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
-    >>> X, y, clusters = make_cluster_patches(
-    ...     4000, return_clusters=True, random_state=0, **PAPER_SETTINGS[1])
+    >>> X, y = make_cluster_patches(4000, random_state=0, **PAPER_SETTINGS[1])
     >>> clf = MoEClassifier(random_state=0).fit(X[:2000], y[:2000])
     >>> clf.score(X[2000:], y[2000:]) > 0.99
     True

@@ -177,6 +177,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
     True
     >>> np.unique(reg.apply(X)).size  # linear experts
     2
+    >>> low, high = reg.predict_interval(X[800:], coverage=0.9).T
+    >>> bool(0.8 < ((low < y[800:]) & (y[800:] < high)).mean() < 1)
+    True
     """
 
     def __init__(

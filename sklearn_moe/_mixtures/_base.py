@@ -155,8 +155,8 @@ class BaseMixture(Stacking, InformationCriteria, MetaEstimatorMixin, BaseEstimat
         `gate=None`.
 
     n_init : int, default=10
-        Number of random starts. All run for 10 iterations, and those to the end whose
-        log-likelihood per sample is then at most .1 less than that of the best one.
+        Number of random starts. All run for 10 iterations. After that only those continue whose
+        log-likelihood per sample is at most .1 below that of the best one.
 
     init : {"auto", "tree", "random", "lines"} or array-like of shape (n_samples, n_components), \
             default="auto"

@@ -23,6 +23,7 @@ _MOST_COLORS = 8  # experts that can be distinguished by color alone
 _PALE = 0.35  # the share of an expert's color in its region; the rest is white
 _FLAT = {"interpolation": "nearest", "aspect": "auto", "zorder": 0}
 _MARGIN = 0.05  # around the samples, of their range
+_STEPS = 15  # from the lowest to the highest value of a column
 _PERPLEXITY = 30  # scikit-learn's default; fewer samples have fewer neighbors
 
 
@@ -160,13 +161,14 @@ class DecisionRegionDisplay:
             prediction of the model where all other columns are held at the median of X, or at the
             most frequent category. It may differ from that of a sample, which has other values
             there. Samples with a missing value in one of the two are not shown, and `embedding` has
-            no effect. If None, both columns of a table of two numbers, otherwise `embedding`
-            decides.
+            no effect. If None, `embedding` decides.
 
         embedding : {"auto", "pca", "tsne"} or array-like of shape (n_samples, 2), default="auto"
             How the samples become points without `columns`: by
             :class:`~sklearn.decomposition.PCA` or :class:`~sklearn.manifold.TSNE`, or the points
-            themselves. "auto" shows a table of two numbers as it is, and is "pca" for others. PCA
+            themselves. "auto" shows a table by two columns of numbers: those that change the gate
+            most if the others are held as above, or the prediction if the gate is the same for all
+            rows. For patches and images, and where there are no two such columns, it is "pca". PCA
             and TSNE are given the standardized and encoded columns of tables, the sums of the
             patches of 3-D X, and flattened images.
 
@@ -211,11 +213,8 @@ class DecisionRegionDisplay:
         if hasattr(estimator, "expert_predict") or np.ndim(y_pred) > 1:
             y = y_pred = None  # no classes
         is_auto, surface = isinstance(embedding, str) and embedding == "auto", None
-        is_plane = is_auto and np.ndim(samples) == 2 and np.shape(samples)[1] == 2
-        # Between the codes of categories there is nothing to predict.
-        if is_plane and columns is None and not (samples is X and _has_categories(estimator)):
-            known = (np.isfinite(v).all() and not coded for _, v, coded in read_columns(samples))
-            columns = (0, 1) if all(known) else None
+        if columns is None and is_auto and np.ndim(samples) == 2:
+            columns = _most_used(whole, samples)
         if columns is not None:
             points, axis_labels, samples_at = _choose(samples, columns)
             known = np.isfinite(points).all(axis=1)
@@ -449,10 +448,39 @@ class DecisionRegionDisplay:
         return texts
 
 
-def _has_categories(estimator):
-    """Return whether a fitted mixture treats columns of its table as categories."""
-    encoder = getattr(getattr(estimator, "module_", None), "encoder", None)
-    return len(getattr(encoder, "categories", ())) > 0
+def _most_used(estimator, X):
+    """Return the two columns of numbers that change the gate most, or else the prediction, or None.
+
+    Each is moved from its lowest to its highest value, while the others are held.
+    """
+    mixture, seen = final_step(estimator, X)
+    if len(getattr(mixture, "input_shape_", (1,))) > 1:
+        return None  # patches or images
+    encoder = getattr(getattr(mixture, "module_", None), "encoder", None)
+    # Between the codes of categories there is nothing to predict.
+    codes = getattr(encoder, "categories", ()) if seen is X else ()
+    columns, codes = [*read_columns(X)], {int(code) for code in codes}
+    numbers = {
+        index: values[np.isfinite(values)]
+        for index, (_, values, coded) in enumerate(columns)
+        if not coded and index not in codes
+    }
+    if len(columns) == 2:
+        is_whole = len(numbers) == 2 and all(np.isfinite(values).all() for _, values, _ in columns)
+        return (0, 1) if is_whole else None
+    numbers = {index: values for index, values in numbers.items() if len({*values}) > 1}
+    if len(numbers) < 2 or not hasattr(mixture, "gate_proba"):
+        return None
+    ask = getattr(mixture, "predict_proba", mixture.predict)
+    changes = []
+    for index, values in numbers.items():
+        grid = np.quantile(values, np.linspace(0, 1, _STEPS))[:, np.newaxis]
+        rows = final_step(estimator, _rows_at(X, [index])(grid))[1]
+        changes.append([np.std(of(rows), axis=0).sum() for of in (mixture.gate_proba, ask)])
+    of_gate, of_prediction = np.transpose(changes)
+    change = of_gate if of_gate.any() else of_prediction
+    first, second = np.argsort(-change, kind="stable")[:2]
+    return tuple(np.array([*numbers])[[first, second]].tolist()) if change[first] > 0 else None
 
 
 def _check_classes(y, name):
@@ -475,18 +503,26 @@ def _choose(X, columns):
     table = [*read_columns(X)] if np.ndim(X) == 2 else []
     if len(chosen) != 2 or not table or any(table[index][2] for index in chosen):
         raise ValueError(f"columns must be two columns of numbers of a table, got {columns!r}.")
+    names, values, _ = zip(*(table[index] for index in chosen), strict=True)
+    return np.column_stack(values), names, _rows_at(X, chosen)
 
-    def samples_at(points):
-        columns = [[value] * len(points) for value in typical_values(X)]
+
+def _rows_at(X, chosen):
+    """Return a function that makes rows of values of some columns, with typical ones elsewhere."""
+    typical = typical_values(X)
+
+    def rows_at(points):
+        columns = [[value] * len(points) for value in typical]
         for index, axis in zip(chosen, points.T, strict=True):
             columns[index] = axis
         if hasattr(X, "columns"):
-            return type(X)(dict(zip(X.columns, columns, strict=True)))
-        samples = np.array(columns, dtype=np.result_type(float, getattr(X, "dtype", float))).T
-        return csr_matrix(samples) if issparse(X) else samples
+            rows = type(X)(dict(zip(X.columns, columns, strict=True)))
+            kept = {name: X[name].dtype for k, name in enumerate(X.columns) if k not in chosen}
+            return rows.astype(kept) if hasattr(rows, "astype") else rows.cast(kept)
+        rows = np.array(columns, dtype=np.result_type(float, getattr(X, "dtype", float))).T
+        return csr_matrix(rows) if issparse(X) else rows
 
-    names, values, _ = zip(*(table[index] for index in chosen), strict=True)
-    return np.column_stack(values), names, samples_at
+    return rows_at
 
 
 def _frame(points):

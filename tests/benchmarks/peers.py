@@ -30,7 +30,19 @@ import numpy as np
 import torch
 from joblib import delayed
 from measure import command, one_of, print_table, quiet, run_missing
-from models import HME, MLP, MODELS, MOE, PACKAGES, REAL_MLP, TREES, missing_package, of
+from models import (
+    CATBOOST,
+    HME,
+    LIGHTGBM,
+    MLP,
+    MODELS,
+    MOE,
+    PACKAGES,
+    REAL_MLP,
+    TREES,
+    missing_package,
+    of,
+)
 from models import standardized as with_target
 from patches import setting_1
 from sklearn import datasets
@@ -65,8 +77,10 @@ SCORES = {  # columns of the results by title, their scale and digits
 }
 CHECKS = "check_estimator"
 PLAIN, DATALETS, CGMM = "plain mixture", "datalets", "cgmm"
+MIXTURE, STACK, STACKING = "Mixture, auto", "Mixture, stack", "Stacking"
 PACKAGES |= {DATALETS: "datalets", CGMM: "cgmm"}
-N_EXPERTS, WIDTH = 8, 100  # those of MoEClassifier
+COMMON = MOE, MLP, TREES, LIGHTGBM, CATBOOST, REAL_MLP
+N_EXPERTS, WIDTH = 8, 100  # of the mixture that is written by hand
 
 
 class Mixture(nn.Module):
@@ -108,15 +122,42 @@ def plain(net, seed):
     return net(Mixture, module__seed=seed, optimizer=torch.optim.Adam, **options)
 
 
+def parts(kind):
+    """Return the models that both kinds of stacks are made of."""
+    linear = of("sklearn.linear_model.LogisticRegression", max_iter=1000)
+    linear = linear if kind == "Classifier" else of("sklearn.linear_model.Ridge")
+    return [linear, *(of(f"sklearn.ensemble.{name}{kind}") for name in ("RandomForest", TREES))]
+
+
+def stack(kind, seed):
+    """Return our stack, whose weights may depend on the row."""
+    models = [build(seed) for build in parts(kind)]
+    return of(f"sklearn_moe.Mixture{kind}", estimator=models, method="stack")(seed)
+
+
+def stacking(kind, seed):
+    """Return scikit-learn's stack of the same models."""
+    models = [(str(index), build(seed)) for index, build in enumerate(parts(kind))]
+    return of(f"sklearn.ensemble.Stacking{kind}", estimators=models)(seed)
+
+
+def ours_and_stacks(kind):
+    """Return what is there for classes and for numbers, by name."""
+    auto = of(f"sklearn_moe.Mixture{kind}", n_components="auto")
+    return {MIXTURE: auto, STACK: partial(stack, kind), STACKING: partial(stacking, kind)}
+
+
 # Each value is a function of the seed.
 PEERS = {
     "classification": {
-        **{name: MODELS["classification"][name] for name in (MOE, MLP, TREES, HME, REAL_MLP)},
+        **{name: MODELS["classification"][name] for name in (*COMMON, HME)},
+        **ours_and_stacks("Classifier"),
         PLAIN: partial(plain, NeuralNetClassifier),
         DATALETS: of("datalets.PartitionedClassifier", progress=False),
     },
     "regression": {
-        **{name: MODELS["regression"][name] for name in (MOE, MLP, TREES, REAL_MLP)},
+        **{name: MODELS["regression"][name] for name in COMMON},
+        **ours_and_stacks("Regressor"),
         PLAIN: lambda seed: with_target(plain(NeuralNetRegressor, seed)),
         DATALETS: of("datalets.PartitionedRegressor", progress=False),
         CGMM: of("cgmm.MixtureOfExpertsRegressor"),
@@ -135,9 +176,18 @@ def first(scores):
     return np.bincount(scores.argmax(1), minlength=scores.shape[1])
 
 
+def first_of_ours(model, X):
+    """Return of how many samples each expert, or each kind of several, has the largest gate."""
+    kinds = np.unique(model.expert_kinds_)
+    if len(kinds) == 1:
+        return np.bincount(model.apply(X), minlength=len(model.expert_load_))
+    gates = model.gate_proba(X)
+    return first(np.stack([gates[:, model.expert_kinds_ == kind].sum(1) for kind in kinds], 1))
+
+
 # How many samples each expert gets first, of the peers that can be asked.
 COUNTS = {
-    MOE: lambda model, X: np.bincount(model.apply(X), minlength=len(model.expert_load_)),
+    MOE: first_of_ours,
     PLAIN: lambda net, X: first(gates_of_plain(net, X)),
     HME: lambda model, X: model.to_hard_router().route_counts(X),
     DATALETS: lambda model, X: [

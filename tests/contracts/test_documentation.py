@@ -71,6 +71,29 @@ def test_every_example_and_page_has_its_place(tool):
     assert not pages & {"search", "genindex", "py-modindex"}  # which Sphinx writes itself
 
 
+# What Sphinx shows first: entries of its index that begin with "!".
+SEARCHES = {
+    "confidence interval": ("regression", "pipelines", "MoERegressor.predict_interval"),
+    "class weight": ("rare_classes", "MoEClassifier"),
+    "regimes": ("regimes", "MixtureRegressor"),
+    "feature importance": ("explain",),
+    "missing values": ("tabular", "MoEClassifier"),
+    "calibration": ("probabilities",),
+    "stacking": ("trust", "MixtureClassifier"),
+    "save": ("saving",),
+    "GPU": ("gpu",),
+    "images": ("images",),
+}
+
+
+@pytest.mark.parametrize("words", SEARCHES)
+def test_a_search_finds_its_page(tool, words):
+    entries = dict(tool("parameter_topics").INDEX_ENTRIES)
+    for page in (ROOT / "docs").glob("*.rst"):
+        entries[page.stem] = re.findall(r"^\.\. index:: ! (.+)$", page.read_text(), re.MULTILINE)
+    assert {*SEARCHES[words]} <= {place for place, found in entries.items() if words in found}
+
+
 def test_dead_links_are_found(tool, tmp_path):
     alive = ["b.html", "b.html#c", "#top-of-it", "https://nowhere.example/#x"]
     dead = ["c.html", "b.html#d", "#nothing", "picture.png"]

@@ -14,9 +14,10 @@ from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler, scale
+from sklearn.tree import DecisionTreeClassifier
 from sklearn.utils import _safe_indexing
 
-from sklearn_moe import MoEClassifier, MoERegressor
+from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor
 from sklearn_moe._data.validation import check_samples
 from sklearn_moe.inspection import DecisionRegionDisplay, expert_colors
 from sklearn_moe.metrics._columns import as_dense
@@ -239,7 +240,8 @@ def test_any_table_is_drawn_by_its_router_inputs(pyplot, kind):
     estimator, y = (MoERegressor, y + 0.5) if is_odd else (MoEClassifier, y)
     moe = estimator(n_experts=3, max_iter=3, random_state=0, **options)
     model = make_pipeline(FunctionTransformer(), moe) if is_odd else moe
-    display = from_estimator(model.fit(X, y), X, y, grid_resolution=20)
+    options = {"embedding": "pca", "grid_resolution": 20}
+    display = from_estimator(model.fit(X, y), X, y, **options)
     encoded = moe.net_.map_batches(moe.module_.encode, check_samples(X, "", moe._format))
     is_number = ~np.isin(encoded, (0, 1)).all(axis=0)
     encoded = np.where(is_number, scale(encoded), encoded)
@@ -291,6 +293,35 @@ def test_two_columns_of_a_table_with_the_others_held(pyplot, container):
     assert abs(income - np.nanmedian(known[:, -1].astype(float))) < 0.05
     names = ("age", "load") if container in ("pandas", "polars") else [f"x{i}" for i in columns]
     assert (display.ax_.get_xlabel(), display.ax_.get_ylabel()) == tuple(names)
+
+
+@pytest.mark.parametrize("container", ["pandas", "polars", "array", "pipeline"])
+def test_a_wide_table_is_shown_by_the_columns_of_the_gate(pyplot, container):
+    rng = np.random.default_rng(0)
+    names = ["a", "b", "noise", "load", "hour", "level"]
+    X = pd.DataFrame(rng.uniform(-1, 1, size=(400, 6)), columns=names)
+    X["level"] = pd.Categorical((X["level"] > 0).astype(int))
+    rule = 2 * (X["load"] > 0) + (X["hour"] > 0)
+    y = np.array([5, -5, 2, -2])[rule] * (X["a"] + 1)
+    X = {"polars": pl.from_pandas, "array": np.asarray}.get(container, lambda frame: frame)(X)
+    gate = DecisionTreeClassifier(max_leaf_nodes=4, criterion="log_loss")
+    if container in ("polars", "array"):
+        gate = make_pipeline(FunctionTransformer(lambda X: np.asarray(X, dtype=float)), gate)
+    mixture = MixtureRegressor(n_components=4, gate=gate, init="tree", random_state=0)
+    if container == "pipeline":
+        mixture = make_pipeline(FunctionTransformer(), mixture)
+    display = from_estimator(mixture.fit(X, y), X, grid_resolution=20)
+    expected = {"load", "hour"} if container != "array" else {"x3", "x4"}
+    assert {display.ax_.get_xlabel(), display.ax_.get_ylabel()} == expected
+    assert len(np.unique(regions(display))) == 4
+
+
+def test_without_a_gate_that_changes_the_prediction_chooses(pyplot):
+    X = np.random.default_rng(0).normal(size=(300, 4))
+    clf = MoEClassifier(n_experts=2, expert="mlp", max_iter=20, random_state=0)
+    clf.fit(X, X[:, 1] + X[:, 3] > 0)
+    display = from_estimator(clf, X, grid_resolution=20)
+    assert {display.ax_.get_xlabel(), display.ax_.get_ylabel()} == {"x1", "x3"}
 
 
 def test_columns_of_a_fitted_mixture_and_wrong_ones(pyplot):
