@@ -26,6 +26,11 @@ class Interval(NamedTuple):
             return True
         return False if self.high < level else UNDECIDED
 
+    def below(self, level):
+        """Return whether all of it lies below a level (True) or above it (False)."""
+        above = self.above(level)
+        return above if above is UNDECIDED else not above
+
     def within(self, size, of=0):
         """Return whether all of it lies within +- size of a value (True) or outside (False)."""
         if self.low > of - size and self.high < of + size:

@@ -21,12 +21,13 @@ from sklearn_moe.paper._artificial_runs import (
     probabilities,
 )
 from sklearn_moe.paper._experiment import Cell
+from sklearn_moe.paper._later_runs import ORDERS
 from sklearn_moe.paper._output import to_json, to_markdown
 from sklearn_moe.paper._provenance import OWN_RUNS, RUNS
 from sklearn_moe.paper._published import ENTROPY_CURVES
 from sklearn_moe.paper._run import seeded
 from sklearn_moe.paper._statistics import UNDECIDED, share_interval
-from sklearn_moe.paper.experiments import figures
+from sklearn_moe.paper.experiments import GROUPS, figures
 from sklearn_moe.paper.experiments.coverage import commitments, covered_by_chance, expected_covered
 from sklearn_moe.paper.experiments.scaling import least, least_by_chance
 from sklearn_moe.paper.experiments.stages import stages, times
@@ -44,6 +45,7 @@ def made_up(run, rng):
     result |= {"seed": run.seed, "fit_seconds": 1.0, "seconds": 1.0, "device": "cpu"}
     result |= {"r2": rng.uniform(-0.1, 1), "pattern_weight": rng.uniform(0, 1)}
     result |= {"best_epoch_accuracy": result["accuracy"] + 1, "accuracy_curve": [50.0, 60.0]}
+    result |= dict(zip(("error", "voronoi"), rng.uniform(0.01, 1, 2), strict=True))
     if n_experts == 1:
         return result
     result |= dict(zip(("entropy", "test_entropy"), rng.uniform(0, 1.38, 2), strict=True))
@@ -55,6 +57,10 @@ def made_up(run, rng):
     curves = {name: np.linspace(1e-4, rng.uniform(0.1, 0.3), 101) for name in names}
     curves |= {"step": np.arange(0, 505, 5), "entropy": np.linspace(1.38, 0.1, 101)}
     result |= {name: rng.uniform(0, 50, (n_experts, 4)).tolist() for name in ERRORS}
+    result |= {name: rng.uniform(0, 1) for name in ("cosine", "cosine_used", "expert_cosine")}
+    result |= {"forgetting": rng.uniform(0, 9), "rounds": [*rng.uniform(50, 90, 16)]}
+    result |= {"max_violation": rng.uniform(0, 2), "used": int(rng.integers(1, 9))}
+    result["pruned"] = {o: dict.fromkeys(("accuracy", "worst"), [60.0] * 16) for o in ORDERS}
     result |= {"early": early(rng.uniform(0, 1, 40)), "learned": 4, "covered": 3}
     return result | {"curve": {name: curve.tolist() for name, curve in curves.items()}}
 
@@ -99,7 +105,7 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
                 assert keys <= keys_of(get_experiment("table1", protocol, data).cells(10))
             # Others have fresh problems always, or images or texts.
             fresh = ("wide", "baselines", "theorem", "scaling", "patch_routing", "single_index")
-            if name not in (*fresh, "table2", "sentiment"):
+            if name not in (*fresh, *GROUPS["later"], "table2", "sentiment"):
                 seeds = {problem.data_seed is None for problem in experiment.problems}
                 assert seeds == {data == "fresh"}
     rng = np.random.default_rng(0)

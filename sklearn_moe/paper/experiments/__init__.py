@@ -8,6 +8,9 @@ from .baselines import baselines
 from .bound import bound
 from .coverage import coverage
 from .figures import fig1, fig3, fig3_notebook, innerproducts
+from .later_balance import alike_rows, loss_free
+from .later_theory import gate_rates, tight
+from .later_training import continual, pruning, upcycling
 from .linear import linear
 from .patch_routing import patch_routing
 from .scaling import scaling
@@ -26,12 +29,13 @@ _ALL = (
     innerproducts,
     *(*_CLAIMS, departures, baselines, patch_routing, single_index),
 )
-_BUILDERS = (*_ALL, table2, sentiment)  # these two need images, and hours, or texts
+_LATER = (tight, pruning, continual, loss_free, gate_rates, alike_rows, upcycling)
+_BUILDERS = (*_ALL, *_LATER, table2, sentiment)  # these two need images, and hours, or texts
 EXPERIMENTS = MappingProxyType({build.__name__: build for build in _BUILDERS})
 GROUPS = MappingProxyType(
     {
         name: tuple(build.__name__ for build in builders)
-        for name, builders in (("theory", _CLAIMS), ("all", _ALL))
+        for name, builders in (("theory", _CLAIMS), ("later", _LATER), ("all", _ALL))
     }
 )
 

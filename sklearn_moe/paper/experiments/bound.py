@@ -12,13 +12,13 @@ from .drawing import AXES, COLORS, labelled, legend, mark, panels
 
 _FILTERS = (16, 128)
 _DEFAULT = "default"
-_COVERED = (3, 4, "verify")  # settings in which alpha and gamma have one distribution
+COVERED = (3, 4, "verify")  # settings in which alpha and gamma have one distribution
 # Let x have feature a v_k, center c_k, noise -g v_k' (y = 1), and x' feature -g v_k', center c_k',
 # noise a v_k (y = -1): equally likely if alpha ~ gamma, and F(x) - F(x') = f(c_k) - f(c_k') but for
 # random patches, which may be the same. Turn the signs of a and g: labels turn, this difference
 # does not, so not all four can be right. Such fours make up the half with y eps = -1: its error
 # is at least 1/4, and 1/8 over all samples.
-_LIMITS = {"accuracy": 87.5, "hard_accuracy": 75.0}
+LIMITS = {"accuracy": 87.5, "hard_accuracy": 75.0}
 _LINES = {
     True: {"color": "black", "lw": 1, "label": "bound of Theorem 4.1"},
     False: {"color": "black", "lw": 1, "ls": ":", "label": "bound, setting not covered"},
@@ -39,7 +39,7 @@ def bound(protocol="code", data="fixed"):
         name="bound",
         title="Theorem 4.1: the limit of a single expert",
         question=asked(bound),
-        problems=problems((*_COVERED, 1), data, n_train=4000, n_test=16_000),
+        problems=problems((*COVERED, 1), data, n_train=4000, n_test=16_000),
         models=_models(),
         n_runs=2,
         measures=("accuracy", "train_accuracy", "hard_accuracy"),
@@ -59,7 +59,7 @@ def _models():
 
 def _findings(results):
     """Yield the best run of all single experts beside each limit, which holds for all of them."""
-    for problem, (measure, limit) in product(results.experiment.problems, _LIMITS.items()):
+    for problem, (measure, limit) in product(results.experiment.problems, LIMITS.items()):
         setting, n, share = problem.setting, problem.n_test, "the test samples"
         if measure == "hard_accuracy":
             n, share = n // 2, f"{share} whose feature noise contradicts the label"
@@ -73,7 +73,7 @@ def _findings(results):
             f"{value - half:.2f} to {value + half:.2f}) of {share}"
         )
         allowed = limit + 3 * standard_error(limit, n)
-        if setting in _COVERED:
+        if setting in COVERED:
             text += f"; the limit is {limit:g} %, or {allowed:.2f} with three standard errors."
             yield Finding(text, bool(value <= allowed))
         else:
@@ -84,12 +84,12 @@ def _draw(results):
     settings = results.settings
     size = (2.6 * len(settings), 5.8)
     shared = {"sharex": "row", "sharey": True}
-    figure, axes = panels(len(_LIMITS), len(settings), size, grid="x", **shared)
+    figure, axes = panels(len(LIMITS), len(settings), size, grid="x", **shared)
     names = {"accuracy": AXES["accuracy"], "hard_accuracy": "accuracy on the hard half (%)"}
-    for row, (measure, limit) in zip(axes, _LIMITS.items(), strict=True):
+    for row, (measure, limit) in zip(axes, LIMITS.items(), strict=True):
         for ax, setting in zip(row, settings, strict=True):
             _draw_panel(ax, results.by("model", setting=setting), measure)
-            ax.axvline(limit, **_LINES[setting in _COVERED])
+            ax.axvline(limit, **_LINES[setting in COVERED])
             text = {"textcoords": "offset points", "ha": "right", "va": "center"}
             ax.annotate(f"{limit:g} %", (limit, -0.1), (-4, 0), fontsize=9, **text)
             ax.set_title("verification setting" if setting == "verify" else f"setting {setting}")

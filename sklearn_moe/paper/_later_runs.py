@@ -1,0 +1,310 @@
+"""Runs of what was claimed after the paper: problems, models made for them, and measures."""
+
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, RegressorMixin
+
+from .. import prune_experts
+from .._training import Callback
+from .._training.placement import one_thread
+from ..metrics import max_violation
+from ._artificial_runs import on_clusters
+from ._run import Problem, Run, Samples, seconds, used_experts
+
+# -- a single expert that is made by hand ----------------------------------------------------
+
+# The sum over the patches of f(patch) is y s_k + eps s_k' + t_k for features v_k and v_k' and the
+# center c_k. It has the sign of y unless y eps = -1, s_k < s_k' and y t_k < 0: for that each |t_k|
+# is between the gaps to the s above it and to those below it.
+_STRENGTHS, _OFFSETS = (22, 21, 18, 12), (0, 2, 5, 11)
+HAND_MADE_FILTERS = 4 * sum(_STRENGTHS) + 2 * sum(_OFFSETS)
+_STEEPNESS = 50.0
+
+
+class HandMade(Callback):
+    """Give a single expert of tanh units the weights of a function that nobody trained.
+
+    Two units, tanh(c (u - b)) + tanh(c (u + b)) with u = <v, x> and a large c, are a sign of u
+    where |u| > b, and 0 below. Two more make it 0 again above the largest feature, where only
+    noise can be.
+    """
+
+    def __init__(self, problem=None, dictionary=None):  # the run knows both
+        self.problem = problem
+        self.dictionary = dictionary
+
+    def on_train_end(self, net, **kwargs):
+        """Replace what the training has left."""
+        features, centers = self.dictionary
+        low, high = 10 * np.array(self.problem.options["alpha"])  # the factor of the generator
+        rows = []
+        for v, c, strength, offset in zip(features, centers, _STRENGTHS, _OFFSETS, strict=True):
+            units = [(v, 0.99 * low), (v, -0.99 * low), (-v, 1.01 * high), (-v, -1.01 * high)]
+            rows += strength * units + offset * [(c, 9.0), (c, -9.0)]
+        (expert,) = net.module_.experts
+        with torch.no_grad():
+            vectors = torch.tensor(np.array([_STEEPNESS * v for v, _ in rows]))
+            expert.weight.copy_(vectors)
+            expert.bias.copy_(torch.tensor([-_STEEPNESS * b for _, b in rows]))
+
+
+class HandMadeRun(Run):
+    """A run that tells the callback what its samples are made of."""
+
+    def _cross_validate(self, model, samples):
+        for callback in model.callbacks or ():
+            if isinstance(callback, HandMade):
+                callback.problem, callback.dictionary = self.problem, samples.dictionary
+        return super()._cross_validate(model, samples)
+
+
+# -- pruning ---------------------------------------------------------------------------------
+
+ORDERS = ("router", "load", "experts", "random")
+
+
+@dataclass(frozen=True)
+class RareClusters(Problem):
+    """A setting of the paper in which the last clusters are rare.
+
+    Parameters
+    ----------
+    rare : tuple of float, default=()
+        Their shares of the samples; the others are equally frequent. None: all are.
+    """
+
+    rare: tuple[float, ...] = ()
+
+    def draw(self, seed):
+        """Return the samples of the run with this seed."""
+        if not self.rare:
+            return super().draw(seed)
+        n, n_common = self.n_train + self.n_test, 4 - len(self.rare)
+        shares = np.array([(1 - sum(self.rare)) / n_common] * n_common + [*self.rare])
+        counts = np.round(n * shares).astype(int)
+        samples = Problem(self.setting, 4 * counts.max() + n, 0, self.data_seed).draw(seed)
+        rows = np.concatenate(
+            [np.flatnonzero(samples.clusters == k)[:count] for k, count in enumerate(counts)]
+        )
+        rows = np.random.default_rng(seed).permutation(rows)
+        return Samples(*(part[rows] for part in samples[:4]), samples.dictionary)
+
+
+class PruningRun(Run):
+    """A run that removes experts, in four orders, and measures what is left."""
+
+    def measure(self, fitted, samples):
+        """Return accuracy, and that on the worst cluster, by order and number of experts."""
+        X, y, clusters = (part[self.problem.n_train :] for part in samples[:3])
+        n_experts = len(fitted.expert_load_)
+        random = np.random.default_rng(self.seed).permutation(n_experts)
+        pruned = {}
+        for order in ORDERS:
+            curves = {"accuracy": [], "worst": []}
+            for n in range(1, n_experts + 1):
+                left = prune_experts(fitted, n, order=random if order == "random" else order)
+                right = left.predict(X) == y
+                curves["accuracy"].append(100 * float(right.mean()))
+                by_cluster = [right[clusters == k].mean() for k in np.unique(clusters)]
+                curves["worst"].append(100 * float(min(by_cluster)))
+            pruned[order] = curves
+        return {"pruned": pruned}
+
+
+# -- continual learning ----------------------------------------------------------------------
+
+
+class ContinualRun(Run):
+    """One cluster after the other, several times: what is known of all of them after each round."""
+
+    n_cycles, n_epochs = 4, 60
+
+    def fit(self, model):
+        """Fit a model, and return it and what is measured of it."""
+        X, y, clusters, *_ = self.problem.draw(self.seed)
+        n = self.problem.n_train
+        known = []
+        with one_thread():
+            for k in [*range(clusters.max() + 1)] * self.n_cycles:
+                rows = np.flatnonzero(clusters[:n] == k)
+                for _ in range(self.n_epochs):
+                    model.partial_fit(X[rows], y[rows], classes=[0, 1])
+                right = model.predict(X[n:]) == y[n:]
+                known.append([100 * right[clusters[n:] == c].mean() for c in np.unique(clusters)])
+        known = np.array(known)  # (rounds, K)
+        n_tasks = known.shape[1]
+        # Each cluster right after its last round, and at the end.
+        learned = known[-n_tasks:].diagonal()
+        return model, {
+            "accuracy": float(known[-1].mean()),
+            "forgetting": float((learned - known[-1])[:-1].mean()),
+            "learned": float(learned.mean()),
+            "rounds": known.mean(1).tolist(),
+        }
+
+
+# -- balance, alike rows, upcycling ----------------------------------------------------------
+
+
+class LoadRun(Run):
+    """A run that measures load, the rows of the router, and how different the experts are."""
+
+    def measure(self, fitted, samples):
+        """Return MaxVio, the mean cosine of two rows, and the distance of two experts."""
+        n = self.problem.n_train
+        _, routes = on_clusters(fitted, *(part[n:] for part in samples[:3]))
+        rows = fitted.module_.router.network.weight.detach().double().numpy()
+        experts = np.stack(
+            [
+                torch.cat([w.detach().flatten() for w in expert.parameters()]).double().numpy()
+                for expert in fitted.module_.experts
+            ]
+        )
+        used = used_experts(routes)
+        return {
+            "max_violation": max_violation(fitted.expert_load_),
+            "cosine": _mean(
+                [_cosine(*rows[[*pair]]) for pair in combinations(range(len(rows)), 2)]
+            ),
+            "cosine_used": _mean([_cosine(*two) for two in combinations(rows[used], 2)]),
+            "expert_cosine": _mean([_cosine(*two) for two in combinations(experts[used], 2)]),
+            "used": int(used.sum()),
+        }
+
+
+def _cosine(a, b):
+    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-300))
+
+
+def _mean(values):
+    """Return the mean; one expert has no pairs, and is like itself."""
+    return float(np.mean(values)) if values else 1.0
+
+
+# -- rates of gates --------------------------------------------------------------------------
+
+_TRUE = {  # gate, and two experts on two features: weights of the scores, with a constant; of GELU
+    "scores": np.array([[3.0, -1.0, 0.5], [-2.0, 2.0, 0.0]]),
+    "experts": np.array([[2.0, 1.0, 0.5], [-1.0, 2.0, -0.5]]),
+    "out": np.array([2.0, -1.5]),
+}
+
+
+def gated_sum(X, parameters, gate):
+    """Return sum_m gate_m(x) out_m GELU(<a_m, x>), with a constant in both products."""
+    X = torch.cat([X, torch.ones_like(X[:, :1])], dim=1)
+    scores = X @ parameters["scores"].T
+    gates = scores.softmax(1) if gate == "softmax" else scores.sigmoid()
+    hidden = torch.nn.functional.gelu(X @ parameters["experts"].T)
+    return (gates * hidden) @ parameters["out"]
+
+
+class GatedSum(RegressorMixin, BaseEstimator):
+    """Least squares of a sum of gated GELU units, near a start that is close to the truth.
+
+    As in the numerical experiments of arXiv 2405.13997 the start is the truth plus noise: what is
+    measured is the estimate, not whether it is found.
+
+    Parameters
+    ----------
+    gate : {"softmax", "sigmoid"}, default="softmax"
+    n_experts : int, default=3
+    random_state : int, default=0
+    """
+
+    def __init__(self, gate="softmax", n_experts=3, random_state=0):
+        self.gate = gate
+        self.n_experts = n_experts
+        self.random_state = random_state
+
+    def fit(self, X, y):
+        """Fit by L-BFGS in float64."""
+        rng = np.random.default_rng(self.random_state)
+        owner = np.arange(self.n_experts) % len(_TRUE["out"])
+        share = np.bincount(owner)[owner]
+        start = {name: value[owner].copy() for name, value in _TRUE.items()}
+        if self.gate == "softmax":
+            start["scores"][:, -1] -= np.log(share)
+        else:
+            start["out"] /= share
+        self.parameters_ = {
+            name: torch.tensor(value + 0.1 * rng.normal(size=value.shape), requires_grad=True)
+            for name, value in start.items()
+        }
+        X, y = torch.from_numpy(X), torch.from_numpy(y)
+        solver = torch.optim.LBFGS(
+            self.parameters_.values(),
+            max_iter=300,
+            tolerance_grad=1e-9,
+            tolerance_change=1e-14,
+            line_search_fn="strong_wolfe",
+        )
+
+        def loss():
+            solver.zero_grad()
+            value = (gated_sum(X, self.parameters_, self.gate) - y).square().mean()
+            value.backward()
+            return value
+
+        solver.step(loss)
+        return self
+
+    @torch.no_grad()
+    def predict(self, X):
+        """Return the estimated function."""
+        return gated_sum(torch.from_numpy(X), self.parameters_, self.gate).numpy()
+
+
+@dataclass(frozen=True)
+class GatedUnits(Problem):
+    """Two features in [-1, 1], y of two gated GELU units and a little noise.
+
+    The setting is the gate.
+    """
+
+    setting: str = "softmax"
+    n_test: int = 5000
+    noise: float = 0.1
+
+    def draw(self, seed):
+        """Return the samples of the run with this seed; y of the test samples has no noise."""
+        rng, n = np.random.default_rng(seed), self.n_train + self.n_test
+        X = rng.uniform(-1, 1, size=(n, 2))
+        true = {name: torch.from_numpy(value) for name, value in _TRUE.items()}
+        y = gated_sum(torch.from_numpy(X), true, self.setting).numpy()
+        y[: self.n_train] += self.noise * rng.standard_normal(self.n_train)
+        return Samples(X, y, np.zeros(n, int), np.zeros(n), ())
+
+
+class RateRun(Run):
+    """A run that measures how far the function and the experts are from the true ones."""
+
+    def fit(self, model):
+        """Fit a model, and return it and what is measured of it."""
+        X, y, *_ = self.problem.draw(self.seed)
+        n = self.problem.n_train
+        with one_thread():
+            result = {"fit_seconds": seconds(model.fit, X[:n], y[:n])}
+            error = model.predict(X[n:]) - y[n:]
+        return model, result | {
+            "error": float(np.sqrt(np.mean(error**2))),
+            "voronoi": _voronoi(model, X[n:]),
+        }
+
+
+def _voronoi(model, X):
+    """Return how far the fitted units are from the true unit that is nearest, weighted by gates.
+
+    The distance is that of the vectors <a, x> of a unit: an output that is split among several of
+    the same direction is none.
+    """
+    fitted = {name: value.detach().numpy() for name, value in model.parameters_.items()}
+    apart = np.linalg.norm(fitted["experts"][:, None] - _TRUE["experts"], axis=2)
+    scores = np.c_[X, np.ones(len(X))] @ fitted["scores"].T
+    gates = torch.from_numpy(scores)
+    gates = (gates.softmax(1) if model.gate == "softmax" else gates.sigmoid()).mean(0).numpy()
+    weight = gates * np.abs(fitted["out"])
+    return float((weight * apart.min(1)).sum() / weight.sum())

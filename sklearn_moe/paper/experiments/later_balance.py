@@ -1,0 +1,167 @@
+"""Later claims about balance: without a loss, and what a loss does to the router's rows."""
+
+import numpy as np
+
+from ... import BalanceParams
+from .._experiment import Experiment, Finding
+from .._later_runs import LoadRun
+from .._statistics import mean_interval
+from .common import asked, default, problems
+from .drawing import COLORS, draw_band, labelled, legend, panels
+
+_SIZES = {"n_train": 4000, "n_test": 4000}
+_EXPERTS = (4, 8, 16)
+_WEIGHTS = {"switch": (0.01, 0.1, 1.0), "bias": (0.001, 0.01, 0.1)}
+_NONE = "none"
+
+
+def loss_free(protocol="code", data="fixed"):
+    """Return mixtures that are balanced by a loss, or by a bias of the choice.
+
+    A bias that is moved against the load is said to balance better than a loss, without harm to
+    the accuracy (arXiv 2408.15664). MaxVio is by how much the largest load exceeds the mean one.
+    Setting 1, with as many experts as clusters and more; three weights of each form, of which the
+    one with the least MaxVio is compared. This library's default, 4,000 samples to train on.
+    """
+    forms = {f"{k}, {w:g}": {"balance": BalanceParams(k, weight=w)} for k, w in _forms()}
+    return Experiment(
+        name="loss_free",
+        title="Balance without a loss",
+        question=asked(loss_free),
+        problems=problems((1,), "fresh", **_SIZES),
+        models={f"{m} experts": default(n_experts=m) for m in _EXPERTS},
+        grid={"balance": {_NONE: {"balance": None}} | forms},
+        measures=("accuracy", "max_violation"),
+        run=LoadRun,
+        draw=_draw_loss_free,
+        findings=_loss_free_findings,
+    )
+
+
+def _forms():
+    return [(kind, weight) for kind, weights in _WEIGHTS.items() for weight in weights]
+
+
+def _loss_free_findings(results):
+    for model in results.experiment.models:
+        cells = results.by("balance", model=model)
+        best = {
+            kind: min(
+                (cells[f"{kind}, {w:g}"] for w in weights), key=lambda c: c.mean("max_violation")
+            )
+            for kind, weights in _WEIGHTS.items()
+        }
+        shown = ", ".join(
+            f"{c.labels['balance']}: MaxVio {c.mean('max_violation'):.2f}, "
+            f"{c.mean('accuracy'):.2f} %"
+            for c in (cells[_NONE], *best.values())
+        )
+        even, right = (
+            best["bias"].interval(measure, over=best["switch"])
+            for measure in ("max_violation", "accuracy")
+        )
+        yield Finding(f"{model}: {shown}.")
+        yield Finding(
+            f"{model}: the bias balances better: MaxVio {even.with_mean(2, sign='+')}.",
+            even.below(0),
+        )
+        yield Finding(
+            f"{model}: the bias leaves more accuracy: {right.with_mean(2, 'points', '+')}.",
+            right.above(0),
+        )
+
+
+def _draw_loss_free(results):
+    figure, axes = panels(1, len(_EXPERTS), (10, 3.8), grid="both", sharey=True)
+    for ax, model in zip(axes[0], results.experiment.models, strict=True):
+        cells = results.by("balance", model=model)
+        for (kind, weights), color in zip(_WEIGHTS.items(), COLORS, strict=False):
+            path = [cells[f"{kind}, {w:g}"] for w in weights]
+            x, y = ([c.mean(m) for c in path] for m in ("max_violation", "accuracy"))
+            for cell, weight, *place in zip(path, weights, x, y, strict=True):
+                runs = (cell.values(m) for m in ("max_violation", "accuracy"))
+                ax.plot(*runs, ".", color=color, alpha=0.3)
+                style = {"textcoords": "offset points", "color": color, "fontsize": 8}
+                ax.annotate(f"{weight:g}", place, (5, -11), **style)
+            ax.plot(x, y, "o-", color=color, label={"switch": "a loss", "bias": "a bias"}[kind])
+        none = cells[_NONE]
+        ax.plot(none.mean("max_violation"), none.mean("accuracy"), "k*", ms=10, label="no balance")
+        ax.set(title=model, xlabel="MaxVio")
+    axes[0, 0].set_ylabel("accuracy (%)")
+    legend(
+        figure,
+        labelled(axes[0, 0]),
+        title="mean over the runs by weight, which is written beside it; dots: single runs",
+    )
+    return figure
+
+
+_LOSS_WEIGHTS = (0.0, 1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+
+def alike_rows(protocol="code", data="fixed"):
+    """Return mixtures with a balancing loss of growing weight, and how alike the router's rows are.
+
+    A balancing loss is said to make the rows of the router alike (arXiv 2605.12476, known here from
+    a summary only). Mean cosine of two rows of different experts, of all and of those that are used
+    (more than 1 % of the samples). Setting 1, the default of this library, 4,000 samples.
+    """
+    weights = {f"{w:g}": {"balance": BalanceParams("switch", weight=w)} for w in _LOSS_WEIGHTS[1:]}
+    return Experiment(
+        name="alike_rows",
+        title="Does a balancing loss make the rows of the router alike?",
+        question=asked(alike_rows),
+        problems=problems((1,), "fresh", **_SIZES),
+        models={f"{m} experts": default(n_experts=m) for m in (8, 16)},
+        grid={"weight": {"0": {"balance": None}} | weights},
+        measures=("accuracy", "entropy", "cosine", "cosine_used", "used"),
+        run=LoadRun,
+        draw=_draw_alike,
+        findings=_alike_findings,
+    )
+
+
+def _beyond(cell):
+    """Return by how much the mean cosine of used experts exceeds the least that so many can have.
+
+    Of n vectors it is -1 / (n - 1), of those that point away from each other as far as possible.
+    """
+    return cell.values("cosine_used") + 1 / np.maximum(cell.values("used") - 1, 1)
+
+
+def _alike_findings(results):
+    for model in results.experiment.models:
+        cells = results.by("weight", model=model)
+        off, on = cells["0"], cells["1"]
+        more = on.interval("cosine", over=off)
+        yield Finding(
+            f"{model}: a loss of weight 1 makes the rows of the router more alike: cosine "
+            f"{off.mean('cosine'):.2f} without, {on.mean('cosine'):.2f} with it, "
+            f"{more.with_mean(2, sign='+')}.",
+            more.above(0),
+        )
+        beyond = mean_interval(_beyond(on) - _beyond(off))
+        yield Finding(
+            f"{model}: so it does those of experts that are used, beyond what follows from their "
+            f"number: {off.mean('used'):.1f} are used without, {on.mean('used'):.1f} with it. "
+            f"Their cosine exceeds the least that is possible by {_beyond(off).mean():.2f} and "
+            f"{_beyond(on).mean():.2f}, {beyond.with_mean(2, sign='+')}.",
+            beyond.above(0),
+        )
+
+
+def _draw_alike(results):
+    figure, axes = panels(1, 3, (10, 3.8), grid="both")
+    labels = {"cosine": "mean cosine of two rows, all", "cosine_used": "the same, used experts"}
+    labels["accuracy"] = "accuracy (%)"
+    for ax, (measure, label) in zip(axes[0], labels.items(), strict=True):
+        for model, color in zip(results.experiment.models, COLORS, strict=False):
+            cells = results.by("weight", model=model).values()
+            intervals = [cell.interval(measure) for cell in cells]
+            x = np.arange(len(intervals))
+            most = 100 if measure == "accuracy" else np.inf
+            draw_band(ax, x, intervals, most=most, color=color, marker="o", label=model)
+        ax.set_xticks(x, [f"{w:g}" for w in _LOSS_WEIGHTS])
+        ax.set(xlabel="weight of the loss", ylabel=label)
+    legend(figure, labelled(axes[0, 0]), title="mean and 95 % interval over the runs")
+    return figure

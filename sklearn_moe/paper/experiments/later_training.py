@@ -1,0 +1,215 @@
+"""Later claims about training: fewer experts, one cluster after the other, copies of an expert."""
+
+import numpy as np
+
+from ..._classifier import MoEClassifier
+from ...callbacks import FreezeRouter
+from .._experiment import Experiment, Finding
+from .._later_runs import ORDERS, ContinualRun, LoadRun, PruningRun, RareClusters
+from .._statistics import mean_interval
+from .common import asked, default, problems
+from .drawing import COLORS, draw_band, draw_level, labelled, legend, panels
+
+_N_EXPERTS, _N_KEPT = 16, 4
+_RARE = (0.06, 0.03)
+_THAN = {"random": "at random", "load": "by load"}
+_ORDERED = {
+    "router": "norm of the router's row",
+    "load": "load",
+    "experts": "norm of the expert",
+    "random": "at random",
+}
+_SIZES = {"n_train": 4000, "n_test": 4000}
+
+
+def pruning(protocol="code", data="fixed"):
+    """Return mixtures of 16 experts of which the least important ones are removed.
+
+    Experts whose router has moved least are said to be those that can go (arXiv 2405.16646). Four
+    orders: the norm of the router's row, which starts at 0; the load; the norm of the weights of
+    the expert; at random. Setting 1 has four clusters of one size; the harder case is the same with
+    two rare clusters, of 6 and 3 % of the samples, whose experts have little load. Four experts are
+    left, one for each cluster, without further training. This library's default, 4,000 samples.
+    """
+    alike, rare = (RareClusters(1, **_SIZES, rare=rare) for rare in ((), _RARE))
+    return Experiment(
+        name="pruning",
+        title="Which experts can go",
+        question=asked(pruning),
+        problems=(alike, rare),
+        models={f"{_N_EXPERTS} experts": default(n_experts=_N_EXPERTS)},
+        run=PruningRun,
+        kept=("pruned",),
+        draw=_draw_pruning,
+        findings=_pruning_findings,
+    )
+
+
+def _left(cell, order, measure, n=_N_KEPT):
+    """Return a measure of every run after pruning to n experts."""
+    return np.array([run["pruned"][order][measure][n - 1] for run in cell.runs])
+
+
+def _pruning_findings(results):
+    for cell in results.cells:
+        name = "rare clusters" if cell.labels["rare"] else "clusters of one size"
+        measure = "worst" if cell.labels["rare"] else "accuracy"
+        shown = "on the worst cluster" if cell.labels["rare"] else "of all samples"
+        left = {order: _left(cell, order, measure) for order in ORDERS}
+        means = ", ".join(f"{o} {mean_interval(v).with_mean(1, '%')}" for o, v in left.items())
+        yield Finding(f"{name}, {_N_KEPT} of {_N_EXPERTS} experts left, accuracy {shown}: {means}.")
+        for other in ("random", "load"):
+            gain = mean_interval(left["router"] - left[other])
+            yield Finding(
+                f"{name}: by the router's norm more is left than {_THAN[other]}: "
+                f"{gain.with_mean(1, 'points')}.",
+                gain.above(0),
+            )
+
+
+def _draw_pruning(results):
+    figure, axes = panels(1, 3, (11, 4), grid="both", sharey=True)
+    alike, rare = results.cells
+    shown = {
+        "clusters of one size": (alike, "accuracy", "accuracy (%)"),
+        "two rare clusters, all": (rare, "accuracy", "accuracy (%)"),
+        "two rare clusters, the worst of four": (
+            rare,
+            "worst",
+            "accuracy on the worst cluster (%)",
+        ),
+    }
+    n_experts = np.arange(1, _N_EXPERTS + 1)
+    for ax, (title, (cell, measure, label)) in zip(axes[0], shown.items(), strict=True):
+        for order, color in zip(ORDERS, COLORS, strict=False):
+            intervals = [mean_interval(_left(cell, order, measure, n)) for n in n_experts]
+            draw_band(ax, n_experts, intervals, most=100, color=color, label=_ORDERED[order])
+        ax.set_ylim(40, 102)
+        ax.axvline(_N_KEPT, color="0.5", lw=0.8, ls="--")
+        ax.set(title=title, xlabel="experts that are kept", ylabel=label)
+        ax.set_xticks([1, 4, 8, 12, 16])
+    legend(figure, labelled(axes[0, 0]), title="mean and 95 % interval over the runs")
+    return figure
+
+
+_NEVER = "never"
+
+
+def continual(protocol="code", data="fixed"):
+    """Return mixtures that see one cluster at a time, four times, with a router that stops or not.
+
+    With tasks that arrive one after the other the training of the router is said to have to end
+    after enough rounds, so that experts do not forget (arXiv 2406.16437, for linear regressions).
+    Here a task is a cluster of setting 1, learned for {epochs} epochs by `partial_fit`; there are
+    four cycles of four tasks. The router is trained in all of them, or in the first, two, or three.
+    Forgetting: accuracy on a task right after its last round minus that at the end.
+    """
+    per_cycle = 4 * ContinualRun.n_epochs
+    stops = {f"after cycle {n}": [FreezeRouter(after=n * per_cycle)] for n in (1, 2, 3)}
+    return Experiment(
+        name="continual",
+        title="One cluster after the other, with a router that stops",
+        question=asked(continual, epochs=ContinualRun.n_epochs),
+        problems=problems((1,), "fresh", **_SIZES),
+        models={"8 experts": default()},
+        grid={"stop": {name: {"callbacks": c} for name, c in {_NEVER: None, **stops}.items()}},
+        measures=("accuracy", "forgetting", "learned"),
+        run=ContinualRun,
+        kept=("rounds",),
+        draw=_draw_continual,
+        findings=_continual_findings,
+    )
+
+
+def _continual_findings(results):
+    never, *stopped = results.by("stop").items()
+    for name, cell in stopped:
+        less, better = (
+            cell.interval(measure, over=never[1]) for measure in ("forgetting", "accuracy")
+        )
+        yield Finding(
+            f"A router that stops {name} forgets less: {cell.mean('forgetting'):.1f} against "
+            f"{never[1].mean('forgetting'):.1f} points, {less.with_mean(1, sign='+')}; accuracy at "
+            f"the end {cell.mean('accuracy'):.1f} against {never[1].mean('accuracy'):.1f} %, "
+            f"{better.with_mean(1, sign='+')}.",
+            less.below(0),
+        )
+
+
+def _draw_continual(results):
+    figure, axes = panels(1, 1, (8, 4), grid="both")
+    (ax,) = axes[0]
+    for (name, cell), color in zip(results.by("stop").items(), COLORS, strict=False):
+        rounds = np.array([run["rounds"] for run in cell.runs]).T
+        intervals = [mean_interval(values) for values in rounds]
+        label = "the router never stops" if name == _NEVER else f"it stops {name}"
+        draw_band(ax, np.arange(1, len(rounds) + 1), intervals, color=color, label=label)
+    for n in (1, 2, 3):
+        ax.axvline(4 * n + 0.5, color="0.7", lw=0.8)
+    ax.set(xlabel="round (a cluster each)", ylabel="accuracy over all clusters (%)")
+    legend(figure, labelled(ax), ncols=2, title="mean and 95 % interval over the runs")
+    return figure
+
+
+_SHARES = (0.0, 0.1, 0.25, 0.5)
+
+
+def upcycling(protocol="code", data="fixed"):
+    """Return mixtures of copies of one expert, trained for a share of the epochs before.
+
+    Sparse upcycling trains one network, copies it to all experts, and trains the mixture further
+    (arXiv 2212.05055). Do copies become different, so that they specialize, where one expert fails?
+    Setting 1, 8 experts, 300 epochs of which the first 10, 25 or 50 % are those of one expert; the
+    gate is relative to the mean one, so that copying changes no output. 4,000 samples to train on.
+    """
+    options = {"router__gate": "relative", "max_iter": 300, "tol": None}
+    shares = {f"{100 * s:.0f} %": {"router__upcycle": s or 0, **options} for s in _SHARES}
+    return Experiment(
+        name="upcycling",
+        title="Do copies of an expert become different?",
+        question=asked(upcycling),
+        problems=problems((1,), "fresh", **_SIZES),
+        models={"8 experts": MoEClassifier()},
+        grid={"before": shares},
+        measures=("accuracy", "entropy", "expert_cosine"),
+        run=LoadRun,
+        draw=_draw_upcycling,
+        findings=_upcycling_findings,
+    )
+
+
+def _upcycling_findings(results):
+    none, *copied = results.by("before").items()
+    for name, cell in copied:
+        apart = cell.interval("expert_cosine")
+        lost = cell.interval("accuracy", over=none[1])
+        yield Finding(
+            f"Copied after {name} of the epochs experts become different, with a mean cosine below "
+            f".5: {apart.with_mean(2)} ({none[1].mean('expert_cosine'):.2f} without copying).",
+            apart.below(0.5),
+        )
+        yield Finding(
+            f"They are as good as experts that start apart, to one point: "
+            f"{cell.mean('accuracy'):.1f} against {none[1].mean('accuracy'):.1f} %, "
+            f"{lost.with_mean(1, 'points', '+')}.",
+            lost.within(1),
+        )
+
+
+def _draw_upcycling(results):
+    figure, axes = panels(1, 3, (10, 3.6), grid="both")
+    labels = {"accuracy": "accuracy (%)", "entropy": "dispatch entropy (nats)"}
+    labels["expert_cosine"] = "mean cosine of two experts"
+    x = 100 * np.array(_SHARES)
+    for ax, (measure, label) in zip(axes[0], labels.items(), strict=True):
+        cells = results.by("before").values()
+        one, *others = np.array([cell.values(measure) for cell in cells]).T
+        ax.plot(x, one, ".", color=COLORS[5], alpha=0.6, label="one run")
+        for run in others:
+            ax.plot(x, run, ".", color=COLORS[5], alpha=0.6)
+        ax.plot(x, [cell.mean(measure) for cell in cells], "o-", color=COLORS[0], label="mean")
+        ax.set(xlabel="epochs of one expert before (%)", ylabel=label)
+        ax.set_xticks(x)
+    draw_level(axes[0, 2], 1)
+    legend(figure, labelled(axes[0, 0]))
+    return figure

@@ -1,0 +1,92 @@
+"""What is measured of claims that came after the paper."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+
+from sklearn_moe import MoEClassifier
+from sklearn_moe.callbacks import FreezeRouter
+from sklearn_moe.paper import _later_runs as later
+from sklearn_moe.paper import get_experiment
+from sklearn_moe.paper._run import Problem
+
+
+@pytest.mark.parametrize(
+    ("setting", "hard", "accuracy"), [(3, 75, 87.5), ("verify", 75, 87.5), (1, 85, 92.4)]
+)
+def test_a_single_expert_made_by_hand_reaches_the_limit(setting, hard, accuracy):
+    experiment = get_experiment("tight")
+    (problem,) = [p for p in experiment.problems if p.setting == setting]
+    problem = replace(problem, n_train=200, n_test=6000, data_seed=3)
+    run = later.HandMadeRun(problem, experiment.models["made by hand"], seed=0)
+    found = run.perform()
+    assert found["accuracy"] == pytest.approx(accuracy, abs=1)
+    assert found["hard_accuracy"] == pytest.approx(hard, abs=2)
+
+
+def test_rare_clusters_are_rare():
+    problem = later.RareClusters(1, n_train=1500, n_test=500, rare=(0.06, 0.03))
+    X, y, clusters, hard, _ = problem.draw(0)
+    assert len(X) == len(y) == len(hard) == 2000
+    np.testing.assert_array_equal(np.bincount(clusters), [910, 910, 120, 60])
+    assert 0 < np.mean(clusters[:1500] == 3) < 0.05  # those for training, too
+
+
+def test_pruning_counts_what_is_left_by_each_order():
+    problem = later.RareClusters(1, n_train=1000, n_test=500)
+    model = MoEClassifier(6, random_state=0, max_iter=100, tol=None)
+    fitted, found = later.PruningRun(problem, model, 0).fit(clone(model))
+    X, y, clusters, *_ = problem.draw(0)
+    for order in later.ORDERS:
+        assert found["pruned"][order]["accuracy"][-1] == pytest.approx(found["accuracy"])
+    right = fitted.predict(X[1000:]) == y[1000:]
+    worst = min(100 * right[clusters[1000:] == k].mean() for k in range(4))
+    assert found["pruned"]["load"]["worst"][-1] == pytest.approx(worst)
+    assert found["pruned"]["load"]["accuracy"][0] < found["accuracy"]
+
+
+def test_a_router_that_stops_stays_as_it_is(monkeypatch):
+    monkeypatch.setattr(later.ContinualRun, "n_epochs", 3)
+    problem = Problem(1, n_train=400, n_test=200)
+    models = [MoEClassifier(4, random_state=0, callbacks=c) for c in ([FreezeRouter(12)], None)]
+    runs = [later.ContinualRun(problem, model, 0).fit(model) for model in models]
+    (stopped, a), (other, b) = runs
+    assert len(a["rounds"]) == 16
+    np.testing.assert_array_equal(a["rounds"][:4], b["rounds"][:4])
+    rows = [model.module_.router.network.weight.detach().numpy() for model in (stopped, other)]
+    assert np.abs(rows[0]).max() > 0
+    assert not np.allclose(*rows)
+    assert a["accuracy"] == pytest.approx(a["rounds"][-1])
+
+
+@pytest.mark.parametrize("gate", ["softmax", "sigmoid"])
+def test_gated_units_are_found_again(gate):
+    problem = later.GatedUnits(gate, n_train=3000, n_test=500, noise=0.01)
+    run = later.RateRun(problem, later.GatedSum(gate), seed=0)
+    model, found = run.fit(clone(run.estimator))
+    assert found["error"] < 0.003
+    assert found["voronoi"] < 0.5
+    X, y, *_ = problem.draw(0)
+    assert np.std(y[:3000] - model.predict(X[:3000])) == pytest.approx(0.01, rel=0.1)
+    rows = np.c_[X[3000:], np.ones(500)] @ model.parameters_["scores"].detach().numpy().T
+    gates = np.exp(rows)
+    gates = gates / gates.sum(1, keepdims=True) if gate == "softmax" else gates / (1 + gates)
+    weight = gates.mean(0) * np.abs(model.parameters_["out"].detach().numpy())
+    experts, true = model.parameters_["experts"].detach().numpy(), later._TRUE["experts"]
+    nearest = [min(np.linalg.norm(e - t) for t in true) for e in experts]
+    assert found["voronoi"] == pytest.approx(np.average(nearest, weights=weight))
+
+
+def test_rows_that_are_alike_have_cosine_one():
+    problem = Problem(1, n_train=600, n_test=200)
+    model = MoEClassifier(4, random_state=0, max_iter=20, tol=None)
+    run = later.LoadRun(problem, model, 0)
+    fitted, found = run.fit(clone(model))
+    assert found["max_violation"] == pytest.approx(4 * fitted.expert_load_.max() - 1)
+    weight = fitted.module_.router.network.weight
+    weight.data[:] = weight.data[:1] + 1
+    alike = run.measure(fitted, problem.draw(0))
+    assert alike["cosine"] == pytest.approx(1)
+    assert -1 / 3 - 1e-9 <= found["cosine"] < 1
