@@ -437,7 +437,8 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         before = len(net.history)
         progress = None
         if self.verbose and getattr(CURRENT_GROUP.get(), "rank", 0) == 0:
-            progress = Progress(total, f"{type(self).__name__}, {len(self.expert_kinds_)} experts")
+            name = f"{type(self).__name__}, {len(self.expert_kinds_)} experts"
+            progress = Progress(total, name, has_rows=self.verbose > 1)
         callbacks = [*(self.callbacks or ()), progress, *callbacks]
         callbacks = [callback for callback in callbacks if callback is not None]
         # The last draws of a fit. Further training draws from a seed: a generator would take more

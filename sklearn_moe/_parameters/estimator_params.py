@@ -429,7 +429,9 @@ class EstimatorParams(BaseEstimator):
 
     verbose : bool or int, default=0
         Whether to show a progress bar. At its end a line with the time remains, and early in a fit
-        that will take minutes there is a hint.
+        that will take minutes there is a hint. 2 also prints a row for each epoch: the training
+        loss, out-of-bag or validation loss and score, and the time. A star marks the least loss so
+        far, of rows that were not trained on if there are any.
 
     random_state : int, RandomState instance or None, default=None
         Source of the initial weights, the shuffling, the noise and the validation split.

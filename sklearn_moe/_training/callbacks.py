@@ -65,6 +65,8 @@ class Stopping(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Compare this epoch with the best one so far."""
+        if net.module_.dense_phase:  # of a single expert: the mixture is yet to come
+            return
         if self.score is None:
             score = -net.history[-1, "train_loss"]
         else:
@@ -179,11 +181,14 @@ class Progress(Callback):
         None: training ends by itself, and nobody knows when.
     name : str
         What is trained.
+    has_rows : bool, default=False
+        Whether to print a row of losses and scores for each epoch.
     """
 
-    def __init__(self, epochs, name):
+    def __init__(self, epochs, name, has_rows=False):
         self.epochs = epochs
         self.name = name
+        self.has_rows = has_rows
 
     def on_train_begin(self, net, **kwargs):
         """Open the bar."""
@@ -199,6 +204,8 @@ class Progress(Callback):
         self.bar_.set_postfix(loss=f"{net.history[-1, 'train_loss']:.4f}", refresh=False)
         self.bar_.update()
         elapsed = time.perf_counter() - self.start_
+        if self.has_rows:
+            self._print_row(net, elapsed)
         if self.n_planned_ and elapsed > _SOON:
             left = elapsed * (self.n_planned_ / (len(net.history) - self.n_before_) - 1)
             self.n_planned_ = 0
@@ -216,5 +223,20 @@ class Progress(Callback):
             loss, seconds = net.history[-1, "train_loss"], time.perf_counter() - self.start_
             self._print(f"{len(net.history)} epochs, training loss {loss:.4f}, {seconds:.1f} s")
 
+    def _print_row(self, net, elapsed):
+        """Print losses and score of an epoch; a star marks the least loss of unseen rows so far."""
+        history, losses = net.history, ("train_loss", "oob_loss", "valid_loss")
+        names = [n for n in (*losses, f"valid_{net.criterion_.score_name}") if n in history[-1]]
+        *_, judged = [name for name in names if name in losses]
+        so_far = history[self.n_before_ :, judged]
+        if len(so_far) == 1:
+            self._write("  ".join(["epoch", *(f"{name:>10}" for name in names), " seconds"]))
+        numbers = (f"{history[-1, name]:10.4f}" for name in names)
+        star = " *" * (so_far[-1] == min(so_far))
+        self._write("  ".join([f"{len(history):5}", *numbers, f"{elapsed:8.1f}{star}"]))
+
     def _print(self, text):
-        self.bar_.write(f"{self.name}: {text}", file=sys.stderr)
+        self._write(f"{self.name}: {text}")
+
+    def _write(self, text):
+        self.bar_.write(text, file=sys.stderr)

@@ -290,6 +290,19 @@ def test_a_file_gets_a_line_per_fit(table, capsys):
     assert re.fullmatch(r"MoEClassifier, 3 experts: 4 epochs, training loss 0.\d+, [\d.]+ s\n", err)
 
 
+def test_a_row_per_epoch_marks_the_least_loss(table, capsys):
+    clf = classifier(verbose=2, early_stopping=True).fit(*table)
+    header, *rows, _ = capsys.readouterr().err.splitlines()
+    assert header.split() == ["epoch", "train_loss", "valid_loss", "valid_acc", "seconds"]
+    history = clf.net_.history
+    for epoch, row in enumerate(rows):
+        numbers = [f"{history[epoch, n]:.4f}" for n in header.split()[1:-1]]
+        assert row.split()[: 1 + len(numbers)] == [str(epoch + 1), *numbers]
+        losses = history[: epoch + 1, "valid_loss"]
+        assert row.endswith("*") == (losses[-1] == min(losses))
+    assert len(rows) == len(history)
+
+
 def test_a_long_fit_says_early_what_shortens_it(table, capsys, monkeypatch):
     for name in ("_SOON", "_LONG"):
         monkeypatch.setattr(f"sklearn_moe._training.callbacks.{name}", 0)
