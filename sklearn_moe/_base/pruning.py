@@ -32,7 +32,7 @@ def prune_experts(model: Any, n_experts: int, *, order: str | ArrayLike = "load"
         Fitted, with experts of one kind. It is not changed.
 
     n_experts : int
-        Number of experts to keep, from 1 to those that there are.
+        Number of experts to keep, from 1, or `top_k`, to those that there are.
 
     order : {"load", "router", "experts"} or array-like of shape (n_experts,), default="load"
         The importance of each expert: the share of the training samples that it gets; the norm of
@@ -43,13 +43,14 @@ def prune_experts(model: Any, n_experts: int, *, order: str | ArrayLike = "load"
     -------
     pruned : MoEClassifier or MoERegressor
         Its `expert_load_` is that of the experts that are kept, divided by its sum. What was
-        measured out-of-bag or by a validation, of the mixture as it was, is left out.
+        measured out-of-bag or by a validation, of the mixture as it was, is left out, but the scale
+        of a regressor's intervals stays as it is.
 
     Raises
     ------
     ValueError
-        If `n_experts` is not between 1 and the number of experts, the order is not known or does
-        not have a number per expert, or the experts are of several kinds.
+        If `n_experts` is not between `top_k` and the number of experts, the order is not known or
+        does not have a number per expert, or the experts are of several kinds.
     NotFittedError
         If the model is not fitted.
 
@@ -103,7 +104,8 @@ def prune_experts(model: Any, n_experts: int, *, order: str | ArrayLike = "load"
     pruned.expert_kinds_ = model.expert_kinds_[kept]
     load = model.expert_load_[kept]
     pruned.expert_load_ = load / max(load.sum(), np.finfo(load.dtype).tiny)
-    for name in [name for name in vars(pruned) if name.startswith(("oob_", "validation_"))]:
+    measured = [n for n in vars(model) if n.startswith(("oob_", "validation_")) and n[-1] == "_"]
+    for name in measured:
         del pruned.__dict__[name]
     return pruned
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import softmax
+from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, MoERegressor, prune_experts
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
@@ -70,6 +71,7 @@ def test_all_parts_but_the_experts_stay():
         if not name.startswith("experts."):
             entries = value[kept] if value.shape[:1] == (5,) else value
             assert torch.equal(new[name], entries), name
+    assert clone(pruned).get_params().keys() == model.get_params().keys()
     for expert, m in zip(pruned.module_.experts, kept, strict=True):
         for name, value in model.module_.experts[m].state_dict().items():
             assert torch.equal(expert.state_dict()[name], value)
@@ -88,3 +90,10 @@ def test_what_cannot_be_pruned_is_refused(fitted):
     pool = MoERegressor(max_iter=2, tol=None, random_state=0).fit(table, table[:, 0])
     with pytest.raises(ValueError, match="several kinds"):
         prune_experts(pool, 2)
+    bag = MoERegressor(4, expert="mlp", max_iter=2, random_state=0).fit(table, table[:, 0])
+    pruned = prune_experts(bag, 2)
+    assert hasattr(bag, "oob_prediction_")
+    assert not hasattr(pruned, "oob_prediction_")
+    assert pruned.validation_fraction == bag.validation_fraction
+    both = (model.expert_predict(table) for model in (pruned, bag))
+    np.testing.assert_allclose(next(both), next(both)[:, np.argsort(-bag.expert_load_)[:2]])
