@@ -117,6 +117,7 @@ class RouterParams(_PartParams):
         become copies of it, with the state of its optimizer: a network is trained first, and split
         into experts later [3]_. The outputs are the same before and after. For routers that choose
         ("top1", "topk", "noisy_topk", "sampled"), with noise, so that the copies become different.
+        Until then nothing ends the training early.
 
     learning_rate : float, default="auto"
         Learning rate of the router. "auto" is 0.0015 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
