@@ -1,6 +1,7 @@
 """Draw the figures of README.md and of the first page: `python docs/make_figures.py`.
 
 The rules are those of the first code of README.md; each other figure is the first of an example.
+Of some, one panel is also the picture of the example in the gallery, where several are too small.
 """
 
 import re
@@ -17,6 +18,10 @@ from sklearn.linear_model import LinearRegression
 from sklearn_moe.inspection import expert_colors, region_rules
 
 FIGURES = {"square": "plot_square", "penguins": "plot_regimes"}
+PANELS = {  # of the first figure of an example
+    **{"plot_intervals": 0, "plot_regimes": 1, "plot_trust": 1, "plot_square": 1},
+    "plot_hierarchical_mixture": 0,
+}
 DOCS = Path(__file__).parent
 
 
@@ -54,10 +59,18 @@ def main():
     draw_rules()
     plt.figure(1).savefig(DOCS / "figures" / "rules.png", dpi=110)
     plt.close("all")
-    for name, example in FIGURES.items():
+    names = {example: name for name, example in FIGURES.items()}
+    for example, panel in PANELS.items():
         with patch.object(plt, "show"):
             runpy.run_path(str(DOCS.parent / "examples" / f"{example}.py"))
-        plt.figure(1).savefig(DOCS / "figures" / f"{name}.png", dpi=110, bbox_inches="tight")
+        figure = plt.figure(1)
+        if example in names:
+            path = DOCS / "figures" / f"{names[example]}.png"
+            figure.savefig(path, dpi=110, bbox_inches="tight")
+        figure.draw_without_rendering()
+        box = figure.axes[panel].get_tightbbox().transformed(figure.dpi_scale_trans.inverted())
+        path = DOCS / "figures" / f"{example}_panel.png"
+        figure.savefig(path, dpi=400 / box.width, bbox_inches=box.padded(0.05))
         plt.close("all")
 
 

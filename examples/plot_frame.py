@@ -127,3 +127,5 @@ print(again.predict_proba(new).round(2))
 # %%
 # .. [#] Gorman, Williams, Fraser (2014), `doi:10.1371/journal.pone.0090081
 #    <https://doi.org/10.1371/journal.pone.0090081>`_; the data are in the public domain (CC0).
+
+# sphinx_gallery_thumbnail_number = 2

@@ -155,3 +155,5 @@ for place, part in zip(["suburbs", "center"], nested.experts_, strict=True):
     sign = 1 if slope_of(part.experts_[1]) < 3 else -1  # towards the van
     for name, weight in zip(X, sign * part.gate_[-1].coef_[0], strict=True):
         print(f"{place:8} {name:16} {weight:+.1f}")
+
+# sphinx_gallery_thumbnail_path = "figures/plot_hierarchical_mixture_panel.png"

@@ -102,3 +102,5 @@ for level, quantile in zip(levels, model.predict_quantiles(car, levels)[0], stri
 # %%
 # The coverage is measured, not guaranteed; :doc:`/regression` has it for ten tables, and says where
 # the widths come from.
+
+# sphinx_gallery_thumbnail_path = "figures/plot_intervals_panel.png"

@@ -126,3 +126,5 @@ for name, rival in rivals.items():
 #
 # :doc:`/regimes` has more: gates with categories, classes, how to choose the number of experts, and
 # results on 28 real tables.
+
+# sphinx_gallery_thumbnail_path = "figures/plot_regimes_panel.png"

@@ -61,7 +61,7 @@ from sklearn.inspection import DecisionBoundaryDisplay
 
 from sklearn_moe.inspection import DecisionRegionDisplay
 
-figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8), layout="constrained")
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.8), layout="compressed")
 options = {"response_method": "predict", "grid_resolution": 300, "eps": 0.1, "cmap": "Greys"}
 DecisionBoundaryDisplay.from_estimator(network, X_test, ax=left, vmin=0, vmax=4, **options)
 for value, marker in (("no", "o"), ("yes", "x")):
@@ -91,3 +91,5 @@ plt.show()
 from sklearn_moe.metrics import specialization_report
 
 print(specialization_report(mixture, X_test, y_test, part, random_state=0))
+
+# sphinx_gallery_thumbnail_path = "figures/plot_square_panel.png"

@@ -127,3 +127,5 @@ print(str(region_rules(stack, X, y)).split("Change")[0])
 #
 # :ref:`which-model` has more: gates of your own, numbers in place of classes, and what was measured
 # on 23 tables.
+
+# sphinx_gallery_thumbnail_path = "figures/plot_trust_panel.png"

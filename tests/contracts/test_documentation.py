@@ -3,7 +3,9 @@
 import doctest
 import importlib
 import inspect
+import io
 import re
+import runpy
 import textwrap
 from itertools import chain
 from pathlib import Path
@@ -102,6 +104,42 @@ def test_dead_links_are_found(tool, tmp_path):
     (tmp_path / "b.html").write_text('<p id="c">')
     found = tool("check_links").dead_links(tmp_path)
     assert sorted(found) == sorted((Path("a.html"), link) for link in dead)
+
+
+def shown_texts(figure):
+    """Yield the texts of a figure as it is saved, with their boxes; no ticks beyond an axis."""
+    figure.savefig(io.BytesIO())
+    beyond = set()
+    for axis in (axis for ax in figure.axes for axis in (ax.xaxis, ax.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+            if not low - 1e-9 <= tick.get_loc() <= high + 1e-9:
+                beyond |= {tick.label1, tick.label2}
+    for text in figure.findobj(lambda artist: hasattr(artist, "get_fontsize")):
+        if text.get_visible() and text.get_text().strip() and text not in beyond:
+            yield text.get_text(), text.get_window_extent()
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(path.stem for path in ROOT.glob("examples/plot_*.py")))
+def test_figures_of_the_examples_are_whole_and_their_texts_apart(name, pyplot, monkeypatch):
+    path = ROOT / "examples" / f"{name}.py"
+    if "fetch_cifar10" in path.read_text():
+        pytest.skip("needs a download")
+    monkeypatch.setattr(pyplot, "show", lambda: None)
+    runpy.run_path(str(path))
+    for figure in map(pyplot.figure, pyplot.get_fignums()):
+        texts = [*shown_texts(figure)]
+        for index, (text, box) in enumerate(texts):
+            assert box.x0 > -1, text
+            assert box.y0 > -1, text
+            assert box.x1 < figure.bbox.width + 1, text
+            assert box.y1 < figure.bbox.height + 1, text
+            for other, its in texts[:index]:
+                width = min(box.x1, its.x1) - max(box.x0, its.x0)
+                height = min(box.y1, its.y1) - max(box.y0, its.y0)
+                assert text == other or min(width, height) < 2, (text, other)
 
 
 def blocks():
