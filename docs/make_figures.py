@@ -1,7 +1,7 @@
 """Draw the figures of README.md and of the first page: `python docs/make_figures.py`.
 
 The rules are those of the first code of README.md; each other figure is the first of an example.
-Of some, one panel is also the picture of the example in the gallery, where several are too small.
+Of some, one panel is also the thumbnail of the example in the gallery, where several are too small.
 """
 
 import re
