@@ -119,9 +119,11 @@ def _examples_first(content):
     places = [i for i, part in enumerate(content) if isinstance(part, nodes.field_list)]
     if "Examples" in titles and places:
         start = titles.index("Examples")
-        if places[0] < start:
-            examples = content[start:]
-            del content[start:]
+        members = [i for i, part in enumerate(content) if isinstance(part, addnodes.desc)]
+        stop = min((i - 1 for i in members), default=len(content))  # an entry of the index first
+        if places[0] < start < stop:
+            examples = content[start:stop]
+            del content[start:stop]
             content[places[0] : places[0]] = examples
 
 
