@@ -132,6 +132,59 @@ def verdicts():
     ).format(**counts)
 
 
+def later():
+    """Yield what later.rst says of claims that followed the paper."""
+    spans = r"(\S+) % \(95 % interval (\S+) to (\S+)\)"
+    tight = [found("tight", f"Setting {s}: the limit of 87.5", spans) for s in (3, "verify")]
+    yield "{} % {} to {} on setting 3 and {} % {} to {} on".format(*tight[0], *tight[1])
+    below = [
+        found("tight", f"Setting {s}: training", r"by hand (\S+) %.*: (\S+) points more")
+        for s in (3, "verify", 1, 2)
+    ]
+    yield f"{below[2][0]} % on setting 1 and {below[3][0]} % on setting 2"
+    yield "by {}, {}, {} and {} points".format(*(gap for _, gap in below))
+    orders = r"router (\S+) %.*load (\S+) %.*experts (\S+) %.*random (\S+) %"
+    gain = r"(\S+) points \(95 % interval (\S+) to (\S+)\)"
+    left = "{} % by the router, {} % by load, {} % by the experts, {} % at random"
+    for start in ("clusters of one size", "rare clusters"):
+        yield left.format(*found("pruning", f"{start}, 4 of 16", orders))
+        for other in ("at random", "by load"):
+            claim = f"{start}: by the router's norm more is left than {other}"
+            yield "{} points {} to {}".format(*found("pruning", claim, gain))
+    forgets = r"less: (\S+) against (\S+) points, \+?(\S+) \(95 % interval (\S+) to (\S+)\)"
+    stops = [found("continual", f"A router that stops after cycle {n}", forgets) for n in (1, 2, 3)]
+    yield "{}, {} and {} points".format(*(stop[0] for stop in stops))
+    yield f"{stops[0][1]} without a stop"
+    yield ", ".join("{} {} to {}".format(*stop[2:]) for stop in stops)
+    ends = r"([+-]\S+) (?:points )?\(95 % interval (\S+) to (\S+)\)"
+    for m in (4, 8, 16):
+        even = found("loss_free", f"{m} experts: the bias balances", ends)
+        right = found("loss_free", f"{m} experts: the bias leaves", ends)
+        even, right = ([plain(part.lstrip("+")) for part in parts] for parts in (even, right))
+        yield "{} experts: MaxVio {} {} to {}, {} points {} to {}".format(m, *even, *right)
+    exponent = r"exponent (\S+) \(95 % interval (\S+) to (\S+)\)"
+    for gate in ("softmax", "sigmoid"):
+        yield "{} {} {} to {}".format(
+            gate, *found("gate_rates", f"The function by {gate}", exponent)
+        )
+    steeper = r"softmax (\S+) .*sigmoid (\S+) .*steeper by (\S+) \(95 % interval (\S+) to (\S+)\)"
+    yield "{} by softmax, {} by sigmoid gates: the sigmoid's is steeper by {} {} to {}".format(
+        *found("gate_rates", "Experts are estimated", steeper)
+    )
+    cosine = r"cosine (\S+) without, (\S+) with it, (\S+) \(95 % interval (\S+) to (\S+)\)"
+    for m in (8, 16):
+        yield "{} experts {} without, {} with it: {} {} to {}".format(
+            m, *found("alike_rows", f"{m} experts: a loss", cosine)
+        )
+    apart = r"below \.5: (\S+) \("
+    shares = [found("upcycling", f"Copied after {s} %", apart)[0] for s in (10, 25, 50)]
+    yield "mean cosine {}, {} and {}".format(*shares)
+    cells = [values("upcycling", before=f"{s} %") for s in (0, 10, 25, 50)]
+    texts = (number(cell.mean(), 1) for cell in cells[1:])
+    yield "{}, {} and {} %".format(*texts)
+    yield f"{number(cells[0].mean(), 1)} % without copying"
+
+
 def gains(settings, other):
     """Return what nonlinear mixtures are better by, as differences of all runs."""
     for setting in settings:
@@ -412,6 +465,7 @@ def when():
         ("docs/paper.rst", lambda: (of_mixtures(*key) for key in PUBLISHED)),
         ("docs/paper.rst", verdicts),
         ("docs/paper_results.rst", three_times),
+        ("docs/later.rst", later),
         ("docs/images.rst", image_tables),
         ("docs/image_tasks.rst", image_tasks),
         ("docs/routers.rst", routers),

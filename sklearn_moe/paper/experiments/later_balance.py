@@ -78,11 +78,13 @@ def _draw_loss_free(results):
         for (kind, weights), color in zip(_WEIGHTS.items(), COLORS, strict=False):
             path = [cells[f"{kind}, {w:g}"] for w in weights]
             x, y = ([c.mean(m) for c in path] for m in ("max_violation", "accuracy"))
-            for cell, weight, *place in zip(path, weights, x, y, strict=True):
+            for cell in path:
                 runs = (cell.values(m) for m in ("max_violation", "accuracy"))
                 ax.plot(*runs, ".", color=color, alpha=0.3)
-                style = {"textcoords": "offset points", "color": color, "fontsize": 8}
-                ax.annotate(f"{weight:g}", place, (5, -11), **style)
+            style = {"textcoords": "offset points", "color": color, "fontsize": 8}
+            above = 4 if kind == "switch" else -11
+            for weight, *place in [*zip(weights, x, y, strict=True)][1:]:  # the least does nothing
+                ax.annotate(f"{weight:g}", place, (5, above), **style)
             ax.plot(x, y, "o-", color=color, label={"switch": "a loss", "bias": "a bias"}[kind])
         none = cells[_NONE]
         ax.plot(none.mean("max_violation"), none.mean("accuracy"), "k*", ms=10, label="no balance")
