@@ -471,6 +471,7 @@ def when():
         ("docs/routers.rst", routers),
         ("docs/linear_experts.rst", departures),
         ("README.md", tables),
+        ("README.md", lambda: [[*verdicts()][1].split(" that the")[0]]),
         ("docs/when.rst", when),
     ],
 )
