@@ -32,7 +32,7 @@ test-gpu: $(VENV)/test
 
 # What is taken from other packages, with the lowest versions that pyproject.toml allows and with the
 # newest: make test-lowest PYTHON=python3.10. Old versions warn of each other: not our business.
-ESTIMATORS = classifier images parameters regressor tables
+ESTIMATORS = classifier images parameters tables
 TOUCHING = $(ESTIMATORS:%=estimators/test_%.py) nn/test_optim.py persistence preprocessing \
 	training/test_callbacks.py training/test_net.py contracts/test_sklearn_checks.py
 test-lowest: WARNINGS = -W ignore::DeprecationWarning

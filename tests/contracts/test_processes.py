@@ -32,8 +32,8 @@ def test_every_kind_of_process_makes_the_same_model(method):
     if method == "fork" and other_device:
         pytest.skip("autograd has a thread for each device, and no thread survives a fork")
     expected = answers()
-    with multiprocessing.get_context(method).Pool(2) as pool:
-        for found in pool.starmap(answers, [()] * 4):
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        for found in pool.starmap(answers, [()] * 2):
             np.testing.assert_array_equal(found, expected)
 
 
@@ -49,6 +49,6 @@ def test_processes_of_a_search_score_as_one():
     expected = scores("sequential")
     np.testing.assert_array_equal(scores("loky", n_jobs=2), expected)
     dask = pytest.importorskip("distributed")
-    with dask.LocalCluster(2, threads_per_worker=1, dashboard_address=None) as cluster:
+    with dask.LocalCluster(1, threads_per_worker=1, dashboard_address=None) as cluster:
         with dask.Client(cluster):
             np.testing.assert_array_equal(scores("dask"), expected)

@@ -18,30 +18,33 @@ from sklearn.utils.estimator_checks import check_estimator
 from sklearn_moe import MixtureClassifier, MixtureRegressor, MoEClassifier, MoERegressor
 from sklearn_moe.nn import BALANCES, LOSSES, NOISES, ROUTERS
 
-# The checks want some skill, and are few steps.
-N_EPOCHS = {MoEClassifier: 25, MoERegressor: 60}
+# The checks want some skill, which large steps give after a few epochs; one of them sets
+# max_iter=1000, where `tol` ends the fit.
+BRIEF = {"learning_rate_init": 0.05, "tol": 0.05}
+N_EPOCHS = {MoEClassifier: 6, MoERegressor: 15}
 # A vector is one patch: no other gate has a gradient, and there is no second one to pick.
-NEEDS = {"patch_choice": {"router__gate": "sigmoid", "top_k": 1}, "relu": {"max_iter": 100}}
+NEEDS = {"patch_choice": {"router__gate": "sigmoid", "top_k": 1}}
 FAST = ["default", "numbers"]
-TREE = DecisionTreeClassifier(max_leaf_nodes=4)
+TREE, STUMP = DecisionTreeClassifier(max_leaf_nodes=4), DecisionTreeClassifier(max_depth=1)
 EXACT = LogisticRegression(solver="newton-cholesky", tol=1e-10)  # weights are rows to all digits
 MIXTURES = [
-    MixtureRegressor(n_init=1, max_iter=20),
-    MixtureClassifier(n_init=1, max_iter=5),
-    MixtureRegressor(Ridge(), gate=TREE, n_init=1, max_iter=20),
-    MixtureRegressor(gate=EXACT, n_init=2),
-    MixtureRegressor(method="hard", n_init=2, max_iter=20),
-    MixtureRegressor(init="lines", n_init=1, max_iter=20),
-    MixtureRegressor(n_components="auto", n_init=1, max_iter=20),
-    MixtureClassifier(gate=TREE, n_init=1, max_iter=10),
-    MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=1, max_iter=5),
-    MixtureClassifier(method="stochastic", n_init=1, max_iter=8),
-    MixtureClassifier(DecisionTreeClassifier(max_depth=1), n_init=1, max_iter=10),
-    MixtureClassifier(n_components=1),
-    MixtureRegressor([Ridge(), DecisionTreeRegressor(max_depth=3)], method="stack"),
-    MixtureClassifier([EXACT, GaussianNB()], method="stack", gate=EXACT, cv=3),
+    MixtureRegressor(n_init=1, max_iter=2),
+    MixtureClassifier(n_init=1, max_iter=1),
+    MixtureRegressor(Ridge(), gate=TREE, n_init=1, max_iter=5),
+    MixtureRegressor(gate=EXACT, n_init=2, max_iter=3),
+    MixtureRegressor(Ridge(), gate=EXACT, method="hard", n_init=2, max_iter=5),
+    MixtureRegressor(gate=EXACT, init="lines", n_init=1, max_iter=5),
+    MixtureRegressor(Ridge(), n_components="auto", gate=EXACT, n_init=1, max_iter=2),
+    MixtureClassifier(gate=TREE, n_init=1, max_iter=2),
+    MixtureClassifier(EXACT, gate=make_pipeline(PolynomialFeatures(), EXACT), n_init=1, max_iter=2),
+    MixtureClassifier(STUMP, gate=EXACT, method="stochastic", n_init=1, max_iter=5),
+    MixtureClassifier(STUMP, gate=EXACT, n_init=1, max_iter=5),
+    MixtureClassifier(n_components=1, n_init=1, max_iter=2),
+    MixtureRegressor(
+        [Ridge(), DecisionTreeRegressor(max_depth=3)], method="stack", gate=TREE, cv=2
+    ),
+    MixtureClassifier([EXACT, GaussianNB()], method="stack", gate=TREE, cv=3),
 ]
-RATES = {"normalized": {"learning_rate_init": 0.05}, "one expert": {"max_iter": 50}}
 
 
 def brief(estimator, **parameters):
@@ -49,15 +52,16 @@ def brief(estimator, **parameters):
         "n_experts": 1 if estimator.n_experts == 1 else 3,
         "max_iter": N_EPOCHS[type(estimator)],
     }
-    return clone(estimator).set_params(**small | parameters)
+    return clone(estimator).set_params(**BRIEF | small | parameters)
 
 
 def others():
     """Yield estimators with every router, balance, noise and loss, some of them at a time."""
-    yield from (MoEClassifier(max_iter=25), MoERegressor(max_iter=60), *MIXTURES[2:])
+    yield from (clone(model()).set_params(max_iter=n, **BRIEF) for model, n in N_EPOCHS.items())
+    yield from MIXTURES[2:]
     for name, (kind, estimator) in REPRESENTATIVES.items():
         if kind == "table" and name not in (*FAST, "switch"):  # which "top1" has below
-            yield brief(estimator, **RATES.get(name, {}))
+            yield brief(estimator, **({"learning_rate_init": 0.1} if name == "sgd" else {}))
     losses = {
         MoEClassifier: cycle(n for n, spec in LOSSES.items() if spec.classes and n != "margin"),
         MoERegressor: cycle(n for n, spec in LOSSES.items() if spec.regression),
@@ -67,10 +71,8 @@ def others():
     for router, model in zip(ROUTERS, cycle(losses), strict=False):
         options = {"router": router, "loss": next(losses[model])} | NEEDS.get(router, {})
         options |= {"balance": next(balances, None), "router__noise": next(noises, "auto")}
-        yield brief(model(), **options)
-    # Without any noise it finds its way more slowly.
-    slow = {"router__noise": None, "max_iter": 100}
-    yield brief(MoEClassifier(), router="top1", balance="bias", **slow)
+        yield brief(model(), expert="mlp", **options)
+    yield brief(MoEClassifier(), expert="mlp", router="top1", balance="bias", router__noise=None)
 
 
 @pytest.fixture

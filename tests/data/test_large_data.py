@@ -136,7 +136,7 @@ def use(X, y, weight):
 warnings.simplefilter("ignore")
 use(X[:300].copy(), y[:300], weight[:300])  # what libraries load once
 data = next(int(line.split()[1]) for line in open("/proc/self/status") if "VmData" in line)
-resource.setrlimit(resource.RLIMIT_DATA, (data * 1024 + 200_000_000,) * 2)
+resource.setrlimit(resource.RLIMIT_DATA, (data * 1024 + 100_000_000,) * 2)
 use(X, y, weight)
 try:
     np.ones(1_000_000_000, np.uint8)
@@ -150,14 +150,14 @@ except MemoryError:
 @pytest.mark.parametrize(
     ("kind", "shape", "dtype"),
     [
-        ("table", (2048,), np.float32),
+        ("table", (1024,), np.float32),
         ("patches", (16, 128), np.float32),
         ("images", (3, 128, 128), np.uint8),
         ("rows", (3 * 128 * 128,), np.uint8),
     ],
 )
-def test_256_megabytes_are_read_with_200(kind, shape, dtype, tmp_path):
-    size = 2**28 // (math.prod(shape) * np.dtype(dtype).itemsize)
+def test_128_megabytes_are_read_with_100(kind, shape, dtype, tmp_path):
+    size = 2**27 // (math.prod(shape) * np.dtype(dtype).itemsize)
     X = np.lib.format.open_memmap(tmp_path / "X.npy", "w+", dtype, (size, *shape))
     some = np.random.default_rng(0).integers(256, size=(500, *shape))
     for start in range(0, size, 500):

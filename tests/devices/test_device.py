@@ -156,9 +156,8 @@ EVERY_EXPERT = [
 def test_experts(device, expert):
     kind = {2: "table", 3: "patches", 4: "images"}[EXPERTS[expert].ndim]
     deep = is_deep(expert)
-    routers = ["top1", "sigmoid"] if deep else ["top1"]
     # Merged experts cannot keep statistics of their batches.
-    routers += ["merge"] if expert.endswith("_gn") else []
+    routers = ["top1", *(["merge"] if expert.endswith("_gn") else ["sigmoid"] * deep)]
     options = narrow(expert, 8 if deep else 4) | {"trunk": None}
     options |= {"n_experts": 2, "max_iter": 1} if deep else {}
     for router in routers:

@@ -96,8 +96,8 @@ def test_the_scale_is_that_of_samples_that_were_not_trained_on():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(400, 10)), rng.normal(size=400)  # nothing to be learned
     for stop, low, high in (("out_of_bag", 0.85, 1.3), (True, 0.85, 1.3), (False, 0, 0.6)):
-        options = {"early_stopping": stop, "tol": None, "max_iter": 300, "random_state": 0}
-        reg = MoERegressor(8, expert="mlp", **options).fit(X, y)
+        options = {"early_stopping": stop, "tol": None, "max_iter": 130, "random_state": 0}
+        reg = MoERegressor(8, expert="mlp", learning_rate_init=0.01, **options).fit(X, y)
         assert low < reg.scale_[0] < high
 
 

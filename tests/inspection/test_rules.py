@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import raises
+from helpers import brief_fits, raises
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse
 from sklearn.base import clone, is_classifier
@@ -514,25 +514,23 @@ def as_written(rules, rows):
     return np.array([scope["predict"](row) for row in rows])
 
 
+@brief_fits
 def test_rules_in_python_predict_as_the_words_say():
     frame, price = shops()
     numbers = frame[["size", "age"]].fillna(40).to_numpy()
     low = numbers[:, 0] < 90
     by_size = np.where(low, 3 * numbers[:, 1], 500 - numbers[:, 1])
     stump = DecisionTreeClassifier(max_depth=1, random_state=0)
-    hard = MixtureRegressor(Ridge(), gate=stump, method="hard", random_state=0)
+    options = {"n_init": 1, "max_iter": 20, "random_state": 0}
+    hard = MixtureRegressor(Ridge(), gate=stump, method="hard", **options)
     noisy = by_size + 100 * np.random.default_rng(1).normal(size=len(numbers))
     cases = [
-        (MixtureRegressor(n_components=2, random_state=0), frame, price),
+        (MixtureRegressor(n_components=2, **options), frame, price),
         (clone(hard), numbers, by_size),
         (clone(hard).set_params(gate=None, method="em"), numbers, by_size),
-        (MixtureRegressor(Ridge(), 1, random_state=0), numbers, by_size),
-        (MixtureClassifier(gate=stump, random_state=0), numbers, np.where(noisy > 200, "b", "a")),
-        (
-            MixtureClassifier(n_components=1, random_state=0),
-            numbers,
-            np.digitize(noisy, [100, 300]),
-        ),
+        (MixtureRegressor(Ridge(), 1, **options), numbers, by_size),
+        (MixtureClassifier(gate=stump, **options), numbers, np.where(noisy > 200, "b", "a")),
+        (MixtureClassifier(n_components=1, **options), numbers, np.digitize(noisy, [100, 300])),
     ]
     for model, X, y in cases:
         rules = region_rules(model.fit(X, y), X)

@@ -220,7 +220,7 @@ def test_an_interrupt_that_a_fit_swallows_is_not_lost(tmp_path, monkeypatch):
 SCRIPT = """
 import sys, joblib
 from sklearn_moe.paper import run_experiment
-run_experiment(joblib.load(sys.argv[1]), sys.argv[2], runs=6, jobs=2, progress=False)
+run_experiment(joblib.load(sys.argv[1]), sys.argv[2], runs=4, jobs=2, progress=False)
 """
 
 
@@ -243,9 +243,9 @@ def test_killed_at_a_random_moment_it_goes_on_and_jobs_change_nothing(tmp_path):
     done = {path: path.stat().st_mtime_ns for path in stored(out)}
     assert done
     found, expected = (
-        run_experiment(joblib.load(experiment), of, runs=6, progress=False) for of in (out, whole)
+        run_experiment(joblib.load(experiment), of, runs=4, progress=False) for of in (out, whole)
     )
-    assert ({path: path.stat().st_mtime_ns for path in done}, len(numbers(found))) == (done, 6)
+    assert ({path: path.stat().st_mtime_ns for path in done}, len(numbers(found))) == (done, 4)
     assert numbers(found) == numbers(expected)
 
 

@@ -610,7 +610,7 @@ def kill_at_random_moments(n):
     torch.set_num_threads(1)
     X = np.random.default_rng(0).normal(size=(120, 3, 4))
     y = (X[:, 0, 0] > 0).astype(int)
-    options = {"router": RouterParams("topk", upcycle=0.5), "balance": "bias", "max_iter": 15}
+    options = {"router": RouterParams("topk", upcycle=0.5), "balance": "bias", "max_iter": 8}
     model = classifier(**options, batch_size=30).fit(X, y)  # imports
     start = time.perf_counter()
     whole, seconds = trained(model.fit(X, y)), time.perf_counter() - start

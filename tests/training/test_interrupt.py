@@ -1,5 +1,6 @@
 """Ctrl-C reaches the caller at any moment, and leaves the estimator whole."""
 
+import copy
 import random
 import signal
 import threading
@@ -155,8 +156,9 @@ def interrupt_at_random_moments(n):
     torch.set_num_threads(1)
     (X, y), moments, lost, mixed = make_table(), random.Random(0), 0, 0
     two, main = y != "c", threading.get_ident()
+    of_two = MoEClassifier(**BRIEF | {"max_iter": 2}).fit(X[two], y[two])
     for i in range(n):
-        clf = MoEClassifier(**BRIEF | {"max_iter": 2}).fit(X[two], y[two])
+        clf = copy.deepcopy(of_two)
         model = clf.set_params(max_iter=10**6, verbose=i % 2, early_stopping=i % 3 == 0)
         if i % 5 == 0:
             model = GridSearchCV(clf.set_params(max_iter=20), {"n_experts": [2, 3] * 9}, cv=3)

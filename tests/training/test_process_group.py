@@ -323,13 +323,6 @@ def fits_together():
         return fits()
 
 
-def test_two_processes_make_the_model_of_one(tmp_path):
-    expected = fits()
-    for seen in on_two_processes(tmp_path, fits=fits_together)[0]:
-        for ours, theirs in zip(seen, expected, strict=True):
-            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
-
-
 def test_one_process_is_as_always(table):
     pytest.importorskip("accelerate")
     with data_parallel() as group:
@@ -372,10 +365,25 @@ def epochs_alone():
     return classifier(max_iter=rank + 1, batch_size=1).fit(X[rank:], y[rank:]).n_iter_
 
 
-@pytest.mark.slow
-def test_trouble_ends_all_and_a_process_that_dies_is_noticed(tmp_path):
+@pytest.fixture(scope="module")
+def processes(tmp_path_factory):
+    """What two processes found, which are started once: that takes longer than the fits."""
     functions = {name: partial(outcome, name) for name in TROUBLE}
-    n_epochs, *outcomes = on_two_processes(tmp_path, alone=epochs_alone, **functions)
+    folder = tmp_path_factory.mktemp("processes")
+    return on_two_processes(folder, fits=fits_together, alone=epochs_alone, **functions)
+
+
+@pytest.mark.slow
+def test_two_processes_make_the_model_of_one(processes):
+    expected = fits()
+    for seen in processes[0]:
+        for ours, theirs in zip(seen, expected, strict=True):
+            np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-9)
+
+
+@pytest.mark.slow
+def test_trouble_ends_all_and_a_process_that_dies_is_noticed(processes):
+    _, n_epochs, *outcomes = processes
     assert n_epochs == [1, 2]
     for (name, (_, expected, n_iter)), seen in zip(TROUBLE.items(), outcomes, strict=True):
         for wanted, (error, n_done, _, seconds) in zip(expected, seen, strict=True):

