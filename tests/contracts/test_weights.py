@@ -183,6 +183,6 @@ def test_balanced_classes_are_found_as_often():
             (np.r_[rng.normal(size=(n, 2)), rng.normal([2, 0], size=(m, 2))], np.arange(n + m) >= n)
             for n, m in ((8000, 20), (3000, 3000))
         )
-        model = MoEClassifier(class_weight="balanced", random_state=seed).fit(X, y)
+        model = MoEClassifier(3, expert="mlp", class_weight="balanced", random_state=seed).fit(X, y)
         found.append(recall_score(y_test, model.predict(X_test)))
     assert np.mean(found) == pytest.approx(0.84, abs=0.05)
