@@ -419,11 +419,16 @@ def image_tables():
 
 
 @cache
-def of_tables():
-    """Return the rows for all classification tables of docs/tables/tables.rst, by model."""
+def rows_of(title):
+    """Return the rows of the first of docs/tables/tables.rst with such a title."""
     text = (ROOT / "docs/tables/tables.rst").read_text(encoding="utf-8")
-    rows = csv.reader(line.strip() for line in text.split(".. csv-table::")[1].splitlines())
-    return {row[1]: row[2:] for row in rows if row and row[0] == "all"}
+    table = next(part for part in text.split(".. csv-table:: ") if part.startswith(title))
+    return [*csv.reader(line.strip() for line in table.splitlines())]
+
+
+def of_tables(title="Classification: means"):
+    """Return the rows for all tables, by model."""
+    return {row[1]: row[2:] for row in rows_of(title) if row and row[0] == "all"}
 
 
 README_ORDER = (
@@ -453,7 +458,19 @@ def when():
     """Yield the rows of the table of when.rst."""
     for model, name in NAMES.items():
         accuracy, _, log_loss, rank, *_ = of_tables()[model]
-        yield f"{name} {plain(log_loss)} {accuracy} {rank}"
+        time = float(of_tables("Classification: time")[model][0])
+        time = number(time, 1 if time > 0.05 else 2).removesuffix(".0")
+        yield f"{name} {plain(log_loss)} {accuracy} {rank} {time}"
+    yield from ratios("one expert", "CatBoost")
+
+
+def ratios(*models):
+    """Yield what the errors of the mixture are, relative to those of other models."""
+    wanted = [("Classification", model) for model in models] + [("Regression", "CatBoost")]
+    for kind, model in wanted:
+        (row,) = (row for row in rows_of(f"{kind}: MoE over") if row and row[0] == model)
+        ratio, low, high = map(plain, re.findall(r"[\d.]+", row[3]))
+        yield from (ratio, f"{low} to {high}")
 
 
 @pytest.mark.parametrize(
@@ -473,6 +490,8 @@ def when():
         ("README.md", tables),
         ("README.md", lambda: [[*verdicts()][1].split(" that the")[0]]),
         ("docs/when.rst", when),
+        ("docs/peers.rst", lambda: ratios("one expert", "LightGBM", "CatBoost")),
+        ("docs/measured.md", lambda: ratios("one expert", "CatBoost")),
     ],
 )
 def test_numbers_are_those_of_the_results(name, texts):
