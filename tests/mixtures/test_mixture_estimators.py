@@ -144,18 +144,18 @@ def test_draws_have_the_moments_of_the_mixture(lines, of_counts):
 
 
 def test_mixture_of_mixtures_has_their_densities():
-    X, y, _ = three_rules(0, 600)
-    y = np.where(np.arange(600) % 2, y, y + 8)  # two modes in every regime
+    X, y, _ = three_rules(0, 300)
+    y = np.where(np.arange(300) % 2, y, y + 8)  # two modes in every regime
     inner = MixtureRegressor(gate=None, init="lines", n_init=2, max_iter=20, tol=1e-3, min_prior=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # brief inner fits
-        mixture = MixtureRegressor(inner, gate=TREE, n_init=2, max_iter=15, random_state=0)
+        mixture = MixtureRegressor(inner, gate=TREE, n_init=1, max_iter=8, random_state=0)
         mixture.fit(X, y)
     parts = [e.score_samples(X, y) for e in mixture.experts_]
     expected = np.logaddexp(*(np.log(mixture.gate_proba(X)).T + parts))
     assert_allclose(mixture.score_samples(X, y), expected)
     found = mixture.cdf(X, mixture.predict_quantiles(X, [0.05, 0.5, 0.95]))
-    assert_allclose(found, np.tile([0.05, 0.5, 0.95], (600, 1)), atol=1e-6)
+    assert_allclose(found, np.tile([0.05, 0.5, 0.95], (300, 1)), atol=1e-6)
     assert_allclose(mixture.sample_y(X, 500, 0).mean(axis=1), mixture.predict(X), atol=1.5)
     assert isinstance(mixture.n_parameters_, int)
 
