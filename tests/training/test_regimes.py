@@ -65,8 +65,8 @@ def test_regimes_are_found(make, n_rules, least, seed):
     X, y, _ = make(seed)
     unseen, _, regime = make(100 + seed, n=4000)
     kind = MoEClassifier if make is three_rules_of_classes else MoERegressor
-    # The rules are sought before the first epoch; a few tell whether training leaves them alone.
-    model = pool(kind, **{} if seed == 9 else {"max_iter": 5}).fit(X, y)
+    # Rules are sought in the end, and must beat the networks: these are good after 20 epochs.
+    model = pool(kind, **{} if seed == 9 else {"max_iter": 20}).fit(X, y)
     assert np.sum(shares(model, unseen) > 0.01) == n_rules
     assert adjusted_rand_score(regime, model.apply(unseen)) > least
 
