@@ -96,6 +96,17 @@ def test_a_search_finds_its_page(tool, words):
     assert {*SEARCHES[words]} <= {place for place, found in entries.items() if words in found}
 
 
+def test_class_pages_show_the_first_sentence_of_each_entry(tool):
+    pytest.importorskip("sphinx")
+    nodes = importlib.import_module("docutils.nodes")
+    text = "Least gain of ", nodes.literal("", "fit"), nodes.Text(" of .5 or more. It stops.")
+    whole = nodes.definition("", nodes.paragraph("", "", nodes.Text(text[0]), *text[1:]))
+    kind = nodes.classifier("", "float, default=0.1")
+    item = nodes.definition_list_item("", nodes.term("", "tol"), kind, whole)
+    shown = tool("class_pages")._first_sentence(item).astext()
+    assert shown == "Least gain of fit of .5 or more. Default: 0.1"
+
+
 def test_dead_links_are_found(tool, tmp_path):
     alive = ["b.html", "b.html#c", "#top-of-it", "https://nowhere.example/#x"]
     dead = ["c.html", "b.html#d", "#nothing", "picture.png"]
