@@ -94,19 +94,19 @@ def check_step(model, X, y, waits):
     """Let no step wait more often than that, nor use sums without a fixed order."""
     if DEVICE != "pretend":
         return
-    model = copy.deepcopy(model).set_params(batch_size=len(X) // 3, max_iter=2)
+    model = copy.deepcopy(model).set_params(batch_size=len(X) // 3, max_iter=1)
     step = step_cost(model, X, y)
     assert step.waits <= waits, step.waiting
     names = [op.removeprefix("aten::").removeprefix("_") for op in step.log]
     assert not [name for name in names if name.startswith(UNORDERED)]
 
 
-def check(device, kinds, *, exact=True, atol=1e-4, waits=True, **options):
+def check(device, kinds, *, exact=True, atol=1e-4, waits=True, n=48, **options):
     """Compare models of some kinds of samples, and their steps; those of patches never wait."""
     for kind in kinds:
         model = MoEClassifier().set_params(**ONE_BATCH | options)
-        compare(device, model, *samples(kind), exact=exact, atol=atol)
-        check_step(model, *samples(kind, 90), waits=waits and kind != "patches")
+        compare(device, model, *samples(kind, n), exact=exact, atol=atol)
+        check_step(model, *samples(kind, 2 * n), waits=waits and kind != "patches")
 
 
 def chooses(router):
@@ -159,7 +159,7 @@ def test_experts(device, expert):
     # Merged experts cannot keep statistics of their batches.
     routers = ["top1", *(["merge"] if expert.endswith("_gn") else ["sigmoid"] * deep)]
     options = narrow(expert, 8 if deep else 4) | {"trunk": None}
-    options |= {"n_experts": 2, "max_iter": 1} if deep else {}
+    options |= {"n_experts": 2, "max_iter": 1, "n": 15} if deep else {}
     for router in routers:
         quiet = RouterParams(router, noise=None)
         check(device, [kind], router=quiet, atol=1e-2 if deep else 1e-4, **options)
