@@ -48,11 +48,9 @@ MIXTURES = [
 
 
 def brief(estimator, **parameters):
-    small = {
-        "n_experts": 1 if estimator.n_experts == 1 else 3,
-        "max_iter": N_EPOCHS[type(estimator)],
-    }
-    return clone(estimator).set_params(**BRIEF | small | parameters)
+    n_experts = 1 if estimator.n_experts == 1 else 3
+    small = BRIEF | {"n_experts": n_experts, "max_iter": N_EPOCHS[type(estimator)]}
+    return clone(estimator).set_params(**small | parameters)
 
 
 def others():

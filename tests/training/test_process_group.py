@@ -304,13 +304,6 @@ def start(rank, port, functions, folder):
         joblib.dump(function(), f"{folder}/{name}{rank}")
 
 
-def on_two_processes(folder, **functions):
-    """Return what each function returns on each of two processes; of one that died nothing."""
-    pytest.importorskip("accelerate")
-    torch.multiprocessing.spawn(start, (free_port(), functions, folder), nprocs=2)
-    return [[joblib.load(path) for path in sorted(folder.glob(f"{n}*"))] for n in functions]
-
-
 def fits():
     """Return what some models have learned, one after the other."""
     noisy = classifier(router="noisy_topk", top_k=2, balance="load")
@@ -367,10 +360,13 @@ def epochs_alone():
 
 @pytest.fixture(scope="module")
 def processes(tmp_path_factory):
-    """What two processes found, which are started once: that takes longer than the fits."""
-    functions = {name: partial(outcome, name) for name in TROUBLE}
+    """What each function returns on each of two processes, started once; of a dead one nothing."""
+    pytest.importorskip("accelerate")
+    functions = {"fits": fits_together, "alone": epochs_alone}
+    functions |= {name: partial(outcome, name) for name in TROUBLE}
     folder = tmp_path_factory.mktemp("processes")
-    return on_two_processes(folder, fits=fits_together, alone=epochs_alone, **functions)
+    torch.multiprocessing.spawn(start, (free_port(), functions, folder), nprocs=2)
+    return [[joblib.load(path) for path in sorted(folder.glob(f"{n}*"))] for n in functions]
 
 
 @pytest.mark.slow
