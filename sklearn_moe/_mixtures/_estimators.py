@@ -394,7 +394,8 @@ class MixtureClassifier(ClassifierMixin, BaseMixture):
         proba : ndarray of shape (n_samples, n_classes)
             Columns in the order of `classes_`.
         """
-        return np.einsum("nk,nkc->nc", self.gate_proba(X), self.expert_proba(X))
+        proba = np.einsum("nk,nkc->nc", self.gate_proba(X), self.expert_proba(X))
+        return np.minimum(proba, 1)  # but for the last digit it is
 
     def predict_log_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the logarithm of `predict_proba`.

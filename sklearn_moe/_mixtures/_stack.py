@@ -30,6 +30,7 @@ from ._weighted import Template, count_parameters, fit_weighted, last_step, take
 _MOST_ROWS, _MOST_NUMBERS = 20_000, 2**22
 _MAX_ITER, _TOL, _TOL_OF_FOLDS = 200, 1e-5, 1e-4  # of the EM of a gate
 _ROUNDS = 3  # of gate and sharpness, each given the other
+_SPREAD = 0.5  # of the logarithm of the sharpness, before any sample is seen
 _LEAST_SCALE = 0.05  # of a standard deviation, relative to the largest one
 _LEAST_PROBABILITY, _LEAST_WEIGHT = np.finfo(float).eps, 1e-6
 # Attributes of no other method.
@@ -109,7 +110,7 @@ def fit_stack(problem, experts, X, *, seed, gate, only_best, n_jobs, verbose):
         found, unseen = known.learn(gate, X, seed, with_tree=n_round > 0)
         factor = 1.0
         if not family.has_scale:
-            factor = _find_sharpness(given, unseen, y, known.weight)
+            factor = _find_sharpness(given, unseen, y, known.weight, family.sharpness)
             family = LogLoss(family.classes, family.sharpness * factor)
         if factor == 1 and n_round:
             break
@@ -138,19 +139,24 @@ def fit_stack(problem, experts, X, *, seed, gate, only_best, n_jobs, verbose):
     )
 
 
-def _find_sharpness(outputs, gates, y, weight):
+def _find_sharpness(outputs, gates, y, weight, before):
     """Return the factor of the logits of experts by which their mixture has the least loss.
 
     1 if that gains nothing clear. A model that is right in its region alone, and is fitted to all
-    samples, knows of much chance. Of that there is little in its region.
+    samples, knows of much chance. Of that there is little in its region. Of few samples, which may
+    all be right, it stays near 1, together with the one before: its logarithm has a normal prior.
     """
-    rows = np.arange(len(y))
+    rows, n = np.arange(len(y)), weight.sum() ** 2 / (weight @ weight)
+
+    def mean_loss(log_factor):
+        surprise = ((np.log(before) + log_factor) / _SPREAD) ** 2 / 2
+        return np.average(losses(log_factor), weights=weight) + surprise / n
 
     def losses(log_factor):
         proba = LogLoss(None, np.exp(log_factor)).sharpen(outputs)[rows, :, y]
         return -np.log(np.maximum((gates * proba).sum(axis=1), _LEAST_PROBABILITY))
 
-    found = minimize_scalar(lambda f: weight @ losses(f), bounds=(-1, 3), method="bounded").x
+    found = minimize_scalar(mean_loss, bounds=(-1, 3), method="bounded").x
     found = np.round(found, 2)  # what rounding errors do not change
     is_clear = is_clearly_positive(losses(0.0) - losses(found), weight)
     return float(np.exp(found)) if is_clear else 1.0

@@ -342,7 +342,8 @@ def _fit_mixture(table, start, max_iter, n_steps):
     model, weight = table.model, table.weight
     (gate, lines, responsibilities, _), before = start, -np.inf
     for _ in range(max_iter):
-        alive = responsibilities @ weight > table.Z.shape[1]
+        sizes = responsibilities @ weight
+        alive = (sizes > table.Z.shape[1]) | (sizes == sizes.max())  # weights may be of few rows
         if not alive.all():
             gate, lines, responsibilities = gate[alive], lines[alive], responsibilities[alive]
             before, total = -np.inf, responsibilities.sum(axis=0)

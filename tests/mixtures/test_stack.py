@@ -9,10 +9,17 @@ from numpy.testing import assert_allclose
 from scipy.special import expit
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.compose import make_column_transformer
-from sklearn.ensemble import StackingClassifier
+from sklearn.datasets import load_wine
+from sklearn.ensemble import RandomForestClassifier, StackingClassifier
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.metrics import adjusted_rand_score, log_loss
-from sklearn.model_selection import GridSearchCV, KFold, TimeSeriesSplit, cross_val_predict
+from sklearn.model_selection import (
+    GridSearchCV,
+    KFold,
+    StratifiedKFold,
+    TimeSeriesSplit,
+    cross_val_predict,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler, normalize
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -108,6 +115,18 @@ def test_models_that_see_one_column_each_are_as_certain_as_they_are_right():
     assert log_loss(y[900:], proba) < 0.5 * log_loss(y[900:], rival.predict_proba(X[900:]))
     sharp = [normalize(e.predict_proba(X) ** model.sharpness_, "l1") for e in model.experts_]
     assert_allclose(model.expert_proba(X), np.stack(sharp, axis=1))
+
+
+def test_few_samples_that_are_all_right_do_not_make_a_stack_certain():
+    X, y = load_wine(return_X_y=True)
+    line = make_pipeline(StandardScaler(), LogisticRegression())
+    models = [line, RandomForestClassifier(50, random_state=0)]
+    train, test = next(StratifiedKFold(2, shuffle=True, random_state=0).split(X, y))
+    stack = MixtureClassifier(models, method="stack", random_state=0).fit(X[train], y[train])
+    proba = stack.predict_proba(X[test])
+    assert proba.max() <= 1
+    alone = line.fit(X[train], y[train]).predict_proba(X[test])
+    assert log_loss(y[test], proba) < 1.1 * log_loss(y[test], alone)
 
 
 @pytest.mark.parametrize("gate", ["auto", None])

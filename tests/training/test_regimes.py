@@ -157,3 +157,13 @@ def test_rows_that_are_held_out_decide():
     X, y, sign = two_rules(0, n=800)
     model = pool(max_iter=40, early_stopping=True, validation_fraction=0.4).fit(X, y)
     assert adjusted_rand_score(sign, model.apply(X)) > 0.9
+
+
+def test_weights_of_a_handful_of_rows_leave_one_rule():
+    """Five rows of 3,000 have half of the weight, and no regime as many as it has coefficients."""
+    rng, y = np.random.default_rng(2), (np.arange(3000) % 600 == 0).astype(int)
+    X = rng.normal(size=(3000, 5))
+    X[:, :2] += y[:, np.newaxis] * 2.0 * rng.choice([-1, 1], size=(3000, 1))
+    clf = MoEClassifier(class_weight="balanced", random_state=2, max_iter=10).fit(X, y)
+    proba = clf.predict_proba(X)[:, 1]
+    assert proba[y == 1].mean() > proba[y == 0].mean()
