@@ -22,7 +22,7 @@ from .experiments.sentiment import add_arguments as add_sentiment
 from .experiments.table2 import add_arguments as add_table2
 
 _PROG = "python -m sklearn_moe.paper"
-_NAMES = (*GROUPS["all"], *GROUPS)
+_NAMES = (*GROUPS["all"], *GROUPS["later"], *GROUPS)
 _OWN_OPTIONS = {"table2": add_table2, "sentiment": add_sentiment}
 
 

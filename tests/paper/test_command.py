@@ -15,7 +15,7 @@ from sklearn_moe.paper.experiments import GROUPS, names_of
 
 def test_names():
     assert names_of(["table1", "all"])[0] == "table1"
-    assert set(EXPERIMENTS) - set(names_of(["all"])) == {"table2", "sentiment"}
+    assert set(EXPERIMENTS) - set(names_of(["all", "later"])) == {"table2", "sentiment"}
     for arguments, wrong in (
         (("table3",), "table3"),
         (("table1", "text"), "text"),
@@ -30,6 +30,8 @@ def test_names_are_listed_and_corrected(capsys):
     listed = capsys.readouterr().out
     for name in (*EXPERIMENTS, *GROUPS, "demo"):
         assert f"\n{name} " in f"\n{listed}"
+    with_data = {"table2", "sentiment"}  # which have parsers of their own
+    assert all(command._name(name) == name for name in {*EXPERIMENTS, *GROUPS} - with_data)
     for arguments, hint in (
         (["tabel1"], "'tabel1': did you mean table1?"),
         (["dmeo"], "demo?"),
