@@ -95,8 +95,8 @@ importance = permutation_importance(
 )
 order = importance.importances_mean.argsort()
 _, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
-ax.boxplot(importance.importances[order].T, orientation="horizontal")
-ax.set_yticklabels(X.columns[order])
+ax.plot(importance.importances[order], X.columns[order], "o", color="C0", alpha=0.4)
+ax.grid(axis="x", color="0.9")
 ax.set(xlabel="Log loss that shuffling the column costs")
 plt.show()
 
