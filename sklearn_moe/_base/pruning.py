@@ -94,7 +94,7 @@ def prune_experts(model: Any, n_experts: int, *, order: str | ArrayLike = "load"
         net.initialize()
     net.history = history
     net.criterion_.load_state_dict(criterion.state_dict())
-    _copy_weights(net.module_, large, torch.from_numpy(kept))
+    net.module_.load_weights(large, kept.tolist())
     net.to(device)
     if "n_experts" in model.resolved_params_:
         pruned.resolved_params_ = model.resolved_params_ | {"n_experts": n_experts}
@@ -138,18 +138,3 @@ def _importance(model, order):
         ]
         return np.sqrt(squares)
     raise ValueError(f"order must be 'load', 'router', 'experts' or an array, got {order!r}.")
-
-
-@torch.no_grad()
-def _copy_weights(small, large, kept):
-    """Copy the weights of the kept experts, and of all other parts as far as they are theirs."""
-    for expert, m in zip(small.experts, kept, strict=True):
-        expert.load_state_dict(large.experts[m].state_dict())
-    state = small.state_dict()
-    for name, value in large.state_dict().items():
-        if name.startswith("experts.") or name not in state:
-            continue
-        for axis, (left, there) in enumerate(zip(state[name].shape, value.shape, strict=True)):
-            if left != there:  # an entry per expert
-                value = value.index_select(axis, kept.to(value.device))
-        state[name].copy_(value)

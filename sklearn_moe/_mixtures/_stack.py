@@ -145,18 +145,19 @@ def _find_sharpness(outputs, gates, y, weight, before):
     1 if that gains nothing clear. A model that is right in its region alone, and is fitted to all
     samples, knows of much chance. Of that there is little in its region. Of few samples, which may
     all be right, it stays near 1, together with the one before: its logarithm has a normal prior.
+    Weights are in units of a sample.
     """
-    rows, n = np.arange(len(y)), weight.sum() ** 2 / (weight @ weight)
-
-    def mean_loss(log_factor):
-        surprise = ((np.log(before) + log_factor) / _SPREAD) ** 2 / 2
-        return np.average(losses(log_factor), weights=weight) + surprise / n
+    rows = np.arange(len(y))
 
     def losses(log_factor):
         proba = LogLoss(None, np.exp(log_factor)).sharpen(outputs)[rows, :, y]
         return -np.log(np.maximum((gates * proba).sum(axis=1), _LEAST_PROBABILITY))
 
-    found = minimize_scalar(mean_loss, bounds=(-1, 3), method="bounded").x
+    def surprise(log_factor):
+        prior = ((np.log(before) + log_factor) / _SPREAD) ** 2 / 2
+        return weight @ losses(log_factor) + prior
+
+    found = minimize_scalar(surprise, bounds=(-1, 3), method="bounded").x
     found = np.round(found, 2)  # what rounding errors do not change
     is_clear = is_clearly_positive(losses(0.0) - losses(found), weight)
     return float(np.exp(found)) if is_clear else 1.0

@@ -468,7 +468,7 @@ def _most_used(estimator, X):
     if len(columns) == 2:
         is_whole = len(numbers) == 2 and all(np.isfinite(values).all() for _, values, _ in columns)
         return (0, 1) if is_whole else None
-    numbers = {index: values for index, values in numbers.items() if len({*values}) > 1}
+    numbers = {index: values for index, values in numbers.items() if values.size and np.ptp(values)}
     if len(numbers) < 2 or not hasattr(mixture, "gate_proba"):
         return None
     ask = getattr(mixture, "predict_proba", mixture.predict)

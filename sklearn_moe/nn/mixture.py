@@ -1,6 +1,6 @@
 """The mixture of experts: a router, its experts and their combined output; made from names."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -143,12 +143,21 @@ class MixtureOfExperts(nn.Module):
             outputs = outputs + expert(x).unsqueeze(1)
         return outputs
 
-    def load_weights(self, other: "MixtureOfExperts") -> None:
-        """Copy the weights of a mixture of the same parts, whose experts may be stacked or not."""
+    def load_weights(self, other: "MixtureOfExperts", kept: Sequence[int] | None = None) -> None:
+        """Copy the weights of a mixture of the same parts, whose experts may be stacked or not.
+
+        `kept` are the experts of the other one that this one has, None: all. Of what has an entry
+        per expert, such as the weights of a router, those of the experts are copied.
+        """
         own = ("experts.", "encoder.")
         rest = {k: v for k, v in other.state_dict().items() if not k.startswith(own)}
+        sources: Iterable[nn.Module] = other.experts
+        if kept is not None:
+            mine = self.state_dict()
+            rest = {k: _entries(v, mine[k].shape, kept) for k, v in rest.items() if k in mine}
+            sources = (other.experts[m] for m in kept)
         self.load_state_dict(rest, strict=False)
-        for expert, source in zip(self.experts, other.experts, strict=True):
+        for expert, source in zip(self.experts, sources, strict=True):
             expert.load_state_dict(source.state_dict())
 
     def balance_loss(self, mixed: MixtureOutput, weight: Tensor) -> Tensor | None:
@@ -159,6 +168,14 @@ class MixtureOfExperts(nn.Module):
         if self.router is None or self.dense_phase or mixed.route is None:
             return None
         return self.router.balance_loss(mixed.route, mixed.expert_outputs, weight)
+
+
+def _entries(value: Tensor, shape: torch.Size, kept: Sequence[int]) -> Tensor:
+    """Return a tensor of this shape: of each axis that is too long the entries that are kept."""
+    for axis, (size, wanted) in enumerate(zip(value.shape, shape, strict=True)):
+        if size != wanted:
+            value = value.index_select(axis, torch.as_tensor(kept, device=value.device))
+    return value
 
 
 @torch.no_grad()

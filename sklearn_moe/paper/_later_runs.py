@@ -1,11 +1,11 @@
 """Runs of what was claimed after the paper: problems, models made for them, and measures."""
 
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, RegressorMixin
+from sklearn.metrics.pairwise import cosine_similarity
 
 from .. import prune_experts
 from .._training import Callback
@@ -73,7 +73,7 @@ class RareClusters(Problem):
     Parameters
     ----------
     rare : tuple of float, default=()
-        Their shares of the samples; the others are equally frequent. None: all are.
+        Their shares of the samples; the others are equally frequent. Empty: all are.
     """
 
     rare: tuple[float, ...] = ()
@@ -166,22 +166,17 @@ class LoadRun(Run):
         used = used_experts(routes)
         return {
             "max_violation": max_violation(fitted.expert_load_),
-            "cosine": _mean(
-                [_cosine(*rows[[*pair]]) for pair in combinations(range(len(rows)), 2)]
-            ),
-            "cosine_used": _mean([_cosine(*two) for two in combinations(rows[used], 2)]),
-            "expert_cosine": _mean([_cosine(*two) for two in combinations(experts[used], 2)]),
+            "cosine": _likeness(rows),
+            "cosine_used": _likeness(rows[used]),
+            "expert_cosine": _likeness(experts[used]),
             "used": int(used.sum()),
         }
 
 
-def _cosine(a, b):
-    return float(a @ b / max(np.linalg.norm(a) * np.linalg.norm(b), 1e-300))
-
-
-def _mean(values):
-    """Return the mean; one expert has no pairs, and is like itself."""
-    return float(np.mean(values)) if values else 1.0
+def _likeness(vectors):
+    """Return the mean cosine of two of some vectors; a single one is like itself."""
+    cosines = cosine_similarity(vectors)[np.triu_indices(len(vectors), 1)]
+    return float(cosines.mean()) if cosines.size else 1.0
 
 
 # -- rates of gates --------------------------------------------------------------------------
@@ -196,10 +191,14 @@ _TRUE = {  # gate, and two experts on two features: weights of the scores, with 
 def gated_sum(X, parameters, gate):
     """Return sum_m gate_m(x) out_m GELU(<a_m, x>), with a constant in both products."""
     X = torch.cat([X, torch.ones_like(X[:, :1])], dim=1)
-    scores = X @ parameters["scores"].T
-    gates = scores.softmax(1) if gate == "softmax" else scores.sigmoid()
     hidden = torch.nn.functional.gelu(X @ parameters["experts"].T)
-    return (gates * hidden) @ parameters["out"]
+    return (_gates(X, parameters, gate) * hidden) @ parameters["out"]
+
+
+def _gates(X, parameters, gate):
+    """Return the gates for samples that have a constant."""
+    scores = X @ parameters["scores"].T
+    return scores.softmax(1) if gate == "softmax" else scores.sigmoid()
 
 
 class GatedSum(RegressorMixin, BaseEstimator):
@@ -301,10 +300,8 @@ def _voronoi(model, X):
     The distance is that of the vectors <a, x> of a unit: an output that is split among several of
     the same direction is none.
     """
-    fitted = {name: value.detach().numpy() for name, value in model.parameters_.items()}
-    apart = np.linalg.norm(fitted["experts"][:, None] - _TRUE["experts"], axis=2)
-    scores = np.c_[X, np.ones(len(X))] @ fitted["scores"].T
-    gates = torch.from_numpy(scores)
-    gates = (gates.softmax(1) if model.gate == "softmax" else gates.sigmoid()).mean(0).numpy()
-    weight = gates * np.abs(fitted["out"])
-    return float((weight * apart.min(1)).sum() / weight.sum())
+    fitted = {name: value.detach() for name, value in model.parameters_.items()}
+    apart = torch.cdist(fitted["experts"], torch.from_numpy(_TRUE["experts"]))
+    X = torch.from_numpy(np.c_[X, np.ones(len(X))])
+    weight = _gates(X, fitted, model.gate).mean(0) * fitted["out"].abs()
+    return float(weight @ apart.amin(1) / weight.sum())

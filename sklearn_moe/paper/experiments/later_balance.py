@@ -23,7 +23,11 @@ def loss_free(protocol="code", data="fixed"):
     Setting 1, with as many experts as clusters and more; three weights of each form, of which the
     one with the least MaxVio is compared. This library's default, 4,000 samples to train on.
     """
-    forms = {f"{k}, {w:g}": {"balance": BalanceParams(k, weight=w)} for k, w in _forms()}
+    forms = {
+        f"{kind}, {weight:g}": {"balance": BalanceParams(kind, weight=weight)}
+        for kind, weights in _WEIGHTS.items()
+        for weight in weights
+    }
     return Experiment(
         name="loss_free",
         title="Balance without a loss",
@@ -36,10 +40,6 @@ def loss_free(protocol="code", data="fixed"):
         draw=_draw_loss_free,
         findings=_loss_free_findings,
     )
-
-
-def _forms():
-    return [(kind, weight) for kind, weights in _WEIGHTS.items() for weight in weights]
 
 
 def _loss_free_findings(results):

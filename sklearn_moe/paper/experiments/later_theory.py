@@ -90,7 +90,7 @@ def _draw_tight(results):
             ax.plot(x, y, "os^D"[i], color=color, ms=5, alpha=0.8, label=model)
         ax.axvline(limit, color="black", lw=1)
         ax.set_xlabel(names[measure])
-    texts = [f"{'verification' if s == 'verify' else f'setting {s}'}" for s in results.settings]
+    texts = ["verification" if s == "verify" else f"setting {s}" for s in results.settings]
     axes[0, 0].set_yticks(range(len(texts)), texts)
     axes[0, 0].invert_yaxis()
     title = "A marker per run. Line: limit of Theorem 4.1, for setting 3 and verification"

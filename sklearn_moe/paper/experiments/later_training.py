@@ -203,11 +203,10 @@ def _draw_upcycling(results):
     x = 100 * np.array(_SHARES)
     for ax, (measure, label) in zip(axes[0], labels.items(), strict=True):
         cells = results.by("before").values()
-        one, *others = np.array([cell.values(measure) for cell in cells]).T
-        ax.plot(x, one, ".", color=COLORS[5], alpha=0.6, label="one run")
-        for run in others:
-            ax.plot(x, run, ".", color=COLORS[5], alpha=0.6)
-        ax.plot(x, [cell.mean(measure) for cell in cells], "o-", color=COLORS[0], label="mean")
+        runs = np.array([cell.values(measure) for cell in cells])
+        one = {"color": COLORS[5], "alpha": 0.6, "label": "one run"}
+        ax.plot(np.repeat(x, runs.shape[1]), runs.ravel(), ".", **one)
+        ax.plot(x, runs.mean(1), "o-", color=COLORS[0], label="mean")
         ax.set(xlabel="epochs of one expert before (%)", ylabel=label)
         ax.set_xticks(x)
     draw_level(axes[0, 2], 1)
