@@ -2,11 +2,13 @@
 
 import copy
 from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import check_is_fitted
 
 from .._devices import default_torch_modes
@@ -17,6 +19,7 @@ from ..nn.seeding import use_generator
 __all__ = ["prune_experts"]
 
 
+@validate_params({"n_experts": [Integral]}, prefer_skip_nested_validation=True)
 @default_torch_modes()
 def prune_experts(model: Any, n_experts: int, *, order: str | ArrayLike = "load") -> Any:
     """Return a copy of a fitted mixture that keeps its most important experts.

@@ -82,6 +82,8 @@ def test_what_cannot_be_pruned_is_refused(fitted):
     for n_experts in (0, 9):
         with pytest.raises(ValueError, match=f"from 1 to 8.*got {n_experts}"):
             prune_experts(model, n_experts)
+    with pytest.raises(ValueError, match="'n_experts' parameter of prune_experts must be an inst"):
+        prune_experts(model, 2.5)
     with pytest.raises(ValueError, match="each of the 8 experts"):
         prune_experts(model, 1, order=[1, 2])
     with pytest.raises(ValueError, match="'size'"):
