@@ -32,6 +32,7 @@ _mixtures._defaults.TableEncoder
 _mixtures._families.Gamma _mixtures._families.Gaussian _mixtures._families.LogLoss
 _mixtures._families.OwnDensity _mixtures._families.Poisson
 _data.targets.ClassTarget _data.targets.LabelTarget _data.targets.NumberTarget
+_data.targets.RateTarget
 _data.validation.InputFormat _data.validation.WeightsSeen nn.mixture.build_mixture
 nn.encoders.ChannelStatistics nn.encoders.FeatureStatistics nn.heads._make_head
 """

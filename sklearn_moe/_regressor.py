@@ -1,5 +1,6 @@
 """MoERegressor: the mixture of experts as a scikit-learn regressor."""
 
+import math
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
 from typing import Any, Literal, overload
@@ -16,9 +17,9 @@ from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseMoE
 from ._data import SamplesLike
-from ._data.distributions import check_quantiles, draw_indices, find_quantiles
+from ._data.distributions import Counts, check_quantiles, draw_indices, find_quantiles
 from ._data.rows import draw_rows
-from ._data.targets import NumberTarget, check_numbers
+from ._data.targets import NumberTarget, RateTarget, check_numbers
 from ._parameters.estimator_params import (
     BalanceChoice,
     CheckpointChoice,
@@ -34,6 +35,7 @@ __all__ = ["MoERegressor"]
 _MOST_ROWS = 4000  # by which a scale is measured, to one or two percent
 _LEAST_SCALE = 1e-6  # in standard deviations of y
 _LOG_FACTORS = np.log([0.01, 10])  # of a scale to the errors, in which the experts differ too
+_LOG_DISPERSIONS = np.log([1e-6, 100])
 # Levels of quantiles, and how many pseudo-rows speak against any calibration of them.
 _LEVELS, _PRIOR_ROWS = np.linspace(0, 1, 201), 50
 _MEMORY = 1000  # rows that are remembered while the model changes
@@ -61,6 +63,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         - "huber": squared up to one standard deviation of y, linear beyond;
         - "gaussian": mean and standard deviation of a normal distribution and its negative log
           density, for `predict(X, return_std=True)`;
+        - "poisson": for counts, and for rates of 0 or more. An expert predicts the logarithm of the
+          rate, and the loss is half the deviance of Poisson's distribution, of y divided by its
+          mean. Of counts per exposure y is the rate, and `sample_weight` the exposure;
         - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
         With `router="soft"` the density is that of a mixture: for "gaussian" a mixture density
@@ -72,9 +77,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
         After the training, `score_samples`, `responsibilities`, `sample_y` and `predict_quantiles`
         use a density around every expert: a normal one for "squared_error", Laplace's for
         "absolute_error", a logistic one for "huber". Its scale depends on the prediction, by
-        `scale_` and `scale_slope_`. It is measured on samples that were not trained on: with
-        "out_of_bag" by the out-of-bag experts, with `early_stopping=True` on the held-out samples.
-        Otherwise it is that of the training samples, and too small if the model overfits.
+        `scale_` and `scale_slope_`. Around the rates of "poisson" it is a negative binomial
+        distribution of counts, by `dispersion_`; there is none if y holds other than whole numbers.
+        It is measured on samples that were not trained on: with "out_of_bag" by the out-of-bag
+        experts, with `early_stopping=True` on the held-out samples. Otherwise it is that of the
+        training samples, and too small if the model overfits.
 
     max_iter : int, default="auto"
         Number of epochs, with `early_stopping` or `tol` the maximum number, over which the learning
@@ -120,12 +127,17 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     scale_ : ndarray of shape (n_outputs,)
         Scale of the density around the prediction of an expert, in the units of y, if this
-        prediction is the mean of y. Not with "gaussian", whose experts predict standard deviations.
+        prediction is the mean of y. Not with "poisson", and not with "gaussian", whose experts
+        predict standard deviations.
 
     scale_slope_ : ndarray of shape (n_outputs,)
         How the scale grows with the prediction: around one that is z standard deviations of y above
-        the mean of y it is `scale_ * exp(scale_slope_ * z)`, with z between -3 and 3. Not with
-        "gaussian".
+        the mean of y it is `scale_ * exp(scale_slope_ * z)`, with z between -3 and 3. Only with
+        `scale_`.
+
+    dispersion_ : ndarray of shape (n_outputs,)
+        How much more a count varies than Poisson's distribution says: around a rate r the variance
+        is `r + dispersion_ * r**2`. Only with "poisson" and a y of whole numbers.
 
     oob_prediction_ : ndarray of shape (n_samples,) or (n_samples, n_outputs)
         Prediction of each training sample by the experts that are not trained on it. By default
@@ -405,7 +417,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
             each.min(axis=1),
             each.max(axis=1),
         )
-        return self._target.decode(found[:, :, np.newaxis])
+        return self._possible(self._target.decode(found[:, :, np.newaxis]))
 
     def predict_interval(self, X: SamplesLike, coverage: float = 0.9) -> np.ndarray:
         """Return an interval for the y of each sample: two of its quantiles.
@@ -478,32 +490,65 @@ class MoERegressor(RegressorMixin, BaseMoE):
         chosen = draw_indices(weights, n_samples, random_state)[:, :, np.newaxis]
         parts = (np.take_along_axis(part, chosen, axis=1) for part in parts)
         drawn = self._target.decode(self._family.rvs(*parts, random_state=random_state))
+        drawn = self._possible(drawn)
         return drawn if self._target.is_column else drawn.transpose(0, 2, 1)
 
     def _in_units_of_y(self, coef, intercept):
-        n_outputs = self._target.n_targets  # the first outputs of an expert are the means
-        coef = coef[:, :n_outputs] * self._target.deviation[:, np.newaxis]
-        intercept = self._target.decode(intercept[:, :n_outputs])
-        return coef[:, 0] if self._target.is_column else coef, intercept
+        target = self._target
+        # The first outputs of an expert are the means, or the logarithms of the rates.
+        coef, intercept = coef[:, : target.n_targets], intercept[:, : target.n_targets]
+        if isinstance(target, RateTarget):
+            intercept = intercept + np.log(target.scale)
+        else:
+            coef, intercept = coef * target.deviation[:, np.newaxis], target.decode(intercept)
+            return coef[:, 0] if target.is_column else coef, intercept
+        return (coef[:, 0], intercept[:, 0]) if target.is_column else (coef, intercept)
 
     @property
     def _family(self):
+        if self._is_count:
+            return Counts(self._target.scale)
         return getattr(stats, self.net_.criterion_.family)
+
+    @property
+    def _is_count(self):
+        return self.net_.criterion_.family == "nbinom"
+
+    def _possible(self, numbers):
+        """Return numbers that y can be, which rounding has made others."""
+        return np.rint(numbers) if self._is_count else numbers
+
+    def _likeliest(self, X):
+        return self._possible(self.predict(X))
+
+    def _has_density(self, head):
+        family = getattr(head, "family", None)
+        return self._target.is_count if family == "nbinom" else family is not None
 
     def _density_method(self):
         check_is_fitted(self)
-        if getattr(self.net_.criterion_, "family", None) is None:
+        if self._has_density(self.net_.criterion_):
+            return "parts"
+        loss = f"loss={self._architecture['loss']!r}"
+        if isinstance(self._target, RateTarget):
             raise ValueError(
-                f"loss={self._architecture['loss']!r} belongs to no density, which this needs. Use "
-                "'gaussian' or another loss of the library; a RegressionHead names its density by "
-                "`family`."
+                f"{loss} has probabilities of whole numbers only, the y of the fit held others. "
+                "Fit counts, or use loss='squared_error'."
             )
-        return "parts"
+        raise ValueError(
+            f"{loss} belongs to no density, which this needs. Use 'gaussian' or another loss of "
+            "the library; a RegressionHead names its density by `family`."
+        )
 
     def _split(self, parts):
-        """Return log weights, points and scales of parts, in standardized units."""
+        """Return log weights, points and scales of parts, in standardized units.
+
+        The scales of counts are dispersions.
+        """
         unit = self._target.scale
         weights, points, scales = np.split(parts, [1, 1 + self._target.n_targets], axis=-1)
+        if self._is_count:
+            return weights[..., 0], points, scales * self.dispersion_
         slope = getattr(self, "scale_slope_", 0.0)
         scales = scales * np.exp(slope * points.clip(-_FAR, _FAR))
         return weights[..., 0], points, scales * getattr(self, "scale_", unit) / unit
@@ -523,11 +568,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
         log_weights, *parts = self._split(parts)
         log_density = self._family.logpdf(codes[..., np.newaxis, :], *parts).sum(axis=-1)
         joint = special.logsumexp(log_weights + log_density, axis=-1)
-        return joint - np.log(self._target.scale).sum()
+        return joint if self._is_count else joint - np.log(self._target.scale).sum()
 
     def _judge(self, net, rows, judged):
         """Append what the net says of some rows: parts of densities, y and weights."""
-        if getattr(net.criterion_, "family", None) is None:
+        if not self._has_density(net.criterion_):
             return
         self.net_, head = net, net.criterion_
         x, *rest, _ = rows.sample(_MOST_ROWS, torch.device(net.device))
@@ -550,7 +595,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
             self.oob_prediction_ = self._target.decode(oob)
         n_outputs, n_before = self._target.n_targets, self._n_measured if judged else 0
         if not judged:
-            for name in ("scale_", "scale_slope_"):
+            for name in ("scale_", "scale_slope_", "dispersion_"):
                 vars(self).pop(name, None)
             self._judge(net, rows, judged := [])
         if not judged:  # there is no density
@@ -563,15 +608,25 @@ class MoERegressor(RegressorMixin, BaseMoE):
             known = ~np.isnan(honest).any(axis=1)  # few experts of a kind have seen many rows
             columns = parts, y, weight, honest, mean
             parts, y, weight, honest, mean = (column[known] for column in columns)
-        errors = y - honest
-        y, n_rows = mean + errors, weight.sum()
-        if not net.criterion_.has_scale:
-            self._measure_scale(parts, y, weight, honest, errors, n_before)
+        n_rows = weight.sum()
+        if self._is_count:  # a rate is wrong by a factor
+            y = np.rint(y * self._target.scale) / self._target.scale
+            parts[..., 1 : 1 + n_outputs] *= (honest / mean)[:, np.newaxis]
+            self._measure_dispersion(parts, y, weight, n_before)
+        else:
+            errors = y - honest
+            y = mean + errors
+            if not net.criterion_.has_scale:
+                self._measure_scale(parts, y, weight, honest, errors, n_before)
         self._n_measured = min(n_before + n_rows, _MEMORY)
         log_weights, *parts = self._split(parts)
         if n_outputs > 1:
             return
         below = self._share_below(y, np.exp(log_weights), *parts)[:, 0]
+        if self._is_count:  # a count stands for all levels up to its own
+            less = self._share_below(y - 1 / self._target.scale, np.exp(log_weights), *parts)[:, 0]
+            places = np.random.RandomState(self._predict_seed).uniform(size=len(y))
+            below = less + places * (below - less)
         if n_before:
             share = n_rows / (n_rows + n_before + _PRIOR_ROWS)
             found = weight @ (below[:, np.newaxis] <= self._levels) / n_rows
@@ -603,13 +658,32 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
         loss(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x)
 
+    def _measure_dispersion(self, parts, y, weight, n_before):
+        """Set the dispersion of each output, by likelihood, beside that of the rows before."""
+        log_weights, points, _ = np.split(parts, [1, 1 + y.shape[1]], axis=-1)
+        found, share = [], weight.sum() / (weight.sum() + n_before)
+        for k, unit in enumerate(self._target.scale):
+            counts = Counts(unit)
+
+            def loss(log_dispersion, k=k, counts=counts):
+                log_proba = counts.logpdf(y[:, [k]], points[..., k], np.exp(log_dispersion))
+                return -weight @ special.logsumexp(log_weights[..., 0] + log_proba, axis=1)
+
+            best = minimize_scalar(loss, bounds=_LOG_DISPERSIONS, method="bounded").x
+            found.append(np.exp(best))
+        before = self.dispersion_ if n_before else 0.0
+        self.dispersion_ = share * np.array(found) + (1 - share) * before
+
     _check_y = staticmethod(check_numbers)
 
     def _make_target(self, y, weight, classes, chunk_weight):
-        return NumberTarget(y, weight, chunk_weight)
+        head = self._head_to_ask(NumberTarget.kind, math.prod(y.shape[1:]))
+        target = RateTarget if getattr(head, "is_rate", False) else NumberTarget
+        return target(y, weight, chunk_weight)
 
     def __sklearn_tags__(self):
-        """Declare that y may have several columns."""
+        """Declare that y may have several columns, and whether it must not be negative."""
         tags = super().__sklearn_tags__()
         tags.target_tags.multi_output = True
+        tags.target_tags.positive_only = self.loss == "poisson"
         return tags

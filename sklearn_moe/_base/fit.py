@@ -316,10 +316,14 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
 
     def _resolve(self, samples, known=(), **options):
         """Resolve what is "auto", but for what is known already."""
-        with use_generator(torch.Generator().manual_seed(0)):  # a head of one's own may draw
-            head = self._head()()
+        head = self._head_to_ask(self._target.kind, self._target.n_targets)
         weight = samples.weight.astype(self._dtype)
         return resolve(self, samples.X, weight, head, _devices.accelerator(), known, **options)
+
+    def _head_to_ask(self, kind, n_targets):
+        """Return a head of the loss that is not trained, but tells what it needs."""
+        with use_generator(torch.Generator().manual_seed(0)):  # one of one's own may draw
+            return choose_head(self.loss, kind)(n_targets)
 
     def _head(self, **options):
         """Return how the head of the loss is made."""

@@ -89,7 +89,8 @@ class FittedMoE(EstimatorParams):
             Samples, as `fit` takes them.
 
         y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            Their numbers, in the units of `fit`, or classes. None: what `predict` returns.
+            Their numbers, in the units of `fit`, or classes. None: what `predict` returns, of
+            counts the nearest whole number.
 
         Returns
         -------
@@ -102,7 +103,10 @@ class FittedMoE(EstimatorParams):
             If the loss belongs to no density, or a class was not in `fit`.
         """
         outputs = self._outputs(X, self._density_method())
-        return self._log_density(outputs, self._encode_y(X, self.predict(X) if y is None else y))
+        return self._log_density(outputs, self._encode_y(X, self._likeliest(X) if y is None else y))
+
+    def _likeliest(self, X):
+        return self.predict(X)
 
     def responsibilities(self, X: SamplesLike, y: ArrayLike) -> np.ndarray:
         """Return the probability of each expert once y is known.
@@ -181,13 +185,14 @@ class FittedMoE(EstimatorParams):
     def coef_(self) -> np.ndarray:
         """Coefficients of linear experts, by the columns `coef_names_`, in the units of X and y.
 
-        NaN for experts that are not linear.
+        NaN for experts that are not linear. With `loss="poisson"` those of the logarithm of the
+        rate.
         """
         return self._linear_experts()[0]
 
     @property
     def intercept_(self) -> np.ndarray:
-        """Intercepts of linear experts, in the units of y."""
+        """Intercepts of linear experts, in the units of y, or of the logarithm of the rate."""
         return self._linear_experts()[1]
 
     @property

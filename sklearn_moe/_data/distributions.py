@@ -1,10 +1,12 @@
 """Quantiles of mixtures of distributions, and draws from probabilities."""
 
 import numpy as np
+from scipy import stats
 
 from .._validation import check_named
 
 _HALVINGS = 45  # of the range that a quantile lies in
+_ROUNDED = 1e-6  # of a count, which is divided by a unit and multiplied again
 
 
 def check_quantiles(q):
@@ -22,6 +24,39 @@ def find_quantiles(share_below, q, low, high):
         is_low = share_below(middle) < q
         low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
     return high
+
+
+class Counts:
+    """Negative binomial distributions of counts: of a mean m and the variance m + dispersion m^2.
+
+    The methods are those of the distributions of `scipy.stats`. Numbers and means are in units of
+    `unit`. The logarithm is that of a probability, not of a density.
+    """
+
+    def __init__(self, unit):
+        self.unit = unit
+
+    def _of(self, means, dispersion):
+        return 1 / dispersion, 1 / (1 + dispersion * means * self.unit)
+
+    def logpdf(self, y, means, dispersion):
+        """Return the logarithm of the probabilities, of no whole number minus infinity."""
+        counts = np.rint(y * self.unit)
+        is_count = np.isclose(counts, y * self.unit, rtol=1e-9, atol=1e-9)
+        log_proba = stats.nbinom.logpmf(counts, *self._of(means, dispersion))
+        return np.where(is_count, log_proba, -np.inf)
+
+    def cdf(self, y, means, dispersion):
+        """Return the probabilities of at most y."""
+        return stats.nbinom.cdf(np.floor(y * self.unit + _ROUNDED), *self._of(means, dispersion))
+
+    def ppf(self, q, means, dispersion):
+        """Return the least counts that are reached with probability q."""
+        return stats.nbinom.ppf(q, *self._of(means, dispersion)) / self.unit
+
+    def rvs(self, means, dispersion, random_state):
+        """Return a count of each mean."""
+        return stats.nbinom.rvs(*self._of(means, dispersion), random_state=random_state) / self.unit
 
 
 def draw_indices(proba, n_samples, random_state):

@@ -118,7 +118,7 @@ class NumberTarget:
     def __init__(self, y, weight, chunk_weight=None):
         self.is_column, self.n_targets, self.first = y.ndim == 1, math.prod(y.shape[1:]), None
         y = self._as_columns(y)
-        self._set(*_measure(y, weight))
+        self._set(*self._measure(y, weight))
         if chunk_weight is not None:
             self.first = FirstRows.of(np.arange(self.n_targets), y, chunk_weight)
 
@@ -144,7 +144,7 @@ class NumberTarget:
         twin, units = copy.copy(self), np.array([self.mean, self.scale])
         units[1, ~self.varies] = np.inf
         units, twin.first = measure_further(
-            units, self.first, self._as_columns(y), weight, _measure
+            units, self.first, self._as_columns(y), weight, self._measure
         )
         twin._set(*units)
         return twin
@@ -165,26 +165,63 @@ class NumberTarget:
     def _shape(self, numbers):
         return numbers[..., 0] if self.is_column else numbers
 
+    @staticmethod
+    def _measure(y, weight):
+        """Return mean and standard deviation of columns, infinite for one of a single value.
 
-def _measure(y, weight):
-    """Return mean and standard deviation of columns, which is infinite for one of a single value.
+        Parameters
+        ----------
+        y : ndarray of shape (n_samples, n_outputs)
+        weight : ndarray of shape (n_samples,)
+        """
+        weight = weight.astype(np.float64)  # NumPy 1 divides by a float64 in float32
+        weight /= weight.sum()
+        with np.errstate(over="ignore", invalid="ignore"):
+            # A mean that is large beside the differences is rounded: it is taken of these.
+            spread = np.ptp(y, axis=0)
+            origin = np.where(spread < 1e-9 * np.abs(y[0]), y[0], 0.0)
+            mean = origin + weight @ (y - origin)
+            centered = y - mean
+            # By a power of two, which is exact: squares of tiny numbers would be 0.
+            unit = np.ldexp(1.0, np.minimum(np.frexp(np.abs(centered).max(axis=0))[1], 0))
+            scale = unit * np.sqrt(weight @ np.square(centered / unit))
+        refuse_overflow("y", scale)
+        varies = (spread > 0) & (scale > 0)
+        return np.where(varies, mean, y[0]), np.where(varies, scale, np.inf)
 
-    Parameters
+
+class RateTarget(NumberTarget):
+    """Counts or rates, 0 or more, in units of their mean; the parameters are the same.
+
+    Attributes
     ----------
-    y : ndarray of shape (n_samples, n_outputs)
-    weight : ndarray of shape (n_samples,)
+    is_count : bool
+        Whether all were whole numbers so far.
     """
-    weight = weight.astype(np.float64)  # NumPy 1 divides by a float64 in float32
-    weight /= weight.sum()
-    with np.errstate(over="ignore", invalid="ignore"):
-        # A mean that is large beside the differences is rounded: it is taken of these.
-        spread = np.ptp(y, axis=0)
-        origin = np.where(spread < 1e-9 * np.abs(y[0]), y[0], 0.0)
-        mean = origin + weight @ (y - origin)
-        centered = y - mean
-        # By a power of two, which is exact: squares of tiny numbers would be 0.
-        unit = np.ldexp(1.0, np.minimum(np.frexp(np.abs(centered).max(axis=0))[1], 0))
-        scale = unit * np.sqrt(weight @ np.square(centered / unit))
-    refuse_overflow("y", scale)
-    varies = (spread > 0) & (scale > 0)
-    return np.where(varies, mean, y[0]), np.where(varies, scale, np.inf)
+
+    def __init__(self, y, weight, chunk_weight=None):
+        self.is_count = _are_counts(y)
+        super().__init__(y, weight, chunk_weight)
+
+    def updated(self, y, weight):
+        """Return what y means once these samples are trained on, too."""
+        are_counts, twin = _are_counts(y), super().updated(y, weight)
+        twin.is_count = self.is_count and are_counts
+        return twin
+
+    @staticmethod
+    def _measure(y, weight):
+        """Return 0 and the mean of columns, which is infinite for one of zeros."""
+        mean = np.average(y, axis=0, weights=weight)
+        refuse_overflow("y", mean)
+        return np.zeros_like(mean), np.where(mean > 0, mean, np.inf)
+
+
+def _are_counts(y):
+    """Tell whether numbers are whole; refuse those below 0."""
+    if y.min() < 0:
+        raise ValueError(
+            f"loss='poisson' needs counts or rates as y, 0 or more, got {y.min():g}. Use "
+            "loss='squared_error' for numbers of either sign."
+        )
+    return bool((y == np.floor(y)).all())

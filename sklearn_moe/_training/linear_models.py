@@ -2,10 +2,10 @@
 
 import numpy as np
 import torch
-from sklearn.linear_model import LogisticRegression, Ridge, RidgeCV
+from sklearn.linear_model import LogisticRegression, PoissonRegressor, Ridge, RidgeCV
 
 ALPHAS = np.logspace(-1, 5, 13)
-_UNSEEN = -5.0  # score of a class of which an expert sees no sample
+_UNSEEN = -5.0  # score of a class of which an expert sees no sample, logarithm of a rate of 0
 
 
 def fit_linear(head, X, y, weight, alphas=None):
@@ -19,14 +19,15 @@ def fit_linear(head, X, y, weight, alphas=None):
     y : ndarray of shape (n_samples,) or (n_samples, n_targets)
     weight : ndarray of shape (n_samples,)
     alphas : sequence of float or None, default=None
-        Penalties of models of numbers. None: one, by leaving out one sample at a time.
+        Penalties of models of numbers. None: one, by leaving out one sample at a time; of rates 1.
 
     Returns
     -------
     models : list of tuples of Tensors
         For each penalty the coefficients, (n_outputs, n_features), and intercepts, (n_outputs,).
     """
-    found = _FITS[head.kind](X, y, weight.astype(np.float64), head.n_targets, alphas)
+    fit = _fit_rates if getattr(head, "is_rate", False) else _FITS[head.kind]
+    found = fit(X, y, weight.astype(np.float64), head.n_targets, alphas)
     coef = np.zeros((len(found[0]), head.n_outputs, X.shape[1]))
     intercept = np.zeros(coef.shape[:2])
     coef[:, : head.n_targets], intercept[:, : head.n_targets] = found
@@ -42,6 +43,19 @@ def _fit_numbers(X, y, weight, n_targets, alphas=None):
         model.fit(X, y, weight)
     shape = n_models, n_targets
     return model.coef_.reshape(*shape, -1), model.intercept_.reshape(shape)
+
+
+def _fit_rates(X, y, weight, n_targets, alphas=None):
+    coef = np.zeros((len(alphas or [None]), n_targets, X.shape[1]))
+    intercept = np.full(coef.shape[:2], _UNSEEN)
+    for target, numbers in enumerate(y.reshape(len(y), n_targets).T):
+        # Each starts from the one before. Penalties are in sums over the samples, as of Ridge.
+        model = PoissonRegressor(max_iter=1000, warm_start=True)
+        for place, alpha in enumerate(alphas or [1.0]):
+            if weight @ numbers > 0:
+                model.set_params(alpha=alpha / weight.sum()).fit(X, numbers, weight)
+                coef[place, target], intercept[place, target] = model.coef_, model.intercept_
+    return coef, intercept
 
 
 def _fit_classes(X, y, weight, n_targets, alphas=None):

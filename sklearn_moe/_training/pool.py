@@ -63,9 +63,10 @@ class KindStopping(Stopping):
         return self
 
     def on_train_begin(self, net, **kwargs):
-        """Begin with all kinds that are trained in steps."""
-        pool = net.module_.experts
-        pool.active = [kind not in solved_kinds(net) for kind in range(len(pool.kinds))]
+        """Begin with the kinds that are trained in steps: linear ones if there are no others."""
+        pool, n_kinds = net.module_.experts, len(net.module_.experts.kinds)
+        solved = solved_kinds(net)
+        pool.active = [kind not in solved or len(solved) == n_kinds for kind in range(n_kinds)]
         self.best_losses_ = [math.inf] * len(pool.kinds)
         self.best_epochs_ = [0] * len(pool.kinds)
         self.best_weights_ = [None] * len(pool.kinds)
@@ -156,14 +157,17 @@ def solved_kinds(net):
 
 
 def learns_router(net):
-    """Return whether a router is learned from rows that the experts did not see."""
+    """Return whether a router is learned from rows that the experts did not see.
+
+    A single expert of a pool has none to learn, but may have a solver.
+    """
     router = net.module_.router
-    return (
-        isinstance(net.module_.experts, Pool)
-        and type(router) is SoftRouter
+    learns = (
+        type(router) is SoftRouter
         and type(router.network) in (LinearScores, PoolScores)
         and net.expert_loss_weight == 1
     )
+    return isinstance(net.module_.experts, Pool) and (router is None or learns)
 
 
 @torch.no_grad()
@@ -204,7 +208,7 @@ def learn_router(net, rows, validation=None, n_rows=None):
     if rows.in_bag is not None:
         folds = np.where(hidden < 0, -1, hidden % N_FOLDS)
     lines = {kind: _solve(net, kind, rows, folds) for kind in solved_kinds(net)}
-    if validation is None and rows.in_bag is None:
+    if net.module_.router is None or (validation is None and rows.in_bag is None):
         _write(net.module_, lines)
         return None
     experts = _UnseenExperts(net, lines, is_held_out=validation is not None)
@@ -400,7 +404,7 @@ def _values_of_kinds(net, experts, x, hidden, y):
 
 def _write(module, lines, weights=None):
     """Give solved experts their rules, and the router the weights of kinds and of these rules."""
-    pool, network = module.experts, module.router.network
+    pool, network = module.experts, getattr(module.router, "network", None)
     if isinstance(network, PoolScores):
         if weights is not None:
             network.weight.copy_(torch.from_numpy(weights.slopes))

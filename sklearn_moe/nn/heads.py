@@ -18,6 +18,7 @@ from .._registry import Registry, require_override
 from .functional import log_softmax, softmax
 
 _LEAST_SCALE = 1e-3  # standard deviations of y; without it a density is unbounded
+_LARGEST_LOG = math.log(1000)  # of a rate in units of the mean of y, before its growth is linear
 _LOG_2_PI = math.log(2 * math.pi)
 
 
@@ -37,7 +38,7 @@ class Head(nn.Module):
     kind : {"classes", "multilabel", "regression"}
         What is predicted: one of several classes, y (n_samples,) of their indices; several labels,
         y (n_samples, n_targets) of zeros and ones; or numbers, y (n_samples, n_targets) of mean 0
-        and variance 1.
+        and variance 1, of a `RegressionHead` with `is_rate` of mean 1.
     n_outputs : int
         Outputs of an expert.
     chance_level_error : float
@@ -298,9 +299,11 @@ class RegressionHead(Head):
 
     kind = "regression"
     score_name = "r2"
-    # Of `scipy.stats`: the density around a point. None: the loss belongs to no density.
+    # Of `scipy.stats`: the density around a point, "nbinom" for counts around a rate, of which the
+    # rest is found by `MoERegressor`. None: the loss belongs to no density.
     family: ClassVar[str | None] = None
     has_scale: ClassVar[bool] = False  # whether the outputs tell the scale of the density
+    is_rate: ClassVar[bool] = False  # whether y is divided by its mean, which is not taken off
 
     def point(self, expert_outputs: Tensor) -> Tensor:
         """Return the predicted numbers, given outputs of experts, (..., n_targets)."""
@@ -445,6 +448,60 @@ class GaussianHead(RegressionHead):
         return (gate * (self.spread(expert_outputs).square() + spread.square())).sum(1).sqrt()
 
 
+class PoissonHead(RegressionHead):
+    """The logarithm of a rate per target, and half the deviance of Poisson's distribution.
+
+    y is 0 or more, in units of its mean. Beyond a thousand times this mean a rate grows with the
+    output as a line does: an exponential function has no bounds where there were no samples.
+    """
+
+    family, is_rate, score_name = "nbinom", True, "score"
+
+    def point(self, expert_outputs):
+        """Return the rates."""
+        return expert_outputs.clamp(max=_LARGEST_LOG).exp() * self._beyond(expert_outputs)
+
+    def _beyond(self, expert_outputs):
+        return 1 + (expert_outputs - _LARGEST_LOG).relu()
+
+    def _half_deviances(self, expert_outputs, y):
+        log_rate = expert_outputs.clamp(max=_LARGEST_LOG) + self._beyond(expert_outputs).log()
+        return self._of_rates(self.point(expert_outputs), log_rate, y)
+
+    @staticmethod
+    def _of_rates(rate, log_rate, y):
+        return rate - y - y * log_rate + torch.xlogy(y, y)
+
+    def density_loss(self, expert_outputs, y):
+        """Return the sum of half the deviances, rate - y + y log(y / rate)."""
+        return self._half_deviances(expert_outputs, y).sum(-1)
+
+    def _scaled_loss(self, expert_outputs, y):
+        # The scale is a dispersion: extended quasi-likelihood (Nelder and Pregibon 1987).
+        losses = self._half_deviances(expert_outputs, y)
+        log_scale = self._parameters.get("log_scale")
+        if log_scale is None:
+            return losses.sum(-1)
+        unit = log_scale.exp() + _LEAST_SCALE
+        return (losses / unit + unit.log() / 2).sum(-1)
+
+    def mixing_parts(self, expert_outputs, y):
+        """Return the rates, whose weighted mean is the mixture's prediction."""
+        y, rates = y.double(), self.point(expert_outputs)
+        tiny = torch.finfo(rates.dtype).tiny
+
+        def losses(mixed, rows):
+            return self._of_rates(mixed, mixed.clamp(min=tiny).log(), y[rows]).mean(1)
+
+        return rates, losses
+
+    def score(self, output, y):
+        """Return minus half the deviance of the prediction."""
+        rate = self.predict(output)
+        log_rate = rate.clamp(min=torch.finfo(rate.dtype).tiny).log()
+        return -self._of_rates(rate, log_rate, y).mean(1)
+
+
 # -- by name ------------------------------------------------------------------------------
 
 
@@ -473,6 +530,7 @@ LOSSES = Registry(
         "absolute_error": LossSpec(regression=AbsoluteErrorHead),
         "huber": LossSpec(regression=HuberHead),
         "gaussian": LossSpec(regression=GaussianHead),
+        "poisson": LossSpec(regression=PoissonHead),
     },
 )
 

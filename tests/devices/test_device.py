@@ -188,16 +188,18 @@ def test_gates_activations_and_networks(device):
 def test_losses(device, loss):
     spec, router = LOSSES[loss], RouterParams("topk", noise=None)
     # Those that are no distributions to mix are added up.
-    dense = "soft" if loss in ("log_loss", "squared_error", "gaussian") else "sigmoid"
+    dense = "soft" if loss in ("log_loss", "squared_error", "gaussian", "poisson") else "sigmoid"
     for choice in (router, dense):
         model = MoERegressor if spec.regression else MoEClassifier
         model = model(loss=loss, router=choice, **ONE_BATCH)
         X, y = samples("table")
         if spec.regression:
-            there = compare(device, model, *numbers("patches", 2))
+            each = [numbers("patches", 2), numbers("table")]
+            if loss == "poisson":
+                each = [(X, np.abs(y)) for X, y in each]
+            there, _ = (compare(device, model, *pair) for pair in each)
             if loss == "gaussian":
                 assert (there.predict(samples("patches")[0], return_std=True)[1] > 0).all()
-            compare(device, model, *numbers("table"))
         else:
             compare(device, model, X, y.clip(max=1))
         if spec.multilabel:
@@ -205,7 +207,7 @@ def test_losses(device, loss):
             fits = (here.set_params(device=name).fit(X, labels) for name in (device, "cpu"))
             np.testing.assert_allclose(*(fit.predict_proba(X) for fit in fits), atol=1e-4)
     X, y = samples("table", 90)
-    check_step(model, X, X[:, 0] if spec.regression else y.clip(max=1), waits=0)
+    check_step(model, X, np.abs(X[:, 0]) if spec.regression else y.clip(max=1), waits=0)
 
 
 DENSE = ROUTERS["topk"].with_options(dense_gradient=True)

@@ -349,3 +349,76 @@ def test_a_fit_worse_than_its_null_warns():
         warnings.simplefilter("error")
         best = min(fit.net.history, key=lambda epoch: epoch["valid_loss"])
         _warn_of_overfit(fit, fit.working._target, best["valid_loss"], best["train_loss"])
+
+
+# -- counts -------------------------------------------------------------------------------
+
+
+def make_counts(n_samples, seed, dispersion=0.0):
+    """Return X, counts and their rates, which bend where the second column is 0."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_samples, 3))
+    rate = np.exp(1 + 0.5 * X[:, 0] * (X[:, 1] > 0))
+    if dispersion:
+        return X, rng.poisson(rate * rng.gamma(1 / dispersion, dispersion, n_samples)), rate
+    return X, rng.poisson(rate), rate
+
+
+def test_probabilities_of_counts_against_a_reference():
+    X, y, _ = make_counts(300, 0)
+    reg = MoERegressor(loss="poisson", **BRIEF).fit(X, y)
+    gate, rates, n = reg.gate_proba(X), reg.expert_predict(X), 1 / reg.dispersion_
+    each = stats.nbinom(n, n / (n + rates))
+    joint = np.log(gate) + each.logpmf(y[:, np.newaxis])
+    np.testing.assert_allclose(reg.score_samples(X, y), logsumexp(joint, axis=1), rtol=1e-4)
+    np.testing.assert_allclose(reg.responsibilities(X, y), softmax(joint, axis=1), atol=1e-4)
+    np.testing.assert_array_equal(
+        reg.score_samples(X), reg.score_samples(X, np.rint(reg.predict(X)))
+    )
+    assert (reg.score_samples(X[:2], [0.5, -1]) == -np.inf).all()
+    every = [reg.score_samples(X[:5], np.full(5, k)) for k in range(200)]
+    np.testing.assert_allclose(np.exp(every).sum(axis=0), 1, atol=1e-6)
+    # A quantile is the least count that is reached with the calibrated level.
+    levels = np.interp(Q, reg._shares, reg._levels)
+    quantiles = reg.predict_quantiles(X[:5], Q)
+    shares = np.exp(every).cumsum(axis=0)
+    np.testing.assert_array_equal(quantiles, [(row[:, None] < levels).sum(0) for row in shares.T])
+    drawn = reg.sample_y(X[:5], 20_000, random_state=0)
+    np.testing.assert_array_equal(drawn, np.rint(drawn))
+    for k in range(4):
+        np.testing.assert_allclose((drawn == k).mean(axis=1), np.exp(every[k]), atol=0.02)
+
+
+@pytest.mark.parametrize("dispersion", [0.0, 0.5])
+def test_the_dispersion_of_counts_is_found_and_intervals_hold(dispersion):
+    X, y, _ = make_counts(3000, 0, dispersion)
+    X_new, y_new, rate = make_counts(3000, 1, dispersion)
+    reg = MoERegressor(loss="poisson", random_state=0).fit(X, y)
+    assert reg.dispersion_ == pytest.approx(dispersion, abs=0.05)
+    low, high = reg.predict_interval(X_new).T
+    assert ((low <= y_new) & (y_new <= high)).mean() > 0.9
+    # No outer interval: without its ends it holds less.
+    assert ((low < y_new) & (y_new < high)).mean() < 0.9
+    n = 1 / max(dispersion, 1e-6)
+    known = stats.nbinom.logpmf(y_new, n, n / (n + rate)).mean()
+    assert reg.score_samples(X_new, y_new).mean() == pytest.approx(known, abs=0.03)
+
+
+def test_counts_in_chunks_have_the_dispersion_of_all_of_them():
+    X, y, _ = make_counts(6000, 0, 0.5)
+    options = {"loss": "poisson", "batch_size": 50, "random_state": 0}
+    reg = MoERegressor(**options)
+    for part in np.array_split(np.arange(6000), 6):
+        reg.partial_fit(X[part], y[part])
+    assert reg.dispersion_ == pytest.approx(0.5, abs=0.15)
+    assert reg.partial_fit(X, y + 0.5)._target.is_count is False
+    raises(ValueError, "whole numbers only", reg.predict_interval, X)
+
+
+def test_rates_have_no_density():
+    X, y, _ = make_counts(200, 0)
+    reg = MoERegressor(loss="poisson", **BRIEF).fit(X, y / 2)
+    assert not hasattr(reg, "dispersion_")
+    for method in (reg.predict_interval, reg.sample_y, reg.score_samples):
+        raises(ValueError, "loss='poisson' has probabilities of whole numbers only", method, X)
+    assert reg.predict(X).mean() == pytest.approx(y.mean() / 2, rel=0.2)

@@ -9,7 +9,9 @@ from helpers import brief_fits, raises
 from made_up import two_lines
 from scipy.special import softmax
 from sklearn.base import clone
-from sklearn.linear_model import LinearRegression
+from sklearn.datasets import make_regression
+from sklearn.linear_model import LinearRegression, LogisticRegression, RidgeCV
+from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
 
@@ -96,6 +98,17 @@ def test_one_linear_expert_is_a_linear_regression():
     line = LinearRegression().fit(X, y)
     np.testing.assert_allclose(reg.coef_[0], line.coef_, atol=0.05)
     np.testing.assert_allclose(reg.intercept_[0], line.intercept_, atol=0.05)
+
+
+def test_one_expert_of_the_linear_kind_is_the_line_of_a_solver():
+    X, y = make_regression(300, 5, noise=20, random_state=0)
+    Z = StandardScaler().fit_transform(X)
+    reg = MoERegressor(1, expert="linear", max_iter=3, random_state=0).fit(X, y)
+    line = RidgeCV(np.logspace(-1, 5, 13)).fit(Z, y)
+    assert reg.predict(X) == pytest.approx(line.predict(Z), rel=1e-4)
+    clf = MoEClassifier(1, expert=["linear"], max_iter=3, random_state=0).fit(X, y > 0)
+    logistic = LogisticRegression().fit(Z, y > 0)
+    assert clf.predict_proba(X) == pytest.approx(logistic.predict_proba(Z), abs=1e-3)
 
 
 def test_others_have_no_coefficients(frame):

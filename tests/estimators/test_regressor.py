@@ -10,7 +10,8 @@ import torch
 from helpers import brief, brief_fits, hook
 from sklearn.datasets import load_diabetes
 from sklearn.exceptions import ConvergenceWarning
-from sklearn.linear_model import Ridge
+from sklearn.linear_model import PoissonRegressor, Ridge
+from sklearn.metrics import mean_poisson_deviance
 
 from sklearn_moe import MoERegressor
 from sklearn_moe.metrics import dispatch_entropy
@@ -54,6 +55,7 @@ def test_finds_the_regions_of_a_piecewise_linear_target(regions):
 @pytest.mark.parametrize("loss", OF_NUMBERS)
 def test_every_loss_learns(regions, loss):
     X, y, _ = regions
+    y = y - y.min() if loss == "poisson" else y
     reg = MoERegressor(4, loss=loss, max_iter=100, random_state=0).fit(X[:800], y[:800])
     assert reg.score(X[800:], y[800:]) > 0.8
 
@@ -205,3 +207,87 @@ def test_what_the_rate_did_not_do_is_not_put_down_to_it():
     ):
         X, y = samples(shape)
         assert not ruins(make(max_iter=1, router="top1", **options), factor * X, y)
+
+
+# -- counts and rates ---------------------------------------------------------------------
+
+
+def make_rates(n_samples, seed, level=0.5):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(n_samples, 4))
+    return X, np.exp(level + X @ [0.5, -0.3, 0.2, 0]), rng
+
+
+def deviance(model, X, rate):
+    """Return how far rates are from those that are known."""
+    return mean_poisson_deviance(rate, model.predict(X))
+
+
+def test_rates_are_exponential_functions_where_they_are():
+    (X, rate, rng), (X_new, new_rate, _) = make_rates(1000, 0), make_rates(1000, 1)
+    y = rng.poisson(rate)
+    counts = MoERegressor(loss="poisson", random_state=0).fit(X, y)
+    known = PoissonRegressor(alpha=1e-3).fit(X, y)
+    assert deviance(counts, X_new, new_rate) < 1.1 * deviance(known, X_new, new_rate)
+    plain = MoERegressor(random_state=0).fit(X, y)
+    plain = mean_poisson_deviance(new_rate, plain.predict(X_new).clip(min=0.01))
+    assert deviance(counts, X_new, new_rate) < plain / 2
+    assert counts.predict(1e6 * X).min() >= 0
+    assert np.isfinite(counts.predict(1e6 * X)).all()
+
+
+def test_coefficients_of_rates_are_those_of_their_logarithm():
+    X, rate, rng = make_rates(2000, 0)
+    X, y = 100 + 10 * X, 50 * rng.poisson(rate)
+    reg = MoERegressor(1, expert="linear", loss="poisson", random_state=0).fit(X, y)
+    known = PoissonRegressor(alpha=0, max_iter=1000, tol=1e-8).fit(X, y)
+    np.testing.assert_allclose(reg.coef_[0], known.coef_, atol=2e-3)
+    of_both = np.exp(X @ reg.coef_[0] + reg.intercept_[0])
+    np.testing.assert_allclose(reg.predict(X), of_both, rtol=1e-4)
+
+
+def test_a_rate_per_exposure_is_weighted_by_it():
+    """Counts of half the time each, and their rate in all of it, tell the same."""
+    X, rate, rng = make_rates(800, 0)
+    halves = rng.poisson(np.stack([rate, rate]) / 2)
+    twice = MoERegressor(loss="poisson", max_iter=30, random_state=0)
+    twice.fit(np.tile(X, (2, 1)), 2 * halves.ravel(), np.full(1600, 0.5))
+    once = MoERegressor(loss="poisson", max_iter=30, random_state=0)
+    once.fit(X, halves.sum(axis=0), np.ones(800))
+    assert np.corrcoef(np.log(twice.predict(X)), np.log(once.predict(X)))[0, 1] > 0.97
+    errors = []
+    for seed in range(3):
+        (X, rate, rng), (X_new, new_rate, _) = make_rates(800, seed), make_rates(1000, 10)
+        exposure = rng.choice([0.1, 3], 800)
+        y = rng.poisson(rate * exposure) / exposure
+        fits = (MoERegressor(loss="poisson", random_state=0).fit(X, y, w) for w in (exposure, None))
+        errors.append([deviance(reg, X_new, new_rate) for reg in fits])
+    weighted, alike = np.mean(errors, axis=0)
+    assert weighted < alike / 2
+
+
+def test_units_of_a_rate_do_not_matter():
+    X, rate, rng = make_rates(300, 0)
+    y = rng.poisson(rate)
+    first, second = (make(loss="poisson").fit(X, c * y) for c in (1, 2.0**40))
+    np.testing.assert_array_equal(second.predict(X), 2.0**40 * first.predict(X))
+
+
+def test_several_rates_and_one_that_is_always_zero():
+    X, rate, rng = make_rates(300, 0)
+    Y = np.stack([rng.poisson(rate), 10 * rng.poisson(1 / rate), np.zeros(300)], axis=1)
+    reg = make(loss="poisson", max_iter=30).fit(X, Y)
+    predicted = reg.predict(X)
+    assert np.corrcoef(predicted[:, 0], rate)[0, 1] > 0.9
+    assert np.corrcoef(predicted[:, 1], 1 / rate)[0, 1] > 0.9
+    assert not predicted[:, 2].any()
+    assert reg.dispersion_.shape == (3,)
+    assert np.isfinite(reg.score_samples(X, Y)).all()
+
+
+def test_negative_rates_are_refused_by_name():
+    X, rate, _ = make_rates(60, 0)
+    reg = make(loss="poisson").fit(X, rate)
+    for method in (reg.fit, reg.partial_fit):
+        with pytest.raises(ValueError, match=r"loss='poisson' needs counts or rates .* got -2"):
+            method(X, np.where(X[:, 0] > 0, -2, rate))

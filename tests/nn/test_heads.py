@@ -11,7 +11,7 @@ from helpers import raises, seeded
 from scipy import integrate, stats
 
 from sklearn_moe.nn import LOSSES, Head, LossSpec, RegressionHead
-from sklearn_moe.nn.heads import choose_head
+from sklearn_moe.nn.heads import PoissonHead, choose_head
 
 KINDS = ("classes", "multilabel", "regression")
 HEADS = [
@@ -40,7 +40,8 @@ def targets(head, n=N_SAMPLES, dtype=torch.float64):
         return torch.arange(n) % head.n_targets
     if head.kind == "multilabel":
         return torch.randint(2, shape, generator=seeded(1)).to(dtype)
-    return torch.randn(shape, generator=seeded(1), dtype=dtype)
+    numbers = torch.randn(shape, generator=seeded(1), dtype=dtype)
+    return numbers.relu() if head.is_rate else numbers
 
 
 def gates(n=N_SAMPLES, dtype=torch.float64):
@@ -77,6 +78,10 @@ PENALTY = {
 }
 
 
+def half_deviance(y, rate):
+    return rate - y + (y * math.log(y / rate) if y else 0.0)
+
+
 def of_truth(kind, proba, y):
     """Return the probability of the class of a sample, or of each of its labels."""
     if kind == "classes":
@@ -102,6 +107,8 @@ def mean_and_std(loss, output, n):
     """Return the mean and the standard deviation that an expert predicts for each target."""
     if loss == "gaussian":
         return output[:n], [math.log(1 + math.exp(o)) + 1e-3 for o in output[n:]]
+    if loss == "poisson":
+        return [math.exp(o) for o in output], [1.0] * n
     return output, [1.0] * n
 
 
@@ -117,13 +124,16 @@ def density(loss, z):
 
 def constant_of(loss):
     """Return the log of what turns exp(-loss) into a density; a penalty is one up to it."""
-    return 0.0 if loss == "gaussian" else math.log(density(loss, 0.0))
+    return 0.0 if loss in ("gaussian", "poisson") else math.log(density(loss, 0.0))
 
 
 def mixture_density(loss, n, gate, outputs, y):
     total = 0
     for weight, output in zip(gate, outputs, strict=True):
-        each = zip(y, *mean_and_std(loss, output, n), strict=True)
+        each = [*zip(y, *mean_and_std(loss, output, n), strict=True)]
+        if loss == "poisson":
+            total += weight * math.exp(-sum(half_deviance(t, rate) for t, rate, _ in each))
+            continue
         total += weight * math.prod(density(loss, (t - mean) / std) / std for t, mean, std in each)
     return total
 
@@ -179,9 +189,12 @@ def test_numbers_and_what_follows_from_them(loss, kind, n):
         apart = target - mean
         if loss == "gaussian":
             losses = -stats.norm.logpdf(target, mean, std)
+        elif loss == "poisson":
+            losses = [*map(half_deviance, target, mean)]
         else:
             losses = [PENALTY[loss][0](z) for z in apart]
-        rows = losses, np.abs(apart).clip(max=1), 1 - apart**2
+        merits = -np.array(losses) if loss == "poisson" else 1 - apart**2
+        rows = losses, np.abs(apart).clip(max=1), merits
         expected.append([mean, *map(np.mean, rows)])
     predicted, *others = zip(*expected, strict=True)
     assert_rows(head.predict(output), [*predicted])
@@ -194,10 +207,12 @@ def test_numbers_and_what_follows_from_them(loss, kind, n):
     rows = zip(gate.tolist(), outputs.tolist(), y.tolist(), strict=True)
     losses = [-math.log(mixture_density(loss, n, *row)) / n for row in rows]
     assert_rows(head.loss(mixed, y) - constant_of(loss), losses)
-    mean = (gate.unsqueeze(2) * outputs[..., :n]).sum(1)
+    points = [[mean_and_std(loss, o, n)[0] for o in row] for row in outputs.tolist()]
+    mean = (gate.unsqueeze(2) * torch.tensor(points, dtype=torch.float64)).sum(1)
     assert_rows(head.predict(mixed), mean)
     assert_rows(head.error(mixed, y), (y - mean).abs().clamp(max=1).mean(1))
-    assert_rows(head.score(mixed, y), 1 - (y - mean).square().mean(1))
+    if loss != "poisson":
+        assert_rows(head.score(mixed, y), 1 - (y - mean).square().mean(1))
 
 
 def test_the_std_of_a_mixture_is_that_of_its_density():
@@ -211,6 +226,30 @@ def test_the_std_of_a_mixture_is_that_of_its_density():
     assert_rows(head.std(head.mix(gate.log(), outputs)), expected)
     alone = [mean_and_std("gaussian", output, 2)[1] for output in outputs[:, 0].tolist()]
     assert_rows(head.std(outputs[:, 0]), alone)
+
+
+def test_a_rate_grows_no_faster_than_a_line_in_the_end():
+    head, output = PoissonHead(1), torch.linspace(-5, 40, 451, dtype=torch.float64)[:, None]
+    rate = head.point(output)
+    within = output < math.log(1000)
+    torch.testing.assert_close(rate[within], output[within].exp())
+    steps = rate[~within].diff()
+    torch.testing.assert_close(steps, torch.full_like(steps, 100.0))  # .1 of the slope at 1,000
+    # The loss has its least value where the rate is y, also there.
+    y = torch.full_like(output, 3000.0)
+    assert rate[head.loss(output, y).argmin()].item() == pytest.approx(3000, abs=51)
+
+
+def test_a_learned_scale_of_rates_is_their_dispersion():
+    rng = np.random.default_rng(0)
+    head = choose_head("poisson", "regression", learns_scale=True)(1)
+    y = torch.from_numpy(rng.gamma(1 / 0.04, 0.04, size=(20_000, 1))).float()  # of variance .04
+    optimizer = torch.optim.Adam(head.parameters(), 0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        head(torch.zeros_like(y), y).backward()
+        optimizer.step()
+    assert head.log_scale.exp().item() == pytest.approx(0.04, abs=0.002)
 
 
 # -- all of them --------------------------------------------------------------------------

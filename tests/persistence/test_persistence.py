@@ -310,7 +310,7 @@ def models(folder):
             if loss.multilabel:
                 yield small(loss=choice), ROWS, (ROWS[:, :3] > 0).astype(int)
             if loss.regression:
-                yield small_regressor(loss=choice), ROWS, NUMBERS
+                yield small_regressor(loss=choice), ROWS, np.abs(NUMBERS)
     for network in nn.NETWORKS.values():
         router = RouterParams("top1", network=network)
         yield small(router=router, trunk=None, expert="cnn", expert_width=4), IMAGES, CLASSES
