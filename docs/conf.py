@@ -16,6 +16,7 @@ except ImportError:  # Python 3.10
 
 sys.path.insert(0, str(Path(__file__).parent))  # gallery_order, class_pages
 import class_pages
+import finished_notebooks
 from parameter_topics import INDEX_ENTRIES
 
 torch.set_num_threads(1)  # the networks of the examples are small
@@ -142,5 +143,6 @@ def start_of_a_part(app, pagename, templatename, context, doctree):
 
 def setup(app):
     class_pages.setup(app)
+    finished_notebooks.setup(app)
     app.connect("html-page-context", start_of_a_part)
     app.connect("missing-reference", link_elsewhere)

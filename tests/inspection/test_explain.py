@@ -162,6 +162,8 @@ def test_text_and_picture():
     ax = explained.plot(1)
     bars = [bar.get_width() for bar in ax.patches]
     assert_allclose(explained.base[1] + sum(bars), explained.prediction[1], rtol=1e-6)
+    ends = ax.get_xlabel().partition("from ")[2].split(" to ")
+    assert_allclose([*map(float, ends)], [explained.base[1], explained.prediction[1]], rtol=1e-2)
     assert explain(model, frame, [1]).plot(ax=ax) is ax
     plt.close("all")
 

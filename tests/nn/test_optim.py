@@ -56,6 +56,15 @@ def test_follows_the_formula(norm, momentum, weight_decay):
     torch.testing.assert_close([p.detach() for p in chain(*groups)], [*chain(*expected)])
 
 
+def test_a_plain_step_heeds_a_multiplier_above_one():
+    (first, second), _ = units()
+    optimizer = NormalizedSGD([first, second], lr=0.1, norm=None)
+    optimizer.param_groups[0]["lr_multiplier"] = 2
+    expected = first - 0.2 * first.grad
+    optimizer.step()
+    torch.testing.assert_close(first, expected)
+
+
 @pytest.mark.parametrize("norm", ["l2", None])
 def test_zero_gradient_leaves_the_unit_alone(norm):
     moving, resting = units()

@@ -15,7 +15,7 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import torch
-from helpers import at, press, raises, throw
+from helpers import at, hook, press, raises, throw
 from sklearn.model_selection import GridSearchCV
 from sklearn.utils.validation import check_is_fitted
 from skorch.callbacks import EarlyStopping
@@ -51,12 +51,12 @@ def interrupted(model, *data):
 def test_it_reaches_the_caller_whoever_swallows_it_and_keeps_what_was_learned(table):
     X, y = table
     ways = {}, {"verbose": 1}, {"early_stopping": True}
-    for options, hook, action in product(ways, HOOKS, (press_and_swallow, press)):
-        options = BRIEF | options | {"callbacks": [at(5, action, hook)]}
+    for options, name, action in product(ways, HOOKS, (press_and_swallow, press)):
+        options = BRIEF | options | {"callbacks": [at(5, action, name)]}
         clf = interrupted(MoEClassifier(**options), X, y)
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         if action is press:
-            n_done = 5 if hook == "on_epoch_end" else 4
+            n_done = 5 if name == "on_epoch_end" else 4
             assert clf.n_iter_ == len(clf.loss_curve_) == n_done
     assert clf.predict_proba(X).shape == (120, 3)
     assert clf.expert_load_.sum() == pytest.approx(1)
@@ -85,6 +85,19 @@ def test_a_refit_is_all_or_nothing(table):
     with pytest.raises(ValueError, match="became"):
         clf.set_params(callbacks=None, solver="sgd", learning_rate_init=1e9).fit(X[two], y[two])
     assert clf.predict_proba(X).shape == (120, 3)
+
+
+def test_no_other_start_follows(table):
+    epochs = []
+
+    def count_and_press(net):
+        epochs.append(net)
+        if len(epochs) == 3:
+            press()
+
+    callback = hook("on_epoch_end", count_and_press)
+    interrupted(MoEClassifier(**BRIEF, n_init=3, callbacks=[callback]), *table)
+    assert len(epochs) == 3
 
 
 def test_early_stopping_keeps_the_best_weights_so_far(table):
