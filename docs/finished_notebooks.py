@@ -20,7 +20,7 @@ def run(app):
         notebook = nbformat.read(path, as_version=4)
         if any(cell.get("outputs") for cell in notebook.cells):
             continue
-        client = NotebookClient(notebook, _TIMEOUT, kernel_name="python3")
+        client = NotebookClient(notebook, timeout=_TIMEOUT, kernel_name="python3")
         client.execute(cwd=str(path.parent))
         nbformat.write(notebook, path)
 
