@@ -500,8 +500,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         if isinstance(target, RateTarget):
             intercept = intercept + np.log(target.scale)
         else:
-            coef, intercept = coef * target.deviation[:, np.newaxis], target.decode(intercept)
-            return coef[:, 0] if target.is_column else coef, intercept
+            coef = coef * target.deviation[:, np.newaxis]
+            intercept = intercept * target.deviation + target.mean
         return (coef[:, 0], intercept[:, 0]) if target.is_column else (coef, intercept)
 
     @property
@@ -611,7 +611,8 @@ class MoERegressor(RegressorMixin, BaseMoE):
         n_rows = weight.sum()
         if self._is_count:  # a rate is wrong by a factor
             y = np.rint(y * self._target.scale) / self._target.scale
-            parts[..., 1 : 1 + n_outputs] *= (honest / mean)[:, np.newaxis]
+            factor = honest / np.maximum(mean, np.finfo(float).tiny)
+            parts[..., 1 : 1 + n_outputs] *= factor[:, np.newaxis]
             self._measure_dispersion(parts, y, weight, n_before)
         else:
             errors = y - honest

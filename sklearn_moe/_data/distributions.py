@@ -6,6 +6,7 @@ from scipy import stats
 from .._validation import check_named
 
 _HALVINGS = 45  # of the range that a quantile lies in
+_LEAST_MEAN = 1e-9  # of a count: nothing is impossible
 _ROUNDED = 1e-6  # of a count, which is divided by a unit and multiplied again
 
 
@@ -37,7 +38,8 @@ class Counts:
         self.unit = unit
 
     def _of(self, means, dispersion):
-        return 1 / dispersion, 1 / (1 + dispersion * means * self.unit)
+        means = np.maximum(means * self.unit, _LEAST_MEAN)
+        return 1 / dispersion, 1 / (1 + dispersion * means)
 
     def logpdf(self, y, means, dispersion):
         """Return the logarithm of the probabilities, of no whole number minus infinity."""
