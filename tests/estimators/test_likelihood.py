@@ -332,8 +332,10 @@ def test_regimes_stop_by_held_out_rows(options):
     null = stats.entropy([y.mean(), 1 - y.mean()])
     assert -clf.score_samples(X_test, y_test).mean() < null + 0.02
     assert -to_the_end.score_samples(X_test, y_test).mean() > 1.5 * null
-    few = MoEClassifier(4, max_iter=2, random_state=0, **options).fit(X[:90], y[:90])
-    assert few.resolved_params_["early_stopping"] is False
+    for n_experts, n_rows, holds_out in ((4, 90, False), (2, 600, True)):
+        brief = MoEClassifier(n_experts, max_iter=2, random_state=0, **options)
+        brief.fit(X[:n_rows], y[:n_rows])
+        assert brief.resolved_params_["early_stopping"] is holds_out
 
 
 def test_a_fit_worse_than_its_null_warns():
