@@ -69,10 +69,12 @@ TESTS = {
     "nn": ["nn", "contracts/plugins"],
     "nn/dispatch": ["nn", "contracts/batch_invariance", "persistence/export"],
     "nn/encoders": ["nn/encoders", "data", "estimators/tables", "persistence/export"],
+    "nn/experts": ["nn", "contracts/plugins", "devices"],
     "nn/functional": ["nn", "contracts/plugins", "training/process_group"],
     "nn/heads": ["nn/heads", "contracts/plugins", "estimators"],
     "nn/mixture": ["nn", "contracts/plugins", "estimators/images"],
     "nn/predictor": ["persistence/export"],
+    "nn/routers": ["nn", "contracts/plugins", "contracts/bad_parameters"],
     "optim": ["nn/optim", "training/net"],
     "preprocessing": ["preprocessing"],
 }
