@@ -84,6 +84,7 @@ SEARCHES = {
     "stacking": ("trust", "MixtureClassifier"),
     "save": ("saving",),
     "GPU": ("gpu",),
+    "counts": ("regression",),
     "images": ("images",),
 }
 
