@@ -36,7 +36,7 @@ ROOT = Path(__file__).parent.parent
 # The tests of a file or folder of the library; those of the longest name count. Each is a folder of
 # tests or a file in one.
 TESTS = {
-    "_base": ["estimators", "training/net", "training/interrupt", "persistence/persistence"],
+    "_base": ["estimators", "training", "persistence/persistence"],
     "_classifier": ["estimators/classifier", "estimators/tables"],
     "_data": ["data", "estimators", "contracts/weights", "contracts/bad_data"],
     "_data/statistics": ["data", "estimators/tables", "estimators/images"],
