@@ -42,7 +42,8 @@ class Explanation:
         of its expert's words hold for the row, "anywhere" if the gate does not depend on X.
 
     outcome : tuple of n_rows str
-        What is explained: the prediction, or the log odds of the predicted class against the next.
+        What is explained: the prediction, the log odds of the predicted class against the next, or
+        the logarithm of the prediction where that of the experts is linear.
 
     columns : tuple of n_columns str
         Names of the columns.
@@ -62,6 +63,7 @@ class Explanation:
         rounding, and of mixing where that is not a sum.
 
     prediction : ndarray of shape (n_rows,)
+        The `outcome`.
     """
 
     rows: np.ndarray
@@ -223,7 +225,9 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     -----
     Of experts that are linear in the columns the contributions are coefficient times difference
     from the mean of X, a category counts by its difference from the shares of all of them. For a
-    linear function these are its Shapley values if the columns are independent. What other experts
+    linear function these are its Shapley values if the columns are independent. If no expert is
+    linear, but the logarithms of their predictions are, as in a Poisson regression, these are
+    explained: exp(contribution) is the factor of a column. What other experts
     say is in `rest` as a whole: to divide it, use SHAP on `estimator.to_torch()`, see
     :doc:`/specialization`.
 
@@ -255,7 +259,9 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     outputs, proba = expert_outputs(mixture, inner)
     explained = _safe_indexing(inner, rows)
     predicted, places, outcome = _predictions(mixture, explained, outputs.shape[2], output)
-    functions = find_linear(outputs_at, X, table, outputs)
+    functions = find_linear(outputs_at, X, table, outputs, proba)
+    if functions.is_log:
+        predicted, outcome = np.log(predicted), (f"the logarithm of {outcome[0]}",) * len(rows)
     coef = np.nan_to_num(functions.coef)
     if proba is not None:  # log odds against the first class: its own are 0
         coef = np.pad(coef, [(0, 0), (0, 0), (1, 0)])

@@ -68,7 +68,10 @@ def expert_outputs(mixture, X):
 
 
 class LinearFunctions(NamedTuple):
-    """Experts as linear functions of terms: numbers, and indicators of what they are not."""
+    """Experts as linear functions of terms: numbers, and indicators of what they are not.
+
+    With `is_log` the logarithms of their outputs are linear.
+    """
 
     names: list  # of the terms, the intercept is the last one
     codes: list  # of the terms in Python, about a value `ROW`, without the intercept
@@ -76,10 +79,14 @@ class LinearFunctions(NamedTuple):
     owners: np.ndarray  # (n_terms - 1,), the column of each term
     coef: np.ndarray  # (n_experts, n_terms, n_outputs), NaN for experts that are not linear
     is_read: np.ndarray  # (n_experts, n_terms - 1) bool, whether an expert reads the column
+    is_log: bool = False
 
 
-def find_linear(outputs_at, X, table, outputs):
+def find_linear(outputs_at, X, table, outputs, proba=None):
     """Return the experts as linear functions of the columns of a table.
+
+    Where none of them is, and all predict positive numbers, their logarithms may be linear: those
+    of a Poisson or a gamma regression are.
 
     Parameters
     ----------
@@ -87,9 +94,18 @@ def find_linear(outputs_at, X, table, outputs):
         Returns the outputs of the experts for rows like those of X.
     X : data frame, array or sparse matrix of shape (n_samples, n_features)
     table : Table
-    outputs : ndarray
+    outputs, proba : ndarray
         As `expert_outputs` returns them.
     """
+    found = _find_linear(outputs_at, X, table, outputs)
+    if proba is not None or not np.isnan(found.coef).all() or not (outputs > 0).all():
+        return found
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = _find_linear(lambda X: np.log(outputs_at(X)), X, table, np.log(outputs))
+    return found if np.isnan(logs.coef).all() else logs._replace(is_log=True)
+
+
+def _find_linear(outputs_at, X, table, outputs):
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
     n_samples, n_experts, n_outputs = outputs.shape
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
@@ -155,7 +171,14 @@ def coefficients(functions, y, outputs, proba, weight, own):
             continue
         expected = outputs[:, k] if proba is None else proba[:, k, 1:]
         score = y - expected
-        if proba is None:
+        if functions.is_log and (y != np.floor(y)).any():  # no counts, of whatever density
+            continue
+        if functions.is_log:
+            dispersion = weight[:, k] @ (score**2 / expected) / max(weight[:, k].sum(), _TINY)
+            dispersion = np.maximum(dispersion, _TINY)
+            score = score / dispersion
+            curvature = np.eye(score.shape[1]) * (expected / dispersion)[:, np.newaxis]
+        elif proba is None:
             variance = weight[:, k] @ score**2 / max(weight[:, k].sum(), _TINY)
             variance = np.maximum(variance, 1e-30 * np.mean(y**2, axis=0) + _TINY)
             score, curvature = score / variance, np.diag(1 / variance)

@@ -1,5 +1,7 @@
 """The rules of a mixture as the text of a Python function that imports nothing."""
 
+import math
+
 import numpy as np
 
 from .._data.tables import column_name, is_frame
@@ -39,7 +41,7 @@ def write_python(table, parts, functions, names, share, classes):
     Raises
     ------
     ValueError
-        If an expert is not linear, a column has dates, or classes are mixed.
+        If an expert is not linear, a column has dates, or classes or logarithms are mixed.
     """
     used = np.argsort(-share, kind="stable")[: np.count_nonzero(share)]
     for k in used[np.isnan(functions.coef[used]).any(axis=(1, 2))]:
@@ -47,10 +49,11 @@ def write_python(table, parts, functions, names, share, classes):
             f"Rules in Python need experts that are linear in the columns, but {names[k]} is not. "
             "For a whole model see to_torch and to_onnx."
         )
-    if parts is None and classes is not None and len(used) > 1:
+    if parts is None and (classes is not None or functions.is_log) and len(used) > 1:
+        mixed = "exponential functions" if functions.is_log else "classes' probabilities"
         raise ValueError(
-            "Rules in Python need a gate that depends on the row, or numbers to predict: here all "
-            f"rows mix the classes' probabilities of {len(used)} experts."
+            "Rules in Python need a gate that depends on the row, or linear functions to mix: here "
+            f"all rows mix the {mixed} of {len(used)} experts."
         )
     is_read = np.pad(functions.is_read, [(0, 0), (0, 1)], constant_values=True)
     coef = np.where(is_read[..., np.newaxis], functions.coef, 0.0)
@@ -70,10 +73,11 @@ def write_python(table, parts, functions, names, share, classes):
         ]
         if where:
             where = " or ".join(f"({one})" for one in where) if len(where) > 1 else where[0]
-            body += [f"    if {where}:  # {names[k]}", *_formula(coef[k], terms, classes, 8)]
+            formula = _formula(coef[k], terms, classes, functions.is_log, 8)
+            body += [f"    if {where}:  # {names[k]}", *formula]
     if body:
         body.append(f"    # Where no words hold, as {names[used[0]]}.")
-    body += _formula(coef[used[0]], terms, classes, 4)
+    body += _formula(coef[used[0]], terms, classes, functions.is_log, 4)
     kind = "a mapping from the names of columns to values" if is_frame(table.X) else "a sequence"
     text = "\n".join(["def predict(row):", f'    """Predict for a row, {kind}."""', *body, ""])
     helpers = [code.strip() for name, code in _HELPERS.items() if f"{name}(" in text]
@@ -107,7 +111,7 @@ def _condition(column, condition, key):
     return f"{value} > {low}"
 
 
-def _formula(coef, terms, classes, indent):
+def _formula(coef, terms, classes, is_log, indent):
     """Return the lines that return a prediction by coefficients, (n_terms, n_outputs)."""
     space, sums = " " * indent, []
     for *slopes, intercept in coef.T.tolist():
@@ -117,7 +121,8 @@ def _formula(coef, terms, classes, indent):
             for slope, term in zip(slopes, terms, strict=True)
             if slope
         ]
-        sums.append(f"\n{space}    ".join(["(", *lines]) + f"\n{space})")
+        power = f"{math.e!r} ** " * is_log
+        sums.append(power + f"\n{space}    ".join(["(", *lines]) + f"\n{space})")
     if classes is None:
         found = sums[0] if len(sums) == 1 else f"[{', '.join(sums)}]"
         return [f"{space}return {found}"]

@@ -85,7 +85,7 @@ class RegionRules:
         samples are those of each model.
 
     outcome : str
-        What the coefficients change: the prediction, or the log odds of a class.
+        What the coefficients change: the prediction, its logarithm, or the log odds of a class.
 
     terms : tuple of str
         Names of the coefficients, those that differ most among the experts first, in units of
@@ -320,14 +320,16 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
 
     An expert is linear if its outputs for all samples are a linear function of the columns, to a
     relative precision of 1e-6. The coefficients are differences of its outputs, so its class does
-    not matter. For classes the outputs are the log odds of its probabilities. A category counts
+    not matter. For classes the outputs are the log odds of its probabilities. If no expert is
+    linear, and all predict positive numbers, these are replaced by their logarithms: those of
+    Poisson and gamma regressions are linear. A category counts
     relative to the most frequent one, and a missing or infinite number relative to the mean of the
     others.
 
     The intervals are those of weighted maximum likelihood, with `responsibilities(X, y)` of the
     mixture as weights, or `apply(X)` without. They are robust against unequal variances, and wider
-    where regimes overlap. A penalty of the experts is ignored, so the intervals of columns that
-    say the same are wide.
+    where regimes overlap. Those of logarithms are by Poisson's likelihood, and for counts only. A
+    penalty of the experts is ignored, so the intervals of columns that say the same are wide.
 
     Examples
     --------
@@ -410,12 +412,13 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
 
     by_words, by_model = (np.nan if is_constant else float(total) for total in totals)
 
-    functions = find_linear(outputs_at, X, table, outputs)
+    functions = find_linear(outputs_at, X, table, outputs, proba)
     of_coefficients = np.ones_like(own) if is_stack else own
     coef, half_width, scale = coefficients(functions, y, outputs, proba, weight, of_coefficients)
     outcome, terms, coef, half_width = _ordered(
         functions.names, coef, half_width, scale, share, classes
     )
+    outcome = f"the logarithm of {outcome}" if functions.is_log else outcome
     python: str | ValueError
     try:
         python = write_python(table, parts, functions, mixture.names, share, classes)

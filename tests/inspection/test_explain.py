@@ -7,7 +7,7 @@ import pytest
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import LinearRegression, LogisticRegression, PoissonRegressor, Ridge
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -126,6 +126,24 @@ def test_contributions_are_slopes_times_differences():
         assert explained.condition[row] in rules.where[model.apply(X)[row]]
     of_sparse = explain(model, csr_array(X), [5])
     assert_allclose(of_sparse.contribution[0], explained.contribution[5], atol=1e-9)
+
+
+def test_of_rates_the_logarithm_is_explained():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(600, 3))
+    y = rng.poisson(np.exp(0.5 + X @ [0.6, -0.3, 0]))
+    reg = MoERegressor(1, expert="linear", loss="poisson", max_iter=3, random_state=0).fit(X, y)
+    for model, limit in ((PoissonRegressor(), 1e-10), (reg, 1e-4)):
+        if model is not reg:
+            model = MixtureRegressor(model, 1, random_state=0).fit(X, y)
+        explained = explain(model, X, [0, 1, 2])
+        assert explained.outcome == ("the logarithm of the prediction",) * 3
+        assert_allclose(np.exp(explained.prediction), model.predict(X[:3]))
+        assert np.abs(explained.rest).max() < limit
+        steps = X[:3] + np.eye(3)  # a unit more of one column in each row
+        factors = model.predict(steps) / model.predict(X[:3])
+        slopes = explained.contribution / (X[:3] - X.mean(axis=0))
+        assert_allclose(np.exp(np.diag(slopes)), factors, rtol=1e-3)
 
 
 def test_categories_missing_values_and_steps_of_a_pipeline():

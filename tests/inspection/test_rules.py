@@ -8,11 +8,17 @@ import pandas as pd
 import pytest
 from helpers import brief_fits, raises
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy import sparse
+from scipy import sparse, stats
 from sklearn.base import clone, is_classifier
 from sklearn.compose import make_column_transformer
 from sklearn.impute import SimpleImputer
-from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.linear_model import (
+    GammaRegressor,
+    LinearRegression,
+    LogisticRegression,
+    PoissonRegressor,
+    Ridge,
+)
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, PolynomialFeatures, StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
@@ -272,6 +278,55 @@ def test_log_odds_of_classes():
     assert len(rules.terms) == 10
     expert, place = mixture.experts_[1], rules.terms.index("x2, 2 against 0")
     assert_allclose(rules.coef[1, place], expert.coef_[2, 2] - expert.coef_[0, 2], rtol=1e-6)
+
+
+def two_rates(seed=0, n_samples=900):
+    """Return samples of two Poisson regressions, on either side of a threshold."""
+    rng = np.random.default_rng(seed)
+    X = rng.uniform(-1, 1, (n_samples, 3))
+    slope = np.where(X[:, 2] > 0.2, 1.5, -1.5)
+    return X, rng.poisson(np.exp(1 + slope * X[:, 0])).astype(float)
+
+
+def test_rules_of_rates_are_about_their_logarithm():
+    X, y = two_rates()
+    stump = DecisionTreeClassifier(max_depth=1, random_state=0)
+    poisson = PoissonRegressor(alpha=0, max_iter=1000)
+    model = MixtureRegressor(poisson, 2, gate=stump, random_state=0).fit(X, y)
+    rules = region_rules(model, X, y)
+    assert rules.outcome == "the logarithm of the prediction"
+    assert "Change of the logarithm of the prediction per unit" in str(rules)
+    order = [rules.terms.index(name) for name in ("x0", "x1", "x2")]
+    for k, expert in enumerate(model.experts_):
+        assert_allclose(rules.coef[k, order], expert.coef_, atol=1e-5)
+        assert_allclose(rules.coef[k, -1], expert.intercept_, atol=1e-5)
+    # Scores are of the counts, not of their logarithms.
+    errors = (y[:, np.newaxis] - model.expert_predict(X)) ** 2
+    own = [np.sqrt(errors[model.apply(X) == k, k].mean()) for k in (0, 1)]
+    assert_allclose(rules.own_score, own)
+    expected = model.expert_predict(X)[np.arange(len(X)), model.apply(X)]
+    right = np.isclose(as_written(rules, X.tolist()), expected, rtol=1e-5)
+    assert right.mean() >= rules.fidelity
+    gamma = MixtureRegressor(GammaRegressor(max_iter=1000), 1, random_state=0).fit(X, y + 0.5)
+    rules = region_rules(gamma, X, y + 0.5)
+    assert rules.outcome == "the logarithm of the prediction"
+    assert np.isnan(rules.half_width).all()  # no counts
+    mixed = MixtureRegressor(poisson, 2, gate=None, random_state=0).fit(X, y)
+    with pytest.raises(ValueError, match="exponential functions of 2 experts"):
+        region_rules(mixed, X).to_python()
+
+
+def test_intervals_of_rates_are_those_of_the_sandwich():
+    X, y = two_rates()
+    one = PoissonRegressor(alpha=0, tol=1e-8, max_iter=1000)
+    model = MixtureRegressor(one, 1, random_state=0).fit(X, y)
+    rules = region_rules(model, X, y)
+    design, rate = np.c_[X, np.ones(len(X))], model.predict(X)
+    bread = np.linalg.inv(design.T * rate @ design)
+    meat, freedom = design.T * (y - rate) ** 2 @ design, len(X) - 4
+    error = np.sqrt(np.diag(bread @ meat @ bread) * len(X) / freedom)
+    order = [rules.terms.index(name) for name in ("x0", "x1", "x2", "intercept")]
+    assert_allclose(rules.half_width[0, order], stats.t.ppf(0.975, freedom) * error, rtol=1e-3)
 
 
 @pytest.mark.parametrize("distance", [None, 3, 1])
