@@ -78,11 +78,21 @@ def global_generators_untouched():
     """Replace our own fixture: scikit-learn's checks draw from NumPy's global generator."""
 
 
+# The one check that draws negative targets for all regressors, whatever their tags say.
+NEGATIVE = {"check_regressor_multioutput": "counts are not negative"}
+
+
+def takes_negative(estimator):
+    return getattr(estimator, "loss", None) != "poisson"
+
+
 def statuses(estimator):
+    known = {} if takes_negative(estimator) else NEGATIVE
     with warnings.catch_warnings():
         # A few epochs on thirty samples converge nowhere, and the checks say nothing about it.
         warnings.simplefilter("ignore")
-        results = check_estimator(clone(estimator), on_skip=None, on_fail=None)
+        options = {"on_skip": None, "on_fail": None, "expected_failed_checks": known}
+        results = check_estimator(clone(estimator), **options)
     return {f"{r['check_name']}: {r['exception']}": r["status"] for r in results}
 
 
@@ -102,4 +112,5 @@ def test_no_check_fails(estimator):
 )
 @pytest.mark.parametrize("estimator", [*others()], ids=named)
 def test_no_check_fails_or_is_skipped(estimator):
-    assert {*statuses(estimator).values()} == {"passed"}
+    expected = {"passed"} if takes_negative(estimator) else {"passed", "xfail"}
+    assert {*statuses(estimator).values()} == expected
