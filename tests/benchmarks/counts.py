@@ -83,14 +83,14 @@ MODELS = {
 
 def measure(model, X, y, X_new, y_new):
     """Return what a model explains of new counts, seconds, likelihoods and coverage."""
-    if "CatBoost" in type(model).__name__:
+    options = {}
+    if "CatBoost" in type(model).__name__:  # which predicts logarithms by default
+        options["prediction_type"] = "Exponent"
         model.set_params(cat_features=[*X.select_dtypes("category").columns])
     start = perf_counter()
     model.fit(X, y)
     seconds = perf_counter() - start
-    mean = np.maximum(np.asarray(model.predict(X_new), float), LEAST)
-    if "CatBoost" in type(model).__name__:  # the logarithm unless it is asked for the count
-        mean = np.maximum(model.predict(X_new, prediction_type="Exponent"), LEAST)
+    mean = np.maximum(model.predict(X_new, **options), LEAST)
     found = [d2_tweedie_score(y_new, mean, power=1), seconds, poisson.logpmf(y_new, mean).mean()]
     if hasattr(model, "dispersion_"):
         low, high = model.predict_interval(X_new).T
