@@ -9,12 +9,7 @@ from sklearn.base import clone
 from sklearn.manifold import TSNE
 
 from ..._training.placement import one_thread
-from ...inspection import (
-    AlignmentDisplay,
-    DecisionRegionDisplay,
-    DispatchEntropyDisplay,
-    expert_colors,
-)
+from ...inspection import DecisionRegionDisplay, expert_colors
 from ...metrics import dispatch_entropy
 from .._experiment import Experiment, Finding
 from .._protocols import FIGURE_3
@@ -22,7 +17,15 @@ from .._published import ENTROPY_CURVES, ENTROPY_STDS, FIGURE_1
 from .._run import MATRICES
 from .._statistics import LEVEL, UNDECIDED, crossing, mean_interval, p_text, welch
 from .common import ACTIVATION, TRACE, asked, mixtures, problems, published_mixtures
-from .drawing import draw_band, labelled, legend, mark, panels
+from .drawing import (
+    draw_inner_products,
+    draw_largest_entropy,
+    draw_runs,
+    labelled,
+    legend,
+    mark,
+    panels,
+)
 
 _MARKED = np.array([0, 1, 3, 7])  # of expert_colors: crosses are thin, the first four too alike
 _SHOWN = 800  # training samples in the figure
@@ -224,14 +227,14 @@ def _draw_fig3(results):
     settings = results.settings
     figure, axes = panels(1, len(settings), (10, 4.8), sharey=True)
     for ax, setting in zip(axes[0], settings, strict=True):
-        for name, activation in _KINDS.items():
+        for color, (name, activation) in zip(expert_colors(2), _KINDS.items(), strict=True):
             cell = results.cell(setting=setting, model=f"mixture {activation}")
-            display = DispatchEntropyDisplay(*runs_over_steps(cell, "entropy"), n_clusters=4)
-            color = display.plot(ax=ax, name=f"{name} experts").line_.get_color()
+            steps, entropies = runs_over_steps(cell, "entropy")
+            draw_runs(ax, steps, entropies, color=color, label=f"{name} experts")
             style = {"color": color, "mfc": "white", "lw": 1, "label": f"{name}, authors' record"}
             ax.plot(*ENTROPY_CURVES[setting, activation], "o--", **style)
-        ax.get_legend().remove()  # the figure has one for all
-        ax.set(title=f"Setting {setting}", xlabel="Step")
+        draw_largest_entropy(ax, 4)
+        ax.set(title=f"Setting {setting}", xlabel="Step", ylabel="Dispatch entropy (nats)")
         ax.label_outer()
     title = f"mean and 95 % interval over {len(results.cells[0].runs)} runs"
     legend(figure, labelled(axes[0, 0]), title=title)
@@ -313,10 +316,7 @@ def _draw_products(results):
     above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1))
     above.suptitle("Nonlinear experts, first run: inner products at the end")
     run = results.cell(model="mixture cubic").runs[0]
-    matrices = {name: np.array(run[name]) for name in MATRICES}  # (M, K)
-    for name in ("expert_features", "expert_centers"):
-        matrices[name] = matrices[name][:, None]  # one filter stands for an expert
-    AlignmentDisplay(**matrices).plot(axes=above.subplots(2, 2))
+    draw_inner_products(above.subplots(2, 2), {name: run[name] for name in MATRICES})
     below.suptitle(
         "Largest inner product in magnitude, mean over the experts; band: 95 % interval of the runs"
     )
@@ -334,10 +334,7 @@ def _draw_curves(results, symbols, ax):
         cell = results.cell(model=f"mixture {kind}")
         for style, (measure, symbol) in zip(("-", "--"), symbols.items(), strict=True):
             steps, values = runs_over_steps(cell, measure)
-            intervals = [mean_interval(column) for column in values.T]
-            draw_band(
-                ax, steps, intervals, style, alpha=0.25, color=color, label=f"{symbol}, {name}"
-            )
+            draw_runs(ax, steps, values, style, color=color, label=f"{symbol}, {name}")
     ax.set_ylim(bottom=0)
 
 
