@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from numbers import Integral
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -260,8 +260,8 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
         self,
-        X: Any,
-        y: ArrayLike | None = None,
+        X: SamplesLike,
+        y: ArrayLike,
         classes: ArrayLike | None = None,
         sample_weight: ArrayLike | None = None,
     ) -> "MoEClassifier":
@@ -282,16 +282,11 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...), iterable or torch.utils.data.Dataset
-            Samples; or, without `y`, an iterable of batches (X, y) or (X, y, sample_weight), such
-            as a `DataLoader`, or a dataset of single samples. One pass through it is one epoch,
-            and only one batch is in memory at a time. Batches of an iterable are used in their
-            order; each is shuffled, and divided if it is larger than `batch_size`. A dataset is
-            shuffled if it has indices. In the first call, scales and categories are computed from
-            the first 1000 samples.
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them. They are shuffled, and divided into batches.
 
-        y : array-like of shape (n_samples,) or (n_samples, n_labels), default=None
-            None if X yields it.
+        y : array-like of shape (n_samples,) or (n_samples, n_labels)
+            Class labels, or several labels as zeros and ones.
 
         classes : array-like of shape (n_classes,), default=None
             All classes of all calls; required in the first call. With several labels their
@@ -306,12 +301,10 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
         Raises
         ------
-        TypeError
-            If an item of the iterable X is not such a tuple.
         ValueError
-            If samples are malformed or unlike those of the first call, X is empty, a parameter
-            cannot change between calls, or the training diverges. A call that fails, or is
-            interrupted, leaves the model as it was.
+            If samples are malformed or unlike those of the first call, a parameter cannot change
+            between calls, or the training diverges. A call that fails, or is interrupted, leaves
+            the model as it was.
         """
         if classes is not None:
             classes = np.unique(classes)
@@ -339,7 +332,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
             )
         return ClassTarget(classes)
 
-    def _calibrate(self, net, rows, oob=None, judged=()):
+    def _calibrate(self, net, rows, oob=None, judged=None):
         vars(self).pop("oob_decision_function_", None)
         if oob is not None:
             self.oob_decision_function_ = oob

@@ -259,7 +259,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
     @_fit_context(prefer_skip_nested_validation=True)
     def partial_fit(
-        self, X: Any, y: ArrayLike | None = None, sample_weight: ArrayLike | None = None
+        self, X: SamplesLike, y: ArrayLike, sample_weight: ArrayLike | None = None
     ) -> "MoERegressor":
         """Continue the training for one epoch on these samples.
 
@@ -278,16 +278,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
         Parameters
         ----------
-        X : array-like of shape (n_samples, ...), iterable or torch.utils.data.Dataset
-            Samples; or, without `y`, an iterable of batches (X, y) or (X, y, sample_weight), such
-            as a `DataLoader`, or a dataset of single samples. One pass through it is one epoch,
-            and only one batch is in memory at a time. Batches of an iterable are used in their
-            order; each is shuffled, and divided if it is larger than `batch_size`. A dataset is
-            shuffled if it has indices. In the first call, scales and categories are computed from
-            the first 1000 samples.
+        X : array-like of shape (n_samples, ...)
+            Samples, as `fit` takes them. They are shuffled, and divided into batches.
 
-        y : array-like of shape (n_samples,) or (n_samples, n_outputs), default=None
-            None if X yields it.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Numbers, with one column or several.
 
         sample_weight : array-like of shape (n_samples,), default=None
             Weights of the samples. None: all weigh the same.
@@ -298,12 +293,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
 
         Raises
         ------
-        TypeError
-            If an item of the iterable X is not such a tuple.
         ValueError
-            If samples are malformed or unlike those of the first call, X is empty, a parameter
-            cannot change between calls, or the training diverges. A call that fails, or is
-            interrupted, leaves the model as it was.
+            If samples are malformed or unlike those of the first call, a parameter cannot change
+            between calls, or the training diverges. A call that fails, or is interrupted, leaves
+            the model as it was.
         """
         return self._partial_fit(X, y, sample_weight)
 
@@ -570,20 +563,18 @@ class MoERegressor(RegressorMixin, BaseMoE):
         joint = special.logsumexp(log_weights + log_density, axis=-1)
         return joint if self._is_count else joint - np.log(self._target.scale).sum()
 
-    def _judge(self, net, rows, judged):
-        """Append what the net says of some rows: parts of densities, y and weights."""
+    def _judge(self, net, rows):
+        """Return what the net says of some rows: parts of densities, y and weights, or None."""
         if not self._has_density(net.criterion_):
-            return
+            return None
         self.net_, head = net, net.criterion_
         x, *rest, _ = rows.sample(_MOST_ROWS, torch.device(net.device))
         y, weight = (column.double().cpu().numpy() for column in rest)
         generator = self._predict_generator()
         parts = net.map_batches(lambda x: head.parts(net.module_(x, generator).output), x)
-        judged.append((parts, y, weight))
-        while sum(len(y) for _, y, _ in judged[1:]) >= _MOST_ROWS:  # the latest say most
-            del judged[0]
+        return parts, y, weight
 
-    def _calibrate(self, net, rows, oob=None, judged=()):
+    def _calibrate(self, net, rows, oob=None, judged=None):
         """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
 
         On held-out rows or, by out-of-bag predictions, as if the mixture erred in the same way as
@@ -597,10 +588,10 @@ class MoERegressor(RegressorMixin, BaseMoE):
         if not judged:
             for name in ("scale_", "scale_slope_", "dispersion_"):
                 vars(self).pop(name, None)
-            self._judge(net, rows, judged := [])
+            judged = self._judge(net, rows)
         if not judged:  # there is no density
             return
-        parts, y, weight = (np.concatenate(column) for column in zip(*judged, strict=True))
+        parts, y, weight = judged
         honest = mean = (np.exp(parts[..., :1]) * parts[..., 1 : 1 + n_outputs]).sum(axis=1)
         if oob is not None:
             some = draw_rows(len(rows.y), _MOST_ROWS)

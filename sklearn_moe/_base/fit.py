@@ -3,7 +3,6 @@
 import copy
 from dataclasses import replace
 from functools import partial
-from itertools import chain
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -26,7 +25,6 @@ from .._data.statistics import (
     find_knots,
     rows_to_cluster,
 )
-from .._data.streams import read_batches
 from .._data.validation import WeightsSeen, check_training_data, hold_out, unit_of
 from .._devices import default_torch_modes
 from .._parameters.defaults import Plan, resolve
@@ -431,9 +429,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         score = "valid_loss" if plan.data.is_table else f"valid_{net.criterion_.score_name}"
         return Stopping(training.tol, self.n_iter_no_change, score if training.holds_out else None)
 
-    def _train(
-        self, net, rows, validation=None, *, total=None, callbacks=(), streamed=None, **options
-    ):
+    def _train(self, net, rows, validation=None, *, total=None, callbacks=(), **options):
         """Train; return whether Ctrl-C ended it after at least one epoch.
 
         `total` is what a progress bar says of the number of epochs.
@@ -450,7 +446,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         seed = self._predict_seed = self._random_state.randint(_MAX_SEED)
         self._next_seed = self.__dict__.pop("_random_state").randint(_MAX_SEED)
         try:
-            Training(net, rows, validation, seed=seed, callbacks=callbacks, **options).run(streamed)
+            Training(net, rows, validation, seed=seed, callbacks=callbacks, **options).run()
         except KeyboardInterrupt:
             if len(net.history) == before:
                 raise
@@ -514,10 +510,10 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
                 working.validation_scores_ = scores
             self.__dict__ = working.__dict__
 
-    def _judge(self, net, rows, judged):
-        """Append what `_calibrate` needs to know of rows that the net is not trained on yet."""
+    def _judge(self, net, rows):
+        """Return what `_calibrate` needs to know of rows that the net is not trained on yet."""
 
-    def _calibrate(self, net, rows, oob=None, judged=()):
+    def _calibrate(self, net, rows, oob=None, judged=None):
         """Calibrate the predictions on rows that the net was not trained on, if there are any."""
 
     def _describe(self, net):
@@ -565,7 +561,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
 
     @default_torch_modes()
     def _partial_fit(self, X, y, sample_weight, classes=None):
-        """Train for one epoch on arrays, on batches or on a dataset.
+        """Train for one epoch on a chunk.
 
         The net is trained as it is; its optimizer keeps its state, too.
         """
@@ -577,44 +573,23 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         resume = self.__sklearn_is_fitted__()
         working = copy.copy(self)
         working._random_state = check_random_state(self._next_seed if resume else self.random_state)
-        reader = read_batches(X, y, sample_weight, working._random_state)
-        first = reader.first(self.net_.batch_size if resume else None)
-        first = working._check(*first, resume=resume, is_chunk=True, classes=classes)
+        chunk = working._check(X, y, sample_weight, resume=resume, is_chunk=True, classes=classes)
         known = self.resolved_params_ | {"device": str(self.net_.device)} if resume else {}
-        plan = working._resolve(first, known, is_chunk=True)
+        plan = working._resolve(chunk, known, is_chunk=True)
         if resume:
             working._check_architecture(plan, new_solver=False)
             working.resolved_params_ = plan.resolved
-        net = self.net_ if resume else working._new_net(first, plan)
-        rest = (
-            working._check(*batch, resume=True, is_chunk=True)
-            for batch in reader.rest(net.batch_size)
-        )
-        loads, judged = [np.zeros(len(net.module_.experts), np.float32)], []
-        slices = working._as_rows(net, chain([first], rest), loads, judged if resume else None)
+        net = self.net_ if resume else working._new_net(chunk, plan)
         settings = working._settings(plan) | {"balance_weight": plan.model.balance_weight}
         with undone_if_failed(net, **settings):
-            rows = next(slices)
-            slices = chain([rows], slices)
-            interrupted = working._train(
-                net, rows, epochs=1, total=1, anneal=False, streamed=slices
-            )
+            net.standardize_by(working._scales)
+            rows = Rows.of(chunk, 1.0, working._dtype, net.device)
+            # Before the net is trained on them.
+            judged = working._judge(net, rows) if resume else None
+            interrupted = working._train(net, rows, epochs=1, total=1, anneal=False, is_chunk=True)
             working._calibrate(net, rows, judged=judged)
-        self._adopt(working, net, lambda: sum(loads))
+        mean_weight = working._weights_seen.mean
+        self._adopt(working, net, lambda: working._count_load(net, rows) * mean_weight)
         if interrupted:
             raise KeyboardInterrupt
         return self
-
-    def _as_rows(self, net, batches, loads, judged):
-        """Yield batches as rows; to `loads` add the load of each expert once it was trained.
-
-        They are `judged`, unless that is None, before they are trained on.
-        """
-        for batch in batches:
-            mean_weight = self._weights_seen.mean
-            net.standardize_by(self._scales)
-            rows = Rows.of(batch, 1.0, self._dtype, net.device)
-            if judged is not None:
-                self._judge(net, rows, judged)
-            yield rows
-            loads.append(self._count_load(net, rows) * mean_weight)

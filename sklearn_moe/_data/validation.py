@@ -97,8 +97,8 @@ def _open(X, name, known):
     of_torch = any(cls.__module__.startswith("torch.utils.data") for cls in type(X).__mro__)
     if of_torch or isinstance(X, Iterator):
         raise TypeError(
-            f"X is {type(X).__name__}, where an array is expected. partial_fit reads batches and "
-            "datasets, without y; predict batch by batch."
+            f"X is {type(X).__name__}, where an array is expected. To train on batches, call "
+            "partial_fit(X, y) with the arrays of each; predict batch by batch."
         )
     if hasattr(X, "collect") and not hasattr(X, "shape"):  # of polars
         raise TypeError(f"X is {type(X).__name__}, a query that has no rows yet. Pass X.collect().")

@@ -81,6 +81,8 @@ class Training:
     n_dense_epochs : int, default=0
         First epochs in which all samples go through the first expert, of which the others then are
         copies.
+    is_chunk : bool, default=False
+        Whether the rows are new to the experts, so that they teach the router of a pool, too.
     callbacks : sequence of skorch callbacks
     checkpoint : Checkpoint or None
         Stores the state of the training, and may know one to go on from.
@@ -96,6 +98,7 @@ class Training:
         seed,
         anneal=True,
         n_dense_epochs=0,
+        is_chunk=False,
         callbacks=(),
         checkpoint=None,
     ):
@@ -114,6 +117,7 @@ class Training:
         self.parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
         self.is_weighted = rows.is_weighted
         self.n_dense_epochs = n_dense_epochs
+        self.is_chunk = is_chunk
         self.checkpoint, self.n_done, self.stopped = checkpoint, 0, False
         self.n_before = len(net.history)
         n_samples = min(net.batch_size, len(rows.y))
@@ -128,13 +132,12 @@ class Training:
         # Hooks in every step cost as much as a small expert: they are called where one is set.
         self.has_batch_hooks = any(has_batch_hooks(callback) for _, callback in net.callbacks_)
 
-    def run(self, streamed=None):
-        """Train for the epochs that are left, or on streamed batches for one epoch.
+    def run(self):
+        """Train for the epochs that are left.
 
-        Ctrl-C ends the training as it is, and always reaches the caller. `streamed` is an iterable
-        of Rows, the first of them those of the training.
+        Ctrl-C ends the training as it is, and always reaches the caller.
         """
-        net, self.is_streamed = self.net, streamed is not None
+        net = self.net
         self.step = Step(self)
         work = work_of_a_step(net.module_, self.batch_size, self.rows.x.shape[1:])
         try:
@@ -144,7 +147,7 @@ class Training:
                 as_many_threads_as_useful(work),
                 explained_errors(self.batch_size, net.device),
             ):
-                self._run(interrupts, streamed)
+                self._run(interrupts)
                 # The last step of all has no loss that would show it.
                 if not torch.stack(torch._foreach_norm(self.parameters)).isfinite().all():
                     raise self._divergence("weights became infinite or NaN")
@@ -155,7 +158,7 @@ class Training:
         finally:
             self.end()
 
-    def _run(self, interrupts, streamed):
+    def _run(self, interrupts):
         known = {"X": self.rows.x, "y": self.rows.y}
         if self.checkpoint:
             self.checkpoint.restore(self)
@@ -166,7 +169,7 @@ class Training:
         if self.group is not None:
             self.group.begin(self, n_epochs, interrupts)
         try:
-            self._run_epochs(n_epochs, streamed)
+            self._run_epochs(n_epochs)
         except StopTraining:
             self.stopped = not interrupts.seen
         except KeyboardInterrupt:
@@ -180,40 +183,27 @@ class Training:
             self.checkpoint.ended(self)
         self.notify("on_train_end", **known)
 
-    def _run_epochs(self, n_epochs, streamed):
+    def _run_epochs(self, n_epochs):
         net, rows, held_out = self.net, self.rows, None
         known = {"dataset_train": WeightedRows(rows), "dataset_valid": None}
         if self.validation is not None:
             known["dataset_valid"] = WeightedRows(self.validation)
             held_out = net.get_iterator(known["dataset_valid"])
-        cut = partial(
-            Batches, batch_size=net.batch_size, device=net.device, generators=self.generators
-        )
-        if streamed is None:
-            # Callbacks and transforms of batches are given samples as they are.
-            is_raw = self.has_batch_hooks or net.train_transform
-            table = None if is_raw else net.encode_once(rows.x)
-            self.encodes_once = table is not None
-            parts = [cut(rows if table is None else rows._replace(x=table))]
-        else:
-            parts = map(cut, self._watch(streamed))
+        # Callbacks and transforms of batches are given samples as they are.
+        is_raw = self.has_batch_hooks or net.train_transform
+        table = None if is_raw else net.encode_once(rows.x)
+        self.encodes_once = table is not None
+        if self.encodes_once:
+            rows = rows._replace(x=table)
+        batches = Batches(rows, net.batch_size, net.device, self.generators)
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **known)
-            steps = []
-            for batches in parts:
-                steps += self._run_batches(batches, training=True)
+            steps = self._run_batches(batches, training=True)
             self._record_steps(steps, training=True)
             if held_out is not None:
                 steps = self._run_batches(held_out, training=False)
                 self._record_steps(steps, training=False)
             self.notify("on_epoch_end", **known)
-
-    def _watch(self, streamed):
-        """Yield streamed batches, each of which may be the first one with weights."""
-        for rows in streamed:
-            self.is_weighted = rows.is_weighted
-            yield rows
-            self.net._set_training(False)
 
     def end(self):
         """Leave the net as it is when no training is under way."""
@@ -394,7 +384,7 @@ class Step:
         self.gated = gated if self.pool is not None and gated is not None and gated.any() else None
         # The router of a pool learns when its experts are trained: until then few ask for gates.
         self.mixes = training.has_batch_hooks or self.net.schedule == "residual"
-        asks = self.gated is not None, training.is_streamed, self.mixes
+        asks = self.gated is not None, training.is_chunk, self.mixes
         self.needs_gate = self.pool is None or any(asks)
 
     def __call__(self, batch):
@@ -485,7 +475,7 @@ class Step:
     def _losses_of_kinds(self, gate, losses, in_bag, batch):
         """Return the mean loss of the experts that are trained, and sums of each kind's unseen.
 
-        Streamed rows are new to the experts: they teach the router, too.
+        The rows of a chunk are new to the experts: they teach the router, too.
         """
         pool = self.pool
         if self.active[0] != pool.active:  # a kind has stopped: no copy in every step
@@ -502,7 +492,7 @@ class Step:
         share = active.mean()
         loss = share * loss + (1 - share) * loss.detach()
         if batch.in_bag is None:
-            if self.training.is_streamed:
+            if self.training.is_chunk:
                 loss = loss + mixture_loss(gate, losses.detach(), in_bag)[0]
             return loss, None
         unseen = 1 - in_bag

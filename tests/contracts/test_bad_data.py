@@ -50,7 +50,7 @@ MALFORMED = {  # what scikit-learn finds is said in its words, after the name
     "one axis": (lambda X: X.reshape(N_SAMPLES, -1)[:, 0], "^X: "),
     "nothing": (lambda X: None, "^X: "),
     "a dict": (lambda X: {"a": X}, "^X: "),
-    "a generator": (lambda X: (row for row in X), "X is generator.*partial_fit reads batches"),
+    "a generator": (lambda X: (row for row in X), r"X is generator.*call partial_fit\(X, y\)"),
     "ragged lists": (lambda X: [[1, 2], [3]] * 12, "^X: .*inhomogeneous"),
     "a matrix": (lambda X: np.asmatrix(np.ones((24, 2))), "^X: .*matrix"),
     "a tensor with gradient": (lambda X: torch.from_numpy(X).requires_grad_(), "^X: "),

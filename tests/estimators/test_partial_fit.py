@@ -1,4 +1,4 @@
-"""Training little by little: chunks, batches, datasets."""
+"""Training little by little, chunk by chunk."""
 
 import pickle
 
@@ -9,8 +9,7 @@ import pytest
 import torch
 from helpers import hook, raises, refuses, throw, weights_of
 from scipy.sparse import csr_array
-from sklearn.base import clone
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 from sklearn_moe import MoEClassifier, MoERegressor
 
@@ -24,53 +23,33 @@ def table():
     return X, (X[:, 0] + X[:, 3] > 0).astype(int)
 
 
-def batches_of(X, y, size=100):
-    return [(X[i : i + size], y[i : i + size]) for i in range(0, len(X), size)]
-
-
 def start(X, y, **options):
     """Return a model that knows its scales."""
     return MoEClassifier(**BRIEF | options).partial_fit(X, y, classes=[0, 1])
 
 
-# -- chunks -----------------------------------------------------------------------------------
-
-
-def test_a_pass_over_batches_is_one_epoch_of_its_chunks(table):
+def test_a_call_is_one_epoch_of_its_chunk(table):
     X, y = table
-    chunked, again = (start(X, y).partial_fit(form(batches_of(X, y))) for form in (list, iter))
-    assert (chunked.n_iter_, len(chunked.loss_curve_)) == (2, 2)
-    assert not torch.equal(weights_of(chunked), weights_of(start(X, y)))
-    assert chunked.expert_load_.sum() == pytest.approx(1)
-    assert chunked.net_.history[-1, "train_batch_count"] == 6 * 2  # of 50 samples
-    assert torch.equal(weights_of(chunked), weights_of(again))
-    # A single chunk is the call with arrays.
+    clf = start(X, y).partial_fit(X, y)
+    assert (clf.n_iter_, len(clf.loss_curve_)) == (2, 2)
+    assert clf.net_.history[:, "train_batch_count"] == [12, 12]  # of 50 samples
     weight, classes = np.linspace(0, 1, len(y)), {"classes": [0, 1]}
-    arrays = MoEClassifier(**BRIEF).partial_fit(X, y, sample_weight=weight, **classes)
-    batch = MoEClassifier(**BRIEF).partial_fit([(X, y, weight)], **classes)
-    assert torch.equal(weights_of(arrays), weights_of(batch))
-    np.testing.assert_array_equal(arrays.expert_load_, batch.expert_load_)
     top1 = MoEClassifier(**BRIEF, router="top1").partial_fit(X, y, sample_weight=weight, **classes)
     load = np.bincount(top1.apply(X).ravel(), weight, top1.n_experts) / weight.sum()
     np.testing.assert_allclose(top1.expert_load_, load, atol=1e-6)
 
 
-def test_batches_are_learned_from(table):
+def test_chunks_are_learned_from(table):
     X, y = table
     clf, reg = (m(random_state=0, learning_rate_init=0.02) for m in (MoEClassifier, MoERegressor))
-    for _ in range(12):
-        clf.partial_fit(batches_of(X[:500], y[:500]), classes=[0, 1])
-        reg.partial_fit(batches_of(X[:500], X[:500, 1]))
-    assert clf.n_iter_ == 12
+    for first in 2 * [*range(0, 500, 100)]:
+        for _ in range(6):
+            chunk = slice(first, first + 100)
+            clf.partial_fit(X[chunk], y[chunk], classes=[0, 1])
+            reg.partial_fit(X[chunk], X[chunk, 1])
     assert clf.loss_curve_[-1] < clf.loss_curve_[0] / 2
     assert clf.score(X[500:], y[500:]) > 0.9
     assert reg.score(X[500:], X[500:, 1]) > 0.8
-
-
-def test_small_first_batches_are_measured_together(table):
-    X, y = table
-    small = MoEClassifier(**BRIEF).partial_fit(batches_of(X, y, 7), classes=[0, 1])
-    assert [*small._scales] == [*start(X, y)._scales]
 
 
 def units_of(model):
@@ -85,15 +64,13 @@ def test_columns_are_known_by_the_first_thousand_rows(table, form):
     y = 5 * X[:, 1] + 1e6
     far = X.copy()
     far[3, 0] = 1e5  # is far from the others as soon as there are enough of these
-    whole, streamed, model = (MoERegressor(**BRIEF) for _ in range(3))
-    streamed.partial_fit([(form(x), numbers) for x, numbers in batches_of(far, y, 150)])
+    whole, model = (MoERegressor(**BRIEF) for _ in range(2))
     for rows in (slice(1), slice(1, 4), slice(4, 300), slice(300, None)):
         model.partial_fit(form(far[rows]), y[rows])
     expected = units_of(whole.partial_fit(form(far), y))
-    for other in (streamed, model):
-        np.testing.assert_allclose(units_of(other), expected, rtol=1e-6)
-        scale = other.module_.encoder.scale
-        np.testing.assert_array_equal(scale, other._scales.scale)  # that which is computed with
+    np.testing.assert_allclose(units_of(model), expected, rtol=1e-6)
+    scale = model.module_.encoder.scale
+    np.testing.assert_array_equal(scale, model._scales.scale)  # that which is computed with
     assert model._first_rows.rows.shape == (600, 5)
     model.partial_fit(form(X), y)
     for other in (model, MoERegressor(**BRIEF, max_iter=1).fit(form(X), y)):
@@ -111,7 +88,7 @@ def test_a_column_that_begins_to_vary_is_learned(table, n_first):
     options = {"random_state": 0, "learning_rate_init": 0.02}
     model = MoERegressor(**options).partial_fit(constant[:n_first], np.full(n_first, 7.0))
     before = joblib.hash(model)
-    refuses("bad", "4 features", model.partial_fit, [(X, y), (X[:, :4], y)])
+    refuses("bad", "4 features", model.partial_fit, X[:, :4], y)
     assert joblib.hash(model) == before
     loaded = pickle.loads(pickle.dumps(model.partial_fit(X, y)))
     np.testing.assert_array_equal(loaded.predict(X), model.predict(X))
@@ -144,12 +121,10 @@ def test_batches_grow_with_the_chunks(table):
         assert clf.net_.history[:, "train_batch_count"] == [1, n_steps]
 
 
-def test_batches_of_any_kind_of_table(table):
+def test_chunks_of_any_kind_of_table(table):
     X, y = table
     for make in (pd.DataFrame, csr_array, torch.from_numpy):
-        items = [(make(part), labels) for part, labels in batches_of(X, y)]
-        clf = MoEClassifier(**BRIEF).partial_fit(items, classes=[0, 1]).partial_fit(items)
-        assert clf.n_iter_ == 2
+        clf = start(make(X), y).partial_fit(make(X), y)
         assert clf.predict(make(X)).shape == y.shape
 
 
@@ -164,33 +139,24 @@ def test_a_weight_of_a_class_holds_in_chunks_without_it(table):
     refuses("2", match, start(X, y).set_params(class_weight={2: 3.0}).partial_fit, X, y)
 
 
-def test_batches_may_lack_classes_and_bring_missing_values(table):
+def test_chunks_may_lack_classes_and_bring_missing_values(table):
     X, y = table
     holed = X.copy()
     holed[::3, 2] = np.nan
-    clf = start(X, y).partial_fit([(holed[y == k], y[y == k]) for k in (0, 1)])
+    clf = start(X, y)
+    for k in (0, 1):
+        clf.partial_fit(holed[y == k], y[y == k])
     assert np.isfinite(clf.predict_proba(holed)).all()
 
 
 def test_the_first_chunk_decides_the_precision(table):
     X, y = (array[:400] for array in table)
     for first in (np.float32, np.float64):
-        reg = MoERegressor(**BRIEF).partial_fit([(X.astype(first), y)])
+        reg = MoERegressor(**BRIEF).partial_fit(X.astype(first), y)
         for dtype in (np.float32, np.float64):
             reg.partial_fit(X.astype(dtype), y)
         assert reg.predict(X.astype(np.float64)).shape == y.shape
         assert weights_of(reg).numpy().dtype == first
-
-
-def test_an_error_amid_batches_leaves_the_model_as_it_was(table):
-    X, y = table
-    clf, bad = start(X, y), [(X, y), (X[:, :3], y)]
-    before = joblib.hash(clf)
-    raises(ValueError, "3 features", clf.partial_fit, bad)
-    assert joblib.hash(clf) == before
-    fresh = MoEClassifier(**BRIEF)
-    raises(ValueError, "3 features", fresh.partial_fit, [(X[:1000], y)] * 2 + bad, classes=[0, 1])
-    assert not hasattr(fresh, "net_")
 
 
 class Flood:
@@ -209,7 +175,7 @@ def test_a_call_that_diverges_changes_nothing(table, solver, monkeypatch):
     clf, twin = (start(X, y, solver=solver, train_transform=Flood()) for _ in range(2))
     before = joblib.hash(clf)
     monkeypatch.setattr(Flood, "factor", np.inf)
-    raises(ValueError, "Likely causes", clf.partial_fit, batches_of(X, y))
+    raises(ValueError, "Likely causes", clf.partial_fit, X, y)
     assert joblib.hash(clf) == before
     monkeypatch.undo()
     for model in (clf, twin):
@@ -277,88 +243,15 @@ def test_what_was_auto_stays_as_it_was(table):
     assert [clf.net_.lr, clf.net_.router_lr] == [before[name] for name in rates]
 
 
-# -- datasets ---------------------------------------------------------------------------------
-
-
-class Pictures(Dataset):
-    """Bytes of pictures that are made when they are asked for."""
-
-    def __init__(self, n=90):
-        self.n, self.asked = n, []
-
-    def __len__(self):
-        return self.n
-
-    def __getitem__(self, i):
-        self.asked.append(i)
-        picture = np.random.default_rng(i).integers(100, size=(3, 8, 8), dtype=np.uint8)
-        return torch.from_numpy(picture + 100 * (i % 2)), i % 2
-
-
-def test_a_dataset_is_read_once_in_each_pass_in_a_new_order():
-    dataset = Pictures()
-    clf = MoEClassifier(2, batch_size=40, random_state=0).partial_fit(dataset, classes=[0, 1])
-    first = dataset.asked.copy()
-    clf.partial_fit(dataset)
-    second = dataset.asked[90:]
-    assert sorted(first) == sorted(second) == list(range(90))
-    assert first != second
-    assert clf.net_.history[:, "train_batch_count"] == [3, 3]
-    again = MoEClassifier(2, batch_size=40, random_state=0).partial_fit(Pictures(), classes=[0, 1])
-    assert torch.equal(weights_of(again.partial_fit(Pictures())), weights_of(clf))
-
-
-def test_datasets_of_every_form(table):
-    X, y = table
-    tensors = TensorDataset(torch.from_numpy(X), torch.from_numpy(y))
-    weighted = TensorDataset(*tensors.tensors, torch.ones(len(y)))
-
-    class Stream(IterableDataset):
-        def __iter__(self):
-            return iter(tensors)
-
-    generator = torch.Generator().manual_seed(0)
-    loader = DataLoader(tensors, batch_size=64, shuffle=True, generator=generator)
-    for source in (tensors, weighted, Stream(), loader):
-        clf = MoEClassifier(**BRIEF)
-        for _ in range(3):
-            clf.partial_fit(source, classes=[0, 1])
-        assert clf.n_iter_ == 3
-        assert clf.loss_curve_[-1] < clf.loss_curve_[0]
-
-
-def test_numbers_and_labels_of_a_dataset(table):
-    X, _ = table
-    samples = [torch.from_numpy(array) for array in (X, X[:, 0], X[:, :2])]
-    one = MoERegressor(**BRIEF).partial_fit(TensorDataset(samples[0], samples[1]))
-    two = MoERegressor(**BRIEF).partial_fit(TensorDataset(samples[0], samples[2]))
-    assert (one.predict(X).shape, two.predict(X).shape) == ((600,), (600, 2))
-    labels = TensorDataset(samples[0], (samples[2] > 0).long())
-    many = MoEClassifier(**BRIEF).partial_fit(labels, classes=[0, 1])
-    assert many.predict(X).shape == (600, 2)
-
-
 def test_wrong_calls_are_explained(table):
     X, y = table
-    clf = start(X, y)
-    tensors = TensorDataset(torch.from_numpy(X))
+    dataset = TensorDataset(torch.from_numpy(X))
     for call, source, options, message in (
         (start, X, {"y": None}, "requires y"),
-        (start, {}, {"y": None}, "requires y|pass y"),
-        (start, "X", {"y": None}, "requires y|pass y"),
-        (start, [{"x": 1, "y": 2}], {"y": None}, "Item 0 of X, list, is of type dict"),
-        (start, [[1.0, 2.0], [3.0, 4.0]], {"y": None}, r"list of \['float', 'float'\].*pass y"),
-        (start, [(np.zeros(3), np.zeros(3))], {"y": None}, r"\(n_samples, ...\)"),
-        (start, [(X, y)] * 2 + ["no"], {"y": None}, "Item 2 of X, list, is of type str"),
-        (start, [(1, 2, 3, 4)], {"y": None}, "Item 0"),
-        (start, tensors, {"y": None}, r"TensorDataset, is tuple of \['Tensor'\]"),
-        (start, iter([]), {"y": None}, "yields nothing to train on"),
-        (clf.partial_fit, [(X, y)], {"sample_weight": y}, "sample_weight belongs to arrays"),
-        (clone(clf).fit, DataLoader(tensors), {"y": y}, "partial_fit reads batches .*, without y"),
-        (clf.predict, iter([X]), {}, "partial_fit reads batches .*, without y"),
-        (MoEClassifier().partial_fit, [(X, y)], {}, "classes must be passed"),
-        (start, [(X, y), (X[:, 1:], y)], {"y": None}, r"one shape, got X of .* \(5,\), \(4,\)"),
-        (start, [(X, y), (X, y[:, None])], {"y": None}, r"got y of the shapes \(\), \(1,\)"),
+        (start, iter([X]), {"y": y}, r"call partial_fit\(X, y\) with the arrays of each"),
+        (MoEClassifier().fit, DataLoader(dataset), {"y": y}, r"call partial_fit\(X, y\)"),
+        (start(X, y).predict, dataset, {}, "predict batch by batch"),
+        (MoEClassifier().partial_fit, X, {"y": y}, "classes must be passed"),
         (MoERegressor(early_stopping=True).partial_fit, X, {"y": y}, "early_stopping=True"),
     ):
         refuses(source, message, call, source, **options)
