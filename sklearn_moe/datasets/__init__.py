@@ -2,13 +2,12 @@
 
 from ._cluster_patches import PAPER_SETTINGS, make_cluster_patches
 from ._images import fetch_cifar10, load_image_folder
-from ._rotation import make_orientation_task, make_rotation_task
+from ._rotation import make_rotation_task
 
 __all__ = [
     "PAPER_SETTINGS",
     "fetch_cifar10",
     "load_image_folder",
     "make_cluster_patches",
-    "make_orientation_task",
     "make_rotation_task",
 ]

@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .._training import Callback
 from .._training.checkpoint import describe
-from ..datasets import fetch_cifar10, load_image_folder, make_orientation_task, make_rotation_task
+from ..datasets import fetch_cifar10, load_image_folder, make_rotation_task
 from ..preprocessing import ImageTransform, RandomCropFlip, paper_blur
 from ._run import Run, routes, seconds
 
@@ -38,7 +38,6 @@ TASKS = {
     "rotate-symmetric": Task(
         partial(make_rotation_task, crop="inscribed", symmetric=True), is_blurred=True
     ),
-    "orientation": Task(make_orientation_task),  # nothing but the orientation tells the classes
 }
 
 

@@ -36,7 +36,6 @@ ARGUMENTS = {
     metrics.router_margin: {"gate_proba": GATE_PROBA},
     metrics.split_information: {"groups": CLUSTERS, "experts": EXPERTS, "n_permutations": 5},
     datasets.make_cluster_patches: {"n_samples": 12, "n_clusters": 2, "patch_size": 10},
-    datasets.make_orientation_task: {"images": IMAGES},
     datasets.make_rotation_task: {"images": IMAGES},
 }
 TRANSFORMERS = {

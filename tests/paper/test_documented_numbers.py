@@ -338,8 +338,6 @@ def image_tasks():
     yield from whole_networks()
     ahead = found("table2-rotate/table2", "The best test epoch", r"up to (\S+) points")[0]
     yield f"up to {number(float(ahead), 1)} points more than the last"
-    single = values("table2-orientation/table2", model="cnn single")
-    yield f"is right on {number(single.mean(), 1)} % of test images"
 
 
 def routers():
@@ -389,7 +387,6 @@ def images():
     for label, name in (
         ("50,000 images, 20 epochs, 3 seeds", "table2-trunk"),
         ("10,000 images, 10 epochs, 5 seeds", "table2-trunk-10000"),
-        ("orientation task, 10,000 images, 6 epochs, 3 seeds", "table2-orientation"),
     ):
         yield " ".join([label, *gain_on(name)])
     for label, name, task in (
@@ -405,7 +402,7 @@ def images():
 
 def image_tables():
     """Yield the rows of the tables of images.rst, and what its list says of them."""
-    for name in ("table2-trunk", "table2-trunk-10000", "table2-orientation"):
+    for name in ("table2-trunk", "table2-trunk-10000"):
         work = [
             number(values(f"{name}/table2", "multiply_adds", model=f"cnn {m}").mean(), 2)
             for m in ("single", "trunk")
