@@ -271,7 +271,7 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
         thousand samples or more, drawn at random. The scales of X are measured anew by each call
         until they are those of a thousand samples; a column that is constant until then is measured
         when it begins to vary. The state of the solver, such as momentum, is kept between calls,
-        but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`, `n_init`, `upcycle`,
+        but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`, `n_init`,
         `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep their highest
         values. `early_stopping=True` is an error: hold out samples yourself.
 

@@ -268,7 +268,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         call until they are those of a thousand samples; a column, or y, that is constant until then
         is measured when it begins to vary. The state of the solver, such as momentum, is kept
         between calls, but not after `fit`. `max_iter`, `tol`, `n_iter_no_change`, `n_init`,
-        `upcycle`, `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep
+        `checkpoint` and "out_of_bag" have no effect, and the rates of "cosine" keep
         their highest values. `early_stopping=True` is an error: hold out samples yourself.
 
         What is set between two calls acts at once: learning rates, `batch_size`, the options of the

@@ -64,7 +64,6 @@ class Fit(NamedTuple):
     validation: Rows | None
     plan: Plan
     stopping: Any
-    n_dense_epochs: int
     n_before: int  # epochs of earlier fits
     callbacks: Any  # those of scikit-learn
     checkpoint: Any  # what stores the training, if anything does
@@ -143,7 +142,6 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
                     epochs=max_iter,
                     total=max_iter if tol is None else None,
                     callbacks=(start.callbacks, start.stopping),
-                    n_dense_epochs=start.n_dense_epochs,
                     checkpoint=start.checkpoint,
                 )
             except KeyboardInterrupt:  # before the end of its first epoch
@@ -184,7 +182,6 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             validation=validation,
             plan=plan,
             stopping=working._stopping(net, plan),
-            n_dense_epochs=0 if resume else plan.training.n_dense_epochs,
             n_before=len(net.history),
             callbacks=callbacks,
             checkpoint=checkpoint,

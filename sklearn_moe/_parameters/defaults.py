@@ -131,7 +131,6 @@ class TrainingPlan:
     batch_size: int  # of this fit, which may have fewer samples
     largest_batch: int  # of training that goes on with more
     max_iter: int
-    n_dense_epochs: int  # before one expert is split into many
     tol: float | None
     may_use_bf16: bool
 
@@ -139,7 +138,7 @@ class TrainingPlan:
     def depends_on_max_iter(self):
         """Whether the first epochs, or the patience, follow from how many there are to be."""
         stops = self.n_rehearsing > 0 or (self.n_out_of_bag > 0 and self.tol is not None)
-        return self.schedule == "cosine" or self.n_dense_epochs > 0 or stops
+        return self.schedule == "cosine" or stops
 
 
 @dataclass(frozen=True)
@@ -219,8 +218,7 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
     is_vector = data.is_table or trunk is not None
     ndim = 2 if is_vector else 1 + len(data.sample_shape)
     usual = next(name for name, spec in EXPERTS.items() if spec.ndim == ndim)  # the first of them
-    adds = choices["router__n_shared_experts"] or choices["router__upcycle"]
-    mixes = is_vector and not adds and overrides(head, Head, "mix")
+    mixes = is_vector and not choices["router__n_shared_experts"] and overrides(head, Head, "mix")
     is_pool = mixes and data.is_table and trunk is None and not is_chunk
     is_pool = is_pool and _learns_router(choices, router) and not _steps_by_expert(choices)
     n_experts = choices.pick("n_experts", _N_EXPERTS_ON_TABLES if is_pool else _N_EXPERTS)
@@ -265,13 +263,12 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
 
 def _check_kinds(choices, kinds, data, trunk):
     """Refuse several kinds where the experts must be alike, and columns that there are not."""
-    alike = {"router__upcycle": 0, "router__n_shared_experts": 0}
-    for name, unset in alike.items():
-        if len(kinds) > 1 and choices[name] != unset:
-            raise ValueError(
-                f"{name}={choices[name]!r} needs experts of one kind, got expert="
-                f"{choices['expert']!r}. Use {name}={unset}, or a single expert."
-            )
+    n_shared = choices["router__n_shared_experts"]
+    if len(kinds) > 1 and n_shared:
+        raise ValueError(
+            f"router__n_shared_experts={n_shared!r} needs experts of one kind, got expert="
+            f"{choices['expert']!r}. Use router__n_shared_experts=0, or a single expert."
+        )
     if len(kinds) > 1 and _steps_by_expert(choices):
         raise ValueError(
             f"solver={choices['solver__kind']!r} needs experts of one kind, got expert="
@@ -289,7 +286,7 @@ def _check_kinds(choices, kinds, data, trunk):
 
 def _plan_model(choices, data, kinds, kind_of, trunk, router):
     """Return what the model is, with all parts of the router."""
-    fixed, top_k, upcycle = router.network, router.top_k, choices["router__upcycle"]
+    fixed, top_k = router.network, router.top_k
     network = choices.pick("router__network", "linear" if fixed is None else "auto")
     if fixed is not None and not _is_auto(network):
         raise ValueError(
@@ -299,25 +296,12 @@ def _plan_model(choices, data, kinds, kind_of, trunk, router):
     if router.router_class is PatchChoiceRouter:
         top_k = min(top_k, patches_shape(data.sample_shape)[0])
     top_k, gate = choices.pick("top_k", top_k), router.gate or router.gates[0]
-    if upcycle:  # the gate that leaves the output as it is
-        gate = "relative" if top_k == 1 else "renormalized"
     router = router.with_options(
         network=network if fixed is None else fixed,
         top_k=top_k,
         gate=choices.pick("router__gate", gate),
         noise=choices.pick("router__noise", router.noise),
     )
-    keeps = router.gate in ("relative", "renormalized") or callable(router.gate)
-    chooses = router.router_class.sparse and router.noise is not None
-    starts_even = not router.random_init and fixed is None
-    if upcycle and not (starts_even and keeps and chooses and choices["n_experts"] > 1):
-        raise ValueError(
-            f"router__upcycle={upcycle!r} splits one expert into copies, which "
-            "takes n_experts > 1, a router that chooses and starts without a preference ('top1', "
-            "'topk', 'noisy_topk', 'sampled'), noise, and the gate 'relative' or 'renormalized'. "
-            f"Got n_experts={choices['n_experts']}, router={choices['router__kind']!r}, "
-            f"router__noise={router.noise!r}, router__gate={router.gate!r}."
-        )
     init_std = 1.0  # of weights that make scores of about 1
     if trunk is None and len(data.sample_shape) == 2:  # the sum of unrelated patches
         init_std = 1 / (data.scale * np.sqrt(data.sample_shape[0]))
@@ -432,7 +416,6 @@ def _plan_training(choices, data, head, solver, model, is_linear):
         batch_size=batch_size,
         largest_batch=largest_batch,
         max_iter=max_iter,
-        n_dense_epochs=min(round(choices["router__upcycle"] * max_iter), max_iter - 1),
         tol=choices.pick("tol", None if ends_by_itself and not is_bagged else 1e-4),
         # Mixed precision copies every weight in each step, which takes longer than it saves if a
         # network sees few samples at a time.

@@ -105,19 +105,11 @@ class RouterParams(_PartParams):
         - "sigmoid": the sigmoid of the expert's score;
         - "logit": its score with noise, as in the authors' notebooks.
 
-        "auto" is "softmax" if the router allows it. With `upcycle` it is "relative", or
-        "renormalized" for several experts. The router "relu" has a gate of its own, "relu".
+        "auto" is "softmax" if the router allows it. The router "relu" has a gate of its own.
 
     n_shared_experts : int, default=0
         Number of experts that compute every sample in addition to the chosen ones. Their outputs
         are added without a gate [2]_. For routers that add outputs: not for "soft".
-
-    upcycle : float, default=0.0
-        Share of the epochs in which all samples go through one expert. Then the other experts
-        become copies of it, with the state of its optimizer: a network is trained first, and split
-        into experts later [3]_. The outputs are the same before and after. For routers that choose
-        ("top1", "topk", "noisy_topk", "sampled"), with noise, so that the copies become different.
-        Until then nothing ends the training early.
 
     learning_rate : float, default="auto"
         Learning rate of the router. "auto" is 0.0015 for "adamw", 0.0003 for "adam", 0.01 for "sgd"
@@ -134,8 +126,6 @@ class RouterParams(_PartParams):
        Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022.
     .. [2] D. Dai et al., "DeepSeekMoE: Towards Ultimate Expert Specialization in
        Mixture-of-Experts Language Models", arXiv 2401.06066.
-    .. [3] A. Komatsuzaki et al., "Sparse Upcycling: Training Mixture-of-Experts from Dense
-       Checkpoints", arXiv 2212.05055.
 
     Examples
     --------
@@ -153,7 +143,6 @@ class RouterParams(_PartParams):
         "noise": [str, callable, None],
         "gate": [str, callable],
         "n_shared_experts": [Count(0)],
-        "upcycle": [Interval(Real, 0, 1, closed="left")],
         "learning_rate": [_AUTO, _RATE],
     }
 
@@ -165,7 +154,6 @@ class RouterParams(_PartParams):
         noise: str | Callable | None = "auto",
         gate: str | Callable = "auto",
         n_shared_experts: int = 0,
-        upcycle: float = 0.0,
         learning_rate: float | Literal["auto"] = "auto",
     ):
         self.kind = kind
@@ -173,7 +161,6 @@ class RouterParams(_PartParams):
         self.noise = noise
         self.gate = gate
         self.n_shared_experts = n_shared_experts
-        self.upcycle = upcycle
         self.learning_rate = learning_rate
 
 
@@ -381,12 +368,11 @@ class EstimatorParams(BaseEstimator):
         - a class of your own, `functools.partial` of it, or one of these with options that are
           rarely needed, such as `ROUTERS["top1"].with_options(dense_gradient=True)`;
         - `RouterParams("topk", noise=None)`: any of these with other scores, noise, gate, shared
-          experts, upcycling or learning rate, see :class:`~sklearn_moe.RouterParams`. In a search
-          these are `router__noise` and so on, also if `router` is a name.
+          experts or learning rate, see :class:`~sklearn_moe.RouterParams`. In a search these are
+          `router__noise` and so on, also if `router` is a name.
 
         "auto" is "soft" for tables and after a trunk, if the loss is one of those below or a `Head`
-        with `mix`. Otherwise, and if `n_shared_experts` or `upcycle` need outputs that are added,
-        it is "top1".
+        with `mix`. Otherwise, and with `n_shared_experts`, whose outputs are added, it is "top1".
 
     {loss}
 
@@ -627,7 +613,7 @@ class EstimatorParams(BaseEstimator):
     warm_start : bool, default=False
         Whether `fit` continues from the weights of the last fit, with its standardization. A
         parameter of the model that was changed is refused; all others act, another solver
-        included, but for `n_init`, `upcycle` and `random_state`.
+        included, but for `n_init` and `random_state`.
 
     train_transform : callable, default=None
         A function that changes the samples of every training batch, never at prediction. It is

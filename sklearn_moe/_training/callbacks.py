@@ -65,8 +65,6 @@ class Stopping(Callback):
 
     def on_epoch_end(self, net, **kwargs):
         """Compare this epoch with the best one so far."""
-        if net.module_.dense_phase:  # of a single expert: the mixture is yet to come
-            return
         if self.score is None:
             score = -net.history[-1, "train_loss"]
         else:

@@ -408,7 +408,6 @@ class Checkpoint:
             self._check(name, callbacks[name], state)
         for name in net.with_state:
             getattr(net, name).load_state_dict(stored["parts"][name])
-        net.module_.dense_phase = stored["dense_phase"]
         if training.schedule is not None:
             training.schedule.n_done = stored["n_steps"]
         _restore_draws(training, stored)
@@ -475,7 +474,6 @@ class Checkpoint:
                 stopped=training.stopped,
                 random_state=self.random_state,
                 parts={name: getattr(net, name).state_dict() for name in net.with_state},
-                dense_phase=net.module_.dense_phase,
                 n_steps=training.schedule and training.schedule.n_done,
                 draws=[generator.get_state() for generator in training.generators],
                 device=torch.device(net.device).type,

@@ -14,7 +14,6 @@ from .._registry import call_factory
 from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
-from ..nn.mixture import upcycle
 from ..nn.seeding import is_stochastic, use_generator
 from .callbacks import StopTraining, WeightedRows, check_callbacks, has_batch_hooks
 from .placement import as_many_threads_as_useful, explained_errors, work_of_a_step
@@ -78,9 +77,6 @@ class Training:
         Of shuffling, noise and transforms.
     anneal : bool, default=True
         Whether the rates of "cosine" fall; without they stay at their highest.
-    n_dense_epochs : int, default=0
-        First epochs in which all samples go through the first expert, of which the others then are
-        copies.
     is_chunk : bool, default=False
         Whether the rows are new to the experts, so that they teach the router of a pool, too.
     callbacks : sequence of skorch callbacks
@@ -97,7 +93,6 @@ class Training:
         epochs,
         seed,
         anneal=True,
-        n_dense_epochs=0,
         is_chunk=False,
         callbacks=(),
         checkpoint=None,
@@ -116,7 +111,6 @@ class Training:
             self.draws = self.group.own_draws(self.generators, seed)
         self.parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
         self.is_weighted = rows.is_weighted
-        self.n_dense_epochs = n_dense_epochs
         self.is_chunk = is_chunk
         self.checkpoint, self.n_done, self.stopped = checkpoint, 0, False
         self.n_before = len(net.history)
@@ -125,7 +119,6 @@ class Training:
         self.schedule = Cosine(net.optimizer_, n_steps) if net.schedule == "cosine" else None
         self.batch_size = n_samples
         self.encodes_once = False
-        net.module_.dense_phase = n_dense_epochs > 0
         net.training_ = self
         net.callbacks = check_callbacks(callbacks)
         net._initialize_callbacks()
@@ -209,7 +202,6 @@ class Training:
         """Leave the net as it is when no training is under way."""
         net = self.net
         net.callbacks, net.callbacks_ = None, []
-        self._split()
         for parameter in self.parameters:
             parameter.grad = None  # as large as the model
         del net.training_
@@ -225,8 +217,6 @@ class Training:
             self.drop_unfinished()
             if self.checkpoint:
                 self.checkpoint.epoch_ended(self)
-            if len(self.net.history) >= self.n_dense_epochs:
-                self._split()
         getattr(self.net, method_name)(self.net, **known)
         stop = None
         for _, callback in self.net.callbacks_:
@@ -240,12 +230,6 @@ class Training:
             stop = stop if self.group is None else self.group.end_epoch(self, stop)
         if stop is not None:
             raise StopTraining from stop
-
-    def _split(self):
-        """Let the router choose among experts that were one."""
-        if self.net.module_.dense_phase:
-            upcycle(self.net.module_, self.net.optimizer_)
-            self.net.module_.dense_phase = False
 
     def drop_unfinished(self):
         """Drop an epoch that was not finished, and the batches of the one before.
@@ -302,8 +286,6 @@ class Training:
             norm = 0.0 if norms is None else float(norms.mean())
             if not math.isfinite(loss):
                 raise self._divergence(f"training loss became {loss}")
-            if net.module_.dense_phase:
-                upcycle(net.module_)  # so that a state kept now is whole
         if not epoch["batches"]:
             net.history.new_batch()  # some callbacks of skorch want one to be there
         epoch[prefix + "_batch_count"] = len(steps)

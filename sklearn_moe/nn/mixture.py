@@ -6,12 +6,11 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
-from torch.optim import Optimizer
 
 from .._devices import default_torch_modes
 from .._registry import require_override
 from .balance import BALANCES
-from .dispatch import Experts, apply_all, is_stack, stacked_form
+from .dispatch import Experts, apply_all, stacked_form
 from .encoders import ChannelStatistics, FeatureStatistics, ImageEncoder, TableEncoder
 from .experts import ExpertSpec, Pool
 from .functional import Shape, dry_run, evaluate
@@ -70,7 +69,6 @@ class MixtureOfExperts(nn.Module):
         self.experts = experts if isinstance(experts, nn.Module) else nn.ModuleList(experts)
         self.shared = nn.ModuleList(shared)
         self.register_buffer("sharpness", torch.ones(()) if scales_output else None)
-        self.dense_phase = False  # before upcycling: only the first expert is used
 
     def encode(self, x: Tensor, encoded: bool = False) -> Tensor:
         """Return samples as router and experts take them; `encoded` are outputs of the encoder."""
@@ -84,7 +82,7 @@ class MixtureOfExperts(nn.Module):
         return self._route(self.encode(x), generator)
 
     def _route(self, x, generator=None):
-        if self.router is None or self.dense_phase:
+        if self.router is None:
             scores = x.new_zeros(x.shape[0], len(self.experts), dtype=next(self.parameters()).dtype)
             first = scores[:, :1]
             return Route(scores, scores, first.long(), first + 1)
@@ -100,7 +98,7 @@ class MixtureOfExperts(nn.Module):
         """Compute the output for a batch; `generator` switches the routing noise on."""
         x = self.encode(x, encoded)
         route = self._route(x, generator)
-        if self.router is None or self.dense_phase:
+        if self.router is None:
             output, expert_outputs = self.experts[0](x), None
         else:
             output, expert_outputs = self.router.combine(self.experts, x, route)
@@ -135,7 +133,7 @@ class MixtureOfExperts(nn.Module):
         (n_samples, n_experts, n_outputs)
         """
         x = self.encode(x)
-        if self.router is None or self.dense_phase:
+        if self.router is None:
             outputs = apply_all(self.experts, x)
         else:
             outputs = self.router.combine_each(self.experts, x, self._route(x))
@@ -165,7 +163,7 @@ class MixtureOfExperts(nn.Module):
 
         Returns what the router adds to the loss of a batch with sample weights, or None.
         """
-        if self.router is None or self.dense_phase or mixed.route is None:
+        if self.router is None or mixed.route is None:
             return None
         return self.router.balance_loss(mixed.route, mixed.expert_outputs, weight)
 
@@ -176,33 +174,6 @@ def _entries(value: Tensor, shape: torch.Size, kept: Sequence[int]) -> Tensor:
         if size != wanted:
             value = value.index_select(axis, torch.as_tensor(kept, device=value.device))
     return value
-
-
-@torch.no_grad()
-def upcycle(mixture: MixtureOfExperts, optimizer: Optimizer | None = None) -> None:
-    """Sparse upcycling (arXiv 2212.05055): make all experts copies of the first one.
-
-    The state of the optimizer is copied as well. The output of the mixture does not change if its
-    gates add up to 1 and it has no shared experts.
-    """
-    if is_stack(mixture.experts):
-        for parameter in mixture.experts.parameters():
-            state = {} if optimizer is None else optimizer.state.get(parameter, {})
-            for value in (parameter, *state.values()):
-                if getattr(value, "shape", None) == parameter.shape:
-                    value.copy_(value[:1].clone())
-        return
-    first, *others = mixture.experts
-    for expert in others:
-        expert.load_state_dict(first.state_dict())
-        if optimizer is None:
-            continue
-        for parameter, source in zip(expert.parameters(), first.parameters(), strict=True):
-            state = optimizer.state.get(source, {})
-            optimizer.state[parameter] = {
-                name: value.clone() if hasattr(value, "clone") else value
-                for name, value in state.items()
-            }
 
 
 @default_torch_modes()

@@ -146,29 +146,22 @@ class ContinualRun(Run):
         }
 
 
-# -- balance, alike rows, upcycling ----------------------------------------------------------
+# -- balance, alike rows ----------------------------------------------------------
 
 
 class LoadRun(Run):
-    """A run that measures load, the rows of the router, and how different the experts are."""
+    """A run that measures load, and the rows of the router."""
 
     def measure(self, fitted, samples):
-        """Return MaxVio, the mean cosine of two rows, and the distance of two experts."""
+        """Return MaxVio, and the mean cosine of two rows."""
         n = self.problem.n_train
         _, routes = on_clusters(fitted, *(part[n:] for part in samples[:3]))
         rows = fitted.module_.router.network.weight.detach().double().numpy()
-        experts = np.stack(
-            [
-                torch.cat([w.detach().flatten() for w in expert.parameters()]).double().numpy()
-                for expert in fitted.module_.experts
-            ]
-        )
         used = used_experts(routes)
         return {
             "max_violation": max_violation(fitted.expert_load_),
             "cosine": _likeness(rows),
             "cosine_used": _likeness(rows[used]),
-            "expert_cosine": _likeness(experts[used]),
             "used": int(used.sum()),
         }
 

@@ -185,8 +185,6 @@ CONTRADICTIONS = [  # the last of the parameters is named
     ({"router": "random", "router__network": "mlp"}, "='mlp'"),
     ({"router": "top1", "router__noise": None, "balance": "load"}, ""),
     ({"router": "soft", "router__n_shared_experts": 1}, "=1"),
-    ({"router": "soft", "router__upcycle": 0.5}, "=0.5"),
-    ({"n_experts": 1, "router": "top1", "router__upcycle": 0.5}, "=0.5"),
     ({"router": "top1", "early_stopping": "out_of_bag"}, "='out_of_bag' needs.*router='soft'"),
     ({"router": "top1", "expert_loss_weight": 0.5}, ".* needs.*router='soft'"),
     ({"expert": lambda s, n: linear(3, n), "expert_width": 3}, "=3 would be ignored"),

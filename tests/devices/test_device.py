@@ -214,7 +214,6 @@ DENSE = ROUTERS["topk"].with_options(dense_gradient=True)
 HEAVY = SolverParams("normalized_sgd", momentum=0.9, weight_decay=0.1)
 PARTS = {
     "shared experts": {"router": RouterParams("topk", noise=None, n_shared_experts=1)},
-    "split from one": {"router": RouterParams("top1", upcycle=0.4)},
     "gradient of all gates": {"router": RouterParams(DENSE, noise=None), "top_k": 2},
     "noise at prediction": {"router": ROUTERS["top1"].with_options(noise_at_predict=True)},
     "own losses": {"router": "soft", "expert_loss_weight": 0.5},

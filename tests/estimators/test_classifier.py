@@ -209,7 +209,7 @@ def test_warm_start_goes_on_with_another_solver(patches, first, second):
         {"router": "relu", "n_experts": 12},
         {"router": "soft", "expert_loss_weight": 0.5},
         {"router": ROUTERS["topk"].with_options(dense_gradient=True), "balance": "bias"},
-        {"router__upcycle": 0.5, "router__gate": "relative", "router__n_shared_experts": 1},
+        {"router__gate": "relative", "router__n_shared_experts": 1},
     ],
     ids="-".join,
 )

@@ -81,10 +81,10 @@ def test_parameters_of_parts_are_read_and_set_from_names_and_objects(model):
     moe = model(router="topk").set_params(router__gate="logit", solver__weight_decay=0.5)
     assert moe.router == RouterParams("topk", gate="logit")
     assert moe.solver == SolverParams("auto", weight_decay=0.5)
-    own = RouterParams("topk", upcycle=0.5)
+    own = RouterParams("topk", n_shared_experts=1)
     moe = model(router=own).set_params(router__noise="gumbel")
     assert moe.router is own
-    assert own == RouterParams("topk", noise="gumbel", upcycle=0.5)
+    assert own == RouterParams("topk", noise="gumbel", n_shared_experts=1)
     # A new kind with its options, in any order.
     moe.set_params(router__gate="softmax", router="sampled", router__kind="relu")
     assert moe.router == RouterParams("relu", gate="softmax")

@@ -18,7 +18,6 @@ from sklearn_moe._training.callbacks import Stopping, StopTraining
 def run(scores, name, n_batches=None, **options):
     """Return the epochs run and the weight kept, that of epoch e being e."""
     net = SimpleNamespace(history=History(), module_=torch.nn.PReLU())
-    net.module_.dense_phase = False
     stopping = Stopping(score=None if name == "train_loss" else name, **options).initialize()
     for epoch, (score, count) in enumerate(zip(scores, n_batches or repeat(50), strict=False)):
         net.history.new_epoch()

@@ -176,13 +176,6 @@ def later():
         yield "{} experts {} without, {} with it: {} {} to {}".format(
             m, *found("alike_rows", f"{m} experts: a loss", cosine)
         )
-    apart = r"below \.5: (\S+) \("
-    shares = [found("upcycling", f"Copied after {s} %", apart)[0] for s in (10, 25, 50)]
-    yield "mean cosine {}, {} and {}".format(*shares)
-    cells = [values("upcycling", before=f"{s} %") for s in (0, 10, 25, 50)]
-    texts = (number(cell.mean(), 1) for cell in cells[1:])
-    yield "{}, {} and {} %".format(*texts)
-    yield f"{number(cells[0].mean(), 1)} % without copying"
 
 
 def gains(settings, other):

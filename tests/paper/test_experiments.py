@@ -57,7 +57,7 @@ def made_up(run, rng):
     curves = {name: np.linspace(1e-4, rng.uniform(0.1, 0.3), 101) for name in names}
     curves |= {"step": np.arange(0, 505, 5), "entropy": np.linspace(1.38, 0.1, 101)}
     result |= {name: rng.uniform(0, 50, (n_experts, 4)).tolist() for name in ERRORS}
-    result |= {name: rng.uniform(0, 1) for name in ("cosine", "cosine_used", "expert_cosine")}
+    result |= {name: rng.uniform(0, 1) for name in ("cosine", "cosine_used")}
     result |= {"forgetting": rng.uniform(0, 9), "rounds": [*rng.uniform(50, 90, 16)]}
     result |= {"max_violation": rng.uniform(0, 2), "used": int(rng.integers(1, 9))}
     result["pruned"] = {o: dict.fromkeys(("accuracy", "worst"), [60.0] * 16) for o in ORDERS}

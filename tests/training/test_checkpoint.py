@@ -112,8 +112,7 @@ BAGS = [
     {"router": "soft", "early_stopping": True, "balance": "importance", "solver": "adam"},
     {"router": "sigmoid", "early_stopping": True, "n_iter_no_change": 4, "tol": 10.0},
     {"router": "relu", "solver": SolverParams("normalized_sgd", momentum=0.5), "batch_size": 30},
-    {"router": RouterParams("top1", upcycle=0.8)},  # not yet split in epoch 4
-    {"router": RouterParams("topk", upcycle=0.4), "balance": "z_loss"},
+    {"router": "topk", "balance": "z_loss"},
     {"router": RouterParams("top1", n_shared_experts=1), "loss": "margin"},
     {"router": "random"},
     {"router": "kmeans"},
@@ -361,16 +360,15 @@ def test_a_shorter_fit_is_the_beginning_of_a_longer_one(bags, tmp_path):
 
 
 def test_where_the_course_depends_on_its_length_it_is_another_one(bags, tmp_path):
-    cosine, upcycled = SolverParams("adam", schedule="cosine"), RouterParams("top1", upcycle=0.5)
-    for options in ({"solver": cosine}, {"router": upcycled}):
-        file, folder = tmp_path / f"{[*options]}.ckpt", tmp_path / "fits"
-        for path in (file, folder):
-            classifier(**options, checkpoint=path).fit(*bags)
-        longer = classifier(**options | {"max_iter": 8}, callbacks=[COUNT])
-        with pytest.raises(ValueError, match=r"max_iter \(was 6, is 8\).* depends on max_iter"):
-            longer.set_params(checkpoint=file).fit(*bags)
-        longer.set_params(checkpoint=folder).fit(*bags)
-    assert len(EPOCHS) == 2 * 8
+    options = {"solver": SolverParams("adam", schedule="cosine")}
+    file, folder = tmp_path / "fit.ckpt", tmp_path / "fits"
+    for path in (file, folder):
+        classifier(**options, checkpoint=path).fit(*bags)
+    longer = classifier(**options, max_iter=8, callbacks=[COUNT])
+    with pytest.raises(ValueError, match=r"max_iter \(was 6, is 8\).* depends on max_iter"):
+        longer.set_params(checkpoint=file).fit(*bags)
+    longer.set_params(checkpoint=folder).fit(*bags)
+    assert len(EPOCHS) == 8
 
 
 # -- searches -----------------------------------------------------------------------------
@@ -610,7 +608,7 @@ def kill_at_random_moments(n):
     torch.set_num_threads(1)
     X = np.random.default_rng(0).normal(size=(120, 3, 4))
     y = (X[:, 0, 0] > 0).astype(int)
-    options = {"router": RouterParams("topk", upcycle=0.5), "balance": "bias", "max_iter": 8}
+    options = {"router": "topk", "balance": "bias", "max_iter": 8}
     model = classifier(**options, batch_size=30).fit(X, y)  # imports
     start = time.perf_counter()
     whole, seconds = trained(model.fit(X, y)), time.perf_counter() - start

@@ -157,7 +157,7 @@ WAYS = [
     {"early_stopping": True, "tol": 0.5, "n_iter_no_change": 2, "max_iter": 100},
     {"expert_loss_weight": 0.0, "early_stopping": False},
     SHARED | {"top_k": 2, "class_weight": "balanced"},
-    {"router": RouterParams("topk", gate="relative", upcycle=0.4), "top_k": 2},
+    {"router": RouterParams("topk", gate="relative"), "top_k": 2},
     {"router": RouterParams("top1", noise="gumbel"), "early_stopping": True},
     {"solver": SolverParams(schedule="constant")},
     {"router": ROUTERS["top1"].with_options(dense_gradient=True)},

@@ -10,7 +10,7 @@ from .coverage import coverage
 from .figures import fig1, fig3, fig3_notebook, innerproducts
 from .later_balance import alike_rows, loss_free
 from .later_theory import gate_rates, tight
-from .later_training import continual, pruning, upcycling
+from .later_training import continual, pruning
 from .linear import linear
 from .patch_routing import patch_routing
 from .scaling import scaling
@@ -29,7 +29,7 @@ _ALL = (
     innerproducts,
     *(*_CLAIMS, departures, baselines, patch_routing, single_index),
 )
-_LATER = (tight, pruning, continual, loss_free, gate_rates, alike_rows, upcycling)
+_LATER = (tight, pruning, continual, loss_free, gate_rates, alike_rows)
 _BUILDERS = (*_ALL, *_LATER, table2, sentiment)  # these two need images, and hours, or texts
 EXPERIMENTS = MappingProxyType({build.__name__: build for build in _BUILDERS})
 GROUPS = MappingProxyType(

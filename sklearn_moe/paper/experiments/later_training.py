@@ -1,14 +1,13 @@
-"""Later claims about training: fewer experts, one cluster after the other, copies of an expert."""
+"""Later claims about training: fewer experts, and one cluster after the other."""
 
 import numpy as np
 
-from ..._classifier import MoEClassifier
 from ...callbacks import FreezeRouter
 from .._experiment import Experiment, Finding
-from .._later_runs import ORDERS, ContinualRun, LoadRun, PruningRun, RareClusters
+from .._later_runs import ORDERS, ContinualRun, PruningRun, RareClusters
 from .._statistics import mean_interval
 from .common import asked, default, problems
-from .drawing import COLORS, draw_band, draw_level, labelled, legend, panels
+from .drawing import COLORS, draw_band, labelled, legend, panels
 
 _N_EXPERTS, _N_KEPT = 16, 4
 _RARE = (0.06, 0.03)
@@ -148,67 +147,4 @@ def _draw_continual(results):
         ax.axvline(4 * n + 0.5, color="0.7", lw=0.8)
     ax.set(xlabel="round (a cluster each)", ylabel="accuracy over all clusters (%)")
     legend(figure, labelled(ax), ncols=2, title="mean and 95 % interval over the runs")
-    return figure
-
-
-_SHARES = (0.0, 0.1, 0.25, 0.5)
-
-
-def upcycling(protocol="code", data="fixed"):
-    """Return mixtures of copies of one expert, trained for a share of the epochs before.
-
-    Sparse upcycling trains one network, copies it to all experts, and trains the mixture further
-    (arXiv 2212.05055). Do copies become different, so that they specialize, where one expert fails?
-    Setting 1, 8 experts, 300 epochs of which the first 10, 25 or 50 % are those of one expert; the
-    gate is relative to the mean one, so that copying changes no output. 4,000 samples to train on.
-    """
-    options = {"router__gate": "relative", "max_iter": 300, "tol": None}
-    shares = {f"{100 * s:.0f} %": {"router__upcycle": s or 0, **options} for s in _SHARES}
-    return Experiment(
-        name="upcycling",
-        title="Do copies of an expert become different?",
-        question=asked(upcycling),
-        problems=problems((1,), "fresh", **_SIZES),
-        models={"8 experts": MoEClassifier()},
-        grid={"before": shares},
-        measures=("accuracy", "entropy", "expert_cosine"),
-        run=LoadRun,
-        draw=_draw_upcycling,
-        findings=_upcycling_findings,
-    )
-
-
-def _upcycling_findings(results):
-    none, *copied = results.by("before").items()
-    for name, cell in copied:
-        apart = cell.interval("expert_cosine")
-        lost = cell.interval("accuracy", over=none[1])
-        yield Finding(
-            f"Copied after {name} of the epochs experts become different, with a mean cosine below "
-            f".5: {apart.with_mean(2)} ({none[1].mean('expert_cosine'):.2f} without copying).",
-            apart.below(0.5),
-        )
-        yield Finding(
-            f"They are as good as experts that start apart, to one point: "
-            f"{cell.mean('accuracy'):.1f} against {none[1].mean('accuracy'):.1f} %, "
-            f"{lost.with_mean(1, 'points', '+')}.",
-            lost.within(1),
-        )
-
-
-def _draw_upcycling(results):
-    figure, axes = panels(1, 3, (10, 3.6), grid="both")
-    labels = {"accuracy": "accuracy (%)", "entropy": "dispatch entropy (nats)"}
-    labels["expert_cosine"] = "mean cosine of two experts"
-    x = 100 * np.array(_SHARES)
-    for ax, (measure, label) in zip(axes[0], labels.items(), strict=True):
-        cells = results.by("before").values()
-        runs = np.array([cell.values(measure) for cell in cells])
-        one = {"color": COLORS[5], "alpha": 0.6, "label": "one run"}
-        ax.plot(np.repeat(x, runs.shape[1]), runs.ravel(), ".", **one)
-        ax.plot(x, runs.mean(1), "o-", color=COLORS[0], label="mean")
-        ax.set(xlabel="epochs of one expert before (%)", ylabel=label)
-        ax.set_xticks(x)
-    draw_level(axes[0, 2], 1)
-    legend(figure, labelled(axes[0, 0]))
     return figure

@@ -35,7 +35,6 @@ MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     "mixture": {"n_experts": 4},  # the paper's: one of four networks is selected
     # The same, trained like the authors' mixtures of large networks, whatever the protocol.
     "mixture-gd": {"n_experts": 4, "solver": "normalized_sgd"} | _GRADIENT_DESCENT,
-    "upcycled": {"n_experts": 4, "router__upcycle": 0.5},  # the same, split from one network
     # The default for images: one network, whose last layer is a mixture. That of "wide" is as
     # wide as all experts together, and so are the two experts of "shared" that an image uses.
     "trunk": _SOFT | {"n_experts": 4, "expert_width": 136},
