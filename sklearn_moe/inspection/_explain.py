@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import validate_params
 from .._data.tables import import_pandas
 from .._validation import Count
 from ..metrics._conditions import find_parts
-from ._linear import expert_outputs, find_linear, open_mixture
+from ._linear import OpenedMixture, expert_outputs, find_linear
 from ._plotting import as_text, expert_colors, import_pyplot
 
 _MOST_SHOWN = 10  # columns of a row, and rows, in the text and the plot
@@ -249,8 +249,8 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     True
     """
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
-    opened = open_mixture(estimator, X, ("apply", "predict", each))
-    X, inner, mixture, table, tree, outputs_at = opened
+    opened = OpenedMixture(estimator, X, ("apply", "predict", each))
+    inner, mixture, table = opened.inner, opened.mixture, opened.table
     n_samples = len(mixture.experts)
     rows = np.arange(n_samples) if rows is None else np.atleast_1d(rows)
     if rows.dtype.kind not in "iu" or not ((rows >= -n_samples) & (rows < n_samples)).all():
@@ -259,7 +259,7 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     outputs, proba = expert_outputs(mixture, inner)
     explained = _safe_indexing(inner, rows)
     predicted, places, outcome = _predictions(mixture, explained, outputs.shape[2], output)
-    functions = find_linear(outputs_at, X, table, outputs, proba)
+    functions = find_linear(opened, outputs, proba)
     if functions.is_log:
         predicted, outcome = np.log(predicted), (f"the logarithm of {outcome[0]}",) * len(rows)
     coef = np.nan_to_num(functions.coef)
@@ -277,7 +277,7 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
         rows,
         tuple(mixture.names),
         gate,
-        _conditions(mixture, table, rows, tree),
+        _conditions(mixture, table, rows, opened.tree),
         outcome,
         tuple(table[place].name for place in range(table.n_columns)),
         np.stack([table[place].texts(rows) for place in range(table.n_columns)], axis=1),

@@ -1,49 +1,65 @@
 """Coefficients of experts that are linear in the columns of a table, whatever their class."""
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy.linalg import pinvh
 from scipy.sparse import issparse
 from scipy.stats import t as student
+from sklearn.pipeline import Pipeline
 
-from .._data.tables import is_frame
+from .._data.tables import is_frame, read_column
 from .._validation import check_named, final_step
 from ..metrics._conditions import Table
 from ..metrics._merged import MergedExperts
 
 _TOLERANCE = 1e-6  # of what is linear, in standard deviations of an expert's outputs
+_ROUNDING = 4  # of a difference of two outputs, in units of the last place
 MOST_TERMS = 500  # nobody reads more coefficients
 ROW = "row[?]"  # in Python code of a term: the value of its column
 _TINY = np.finfo(float).tiny
 
 
-class Opened(NamedTuple):
-    """A fitted mixture beside the columns of a table."""
+class OpenedMixture:
+    """A fitted mixture, or the pipeline that ends in one, beside the columns of a table.
 
-    X: Any  # the table
-    inner: Any  # the same as the mixture takes it
-    mixture: MergedExperts
-    table: Table
-    tree: Any  # the gate, if it is a tree that splits the columns of X itself
-    outputs_at: Callable  # outputs of the experts for rows like those of X
+    Attributes
+    ----------
+    X, inner : array, data frame or sparse matrix
+        The table, and the same as the mixture takes it.
+    mixture : MergedExperts
+    table : Table
+    tree : fitted tree or None
+        The gate, if it is a tree that splits the columns of X itself.
+    """
 
+    def __init__(self, estimator, X, needs):
+        if not (is_frame(X) or issparse(X)):
+            X = check_named(X, "X", dtype=None, ensure_all_finite=False)
+        self.X, self.estimator = X, estimator
+        own, self.inner = final_step(estimator, X, needs)
+        self.mixture = MergedExperts(own, self.inner)
+        is_step = own is not estimator
+        self.table = Table(X, None if is_step else getattr(own, "categorical_features", None))
+        gate = None if is_step else getattr(own, "gate_", None)
+        self.tree = gate if hasattr(gate, "tree_") else None
 
-def open_mixture(estimator, X, needs):
-    """Return a mixture, or the pipeline that ends in one, with a table that it takes."""
-    if not (is_frame(X) or issparse(X)):
-        X = check_named(X, "X", dtype=None, ensure_all_finite=False)
-    own, inner = final_step(estimator, X, needs)
-    is_step, mixture = own is not estimator, MergedExperts(own, inner)
-    gate = None if is_step else getattr(own, "gate_", None)
-    table = Table(X, None if is_step else getattr(own, "categorical_features", None))
+    def outputs_at(self, X):
+        """Return the outputs of the experts for rows like those of X."""
+        return expert_outputs(self.mixture, final_step(self.estimator, X)[1])[0]
 
-    def outputs_at(X):
-        return expert_outputs(mixture, final_step(estimator, X)[1])[0]
-
-    tree = gate if hasattr(gate, "tree_") else None
-    return Opened(X, inner, mixture, table, tree, outputs_at)
+    def inputs_at(self, X):
+        """Return what the last step of each expert receives of rows like those of X."""
+        inner, n_experts = final_step(self.estimator, X)[1], self.mixture.n_experts
+        experts = getattr(self.mixture.mixture, "experts_", ())
+        if len(experts) != n_experts:
+            return [inner] * n_experts
+        return [
+            expert[:-1].transform(inner)
+            if isinstance(expert, Pipeline) and len(expert) > 1
+            else inner
+            for expert in experts
+        ]
 
 
 def expert_outputs(mixture, X):
@@ -78,11 +94,11 @@ class LinearFunctions(NamedTuple):
     design: np.ndarray  # (n_samples, n_terms - 1), without the intercept
     owners: np.ndarray  # (n_terms - 1,), the column of each term
     coef: np.ndarray  # (n_experts, n_terms, n_outputs), NaN for experts that are not linear
-    is_read: np.ndarray  # (n_experts, n_terms - 1) bool, whether an expert reads the column
+    is_received: np.ndarray  # (n_experts, n_terms - 1) bool, whether an expert gets the column
     is_log: bool = False
 
 
-def find_linear(outputs_at, X, table, outputs, proba=None):
+def find_linear(opened, outputs, proba=None):
     """Return the experts as linear functions of the columns of a table.
 
     Where none of them is, and all predict positive numbers, their logarithms may be linear: those
@@ -90,22 +106,20 @@ def find_linear(outputs_at, X, table, outputs, proba=None):
 
     Parameters
     ----------
-    outputs_at : callable
-        Returns the outputs of the experts for rows like those of X.
-    X : data frame, array or sparse matrix of shape (n_samples, n_features)
-    table : Table
+    opened : OpenedMixture
     outputs, proba : ndarray
         As `expert_outputs` returns them.
     """
-    found = _find_linear(outputs_at, X, table, outputs)
-    if proba is not None or not np.isnan(found.coef).all() or not (outputs > 0).all():
-        return found
+    linear = _find_linear(opened, opened.outputs_at, outputs, proba)
+    if proba is not None or not np.isnan(linear.coef).all() or not (outputs > 0).all():
+        return linear
     with np.errstate(divide="ignore", invalid="ignore"):
-        logs = _find_linear(lambda X: np.log(outputs_at(X)), X, table, np.log(outputs))
-    return found if np.isnan(logs.coef).all() else logs._replace(is_log=True)
+        logs = _find_linear(opened, lambda X: np.log(opened.outputs_at(X)), np.log(outputs))
+    return linear if np.isnan(logs.coef).all() else logs._replace(is_log=True)
 
 
-def _find_linear(outputs_at, X, table, outputs):
+def _find_linear(opened, outputs_at, outputs, proba=None):
+    X, table = opened.X, opened.table
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
     n_samples, n_experts, n_outputs = outputs.shape
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
@@ -116,26 +130,40 @@ def _find_linear(outputs_at, X, table, outputs):
     # Samples of the probe differ from the first in one column each. The same sample may be rounded
     # in another way in another place, so each is compared with the first one in its own place.
     pair = probe, np.broadcast_to(probe[0], probe.shape)
-    probed, still = (outputs_at(_mix_rows(X, table, rows)) for rows in pair)
+    changed, same = (_mix_rows(X, table, rows) for rows in pair)
+    probed, still = outputs_at(changed), outputs_at(same)
+    terms = design[probe[:, owners], np.arange(len(names) - 1)]
+    inverse = np.linalg.inv(terms[1:] - terms[0])
     effects = (probed - still)[1:].astype(float)
-    changes = design[probe[:, owners], np.arange(len(names) - 1)]
-    slopes = np.tensordot(np.linalg.inv(changes[1:] - changes[0]), effects, 1)
-    coef = np.concatenate([slopes, [probed[0] - np.tensordot(changes[0], slopes, 1)]])
+    slopes = np.tensordot(inverse, effects, 1)
+    # An effect is rounded like the largest part of an output. Whether there is a smaller one
+    # depends on the processor, so there is none.
+    intercept = probed[0] - np.tensordot(terms[0], slopes, 1)
+    size = np.abs(intercept) + np.tensordot(np.abs(terms).max(axis=0), np.abs(slopes), 1)
+    if proba is not None:
+        # Of the log odds that of the rarer class is rounded most.
+        size += np.exp(np.abs(still[0]))
+    effects[np.abs(effects) <= _ROUNDING * np.finfo(outputs.dtype).eps * size] = 0
+    slopes = np.tensordot(inverse, effects, 1)
+    coef = np.concatenate([slopes, [probed[0] - np.tensordot(terms[0], slopes, 1)]])
     error = np.abs(outputs - np.tensordot(design, coef[:-1], 1) - coef[-1])
     is_told = ~np.isnan(outputs).all(axis=0)
     known = np.where(is_told, outputs, 0)
     limit = _tolerance(outputs) * (np.nanstd(known, axis=0) + 1e-4 * np.nanmax(abs(known), axis=0))
     is_linear = (is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)).all(axis=1)
     coef = np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
-    owners, changed = np.array(owners, int), effects.any(axis=2).T
-    is_read = np.array([changed[:, owners == o].any(axis=1) for o in owners], bool)
-    return LinearFunctions(names, codes, design, owners, coef, is_read.reshape(-1, n_experts).T)
+    owners, is_received = np.array(owners, int), np.empty((n_experts, len(owners)), bool)
+    inputs = zip(opened.inputs_at(changed), opened.inputs_at(same), strict=True)
+    for k, (changed, same) in enumerate(inputs):
+        differs = _differ(changed, same)[1:]
+        is_received[k] = [differs[owners == owner].any() for owner in owners]
+    return LinearFunctions(names, codes, design, owners, coef, is_received)
 
 
 def coefficients(functions, y, outputs, proba, weight, own):
     """Return the coefficients of the experts, NaN for those that are not linear.
 
-    Terms that change nothing on the samples of an expert have none: the expert does not read the
+    Terms that change nothing on the samples of an expert have none: the expert does not receive the
     column, or they are constant there, and then a part of its intercept.
 
     Parameters
@@ -164,7 +192,7 @@ def coefficients(functions, y, outputs, proba, weight, own):
     half_width = np.full(coef.shape, np.nan)
     for k in np.flatnonzero(~np.isnan(coef[:, -1]).any(axis=1)):
         rows = design[own[:, k] | ~own[:, k].any(), :-1]
-        terms = np.append(functions.is_read[k] & (np.ptp(rows, axis=0) > 0), True)
+        terms = np.append(functions.is_received[k] & (np.ptp(rows, axis=0) > 0), True)
         coef[k, -1] += rows[0, ~terms[:-1]] @ coef[k, ~terms]
         coef[k, ~terms] = np.nan
         if y is None:
@@ -290,3 +318,16 @@ def _mix_rows(X, table, probe):
     if issparse(X):
         return type(X)(np.stack([table[i].values[rows] for i, rows in enumerate(probe.T)], axis=1))
     return X[probe, np.arange(X.shape[1])]
+
+
+def _differ(first, second):
+    """Tell which rows of two tables differ, (n_samples,)."""
+    if issparse(first):
+        return np.asarray((first != second).sum(axis=1)).ravel() > 0
+    differs = np.zeros(len(first), bool)
+    for place in range(first.shape[1]):
+        (_, ours, missing), (_, theirs, also) = (read_column(X, place) for X in (first, second))
+        differs |= missing != also
+        known = ~(missing | also)
+        differs[known] |= ours[known] != theirs[known]
+    return differs

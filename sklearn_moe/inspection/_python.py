@@ -55,8 +55,7 @@ def write_python(table, parts, functions, names, share, classes):
             "Rules in Python need a gate that depends on the row, or linear functions to mix: here "
             f"all rows mix the {mixed} of {len(used)} experts."
         )
-    is_read = np.pad(functions.is_read, [(0, 0), (0, 1)], constant_values=True)
-    coef = np.where(is_read[..., np.newaxis], functions.coef, 0.0)
+    coef = functions.coef
     if parts is None:
         coef, used = np.tensordot(share[used], coef[used], 1)[np.newaxis], [0]
     keys = [_key(table.X, place) for place in range(table.n_columns)]

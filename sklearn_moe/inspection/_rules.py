@@ -13,7 +13,7 @@ from .._validation import Count, check_column, check_named, check_same_length
 from ..metrics._conditions import are_right, find_parts, find_words
 from ..metrics._experts import compare_experts
 from ..metrics._merged import count_in_words, count_regimes, describe_ensemble
-from ._linear import MOST_TERMS, coefficients, expert_outputs, find_linear, open_mixture
+from ._linear import MOST_TERMS, OpenedMixture, coefficients, expert_outputs, find_linear
 from ._plotting import expert_colors
 from ._python import write_python
 
@@ -352,8 +352,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     <BLANKLINE>
     No coefficients: no expert is linear in the columns (500 at most).
     """
-    opened = open_mixture(estimator, X, ("apply", "predict"))
-    X, inner, mixture, table, tree, outputs_at = opened
+    opened = OpenedMixture(estimator, X, ("apply", "predict"))
+    inner, mixture, table = opened.inner, opened.mixture, opened.table
     check_same_length(X=X, y=y)
     experts = mixture.experts[:, 0]
     outputs = np.full((len(experts), mixture.n_experts, 1), np.nan)
@@ -372,7 +372,7 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         held, parts = np.full(own.shape, np.nan), None
     else:
         share = own.mean(axis=0)
-        parts, held = find_parts(table, experts, len(share), tree, max_conditions)
+        parts, held = find_parts(table, experts, len(share), opened.tree, max_conditions)
         where = find_words(table, parts, len(share))
         right = are_right(held, experts)
         held = np.where(held.any(axis=1, keepdims=True), held, share)
@@ -412,7 +412,7 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
 
     by_words, by_model = (np.nan if is_constant else float(total) for total in totals)
 
-    functions = find_linear(outputs_at, X, table, outputs, proba)
+    functions = find_linear(opened, outputs, proba)
     of_coefficients = np.ones_like(own) if is_stack else own
     coef, half_width, scale = coefficients(functions, y, outputs, proba, weight, of_coefficients)
     outcome, terms, coef, half_width = _ordered(

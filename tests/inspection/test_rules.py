@@ -10,10 +10,11 @@ from helpers import brief_fits, raises
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy import sparse, stats
 from sklearn.base import clone, is_classifier
-from sklearn.compose import make_column_transformer
+from sklearn.compose import ColumnTransformer, make_column_transformer
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import (
     GammaRegressor,
+    Lasso,
     LinearRegression,
     LogisticRegression,
     PoissonRegressor,
@@ -539,6 +540,51 @@ def test_coefficients_of_what_changes_nothing_are_left_out():
     lines = {line.split()[0]: line.split()[1:] for line in str(rules).splitlines()[-6:]}
     assert (lines["c"], lines["d"][-1]) == (["-", "-"], "-")
     assert_allclose([float(lines["a"][place]) for place in (0, 3)], 1e-19, rtol=0.2)
+
+
+def test_a_coefficient_below_rounding_is_zero_with_its_interval():
+    """Whether the outputs differ at all for a coefficient of 8e-17 depends on the processor."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3))
+    y = 1 + X[:, 0] + rng.normal(size=300)
+    regime = (X[:, 1] > 0).astype(int)
+    widths = []
+    for tiny in (0, 8e-17, -4e-16):
+        mixture = fit(X, y, regime)
+        for line in mixture.experts_:
+            line.coef_, line.intercept_ = np.array([1.0, tiny, tiny]), 1.0
+        rules = region_rules(mixture, X, y)
+        order = [rules.terms.index(name) for name in ("x0", "x1", "x2", "intercept")]
+        assert_allclose(rules.coef[:, order], [[1, 0, 0, 1]] * 2, rtol=1e-12, atol=0)
+        widths.append(rules.half_width[:, order])
+        assert (widths[-1] > 0).all()
+        assert_allclose(widths[-1], widths[0], rtol=1e-6)
+    assert "0.00 ± 0." in str(rules)
+
+
+@pytest.mark.parametrize("place", ["expert", "mixture"])
+def test_a_column_that_a_pipeline_drops_has_no_coefficient(place):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4))
+    regime = (X[:, 3] > 0).astype(int)
+    y = np.where(regime, X[:, 0], 2 * X[:, 1]) + rng.normal(size=300)
+    kept = ColumnTransformer([("all", StandardScaler(), [0, 1, 3])]).fit(X)
+    if place == "expert":
+        model = fit(
+            X, y, regime, make=lambda: make_pipeline(kept, Lasso(alpha=0.2, random_state=0))
+        )
+        is_zero = np.array([expert[-1].coef_ == 0 for expert in model.experts_])
+    else:
+        mixture = fit(kept.transform(X), y, regime, make=lambda: Lasso(alpha=0.2, random_state=0))
+        is_zero = np.array([expert.coef_ == 0 for expert in mixture.experts_])
+        model = make_pipeline(kept, mixture)
+    rules = region_rules(model, X, y)
+    order = [rules.terms.index(f"x{j}") for j in range(4)]
+    assert np.isnan(rules.coef[:, order[2]]).all()
+    # A model that receives a column has a coefficient, even if that is 0.
+    assert is_zero.sum() == 4
+    assert_array_equal(rules.coef[:, np.delete(order, 2)] == 0, is_zero)
+    assert (rules.half_width[:, np.delete(order, 2)] > 0).all()
 
 
 def test_words_about_a_gate_of_any_size_are_few():
