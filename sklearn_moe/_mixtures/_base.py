@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 _N_FOLDS = 5  # of the held-out likelihood
 _MOST_COMPONENTS = 10  # that "auto" tries
 _PATIENCE = 2  # numbers of components without improvement, after which "auto" tries no more
-_OF_PROBLEM = ("method", "max_iter", "tol", "min_prior", "min_scale")
+_OF_PROBLEM = ("max_iter", "tol", "min_prior", "min_scale")
 _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
 
 # What scikit-learn says of X, what a column of X then holds, and what helps.
@@ -118,11 +118,10 @@ class BaseMixture(Stacking, InformationCriteria, MetaEstimatorMixin, BaseEstimat
 
     {family}
 
-    method : {"em", "hard", "stochastic", "stack"}, default="em"
-        How samples are assigned to experts: every sample to all experts, with its responsibilities
-        as weights ("em"), to the most probable expert only ("hard", classification EM), or to one
-        that is drawn by the responsibilities ("stochastic", for all `max_iter` iterations). The
-        model with the largest likelihood of all iterations is kept.
+    method : {"em", "stack"}, default="em"
+        "em": expectation maximization. Every expert is fitted to all samples, with their
+        responsibilities as weights. The model with the largest likelihood of all iterations is
+        kept.
         "stack": every model of the list `estimator` is fitted to all samples, once, and the gate
         alone is learned, from what the models predict of samples that they were not fitted to, by
         `cv` folds. It is a stack whose weights depend on x: the map of which model to trust where.
@@ -132,7 +131,7 @@ class BaseMixture(Stacking, InformationCriteria, MetaEstimatorMixin, BaseEstimat
         parameters `family`, `criterion`, `n_init`, `init`, `max_iter`, `tol`, `min_prior`,
         `min_scale` and `warm_start` are those of EM, and must be left at their defaults.
 
-    criterion : {"auto", "stable", "bic", "aic", "icl", "held_out"}, default="auto"
+    criterion : {"auto", "stable", "bic", "aic", "held_out"}, default="auto"
         How `n_components="auto"` chooses. With the default experts, gate, `init`, `family`,
         `method` and `cv`, without groups, "auto" grows a tree of linear models, which is the
         mixture, without EM: greedy splits into at most six leaves, the fewest that predict five
@@ -239,15 +238,14 @@ class BaseMixture(Stacking, InformationCriteria, MetaEstimatorMixin, BaseEstimat
         Number of iterations of that run.
 
     converged_ : bool
-        Whether it converged; always False for "stochastic".
+        Whether it converged.
 
     selection_ : dict of str to list
         With `n_components="auto"`, for every number tried, of a tree of linear models: "n_leaves",
         "held_out" (of numbers with one standard deviation for all leaves) and "agreement", the mean
         adjusted Rand index of such trees of the folds with that of all samples. Else
-        "n_components", "log_likelihood", "n_parameters" (None if they cannot be counted), "entropy"
-        of the responsibilities, "bic", "aic" and "icl" (NaN without a number of parameters), and
-        perhaps "held_out".
+        "n_components", "log_likelihood", "n_parameters" (None if they cannot be counted), "bic" and
+        "aic" (NaN without a number of parameters), and perhaps "held_out".
         `pandas.DataFrame(selection_)` is a table of it.
 
     expert_kinds_ : list of str
@@ -274,8 +272,8 @@ class BaseMixture(Stacking, InformationCriteria, MetaEstimatorMixin, BaseEstimat
         "estimator": [HasMethods(["fit", "predict"]), list, None],
         "n_components": [Count(1), StrOptions({"auto"})],
         "gate": [HasMethods(["fit"]), StrOptions({"auto"}), None],
-        "method": [StrOptions({"em", "hard", "stochastic", "stack"})],
-        "criterion": [StrOptions({"auto", "stable", "bic", "aic", "icl", "held_out"})],
+        "method": [StrOptions({"em", "stack"})],
+        "criterion": [StrOptions({"auto", "stable", "bic", "aic", "held_out"})],
         "n_init": [Count(1)],
         "init": [StrOptions({"auto", "tree", "random", "lines"}), "array-like"],
         "max_iter": [Count(1)],
@@ -608,7 +606,7 @@ class BaseMixture(Stacking, InformationCriteria, MetaEstimatorMixin, BaseEstimat
                 "a larger min_prior.",
                 ConvergenceWarning,
             )
-        if not run.converged and self.method != "stochastic":
+        if not run.converged:
             warn(
                 f"EM did not converge in max_iter={self.max_iter} iterations. Raise max_iter or "
                 "tol.",

@@ -2,7 +2,6 @@
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import entr
 from sklearn.utils import _safe_indexing
 
 from .._data import SamplesLike
@@ -32,29 +31,29 @@ def compare_gates(fits, criterion):
     Constant shares stay where others are no better by more than `_CLEAR`. It is an information
     criterion in any case: parameters of experts that cannot be counted are as many in all fits.
     """
-    name = criterion if criterion in ("aic", "icl") else "bic"
+    name = "aic" if criterion == "aic" else "bic"
 
     def value(fit):
         problem, run = fit
         facts = information(problem, run)
         if facts["n_parameters"] is None:
             facts["n_parameters"] = _count_gate(run.model)
-        facts = {key: facts[key] for key in ("log_likelihood", "n_parameters", "entropy")}
+        facts = {key: facts[key] for key in ("log_likelihood", "n_parameters")}
         found = criteria(**facts, weight=problem.weight, groups=problem.groups)
         return run.model.is_degenerate, found[name] - _CLEAR * (run.model.gate is None)
 
     return min(fits, key=value)
 
 
-def criteria(log_likelihood, n_parameters, entropy, weight, groups):
+def criteria(log_likelihood, n_parameters, weight, groups):
     """Return the information criteria, NaN where parameters cannot be counted."""
     n_parameters, unit = np.nan if n_parameters is None else n_parameters, unit_of(weight)
     n_samples = weight.sum() / unit
     if groups is None:  # of groups the likelihood is in units of groups
-        log_likelihood, entropy = log_likelihood / unit, entropy / unit
+        log_likelihood = log_likelihood / unit
     bic = n_parameters * np.log(n_samples) - 2 * log_likelihood
     aic = 2 * n_parameters - 2 * log_likelihood
-    return {"bic": float(bic), "aic": float(aic), "icl": float(bic + 2 * entropy)}
+    return {"bic": float(bic), "aic": float(aic)}
 
 
 def information(problem, run):
@@ -62,7 +61,6 @@ def information(problem, run):
     facts = {
         "log_likelihood": float(run.log_likelihood),
         "n_parameters": count_all(run.model, problem.family),
-        "entropy": float(problem.unit_weight @ entr(run.responsibilities).sum(axis=1)),
     }
     return facts | criteria(**facts, weight=problem.weight, groups=problem.groups)
 
@@ -158,41 +156,6 @@ class InformationCriteria:
         """
         return self._criteria_of(X, y, sample_weight, groups)["aic"]
 
-    def icl(
-        self,
-        X: SamplesLike,
-        y: ArrayLike,
-        sample_weight: ArrayLike | None = None,
-        groups: ArrayLike | None = None,
-    ) -> float:
-        """Return the integrated completed likelihood; lower is better.
-
-        Parameters
-        ----------
-        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Samples, as `fit` takes them.
-
-        y : array-like of shape (n_samples,)
-            Their numbers or classes.
-
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weights of the samples. None: all weigh 1.
-
-        groups : array-like of shape (n_samples,), default=None
-            Labels of groups whose samples belong to one component.
-
-        Returns
-        -------
-        icl : float
-            `bic` + 2 x entropy of the responsibilities: components that overlap cost.
-
-        Raises
-        ------
-        ValueError
-            If the number of parameters of an expert or of the gate cannot be counted.
-        """
-        return self._criteria_of(X, y, sample_weight, groups)["icl"]
-
     def _criteria_of(self, X, y, sample_weight, groups):
         X, y = self._checked(X, y)
         if self.n_parameters_ is None:
@@ -202,6 +165,5 @@ class InformationCriteria:
             )
         weight, groups = check_weight(sample_weight, X), check_groups(groups, X)
         joint, unit_weight = self._log_joint(X, y, groups, weight), weigh_units(weight, groups)
-        responsibilities, log_density = posterior(joint)
-        entropy = unit_weight @ entr(responsibilities).sum(axis=1)
-        return criteria(unit_weight @ log_density, self.n_parameters_, entropy, weight, groups)
+        log_likelihood = unit_weight @ posterior(joint)[1]
+        return criteria(log_likelihood, self.n_parameters_, weight, groups)

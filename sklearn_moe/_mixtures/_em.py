@@ -36,7 +36,6 @@ class Problem:
     splits: list | None  # pairs (train, test) of out-of-fold predictions
     init: str | np.ndarray
     tree: np.ndarray | None  # responsibilities of one more start
-    method: str
     max_iter: int
     tol: float
     min_prior: float
@@ -93,7 +92,7 @@ def fit_best(problem, seeds, n_jobs=None, verbose=False, name="EM"):
     runs = [Run(seed, *start(problem, seed)) for seed in seeds]
     if problem.tree is not None:
         runs.insert(0, Run(seeds[0], runs[0].components, problem.tree))
-    short = min(_SHORT, n_iter) if len(runs) > 1 and problem.method != "stochastic" else n_iter
+    short = min(_SHORT, n_iter) if len(runs) > 1 else n_iter
     done = []
     for length in (short, n_iter - short):
         if length and runs:
@@ -150,22 +149,20 @@ def _lines(problem, random_state):
 
 def climb(problem, run, max_iter):
     """Return the run after at most so many further iterations."""
-    draws = check_random_state(run.seed)
     best, stale, bounds = run, 0, list(run.lower_bounds)
     model, components, responsibilities = run.model, run.components, run.responsibilities
     unit_weight, converged = problem.unit_weight, False
     total = unit_weight.sum()
     for _ in range(max_iter):
-        assigned = _assign(problem, responsibilities, draws)
-        alive = _alive(problem, assigned)
+        alive = _alive(problem, responsibilities)
         if not alive.all():  # what the others fitted before is not compared with
-            components, assigned = components[alive], _without(assigned, ~alive)
+            components, responsibilities = components[alive], _without(responsibilities, ~alive)
             model, best = None, replace(best, log_likelihood=-np.inf)
         # What the first iteration has checked needs no further check.
         with config_context(
             assume_finite=model is not None, skip_parameter_validation=model is not None
         ):
-            model, joint = maximize(problem, components, assigned, run.seed, model)
+            model, joint = maximize(problem, components, responsibilities, run.seed, model)
         if (odd := ~np.isfinite(joint.max(axis=1))).any():
             raise ValueError(
                 f"{odd.sum()} of {len(odd)} samples have no finite log density by any component, "
@@ -179,23 +176,10 @@ def climb(problem, run, max_iter):
         if gain > 0:
             best = Run(run.seed, components, responsibilities, model, likelihood)
         stale = 0 if gain > problem.tol else stale + 1
-        converged = problem.method != "stochastic" and (abs(gain) <= problem.tol or stale >= _WAIT)
+        converged = abs(gain) <= problem.tol or stale >= _WAIT
         if converged:
             break
     return replace(best, lower_bounds=tuple(bounds), converged=converged)
-
-
-def _assign(problem, responsibilities, draws):
-    """Return the responsibilities of an E step, those of one component each unless it is "em"."""
-    if problem.method == "em":
-        return responsibilities
-    chosen = responsibilities.argmax(axis=1)
-    if problem.method == "stochastic":
-        codes = problem.codes if problem.groups is None else problem.groups
-        places = draws.uniform(size=codes.max() + 1)[codes]  # equal samples have equal ones
-        chosen = (responsibilities.cumsum(axis=1) < places[:, None]).sum(axis=1)
-    n_components = responsibilities.shape[1]
-    return np.eye(n_components)[chosen.clip(max=n_components - 1)]
 
 
 def _alive(problem, responsibilities):

@@ -224,7 +224,7 @@ class _Known:
         self.values, self.n_experts = self.values[:, :, np.newaxis], outputs.shape[1]
         experts = tuple(Template(_Column(k), given, y) for k in range(self.n_experts))
         changed = {"max_iter": _MAX_ITER, "tol": _TOL, "min_prior": 0.0, "min_scale": _LEAST_SCALE}
-        changed |= {"groups": None, "splits": None, "method": "em", "experts": experts}
+        changed |= {"groups": None, "splits": None, "experts": experts}
         self.em = replace(problem, y=y, target=y, weight=self.weight, family=family, **changed)
 
     def learn(self, gate, X, seed, *, with_tree):
