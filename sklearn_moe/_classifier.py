@@ -155,13 +155,9 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
        Mixture-of-Experts Layer", ICLR 2017.
     .. [3] H. Nguyen, N. Ho, A. Rinaldo, "Sigmoid Gating is More Sample Efficient than Softmax
        Gating in Mixture of Experts", arXiv 2405.13997.
-    .. [4] Z. Wang, J. Zhu, J. Chen, "ReMoE: Fully Differentiable Mixture-of-Experts with ReLU
-       Routing", arXiv 2412.14711.
-    .. [5] M. Muqeeth, H. Liu, C. Raffel, "Soft Merging of Experts with Adaptive Routing",
-       arXiv 2306.03745.
-    .. [6] M. Chowdhury et al., "Patch-level Routing in Mixture-of-Experts is Provably
+    .. [4] M. Chowdhury et al., "Patch-level Routing in Mixture-of-Experts is Provably
        Sample-efficient for Convolutional Neural Networks", arXiv 2306.04073.
-    .. [7] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
+    .. [5] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
        arXiv 2408.15664.
 
     Examples

@@ -69,7 +69,7 @@ class MoERegressor(RegressorMixin, BaseMoE):
         - a subclass of `sklearn_moe.nn.Head`, or a name of your own (`LOSSES.register`).
 
         With `router="soft"` the density is that of a mixture: for "gaussian" a mixture density
-        network [8]_, for the other losses exp(-loss) around every expert. The router is learned by
+        network [6]_, for the other losses exp(-loss) around every expert. The router is learned by
         it, and with `expert_loss_weight` below 1 the experts as well. The width of this density is
         that of y; with `activation="linear"` it is learned, so that each expert follows its own
         samples only.
@@ -168,15 +168,11 @@ class MoERegressor(RegressorMixin, BaseMoE):
        Mixture-of-Experts Layer", ICLR 2017.
     .. [3] H. Nguyen, N. Ho, A. Rinaldo, "Sigmoid Gating is More Sample Efficient than Softmax
        Gating in Mixture of Experts", arXiv 2405.13997.
-    .. [4] Z. Wang, J. Zhu, J. Chen, "ReMoE: Fully Differentiable Mixture-of-Experts with ReLU
-       Routing", arXiv 2412.14711.
-    .. [5] M. Muqeeth, H. Liu, C. Raffel, "Soft Merging of Experts with Adaptive Routing",
-       arXiv 2306.03745.
-    .. [6] M. Chowdhury et al., "Patch-level Routing in Mixture-of-Experts is Provably
+    .. [4] M. Chowdhury et al., "Patch-level Routing in Mixture-of-Experts is Provably
        Sample-efficient for Convolutional Neural Networks", arXiv 2306.04073.
-    .. [7] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
+    .. [5] L. Wang et al., "Auxiliary-Loss-Free Load Balancing Strategy for Mixture-of-Experts",
        arXiv 2408.15664.
-    .. [8] C. Bishop, "Mixture density networks", Aston University, 1994.
+    .. [6] C. Bishop, "Mixture density networks", Aston University, 1994.
 
     Examples
     --------

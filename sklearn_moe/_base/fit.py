@@ -15,15 +15,13 @@ from sklearn.utils.validation import _check_feature_names
 from .. import _devices
 from .._compat import CallbackSupportMixin, Interrupts, warn
 from .._data import SamplesLike
-from .._data.rows import Rows, select
+from .._data.rows import Rows
 from .._data.statistics import (
     FirstRows,
     describe_channels,
     describe_columns,
     describe_further,
-    find_centers,
     find_knots,
-    rows_to_cluster,
 )
 from .._data.validation import WeightsSeen, check_training_data, hold_out, unit_of
 from .._devices import default_torch_modes
@@ -42,7 +40,6 @@ from .._training.process_group import CURRENT_GROUP
 from ..nn import build_mixture
 from ..nn.encoders import FeatureStatistics
 from ..nn.heads import choose_head
-from ..nn.routers.scores import CentroidScores, sum_patches
 from ..nn.seeding import use_generator
 from .fitted import FITTED, FittedMoE
 
@@ -340,10 +337,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
                 is_linear=plan.is_linear and "linear" not in columns_read,
                 adds_linear="linear" in columns_read,
             )
-        net = self._make_net(plan)
-        if isinstance(getattr(net.module_.router, "network", None), CentroidScores):
-            self._place_centers(net, X, weight)
-        return net
+        return self._make_net(plan)
 
     def _warm_net(self, plan):
         """Return a net with new settings and the weights of the last one."""
@@ -400,19 +394,6 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             "train_transform": transform,
             **{f"optimizer__{name}": value for name, value in training.solver_options.items()},
         }
-
-    def _place_centers(self, net, X, weight):
-        """Give a router of fixed centers those of the training samples."""
-
-        def router_input(x):
-            return sum_patches(net.module_.encode(x), x.dtype)
-
-        seed = self._random_state.randint(_MAX_SEED)
-        n_features = net.map_batches(router_input, X[:1]).shape[1]
-        rows = rows_to_cluster(X.shape[0], n_features, seed)
-        Z = net.map_batches(router_input, select(X, rows))
-        centers, spread = find_centers(Z, weight[rows], len(self.expert_kinds_), seed)
-        net.module_.router.network.place(torch.from_numpy(centers), spread)
 
     def _stopping(self, net, plan):
         """Return what ends the training."""

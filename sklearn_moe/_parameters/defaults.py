@@ -22,7 +22,7 @@ from ..nn import (
     MLPExpert,
     RouterSpec,
 )
-from ..nn.routers.scores import CentroidScores, LinearScores, MLPScores, patches_shape
+from ..nn.routers.scores import LinearScores, MLPScores, patches_shape
 from ..nn.routers.sparse import PatchChoiceRouter
 from ..optim import SOLVERS, SolverSpec
 
@@ -206,10 +206,8 @@ def resolve(estimator, X, weight, head, accelerator=None, known=(), *, is_chunk=
     data = DataProfile.of(X, weight)
     given = choices["router__kind"]
     router = None if _is_auto(given) else RouterSpec.of(given)
-    # A whole network has layers of its own, and some routers look at samples, not at features.
-    of_samples = router and (
-        router.network is CentroidScores or router.router_class is PatchChoiceRouter
-    )
+    # A whole network has layers of its own, and a router may look at samples, not at features.
+    of_samples = router and router.router_class is PatchChoiceRouter
     shares = data.is_image and _is_auto(choices["expert"]) and not of_samples
     trunk = choices.pick("trunk", "cnn" if shares else None)
     if trunk is not None:

@@ -76,11 +76,11 @@ class RouterParams(_PartParams):
     kind : str, subclass of sklearn_moe.nn.Router or RouterSpec, default="auto"
         The router, as the parameter `router` of :class:`~sklearn_moe.MoEClassifier` describes it.
 
-    network : {"auto", "linear", "mlp", "cnn"} or callable, default="auto"
+    network : {"auto", "linear", "mlp"} or callable, default="auto"
         How the scores of a sample are computed: "linear", a linear function of its patches, summed
         over them (section 3.2 of [1]_; images are cut into 4 x 4 pixels, a strided convolution);
-        "mlp", one hidden layer on every patch; "cnn", two strided convolutions of an image and the
-        mean over space; or a callable `(input_shape, n_experts) -> torch.nn.Module`. "auto" is
+        "mlp", one hidden layer on every patch; or a callable
+        `(input_shape, n_experts) -> torch.nn.Module`, as convolutions of an image. "auto" is
         "linear" unless the router computes scores in its own way. On a table all but "linear" have
         the router trained together with the experts, see `learning_rate`.
 
@@ -105,7 +105,7 @@ class RouterParams(_PartParams):
         - "sigmoid": the sigmoid of the expert's score;
         - "logit": its score with noise, as in the authors' notebooks.
 
-        "auto" is "softmax" if the router allows it. The router "relu" has a gate of its own.
+        "auto" is "softmax" if the router allows it.
 
     n_shared_experts : int, default=0
         Number of experts that compute every sample in addition to the chosen ones. Their outputs
@@ -358,13 +358,10 @@ class EstimatorParams(BaseEstimator):
         - "soft": all experts, as the classical mixture model sum_m gate_m p_m(y | x), trained by
           its likelihood;
         - "sigmoid": all experts, each weighted by the sigmoid of its own score [3]_;
-        - "relu": the experts of positive score, weighted by it, `top_k` of them on average [4]_;
-        - "merge": one expert per sample, whose weights are the mean of all experts' weights,
-          weighted by the gate [5]_;
         - "patch_choice": for bags of patches; every expert computes the `top_k` patches of a sample
-          to which it gives the highest scores [6]_;
-        - "random", "kmeans": "topk" with scores by a random linear projection, or by the nearest
-          center of k-means. They are not trained, and serve as baselines for learned routers;
+          to which it gives the highest scores [4]_;
+        - "random": "topk" with scores by a random linear projection, which is not trained: a
+          baseline for learned routers;
         - a class of your own, `functools.partial` of it, or one of these with options that are
           rarely needed, such as `ROUTERS["top1"].with_options(dense_gradient=True)`;
         - `RouterParams("topk", noise=None)`: any of these with other scores, noise, gate, shared
@@ -382,10 +379,8 @@ class EstimatorParams(BaseEstimator):
         - "switch": the loss M sum_m f_m P_m, with f_m the running load (over ten batches) and P_m
           the mean softmax of expert m;
         - "importance": the squared coefficient of variation of P_m [2]_;
-        - "load": the squared coefficient of variation of the probability that each expert is
-          chosen if its noise is drawn anew [2]_;
         - "bias": no loss, but a bias on the scores of the choice. In every step it changes by its
-          weight in favor of the experts with too little load [7]_; at prediction it is constant;
+          weight in favor of the experts with too little load [5]_; at prediction it is constant;
         - "z_loss": the mean squared logsumexp of the scores, which keeps them small, but does not
           make the load even by itself;
         - a callable `(n_experts, weight) -> sklearn_moe.nn.Balance`, such as a subclass of it;
@@ -522,10 +517,9 @@ class EstimatorParams(BaseEstimator):
           (n_samples, n_features) as a rule;
         - None: no shared layers, as in the paper: every expert is a whole network.
 
-        "auto" is "cnn" for images with `expert="auto"`. Otherwise it is None, and also for the
-        router "kmeans", whose centers are means of samples. A whole network per expert, also one of
-        your own, has no shared layers: "top1" then computes one of them, because "soft" would take
-        as much longer as there are experts.
+        "auto" is "cnn" for images with `expert="auto"`, and None otherwise. A whole network per
+        expert, also one of your own, has no shared layers: "top1" then computes one of them,
+        because "soft" would take as much longer as there are experts.
 
     sample_shape : tuple of int, default=None
         Read each row of a 2-D X as patches, (n_patches, patch_size), or as an image,
@@ -558,7 +552,7 @@ class EstimatorParams(BaseEstimator):
         False leaves X unchanged; NaN and categories are then errors.
 
     top_k : int, default="auto"
-        Experts per sample of routers that choose (on average for "relu"); patches per expert for
+        Experts per sample of routers that choose; patches per expert for
         "patch_choice". "auto" is 1, and for "patch_choice" 3, or the number of patches if that
         is smaller.
 

@@ -143,12 +143,6 @@ def _null_loss(fit):
 def _warn_of_load(fit, load):
     """Warn if few experts are used."""
     busiest = load.argmax()
-    if not load[busiest]:
-        warn(
-            "No expert is used for any training sample: all scores are negative. Lower "
-            "router__learning_rate, or use another router than 'relu'.",
-            ExpertCollapseWarning,
-        )
     # A router that was learned from unseen rows knows that one expert is the best.
     if len(load) > 1 and load[busiest] > _COLLAPSED and not learns_router(fit.net):
         warn(

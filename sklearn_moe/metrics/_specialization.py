@@ -169,8 +169,7 @@ def specialization_report(
     The k-means column shows what the geometry of the inputs alone achieves: it replaces the router
     by as many k-means centers as there are experts. They are found among the router inputs of the
     given samples, of a linear router without a trunk: the standardized and encoded columns of 2-D
-    X, the sum over the patches of 3-D X, the sum over the patches of 4 x 4 pixels of 4-D X.
-    `MoEClassifier(router="kmeans")` does the same with the samples that it is fitted on. Of
+    X, the sum over the patches of 3-D X, the sum over the patches of 4 x 4 pixels of 4-D X. Of
     mixtures of other libraries, they are the columns, with missing numbers replaced by the median,
     standardized or one-hot encoded.
 

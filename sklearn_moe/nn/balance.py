@@ -39,21 +39,6 @@ class ImportanceBalance(Balance):
         return _squared_cv(sum_over_shards(_importance(route, weight)))
 
 
-class LoadBalance(Balance):
-    """Squared coefficient of variation of the smooth load (Shazeer et al., 2017, appendix A).
-
-    The smooth load of an expert is its probability to be chosen if its noise is drawn again: unlike
-    the load itself it has a gradient.
-    """
-
-    needs = "noise"
-
-    def loss(self, router, route, weight):
-        """Return cv(sum of the probabilities)^2."""
-        load = weight.to(route.scores.dtype) @ router.selection_probability(route)
-        return _squared_cv(sum_over_shards(load))
-
-
 class BiasBalance(Balance):
     """A bias on the scores that choose, not on the gate (loss-free, arXiv 2408.15664).
 
@@ -88,7 +73,6 @@ BALANCES = Registry(
     {
         "switch": SwitchBalance,
         "importance": ImportanceBalance,
-        "load": LoadBalance,
         "bias": BiasBalance,
         "z_loss": ZLoss,
     },

@@ -9,8 +9,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .functional import evaluate
-
 _SMALL = 2**25  # numbers that experts read, all samples times all experts
 
 
@@ -38,9 +36,9 @@ def is_stack(experts: Experts) -> TypeGuard[nn.Module]:
 def stacked_form(experts: Experts) -> Any:
     """Return the stacked form of experts that differ in nothing but their weights, otherwise None.
 
-    Its `all(x)` returns the outputs of all experts, `groups(x, sizes)` those for groups of samples,
-    `merged(x, gate)` those of experts with averaged weights. A stack makes it by its method
-    `stacked_form()`; other experts, of equal `group_key`, by `stacked_form(experts)` of the first.
+    Its `all(x)` returns the outputs of all experts, `groups(x, sizes)` those for groups of samples.
+    A stack makes it by its method `stacked_form()`; other experts, of equal `group_key`, by
+    `stacked_form(experts)` of the first.
     """
     if is_stack(experts):
         return getattr(experts, "stacked_form", lambda: None)()
@@ -150,38 +148,6 @@ def dispatch(experts: Experts, x: Tensor, chosen: Tensor) -> Tensor:
         return outputs.gather(1, chosen.unsqueeze(2).expand(-1, -1, outputs.shape[2]))
     order = Order.of(chosen, len(experts))
     return order.restore(apply_groups(experts, x.index_select(0, order.samples), order.sizes))
-
-
-def dispatch_mask(experts: Experts, x: Tensor, gate: Tensor) -> Tensor:
-    """Return the sum of gate times output over the experts with a gate that is not 0.
-
-    Parameters
-    ----------
-    experts : sequence of n_experts modules
-    x : (n_samples, ...)
-    gate : (n_samples, n_experts)
-
-    Returns
-    -------
-    (n_samples, n_outputs)
-        Zero for a sample without any expert.
-    """
-    if all_are_faster(experts, x):
-        outputs = apply_all(experts, x)
-        return torch.einsum("nm,nmo->no", gate.to(outputs.dtype), outputs)
-    active = gate != 0
-    sizes = active.sum(0).tolist()
-    if not sum(sizes):
-        return gate[:, :1] * evaluate(experts[0], x[:1])
-    by_expert = active.T.flatten()
-    if x.is_cpu:
-        indices = by_expert.nonzero().squeeze(1)
-    else:  # nonzero would wait once more for how many there are
-        indices = by_expert.byte().sort(descending=True, stable=True).indices[: sum(sizes)]
-    expert, rows = indices // len(x), indices % len(x)
-    outputs = apply_groups(experts, x.index_select(0, rows), sizes)
-    outputs = outputs * gate[rows, expert].unsqueeze(1)
-    return outputs.new_zeros(len(x), outputs.shape[1]).index_add(0, rows, outputs)
 
 
 def all_are_faster(experts: Experts, x: Tensor) -> bool:

@@ -27,10 +27,8 @@ from sklearn_moe.preprocessing import RandomCropFlip
 
 N_EXPERTS = 4
 PIXELS = {"expert": "cnn", "trunk": None, "router": "top1"}  # experts are whole networks
-BALANCED = {"balance": "switch", "balance__weight": 0.1}  # one expert would get all
 ROUTERS = {  # name in the tables, parameters
     "linear": ("linear, on pixels, top1", PIXELS | {"router__network": "linear"}),
-    "cnn": ("cnn, on pixels, top1, balanced", PIXELS | {"router__network": "cnn"} | BALANCED),
     "trunk-soft": ("linear, behind the trunk, soft (default)", {}),
     "trunk-top1": ("linear, behind the trunk, top1", {"router": "top1"}),
 }

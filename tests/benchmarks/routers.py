@@ -35,18 +35,15 @@ MODELS = {
     "topk, 2, gate renormalized": {"router": "topk", "top_k": 2, "router__gate": "renormalized"},
     "noisy_topk, 2": {"router": "noisy_topk", "top_k": 2},
     "noisy_topk, 1": {"router": "noisy_topk"},
-    **{name: {"router": name} for name in ("sampled", "soft", "sigmoid", "relu")},
-    "relu, 2": {"router": "relu", "top_k": 2},
-    "merge": {"router": "merge"},
+    **{name: {"router": name} for name in ("sampled", "soft", "sigmoid")},
     "patch_choice, 1": {"router": "patch_choice", "top_k": 1},
     "patch_choice, 2": {"router": "patch_choice", "top_k": 2},
     "patch_choice, 3": {"router": "patch_choice"},
-    **{name: {"router": name} for name in ("random", "kmeans")},
+    "random": {"router": "random"},
     **{
         f"top1, balance {name}": {"balance": name}
-        for name in ("switch", "importance", "load", "bias", "z_loss")
+        for name in ("switch", "importance", "bias", "z_loss")
     },
-    "noisy_topk, 2, balance load": {"router": "noisy_topk", "top_k": 2, "balance": "load"},
     "single expert": {"n_experts": 1},
 }
 

@@ -181,9 +181,8 @@ def test_what_goes_wrong_inside_a_factory_is_its_own_matter():
 CONTRADICTIONS = [  # the last of the parameters is named
     ({"router": "top1", "top_k": 2}, "=2|router='top1'"),
     ({"router": "topk", "router__gate": "renormalized"}, ".* no gradient"),
-    ({"router__network": "cnn"}, "='cnn'"),
     ({"router": "random", "router__network": "mlp"}, "='mlp'"),
-    ({"router": "top1", "router__noise": None, "balance": "load"}, ""),
+    ({"router": "soft", "balance": "bias"}, "='bias'"),
     ({"router": "soft", "router__n_shared_experts": 1}, "=1"),
     ({"router": "top1", "early_stopping": "out_of_bag"}, "='out_of_bag' needs.*router='soft'"),
     ({"router": "top1", "expert_loss_weight": 0.5}, ".* needs.*router='soft'"),

@@ -65,9 +65,7 @@ def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
 
 @brief_fits
 @pytest.mark.parametrize("kind", SHAPES)
-@pytest.mark.parametrize(
-    "options", [{}, {"early_stopping": True, "batch_size": None}, {"router": "kmeans"}], ids=str
-)
+@pytest.mark.parametrize("options", [{}, {"early_stopping": True, "batch_size": None}], ids=str)
 def test_selected_rows_train_as_their_copy(kind, options, mapped):
     X, y, weight = draw(kind)
     for Model in (MoEClassifier, MoERegressor):
@@ -85,18 +83,6 @@ def test_a_selection_of_a_selection():
     rows = select(select(X, np.array([7, 1, 4, 0])), np.array([2, 1]))
     np.testing.assert_array_equal(rows[:], X[[4, 1]])
     assert (len(rows), rows.shape, rows.ndim, rows.nbytes) == (2, (2, 2), 2, 32)
-
-
-def test_kmeans_of_many_rows_looks_at_a_sample(monkeypatch):
-    X = np.random.default_rng(0).normal(size=(3000, 2)).astype("f4")
-    X[:, 0] += 100 * np.repeat([0, 1, 2], 1000)
-    model = MoEClassifier(3, router="kmeans", standardize=False, max_iter=1, random_state=0)
-    monkeypatch.setattr("sklearn_moe._data.statistics._MOST", 400)
-    centers = model.fit(X, X[:, 1] > 0).module_.router.network.centers
-    found = np.sort(centers.numpy()[:, 0])
-    np.testing.assert_allclose(found, [0, 100, 200], atol=0.5)
-    means = X[:, 0].reshape(3, -1).mean(axis=1)
-    assert (np.abs(found - means) > 1e-3).all()  # the centers of all rows
 
 
 IN_LITTLE_MEMORY = """

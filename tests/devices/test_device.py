@@ -26,7 +26,6 @@ from sklearn_moe.exceptions import WorseThanNullWarning
 from sklearn_moe.inspection import AlignmentDisplay, DecisionRegionDisplay, DispatchEntropyDisplay
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
-from sklearn_moe.nn.routers.base import ReLURouter
 from sklearn_moe.optim import SOLVERS
 
 pytestmark = brief_fits
@@ -111,7 +110,7 @@ def check(device, kinds, *, exact=True, atol=1e-4, waits=True, n=48, **options):
 
 def chooses(router):
     """Tell whether some experts answer; the host asks which, but for patches."""
-    return ROUTERS[router].router_class.sparse or ROUTERS[router].router_class is ReLURouter
+    return ROUTERS[router].router_class.sparse
 
 
 # -- parts of a model ---------------------------------------------------------------------
@@ -119,15 +118,14 @@ def chooses(router):
 
 @pytest.mark.parametrize("router", ROUTERS)
 def test_routers(device, router):
-    several = router in ("topk", "noisy_topk", "sampled", "random", "kmeans")
+    several = router in ("topk", "noisy_topk", "sampled", "random")
     noise = "auto" if router == "noisy_topk" else None
     options = {"router": RouterParams(router, noise=noise), "top_k": 2 if several else "auto"}
     options |= {"exact": noise is None, "waits": chooses(router)}
     check(device, ["patches"], trunk=None, **options)
     if router != "patch_choice":
         check(device, ["table"], trunk=None, **options)
-        trunk = None if router == "kmeans" else "cnn"  # centers are those of samples
-        check(device, ["images"], trunk=trunk, **options)
+        check(device, ["images"], trunk="cnn", **options)
 
 
 @pytest.mark.parametrize("router", [r for r in ROUTERS if ROUTERS[r].noise is not None])
@@ -141,10 +139,9 @@ def test_noise(device, router):
 
 @pytest.mark.parametrize("balance", nn.BALANCES)
 def test_balances(device, balance):
-    # The smooth load is that of noise.
-    router = "noisy_topk" if balance == "load" else RouterParams("topk", noise=None)
+    router = RouterParams("topk", noise=None)
     options = {"router": router, "top_k": 2, "balance": balance, "balance__weight": 0.1}
-    check(device, ("table", "patches"), exact=balance != "load", **options)
+    check(device, ("table", "patches"), **options)
 
 
 EVERY_EXPERT = [
@@ -156,8 +153,7 @@ EVERY_EXPERT = [
 def test_experts(device, expert):
     kind = {2: "table", 3: "patches", 4: "images"}[EXPERTS[expert].ndim]
     deep = is_deep(expert)
-    # Merged experts cannot keep statistics of their batches.
-    routers = ["top1", *(["merge"] if expert.endswith("_gn") else ["sigmoid"] * deep)]
+    routers = ["top1", *["sigmoid"] * deep]
     options = narrow(expert, 8 if deep else 4) | {"trunk": None}
     options |= {"n_experts": 2, "max_iter": 1, "n": 15} if deep else {}
     for router in routers:
@@ -354,7 +350,7 @@ def test_equal_fits_where_sums_have_a_fixed_order(device):
     torch.use_deterministic_algorithms(True)
     try:
         for router in ROUTERS:
-            for kind in SHAPES if router in ("top1", "soft", "relu") else ["patches"]:
+            for kind in SHAPES if router in ("top1", "soft", "sigmoid") else ["patches"]:
                 clf = MoEClassifier(router=router, device=device, **BRIEF)
                 first, second = (clf.fit(*samples(kind)).loss_curve_ for _ in range(2))
                 assert first == second
@@ -419,8 +415,7 @@ OPERATIONS = [
     ({"router": DENSE, "top_k": 2}, 90),
     *(({"router": "top1"}, 62), ({"router": "topk"}, 62), ({"router": "noisy_topk"}, 78)),
     *(({"router": "sampled"}, 67), ({"router": "soft"}, 84), ({"router": "sigmoid"}, 53)),
-    *(({"router": "merge"}, 55), ({"router": "relu"}, 72), ({"router": "patch_choice"}, 80)),
-    *(({"router": "random"}, 52), ({"router": "kmeans"}, 57)),
+    *(({"router": "patch_choice"}, 80), ({"router": "random"}, 52)),
 ]
 THREE = {"max_iter": 2, "tol": None, "early_stopping": False, "random_state": 0}
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from sklearn_moe import MoERegressor
 from sklearn_moe.nn import TRUNKS, CNNExpert
-from sklearn_moe.nn.routers.scores import CNNScores, NormalizedScores
+from sklearn_moe.nn.routers.scores import NormalizedScores
 from sklearn_moe.nn.seeding import use_generator
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn_moe.exceptions.ExpertCollapseWarning")
@@ -145,9 +145,8 @@ def test_a_trunk_of_maps_or_patches_takes_experts_for_these(pictures):
 
 def test_what_does_not_fit_images_is_refused(pictures):
     low = np.zeros((20, 1, 3, 8), np.uint8), np.arange(20) % 2
-    flat, moving = make(trunk=lambda _: nn.Flatten(0)), make(router="kmeans", trunk="cnn")
+    flat = make(trunk=lambda _: nn.Flatten(0))
     refuses("flat", "trunk must map .* of one sample it made", flat.fit, *pictures)
-    refuses("moving", "its centers are those of samples", moving.fit, *pictures)
     refuses("low", "trunk='cnn' halves height and width twice", make().fit, *low)
 
 
@@ -181,17 +180,3 @@ def test_shared_experts_are_added_to_the_chosen_ones(pictures):
     np.testing.assert_allclose(clf.predict_proba(X[:9]), output.softmax(1).detach(), atol=1e-5)
     of_chosen = clf.expert_proba(X[:9])[rows, chosen]
     np.testing.assert_allclose(of_chosen, clf.predict_proba(X[:9]), atol=1e-5)
-
-
-# -- routers of images --------------------------------------------------------------------
-
-
-def test_the_layers_of_a_convolutional_router():
-    with use_generator(seeded()):
-        scores = CNNScores((3, 9, 14), 4, init_std=1.0, width=2)
-    first, bias, second, other_bias, readout = scores.parameters()
-    assert (first.shape[2:], second.shape[2:]) == ((5, 5), (3, 3))
-    x = torch.randn(6, 3, 9, 14, generator=seeded(1))
-    z = nn.functional.conv2d(nn.functional.pad(x, [2] * 4), first, bias, stride=4).relu()
-    z = nn.functional.conv2d(nn.functional.pad(z, [1] * 4), second, other_bias, stride=2).relu()
-    torch.testing.assert_close(scores(x), z.mean((2, 3)) @ readout.T)

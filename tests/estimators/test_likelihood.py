@@ -113,7 +113,7 @@ def test_several_outputs(numbers, loss):
         reg.predict_quantiles(X, 0.5)
 
 
-@pytest.mark.parametrize("router", ["top1", "topk", "sigmoid", "merge"])
+@pytest.mark.parametrize("router", ["top1", "topk", "sigmoid"])
 def test_routers_that_add_outputs_have_one_density(numbers, router):
     X, y = numbers
     reg = MoERegressor(router=router, **BRIEF).fit(X, y)

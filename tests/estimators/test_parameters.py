@@ -86,8 +86,8 @@ def test_parameters_of_parts_are_read_and_set_from_names_and_objects(model):
     assert moe.router is own
     assert own == RouterParams("topk", noise="gumbel", n_shared_experts=1)
     # A new kind with its options, in any order.
-    moe.set_params(router__gate="softmax", router="sampled", router__kind="relu")
-    assert moe.router == RouterParams("relu", gate="softmax")
+    moe.set_params(router__gate="softmax", router="sampled", router__kind="soft")
+    assert moe.router == RouterParams("soft", gate="softmax")
     assert moe.set_params(router="top1").router == "top1"
     twin = clone(make_pipeline(model(router=own)))
     assert own == twin[0].router is not own

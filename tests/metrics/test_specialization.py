@@ -540,21 +540,6 @@ def test_a_constant_output_has_no_unit():
 # -- k-means in place of the router -------------------------------------------------------
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.uint8])
-def test_kmeans_of_images_is_the_kmeans_router(dtype):
-    """Both depend on sums over patches, where textures differ."""
-    rng = np.random.RandomState(0)
-    clusters = np.arange(240) % 4
-    textures = np.tile(rng.uniform(0.3, 0.7, (4, 3, 4, 4)), (2, 2))
-    X, y = textures[clusters] + rng.normal(0, 0.1, (240, 3, 8, 8)), rng.randint(2, size=240)
-    X = (255 * X.clip(0, 1)).round().astype(dtype) if dtype == np.uint8 else X
-    options = {"expert_width": 2, "max_iter": 1, "random_state": 0}
-    clf = MoEClassifier().set_params(n_experts=4, router="kmeans", **options).fit(X, y)
-    report = specialization_report(clf, X, y, clusters, n_permutations=10, random_state=0)
-    assert report.agreement.ari > 0.9
-    assert report.kmeans_agreement == report.agreement
-
-
 def test_kmeans_of_mixtures_of_other_libraries(patches, monkeypatch):
     monkeypatch.setattr("sklearn_moe.metrics._specialization._VALUES_AT_ONCE", 70)  # of a few rows
     bags, (frame, _, _) = patches[0][0][:100, :2], make_table("frame")

@@ -34,7 +34,7 @@ def loss_of(router, x, weight=None, seed=2):
 
 def test_losses_grow_with_skew_between_known_ends():
     x = samples()
-    ends = {"switch": (1, 4), "importance": (0, 3), "load": (0, 3)}
+    ends = {"switch": (1, 4), "importance": (0, 3)}
     for name, (even, collapsed) in ends.items():
         losses = []
         for strength in (0.0, 1.0, 3.0, 50.0):
@@ -58,7 +58,7 @@ def test_z_loss_is_the_squared_normalizer():
     assert router.network.weight.grad.abs().max() > 1e-4
 
 
-@pytest.mark.parametrize("name", ["switch", "importance", "load"])
+@pytest.mark.parametrize("name", ["switch", "importance"])
 def test_following_the_loss_evens_the_load(name):
     x, router = samples(), balanced(name)
     skew(router, 2.0)

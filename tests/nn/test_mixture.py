@@ -51,8 +51,8 @@ def test_mixture_and_gradients_equal_the_dense_reference(expert, top_k, gate):
 
 
 def test_an_exported_program_computes_all_experts(monkeypatch):
-    for expert, router in (("patch", "topk"), ("mlp", "topk"), ("patch", "relu"), ("mlp", "relu")):
-        mixture, outputs = build(expert, router=router, top_k=2).eval(), []
+    for expert in ("patch", "mlp"):
+        mixture, outputs = build(expert, top_k=2).eval(), []
         for exporting in (False, True):
             monkeypatch.setattr(torch.compiler, "is_exporting", lambda value=exporting: value)
             outputs.append(mixture(samples_for(expert)).output)

@@ -2,7 +2,6 @@
 
 from functools import partial
 
-import numpy as np
 import pytest
 import torch
 from helpers import (
@@ -15,22 +14,20 @@ from helpers import (
     specified,
 )
 from torch import nn
-from torch.func import functional_call
 
 from sklearn_moe.nn import BALANCES, GATES, NETWORKS, NOISES, ROUTERS, Noise, RouterSpec, TopKRouter
 from sklearn_moe.nn.routers import make
 from sklearn_moe.nn.routers import scores as networks
-from sklearn_moe.nn.routers.base import choose
-from sklearn_moe.nn.routers.scores import CentroidScores, LinearScores, as_patches
+from sklearn_moe.nn.routers.base import SoftRouter, choose
+from sklearn_moe.nn.routers.scores import LinearScores, as_patches
 from sklearn_moe.nn.seeding import use_generator
 
 # Each gate of each router, with one or several experts (patches) in turn.
-SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "patch_choice": 2, "random": 2, "relu": 2}
+SEVERAL = {"topk": 2, "noisy_topk": 2, "sampled": 3, "patch_choice": 2, "random": 2}
 COMBINATIONS = [
     (name, gate, SEVERAL.get(name, 1) if gate == "renormalized" or i % 2 else 1)
     for name, spec in ROUTERS.items()
     for i, gate in enumerate(spec.gates)
-    if (name, gate) != ("kmeans", "renormalized")
 ]
 
 
@@ -42,9 +39,6 @@ def build(router="top1", expert="patch", **options):
     for name, parameter in mixture.router.named_parameters():
         if "network" in name:
             parameter.data.normal_(0, 0.4, generator=generator)
-    if isinstance(mixture.router.network, CentroidScores):
-        centers = torch.randn(4, 6, generator=generator, dtype=torch.float64)
-        mixture.router.network.place(centers, 3.0)
     return mixture
 
 
@@ -62,11 +56,7 @@ def make_router(router, *args, **options):
 
 def scores_of(router, x):
     """Return the scores of one bag of patches."""
-    network, total = router.network, x.sum(0)
-    if isinstance(network, CentroidScores):
-        squares = (total - network.centers).square().sum(1)
-        return (total.square().sum() - squares) / network.spread
-    return torch.stack([theta @ total for theta in network.weight])
+    return torch.stack([theta @ x.sum(0) for theta in router.network.weight])
 
 
 def weights_of(gate, h, noisy, chosen):
@@ -96,28 +86,15 @@ def sparse(mixture, gate, x, r, k):
     return sum(w * mixture.experts[m](x[None])[0] for w, m in zip(weights, chosen, strict=True))
 
 
-def merged(mixture, weights, x):
-    """Return the output of the expert of mean parameters for one sample."""
-    experts = [dict(expert.named_parameters()) for expert in mixture.experts]
-    pairs = [*zip(weights, experts, strict=True)]
-    parameters = {name: sum(w * own[name] for w, own in pairs) for name in experts[0]}
-    return functional_call(mixture.experts[0], parameters, (x[None],))[0]
-
-
 def dense(mixture, gate, x, r, k):
-    """Return what all experts make of a sample: of outputs, probabilities or parameters."""
-    h, kind = scores_of(mixture.router, x), type(mixture.router).__name__
-    if kind == "ReLURouter":
-        weights = [max(score, 0 * score) for score in h]
-    else:
-        weights = weights_of(gate, h, None, range(4))
-    if kind == "MergeRouter":
-        return merged(mixture, weights, x)
+    """Return what all experts make of a sample: of outputs or of probabilities."""
+    is_soft = isinstance(mixture.router, SoftRouter)
+    weights = weights_of(gate, scores_of(mixture.router, x), None, range(4))
     outputs = [expert(x[None])[0] for expert in mixture.experts]
-    if kind == "SoftRouter":
-        outputs = [a.exp() / a.exp().sum() for a in outputs]
+    if is_soft:
+        outputs = [a.softmax(0) for a in outputs]
     total = sum(w * output for w, output in zip(weights, outputs, strict=True))
-    return total.log() if kind == "SoftRouter" else total
+    return total.log() if is_soft else total
 
 
 def patch_choice(mixture, gate, x, r, k):
@@ -132,8 +109,8 @@ def patch_choice(mixture, gate, x, r, k):
 
 
 REFERENCES = {"patch_choice": patch_choice}
-REFERENCES |= dict.fromkeys(("soft", "sigmoid", "relu", "merge"), dense)
-REFERENCES |= dict.fromkeys(("top1", "topk", "noisy_topk", "sampled", "random", "kmeans"), sparse)
+REFERENCES |= dict.fromkeys(("soft", "sigmoid"), dense)
+REFERENCES |= dict.fromkeys(("top1", "topk", "noisy_topk", "sampled", "random"), sparse)
 
 
 def test_every_router_has_a_reference():
@@ -164,25 +141,6 @@ def test_values_and_gradients_equal_the_reference(router, gate, top_k):
     assert best.shape == (23, 1 if route.chosen is None else top_k)
     if route.chosen is None:
         assert torch.equal(best[:, 0], shares.argmax(1))
-
-
-def test_merging_experts_of_any_kind():
-    for expert in ("mlp", "cnn", "patch_conv"):
-        mixture, x = build("merge", expert), samples_for(expert).requires_grad_()
-        gate, output = mixture.route(x).gate, mixture(x).output
-        expected = torch.stack([merged(mixture, *row) for row in zip(gate, x, strict=True)])
-        torch.testing.assert_close(output, expected)
-        assert_equal_gradients(output, expected, [x, *mixture.parameters()])
-
-
-def test_merging_refuses_experts_that_have_no_mean():
-    mixture = build("merge", "mlp")
-    with use_generator(seeded()):
-        different = [nn.Linear(6, 3), *list(mixture.experts)[1:]]
-        norms = [nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 3)) for _ in range(4)]
-    for experts, match in ((different, "averages the param"), (norms, "statistics of BatchNorm")):
-        mixture.experts = nn.ModuleList(experts).double()
-        refuses(match, match, mixture, samples_for("mlp"))
 
 
 @pytest.mark.parametrize(("router", "expert"), [("top1", "mlp"), ("sampled", "cnn")])
@@ -280,13 +238,13 @@ def test_last_weights_have_the_std_that_is_asked_for():
         return nn.Sequential(nn.Flatten(), nn.Linear(24, n_experts))
 
     with use_generator(seeded()):
-        for router, options in (("topk", {}), ("topk", {"noise": None}), ("relu", {})):
-            make_router(router, (4, 6), 4, 3, network=own, init_std=0.5, **options)
-    assert seen == [0, 0.05, 0.5]
-    for network in (LinearScores, networks.MLPScores, networks.CNNScores):
+        for spec in (ROUTERS["topk"], RouterSpec(TopKRouter, random_init=True)):
+            make_router(spec, (4, 6), 4, 3, network=own, init_std=0.5)
+        make_router("topk", (4, 6), 4, 3, network=own, init_std=0.5, noise=None)
+    assert seen == [0, 0.5, 0.05]
+    for network in (LinearScores, networks.MLPScores):
         with use_generator(seeded()):
-            scores = network((3, 20, 20), 64, init_std=0.5)
-        weight = scores[-1].weight if network is networks.CNNScores else scores.weight
+            weight = network((3, 20, 20), 64, init_std=0.5).weight
         assert weight.mean().item() == pytest.approx(0, abs=0.05)
         assert weight.std().item() == pytest.approx(0.5, rel=0.1)
 
@@ -303,11 +261,9 @@ def test_what_is_no_network_of_scores_is_refused():
 
 def test_what_is_not_trained_is_not_balanced():
     frozen = partial(LinearScores, trained=False)
-    for network in (frozen, CentroidScores):
-        for balance in (SWITCH, LOAD):
-            with pytest.raises(ValueError, match="are not trained"):
-                make_router("topk", (6,), 4, 3, network=network, balance=balance)
-        make_router("topk", (6,), 4, 3, network=network, balance=BIAS)
+    with pytest.raises(ValueError, match="are not trained"):
+        make_router("topk", (6,), 4, 3, network=frozen, balance=SWITCH)
+    make_router("topk", (6,), 4, 3, network=frozen, balance=BIAS)
     assert not list(build("random").router.parameters())
     make_router(RouterSpec(TopKRouter, network=LinearScores), (6,), 4, 3, balance=SWITCH)
 
@@ -354,11 +310,7 @@ def test_noise_has_its_distribution_and_is_fresh(name):
 
 
 @pytest.mark.parametrize("name", NOISES)
-def test_survival_extremes_and_equal_rows(name):
-    z = torch.linspace(0.01, 0.99, 50, dtype=torch.float64)
-    z = z if name == "uniform" else 6 * z - 3
-    expected = 1 - DISTRIBUTIONS[name].cdf(z)
-    torch.testing.assert_close(NOISES[name].survival(z), expected, rtol=1e-5, atol=1e-6)
+def test_extremes_and_equal_rows(name):
     assert NOISES[name]().quantile(torch.tensor([0.0, 1.0 - 2**-24])).isfinite().all()
     x = torch.randn(5, 10, generator=seeded(), dtype=torch.float64)
     doubled = torch.cat([x, x.flip(0)])
@@ -367,7 +319,7 @@ def test_survival_extremes_and_equal_rows(name):
 
 
 class Triangular(Noise):
-    """A noise of the user's own, without `survival`."""
+    """A noise of the user's own."""
 
     @staticmethod
     def quantile(u):
@@ -381,47 +333,29 @@ def test_a_noise_of_the_users_own():
             assert router.noise.hashed == hashed
     own = NOISES["gumbel"](hashed=True)
     assert make_router("topk", (6,), 4, 3, noise=own).noise is own
-    for wrong, balance, match in (
-        (Triangular, LOAD, "'survival'"),
-        (Noise, None, "Noise has no method 'quantile', which router__noise="),
-        (dict, None, "router__noise=<class 'dict'>"),
+    for wrong, match in (
+        (Noise, "Noise has no method 'quantile', which router__noise="),
+        (dict, "router__noise=<class 'dict'>"),
     ):
-        refuses(wrong, match, make_router, "topk", (6,), 4, 3, noise=wrong, balance=balance)
-
-
-@pytest.mark.parametrize(("router", "noise"), [("topk", "gumbel"), ("noisy_topk", "gaussian")])
-def test_the_selection_probability_is_a_monte_carlo_frequency(router, noise):
-    mixture, x, n_draws = build(router, top_k=2, noise=noise), samples(n=3), 40_000
-    route = mixture.route(x, seeded(5))
-    chance = mixture.router.selection_probability(route).detach()
-    scale = torch.ones_like(chance) if route.detail is None else route.detail
-    assert ((chance > 0.02) & (chance < 0.98)).any()
-    draws = mixture.router.noise(x, torch.zeros(n_draws, 4).double(), seeded(6))
-    for i, m in np.ndindex(3, 4):
-        noisy = route.noisy[i].expand(n_draws, 4).clone()
-        noisy[:, m] = route.scores[i, m] + scale[i, m] * draws[:, m]
-        frequency = (choose(noisy, 2) == m).any(1).double().mean()
-        assert chance[i, m].item() == pytest.approx(frequency.item(), abs=0.012)
+        refuses(wrong, match, make_router, "topk", (6,), 4, 3, noise=wrong)
 
 
 # -- what goes together -------------------------------------------------------------------
 
 
-LOAD, BIAS, SWITCH = (BALANCES[name](4, 0.01) for name in ("load", "bias", "switch"))
+BIAS, SWITCH = (BALANCES[name](4, 0.01) for name in ("bias", "switch"))
 CONTRADICTIONS = [
     *(("topk", {"gate": gate}, "always 1") for gate in ("renormalized", GATES["renormalized"])),
     ("patch_choice", {"gate": "renormalized", "top_k": 1}, "one patch is always 1"),
     *((router, {"top_k": 2}, "top_k=2") for router in ("top1", "soft")),
-    *((router, {"top_k": 5}, "top_k=5 .* n_experts=4") for router in ("topk", "relu")),
+    ("topk", {"top_k": 5}, "top_k=5 .* n_experts=4"),
     ("patch_choice", {"top_k": 5}, "top_k=5 .* have 4"),
     ("soft", {"gate": "sigmoid"}, r"none of its gates, which are \['softmax'\]"),
     ("soft", {"gate": GATES["sigmoid"]}, "none of its gates"),
-    ("merge", {"noise": "uniform"}, "no choice"),
+    ("soft", {"noise": "uniform"}, "no choice"),
     ("noisy_topk", {"noise": None}, "the scale"),
-    ("kmeans", {"balance": SWITCH}, "not trained"),
-    ("soft", {"balance": BIAS}, "are for routers that choose experts"),
-    ("topk", {"balance": LOAD, "noise": None}, "router__noise of a known"),
-    ("topk", {"balance": LOAD, "top_k": 4}, "needs top_k < n_experts"),
+    ("random", {"balance": SWITCH}, "not trained"),
+    ("soft", {"balance": BIAS}, "is for routers that choose experts"),
 ]
 
 
@@ -487,26 +421,3 @@ def test_each_expert_in_the_place_of_all():
         else:
             share = 1 if router == "patch_choice" else mixed.route.shares()[:, :, None]
             torch.testing.assert_close((each * share).sum(1), mixed.output)
-
-
-def test_relu_routing_without_any_expert_has_an_output_and_a_gradient():
-    mixture = build("relu")
-    mixture.router.network.weight.data.zero_()
-    output = mixture(samples()).output
-    assert not output.any()
-    output.sum().backward()
-    assert mixture.router.network.weight.grad is not None
-    assert all(parameter.grad is None for parameter in mixture.experts.parameters())
-
-
-def test_the_penalty_of_relu_routing_steers_the_number_of_experts():
-    mixture = build("relu", top_k=1)
-    x, weight = samples(), torch.ones(23, dtype=torch.float64)
-    mixed = mixture(x)
-    assert (mixed.route.gate > 0).sum(1).double().mean() > 1
-    penalties = [mixture.balance_loss(mixed, weight).item() for _ in range(3)]
-    np.testing.assert_allclose(np.divide(penalties[1:], penalties[:-1]), 1.2)
-    none = mixed.route._replace(gate=torch.zeros_like(mixed.route.gate))
-    before = mixture.router.penalty.item()
-    mixture.balance_loss(mixed._replace(route=none), weight)
-    assert mixture.router.penalty.item() == pytest.approx(before / 1.2)

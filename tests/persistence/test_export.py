@@ -40,7 +40,7 @@ TARGETS = {
 }
 WITH_MISSING = np.where(_rng.random(TABLE.shape) < 0.1, np.nan, TABLE)
 WITH_CATEGORIES = np.column_stack([CLASSES, WITH_MISSING]).astype(np.float32)
-SMALL_CNN, CNN_SCORES = {"expert": "cnn", "expert_width": 4}, RouterParams("top1", network="cnn")
+SMALL_CNN = {"expert": "cnn", "expert_width": 4}
 
 
 def fitted(X, y, **options):
@@ -100,7 +100,6 @@ OTHERS = {
     "many of many": (TABLE, CLASSES, {"n_experts": 8, "router": "topk", "top_k": 5}),
     "bias": (PATCHES, CLASSES, {"router": "topk", "balance": "bias"}),
     "network of scores": (TABLE, CLASSES, {"router": RouterParams("top1", network="mlp")}),
-    "convolutions of scores": (IMAGES, CLASSES, {"router": CNN_SCORES} | SMALL_CNN),
     "double softmax": (TABLE, CLASSES, {"loss": "probabilities", "router": "top1"}),
     "several numbers": (TABLE, 10 * TABLE[:, :2], {"loss": "gaussian", "router": "top1"}),
 }
@@ -258,7 +257,7 @@ def test_what_cannot_be_exported_or_is_no_sample_is_refused(tmp_path, onnx):
 @pytest.mark.filterwarnings("ignore:`?torch.jit:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:`?torch.jit:FutureWarning")
 @pytest.mark.filterwarnings("ignore::torch.jit.TracerWarning")
-@pytest.mark.parametrize("router", ["topk", "relu", "patch_choice", "merge"])
+@pytest.mark.parametrize("router", ["topk", "patch_choice"])
 def test_programs_of_torch_take_any_number_of_samples(router):
     model = fitted(PATCHES, CLASSES, router=router, top_k=2 if router == "topk" else "auto")
     module, expected = model.to_torch(), model.predict_proba(PATCHES)

@@ -87,9 +87,8 @@ def classifier(**options):
         {"router": "top1", "solver": "adam"},
         {"router": "noisy_topk", "solver": SolverParams("sgd", momentum=0.9)},
         {"router": "soft", "early_stopping": True},
-        {"router": "kmeans", "solver": SolverParams("normalized_sgd", momentum=0.5)},
+        {"router": "random", "solver": SolverParams("normalized_sgd", momentum=0.5)},
         {"router": "topk", "balance": "bias", "balance__weight": 0.1, "batch_size": 100},
-        {"router": "relu", "solver": "adamw"},
     ],
     ids=str,
 )
@@ -112,7 +111,7 @@ def test_a_copy_answers_and_trains_on_bit_by_bit(samples, options):
     ("expert", "model"),
     [
         ("patch", MoEClassifier(**BRIEF, early_stopping=True)),
-        ("mlp", MoEClassifier(**BRIEF, router="relu")),
+        ("mlp", MoEClassifier(**BRIEF, router="sigmoid")),
         *(("cnn", MoEClassifier(**BRIEF)), ("patch", MoERegressor(**BRIEF))),
     ],
 )
@@ -314,8 +313,8 @@ def models(folder):
     for network in nn.NETWORKS.values():
         router = RouterParams("top1", network=network)
         yield small(router=router, trunk=None, expert="cnn", expert_width=4), IMAGES, CLASSES
-    for name, gate in nn.GATES.items():
-        router = RouterParams("relu" if name == "relu" else "topk", gate=gate)
+    for gate in nn.GATES.values():
+        router = RouterParams("topk", gate=gate)
         yield small(router=router, top_k=2), BAGS, CLASSES
     for options in (
         *({"solver": solver} for solver in (*SOLVERS.values(), SolverParams("adam"))),

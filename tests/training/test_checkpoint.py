@@ -106,16 +106,15 @@ def jitter(x):
 # Pairwise: every router, solver and balance, and what has a state of its own.
 BAGS = [
     {"router": "top1", "batch_size": 20, "solver": "sgd", "balance": "switch"},
-    {"router": "noisy_topk", "top_k": 2, "balance": "load", "solver": "adamw"},
+    {"router": "noisy_topk", "top_k": 2, "balance": "switch", "solver": "adamw"},
     {"router": "sampled", "balance": "bias", "train_transform": jitter},
-    {"router": "merge", "solver": SolverParams("sgd", momentum=0.9, schedule="cosine")},
+    {"router": "sigmoid", "solver": SolverParams("sgd", momentum=0.9, schedule="cosine")},
     {"router": "soft", "early_stopping": True, "balance": "importance", "solver": "adam"},
-    {"router": "sigmoid", "early_stopping": True, "n_iter_no_change": 4, "tol": 10.0},
-    {"router": "relu", "solver": SolverParams("normalized_sgd", momentum=0.5), "batch_size": 30},
+    {"router": "topk", "early_stopping": True, "n_iter_no_change": 4, "tol": 10.0},
+    {"router": "top1", "solver": SolverParams("normalized_sgd", momentum=0.5), "batch_size": 30},
     {"router": "topk", "balance": "z_loss"},
     {"router": RouterParams("top1", n_shared_experts=1), "loss": "margin"},
     {"router": "random"},
-    {"router": "kmeans"},
     {"router": "patch_choice"},
     {"n_experts": 1},
 ]

@@ -36,11 +36,10 @@ def fit_both(images, monkeypatch):
     return fit
 
 
-@pytest.mark.parametrize("router", ["topk", "soft", "relu", "merge"])
+@pytest.mark.parametrize("router", ["topk", "soft"])
 def test_mixed_precision_trains_nearly_the_same_model(images, fit_both, router):
-    merged = {"expert": "cnn"} if router == "merge" else {}  # which stay exact
-    exact, mixed = fit_both(router=router, **merged)
-    assert (exact.loss_curve_ == mixed.loss_curve_) == bool(merged)
+    exact, mixed = fit_both(router=router)
+    assert exact.loss_curve_ != mixed.loss_curve_
     np.testing.assert_allclose(mixed.loss_curve_, exact.loss_curve_, rtol=0.1)
     assert all(p.dtype == torch.float32 for p in mixed.module_.parameters())
     assert mixed.predict_proba(images[0]).dtype == np.float32
@@ -53,10 +52,10 @@ def test_routes_are_never_mixed(fit_both):
         perturb = net.module_.router.add_noise
 
         def look(*args):
-            noisy, scale = perturb(*args)
-            if scale is not None:  # in training
-                kinds.update([noisy.dtype, scale.dtype])
-            return noisy, scale
+            noisy = perturb(*args)
+            if args[-1] is not None:  # in training
+                kinds.add(noisy.dtype)
+            return noisy
 
         net.module_.router.add_noise = look
 

@@ -306,7 +306,7 @@ def start(rank, port, functions, folder):
 
 def fits():
     """Return what some models have learned, one after the other."""
-    noisy = classifier(router="noisy_topk", top_k=2, balance="load")
+    noisy = classifier(router="noisy_topk", top_k=2, balance="switch")
     pairs = (classifier(max_iter=10), make_bags), (noisy, make_bags), (classifier(), make_table)
     return [values for model, data in pairs for values in learned(model.fit(*data()))]
 

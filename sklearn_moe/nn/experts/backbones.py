@@ -41,8 +41,7 @@ class ResNet18Expert(ChannelsLast, ResNet):
         much: normalization takes out the scale of the others.
     norm : {"batch", "group"}, default="batch"
         "batch" is the network as published. "group" normalizes each sample by itself, in groups of
-        about 16 channels: no statistics are kept, and no sample depends on the others of its batch,
-        which `router="merge"` needs.
+        about 16 channels: no statistics are kept, and no sample depends on the others of its batch.
     """
 
     def __init__(
@@ -95,7 +94,8 @@ class MobileNetV2Expert(ChannelsLast, MobileNetV2):
             norm_layer=NORMS.resolve(norm),
             dropout=0.0,
         )
-        self.classifier[0] = nn.Identity()  # dropout, which cannot be merged even at rate 0
+        # Dropout would count as a random draw, also at rate 0.
+        self.classifier[0] = nn.Identity()
         self.features[0][0] = _stem(input_shape[0], self.features[0][0].out_channels)
         _finish(self, activation, init_scale)
 

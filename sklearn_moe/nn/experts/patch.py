@@ -136,14 +136,6 @@ class PatchFilters(NamedTuple):
         )
         return self._sum(z, n_samples, n_patches)[0]
 
-    def merged(self, x: Tensor, gate: Tensor) -> Tensor:
-        """Apply the mean of the experts' filters, weighted by the sample's row of the gate.
-
-        Filters are linear in their weights: the mean of weights gives the mean of their outputs.
-        """
-        z = self._filter(x).view(*self.weight.flatten(1, 2).shape[:2], *x.shape[:2])
-        return self._sum((z * gate.T[:, None, :, None]).sum(0).flatten(1), *x.shape[:2])[0]
-
     def _filter(self, x: Tensor) -> Tensor:
         """Return the outputs of all filters, (n_experts * n_filters, n_samples * n_patches)."""
         weight, patches = self.weight.flatten(0, 2), x.reshape(-1, x.shape[2])

@@ -49,11 +49,6 @@ def sigmoid_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor
     return _take(scores.sigmoid(), chosen)
 
 
-def relu_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
-    """Return max(h_m, 0) (ReMoE, arXiv 2412.14711)."""
-    return _take(scores.relu(), chosen)
-
-
 def logit_gate(scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
     """Return the raw score with its noise, h_m + r_m: the gate of the authors' notebooks.
 
@@ -70,7 +65,6 @@ GATES = Registry(
         "renormalized": renormalized_gate,
         "relative": relative_gate,
         "sigmoid": sigmoid_gate,
-        "relu": relu_gate,
         "logit": logit_gate,
     },
 )
@@ -122,11 +116,6 @@ class Noise:
         """Map U[0, 1] to the distribution."""
         raise NotImplementedError
 
-    @staticmethod
-    def survival(z: Tensor) -> Tensor:
-        """Return the probability that the noise exceeds z."""
-        raise NotImplementedError
-
 
 def _inside(u: Tensor) -> Tensor:
     """Keep u away from 0 and 1, where quantiles are infinite."""
@@ -142,11 +131,6 @@ class UniformNoise(Noise):
         """Return u itself."""
         return u
 
-    @staticmethod
-    def survival(z: Tensor) -> Tensor:
-        """Return 1 - z between 0 and 1."""
-        return (1 - z).clamp(0, 1)
-
 
 class GaussianNoise(Noise):
     """N(0, 1)."""
@@ -155,11 +139,6 @@ class GaussianNoise(Noise):
     def quantile(u: Tensor) -> Tensor:
         """Return sqrt(2) erfinv(2u - 1)."""
         return math.sqrt(2) * (2 * _inside(u) - 1).erfinv()
-
-    @staticmethod
-    def survival(z: Tensor) -> Tensor:
-        """Return Phi(-z)."""
-        return torch.special.ndtr(-z)
 
 
 class GumbelNoise(Noise):
@@ -172,11 +151,6 @@ class GumbelNoise(Noise):
     def quantile(u: Tensor) -> Tensor:
         """Return -log(-log u)."""
         return -(-_inside(u).log()).log()
-
-    @staticmethod
-    def survival(z: Tensor) -> Tensor:
-        """Return 1 - exp(-exp(-z))."""
-        return -torch.expm1(-(-z).exp())
 
 
 NOISES = Registry(

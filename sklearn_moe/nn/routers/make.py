@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..._registry import Registry, call_factory
 from ..functional import Shape, dry_run
-from .base import Balance, MergeRouter, ReLURouter, Router, RunningMean, SigmoidRouter, SoftRouter
+from .base import Balance, Router, RunningMean, SigmoidRouter, SoftRouter
 from .gates import GATES, NOISES, Noise, make_noise, standard_gate
-from .scores import CentroidScores, LinearScores, NormalizedScores, make_scores
+from .scores import LinearScores, NormalizedScores, make_scores
 from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
 
 _MEMORY = 100  # steps over which an expert's mean output is averaged
@@ -40,8 +40,7 @@ class RouterSpec:
     single_choice : bool, default=False
         Whether `top_k` must be 1.
     random_init : bool, default=False
-        Start from random weights, where scores of zero would leave no expert a positive gate
-        ("relu") or tie forever ("random").
+        Start from random weights, where scores of zero would tie forever ("random").
     top_k : int, default=1
         Experts of a sample, or patches of an expert.
     gate : str, callable or None, default=None
@@ -136,13 +135,10 @@ ROUTERS = Registry(
         "sampled": RouterSpec(TopKRouter, noise="gumbel"),
         "soft": RouterSpec(SoftRouter, noise=None),
         "sigmoid": RouterSpec(SigmoidRouter, noise=None),
-        "relu": RouterSpec(ReLURouter, noise=None, random_init=True),
-        "merge": RouterSpec(MergeRouter, noise=None),
         # Three of the four patches work best on the data of the paper: no linear score prefers a
         # feature of either sign, and an expert that keeps two patches misses it in some samples.
         "patch_choice": RouterSpec(PatchChoiceRouter, top_k=3),
         "random": RouterSpec(TopKRouter, noise=None, network=_FIXED, random_init=True),
-        "kmeans": RouterSpec(TopKRouter, noise=None, network=CentroidScores),
     },
 )
 
@@ -188,10 +184,6 @@ def make_router(
         gate = standard_gate(spec.gate or spec.gates[0])
         _check_parts(spec, gate, noise)
         router_class.check(input_shape, n_experts, top_k, gate)
-        if normalize and spec.network is CentroidScores:
-            raise ValueError(
-                "its centers are those of samples, not of features that change. Use trunk=None"
-            )
     _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
     no_noise = router_class.noisy and noise is None
     std = init_std if spec.random_init else _TIE_BREAK * init_std if no_noise else 0.0
@@ -200,8 +192,7 @@ def make_router(
         scores = NormalizedScores(scores)
     if balance is not None:
         with _errors_name(spec):
-            some_are_left = top_k < n_experts or n_experts == 1
-            _check_balance(balance.needs, router_class, scores, noise, some_are_left)
+            _check_balance(balance.needs, router_class, scores)
     parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise, "balance": balance}
     if spec.dense_gradient:
         zeros = torch.zeros(n_experts, n_outputs)
@@ -253,18 +244,11 @@ def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
         dry_run(NOISES.expected(noise), noise, x, scores, generator, shape=scores.shape)
 
 
-def _check_balance(needs, router_class, scores, noise, some_are_left):
+def _check_balance(needs, router_class, scores):
     """Refuse a balance that the router does not support."""
     if needs != "choice" and not any(p.requires_grad for p in scores.parameters()):
         raise ValueError(
             "its scores are not trained and no loss can balance them. Use balance='bias' or None"
         )
     if needs != "gradient" and not router_class.sparse:
-        raise ValueError("balance='bias' and 'load' are for routers that choose experts")
-    if needs == "noise" and getattr(type(noise), "survival", None) in (None, Noise.survival):
-        raise ValueError(
-            "balance='load' needs router__noise of a known distribution: "
-            f"{sorted(NOISES)}, or a Noise with a method 'survival'"
-        )
-    if needs == "noise" and not some_are_left:
-        raise ValueError("balance='load' needs top_k < n_experts: all are always chosen")
+        raise ValueError("balance='bias' is for routers that choose experts")

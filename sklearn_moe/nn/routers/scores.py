@@ -172,35 +172,6 @@ class MLPScores(Scores):
         return (self.weight.to(dtype) @ hidden.relu().sum(1).T).T
 
 
-class CentroidScores(Scores):
-    """Every sample to the nearest of fixed centers: scores are minus squared distance over s.
-
-    The centers are those of a clustering of the summed patches, set by `place`; they are not
-    trained. A baseline of learned routing: k-means.
-    """
-
-    centers: Tensor
-    spread: Tensor
-
-    def __init__(self, input_shape: Shape, n_experts: int, *, init_std: float = 0.0):
-        super().__init__()
-        self.register_buffer("centers", torch.zeros(n_experts, patches_shape(input_shape)[1]))
-        self.register_buffer("spread", torch.ones(()))
-
-    @torch.no_grad()
-    def place(self, centers: Tensor, spread: float) -> None:
-        """Set the centers, (n_experts, patch_size), and s, a squared distance."""
-        self.centers.copy_(centers)
-        self.spread.fill_(spread)
-
-    def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
-        """Map samples to (n_samples, n_experts) scores."""
-        pooled, centers = sum_patches(x, dtype), self.centers.to(dtype)
-        # Without the squared norm of the sample, which is the same for all experts.
-        products = (centers @ pooled.T).T
-        return (2 * products - centers.square().sum(1)) / self.spread.to(dtype)
-
-
 class NormalizedScores(Scores):
     """Scores of samples scaled to mean 0 and norm 1, as learned features have no fixed scale.
 
@@ -218,43 +189,6 @@ class NormalizedScores(Scores):
         shape = x.shape[1:]
         z = nn.functional.layer_norm(x.to(dtype), shape)
         return self.network(z / math.sqrt(shape.numel()), dtype)
-
-
-class CNNScores(nn.Sequential):
-    """Two strided convolutions, the mean over space, a linear map: a router that detects shapes.
-
-    Parameters
-    ----------
-    input_shape : (n_channels, height, width)
-    n_experts : int
-    init_std : float, default=0.0
-        Standard deviation of the initial weights of the last layer.
-    width : int, default=16
-        Channels of the first convolution; the second has twice as many.
-    """
-
-    def __init__(
-        self, input_shape: Shape, n_experts: int, *, init_std: float = 0.0, width: int = 16
-    ):
-        if len(input_shape) != 3:
-            raise ValueError(
-                "router__network='cnn' takes images, (n_channels, height, width), got samples of "
-                f"shape {tuple(input_shape)}. Use 'linear' or 'mlp'."
-            )
-        # Without bias: no expert is preferred whatever the sample.
-        readout = nn.Linear(2 * width, n_experts, bias=False)
-        super().__init__(
-            nn.Conv2d(input_shape[0], width, 5, stride=4, padding=2),
-            nn.ReLU(),
-            nn.Conv2d(width, 2 * width, 3, stride=2, padding=1),
-            nn.ReLU(),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-            readout,
-        )
-        nn.init.zeros_(readout.weight)
-        if init_std:
-            nn.init.normal_(readout.weight, 0.0, init_std)
 
 
 class _ModuleScores(Scores):
@@ -288,7 +222,7 @@ class _ModuleScores(Scores):
 NETWORKS = Registry(
     "router__network",
     "a callable (input_shape, n_experts) -> torch.nn.Module",
-    {"linear": LinearScores, "mlp": MLPScores, "cnn": CNNScores},
+    {"linear": LinearScores, "mlp": MLPScores},
 )
 
 

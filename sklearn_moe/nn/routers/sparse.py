@@ -1,7 +1,6 @@
 """Routers that choose: k experts for each sample, or k patches of a sample for each expert."""
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Generator, Tensor, nn
@@ -38,13 +37,11 @@ class TopKRouter(Router):
                 "no gradient. Use router__gate='softmax', or router='topk' with top_k >= 2"
             )
 
-    def add_noise(
-        self, x: Tensor, scores: Tensor, generator: Generator | None
-    ) -> tuple[Tensor, Tensor | None]:
-        """Return the scores with noise, and the standard deviation of learned noise."""
+    def add_noise(self, x: Tensor, scores: Tensor, generator: Generator | None) -> Tensor:
+        """Return the scores with noise."""
         if self.noise is None or generator is None:
-            return scores, None
-        return scores + self.noise(x, scores, generator), None
+            return scores
+        return scores + self.noise(x, scores, generator)
 
     def compute_gates(self, scores: Tensor, noisy: Tensor, chosen: Tensor | None) -> Tensor:
         """Return the gate values."""
@@ -53,10 +50,10 @@ class TopKRouter(Router):
     def forward(self, x: Tensor, generator: Generator | None = None) -> Route:
         """Choose the experts of each sample; `generator` switches the noise on."""
         scores = self.score(x)
-        noisy, scale = self.add_noise(x, scores, generator)
+        noisy = self.add_noise(x, scores, generator)
         ranked, bias = noisy.detach(), self.bias
         chosen = choose(ranked if bias is None else ranked + bias, self.top_k)
-        return Route(scores, noisy, chosen, self.compute_gates(scores, noisy, chosen), scale)
+        return Route(scores, noisy, chosen, self.compute_gates(scores, noisy, chosen))
 
     @property
     def bias(self) -> Tensor | None:
@@ -87,20 +84,6 @@ class TopKRouter(Router):
             self.mean_outputs.update(*_mean_outputs(route, expert_outputs.detach(), weight))
         return super().balance_loss(route, expert_outputs, weight)
 
-    def selection_probability(self, route: Route) -> Tensor:
-        """Return the probability that each expert is among the k, if its own noise is drawn again.
-
-        The noise of the others is kept: the smooth load of Shazeer et al. (2017), appendix A. It
-        needs noise with a known distribution and fewer chosen experts than there are.
-        """
-        k = self.top_k
-        best = route.noisy.topk(k + 1, dim=1).values
-        is_in = route.noisy > best[:, k:]
-        to_beat = torch.where(is_in, best[:, k:], best[:, k - 1 : k])
-        missing = to_beat - route.scores
-        noise: Any = self.noise
-        return noise.survival(missing if route.detail is None else missing / route.detail)
-
 
 @torch.no_grad()
 def _mean_outputs(route: Route, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,12 +112,12 @@ class NoisyTopKRouter(TopKRouter):
         self.scale_network = scale_network
 
     def add_noise(self, x, scores, generator):
-        """Return the scores with noise of learned scale, and that scale."""
+        """Return the scores with noise of learned scale."""
         if generator is None:
-            return scores, None
+            return scores
         with torch.autocast(x.device.type, enabled=False):
             scale = nn.functional.softplus(self.scale_network(x, scores.dtype))
-        return scores + scale * self.noise(x, scores, generator), scale
+        return scores + scale * self.noise(x, scores, generator)
 
     def compute_gates(self, scores, noisy, chosen):
         """Return the gate values of the noisy scores."""
