@@ -1,7 +1,8 @@
-"""Tables of any container as arrays of numbers: the columns of data frames, and categories."""
+"""How a column is read: names, values, missing ones and categories of tables of any container."""
 
 import datetime
 import re
+from functools import cached_property
 from numbers import Number
 
 import numpy as np
@@ -12,20 +13,22 @@ from sklearn.utils._indexing import _get_column_indices
 from .._compat import warn
 from .._validation import name_in_errors
 
-_EXACT = 2**24  # float32 holds all integers up to this one
-# Types of columns, in the names of NumPy, pandas, polars and Arrow.
-_SINGLE = re.compile(r"u?int\d+|bool|float16|float32|half|float($|\[)")
-_TIME = re.compile("date|time|duration|period|interval|month_day")
-_TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
-# What becomes of objects of a type.
-_TYPES = {"f8": Number, "m8[us]": datetime.timedelta, "M8[us]": datetime.date}
-_MOST = 500  # categories of a column that are told apart; rarer ones are one
-_MANY_UNKNOWN = 20  # values of a column that are unknown by no accident
-# What types of pandas, polars and Arrow are called.
-_KINDS = (
+# float32 holds all integers up to this one.
+_LARGEST_EXACT = 2**24
+# Categories of a column that are told apart; the rarer ones share a code.
+_MAX_CATEGORIES = 500
+# As many unknown values of a column are no accident.
+_MANY_UNKNOWN = 20
+# Types of columns, as NumPy, pandas, polars and Arrow call them.
+_TRAINED_IN_SINGLE = re.compile(r"u?int\d+|bool|float16|float32|half|float($|\[)")
+_OF_TIME = re.compile("date|time|duration|period|interval|month_day")
+_OF_CATEGORIES = (
     *("category", "categorical", "enum", "dictionary"),
     *("str", "string", "large_string", "string_view", "utf8", "large_utf8"),
 )
+_TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
+# What objects become that are all of a type.
+_TYPES_OF_OBJECTS = {"f8": Number, "m8[us]": datetime.timedelta, "M8[us]": datetime.date}
 
 
 def is_frame(X):
@@ -45,66 +48,18 @@ def import_pandas(caller, shown):
     return pandas
 
 
-def column_name(X, index):
-    """Return the name of a column of a data frame, or its index in an array."""
-    if not is_frame(X):
-        return index
-    return X.schema.names[index] if not hasattr(X, "dtypes") else X.columns[index]
-
-
-def column_types(X):
-    """Return the type of each column of a data frame as text, in lower case."""
-    types = X.dtypes if hasattr(X, "dtypes") else X.schema.types
-    return [str(kind).lower() for kind in types]
-
-
-def column_values(X, index):
-    """Return a column of a data frame or an array as it is, (n_samples,).
-
-    By its place: names need not be unique. Missing values of integers become NaN.
-    """
-    if not is_frame(X):
-        return np.asarray(X)[:, index]
-    if not hasattr(X, "dtypes"):  # Arrow
-        column = X.column(index)
-        if str(column.type).startswith("dictionary"):
-            column = column.cast(column.type.value_type)
-        return column.to_numpy()
-    if not hasattr(X, "iloc"):  # polars
-        return X.to_series(index).to_numpy()
-    column = X.iloc[:, index]
-    is_number = getattr(column.dtype, "kind", "O") in "iufb"
-    if isinstance(column.dtype, np.dtype) or not is_number:
-        return column.to_numpy()
-    if column.isna().any():
-        return column.to_numpy(dtype=np.float64, na_value=np.nan)
-    return column.to_numpy(dtype=getattr(column.dtype, "numpy_dtype", None))
-
-
-def read_column(X, index):
-    """Return the name of a column of any table, its values, and where one is missing, (n_samples,).
-
-    Objects that are numbers, dates or durations become arrays of these, with NaN or NaT where one
-    is missing; other values, such as bools and texts, are returned as they are.
-    """
-    name = str(column_name(X, index)) if is_frame(X) else f"x{index}"
-    values = X[:, [index]].toarray()[:, 0] if issparse(X) else column_values(X, index)
-    missing = is_missing(values)
-    kinds = {type(value) for value in values[~missing]} if values.dtype == object else {bool}
-    for dtype, of in _TYPES.items():
-        if bool not in kinds and all(issubclass(kind, of) for kind in kinds):
-            values = np.where(missing, None, values)
-            for row in np.flatnonzero([getattr(value, "tzinfo", None) for value in values]):
-                values[row] = values[row].astimezone(datetime.timezone.utc).replace(tzinfo=None)
-            values = values.astype(dtype)
-    return name, values, missing
-
-
 def is_missing(values):
     """Tell None, NaN and pandas' NA from other values, (n_samples,)."""
     if values.dtype != object:
         return values != values
     return np.array([value is None or not _is_itself(value) for value in values], dtype=bool)
+
+
+def _is_itself(value):
+    try:
+        return bool(value == value)
+    except (TypeError, ValueError):  # of pandas' NA it is not known; an array has no truth value
+        return isinstance(value, np.ndarray)
 
 
 def refuse_missing(name, values, advice):
@@ -116,99 +71,6 @@ def refuse_missing(name, values, advice):
         )
 
 
-def _is_itself(value):
-    try:
-        return bool(value == value)
-    except (TypeError, ValueError):  # of pandas' NA it is not known; an array has no truth value
-        return isinstance(value, np.ndarray)
-
-
-def number_types(values, kind=None, *, wide=None):
-    """Return the type in which numbers are kept until they are standardized, and that of training.
-
-    What the data hold decides. float64 is kept and trained in; integers that float32 would round
-    are kept in float64 and trained in float32, as everything else.
-
-    Parameters
-    ----------
-    values : ndarray
-    kind : str, default=None
-        Type of the column that they are from.
-    wide : type of float, default=None
-        For integers of 32 and more bits. None: their values decide; at prediction they do not, so
-        that no sample depends on the others.
-    """
-    kind = values.dtype.name if kind is None else kind.removeprefix("sparse[")
-    if not _SINGLE.match(kind):
-        return np.float64, np.float64
-    is_wide = "int" in kind and not re.match(r"u?int(8|16)\b", kind)
-    if is_wide and wide is not None:
-        return wide, np.float32
-    if is_wide:
-        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
-        is_wide = finite.size > 0 and (finite.max() > _EXACT or finite.min() < -_EXACT)
-    return np.float64 if is_wide else np.float32, np.float32
-
-
-def read_table(X, categories=None, *, wide=None):
-    """Return a table as an array of numbers, and the type that it is trained in.
-
-    Parameters
-    ----------
-    X : data frame or ndarray of shape (n_samples, n_features)
-    categories : Categories or None
-        Their columns become codes.
-    wide : type of float, default=None
-        See `number_types`.
-
-    Raises
-    ------
-    ValueError, TypeError
-        If a column holds dates, or anything else that is no number.
-    """
-    coded = {} if categories is None else categories.encode(X)
-    kinds = column_types(X) if is_frame(X) else [None] * X.shape[1]
-    columns = []
-    for index, kind in enumerate(kinds):
-        if index in coded:
-            columns.append((coded[index], np.float32, np.float32))
-        else:
-            values = _numbers(X, index, kind)
-            columns.append((values, *number_types(values, kind, wide=wide)))
-    if not columns:
-        return np.empty((X.shape[0], 0), np.float32), np.float32
-    values, kept, trained = zip(*columns, strict=True)
-    array = np.stack(values, axis=1, dtype=np.result_type(*kept), casting="unsafe")
-    return array, np.result_type(*trained)
-
-
-def _numbers(X, index, kind):
-    """Return a column of numbers; NaN where a value is missing."""
-    values = column_values(X, index)
-    if values.dtype.kind in "biuf":
-        return values
-    if values.dtype.kind == "c":
-        raise ValueError(
-            f"Column {column_name(X, index)!r} of X holds complex numbers. Replace it by columns "
-            "of real numbers, such as their real and imaginary parts."
-        )
-    missing = is_missing(values)
-    some = next(iter(values[~missing]), None)
-    if values.dtype.kind in "Mm" or (kind and _TIME.match(kind)) or isinstance(some, _TIMES):
-        raise refuse_times(f"Column {column_name(X, index)!r} of X", kind or type(some).__name__)
-    if missing.any():
-        values = np.where(missing, np.nan, values)
-    try:
-        return values.astype(np.float64)
-    except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(
-            f"Column {column_name(X, index)!r} of X holds values that are no numbers: "
-            f"{str(error).rstrip('.')}. Make it a column of numbers, or of strings or a "
-            "categorical type only."
-        ) from error
-
-
 def refuse_times(what, kind):
     """Return the error for dates and times, which have no unit that could be guessed."""
     return TypeError(
@@ -218,49 +80,237 @@ def refuse_times(what, kind):
     )
 
 
-# -- categorical columns, as codes --------------------------------------------------------
+def number_types(values, kind="", *, wide=None):
+    """Return the type in which numbers are kept until they are standardized, and that of training.
 
-
-def find_categories(X, chosen):
-    """Return the indices of the categorical columns of a table.
+    What the data hold decides. float64 is kept and trained in; integers that float32 would round
+    are kept in float64 and trained in float32, as everything else.
 
     Parameters
     ----------
-    X : array or data frame
-    chosen : "from_dtype", None or array-like
-        As `categorical_features` of the estimators.
-
-    Raises
-    ------
-    ValueError
-        If there are columns of strings and none is chosen, or a chosen column is not there.
+    values : ndarray
+    kind : str, default=""
+        Type of the column that they are from.
+    wide : type of float, default=None
+        For integers of 32 and more bits. None: their values decide; at prediction they do not, so
+        that no sample depends on the others.
     """
-    kinds = column_types(X) if is_frame(X) else []
-    of_type = [i for i, kind in enumerate(kinds) if holds_categories(X, i, kind)]
-    if isinstance(chosen, str):
-        return of_type
-    if chosen is None and of_type:
-        names = [column_name(X, i) for i in of_type]
-        raise ValueError(
-            f"Columns {names} hold categories, and categorical_features=None takes every column "
-            "for numbers. Use categorical_features='from_dtype', or encode them before:\n"
-            f"make_column_transformer((OneHotEncoder(handle_unknown='ignore'), {names}), "
-            "remainder='passthrough')"
+    kind = kind.removeprefix("sparse[") or values.dtype.name
+    if not _TRAINED_IN_SINGLE.match(kind):
+        return np.float64, np.float64
+    if "int" not in kind or re.match(r"u?int(8|16)\b", kind):
+        return np.float32, np.float32
+    if wide is None:
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+        # As Python's integers, which have no least one.
+        largest = max(values.max(initial=0).item(), -values.min(initial=0).item())
+        wide = np.float64 if largest > _LARGEST_EXACT else np.float32
+    return wide, np.float32
+
+
+class Column:
+    """A column of a table, whose values are read when they are asked for.
+
+    Attributes
+    ----------
+    name : Any
+        In a data frame the name, which need not be unique; in an array the place.
+    label : str
+        The name as text; x0, x1, ... in an array.
+    kind : str
+        The type that a data frame gives it, in lower case.
+    """
+
+    def __init__(self, X, place, name, kind):
+        self.X, self.place, self.name, self.kind = X, place, name, kind
+        self.label = str(name) if is_frame(X) else f"x{place}"
+
+    @cached_property
+    def values(self):
+        """The values as they are, (n_samples,); missing ones of integers are NaN."""
+        X, place = self.X, self.place
+        if issparse(X):
+            return X[:, [place]].toarray()[:, 0]
+        if not is_frame(X):
+            return X[:, place]
+        if not hasattr(X, "dtypes"):  # Arrow
+            column = X.column(place)
+            if str(column.type).startswith("dictionary"):
+                column = column.cast(column.type.value_type)
+            return column.to_numpy()
+        if not hasattr(X, "iloc"):  # polars
+            return X.to_series(place).to_numpy()
+        column = X.iloc[:, place]
+        is_number = getattr(column.dtype, "kind", "O") in "iufb"
+        if isinstance(column.dtype, np.dtype) or not is_number:
+            return column.to_numpy()
+        if column.isna().any():
+            return column.to_numpy(dtype=np.float64, na_value=np.nan)
+        return column.to_numpy(dtype=getattr(column.dtype, "numpy_dtype", None))
+
+    @cached_property
+    def missing(self):
+        """Where a value is missing, (n_samples,)."""
+        return is_missing(self.values)
+
+    @property
+    def holds_categories(self):
+        """Whether it is a data frame's column of categories or strings."""
+        # The type's name without what is in brackets.
+        if re.match("[a-z0-9_]*", self.kind).group() in _OF_CATEGORIES:
+            return True
+        # A pandas column of objects may hold anything; strings are categories.
+        return self.kind == "object" and all(
+            isinstance(value, str) for value in self.values[~self.missing]
         )
-    with name_in_errors("categorical_features"):
-        chosen = [] if chosen is None else np.asarray(chosen).tolist()
-        return sorted(set(_get_column_indices(X, chosen)))
+
+    @cached_property
+    def typed(self):
+        """The values: objects that are all numbers, dates or durations become arrays of these.
+
+        NaN or NaT where one is missing. Other objects, such as bools and texts, stay as they are.
+        """
+        if self.values.dtype != object:
+            return self.values
+        kinds = {type(value) for value in self.values[~self.missing]}
+        for dtype, of in _TYPES_OF_OBJECTS.items():
+            if bool not in kinds and all(issubclass(kind, of) for kind in kinds):
+                values = np.where(self.missing, None, self.values)
+                for row in np.flatnonzero([getattr(value, "tzinfo", None) for value in values]):
+                    in_utc = values[row].astimezone(datetime.timezone.utc)
+                    values[row] = in_utc.replace(tzinfo=None)
+                return values.astype(dtype)
+        return self.values
+
+    def comparable(self):
+        """Return numbers by which samples can be compared, and whether they are codes.
+
+        Dates are numbers, NaN where they are missing. Everything that is none is a category; so is
+        a missing one. As in fits, the rarest of more than 500 categories share a code.
+        """
+        values = self.typed
+        if self.holds_categories or values.dtype.kind not in "biufmM":
+            codes = np.unique(values.astype(str), return_inverse=True)[1]
+            codes[self.missing] = codes.max() + 1
+            return merge_rarest(np.bincount(codes))[codes].astype(float), True
+        if values.dtype.kind in "mM":
+            values = values.view("i8")
+        return np.where(self.missing, np.nan, values).astype(float), False
+
+    def numbers(self):
+        """Return the values as numbers, NaN where one is missing, or refuse them."""
+        values = self.values
+        if values.dtype.kind in "biuf":
+            return values
+        what = f"Column {self.name!r} of X"
+        if values.dtype.kind == "c":
+            raise ValueError(
+                f"{what} holds complex numbers. Replace it by columns of real numbers, such as "
+                "their real and imaginary parts."
+            )
+        some = next(iter(values[~self.missing]), None)
+        if values.dtype.kind in "Mm" or _OF_TIME.match(self.kind) or isinstance(some, _TIMES):
+            raise refuse_times(what, self.kind or type(some).__name__)
+        if self.missing.any():
+            values = np.where(self.missing, np.nan, values)
+        try:
+            return values.astype(np.float64)
+        except (TypeError, ValueError) as error:
+            kind = TypeError if isinstance(error, TypeError) else ValueError
+            raise kind(
+                f"{what} holds values that are no numbers: {str(error).rstrip('.')}. Make it a "
+                "column of numbers, or of strings or a categorical type only."
+            ) from error
 
 
-def holds_categories(X, index, kind):
-    """Tell whether a column of a table, given its type as text, holds categories."""
-    if re.match("[a-z0-9_]*", kind).group() in _KINDS:  # without what is in brackets
-        return True
-    if kind != "object":
-        return False
-    # A pandas column of objects may hold anything; strings are categories.
-    values = column_values(X, index)
-    return all(isinstance(value, str) for value in values[~is_missing(values)])
+class Table:
+    """A table: a data frame of pandas or polars, an Arrow table, an array or a sparse matrix.
+
+    Its columns are read by their places, each time that they are asked for.
+
+    Parameters
+    ----------
+    X : data frame, array-like or sparse matrix of shape (n_samples, n_features)
+    """
+
+    def __init__(self, X):
+        self.is_frame = is_frame(X)
+        self.X = X if self.is_frame or issparse(X) else np.asarray(X)
+        if not self.is_frame:
+            self.names = range(self.X.shape[1])
+            self.kinds = [""] * len(self.names)
+        elif hasattr(X, "dtypes"):
+            self.names, self.kinds = list(X.columns), [str(kind).lower() for kind in X.dtypes]
+        else:  # Arrow
+            self.names, self.kinds = X.schema.names, [str(kind).lower() for kind in X.schema.types]
+
+    def __len__(self):
+        return len(self.names)
+
+    def __iter__(self):
+        return map(self.__getitem__, range(len(self)))
+
+    def __getitem__(self, place):
+        return Column(self.X, place, self.names[place], self.kinds[place])
+
+    def find_categories(self, chosen="from_dtype"):
+        """Return the places of the categorical columns.
+
+        Parameters
+        ----------
+        chosen : "from_dtype", None or array-like
+            As `categorical_features` of the estimators.
+
+        Raises
+        ------
+        ValueError
+            If there are columns of strings and none is chosen, or a chosen column is not there.
+        """
+        if chosen is not None and not isinstance(chosen, str):
+            with name_in_errors("categorical_features"):
+                return sorted(set(_get_column_indices(self.X, np.asarray(chosen).tolist())))
+        of_type = [place for place, column in enumerate(self) if column.holds_categories]
+        if chosen is None and of_type:
+            names = [self.names[place] for place in of_type]
+            raise ValueError(
+                f"Columns {names} hold categories, and categorical_features=None takes every "
+                "column for numbers. Use categorical_features='from_dtype', or encode them before:"
+                f"\nmake_column_transformer((OneHotEncoder(handle_unknown='ignore'), {names}), "
+                "remainder='passthrough')"
+            )
+        return of_type
+
+    def to_numbers(self, categories=None, *, wide=None):
+        """Return the table as an array of numbers, and the type that it is trained in.
+
+        Parameters
+        ----------
+        categories : Categories or None
+            Their columns become codes.
+        wide : type of float, default=None
+            See `number_types`.
+
+        Raises
+        ------
+        ValueError, TypeError
+            If a column holds dates, or anything else that is no number.
+        """
+        coded = {} if categories is None else categories.encode(self)
+        columns, kept, trained = [], [np.float32], [np.float32]
+        for place in range(len(self)):
+            values = coded.get(place)
+            if values is None:
+                column = self[place]
+                values = column.numbers()
+                types = number_types(values, column.kind, wide=wide)
+                kept.append(types[0])
+                trained.append(types[1])
+            columns.append(values)
+        array = np.empty((self.X.shape[0], len(self)), np.result_type(*kept))
+        if columns:
+            np.stack(columns, axis=1, out=array, casting="unsafe")
+        return array, np.result_type(*trained)
 
 
 class Categories:
@@ -287,14 +337,14 @@ class Categories:
     def __init__(self, columns):
         self.columns = columns
 
-    def fit(self, X, weight):
+    def fit(self, table, weight):
         """Learn the categories of the samples whose weight, (n_samples,), is above 0."""
-        self.in_frame = is_frame(X)
-        self.as_objects = self.in_frame or X.dtype == object
-        self.names = [column_name(X, index) for index in self.columns]
+        self.in_frame = table.is_frame
+        self.as_objects = self.in_frame or table.X.dtype == object
+        self.names = [table.names[place] for place in self.columns]
         self.encoders, self.values, self.codes = [], [], []
-        for index, name in zip(self.columns, self.names, strict=True):
-            column = self._column(X, index)
+        for place, name in zip(self.columns, self.names, strict=True):
+            column = self._objects(table[place])
             encoder = OrdinalEncoder(
                 handle_unknown="use_encoded_value",
                 unknown_value=np.nan,
@@ -312,7 +362,7 @@ class Categories:
             self.codes.append(merge_rarest(loads))
         return self
 
-    def encode(self, X):
+    def encode(self, table):
         """Return the codes, (n_samples,) by column, NaN where a category is missing or not known.
 
         Warn if most values of a column are unknown: numbers in the place of texts or the other way
@@ -323,20 +373,20 @@ class Categories:
         ValueError
             If X is no data frame, and the one of `fit` was.
         """
-        if self.in_frame and not is_frame(X):
+        if self.in_frame and not table.is_frame:
             raise ValueError(
-                f"X is {type(X).__name__}, but the model was fitted on a data frame with "
+                f"X is {type(table.X).__name__}, but the model was fitted on a data frame with "
                 f"categorical columns {self.names}. Pass a data frame with the same columns."
             )
         coded = {}
-        for i, (index, codes) in enumerate(zip(self.columns, self.codes, strict=True)):
-            values = self._column(X, index)
+        for i, (place, codes) in enumerate(zip(self.columns, self.codes, strict=True)):
+            values = self._objects(table[place])
             indices = self.encoders[i].transform(values)[:, 0]
             known = ~np.isnan(indices)
             if 2 * np.count_nonzero(known) < len(known) and len(self.values[i]) > 1:
                 self._warn_of_unknown(i, values[~known, 0], len(known))
             indices[known] = codes[indices[known].astype(int)]
-            coded[index] = indices
+            coded[place] = indices
         return coded
 
     def _warn_of_unknown(self, i, values, n_rows):
@@ -360,22 +410,23 @@ class Categories:
         for index, values, codes in zip(self.columns, self.values, self.codes, strict=True):
             labels = dict(zip(codes.tolist(), map(str, values), strict=True))
             if len(labels) < len(values):
-                labels[_MOST - 1] = "other"
+                labels[_MAX_CATEGORIES - 1] = "other"
             by_column[index] = labels
         return by_column
 
-    def _column(self, X, index):
-        values = column_values(X, index)
+    def _objects(self, column):
+        """Return the values of a column as they are compared, (n_samples, 1)."""
+        values = column.values
         if self.as_objects or values.dtype == object:
-            values = np.where(is_missing(values), np.nan, values.astype(object))
+            values = np.where(column.missing, np.nan, values.astype(object))
         return values[:, np.newaxis]
 
 
 def merge_rarest(loads):
     """Return the codes of categories, given the weight of each; the rarest share the last one."""
     codes = np.arange(len(loads))
-    if len(loads) > _MOST:
-        rare = np.argsort(loads, kind="stable")[: 1 - _MOST]
-        codes = np.full(len(loads), _MOST - 1)
-        codes[np.delete(np.arange(len(loads)), rare)] = np.arange(_MOST - 1)
+    if len(loads) > _MAX_CATEGORIES:
+        rare = np.argsort(loads, kind="stable")[: 1 - _MAX_CATEGORIES]
+        codes = np.full(len(loads), _MAX_CATEGORIES - 1)
+        codes[np.delete(np.arange(len(loads)), rare)] = np.arange(_MAX_CATEGORIES - 1)
     return codes

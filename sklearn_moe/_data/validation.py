@@ -17,16 +17,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y
 from .._compat import warn
 from .._validation import check_column, check_same_length, is_channels_last, name_in_errors
 from .rows import select
-from .tables import (
-    Categories,
-    column_name,
-    find_categories,
-    is_frame,
-    number_types,
-    read_table,
-    refuse_missing,
-    refuse_times,
-)
+from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
 _LEAST_SIDE = 4  # of images, in pixels
@@ -161,16 +152,16 @@ def _read(X, name, known, estimator=None, weight=None):
             f"categorical_features={chosen!r} names columns of a table. Pass a data frame "
             "with the same columns, or a dense array of shape (n_samples, n_features)."
         )
-    if known is None and is_dense_table and (columns := find_categories(X, chosen)):
+    if known is None and is_dense_table and (columns := Table(X).find_categories(chosen)):
         if not found.allow_nan:
             raise ValueError(
                 f"Columns {columns} hold categories, which are encoded with standardize=True only. "
                 "Leave it at 'auto', or encode them before."
             )
-        found = found._replace(categories=Categories(columns).fit(X, weight))
+        found = found._replace(categories=Categories(columns).fit(Table(X), weight))
     with name_in_errors("X"):
         if of_frame or (is_dense_table and (found.categories or X.dtype == object)):
-            X, dtype = read_table(X, found.categories, wide=found.dtype)
+            X, dtype = Table(X).to_numbers(found.categories, wide=found.dtype)
             stored = X.dtype
         else:
             stored, dtype = number_types(X.data if issparse(X) else X, wide=found.dtype)
@@ -206,7 +197,7 @@ def _say_where(error, X, given):
     if issparse(X):
         wrong = csr_matrix((wrong, X.indices, X.indptr), X.shape)
     sample, *others = (int(indices[0]) for indices in wrong.nonzero())
-    where = f" in column {column_name(given, others[0])!r}" if len(others) == 1 else ""
+    where = f" in column {Table(given).names[others[0]]!r}" if len(others) == 1 else ""
     advice = "Replace it by a finite number."
     if what[1] == "NaN":
         advice = (

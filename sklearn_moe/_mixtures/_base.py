@@ -30,8 +30,7 @@ from sklearn.utils.validation import (
 )
 
 from .._compat import progress_bar, warn
-from .._data import SamplesLike
-from .._data.tables import column_name, column_values, is_missing
+from .._data import SamplesLike, tables
 from .._data.validation import check_groups
 from .._validation import Count, check_named, check_same_length
 from ._criteria import (
@@ -68,20 +67,20 @@ _LARGEST_SEED = 2**31 - 1 - _MOST_COMPONENTS  # a component adds its index
 _REMEDIES = {
     "convert string|bytes/strings|no numbers": (
         "text",
-        lambda column: any(isinstance(value, str) for value in column),
+        lambda column: any(isinstance(value, str) for value in column.values),
         "Pass a data frame, of which the default experts and gate take such columns, or encode it "
         "in pipelines of your own, for instance make_pipeline(make_column_transformer("
         "(OneHotEncoder(), columns), remainder='passthrough'), Ridge()).",
     ),
     "contains NaN": (
         "NaN",
-        lambda column: is_missing(column).any(),
+        lambda column: column.missing.any(),
         "Begin the pipelines of experts and gate by SimpleImputer(), or use estimators that take "
         "missing values, such as trees.",
     ),
     "contains infinity": (
         "infinity",
-        lambda column: column.dtype.kind == "f" and np.isinf(column).any(),
+        lambda column: column.values.dtype.kind == "f" and np.isinf(column.values).any(),
         "Replace it by finite numbers.",
     ),
 }
@@ -770,9 +769,7 @@ def _naming_columns(X):
         for words, (what, is_wrong, advice) in _REMEDIES.items():
             if issparse(X) or not re.search(words, str(error)):
                 continue
-            columns = [i for i in range(X.shape[1]) if is_wrong(column_values(X, i))]
-            if columns:
-                names = [column_name(X, i) for i in columns]
+            if names := [column.name for column in tables.Table(X) if is_wrong(column)]:
                 raise ValueError(f"X contains {what} in columns {names}. {advice}") from error
         raise
 

@@ -10,7 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler, OneHotEncoder, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
 
-from .._data.tables import Categories, find_categories, is_frame, read_table
+from .._data.tables import Categories, Table, is_frame
 from .._data.validation import unit_of
 
 _RIDGE = 0.3  # the penalty: coefficients of standardized columns shrink as by so many rows
@@ -35,8 +35,9 @@ class TableEncoder(TransformerMixin, BaseEstimator):
 
     def fit(self, X, y=None):
         """Learn categories, means and deviations."""
-        columns = find_categories(X, "from_dtype")
-        self.categories_ = Categories(columns).fit(X, np.ones(X.shape[0])) if columns else None
+        table = Table(X)
+        columns = table.find_categories()
+        self.categories_ = Categories(columns).fit(table, np.ones(X.shape[0])) if columns else None
         numbers = [index for index in range(X.shape[1]) if index not in columns]
         mean = SimpleImputer(keep_empty_features=True, add_indicator=self.add_indicator)
         scaler = StandardScaler() if self.standardize else "passthrough"
@@ -54,7 +55,7 @@ class TableEncoder(TransformerMixin, BaseEstimator):
         return self.encoder_.transform(self._read(X))
 
     def _read(self, X):
-        return read_table(X, self.categories_, wide=np.float64)[0].astype(np.float64)
+        return Table(X).to_numbers(self.categories_, wide=np.float64)[0].astype(np.float64)
 
 
 def _is_plain(X):

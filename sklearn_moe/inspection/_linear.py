@@ -8,7 +8,8 @@ from scipy.sparse import issparse
 from scipy.stats import t as student
 from sklearn.pipeline import Pipeline
 
-from .._data.tables import is_frame, read_column
+from .._data import tables
+from .._data.tables import is_frame
 from .._validation import check_named, final_step
 from ..metrics._conditions import Table
 from ..metrics._merged import MergedExperts
@@ -325,9 +326,8 @@ def _differ(first, second):
     if issparse(first):
         return np.asarray((first != second).sum(axis=1)).ravel() > 0
     differs = np.zeros(len(first), bool)
-    for place in range(first.shape[1]):
-        (_, ours, missing), (_, theirs, also) = (read_column(X, place) for X in (first, second))
-        differs |= missing != also
-        known = ~(missing | also)
-        differs[known] |= ours[known] != theirs[known]
+    for ours, theirs in zip(tables.Table(first), tables.Table(second), strict=True):
+        differs |= ours.missing != theirs.missing
+        known = ~(ours.missing | theirs.missing)
+        differs[known] |= ours.typed[known] != theirs.typed[known]
     return differs

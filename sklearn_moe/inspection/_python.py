@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .._data.tables import column_name, is_frame
+from .._data.tables import Table, is_frame
 from ._linear import ROW
 
 _HELPERS = {
@@ -84,7 +84,7 @@ def write_python(table, parts, functions, names, share, classes):
 
 
 def _key(X, place):
-    key = column_name(X, place) if is_frame(X) else place
+    key = Table(X).names[place]
     return key.item() if isinstance(key, np.generic) else key
 
 

@@ -8,14 +8,11 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from .._data.tables import column_values, find_categories, is_frame, merge_rarest, read_column
+from .._data.tables import Table
 
 
 def read_columns(X):
     """Yield the columns of a table, which is an array, a sparse matrix or a data frame.
-
-    Dates are numbers, and everything else that is none is a category; so is a missing one. As in
-    fits, the rarest of more than 500 categories share a code.
 
     Yields
     ------
@@ -25,18 +22,8 @@ def read_columns(X):
         Numbers, NaN where missing; of categories the codes 0, 1, ...
     is_category : bool
     """
-    X = X.tocsc() if issparse(X) else X if is_frame(X) else np.asarray(X)
-    coded = find_categories(X, "from_dtype") if is_frame(X) else []
-    for index in range(X.shape[1]):
-        name, values, missing = read_column(X, index)
-        is_category = index in coded or values.dtype.kind not in "biufmM"
-        if is_category:
-            codes = np.unique(values.astype(str), return_inverse=True)[1]
-            codes[missing] = codes.max() + 1
-            values = merge_rarest(np.bincount(codes))[codes]
-        elif values.dtype.kind in "mM":
-            values = values.view("i8")
-        yield name, np.where(missing & (not is_category), np.nan, values).astype(float), is_category
+    for column in Table(X.tocsc() if issparse(X) else X):
+        yield column.label, *column.comparable()
 
 
 def encode_table(X):
@@ -60,10 +47,11 @@ def encode_table(X):
 def typical_values(X):
     """Return a value of each column of a table, as X has it: the median or main category."""
     typical = []
-    for index, (_, values, is_category) in enumerate(read_columns(X)):
+    for column in Table(X.tocsc() if issparse(X) else X):
+        values, is_category = column.comparable()
         median = np.argsort(values)[(np.isfinite(values).sum() - 1) // 2]  # NaN is last
         row = np.argmax(values == mode(values).mode) if is_category else median
-        typical.append((values if issparse(X) else column_values(X, index))[row])
+        typical.append((values if issparse(X) else column.values)[row])
     return typical
 
 

@@ -10,7 +10,8 @@ from scipy.sparse import issparse
 from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from .._data.tables import find_categories, is_missing, read_column
+from .._data import tables
+from .._data.tables import is_missing
 
 _MOST_ROWS = 5000  # that shorter words are tried on
 _MOST_LEAVES = 32  # of a tree of our own; twice as many as experts, if these are more
@@ -139,12 +140,14 @@ class Table(dict):
 
     def __init__(self, X, categorical=None):
         self.X, self.n_columns = X, X.shape[1]
-        self.categorical = [] if issparse(X) else find_categories(X, "from_dtype")
+        self.columns = tables.Table(X)
+        self.categorical = self.columns.find_categories()
         if not (categorical is None or isinstance(categorical, str)):
-            self.categorical += find_categories(X, categorical)
+            self.categorical += self.columns.find_categories(categorical)
 
     def __missing__(self, place):
-        name, values, missing = read_column(self.X, place)
+        column = self.columns[place]
+        name, values, missing = column.label, column.typed, column.missing
         is_number = values.dtype.kind in "iufmM" and np.isfinite(values).any()
         if is_number and place not in self.categorical:
             self[place] = Column(name, values)
@@ -242,7 +245,7 @@ def _leaves(nodes, features, owners, table, experts, most):
             found.append((expert, tuple(box.items())))
             continue
         place, own = nodes.feature[node], owners[nodes.feature[node]]
-        left = read_column(features, place)[1].astype(np.float32) <= nodes.threshold[node]
+        left = tables.Table(features)[place].values.astype(np.float32) <= nodes.threshold[node]
         sides = among & left, among & ~left
         for child, side, condition in zip(children, sides, table[own].split(*sides), strict=True):
             if side.any():

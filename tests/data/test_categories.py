@@ -8,7 +8,7 @@ import pytest
 from helpers import SKLEARN_1_6, refuses
 
 from sklearn_moe import MoEClassifier
-from sklearn_moe._data.tables import Categories, find_categories, read_table
+from sklearn_moe._data.tables import Categories, Table
 
 NAN = float("nan")
 COLORS = ["red", "blue", None, "red", "green"]
@@ -34,7 +34,7 @@ def in_polars(colors, dtype):
 def learn(X, chosen, weight=1.0):
     """Return the categories of a table, learned with weights that are 1 by default."""
     weights = np.broadcast_to(weight, len(X))
-    return Categories(find_categories(X, chosen)).fit(X, weights)
+    return Categories(Table(X).find_categories(chosen)).fit(Table(X), weights)
 
 
 FRAMES = [(in_pandas, dtype) for dtype in ("category", "object", "string", "str")]
@@ -48,7 +48,7 @@ def test_categories_of_a_frame(make, dtype):
         assert (categories.columns, categories.values) == ([1], [["blue", "green", "red"]])
         assert categories.labels() == {1: {0: "blue", 1: "green", 2: "red"}}
         for colors, codes in ((COLORS, CODES), (SEEN, CODES_SEEN)):
-            encoded, dtype_of_training = read_table(make(colors, dtype), categories)
+            encoded, dtype_of_training = Table(make(colors, dtype)).to_numbers(categories)
             np.testing.assert_array_equal(encoded, np.stack([NUMBERS, codes, range(5)], axis=1))
             assert dtype_of_training == np.float64  # that of the sizes
 
@@ -58,7 +58,7 @@ def test_whatever_is_missing_has_no_code():
         for values in (["b", "a"], [2, 1], [2.5, 1.5], [True, False]):
             frame = pandas.DataFrame({"c": pandas.Series([*values, missing], dtype=object)})
             for X in (frame, frame.astype("category")):
-                np.testing.assert_array_equal(learn(X, ["c"]).encode(X)[0], [1, 0, NAN])
+                np.testing.assert_array_equal(learn(X, ["c"]).encode(Table(X))[0], [1, 0, NAN])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.int64, object])
@@ -66,10 +66,10 @@ def test_categories_of_an_array(dtype):
     X = np.array([[7, 1], [3, 2], [9, 3], [3, 4]]).astype(dtype)
     categories = learn(X, [0])
     before = X.copy()
-    encoded, _ = read_table(X, categories)
+    encoded, _ = Table(X).to_numbers(categories)
     np.testing.assert_array_equal(encoded, [[1, 1], [0, 2], [2, 3], [0, 4]])
     X[0, 0] = 5
-    np.testing.assert_array_equal(categories.encode(X)[0], [NAN, 0, 2, 0])
+    np.testing.assert_array_equal(categories.encode(Table(X))[0], [NAN, 0, 2, 0])
     np.testing.assert_array_equal(X[1:], before[1:])
 
 
@@ -78,14 +78,14 @@ def test_the_rarest_of_many_categories_are_one():
     often = pandas.DataFrame({"c": names[:60] * 3 + names[60:]})
     asked = pandas.DataFrame({"c": [*names, "new"]})
     categories = learn(often, "from_dtype")
-    codes, labels = categories.encode(asked)[0], categories.labels()[0]
+    codes, labels = categories.encode(Table(asked))[0], categories.labels()[0]
     assert ([labels[code] for code in codes[:60]], len(np.unique(codes[:-1]))) == (names[:60], 500)
     (shared,) = {code for code in codes[:-1] if np.sum(codes == code) > 1}
     assert labels[shared] == "other"
     assert np.isnan(codes[-1])
     # Rare is what weighs little, however often it comes.
     weight = np.where(often["c"].isin(names[:60]), 0.01, 1.0)
-    codes = learn(often, "from_dtype", weight).encode(asked)[0]
+    codes = learn(often, "from_dtype", weight).encode(Table(asked))[0]
     assert (len(np.unique(codes[60:-1])), len(np.unique(codes[:-1]))) == (490, 500)
 
 
@@ -109,7 +109,7 @@ def test_most_values_unknown_are_worth_a_warning(kind, recwarn):
     asked = pandas.DataFrame({"c": pandas.Series((asked * n_rows)[:n_rows], dtype=object)})
     known = learn(frame, ["c"])
     assert not recwarn
-    known.encode(asked)
+    known.encode(Table(asked))
     if message is None:
         assert not recwarn
     else:
@@ -119,10 +119,10 @@ def test_most_values_unknown_are_worth_a_warning(kind, recwarn):
 def test_numbers_in_the_place_of_objects_are_compared_with_these():
     X = np.array([[7, 1.5], [3, 2.5], [7, 3.5]])
     for fitted, asked in ((X.astype(object), X), (X, X.astype(object))):
-        np.testing.assert_array_equal(learn(fitted, [0]).encode(asked)[0], [1, 0, 1])
+        np.testing.assert_array_equal(learn(fitted, [0]).encode(Table(asked))[0], [1, 0, 1])
     words = learn(np.array([["u"], ["v"]], dtype=object), [0])
     with pytest.warns(UserWarning, match="Column 0 of X"):
-        assert np.isnan(words.encode(X)[0]).all()
+        assert np.isnan(words.encode(Table(X))[0]).all()
 
 
 def test_a_row_of_weight_zero_brings_no_category():
@@ -138,9 +138,10 @@ def test_what_is_no_category_and_what_is_not_there():
     frame = pandas.DataFrame({"a": [1.0, 2.0], "b": [True, False], "c": ["x", "y"]})
     numbers = frame[["a", "b"]]
     for X, chosen in ((numbers, "from_dtype"), (numbers, None), (np.eye(2), "from_dtype")):
-        assert find_categories(X, chosen) == []
-    assert find_categories(frame, ["b"]) == [1]
-    refuses("name", "not a column" if SKLEARN_1_6 else "nope", find_categories, frame, ["nope"])
-    refuses("index", r"\[0, 2\]", find_categories, frame, [3])
+        assert Table(X).find_categories(chosen) == []
+    find_categories = Table(frame).find_categories
+    assert find_categories(["b"]) == [1]
+    refuses("name", "not a column" if SKLEARN_1_6 else "nope", find_categories, ["nope"])
+    refuses("index", r"\[0, 2\]", find_categories, [3])
     hold = r"(?s)Columns \['c'\] hold categories.*make_column_trans"
-    refuses("none", hold, find_categories, frame, None)
+    refuses("none", hold, find_categories, None)

@@ -10,7 +10,7 @@ from helpers import SKLEARN_1_6, raises, refuses
 from scipy.sparse import csr_array
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._data.tables import Categories, read_table
+from sklearn_moe._data.tables import Categories, Table
 
 polars = pytest.importorskip("polars")
 pyarrow = pytest.importorskip("pyarrow")
@@ -67,14 +67,14 @@ def test_types_of_columns():
     for expected, dtypes in TYPES.items():
         for dtype in dtypes.split():
             column = pandas.Series([0, 1, 1, 0]).astype(dtype)
-            array, trained = read_table(pandas.DataFrame({"a": column, "b": np.float32(2)}))
+            array, trained = Table(pandas.DataFrame({"a": column, "b": np.float32(2)})).to_numbers()
             assert array.dtype == trained == expected, dtype
             np.testing.assert_array_equal(array, [[0, 2], [1, 2], [1, 2], [0, 2]])
 
 
 def test_integers_that_float32_would_round_are_kept_in_float64():
     for largest, kept in ((2**24, np.float32), (2**24 + 1, np.float64), (-(2**40), np.float64)):
-        array, trained = read_table(pandas.DataFrame({"n": [0, largest]}))
+        array, trained = Table(pandas.DataFrame({"n": [0, largest]})).to_numbers()
         assert (array.dtype, trained) == (kept, np.float32)
         assert array[1, 0] == largest
 
@@ -140,7 +140,8 @@ def test_what_is_wrong_with_a_frame_of_categories_is_said_of_that():
 def test_columns_of_one_name_are_taken_by_their_place_or_named():
     frame = pandas.DataFrame({"a": np.arange(30.0), "c": list("ab") * 15, "b": np.ones(30)})
     twice = frame.set_axis(["a", "c", "a"], axis=1)
-    array, _ = read_table(twice, Categories([1]).fit(twice, np.ones(30)))
+    table = Table(twice)
+    array, _ = table.to_numbers(Categories([1]).fit(table, np.ones(30)))
     np.testing.assert_array_equal(array, np.stack([np.arange(30), 15 * [0, 1], np.ones(30)], 1))
     # Newer versions of scikit-learn refuse them, by name.
     refused = contextlib.nullcontext()
