@@ -21,6 +21,7 @@ from ..nn import (
     LinearExpert,
     MLPExpert,
     RouterSpec,
+    SoftRouter,
 )
 from ..nn.routers.scores import LinearScores, MLPScores, patches_shape
 from ..nn.routers.sparse import PatchChoiceRouter
@@ -133,6 +134,9 @@ class TrainingPlan:
     max_iter: int
     tol: float | None
     may_use_bf16: bool
+    # Whether the router is learned after the experts, from rows that they did not see. A single
+    # expert has none to learn, but may have a solver.
+    learns_router: bool
 
     @property
     def depends_on_max_iter(self):
@@ -393,9 +397,11 @@ def _plan_training(choices, data, head, solver, model, is_linear):
     few = data.n_samples <= _FEW_ROWS
     share = _OUT_OF_BAG_OF_FEW if few else _OUT_OF_BAG
     n_out_of_bag = min(max(1, round(share * n_experts)), n_experts - 1)
-    learns_router = len(model.kinds) > 1 and mixes and own_loss == 1 and data.is_table
-    if learns_router:  # one of each kind
+    hides_by_kind = len(model.kinds) > 1 and mixes and own_loss == 1 and data.is_table
+    if hides_by_kind:  # from one expert of each kind
         n_out_of_bag = 1
+    weighs_kinds = router_class is SoftRouter and own_loss == 1 and model.trunk is None
+    weighs_kinds = weighs_kinds and NETWORKS.resolve(model.router.network) is LinearScores
     n_per_network = batch_size
     if model.trunk is None and router_class.sparse and n_experts > 1:
         n_per_network *= model.router.top_k / n_experts
@@ -409,7 +415,7 @@ def _plan_training(choices, data, head, solver, model, is_linear):
         expert_loss_weight=own_loss,
         holds_out=stop is True,
         # Also without stopping, the router is learned from rows that experts did not see.
-        n_out_of_bag=n_out_of_bag if is_bagged or (learns_router and not stop) else 0,
+        n_out_of_bag=n_out_of_bag if is_bagged or (hides_by_kind and not stop) else 0,
         n_rehearsing=_BAG if is_bagged and rehearses else 0,
         batch_size=batch_size,
         largest_batch=largest_batch,
@@ -418,7 +424,14 @@ def _plan_training(choices, data, head, solver, model, is_linear):
         # Mixed precision copies every weight in each step, which takes longer than it saves if a
         # network sees few samples at a time.
         may_use_bf16=data.is_image and data.dtype != np.float64 and n_per_network >= _WORTH_BF16,
+        learns_router=_has_pool(choices, data, model) and (n_experts == 1 or weighs_kinds),
     )
+
+
+def _has_pool(choices, data, model):
+    """Tell whether the experts read columns of their own, see `sklearn_moe.nn.Pool`."""
+    is_encoded = data.is_table and choices["standardize"] is not False
+    return len(model.kinds) > 1 or (is_encoded and model.expert.columns != "bounded")
 
 
 def _steps_by_expert(choices):
