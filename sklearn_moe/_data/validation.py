@@ -20,25 +20,38 @@ from .rows import select
 from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}
-_LEAST_SIDE = 4  # of images, in pixels
-_LOOKED_AT = 2**22  # numbers by which images are recognized
-_MANY_ROWS = 500  # of a table
+# Bags of smaller squares are hardly images without a channel axis.
+_LEAST_IMAGE_SIDE = 4
+# Numbers of X that are looked at to recognize such images.
+_NUMBERS_LOOKED_AT = 2**22
+# Tables of so many rows are trained in float32, whatever their type.
+_ROWS_OF_SINGLE = 500
 
 
 class InputFormat(NamedTuple):
     """How X is read: as it was in `fit`, whatever the parameters of the estimator have become."""
 
-    sample_shape: Any  # the parameter
-    allow_nan: bool  # in tables
-    dtype: str | None = None  # of X as it was kept: float32, float64, or uint8 of images
+    # The parameter of this name.
+    sample_shape: Any
+    # Whether a table may hold NaN.
+    allow_nan: bool
     categories: Categories | None = None
-    n_features: int | None = None  # length of the second axis, as scikit-learn counts them
-    input_shape: tuple[int, ...] | None = None  # of a sample
+    # The type in which X was kept: float32, float64, or uint8 of images.
+    dtype: str | None = None
+    # Length of the second axis, as scikit-learn counts features.
+    n_features: int | None = None
+    # Of a sample.
+    input_shape: tuple[int, ...] | None = None
+
+    def is_dense_table(self, X):
+        """Whether the rows of X are read as they are, and are not sparse."""
+        return self.sample_shape is None and not issparse(X) and (is_frame(X) or X.ndim == 2)
 
     def single_categories(self):
         """Return the names of the categorical columns that hold a single category."""
-        known = self.categories
-        pairs = () if known is None else zip(known.names, known.values, strict=True)
+        if self.categories is None:
+            return []
+        pairs = zip(self.categories.names, self.categories.values, strict=True)
         return [name for name, values in pairs if len(values) == 1]
 
 
@@ -79,11 +92,18 @@ def unit_of(weight):
     return largest * (share @ share) / share.sum()
 
 
-def _open(X, name, known):
-    """Return X as an array, a sparse matrix or a data frame.
+def _as_container(X, name, known):
+    """Return X as an array, a CSR matrix or a data frame, whatever it holds.
 
-    Refuse what is to be read by and by, and a tensor that lies on a GPU. `known` is the format of
-    the fit, None in `fit` itself.
+    X is checked before y, so that the first message is about X.
+
+    Parameters
+    ----------
+    X : array-like
+    name : str
+        Of the estimator, for messages.
+    known : InputFormat or None
+        That of the fit; None in `fit` itself.
     """
     of_torch = any(cls.__module__.startswith("torch.utils.data") for cls in type(X).__mro__)
     if of_torch or isinstance(X, Iterator):
@@ -98,93 +118,114 @@ def _open(X, name, known):
             f"X is a tensor on {X.device}. Samples are checked on the host: pass X.cpu(). Where "
             "they are trained and predicted is up to the parameter device."
         )
-    if not (is_frame(X) or issparse(X) or isinstance(X, np.ndarray)):
-        with suppress(RuntimeError, TypeError, ValueError):  # check_array says what is wrong
-            X = np.asarray(X)  # its type counts as that of an array would
-    if not is_frame(X) and (known is None or not hasattr(X, "dtype")):
-        # X is checked before y, so that the first message is about X.
+    if is_frame(X):
+        return X
+    if not (issparse(X) or isinstance(X, np.ndarray)):
+        # The type of the numbers counts as that of an array would; check_array says what is wrong.
+        with suppress(RuntimeError, TypeError, ValueError):
+            X = np.asarray(X)
+    if known is None or not hasattr(X, "dtype"):
         anything = {"accept_sparse": True, "allow_nd": True, "ensure_all_finite": False}
         with name_in_errors("X"):
             X = check_array(X, dtype=None, input_name="X", estimator=name, **anything)
-    return X
-
-
-def _read(X, name, known, estimator=None, weight=None):
-    """Return what `_open` does as an array or CSR matrix of numbers, sample by sample.
-
-    uint8 images stay as they are, the rest becomes floats, see `number_types`. Tables of many rows
-    that are standardized, which is done in float64, are trained in float32. In a first fit, without
-    `known`, the parameters of the estimator say how.
-
-    Returns
-    -------
-    X : ndarray or CSR matrix
-    dtype : "float32" or "float64"
-        In which it is trained.
-    found : InputFormat
-    """
-    found = known or InputFormat(estimator.sample_shape, estimator.standardize is not False)
-    is_image = getattr(X, "ndim", 2) == 4 and isinstance(X, np.ndarray)
-    if is_image and X.dtype.kind in "iu" and X.dtype != np.uint8:
+    if issparse(X):
+        # Other formats have no array of values.
+        X = X.tocsr()
+        if not X.has_canonical_format:  # entries of one place are summed, in a copy
+            X = X.copy()
+            X.sum_duplicates()
+    elif X.ndim == 4 and X.dtype.kind in "iu" and X.dtype != np.uint8:
         raise ValueError(
             f"X holds images of type {X.dtype}. Pass uint8 images (0 ... 255), which are scaled "
             "to 0 ... 1, or floats, which are not."
         )
-    if issparse(X):
-        X = X.tocsr()  # other formats have no array of values
-        if not X.has_canonical_format:  # entries of one place are summed, in a copy
-            X = X.copy()
-            X.sum_duplicates()
-    if not is_frame(X) and X.dtype.kind in "Mm":
+    if X.dtype.kind in "Mm":
         raise refuse_times("X", X.dtype)
-    if not is_image:  # rows may be read as images
-        is_image = found.sample_shape is not None and np.size(found.sample_shape) == 3
-    is_uint8 = is_image and getattr(X, "dtype", None) == np.uint8
-    given, of_frame = X, is_frame(X)
-    is_table = found.sample_shape is None and (of_frame or X.ndim == 2)  # rows as they are
-    is_dense_table = is_table and not issparse(X)
-    chosen = found.categories and found.categories.names  # of the fit
-    if known is None:
-        chosen = estimator.categorical_features
-    if not (is_dense_table or chosen is None or isinstance(chosen, str)):
+    return X
+
+
+def learn_format(X, estimator, weight):
+    """Return how a fit reads X: what the parameters say, and the categories of a table.
+
+    Parameters
+    ----------
+    X : array, CSR matrix or data frame
+    estimator : estimator instance
+    weight : ndarray of shape (n_samples,)
+    """
+    found = InputFormat(estimator.sample_shape, allow_nan=estimator.standardize is not False)
+    chosen = estimator.categorical_features
+    if not found.is_dense_table(X):
+        if not (chosen is None or isinstance(chosen, str)):
+            raise _no_columns(X, chosen)
+        return found
+    table = Table(X)
+    columns = table.find_categories(chosen)
+    if not columns:
+        return found
+    if not found.allow_nan:
         raise ValueError(
-            f"X is {type(X).__name__} of shape {getattr(X, 'shape', 'unknown')}, but "
-            f"categorical_features={chosen!r} names columns of a table. Pass a data frame "
-            "with the same columns, or a dense array of shape (n_samples, n_features)."
+            f"Columns {columns} hold categories, which are encoded with standardize=True only. "
+            "Leave it at 'auto', or encode them before."
         )
-    if known is None and is_dense_table and (columns := Table(X).find_categories(chosen)):
-        if not found.allow_nan:
-            raise ValueError(
-                f"Columns {columns} hold categories, which are encoded with standardize=True only. "
-                "Leave it at 'auto', or encode them before."
-            )
-        found = found._replace(categories=Categories(columns).fit(Table(X), weight))
+    return found._replace(categories=Categories(columns).fit(table, weight))
+
+
+def apply_format(X, name, known):
+    """Return X as an array or CSR matrix of numbers, and the type in which it is trained.
+
+    uint8 images stay as they are, the rest becomes floats, see `number_types`. Tables of many rows
+    that are standardized, which is done in float64, are trained in float32: more digits take a
+    third more time.
+
+    Parameters
+    ----------
+    X : array, CSR matrix or data frame
+    name : str
+        Of the estimator, for messages.
+    known : InputFormat
+    """
+    is_dense_table = known.is_dense_table(X)
+    is_table = is_dense_table or (known.sample_shape is None and issparse(X))
+    if known.categories is not None and not is_dense_table:
+        raise _no_columns(X, known.categories.names)
+    is_image = getattr(X, "ndim", 2) == 4 or np.size(known.sample_shape) == 3
     with name_in_errors("X"):
-        if of_frame or (is_dense_table and (found.categories or X.dtype == object)):
-            X, dtype = Table(X).to_numbers(found.categories, wide=found.dtype)
-            stored = X.dtype
+        if is_frame(X) or (is_dense_table and (known.categories or X.dtype == object)):
+            numbers, dtype = Table(X).to_numbers(known.categories, wide=known.dtype)
+            stored = numbers.dtype
         else:
-            stored, dtype = number_types(X.data if issparse(X) else X, wide=found.dtype)
-            stored = np.uint8 if is_uint8 else stored if is_table else dtype
+            numbers = X
+            stored, dtype = number_types(X.data if issparse(X) else X, wide=known.dtype)
+            if is_image and X.dtype == np.uint8:
+                stored = np.uint8
+            elif not is_table:
+                stored = dtype
         options = {"dtype": stored, "allow_nd": True}
         if is_table:
-            finite = not found.allow_nan or issparse(X)
-            options |= {"accept_sparse": "csr", "ensure_all_finite": finite or "allow-nan"}
+            may_be_missing = known.allow_nan and not issparse(X)
+            options["ensure_all_finite"] = "allow-nan" if may_be_missing else True
+            options["accept_sparse"] = "csr"
         try:
-            X = check_array(X, input_name="X", estimator=name, **options)
+            numbers = check_array(numbers, input_name="X", estimator=name, **options)
         except ValueError as error:
-            _say_where(error, X, given)
+            _say_where(error, numbers, X)
             raise
-    # Standardized columns need no more digits: those of float64 take a third more time.
-    if is_table and found.allow_nan and X.shape[0] >= _MANY_ROWS:
+    if is_table and known.allow_nan and numbers.shape[0] >= _ROWS_OF_SINGLE:
         dtype = np.float32
-    if known is None:
-        found = found._replace(n_features=X.shape[1])
-    else:
-        _check_as_fitted(X, name, known)
-    if found.sample_shape is not None:
-        X = _reshape(X, found.sample_shape)
-    return X, np.dtype(dtype).name, found
+    if known.input_shape is not None:
+        _check_as_fitted(numbers, name, known)
+    if known.sample_shape is not None:
+        numbers = _reshape(numbers, known.sample_shape)
+    return numbers, np.dtype(dtype).name
+
+
+def _no_columns(X, chosen):
+    return ValueError(
+        f"X is {type(X).__name__} of shape {getattr(X, 'shape', 'unknown')}, but "
+        f"categorical_features={chosen!r} names columns of a table. Pass a data frame "
+        "with the same columns, or a dense array of shape (n_samples, n_features)."
+    )
 
 
 def _say_where(error, X, given):
@@ -237,7 +278,7 @@ def check_samples(X, name, known):
     known : InputFormat
         Of its fit.
     """
-    return _read(_open(X, name, known), name, known)[0]
+    return apply_format(_as_container(X, name, known), name, known)[0]
 
 
 def _check_as_fitted(X, name, known):
@@ -275,9 +316,9 @@ def _warn_of_images(X):
             f"{X.shape[3]} pixels. If channels come last, pass X.transpose(0, 3, 1, 2).",
             UserWarning,
         )
-    if X.ndim == 4 or X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_SIDE:
+    if X.ndim == 4 or X.shape[1] != X.shape[2] or X.shape[1] < _LEAST_IMAGE_SIDE:
         return
-    some = X[: max(1, min(1000, _LOOKED_AT // X[0].size))]
+    some = X[: max(1, min(1000, _NUMBERS_LOOKED_AT // X[0].size))]
     # More than 0 and 1, which may stand for anything.
     if some.min() >= 0 and some.max() > 1 and (some == np.floor(some)).all():
         warn(
@@ -342,11 +383,13 @@ def check_training_data(
     name = type(estimator).__name__
     if y is None:
         raise ValueError(f"{name} requires y to be passed, but the target y is None.")
-    X = _open(X, name, known)
+    X = _as_container(X, name, known)
     y = check_target(X, y, name, check_y)
     weight = _check_weight(y, sample_weight, getattr(estimator, "class_weight", None), classes)
     groups = check_groups(groups, X)
-    X, dtype, found = _read(X, name, known, estimator, weight)
+    found = known or learn_format(X, estimator, weight)
+    n_features = X.shape[1]
+    X, dtype = apply_format(X, name, found)
     if X.ndim > 4:
         raise ValueError(
             "X must have shape (n_samples, n_features), (n_samples, n_patches, patch_size) or "
@@ -357,7 +400,7 @@ def check_training_data(
     if known is None:
         if X.ndim > 2 and found.sample_shape is None:
             _warn_of_images(X)
-        found = found._replace(dtype=X.dtype.name, input_shape=X.shape[1:])
+        found = found._replace(dtype=X.dtype.name, n_features=n_features, input_shape=X.shape[1:])
     samples = Samples(X, y, weight, groups)
     positive = weight > 0
     if not positive.all():
