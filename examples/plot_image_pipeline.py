@@ -66,8 +66,13 @@ search.fit(X, y)
 
 import matplotlib.pyplot as plt
 
-from sklearn_moe.inspection import ExpertCountDisplay
-
-display = ExpertCountDisplay.from_search(search, show_folds=True)
-display.ax_.set_title(f"{len(X)} digits")
+results = search.cv_results_
+counts = results["param_moeclassifier__n_experts"].astype(int)
+for fold in range(search.n_splits_):
+    plt.plot(counts, results[f"split{fold}_test_score"], ".", color="0.6")
+plt.plot(counts, results["mean_test_score"], "o-")
+plt.xticks(counts)
+plt.xlabel("Number of experts")
+plt.ylabel("Cross-validated accuracy")
+plt.title(f"{len(X)} digits")
 plt.show()

@@ -3,10 +3,9 @@
 What have the experts learned?
 ==============================
 
-A score says that a mixture of experts works, but not how. The displays of
-:mod:`sklearn_moe.inspection` show which expert handles which samples, when this was decided in
-training, and which directions router and experts have learned. Here they are shown for setting 1
-of the paper (Chen, Deng, Wu, Gu and Li, "Towards Understanding the Mixture-of-Experts Layer in Deep
+A score says that a mixture of experts works, but not how. Plots show which expert handles which
+samples, when this was decided in training, and which directions router and experts have learned.
+Here they are shown for setting 1 of the paper (Chen, Deng, Wu, Gu and Li, "Towards Understanding the Mixture-of-Experts Layer in Deep
 Learning", NeurIPS 2022).
 """
 
@@ -45,42 +44,48 @@ print(f"one expert: accuracy {single.score(X_test, y_test):.1%}")
 # %%
 # When did they specialize?
 # -------------------------
-# The dispatch entropy H(cluster | expert) against epochs, the paper's Figure 3: the mean of five
-# fits and, by Student's t distribution, the 95 % interval of that mean. At the start it is near its
-# maximum, where routes are independent of the clusters. Nonlinear experts reach 0: each handles one
-# cluster.
+# The dispatch entropy H(cluster | expert) against epochs, the paper's Figure 3: each of the five
+# fits, and their mean. At the start it is near its maximum, log 4 = 1.386, where routes are
+# independent of the clusters. Nonlinear experts reach 0: each handles one cluster.
 
 import matplotlib.pyplot as plt
-
-from sklearn_moe.inspection import DispatchEntropyDisplay
+import numpy as np
 
 _, ax = plt.subplots(figsize=(6.4, 3.8), layout="constrained")
-for name in models:
-    DispatchEntropyDisplay.from_traces(traces[name], name=name, ax=ax)
+for name, color in {"nonlinear": "C0", "linear": "C1"}.items():
+    epochs = traces[name][0].epochs_
+    entropies = np.array([trace.dispatch_entropy_ for trace in traces[name]])
+    ax.plot(epochs, entropies.T, color=color, alpha=0.4, linewidth=0.8)
+    ax.plot(epochs, entropies.mean(axis=0), color=color, label=f"{name} experts")
+ax.axhline(np.log(4), color="0.5", linestyle="--")
+ax.set(xlabel="Epoch", ylabel="Dispatch entropy (nats)")
+ax.legend()
 plt.show()
 
 # %%
 # Which expert handles which cluster?
 # -----------------------------------
-# The share of samples of each expert, divided by cluster. Bars with one color belong to experts
-# that have specialized; a cross marks an expert without samples, which is harmless as long as every
-# cluster has an expert.
+# ``expert_load_`` is the share of the training samples that each expert handles. An expert without
+# samples is harmless as long as every cluster has an expert.
 
-from sklearn_moe.inspection import LoadDisplay
-
-_, axes = plt.subplots(2, 1, figsize=(7, 6), layout="constrained")
+_, axes = plt.subplots(1, 2, figsize=(9, 3), sharey=True, layout="constrained")
 for ax, (name, model) in zip(axes, models.items(), strict=True):
-    LoadDisplay.from_estimator(model, X_test, clusters_test, ax=ax)
-    ax.set_title(f"{name} experts")
+    ax.bar(range(len(model.expert_load_)), model.expert_load_)
+    ax.axhline(1 / len(model.expert_load_), color="0.5", linestyle="--")
+    ax.set(title=f"{name} experts", xlabel="Expert")
+axes[0].set_ylabel("Share of the samples")
 plt.show()
 
 # %%
-# :class:`~sklearn_moe.inspection.RoutingDisplay` shows the same by cluster: which experts handle
-# its samples?
+# :class:`~sklearn_moe.inspection.RoutingDisplay` divides them by cluster: each nonlinear expert
+# with samples handles a single cluster.
 
 from sklearn_moe.inspection import RoutingDisplay
 
-RoutingDisplay.from_estimator(models["nonlinear"], X_test, clusters_test)
+_, axes = plt.subplots(1, 2, figsize=(11, 3.6), layout="constrained")
+for ax, (name, model) in zip(axes, models.items(), strict=True):
+    RoutingDisplay.from_estimator(model, X_test, clusters_test, ax=ax, colorbar=False)
+    ax.set_title(f"{name} experts")
 plt.show()
 
 # %%
@@ -89,13 +94,25 @@ plt.show()
 # Inner products of the learned weights with the vectors that the data are made of. The weights of
 # the router, theta, are aligned with the centers, which determine the cluster but not the class.
 # The filters of the experts, w, are aligned with the features, which determine the class if the
-# cluster is known. The other two products stay near 0. This is what the paper proves. (A filter may
-# have the direction of the feature or the opposite one: each expert has filters for both classes,
-# and the one with the largest product is shown.)
+# cluster is known. The other two products stay near 0. This is what the paper proves. The last
+# record of the trace has all products. Their size is shown: a filter may have the direction of the
+# feature or the opposite one. Of the filters of an expert it is the one with the largest product.
 
-from sklearn_moe.inspection import AlignmentDisplay
-
-AlignmentDisplay.from_estimator(models["nonlinear"], dictionary)
+trace = traces["nonlinear"][-1]
+products = {
+    "Router and features": np.abs(trace.router_features_[-1]),
+    "Router and centers": np.abs(trace.router_centers_[-1]),
+    "Experts and features": np.abs(trace.expert_features_[-1]).max(axis=1),
+    "Experts and centers": np.abs(trace.expert_centers_[-1]).max(axis=1),
+}
+_, axes = plt.subplots(2, 2, figsize=(9, 5), sharex=True, sharey=True, layout="constrained")
+for ax, (title, values) in zip(axes.flat, products.items(), strict=True):
+    limit = max(v.max() for name, v in products.items() if name.split()[0] == title.split()[0])
+    image = ax.imshow(values.T, cmap="Blues", vmin=0, vmax=limit, aspect="auto")
+    ax.figure.colorbar(image, ax=ax)
+    ax.set_title(title)
+plt.setp(axes[1], xlabel="Expert")
+plt.setp(axes[:, 0], ylabel="Cluster")
 plt.show()
 
 # %%
@@ -103,14 +120,19 @@ plt.show()
 # ----------------------
 # The paper's Figure 1: samples as points of a t-SNE embedding; the color is the expert and the
 # marker the class. The background is the prediction for the nearest sample in the plane. It is not
-# the real boundary, because the model decides in the space of the patches.
+# the real boundary, because the model decides in the space of the patches. The patches of a sample
+# have no order, so that their sum is embedded.
+
+from sklearn.manifold import TSNE
 
 from sklearn_moe.inspection import DecisionRegionDisplay
 
+X_shown, y_shown = X_test[:400], y_test[:400]
+points = TSNE(init="pca", random_state=0).fit_transform(X_shown.sum(axis=1))
 _, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
 for ax, (name, model) in zip(axes, models.items(), strict=True):
-    DecisionRegionDisplay.from_estimator(
-        model, X_test[:400], y_test[:400], embedding="tsne", random_state=0, ax=ax
+    DecisionRegionDisplay.from_predictions(
+        points, y_shown, model.apply(X_shown), model.predict(X_shown), ax=ax
     )
     ax.set_xlabel(f"{name} experts")
     ax.set(ylabel="", xticks=[], yticks=[])
@@ -119,17 +141,22 @@ plt.show()
 # %%
 # How many are needed?
 # --------------------
-# A search over the number of experts, with the standard error over its folds. One expert is a
-# single network without a router. More experts than clusters do no harm here: each computes only
-# its own samples, and those that are not needed get none. Exactly four are a risk, because two of
-# them may learn the same cluster.
+# A search over the number of experts: the mean over three folds. One expert is a single network
+# without a router. More experts than clusters do no harm here: each computes only its own samples,
+# and those that are not needed get none. Exactly four are a risk, because two of them may learn the
+# same cluster.
 
 from sklearn.model_selection import GridSearchCV
 
-from sklearn_moe.inspection import ExpertCountDisplay
-
-grid = {"n_experts": [1, 2, 4, 8, 16], "activation": ["cubic", "linear"]}
+counts = [1, 2, 4, 8, 16]
+grid = {"activation": ["cubic", "linear"], "n_experts": counts}
 search = GridSearchCV(MoEClassifier(max_iter=100, tol=None, random_state=0), grid, cv=3)
 search.fit(X_train, y_train)
-ExpertCountDisplay.from_search(search)
+scores = search.cv_results_["mean_test_score"].reshape(2, len(counts))
+plt.plot(counts, scores.T, "o-", label=grid["activation"])
+plt.xscale("log", base=2)
+plt.xticks(counts, counts)
+plt.xlabel("Number of experts")
+plt.ylabel("Cross-validated accuracy")
+plt.legend()
 plt.show()

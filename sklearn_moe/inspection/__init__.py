@@ -1,10 +1,6 @@
 """What a mixture of experts has learned, in plots and in words."""
 
-from ._alignment import AlignmentDisplay
-from ._entropy import DispatchEntropyDisplay
-from ._expert_count import ExpertCountDisplay
 from ._explain import Explanation, explain
-from ._load import LoadDisplay
 from ._plotting import expert_colors
 from ._regions import DecisionRegionDisplay
 from ._routing import RoutingDisplay
@@ -12,12 +8,8 @@ from ._rules import RegionRules, region_rules
 from ._stability import RoutingStability, StabilityDisplay, routing_stability
 
 __all__ = [
-    "AlignmentDisplay",
     "DecisionRegionDisplay",
-    "DispatchEntropyDisplay",
-    "ExpertCountDisplay",
     "Explanation",
-    "LoadDisplay",
     "RegionRules",
     "RoutingDisplay",
     "RoutingStability",

@@ -1,5 +1,6 @@
 """A plot of which clusters are routed to which experts."""
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ from ..metrics import dispatch_entropy, routing_matrix
 from ..metrics._merged import MergedExperts
 from . import _plotting as plotting
 
-_ENTRIES = {
+_COLORBAR_LABELS = {
     "true": "Share of the cluster",
     "pred": "Share of the expert",
     "all": "Share of all samples",
     None: "Samples",
 }
+# In points: smaller numbers are not legible.
+_MIN_FONT_SIZE = 7
 
 
 class RoutingDisplay:
@@ -83,11 +86,11 @@ class RoutingDisplay:
         entropy: float | None = None,
         expert_names: ArrayLike | None = None,
     ):
-        self.expert_names = expert_names
         self.routing_matrix = routing_matrix
         self.display_labels = display_labels
         self.normalize = normalize
         self.entropy = entropy
+        self.expert_names = expert_names
 
     @classmethod
     def from_estimator(
@@ -98,7 +101,6 @@ class RoutingDisplay:
         *,
         sample_weight: ArrayLike | None = None,
         normalize: str | None = "true",
-        display_labels: ArrayLike | None = None,
         **plot_options: Any,
     ) -> "RoutingDisplay":
         """Plot which clusters a fitted estimator routes to which experts.
@@ -122,13 +124,8 @@ class RoutingDisplay:
             Whether to divide the counts by the sum over each cluster, over each expert or
             over all samples.
 
-        display_labels : array-like of shape (n_clusters,), default=None
-            Names of the clusters, in the order of the sorted distinct labels. If None, those
-            labels.
-
         **plot_options : dict
-            Arguments of :meth:`plot`: `ax`, `cmap`, `include_values`, `values_format`, `colorbar`,
-            `im_kw` and `text_kw`.
+            Arguments of :meth:`plot`: `ax`, `include_values`, `colorbar` and `im_kw`.
 
         Returns
         -------
@@ -156,10 +153,10 @@ class RoutingDisplay:
         merged = MergedExperts(*final_step(estimator, X))
         display = cls(
             merged.load(clusters, sample_weight, normalize),
-            display_labels=np.unique(clusters) if display_labels is None else display_labels,
+            display_labels=np.unique(clusters),
             normalize=normalize,
             entropy=dispatch_entropy(clusters, merged.experts, sample_weight=sample_weight),
-            expert_names=merged.names,
+            expert_names=merged.names if merged.is_pool else None,
         )
         return display.plot(**plot_options)
 
@@ -172,7 +169,6 @@ class RoutingDisplay:
         n_experts: int | None = None,
         sample_weight: ArrayLike | None = None,
         normalize: str | None = "true",
-        display_labels: ArrayLike | None = None,
         **plot_options: Any,
     ) -> "RoutingDisplay":
         """Plot which clusters are routed to which experts.
@@ -196,13 +192,8 @@ class RoutingDisplay:
             Whether to divide the counts by the sum over each cluster, over each expert or
             over all samples.
 
-        display_labels : array-like of shape (n_clusters,), default=None
-            Names of the clusters, in the order of the sorted distinct labels. If None, those
-            labels.
-
         **plot_options : dict
-            Arguments of :meth:`plot`: `ax`, `cmap`, `include_values`, `values_format`, `colorbar`,
-            `im_kw` and `text_kw`.
+            Arguments of :meth:`plot`: `ax`, `include_values`, `colorbar` and `im_kw`.
 
         Returns
         -------
@@ -218,23 +209,22 @@ class RoutingDisplay:
         >>> RoutingDisplay.from_predictions(["cat", "cat", "dog"], [0, 0, 1], normalize=None)
         <...>
         """
-        options = {"normalize": normalize, "sample_weight": sample_weight}
-        matrix = routing_matrix(clusters, experts, n_experts=n_experts, **options)
-        entropy = dispatch_entropy(clusters, experts, sample_weight=sample_weight)
-        names = np.unique(clusters) if display_labels is None else display_labels
-        display = cls(matrix, display_labels=names, normalize=normalize, entropy=entropy)
+        weight = {"sample_weight": sample_weight}
+        display = cls(
+            routing_matrix(clusters, experts, n_experts=n_experts, normalize=normalize, **weight),
+            display_labels=np.unique(clusters),
+            normalize=normalize,
+            entropy=dispatch_entropy(clusters, experts, **weight),
+        )
         return display.plot(**plot_options)
 
     def plot(
         self,
         *,
         ax: Any = None,
-        cmap: Any = "Blues",
-        include_values: bool | str = "auto",
-        values_format: str | None = None,
+        include_values: bool = True,
         colorbar: bool = True,
         im_kw: dict | None = None,
-        text_kw: dict | None = None,
     ) -> "RoutingDisplay":
         """Plot the matrix.
 
@@ -244,24 +234,14 @@ class RoutingDisplay:
             Axes to plot on. If None, a new figure is created. A title that the axes already
             have stays.
 
-        cmap : str or matplotlib Colormap, default="Blues"
-            Colormap.
-
-        include_values : bool or "auto", default="auto"
-            Whether to write the numbers into the cells. "auto" writes them where they fit.
-
-        values_format : str, default=None
-            Format of the numbers. If None, "d" for counts and ".2f" otherwise, an exact
-            zero being "0".
+        include_values : bool, default=True
+            Whether to write the numbers into the cells, if they fit.
 
         colorbar : bool, default=True
             Whether to add a color bar.
 
         im_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.imshow`.
-
-        text_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.text`.
+            Keyword arguments of `matplotlib.axes.Axes.imshow`, such as `cmap` and `vmax`.
 
         Returns
         -------
@@ -278,29 +258,62 @@ class RoutingDisplay:
         """
         matrix = np.asarray(self.routing_matrix)
         n_clusters, n_experts = matrix.shape
-        names = plotting.cluster_names(self.display_labels, n_clusters)
+        clusters: Any = range(n_clusters) if self.display_labels is None else self.display_labels
+        if len(clusters) != n_clusters:
+            raise ValueError(
+                f"display_labels must name the {n_clusters} clusters, got {len(clusters)} labels."
+            )
+        experts = range(n_experts) if self.expert_names is None else self.expert_names
         ax = plotting.axes_or_new(self, ax)
+        # Shares have the same colors in all plots, so that two of them can be compared.
         largest = 1 if self.normalize in ("true", "pred") else None
-        style = {"cmap": cmap, "aspect": "auto", "vmin": 0, "vmax": largest}
-        self.im_ = ax.imshow(matrix, **plotting.merge_style("image", style, im_kw))
+        style = {"cmap": "Blues", "aspect": "auto", "vmin": 0, "vmax": largest}
+        self.im_ = ax.imshow(matrix, **style | (im_kw or {}))
         if colorbar:
-            ax.figure.colorbar(self.im_, ax=ax, label=_ENTRIES[self.normalize])
+            ax.figure.colorbar(self.im_, ax=ax, label=_COLORBAR_LABELS[self.normalize])
         ax.set(xlabel="Expert", ylabel="Cluster")
         if self.entropy is not None and not ax.get_title():
             ax.set_title(f"Dispatch entropy {self.entropy:.3f}")
-        columns = plotting.expert_labels(self.expert_names, n_experts)
-        plotting.label_cells(ax, names, columns)
+        # The size of a cell in points: a layout may still change it a little.
+        width = ax.bbox.width * 72 / ax.figure.dpi / n_experts
+        height = ax.bbox.height * 72 / ax.figure.dpi / n_clusters
+        font_size = ax.xaxis.label.get_fontsize()
+        _label_axis(ax.xaxis, experts, width, _text_width(experts, font_size))
+        _label_axis(ax.yaxis, clusters, height, font_size)
+        texts = np.vectorize(_format, otypes=[object])(matrix)
+        # Numbers fill at most 85 % of the width of a cell, and 70 % of its height.
+        widest = _text_width(texts.flat, 1)
+        fitting = min(font_size, 0.85 * width / widest, 0.7 * height)
         self.text_ = None
-        if include_values:
-            texts = np.vectorize(_format, otypes=[object])(matrix, values_format)
-            options = {"force": include_values is True, "text_kw": text_kw}
-            self.text_ = plotting.write_values(self.im_, texts, **options)
+        if include_values and fitting >= _MIN_FONT_SIZE:
+            self._write(texts, fitting)
         return self
 
+    def _write(self, texts, font_size):
+        """Write a text into every cell, black on light colors and white on dark ones."""
+        self.text_ = np.empty(texts.shape, dtype=object)
+        lightness = self.im_.to_rgba(self.im_.get_array())[..., :3] @ [0.299, 0.587, 0.114]
+        style = {"ha": "center", "va": "center", "fontsize": font_size}
+        for (row, column), text in np.ndenumerate(texts):
+            style["color"] = "black" if lightness[row, column] > 0.5 else "white"
+            self.text_[row, column] = self.ax_.text(column, row, text, **style)
 
-def _format(value, values_format):
-    if values_format is not None:
-        return format(value, values_format)
-    if value == 0:
-        return "0"
-    return format(value, "d" if np.issubdtype(type(value), np.integer) else ".2f")
+
+def _text_width(labels, font_size):
+    """Return about how wide the longest label is, in the unit of the font size."""
+    # Drawing the labels to measure them takes longer than all the rest of a plot.
+    return 0.6 * font_size * max(len(str(label)) for label in labels)
+
+
+def _label_axis(axis, labels, room, needed):
+    """Label only every 2nd, 4th, 8th ... cell if the labels would overlap."""
+    step = 1
+    while step * room < 1.2 * needed and step < len(labels):
+        step *= 2
+    axis.set_ticks(range(0, len(labels), step), [plotting.as_text(name) for name in labels[::step]])
+
+
+def _format(value):
+    if value == 0 or isinstance(value, Integral):
+        return f"{value:.0f}"
+    return f"{value:.2f}"

@@ -4,19 +4,20 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.base import clone, is_classifier
 from sklearn.metrics import adjusted_rand_score
 from sklearn.utils import _safe_indexing, check_random_state, resample
-from sklearn.utils._param_validation import HasMethods, validate_params
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._compat import progress_bar
-from .._validation import Count, check_column, check_named, check_same_length, final_step
-from ..metrics._routing import encode
+from .._validation import Count, check_same_length, final_step
 from . import _plotting as plotting
 
-_AGREEMENT = 0.8  # of a refit that finds the same regimes
+# A refit of which the score is larger finds the same regimes.
+_MIN_AGREEMENT = 0.8
+# Dots stand in columns of this width, and equal scores above one another.
+_COLUMN_WIDTH = 0.02
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +58,7 @@ class RoutingStability:
         )
 
 
-@validate_params(
-    {
-        "estimator": [HasMethods(["fit"])],
-        "y": ["array-like"],
-        "n_refits": [Count(1)],
-        "random_state": ["random_state"],
-        "n_jobs": [int, None],
-        "verbose": ["verbose"],
-    },
-    prefer_skip_nested_validation=True,
-)
+@validate_params({"y": ["array-like"], "n_refits": [Count(1)]}, prefer_skip_nested_validation=True)
 def routing_stability(
     estimator: Any,
     X: Any,
@@ -170,15 +161,14 @@ def _compare(first, refits, generator):
     scores = np.array([adjusted_rand_score(first, split) for split in refits])
     null = [adjusted_rand_score(first, generator.permutation(split)) for split in refits]
     (low, high), (null_low, null_high) = np.quantile([scores, null], [0.025, 0.975], axis=1).T
-    n_agree = int(np.sum(scores > max(_AGREEMENT, null_high)))
+    n_agree = int(np.sum(scores > max(_MIN_AGREEMENT, null_high)))
     return RoutingStability(scores, scores.mean(), low, high, null_low, null_high, n_agree)
 
 
 class StabilityDisplay:
     """Dots of the agreement of refits with the first fit, beside what chance gives.
 
-    It is recommended to use :meth:`from_estimator` or :meth:`from_predictions` to create a
-    display. All parameters are stored as attributes.
+    All parameters are stored as attributes.
 
     Parameters
     ----------
@@ -208,12 +198,14 @@ class StabilityDisplay:
 
     Examples
     --------
-    >>> from sklearn_moe.inspection import StabilityDisplay
-    >>> first = [0, 0, 0, 1, 1, 1]
-    >>> refits = [[1, 1, 1, 0, 0, 0], [0, 0, 1, 1, 1, 1]]
-    >>> display = StabilityDisplay.from_predictions(first, refits, random_state=0)
-    >>> display.stability.scores.round(2)
-    array([1.  , 0.32])
+    >>> from sklearn.datasets import make_blobs
+    >>> from sklearn.tree import DecisionTreeRegressor
+    >>> from sklearn_moe.inspection import StabilityDisplay, routing_stability
+    >>> X, y = make_blobs(200, centers=2, random_state=0)
+    >>> tree = DecisionTreeRegressor(max_leaf_nodes=2, random_state=0)
+    >>> stability = routing_stability(tree, X, y, n_refits=5, random_state=0)
+    >>> StabilityDisplay(stability).plot()
+    <...>
     """
 
     def __init__(self, stability: RoutingStability):
@@ -226,11 +218,8 @@ class StabilityDisplay:
         X: Any,
         y: Any,
         *,
-        n_refits: int = 20,
-        random_state: int | np.random.RandomState | None = None,
-        n_jobs: int | None = None,
-        verbose: bool | int = 0,
-        **plot_options: Any,
+        ax: Any = None,
+        **options: Any,
     ) -> "StabilityDisplay":
         """Fit an estimator again and again, and plot how stable its split is.
 
@@ -245,92 +234,26 @@ class StabilityDisplay:
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Targets or class labels.
 
-        n_refits : int, default=20
-            Number of bootstrap samples.
+        ax : matplotlib Axes, default=None
+            Axes to plot on. If None, a new figure is created.
 
-        random_state : int, RandomState instance or None, default=None
-            Source of the bootstrap samples and of the shuffles of the null.
-
-        n_jobs : int, default=None
-            Number of fits at the same time.
-
-        verbose : bool or int, default=0
-            Whether to show a progress bar of the fits.
-
-        **plot_options : dict
-            Arguments of :meth:`plot`: `ax`, `dot_kw` and `line_kw`.
+        **options : dict
+            Arguments of :func:`routing_stability`: `n_refits`, `random_state`, `n_jobs` and
+            `verbose`.
 
         Returns
         -------
         display : StabilityDisplay
-
-        See Also
-        --------
-        from_predictions : Plot from the experts of the samples.
         """
-        options = {"n_refits": n_refits, "random_state": random_state}
-        options |= {"n_jobs": n_jobs, "verbose": verbose}
-        return cls(routing_stability(estimator, X, y, **options)).plot(**plot_options)
+        return cls(routing_stability(estimator, X, y, **options)).plot(ax=ax)
 
-    @classmethod
-    def from_predictions(
-        cls,
-        experts: ArrayLike,
-        refits: ArrayLike,
-        *,
-        random_state: int | np.random.RandomState | None = None,
-        **plot_options: Any,
-    ) -> "StabilityDisplay":
-        """Plot how stable a split is.
-
-        Parameters
-        ----------
-        experts : array-like of shape (n_samples,)
-            Expert of every sample in the first fit, labels of any type.
-
-        refits : array-like of shape (n_refits, n_samples)
-            Expert of every sample in each refit.
-
-        random_state : int, RandomState instance or None, default=None
-            Source of the shuffles of the null.
-
-        **plot_options : dict
-            Arguments of :meth:`plot`: `ax`, `dot_kw` and `line_kw`.
-
-        Returns
-        -------
-        display : StabilityDisplay
-
-        Raises
-        ------
-        ValueError
-            If the lengths differ.
-
-        See Also
-        --------
-        from_estimator : Plot from an estimator.
-        """
-        refits = check_named(refits, "refits", axes="n_refits, n_samples", dtype=None)
-        check_same_length(experts=experts, refits=refits.T)
-        first = encode(check_column(experts, "experts"), "experts")[1]
-        refits = encode(refits, "refits")[1]
-        return cls(_compare(first, refits, check_random_state(random_state))).plot(**plot_options)
-
-    def plot(
-        self, *, ax: Any = None, dot_kw: dict | None = None, line_kw: dict | None = None
-    ) -> "StabilityDisplay":
+    def plot(self, *, ax: Any = None) -> "StabilityDisplay":
         """Plot the scores.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             Axes to plot on. If None, a new figure is created.
-
-        dot_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.scatter`, for the scores.
-
-        line_kw : dict, default=None
-            Keyword arguments of `matplotlib.axes.Axes.errorbar`, for mean and range.
 
         Returns
         -------
@@ -342,22 +265,26 @@ class StabilityDisplay:
         ImportError
             If matplotlib is not installed.
         """
-        found = self.stability
+        stability = self.stability
         ax = plotting.axes_or_new(self, ax, figsize=(6, 2.4))
-        bins = np.round(np.sort(found.scores) / 0.02)
-        heights = np.arange(len(bins)) - np.searchsorted(bins, bins) + 1
+        columns = np.round(np.sort(stability.scores) / _COLUMN_WIDTH)
+        # Each dot is one higher than the dots of the same column before it.
+        heights = np.arange(len(columns)) - np.searchsorted(columns, columns) + 1
         blue, orange = plotting.expert_colors(2)
         style = {"color": [blue], "alpha": 0.8, "linewidths": 0}
-        style["label"] = f"refits: {found.n_agree} of {len(bins)} agree"
-        style = plotting.merge_style("collection", style, dot_kw)
-        self.dots_ = ax.scatter(bins * 0.02, heights, **style)
-        style = {"color": orange, "marker": "o", "label": "their mean, and 95 % of them"}
-        style = {"capsize": 4} | plotting.merge_style("line", style, line_kw)
-        reach = np.array([[found.mean - found.low], [found.high - found.mean]])
-        self.interval_ = ax.errorbar([found.mean], [0], xerr=reach.clip(0), **style)
-        null = found.null_low - 0.003, found.null_high + 0.003  # never too thin to be seen
-        self.null_ = ax.axvspan(*null, color="0.75", label="by chance: experts shuffled")
-        ax.set(xlabel="Adjusted Rand index with the first fit", xlim=(min(-0.1, null[0]), 1.05))
+        style["label"] = f"refits: {stability.n_agree} of {len(columns)} agree"
+        self.dots_ = ax.scatter(columns * _COLUMN_WIDTH, heights, **style)
+        style = {"color": orange, "marker": "o", "capsize": 4}
+        style["label"] = "their mean, and 95 % of them"
+        # The range of few scores may lie on one side of their mean.
+        reach = np.array([[stability.mean - stability.low], [stability.high - stability.mean]])
+        self.interval_ = ax.errorbar([stability.mean], [0], xerr=reach.clip(0), **style)
+        # A null without spread would be too thin to be seen.
+        low = stability.null_low - 0.003
+        high = stability.null_high + 0.003
+        self.null_ = ax.axvspan(low, high, color="0.75", label="by chance: experts shuffled")
+        ax.set(xlabel="Adjusted Rand index with the first fit", xlim=(min(-0.1, low), 1.05))
         ax.set(yticks=[], ylim=(-1, max(heights.max(), 4) + 1))
-        plotting.legend_above(ax, *ax.get_legend_handles_labels())
+        place = {"loc": "lower left", "bbox_to_anchor": (0, 1), "borderaxespad": 0.2}
+        ax.legend(ncols=2, frameon=False, **place)
         return self

@@ -23,7 +23,7 @@ from sklearn_moe._data import rows as data_rows
 from sklearn_moe.callbacks import RoutingTrace
 from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.exceptions import WorseThanNullWarning
-from sklearn_moe.inspection import AlignmentDisplay, DecisionRegionDisplay, DispatchEntropyDisplay
+from sklearn_moe.inspection import DecisionRegionDisplay, RoutingDisplay
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.nn import EXPERTS, LOSSES, ROUTERS
 from sklearn_moe.optim import SOLVERS
@@ -395,9 +395,8 @@ def test_callbacks_reports_and_displays(device, pyplot):
     assert len(clf.net_.history[:, "accuracy"]) == 3
     assert traces[1].load_.shape == (4, 3)
     assert np.array_equal(traces[0].experts_, clf.apply(X))
-    AlignmentDisplay.from_estimator(clf, dictionary)
-    DispatchEntropyDisplay.from_traces(traces[0])
-    DecisionRegionDisplay.from_estimator(clf, X, y, grid_resolution=20)
+    RoutingDisplay.from_estimator(clf, X, clusters)
+    DecisionRegionDisplay.from_predictions(X[:, 0, :2], y, clf.apply(X), clf.predict(X))
     with pytest.warns(WorseThanNullWarning):  # after three epochs
         report = specialization_report(clf, X, y, clusters, random_state=0)
     assert "expert" in str(report)

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler, scale
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor, metrics
 from sklearn_moe._data.statistics import find_centers
 from sklearn_moe.exceptions import WorseThanNullWarning
-from sklearn_moe.inspection import LoadDisplay, RoutingDisplay, region_rules
+from sklearn_moe.inspection import RoutingDisplay, region_rules
 from sklearn_moe.metrics import specialization_report
 from sklearn_moe.metrics._report import _format
 from sklearn_moe.metrics._specialization import _kmeans_routes
@@ -376,7 +376,6 @@ def test_experts_of_a_kind_with_equal_gates_are_one(how, verdict, names, load, p
     if report.ensemble:
         assert len(report.dead_experts) == 0
         assert metrics.neg_dead_experts_scorer(pool, X, y) == 0
-        np.testing.assert_allclose(LoadDisplay.from_estimator(pool, X).load, report.load)
         shown = RoutingDisplay.from_estimator(pool, X, clusters)
         np.testing.assert_allclose(shown.routing_matrix, [report.load] * 2)
         assert [label.get_text() for label in shown.ax_.get_xticklabels()] == ["mlp", "linear"]
