@@ -5,8 +5,8 @@ What have the experts learned?
 
 A score says that a mixture of experts works, but not how. Plots show which expert handles which
 samples, when this was decided in training, and which directions router and experts have learned.
-Here they are shown for setting 1 of the paper (Chen, Deng, Wu, Gu and Li, "Towards Understanding the Mixture-of-Experts Layer in Deep
-Learning", NeurIPS 2022).
+Here they are shown for setting 1 of the paper (Chen, Deng, Wu, Gu and Li, "Towards Understanding
+the Mixture-of-Experts Layer in Deep Learning", NeurIPS 2022).
 """
 
 # %%
