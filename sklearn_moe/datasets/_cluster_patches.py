@@ -12,7 +12,8 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from .._validation import Count, name_in_errors
 
-_N_SIGNALS = 3  # feature, cluster center and feature noise: one patch each
+# Feature, cluster center and feature noise: one patch each.
+_N_SIGNALS = 3
 _POSITIVE = Interval(Real, 0, None, closed="neither")
 
 
@@ -51,18 +52,17 @@ def _check_dictionary(dictionary, n_clusters, patch_size, dtype):
     """Return features and centers as arrays of `dtype`, 2K orthonormal rows together."""
     with name_in_errors("dictionary"):
         features, centers = (check_array(part, dtype=dtype) for part in dictionary)
-    expected = (n_clusters, patch_size)
-    fits = features.shape == centers.shape == expected
-    if fits:
+    is_right = features.shape == centers.shape == (n_clusters, patch_size)
+    if is_right:
         basis = np.vstack([features, centers])
         # The inner products are off by less than 1e-6 where only float32 rounds.
-        fits = np.abs(basis @ basis.T - np.eye(len(basis))).max() <= 1e-4
-    if not fits:
+        is_right = np.abs(basis @ basis.T - np.eye(len(basis))).max() <= 1e-4
+    if not is_right:
         raise ValueError(
             f"dictionary must be (features, centers), each of shape (n_clusters, patch_size) = "
-            f"{expected}, and all rows together orthonormal; got {features.shape} and "
-            f"{centers.shape}. Pass what an earlier call returned with return_dictionary=True, not "
-            "multiplied by scale."
+            f"{(n_clusters, patch_size)}, and all rows together orthonormal; got {features.shape} "
+            f"and {centers.shape}. Pass what an earlier call returned with "
+            "return_dictionary=True, not multiplied by scale."
         )
     return features, centers
 

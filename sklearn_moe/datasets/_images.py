@@ -1,4 +1,4 @@
-"""What counts as images, and where they come from: folders of files, or CIFAR-10."""
+"""Images from folders of files, and CIFAR-10."""
 
 import os
 import warnings
@@ -10,39 +10,40 @@ from sklearn.datasets import get_data_home
 from sklearn.utils import Bunch
 from sklearn.utils._param_validation import StrOptions, validate_params
 
-from .._compat import progress_bar
 from .._validation import Count
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
-_IS_TRAIN = {"train": [True], "test": [False], "all": [True, False]}
+# Which of torchvision's two parts a subset consists of: is it for training?
+_PARTS = {"train": [True], "test": [False], "all": [True, False]}
 _CIFAR10 = """CIFAR-10: 60,000 color images of 32 x 32 pixels in ten classes, 50,000 for training.
 https://www.cs.toronto.edu/~kriz/cifar.html
 """
 
 
-def _load_cifar10(folder, train, download):
-    """Return the data set of torchvision, downloaded if it is missing and `download` is true."""
+def _load_cifar10(folder, is_train, download):
+    """Return a part of torchvision's data set; if it is missing, it may be downloaded."""
     from torchvision.datasets import CIFAR10
 
     try:
         with warnings.catch_warnings():
             # NumPy 2.4.0 to 2.4.4 warn about pickles as old as these.
             warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
-            return CIFAR10(folder, train=train, download=download)
-    except (OSError, RuntimeError) as error:  # torchvision: RuntimeError for a wrong checksum
-        remedy = (
-            f"It could not be downloaded from {CIFAR10.url}: {error}. Put {CIFAR10.filename} into "
-            "that folder and call again, or read images that you have with load_image_folder."
-            if download
-            else "Pass download_if_missing=True, or the data_home that holds cifar10/."
-        )
-        raise OSError(f"CIFAR-10 is not complete in {folder}. {remedy}") from error
+            return CIFAR10(folder, train=is_train, download=download)
+    # A wrong checksum is a RuntimeError.
+    except (OSError, RuntimeError) as error:
+        remedy = "Pass download_if_missing=True, or the data_home that holds cifar10/."
+        if download:
+            remedy = (
+                f"It could not be downloaded from {CIFAR10.url}. Put {CIFAR10.filename} into that "
+                "folder and call again, or read images that you have with load_image_folder."
+            )
+        raise OSError(f"CIFAR-10 is not complete in {folder}: {error} {remedy}") from error
 
 
 @validate_params(
     {
         "data_home": [str, os.PathLike, None],
-        "subset": [StrOptions(set(_IS_TRAIN))],
+        "subset": [StrOptions(set(_PARTS))],
         "download_if_missing": ["boolean"],
         "return_X_y": ["boolean"],
     },
@@ -114,7 +115,7 @@ def fetch_cifar10(
     (10000, 3, 32, 32)
     """
     folder = Path(get_data_home(data_home)) / "cifar10"
-    parts = [_load_cifar10(folder, train, download_if_missing) for train in _IS_TRAIN[subset]]
+    parts = [_load_cifar10(folder, part, download_if_missing) for part in _PARTS[subset]]
     # torchvision turns the rows of the archive to channels last: turn them back.
     data = np.concatenate([part.data.transpose(0, 3, 1, 2) for part in parts])
     target = np.concatenate([part.targets for part in parts])
@@ -129,7 +130,6 @@ def fetch_cifar10(
         "split": [str],
         "return_X_y": ["boolean"],
         "max_per_class": [Count(1), None],
-        "verbose": ["verbose"],
     },
     prefer_skip_nested_validation=True,
 )
@@ -139,7 +139,6 @@ def load_image_folder(
     *,
     return_X_y: bool = False,
     max_per_class: int | None = None,
-    verbose: bool | int = 0,
 ) -> Bunch | tuple[np.ndarray, np.ndarray]:
     """Load the images of one split from a tree of folders.
 
@@ -160,9 +159,6 @@ def load_image_folder(
 
     max_per_class : int, default=None
         Read only so many images of every class, the first by name. None: all of them.
-
-    verbose : bool or int, default=0
-        Whether to show a progress bar.
 
     Returns
     -------
@@ -231,18 +227,19 @@ def load_image_folder(
     names = sorted({folder.name for folders in splits.values() for folder in folders})
     files, target = [], []
     for folder in splits[split]:
-        found = [path for path in _visible(folder) if path.suffix.lower() in _SUFFIXES]
-        if not found:
+        images = [path for path in _visible(folder) if path.suffix.lower() in _SUFFIXES]
+        if not images:
             raise ValueError(
                 f"The class folder {folder} holds no image, that is no file that ends in "
                 f"{', '.join(_SUFFIXES)}. Add images or remove the folder."
             )
-        files += found[:max_per_class]
-        target += [names.index(folder.name)] * len(found[:max_per_class])
+        images = images[:max_per_class]
+        files += images
+        target += [names.index(folder.name)] * len(images)
 
     shape = _read_rgb(files[0]).shape
     data = np.empty((len(files), *shape), dtype=np.uint8)
-    for row, path in enumerate(progress_bar(files, desc=split, unit="image", disable=not verbose)):
+    for row, path in enumerate(files):
         image = _read_rgb(path)
         if image.shape != shape:
             raise ValueError(

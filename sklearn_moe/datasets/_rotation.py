@@ -16,20 +16,6 @@ _LEAST_SIDE = 4  # pixels
 _BATCH_VALUES = 2**22
 
 
-def _check_images(images, groups):
-    """Return images that are large enough to be rotated, and the group of each."""
-    images = check_images(images, name="images", caller="make_rotation_task")
-    height, width = images.shape[2:]
-    if min(height, width) < _LEAST_SIDE:
-        raise ValueError(
-            f"images must have at least {_LEAST_SIDE} x {_LEAST_SIDE} pixels to be turned, got "
-            f"{height} x {width} (height x width). Pass larger images, or resize them."
-        )
-    groups = np.arange(len(images)) if groups is None else check_column(groups, "groups")
-    check_same_length(images=images, groups=groups)
-    return images, groups
-
-
 def _inscribed_side(height, width, angle):
     """Return the side of the largest centered square that no corner reaches after rotation.
 
@@ -172,15 +158,22 @@ def make_rotation_task(
     >>> y[:8], groups[:8]
     (array([1, 0, 0, 1, 0, 1, 0, 1]), array([5, 8, 3, 4, 5, 0, 7, 7]))
     """
-    images, groups = _check_images(images, groups)
+    images = check_images(images, name="images", caller="make_rotation_task")
+    n_samples, n_channels, height, width = images.shape
+    short = min(height, width)
+    if short < _LEAST_SIDE:
+        raise ValueError(
+            f"images must have at least {_LEAST_SIDE} x {_LEAST_SIDE} pixels to be turned, got "
+            f"{height} x {width} (height x width). Pass larger images, or resize them."
+        )
+    groups = np.arange(n_samples) if groups is None else check_column(groups, "groups")
+    check_same_length(images=images, groups=groups)
     if angle % 360 == 0:
         raise ValueError(
             f"angle={angle} leaves an image as it is: both classes would be the same. Pass an "
             "angle that is no multiple of 360, in degrees."
         )
     angles = (-angle / 2, angle / 2) if symmetric else (0.0, angle)
-    n_samples, n_channels, height, width = images.shape
-    short = min(height, width)
     if crop == "inscribed":
         side = _inscribed_side(height, width, angles[1])
     else:

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import _fit_context
+from sklearn.utils import check_random_state
 from torch import nn
 
 from .._devices import default_torch_modes
@@ -14,8 +15,10 @@ from .._persistence import StoredModule
 from ..nn.seeding import use_generator
 from ._base import BaseImageFeatures, as_float
 
+_MAX_SEED = 2**31 - 1
 
-def _make_network(backbone, weights, seed):
+
+def _make_network(backbone, weights, random_state):
     """Return a network of torchvision in evaluation mode, and what prepares its images."""
     from torchvision import models
 
@@ -24,11 +27,14 @@ def _make_network(backbone, weights, seed):
             f"backbone={backbone!r} must be a torch.nn.Module or a name of "
             "torchvision.models.list_models(), such as 'resnet18'."
         )
-    known, prepare = models.get_model_weights(backbone).__members__, as_float
-    if weights not in {None, *known}:
-        raise ValueError(f"weights={weights!r} must be None or one of {[*known]}.")
-    if weights is not None:
+    known, prepare, seed = models.get_model_weights(backbone).__members__, as_float, 0
+    if weights is None:
+        seed = check_random_state(random_state).randint(_MAX_SEED)
+    elif weights in known:
         prepare = known[weights].transforms()
+    else:
+        raise ValueError(f"weights={weights!r} must be None or one of {[*known]}.")
+    # Weights are drawn in any case, before those of a name take their places.
     with use_generator(torch.Generator().manual_seed(seed)):
         return models.get_model(backbone, weights=weights, progress=False).eval(), prepare
 
@@ -210,8 +216,7 @@ class BackboneFeatures(BaseImageFeatures):
         """
         X = self._check(X, reset=True)
         if isinstance(self.backbone, str):
-            seed = self._draw_seed() if self.weights is None else 0
-            network, prepare = _make_network(self.backbone, self.weights, seed)
+            network, prepare = _make_network(self.backbone, self.weights, self.random_state)
         elif self.weights is None:
             network, prepare = copy.deepcopy(self.backbone).cpu().eval(), as_float
         else:

@@ -6,15 +6,13 @@ import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from .. import _devices
 from .._data.rows import as_tensor
 from .._devices import default_torch_modes
 from .._validation import Count, check_images
-
-_MAX_SEED = 2**31 - 1
 
 
 def as_device(device):
@@ -51,16 +49,13 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
         # Remembers n_features_in_, here the number of channels.
         return validate_data(self, X, reset=reset, skip_check_array=True)
 
-    def _draw_seed(self):
-        """Return a seed; with random_state=None this moves NumPy's global generator."""
-        return check_random_state(self.random_state).randint(_MAX_SEED)
-
     @default_torch_modes()
     @torch.no_grad()
     def _transform(self, X):
         """Return the results of all batches of X as one array; memory is needed for one batch."""
-        device, result = as_device(self.device), None
+        device = as_device(self.device)
         function = self._operation(X, device)
+        result = None
         for rows in gen_batches(len(X), self.batch_size):
             # One memory layout for all: how torch rounds may depend on it.
             part = function(as_tensor(X[rows]).to(device).contiguous()).cpu().numpy()
@@ -74,7 +69,7 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
         tags = super().__sklearn_tags__()
         tags.input_tags.two_d_array = tags.input_tags.three_d_array = False
         tags.transformer_tags.preserves_dtype = []
-        tags.non_deterministic = self.random_state is None
+        tags.non_deterministic = getattr(self, "random_state", 0) is None
         return tags
 
 

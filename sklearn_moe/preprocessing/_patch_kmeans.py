@@ -255,9 +255,9 @@ class PatchKMeansFeatures(BaseImageFeatures):
         mean, whitening, centers = (torch.from_numpy(array).to(device) for array in arrays)
         size, stride = centers.shape[-1], self.stride
         grid = _positions(X, size, stride)
-        reduce = _REDUCE[self.pooling]
         centers = centers.flatten(start_dim=1)
-        shift, squares = mean @ whitening, centers.square().sum(dim=1)
+        shift = mean @ whitening
+        squares = centers.square().sum(dim=1)
 
         def features(x):
             x = as_float(x).unfold(2, size, stride).unfold(3, size, stride)
@@ -269,7 +269,7 @@ class PatchKMeansFeatures(BaseImageFeatures):
             z.clamp_(min=0).sqrt_()
             f = torch.sub(z.mean(dim=1, keepdim=True), z, out=z).clamp_(min=0)
             cells = [
-                reduce(cell, dim=(1, 2))
+                _REDUCE[self.pooling](cell, dim=(1, 2))
                 for row in f.view(-1, *grid, len(squares)).tensor_split(self.pool, dim=1)
                 for cell in row.tensor_split(self.pool, dim=2)
             ]

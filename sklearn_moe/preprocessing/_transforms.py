@@ -1,9 +1,8 @@
 """Images to images: any transform of torchvision as a step, and transforms for training."""
 
-import copy
 from collections.abc import Callable
 from functools import reduce
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -12,10 +11,11 @@ from sklearn.base import _fit_context
 from sklearn.utils._param_validation import validate_parameter_constraints
 
 from .._validation import Count
-from ..nn.seeding import use_generator
 from ._base import BaseImageTransformer
 
-_PAPER_KERNEL, _PAPER_SIGMA = (3, 7), (1.1, 2.2)
+# Of the blur: width and height in pixels, and the range of standard deviations.
+_PAPER_KERNEL = (3, 7)
+_PAPER_SIGMA = (1.1, 2.2)
 
 
 class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type: ignore[call-arg]
@@ -24,12 +24,8 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
     As a step of a pipeline it transforms at prediction as well. To change the images in training
     only, pass the transform to `MoEClassifier(train_transform=...)`.
 
-    A transform that draws random numbers is called for one image after the other, so that each
-    image has a draw of its own: torchvision draws once per call. The draws come from
-    `random_state`, and torch's global generator stays untouched. This holds for what draws with
-    functions of torch, as all transforms of `torchvision.transforms.v2` do. It does not hold for
-    the generators of NumPy and Python, nor for layers such as `torch.nn.Dropout`: call `eval()` on
-    networks.
+    It must not draw random numbers: torchvision draws once for all images of a batch, from the
+    global generator of torch. Pass what draws as `train_transform`. Call `eval()` on networks.
 
     Parameters
     ----------
@@ -38,12 +34,8 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
         image independently of the others. For example a transform of `torchvision.transforms.v2`,
         a `Compose` of several, or a network that computes features.
 
-    random_state : int, RandomState instance or None, default=None
-        Determines the draws, in the order of the images. With an int every call of `transform`
-        draws the same.
-
     batch_size : int, default=256
-        Number of images passed to `func` at once if it draws nothing. It bounds the memory.
+        Number of images passed to `func` at once. It bounds the memory.
 
     device : str or torch.device, default="cpu"
         Where the tensors are; "auto" is a GPU where there is one. A network must already be
@@ -73,33 +65,21 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
     >>> X_new = ImageTransform(paper).fit_transform(X)
     >>> X_new.shape, X_new.dtype
     ((5, 3, 32, 32), dtype('float32'))
-
-    A random transform:
-
-    >>> X = np.arange(12, dtype=np.uint8).reshape(4, 1, 1, 3)
-    >>> ImageTransform(v2.RandomHorizontalFlip(), random_state=0).transform(X)[:, 0, 0]
-    array([[ 2,  1,  0],
-           [ 5,  4,  3],
-           [ 6,  7,  8],
-           [11, 10,  9]], dtype=uint8)
     """
 
     _parameter_constraints: ClassVar[dict] = {
         **BaseImageTransformer._parameter_constraints,
         "func": [callable],
-        "random_state": ["random_state"],
     }
 
     def __init__(
         self,
         func: Callable,
         *,
-        random_state: int | np.random.RandomState | None = None,
         batch_size: int = 256,
         device: str | torch.device = "cpu",
     ):
         self.func = func
-        self.random_state = random_state
         self.batch_size = batch_size
         self.device = device
 
@@ -140,86 +120,17 @@ class ImageTransform(BaseImageTransformer, auto_wrap_output_keys=None):  # type:
         return self._transform(self._check(X, reset=False))
 
     def _operation(self, X, device):
-        generators = [torch.Generator(name) for name in sorted({"cpu", device.type})]
-        start = [generator.get_state() for generator in generators]
-        random, shape = False, None
-
-        def call(x):
-            nonlocal shape
-            with use_generator(*generators):
-                result = self.func(x.clone())  # it may write into x, X must stay
+        def apply(x):
+            # It may write into its tensor, and X must stay.
+            result = self.func(x.clone())
             if not isinstance(result, torch.Tensor) or not result.ndim or len(result) != len(x):
                 raise ValueError(
                     f"func must return a tensor of as many rows as it is given, {len(x)}, got a "
                     f"{type(result).__name__} of shape {getattr(result, 'shape', None)}."
                 )
-            if shape not in (None, result.shape[1:]):
-                raise ValueError(
-                    f"func returned images of shape {tuple(shape)} and of "
-                    f"{tuple(result.shape[1:])}: one array needs one shape. Resize them in func."
-                )
-            shape = result.shape[1:]
             return result
 
-        def apply(x):
-            nonlocal random, shape
-            if not random:
-                result = call(x)
-                states = [generator.get_state() for generator in generators]
-                if all(map(torch.equal, states, start)):  # nothing was drawn
-                    return result
-                random, shape = True, None  # from here on, the images of this batch included
-                seed = self._draw_seed()
-                for generator in generators:
-                    generator.manual_seed(seed)
-            return torch.cat([call(image) for image in x.split(1)])
-
         return apply
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """Get the parameters, without those of `func`.
-
-        Parameters
-        ----------
-        deep : bool, default=True
-            Not used.
-
-        Returns
-        -------
-        params : dict
-            Names and values.
-        """
-        # Many transforms of torchvision have a `get_params`, too, which draws random numbers.
-        return super().get_params(deep=False)
-
-    def set_output(self, *, transform: str | None = None) -> "ImageTransform":
-        """Accept the default output only: images stay arrays, as no data frame can hold them.
-
-        Parameters
-        ----------
-        transform : {"default", "pandas", "polars"}, default=None
-            Only None and "default" are possible.
-
-        Returns
-        -------
-        self : object
-            The transformer.
-
-        Raises
-        ------
-        ValueError
-            If `transform` asks for a data frame.
-        """
-        if transform not in (None, "default"):
-            raise ValueError(
-                f"set_output(transform={transform!r}) asks for a data frame, which cannot hold "
-                "images. Call set_output only on the steps of the pipeline that return tables."
-            )
-        return self
-
-    def __sklearn_clone__(self):
-        """Copy `func`, which scikit-learn may take for an estimator because of `get_params`."""
-        return type(self)(**copy.deepcopy(self.get_params()))
 
     def __sklearn_tags__(self):
         """Say that fit may be left out."""
@@ -256,15 +167,17 @@ class RandomCropFlip:
         validate_parameter_constraints(
             self._parameter_constraints, vars(self), caller_name=type(self).__name__
         )
-        (n, c, h, w), device, p = x.shape, x.device, self.padding
-        shift = torch.randint(2 * p + 1, (2, n, 1), device=device)
+        n, n_channels, height, width = x.shape
+        pad, device = self.padding, x.device
+        shift = torch.randint(2 * pad + 1, (2, n, 1), device=device)
         mirror = torch.rand(n, 1, device=device) < 0.5
-        across = torch.arange(w, device=device)
-        rows = shift[0] + torch.arange(h, device=device)  # (n, h)
-        columns = shift[1] + torch.where(mirror, across.flip(0), across)  # (n, w)
-        padded = torch.nn.functional.pad(x, (p, p, p, p))
+        across = torch.arange(width, device=device)
+        # The rows (n, height) and columns (n, width) of the padded images that are kept.
+        rows = shift[0] + torch.arange(height, device=device)
+        columns = shift[1] + torch.where(mirror, across.flip(0), across)
+        padded = torch.nn.functional.pad(x, (pad, pad, pad, pad))
         samples = torch.arange(n, device=device)[:, None, None, None]
-        channels = torch.arange(c, device=device)[:, None, None]
+        channels = torch.arange(n_channels, device=device)[:, None, None]
         return padded[samples, channels, rows[:, None, :, None], columns[:, None, None, :]]
 
     def __repr__(self):
@@ -319,9 +232,9 @@ def paper_blur(x: torch.Tensor) -> torch.Tensor:
         )
     sigma = torch.empty(len(x), device=x.device).uniform_(*_PAPER_SIGMA)
     work = x if x.is_floating_point() else x.to(torch.float32)
-    (width, height), sigma = _PAPER_KERNEL, sigma.to(work.dtype)
+    width, height = _PAPER_KERNEL
     margins = [width // 2, width // 2, height // 2, height // 2]
-    result = torch.nn.functional.pad(work, margins, mode="reflect")
-    result = _smooth(result, width, sigma, 3, x.shape[3])
-    result = _smooth(result, height, sigma, 2, x.shape[2])
-    return result if x.is_floating_point() else result.round_().to(x.dtype)
+    padded = torch.nn.functional.pad(work, margins, mode="reflect")
+    sigma = sigma.to(work.dtype)
+    blurred = _smooth(_smooth(padded, width, sigma, 3, x.shape[3]), height, sigma, 2, x.shape[2])
+    return blurred if x.is_floating_point() else blurred.round_().to(x.dtype)

@@ -2,7 +2,6 @@
 
 import hashlib
 import pickle
-import sys
 import tarfile
 from functools import partial
 
@@ -55,15 +54,11 @@ def test_image_folder(folder):
     assert (test.target.tolist(), test.target_names.tolist()) == ([0, 2], ["ant", "bee", "cat"])
 
 
-def test_image_folder_options(folder, capsys, monkeypatch):
+def test_image_folder_options(folder):
     root, X = folder
     data, target = load_image_folder(root, return_X_y=True, max_per_class=1)
     np.testing.assert_array_equal(data, X[[2, 3, 1]])
     assert target.tolist() == [0, 1, 2]
-    assert not capsys.readouterr().err
-    monkeypatch.setitem(sys.modules, "ipykernel", object())  # in a notebook the bar is shown
-    load_image_folder(root, verbose=1)
-    assert "train: 100%" in capsys.readouterr().err
 
 
 def one_image(root, image, suffix, **options):
@@ -193,7 +188,7 @@ def test_cifar10_that_is_not_there_is_explained(archive, tmp_path, monkeypatch):
         OSError, match=r"not complete in .*elsewhere.*Pass download_if_missing=True"
     ):
         fetch_cifar10(download_if_missing=False)
-    raises(OSError, r"could not be downloaded from http.*refused.*Put cifar-10-", fetch_cifar10)
+    raises(OSError, r"refused.*could not be downloaded from http.*Put cifar-10-", fetch_cifar10)
     # A damaged archive is downloaded anew, so the message is the same.
     (home / "cifar10" / CIFAR10.filename).write_bytes(b"half of it")
     with pytest.raises(OSError, match=r"could not be downloaded .*or read images that you have"):

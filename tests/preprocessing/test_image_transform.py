@@ -10,7 +10,6 @@ from helpers import noise_images, raises, seeded
 from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
-from sklearn.pipeline import make_pipeline
 from sklearn.utils import estimator_checks, get_tags
 from sklearn.utils.validation import check_is_fitted
 from torchvision.transforms import v2
@@ -40,13 +39,12 @@ TRANSFORMS = [
     ImageTransform(CROP),
     ImageTransform(PAPER),
     ImageTransform(ROTATE),
-    ImageTransform(v2.GaussianBlur((3, 7), (1.1, 2.2)), random_state=0),
 ]
 FEATURES = [
     PatchKMeansFeatures(5, patch_size=3, n_patches=300, random_state=0),
     BackboneFeatures(NETWORK, random_state=0, device="cpu"),
 ]
-IDS = ["crop", "paper", "rotate", "blur", "kmeans", "backbone"]
+IDS = ["crop", "paper", "rotate", "kmeans", "backbone"]
 every_one = pytest.mark.parametrize("transformer", TRANSFORMS + FEATURES, ids=IDS)
 DTYPES = (np.uint8, np.float32, np.float64)
 images = partial(noise_images, n_samples=7, height=11, width=13)
@@ -71,45 +69,7 @@ def test_it_is_the_transform_of_torchvision(func):
         np.testing.assert_array_equal(X_new, expected)
 
 
-RANDOM = {
-    "flip": v2.RandomHorizontalFlip(),
-    "crop": v2.RandomCrop(8),  # has a get_params of its own
-    "choice": v2.RandomChoice([v2.RandomInvert(1.0), v2.RandomHorizontalFlip(1.0)]),
-    "noise": v2.Compose([FLOATS, v2.GaussianNoise()]),
-    "uniform": lambda x: x + torch.rand_like(x, dtype=torch.float32),
-}
-
-
-@pytest.mark.parametrize("name", RANDOM)
-def test_random_transforms(name):
-    X = images(n_samples=12)
-
-    def transformed(seed, batch_size=256):
-        return ImageTransform(RANDOM[name], random_state=seed, batch_size=batch_size).transform(X)
-
-    first = transformed(0)
-    np.testing.assert_array_equal(first, transformed(0))
-    np.testing.assert_array_equal(first, transformed(0, batch_size=5))
-    assert not np.array_equal(first, transformed(1))
-    # scikit-learn takes what has a method get_params for an estimator.
-    model = make_pipeline(ImageTransform(RANDOM[name], random_state=0), "passthrough")
-    copy = clone(model).set_params(imagetransform__batch_size=2)
-    assert copy[0].func is not model[0].func or name == "uniform"
-    assert model.get_params()["imagetransform__func"] is RANDOM[name]
-    np.testing.assert_array_equal(copy.fit_transform(X), first)
-
-
-def test_each_image_has_its_own_draw():
-    X = np.arange(200, dtype=np.uint8).reshape(100, 1, 1, 2)
-    flipped = ImageTransform(RANDOM["flip"], random_state=0).transform(X)
-    assert 30 < np.sum(flipped[:, 0, 0, 0] != X[:, 0, 0, 0]) < 70
-    state = np.random.RandomState(0)
-    transformer = ImageTransform(RANDOM["flip"], random_state=state).fit(X)  # fit draws nothing
-    np.testing.assert_array_equal(transformer.transform(X), flipped)
-    assert not np.array_equal(transformer.transform(X), flipped)
-
-
-def test_without_draws_images_come_in_batches():
+def test_images_come_in_batches():
     seen = []
 
     def double(x):
@@ -124,26 +84,7 @@ def test_without_draws_images_come_in_batches():
     np.testing.assert_array_equal(X_new, 2 * before)
 
 
-def test_draws_that_begin_late():
-    def noisy_if_bright(x):
-        bright = x.flatten(1).amax(dim=1) > 0.5
-        x[bright] += torch.randn(int(bright.sum()), *x.shape[1:]) if bright.any() else 0
-        return x
-
-    X = images(dtype=np.float32)
-    X[:4] *= 0.1
-    noisy = partial(ImageTransform, noisy_if_bright, random_state=0)
-    results = [noisy(batch_size=size).transform(X) for size in (1, 3, 4, 5, 7)]
-    for result in results:
-        np.testing.assert_array_equal(result, results[0])
-    np.testing.assert_array_equal(results[0][:4], X[:4])
-    assert not np.allclose(results[0][4:], X[4:])
-
-
-def test_results_of_one_shape_only():
-    resize = ImageTransform(v2.RandomResize(5, 50), random_state=0)
-    assert resize.transform(images(n_samples=1)).shape[0] == 1
-    raises(ValueError, "one array needs one shape", resize.transform, images())
+def test_what_is_no_tensor_of_as_many_rows_is_refused():
     for func, got in [
         (lambda x: x[:-1], r"Tensor of shape .*\[6, 3, 11, 13\]"),
         *((lambda x: x.numpy(), "ndarray of shape"), (lambda x: None, "NoneType")),
@@ -156,9 +97,6 @@ def test_results_of_one_shape_only():
 def test_it_needs_no_fit():
     transformer, X = ImageTransform(CROP), images()
     check_is_fitted(transformer)
-    for seed in (None, 0):
-        tags = get_tags(ImageTransform(CROP, random_state=seed))
-        assert tags.non_deterministic == (seed is None)
     transformer.transform(X)
     assert not hasattr(transformer, "n_features_in_")
     raises(ValueError, r"\(7, 11, 13\)", transformer.transform, X[:, 0])
@@ -167,12 +105,8 @@ def test_it_needs_no_fit():
         raises(ValueError, "'func' parameter of ImageTransform", method, X)
 
 
-def test_set_output_cannot_ask_for_frames():
+def test_images_stay_arrays():
     fitted = ImageTransform(abs).fit(images())
-    assert fitted.set_output(transform="default") is fitted
-    assert isinstance(fitted.set_output().transform(images()), np.ndarray)
-    for wrong in (fitted, make_pipeline(fitted, "passthrough")):
-        raises(ValueError, "asks for a data frame", wrong.set_output, transform="pandas")
     with config_context(transform_output="pandas"):
         assert isinstance(fitted.fit_transform(images()), np.ndarray)
 
@@ -227,7 +161,7 @@ def test_clone_repr_and_pickle(transformer):
     raises(ValueError, "'batch_size' parameter", clone(transformer).set_params(batch_size=0).fit, X)
 
 
-@pytest.mark.parametrize("transformer", FEATURES, ids=IDS[4:])
+@pytest.mark.parametrize("transformer", FEATURES, ids=IDS[3:])
 def test_features(transformer):
     raises(NotFittedError, "is not fitted", clone(transformer).transform, images())
     fitted = clone(transformer).fit(images())
@@ -256,7 +190,7 @@ VALUES += [(TWO.astype(bool), "uint8 in .* or floats, got bool")]
 VALUES += [(TWO.astype(int), r"got int64.*X\.astype\(np\.uint8\)"), (1j * TWO, "Complex data")]
 
 
-@pytest.mark.parametrize("transformer", [TRANSFORMS[0], *FEATURES], ids=["crop", *IDS[4:]])
+@pytest.mark.parametrize("transformer", [TRANSFORMS[0], *FEATURES], ids=["crop", *IDS[3:]])
 def test_what_is_no_images(transformer):
     name = type(transformer).__name__
     for shape, advice in SHAPES.items():
