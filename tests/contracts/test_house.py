@@ -1,0 +1,83 @@
+"""How large and how deep the library is: what was reached is the limit, and one per cent more."""
+
+import ast
+
+import numpy as np
+from house import FILES, ROOT, arrows, code_lines, n_public_names, room, tree, walk
+
+from sklearn_moe import MoEClassifier
+
+# The least of comments, the most of everything else. Of a table of 60 rows and 5 columns, by
+# default. Whoever makes one of these better lowers its limit.
+LIMITS = {
+    "lines of code outside paper": 15_117,
+    "lines of code of paper": 4_614,
+    "lines of code of tests": 16_120,
+    "lines of the largest file": 786,
+    "rooms": 23,
+    "arrows between rooms": 68,
+    "public names": 113,
+    "full-line comments per 100 lines of code": 1.9,
+    "ternaries per 100 lines of code": 3.8,
+    "assignments of several names per 100 lines of code": 4.8,
+    "files of a fit": 38,
+    "functions of a fit": 275,
+    "calls of a fit": 4_730,
+    "files of predict_proba": 19,
+    "functions of predict_proba": 41,
+}
+
+
+def sizes():
+    outside = [path for path in FILES if room(path) != "paper"]
+    tests = [path for path in (ROOT / "tests").rglob("*.py") if path.name != "mutation.py"]
+    tests = [path for path in tests if path.parent.name != "benchmarks"]
+    return {
+        "lines of code outside paper": code_lines(*outside),
+        "lines of code of paper": code_lines(*{*FILES} - {*outside}),
+        "lines of code of tests": code_lines(*tests),
+        "lines of the largest file": max(len(path.read_text().splitlines()) for path in outside),
+        "public names": n_public_names(),
+    }
+
+
+def plan():
+    found = arrows()
+    del found["__init__"]
+    return {"rooms": len(found), "arrows between rooms": sum(map(len, found.values()))}
+
+
+def style():
+    outside = [path for path in FILES if room(path) != "paper"]
+    lines = [line.lstrip() for path in outside for line in path.read_text().splitlines()]
+    nodes = [node for path in outside for node in ast.walk(tree(path))]
+    targets = [node.targets[0] for node in nodes if isinstance(node, ast.Assign)]
+    counts = {
+        "full-line comments": sum(line.startswith("#") for line in lines),
+        "ternaries": sum(isinstance(node, ast.IfExp) for node in nodes),
+        "assignments of several names": sum(isinstance(t, ast.Tuple) for t in targets),
+    }
+    n_lines = code_lines(*outside)
+    return {f"{n} per 100 lines of code": 100 * c / n_lines for n, c in counts.items()}
+
+
+def depth():
+    X = np.random.default_rng(0).normal(size=(60, 5)).astype(np.float32)
+    y = (X[:, 0] > 0).astype(int)
+    model = MoEClassifier(max_iter=1, random_state=0).fit(X, y)
+    model.predict_proba(X)
+    files, functions, calls = walk(lambda: MoEClassifier(max_iter=1, random_state=0).fit(X, y))
+    fit = {"files of a fit": files, "functions of a fit": functions, "calls of a fit": calls}
+    files, functions, _ = walk(lambda: model.predict_proba(X))
+    return fit | {"files of predict_proba": files, "functions of predict_proba": functions}
+
+
+def test_the_library_grows_by_no_more_than_one_per_cent():
+    found = sizes() | plan() | style() | depth()
+    assert found.keys() == LIMITS.keys()
+    grown = {
+        name: f"{found[name]:.4g}, {limit} was reached"
+        for name, limit in LIMITS.items()
+        if (found[name] < 0.99 * limit if "comments" in name else found[name] > 1.01 * limit)
+    }
+    assert not grown, grown
