@@ -39,12 +39,12 @@ def draw(n=80, n_columns=4, seed=0):
 
 
 @pytest.mark.parametrize(
-    ("load", "max_iter"), [(load_digits, 20), (load_wine, 20), (load_iris, 300)]
+    ("load", "max_iter"), [(load_digits, 10), (load_wine, 20), (load_iris, 100)]
 )
 def test_raw_columns_are_as_good_as_scaled_ones(load, max_iter):
-    X, y = (array[:600] for array in load(return_X_y=True))
+    X, y = (array[:400] for array in load(return_X_y=True))
     X, X_test, y, y_test = train_test_split(X, y, stratify=y, random_state=0)
-    clf = MoEClassifier(max_iter=max_iter, random_state=0).fit(X, y)
+    clf = MoEClassifier(9, max_iter=max_iter, random_state=0).fit(X, y)
     scaled = make_pipeline(StandardScaler(), clone(clf)).fit(X, y)
     assert clf.score(X_test, y_test) == pytest.approx(scaled.score(X_test, y_test), abs=0.02)
     assert clf.score(X_test, y_test) > 0.93
@@ -63,9 +63,9 @@ def test_units_of_columns_do_not_matter(model):
 
 
 def test_columns_of_two_values_are_learned_however_few_rows_differ():
-    X = np.random.default_rng(0).integers(2, size=(600, 2))
+    X = np.random.default_rng(0).integers(2, size=(300, 2))
     for model, y in ((MoEClassifier, X.sum(1) == 1), (MoERegressor, X.all(1))):
-        assert model(random_state=0).fit(X, y.astype(int)).score(X, y.astype(int)) > 0.95
+        assert model(3, max_iter=50, random_state=0).fit(X, y.astype(int)).score(X, y.astype(int)) > 0.95
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def draw_frame(n=120, seed=0):
 
 def test_a_frame_from_end_to_end():
     (X, y), (X_test, y_test) = draw_frame(300), draw_frame(seed=1)
-    clf = make(max_iter=40).fit(X, y)
+    clf = make(n_experts=3, max_iter=20).fit(X, y)
     assert list(clf.feature_names_in_) == ["weight", "color", "size", "count"]
     assert clf.n_features_in_ == 4
     assert clf.input_shape_ == (4,)
@@ -138,7 +138,7 @@ def test_a_frame_from_end_to_end():
         make().partial_fit(X[:150], y[:150], classes=["no", "yes"]).partial_fit(X[150:], y[150:])
     )
     assert (parts.predict_proba(X_test).shape, parts.n_iter_) == ((120, 2), 2)
-    reg = make(MoERegressor, max_iter=40).fit(X, y == "yes")
+    reg = make(MoERegressor, n_experts=3, max_iter=20).fit(X, y == "yes")
     assert reg.score(X_test, y_test == "yes") > 0.5
 
 
@@ -311,7 +311,7 @@ def test_out_of_bag_predictions_are_those_of_experts_that_saw_less(model):
 def test_out_of_bag_errors_are_honest(model):
     (X, _), (X_test, _) = draw(200), draw(1000, seed=1)
     y, y_test = np.random.default_rng(2).integers(2, size=200), np.arange(1000) % 2
-    fitted = model(max_iter=150, tol=None, random_state=0).fit(X, y)  # all of it is noise
+    fitted = model(max_iter=50, tol=None, random_state=0).fit(X, y)  # all of it is noise
     found = predictions(fitted, X), predictions(fitted, X_test), getattr(fitted, OOB[model])
     answers = zip((y, y_test, y), (p.reshape(len(p), -1)[:, -1] for p in found), strict=True)
     seen, unseen, out_of_bag = (np.mean((t - p) ** 2) for t, p in answers)
@@ -319,7 +319,7 @@ def test_out_of_bag_errors_are_honest(model):
 
 
 NAMES = {"PCA": PCA, "SelectKBest": SelectKBest, "f_regression": f_regression}
-SMALL = {"n_experts": 12, "expert_width": 32, "max_iter": 300, "random_state": 0}
+SMALL = {"n_experts": 12, "expert_width": 16, "max_iter": 100, "random_state": 0}
 
 
 def draw_wide(kind):
@@ -357,7 +357,7 @@ def test_a_wide_table_of_which_little_was_learned_is_told(kind, early_stopping):
     assert ("PCA" in reducer) == (kind in ("labels", "several numbers"))
     better = make_pipeline(eval(reducer, NAMES), clone(moe))  # what it says is code that runs
     assert not on_width(better, X, y)
-    blind = model(**SMALL | {"max_iter": 20, "expert": "mlp"}, early_stopping=False)
+    blind = model(**SMALL | {"max_iter": 10, "expert": "mlp"}, early_stopping=False)
     assert not on_width(blind, X, y)
 
 
