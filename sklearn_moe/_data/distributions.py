@@ -5,9 +5,12 @@ from scipy import stats
 
 from .._validation import check_named
 
-_HALVINGS = 45  # of the range that a quantile lies in
-_LEAST_MEAN = 1e-9  # of a count: nothing is impossible
-_ROUNDED = 1e-6  # of a count, which is divided by a unit and multiplied again
+# Of the range that a quantile lies in: as many as a float64 has digits that count.
+_HALVINGS = 45
+# The mean of a count is no less: nothing is impossible.
+_LEAST_MEAN = 1e-9
+# A count is divided by a unit and multiplied again, which rounds by less.
+_ROUNDING = 1e-6
 
 
 def check_quantiles(q):
@@ -20,10 +23,13 @@ def check_quantiles(q):
 
 def find_quantiles(share_below, q, low, high):
     """Return where a distribution function reaches q, between bounds, (n_samples, n_quantiles)."""
-    for _ in range(0 if np.array_equal(low, high) else _HALVINGS):
+    if np.array_equal(low, high):
+        return high
+    for _ in range(_HALVINGS):
         middle = (low + high) / 2
         is_low = share_below(middle) < q
-        low, high = np.where(is_low, middle, low), np.where(is_low, high, middle)
+        low = np.where(is_low, middle, low)
+        high = np.where(is_low, high, middle)
     return high
 
 
@@ -50,7 +56,7 @@ class Counts:
 
     def cdf(self, y, means, dispersion):
         """Return the probabilities of at most y."""
-        return stats.nbinom.cdf(np.floor(y * self.unit + _ROUNDED), *self._of(means, dispersion))
+        return stats.nbinom.cdf(np.floor(y * self.unit + _ROUNDING), *self._of(means, dispersion))
 
     def ppf(self, q, means, dispersion):
         """Return the least counts that are reached with probability q."""

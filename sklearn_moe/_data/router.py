@@ -7,20 +7,25 @@ import torch
 from scipy.optimize import minimize
 from scipy.special import softmax
 
-N_FOLDS = 5  # each as large as what is hidden from one of five networks
+# Each fold is as large as what is hidden from one of five networks.
+N_FOLDS = 5
 # Of the squared slopes, in sums of losses over rows. One after the other is tried, the strongest
 # first, as long as rows of other folds are predicted better.
 _PENALTIES = (300.0, 30.0, 3.0, 0.3)
 _MAX_ITER = 100
-_NEVER = -40.0  # score of a kind without weight
+# The score of a kind without weight.
+_NEVER = -40.0
 
 
 class Weights(NamedTuple):
     """Scores of the kinds of experts: `features @ slopes.T + intercept`, before the softmax."""
 
-    slopes: np.ndarray  # (n_kinds, n_features)
-    intercept: np.ndarray  # (n_kinds,)
-    unseen: np.ndarray | None = None  # (n_rows, n_kinds), gates by weights of the other folds
+    # (n_kinds, n_features)
+    slopes: np.ndarray
+    # (n_kinds,)
+    intercept: np.ndarray
+    # The gates of each row by weights of the other folds, (n_rows, n_kinds).
+    unseen: np.ndarray | None = None
 
     def gates(self, features):
         """Return the weight of each kind for each row, (n_rows, n_kinds)."""
@@ -56,24 +61,26 @@ def fit_router(values, losses, weight, features, folds, lines=()):
     every = np.ones((1, len(weight)), dtype=bool)
     unseen = folds % N_FOLDS == np.arange(N_FOLDS)[:, np.newaxis]
     unseen = unseen[unseen.any(1) & ~unseen.all(1)]
-    (constant,) = fit.minimize(every)
+    constant = fit.minimize(every)[0]
     simplest = _line_or(constant, lines, fit, every)
     if fit.n_kinds == 1 or not features.shape[1] or not len(unseen):
         return simplest
-    found = best = constants = fit.minimize(~unseen)
-    least = first = fit.losses(found, unseen)
-    weight, penalty = fit.weight[np.nonzero(unseen)[1]], None
+    constants = fit.minimize(~unseen)
+    first = fit.losses(constants, unseen)
+    weight = fit.weight[np.nonzero(unseen)[1]]
+    penalty, least, best, sloped = None, first, constants, constants
     for tried in _PENALTIES:
-        found = fit.minimize(~unseen, tried, found)
-        losses = fit.losses(found, unseen)
+        sloped = fit.minimize(~unseen, tried, sloped)
+        losses = fit.losses(sloped, unseen)
         if not weight @ losses < weight @ least:
             break
-        least, penalty, best = losses, tried, found
+        penalty, least, best = tried, losses, sloped
     # As many slopes as columns gain something by chance.
     if penalty is not None and is_clearly_positive(first - least, weight):
-        (chosen,) = fit.minimize(every, penalty, [constant])
+        chosen = fit.minimize(every, penalty, [constant])[0]
     else:
-        chosen, best = simplest, constants
+        chosen = simplest
+        best = constants
     gates = chosen.gates(fit.features)
     for w, part in zip(best, unseen, strict=True):
         gates[part] = w.gates(fit.features[part])
@@ -110,8 +117,10 @@ class _Fit:
     """
 
     def __init__(self, values, losses, weight, features):
-        self.values, self.loss_of = torch.as_tensor(values), losses
-        self.weight, self.features = weight, features
+        self.values = torch.as_tensor(values)
+        self.loss_of = losses
+        self.weight = weight
+        self.features = features
         self.n_kinds = self.values.shape[1]
 
     def losses(self, weights, parts):
@@ -124,11 +133,15 @@ class _Fit:
 
     def minimize(self, parts, penalty=None, starts=None):
         """Return the weights with the least loss on each part; without penalty, constant ones."""
-        columns = self.features[:, : 0 if penalty is None else None]
+        columns = self.features
+        if penalty is None:
+            columns = columns[:, :0]
+            penalty = 0
         x = torch.from_numpy(np.pad(columns, [(0, 0), (0, 1)], constant_values=1))
         rows = torch.arange(len(x)).repeat(len(parts))
         weight = torch.from_numpy(parts * self.weight)
-        weight, of_slopes = weight / weight.sum(1, True), (penalty or 0) / 2 / weight.sum(1)
+        of_slopes = penalty / 2 / weight.sum(1)
+        weight = weight / weight.sum(1, True)
 
         @torch.enable_grad()
         def loss(flat):
@@ -138,15 +151,16 @@ class _Fit:
             losses = (self.loss_of(mixed.flatten(0, 1), rows).reshape(weight.shape) * weight).sum(1)
             squares = theta[..., :-1].square().sum((1, 2))
             value = (losses + of_slopes * squares).sum()
-            (gradient,) = torch.autograd.grad(value, theta)
+            gradient = torch.autograd.grad(value, theta)[0]
             return value.item(), gradient.numpy().ravel()
 
         theta = np.zeros((len(parts), self.n_kinds, x.shape[1]))
         for one, start in zip(theta, starts or (), strict=False):
-            one[:, :-1], one[:, -1] = start.slopes, start.intercept
+            one[:, :-1] = start.slopes
+            one[:, -1] = start.intercept
         options = {"maxiter": _MAX_ITER}
-        found = minimize(loss, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
-        theta = found.x.reshape(theta.shape)
+        result = minimize(loss, theta.ravel(), jac=True, method="L-BFGS-B", options=options)
+        theta = result.x.reshape(theta.shape)
         slopes = np.zeros((len(parts), self.n_kinds, self.features.shape[1]))
         slopes[..., : columns.shape[1]] = theta[..., :-1]
         return [Weights(*one) for one in zip(slopes, theta[..., -1], strict=True)]

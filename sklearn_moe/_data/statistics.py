@@ -14,13 +14,23 @@ from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
 from .rows import _SLICE, draw_rows, row_slices, select
 
-ENOUGH_ROWS = 1000  # by which columns, and y, are known
-_MOST_NUMBERS = 2**24  # in them, however few rows that is
-_SAMPLE = 4000  # rows, drawn at random, that tell which values are far
-_BLOCK = 2**13  # numbers of them that are sorted at a time
-_TAIL = 0.05  # of the values on either side, which may be far
-_TINY = 1e-130  # squares of such numbers, or of their differences, may be 0
-_FAR = 5.0  # times the distance between the tails, beyond them: 18 deviations of normal values
+# Columns, and y, are known by so many rows, or by fewer rows of so many numbers.
+_ENOUGH_ROWS = 1000
+_ENOUGH_NUMBERS = 2**24
+# Rows, drawn at random, that tell which values are far, and how many numbers are sorted at a time.
+_ROWS_LOOKED_AT = 4000
+_NUMBERS_SORTED = 2**13
+# The share of values on either side that may be far. These are beyond the others by five times the
+# distance between the tails: by 18 deviations of normal values.
+_TAIL = 0.05
+_TAIL_DISTANCES = 5.0
+# Squares of such numbers, or of their differences, may be 0.
+_TINY = 1e-130
+# Pieces of all columns together, of one column, and of all of a wide table.
+_PIECES = 160
+_LEAST_PIECES = 16
+_MOST_PIECES = 48
+_PIECES_OF_WIDE = 2000
 
 
 def describe_columns(X, weight, categorical=()):
@@ -73,10 +83,6 @@ def describe_columns(X, weight, categorical=()):
     return FeatureStatistics(**{name: tuple(v.tolist()) for name, v in columns.items()})
 
 
-# Pieces of all columns together, of one column, and of all of a wide table.
-_PIECES, _FEW_PIECES, _MANY_PIECES, _MOST_PIECES = 160, 16, 48, 2000
-
-
 def find_knots(X, weight, statistics):
     """Return the statistics with knots, between which each column is divided into pieces.
 
@@ -89,11 +95,9 @@ def find_knots(X, weight, statistics):
     weight : ndarray of shape (n_samples,)
     statistics : FeatureStatistics
     """
-    if X.shape[0] > _SAMPLE:
-        rows = draw_rows(X.shape[0], _SAMPLE)
-        X, weight = select(X, rows), weight[rows]
-    X = X.tocsc() if issparse(X) else X[:]
-    values_of = {}  # places in `numeric`, with the values and the sums of weights up to them
+    X, weight = _some_rows(X, weight, _ROWS_LOOKED_AT)
+    # By places in `numeric`: the distinct values, and the sums of weights up to each.
+    values_of = {}
     units = zip(statistics.numeric, statistics.center, statistics.scale, strict=True)
     for place, (column, center, scale) in enumerate(units):
         values = X[:, [column]].toarray()[:, 0] if issparse(X) else X[:, column]
@@ -103,28 +107,40 @@ def find_knots(X, weight, statistics):
         if len(values) > 2:
             values_of[place] = values, np.cumsum(np.bincount(places, weight[known]))
     n_columns = max(1, len(values_of))
-    n_pieces = min(max(_PIECES // n_columns, _FEW_PIECES), _MANY_PIECES)
-    n_pieces = max(min(n_pieces, _MOST_PIECES // n_columns), 2)
-    knots, shares = [()] * len(statistics.numeric), np.linspace(0, 1, n_pieces + 1)
+    n_pieces = min(max(_PIECES // n_columns, _LEAST_PIECES), _MOST_PIECES)
+    n_pieces = max(min(n_pieces, _PIECES_OF_WIDE // n_columns), 2)
+    shares = np.linspace(0, 1, n_pieces + 1)
+    knots = [()] * len(statistics.numeric)
     for place, (values, total) in values_of.items():
         # The lowest values that reach these shares of the weight, whatever was lost in sums.
-        found = np.unique(np.searchsorted(total, shares * total[-1] * (1 - 1e-9)))
-        knots[place] = tuple(values[found].tolist()) if len(found) > 2 else ()
+        chosen = np.unique(np.searchsorted(total, shares * total[-1] * (1 - 1e-9)))
+        if len(chosen) > 2:
+            knots[place] = tuple(values[chosen].tolist())
     return statistics._replace(knots=tuple(knots))
+
+
+def _some_rows(X, weight, n_rows):
+    """Return at most so many rows, the same ones in every call, in a form with fast columns."""
+    if X.shape[0] > n_rows:
+        rows = draw_rows(X.shape[0], n_rows)
+        X, weight = select(X, rows), weight[rows]
+    return X.tocsc() if issparse(X) else X[:], weight
 
 
 class FirstRows(NamedTuple):
     """Rows by which some columns are measured, until there are enough of them."""
 
-    columns: np.ndarray  # their indices
-    rows: Any  # (n_rows, n_columns), an array or CSR matrix
-    weight: np.ndarray  # (n_rows,)
+    # The indices of the columns.
+    columns: np.ndarray
+    # An array or CSR matrix of shape (n_rows, n_columns).
+    rows: Any
+    weight: np.ndarray
 
     @classmethod
     def of(cls, columns, rows, weight):
         """Return a copy of rows of an array, IndexedView or matrix; None if these are enough."""
         size = rows.nnz if issparse(rows) else math.prod(rows.shape)
-        if rows.shape[0] >= ENOUGH_ROWS or size > _MOST_NUMBERS:
+        if rows.shape[0] >= _ENOUGH_ROWS or size > _ENOUGH_NUMBERS:
             return None
         return cls(columns, rows if issparse(rows) else np.array(rows[:]), weight)
 
@@ -156,14 +172,16 @@ def measure_further(units, first, X, weight, measure):
     columns = np.flatnonzero(np.isinf(units[1])) if first is None else first.columns
     if not len(columns):
         return units, None
-    parts = [X] if issparse(X) else (X[part] for part in row_slices(X))
-    parts = [part[:, columns] for part in parts]
-    rows = parts[0] if issparse(X) else np.concatenate(parts, dtype=np.float64)
+    if issparse(X):
+        rows = X[:, columns]
+    else:
+        parts = [X[part][:, columns] for part in row_slices(X)]
+        rows = np.concatenate(parts, dtype=np.float64)
     if first is None:
-        values, center = rows, units[0, columns]
-        if issparse(X):
-            values = np.array(min_max_axis(rows, axis=0))
-        begins = ((values < center) | (values > center)).any(axis=0)  # not by NaN
+        values = np.array(min_max_axis(rows, axis=0)) if issparse(X) else rows
+        # A column does not begin to vary by NaN, which is neither less nor more.
+        center = units[0, columns]
+        begins = ((values < center) | (values > center)).any(axis=0)
         if not begins.any():
             return units, None
         columns, rows = columns[begins], rows[:, begins]
@@ -178,11 +196,12 @@ def measure_further(units, first, X, weight, measure):
 
 def describe_further(columns, first, X, weight):
     """Return the `FeatureStatistics` after more rows, and the first rows, by `measure_further`."""
-    units, numeric = np.ones((3, X.shape[1])), [*columns.numeric]
-    units[:, numeric] = columns.center, columns.scale, columns.missing
-    found, first = measure_further(units, first, X, weight, _measure)
-    if found is not units:
-        center, scale, missing = map(tuple, found[:, numeric].tolist())
+    numeric = [*columns.numeric]
+    before = np.ones((3, X.shape[1]))
+    before[:, numeric] = columns.center, columns.scale, columns.missing
+    units, first = measure_further(before, first, X, weight, _measure)
+    if units is not before:
+        center, scale, missing = map(tuple, units[:, numeric].tolist())
         columns = columns._replace(center=center, scale=scale, missing=missing)
     return columns, first
 
@@ -200,13 +219,10 @@ def _find_bounds(X, weight):
     quantiles are those of the other values. Quantiles are by weight; of a large table, those of
     some rows.
     """
-    n_rows = min(_SAMPLE, max(1000, _SLICE // X.shape[1]))
-    if X.shape[0] > n_rows:
-        rows = draw_rows(X.shape[0], n_rows)
-        X, weight = select(X, rows), weight[rows]
-    X = X.tocsc() if issparse(X) else X[:]
+    n_rows = min(_ROWS_LOOKED_AT, max(1000, _SLICE // X.shape[1]))
+    X, weight = _some_rows(X, weight, n_rows)
     bounds = np.empty((2, X.shape[1]))
-    for columns in gen_batches(X.shape[1], max(1, _BLOCK // X.shape[0])):
+    for columns in gen_batches(X.shape[1], max(1, _NUMBERS_SORTED // X.shape[0])):
         part = X[:, columns]
         part = np.array(part.toarray() if issparse(part) else part, dtype=np.float64)
         low, high = _tails(part, weight)
@@ -216,16 +232,18 @@ def _find_bounds(X, weight):
             tails = _tails(rest, weight)
             low[narrow] = np.fmin(low[narrow], tails[0])
             high[narrow] = np.fmax(high[narrow], tails[1])
-        reach = _FAR * (high - low)
-        some = reach > 0  # not NaN
-        bounds[0, columns] = np.where(some, low - reach, -np.inf)
-        bounds[1, columns] = np.where(some, high + reach, np.inf)
+        reach = _TAIL_DISTANCES * (high - low)
+        # Columns of one value, or of NaN, have no bounds.
+        is_bounded = reach > 0
+        bounds[0, columns] = np.where(is_bounded, low - reach, -np.inf)
+        bounds[1, columns] = np.where(is_bounded, high + reach, np.inf)
     return bounds
 
 
 def _tails(part, weight):
     """Return the quantiles of .05 and .95 of each column, by weight; NaN of a column of NaN."""
-    order = np.argsort(part, axis=0)  # NaN last
+    # NaN comes last.
+    order = np.argsort(part, axis=0)
     part = np.take_along_axis(part, order, axis=0)
     sums = np.cumsum(np.where(np.isnan(part), 0, weight[order]), axis=0)
     indices = ((sums < share * sums[-1]).sum(axis=0) for share in (_TAIL, 1 - _TAIL))
@@ -240,11 +258,15 @@ def _moments(X, weight, bounds=None, unit=1.0):
     maximum 0; one of which some values are NaN has missing ones.
     """
     n_columns = X.shape[1]
-    total, mean, squares = (np.zeros(n_columns) for _ in range(3))
-    low, high = np.full(n_columns, np.inf), np.full(n_columns, -np.inf)
+    total = np.zeros(n_columns)
+    mean = np.zeros(n_columns)
+    squares = np.zeros(n_columns)
+    low = np.full(n_columns, np.inf)
+    high = np.full(n_columns, -np.inf)
     missing = np.zeros(n_columns, dtype=bool)
     for rows in row_slices(X):
-        part = np.array(X[rows], dtype=np.float64)  # a copy
+        # A copy, which is changed below.
+        part = np.array(X[rows], dtype=np.float64)
         w = np.asarray(weight[rows], dtype=np.float64)
         absent = np.isnan(part)
         missing |= absent.any(axis=0)
@@ -257,7 +279,8 @@ def _moments(X, weight, bounds=None, unit=1.0):
             present = w @ ~absent
             part = np.where(absent, 0, part)
         else:
-            low, high = np.minimum(low, part.min(axis=0)), np.maximum(high, part.max(axis=0))
+            low = np.minimum(low, part.min(axis=0))
+            high = np.maximum(high, part.max(axis=0))
             present = np.full(n_columns, w.sum())
         # Slices are merged about their own means: squares about 0 would cancel out.
         known = np.where(present > 0, present, 1)
@@ -265,7 +288,8 @@ def _moments(X, weight, bounds=None, unit=1.0):
         part -= slice_mean
         if absent.any():
             part[absent] = 0
-        step, both = slice_mean - mean, np.where(total + present > 0, total + present, 1)
+        step = slice_mean - mean
+        both = np.where(total + present > 0, total + present, 1)
         squares += w @ np.square(part, out=part) + step**2 * total * present / both
         mean += step * present / both
         total += present
@@ -280,7 +304,8 @@ def _sparse_moments(X, weight, bounds=None, unit=1.0):
     if bounds is not None:
         X = X.copy()
         far = (X.data < bounds[0][X.indices]) | (X.data > bounds[1][X.indices])
-        X.data[far] = np.nan  # is left out by scikit-learn
+        # NaN is left out by scikit-learn.
+        X.data[far] = np.nan
         X.data /= unit[X.indices]
     weight = weight.astype(np.float64)
     mean, variance = mean_variance_axis(X, axis=0, weights=weight)
@@ -299,11 +324,12 @@ def describe_channels(X, weight):
     """
     # Of each image first, (n_samples, n_channels): slices do not matter, and squares about the
     # means do not cancel out, as E[x^2] - E[x]^2 would.
-    mean, variance, low, high = (np.empty(X.shape[:2]) for _ in range(4))
+    mean, variance, low, high = np.empty((4, *X.shape[:2]))
     for rows in row_slices(X):
         part = X[rows].astype(np.float64, order="C")
         mean[rows] = part.mean(axis=(2, 3))
-        low[rows], high[rows] = part.min(axis=(2, 3)), part.max(axis=(2, 3))
+        low[rows] = part.min(axis=(2, 3))
+        high[rows] = part.max(axis=(2, 3))
         part -= mean[rows, :, np.newaxis, np.newaxis]
         variance[rows] = np.square(part, out=part).mean(axis=(2, 3))
     # All images have as many pixels: within plus between.
@@ -311,10 +337,11 @@ def describe_channels(X, weight):
     between = np.average(np.square(mean - center), axis=0, weights=weight)
     std = np.sqrt(np.average(variance, axis=0, weights=weight) + between)
     refuse_overflow("X", std)
-    std[low.min(axis=0) == high.max(axis=0)] = 0  # whatever rounding of the mean left over
-    unit = 255 if X.dtype == np.uint8 else 1
-    mean, std = center / unit, std / unit
-    return ChannelStatistics(tuple(mean.tolist()), tuple(np.where(std > 0, std, 1).tolist()))
+    # Rounding of the mean may have left something over.
+    std[low.min(axis=0) == high.max(axis=0)] = 0
+    if X.dtype == np.uint8:
+        center, std = center / 255, std / 255
+    return ChannelStatistics(tuple(center.tolist()), tuple(np.where(std > 0, std, 1).tolist()))
 
 
 # Ten restarts keep k-means a fair baseline: a single start may end in a poor optimum.

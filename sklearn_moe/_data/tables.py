@@ -123,7 +123,10 @@ class Column:
     """
 
     def __init__(self, X, place, name, kind):
-        self.X, self.place, self.name, self.kind = X, place, name, kind
+        self.X = X
+        self.place = place
+        self.name = name
+        self.kind = kind
         self.label = str(name) if is_frame(X) else f"x{place}"
 
     @cached_property
@@ -240,10 +243,10 @@ class Table:
         if not self.is_frame:
             self.names = range(self.X.shape[1])
             self.kinds = [""] * len(self.names)
-        elif hasattr(X, "dtypes"):
-            self.names, self.kinds = list(X.columns), [str(kind).lower() for kind in X.dtypes]
-        else:  # Arrow
-            self.names, self.kinds = X.schema.names, [str(kind).lower() for kind in X.schema.types]
+        else:
+            is_arrow = not hasattr(X, "dtypes")
+            self.names = X.schema.names if is_arrow else list(X.columns)
+            self.kinds = [str(kind).lower() for kind in (X.schema.types if is_arrow else X.dtypes)]
 
     def __len__(self):
         return len(self.names)
@@ -297,7 +300,9 @@ class Table:
             If a column holds dates, or anything else that is no number.
         """
         coded = {} if categories is None else categories.encode(self)
-        columns, kept, trained = [], [np.float32], [np.float32]
+        columns = []
+        kept = [np.float32]
+        trained = [np.float32]
         for place in range(len(self)):
             values = coded.get(place)
             if values is None:
@@ -342,7 +347,9 @@ class Categories:
         self.in_frame = table.is_frame
         self.as_objects = self.in_frame or table.X.dtype == object
         self.names = [table.names[place] for place in self.columns]
-        self.encoders, self.values, self.codes = [], [], []
+        self.encoders = []
+        self.values = []
+        self.codes = []
         for place, name in zip(self.columns, self.names, strict=True):
             column = self._objects(table[place])
             encoder = OrdinalEncoder(
@@ -391,10 +398,12 @@ class Categories:
 
     def _warn_of_unknown(self, i, values, n_rows):
         """Warn if most of the values of a column are not known, given those without a code."""
-        n_known, values = n_rows - len(values), values[~is_missing(values)]
+        n_known = n_rows - len(values)
+        values = values[~is_missing(values)]
         if len(values) <= n_known:
             return
-        got, seen = values[:1].tolist()[0], self.values[i][0]
+        got = values[:1].tolist()[0]
+        seen = self.values[i][0]
         if isinstance(got, str) != isinstance(seen, str) or len(values) >= _MANY_UNKNOWN:
             warn(
                 f"Column {self.names[i]!r} of X: {len(values)} of {len(values) + n_known} values "

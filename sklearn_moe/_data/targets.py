@@ -116,15 +116,18 @@ class NumberTarget:
     kind = "regression"
 
     def __init__(self, y, weight, chunk_weight=None):
-        self.is_column, self.n_targets, self.first = y.ndim == 1, math.prod(y.shape[1:]), None
+        self.is_column = y.ndim == 1
+        self.n_targets = math.prod(y.shape[1:])
+        self.first = None
         y = self._as_columns(y)
         self._set(*self._measure(y, weight))
         if chunk_weight is not None:
             self.first = FirstRows.of(np.arange(self.n_targets), y, chunk_weight)
 
     def _set(self, mean, scale):
+        self.mean = mean
+        self.varies = np.isfinite(scale)
         # A constant target has the scale 1.
-        self.mean, self.varies = mean, np.isfinite(scale)
         self.scale = np.where(self.varies, scale, 1.0)
 
     def _as_columns(self, y):
@@ -141,11 +144,10 @@ class NumberTarget:
 
     def updated(self, y, weight):
         """Return what y means once these samples are trained on, too; see `measure_further`."""
-        twin, units = copy.copy(self), np.array([self.mean, self.scale])
-        units[1, ~self.varies] = np.inf
-        units, twin.first = measure_further(
-            units, self.first, self._as_columns(y), weight, self._measure
-        )
+        twin = copy.copy(self)
+        units = np.array([self.mean, np.where(self.varies, self.scale, np.inf)])
+        y = self._as_columns(y)
+        units, twin.first = measure_further(units, self.first, y, weight, self._measure)
         twin._set(*units)
         return twin
 
@@ -174,7 +176,8 @@ class NumberTarget:
         y : ndarray of shape (n_samples, n_outputs)
         weight : ndarray of shape (n_samples,)
         """
-        weight = weight.astype(np.float64)  # NumPy 1 divides by a float64 in float32
+        # NumPy 1 would divide float32 by a float64 in float32.
+        weight = weight.astype(np.float64)
         weight /= weight.sum()
         with np.errstate(over="ignore", invalid="ignore"):
             # A mean that is large beside the differences is rounded: it is taken of these.
@@ -205,7 +208,8 @@ class RateTarget(NumberTarget):
 
     def updated(self, y, weight):
         """Return what y means once these samples are trained on, too."""
-        are_counts, twin = _are_counts(y), super().updated(y, weight)
+        are_counts = _are_counts(y)
+        twin = super().updated(y, weight)
         twin.is_count = self.is_count and are_counts
         return twin
 

@@ -84,11 +84,13 @@ def unit_of(weight):
     Whole weights are numbers of samples, in units of their greatest common divisor. Of others
     (sum w)^2 / sum w^2 is the number, Kish's effective size.
     """
-    weight, largest = weight[weight > 0], weight.max()
+    weight = weight[weight > 0]
+    largest = weight.max()
     whole = np.rint(weight)
     if largest < 2**53 and np.allclose(weight, whole, rtol=1e-12, atol=0):
         return float(np.gcd.reduce(whole.astype(np.int64)))
-    share = weight / largest  # squares of tiny weights would be 0
+    # Squares of tiny weights would be 0.
+    share = weight / largest
     return largest * (share @ share) / share.sum()
 
 
@@ -427,39 +429,41 @@ def _check_weight(y, sample_weight, class_weight, classes):
 
 def _weigh_classes(y, class_weight, classes):
     """Return the weight that each sample has by its class, or by each of its labels."""
-    is_dict, n_columns = isinstance(class_weight, dict), math.prod(y.shape[1:])
-    by_column = [class_weight] if is_dict else class_weight
-    fits = is_dict == (y.ndim == 1) and len(by_column) == n_columns
+    by_column = class_weight if isinstance(class_weight, list) else [class_weight]
+    columns = y.reshape(len(y), -1).T
+    fits = isinstance(class_weight, dict) == (y.ndim == 1) and len(by_column) == len(columns)
     if not (fits and all(isinstance(by_class, dict) for by_class in by_column)):
         raise ValueError(
             f"class_weight={class_weight!r} does not fit y of shape {y.shape}. Pass a dict for "
             "classes, a list with one dict per column for several labels, or 'balanced'."
         )
     weight = np.ones(len(y))
-    for column, by_class in zip(y.reshape(len(y), -1).T, by_column, strict=True):
+    for column, by_class in zip(columns, by_column, strict=True):
         for label, value in by_class.items():
             if not (isinstance(value, Real) and 0 <= value < np.inf):
                 raise ValueError(
                     f"class_weight gives {label!r} the weight {value!r}. Weights must be finite "
                     "numbers that are not negative."
                 )
-        labels = known = np.unique(column).tolist()
-        if y.ndim > 1 or classes is not None:  # of which a chunk may hold some
-            known = [0, 1] if y.ndim > 1 else classes.tolist()
+        labels, codes = np.unique(column, return_inverse=True)
+        labels = labels.tolist()
+        # A chunk, or a column of labels, may hold some of the classes only.
+        known = [0, 1] if y.ndim > 1 else labels
+        if y.ndim == 1 and classes is not None:
+            known = classes.tolist()
         unknown = [label for label in by_class if label not in known]
         if unknown and not by_class.keys() >= {*known}:
             raise ValueError(
                 f"class_weight names {unknown}, which are none of the classes {known}. Name these."
             )
-        by_class = {label: by_class.get(label, 1.0) for label in labels}
-        weight *= compute_sample_weight(by_class, column)
+        weight *= np.array([by_class.get(label, 1.0) for label in labels])[codes]
     return weight
 
 
 def rows_of(samples, rows):
     """Return some of the samples; X, which may be large, is not copied."""
-    X, *others = samples
-    return Samples(select(X, rows), *(None if part is None else part[rows] for part in others))
+    parts = (None if part is None else part[rows] for part in samples[1:])
+    return Samples(select(samples.X, rows), *parts)
 
 
 def hold_out(samples, fraction, seed, *, stratify):
@@ -468,26 +472,35 @@ def hold_out(samples, fraction, seed, *, stratify):
     Samples of one group stay together. Else each class is divided, if it has two samples or more;
     one that is alone in its class is trained on.
     """
-    y, groups = samples.y, samples.groups
-    units, what, classes, n_least = np.arange(len(y)), "samples", None, 1
+    y = samples.y
+    groups = samples.groups
+    # What is drawn: samples, those of classes that can be divided, or groups.
+    units = np.arange(len(y))
+    what, classes, n_least = "samples", None, 1
     if groups is not None:
-        units, what = np.unique(groups), "groups"
+        units = np.unique(groups)
+        what = "groups"
     elif stratify:
         counts = np.bincount(y)
-        units, what = np.flatnonzero(counts[y] > 1), "samples of classes with two or more"
-        classes, n_least = y[units], max(1, np.count_nonzero(counts > 1))
+        units = np.flatnonzero(counts[y] > 1)
+        what = "samples of classes with two or more"
+        classes = y[units]
+        n_least = max(1, np.count_nonzero(counts > 1))
     n_out = math.ceil(fraction * len(units))
     if min(n_out, len(units) - n_out) < n_least:
+        of_classes = ", one of each class" if n_least > 1 else ""
         raise ValueError(
             f"early_stopping=True holds out {n_out} of {len(units)} {what}, by validation_fraction="
             f"{fraction}, and trains on {len(units) - n_out}. Both must be at least {n_least}"
-            f"{', one of each class' if n_least > 1 else ''}. Set early_stopping=False or "
-            "another validation_fraction, or pass more of them."
+            f"{of_classes}. Set early_stopping=False or another validation_fraction, or pass more "
+            "of them."
         )
-    options = {"test_size": fraction, "random_state": seed}
-    training, validation = train_test_split(units, stratify=classes, **options)
+    training, validation = train_test_split(
+        units, stratify=classes, test_size=fraction, random_state=seed
+    )
     if groups is not None:
-        training, validation = (np.flatnonzero(np.isin(groups, p)) for p in (training, validation))
+        training = np.flatnonzero(np.isin(groups, training))
+        validation = np.flatnonzero(np.isin(groups, validation))
     elif stratify:
         training = np.append(training, np.flatnonzero(counts[y] == 1))
     return rows_of(samples, training), rows_of(samples, validation)
