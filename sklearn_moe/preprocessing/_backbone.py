@@ -27,7 +27,8 @@ def _make_network(backbone, weights, random_state):
             f"backbone={backbone!r} must be a torch.nn.Module or a name of "
             "torchvision.models.list_models(), such as 'resnet18'."
         )
-    known, prepare, seed = models.get_model_weights(backbone).__members__, as_float, 0
+    known = models.get_model_weights(backbone).__members__
+    prepare, seed = as_float, 0
     if weights is None:
         seed = check_random_state(random_state).randint(_MAX_SEED)
     elif weights in known:
@@ -55,7 +56,11 @@ class _FeatureNetwork(nn.Module):
 
     def __init__(self, prepare, network, layer, *, before):
         super().__init__()
-        self.prepare, self.network, self.layer, self.before = prepare, network, layer, before
+        self.prepare = prepare
+        self.network = network
+        self.layer = layer
+        self.before = before
+        # Images come in the type of the network's weights.
         weights = (p for p in network.parameters() if p.is_floating_point())
         self.dtype = next(weights, torch.empty(0)).dtype
 
@@ -65,11 +70,11 @@ class _FeatureNetwork(nn.Module):
         layer = self.network.get_submodule(self.layer)
         with layer.register_forward_hook(lambda _, *values: seen.append(values)):
             self.network(self.prepare(x).to(self.dtype))
-        features = seen[0][1] if seen else None
-        if self.before:
-            features = seen[0][0][0]
-        if features is None or features.ndim not in (2, 3, 4) or len(features) != len(x):
-            shape = None if features is None else tuple(features.shape)
+        # What the layer was given and returned, if it has a part in the output.
+        inputs, output = seen[0] if seen else ((None,), None)
+        features = inputs[0] if self.before else output
+        shape = tuple(getattr(features, "shape", ()))
+        if len(shape) not in (2, 3, 4) or shape[0] != len(x):
             raise ValueError(
                 f"The output of layer={self.layer!r} for {len(x)} images must be a tensor "
                 f"({len(x)}, n_features), ({len(x)}, n_tokens, n_features) or ({len(x)}, "
@@ -218,15 +223,18 @@ class BackboneFeatures(BaseImageFeatures):
         if isinstance(self.backbone, str):
             network, prepare = _make_network(self.backbone, self.weights, self.random_state)
         elif self.weights is None:
-            network, prepare = copy.deepcopy(self.backbone).cpu().eval(), as_float
+            network = copy.deepcopy(self.backbone).cpu().eval()
+            prepare = as_float
         else:
             raise ValueError(
                 f"weights={self.weights!r} names weights of torchvision, but backbone is a module "
                 "of your own. Load the weights into it, and leave weights=None."
             )
-        modules, before = dict(network.named_modules()), self.layer is None
+        modules = dict(network.named_modules())
+        before = self.layer is None
         self.layer_ = self.layer
         if before:
+            # The classifier is the last of the fully connected layers.
             linear = [name for name in modules if isinstance(modules[name], nn.Linear)]
             self.layer_ = next(reversed(linear), None)
         if self.layer_ not in modules:
@@ -238,7 +246,8 @@ class BackboneFeatures(BaseImageFeatures):
         self.network_ = _FeatureNetwork(prepare, network, self.layer_, before=before).eval()
         try:
             self._n_features_out = self._transform(X[:1]).shape[1]
-        except (RuntimeError, AssertionError) as error:  # the errors of torch and torchvision
+        # The errors of torch and torchvision.
+        except (RuntimeError, AssertionError) as error:
             hint = "For gray images pass np.repeat(X, 3, axis=1)." if X.shape[1] == 1 else ""
             raise ValueError(
                 f"The network does not take images of shape {X.shape[1:]}: {error} Pass images "

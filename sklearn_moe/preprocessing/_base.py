@@ -15,14 +15,11 @@ from .._devices import default_torch_modes
 from .._validation import Count, check_images
 
 
-def as_device(device):
-    """Return the device of a name; "auto" is the accelerator where there is one."""
-    return _devices.as_device(_devices.accelerator() or "cpu" if device == "auto" else device)
-
-
 def as_float(x):
     """Return images in float32: uint8 becomes [0, 1], floats keep their values."""
-    return x.float().div_(255) if x.dtype == torch.uint8 else x.float()
+    is_uint8 = x.dtype == torch.uint8
+    x = x.float()
+    return x.div_(255) if is_uint8 else x
 
 
 class BaseImageTransformer(TransformerMixin, BaseEstimator):
@@ -40,8 +37,8 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
     def _check(self, X, *, reset):
         """Return X as an array of uint8, float32 or float64; it is copied only if necessary."""
         X = check_images(X, name="X", caller=type(self).__name__)
-        expected = X.shape[1] if reset else getattr(self, "n_features_in_", X.shape[1])
-        if X.shape[1] != expected:
+        expected = getattr(self, "n_features_in_", X.shape[1])
+        if X.shape[1] != expected and not reset:
             raise ValueError(
                 f"X has {X.shape[1]} channels, {type(self).__name__} was fitted on images of "
                 f"{expected}. Pass images of {expected} channels, or fit again."
@@ -53,7 +50,10 @@ class BaseImageTransformer(TransformerMixin, BaseEstimator):
     @torch.no_grad()
     def _transform(self, X):
         """Return the results of all batches of X as one array; memory is needed for one batch."""
-        device = as_device(self.device)
+        device = self.device
+        if device == "auto":
+            device = _devices.accelerator() or "cpu"
+        device = _devices.as_device(device)
         function = self._operation(X, device)
         result = None
         for rows in gen_batches(len(X), self.batch_size):

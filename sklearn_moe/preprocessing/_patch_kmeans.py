@@ -17,6 +17,7 @@ from .._validation import Count
 from ._base import BaseImageFeatures, as_float
 
 _POSITIVE = Interval(Real, 0, None, closed="neither")
+# One start: patches are many, and the features hardly depend on where the centers are.
 _KMEANS = {"batch_size": 4096, "max_iter": 10, "n_init": 1}
 _REDUCE = {"sum": torch.sum, "mean": torch.mean}
 
@@ -31,7 +32,8 @@ def _sample(X, size, n_patches, random_state):
     n_rows, n_columns = _positions(X, size)
     total = len(X) * n_rows * n_columns
     drawn = sample_without_replacement(total, min(n_patches, total), random_state=random_state)
-    drawn.sort()  # image after image
+    # So that they are read image after image.
+    drawn.sort()
     sample, row, column = np.unravel_index(drawn, (len(X), n_rows, n_columns))
     patches = np.empty((len(drawn), X.shape[1], size, size), X.dtype)
     for patch, n, i, j in zip(patches, sample, row, column, strict=True):
@@ -41,7 +43,8 @@ def _sample(X, size, n_patches, random_state):
 
 def _normalize(patches, contrast):
     """Give each row the mean 0 and a variance of about 1, flat ones less."""
-    patches = patches - patches.mean(dim=1, keepdim=True)  # they may share the memory of the images
+    # A new tensor: patches may share the memory of the images.
+    patches = patches - patches.mean(dim=1, keepdim=True)
     variance = patches.square().mean(dim=1, keepdim=True)
     patches /= variance.add_(contrast).sqrt_()
     return patches
@@ -244,7 +247,8 @@ class PatchKMeansFeatures(BaseImageFeatures):
         mean, whitening = _zca(patches, self.whitening_eps)
         white = ((patches - mean) @ whitening).numpy()
         kmeans = MiniBatchKMeans(self.n_clusters, random_state=random_state, **_KMEANS).fit(white)
-        self.mean_, self.whitening_ = mean.numpy(), whitening.numpy()
+        self.mean_ = mean.numpy()
+        self.whitening_ = whitening.numpy()
         shape = (self.n_clusters, X.shape[1], self.patch_size, self.patch_size)
         self.cluster_centers_ = kmeans.cluster_centers_.reshape(shape)
         return self
@@ -253,7 +257,8 @@ class PatchKMeansFeatures(BaseImageFeatures):
         self._check_size(X)
         arrays = self.mean_, self.whitening_, self.cluster_centers_
         mean, whitening, centers = (torch.from_numpy(array).to(device) for array in arrays)
-        size, stride = centers.shape[-1], self.stride
+        size = centers.shape[-1]
+        stride = self.stride
         grid = _positions(X, size, stride)
         centers = centers.flatten(start_dim=1)
         shift = mean @ whitening
