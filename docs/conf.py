@@ -48,9 +48,7 @@ autosummary_context = {"index_entries": INDEX_ENTRIES}
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
 nitpicky = True  # a name that leads nowhere is a warning
-nitpick_ignore = [
-    ("py:class", name) for name in ("Interval", "Summary", "sklearn_moe.paper._run.Run")
-]
+nitpick_ignore = [("py:class", name) for name in ("Interval", "sklearn_moe.paper._run.Run")]
 numpydoc_show_class_members = False
 
 sphinx_gallery_conf = {

@@ -33,14 +33,14 @@ results = run_experiment(study, out, runs=3, progress=False)
 # %%
 # Results
 # -------
-# Each cell of the results has its runs, their mean and the 95 % interval of the mean. `to_markdown`
-# writes the table, :func:`~sklearn_moe.paper.write_report` a page with everything.
+# Each cell of the results has its runs, their mean and the 95 % interval of the mean.
+# :func:`~sklearn_moe.paper.write_report` writes a page with the table and its figure.
 
 for cell in results.cells:
-    accuracy, entropy = cell.summary("accuracy"), cell.summary("entropy")
+    accuracy, entropy = cell.interval("accuracy"), cell.mean("entropy")
     print(
         f"{cell.labels['router']:8} {accuracy.mean:6.2f} % ({accuracy.low:.2f} to "
-        f"{min(accuracy.high, 100):.2f}), dispatch entropy {entropy.mean:.3f}"
+        f"{min(accuracy.high, 100):.2f}), dispatch entropy {entropy:.3f}"
     )
 
 # %%
@@ -52,7 +52,7 @@ import matplotlib.pyplot as plt
 _, ax = plt.subplots(figsize=(5, 3), layout="constrained")
 for i, cell in enumerate(results.cells):
     ax.plot(cell.values("accuracy"), [i] * len(cell.runs), "o", color="C0", alpha=0.4)
-    ax.plot(cell.summary("accuracy").mean, i, "|", color="black", markersize=16)
+    ax.plot(cell.mean("accuracy"), i, "|", color="black", markersize=16)
 ax.legend(["one run", "mean of three"], loc="upper left")
 ax.margins(0.1, 0.4)
 ax.invert_yaxis()

@@ -1,20 +1,19 @@
 """Command line of the experiments: `python -m sklearn_moe.paper --help`."""
 
 import argparse
-import difflib
 import json
 import os
 import shlex
 import sys
 from contextlib import redirect_stderr
+from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
 import torch
 
-from . import demo
-from ._command import positive, require_extra, require_folder
-from ._output import from_json, to_markdown, write_again, write_report
+from ._provenance import changes_since
+from ._report import from_json, to_markdown, write_report
 from ._runner import run_experiments
 from ._text_runs import require_texts
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
@@ -22,54 +21,92 @@ from .experiments.sentiment import add_arguments as add_sentiment
 from .experiments.table2 import add_arguments as add_table2
 
 _PROG = "python -m sklearn_moe.paper"
-_NAMES = (*GROUPS["all"], *GROUPS["later"], *GROUPS)
 _OWN_OPTIONS = {"table2": add_table2, "sentiment": add_sentiment}
+_NAMES = (*(name for name in EXPERIMENTS if name not in _OWN_OPTIONS), *GROUPS)
 
 
 def main(arguments=None):
     """Run experiments of Chen et al. (2022), and put the published numbers beside ours."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    command = f"{_PROG} {shlex.join(arguments)}"
     name, rest = (arguments or [""])[0], arguments[1:]
     if name == "list":
         _list()
-    elif name == "demo":
-        demo.run_command(_parsed(name, rest, demo.add_arguments))
     elif name in _STORED:
-        run = _STORED[name]
-        run(_parsed(name, rest, _add_folders, description=run.__doc__).folders)
+        parser = argparse.ArgumentParser(f"{_PROG} {name}", description=_STORED[name].__doc__)
+        parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
+        _STORED[name](parser.parse_args(rest).folders)
     else:
-        _run(*_requested(arguments), command)
-
-
-def _parsed(name, arguments, *add_arguments, **options):
-    """Return the options of a command that has its own."""
-    parser = argparse.ArgumentParser(prog=f"{_PROG} {name}", **options)
-    for add in add_arguments:
-        add(parser)
-    return parser.parse_args(arguments)
+        _run(*_requested(arguments), f"{_PROG} {shlex.join(arguments)}")
 
 
 def _requested(arguments):
     """Return the experiments that a command asks for, and its options."""
-    name, rest = (arguments or [""])[0], arguments[1:]
+    name = (arguments or [""])[0]
     if name in _OWN_OPTIONS:
-        options, build = _parsed(name, rest, _add_common, _OWN_OPTIONS[name]), EXPERIMENTS[name]
+        parser = _parser(f"{_PROG} {name}")
+        _OWN_OPTIONS[name](parser)
+        options = parser.parse_args(arguments[1:])
+        build = EXPERIMENTS[name]
         own = {option: getattr(options, option) for option in build.__kwdefaults__}
         return [build(options.protocol, **own)], options
-    options = _parser().parse_args(arguments)
+    parser = _parser(_PROG)
+    text = f"one of {', '.join(_NAMES)}; `list` says what they are"
+    parser.add_argument("names", nargs="+", metavar="NAME", choices=_NAMES, help=text)
+    text = "the paper's mixtures as its code runs them, or as its text describes them"
+    parser.add_argument("--protocol", choices=("code", "paper"), default="code", help=text)
+    text = "one data set for all runs, as in the authors' notebooks, or a new one for each"
+    parser.add_argument("--data", choices=("fixed", "fresh"), default="fixed", help=text)
+    options = parser.parse_args(arguments)
     names = names_of(options.names)
     return [get_experiment(name, options.protocol, options.data) for name in names], options
 
 
-def _stored(folders):
-    """Yield path, data, experiment and cells of today of all results that lie in some folders."""
+def _parser(prog):
+    parser = argparse.ArgumentParser(
+        prog,
+        description=f"{main.__doc__} `list` names all; `table2`, `sentiment`, `check` and `redraw` "
+        "have an own --help. Finished runs are kept: the same command goes on where it was "
+        "interrupted.",
+    )
+    text = "seeds of each cell; by default as each experiment says"
+    parser.add_argument("--runs", type=int, help=text)
+    parser.add_argument("--seed", type=int, default=0, help="the first of them")
+    parser.add_argument("--jobs", type=int, default=-1, help="runs side by side; -1 for all cores")
+    parser.add_argument("--device", default="auto", help="of the mixtures")
+    parser.add_argument("--out", type=Path, default=Path("results/paper"))
+    parser.set_defaults(threads=None)
+    return parser
+
+
+def _run(experiments, options, command):
+    if find_spec("matplotlib") is None:
+        sys.exit("This needs matplotlib. Install with `pip install 'sklearn_moe[paper]'`.")
+    if hasattr(options, "folder") and "sentiment" in {e.name for e in experiments}:
+        require_texts(options.folder)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        how = {name: getattr(options, name) for name in ("runs", "seed", "jobs", "device")}
+        results = run_experiments(experiments, options.out, **how)
+    except KeyboardInterrupt:
+        sys.exit(f"Stopped. What is finished is in {options.out}/runs; the same command goes on.")
+    paths = write_report(results, options.out, command)
+    print(*paths, sep="\n")
+    if len(paths) == 1:
+        print(f"\n{paths[0].read_text(encoding='utf-8')}")
+
+
+def stored_results(folders):
+    """Yield path, data, experiment and cells of today of all results that lie in some folders.
+
+    The experiment is None if the command that made it is not understood any more.
+    """
     for path in sorted(path for folder in folders for path in folder.glob("*.json")):
         data = json.loads(path.read_text(encoding="utf-8"))
         try:
             with redirect_stderr(StringIO()):
                 experiments, options = _requested(shlex.split(data["command"].removeprefix(_PROG)))
-        except SystemExit:  # it has an option, or a name, that is no more
+        except SystemExit:
             yield path, data, None, []
             continue
         experiment = next(e for e in experiments if e.name == data["name"])
@@ -78,31 +115,42 @@ def _stored(folders):
 
 def _redraw(folders):
     """Write findings, tables and figures of stored results anew: nothing is run."""
-    for path, data, experiment, cells in _stored(folders):
-        if len(cells) == len(data["cells"]):
-            write_again(from_json(data, experiment, cells), data, path.parent)
-            print(path.with_suffix(".md"))
+    for path, data, experiment, cells in stored_results(folders):
+        if [len(cell.runs) for cell in cells] == [cell["runs"] for cell in data["cells"]]:
+            print(*write_report([from_json(data, experiment, cells)], path.parent))
         else:
             print(f"{path}: its cells are not those of today, run it again.")
 
 
 def _check(folders):
-    """Say which stored results this code would make otherwise, and whose texts are out of date."""
+    """Say which stored results this code would make otherwise, and why, and whose texts are old."""
     complaints = []
-    for path, data, experiment, cells in _stored(folders):
-        keys = [[run.key for run in cell.runs] for cell in cells]
-        if keys != [cell.get("keys") for cell in data["cells"]]:
-            now = {run.settings["code"] for cell in cells for run in cell.runs}
-            made, is_old = data.get("commit") or "unknown", data.get("code") not in now
-            what = f"the {'code that makes runs' if is_old else 'command'} has changed since"
-            complaints.append(f"{path}: stale, made by commit {made}; {what}: run it again.")
-            continue
-        text = path.with_suffix(".md").read_text(encoding="utf-8")
-        if to_markdown(from_json(data, experiment, cells), data) != text:
+    for path, data, experiment, cells in stored_results(folders):
+        reasons = reasons_of(data, experiment, cells)
+        if reasons:
+            made = data.get("commit") or "unknown"
+            complaints.append(f"{path}: stale, made by commit {made}; {'; '.join(reasons)}.")
+        elif to_markdown(from_json(data, experiment, cells)) != path.with_suffix(".md").read_text(
+            encoding="utf-8"
+        ):
             complaints.append(f"{path}: its texts are not those of its numbers: redraw it.")
     if complaints:
         sys.exit("\n".join(complaints))
     print("All results are those that this code makes.")
+
+
+def reasons_of(data, experiment, cells):
+    """Return why results are not those of today: empty if they are."""
+    if experiment is None:
+        return ["its command has an option, or a name, that is no more"]
+    reasons = []
+    keys = [[run.key for run in cell.runs] for cell in cells]
+    if keys != [cell.get("keys") for cell in data["cells"]]:
+        reasons.append("its command makes other runs now")
+    if not data.get("functions"):
+        return [*reasons, "it does not say which functions its runs called"]
+    changes = changes_since(data["functions"])
+    return reasons + [f"{kind}: {', '.join(names)}" for kind, names in changes.items()]
 
 
 _STORED = {"check": _check, "redraw": _redraw}
@@ -113,67 +161,8 @@ def _list():
         print(f"{name:15} {get_experiment(name).title}")
     for name, members in GROUPS.items():
         print(f"{name:15} = {' '.join(members)}")
-    print("demo            Setting 1 in a minute: single experts and mixtures")
     for name, function in _STORED.items():
         print(f"{name:15} {function.__doc__}")
-
-
-def _parser():
-    parser = argparse.ArgumentParser(
-        prog=_PROG,
-        description=f"{main.__doc__} `list` names all; `demo`, `table2`, `sentiment`, `check` "
-        "and `redraw` have an own --help. "
-        "Finished runs are kept: the same command goes on where it was interrupted.",
-    )
-    parser.add_argument("names", nargs="+", metavar="NAME", type=_name, help=", ".join(_NAMES))
-    text = "the paper's mixtures as its code runs them, or as its text describes them"
-    parser.add_argument("--protocol", choices=("code", "paper"), default="code", help=text)
-    text = "one data set for all runs, as in the authors' notebooks, or a new one for each"
-    parser.add_argument("--data", choices=("fixed", "fresh"), default="fixed", help=text)
-    _add_common(parser)
-    return parser
-
-
-def _name(text):
-    """Return the name of an experiment or a group; say which may be meant by another."""
-    if text in _NAMES:
-        return text
-    close = difflib.get_close_matches(text, [*_NAMES, "demo", "list", *_OWN_OPTIONS, *_STORED], 1)
-    hint = f"did you mean {close[0]}?" if close else "`list` names all"
-    raise argparse.ArgumentTypeError(f"no experiment is called {text!r}: {hint}")
-
-
-def _add_folders(parser):
-    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
-
-
-def _add_common(parser):
-    parser.add_argument(
-        "--runs", type=positive, help="seeds of each cell; by default as each experiment says"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="the first of them")
-    parser.add_argument("--jobs", type=int, default=-1, help="runs side by side; -1 for all cores")
-    parser.add_argument("--device", default="auto", help="of the mixtures")
-    parser.add_argument("--out", type=Path, default=Path("results/paper"))
-    parser.set_defaults(threads=None)
-
-
-def _run(experiments, options, command):
-    require_extra("paper")
-    names = {experiment.name for experiment in experiments}
-    if "baselines" in names:
-        require_extra("baselines")
-    if "sentiment" in names:
-        require_texts(options.folder)
-    require_folder(options.out)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    try:
-        how = {name: getattr(options, name) for name in ("runs", "seed", "jobs", "device")}
-        results = run_experiments(experiments, options.out, **how)
-    except KeyboardInterrupt:
-        sys.exit(f"Stopped. What is finished is in {options.out}/runs; the same command goes on.")
-    print(f"Report: {write_report(results, options.out, command)}")
 
 
 if __name__ == "__main__":

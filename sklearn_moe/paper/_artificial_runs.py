@@ -289,7 +289,7 @@ class DeepSet(nn.Module):
         return self.readout(self.patch(x).sum(1))
 
 
-class DemoRun(Run):
+class DispatchRun(Run):
     """A run that says which expert gets how many test samples of which cluster."""
 
     def measure(self, fitted, samples):

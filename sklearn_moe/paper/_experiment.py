@@ -27,16 +27,6 @@ class Finding(NamedTuple):
 _SINGLE_RUN = {"accuracy": 3.0}  # points that two single runs may differ by
 
 
-class Summary(NamedTuple):
-    """Mean, standard deviation and 95 % t-interval of the mean; NaN where one run tells none."""
-
-    mean: float
-    std: float
-    low: float
-    high: float
-    n: int
-
-
 @dataclass(frozen=True, eq=False)
 class Cell:
     """A model on a problem, repeated from several seeds: a row of the table.
@@ -56,16 +46,9 @@ class Cell:
         """Whether the runs have a measure: a single expert has no entropy."""
         return all(measure in run for run in self.runs)
 
-    def summary(self, measure):
-        """Return the :class:`Summary` of a measure over the runs."""
-        values = self.values(measure)
-        mean, low, high = mean_interval(values)
-        std = float(values.std(ddof=1)) if len(values) > 1 else np.nan
-        return Summary(mean, std, low, high, len(values))
-
     def mean(self, measure):
         """Return the mean of a measure over the runs."""
-        return self.summary(measure).mean
+        return self.interval(measure).mean
 
     def interval(self, measure, over=None):
         """Return the :class:`Interval` of a measure, or of what it exceeds that of a cell by.
@@ -208,10 +191,21 @@ def _combinations(grid):
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """All cells of an experiment."""
+    """All cells of an experiment.
+
+    Parameters
+    ----------
+    experiment : Experiment
+    cells : sequence of Cell
+        Their runs are what was found.
+    origin : mapping, default={}
+        What made them: of stored results commit, date, machine and more, of new ones the
+        "functions" of the library that were called.
+    """
 
     experiment: Experiment
     cells: Sequence[Cell]
+    origin: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def settings(self):

@@ -54,11 +54,12 @@ class HandMade(Callback):
 class HandMadeRun(Run):
     """A run that tells the callback what its samples are made of."""
 
-    def _cross_validate(self, model, samples):
+    def prepare(self, model, samples):
+        """Pass on the problem and its dictionary."""
         for callback in model.callbacks or ():
             if isinstance(callback, HandMade):
                 callback.problem, callback.dictionary = self.problem, samples.dictionary
-        return super()._cross_validate(model, samples)
+        super().prepare(model, samples)
 
 
 # -- pruning ---------------------------------------------------------------------------------

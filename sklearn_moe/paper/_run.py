@@ -8,18 +8,15 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from sklearn import config_context
 from sklearn.base import BaseEstimator, clone
-from sklearn.metrics import accuracy_score, make_scorer
-from sklearn.model_selection import cross_validate
 from sklearn.pipeline import Pipeline
 
 from .._training.checkpoint import describe
 from .._training.placement import one_thread
 from ..callbacks import RoutingTrace
 from ..datasets import PAPER_SETTINGS, make_cluster_patches
-from ..metrics import dispatch_entropy, neg_dispatch_entropy_scorer, routing_matrix
-from ._provenance import code_hash, origin
+from ..metrics import dispatch_entropy, routing_matrix
+from ._provenance import origin
 
 DATA_SEEDS = {1: 12, 2: 11, 3: 11, 4: 11, "verify": 11, "visualization": 11}  # of the notebooks
 
@@ -119,30 +116,28 @@ class Run:
 
     @cached_property
     def settings(self):
-        """Return what identifies the run, as plain values: among them a hash of the code."""
+        """Return what identifies the run, as plain values."""
         return {
             "run": describe(type(self)),
             "problem": {"class": describe(type(self.problem))} | self.problem.settings,
             "estimator": describe(seeded(self.estimator, self.seed)),
-            "trace": self._every,
-            "code": code_hash(type(self).__module__.rpartition(".")[2]),
+            "trace": self.trace if self._routes else None,
         }
 
     @cached_property
     def key(self):
-        """Return a hash of the settings: the name under which the result is stored."""
-        text = json.dumps(self.settings, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        """Return a hash of the settings."""
+        return _hash(self.settings)
+
+    @cached_property
+    def kind(self):
+        """Return a hash of the settings but for the seed."""
+        return _hash(self.settings | {"estimator": describe(self.estimator)})
 
     @property
     def _routes(self):
-        """Whether the model has more than one expert; it may be the last step of a pipeline."""
-        return getattr(_final(self.estimator), "n_experts", 1) != 1
-
-    @property
-    def _every(self):
-        """Steps between two records; None without experts, or behind other steps of a pipeline."""
-        return self.trace if self._routes and _final(self.estimator) is self.estimator else None
+        """Whether the model has more than one expert."""
+        return getattr(self.estimator, "n_experts", 1) != 1
 
     def perform(self):
         """Fit and measure; the result is plain numbers and lists."""
@@ -152,86 +147,56 @@ class Run:
             "seed": self.seed,
             "seconds": time.perf_counter() - start,
             "device": str(fitted.net_.device) if hasattr(fitted, "net_") else "cpu",
-            "code": self.settings["code"],
             **origin(),
         }
 
     def fit(self, model):
         """Fit a model, and return it and what is measured of it."""
         samples = self.problem.draw(self.seed)
-        if self._every:
-            trace = self._trace(samples)
-            model.set_params(callbacks=[*(model.callbacks or []), trace])
-        scores = self._cross_validate(model, samples)
-        fitted = _final(scores["estimator"][0])
-        result = {name: 100 * float(scores[key][0]) for name, key in _ACCURACIES.items()}
-        result["fit_seconds"] = float(scores["fit_time"][0])
-        if self._routes:
-            result["entropy"] = -float(scores["train_entropy"][0])  # as in the notebooks
-            result["test_entropy"] = -float(scores["test_entropy"][0])
-            result["load"] = fitted.expert_load_.tolist()
-        if self._every:
-            n_outputs = len(fitted.module_.experts[0].weight)
-            result |= summarize(fitted.callbacks[-1], n_outputs)
-        if hasattr(fitted, "n_iter_"):
-            result["steps"] = int(np.max(fitted.n_iter_))
+        self.prepare(model, samples)
+        X, y, clusters, hard, _ = samples
+        if not model.__sklearn_tags__().input_tags.three_d_array:
+            X = X.reshape(len(X), -1)
+        train, test = slice(self.problem.n_train), slice(self.problem.n_train, None)
         with one_thread():
-            result |= self.measure(fitted, samples)
-        return fitted, result
+            result = {"fit_seconds": seconds(model.fit, X[train], y[train])}
+            right = model.predict(X[test]) == y[test]
+            result["accuracy"] = 100 * float(right.mean())
+            result["hard_accuracy"] = 100 * float(np.average(right, weights=hard[test]))
+            right = model.predict(X[train]) == y[train]
+            result["train_accuracy"] = 100 * float(right.mean())
+            if self._routes:
+                for name, part in (("entropy", train), ("test_entropy", test)):
+                    result[name] = float(dispatch_entropy(clusters[part], model.apply(X[part])))
+                result["load"] = model.expert_load_.tolist()
+            if self._routes and self.trace:
+                result |= summarize(model.callbacks[-1], len(model.module_.experts[0].weight))
+            last = model[-1] if isinstance(model, Pipeline) else model
+            if hasattr(last, "n_iter_"):
+                result["steps"] = int(np.max(last.n_iter_))
+            return model, result | self.measure(model, samples)
+
+    def prepare(self, model, samples):
+        """Add what records the routing of the training samples, with noise as the authors did."""
+        if self._routes and self.trace:
+            trace = RoutingTrace(
+                samples.X[: self.problem.n_train],
+                samples.clusters[: self.problem.n_train],
+                dictionary=samples.dictionary,
+                noise=True,
+                every=self.trace,
+                max_records=10**6,
+            )
+            model.set_params(callbacks=[*(model.callbacks or []), trace])
 
     def measure(self, fitted, samples):
         """Return what else is measured of the fitted model, as plain values: here nothing."""
         return {}
 
-    def _trace(self, samples):
-        """Return a record of the training samples' routing, with noise as the authors took it."""
-        n_train = self.problem.n_train
-        return RoutingTrace(
-            samples.X[:n_train],
-            samples.clusters[:n_train],
-            dictionary=samples.dictionary,
-            noise=True,
-            every=self._every,
-            max_records=10**6,
-        )
 
-    def _cross_validate(self, model, samples):
-        """Fit to the training samples and score on both parts, with one thread."""
-        n_train, n_samples = self.problem.n_train, len(samples.X)
-        with config_context(enable_metadata_routing=True), one_thread():
-            hard = make_scorer(accuracy_score).set_score_request(sample_weight="hard")
-            scorers, params = {"accuracy": "accuracy", "hard": hard}, {"hard": samples.hard}
-            if self._routes:
-                scorers["entropy"] = neg_dispatch_entropy_scorer.set_score_request(clusters=True)
-                params["clusters"] = samples.clusters
-            return cross_validate(
-                model,
-                samples.X if _takes_patches(model) else samples.X.reshape(n_samples, -1),
-                samples.y,
-                cv=[(np.arange(n_train), np.arange(n_train, n_samples))],
-                scoring=scorers,
-                params=params,
-                return_train_score=True,
-                return_estimator=True,
-                error_score="raise",
-            )
-
-
-_ACCURACIES = {
-    "accuracy": "test_accuracy",
-    "train_accuracy": "train_accuracy",
-    "hard_accuracy": "test_hard",
-}
-
-
-def _takes_patches(model):
-    """Whether a model takes bags of patches as they are, not as rows."""
-    return model.__sklearn_tags__().input_tags.three_d_array
-
-
-def _final(model):
-    """Return the last step of a pipeline, anything else as it is."""
-    return model.steps[-1][1] if isinstance(model, Pipeline) else model
+def _hash(settings):
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def seconds(function, *arguments):

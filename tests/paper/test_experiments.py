@@ -2,7 +2,6 @@
 
 import json
 import pickle
-import re
 import sys
 from dataclasses import replace
 
@@ -22,9 +21,8 @@ from sklearn_moe.paper._artificial_runs import (
 )
 from sklearn_moe.paper._experiment import Cell
 from sklearn_moe.paper._later_runs import ORDERS
-from sklearn_moe.paper._output import to_json, to_markdown
-from sklearn_moe.paper._provenance import OWN_RUNS, RUNS
 from sklearn_moe.paper._published import ENTROPY_CURVES
+from sklearn_moe.paper._report import to_json, to_markdown
 from sklearn_moe.paper._run import seeded
 from sklearn_moe.paper._statistics import UNDECIDED, share_interval
 from sklearn_moe.paper.experiments import GROUPS, figures
@@ -97,9 +95,7 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
             assert len(set(labels)) == len(labels)
             assert set(experiment.published) <= set(labels)
             assert len(keys) == sum(len(cell.runs) for cell in cells)
-            made = pickle.dumps([cell.runs[0] for cell in cells])  # of the code that keys hold
-            found = re.findall(rb"sklearn_moe\.paper\.(\w+)", made)
-            assert {*map(bytes.decode, found)} <= RUNS | OWN_RUNS
+            pickle.dumps([cell.runs[0] for cell in cells])  # to be sent to other processes
             assert {len(cell.runs) for cell in experiment.cells()} <= {1, experiment.n_runs}
             if name in ("fig3", "innerproducts"):
                 assert keys <= keys_of(get_experiment("table1", protocol, data).cells(2))
@@ -114,7 +110,7 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
         json.dumps(to_json(results), allow_nan=False)
         assert experiment.title in to_markdown(results)
         findings = results.findings()
-        assert findings
+        assert findings or name == "demo"
         for finding in findings:
             assert finding.holds in (True, False, None, UNDECIDED)
             assert ("nan" in finding.text, finding.text[-1]) == (False, ".")
@@ -124,7 +120,7 @@ def test_every_experiment_is_sound_drawn_and_reported(name):
             axes = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
             if name != "departures":  # its rows share their labels
                 assert all(ax.get_title() or ax.get_xlabel() or ax.get_ylabel() for ax in axes)
-            assert figure.legends or name in ("innerproducts", "linear")
+            assert figure.legends or name in ("demo", "innerproducts", "linear")
 
 
 def test_bound_is_put_to_the_test():
@@ -349,7 +345,7 @@ def test_every_baseline_runs(tmp_path, monkeypatch):
     with torch.random.fork_rng(devices=[]):  # neural-trees seeds the global generator
         results = run_experiment(experiment, tmp_path, runs=1, progress=False)
     assert len(results.cells) == 2 * 8
-    assert all(30 < cell.summary("accuracy").mean <= 100 for cell in results.cells)
+    assert all(30 < cell.mean("accuracy") <= 100 for cell in results.cells)
     assert isinstance(experiment.draw(results), Figure)
     monkeypatch.setitem(sys.modules, "neural_trees", None)
     without = get_experiment("baselines")

@@ -1,4 +1,4 @@
-"""The paper's protocols and the demo."""
+"""The paper's protocols."""
 
 from contextlib import nullcontext
 from itertools import product
@@ -16,7 +16,6 @@ from sklearn_moe.datasets import PAPER_SETTINGS, make_cluster_patches
 from sklearn_moe.metrics import dispatch_entropy
 from sklearn_moe.nn import Route
 from sklearn_moe.paper import TABLE_1, NotebookStopping, paper_classifier
-from sklearn_moe.paper.__main__ import main
 from sklearn_moe.paper._protocols import FIGURE_3, FixedNoise, NotebookBalance
 from sklearn_moe.paper._run import seeded
 
@@ -97,15 +96,6 @@ def test_the_notebook_of_figure_3():
     assert 0.27 < noise.std() < 0.31  # 1 / sqrt(12)
     assert not torch.allclose(FixedNoise(4)(x, scores, None), noise)
     assert seeded(paper_classifier("code", **FIGURE_3), 5).router.noise.random_state == 5
-
-
-def test_demo_prints_the_paper_beside_ours(tmp_path, capsys, monkeypatch):
-    picture = tmp_path / "routing.png"
-    main(["demo", "--image", str(picture), "--n-samples", "200"])
-    printed = capsys.readouterr().out
-    assert "99.46+-0.55" in printed
-    assert (printed.count("mixture "), printed.count("single")) == (4, 2)
-    assert picture.read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

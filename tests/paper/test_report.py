@@ -1,4 +1,4 @@
-"""The report says what came out, in every form, and its page is whole in a browser."""
+"""The report says what came out, as Markdown and as JSON, and reads what it has written."""
 
 import json
 import re
@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from sklearn_moe.paper import Experiment, Finding, Results
+from sklearn_moe.paper import Experiment, Finding, Results, write_report
 from sklearn_moe.paper._experiment import Cell
-from sklearn_moe.paper._output import to_json, to_markdown, write_report
 from sklearn_moe.paper._published import Published
+from sklearn_moe.paper._report import from_json, to_json, to_markdown
 
 
 def draw(results):
     figure = Figure(figsize=(6, 3))
-    figure.subplots().plot([cell.summary("accuracy").mean for cell in results.cells])
+    figure.subplots().plot([cell.mean("accuracy") for cell in results.cells])
     return figure
 
 
@@ -105,25 +105,27 @@ def test_json():
 
 def test_files(tmp_path):
     all_results = [make_results(), make_results("other", draw=None)]
-    path = write_report(all_results, tmp_path / "new", "python --out=/home/me/x 'a' ~/b c/d")
-    assert path == tmp_path / "new" / "report.html"
-    names = {"report.html", "fake.md", "fake.json", "fake.png", "other.md", "other.json"}
-    assert {file.name for file in path.parent.iterdir()} == names
-    command = "python --out=…/x 'a' …/b c/d"
-    data = json.loads((path.parent / "fake.json").read_text("utf-8"))
-    assert (path.parent / "fake.md").read_text("utf-8") == to_markdown(all_results[0], data)
-    assert data == to_json(all_results[0], command)
-    page = path.read_text("utf-8")
-    assert "<b>&" not in page
-    assert "&lt;b&gt;&amp;" in page
-    assert "A &lt;title&gt; &amp; more" in page
-    assert "python --out=…/x &#39;a&#39; …/b c/d" in page
-    assert {f'id="{name}"' in page for name in re.findall(r'href="#(\w+)"', page)} == {True}
-    assert not re.search(r"https?:|<script|url\(|@import", page)
-    assert page.count('src="data:image/png;base64,iVBOR') == 1
-    assert "Of 6 published values, ours lie inside of 2 and\noutside of 4." in page
-    assert "Of 6 claims, 2 hold, 2 do not, 2 stay undecided." in page
-    assert "8 min for 5 runs; those that experiments share count once" in page
+    paths = write_report(all_results, tmp_path / "new", "python --out=/home/me/x 'a' ~/b c/d")
+    assert paths == [tmp_path / "new" / name for name in ("fake.md", "other.md")]
+    names = {"fake.md", "fake.json", "fake.png", "other.md", "other.json"}
+    assert {file.name for file in paths[0].parent.iterdir()} == names
+    assert "Made by `python --out=…/x 'a' …/b c/d`." in paths[0].read_text("utf-8")
+    text = (tmp_path / "new" / "fake.json").read_text("utf-8")
+    data = json.loads(text)
+    assert '"accuracy": [ 99.0, 100.0 ]' in text  # lists are on one line
+    for cell in all_results[0].cells:
+        cell.runs[0].setdefault("seed", 0)
+    data = to_json(all_results[0])
+    again = from_json(data, all_results[0].experiment, all_results[0].cells)
+    assert to_json(again) == data
     with pytest.raises(ValueError, match="names of their own"):
         write_report([make_results(), make_results()], tmp_path / "same")
     assert not (tmp_path / "same").exists()
+
+
+def test_repeated_runs_are_named():
+    results = make_results()
+    results.origin.update({"command": "x", "repeated": {"runs": 2, "commit": "abc"}} | {"runs": 5})
+    assert to_markdown(results).endswith(
+        "Made by `x`. 2 of its 5 runs were repeated at commit abc, with equal numbers.\n"
+    )

@@ -7,6 +7,7 @@ from .balance import balance, balance_sweep
 from .baselines import baselines
 from .bound import bound
 from .coverage import coverage
+from .demo import demo
 from .figures import fig1, fig3, fig3_notebook, innerproducts
 from .later_balance import alike_rows, loss_free
 from .later_theory import gate_rates, tight
@@ -30,7 +31,8 @@ _ALL = (
     *(*_CLAIMS, departures, baselines, patch_routing, single_index),
 )
 _LATER = (tight, pruning, continual, loss_free, gate_rates, alike_rows)
-_BUILDERS = (*_ALL, *_LATER, table2, sentiment)  # these two need images, and hours, or texts
+# Table 2 needs images, and hours, the other one texts.
+_BUILDERS = (demo, *_ALL, *_LATER, table2, sentiment)
 EXPERIMENTS = MappingProxyType({build.__name__: build for build in _BUILDERS})
 GROUPS = MappingProxyType(
     {

@@ -67,13 +67,13 @@ def explain_outside(results):
     """Yield what a test says of published means, and how runs outside their range are spread."""
     yield from _welch(results)
     for cell, measure in results.outside():
-        ours, (mean, std) = cell.summary(measure), cell.published.value(measure)
+        mean, std = cell.published.value(measure)
         digits = 3 if measure == "entropy" else 2
-        text = f"Setting {_named(cell)}: {measure} {ours.mean:.{digits}f}, published "
+        text = f"Setting {_named(cell)}: {measure} {cell.mean(measure):.{digits}f}, published "
         text += f"{mean:.{digits}f}." if std is None else f"{mean:.{digits}f} ± {std:.{digits}f}."
-        if ours.n > 2 and std is not None:
+        if len(cell.runs) > 2 and std is not None:
             text += f" {_odd_runs(cell.values(measure), mean, std, digits)}"
-        if ours.n == 1:
+        if len(cell.runs) == 1:
             text += " One run of each; `wide` shows how far such runs may differ."
         yield Finding(text)
 

@@ -8,7 +8,6 @@ import numpy as np
 
 from ..._classifier import MoEClassifier
 from ..._training import LRScheduler
-from .._command import positive
 from .._experiment import Experiment, Finding
 from .._image_runs import TASKS, ImageRun, Images
 from .._published import TABLE_2
@@ -152,11 +151,11 @@ def add_arguments(parser):
     defaults = table2.__kwdefaults__
     for name, known in (("task", TASKS), ("arch", _EPOCHS), ("model", MODELS)):
         parser.add_argument(f"--{name}", nargs="+", choices=known, default=defaults[name])
-    parser.add_argument("--epochs", type=positive, help="as published by default")
-    parser.add_argument("--subset", type=positive, help="images to train on, before rotation")
+    parser.add_argument("--epochs", type=int, help="as published by default")
+    parser.add_argument("--subset", type=int, help="images to train on, before rotation")
     text = "leave training images of the rotation tasks sharp"
     parser.add_argument("--no-blur", dest="blur", action="store_false", help=text)
-    parser.add_argument("--threads", type=positive, help="of torch with --jobs 1, all by default")
+    parser.add_argument("--threads", type=int, help="of torch with --jobs 1, all by default")
 
 
 def _command(options, cell):
