@@ -10,7 +10,8 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval
 
-_CHANNELS = (1, 3, 4)  # gray, RGB, RGBA
+# Of gray, RGB and RGBA images.
+_CHANNELS = (1, 3, 4)
 
 
 class Count(Interval):
@@ -35,7 +36,8 @@ def documented_by(shared):
     """
 
     def document(cls):
-        if cls.__doc__ is None:  # python -OO
+        # There are no docstrings with python -OO.
+        if cls.__doc__ is None:
             return cls
         head, rest = inspect.cleandoc(cls.__doc__).split("Parameters\n----------\n")
         own, tail = re.split(r"\n(?=Warns\n-----\n)", rest)
@@ -62,6 +64,7 @@ def name_in_errors(name):
     except (IndexError, RuntimeError, TypeError, ValueError) as error:
         if re.search(rf"\b{name}\b", str(error)):
             raise
+        # IndexError and RuntimeError do not say that an argument is wrong.
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{name}: {error}") from error
 
@@ -193,7 +196,8 @@ def check_images(images, *, name, caller):
     images = check_named(
         images, name, allow_nd=True, ensure_2d=False, dtype="numeric", estimator=caller
     )
-    shape, dtype = images.shape, images.dtype
+    shape = images.shape
+    dtype = images.dtype
     if len(shape) != 4 or is_channels_last(shape):
         raise ValueError(
             f"{caller} takes images of shape (n_samples, n_channels, height, width), got {name} "
@@ -212,7 +216,8 @@ def check_images(images, *, name, caller):
         )
     if dtype.kind == "f":
         dtype = np.float64 if dtype.itemsize >= 8 else np.float32
-    return images.astype(np.dtype(dtype).type, copy=False)  # the type: in native byte order
+    # The type stands for native byte order, which torch needs.
+    return images.astype(np.dtype(dtype).type, copy=False)
 
 
 def _advice(shape, name):

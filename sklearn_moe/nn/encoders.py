@@ -9,9 +9,11 @@ from torch import Tensor, nn
 
 from .dispatch import is_exporting
 
-_KNEE = 3.0  # standard deviations
-_FAR = 1e15  # standard deviations: the square is a number that float32 can hold
-_LINEAR_UP_TO = 100.0  # standard deviations, far from all that linear experts should follow
+# All in standard deviations: where the soft bound lies; the largest number of which float32 holds
+# the square; and where linear experts, which should follow all values, are cut off.
+_SOFT_BOUND = 3.0
+_LARGEST = 1e15
+_LINEAR_UP_TO = 100.0
 
 
 class FeatureStatistics(NamedTuple):
@@ -21,15 +23,22 @@ class FeatureStatistics(NamedTuple):
     """
 
     numeric: tuple[int, ...]
-    center: tuple[float, ...]  # of each numeric column
-    scale: tuple[float, ...]  # of each numeric column, above 0; infinite if it has no effect
-    with_missing: tuple[int, ...] = ()  # positions in `numeric`
+    # Of each numeric column; a scale is above 0, and infinite if the column has no effect.
+    center: tuple[float, ...]
+    scale: tuple[float, ...]
+    # Positions in `numeric`.
+    with_missing: tuple[int, ...] = ()
     categories: tuple[int, ...] = ()
-    n_categories: tuple[int, ...] = ()  # of each categorical column
-    missing: tuple[float, ...] = ()  # replaces a missing number, standardized; empty: 0
-    is_linear: bool = False  # whether the columns have no soft bound
-    knots: tuple[tuple[float, ...], ...] = ()  # of the pieces of each numeric column, standardized
-    adds_linear: bool = False  # whether the columns are added without a soft bound
+    # Of each categorical column.
+    n_categories: tuple[int, ...] = ()
+    # Replaces a missing number, standardized; if empty, 0 does.
+    missing: tuple[float, ...] = ()
+    # Whether the columns have no soft bound.
+    is_linear: bool = False
+    # Of the pieces of each numeric column, standardized.
+    knots: tuple[tuple[float, ...], ...] = ()
+    # Whether the columns are added without a soft bound.
+    adds_linear: bool = False
 
 
 class _FixedTypes(nn.Module):
@@ -83,7 +92,8 @@ class TableEncoder(_FixedTypes):
         self.n_all_categories = sum(statistics.n_categories)
         self.mean_is_zero = not any(statistics.missing)
         tables = statistics._asdict()
-        self.is_linear, self.adds_linear = tables.pop("is_linear"), tables.pop("adds_linear")
+        self.is_linear = tables.pop("is_linear")
+        self.adds_linear = tables.pop("adds_linear")
         pieces = [
             (column, low, high)
             for column, knots in enumerate(tables.pop("knots"))
@@ -97,7 +107,8 @@ class TableEncoder(_FixedTypes):
             self.register_buffer("low", edges[0])
             self.register_buffer("width", edges[1] - edges[0])
         n_bounded = n_numeric + len(statistics.with_missing) + self.n_all_categories
-        start, stop = len(pieces), len(pieces) + n_bounded
+        start = len(pieces)
+        stop = start + n_bounded
         self.n_outputs = stop + (n_numeric if self.adds_linear else 0)
         self.columns = {
             "bounded": slice(start, stop),
@@ -117,21 +128,22 @@ class TableEncoder(_FixedTypes):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_features) to (n_samples, n_outputs)."""
-        x = x if x.is_floating_point() else x.double()
-        numbers = x if not len(self.categories) else x.index_select(1, self.numeric)
+        if not x.is_floating_point():
+            x = x.double()
+        numbers = x.index_select(1, self.numeric) if len(self.categories) else x
         center, scale, missing = self.center, self.scale, self.missing
-        if x.dtype == torch.float32:  # spares a conversion in every step
+        # This spares a conversion in every step.
+        if x.dtype == torch.float32:
             center, scale, missing = self.center_32, self.scale_32, self.missing_32
         z = (numbers - center) / scale
         if not self.mean_is_zero:
             z = torch.where(z.isnan(), missing, z)
-        z = torch.nan_to_num(z, nan=0.0, posinf=_FAR, neginf=-_FAR)
+        z = torch.nan_to_num(z, nan=0.0, posinf=_LARGEST, neginf=-_LARGEST)
         bounded = z.clamp(-_LINEAR_UP_TO, _LINEAR_UP_TO) if self.is_linear else _bounded(z)
         parts = [bounded]
         if self.has_pieces:
-            low, width = self.low.to(z.dtype), self.width.to(z.dtype)
-            pieces = (bounded.index_select(1, self.of_column) - low) / width
-            parts.insert(0, pieces.clamp(0, 1))
+            above_low = bounded.index_select(1, self.of_column) - self.low.to(z.dtype)
+            parts.insert(0, (above_low / self.width.to(z.dtype)).clamp(0, 1))
         if len(self.with_missing):
             parts.append(numbers.index_select(1, self.with_missing).isnan().to(z.dtype))
         if len(self.categories):
@@ -141,7 +153,8 @@ class TableEncoder(_FixedTypes):
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 
     def _one_hot(self, codes: Tensor) -> Tensor:
-        known = (codes >= 0) & (codes < self.n_categories)  # NaN is neither
+        # NaN is neither.
+        known = (codes >= 0) & (codes < self.n_categories)
         # Unknown categories go to a last column, which is dropped.
         columns = torch.where(known, codes, 0).long() + self.first
         columns = columns.masked_fill(~known, self.n_all_categories)
@@ -151,16 +164,17 @@ class TableEncoder(_FixedTypes):
 
 def _bounded(z: Tensor) -> Tensor:
     """Return z with a soft bound of three standard deviations."""
-    z = z.clamp(-_FAR, _FAR)
+    z = z.clamp(-_LARGEST, _LARGEST)
     # A root is exact; the last bit of hypot depends on the place in the batch.
-    return z * (_KNEE / (z.square() + _KNEE**2).sqrt())
+    return z * (_SOFT_BOUND / (z.square() + _SOFT_BOUND**2).sqrt())
 
 
 class ChannelStatistics(NamedTuple):
     """Statistics of the channels of images."""
 
     mean: tuple[float, ...]
-    scale: tuple[float, ...]  # above 0
+    # Above 0.
+    scale: tuple[float, ...]
 
 
 class ImageEncoder(nn.Module):
@@ -224,7 +238,8 @@ class CategoryCodes(_FixedTypes):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the same with codes, NaN for unknown values, (n_samples, n_features)."""
-        x = x if x.is_floating_point() else x.double()
+        if not x.is_floating_point():
+            x = x.double()
         coded = [self._look_up(i, x[:, column]) for i, column in enumerate(self.columns.tolist())]
         places = self.columns.expand(x.shape[0], -1)
         return x.scatter(1, places, torch.stack(coded, 1))
@@ -234,8 +249,9 @@ class CategoryCodes(_FixedTypes):
         codes = self.get_buffer(f"codes_{i}").to(x.dtype)
         if not len(values):
             return torch.full_like(x, torch.nan)
-        if is_exporting():  # ONNX cannot search
-            found = x.unsqueeze(1) == values
-            return torch.where(found.any(1), found.to(x.dtype) @ codes, torch.nan)
+        # ONNX cannot search.
+        if is_exporting():
+            is_equal = x.unsqueeze(1) == values
+            return torch.where(is_equal.any(1), is_equal.to(x.dtype) @ codes, torch.nan)
         places = torch.searchsorted(values, x.contiguous()).clamp(max=len(values) - 1)
         return torch.where(values[places] == x, codes[places], torch.nan)
