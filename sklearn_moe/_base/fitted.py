@@ -23,7 +23,6 @@ from ..nn import MixtureOfExperts, Pool, Predictor
 from ..nn.encoders import CategoryCodes
 from ..nn.functional import softmax
 from ..nn.predictor import require_onnx, write_onnx
-from ..nn.routers.scores import sum_patches
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -171,15 +170,6 @@ class FittedMoE(EstimatorParams):
         """
         X, net = self._read(X), self.net_
         return net.map_batches(lambda x: softmax(net.module_.route(x).scores).to(net.dtype), X)
-
-    def _router_input(self, X):
-        """Return what a linear router without a trunk reads of samples, (n_samples, n_features).
-
-        That is the encoded columns of a table, and the sum of the patches of other samples.
-        """
-        X, net = self._read(X), self.net_
-        encode = net.module_.encoder or torch.nn.Identity()
-        return net.map_batches(lambda x: sum_patches(encode(x), net.dtype), X)
 
     @property
     def coef_(self) -> np.ndarray:

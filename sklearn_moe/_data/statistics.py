@@ -1,13 +1,11 @@
-"""Statistics of X: of the columns of a table, of the channels of images, and k-means centers."""
+"""Statistics of X: of the columns of a table, and of the channels of images."""
 
 import math
-import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import csr_array, issparse, vstack
-from sklearn.exceptions import ConvergenceWarning
-from sklearn.utils import check_random_state, gen_batches
+from sklearn.utils import gen_batches
 from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
 from .._validation import refuse_overflow
@@ -342,52 +340,3 @@ def describe_channels(X, weight):
     if X.dtype == np.uint8:
         center, std = center / 255, std / 255
     return ChannelStatistics(tuple(center.tolist()), tuple(np.where(std > 0, std, 1).tolist()))
-
-
-# Ten restarts keep k-means a fair baseline: a single start may end in a poor optimum.
-_STARTS = 10
-_MOST = 2**23  # numbers that are clustered, of which a few copies are made
-
-
-def rows_to_cluster(n_samples, n_features, seed):
-    """Return the indices of all rows or, of more than 8 million numbers, of a random sample."""
-    size = max(1, _MOST // n_features)
-    if n_samples <= size:
-        return np.arange(n_samples)
-    return np.sort(check_random_state(seed).choice(n_samples, size, replace=False))
-
-
-def find_centers(Z, weight, n_centers, seed):
-    """Cluster rows by k-means.
-
-    Equal rows are put together first, so that a row of weight 2 is exactly the row twice and the
-    order of the rows does not matter, in the random start as well.
-
-    Parameters
-    ----------
-    Z : ndarray of shape (n_samples, n_features)
-    weight : ndarray of shape (n_samples,)
-    n_centers : int
-    seed : int or RandomState instance
-
-    Returns
-    -------
-    centers : ndarray of shape (n_centers, n_features)
-        With fewer distinct rows than centers the last ones repeat the first, which is nearest
-        before they are.
-    spread : float
-        Mean squared distance to the nearest center, positive.
-    """
-    from sklearn.cluster import KMeans  # imports half of scikit-learn, for one router of many
-
-    rows, inverse = np.unique(Z, axis=0, return_inverse=True)
-    weight = np.bincount(inverse.ravel(), weight)
-    n_found = min(n_centers, len(rows))
-    kmeans = KMeans(n_found, n_init=_STARTS, random_state=seed)
-    with warnings.catch_warnings():
-        # Rows that differ by rounding only are one row to KMeans, which complains of it.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        kmeans.fit(rows, sample_weight=weight)
-    missing = np.repeat(kmeans.cluster_centers_[:1], n_centers - n_found, axis=0)
-    spread = kmeans.inertia_ / weight.sum()
-    return np.concatenate([kmeans.cluster_centers_, missing]), spread or 1.0

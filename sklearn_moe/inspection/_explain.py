@@ -10,13 +10,12 @@ from sklearn.utils._param_validation import validate_params
 
 from .._data.tables import import_pandas
 from .._validation import Count
-from ..metrics._conditions import find_parts
+from ..metrics._words import find_regions
 from ._linear import OpenedMixture, expert_outputs, find_linear
 from ._plotting import as_text, expert_colors, import_pyplot
 
 _MOST_SHOWN = 10  # columns of a row, and rows, in the text and the plot
 _LEAST_GATE = 0.005  # of the experts that are named
-_MOST_CONDITIONS = 3  # in words
 _REST = "not linear"
 
 
@@ -319,7 +318,7 @@ def _conditions(mixture, table, rows, tree):
     if mixture.is_constant or mixture.ensemble:
         return ("anywhere",) * len(rows)
     experts, n_experts = mixture.experts[:, 0], mixture.n_experts
-    parts, _ = find_parts(table, experts, n_experts, tree, _MOST_CONDITIONS)
+    parts = find_regions(table, experts, n_experts, tree).parts
     words = np.full(len(rows), "", dtype=object)
     for expert, part in parts:
         words[(table.holds(part)[rows] & (experts[rows] == expert)) & (words == "")] = table.words(

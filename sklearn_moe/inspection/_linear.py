@@ -11,8 +11,8 @@ from sklearn.pipeline import Pipeline
 from .._data import tables
 from .._data.tables import is_frame
 from .._validation import check_named, final_step
-from ..metrics._conditions import Table
 from ..metrics._merged import MergedExperts
+from ..metrics._words import open_table
 
 _TOLERANCE = 1e-6  # of what is linear, in standard deviations of an expert's outputs
 _ROUNDING = 4  # of a difference of two outputs, in units of the last place
@@ -38,12 +38,9 @@ class OpenedMixture:
         if not (is_frame(X) or issparse(X)):
             X = check_named(X, "X", dtype=None, ensure_all_finite=False)
         self.X, self.estimator = X, estimator
-        own, self.inner = final_step(estimator, X, needs)
-        self.mixture = MergedExperts(own, self.inner)
-        is_step = own is not estimator
-        self.table = Table(X, None if is_step else getattr(own, "categorical_features", None))
-        gate = None if is_step else getattr(own, "gate_", None)
-        self.tree = gate if hasattr(gate, "tree_") else None
+        self.mixture = MergedExperts(estimator, X, needs)
+        self.inner = self.mixture.X
+        self.table, self.tree = open_table(self.mixture, X)
 
     def outputs_at(self, X):
         """Return the outputs of the experts for rows like those of X."""

@@ -8,11 +8,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix, issparse
 from scipy.spatial import KDTree
+from scipy.stats import mode
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._indexing import _get_column_indices
 
+from .._data.tables import Table
 from .._validation import final_step, name_in_errors
-from ..metrics._columns import read_columns, typical_values
 from ..metrics._routing import check_indices
 from . import _plotting as plotting
 
@@ -207,7 +208,7 @@ class DecisionRegionDisplay:
         known = np.isfinite(points).all(axis=1)
         shown: list[Any] = [a if a is None else np.asarray(a)[known] for a in (y, experts, y_pred)]
         pixels = _pixels(points[known], grid_resolution)
-        rows = _rows_at(X, typical_values(X), dict(zip(chosen, pixels.T, strict=True)))
+        rows = _rows_at(X, _typical_values(X), dict(zip(chosen, pixels.T, strict=True)))
         rows = final_step(estimator, rows)[1]
         if y_pred is None:
             surface = np.reshape(mixture.apply(rows), (len(pixels), -1))[:, 0]
@@ -408,9 +409,10 @@ def _columns_of_numbers(mixture, X):
     numbers = {}
     # Rows that are read as patches or images have no columns.
     if np.ndim(X) == 2 and len(getattr(mixture, "input_shape_", (1,))) == 1:
-        for index, (name, values, is_category) in enumerate(read_columns(X)):
+        for column in Table(X.tocsc() if issparse(X) else X):
+            values, is_category = column.comparable()
             if not is_category and np.isfinite(values).any():
-                numbers[index] = name, values
+                numbers[column.place] = column.label, values
     if len(numbers) < 2:
         raise ValueError(
             f"The axes are two columns of numbers, and X of shape {np.shape(X)} has {len(numbers)} "
@@ -429,7 +431,7 @@ def _most_used(estimator, X, numbers):
     if X.shape[1] == 2 or not hasattr(mixture, "gate_proba"):
         return [*numbers][:2]
     predict = getattr(mixture, "predict_proba", mixture.predict)
-    typical = typical_values(X)
+    typical = _typical_values(X)
     changes = []
     for index, (_, values) in numbers.items():
         steps = np.quantile(values[np.isfinite(values)], np.linspace(0, 1, _N_STEPS))
@@ -438,6 +440,19 @@ def _most_used(estimator, X, numbers):
     of_gate, of_prediction = np.transpose(changes)
     change = of_gate if of_gate.any() else of_prediction
     return np.array([*numbers])[np.argsort(-change, kind="stable")[:2]].tolist()
+
+
+def _typical_values(X):
+    """Return a value of each column of a table, as X has it: the median or main category."""
+    typical = []
+    for column in Table(X.tocsc() if issparse(X) else X):
+        values, is_category = column.comparable()
+        # Missing numbers are sorted to the end.
+        row = np.argsort(values)[(np.isfinite(values).sum() - 1) // 2]
+        if is_category:
+            row = np.argmax(values == mode(values).mode)
+        typical.append((values if issparse(X) else column.values)[row])
+    return typical
 
 
 def _check_classes(y, name):

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from .._validation import final_step
 from ..metrics import dispatch_entropy, routing_matrix
 from ..metrics._merged import MergedExperts
 from . import _plotting as plotting
@@ -150,9 +149,9 @@ class RoutingDisplay:
         >>> RoutingDisplay.from_estimator(clf, X, clusters)
         <...>
         """
-        merged = MergedExperts(*final_step(estimator, X))
+        merged = MergedExperts(estimator, X)
         display = cls(
-            merged.load(clusters, sample_weight, normalize),
+            merged.routing_matrix(clusters, sample_weight, normalize),
             display_labels=np.unique(clusters),
             normalize=normalize,
             entropy=dispatch_entropy(clusters, merged.experts, sample_weight=sample_weight),

@@ -10,9 +10,9 @@ from sklearn.utils._param_validation import validate_params
 
 from .._data.tables import import_pandas
 from .._validation import Count, check_column, check_named, check_same_length
-from ..metrics._conditions import are_right, find_parts, find_words
 from ..metrics._experts import compare_experts
 from ..metrics._merged import count_in_words, count_regimes, describe_ensemble
+from ..metrics._words import find_regions
 from ._linear import MOST_TERMS, OpenedMixture, coefficients, expert_outputs, find_linear
 from ._plotting import expert_colors
 from ._python import write_python
@@ -372,9 +372,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         held, parts = np.full(own.shape, np.nan), None
     else:
         share = own.mean(axis=0)
-        parts, held = find_parts(table, experts, len(share), opened.tree, max_conditions)
-        where = find_words(table, parts, len(share))
-        right = are_right(held, experts)
+        regions = find_regions(table, experts, len(share), opened.tree, max_conditions)
+        parts, where, held, right = regions
         held = np.where(held.any(axis=1, keepdims=True), held, share)
     classes: Any = getattr(mixture, "classes_", None)
     scores = np.full(own.shape, np.nan)
@@ -472,7 +471,7 @@ def _find_verdict(mixture, y, scores, proba):
     else:
         chance = max(1 - y.sum(axis=1).mean(), *y.mean(axis=0))
     gain = scores[np.arange(len(scores)), mixture.experts[:, 0]].mean() - chance
-    found = compare_experts(scores, mixture.experts, gain)
+    found = compare_experts(scores, mixture.experts[:, 0], gain)
     if gain > 0 and found["regimes"].max() > 0:
         return count_regimes(found["regimes"]) + "."
     return "Experts differ by region." if gain > 0 and found["specialized"] else ""

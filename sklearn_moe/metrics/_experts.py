@@ -1,11 +1,11 @@
-"""What the outputs of the experts score: sample by sample, on other samples, without an expert."""
+"""What the outputs of the experts score, sample by sample, and whether the experts differ."""
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse.csgraph import connected_components
 
 from .._validation import check_column, check_named, check_same_length
-from ._routing import check_indices, check_weights, encode, validated
+from ._routing import check_weights, encode, validated
 
 
 def evaluate(estimator, X, y):
@@ -18,10 +18,13 @@ def evaluate(estimator, X, y):
     scores : ndarray of shape (n_samples, n_experts)
         The score of every expert on every sample.
     """
-    predicted = np.asarray(estimator.predict(X))[:, np.newaxis]  # as if by one expert
+    # The mixture is scored as if it were a single expert.
+    predicted = np.asarray(estimator.predict(X))[:, np.newaxis]
+    log_loss, chance_log_loss = np.nan, np.nan
     if hasattr(estimator, "expert_predict"):
-        scores, own = (_regression_scores(y, p) for p in (estimator.expert_predict(X), predicted))
-        name, chance, log_losses = "R2", 0.0, (np.nan, np.nan)
+        scores = _regression_scores(y, estimator.expert_predict(X))
+        own = _regression_scores(y, predicted)
+        name, chance = "R2", 0.0
     else:
         scores = _class_scores(y, estimator.expert_proba(X), estimator.classes_)
         y = np.asarray(y)
@@ -30,45 +33,59 @@ def evaluate(estimator, X, y):
         else:
             y = check_column(y, "y")
             name, chance = "accuracy", np.unique(y, return_counts=True)[1].max() / len(y)
-        own, log_losses = _share_right(y, predicted), _log_losses(estimator, X, y)
-    names = ("score_name", "score", "chance_score", "log_loss", "chance_log_loss")
-    values = (name, float(own.mean()), float(chance), *log_losses)
-    return dict(zip(names, values, strict=True)), scores
+        own = _share_right(y, predicted)
+        if hasattr(estimator, "predict_proba"):
+            log_loss, chance_log_loss = _log_losses(estimator, X, y)
+    figures = {
+        "score_name": name,
+        "score": float(own.mean()),
+        "chance_score": float(chance),
+        "log_loss": log_loss,
+        "chance_log_loss": chance_log_loss,
+    }
+    return figures, scores
 
 
 def _log_losses(estimator, X, y):
     """Return the log loss of a classifier, and that of the shares of the classes, or labels, in y.
 
-    Classes that the model does not know are left out. NaN if there are no probabilities.
+    Classes that the model does not know are left out.
     """
-    if not hasattr(estimator, "predict_proba"):
-        return np.nan, np.nan
-    proba, is_multilabel = np.asarray(estimator.predict_proba(X), np.float64), _is_multilabel(y)
+    proba = np.asarray(estimator.predict_proba(X), np.float64)
+    is_multilabel = _is_multilabel(y)
     truth = y == 1 if is_multilabel else y[:, np.newaxis] == estimator.classes_
     both = np.stack([proba, np.broadcast_to(truth.mean(axis=0), proba.shape)])
     given = np.where(truth, both, 1 - both).reshape(2, -1) if is_multilabel else both[:, truth]
     return -np.log(np.maximum(given, np.finfo(np.float64).eps)).mean(axis=1)
 
 
-def compare_experts(scores, experts, gain):
+def compare_experts(scores, first, gain):
     """Return the attributes `specialized` and `regimes` of a report, by the rule that it states.
 
-    `gain` is what the mixture, by its first experts, scores above chance.
+    Parameters
+    ----------
+    scores : ndarray of shape (n_samples, n_experts)
+    first : ndarray of int of shape (n_samples,)
+        The expert of each sample.
+    gain : float
+        What the mixture, by these experts, scores above chance.
     """
-    first, n_experts = _first_experts(experts, scores), scores.shape[1]
-    loss = scores[np.arange(len(first)), first, np.newaxis] - scores  # by another expert
-    mean, square = (_group_means(part, first, n_experts, None) for part in (loss, loss**2))
+    n_experts, least = scores.shape[1], max(gain, 0) / 10
+    # What is lost if another expert computes a sample.
+    loss = scores[np.arange(len(first)), first, np.newaxis] - scores
+    mean = _group_means(loss, first, n_experts)
     n_samples = np.bincount(first, minlength=n_experts)
-    variance = np.maximum(square - mean**2, 0) / np.maximum(n_samples, 1)[:, np.newaxis]
-    # False of NaN: an expert without samples.
-    is_worse = mean - 2 * np.sqrt(variance) > max(gain, 0) / 10
+    variance = np.maximum(_group_means(loss**2, first, n_experts) - mean**2, 0)
+    variance /= np.maximum(n_samples, 1)[:, np.newaxis]
+    # An expert without samples has NaN, which is never worse.
+    is_worse = mean - 2 * np.sqrt(variance) > least
     counts = n_samples >= min(0.05, 0.5 / n_experts) * len(first)
     alike = ~(is_worse & is_worse.T)[np.ix_(counts, counts)]
     regimes = np.full(n_experts, -1)
     regimes[counts] = connected_components(alike)[1]
-    loss = loss[:, counts].sum(axis=1) / max(counts.sum() - 1, 1)  # by the others, on average
-    bound = loss.mean() - 2 * loss.std() / np.sqrt(len(loss))
-    return {"specialized": bool(bound > max(gain, 0) / 10), "regimes": regimes}
+    by_others = loss[:, counts].sum(axis=1) / max(counts.sum() - 1, 1)
+    bound = by_others.mean() - 2 * by_others.std() / np.sqrt(len(loss))
+    return {"specialized": bool(bound > least), "regimes": regimes}
 
 
 def _class_scores(y, expert_proba, classes):
@@ -141,24 +158,9 @@ def _share_right(y, predicted):
     return right.reshape(*right.shape[:2], -1).mean(axis=2)
 
 
-def _weights_or_ones(sample_weight, scores):
-    """Return the weight of every sample."""
-    if sample_weight is None:
-        return np.ones(len(scores))
-    check_same_length(expert_proba=scores, sample_weight=sample_weight)
-    return check_weights(sample_weight, "sample_weight")
-
-
-def _first_experts(experts, scores):
-    """Return the index of the first expert that each sample is routed to."""
-    experts, _ = check_indices(experts, scores.shape[1])
-    check_same_length(experts=experts, expert_proba=scores)
-    return experts[:, 0]
-
-
-def _group_means(scores, groups, n_groups, sample_weight):
+def _group_means(scores, groups, n_groups, weight=None):
     """Return the mean score of every expert on every group, (n_groups, n_experts)."""
-    weight = _weights_or_ones(sample_weight, scores)
+    weight = np.ones(len(scores)) if weight is None else weight
     sums = np.stack([np.bincount(groups, weight * own, n_groups) for own in scores.T], axis=1)
     total = np.bincount(groups, weight, n_groups)[:, np.newaxis]
     return np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)
@@ -206,10 +208,6 @@ def expert_error_matrix(
         If lengths or shapes do not fit each other, or the number of classes is not that of
         `expert_proba`.
 
-    See Also
-    --------
-    own_other_error : The matrix summarized.
-
     Examples
     --------
     >>> from sklearn_moe.metrics import expert_error_matrix
@@ -219,221 +217,9 @@ def expert_error_matrix(
     array([[0. , 0.5],
            [0.5, 0. ]])
     """
-    return mean_errors(_class_scores(y, expert_proba, classes), clusters, sample_weight)
-
-
-def mean_errors(scores, clusters, sample_weight=None):
-    """Return 1 - the mean score of every expert on every cluster, (n_experts, n_clusters)."""
-    check_same_length(expert_proba=scores, clusters=clusters)
+    scores = _class_scores(y, expert_proba, classes)
+    check_same_length(expert_proba=scores, clusters=clusters, sample_weight=sample_weight)
     labels, groups = encode(check_column(clusters, "clusters"), "clusters")
+    if sample_weight is not None:
+        sample_weight = check_weights(sample_weight, "sample_weight")
     return 1 - _group_means(scores, groups, labels.size, sample_weight).T
-
-
-@validated("error_matrix routing_matrix")
-def own_other_error(
-    error_matrix: ArrayLike, routing_matrix: ArrayLike
-) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the error of every expert on its own cluster, and on the others.
-
-    An expert's own cluster is the one of which it receives most samples. Experts that have
-    specialized have small errors on their own cluster and errors near chance on the others.
-
-    Parameters
-    ----------
-    error_matrix : array-like of shape (n_experts, n_clusters)
-        The error rates, see :func:`expert_error_matrix`, or mean errors of any kind.
-
-    routing_matrix : array-like of shape (n_clusters, n_experts)
-        How many samples of every cluster are routed to each expert, see
-        :func:`routing_matrix`.
-
-    Returns
-    -------
-    own : ndarray of shape (n_experts,)
-        The error on the clusters of the expert itself; NaN for an expert that receives no sample.
-
-    other : ndarray of shape (n_experts,)
-        The mean error on the other clusters, without those whose error is NaN; NaN for an expert
-        that receives no sample, or if there are no other clusters.
-
-    Raises
-    ------
-    ValueError
-        If one matrix does not have the shape of the other, transposed.
-
-    Examples
-    --------
-    >>> from sklearn_moe.metrics import own_other_error
-    >>> own, other = own_other_error([[0, 0.5], [0.25, 0]], [[90, 10], [20, 80]])
-    >>> own
-    array([0., 0.])
-    >>> other
-    array([0.5 , 0.25])
-    """
-    options = {"axes": "n_experts, n_clusters", "ensure_all_finite": "allow-nan"}
-    errors = check_named(error_matrix, "error_matrix", dtype=np.float64, **options)
-    options = {"axes": "n_clusters, n_experts", "dtype": np.float64}
-    routing = check_named(routing_matrix, "routing_matrix", **options)
-    if errors.shape != routing.shape[::-1]:
-        raise ValueError(
-            "error_matrix must have shape (n_experts, n_clusters) and routing_matrix "
-            f"(n_clusters, n_experts), got {errors.shape} and {routing.shape}. Pass n_experts "
-            "to routing_matrix."
-        )
-    cells = np.arange(len(errors)), routing.argmax(axis=0)
-    own, others = errors[cells], errors.copy()
-    others[cells] = np.nan
-    other = np.ma.masked_invalid(others).mean(axis=1).filled(np.nan)  # NaN if there are none
-    is_alive = routing.any(axis=0)
-    return np.where(is_alive, own, np.nan), np.where(is_alive, other, np.nan)
-
-
-@validated("y gate_proba expert_proba", "experts classes sample_weight")
-def ablation_accuracy(
-    y: ArrayLike,
-    gate_proba: ArrayLike,
-    expert_proba: ArrayLike,
-    *,
-    experts: ArrayLike | None = None,
-    classes: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None,
-) -> np.ndarray:
-    """Compute the accuracy that remains if an expert is removed.
-
-    Its samples go to the best of the others by `gate_proba`. Every sample is predicted by one
-    expert: where several are selected, by the first.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        The true class labels; or several labels, as zeros and ones.
-
-    gate_proba : array-like of shape (n_samples, n_experts)
-        The router's distribution over the experts, such as `MoEClassifier.gate_proba`.
-
-    expert_proba : array-like of shape (n_samples, n_experts, n_classes)
-        The output of every expert, such as `MoEClassifier.expert_proba`.
-
-    experts : array-like of int of shape (n_samples,) or (n_samples, k), default=None
-        The index of the expert that every sample is routed to, such as `MoEClassifier.apply`. If
-        None, the one of highest `gate_proba`.
-
-    classes : array-like of shape (n_classes,), default=None
-        The labels of the last axis of `expert_proba`, such as `MoEClassifier.classes_`. If
-        None, the sorted distinct labels of `y`, which must then contain every class.
-
-    sample_weight : array-like of shape (n_samples,), default=None
-        The weight of every sample, non-negative. If None, all weigh the same.
-
-    Returns
-    -------
-    accuracy : ndarray of shape (n_experts,)
-        The accuracy without each expert. It is unchanged for an expert that receives no sample,
-        and NaN if there is no other expert. With several labels it is the share of right ones.
-
-    Raises
-    ------
-    ValueError
-        If lengths or shapes do not fit each other, or the number of classes is not that of
-        `expert_proba`.
-
-    See Also
-    --------
-    cross_evaluation_accuracy : Every expert on the samples of every other.
-
-    Examples
-    --------
-    >>> from sklearn_moe.metrics import ablation_accuracy
-    >>> yes, no = [0, 1], [1, 0]
-    >>> gate_proba = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.2, 0.8]]
-    >>> expert_proba = [[yes, yes], [yes, no], [yes, no], [yes, no]]
-    >>> ablation_accuracy([1, 1, 0, 0], gate_proba, expert_proba)
-    array([0.75, 0.5 ])
-    """
-    return ablation(_class_scores(y, expert_proba, classes), gate_proba, experts, sample_weight)
-
-
-def ablation(scores, gate_proba, experts=None, sample_weight=None):
-    """Return the mean score without each expert, (n_experts,)."""
-    options = {"axes": "n_samples, n_experts", "dtype": np.float64, "copy": True}
-    others = check_named(gate_proba, "gate_proba", **options)
-    if others.shape != scores.shape:
-        raise ValueError(
-            f"gate_proba must have shape (n_samples, n_experts) = {scores.shape}, as expert_proba, "
-            f"got {others.shape}."
-        )
-    n_samples, n_experts = scores.shape
-    weight = _weights_or_ones(sample_weight, scores)
-    first = others.argmax(axis=1) if experts is None else _first_experts(experts, scores)
-    if n_experts == 1:
-        return np.full(1, np.nan)
-    rows = np.arange(n_samples)
-    others[rows, first] = -np.inf
-    change = weight * (scores[rows, others.argmax(axis=1)] - scores[rows, first])
-    total = np.sum(weight * scores[rows, first]) + np.bincount(first, change, n_experts)
-    return total / weight.sum()
-
-
-@validated("y experts expert_proba", "classes sample_weight")
-def cross_evaluation_accuracy(
-    y: ArrayLike,
-    experts: ArrayLike,
-    expert_proba: ArrayLike,
-    *,
-    classes: ArrayLike | None = None,
-    sample_weight: ArrayLike | None = None,
-) -> np.ndarray:
-    """Compute the accuracy of every expert on the samples of every other.
-
-    Every sample belongs to one expert: where several are selected, to the first.
-
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,) or (n_samples, n_labels)
-        The true class labels; or several labels, as zeros and ones.
-
-    experts : array-like of int of shape (n_samples,) or (n_samples, k)
-        The index of the expert that every sample is routed to, such as `MoEClassifier.apply`.
-
-    expert_proba : array-like of shape (n_samples, n_experts, n_classes)
-        The output of every expert, such as `MoEClassifier.expert_proba`.
-
-    classes : array-like of shape (n_classes,), default=None
-        The labels of the last axis of `expert_proba`, such as `MoEClassifier.classes_`. If
-        None, the sorted distinct labels of `y`, which must then contain every class.
-
-    sample_weight : array-like of shape (n_samples,), default=None
-        The weight of every sample, non-negative. If None, all weigh the same.
-
-    Returns
-    -------
-    accuracy : ndarray of shape (n_experts, n_experts)
-        Entry (i, j) is the accuracy of expert j on the samples that are routed to expert i; on
-        the diagonal, experts predict their own samples. A row is NaN if the expert receives no
-        sample. With several labels it is the share of right ones.
-
-    Raises
-    ------
-    ValueError
-        If lengths or shapes do not fit each other, `experts` are not indices of experts, or
-        the number of classes is not that of `expert_proba`.
-
-    See Also
-    --------
-    ablation_accuracy : The accuracy of the mixture without an expert.
-
-    Examples
-    --------
-    >>> from sklearn_moe.metrics import cross_evaluation_accuracy
-    >>> yes, no = [0, 1], [1, 0]
-    >>> expert_proba = [[yes, yes], [yes, no], [yes, no], [yes, no]]
-    >>> cross_evaluation_accuracy([1, 1, 0, 0], [0, 0, 1, 1], expert_proba)
-    array([[1. , 0.5],
-           [0. , 1. ]])
-    """
-    return cross_evaluation(_class_scores(y, expert_proba, classes), experts, sample_weight)
-
-
-def cross_evaluation(scores, experts, sample_weight=None):
-    """Return the mean score of expert j on the samples of expert i, (n_experts, n_experts)."""
-    return _group_means(scores, _first_experts(experts, scores), scores.shape[1], sample_weight)

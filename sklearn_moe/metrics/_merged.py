@@ -4,15 +4,18 @@ import numpy as np
 from sklearn.utils import _safe_indexing, indexable
 
 from .._data.rows import draw_rows
-from .._validation import count_experts
+from .._validation import count_experts, final_step
 from ._router import expert_load
 from ._routing import check_labels, routing_matrix
 
-_ROUNDING = 1e-6  # gates that differ by less are the same
-_LITTLE = 0.05  # share of a gate in the predictions that is little
-_ALONE = 0.95  # weight of a single expert beside which others hardly count
-_MOST_ROWS = 1000  # on which predictions are compared
-_MOST_NAMED, _LEAST_NAMED = 8, 0.005  # experts in a sentence, and the weight that each has
+# Gates that differ by less are the same.
+_ROUNDING = 1e-6
+# The share of a gate in the predictions that is little, and the weight of a single expert beside
+# which others hardly count.
+_LITTLE, _ALONE = 0.05, 0.95
+_ROWS_TO_COMPARE = 1000
+# How many experts a sentence names, and the weight that each must have.
+_MOST_NAMED, _LEAST_NAMED = 8, 0.005
 _NUMBERS = "no one two three four five six seven eight nine ten".split()
 
 
@@ -24,13 +27,21 @@ class MergedExperts:
 
     Parameters
     ----------
-    mixture : estimator instance
-        Fitted mixture with the method `apply`.
+    estimator : estimator instance
+        Fitted mixture, or a pipeline that ends in one.
     X : array-like of shape (n_samples, ...)
         Samples on which gates are compared.
+    needs : tuple of str
+        The methods that the mixture must have.
 
     Attributes
     ----------
+    mixture, X : estimator and its samples
+        The mixture itself, and X as it takes it.
+    is_step : bool
+        Whether the mixture is a step of a pipeline.
+    groups : list of list of int
+        The experts of the mixture that each expert here stands for.
     names : list of str
         Of each expert: its kind, if all experts of the kind are one.
     is_pool : bool
@@ -48,79 +59,84 @@ class MergedExperts:
         below 5 %. A gate by which a single expert has nearly all weight gives no ensemble.
     """
 
-    def __init__(self, mixture, X):
-        self.mixture, self.experts = mixture, check_labels(mixture.apply(X))
+    def __init__(self, estimator, X, needs=("apply",)):
+        self.mixture, self.X = mixture, X = final_step(estimator, X, needs)
+        self.is_step = mixture is not estimator
+        self.experts = check_labels(mixture.apply(X))
         if hasattr(mixture, "gate_proba"):
             gates = np.asarray(mixture.gate_proba(X))
         else:
             n_experts = count_experts(mixture, X) or self.experts.max() + 1
             gates = np.eye(n_experts)[self.experts[:, 0]]
-        n_experts, kinds = gates.shape[1], list(getattr(mixture, "expert_kinds_", ()))
+        n_experts = gates.shape[1]
+        kinds = list(getattr(mixture, "expert_kinds_", ()))
         self.is_pool = len(set(kinds)) > 1
         self.names = [f"expert {m}" for m in range(n_experts)]
-        self._groups = [[m] for m in range(n_experts)]
+        self.groups = [[m] for m in range(n_experts)]
         if self.is_pool:
-            self._groups = _find_groups(kinds, gates)
-            self.names = _name_groups(kinds, self._groups)
-        self.n_experts, self.gates = len(self._groups), self._merge(gates, np.sum)
-        self._is_merged = self.n_experts < n_experts
-        if self._is_merged:
+            self.groups = _find_groups(kinds, gates)
+            self.names = _name_groups(kinds, self.groups)
+        self.n_experts, self.gates = len(self.groups), self._merge(gates, np.sum)
+        if self.n_experts < n_experts:
             self.experts = self.gates.argmax(axis=1)[:, np.newaxis]
         self.is_constant = self.n_experts > 1 and np.ptp(self.gates, axis=0).max() <= _ROUNDING
         self.gate_share, self.ensemble = np.nan, False
-        known = hasattr(mixture, "expert_proba") and hasattr(mixture, "predict_proba")
-        if known or hasattr(mixture, "expert_predict"):
-            self._compare_predictions(X)
+        has_proba = hasattr(mixture, "expert_proba") and hasattr(mixture, "predict_proba")
+        if has_proba or hasattr(mixture, "expert_predict"):
+            self._compare_predictions(is_merged=self.n_experts < n_experts)
 
     def __getattr__(self, name):
-        found = getattr(self.mixture, name)
+        method = getattr(self.mixture, name)
         if name in ("expert_predict", "expert_proba"):
-            return lambda X: self._merge(found(X), np.mean)
+            return lambda X: self._merge(method(X), np.mean)
         if name == "responsibilities":
-            return lambda X, y: self._merge(found(X, y), np.sum)
-        return found
+            return lambda X, y: self._merge(method(X, y), np.sum)
+        return method
 
     def _merge(self, values, function):
         values = np.asarray(values)
-        return np.stack([function(values[:, group], axis=1) for group in self._groups], axis=1)
+        return np.stack([function(values[:, group], axis=1) for group in self.groups], axis=1)
 
-    def load(self, clusters=None, sample_weight=None, normalize="all"):
-        """Return the load of each expert, or the routing matrix of clusters.
+    def load(self):
+        """Return the load of each expert, in an ensemble its mean gate."""
+        if self.ensemble:
+            return self.gates.mean(axis=0)
+        return expert_load(self.experts, n_experts=self.n_experts)
 
-        In an ensemble each expert has its mean gate as the share of each sample.
-        """
-        options = {"n_experts": self.n_experts, "sample_weight": sample_weight}
-        if not self.ensemble and clusters is None:
-            return expert_load(self.experts, **options)
-        options["normalize"] = normalize
+    def routing_matrix(self, clusters, sample_weight, normalize):
+        """Return the routing matrix; in an ensemble each sample counts for all by their gates."""
+        options = {"sample_weight": sample_weight, "normalize": normalize}
         if not self.ensemble:
-            return routing_matrix(clusters, self.experts, **options)
-        gates = np.average(self.gates, axis=0, weights=sample_weight)
-        if clusters is None:
-            return gates
-        every = np.zeros(len(self.gates), int)
-        shares = routing_matrix(clusters, every, **options | {"n_experts": 1})
-        return shares * (np.ones_like(gates) if normalize == "pred" else gates)
+            return routing_matrix(clusters, self.experts, n_experts=self.n_experts, **options)
+        shares = routing_matrix(clusters, np.zeros(len(self.gates), int), n_experts=1, **options)
+        if normalize == "pred":
+            return np.tile(shares, self.n_experts)
+        return shares * np.average(self.gates, axis=0, weights=sample_weight)
 
-    def _compare_predictions(self, X):
+    def _compare_predictions(self, is_merged):
         """Find `gate_share` and `ensemble`."""
-        rows = draw_rows(len(self.gates), _MOST_ROWS)
-        (X,) = indexable(X)
+        rows = draw_rows(len(self.gates), _ROWS_TO_COMPARE)
+        (X,) = indexable(self.X)
         X, of_numbers = _safe_indexing(X, rows), hasattr(self, "expert_predict")
         outputs = self.expert_predict(X) if of_numbers else self.expert_proba(X)
         mixed = self.predict(X) if of_numbers else self.predict_proba(X)
         outputs = outputs.reshape(*outputs.shape[:2], -1).astype(np.float64)
-        first, gates = self.experts[rows, 0], self.gates[rows].astype(np.float64)
-        alone = outputs[np.arange(len(rows)), first]  # what the first expert says
+        first = self.experts[rows, 0]
+        alone = outputs[np.arange(len(rows)), first]
         difference = np.abs(alone - np.reshape(mixed, alone.shape)).max()
-        is_mixed = self._is_merged or difference > 1e-3 * np.ptp(outputs, axis=1).max()
-        gates = gates if is_mixed else np.eye(self.n_experts)[first]
+        # Otherwise the first expert of a sample answers alone, whatever the gates are.
+        is_mixed = is_merged or difference > 1e-3 * np.ptp(outputs, axis=1).max()
+        gates = np.eye(self.n_experts)[first]
+        if is_mixed:
+            gates = self.gates[rows].astype(np.float64)
         load = gates.mean(axis=0)
         by_mean = np.einsum("k,nko->no", load, outputs)
         change = np.square(np.einsum("nk,nko->no", gates, outputs) - by_mean).mean(axis=0).sum()
         total = change + by_mean.var(axis=0).sum()
-        self.gate_share = float(change / total) if total and not self.is_constant else 0.0
-        is_alone = load.max() > _ALONE and len(self._groups[load.argmax()]) == 1
+        self.gate_share = 0.0
+        if total and not self.is_constant:
+            self.gate_share = float(change / total)
+        is_alone = load.max() > _ALONE and len(self.groups[load.argmax()]) == 1
         is_little = self.gate_share < _LITTLE and not is_alone
         self.ensemble = bool(is_mixed and self.n_experts > 1 and (self.is_constant or is_little))
 
@@ -142,7 +158,8 @@ def _find_groups(kinds, gates):
 def _name_groups(kinds, groups):
     """Return the kind of each group, and the first expert where a kind has several groups."""
     short = [kind.split("(")[0] for kind in kinds]
-    short = short if len(set(short)) == len(set(kinds)) else kinds
+    if len(set(short)) < len(set(kinds)):
+        short = kinds
     is_whole = [len(group) == kinds.count(kinds[group[0]]) for group in groups]
     return [
         short[group[0]] if whole else f"{short[group[0]]} {group[0]}"
@@ -164,7 +181,7 @@ def count_in_words(names):
 def count_regimes(regimes):
     """Return how many regimes there are, the first words of a verdict."""
     number = regimes.max() + 1
-    return f"Regimes: {_NUMBERS[number] if number < len(_NUMBERS) else number}"
+    return f"Regimes: {dict(enumerate(_NUMBERS)).get(number, number)}"
 
 
 def describe_ensemble(names, weights, gate_share):
@@ -173,7 +190,7 @@ def describe_ensemble(names, weights, gate_share):
     order = order[weights[order] >= _LEAST_NAMED]
     texts = [f"{weight:.2f}".removeprefix("0") for weight in weights]
     shown = [f"{names[k]} {texts[k]}" for k in order[:_MOST_NAMED]]
-    shown = ", ".join([*shown, "..."] if len(order) > _MOST_NAMED else shown)
+    shown = ", ".join(shown + ["..."] * (len(order) > _MOST_NAMED))
     if len({*texts}) == 1 and len(order) > 2:
         shown = f"{len(order)} experts, each {weights[0]:.3f}".replace(" 0.", " .")
     dependence = "do not depend on the row"

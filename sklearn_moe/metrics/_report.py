@@ -1,93 +1,52 @@
-"""The result of a specialization report: an object, a text, a table and HTML."""
+"""Everything about the specialization of a fitted mixture in one call."""
 
+import warnings
 from dataclasses import dataclass
-from html import escape
 from itertools import groupby
+from textwrap import wrap
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.metrics import adjusted_mutual_info_score
+from sklearn.utils import _safe_indexing, indexable
 
+from .._data.rows import draw_rows
 from .._data.tables import import_pandas
-from ._merged import are_kinds, count_in_words, count_regimes, describe_ensemble
-from ._significance import DispatchEntropyTest
-from ._split import SplitInformation, above_null
+from .._validation import Count, check_column, check_same_length, final_step
+from ..exceptions import WorseThanNullWarning
+from ._experts import compare_experts, evaluate
+from ._merged import (
+    MergedExperts,
+    are_kinds,
+    count_in_words,
+    count_regimes,
+    describe_ensemble,
+)
+from ._router import dead_experts, load_cv
+from ._routing import encode, routing_matrix, validated
+from ._significance import DispatchEntropyTest, dispatch_entropy_test
+from ._words import find_regions, open_table
 
-_MOST_CLUSTERS, _MOST_EXPERTS = 20, 16  # a larger routing matrix is not readable
-_MOST_REGIONS = 3  # in the verdict
-_NOTES = {
-    "Ablation and cross-evaluation": "values near the baseline: interchangeable experts",
-    "Load": "samples per expert, by the largest gates",
-    "Weights": "the gates of the experts, the same for all samples",
-    "Clusters": "baseline: clusters shuffled; k-means: in place of the router",
-    "Split": "mutual information with the expert; baseline: values shuffled",
-}
-_AGREEMENT = {
-    "entropy": ("dispatch entropy", "0: a single cluster per expert"),
-    "normalized_entropy": ("dispatch entropy, 0 to 1", "divided by the entropy of the clusters"),
-    "mutual_information": ("mutual information", "entropy of clusters minus dispatch entropy"),
-    "nmi": ("NMI", "1: experts and clusters match one to one"),
-    "ari": ("ARI", "the same for pairs of samples, 0 by chance"),
-    "ami": ("AMI", "NMI, adjusted to be 0 by chance"),
-    "purity": ("purity", "share in the main cluster of their expert"),
-}
+# Regions in the verdict, and parts of each expert below the figures.
+_MOST_REGIONS, _MOST_PARTS = 3, 3
+# Rows of a table that the words are found on.
+_ROWS_FOR_WORDS = 5000
 _CHANCE = {
     "accuracy": "the most frequent class",
     "right labels": "the more frequent value of each label",
     "R2": "the mean of y",
     "log loss": "the class frequencies",
 }
-_TARGETS = ("class", "labels", "y")  # in `split`, beside images or columns
-# Only shades of one color, which are legible in light and in dark notebooks.
-_STYLE = (
-    "<style>.moe-report{overflow-x:auto}"
-    ".moe-report table{border-collapse:collapse;margin:.5em 0;font-size:inherit}"
-    ".moe-report td,.moe-report th{padding:.15em .7em;text-align:right;border:0}"
-    ".moe-report td:first-child,.moe-report td:last-child{text-align:left}"
-    ".moe-report .group{text-align:left;padding-top:.7em;font-weight:bold}"
-    ".moe-report .note{font-weight:normal;opacity:.7}</style>"
-)
-_SHADE = "rgba(0, 114, 178, {:.2f})"
-
-
-@dataclass(frozen=True)
-class ClusterAgreement:
-    """The agreement of routes and clusters.
-
-    Attributes
-    ----------
-    entropy : float
-        :func:`dispatch_entropy`, 0 if every expert receives a single cluster.
-
-    normalized_entropy : float
-        The same in units of the entropy of the clusters.
-
-    mutual_information : float
-        :func:`mutual_information`.
-
-    nmi, ari, ami : float
-        Normalized mutual information, adjusted Rand index and adjusted mutual information of
-        scikit-learn, by the first expert where several are selected.
-
-    purity : float
-        :func:`purity`.
-    """
-
-    entropy: float
-    normalized_entropy: float
-    mutual_information: float
-    nmi: float
-    ari: float
-    ami: float
-    purity: float
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class SpecializationReport:
     """Result of :func:`specialization_report`; `print` shows it as a text.
 
-    Attributes that need clusters or images are None without them. Where several experts are
-    selected for a sample, only the first counts, with two exceptions: to the load and, with
-    clusters, to entropy, mutual information and purity, each of k experts contributes 1 / k.
+    Attributes that need clusters or a table are None without them. Where several experts are
+    selected for a sample, only the first counts, with one exception: to the load and the dispatch
+    entropy each of k experts contributes 1 / k.
 
     Attributes
     ----------
@@ -133,82 +92,39 @@ class SpecializationReport:
     load : ndarray of shape (n_experts,)
         :func:`expert_load`; the mean gates of an ensemble.
 
-    load_cv : float
-        :func:`load_cv`.
-
-    usage_entropy : float
-        :func:`usage_entropy`, from 0 to 1.
-
     dead_experts : ndarray of int
         :func:`dead_experts`, those that receive no sample.
 
-    router_margin : float
-        Mean of :func:`router_margin`.
-
-    ablation_scores : ndarray of shape (n_experts,)
-        Score without each expert, :func:`ablation_accuracy`.
-
-    cross_evaluation_scores : ndarray of shape (n_experts, n_experts)
-        Score of expert j on the samples of expert i, :func:`cross_evaluation_accuracy`.
-
-    first_score : float
-        Score if only the first expert of every sample is used. It equals `score` if one expert per
-        sample is selected.
-
-    other_score : float
-        Mean score if another expert is used in its place; NaN if there is no other.
+    first_score, other_score : float
+        Score if every sample is computed by its own expert alone, and by another one: the mean over
+        those. The second is NaN if there is no other expert.
 
     specialized : bool
-        Whether the other experts are clearly worse in place of that of the sample, on average. The
-        rule is that of :func:`specialization_report`.
+        Whether another expert than that of a sample is clearly worse on average, by the rule of
+        :func:`specialization_report`.
 
     regimes : ndarray of int of shape (n_experts,)
-        The regime of every expert, from 0 on: experts that do not differ share one. -1 for an
-        expert with few samples, and for all of an ensemble, which have the same samples.
-
-    verdict : str
-        What the figures say, in one sentence.
-
-    warnings : tuple of str
-        A sentence for each score that is worse than its baseline.
-
-    cluster_labels : ndarray of shape (n_clusters,) or None
-        The sorted distinct labels of the clusters.
-
-    routing_matrix : ndarray of shape (n_clusters, n_experts) or None
-        :func:`routing_matrix`, counts.
-
-    entropy_test : DispatchEntropyTest or None
-        :func:`dispatch_entropy_test`.
-
-    agreement : ClusterAgreement or None
-        The agreement of experts and clusters.
-
-    null_agreement : ClusterAgreement or None
-        The mean of the same for shuffled clusters.
-
-    kmeans_agreement : ClusterAgreement or None
-        The same for a k-means clustering in place of the router.
-
-    error_matrix : ndarray of shape (n_experts, n_clusters) or None
-        :func:`expert_error_matrix`; in regression the mean squared error in units of the variance
-        of y, which is 1 for a prediction of the mean of y.
-
-    own_error, other_error : ndarray of shape (n_experts,) or None
-        :func:`own_other_error` of `error_matrix`.
-
-    split : dict of str to SplitInformation, or None
-        :func:`split_information` of images or tables, by name: of the class or target, and each
-        of the :func:`image_properties` or columns.
-
-    split_follows : tuple of str, or None
-        The names of those that the split follows beyond chance, the largest share first; empty if
-        there are none. If the split is independent of all of them, the probability of a name is 5 %
-        at most.
+        The regime of every expert, from 0 on, by the same rule: experts of one regime can replace
+        each other. -1 for an expert of hardly any samples, and for all of an ensemble.
 
     where : tuple of n_experts tuples of str, or None
         Where each expert is used, in the words of :func:`~sklearn_moe.inspection.region_rules`, of
-        tables whose experts differ by region but are no regimes. None otherwise.
+        5,000 samples at most; of tables, if the mixture is no ensemble.
+
+    fidelity : float
+        Share of the samples for which these words give the right expert; NaN without them.
+
+    split_follows : tuple of str, or None
+        The columns that these words name, those of the largest parts first.
+
+    routing_matrix : ndarray of shape (n_clusters, n_experts), or None
+        :func:`routing_matrix`.
+
+    entropy_test : DispatchEntropyTest, or None
+        :func:`dispatch_entropy_test`, the dispatch entropy beside that of shuffled clusters.
+
+    adjusted_mutual_information : float
+        Of clusters and experts, adjusted for chance as scikit-learn does; NaN without clusters.
 
     stability : RoutingStability or None
         What was passed as `stability`.
@@ -226,73 +142,62 @@ class SpecializationReport:
     ensemble: bool
     top_k: int
     load: np.ndarray
-    load_cv: float
-    usage_entropy: float
     dead_experts: np.ndarray
-    router_margin: float
-    ablation_scores: np.ndarray
-    cross_evaluation_scores: np.ndarray
     first_score: float
     other_score: float
     specialized: bool
     regimes: np.ndarray
-    cluster_labels: np.ndarray | None = None
+    where: tuple[tuple[str, ...], ...] | None = None
+    fidelity: float = np.nan
+    split_follows: tuple[str, ...] | None = None
     routing_matrix: np.ndarray | None = None
     entropy_test: DispatchEntropyTest | None = None
-    agreement: ClusterAgreement | None = None
-    null_agreement: ClusterAgreement | None = None
-    kmeans_agreement: ClusterAgreement | None = None
-    error_matrix: np.ndarray | None = None
-    own_error: np.ndarray | None = None
-    other_error: np.ndarray | None = None
-    split: dict[str, SplitInformation] | None = None
-    where: tuple[tuple[str, ...], ...] | None = None
+    adjusted_mutual_information: float = np.nan
     stability: Any = None
 
     @property
-    def split_follows(self) -> tuple[str, ...] | None:
-        return None if self.split is None else above_null(self.split)
-
-    @property
     def verdict(self) -> str:
-        n_regimes, name = self.regimes.max() + 1, self.score_name
+        name, names = self.score_name, self.expert_names
         if self.ensemble:
-            found = describe_ensemble(self.expert_names, self.load, self.gate_share)
-            cannot_tell = "; this cannot tell whether the data have regimes"
-            return (
-                found
-                + cannot_tell * (not are_kinds(self.expert_names) and not self.gate_share)
-                + "."
-            )
+            text = describe_ensemble(names, self.load, self.gate_share)
+            if not are_kinds(names) and not self.gate_share:
+                text += "; this cannot tell whether the data have regimes"
+            return f"{text}."
         if self.score <= self.chance_score:
             return f"The model is no better than {_CHANCE[name]}: no regimes found."
-        most = self.expert_names[self.load.argmax()]
-        if np.sum(self.regimes >= 0) == 1 and are_kinds(self.expert_names):
+        if np.sum(self.regimes >= 0) == 1:
+            if not are_kinds(names):
+                return "One expert handles nearly everything: no regimes found."
             return (
                 f"Experts differ by region: {self.gate_share:.1%} of the predictions' variance "
-                f"comes from it; {most} has the largest weight nearly everywhere."
+                f"comes from it; {names[self.load.argmax()]} has the largest weight nearly "
+                "everywhere."
             )
-        if np.sum(self.regimes >= 0) == 1:
-            return "One expert handles nearly everything: no regimes found."
-        if n_regimes == 1 and self.specialized:
-            found = zip(-self.load, self.expert_names, self.where or (), strict=False)
-            found = [f"{name} where {parts[0]}" for _, name, parts in sorted(found) if parts]
-            words = ": " * bool(found) + ", ".join(found[:_MOST_REGIONS])
-            return f"Experts differ by region{words}; some can replace others, no clear regimes."
-        if n_regimes == 1:
-            own, other = _format(self.first_score), _format(self.other_score)
+        if self.regimes.max() > 0:
+            return self._regimes()
+        if not self.specialized:
             return (
-                f"An ensemble: the experts are interchangeable ({name} of {own} by the first "
-                f"expert of each sample, {other} by another one), no regimes found."
+                f"An ensemble: the experts are interchangeable ({name} of "
+                f"{_format(self.first_score)} by the first expert of each sample, "
+                f"{_format(self.other_score)} by another one), no regimes found."
             )
-        followed = self.split_follows or ()
-        names = [name for name in followed if name not in _TARGETS] or followed
-        shares = {name: split.share for name, split in (self.split or {}).items()}
-        least = max(0.1, shares[names[0]] / 2) if names else 0
-        names = [name for name in names[:2] if shares[name] >= least]
-        if not names and self.agreement is not None and self.agreement.normalized_entropy < 0.5:
+        words = []
+        for k in np.argsort(-self.load, kind="stable"):
+            if self.where and self.where[k]:
+                words.append(f"{names[k]} where {self.where[k][0]}")
+        words = ": " * bool(words) + ", ".join(words[:_MOST_REGIONS])
+        return f"Experts differ by region{words}; some can replace others, no clear regimes."
+
+    def _regimes(self):
+        """Return how many regimes there are, what splits them, and how stable that is."""
+        names, most, test = [], self.load.max(), self.entropy_test
+        if self.split_follows and self.fidelity - most >= (1 - most) / 2:
+            names = self.split_follows[:2]
+        elif test is not None and test.entropy < test.null_mean / 2:
             names = ["cluster"]
-        verdict = f"{count_regimes(self.regimes)}{', split by ' * bool(names)}{' and '.join(names)}"
+        verdict = count_regimes(self.regimes)
+        if names:
+            verdict += f", split by {' and '.join(names)}"
         if self.stability is not None:
             n_refits = len(self.stability.scores)
             verdict += f"; trust: {self.stability.n_agree} of {n_refits} refits agree"
@@ -300,21 +205,20 @@ class SpecializationReport:
 
     @property
     def warnings(self) -> tuple[str, ...]:
+        is_worse = self.score < self.chance_score, self.log_loss > self.chance_log_loss
         return tuple(
             f"The {name} of {_format(value)} is worse than {_format(chance)}, that of "
             f"{_CHANCE[name]}: the model has not learned enough, or has overfitted."
-            for name, value, chance in self._scores()
-            if (value > chance if name == "log loss" else value < chance)
+            for (name, value, chance), worse in zip(self._scores(), is_worse, strict=True)
+            if worse
         )
-
-    def _head(self):
-        return [self.verdict, *(f"Warning: {sentence}" for sentence in self.warnings)]
 
     def _scores(self):
         """Return name, value and baseline of the scores of the mixture."""
-        scores = [(self.score_name, self.score, self.chance_score)]
-        log_loss = ("log loss", self.log_loss, self.chance_log_loss)
-        return scores if np.isnan(self.log_loss) else [*scores, log_loss]
+        return [
+            (self.score_name, self.score, self.chance_score),
+            ("log loss", self.log_loss, self.chance_log_loss),
+        ]
 
     def to_frame(self) -> Any:
         """Return the figures as a table, one per row.
@@ -322,8 +226,8 @@ class SpecializationReport:
         Returns
         -------
         frame : pandas.DataFrame
-            With columns `group`, `value`, `baseline`, `reading` and `kmeans`; NaN where there is
-            nothing to compare with.
+            With columns `group`, `value`, `baseline` and `reading`; NaN where there is nothing to
+            compare with.
 
         Raises
         ------
@@ -331,150 +235,85 @@ class SpecializationReport:
             If pandas is not installed.
         """
         pd = import_pandas("SpecializationReport", "report")
-        return pd.DataFrame(self._lines()).set_index("name")
+        return pd.DataFrame(self._figures()).set_index("name")
 
     def __repr__(self):
         """Return one line; the text is for `print`."""
         shown = f"n_samples={self.n_samples}, n_experts={self.n_experts}, score={self.score:.3f}"
-        if self.agreement is not None:
-            shown += f", dispatch_entropy={self.agreement.entropy:.3f}"
         return f"{type(self).__name__}({shown})"
 
     def __str__(self):
         """Return the figures, each with its baseline."""
-        figures = self._lines()
+        figures = self._figures()
         width = max(len(figure.name) for figure in figures)
-
-        def line(name, *values, reading):
-            cells = zip(values, (8, 10, 8), strict=False)
-            shown = "".join(f"{value:>{room}}" for value, room in cells)
-            return f"  {name:{width}}{shown}  {reading}".rstrip()
-
-        lines = [*self._head(), "", self._title(), line("", *self._columns(), reading="")]
+        title = f"Specialization: {count_in_words(self.expert_names)}, {self.n_samples} samples"
+        if self.routing_matrix is not None:
+            title += f", {len(self.routing_matrix)} clusters"
+        lines = [self.verdict, *(f"Warning: {sentence}" for sentence in self.warnings)]
+        lines += ["", title, f"  {'':{width}}{'value':>8}{'baseline':>10}"]
         for group, members in groupby(figures, key=lambda figure: figure.group):
-            lines += ["", f"{group} ({_NOTES[group]})" if group in _NOTES else group]
-            lines += [line(f.name, *self._values(f), reading=f.reading) for f in members]
-        for sentence in self._sentences():
-            lines += ["", sentence]
-        if self._shows_matrix():
-            lines += ["", *self._matrix_lines()]
-        return "\n".join(lines)
-
-    def _repr_html_(self):
-        """Return the same as tables, for notebooks."""
-        columns = ["", *self._columns(), ""]
-        rows = [_html_row("th", columns)]
-        for group, members in groupby(self._lines(), key=lambda figure: figure.group):
-            note = f' <span class="note">{escape(_NOTES[group])}</span>' if group in _NOTES else ""
-            head = f'<td class="group" colspan="{len(columns)}">{escape(group)}{note}</td>'
-            rows.append(f"<tr>{head}</tr>")
-            rows += [_html_row("td", [f.name, *self._values(f), f.reading]) for f in members]
-        parts = [f"<p><b>{escape(sentence)}</b></p>" for sentence in self._head()]
-        parts += [escape(self._title()), f"<table>{''.join(rows)}</table>"]
-        parts += [f"<p>{escape(sentence)}</p>" for sentence in self._sentences()]
-        if self._shows_matrix():
-            parts.append(_html_matrix(self.routing_matrix, self.cluster_labels, self.expert_names))
-        return f'{_STYLE}<div class="moe-report">{"".join(parts)}</div>'
-
-    def _columns(self):
-        return ["value", "baseline"] + ["k-means"] * (self.agreement is not None)
-
-    def _values(self, figure):
-        """Return the texts of the columns."""
-        return [_format(getattr(figure, name.replace("-", ""))) for name in self._columns()]
-
-    def _lines(self):
-        """Return the figures as a list of lines: text, table and HTML show the same."""
-        name, first = self.score_name, self.first_score
-        random_cv = np.sqrt((self.n_experts - self.top_k) / (self.top_k * self.n_samples))
-        names = [name.removeprefix("expert ") for name in self.expert_names]
-        dead = [names[expert] for expert in self.dead_experts[:8]]
-        dead = ", ".join([*dead, "..."][: len(self.dead_experts)])
-        dead = dead and f": {dead}"
-        worst, ablated = 0, "there is no other expert"
-        if self.n_experts > 1:
-            worst = int(self.ablation_scores.argmin())
-            ablated = f"worst: without {self.expert_names[worst]}; baseline: own expert"
-        load = "Weights" if self.ensemble else "Load"
-        rows = [
-            ("All samples", *score, f"baseline: {_CHANCE[score[0]]}") for score in self._scores()
-        ]
-        rows += [
-            (load, "load CV", self.load_cv, random_cv, "0: even; baseline: random routing"),
-            (load, "usage entropy", self.usage_entropy, 1.0, "0: one expert only, 1: even"),
-            (load, "dead experts", len(self.dead_experts), 0, f"receive no sample{dead}"),
-            (load, "router margin", self.router_margin, np.nan, "0: undecided, 1: certain"),
-            (load, "gate share", self.gate_share, np.nan, "of the predictions' variance"),
-        ]
-        group, own = "Ablation and cross-evaluation", "baseline: the sample's own expert"
+            lines += ["", group]
+            for _, name, value, baseline, reading in members:
+                numbers = f"{_format(value):>8}{_format(baseline):>10}"
+                lines.append(f"  {name:{width}}{numbers}  {reading}")
         if self.ensemble:
-            alone = first + (self.other_score - first) * (1 - 1 / self.n_experts)
-            shown = "their mean; baseline: all experts together"
-            rows.append((group, f"{name}, one expert alone", alone, self.score, shown))
-        else:
-            removed = float(self.ablation_scores[worst])
-            rows.append((group, f"{name}, expert removed", removed, first, ablated))
-            rows.append((group, f"{name}, other expert", self.other_score, first, own))
-        if self.agreement is not None:
-            columns = self.agreement, self.null_agreement, self.kmeans_agreement
-            for key, (label, reading) in _AGREEMENT.items():
-                value, null, kmeans = (getattr(column, key) for column in columns)
-                rows.append(("Clusters", label, value, null, reading, kmeans))
-            errors = (_mean(error, self.load) for error in (self.own_error, self.other_error))
-            unit = "; in variances of y" if name == "R2" else ""
-            reading = f"baseline: on other clusters{unit}"
-            rows.append(("Clusters", "error on own cluster", *errors, reading))
-        for label, info in ({} if self.ensemble else self.split or {}).items():
-            reading = f"explains {max(0.0, info.share):.1%} of the split, p = {info.p_value:.2g}"
-            rows.append(("Split", label, info.information, info.null_mean, reading))
-        return [_Line(*row) for row in rows]
-
-    def _title(self):
-        counted = count_in_words(self.expert_names)
-        title = f"Specialization: {counted}, {self.n_samples} samples"
-        if self.agreement is not None:
-            title += f", {len(self.cluster_labels)} clusters"
-        return title
-
-    def _sentences(self):
-        """Yield the conclusions below the figures."""
-        if self.ensemble:
-            yield "There is no split: the gates do not depend on the sample, or by little."
-        elif self.split is not None:
-            if follows := self.split_follows:
-                share = self.split[follows[0]].share
-                yield f"The split follows {follows[0]}, which explains {share:.1%} of it."
-            elif any(info.expert_entropy for info in self.split.values()):
-                yield "The split follows none of these beyond chance."
-            else:
-                yield "There is no split: all samples have the same expert."
-        if self.agreement is not None:
+            lines += ["", "There is no split: the gates do not depend on the sample, or by little."]
+        if self.where is not None:
+            lines += ["", f"Where (words that are right for {self.fidelity:.1%} of the samples)"]
+            for name, parts in zip(self.expert_names, self.where, strict=True):
+                words = " or ".join([*parts[:_MOST_PARTS], "..."][: len(parts)]) or "-"
+                lines += wrap(f"  {name}: {words}", 100, subsequent_indent="      ")
+        if self.entropy_test is not None:
             test = self.entropy_test
-            yield (
+            lines += [
+                "",
                 f"Dispatch entropy: {test.confidence_level:.0%} interval {test.low:.3f} to "
                 f"{test.high:.3f}, with shuffled clusters {test.null_low:.3f} to "
-                f"{test.null_high:.3f}, p = {test.p_value:.2g}"
-            )
+                f"{test.null_high:.3f}, p = {test.p_value:.2g}",
+            ]
+        return "\n".join(lines)
 
-    def _shows_matrix(self):
-        if self.agreement is None or self.ensemble:
-            return False
-        n_clusters, n_experts = self.routing_matrix.shape
-        return n_clusters <= _MOST_CLUSTERS and n_experts <= _MOST_EXPERTS
+    def _figures(self):
+        """Return the figures as a list: text and table show the same."""
+        name, first, other = self.score_name, self.first_score, self.other_score
+        figures = [
+            _Figure("All samples", *score, f"baseline: {_CHANCE[score[0]]}")
+            for score in self._scores()
+            if not np.isnan(score[1])
+        ]
+        dead = [self.expert_names[k].removeprefix("expert ") for k in self.dead_experts[:8]]
+        dead = ", ".join([*dead, "..."][: len(self.dead_experts)])
+        random_cv = np.sqrt((self.n_experts - self.top_k) / (self.top_k * self.n_samples))
+        load = "Load (samples per expert, by the largest gates)"
+        experts = "Cross-evaluation (values near the baseline: interchangeable experts)"
+        clusters = "Clusters (baseline: clusters shuffled)"
+        if self.ensemble:
+            load = "Weights (the gates of the experts, the same for all samples)"
+            other = first + (other - first) * (1 - 1 / self.n_experts)
+            reading = "their mean; baseline: all experts together"
+            last = _Figure(experts, f"{name}, one expert alone", other, self.score, reading)
+        else:
+            reading = "baseline: the sample's own expert"
+            last = _Figure(experts, f"{name}, other expert", other, first, reading)
+        dead = "receive no sample" + f": {dead}" * bool(dead)
+        cv, reading = load_cv(self.load), "0: even; baseline: random routing"
+        figures += [
+            _Figure(load, "load CV", cv, random_cv, reading),
+            _Figure(load, "dead experts", len(self.dead_experts), 0, dead),
+            _Figure(load, "gate share", self.gate_share, np.nan, "of the predictions' variance"),
+            last,
+        ]
+        if (test := self.entropy_test) is not None:
+            value, reading = self.adjusted_mutual_information, "1: one to one, 0: by chance"
+            single = "0: a single cluster per expert"
+            figures += [
+                _Figure(clusters, "dispatch entropy", test.entropy, test.null_mean, single),
+                _Figure(clusters, "AMI", value, 0.0, reading),
+            ]
+        return figures
 
-    def _matrix_lines(self):
-        digits = "d" if self.routing_matrix.dtype.kind == "i" else ".1f"
-        table = [["", *(name.removeprefix("expert ") for name in self.expert_names)]]
-        for label, row in zip(self.cluster_labels, self.routing_matrix, strict=True):
-            table.append([str(label)[:20], *(format(value, digits) for value in row)])
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        yield "Routing matrix (rows: clusters, columns: experts)"
-        for name, *row in table:
-            numbers = (f"{cell:>{width}}" for cell, width in zip(row, widths[1:], strict=True))
-            yield "  ".join([f"  {name:{widths[0]}}", *numbers])
 
-
-class _Line(NamedTuple):
+class _Figure(NamedTuple):
     """One figure of a report; NaN where there is nothing to compare with."""
 
     group: str
@@ -482,13 +321,6 @@ class _Line(NamedTuple):
     value: float
     baseline: float
     reading: str
-    kmeans: float = np.nan
-
-
-def _mean(values, weight):
-    """Return the weighted mean of the entries that are not NaN, NaN if there are none."""
-    known = ~np.isnan(values)
-    return float(np.average(values[known], weights=weight[known])) if known.any() else np.nan
 
 
 def _format(value):
@@ -497,23 +329,202 @@ def _format(value):
         return "-"
     if isinstance(value, int):
         return format(value, "d")
-    shown = format(value + 0.0, ".3f")  # no -0.000; R2 has no lower bound
-    return shown if len(shown) < 8 else format(value, ".0f" if abs(value) < 1e5 else ".0e")
+    # There is no -0.000, and R2 has no lower bound.
+    shown = format(value + 0.0, ".3f")
+    if len(shown) < 8:
+        return shown
+    return format(value, ".0f" if abs(value) < 1e5 else ".0e")
 
 
-def _html_row(tag, cells):
-    return "<tr>" + "".join(f"<{tag}>{escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+@validated("y", "clusters", n_permutations=[Count(1)], random_state=["random_state"])
+def specialization_report(
+    estimator: Any,
+    X: Any,
+    y: ArrayLike,
+    clusters: ArrayLike | None = None,
+    *,
+    stability: Any = None,
+    n_permutations: int = 1000,
+    random_state: int | np.random.RandomState | None = None,
+) -> SpecializationReport:
+    """Measure the specialization of the experts of a fitted mixture.
 
+    The report begins with a verdict in one sentence: whether this is an ensemble, with which
+    weights; experts that differ by region; or regimes, how many, and what splits them. Every figure
+    comes with a baseline: its value without any specialization. Use samples that the mixture has
+    not been fitted on.
 
-def _html_matrix(matrix, labels, names):
-    """Return the routing matrix, each cell shaded by its share of its row."""
-    rows = [_html_row("th", ["cluster", *names])]
-    for label, counts in zip(labels, matrix, strict=True):
-        total = max(counts.sum(), 1)
-        cells = "".join(
-            f'<td style="background:{_SHADE.format(0.6 * count / total)};text-align:right">'
-            f"{count:g}</td>"
-            for count in counts
+    Parameters
+    ----------
+    estimator : estimator instance
+        Fitted mixture of experts, such as :class:`~sklearn_moe.MoEClassifier` and
+        :class:`~sklearn_moe.MoERegressor`, or a fitted :class:`~sklearn.pipeline.Pipeline` that
+        ends in one.
+
+    X : array-like of shape (n_samples, ...)
+        Samples, as `estimator` takes them: arrays, sparse matrices, or data frames with categories
+        and missing values. For tables the report also says where each expert is used.
+
+    y : array-like of shape (n_samples,), (n_samples, n_labels) or (n_samples, n_outputs)
+        The true class labels, zeros and ones of several labels, or targets of a regression.
+
+    clusters : array-like of shape (n_samples,), default=None
+        The true cluster of every sample, labels of any type. If None, the report leaves out
+        what needs them.
+
+    stability : RoutingStability, default=None
+        Result of :func:`~sklearn_moe.inspection.routing_stability`. The verdict then says how many
+        refits agree.
+
+    n_permutations : int, default=1000
+        How often the clusters are shuffled for the baselines.
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the shuffles and of the bootstrap. Pass an int for the same result in every call.
+
+    Returns
+    -------
+    report : SpecializationReport
+        All figures as attributes; `print(report)` explains them and `report.to_frame()` returns
+        a table.
+
+    Raises
+    ------
+    TypeError
+        If the estimator is not a mixture of experts, which needs the methods `apply`, `gate_proba`,
+        `predict`, and `expert_proba` or `expert_predict`; or `stability` is something else.
+
+    ValueError
+        If the lengths differ, there are no samples, or the targets of a regression are constant.
+
+    Warns
+    -----
+    WorseThanNullWarning
+        If the score or the log loss is worse than its baseline. The report says so, too.
+
+    See Also
+    --------
+    sklearn_moe.inspection.RoutingDisplay : A plot of the routing matrix.
+    sklearn_moe.inspection.region_rules : Where each expert holds, and what it says there.
+
+    Notes
+    -----
+    The score is the accuracy for classes, the share of right labels for several labels, and R2 for
+    regression; errors of a regression are mean squared errors in units of the variance of all `y`.
+
+    In a pool of several kinds of experts, those of one kind with equal gates count as one expert,
+    whose gate is the sum of theirs and whose output is the mean.
+
+    Where all experts handle each sample, with gates that do not depend on it, the mixture is an
+    ensemble. That is all that the report says of it: with no split there is nothing to compare. It
+    is also one if the gates depend on the sample, but less than 5 % of the predictions' variance
+    comes from that, `gate_share`. This does not hold if there are regimes, by the rule below, or if
+    a single expert has more than 95 % of the weight.
+
+    The rule behind any other verdict: every sample belongs to its first expert. An expert is
+    *worse* on the samples of another one if its mean score there is lower by more than a tenth of
+    `first_score - chance_score`, at two standard errors of the paired differences. Two experts
+    *differ* if each is worse on the samples of the other. Experts that do not differ, directly or
+    through others, are one regime. Experts with less than 5 % of the samples, and less than half of
+    an even share, do not count. Then the first of these sentences that is true is the verdict:
+
+    - `score` is not above `chance_score`: the model is no better than that, no regimes found;
+    - a single expert counts: it handles nearly everything, no regimes found; of a pool: experts
+      differ by region, and it has the largest weight nearly everywhere;
+    - there is one regime, but with another expert in place of that of the sample, the mean score
+      falls by more than the same tenth, at two standard errors: experts differ by region, but there
+      are no clear regimes. Rules may change gradually, or one expert knows those of others, too.
+      Of a table the verdict says in words where the experts of the largest loads are used;
+    - there is one regime: the experts are interchangeable, an ensemble;
+    - there are several regimes. They are split by the columns that the words about the largest
+      parts of the table name, two at most, if the words leave at most half of what is wrong without
+      them; otherwise by the clusters, if these are known and less than half of their entropy
+      remains.
+
+    With few samples the verdict finds fewer regimes, rather than more. A mixture that is forced to
+    divide a smooth function into pieces has regimes in this sense; whether they are the same in a
+    refit is what `stability` tells.
+
+    The words about a table are those of :func:`~sklearn_moe.inspection.region_rules`.
+
+    Examples
+    --------
+    >>> from sklearn_moe import MoEClassifier
+    >>> from sklearn_moe.datasets import make_cluster_patches
+    >>> from sklearn_moe.metrics import specialization_report
+    >>> X, y, clusters = make_cluster_patches(500, return_clusters=True, random_state=0)
+    >>> clf = MoEClassifier(n_experts=4, max_iter=20, tol=None, random_state=0).fit(X, y)
+    >>> report = specialization_report(clf, X, y, clusters, random_state=0)
+    >>> report.routing_matrix.shape
+    (4, 4)
+    >>> print(report)
+    Experts differ by region; ...
+    """
+    mixture, _ = final_step(estimator, X, ("apply", "gate_proba", "predict"))
+    each = "expert_predict" if hasattr(mixture, "expert_predict") else "expert_proba"
+    check_same_length(X=X, y=y, clusters=clusters)
+    if not (stability is None or hasattr(stability, "n_agree")):
+        raise TypeError(
+            "stability must be what inspection.routing_stability returns, or None, got "
+            f"{type(stability).__name__}."
         )
-        rows.append(f"<tr><td>{escape(str(label))}</td>{cells}</tr>")
-    return f"<table>{''.join(rows)}</table>"
+    merged = MergedExperts(estimator, X, (each,))
+    experts, n_experts = merged.experts, merged.n_experts
+    figures, scores = evaluate(merged, merged.X, y)
+    own = scores[np.arange(len(scores)), experts[:, 0]]
+    first_score, other_score = float(own.mean()), np.nan
+    if n_experts > 1:
+        other_score = float((scores.sum(axis=1) - own).mean() / (n_experts - 1))
+    parts = compare_experts(scores, experts[:, 0], first_score - figures["chance_score"])
+    # Experts that differ clearly are no ensemble, even if the gates change little.
+    merged.ensemble = ensemble = merged.ensemble and parts["regimes"].max() < 1
+    if ensemble:
+        parts["regimes"] = np.full(n_experts, -1)
+    else:
+        parts |= _find_where(merged, X)
+    if clusters is not None:
+        # Indices in place of labels: scikit-learn warns of labels that are no whole numbers.
+        _, clusters = encode(check_column(clusters, "clusters"), "clusters")
+        parts["routing_matrix"] = routing_matrix(clusters, experts, n_experts=n_experts)
+        parts["entropy_test"] = dispatch_entropy_test(
+            clusters, experts, n_permutations=n_permutations, random_state=random_state
+        )
+        information = adjusted_mutual_info_score(clusters, experts[:, 0])
+        parts["adjusted_mutual_information"] = float(information)
+    load = merged.load()
+    report = SpecializationReport(
+        n_samples=len(scores),
+        n_experts=n_experts,
+        ensemble=ensemble,
+        top_k=n_experts if ensemble else experts.shape[1],
+        load=load,
+        dead_experts=dead_experts(merged.gates.mean(axis=0) if merged.is_pool else load),
+        first_score=first_score,
+        other_score=other_score,
+        expert_names=tuple(merged.names),
+        gate_share=merged.gate_share,
+        stability=stability,
+        **figures,
+        **parts,
+    )
+    for sentence in report.warnings:
+        # The decorator is one level of the stack.
+        warnings.warn(sentence, WorseThanNullWarning, stacklevel=3)
+    return report
+
+
+def _find_where(merged, X):
+    """Return the attributes of the report that are words about a table, none of other samples."""
+    shape = getattr(merged.mixture, "input_shape_", np.shape(merged.X)[1:])
+    if len(shape) != 1 or np.ndim(X) != 2:
+        return {}
+    (X,) = indexable(X)
+    rows = draw_rows(len(merged.experts), _ROWS_FOR_WORDS)
+    table, tree = open_table(merged, _safe_indexing(X, rows))
+    regions = find_regions(table, merged.experts[rows, 0], merged.n_experts, tree)
+    places = dict.fromkeys(place for _, part in regions.parts for place, _ in part)
+    return {
+        "where": regions.words,
+        "fidelity": float(regions.right.mean()),
+        "split_follows": tuple(table[place].name for place in places),
+    }

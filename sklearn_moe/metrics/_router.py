@@ -1,14 +1,13 @@
-"""The router: how even its load is, how certain it is, and how stable the routes are."""
+"""How even the load of the experts is, and how stable the routes are."""
 
 from numbers import Real
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import linear_sum_assignment
-from scipy.stats import entropy
 from sklearn.utils._param_validation import Interval
 
-from .._validation import Count, check_named, check_same_length
+from .._validation import Count, check_same_length
 from ._routing import (
     check_indices,
     check_labels,
@@ -96,7 +95,7 @@ def load_cv(load: ArrayLike) -> float:
 
     See Also
     --------
-    usage_entropy : The entropy of the load, another measure of how even it is.
+    max_violation : By how much the largest load exceeds the mean one.
 
     Examples
     --------
@@ -150,48 +149,6 @@ def max_violation(load: ArrayLike) -> float:
     return float(load.max() / load.mean() - 1)
 
 
-@validated("load", normalize=["boolean"])
-def usage_entropy(load: ArrayLike, *, normalize: bool = True) -> float:
-    """Compute the entropy of the load.
-
-    Parameters
-    ----------
-    load : array-like of shape (n_experts,)
-        The share (or number) of samples of every expert, see :func:`expert_load`.
-
-    normalize : bool, default=True
-        Whether to divide by `log(n_experts)`, its largest value.
-
-    Returns
-    -------
-    entropy : float
-        In nats, or from 0 (one expert receives all samples) to 1 (all receive equally many) if
-        normalized. The normalized entropy of a single expert is 1.
-
-    Raises
-    ------
-    ValueError
-        If `load` is empty, has negative entries or none that is positive.
-
-    See Also
-    --------
-    load_cv : Standard deviation over mean of the load.
-
-    Examples
-    --------
-    >>> from sklearn_moe.metrics import usage_entropy
-    >>> usage_entropy([0.5, 0.5, 0, 0])
-    0.5
-    >>> round(usage_entropy([0.5, 0.5, 0, 0], normalize=False), 4)  # log(2)
-    0.6931
-    """
-    load = _check_load(load)
-    value = float(entropy(load))
-    if not normalize:
-        return value
-    return min(1.0, value / float(np.log(load.size))) if load.size > 1 else 1.0
-
-
 @validated("load", threshold=[Interval(Real, 0, 1, closed="left")])
 def dead_experts(load: ArrayLike, *, threshold: float = 0.0) -> np.ndarray:
     """Find the experts that receive no sample, or hardly any.
@@ -228,40 +185,6 @@ def dead_experts(load: ArrayLike, *, threshold: float = 0.0) -> np.ndarray:
     array([1, 2, 3])
     """
     return np.flatnonzero(_check_load(load) <= threshold)
-
-
-@validated("gate_proba")
-def router_margin(gate_proba: ArrayLike) -> np.ndarray:
-    """Compute by how much the router prefers its first choice to its second.
-
-    Parameters
-    ----------
-    gate_proba : array-like of shape (n_samples, n_experts)
-        The router's distribution over the experts, such as `MoEClassifier.gate_proba`.
-
-    Returns
-    -------
-    margin : ndarray of shape (n_samples,)
-        The highest entry of every row minus the second highest: near 0 where a little noise
-        changes the expert, 1 where the router is certain. 1 for a single expert.
-
-    Raises
-    ------
-    ValueError
-        If `gate_proba` is not a matrix of finite numbers.
-
-    Examples
-    --------
-    >>> from sklearn_moe.metrics import router_margin
-    >>> router_margin([[0.75, 0.25, 0.0], [0.5, 0.0, 0.5]])
-    array([0.5, 0. ])
-    """
-    options = {"axes": "n_samples, n_experts", "dtype": (np.float64, np.float32)}
-    gate_proba = check_named(gate_proba, "gate_proba", **options)
-    if gate_proba.shape[1] == 1:
-        return np.ones(len(gate_proba), gate_proba.dtype)
-    second, first = np.partition(gate_proba, -2, axis=1)[:, -2:].T
-    return first - second
 
 
 @validated("first second", "sample_weight")
@@ -301,7 +224,7 @@ def routing_agreement(
     See Also
     --------
     sklearn.metrics.adjusted_rand_score : Corrected for chance, without a matching.
-    last_fluctuation : When each sample changed its expert for the last time.
+    sklearn_moe.callbacks.RoutingTrace : When each sample changed its expert for the last time.
 
     Examples
     --------
@@ -317,62 +240,3 @@ def routing_agreement(
     table = label_table(rows, columns, sample_weight)
     matched = table[linear_sum_assignment(table, maximize=True)].sum()
     return float(matched / table.sum())
-
-
-@validated("routes", "steps")
-def last_fluctuation(routes: ArrayLike, steps: ArrayLike | None = None) -> np.ndarray:
-    """Find the training step at which every sample changed its expert for the last time.
-
-    If a sample leaves an expert late in training, what that expert learned from it is lost [1]_.
-
-    Parameters
-    ----------
-    routes : array-like of shape (n_records, n_samples)
-        The expert that every sample is routed to, labels of any type, recorded `n_records` times
-        during training.
-
-    steps : array-like of shape (n_records,), default=None
-        The steps (or epochs) of the records, in increasing order. If None, they are numbered
-        from 0 on.
-
-    Returns
-    -------
-    last : ndarray of shape (n_samples,)
-        The step of the first record after the last change of expert; `steps[0]` for a sample
-        that has never changed.
-
-    Raises
-    ------
-    ValueError
-        If `routes` is not a matrix, or `steps` are not increasing or not one per record.
-
-    See Also
-    --------
-    routing_agreement : The share of samples with the same expert in two records.
-
-    References
-    ----------
-    .. [1] D. Dai et al., "StableMoE: Stable Routing Strategy for Mixture of Experts",
-       ACL 2022, arXiv:2204.08396.
-
-    Examples
-    --------
-    >>> from sklearn_moe.metrics import last_fluctuation
-    >>> routes = [[0, 1, 2], [0, 1, 0], [0, 2, 0]]  # three records of three samples
-    >>> last_fluctuation(routes, steps=[100, 200, 300])
-    array([100, 300, 200])
-    """
-    routes = check_named(routes, "routes", axes="n_records, n_samples", dtype=None)
-    n_records = len(routes)
-    steps = np.arange(n_records) if steps is None else steps
-    numbers = check_named(steps, "steps", dtype=np.float64, ensure_2d=False)
-    steps = np.asarray(steps)
-    if steps.shape != (n_records,) or (np.diff(numbers) <= 0).any():
-        raise ValueError(
-            f"steps must be {n_records} increasing numbers, one per record of routes, got "
-            f"{steps.tolist()}."
-        )
-    changed = np.zeros(routes.shape, dtype=bool)
-    changed[0] = True  # the result for a sample that never changes
-    changed[1:] = routes[1:] != routes[:-1]
-    return steps[n_records - 1 - changed[::-1].argmax(axis=0)]

@@ -4,14 +4,11 @@ import copy
 from collections.abc import Callable
 from inspect import signature
 
-import numpy as np
 from sklearn import get_config
 from sklearn.metrics import normalized_mutual_info_score
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from .._validation import check_column, final_step
-from ._merged import MergedExperts
-from ._router import dead_experts, load_cv
 from ._routing import check_labels, dispatch_entropy, encode
 
 
@@ -160,19 +157,5 @@ def _cluster_nmi(estimator, X, *, clusters):
     return float(normalized_mutual_info_score(clusters, first))
 
 
-def _load(estimator, X, sample_weight):
-    return MergedExperts(estimator, X).load(sample_weight=sample_weight)
-
-
-def _neg_load_cv(estimator, X, *, sample_weight=None):
-    return -load_cv(_load(estimator, X, sample_weight))
-
-
-def _neg_dead_experts(estimator, X, *, sample_weight=None):
-    return -float(np.size(dead_experts(_load(estimator, X, sample_weight))))
-
-
 neg_dispatch_entropy_scorer = RoutingScorer("neg_dispatch_entropy_scorer", _neg_dispatch_entropy)
 cluster_nmi_scorer = RoutingScorer("cluster_nmi_scorer", _cluster_nmi)
-neg_load_cv_scorer = RoutingScorer("neg_load_cv_scorer", _neg_load_cv)
-neg_dead_experts_scorer = RoutingScorer("neg_dead_experts_scorer", _neg_dead_experts)

@@ -153,12 +153,6 @@ def dispatch_entropy_test(
     )
 
 
-def permuted_mean(clusters, experts, statistic, n_permutations, random_state):
-    """Return the mean of a statistic of the tables if the clusters are shuffled."""
-    counts, shares = _sample_table(clusters, experts)
-    return float(_permute(counts, shares, statistic, n_permutations, random_state).mean())
-
-
 def _sample_table(clusters, experts):
     """Count the samples of every cluster that are routed to the same set of experts.
 

@@ -13,28 +13,17 @@ from sklearn_moe import datasets, metrics, preprocessing
 N_SAMPLES = 12
 IMAGES = np.random.default_rng(0).random((N_SAMPLES, 3, 8, 8)).astype(np.float32)
 CLUSTERS, EXPERTS, Y = (np.arange(N_SAMPLES) % n for n in (3, 4, 2))
-EXPERT_PROBA, GATE_PROBA = np.full((N_SAMPLES, 4, 2), 0.5), np.full((N_SAMPLES, 4), 0.25)
+EXPERT_PROBA = np.full((N_SAMPLES, 4, 2), 0.5)
 BY_CLUSTER, LOAD = {"clusters": CLUSTERS, "experts": EXPERTS}, {"load": np.full(4, 0.25)}
-OF_EXPERTS = {"y": Y, "experts": EXPERTS, "expert_proba": EXPERT_PROBA}
 
 ARGUMENTS = {
     metrics.dispatch_entropy: BY_CLUSTER,
     metrics.dispatch_entropy_test: BY_CLUSTER | {"n_permutations": 5, "n_bootstraps": 5},
     metrics.expert_error_matrix: {"y": Y, "clusters": CLUSTERS, "expert_proba": EXPERT_PROBA},
     metrics.expert_load: {"experts": EXPERTS},
-    metrics.cross_evaluation_accuracy: OF_EXPERTS,
-    metrics.ablation_accuracy: OF_EXPERTS | {"gate_proba": GATE_PROBA},
-    metrics.last_fluctuation: {"routes": np.tile(EXPERTS, (3, 1)), "steps": [1, 2, 3]},
-    **dict.fromkeys((metrics.load_cv, metrics.dead_experts, metrics.usage_entropy), LOAD),
-    **dict.fromkeys((metrics.mutual_information, metrics.purity), BY_CLUSTER),
+    **dict.fromkeys((metrics.load_cv, metrics.dead_experts, metrics.max_violation), LOAD),
     metrics.routing_agreement: {"first": EXPERTS, "second": CLUSTERS},
     metrics.routing_matrix: BY_CLUSTER,
-    metrics.own_other_error: {
-        **{"error_matrix": np.ones((4, 3)), "routing_matrix": np.ones((3, 4))}
-    },
-    metrics.image_properties: {"X": IMAGES, "n_bins": 3},
-    metrics.router_margin: {"gate_proba": GATE_PROBA},
-    metrics.split_information: {"groups": CLUSTERS, "experts": EXPERTS, "n_permutations": 5},
     datasets.make_cluster_patches: {"n_samples": 12, "n_clusters": 2, "patch_size": 10},
     datasets.make_rotation_task: {"images": IMAGES},
 }

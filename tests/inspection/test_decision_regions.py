@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 from helpers import legend_texts, make_table, raises
 from numpy.testing import assert_allclose, assert_array_equal
-from scipy.sparse import csr_matrix
+from scipy.sparse import csr_matrix, issparse
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn.tree import DecisionTreeClassifier
@@ -17,10 +17,13 @@ from sklearn.utils import _safe_indexing
 
 from sklearn_moe import MixtureRegressor, MoEClassifier, MoERegressor
 from sklearn_moe.inspection import DecisionRegionDisplay, expert_colors
-from sklearn_moe.metrics._columns import as_dense
 
 from_predictions = DecisionRegionDisplay.from_predictions
 from_estimator = DecisionRegionDisplay.from_estimator
+
+
+def as_dense(X):
+    return X.toarray() if issparse(X) else X
 
 
 def legend_titles(ax):

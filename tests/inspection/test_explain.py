@@ -66,11 +66,6 @@ LINEAR = {
         numbers,
         np.array,
     ),
-    "hard": (
-        MixtureRegressor(Ridge(), gate=STUMP, method="hard", random_state=0),
-        numbers,
-        np.array,
-    ),
     "three": (MixtureRegressor(Ridge(), 3, gate=STUMP, random_state=0), numbers, np.array),
     "one": (MixtureRegressor(Ridge(), 1, random_state=0), numbers, np.array),
     "frame": (MixtureRegressor(n_components=2, random_state=0), shops, np.array),

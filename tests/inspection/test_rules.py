@@ -623,12 +623,12 @@ def test_rules_in_python_predict_as_the_words_say():
     by_size = np.where(low, 3 * numbers[:, 1], 500 - numbers[:, 1])
     stump = DecisionTreeClassifier(max_depth=1, random_state=0)
     options = {"n_init": 1, "max_iter": 20, "random_state": 0}
-    hard = MixtureRegressor(Ridge(), gate=stump, method="hard", **options)
+    split = MixtureRegressor(Ridge(), gate=stump, **options)
     noisy = by_size + 100 * np.random.default_rng(1).normal(size=len(numbers))
     cases = [
         (MixtureRegressor(n_components=2, **options), frame, price),
-        (clone(hard), numbers, by_size),
-        (clone(hard).set_params(gate=None, method="em"), numbers, by_size),
+        (clone(split), numbers, by_size),
+        (clone(split).set_params(gate=None), numbers, by_size),
         (MixtureRegressor(Ridge(), 1, **options), numbers, by_size),
         (MixtureClassifier(gate=stump, **options), numbers, np.where(noisy > 200, "b", "a")),
         (MixtureClassifier(n_components=1, **options), numbers, np.digitize(noisy, [100, 300])),

@@ -7,79 +7,40 @@ import pytest
 from helpers import draw_routes, raises
 from scipy.stats import entropy, kstest
 
-from sklearn_moe.metrics import (
-    ablation_accuracy,
-    cross_evaluation_accuracy,
-    dispatch_entropy,
-    dispatch_entropy_test,
-    expert_error_matrix,
-    own_other_error,
-)
+from sklearn_moe.metrics import dispatch_entropy, dispatch_entropy_test, expert_error_matrix
 
 N_CLUSTERS, N_EXPERTS = 4, 6
 CLUSTERS = np.arange(60) % N_CLUSTERS
 
 
 def draw_outputs():
-    """Draw labels, gates, outputs of all experts, and integer weights."""
+    """Draw labels, outputs of all experts, and integer weights."""
     rng = np.random.RandomState(0)
-    y, gate_proba = rng.randint(3, size=60), rng.dirichlet(np.ones(N_EXPERTS), size=60)
     expert_proba = rng.dirichlet(np.ones(3), size=(60, N_EXPERTS))
-    return y, gate_proba, expert_proba, rng.randint(3, size=60)
+    return rng.randint(3, size=60), expert_proba, rng.randint(3, size=60)
 
 
 @pytest.mark.parametrize("kind", ["classes", "labels"])
 def test_match_loops(kind):
-    y, gate_proba, expert_proba, _ = draw_outputs()
+    y, expert_proba, _ = draw_outputs()
     right = expert_proba.argmax(axis=2) == y[:, np.newaxis]
     if kind == "labels":
         rng = np.random.RandomState(0)
         y, expert_proba = rng.randint(2, size=(60, 3)), rng.uniform(size=(60, N_EXPERTS, 3))
         right = ((expert_proba > 0.5) == y[:, np.newaxis]).mean(axis=2)
-    experts = gate_proba.argmax(axis=1).clip(max=N_EXPERTS - 2)  # the last one is dead
     errors = expert_error_matrix(y, CLUSTERS, expert_proba)
-    crossed = cross_evaluation_accuracy(y, experts, expert_proba)
-    ablated = ablation_accuracy(y, gate_proba, expert_proba)
     assert errors.shape == (N_EXPERTS, N_CLUSTERS)
-    assert np.isnan(crossed[-1]).all()
     for expert in range(N_EXPERTS):
         expected = [1 - right[CLUSTERS == cluster, expert].mean() for cluster in range(N_CLUSTERS)]
         np.testing.assert_allclose(errors[expert], expected)
-        expected = [right[experts == own, expert].mean() for own in range(N_EXPERTS - 1)]
-        np.testing.assert_allclose(crossed[:-1, expert], expected)
-        without = gate_proba.copy()
-        without[:, expert] = -1
-        expected = right[np.arange(60), without.argmax(axis=1)].mean()
-        assert ablated[expert] == pytest.approx(expected)
 
 
-def test_ablation_and_the_experts_that_count():
-    y, gate_proba, expert_proba, _ = draw_outputs()
-    rest = ablation_accuracy(y, gate_proba, expert_proba, experts=np.zeros_like(y))
-    np.testing.assert_allclose(rest[1:], np.mean(expert_proba[:, 0].argmax(axis=1) == y))
-    alone = ablation_accuracy(y, np.ones((60, 1)), expert_proba[:, :1])
-    np.testing.assert_array_equal(alone, [np.nan])
-    # The first of several experts counts.
-    first_two = np.argsort(-gate_proba, axis=1)[:, :2]
-    crossed = [cross_evaluation_accuracy(y, e, expert_proba) for e in (first_two, first_two[:, 0])]
-    np.testing.assert_array_equal(*crossed)
-    ablated = ablation_accuracy(y, gate_proba, expert_proba, experts=first_two)
-    np.testing.assert_allclose(ablated, ablation_accuracy(y, gate_proba, expert_proba))
-
-
-def test_integer_weights_repeat_samples():
-    y, gate_proba, expert_proba, weight = draw_outputs()
-    experts = gate_proba.argmax(axis=1)
-    metrics = expert_error_matrix, cross_evaluation_accuracy, ablation_accuracy
-    for metric, given in zip(metrics, (CLUSTERS, experts, gate_proba), strict=True):
-        arrays = y, given, expert_proba
-        weighted = metric(*arrays, classes=[0, 1, 2], sample_weight=weight)
-        repeated = metric(*(np.repeat(a, weight, axis=0) for a in arrays), classes=[0, 1, 2])
-        np.testing.assert_allclose(weighted, repeated)
-
-
-def test_labels_may_be_of_any_type():
-    y, _, expert_proba, _ = draw_outputs()
+def test_weights_repeat_samples_and_labels_may_be_of_any_type():
+    y, expert_proba, weight = draw_outputs()
+    arrays = y, CLUSTERS, expert_proba
+    weighted = expert_error_matrix(*arrays, classes=[0, 1, 2], sample_weight=weight)
+    repeated = (np.repeat(array, weight, axis=0) for array in arrays)
+    np.testing.assert_allclose(weighted, expert_error_matrix(*repeated, classes=[0, 1, 2]))
     names = np.array(["no", "perhaps", "yes"])
     given = expert_error_matrix(names[y].tolist(), CLUSTERS, expert_proba, names)
     np.testing.assert_array_equal(given, expert_error_matrix(y, CLUSTERS, expert_proba))
@@ -89,7 +50,7 @@ def test_labels_may_be_of_any_type():
 
 def test_wrong_outputs_are_explained():
     classes, three = {"classes": [0, 1]}, {"sample_weight": [1] * 3}
-    two, gate = [0, 1], np.ones((2, 3))
+    two = [0, 1]
     for y, shape, params, message in (
         *((two, (2, 3), {}, "expert_proba"), (two, (2, 3, 4), {}, "4 classes, got 2")),
         *((two, (3, 3, 2), {}, "y and expert_proba"), (two, (2, 3, 2), three, "sample_weight")),
@@ -97,31 +58,7 @@ def test_wrong_outputs_are_explained():
         ([[0, 1], [1, 0]], (2, 3, 3), {}, r"3 labels: y .* \(2, 2\)"),
         ([[0, 2], [2, 0]], (2, 3, 2), {}, r"y .* entries \[0, 2\]"),
     ):
-        metrics = expert_error_matrix, cross_evaluation_accuracy, ablation_accuracy
-        for metric, given in zip(metrics, (two, two, gate), strict=True):
-            raises(ValueError, message, metric, y, given, np.ones(shape), **params)
-    for metric, given, message in (
-        (ablation_accuracy, np.ones((2, 4)), r"gate_proba .* \(2, 3\), .* got \(2, 4"),
-        (cross_evaluation_accuracy, [0, 3], "experts .* n_experts=3, got 3"),
-        (cross_evaluation_accuracy, [0, 1, 1], "experts and expert_proba"),
-    ):
-        raises(ValueError, message, metric, two, given, np.ones((2, 3, 2)))
-
-
-def test_own_and_other_errors_by_hand():
-    errors = [[0.1, 0.4, 0.6], [0.2, 0.0, 0.4], [0.5, 0.5, 0.5]]
-    routing = [[5, 0, 0], [1, 0, 0], [0, 9, 0]]  # expert 2 is dead
-    own, other = own_other_error(errors, routing)
-    np.testing.assert_allclose(own, [0.1, 0.4, np.nan])
-    np.testing.assert_allclose(other, [0.5, 0.1, np.nan])
-    errors[0][1] = errors[1][1] = np.nan  # of a cluster whose samples all have weight 0
-    own, other = own_other_error(errors, routing)
-    np.testing.assert_allclose(own, [0.1, 0.4, np.nan])
-    np.testing.assert_allclose(other, [0.6, 0.2, np.nan])
-    own, other = own_other_error([[0.25]], [[3]])
-    np.testing.assert_array_equal([own[0], other[0]], [0.25, np.nan])
-    with pytest.raises(ValueError, match=r"routing_matrix .* got \(3, 3\) and \(3, 2\)"):
-        own_other_error(errors, np.ones((3, 2)))
+        raises(ValueError, message, expert_error_matrix, y, two, np.ones(shape), **params)
 
 
 # -- test of the dispatch entropy ---------------------------------------------------------

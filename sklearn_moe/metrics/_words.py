@@ -1,27 +1,29 @@
-"""Where experts hold: conditions on the columns of a table, read from a tree and put into words."""
+"""Where experts hold, in words: conditions on the columns of a table, read from a tree."""
 
 import re
 from collections import Counter
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from scipy.sparse import issparse
 from sklearn.preprocessing import TargetEncoder
 from sklearn.tree import DecisionTreeClassifier
 
-from .._data import tables
-from .._data.tables import is_missing
+from .._data.tables import Table, is_missing
 
-_MOST_ROWS = 5000  # that shorter words are tried on
-_MOST_LEAVES = 32  # of a tree of our own; twice as many as experts, if these are more
-_WORTH = 0.003  # of the samples: what each condition is to be worth
-_MOST_LABELS = 6  # that are written out
+# Shorter words are tried on so many samples.
+_ROWS_TO_TRY = 5000
+# Leaves of a tree of our own; twice as many as experts, if these are more.
+_MOST_LEAVES = 32
+# What each condition is to be worth, as a share of the samples.
+_WORTH = 0.003
+# Categories that are written out.
+_MOST_LABELS = 6
 
 
-@dataclass(eq=False)
-class Column:
-    """A column of a table.
+class Conditions:
+    """The conditions on a column of a table.
 
     A condition on numbers is a tuple of places among the distinct numbers: above the first one and
     not above the second, where missing values are above all numbers. So no scale, offset or far
@@ -29,16 +31,17 @@ class Column:
 
     Parameters
     ----------
-    name : str
-    values : ndarray of shape (n_samples,)
-        Numbers, dates or durations, NaN or NaT where they are missing, or codes of categories.
-    labels : list of str or None
-        Of the codes, the most frequent category first; None for numbers.
+    column : Column
+    is_category : bool
+        Whether its numbers, if these are, are categories.
 
     Attributes
     ----------
+    name : str
+    labels : list of str or None
+        Of categories, the most frequent one first; None for numbers.
     values : ndarray of shape (n_samples,)
-        Dates and durations in days, the others as they were.
+        Numbers, NaN where they are missing; dates and durations in days, categories as codes.
     distinct, ranks : ndarray
         The sorted distinct values as they were, and the place of each value among them.
     last : int
@@ -47,17 +50,21 @@ class Column:
         What a unit of the values is called.
     """
 
-    name: str
-    values: np.ndarray
-    labels: list[str] | None = None
-
-    def __post_init__(self):
-        self.distinct, self.ranks = np.unique(self.values, return_inverse=True)
-        self.last = len(self.distinct) - 1 - is_missing(self.distinct).sum()  # that is not missing
-        self.term = self.name
-        if self.values.dtype.kind in "mM":
-            self.values = (self.values - self.values.dtype.type(0, "D")) / np.timedelta64(1, "D")
+    def __init__(self, column, is_category):
+        values = column.typed
+        self.name = self.term = column.label
+        self.labels = None
+        if is_category or values.dtype.kind not in "iufmM" or not np.isfinite(values).any():
+            texts = ["'missing'" if str(value) == "missing" else str(value) for value in values]
+            texts = np.where(column.missing, "missing", texts).tolist()
+            codes = {label: code for code, (label, _) in enumerate(Counter(texts).most_common())}
+            values, self.labels = np.array([codes[text] for text in texts]), [*codes]
+        self.distinct, self.ranks = np.unique(values, return_inverse=True)
+        self.last = len(self.distinct) - 1 - is_missing(self.distinct).sum()
+        if values.dtype.kind in "mM":
+            values = (values - values.dtype.type(0, "D")) / np.timedelta64(1, "D")
             self.term = f"{self.name} (days)"
+        self.values = values
 
     def texts(self, rows):
         """Return what is in some rows, as texts."""
@@ -65,43 +72,56 @@ class Column:
             return np.array(self.labels)[self.ranks[rows]]
         values = self.distinct[self.ranks[rows]]
         write = _text if values.dtype.kind in "mM" else "{:.6g}".format
-        texts = [
-            "missing" if gone else write(v)
-            for v, gone in zip(values, is_missing(values), strict=True)
-        ]
-        return np.array(texts, dtype=str)
+        texts = np.array([write(value) for value in values], dtype=str)
+        return np.where(is_missing(values), "missing", texts)
 
     def split(self, left, right):
         """Return two conditions that part the samples of two masks."""
         if self.labels:
             codes = frozenset(np.unique(self.ranks[left]).tolist())
             return codes, frozenset(range(len(self.labels))) - codes
-        low, high = self.ranks[left].max(initial=-1), self.ranks[right].min(initial=self.last + 1)
+        low = self.ranks[left].max(initial=-1)
+        high = self.ranks[right].min(initial=self.last + 1)
         cut = high - 1
         if 0 <= low < high <= self.last:
             threshold = _shortest(self.distinct[low], self.distinct[high])
             cut = np.searchsorted(self.distinct, threshold, "right") - 1
         return (-np.inf, cut), (cut, np.inf)
 
-    def combine(self, first, second, lower=max, upper=min):
-        """Return the condition that holds where two do; with min and max, where one does."""
+    def both(self, first, second):
+        """Return the condition that holds where two do."""
         if self.labels:
-            return first & second if upper is min else first | second
-        return lower(first[0], second[0]), upper(first[1], second[1])
+            return first & second
+        return max(first[0], second[0]), min(first[1], second[1])
+
+    def either(self, first, second):
+        """Return the shortest condition that holds where one of two does."""
+        if self.labels:
+            return first | second
+        return min(first[0], second[0]), max(first[1], second[1])
 
     def holds(self, condition, step=1):
         """Return where a condition holds, of each `step`-th sample."""
-        if self.labels:
-            return np.isin(range(len(self.labels)), [*condition])[self.ranks[::step]]
         ranks = self.ranks[::step]
+        if self.labels:
+            return np.isin(range(len(self.labels)), [*condition])[ranks]
         return (ranks > condition[0]) & (ranks <= condition[1])
 
     def listed(self, condition):
         """Return whether a category is one of some labels, or none of them, and the labels."""
         inside = [label for code, label in enumerate(self.labels) if code in condition]
         others = [label for code, label in enumerate(self.labels) if code not in condition]
-        is_one = len(inside) <= len(others)
-        return is_one, inside if is_one else others
+        if len(inside) <= len(others):
+            return True, inside
+        return False, others
+
+    def is_only_missing(self, condition):
+        """Tell whether a condition on numbers holds for missing values only."""
+        return condition[0] >= self.last
+
+    def with_missing(self, condition):
+        """Tell whether a condition on numbers holds for missing values as well."""
+        return bool(condition[1] > self.last < len(self.distinct) - 1)
 
     def thresholds(self, condition):
         """Return the two values between which a condition on numbers holds, None for no bound."""
@@ -118,18 +138,23 @@ class Column:
                 return f"{self.name} is {_join(labels, 'or')}"
             negation = "not" if len(labels) == 1 else "neither"
             return f"{self.name} is {negation} {_join(labels, 'nor')}"
-        if condition[0] >= self.last:
+        if self.is_only_missing(condition):
             return f"{self.name} is missing"
-        low, high = (None if cut is None else _text(cut) for cut in self.thresholds(condition))
-        text = f"{self.name} is not missing" if low is None else f"{self.name} > {low}"
-        if high is not None:
-            text = f"{'' if low is None else f'{low} < '}{self.name} <= {high}"
-        with_missing = condition[1] > self.last < len(self.distinct) - 1
-        return f"{text} (or missing)" if with_missing else text
+        low, high = self.thresholds(condition)
+        text = self.name
+        if low is high is None:
+            text += " is not missing"
+        elif high is None:
+            text += f" > {_text(low)}"
+        else:
+            text += f" <= {_text(high)}"
+            if low is not None:
+                text = f"{_text(low)} < {text}"
+        return text + " (or missing)" * self.with_missing(condition)
 
 
-class Table(dict):
-    """The columns of X by their places, each read when it is first asked for.
+class Wording(dict):
+    """The conditions on the columns of X by their places, each read when it is first asked for.
 
     Parameters
     ----------
@@ -139,23 +164,14 @@ class Table(dict):
     """
 
     def __init__(self, X, categorical=None):
-        self.X, self.n_columns = X, X.shape[1]
-        self.columns = tables.Table(X)
+        self.X, self.columns = X, Table(X)
+        self.n_columns = len(self.columns)
         self.categorical = self.columns.find_categories()
         if not (categorical is None or isinstance(categorical, str)):
             self.categorical += self.columns.find_categories(categorical)
 
     def __missing__(self, place):
-        column = self.columns[place]
-        name, values, missing = column.label, column.typed, column.missing
-        is_number = values.dtype.kind in "iufmM" and np.isfinite(values).any()
-        if is_number and place not in self.categorical:
-            self[place] = Column(name, values)
-        else:
-            texts = ["'missing'" if str(v) == "missing" else str(v) for v in values]
-            texts = np.where(missing, "missing", texts).tolist()
-            codes = {label: code for code, (label, _) in enumerate(Counter(texts).most_common())}
-            self[place] = Column(name, np.array([codes[text] for text in texts]), [*codes])
+        self[place] = Conditions(self.columns[place], place in self.categorical)
         return self[place]
 
     def words(self, part):
@@ -164,8 +180,10 @@ class Table(dict):
 
     def holds(self, part, step=1):
         """Return where all conditions of a part hold, of each `step`-th sample."""
-        masks = [self[place].holds(condition, step) for place, condition in part]
-        return np.logical_and.reduce(masks) if masks else np.ones(len(self[0].ranks[::step]), bool)
+        held = np.ones(len(self[0].ranks[::step]), bool)
+        for place, condition in part:
+            held &= self[place].holds(condition, step)
+        return held
 
     def features(self, experts):
         """Return numbers that a tree can split, and the column of each of them.
@@ -176,24 +194,67 @@ class Table(dict):
             X = self.X.tocsc(copy=True)
             X.sum_duplicates()
             places = np.unique(np.append(X.data, 0), return_inverse=True)[1]
-            X.data = (places[:-1] - places[-1]).astype(np.float32)  # zeros stay zeros
+            # Zeros stay zeros, so that the matrix stays sparse.
+            X.data = (places[:-1] - places[-1]).astype(np.float32)
             return X, range(self.n_columns)
         blocks, owners = [], []
         for place in range(self.n_columns):
             block = self[place].ranks[:, np.newaxis]
-            if self[place].labels:  # in the order of the share of each expert
+            if self[place].labels:
+                # Categories are ordered by the share of each expert.
                 block = TargetEncoder(random_state=0).fit(block, experts).transform(block)
             blocks.append(block)
             owners += [place] * block.shape[1]
         return np.hstack(blocks), owners
 
 
-def find_parts(table, experts, n_experts, tree, max_conditions):
-    """Return the parts of a table in which each expert holds, and for which samples that is so.
+def open_table(merged, X):
+    """Return the columns of X, and the gate of a mixture if it is a tree that may split them.
 
     Parameters
     ----------
-    table : Table
+    merged : MergedExperts
+    X : data frame, ndarray or sparse matrix of shape (n_samples, n_features)
+        As the mixture, or the pipeline that ends in it, takes it.
+
+    Returns
+    -------
+    table : Wording
+    tree : fitted tree or None
+    """
+    own = None if merged.is_step else merged.mixture
+    gate = getattr(own, "gate_", None)
+    tree = gate if hasattr(gate, "tree_") else None
+    return Wording(X, getattr(own, "categorical_features", None)), tree
+
+
+class Regions(NamedTuple):
+    """The parts of a table in which each expert holds.
+
+    Attributes
+    ----------
+    parts : list of tuples
+        An expert, and pairs of a column's place and a condition; the largest part first.
+    words : tuple of n_experts tuples of str
+        The parts of each expert in words.
+    held : ndarray of bool of shape (n_samples, n_experts)
+        For which samples the words of an expert hold.
+    right : ndarray of bool of shape (n_samples,)
+        Whether those of its expert hold, and those of no other expert.
+    """
+
+    parts: list
+    words: tuple
+    held: np.ndarray
+    right: np.ndarray
+
+
+def find_regions(table, experts, n_experts, tree=None, max_conditions=3):
+    """Find words for the parts of a table in which each expert holds.
+
+    Parameters
+    ----------
+    table : Wording
     experts : ndarray of shape (n_samples,)
     n_experts : int
     tree : fitted tree or None
@@ -202,9 +263,7 @@ def find_parts(table, experts, n_experts, tree, max_conditions):
 
     Returns
     -------
-    parts : list of tuples
-        An expert, and pairs of a column's place and a condition; the largest part first.
-    held : ndarray of bool of shape (n_samples, n_experts)
+    regions : Regions
     """
     most = max(_MOST_LEAVES, 2 * n_experts)
     columns = [] if issparse(table.X) else [table[p].values for p in range(table.n_columns)]
@@ -219,15 +278,9 @@ def find_parts(table, experts, n_experts, tree, max_conditions):
             random_state=0,
         ).fit(features, experts)
     leaves = _leaves(tree.tree_, features, owners, table, experts, 2 * most)
-    return _simplify(leaves, table, experts, n_experts, max_conditions)
-
-
-def find_words(table, parts, n_experts):
-    """Return where each expert holds in words, a tuple of n_experts tuples of str."""
-    where = [[] for _ in range(n_experts)]
-    for expert, part in parts:
-        where[expert].append(table.words(part))
-    return tuple(map(tuple, where))
+    parts, held = _simplify(leaves, table, experts, n_experts, max_conditions)
+    words = tuple(tuple(table.words(part) for k, part in parts if k == m) for m in range(n_experts))
+    return Regions(parts, words, held, _are_right(held, experts))
 
 
 def _leaves(nodes, features, owners, table, experts, most):
@@ -236,24 +289,26 @@ def _leaves(nodes, features, owners, table, experts, most):
     Branches of one expert are not parted, and if there are too many leaves, those of the fewest
     other samples are not.
     """
-    found, waiting = [], [(1, 0, np.bincount(experts).argmax(), {}, np.ones(len(experts), bool))]
+    leaves = []
+    waiting = [(1, 0, np.bincount(experts).argmax(), {}, np.ones(len(experts), bool))]
     while waiting:
         waiting.sort(key=lambda leaf: leaf[0])
         error, node, expert, box, among = waiting.pop()
         children = nodes.children_left[node], nodes.children_right[node]
-        if not error or children[0] < 0 or len(found) + len(waiting) >= most:
-            found.append((expert, tuple(box.items())))
+        if not error or children[0] < 0 or len(leaves) + len(waiting) >= most:
+            leaves.append((expert, tuple(box.items())))
             continue
-        place, own = nodes.feature[node], owners[nodes.feature[node]]
-        left = tables.Table(features)[place].values.astype(np.float32) <= nodes.threshold[node]
+        place = nodes.feature[node]
+        own = owners[place]
+        left = Table(features)[place].values.astype(np.float32) <= nodes.threshold[node]
         sides = among & left, among & ~left
         for child, side, condition in zip(children, sides, table[own].split(*sides), strict=True):
             if side.any():
                 counts = np.bincount(experts[side])
-                condition = table[own].combine(box.get(own, condition), condition)
+                condition = table[own].both(box.get(own, condition), condition)
                 error = counts.sum() - counts.max()
                 waiting.append((error, child, counts.argmax(), box | {own: condition}, side))
-    return found
+    return leaves
 
 
 def _simplify(boxes, table, experts, n_experts, max_conditions):
@@ -262,7 +317,7 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
     They are left out, merged or lose a condition, whatever costs the least, as long as they have
     too many conditions or some that are worth little.
     """
-    step = len(experts) // _MOST_ROWS + 1
+    step = len(experts) // _ROWS_TO_TRY + 1
 
     @lru_cache(maxsize=10_000)
     def inside(box, step):
@@ -275,7 +330,7 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
         return held
 
     def value(boxes):
-        right = are_right(holds(boxes, step), experts[::step])
+        right = _are_right(holds(boxes, step), experts[::step])
         return right.mean() - _WORTH * sum(max(1, len(box)) for _, box in boxes)
 
     boxes = sorted(boxes, key=lambda pair: inside(pair[1], 1).sum())
@@ -290,8 +345,8 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
             options.append([*boxes[:index], (expert, shorter), *boxes[index + 1 :]])
         for other in same:
             rest = dict(other[1])
-            both = ((p, table[p].combine(c, rest[p], min, max)) for p, c in box if p in rest)
-            options.append([(expert, tuple(both)) if b is other else b for b in others])
+            merged = tuple((p, table[p].either(c, rest[p])) for p, c in box if p in rest)
+            options.append([(expert, merged) if b is other else b for b in others])
         values = [value(option) for option in options]
         if options and (len(box) > max_conditions or max(values) >= value(boxes)):
             boxes, idle = options[int(np.argmax(values))], 0
@@ -301,7 +356,7 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
     return boxes, holds(boxes, 1)
 
 
-def are_right(held, experts):
+def _are_right(held, experts):
     """Tell for which samples the words of their expert hold, and those of no other expert."""
     return held[np.arange(len(held)), experts] & (held.sum(axis=1) == 1)
 
@@ -322,7 +377,8 @@ def _shortest(low, high):
             # The column may be compared in its own type, or in float64.
             if float(low) <= number < float(high) and low <= type(low)(number) < high:
                 return number
-    return low  # an integer that float64 does not hold
+    # An integer that float64 does not hold.
+    return low
 
 
 def _text(threshold):
