@@ -25,8 +25,8 @@ from .._data.statistics import (
 )
 from .._data.validation import WeightsSeen, check_training_data, hold_out, unit_of
 from .._devices import default_torch_modes
-from .._parameters.defaults import Plan, resolve
 from .._parameters.estimator_params import FitCheckpoint
+from .._parameters.plan import Plan, resolve
 from .._persistence import ModuleBlueprint
 from .._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
 from .._training.checkpoint import Checkpoint, FitFile, identity_of

@@ -7,7 +7,7 @@ What belongs to one part of a mixture is kept in an object of that part: `Router
 import copy
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -22,28 +22,15 @@ from ..optim import SolverSpec
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = [
-    "PARTS",
-    "BalanceChoice",
-    "BalanceParams",
-    "CheckpointChoice",
-    "EstimatorParams",
-    "ExpertChoice",
-    "FitCheckpoint",
-    "LossChoice",
-    "RouterChoice",
-    "RouterParams",
-    "SolverChoice",
-    "SolverParams",
-    "documented",
-]
-
 _AUTO = StrOptions({"auto"})
 _RATE = Interval(Real, 0, None, closed="left")
 
 
 class _PartParams(BaseEstimator):
-    """Parameters of one part of a mixture, as scikit-learn knows parameters."""
+    """Parameters of one part of a mixture, as scikit-learn knows parameters.
+
+    Subclasses are dataclasses only for their constructor, which assigns.
+    """
 
     _parameter_constraints: ClassVar[dict] = {}
 
@@ -68,6 +55,7 @@ class _PartParams(BaseEstimator):
     __hash__ = None  # type: ignore[assignment]  # may change
 
 
+@dataclass(eq=False, repr=False)
 class RouterParams(_PartParams):
     """A router and what belongs to it, for the parameter `router`.
 
@@ -146,24 +134,16 @@ class RouterParams(_PartParams):
         "learning_rate": [_AUTO, _RATE],
     }
 
-    def __init__(
-        self,
-        kind: str | type[Router] | RouterSpec = "auto",
-        *,
-        network: str | Callable = "auto",
-        noise: str | Callable | None = "auto",
-        gate: str | Callable = "auto",
-        n_shared_experts: int = 0,
-        learning_rate: float | Literal["auto"] = "auto",
-    ):
-        self.kind = kind
-        self.network = network
-        self.noise = noise
-        self.gate = gate
-        self.n_shared_experts = n_shared_experts
-        self.learning_rate = learning_rate
+    kind: str | type[Router] | RouterSpec = "auto"
+    _: KW_ONLY
+    network: str | Callable = "auto"
+    noise: str | Callable | None = "auto"
+    gate: str | Callable = "auto"
+    n_shared_experts: int = 0
+    learning_rate: float | Literal["auto"] = "auto"
 
 
+@dataclass(eq=False, repr=False)
 class BalanceParams(_PartParams):
     """A balance, which keeps the load of the experts even, for the parameter `balance`.
 
@@ -184,11 +164,12 @@ class BalanceParams(_PartParams):
 
     _parameter_constraints: ClassVar[dict] = {"kind": [str, callable, None], "weight": [_RATE]}
 
-    def __init__(self, kind: str | Callable | None = None, *, weight: float = 0.01):
-        self.kind = kind
-        self.weight = weight
+    kind: str | Callable | None = None
+    _: KW_ONLY
+    weight: float = 0.01
 
 
+@dataclass(eq=False, repr=False)
 class SolverParams(_PartParams):
     """A solver and what belongs to it, for the parameter `solver`.
 
@@ -232,18 +213,11 @@ class SolverParams(_PartParams):
         "weight_decay": [_RATE],
     }
 
-    def __init__(
-        self,
-        kind: str | Callable | SolverSpec = "auto",
-        *,
-        schedule: str = "auto",
-        momentum: float = 0.0,
-        weight_decay: float = 0.0,
-    ):
-        self.kind = kind
-        self.schedule = schedule
-        self.momentum = momentum
-        self.weight_decay = weight_decay
+    kind: str | Callable | SolverSpec = "auto"
+    _: KW_ONLY
+    schedule: str = "auto"
+    momentum: float = 0.0
+    weight_decay: float = 0.0
 
 
 PARTS: dict[str, Any] = {"router": RouterParams, "balance": BalanceParams, "solver": SolverParams}

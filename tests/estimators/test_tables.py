@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._parameters.defaults import resolve
+from sklearn_moe._parameters.plan import resolve
 from sklearn_moe.nn.heads import choose_head
 
 BOTH = [MoEClassifier, MoERegressor]

@@ -14,7 +14,7 @@ from helpers import hook, raises
 from sklearn_moe import MoEClassifier, _devices
 from sklearn_moe._data.rows import Rows, storage_device
 from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
-from sklearn_moe._parameters.defaults import resolve
+from sklearn_moe._parameters.plan import resolve
 from sklearn_moe._training import net as training_net
 from sklearn_moe._training import placement
 from sklearn_moe._training.placement import place
