@@ -71,11 +71,9 @@ def test_types_of_columns():
             assert array.dtype == trained == expected, dtype
             np.testing.assert_array_equal(array, [[0, 2], [1, 2], [1, 2], [0, 2]])
 
-
-def test_integers_that_float32_would_round_are_kept_in_float64():
     for largest, kept in ((2**24, np.float32), (2**24 + 1, np.float64), (-(2**40), np.float64)):
         array, trained = Table(pandas.DataFrame({"n": [0, largest]})).to_numbers()
-        assert (array.dtype, trained) == (kept, np.float32)
+        assert (array.dtype, trained) == (kept, np.float32)  # float32 would round
         assert array[1, 0] == largest
 
 
@@ -85,11 +83,6 @@ def test_no_prediction_depends_on_how_large_other_integers_are():
     large = X.copy()  # as many rows: their number may change the last bits of a product
     large[-1] = 2**40, 0, 0
     np.testing.assert_array_equal(model.predict(large)[:-1], model.predict(X)[:-1])
-
-
-def test_a_frame_of_float32_and_categories_is_trained_in_float32():
-    frame = pandas.DataFrame({"x": SECONDS.astype(np.float32), "c": pandas.Categorical(LATE)})
-    assert MoEClassifier(2, max_iter=1, random_state=0).fit(frame, LATE).net_.dtype == torch.float32
 
 
 def test_arrow_strings_are_categories():
@@ -124,17 +117,6 @@ def test_columns_that_are_no_numbers_are_named():
     for chosen in ("from_dtype", ["mixed"]):
         model = MoERegressor(categorical_features=chosen)
         refuses(chosen, "'mixed'", model.fit, frame, np.arange(30.0))
-
-
-def test_what_is_wrong_with_a_frame_of_categories_is_said_of_that():
-    frame = pandas.DataFrame({"x": np.arange(30.0), "c": list("ab") * 15})
-    y = np.arange(30.0)
-    model = MoERegressor(2, max_iter=1, random_state=0).fit(frame, y)
-    for weight in (np.zeros(30), -np.ones(30), np.ones(3)):
-        refuses(weight, "weight", model.fit, frame, y, weight)
-    refuses("fit", "0 sample", model.fit, frame[:0], y[:0])
-    refuses("predict", "0 sample", model.predict, frame[:0])
-    refuses("column", r"feature names[\s\S]*- c", model.predict, frame[["x"]])
 
 
 def test_columns_of_one_name_are_taken_by_their_place_or_named():

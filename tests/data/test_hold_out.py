@@ -33,7 +33,7 @@ def test_copies_are_known_wherever_they_come():
     y = np.append(np.arange(2000) % 2, y)
     order = np.random.default_rng(0).permutation(len(y))
     for rows in (slice(None), order):
-        clf = MoEClassifier(random_state=0).fit(X[rows], y[rows])
+        clf = MoEClassifier(6, random_state=0).fit(X[rows], y[rows])
         assert log_loss(y_test, clf.predict_proba(X_test)) < 0.66
 
 
@@ -41,7 +41,8 @@ def test_copies_are_known_wherever_they_come():
 def test_rows_of_a_group_are_tested_by_experts_that_saw_none_of_them(early_stopping):
     X, y, (X_test, y_test) = copies(6, noise=0.05)
     groups = np.array([f"g{i}" for i in range(120)]).repeat(6)
-    clf = MoEClassifier(early_stopping=early_stopping, random_state=0)
+    options = {"n_experts": 4, "expert": "mlp", "random_state": 0}
+    clf = MoEClassifier(early_stopping=early_stopping, **options)
     assert log_loss(y_test, clf.fit(X, y, groups=groups).predict_proba(X_test)) < 0.7
     if early_stopping == "out_of_bag":
         assert log_loss(y_test, clf.fit(X, y).predict_proba(X_test)) > 0.9

@@ -10,9 +10,6 @@ import pytest
 import torch
 from helpers import noise_images, raises, seeded
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import Pipeline
 from torch import nn
 from torchvision import models
 
@@ -74,10 +71,9 @@ def test_features_are_the_input_of_the_classifier():
         assert fitted.layer_ == "5.3"
         assert X_new.shape == (5, 10)
         np.testing.assert_allclose(X_new, features_of(network, X), rtol=1e-4, atol=1e-5)
-    for dtype, tolerance in [(torch.float64, 1e-5), (torch.bfloat16, 0.1)]:
-        X_new = BackboneFeatures(copy.deepcopy(network).to(dtype)).fit_transform(X)
-        assert X_new.dtype == np.float32
-        np.testing.assert_allclose(X_new, features_of(network, X), atol=tolerance)
+    X_new = BackboneFeatures(copy.deepcopy(network).to(torch.bfloat16)).fit_transform(X)
+    assert X_new.dtype == np.float32
+    np.testing.assert_allclose(X_new, features_of(network, X), atol=0.1)
 
 
 def test_the_network_stays_as_it_is():
@@ -129,12 +125,15 @@ def test_tokens_are_averaged():
 def test_networks_of_torchvision():
     X = images(n_samples=2, height=40, width=40)
     for name, layer, n_features in [
-        *(("mobilenet_v3_small", "classifier.3", 1024), ("shufflenet_v2_x0_5", "fc", 1024)),
-        ("swin_t", "head", 768),
+        ("mobilenet_v3_small", "classifier.3", 1024),
+        ("shufflenet_v2_x0_5", "fc", 1024),
     ]:
         transformer = BackboneFeatures(name, random_state=0).fit(X)
         assert transformer.layer_ == layer
         assert transformer.transform(X).shape == (2, n_features)
+
+
+def test_weights_are_drawn_from_the_random_state():
     name, X = "shufflenet_v2_x0_5", images(n_samples=2, height=32, width=32)
     first, again, other = (BackboneFeatures(name, random_state=s).fit(X) for s in (0, 0, 1))
     assert_same(first.network_, again.network_)
@@ -174,24 +173,6 @@ def test_hashes_are_of_values():
         assert [joblib.hash(same), joblib.hash(same.fit(images()))] == expected
     changed[0].weight.data.view(-1)[0] += 1
     assert joblib.hash(BackboneFeatures(changed, random_state=0)) != expected[0]
-
-
-FITS = []  # how many images each fit of Counting was given
-
-
-class Counting(BackboneFeatures):
-    def fit(self, X, y=None):
-        FITS.append(len(X))
-        return super().fit(X, y)
-
-
-def test_features_are_found_once_in_a_search(tmp_path):
-    X, y = images(n_samples=60), np.arange(60) % 3
-    steps = [("features", Counting(make_network(), random_state=0)), ("clf", LogisticRegression())]
-    model = Pipeline(steps, memory=joblib.Memory(tmp_path, verbose=0))
-    FITS.clear()
-    GridSearchCV(model, {"clf__C": [0.1, 1, 10]}, cv=2).fit(X, y)
-    assert FITS == [30, 30, 60]  # two folds and the refit
 
 
 def test_another_device_gives_the_same(device):

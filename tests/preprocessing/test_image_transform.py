@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from helpers import noise_images, raises, seeded
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks, get_tags
@@ -105,12 +104,6 @@ def test_it_needs_no_fit():
         raises(ValueError, "'func' parameter of ImageTransform", method, X)
 
 
-def test_images_stay_arrays():
-    fitted = ImageTransform(abs).fit(images())
-    with config_context(transform_output="pandas"):
-        assert isinstance(fitted.fit_transform(images()), np.ndarray)
-
-
 # -- what all have in common --------------------------------------------------------------
 
 
@@ -201,18 +194,6 @@ def test_what_is_no_images(transformer):
         raises(ValueError, message, clone(transformer).fit, X)
 
 
-def test_what_is_images():
-    identity = ImageTransform(abs)
-    for shape in ((2, 64, 1, 1), (2, 3, 4, 4), (2, 1, 1, 1), (2, 4, 9, 3)):
-        X = noise_images(*shape, dtype=np.float32)
-        X_new = identity.transform(X)
-        np.testing.assert_array_equal(X_new, X)
-        assert not np.shares_memory(X_new, X)
-    X = images(dtype=np.float32)
-    assert identity.transform(X.astype(np.float16)).dtype == np.float32
-    assert identity.transform(X.astype(float).tolist()).dtype == np.float64
-
-
 @every_one
 def test_another_device_gives_the_same(transformer, device):
     X = images(dtype=np.float32)
@@ -270,9 +251,7 @@ def test_random_crop_flip_is_a_crop_of_the_padded_image_mirrored_or_not():
 def test_the_padding_of_random_crop_flip():
     x = torch.full((4, 3, 8, 8), 7, dtype=torch.uint8)
     with use_generator(seeded()):
-        result = RandomCropFlip()(x)
+        assert set(RandomCropFlip()(x).unique().tolist()) == {0, 7}
         assert RandomCropFlip(np.int64(0))(x).equal(x)
-    assert (result.dtype, set(result.unique().tolist())) == (torch.uint8, {0, 7})
-    assert repr(RandomCropFlip()) == "RandomCropFlip(padding=4)"
     for padding in (-1, 2.5):
         raises(ValueError, "'padding' parameter of RandomCropFlip", RandomCropFlip(padding), x)
