@@ -27,7 +27,7 @@ _classifier.MoEClassifier _regressor.MoERegressor _training.net.MoENet optim.Sol
 _parameters.estimator_params.BalanceParams _parameters.estimator_params.FitCheckpoint
 _parameters.estimator_params.RouterParams _parameters.estimator_params.SolverParams
 _data.statistics.FirstRows _data.tables.Categories
-_mixtures._estimators.MixtureClassifier _mixtures._estimators.MixtureRegressor
+_mixtures._classifier.MixtureClassifier _mixtures._regressor.MixtureRegressor
 _mixtures._defaults.TableEncoder
 _mixtures._families.Gamma _mixtures._families.Gaussian _mixtures._families.LogLoss
 _mixtures._families.OwnDensity _mixtures._families.Poisson

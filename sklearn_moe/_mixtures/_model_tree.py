@@ -16,67 +16,97 @@ from sklearn.model_selection import PredefinedSplit
 from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
+from .._data.em import Run
 from .._data.router import is_clearly_positive
 from .._data.rows import draw_rows
 from .._data.validation import unit_of
 from ._defaults import TableEncoder, encoded
-from ._em import Run, code_samples, maximize, posterior
+from ._em import Fit, code_samples, maximize, posterior
 from ._newton import without_slopes
 from ._weighted import Template
 
-_MOST_LEAVES = 6  # whose number is chosen
-_MOST_COLUMNS = 500  # a line with more is too slow
-_MOST_ROWS = 10_000  # that a tree is grown on
+# The largest number of leaves, where it is chosen.
+_MAX_LEAVES = 6
+# A line of more columns takes too long.
+_MAX_COLUMNS = 500
+# A tree is grown on a part of more rows.
+_MAX_GROWN_ROWS = 10_000
 _N_FOLDS = 5
-_AGREEMENT = 0.9  # of the trees of folds, where the number of leaves is to be stable
-_N_CUTS, _FEWEST_CUTS = 15, 3  # of a column
-_MOST_TRIED = 5000  # cuts times outputs
-_N_CLOSER = 3  # rounds, each between the two cuts next to the best one
-_N_EXACT = 4  # splits that are tried exactly
-_LEAST_ROWS = 10  # of a leaf
-_SHRINKAGES = 30, 4  # rows, as which the line of the node above counts
-_OF_GROUPS = 1, 4, 16, 64  # and that of all samples in the lines that are kept
+# The least agreement of the trees of folds, where the number of leaves is to be stable.
+_LEAST_AGREEMENT = 0.9
+# Thresholds of a column: fewer where they and the outputs make too many.
+_MAX_CUTS = 15
+_MIN_CUTS = 3
+_MAX_CUTS_TIMES_OUTPUTS = 5000
+# Rounds in which a threshold becomes exact, each between the two next to the best one.
+_N_CLOSER = 3
+# Splits whose gain is computed and not estimated.
+_N_EXACT = 4
+# Rows of a leaf.
+_MIN_ROWS = 10
+# The parent's line counts as 30 or 4 rows.
+_SHRINKAGES = (30, 4)
+# In the lines that are kept, that of all samples counts as so many.
+_SHRINKAGES_OF_GROUPS = (1, 4, 16, 64)
 _ROOT_PENALTIES = (0.1, 1, 4, 16, 64, 256)
-_LEAST_CURVATURE = 1e-4  # of a class whose probability is nearly 0 or 1
-_N_STEPS, _N_HALVINGS = 3, 5
-_ALPHAS = 1e-4, 40  # the least one of the lasso, relative to the largest, and their number
-_LEAST_FACTOR = 0.01  # of a column: that of a smaller difference is left out
-_LASSO = {"max_iter": 100_000, "tol": 1e-3, "random_state": 0}  # without it a global one is used
+# Of a class whose probability is nearly 0 or 1.
+_LEAST_CURVATURE = 1e-4
+# Newton's steps of a line of classes, and how often one is halved.
+_N_STEPS = 3
+_N_HALVINGS = 5
+# The least penalty of the lasso, relative to the largest, and the number of penalties.
+_LEAST_ALPHA = 1e-4
+_N_ALPHAS = 40
+# The lasso leaves out differences that are smaller, relative to the largest.
+_LEAST_DIFFERENCE = 0.01
+# Without a state of its own the lasso would draw from the global generator.
+_LASSO = {"max_iter": 100_000, "tol": 1e-3, "random_state": 0}
 
 
 @dataclass(frozen=True)
-class Table:
+class Design:
     """What lines are fitted to."""
 
-    Z: np.ndarray  # (n_samples, n_columns + 1); the last column is 1
-    S: np.ndarray  # (n_samples, n_split_columns)
-    y: np.ndarray  # (n_samples, n_outputs): a number in its deviations, or ones of classes
-    weight: np.ndarray
+    Z: np.ndarray  # (n_samples, n_columns + 1), standardized, the last column is 1
+    S: np.ndarray  # (n_samples, n_split_columns), what splits are made by
+    y: np.ndarray  # (n_samples, n_outputs), in deviations, or zeros and ones of classes
+    weight: np.ndarray  # in units of a sample
     of_classes: bool
-    units: tuple  # means and deviations of what became Z, and the deviation of y
-    rows: float = _SHRINKAGES[0]  # as which the lines count that others are shrunk toward
+    center: np.ndarray  # (n_columns,), mean and deviation of what became Z
+    scale: np.ndarray
+    y_scale: float
+    n_rows_above: float = _SHRINKAGES[0]  # as which the lines count that others are shrunk toward
 
     @classmethod
-    def of(cls, X, y, weight):
-        """Return the table of any columns, None if there are too many; classes are codes."""
-        if X.shape[1] > _MOST_COLUMNS:
+    def of(cls, problem):
+        """Return the design for a table of any columns, None if there are too many."""
+        X = problem.X
+        if X.shape[1] > _MAX_COLUMNS:
             return None
-        X, weight = X.toarray() if issparse(X) else X, weight / unit_of(weight)
-        Z, of_classes = TableEncoder().fit_transform(X), y.dtype.kind == "i"
-        if Z.shape[1] > _MOST_COLUMNS:
+        if issparse(X):
+            X = X.toarray()
+        Z = TableEncoder().fit_transform(X)
+        if Z.shape[1] > _MAX_COLUMNS:
             return None
         S = TableEncoder(False, standardize=False, drop="if_binary").fit_transform(X)
-        is_number = ~((Z == 0) | (Z == 1)).all(axis=0)  # standardized, but without the weights
+        weight = problem.weight / unit_of(problem.weight)
+        # Numbers are standardized already, but without the weights.
+        is_number = ~((Z == 0) | (Z == 1)).all(axis=0)
         center = np.where(is_number, np.average(Z, axis=0, weights=weight), 0)
         deviations = np.sqrt(np.average((Z - center) ** 2, axis=0, weights=weight))
-        y_scale = 1.0 if of_classes else np.std(y)
-        units = center, np.where(is_number & (deviations > 0), deviations, 1), y_scale or 1.0
-        Z = np.pad((Z - center) / units[1], [(0, 0), (0, 1)], constant_values=1.0)
-        y = np.eye(y.max() + 1)[y] if of_classes else y[:, np.newaxis] / units[2]
-        return cls(Z, S, y, weight, of_classes, units)
+        scale = np.where(is_number & (deviations > 0), deviations, 1)
+        Z = np.pad((Z - center) / scale, [(0, 0), (0, 1)], constant_values=1.0)
+        of_classes = problem.y.dtype.kind == "i"
+        if of_classes:
+            y_scale = 1.0
+            y = np.eye(problem.y.max() + 1)[problem.y]
+        else:
+            y_scale = np.std(problem.y) or 1.0
+            y = problem.y[:, np.newaxis] / y_scale
+        return cls(Z, S, y, weight, of_classes, center, scale, y_scale)
 
     def at(self, rows):
-        """Return the table of some samples."""
+        """Return the design of some samples."""
         return replace(self, **{k: getattr(self, k)[rows] for k in ("Z", "S", "y", "weight")})
 
     def mean(self, values):
@@ -86,7 +116,8 @@ class Table:
     def log_proba(self, lines):
         """Return the logarithm of the probabilities of classes; of two, lines are of the second."""
         scores = self.Z @ lines.T
-        if scores.shape[1] == 1:  # SciPy's functions take longer than small tables do
+        # SciPy's functions take longer than small tables do.
+        if scores.shape[1] == 1:
             scores = np.column_stack([np.zeros(len(scores)), scores])
         scores -= scores.max(axis=1, keepdims=True)
         return scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
@@ -107,9 +138,8 @@ class Table:
 
     def in_units(self, lines):
         """Return coefficients of the encoded columns as they were, and intercepts."""
-        center, scale, y_scale = self.units
-        coef = lines[..., :-1] / scale * y_scale
-        return coef, lines[..., -1] * y_scale - coef @ center
+        coef = lines[..., :-1] / self.scale * self.y_scale
+        return coef, lines[..., -1] * self.y_scale - coef @ self.center
 
     @property
     def level(self):
@@ -117,7 +147,8 @@ class Table:
         mean = self.mean(self.y)
         if self.of_classes:
             mean = np.log(mean.clip(min=_LEAST_CURVATURE))
-            mean = mean if len(mean) > 2 else mean[1:] - mean[0]
+            if len(mean) <= 2:
+                mean = mean[1:] - mean[0]
         lines = np.zeros((len(mean), self.Z.shape[1]))
         lines[:, -1] = mean
         return lines
@@ -125,27 +156,51 @@ class Table:
     @property
     def shrinkage(self):
         """Return the penalty of differences to lines that count as so many rows."""
-        return self.rows * np.mean([self.mean(curve) for _, curve in self.slopes(self.level)])
+        curvatures = [self.mean(curvature) for _, curvature in self.slopes(self.level)]
+        return self.n_rows_above * np.mean(curvatures)
 
     def fit(self, start, penalty=None, n_steps=None):
         """Return lines that are shrunk toward others."""
-        penalty = self.shrinkage if penalty is None else penalty
-        lines, before = start, self.weight @ self.losses(start)
-        for _ in range(n_steps or (_N_STEPS if self.of_classes else 1)):
+        if penalty is None:
+            penalty = self.shrinkage
+        if n_steps is None:
+            n_steps = _N_STEPS if self.of_classes else 1
+        lines = start
+        before = self.weight @ self.losses(start)
+        for _ in range(n_steps):
             step = np.empty_like(lines)
-            for k, (residual, curve) in enumerate(self.slopes(lines)):
+            for k, (residual, curvature) in enumerate(self.slopes(lines)):
                 slope = (self.weight * residual) @ self.Z - penalty * (lines - start)[k]
-                hessian = (self.Z.T * (self.weight * curve)) @ self.Z
+                hessian = (self.Z.T * (self.weight * curvature)) @ self.Z
                 hessian[np.diag_indices_from(hessian)] += penalty
                 step[k] = np.linalg.solve(hessian, slope)
             for _ in range(_N_HALVINGS):
                 moved = lines + step
                 change = penalty / 2 * ((moved - start) ** 2).sum()
-                if (after := self.weight @ self.losses(moved) + change) <= before:
-                    lines, before = moved, after
+                after = self.weight @ self.losses(moved) + change
+                if after <= before:
+                    lines = moved
+                    before = after
                     break
                 step = step / 2
         return lines
+
+
+# -- growing ---------------------------------------------------------------------------------------
+
+
+class _Candidate(NamedTuple):
+    """The best split of a leaf, and what it gains."""
+
+    gain: float
+    column: int
+    cut: float
+
+
+class _Leaf(NamedTuple):
+    design: Design
+    lines: np.ndarray
+    best: _Candidate | None
 
 
 class Split(NamedTuple):
@@ -157,70 +212,90 @@ class Split(NamedTuple):
     lines: tuple  # of both
 
 
-def _cuts(values, weight, most=_N_CUTS, low=-np.inf, high=np.inf):
+def _cuts(values, weight, n_cuts=_MAX_CUTS, low=-np.inf, high=np.inf):
     """Return a few thresholds of a column, with about as many samples between them."""
     is_between = (values > low) & (values <= high)
     distinct, codes = np.unique(values[is_between], return_inverse=True)
     middle = (distinct[1:] + distinct[:-1]) / 2
-    if len(middle) <= most:
+    if len(middle) <= n_cuts:
         return middle
     below = np.bincount(codes, weight[is_between]).cumsum()
-    at = np.searchsorted(below, below[-1] * np.arange(1, most + 1) / (most + 1))
+    at = np.searchsorted(below, below[-1] * np.arange(1, n_cuts + 1) / (n_cuts + 1))
     return middle[np.unique(at.clip(max=len(middle) - 1))]
 
 
-def _best_split(table, lines, columns, cuts, least):
-    """Return gain, column and threshold of the best of some splits, None if there is none."""
-    weight, penalty = table.weight, table.shrinkage
-    is_left = table.S[:, columns] <= cuts
+def _best_split(design, lines, columns, cuts, least):
+    """Return the best of some splits, None if there is none with enough samples on both sides."""
+    weight = design.weight
+    penalty = design.shrinkage
+    is_left = design.S[:, columns] <= cuts
     size = weight @ is_left
     is_large = np.minimum(size, weight.sum() - size) >= least
     if not is_large.any():
         return None
-    columns, cuts, is_left = columns[is_large], cuts[is_large], is_left[:, is_large]
-    part, share = (weight[:, np.newaxis] * is_left).T, size[is_large, np.newaxis] / weight.sum()
+    columns = columns[is_large]
+    cuts = cuts[is_large]
+    is_left = is_left[:, is_large]
+    share = size[is_large, np.newaxis] / weight.sum()
+    part = (weight[:, np.newaxis] * is_left).T
     gains = np.zeros(len(cuts))
-    for residual, curve in table.slopes(lines):
+    for residual, curvature in design.slopes(lines):
         # As if the columns had the same covariances on both sides.
-        values, vectors = np.linalg.eigh((table.Z.T * (weight * curve)) @ table.Z)
-        scores = (residual[:, np.newaxis] * table.Z) @ vectors
+        values, vectors = np.linalg.eigh((design.Z.T * (weight * curvature)) @ design.Z)
+        values = values.clip(min=0)
+        scores = (residual[:, np.newaxis] * design.Z) @ vectors
         left = part @ scores
-        for slope, rows in ((left, share), (weight @ scores - left, 1 - share)):
-            gains += (slope**2 / (rows * values.clip(min=0) + penalty)).sum(axis=1)
-    before, found = weight @ table.losses(lines), []
+        right = weight @ scores - left
+        gains += (left**2 / (share * values + penalty)).sum(axis=1)
+        gains += (right**2 / ((1 - share) * values + penalty)).sum(axis=1)
+    before = weight @ design.losses(lines)
+    candidates = []
     for place in np.argsort(-gains, kind="stable")[:_N_EXACT]:
-        sides = [table.at(side) for side in (is_left[:, place], ~is_left[:, place])]
+        sides = [design.at(side) for side in (is_left[:, place], ~is_left[:, place])]
         after = sum(s.weight @ s.losses(s.fit(lines, penalty, n_steps=1)) for s in sides)
-        found.append((before - after, int(columns[place]), float(cuts[place])))
-    return max(found)
+        candidates.append(_Candidate(before - after, int(columns[place]), float(cuts[place])))
+    return max(candidates)
 
 
-def grow(table, lines, n_leaves, least_share, closer=False):
-    """Return the splits of a tree, the best one first; `closer` looks for exact thresholds."""
-    least = max(_LEAST_ROWS, least_share * table.weight.sum())
-    most = _MOST_TRIED // (table.S.shape[1] * len(lines))
-    most = min(max(most, _FEWEST_CUTS), _N_CUTS)
-    grid = [_cuts(column, table.weight, most) for column in table.S.T]
-    columns, cuts = np.repeat(np.arange(len(grid)), [*map(len, grid)]), np.concatenate(grid)
-    leaves, splits = [(table, lines, _best_split(table, lines, columns, cuts, least))], []
-    while len(leaves) < n_leaves and any(leaf[2] for leaf in leaves):
-        place = max((i for i, leaf in enumerate(leaves) if leaf[2]), key=lambda i: leaves[i][2][0])
-        there, above, best = leaves[place]
-        near = grid[best[1]]
-        for _ in range(_N_CLOSER if closer else 0):
-            i = np.searchsorted(near, best[2])
-            ends = [*near[i - 1 : i], -np.inf][0], [*near[i + 1 : i + 2], np.inf][0]
-            near = _cuts(there.S[:, best[1]], there.weight, _N_CUTS, *ends)
-            near = np.union1d(near, best[2])
-            best = _best_split(there, above, np.full(len(near), best[1]), near, least)
-        is_left = there.S[:, best[1]] <= best[2]
-        new = []
-        for part in (there.at(is_left), there.at(~is_left)):
-            below = part.fit(above)
-            new.append((part, below, _best_split(part, below, columns, cuts, least)))
-        splits.append(Split(place, *best[1:], (new[0][1], new[1][1])))
-        leaves[place] = new[0]
-        leaves.append(new[1])
+def _closer(leaf, near, least):
+    """Return the best split of a leaf with an exact threshold, from one of those near it."""
+    best = leaf.best
+    values = leaf.design.S[:, best.column]
+    for _ in range(_N_CLOSER):
+        i = np.searchsorted(near, best.cut)
+        low = near[i - 1] if i > 0 else -np.inf
+        high = near[i + 1] if i + 1 < len(near) else np.inf
+        near = np.union1d(_cuts(values, leaf.design.weight, low=low, high=high), best.cut)
+        column = np.full(len(near), best.column)
+        best = _best_split(leaf.design, leaf.lines, column, near, least)
+    return best
+
+
+def grow(design, lines, n_leaves, least_share, is_exact=False):
+    """Return the splits of a tree, the best one first; `is_exact` looks for exact thresholds."""
+    least = max(_MIN_ROWS, least_share * design.weight.sum())
+    n_cuts = _MAX_CUTS_TIMES_OUTPUTS // (design.S.shape[1] * len(lines))
+    n_cuts = min(max(n_cuts, _MIN_CUTS), _MAX_CUTS)
+    grid = [_cuts(column, design.weight, n_cuts) for column in design.S.T]
+    columns = np.repeat(np.arange(len(grid)), [*map(len, grid)])
+    cuts = np.concatenate(grid)
+
+    def leaf_of(part, lines):
+        return _Leaf(part, lines, _best_split(part, lines, columns, cuts, least))
+
+    leaves = [leaf_of(design, lines)]
+    splits = []
+    while len(leaves) < n_leaves and any(leaf.best for leaf in leaves):
+        divisible = [i for i, leaf in enumerate(leaves) if leaf.best]
+        place = max(divisible, key=lambda i: leaves[i].best.gain)
+        leaf = leaves[place]
+        best = _closer(leaf, grid[leaf.best.column], least) if is_exact else leaf.best
+        is_left = leaf.design.S[:, best.column] <= best.cut
+        sides = [leaf.design.at(side) for side in (is_left, ~is_left)]
+        sides = [leaf_of(side, side.fit(leaf.lines)) for side in sides]
+        splits.append(Split(place, best.column, best.cut, tuple(side.lines for side in sides)))
+        leaves[place] = sides[0]
+        leaves.append(sides[1])
     return splits
 
 
@@ -232,175 +307,248 @@ def find_leaves(splits, S):
     return leaves
 
 
-def _losses(table, splits, root):
+def _losses(design, splits, root):
     """Return the loss of each sample by the lines of its leaf."""
-    lines, leaves, losses = [root], find_leaves(splits, table.S), np.empty(len(table.Z))
+    lines = [root]
     for split in splits:
         lines[split.leaf] = split.lines[0]
         lines.append(split.lines[1])
+    leaves = find_leaves(splits, design.S)
+    losses = np.empty(len(leaves))
     for leaf, of_leaf in enumerate(lines):
-        losses[leaves == leaf] = table.at(leaves == leaf).losses(of_leaf)
+        losses[leaves == leaf] = design.at(leaves == leaf).losses(of_leaf)
     return losses
 
 
-def _agreement(table, whole, trees, size):
-    """Return the mean adjusted Rand index of the leaves of trees with those of the first."""
-    leaves, scores = find_leaves(whole[:size], table.S), []
-    for tree in trees:  # scikit-learn's function has no weights
+def _agreement(design, whole, trees, size):
+    """Return the mean adjusted Rand index of the leaves of trees with those of the first.
+
+    scikit-learn's function takes no weights.
+    """
+    leaves = find_leaves(whole[:size], design.S)
+    scores = []
+    for tree in trees:
         counts = np.zeros((size + 1, size + 1))
-        np.add.at(counts, (leaves, find_leaves(tree[:size], table.S)), table.weight)
+        np.add.at(counts, (leaves, find_leaves(tree[:size], design.S)), design.weight)
         parts = counts, counts.sum(axis=0), counts.sum(axis=1), counts.sum()
         both, first, second, every = ((n * (n - 1)).sum() for n in parts)
-        chance, most = first * second / max(every, 1), (first + second) / 2
+        chance = first * second / max(every, 1)
+        most = (first + second) / 2
         scores.append((both - chance) / (most - chance) if most > chance else 1.0)
     return float(np.mean(scores))
 
 
-def _fold_losses(table, rows, root, folds):
-    """Return the weighted loss of some samples by lines of the others, 0 of all other samples.
+# -- the number of leaves, and their groups --------------------------------------------------------
 
-    These lines are shrunk toward those of all samples.
-    """
-    losses = np.zeros(len(rows))
-    for fold in range(folds.max() + 1):
-        test = table.at(rows & (folds == fold))
-        lines = table.at(rows & (folds != fold)).fit(root, table.shrinkage)
-        losses[rows & (folds == fold)] = test.weight * test.losses(lines)
-    return losses
+
+class _Fold(NamedTuple):
+    """Samples that are held out, the others, and lines of these."""
+
+    is_test: np.ndarray
+    test: Design
+    train: Design
+    root: np.ndarray
 
 
 class Regions(NamedTuple):
-    """Where lines differ, and the table in which it was found."""
+    """Where lines differ, and the design by which it was found."""
 
-    table: Table
+    design: Design
     root: np.ndarray  # lines of all samples
     folds: np.ndarray  # (n_samples,)
     groups: np.ndarray  # of leaves, (n_samples,)
-    scores: np.ndarray  # minus the mean held-out loss, for 1, 2, ... leaves
-    agreement: np.ndarray  # of as many leaves of the folds with those of all samples
-
-    def lines(self):
-        """Return the lines of each group: of numbers by a lasso of what is common and differs."""
-        table, root = self.table, self.root
-        members = [self.groups == group for group in range(self.groups.max() + 1)]
-        own = [root]
-        if len(members) > 1:
-            tables = [replace(table, rows=rows) for rows in _OF_GROUPS]
-            losses = [
-                sum(_fold_losses(t, r, root, self.folds).sum() for r in members) for t in tables
-            ]
-            best = tables[int(np.argmin(losses))]
-            own = [table.at(rows).fit(root, best.shrinkage) for rows in members]
-        if table.of_classes:
-            return [table.in_units(lines) for lines in own]
-        # A coefficient costs less the larger it is with a ridge penalty (the adaptive lasso).
-        factors = np.abs([root, *(lines - root for lines in own)])[:, 0]
-        factors[0, -1] = 0  # the level is free
-        is_used = factors > _LEAST_FACTOR * factors.max()
-        every = np.stack([np.ones_like(self.groups), *members], axis=1)[:, :, np.newaxis]
-        design = (every * (table.Z[:, np.newaxis] * factors))[:, is_used]
-        coef, y, level = np.zeros(factors.shape), table.y[:, 0], table.level[0, -1]
-        if is_used.any():
-            slopes = (table.weight * (y - level)) @ (design - table.mean(design))
-            alphas = np.abs(slopes).max() / table.weight.sum() * np.geomspace(1, *_ALPHAS)
-            lasso = LassoCV(alphas=alphas, cv=PredefinedSplit(self.folds), **_LASSO)
-            lasso.fit(design, y, table.weight)
-            coef[is_used], level = lasso.coef_ * factors[is_used], lasso.intercept_
-        coef[0, -1] = level
-        return [table.in_units(coef[0] + difference) for difference in coef[1:]]
+    scores: np.ndarray | None  # minus the mean held-out loss, for 1, 2, ... leaves
+    agreement: np.ndarray | None  # of as many leaves of the folds with those of all samples
 
 
-def find_regions(table, n_groups, least_share, is_stable=False):
+def find_regions(design, n_groups, least_share, is_stable=False):
     """Return the regions of a model tree, of so many groups of leaves, or as held-out rows say.
 
     Leaves are grown greedily. Then those are one group whose common lines are better for rows that
     are held out, or, for a given number, the least worse. With `is_stable` the trees of the folds
     have to part the samples as that of all does.
     """
-    codes = code_samples(table.S, table.y)
-    n_codes = codes.max() + 1  # equal samples are in the same fold
+    # Equal samples are in the same fold.
+    codes = code_samples(design.S, design.y)
+    n_codes = codes.max() + 1
     folds = np.random.RandomState(0).permutation(n_codes)[codes] % min(_N_FOLDS, n_codes)
-    some = draw_rows(len(codes), _MOST_ROWS)
-    small, tests = table.at(some), [folds[some] == fold for fold in range(folds.max() + 1)]
-    trains = [small.at(~test) if len(tests) > 1 else small for test in tests]
-    held_out = np.empty((len(_ROOT_PENALTIES), len(some)))
-    roots = [[t.fit(t.level, penalty) for penalty in _ROOT_PENALTIES] for t in trains]
-    for test, of_fold in zip(tests, roots, strict=True):
-        held_out[:, test] = [small.at(test).losses(lines) for lines in of_fold]
-    best = int(small.mean(held_out.T).argmin())
-    root = table.fit(table.level, _ROOT_PENALTIES[best])
-    n_leaves, rows, scores, agreement = 2 * (n_groups or 0), _SHRINKAGES[0], None, None
-    if n_groups is None:  # the fewest that are not clearly worse than the best
-        held_out, trees = np.empty((len(_SHRINKAGES), _MOST_LEAVES, len(some))), []
-        for rows, losses in zip(_SHRINKAGES, held_out, strict=True):
-            trees.append([])
-            for train, test, of_fold in zip(trains, tests, roots, strict=True):
-                there = replace(train, rows=rows)
-                trees[-1].append(grow(there, of_fold[best], _MOST_LEAVES, least_share))
-                for size in range(_MOST_LEAVES):
-                    splits = trees[-1][-1][:size]
-                    losses[size, test] = _losses(small.at(test), splits, of_fold[best])
-        means = held_out @ small.weight / small.weight.sum()
-        k = int(means.min(axis=1).argmin())
-        rows, losses, means = _SHRINKAGES[k], held_out[k], means[k]
-        whole = grow(replace(small, rows=rows), root, _MOST_LEAVES, least_share)
-        agreement = np.array([_agreement(small, whole, trees[k], n) for n in range(_MOST_LEAVES)])
-        is_allowed = np.minimum.accumulate(agreement) > (_AGREEMENT if is_stable else -1)
-        place = np.where(is_allowed, means, np.inf).argmin()
-        worse = losses - losses[place]
-        is_close = [not is_clearly_positive(one, small.weight, n_errors=1) for one in worse]
-        n_leaves, scores = 1 + int((is_allowed & is_close).argmax()), -means
-    table, small = (replace(t, rows=rows) for t in (table, small))
-    splits = grow(small, root, n_leaves, least_share, True)
-    groups = _merge(table, find_leaves(splits, table.S), root, folds, n_groups)
-    return Regions(table, root, folds, groups, scores, agreement)
+    some = draw_rows(len(codes), _MAX_GROWN_ROWS)
+    small = design.at(some)
+    penalty, parts = _fit_roots(small, folds[some])
+    root = design.fit(design.level, penalty)
+    scores = None
+    agreement = None
+    if n_groups is None:
+        choice = _choose_leaves(small, parts, root, least_share, is_stable)
+        n_leaves, n_rows_above, scores, agreement = choice
+    else:
+        n_leaves = 2 * n_groups
+        n_rows_above = _SHRINKAGES[0]
+    design = replace(design, n_rows_above=n_rows_above)
+    small = replace(small, n_rows_above=n_rows_above)
+    splits = grow(small, root, n_leaves, least_share, is_exact=True)
+    groups = _merge(design, find_leaves(splits, design.S), root, folds, n_groups)
+    return Regions(design, root, folds, groups, scores, agreement)
 
 
-def _merge(table, leaves, root, folds, n_groups):
+def _fit_roots(design, folds):
+    """Return the penalty of the lines of all samples, and the folds with such lines."""
+    held_out = np.empty((len(_ROOT_PENALTIES), len(folds)))
+    parts = []
+    for fold in range(folds.max() + 1):
+        is_test = folds == fold
+        test = design.at(is_test)
+        # There may be one fold only.
+        train = design if is_test.all() else design.at(~is_test)
+        roots = [train.fit(train.level, penalty) for penalty in _ROOT_PENALTIES]
+        held_out[:, is_test] = [test.losses(lines) for lines in roots]
+        parts.append((is_test, test, train, roots))
+    best = int(design.mean(held_out.T).argmin())
+    return _ROOT_PENALTIES[best], [_Fold(*part, roots[best]) for *part, roots in parts]
+
+
+def _choose_leaves(design, parts, root, least_share, is_stable):
+    """Return the fewest leaves that are not clearly worse than the best number.
+
+    With them come the number of rows as which the line above counts, the scores and the agreement
+    of all numbers of leaves.
+    """
+    held_out = np.empty((len(_SHRINKAGES), _MAX_LEAVES, len(design.y)))
+    trees = {}
+    for n_rows_above, losses in zip(_SHRINKAGES, held_out, strict=True):
+        trees[n_rows_above] = []
+        for part in parts:
+            train = replace(part.train, n_rows_above=n_rows_above)
+            tree = grow(train, part.root, _MAX_LEAVES, least_share)
+            trees[n_rows_above].append(tree)
+            for size in range(_MAX_LEAVES):
+                losses[size, part.is_test] = _losses(part.test, tree[:size], part.root)
+    means = held_out @ design.weight / design.weight.sum()
+    k = int(means.min(axis=1).argmin())
+    n_rows_above = _SHRINKAGES[k]
+    losses = held_out[k]
+    whole = grow(replace(design, n_rows_above=n_rows_above), root, _MAX_LEAVES, least_share)
+    sizes = range(_MAX_LEAVES)
+    agreement = np.array([_agreement(design, whole, trees[n_rows_above], n) for n in sizes])
+    is_allowed = np.minimum.accumulate(agreement) > (_LEAST_AGREEMENT if is_stable else -1)
+    best = np.where(is_allowed, means[k], np.inf).argmin()
+    worse = losses - losses[best]
+    is_close = [not is_clearly_positive(one, design.weight, n_errors=1) for one in worse]
+    n_leaves = 1 + int((is_allowed & is_close).argmax())
+    return n_leaves, n_rows_above, -means[k], agreement
+
+
+def _fold_losses(design, rows, root, folds):
+    """Return the weighted loss of some samples by lines of the others, 0 of all other samples.
+
+    These lines are shrunk toward those of all samples.
+    """
+    losses = np.zeros(len(rows))
+    for fold in range(folds.max() + 1):
+        is_test = rows & (folds == fold)
+        test = design.at(is_test)
+        lines = design.at(rows & (folds != fold)).fit(root, design.shrinkage)
+        losses[is_test] = test.weight * test.losses(lines)
+    return losses
+
+
+def _merge(design, leaves, root, folds, n_groups):
     """Return groups of leaves whose lines are about the same."""
     parts = [leaves == leaf for leaf in range(leaves.max() + 1)]
-    alone = [_fold_losses(table, rows, root, folds) for rows in parts]
+    alone = [_fold_losses(design, rows, root, folds) for rows in parts]
     while len(parts) > (n_groups or 1):
         tried = []
         for i, k in combinations(range(len(parts)), 2):
-            costs = _fold_losses(table, parts[i] | parts[k], root, folds) - alone[i] - alone[k]
+            costs = _fold_losses(design, parts[i] | parts[k], root, folds) - alone[i] - alone[k]
             tried.append((costs.sum(), i, k, costs))
         cost, i, k, costs = min(tried, key=lambda pair: pair[:3])
         if n_groups is None and cost > np.linalg.norm(costs):
             break
-        parts[i], alone[i] = parts[i] | parts[k], alone[i] + alone[k] + costs
+        parts[i] = parts[i] | parts[k]
+        alone[i] = alone[i] + alone[k] + costs
         del parts[k], alone[k]
     return np.argmax(parts, axis=0)
 
 
-def fit_tree(problem, X, table, is_stable):
-    """Return problem and run of the mixture that a model tree is, and the table of its leaves."""
-    regions = find_regions(table, None, problem.min_prior, is_stable)
-    lines, n_columns = regions.lines(), table.Z.shape[1] - 1
-    if table.of_classes:
-        expert = without_slopes(LogisticRegression(max_iter=1000), table.Z[:, :-1], problem.target)
+# -- the tree as a mixture -------------------------------------------------------------------------
+
+
+def _fit_lines(regions):
+    """Return coefficients and intercept of each group of leaves."""
+    design, root, folds, groups = regions[:4]
+    members = [groups == group for group in range(groups.max() + 1)]
+    own = [root]
+    if len(members) > 1:
+        designs = [replace(design, n_rows_above=n) for n in _SHRINKAGES_OF_GROUPS]
+        losses = [
+            sum(_fold_losses(one, rows, root, folds).sum() for rows in members) for one in designs
+        ]
+        best = designs[int(np.argmin(losses))]
+        own = [design.at(rows).fit(root, best.shrinkage) for rows in members]
+    if not design.of_classes:
+        own = _share_by_lasso(design, root, own, members, folds)
+    return [design.in_units(lines) for lines in own]
+
+
+def _share_by_lasso(design, root, own, members, folds):
+    """Return the lines of groups, refitted by a lasso of what is common and what differs."""
+    # A coefficient costs less the larger it is with a ridge penalty (the adaptive lasso).
+    factors = np.abs([root, *(lines - root for lines in own)])[:, 0]
+    # The level is free.
+    factors[0, -1] = 0
+    is_used = factors > _LEAST_DIFFERENCE * factors.max()
+    every = np.stack([np.ones(len(folds), int), *members], axis=1)[:, :, np.newaxis]
+    columns = (every * (design.Z[:, np.newaxis] * factors))[:, is_used]
+    coef = np.zeros(factors.shape)
+    y = design.y[:, 0]
+    level = design.level[0, -1]
+    if is_used.any():
+        slopes = (design.weight * (y - level)) @ (columns - design.mean(columns))
+        largest = np.abs(slopes).max() / design.weight.sum()
+        alphas = largest * np.geomspace(1, _LEAST_ALPHA, _N_ALPHAS)
+        lasso = LassoCV(alphas=alphas, cv=PredefinedSplit(folds), **_LASSO)
+        lasso.fit(columns, y, design.weight)
+        coef[is_used] = lasso.coef_ * factors[is_used]
+        level = lasso.intercept_
+    coef[0, -1] = level
+    return [coef[0] + difference for difference in coef[1:]]
+
+
+def fit_tree(problem, design, is_stable):
+    """Return the fit of the mixture that a model tree is, and the table of its leaves."""
+    regions = find_regions(design, None, problem.min_prior, is_stable)
+    if design.of_classes:
+        model = LogisticRegression(max_iter=1000)
+        expert = without_slopes(model, design.Z[:, :-1], problem.target)
     else:
-        expert = Lasso(random_state=0).fit(np.zeros((2, n_columns)), [0.0, 1.0])
+        expert = Lasso(random_state=0).fit(np.zeros((2, len(design.center))), [0.0, 1.0])
     experts = []
-    for line in lines:
+    for coef, intercept in _fit_lines(regions):
         experts.append(copy.copy(expert))
-        experts[-1].coef_, experts[-1].intercept_ = line
-    gate = encoded(DecisionTreeClassifier(criterion="log_loss", random_state=0), X)
+        experts[-1].coef_ = coef
+        experts[-1].intercept_ = intercept
+    template = Template(make_pipeline(TableEncoder(), expert), problem.X, problem.target)
+    gate = encoded(DecisionTreeClassifier(criterion="log_loss", random_state=0), problem.X)
     problem = replace(
         problem,
-        experts=(Template(make_pipeline(TableEncoder(), expert), X, problem.target),) * len(lines),
-        gate=Template(gate, X, problem.target),
+        experts=(template,) * len(experts),
+        gate=Template(gate, problem.X, problem.target),
     )
-    shares = np.eye(len(lines))[regions.groups]
-    model, joint = maximize(problem, np.arange(len(lines)), shares, 0, experts=experts)
+    components = np.arange(len(experts))
+    shares = np.eye(len(experts))[regions.groups]
+    model, joint = maximize(problem, components, shares, experts=experts)
     responsibilities, log_density = posterior(joint)
     likelihood = float(problem.weight @ log_density)
     bounds = (likelihood / problem.weight.sum(),)
-    run = Run(0, np.arange(len(lines)), responsibilities, model, likelihood, bounds, True)
-    scores = regions.scores
-    if not table.of_classes:  # half a mean square is what they are minus of
-        variances = np.maximum(-2 * scores, np.finfo(float).tiny)
-        scores = -0.5 * np.log(2 * np.pi * np.e * variances) - np.log(table.units[2])
-    n_leaves = [*range(1, len(scores) + 1)]
-    selection = {"n_leaves": n_leaves, "held_out": scores.tolist()}
-    return problem, run, selection | {"agreement": regions.agreement.tolist()}
+    run = Run(components, responsibilities, model, likelihood, bounds, converged=True)
+    held_out = regions.scores
+    if not design.of_classes:
+        # The scores are minus half a mean square, of y in deviations.
+        variances = np.maximum(-2 * held_out, np.finfo(float).tiny)
+        held_out = -0.5 * np.log(2 * np.pi * np.e * variances) - np.log(design.y_scale)
+    selection = {
+        "n_leaves": [*range(1, len(held_out) + 1)],
+        "held_out": held_out.tolist(),
+        "agreement": regions.agreement.tolist(),
+    }
+    return Fit(problem, run), selection

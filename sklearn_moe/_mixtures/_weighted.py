@@ -13,6 +13,9 @@ from sklearn.utils.validation import _check_sample_weight
 from .._validation import name_in_errors
 from ._newton import POWERS, refit, without_slopes
 
+# A seed is added to the index of a component, of which there are few.
+LARGEST_SEED = 2**31 - 11
+
 
 def check_weight(sample_weight, X):
     """Return a weight of 0 or more per sample, not all of them 0."""
@@ -31,6 +34,9 @@ class Template:
 
     Attributes
     ----------
+    estimator : estimator
+        As it was given.
+
     last : estimator
         The last step of the pipeline, or the estimator itself.
 
@@ -39,34 +45,40 @@ class Template:
     """
 
     def __init__(self, estimator, X, y):
-        self.pipeline, self.last, self.X = None, estimator, X
+        self.estimator = estimator
+        self.last = estimator
+        self.X = X
         if isinstance(estimator, Pipeline):
             self.pipeline = clone(estimator)
             if len(estimator) > 1:
                 X = self.pipeline[:-1].fit_transform(X, y)
-            self.inner = Template(self.pipeline.steps[-1][1], X, y)  # perhaps a pipeline, too
-            self.last, self.X = self.inner.last, self.inner.X
-        elif type(estimator) in POWERS and not issparse(X):  # all starts go on from here
+            # The last step may be a pipeline, too.
+            self.inner = Template(self.pipeline.steps[-1][1], X, y)
+            self.last = self.inner.last
+            self.X = self.inner.X
+        elif type(estimator) in POWERS and not issparse(X):
+            # All starts go on from here.
             self.last = without_slopes(estimator, X, y)
 
     def draw(self, seed):
         """Return a last step to begin with, in which every random state that is None is drawn."""
         if type(self.last) in POWERS:
             return self.last
-        last, random_state = clone(self.last), np.random.RandomState(seed)
+        last = clone(self.last)
+        random_state = np.random.RandomState(seed)
         params = last.get_params()
-        seeds = sorted(name for name in params if name.split("__")[-1] == "random_state")
-        unset = [name for name in seeds if params[name] is None]
-        drawn = {name: random_state.randint(2**31 - 1) for name in unset}
-        return last.set_params(**drawn) if drawn else last  # a FrozenEstimator returns None
+        for name in sorted(params):
+            if name.split("__")[-1] == "random_state" and params[name] is None:
+                last.set_params(**{name: random_state.randint(2**31 - 1)})
+        return last
 
     def whole(self, last):
         """Return the fitted estimator that a fitted last step belongs to."""
-        if self.pipeline is None:
+        if not isinstance(self.estimator, Pipeline):
             return last
-        steps = self.pipeline.steps
         fitted = clone(self.pipeline)
-        fitted.steps = [*steps[:-1], (steps[-1][0], self.inner.whole(last))]
+        name = fitted.steps[-1][0]
+        fitted.steps = [*self.pipeline.steps[:-1], (name, self.inner.whole(last))]
         return fitted
 
 

@@ -14,24 +14,42 @@ from scipy.optimize import minimize
 from sklearn.tree import DecisionTreeRegressor
 from torch import Tensor
 
+from .._data.em import Run, climb
 from .._data.rows import draw_rows
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
 from ..nn.routers.scores import PoolScores
 from .placement import one_thread
 
-_MOST_ROWS, _FEWEST_ROWS, _ROWS_PER_COLUMN = 2000, 200, 20
-_GRADIENTS = 1000  # rows at which they are computed, which takes longest
-_MOST_REGIMES = 8  # to begin with: EM drops those of few rows, then the likelihood merges others
-_MOST_CLASSES = 5
-_CERTAIN = 0.9  # of the region of a row, in the beginning
+# Regimes are sought in a part of more rows, and not at all in fewer.
+_MAX_ROWS = 2000
+_MIN_ROWS = 200
+_MIN_ROWS_PER_COLUMN = 20
+# Gradients take longest: they are computed at about so many rows.
+_N_GRADIENTS = 1000
+# To begin with: EM drops regimes of few rows, then the likelihood merges others.
+_MAX_REGIMES = 8
+_MAX_CLASSES = 5
+# Responsibility of the region of a row, in the beginning.
+_CERTAIN = 0.9
 # Steps of EM, and of the gate, and of experts without a closed form, in each of them.
-_FIRST, _SHORT, _LONG, _FULL = (1, 5), (5, 5), (50, 15), (50, 30)
-_TOLERANCE = 1e-4  # of the log-likelihood per row
-_SLACK = 0.5, 0.15  # of what the pool gains over one rule: first steps do not find all
-_PRICE = 2  # of a coefficient, in the same summed over rows: more than Akaike's 1, less than Bayes'
-_RIDGE, _GATE_PENALTY = 1.0, 3e-4  # small: borders may be sharp, and are where errors are
-_LEAST_VARIANCE = 1e-6  # of the noise, in variances of y
-_NEVER = -1e3  # score that disables an expert; that of the first regime is 0
+_FIRST = (1, 5)
+_SHORT = (5, 5)
+_LONG = (50, 15)
+_FULL = (50, 30)
+# EM ends if the log-likelihood of a row gains less.
+_TOLERANCE = 1e-4
+# The first steps need not find all that the pool gains over one rule.
+_SLACK_AT_FIRST = 0.5
+_SLACK_AFTER_MERGING = 0.15
+# Of a coefficient, in log-likelihood: more than Akaike's 1, less than that of Bayes.
+_PRICE = 2
+_RIDGE = 1.0
+# Small: borders may be sharp, and are where errors are.
+_GATE_PENALTY = 3e-4
+# Of the noise, in variances of y.
+_LEAST_VARIANCE = 1e-6
+# A score that disables an expert; that of the first regime is 0.
+_NEVER = -1e3
 
 
 class Rules(NamedTuple):
@@ -54,10 +72,11 @@ class Rules(NamedTuple):
 
 def may_hold_regimes(net, kind):
     """Tell whether experts of a linear kind can be rules of regions, chosen by the router."""
-    module, head = net.module_, net.criterion_
+    module = net.module_
+    head = net.criterion_
     return (
         type(head) in _MODELS
-        and (head.kind != "classes" or head.n_targets <= _MOST_CLASSES)
+        and (head.kind != "classes" or head.n_targets <= _MAX_CLASSES)
         and isinstance(module.router.network, PoolScores)
         and getattr(module.encoder, "adds_linear", False)
         and len(module.experts.kinds[kind]) > 1
@@ -88,15 +107,23 @@ def seek_regimes(net, kind, rows, folds, losses):
         folds. None if their likelihood, less a price for each coefficient, is no better than that
         of the pool, or if the criterion of Bayes says that there is one.
     """
-    head, n_members = net.criterion_, len(net.module_.experts.kinds[kind])
-    model = _MODELS[type(head)]
-    some = draw_rows(len(rows.y), _MOST_ROWS)
-    rows, folds = rows.sample(_MOST_ROWS, torch.device(net.device)), folds[some]
+    head = net.criterion_
+    pool = net.module_.experts
+    n_members = len(pool.kinds[kind])
+    folds = folds[draw_rows(len(rows.y), _MAX_ROWS)]
+    rows = rows.sample(_MAX_ROWS, torch.device(net.device))
     encoded = net.module_.encode(net.as_input(rows.x))
-    Z, G = encoded[:, net.module_.experts.columns[kind]], net.module_.router_input(encoded)
-    y = rows.y if model is _NUMBERS else torch.nn.functional.one_hot(rows.y, head.n_targets)
-    table = _Table(model, _with_one(Z), _with_one(G), _numpy(y).T.copy(), _numpy(rows.weight))
-    if len(some) < max(_FEWEST_ROWS, _ROWS_PER_COLUMN * table.Z.shape[1]):
+    y = rows.y
+    if head.kind == "classes":
+        y = torch.nn.functional.one_hot(y, head.n_targets)
+    table = _Design(
+        _MODELS[type(head)],
+        _with_one(encoded[:, pool.columns[kind]]),
+        _with_one(net.module_.router_input(encoded)),
+        _numpy(y).T.copy(),
+        _numpy(rows.weight),
+    )
+    if len(folds) < max(_MIN_ROWS, _MIN_ROWS_PER_COLUMN * table.Z.shape[1]):
         return None
     with one_thread(), np.errstate(over="ignore", invalid="ignore"):
         best = _find_mixture(table, list(_first_regions(net, encoded, table)), losses, n_members)
@@ -106,7 +133,7 @@ def seek_regimes(net, kind, rows, folds, losses):
     return [_rules_of(mixture, n_members) for mixture in (best, *others)]
 
 
-class _Table(NamedTuple):
+class _Design(NamedTuple):
     """What regimes are sought in; the last of the columns is 1."""
 
     model: "_Model"
@@ -126,7 +153,8 @@ class _Mixture(NamedTuple):
 
     def criterion(self, table, price):
         """Return the negative log-likelihood of a row, with a price for each coefficient."""
-        n_targets = self.lines.shape[1] - (table.model is _CLASSES)  # one class needs none
+        # One of the classes needs no line.
+        n_targets = self.lines.shape[1] - (table.model is _CLASSES)
         n_coef = self.gate[1:].size + len(self.lines) * n_targets * self.lines.shape[2]
         return price * n_coef / table.weight.sum() - self.log_likelihood
 
@@ -148,10 +176,10 @@ class _Model(NamedTuple):
 
     fit: Callable  # (table, shares, lines to start from, number of steps) -> lines
     losses: Callable  # (table, lines) -> (n_regimes, n_rows)
-    # From losses, shares and the number of targets to negative log densities.
-    surprise: Callable
+    # From losses, shares and the number of targets.
+    negative_log_density: Callable
     # From the mean loss of a head and the number of targets to that of a row.
-    nats: Callable
+    loss_in_nats: Callable
 
 
 def _fit_lines(table, shares, lines, n_steps):
@@ -165,13 +193,15 @@ def _squared_errors(table, lines):
     return np.square(table.y - lines @ table.Z.T).sum(axis=1)
 
 
-def _normal_surprise(squares, shares, n_targets):
+def _normal_density(squares, shares, n_targets):
+    """Return minus the logarithm of normal densities, of one variance for all regimes."""
     variance = (shares * squares).sum() / shares.sum() / n_targets
     variance = max(variance, _LEAST_VARIANCE)
     return (squares / variance + n_targets * np.log(2 * np.pi * variance)) / 2
 
 
-def _normal_nats(loss, n_targets):
+def _normal_loss(loss, n_targets):
+    """Return minus the mean log density, of a loss that is half a mean square."""
     return n_targets * np.log(4 * np.pi * np.e * max(loss, _LEAST_VARIANCE)) / 2
 
 
@@ -189,7 +219,7 @@ def _penalty(n_columns):
     return np.append(np.full(n_columns - 1, _RIDGE), 1e-6)
 
 
-_NUMBERS = _Model(_fit_lines, _squared_errors, _normal_surprise, _normal_nats)
+_NUMBERS = _Model(_fit_lines, _squared_errors, _normal_density, _normal_loss)
 _CLASSES = _Model(_fit_logistic, _cross_entropies, lambda losses, *_: losses, lambda loss, _: loss)
 _MODELS = {SquaredErrorHead: _NUMBERS, SoftmaxHead: _CLASSES}
 
@@ -211,8 +241,8 @@ def _fit_logits(Z, shares, coef, penalty, max_iter):
         return value, gradient.ravel()
 
     options = {"maxiter": max_iter}
-    found = minimize(loss, coef.ravel(), jac=True, method="L-BFGS-B", options=options)
-    return found.x.reshape(coef.shape)
+    best = minimize(loss, coef.ravel(), jac=True, method="L-BFGS-B", options=options)
+    return best.x.reshape(coef.shape)
 
 
 def _log_softmax(scores):
@@ -231,11 +261,11 @@ def _log_sum(values):
 
 def _first_regions(net, encoded, table):
     """Yield mixtures to start from: a tree of the gradients, and the best column of categories."""
-    few = slice(None, None, 1 + (len(table.Z) - 1) // _GRADIENTS)
+    few = slice(None, None, 1 + (len(table.Z) - 1) // _N_GRADIENTS)
     slopes = _linear_functions(net, encoded[few], table.Z[few])
     if slopes is not None:
         tree = DecisionTreeRegressor(
-            max_leaf_nodes=_MOST_REGIMES,
+            max_leaf_nodes=_MAX_REGIMES,
             min_weight_fraction_leaf=table.Z.shape[1] / len(table.Z),
             random_state=0,
         )
@@ -243,14 +273,15 @@ def _first_regions(net, encoded, table):
         yield _start_of(tree.apply(table.Z), table)
     encoder = net.module_.encoder
     is_one = encoded[:, encoder.columns["linear"]][:, len(encoder.with_missing) :].cpu().numpy()
-    found = []
+    mixtures = []
     for first, n in zip(encoder.first.tolist(), encoder.n_categories.tolist(), strict=True):
-        if n <= _MOST_REGIMES:
-            regions = is_one[:, first : first + n] @ np.arange(1, n + 1)  # 0: missing
+        if n <= _MAX_REGIMES:
+            # Missing values have the region 0.
+            regions = is_one[:, first : first + n] @ np.arange(1, n + 1)
             if len(np.unique(regions)) > 1:
-                found.append(_fit_mixture(table, _start_of(regions, table), *_FIRST))
-    if found:
-        yield max(found, key=lambda mixture: mixture.log_likelihood)
+                mixtures.append(_fit_mixture(table, _start_of(regions, table), *_FIRST))
+    if mixtures:
+        yield max(mixtures, key=lambda mixture: mixture.log_likelihood)
 
 
 def _linear_functions(net, encoded, Z):
@@ -260,24 +291,28 @@ def _linear_functions(net, encoded, Z):
     target one after the other. Networks on pieces of the columns are left out: they have another
     gradient in each piece.
     """
-    encoder, pool = net.module_.encoder, net.module_.experts
-    bounded, n_numeric = encoder.columns["bounded"], len(encoder.numeric)
+    encoder = net.module_.encoder
+    pool = net.module_.experts
+    bounded = encoder.columns["bounded"]
     networks = [kind for kind, columns in enumerate(pool.columns) if columns == bounded]
     if not networks:
         return None
     encoded = encoded.detach().requires_grad_()
     with torch.enable_grad():
         outputs = torch.cat([pool.outputs_of(kind, encoded) for kind in networks], 1).mean(1)
-        if net.criterion_.kind == "classes":  # what is added to all logits has no effect
+        # What is added to all logits has no effect.
+        if net.criterion_.kind == "classes":
             outputs = outputs[:, 1:] - outputs.mean(1, keepdim=True)
         gradients = [
             torch.autograd.grad(output.sum(), encoded, retain_graph=True)[0][:, bounded]
             for output in outputs.unbind(1)
         ]
     # Times the slope of z / sqrt(1 + (z / 3)^2) for numbers z, which are the last columns of Z.
-    z, bounded = (_numpy(part.detach()) for part in (encoded, encoded[:, bounded]))
-    z, bounded, functions = z[:, z.shape[1] - n_numeric :], bounded[:, :n_numeric], []
-    slope = np.divide(bounded, z, out=np.ones_like(z), where=np.abs(z) > 1e-3) ** 3
+    n_numeric = len(encoder.numeric)
+    z = _numpy(encoded.detach())[:, encoded.shape[1] - n_numeric :]
+    of_z = _numpy(encoded[:, bounded].detach())[:, :n_numeric]
+    slope = np.divide(of_z, z, out=np.ones_like(z), where=np.abs(z) > 1e-3) ** 3
+    functions = []
     for gradient, output in zip(map(_numpy, gradients), outputs.detach().unbind(1), strict=True):
         coef = np.hstack([gradient[:, n_numeric:], gradient[:, :n_numeric] * slope])
         level = _numpy(output) - (coef * Z[:, :-1]).sum(axis=1)
@@ -290,90 +325,91 @@ def _linear_functions(net, encoded, Z):
 
 def _find_mixture(table, starts, losses, n_members):
     """Return the mixture that Bayes' criterion prefers; None if regimes are not likely."""
-    n_rows = table.weight.sum()
-    nats, one = (table.model.nats(loss, len(table.y)) for loss in losses)
-    gain = one - nats
+    of_pool, of_one_rule = (table.model.loss_in_nats(loss, len(table.y)) for loss in losses)
+    gain = of_one_rule - of_pool
 
-    def merged(mixture, steps, fewest):
-        """Return mixtures of fewer and fewer regimes."""
-        path = [mixture if steps is _SHORT else _fit_mixture(table, mixture, *steps)]
-        while len(path[-1].lines) > fewest:
-            path.append(_fit_mixture(table, _merge_nearest(table, path[-1]), *steps))
-        return path
+    def is_likely(mixture, slack=0.0):
+        return mixture.criterion(table, _PRICE) < of_pool + slack * gain
 
     def bayes(mixture):
-        return mixture.criterion(table, np.log(n_rows) / 2)
+        return mixture.criterion(table, np.log(table.weight.sum()) / 2)
 
-    found = [_fit_mixture(table, start, *_SHORT) for start in starts]
-    first = min(found, key=lambda mixture: mixture.criterion(table, _PRICE), default=None)
-    if first is None or not first.criterion(table, _PRICE) < nats + _SLACK[0] * gain:
+    def merge(path, steps, fewest):
+        """Return mixtures of fewer and fewer regimes, from the last one of a path on."""
+        while len(path[-1].lines) > fewest:
+            path = [*path, _fit_mixture(table, _merge_nearest(table, path[-1]), *steps)]
+        return path
+
+    mixtures = [_fit_mixture(table, start, *_SHORT) for start in starts]
+    first = min(mixtures, key=lambda m: m.criterion(table, _PRICE), default=None)
+    if first is None or not is_likely(first, _SLACK_AT_FIRST):
         return None
-    path = merged(first, _SHORT, 1)
+    path = merge([first], _SHORT, 1)
     best = int(np.argmin([bayes(mixture) for mixture in path]))
-    if (
-        len(path[best].lines) == 1
-        or not path[best].criterion(table, _PRICE) < nats + _SLACK[1] * gain
-    ):
+    if len(path[best].lines) == 1 or not is_likely(path[best], _SLACK_AFTER_MERGING):
         return None
-    path = merged(path[max(best - 1, 0)], _LONG, 2)
+    path = merge([_fit_mixture(table, path[max(best - 1, 0)], *_LONG)], _LONG, 2)
     best = min((m for m in path if len(m.lines) <= n_members), key=bayes, default=None)
-    if best is None or len(best.lines) == 1 or not best.criterion(table, _PRICE) < nats:
+    if best is None or len(best.lines) == 1 or not is_likely(best):
         return None
     return _fit_mixture(table, best, *_FULL)
 
 
 def _start_of(regions, table):
     """Return a mixture of which the regions are known, (n_rows,)."""
-    found, region = np.unique(regions, return_inverse=True)
-    n_regions = len(found)
-    known = _CERTAIN * np.eye(n_regions)[:, region] + (1 - _CERTAIN) / n_regions
+    names, region = np.unique(regions, return_inverse=True)
+    known = _CERTAIN * np.eye(len(names))[:, region] + (1 - _CERTAIN) / len(names)
     return _without_weights(known, table)
 
 
 def _without_weights(responsibilities, table):
     """Return a mixture of which the responsibilities are known."""
-    n, n_targets = len(responsibilities), len(table.y)
-    sizes = (n, table.G.shape[1]), (n, n_targets, table.Z.shape[1])
-    return _Mixture(*map(np.zeros, sizes), responsibilities)
+    n_regimes = len(responsibilities)
+    gate = np.zeros((n_regimes, table.G.shape[1]))
+    lines = np.zeros((n_regimes, len(table.y), table.Z.shape[1]))
+    return _Mixture(gate, lines, responsibilities)
 
 
 def _fit_mixture(table, start, max_iter, n_steps):
     """Return the mixture after EM, without regimes of fewer rows than coefficients."""
-    model, weight = table.model, table.weight
-    (gate, lines, responsibilities, _), before = start, -np.inf
-    for _ in range(max_iter):
-        sizes = responsibilities @ weight
-        alive = (sizes > table.Z.shape[1]) | (sizes == sizes.max())  # weights may be of few rows
-        if not alive.all():
-            gate, lines, responsibilities = gate[alive], lines[alive], responsibilities[alive]
-            before, total = -np.inf, responsibilities.sum(axis=0)
-            responsibilities = responsibilities / np.maximum(total, np.finfo(float).tiny)
-        shares = weight * responsibilities
-        lines = model.fit(table, shares, lines, n_steps)
+
+    def step(members, responsibilities, before):
+        kept = np.isin(before[0], members)
+        gate = before[1][kept]
+        shares = table.weight * responsibilities.T
+        lines = table.model.fit(table, shares, before[2][kept], n_steps)
         gate = _fit_logits(table.G, shares[np.newaxis], gate[np.newaxis], _GATE_PENALTY, n_steps)[0]
         joint = _log_softmax(gate @ table.G.T)
-        joint -= model.surprise(model.losses(table, lines), shares, len(table.y))
+        losses = table.model.losses(table, lines)
+        joint -= table.model.negative_log_density(losses, shares, len(table.y))
         log_density = _log_sum(joint)
-        responsibilities = np.exp(joint - log_density)
-        likelihood = np.average(log_density[0], weights=weight)
-        if not likelihood - before >= _TOLERANCE:
-            break
-        before = likelihood
-    return _Mixture(gate, lines, responsibilities, likelihood)
+        return (members, gate, lines), np.exp(joint - log_density).T, log_density[0]
+
+    def find_alive(sizes):
+        # Of weights that are those of a few rows the largest regime stays.
+        return (sizes > table.Z.shape[1]) | (sizes == sizes.max())
+
+    members = np.arange(len(start.lines))
+    run = Run(members, start.responsibilities.T, (members, start.gate, start.lines))
+    options = {"max_iter": max_iter, "tol": _TOLERANCE, "patience": 1, "keep_last": True}
+    run = climb(run, step, find_alive, table.weight, **options)
+    likelihood = run.log_likelihood / table.weight.sum()
+    return _Mixture(*run.model[1:], run.responsibilities.T, likelihood)
 
 
 def _merge_nearest(table, mixture):
     """Return a mixture in which the two regimes are one whose losses rise least by it."""
-    shares, model = table.weight * mixture.responsibilities, table.model
+    shares = table.weight * mixture.responsibilities
     pairs = [(i, j) for i in range(len(shares)) for j in range(i)]
     merged = np.stack([shares[i] + shares[j] for i, j in pairs])
     lines = np.stack([(mixture.lines[i] + mixture.lines[j]) / 2 for i, j in pairs])
-    lines = model.fit(table, merged, lines, _SHORT[1])
-    rises = (merged * model.losses(table, lines)).sum(axis=1)
-    losses = (shares * model.losses(table, mixture.lines)).sum(axis=1)
+    lines = table.model.fit(table, merged, lines, _SHORT[1])
+    rises = (merged * table.model.losses(table, lines)).sum(axis=1)
+    losses = (shares * table.model.losses(table, mixture.lines)).sum(axis=1)
     best = np.argmin([r - losses[i] - losses[j] for r, (i, j) in zip(rises, pairs, strict=True)])
     i, j = pairs[best]
-    if shares[i].sum() > shares[j].sum():  # the gate of the larger one stays
+    # The gate of the larger one stays.
+    if shares[i].sum() > shares[j].sum():
         i, j = j, i
     gate, all_lines, responsibilities, _ = map(np.copy, mixture)
     all_lines[j] = lines[best]
@@ -385,7 +421,7 @@ def _merge_nearest(table, mixture):
 def _fit_others(table, mixture, known):
     """Return a mixture that is fitted to some rows, from where the whole one is."""
     model, Z, G, y, weight = table
-    part = _Table(model, Z[known], G[known], y[:, known], weight[known])
+    part = _Design(model, Z[known], G[known], y[:, known], weight[known])
     start = _without_weights(mixture.responsibilities[:, known], part)
     return _fit_mixture(part, start, *_FULL)
 

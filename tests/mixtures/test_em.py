@@ -322,7 +322,7 @@ def test_number_of_components_is_found_by_held_out_samples(monkeypatch):
         return usual(*args, desc=desc, disable=True, **options)
 
     usual = _compat.progress_bar
-    for module in ("_em", "_base"):
+    for module in ("_em", "_selection"):
         monkeypatch.setattr(f"sklearn_moe._mixtures.{module}.progress_bar", progress_bar)
     X, y, _ = two_lines(200)
     options = {"cv": 3, "n_init": 1, "init": "lines", "max_iter": 15, "random_state": 0}

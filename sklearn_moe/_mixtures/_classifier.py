@@ -1,0 +1,423 @@
+"""MixtureClassifier: a mixture of any classifiers."""
+
+from collections.abc import Callable
+from numbers import Integral
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike
+from sklearn.base import ClassifierMixin
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils import check_random_state, check_scalar
+from sklearn.utils._param_validation import StrOptions
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import column_or_1d
+
+from .._data import SamplesLike
+from .._data.distributions import draw_indices
+from ._base import BaseMixture
+from ._families import Custom, LogLoss
+
+
+class MixtureClassifier(ClassifierMixin, BaseMixture):
+    """Mixture of any classifiers, whose shares may depend on x, fitted by EM.
+
+    The probability of a class given x is p(y | x) = sum_k g_k(x) f_k(y | x), where g_k is the
+    probability that a sample belongs to component k, by the `gate`, and f_k the probability of the
+    class in this component, by its expert [1]_. With logistic experts and a shallow tree as gate
+    the mixture is a few rules that one can read, see
+    :func:`~sklearn_moe.inspection.region_rules`. The default parts take data frames as they are.
+
+    Parameters
+    ----------
+    estimator : estimator, list of estimator or None, default=None
+        The expert of each component: a classifier with `predict_proba` whose `fit` takes
+        `sample_weight`, or a :class:`~sklearn.pipeline.Pipeline` that ends in one, whose other
+        steps are fitted once, without weights. A list has one expert per component. An expert may
+        be a mixture (a hierarchical mixture). All are given X as it is.
+        None: :class:`~sklearn.linear_model.LogisticRegression` with `max_iter=1000`; of data
+        frames, and of arrays with missing values, of the encoded columns: a column per category but
+        the first, numbers standardized, and missing ones replaced by the mean, with a column that
+        says so.
+
+    n_components : int or "auto", default=2
+        Number of components. "auto" chooses it by `criterion`. With `method="stack"` all models of
+        the list are used, whether it is their number or 2; 1 keeps the best one alone, by folds.
+
+    gate : "auto", estimator or None, default="auto"
+        How the share of each component depends on x.
+        "auto" tries constant shares, a :class:`~sklearn.tree.DecisionTreeClassifier` of at most
+        eight leaves, pruned by BIC, and a :class:`~sklearn.linear_model.LogisticRegression`. It
+        keeps constant shares unless another gate is better by more than 2 in `criterion` (in BIC
+        for "auto" and "held_out"). It takes tables as the default experts do, but is not told which
+        numbers are missing.
+        An estimator is a classifier with `predict_proba` whose `fit` takes `sample_weight`, or a
+        :class:`~sklearn.pipeline.Pipeline` that ends in one, and is given X as it is. It is fitted
+        to each sample once per component, with the responsibilities as weights. A tree gives
+        regions that can be read, a logistic regression borders that are linear and soft.
+        None: constant shares. `apply` then returns the same component for all x, and predictions
+        are the mean of all experts, weighted by their shares.
+        With `method="stack"` "auto" is constant weights, unless weights that are linear in the
+        encoded columns (before the softmax), or such a tree, predict samples of other folds better
+        by more than three standard errors.
+
+    family : {"auto", "log_loss"} or callable, default="auto"
+        Both names mean the probability of the class by an expert. A callable takes
+        `(y, prediction, weight)`, with the indices of classes as y and predictions of shape
+        (n_samples, n_classes), and returns the log density of each y.
+
+    method : {"em", "stack"}, default="em"
+        "em": experts and gate are fitted together by expectation maximization. The model with the
+        largest likelihood of all iterations is kept.
+        "stack": every model of the list `estimator` is fitted to all samples, once. The gate alone
+        is learned, from what the models predict of samples that they were not fitted to, by `cv`
+        folds: it tells which model to trust where. The loss is the log loss of the weighted mean of
+        the probabilities, with weights of all models that sum to 1; an estimator as gate is fitted
+        by EM. Experts need not take `sample_weight` unless `fit` is given weights. The parameters
+        `family`, `criterion`, `n_init`, `init`, `max_iter`, `tol`, `min_prior`, `min_scale` and
+        `warm_start` are those of EM, and must be left at their defaults.
+
+    criterion : {"auto", "stable", "bic", "aic", "held_out"}, default="auto"
+        How `n_components="auto"` chooses.
+        "auto": with the default experts, gate, `init`, `family`, `method` and `cv`, without groups,
+        the mixture is a tree of linear models, grown without EM: of at most six leaves the fewest
+        that predict five folds as well as the best number does, by one standard error of the
+        difference. Otherwise it is "bic" where the parameters of experts and gate can be counted
+        (linear models, trees, mixtures of them), else "held_out".
+        "stable": such a tree, with only as many leaves as the trees of the folds agree about
+        (adjusted Rand index above .9 on average), perhaps one.
+        "bic", "aic", "held_out": mixtures of 1, 2, ... components are fitted by EM, 10 at most,
+        until two in a row are no better, by an information criterion or by the mean log-likelihood
+        of samples that are held out (`cv` folds, or 5). They find regimes that overlap, or whose
+        border is oblique.
+
+    n_init : int, default=10
+        Number of random starts. All run for 10 iterations. After that only those continue whose
+        log-likelihood per sample is at most .1 below that of the best one.
+
+    init : {"auto", "tree", "random", "lines"} or array-like of shape (n_samples, n_components), \
+            default="auto"
+        How a run starts: "random" components; "lines", experts fitted to a few random samples each,
+        where a sample belongs to the expert that predicts it best; "tree", the leaves of a tree of
+        linear models, those that are most alike together, for a single run that does not depend on
+        `random_state` and knows no more than 500 columns, with one for each category; or given
+        responsibilities, for a single run. "auto" adds "tree" to the random starts if the gate is
+        "auto" or a tree, and X is a table that it takes.
+
+    max_iter : int, default=500
+        Maximum number of iterations of a run.
+
+    tol : float, default=1e-6
+        A run has converged if the mean log-likelihood per sample changes by less than `tol`, or
+        does not improve by more than `tol` in ten iterations: with experts or gates that do not
+        maximize the likelihood, such as trees, it may also fall.
+
+    min_prior : float, default=0.05
+        Components with a smaller share of the samples, or without any, are removed during the fit.
+
+    min_scale : float, default=0.05
+        Lower bound of the scales, relative to the largest one. Without it a component of a few
+        samples could have an infinite likelihood [2]_. A start that ends at the bound is used only
+        if all starts do, with a warning.
+
+    cv : int, cross-validation splitter or None, default=None
+        With folds, responsibilities and scales come from predictions for samples that experts and
+        gate were not fitted to. Use it for experts that can overfit, such as boosted trees. An int
+        is the number of shuffled folds. With `method="stack"` None is 5; samples of a group, and
+        equal ones, are then in one fold, and no sample may be in two.
+
+    warm_start : bool, default=False
+        Whether `fit` starts from the responsibilities of the model that was fitted before, of as
+        many components. It then goes on with its columns and classes.
+
+    n_jobs : int or None, default=None
+        Number of starts, or of fits of a stack, that run in parallel, by joblib. None means 1, -1
+        all cores.
+
+    verbose : int, default=0
+        Whether to show progress bars: of the starts, and of the folds of "held_out".
+
+    random_state : int, RandomState instance or None, default=None
+        Source of the starts and of every `random_state` of experts and gate that is None. Pass an
+        int for the same result in every call.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        The classes.
+
+    experts_ : list of estimator
+        The fitted experts of the components that are left. Default experts of data frames, and of
+        arrays with missing values, are pipelines that begin with an encoder of X.
+
+    gate_ : estimator or None
+        The fitted gate, whose classes are the indices of the components; None for constant shares.
+        That of "auto" is a pipeline where it encodes X or is a logistic regression.
+
+    weights_ : ndarray of shape (n_components,)
+        The share of each component in the training samples; of a stack its mean weight.
+
+    n_components_ : int
+        Number of components that are left.
+
+    n_parameters_ : int or None
+        Number of parameters of the mixture, None if they cannot be counted. A coefficient, a
+        threshold and the value of a leaf are one each; penalties are ignored.
+
+    log_likelihood_ : float
+        Log-likelihood of the training samples, of a stack by folds.
+
+    lower_bound_ : float
+        The same per sample.
+
+    lower_bounds_ : list of float
+        `lower_bound_` after every iteration of the run that was kept.
+
+    n_iter_ : int
+        Number of iterations of that run.
+
+    converged_ : bool
+        Whether it converged.
+
+    selection_ : dict of str to list
+        With `n_components="auto"`, for every number tried. Of a tree of linear models: "n_leaves",
+        "held_out" and "agreement", the mean adjusted Rand index of such trees of the folds with
+        that of all samples. Else "n_components", "log_likelihood", "n_parameters" (None if they
+        cannot be counted), "bic" and "aic" (NaN without a number of parameters), and perhaps
+        "held_out". `pandas.DataFrame(selection_)` is a table of it.
+
+    expert_kinds_ : list of str
+        With `method="stack"`, the class of each model, numbered if it is there twice.
+
+    oof_predictions_ : ndarray of shape (n_samples, n_components, n_classes)
+        With `method="stack"`, what models predict of the training samples (those of a weight above
+        0) that were fitted without their fold; NaN where a sample is in no fold.
+
+    oof_gate_proba_ : ndarray of shape (n_samples, n_components)
+        With `method="stack"`, weights by gates that were learned without the fold; NaN for samples
+        that no gate was learned from (of more than 20,000 the default gate takes a part).
+
+    sharpness_ : float
+        With `method="stack"`, a factor of the logits of all experts, also in `expert_proba`: 1
+        unless another one has a clearly lower loss by folds. A model that is right in its region
+        alone is less certain, as it is fitted to all samples, than it may be there.
+
+    n_features_in_ : int
+        Number of columns of X.
+
+    feature_names_in_ : ndarray of str
+        Names of the columns, where X has names.
+
+    Warns
+    -----
+    ConvergenceWarning
+        If the best run did not converge, components were dropped, or a scale is at its bound.
+
+    See Also
+    --------
+    MixtureRegressor : A mixture of any regressors.
+    MoEClassifier : Neural experts, trained by gradients.
+    sklearn.ensemble.VotingClassifier : Experts whose shares do not depend on x.
+
+    Notes
+    -----
+    In the tree of linear models, leaves whose common line predicts the folds as well are one
+    component. A line counts the line of all samples as some more rows. The gate has no doubt, so
+    that :func:`~sklearn_moe.inspection.region_rules` says what is predicted.
+
+    In BIC n is the number of samples: where all weights are whole numbers their sum, divided by
+    their greatest common divisor, else Kish's effective size, (sum w)^2 / sum w^2. The
+    log-likelihood is scaled alike: a factor of all weights does not count. With `groups` the
+    likelihood has the geometric mean of a group's gates. It tells numbers of components apart only
+    if gates are constant within groups, as with `gate=None`.
+
+    References
+    ----------
+    .. [1] M. Jordan, R. Jacobs, "Hierarchical Mixtures of Experts and the EM Algorithm", Neural
+       Computation 6 (1994).
+    .. [2] R. Hathaway, "A Constrained Formulation of Maximum-Likelihood Estimation for Normal
+       Mixture Distributions", Annals of Statistics 13 (1985).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_moe import MixtureClassifier
+    >>> X = np.random.default_rng(0).uniform(-1, 1, size=(500, 2))
+    >>> y = np.where(X[:, 0] > 0, X[:, 1] > 0, X[:, 1] < 0)  # one rule on either side
+    >>> mixture = MixtureClassifier(n_components=2, random_state=0).fit(X, y)
+    >>> mixture.score(X, y) > 0.95
+    True
+
+    A stack says which of several models to trust where:
+
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.naive_bayes import GaussianNB
+    >>> models = [LogisticRegression(), GaussianNB()]
+    >>> stack = MixtureClassifier(models, method="stack", random_state=0).fit(X, y)
+    >>> stack.gate_proba(X).shape
+    (500, 2)
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        **BaseMixture._parameter_constraints,
+        "family": [StrOptions({"auto", "log_loss"}), callable],
+    }
+    _predicts = "predict_proba"
+
+    def __init__(
+        self,
+        estimator: Any = None,
+        n_components: int | Literal["auto"] = 2,
+        *,
+        gate: Any = "auto",
+        family: str | Callable = "auto",
+        method: str = "em",
+        criterion: str = "auto",
+        n_init: int = 10,
+        init: ArrayLike = "auto",
+        max_iter: int = 500,
+        tol: float = 1e-6,
+        min_prior: float = 0.05,
+        min_scale: float = 0.05,
+        cv: Any = None,
+        warm_start: bool = False,
+        n_jobs: int | None = None,
+        verbose: bool | int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ):
+        self.estimator = estimator
+        self.n_components = n_components
+        self.gate = gate
+        self.family = family
+        self.method = method
+        self.criterion = criterion
+        self.n_init = n_init
+        self.init = init
+        self.max_iter = max_iter
+        self.tol = tol
+        self.min_prior = min_prior
+        self.min_scale = min_scale
+        self.cv = cv
+        self.warm_start = warm_start
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.random_state = random_state
+
+    def _default_expert(self):
+        return LogisticRegression(max_iter=1000)
+
+    def _check_y(self, y):
+        """Return the codes of the classes, the classes, and the family."""
+        check_classification_targets(y)
+        y = column_or_1d(y, warn=True)
+        classes, codes = np.unique(y, return_inverse=True)
+        if len(classes) < 2:
+            raise ValueError(
+                f"y holds one class only, {classes.tolist()[0]!r}. A classifier needs samples of "
+                "two classes or more."
+            )
+        if self._goes_on():
+            classes = self.classes_
+            codes = self._encode_y(y)
+        family = LogLoss(classes)
+        if callable(self.family):
+            family = Custom(self.family, family)
+        return codes, y, family
+
+    def _encode_y(self, y):
+        y = column_or_1d(y, warn=True)
+        codes = np.searchsorted(self.classes_, y).clip(max=len(self.classes_) - 1)
+        if (unknown := self.classes_[codes] != y).any():
+            raise ValueError(
+                f"y has a class that `fit` did not see: {y[unknown].tolist()[0]!r}; it saw "
+                f"{self.classes_.tolist()}. (With warm_start=True `fit` goes on with these.)"
+            )
+        return codes
+
+    def expert_proba(self, X: SamplesLike) -> np.ndarray:
+        """Return the class probabilities of every expert for each sample.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_components, n_classes)
+        """
+        return self._outputs(self._check_new(X))
+
+    def predict_proba(self, X: SamplesLike) -> np.ndarray:
+        """Return the class probabilities of each sample.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        proba : ndarray of shape (n_samples, n_classes)
+            Columns in the order of `classes_`.
+        """
+        proba = np.einsum("nk,nkc->nc", self.gate_proba(X), self.expert_proba(X))
+        # Rounding may make it larger.
+        return np.minimum(proba, 1)
+
+    def predict_log_proba(self, X: SamplesLike) -> np.ndarray:
+        """Return the logarithm of `predict_proba`.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        log_proba : ndarray of shape (n_samples, n_classes)
+        """
+        with np.errstate(divide="ignore"):
+            return np.log(self.predict_proba(X))
+
+    def predict(self, X: SamplesLike) -> np.ndarray:
+        """Return the most probable class of each sample.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples,)
+        """
+        best = self.predict_proba(X).argmax(axis=1)
+        return self.classes_[best]
+
+    def sample_y(
+        self,
+        X: SamplesLike,
+        n_samples: int = 1,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> np.ndarray:
+        """Draw classes from the distribution of y given each x.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        n_samples : int, default=1
+            Number of draws for each of them.
+
+        random_state : int, RandomState instance or None, default=None
+            Source of the draws. Pass an int for the same result in every call.
+
+        Returns
+        -------
+        y : ndarray of shape (n_samples of X, n_samples)
+        """
+        proba = self.predict_proba(X)
+        n_samples = check_scalar(n_samples, "n_samples", Integral, min_val=1)
+        return self.classes_[draw_indices(proba, n_samples, check_random_state(random_state))]

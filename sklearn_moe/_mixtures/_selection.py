@@ -1,0 +1,177 @@
+"""Which gate, and how many components: information criteria, and held-out samples."""
+
+from dataclasses import replace
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import _safe_indexing
+
+from .._compat import progress_bar
+from .._data.validation import check_groups, unit_of
+from ._defaults import default_gates
+from ._em import Fit, fit_best, posterior, sum_groups, weigh_units
+from ._families import Custom
+from ._model_tree import find_regions
+from ._weighted import LARGEST_SEED, Template, count_parameters
+
+# A smaller difference of an information criterion is no evidence.
+_LEAST_EVIDENCE = 2
+# The largest number of components that is tried.
+_MAX_COMPONENTS = 10
+# No more are tried after so many numbers of components without improvement.
+_PATIENCE = 2
+# Folds of the held-out likelihood.
+_N_FOLDS = 5
+
+
+def count_all(model, family):
+    """Return the number of parameters of a model, None if it cannot be counted."""
+    counts = [_count_gate(model), *map(count_parameters, model.experts)]
+    if None in counts or isinstance(family, Custom):
+        return None
+    return int(sum(counts)) + family.has_scale * len(model.experts)
+
+
+def _count_gate(model):
+    return len(model.experts) - 1 if model.gate is None else count_parameters(model.gate)
+
+
+def criteria(log_likelihood, n_parameters, weight, groups):
+    """Return the information criteria, NaN where parameters cannot be counted."""
+    if n_parameters is None:
+        n_parameters = np.nan
+    unit = unit_of(weight)
+    n_samples = weight.sum() / unit
+    # With groups the likelihood is in units of groups already.
+    if groups is None:
+        log_likelihood = log_likelihood / unit
+    bic = n_parameters * np.log(n_samples) - 2 * log_likelihood
+    aic = 2 * n_parameters - 2 * log_likelihood
+    return {"bic": float(bic), "aic": float(aic)}
+
+
+def spread_over_groups(responsibilities, groups):
+    """Return responsibilities that are the same for all samples of a group, and add up to 1."""
+    if groups is not None:
+        responsibilities = sum_groups(responsibilities, groups)[groups]
+    return responsibilities / responsibilities.sum(axis=1, keepdims=True)
+
+
+def fit_gates(mixture, problem, seeds, design, name):
+    """Return the fit with the gate of a mixture, of "auto" that with the best one.
+
+    The first gate has all starts, and the others go on from what it found.
+    """
+    n_components = len(problem.experts)
+    if design is not None and n_components > 1:
+        leaves = find_regions(design, n_components, problem.min_prior).groups
+        start = spread_over_groups(np.eye(n_components)[leaves], problem.groups)
+        if problem.init == "tree":
+            problem = replace(problem, init=start)
+            seeds = seeds[:1]
+        elif start.any(axis=0).all():
+            problem = replace(problem, tree=start)
+    gates = [mixture.gate]
+    if isinstance(mixture.gate, str):
+        gates = default_gates(problem.X, problem.unit_weight, n_components)
+    fits = []
+    for gate in gates:
+        if gate is not None:
+            gate = Template(gate, problem.X, problem.target)
+        tried = replace(problem, gate=gate)
+        fits.append(Fit(tried, fit_best(tried, seeds, mixture.n_jobs, mixture.verbose, name)))
+        if len(fits) == 1:
+            first = fits[0].run
+            init = np.zeros((len(problem.y), n_components))
+            init[:, first.components] = first.responsibilities
+            problem = replace(problem, init=init, tree=None)
+            seeds = seeds[:1]
+    return fits[0] if len(fits) == 1 else _choose_gate(fits, mixture.criterion)
+
+
+def _choose_gate(fits, criterion):
+    """Return the best of some fits that differ in the gate alone.
+
+    Constant shares stay unless another gate is clearly better. It is an information criterion in
+    any case: parameters of experts that cannot be counted are as many in all fits.
+    """
+    name = "aic" if criterion == "aic" else "bic"
+
+    def rank(fit):
+        problem, run = fit
+        n_parameters = count_all(run.model, problem.family)
+        if n_parameters is None:
+            n_parameters = _count_gate(run.model)
+        values = criteria(run.log_likelihood, n_parameters, problem.weight, problem.groups)
+        bonus = _LEAST_EVIDENCE * (run.model.gate is None)
+        return run.model.is_degenerate, values[name] - bonus
+
+    return min(fits, key=rank)
+
+
+def fit_numbers(mixture, problem, seeds, design, random_state):
+    """Return the fit with the best number of components, and a table of all tried."""
+    criterion = mixture.criterion
+    fits = []
+    rows = []
+    splits = None
+    for n_components in range(1, _MAX_COMPONENTS + 1):
+        tried = replace(problem, experts=problem.experts * n_components)
+        name = f"EM, n_components={n_components}"
+        fit = fit_gates(mixture, tried, seeds, design, name)
+        fits.append(fit)
+        facts = {
+            "log_likelihood": float(fit.run.log_likelihood),
+            "n_parameters": count_all(fit.run.model, problem.family),
+        }
+        values = criteria(**facts, weight=problem.weight, groups=problem.groups)
+        row = {"n_components": n_components, **facts, **values}
+        if criterion == "auto":
+            criterion = "held_out" if np.isnan(row["bic"]) else "bic"
+        if criterion == "held_out":
+            if splits is None:
+                splits = mixture._splits(
+                    mixture.cv or _N_FOLDS, problem.X, problem.target, problem.groups, random_state
+                )
+            seed = random_state.randint(LARGEST_SEED)
+            row["held_out"] = _held_out(mixture, fit, splits, seed, f"{name}, held out")
+        rows.append(row)
+        values = np.array([row[criterion] for row in rows])
+        if np.isnan(values).any():
+            raise ValueError(
+                f"criterion={criterion!r} needs experts and a gate whose parameters can be "
+                "counted, such as linear models and trees. Use criterion='held_out'."
+            )
+        best = int(values.argmax() if criterion == "held_out" else values.argmin())
+        if n_components - 1 - best >= _PATIENCE:
+            break
+    return fits[best], {key: [row[key] for row in rows] for key in rows[0]}
+
+
+def _held_out(mixture, fit, splits, seed, name):
+    """Return the mean log-likelihood of samples that a mixture like this was not fitted to."""
+    problem = fit.problem
+    bar = progress_bar(splits, disable=not mixture.verbose, desc=name)
+    mixture = clone(mixture).set_params(
+        n_components=len(problem.experts),
+        gate=problem.gate and problem.gate.estimator,
+        warm_start=False,
+        verbose=0,
+        random_state=seed,
+    )
+
+    def rows_of(rows):
+        parts = problem.X, problem.target, problem.weight, problem.groups
+        return [part if part is None else _safe_indexing(part, rows) for part in parts]
+
+    total = 0.0
+    units = 0.0
+    for train, test in bar:
+        mixture.fit(*rows_of(train))
+        X, y, weight, groups = rows_of(test)
+        groups = check_groups(groups, X)
+        joint = mixture._log_joint(X, mixture._encode_y(y), groups, weight)
+        unit_weight = weigh_units(weight, groups)
+        total += unit_weight @ posterior(joint)[1]
+        units += unit_weight.sum()
+    return float(total / units)
