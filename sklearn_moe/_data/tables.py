@@ -186,20 +186,18 @@ class Column:
                 return values.astype(dtype)
         return self.values
 
-    def comparable(self):
-        """Return numbers by which samples can be compared, and whether they are codes.
+    @property
+    def is_numeric(self):
+        """Whether it holds numbers, dates or durations, one known at least, and no categories."""
+        is_number = self.typed.dtype.kind in "biufmM" and np.isfinite(self.typed).any()
+        return is_number and not self.holds_categories
 
-        Dates are numbers, NaN where they are missing. Everything that is none is a category; so is
-        a missing one. As in fits, the rarest of more than 500 categories share a code.
-        """
+    def as_floats(self):
+        """Return numbers, dates or durations as floats, NaN where one is missing."""
         values = self.typed
-        if self.holds_categories or values.dtype.kind not in "biufmM":
-            codes = np.unique(values.astype(str), return_inverse=True)[1]
-            codes[self.missing] = codes.max() + 1
-            return merge_rarest(np.bincount(codes))[codes].astype(float), True
         if values.dtype.kind in "mM":
             values = values.view("i8")
-        return np.where(self.missing, np.nan, values).astype(float), False
+        return np.where(self.missing, np.nan, values).astype(float)
 
     def numbers(self):
         """Return the values as numbers, NaN where one is missing, or refuse them."""
@@ -366,7 +364,7 @@ class Categories:
             loads = np.bincount(indices[known].astype(int), weight[known])
             self.encoders.append(encoder)
             self.values.append(encoder.categories_[0][: len(loads)].tolist())
-            self.codes.append(merge_rarest(loads))
+            self.codes.append(_merge_rarest(loads))
         return self
 
     def encode(self, table):
@@ -431,7 +429,7 @@ class Categories:
         return values[:, np.newaxis]
 
 
-def merge_rarest(loads):
+def _merge_rarest(loads):
     """Return the codes of categories, given the weight of each; the rarest share the last one."""
     codes = np.arange(len(loads))
     if len(loads) > _MAX_CATEGORIES:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_matrix, issparse
 from scipy.spatial import KDTree
-from scipy.stats import mode
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._indexing import _get_column_indices
 
@@ -410,9 +409,8 @@ def _columns_of_numbers(mixture, X):
     # Rows that are read as patches or images have no columns.
     if np.ndim(X) == 2 and len(getattr(mixture, "input_shape_", (1,))) == 1:
         for column in Table(X.tocsc() if issparse(X) else X):
-            values, is_category = column.comparable()
-            if not is_category and np.isfinite(values).any():
-                numbers[column.place] = column.label, values
+            if column.is_numeric:
+                numbers[column.place] = column.label, column.as_floats()
     if len(numbers) < 2:
         raise ValueError(
             f"The axes are two columns of numbers, and X of shape {np.shape(X)} has {len(numbers)} "
@@ -446,12 +444,15 @@ def _typical_values(X):
     """Return a value of each column of a table, as X has it: the median or main category."""
     typical = []
     for column in Table(X.tocsc() if issparse(X) else X):
-        values, is_category = column.comparable()
-        # Missing numbers are sorted to the end.
-        row = np.argsort(values)[(np.isfinite(values).sum() - 1) // 2]
-        if is_category:
-            row = np.argmax(values == mode(values).mode)
-        typical.append((values if issparse(X) else column.values)[row])
+        if column.is_numeric:
+            # Missing numbers are sorted to the end.
+            values = column.as_floats()
+            row = np.argsort(values)[(np.isfinite(values).sum() - 1) // 2]
+        else:
+            texts = column.typed.astype(str)
+            _, first, counts = np.unique(texts, return_index=True, return_counts=True)
+            row = first[counts.argmax()]
+        typical.append(column.values[row])
     return typical
 
 

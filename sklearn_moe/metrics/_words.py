@@ -54,7 +54,7 @@ class Conditions:
         values = column.typed
         self.name = self.term = column.label
         self.labels = None
-        if is_category or values.dtype.kind not in "iufmM" or not np.isfinite(values).any():
+        if is_category or values.dtype.kind == "b" or not column.is_numeric:
             texts = ["'missing'" if str(value) == "missing" else str(value) for value in values]
             texts = np.where(column.missing, "missing", texts).tolist()
             codes = {label: code for code, (label, _) in enumerate(Counter(texts).most_common())}
