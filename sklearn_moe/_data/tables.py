@@ -58,7 +58,8 @@ def is_missing(values):
 def _is_itself(value):
     try:
         return bool(value == value)
-    except (TypeError, ValueError):  # of pandas' NA it is not known; an array has no truth value
+    # Of pandas' NA it is not known, and an array has no truth value.
+    except (TypeError, ValueError):
         return isinstance(value, np.ndarray)
 
 
@@ -137,12 +138,13 @@ class Column:
             return X[:, [place]].toarray()[:, 0]
         if not is_frame(X):
             return X[:, place]
-        if not hasattr(X, "dtypes"):  # Arrow
+        # Arrow tables have no `dtypes`, frames of polars no `iloc`.
+        if not hasattr(X, "dtypes"):
             column = X.column(place)
             if str(column.type).startswith("dictionary"):
                 column = column.cast(column.type.value_type)
             return column.to_numpy()
-        if not hasattr(X, "iloc"):  # polars
+        if not hasattr(X, "iloc"):
             return X.to_series(place).to_numpy()
         column = X.iloc[:, place]
         is_number = getattr(column.dtype, "kind", "O") in "iufb"
@@ -196,10 +198,11 @@ class Column:
         """Return numbers, dates or durations as floats, NaN where one is missing."""
         values = self.typed
         if values.dtype.kind in "mM":
+            # In units of their own, since some start.
             values = values.view("i8")
         return np.where(self.missing, np.nan, values).astype(float)
 
-    def numbers(self):
+    def as_numbers(self):
         """Return the values as numbers, NaN where one is missing, or refuse them."""
         values = self.values
         if values.dtype.kind in "biuf":
@@ -305,7 +308,7 @@ class Table:
             values = coded.get(place)
             if values is None:
                 column = self[place]
-                values = column.numbers()
+                values = column.as_numbers()
                 types = number_types(values, column.kind, wide=wide)
                 kept.append(types[0])
                 trained.append(types[1])

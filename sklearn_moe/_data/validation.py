@@ -155,22 +155,22 @@ def learn_format(X, estimator, weight):
     estimator : estimator instance
     weight : ndarray of shape (n_samples,)
     """
-    found = InputFormat(estimator.sample_shape, allow_nan=estimator.standardize is not False)
+    learned = InputFormat(estimator.sample_shape, allow_nan=estimator.standardize is not False)
     chosen = estimator.categorical_features
-    if not found.is_dense_table(X):
+    if not learned.is_dense_table(X):
         if not (chosen is None or isinstance(chosen, str)):
             raise _no_columns(X, chosen)
-        return found
+        return learned
     table = Table(X)
     columns = table.find_categories(chosen)
     if not columns:
-        return found
-    if not found.allow_nan:
+        return learned
+    if not learned.allow_nan:
         raise ValueError(
             f"Columns {columns} hold categories, which are encoded with standardize=True only. "
             "Leave it at 'auto', or encode them before."
         )
-    return found._replace(categories=Categories(columns).fit(table, weight))
+    return learned._replace(categories=Categories(columns).fit(table, weight))
 
 
 def apply_format(X, name, known):
@@ -254,19 +254,16 @@ def _say_where(error, X, given):
 def _reshape(X, sample_shape):
     """Read the rows of a 2-D X as patches or images."""
     sides = tuple(np.ravel(sample_shape).tolist())
-    fits = X.ndim == 2 and len(sides) in _SHAPES
-    fits = fits and all(isinstance(side, Integral) and (side > 0 or side == -1) for side in sides)
-    if fits:
-        known = math.prod(side for side in sides if side != -1)
-        n_free, n_features = sides.count(-1), X.shape[1]
-        fits = n_features % known == 0 if n_free == 1 else n_features == known and n_free == 0
-    if not fits:
-        raise ValueError(
-            f"sample_shape={sample_shape!r} cannot be read from X of shape {X.shape}. It is "
-            f"{_SHAPES[2]} or {_SHAPES[3]} of a row of a 2-D X, in integers above 0, with as many "
-            "numbers as the row has; -1 stands for one side that follows from the others."
-        )
-    return X.reshape(len(X), *sides)
+    is_shape = all(isinstance(side, Integral) and (side > 0 or side == -1) for side in sides)
+    if X.ndim == 2 and len(sides) in _SHAPES and is_shape:
+        # Refused are two sides of -1, and another number of values than that of a row.
+        with suppress(ValueError):
+            return X.reshape(len(X), *sides)
+    raise ValueError(
+        f"sample_shape={sample_shape!r} cannot be read from X of shape {X.shape}. It is "
+        f"{_SHAPES[2]} or {_SHAPES[3]} of a row of a 2-D X, in integers above 0, with as many "
+        "numbers as the row has; -1 stands for one side that follows from the others."
+    )
 
 
 def check_samples(X, name, known):
@@ -374,7 +371,7 @@ def check_training_data(
     samples : Samples
     dtype : "float32" or "float64"
         In which they are trained.
-    found : InputFormat
+    x_format : InputFormat
 
     Raises
     ------
@@ -389,9 +386,9 @@ def check_training_data(
     y = check_target(X, y, name, check_y)
     weight = _check_weight(y, sample_weight, getattr(estimator, "class_weight", None), classes)
     groups = check_groups(groups, X)
-    found = known or learn_format(X, estimator, weight)
+    x_format = known or learn_format(X, estimator, weight)
     n_features = X.shape[1]
-    X, dtype = apply_format(X, name, found)
+    X, dtype = apply_format(X, name, x_format)
     if X.ndim > 4:
         raise ValueError(
             "X must have shape (n_samples, n_features), (n_samples, n_patches, patch_size) or "
@@ -400,14 +397,15 @@ def check_training_data(
     if 0 in X.shape:
         raise ValueError(f"X of shape {X.shape} is empty: every axis must be at least 1 long.")
     if known is None:
-        if X.ndim > 2 and found.sample_shape is None:
+        if X.ndim > 2 and x_format.sample_shape is None:
             _warn_of_images(X)
-        found = found._replace(dtype=X.dtype.name, n_features=n_features, input_shape=X.shape[1:])
+        shape = {"n_features": n_features, "input_shape": X.shape[1:]}
+        x_format = x_format._replace(dtype=X.dtype.name, **shape)
     samples = Samples(X, y, weight, groups)
     positive = weight > 0
     if not positive.all():
         samples = rows_of(samples, np.flatnonzero(positive))
-    return samples, dtype, found
+    return samples, dtype, x_format
 
 
 def _check_weight(y, sample_weight, class_weight, classes):
