@@ -5,13 +5,23 @@ with `sklearn_moe.datasets`, measure which expert handles which samples with `sk
 and see it with `sklearn_moe.inspection`.
 """
 
-from ._base.pruning import prune_experts
-from ._classifier import MoEClassifier
+from importlib import import_module
+from typing import TYPE_CHECKING
+
 from ._compat import __version__
-from ._mixtures import MixtureClassifier, MixtureRegressor
-from ._parameters.estimator_params import BalanceParams, FitCheckpoint, RouterParams, SolverParams
-from ._persistence import trusted_types
-from ._regressor import MoERegressor
+
+if TYPE_CHECKING:
+    from ._base.pruning import prune_experts
+    from ._classifier import MoEClassifier
+    from ._mixtures import MixtureClassifier, MixtureRegressor
+    from ._parameters.estimator_params import (
+        BalanceParams,
+        FitCheckpoint,
+        RouterParams,
+        SolverParams,
+    )
+    from ._persistence import trusted_types
+    from ._regressor import MoERegressor
 
 __all__ = [
     "BalanceParams",
@@ -26,3 +36,30 @@ __all__ = [
     "prune_experts",
     "trusted_types",
 ]
+
+# Where each name is: it is imported when it is asked for, as torch takes seconds.
+_PLACES = {
+    "BalanceParams": "_parameters.estimator_params",
+    "FitCheckpoint": "_parameters.estimator_params",
+    "MixtureClassifier": "_mixtures",
+    "MixtureRegressor": "_mixtures",
+    "MoEClassifier": "_classifier",
+    "MoERegressor": "_regressor",
+    "RouterParams": "_parameters.estimator_params",
+    "SolverParams": "_parameters.estimator_params",
+    "prune_experts": "_base.pruning",
+    "trusted_types": "_persistence",
+}
+_MODULES = ("exceptions", "nn", "optim")
+
+
+def __getattr__(name):
+    if name in _MODULES:
+        return import_module(f".{name}", __name__)
+    if name in _PLACES:
+        return getattr(import_module(f".{_PLACES[name]}", __name__), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *_PLACES, *_MODULES})

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._base import BaseMoE
 from ._data import SamplesLike
 from ._data.distributions import Counts, check_quantiles, draw_indices, find_quantiles
-from ._data.rows import draw_rows
+from ._data.indexing import draw_rows
 from ._data.targets import NumberTarget, RateTarget, check_numbers
 from ._parameters.estimator_params import (
     BalanceChoice,

@@ -1,9 +1,11 @@
-"""A router that is learned from what experts predict of rows that they have not seen."""
+"""A router that is learned from what experts predict of rows that they have not seen.
+
+torch is imported where it is used: mixtures of estimators that are no stack do without it.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from scipy.optimize import minimize
 from scipy.special import softmax
 
@@ -106,6 +108,8 @@ def is_clearly_positive(gain, weight, n_errors=3):
 
 def mixed_losses(values, losses, gates):
     """Return the losses of rows by given gates, (n_rows,); the rest is as of `fit_router`."""
+    import torch
+
     mixed = (torch.from_numpy(gates[:, :, np.newaxis]) * torch.as_tensor(values)).sum(1)
     return losses(mixed, torch.arange(len(mixed))).numpy()
 
@@ -117,6 +121,8 @@ class _Fit:
     """
 
     def __init__(self, values, losses, weight, features):
+        import torch
+
         self.values = torch.as_tensor(values)
         self.loss_of = losses
         self.weight = weight
@@ -133,6 +139,8 @@ class _Fit:
 
     def minimize(self, parts, penalty=None, starts=None):
         """Return the weights with the least loss on each part; without penalty, constant ones."""
+        import torch
+
         columns = self.features
         if penalty is None:
             columns = columns[:, :0]

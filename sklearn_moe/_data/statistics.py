@@ -10,7 +10,7 @@ from sklearn.utils.sparsefuncs import mean_variance_axis, min_max_axis
 
 from .._validation import refuse_overflow
 from ..nn.encoders import ChannelStatistics, FeatureStatistics
-from .rows import _SLICE, draw_rows, row_slices, select
+from .indexing import _SLICE, draw_rows, row_slices, select
 
 # Columns, and y, are known by so many rows, or by fewer rows of so many numbers.
 _ENOUGH_ROWS = 1000

@@ -16,7 +16,7 @@ from sklearn.utils.validation import _check_sample_weight, _check_y
 
 from .._compat import warn
 from .._validation import check_column, check_same_length, is_channels_last, name_in_errors
-from .rows import select
+from .indexing import select
 from .tables import Categories, Table, is_frame, number_types, refuse_missing, refuse_times
 
 _SHAPES = {2: "(n_patches, patch_size)", 3: "(n_channels, height, width)"}

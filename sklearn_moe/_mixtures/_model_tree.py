@@ -17,8 +17,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.tree import DecisionTreeClassifier
 
 from .._data.em import Run
+from .._data.indexing import draw_rows
 from .._data.router import is_clearly_positive
-from .._data.rows import draw_rows
 from .._data.validation import unit_of
 from ._defaults import TableEncoder, encoded
 from ._em import Fit, code_samples, maximize, posterior

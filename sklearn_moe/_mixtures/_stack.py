@@ -17,8 +17,8 @@ from sklearn.utils.parallel import Parallel, delayed
 
 from .._compat import progress_bar
 from .._data import SamplesLike
+from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
-from .._data.rows import draw_rows
 from .._data.validation import unit_of
 from ._defaults import TableEncoder, default_gates
 from ._em import code_samples, fit_best, gate_log_proba, posterior

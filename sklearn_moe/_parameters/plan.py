@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import nn
-from .._data.rows import row_slices
+from .._data.indexing import row_slices
 from .._registry import accepts_argument, overrides
 from .._validation import refuse_overflow
 from ..nn.routers.scores import LinearScores, patches_shape

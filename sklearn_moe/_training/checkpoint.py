@@ -19,7 +19,7 @@ from scipy.sparse import issparse
 from skorch.history import History
 
 from .._compat import __version__, warn
-from .._data.rows import row_slices
+from .._data.indexing import row_slices
 from .process_group import CURRENT_GROUP
 
 _DIGEST = hashlib.sha256().digest_size

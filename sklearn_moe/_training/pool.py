@@ -12,8 +12,9 @@ import torch
 from scipy.optimize import minimize_scalar
 from skorch.callbacks import Callback
 
+from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
-from .._data.rows import draw_rows, pick
+from .._data.rows import pick
 from ..nn import Pool
 from ..nn.experts import LinearExpert
 from ..nn.routers.base import SoftRouter

@@ -15,7 +15,7 @@ from sklearn.tree import DecisionTreeRegressor
 from torch import Tensor
 
 from .._data.em import Run, climb
-from .._data.rows import draw_rows
+from .._data.indexing import draw_rows
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
 from ..nn.routers.scores import PoolScores
 from .placement import one_thread

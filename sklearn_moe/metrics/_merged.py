@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.utils import _safe_indexing, indexable
 
-from .._data.rows import draw_rows
+from .._data.indexing import draw_rows
 from .._validation import count_experts, final_step
 from ._router import expert_load
 from ._routing import check_labels, routing_matrix

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from sklearn.metrics import adjusted_mutual_info_score
 from sklearn.utils import _safe_indexing, indexable
 
-from .._data.rows import draw_rows
+from .._data.indexing import draw_rows
 from .._data.tables import import_pandas
 from .._validation import Count, check_column, check_same_length, final_step
 from ..exceptions import WorseThanNullWarning

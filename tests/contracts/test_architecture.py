@@ -51,6 +51,18 @@ def test_no_files_import_each_other_in_a_circle():
     assert [*TopologicalSorter(graph).static_order()]  # raises CycleError
 
 
+def test_mixtures_do_not_wait_for_torch():
+    seen = set()
+    todo = [PACKAGE / "__init__.py", PACKAGE / "_mixtures" / "__init__.py"]
+    while todo:
+        path = todo.pop()
+        names = {*imports(path, in_functions=False, for_types=False)}
+        assert not {"torch", "skorch"} & {name.split(".")[0] for name in names}, path
+        seen.add(path)
+        todo += {file_of(name) for name in names} - {None, *seen}
+    assert len(seen) > 10
+
+
 def test_who_may_import_what():
     wrong = []
     for path in FILES:

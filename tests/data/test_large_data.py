@@ -10,7 +10,8 @@ from helpers import brief_fits
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._data.rows import IndexedView, Rows, as_tensor, select
+from sklearn_moe._data.indexing import IndexedView, select
+from sklearn_moe._data.rows import Rows, as_tensor
 from sklearn_moe._data.validation import check_training_data, hold_out
 
 BRIEF = {"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0}
