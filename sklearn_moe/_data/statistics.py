@@ -244,8 +244,9 @@ def _tails(part, weight):
     order = np.argsort(part, axis=0)
     part = np.take_along_axis(part, order, axis=0)
     sums = np.cumsum(np.where(np.isnan(part), 0, weight[order]), axis=0)
-    indices = ((sums < share * sums[-1]).sum(axis=0) for share in (_TAIL, 1 - _TAIL))
-    return tuple(np.take_along_axis(part, index[np.newaxis], axis=0)[0] for index in indices)
+    shares = np.array([[[_TAIL]], [[1 - _TAIL]]])
+    indices = (sums < shares * sums[-1]).sum(axis=1)
+    return np.take_along_axis(part, indices, axis=0)
 
 
 def _moments(X, weight, bounds=None, unit=1.0):

@@ -274,7 +274,9 @@ class Table:
         if chosen is not None and not isinstance(chosen, str):
             with name_in_errors("categorical_features"):
                 return sorted(set(_get_column_indices(self.X, np.asarray(chosen).tolist())))
-        of_type = [place for place, column in enumerate(self) if column.holds_categories]
+        # An array, which has one type, says nothing about its columns.
+        columns = self if self.is_frame else ()
+        of_type = [column.place for column in columns if column.holds_categories]
         if chosen is None and of_type:
             names = [self.names[place] for place in of_type]
             raise ValueError(
