@@ -161,16 +161,6 @@ def test_a_missing_value_stands_for_the_mean_of_two_values_too():
     assert marked == 1
 
 
-def test_centers_stay_in_float64_whatever_the_type_of_the_module():
-    t = 1.7e9 + np.arange(100.0)
-    columns = describe_columns(t[:, None], np.ones(100))
-    encoder, other = (TableEncoder(columns).float() for _ in range(2))
-    assert encoder.center.dtype == torch.float64
-    assert (encoder(torch.from_numpy(t[:, None]))[:, 0].diff() > 0).all()
-    other.load_state_dict(encoder.state_dict())
-    torch.testing.assert_close(other.center, encoder.center, rtol=0, atol=0)
-
-
 def test_a_memory_map_is_read_in_slices(monkeypatch, tmp_path):
     X = np.random.default_rng(0).normal(size=(100_000, 5)).astype(np.float32)
     np.save(tmp_path / "X.npy", X)

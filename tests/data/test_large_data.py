@@ -10,7 +10,7 @@ from helpers import brief_fits
 from sklearn.base import clone
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._data.indexing import IndexedView, select
+from sklearn_moe._data.indexing import IndexedView
 from sklearn_moe._data.rows import Rows, as_tensor
 from sklearn_moe._data.validation import check_training_data, hold_out
 
@@ -77,13 +77,6 @@ def test_selected_rows_train_as_their_copy(kind, options, mapped):
         np.testing.assert_array_equal(copied.predict(mapped(X)), expected)
         np.testing.assert_array_equal(copied.loss_curve_, seen.loss_curve_)
         np.testing.assert_array_equal(copied.expert_load_, seen.expert_load_)
-
-
-def test_a_selection_of_a_selection():
-    X = np.arange(20.0).reshape(10, 2)
-    rows = select(select(X, np.array([7, 1, 4, 0])), np.array([2, 1]))
-    np.testing.assert_array_equal(rows[:], X[[4, 1]])
-    assert (len(rows), rows.shape, rows.ndim, rows.nbytes) == (2, (2, 2), 2, 32)
 
 
 IN_LITTLE_MEMORY = """

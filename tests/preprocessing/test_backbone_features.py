@@ -175,17 +175,6 @@ def test_hashes_are_of_values():
     assert joblib.hash(BackboneFeatures(changed, random_state=0)) != expected[0]
 
 
-def test_another_device_gives_the_same(device):
-    X = images()
-    fitted = BackboneFeatures(make_network(), device="cpu").fit(X)
-    expected = fitted.transform(X)
-    assert_close(fitted.set_params(device=device).transform(X), expected)
-    assert {p.device.type for p in fitted.network_.parameters()} == {"cpu"}
-    on_gpu = make_network().to(device)
-    np.testing.assert_allclose(BackboneFeatures(on_gpu).fit_transform(X), expected, atol=1e-3)
-    assert {p.device.type for p in on_gpu.parameters()} == {device}
-
-
 # -- what is refused ----------------------------------------------------------------------
 
 
