@@ -19,25 +19,29 @@ _MAX_SEED = 2**31 - 1
 
 
 def _make_network(backbone, weights, random_state):
-    """Return a network of torchvision in evaluation mode, and what prepares its images."""
-    from torchvision import models
+    """Return a network in evaluation mode, and what prepares its images."""
+    known = {}
+    if isinstance(backbone, str):
+        from torchvision import models
 
-    if backbone not in models.list_models():
+        if backbone not in models.list_models():
+            raise ValueError(
+                f"backbone={backbone!r} must be a torch.nn.Module or a name of "
+                "torchvision.models.list_models(), such as 'resnet18'."
+            )
+        known = models.get_model_weights(backbone).__members__
+    if weights not in {None, *known}:
         raise ValueError(
-            f"backbone={backbone!r} must be a torch.nn.Module or a name of "
-            "torchvision.models.list_models(), such as 'resnet18'."
+            f"weights={weights!r} must be None or one of {[*known]}, which torchvision has for the "
+            "backbone. A torch.nn.Module has its own: load others into it before."
         )
-    known = models.get_model_weights(backbone).__members__
-    prepare, seed = as_float, 0
-    if weights is None:
-        seed = check_random_state(random_state).randint(_MAX_SEED)
-    elif weights in known:
-        prepare = known[weights].transforms()
-    else:
-        raise ValueError(f"weights={weights!r} must be None or one of {[*known]}.")
+    if isinstance(backbone, nn.Module):
+        return copy.deepcopy(backbone).cpu().eval(), as_float
+    seed = check_random_state(random_state).randint(_MAX_SEED) if weights is None else 0
     # Weights are drawn in any case, before those of a name take their places.
     with use_generator(torch.Generator().manual_seed(seed)):
-        return models.get_model(backbone, weights=weights, progress=False).eval(), prepare
+        network = models.get_model(backbone, weights=weights, progress=False).eval()
+    return network, as_float if weights is None else known[weights].transforms()
 
 
 class _FeatureNetwork(nn.Module):
@@ -220,16 +224,7 @@ class BackboneFeatures(BaseImageFeatures):
             no such layer.
         """
         X = self._check(X, reset=True)
-        if isinstance(self.backbone, str):
-            network, prepare = _make_network(self.backbone, self.weights, self.random_state)
-        elif self.weights is None:
-            network = copy.deepcopy(self.backbone).cpu().eval()
-            prepare = as_float
-        else:
-            raise ValueError(
-                f"weights={self.weights!r} names weights of torchvision, but backbone is a module "
-                "of your own. Load the weights into it, and leave weights=None."
-            )
+        network, prepare = _make_network(self.backbone, self.weights, self.random_state)
         modules = dict(network.named_modules())
         before = self.layer is None
         self.layer_ = self.layer

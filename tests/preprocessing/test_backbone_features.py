@@ -183,7 +183,10 @@ UNUSED.spare = nn.Identity()
 WRONG = [
     ({"backbone": "resnet19"}, "backbone='resnet19' must be a torch.nn.Module or a name of"),
     ({"backbone": "resnet18", "weights": "IMAGENET1K_V9"}, "IMAGENET1K_V9.*'IMAGENET1K_V1'"),
-    ({"weights": "DEFAULT"}, "'DEFAULT' names weights of torchvision, but .*Load the weights"),
+    (
+        {"weights": "DEFAULT"},
+        r"'DEFAULT' must be None or one of \[\], .*load others into it",
+    ),
     ({"layer": "5.9"}, r"Sequential has no layer='5\.9'.* such as \['0', '1'"),
     ({"backbone": make_network()[:4]}, "has no layer=None.* fully connected .* '' for the whole"),
     ({"backbone": make_network(1)}, r"of shape \(3, 9, 8\): .*1 channels"),
