@@ -40,7 +40,7 @@ from .._training.process_group import CURRENT_GROUP
 from ..nn import build_mixture
 from ..nn.encoders import FeatureStatistics
 from ..nn.heads import choose_head
-from ..nn.seeding import use_generator
+from ..nn.seeding import drawing_from
 from .fitted import FITTED, FittedMoE
 
 if TYPE_CHECKING:
@@ -314,8 +314,9 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
 
     def _head_to_ask(self, kind, n_targets):
         """Return a head of the loss that is not trained, but tells what it needs."""
-        with use_generator(torch.Generator().manual_seed(0)):  # one of one's own may draw
-            return choose_head(self.loss, kind)(n_targets)
+        head = choose_head(self.loss, kind)
+        with drawing_from(torch.Generator().manual_seed(0), head):
+            return head(n_targets)
 
     def _head(self, **options):
         """Return how the head of the loss is made."""
@@ -373,7 +374,7 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             **model,
         )
         net = MoENet(module, head, solver=training.solver, device="cpu", **self._settings(plan))
-        with use_generator(torch.Generator().manual_seed(seed)):
+        with drawing_from(torch.Generator().manual_seed(seed), head, training.solver.optimizer):
             net.initialize()
         device, net.precision = place(plan, net.module_, self.input_shape_)
         chosen = {"device": device} if "device" in plan.resolved else {}

@@ -8,7 +8,7 @@ from sklearn.utils import gen_batches
 
 from .._compat import warn
 from ..exceptions import ExpertCollapseWarning
-from ..nn.seeding import use_generator
+from ..nn.seeding import drawing_from
 from .pool import learns_router
 
 _COLLAPSED = 0.95  # share of the samples beyond which one expert computes "nearly all"
@@ -128,9 +128,9 @@ def _constant_loss(fit, target):
 def _null_loss(fit):
     """Return the mean loss of outputs that are all 0; None if the head has none for them."""
     net, rows = fit.net, fit.rows
-    total = 0.0
+    generator, total = torch.Generator().manual_seed(0), 0.0
     try:
-        with torch.no_grad(), use_generator(torch.Generator().manual_seed(0)):
+        with torch.no_grad(), drawing_from(generator, net.criterion_):
             for part in gen_batches(len(rows.y), _AT_ONCE):
                 y, weight = (column[part].to(net.device) for column in (rows.y, rows.weight))
                 outputs = weight.new_zeros(len(y), net.criterion_.n_outputs)

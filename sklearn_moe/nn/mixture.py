@@ -18,8 +18,8 @@ from .heads import Head
 from .routers.base import Balance, Route, Router, SoftRouter
 from .routers.make import RouterSpec, make_router
 from .routers.scores import LinearScores, PoolScores
-from .seeding import use_generator
-from .trunks import make_trunk, shape_after
+from .seeding import drawing_from, is_own, use_generator
+from .trunks import TRUNKS, make_trunk, shape_after
 
 
 class MixtureOutput(NamedTuple):
@@ -220,63 +220,72 @@ def build_mixture(
     mixes = router.router_class.mixes_distributions
     if mixes:
         require_override(head, Head, "mix", f"router={router}")
-        if n_shared_experts:
-            raise ValueError(
-                f"router={router} mixes the distributions of the experts and cannot add outputs "
-                f"of router__n_shared_experts={n_shared_experts}. Use a router that adds, such as "
-                "'topk'."
-            )
+    if mixes and n_shared_experts:
+        raise ValueError(
+            f"router={router} mixes the distributions of the experts and cannot add outputs of "
+            f"router__n_shared_experts={n_shared_experts}. Use a router that adds, such as 'topk'."
+        )
+    target, generator = getattr(torch, dtype), torch.Generator().manual_seed(seed)
     encoder: nn.Module | None = None
-    columns = [slice(None)] * len(kinds)  # what each kind reads of a sample
-    shapes, router_columns = [input_shape] * len(kinds), slice(None)
+    # What each kind, and the router, read of a sample. Before a trunk there is no choice.
+    columns, router_columns = [slice(None)] * len(kinds), slice(None)
     if isinstance(statistics, FeatureStatistics):
         encoder = TableEncoder(statistics)
-        columns, router_columns = (
-            [encoder.columns[k.columns] for k, _ in kinds],
-            encoder.columns["bounded"],
-        )
-        *shapes, input_shape = ((c.stop - c.start,) for c in (*columns, router_columns))
+        input_shape = (encoder.n_outputs,)
+        if trunk is None:
+            columns = [encoder.columns[spec.columns] for spec, _ in kinds]
+            router_columns = encoder.columns["bounded"]
     elif statistics is not None:
         encoder = ImageEncoder(statistics)
-    target = getattr(torch, dtype)
-    with use_generator(torch.Generator().manual_seed(seed)):
+    kind_of = list(kind_of or [0] * n_experts)
+    members: list[list[nn.Module]] = [[] for _ in kinds]
+    of_experts = [
+        part
+        for spec, options in kinds
+        for part in (spec.factory, *spec.options.values(), *options.values())
+    ]
+    others = TRUNKS.resolve(trunk), BALANCES.resolve(balance), *router.parts
+    with drawing_from(generator, *of_experts, *others):
         # Modules of the user may have any dtype: they are converted before they are checked.
         if trunk is not None:
             trunk = make_trunk(trunk, input_shape, kinds[0][1].get("activation")).to(target)
             input_shape = shape_after(trunk, input_shape, target)
-            shapes = [input_shape] * len(kinds)
-        members: list[list[nn.Module]] = [[] for _ in kinds]
-        kind_of = [0] * n_experts if kind_of is None else list(kind_of)
+        shapes = [_part_of(input_shape, part) for part in columns]
         for kind in [*kind_of, *[0] * n_shared_experts]:
             (spec, options), shape = kinds[kind], shapes[kind]
             members[kind].append(spec.build(shape, head.n_outputs, **options).to(target))
-        for (spec, _), shape, (expert, *_) in zip(kinds, shapes, members, strict=False):
-            expected = (
-                f"expert={spec.factory!r} must make modules that map samples, (n_samples, "
-                f"{', '.join(map(str, shape))}), to (n_samples, {head.n_outputs})"
-            )
-            x = torch.zeros(1, *shape, dtype=target)
-            dry_run(expected, evaluate, expert, x, shape=(1, head.n_outputs))
-        shared = members[0][kind_of.count(0) :]
-        sizes = n_experts, balance_weight
+        if not all(map(is_own, of_experts)):
+            for (spec, _), shape, (expert, *_) in zip(kinds, shapes, members, strict=False):
+                expected = (
+                    f"expert={spec.factory!r} must make modules that map samples, (n_samples, "
+                    f"{', '.join(map(str, shape))}), to (n_samples, {head.n_outputs})"
+                )
+                x = torch.zeros(1, *shape, dtype=target)
+                dry_run(expected, evaluate, expert, x, shape=(1, head.n_outputs))
         is_linear = router.network in (None, "linear", LinearScores)
         if len(kinds) > 1 and is_linear and router.router_class is SoftRouter:
             router = router.with_options(network=partial(PoolScores, kind_of=kind_of))
+        if balance is not None:
+            balance = BALANCES.make(balance, Balance, n_experts, balance_weight)
         made = make_router(
             router,
-            input_shape,
+            _part_of(input_shape, router_columns),
             n_experts,
             head.n_outputs,
-            balance=None if balance is None else BALANCES.make(balance, Balance, *sizes),
+            balance=balance,
             mix=head.mix,
             normalize=trunk is not None,
             **router_options,
         )
-    groups: list[Experts] = [members[0][: kind_of.count(0)], *members[1:]]
+    n_of_first = kind_of.count(0)
+    shared = members[0][n_of_first:]
+    groups: list[Experts] = [members[0][:n_of_first], *members[1:]]
     for kind, (spec, _) in enumerate(kinds):
         # Only of the factory itself: a wrapped one may return compiled or changed modules.
-        stack = getattr(spec.factory, "stack", lambda experts: None)
-        stacked = None if unstacked or len(groups[kind]) < 2 else stack(groups[kind])
+        stack = getattr(spec.factory, "stack", None)
+        if unstacked or stack is None or len(groups[kind]) < 2:
+            continue
+        stacked = stack(groups[kind])
         if stacked is not None and (mixes or stacked_form(stacked) is not None):
             groups[kind] = stacked
     experts = groups[0]
@@ -285,15 +294,19 @@ def build_mixture(
     own_router = made if n_experts > 1 else None
     scales = own_router is not None and mixes and head.has_logits
     mixture = MixtureOfExperts(own_router, experts, encoder, trunk, shared, scales).to(target)
-    if own_router is not None and not type(made).__module__.startswith("sklearn_moe."):
+    if own_router is not None and not is_own(router.router_class):
         expected = (
             f"router={router} must have forward(x, generator=None), which returns a Route, and "
             "combine(experts, x, route), which returns the outputs and those of the chosen experts "
             "or None"
         )
         inner = MixtureOfExperts(made, mixture.experts, shared=[*mixture.shared])
-        if isinstance(encoder, TableEncoder) and trunk is None:
-            x = torch.zeros(1, encoder.n_outputs, dtype=target)
+        x = torch.zeros(1, *input_shape, dtype=target)
         with use_generator(torch.Generator().manual_seed(seed)):
             dry_run(expected, lambda x: evaluate(inner, x).output, x, shape=(1, head.n_outputs))
     return mixture
+
+
+def _part_of(shape: Shape, columns: slice) -> Shape:
+    """Return the shape of a part of a sample."""
+    return shape if columns == slice(None) else (columns.stop - columns.start,)

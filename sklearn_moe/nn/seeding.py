@@ -1,13 +1,20 @@
 """Random draws that do not touch the global generator of torch."""
 
 import inspect
+import math
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torch.overrides import TorchFunctionMode
+
+# What initial weights are drawn from, None: the global generator of torch.
+_GENERATOR: ContextVar[Generator | None] = ContextVar("generator", default=None)
 
 # Private functions of torch are None where a version of it does not have them.
 _FACTORIES = "bernoulli multinomial normal rand randint randn randperm _sample_dirichlet".split()
@@ -44,6 +51,64 @@ _DRAWING = (
     *(nn.RReLU, nn.MultiheadAttention),
 )
 _KNOWN = ("torch.", "torchvision.", "sklearn_moe.")
+_OWN = ("sklearn_moe.", "torch.optim.", "builtins.")
+
+
+def current_generator() -> Generator | None:
+    """Return what our parts draw their initial weights from, None: the global generator."""
+    return _GENERATOR.get()
+
+
+def is_own(part: Any) -> bool:
+    """Return whether a part is of this library, or a plain value such as a name.
+
+    Our parts draw from `current_generator`, and make what they should.
+    """
+    if isinstance(part, partial):
+        return all(map(is_own, (part.func, *part.args, *part.keywords.values())))
+    origin = part if hasattr(part, "__module__") else type(part)
+    return f"{origin.__module__}.".startswith(_OWN)
+
+
+@contextmanager
+def drawing_from(generator: Generator, *parts: Any) -> Iterator[None]:
+    """Within this context parts draw their initial weights from a generator.
+
+    Around parts of the user's own every call of torch is looked at, see `use_generator`.
+    """
+    token = _GENERATOR.set(generator)
+    try:
+        with nullcontext() if all(map(is_own, parts)) else looking_at_draws():
+            yield
+    finally:
+        _GENERATOR.reset(token)
+
+
+def looking_at_draws() -> Any:
+    """Return a context in which layers of others draw from `current_generator`, too."""
+    generator = current_generator()
+    return nullcontext() if generator is None else use_generator(generator)
+
+
+def _reset(layer: "Linear | Conv2d") -> None:
+    """Draw the initial weights of torch from `current_generator`."""
+    generator = current_generator()
+    nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
+    if layer.bias is not None:
+        bound = 1 / math.sqrt(max(1, layer.weight[0].numel()))
+        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+
+
+class Linear(nn.Linear):
+    """`torch.nn.Linear`, see `current_generator`."""
+
+    reset_parameters = _reset
+
+
+class Conv2d(nn.Conv2d):
+    """`torch.nn.Conv2d`, see `current_generator`."""
+
+    reset_parameters = _reset
 
 
 def is_stochastic(module: nn.Module, *, training: bool = True) -> bool:

@@ -12,6 +12,7 @@ from torch import nn
 
 from ..._registry import Registry, accepts_argument
 from ..functional import Shape
+from ..seeding import looking_at_draws
 from .cnn import CNNExpert, CNNTrunk
 from .mlp import LinearExpert, MLPExpert
 from .patch import PatchExpert
@@ -118,13 +119,15 @@ def _patch_init_scale(input_shape: Shape, r: float) -> float:
 def _resnet18(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
     from .backbones import ResNet18Expert  # imports torchvision
 
-    return ResNet18Expert(input_shape, n_outputs, **options)
+    with looking_at_draws():
+        return ResNet18Expert(input_shape, n_outputs, **options)
 
 
 def _mobilenet_v2(input_shape: Shape, n_outputs: int, **options: Any) -> nn.Module:
     from .backbones import MobileNetV2Expert  # imports torchvision
 
-    return MobileNetV2Expert(input_shape, n_outputs, **options)
+    with looking_at_draws():
+        return MobileNetV2Expert(input_shape, n_outputs, **options)
 
 
 _PATCH = ExpertSpec(

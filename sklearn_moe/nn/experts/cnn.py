@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..functional import ACTIVATIONS, Shape, activation_layer, require_ndim
+from ..seeding import Conv2d, Linear
 
 _MONOTONE = ("celu", "cubic", "linear", "relu", "tanh")
 
@@ -90,9 +91,9 @@ class CNNExpert(ChannelsLast, nn.Sequential):
         _, rows, columns = input_shape
         super().__init__(
             *convolutions,
-            nn.Linear(width * (rows // 4) * (columns // 4), 4 * width),
+            Linear(width * (rows // 4) * (columns // 4), 4 * width),
             activation_layer(activation),
-            nn.Linear(4 * width, n_outputs),
+            Linear(4 * width, n_outputs),
         )
         with torch.no_grad():
             for parameter in self.parameters():
@@ -110,9 +111,9 @@ def _convolutions(input_shape, width, activation, kind):
             f"come last, or pass {kind}s of your own."
         )
     return [
-        nn.Conv2d(channels, width, 3, padding=1),
+        Conv2d(channels, width, 3, padding=1),
         *_pooled(activation),
-        nn.Conv2d(width, width, 3, padding=1),
+        Conv2d(width, width, 3, padding=1),
         *_pooled(activation),
         nn.Flatten(),
     ]

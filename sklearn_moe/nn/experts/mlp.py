@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from ..dispatch import Stack, stack_weights
 from ..functional import Shape, activation_layer, linear, require_ndim
+from ..seeding import Linear, current_generator
 
 _FEW_COLUMNS = 50
 
@@ -45,10 +46,10 @@ class MLPExpert(nn.Sequential):
             raise ValueError(f"n_layers must be 1 or more, got {n_layers}. Use expert='linear'.")
         width, sigma = width or (100 if n_layers == 1 else 80), activation_layer(activation)
         sizes = [input_shape[0], *[width] * n_layers, n_outputs]
-        linears = [nn.Linear(n_inputs, n_units) for n_inputs, n_units in pairwise(sizes)]
+        linears = [Linear(n_inputs, n_units) for n_inputs, n_units in pairwise(sizes)]
         super().__init__(*[part for layer in linears for part in (layer, sigma)][:-1])
         for layer in linears:
-            nn.init.xavier_uniform_(layer.weight, gain=init_scale)
+            nn.init.xavier_uniform_(layer.weight, init_scale, current_generator())
             nn.init.zeros_(layer.bias)
 
     @property
@@ -170,7 +171,7 @@ class _ReLUNetworks(torch.autograd.Function):
         return of_x, of_weight, gradient.sum(1), *of_others[::-1]
 
 
-class LinearExpert(nn.Linear):
+class LinearExpert(Linear):
     """A linear function of a feature vector.
 
     Parameters
@@ -184,7 +185,7 @@ class LinearExpert(nn.Linear):
     def __init__(self, input_shape: Shape, n_outputs: int):
         require_ndim(input_shape, 1, "linear", "n_features,")
         super().__init__(input_shape[0], n_outputs)
-        nn.init.xavier_uniform_(self.weight)
+        nn.init.xavier_uniform_(self.weight, generator=current_generator())
         nn.init.zeros_(self.bias)
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..dispatch import GroupedProducts, Stack, are_homogeneous, stack_weights
 from ..functional import Shape, activation_function, require_ndim
+from ..seeding import current_generator
 
 
 class PatchExpert(nn.Module):
@@ -55,11 +56,12 @@ class PatchExpert(nn.Module):
         same = type(self) is PatchExpert
         self.group_key = (self.activation, n_outputs, width, bias) if same else None
         std = init_scale / math.sqrt(3 * patch_size)
+        generator, bound = current_generator(), math.sqrt(3) * std
         for parameter in self.parameters():
             if init == "uniform":
-                nn.init.uniform_(parameter, -math.sqrt(3) * std, math.sqrt(3) * std)
+                nn.init.uniform_(parameter, -bound, bound, generator)
             else:
-                nn.init.normal_(parameter, 0.0, std)
+                nn.init.normal_(parameter, 0.0, std, generator)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_patches, patch_size) to (n_samples, n_outputs)."""

@@ -14,7 +14,7 @@ from ..._registry import Registry, call_factory
 from ..functional import Shape, dry_run
 from .base import Balance, Router, RunningMean, SigmoidRouter, SoftRouter
 from .gates import GATES, NOISES, Noise, make_noise, standard_gate
-from .scores import LinearScores, NormalizedScores, make_scores
+from .scores import NETWORKS, LinearScores, NormalizedScores, make_scores
 from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
 
 _MEMORY = 100  # steps over which an expert's mean output is averaged
@@ -101,6 +101,12 @@ class RouterSpec:
         """Return the gates of the router that have a gradient, the default first."""
         gates = self.router_class.gates
         return tuple(g for g in gates if g != "renormalized") if self.single_choice else gates
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """Return all that the router is made of."""
+        functions = NETWORKS.resolve(self.network), GATES.resolve(self.gate)
+        return (self.router_class, *functions, NOISES.resolve(self.noise), *self.options.values())
 
     @classmethod
     def of(cls, router: "str | type[Router] | RouterSpec | Callable") -> "RouterSpec":

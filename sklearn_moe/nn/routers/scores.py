@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..._registry import Registry, accepts_argument
 from ..functional import Shape
+from ..seeding import current_generator
 
 _SIDE = 4  # pixels of a square patch of an image (paper, appendix A)
 _FEW = 8  # patches
@@ -79,7 +80,7 @@ class LinearScores(Scores):
         super().__init__()
         weight = torch.zeros(n_experts, patches_shape(input_shape)[1])
         if init_std:
-            nn.init.normal_(weight, 0.0, init_std)
+            nn.init.normal_(weight, 0.0, init_std, current_generator())
         if trained:
             self.weight = nn.Parameter(weight)
         else:
@@ -161,9 +162,9 @@ class MLPScores(Scores):
         self.hidden = nn.Parameter(torch.empty(width, patches_shape(input_shape)[1]))
         self.bias = nn.Parameter(torch.zeros(width))
         self.weight = nn.Parameter(torch.zeros(n_experts, width))
-        nn.init.xavier_uniform_(self.hidden)
+        nn.init.xavier_uniform_(self.hidden, generator=current_generator())
         if init_std:
-            nn.init.normal_(self.weight, 0.0, init_std)
+            nn.init.normal_(self.weight, 0.0, init_std, current_generator())
 
     def forward(self, x: Tensor, dtype: torch.dtype) -> Tensor:
         """Map samples to (n_samples, n_experts) scores."""
