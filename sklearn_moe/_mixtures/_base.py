@@ -20,6 +20,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
 from sklearn.utils import check_array, check_random_state, get_tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _num_samples, check_is_fitted, validate_data
 
 from .._compat import warn
@@ -32,7 +33,7 @@ from ._em import Problem, code_samples, gate_log_proba, log_joint, posterior, we
 from ._families import Gaussian, LogLoss
 from ._model_tree import Design, fit_tree
 from ._selection import count_all, criteria, fit_gates, fit_numbers, spread_over_groups
-from ._stack import Stacking
+from ._stack import check_stack, find_samples, fit_stack
 from ._weighted import LARGEST_SEED, Template, check_weight, last_step, takes_weights
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ _REMEDIES = {
 }
 
 
-class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
+class BaseMixture(MetaEstimatorMixin, BaseEstimator):
     """What mixtures of numbers and of classes share."""
 
     _parameter_constraints: ClassVar[dict] = {
@@ -89,7 +90,9 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
-    # What the two kinds of mixtures add.
+    # What a fit and the two kinds of mixtures add.
+    oof_predictions_: np.ndarray
+    oof_gate_proba_: np.ndarray
     _predicts: ClassVar[str]
     _default_expert: Any
     _check_y: Any
@@ -141,7 +144,7 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
         problem = self._state_problem(X, y, sample_weight, groups, random_state)
         with _naming_columns(problem.X):
             if self.method == "stack":
-                return self._fit_stack(problem, experts, random_state)
+                return self._adopt(problem, *fit_stack(self, problem, experts, random_state))
             return self._fit_em(problem, experts, random_state)
 
     def _given_experts(self):
@@ -151,7 +154,7 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
         """Return the unfitted experts, a single one for "auto"."""
         n_components = self.n_components
         if self.method == "stack":
-            experts = self._check_stack()
+            experts = check_stack(self)
         elif not isinstance(self.estimator, list):
             expert = self._default_expert() if self.estimator is None else self.estimator
             experts = [expert] * (1 if n_components == "auto" else n_components)
@@ -179,7 +182,7 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
         init = self._check_init(X, y, groups)
         is_stack = self.method == "stack"
         splits = None
-        # A stack has folds of its own, see `_stack_splits`.
+        # A stack makes these itself.
         if not (is_stack and isinstance(self.cv, Integral)):
             splits = self._splits(self.cv, X, target, groups, random_state)
         options = {name: getattr(self, name) for name in _OF_PROBLEM}
@@ -429,6 +432,34 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
         y = self._encode_y(self.predict(X)) if y is None else self._check_new_y(X, y)
         return posterior(self._log_joint(X, y))[1]
 
+    @available_if(lambda self: hasattr(self, "oof_predictions_"))
+    def out_of_fold(self, X: SamplesLike) -> tuple[np.ndarray, np.ndarray]:
+        """Return gates and predictions that did not learn from the sample, with `method="stack"`.
+
+        Parameters
+        ----------
+        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
+            Samples, as `fit` takes them.
+
+        Returns
+        -------
+        gates : ndarray of shape (n_samples, n_components)
+            Of training samples those by folds; of others, and of samples in no fold,
+            `gate_proba`.
+
+        predictions : ndarray of shape (n_samples, n_components[, n_classes])
+            Of training samples those by folds, NaN of samples in no fold; of others those of
+            `experts_`.
+        """
+        X = self._check_new(X)
+        gates = np.exp(self._log_gate(X))
+        outputs = self._outputs(X).astype(float)
+        is_known, places = find_samples(outputs, self._seen)
+        of_folds = self.oof_gate_proba_[places]
+        gates[is_known] = np.where(np.isnan(of_folds), gates[is_known], of_folds)
+        outputs[is_known] = self.oof_predictions_[places]
+        return gates, outputs
+
     def bic(
         self,
         X: SamplesLike,
@@ -510,8 +541,7 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
             )
         weight = check_weight(sample_weight, X)
         groups = check_groups(groups, X)
-        log_density = posterior(self._log_joint(X, y, groups, weight))[1]
-        log_likelihood = weigh_units(weight, groups) @ log_density
+        log_likelihood = self._log_likelihood(X, y, weight, groups)
         return criteria(log_likelihood, self.n_parameters_, weight, groups)
 
     def _check_new(self, X):
@@ -546,6 +576,10 @@ class BaseMixture(Stacking, MetaEstimatorMixin, BaseEstimator):
 
     def _posterior(self, X, y, groups):
         return posterior(self._log_joint(X, y, groups))[0]
+
+    def _log_likelihood(self, X, y, weight, groups):
+        log_density = posterior(self._log_joint(X, y, groups, weight))[1]
+        return weigh_units(weight, groups) @ log_density
 
     def __sklearn_tags__(self):
         """Take what all experts and the gate take."""

@@ -13,9 +13,12 @@ from sklearn.tree import DecisionTreeClassifier
 from .._data.tables import Categories, Table, is_frame
 from .._data.validation import unit_of
 
-_RIDGE = 0.3  # the penalty: coefficients of standardized columns shrink as by so many rows
-_MOST_LEAVES = 8  # of a gate, before it is pruned
-_LEAST_LEAF = 0.05  # of the weight, as `min_prior` is for components
+# Coefficients of standardized columns shrink as by so many rows.
+_RIDGE = 0.3
+# Leaves of a gate, before it is pruned.
+_MAX_LEAVES = 8
+# The least share of the weight in a leaf, as `min_prior` is for components.
+_LEAST_LEAF = 0.05
 
 
 class TableEncoder(TransformerMixin, BaseEstimator):
@@ -71,7 +74,8 @@ def default_expert(plain, X, weight):
     """
     if _is_plain(X):
         return plain
-    unit = unit_of(weight)  # no factor of the weights changes a penalty
+    # No factor of the weights changes a penalty.
+    unit = unit_of(weight)
     encoder = TableEncoder().fit(X)
     if encoder.categories_ is None and encoder.transform(X[:1]).shape[1] == X.shape[1]:
         return make_pipeline(TableEncoder(standardize=False), plain)
@@ -93,7 +97,7 @@ def default_gates(X, weight, n_components):
     price = n_components * np.log(n_samples) / (2 * n_samples * np.log(2))  # bits per sample
     tree = DecisionTreeClassifier(
         criterion="log_loss",
-        max_leaf_nodes=_MOST_LEAVES,
+        max_leaf_nodes=_MAX_LEAVES,
         min_weight_fraction_leaf=_LEAST_LEAF,
         ccp_alpha=float(price),
     )

@@ -48,7 +48,6 @@ class Problem:
     experts: tuple[Template, ...] = ()  # one per component
     gate: Template | None = None
     codes: np.ndarray | None = None  # of equal samples the same, whatever their order
-    tree: np.ndarray | None = None  # responsibilities of one more start
 
     @property
     def unit_weight(self):
@@ -114,51 +113,42 @@ def sum_groups(values, groups):
 # -- from several starts -----------------------------------------------------------------------
 
 
-def fit_best(problem, seeds, n_jobs=None, verbose=False, name="EM"):
-    """Run EM once per seed, the most promising runs to the end, and return the best run."""
+def fit_best(problem, runs, n_jobs=None, verbose=False, name="EM"):
+    """Return the best run, of which only the most promising go to the end."""
 
-    def run_all(runs, n_iter):
-        jobs = [delayed(_go_on)(problem, run, n_iter) for run in runs]
+    def go_on(runs, n_iter):
+        jobs = [delayed(_climb)(problem, run, n_iter) for run in runs]
         done = Parallel(n_jobs=n_jobs, return_as="generator")(jobs)
         return [*progress_bar(done, total=len(jobs), disable=not verbose, desc=name)]
 
     def rank(run):
         return run.model.is_degenerate, -run.log_likelihood
 
-    runs = [_start(problem, seed) for seed in seeds]
-    if problem.tree is not None:
-        runs.insert(0, replace(runs[0], responsibilities=problem.tree))
     n_short = problem.max_iter
     if len(runs) > 1:
         n_short = min(_SHORT_RUN, problem.max_iter)
-    done = sorted(run_all(runs, n_short), key=rank)
+    done = sorted(go_on(runs, n_short), key=rank)
     least = done[0].log_likelihood - _PROMISING_GAP * problem.unit_weight.sum()
     promising = [run for run in done if not run.converged and run.log_likelihood >= least]
     if promising and n_short < problem.max_iter:
         done = [run for run in done if run.converged]
-        done += run_all(promising, problem.max_iter - n_short)
+        done += go_on(promising, problem.max_iter - n_short)
     return min(done, key=rank)
 
 
-def _go_on(problem, run, n_iter):
+def _climb(problem, run, max_iter):
     """Return the run after further iterations."""
-
-    def step(components, responsibilities, model):
-        model, joint = maximize(problem, components, responsibilities, model, seed=run.seed)
-        return model, *posterior(joint)
-
-    return climb(
-        run,
-        step,
-        partial(_find_alive, problem),
-        problem.unit_weight,
-        max_iter=n_iter,
-        tol=problem.tol,
-        patience=_PATIENCE,
-    )
+    step = partial(_step, problem, run.seed)
+    options = {"max_iter": max_iter, "tol": problem.tol, "patience": _PATIENCE}
+    return climb(run, step, partial(_find_alive, problem), problem.unit_weight, **options)
 
 
-def _start(problem, seed):
+def _step(problem, seed, components, responsibilities, before):
+    model, joint = maximize(problem, components, responsibilities, before, seed=seed)
+    return model, *posterior(joint)
+
+
+def start(problem, seed):
     """Return a run that has responsibilities, but no model yet."""
     n_components = len(problem.experts)
     responsibilities = problem.init

@@ -6,9 +6,12 @@ import numpy as np
 from scipy import stats
 from scipy.special import digamma, gammaln, polygamma, xlogy
 
-_LEAST_SCALE = 1e-6  # of a scale, in deviations of y
-_LEAST_MEAN = 1e-9  # of a positive mean, which a tree may predict as 0
-_LEAST_PROBABILITY = np.finfo(float).eps  # as in scikit-learn's log_loss
+# In deviations of y.
+_LEAST_SCALE = 1e-6
+# A tree may predict a mean of 0, which has no density.
+_LEAST_MEAN = 1e-9
+# As in scikit-learn's log_loss.
+LEAST_PROBABILITY = np.finfo(float).eps
 
 
 class Family:
@@ -36,8 +39,9 @@ class Gaussian(Family):
 
     def least_scale(self, y):
         """Return a scale that rounding errors do not reach: a constant y has that of 1."""
-        digit = np.finfo(float).eps * np.abs(y).max()
-        return max(_LEAST_SCALE * (1.0 if np.ptp(y) <= 4 * digit else y.std()), 4 * digit)
+        rounding = 4 * np.finfo(float).eps * np.abs(y).max()
+        deviation = 1.0 if np.ptp(y) <= rounding else y.std()
+        return max(_LEAST_SCALE * deviation, rounding)
 
     def fit_scale(self, y, prediction, weight):
         return np.sqrt(weight @ (y - prediction) ** 2 / weight.sum())
@@ -67,7 +71,8 @@ class Poisson(_Positive):
     """Poisson distributions."""
 
     is_discrete = True
-    name, example = "poisson", "PoissonRegressor"
+    name = "poisson"
+    example = "PoissonRegressor"
 
     def check(self, y):
         if (odd := (y < 0) | (y != np.floor(y))).any():
@@ -87,7 +92,8 @@ class Gamma(_Positive):
     """Gamma distributions; the scale is the standard deviation over the mean."""
 
     has_scale = True
-    name, example = "gamma", "GammaRegressor"
+    name = "gamma"
+    example = "GammaRegressor"
 
     def check(self, y):
         if y.min() <= 0:
@@ -100,7 +106,8 @@ class Gamma(_Positive):
         ratio = y / prediction
         mean = weight @ (ratio - np.log(ratio) - 1) / weight.sum()
         shape = 0.5 / max(mean, 1e-12)
-        for _ in range(8):  # Newton's method for log(shape) - digamma(shape) = mean, in log(shape)
+        # Newton's method for log(shape) - digamma(shape) = mean, in log(shape).
+        for _ in range(8):
             slope = 1 - shape * polygamma(1, shape)
             step = (np.log(shape) - digamma(shape) - mean) / slope
             shape *= np.exp(np.clip(-step, -1, 1))
@@ -119,13 +126,16 @@ class LogLoss(Family):
     """Class probabilities, of classes coded as 0, 1, ...; a factor may multiply their logits."""
 
     def __init__(self, classes, sharpness=1.0):
-        self.classes, self.sharpness = classes, sharpness
+        self.classes = classes
+        self.sharpness = sharpness
 
     def predict(self, expert, X, y=None):
-        proba = found = expert.predict_proba(X)
+        proba = expert.predict_proba(X)
+        # An expert need not have seen all classes.
         if len(expert.classes_) < len(self.classes):
-            proba = np.zeros((len(found), len(self.classes)))  # it has not seen all of them
-            proba[:, np.searchsorted(self.classes, expert.classes_)] = found
+            every = np.zeros((len(proba), len(self.classes)))
+            every[:, np.searchsorted(self.classes, expert.classes_)] = proba
+            proba = every
         return self.sharpen(proba)
 
     def sharpen(self, proba):
@@ -137,7 +147,7 @@ class LogLoss(Family):
 
     def log_density(self, y, prediction, scale=1.0):
         proba = prediction[np.arange(len(y)), y]
-        return np.log(np.maximum(proba, _LEAST_PROBABILITY))
+        return np.log(np.maximum(proba, LEAST_PROBABILITY))
 
 
 class OwnDensity(Family):
@@ -157,7 +167,8 @@ class _Nested:
     """The distributions of an expert with a density of its own, as those of SciPy."""
 
     def __init__(self, expert, X):
-        self.expert, self.X = expert, X
+        self.expert = expert
+        self.X = X
 
     def cdf(self, y):
         return self.expert.cdf(self.X, y)
@@ -179,11 +190,9 @@ class Custom(Family):
     """
 
     def __init__(self, function, usual):
-        self.function, self.usual = function, usual
-
-    @property
-    def classes(self):
-        return self.usual.classes
+        self.function = function
+        self.usual = usual
+        self.classes = getattr(usual, "classes", None)
 
     def predict(self, expert, X, y=None):
         return self.usual.predict(expert, X, y)
@@ -192,17 +201,16 @@ class Custom(Family):
         return y, prediction, weight
 
     def log_density(self, y, prediction, scale=1.0):
-        parts = (y, prediction, np.ones(len(y)))
+        parts = [y, prediction, np.ones(len(y))]
         if isinstance(scale, tuple):
             new = y, prediction, np.zeros(len(y))
-            parts = map(np.concatenate, zip(scale, new, strict=True))
-        y_all, *rest = parts
-        density = np.asarray(self.function(y_all, *rest), dtype=float)
-        if density.shape != y_all.shape or np.isnan(density).any():
-            found = "NaN" if density.shape == y_all.shape else f"shape {density.shape}"
+            parts = [np.concatenate(pair) for pair in zip(scale, new, strict=True)]
+        density = np.asarray(self.function(*parts), dtype=float)
+        is_odd = density.shape != parts[0].shape
+        if is_odd or np.isnan(density).any():
             raise ValueError(
                 f"family must return one log density per sample, of the shape of the y that it "
-                f"gets, {y_all.shape}, got {found}."
+                f"gets, {parts[0].shape}, got {f'shape {density.shape}' if is_odd else 'NaN'}."
             )
         return density[-len(y) :]
 

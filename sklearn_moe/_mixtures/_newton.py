@@ -12,10 +12,14 @@ from sklearn.base import clone
 from sklearn.linear_model import GammaRegressor, LogisticRegression, PoissonRegressor
 from sklearn.utils.validation import validate_data
 
-_MOST_COEFFICIENTS = 100  # the work of a step grows with the square of their number
-_MOST_STEPS, _MOST_HALVINGS = 50, 30
-_RIDGE_ONLY = ("lbfgs", "newton-cg", "newton-cholesky")  # solvers of no other penalty
-POWERS = {PoissonRegressor: 1, GammaRegressor: 2}  # of the mean, as which the variance grows
+# The work of a step grows with the square of their number.
+_MAX_COEFFICIENTS = 100
+_MAX_STEPS = 50
+_MAX_HALVINGS = 30
+# Solvers that take no penalty but that of ridge regression.
+_RIDGE_ONLY = ("lbfgs", "newton-cg", "newton-cholesky")
+# The power of the mean as which the variance grows.
+POWERS = {PoissonRegressor: 1, GammaRegressor: 2}
 
 
 def refit(model, X, y, weight):
@@ -26,26 +30,31 @@ def refit(model, X, y, weight):
     """
     if issparse(X) or not _is_known(model):
         return None
-    classes = None if type(model) in POWERS else np.unique(y)
-    n_rows = 1 if classes is None or len(classes) == 2 else len(classes)
-    if n_rows * (X.shape[1] + 1) > _MOST_COEFFICIENTS:
+    share = weight / weight.sum()
+    if type(model) in POWERS:
+        classes = None
+        n_rows = 1
+        penalty = model.alpha
+        slopes = _power_slopes(POWERS[type(model)])
+        target = y[:, np.newaxis]
+    else:
+        classes = np.unique(y)
+        n_rows = 1 if len(classes) == 2 else len(classes)
+        penalty = 0 if model.penalty is None else 1 / (model.C * weight.sum())
+        slopes = _softmax_slopes
+        target = y[:, np.newaxis] == classes
+    if n_rows * (X.shape[1] + 1) > _MAX_COEFFICIENTS:
         return None
     if not (hasattr(model, "coef_") and np.array_equal(getattr(model, "classes_", None), classes)):
         model = without_slopes(model, X, y if classes is None else classes)
-    if classes is None:
-        penalty, slopes, y = model.alpha, _power_slopes(POWERS[type(model)]), y[:, np.newaxis]
-    else:
-        penalty = 0 if model.penalty is None else 1 / (model.C * weight.sum())
-        slopes, y = _softmax_slopes, y[:, np.newaxis] == classes
     one = np.full(len(y), float(model.fit_intercept))
     Z = np.column_stack([np.asarray(X, dtype=float), one])
     start = np.column_stack([np.atleast_2d(model.coef_), np.ravel(model.intercept_)])
     ridge = np.tile(np.append(np.full(X.shape[1], penalty), 0), n_rows)
-    share = weight / weight.sum()
 
     def derivatives(coef):
         """Return the first and the second derivatives of the penalized mean loss."""
-        first, second = slopes(Z @ coef.reshape(start.shape).T, y)
+        first, second = slopes(Z @ coef.reshape(start.shape).T, target)
         gradient = (share * first.T) @ Z
         blocks = [np.hstack([Z.T * (share * part) @ Z for part in row]) for row in second.T]
         return gradient.ravel() + ridge * coef, np.vstack(blocks) + np.diag(ridge)
@@ -53,9 +62,11 @@ def refit(model, X, y, weight):
     coef, n_iter = _minimize(derivatives, start.ravel(), model.tol, model.max_iter)
     if coef is None:
         return None
-    model, coef = copy.copy(model), coef.reshape(start.shape)
+    coef = coef.reshape(start.shape)
     parts = {"coef_": coef[:, :-1], "intercept_": coef[:, -1], "n_iter_": np.array([n_iter])}
-    for name, values in parts.items():  # of regressors vectors and numbers
+    model = copy.copy(model)
+    # Of regressors these are vectors and numbers.
+    for name, values in parts.items():
         setattr(model, name, values.reshape(np.shape(getattr(model, name)))[()])
     return model
 
@@ -73,7 +84,8 @@ def without_slopes(model, X, y):
     y = np.array([y.min(), y.max()]) if type(model) in POWERS else y
     fitted = clone(model).set_params(solver="lbfgs", tol=1.0)
     fitted.fit(np.zeros((len(y), X.shape[1])), y).set_params(**model.get_params())
-    validate_data(fitted, X, skip_check_array=True)  # the names of the columns
+    # The names of the columns.
+    validate_data(fitted, X, skip_check_array=True)
     return fitted
 
 
@@ -109,15 +121,17 @@ def _minimize(derivatives, coef, tol, max_iter):
     n_iter = 0
     with np.errstate(over="ignore", invalid="ignore"):
         gradient, hessian = derivatives(coef)
-        while n_iter < min(max_iter, _MOST_STEPS) and np.isfinite(hessian).all():
-            unit = np.sqrt(hessian.diagonal())  # the steps are the same in any unit of the columns
+        while n_iter < min(max_iter, _MAX_STEPS) and np.isfinite(hessian).all():
+            # The steps are the same in any unit of the columns.
+            unit = np.sqrt(hessian.diagonal())
             unit[unit == 0] = 1
             scaled = hessian / np.outer(unit, unit)
             step = -np.linalg.lstsq(scaled, gradient / unit, rcond=None)[0] / unit
-            for _ in range(_MOST_HALVINGS):
+            for _ in range(_MAX_HALVINGS):
                 after = derivatives(coef + step)
                 if abs(after[0] @ step) <= abs(gradient @ step):
-                    coef, (gradient, hessian) = coef + step, after
+                    coef = coef + step
+                    gradient, hessian = after
                     break
                 step = step / 2
             else:

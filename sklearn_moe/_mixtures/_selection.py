@@ -9,7 +9,7 @@ from sklearn.utils import _safe_indexing
 from .._compat import progress_bar
 from .._data.validation import check_groups, unit_of
 from ._defaults import default_gates
-from ._em import Fit, fit_best, posterior, sum_groups, weigh_units
+from ._em import Fit, fit_best, start, sum_groups, weigh_units
 from ._families import Custom
 from ._model_tree import find_regions
 from ._weighted import LARGEST_SEED, Template, count_parameters
@@ -58,19 +58,16 @@ def spread_over_groups(responsibilities, groups):
 
 
 def fit_gates(mixture, problem, seeds, design, name):
-    """Return the fit with the gate of a mixture, of "auto" that with the best one.
-
-    The first gate has all starts, and the others go on from what it found.
-    """
+    """Return the fit with the gate of a mixture, of "auto" that with the best one."""
     n_components = len(problem.experts)
+    runs = [start(problem, seed) for seed in seeds]
     if design is not None and n_components > 1:
         leaves = find_regions(design, n_components, problem.min_prior).groups
-        start = spread_over_groups(np.eye(n_components)[leaves], problem.groups)
+        of_tree = spread_over_groups(np.eye(n_components)[leaves], problem.groups)
         if problem.init == "tree":
-            problem = replace(problem, init=start)
-            seeds = seeds[:1]
-        elif start.any(axis=0).all():
-            problem = replace(problem, tree=start)
+            runs = [replace(runs[0], responsibilities=of_tree)]
+        elif of_tree.any(axis=0).all():
+            runs = [replace(runs[0], responsibilities=of_tree), *runs]
     gates = [mixture.gate]
     if isinstance(mixture.gate, str):
         gates = default_gates(problem.X, problem.unit_weight, n_components)
@@ -78,14 +75,13 @@ def fit_gates(mixture, problem, seeds, design, name):
     for gate in gates:
         if gate is not None:
             gate = Template(gate, problem.X, problem.target)
-        tried = replace(problem, gate=gate)
-        fits.append(Fit(tried, fit_best(tried, seeds, mixture.n_jobs, mixture.verbose, name)))
-        if len(fits) == 1:
-            first = fits[0].run
-            init = np.zeros((len(problem.y), n_components))
-            init[:, first.components] = first.responsibilities
-            problem = replace(problem, init=init, tree=None)
-            seeds = seeds[:1]
+        problem = replace(problem, gate=gate)
+        fits.append(Fit(problem, fit_best(problem, runs, mixture.n_jobs, mixture.verbose, name)))
+        # The first gate has all starts, and the others go on from what it found.
+        first = fits[0].run
+        responsibilities = np.zeros((len(problem.y), n_components))
+        responsibilities[:, first.components] = first.responsibilities
+        runs = [replace(runs[0], responsibilities=responsibilities)]
     return fits[0] if len(fits) == 1 else _choose_gate(fits, mixture.criterion)
 
 
@@ -152,26 +148,20 @@ def _held_out(mixture, fit, splits, seed, name):
     """Return the mean log-likelihood of samples that a mixture like this was not fitted to."""
     problem = fit.problem
     bar = progress_bar(splits, disable=not mixture.verbose, desc=name)
-    mixture = clone(mixture).set_params(
-        n_components=len(problem.experts),
-        gate=problem.gate and problem.gate.estimator,
-        warm_start=False,
-        verbose=0,
-        random_state=seed,
-    )
+    gate = problem.gate and problem.gate.estimator
+    mixture = clone(mixture).set_params(n_components=len(problem.experts), gate=gate)
+    mixture.set_params(warm_start=False, verbose=0, random_state=seed)
 
     def rows_of(rows):
         parts = problem.X, problem.target, problem.weight, problem.groups
         return [part if part is None else _safe_indexing(part, rows) for part in parts]
 
     total = 0.0
-    units = 0.0
+    n_units = 0.0
     for train, test in bar:
         mixture.fit(*rows_of(train))
         X, y, weight, groups = rows_of(test)
         groups = check_groups(groups, X)
-        joint = mixture._log_joint(X, mixture._encode_y(y), groups, weight)
-        unit_weight = weigh_units(weight, groups)
-        total += unit_weight @ posterior(joint)[1]
-        units += unit_weight.sum()
-    return float(total / units)
+        total += mixture._log_likelihood(X, mixture._encode_y(y), weight, groups)
+        n_units += weigh_units(weight, groups).sum()
+    return float(total / n_units)

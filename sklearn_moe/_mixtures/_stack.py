@@ -1,7 +1,6 @@
 """A stack: experts that are fitted to all samples, and a gate by what they predict of others."""
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -12,17 +11,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MaxAbsScaler
 from sklearn.utils import _safe_indexing
-from sklearn.utils.metaestimators import available_if
 from sklearn.utils.parallel import Parallel, delayed
 
 from .._compat import progress_bar
-from .._data import SamplesLike
+from .._data.em import Run
 from .._data.indexing import draw_rows
 from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
 from .._data.validation import unit_of
 from ._defaults import TableEncoder, default_gates
 from ._em import code_samples, fit_best, gate_log_proba, posterior
-from ._families import LogLoss, OwnDensity
+from ._families import LEAST_PROBABILITY, LogLoss, OwnDensity
 from ._weighted import (
     LARGEST_SEED,
     Template,
@@ -35,172 +33,141 @@ from ._weighted import (
 # A default gate is learned from so many samples, and so many numbers in them.
 _MAX_GATE_ROWS = 20_000
 _MAX_GATE_NUMBERS = 2**22
-# The EM of a gate; the gates of the folds may be less exact.
-_MAX_ITER = 200
+# The smallest standard deviation, relative to the largest one.
+_LEAST_SCALE = 0.05
+# The EM of a gate.
+_EM_OF_GATE = {"max_iter": 200, "min_prior": 0.0, "min_scale": _LEAST_SCALE}
+# The gates of the folds may be less exact.
 _TOL = 1e-5
 _TOL_OF_FOLDS = 1e-4
 # Gate and sharpness are found in turn, each given the other.
 _N_ROUNDS = 3
 # Standard deviation of the logarithm of the sharpness, before any sample is seen.
 _PRIOR_DEVIATION = 0.5
-# The smallest standard deviation, relative to the largest one.
-_LEAST_SCALE = 0.05
-_LEAST_PROBABILITY = np.finfo(float).eps
 _LEAST_WEIGHT = 1e-6
 # Predictions of the same samples differ by less, in units of their deviation, whatever the batches.
 _SAME_OUTPUTS = 1e-6
 _OF_EM = "family criterion n_init init max_iter tol min_prior min_scale warm_start".split()
 
 
-class Stacking:
-    """What mixtures have with `method="stack"`."""
-
-    oof_predictions_: Any
-    oof_gate_proba_: Any
-    _adopt: Any
-    _check_new: Any
-    _log_gate: Any
-    _outputs: Any
-    _splits: Any
-
-    def _check_stack(self):
-        """Return the experts of a stack."""
-        defaults = type(self)()
-        for name in _OF_EM:
-            value = getattr(self, name)
-            default = getattr(defaults, name)
-            if not np.array_equal(value, default):
-                raise ValueError(
-                    f"{name}={value!r} has no effect with method='stack', which fits each expert "
-                    f"once. Leave it at {default!r}."
-                )
-        experts = self.estimator
-        expected = "method='stack' needs a list of estimators"
-        if not isinstance(experts, list) or not experts:
-            raise ValueError(f"{expected}, got estimator={experts!r}.")
-        if self.n_components not in (1, defaults.n_components, len(experts)):
+def check_stack(mixture):
+    """Return the experts of a stack."""
+    defaults = type(mixture)()
+    for name in _OF_EM:
+        value = getattr(mixture, name)
+        default = getattr(defaults, name)
+        if not np.array_equal(value, default):
             raise ValueError(
-                f"{expected}, one per component, got {len(experts)} and n_components="
-                f"{self.n_components!r}. Pass n_components={len(experts)}, or leave it out; 1 "
-                "keeps the best one alone."
+                f"{name}={value!r} has no effect with method='stack', which fits each expert once. "
+                f"Leave it at {default!r}."
             )
-        return experts
+    experts = mixture.estimator
+    expected = "method='stack' needs a list of estimators"
+    if not isinstance(experts, list) or not experts:
+        raise ValueError(f"{expected}, got estimator={experts!r}.")
+    if mixture.n_components not in (1, defaults.n_components, len(experts)):
+        raise ValueError(
+            f"{expected}, one per component, got {len(experts)} and n_components="
+            f"{mixture.n_components!r}. Pass n_components={len(experts)}, or leave it out; 1 keeps "
+            "the best one alone."
+        )
+    return experts
 
-    def _stack_splits(self, problem, random_state):
-        """Return a number of folds; equal samples are in one, as a sample of weight 2 is.
 
-        They are not where there would be fewer different ones than folds.
-        """
-        n_folds = self.cv or N_FOLDS
-        codes = code_samples(problem.X, problem.y)
-        first = np.unique(codes, return_index=True)[1]
-        labels = problem.target[first]
-        sizes = [len(first)]
-        if is_classifier(self):
-            sizes = np.unique(labels, return_counts=True)[1]
-        if problem.groups is not None or max(sizes) < n_folds:
-            return self._splits(n_folds, problem.X, problem.target, problem.groups, random_state)
-        tests = []
-        for _, test in self._splits(n_folds, first, labels, None, random_state):
-            tests.append(np.isin(codes, test))
-        return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests]
+def fit_stack(mixture, problem, experts, random_state):
+    """Return family, scales and other attributes of a fitted stack.
 
-    def _fit_stack(self, problem, experts, random_state):
-        """Fit experts to all samples, and a gate to what others, without a fold, predict of it."""
-        if problem.splits is None:
-            problem = replace(problem, splits=self._stack_splits(problem, random_state))
-        for expert in experts:
-            if np.ptp(problem.weight) and not takes_weights(expert):
-                raise ValueError(
-                    f"estimator={expert!r} was given sample_weight, which its `fit` does not take. "
-                    "Use estimators whose `fit` does, or no weights."
-                )
-        seed = random_state.randint(LARGEST_SEED)
-        fitted, outputs, folds = _fit_experts(problem, experts, seed, self.n_jobs, self.verbose)
-        rows = np.flatnonzero(folds >= 0)
-        if isinstance(self.gate, str):
-            n_rows = min(_MAX_GATE_ROWS, _MAX_GATE_NUMBERS // problem.X.shape[1] + 1)
-            rows = rows[draw_rows(len(rows), n_rows)]
-        if self.n_components == 1:
-            best = _GateLearner(problem, outputs[rows], rows, folds).best_alone()
-            fitted = [fitted[best]]
-            outputs = outputs[:, [best]]
-        family = problem.family
-        if family.has_scale:
-            learner = _GateLearner(problem, outputs[rows], rows, folds)
-            gate, unseen = learner.learn(self.gate, seed, with_tree=True)
-        else:
-            learner, gate, unseen, family = _learn_sharpened(
-                problem, outputs, rows, folds, self.gate, seed
+    Experts are fitted to all samples, and a gate to what others, without a fold, predict of it.
+    """
+    if problem.splits is None:
+        problem = replace(problem, splits=_split(mixture, problem, random_state))
+    for expert in experts:
+        if np.ptp(problem.weight) and not takes_weights(expert):
+            raise ValueError(
+                f"estimator={expert!r} was given sample_weight, which its `fit` does not take. Use "
+                "estimators whose `fit` does, or no weights."
             )
-            outputs = family.sharpen(outputs)
-        y = problem.y[rows]
-        weight = learner.weight
-        gates = learner.gates(gate, learner.X)
-        weights = np.average(gates, axis=0, weights=weight)
-        scales = np.full(len(fitted), np.nan)
-        if family.has_scale:
-            squares = gates * (y[:, np.newaxis] - outputs[rows]) ** 2
-            scales = np.sqrt(np.average(squares, axis=0, weights=weight) / weights)
-            scales = np.maximum(scales, max(family.least_scale(y), _LEAST_SCALE * scales.max()))
-        density = [family.log_density(y, outputs[rows, k], scale) for k, scale in enumerate(scales)]
-        log_gate = np.log(np.maximum(unseen, _LEAST_WEIGHT))
-        log_density = posterior(log_gate + np.column_stack(density))[1]
-        gates_of_folds = np.full((len(folds), len(fitted)), np.nan)
-        gates_of_folds[rows] = unseen
-        attributes = {
-            "experts_": fitted,
-            "expert_kinds_": _name_experts(fitted),
-            "gate_": None if isinstance(gate, np.ndarray) else gate,
-            "weights_": weights,
-            "oof_predictions_": outputs,
-            "oof_gate_proba_": gates_of_folds,
-            "log_likelihood_": float(problem.unit_weight[rows] @ log_density),
-            "lower_bound_": float(np.average(log_density, weights=weight)),
-            "n_parameters_": None,
-            "n_iter_": 1,
-            "converged_": True,
-        }
-        if not family.has_scale:
-            attributes["sharpness_"] = family.sharpness
-        self._adopt(problem, family, [*scales], attributes)
-        self._seen = self._outputs(problem.X)
-        return self
+    seed = random_state.randint(LARGEST_SEED)
+    fitted, outputs, folds = _fit_experts(problem, experts, seed, mixture.n_jobs, mixture.verbose)
+    rows = np.flatnonzero(folds >= 0)
+    if isinstance(mixture.gate, str):
+        n_rows = min(_MAX_GATE_ROWS, _MAX_GATE_NUMBERS // problem.X.shape[1] + 1)
+        rows = rows[draw_rows(len(rows), n_rows)]
+    if mixture.n_components == 1:
+        best = _GateLearner(problem, outputs, rows, folds).best_alone()
+        fitted = [fitted[best]]
+        outputs = outputs[:, [best]]
+    learner = _learn(problem, outputs, rows, folds, mixture.gate, seed)
+    family = learner.family
+    gates = learner.gates(learner.gate, learner.X)
+    weights = np.average(gates, axis=0, weights=learner.weight)
+    scales = np.full(len(fitted), np.nan)
+    if family.has_scale:
+        squares = gates * (learner.y[:, np.newaxis] - learner.outputs) ** 2
+        scales = np.sqrt(np.average(squares, axis=0, weights=learner.weight) / weights)
+        least = max(family.least_scale(learner.y), _LEAST_SCALE * scales.max())
+        scales = np.maximum(scales, least)
+    else:
+        outputs = family.sharpen(outputs)
+    density = [
+        family.log_density(learner.y, outputs[rows, k], scale) for k, scale in enumerate(scales)
+    ]
+    log_gate = np.log(np.maximum(learner.unseen, _LEAST_WEIGHT))
+    log_density = posterior(log_gate + np.column_stack(density))[1]
+    gates_of_folds = np.full((len(folds), len(fitted)), np.nan)
+    gates_of_folds[rows] = learner.unseen
+    attributes = {
+        "experts_": fitted,
+        "expert_kinds_": _name_experts(fitted),
+        "gate_": None if isinstance(learner.gate, np.ndarray) else learner.gate,
+        "weights_": weights,
+        "oof_predictions_": outputs,
+        "oof_gate_proba_": gates_of_folds,
+        "log_likelihood_": float(problem.unit_weight[rows] @ log_density),
+        "lower_bound_": float(np.average(log_density, weights=learner.weight)),
+        "n_parameters_": None,
+        "n_iter_": 1,
+        "converged_": True,
+        "_seen": np.stack([family.predict(expert, problem.X) for expert in fitted], axis=1),
+    }
+    if not family.has_scale:
+        attributes["sharpness_"] = family.sharpness
+    return family, [*scales], attributes
 
-    @available_if(lambda self: hasattr(self, "oof_predictions_"))
-    def out_of_fold(self, X: SamplesLike) -> tuple[np.ndarray, np.ndarray]:
-        """Return gates and predictions that did not learn from the sample, with `method="stack"`.
 
-        Parameters
-        ----------
-        X : array-like, sparse matrix or data frame of shape (n_samples, n_features)
-            Samples, as `fit` takes them.
+def _split(mixture, problem, random_state):
+    """Return a number of folds; equal samples are in one, as a sample of weight 2 is.
 
-        Returns
-        -------
-        gates : ndarray of shape (n_samples, n_components)
-            Of training samples those by folds; of others, and of samples in no fold,
-            `gate_proba`.
+    They are not where there would be fewer different ones than folds.
+    """
+    n_folds = mixture.cv or N_FOLDS
+    codes = code_samples(problem.X, problem.y)
+    first = np.unique(codes, return_index=True)[1]
+    labels = problem.target[first]
+    largest = len(first)
+    if is_classifier(mixture):
+        largest = np.unique(labels, return_counts=True)[1].max()
+    if problem.groups is not None or largest < n_folds:
+        parts = problem.X, problem.target, problem.groups
+        return mixture._splits(n_folds, *parts, random_state)
+    splits = mixture._splits(n_folds, first, labels, None, random_state)
+    tests = [np.isin(codes, test) for _, test in splits]
+    return [(np.flatnonzero(~test), np.flatnonzero(test)) for test in tests]
 
-        predictions : ndarray of shape (n_samples, n_components[, n_classes])
-            Of training samples those by folds, NaN of samples in no fold; of others those of
-            `experts_`.
-        """
-        X = self._check_new(X)
-        gates = np.exp(self._log_gate(X))
-        outputs = self._outputs(X).astype(float)
-        # Training samples are those of which the experts predict the same.
-        new = outputs.reshape(len(outputs), -1)
-        seen = self._seen.reshape(len(self._seen), -1)
-        largest = _SAME_OUTPUTS * (seen.std() or 1.0)
-        place = np.arange(len(new))
-        if new.shape != seen.shape or np.abs(new - seen).max() > largest:
-            place = cKDTree(seen).query(new, distance_upper_bound=largest)[1]
-        known = place < len(seen)
-        of_folds = self.oof_gate_proba_[place[known]]
-        gates[known] = np.where(np.isnan(of_folds), gates[known], of_folds)
-        outputs[known] = self.oof_predictions_[place[known]]
-        return gates, outputs
+
+def find_samples(outputs, seen):
+    """Tell which samples are training samples, and return the places of these.
+
+    They are those of which the experts predict the same.
+    """
+    new = outputs.reshape(len(outputs), -1)
+    seen = seen.reshape(len(seen), -1)
+    largest = _SAME_OUTPUTS * (seen.std() or 1.0)
+    places = np.arange(len(new))
+    if new.shape != seen.shape or np.abs(new - seen).max() > largest:
+        places = cKDTree(seen).query(new, distance_upper_bound=largest)[1]
+    is_known = places < len(seen)
+    return is_known, places[is_known]
 
 
 def _fit_experts(problem, experts, seed, n_jobs, verbose):
@@ -236,44 +203,43 @@ def _fit_expert(problem, expert, train, test, seed):
     return problem.family.predict(fitted, _safe_indexing(problem.X, test))
 
 
-def _learn_sharpened(problem, outputs, rows, folds, gate, seed):
-    """Return a learner, gate, gates of the folds, and the family with its sharpness."""
-    family = problem.family
+def _learn(problem, outputs, rows, folds, gate, seed):
+    """Return a learner with a gate, and of classes with a sharpness of the experts."""
+    if problem.family.has_scale:
+        return _GateLearner(problem, outputs, rows, folds).learn(gate, seed, with_tree=True)
     for n_round in range(_N_ROUNDS):
-        sharpened = family.sharpen(outputs[rows])
-        learner = _GateLearner(problem, sharpened, rows, folds)
-        found, unseen = learner.learn(gate, seed, with_tree=n_round > 0)
-        factor = _find_sharpness(
-            sharpened, unseen, problem.y[rows], learner.weight, family.sharpness
-        )
-        family = LogLoss(family.classes, family.sharpness * factor)
+        learner = _GateLearner(problem, problem.family.sharpen(outputs), rows, folds)
+        learner.learn(gate, seed, with_tree=n_round > 0)
+        factor = _find_sharpness(learner)
+        learner.family = LogLoss(learner.family.classes, learner.family.sharpness * factor)
+        problem = replace(problem, family=learner.family)
         if factor == 1 and n_round:
             break
-    return learner, found, unseen, family
+    return learner
 
 
-def _find_sharpness(outputs, gates, y, weight, before):
+def _find_sharpness(learner):
     """Return the factor of the logits of experts by which their mixture has the least loss.
 
     1 if that gains nothing clear. A model that is right in its region alone, and is fitted to all
     samples, knows of much chance. Of that there is little in its region. Of few samples, which may
     all be right, it stays near 1, together with the one before: its logarithm has a normal prior.
-    Weights are in units of a sample.
     """
-    rows = np.arange(len(y))
+    before = np.log(learner.family.sharpness)
+    rows = np.arange(len(learner.y))
 
     def losses(log_factor):
-        proba = LogLoss(None, np.exp(log_factor)).sharpen(outputs)[rows, :, y]
-        return -np.log(np.maximum((gates * proba).sum(axis=1), _LEAST_PROBABILITY))
+        proba = LogLoss(None, np.exp(log_factor)).sharpen(learner.outputs)[rows, :, learner.y]
+        return -np.log(np.maximum((learner.unseen * proba).sum(axis=1), LEAST_PROBABILITY))
 
     def negative_log_density(log_factor):
-        prior = ((np.log(before) + log_factor) / _PRIOR_DEVIATION) ** 2 / 2
-        return weight @ losses(log_factor) + prior
+        prior = ((before + log_factor) / _PRIOR_DEVIATION) ** 2 / 2
+        return learner.weight @ losses(log_factor) + prior
 
     best = minimize_scalar(negative_log_density, bounds=(-1, 3), method="bounded").x
     # Two digits do not depend on rounding errors.
     best = np.round(best, 2)
-    is_clear = is_clearly_positive(losses(0.0) - losses(best), weight)
+    is_clear = is_clearly_positive(losses(0.0) - losses(best), learner.weight)
     return float(np.exp(best)) if is_clear else 1.0
 
 
@@ -310,43 +276,41 @@ class _StoredPredictions(BaseEstimator):
 class _GateLearner:
     """Learns a gate from what experts predict of samples that they were not fitted to.
 
-    Constant weights stand for a gate as an array.
+    Attributes
+    ----------
+    gate : estimator or ndarray of shape (n_experts,)
+        Or constant weights.
+
+    unseen : ndarray of shape (n_samples, n_experts)
+        Gates of the samples by those of other folds.
     """
 
     def __init__(self, problem, outputs, rows, folds):
-        y = problem.y[rows]
         weight = problem.unit_weight[rows]
         self.X = _safe_indexing(problem.X, rows)
+        self.y = problem.y[rows]
+        # In units of a sample.
         self.weight = weight / unit_of(weight)
+        self.outputs = outputs[rows]
         self.folds = folds[rows] % N_FOLDS
+        self.family = family = problem.family
         self.n_experts = outputs.shape[1]
-        if problem.family.has_scale:
+        if family.has_scale:
             # The mean of the errors by weight is the error of the mean.
-            errors = y[:, np.newaxis] - outputs
+            errors = self.y[:, np.newaxis] - self.outputs
             unit = np.sqrt(np.average(errors**2, axis=0, weights=weight).min())
             values = errors / (unit or 1.0)
-            family = problem.family
+            stored = self.outputs
             self.losses = lambda mixed, rows: mixed[:, 0].square() / 2
         else:
-            values = outputs[np.arange(len(y)), :, y]
-            outputs = np.log(np.maximum(values, _LEAST_PROBABILITY))
+            values = self.outputs[np.arange(len(self.y)), :, self.y]
+            stored = np.log(np.maximum(values, LEAST_PROBABILITY))
             family = OwnDensity()
-            self.losses = lambda mixed, rows: -mixed[:, 0].clamp(min=_LEAST_PROBABILITY).log()
+            self.losses = lambda mixed, rows: -mixed[:, 0].clamp(min=LEAST_PROBABILITY).log()
         self.values = values[:, :, np.newaxis]
-        experts = [Template(_StoredPredictions(k), outputs, y) for k in range(self.n_experts)]
+        self.stored = stored
         self.em = replace(
-            problem,
-            X=None,
-            y=y,
-            target=y,
-            weight=self.weight,
-            groups=None,
-            splits=None,
-            family=family,
-            max_iter=_MAX_ITER,
-            min_prior=0.0,
-            min_scale=_LEAST_SCALE,
-            experts=tuple(experts),
+            problem, X=None, groups=None, splits=None, family=family, tol=_TOL, **_EM_OF_GATE
         )
 
     def best_alone(self):
@@ -356,43 +320,50 @@ class _GateLearner:
         return int(np.argmin([self.weight @ loss for loss in losses]))
 
     def learn(self, gate, seed, *, with_tree):
-        """Return a fitted gate, or constant weights; and the gates of samples by other folds.
+        """Learn a gate. The default is linear in the columns, or a tree.
 
-        The default is linear in the columns, or a tree, where samples of other folds say clearly
-        that it is better.
+        A tree is chosen where samples of other folds say clearly that it is better.
         """
-        X = self.X
         every = np.arange(len(self.weight))
         if not (gate is None or isinstance(gate, str) or self.n_experts == 1):
-            return self._fit_by_em([gate], every, seed), self._unseen([gate], seed)
+            self.gate = self._fit_by_em([gate], every, seed)
+            self.unseen = self._predict_folds([gate], seed)
+            return self
         encoder = None
         features = np.empty((len(every), 0))
         if gate is not None:
-            encoder = MaxAbsScaler() if issparse(X) else TableEncoder()
-            features = encoder.fit_transform(X)
+            encoder = MaxAbsScaler() if issparse(self.X) else TableEncoder()
+            features = encoder.fit_transform(self.X)
             if issparse(features):
                 features = features.toarray()
         router = fit_router(self.values, self.losses, self.weight, features, self.folds)
         is_linear = router.slopes.any()
-        linear = _as_gate(router, encoder) if is_linear else router.gates(features[:1])[0]
+        self.gate = _as_gate(router, encoder) if is_linear else router.gates(features[:1])[0]
+        self.unseen = router.unseen
         if router.unseen is None:
-            return linear, self.gates(linear, X)
-        if not with_tree:
-            return linear, router.unseen
+            self.unseen = self.gates(self.gate, self.X)
+        elif with_tree:
+            start = router.gates(features) if is_linear else None
+            self._try_tree(start, seed)
+        return self
+
+    def _try_tree(self, start, seed):
+        """Take a tree as gate where it is clearly better."""
         # Responsibilities are vague at first, and would be pruned away: a large tree sharpens them.
-        tree = default_gates(X, self.weight, self.n_experts)[0]
+        tree = default_gates(self.X, self.weight, self.n_experts)[0]
         large = clone(tree)
         last_step(large).set_params(ccp_alpha=0.0)
-        start = router.gates(features) if is_linear else None
-        by_tree = self._unseen([large, tree], seed, start)
-        gain = mixed_losses(self.values, self.losses, router.unseen)
-        gain = gain - mixed_losses(self.values, self.losses, by_tree)
+        unseen = self._predict_folds([large, tree], seed, start)
+        gain = mixed_losses(self.values, self.losses, self.unseen)
+        gain = gain - mixed_losses(self.values, self.losses, unseen)
         # That weights depend on the row is clear if they are linear.
-        if is_clearly_positive(gain, self.weight) or (is_linear and self.weight @ gain > 0):
-            return self._fit_by_em([large, tree], every, seed, start, also_equal=True), by_tree
-        return linear, router.unseen
+        is_better = start is not None and self.weight @ gain > 0
+        if is_better or is_clearly_positive(gain, self.weight):
+            every = np.arange(len(self.weight))
+            self.gate = self._fit_by_em([large, tree], every, seed, start, also_equal=True)
+            self.unseen = unseen
 
-    def _unseen(self, gates, seed, start=None):
+    def _predict_folds(self, gates, seed, start=None):
         """Return the weights of experts by gates that were fitted to samples of other folds."""
         weights = np.empty((len(self.folds), self.n_experts))
         for fold in np.unique(self.folds):
@@ -411,26 +382,23 @@ class _GateLearner:
         It starts from given gates, or equal ones; of both ways the better one by BIC is taken.
         """
         X = _safe_indexing(self.X, rows)
-        y = self.em.y[rows]
-        weight = self.em.weight[rows]
-        experts = [Template(expert.last, expert.X[rows], y) for expert in self.em.experts]
-        problem = replace(
-            self.em,
-            y=y,
-            target=y,
-            weight=weight,
-            experts=tuple(experts),
-            tol=_TOL if len(rows) == len(self.folds) else _TOL_OF_FOLDS,
-        )
+        y = self.y[rows]
+        weight = self.weight[rows]
+        components = np.arange(self.n_experts)
+        experts = [Template(_StoredPredictions(k), self.stored[rows], y) for k in components]
+        problem = replace(self.em, y=y, target=y, weight=weight, experts=tuple(experts))
+        if len(rows) < len(self.folds):
+            problem = replace(problem, tol=_TOL_OF_FOLDS)
         starts = [np.full((len(rows), self.n_experts), 1 / self.n_experts)]
         if start is not None:
             starts = [start[rows], *starts] if also_equal else [start[rows]]
         ends = []
-        for shares in starts:
+        for responsibilities in starts:
             for gate in gates:
                 template = Template(gate, X, y)
-                run = fit_best(replace(problem, gate=template, init=shares), [seed])
-                shares = run.responsibilities
+                run = Run(components, responsibilities, seed=seed)
+                run = fit_best(replace(problem, gate=template), [run])
+                responsibilities = run.responsibilities
             price = np.log(weight.sum()) / 2 * (count_parameters(run.model.gate) or 0)
             ends.append((run.log_likelihood - price, template.whole(run.model.gate)))
         return max(ends, key=lambda end: end[0])[1]

@@ -21,7 +21,8 @@ def check_weight(sample_weight, X):
     """Return a weight of 0 or more per sample, not all of them 0."""
     with name_in_errors("sample_weight"):
         weight = _check_sample_weight(sample_weight, X, dtype=np.float64, ensure_non_negative=True)
-        if not weight.any():  # older versions of scikit-learn let them pass
+        # Older versions of scikit-learn let them pass.
+        if not weight.any():
             raise ValueError("sample_weight must not be 0 for all samples.")
     return weight
 
@@ -120,7 +121,8 @@ def count_parameters(estimator):
     n_outputs = len(last.classes_) - 1 if is_classifier(last) else 1
     if hasattr(last, "tree_"):
         n_leaves = last.get_n_leaves()
-        return n_leaves * n_outputs + n_leaves - 1  # a threshold per split
+        # A threshold per split.
+        return n_leaves * n_outputs + n_leaves - 1
     if isinstance(last, DummyRegressor | DummyClassifier):
         return n_outputs
     if hasattr(last, "coef_") and np.ndim(last.coef_) <= 2 and not hasattr(last, "support_"):
