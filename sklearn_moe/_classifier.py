@@ -316,25 +316,15 @@ class MoEClassifier(ClassifierMixin, BaseMoE):
 
     _check_y = staticmethod(check_classes)
 
-    def _make_target(self, y, weight, classes, chunk_weight):
-        if y.ndim == 2:
-            return LabelTarget(y.shape[1])
-        if classes is None:
-            classes = np.unique(y)
-        if len(classes) < 2:
+    def _learn_target(self, y, weight, classes, chunk_weight, make_head):
+        classes = np.unique(y) if classes is None else classes
+        if y.ndim == 1 and len(classes) < 2:
             raise ValueError(
                 f"MoEClassifier needs samples of at least 2 classes, got 1 class: "
                 f"{classes.tolist()[0]!r}."
             )
-        return ClassTarget(classes)
-
-    def _calibrate(self, net, rows, oob=None, judged=None):
-        vars(self).pop("oob_decision_function_", None)
-        if oob is not None:
-            self.oob_decision_function_ = oob
-
-    def _describe(self, net):
-        return super()._describe(net) | {"classes_": self._target.classes}
+        target = LabelTarget(y.shape[1]) if y.ndim == 2 else ClassTarget(classes)
+        return target, make_head(target.kind, target.n_targets)
 
     def predict_proba(self, X: SamplesLike) -> np.ndarray:
         """Return the class probabilities of each sample.

@@ -8,17 +8,13 @@ from typing import Any, Literal, overload
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy import special, stats
-from scipy.optimize import minimize_scalar
 from sklearn.base import RegressorMixin, _fit_context
-from sklearn.linear_model import GammaRegressor
 from sklearn.utils import check_random_state, check_scalar
 from sklearn.utils.validation import check_is_fitted
 
 from ._base import BaseMoE
 from ._data import SamplesLike
-from ._data.distributions import Counts, check_quantiles, draw_indices, find_quantiles
-from ._data.indexing import draw_rows
+from ._data.distributions import check_quantiles
 from ._data.targets import NumberTarget, RateTarget, check_numbers
 from ._parameters.estimator_params import (
     BalanceChoice,
@@ -31,15 +27,6 @@ from ._parameters.estimator_params import (
 )
 
 __all__ = ["MoERegressor"]
-
-_MOST_ROWS = 4000  # by which a scale is measured, to one or two percent
-_LEAST_SCALE = 1e-6  # in standard deviations of y
-_LOG_FACTORS = np.log([0.01, 10])  # of a scale to the errors, in which the experts differ too
-_LOG_DISPERSIONS = np.log([1e-6, 100])
-# Levels of quantiles, and how many pseudo-rows speak against any calibration of them.
-_LEVELS, _PRIOR_ROWS = np.linspace(0, 1, 201), 50
-_MEMORY = 1000  # rows that are remembered while the model changes
-_FAR = 3  # standard deviations of y from its mean, where a scale ceases to change
 
 
 @documented
@@ -392,21 +379,13 @@ class MoERegressor(RegressorMixin, BaseMoE):
         True
         """
         q = check_quantiles(q)
-        weights, *parts = self._parts(X)
-        if (n_outputs := parts[0].shape[2]) > 1:
+        parts = self._outputs(X, self._density_method())
+        if (n_outputs := self._target.n_targets) > 1:
             raise ValueError(
                 f"predict_quantiles needs a y of one output, got {n_outputs}: fit a model for each."
             )
-        # Between the least and the largest quantile of the parts.
-        levels = np.interp(q, self._shares, self._levels)
-        each = self._family.ppf(levels, *parts)
-        found = find_quantiles(
-            lambda y: self._share_below(y, weights, *parts),
-            levels,
-            each.min(axis=1),
-            each.max(axis=1),
-        )
-        return self._possible(self._target.decode(found[:, :, np.newaxis]))
+        quantiles = self._density.quantiles(parts, q)[:, :, np.newaxis]
+        return self._density.possible(self._target.decode(quantiles))
 
     def predict_interval(self, X: SamplesLike, coverage: float = 0.9) -> np.ndarray:
         """Return an interval for the y of each sample: two of its quantiles.
@@ -475,11 +454,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
         """
         random_state = check_random_state(random_state)
         n_samples = check_scalar(n_samples, "n_samples", Integral, min_val=1)
-        weights, *parts = self._parts(X)
-        chosen = draw_indices(weights, n_samples, random_state)[:, :, np.newaxis]
-        parts = (np.take_along_axis(part, chosen, axis=1) for part in parts)
-        drawn = self._target.decode(self._family.rvs(*parts, random_state=random_state))
-        drawn = self._possible(drawn)
+        parts = self._outputs(X, self._density_method())
+        drawn = self._density.draw(parts, n_samples, random_state)
+        drawn = self._density.possible(self._target.decode(drawn))
         return drawn if self._target.is_column else drawn.transpose(0, 2, 1)
 
     def _in_units_of_y(self, coef, intercept):
@@ -493,30 +470,9 @@ class MoERegressor(RegressorMixin, BaseMoE):
             intercept = intercept * target.deviation + target.mean
         return (coef[:, 0], intercept[:, 0]) if target.is_column else (coef, intercept)
 
-    @property
-    def _family(self):
-        if self._is_count:
-            return Counts(self._target.scale)
-        return getattr(stats, self.net_.criterion_.family)
-
-    @property
-    def _is_count(self):
-        return self.net_.criterion_.family == "nbinom"
-
-    def _possible(self, numbers):
-        """Return numbers that y can be, which rounding has made others."""
-        return np.rint(numbers) if self._is_count else numbers
-
-    def _likeliest(self, X):
-        return self._possible(self.predict(X))
-
-    def _has_density(self, head):
-        family = getattr(head, "family", None)
-        return self._target.is_count if family == "nbinom" else family is not None
-
     def _density_method(self):
         check_is_fitted(self)
-        if self._has_density(self.net_.criterion_):
+        if self._density is not None:
             return "parts"
         loss = f"loss={self._architecture['loss']!r}"
         if isinstance(self._target, RateTarget):
@@ -529,145 +485,18 @@ class MoERegressor(RegressorMixin, BaseMoE):
             "the library; a RegressionHead names its density by `family`."
         )
 
-    def _split(self, parts):
-        """Return log weights, points and scales of parts, in standardized units.
-
-        The scales of counts are dispersions.
-        """
-        unit = self._target.scale
-        weights, points, scales = np.split(parts, [1, 1 + self._target.n_targets], axis=-1)
-        if self._is_count:
-            return weights[..., 0], points, scales * self.dispersion_
-        slope = getattr(self, "scale_slope_", 0.0)
-        scales = scales * np.exp(slope * points.clip(-_FAR, _FAR))
-        return weights[..., 0], points, scales * getattr(self, "scale_", unit) / unit
-
-    def _parts(self, X):
-        """Return weights, (n_samples, n_parts), points and scales, (n_samples, n_parts, ...)."""
-        log_weights, *parts = self._split(self._outputs(X, self._density_method()))
-        return np.exp(log_weights), *parts
-
-    def _share_below(self, numbers, weights, points, scales):
-        """Return the distribution function at standardized numbers, (n_samples, n_numbers)."""
-        shares = self._family.cdf(numbers[:, np.newaxis], points, scales)
-        return (weights[:, :, np.newaxis] * shares).sum(axis=1)
-
     def _log_density(self, parts, codes):
-        """Return the log density of standardized numbers, in the units of y."""
-        log_weights, *parts = self._split(parts)
-        log_density = self._family.logpdf(codes[..., np.newaxis, :], *parts).sum(axis=-1)
-        joint = special.logsumexp(log_weights + log_density, axis=-1)
-        return joint if self._is_count else joint - np.log(self._target.scale).sum()
+        return self._density.log_density(parts, codes)
 
-    def _judge(self, net, rows):
-        """Return what the net says of some rows: parts of densities, y and weights, or None."""
-        if not self._has_density(net.criterion_):
-            return None
-        self.net_, head = net, net.criterion_
-        x, *rest, _ = rows.sample(_MOST_ROWS, torch.device(net.device))
-        y, weight = (column.double().cpu().numpy() for column in rest)
-        generator = self._predict_generator()
-        parts = net.map_batches(lambda x: head.parts(net.module_(x, generator).output), x)
-        return parts, y, weight
-
-    def _calibrate(self, net, rows, oob=None, judged=None):
-        """Set the scale of the density, by likelihood, and the levels by which quantiles are right.
-
-        On held-out rows or, by out-of-bag predictions, as if the mixture erred in the same way as
-        the experts that are not trained on a row. What was `judged` of rows before they were
-        trained on changes what was measured before by as much as these rows are worth.
-        """
-        vars(self).pop("oob_prediction_", None)
-        if oob is not None:
-            self.oob_prediction_ = self._target.decode(oob)
-        n_outputs, n_before = self._target.n_targets, self._n_measured if judged else 0
-        if not judged:
-            for name in ("scale_", "scale_slope_", "dispersion_"):
-                vars(self).pop(name, None)
-            judged = self._judge(net, rows)
-        if not judged:  # there is no density
-            return
-        parts, y, weight = judged
-        honest = mean = (np.exp(parts[..., :1]) * parts[..., 1 : 1 + n_outputs]).sum(axis=1)
-        if oob is not None:
-            some = draw_rows(len(rows.y), _MOST_ROWS)
-            honest = self._target.encode(self.oob_prediction_[some], np.float64)
-            known = ~np.isnan(honest).any(axis=1)  # few experts of a kind have seen many rows
-            columns = parts, y, weight, honest, mean
-            parts, y, weight, honest, mean = (column[known] for column in columns)
-        n_rows = weight.sum()
-        if self._is_count:  # a rate is wrong by a factor
-            y = np.rint(y * self._target.scale) / self._target.scale
-            factor = honest / np.maximum(mean, np.finfo(float).tiny)
-            parts[..., 1 : 1 + n_outputs] *= factor[:, np.newaxis]
-            self._measure_dispersion(parts, y, weight, n_before)
-        else:
-            errors = y - honest
-            y = mean + errors
-            if not net.criterion_.has_scale:
-                self._measure_scale(parts, y, weight, honest, errors, n_before)
-        self._n_measured = min(n_before + n_rows, _MEMORY)
-        log_weights, *parts = self._split(parts)
-        if n_outputs > 1:
-            return
-        below = self._share_below(y, np.exp(log_weights), *parts)[:, 0]
-        if self._is_count:  # a count stands for all levels up to its own
-            less = self._share_below(y - 1 / self._target.scale, np.exp(log_weights), *parts)[:, 0]
-            places = np.random.RandomState(self._predict_seed).uniform(size=len(y))
-            below = less + places * (below - less)
-        if n_before:
-            share = n_rows / (n_rows + n_before + _PRIOR_ROWS)
-            found = weight @ (below[:, np.newaxis] <= self._levels) / n_rows
-            self._shares = (1 - share) * self._shares + share * found
-        else:
-            order, trust = np.argsort(below), len(y) / (len(y) + _PRIOR_ROWS)
-            shares = np.cumsum(weight[order]) - weight[order] / 2
-            levels = np.interp(_LEVELS, shares / weight.sum(), below[order])
-            self._levels, self._shares = trust * levels + (1 - trust) * _LEVELS, _LEVELS
-
-    def _measure_scale(self, parts, y, weight, honest, errors, n_before):
-        """Set the scale, and its slope, by errors and by as many rows that agree with the last."""
-        size = np.sqrt(np.average(np.square(errors), axis=0, weights=weight))
-        unit = np.maximum(size, _LEAST_SCALE) * self._target.scale
-        if n_before:  # what the outputs have in common is found below
-            share, ratio = weight.sum() / (weight.sum() + n_before), np.square(unit / self.scale_)
-            common = np.exp(np.log(ratio).mean())
-            unit = self.scale_ * np.sqrt(1 + share * (ratio / common - 1))
-        line = GammaRegressor(alpha=(_PRIOR_ROWS + n_before) / len(y))  # of an error's log size
-        z, slope = honest.clip(-_FAR, _FAR), getattr(self, "scale_slope_", np.zeros(len(unit)))
-        sizes = np.abs(errors) * np.exp(-slope * z) + _LEAST_SCALE
-        lines = [line.fit(z[:, [k]], sizes[:, k], weight).coef_ for k in range(len(unit))]
-        self.scale_slope_ = slope + np.concatenate(lines)
-
-        def loss(log_factor):
-            self.scale_ = unit * np.exp(log_factor)
-            agreeing = log_factor + np.exp(-2 * log_factor) / 2  # of normal errors of that scale
-            return n_before * len(unit) * agreeing - weight @ self._log_density(parts, y)
-
-        loss(minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x)
-
-    def _measure_dispersion(self, parts, y, weight, n_before):
-        """Set the dispersion of each output, by likelihood, beside that of the rows before."""
-        log_weights, points, _ = np.split(parts, [1, 1 + y.shape[1]], axis=-1)
-        found, share = [], weight.sum() / (weight.sum() + n_before)
-        for k, unit in enumerate(self._target.scale):
-            counts = Counts(unit)
-
-            def loss(log_dispersion, k=k, counts=counts):
-                log_proba = counts.logpdf(y[:, [k]], points[..., k], np.exp(log_dispersion))
-                return -weight @ special.logsumexp(log_weights[..., 0] + log_proba, axis=1)
-
-            best = minimize_scalar(loss, bounds=_LOG_DISPERSIONS, method="bounded").x
-            found.append(np.exp(best))
-        before = self.dispersion_ if n_before else 0.0
-        self.dispersion_ = share * np.array(found) + (1 - share) * before
+    def _likeliest(self, X):
+        return self._density.possible(self.predict(X))
 
     _check_y = staticmethod(check_numbers)
 
-    def _make_target(self, y, weight, classes, chunk_weight):
-        head = self._head_to_ask(NumberTarget.kind, math.prod(y.shape[1:]))
+    def _learn_target(self, y, weight, classes, chunk_weight, make_head):
+        head = make_head(NumberTarget.kind, math.prod(y.shape[1:]))
         target = RateTarget if getattr(head, "is_rate", False) else NumberTarget
-        return target(y, weight, chunk_weight)
+        return target(y, weight, chunk_weight), head
 
     def __sklearn_tags__(self):
         """Declare that y may have several columns, and whether it must not be negative."""

@@ -173,7 +173,7 @@ def make_mixture(
     return build_mixture(
         shape_for(expert) if shape is None else shape,
         n_experts,
-        head=partial(choose_head("log_loss", "classes"), n_targets),
+        head=choose_head("log_loss", "classes")(n_targets),
         kinds=kinds,
         dtype=dtype,
         seed=seed,

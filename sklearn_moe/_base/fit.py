@@ -3,7 +3,8 @@
 import copy
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from types import SimpleNamespace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,25 +24,24 @@ from .._data.statistics import (
     describe_further,
     find_knots,
 )
-from .._data.validation import WeightsSeen, check_training_data, hold_out, unit_of
+from .._data.validation import WeightsSeen, check_training_data, hold_out
 from .._devices import default_torch_modes
 from .._parameters.estimator_params import FitCheckpoint
-from .._parameters.plan import Plan, resolve
+from .._parameters.plan import resolve
 from .._persistence import ModuleBlueprint
-from .._training.callbacks import Progress, ScikitLearnCallbacks, Stopping
+from .._training.callbacks import KindStopping, Progress, ScikitLearnCallbacks, Stopping
 from .._training.checkpoint import Checkpoint, FitFile, identity_of
-from .._training.diagnostics import warn_of
+from .._training.finish import describe_density, finish, finish_chunk, warn_of
 from .._training.loop import Training, undone_if_failed
 from .._training.net import MoENet
-from .._training.out_of_bag import hide_rows, predict_out_of_bag
+from .._training.out_of_bag import hide_rows
 from .._training.placement import place
-from .._training.pool import KindStopping, begin_last_epochs, learn_router, learns_router
 from .._training.process_group import CURRENT_GROUP
 from ..nn import build_mixture
 from ..nn.encoders import FeatureStatistics
-from ..nn.heads import choose_head
+from ..nn.heads import choose_head, learn_scale
 from ..nn.seeding import drawing_from
-from .fitted import FITTED, FittedMoE
+from .fitted import FITTED, MEASURED, FittedMoE
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -49,29 +49,15 @@ if TYPE_CHECKING:
 __all__ = ["BaseMoE"]
 
 _MAX_SEED = 2**31 - 1
-_PATIENCE = 0.25  # of the epochs so far: a schedule that falls slowly may improve late
-
-
-class Fit(NamedTuple):
-    """A fit that is ready to be trained: what is trained by what, and what ends it."""
-
-    working: Any  # a copy of the estimator, which takes its place in the end
-    net: Any
-    rows: Rows
-    validation: Rows | None
-    plan: Plan
-    stopping: Any
-    n_before: int  # epochs of earlier fits
-    callbacks: Any  # those of scikit-learn
-    checkpoint: Any  # what stores the training, if anything does
-    samples: Any  # those of `rows`
+# Wait at least a quarter of the epochs so far: a schedule that falls slowly may improve late.
+_PATIENCE = 0.25
 
 
 class BaseMoE(CallbackSupportMixin, FittedMoE):
     """Training of a mixture of experts; see MoEClassifier for its parameters.
 
     Subclasses have an `__init__`, and tell what y means: by `_check_y`, a function, and
-    `_make_target`.
+    `_learn_target`, which returns the target of y and a head of the loss for it.
     """
 
     def __sklearn_tags__(self):
@@ -83,8 +69,6 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
         tags.input_tags.allow_nan = is_table and self.standardize is not False
         tags.input_tags.categorical = is_table
         return tags
-
-    # -- fit: check the data, resolve the plan, build the net, train it, adopt the result ---
 
     @_fit_context(prefer_skip_nested_validation=True)
     @default_torch_modes()
@@ -128,415 +112,21 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
             If X or y is malformed, fewer than two classes have positive weight, a parameter
             does not fit X or other parameters, or the training loss is not finite.
         """
-        fit = first = self._begin(X, y, sample_weight, groups)
-        max_iter, tol = fit.plan.training.max_iter, fit.plan.training.tol
-        for start in self._starts(first):
-            try:
-                interrupted = start.working._train(
-                    start.net,
-                    start.rows,
-                    start.validation,
-                    epochs=max_iter,
-                    total=max_iter if tol is None else None,
-                    callbacks=(start.callbacks, start.stopping),
-                    checkpoint=start.checkpoint,
-                )
-            except KeyboardInterrupt:  # before the end of its first epoch
-                if start is first:
-                    raise
-                interrupted = True
-            if start.stopping.best_ > fit.stopping.best_:
-                fit = start
-            if interrupted:
-                break
-        interrupted = self._finish(fit) or interrupted
-        if interrupted:
+        fit = Fit(self, goes_on=self.warm_start and self.__sklearn_is_fitted__())
+        fit.read(X, y, sample_weight, groups)
+        fit.make_plan()
+        if getattr(self, "_skl_callbacks", None):
+            fit.callbacks = self._scikit_learn_callbacks(fit, X, y, sample_weight)
+        fit.build()
+        fit, interrupted = fit.train_best()
+        was_interrupted, oob_loss = finish(fit)
+        self._take(fit.learned)
+        if interrupted or was_interrupted:
             raise KeyboardInterrupt
         if fit.callbacks:
             fit.callbacks.end()
-        warn_of(fit, self._target, self.expert_load_)
+        warn_of(fit, oob_loss)
         return self
-
-    def _begin(self, X, y, sample_weight, groups=None):
-        """Return a fit that is ready to be trained; the estimator stays as it is."""
-        resume = self.warm_start and self.__sklearn_is_fitted__()
-        working = copy.copy(self)
-        samples = working._check(X, y, sample_weight, groups, resume=resume)
-        training, validation, plan, checkpoint = working._plan(samples, resume)
-        if plan.training.n_rehearsing and not resume:
-            plan = working._find_n_epochs(training, plan)
-        callbacks = None
-        if getattr(self, "_skl_callbacks", None):
-            callbacks = self._scikit_learn_callbacks(working, X, y, sample_weight, plan)
-        net, rows = working._ready(training, plan, resume=resume)
-        if validation is not None:
-            mean_weight = validation.weight.mean()
-            validation = Rows.of(validation, mean_weight, working._dtype, net.device)
-        return Fit(
-            working=working,
-            net=net,
-            rows=rows,
-            validation=validation,
-            plan=plan,
-            stopping=working._stopping(net, plan),
-            n_before=len(net.history),
-            callbacks=callbacks,
-            checkpoint=checkpoint,
-            samples=training,
-        )
-
-    def _ready(self, samples, plan, *, resume=False, rows=None):
-        """Return a net at its start, and its rows, unless another one has them already."""
-        net = self._warm_net(plan) if resume else self._new_net(samples, plan)
-        if rows is None:
-            rows = Rows.of(samples, samples.weight.mean(), self._dtype, net.device)
-            if n_out_of_bag := plan.training.n_out_of_bag:
-                rows = hide_rows(net, rows, n_out_of_bag, samples.groups)
-        return net, rows
-
-    def _find_n_epochs(self, samples, plan):
-        """Return the plan with as many epochs as a single network should learn.
-
-        A bag of such networks is trained, until the loss of each sample by the network that is not
-        trained on it ceases to fall.
-        """
-        bag = copy.copy(self).set_params(
-            n_experts=plan.training.n_rehearsing,
-            expert=plan.model.expert,
-            router="soft",
-            balance=None,
-            expert_loss_weight=1.0,
-            callbacks=None,
-            verbose=0,
-        )
-        plan_of_bag = bag._resolve(samples)
-        net, rows = bag._ready(samples, plan_of_bag)
-        stopping = bag._stopping(net, plan_of_bag)
-        if bag._train(net, rows, epochs=plan.training.max_iter, callbacks=[stopping]):
-            raise KeyboardInterrupt
-        best = 1 + int(np.argmin([row["oob_loss"] for row in net.history]))
-        found = {"max_iter": best, "tol": None}
-        resolved = plan.resolved | {k: v for k, v in found.items() if k in plan.resolved}
-        return replace(plan, training=replace(plan.training, **found), resolved=resolved)
-
-    def _starts(self, fit):
-        """Yield the fit, and others from new initial weights unless it goes on from old ones."""
-        n_others = 0 if fit.n_before else self.n_init - 1
-        # Its random state is gone when the training begins.
-        before = copy.copy(fit.working) if n_others else None
-        yield fit
-        for _ in range(n_others):
-            working = copy.copy(before)
-            net, _ = working._ready(fit.samples, fit.plan, rows=fit.rows)
-            stopping = working._stopping(net, fit.plan)
-            yield fit._replace(working=working, net=net, stopping=stopping)
-
-    def _check(self, X, y, sample_weight, groups=None, *, resume, is_chunk=False, classes=None):
-        """Return checked samples, with y as the net takes it and weights of mean 1.
-
-        `resume` keeps the format of X and the meaning of y; for chunks also the type of the net,
-        and weights are counted together with those of the chunks before.
-        """
-        known = {"known": self._format if resume else None, "classes": classes}
-        if resume:
-            known["classes"] = getattr(self._target, "classes", None)
-        _check_feature_names(self, X, reset=not resume)
-        samples, dtype, self._format = check_training_data(
-            self, X, y, sample_weight, groups, check_y=self._check_y, **known
-        )
-        if not (resume and is_chunk):
-            self._dtype, self._weights_seen = dtype, WeightsSeen()
-            seed = self._next_seed if resume else self.random_state
-            self._random_state = check_random_state(seed)
-        (X, y, given, _), self._weights_seen = samples, self._weights_seen.updated(samples.weight)
-        weight = given / self._weights_seen.mean
-        if not resume:
-            self._target = self._make_target(y, weight, classes, given if is_chunk else None)
-            self._first_rows = None
-            if is_chunk and (single := self._format.single_categories()):
-                warn(
-                    f"Columns {single} hold a single category in the first chunk: all others will "
-                    "count as missing. Let the first chunk hold samples of all categories.",
-                    UserWarning,
-                )
-            if is_chunk and X.ndim == 2 and self.standardize is not False:
-                self._first_rows = FirstRows.of(np.arange(X.shape[1]), X, given)
-            self.n_features_in_ = self._format.n_features
-            self.input_shape_ = self._format.input_shape
-        else:
-            self._target = self._target.updated(y, given)
-            if isinstance(self._scales, FeatureStatistics):
-                further = describe_further(self._scales, self._first_rows, X, given)
-                self._scales, self._first_rows = further
-        return samples._replace(y=self._target.encode(y, self._dtype), weight=weight)
-
-    def _plan(self, samples, resume):
-        """Return what is trained on, what is held out, the plan, and what stores the training."""
-        if self.checkpoint is not None:
-            if self.n_init > 1:
-                raise ValueError(f"checkpoint needs n_init=1, a single start, got {self.n_init}.")
-            before = self._random_state.get_state(legacy=False)
-        training, validation, plan = self._hold_out(samples, resume)
-        if resume:
-            self._check_architecture(plan, new_solver=True)
-        if self.checkpoint is None:
-            return training, validation, plan, None
-        weights = self.net_.module_.state_dict() if resume else None
-        callbacks = [*(self.callbacks or ()), *getattr(self, "_skl_callbacks", ())]
-        identity = identity_of(self, samples, plan, before, callbacks, weights)
-        file = FitFile(FitCheckpoint.of(self.checkpoint), identity, plan.training.max_iter)
-        if file.state is not None:  # draw again what was drawn by the fit that goes on
-            before = file.state["random_state"]
-            if self.random_state is None:
-                self._random_state = np.random.RandomState()
-            self._random_state.set_state(before)
-            training, validation, plan = self._hold_out(samples, resume)
-        given = self.random_state if self._random_state is self.random_state else None
-        return training, validation, plan, Checkpoint(file, before, given)
-
-    def _hold_out(self, samples, resume):
-        """Return what is trained on, what is held out for early stopping, and the plan."""
-        # The experts are there already if the training goes on.
-        known = self.resolved_params_ if resume else {}
-        known = {name: known[name] for name in ("n_experts", "expert") if name in known}
-        plan = self._resolve(samples, known)
-        if not plan.training.holds_out:
-            return samples, None, plan
-        seed = self._random_state.randint(_MAX_SEED)
-        stratify = self._target.kind == "classes"
-        return *hold_out(samples, self.validation_fraction, seed, stratify=stratify), plan
-
-    def _resolve(self, samples, known=(), **options):
-        """Resolve what is "auto", but for what is known already."""
-        head = self._head_to_ask(self._target.kind, self._target.n_targets)
-        weight = samples.weight.astype(self._dtype)
-        return resolve(self, samples.X, weight, head, _devices.accelerator(), known, **options)
-
-    def _head_to_ask(self, kind, n_targets):
-        """Return a head of the loss that is not trained, but tells what it needs."""
-        head = choose_head(self.loss, kind)
-        with drawing_from(torch.Generator().manual_seed(0), head):
-            return head(n_targets)
-
-    def _head(self, **options):
-        """Return how the head of the loss is made."""
-        return partial(choose_head(self.loss, self._target.kind, **options), self._target.n_targets)
-
-    def _new_net(self, samples, plan):
-        """Return a net with new weights, and scales that are measured anew."""
-        X, weight = samples.X, samples.weight
-        self._scales = None
-        if plan.standardize and plan.data.is_image:
-            self._scales = describe_channels(X, weight)
-        elif plan.standardize:
-            categories = self._format.categories
-            scales = describe_columns(X, weight, categories.columns if categories else ())
-            columns_read = {kind.columns for kind, _ in plan.model.kinds}
-            if "piecewise" in columns_read:
-                scales = find_knots(X, weight, scales)
-            self._scales = scales._replace(
-                is_linear=plan.is_linear and "linear" not in columns_read,
-                adds_linear="linear" in columns_read,
-            )
-        return self._make_net(plan)
-
-    def _warm_net(self, plan):
-        """Return a net with new settings and the weights of the last one."""
-        net = self._make_net(plan)
-        net.module_.load_weights(self.net_.module_)
-        net.criterion_.load_state_dict(self.net_.criterion_.state_dict())
-        net.history = copy.deepcopy(self.net_.history)
-        return net
-
-    def _make_net(self, plan):
-        """Return a net with drawn weights."""
-        model, router, training = vars(plan.model), plan.model.router, plan.training
-        self._noise_at_predict = router.noise_at_predict
-        names = [plan.model.kinds[kind][0].name for kind in plan.model.kind_of]
-        # Experts with columns of their own are a pool, which has no common tensor for a solver.
-        reads_own = any(kind.columns != "bounded" for kind, _ in plan.model.kinds)
-        self.expert_kinds_ = np.array(names, dtype=object)
-        self._architecture = plan.architecture
-        head = self._head(learns_scale=plan.learns_scale)
-        seed = self._random_state.randint(_MAX_SEED)
-        if isinstance(plan.model.trunk, torch.nn.Module):
-            model = model | {"trunk": ModuleBlueprint(plan.model.trunk)}
-        module = partial(
-            build_mixture,
-            self.input_shape_,
-            len(names),
-            head=head,
-            statistics=self._scales,
-            unstacked=training.solver.needs_unstacked(router.router_class.mixes_distributions)
-            or (training.solver.per_expert and reads_own),
-            dtype=self._dtype,
-            seed=seed,
-            **model,
-        )
-        net = MoENet(module, head, solver=training.solver, device="cpu", **self._settings(plan))
-        with drawing_from(torch.Generator().manual_seed(seed), head, training.solver.optimizer):
-            net.initialize()
-        device, net.precision = place(plan, net.module_, self.input_shape_)
-        chosen = {"device": device} if "device" in plan.resolved else {}
-        self.resolved_params_ = plan.resolved | chosen
-        return net if device == "cpu" else net.to(device)
-
-    def _settings(self, plan):
-        """Return what may change between two calls of `partial_fit`, in the words of the net."""
-        training = plan.training
-        # skorch would register a transform that is a module as a part of the net.
-        transform = None if self.train_transform is None else partial(self.train_transform)
-        return {
-            "lr": training.learning_rate,
-            "router_lr": training.router_learning_rate,
-            "schedule": training.schedule,
-            "expert_loss_weight": training.expert_loss_weight,
-            "batch_size": training.largest_batch,
-            "train_transform": transform,
-            **{f"optimizer__{name}": value for name, value in training.solver_options.items()},
-        }
-
-    def _stopping(self, net, plan):
-        """Return what ends the training."""
-        training = plan.training
-        if training.n_out_of_bag and learns_router(net):
-            patience = max(self.n_iter_no_change / 2, training.max_iter / 20)
-            return KindStopping(training.tol, patience)
-        if training.n_out_of_bag:
-            patience = max(self.n_iter_no_change, training.max_iter // 10)
-            return Stopping(training.tol, patience, "oob_loss", share=_PATIENCE)
-        score = "valid_loss" if plan.data.is_table else f"valid_{net.criterion_.score_name}"
-        return Stopping(training.tol, self.n_iter_no_change, score if training.holds_out else None)
-
-    def _train(self, net, rows, validation=None, *, total=None, callbacks=(), **options):
-        """Train; return whether Ctrl-C ended it after at least one epoch.
-
-        `total` is what a progress bar says of the number of epochs.
-        """
-        before = len(net.history)
-        progress = None
-        if self.verbose and getattr(CURRENT_GROUP.get(), "rank", 0) == 0:
-            name = f"{type(self).__name__}, {len(self.expert_kinds_)} experts"
-            progress = Progress(total, name, has_rows=self.verbose > 1)
-        callbacks = [*(self.callbacks or ()), progress, *callbacks]
-        callbacks = [callback for callback in callbacks if callback is not None]
-        # The last draws of a fit. Further training draws from a seed: a generator would take more
-        # space than a small net.
-        seed = self._predict_seed = self._random_state.randint(_MAX_SEED)
-        self._next_seed = self.__dict__.pop("_random_state").randint(_MAX_SEED)
-        try:
-            Training(net, rows, validation, seed=seed, callbacks=callbacks, **options).run()
-        except KeyboardInterrupt:
-            if len(net.history) == before:
-                raise
-            return True
-        return False
-
-    def _finish(self, fit):
-        """Take over what was trained; return whether Ctrl-C ended the last epochs."""
-        net, rows, interrupted, oob = fit.net, fit.validation or fit.rows, False, None
-        if learns_router(net):
-            weight = fit.samples.weight * fit.working._weights_seen.mean  # as they were given
-            n_rows = weight.sum() / unit_of(weight)
-            unseen = learn_router(net, fit.rows, fit.validation, n_rows)
-            oob = unseen if fit.validation is None else None
-            interrupted = fit.working._train_last(fit)
-        elif rows.in_bag is not None:
-            oob = predict_out_of_bag(net, rows)
-        # The state of the optimizer is as large as the weights, or twice as large.
-        net.initialize_optimizer()
-        fit.working._calibrate(net, rows, oob)
-        self._adopt(fit.working, fit.net, lambda: fit.working._count_load(fit.net, fit.rows))
-        return interrupted
-
-    def _train_last(self, fit):
-        """Train the experts of a pool on all rows; return whether Ctrl-C ended it.
-
-        Not after a given number of epochs. These are no part of the history, which says how many
-        epochs are best.
-        """
-        net, max_iter, n_epochs = fit.net, fit.plan.training.max_iter, len(fit.net.history)
-        best_epochs = getattr(fit.stopping, "best_epochs_", [])
-        if not any(best_epochs) or fit.stopping.tol is None:
-            return False
-        last, n_last = begin_last_epochs(net, best_epochs, max_iter)
-        if not n_last:
-            return False
-        rows, options = fit.rows._replace(in_bag=None), {"epochs": n_last, "callbacks": [last]}
-        try:
-            Training(net, rows, seed=self._predict_seed, **options).run()
-        except KeyboardInterrupt:
-            return True
-        finally:
-            del net.history[n_epochs:]
-        return False
-
-    def _adopt(self, working, net, count_load):
-        """Take over all that was fitted, in one step."""
-        with Interrupts(hold=True):
-            fitted = working._describe(net)
-            counts = count_load()
-            load = counts / max(counts.sum(), np.finfo(counts.dtype).tiny)
-            vars(working).update(fitted, expert_load_=load)
-            for name in ("validation_scores_", "oob_loss_curve_"):
-                working.__dict__.pop(name, None)
-            if oob_losses := [row["oob_loss"] for row in net.history if "oob_loss" in row]:
-                working.oob_loss_curve_ = oob_losses
-            holds_out = working.resolved_params_.get("early_stopping", self.early_stopping)
-            score = f"valid_{net.criterion_.score_name}"
-            scores = [row[score] for row in net.history if score in row]
-            if scores and holds_out is True:
-                working.validation_scores_ = scores
-            self.__dict__ = working.__dict__
-
-    def _judge(self, net, rows):
-        """Return what `_calibrate` needs to know of rows that the net is not trained on yet."""
-
-    def _calibrate(self, net, rows, oob=None, judged=None):
-        """Calibrate the predictions on rows that the net was not trained on, if there are any."""
-
-    def _describe(self, net):
-        """Return the fitted attributes: what an estimator needs to predict."""
-        return {name: vars(self)[name] for name in FITTED} | {
-            "net_": net,
-            "n_iter_": len(net.history),
-        }
-
-    def _count_load(self, net, rows):
-        """Return the weight of the rows that each expert computes, or of its part in them."""
-        self.net_ = net
-        generator = self._predict_generator()
-
-        def count(x, weight):
-            return net.module_.route(x, generator).per_expert(weight)[None]
-
-        return net.map_batches(count, rows.x, rows.weight).sum(axis=0)
-
-    def _scikit_learn_callbacks(self, working, X, y, sample_weight, plan):
-        """Tell the callbacks of scikit-learn of the fit that begins."""
-        before = set(vars(self))
-        context = self._init_callback_context(max_subtasks=plan.training.max_iter * self.n_init)
-        # scikit-learn removes these attributes from the estimator when the fit has ended.
-        vars(working).update({k: v for k, v in vars(self).items() if k not in before})
-        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
-        data = {"X": X, "y": y, "metadata": metadata}
-        context.call_on_fit_task_begin(estimator=self, **data)
-        return ScikitLearnCallbacks(self, context, data, working._describe)
-
-    def _check_architecture(self, plan, *, new_solver):
-        """Refuse to go on with weights, or with the state of a solver, that belong to another."""
-        had, wanted = self._architecture, plan.architecture
-        changed = {name for name in wanted if wanted[name] != had.get(name)}
-        if changed := sorted(changed - {"solver"} if new_solver else changed):
-            had, asked = ({name: a.get(name) for name in changed} for a in (had, wanted))
-            raise ValueError(
-                f"The fitted model cannot be trained further with other {list(had)}: it has "
-                f"{had}, the parameters ask for {asked}. Set them back, or fit a clone "
-                "(warm_start=False) from the start. A new solver can go on with the weights by "
-                "fit with warm_start=True."
-            )
-
-    # -- partial_fit ----------------------------------------------------------------------
 
     @default_torch_modes()
     def _partial_fit(self, X, y, sample_weight, classes=None):
@@ -549,26 +139,428 @@ class BaseMoE(CallbackSupportMixin, FittedMoE):
                 "partial_fit does not support early_stopping=True: which samples to hold out, and "
                 "when to stop, is up to the caller. Use early_stopping='auto' or False."
             )
-        resume = self.__sklearn_is_fitted__()
-        working = copy.copy(self)
-        working._random_state = check_random_state(self._next_seed if resume else self.random_state)
-        chunk = working._check(X, y, sample_weight, resume=resume, is_chunk=True, classes=classes)
-        known = self.resolved_params_ | {"device": str(self.net_.device)} if resume else {}
-        plan = working._resolve(chunk, known, is_chunk=True)
-        if resume:
-            working._check_architecture(plan, new_solver=False)
-            working.resolved_params_ = plan.resolved
-        net = self.net_ if resume else working._new_net(chunk, plan)
-        settings = working._settings(plan) | {"balance_weight": plan.model.balance_weight}
-        with undone_if_failed(net, **settings):
-            net.standardize_by(working._scales)
-            rows = Rows.of(chunk, 1.0, working._dtype, net.device)
-            # Before the net is trained on them.
-            judged = working._judge(net, rows) if resume else None
-            interrupted = working._train(net, rows, epochs=1, total=1, anneal=False, is_chunk=True)
-            working._calibrate(net, rows, judged=judged)
-        mean_weight = working._weights_seen.mean
-        self._adopt(working, net, lambda: working._count_load(net, rows) * mean_weight)
+        fit = Fit(self, goes_on=self.__sklearn_is_fitted__(), is_chunk=True)
+        fit.read(X, y, sample_weight, classes=classes)
+        interrupted = fit.train_chunk()
+        self._take(fit.learned)
         if interrupted:
             raise KeyboardInterrupt
         return self
+
+    def _take(self, learned):
+        """Take over all that was learned, in one step: the only one that changes the estimator."""
+        with Interrupts(hold=True):
+            for name in MEASURED:
+                vars(self).pop(name, None)
+            vars(self).update(vars(learned))
+
+    def _scikit_learn_callbacks(self, fit, X, y, sample_weight):
+        """Tell the callbacks of scikit-learn of a fit that begins."""
+        n_epochs = fit.plan.training.max_iter * self.n_init
+        context = self._init_callback_context(max_subtasks=n_epochs)
+        metadata = None if sample_weight is None else {"sample_weight": sample_weight}
+        data = {"X": X, "y": y, "metadata": metadata}
+        context.call_on_fit_task_begin(estimator=self, **data)
+        return ScikitLearnCallbacks(self, context, data, fit.fitted_attributes)
+
+
+class Fit:
+    """A fit under way: nothing of it is written to the estimator before it has ended.
+
+    Parameters
+    ----------
+    estimator : estimator instance
+        Its parameters are read.
+    goes_on : bool
+        Whether the net of the estimator is trained further.
+    is_chunk : bool, default=False
+        Whether the samples are one of many chunks.
+
+    Attributes
+    ----------
+    learned : SimpleNamespace
+        The fitted attributes, as far as they are known.
+    samples : Samples
+        What is trained on.
+    plan : Plan
+    net : MoENet
+    rows, validation : Rows
+        The samples, and those that are held out or None, as the net takes them.
+    stopping : Callback
+        What ends the training.
+    n_before : int
+        Epochs of earlier fits.
+    """
+
+    def __init__(self, estimator, *, goes_on, is_chunk=False):
+        self.estimator = estimator
+        self.goes_on = goes_on
+        self.is_chunk = is_chunk
+        self.callbacks = self.checkpoint = self.validation = None
+        kept = (*FITTED, "feature_names_in_", "_first_rows") if goes_on else ()
+        self.learned = SimpleNamespace(**{k: v for k, v in vars(estimator).items() if k in kept})
+        seed = estimator._next_seed if goes_on else estimator.random_state
+        self.random_state = check_random_state(seed)
+
+    def fitted_attributes(self, net):
+        """Return the fitted attributes as of now."""
+        return vars(self.learned) | {"net_": net, "n_iter_": len(net.history)}
+
+    def make_generator(self):
+        """Return the source of noise at prediction, None without it."""
+        if not self.learned._noise_at_predict:
+            return None
+        return torch.Generator(self.net.device).manual_seed(self.learned._predict_seed)
+
+    # -- what X and y mean --------------------------------------------------------------------
+
+    def read(self, X, y, sample_weight, groups=None, classes=None):
+        """Check the samples; learn how X is read and what y means, or read them as before."""
+        estimator, learned, known = self.estimator, self.learned, None
+        _check_feature_names(estimator if self.goes_on else learned, X, reset=not self.goes_on)
+        if self.goes_on:
+            known = learned._format
+            classes = getattr(learned._target, "classes", None)
+        samples, dtype, learned._format = check_training_data(
+            estimator,
+            X,
+            y,
+            sample_weight,
+            groups,
+            check_y=estimator._check_y,
+            known=known,
+            classes=classes,
+        )
+        if not (self.goes_on and self.is_chunk):
+            learned._dtype = dtype
+            learned._weights_seen = WeightsSeen()
+        learned._weights_seen = learned._weights_seen.updated(samples.weight)
+        if self.goes_on:
+            self._learn_further(samples)
+        else:
+            self._learn_format(samples, classes)
+        self.samples = samples._replace(y=learned._target.encode(samples.y, learned._dtype))
+
+    def _learn_format(self, samples, classes):
+        """Learn what y means, and of which shape X is."""
+        learned, X, given = self.learned, samples.X, samples.weight
+        weight = learned._weights_seen.relative(given)
+        first_weight = given if self.is_chunk else None
+        learned._target, self.head = self.estimator._learn_target(
+            samples.y, weight, classes, first_weight, self._make_head
+        )
+        if hasattr(learned._target, "classes"):
+            learned.classes_ = learned._target.classes
+        learned.n_features_in_ = learned._format.n_features
+        learned.input_shape_ = learned._format.input_shape
+        learned._first_rows = None
+        if self.is_chunk and (single := learned._format.single_categories()):
+            warn(
+                f"Columns {single} hold a single category in the first chunk: all others will "
+                "count as missing. Let the first chunk hold samples of all categories.",
+                UserWarning,
+            )
+        if self.is_chunk and X.ndim == 2 and self.estimator.standardize is not False:
+            learned._first_rows = FirstRows.of(np.arange(X.shape[1]), X, given)
+
+    def _learn_further(self, samples):
+        """Measure y and the columns of X further, until they are known."""
+        learned = self.learned
+        self.head = self.estimator.net_.criterion_
+        learned._target = learned._target.updated(samples.y, samples.weight)
+        if isinstance(learned._scales, FeatureStatistics):
+            learned._scales, learned._first_rows = describe_further(
+                learned._scales, learned._first_rows, samples.X, samples.weight
+            )
+
+    def _make_head(self, kind, n_targets):
+        """Return the head of the loss: it tells the plan what it needs, and then is trained."""
+        # A head of one's own may draw, but what follows does not depend on whether it does.
+        seed = copy.deepcopy(self.random_state).randint(_MAX_SEED)
+        head = choose_head(self.estimator.loss, kind)
+        with drawing_from(torch.Generator().manual_seed(seed), head):
+            return head(n_targets)
+
+    # -- the plan -----------------------------------------------------------------------------
+
+    def make_plan(self):
+        """Resolve what is "auto", find what was stored of the fit, and hold samples out."""
+        estimator = self.estimator
+        known = {}
+        if self.goes_on:
+            # The experts are there already.
+            resolved = self.learned.resolved_params_
+            known = {name: resolved[name] for name in ("n_experts", "expert") if name in resolved}
+        self.plan = self._resolve(known)
+        if self.goes_on:
+            self._check_architecture(new_solver=True)
+        if estimator.checkpoint is not None:
+            self.checkpoint = self._find_checkpoint()
+        if self.plan.training.holds_out:
+            self.samples, self.validation = hold_out(
+                self.samples,
+                estimator.validation_fraction,
+                self.random_state.randint(_MAX_SEED),
+                stratify=self.learned._target.kind == "classes",
+            )
+        if self.plan.training.n_rehearsing and not self.goes_on:
+            self.plan = self._find_n_epochs()
+
+    def _resolve(self, known=()):
+        weight = self.learned._weights_seen.relative(self.samples.weight)
+        return resolve(
+            self.estimator,
+            self.samples.X,
+            weight.astype(self.learned._dtype),
+            self.head,
+            _devices.accelerator(),
+            known,
+            is_chunk=self.is_chunk,
+        )
+
+    def _check_architecture(self, *, new_solver):
+        """Refuse to go on with weights, or with the state of a solver, that belong to another."""
+        had, wanted = self.learned._architecture, self.plan.architecture
+        changed = {name for name in wanted if wanted[name] != had.get(name)}
+        if changed := sorted(changed - {"solver"} if new_solver else changed):
+            had, asked = ({name: a.get(name) for name in changed} for a in (had, wanted))
+            raise ValueError(
+                f"The fitted model cannot be trained further with other {list(had)}: it has "
+                f"{had}, the parameters ask for {asked}. Set them back, or fit a clone "
+                "(warm_start=False) from the start. A new solver can go on with the weights by "
+                "fit with warm_start=True."
+            )
+
+    def _find_checkpoint(self):
+        """Return what stores the training; draw again what was drawn by a fit that goes on."""
+        estimator = self.estimator
+        if estimator.n_init > 1:
+            raise ValueError(f"checkpoint needs n_init=1, a single start, got {estimator.n_init}.")
+        before = self.random_state.get_state(legacy=False)
+        weights = estimator.net_.module_.state_dict() if self.goes_on else None
+        callbacks = [*(estimator.callbacks or ()), *getattr(estimator, "_skl_callbacks", ())]
+        identity = identity_of(estimator, self.samples, self.plan, before, callbacks, weights)
+        place = FitCheckpoint.of(estimator.checkpoint)
+        file = FitFile(place, identity, self.plan.training.max_iter)
+        if file.state is not None:
+            before = file.state["random_state"]
+            if estimator.random_state is None:
+                self.random_state = np.random.RandomState()
+            self.random_state.set_state(before)
+        is_callers = self.random_state is estimator.random_state
+        return Checkpoint(file, before, self.random_state if is_callers else None)
+
+    def _find_n_epochs(self):
+        """Return the plan with as many epochs as a single network should learn.
+
+        Some such networks are trained, until the loss of each sample by the network that is not
+        trained on it ceases to fall.
+        """
+        rehearsal = copy.copy(self)
+        rehearsal.learned = SimpleNamespace(**vars(self.learned))
+        rehearsal.estimator = type(self.estimator)(**self.estimator.get_params(deep=False))
+        rehearsal.estimator.set_params(
+            n_experts=self.plan.training.n_rehearsing,
+            expert=self.plan.model.expert,
+            router="soft",
+            balance=None,
+            expert_loss_weight=1.0,
+            callbacks=None,
+            verbose=0,
+        )
+        rehearsal.checkpoint = rehearsal.validation = None
+        rehearsal.plan = rehearsal._resolve()
+        rehearsal.head = None
+        rehearsal.callbacks = None
+        rehearsal.build()
+        if rehearsal.train():
+            raise KeyboardInterrupt
+        best = 1 + int(np.argmin([row["oob_loss"] for row in rehearsal.net.history]))
+        found, plan = {"max_iter": best, "tol": None}, self.plan
+        resolved = plan.resolved | {k: v for k, v in found.items() if k in plan.resolved}
+        return replace(plan, training=replace(plan.training, **found), resolved=resolved)
+
+    # -- the net and its rows -----------------------------------------------------------------
+
+    def build(self):
+        """Make the net, and rows of the samples on its device."""
+        learned = self.learned
+        self.make_net()
+        seen, dtype, device = learned._weights_seen, learned._dtype, self.net.device
+        self.rows = Rows.of(self.samples, seen, dtype, device)
+        if self.plan.training.n_out_of_bag:
+            self.rows = hide_rows(self.net, self.rows, self.plan.training, self.samples.groups)
+        self.rows = self.rows._replace(encoded=self.net.encode_once(self.rows.x))
+        if self.validation is not None:
+            self.validation = Rows.of(self.validation, seen, dtype, device)
+
+    def make_net(self):
+        """Make a net at its start: with new weights, or with those of the last one."""
+        learned, plan = self.learned, self.plan
+        if not self.goes_on:
+            learned._scales = self._describe_columns() if plan.standardize else None
+        names = [plan.model.kinds[kind][0].name for kind in plan.model.kind_of]
+        learned.expert_kinds_ = np.array(names, dtype=object)
+        learned._noise_at_predict = plan.model.router.noise_at_predict
+        learned._architecture = plan.architecture
+        net = self.net = self._draw_net(self.random_state.randint(_MAX_SEED))
+        device, net.precision = place(plan, net.module_, learned.input_shape_)
+        chosen = {"device": device} if "device" in plan.resolved else {}
+        learned.resolved_params_ = plan.resolved | chosen
+        if device != "cpu":
+            net.to(device)
+        if self.goes_on:
+            net.take_weights(self.estimator.net_)
+        self.n_before = len(net.history)
+        self.stopping = self._make_stopping()
+
+    def _describe_columns(self):
+        """Return statistics of the columns of a table, or of the channels of images."""
+        X, plan = self.samples.X, self.plan
+        weight = self.learned._weights_seen.relative(self.samples.weight)
+        if plan.data.is_image:
+            return describe_channels(X, weight)
+        categories = self.learned._format.categories
+        scales = describe_columns(X, weight, categories.columns if categories else ())
+        columns_read = {kind.columns for kind, _ in plan.model.kinds}
+        if "piecewise" in columns_read:
+            scales = find_knots(X, weight, scales)
+        return scales._replace(
+            is_linear=plan.is_linear and "linear" not in columns_read,
+            adds_linear="linear" in columns_read,
+        )
+
+    def _draw_net(self, seed):
+        """Return a net with drawn weights, on the CPU."""
+        learned, plan = self.learned, self.plan
+        model, router, training = vars(plan.model), plan.model.router, plan.training
+        # Experts with columns of their own are a pool, which has no common tensor for a solver.
+        reads_own = any(kind.columns != "bounded" for kind, _ in plan.model.kinds)
+        if isinstance(plan.model.trunk, torch.nn.Module):
+            model = model | {"trunk": ModuleBlueprint(plan.model.trunk)}
+        module = partial(
+            build_mixture,
+            learned.input_shape_,
+            len(plan.model.kind_of),
+            statistics=learned._scales,
+            unstacked=training.solver.needs_unstacked(router.router_class.mixes_distributions)
+            or (training.solver.per_expert and reads_own),
+            dtype=learned._dtype,
+            seed=seed,
+            **model,
+        )
+        target, loss = learned._target, self.estimator.loss
+        make_head = choose_head(loss, target.kind, learns_scale=plan.learns_scale)
+        recipe = partial(make_head, target.n_targets)
+        settings = self._settings()
+        net = MoENet(module, recipe, solver=training.solver, device="cpu", **settings)
+        # The head that was asked is trained by the first net, others are made for the next ones.
+        head, self.head = None if self.goes_on else self.head, None
+        if head is not None and plan.learns_scale:
+            learn_scale(head)
+        with drawing_from(torch.Generator().manual_seed(seed), recipe, training.solver.optimizer):
+            net.initialize(head)
+        return net
+
+    def _settings(self):
+        """Return what may change between two calls of `partial_fit`, in the words of the net."""
+        training, transform = self.plan.training, self.estimator.train_transform
+        return {
+            "lr": training.learning_rate,
+            "router_lr": training.router_learning_rate,
+            "schedule": training.schedule,
+            "expert_loss_weight": training.expert_loss_weight,
+            "batch_size": training.largest_batch,
+            # skorch would register a transform that is a module as a part of the net.
+            "train_transform": None if transform is None else partial(transform),
+            **{f"optimizer__{name}": value for name, value in training.solver_options.items()},
+        }
+
+    # -- training -----------------------------------------------------------------------------
+
+    def _make_stopping(self):
+        """Return what ends the training."""
+        training, n_wait = self.plan.training, self.estimator.n_iter_no_change
+        if training.n_out_of_bag and training.learns_router:
+            return KindStopping(training.tol, max(n_wait / 2, training.max_iter / 20))
+        if training.n_out_of_bag:
+            patience = max(n_wait, training.max_iter // 10)
+            return Stopping(training.tol, patience, "oob_loss", share=_PATIENCE)
+        score = None
+        if training.holds_out:
+            is_table = self.plan.data.is_table
+            score = "valid_loss" if is_table else f"valid_{self.net.criterion_.score_name}"
+        return Stopping(training.tol, n_wait, score)
+
+    def train_best(self):
+        """Train from one start or several; return the best fit, and whether Ctrl-C ended it."""
+        best, interrupted = self, self.train()
+        for _ in range(0 if self.n_before else self.estimator.n_init - 1):
+            if interrupted:
+                break
+            other = copy.copy(self)
+            other.learned = SimpleNamespace(**vars(self.learned))
+            other.make_net()
+            try:
+                interrupted = other.train()
+            except KeyboardInterrupt:
+                # Before the end of its first epoch.
+                interrupted = True
+            if other.stopping.best_ > best.stopping.best_:
+                best = other
+        return best, interrupted
+
+    def train(self):
+        """Train to the end; return whether Ctrl-C ended it after at least one epoch."""
+        max_iter, tol = self.plan.training.max_iter, self.plan.training.tol
+        # How many epochs there will be if nothing ends them before.
+        total = max_iter if tol is None else None
+        callbacks = [self.callbacks, self.stopping]
+        return self._run(max_iter, total, callbacks, checkpoint=self.checkpoint)
+
+    def train_chunk(self):
+        """Train for an epoch; return whether Ctrl-C was pressed."""
+        estimator, learned, known = self.estimator, self.learned, {}
+        if self.goes_on:
+            known = learned.resolved_params_ | {"device": str(estimator.net_.device)}
+        self.plan = plan = self._resolve(known)
+        if self.goes_on:
+            self._check_architecture(new_solver=False)
+            learned.resolved_params_ = plan.resolved
+            self.net = estimator.net_
+        else:
+            self.make_net()
+        settings = self._settings() | {"balance_weight": plan.model.balance_weight}
+        with undone_if_failed(self.net, **settings):
+            self.net.standardize_by(learned._scales)
+            seen, device = learned._weights_seen, self.net.device
+            rows = Rows.of(self.samples, seen, learned._dtype, device, is_chunk=True)
+            self.rows = rows._replace(encoded=self.net.encode_once(rows.x))
+            # What the net says of rows before it is trained on them.
+            said = describe_density(self, self.rows) if self.goes_on else None
+            interrupted = self._run(1, 1, (), anneal=False, is_chunk=True)
+            finish_chunk(self, said, vars(estimator) if said else {})
+        return interrupted
+
+    def _run(self, epochs, total, callbacks, **options):
+        """Run a training; `total` is what a progress bar says of the number of epochs."""
+        estimator, learned, net = self.estimator, self.learned, self.net
+        n_before, progress = len(net.history), None
+        if estimator.verbose and getattr(CURRENT_GROUP.get(), "rank", 0) == 0:
+            name = f"{type(estimator).__name__}, {len(learned.expert_kinds_)} experts"
+            progress = Progress(total, name, has_rows=estimator.verbose > 1)
+        callbacks = [*(estimator.callbacks or ()), progress, *callbacks]
+        callbacks = [callback for callback in callbacks if callback is not None]
+        # The last draws of a fit. Store a seed: a generator takes more space.
+        learned._predict_seed = self.random_state.randint(_MAX_SEED)
+        learned._next_seed = self.random_state.randint(_MAX_SEED)
+        options |= {"seed": learned._predict_seed, "callbacks": callbacks}
+        by_kind = self.plan.training.learns_router
+        training = Training(net, self.rows, self.validation, epochs, by_kind=by_kind, **options)
+        try:
+            training.run()
+        except KeyboardInterrupt:
+            if len(net.history) == n_before:
+                raise
+            return True
+        return False

@@ -19,6 +19,7 @@ from .._data.validation import check_samples, check_target
 from .._devices import as_device, default_torch_modes
 from .._parameters.estimator_params import EstimatorParams
 from .._persistence import StoredModule
+from .._training.density import density_of
 from ..nn import MixtureOfExperts, Pool, Predictor
 from ..nn.encoders import CategoryCodes
 from ..nn.functional import softmax
@@ -27,12 +28,18 @@ from ..nn.predictor import require_onnx, write_onnx
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-__all__ = ["FITTED", "FittedMoE"]
+__all__ = ["FITTED", "MEASURED", "FittedMoE"]
 
 # What a fitted estimator has beside its net, and cannot predict without.
 FITTED = (
     *("_architecture", "_target", "_format", "_dtype", "_weights_seen", "_predict_seed"),
     *("_scales", "_noise_at_predict", "input_shape_", "resolved_params_", "expert_kinds_"),
+)
+# What some fitted estimators have, depending on the data and on the last fit.
+MEASURED = (
+    *("feature_names_in_", "oob_loss_curve_", "validation_scores_"),
+    *("oob_prediction_", "oob_decision_function_"),
+    *("scale_", "scale_slope_", "dispersion_", "_n_measured", "_levels", "_shares"),
 )
 _VERSION = "_sklearn_moe_version"
 
@@ -56,6 +63,11 @@ class FittedMoE(EstimatorParams):
         if not self._noise_at_predict:
             return None
         return torch.Generator(self.net_.device).manual_seed(self._predict_seed)
+
+    @property
+    def _density(self):
+        """The density around the predictions of numbers, None if there is none."""
+        return density_of(self.net_.criterion_, self._target, vars(self))
 
     def _outputs(self, X, method):
         """Return what a method of the head makes of the mixture's outputs."""

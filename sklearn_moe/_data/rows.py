@@ -80,22 +80,28 @@ class Rows(NamedTuple):
     weight: torch.Tensor
     # (n_samples, n_experts), bool: the experts that are trained on a sample.
     in_bag: torch.Tensor | None = None
+    # x as the encoder of the net returns it, if that is kept.
+    encoded: torch.Tensor | None = None
 
     @classmethod
-    def of(cls, samples, mean_weight, dtype, device):
+    def of(cls, samples, weights_seen, dtype, device, *, is_chunk=False):
         """Return samples as a training on a device keeps them.
 
         Memory is shared on the host; elsewhere arrays are copied if there is room. The weights get
-        mean 1 by `mean_weight`, see `sklearn_moe.nn.weighted_mean`.
+        mean 1, see `sklearn_moe.nn.weighted_mean`; those of a chunk with the chunks before it.
         """
-        X, y, weight, _ = samples
-        y, weight = as_tensor(y), as_tensor((weight / mean_weight).astype(dtype))
+        X, y, given, _ = samples
+        weight = weights_seen.relative(given)
+        if not is_chunk:
+            weight = weight / weight.mean()
+        y, weight = as_tensor(y), as_tensor(weight.astype(dtype))
         if issparse(X):
             return cls(SparseRows(X), y, weight)
         if isinstance(X, IndexedView):
-            rows = cls(IndexedView(as_tensor(X.X), as_tensor(X.rows)), y, weight)
+            x = IndexedView(as_tensor(X.X), as_tensor(X.rows))
         else:
-            rows = cls(as_tensor(X), y, weight)
+            x = as_tensor(X)
+        rows = cls(x, y, weight)
         device = storage_device(X, device)
         try:
             return rows._map(lambda column: column.to(device))
@@ -109,6 +115,22 @@ class Rows(NamedTuple):
 
     def _map(self, function):
         return Rows(*(None if column is None else function(column) for column in self))
+
+    def cuts(self, batch_size, generator=None):
+        """Return the rows of each batch: ranges, or index tensors in a new random order.
+
+        The batches are of nearly equal size. Rows that fit into one batch come as they are, and
+        without a generator all do: no copy, no shuffling. Slicing whole tensors replaces a
+        DataLoader, which would touch every sample in Python.
+        """
+        n_rows, n_batches = len(self.y), max(1, math.ceil(len(self.y) / batch_size))
+        if n_batches == 1:
+            return [range(n_rows)]
+        if generator is None:
+            edges = np.linspace(0, n_rows, n_batches + 1).astype(int)
+            return [range(start, stop) for start, stop in pairwise(edges)]
+        order = torch.randperm(n_rows, generator=generator, device=self.y.device)
+        return order.tensor_split(n_batches)
 
     def take(self, index, device):
         """Return the rows of an index tensor, or of a range without copying them, on a device.
@@ -126,47 +148,3 @@ class Rows(NamedTuple):
         """Return some of the rows, all if there are few; the same ones in every call."""
         drawn = torch.from_numpy(draw_rows(len(self.y), n_rows))
         return self.take(drawn.to(self.y.device), device)
-
-
-class Batches:
-    """Cut rows into batches of nearly equal size, in a new random order each time.
-
-    Rows that fit into one batch come as they are, and without generators all do: no copy, no
-    shuffling. Slicing whole tensors replaces a DataLoader, which would touch every sample in
-    Python.
-
-    Parameters
-    ----------
-    rows : Rows
-    batch_size : int
-    device : str
-        Where the batches go.
-    generators : sequence of Generator, default=()
-        Sources of the order: that of the device on which y is draws.
-    """
-
-    def __init__(self, rows, batch_size, device, generators=()):
-        self.n_batches = max(1, math.ceil(len(rows.y) / batch_size))
-        if self.n_batches == 1 and isinstance(rows.x, IndexedView):
-            rows = rows._replace(x=rows.x[:])  # gathered once
-        self.rows = rows
-        self.device = torch.device(device)
-        self.generator = {g.device.type: g for g in generators}.get(rows.y.device.type)
-
-    def __len__(self):
-        return self.n_batches
-
-    def __iter__(self):
-        for cut in self.cuts():
-            yield self.rows.take(cut, self.device)
-
-    def cuts(self):
-        """Return the rows of each batch: ranges, or tensors in a new random order."""
-        y = self.rows.y
-        if self.n_batches == 1:
-            return [range(len(y))]
-        if self.generator is None:
-            edges = np.linspace(0, len(y), self.n_batches + 1).astype(int)
-            return [range(start, stop) for start, stop in pairwise(edges)]
-        order = torch.randperm(len(y), generator=self.generator, device=y.device)
-        return order.tensor_split(self.n_batches)

@@ -60,8 +60,10 @@ class Samples(NamedTuple):
 
     X: Any
     y: np.ndarray
-    weight: np.ndarray  # float64
-    groups: np.ndarray | None  # the number of each sample's group
+    # As they were given, in float64.
+    weight: np.ndarray
+    # The number of each sample's group.
+    groups: np.ndarray | None
 
 
 class WeightsSeen(NamedTuple):
@@ -76,6 +78,10 @@ class WeightsSeen(NamedTuple):
         n_samples = self.n_samples + len(weight)
         step = largest * (weight / largest).mean() - self.mean
         return WeightsSeen(n_samples, self.mean + step * (len(weight) / n_samples))
+
+    def relative(self, weight):
+        """Return weights of mean 1 over all samples that were seen."""
+        return weight / self.mean
 
 
 def unit_of(weight):

@@ -10,10 +10,14 @@ from skorch.callbacks import Callback, PassthroughScoring
 from skorch.dataset import Dataset
 
 from .._compat import progress_bar
+from .linear_models import solved_kinds
 
-_MIN_WAIT = 50  # steps: with one step per epoch, ten epochs say little about a noisy loss
-_SOON = 5  # seconds, after which the time of a training can be told
-_LONG = 30  # seconds that are worth a hint
+# Steps that are waited for: with one step per epoch, ten epochs say little about a noisy loss.
+_MIN_WAIT = 50
+# Wait for a kind of experts by this share of the epochs until its best one.
+_KIND_PATIENCE = 0.15
+# Seconds after which the time of a training can be told, and those that are worth a hint.
+_SOON, _LONG = 5, 30
 
 
 class WeightedRows(Dataset):
@@ -100,6 +104,95 @@ class Stopping(Callback):
         if self.best_weights_ is not None:
             net.module_.load_state_dict(self.best_weights_)
             self.best_weights_ = None
+
+
+class KindStopping(Stopping):
+    """Stop training each kind of experts when its out-of-bag loss ceases to improve.
+
+    In the end each kind has the weights of its best epoch.
+
+    Parameters
+    ----------
+    tol : float or None
+        Least improvement that counts. None: never stop, and keep the last weights.
+    patience : float
+        Epochs without improvement that are waited for at least.
+
+    Attributes
+    ----------
+    active_ : list of bool
+        Whether each kind is still trained.
+    best_epochs_ : list of int
+        Number of epochs until the best one of each kind.
+    converged_ : bool
+    """
+
+    def __init__(self, tol, patience):
+        super().__init__(tol, patience, score="oob_loss")
+
+    def initialize(self):
+        """Forget earlier trainings."""
+        super().initialize()
+        self.n_epochs_ = 0
+        self.best_losses_, self.best_epochs_, self.best_weights_ = [], [], []
+        return self
+
+    def on_train_begin(self, net, **kwargs):
+        """Begin with the kinds that are trained in steps: linear ones if there are no others."""
+        n_kinds, solved = len(net.module_.experts.kinds), solved_kinds(net)
+        # Whether each kind is trained.
+        self.active_ = [kind not in solved or len(solved) == n_kinds for kind in range(n_kinds)]
+        self.best_losses_ = [math.inf] * n_kinds
+        self.best_epochs_ = [0] * n_kinds
+        self.best_weights_ = [None] * n_kinds
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Let the training compute the kinds that are trained."""
+        net.training_.step.train_kinds(self.active_)
+
+    def on_epoch_end(self, net, **kwargs):
+        """Compare the epoch with the best one of each kind."""
+        pool, losses = net.module_.experts, net.history[-1, "kind_oob_losses"]
+        self.n_epochs_ += 1
+        for kind in (k for k, is_active in enumerate(self.active_) if is_active):
+            if self.tol is None or losses[kind] < self.best_losses_[kind] - self.tol:
+                self.best_losses_[kind] = losses[kind]
+                self.best_epochs_[kind] = self.n_epochs_
+                state = {} if self.tol is None else pool.kinds[kind].state_dict()
+                self.best_weights_[kind] = {key: value.clone() for key, value in state.items()}
+            waited = self.n_epochs_ - self.best_epochs_[kind]
+            patience = max(self.patience, _KIND_PATIENCE * self.best_epochs_[kind])
+            self.active_[kind] = self.tol is None or waited < patience
+        self.best_ = -min(self.best_losses_)
+        if not any(self.active_):
+            self.converged_ = True
+            raise StopTraining
+
+    def on_train_end(self, net, **kwargs):
+        """Return to the best weights of each kind."""
+        for kind, weights in enumerate(self.best_weights_):
+            if weights:
+                net.module_.experts.kinds[kind].load_state_dict(weights)
+        self.best_weights_ = []
+
+
+class LastEpochs(Callback):
+    """Train each kind for a number of epochs, so that all end together.
+
+    Parameters
+    ----------
+    n_epochs : list of int
+        Of each kind.
+    """
+
+    def __init__(self, n_epochs):
+        self.n_epochs = n_epochs
+        self.n_left = max(n_epochs)
+
+    def on_epoch_begin(self, net, **kwargs):
+        """Let the kinds be trained whose time has come."""
+        net.training_.step.train_kinds([n >= self.n_left for n in self.n_epochs])
+        self.n_left -= 1
 
 
 _BATCH_HOOKS = ("on_batch_begin", "on_batch_end", "on_grad_computed")

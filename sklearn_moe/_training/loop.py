@@ -9,21 +9,22 @@ from itertools import islice, repeat
 import torch
 
 from .._compat import Interrupts
-from .._data.rows import Batches
+from .._data.indexing import IndexedView
 from .._registry import call_factory
 from ..nn import Pool, weighted_mean
 from ..nn.dispatch import is_stack
 from ..nn.functional import batch_size, batch_weight, mixture_loss
-from ..nn.seeding import is_stochastic, use_generator
+from ..nn.seeding import fixed_draws, is_stochastic, use_generator
 from .callbacks import StopTraining, WeightedRows, check_callbacks, has_batch_hooks
 from .placement import as_many_threads_as_useful, explained_errors, work_of_a_step
-from .pool import learns_router
 from .process_group import CURRENT_GROUP
 
-_LARGEST_BLOCK = 31 * 2**20  # bytes, just below what glibc maps afresh every time
-_RISE = 20  # the rates are full after 1 / 20 of the steps
-# Of a step.
-_NUMBERS = ("weight", "loss", "router_gradient_norm", "oob_loss", "kind_losses", "score")
+# Largest block that glibc keeps for reuse, in bytes.
+_LARGEST_BLOCK = 31 * 2**20
+# The rates are full after this share of the steps: a twentieth.
+_RISE = 20
+# What a step returns that is recorded of an epoch.
+_STEP_METRICS = ("weight", "loss", "router_gradient_norm", "oob_loss", "kind_losses", "score")
 
 
 class Cosine:
@@ -77,6 +78,8 @@ class Training:
         Of shuffling, noise and transforms.
     anneal : bool, default=True
         Whether the rates of "cosine" fall; without they stay at their highest.
+    by_kind : bool, default=False
+        Whether each kind of experts of a pool is trained by its own losses, without the router.
     is_chunk : bool, default=False
         Whether the rows are new to the experts, so that they teach the router of a pool, too.
     callbacks : sequence of skorch callbacks
@@ -88,11 +91,12 @@ class Training:
         self,
         net,
         rows,
-        validation=None,
-        *,
+        validation,
         epochs,
+        *,
         seed,
         anneal=True,
+        by_kind=False,
         is_chunk=False,
         callbacks=(),
         checkpoint=None,
@@ -100,30 +104,37 @@ class Training:
         # glibc maps a block afresh until one of that size has come back, and then keeps what is
         # free up to twice that size: steps with arrays of some megabytes take a third less time.
         torch.empty(_LARGEST_BLOCK, dtype=torch.uint8)
-        self.net, self.rows, self.validation, self.epochs = net, rows, validation, epochs
+        self.net = net
+        self.rows = rows
+        self.validation = validation
+        self.epochs = epochs
+        self.by_kind = by_kind
+        self.is_chunk = is_chunk
+        self.checkpoint = checkpoint
         self.group = CURRENT_GROUP.get()
         self.generator = torch.Generator(net.device).manual_seed(seed)
         self.generators = [self.generator]
-        if self.generator.device.type != "cpu":  # transforms of torchvision draw on the CPU
+        if self.generator.device.type != "cpu":
+            # Transforms of torchvision draw on the CPU.
             self.generators.append(torch.Generator().manual_seed(seed))
         self.draws = self.generators
         if self.group is not None:
             self.draws = self.group.own_draws(self.generators, seed)
         self.parameters = [p for group in net.optimizer_.param_groups for p in group["params"]]
         self.is_weighted = rows.is_weighted
-        self.is_chunk = is_chunk
-        self.checkpoint, self.n_done, self.stopped = checkpoint, 0, False
+        self.n_done, self.stopped = 0, False
         self.n_before = len(net.history)
-        n_samples = min(net.batch_size, len(rows.y))
-        n_steps = epochs * math.ceil(len(rows.y) / n_samples) if anneal else None
+        self.batch_size = min(net.batch_size, len(rows.y))
+        n_steps = epochs * math.ceil(len(rows.y) / self.batch_size) if anneal else None
         self.schedule = Cosine(net.optimizer_, n_steps) if net.schedule == "cosine" else None
-        self.batch_size = n_samples
-        self.encodes_once = False
         net.training_ = self
         net.callbacks = check_callbacks(callbacks)
         net._initialize_callbacks()
         # Hooks in every step cost as much as a small expert: they are called where one is set.
         self.has_batch_hooks = any(has_batch_hooks(callback) for _, callback in net.callbacks_)
+        # Callbacks and transforms of batches are given samples as they are.
+        is_raw = self.has_batch_hooks or net.train_transform or rows.encoded is None
+        self.encodes_once = not is_raw
 
     def run(self):
         """Train for the epochs that are left.
@@ -149,14 +160,15 @@ class Training:
                 self.checkpoint.rewind()
             raise
         finally:
-            self.end()
+            self._end()
 
     def _run(self, interrupts):
         known = {"X": self.rows.x, "y": self.rows.y}
         if self.checkpoint:
             self.checkpoint.restore(self)
         self.notify("on_train_begin", **known)
-        if self.checkpoint:  # once more: callbacks have begun anew, or loaded weights
+        if self.checkpoint:
+            # Once more: callbacks have begun anew, or loaded weights.
             self.checkpoint.restore(self)
         n_epochs = 0 if self.stopped else self.epochs - self.n_done
         if self.group is not None:
@@ -168,7 +180,8 @@ class Training:
         except KeyboardInterrupt:
             self.drop_unfinished()
             if self.checkpoint:
-                self.checkpoint.write()  # of the last epoch that was whole
+                # Of the last epoch that was whole.
+                self.checkpoint.write()
             self.notify("on_train_end", **known)
             raise
         self.drop_unfinished()
@@ -177,33 +190,36 @@ class Training:
         self.notify("on_train_end", **known)
 
     def _run_epochs(self, n_epochs):
-        net, rows, held_out = self.net, self.rows, None
+        rows, held_out = self.rows, self.validation
         known = {"dataset_train": WeightedRows(rows), "dataset_valid": None}
-        if self.validation is not None:
-            known["dataset_valid"] = WeightedRows(self.validation)
-            held_out = net.get_iterator(known["dataset_valid"])
-        # Callbacks and transforms of batches are given samples as they are.
-        is_raw = self.has_batch_hooks or net.train_transform
-        table = None if is_raw else net.encode_once(rows.x)
-        self.encodes_once = table is not None
+        if held_out is not None:
+            known["dataset_valid"] = WeightedRows(held_out)
         if self.encodes_once:
-            rows = rows._replace(x=table)
-        batches = Batches(rows, net.batch_size, net.device, self.generators)
+            rows = rows._replace(x=rows.encoded)
+        rows = rows._replace(encoded=None)
+        if self.batch_size == len(rows.y) and isinstance(rows.x, IndexedView):
+            # Gathered once.
+            rows = rows._replace(x=rows.x[:])
+        # The generator of the device on which the rows are draws their order.
+        by_device = {generator.device.type: generator for generator in self.generators}
+        generator = by_device.get(rows.y.device.type)
         for _ in range(n_epochs):
             self.notify("on_epoch_begin", **known)
-            steps = self._run_batches(batches, training=True)
+            steps = self._run_batches(rows, rows.cuts(self.net.batch_size, generator))
             self._record_steps(steps, training=True)
             if held_out is not None:
-                steps = self._run_batches(held_out, training=False)
+                cuts = held_out.cuts(self.net._predict_size(held_out.x))
+                steps = self._run_batches(held_out, cuts, training=False)
                 self._record_steps(steps, training=False)
             self.notify("on_epoch_end", **known)
 
-    def end(self):
+    def _end(self):
         """Leave the net as it is when no training is under way."""
         net = self.net
         net.callbacks, net.callbacks_ = None, []
         for parameter in self.parameters:
-            parameter.grad = None  # as large as the model
+            # As large as the model.
+            parameter.grad = None
         del net.training_
         net.module_.eval()
 
@@ -243,21 +259,26 @@ class Training:
         if history:
             history[-1]["batches"][:] = [{}]
 
-    def _run_batches(self, batches, *, training):
-        """Return the numbers of every step, which stay where they were computed."""
+    def _run_batches(self, rows, cuts, *, training=True):
+        """Return the metrics of every step, which stay where they were computed."""
         net, group, prefix = self.net, self.group, "train" if training else "valid"
-        net._set_training(training)
-        run_step = self.step if training else net.validation_step
+        if net.module_.training != training:
+            net._set_training(training)
+        run_step = self.step if training else self._validate
+        device = torch.device(net.device)
+        if group is None:
+            batches = zip((rows.take(cut, device) for cut in cuts), repeat(nullcontext()))
+        else:
+            batches = group.shards(rows, cuts, device)
         steps = []
-        for batch, sharding in (
-            zip(batches, repeat(nullcontext())) if group is None else group.shards(batches)
-        ):
+        for batch, sharding in batches:
             if self.has_batch_hooks:
-                xy = (batch.x, batch.y)  # as skorch's callbacks unpack it
+                # As skorch's callbacks unpack it.
+                xy = (batch.x, batch.y)
                 self.notify("on_batch_begin", batch=xy, training=training)
             with sharding:
                 step = run_step(batch)
-            steps.append({name: step[name] for name in _NUMBERS if name in step})
+            steps.append({name: step[name] for name in _STEP_METRICS if name in step})
             if self.has_batch_hooks:
                 if group is not None:
                     (step["loss"],) = group.all_reduce(step["loss"])
@@ -266,42 +287,53 @@ class Training:
                 self.notify("on_batch_end", batch=xy, training=training, **step)
         return steps
 
+    @torch.no_grad()
+    def _validate(self, batch):
+        """Return the loss of held-out rows, and the sum of their scores."""
+        net, head = self.net, self.net.criterion_
+        with fixed_draws(net.module_, net.device):
+            output = net.module_(net.as_input(batch.x)).output
+        weight = batch_weight(batch.weight)
+        loss = batch.weight @ head.loss(output, batch.y) / weight
+        # In float64 a sum of hits is exact, however they fall into batches.
+        score = batch.weight.double() @ head.score(output, batch.y).double()
+        return {"loss": loss, "weight": weight, "y_pred": output, "score": score}
+
     def _record_steps(self, steps, *, training):
-        """Record the means of the numbers of the steps: the one wait for the device in an epoch."""
-        net, numbers = self.net, {}
+        """Record the means of the metrics of the steps: the one wait for the device in an epoch."""
+        net, metrics = self.net, {}
         for name in steps[0]:
             values = [step[name] for step in steps if name in step]
-            is_tensor = isinstance(values[0], torch.Tensor)
-            numbers[name] = (
-                torch.stack(values) if is_tensor else steps[0]["loss"].new_tensor(values)
-            )
+            if isinstance(values[0], torch.Tensor):
+                metrics[name] = torch.stack(values)
+            else:
+                metrics[name] = steps[0]["loss"].new_tensor(values)
         if self.group is not None:
-            numbers = self.group.collect(numbers)
-        weight = numbers["weight"]
+            metrics = self.group.collect(metrics)
+        weight = metrics["weight"]
         share = weight / weight.sum()
-        loss = float(share @ numbers["loss"])
+        loss = float(share @ metrics["loss"])
         epoch, prefix = net.history[-1], "train" if training else "valid"
-        if training:
-            norms = numbers.get("router_gradient_norm")
-            norm = 0.0 if norms is None else float(norms.mean())
-            if not math.isfinite(loss):
-                raise self._divergence(f"training loss became {loss}")
+        if training and not math.isfinite(loss):
+            raise self._divergence(f"training loss became {loss}")
         if not epoch["batches"]:
-            net.history.new_batch()  # some callbacks of skorch want one to be there
+            # Some callbacks of skorch want one to be there.
+            net.history.new_batch()
         epoch[prefix + "_batch_count"] = len(steps)
         if training:
-            epoch["router_gradient_norm"] = norm
+            norms = metrics.get("router_gradient_norm")
+            epoch["router_gradient_norm"] = 0.0 if norms is None else float(norms.mean())
         else:
-            score = float(numbers["score"].sum() / weight.sum())
+            score = float(metrics["score"].sum() / weight.sum())
             self._record(epoch, f"{prefix}_{net.criterion_.score_name}", score, -1)
-        if "kind_losses" in numbers:  # sums of losses and of weights
-            losses, weights = numbers["kind_losses"].sum(0).tolist()
-            pairs = zip(losses, weights, strict=True)
-            found = [loss / weight if weight else math.inf for loss, weight in pairs]
-            epoch["kind_oob_losses"] = found
-            self._record(epoch, "oob_loss", min(found), 1)
-        if "oob_loss" in numbers:
-            self._record(epoch, "oob_loss", float(share @ numbers["oob_loss"]), 1)
+        if "kind_losses" in metrics:
+            # Sums of losses and of weights.
+            sums = metrics["kind_losses"].sum(0).T.tolist()
+            means = [loss / weight if weight else math.inf for loss, weight in sums]
+            epoch["kind_oob_losses"] = means
+            self._record(epoch, "oob_loss", min(means), 1)
+        if "oob_loss" in metrics:
+            self._record(epoch, "oob_loss", float(share @ metrics["oob_loss"]), 1)
         self._record(epoch, prefix + "_loss", loss, 1)
 
     def _record(self, epoch, name, value, sign):
@@ -355,26 +387,36 @@ class Step:
 
     def __init__(self, training):
         self.training, self.net = training, training.net
-        self.is_stochastic = is_stochastic(self.net.module_)
-        self.pool = self.net.module_.experts if learns_router(self.net) else None
-        if self.pool is not None:
-            kind_of = torch.tensor(self.pool.kind_of, device=self.net.device)
-            self.kind_of, self.active = torch.nn.functional.one_hot(kind_of), (None, None)
-        self.router_parameters = self.net.router_parameters()
+        net, module = self.net, self.net.module_
+        self.is_stochastic = is_stochastic(module)
+        self.router_parameters = net.router_parameters()
+        self.pool = module.experts if training.by_kind else None
         # Experts that hold in a region, beside others of their kind.
-        gated = getattr(getattr(self.net.module_.router, "network", None), "gated", None)
-        self.gated = gated if self.pool is not None and gated is not None and gated.any() else None
+        self.gated = None
+        if self.pool is not None:
+            kind_of = torch.tensor(self.pool.kind_of, device=net.device)
+            self.kind_of = torch.nn.functional.one_hot(kind_of)
+            self.train_kinds([True] * len(self.pool.kinds))
+            gated = getattr(getattr(module.router, "network", None), "gated", None)
+            self.gated = gated if gated is not None and gated.any() else None
         # The router of a pool learns when its experts are trained: until then few ask for gates.
-        self.mixes = training.has_batch_hooks or self.net.schedule == "residual"
+        self.mixes = training.has_batch_hooks or net.schedule == "residual"
         asks = self.gated is not None, training.is_chunk, self.mixes
         self.needs_gate = self.pool is None or any(asks)
 
+    def train_kinds(self, are_active):
+        """Train some kinds of experts of a pool only: callbacks choose them."""
+        self.are_active = [*are_active]
+        # No copy to the device in every step.
+        self.active = torch.tensor(self.are_active, dtype=self.net.dtype, device=self.net.device)
+
     def __call__(self, batch):
-        """Make a step by a batch of rows; return its numbers."""
+        """Make a step by a batch of rows; return its metrics."""
         net, training = self.net, self.training
-        for parameter in training.parameters:  # faster than zero_grad
+        for parameter in training.parameters:
+            # Faster than zero_grad.
             parameter.grad = None
-        mixed, losses, unseen = self.forward(batch)
+        mixed, losses, oob_losses = self.forward(batch)
         loss = self.backward(mixed, losses, batch)
         # The length of an expert's step may not follow from its gradient.
         if net.solver.per_expert and (training.is_weighted or net.schedule == "residual"):
@@ -382,36 +424,40 @@ class Step:
         net.optimizer_.step()
         if training.schedule is not None:
             training.schedule.step()
-        numbers = {"loss": loss, "weight": batch_size(batch.weight)}
-        if unseen is not None:
-            numbers |= unseen
+        metrics = {"loss": loss, "weight": batch_size(batch.weight)} | (oob_losses or {})
         if mixed.output is not None:
-            numbers["y_pred"] = mixed.output.detach()
+            metrics["y_pred"] = mixed.output.detach()
         gradients = [p.grad for p in self.router_parameters if p.grad is not None]
-        if gradients:  # a router whose gradient is 0 learns nothing
+        # A router whose gradient is 0 learns nothing.
+        if gradients:
             norms = torch._foreach_norm(gradients)
             norm = norms[0] if len(norms) == 1 else torch.linalg.vector_norm(torch.stack(norms))
-            numbers["router_gradient_norm"] = norm
-        return numbers
+            metrics["router_gradient_norm"] = norm
+        return metrics
 
     def forward(self, batch):
-        """Return what the mixture makes of a batch, the losses and what is told of unseen rows."""
+        """Return what the mixture makes of a batch, the losses, and out-of-bag losses by name."""
         net, training, module = self.net, self.training, self.net.module_
-        needs_each_expert = net.expert_loss_weight or batch.in_bag is not None
-        forward = module
-        if needs_each_expert:
-            forward = partial(module.forward_experts, routes=self.needs_gate)
-        x, spoiled = net.as_input(batch.x), None
+        x, has_new_nan = net.as_input(batch.x), None
         if net.train_transform is not None:
-            x = x.clone() if x is batch.x else x  # X is not ours to change
-            x, spoiled = self._transform(x)
+            # X is not ours to change.
+            x = x.clone() if x is batch.x else x
+            x, has_new_nan = self._transform(x)
+        forward = module
+        if self.pool is not None:
+            needs = {"routes": self.needs_gate, "active": self.are_active}
+            forward = partial(module.forward_experts, **needs)
+        elif net.expert_loss_weight or batch.in_bag is not None:
+            forward = module.forward_experts
         draws = use_generator(*training.draws) if self.is_stochastic else nullcontext()
-        precision = torch.autocast(x.device.type, torch.bfloat16, enabled=net.precision == "bf16")
+        precision = nullcontext()
+        if net.precision == "bf16":
+            precision = torch.autocast(x.device.type, torch.bfloat16)
         with precision, draws:
             mixed = forward(x, training.generator, training.encodes_once)
             mixed, losses, oob_losses = self._losses(mixed, batch)
-        if spoiled is not None:
-            losses = losses.masked_fill(spoiled, torch.nan)
+        if has_new_nan is not None:
+            losses = losses.masked_fill(has_new_nan, torch.nan)
         return mixed, losses, oob_losses
 
     def _transform(self, x):
@@ -455,19 +501,18 @@ class Step:
         return mixed, loss, {"oob_loss": weighted_mean(oob_loss, batch.weight)}
 
     def _losses_of_kinds(self, gate, losses, in_bag, batch):
-        """Return the mean loss of the experts that are trained, and sums of each kind's unseen.
+        """Return the mean loss of the experts that are trained, and sums of out-of-bag losses.
 
         The rows of a chunk are new to the experts: they teach the router, too.
         """
-        pool = self.pool
-        if self.active[0] != pool.active:  # a kind has stopped: no copy in every step
-            self.active = [*pool.active], losses.new_tensor(pool.active)
-        kind_of, active = self.kind_of.to(losses.dtype), self.active[1]
+        kind_of, active = self.kind_of.to(losses.dtype), self.active
         taught = in_bag
-        if self.gated is not None:  # by the responsibility of each among those of its kind
+        if self.gated is not None:
+            # By the responsibility of each among those of its kind.
             log_joint = (gate.detach().log() - losses.detach()).masked_fill(~self.gated, -torch.inf)
             taught = torch.where(self.gated, log_joint.softmax(1), in_bag)
-        each = (losses * taught) @ kind_of / (taught @ kind_of).clamp(min=1)  # of each kind
+        # Of each kind.
+        each = (losses * taught) @ kind_of / (taught @ kind_of).clamp(min=1)
         loss = each @ active / active.sum()
         # The gradient of a kind does not depend on how many others are still trained: Adam would
         # take a sudden change of its size for long steps.
@@ -477,14 +522,16 @@ class Step:
             if self.training.is_chunk:
                 loss = loss + mixture_loss(gate, losses.detach(), in_bag)[0]
             return loss, None
-        unseen = 1 - in_bag
-        sums = torch.stack([(losses.detach() * unseen) @ kind_of, unseen @ kind_of * active])
+        out_of_bag = 1 - in_bag
+        sums = torch.stack(
+            [(losses.detach() * out_of_bag) @ kind_of, out_of_bag @ kind_of * active]
+        )
         return loss, {"kind_losses": torch.einsum("snk,n->sk", sums, batch.weight)}
 
     def backward(self, mixed, losses, batch):
         """Compute the gradients of all processes; return the loss."""
         net, training = self.net, self.training
-        # Not over the weight of the batch: see `weighted_mean`.
+        # Not over the weight of the batch, see `weighted_mean`.
         loss = batch.weight / batch_size(batch.weight) @ losses
         balance = net.module_.balance_loss(mixed, batch.weight)
         (loss if balance is None else loss + balance).backward()

@@ -1,38 +1,38 @@
 """The skorch net over a mixture: its optimizer, its batches, its predictions."""
 
+import copy
 import math
 from functools import partial
 
 import numpy as np
 import torch
 from scipy.sparse import issparse
-from sklearn.metrics import accuracy_score, r2_score
 from sklearn.utils import gen_batches
 from skorch import NeuralNet
 from skorch.dataset import Dataset
 
 from .._compat import __version__
-from .._data.rows import Batches, Rows, SparseRows, as_tensor
+from .._data.rows import SparseRows, as_tensor
 from .._devices import OutOfMemoryError, as_device, default_torch_modes, free_memory
 from .._persistence import pack_net, unpack_net
 from ..nn import Pool
 from ..nn.dispatch import is_stack
 from ..nn.encoders import TableEncoder
-from ..nn.functional import batch_weight
 from ..nn.seeding import fixed_draws
-from .callbacks import WeightedRows
-from .loop import Training
 from .placement import units_of_a_sample
 
-_FORMAT = 1  # of the stored state; another number is not read
-# Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU; a GPU
+# Of the stored state; another number is not read.
+_FORMAT = 1
+# Features in one batch of predict, whatever the shape of X: what fits the caches of a CPU. A GPU
 # wants enough to be busy, if it has room: up to 40 bytes per feature where all experts are used.
 _PREDICT_ELEMENTS, _MOST_ELEMENTS, _BYTES_PER_ELEMENT = 2**22, 2**28, 64
 # Hidden units of the rows of a table in one batch: arrays of more than 32 MiB, 2**22 numbers, would
 # come from the kernel every time, which takes as long as the computation.
 _PREDICT_UNITS, _FEWEST_ROWS = 3 * 2**20, 256
-_MOST_ENCODED = 2**25  # numbers of a table that is kept encoded while it is trained on
-_IMAGE_GROWTH = 16  # an expert for images holds many channels of them at a time
+# Numbers of a table that is kept encoded while it is trained on.
+_MOST_ENCODED = 2**25
+# An expert for images holds many channels of them at a time.
+_IMAGE_GROWTH = 16
 
 
 class MoENet(NeuralNet):
@@ -85,11 +85,24 @@ class MoENet(NeuralNet):
         self.train_transform = train_transform
         self.precision = precision
 
-    # -- what skorch asks for -------------------------------------------------------------
+    # -- its parts ----------------------------------------------------------------------
 
     def get_default_callbacks(self):
         """Return none: the history holds the losses without them."""
         return []
+
+    def initialize(self, head=None):
+        """Make the parts: the head, unless it is given, the mixture for it, and the optimizer."""
+        self._initialize_virtual_params()
+        self._initialize_callbacks()
+        with self._current_init_context("criterion"):
+            self.criterion_ = self.criterion() if head is None else head
+        with self._current_init_context("module"):
+            self.module_ = self.module(head=self.criterion_)
+        self._initialize_optimizer()
+        self._initialize_history()
+        self.initialized_ = True
+        return self
 
     def initialize_optimizer(self, triggered_directly=None):
         """Give the router its own learning rate and, where the solver asks for it, each expert."""
@@ -114,6 +127,12 @@ class MoENet(NeuralNet):
         self.optimizer_ = self.optimizer(groups, **options)
         return self
 
+    def take_weights(self, other):
+        """Take the weights of another net, and its history."""
+        self.module_.load_weights(other.module_)
+        self.criterion_.load_state_dict(other.criterion_.state_dict())
+        self.history = copy.deepcopy(other.history)
+
     @property
     def balance_weight(self):
         """Factor of the balancing loss, or step of the bias."""
@@ -124,7 +143,8 @@ class MoENet(NeuralNet):
         changed = [name for name, value in settings.items() if getattr(self, name) != value]
         weight = settings.pop("balance_weight")
         vars(self).update(settings)
-        self.module = partial(self.module, balance_weight=weight)  # of which a net is restored
+        # A net that was stored is made by the same recipe.
+        self.module = partial(self.module, balance_weight=weight)
         if (balance := getattr(self.module_.router, "balance", None)) is not None:
             balance.weight = weight
         if {*changed} - {"train_transform"}:
@@ -142,47 +162,11 @@ class MoENet(NeuralNet):
         """Return the parameters of the router, none without one."""
         return [] if self.module_.router is None else list(self.module_.router.parameters())
 
-    def get_iterator(self, dataset, training=False):
-        """Return the batches of rows to be predicted; a `Training` cuts its own."""
-        return Batches(dataset.rows, self._predict_size(dataset.rows.x), self.device)
-
     def partial_fit(self, X, y=None, classes=None, **fit_params):
-        """Train for `max_epochs`; no part of the estimators, which run a `Training`."""
-        if not self.initialized_:
-            self.initialize()
-        rows, callbacks = self.get_dataset(X, y).rows, self.callbacks
-        options = {"epochs": self.max_epochs, "seed": len(self.history)}
-        try:
-            Training(self, rows, callbacks=callbacks or (), **options).run()
-        finally:
-            self.callbacks = callbacks
-        return self
-
-    @torch.no_grad()
-    def validation_step(self, batch, **fit_params):
-        """Return the loss of held-out rows, and the sum of their scores."""
-        output = self.infer(batch.x)
-        weight = batch_weight(batch.weight)
-        loss = batch.weight @ self.criterion_.loss(output, batch.y) / weight
-        # In float64 a sum of hits is exact, however they fall into batches.
-        score = batch.weight.double() @ self.criterion_.score(output, batch.y).double()
-        return {"loss": loss, "weight": weight, "y_pred": output, "score": score}
+        """Refuse to train without the estimator."""
+        raise NotImplementedError("The net is trained by its estimator: call fit or partial_fit.")
 
     # -- predictions --------------------------------------------------------------------
-
-    def get_dataset(self, X, y=None):
-        """Return rows with weights, given arrays, tensors or a dataset."""
-        if isinstance(X, WeightedRows):
-            return X
-        if isinstance(X, Dataset):
-            X, y = X.X, X.y
-        # The slice gathers sparse or selected rows at once, which NumPy would do one by one.
-        x = X if isinstance(X, torch.Tensor) else as_tensor(np.asarray(X[:]))
-        y = torch.zeros(len(x), dtype=torch.long) if y is None else torch.as_tensor(y)
-        dtype = torch.float64 if x.dtype == torch.float64 else torch.float32
-        y = y if self.criterion_.kind == "classes" else y.to(dtype)
-        weight = torch.ones(len(x), dtype=dtype, device=x.device)
-        return WeightedRows(Rows(x, y.to(x.device), weight))
 
     @property
     def dtype(self):
@@ -230,12 +214,19 @@ class MoENet(NeuralNet):
                 size = min(size, max(_FEWEST_ROWS, elements // n_columns))
         return size
 
+    def map_rows(self, function, rows, *columns):
+        """Apply `function` to rows, see `map_batches`; it is told whether x is `encoded`."""
+        is_encoded = rows.encoded is not None
+        X = rows.encoded if is_encoded else rows.x
+        return self.map_batches(partial(function, encoded=is_encoded), X, *columns)
+
     @default_torch_modes()
     @torch.inference_mode()
     def map_batches(self, function, X, *columns):
-        """Apply `function` to X, an array or tensor, in batches; return one array.
+        """Apply `function` to X, an array or tensor, in batches; return one array, or several.
 
-        `function` also gets the same rows of `columns`, tensors.
+        `function` also gets the same rows of `columns`, tensors. It returns a tensor, or a tuple of
+        these.
         """
         X = SparseRows(X) if issparse(X) else X
         size, start, parts = min(self._predict_size(X), X.shape[0]), 0, []
@@ -246,25 +237,23 @@ class MoENet(NeuralNet):
             rest = [column[start : start + size].to(self.device) for column in columns]
             try:
                 with draws:
-                    parts.append(function(self.as_input(x.to(self.device)), *rest).cpu())
+                    found = function(self.as_input(x.to(self.device)), *rest)
             except OutOfMemoryError:
                 if size == 1:
                     raise
                 size //= 2
             else:
+                parts.append([part.cpu() for part in (found if type(found) is tuple else (found,))])
                 start += size
-        return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+        joined = parts[0] if len(parts) == 1 else map(torch.cat, zip(*parts, strict=True))
+        joined = [part.numpy() for part in joined]
+        return joined if len(joined) > 1 else joined[0]
 
-    def infer(self, x, **fit_params):
-        """Return the outputs of a batch, without noise."""
-        with fixed_draws(self.module_, self.device):
-            return self.module_(self.as_input(x.to(self.device))).output
-
-    def evaluation_step(self, batch, training=False):
-        """Return the outputs of a batch of rows."""
+    def forward_iter(self, X, training=False, device="cpu"):
+        """Yield the outputs for samples, or for a dataset of skorch, without noise."""
         self._set_training(training)
-        with torch.set_grad_enabled(training):
-            return self.infer(batch.x)
+        X = X.X if isinstance(X, Dataset) else X
+        yield torch.from_numpy(self.map_batches(lambda x: self.module_(x).output, X))
 
     def _get_predict_nonlinearity(self):
         return self.criterion_.predict
@@ -275,11 +264,6 @@ class MoENet(NeuralNet):
         if self.criterion_.kind == "regression":
             return proba
         return proba.argmax(1) if self.criterion_.kind == "classes" else (proba > 0.5).astype(int)
-
-    def score(self, X, y, sample_weight=None):
-        """Return the accuracy, or R2 of numbers."""
-        score = r2_score if self.criterion_.kind == "regression" else accuracy_score
-        return score(y, self.predict(X), sample_weight=sample_weight)
 
     @property
     def classes_(self):

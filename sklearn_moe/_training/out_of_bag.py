@@ -1,41 +1,54 @@
-"""Out-of-bag samples: from which experts a row is hidden, what these predict, what that decides."""
+"""Out-of-bag rows: from which experts a row is hidden, and what these say of it."""
+
+import copy
 
 import numpy as np
 import torch
 
 from ..nn.seeding import hash_rows
-from .pool import learns_router, sharpen
 
-_ROWS_LOOKED_AT = 2000  # enough to tell what a table is like, or how sure predictions may be
-_FEW = 5  # distinct rows
+# Rows that tell what a table is like.
+_N_LOOKED_AT = 2000
+# Distinct rows of which a new one will equal some.
+_FEW_DISTINCT = 5
 _FEWEST_BAGS = 4
 
 
 # -- from which experts a row is hidden ------------------------------------------------------
 
 
-def hide_rows(net, rows, n_out_of_bag, groups=None):
+def hide_rows(net, rows, training, groups=None):
     """Return the rows with a mask that hides each of them from `n_out_of_bag` experts.
 
     Rows of one group, (n_samples,) numbers of groups, are hidden from the same experts. Without
     groups equal rows are, unless the table has few distinct rows: otherwise an expert would be
     evaluated on a copy of a row that it was trained on.
+
+    Parameters
+    ----------
+    net : MoENet
+    rows : Rows
+    training : TrainingPlan
+    groups : ndarray of int or None
     """
-    experts = net.module_.experts
+    experts, n_out_of_bag = net.module_.experts, training.n_out_of_bag
     ranks, n_bags = [*range(len(experts))], len(experts)
-    if learns_router(net):  # one expert of each kind; of few, each still sees most rows
+    if training.learns_router:
+        # From one expert of each kind; of few, each still sees most rows.
         ranks, n_bags = experts.ranks, max(1 + max(experts.ranks), _FEWEST_BAGS)
-    sizes = n_bags, n_out_of_bag
     if groups is None and rows.x.ndim == 2:
-        some = rows.sample(_ROWS_LOOKED_AT, rows.y.device).x.cpu().numpy()
+        some = rows.sample(_N_LOOKED_AT, rows.y.device).x.cpu().numpy()
         groups = np.arange(len(rows.y)) if has_few_distinct_rows(some) else None
     if groups is None:
         encode = net.module_.encoder or torch.nn.Identity()
-        in_bag = net.map_batches(lambda x: in_bag_mask(encode(x).flatten(1), *sizes), rows.x)
-        in_bag = torch.from_numpy(in_bag)
+        in_bag = torch.from_numpy(
+            net.map_batches(
+                lambda x: in_bag_mask(encode(x).flatten(1), n_bags, n_out_of_bag), rows.x
+            )
+        )
     else:
         generator = torch.Generator().manual_seed(0)
-        draws = torch.rand(int(groups.max()) + 1, sizes[0], generator=generator)
+        draws = torch.rand(int(groups.max()) + 1, n_bags, generator=generator)
         in_bag = _all_but_largest(draws, n_out_of_bag)[torch.from_numpy(groups)]
     return rows._replace(in_bag=in_bag[:, ranks].to(rows.y.device))
 
@@ -66,31 +79,116 @@ def has_few_distinct_rows(X):
     most = 0
     for column in X.T:
         most = max(most, len(np.unique(column)))
-        if most >= _FEW and most**2 > len(X):  # as most tables, by their first column of numbers
+        # As most tables, by their first column of numbers.
+        if most >= _FEW_DISTINCT and most**2 > len(X):
             return False
     distinct = len(np.unique(X, axis=0))
-    return distinct < _FEW or most**2 <= distinct
+    return distinct < _FEW_DISTINCT or most**2 <= distinct
 
 
-# -- what these experts predict, and what is decided by that -----------------------------------
+# -- what the others say of it ---------------------------------------------------------------
 
 
-@torch.no_grad()
-def predict_out_of_bag(net, rows):
-    """Return what the head predicts of each row by the experts that are not trained on it.
+class UnseenOutputs:
+    """What the experts of a pool say of rows that they have not seen.
 
-    Before, logits are scaled so that the loss of some of these predictions is least.
+    The outputs of networks are kept from one pass over the rows; those of linear experts follow
+    from their rules. Both are parts of what their kinds say, in which each has a share.
+
+    Parameters
+    ----------
+    net : MoENet
+    rows : Rows
+    hidden : Tensor of shape (n_rows,), int, or None
+        The member of each kind that has not seen a row, -1 if there is none. None: no expert has
+        seen any of the rows.
+    lines : dict of list
+        Of each kind with a solver its rules, and those that were fitted without the rows of each
+        fold; they may be replaced.
     """
-    head, module = net.criterion_, net.module_
 
-    def mix(x, in_bag):
-        mixed = module.forward_experts(x)
-        log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
-        return head.mix(log_gate, mixed.expert_outputs)
+    def __init__(self, net, rows, hidden, lines):
+        self.net, self.rows, self.lines = net, rows, lines
+        self.is_out_of_bag = hidden is not None
+        self.hidden = hidden if self.is_out_of_bag else torch.zeros(len(rows.y), dtype=torch.long)
+        n_kinds = len(net.module_.experts.kinds)
+        self.networks = [kind for kind in range(n_kinds) if kind not in lines]
+        self.kept = torch.from_numpy(net.map_rows(self._keep, rows, self.hidden))
 
-    if module.sharpness is not None:
-        x, y, weight, in_bag = rows.sample(_ROWS_LOOKED_AT, torch.device(net.device))
-        sharpen(net, net.map_batches(mix, x, in_bag), y, weight)
-    return net.map_batches(
-        lambda x, in_bag: head.predict(module.sharpened(mix(x, in_bag))), rows.x, rows.in_bag
-    )
+    def _keep(self, x, hidden, *, encoded):
+        """Return the outputs of networks: of one of each kind, or of all members."""
+        module = self.net.module_
+        x, each = module.encode(x, encoded), [x.new_empty(len(x), 0, self.net.criterion_.n_outputs)]
+        for kind in self.networks:
+            outputs = module.experts.outputs_of(kind, x)
+            if self.is_out_of_bag:
+                places = torch.arange(len(x), device=x.device), hidden.clamp(min=0)
+                outputs = outputs[places].unsqueeze(1)
+            each.append(outputs)
+        return torch.cat(each, 1)
+
+    def some(self, places):
+        """Return the same of some rows, by an index tensor."""
+        part = copy.copy(self)
+        part.rows = self.rows.take(places.to(self.rows.y.device), self.rows.y.device)
+        part.hidden, part.kept = self.hidden[places], self.kept[places]
+        return part
+
+    def parts(self):
+        """Return features of the router, outputs of the parts and their shares, in float64."""
+        parts = self.net.map_rows(self._parts, self.rows, self.hidden, self.kept)
+        return [*map(torch.from_numpy, parts)]
+
+    def _parts(self, x, hidden, kept, *, encoded):
+        module, hidden, kept = self.net.module_, hidden.cpu().clamp(min=0), kept.double().cpu()
+        x = module.encode(x, encoded)
+        features, n_kept = module.router_input(x).double().cpu(), kept.shape[1]
+        # All that is kept of a kind has the same share in it.
+        n_each = n_kept // max(1, len(self.networks))
+        outputs, shares = [kept], [kept.new_full((len(x), n_kept), 1 / max(1, n_each))]
+        for kind, (whole, *others) in self.lines.items():
+            others = others or [whole]
+            z = x[:, module.experts.columns[kind]].double().cpu()
+            outputs.append(z.new_empty(len(z), len(whole.coef), kept.shape[2]))
+            shares.append(z.new_empty(len(z), len(whole.coef)))
+            for fold, rules in enumerate(others):
+                its = hidden % len(others) == fold
+                outputs[-1][its] = rules.outputs(z[its])
+                shares[-1][its] = rules.shares(features[its])
+        return features, torch.cat(outputs, 1), torch.cat(shares, 1)
+
+    def kind_of(self):
+        """Return the kind of each part, (n_parts,)."""
+        kinds = self.net.module_.experts.kinds
+        sizes = {kind: 1 if self.is_out_of_bag else len(kinds[kind]) for kind in self.networks}
+        sizes |= {kind: len(rules[0].coef) for kind, rules in self.lines.items()}
+        return torch.tensor([kind for kind, size in sizes.items() for _ in range(size)])
+
+    def values(self, outputs, shares, y):
+        """Return what the loss of a mixture of kinds depends on, and that loss."""
+        values, losses = self.net.criterion_.mixing_parts(outputs, y)
+        n_kinds = len(self.net.module_.experts.kinds)
+        sums = values.new_zeros(len(values), n_kinds, values.shape[2])
+        return sums.index_add(1, self.kind_of(), values * shares.unsqueeze(2)), losses
+
+    def mix(self, features, outputs, shares, weights):
+        """Return the output of the mixture by weights of the kinds."""
+        gate = torch.from_numpy(weights.gates(features.numpy()))
+        log_gate = (gate[:, self.kind_of()] * shares).log().log_softmax(1)
+        return self.net.criterion_.mix(log_gate, outputs)
+
+    def predict(self, weights):
+        """Return what the head makes of the mixture, and the load of each expert."""
+        head, module = self.net.criterion_, self.net.module_
+
+        def predict(x, hidden, kept, weight, *, encoded):
+            x = module.encode(x, encoded)
+            mixed = self.mix(*self._parts(x, hidden, kept, encoded=True), weights)
+            load = module.route(x, encoded=True).per_expert(weight)
+            return head.predict(module.sharpened(mixed.to(x.device))), load.unsqueeze(0)
+
+        columns = self.hidden, self.kept, self.rows.weight
+        predictions, loads = self.net.map_rows(predict, self.rows, *columns)
+        # The experts of some kind have all seen the row.
+        predictions[self.hidden.numpy() < 0] = np.nan
+        return predictions, loads.sum(axis=0)

@@ -168,10 +168,9 @@ class DataParallelGroup:
         seed = int(np.random.SeedSequence((seed, self.rank)).generate_state(1)[0])
         return [torch.Generator(g.device).manual_seed(seed) for g in generators]
 
-    def shards(self, batches):
+    def shards(self, rows, cuts, device):
         """Yield the rows of this process, of each batch, and a context for sums over it."""
-        rows, device = batches.rows, batches.device
-        for batch in batches.cuts():
+        for batch in cuts:
             n_samples = len(batch)
             own = slice(*(n_samples * rank // self.size for rank in (self.rank, self.rank + 1)))
             # Weights are few: all processes have those of all.

@@ -12,12 +12,11 @@ import numpy as np
 import torch
 from scipy.optimize import minimize
 from sklearn.tree import DecisionTreeRegressor
-from torch import Tensor
 
 from .._data.em import Run, climb
 from .._data.indexing import draw_rows
 from ..nn.heads import SoftmaxHead, SquaredErrorHead
-from ..nn.routers.scores import PoolScores
+from .linear_models import Rules
 from .placement import one_thread
 
 # Regimes are sought in a part of more rows, and not at all in fewer.
@@ -28,7 +27,6 @@ _MIN_ROWS_PER_COLUMN = 20
 _N_GRADIENTS = 1000
 # To begin with: EM drops regimes of few rows, then the likelihood merges others.
 _MAX_REGIMES = 8
-_MAX_CLASSES = 5
 # Responsibility of the region of a row, in the beginning.
 _CERTAIN = 0.9
 # Steps of EM, and of the gate, and of experts without a closed form, in each of them.
@@ -50,37 +48,6 @@ _GATE_PENALTY = 3e-4
 _LEAST_VARIANCE = 1e-6
 # A score that disables an expert; that of the first regime is 0.
 _NEVER = -1e3
-
-
-class Rules(NamedTuple):
-    """What the experts of a linear kind are, and which of them holds where."""
-
-    coef: Tensor  # (n_members, n_outputs, n_columns)
-    intercept: Tensor  # (n_members, n_outputs)
-    gate: Tensor | None = None  # (n_members, n_router_columns + 1); None: all have equal shares
-
-    def outputs(self, z):
-        """Return the outputs of all members, (n_rows, n_members, n_outputs)."""
-        return torch.einsum("nd,mod->nmo", z, self.coef) + self.intercept
-
-    def shares(self, features):
-        """Return the share of each member in what the kind says, (n_rows, n_members)."""
-        if self.gate is None:
-            return features.new_full((len(features), len(self.coef)), 1 / len(self.coef))
-        return (features @ self.gate[:, :-1].T + self.gate[:, -1]).softmax(1)
-
-
-def may_hold_regimes(net, kind):
-    """Tell whether experts of a linear kind can be rules of regions, chosen by the router."""
-    module = net.module_
-    head = net.criterion_
-    return (
-        type(head) in _MODELS
-        and (head.kind != "classes" or head.n_targets <= _MAX_CLASSES)
-        and isinstance(module.router.network, PoolScores)
-        and getattr(module.encoder, "adds_linear", False)
-        and len(module.experts.kinds[kind]) > 1
-    )
 
 
 def seek_regimes(net, kind, rows, folds, losses):

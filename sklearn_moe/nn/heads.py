@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -568,9 +568,15 @@ def _make_head(
     _check_kind(factory, head, kind)
     for method in ("loss", "predict"):
         require_override(head, Head, method, f"loss={factory!r}")
-    if learns_scale and getattr(head, "family", None) is not None and not head.has_scale:
-        head.log_scale = nn.Parameter(torch.zeros(n_targets))
+    if learns_scale:
+        learn_scale(head)
     return head
+
+
+def learn_scale(head: Any) -> None:
+    """Let a head for numbers train the scale of its density, unless its experts predict it."""
+    if getattr(head, "family", None) is not None and not head.has_scale:
+        head.log_scale = nn.Parameter(torch.zeros(head.n_targets))
 
 
 def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> None:

@@ -77,9 +77,9 @@ class MixtureOfExperts(nn.Module):
         # Routes are never decided in mixed precision.
         return x if self.trunk is None else self.trunk(x).to(x.dtype)
 
-    def route(self, x: Tensor, generator: Generator | None = None) -> Route:
+    def route(self, x: Tensor, generator: Generator | None = None, encoded: bool = False) -> Route:
         """Route a batch; `generator` switches the noise on."""
-        return self._route(self.encode(x), generator)
+        return self._route(self.encode(x, encoded), generator)
 
     def _route(self, x, generator=None):
         if self.router is None:
@@ -116,14 +116,18 @@ class MixtureOfExperts(nn.Module):
         generator: Generator | None = None,
         encoded: bool = False,
         routes: bool = True,
+        active: Sequence[bool] | None = None,
     ) -> MixtureOutput:
         """Route a batch and return the outputs of all experts, (n_samples, n_experts, n_outputs).
 
-        For training with each expert's own loss, which may not need the routes.
+        For training with each expert's own loss, which may not need the routes. `active` are kinds
+        of a pool that are computed, see `Pool.forward`.
         """
         x = self.encode(x, encoded)
         route = self._route(x, generator) if routes else None
-        return MixtureOutput(None, route, apply_all(self.experts, x))
+        if active is None:
+            return MixtureOutput(None, route, apply_all(self.experts, x))
+        return MixtureOutput(None, route, self.experts(x, active))
 
     def forward_each(self, x: Tensor) -> Tensor:
         """Return the output if each expert replaced those that the router uses.
@@ -181,7 +185,7 @@ def build_mixture(
     input_shape: Shape,
     n_experts: int,
     *,
-    head: Callable[[], Head],
+    head: Head,
     kinds: Sequence[tuple[ExpertSpec, Mapping[str, Any]]],
     kind_of: Sequence[int] | None = None,
     router: Any = "top1",
@@ -197,12 +201,12 @@ def build_mixture(
 ) -> MixtureOfExperts:
     """Return a mixture whose weights are drawn from a generator of its own.
 
-    `statistics` are those of the columns of a table or of the channels of images, which are
-    standardized by them; None: samples are not changed. `trunk` is made for them by `make_trunk`.
-    With `unstacked` each expert has tensors of its own, which a solver may need; otherwise the
-    weights of homogeneous experts are one `Stack` where that makes a step faster. `kinds` are
-    experts with the options of their factories, `kind_of` which of them each expert is, None: the
-    first one; `router_options` are those of `make_router`.
+    `head` says how many outputs an expert has. `statistics` are those of the columns of a table or
+    of the channels of images, which are standardized by them; None: samples are not changed.
+    `trunk` is made for them by `make_trunk`. With `unstacked` each expert has tensors of its own,
+    which a solver may need; otherwise the weights of homogeneous experts are one `Stack` where that
+    makes a step faster. `kinds` are experts with the options of their factories, `kind_of` which of
+    them each expert is, None: the first one; `router_options` are those of `make_router`.
     Weights are drawn in float32, whatever the default dtype of torch is, and then converted, so
     that models of different `dtype` start from the same point. A single expert needs no router, but
     the settings of a router are checked.
@@ -216,7 +220,7 @@ def build_mixture(
         If a factory returns something else than asked for, or the router mixes distributions and
         the head cannot.
     """
-    head, router = head(), RouterSpec.of(router)
+    router = RouterSpec.of(router)
     mixes = router.router_class.mixes_distributions
     if mixes:
         require_override(head, Head, "mix", f"router={router}")

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklearn_moe import MoEClassifier, MoERegressor
 from sklearn_moe._data.indexing import IndexedView
 from sklearn_moe._data.rows import Rows, as_tensor
-from sklearn_moe._data.validation import check_training_data, hold_out
+from sklearn_moe._data.validation import WeightsSeen, check_training_data, hold_out
 
 BRIEF = {"n_experts": 2, "max_iter": 3, "tol": None, "random_state": 0}
 SHAPES = {"table": (6,), "patches": (4, 6), "images": (3, 9, 8)}
@@ -59,7 +59,8 @@ def test_neither_weights_nor_held_out_rows_copy_x(kind, mapped):
     assert len(parts) == 2
     for part in parts:
         assert is_view(part.X, X)
-    rows = Rows.of(samples, 1.0, "float64", "cpu")
+    seen = WeightsSeen().updated(samples.weight)
+    rows = Rows.of(samples, seen, "float64", "cpu")
     assert rows.x.X.data_ptr() == X.ctypes.data
     np.testing.assert_array_equal(rows.x[:], X[weight > 0])
 

@@ -253,7 +253,7 @@ SHAPES = {"table": (200,), "patches": (4, 50), "images": (2, 10, 10)}
 def test_remedies_of_a_collapse_are_taken(monkeypatch, patches, kind):
     (X, y, _), _ = patches
     X, y = X[:40].reshape(40, *SHAPES[kind]), y[:40]
-    monkeypatch.setattr("sklearn_moe._training.diagnostics._COLLAPSED", 0)  # all count as one
+    monkeypatch.setattr("sklearn_moe._training.finish._COLLAPSED", 0)  # all count as one
     for router, standardize in product(ROUTERS, ("auto", False)):
         if kind != "patches" and (router == "patch_choice" or (standardize and router != "top1")):
             continue

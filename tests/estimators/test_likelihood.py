@@ -14,7 +14,8 @@ from sklearn.datasets import load_diabetes, load_wine
 from sklearn.exceptions import ConvergenceWarning
 
 from sklearn_moe import MoEClassifier, MoERegressor
-from sklearn_moe._training.diagnostics import _warn_of_overfit
+from sklearn_moe._base.fit import Fit
+from sklearn_moe._training.finish import _warn_of_overfit
 from sklearn_moe.nn.heads import Head, SquaredErrorHead
 
 pytestmark = brief_fits
@@ -342,16 +343,18 @@ def test_regimes_stop_by_held_out_rows(options):
 def test_a_fit_worse_than_its_null_warns():
     """The last epoch, not the best, is said to be the one that was kept."""
     X, y = overlapping(300)
-    fit = MoEClassifier(4, expert_loss_weight=0, tol=None, random_state=0)._begin(X, y, None)
-    fit.working._train(fit.net, fit.rows, fit.validation, epochs=150)
+    model = MoEClassifier(4, expert_loss_weight=0, max_iter=150, tol=None, random_state=0)
+    fit = Fit(model, goes_on=False)
+    fit.read(X, y, None)
+    fit.make_plan()
+    fit.build()
+    fit.train()
     with pytest.warns(ConvergenceWarning, match=r"ignores X is 0\.5\d*: the model overfits"):
-        _warn_of_overfit(
-            fit, fit.working._target, *fit.net.history[-1, ("valid_loss", "train_loss")]
-        )
+        _warn_of_overfit(fit, *fit.net.history[-1, ("valid_loss", "train_loss")])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         best = min(fit.net.history, key=lambda epoch: epoch["valid_loss"])
-        _warn_of_overfit(fit, fit.working._target, best["valid_loss"], best["train_loss"])
+        _warn_of_overfit(fit, best["valid_loss"], best["train_loss"])
 
 
 # -- counts -------------------------------------------------------------------------------

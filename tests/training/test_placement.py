@@ -13,6 +13,7 @@ from helpers import hook, raises
 
 from sklearn_moe import MoEClassifier, _devices
 from sklearn_moe._data.rows import Rows, storage_device
+from sklearn_moe._data.validation import WeightsSeen
 from sklearn_moe._devices import OutOfMemoryError, as_device, free_memory
 from sklearn_moe._parameters.plan import resolve
 from sklearn_moe._training import net as training_net
@@ -137,7 +138,8 @@ def test_samples_stay_on_the_host_if_others_took_its_memory(monkeypatch):
     monkeypatch.setattr(torch.Tensor, "to", copy)
     monkeypatch.setattr("sklearn_moe._data.rows.free_memory", lambda device: 1000)
     samples = (np.zeros((3, 2)), np.zeros(3), np.ones(3), None)
-    rows = Rows.of(samples, 1.0, "float64", torch.device("cuda"))
+    seen = WeightsSeen().updated(np.ones(3))
+    rows = Rows.of(samples, seen, "float64", torch.device("cuda"))
     assert {column.device.type for column in rows[:3]} == {"cpu"}
 
 

@@ -55,7 +55,6 @@ class Pool(nn.Module):
         self.kind_of = list(kind_of)
         self.router_columns = router_columns
         self.ranks = [self.kind_of[:m].count(kind) for m, kind in enumerate(self.kind_of)]
-        self.active = [True] * len(self.kinds)  # kinds that are computed; others return 0
         # Expert m stands at `places[m]` among the outputs of all kinds, one kind after the other.
         by_kind = sorted(range(len(self.kind_of)), key=self.kind_of.__getitem__)
         self.register_buffer("places", torch.tensor(by_kind).argsort(), persistent=False)
@@ -81,10 +80,14 @@ class Pool(nn.Module):
         """Return the outputs of the experts of a kind, (n_samples, n_members, n_outputs)."""
         return apply_all(self.kinds[kind], x[:, self.columns[kind]])
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Map encoded samples to the outputs of all experts, (n_samples, n_experts, n_outputs)."""
+    def forward(self, x: Tensor, active: Sequence[bool] | None = None) -> Tensor:
+        """Map encoded samples to the outputs of all experts, (n_samples, n_experts, n_outputs).
+
+        `active` says of each kind whether it is computed; others return 0. None: all are.
+        """
         found: list[Tensor | None] = [
-            self.outputs_of(kind, x) if active else None for kind, active in enumerate(self.active)
+            self.outputs_of(kind, x) if active is None or active[kind] else None
+            for kind in range(len(self.kinds))
         ]
         shape = next(outputs.shape for outputs in found if outputs is not None)
         each = [

@@ -1,0 +1,266 @@
+"""The density of y around what the experts predict: its scale, its quantiles, draws from it.
+
+All is in the units of the net, standard deviations of y, unless it says "in the units of y".
+"""
+
+import numpy as np
+from scipy import special, stats
+from scipy.optimize import minimize_scalar
+from sklearn.linear_model import GammaRegressor
+
+from .._data.distributions import Counts, draw_indices, find_quantiles
+
+_LEAST_SCALE = 1e-6  # in standard deviations of y
+# Bounds of the factor from the errors to a scale, in which the experts differ, too.
+_LOG_FACTORS = np.log([0.01, 10])
+_LOG_DISPERSIONS = np.log([1e-6, 100])
+_LEVELS = np.linspace(0, 1, 201)
+# Calibration of levels shrinks to none by this many pseudo-rows.
+_PRIOR_ROWS = 50
+# So many rows at most count against those of a new chunk: the model changes.
+_N_REMEMBERED = 1000
+# Standard deviations of y from its mean, beyond which a scale does not change.
+_LARGEST_DEVIATION = 3
+
+
+def density_of(head, target, measured):
+    """Return the density of a head for numbers, None if its loss belongs to none.
+
+    Parameters
+    ----------
+    head : Head
+    target : NumberTarget
+    measured : dict
+        What `Density.measure` returned, if it was called before; other entries do not matter.
+    """
+    family = getattr(head, "family", None)
+    if family == "nbinom":
+        return CountDensity(head, target, measured) if target.is_count else None
+    return None if family is None else Density(head, target, measured)
+
+
+class Density:
+    """A mixture of distributions of one family, one around the point of each expert.
+
+    Its parts are given as arrays (n_samples, n_parts, 1 + 2 n_outputs) of `RegressionHead.parts`:
+    log weights, points and scales, which are multiplied by what was measured.
+
+    Parameters
+    ----------
+    head : RegressionHead
+    target : NumberTarget
+    measured : dict
+        See `density_of`.
+    """
+
+    def __init__(self, head, target, measured):
+        self.has_scale = head.has_scale
+        self.target = target
+        self.family = self._make_family(head)
+        self.scale = measured.get("scale_", target.scale)
+        self.slope = measured.get("scale_slope_", 0.0)
+        self.dispersion = measured.get("dispersion_")
+        self.levels = measured.get("_levels", _LEVELS)
+        self.shares = measured.get("_shares", _LEVELS)
+        self.n_measured = measured.get("_n_measured", 0)
+
+    def _make_family(self, head):
+        return getattr(stats, head.family)
+
+    def possible(self, numbers):
+        """Return numbers, in the units of y, that y can be: rounding has made them others."""
+        return numbers
+
+    def split(self, parts, scale=None):
+        """Return log weights, (..., n_parts), points and scales, (..., n_parts, n_outputs).
+
+        `scale` stands for the one that was measured, None: that one.
+        """
+        weights, points, scales = np.split(parts, [1, 1 + self.target.n_targets], axis=-1)
+        scales = self._scaled(points, scales, self.scale if scale is None else scale)
+        return weights[..., 0], points, scales
+
+    def _scaled(self, points, scales, scale):
+        bounded = points.clip(-_LARGEST_DEVIATION, _LARGEST_DEVIATION)
+        return scales * np.exp(self.slope * bounded) * scale / self.target.scale
+
+    def log_density(self, parts, y, scale=None):
+        """Return the log density of standardized numbers, (..., n_outputs), in the units of y."""
+        log_weights, points, scales = self.split(parts, scale)
+        log_density = self.family.logpdf(y[..., np.newaxis, :], points, scales).sum(axis=-1)
+        return special.logsumexp(log_weights + log_density, axis=-1) - self._log_unit()
+
+    def _log_unit(self):
+        return np.log(self.target.scale).sum()
+
+    def _share_below(self, numbers, weights, points, scales):
+        """Return the distribution function at numbers (n_samples, n_numbers) of a single output."""
+        shares = self.family.cdf(numbers[:, np.newaxis], points, scales)
+        return (weights[:, :, np.newaxis] * shares).sum(axis=1)
+
+    def quantiles(self, parts, q):
+        """Return quantiles of a single output at calibrated levels, (n_samples, n_quantiles)."""
+        levels = np.interp(q, self.shares, self.levels)
+        log_weights, *parts = self.split(parts)
+        weights = np.exp(log_weights)
+        # A quantile lies between the least and the largest one of the parts.
+        each = self.family.ppf(levels, *parts)
+        low, high = each.min(axis=1), each.max(axis=1)
+        return find_quantiles(lambda y: self._share_below(y, weights, *parts), levels, low, high)
+
+    def draw(self, parts, n_samples, random_state):
+        """Draw numbers, (n_samples_X, n_samples, n_outputs)."""
+        log_weights, *parts = self.split(parts)
+        chosen = draw_indices(np.exp(log_weights), n_samples, random_state)[:, :, np.newaxis]
+        parts = (np.take_along_axis(part, chosen, axis=1) for part in parts)
+        return self.family.rvs(*parts, random_state=random_state)
+
+    # -- measured on rows that are new to the experts ------------------------------------------
+
+    def measure(self, parts, y, weight, oob_mean=None, random_state=None):
+        """Measure the scale by likelihood, and the levels at which quantiles are right.
+
+        What was measured on earlier rows changes by as much as these rows are worth.
+
+        Parameters
+        ----------
+        parts : ndarray of shape (n_rows, n_parts, 1 + 2 n_outputs)
+            By a net.
+        y : ndarray of shape (n_rows, n_outputs)
+        weight : ndarray of shape (n_rows,)
+        oob_mean : ndarray of shape (n_rows, n_outputs) or None, default=None
+            Predictions by experts that are not trained on a row, NaN where there are none. The
+            errors are theirs, as if the mixture erred in the same way.
+        random_state : int or None, default=None
+            Source of the places of counts, each of which stands for many levels.
+
+        Returns
+        -------
+        measured : dict
+            Fitted attributes by name.
+        """
+        n_outputs, n_before = self.target.n_targets, self.n_measured
+        mean = (np.exp(parts[..., :1]) * parts[..., 1 : 1 + n_outputs]).sum(axis=1)
+        if oob_mean is None:
+            oob_mean = mean
+        else:
+            # Few experts of a kind have seen many rows.
+            known = ~np.isnan(oob_mean).any(axis=1)
+            columns = parts, y, weight, oob_mean, mean
+            parts, y, weight, oob_mean, mean = (column[known] for column in columns)
+        parts, y = self._measure_width(parts, y, weight, oob_mean, mean)
+        n_rows = weight.sum()
+        self.n_measured = min(n_before + n_rows, _N_REMEMBERED)
+        measured = {"_n_measured": self.n_measured} | self._found()
+        if n_outputs > 1:
+            return measured
+        log_weights, *parts = self.split(parts)
+        below = self._levels_of(y, (np.exp(log_weights), *parts), random_state)
+        self._calibrate(below, weight, n_rows, n_before)
+        return measured | {"_levels": self.levels, "_shares": self.shares}
+
+    def _found(self):
+        """Return the scale and its slope, unless the experts predict the scale."""
+        return {} if self.has_scale else {"scale_": self.scale, "scale_slope_": self.slope}
+
+    def _measure_width(self, parts, y, weight, oob_mean, mean):
+        """Measure the scale; return the parts, and y as if the mixture made those errors."""
+        errors = y - oob_mean
+        if not self.has_scale:
+            self._measure_scale(parts, mean + errors, weight, oob_mean, errors)
+        return parts, mean + errors
+
+    def _measure_scale(self, parts, y, weight, oob_mean, errors):
+        """Set the scale, and its slope, by errors and by as many rows that agree with the last."""
+        n_before, n_outputs = self.n_measured, self.target.n_targets
+        size = np.sqrt(np.average(np.square(errors), axis=0, weights=weight))
+        unit = np.maximum(size, _LEAST_SCALE) * self.target.scale
+        if n_before:
+            # What the outputs have in common is found below.
+            share, ratio = weight.sum() / (weight.sum() + n_before), np.square(unit / self.scale)
+            common = np.exp(np.log(ratio).mean())
+            unit = self.scale * np.sqrt(1 + share * (ratio / common - 1))
+        # Of the logarithm of an error's size.
+        line = GammaRegressor(alpha=(_PRIOR_ROWS + n_before) / len(y))
+        z = oob_mean.clip(-_LARGEST_DEVIATION, _LARGEST_DEVIATION)
+        slope = np.zeros(n_outputs) + self.slope
+        sizes = np.abs(errors) * np.exp(-slope * z) + _LEAST_SCALE
+        lines = [line.fit(z[:, [k]], sizes[:, k], weight).coef_ for k in range(n_outputs)]
+        self.slope = slope + np.concatenate(lines)
+
+        def loss(log_factor):
+            log_density = self.log_density(parts, y, unit * np.exp(log_factor))
+            # Of normal errors of that scale.
+            agreeing = log_factor + np.exp(-2 * log_factor) / 2
+            return n_before * n_outputs * agreeing - weight @ log_density
+
+        best = minimize_scalar(loss, bounds=_LOG_FACTORS, method="bounded").x
+        self.scale = unit * np.exp(best)
+
+    def _levels_of(self, y, parts, random_state):
+        """Return the shares of the distributions below y, (n_rows,)."""
+        return self._share_below(y, *parts)[:, 0]
+
+    def _calibrate(self, below, weight, n_rows, n_before):
+        """Set at which levels the right share of the rows lies below a quantile."""
+        if n_before:
+            share = n_rows / (n_rows + n_before + _PRIOR_ROWS)
+            found = weight @ (below[:, np.newaxis] <= self.levels) / n_rows
+            self.shares = (1 - share) * self.shares + share * found
+            return
+        order, trust = np.argsort(below), len(below) / (len(below) + _PRIOR_ROWS)
+        shares = np.cumsum(weight[order]) - weight[order] / 2
+        levels = np.interp(_LEVELS, shares / weight.sum(), below[order])
+        self.levels, self.shares = trust * levels + (1 - trust) * _LEVELS, _LEVELS
+
+
+class CountDensity(Density):
+    """Negative binomial distributions of counts around rates, by a dispersion."""
+
+    def _make_family(self, head):
+        return Counts(self.target.scale)
+
+    def possible(self, numbers):
+        """Return whole numbers."""
+        return np.rint(numbers)
+
+    def _scaled(self, points, scales, scale):
+        return scales * self.dispersion
+
+    def _log_unit(self):
+        # Of a probability, which has no unit.
+        return 0.0
+
+    def _found(self):
+        return {"dispersion_": self.dispersion}
+
+    def _measure_width(self, parts, y, weight, oob_mean, mean):
+        """Measure the dispersion; a rate is wrong by a factor, of the out-of-bag predictions."""
+        y = np.rint(y * self.target.scale) / self.target.scale
+        factor = oob_mean / np.maximum(mean, np.finfo(float).tiny)
+        parts[..., 1 : 1 + self.target.n_targets] *= factor[:, np.newaxis]
+        self._measure_dispersion(parts, y, weight)
+        return parts, y
+
+    def _measure_dispersion(self, parts, y, weight):
+        """Set the dispersion of each output, by likelihood, beside that of the rows before."""
+        log_weights, points, _ = np.split(parts, [1, 1 + y.shape[1]], axis=-1)
+        found, share = [], weight.sum() / (weight.sum() + self.n_measured)
+        for k, unit in enumerate(self.target.scale):
+            counts = Counts(unit)
+
+            def loss(log_dispersion, k=k, counts=counts):
+                log_proba = counts.logpdf(y[:, [k]], points[..., k], np.exp(log_dispersion))
+                return -weight @ special.logsumexp(log_weights[..., 0] + log_proba, axis=1)
+
+            best = minimize_scalar(loss, bounds=_LOG_DISPERSIONS, method="bounded").x
+            found.append(np.exp(best))
+        before = self.dispersion if self.n_measured else 0.0
+        self.dispersion = share * np.array(found) + (1 - share) * before
+
+    def _levels_of(self, y, parts, random_state):
+        """Return for each count a level between those of all smaller ones and its own."""
+        below = self._share_below(y, *parts)[:, 0]
+        less = self._share_below(y - 1 / self.target.scale, *parts)[:, 0]
+        places = np.random.RandomState(random_state).uniform(size=len(y))
+        return less + places * (below - less)

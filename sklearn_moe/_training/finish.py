@@ -1,0 +1,532 @@
+"""What happens after the last epoch.
+
+1. Of a pool: linear experts are solved, and the router is learned from rows that the experts did
+   not see; the experts are trained for some last epochs on all rows (`learn_router`).
+2. Out-of-bag rows are predicted; logits are scaled so that their loss is least (`sharpen`).
+3. The density around predictions of numbers is measured (`measure_density`).
+4. The load of each expert is counted, in the pass over the rows that predicts them if there is one.
+5. A fit that ended early or badly, or in which few experts are used, is warned of (`warn_of`).
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import minimize_scalar
+from scipy.stats import entropy
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import gen_batches
+
+from .._compat import warn
+from .._data.indexing import draw_rows
+from .._data.router import N_FOLDS, fit_router, is_clearly_positive, mixed_losses
+from .._data.validation import unit_of
+from ..exceptions import ExpertCollapseWarning
+from ..nn.heads import SoftmaxHead, SquaredErrorHead
+from ..nn.routers.scores import PoolScores
+from ..nn.seeding import drawing_from
+from .callbacks import LastEpochs
+from .density import density_of
+from .linear_models import MOST_NUMBERS, solve_kind, solved_kinds
+from .loop import Training
+from .out_of_bag import UnseenOutputs
+from .regimes import seek_regimes
+
+# Rows by which a router is learned, a density is measured, to one or two percent, and the factor of
+# logits is found.
+_N_ROUTER_ROWS, _N_DENSITY_ROWS, _N_SHARPNESS_ROWS = 20_000, 4000, 2000
+# Classes of which regimes are sought.
+_MOST_CLASSES = 5
+# Epochs on all rows, as a share of the best epoch, and the weight of a kind that is worth them.
+_LAST_EPOCHS, _LEAST_WEIGHT = 0.4, 0.01
+# Share of the samples beyond which one expert computes "nearly all".
+_COLLAPSED = 0.95
+# What is worse by this than outputs of 0 is ruined: of numbers an R2 below -2.
+_RUINED = 1.0
+# The share of the epochs in which the rates of "cosine" rise.
+_START = 0.05
+# What has more on new rows than this share of the loss of outputs of 0 has learned little.
+_LEARNED = 0.9
+# A loss of unseen rows may be above that of a constant by this, by chance.
+_OVERFIT = 0.1
+# Samples whose loss is computed at a time.
+_AT_ONCE = 2**16
+
+
+def finish(fit):
+    """Learn what is learned after the last epoch, as fitted attributes in `fit.learned`.
+
+    Returns
+    -------
+    interrupted : bool
+        Whether Ctrl-C ended the last epochs.
+    oob_loss : float or None
+        Mean loss of a pool on rows that its experts have not seen, None of other mixtures.
+    """
+    net, rows, learned = fit.net, fit.rows, fit.learned
+    interrupted, oob, load, oob_loss = False, None, None, None
+    if fit.plan.training.learns_router:
+        oob, load, oob_loss = learn_router(fit)
+        interrupted = _train_last_epochs(fit)
+    elif rows.in_bag is not None:
+        oob, load = predict_out_of_bag(net, rows)
+    # The state of the optimizer is as large as the weights, or twice as large.
+    net.initialize_optimizer()
+    if learned._target.kind == "regression":
+        if oob is not None:
+            learned.oob_prediction_ = learned._target.decode(oob)
+        said = describe_density(fit, fit.validation or rows)
+        vars(learned).update(measure_density(fit, said, {}))
+    elif oob is not None:
+        learned.oob_decision_function_ = oob
+    _describe_training(fit, load)
+    return interrupted, oob_loss
+
+
+def finish_chunk(fit, said, before):
+    """Learn what is learned after a chunk.
+
+    `said` is what the net has said of the chunk before it was trained on it, None of the first one;
+    `before` has what was measured of the density by then.
+    """
+    said = said or describe_density(fit, fit.rows)
+    vars(fit.learned).update(measure_density(fit, said, before))
+    _describe_training(fit)
+
+
+def _describe_training(fit, load=None):
+    """Set the net, the curves of its losses, and the load of its experts."""
+    net, learned, history = fit.net, fit.learned, fit.net.history
+    load = _count_load(fit) if load is None else load
+    learned.net_ = net
+    learned.n_iter_ = len(history)
+    learned.expert_load_ = load / max(load.sum(), np.finfo(load.dtype).tiny)
+    if oob_losses := [row["oob_loss"] for row in history if "oob_loss" in row]:
+        learned.oob_loss_curve_ = oob_losses
+    name = f"valid_{net.criterion_.score_name}"
+    scores = [row[name] for row in history if name in row]
+    if scores and fit.plan.training.holds_out:
+        learned.validation_scores_ = scores
+
+
+def _count_load(fit):
+    """Return the weight of the rows that each expert computes, or of its part in them."""
+    net, generator = fit.net, fit.make_generator()
+
+    def count(x, weight, *, encoded):
+        return net.module_.route(x, generator, encoded).per_expert(weight).unsqueeze(0)
+
+    return net.map_rows(count, fit.rows, fit.rows.weight).sum(axis=0)
+
+
+# -- a pool: its solved experts, its router, its last epochs -----------------------------------
+
+
+@torch.no_grad()
+def learn_router(fit):
+    """Give a pool its solved experts, and its router what each kind is worth on unseen rows.
+
+    A linear kind is one rule, or regimes if these alone predict unseen rows clearly better than
+    the pool does without them: a smooth function is not cut into pieces.
+
+    Returns
+    -------
+    predictions : ndarray of shape (n_rows, n_targets) or None
+        What the mixture predicts of each row by experts that have not seen it, NaN where all have.
+        None if all have seen all rows, or other rows were held out.
+    load : ndarray of shape (n_experts,) or None
+        Weight of the rows that each expert computes, None without predictions.
+    oob_loss : float or None
+        Mean loss of the mixture on unseen rows, None if there are none.
+    """
+    net, rows, validation = fit.net, fit.rows, fit.validation
+    module, head, hidden = net.module_, net.criterion_, None
+    # The fold of each row, -1 for none.
+    folds = np.full(len(rows.y), -1)
+    if rows.in_bag is not None:
+        hidden = _find_hidden(net, rows.in_bag)
+        folds = np.where(hidden < 0, -1, hidden % N_FOLDS)
+    # Penalties depend on the number of rows: a row of weight 2 may be two.
+    given = fit.samples.weight
+    samples_per_row = given.sum() / unit_of(given) / len(rows.y)
+    weighted = rows._replace(weight=rows.weight.double() * samples_per_row)
+    lines = {kind: solve_kind(net, kind, weighted, folds) for kind in solved_kinds(net)}
+    if validation is None:
+        unseen_rows, places = rows, np.flatnonzero(folds >= 0)
+    else:
+        unseen_rows, places = validation, np.arange(len(validation.y))
+    # There may be no out-of-bag rows.
+    if module.router is None or not len(places):
+        _write(module, lines)
+        return None, None, None
+    unseen = UnseenOutputs(net, unseen_rows, hidden, lines)
+    n_numbers = head.n_outputs * len(module.experts) + module.router.network.weight.shape[1]
+    n_most = min(_N_ROUTER_ROWS, max(1, MOST_NUMBERS // n_numbers))
+    places = torch.from_numpy(places[draw_rows(len(places), n_most)])
+    some = unseen.some(places)
+    y, weight = some.rows.y.cpu(), some.rows.weight.cpu().double().numpy() * samples_per_row
+    features, outputs, shares = some.parts()
+    every = torch.arange(len(y))
+    # A line has no end, and few rows tell little of many columns. Of classes in other tables it may
+    # be as good by chance: the mean of several kinds is the better guess.
+    is_wide = features.shape[1] >= len(rows.y)
+    alone = [*lines] if head.kind == "regression" or is_wide else []
+    bags = places if hidden is None else some.hidden
+    known = weight, features.numpy(), bags.numpy(), alone
+    values, losses = some.values(outputs, shares, y)
+    weights = fit_router(values, losses, *known)
+    of_pool = mixed_losses(values, losses, weights.gates(known[1]))
+    for kind, one in [*lines.items()]:
+        of_kind = losses(values[:, kind], every).numpy()
+        may_gain = _may_hold_regimes(net, kind)
+        if not may_gain or not _is_clearly_less(of_pool, of_kind, weight, head):
+            continue
+        means = np.average([of_pool, of_kind], axis=1, weights=weight)
+        regimes = seek_regimes(net, kind, weighted, folds, means)
+        if regimes is None:
+            continue
+        lines[kind] = regimes
+        parts = some.parts()
+        new, new_losses = some.values(*parts[1:], y)
+        of_regimes = new_losses(new[:, kind], every).numpy()
+        if _is_clearly_less(of_regimes, of_pool, weight, head):
+            _, outputs, shares = parts
+            values, losses = new, new_losses
+            weights = fit_router(values, losses, *known)
+            of_pool = mixed_losses(values, losses, weights.gates(known[1]))
+        else:
+            lines[kind] = one
+    _write(module, lines, weights)
+    if module.sharpness is not None:
+        sharpen(net, some.mix(features, outputs, shares, weights), y, weight)
+    # The solved experts have seen all rows that were trained on.
+    predictions, load = unseen.predict(weights) if validation is None else (None, None)
+    return predictions, load, float(np.average(of_pool, weights=weight))
+
+
+def _find_hidden(net, in_bag):
+    """Return for each row which member of the kinds has not seen it.
+
+    -1 if some kind has no such member: there are few experts, or the kinds are of unequal size.
+    """
+    pool, solved = net.module_.experts, solved_kinds(net)
+    trained = [kind for kind in range(len(pool.kinds)) if kind not in solved] or solved
+    fewest = min(map(pool.members, trained), key=len)
+    out_of_bag = ~in_bag[:, fewest].cpu()
+    return torch.where(out_of_bag.any(1), out_of_bag.int().argmax(1), -1)
+
+
+def _may_hold_regimes(net, kind):
+    """Tell whether experts of a linear kind can be rules of regions, chosen by the router."""
+    module, head = net.module_, net.criterion_
+    return (
+        type(head) in (SquaredErrorHead, SoftmaxHead)
+        and (head.kind != "classes" or head.n_targets <= _MOST_CLASSES)
+        and isinstance(module.router.network, PoolScores)
+        and getattr(module.encoder, "adds_linear", False)
+        and len(module.experts.kinds[kind]) > 1
+    )
+
+
+def _is_clearly_less(losses, others, weight, head):
+    """Tell whether losses of rows are less than others, on average and by three standard errors.
+
+    For numbers these are of the errors, not of their squares, and none counts more than three times
+    the usual one: few rows at borders would have most of the loss.
+    """
+    gain = others - losses
+    if head.kind == "regression":
+        most = 9 * np.average(others, weights=weight)
+        losses, others = (np.minimum(each, most) for each in (losses, others))
+        gain = np.sqrt(others) - np.sqrt(losses)
+    return weight @ losses < weight @ others and is_clearly_positive(gain, weight)
+
+
+def _write(module, lines, weights=None):
+    """Give solved experts their rules, and the router the weights of kinds and of these rules."""
+    pool, network = module.experts, getattr(module.router, "network", None)
+    if isinstance(network, PoolScores):
+        if weights is not None:
+            network.weight.copy_(torch.from_numpy(weights.slopes))
+            network.bias.copy_(torch.from_numpy(weights.intercept).unsqueeze(1))
+        network.gated.zero_()
+    for kind, (rules, *_) in lines.items():
+        n_members = len(pool.kinds[kind])
+        parts = (part.expand(n_members, *part.shape[1:]) for part in rules[:2])
+        for expert, *function in zip(pool.kinds[kind], *parts, strict=True):
+            expert.become_linear(*function)
+        if rules.gate is not None:
+            members = pool.members(kind)
+            network.own_weight[members] = rules.gate[:, :-1].to(network.own_weight)
+            network.own_bias[members] = rules.gate[:, -1:].to(network.own_bias)
+            network.gated[members] = True
+
+
+def _train_last_epochs(fit):
+    """Train the experts of a pool on all rows; return whether Ctrl-C ended it.
+
+    Not after a given number of epochs. These are no part of the history, which says how many epochs
+    are best. The rate of each kind goes on from that of its best epoch, and the optimizer with what
+    it knows of the gradients: first steps without that would be far too long. Kinds of next to no
+    weight have none of these epochs.
+    """
+    net, max_iter, n_before = fit.net, fit.plan.training.max_iter, len(fit.net.history)
+    best_epochs = getattr(fit.stopping, "best_epochs_", [])
+    if not any(best_epochs) or fit.stopping.tol is None:
+        return False
+    weights, network = [1.0] * len(best_epochs), getattr(net.module_.router, "network", None)
+    if isinstance(network, PoolScores) and not network.weight.any():
+        weights = network.bias.flatten().softmax(0).tolist()
+    n_epochs = [
+        math.ceil(_LAST_EPOCHS * best) if weight >= _LEAST_WEIGHT else 0
+        for best, weight in zip(best_epochs, weights, strict=True)
+    ]
+    if not any(n_epochs):
+        return False
+    for group, best in zip(net.optimizer_.param_groups, best_epochs, strict=False):
+        highest = group.get("initial_lr", group["lr"])
+        share = (1 + math.cos(math.pi * min(1, best / max_iter))) / 2
+        group["lr"] = group["initial_lr"] = highest * (share if net.schedule == "cosine" else 1)
+    rows, callbacks = fit.rows._replace(in_bag=None), [LastEpochs(n_epochs)]
+    options = {"seed": fit.learned._predict_seed, "by_kind": True, "callbacks": callbacks}
+    try:
+        Training(net, rows, None, max(n_epochs), **options).run()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        del net.history[n_before:]
+    return False
+
+
+# -- other mixtures: out-of-bag predictions, and how sure they are ------------------------------
+
+
+@torch.no_grad()
+def predict_out_of_bag(net, rows):
+    """Return what the head predicts by experts that are not trained on a row, and the load.
+
+    Before, logits are scaled so that the loss of some of these predictions is least.
+    """
+    head, module = net.criterion_, net.module_
+    scales = module.sharpness is not None
+
+    def mix(x, in_bag, weight, *, encoded):
+        mixed = module.forward_experts(x, encoded=encoded)
+        log_gate = mixed.route.scores.masked_fill(in_bag, -torch.inf).log_softmax(1)
+        output = head.mix(log_gate, mixed.expert_outputs)
+        load = mixed.route.per_expert(weight).unsqueeze(0)
+        return (output if scales else head.predict(output)), load
+
+    outputs, loads = net.map_rows(mix, rows, rows.in_bag, rows.weight)
+    if scales:
+        some = torch.from_numpy(draw_rows(len(rows.y), _N_SHARPNESS_ROWS))
+        logits = torch.from_numpy(outputs)
+        sharpen(net, logits[some], rows.y.cpu()[some], rows.weight.cpu()[some])
+        outputs = head.predict(logits * module.sharpness.cpu()).numpy()
+    return outputs, loads.sum(axis=0)
+
+
+def sharpen(net, outputs, y, weight):
+    """Scale the logits of a mixture so that the loss of rows that it has not seen is least."""
+    outputs = outputs.double()
+    weight = torch.as_tensor(weight).double().numpy()
+
+    def loss(log_factor):
+        return weight @ net.criterion_.loss(outputs * math.exp(log_factor), y).numpy()
+
+    best = minimize_scalar(loss, bounds=(-1, 1), method="bounded", options={"xatol": 1e-3}).x
+    net.module_.sharpness.fill_(math.exp(best))
+
+
+# -- the density of numbers ----------------------------------------------------------------------
+
+
+def describe_density(fit, rows):
+    """Return what the net says of some rows: parts of densities, y and weights.
+
+    None if its loss belongs to no density.
+    """
+    net, head, module = fit.net, fit.net.criterion_, fit.net.module_
+    if density_of(head, fit.learned._target, {}) is None:
+        return None
+    generator = fit.make_generator()
+
+    def describe(x, *, encoded):
+        return head.parts(module(x, generator, encoded).output)
+
+    some = rows.sample(_N_DENSITY_ROWS, torch.device(net.device))
+    y, weight = (column.double().cpu().numpy() for column in (some.y, some.weight))
+    return net.map_rows(describe, some), y, weight
+
+
+def measure_density(fit, said, before):
+    """Return the fitted attributes of the density: its scale, and the levels of its quantiles.
+
+    On held-out rows or, by out-of-bag predictions, as if the mixture erred in the same way as the
+    experts that are not trained on a row. What was measured `before` changes by as much as these
+    rows are worth.
+    """
+    learned, oob_mean = fit.learned, None
+    density = density_of(fit.net.criterion_, learned._target, before)
+    if density is None:
+        return {}
+    oob = getattr(learned, "oob_prediction_", None)
+    if oob is not None:
+        some = draw_rows(len(oob), _N_DENSITY_ROWS)
+        oob_mean = learned._target.encode(oob[some], np.float64)
+    return density.measure(*said, oob_mean, learned._predict_seed)
+
+
+# -- warnings --------------------------------------------------------------------------------------
+
+
+def warn_of(fit, oob_loss=None):
+    """Warn of a fit that ended early or badly, or in which few experts are used.
+
+    `oob_loss` is what `finish` has returned.
+    """
+    history, max_iter, stopping = fit.net.history, fit.plan.training.max_iter, fit.stopping
+    stopped = stopping.converged_ or len(history) - fit.n_before < max_iter
+    if not (stopped or stopping.tol is None or fit.net.schedule == "cosine"):
+        warn(
+            f"The training loss was still changing after max_iter={max_iter} epochs. "
+            "Raise max_iter, or set tol=None to train for a fixed number of epochs.",
+            ConvergenceWarning,
+        )
+    names = {"train_loss", stopping.score} - {None}
+    epochs = [row for row in history[fit.n_before :] if names <= row.keys()]
+    if epochs:
+        kept, is_table = epochs[-1], fit.rows.x.ndim == 2
+        if stopping.score is not None:
+            best = min if stopping.score.endswith("loss") else max
+            kept = best(epochs, key=lambda row: row[stopping.score])
+            unseen_loss = kept["oob_loss" if "oob_loss" in kept else "valid_loss"]
+            # That of a pool weighs its kinds.
+            unseen_loss = unseen_loss if oob_loss is None else oob_loss
+            if is_table and fit.rows.x.shape[1] > fit.rows.x.shape[0]:
+                _warn_of_width(fit, unseen_loss, 1 + epochs.index(kept))
+            else:
+                _warn_of_overfit(fit, unseen_loss, kept["train_loss"])
+        if is_table and fit.plan.standardize:
+            _warn_of_ruin(fit, epochs, kept["train_loss"], oob_loss)
+    _warn_of_load(fit)
+
+
+def _warn_of_width(fit, unseen_loss, n_epochs):
+    """Warn if early stopping found next to nothing in a table that has more columns than rows.
+
+    `n_epochs` is the number of the epoch whose weights the model has.
+    """
+    X, max_iter = fit.rows.x, fit.plan.training.max_iter
+    is_start = n_epochs <= _START * max_iter or fit.plan.training.learns_router
+    nothing = _constant_loss(fit) if is_start else None
+    if nothing is not None and unseen_loss > _LEARNED * nothing > 0:
+        warn(
+            f"X has more columns ({X.shape[1]}) than rows ({X.shape[0]}), and what was learned "
+            "did not help on held-out or out-of-bag rows: the model is little more than a "
+            "constant. Reduce the columns before, such as by "
+            f"make_pipeline({_reducer(fit.learned._target)}, model).",
+            ConvergenceWarning,
+        )
+
+
+def _warn_of_overfit(fit, unseen_loss, train_loss):
+    """Warn if a prediction that ignores X is better on samples that were not trained on."""
+    null = _constant_loss(fit)
+    if null is not None and unseen_loss > null + _OVERFIT > train_loss + _OVERFIT:
+        warn(
+            f"On samples that were not trained on the loss is {unseen_loss:.3g}, that of a "
+            f"prediction which ignores X is {null:.3g}: the model overfits. Use fewer experts"
+            f"{', a larger expert_loss_weight' * (fit.plan.training.expert_loss_weight < 1)}, or "
+            "more samples.",
+            ConvergenceWarning,
+        )
+
+
+def _reducer(target):
+    """Return a transformer that leaves fewer columns, as code."""
+    if target.n_targets > 1 and target.kind != "classes":
+        return "PCA(20)"
+    return "SelectKBest(k=20)" if target.kind == "classes" else "SelectKBest(f_regression, k=20)"
+
+
+def _warn_of_ruin(fit, epochs, train_loss, oob_loss):
+    """Warn if steps that were too long left a model of a table that is worse than none.
+
+    Of standardized tables only: there the outputs of a new network are small; elsewhere its loss
+    may be large before the first step.
+    """
+    # A pool of kinds is not ruined by one of them.
+    training, loss = fit.plan.training, train_loss if oob_loss is None else oob_loss
+    rates = (training.learning_rate, training.router_learning_rate)
+    raised = [
+        f"{name}={rate:g} ('auto' is {auto:.3g})"
+        for (name, auto), rate in zip(training.auto_rates.items(), rates, strict=True)
+        if rate > auto
+    ]
+    # Initial weights may be worse than outputs of 0: a bad start is not a step that was too long.
+    if not raised and loss <= epochs[0]["train_loss"]:
+        return
+    nothing = _null_loss(fit)
+    if nothing is not None and loss > nothing + _RUINED:
+        too_long = " and ".join(raised) or f"learning_rate_init={training.learning_rate:.3g}"
+        warn(
+            f"The training ended with a loss of {loss:.3g}, where outputs of 0 for all samples "
+            f"have {nothing:.3g}: its steps were too long. Lower {too_long}.",
+            ConvergenceWarning,
+        )
+
+
+def _constant_loss(fit):
+    """Return the mean loss of a prediction that ignores X; None if the head has none for it."""
+    target, rows, null = fit.learned._target, fit.validation or fit.rows, _null_loss(fit)
+    if null is None or target.kind != "classes":
+        return null
+    shares = np.bincount(rows.y.cpu(), rows.weight.cpu(), target.n_targets)
+    # Outputs of 0 stand for equal shares.
+    return null * entropy(shares) / np.log(target.n_targets)
+
+
+def _null_loss(fit):
+    """Return the mean loss of outputs that are all 0; None if the head has none for them."""
+    net, rows = fit.net, fit.rows
+    generator, total = torch.Generator().manual_seed(0), 0.0
+    try:
+        with torch.no_grad(), drawing_from(generator, net.criterion_):
+            for part in gen_batches(len(rows.y), _AT_ONCE):
+                y, weight = (column[part].to(net.device) for column in (rows.y, rows.weight))
+                outputs = weight.new_zeros(len(y), net.criterion_.n_outputs)
+                total += float(weight @ net.criterion_.loss(outputs, y))
+    except Exception:
+        # A loss of one's own may take no other outputs than those of its experts.
+        return None
+    return total / float(rows.weight.sum())
+
+
+def _warn_of_load(fit):
+    """Warn if few experts are used."""
+    load = fit.learned.expert_load_
+    busiest, learns_router = load.argmax(), fit.plan.training.learns_router
+    # A router that was learned from unseen rows knows that one expert is the best.
+    if len(load) > 1 and load[busiest] > _COLLAPSED and not learns_router:
+        warn(
+            f"Expert {busiest} computes {load[busiest]:.1%} of the training "
+            f"samples (load: {np.round(load, 3).tolist()}): the mixture has "
+            f"collapsed to a single expert. Try {_against_collapse(fit)}.",
+            ExpertCollapseWarning,
+        )
+
+
+def _against_collapse(fit):
+    """Return what may help, without what would change nothing or be refused."""
+    remedies, router_class = [], fit.plan.model.router.router_class
+    if not fit.plan.standardize:
+        is_bag = fit.rows.x.ndim == 3
+        remedies.append("a scaler before the patches" if is_bag else "standardize='auto'")
+    if any(True for _ in fit.net.module_.router.parameters()):
+        remedies += ["a smaller router__learning_rate", "balance='switch'"]
+    if router_class.sparse:
+        remedies.append("balance='bias'")
+    if router_class.noisy:
+        remedies.append("more noise (router__noise='gumbel')")
+    return ", ".join([*remedies, "or fewer experts"])
