@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from html import escape
 from textwrap import wrap
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.utils._param_validation import validate_params
@@ -12,24 +12,17 @@ from .._data.tables import import_pandas
 from .._validation import Count, check_column, check_named, check_same_length
 from ..metrics._experts import compare_experts
 from ..metrics._merged import count_in_words, count_regimes, describe_ensemble
-from ..metrics._words import find_regions
+from ..metrics._words import Regions, find_regions
 from ._linear import MOST_TERMS, OpenedMixture, coefficients, expert_outputs, find_linear
-from ._plotting import expert_colors
 from ._python import write_python
 
-_MOST_SHOWN = 8  # coefficients in the text
-_MOST_PARTS = 6  # of the table for an expert
-_AT_ONCE = 4  # experts beside each other
-_TINY = np.finfo(float).tiny
-_STYLE = (
-    "<style>.moe-rules{overflow-x:auto}"
-    ".moe-rules table{border-collapse:collapse;margin:.5em 0;font-size:inherit}"
-    ".moe-rules td{padding:.2em .8em;text-align:left;border:0;vertical-align:top}"
-    ".moe-rules td{white-space:pre-line}"
-    ".moe-rules .numbers td+td{text-align:right;white-space:nowrap}"
-    ".moe-rules i{display:inline-block;width:.8em;height:.8em;border-radius:.2em;"
-    "margin-right:.4em}</style>"
-)
+# What the text shows at most: coefficients, parts of the table for an expert, and experts beside
+# each other.
+_SHOWN_TERMS = 8
+_SHOWN_PARTS = 6
+_EXPERTS_BESIDE = 4
+# The least variance that errors are divided by.
+_LEAST_VARIANCE = np.finfo(float).tiny
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -182,87 +175,82 @@ class RegionRules:
 
     def __str__(self):
         """Return where each expert holds, and a table of the coefficients."""
-        title, experts, note, table = self._parts()
-        lines = wrap(title, 100)
-        for name, words, figures in experts:
-            lines += ["", f"{name.replace('expert ', 'Expert ')}: {figures}"]
-            for number, part in enumerate(words):
-                first = "    or " if number else "    "
-                lines += wrap(part, 100, initial_indent=first, subsequent_indent=" " * 8)
-        lines += ["", note]
-        names, *columns = zip(*table, strict=True)
-        for start in range(0, len(columns), _AT_ONCE):
-            shown = [names, *columns[start : start + _AT_ONCE]]
-            widths = [max(map(len, column)) for column in shown]
-            for name, *cells in zip(*shown, strict=True):
-                right = (f"   {c:>{width}}" for c, width in zip(cells, widths[1:], strict=True))
-                lines.append(f"  {name:{widths[0]}}{''.join(right)}".rstrip())
-        return "\n".join(lines)
+        lines = wrap(self._title(), 100)
+        is_constant = np.isnan(self.fidelity)
+        if self.is_stack or not is_constant:
+            for k, words in enumerate(self.where):
+                words = list(words) or ["no simple words"] * int(self.share[k] > 0)
+                if words[_SHOWN_PARTS:]:
+                    n_smaller = len(words) - _SHOWN_PARTS + 1
+                    words[_SHOWN_PARTS - 1 :] = [f"in {n_smaller} smaller parts"]
+                name = self.expert_names[k].replace("expert ", "Expert ")
+                lines += ["", f"{name}: {self._figures(k)}"]
+                for number, part in enumerate([] if is_constant else words):
+                    first = "    or " if number else "    "
+                    lines += wrap(part, 100, initial_indent=first, subsequent_indent=" " * 8)
+        linear = np.flatnonzero(~np.isnan(self.coef).all(axis=1))
+        return "\n".join([*lines, "", self._note(linear), *self._coefficients(linear)])
 
     def _repr_html_(self):
-        """Return the same as tables, for notebooks."""
-        title, experts, note, table = self._parts()
-        marks = {
-            name: f'<i style="background:rgb({r:.0f},{g:.0f},{b:.0f})"></i>{escape(name)}'
-            for name, (r, g, b) in zip(
-                self.expert_names, 255 * expert_colors(self.n_experts), strict=True
-            )
-        }
-        rows = [(name, "\nor ".join(words), figures) for name, words, figures in experts]
-        tables = []
-        for kind, part in (("words", rows), ("numbers", table)):
-            lines = (map(lambda cell: marks.get(cell, escape(cell)), row) for row in part)
-            html = "".join(f"<tr><td>{'</td><td>'.join(line)}</td></tr>" for line in lines)
-            tables.append(f'<table class="{kind}">{html}</table>')
-        html = f"<b>{escape(title)}</b>{tables[0]}<p>{escape(note)}</p>{tables[1]}"
-        return f'{_STYLE}<div class="moe-rules">{html}</div>'
+        """Return the text for notebooks."""
+        return f"<pre>{escape(str(self))}</pre>"
 
-    def _parts(self):
-        """Return title; name, words and figures of every expert; a note; cells of a table."""
-        counted, is_constant = count_in_words(self.expert_names), np.isnan(self.fidelity)
+    def _title(self):
+        """Return what the mixture is, and how good the words are."""
+        counted = count_in_words(self.expert_names)
         if self.is_stack:
             counted = f"{self.n_experts} models"
-        title, experts = f"{self.verdict} {counted}, {self.n_samples} rows.", []
-        if not is_constant:
+        title = f"{self.verdict} {counted}, {self.n_samples} rows."
+        if not np.isnan(self.fidelity):
             title += f" The words give the right expert for {self.fidelity:.1%} of the rows."
         if not np.isnan(self.words_score):
             title += f" {self.total_name} {self.words_score:.3f} by the words alone, "
             title += f"{self.model_score:.3f} by the model."
-        for k, words in enumerate(() if is_constant and not self.is_stack else self.where):
-            text = f"{self.share[k]:.1%} of the rows"
-            if self.is_stack:
-                text = f"weight {self.weight[k]:.2f}" + f"; {text}" * (not is_constant)
-            if not np.isnan(self.expert_fidelity[k]):
-                text += f", words right for {self.expert_fidelity[k]:.1%}"
-            if not np.isnan(self.own_score[k]):
-                text += f"; {self.score_name} {_number(self.own_score[k])}"
-            if not np.isnan(self.other_score[k]):
-                name = f"; {self.score_name}" if np.isnan(self.own_score[k]) else ","
-                text += f"{name} on other rows {_number(self.other_score[k])}"
-            words = (
-                [] if is_constant else list(words) or ["no simple words"] * int(self.share[k] > 0)
-            )
-            if words[_MOST_PARTS:]:
-                words[_MOST_PARTS - 1 :] = [f"in {len(words) - _MOST_PARTS + 1} smaller parts"]
-            experts.append((self.expert_names[k], words, text))
-        linear = np.flatnonzero(~np.isnan(self.coef).all(axis=1))
+        return title.lstrip()
+
+    def _figures(self, k):
+        """Return the share of an expert, and its scores."""
+        text = f"{self.share[k]:.1%} of the rows"
+        if self.is_stack:
+            text = f"weight {self.weight[k]:.2f}" + f"; {text}" * (not np.isnan(self.fidelity))
+        if not np.isnan(self.expert_fidelity[k]):
+            text += f", words right for {self.expert_fidelity[k]:.1%}"
+        if not np.isnan(self.own_score[k]):
+            text += f"; {self.score_name} {_number(self.own_score[k])}"
+        if not np.isnan(self.other_score[k]):
+            name = f"; {self.score_name}" if np.isnan(self.own_score[k]) else ","
+            text += f"{name} on other rows {_number(self.other_score[k])}"
+        return text
+
+    def _note(self, linear):
+        """Return what the coefficients are of the experts that are linear."""
+        if not linear.size:
+            return f"No coefficients: no expert is linear in the columns ({MOST_TERMS} at most)."
         note = f"Change of {self.outcome} per unit"
         if not np.isnan(self.half_width).all():
             note += ", with 95 % interval"
         if np.isnan(self.coef[linear]).any():
             note += ", - for none"
-        if not linear.size:
-            note = f"No coefficients: no expert is linear in the columns ({MOST_TERMS} at most)."
-        elif linear.size > 1:
+        if linear.size > 1:
             note += ", largest differences first"
+        return note
+
+    def _coefficients(self, linear):
+        """Yield the lines of a table of the coefficients, some experts beside each other."""
         table = [["", *(self.expert_names[k] for k in linear)]]
         for name, *values in zip(self.terms, self.coef.T, self.half_width.T, strict=True):
             table.append([name, *map(_number, *(value[linear] for value in values))])
         n_last = sum(term.split(",")[0] == "intercept" for term in self.terms)
-        n_more = len(self.terms) - n_last - _MOST_SHOWN
+        n_more = len(self.terms) - n_last - _SHOWN_TERMS
         if n_more > 1:
-            table[_MOST_SHOWN + 1 : -n_last] = [[f"... {n_more} more", *[""] * linear.size]]
-        return title.lstrip(), experts, note, table
+            table[_SHOWN_TERMS + 1 : -n_last] = [[f"... {n_more} more", *[""] * linear.size]]
+        names, *columns = zip(*table, strict=True)
+        for start in range(0, len(columns), _EXPERTS_BESIDE):
+            shown = [names, *columns[start : start + _EXPERTS_BESIDE]]
+            widths = [max(map(len, column)) for column in shown]
+            for name, *cells in zip(*shown, strict=True):
+                right = (f"   {c:>{width}}" for c, width in zip(cells, widths[1:], strict=True))
+                yield f"  {name:{widths[0]}}{''.join(right)}".rstrip()
 
 
 @validate_params(
@@ -353,105 +341,141 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     No coefficients: no expert is linear in the columns (500 at most).
     """
     opened = OpenedMixture(estimator, X, ("apply", "predict"))
-    inner, mixture, table = opened.inner, opened.mixture, opened.table
+    mixture, experts = opened.mixture, opened.mixture.experts[:, 0]
     check_same_length(X=X, y=y)
-    experts = mixture.experts[:, 0]
+    is_constant, is_stack = mixture.is_constant, hasattr(mixture, "out_of_fold")
     outputs = np.full((len(experts), mixture.n_experts, 1), np.nan)
     proba: Any = None
     if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
-        outputs, proba = expert_outputs(mixture, inner)
-    weight = np.eye(outputs.shape[1])[experts]
-    own, is_constant, is_stack = weight > 0, mixture.is_constant, hasattr(mixture, "out_of_fold")
-    if is_stack or (is_constant and mixture.is_pool):
-        weight = np.ones_like(weight)  # each kind is fitted to all rows
-    elif y is not None and hasattr(mixture, "responsibilities"):
-        weight = np.asarray(mixture.responsibilities(inner, y))
+        outputs, proba = expert_outputs(mixture, opened.inner)
+    own = np.eye(mixture.n_experts, dtype=bool)[experts]
+    share, weight = own.mean(axis=0), own.astype(float)
     if is_constant:
         share, own = mixture.gates[0], np.ones_like(own)
-        where, right = (("anywhere",),) * len(share), np.full(len(experts), np.nan)
-        held, parts = np.full(own.shape, np.nan), None
+        unknown = np.full(own.shape, np.nan)
+        regions = Regions(None, (("anywhere",),) * len(share), unknown, unknown[:, 0])
     else:
-        share = own.mean(axis=0)
-        regions = find_regions(table, experts, len(share), opened.tree, max_conditions)
-        parts, where, held, right = regions
-        held = np.where(held.any(axis=1, keepdims=True), held, share)
-    classes: Any = getattr(mixture, "classes_", None)
-    scores = np.full(own.shape, np.nan)
-    score_name, power = ("RMSE", 0.5) if proba is None else ("accuracy", 1)
-    total_name, totals = "R2" if proba is None else score_name, (np.nan, np.nan)
+        regions = find_regions(opened.table, experts, len(share), opened.tree, max_conditions)
+    if is_stack or (is_constant and mixture.is_pool):
+        # Each kind is fitted to all rows.
+        weight = np.ones_like(weight)
+    elif y is not None and hasattr(mixture, "responsibilities"):
+        weight = np.asarray(mixture.responsibilities(opened.inner, y))
     unseen, mixed = outputs if proba is None else proba, None
-    if is_stack:  # what training samples say of themselves is too good
-        gates, unseen = mixture.out_of_fold(inner)
+    is_of_expert = own
+    if is_stack:
+        # What training samples say of the models that were fitted to them is too good.
+        gates, unseen = mixture.out_of_fold(opened.inner)
         unseen = unseen.reshape((*unseen.shape[:2], -1))
         mixed = (gates[..., np.newaxis] * unseen).sum(axis=1)
-        own = own if is_constant else np.eye(len(share), dtype=bool)[gates.argmax(axis=1)]
+        is_of_expert = np.ones_like(own)
+        if not is_constant:
+            own = np.eye(len(share), dtype=bool)[gates.argmax(axis=1)]
+    # Where no words hold, all experts count.
+    held = np.where(regions.held.any(axis=1, keepdims=True), regions.held, share)
     by_words = held[..., np.newaxis] / held.sum(axis=1)[:, np.newaxis, np.newaxis]
-    by_words = (by_words * unseen).sum(axis=1)
-    if y is not None and proba is None:
-        y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(own), -1)
-        scores = np.mean((unseen - y[:, np.newaxis]) ** 2, axis=2)
-        if not np.isnan(by_words).any():
-            mixed = np.reshape(mixture.predict(inner), y.shape) if mixed is None else mixed
-            spread = np.maximum(np.var(y, axis=0), _TINY)
-            errors = (np.mean((y - part) ** 2, axis=0) for part in (by_words, mixed))
-            totals = [np.mean(1 - error / spread) for error in errors]
-    elif np.ndim(y) == 2 and np.shape(y)[1] > 1:
-        score_name = total_name = "right labels"
-        y = check_named(y, "y")
-        scores = ((proba > 0.5) == y[:, np.newaxis]).mean(axis=2)
-        totals = [(part == y).mean() for part in (by_words > 0.5, mixture.predict(inner))]
-    elif y is not None:
-        y = check_column(y, "y")[:, np.newaxis]
-        mixed = mixture.predict(inner) if mixed is None else classes[mixed.argmax(axis=1)]
-        found = classes[by_words.argmax(axis=1)], mixed
-        if not np.isnan(by_words).any():
-            totals = [(part == y[:, 0]).mean() for part in found]
-        scores, y = 1.0 * (classes[unseen.argmax(axis=2)] == y), classes[1:] == y
-        scores[np.isnan(unseen).any(axis=2)] = np.nan
-
-    by_words, by_model = (np.nan if is_constant else float(total) for total in totals)
-
+    scores = _score(opened, y, proba, unseen, (by_words * unseen).sum(axis=1), mixed)
     functions = find_linear(opened, outputs, proba)
-    of_coefficients = np.ones_like(own) if is_stack else own
-    coef, half_width, scale = coefficients(functions, y, outputs, proba, weight, of_coefficients)
-    outcome, terms, coef, half_width = _ordered(
-        functions.names, coef, half_width, scale, share, classes
+    coef, half_width, scale = coefficients(
+        functions, scores.target, outputs, proba, weight, is_of_expert
     )
-    outcome = f"the logarithm of {outcome}" if functions.is_log else outcome
+    outcome, terms, coef, half_width = _ordered(
+        functions, coef, half_width, scale, share, getattr(mixture, "classes_", None)
+    )
     python: str | ValueError
     try:
-        python = write_python(table, parts, functions, mixture.names, share, classes)
+        python = write_python(opened, regions.parts, functions, share)
     except ValueError as error:
         python = error
     return RegionRules(
-        len(own),
-        len(share),
-        tuple(mixture.names),
-        _find_verdict(mixture, y, scores, proba),
-        share,
-        where,
-        float(right.mean()),
-        _means(right[:, np.newaxis], own),
-        total_name,
-        by_words,
-        by_model,
-        score_name,
-        _means(scores, own & (is_stack or not is_constant)) ** power,
-        _means(scores, ~own) ** power,
-        outcome,
-        terms,
-        coef,
-        half_width,
-        mixture.gates.mean(axis=0),
-        is_stack,
-        python,
+        n_samples=len(own),
+        n_experts=len(share),
+        expert_names=tuple(mixture.names),
+        verdict=_find_verdict(mixture, scores),
+        share=share,
+        where=regions.words,
+        fidelity=float(regions.right.mean()),
+        expert_fidelity=_means(regions.right[:, np.newaxis], own),
+        total_name="R2" if proba is None else scores.name,
+        words_score=scores.by_words,
+        model_score=scores.by_model,
+        score_name=scores.name,
+        own_score=_means(scores.of_samples, own & (is_stack or not is_constant)) ** scores.power,
+        other_score=_means(scores.of_samples, ~own) ** scores.power,
+        outcome=outcome,
+        terms=terms,
+        coef=coef,
+        half_width=half_width,
+        weight=mixture.gates.mean(axis=0),
+        is_stack=is_stack,
+        _python=python,
     )
 
 
-def _find_verdict(mixture, y, scores, proba):
+class _Scores(NamedTuple):
+    """What experts, words and mixture score."""
+
+    name: str
+    # (n_samples, n_experts): squared errors, ones for right classes, or shares of right labels.
+    of_samples: np.ndarray
+    # What their mean is raised to: that of squared errors to one half.
+    power: float = 1.0
+    # The score of the best constant prediction, where more is better.
+    chance: float = np.nan
+    by_words: float = np.nan
+    by_model: float = np.nan
+    # (n_samples, n_outputs): numbers, or ones of each label, or of each class but the first.
+    target: Any = None
+
+
+def _score(opened, y, proba, outputs, by_words, mixed):
+    """Return what experts score by their outputs, (n_samples, n_experts, n_outputs).
+
+    `mixed` is what the mixture predicts, None for its own methods. What is NaN, by the words where
+    the gate is constant, has no score.
+    """
+    mixture, has_words = opened.mixture, not np.isnan(by_words).any()
+    unknown = np.full(outputs.shape[:2], np.nan)
+    if proba is None:
+        scores = _Scores("RMSE", unknown, 0.5)
+        if y is None:
+            return scores
+        y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(unknown), -1)
+        errors = np.mean((outputs - y[:, np.newaxis]) ** 2, axis=2)
+        scores = scores._replace(of_samples=errors, chance=-np.var(y, axis=0).mean(), target=y)
+        if has_words:
+            mixed = np.reshape(mixture.predict(opened.inner), y.shape) if mixed is None else mixed
+            variance = np.maximum(np.var(y, axis=0), _LEAST_VARIANCE)
+            both = (np.mean((y - part) ** 2, axis=0) for part in (by_words, mixed))
+            words, model = (float(np.mean(1 - error / variance)) for error in both)
+            scores = scores._replace(by_words=words, by_model=model)
+        return scores
+    if y is None:
+        return _Scores("accuracy", unknown)
+    if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+        y = check_named(y, "y")
+        right = ((outputs > 0.5) == y[:, np.newaxis]).mean(axis=2)
+        chance = np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
+        scores = _Scores("right labels", right, chance=chance, target=y)
+        both = (by_words > 0.5) == y, mixture.predict(opened.inner) == y
+    else:
+        y, classes = check_column(y, "y")[:, np.newaxis], mixture.classes_
+        right = 1.0 * (classes[outputs.argmax(axis=2)] == y)
+        right[np.isnan(outputs).any(axis=2)] = np.nan
+        chance = max(1 - (classes[1:] == y).sum(axis=1).mean(), *(classes[1:] == y).mean(axis=0))
+        scores = _Scores("accuracy", right, chance=chance, target=classes[1:] == y)
+        mixed = mixture.predict(opened.inner) if mixed is None else classes[mixed.argmax(axis=1)]
+        both = classes[by_words.argmax(axis=1)] == y[:, 0], mixed == y[:, 0]
+    if has_words:
+        scores = scores._replace(by_words=float(both[0].mean()), by_model=float(both[1].mean()))
+    return scores
+
+
+def _find_verdict(mixture, scores):
     """Return the verdict of a specialization report, as far as it is known, or that of a stack."""
-    leads = np.bincount(mixture.experts[:, 0])
-    if hasattr(mixture, "out_of_fold") and not mixture.ensemble and not mixture.is_constant:
+    experts, is_stack = mixture.experts[:, 0], hasattr(mixture, "out_of_fold")
+    if is_stack and not mixture.ensemble and not mixture.is_constant:
+        leads = np.bincount(experts)
         if np.count_nonzero(leads) > 1:
             return "Which model to trust depends on the row."
         alone = mixture.names[leads.argmax()]
@@ -459,22 +483,19 @@ def _find_verdict(mixture, y, scores, proba):
     if mixture.is_constant or (mixture.ensemble and mixture.is_pool):
         weights = mixture.gates.mean(axis=0)
         text = describe_ensemble(mixture.names, weights, mixture.gate_share)
-        if mixture.is_constant and hasattr(mixture, "out_of_fold"):
+        if mixture.is_constant and is_stack:
             text = "The same everywhere: " + text.partition("(")[2].removesuffix(")")
         return text + "."
-    if y is None or mixture.n_experts == 1:
+    if scores.target is None or mixture.n_experts == 1:
         return ""
-    if proba is None:
-        scores, chance = -scores, -np.var(y, axis=0).mean()
-    elif proba.shape[2] == y.shape[1]:  # labels
-        chance = np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
-    else:
-        chance = max(1 - y.sum(axis=1).mean(), *y.mean(axis=0))
-    gain = scores[np.arange(len(scores)), mixture.experts[:, 0]].mean() - chance
-    found = compare_experts(scores, mixture.experts[:, 0], gain)
-    if gain > 0 and found["regimes"].max() > 0:
-        return count_regimes(found["regimes"]) + "."
-    return "Experts differ by region." if gain > 0 and found["specialized"] else ""
+    of_samples = scores.of_samples
+    if scores.name == "RMSE":
+        of_samples = -of_samples
+    gain = of_samples[np.arange(len(experts)), experts].mean() - scores.chance
+    compared = compare_experts(of_samples, experts, gain)
+    if gain > 0 and compared["regimes"].max() > 0:
+        return count_regimes(compared["regimes"]) + "."
+    return "Experts differ by region." * (gain > 0 and compared["specialized"])
 
 
 def _means(values, mask):
@@ -484,22 +505,26 @@ def _means(values, mask):
         return np.where(mask, values, 0).sum(axis=0) / mask.sum(axis=0)
 
 
-def _ordered(names, coef, half_width, scale, share, classes):
+def _ordered(functions, coef, half_width, scale, share, classes):
     """Return what is changed, names, coefficients and half-widths, largest differences first."""
     n_outputs, outcome, suffixes = coef.shape[2], "the prediction", [""]
-    if classes is not None:
-        outcome = f"the log odds of {classes[-1] if n_outputs == 1 else 'classes'}"
-    if n_outputs > 1 and classes is None:
+    if functions.is_log:
+        outcome = "the logarithm of the prediction"
+    if classes is None and n_outputs > 1:
         suffixes = [f", output {k}" for k in range(n_outputs)]
     elif n_outputs > 1:
+        outcome = "the log odds of classes"
         suffixes = [f", {label} against {classes[0]}" for label in classes[1:]]
+    elif classes is not None:
+        outcome = f"the log odds of {classes[-1]}"
     is_shown = ~np.isnan(coef[:, -1]).any(axis=1) & (share > 0)
-    n_zeros = 0 if is_shown.sum() > 1 else 2  # a single expert differs from zero
+    # A single expert differs from zero.
+    n_zeros = 2 * (is_shown.sum() < 2)
     slopes = np.pad(np.nan_to_num(coef[is_shown, :-1]), ((0, n_zeros), (0, 0), (0, 0)))
     effect = np.ptp(slopes, axis=0) * scale[:-1, np.newaxis]
     order = np.argsort(-effect.ravel(), kind="stable")
     order = [*order, *range(order.size, order.size + n_outputs)]
-    names = [name + suffix for name in names for suffix in suffixes]
+    names = [name + suffix for name in functions.names for suffix in suffixes]
     coef, half_width = (numbers.reshape(len(coef), -1)[:, order] for numbers in (coef, half_width))
     return outcome, tuple(names[place] for place in order), coef, half_width
 
