@@ -14,8 +14,10 @@ from ..metrics._words import find_regions
 from ._linear import OpenedMixture, expert_outputs, find_linear
 from ._plotting import as_text, expert_colors, import_pyplot
 
-_MOST_SHOWN = 10  # columns of a row, and rows, in the text and the plot
-_LEAST_GATE = 0.005  # of the experts that are named
+# Columns of a row, and rows, in the text and the plot.
+_MOST_SHOWN = 10
+# The gate of experts that are named.
+_LEAST_GATE = 0.005
 _REST = "not linear"
 
 
@@ -113,10 +115,9 @@ class Explanation:
         up, down = expert_colors(2)
         for place, ((_, part), end) in enumerate(zip(parts[1:], ends[1:], strict=True)):
             ax.barh(place, part, left=end - part, color=up if part > 0 else down)
-            ax.annotate(
-                f"{part:+.3g}", (max(end, end - part), place), (4, 0),
-                textcoords="offset points", va="center",
-            )  # fmt: skip
+            at = max(end, end - part), place
+            style = {"textcoords": "offset points", "va": "center"}
+            ax.annotate(f"{part:+.3g}", at, (4, 0), **style)
         ax.axvline(ends[0], color="gray", linewidth=0.8, linestyle=":")
         ax.axvline(ends[-1], color="black", linewidth=0.8)
         ax.set_yticks(range(len(parts) - 1), [as_text(name) for name, _ in parts[1:]])
@@ -155,10 +156,10 @@ class Explanation:
         """Return what predicts the row, and why."""
         order = np.argsort(-self.gate[row], kind="stable")
         order = order[self.gate[row, order] >= _LEAST_GATE]
-        shares = [f"{self.expert_names[k]} {self.gate[row, k]:.2f}" for k in order]
-        experts = self.expert_names[order[0]] if len(order) == 1 else ", ".join(shares)
-        where = {"": "no simple words"}.get(self.condition[row], self.condition[row])
-        return f"Row {self.rows[row]}: {experts} ({where})"
+        experts = self.expert_names[order[0]]
+        if len(order) > 1:
+            experts = ", ".join(f"{self.expert_names[k]} {self.gate[row, k]:.2f}" for k in order)
+        return f"Row {self.rows[row]}: {experts} ({self.condition[row] or 'no simple words'})"
 
     def _parts(self, row):
         """Return names and sizes of what adds up to the prediction, the largest columns first."""
@@ -249,79 +250,84 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     """
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
     opened = OpenedMixture(estimator, X, ("apply", "predict", each))
-    inner, mixture, table = opened.inner, opened.mixture, opened.table
+    mixture, table = opened.mixture, opened.table
     n_samples = len(mixture.experts)
     rows = np.arange(n_samples) if rows is None else np.atleast_1d(rows)
     if rows.dtype.kind not in "iu" or not ((rows >= -n_samples) & (rows < n_samples)).all():
         raise ValueError(f"rows must be places in X, integers below {n_samples}, got {rows}.")
     rows = rows % n_samples
-    outputs, proba = expert_outputs(mixture, inner)
-    explained = _safe_indexing(inner, rows)
-    predicted, places, outcome = _predictions(mixture, explained, outputs.shape[2], output)
+    outputs, proba = expert_outputs(mixture, opened.inner)
+    explained = _safe_indexing(opened.inner, rows)
     functions = find_linear(opened, outputs, proba)
-    if functions.is_log:
-        predicted, outcome = np.log(predicted), (f"the logarithm of {outcome[0]}",) * len(rows)
     coef = np.nan_to_num(functions.coef)
-    if proba is not None:  # log odds against the first class: its own are 0
-        coef = np.pad(coef, [(0, 0), (0, 0), (1, 0)])
     gate = mixture.gates[rows].astype(float)
-    of_rows = np.einsum("nk,ktn->nt", gate, coef[..., places[0]])
-    if places[1] is not None:
-        of_rows -= np.einsum("nk,ktn->nt", gate, coef[..., places[1]])
+    if proba is None:
+        predicted = _predictions(mixture, explained, outputs.shape[2], output)
+        of_rows = np.einsum("nk,kt->nt", gate, coef[..., output])
+        outcome = ("the prediction",) * len(rows)
+    else:
+        predicted, order = _log_odds(mixture, explained, output)
+        # Log odds are those against the first class, whose own are 0.
+        coef = np.pad(coef, [(0, 0), (0, 0), (1, 0)])
+        of_rows = np.einsum("nk,ktn->nt", gate, coef[..., order[0]])
+        of_rows -= np.einsum("nk,ktn->nt", gate, coef[..., order[1]])
+        names = mixture.classes_[order].T
+        outcome = tuple(f"the log odds of {first} against {second}" for first, second in names)
+    if functions.is_log:
+        predicted, outcome = np.log(predicted), ("the logarithm of the prediction",) * len(rows)
     means = functions.design.mean(axis=0)
     base = of_rows[:, -1] + of_rows[:, :-1] @ means
     terms = of_rows[:, :-1] * (functions.design[rows] - means)
     contribution = terms @ (functions.owners[:, np.newaxis] == np.arange(table.n_columns))
+    columns = [table[place] for place in range(table.n_columns)]
     return Explanation(
-        rows,
-        tuple(mixture.names),
-        gate,
-        _conditions(mixture, table, rows, opened.tree),
-        outcome,
-        tuple(table[place].name for place in range(table.n_columns)),
-        np.stack([table[place].texts(rows) for place in range(table.n_columns)], axis=1),
-        base,
-        contribution,
-        predicted - base - contribution.sum(axis=1),
-        predicted,
+        rows=rows,
+        expert_names=tuple(mixture.names),
+        gate=gate,
+        condition=_conditions(opened, rows),
+        outcome=outcome,
+        columns=tuple(column.name for column in columns),
+        values=np.stack([column.texts(rows) for column in columns], axis=1),
+        base=base,
+        contribution=contribution,
+        rest=predicted - base - contribution.sum(axis=1),
+        prediction=predicted,
     )
 
 
 def _predictions(mixture, X, n_outputs, output):
-    """Return what is explained of rows, its places among the outputs of experts, and names.
+    """Return what the mixture predicts of one target."""
+    if output >= n_outputs:
+        raise ValueError(f"output must be below the number of targets, {n_outputs}, got {output}.")
+    predicted = np.asarray(mixture.predict(X))
+    return predicted.reshape(len(predicted), -1)[:, output].astype(float)
 
-    The outputs at the second places, if there are any, are subtracted.
-    """
-    predicted, is_number = np.asarray(mixture.predict(X)), not hasattr(mixture, "expert_proba")
-    if predicted.ndim > 1 and not is_number:
+
+def _log_odds(mixture, X, output):
+    """Return the log odds of the predicted class against the next, and the places of the two."""
+    predicted = np.asarray(mixture.predict(X))
+    if predicted.ndim > 1:
         raise ValueError(
             f"explain tells of one class or number, but {type(mixture.mixture).__name__} predicts "
             f"{predicted.shape[1]} labels. Fit one model for each label."
         )
-    n_outputs = n_outputs if is_number else 1
-    if output >= n_outputs:
-        raise ValueError(f"output must be below the number of targets, {n_outputs}, got {output}.")
-    if is_number:
-        places = np.full(len(predicted), output)
-        predicted = predicted.reshape(len(predicted), -1)[:, output].astype(float)
-        return predicted, (places, None), ("the prediction",) * len(predicted)
+    if output > 0:
+        raise ValueError(f"output must be below the number of targets, 1, got {output}.")
     proba = np.asarray(mixture.predict_proba(X), dtype=float)
     order = np.argsort(-proba, axis=1, kind="stable")[:, :2].T
     logs = np.log(np.maximum(proba, np.finfo(float).tiny))
-    names = (f"the log odds of {a} against {b}" for a, b in mixture.classes_[order].T)
-    every = np.arange(len(proba))
-    return logs[every, order[0]] - logs[every, order[1]], order, tuple(names)
+    first, second = np.take_along_axis(logs, order.T, axis=1).T
+    return first - second, order
 
 
-def _conditions(mixture, table, rows, tree):
+def _conditions(opened, rows):
     """Return the words by which each row has its expert."""
+    mixture, table = opened.mixture, opened.table
     if mixture.is_constant or mixture.ensemble:
         return ("anywhere",) * len(rows)
-    experts, n_experts = mixture.experts[:, 0], mixture.n_experts
-    parts = find_regions(table, experts, n_experts, tree).parts
+    experts = mixture.experts[:, 0]
     words = np.full(len(rows), "", dtype=object)
-    for expert, part in parts:
-        words[(table.holds(part)[rows] & (experts[rows] == expert)) & (words == "")] = table.words(
-            part
-        )
+    for expert, part in find_regions(table, experts, mixture.n_experts, opened.tree).parts:
+        is_first = table.holds(part)[rows] & (experts[rows] == expert) & (words == "")
+        words[is_first] = table.words(part)
     return tuple(words)

@@ -8,16 +8,19 @@ from scipy.sparse import issparse
 from scipy.stats import t as student
 from sklearn.pipeline import Pipeline
 
-from .._data import tables
-from .._data.tables import is_frame
+from .._data.tables import Table, is_frame
 from .._validation import check_named, final_step
 from ..metrics._merged import MergedExperts
 from ..metrics._words import open_table
 
-_TOLERANCE = 1e-6  # of what is linear, in standard deviations of an expert's outputs
-_ROUNDING = 4  # of a difference of two outputs, in units of the last place
-MOST_TERMS = 500  # nobody reads more coefficients
-ROW = "row[?]"  # in Python code of a term: the value of its column
+# A function is linear up to so many standard deviations of an expert's outputs.
+_TOLERANCE = 1e-6
+# Rounding of a difference of two outputs, in units of the last place.
+_ROUNDING = 4
+# Nobody reads more coefficients.
+MOST_TERMS = 500
+# In Python code of a term it stands for the value of the column.
+ROW = "row[?]"
 _TINY = np.finfo(float).tiny
 
 
@@ -29,7 +32,7 @@ class OpenedMixture:
     X, inner : array, data frame or sparse matrix
         The table, and the same as the mixture takes it.
     mixture : MergedExperts
-    table : Table
+    table : Wording
     tree : fitted tree or None
         The gate, if it is a tree that splits the columns of X itself.
     """
@@ -46,18 +49,20 @@ class OpenedMixture:
         """Return the outputs of the experts for rows like those of X."""
         return expert_outputs(self.mixture, final_step(self.estimator, X)[1])[0]
 
-    def inputs_at(self, X):
-        """Return what the last step of each expert receives of rows like those of X."""
-        inner, n_experts = final_step(self.estimator, X)[1], self.mixture.n_experts
+    def receives(self, changed, same):
+        """Tell for each expert which rows of two tables its last step receives differently.
+
+        Returns
+        -------
+        differs : ndarray of bool of shape (n_experts, n_rows)
+        """
+        tables = [final_step(self.estimator, X)[1] for X in (changed, same)]
+        differs = np.tile(_differ(*tables), (self.mixture.n_experts, 1))
         experts = getattr(self.mixture.mixture, "experts_", ())
-        if len(experts) != n_experts:
-            return [inner] * n_experts
-        return [
-            expert[:-1].transform(inner)
-            if isinstance(expert, Pipeline) and len(expert) > 1
-            else inner
-            for expert in experts
-        ]
+        for k, expert in enumerate(experts if len(experts) == len(differs) else ()):
+            if isinstance(expert, Pipeline) and len(expert) > 1:
+                differs[k] = _differ(*(expert[:-1].transform(X) for X in tables))
+        return differs
 
 
 def expert_outputs(mixture, X):
@@ -84,15 +89,30 @@ def expert_outputs(mixture, X):
 class LinearFunctions(NamedTuple):
     """Experts as linear functions of terms: numbers, and indicators of what they are not.
 
-    With `is_log` the logarithms of their outputs are linear.
+    Attributes
+    ----------
+    names : list of n_terms str
+        The last one is the intercept.
+    codes : list of n_terms - 1 str
+        The terms in Python, where `ROW` is the value of the column, without the intercept.
+    design : ndarray of shape (n_samples, n_terms - 1)
+        Without the intercept.
+    owners : ndarray of shape (n_terms - 1,)
+        The column of each term.
+    coef : ndarray of shape (n_experts, n_terms, n_outputs)
+        NaN for experts that are not linear.
+    is_received : ndarray of bool of shape (n_experts, n_terms - 1)
+        Whether an expert receives the column.
+    is_log : bool
+        Whether the logarithms of their outputs are linear.
     """
 
-    names: list  # of the terms, the intercept is the last one
-    codes: list  # of the terms in Python, about a value `ROW`, without the intercept
-    design: np.ndarray  # (n_samples, n_terms - 1), without the intercept
-    owners: np.ndarray  # (n_terms - 1,), the column of each term
-    coef: np.ndarray  # (n_experts, n_terms, n_outputs), NaN for experts that are not linear
-    is_received: np.ndarray  # (n_experts, n_terms - 1) bool, whether an expert gets the column
+    names: list
+    codes: list
+    design: np.ndarray
+    owners: np.ndarray
+    coef: np.ndarray
+    is_received: np.ndarray
     is_log: bool = False
 
 
@@ -108,54 +128,79 @@ def find_linear(opened, outputs, proba=None):
     outputs, proba : ndarray
         As `expert_outputs` returns them.
     """
-    linear = _find_linear(opened, opened.outputs_at, outputs, proba)
-    if proba is not None or not np.isnan(linear.coef).all() or not (outputs > 0).all():
-        return linear
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = _find_linear(opened, lambda X: np.log(opened.outputs_at(X)), np.log(outputs))
-    return linear if np.isnan(logs.coef).all() else logs._replace(is_log=True)
-
-
-def _find_linear(opened, outputs_at, outputs, proba=None):
-    X, table = opened.X, opened.table
+    table, (n_samples, n_experts, n_outputs) = opened.table, outputs.shape
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
-    n_samples, n_experts, n_outputs = outputs.shape
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
         coef, nothing = np.full((n_experts, 1, n_outputs), np.nan), np.zeros((n_experts, 0), bool)
         design, owners = np.empty((n_samples, 0)), np.empty(0, int)
         return LinearFunctions(["intercept"], [], design, owners, coef, nothing)
-    names, codes, design, owners, probe = _find_terms(table)
+    terms, base = _find_terms(table)
+    design = np.array([term.values for term in terms], float).reshape(len(terms), n_samples).T
+    owners = np.array([term.owner for term in terms], int)
     # Samples of the probe differ from the first in one column each. The same sample may be rounded
     # in another way in another place, so each is compared with the first one in its own place.
-    pair = probe, np.broadcast_to(probe[0], probe.shape)
-    changed, same = (_mix_rows(X, table, rows) for rows in pair)
-    probed, still = outputs_at(changed), outputs_at(same)
-    terms = design[probe[:, owners], np.arange(len(names) - 1)]
-    inverse = np.linalg.inv(terms[1:] - terms[0])
+    probe = np.tile(base, (1 + len(terms), 1))
+    probe[np.arange(1, len(probe)), owners] = [term.row for term in terms]
+    changed = _mix_rows(opened.X, table, probe)
+    same = _mix_rows(opened.X, table, np.broadcast_to(base, probe.shape))
+    probed, still = opened.outputs_at(changed), opened.outputs_at(same)
+    values, is_log = design[probe[:, owners], np.arange(len(terms))], False
+    coef = _solve(design, values, outputs, probed, still, of_classes=proba is not None)
+    if proba is None and np.isnan(coef).all() and (outputs > 0).all():
+        with np.errstate(divide="ignore", invalid="ignore"):
+            logs = _solve(design, values, np.log(outputs), np.log(probed), np.log(still))
+        if not np.isnan(logs).all():
+            coef, is_log = logs, True
+    differs = opened.receives(changed, same)[:, 1:]
+    is_received = [differs[:, owners == owner].any(axis=1) for owner in owners]
+    return LinearFunctions(
+        [*(term.name for term in terms), "intercept"],
+        [term.code for term in terms],
+        design,
+        owners,
+        coef,
+        np.array(is_received, bool).reshape(-1, n_experts).T,
+        is_log,
+    )
+
+
+def _solve(design, values, outputs, probed, still, of_classes=False):
+    """Return the coefficients of the experts by what they say of a probe.
+
+    Parameters
+    ----------
+    design : ndarray of shape (n_samples, n_terms - 1)
+    values : ndarray of shape (n_terms, n_terms - 1)
+        The terms of the samples of the probe.
+    outputs : ndarray of shape (n_samples, n_experts, n_outputs)
+    probed, still : ndarray of shape (n_terms, n_experts, n_outputs)
+        Of the samples of the probe, and of its first one in the place of each.
+    of_classes : bool
+        Whether these are log odds.
+
+    Returns
+    -------
+    coef : ndarray of shape (n_experts, n_terms, n_outputs)
+    """
+    inverse = np.linalg.inv(values[1:] - values[0])
     effects = (probed - still)[1:].astype(float)
     slopes = np.tensordot(inverse, effects, 1)
-    # An effect is rounded like the largest part of an output. Whether there is a smaller one
-    # depends on the processor, so there is none.
-    intercept = probed[0] - np.tensordot(terms[0], slopes, 1)
-    size = np.abs(intercept) + np.tensordot(np.abs(terms).max(axis=0), np.abs(slopes), 1)
-    if proba is not None:
-        # Of the log odds that of the rarer class is rounded most.
+    # An effect is rounded like the largest part of an output. Whether a smaller one shows depends
+    # on the processor, so it is none.
+    size = np.abs(probed[0] - np.tensordot(values[0], slopes, 1))
+    size += np.tensordot(np.abs(values).max(axis=0), np.abs(slopes), 1)
+    if of_classes:
+        # Of log odds the part of the rarer class is rounded most.
         size += np.exp(np.abs(still[0]))
     effects[np.abs(effects) <= _ROUNDING * np.finfo(outputs.dtype).eps * size] = 0
     slopes = np.tensordot(inverse, effects, 1)
-    coef = np.concatenate([slopes, [probed[0] - np.tensordot(terms[0], slopes, 1)]])
+    coef = np.concatenate([slopes, [probed[0] - np.tensordot(values[0], slopes, 1)]])
     error = np.abs(outputs - np.tensordot(design, coef[:-1], 1) - coef[-1])
     is_told = ~np.isnan(outputs).all(axis=0)
     known = np.where(is_told, outputs, 0)
     limit = _tolerance(outputs) * (np.nanstd(known, axis=0) + 1e-4 * np.nanmax(abs(known), axis=0))
     is_linear = (is_told & ~np.isnan(coef[-1]) & ~(error > limit).any(axis=0)).all(axis=1)
-    coef = np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
-    owners, is_received = np.array(owners, int), np.empty((n_experts, len(owners)), bool)
-    inputs = zip(opened.inputs_at(changed), opened.inputs_at(same), strict=True)
-    for k, (changed, same) in enumerate(inputs):
-        differs = _differ(changed, same)[1:]
-        is_received[k] = [differs[owners == owner].any() for owner in owners]
-    return LinearFunctions(names, codes, design, owners, coef, is_received)
+    return np.where(is_linear[:, np.newaxis], coef, np.nan).swapaxes(0, 1)
 
 
 def coefficients(functions, y, outputs, proba, weight, own):
@@ -183,36 +228,37 @@ def coefficients(functions, y, outputs, proba, weight, own):
     scale : ndarray of shape (n_terms,)
         Standard deviations of the terms.
     """
-    coef, design = (
-        functions.coef.copy(),
-        np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1),
-    )
-    half_width = np.full(coef.shape, np.nan)
+    coef, half_width = functions.coef.copy(), np.full(functions.coef.shape, np.nan)
+    design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
+    # Rates that are no counts have an unknown density.
+    is_told = y is not None and not (functions.is_log and (y != np.floor(y)).any())
     for k in np.flatnonzero(~np.isnan(coef[:, -1]).any(axis=1)):
         rows = design[own[:, k] | ~own[:, k].any(), :-1]
         terms = np.append(functions.is_received[k] & (np.ptp(rows, axis=0) > 0), True)
         coef[k, -1] += rows[0, ~terms[:-1]] @ coef[k, ~terms]
         coef[k, ~terms] = np.nan
-        if y is None:
-            continue
-        expected = outputs[:, k] if proba is None else proba[:, k, 1:]
-        score = y - expected
-        if functions.is_log and (y != np.floor(y)).any():  # no counts, of whatever density
-            continue
-        if functions.is_log:
-            dispersion = weight[:, k] @ (score**2 / expected) / max(weight[:, k].sum(), _TINY)
-            dispersion = np.maximum(dispersion, _TINY)
-            score = score / dispersion
-            curvature = np.eye(score.shape[1]) * (expected / dispersion)[:, np.newaxis]
-        elif proba is None:
-            variance = weight[:, k] @ score**2 / max(weight[:, k].sum(), _TINY)
-            variance = np.maximum(variance, 1e-30 * np.mean(y**2, axis=0) + _TINY)
-            score, curvature = score / variance, np.diag(1 / variance)
-        else:
-            curvature = np.eye(score.shape[1]) * expected[:, np.newaxis]
-            curvature = curvature - expected[:, np.newaxis] * expected[..., np.newaxis]
-        half_width[k, terms] = half_widths(design[:, terms], weight[:, k], score, curvature)
+        if is_told:
+            expected = outputs[:, k] if proba is None else proba[:, k, 1:]
+            derivatives = _derivatives(
+                y, expected, weight[:, k], is_log=functions.is_log, of_classes=proba is not None
+            )
+            half_width[k, terms] = half_widths(design[:, terms], weight[:, k], *derivatives)
     return coef, half_width, np.append(design[:, :-1].std(axis=0), 1.0)
+
+
+def _derivatives(y, expected, weight, is_log, of_classes):
+    """Return the first and the negative second derivative of the log density by the outputs."""
+    score, total = y - expected, max(weight.sum(), _TINY)
+    ones = np.eye(score.shape[1])
+    if of_classes:
+        products = expected[:, np.newaxis] * expected[..., np.newaxis]
+        return score, ones * expected[:, np.newaxis] - products
+    if is_log:
+        dispersion = np.maximum(weight @ (score**2 / expected) / total, _TINY)
+        return score / dispersion, ones * (expected / dispersion)[:, np.newaxis]
+    least = 1e-30 * np.mean(y**2, axis=0) + _TINY
+    variance = np.maximum(weight @ score**2 / total, least)
+    return score / variance, np.diag(1 / variance)
 
 
 def half_widths(design, weight, score, curvature):
@@ -257,23 +303,32 @@ def _tolerance(outputs):
     return max(_TOLERANCE, 1000 * np.finfo(outputs.dtype).eps)
 
 
-def _find_terms(table):
-    """Return the terms of a linear function of the columns, and how to find their coefficients.
+class _Term(NamedTuple):
+    """A term of a linear function of columns, and how to find its coefficient.
 
-    Returns
-    -------
-    names : list of n_terms str
-    codes : list of n_terms - 1 str
-        The terms in Python, where `ROW` is the value of the column.
-    design : ndarray of shape (n_samples, n_terms - 1)
-        Without the intercept: numbers, with the mean where they are missing; ones for the samples
-        of a category, or for those where a number is missing.
-    owners : list of int
-        The column of each term.
-    probe : ndarray of int of shape (n_terms, n_columns)
-        For each value of a sample the row of X that it is from.
+    Attributes
+    ----------
+    name, code : str
+        The code is Python, where `ROW` is the value of the column.
+    values : ndarray of shape (n_samples,)
+        Numbers, with the mean where they are missing; ones for the samples of a category, or for
+        those where a number is missing.
+    owner : int
+        The column.
+    row : int
+        A row of X whose value of the column changes the term.
     """
-    found, base = [], np.zeros(table.n_columns, int)
+
+    name: str
+    code: str
+    values: np.ndarray
+    owner: int
+    row: int
+
+
+def _find_terms(table):
+    """Return the terms of the columns, and for each column the row of X that others differ from."""
+    terms, base = [], np.zeros(table.n_columns, int)
     for place in range(table.n_columns):
         name, values, labels = table[place].term, table[place].values, table[place].labels
         if labels:
@@ -281,29 +336,25 @@ def _find_terms(table):
             base[place] = rows[0]
             for code, label in enumerate(labels[1:], 1):
                 text = f"{name}: {label} instead of {labels[0]}"
-                found.append(
-                    (text, f"(text({ROW}) == {label!r})", values == code, place, rows[code])
-                )
+                python = f"(text({ROW}) == {label!r})"
+                terms.append(_Term(text, python, values == code, place, rows[code]))
             continue
-        missing, what = ~np.isfinite(values), "infinite" if np.isinf(values).any() else "missing"
+        missing = ~np.isfinite(values)
+        what = "infinite" if np.isinf(values).any() else "missing"
         values = np.where(missing, np.nan, values.astype(float))
         # Two values that occur, one of them near the middle, about a deviation apart.
         base[place] = np.nanargmin(np.abs(values - np.nanmedian(values)))
         apart = np.abs(values - values[base[place]])
+        mean, code = np.nanmean(values), ROW
+        if missing.any():
+            code = f"number({ROW}, {float(mean)!r})"
         if (apart > 0).any():
             other = np.where(apart > 0, np.abs(apart - np.nanstd(values)), np.inf).argmin()
-            mean = np.nanmean(values)
-            code = f"number({ROW}, {float(mean)!r})" if missing.any() else ROW
-            found.append((name, code, np.where(missing, mean, values), place, other))
+            terms.append(_Term(name, code, np.where(missing, mean, values), place, other))
         if missing.any():
-            text = f"{name}: {what} instead of its mean"
-            code = f"(number({ROW}, None) is None)"
-            found.append((text, code, missing, place, missing.argmax()))
-    names, codes, design, owners, others = zip(*found, strict=True) if found else [()] * 5
-    probe = np.tile(base, (1 + len(found), 1))
-    probe[np.arange(1, len(probe)), list(owners)] = others
-    design = np.array(design, dtype=float).reshape(len(found), len(table[0].values)).T
-    return [*names, "intercept"], [*codes], design, list(owners), probe
+            text, code = f"{name}: {what} instead of its mean", f"(number({ROW}, None) is None)"
+            terms.append(_Term(text, code, missing, place, missing.argmax()))
+    return terms, base
 
 
 def _mix_rows(X, table, probe):
@@ -323,7 +374,7 @@ def _differ(first, second):
     if issparse(first):
         return np.asarray((first != second).sum(axis=1)).ravel() > 0
     differs = np.zeros(len(first), bool)
-    for ours, theirs in zip(tables.Table(first), tables.Table(second), strict=True):
+    for ours, theirs in zip(Table(first), Table(second), strict=True):
         differs |= ours.missing != theirs.missing
         known = ~(ours.missing | theirs.missing)
         differs[known] |= ours.typed[known] != theirs.typed[known]
