@@ -493,9 +493,11 @@ def _find_verdict(mixture, scores):
         of_samples = -of_samples
     gain = of_samples[np.arange(len(experts)), experts].mean() - scores.chance
     compared = compare_experts(of_samples, experts, gain)
-    if gain > 0 and compared["regimes"].max() > 0:
+    if not gain > 0:
+        return ""
+    if compared["regimes"].max() > 0:
         return count_regimes(compared["regimes"]) + "."
-    return "Experts differ by region." * (gain > 0 and compared["specialized"])
+    return "Experts differ by region." if compared["specialized"] else ""
 
 
 def _means(values, mask):

@@ -233,8 +233,9 @@ class Regions(NamedTuple):
 
     Attributes
     ----------
-    parts : list of tuples
-        An expert, and pairs of a column's place and a condition; the largest part first.
+    parts : list of tuples or None
+        An expert, and pairs of a column's place and a condition; the largest part first. None if
+        all experts hold everywhere.
     words : tuple of n_experts tuples of str
         The parts of each expert in words.
     held : ndarray of bool of shape (n_samples, n_experts)
@@ -243,7 +244,7 @@ class Regions(NamedTuple):
         Whether those of its expert hold, and those of no other expert.
     """
 
-    parts: list
+    parts: list | None
     words: tuple
     held: np.ndarray
     right: np.ndarray
