@@ -1,6 +1,7 @@
 """Made-up data with regimes, and how they were made."""
 
 import numpy as np
+import pandas as pd
 
 
 def two_lines(n=300, seed=0, noise=0.3):
@@ -44,3 +45,14 @@ def quadrants(seed, n=2000):
     quadrant = 2 * (X[:, 0] > 0) + (X[:, 1] > 0)
     y = (X * slopes[quadrant]).sum(axis=1) + levels[quadrant]
     return X, y + 0.05 * rng.normal(size=n), quadrant
+
+
+def shops(n=400, seed=0, kinds=("shop", "flat")):
+    """Return a frame with categories and missing values, and prices by two rules."""
+    rng = np.random.default_rng(seed)
+    frame = pd.DataFrame({"size": rng.uniform(20, 200, n), "age": rng.integers(0, 80, n) * 1.0})
+    frame["kind"] = rng.choice(np.array(kinds, object), n)
+    frame.loc[::17, "age"] = np.nan
+    is_shop = frame["kind"] == "shop"
+    price = np.where(is_shop, 5 * frame["size"], 300 - 2 * frame["age"].fillna(40))
+    return frame, price + rng.normal(size=n)

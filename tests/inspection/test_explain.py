@@ -2,8 +2,8 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 import pytest
+from made_up import shops
 from numpy.testing import assert_allclose
 from scipy.sparse import csr_array
 from sklearn.compose import make_column_transformer
@@ -19,16 +19,6 @@ STUMP = DecisionTreeClassifier(max_depth=1, random_state=0)
 BRIEF = {"max_iter": 3, "tol": None, "random_state": 0}
 
 
-def shops(n=400, seed=0):
-    rng = np.random.default_rng(seed)
-    frame = pd.DataFrame({"size": rng.uniform(20, 200, n), "age": rng.integers(0, 80, n) * 1.0})
-    frame["kind"] = rng.choice(["shop", "flat"], n)
-    frame.loc[::17, "age"] = np.nan
-    is_shop = frame["kind"] == "shop"
-    price = np.where(is_shop, 5 * frame["size"], 300 - 2 * frame["age"].fillna(40))
-    return frame, price + rng.normal(size=n)
-
-
 def numbers(n=400, seed=0):
     rng = np.random.default_rng(seed)
     X = rng.uniform(-1, 1, size=(n, 3))
@@ -36,47 +26,38 @@ def numbers(n=400, seed=0):
 
 
 def encoded(model):
-    return make_pipeline(
-        make_column_transformer(
-            (OneHotEncoder(), ["kind"]), remainder=StandardScaler(), verbose_feature_names_out=False
-        ),
-        model,
-    )
+    one_hot = OneHotEncoder(), ["kind"]
+    options = {"remainder": StandardScaler(), "verbose_feature_names_out": False}
+    return make_pipeline(make_column_transformer(one_hot, **options), model)
 
 
-def classes(y, n_classes=2):
-    return np.array(["a", "b", "c"])[
-        np.digitize(y, np.quantile(y, np.arange(1, n_classes) / n_classes))
-    ]
+def classes(y):
+    return np.where(y > np.median(y), "b", "a")
+
+
+def three_classes(y):
+    return np.array(["a", "b", "c"])[np.digitize(y, np.quantile(y, [1 / 3, 2 / 3]))]
 
 
 def both(y):
     return np.c_[y, -2 * y]
 
 
+def mixture(model=MixtureRegressor, *args, **options):
+    return model(*args, random_state=0, **options)
+
+
 LINEAR = {
-    "tree": (MixtureRegressor(LinearRegression(), gate=STUMP, random_state=0), numbers, np.array),
-    "logit": (
-        MixtureRegressor(Ridge(), gate=LogisticRegression(), random_state=0),
-        numbers,
-        np.array,
-    ),
-    "constant": (
-        MixtureRegressor(LinearRegression(), gate=None, random_state=0),
-        numbers,
-        np.array,
-    ),
-    "three": (MixtureRegressor(Ridge(), 3, gate=STUMP, random_state=0), numbers, np.array),
-    "one": (MixtureRegressor(Ridge(), 1, random_state=0), numbers, np.array),
-    "frame": (MixtureRegressor(n_components=2, random_state=0), shops, np.array),
+    "tree": (mixture(estimator=LinearRegression(), gate=STUMP), numbers, np.array),
+    "logit": (mixture(estimator=Ridge(), gate=LogisticRegression()), numbers, np.array),
+    "constant": (mixture(estimator=LinearRegression(), gate=None), numbers, np.array),
+    "three": (mixture(estimator=Ridge(), n_components=3, gate=STUMP), numbers, np.array),
+    "one": (mixture(estimator=Ridge(), n_components=1), numbers, np.array),
+    "frame": (mixture(n_components=2), shops, np.array),
     "several": (MoERegressor(2, expert="linear", **BRIEF), numbers, both),
-    "classes": (MixtureClassifier(gate=STUMP, random_state=0), numbers, classes),
-    "one logit": (MixtureClassifier(n_components=1, random_state=0), numbers, classes),
-    "three classes": (
-        MixtureClassifier(n_components=1, random_state=0),
-        numbers,
-        lambda y: classes(y, 3),
-    ),
+    "classes": (mixture(MixtureClassifier, gate=STUMP), numbers, classes),
+    "one logit": (mixture(MixtureClassifier, n_components=1), numbers, classes),
+    "three classes": (mixture(MixtureClassifier, n_components=1), numbers, three_classes),
     "network": (MoERegressor(2, expert="linear", **BRIEF), numbers, np.array),
     "pool": (MoERegressor(6, **BRIEF), numbers, np.array),
     "pool of classes": (MoEClassifier(6, **BRIEF), shops, classes),
