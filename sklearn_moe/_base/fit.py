@@ -399,7 +399,8 @@ class Fit:
         learned, plan = self.learned, self.plan
         if not self.goes_on:
             learned._scales = self._describe_columns() if plan.standardize else None
-        names = [plan.model.kinds[kind][0].name for kind in plan.model.kind_of]
+        of_kinds = [kind.name for kind, _ in plan.model.kinds]
+        names = [of_kinds[kind] for kind in plan.model.kind_of]
         learned.expert_kinds_ = np.array(names, dtype=object)
         learned._noise_at_predict = plan.model.router.noise_at_predict
         learned._architecture = plan.architecture

@@ -337,7 +337,7 @@ class EstimatorParams(BaseEstimator):
         - "random": "topk" with scores by a random linear projection, which is not trained: a
           baseline for learned routers;
         - a class of your own, `functools.partial` of it, or one of these with options that are
-          rarely needed, such as `ROUTERS["top1"].with_options(dense_gradient=True)`;
+          rarely needed, such as `ROUTERS["top1"].with_options(noise_at_predict=True)`;
         - `RouterParams("topk", noise=None)`: any of these with other scores, noise, gate, shared
           experts or learning rate, see :class:`~sklearn_moe.RouterParams`. In a search these are
           `router__noise` and so on, also if `router` is a name.

@@ -275,7 +275,6 @@ def build_mixture(
             router,
             _part_of(input_shape, router_columns),
             n_experts,
-            head.n_outputs,
             balance=balance,
             mix=head.mix,
             normalize=trunk is not None,

@@ -18,7 +18,6 @@ from measure import command, run_missing, spread
 from patches import fit_patches
 
 from sklearn_moe.callbacks import FreezeRouter
-from sklearn_moe.nn import ROUTERS
 
 RESULTS, N_SAMPLES = Path("results/routers.jsonl"), 16_000
 FIRST_SEED = 6000  # no default was chosen on these problems
@@ -29,7 +28,6 @@ MODELS = {
     "top1, gate sigmoid": {"router__gate": "sigmoid"},
     "top1, gate logit": {"router__gate": "logit"},
     "top1, network mlp": {"router__network": "mlp"},
-    "top1, dense_gradient": {"router": ROUTERS["top1"].with_options(dense_gradient=True)},
     "top1, frozen after 10 epochs": {"callbacks": [FreezeRouter(after=10)]},
     "topk, 2": {"router": "topk", "top_k": 2},
     "topk, 2, gate renormalized": {"router": "topk", "top_k": 2, "router__gate": "renormalized"},

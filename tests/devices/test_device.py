@@ -206,11 +206,9 @@ def test_losses(device, loss):
     check_step(model, X, np.abs(X[:, 0]) if spec.regression else y.clip(max=1), waits=0)
 
 
-DENSE = ROUTERS["topk"].with_options(dense_gradient=True)
 HEAVY = SolverParams("normalized_sgd", momentum=0.9, weight_decay=0.1)
 PARTS = {
     "shared experts": {"router": RouterParams("topk", noise=None, n_shared_experts=1)},
-    "gradient of all gates": {"router": RouterParams(DENSE, noise=None), "top_k": 2},
     "noise at prediction": {"router": ROUTERS["top1"].with_options(noise_at_predict=True)},
     "own losses": {"router": "soft", "expert_loss_weight": 0.5},
     "out of bag": {"router": "soft", "early_stopping": "out_of_bag"},
@@ -411,7 +409,6 @@ OPERATIONS = [
     ({"solver": SolverParams(schedule="constant")}, 50),
     ({"solver": SolverParams(momentum=0.9, weight_decay=1e-3)}, 84),
     ({"router": "topk", "top_k": 2}, 66),
-    ({"router": DENSE, "top_k": 2}, 90),
     *(({"router": "top1"}, 62), ({"router": "topk"}, 62), ({"router": "noisy_topk"}, 78)),
     *(({"router": "sampled"}, 67), ({"router": "soft"}, 84), ({"router": "sigmoid"}, 53)),
     *(({"router": "patch_choice"}, 80), ({"router": "random"}, 52)),

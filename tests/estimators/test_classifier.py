@@ -208,7 +208,7 @@ def test_warm_start_goes_on_with_another_solver(patches, first, second):
         {"expert": "patch_conv", "solver": partial(NormalizedSGD, norm="sum")},
         {"router": "sigmoid", "n_experts": 12},
         {"router": "soft", "expert_loss_weight": 0.5},
-        {"router": ROUTERS["topk"].with_options(dense_gradient=True), "balance": "bias"},
+        {"router": "topk", "balance": "bias"},
         {"router__gate": "relative", "router__n_shared_experts": 1},
     ],
     ids="-".join,

@@ -12,7 +12,7 @@ def balanced(name, weight=1.0, n_experts=4, **options):
     """Return a router of four experts on vectors of six features, with a balance."""
     spec, options = specified("topk", **{"noise": "gaussian"} | options)
     balance = BALANCES[name](n_experts, weight)
-    return make_router(spec, (6,), n_experts, 3, balance=balance, **options).double()
+    return make_router(spec, (6,), n_experts, balance=balance, **options).double()
 
 
 def samples(n=400):

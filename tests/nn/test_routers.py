@@ -143,33 +143,6 @@ def test_values_and_gradients_equal_the_reference(router, gate, top_k):
         assert torch.equal(best[:, 0], shares.argmax(1))
 
 
-@pytest.mark.parametrize(("router", "expert"), [("top1", "mlp"), ("sampled", "cnn")])
-def test_dense_gradient_changes_no_output_and_reaches_every_gate(router, expert):
-    mixture = build(ROUTERS[router].with_options(dense_gradient=True), expert)
-    x, weight = samples_for(expert), torch.linspace(0.5, 2, 23, dtype=torch.float64)
-    first = mixture(x, seeded(5))
-    torch.testing.assert_close(first.output, build(router, expert)(x, seeded(5)).output)
-    mixture.balance_loss(first, weight)
-    chosen = first.route.chosen[:, 0]
-    for m in chosen.unique():
-        own = chosen == m
-        mean = weight[own] @ first.expert_outputs[own, 0] / weight[own].sum()
-        torch.testing.assert_close(mixture.router.mean_outputs.mean[m], mean)
-    # One batch for expert 0 only does not change the means of the others.
-    means = mixture.router.mean_outputs.mean.clone()
-    alone = first.route._replace(chosen=torch.zeros_like(first.route.chosen))
-    mixture.balance_loss(first._replace(route=alone), weight)
-    assert torch.equal(mixture.router.mean_outputs.mean[1:], means[1:])
-    second = mixture(x, seeded(5))
-    torch.testing.assert_close(second.output, first.output)
-    # The gradient is that of a mixture in which the output of the others is their mean.
-    gates = mixture.route(x, seeded(5)).scores.softmax(1)
-    of_all = mixture.router.mean_outputs.mean.expand(23, 4, 3).clone()
-    of_all[torch.arange(23), chosen] = first.expert_outputs[:, 0].detach()
-    dense = torch.einsum("nm,nmo->no", gates, of_all)
-    assert_equal_gradients(second.output, dense, list(mixture.router.network.parameters()))
-
-
 # -- scores -------------------------------------------------------------------------------
 
 
@@ -239,8 +212,8 @@ def test_last_weights_have_the_std_that_is_asked_for():
 
     with use_generator(seeded()):
         for spec in (ROUTERS["topk"], RouterSpec(TopKRouter, random_init=True)):
-            make_router(spec, (4, 6), 4, 3, network=own, init_std=0.5)
-        make_router("topk", (4, 6), 4, 3, network=own, init_std=0.5, noise=None)
+            make_router(spec, (4, 6), 4, network=own, init_std=0.5)
+        make_router("topk", (4, 6), 4, network=own, init_std=0.5, noise=None)
     assert seen == [0, 0.5, 0.05]
     for network in (LinearScores, networks.MLPScores):
         with use_generator(seeded()):
@@ -251,28 +224,28 @@ def test_last_weights_have_the_std_that_is_asked_for():
 
 def test_what_is_no_network_of_scores_is_refused():
     with pytest.raises(TypeError, match=r"router__network=.* returned int"):
-        make_router("topk", (4, 6), 4, 3, network=lambda shape, n: n)
+        make_router("topk", (4, 6), 4, network=lambda shape, n: n)
     with use_generator(seeded()):
         wrong = nn.Identity(), nn.LSTM(6, 4)
     for network, match in zip(wrong, (r"\(2, 4\), .* \(2, 6\)", "'tuple'"), strict=True):
-        router = make_router("topk", (6,), 4, 3, network=lambda shape, n, own=network: own)
+        router = make_router("topk", (6,), 4, network=lambda shape, n, own=network: own)
         refuses(match, match, router, torch.zeros(2, 6))
 
 
 def test_what_is_not_trained_is_not_balanced():
     frozen = partial(LinearScores, trained=False)
     with pytest.raises(ValueError, match="are not trained"):
-        make_router("topk", (6,), 4, 3, network=frozen, balance=SWITCH)
-    make_router("topk", (6,), 4, 3, network=frozen, balance=BIAS)
+        make_router("topk", (6,), 4, network=frozen, balance=SWITCH)
+    make_router("topk", (6,), 4, network=frozen, balance=BIAS)
     assert not list(build("random").router.parameters())
-    make_router(RouterSpec(TopKRouter, network=LinearScores), (6,), 4, 3, balance=SWITCH)
+    make_router(RouterSpec(TopKRouter, network=LinearScores), (6,), 4, balance=SWITCH)
 
 
 def test_scores_start_at_zero_where_there_is_noise():
     x = torch.randn(20, 3, 16, 16, generator=seeded())
     for network in NETWORKS:
         with use_generator(seeded()):
-            router = make_router("top1", x.shape[1:], 4, 3, network=network)
+            router = make_router("top1", x.shape[1:], 4, network=network)
         assert not router.score(x).any()
 
 
@@ -329,15 +302,15 @@ class Triangular(Noise):
 def test_a_noise_of_the_users_own():
     for noise in (Triangular, "uniform", NOISES["gaussian"]):
         for hashed in (True, False):
-            router = make_router("topk", (6,), 4, 3, noise=noise, hashed=hashed)
+            router = make_router("topk", (6,), 4, noise=noise, hashed=hashed)
             assert router.noise.hashed == hashed
     own = NOISES["gumbel"](hashed=True)
-    assert make_router("topk", (6,), 4, 3, noise=own).noise is own
+    assert make_router("topk", (6,), 4, noise=own).noise is own
     for wrong, match in (
         (Noise, "Noise has no method 'quantile', which router__noise="),
         (dict, "router__noise=<class 'dict'>"),
     ):
-        refuses(wrong, match, make_router, "topk", (6,), 4, 3, noise=wrong)
+        refuses(wrong, match, make_router, "topk", (6,), 4, noise=wrong)
 
 
 # -- what goes together -------------------------------------------------------------------
@@ -363,25 +336,15 @@ def test_what_contradicts_itself_is_refused_with_the_reason():
     for router, options, message in CONTRADICTIONS:
         refused = pytest.raises(ValueError, match=f"router='{router}': .*({message})")
         with use_generator(seeded()), refused:
-            make_router(router, (4, 6), 4, 3, **options)
-
-
-def test_a_dense_gradient_needs_a_choice_and_a_bounded_gate():
-    spec = ROUTERS["topk"].with_options(dense_gradient=True)
-    for gate in ("softmax", GATES["softmax"], "sigmoid"):
-        assert make_router(spec, (4, 6), 4, 3, gate=gate).mean_outputs is not None
-    for router, gate in (("soft", None), ("topk", "logit")):
-        spec = ROUTERS[router].with_options(dense_gradient=True)
-        with pytest.raises(ValueError, match=r"router=RouterSpec.*dense_gradient.*gate="):
-            make_router(spec, (4, 6), 4, 3, gate=gate)
+            make_router(router, (4, 6), 4, **options)
 
 
 def test_patch_choice_needs_patches():
-    refuses("images", "it takes", make_router, "patch_choice", (3, 8, 8), 4, 3)
+    refuses("images", "it takes", make_router, "patch_choice", (3, 8, 8), 4)
     too_many = "top_k=3 patches per expert, but samples have 1"
-    refuses("auto", too_many, make_router, "patch_choice", (6,), 4, 3)
-    refuses("1", "one patch is always 1", make_router, "patch_choice", (6,), 4, 3, top_k=1)
-    make_router("patch_choice", (6,), 4, 3, top_k=1, gate="sigmoid")
+    refuses("auto", too_many, make_router, "patch_choice", (6,), 4)
+    refuses("1", "one patch is always 1", make_router, "patch_choice", (6,), 4, top_k=1)
+    make_router("patch_choice", (6,), 4, top_k=1, gate="sigmoid")
 
 
 def test_the_spec_of_a_router():

@@ -160,7 +160,6 @@ WAYS = [
     {"router": RouterParams("topk", gate="relative"), "top_k": 2},
     {"router": RouterParams("top1", noise="gumbel"), "early_stopping": True},
     {"solver": SolverParams(schedule="constant")},
-    {"router": ROUTERS["top1"].with_options(dense_gradient=True)},
 ]
 
 

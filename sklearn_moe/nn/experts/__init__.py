@@ -76,14 +76,19 @@ class ExpertSpec:
     @property
     def name(self) -> str:
         """Name in `EXPERTS` with the options that differ, or that of the factory."""
-        entries = sorted(EXPERTS.items(), key=lambda entry: -len(entry[1].options))
-        for name, entry in entries:
-            known = entry.factory, entry.columns, entry.options.items() <= self.options.items()
-            if known == (self.factory, self.columns, True):
-                own = {k: v for k, v in self.options.items() if k not in entry.options}
-                text = ", ".join(f"{key}={value!r}" for key, value in own.items())
-                return f"{name}({text})" if text else name
-        return getattr(self.factory, "__name__", repr(self.factory))
+        name, named = getattr(self.factory, "__name__", repr(self.factory)), None
+        for other, entry in EXPERTS.items():
+            spec = ExpertSpec.of(entry)
+            if (spec.factory, spec.columns) != (self.factory, self.columns):
+                continue
+            # Of several entries the one that has most of the options.
+            is_better = named is None or len(spec.options) > len(named)
+            if is_better and spec.options.items() <= self.options.items():
+                name, named = other, spec.options
+        if named is None:
+            return name
+        own = [f"{key}={value!r}" for key, value in self.options.items() if key not in named]
+        return f"{name}({', '.join(own)})" if own else name
 
     def with_options(self, **options: Any) -> "ExpertSpec":
         """Return the same expert with some arguments of its factory fixed.

@@ -25,8 +25,7 @@ class ChannelsLast(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_samples, n_channels, height, width) to (n_samples, n_outputs)."""
         if self._suits(x):
-            # The same as torch.channels_last, which vmap does not support.
-            x = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
+            x = x.contiguous(memory_format=torch.channels_last)
         return super().forward(x)
 
     def _suits(self, x):

@@ -66,26 +66,6 @@ class MLPExpert(nn.Sequential):
             weight, bias = w @ weight, w @ bias + b
         return weight, bias
 
-    @torch.no_grad()
-    def become_linear(self, coef: Tensor, intercept: Tensor) -> None:
-        """Become the linear function x -> coef x + intercept, of the features.
-
-        Two hidden ReLU units hold one output: relu(z) - relu(-z) = z. The readouts of the others
-        are 0.
-
-        Parameters
-        ----------
-        coef : (n_outputs, n_features)
-        intercept : (n_outputs,)
-        """
-        weight, bias, readout, readout_bias = self.parameters()
-        n_outputs, coef = len(coef), coef.to(weight)
-        weight[: 2 * n_outputs] = torch.cat([coef, -coef])
-        bias[: 2 * n_outputs] = 0
-        identity = torch.eye(n_outputs).to(readout)
-        readout.zero_()[:, : 2 * n_outputs] = torch.cat([identity, -identity], 1)
-        readout_bias.copy_(intercept)
-
     @staticmethod
     def stack(experts: Sequence["MLPExpert"]) -> nn.Module | None:
         """Return the experts as one module with stacked weights.

@@ -90,27 +90,22 @@ class RunningMean(nn.Module):
         The mean before any value; gives shape, type and device.
     horizon : int
         Number of values of which it is about the mean.
-    per_row : bool, default=False
-        For a mean with two axes: count the values of each row separately, as some may be missing.
     """
 
     mean: Tensor
     count: Tensor
 
-    def __init__(self, start: Tensor, horizon: int, *, per_row: bool = False):
+    def __init__(self, start: Tensor, horizon: int):
         super().__init__()
         self.horizon = horizon
         self.register_buffer("mean", start.clone())
-        self.register_buffer("count", start.new_zeros(len(start) if per_row else ()))
+        self.register_buffer("count", start.new_zeros(()))
 
     @torch.no_grad()
-    def update(self, value: Tensor, present: Tensor | float = 1.0) -> Tensor:
-        """Add a value, for the rows that are present (1 or 0), and return the mean."""
-        self.count += present
-        rate = present / self.count.clamp(1, self.horizon)
-        if rate.ndim:
-            rate = rate.unsqueeze(1)
-        return self.mean.lerp_(value.to(self.mean.dtype), rate)
+    def update(self, value: Tensor) -> Tensor:
+        """Add a value, and return the mean."""
+        self.count += 1
+        return self.mean.lerp_(value.to(self.mean.dtype), 1 / self.count.clamp(1, self.horizon))
 
 
 class Balance(nn.Module):
@@ -162,9 +157,6 @@ class Router(nn.Module):
         `noise(x, scores, generator)` is added to the scores that are compared, in training.
     balance : Balance or None
         What keeps the load even.
-    mean_outputs : RunningMean or None
-        For sparse routers: the mean output of each expert, (n_experts, n_outputs), which gives a
-        gradient to the gates of experts that were not chosen.
     mix : callable or None
         `mix(log_gate, expert_outputs)` is the output of a mixture of distributions, see `Head`.
 
@@ -189,7 +181,6 @@ class Router(nn.Module):
         gate: str | Callable = "softmax",
         noise: Callable[[Tensor, Tensor, Generator], Tensor] | None = None,
         balance: Balance | None = None,
-        mean_outputs: RunningMean | None = None,
         mix: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         super().__init__()
@@ -198,7 +189,6 @@ class Router(nn.Module):
         self.gate = GATES.resolve(gate)
         self.noise = noise
         self.balance = balance
-        self.mean_outputs = mean_outputs
         self.mix = mix
         self.frozen = False  # once frozen: no gradient step, no balance update
 
@@ -241,10 +231,7 @@ class Router(nn.Module):
     def balance_loss(
         self, route: Route, expert_outputs: Tensor | None, weight: Tensor
     ) -> Tensor | None:
-        """Update running statistics by a training batch; return what is added to the loss.
-
-        Called once per step.
-        """
+        """Update the balance by a training batch, once per step; return its part of the loss."""
         if self.balance is None or self.frozen:
             return None
         return self.balance(self, route, weight)

@@ -12,12 +12,11 @@ from torch import Tensor, nn
 
 from ..._registry import Registry, call_factory
 from ..functional import Shape, dry_run
-from .base import Balance, Router, RunningMean, SigmoidRouter, SoftRouter
+from .base import Balance, Router, SigmoidRouter, SoftRouter
 from .gates import GATES, NOISES, Noise, make_noise, standard_gate
 from .scores import NETWORKS, LinearScores, NormalizedScores, make_scores
 from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
 
-_MEMORY = 100  # steps over which an expert's mean output is averaged
 _TIE_BREAK = 0.1  # of the usual initial weights, where there is no noise
 
 
@@ -45,10 +44,6 @@ class RouterSpec:
         Experts of a sample, or patches of an expert.
     gate : str, callable or None, default=None
         Weights of the outputs, as in `GATES`. None: the first gate of the class.
-    dense_gradient : bool, default=False
-        Give a gradient to the gates of experts that were not chosen, too, with each expert's
-        running mean output in place of its output (Default MoE, arXiv 2504.12463). For routers
-        that choose experts; still only the chosen ones are computed.
     noise_at_predict : bool, default=False
         Draw the noise at prediction, too, from a fixed seed, as the authors' notebooks do. The
         prediction for a sample then depends on its place in X.
@@ -59,7 +54,7 @@ class RouterSpec:
     --------
     >>> from sklearn_moe import MoEClassifier
     >>> from sklearn_moe.nn import ROUTERS
-    >>> clf = MoEClassifier(router=ROUTERS["top1"].with_options(dense_gradient=True))
+    >>> clf = MoEClassifier(router=ROUTERS["top1"].with_options(noise_at_predict=True))
     """
 
     router_class: type[Router]
@@ -69,7 +64,6 @@ class RouterSpec:
     random_init: bool = False
     top_k: int = 1
     gate: str | Callable | None = None
-    dense_gradient: bool = False
     noise_at_predict: bool = False
     options: Mapping[str, Any] = field(default_factory=dict, hash=False)
     given: Any = field(default=None, repr=False, compare=False)  # the name or class it is made of
@@ -153,7 +147,6 @@ def make_router(
     spec: RouterSpec,
     input_shape: Shape,
     n_experts: int,
-    n_outputs: int,
     *,
     hashed: bool = False,
     balance: Balance | None = None,
@@ -200,9 +193,6 @@ def make_router(
         with _errors_name(spec):
             _check_balance(balance.needs, router_class, scores)
     parts: dict[str, Any] = {"top_k": top_k, "gate": gate, "noise": noise, "balance": balance}
-    if spec.dense_gradient:
-        zeros = torch.zeros(n_experts, n_outputs)
-        parts["mean_outputs"] = RunningMean(zeros, _MEMORY, per_row=True)
     if router_class.learns_noise:
         parts["scale_network"] = LinearScores(input_shape, n_experts)
     expected = f"router={spec} must take the arguments of sklearn_moe.nn.Router"
@@ -230,12 +220,6 @@ def _check_parts(spec, gate, noise):
         raise ValueError("it learns the scale of noise. Without noise, use router='topk'")
     if noise is not None and not spec.router_class.noisy:
         raise ValueError("it makes no choice that noise could change. Use router__noise='auto'")
-    bounded = spec.router_class.sparse and gate in ("softmax", "sigmoid")
-    if spec.dense_gradient and not bounded:
-        raise ValueError(
-            "dense_gradient=True is for routers that choose experts, with the gate 'softmax' "
-            f"or 'sigmoid', got router__gate={gate!r}. Use dense_gradient=False"
-        )
 
 
 def _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k):

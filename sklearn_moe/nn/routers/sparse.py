@@ -6,7 +6,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from ..dispatch import Experts, apply_groups, dispatch
-from ..functional import Shape, softmax, sum_over_shards
+from ..functional import Shape, softmax
 from .base import Route, Router, choose
 from .scores import as_patches, patches_shape
 
@@ -16,12 +16,6 @@ class TopKRouter(Router):
 
     F(x) = sum of gate_m(x) f_m(x) over the chosen experts m; with `top_k=1`, softmax gate and
     uniform noise that is Algorithm 1 of the paper, with Gumbel noise a draw from the softmax.
-
-    Notes
-    -----
-    With `mean_outputs`, the gates of experts that were not chosen get the gradient that they would
-    have if the output of these experts was its running mean (Default MoE, arXiv 2504.12463). The
-    output itself is that of the chosen experts.
     """
 
     sparse = noisy = True
@@ -69,32 +63,7 @@ class TopKRouter(Router):
             output = outputs.squeeze(1) * gate
         else:
             output = (outputs * gate.unsqueeze(2)).sum(1)
-        if self.mean_outputs is not None and self.training:
-            gates = self.compute_gates(route.scores, route.noisy, None)
-            others = gates.scatter(1, route.chosen, 0).to(output) @ self.mean_outputs.mean.clone()
-            output = output + (others - others.detach())
         return output, outputs
-
-    def balance_loss(
-        self, route: Route, expert_outputs: Tensor | None, weight: Tensor
-    ) -> Tensor | None:
-        """Update the running mean outputs and the balance by a training batch."""
-        if self.mean_outputs is not None:
-            assert expert_outputs is not None  # by `combine`
-            self.mean_outputs.update(*_mean_outputs(route, expert_outputs.detach(), weight))
-        return super().balance_loss(route, expert_outputs, weight)
-
-
-@torch.no_grad()
-def _mean_outputs(route: Route, outputs: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
-    """Return each expert's mean output, (n_experts, n_outputs), and 1 where it has any, else 0."""
-    assert route.chosen is not None
-    # Products with ones and zeros, not bincount and index_add: the order of their sums varies.
-    experts = torch.arange(route.scores.shape[1], device=outputs.device)
-    slots = (route.chosen.unsqueeze(2) == experts).to(weight.dtype) * weight[:, None, None]
-    load = sum_over_shards(slots.sum((0, 1)))
-    total = sum_over_shards(slots.flatten(0, 1).T @ outputs.to(weight.dtype).flatten(0, 1))
-    return total / load.clamp(min=1e-12).unsqueeze(1), (load > 0).to(load.dtype)
 
 
 class NoisyTopKRouter(TopKRouter):
