@@ -19,7 +19,8 @@ class _Writable:
     """
 
     def __init__(self, array):
-        self.array = array  # keeps the memory alive
+        # It keeps the memory alive.
+        self.array = array
         self.__array_interface__ = {
             **array.__array_interface__,
             "data": (array.__array_interface__["data"][0], False),
@@ -28,7 +29,8 @@ class _Writable:
 
 def as_tensor(array):
     """Return a tensor that shares the memory of `array`, read-only memory maps included."""
-    if any(stride < 0 for stride in array.strides):  # torch knows no reversed arrays
+    # Torch knows no reversed arrays.
+    if min(array.strides, default=0) < 0:
         array = np.ascontiguousarray(array)
     if not array.flags.writeable:
         array = np.asarray(_Writable(array))
@@ -65,13 +67,6 @@ class SparseRows:
         return self[index.numpy()]
 
 
-def pick(column, index):
-    """Return the rows of an index tensor, or of a range without copying them."""
-    if not isinstance(index, range):
-        return column.index_select(0, index)
-    return column if len(index) == len(column) else column[index.start : index.stop]
-
-
 class Rows(NamedTuple):
     """Samples, encoded labels and weights, row by row."""
 
@@ -90,11 +85,12 @@ class Rows(NamedTuple):
         Memory is shared on the host; elsewhere arrays are copied if there is room. The weights get
         mean 1, see `sklearn_moe.nn.weighted_mean`; those of a chunk with the chunks before it.
         """
-        X, y, given, _ = samples
-        weight = weights_seen.relative(given)
+        X = samples.X
+        weight = weights_seen.relative(samples.weight)
         if not is_chunk:
             weight = weight / weight.mean()
-        y, weight = as_tensor(y), as_tensor(weight.astype(dtype))
+        y = as_tensor(samples.y)
+        weight = as_tensor(weight.astype(dtype))
         if issparse(X):
             return cls(SparseRows(X), y, weight)
         if isinstance(X, IndexedView):
@@ -105,7 +101,8 @@ class Rows(NamedTuple):
         device = storage_device(X, device)
         try:
             return rows._map(lambda column: column.to(device))
-        except OutOfMemoryError:  # other processes took what was free
+        # Other processes took what was free.
+        except OutOfMemoryError:
             return rows
 
     @property
@@ -123,7 +120,8 @@ class Rows(NamedTuple):
         without a generator all do: no copy, no shuffling. Slicing whole tensors replaces a
         DataLoader, which would touch every sample in Python.
         """
-        n_rows, n_batches = len(self.y), max(1, math.ceil(len(self.y) / batch_size))
+        n_rows = len(self.y)
+        n_batches = max(1, math.ceil(n_rows / batch_size))
         if n_batches == 1:
             return [range(n_rows)]
         if generator is None:
@@ -137,9 +135,16 @@ class Rows(NamedTuple):
 
         To a GPU they travel while the host goes on.
         """
-        rows = self._map(lambda column: pick(column, index))
-        if not isinstance(rows.x, torch.Tensor):
-            rows = rows._replace(x=rows.x[:])
+        is_range = isinstance(index, range)
+        parts = []
+        for column in self:
+            if column is None:
+                parts.append(None)
+            elif is_range:
+                parts.append(column[index.start : index.stop])
+            else:
+                parts.append(column.index_select(0, index))
+        rows = Rows(*parts)
         if self.y.device.type == device.type:
             return rows
         return rows._map(lambda column: column.pin_memory().to(device, non_blocking=True))

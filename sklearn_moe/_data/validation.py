@@ -74,7 +74,8 @@ class WeightsSeen(NamedTuple):
 
     def updated(self, weight):
         """Return the same with more samples, given their weights (float64)."""
-        largest = weight.max()  # the sum may be beyond float64
+        # The sum may be beyond float64.
+        largest = weight.max()
         n_samples = self.n_samples + len(weight)
         step = largest * (weight / largest).mean() - self.mean
         return WeightsSeen(n_samples, self.mean + step * (len(weight) / n_samples))

@@ -11,7 +11,6 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from .._data.rows import pick
 from ..nn import Noise
 from ..nn.functional import BatchShard, using_shard
 from .callbacks import StopTraining
@@ -174,7 +173,7 @@ class DataParallelGroup:
             n_samples = len(batch)
             own = slice(*(n_samples * rank // self.size for rank in (self.rank, self.rank + 1)))
             # Weights are few: all processes have those of all.
-            weight = pick(rows.weight, batch).sum().to(device)
+            weight = rows.weight[batch].sum().to(device)
             shard = BatchShard(own, n_samples, weight, lambda value: self.all_reduce(value)[0])
             yield rows.take(batch[own], device), using_shard(shard)
 
