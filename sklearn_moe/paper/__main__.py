@@ -6,16 +6,14 @@ import os
 import shlex
 import sys
 from contextlib import redirect_stderr
+from functools import partial
 from importlib.util import find_spec
 from io import StringIO
 from pathlib import Path
 
-import torch
-
 from ._provenance import changes_since
 from ._report import from_json, to_markdown, write_report
 from ._runner import run_experiments
-from ._text_runs import require_texts
 from .experiments import EXPERIMENTS, GROUPS, get_experiment, names_of
 from .experiments.sentiment import add_arguments as add_sentiment
 from .experiments.table2 import add_arguments as add_table2
@@ -29,18 +27,18 @@ def main(arguments=None):
     """Run experiments of Chen et al. (2022), and put the published numbers beside ours."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     name, rest = (arguments or [""])[0], arguments[1:]
-    if name == "list":
-        _list()
-    elif name in _STORED:
+    if name in _STORED:
         parser = argparse.ArgumentParser(f"{_PROG} {name}", description=_STORED[name].__doc__)
         parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER")
         _STORED[name](parser.parse_args(rest).folders)
     else:
-        _run(*_requested(arguments), f"{_PROG} {shlex.join(arguments)}")
+        builders, options = _requested(arguments)
+        experiments = [build() for build in builders.values()]
+        _run(experiments, options, f"{_PROG} {shlex.join(arguments)}")
 
 
 def _requested(arguments):
-    """Return the experiments that a command asks for, and its options."""
+    """Return what builds the experiments that a command asks for, by name, and its options."""
     name = (arguments or [""])[0]
     if name in _OWN_OPTIONS:
         parser = _parser(f"{_PROG} {name}")
@@ -48,23 +46,25 @@ def _requested(arguments):
         options = parser.parse_args(arguments[1:])
         build = EXPERIMENTS[name]
         own = {option: getattr(options, option) for option in build.__kwdefaults__}
-        return [build(options.protocol, **own)], options
+        return {name: partial(build, options.protocol, **own)}, options
     parser = _parser(_PROG)
-    text = f"one of {', '.join(_NAMES)}; `list` says what they are"
+    text = f"one of {', '.join(_NAMES)}"
     parser.add_argument("names", nargs="+", metavar="NAME", choices=_NAMES, help=text)
     text = "the paper's mixtures as its code runs them, or as its text describes them"
     parser.add_argument("--protocol", choices=("code", "paper"), default="code", help=text)
     text = "one data set for all runs, as in the authors' notebooks, or a new one for each"
     parser.add_argument("--data", choices=("fixed", "fresh"), default="fixed", help=text)
     options = parser.parse_args(arguments)
-    names = names_of(options.names)
-    return [get_experiment(name, options.protocol, options.data) for name in names], options
+    return {
+        name: partial(get_experiment, name, options.protocol, options.data)
+        for name in names_of(options.names)
+    }, options
 
 
 def _parser(prog):
     parser = argparse.ArgumentParser(
         prog,
-        description=f"{main.__doc__} `list` names all; `table2`, `sentiment`, `check` and `redraw` "
+        description=f"{main.__doc__} `table2`, `sentiment`, `check` and `redraw` "
         "have an own --help. Finished runs are kept: the same command goes on where it was "
         "interrupted.",
     )
@@ -74,17 +74,12 @@ def _parser(prog):
     parser.add_argument("--jobs", type=int, default=-1, help="runs side by side; -1 for all cores")
     parser.add_argument("--device", default="auto", help="of the mixtures")
     parser.add_argument("--out", type=Path, default=Path("results/paper"))
-    parser.set_defaults(threads=None)
     return parser
 
 
 def _run(experiments, options, command):
     if find_spec("matplotlib") is None:
         sys.exit("This needs matplotlib. Install with `pip install 'sklearn_moe[paper]'`.")
-    if hasattr(options, "folder") and "sentiment" in {e.name for e in experiments}:
-        require_texts(options.folder)
-    if options.threads:
-        torch.set_num_threads(options.threads)
     try:
         how = {name: getattr(options, name) for name in ("runs", "seed", "jobs", "device")}
         results = run_experiments(experiments, options.out, **how)
@@ -97,20 +92,24 @@ def _run(experiments, options, command):
 
 
 def stored_results(folders):
-    """Yield path, data, experiment and cells of today of all results that lie in some folders.
+    """Yield path, data, experiment and cells of today of all results that lie in some folders."""
+    for path in sorted(path for folder in folders for path in folder.glob("*.json")):
+        yield path, *stored_result(path)
+
+
+def stored_result(path):
+    """Return data, experiment and cells of today of a stored result.
 
     The experiment is None if the command that made it is not understood any more.
     """
-    for path in sorted(path for folder in folders for path in folder.glob("*.json")):
-        data = json.loads(path.read_text(encoding="utf-8"))
-        try:
-            with redirect_stderr(StringIO()):
-                experiments, options = _requested(shlex.split(data["command"].removeprefix(_PROG)))
-        except SystemExit:
-            yield path, data, None, []
-            continue
-        experiment = next(e for e in experiments if e.name == data["name"])
-        yield path, data, experiment, experiment.cells(options.runs, options.seed, options.device)
+    data = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        with redirect_stderr(StringIO()):
+            builders, options = _requested(shlex.split(data["command"].removeprefix(_PROG)))
+    except SystemExit:
+        return data, None, []
+    experiment = builders[data["name"]]()
+    return data, experiment, experiment.cells(options.runs, options.seed, options.device)
 
 
 def _redraw(folders):
@@ -130,9 +129,9 @@ def _check(folders):
         if reasons:
             made = data.get("commit") or "unknown"
             complaints.append(f"{path}: stale, made by commit {made}; {'; '.join(reasons)}.")
-        elif to_markdown(from_json(data, experiment, cells)) != path.with_suffix(".md").read_text(
-            encoding="utf-8"
-        ):
+            continue
+        text = path.with_suffix(".md").read_text(encoding="utf-8")
+        if to_markdown(from_json(data, experiment, cells)) != text:
             complaints.append(f"{path}: its texts are not those of its numbers: redraw it.")
     if complaints:
         sys.exit("\n".join(complaints))
@@ -154,15 +153,6 @@ def reasons_of(data, experiment, cells):
 
 
 _STORED = {"check": _check, "redraw": _redraw}
-
-
-def _list():
-    for name in EXPERIMENTS:
-        print(f"{name:15} {get_experiment(name).title}")
-    for name, members in GROUPS.items():
-        print(f"{name:15} = {' '.join(members)}")
-    for name, function in _STORED.items():
-        print(f"{name:15} {function.__doc__}")
 
 
 if __name__ == "__main__":

@@ -113,8 +113,6 @@ class Experiment:
         Its `perform` says how a model is fitted and what is measured.
     kept : tuple of str, default=()
         What else of every run is for the JSON file, such as curves.
-    command : callable, default=None
-        `command(cell)` returns what makes this cell alone, on the command line.
     """
 
     name: str
@@ -133,7 +131,6 @@ class Experiment:
     findings: Callable[[Any], Iterable[Finding]] | None = None
     run: type[Run] = Run
     kept: tuple[str, ...] = ()
-    command: Callable[[Any], str] | None = None
 
     def cells(self, runs=None, seed=0, device="auto"):
         """Return the cells of the table, in order.

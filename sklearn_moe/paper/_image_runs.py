@@ -32,8 +32,6 @@ TASKS = {
     "rotate-paper": Task(  # of the authors' code
         partial(make_rotation_task, crop="paper", interpolation="nearest"), is_blurred=True
     ),
-    # Dark corners give the label away.
-    "rotate-corners": Task(partial(make_rotation_task, crop="paper"), is_blurred=True),
     "rotate-inscribed": Task(partial(make_rotation_task, crop="inscribed"), is_blurred=True),
     "rotate-symmetric": Task(
         partial(make_rotation_task, crop="inscribed", symmetric=True), is_blurred=True

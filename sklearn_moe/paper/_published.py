@@ -85,9 +85,6 @@ ACTIVATIONS = {
     )
 }
 
-# Figure 1: test accuracy of four experts, one run each, recorded.
-FIGURE_1 = {_LINEAR: 96.44, _CUBIC: 100.00}
-
 # Figure 3: dispatch entropy in nats by step, recorded means of ten runs without an early stop, and
 # standard deviations at two steps; they divide by n, as all others here. Keys: setting, activation.
 _STEPS = (0, 10, 25, 50, 75, 100, 150, 200, 300, 500)

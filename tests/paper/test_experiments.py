@@ -4,14 +4,15 @@ import json
 import pickle
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from helpers import brief_fits
-from matplotlib.figure import Figure
 
 from sklearn_moe.paper import EXPERIMENTS, Problem, Results, get_experiment, run_experiment
+from sklearn_moe.paper.__main__ import stored_result
 from sklearn_moe.paper._artificial_runs import (
     Clusters,
     CoverageRun,
@@ -20,9 +21,8 @@ from sklearn_moe.paper._artificial_runs import (
     probabilities,
 )
 from sklearn_moe.paper._experiment import Cell
-from sklearn_moe.paper._later_runs import ORDERS
 from sklearn_moe.paper._published import ENTROPY_CURVES
-from sklearn_moe.paper._report import to_json, to_markdown
+from sklearn_moe.paper._report import from_json, to_json, to_markdown
 from sklearn_moe.paper._run import seeded
 from sklearn_moe.paper._statistics import UNDECIDED, share_interval
 from sklearn_moe.paper.experiments import GROUPS, figures
@@ -32,38 +32,6 @@ from sklearn_moe.paper.experiments.stages import stages, times
 from sklearn_moe.paper.experiments.theorem import experts_of, moved, uneven
 
 pytestmark = brief_fits
-
-
-def made_up(run, rng):
-    """Return a result of the form of `Run.perform`, without the fit."""
-    n_experts = getattr(run.estimator, "n_experts", getattr(run.estimator, "n_components", 1))
-    n_experts = 8 if n_experts == "auto" else n_experts
-    names = ("accuracy", "train_accuracy", "hard_accuracy")
-    result = dict(zip(names, rng.uniform(50, 100, 3), strict=True))
-    result |= {"seed": run.seed, "fit_seconds": 1.0, "seconds": 1.0, "device": "cpu"}
-    result |= {"r2": rng.uniform(-0.1, 1), "pattern_weight": rng.uniform(0, 1)}
-    result |= {"best_epoch_accuracy": result["accuracy"] + 1, "accuracy_curve": [50.0, 60.0]}
-    result |= dict(zip(("error", "voronoi"), rng.uniform(0.01, 1, 2), strict=True))
-    if n_experts == 1:
-        return result
-    result |= dict(zip(("entropy", "test_entropy"), rng.uniform(0, 1.38, 2), strict=True))
-    result |= {"load": rng.dirichlet(np.ones(n_experts)).tolist(), "steps": 501, "difference": 0.5}
-    names = ("expert_features", "expert_centers", "router_features", "router_centers")
-    for name in (*names, "initial_features"):
-        result[name] = rng.uniform(0.01, 1, (n_experts, 4)).tolist()
-    result["routing"] = result["dispatch"] = rng.integers(500, size=(4, n_experts)).tolist()
-    curves = {name: np.linspace(1e-4, rng.uniform(0.1, 0.3), 101) for name in names}
-    curves |= {"step": np.arange(0, 505, 5), "entropy": np.linspace(1.38, 0.1, 101)}
-    result |= {name: rng.uniform(0, 50, (n_experts, 4)).tolist() for name in ERRORS}
-    result |= {name: rng.uniform(0, 1) for name in ("cosine", "cosine_used")}
-    result |= {"forgetting": rng.uniform(0, 9), "rounds": [*rng.uniform(50, 90, 16)]}
-    result |= {"max_violation": rng.uniform(0, 2), "used": int(rng.integers(1, 9))}
-    result["pruned"] = {o: dict.fromkeys(("accuracy", "worst"), [60.0] * 16) for o in ORDERS}
-    result |= {"early": early(rng.uniform(0, 1, 40)), "learned": 4, "covered": 3}
-    return result | {"curve": {name: curve.tolist() for name, curve in curves.items()}}
-
-
-ERRORS = ("train_errors", "test_errors")
 
 
 def early(uneven, moved=0.01, without=0.5):
@@ -80,47 +48,59 @@ def results_of(experiment, result, runs=1):
 
 
 def keys_of(cells):
-    return {json.dumps(run.settings, sort_keys=True) for cell in cells for run in cell.runs}
+    return {run.key for cell in cells for run in cell.runs}
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_every_experiment_is_sound_drawn_and_reported(name):
-    for protocol in ("code", "ours" if name == "table2" else "paper"):
-        for data in ("fixed", "fresh"):
-            experiment = get_experiment(name, protocol, data)
-            assert experiment.name == name
-            cells = experiment.cells(2)  # runs differ in their seeds
-            labels = [tuple(cell.labels.values()) for cell in cells]
-            keys = keys_of(cells)
-            assert len(set(labels)) == len(labels)
-            assert set(experiment.published) <= set(labels)
-            assert len(keys) == sum(len(cell.runs) for cell in cells)
-            pickle.dumps([cell.runs[0] for cell in cells])  # to be sent to other processes
-            assert {len(cell.runs) for cell in experiment.cells()} <= {1, experiment.n_runs}
-            if name in ("fig3", "innerproducts"):
-                assert keys <= keys_of(get_experiment("table1", protocol, data).cells(2))
-            # Others have fresh problems always, or images or texts.
-            fresh = ("wide", "baselines", "theorem", "scaling", "patch_routing", "single_index")
-            if name not in (*fresh, *GROUPS["later"], "table2", "sentiment"):
-                seeds = {problem.data_seed is None for problem in experiment.problems}
-                assert seeds == {data == "fresh"}
-    rng = np.random.default_rng(0)
-    for runs in (1, 2, 5):
-        results = results_of(experiment, lambda cell, run: made_up(run, rng), runs)
-        json.dumps(to_json(results), allow_nan=False)
-        assert experiment.title in to_markdown(results)
-        findings = results.findings()
-        assert findings or name == "demo"
-        for finding in findings:
+def test_every_experiment_is_sound(name):
+    for protocol, data in (("code", "fixed"), ("ours" if name == "table2" else "paper", "fresh")):
+        experiment = get_experiment(name, protocol, data)
+        assert experiment.name == name
+        cells = experiment.cells(2)  # runs differ in their seeds
+        labels = [tuple(cell.labels.values()) for cell in cells]
+        assert len(set(labels)) == len(labels)
+        assert set(experiment.published) <= set(labels)
+        assert len(keys_of(cells)) == sum(len(cell.runs) for cell in cells)
+        pickle.dumps([cell.runs[0] for cell in cells])  # to be sent to other processes
+        assert {len(cell.runs) for cell in experiment.cells()} <= {1, experiment.n_runs}
+        if name in ("fig3", "innerproducts"):
+            assert keys_of(cells) <= keys_of(get_experiment("table1", protocol, data).cells(2))
+        # Others have fresh problems always, or images or texts.
+        fresh = ("wide", "baselines", "theorem", "scaling", "patch_routing", "single_index")
+        if name not in (*fresh, *GROUPS["later"], "table2", "sentiment"):
+            seeds = {problem.data_seed is None for problem in experiment.problems}
+            assert seeds == {data == "fresh"}
+
+
+FOLDER = Path(__file__).parents[2] / "docs" / "results"
+PATHS = sorted(str(path.relative_to(FOLDER)) for path in FOLDER.rglob("*.json"))
+# Their commands have an option that is no more.
+PATHS = [path for path in PATHS if "table2-trunk" not in path]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_every_page_is_that_of_its_numbers(path):
+    results, page = from_json(*stored_result(FOLDER / path)), FOLDER / path
+    assert to_markdown(results) == page.with_suffix(".md").read_text(encoding="utf-8")
+    assert json.loads(json.dumps(to_json(results))) == json.loads(page.read_text("utf-8"))
+    # The first run of each cell alone, and the first two of them.
+    for n in (1, 2):
+        cells = [replace(cell, runs=cell.runs[:n]) for cell in results.cells]
+        for finding in replace(results, cells=cells).findings():
             assert finding.holds in (True, False, None, UNDECIDED)
             assert ("nan" in finding.text, finding.text[-1]) == (False, ".")
-        if experiment.draw and name != "fig1" and runs < 5:
-            figure = experiment.draw(results)
-            figure.draw_without_rendering()
-            axes = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
-            if name != "departures":  # its rows share their labels
-                assert all(ax.get_title() or ax.get_xlabel() or ax.get_ylabel() for ax in axes)
-            assert figure.legends or name in ("demo", "innerproducts", "linear")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("path", [path for path in PATHS if "table1" not in path])
+def test_every_figure_is_drawn(path):
+    results = from_json(*stored_result(FOLDER / path))
+    if results.experiment.draw and path != "fig1.json":
+        figure = results.experiment.draw(results)
+        figure.draw_without_rendering()
+        axes = [ax for ax in figure.axes if ax.get_label() != "<colorbar>"]
+        assert all(ax.get_title() or ax.get_xlabel() or ax.get_ylabel() for ax in axes)
+        assert figure.legends or path == "innerproducts.json"
 
 
 def test_bound_is_put_to_the_test():
@@ -156,7 +136,7 @@ def test_times_of_the_stages():
     results = results_of(stages(), lambda *_: {"seed": 0, "curve": never})
     assert results.findings()[0].holds == UNDECIDED
     assert "12 (router outweighs the noise)" in results.findings()[-1].text
-    results.experiment.draw(results).draw_without_rendering()
+    results.experiment.draw(results)
 
 
 def test_exponents_are_found_again():
@@ -221,22 +201,17 @@ def test_departures_name_what_has_an_effect():
     assert "correction for 16 tests" in texts[-1]
 
 
-def small(experiment, *sizes):
-    """Return an experiment on few samples, of the first problem with other sizes if there are."""
-    problems = [replace(problem, n_train=120, n_test=80) for problem in experiment.problems]
-    problems = [replace(problems[0], n_train=n, n_test=60) for n in sizes] or problems
-    return replace(experiment, problems=tuple(problems))
-
-
-def test_simplified_leaves_out_what_it_says(tmp_path):
-    experiment = small(get_experiment("simplified"))
+def test_simplified_leaves_out_what_it_says():
+    experiment = get_experiment("simplified")
     for name, model in experiment.models.items():
-        params = model.set_params(max_iter=6).get_params()
         plain = name.startswith(("no normalization", "neither"))
-        assert (params["solver"].kind == "sgd") == plain
-        assert (params["router__noise"] is None) == name.startswith(("no noise", "neither"))
-    findings = run_experiment(experiment, tmp_path, runs=1, progress=False).findings()
-    assert [f.holds for f in findings if "stay where they started" in f.text] == [True, True]
+        assert (model.get_params()["solver"].kind == "sgd") == plain
+        assert (model.router.noise is None) == name.startswith(("no noise", "neither"))
+    for growth, holds in ((1.5, True), (3.0, False)):
+        grown = {"accuracy": 60.0, "entropy": 1.0}
+        grown["curve"] = {"expert_features": [1e-4, growth * 1e-4]}
+        findings = results_of(experiment, lambda *_, run=grown: dict(run)).findings()
+        assert [f.holds for f in findings if "stay where they started" in f.text] == [holds] * 2
 
 
 def test_linear_experts_fail_only_if_no_choice_saves_them():
@@ -262,20 +237,25 @@ def test_linear_experts_fail_only_if_no_choice_saves_them():
         assert reasons == [UNDECIDED, True] * 2  # softmax gate, raw score
 
 
-def test_difference_of_experts_by_their_start(tmp_path):
-    grid = get_experiment("linear").grid | {"router__learning_rate": [0.1]}
-    experiment = small(replace(get_experiment("linear"), grid=grid))
-    for model in experiment.models.values():
-        model.set_params(max_iter=6)
-    results = run_experiment(experiment, tmp_path, runs=1, progress=False)
-    for activation in ("linear", "cubic"):
-        differences = {
-            start: [c.runs[0]["difference"] for c in results.select(**kind)]
-            for start in (0.001, 1.0, "1, alike")
-            for kind in [{"model": activation, "init_scale": start}]
-        }
-        assert min(differences[1.0]) > 0.4
-        assert max(differences["1, alike"]) < 0.01
+def small(experiment, *sizes):
+    """Return an experiment on few samples, of the first problem with other sizes if there are."""
+    problems = [replace(problem, n_train=120, n_test=80) for problem in experiment.problems]
+    problems = [replace(problems[0], n_train=n, n_test=60) for n in sizes] or problems
+    return replace(experiment, problems=tuple(problems))
+
+
+def test_difference_of_experts_by_their_start():
+    experiment = small(get_experiment("linear"), 120)
+    differences = {"linear": {}, "cubic": {}}
+    for cell in experiment.cells(1):
+        _, model, start, *others = cell.labels.values()
+        if others == [0.1, "softmax", "log_loss"]:
+            (run,) = cell.runs
+            run.estimator.set_params(max_iter=6)
+            differences[model][start] = run.perform()["difference"]
+    for found in differences.values():
+        assert found[1.0] > 0.4
+        assert found["1, alike"] < 0.01
 
 
 def test_fig3_findings():
@@ -295,17 +275,15 @@ def test_fig3_findings():
             activation = cell.labels["model"].removeprefix("mixture ")
             steps, entropy = ENTROPY_CURVES[cell.labels["setting"], activation]
             entropy = np.add(entropy, 0.1 * (-1) ** run.seed)
-            curve = {"step": [0, *np.add(steps, delay)], "entropy": [entropy[0], *entropy]}
-            return {"curve": curve, "steps": 501}
+            return {
+                "curve": {"step": [0, *np.add(steps, delay)], "entropy": [entropy[0], *entropy]}
+            }
 
-        results = results_of(get_experiment(name, protocol), recorded, 10)
-        results.cells[0].runs[0]["steps"] = 123
-        *findings, stopped = results.findings()
+        findings = results_of(get_experiment(name, protocol), recorded, 10).findings()
         assert [finding.holds for finding in findings] == holds
         assert (
             f"at step {50 + delay}; in the record it falls to 0.7 at step 50." in findings[0].text
         )
-        assert stopped.text.startswith("1 of 40 runs stopped before step 501, the first at step 12")
 
 
 def test_fig1_orders_patches():
@@ -320,6 +298,7 @@ def test_fig1_orders_patches():
     np.testing.assert_allclose(np.linalg.norm(patches[:, 2], axis=1), 30, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_fig1_draws_every_moment(tmp_path):
     experiment = replace(small(get_experiment("fig1")), grid={"max_iter": [1, 5, 10]})
     results = run_experiment(experiment, tmp_path, runs=2, device="cpu", progress=False)
@@ -331,30 +310,24 @@ def test_fig1_draws_every_moment(tmp_path):
     names = ("Linear", "Nonlinear")
     assert titles == [f"{name}, step {step}" for name in names for step in (1, 5, 10)]
     assert sum(len(points.get_offsets()) for points in figure.axes[0].collections[-2:]) == 120
-    assert len(figure.legends[0].get_texts()) == 4 + 2 + 2
     assert results.findings()[0].holds == UNDECIDED  # of two runs that differ that much
 
 
-def test_every_baseline_runs(tmp_path, monkeypatch):
+@pytest.mark.slow
+def test_every_baseline_runs(tmp_path):
+    experiment = small(get_experiment("baselines"), 60)
+    with torch.random.fork_rng(devices=[]):  # neural-trees seeds the global generator
+        results = run_experiment(experiment, tmp_path, runs=1, progress=False)
+    assert len(results.cells) == 8
+    assert all(30 < cell.mean("accuracy") <= 100 for cell in results.cells)
+
+
+def test_findings_of_the_baselines(monkeypatch):
     experiment = get_experiment("baselines")
     assert {(p.setting, p.n_train) for p in experiment.problems} > {(1, 16_000), (2, 4000)}
     tags = {n: m.__sklearn_tags__().input_tags for n, m in experiment.models.items()}
     takes_patches = {name for name, of in tags.items() if of.three_d_array}
     assert takes_patches == {"mixture", "single expert", "deep set"}
-    experiment = small(experiment, 60, 125)
-    with torch.random.fork_rng(devices=[]):  # neural-trees seeds the global generator
-        results = run_experiment(experiment, tmp_path, runs=1, progress=False)
-    assert len(results.cells) == 2 * 8
-    assert all(30 < cell.mean("accuracy") <= 100 for cell in results.cells)
-    assert isinstance(experiment.draw(results), Figure)
-    monkeypatch.setitem(sys.modules, "neural_trees", None)
-    without = get_experiment("baselines")
-    assert "hierarchical mixture" not in without.models
-    assert "pip install sklearn_moe[baselines]" in without.question
-
-
-def test_findings_of_the_baselines():
-    experiment = get_experiment("baselines")
     problems = tuple(p for p in experiment.problems if p.n_train in (125, 500))
     experiment = replace(experiment, problems=problems)
     for mixture, deep_set, holds in (
@@ -367,12 +340,16 @@ def test_findings_of_the_baselines():
         def result(cell, run, known=known):
             return {"accuracy": known.get(cell.labels["model"], {}).get(run.problem.n_train, 70)}
 
-        claim, needed, _, many = results_of(experiment, result, 2).findings()[:4]
+        claim, many = results_of(experiment, result, 2).findings()[:2]
         assert claim.holds is holds
-        assert f"deep set {500 if deep_set else 'not by 500'}" in needed.text
-        assert "SVC not by 500" in needed.text
+        assert f"deep set {500 if deep_set else 'not by 500'}" in claim.text
+        assert "SVC not by 500" in claim.text
         solved = "1 of 6 generic models reach 99 % (deep set)" if deep_set else "0 of 6"
         assert f"with 500 samples {solved}" in many.text
+    monkeypatch.setitem(sys.modules, "neural_trees", None)
+    without = get_experiment("baselines")
+    assert "hierarchical mixture" not in without.models
+    assert "pip install sklearn_moe[baselines]" in without.question
 
 
 def test_probabilities_of_the_noisy_choice():
@@ -398,7 +375,8 @@ def test_theorem_is_put_to_the_test():
     errors[4] = [10, 20, 50, 50]
     dispatch = np.zeros((4, 5), int) + 100 * np.eye(4, 5, dtype=int)
     run = {"accuracy": 99.9, "train_accuracy": 100.0, "dispatch": dispatch.tolist()}
-    run |= dict.fromkeys(ERRORS, errors.tolist()) | {"early": early(np.linspace(0, 0.2, 40))}
+    run |= dict.fromkeys(("train_errors", "test_errors"), errors.tolist())
+    run["early"] = early(np.linspace(0, 0.2, 40))
     experts = experts_of(run)
     assert experts.cluster.tolist() == [0, 1, 2, 3, 0]
     assert experts.own.tolist() == [0, 0, 0, 0, 10]
@@ -418,39 +396,33 @@ def test_theorem_is_put_to_the_test():
         ).findings()
         return [finding.holds for finding in found]
 
-    # All experts have an own error of 2 % on average: more than 1. Models are alike here: without
-    # noise the load departs by no more and no less.
-    perfect = [True, True, True, True, True, False, True, True, True]
-    assert findings(run) == [*perfect * 2, UNDECIDED] * 2
+    # Models are alike here: without noise the load departs by no more and no less.
+    assert findings(run) == [*[True] * 8 * 2, UNDECIDED] * 2
     bad = run | {"accuracy": 80.0, "train_accuracy": 99.9, "early": early(np.ones(40), 0.5, 0.1)}
     bad |= {"dispatch": dispatch[::-1].tolist(), "test_errors": (0.5 * errors + 10).tolist()}
-    assert findings(bad) == [*[False] * 9 * 2, UNDECIDED] * 2
+    assert findings(bad) == [*[False] * 8 * 2, UNDECIDED] * 2
 
 
-def test_theorem_measures_a_run(tmp_path):
-    experiment = small(get_experiment("theorem", "paper"), 120)
-    for model in experiment.models.values():
-        model.set_params(max_iter=8)
-    results = run_experiment(experiment, tmp_path, runs=1, device="cpu", progress=False)
-    for cell in results.cells:
-        (run,) = cell.runs
+def test_theorem_measures_a_run():
+    cells = small(get_experiment("theorem", "paper"), 120).cells(1, device="cpu")
+    measured = []
+    for cell in (cells[0], cells[2]):  # with noise, and without
+        cell.runs[0].estimator.set_params(max_iter=8)
+        run = cell.runs[0].perform()
         errors, routes = np.array(run["test_errors"]), np.array(run["dispatch"])
         assert errors.shape == routes.T.shape
         assert ((errors >= 0) & (errors <= 100)).all()
         assert routes.sum() == 60
         assert len(run["early"]["growth"]) == 8  # a record per step
         assert run["early"]["growth"] == sorted(run["early"]["growth"])
-    noisy, _, quiet = (cell.runs[0]["early"] for cell in results.select(setting=1))
+        measured.append(run["early"])
+    noisy, quiet = measured
     assert max(noisy["uneven"]) < 0.01 < 0.5 < min(quiet["uneven"])
     assert quiet["moved"] == quiet["moved_without"]
-    experiment.draw(results).draw_without_rendering()
 
 
 def test_scaling_counts_covered_clusters():
     experiment = get_experiment("scaling", "paper")
-    cells = {tuple(cell.labels.values()): cell for cell in experiment.cells(1)}
-    # The base of the variations is of a series.
-    assert len(cells) == 3 * (3 * 5 + 3) + 1 + 5 + 4 + 4 + 5
     samples = Clusters(1, 60, 40, n_clusters=8, patch_size=20).draw(0)
     assert samples.X.shape == (100, 4, 20)
     assert set(samples.clusters) == set(range(8))
@@ -483,26 +455,12 @@ def test_least_number_of_experts():
 
     findings = results_of(get_experiment("scaling", "paper"), result, 2).findings()
     # As many from four times the samples.
-    assert [f.holds for f in findings] == [True] * 11 + [False] + [UNDECIDED] + [None] * 4
+    assert [f.holds for f in findings] == [True] * 11 + [False] + [UNDECIDED]
     assert "K = 4: 8 experts, 1.4 K log K, are the least" in findings[1].text
     assert "K = 16: 133 experts, 3.0 K log K, are too few" in findings[11].text
-    assert ": 1.0 (0.34 to 1.00) at 250, accuracy 100.00 %; " in findings[13].text
 
 
-def test_problem_of_the_patches():
-    problem = OnePattern(n_patches=6, n_train=20, n_test=4000, signal=2.0)
-    X, y, _, _, (patterns, place) = problem.draw(0)
-    assert X.shape == (4020, 6, 50)
-    np.testing.assert_allclose(patterns @ patterns.T, np.eye(2), atol=1e-12)
-    is_pattern = place[:, None] == np.arange(6)
-    for kind in (0, 1):
-        along = (X @ patterns[kind])[y == kind]
-        assert along[is_pattern[y == kind]].mean() == pytest.approx(2, abs=0.01)
-        assert along[~is_pattern[y == kind]].mean() == pytest.approx(0, abs=0.01)
-        assert (X @ patterns[kind])[y != kind].mean() == pytest.approx(0, abs=0.01)
-    assert (X[~is_pattern] ** 2).sum(1).mean() == pytest.approx(1, abs=0.01)
-
-
+@pytest.mark.slow
 def test_patches_that_experts_keep(tmp_path):
     experiment = get_experiment("patch_routing")
     models = {name: model.set_params(max_iter=150) for name, model in experiment.models.items()}
@@ -517,35 +475,7 @@ def test_patches_that_experts_keep(tmp_path):
             assert 0.5 < cell.runs[0]["pattern_weight"] <= 1
 
 
-def test_samples_needed_with_and_without_a_router():
-    """A single expert needs 16 times as many for four times the patches."""
-    needed = {("single expert", 8): 20, ("single expert", 32): 320}
-    needed |= {("1 patch kept", 8): 6, ("1 patch kept", 32): 30}
-
-    def result(cell, run):
-        n = needed.get((cell.labels["model"], run.problem.n_patches), 200)
-        accuracy = 80 + 10 * np.log(run.problem.n_train / n) + 0.1 * run.seed
-        return {"accuracy": accuracy, "pattern_weight": 0.5 + 0.01 * run.seed}
-
-    claim, *_, found = results_of(get_experiment("patch_routing"), result, 3).findings()
-    assert "expert 20 and 317 with 8 and 32 patches, 1 patch kept at most 12 and 30" in claim.text
-    assert "takes 11 times as many" in claim.text
-    assert (claim.holds, found.holds) == (True, True)
-
-
-def test_problem_of_the_single_indices():
-    for n_clusters in (1, 2, 4):
-        X, y, clusters, _, (means, directions) = SingleIndex(n_clusters, 100, 20_000).draw(0)
-        np.testing.assert_allclose(directions @ means.T, 0, atol=1e-12)
-        np.testing.assert_allclose((directions**2).sum(1), 1)
-        h = (X @ directions.T) ** 3 - 3 * (X @ directions.T)
-        for k in range(n_clusters):
-            own = clusters == k
-            assert X[own].mean(0) == pytest.approx(4 * means[k], abs=0.1)
-            signal = h[own, k] + (1, -1)[k % 2] * h[own, -1]
-            assert (y[own] - signal / 6**0.5).std() == pytest.approx(0.1, abs=0.005)
-
-
+@pytest.mark.slow
 def test_mixtures_find_the_clusters_of_a_regression(tmp_path):
     experiment = get_experiment("single_index")
     models = {n: experiment.models[n] for n in ("cubic polynomial", "mixture of cubics")}

@@ -89,16 +89,12 @@ def test_json():
     assert data["versions"] == {"python": "3.11", "torch": "2.4"}
     assert (data["device"], data["runs"], data["seconds"]) == ("cpu", 5, 450)
     single, mixture, balanced = data["cells"]
-    published = {"value": 79.5, "std": None, "grade": "recorded", "inside": False}
-    assert single.pop("published") == {"accuracy": published}
     assert single.pop("values") == {"accuracy": [68]}
     assert single == {"labels": {"setting": 1, "model": "a | b"}, "runs": 1, "seeds": [3]}
     assert mixture["labels"] == {"setting": 1, "model": "<b>&", "balance": None, "rate": 0.001}
     assert mixture["values"]["steps"] == [501, 1502]
-    assert mixture["published"]["entropy"]["inside"] is False
     assert balanced["labels"]["rate"] == 10
     assert balanced["values"]["accuracy"] == [90.123456789, None]
-    assert balanced["published"] == {}
     twice = Results(results.experiment, 2 * results.cells)
     assert to_json(twice)["seconds"] == 450  # a run that two cells share counts once
 
@@ -125,7 +121,8 @@ def test_files(tmp_path):
 
 def test_repeated_runs_are_named():
     results = make_results()
-    results.origin.update({"command": "x", "repeated": {"runs": 2, "commit": "abc"}} | {"runs": 5})
+    repeated = {"runs": 2, "commit": "abc"}
+    results.origin.update({"command": "x", "runs": 5, "repeated": repeated})
     assert to_markdown(results).endswith(
-        "Made by `x`. 2 of its 5 runs were repeated at commit abc, with equal numbers.\n"
+        "Made by `x`. 2 of its runs were repeated at commit abc, with equal numbers.\n"
     )

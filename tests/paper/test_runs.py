@@ -201,9 +201,10 @@ def stored(out):
     return list(Path(out, "runs").glob("*.json"))
 
 
+@pytest.mark.slow
 def test_killed_at_a_random_moment_it_goes_on_and_jobs_change_nothing(tmp_path):
     experiment, out, whole = tmp_path / "experiment", tmp_path / "killed", tmp_path / "whole"
-    models = {"mixture": MoEClassifier(4, max_iter=60, tol=None, device="cpu")}
+    models = {"mixture": MoEClassifier(4, max_iter=30, tol=None, device="cpu")}
     joblib.dump(small(models=models, grid={}, trace=20), experiment)
     command = [sys.executable, "-c", SCRIPT, str(experiment), str(out)]
     process = subprocess.Popen(command, start_new_session=True)

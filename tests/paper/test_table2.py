@@ -82,24 +82,20 @@ def test_published_numbers_are_those_of_the_best_epoch():
     assert published("cifar10", "cnn mixture", blur=False).alike
 
 
+@pytest.mark.slow
 def test_from_the_command_line(folder, tmp_path, monkeypatch):
     monkeypatch.setitem(MODELS, "larger", {"n_experts": 6})
-    what = "--task cifar10 rotate-paper --arch cnn --model single larger --protocol ours"
+    what = "--task rotate-paper --arch cnn --model single larger --protocol ours"
     options = f"{what} --epochs 2 --runs 1 --device cpu --out {tmp_path}"
     main(["table2", "--data", folder, *options.split()])
     cells = json.loads((tmp_path / "table2.json").read_text())["cells"]
     report = (tmp_path / "table2.md").read_text()
-    tasks = ("cifar10", "rotate-paper")
-    labels = [(task, model) for task in tasks for model in ("single", "larger")]
-    for (task, model), cell in zip(labels, cells, strict=True):
-        assert tuple(cell["labels"].values()) == (task, f"cnn {model}")
+    for model, cell in zip(("single", "larger"), cells, strict=True):
+        assert tuple(cell["labels"].values()) == ("rotate-paper", f"cnn {model}")
         values = {name: value[0] for name, value in cell["values"].items()}
         assert len(values["accuracy_curve"]) == len(values["loss_curve"]) == 2
         assert values["accuracy"] == values["accuracy_curve"][-1]
         assert values["best_epoch_accuracy"] == max(values["accuracy_curve"])
-        command = f"table2 --task {task} --arch cnn --model {model} --data FOLDER --protocol ours"
-        assert f"{command} --epochs 2 --runs 1 --seed 0" in cell["command"]
-        assert cell["command"] in report
         if model == "larger":
             assert np.shape(values["dispatch"]) == (10, 6)
             assert np.sum(values["dispatch"]) == values["n_test"]

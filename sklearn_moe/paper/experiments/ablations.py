@@ -1,15 +1,14 @@
 """Mixtures with parts of the paper's algorithm changed or left out."""
 
-import re
-from itertools import pairwise, product
+from itertools import pairwise
 
 import numpy as np
 
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import NOISY_AT_TEST, SUM_OF_NORMS, NotebookStopping, expert, paper_classifier
 from .._statistics import LEVEL, holm, mean_interval, p_text, p_value
-from .common import ACTIVATION, TRACE, asked, problems
-from .drawing import AXES, COLORS, labelled, legend, mark, panels
+from .common import ACTIVATION, TRACE, experiment, problems
+from .drawing import by_setting, draw_all_rows
 
 _PUBLISHED, _QUIET = "as published", "no noise"
 _PLAIN, _NEITHER = "no normalization", "neither"
@@ -22,8 +21,6 @@ _RATES = {
     ", rate 0.3": {"learning_rate_init": 0.3, "callbacks": None},
     ", rate 0.1, start x 100": {"learning_rate_init": 0.1, "init_scale": 0.1, "callbacks": None},
 }
-_DASHES = dict(zip(_RATES, ("-", "--", ":"), strict=True))
-_WIDTHS = {_PUBLISHED: 2, _QUIET: 2, _PLAIN: 4, _NEITHER: 1.5}  # one shows below the other
 
 
 def simplified(protocol="code", data="fixed"):
@@ -36,10 +33,9 @@ def simplified(protocol="code", data="fixed"):
     models = {_PUBLISHED: {}, _QUIET: {"router__noise": None}}
     for name, noise in ((_PLAIN, {}), (_NEITHER, {"router__noise": None})):
         models |= {name + suffix: {"solver": "sgd"} | noise | _RATES[suffix] for suffix in _RATES}
-    return Experiment(
-        name="simplified",
-        title="Without noise, without normalization",
-        question=asked(simplified),
+    return experiment(
+        simplified,
+        "Without noise, without normalization",
         problems=problems((1, 2), data, n_train=4000, n_test=8000),
         models={name: _mixture(protocol, **changes) for name, changes in models.items()},
         n_runs=5,
@@ -94,51 +90,7 @@ def _stuck(setting, cell):
 
 
 def _draw_simplified(results):
-    """Draw a row per setting: accuracy and entropy of every run, and how the experts grow."""
-    settings = results.settings
-    figure, axes = panels(len(settings), 3, (11, 3.6 * len(settings)), sharex="col")
-    for row, setting in zip(axes, settings, strict=True):
-        cells = results.select(setting=setting)
-        for ax, (measure, name) in zip(row, AXES.items(), strict=False):
-            _draw_runs(ax, cells, measure)
-            ax.set_xlabel(name)
-        row[1].set_yticklabels([])
-        for cell in cells:
-            curve = cell.runs[0]["curve"]
-            style = _style(cell.labels["model"])
-            row[2].plot(curve["step"], curve["expert_features"], **style)
-        growth = r"strongest $|\langle w, v_k\rangle|$, first run"
-        row[2].set(xlabel="step", ylabel=growth, yscale="log")
-        row[2].grid(color="0.9")
-        for ax in row:
-            ax.set_title(f"setting {setting}")
-            ax.tick_params(labelbottom=True)
-    marks = {"one run": {"marker": "."}, "mean": {"marker": "|", "ms": 14, "mew": 2}}
-    handles = [mark(name, color="0.3", ls="", **m) for name, m in marks.items()]
-    handles += [mark(name, **_style(name)) for name in _WIDTHS]
-    handles += [
-        mark(rate.removeprefix(", ") or "published rate", color="0.3", ls=line)
-        for rate, line in _DASHES.items()
-    ]
-    legend(figure, handles, ncols=5)
-    return figure
-
-
-def _style(model):
-    """Return the line of a model: what is left out, and at which rate."""
-    name, comma, rate = model.partition(",")
-    color = dict(zip(_WIDTHS, ("black", *COLORS), strict=False))[name]
-    return {"color": color, "lw": _WIDTHS[name], "ls": _DASHES[comma + rate]}
-
-
-def _draw_runs(ax, cells, measure):
-    for row, cell in enumerate(cells):
-        values, color = cell.values(measure), _style(cell.labels["model"])["color"]
-        ax.plot(values, [row] * len(values), ".", color=color, alpha=0.5)
-        ax.plot(values.mean(), row, "|", color=color, markersize=14, markeredgewidth=2)
-    ax.set_yticks(range(len(cells)), [cell.labels["model"] for cell in cells], fontsize=9)
-    ax.set_ylim(len(cells) - 0.5, -0.5)
-    ax.grid(axis="x", color="0.9")
+    return draw_all_rows([("", by_setting(results), m) for m in ("accuracy", "entropy")])
 
 
 CHANGES = {  # in the order in which they are made
@@ -168,10 +120,9 @@ def departures(protocol="paper", data="fixed"):
         path[f"... + {name}"] = paper_classifier(**parameters)
         alone[f"paper + {name}"] = paper_classifier(**change)
     del alone[f"paper + {next(iter(CHANGES))}"]  # the first step of the path
-    return Experiment(
-        name="departures",
-        title="Which departures of the code matter",
-        question=asked(departures),
+    return experiment(
+        departures,
+        "Which departures of the code matter",
         problems=problems((1, 2), data, n_train=4000),
         models=path | alone,
         grid={"activation": list(ACTIVATION.values())},  # all else is the same for both
@@ -222,33 +173,10 @@ def _changes_that_matter(pairs):
 
 
 def _draw_departures(results):
-    """Draw accuracy and entropy of every line: a row for the path, one for changes alone."""
-    names = list(results.experiment.models)
-    columns = list(product(ACTIVATION.values(), AXES))
-    size = (15, 0.36 * len(names) + 1.6)
-    shared = {"sharex": "col", "sharey": "row"}
-    shared["height_ratios"] = [len(names[_PATH]), len(names[_ALONE])]
-    figure, axes = panels(2, len(columns), size, grid="x", **shared)
-    for rows, part in zip(axes, (_PATH, _ALONE), strict=True):
-        for ax, (activation, measure) in zip(rows, columns, strict=True):
-            _draw_changes(ax, results, part, activation, measure)
-        labels = [re.sub(r"^.* (?=\+)", "", name) for name in names[part]]
-        rows[0].set(yticks=range(len(labels)), yticklabels=labels)
-        rows[0].invert_yaxis()
-    axes[0, 0].set_ylabel("one change after the other,\nfrom the paper to its code")
-    axes[1, 0].set_ylabel("the paper with\none change alone")
-    for top, bottom, (activation, measure) in zip(*axes, columns, strict=True):
-        top.set_title(f"{activation} experts")
-        bottom.set_xlabel(AXES[measure])
-    title = "mean and 95 % interval over the runs"
-    legend(figure, labelled(axes[0, 0]), "upper right", title=title)
-    return figure
-
-
-def _draw_changes(ax, results, part, activation, measure):
-    for i, (setting, color) in enumerate(zip(results.settings, COLORS, strict=False)):
-        cells = results.select(setting=setting, activation=activation)[part]
-        means, *ends = np.transpose([cell.interval(measure) for cell in cells])
-        errors = np.nan_to_num(np.abs(np.clip(ends, 0, 100) - means))
-        style = {"fmt": "os"[i], "color": color, "ms": 4, "lw": 1, "label": f"setting {setting}"}
-        ax.errorbar(means, np.arange(len(means)) + 0.2 * (i - 0.5), xerr=errors, **style)
+    """Draw a row for each line of the path, and each change alone."""
+    columns = [
+        (f"{activation} experts", by_setting(results, activation=activation), measure)
+        for activation in results.experiment.grid["activation"]
+        for measure in ("accuracy", "entropy")
+    ]
+    return draw_all_rows(columns, (15, 6))

@@ -5,11 +5,11 @@ from itertools import product
 import numpy as np
 
 from ... import BalanceParams
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import NotebookBalance
 from .._published import BALANCE
-from .common import ACTIVATION, TRACE, asked, default, explain_outside, mixtures, problems
-from .drawing import AXES, COLORS, labelled, legend, mark, panels
+from .common import ACTIVATION, TRACE, default, experiment, explain_outside, mixtures, problems
+from .drawing import AXES, draw_curves, draw_level, labelled, legend, panels
 
 _FORMS = {"notebook": NotebookBalance, "switch": "switch"}
 _PUBLISHED_WEIGHT = 1e-4  # of every notebook on this problem
@@ -29,12 +29,12 @@ def balance(protocol="code", data="fixed"):
     already. The notebooks add 0.0001 M^2 mean_m(s_m f_m), of the mean noisy scores s_m and the
     share f_m of the samples that expert m gets in this step (notebook). The library's loss (switch)
     has the softmax of the scores and a running share instead. Published numbers are of setting 1.
+    Intervals are of 95 % each, not corrected for their number.
     """
     forms = {name: _form(name, _PUBLISHED_WEIGHT) for name in _FORMS}
-    return Experiment(
-        name="balance",
-        title="Load balancing",
-        question=asked(balance),
+    return experiment(
+        balance,
+        "Load balancing",
         problems=problems((1, 2), data),
         models=mixtures(protocol),
         grid={"balance": {_NONE: {"balance": None}} | forms},
@@ -51,18 +51,10 @@ def balance(protocol="code", data="fixed"):
 
 def _balance_findings(results):
     """Yield what the loss does to accuracy, entropy and load."""
-    groups = list(product(results.settings, results.experiment.models))
-    for setting, model in groups:
+    for setting, model in product(results.settings, results.experiment.models):
         cells = results.by("balance", setting=setting, model=model)
         for form in _FORMS:
             yield _change(f"Setting {setting}, {model}, {form}", cells[_NONE], cells[form])
-        shares = (f"{n} {100 * c.values('load').min(1).mean():.1f} %" for n, c in cells.items())
-        yield Finding(
-            f"Setting {setting}, {model}: share of the samples of the least used expert: "
-            f"{', '.join(shares)}."
-        )
-    n = len(groups) * len(_FORMS)
-    yield Finding(f"The {n} intervals are of 95 % each, not corrected for their number.")
     yield from explain_outside(results)
 
 
@@ -84,10 +76,9 @@ def balance_sweep(protocol="code", data="fixed"):
     0.01 is the weight of the authors' code for images.
     """
     chosen = {f"{name}, {weight:g}": _form(name, weight) for name in _FORMS for weight in _WEIGHTS}
-    return Experiment(
-        name="balance_sweep",
-        title="The weight of the load-balancing loss",
-        question=asked(balance_sweep),
+    return experiment(
+        balance_sweep,
+        "The weight of the load-balancing loss",
         problems=problems((1, 2), data, n_train=4000, n_test=4000),
         models=mixtures(protocol) | {"default cubic": default()},
         grid={"balance": {_NONE: {"balance": None}} | chosen},
@@ -123,19 +114,15 @@ def _draw_sweep(results):
     for column, (setting, model) in zip(axes.T, columns, strict=True):
         column[0].set_title(f"setting {setting},\n{model}", fontsize=11)
         cells = results.by("balance", setting=setting, model=model)
-        for ax, measure in zip(column, AXES, strict=True):
-            off = cells[_NONE].mean(measure)
-            ax.axhline(off, color="black", lw=1, ls="--", label="without balancing")
-            for form, color, marker in zip(_FORMS, COLORS, "os", strict=False):
-                runs = np.array([cells[f"{form}, {w:g}"].values(measure) for w in _WEIGHTS])
-                ax.plot(_WEIGHTS, runs, ".", color=color, alpha=0.4)
-                style = {"color": color, "marker": marker, "ms": 5, "label": f"{form} form"}
-                ax.plot(_WEIGHTS, runs.mean(1), **style)
-            ax.set_xscale("log")
+        for ax, measure in zip(column, ("accuracy", "entropy"), strict=True):
+            draw_level(ax, cells[_NONE].mean(measure), label="without balancing")
+            forms = {
+                f"{form} form": [cells[f"{form}, {w:g}"].values(measure) for w in _WEIGHTS]
+                for form in _FORMS
+            }
+            draw_curves(ax, _WEIGHTS, forms, most=100)
+            ax.set(xscale="log", ylabel=AXES[measure])
+            ax.label_outer()
         column[1].set_xlabel("weight of the loss")
-    for ax, name in zip(axes[:, 0], AXES.values(), strict=True):
-        ax.set_ylabel(name)
-    axes[1, 0].set_ylim(-0.05, np.log(4) + 0.05)
-    dots = mark("one run; lines are means", color="0.3", ls="", marker=".")
-    legend(figure, [*labelled(axes[0, 0]), dots])
+    legend(figure, labelled(axes[0, 0]), title="mean and 95 % interval over the runs")
     return figure

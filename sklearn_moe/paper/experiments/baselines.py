@@ -10,9 +10,9 @@ from sklearn.svm import SVC
 
 from ..._classifier import MoEClassifier
 from .._artificial_runs import DeepSet
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._run import Problem
-from .common import asked, default
+from .common import default, experiment
 from .drawing import AXES, draw_learning_curves, draw_level, labelled, legend, panels
 
 _SIZES = (125, 250, 500, 1000, 2000, 4000, 8000, 16_000)
@@ -20,18 +20,8 @@ _N_SIZES = {1: 8, 2: 6}  # by setting: support vectors and forests cost minutes 
 _GOAL = 99  # % accuracy
 _MIXTURE, _SINGLE, _TREE = "mixture", "single expert", "hierarchical mixture"
 _WITHOUT_TREE = (
-    " The hierarchical mixture is left out: `pip install sklearn_moe[baselines]` would add it."
+    " The hierarchical mixture is left out: `pip install sklearn_moe[baselines]` adds it."
 )
-_STYLES = {  # color and marker: Okabe and Ito's, but for the yellow, which is too pale for a line
-    _MIXTURE: ("#0072B2", "o"),
-    _SINGLE: ("#000000", "s"),
-    "deep set": ("#56B4E9", "D"),
-    "MLP": ("#E69F00", "^"),
-    "gradient boosting": ("#D55E00", "v"),
-    "random forest": ("#009E73", "P"),
-    "SVC": ("#CC79A7", "X"),
-    _TREE: ("#8C8C8C", "*"),
-}
 
 
 def baselines(protocol="code", data="fixed"):
@@ -43,15 +33,15 @@ def baselines(protocol="code", data="fixed"):
     seeds; the others are close to the defaults of their libraries and were not tuned. Seconds are
     of one thread, beside other runs. Mixture, single expert and deep set are given bags of patches,
     all others rows of 200 features. On setting 2, whose noise is twice as strong, the curves end at
-    4,000 samples to save time.
+    4,000 samples to save time.{left_out}
     """
     # The arguments change nothing: the mixture is this library's own, and a single data set would
     # tell little of how many samples are needed.
     models = _models()
-    return Experiment(
-        name="baselines",
-        title="Learning curves beside other models",
-        question=asked(baselines) + ("" if _TREE in models else _WITHOUT_TREE),
+    return experiment(
+        baselines,
+        "Learning curves beside other models",
+        {"left_out": "" if _TREE in models else _WITHOUT_TREE},
         problems=tuple(Problem(s, size, 4000) for s, n in _N_SIZES.items() for size in _SIZES[:n]),
         models=models,
         n_runs=3,
@@ -91,8 +81,8 @@ def _findings(results):
     for setting in results.settings:
         models = results.experiment.models
         curves = {model: _curve(results, setting=setting, model=model) for model in models}
-        yield from _samples_needed(setting, curves)
-        yield from _few_and_many(setting, curves)
+        yield _samples_needed(setting, curves)
+        yield _many(setting, curves)
 
 
 def _samples_needed(setting, curves):
@@ -103,46 +93,35 @@ def _samples_needed(setting, curves):
     most = f"not by {max(curves[_MIXTURE]):,}"
     shown = {model: f"{n:,}" if n < inf else most for model, n in needed.items()}
     best = min((model for model in needed if model != _MIXTURE), key=needed.get)
-    yield Finding(
+    listed = ", ".join(f"{model} {shown[model]}" for model in sorted(needed, key=needed.get))
+    return Finding(
         f"Setting {setting}: the mixture reaches {_GOAL} % with fewer samples than every other "
-        f"model ({_MIXTURE}: {shown[_MIXTURE]}; best of the others, {best}: {shown[best]}). Ours "
-        "was tuned on settings 1 and 2, with other seeds; the others on nothing.",
+        f"model: {listed}. Ours was tuned on settings 1 and 2, with other seeds; the others on "
+        "nothing.",
         needed[_MIXTURE] < needed[best],
     )
-    listed = ", ".join(f"{model} {shown[model]}" for model in sorted(needed, key=needed.get))
-    yield Finding(
-        f"Setting {setting}: samples at which the mean first reaches {_GOAL} %: {listed}."
-    )
 
 
-def _few_and_many(setting, curves):
-    """Yield the best models of few samples, and which generic ones solve the problem with many."""
-    few, *_, many = curves[_MIXTURE]
-    of_few, of_many = ({m: curve[n] for m, curve in curves.items()} for n in (few, many))
-    first, second = sorted(of_few, key=of_few.get, reverse=True)[:2]
-    yield Finding(
-        f"Setting {setting}: with {few:,} samples the best are {first} ({of_few[first]:.2f} %) and "
-        f"{second} ({of_few[second]:.2f} %)."
-    )
+def _many(setting, curves):
+    """Return which generic models solve the problem with many samples."""
+    many = max(curves[_MIXTURE])
+    reached = {model: curve[many] for model, curve in curves.items()}
     generic = [model for model in curves if model not in (_MIXTURE, _SINGLE)]
-    solved = [model for model in generic if of_many[model] >= _GOAL]
-    worst = min(generic, key=of_many.get)
-    yield Finding(
+    solved = [model for model in generic if reached[model] >= _GOAL]
+    worst = min(generic, key=reached.get)
+    return Finding(
         f"Setting {setting}: with {many:,} samples {len(solved)} of {len(generic)} generic models "
         f"reach {_GOAL} % ({', '.join(solved) or 'none'}); the worst of them is {worst} "
-        f"({of_many[worst]:.2f} %), beside {_MIXTURE} ({of_many[_MIXTURE]:.2f} %) and {_SINGLE} "
-        f"({of_many[_SINGLE]:.2f} %)."
+        f"({reached[worst]:.2f} %), beside {_MIXTURE} ({reached[_MIXTURE]:.2f} %) and {_SINGLE} "
+        f"({reached[_SINGLE]:.2f} %)."
     )
 
 
 def _draw(results):
     """Draw a panel per setting: the mean accuracy and its 95 % interval over the samples."""
-    settings, styles = results.settings, {m: _STYLES[m] for m in results.experiment.models}
-    widths = [_N_SIZES[setting] for setting in settings]
-    size = (4.2 * len(settings) + 2, 4.4)
-    figure, axes = panels(1, len(settings), size, sharey=True, width_ratios=widths)
-    for ax, setting in zip(axes[0], settings, strict=True):
-        draw_learning_curves(ax, results, "accuracy", styles, _MIXTURE, most=100, setting=setting)
+    figure, axes = panels(1, len(results.settings), (10.4, 4.4), sharey=True)
+    for ax, setting in zip(axes[0], results.settings, strict=True):
+        draw_learning_curves(ax, results, "accuracy", most=100, setting=setting)
         draw_level(ax, _GOAL, label=f"{_GOAL} %")
         ax.set_title(f"setting {setting}")
     axes[0, 0].set_ylabel(AXES["accuracy"])

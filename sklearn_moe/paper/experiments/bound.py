@@ -2,13 +2,11 @@
 
 from itertools import product
 
-import numpy as np
-
 from ..._classifier import MoEClassifier
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._statistics import standard_error
-from .common import KINDS, asked, problems, single_with
-from .drawing import AXES, COLORS, labelled, legend, mark, panels
+from .common import KINDS, experiment, problems, single_with
+from .drawing import by_setting, draw_all_rows
 
 _FILTERS = (16, 128)
 _DEFAULT = "default"
@@ -19,10 +17,6 @@ COVERED = (3, 4, "verify")  # settings in which alpha and gamma have one distrib
 # does not, so not all four can be right. Such fours make up the half with y eps = -1: its error
 # is at least 1/4, and 1/8 over all samples.
 LIMITS = {"accuracy": 87.5, "hard_accuracy": 75.0}
-_LINES = {
-    True: {"color": "black", "lw": 1, "label": "bound of Theorem 4.1"},
-    False: {"color": "black", "lw": 1, "ls": ":", "label": "bound, setting not covered"},
-}
 
 
 def bound(protocol="code", data="fixed"):
@@ -35,10 +29,9 @@ def bound(protocol="code", data="fixed"):
     they are done; 4,000 samples to train on, 16,000 to test on.
     """
     # The protocol changes nothing: a single expert is the same in both.
-    return Experiment(
-        name="bound",
-        title="Theorem 4.1: the limit of a single expert",
-        question=asked(bound),
+    return experiment(
+        bound,
+        "Theorem 4.1: the limit of a single expert",
         problems=problems((*COVERED, 1), data, n_train=4000, n_test=16_000),
         models=_models(),
         n_runs=2,
@@ -81,33 +74,5 @@ def _findings(results):
 
 
 def _draw(results):
-    settings = results.settings
-    size = (2.6 * len(settings), 5.8)
-    shared = {"sharex": "row", "sharey": True}
-    figure, axes = panels(len(LIMITS), len(settings), size, grid="x", **shared)
-    names = {"accuracy": AXES["accuracy"], "hard_accuracy": "accuracy on the hard half (%)"}
-    for row, (measure, limit) in zip(axes, LIMITS.items(), strict=True):
-        for ax, setting in zip(row, settings, strict=True):
-            _draw_panel(ax, results.by("model", setting=setting), measure)
-            ax.axvline(limit, **_LINES[setting in COVERED])
-            text = {"textcoords": "offset points", "ha": "right", "va": "center"}
-            ax.annotate(f"{limit:g} %", (limit, -0.1), (-4, 0), fontsize=9, **text)
-            ax.set_title("verification setting" if setting == "verify" else f"setting {setting}")
-            ax.set_xlabel(names[measure])
-        row[0].set_ylabel("activation of the expert")
-    title = "A marker per run. Hard half: test samples whose feature noise contradicts the label"
-    legend(figure, [*labelled(axes[0, 0]), mark(**_LINES[False])], title=title, ncols=5)
-    return figure
-
-
-def _draw_panel(ax, cells, measure):
-    """Draw a row per activation and a marker per run."""
-    kinds = [*(f"{filters} filters" for filters in _FILTERS), _DEFAULT]
-    rows = np.arange(len(KINDS))
-    for i, (kind, color, marker) in enumerate(zip(kinds, COLORS, "os^", strict=False)):
-        runs = np.array([cells[f"{activation}, {kind}"].values(measure) for activation in KINDS])
-        y = np.repeat(rows + 0.2 * (i - 1), runs.shape[1])
-        label = "this library's default" if kind == _DEFAULT else kind
-        ax.plot(runs.ravel(), y, marker, color=color, ms=5, alpha=0.8, label=label)
-    ax.set_yticks(rows, KINDS)
-    ax.set_ylim(len(KINDS) - 0.5, -0.5)
+    columns = [("with the bound of Theorem 4.1", by_setting(results), m) for m in LIMITS]
+    return draw_all_rows(columns, (10, 6), LIMITS)

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 
 from ..._classifier import MoEClassifier
-from .._experiment import Finding
+from .._experiment import Experiment, Finding
 from .._protocols import paper_classifier
 from .._published import TABLE_1
 from .._run import DATA_SEEDS, Problem
@@ -16,9 +16,14 @@ ACTIVATION = {False: "linear", True: "cubic"}  # by nonlinear
 TRACE = 5  # steps between two records: the same everywhere, so that experiments share their runs
 
 
-def asked(build, **values):
-    """Return what an experiment asks: the docstring of its builder after the first line."""
-    return " ".join(build.__doc__.partition("\n\n")[2].split()).format(**values)
+def experiment(build, title, said=None, **parts):
+    """Return an experiment with the name of its builder.
+
+    What it asks is the docstring of the builder after the first line, with values that are `said`.
+    """
+    question = " ".join(build.__doc__.partition("\n\n")[2].split()).format(**said or {})
+    texts = {"name": build.__name__, "title": title, "question": question}
+    return Experiment(**texts | parts)
 
 
 def problems(settings, data="fixed", **sizes):

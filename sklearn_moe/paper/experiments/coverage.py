@@ -6,12 +6,12 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import binomtest
 
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import paper_classifier
 from .._run import LIVE, MATRICES, used_experts
 from .._statistics import holm, mean_interval, p_text, share_interval
-from .common import TRACE, asked, problems
-from .drawing import AXES, COLORS, labelled, legend, log_scale, panels
+from .common import TRACE, experiment, problems
+from .drawing import draw_curves, labelled, legend, log_scale, panels
 
 _EXPERTS = (4, 6, 8, 12, 16, 24, 32)
 
@@ -25,10 +25,10 @@ def coverage(protocol="code", data="fixed"):
     most samples of some expert are from it; an expert with less than {live:g} % of the samples is
     unused. Setting 1, 4,000 samples to train on.
     """
-    return Experiment(
-        name="coverage",
-        title="How many experts cover the clusters",
-        question=asked(coverage, live=100 * LIVE),
+    return experiment(
+        coverage,
+        "How many experts cover the clusters",
+        {"live": 100 * LIVE},
         problems=problems((1,), data, n_train=4000, n_test=4000),
         # Models, not a grid: in the paper's form the router's rate goes with their number, too.
         models={f"{m} experts": paper_classifier(protocol, n_experts=m) for m in _EXPERTS},
@@ -96,15 +96,6 @@ def commitments(run):
     return Commitments(used, cluster, len(np.unique(cluster[taken])), *agreements)
 
 
-def _log_alignment(run, taken):
-    """Return by how much the strongest |<theta_m, c_k>| exceeds |<theta_m, v_k>|, a logarithm."""
-    centers, features = (
-        np.abs(np.array(run[name])[taken.used]).max(1).mean()
-        for name in ("router_centers", "router_features")
-    )
-    return np.log(centers / features)
-
-
 def _by_experts(results):
     """Return runs and their commitments by number of experts."""
     return {
@@ -125,11 +116,6 @@ def _findings(results):
         f"{gain.with_mean(2, 'points more')}.",
         gain.above(0),
     )
-    unused = (
-        f"{np.mean([(~taken.used).sum() for _, taken in runs]):.1f} of {n_experts}"
-        for n_experts, runs in groups.items()
-    )
-    yield Finding(f"Unused experts on average: {', '.join(unused)}.")
     start = _over_seeds(groups, lambda run, taken: 100 * taken.start)
     end = _over_seeds(groups, lambda run, taken: 100 * taken.end)
     yield Finding(
@@ -138,13 +124,6 @@ def _findings(results):
         f"{100 / n_clusters:.0f} % would by chance. After training it is their strongest feature "
         f"for {end.mean:.0f} %.",
         start.above(100 / n_clusters),
-    )
-    ratio = _over_seeds(groups, _log_alignment).exp()
-    yield Finding(
-        "The router learns the centers of the clusters, not the features: the strongest "
-        f"|<theta_m, c_k>| is {ratio.with_mean(1, 'times')} the strongest |<theta_m, v_k>|, mean "
-        "over used experts.",
-        ratio.above(1),
     )
 
 
@@ -185,35 +164,19 @@ def _over_seeds(groups, measure):
 def _draw(results):
     groups = _by_experts(results)
     n_clusters = len(results.cells[0].runs[0]["routing"])
-    figure, axes = panels(2, 3, (10, 6.4), grid="both")
+    figure, axes = panels(1, 3, (11, 3.8), grid="both")
     curves = {  # label of the axis: measure of a run, what it would be by chance
-        "clusters covered": (
-            lambda run, taken: taken.covered,
-            lambda m: expected_covered(n_clusters, m),
-        ),
-        "share of the runs that cover all": (
-            lambda run, taken: taken.covered == n_clusters,
-            lambda m: covered_by_chance(n_clusters, m),
-        ),
-        AXES["accuracy"]: (lambda run, taken: run["accuracy"], None),
-        AXES["entropy"]: (lambda run, taken: run["entropy"], None),
-        "share of unused experts": (lambda run, taken: (~taken.used).mean(), None),
-        "share decided by the start": (lambda run, taken: taken.start, lambda m: 1 / n_clusters),
+        "clusters covered": (lambda taken: taken.covered, expected_covered),
+        "share decided by the start": (lambda taken: taken.start, lambda k, m: 1 / k),
+        "share of unused experts": (lambda taken: (~taken.used).mean(), None),
     }
-    fine = np.arange(min(groups), max(groups) + 1)
-    one = {"color": COLORS[5], "alpha": 0.6, "label": "one run"}
-    for ax, (label, (measure, by_chance)) in zip(axes.flat, curves.items(), strict=True):
-        runs = np.array([[measure(*run) for run in runs] for runs in groups.values()])
-        if "runs that" not in label:
-            ax.plot(np.repeat(list(groups), runs.shape[1]), runs.ravel(), ".", **one)
-        ax.plot(list(groups), [*map(_mean, runs)], "o-", color=COLORS[0], label="mean of the runs")
+    for ax, (label, (measure, by_chance)) in zip(axes[0], curves.items(), strict=True):
+        values = [[measure(taken) for _, taken in runs] for runs in groups.values()]
+        draw_curves(ax, list(groups), {"mean and 95 % interval of the runs": values})
         if by_chance:
-            chance = [by_chance(m) for m in fine]
-            ax.plot(fine, chance, "--", color="black", label="if experts committed at random")
-        if label.startswith("share") and by_chance:
-            ax.set_ylim(-0.05, 1.05)
+            chance = [by_chance(n_clusters, m) for m in groups]
+            ax.plot(list(groups), chance, "--k", label="if experts committed at random")
         log_scale(ax, list(groups), str)
         ax.set(xlabel="number of experts", ylabel=label)
-    axes[0, 0].yaxis.get_major_locator().set_params(integer=True)
     legend(figure, labelled(axes[0, 0]))
     return figure

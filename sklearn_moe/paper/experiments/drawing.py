@@ -5,8 +5,14 @@ import numpy as np
 from ...inspection import RoutingDisplay
 from .._statistics import mean_interval
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")  # Okabe-Ito
-AXES = {"accuracy": "test accuracy (%)", "entropy": "dispatch entropy (nats)"}  # by measure
+# Okabe and Ito's, but for the yellow, which is too pale for a line, and a gray.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
+MARKERS = "os^vDPX*"
+AXES = {  # by measure
+    "accuracy": "test accuracy (%)",
+    "entropy": "dispatch entropy (nats)",
+    "hard_accuracy": "accuracy on the hard half (%)",
+}
 
 # Of theta_m of the router and w_m of the experts with features v_k and centers c_k.
 _INNER_PRODUCTS = {
@@ -46,10 +52,55 @@ def draw_band(ax, x, intervals, line="-", alpha=0.15, most=np.inf, **style):
     ax.fill_between(x, low, np.minimum(high, most), **shade)
 
 
+def draw_curves(ax, x, groups, **options):
+    """Draw a band for each of some groups; a group is a list of values by x, of all runs."""
+    for (label, values), color, marker in zip(groups.items(), COLORS, MARKERS, strict=False):
+        style = {"color": color, "marker": marker, "ms": 5, "label": label}
+        draw_band(ax, x, list(map(mean_interval, values)), **style | options)
+
+
 def draw_runs(ax, steps, values, line="-", **style):
     """Draw the mean of runs, of values (n_runs, n_records), and its interval as a band."""
-    intervals = [mean_interval(column) for column in values.T]
-    draw_band(ax, steps, intervals, line, alpha=0.25, **style)
+    draw_band(ax, steps, list(map(mean_interval, values.T)), line, alpha=0.25, **style)
+
+
+def by_setting(results, **labels):
+    """Return the cells by setting and by model, for rows."""
+    return {f"setting {s}": results.by("model", setting=s, **labels) for s in results.settings}
+
+
+def draw_rows(ax, groups, measure):
+    """Draw a row for each cell: runs as dots, their mean as a bar.
+
+    Each of the groups maps names of rows to cells, and has a color of its own.
+    """
+    rows = list(dict.fromkeys(name for cells in groups.values() for name in cells))
+    for i, ((label, cells), color) in enumerate(zip(groups.items(), COLORS, strict=False)):
+        shift = 0.7 * ((i + 0.5) / len(groups) - 0.5)
+        for name, cell in cells.items():
+            y = rows.index(name) + shift
+            runs = cell.values(measure)
+            ax.plot(runs, np.full(len(runs), y), ".", color=color, alpha=0.5)
+            ax.plot(runs.mean(), y, "|", color=color, ms=12, mew=2)
+        ax.plot([], [], "|", color=color, ms=12, mew=2, label=label)
+    ax.set_yticks(range(len(rows)), list(map(str, rows)), fontsize=9)
+    ax.set(ylim=(len(rows) - 0.5, -0.5), xlabel=AXES[measure])
+    ax.grid(axis="x", color="0.9")
+
+
+def draw_all_rows(columns, size=(10, 4), limits=None):
+    """Return a figure of rows of runs; columns are titles, groups and measures.
+
+    `limits` has a value of some measures, which is a line.
+    """
+    figure, axes = panels(1, len(columns), size, sharey=True)
+    for ax, (title, groups, measure) in zip(axes[0], columns, strict=True):
+        draw_rows(ax, groups, measure)
+        ax.set_title(title)
+        if limits:
+            ax.axvline(limits[measure], color="black", lw=1)
+    legend(figure, labelled(axes[0, 0]), title="dots: runs, bars: their mean")
+    return figure
 
 
 def draw_largest_entropy(ax, n_clusters):
@@ -72,32 +123,25 @@ def draw_inner_products(axes, products):
     for row, names in zip(axes, np.reshape([*_INNER_PRODUCTS], (2, 2)), strict=True):
         matrices = [np.transpose(products[name]) for name in names]
         limit = np.abs(matrices).max() or 1
-        decimals = max(0, int(1 - np.floor(np.log10(limit))))
         for ax, name, matrix in zip(row, names, matrices, strict=True):
             image = ax.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto")
             ax.set_title(_INNER_PRODUCTS[name], fontsize="medium")
             ax.set(xlabel="Expert $m$", ylabel="Cluster $k$")
             ax.set(xticks=range(matrix.shape[1]), yticks=range(len(matrix)))
-            for (k, m), value in np.ndenumerate(matrix):
-                color = "white" if abs(value) > 0.6 * limit else "black"
-                # Zeros without decimals: most of a row is near 0, and the others should be seen.
-                text = f"{value:.{decimals}f}" if round(value, decimals) else "0"
-                ax.text(m, k, text, ha="center", va="center", color=color)
         row[0].figure.colorbar(image, ax=list(row), label="Inner product")
     for ax in axes.flat:
         ax.label_outer()
 
 
-def draw_learning_curves(ax, results, measure, styles, ours=None, most=np.inf, **labels):
+def draw_learning_curves(ax, results, measure, most=np.inf, **labels):
     """Draw the mean of every model over the training samples, its interval as a band."""
-    for model, (color, marker) in styles.items():
-        cells = results.by("n_train", model=model, **labels)
-        intervals = [cell.interval(measure) for cell in cells.values()]
-        style = {"color": color, "marker": marker, "label": model}
-        style |= {"lw": 2.5, "ms": 6} if model == ours else {"lw": 1.3, "ms": 5}
-        zorder = 3 if model == ours else 2
-        draw_band(ax, list(cells), intervals, most=most, zorder=zorder, **style)
-    log_scale(ax, list(cells), "{:,}".format, rotation=45 * (len(cells) > 7))
+    groups = {
+        model: [cell.values(measure) for cell in results.select(model=model, **labels)]
+        for model in results.experiment.models
+    }
+    sizes = list(results.by("n_train", **labels))
+    draw_curves(ax, sizes, groups, most=most)
+    log_scale(ax, sizes, "{:,}".format, rotation=45 * (len(sizes) > 7))
     ax.set_xlabel("training samples")
     ax.grid(color="0.9")
 
@@ -105,11 +149,6 @@ def draw_learning_curves(ax, results, measure, styles, ours=None, most=np.inf, *
 def draw_level(ax, y, **style):
     """Draw a dashed line across the axes, below all others."""
     ax.axhline(y, **{"color": "0.5", "lw": 0.8, "ls": "--", "zorder": 0} | style)
-
-
-def draw_never(ax, x, color):
-    """Draw crosses at the upper end, for what has no y."""
-    ax.plot(x, np.full(len(x), 0.96), "x", color=color, transform=ax.get_xaxis_transform())
 
 
 def draw_dispatch(ax, cell, **options):

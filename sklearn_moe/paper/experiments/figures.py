@@ -1,6 +1,5 @@
 """Figures 1 and 3, and the inner products of section 4."""
 
-from dataclasses import replace
 from functools import partial
 from itertools import product
 
@@ -11,25 +10,15 @@ from sklearn.manifold import TSNE
 from ..._training.placement import one_thread
 from ...inspection import DecisionRegionDisplay, expert_colors
 from ...metrics import dispatch_entropy
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import FIGURE_3
-from .._published import ENTROPY_CURVES, ENTROPY_STDS, FIGURE_1
+from .._published import ENTROPY_CURVES, ENTROPY_STDS
 from .._run import MATRICES
 from .._statistics import LEVEL, UNDECIDED, crossing, mean_interval, p_text, welch
-from .common import ACTIVATION, TRACE, asked, mixtures, problems, published_mixtures
-from .drawing import (
-    draw_inner_products,
-    draw_largest_entropy,
-    draw_runs,
-    labelled,
-    legend,
-    mark,
-    panels,
-)
+from .common import ACTIVATION, TRACE, experiment, mixtures, problems, published_mixtures
+from .drawing import draw_inner_products, draw_largest_entropy, draw_runs, labelled, legend, panels
 
-_MARKED = np.array([0, 1, 3, 7])  # of expert_colors: crosses are thin, the first four too alike
 _SHOWN = 800  # training samples in the figure
-_SPECIALIZED = 0.1  # nats: nearly every cluster has experts of its own
 
 
 def fig1(protocol="code", data="fixed"):
@@ -45,10 +34,9 @@ def fig1(protocol="code", data="fixed"):
     the test (here new draws), gradients normalized tensor by tensor (here expert by expert), 61 +
     401 steps of the nonlinear mixture and 31 + 301 of the linear one.
     """
-    return Experiment(
-        name="fig1",
-        title="Figure 1: what the experts specialize in",
-        question=asked(fig1),
+    return experiment(
+        fig1,
+        "Figure 1: what the experts specialize in",
         problems=problems(("visualization",), data, n_train=1600, n_test=1600),
         models=mixtures(protocol, n_experts=4),
         grid={"max_iter": [1, 61, 501]},  # the second is the authors' middle moment
@@ -74,7 +62,10 @@ def _draw_fig1(results):
         _draw_moment(run, samples, points, ax)
         ax.set(xticks=[], yticks=[], xlabel="t-SNE 1", ylabel="t-SNE 2")
         ax.label_outer()
-    _explain(figure, np.unique(samples.y))
+        # That of the classes; one of the experts is enough.
+        ax.get_legend().remove()
+        for own in [*ax.artists] if ax is not axes.flat[-1] else ():
+            own.remove()
     return figure
 
 
@@ -85,31 +76,12 @@ def _draw_moment(run, samples, points, ax):
         model = clone(run.estimator).set_params(random_state=run.seed).fit(X, y)
         experts, predicted, shown = model.apply(X), model.predict(X), slice(len(points))
     DecisionRegionDisplay.from_predictions(
-        points, y[shown], _MARKED[experts[shown]], predicted[shown], ax=ax, scatter_kw={"s": 14}
+        points, y[shown], experts[shown], predicted[shown], ax=ax, scatter_kw={"s": 14}
     )
-    for own in (*ax.artists, ax.get_legend()):  # the figure has one legend for all
-        own.remove()
     entropy, accuracy = dispatch_entropy(clusters, experts), np.mean(predicted == y)
     name = "Linear" if run.estimator.activation == "linear" else "Nonlinear"
     title = f"{name}, step {model.n_iter_}\nentropy {entropy:.2f}, training accuracy "
     ax.set_title(f"{title}{100 * accuracy:.1f} %", fontsize="medium")
-
-
-def _explain(figure, classes):
-    from matplotlib.patches import Patch
-
-    colors = expert_colors(max(_MARKED) + 1)[_MARKED]
-    handles = [mark(f"expert {m}", marker="o", ls="", color=c) for m, c in enumerate(colors)]
-    # The markers that DecisionRegionDisplay gives to two classes.
-    handles += [
-        mark(f"class {label}", marker=marker, ls="", color="0.3")
-        for marker, label in zip("ox", classes, strict=True)
-    ]
-    handles += [
-        Patch(facecolor=face, edgecolor="0.5", label=f"predicted class {label}")
-        for face, label in zip(("white", "0.85"), classes, strict=True)
-    ]
-    legend(figure, handles)
 
 
 def _embed(samples, n_shown):
@@ -142,16 +114,6 @@ def _fig1_findings(results):
         f"{gap.with_mean(3)}.",
         gap.above(0),
     )
-    values = cubic.values("entropy")
-    yield Finding(
-        f"{(values < _SPECIALIZED).sum()} of {len(values)} nonlinear runs end below an entropy of "
-        f"{_SPECIALIZED}: four clusters need all of the four experts."
-    )
-    yield Finding(
-        f"Test accuracy at the end: nonlinear {cubic.mean('accuracy'):.2f} %, linear "
-        f"{linear.mean('accuracy'):.2f} %; one run each in the authors' notebook: "
-        f"{FIGURE_1['cubic']:.2f} and {FIGURE_1['linear']:.2f} %."
-    )
 
 
 _RECORDED = 10  # runs
@@ -170,10 +132,9 @@ def fig3(protocol="code", data="fixed"):
     normalizes the gradient of each tensor, not of each expert (fig3_notebook). The claim is that
     entropies are those of the record: by Welch's test, not corrected for the number of claims.
     """
-    return Experiment(
-        name="fig3",
-        title="Figure 3: dispatch entropy per step",
-        question=asked(fig3),
+    return experiment(
+        fig3,
+        "Figure 3: dispatch entropy per step",
         problems=problems((1, 2), data),
         models=mixtures(protocol),
         published=published_mixtures((1, 2)),
@@ -191,32 +152,25 @@ def fig3_notebook(protocol="code", data="fixed"):
     Does Figure 3 come out as its notebook computes it? Noise is drawn once for all steps, the
     gradient of each tensor is normalized, and no run stops early. All else is as in fig3.
     """
-    return replace(
-        fig3("code", data),
-        name="fig3_notebook",
-        title="Figure 3 in the form of the authors' notebook",
-        question=asked(fig3_notebook),
+    form = fig3("code", data)
+    return experiment(
+        fig3_notebook,
+        "Figure 3 in the form of the authors' notebook",
+        problems=form.problems,
         models=mixtures("code", **FIGURE_3),
         n_runs=4,
-        published={},  # of the tables, whose notebooks are others
+        measures=form.measures,
+        trace=form.trace,
+        kept=form.kept,
+        draw=form.draw,
+        findings=form.findings,
     )
 
 
 def runs_over_steps(cell, measure):
-    """Return the recorded steps and a curve of every run; a stopped run keeps its last value.
+    """Return the recorded steps and a curve of every run (n_runs, n_records).
 
-    Parameters
-    ----------
-    cell : Cell
-        Of runs with a trace.
-    measure : str
-        A key of their "curve".
-
-    Returns
-    -------
-    steps : ndarray of shape (n_records,)
-        Those of the longest run.
-    values : ndarray of shape (n_runs, n_records)
+    A run that was stopped keeps its last value.
     """
     curves = [run["curve"] for run in cell.runs]
     steps = np.array(max((curve["step"] for curve in curves), key=len))
@@ -258,13 +212,6 @@ def _fig3_findings(protocol, results):
             f"{_fall(steps, entropies.mean(0))}; in the record it {_fall(*record)}.",
             holds if protocol == "code" else None,
         )
-    lengths = [run["steps"] for cell in results.cells for run in cell.runs]
-    stopped = [steps for steps in lengths if steps < max(lengths)]
-    if stopped:
-        yield Finding(
-            f"{len(stopped)} of {len(lengths)} runs stopped before step {max(lengths)}, the first "
-            f"at step {min(stopped)}: held at their last value."
-        )
 
 
 def _fall(steps, values):
@@ -273,15 +220,9 @@ def _fall(steps, values):
     return f"never falls to {_LEVEL}" if np.isnan(step) else f"falls to {_LEVEL} at step {step:.0f}"
 
 
-_PARTS = {  # of the weights: keys of the curves with their symbol, the larger product first
-    "Router": {
-        "router_centers": r"$\langle\theta_m, c_k\rangle$",
-        "router_features": r"$\langle\theta_m, v_k\rangle$",
-    },
-    "Experts": {
-        "expert_features": r"$\langle w_m, v_k\rangle$",
-        "expert_centers": r"$\langle w_m, c_k\rangle$",
-    },
+_PARTS = {  # of the weights: keys of the curves, the larger product first
+    "Router": ("router_centers", "router_features"),
+    "Experts": ("expert_features", "expert_centers"),
 }
 _VECTORS = {"centers": "centers c_k", "features": "features v_k"}
 
@@ -295,10 +236,9 @@ def innerproducts(protocol="code", data="fixed"):
     magnitude, mean and 95 % interval over the runs; a run that stopped early is held at its last
     value.
     """
-    return Experiment(
-        name="innerproducts",
-        title="Inner products of the weights with features and centers",
-        question=asked(innerproducts),
+    return experiment(
+        innerproducts,
+        "Inner products of the weights with features and centers",
         problems=problems((1,), data),
         models=mixtures(protocol),
         published=published_mixtures((1,)),
@@ -310,32 +250,19 @@ def innerproducts(protocol="code", data="fixed"):
 
 
 def _draw_products(results):
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 10), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(1.3, 1))
-    above.suptitle("Nonlinear experts, first run: inner products at the end")
+    figure, axes = panels(3, 2, (10, 11))
+    figure.suptitle("Above: nonlinear experts, first run, at the end")
     run = results.cell(model="mixture cubic").runs[0]
-    draw_inner_products(above.subplots(2, 2), {name: run[name] for name in MATRICES})
-    below.suptitle(
-        "Largest inner product in magnitude, mean over the experts; band: 95 % interval of the runs"
-    )
-    for ax, (title, symbols) in zip(below.subplots(1, 2), _PARTS.items(), strict=True):
-        _draw_curves(results, symbols, ax)
-        ax.set(xlabel="Step", ylabel="Inner product")
-        # Above the axes: no corner is free of curves.
-        ax.legend(title=title, ncols=2, loc="lower center", bbox_to_anchor=(0.5, 1), frameon=False)
+    draw_inner_products(axes[:2], {name: run[name] for name in MATRICES})
+    for ax, (title, measures) in zip(axes[2], _PARTS.items(), strict=True):
+        for color, (name, kind) in zip(expert_colors(2), _KINDS.items(), strict=True):
+            cell = results.cell(model=f"mixture {kind}")
+            for style, measure in zip(("-", "--"), measures, strict=True):
+                label = f"{_VECTORS[measure.split('_')[1]]}, {name}"
+                draw_runs(ax, *runs_over_steps(cell, measure), style, color=color, label=label)
+        ax.set(title=title, xlabel="Step", ylabel="Largest inner product, mean")
+        ax.legend(frameon=False, fontsize="small")
     return figure
-
-
-def _draw_curves(results, symbols, ax):
-    """Draw one part of the mixtures: color is the mixture, line style the kind of vector."""
-    for color, (name, kind) in zip(expert_colors(2), _KINDS.items(), strict=True):
-        cell = results.cell(model=f"mixture {kind}")
-        for style, (measure, symbol) in zip(("-", "--"), symbols.items(), strict=True):
-            steps, values = runs_over_steps(cell, measure)
-            draw_runs(ax, steps, values, style, color=color, label=f"{symbol}, {name}")
-    ax.set_ylim(bottom=0)
 
 
 def _products_findings(results):

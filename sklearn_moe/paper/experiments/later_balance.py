@@ -1,13 +1,10 @@
 """Later claims about balance: without a loss, and what a loss does to the router's rows."""
 
-import numpy as np
-
 from ... import BalanceParams
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._later_runs import LoadRun
-from .._statistics import mean_interval
-from .common import asked, default, problems
-from .drawing import COLORS, draw_band, labelled, legend, panels
+from .common import default, experiment, problems
+from .drawing import COLORS, draw_curves, labelled, legend, panels
 
 _SIZES = {"n_train": 4000, "n_test": 4000}
 _EXPERTS = (4, 8, 16)
@@ -28,10 +25,9 @@ def loss_free(protocol="code", data="fixed"):
         for kind, weights in _WEIGHTS.items()
         for weight in weights
     }
-    return Experiment(
-        name="loss_free",
-        title="Balance without a loss",
-        question=asked(loss_free),
+    return experiment(
+        loss_free,
+        "Balance without a loss",
         problems=problems((1,), "fresh", **_SIZES),
         models={f"{m} experts": default(n_experts=m) for m in _EXPERTS},
         grid={"balance": {_NONE: {"balance": None}} | forms},
@@ -78,23 +74,15 @@ def _draw_loss_free(results):
         for (kind, weights), color in zip(_WEIGHTS.items(), COLORS, strict=False):
             path = [cells[f"{kind}, {w:g}"] for w in weights]
             x, y = ([c.mean(m) for c in path] for m in ("max_violation", "accuracy"))
-            for cell in path:
-                runs = (cell.values(m) for m in ("max_violation", "accuracy"))
-                ax.plot(*runs, ".", color=color, alpha=0.3)
-            style = {"textcoords": "offset points", "color": color, "fontsize": 8}
-            above = 4 if kind == "switch" else -11
-            for weight, *place in [*zip(weights, x, y, strict=True)][1:]:  # the least does nothing
-                ax.annotate(f"{weight:g}", place, (5, above), **style)
             ax.plot(x, y, "o-", color=color, label={"switch": "a loss", "bias": "a bias"}[kind])
+            for weight, *place in zip(weights, x, y, strict=True):
+                ax.annotate(f"{weight:g}", place, color=color, fontsize=8)
         none = cells[_NONE]
         ax.plot(none.mean("max_violation"), none.mean("accuracy"), "k*", ms=10, label="no balance")
-        ax.set(title=model, xlabel="MaxVio")
-    axes[0, 0].set_ylabel("accuracy (%)")
-    legend(
-        figure,
-        labelled(axes[0, 0]),
-        title="mean over the runs by weight, which is written beside it; dots: single runs",
-    )
+        ax.set(title=model, xlabel="MaxVio", ylabel="accuracy (%)")
+        ax.label_outer()
+    title = "mean over the runs by weight, which is written beside it"
+    legend(figure, labelled(axes[0, 0]), title=title)
     return figure
 
 
@@ -109,10 +97,9 @@ def alike_rows(protocol="code", data="fixed"):
     (more than 1 % of the samples). Setting 1, the default of this library, 4,000 samples.
     """
     weights = {f"{w:g}": {"balance": BalanceParams("switch", weight=w)} for w in _LOSS_WEIGHTS[1:]}
-    return Experiment(
-        name="alike_rows",
-        title="Does a balancing loss make the rows of the router alike?",
-        question=asked(alike_rows),
+    return experiment(
+        alike_rows,
+        "Does a balancing loss make the rows of the router alike?",
         problems=problems((1,), "fresh", **_SIZES),
         models={f"{m} experts": default(n_experts=m) for m in (8, 16)},
         grid={"weight": {"0": {"balance": None}} | weights},
@@ -121,14 +108,6 @@ def alike_rows(protocol="code", data="fixed"):
         draw=_draw_alike,
         findings=_alike_findings,
     )
-
-
-def _beyond(cell):
-    """Return by how much the mean cosine of used experts exceeds the least that so many can have.
-
-    Of n vectors it is -1 / (n - 1), of those that point away from each other as far as possible.
-    """
-    return cell.values("cosine_used") + 1 / np.maximum(cell.values("used") - 1, 1)
 
 
 def _alike_findings(results):
@@ -142,27 +121,19 @@ def _alike_findings(results):
             f"{more.with_mean(2, sign='+')}.",
             more.above(0),
         )
-        beyond = mean_interval(_beyond(on) - _beyond(off))
-        yield Finding(
-            f"{model}: so it does those of experts that are used, beyond what follows from their "
-            f"number: {off.mean('used'):.1f} are used without, {on.mean('used'):.1f} with it. "
-            f"Their cosine exceeds the least that is possible by {_beyond(off).mean():.2f} and "
-            f"{_beyond(on).mean():.2f}, {beyond.with_mean(2, sign='+')}.",
-            beyond.above(0),
-        )
 
 
 def _draw_alike(results):
     figure, axes = panels(1, 3, (10, 3.8), grid="both")
     labels = {"cosine": "mean cosine of two rows, all", "cosine_used": "the same, used experts"}
     labels["accuracy"] = "accuracy (%)"
+    x = range(len(_LOSS_WEIGHTS))
     for ax, (measure, label) in zip(axes[0], labels.items(), strict=True):
-        for model, color in zip(results.experiment.models, COLORS, strict=False):
-            cells = results.by("weight", model=model).values()
-            intervals = [cell.interval(measure) for cell in cells]
-            x = np.arange(len(intervals))
-            most = 100 if measure == "accuracy" else np.inf
-            draw_band(ax, x, intervals, most=most, color=color, marker="o", label=model)
+        models = {
+            model: [cell.values(measure) for cell in results.select(model=model)]
+            for model in results.experiment.models
+        }
+        draw_curves(ax, x, models, most=100)
         ax.set_xticks(x, [f"{w:g}" for w in _LOSS_WEIGHTS])
         ax.set(xlabel="weight of the loss", ylabel=label)
     legend(figure, labelled(axes[0, 0]), title="mean and 95 % interval over the runs")

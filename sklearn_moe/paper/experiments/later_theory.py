@@ -4,12 +4,12 @@ import numpy as np
 
 from ..._classifier import MoEClassifier
 from ...nn import EXPERTS
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._later_runs import HAND_MADE_FILTERS, GatedSum, GatedUnits, HandMade, HandMadeRun, RateRun
 from .._statistics import mean_interval, power_law
 from .bound import COVERED, LIMITS
-from .common import asked, problems, single_with
-from .drawing import COLORS, draw_band, labelled, legend, log_scale, panels
+from .common import experiment, problems, single_with
+from .drawing import COLORS, draw_all_rows, draw_band, labelled, legend, log_scale, panels
 
 _BY_HAND = "made by hand"
 _CLOSE = 0.5  # points
@@ -37,10 +37,10 @@ def tight(protocol="code", data="fixed"):
         tol=None,
         callbacks=[HandMade()],
     )
-    return Experiment(
-        name="tight",
-        title="Theorem 4.1 is tight, but not learned",
-        question=asked(tight, n=HAND_MADE_FILTERS),
+    return experiment(
+        tight,
+        "Theorem 4.1 is tight, but not learned",
+        {"n": HAND_MADE_FILTERS},
         problems=problems((3, "verify", 1, 2), "fresh", n_train=4000, n_test=16_000),
         models={
             _BY_HAND: hand_made,
@@ -79,23 +79,12 @@ def _tight_findings(results):
 
 
 def _draw_tight(results):
-    names = {"accuracy": "test accuracy (%)", "hard_accuracy": "accuracy on the hard half (%)"}
-    figure, axes = panels(1, 2, (10, 3.8), grid="x", sharey=True)
-    for ax, (measure, limit) in zip(axes[0], LIMITS.items(), strict=True):
-        for i, (model, color) in enumerate(zip(results.experiment.models, COLORS, strict=False)):
-            cells = results.by("setting", model=model)
-            y = np.arange(len(cells)) + 0.16 * (i - 1.5)
-            runs = [cell.values(measure) for cell in cells.values()]
-            x, y = np.concatenate(runs), np.repeat(y, [len(run) for run in runs])
-            ax.plot(x, y, "os^D"[i], color=color, ms=5, alpha=0.8, label=model)
-        ax.axvline(limit, color="black", lw=1)
-        ax.set_xlabel(names[measure])
-    texts = ["verification" if s == "verify" else f"setting {s}" for s in results.settings]
-    axes[0, 0].set_yticks(range(len(texts)), texts)
-    axes[0, 0].invert_yaxis()
-    title = "A marker per run. Line: limit of Theorem 4.1, for setting 3 and verification"
-    legend(figure, labelled(axes[0, 0]), title=title)
-    return figure
+    groups = {
+        model: {f"setting {s}": c for s, c in results.by("setting", model=model).items()}
+        for model in results.experiment.models
+    }
+    columns = [("with the limit of Theorem 4.1", groups, measure) for measure in LIMITS]
+    return draw_all_rows(columns, limits=LIMITS)
 
 
 _SIZES = (100, 316, 1000, 3162, 10_000, 31_623, 100_000)
@@ -113,10 +102,9 @@ def gate_rates(protocol="code", data="fixed"):
     truth. Error of the function on 5,000 points without noise, and distance of the directions of
     the fitted experts from the nearest true one, weighted by mean gate and output.
     """
-    return Experiment(
-        name="gate_rates",
-        title="Rates of softmax and sigmoid gates",
-        question=asked(gate_rates),
+    return experiment(
+        gate_rates,
+        "Rates of softmax and sigmoid gates",
         problems=tuple(GatedUnits(gate, n_train=n) for gate in _GATES for n in _SIZES),
         models={gate: GatedSum(gate) for gate in _GATES},
         only={GatedUnits(gate, n_train=n): {gate} for gate in _GATES for n in _SIZES},

@@ -3,11 +3,11 @@
 import numpy as np
 
 from ...callbacks import FreezeRouter
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._later_runs import ORDERS, ContinualRun, PruningRun, RareClusters
 from .._statistics import mean_interval
-from .common import asked, default, problems
-from .drawing import COLORS, draw_band, labelled, legend, panels
+from .common import default, experiment, problems
+from .drawing import draw_curves, labelled, legend, panels
 
 _N_EXPERTS, _N_KEPT = 16, 4
 _RARE = (0.06, 0.03)
@@ -31,10 +31,9 @@ def pruning(protocol="code", data="fixed"):
     left, one for each cluster, without further training. This library's default, 4,000 samples.
     """
     alike, rare = (RareClusters(1, **_SIZES, rare=rare) for rare in ((), _RARE))
-    return Experiment(
-        name="pruning",
-        title="Which experts can go",
-        question=asked(pruning),
+    return experiment(
+        pruning,
+        "Which experts can go",
         problems=(alike, rare),
         models={f"{_N_EXPERTS} experts": default(n_experts=_N_EXPERTS)},
         run=PruningRun,
@@ -70,23 +69,18 @@ def _draw_pruning(results):
     figure, axes = panels(1, 3, (11, 4), grid="both", sharey=True)
     alike, rare = results.cells
     shown = {
-        "clusters of one size": (alike, "accuracy", "accuracy (%)"),
-        "two rare clusters, all": (rare, "accuracy", "accuracy (%)"),
-        "two rare clusters, the worst of four": (
-            rare,
-            "worst",
-            "accuracy on the worst cluster (%)",
-        ),
+        "clusters of one size, accuracy (%)": (alike, "accuracy"),
+        "two rare clusters, accuracy (%)": (rare, "accuracy"),
+        "two rare clusters, the worst of four (%)": (rare, "worst"),
     }
-    n_experts = np.arange(1, _N_EXPERTS + 1)
-    for ax, (title, (cell, measure, label)) in zip(axes[0], shown.items(), strict=True):
-        for order, color in zip(ORDERS, COLORS, strict=False):
-            intervals = [mean_interval(_left(cell, order, measure, n)) for n in n_experts]
-            draw_band(ax, n_experts, intervals, most=100, color=color, label=_ORDERED[order])
-        ax.set_ylim(40, 102)
+    n_experts = range(1, _N_EXPERTS + 1)
+    for ax, (title, (cell, measure)) in zip(axes[0], shown.items(), strict=True):
+        orders = {
+            _ORDERED[order]: [_left(cell, order, measure, n) for n in n_experts] for order in ORDERS
+        }
+        draw_curves(ax, n_experts, orders, most=100)
         ax.axvline(_N_KEPT, color="0.5", lw=0.8, ls="--")
-        ax.set(title=title, xlabel="experts that are kept", ylabel=label)
-        ax.set_xticks([1, 4, 8, 12, 16])
+        ax.set(title=title, xlabel="experts that are kept", ylim=(40, 102))
     legend(figure, labelled(axes[0, 0]), title="mean and 95 % interval over the runs")
     return figure
 
@@ -105,10 +99,10 @@ def continual(protocol="code", data="fixed"):
     """
     per_cycle = 4 * ContinualRun.n_epochs
     stops = {f"after cycle {n}": [FreezeRouter(after=n * per_cycle)] for n in (1, 2, 3)}
-    return Experiment(
-        name="continual",
-        title="One cluster after the other, with a router that stops",
-        question=asked(continual, epochs=ContinualRun.n_epochs),
+    return experiment(
+        continual,
+        "One cluster after the other, with a router that stops",
+        {"epochs": ContinualRun.n_epochs},
         problems=problems((1,), "fresh", **_SIZES),
         models={"8 experts": default()},
         grid={"stop": {name: {"callbacks": c} for name, c in {_NEVER: None, **stops}.items()}},
@@ -136,15 +130,12 @@ def _continual_findings(results):
 
 
 def _draw_continual(results):
-    figure, axes = panels(1, 1, (8, 4), grid="both")
-    (ax,) = axes[0]
-    for (name, cell), color in zip(results.by("stop").items(), COLORS, strict=False):
-        rounds = np.array([run["rounds"] for run in cell.runs]).T
-        intervals = [mean_interval(values) for values in rounds]
-        label = "the router never stops" if name == _NEVER else f"it stops {name}"
-        draw_band(ax, np.arange(1, len(rounds) + 1), intervals, color=color, label=label)
-    for n in (1, 2, 3):
-        ax.axvline(4 * n + 0.5, color="0.7", lw=0.8)
+    figure, ((ax,),) = panels(1, 1, (8, 4), grid="both")
+    stops = {
+        f"the router stops {name}": np.array([run["rounds"] for run in cell.runs]).T
+        for name, cell in results.by("stop").items()
+    }
+    draw_curves(ax, range(1, 17), stops)
     ax.set(xlabel="round (a cluster each)", ylabel="accuracy over all clusters (%)")
     legend(figure, labelled(ax), ncols=2, title="mean and 95 % interval over the runs")
     return figure

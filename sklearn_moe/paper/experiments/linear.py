@@ -9,11 +9,11 @@ from sklearn.base import clone
 from ... import SolverParams
 from ..._classifier import MoEClassifier
 from .._artificial_runs import AlikeStart, EarlyRun
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import expert
 from .._statistics import LEVEL, UNDECIDED, holm, mean_interval, p_text, p_value
-from .common import ACTIVATION, TRACE, asked, problems
-from .drawing import AXES, COLORS, draw_level, panels
+from .common import ACTIVATION, TRACE, experiment, problems
+from .drawing import AXES, COLORS, draw_largest_entropy, labelled, legend, panels
 
 _SMALL, _LARGE, _ALIKE = 0.001, 1.0, "1, alike"
 _LOSSES = {"log_loss": "logits", "probabilities": "the code's double softmax"}
@@ -50,10 +50,10 @@ def linear(protocol="code", data="fixed"):
         max_iter=501,
         tol=None,
     )
-    return Experiment(
-        name="linear",
-        title="Do linear experts fail?",
-        question=asked(linear, steps=TRACE),
+    return experiment(
+        linear,
+        "Do linear experts fail?",
+        {"steps": TRACE},
         problems=problems((1, 2), data, n_train=4000, n_test=4000),
         models={a: clone(mixture).set_params(activation=a) for a in ACTIVATION.values()},
         grid=_GRID,
@@ -74,29 +74,8 @@ def _findings(results):
         linear = replace(results, cells=results.select(setting=setting, model="linear"))
         different = [cell for cell in linear.cells if cell.labels["init_scale"] != _ALIKE]
         own_starts = replace(linear, cells=different)
-        yield from _choices(name, own_starts)
         yield from _specialized(name, own_starts)
         yield from _because_they_differ(name, linear)
-
-
-def _choices(name, results):
-    """Yield means by every choice, over all others, and which one moves the entropy most."""
-    spans = {}
-    for choice in _GRID:
-        means = {
-            value: (_mean(found, "accuracy"), _mean(found, "entropy"))
-            for value in _GRID[choice]
-            if (found := results.select(**{choice: value}))
-        }
-        texts = (f"{value}: {a:.2f} %, entropy {e:.3f}" for value, (a, e) in means.items())
-        yield Finding(f"{name}, {choice} {', '.join(texts)}.")
-        spans[choice] = np.ptp([entropy for _, entropy in means.values()])
-    strongest = max(spans, key=spans.get)
-    yield Finding(f"{name}: {strongest} moves the entropy most (by {spans[strongest]:.2f} nats).")
-
-
-def _mean(cells, measure):
-    return np.mean([cell.mean(measure) for cell in cells])
 
 
 def _specialized(name, results):
@@ -151,30 +130,19 @@ def _list(values):
 
 def _draw(results):
     """Draw the entropy by the start: a line per choice of everything else."""
-    models = results.experiment.models
-    figure, axes = panels(1, len(models), (5 * len(models), 4.4), sharey=True)
-    axes = axes[0]
-    for model, ax in zip(models, axes, strict=True):
-        for setting, color, marker in zip(results.settings, COLORS, "os", strict=False):
-            style = {"color": color, "marker": marker, "lw": 1, "ms": 5, "alpha": 0.8}
+    figure, axes = panels(1, len(ACTIVATION), (10, 4.4), grid="y", sharey=True)
+    for model, ax in zip(results.experiment.models, axes[0], strict=True):
+        for setting, color in zip(results.settings, COLORS, strict=False):
             by_start = (
                 results.select(setting=setting, model=model, init_scale=start) for start in _STARTS
             )
             entropies = [[cell.mean("entropy") for cell in cells] for cells in by_start]
-            ax.plot(range(len(_STARTS)), entropies, **style)
-            ax.plot([], [], label=f"setting {setting}", **style)
-        draw_level(ax, np.log(4))
-        ax.set(
-            title=f"{model.capitalize()} experts",
-            xlabel="initial weights, times torch's own",
-            xticks=range(len(_STARTS)),
-            xticklabels=_STARTS.values(),
-            xlim=(-0.4, len(_STARTS) - 0.6),
-            ylim=(-0.05, 1.5),
-        )
-    axes[0].set_ylabel(AXES["entropy"])
-    axes[0].annotate("no expert knows a cluster: log 4", (-0.35, 1.4), va="bottom", size=9)
-    axes[0].annotate("one cluster per expert: 0", (-0.35, -0.03), va="bottom", size=9)
-    title = "mean over the runs,\na line per choice of all else"
-    axes[-1].legend(title=title, frameon=False, loc=(0.02, 0.64), alignment="left")
+            ax.plot(range(len(_STARTS)), entropies, color=color, marker="o", lw=1)
+            ax.plot([], [], color=color, marker="o", lw=1, label=f"setting {setting}")
+        draw_largest_entropy(ax, 4)
+        ax.set(title=f"{model.capitalize()} experts", xlabel="initial weights, times torch's own")
+        ax.set_xticks(range(len(_STARTS)), _STARTS.values())
+    axes[0, 0].set_ylabel(AXES["entropy"])
+    title = "mean over the runs, a line per choice of all else"
+    legend(figure, labelled(axes[0, 0]), title=title)
     return figure

@@ -4,15 +4,13 @@ from dataclasses import replace
 from itertools import count
 from math import log
 
-import numpy as np
-
 from .._artificial_runs import GOOD, Clusters, CoverageRun
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import expert, paper_classifier
 from .._statistics import share_interval
-from .common import asked
+from .common import experiment
 from .coverage import covered_by_chance
-from .drawing import COLORS, draw_never, legend, log_scale, mark, panels
+from .drawing import AXES, COLORS, draw_curves, legend, log_scale, mark, panels
 
 _EXPERTS = {  # by clusters; from 4 on K log K times 1, 1.5, 2, 2.5 and 3, of 16 times 1, 2 and 3
     2: (2, 3, 4, 5, 6),
@@ -61,10 +59,10 @@ def scaling(protocol="paper", data="fresh"):
             of_model = {} if of_problem else {name: value}
             problem = replace(Clusters(1, 4 * _PER_CLUSTER, 2000), **of_problem)
             plan.setdefault(problem, {})[_varied(name, value)] = _model(17, _SLOW, **of_model)
-    return Experiment(
-        name="scaling",
-        title="How many experts more clusters take",
-        question=asked(scaling, good=GOOD, per_cluster=_PER_CLUSTER, steps=_STEPS),
+    return experiment(
+        scaling,
+        "How many experts more clusters take",
+        {"good": GOOD, "per_cluster": _PER_CLUSTER, "steps": _STEPS},
         problems=tuple(plan),
         models={name: model for models in plan.values() for name, model in models.items()},
         only={problem: set(models) for problem, models in plan.items()},
@@ -135,59 +133,26 @@ def _findings(results):
         f"{gain.with_mean(1, 'more')} from four times as many.",
         gain.above(0),
     )
-    for name, cells in _variations(results):
-        each = (
-            f"{mean:.1f} ({low:.2f} to {high:.2f}) at {value:g}, "
-            f"accuracy {cell.mean('accuracy'):.2f} %"
-            for value, cell in cells.items()
-            for mean, low, high in [full(cell, 4)]
-        )
-        text = f"Share of the runs that cover all clusters by {_SYMBOLS[name]} (setting 1, {_BASE}"
-        yield Finding(f"{text}; 95 % intervals): {'; '.join(each)}.")
-
-
-def _variations(results):
-    """Yield what is varied, and its cells by value."""
-    for name, values in _VALUES.items():
-        yield name, {v: results.cell(setting=1, model=_varied(name, v)) for v in values}
 
 
 def _draw(results):
-    """Draw the least M over K, the share of the runs by M, and what n, d, J and the start do."""
-    figure, axes = panels(2, 4, (14, 7))
-    for ax, series in zip(axes[0, 1:], _SERIES, strict=True):
+    """Draw the share of the runs that cover all clusters, and what n, d, J and the start do."""
+    figure, axes = panels(2, 4, (14, 7), grid="both")
+    for ax, (setting, router) in zip(axes[0], _SERIES, strict=False):
         for k, color in zip(_EXPERTS, COLORS, strict=False):
-            shares = cover(results, *series, k)
+            shares = cover(results, setting, router, k)
             for which, line in enumerate(("o-", ":")):
                 heights = [both[which].mean for both in shares.values()]
                 ax.plot([m / (k * log(k)) for m in shares], heights, line, color=color)
-        ax.axhline(_MOST, color="0.8", zorder=0)
         ax.set(xlabel="M / (K log K)", ylabel="share of the runs", ylim=(-0.05, 1.05))
-        ax.set_title("setting {}{}".format(*series), fontsize=10)
-    for ax, (name, cells) in zip(axes[1], _variations(results), strict=True):
-        runs = [cell.values("accuracy") for cell in cells.values()]
-        ax.plot(list(cells), runs, ".", color=COLORS[5])
-        ax.plot(list(cells), np.mean(runs, axis=1), "o-", color="black")
-        log_scale(ax, list(cells), "{:g}".format, fontsize=8)
-        ax.set(xlabel=_SYMBOLS[name], ylabel="test accuracy (%): runs and mean")
-    _draw_least(axes[0, 0], results)
+        ax.set_title(f"setting {setting}{router}", fontsize=10)
+    axes[0, -1].remove()
+    for ax, (name, values) in zip(axes[1], _VALUES.items(), strict=True):
+        cells = [results.cell(setting=1, model=_varied(name, value)) for value in values]
+        draw_curves(ax, values, {"": [cell.values("accuracy") for cell in cells]}, most=100)
+        log_scale(ax, values, "{:g}".format, fontsize=8)
+        ax.set(xlabel=_SYMBOLS[name], ylabel=AXES["accuracy"])
     handles = [mark(f"K = {k}", color=c) for k, c in zip(_EXPERTS, COLORS, strict=False)]
     handles.append(mark("all clusters covered", color="0.3", marker="o"))
     legend(figure, [*handles, mark("an expert is good on each", color="0.3", ls=":")])
     return figure
-
-
-def _draw_least(ax, results):
-    """Draw the least M of every series beside K log K; a cross on top is for none."""
-    clusters = np.array(list(_EXPERTS))
-    ax.plot(clusters, clusters * np.log(clusters), "--", color="black", label="K log K")
-    ax.plot(clusters, [*map(least_by_chance, clusters)], ":", color="black", label="at random")
-    for i, (setting, router) in enumerate(_SERIES):
-        found = np.array([least(cover(results, setting, router, k)) or np.nan for k in clusters])
-        style = {"color": COLORS[3 + i], "label": f"setting {setting}{router}"}
-        x = clusters * (0.94 + 0.06 * i)  # sideways, to be told apart
-        ax.plot(x, found, "o-", **style)
-        draw_never(ax, x[np.isnan(found)], style["color"])
-    log_scale(ax, clusters, str)
-    ax.set(yscale="log", xlabel="K", ylabel="least M that covers all clusters")
-    ax.legend(fontsize=8, frameon=False)

@@ -6,11 +6,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
 
 from ..._classifier import MoEClassifier
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import expert
 from .._text_runs import CORPORA, FEATURES, MOST, PACKAGES, PerLanguage, TextRun, Texts
-from .common import asked
-from .drawing import COLORS, draw_dispatch, legend, mark, panels
+from .common import experiment
+from .drawing import draw_dispatch, draw_rows, labelled, legend, panels
 
 _TRAINING = {  # of the paper; a text is one patch
     "expert": expert("patch_conv", 0.001),
@@ -74,17 +74,17 @@ def sentiment(protocol="code", data=None, *, folder=None):
     0.1, chosen on seeds 100 to 102. A network is one expert, a wide one as large as four. Those of
     the library are its defaults for tables. One logistic regression per language is told the
     language. Intervals, of gains seed by seed, are not corrected for their number. The figure shows
-    means with 95 % intervals, and the languages of each expert.
+    runs and their means, and the languages of each expert.
     """
     models = _models()
     problems = {setting: Texts(setting, folder) for setting in FEATURES}
     slow = {f"{kind} {_SLOW}" for kind in _KINDS}
     only = {p: slow for setting, p in problems.items() if setting not in _DENSE}
     only[problems["all n-grams"]] = {_ONE, _TOLD}
-    return Experiment(
-        name="sentiment",
-        title="Multilingual sentiment",
-        question=asked(sentiment, most=2 * MOST),
+    return experiment(
+        sentiment,
+        "Multilingual sentiment",
+        {"most": 2 * MOST},
         problems=tuple(problems.values()),
         models=models,
         only=only,
@@ -100,7 +100,7 @@ def sentiment(protocol="code", data=None, *, folder=None):
 def add_arguments(parser):
     """Add what this experiment alone can be asked for."""
     parser.set_defaults(runs=5, jobs=1, protocol="code")
-    text = f"with {' and '.join(PACKAGES)} as .tar.gz, or unpacked"
+    text = f"with {' and '.join(PACKAGES)} as .tar.gz"
     parser.add_argument("--data", dest="folder", metavar="FOLDER", required=True, help=text)
 
 
@@ -118,10 +118,6 @@ def _findings(results):
             del singles[_TOLD]
             best = max(singles, key=lambda name: singles[name].mean("accuracy"))
             yield _gain(setting, cells, f"ReLU {_SLOW}", f"{best}, the best single model", best)
-        routed = {name: cell for name, cell in cells.items() if cell.has("test_entropy")}
-        if routed:
-            listed = (f"{name} {c.mean('test_entropy'):.2f}" for name, c in routed.items())
-            yield Finding(f"{setting}: dispatch entropy of {', '.join(listed)}.")
 
 
 def _gain(setting, cells, better, named, worse=None):
@@ -134,21 +130,10 @@ def _gain(setting, cells, better, named, worse=None):
 def _draw(results):
     """Draw the accuracy of all models, and the languages of the experts of two mixtures."""
     figure, ((ax, *others),) = panels(1, 3, (13, 4.6), width_ratios=(2.2, 1, 1))
-    names, marks = list(results.experiment.models), []
-    for shift, color, setting in zip((-0.2, 0, 0.2), COLORS, _DENSE, strict=False):
-        style = {"color": color, "marker": "o", "ls": "", "ms": 5}
-        for cell in results.select(setting=setting):
-            mean, low, high = cell.interval("accuracy")
-            y = names.index(cell.labels["model"]) + shift
-            ax.plot([low, high], [y, y], color=color, lw=1.5)
-            ax.plot(mean, y, **style)
-        marks.append(mark(setting, **style))
-    ax.set(yticks=range(len(names)), yticklabels=names, xlabel="Test accuracy (%)")
-    ax.invert_yaxis()
-    ax.grid(axis="x", color="0.9")
-    for ax, name in zip(others, ("cubic mixture", f"linear {_SLOW}"), strict=True):
+    draw_rows(ax, {s: results.by("model", setting=s) for s in _DENSE}, "accuracy")
+    for other, name in zip(others, ("cubic mixture", f"linear {_SLOW}"), strict=True):
         cell = results.cell(setting="SVD 256", model=name)
-        draw_dispatch(ax, cell, display_labels=list(CORPORA))
-        ax.set(title=f"{name},\nSVD 256, first run", xlabel="Expert", ylabel="")
-    legend(figure, marks)
+        draw_dispatch(other, cell, display_labels=list(CORPORA))
+        other.set(title=f"{name},\nSVD 256, first run", xlabel="Expert", ylabel="")
+    legend(figure, labelled(ax), title="dots: runs, bars: their mean")
     return figure

@@ -1,7 +1,5 @@
 """Clustered single-index regression: one model of all samples, or a model for each cluster."""
 
-from math import log
-
 from sklearn.ensemble import HistGradientBoostingRegressor
 from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.pipeline import make_pipeline
@@ -9,10 +7,9 @@ from sklearn.preprocessing import PolynomialFeatures, StandardScaler
 
 from ... import MixtureRegressor, MoERegressor
 from .._artificial_runs import RegressionRun, SingleIndex
-from .._experiment import Experiment, Finding
-from .._statistics import mean_interval
-from .common import asked
-from .drawing import COLORS, draw_learning_curves, labelled, legend, panels
+from .._experiment import Finding
+from .common import experiment
+from .drawing import draw_learning_curves, labelled, legend, panels
 
 _CLUSTERS, _SIZES = (1, 2, 4), (500, 1000, 2000, 4000)
 _ONE, _WIDE, _MIXTURE = "network", "network of 800 units", "mixture of networks"
@@ -37,10 +34,9 @@ def single_index(protocol="code", data="fixed"):
     gate = LogisticRegression(max_iter=1000)
     # Nothing is learned for some epochs: rules that stop fits would decide, not the models.
     fixed = {"early_stopping": False}
-    return Experiment(
-        name="single_index",
-        title="Clustered single-index regression",
-        question=asked(single_index),
+    return experiment(
+        single_index,
+        "Clustered single-index regression",
         problems=tuple(SingleIndex(c, n) for c in _CLUSTERS for n in _SIZES),
         models={
             _MIXTURE: MoERegressor(expert_loss_weight=0, **fixed),
@@ -60,9 +56,8 @@ def single_index(protocol="code", data="fixed"):
 
 
 def _findings(results):
-    least, most, n_train = min(_CLUSTERS), max(_CLUSTERS), max(_SIZES)
-    easy, hard = (results.by("model", setting=k, n_train=n_train) for k in (least, most))
-    lost = {model: easy[model].values("r2") - hard[model].values("r2") for model in hard}
+    most, n_train = max(_CLUSTERS), max(_SIZES)
+    hard = results.by("model", setting=most, n_train=n_train)
     for mixture, single in ((_MIXTURE, _ONE), (_MIXTURE, _WIDE), (_CUBICS, _CUBIC)):
         gain = hard[mixture].interval("r2", over=hard[single])
         yield Finding(
@@ -71,27 +66,13 @@ def _findings(results):
             f"{gain.with_mean(3, 'more')}.",
             gain.above(0),
         )
-        saved = mean_interval(lost[single] - lost[mixture])
-        yield Finding(
-            f"From {least} to {most} clusters the {single} loses {lost[single].mean():.3f} of R2, "
-            f"the {mixture} {lost[mixture].mean():.3f}, {saved.with_mean(3, 'less')}.",
-            saved.above(0),
-        )
-    yield Finding(
-        f"Dispatch entropy with {most} clusters and {n_train:,} samples: "
-        f"{hard[_MIXTURE].mean('entropy'):.2f} nats of the {_MIXTURE}, "
-        f"{hard[_CUBICS].mean('entropy'):.2f} of the {_CUBICS}; {log(most):.2f} where experts do "
-        "not know the clusters."
-    )
 
 
 def _draw(results):
     """Draw a panel per number of clusters: mean R2 and its interval over the samples."""
     figure, axes = panels(1, len(_CLUSTERS), (11.5, 4.2), sharey=True)
-    models = results.experiment.models
-    styles = dict(zip(models, zip((*COLORS, "black"), "oDsPXv^", strict=True), strict=True))
     for ax, n_clusters in zip(axes[0], _CLUSTERS, strict=True):
-        draw_learning_curves(ax, results, "r2", styles, _MIXTURE, most=1, setting=n_clusters)
+        draw_learning_curves(ax, results, "r2", most=1, setting=n_clusters)
         ax.set(title=f"{n_clusters} cluster{'s' * (n_clusters > 1)}", ylim=(-0.25, 1.05))
     axes[0, 0].set_ylabel("R2 on test samples")
     legend(figure, labelled(axes[0, 0]), ncols=4, title="band: 95 % interval of the mean")

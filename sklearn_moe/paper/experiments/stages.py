@@ -4,11 +4,11 @@ from itertools import pairwise
 
 import numpy as np
 
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import paper_classifier
 from .._statistics import UNDECIDED, crossing, mean_interval, power_law
-from .common import TRACE, asked, problems
-from .drawing import COLORS, draw_band, draw_never, legend, log_scale, mark, panels
+from .common import TRACE, experiment, problems
+from .drawing import COLORS, legend, log_scale, mark, panels
 
 _EXPERT, _ROUTER = "learning_rate_init", "router__learning_rate"
 _RATES = {_EXPERT: (0.0005, 0.001, 0.002), _ROUTER: (0.01, 0.03, 0.1, 0.3)}
@@ -18,7 +18,6 @@ _NOISE = 1.0  # range of the routing noise
 _CENTER = 15.0  # mean of 10 beta: what an inner product <theta_m, c_k> is multiplied by in a score
 _ENTROPY = 0.7  # nats: half of log 4
 _TOLERANCE = 0.15  # of an exponent
-_SHIFT = 1.04  # of a color beside the one before, in the figure
 _STAGES = {
     "commit": "experts commit",
     "route": "router outweighs the noise",
@@ -36,17 +35,16 @@ def stages(protocol="code", data="fixed"):
     (mean over experts) makes a score of {noise:g}, the range of the noise; dispatch is by cluster
     once the entropy stays below {entropy:g}. Setting 1, 4,000 samples to train on.
     """
-    return Experiment(
-        name="stages",
-        title="Stages of training: exploration, then router learning",
-        question=asked(
-            stages,
-            committed=_COMMITTED,
-            least=_FACTORS[0],
-            most=_FACTORS[-1],
-            noise=_NOISE,
-            entropy=_ENTROPY,
-        ),
+    return experiment(
+        stages,
+        "Stages of training: exploration, then router learning",
+        {
+            "committed": _COMMITTED,
+            "least": _FACTORS[0],
+            "most": _FACTORS[-1],
+            "noise": _NOISE,
+            "entropy": _ENTROPY,
+        },
         problems=problems((1,), data, n_train=4000, n_test=4000),
         models={"mixture cubic": paper_classifier(protocol)},
         grid=_RATES,
@@ -91,17 +89,14 @@ def _findings(results):
     yield _order(table)
     explored, routed = _exponents(table, table["commit"]), _exponents(table, table["route"])
     # Nearly by construction: a normalized step has the length eta.
-    yield _scaling("Exploration takes 1/eta steps", explored["expert"], -1)
-    yield _scaling("It does not depend on eta_r", explored["router"], 0)
-    yield _router_scaling(table, routed["router"])
-    # While experts still grow, z = eta t, their cubic outputs and with them the router's gradient
-    # grow like (eta t)^3: theta ~ eta_r eta^3 t^4 reaches a level at t ~ eta_r^-1/4 eta^-3/4.
-    exponent = routed["expert"]
+    exponent = explored["expert"]
+    gap = abs(exponent.mean + 1)
     yield Finding(
-        "The router's time depends on the experts' rate, too: exponent of eta "
-        f"{exponent.with_mean(2)}. If it learned while they still grow, exponents would be -0.25 "
-        "of eta_r and -0.75 of eta."
+        f"Exploration takes 1/eta steps: exponent {exponent.with_mean(2)}, expected -1. The rule "
+        f"is a tolerance of {_TOLERANCE:g}, not the interval.",
+        UNDECIDED if np.isnan(gap) else bool(gap <= _TOLERANCE),
     )
+    yield _router_scaling(table, routed["router"])
     never = (f"{np.isnan(table[stage]).sum()} ({name})" for stage, name in _STAGES.items())
     yield Finding(
         f"Of {len(table['commit'])} runs these never get there, and are in none of the times: "
@@ -118,16 +113,6 @@ def _exponents(table, steps):
     """Return the exponents of the rates: fitted seed by seed, as its runs have much in common."""
     fits = [_fit(table, steps, table["seed"] == seed) for seed in np.unique(table["seed"])]
     return {rate: mean_interval([fit[rate] for fit in fits]) for rate in ("expert", "router")}
-
-
-def _scaling(claim, exponent, expected):
-    """Compare an exponent with the expected one."""
-    gap = abs(exponent.mean - expected)
-    return Finding(
-        f"{claim}: exponent {exponent.with_mean(2)}, expected {expected}. The rule is a tolerance "
-        f"of {_TOLERANCE:g}, not the interval.",
-        UNDECIDED if np.isnan(gap) else bool(gap <= _TOLERANCE),
-    )
 
 
 def _router_scaling(table, exponent):
@@ -152,102 +137,35 @@ def _router_scaling(table, exponent):
 
 def _order(table):
     """Put the order of the stages to the test in every run in which the router learned."""
-    rows, n = _order_by_factor(table), int((~np.isnan(table["route"])).sum())
-    counts = [first for first, _ in rows.values()]
-    listed = "; ".join(
-        f"factor {factor}: {first} of {n}, {ratio.with_mean(1, 'times')}"
-        for factor, (first, ratio) in rows.items()
-        if not np.isnan(ratio.mean)
-    )
+    n = int((~np.isnan(table["route"])).sum())
+    first = {factor: int((table["route"] > table[factor]).sum()) for factor in _FACTORS}
+    listed = "; ".join(f"factor {factor}: {count} of {n}" for factor, count in first.items())
+    counts = first.values()
     return Finding(
-        "Experts commit before the router learns: in how many runs they do, and how many times as "
-        f"long the router takes, by the factor that counts as committed: {listed or 'no runs'}.",
+        "Experts commit before the router learns: in how many runs they do, by the factor that "
+        f"counts as committed: {listed}.",
         True if n and min(counts) == n else False if n and max(counts) == 0 else UNDECIDED,
     )
 
 
-def _order_by_factor(table):
-    """Return, by factor, in how many runs experts commit before the router learns, and the ratio.
-
-    Of the runs in which both happen; a seed is one observation.
-    """
-    rows = {}
-    for factor in _FACTORS:
-        logs = np.log(table["route"] / table[factor])
-        known, seeds = ~np.isnan(logs), np.unique(table["seed"][~np.isnan(logs)])
-        ratio = mean_interval([logs[known & (table["seed"] == seed)].mean() for seed in seeds])
-        rows[factor] = int((logs > 0).sum()), ratio.exp()
-    return rows
-
-
 def _draw(results):
-    """Draw a row per rate: the times over it, a line per value of the other one; and the order."""
+    """Draw a row per rate: the times over it, a line per value of the other one."""
     table = _table(results)
-    figure, axes = panels(2, len(_STAGES) + 1, (13.5, 7), grid="both")
+    figure, axes = panels(2, len(_STAGES), (11, 6.4), grid="both", sharey="col")
     names = {_EXPERT: r"$\eta$ of the experts", _ROUTER: r"$\eta_r$ of the router"}
-    guides = {(_EXPERT, "commit"): -1, (_EXPERT, "route"): -0.75, (_ROUTER, "route"): -0.25}
     for row, rate, other in zip(axes, (_EXPERT, _ROUTER), (_ROUTER, _EXPERT), strict=True):
-        for ax, (stage, title) in zip(row, _STAGES.items(), strict=False):
-            _draw_times(ax, table, stage, rate, other)
-            if (rate, stage) in guides:
-                _draw_guide(ax, table[rate], table[stage], guides[rate, stage])
+        for ax, (stage, title) in zip(row, _STAGES.items(), strict=True):
+            for value, color in zip(np.unique(table[other]), COLORS, strict=False):
+                of = (table[other] == value) & ~np.isnan(table[stage])
+                x, y = table[rate][of], table[stage][of]
+                ax.plot(x, y, ".", color=color, alpha=0.5)
+                levels = np.unique(x)
+                means = [np.exp(np.log(y[x == level]).mean()) for level in levels]
+                ax.plot(levels, means, color=color, label=f"{value:g}")
             log_scale(ax, np.unique(table[rate]), "{:g}".format)
-            ax.set(xlabel=names[rate], ylabel="step")
+            ax.set(xlabel=names[rate], ylabel="step", yscale="log")
             ax.set_title(title, fontsize=11)
-        row[-2].legend(title=names[other], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    for above, below in axes[:, :-1].T:
-        above.sharey(below)
-    _draw_order(axes[:, -1], table)
-    marks = {
-        "one run": {"ls": "", "marker": "."},
-        "geometric mean": {},
-        "some runs never get there": {"ls": "", "marker": "x"},
-        "expected slope": {"ls": "--", "lw": 1},
-    }
-    handles = [mark(name, color="black", **style) for name, style in marks.items()]
-    legend(figure, handles, title="Colors are shifted sideways to be told apart.")
+        row[-1].legend(title=names[other], loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+    marks = {"one run": {"ls": "", "marker": "."}, "geometric mean": {}}
+    legend(figure, [mark(name, color="black", **style) for name, style in marks.items()])
     return figure
-
-
-def _draw_order(axes, table):
-    """Draw the share of the runs in which experts commit first, and the ratio, by the factor."""
-    rows, n = _order_by_factor(table), max(1, (~np.isnan(table["route"])).sum())
-    axes[0].plot(_FACTORS, [first / n for first, _ in rows.values()], "o-", color="black")
-    axes[0].set(title="experts commit first", ylabel="share of the runs", ylim=(-0.05, 1.05))
-    draw_band(axes[1], _FACTORS, [ratio for _, ratio in rows.values()], "o-", color="black")
-    axes[1].axhline(1, color="0.5", lw=0.8)
-    axes[1].set(ylabel="router's over experts' time", yscale="log")
-    for ax in axes:
-        log_scale(ax, _FACTORS, str)
-        ax.set_xlabel("factor that counts as committed")
-
-
-def _draw_times(ax, table, stage, rate, other):
-    """Draw runs as dots, and their geometric mean as a line; crosses on top are for no time."""
-    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
-
-    values = np.unique(table[other])
-    for i, (value, color) in enumerate(zip(values, COLORS, strict=False)):
-        chosen = table[other] == value
-        x, y = table[rate][chosen] * _SHIFT ** (i - (len(values) - 1) / 2), table[stage][chosen]
-        known = ~np.isnan(y)
-        ax.plot(x[known], y[known], ".", color=color, alpha=0.5)
-        levels = np.unique(x[known])
-        means = [np.exp(np.log(y[known & (x == level)]).mean()) for level in levels]
-        ax.plot(levels, means, color=color, label=f"{value:g}")
-        draw_never(ax, np.unique(x[~known]), color)
-    ax.set_yscale("log")
-    ax.yaxis.set_major_formatter(ScalarFormatter())
-    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    ax.yaxis.set_minor_locator(NullLocator())
-
-
-def _draw_guide(ax, x, y, exponent):
-    """Draw the predicted power law, through the geometric mean of all."""
-    known = ~np.isnan(y)
-    if not known.any():
-        return
-    center_x, center_y = np.exp(np.log(x[known]).mean()), np.exp(np.log(y[known]).mean())
-    levels = np.unique(x)
-    ax.plot(levels, center_y * (levels / center_x) ** exponent, "--", color="black", linewidth=1)
-    ax.annotate(f"slope {exponent:g}", (0.03, 0.03), xycoords="axes fraction", fontsize=9)

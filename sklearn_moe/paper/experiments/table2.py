@@ -1,7 +1,6 @@
 """Table 2: single networks against mixtures, on CIFAR-10 and CIFAR-10-Rotate."""
 
 import math
-from functools import partial
 from itertools import product
 
 import numpy as np
@@ -12,14 +11,10 @@ from .._experiment import Experiment, Finding
 from .._image_runs import TASKS, ImageRun, Images
 from .._published import TABLE_2
 from .._run import LIVE
-from .drawing import COLORS, draw_dispatch, labelled, legend, panels
+from .drawing import draw_curves, draw_dispatch, labelled, legend, panels
 
 _EPOCHS = {"cnn": 20, "mobilenet_v2": 30, "resnet18": 10}
 _COSINE = 200  # epochs of half a cosine
-_STYLES = tuple(
-    zip(COLORS, "osD^vP", ("-", "--", "-.", ":", (0, (5, 1)), (0, (1, 1))), strict=True)
-)
-
 _SOFT = {"expert": "mlp", "router": "soft", "balance": None}
 _GRADIENT_DESCENT = {  # of the authors' code for images, which has no small CNN
     "learning_rate_init": 0.01,
@@ -35,13 +30,9 @@ MODELS = {  # parameters of MoEClassifier, on top of the protocol's
     # The same, trained like the authors' mixtures of large networks, whatever the protocol.
     "mixture-gd": {"n_experts": 4, "solver": "normalized_sgd"} | _GRADIENT_DESCENT,
     # The default for images: one network, whose last layer is a mixture. That of "wide" is as
-    # wide as all experts together, and so are the two experts of "shared" that an image uses.
+    # wide as all experts together.
     "trunk": _SOFT | {"n_experts": 4, "expert_width": 136},
     "wide": _SOFT | {"n_experts": 1, "expert_width": 544},
-    "shared": {
-        **{"n_experts": 3, "router__n_shared_experts": 1, "expert": "mlp", "expert_width": 272},
-        **{"router__gate": "relative", "balance": "bias"},
-    },
 }
 
 
@@ -85,13 +76,6 @@ def table2(
     }
     usual = lengths == {name: _EPOCHS[name] for name in arch}
     as_published = protocol == "code" and subset is None and usual
-    options = (
-        folder and "--data FOLDER",
-        f"--protocol {protocol}",
-        epochs and f"--epochs {epochs}",
-        subset and f"--subset {subset}",
-        "" if blur else "--no-blur",
-    )
     return Experiment(
         name="table2",
         title=f"Table 2: {', '.join(task)}{'' if blur else ', without blur'}",
@@ -103,8 +87,8 @@ def table2(
             "of the test images, in nats, at most log 10 = 2.303. Protocol "
             f"{protocol!r}, {f'{subset:,}' if subset else 'all'} images of CIFAR-10 to train on, "
             f"epochs: {', '.join(f'{name} {n}' for name, n in lengths.items())}. The figure "
-            "shows runs as thin lines and their mean as a thick one, and the share of each class "
-            "that the first run sends to each expert."
+            "shows the mean of the runs with its 95 % interval, and the share of each class that "
+            "the first run sends to each expert."
         ),
         problems=tuple(Images(name, folder, subset, blur, _PADDING[protocol]) for name in task),
         models=models,
@@ -118,7 +102,6 @@ def table2(
         run=ImageRun,
         draw=_draw,
         findings=_findings,
-        command=partial(_command, " ".join(filter(None, options))),
     )
 
 
@@ -155,17 +138,6 @@ def add_arguments(parser):
     parser.add_argument("--subset", type=int, help="images to train on, before rotation")
     text = "leave training images of the rotation tasks sharp"
     parser.add_argument("--no-blur", dest="blur", action="store_false", help=text)
-    parser.add_argument("--threads", type=int, help="of torch with --jobs 1, all by default")
-
-
-def _command(options, cell):
-    """Return what runs one cell."""
-    architecture, model = cell.labels["model"].split()
-    first = cell.runs[0]["seed"]
-    return (
-        f"python -m sklearn_moe.paper table2 --task {cell.labels['setting']} --arch {architecture} "
-        f"--model {model} {options} --runs {len(cell.runs)} --seed {first}"
-    )
 
 
 def _groups(results):
@@ -208,36 +180,20 @@ def _draw(results):
     """Draw learning curves of each task and architecture, and the classes of each expert."""
     groups = _groups(results)
     routed = [cell for cell in results.cells if cell.has("dispatch")]
-    n_panels = len(groups) + len(routed)
-    n_rows = math.ceil(n_panels / 2)
+    n_rows = math.ceil((len(groups) + len(routed)) / 2)
     figure, axes = panels(n_rows, 2, (10, 3.8 * n_rows))
     axes = axes.ravel()
     for ax, ((task, architecture), cells) in zip(axes, groups.items(), strict=False):
-        for model, cell in cells.items():
-            _draw_curves(ax, model, cell)
+        curves = {model: cell.values("accuracy_curve").T for model, cell in cells.items()}
+        epochs = range(1, len(next(iter(curves.values()))) + 1)
+        draw_curves(ax, epochs, curves)
         ax.set(title=f"{task}, {architecture}", xlabel="Epoch", ylabel="Test accuracy (%)")
-        ax.grid(color="0.9")
     for ax, cell in zip(axes[len(groups) :], routed, strict=False):
         draw_dispatch(ax, cell)
         title = f"{', '.join(cell.labels.values())}, first run:\n"
         title += "share of each class that an expert gets"
         ax.set(title=title, xlabel="Expert", ylabel="Class")
-    for ax in axes[n_panels:]:
+    for ax in axes[len(groups) + len(routed) :]:
         ax.remove()
-    repeated = any(len(cell.runs) > 1 for cell in results.cells)
-    title = "thin: a run each, thick: their mean" if repeated else None
-    legend(figure, labelled(axes[0]), "upper center", title=title, handlelength=4)
+    legend(figure, labelled(axes[0]), "upper center")
     return figure
-
-
-def _draw_curves(ax, model, cell):
-    """Draw a thin line for each run, and their mean."""
-    color, marker, dashes = _STYLES[list(MODELS).index(model) % len(_STYLES)]
-    curves = cell.values("accuracy_curve")
-    epochs = np.arange(1, curves.shape[1] + 1)
-    style = {"color": color, "linestyle": dashes}
-    ax.plot(epochs, curves.T, lw=0.8, alpha=0.5, **style)
-    every = math.ceil(len(epochs) / 10)
-    style |= {"marker": marker, "markevery": ((len(epochs) - 1) % every, every)}  # the last has one
-    ax.plot(epochs, curves.mean(0), lw=2, label=model, **style)
-    ax.xaxis.get_major_locator().set_params(integer=True)

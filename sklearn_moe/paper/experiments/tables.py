@@ -2,16 +2,16 @@
 
 from dataclasses import replace
 
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import paper_classifier
-from .._published import ACTIVATIONS, NOTEBOOK, SINGLES, TABLE_1
+from .._published import ACTIVATIONS, NOTEBOOK, SINGLES
 from .._statistics import mean_interval
 from .common import (
     ACTIVATION,
     KINDS,
     TRACE,
-    asked,
     default,
+    experiment,
     explain_outside,
     problems,
     published_mixtures,
@@ -48,10 +48,10 @@ def _table(name, title, settings, protocol, data):
             published |= {(s, label): SINGLES[s, activation, filters] for s in settings}
         models[f"mixture {activation}"] = paper_classifier(protocol, nonlinear)
         models[f"mixture {activation}, default"] = default(nonlinear)
-    return Experiment(
+    return experiment(
+        _table,
+        title,
         name=name,
-        title=title,
-        question=asked(_table),
         problems=problems(settings, data),
         models=singles | models,
         once=tuple(singles),
@@ -85,13 +85,6 @@ def _table_findings(results):
             f"{cubic.mean('entropy'):.3f} against {linear.mean('entropy'):.3f}, less than half.",
             mean_interval(linear.values("entropy") / 2 - cubic.values("entropy")).above(0),
         )
-    quoted = [
-        f"setting {setting}, {ACTIVATION[nonlinear]}: {published.accuracy:.2f} %"
-        for (setting, kind, nonlinear), published in TABLE_1.items()
-        if kind == "single" and setting in results.settings
-    ]
-    if quoted:
-        yield Finding(f"Single experts in the paper's table, of unknown size: {'; '.join(quoted)}.")
     yield from explain_outside(results)
     yield from _beside_the_notebook(results)
 
@@ -120,10 +113,9 @@ def wide(protocol="code", data="fixed"):
     filters = 512
     problem, other = problems((1, 2), "fresh")
     only = {problem: {"cubic"}, other: {"linear"}}
-    return Experiment(
-        name="wide",
-        title="Wide single experts from other seeds",
-        question=asked(wide),
+    return experiment(
+        wide,
+        "Wide single experts from other seeds",
         problems=(problem, other),
         models={activation: single(n, filters) for n, activation in ACTIVATION.items()},
         only=only,
@@ -155,10 +147,9 @@ def activations(protocol="code", data="fixed"):
     and 2 are not covered by it, but the authors find the same. One run each, 128 filters, Adam.
     """
     models = {activation: single_with(activation) for activation in KINDS}
-    return Experiment(
-        name="activations",
-        title="Single experts with other activations",
-        question=asked(activations),
+    return experiment(
+        activations,
+        "Single experts with other activations",
         problems=problems(("verify", 1, 2), data),
         models=models,
         once=tuple(models),

@@ -5,11 +5,11 @@ from typing import NamedTuple
 import numpy as np
 
 from .._artificial_runs import GOOD, WAYS, EarlyRouting, TheoremRun
-from .._experiment import Experiment, Finding
+from .._experiment import Finding
 from .._protocols import paper_classifier
 from .._run import LIVE, Problem, used_experts
 from .._statistics import mean_interval, share_interval
-from .common import asked
+from .common import experiment
 from .coverage import covered_by_chance
 from .drawing import COLORS, legend, mark, panels
 
@@ -44,10 +44,10 @@ def theorem(protocol="paper", data="fresh"):
     samples. What a run fulfills or not holds if it is true in most runs: the 95 % Wilson interval
     lies above one half. Intervals are not corrected for their number.
     """
-    return Experiment(
-        name="theorem",
-        title="Theorem 4.2, statement by statement",
-        question=asked(theorem, grown=_GROWN[1], live=100 * LIVE),
+    return experiment(
+        theorem,
+        "Theorem 4.2, statement by statement",
+        {"grown": _GROWN[1], "live": 100 * LIVE},
         problems=tuple(Problem(s, n_train=4000, n_test=4000) for s in (1, 2)),
         models={
             name: paper_classifier(**{"callbacks": [EarlyRouting()]} | changes)
@@ -155,7 +155,6 @@ def _means(runs):
     loads = ", ".join(f"{np.mean([uneven(r, g) for r in runs]):.2g} at {g}" for g in _GROWN)
     for text, values, expected, tolerance in (
         ("own cluster, used experts: error", [e.own[e.used].mean() for e in experts], 0, _NEAR),
-        ("own cluster, all experts: error", [e.own.mean() for e in experts], 0, _NEAR),
         ("other clusters, used experts: error", [e.others[e.used].mean() for e in experts], 50, 5),
         (
             f"departure of the load from n / M ({loads} times the start) at the end of exploration",
@@ -178,41 +177,22 @@ def _smooth(runs):
 
 
 def _draw(results):
-    """Draw a row per setting: errors of a run of either size, the load, and how routing changes."""
+    """Draw a row per setting: how uneven the load is, and how the routing changes."""
     settings = results.settings
-    figure, axes = panels(len(settings), 4, (13, 4.2 * len(settings)))
+    figure, axes = panels(len(settings), 2, (9, 4 * len(settings)))
     names = (r"largest $|M \cdot load - 1|$", "share of the samples moved by a step")
     for row, setting in zip(axes, settings, strict=True):
-        cells = results.select(setting=setting)
-        for ax, cell in zip(row, cells[:2], strict=False):
-            image = _draw_errors(ax, cell.runs[0])
-            ax.set_title(f"setting {setting}: {cell.labels['model']}", fontsize=10)
-        for cell, color in zip(cells, COLORS, strict=False):
+        for cell, color in zip(results.select(setting=setting), COLORS, strict=False):
             style = {"color": color, "lw": 0.8, "alpha": 0.7}
             for early in (run["early"] for run in cell.runs):
-                row[2].plot(early["growth"], early["uneven"], **style)
+                row[0].plot(early["growth"], early["uneven"], **style)
                 for way, line in zip(WAYS, "-:", strict=True):
                     share = np.array(early[f"moved{way}"])  # a logarithm has no zero
-                    row[3].plot(early["growth"], np.where(share, share, np.nan), line, **style)
-        for ax, name in zip(row[2:], names, strict=True):
-            ax.set(xscale="log", yscale="log", ylim=(1e-6, 20), xlabel="growth of the experts")
-            ax.set_ylabel(name)
-            ax.set_title(f"setting {setting}", fontsize=10)
-            for grown in _GROWN:
-                ax.axvline(grown, color="0.8", zorder=0, lw=2 if grown == _GROWN[1] else 1)
-    figure.colorbar(image, ax=axes[:, :2], location="bottom", shrink=0.5, label="test error (%)")
+                    row[1].plot(early["growth"], np.where(share, share, np.nan), line, **style)
+        for ax, name in zip(row, names, strict=True):
+            ax.set(xscale="log", yscale="log", ylim=(1e-6, 20), ylabel=name)
+            ax.set(xlabel="growth of the experts", title=f"setting {setting}")
+            ax.axvline(_GROWN[1], color="0.8", zorder=0)
     handles = [mark(name, color=color) for name, color in zip(_MODELS, COLORS, strict=False)]
     legend(figure, [*handles, mark("the same scores without noise", color="0.5", ls=":")])
     return figure
-
-
-def _draw_errors(ax, run):
-    """Draw the errors of the experts as a matrix, those of a cluster together."""
-    routes = np.array(run["dispatch"])
-    share = 100 * routes.sum(0) / routes.sum()
-    order = np.lexsort((-share, experts_of(run).cluster))
-    errors = np.array(run["test_errors"])[order]
-    labels = [f"{s:.0f} %" if s >= 100 * LIVE else "unused" for s in share[order]]
-    ax.set_yticks(range(len(order)), labels)
-    ax.set(xticks=range(len(routes)), xlabel="cluster", ylabel="expert, by its share of samples")
-    return ax.imshow(errors, vmin=0, vmax=50, cmap="viridis_r", aspect="auto")
