@@ -7,15 +7,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import brief_fits, predictions
+from joblib import parallel_config
 from made_up import counts, quadrants, three_rules, two_lines, two_rules_of_classes
 from numpy.testing import assert_allclose
 from scipy import stats
 from scipy.sparse import csr_matrix
 from scipy.special import expit
-from sklearn import config_context
 from sklearn.base import clone
 from sklearn.compose import make_column_transformer
-from sklearn.datasets import load_iris, make_classification
+from sklearn.datasets import make_classification
 from sklearn.dummy import DummyRegressor
 from sklearn.linear_model import LinearRegression, PoissonRegressor, Ridge
 from sklearn.metrics import adjusted_rand_score
@@ -32,7 +32,7 @@ TREE = DecisionTreeClassifier(max_leaf_nodes=4)
 KINDS = {"numbers": MixtureRegressor, "classes": MixtureClassifier}
 
 
-def data_of(kind, n=300):
+def data_of(kind, n=200):
     return three_rules(0, n)[:2] if kind == "numbers" else two_rules_of_classes(n)
 
 
@@ -43,8 +43,8 @@ def mixture_of(kind, **options):
 @pytest.fixture(scope="module")
 def lines():
     """A mixture of numbers behind a tree, and its samples."""
-    X, y, _ = three_rules(0, 600)
-    return MixtureRegressor(n_components=3, gate=TREE, random_state=0).fit(X, y), X, y
+    X, y, _ = three_rules(0, 400)
+    return MixtureRegressor(n_components=3, gate=TREE, n_init=2, random_state=0).fit(X, y), X, y
 
 
 @pytest.fixture(scope="module")
@@ -64,14 +64,14 @@ def test_predictions_are_the_sum_of_gate_times_experts(kind):
     assert np.array_equal(mixture.apply(X), shares.argmax(axis=1))
     if kind == "numbers":
         expected = sum(g * e.predict(X) for g, e in zip(shares.T, mixture.experts_, strict=True))
-        assert mixture.expert_predict(X).shape == (300, 2)
+        assert mixture.expert_predict(X).shape == (200, 2)
     else:
         parts = zip(shares.T, mixture.experts_, strict=True)
         expected = sum(g[:, None] * e.predict_proba(X) for g, e in parts)
-        assert mixture.expert_proba(X).shape == (300, 2, 2)
+        assert mixture.expert_proba(X).shape == (200, 2, 2)
         assert_allclose(mixture.predict_log_proba(X), np.log(mixture.predict_proba(X)))
         assert np.array_equal(mixture.predict(X), mixture.classes_[expected.argmax(axis=1)])
-        proba = mixture.predict_proba(X)[np.arange(300), (y == "yes").astype(int)]
+        proba = mixture.predict_proba(X)[np.arange(200), (y == "yes").astype(int)]
         assert_allclose(mixture.score_samples(X, y), np.log(proba), atol=1e-5)
     assert_allclose(predictions(mixture, X), expected, atol=1e-4)
 
@@ -99,28 +99,16 @@ def test_quantiles_of_counts_are_the_smallest_that_reach_them(of_counts):
     assert (mixture.cdf(X, quantiles - 1) < q).all()
 
 
-def heteroscedastic(rng, n):
-    X = rng.uniform(size=(n, 2))
-    return X, X[:, 1] + rng.normal(size=n) * np.where(X[:, 0] > 0.5, 2, 0.2)
-
-
-def bimodal(rng, n):
-    X = rng.uniform(size=(n, 2))
-    return X, np.where(rng.uniform(size=n) < 0.5, 4 + X[:, 0], -4 * X[:, 1]) + rng.normal(size=n)
-
-
 @pytest.mark.slow
-@pytest.mark.parametrize(("draw", "gate"), [(heteroscedastic, TREE), (bimodal, None)])
-def test_intervals_hold_as_many_as_they_promise(draw, gate):
+def test_intervals_hold_as_many_as_they_promise():
     covered = []
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        X, y = draw(rng, 2000)
-        gate = gate and DecisionTreeClassifier(max_leaf_nodes=2)
-        mixture = MixtureRegressor(gate=gate, n_init=3, random_state=seed).fit(X, y)
-        X, y = draw(rng, 2000)
-        low, high = mixture.predict_quantiles(X, [0.05, 0.95]).T
-        covered.append(((low <= y) & (y <= high)).mean())
+        X, is_high = rng.uniform(size=(4000, 2)), rng.uniform(size=4000) < 0.5
+        y = np.where(is_high, 4 + X[:, 0], -4 * X[:, 1]) + rng.normal(size=4000)
+        mixture = MixtureRegressor(gate=None, n_init=3, random_state=seed).fit(X[:2000], y[:2000])
+        low, high = mixture.predict_quantiles(X[2000:], [0.05, 0.95]).T
+        covered.append(((low <= y[2000:]) & (y[2000:] <= high)).mean())
     assert 0.88 <= np.mean(covered) <= 0.92
 
 
@@ -144,18 +132,18 @@ def test_draws_have_the_moments_of_the_mixture(lines, of_counts):
 
 
 def test_mixture_of_mixtures_has_their_densities():
-    X, y, _ = three_rules(0, 300)
-    y = np.where(np.arange(300) % 2, y, y + 8)  # two modes in every regime
-    inner = MixtureRegressor(gate=None, init="lines", n_init=2, max_iter=20, tol=1e-3, min_prior=0)
+    X, y, _ = three_rules(0, 200)
+    y = np.where(np.arange(200) % 2, y, y + 8)  # two modes in every regime
+    inner = MixtureRegressor(gate=None, init="lines", n_init=1, max_iter=10, tol=1e-3, min_prior=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # brief inner fits
-        mixture = MixtureRegressor(inner, gate=TREE, n_init=1, max_iter=8, random_state=0)
+        mixture = MixtureRegressor(inner, gate=TREE, n_init=1, max_iter=5, random_state=0)
         mixture.fit(X, y)
     parts = [e.score_samples(X, y) for e in mixture.experts_]
     expected = np.logaddexp(*(np.log(mixture.gate_proba(X)).T + parts))
     assert_allclose(mixture.score_samples(X, y), expected)
     found = mixture.cdf(X, mixture.predict_quantiles(X, [0.05, 0.5, 0.95]))
-    assert_allclose(found, np.tile([0.05, 0.5, 0.95], (300, 1)), atol=1e-6)
+    assert_allclose(found, np.tile([0.05, 0.5, 0.95], (200, 1)), atol=1e-6)
     assert_allclose(mixture.sample_y(X, 500, 0).mean(axis=1), mixture.predict(X), atol=1.5)
     assert isinstance(mixture.n_parameters_, int)
 
@@ -170,15 +158,7 @@ def test_experts_may_differ():
     assert not hasattr(experts[0], "constant_")  # clones are fitted
 
 
-def frame_of(n=400):
-    rng = np.random.default_rng(0)
-    city = rng.choice(["Bonn", "Oslo", "Rome"], size=n)
-    frame = pd.DataFrame(rng.uniform(-1, 1, size=(n, 2)), columns=["age", "dose"]).assign(city=city)
-    effect = np.where(frame["age"] > 0.2, 2.0, -1.0) * frame["dose"] + (city == "Oslo")
-    return frame, effect + 0.05 * rng.normal(size=n)
-
-
-def shops(seed, n=600, missing=0.05):
+def shops(seed, n=400, missing=0.05):
     """Return a frame in which the kind of shop chooses one of three rules, y, and the rule."""
     rng = np.random.default_rng(seed)
     frame = pd.DataFrame(rng.uniform(-2, 2, size=(n, 2)), columns=["heat", "area"])
@@ -198,7 +178,7 @@ def shops(seed, n=600, missing=0.05):
 def of_shops():
     """A mixture of a frame by its default parts."""
     X, y, _ = shops(0)
-    return MixtureRegressor(n_components=3, n_init=3, random_state=0).fit(X, y)
+    return MixtureRegressor(n_components=3, n_init=1, random_state=0).fit(X, y)
 
 
 def test_the_default_parts_find_the_rules_of_a_frame_in_its_own_words(of_shops):
@@ -210,7 +190,7 @@ def test_the_default_parts_find_the_rules_of_a_frame_in_its_own_words(of_shops):
     heat = rules.coef[:, rules.terms.index("heat")]
     assert_allclose(np.sort(heat), [-4, 1, 4], atol=0.1)
     assert "town: missing instead of " in " ".join(rules.terms)
-    constant = MixtureRegressor(n_components=3, gate=None, n_init=3, random_state=0).fit(X, y)
+    constant = MixtureRegressor(n_components=3, gate=None, n_init=2, random_state=0).fit(X, y)
     assert (np.ptp(constant.apply(X)), constant.score(X, y) < 0.6) == (0, True)
 
 
@@ -244,23 +224,23 @@ def test_classes_of_frames():
     X, _, rule = shops(0)
     y = np.where(np.array([4, -4, 0])[rule] * X["heat"] > 0.1, "up", "down")
     mixture = MixtureClassifier(n_init=1, max_iter=30, random_state=0)
-    groups = 100 * rule + np.arange(600) // 6
-    mixture.fit(X[:400], y[:400], groups=groups[:400])
-    assert mixture.score(X[400:], y[400:]) > 0.95
+    groups = 100 * rule + np.arange(400) // 6
+    mixture.fit(X[:300], y[:300], groups=groups[:300])
+    assert mixture.score(X[300:], y[300:]) > 0.95
     assert np.isfinite(mixture.bic(X, y))
 
 
 @pytest.mark.parametrize("criterion", ["auto", "stable"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_tree_of_lines_tells_how_many_rules_there_are(kind, criterion):
-    X, y, rule = shops(0)
+    X, y, rule = shops(0, n=600)
     new, expected, new_rule = shops(1)
     least = 0.98
     if kind == "classes":
         rng, least = np.random.default_rng(0), 0.8  # classes are drawn
         rule, new_rule = np.fmin(rule, 1), np.fmin(new_rule, 1)
         y, expected = (
-            rng.uniform(size=600) < expit(np.where(r, -4, 4) * f["heat"])
+            rng.uniform(size=len(r)) < expit(np.where(r, -4, 4) * f["heat"])
             for r, f in ((rule, X), (new_rule, new))
         )
     mixture = KINDS[kind](None, "auto", criterion=criterion).fit(X, y)
@@ -324,23 +304,24 @@ def test_the_gate_is_the_kind_that_the_regimes_need(border):
 
 
 def test_frames_with_categories_and_other_columns_for_the_gate():
-    frame, y = frame_of()
-    frame["day"] = pd.Timestamp("2024-01-01")  # which the default parts do not take
+    frame = shops(0, missing=0)[0].assign(day=pd.Timestamp("2024-01-01"))  # no default part's
+    y = np.where(frame["heat"] > 0.2, 2, -1) * frame["area"] + (frame["town"] == "Oslo")
+    y += 0.05 * np.random.default_rng(0).normal(size=400)
     encoder = OneHotEncoder(drop="first")
-    columns = make_column_transformer((encoder, ["city"]), ("passthrough", ["dose"]))
-    gate = make_pipeline(make_column_transformer(("passthrough", ["age"])), TREE)
+    columns = make_column_transformer((encoder, ["town"]), ("passthrough", ["area"]))
+    gate = make_pipeline(make_column_transformer(("passthrough", ["heat"])), TREE)
     expert = make_pipeline(columns, LinearRegression())
-    mixture = MixtureRegressor(expert, gate=gate, n_init=5, random_state=0)
+    mixture = MixtureRegressor(expert, gate=gate, n_init=2, random_state=0)
     weight = np.where(np.arange(400) < 300, 1.0, 0.0)
     mixture.fit(frame, y, sample_weight=weight)
     assert sorted(round(e[-1].coef_[-1], 1) for e in mixture.experts_) == [-1, 2]
     assert_allclose([e[-1].coef_[0] for e in mixture.experts_], 1, atol=0.05)
     assert_allclose(mixture.gate_[-1].tree_.threshold[0], 0.2, atol=0.05)
-    assert list(mixture.feature_names_in_) == ["age", "dose", "city", "day"]
+    assert list(mixture.feature_names_in_) == [*frame.columns]
     before = mixture.predict(frame)
     assert_allclose(mixture.fit(frame[:300], y[:300]).predict(frame), before, atol=1e-6)
     with pytest.raises(ValueError, match="same order"):
-        mixture.predict(frame[["city", "dose", "age", "day"]])
+        mixture.predict(frame[[*frame.columns[::-1]]])
 
 
 @brief_fits
@@ -356,12 +337,14 @@ def test_sparse_samples_are_those_of_the_dense_array(kind):
 
 
 @brief_fits
+@pytest.mark.parametrize("backend", ["threading", pytest.param("loky", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("kind", KINDS)
-def test_jobs_parts_and_searches(kind):
+def test_jobs_parts_and_searches(kind, backend):
     X, y = data_of(kind)
-    mixture = mixture_of(kind, max_iter=30).fit(X, y)
+    mixture = mixture_of(kind, max_iter=20).fit(X, y)
     whole = predictions(mixture, X)
-    assert np.array_equal(predictions(clone(mixture).set_params(n_jobs=2).fit(X, y), X), whole)
+    with parallel_config(backend, n_jobs=2):
+        assert np.array_equal(predictions(clone(mixture).fit(X, y), X), whole)
     for part in (slice(0, 1), slice(7, 50), slice(None, None, -1)):
         assert_allclose(predictions(mixture, X[part]), whole[part], rtol=1e-12)
         assert_allclose(mixture.score_samples(X, y)[part], mixture.score_samples(X[part], y[part]))
@@ -370,20 +353,6 @@ def test_jobs_parts_and_searches(kind):
     best = search.fit(X, y).best_params_
     assert best["n_components"] == 2
     assert search.best_estimator_.gate_.max_leaf_nodes == best["gate__max_leaf_nodes"]
-
-
-@brief_fits
-def test_weights_and_groups_are_routed():
-    X, y, _ = two_lines(200)
-    weight, groups = np.random.default_rng(0).integers(3, size=200), np.arange(200) // 4
-    with config_context(enable_metadata_routing=True):
-        mixture = MixtureRegressor(n_init=1, random_state=0, max_iter=20)
-        mixture.set_fit_request(sample_weight=True, groups=True)
-        piped = make_pipeline(StandardScaler().set_fit_request(sample_weight=False), mixture)
-        piped.fit(X, y, sample_weight=weight, groups=groups)
-        scaled = StandardScaler().fit_transform(X)
-        alone = clone(mixture).fit(scaled, y, sample_weight=weight, groups=groups)
-        assert np.array_equal(piped.predict(X), alone.predict(scaled))
 
 
 def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
@@ -398,12 +367,6 @@ def test_a_family_of_ones_own_for_classes_is_given_their_probabilities():
     usual = MixtureClassifier(**options).fit(X, y)
     assert_allclose(own.predict_proba(X), usual.predict_proba(X))
     assert_allclose(own.score_samples(X, y), usual.score_samples(X, y))
-
-
-@pytest.mark.filterwarnings("ignore:.*components had shares")
-def test_default_experts_of_classes_converge():
-    X, y = load_iris(return_X_y=True)
-    assert MixtureClassifier(gate=None, n_init=2, random_state=0).fit(X, y).score(X, y) > 0.95
 
 
 @pytest.mark.parametrize("kind", KINDS)

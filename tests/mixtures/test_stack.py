@@ -205,20 +205,20 @@ def test_a_weight_of_two_is_the_sample_twice_and_groups_are_in_one_fold(kind):
 
 
 def test_stack_of_frames_in_a_search_with_folds_of_time():
-    X, y, third = thirds(0)
+    X, y, third = thirds(0, n=600)
     frame = pd.DataFrame(X, columns=list("abcd")).assign(town=np.array(["A", "B", "C"])[third])
     parts = [OneColumnClassifier(k) for k in range(3)]
     stack = MixtureClassifier(parts, 3, method="stack", cv=TimeSeriesSplit(3), random_state=0)
-    search = GridSearchCV(stack, {"gate": ["auto", None]}, cv=3).fit(frame, y)
+    search = GridSearchCV(stack, {"gate": ["auto", None]}, cv=2).fit(frame, y)
     assert search.best_params_ == {"gate": "auto"}
     best = search.best_estimator_
-    assert np.isnan(best.oof_predictions_[:225]).all()
+    assert np.isnan(best.oof_predictions_[:150]).all()
     rules = region_rules(best, frame, y)
     assert rules.fidelity > 0.95
     assert np.isfinite([rules.own_score, rules.other_score]).all()
     assert_allclose(
         best.score_samples(frame, y),
-        np.log(best.predict_proba(frame)[np.arange(900), (y == "yes").astype(int)]),
+        np.log(best.predict_proba(frame)[np.arange(600), (y == "yes").astype(int)]),
     )
     with pytest.raises(ValueError, match="cannot be counted"):
         best.bic(frame, y)
