@@ -16,9 +16,12 @@ from torch.nn.functional import huber_loss, logsigmoid, softplus
 
 from .._registry import Registry, require_override
 from .functional import log_softmax, softmax
+from .seeding import is_own
 
-_LEAST_SCALE = 1e-3  # standard deviations of y; without it a density is unbounded
-_LARGEST_LOG = math.log(1000)  # of a rate in units of the mean of y, before its growth is linear
+# Of a density, in standard deviations of y: without it a density is unbounded.
+_LEAST_SCALE = 1e-3
+# Of a rate in units of the mean of y, before its growth is linear.
+_LARGEST_LOG = math.log(1000)
 _LOG_2_PI = math.log(2 * math.pi)
 
 
@@ -551,7 +554,9 @@ def choose_head(
         If the loss is unknown, or not defined for such a target.
     """
     spec = LOSSES.resolve(loss, _fitting(kind))
-    factory = getattr(spec, kind) if isinstance(spec, LossSpec) else spec
+    factory = spec
+    if isinstance(spec, LossSpec):
+        factory = getattr(spec, kind)
     if factory is None:
         raise ValueError(f"loss={loss!r} is not made for {kind}. Use one of {_fitting(kind)}.")
     if isinstance(factory, type):
@@ -565,9 +570,10 @@ def _make_head(
     factory: Callable[[int], Head], kind: str, n_targets: int, *, learns_scale: bool
 ) -> Head:
     head = LOSSES.make(factory, Head, n_targets)
-    _check_kind(factory, head, kind)
-    for method in ("loss", "predict"):
-        require_override(head, Head, method, f"loss={factory!r}")
+    if not is_own(factory):
+        _check_kind(factory, head, kind)
+        for method in ("loss", "predict"):
+            require_override(head, Head, method, f"loss={factory!r}")
     if learns_scale:
         learn_scale(head)
     return head
@@ -580,9 +586,9 @@ def learn_scale(head: Any) -> None:
 
 
 def _check_kind(loss: Callable[[int], Head], head: Head | type, kind: str) -> None:
-    if (found := getattr(head, "kind", None)) != kind:
+    if (other := getattr(head, "kind", None)) != kind:
         raise ValueError(
-            f"loss={loss!r} is not made for {kind}: its kind is {found!r}. "
+            f"loss={loss!r} is not made for {kind}: its kind is {other!r}. "
             f"Use one of {_fitting(kind)}, or a Head of kind={kind!r}."
         )
 

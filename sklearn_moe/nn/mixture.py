@@ -27,7 +27,7 @@ class MixtureOutput(NamedTuple):
 
     output: Tensor | None  # (n_samples, n_outputs); None if the experts were not combined
     route: Route | None  # None if it was not asked for
-    expert_outputs: Tensor | None  # (n_samples, k, n_outputs), before the gate
+    expert_outputs: Tensor | None  # (n_samples, n_experts, n_outputs); None if they were combined
 
 
 class MixtureOfExperts(nn.Module):
@@ -99,12 +99,12 @@ class MixtureOfExperts(nn.Module):
         x = self.encode(x, encoded)
         route = self._route(x, generator)
         if self.router is None:
-            output, expert_outputs = self.experts[0](x), None
+            output = self.experts[0](x)
         else:
-            output, expert_outputs = self.router.combine(self.experts, x, route)
+            output = self.router.combine(self.experts, x, route)
         for expert in self.shared:
             output = output + expert(x)
-        return MixtureOutput(self.sharpened(output), route, expert_outputs)
+        return MixtureOutput(self.sharpened(output), route, None)
 
     def sharpened(self, output: Tensor) -> Tensor:
         """Return outputs that are logits times `sharpness`, and others as they are."""
@@ -169,7 +169,7 @@ class MixtureOfExperts(nn.Module):
         """
         if self.router is None or mixed.route is None:
             return None
-        return self.router.balance_loss(mixed.route, mixed.expert_outputs, weight)
+        return self.router.balance_loss(mixed.route, weight)
 
 
 def _entries(value: Tensor, shape: torch.Size, kept: Sequence[int]) -> Tensor:
@@ -300,8 +300,7 @@ def build_mixture(
     if own_router is not None and not is_own(router.router_class):
         expected = (
             f"router={router} must have forward(x, generator=None), which returns a Route, and "
-            "combine(experts, x, route), which returns the outputs and those of the chosen experts "
-            "or None"
+            "combine(experts, x, route), which returns the outputs"
         )
         inner = MixtureOfExperts(made, mixture.experts, shared=[*mixture.shared])
         x = torch.zeros(1, *input_shape, dtype=target)

@@ -1,6 +1,5 @@
 """Random draws that do not touch the global generator of torch."""
 
-import inspect
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -20,18 +19,15 @@ _GENERATOR: ContextVar[Generator | None] = ContextVar("generator", default=None)
 _FACTORIES = "bernoulli multinomial normal rand randint randn randperm _sample_dirichlet".split()
 _IN_PLACE = "bernoulli cauchy exponential geometric log_normal normal random uniform".split()
 _LIKE = {torch.rand_like: torch.rand, torch.randn_like: torch.randn}
-_INITIALIZERS = tuple(
-    function
-    for name, function in vars(torch.nn.init).items()
-    if name.endswith("_")
-    and not name.startswith("_")
-    and "generator" in inspect.signature(function).parameters
-)
+_INITIALIZERS = (
+    "kaiming_normal kaiming_uniform normal orthogonal sparse trunc_normal uniform "
+    "xavier_normal xavier_uniform"
+).split()
 _DRAWS = frozenset(
     [
         *(getattr(torch, name, None) for name in _FACTORIES),
         *(getattr(torch.Tensor, f"{name}_") for name in _IN_PLACE),
-        *_INITIALIZERS,
+        *(getattr(nn.init, f"{name}_") for name in _INITIALIZERS),
     ]
 )
 # Functions without a generator argument: the global one is seeded, and its state restored.
@@ -45,7 +41,8 @@ _GLOBAL_ONLY = frozenset(
         getattr(torch, "_standard_gamma", None),
     ]
 )
-_ANY_DRAW = frozenset([*_LIKE, *_DRAWS, *_GLOBAL_ONLY])  # of all functions that are called, few
+# Few of all functions that are called.
+_ANY_DRAW = frozenset([*_LIKE, *_DRAWS, *_GLOBAL_ONLY])
 _DRAWING = (
     *(cls for name, cls in vars(nn).items() if "Dropout" in name),
     *(nn.RReLU, nn.MultiheadAttention),
@@ -90,13 +87,12 @@ def looking_at_draws() -> Any:
     return nullcontext() if generator is None else use_generator(generator)
 
 
-def _reset(layer: "Linear | Conv2d") -> None:
+def _reset(layer: Any) -> None:
     """Draw the initial weights of torch from `current_generator`."""
     generator = current_generator()
     nn.init.kaiming_uniform_(layer.weight, a=math.sqrt(5), generator=generator)
-    if layer.bias is not None:
-        bound = 1 / math.sqrt(max(1, layer.weight[0].numel()))
-        nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
+    bound = 1 / math.sqrt(max(1, layer.weight[0].numel()))
+    nn.init.uniform_(layer.bias, -bound, bound, generator=generator)
 
 
 class Linear(nn.Linear):

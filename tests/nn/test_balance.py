@@ -114,13 +114,13 @@ def test_the_bias_moves_towards_an_even_load_and_leaves_the_gate_alone():
     expected = torch.tensor([-0.02, 0.02, 0.02, 0.02], dtype=torch.float64)
     torch.testing.assert_close(router.balance.bias, expected)
     for step in range(300):
-        router.balance_loss(router(x, seeded(step)), None, weight)
+        router.balance_loss(router(x, seeded(step)), weight)
     route = router(x, seeded(2))
     assert route.load(weight).max() < 0.35
     torch.testing.assert_close(route.gate, route.scores.softmax(1).gather(1, route.chosen))
     bias = router.balance.bias.clone()
     router.freeze()  # which keeps the bias
-    router.balance_loss(route, None, weight)
+    router.balance_loss(route, weight)
     assert torch.equal(router.balance.bias, bias)
     quiet = router(x)
     assert not torch.equal(quiet.chosen[:, 0], quiet.scores.argmax(1))  # it counts at prediction

@@ -364,8 +364,6 @@ def test_every_router_takes_a_gate_of_the_user():
         gate = mixed.route.detail[1] if router == "patch_choice" else mixed.route.gate
         assert (gate == 0.5).all()
         assert mixed.output.isfinite().all()
-        if mixed.expert_outputs is not None:
-            torch.testing.assert_close(mixed.output, mixed.expert_outputs.sum(1) / 2)
 
 
 # -- routes -------------------------------------------------------------------------------

@@ -209,10 +209,10 @@ class Router(nn.Module):
         scores = self.score(x)
         return Route(scores, scores, None, self.gate(scores, scores, None))
 
-    def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor | None]:
-        """Return the output of the mixture, (n_samples, n_outputs), and of the chosen experts."""
+    def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
+        """Return the output of the mixture, (n_samples, n_outputs)."""
         outputs = apply_all(experts, x)
-        return torch.einsum("nm,nmo->no", route.gate.to(outputs.dtype), outputs), None
+        return torch.einsum("nm,nmo->no", route.gate.to(outputs.dtype), outputs)
 
     def combine_each(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Return the output if each expert replaced all others, (n_samples, n_experts, n_outputs).
@@ -228,9 +228,7 @@ class Router(nn.Module):
         self.frozen = frozen
         self.requires_grad_(not frozen)
 
-    def balance_loss(
-        self, route: Route, expert_outputs: Tensor | None, weight: Tensor
-    ) -> Tensor | None:
+    def balance_loss(self, route: Route, weight: Tensor) -> Tensor | None:
         """Update the balance by a training batch, once per step; return its part of the loss."""
         if self.balance is None or self.frozen:
             return None
@@ -249,12 +247,12 @@ class SoftRouter(Router):
     gates = ("softmax",)
     mixes_distributions = True
 
-    def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor | None]:
+    def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Mix the experts' distributions."""
         outputs = apply_all(experts, x)
         log_gate = route.gate.to(outputs.dtype).clamp(min=torch.finfo(outputs.dtype).tiny).log()
         assert self.mix is not None
-        return self.mix(log_gate, outputs), None
+        return self.mix(log_gate, outputs)
 
     def combine_each(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Return each expert's own output."""

@@ -17,7 +17,8 @@ from .gates import GATES, NOISES, Noise, make_noise, standard_gate
 from .scores import NETWORKS, LinearScores, NormalizedScores, make_scores
 from .sparse import NoisyTopKRouter, PatchChoiceRouter, TopKRouter
 
-_TIE_BREAK = 0.1  # of the usual initial weights, where there is no noise
+# Part of the usual initial weights, where there is no noise.
+_TIE_BREAK = 0.1
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,12 @@ def make_router(
         _check_parts(spec, gate, noise)
         router_class.check(input_shape, n_experts, top_k, gate)
     _dry_run_functions(router_class, gate, noise, input_shape, n_experts, top_k)
-    no_noise = router_class.noisy and noise is None
-    std = init_std if spec.random_init else _TIE_BREAK * init_std if no_noise else 0.0
+    std = 0.0
+    if spec.random_init:
+        std = init_std
+    elif router_class.noisy and noise is None:
+        # Experts of equal scores would tie forever.
+        std = _TIE_BREAK * init_std
     scores = make_scores(spec.network or "linear", input_shape, n_experts, init_std=std)
     if normalize:
         scores = NormalizedScores(scores)

@@ -45,25 +45,21 @@ class TopKRouter(Router):
         """Choose the experts of each sample; `generator` switches the noise on."""
         scores = self.score(x)
         noisy = self.add_noise(x, scores, generator)
-        ranked, bias = noisy.detach(), self.bias
-        chosen = choose(ranked if bias is None else ranked + bias, self.top_k)
+        ranked = noisy.detach()
+        # A balance may add to the scores that choose, not to those of the gate.
+        if self.balance is not None and self.balance.bias is not None:
+            ranked = ranked + self.balance.bias
+        chosen = choose(ranked, self.top_k)
         return Route(scores, noisy, chosen, self.compute_gates(scores, noisy, chosen))
 
-    @property
-    def bias(self) -> Tensor | None:
-        """Added to the scores that choose, not to those of the gate: (n_experts,), or None."""
-        return None if self.balance is None else self.balance.bias
-
-    def combine(self, experts: Experts, x: Tensor, route: Route) -> tuple[Tensor, Tensor]:
+    def combine(self, experts: Experts, x: Tensor, route: Route) -> Tensor:
         """Add the gated outputs of the chosen experts."""
         assert route.chosen is not None  # by `forward`
         outputs = dispatch(experts, x, route.chosen)
         gate = route.gate.to(outputs.dtype)
         if outputs.shape[1] == 1:
-            output = outputs.squeeze(1) * gate
-        else:
-            output = (outputs * gate.unsqueeze(2)).sum(1)
-        return output, outputs
+            return outputs.squeeze(1) * gate
+        return (outputs * gate.unsqueeze(2)).sum(1)
 
 
 class NoisyTopKRouter(TopKRouter):
@@ -150,7 +146,7 @@ class PatchChoiceRouter(Router):
 
     def combine(self, experts, x, route):
         """Add the gated outputs for the chosen patches."""
-        return self.combine_each(experts, x, route).sum(1), None
+        return self.combine_each(experts, x, route).sum(1)
 
     def combine_each(self, experts, x, route):
         """Return what each expert adds to the output."""
