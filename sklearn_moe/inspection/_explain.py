@@ -136,7 +136,8 @@ class Explanation:
         """Return for the first rows the expert, the condition and the parts of the prediction."""
         texts = []
         for row in range(min(len(self.rows), _MOST_SHOWN)):
-            lines, parts = [self._title(row)], self._parts(row)
+            lines = [self._title(row)]
+            parts = self._parts(row)
             parts.append((self.outcome[row], self.prediction[row]))
             width = max(len(name) for name, _ in parts)
             numbers = [f"{parts[0][1]:.4g}", *(f"{part:+.4g}" for _, part in parts[1:-1])]
@@ -249,16 +250,16 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
     True
     """
     each = "expert_proba" if hasattr(estimator, "predict_proba") else "expert_predict"
-    opened = OpenedMixture(estimator, X, ("apply", "predict", each))
-    mixture, table = opened.mixture, opened.table
+    mixture = OpenedMixture(estimator, X, ("apply", "predict", each))
+    table = mixture.table
     n_samples = len(mixture.experts)
     rows = np.arange(n_samples) if rows is None else np.atleast_1d(rows)
     if rows.dtype.kind not in "iu" or not ((rows >= -n_samples) & (rows < n_samples)).all():
         raise ValueError(f"rows must be places in X, integers below {n_samples}, got {rows}.")
     rows = rows % n_samples
-    outputs, proba = expert_outputs(mixture, opened.inner)
-    explained = _safe_indexing(opened.inner, rows)
-    functions = find_linear(opened, outputs, proba)
+    outputs, proba = expert_outputs(mixture, mixture.X)
+    explained = _safe_indexing(mixture.X, rows)
+    functions = find_linear(mixture, outputs, proba)
     coef = np.nan_to_num(functions.coef)
     gate = mixture.gates[rows].astype(float)
     if proba is None:
@@ -274,7 +275,8 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
         names = mixture.classes_[order].T
         outcome = tuple(f"the log odds of {first} against {second}" for first, second in names)
     if functions.is_log:
-        predicted, outcome = np.log(predicted), ("the logarithm of the prediction",) * len(rows)
+        predicted = np.log(predicted)
+        outcome = ("the logarithm of the prediction",) * len(rows)
     means = functions.design.mean(axis=0)
     base = of_rows[:, -1] + of_rows[:, :-1] @ means
     terms = of_rows[:, :-1] * (functions.design[rows] - means)
@@ -284,7 +286,7 @@ def explain(estimator: Any, X: Any, rows: Any = None, *, output: int = 0) -> Exp
         rows=rows,
         expert_names=tuple(mixture.names),
         gate=gate,
-        condition=_conditions(opened, rows),
+        condition=_conditions(mixture, rows),
         outcome=outcome,
         columns=tuple(column.name for column in columns),
         values=np.stack([column.texts(rows) for column in columns], axis=1),
@@ -320,14 +322,13 @@ def _log_odds(mixture, X, output):
     return first - second, order
 
 
-def _conditions(opened, rows):
+def _conditions(mixture, rows):
     """Return the words by which each row has its expert."""
-    mixture, table = opened.mixture, opened.table
     if mixture.is_constant or mixture.ensemble:
         return ("anywhere",) * len(rows)
-    experts = mixture.experts[:, 0]
+    experts, table = mixture.experts[:, 0], mixture.table
     words = np.full(len(rows), "", dtype=object)
-    for expert, part in find_regions(table, experts, mixture.n_experts, opened.tree).parts:
+    for expert, part in find_regions(table, experts, mixture.n_experts, mixture.tree).parts:
         is_first = table.holds(part)[rows] & (experts[rows] == expert) & (words == "")
         words[is_first] = table.words(part)
     return tuple(words)

@@ -24,30 +24,29 @@ ROW = "row[?]"
 _TINY = np.finfo(float).tiny
 
 
-class OpenedMixture:
+class OpenedMixture(MergedExperts):
     """A fitted mixture, or the pipeline that ends in one, beside the columns of a table.
 
     Attributes
     ----------
-    X, inner : array, data frame or sparse matrix
-        The table, and the same as the mixture takes it.
-    mixture : MergedExperts
+    whole : estimator
+        What was given.
     table : Wording
+        The columns of the table that it takes.
     tree : fitted tree or None
-        The gate, if it is a tree that splits the columns of X itself.
+        The gate, if it is a tree that splits these columns themselves.
     """
 
     def __init__(self, estimator, X, needs):
         if not (is_frame(X) or issparse(X)):
             X = check_named(X, "X", dtype=None, ensure_all_finite=False)
-        self.X, self.estimator = X, estimator
-        self.mixture = MergedExperts(estimator, X, needs)
-        self.inner = self.mixture.X
-        self.table, self.tree = open_table(self.mixture, X)
+        super().__init__(estimator, X, needs)
+        self.whole = estimator
+        self.table, self.tree = open_table(self, X)
 
     def outputs_at(self, X):
-        """Return the outputs of the experts for rows like those of X."""
-        return expert_outputs(self.mixture, final_step(self.estimator, X)[1])[0]
+        """Return the outputs of the experts for rows like those of the table."""
+        return expert_outputs(self, final_step(self.whole, X)[1])[0]
 
     def receives(self, changed, same):
         """Tell for each expert which rows of two tables its last step receives differently.
@@ -56,9 +55,9 @@ class OpenedMixture:
         -------
         differs : ndarray of bool of shape (n_experts, n_rows)
         """
-        tables = [final_step(self.estimator, X)[1] for X in (changed, same)]
-        differs = np.tile(_differ(*tables), (self.mixture.n_experts, 1))
-        experts = getattr(self.mixture.mixture, "experts_", ())
+        tables = [final_step(self.whole, X)[1] for X in (changed, same)]
+        differs = np.tile(_differ(*tables), (self.n_experts, 1))
+        experts = getattr(self.mixture, "experts_", ())
         for k, expert in enumerate(experts if len(experts) == len(differs) else ()):
             if isinstance(expert, Pipeline) and len(expert) > 1:
                 differs[k] = _differ(*(expert[:-1].transform(X) for X in tables))
@@ -116,7 +115,7 @@ class LinearFunctions(NamedTuple):
     is_log: bool = False
 
 
-def find_linear(opened, outputs, proba=None):
+def find_linear(mixture, outputs, proba=None):
     """Return the experts as linear functions of the columns of a table.
 
     Where none of them is, and all predict positive numbers, their logarithms may be linear: those
@@ -124,16 +123,17 @@ def find_linear(opened, outputs, proba=None):
 
     Parameters
     ----------
-    opened : OpenedMixture
+    mixture : OpenedMixture
     outputs, proba : ndarray
         As `expert_outputs` returns them.
     """
-    table, (n_samples, n_experts, n_outputs) = opened.table, outputs.shape
+    table = mixture.table
+    n_samples, n_experts, n_outputs = outputs.shape
     sizes = (len(table[p].labels or [0]) for p in range(min(table.n_columns, MOST_TERMS + 1)))
     if np.isnan(outputs).all() or sum(sizes) > MOST_TERMS:
-        coef, nothing = np.full((n_experts, 1, n_outputs), np.nan), np.zeros((n_experts, 0), bool)
-        design, owners = np.empty((n_samples, 0)), np.empty(0, int)
-        return LinearFunctions(["intercept"], [], design, owners, coef, nothing)
+        coef = np.full((n_experts, 1, n_outputs), np.nan)
+        nothing = np.empty((n_samples, 0)), np.empty(0, int), coef, np.empty((n_experts, 0), bool)
+        return LinearFunctions(["intercept"], [], *nothing)
     terms, base = _find_terms(table)
     design = np.array([term.values for term in terms], float).reshape(len(terms), n_samples).T
     owners = np.array([term.owner for term in terms], int)
@@ -141,17 +141,19 @@ def find_linear(opened, outputs, proba=None):
     # in another way in another place, so each is compared with the first one in its own place.
     probe = np.tile(base, (1 + len(terms), 1))
     probe[np.arange(1, len(probe)), owners] = [term.row for term in terms]
-    changed = _mix_rows(opened.X, table, probe)
-    same = _mix_rows(opened.X, table, np.broadcast_to(base, probe.shape))
-    probed, still = opened.outputs_at(changed), opened.outputs_at(same)
-    values, is_log = design[probe[:, owners], np.arange(len(terms))], False
+    changed = _mix_rows(table, probe)
+    same = _mix_rows(table, np.broadcast_to(base, probe.shape))
+    probed = mixture.outputs_at(changed)
+    still = mixture.outputs_at(same)
+    values = design[probe[:, owners], np.arange(len(terms))]
+    is_log = False
     coef = _solve(design, values, outputs, probed, still, of_classes=proba is not None)
     if proba is None and np.isnan(coef).all() and (outputs > 0).all():
         with np.errstate(divide="ignore", invalid="ignore"):
             logs = _solve(design, values, np.log(outputs), np.log(probed), np.log(still))
         if not np.isnan(logs).all():
             coef, is_log = logs, True
-    differs = opened.receives(changed, same)[:, 1:]
+    differs = mixture.receives(changed, same)[:, 1:]
     is_received = [differs[:, owners == owner].any(axis=1) for owner in owners]
     return LinearFunctions(
         [*(term.name for term in terms), "intercept"],
@@ -228,7 +230,8 @@ def coefficients(functions, y, outputs, proba, weight, own):
     scale : ndarray of shape (n_terms,)
         Standard deviations of the terms.
     """
-    coef, half_width = functions.coef.copy(), np.full(functions.coef.shape, np.nan)
+    coef = functions.coef.copy()
+    half_width = np.full(coef.shape, np.nan)
     design = np.pad(functions.design, [(0, 0), (0, 1)], constant_values=1)
     # Rates that are no counts have an unknown density.
     is_told = y is not None and not (functions.is_log and (y != np.floor(y)).any())
@@ -248,7 +251,8 @@ def coefficients(functions, y, outputs, proba, weight, own):
 
 def _derivatives(y, expected, weight, is_log, of_classes):
     """Return the first and the negative second derivative of the log density by the outputs."""
-    score, total = y - expected, max(weight.sum(), _TINY)
+    score = y - expected
+    total = max(weight.sum(), _TINY)
     ones = np.eye(score.shape[1])
     if of_classes:
         products = expected[:, np.newaxis] * expected[..., np.newaxis]
@@ -282,7 +286,8 @@ def half_widths(design, weight, score, curvature):
     """
     scale = np.sqrt(np.mean(design**2, axis=0))
     design = design / scale
-    shape, freedom = (design.shape[1], score.shape[1]), weight.sum() - design.shape[1]
+    shape = design.shape[1], score.shape[1]
+    freedom = weight.sum() - shape[0]
     if freedom < 1:
         return np.full(shape, np.nan)
     # The correction of Louis (1982): as it is not known which expert a sample belongs to, the
@@ -328,14 +333,17 @@ class _Term(NamedTuple):
 
 def _find_terms(table):
     """Return the terms of the columns, and for each column the row of X that others differ from."""
-    terms, base = [], np.zeros(table.n_columns, int)
+    terms = []
+    base = np.zeros(table.n_columns, int)
     for place in range(table.n_columns):
-        name, values, labels = table[place].term, table[place].values, table[place].labels
-        if labels:
+        column = table[place]
+        name, values = column.term, column.values
+        if column.labels:
+            frequent, *others = column.labels
             rows = np.unique(values, return_index=True)[1]
             base[place] = rows[0]
-            for code, label in enumerate(labels[1:], 1):
-                text = f"{name}: {label} instead of {labels[0]}"
+            for code, label in enumerate(others, 1):
+                text = f"{name}: {label} instead of {frequent}"
                 python = f"(text({ROW}) == {label!r})"
                 terms.append(_Term(text, python, values == code, place, rows[code]))
             continue
@@ -345,20 +353,21 @@ def _find_terms(table):
         # Two values that occur, one of them near the middle, about a deviation apart.
         base[place] = np.nanargmin(np.abs(values - np.nanmedian(values)))
         apart = np.abs(values - values[base[place]])
-        mean, code = np.nanmean(values), ROW
-        if missing.any():
-            code = f"number({ROW}, {float(mean)!r})"
+        mean = np.nanmean(values)
+        code = f"number({ROW}, {float(mean)!r})" if missing.any() else ROW
         if (apart > 0).any():
             other = np.where(apart > 0, np.abs(apart - np.nanstd(values)), np.inf).argmin()
             terms.append(_Term(name, code, np.where(missing, mean, values), place, other))
         if missing.any():
-            text, code = f"{name}: {what} instead of its mean", f"(number({ROW}, None) is None)"
+            text = f"{name}: {what} instead of its mean"
+            code = f"(number({ROW}, None) is None)"
             terms.append(_Term(text, code, missing, place, missing.argmax()))
     return terms, base
 
 
-def _mix_rows(X, table, probe):
-    """Return samples of values from several rows of X, in its container."""
+def _mix_rows(table, probe):
+    """Return samples of values from several rows of a table, in its container."""
+    X = table.X
     if hasattr(X, "iloc"):
         pairs = zip(X.columns, probe.T, strict=True)
         return type(X)({name: X[name].iloc[rows].reset_index(drop=True) for name, rows in pairs})

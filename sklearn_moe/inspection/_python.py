@@ -24,12 +24,12 @@ def text(value):
 }
 
 
-def write_python(opened, parts, functions, share):
+def write_python(mixture, parts, functions, share):
     """Return the text of `predict(row)`.
 
     Parameters
     ----------
-    opened : OpenedMixture
+    mixture : OpenedMixture
     parts : list of tuples or None
         Those of `Regions`. None: each expert counts by its share, for all rows.
     functions : LinearFunctions
@@ -40,8 +40,9 @@ def write_python(opened, parts, functions, share):
     ValueError
         If an expert is not linear, a column has dates, or classes or logarithms are mixed.
     """
-    table, names, coef = opened.table, opened.mixture.names, functions.coef
-    classes = getattr(opened.mixture, "classes_", None)
+    table, names = mixture.table, mixture.names
+    coef = functions.coef
+    classes = getattr(mixture, "classes_", None)
     used = np.argsort(-share, kind="stable")[: np.count_nonzero(share)]
     for k in used[np.isnan(coef[used]).any(axis=(1, 2))]:
         raise ValueError(
@@ -55,7 +56,8 @@ def write_python(opened, parts, functions, share):
             f"all rows mix the {mixed} of {len(used)} experts."
         )
     if parts is None:
-        coef, used, parts = np.tensordot(share[used], coef[used], 1)[np.newaxis], [0], []
+        coef = np.tensordot(share[used], coef[used], 1)[np.newaxis]
+        used, parts = [0], []
     values = [f"row[{_key(name)!r}]" for name in table.columns.names]
     terms = [
         code.replace(ROW, values[owner])
@@ -114,7 +116,8 @@ def _condition(column, condition, value):
 
 def _formula(coef, terms, classes, is_log, indent):
     """Return the lines that return a prediction by coefficients, (n_terms, n_outputs)."""
-    space, sums = " " * indent, []
+    space = " " * indent
+    sums = []
     for *slopes, intercept in coef.T.tolist():
         lines = [repr(intercept)]
         for slope, term in zip(slopes, terms, strict=True):

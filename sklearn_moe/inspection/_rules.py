@@ -340,32 +340,36 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     <BLANKLINE>
     No coefficients: no expert is linear in the columns (500 at most).
     """
-    opened = OpenedMixture(estimator, X, ("apply", "predict"))
-    mixture, experts = opened.mixture, opened.mixture.experts[:, 0]
+    mixture = OpenedMixture(estimator, X, ("apply", "predict"))
     check_same_length(X=X, y=y)
-    is_constant, is_stack = mixture.is_constant, hasattr(mixture, "out_of_fold")
+    experts = mixture.experts[:, 0]
+    is_constant = mixture.is_constant
+    is_stack = hasattr(mixture, "out_of_fold")
     outputs = np.full((len(experts), mixture.n_experts, 1), np.nan)
     proba: Any = None
     if hasattr(mixture, "expert_predict") or hasattr(mixture, "expert_proba"):
-        outputs, proba = expert_outputs(mixture, opened.inner)
+        outputs, proba = expert_outputs(mixture, mixture.X)
     own = np.eye(mixture.n_experts, dtype=bool)[experts]
-    share, weight = own.mean(axis=0), own.astype(float)
+    share = own.mean(axis=0)
+    weight = own.astype(float)
     if is_constant:
-        share, own = mixture.gates[0], np.ones_like(own)
+        share = mixture.gates[0]
+        own = np.ones_like(own)
         unknown = np.full(own.shape, np.nan)
         regions = Regions(None, (("anywhere",),) * len(share), unknown, unknown[:, 0])
     else:
-        regions = find_regions(opened.table, experts, len(share), opened.tree, max_conditions)
+        regions = find_regions(mixture.table, experts, len(share), mixture.tree, max_conditions)
     if is_stack or (is_constant and mixture.is_pool):
         # Each kind is fitted to all rows.
         weight = np.ones_like(weight)
     elif y is not None and hasattr(mixture, "responsibilities"):
-        weight = np.asarray(mixture.responsibilities(opened.inner, y))
-    unseen, mixed = outputs if proba is None else proba, None
+        weight = np.asarray(mixture.responsibilities(mixture.X, y))
+    unseen = outputs if proba is None else proba
+    mixed = None
     is_of_expert = own
     if is_stack:
         # What training samples say of the models that were fitted to them is too good.
-        gates, unseen = mixture.out_of_fold(opened.inner)
+        gates, unseen = mixture.out_of_fold(mixture.X)
         unseen = unseen.reshape((*unseen.shape[:2], -1))
         mixed = (gates[..., np.newaxis] * unseen).sum(axis=1)
         is_of_expert = np.ones_like(own)
@@ -374,17 +378,15 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
     # Where no words hold, all experts count.
     held = np.where(regions.held.any(axis=1, keepdims=True), regions.held, share)
     by_words = held[..., np.newaxis] / held.sum(axis=1)[:, np.newaxis, np.newaxis]
-    scores = _score(opened, y, proba, unseen, (by_words * unseen).sum(axis=1), mixed)
-    functions = find_linear(opened, outputs, proba)
-    coef, half_width, scale = coefficients(
-        functions, scores.target, outputs, proba, weight, is_of_expert
-    )
-    outcome, terms, coef, half_width = _ordered(
-        functions, coef, half_width, scale, share, getattr(mixture, "classes_", None)
-    )
+    scores = _score(mixture, y, proba, unseen, (by_words * unseen).sum(axis=1), mixed)
+    functions = find_linear(mixture, outputs, proba)
+    numbers = coefficients(functions, scores.target, outputs, proba, weight, is_of_expert)
+    classes = getattr(mixture, "classes_", None)
+    outcome, terms, coef, half_width = _ordered(functions, share, classes, *numbers)
+    power = 0.5 if scores.name == "RMSE" else 1
     python: str | ValueError
     try:
-        python = write_python(opened, regions.parts, functions, share)
+        python = write_python(mixture, regions.parts, functions, share)
     except ValueError as error:
         python = error
     return RegionRules(
@@ -400,8 +402,8 @@ def region_rules(estimator: Any, X: Any, y: Any = None, *, max_conditions: int =
         words_score=scores.by_words,
         model_score=scores.by_model,
         score_name=scores.name,
-        own_score=_means(scores.of_samples, own & (is_stack or not is_constant)) ** scores.power,
-        other_score=_means(scores.of_samples, ~own) ** scores.power,
+        own_score=_means(scores.of_samples, own & (is_stack or not is_constant)) ** power,
+        other_score=_means(scores.of_samples, ~own) ** power,
         outcome=outcome,
         terms=terms,
         coef=coef,
@@ -418,8 +420,6 @@ class _Scores(NamedTuple):
     name: str
     # (n_samples, n_experts): squared errors, ones for right classes, or shares of right labels.
     of_samples: np.ndarray
-    # What their mean is raised to: that of squared errors to one half.
-    power: float = 1.0
     # The score of the best constant prediction, where more is better.
     chance: float = np.nan
     by_words: float = np.nan
@@ -428,52 +428,50 @@ class _Scores(NamedTuple):
     target: Any = None
 
 
-def _score(opened, y, proba, outputs, by_words, mixed):
+def _score(mixture, y, proba, outputs, by_words, mixed):
     """Return what experts score by their outputs, (n_samples, n_experts, n_outputs).
 
     `mixed` is what the mixture predicts, None for its own methods. What is NaN, by the words where
     the gate is constant, has no score.
     """
-    mixture, has_words = opened.mixture, not np.isnan(by_words).any()
-    unknown = np.full(outputs.shape[:2], np.nan)
-    if proba is None:
-        scores = _Scores("RMSE", unknown, 0.5)
-        if y is None:
-            return scores
-        y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(unknown), -1)
-        errors = np.mean((outputs - y[:, np.newaxis]) ** 2, axis=2)
-        scores = scores._replace(of_samples=errors, chance=-np.var(y, axis=0).mean(), target=y)
-        if has_words:
-            mixed = np.reshape(mixture.predict(opened.inner), y.shape) if mixed is None else mixed
-            variance = np.maximum(np.var(y, axis=0), _LEAST_VARIANCE)
-            both = (np.mean((y - part) ** 2, axis=0) for part in (by_words, mixed))
-            words, model = (float(np.mean(1 - error / variance)) for error in both)
-            scores = scores._replace(by_words=words, by_model=model)
-        return scores
     if y is None:
-        return _Scores("accuracy", unknown)
-    if np.ndim(y) == 2 and np.shape(y)[1] > 1:
-        y = check_named(y, "y")
-        right = ((outputs > 0.5) == y[:, np.newaxis]).mean(axis=2)
+        name = "RMSE" if proba is None else "accuracy"
+        return _Scores(name, np.full(outputs.shape[:2], np.nan))
+    is_labels = np.ndim(y) == 2 and np.shape(y)[1] > 1
+    if np.isnan(by_words).any():
+        mixed = by_words
+    elif mixed is None:
+        mixed = np.asarray(mixture.predict(mixture.X)).reshape(len(by_words), -1)
+        if proba is not None and not is_labels:
+            mixed = mixed == mixture.classes_
+    every = np.concatenate([outputs, by_words[:, np.newaxis], mixed[:, np.newaxis]], axis=1)
+    if proba is None:
+        y = check_named(y, "y", dtype=float, ensure_2d=False).reshape(len(every), -1)
+        errors = (every - y[:, np.newaxis]) ** 2
+        variance = np.var(y, axis=0)
+        totals = 1 - errors[:, -2:].mean(axis=0) / np.maximum(variance, _LEAST_VARIANCE)
+        by_words, by_model = totals.mean(axis=1).tolist()
+        errors = errors[:, :-2].mean(axis=2)
+        return _Scores("RMSE", errors, -variance.mean(), by_words, by_model, y)
+    if is_labels:
+        target = y = check_named(y, "y")
+        right = ((every > 0.5) == y[:, np.newaxis]).mean(axis=2)
         chance = np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
-        scores = _Scores("right labels", right, chance=chance, target=y)
-        both = (by_words > 0.5) == y, mixture.predict(opened.inner) == y
     else:
-        y, classes = check_column(y, "y")[:, np.newaxis], mixture.classes_
-        right = 1.0 * (classes[outputs.argmax(axis=2)] == y)
-        right[np.isnan(outputs).any(axis=2)] = np.nan
-        chance = max(1 - (classes[1:] == y).sum(axis=1).mean(), *(classes[1:] == y).mean(axis=0))
-        scores = _Scores("accuracy", right, chance=chance, target=classes[1:] == y)
-        mixed = mixture.predict(opened.inner) if mixed is None else classes[mixed.argmax(axis=1)]
-        both = classes[by_words.argmax(axis=1)] == y[:, 0], mixed == y[:, 0]
-    if has_words:
-        scores = scores._replace(by_words=float(both[0].mean()), by_model=float(both[1].mean()))
-    return scores
+        y = check_column(y, "y")[:, np.newaxis]
+        right = 1.0 * (mixture.classes_[every.argmax(axis=2)] == y)
+        target = mixture.classes_[1:] == y
+        chance = max(1 - target.sum(axis=1).mean(), *target.mean(axis=0))
+    right[np.isnan(every).any(axis=2)] = np.nan
+    totals = right[:, -2:].mean(axis=0).tolist()
+    name = "right labels" if is_labels else "accuracy"
+    return _Scores(name, right[:, :-2], chance, *totals, target)
 
 
 def _find_verdict(mixture, scores):
     """Return the verdict of a specialization report, as far as it is known, or that of a stack."""
-    experts, is_stack = mixture.experts[:, 0], hasattr(mixture, "out_of_fold")
+    experts = mixture.experts[:, 0]
+    is_stack = hasattr(mixture, "out_of_fold")
     if is_stack and not mixture.ensemble and not mixture.is_constant:
         leads = np.bincount(experts)
         if np.count_nonzero(leads) > 1:
@@ -507,9 +505,10 @@ def _means(values, mask):
         return np.where(mask, values, 0).sum(axis=0) / mask.sum(axis=0)
 
 
-def _ordered(functions, coef, half_width, scale, share, classes):
+def _ordered(functions, share, classes, coef, half_width, scale):
     """Return what is changed, names, coefficients and half-widths, largest differences first."""
-    n_outputs, outcome, suffixes = coef.shape[2], "the prediction", [""]
+    n_outputs, outcome = coef.shape[2], "the prediction"
+    suffixes = [""]
     if functions.is_log:
         outcome = "the logarithm of the prediction"
     if classes is None and n_outputs > 1:

@@ -164,7 +164,8 @@ class Wording(dict):
     """
 
     def __init__(self, X, categorical=None):
-        self.X, self.columns = X, Table(X)
+        self.X = X
+        self.columns = Table(X)
         self.n_columns = len(self.columns)
         self.categorical = self.columns.find_categories()
         if not (categorical is None or isinstance(categorical, str)):
@@ -197,7 +198,8 @@ class Wording(dict):
             # Zeros stay zeros, so that the matrix stays sparse.
             X.data = (places[:-1] - places[-1]).astype(np.float32)
             return X, range(self.n_columns)
-        blocks, owners = [], []
+        blocks: list = []
+        owners: list = []
         for place in range(self.n_columns):
             block = self[place].ranks[:, np.newaxis]
             if self[place].labels:
