@@ -18,9 +18,9 @@ def evaluate(estimator, X, y):
     scores : ndarray of shape (n_samples, n_experts)
         The score of every expert on every sample.
     """
+    log_losses = np.nan, np.nan
     # The mixture is scored as if it were a single expert.
     predicted = np.asarray(estimator.predict(X))[:, np.newaxis]
-    log_loss, chance_log_loss = np.nan, np.nan
     if hasattr(estimator, "expert_predict"):
         scores = _regression_scores(y, estimator.expert_predict(X))
         own = _regression_scores(y, predicted)
@@ -29,19 +29,21 @@ def evaluate(estimator, X, y):
         scores = _class_scores(y, estimator.expert_proba(X), estimator.classes_)
         y = np.asarray(y)
         if _is_multilabel(y):
-            name, chance = "right labels", np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
+            name = "right labels"
+            chance = np.maximum(y.mean(axis=0), 1 - y.mean(axis=0)).mean()
         else:
             y = check_column(y, "y")
-            name, chance = "accuracy", np.unique(y, return_counts=True)[1].max() / len(y)
+            name = "accuracy"
+            chance = np.unique(y, return_counts=True)[1].max() / len(y)
         own = _share_right(y, predicted)
         if hasattr(estimator, "predict_proba"):
-            log_loss, chance_log_loss = _log_losses(estimator, X, y)
+            log_losses = _log_losses(estimator, X, y)
     figures = {
         "score_name": name,
         "score": float(own.mean()),
         "chance_score": float(chance),
-        "log_loss": log_loss,
-        "chance_log_loss": chance_log_loss,
+        "log_loss": log_losses[0],
+        "chance_log_loss": log_losses[1],
     }
     return figures, scores
 
@@ -52,10 +54,15 @@ def _log_losses(estimator, X, y):
     Classes that the model does not know are left out.
     """
     proba = np.asarray(estimator.predict_proba(X), np.float64)
-    is_multilabel = _is_multilabel(y)
-    truth = y == 1 if is_multilabel else y[:, np.newaxis] == estimator.classes_
+    if _is_multilabel(y):
+        truth = y == 1
+    else:
+        truth = y[:, np.newaxis] == estimator.classes_
     both = np.stack([proba, np.broadcast_to(truth.mean(axis=0), proba.shape)])
-    given = np.where(truth, both, 1 - both).reshape(2, -1) if is_multilabel else both[:, truth]
+    if _is_multilabel(y):
+        given = np.where(truth, both, 1 - both).reshape(2, -1)
+    else:
+        given = both[:, truth]
     return -np.log(np.maximum(given, np.finfo(np.float64).eps)).mean(axis=1)
 
 
@@ -70,7 +77,8 @@ def compare_experts(scores, first, gain):
     gain : float
         What the mixture, by these experts, scores above chance.
     """
-    n_experts, least = scores.shape[1], max(gain, 0) / 10
+    n_experts = scores.shape[1]
+    least = max(gain, 0) / 10
     # What is lost if another expert computes a sample.
     loss = scores[np.arange(len(first)), first, np.newaxis] - scores
     mean = _group_means(loss, first, n_experts)
@@ -94,7 +102,8 @@ def _class_scores(y, expert_proba, classes):
     With several labels per sample it is the share of right ones.
     """
     y = check_named(y, "y", dtype=None, ensure_2d=False)
-    y = y if _is_multilabel(y) else check_column(y, "y")
+    if not _is_multilabel(y):
+        y = check_column(y, "y")
     expert_proba = check_named(expert_proba, "expert_proba", axes="n_samples, n_experts, n_classes")
     check_same_length(y=y, expert_proba=expert_proba)
     n_classes = expert_proba.shape[2]
@@ -106,7 +115,7 @@ def _class_scores(y, expert_proba, classes):
                 f"{np.unique(y)[:5].tolist()}."
             )
         return _share_right(y, expert_proba > 0.5)
-    labels, _ = encode(y, "y")
+    labels = encode(y, "y")[0]
     classes = labels if classes is None else check_column(classes, "classes")
     if len(classes) != n_classes:
         raise ValueError(
@@ -144,8 +153,8 @@ def _regression_scores(y, predicted):
             "Errors are measured in units of the variance of y, and y is constant. Pass samples "
             "of more than one value."
         )
-    y, predicted = y[..., varies], predicted[..., varies]
-    return 1 - np.square((predicted - y) / y.std(axis=0)).mean(axis=2)
+    errors = (predicted - y)[..., varies] / y[..., varies].std(axis=0)
+    return 1 - np.square(errors).mean(axis=2)
 
 
 def _is_multilabel(y):
@@ -160,7 +169,8 @@ def _share_right(y, predicted):
 
 def _group_means(scores, groups, n_groups, weight=None):
     """Return the mean score of every expert on every group, (n_groups, n_experts)."""
-    weight = np.ones(len(scores)) if weight is None else weight
+    if weight is None:
+        weight = np.ones(len(scores))
     sums = np.stack([np.bincount(groups, weight * own, n_groups) for own in scores.T], axis=1)
     total = np.bincount(groups, weight, n_groups)[:, np.newaxis]
     return np.divide(sums, total, out=np.full(sums.shape, np.nan), where=total > 0)

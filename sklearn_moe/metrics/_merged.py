@@ -10,12 +10,15 @@ from ._routing import check_labels, routing_matrix
 
 # Gates that differ by less are the same.
 _ROUNDING = 1e-6
-# The share of a gate in the predictions that is little, and the weight of a single expert beside
-# which others hardly count.
-_LITTLE, _ALONE = 0.05, 0.95
+# The share of a gate in the predictions that is little.
+_LITTLE = 0.05
+# The weight of a single expert beside which others hardly count.
+_ALONE = 0.95
+# Predictions are compared on so many rows.
 _ROWS_TO_COMPARE = 1000
 # How many experts a sentence names, and the weight that each must have.
-_MOST_NAMED, _LEAST_NAMED = 8, 0.005
+_MOST_NAMED = 8
+_LEAST_NAMED = 0.005
 _NUMBERS = "no one two three four five six seven eight nine ten".split()
 
 
@@ -60,7 +63,9 @@ class MergedExperts:
     """
 
     def __init__(self, estimator, X, needs=("apply",)):
-        self.mixture, self.X = mixture, X = final_step(estimator, X, needs)
+        mixture, X = final_step(estimator, X, needs)
+        self.mixture = mixture
+        self.X = X
         self.is_step = mixture is not estimator
         self.experts = check_labels(mixture.apply(X))
         if hasattr(mixture, "gate_proba"):
@@ -76,11 +81,14 @@ class MergedExperts:
         if self.is_pool:
             self.groups = _find_groups(kinds, gates)
             self.names = _name_groups(kinds, self.groups)
-        self.n_experts, self.gates = len(self.groups), self._merge(gates, np.sum)
+        # Gates of one group are added, as their outputs are averaged.
+        self.n_experts = len(self.groups)
+        self.gates = self._merge(gates, np.sum)
         if self.n_experts < n_experts:
             self.experts = self.gates.argmax(axis=1)[:, np.newaxis]
         self.is_constant = self.n_experts > 1 and np.ptp(self.gates, axis=0).max() <= _ROUNDING
-        self.gate_share, self.ensemble = np.nan, False
+        self.gate_share = np.nan
+        self.ensemble = False
         has_proba = hasattr(mixture, "expert_proba") and hasattr(mixture, "predict_proba")
         if has_proba or hasattr(mixture, "expert_predict"):
             self._compare_predictions(is_merged=self.n_experts < n_experts)
@@ -116,10 +124,11 @@ class MergedExperts:
     def _compare_predictions(self, is_merged):
         """Find `gate_share` and `ensemble`."""
         rows = draw_rows(len(self.gates), _ROWS_TO_COMPARE)
-        (X,) = indexable(self.X)
-        X, of_numbers = _safe_indexing(X, rows), hasattr(self, "expert_predict")
-        outputs = self.expert_predict(X) if of_numbers else self.expert_proba(X)
-        mixed = self.predict(X) if of_numbers else self.predict_proba(X)
+        X = _safe_indexing(indexable(self.X)[0], rows)
+        if hasattr(self, "expert_predict"):
+            outputs, mixed = self.expert_predict(X), self.predict(X)
+        else:
+            outputs, mixed = self.expert_proba(X), self.predict_proba(X)
         outputs = outputs.reshape(*outputs.shape[:2], -1).astype(np.float64)
         first = self.experts[rows, 0]
         alone = outputs[np.arange(len(rows)), first]

@@ -29,7 +29,8 @@ from ._significance import DispatchEntropyTest, dispatch_entropy_test
 from ._words import find_regions, open_table
 
 # Regions in the verdict, and parts of each expert below the figures.
-_MOST_REGIONS, _MOST_PARTS = 3, 3
+_MOST_REGIONS = 3
+_MOST_PARTS = 3
 # Rows of a table that the words are found on.
 _ROWS_FOR_WORDS = 5000
 _CHANCE = {
@@ -157,7 +158,8 @@ class SpecializationReport:
 
     @property
     def verdict(self) -> str:
-        name, names = self.score_name, self.expert_names
+        name = self.score_name
+        names = self.expert_names
         if self.ensemble:
             text = describe_ensemble(names, self.load, self.gate_share)
             if not are_kinds(names) and not self.gate_share:
@@ -190,7 +192,10 @@ class SpecializationReport:
 
     def _regimes(self):
         """Return how many regimes there are, what splits them, and how stable that is."""
-        names, most, test = [], self.load.max(), self.entropy_test
+        names = []
+        most = self.load.max()
+        test = self.entropy_test
+        # The words must put right at least half of what the most frequent expert gets wrong.
         if self.split_follows and self.fidelity - most >= (1 - most) / 2:
             names = self.split_follows[:2]
         elif test is not None and test.entropy < test.null_mean / 2:
@@ -275,7 +280,8 @@ class SpecializationReport:
 
     def _figures(self):
         """Return the figures as a list: text and table show the same."""
-        name, first, other = self.score_name, self.first_score, self.other_score
+        name = self.score_name
+        first, other = self.first_score, self.other_score
         figures = [
             _Figure("All samples", *score, f"baseline: {_CHANCE[score[0]]}")
             for score in self._scores()
@@ -296,15 +302,16 @@ class SpecializationReport:
             reading = "baseline: the sample's own expert"
             last = _Figure(experts, f"{name}, other expert", other, first, reading)
         dead = "receive no sample" + f": {dead}" * bool(dead)
-        cv, reading = load_cv(self.load), "0: even; baseline: random routing"
+        even = "0: even; baseline: random routing"
         figures += [
-            _Figure(load, "load CV", cv, random_cv, reading),
+            _Figure(load, "load CV", load_cv(self.load), random_cv, even),
             _Figure(load, "dead experts", len(self.dead_experts), 0, dead),
             _Figure(load, "gate share", self.gate_share, np.nan, "of the predictions' variance"),
             last,
         ]
         if (test := self.entropy_test) is not None:
-            value, reading = self.adjusted_mutual_information, "1: one to one, 0: by chance"
+            value = self.adjusted_mutual_information
+            reading = "1: one to one, 0: by chance"
             single = "0: a single cluster per expert"
             figures += [
                 _Figure(clusters, "dispatch entropy", test.entropy, test.null_mean, single),
@@ -460,7 +467,7 @@ def specialization_report(
     >>> print(report)
     Experts differ by region; ...
     """
-    mixture, _ = final_step(estimator, X, ("apply", "gate_proba", "predict"))
+    mixture = final_step(estimator, X, ("apply", "gate_proba", "predict"))[0]
     each = "expert_predict" if hasattr(mixture, "expert_predict") else "expert_proba"
     check_same_length(X=X, y=y, clusters=clusters)
     if not (stability is None or hasattr(stability, "n_agree")):
@@ -469,10 +476,12 @@ def specialization_report(
             f"{type(stability).__name__}."
         )
     merged = MergedExperts(estimator, X, (each,))
-    experts, n_experts = merged.experts, merged.n_experts
+    experts = merged.experts
+    n_experts = merged.n_experts
     figures, scores = evaluate(merged, merged.X, y)
     own = scores[np.arange(len(scores)), experts[:, 0]]
-    first_score, other_score = float(own.mean()), np.nan
+    first_score = float(own.mean())
+    other_score = np.nan
     if n_experts > 1:
         other_score = float((scores.sum(axis=1) - own).mean() / (n_experts - 1))
     parts = compare_experts(scores, experts[:, 0], first_score - figures["chance_score"])
@@ -484,7 +493,7 @@ def specialization_report(
         parts |= _find_where(merged, X)
     if clusters is not None:
         # Indices in place of labels: scikit-learn warns of labels that are no whole numbers.
-        _, clusters = encode(check_column(clusters, "clusters"), "clusters")
+        clusters = encode(check_column(clusters, "clusters"), "clusters")[1]
         parts["routing_matrix"] = routing_matrix(clusters, experts, n_experts=n_experts)
         parts["entropy_test"] = dispatch_entropy_test(
             clusters, experts, n_permutations=n_permutations, random_state=random_state
@@ -518,9 +527,8 @@ def _find_where(merged, X):
     shape = getattr(merged.mixture, "input_shape_", np.shape(merged.X)[1:])
     if len(shape) != 1 or np.ndim(X) != 2:
         return {}
-    (X,) = indexable(X)
     rows = draw_rows(len(merged.experts), _ROWS_FOR_WORDS)
-    table, tree = open_table(merged, _safe_indexing(X, rows))
+    table, tree = open_table(merged, _safe_indexing(indexable(X)[0], rows))
     regions = find_regions(table, merged.experts[rows, 0], merged.n_experts, tree)
     places = dict.fromkeys(place for _, part in regions.parts for place, _ in part)
     return {

@@ -235,8 +235,8 @@ def routing_agreement(
     0.75
     """
     check_same_length(first=first, second=second)
-    routings = {"first": first, "second": second}
-    rows, columns = (encode(check_labels(e, n)[:, 0], n)[1] for n, e in routings.items())
+    rows = encode(check_labels(first, "first")[:, 0], "first")[1]
+    columns = encode(check_labels(second, "second")[:, 0], "second")[1]
     table = label_table(rows, columns, sample_weight)
     matched = table[linear_sum_assignment(table, maximize=True)].sum()
     return float(matched / table.sum())

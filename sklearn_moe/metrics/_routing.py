@@ -47,9 +47,11 @@ def check_indices(experts, n_experts=None):
             f"experts must be integer indices, got dtype {experts.dtype}. Pass the indices "
             "of the selected experts, such as those returned by MoEClassifier.apply."
         )
-    low, high = experts.min(), experts.max()
-    if low < 0:
-        raise ValueError(f"experts must be indices from 0 on, got {low}. Leave such samples out.")
+    high = experts.max()
+    if experts.min() < 0:
+        raise ValueError(
+            f"experts must be indices from 0 on, got {experts.min()}. Leave such samples out."
+        )
     if n_experts is None:
         n_experts = int(high) + 1
     elif high >= n_experts:

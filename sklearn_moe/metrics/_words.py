@@ -57,8 +57,9 @@ class Conditions:
         if is_category or values.dtype.kind == "b" or not column.is_numeric:
             texts = ["'missing'" if str(value) == "missing" else str(value) for value in values]
             texts = np.where(column.missing, "missing", texts).tolist()
-            codes = {label: code for code, (label, _) in enumerate(Counter(texts).most_common())}
-            values, self.labels = np.array([codes[text] for text in texts]), [*codes]
+            self.labels = [label for label, _ in Counter(texts).most_common()]
+            codes = dict(zip(self.labels, range(len(self.labels)), strict=True))
+            values = np.array([codes[text] for text in texts])
         self.distinct, self.ranks = np.unique(values, return_inverse=True)
         self.last = len(self.distinct) - 1 - is_missing(self.distinct).sum()
         if values.dtype.kind in "mM":
@@ -224,10 +225,11 @@ def open_table(merged, X):
     table : Wording
     tree : fitted tree or None
     """
+    # Behind other steps of a pipeline its columns are others.
     own = None if merged.is_step else merged.mixture
     gate = getattr(own, "gate_", None)
-    tree = gate if hasattr(gate, "tree_") else None
-    return Wording(X, getattr(own, "categorical_features", None)), tree
+    table = Wording(X, getattr(own, "categorical_features", None))
+    return table, gate if hasattr(gate, "tree_") else None
 
 
 class Regions(NamedTuple):
@@ -269,10 +271,14 @@ def find_regions(table, experts, n_experts, tree=None, max_conditions=3):
     regions : Regions
     """
     most = max(_MOST_LEAVES, 2 * n_experts)
-    columns = [] if issparse(table.X) else [table[p].values for p in range(table.n_columns)]
-    if tree is not None and (not columns or np.array_equal(np.column_stack(columns), table.X)):
+    is_own = tree is not None
+    if is_own and not issparse(table.X):
+        columns = [table[place].values for place in range(table.n_columns)]
+        is_own = np.array_equal(np.column_stack(columns), table.X)
+    if is_own:
         features, owners = table.X, range(table.n_columns)
     else:
+        # The gate splits other columns than these, or is no tree.
         features, owners = table.features(experts)
         tree = DecisionTreeClassifier(
             max_depth=8,
@@ -337,10 +343,12 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
         return right.mean() - _WORTH * sum(max(1, len(box)) for _, box in boxes)
 
     boxes = sorted(boxes, key=lambda pair: inside(pair[1], 1).sum())
-    index, idle = 0, 0
+    # Boxes are tried in turn until none of them was changed in a whole turn.
+    index = idle = 0
     while idle < len(boxes):
         index %= len(boxes)
-        (expert, box), others = boxes[index], boxes[:index] + boxes[index + 1 :]
+        expert, box = boxes[index]
+        others = boxes[:index] + boxes[index + 1 :]
         same = [other for other in others if other[0] == expert]
         options = [others] * bool(same)
         for place, _ in box:
@@ -352,9 +360,11 @@ def _simplify(boxes, table, experts, n_experts, max_conditions):
             options.append([(expert, merged) if b is other else b for b in others])
         values = [value(option) for option in options]
         if options and (len(box) > max_conditions or max(values) >= value(boxes)):
-            boxes, idle = options[int(np.argmax(values))], 0
+            boxes = options[int(np.argmax(values))]
+            idle = 0
         else:
-            index, idle = index + 1, idle + 1
+            index += 1
+            idle += 1
     boxes.sort(key=lambda pair: -inside(pair[1], 1).sum())
     return boxes, holds(boxes, 1)
 
