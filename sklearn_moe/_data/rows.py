@@ -43,8 +43,9 @@ def storage_device(X, device):
     Half of the memory that is free on a device is left to the training.
     """
     device = torch.device(device)
-    is_large = device.type != "cpu" and X.nbytes > free_memory(device) / 2
-    return torch.device("cpu") if is_large else device
+    if device.type != "cpu" and X.nbytes > free_memory(device) / 2:
+        return torch.device("cpu")
+    return device
 
 
 class SparseRows:

@@ -26,7 +26,6 @@ _OF_CATEGORIES = (
     *("category", "categorical", "enum", "dictionary"),
     *("str", "string", "large_string", "string_view", "utf8", "large_utf8"),
 )
-_TIMES = (datetime.date, datetime.time, datetime.timedelta, np.datetime64, np.timedelta64)
 # What objects become that are all of a type.
 _TYPES_OF_OBJECTS = {"f8": Number, "m8[us]": datetime.timedelta, "M8[us]": datetime.date}
 
@@ -180,7 +179,7 @@ class Column:
             return self.values
         kinds = {type(value) for value in self.values[~self.missing]}
         for dtype, of in _TYPES_OF_OBJECTS.items():
-            if bool not in kinds and all(issubclass(kind, of) for kind in kinds):
+            if not kinds & {bool, complex} and all(issubclass(kind, of) for kind in kinds):
                 values = np.where(self.missing, None, self.values)
                 for row in np.flatnonzero([getattr(value, "tzinfo", None) for value in values]):
                     in_utc = values[row].astimezone(datetime.timezone.utc)
@@ -204,7 +203,7 @@ class Column:
 
     def as_numbers(self):
         """Return the values as numbers, NaN where one is missing, or refuse them."""
-        values = self.values
+        values = self.typed
         if values.dtype.kind in "biuf":
             return values
         what = f"Column {self.name!r} of X"
@@ -213,9 +212,8 @@ class Column:
                 f"{what} holds complex numbers. Replace it by columns of real numbers, such as "
                 "their real and imaginary parts."
             )
-        some = next(iter(values[~self.missing]), None)
-        if values.dtype.kind in "Mm" or _OF_TIME.match(self.kind) or isinstance(some, _TIMES):
-            raise refuse_times(what, self.kind or type(some).__name__)
+        if values.dtype.kind in "mM" or _OF_TIME.match(self.kind):
+            raise refuse_times(what, self.kind or values.dtype)
         if self.missing.any():
             values = np.where(self.missing, np.nan, values)
         try:
@@ -244,10 +242,13 @@ class Table:
         if not self.is_frame:
             self.names = range(self.X.shape[1])
             self.kinds = [""] * len(self.names)
+        elif hasattr(X, "dtypes"):
+            self.names = list(X.columns)
+            self.kinds = [str(kind).lower() for kind in X.dtypes]
         else:
-            is_arrow = not hasattr(X, "dtypes")
-            self.names = X.schema.names if is_arrow else list(X.columns)
-            self.kinds = [str(kind).lower() for kind in (X.schema.types if is_arrow else X.dtypes)]
+            # The columns of Arrow tables are arrays.
+            self.names = X.schema.names
+            self.kinds = [str(kind).lower() for kind in X.schema.types]
 
     def __len__(self):
         return len(self.names)
@@ -302,7 +303,9 @@ class Table:
         ValueError, TypeError
             If a column holds dates, or anything else that is no number.
         """
-        coded = {} if categories is None else categories.encode(self)
+        coded = {}
+        if categories is not None:
+            coded = categories.encode(self)
         columns = []
         kept = [np.float32]
         trained = [np.float32]

@@ -4,6 +4,7 @@ import copy
 import math
 
 import numpy as np
+from scipy.sparse import issparse
 from sklearn.utils import check_array, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 
@@ -15,7 +16,7 @@ def check_classes(y):
     """Return classes, (n_samples,), or labels of zeros and ones, (n_samples, n_labels)."""
     check_classification_targets(y)
     if type_of_target(y) == "multilabel-indicator":
-        return y.toarray() if hasattr(y, "toarray") else y
+        return y.toarray() if issparse(y) else y
     if y.ndim == 2 and y.shape[1] > 1:
         raise ValueError(
             f"y of shape {y.shape} must hold zeros and ones, a column per label. For several "
@@ -27,7 +28,9 @@ def check_classes(y):
 def check_numbers(y):
     """Return numbers, (n_samples,) or (n_samples, n_outputs)."""
     y = check_array(y, dtype=np.float64, ensure_2d=False, input_name="y")
-    return column_or_1d(y, warn=True) if y.ndim == 2 and y.shape[1] == 1 else y
+    if y.ndim == 2 and y.shape[1] == 1:
+        return column_or_1d(y, warn=True)
+    return y
 
 
 class ClassTarget:
