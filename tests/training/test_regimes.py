@@ -71,12 +71,12 @@ def test_regimes_are_found(make, n_rules, least, seed):
     assert adjusted_rand_score(regime, model.apply(unseen)) > least
 
 
-def rings(n=1500):
+def rings(n=800):
     X = np.random.default_rng(0).normal(size=(n, 2))
     return X, np.sum(X**2, axis=1) + 0.3 * np.random.default_rng(1).normal(size=n) > 1.4
 
 
-def waves(n=1000):
+def waves(n=600):
     X = np.random.default_rng(0).uniform(-2, 2, size=(n, 3))
     y = np.sin(2 * X[:, 0]) + X[:, 1] ** 2 / 2
     return X, y + 0.2 * np.random.default_rng(1).normal(size=n)
@@ -94,7 +94,7 @@ def waves(n=1000):
 )
 def test_without_regimes_the_linear_kind_is_one_rule(make):
     X, y = make()
-    model = pool(MoEClassifier if make is rings else MoERegressor).fit(X, y)
+    model = pool(MoEClassifier if make is rings else MoERegressor, max_iter=30).fit(X, y)
     assert_allclose(shares(model, X), 0.2, rtol=1e-5)
     lines = model.coef_[model.expert_kinds_ == "linear"]
     assert_allclose(lines, lines[[0] * len(lines)])
@@ -103,8 +103,8 @@ def test_without_regimes_the_linear_kind_is_one_rule(make):
 @pytest.fixture(scope="module")
 def found():
     """A model of four quadrants, and what it was fitted to."""
-    X, y, _ = quadrants(0)
-    return pool(max_iter=30).fit(X, y), X, y
+    X, y, _ = quadrants(0, n=1200)
+    return pool(max_iter=20).fit(X, y), X, y
 
 
 def test_the_experts_are_the_rules(found):
@@ -143,11 +143,11 @@ def test_regimes_are_kept_with_the_model(found):
 
 
 def test_weights_and_missing_values_count():
-    X, y, _ = quadrants(0, n=2400)
+    X, y, _ = quadrants(0, n=1600)
     wrong = np.random.default_rng(0).uniform(size=len(y)) < 0.3
     y = np.where(wrong, -y, y)
     X[::40, 3] = np.nan
-    model = pool(max_iter=30).fit(X, y, np.where(wrong, 1e-3, 1.0))
+    model = pool(max_iter=20).fit(X, y, np.where(wrong, 1e-3, 1.0))
     unseen, numbers, quadrant = quadrants(1)
     assert adjusted_rand_score(quadrant, model.apply(unseen)) > 0.9
     assert model.score(unseen, numbers) > 0.97
@@ -155,7 +155,7 @@ def test_weights_and_missing_values_count():
 
 def test_rows_that_are_held_out_decide():
     X, y, sign = two_rules(0, n=800)
-    model = pool(max_iter=40, early_stopping=True, validation_fraction=0.4).fit(X, y)
+    model = pool(max_iter=20, early_stopping=True, validation_fraction=0.4).fit(X, y)
     assert adjusted_rand_score(sign, model.apply(X)) > 0.9
 
 
