@@ -18,7 +18,6 @@ BATCH, GROUP = (
     for batch in (True, False)
 )
 PUBLISHED = ("resnet18", "mobilenet_v2")
-VARIANTS = [name for name in EXPERTS if name.startswith(PUBLISHED)]
 SHAPE = (3, 8, 8)
 
 
@@ -80,17 +79,6 @@ def test_images_of_any_size_and_gradients(expert):
     (output * torch.randn(output.shape, generator=seeded(2), dtype=torch.float64)).sum().backward()
     for tensor in (x, *network.parameters()):
         assert tensor.grad.abs().sum() > 0
-
-
-@pytest.mark.parametrize("expert", VARIANTS)
-def test_weights_are_drawn_from_the_seed_and_scaled(expert):
-    first, other, scaled = build(expert), build(expert, seed=1), build(expert, init_scale=0.5)
-    norms = nn.BatchNorm2d | nn.GroupNorm
-    of_norms = {f"{n}.weight" for n, m in first.named_modules() if isinstance(m, norms)}
-    each = zip(first.named_parameters(), other.parameters(), scaled.parameters(), strict=True)
-    for (name, a), b, c in each:
-        assert torch.equal(a, b) == (a.ndim == 1 and "fc.bias" not in name)
-        torch.testing.assert_close(c, a if name in of_norms else 0.5 * a)
 
 
 @pytest.mark.parametrize("expert", PUBLISHED)
@@ -170,12 +158,9 @@ def test_groups_are_of_16_channels_or_more(expert):
 make = partial(brief, n_experts=2, expert_width=4, batch_size=50)
 
 
-@pytest.mark.parametrize("expert", ["resnet18", "mobilenet_v2_gn"])
-def test_images_are_learned(images, expert):
+def test_images_are_learned(images):
     X, y = images
-    # The running statistics of BatchNorm need some fifty steps to follow weights that move fast.
-    clf = make(expert=expert, max_iter=30 if expert in BATCH else 10).fit(X, y)
-    assert clf.score(X, y) > 0.8
+    assert make(expert="resnet18_gn", max_iter=10).fit(X, y).score(X, y) > 0.8
 
 
 def test_the_best_weights_come_with_their_statistics(images):

@@ -215,9 +215,10 @@ def test_last_weights_have_the_std_that_is_asked_for():
             make_router(spec, (4, 6), 4, network=own, init_std=0.5)
         make_router("topk", (4, 6), 4, network=own, init_std=0.5, noise=None)
     assert seen == [0, 0.5, 0.05]
-    for network in (LinearScores, networks.MLPScores):
+    for network in NETWORKS.values():
         with use_generator(seeded()):
             weight = network((3, 20, 20), 64, init_std=0.5).weight
+            assert not network((3, 20, 20), 64).weight.any()
         assert weight.mean().item() == pytest.approx(0, abs=0.05)
         assert weight.std().item() == pytest.approx(0.5, rel=0.1)
 
@@ -230,23 +231,6 @@ def test_what_is_no_network_of_scores_is_refused():
     for network, match in zip(wrong, (r"\(2, 4\), .* \(2, 6\)", "'tuple'"), strict=True):
         router = make_router("topk", (6,), 4, network=lambda shape, n, own=network: own)
         refuses(match, match, router, torch.zeros(2, 6))
-
-
-def test_what_is_not_trained_is_not_balanced():
-    frozen = partial(LinearScores, trained=False)
-    with pytest.raises(ValueError, match="are not trained"):
-        make_router("topk", (6,), 4, network=frozen, balance=SWITCH)
-    make_router("topk", (6,), 4, network=frozen, balance=BIAS)
-    assert not list(build("random").router.parameters())
-    make_router(RouterSpec(TopKRouter, network=LinearScores), (6,), 4, balance=SWITCH)
-
-
-def test_scores_start_at_zero_where_there_is_noise():
-    x = torch.randn(20, 3, 16, 16, generator=seeded())
-    for network in NETWORKS:
-        with use_generator(seeded()):
-            router = make_router("top1", x.shape[1:], 4, network=network)
-        assert not router.score(x).any()
 
 
 def test_ties_go_to_the_lower_index():
